@@ -1,0 +1,13 @@
+//! ECG strips, from bytes to a heart rate that can be trusted, and to a picture of it.
+//!
+//! The way of a strip: [`csv::read`] (or another reader) makes a [`Strip`], [`analyze`] finds its beats and says what
+//! follows from them as an [`Analysis`], [`plot`] draws both on ECG paper. Where nothing can be said honestly, there is
+//! no heart rate but a reason. No I/O beyond a given [`std::io::Read`], no async, no global state.
+
+mod analysis;
+mod strip;
+
+pub use analysis::{
+    Analysis, Beat, HeartRate, Quality, QualitySegment, RhythmNote, RrStatistics, TrendPoint,
+};
+pub use strip::{Gap, RowCounts, Segment, Strip, Warning};
