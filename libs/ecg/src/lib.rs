@@ -5,9 +5,17 @@
 //! no heart rate but a reason. No I/O beyond a given [`std::io::Read`], no async, no global state.
 
 mod analysis;
+mod analyze;
+pub mod detect;
+mod quality;
+mod rate;
+pub mod score;
 mod strip;
+pub mod wfdb;
 
 pub use analysis::{
     Analysis, Beat, HeartRate, Quality, QualitySegment, RhythmNote, RrStatistics, TrendPoint,
 };
+pub use analyze::analyze;
+pub use detect::{Detection, Detector};
 pub use strip::{Gap, RowCounts, Segment, Strip, Warning};

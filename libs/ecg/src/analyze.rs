@@ -1,0 +1,70 @@
+//! From a strip to what can be said of it.
+
+use crate::analysis::{Analysis, Beat, Quality, QualitySegment};
+use crate::detect::detect;
+use crate::strip::Strip;
+use crate::{quality, rate};
+
+/// A strip is as good as this share of its time.
+const SHARE_OF_TIME: f64 = 0.5;
+
+/// Finds the beats of a strip and says what follows from them.
+#[must_use]
+pub fn analyze(strip: &Strip) -> Analysis {
+    let mut beats = Vec::new();
+    let mut stretches: Vec<QualitySegment> = Vec::new();
+    for (index, segment) in strip.segments.iter().enumerate() {
+        let found = detect(&segment.samples, strip.sample_rate_hz);
+        quality::assess(segment, strip.sample_rate_hz, &found, &mut stretches);
+        beats.extend(found.iter().map(|detection| Beat {
+            time_s: segment.start_s + detection.sample as f64 / strip.sample_rate_hz,
+            segment: index,
+            sample: detection.sample as usize,
+            confidence: detection.confidence,
+        }));
+    }
+    let intervals = rate::intervals(&beats, &stretches);
+    let heart_rate = rate::heart_rate(&intervals);
+    let no_heart_rate_reason = heart_rate.is_none().then(|| reason(strip, &stretches));
+    Analysis {
+        heart_rate,
+        no_heart_rate_reason,
+        rr: rate::statistics(&intervals),
+        quality: overall(&stretches),
+        rhythm_notes: heart_rate.map(|rate| rate::notes(&intervals, &rate)).unwrap_or_default(),
+        trend: rate::trend(&intervals),
+        quality_segments: stretches,
+        beats,
+        warnings: strip.warnings.clone(),
+    }
+}
+
+fn reason(strip: &Strip, stretches: &[QualitySegment]) -> String {
+    if strip.sample_count() == 0 {
+        return "The strip has no samples.".to_owned();
+    }
+    stretches
+        .iter()
+        .filter(|stretch| stretch.quality == Quality::Unusable)
+        .find_map(|stretch| stretch.reason.clone())
+        .unwrap_or_else(|| "There are fewer than three beats in a row, too few for a heart rate.".to_owned())
+}
+
+/// The best quality that at least half of the time has.
+fn overall(stretches: &[QualitySegment]) -> Quality {
+    let time = |at_least: Quality| -> f64 {
+        stretches
+            .iter()
+            .filter(|stretch| stretch.quality >= at_least)
+            .map(|stretch| stretch.end_s - stretch.start_s)
+            .sum()
+    };
+    let total = time(Quality::Unusable);
+    if total > 0.0 && time(Quality::Good) >= SHARE_OF_TIME * total {
+        Quality::Good
+    } else if total > 0.0 && time(Quality::Poor) >= SHARE_OF_TIME * total {
+        Quality::Poor
+    } else {
+        Quality::Unusable
+    }
+}

@@ -1,0 +1,166 @@
+//! What follows from the beats: RR intervals, heart rate, variability, trend, and what a strip shows of its rhythm.
+
+use crate::analysis::{Beat, HeartRate, Quality, QualitySegment, RhythmNote, RrStatistics, TrendPoint};
+
+/// Lowest and highest rate are those of windows of this many beats.
+const WINDOW_BEATS: usize = 8;
+/// Length of the stretches of the trend.
+pub(crate) const TREND_STEP_S: f64 = 10.0;
+/// A strip shows a pause when no beat comes for longer than this.
+const PAUSE_S: f64 = 2.0;
+/// Usual limits of the resting rate of adults.
+const SLOW_BPM: f64 = 60.0;
+const FAST_BPM: f64 = 100.0;
+/// Successive intervals that differ by more than this share count as a change of rhythm ...
+const CHANGE: f64 = 0.15;
+/// ... and a strip in which this share of them does is irregular.
+const IRREGULAR_SHARE: f64 = 0.25;
+
+/// One interval between two beats that follow each other without a gap or an unusable stretch between them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Interval {
+    /// Index of the beat that ends it.
+    pub(crate) ends: usize,
+    pub(crate) start_s: f64,
+    pub(crate) seconds: f64,
+}
+
+/// The valid intervals: both beats in one segment, no unusable stretch touched.
+pub(crate) fn intervals(beats: &[Beat], stretches: &[QualitySegment]) -> Vec<Interval> {
+    let mut out = Vec::with_capacity(beats.len());
+    let mut stretch = 0;
+    for (index, pair) in beats.windows(2).enumerate() {
+        let [first, second] = [pair[0], pair[1]];
+        if first.segment != second.segment {
+            continue;
+        }
+        while stretches.get(stretch).is_some_and(|stretch| stretch.end_s <= first.time_s) {
+            stretch += 1;
+        }
+        let usable = stretches[stretch.min(stretches.len())..]
+            .iter()
+            .take_while(|stretch| stretch.start_s <= second.time_s)
+            .all(|stretch| stretch.quality != Quality::Unusable);
+        if usable {
+            let seconds = second.time_s - first.time_s;
+            out.push(Interval { ends: index + 1, start_s: first.time_s, seconds });
+        }
+    }
+    out
+}
+
+pub(crate) fn heart_rate(intervals: &[Interval]) -> Option<HeartRate> {
+    if intervals.len() < 2 {
+        return None;
+    }
+    let bpm = |intervals: &[Interval]| {
+        60.0 * intervals.len() as f64 / intervals.iter().map(|interval| interval.seconds).sum::<f64>()
+    };
+    let mean_bpm = bpm(intervals);
+    let (mut min_bpm, mut max_bpm) = (f64::INFINITY, 0.0_f64);
+    for run in runs(intervals) {
+        for window in run.windows(WINDOW_BEATS - 1) {
+            let rate = bpm(window);
+            (min_bpm, max_bpm) = (min_bpm.min(rate), max_bpm.max(rate));
+        }
+    }
+    if max_bpm == 0.0 {
+        (min_bpm, max_bpm) = (mean_bpm, mean_bpm);
+    }
+    Some(HeartRate { mean_bpm, min_bpm, max_bpm })
+}
+
+/// Intervals that follow each other beat by beat.
+fn runs(intervals: &[Interval]) -> impl Iterator<Item = &[Interval]> {
+    intervals.chunk_by(|left, right| left.ends + 1 == right.ends)
+}
+
+pub(crate) fn statistics(intervals: &[Interval]) -> Option<RrStatistics> {
+    if intervals.len() < 2 {
+        return None;
+    }
+    let count = intervals.len();
+    let mut milliseconds: Vec<f64> = intervals.iter().map(|interval| interval.seconds * 1000.0).collect();
+    let mean = milliseconds.iter().sum::<f64>() / count as f64;
+    let sdnn_ms =
+        (milliseconds.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1) as f64).sqrt();
+    let differences: Vec<f64> = runs(intervals)
+        .flat_map(|run| run.windows(2).map(|pair| (pair[1].seconds - pair[0].seconds) * 1000.0))
+        .collect();
+    let rmssd_ms = (!differences.is_empty()).then(|| {
+        (differences.iter().map(|value| value * value).sum::<f64>() / differences.len() as f64).sqrt()
+    });
+    milliseconds.sort_unstable_by(f64::total_cmp);
+    let median_ms = (milliseconds[(count - 1) / 2] + milliseconds[count / 2]) / 2.0;
+    Some(RrStatistics { count, median_ms, sdnn_ms, rmssd_ms })
+}
+
+/// One point for each stretch in which at least one interval has its middle.
+pub(crate) fn trend(intervals: &[Interval]) -> Vec<TrendPoint> {
+    let step = |interval: &Interval| ((interval.start_s + interval.seconds / 2.0) / TREND_STEP_S).floor();
+    intervals
+        .chunk_by(|left, right| step(left) == step(right))
+        .map(|stretch| {
+            let total: f64 = stretch.iter().map(|interval| interval.seconds).sum();
+            let (shortest, longest) =
+                stretch.iter().fold((f64::INFINITY, 0.0_f64), |(low, high), interval| {
+                    (low.min(interval.seconds), high.max(interval.seconds))
+                });
+            TrendPoint {
+                time_s: (step(&stretch[0]) + 0.5) * TREND_STEP_S,
+                mean_bpm: 60.0 * stretch.len() as f64 / total,
+                min_bpm: 60.0 / longest,
+                max_bpm: 60.0 / shortest,
+            }
+        })
+        .collect()
+}
+
+pub(crate) fn notes(intervals: &[Interval], rate: &HeartRate) -> Vec<RhythmNote> {
+    let mut out = Vec::new();
+    if rate.mean_bpm < SLOW_BPM {
+        out.push(RhythmNote {
+            code: "slow",
+            message: format!("The mean rate of {:.0} bpm is below {SLOW_BPM:.0} bpm.", rate.mean_bpm),
+            at_s: None,
+        });
+    } else if rate.mean_bpm > FAST_BPM {
+        out.push(RhythmNote {
+            code: "fast",
+            message: format!("The mean rate of {:.0} bpm is above {FAST_BPM:.0} bpm.", rate.mean_bpm),
+            at_s: None,
+        });
+    }
+    let pairs: Vec<f64> = runs(intervals)
+        .flat_map(|run| run.windows(2).map(|pair| (pair[1].seconds / pair[0].seconds - 1.0).abs()))
+        .collect();
+    let changes = pairs.iter().filter(|change| **change > CHANGE).count();
+    if pairs.len() >= 5 && changes as f64 > IRREGULAR_SHARE * pairs.len() as f64 {
+        out.push(RhythmNote {
+            code: "irregular",
+            message: format!(
+                "The rhythm is irregular: {:.0} % of successive intervals differ by more than {:.0} %.",
+                100.0 * changes as f64 / pairs.len() as f64,
+                100.0 * CHANGE
+            ),
+            at_s: None,
+        });
+    }
+    let pauses = intervals.iter().filter(|interval| interval.seconds > PAUSE_S);
+    let longest = pauses.clone().max_by(|left, right| left.seconds.total_cmp(&right.seconds));
+    if let Some(longest) = longest {
+        let count = pauses.count();
+        let more = if count > 1 { format!(" It is the longest of {count} pauses.") } else { String::new() };
+        out.push(RhythmNote {
+            code: "pause",
+            message: format!(
+                "No beat for {:.1} s, from {:.1} s to {:.1} s.{more}",
+                longest.seconds,
+                longest.start_s,
+                longest.start_s + longest.seconds
+            ),
+            at_s: Some(longest.start_s),
+        });
+    }
+    out
+}

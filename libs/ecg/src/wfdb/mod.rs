@@ -1,0 +1,47 @@
+//! Records in the format of PhysioNet's WFDB: `.hea` headers, `.dat` signals, `.atr` annotations.
+//!
+//! Everything here works on text and bytes already in memory; opening files is the caller's business. The formats are
+//! described in the WFDB Applications Guide, pages header(5), signal(5) and annot(5).
+
+mod annotations;
+mod header;
+mod signal;
+
+pub use annotations::{Annotation, annotations, beats_and_flutter};
+pub use header::{Header, SignalSpec};
+pub use signal::{signal, strip};
+
+/// Why a record could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WfdbError {
+    /// The header is empty or its first line is not a record line.
+    #[error(
+        "the header has no record line: expected a name, the number of signals and the sampling rate, found {0:?}"
+    )]
+    NoRecordLine(String),
+    /// A line of the header is damaged.
+    #[error("line {line} of the header cannot be understood: {text:?}")]
+    BadLine {
+        /// Line number, from 1.
+        line: usize,
+        /// The line.
+        text: String,
+    },
+    /// The record consists of several segments with headers of their own.
+    #[error("the record has several segments, each a record of its own: read those one by one")]
+    MultiSegment,
+    /// The sample format is none of those that are read.
+    #[error("signals in format {0} are not read, only formats 16, 24, 32, 61, 80 and 212")]
+    Format(u32),
+    /// No such signal.
+    #[error("the record has {count} signals, there is no signal {index}")]
+    NoSignal {
+        /// Index asked for, from 0.
+        index: usize,
+        /// Number of signals.
+        count: usize,
+    },
+    /// The annotation file ends in the middle of an annotation.
+    #[error("the annotation file ends in the middle of an annotation at byte {0}")]
+    AnnotationsCutOff(usize),
+}

@@ -1,0 +1,132 @@
+//! The samples of a record: signal(5) of the WFDB Applications Guide.
+
+use super::{Header, SignalSpec, WfdbError};
+use crate::strip::{Segment, Strip};
+
+/// Shorter runs of missing samples are bridged by a straight line, longer ones split the strip.
+const LONGEST_BRIDGED_HOLE_S: f64 = 0.1;
+
+/// The samples of one signal in physical units (millivolt, whatever scale the header uses); missing ones are NaN.
+///
+/// `bytes` is the content of the file the signal's [`SignalSpec::file`] names. What is cut off at its end is left out.
+///
+/// # Errors
+/// When there is no such signal or its format is not read.
+pub fn signal(header: &Header, index: usize, bytes: &[u8]) -> Result<Vec<f32>, WfdbError> {
+    let count = header.signals.len();
+    let spec = header.signals.get(index).ok_or(WfdbError::NoSignal { index, count })?;
+    // Signals that share a file are interleaved in it, frame by frame.
+    let group: Vec<(usize, &SignalSpec)> =
+        header.signals.iter().enumerate().filter(|(_, other)| other.file == spec.file).collect();
+    let frame: usize = group.iter().map(|(_, other)| other.samples_per_frame).sum();
+    let first: usize =
+        group.iter().take_while(|(other, _)| *other < index).map(|(_, other)| other.samples_per_frame).sum();
+    let offset = group.iter().map(|(_, other)| other.byte_offset).max().unwrap_or(0);
+    let bytes = bytes.get(offset..).unwrap_or_default();
+
+    let to_millivolt = match spec.unit.trim() {
+        "V" => 1000.0,
+        "uV" | "µV" | "microvolt" => 0.001,
+        "nV" => 1e-6,
+        _ => 1.0,
+    };
+    let (scale, baseline) = (to_millivolt / spec.gain, spec.baseline);
+    let stored = stored_samples(spec.format, bytes)?;
+    let frames = (stored / frame).min(header.frames.map_or(usize::MAX, |frames| frames as usize));
+    let mut out = Vec::with_capacity(frames * spec.samples_per_frame);
+    let mut take = |value: i32, missing: i32| {
+        out.push(if value == missing { f32::NAN } else { ((f64::from(value) - baseline) * scale) as f32 });
+    };
+    for start in (0..frames).map(|index| index * frame + first) {
+        for at in start..start + spec.samples_per_frame {
+            match spec.format {
+                16 => take(i32::from(i16::from_le_bytes([bytes[2 * at], bytes[2 * at + 1]])), -32768),
+                61 => take(i32::from(i16::from_be_bytes([bytes[2 * at], bytes[2 * at + 1]])), -32768),
+                24 => {
+                    let [low, middle, high] = [bytes[3 * at], bytes[3 * at + 1], bytes[3 * at + 2]];
+                    take(i32::from_le_bytes([0, low, middle, high]) >> 8, -(1 << 23));
+                }
+                32 => {
+                    let word = [bytes[4 * at], bytes[4 * at + 1], bytes[4 * at + 2], bytes[4 * at + 3]];
+                    take(i32::from_le_bytes(word), i32::MIN);
+                }
+                80 => take(i32::from(bytes[at]) - 128, -128),
+                _ => take(sample_212(bytes, at), -2048),
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Number of whole samples in `bytes`.
+fn stored_samples(format: u32, bytes: &[u8]) -> Result<usize, WfdbError> {
+    Ok(match format {
+        16 | 61 => bytes.len() / 2,
+        24 => bytes.len() / 3,
+        32 => bytes.len() / 4,
+        80 => bytes.len(),
+        // Two samples in three bytes; a last single one still needs two of them.
+        212 => bytes.len() / 3 * 2 + usize::from(bytes.len() % 3 == 2),
+        other => return Err(WfdbError::Format(other)),
+    })
+}
+
+/// Format 212: the low bytes are the first and the third of three, the second holds both high nibbles.
+fn sample_212(bytes: &[u8], at: usize) -> i32 {
+    let start = at / 2 * 3;
+    let nibbles = i32::from(bytes[start + 1]);
+    let value = if at.is_multiple_of(2) {
+        i32::from(bytes[start]) | (nibbles & 0x0f) << 8
+    } else {
+        i32::from(bytes[start + 2]) | (nibbles & 0xf0) << 4
+    };
+    if value >= 2048 { value - 4096 } else { value }
+}
+
+/// One signal of a record as a strip: split where samples are missing for longer than a moment.
+///
+/// # Errors
+/// When there is no such signal or its format is not read.
+pub fn strip(header: &Header, index: usize, bytes: &[u8]) -> Result<Strip, WfdbError> {
+    let samples = signal(header, index, bytes)?;
+    let spec = &header.signals[index];
+    let rate = header.sample_rate_hz(spec);
+    let mut strip = Strip::from_samples(rate, Vec::new());
+    strip.lead = spec.description.clone();
+    strip.segments = segments(rate, samples);
+    strip.rows.used = strip.sample_count() as u64;
+    Ok(strip)
+}
+
+fn segments(rate: f64, mut samples: Vec<f32>) -> Vec<Segment> {
+    let longest = (LONGEST_BRIDGED_HOLE_S * rate) as usize;
+    let mut out = Vec::new();
+    let mut start = 0;
+    let mut at = 0;
+    while at < samples.len() {
+        if !samples[at].is_nan() {
+            at += 1;
+            continue;
+        }
+        let end = samples[at..].iter().position(|value| !value.is_nan()).map_or(samples.len(), |n| at + n);
+        if at > start && end < samples.len() && end - at <= longest {
+            let (before, after) = (samples[at - 1], samples[end]);
+            let steps = (end - at + 1) as f32;
+            for (step, value) in samples[at..end].iter_mut().enumerate() {
+                *value = before + (after - before) * (step + 1) as f32 / steps;
+            }
+        } else {
+            if at > start {
+                out.push(Segment { start_s: start as f64 / rate, samples: samples[start..at].to_vec() });
+            }
+            start = end;
+        }
+        at = end;
+    }
+    if start == 0 && !samples.is_empty() {
+        out.push(Segment { start_s: 0.0, samples });
+    } else if start < samples.len() {
+        out.push(Segment { start_s: start as f64 / rate, samples: samples[start..].to_vec() });
+    }
+    out
+}
