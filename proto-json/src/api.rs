@@ -1,0 +1,263 @@
+//! Bodies of `/api/v1`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BlobHash, Bpm, Cursor, EcgAnalysis, EcgQuality, EcgStatus, HeartRateSource, MediaType, Mrn, RecordId,
+    Timestamp, UploadId,
+};
+
+/// What is known of a patient at one look. Bounded in size, however long the history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PatientSummary {
+    /// Medical record number.
+    pub mrn: Mrn,
+    /// Name, if one was ever given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Grows with every change: of two summaries of a patient, the one with the higher version is the later one.
+    pub version: u64,
+    /// When the first upload was stored.
+    pub created_at: Timestamp,
+    /// When the last change was stored.
+    pub updated_at: Timestamp,
+    /// The latest heart rate by time of recording.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_heart_rate: Option<LatestHeartRate>,
+    /// The latest ECG by time of recording, whatever its status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_ecg: Option<LatestEcg>,
+    /// The latest medical image by time of receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_image: Option<LatestImage>,
+}
+
+/// The latest heart rate of a patient.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LatestHeartRate {
+    /// Record of the history of heart rates.
+    pub id: RecordId,
+    /// The rate.
+    pub bpm: Bpm,
+    /// When it was recorded, or received where that is not known.
+    pub at: Timestamp,
+    /// Where it comes from.
+    pub source: HeartRateSource,
+    /// The ECG it comes from or came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecg_id: Option<RecordId>,
+}
+
+/// The latest ECG of a patient.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LatestEcg {
+    /// The ECG.
+    pub id: RecordId,
+    /// When it was recorded, or received where that is not known.
+    pub at: Timestamp,
+    /// How far its analysis has come.
+    pub status: EcgStatus,
+    /// Its heart rate, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heart_rate: Option<Bpm>,
+    /// Its quality, once it is analysed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<EcgQuality>,
+}
+
+/// The latest medical image of a patient.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LatestImage {
+    /// The image.
+    pub id: RecordId,
+    /// When it was received.
+    pub at: Timestamp,
+    /// Format.
+    pub media_type: MediaType,
+    /// Name of the uploaded file, if the client gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
+}
+
+/// One heart rate of the history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HeartRateRecord {
+    /// This record.
+    pub id: RecordId,
+    /// Whose it is.
+    pub mrn: Mrn,
+    /// The rate.
+    pub bpm: Bpm,
+    /// When it was recorded, or received where that is not known.
+    pub at: Timestamp,
+    /// Where it comes from.
+    pub source: HeartRateSource,
+    /// The ECG it comes from or came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecg_id: Option<RecordId>,
+}
+
+/// One ECG of the history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EcgRecord {
+    /// This record.
+    pub id: RecordId,
+    /// Whose it is.
+    pub mrn: Mrn,
+    /// The upload that brought it.
+    pub upload_id: UploadId,
+    /// When it was recorded, or received where that is not known: the order of the history.
+    pub at: Timestamp,
+    /// When the gateway received it.
+    pub received_at: Timestamp,
+    /// When it was recorded, if the client said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_at: Option<Timestamp>,
+    /// How far its analysis has come.
+    pub status: EcgStatus,
+    /// Its heart rate: computed from the signal, or reported along with a picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heart_rate: Option<Bpm>,
+    /// The signal as uploaded; absent for a picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<BlobInfo>,
+    /// The picture: uploaded, or drawn from the signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plot: Option<BlobInfo>,
+    /// Every beat and the trend, as [`crate::EcgDetail`]; present once it is analysed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<BlobInfo>,
+    /// What was found in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<EcgAnalysis>,
+    /// Why it could not be analysed: one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// One medical image of the history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ImageRecord {
+    /// This record.
+    pub id: RecordId,
+    /// Whose it is.
+    pub mrn: Mrn,
+    /// The upload that brought it.
+    pub upload_id: UploadId,
+    /// When the gateway received it: the order of the history.
+    pub at: Timestamp,
+    /// The bytes.
+    pub file: BlobInfo,
+}
+
+/// A stored file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BlobInfo {
+    /// SHA-256 of the bytes.
+    pub sha256: BlobHash,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Format.
+    pub media_type: MediaType,
+    /// Name of the uploaded file, if the client gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
+    /// Width in pixels, of a picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// Height in pixels, of a picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Page<T> {
+    /// The entries of this page.
+    pub items: Vec<T>,
+    /// Pass it as `after` to get the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Cursor>,
+}
+
+/// Answer to an upload whose storing is confirmed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UploadReceipt {
+    /// The upload.
+    pub upload_id: UploadId,
+    /// Whose it is.
+    pub mrn: Mrn,
+    /// When the gateway received it.
+    pub received_at: Timestamp,
+    /// This upload made the patient known.
+    pub patient_created: bool,
+    /// This upload brought anything new: a name, a heart rate, a file.
+    pub changed: bool,
+    /// Version of the patient after this upload was stored.
+    pub version: u64,
+    /// The heart rate that was reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heart_rate: Option<RecordId>,
+    /// What became of each file, in the order of the request.
+    pub files: Vec<StoredFile>,
+}
+
+/// What became of an uploaded file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StoredFile {
+    /// The ECG or image it became.
+    pub id: RecordId,
+    /// What it is.
+    pub kind: crate::FileKind,
+    /// SHA-256 of the bytes.
+    pub sha256: BlobHash,
+    /// Name of the uploaded file, if the client gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
+}
+
+/// Answer to an upload that is durably queued, but not known to be stored yet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReceivedUpload {
+    /// The upload; `GET /api/v1/uploads/{id}` tells what became of it.
+    pub upload_id: UploadId,
+    /// Whose it is.
+    pub mrn: Mrn,
+    /// When the gateway received it.
+    pub received_at: Timestamp,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// Whether an upload is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UploadState {
+    /// Stored; the receipt says what.
+    Stored,
+}
+
+/// What became of an upload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UploadStatus {
+    /// Whether it is stored.
+    pub state: UploadState,
+    /// What was stored.
+    pub receipt: UploadReceipt,
+}
+
+/// An error, as RFC 9457 has it (`application/problem+json`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// `about:blank`, or the stable name of the problem: `urn:bedside:problem:…`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The problem in a few words, alike for all of its kind.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// One sentence on this very case that a person can act on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}

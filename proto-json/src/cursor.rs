@@ -1,0 +1,83 @@
+//! Where a page of a list ends.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Mrn, RecordId, Timestamp};
+
+/// Where a page of a list ends, and so where the next one starts. Clients pass it back as they got it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub enum Cursor {
+    /// In the list of patients, ascending by number: after this one.
+    Patient(Mrn),
+    /// In a history, newest first: before the record of this time and id.
+    Record(Timestamp, RecordId),
+}
+
+/// The text is no cursor of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`after` must be the `next` value of an earlier page of the same list")]
+pub struct CursorError;
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cursor::Patient(mrn) => write!(f, "p{mrn}"),
+            Cursor::Record(at, id) => write!(f, "r{}.{}", at.as_millis(), id.as_uuid().as_simple()),
+        }
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = CursorError;
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let parsed = if let Some(mrn) = text.strip_prefix('p') {
+            mrn.parse().map(Cursor::Patient).map_err(|_| CursorError)?
+        } else {
+            let (at, id) = text.strip_prefix('r').and_then(|rest| rest.split_once('.')).ok_or(CursorError)?;
+            let at = at.parse().ok().and_then(|millis| Timestamp::from_millis(millis).ok()).ok_or(CursorError)?;
+            Cursor::Record(at, RecordId::from_uuid(Uuid::try_parse(id).map_err(|_| CursorError)?))
+        };
+        // One spelling for each cursor: what we did not write ourselves is refused.
+        if parsed.to_string() == text { Ok(parsed) } else { Err(CursorError) }
+    }
+}
+
+impl TryFrom<String> for Cursor {
+    type Error = CursorError;
+    fn try_from(text: String) -> Result<Self, CursorError> {
+        text.parse()
+    }
+}
+
+impl From<Cursor> for String {
+    fn from(cursor: Cursor) -> String {
+        cursor.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::UploadId;
+
+    #[test]
+    fn cursors_round_trip_and_refuse_other_text() {
+        let id = UploadId::from_idempotency_key("", "a").record("ecg", 0);
+        for cursor in [
+            Cursor::Patient(Mrn::new(7).unwrap()),
+            Cursor::Record(Timestamp::from_millis(-5).unwrap(), id),
+        ] {
+            assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+        for text in ["", "p", "p-0", "p 7", "r1", "r1.", "rx.00", "q7", "r99999999999999999999.0"] {
+            assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text}");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Names of things: medical record numbers, uploads, records and blobs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Medical record number: an integer from 0 to 2^53 - 1, so that every JSON client can hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "u64", into = "u64")]
+#[schemars(with = "u64", extend("maximum" = 9_007_199_254_740_991_u64))]
+pub struct Mrn(u64);
+
+/// Why a number or text is no medical record number.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MrnError {
+    /// Not a plain run of digits (blanks around it and one sign before it are allowed).
+    #[error("the medical record number must be an integer")]
+    NotAnInteger,
+    /// Negative or above [`Mrn::MAX`].
+    #[error("the medical record number must be from 0 to 9007199254740991")]
+    OutOfRange,
+}
+
+impl Mrn {
+    /// The largest medical record number, 2^53 - 1.
+    pub const MAX: u64 = (1 << 53) - 1;
+
+    /// # Errors
+    /// [`MrnError::OutOfRange`] above [`Mrn::MAX`].
+    pub fn new(value: u64) -> Result<Self, MrnError> {
+        if value <= Self::MAX { Ok(Mrn(value)) } else { Err(MrnError::OutOfRange) }
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for Mrn {
+    type Error = MrnError;
+    fn try_from(value: u64) -> Result<Self, MrnError> {
+        Mrn::new(value)
+    }
+}
+
+impl From<Mrn> for u64 {
+    fn from(mrn: Mrn) -> u64 {
+        mrn.0
+    }
+}
+
+impl fmt::Display for Mrn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Reads ASCII digits with blanks around and at most one sign before them; nothing else, so that no subject wildcard,
+/// path part or digit of another script can pass for a number.
+impl FromStr for Mrn {
+    type Err = MrnError;
+    fn from_str(text: &str) -> Result<Self, MrnError> {
+        let text = text.trim();
+        let (negative, digits) = match text.as_bytes().first() {
+            Some(b'-') => (true, &text[1..]),
+            Some(b'+') => (false, &text[1..]),
+            _ => (false, text),
+        };
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(MrnError::NotAnInteger);
+        }
+        let value: u64 = digits.parse().map_err(|_| MrnError::OutOfRange)?;
+        if negative && value != 0 { Err(MrnError::OutOfRange) } else { Mrn::new(value) }
+    }
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(transparent)]
+        pub struct $name(#[schemars(with = "String", extend("format" = "uuid"))] Uuid);
+
+        impl $name {
+            /// The UUID itself.
+            #[must_use]
+            pub fn as_uuid(&self) -> &Uuid {
+                &self.0
+            }
+
+            /// Wraps a UUID read from a store.
+            #[must_use]
+            pub fn from_uuid(uuid: Uuid) -> Self {
+                $name(uuid)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.as_hyphenated().fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(text: &str) -> Result<Self, uuid::Error> {
+                Uuid::parse_str(text).map($name)
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// One request of an uploading client. A retry with the same `Idempotency-Key` has the same id.
+    UploadId
+}
+
+uuid_id! {
+    /// One stored record: a heart rate, an ECG or an image. Derived from its upload, so that a redelivery names it alike.
+    RecordId
+}
+
+/// Name space of upload ids that are derived from a client's `Idempotency-Key`.
+const IDEMPOTENCY_KEYS: Uuid = Uuid::from_u128(0x6f0b_6d0e_31f7_4f0c_9b5e_8f0a_51d3_c8a1);
+
+impl UploadId {
+    /// A new id: UUID version 7, so that ids sort by the time they were given.
+    #[must_use]
+    pub fn generate() -> Self {
+        UploadId(Uuid::now_v7())
+    }
+
+    /// The id of a client's `Idempotency-Key`: UUID version 5 of client and key. The same key of another client is
+    /// another upload.
+    #[must_use]
+    pub fn from_idempotency_key(client: &str, key: &str) -> Self {
+        UploadId(Uuid::new_v5(&IDEMPOTENCY_KEYS, format!("{client}\n{key}").as_bytes()))
+    }
+
+    /// The id of the `index`-th record of `kind` that this upload brings.
+    #[must_use]
+    pub fn record(&self, kind: &str, index: usize) -> RecordId {
+        RecordId(Uuid::new_v5(&self.0, format!("{kind}/{index}").as_bytes()))
+    }
+}
+
+impl RecordId {
+    /// The id of a record that follows from this one, such as the heart rate of an ECG.
+    #[must_use]
+    pub fn derived(&self, kind: &str) -> RecordId {
+        RecordId(Uuid::new_v5(&self.0, kind.as_bytes()))
+    }
+}
+
+/// SHA-256 of a blob's bytes; 64 lower-case hexadecimal digits as text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String", extend("pattern" = "^[0-9a-f]{64}$"))]
+pub struct BlobHash([u8; 32]);
+
+/// The text is not a SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a blob is named by the 64 lower-case hexadecimal digits of its SHA-256")]
+pub struct HashError;
+
+impl BlobHash {
+    /// Wraps the 32 bytes of a finished SHA-256.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        BlobHash(bytes)
+    }
+
+    /// The hash of bytes held in memory.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest;
+        BlobHash(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for BlobHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for BlobHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlobHash({self})")
+    }
+}
+
+impl FromStr for BlobHash {
+    type Err = HashError;
+    fn from_str(text: &str) -> Result<Self, HashError> {
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Ok(byte - b'0'),
+            b'a'..=b'f' => Ok(byte - b'a' + 10),
+            _ => Err(HashError),
+        };
+        let text = text.as_bytes();
+        if text.len() != 64 {
+            return Err(HashError);
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Ok(BlobHash(bytes))
+    }
+}
+
+impl TryFrom<String> for BlobHash {
+    type Error = HashError;
+    fn try_from(text: String) -> Result<Self, HashError> {
+        text.parse()
+    }
+}
+
+impl From<BlobHash> for String {
+    fn from(hash: BlobHash) -> String {
+        hash.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mrn_reads_integers_with_blanks_and_sign_only() {
+        assert_eq!(" 7 ".parse(), Ok(Mrn(7)));
+        assert_eq!("+7".parse(), Ok(Mrn(7)));
+        assert_eq!("-0".parse(), Ok(Mrn(0)));
+        assert_eq!("9007199254740991".parse(), Ok(Mrn(Mrn::MAX)));
+        for text in ["", "  ", "-", "1.0", "1e3", "0x1", "1_000", "*", ">", "1.*", "../1", "1/2", "٣", "1\u{0}"] {
+            assert_eq!(text.parse::<Mrn>(), Err(MrnError::NotAnInteger), "{text:?}");
+        }
+        for text in ["-1", "9007199254740992", "99999999999999999999999"] {
+            assert_eq!(text.parse::<Mrn>(), Err(MrnError::OutOfRange), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn records_of_an_upload_have_stable_distinct_ids() {
+        let upload = UploadId::from_idempotency_key("", "key");
+        assert_eq!(upload, UploadId::from_idempotency_key("", "key"));
+        assert_ne!(upload, UploadId::from_idempotency_key("other", "key"));
+        assert_eq!(upload.record("ecg", 0), upload.record("ecg", 0));
+        assert_ne!(upload.record("ecg", 0), upload.record("ecg", 1));
+        assert_ne!(upload.record("ecg", 0), upload.record("image", 0));
+    }
+
+    #[test]
+    fn blob_hash_round_trips_and_refuses_other_text() {
+        let hash = BlobHash::of(b"abc");
+        assert_eq!(hash.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        assert_eq!(hash.to_string().to_uppercase().parse::<BlobHash>(), Err(HashError));
+        assert_eq!("ba78".parse::<BlobHash>(), Err(HashError));
+    }
+}

@@ -1,0 +1,36 @@
+//! The JSON Schemas under `schemas/`, made from the types.
+
+use schemars::{JsonSchema, schema_for};
+
+use crate::{
+    AnalyzeEcg, EcgAnalyzed, EcgDetail, EcgRecord, HeartRateRecord, ImageRecord, Page, PatientSummary,
+    PatientUpdated, Problem, Receipt, ReceivedUpload, UploadReceipt, UploadReceived, UploadStatus, legacy,
+};
+
+/// File name and pretty-printed JSON Schema of every message and HTTP body.
+#[must_use]
+pub fn all() -> Vec<(&'static str, String)> {
+    fn one<T: JsonSchema>(name: &'static str) -> (&'static str, String) {
+        (name, format!("{:#}\n", schema_for!(T).as_value()))
+    }
+    vec![
+        one::<UploadReceived>("upload_received.json"),
+        one::<Receipt>("receipt.json"),
+        one::<AnalyzeEcg>("analyze_ecg.json"),
+        one::<EcgAnalyzed>("ecg_analyzed.json"),
+        one::<PatientUpdated>("patient_updated.json"),
+        one::<PatientSummary>("patient_summary.json"),
+        one::<Page<PatientSummary>>("patient_page.json"),
+        one::<Page<HeartRateRecord>>("heart_rate_page.json"),
+        one::<Page<EcgRecord>>("ecg_page.json"),
+        one::<Page<ImageRecord>>("image_page.json"),
+        one::<EcgDetail>("ecg_detail.json"),
+        one::<UploadReceipt>("upload_receipt.json"),
+        one::<ReceivedUpload>("received_upload.json"),
+        one::<UploadStatus>("upload_status.json"),
+        one::<Problem>("problem.json"),
+        one::<legacy::NewPatient>("legacy_new_patient.json"),
+        one::<legacy::PatientIds>("legacy_patient_ids.json"),
+        one::<legacy::PatientData>("legacy_patient_data.json"),
+    ]
+}

@@ -1,0 +1,95 @@
+//! Points of time with millisecond precision.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A point of time in UTC, to the millisecond; RFC 3339 as text, always with three digits of milliseconds and `Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String", extend("format" = "date-time"))]
+pub struct Timestamp(jiff::Timestamp);
+
+/// The text is not a point of time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a time is written as in 2026-03-14T15:09:26Z, with its offset from UTC")]
+pub struct TimestampError;
+
+impl Timestamp {
+    /// The time now.
+    #[must_use]
+    pub fn now() -> Self {
+        Timestamp::from_jiff(jiff::Timestamp::now())
+    }
+
+    fn from_jiff(time: jiff::Timestamp) -> Self {
+        // Milliseconds of a valid time are in range: rounding goes towards zero.
+        jiff::Timestamp::from_millisecond(time.as_millisecond()).map_or(Timestamp(time), Timestamp)
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn as_millis(self) -> i64 {
+        self.0.as_millisecond()
+    }
+
+    /// # Errors
+    /// [`TimestampError`] for years outside of -9999 to 9999.
+    pub fn from_millis(millis: i64) -> Result<Self, TimestampError> {
+        jiff::Timestamp::from_millisecond(millis).map(Timestamp).map_err(|_| TimestampError)
+    }
+
+    /// Milliseconds from `earlier` to this time; negative if this time is the earlier one.
+    #[must_use]
+    pub fn millis_since(self, earlier: Timestamp) -> i64 {
+        self.as_millis() - earlier.as_millis()
+    }
+
+    /// `YYYY-MM-DD HH:MM:SS` in the local time zone of this machine.
+    #[must_use]
+    pub fn local_seconds(self) -> String {
+        self.0.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3}", self.0)
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        text.parse().map(Timestamp::from_jiff).map_err(|_| TimestampError)
+    }
+}
+
+impl TryFrom<String> for Timestamp {
+    type Error = TimestampError;
+    fn try_from(text: String) -> Result<Self, TimestampError> {
+        text.parse()
+    }
+}
+
+impl From<Timestamp> for String {
+    fn from(time: Timestamp) -> String {
+        time.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_keep_milliseconds_and_order() {
+        let time: Timestamp = "2026-03-14T15:09:26.5357+01:00".parse().unwrap();
+        assert_eq!(time.to_string(), "2026-03-14T14:09:26.535Z");
+        assert_eq!(Timestamp::from_millis(time.as_millis()), Ok(time));
+        assert_eq!("2026-03-14T15:09:26".parse::<Timestamp>(), Err(TimestampError));
+        assert_eq!("yesterday".parse::<Timestamp>(), Err(TimestampError));
+    }
+}

@@ -1,0 +1,27 @@
+//! The checked-in JSON Schemas are those of the types. `BEDSIDE_UPDATE=1 cargo test -p proto-json` writes them anew.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn checked_in_schemas_are_those_of_the_types() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+    let schemas = proto_json::schemas::all();
+    if std::env::var_os("BEDSIDE_UPDATE").is_some() {
+        for (name, schema) in &schemas {
+            fs::write(folder.join(name), schema).unwrap();
+        }
+    }
+    for (name, schema) in &schemas {
+        let on_disk = fs::read_to_string(folder.join(name)).unwrap_or_default();
+        assert!(
+            on_disk == *schema,
+            "schemas/{name} has drifted from its type; run `BEDSIDE_UPDATE=1 cargo test -p proto-json` and review the change"
+        );
+    }
+    let names: BTreeSet<String> = schemas.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let files: BTreeSet<String> =
+        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(files, names, "schemas/ holds exactly the schemas of today's types");
+}
