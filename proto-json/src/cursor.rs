@@ -41,7 +41,8 @@ impl FromStr for Cursor {
             mrn.parse().map(Cursor::Patient).map_err(|_| CursorError)?
         } else {
             let (at, id) = text.strip_prefix('r').and_then(|rest| rest.split_once('.')).ok_or(CursorError)?;
-            let at = at.parse().ok().and_then(|millis| Timestamp::from_millis(millis).ok()).ok_or(CursorError)?;
+            let at =
+                at.parse().ok().and_then(|millis| Timestamp::from_millis(millis).ok()).ok_or(CursorError)?;
             Cursor::Record(at, RecordId::from_uuid(Uuid::try_parse(id).map_err(|_| CursorError)?))
         };
         // One spelling for each cursor: what we did not write ourselves is refused.
@@ -70,10 +71,9 @@ mod tests {
     #[test]
     fn cursors_round_trip_and_refuse_other_text() {
         let id = UploadId::from_idempotency_key("", "a").record("ecg", 0);
-        for cursor in [
-            Cursor::Patient(Mrn::new(7).unwrap()),
-            Cursor::Record(Timestamp::from_millis(-5).unwrap(), id),
-        ] {
+        for cursor in
+            [Cursor::Patient(Mrn::new(7).unwrap()), Cursor::Record(Timestamp::from_millis(-5).unwrap(), id)]
+        {
             assert_eq!(cursor.to_string().parse(), Ok(cursor));
         }
         for text in ["", "p", "p-0", "p 7", "r1", "r1.", "rx.00", "q7", "r99999999999999999999.0"] {

@@ -244,7 +244,9 @@ mod tests {
         assert_eq!("+7".parse(), Ok(Mrn(7)));
         assert_eq!("-0".parse(), Ok(Mrn(0)));
         assert_eq!("9007199254740991".parse(), Ok(Mrn(Mrn::MAX)));
-        for text in ["", "  ", "-", "1.0", "1e3", "0x1", "1_000", "*", ">", "1.*", "../1", "1/2", "٣", "1\u{0}"] {
+        for text in
+            ["", "  ", "-", "1.0", "1e3", "0x1", "1_000", "*", ">", "1.*", "../1", "1/2", "٣", "1\u{0}"]
+        {
             assert_eq!(text.parse::<Mrn>(), Err(MrnError::NotAnInteger), "{text:?}");
         }
         for text in ["-1", "9007199254740992", "99999999999999999999999"] {

@@ -20,8 +20,8 @@ pub use api::{
 };
 pub use cursor::{Cursor, CursorError};
 pub use ecg::{
-    BeatMark, EcgAnalysis, EcgDetail, EcgGap, EcgNote, EcgQuality, EcgQualitySegment, EcgRate, EcgRrStatistics,
-    EcgStatus, EcgTrendPoint, EcgWarning, SignalOptions,
+    BeatMark, EcgAnalysis, EcgDetail, EcgGap, EcgNote, EcgQuality, EcgQualitySegment, EcgRate,
+    EcgRrStatistics, EcgStatus, EcgTrendPoint, EcgWarning, SignalOptions,
 };
 pub use ids::{BlobHash, HashError, Mrn, MrnError, RecordId, UploadId};
 pub use messages::{

@@ -21,7 +21,9 @@ fn checked_in_schemas_are_those_of_the_types() {
         );
     }
     let names: BTreeSet<String> = schemas.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let files: BTreeSet<String> =
-        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let files: BTreeSet<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert_eq!(files, names, "schemas/ holds exactly the schemas of today's types");
 }

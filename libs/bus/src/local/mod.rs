@@ -1,0 +1,1 @@
+//! In process, durable in one SQLite file.
