@@ -1,1 +1,200 @@
-//! To come.
+//! Port of the patient store, [`PatientStore`], and what is written through it.
+//!
+//! Two adapters: `mongo` (MongoDB with GridFS) and `sqlite` (one file). One conformance suite runs on both. Ingest is the
+//! only writer, query the only reader; both see only what is in this module.
+//!
+//! Every write is idempotent: its ids come from the upload, so that the redelivery of a message changes nothing and
+//! answers the same. Nothing grows inside a patient, so a write costs the same at the 10,000th upload as at the first.
+
+mod error;
+#[cfg(feature = "mongo")]
+pub mod mongo;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+mod writes;
+
+use std::fmt::Debug;
+use std::io;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use proto_json::{
+    BlobHash, BlobInfo, Cursor, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId,
+    SignalOptions, Timestamp, UploadId, UploadReceipt,
+};
+
+pub use error::StoreError;
+pub use writes::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload};
+
+/// Bytes as they come.
+pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
+
+/// Patients, their history and their files.
+#[async_trait]
+pub trait PatientStore: Debug + Send + Sync + 'static {
+    // ---- writing: ingest only ----
+
+    /// Stores a file under its hash and waits until it is durable. A file that is there already is left alone, unread.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the bytes are not of this length or hash (then nothing is visible under the hash);
+    /// [`StoreError::Unavailable`] when the store or the body fails.
+    async fn put_blob(&self, sha256: BlobHash, bytes: u64, body: ByteStream) -> Result<(), StoreError>;
+
+    /// Stores everything of an upload but its blobs, which must be there: history, patient summary, and, last, the
+    /// upload itself. Durable when it returns.
+    ///
+    /// An upload that was stored before gives [`UploadOutcome::Stored`] with the same receipt as the first time, and one
+    /// that was cut off in the middle is completed; each brings its history once.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn store_upload(&self, upload: &NewUpload) -> Result<UploadOutcome, StoreError>;
+
+    /// Stores the result of an analysis: the ECG's status, its heart rate in the history, the patient summary. Durable
+    /// when it returns. A result for an ECG that has one already changes nothing; `None` then, and for unknown ECGs.
+    /// Returns the patient after the change.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn store_analysis(&self, result: &AnalysisResult) -> Result<Option<PatientSummary>, StoreError>;
+
+    /// ECGs that wait for their analysis and were received before `before`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn pending_ecgs(&self, before: Timestamp, limit: usize) -> Result<Vec<PendingEcg>, StoreError>;
+
+    // ---- reading: query, and ingest where it says so ----
+
+    /// What became of an upload; `None` if it is not stored (completely).
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn upload(&self, id: UploadId) -> Result<Option<StoredUpload>, StoreError>;
+
+    /// One patient.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn patient(&self, mrn: Mrn) -> Result<Option<PatientSummary>, StoreError>;
+
+    /// Patients, ascending by number, after the cursor. `query` selects those whose number starts with it, or whose name
+    /// contains it, in whatever case.
+    ///
+    /// # Errors
+    /// When the store cannot be reached; [`StoreError::WrongCursor`] for a cursor of another list.
+    async fn patients(
+        &self,
+        query: Option<&str>,
+        page: PageRequest,
+    ) -> Result<Page<PatientSummary>, StoreError>;
+
+    /// Every number, ascending.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn mrns(&self) -> Result<Vec<Mrn>, StoreError>;
+
+    /// Heart rates of a patient, newest first by time of recording, then by id.
+    ///
+    /// # Errors
+    /// When the store cannot be reached; [`StoreError::WrongCursor`] for a cursor of another list.
+    async fn heart_rates(&self, mrn: Mrn, page: PageRequest) -> Result<Page<HeartRateRecord>, StoreError>;
+
+    /// ECGs of a patient, newest first by time of recording, then by id.
+    ///
+    /// # Errors
+    /// When the store cannot be reached; [`StoreError::WrongCursor`] for a cursor of another list.
+    async fn ecgs(&self, mrn: Mrn, page: PageRequest) -> Result<Page<EcgRecord>, StoreError>;
+
+    /// Images of a patient, newest first by time of receipt, then by id.
+    ///
+    /// # Errors
+    /// When the store cannot be reached; [`StoreError::WrongCursor`] for a cursor of another list.
+    async fn images(&self, mrn: Mrn, page: PageRequest) -> Result<Page<ImageRecord>, StoreError>;
+
+    /// One ECG. Also read by ingest, to know whether a staged signal is still needed.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn ecg(&self, id: RecordId) -> Result<Option<EcgRecord>, StoreError>;
+
+    /// One image.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn image(&self, id: RecordId) -> Result<Option<ImageRecord>, StoreError>;
+
+    /// Opens a file for reading: its length and its bytes. `None` if there is none. Dropping the stream ends the reading.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn blob(&self, sha256: BlobHash) -> Result<Option<StoredBlob>, StoreError>;
+
+    /// Whether the store answers now; for readiness.
+    ///
+    /// # Errors
+    /// When it does not.
+    async fn check(&self) -> Result<(), StoreError>;
+}
+
+/// Which part of a list to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Where the page before ended; `None` for the first.
+    pub after: Option<Cursor>,
+    /// Most entries to give; at least 1.
+    pub limit: usize,
+}
+
+/// A stored file, open for reading.
+pub struct StoredBlob {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// The bytes.
+    pub body: ByteStream,
+}
+
+/// What became of an upload.
+#[derive(Debug, Clone, PartialEq)]
+pub enum UploadOutcome {
+    /// Everything is stored.
+    Stored {
+        /// What the client is told: the same at every redelivery.
+        receipt: UploadReceipt,
+        /// The patient as it is now.
+        patient: Box<PatientSummary>,
+        /// It had been stored before: this was a redelivery or a retry.
+        replayed: bool,
+    },
+    /// An upload of this id with other content (fingerprint or patient) was stored before; nothing was changed.
+    Conflict,
+}
+
+/// An upload that is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredUpload {
+    /// What the client was told.
+    pub receipt: UploadReceipt,
+    /// SHA-256 over everything the client sent.
+    pub fingerprint: BlobHash,
+}
+
+/// An ECG that waits for its analysis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PendingEcg {
+    /// The ECG.
+    pub id: RecordId,
+    /// The upload that brought it.
+    pub upload_id: UploadId,
+    /// Whose it is.
+    pub mrn: Mrn,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// The signal.
+    pub signal: BlobInfo,
+    /// How to read it.
+    pub options: SignalOptions,
+}

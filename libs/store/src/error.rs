@@ -1,0 +1,22 @@
+//! What can go wrong with the store.
+
+/// The store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, or did not answer in time; trying again may help.
+    #[error("the patient store cannot be reached: {0}")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What it holds, or what it was given, is not what it should be; trying again will not help.
+    #[error("the patient store holds or was given something broken: {0}")]
+    Corrupt(String),
+    /// The cursor belongs to another list.
+    #[error("the cursor belongs to another list")]
+    WrongCursor,
+}
+
+impl StoreError {
+    /// The store cannot be reached.
+    pub fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        StoreError::Unavailable(cause.into())
+    }
+}

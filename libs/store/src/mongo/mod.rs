@@ -1,0 +1,1 @@
+//! MongoDB with GridFS.
