@@ -6,11 +6,13 @@
 
 mod analysis;
 mod analyze;
+pub mod csv;
 pub mod detect;
 mod quality;
 mod rate;
 pub mod score;
 mod strip;
+mod units;
 pub mod wfdb;
 
 pub use analysis::{

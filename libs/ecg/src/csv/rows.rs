@@ -1,0 +1,288 @@
+//! Rows of numbers from blocks of text: a fast path for rows as they should be, a patient one for the rest.
+
+use super::layout::{Delimiter, Layout, TimeColumn, is_silent, split};
+use super::source::first_line;
+use super::timeline::Row;
+use super::{ReadError, number};
+
+/// Line numbers kept for people.
+const KEPT_LINES: usize = 10;
+/// Decimals that a double still holds of a time.
+const MAX_DECIMALS: u32 = 12;
+
+/// Refuses what is no text at all, and says how many bytes a byte order mark takes.
+pub(super) fn check_text(head: &[u8]) -> Result<usize, ReadError> {
+    const SIGNATURES: [(&[u8], &str); 12] = [
+        (b"PK\x03\x04", "a ZIP file or an Excel workbook"),
+        (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
+        (b"%PDF", "a PDF document"),
+        (b"\x89PNG", "a PNG picture"),
+        (b"\xff\xd8\xff", "a JPEG picture"),
+        (b"GIF8", "a GIF picture"),
+        (b"\x1f\x8b", "a compressed (gzip) file"),
+        (b"\xff\xfe", "text in UTF-16 (save it as UTF-8)"),
+        (b"\xfe\xff", "text in UTF-16 (save it as UTF-8)"),
+        (b"{\\rtf", "an RTF document"),
+        (b"<!DOCTYPE", "a web page"),
+        (b"<?xml", "an XML document"),
+    ];
+    if let Some((_, kind)) = SIGNATURES.iter().find(|(signature, _)| head.starts_with(signature)) {
+        return Err(ReadError::NotText { kind });
+    }
+    let sample = head.get(..4096).unwrap_or(head);
+    let strange =
+        sample.iter().filter(|&&byte| byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c)).count();
+    if strange * 50 > sample.len() {
+        return Err(ReadError::NotText { kind: "binary data" });
+    }
+    Ok(if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 })
+}
+
+/// Reads rows and keeps count of them.
+pub(super) struct Rows {
+    layout: Layout,
+    terminator: u8,
+    max_rows: u64,
+    max_line_bytes: usize,
+    /// Number of the next line, from 1.
+    line: u64,
+    good: u64,
+    skipped: u64,
+    first_skipped_lines: Vec<u64>,
+    /// Midnights passed, in seconds, for clocks without a date.
+    midnights_s: f64,
+    latest_clock_s: f64,
+    decimals: u32,
+}
+
+impl Rows {
+    pub(super) fn new(layout: Layout, terminator: u8, max_rows: u64, max_line_bytes: usize) -> Self {
+        Rows {
+            layout,
+            terminator,
+            max_rows,
+            max_line_bytes,
+            line: 1,
+            good: 0,
+            skipped: 0,
+            first_skipped_lines: Vec::new(),
+            midnights_s: 0.0,
+            latest_clock_s: f64::NEG_INFINITY,
+            decimals: 0,
+        }
+    }
+
+    /// Number of the next line, from 1.
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// Rows with usable numbers.
+    pub(super) fn good(&self) -> u64 {
+        self.good
+    }
+
+    /// Rows without.
+    pub(super) fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    pub(super) fn first_skipped_lines(&self) -> &[u64] {
+        &self.first_skipped_lines
+    }
+
+    /// The smallest difference that the times read so far can show.
+    pub(super) fn time_resolution(&self) -> f64 {
+        10f64.powi(-(self.decimals.min(MAX_DECIMALS) as i32))
+    }
+
+    /// Reads a block of whole lines and hands on its rows.
+    pub(super) fn read_block(
+        &mut self,
+        block: &[u8],
+        mut take: impl FnMut(Row) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        let mut rest = block;
+        let plain = match (self.layout.delimiter, self.layout.time) {
+            (Delimiter::Byte(delimiter), TimeColumn::Number { column, .. }) if column < self.layout.lead => {
+                Some(Plain {
+                    delimiter,
+                    decimal: self.layout.decimal,
+                    terminator: self.terminator,
+                    before: column,
+                    between: self.layout.lead - column - 1,
+                    last: self.layout.lead + 1 == self.layout.columns,
+                })
+            }
+            _ => None,
+        };
+        let mut fields = Vec::new();
+        // The resolution of the times is judged by the first rows, which all come through the patient path.
+        let mut patient = if self.good < 2000 { 2000 } else { 0 };
+        while !rest.is_empty() {
+            if patient == 0
+                && let Some(plain) = &plain
+                && let Some((time, value, taken)) = plain.row(rest)
+            {
+                let value = value as f32;
+                if value.is_finite() {
+                    self.count_good()?;
+                    take(Row { line: self.line, time, value })?;
+                    self.line += 1;
+                    rest = rest.get(taken..).unwrap_or_default();
+                    continue;
+                }
+            }
+            let (line, taken) = first_line(rest, self.terminator);
+            if line.len() > self.max_line_bytes {
+                return Err(ReadError::LineTooLong { line: self.line, limit: self.max_line_bytes });
+            }
+            if self.line > self.layout.header_lines && !is_silent(line) {
+                match self.row(line, &mut fields) {
+                    Some((time, value)) => {
+                        self.count_good()?;
+                        take(Row { line: self.line, time, value })?;
+                    }
+                    None => self.skip()?,
+                }
+                patient = if patient > 0 { patient - 1 } else { 0 };
+            }
+            self.line += 1;
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn count_good(&mut self) -> Result<(), ReadError> {
+        self.good += 1;
+        if self.good + self.skipped > self.max_rows {
+            return Err(ReadError::TooManyRows { limit: self.max_rows });
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self) -> Result<(), ReadError> {
+        self.skipped += 1;
+        if self.first_skipped_lines.len() < KEPT_LINES {
+            self.first_skipped_lines.push(self.line);
+        }
+        if self.good + self.skipped > self.max_rows {
+            return Err(ReadError::TooManyRows { limit: self.max_rows });
+        }
+        Ok(())
+    }
+
+    /// Time and voltage of any line, if it has both and no more fields than it should.
+    fn row<'a>(&mut self, line: &'a [u8], fields: &mut Vec<&'a [u8]>) -> Option<(f64, f32)> {
+        split(line, self.layout.delimiter, fields);
+        if fields.iter().skip(self.layout.columns).any(|field| !field.is_empty()) {
+            return None;
+        }
+        let value = number::whole(fields.get(self.layout.lead)?, self.layout.decimal)? as f32;
+        if !value.is_finite() {
+            return None;
+        }
+        let time = match self.layout.time {
+            // Bad rows take a place, too.
+            TimeColumn::None { .. } => (self.good + self.skipped) as f64,
+            TimeColumn::Number { column, .. } => {
+                let field = fields.get(column)?;
+                self.note_decimals(field, self.layout.decimal);
+                number::whole(field, self.layout.decimal)?
+            }
+            TimeColumn::Clock { column } => {
+                let field = fields.get(column)?;
+                let time = number::clock(field)?;
+                self.note_decimals(field, b'.');
+                self.note_decimals(field, b',');
+                self.unwrap_midnight(time)
+            }
+        };
+        Some((time, value))
+    }
+
+    /// A clock without a date starts anew at midnight.
+    fn unwrap_midnight(&mut self, time: number::ClockTime) -> f64 {
+        const DAY_S: f64 = 86_400.0;
+        if time.dated {
+            return time.seconds;
+        }
+        if time.seconds < self.latest_clock_s - DAY_S / 2.0 {
+            self.midnights_s += DAY_S;
+        }
+        self.latest_clock_s = time.seconds;
+        time.seconds + self.midnights_s
+    }
+
+    fn note_decimals(&mut self, field: &[u8], decimal: u8) {
+        let Some(at) = memchr::memchr(decimal, field) else { return };
+        let tail = field.get(at + 1..).unwrap_or_default();
+        let decimals = tail.iter().take_while(|byte| byte.is_ascii_digit()).count() as u32;
+        let exponent = tail.get(decimals as usize).is_some_and(|byte| matches!(byte, b'e' | b'E'));
+        // An exponent says nothing of the clock: such numbers are written as precise as they are.
+        self.decimals = self.decimals.max(if exponent { MAX_DECIMALS } else { decimals });
+    }
+}
+
+/// The shape of a row as it should be: numbers at known places, one delimiter between.
+struct Plain {
+    delimiter: u8,
+    decimal: u8,
+    terminator: u8,
+    /// Fields before the time.
+    before: usize,
+    /// Fields between time and voltage.
+    between: usize,
+    /// Whether the voltage is the last field.
+    last: bool,
+}
+
+impl Plain {
+    /// Time, voltage and length of the row at the start of `bytes`; nothing for any row out of the ordinary.
+    #[inline]
+    fn row(&self, bytes: &[u8]) -> Option<(f64, f64, usize)> {
+        let mut at = 0;
+        for _ in 0..self.before {
+            at += self.field(bytes.get(at..)?)?;
+        }
+        let (time, used) = number::prefix(bytes.get(at..)?, self.decimal)?;
+        at += used;
+        if bytes.get(at) != Some(&self.delimiter) {
+            return None;
+        }
+        at += 1;
+        for _ in 0..self.between {
+            at += self.field(bytes.get(at..)?)?;
+        }
+        while bytes.get(at) == Some(&b' ') {
+            at += 1;
+        }
+        let (value, used) = number::prefix(bytes.get(at..)?, self.decimal)?;
+        at += used;
+        match *bytes.get(at)? {
+            byte if byte == self.terminator => Some((time, value, at + 1)),
+            b'\r' if bytes.get(at + 1) == Some(&b'\n') => Some((time, value, at + 2)),
+            byte if byte == self.delimiter && !self.last => {
+                let rest = bytes.get(at..)?;
+                let end = memchr::memchr(self.terminator, rest)?;
+                Some((time, value, at + end + 1))
+            }
+            _ => None,
+        }
+    }
+
+    /// Length of a field that is passed over, its delimiter included; nothing where it is quoted or the line ends.
+    #[inline]
+    fn field(&self, bytes: &[u8]) -> Option<usize> {
+        for (at, &byte) in bytes.iter().enumerate() {
+            if byte == self.delimiter {
+                return Some(at + 1);
+            }
+            if byte == self.terminator || byte == b'"' || byte == b'\'' {
+                return None;
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,344 @@
+//! Puts samples on an even grid as they come, and notices where the recording does not follow it.
+//!
+//! Times in files are cut to milliseconds, jitter, repeat, jump and run backwards. None of them is stored: a phase-locked
+//! loop predicts the time of the next sample, and a row is judged by how far it is off. Memory is what the samples take.
+
+use super::error::ReadError;
+
+/// How far the loop follows a single time once it has settled: one part in this many.
+const SETTLED_GAIN_ROWS: u64 = 32;
+/// Rows after which the step is measured anew from the run so far.
+const REMEASURE_ROWS: u64 = 4096;
+/// Rows that must follow each other evenly to start a new run after a jump.
+const ROWS_TO_TRUST: usize = 3;
+/// Rows held while it is not clear whether the clock jumped or single times are wrong.
+const MAX_PENDING: usize = 16;
+/// Longest hole that a straight line may fill, in seconds: shorter than any part of a QRS complex that matters.
+const MAX_FILL_S: f64 = 0.02;
+/// Most runs, so that a file of holes cannot fill memory with their descriptions.
+const MAX_RUNS: usize = 10_000;
+/// Line numbers kept for people.
+const KEPT_LINES: usize = 10;
+
+/// The even grid that times follow, in the unit of the time column.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Grid {
+    /// From one sample to the next.
+    pub(super) step: f64,
+    /// Largest deviation that still is the same sample.
+    pub(super) tolerance: f64,
+    /// Smallest difference that the times can show.
+    pub(super) resolution: f64,
+}
+
+/// A row with a time and a voltage.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    pub(super) line: u64,
+    pub(super) time: f64,
+    pub(super) value: f32,
+}
+
+/// An unbroken stretch of samples.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    pub(super) samples: Vec<f32>,
+    /// Time of the first sample, as the loop sees it.
+    pub(super) first: f64,
+    /// Time of the last sample, as the loop sees it.
+    pub(super) last: f64,
+    /// Line of the first row.
+    pub(super) line: u64,
+}
+
+/// What happened on the way.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    /// Samples put in by a straight line.
+    pub(super) filled: u64,
+    /// Rows with the same time as the row before.
+    pub(super) repeated: u64,
+    pub(super) first_repeated_line: u64,
+    /// Jumps back that the recording continues from.
+    pub(super) backward: u64,
+    pub(super) first_backward_line: u64,
+    /// Rows whose time fits nothing around them.
+    pub(super) stray: u64,
+    pub(super) lines_left_out: Vec<u64>,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(super) struct Timeline {
+    grid: Grid,
+    max_fill: f64,
+    finished: Vec<Run>,
+    run: Run,
+    predicted: f64,
+    latest: f64,
+    rows_in_run: u64,
+    pending: Vec<Row>,
+    pub(super) events: Events,
+    /// Deviations of the first rows, for the measurement of the grid.
+    deviations: Option<Vec<f64>>,
+}
+
+impl Timeline {
+    /// `seconds_per_unit` may be a guess: it only decides how long a hole is filled.
+    pub(super) fn new(grid: Grid, seconds_per_unit: f64) -> Self {
+        let fill = MAX_FILL_S / (grid.step * seconds_per_unit);
+        Timeline {
+            grid,
+            max_fill: fill.floor().max(1.0),
+            finished: Vec::new(),
+            run: Run::default(),
+            predicted: 0.0,
+            latest: f64::NAN,
+            rows_in_run: 0,
+            pending: Vec::with_capacity(MAX_PENDING),
+            events: Events::default(),
+            deviations: None,
+        }
+    }
+
+    /// Takes the next row.
+    #[inline]
+    pub(super) fn push(&mut self, row: Row) -> Result<(), ReadError> {
+        let deviation = row.time - self.predicted;
+        if deviation.abs() <= self.grid.tolerance
+            && self.rows_in_run > SETTLED_GAIN_ROWS
+            && self.pending.is_empty()
+            && (row.time != self.latest || self.grid.step < self.grid.resolution)
+        {
+            self.predicted += self.grid.step + deviation * (1.0 / SETTLED_GAIN_ROWS as f64);
+            self.latest = row.time;
+            self.rows_in_run += 1;
+            self.run.samples.push(row.value);
+            if self.rows_in_run.is_multiple_of(REMEASURE_ROWS) {
+                self.remeasure();
+            }
+            return Ok(());
+        }
+        self.push_with_care(row)
+    }
+
+    /// Anything but the next sample of a settled run.
+    fn push_with_care(&mut self, row: Row) -> Result<(), ReadError> {
+        if self.run.samples.is_empty() {
+            self.start(row);
+            return Ok(());
+        }
+        // Two rows with one time are one sample told twice, unless the clock is too coarse to tell samples apart.
+        let before = self.pending.last().map_or(self.latest, |held| held.time);
+        if row.time == before && self.grid.step > self.grid.resolution {
+            self.events.repeated += 1;
+            if self.events.first_repeated_line == 0 {
+                self.events.first_repeated_line = row.line;
+            }
+            self.leave_out(row.line);
+            return Ok(());
+        }
+        let deviation = row.time - self.predicted;
+        // A run that has just begun does not know its phase better than the clock's resolution.
+        let settling = self.rows_in_run <= SETTLED_GAIN_ROWS;
+        let tolerance = self.grid.tolerance + if settling { self.grid.resolution / 2.0 } else { 0.0 };
+        let slots = (deviation / self.grid.step).round();
+        let off = deviation - slots * self.grid.step;
+        if deviation.abs() <= tolerance {
+            self.drop_pending();
+            self.accept(row, 0);
+        } else if slots >= 1.0 && slots <= self.max_fill + self.pending.len() as f64 && off.abs() <= tolerance
+        {
+            self.drop_pending();
+            self.accept(row, slots as u64);
+        } else {
+            self.hold(row)?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, row: Row) {
+        self.run = Run {
+            samples: std::mem::take(&mut self.run.samples),
+            first: row.time,
+            last: row.time,
+            line: row.line,
+        };
+        self.run.samples.push(row.value);
+        self.predicted = row.time + self.grid.step;
+        self.latest = row.time;
+        self.rows_in_run = 1;
+    }
+
+    /// Takes a row that lies `missing` samples behind the next one, which a straight line then fills.
+    fn accept(&mut self, row: Row, missing: u64) {
+        if missing > 0 {
+            let from = self.run.samples.last().copied().unwrap_or(row.value);
+            for slot in 1..=missing {
+                let share = slot as f32 / (missing + 1) as f32;
+                self.run.samples.push(from + (row.value - from) * share);
+            }
+            self.events.filled += missing;
+        }
+        let due = self.predicted + missing as f64 * self.grid.step;
+        let deviation = row.time - due;
+        if let Some(deviations) = &mut self.deviations
+            && missing == 0
+        {
+            deviations.push(deviation.abs());
+        }
+        // The first rows of a run are averaged, so that its phase settles fast.
+        let gain = 1.0 / self.rows_in_run.saturating_add(1).min(SETTLED_GAIN_ROWS) as f64;
+        if self.rows_in_run < SETTLED_GAIN_ROWS {
+            self.run.first += deviation * gain;
+        }
+        self.predicted = due + deviation * gain + self.grid.step;
+        self.latest = row.time;
+        self.rows_in_run += 1;
+        self.run.samples.push(row.value);
+    }
+
+    /// Keeps a row that does not fit until it is clear what happened.
+    fn hold(&mut self, row: Row) -> Result<(), ReadError> {
+        self.pending.push(row);
+        let apart = self.grid.tolerance + self.grid.resolution / 2.0;
+        let even = |pair: &[Row]| (pair[1].time - pair[0].time - self.grid.step).abs() <= apart;
+        let tail = self.pending.len().saturating_sub(ROWS_TO_TRUST);
+        let trusted = self.pending.len() >= ROWS_TO_TRUST
+            && self.pending.get(tail..).is_some_and(|rows| rows.windows(2).all(even));
+        if trusted {
+            let rows = self.pending.split_off(tail);
+            self.drop_pending();
+            self.finish_run();
+            if self.finished.len() >= MAX_RUNS {
+                return Err(ReadError::TooManyGaps { limit: MAX_RUNS, line: row.line });
+            }
+            if rows[0].time < self.latest {
+                self.events.backward += 1;
+                if self.events.first_backward_line == 0 {
+                    self.events.first_backward_line = rows[0].line;
+                }
+            }
+            for (index, row) in rows.into_iter().enumerate() {
+                if index == 0 { self.start(row) } else { self.accept(row, 0) }
+            }
+        } else if self.pending.len() >= MAX_PENDING {
+            let stray = self.pending.remove(0);
+            self.events.stray += 1;
+            self.leave_out(stray.line);
+        }
+        Ok(())
+    }
+
+    /// The held rows fit neither what came before nor what came after.
+    fn drop_pending(&mut self) {
+        for index in 0..self.pending.len() {
+            self.events.stray += 1;
+            self.leave_out(self.pending[index].line);
+        }
+        self.pending.clear();
+    }
+
+    fn leave_out(&mut self, line: u64) {
+        if self.events.lines_left_out.len() < KEPT_LINES {
+            self.events.lines_left_out.push(line);
+        }
+    }
+
+    #[cold]
+    fn remeasure(&mut self) {
+        let slots = self.run.samples.len() as f64;
+        let measured = (self.predicted - self.run.first) / slots;
+        // Slowly: one glitch must not turn the grid.
+        if (measured / self.grid.step - 1.0).abs() < 0.01 {
+            self.grid.step = measured;
+        }
+    }
+
+    fn finish_run(&mut self) {
+        let mut run = std::mem::take(&mut self.run);
+        if !run.samples.is_empty() {
+            run.last = self.predicted - self.grid.step;
+            run.samples.shrink_to_fit();
+            self.finished.push(run);
+        }
+    }
+
+    /// Ends the recording.
+    pub(super) fn finish(mut self) -> (Vec<Run>, Events, Grid) {
+        self.drop_pending();
+        self.finish_run();
+        (self.finished, self.events, self.grid)
+    }
+}
+
+/// The step over all runs, each weighed by how long it is.
+pub(super) fn step_of(runs: &[Run]) -> Option<f64> {
+    let slots: f64 = runs.iter().map(|run| run.samples.len() as f64 - 1.0).sum();
+    let span: f64 = runs.iter().map(|run| run.last - run.first).sum();
+    (slots >= 1.0 && span > 0.0).then(|| span / slots)
+}
+
+/// Measures the grid that the first rows of a file follow, over their whole span: two rows alone say nothing, since times
+/// cut to milliseconds make 360 Hz look like 333. `resolution` is the smallest difference that the column can show.
+pub(super) fn measure(rows: &[Row], resolution: f64) -> Result<Grid, ReadError> {
+    let uneven = || ReadError::TimeUneven { line: rows.get(1).map_or(0, |row| row.line) };
+    let falls = rows.windows(2).find(|pair| pair[1].time <= pair[0].time);
+    let line = falls.map_or(0, |pair| pair[1].line);
+    let mut steps: Vec<f64> =
+        rows.windows(2).map(|pair| pair[1].time - pair[0].time).filter(|&step| step > 0.0).collect();
+    if steps.len() * 5 < rows.len() {
+        return Err(ReadError::TimeDoesNotGrow { line });
+    }
+    let middle = steps.len() / 2;
+    let (_, &mut median, _) = steps.select_nth_unstable_by(middle, f64::total_cmp);
+    if !median.is_finite() || median <= 0.0 {
+        return Err(ReadError::TimeDoesNotGrow { line });
+    }
+    // Where the median step is several times what the clock can show, a time that stands still is a row told twice.
+    let coarse = median < 2.0 * resolution;
+    let jump = 5.0 * median + 2.0 * resolution;
+    let (mut span, mut count) = (0.0, 0u64);
+    for pair in rows.windows(2) {
+        let step = pair[1].time - pair[0].time;
+        if step > 0.0 && step < jump || step == 0.0 && coarse {
+            span += step;
+            count += 1;
+        }
+    }
+    if count == 0 || span <= 0.0 {
+        return Err(uneven());
+    }
+    let mut grid = Grid { step: span / count as f64, tolerance: jump / 2.0, resolution };
+    // A few rounds: with a better step, missing samples are counted as missing and the step gets better.
+    for _ in 0..3 {
+        let mut timeline = Timeline::new(grid, 0.0);
+        timeline.max_fill = 20.0;
+        timeline.deviations = Some(Vec::new());
+        for &row in rows {
+            timeline.push_with_care(row)?;
+        }
+        let mut deviations = timeline.deviations.take().unwrap_or_default();
+        let (runs, _, _) = timeline.finish();
+        if deviations.is_empty() {
+            return Err(uneven());
+        }
+        // The first ones only tell how the phase settled.
+        let skip = if deviations.len() > 200 { 50 } else { 0 };
+        let settled = deviations.get_mut(skip..).unwrap_or_default();
+        let at = settled.len() * 95 / 100;
+        let (_, &mut usual, _) = settled.select_nth_unstable_by(at.min(settled.len() - 1), f64::total_cmp);
+        grid.step = step_of(&runs).ok_or_else(uneven)?;
+        let half =
+            grid.step.max(resolution) / 2.0 + if grid.step < resolution { grid.step / 2.0 } else { 0.0 };
+        grid.tolerance = if usual * 1.3 <= half { half } else { usual * 2.5 };
+    }
+    Ok(grid)
+}
+
+impl Grid {
+    /// Whether times wander by more than half a sample, so that single missing samples cannot be told.
+    pub(super) fn jitters(&self) -> bool {
+        self.tolerance > 0.51 * self.step && self.step > self.resolution
+    }
+}

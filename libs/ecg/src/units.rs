@@ -1,0 +1,72 @@
+//! Units of voltage: as a file names them, or as the range of its values argues.
+
+/// A unit of voltage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VoltageUnit {
+    Volt,
+    Millivolt,
+    Microvolt,
+    Nanovolt,
+}
+
+/// Peak-to-peak size of two seconds of ECG, in millivolt, that needs no remark: from a tenth of a small QRS complex to ten
+/// times a tall one, so that noise and drift do not make a unit wrong.
+pub(crate) const PLAUSIBLE_SWING_MV: std::ops::Range<f64> = 0.02..50.0;
+
+impl VoltageUnit {
+    /// What a value in this unit is multiplied by to be millivolt.
+    pub(crate) fn to_millivolt(self) -> f64 {
+        match self {
+            VoltageUnit::Volt => 1e3,
+            VoltageUnit::Millivolt => 1.0,
+            VoltageUnit::Microvolt => 1e-3,
+            VoltageUnit::Nanovolt => 1e-6,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            VoltageUnit::Volt => "volts",
+            VoltageUnit::Millivolt => "millivolts",
+            VoltageUnit::Microvolt => "microvolts",
+            VoltageUnit::Nanovolt => "nanovolts",
+        }
+    }
+
+    /// The unit that makes a typical swing (peak to peak of two seconds) the size of an ECG.
+    pub(crate) fn argued_from(swing: f64) -> Self {
+        if swing < PLAUSIBLE_SWING_MV.start {
+            VoltageUnit::Volt
+        } else if swing < PLAUSIBLE_SWING_MV.end {
+            VoltageUnit::Millivolt
+        } else if swing < PLAUSIBLE_SWING_MV.end * 1e3 {
+            VoltageUnit::Microvolt
+        } else {
+            VoltageUnit::Nanovolt
+        }
+    }
+}
+
+/// Typical swing of a signal: the median, over stretches of `window` samples, of highest minus lowest value.
+pub(crate) fn typical_swing<'a>(stretches: impl Iterator<Item = &'a [f32]>, window: usize) -> f64 {
+    let mut swings: Vec<f32> = stretches
+        .flat_map(|samples| samples.chunks(window.max(1)))
+        .map(|chunk| {
+            let (low, high) = extremes(chunk);
+            high - low
+        })
+        .collect();
+    if swings.is_empty() {
+        return 0.0;
+    }
+    let middle = swings.len() / 2;
+    let (_, median, _) = swings.select_nth_unstable_by(middle, f32::total_cmp);
+    f64::from(*median)
+}
+
+/// Lowest and highest of `samples`; (∞, −∞) where there are none.
+pub(crate) fn extremes(samples: &[f32]) -> (f32, f32) {
+    samples
+        .iter()
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &sample| (low.min(sample), high.max(sample)))
+}
