@@ -1,1 +1,16 @@
-//! To come.
+//! What each service's `main` needs and nothing else: logs, metrics, health, an HTTP server that drains, shutdown, exit
+//! codes. Every service is a library with `run(config, ports, shutdown)`; its `main` is a few lines on top of this.
+
+pub mod admin;
+mod backoff;
+mod exit;
+pub mod http;
+mod logs;
+mod prometheus;
+mod shutdown;
+
+pub use backoff::Backoff;
+pub use exit::{StartError, run_main};
+pub use logs::{LogArgs, LogFormat, init_logging};
+pub use prometheus::Metrics;
+pub use shutdown::Shutdown;

@@ -1,0 +1,72 @@
+//! Health and metrics of a service: `/livez`, `/readyz`, `/metrics`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use futures::future::{BoxFuture, join_all};
+
+use crate::Metrics;
+
+/// A part that does not answer in this time is not ready.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Something a service needs in order to do its work.
+#[derive(Clone)]
+pub struct Check {
+    name: &'static str,
+    check: Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
+}
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Check").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Check {
+    /// A named part and how to ask it.
+    pub fn new<F, Fut>(name: &'static str, check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        Check { name, check: Arc::new(move || Box::pin(check())) }
+    }
+}
+
+/// `/livez`: the process runs. `/readyz`: every check passes, else 503 with a line for each one. `/metrics`: Prometheus
+/// text.
+pub fn router(service: &'static str, checks: Vec<Check>, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/livez", get(async move || format!("{service} is alive\n")))
+        .route("/readyz", get(async move || readiness(service, &checks).await))
+        .route(
+            "/metrics",
+            get(async move || {
+                ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+            }),
+        )
+}
+
+async fn readiness(service: &str, checks: &[Check]) -> impl IntoResponse + use<> {
+    let results = join_all(checks.iter().map(|check| async {
+        let result = tokio::time::timeout(CHECK_TIMEOUT, (check.check)()).await;
+        (check.name, result.unwrap_or_else(|_| Err("did not answer in time".to_owned())))
+    }))
+    .await;
+    let ready = results.iter().all(|(_, result)| result.is_ok());
+    let mut text = format!("{service} is {}\n", if ready { "ready" } else { "not ready" });
+    for (name, result) in results {
+        // The cause is logged, not shown: it may name addresses.
+        if let Err(cause) = &result {
+            tracing::warn!(part = name, cause, "not ready");
+        }
+        text.push_str(&format!("{name}: {}\n", if result.is_ok() { "ok" } else { "unavailable" }));
+    }
+    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
+}

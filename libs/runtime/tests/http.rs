@@ -1,0 +1,83 @@
+//! The HTTP server bounds what clients may take, and drains.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use runtime::Shutdown;
+use runtime::admin::{self, Check};
+use runtime::http::{Limits, serve};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+async fn start(
+    router: Router,
+    limits: Limits,
+) -> (std::net::SocketAddr, Shutdown, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = Shutdown::new();
+    let begun = shutdown.clone();
+    let server = tokio::spawn(async move { serve(listener, router, limits, &begun).await.unwrap() });
+    (address, shutdown, server)
+}
+
+async fn ask(address: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_client_that_never_finishes_its_request_head_is_cut_off() {
+    let limits = Limits { header_read: Duration::from_millis(100), ..Limits::default() };
+    let (address, _shutdown, _server) = start(Router::new(), limits).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HT").await.unwrap();
+    let mut rest = Vec::new();
+    tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest))
+        .await
+        .expect("it is cut off")
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_after_the_shutdown_has_begun() {
+    let entered = std::sync::Arc::new(tokio::sync::Notify::new());
+    let leave = std::sync::Arc::new(tokio::sync::Notify::new());
+    let (in_handler, may_leave) = (entered.clone(), leave.clone());
+    let router = Router::new().route(
+        "/slow",
+        get(async move || {
+            in_handler.notify_one();
+            may_leave.notified().await;
+            "done"
+        }),
+    );
+    let (address, shutdown, server) = start(router, Limits::default()).await;
+    let request = tokio::spawn(ask(address, "/slow"));
+    entered.notified().await;
+    shutdown.begin();
+    leave.notify_one();
+    assert!(request.await.unwrap().ends_with("done"));
+    server.await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err(), "no new connection is accepted");
+}
+
+#[tokio::test]
+async fn readiness_names_the_part_that_fails_but_not_the_cause() {
+    let checks = vec![
+        Check::new("store", async || Ok(())),
+        Check::new("bus", async || Err("10.0.0.7 refused".to_owned())),
+    ];
+    let (address, _shutdown, _server) =
+        start(admin::router("query", checks, runtime::Metrics::install()), Limits::default()).await;
+    let answer = ask(address, "/readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("store: ok\nbus: unavailable\n"), "{answer}");
+    assert!(!answer.contains("10.0.0.7"), "{answer}");
+    assert!(ask(address, "/livez").await.starts_with("HTTP/1.1 200"));
+}
