@@ -12,6 +12,7 @@ mod quality;
 mod rate;
 pub mod score;
 mod strip;
+pub mod synth;
 mod units;
 pub mod wfdb;
 

@@ -1,0 +1,141 @@
+//! The waves of each beat: the model's third equation along the circle.
+
+use std::f64::consts::{PI, TAU};
+
+use super::random::Random;
+use super::rhythm::Beat;
+use super::{Rhythm, Settings};
+
+/// A wave of the beat: its angle on the circle in radians, its push, its width in radians.
+#[derive(Debug, Clone, Copy)]
+struct Wave {
+    angle: f64,
+    push: f64,
+    width: f64,
+}
+
+const fn wave(degrees: f64, push: f64, width: f64) -> Wave {
+    Wave { angle: degrees * PI / 180.0, push, width }
+}
+
+/// Table I of the paper: P, Q, R, S, T, for a rate of 60 beats per minute.
+const NORMAL: [Wave; 5] = [
+    wave(-70.0, 1.2, 0.25),
+    wave(-15.0, -5.0, 0.1),
+    wave(0.0, 30.0, 0.1),
+    wave(15.0, -7.5, 0.1),
+    wave(100.0, 0.75, 0.4),
+];
+/// The same without a P wave.
+const WITHOUT_P: [Wave; 4] = [NORMAL[1], NORMAL[2], NORMAL[3], NORMAL[4]];
+/// A premature ventricular beat (not of the paper): no P wave, a QRS complex thrice as wide, a T wave against it.
+const ECTOPIC: [Wave; 3] = [wave(0.0, 6.4, 0.27), wave(42.0, -1.7, 0.3), wave(115.0, -0.55, 0.45)];
+/// Height that the R wave of [`NORMAL`] has at 60 beats per minute, in the model's own unit.
+const R_HEIGHT: f64 = 0.0425;
+/// The circle runs at most this much slower or faster than it does on average, so that a long pause does not stretch
+/// the beat before it.
+const STRETCH: std::ops::Range<f64> = 0.7..1.3;
+/// Widths of a wave beyond which its push is nothing.
+const REACH: f64 = 5.0;
+/// Fibrillation waves: frequency in hertz and amplitude as a share of the R wave.
+const FIBRILLATION: (f64, f64) = (6.0, 0.05);
+/// Half the time around angle 0 in which the peak of a beat is looked for, in seconds.
+const PEAK_REACH_S: f64 = 0.06;
+
+/// The trace without noise, in millivolt, and the index of each R peak in it.
+pub(super) fn trace(
+    settings: &Settings,
+    beats: &[Beat],
+    count: usize,
+    random: &mut Random,
+) -> (Vec<f32>, Vec<usize>) {
+    let rate_hz = settings.sample_rate_hz;
+    let step_s = 1.0 / rate_hz;
+    let mean_s = 60.0 / settings.mean_bpm;
+    // As in the authors' own program: waves take a larger part of a faster round, by the square root of the rate.
+    let spread = (settings.mean_bpm / 60.0).sqrt();
+    let scale = settings.amplitude_mv / R_HEIGHT;
+    let (tremble_hz, tremble_mv) = match settings.rhythm {
+        Rhythm::Sinus => (0.0, 0.0),
+        Rhythm::Irregular => {
+            (FIBRILLATION.0 + random.normal() * 0.5, FIBRILLATION.1 * settings.amplitude_mv.abs())
+        }
+    };
+
+    let mut samples = Vec::with_capacity(count);
+    let mut height = 0.0;
+    let mut next = 1;
+    // Half a second ahead of the start, so that the trace has swung in.
+    let lead_in = (0.5 * rate_hz) as i64;
+    for index in -lead_in..count as i64 {
+        let time_s = index as f64 * step_s;
+        while beats.get(next).is_some_and(|beat| nearest_changes(beats[next - 1], *beat) <= time_s) {
+            next += 1;
+        }
+        let beat = beats[next - 1];
+        let neighbour = if time_s < beat.time_s {
+            next.checked_sub(2).and_then(|before| beats.get(before))
+        } else {
+            beats.get(next)
+        };
+        let round_s = neighbour.map_or(mean_s, |neighbour| (neighbour.time_s - beat.time_s).abs());
+        let round_s = round_s.clamp(STRETCH.start * mean_s, STRETCH.end * mean_s);
+        let speed = TAU / round_s;
+        let angle = ((time_s - beat.time_s) * speed).clamp(-PI, PI);
+        let waves: &[Wave] = match (beat.ectopic, settings.rhythm) {
+            (true, _) => &ECTOPIC,
+            (false, Rhythm::Sinus) => &NORMAL,
+            (false, Rhythm::Irregular) => &WITHOUT_P,
+        };
+        // The push goes with the speed, so that a wave is as high whichever way the round is stretched.
+        let push: f64 = waves.iter().map(|wave| wave.push_at(angle, spread)).sum::<f64>() * mean_s / round_s;
+        // dz/dt = push - z, stepped exactly in z. A point that starts on the circle stays on it, so that of the model's
+        // first two equations only the angle is left.
+        let decay = (-step_s).exp();
+        height = height * decay + push * (1.0 - decay);
+        if index >= 0 {
+            let phase = TAU * tremble_hz * time_s;
+            let tremble = tremble_mv * (phase.sin() + 0.5 * (1.7 * phase + 1.0).sin());
+            samples.push((height * scale + tremble) as f32);
+        }
+    }
+    let peaks = beats
+        .iter()
+        .filter_map(|beat| peak_near(&samples, beat.time_s, rate_hz, settings.amplitude_mv))
+        .collect();
+    (samples, peaks)
+}
+
+/// When one beat's half of the round ends and the next one's begins.
+fn nearest_changes(before: Beat, after: Beat) -> f64 {
+    (before.time_s + after.time_s) / 2.0
+}
+
+impl Wave {
+    fn push_at(&self, angle: f64, spread: f64) -> f64 {
+        // The R wave stays at angle 0; the others move away from it as the rate rises, those far off less.
+        let away = if self.angle.abs() < PI / 4.0 { spread } else { spread.sqrt() };
+        let off = angle - self.angle * away;
+        let width = self.width * spread;
+        if off.abs() > REACH * width {
+            return 0.0;
+        }
+        -self.push * off * (-off * off / (2.0 * width * width)).exp()
+    }
+}
+
+/// Index of the sample where the deflection at `time_s` is largest, if the trace has it.
+fn peak_near(samples: &[f32], time_s: f64, rate_hz: f64, amplitude_mv: f64) -> Option<usize> {
+    let reach = PEAK_REACH_S * rate_hz;
+    let middle = time_s * rate_hz;
+    let first = (middle - reach).ceil();
+    let last = (middle + reach).floor();
+    if first < 0.0 || last >= samples.len() as f64 {
+        return None;
+    }
+    let first = first as usize;
+    let upright = |sample: f32| if amplitude_mv < 0.0 { -sample } else { sample };
+    let window = samples.get(first..=last as usize)?;
+    let peak = window.iter().enumerate().max_by(|a, b| upright(*a.1).total_cmp(&upright(*b.1)))?;
+    Some(first + peak.0)
+}
