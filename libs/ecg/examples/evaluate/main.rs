@@ -1,0 +1,109 @@
+//! Scores the beat detector on folders of annotated WFDB records:
+//!
+//! `cargo run --release -p ecg --example evaluate -- DIR... [--channel N] [--csv FILE] [--strips TRUTH.tsv]`
+//!
+//! Beats are compared as AAMI EC57 asks and WFDB's `bxb` does: 150 ms, stretches of flutter (`[` to `]`) left out, from
+//! the start of the record. Rates are compared on windows of 10 s. `--strips` checks CSV strips, which lie beside the
+//! given table, against its columns `file`, `beats`, `heart_rate_bpm`, `tolerance_bpm`.
+
+mod records;
+mod strips;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use records::{Row, Windows};
+
+struct Options {
+    folders: Vec<PathBuf>,
+    channel: usize,
+    csv: Option<PathBuf>,
+    strips: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match options().and_then(|options| run(&options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(64)
+        }
+    }
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options { folders: Vec::new(), channel: 0, csv: None, strips: None };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--channel" => {
+                options.channel = value()?
+                    .parse()
+                    .map_err(|_| "--channel needs the number of a signal, from 0".to_owned())?;
+            }
+            "--csv" => options.csv = Some(value()?.into()),
+            "--strips" => options.strips = Some(value()?.into()),
+            flag if flag.starts_with('-') => return Err(format!("{flag} is not an option of evaluate")),
+            folder => options.folders.push(folder.into()),
+        }
+    }
+    if options.folders.is_empty() && options.strips.is_none() {
+        return Err("usage: evaluate DIR... [--channel N] [--csv FILE] [--strips TRUTH.tsv]".to_owned());
+    }
+    Ok(options)
+}
+
+/// Whether everything could be read and all strips are right.
+fn run(options: &Options) -> Result<bool, String> {
+    let mut good = true;
+    if let Some(table) = &options.strips {
+        good &= strips::check(table)?;
+    }
+    if options.folders.is_empty() {
+        return Ok(good);
+    }
+    let mut rows = Vec::new();
+    println!("{}", Row::HEADER);
+    for folder in &options.folders {
+        for header in records::headers(folder)? {
+            match records::evaluate(&header, options.channel) {
+                Ok(row) => {
+                    println!("{row}");
+                    rows.push(row);
+                }
+                Err(message) => {
+                    eprintln!("{}: {message}", header.display());
+                    good = false;
+                }
+            }
+        }
+    }
+    if let Some(path) = &options.csv {
+        let lines: Vec<String> = rows.iter().map(Row::csv).collect();
+        std::fs::write(path, format!("{}\n{}\n", Row::CSV_HEADER, lines.join("\n")))
+            .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    }
+    let gross = rows.iter().fold(Row::default(), |sum, row| sum + row);
+    let Windows { total, close, unusable, .. } = gross.windows;
+    let percent = |part: usize, whole: usize| 100.0 * part as f64 / whole.max(1) as f64;
+    println!(
+        "windows of 10 s: {total}; within 5 bpm or 10 %: {:.2} % of those with a rate, {:.2} % of all; without a rate: {:.2} %",
+        percent(close, total - unusable),
+        percent(close, total),
+        percent(unusable, total),
+    );
+    println!(
+        "gross se={:.2} pp={:.2} f1={:.2} missed={} false={} beats={} rate_mae_bpm={:.2} samples_per_s={:.1e}",
+        gross.score.sensitivity(),
+        gross.score.positive_predictivity(),
+        gross.score.f1(),
+        gross.score.missed,
+        gross.score.false_beats,
+        gross.score.beats(),
+        gross.windows.mean_error(),
+        gross.samples as f64 / gross.seconds.max(1e-9),
+    );
+    Ok(good && !rows.is_empty())
+}

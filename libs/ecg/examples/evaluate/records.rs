@@ -1,0 +1,197 @@
+//! One record: read, analysed, compared with its reference annotations.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ecg::score::{MATCH_WINDOW_S, Score, compare};
+use ecg::wfdb::{self, Header};
+use ecg::{Quality, Strip};
+
+/// Names of files with reference beats, the best first. `.atr` is the usual one; the others are those of the QT database
+/// (manual) and of a few other sets.
+const REFERENCES: [&str; 5] = ["atr", "ecg", "qrs", "q1c", "man"];
+/// Length of the windows on which rates are compared.
+const WINDOW_S: f64 = 10.0;
+
+/// Rates of 10 s windows against the reference.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Windows {
+    /// Windows with at least two reference beats and no flutter.
+    pub(crate) total: usize,
+    /// Of these, those within 5 bpm or 10 % of the reference.
+    pub(crate) close: usize,
+    /// Of these, those without a rate because the quality does not allow one.
+    pub(crate) unusable: usize,
+    /// Sum of absolute errors of the windows with a rate.
+    pub(crate) error_sum: f64,
+}
+
+impl Windows {
+    /// Mean absolute error in bpm of the windows with a rate.
+    pub(crate) fn mean_error(&self) -> f64 {
+        self.error_sum / (self.total - self.unusable).max(1) as f64
+    }
+}
+
+/// What is printed of one record.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) score: Score,
+    pub(crate) windows: Windows,
+    pub(crate) samples: usize,
+    /// Time the detector took.
+    pub(crate) seconds: f64,
+}
+
+impl Row {
+    pub(crate) const HEADER: &str =
+        "record          se      pp      f1  missed  false  beats  rate_mae  without_rate    Ms/s";
+    pub(crate) const CSV_HEADER: &str = "record,se,pp,f1,missed,false,beats,rate_mae_bpm,windows,windows_close,windows_unusable,samples_per_s";
+
+    pub(crate) fn csv(&self) -> String {
+        let Row { name, score, windows, .. } = self;
+        format!(
+            "{name},{:.3},{:.3},{:.3},{},{},{},{:.3},{},{},{},{:.0}",
+            score.sensitivity(),
+            score.positive_predictivity(),
+            score.f1(),
+            score.missed,
+            score.false_beats,
+            score.beats(),
+            windows.mean_error(),
+            windows.total,
+            windows.close,
+            windows.unusable,
+            self.samples as f64 / self.seconds.max(1e-9),
+        )
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Row { name, score, windows, .. } = self;
+        write!(
+            f,
+            "{name:<10} {:>7.2} {:>7.2} {:>7.2} {:>7} {:>6} {:>6} {:>9.2} {:>6}/{:<6} {:>7.1}",
+            score.sensitivity(),
+            score.positive_predictivity(),
+            score.f1(),
+            score.missed,
+            score.false_beats,
+            score.beats(),
+            windows.mean_error(),
+            windows.unusable,
+            windows.total,
+            self.samples as f64 / self.seconds.max(1e-9) / 1e6,
+        )
+    }
+}
+
+impl std::ops::Add<&Row> for Row {
+    type Output = Row;
+
+    fn add(mut self, row: &Row) -> Row {
+        self.score += row.score;
+        self.windows.total += row.windows.total;
+        self.windows.close += row.windows.close;
+        self.windows.unusable += row.windows.unusable;
+        self.windows.error_sum += row.windows.error_sum;
+        self.samples += row.samples;
+        self.seconds += row.seconds;
+        self
+    }
+}
+
+/// The headers of a folder that have reference beats beside them, in order of name.
+pub(crate) fn headers(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let unreadable = |error| format!("{} cannot be read: {error}", folder.display());
+    let mut out = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "hea") && reference(&path).is_some() {
+            out.insert(path);
+        }
+    }
+    if out.is_empty() {
+        return Err(format!(
+            "{} holds no WFDB record with reference beats beside its header",
+            folder.display()
+        ));
+    }
+    Ok(out.into_iter().collect())
+}
+
+fn reference(header: &Path) -> Option<PathBuf> {
+    REFERENCES.iter().map(|extension| header.with_extension(extension)).find(|path| path.is_file())
+}
+
+/// Analyses one signal of a record and compares the result with the reference.
+pub(crate) fn evaluate(path: &Path, channel: usize) -> Result<Row, String> {
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+    };
+    let header = Header::parse(&String::from_utf8_lossy(&read(path)?)).map_err(|error| error.to_string())?;
+    let count = header.signals.len();
+    let spec =
+        header.signals.get(channel).ok_or(format!("there is no signal {channel}, the record has {count}"))?;
+    let bytes = read(&path.with_file_name(&spec.file))?;
+    let strip = wfdb::strip(&header, channel, &bytes).map_err(|error| error.to_string())?;
+    let reference = reference(path).ok_or("there are no reference beats")?;
+    let annotations = wfdb::annotations(&read(&reference)?).map_err(|error| error.to_string())?;
+    let (beats, flutter) = wfdb::beats_and_flutter(&annotations, header.frame_rate_hz);
+
+    // The time of the detector alone, as the figures of other detectors are; the analysis finds the same beats.
+    let start = Instant::now();
+    let detected: usize = strip
+        .segments
+        .iter()
+        .map(|segment| ecg::detect::detect(&segment.samples, strip.sample_rate_hz).len())
+        .sum();
+    let seconds = start.elapsed().as_secs_f64();
+    let analysis = ecg::analyze(&strip);
+    debug_assert_eq!(detected, analysis.beats.len());
+    let found: Vec<f64> = analysis.beats.iter().map(|beat| beat.time_s).collect();
+    Ok(Row {
+        name: header.name.clone(),
+        score: compare(&beats, &found, &flutter, MATCH_WINDOW_S, |_| {}),
+        windows: windows(&strip, &analysis, &beats, &flutter),
+        samples: strip.sample_count(),
+        seconds,
+    })
+}
+
+/// The mean rate of the beats in a window, from the first to the last of them.
+fn rate(beats: &[f64], from: f64, to: f64) -> Option<f64> {
+    let first = beats.partition_point(|time| *time < from);
+    let end = beats.partition_point(|time| *time < to);
+    let inside = &beats[first..end.max(first)];
+    (inside.len() >= 2).then(|| 60.0 * (inside.len() - 1) as f64 / (inside[inside.len() - 1] - inside[0]))
+}
+
+fn windows(strip: &Strip, analysis: &ecg::Analysis, reference: &[f64], flutter: &[(f64, f64)]) -> Windows {
+    let found: Vec<f64> = analysis.beats.iter().map(|beat| beat.time_s).collect();
+    let mut out = Windows::default();
+    for index in 0..(strip.duration_s() / WINDOW_S) as usize {
+        let (from, to) = (index as f64 * WINDOW_S, (index + 1) as f64 * WINDOW_S);
+        if flutter.iter().any(|(start, end)| *start < to && *end > from) {
+            continue;
+        }
+        let Some(truth) = rate(reference, from, to) else { continue };
+        out.total += 1;
+        let unusable = analysis.quality_segments.iter().any(|stretch| {
+            stretch.quality == Quality::Unusable && stretch.start_s < to && stretch.end_s > from
+        });
+        match rate(&found, from, to).filter(|_| !unusable) {
+            None => out.unusable += 1,
+            Some(rate) => {
+                let error = (rate - truth).abs();
+                out.error_sum += error;
+                out.close += usize::from(error <= 5.0_f64.max(0.1 * truth));
+            }
+        }
+    }
+    out
+}
