@@ -142,6 +142,12 @@ impl UploadId {
         UploadId(Uuid::new_v5(&IDEMPOTENCY_KEYS, format!("{client}\n{key}").as_bytes()))
     }
 
+    /// Whether it comes from a client's `Idempotency-Key`, so that it may have been used before.
+    #[must_use]
+    pub fn is_from_key(&self) -> bool {
+        self.0.get_version_num() == 5
+    }
+
     /// The id of the `index`-th record of `kind` that this upload brings.
     #[must_use]
     pub fn record(&self, kind: &str, index: usize) -> RecordId {

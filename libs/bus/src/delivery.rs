@@ -125,6 +125,12 @@ impl Delivery {
         self.attempt > self.policy.max_attempts
     }
 
+    /// Whether this is the last attempt that the policy allows.
+    #[must_use]
+    pub fn is_last_attempt(&self) -> bool {
+        self.attempt >= self.policy.max_attempts
+    }
+
     /// Does `work` while telling the broker, at a third of the time after which a delivery counts as lost, that it goes on.
     pub async fn while_working<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);

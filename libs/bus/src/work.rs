@@ -1,0 +1,126 @@
+//! The loop of every consumer: take deliveries, work on several at a time, settle each, drain at the end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use proto_json::Queue;
+use tokio::task::JoinSet;
+
+use crate::{Delivery, EventBus};
+
+/// What became of a piece of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done: the message can go.
+    Done,
+    /// It could not be done now, for this reason.
+    Retry(String),
+    /// It can never be done, for this reason: a dead letter.
+    Never(String),
+}
+
+/// Work under way has this long to end once the consumer is told to stop; then it is given back.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// First wait before a broker that cannot be reached is asked again.
+const RECONNECT: Duration = Duration::from_millis(200);
+
+/// Takes deliveries of `queue` until `stop` resolves, works on up to `concurrency` of them at a time, and settles each by
+/// its [`Outcome`]. Work that panics is given back like work whose process died.
+///
+/// When it returns, everything taken is settled or given back.
+pub async fn work_off<F, Fut>(
+    bus: &dyn EventBus,
+    queue: Queue,
+    concurrency: usize,
+    stop: impl Future<Output = ()>,
+    work: F,
+) where
+    F: Fn(Arc<Delivery>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Outcome> + Send + 'static,
+{
+    let work = Arc::new(work);
+    let mut under_way = JoinSet::new();
+    let mut stop = std::pin::pin!(stop);
+
+    'connect: loop {
+        let consuming = tokio::select! {
+            consuming = bus.consume(queue, concurrency) => consuming,
+            () = &mut stop => break,
+        };
+        let mut deliveries = match consuming {
+            Ok(deliveries) => deliveries,
+            Err(error) => {
+                tracing::warn!(queue = %queue, error = %error, "cannot take work; trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(RECONNECT) => continue,
+                    () = &mut stop => break,
+                }
+            }
+        };
+        loop {
+            let delivery = tokio::select! {
+                biased;
+                () = &mut stop => break 'connect,
+                Some(_) = under_way.join_next(), if !under_way.is_empty() => continue,
+                delivery = deliveries.next(), if under_way.len() < concurrency => delivery,
+            };
+            let Some(delivery) = delivery else { continue 'connect };
+            let work = work.clone();
+            under_way.spawn(async move { one(delivery, &*work).await });
+        }
+    }
+
+    // The stream is dropped by now, and with it what was fetched ahead.
+    let drained = tokio::time::timeout(DRAIN, async { while under_way.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!(queue = %queue, left = under_way.len(), "work still under way is given back");
+        under_way.shutdown().await;
+    }
+}
+
+async fn one<F, Fut>(delivery: Delivery, work: &F)
+where
+    F: Fn(Arc<Delivery>) -> Fut,
+    Fut: Future<Output = Outcome>,
+{
+    let queue = delivery.queue;
+    let attempt = delivery.attempt;
+    if delivery.is_exhausted() {
+        let reason = "every attempt ended with the death of its consumer";
+        tracing::error!(queue = %queue, attempt, reason, "given up: dead letter");
+        if let Err(error) = delivery.dead_letter(reason).await {
+            tracing::warn!(queue = %queue, error = %error, "could not be made a dead letter; it will be delivered again");
+        }
+        return;
+    }
+    let delivery = Arc::new(delivery);
+    let outcome = delivery.while_working(work(delivery.clone())).await;
+    let Ok(delivery) = Arc::try_unwrap(delivery) else {
+        // Somebody keeps a handle on it: when that is dropped, the delivery gives itself back.
+        tracing::error!(queue = %queue, "a delivery was kept by its work");
+        return;
+    };
+    let settled = match &outcome {
+        Outcome::Done => delivery.ack().await,
+        Outcome::Retry(reason) => {
+            tracing::warn!(queue = %queue, attempt, reason, "work failed; trying again");
+            match delivery.fail(reason).await {
+                Ok(true) => {
+                    tracing::error!(queue = %queue, attempt, reason, "given up: dead letter");
+                    Ok(())
+                }
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
+            }
+        }
+        Outcome::Never(reason) => {
+            tracing::error!(queue = %queue, attempt, reason, "cannot be done: dead letter");
+            delivery.dead_letter(reason).await
+        }
+    };
+    if let Err(error) = settled {
+        tracing::warn!(queue = %queue, error = %error, "work is done, but not settled; it may be delivered again");
+    }
+}
