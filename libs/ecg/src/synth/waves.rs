@@ -81,14 +81,20 @@ pub(super) fn trace(
         let round_s = neighbour.map_or(mean_s, |neighbour| (neighbour.time_s - beat.time_s).abs());
         let round_s = round_s.clamp(STRETCH.start * mean_s, STRETCH.end * mean_s);
         let speed = TAU / round_s;
-        let angle = ((time_s - beat.time_s) * speed).clamp(-PI, PI);
+        let angle = (time_s - beat.time_s) * speed;
+        // In a pause longer than a round the point waits where it is and nothing pushes it.
+        let waits = angle.abs() > PI;
         let waves: &[Wave] = match (beat.ectopic, settings.rhythm) {
             (true, _) => &ECTOPIC,
             (false, Rhythm::Sinus) => &NORMAL,
             (false, Rhythm::Irregular) => &WITHOUT_P,
         };
         // The push goes with the speed, so that a wave is as high whichever way the round is stretched.
-        let push: f64 = waves.iter().map(|wave| wave.push_at(angle, spread)).sum::<f64>() * mean_s / round_s;
+        let push: f64 = if waits {
+            0.0
+        } else {
+            waves.iter().map(|wave| wave.push_at(angle, spread)).sum::<f64>() * mean_s / round_s
+        };
         // dz/dt = push - z, stepped exactly in z. A point that starts on the circle stays on it, so that of the model's
         // first two equations only the angle is left.
         let decay = (-step_s).exp();
@@ -115,7 +121,8 @@ impl Wave {
     fn push_at(&self, angle: f64, spread: f64) -> f64 {
         // The R wave stays at angle 0; the others move away from it as the rate rises, those far off less.
         let away = if self.angle.abs() < PI / 4.0 { spread } else { spread.sqrt() };
-        let off = angle - self.angle * away;
+        // Round the circle: what a fast rate leaves of a T wave comes at the start of the next round.
+        let off = (angle - self.angle * away + PI).rem_euclid(TAU) - PI;
         let width = self.width * spread;
         if off.abs() > REACH * width {
             return 0.0;
