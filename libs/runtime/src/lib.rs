@@ -6,6 +6,7 @@ mod backoff;
 mod exit;
 pub mod http;
 mod logs;
+pub mod problem;
 mod prometheus;
 mod shutdown;
 

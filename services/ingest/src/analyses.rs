@@ -1,0 +1,70 @@
+//! Stores the result of an analysis.
+
+use std::sync::Arc;
+
+use bus::{Delivery, Outcome};
+use proto_json::{Change, ChangeKind, EcgAnalyzed, EcgOutcome, EcgStatus, PatientUpdated, Timestamp};
+use store::AnalysisResult;
+
+use crate::blobs::{self, MoveError};
+use crate::{Ports, announce, retry};
+
+/// Works on one delivery of the queue of results.
+pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
+    let result: EcgAnalyzed = match delivery.message() {
+        Ok(result) => result,
+        Err(error) => return Outcome::Never(error.to_string()),
+    };
+    match store(ports, result).await {
+        Ok(()) => Outcome::Done,
+        Err(outcome) => outcome,
+    }
+}
+
+async fn store(ports: &Ports, result: EcgAnalyzed) -> Result<(), Outcome> {
+    let EcgAnalyzed { ecg_id, upload_id, mrn, received_at, signal, outcome, .. } = result;
+    let ecg = ports.store.ecg(ecg_id).await.map_err(retry)?;
+    let ecg = ecg.ok_or_else(|| Outcome::Never("a result for an ECG that is not stored".to_owned()))?;
+    let mut staged = vec![signal];
+    if let EcgOutcome::Analyzed { plot, detail, .. } = &outcome {
+        staged.extend([plot.sha256, detail.sha256]);
+    }
+
+    let mut stored = None;
+    if ecg.status == EcgStatus::Pending {
+        let outcome = match outcome {
+            EcgOutcome::Failed { reason } => Err(reason),
+            EcgOutcome::Analyzed { analysis, plot, detail } => {
+                match blobs::store_staged(ports, upload_id, [&plot, &detail]).await {
+                    Ok(()) => {}
+                    Err(MoveError::Failed(reason)) => return Err(Outcome::Retry(reason)),
+                    Err(MoveError::NotStaged) => {
+                        return Err(Outcome::Retry(
+                            "the picture of an analysis is not on the stage".to_owned(),
+                        ));
+                    }
+                }
+                Ok((*analysis, plot, detail))
+            }
+        };
+        let analyzed = outcome.is_ok();
+        let result = AnalysisResult { ecg_id, mrn, stored_at: Timestamp::now(), outcome };
+        stored = ports.store.store_analysis(&result).await.map_err(retry)?;
+        metrics::counter!("bedside_analyses_stored_total", "status" => if analyzed { "analyzed" } else { "failed" })
+            .increment(1);
+        tracing::info!(upload_id = %upload_id, ecg_id = %ecg_id, analyzed, "analysis stored");
+    }
+    // A result that was stored before is announced again: the first time may have ended before it came to that.
+    let patient = match stored {
+        Some(patient) => Some(patient),
+        None => ports.store.patient(mrn).await.map_err(retry)?,
+    };
+    if let Some(patient) = patient {
+        let changes = vec![Change { kind: ChangeKind::EcgAnalyzed, id: Some(ecg_id) }];
+        announce(&*ports.bus, &PatientUpdated { upload_id, changes, patient }).await;
+        let waited = Timestamp::now().millis_since(received_at);
+        metrics::histogram!("bedside_upload_to_analysis_announced_seconds").record(waited as f64 / 1000.0);
+    }
+    blobs::unstage(ports, upload_id, staged).await;
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The only writer of the patient store.
+//!
+//! Takes uploads and results of analyses from the queues and stores them. The order of the writes is what makes it safe
+//! without transactions: blobs, history, patient, jobs, announcement, receipt, clean-up, acknowledgement. A crash between
+//! any two is healed by redelivery, because each of them can be repeated.
+
+mod analyses;
+mod blobs;
+mod config;
+mod reconcile;
+mod uploads;
+
+use std::sync::Arc;
+
+use bus::{BlobStage, EventBus, Outcome, work_off};
+use proto_json::{PatientUpdated, Queue};
+use runtime::{Shutdown, StartError};
+use store::PatientStore;
+
+pub use config::Config;
+
+/// What ingest needs of the world.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    /// Queues and announcements.
+    pub bus: Arc<dyn EventBus>,
+    /// Where the files of uploads and the pictures of workers wait.
+    pub stage: Arc<dyn BlobStage>,
+    /// Where everything ends up.
+    pub store: Arc<dyn PatientStore>,
+}
+
+/// Takes and stores until the shutdown begins, then ends what is under way.
+///
+/// # Errors
+/// None today: what fails is tried again.
+pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(), StartError> {
+    tracing::info!(concurrency = config.concurrency, "ingest is running");
+    let (for_uploads, for_results) = (ports.clone(), ports.clone());
+    tokio::join!(
+        work_off(&*ports.bus, Queue::Uploads, config.concurrency, shutdown.begun(), move |delivery| {
+            let ports = for_uploads.clone();
+            async move { uploads::take(&ports, &delivery).await }
+        }),
+        work_off(&*ports.bus, Queue::EcgResults, config.concurrency, shutdown.begun(), move |delivery| {
+            let ports = for_results.clone();
+            async move { analyses::take(&ports, &delivery).await }
+        }),
+        shutdown.unless_begun(reconcile::run(&config, &ports)),
+    );
+    Ok(())
+}
+
+/// Announces a change. A lost announcement delays a screen, so it is logged, but stops nothing.
+async fn announce(bus: &dyn EventBus, update: &PatientUpdated) {
+    match bus.announce(update).await {
+        Ok(()) => metrics::counter!("bedside_announcements_total").increment(1),
+        Err(error) => {
+            tracing::warn!(upload_id = %update.upload_id, error = %error, "a change was not announced")
+        }
+    }
+}
+
+/// The work failed for now.
+fn retry(cause: impl std::fmt::Display) -> Outcome {
+    Outcome::Retry(cause.to_string())
+}

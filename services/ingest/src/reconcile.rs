@@ -1,0 +1,148 @@
+//! Looks after what redelivery cannot heal: jobs that were lost with a broker, and files left on the stage.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use bus::StageKey;
+use proto_json::{AnalyzeEcg, EcgStatus, FileKind, Queue, Timestamp, UploadId, UploadReceived};
+use tokio::time::MissedTickBehavior;
+
+use crate::uploads::restage;
+use crate::{Config, Ports};
+
+/// ECGs that are looked after at a time.
+const BATCH: usize = 200;
+
+/// A file whose upload never came to be is kept this many times as long as one that is known not to be needed.
+const UNKNOWN_UPLOAD_FACTOR: u32 = 24;
+
+/// Dead letters that are asked for at a time.
+const DEAD_LETTERS: usize = 500;
+
+/// Looks at every period, until dropped.
+pub(crate) async fn run(config: &Config, ports: &Ports) {
+    let mut period = tokio::time::interval(config.reconcile_every);
+    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        period.tick().await;
+        if let Err(cause) = resend_lost_jobs(config, ports).await {
+            tracing::warn!(cause, "could not look for lost jobs");
+        }
+        if let Err(cause) = clear_stage(config, ports).await {
+            tracing::warn!(cause, "could not look for files left on the stage");
+        }
+    }
+}
+
+/// Sends the job again of each ECG that has been pending for long, where neither its job nor its result can be in a queue
+/// any more: each of them is older than the oldest message there, or a dead letter holds it.
+async fn resend_lost_jobs(config: &Config, ports: &Ports) -> Result<(), String> {
+    let before = ago(config.pending_after);
+    let pending = ports.store.pending_ecgs(before, BATCH).await.map_err(|error| error.to_string())?;
+    metrics::gauge!("bedside_ecgs_pending_long").set(pending.len() as f64);
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let mut oldest = Vec::new();
+    for queue in [Queue::Uploads, Queue::EcgJobs, Queue::EcgResults] {
+        let status = ports.bus.queue_status(queue).await.map_err(|error| error.to_string())?;
+        oldest.extend(status.oldest);
+    }
+    let dead = dead_uploads(ports).await?;
+    for ecg in pending {
+        let may_be_queued = oldest.iter().any(|oldest| *oldest <= before);
+        if may_be_queued || dead.contains(&ecg.upload_id) {
+            continue;
+        }
+        let job = AnalyzeEcg {
+            ecg_id: ecg.id,
+            upload_id: ecg.upload_id,
+            mrn: ecg.mrn,
+            received_at: ecg.received_at,
+            signal: ecg.signal,
+            options: ecg.options,
+        };
+        restage(ports, &job).await?;
+        bus::send(&*ports.bus, &job, None, None).await.map_err(|error| error.to_string())?;
+        metrics::counter!("bedside_jobs_resent_total").increment(1);
+        tracing::warn!(upload_id = %job.upload_id, ecg_id = %job.ecg_id, "job of a pending ECG sent again");
+    }
+    Ok(())
+}
+
+/// Removes files from the stage that nothing needs: those of stored uploads, but for signals that still wait for their
+/// result; and, after a much longer time, those of uploads that never came to be.
+async fn clear_stage(config: &Config, ports: &Ports) -> Result<(), String> {
+    let keep_after = ago(config.stage_keep);
+    let staged = ports.stage.list().await.map_err(|error| error.to_string())?;
+    metrics::gauge!("bedside_staged_files").set(staged.len() as f64);
+    let old: Vec<_> = staged.into_iter().filter(|(_, at)| *at < keep_after).collect();
+    if old.is_empty() {
+        return Ok(());
+    }
+    let waiting = ports.bus.queue_status(Queue::Uploads).await.map_err(|error| error.to_string())?.oldest;
+    let given_up = ago(config.stage_keep.saturating_mul(UNKNOWN_UPLOAD_FACTOR));
+    let dead = dead_uploads(ports).await?;
+    for (key, staged_at) in old {
+        if dead.contains(&key.upload) {
+            continue;
+        }
+        let unneeded = match ports.store.upload(key.upload).await.map_err(|error| error.to_string())? {
+            Some(stored) => !is_pending_signal(ports, key, &stored.receipt.files).await?,
+            None => staged_at < given_up && waiting.is_none_or(|oldest| oldest > staged_at),
+        };
+        if unneeded {
+            ports.stage.delete(key).await.map_err(|error| error.to_string())?;
+            metrics::counter!("bedside_staged_files_cleared_total").increment(1);
+            tracing::info!(upload_id = %key.upload, "file left on the stage removed");
+        }
+    }
+    Ok(())
+}
+
+async fn is_pending_signal(
+    ports: &Ports,
+    key: StageKey,
+    files: &[proto_json::StoredFile],
+) -> Result<bool, String> {
+    for file in files.iter().filter(|file| file.kind == FileKind::Ecg) {
+        let ecg = ports.store.ecg(file.id).await.map_err(|error| error.to_string())?;
+        // Its picture and its detail may be on their way, too: nothing of a pending ECG goes.
+        if ecg.is_some_and(|ecg| ecg.upload_id == key.upload && ecg.status == EcgStatus::Pending) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Uploads of which a message is a dead letter: a person decides what becomes of them.
+async fn dead_uploads(ports: &Ports) -> Result<HashSet<UploadId>, String> {
+    let mut uploads = HashSet::new();
+    let mut after = None;
+    loop {
+        let letters = ports.bus.dead_letters(after, DEAD_LETTERS).await.map_err(|error| error.to_string())?;
+        metrics::gauge!("bedside_dead_letters").set((uploads.len() + letters.len()) as f64);
+        let Some(last) = letters.last() else { return Ok(uploads) };
+        after = Some(last.id);
+        for letter in letters {
+            let upload = match letter.queue {
+                Queue::Uploads => {
+                    serde_json::from_slice::<UploadReceived>(&letter.payload).map(|it| it.upload_id)
+                }
+                Queue::EcgJobs => {
+                    serde_json::from_slice::<AnalyzeEcg>(&letter.payload).map(|it| it.upload_id)
+                }
+                Queue::EcgResults => {
+                    serde_json::from_slice::<proto_json::EcgAnalyzed>(&letter.payload).map(|it| it.upload_id)
+                }
+            };
+            uploads.extend(upload.ok());
+        }
+    }
+}
+
+fn ago(duration: Duration) -> Timestamp {
+    let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let now = Timestamp::now();
+    Timestamp::from_millis(now.as_millis().saturating_sub(millis)).unwrap_or(now)
+}

@@ -1,0 +1,256 @@
+//! Stores an upload.
+
+use std::sync::Arc;
+
+use bus::{Delivery, Outcome, StageKey};
+use proto_json::{
+    AnalyzeEcg, Change, ChangeKind, EcgStatus, FileKind, HeartRateSource, PatientUpdated, Receipt, RecordId,
+    StagedFile, StoredFile, Timestamp, UploadReceipt, UploadReceived,
+};
+use store::{NewEcg, NewHeartRate, NewImage, NewUpload, UploadOutcome};
+
+use crate::blobs::{self, MoveError};
+use crate::{Ports, announce, retry};
+
+/// Works on one delivery of the queue of uploads.
+pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
+    let upload: UploadReceived = match delivery.message() {
+        Ok(upload) => upload,
+        Err(error) => return Outcome::Never(error.to_string()),
+    };
+    match store(ports, delivery, &upload).await {
+        Ok(()) => Outcome::Done,
+        Err(outcome) => outcome,
+    }
+}
+
+async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> Result<(), Outcome> {
+    let id = upload.upload_id;
+    // A first delivery under an id of our own cannot have been stored before; all others may.
+    if delivery.attempt > 1 || id.is_from_key() {
+        if let Some(stored) = ports.store.upload(id).await.map_err(retry)? {
+            let same = stored.fingerprint == upload.fingerprint && stored.receipt.mrn == upload.mrn;
+            return if same {
+                repeat(ports, delivery, upload, stored.receipt).await
+            } else {
+                refuse(ports, delivery, upload).await
+            };
+        }
+    }
+    match blobs::store_staged(ports, id, upload.files.iter().map(|file| &file.blob)).await {
+        Ok(()) => {}
+        Err(MoveError::Failed(reason)) => return Err(Outcome::Retry(reason)),
+        Err(MoveError::NotStaged) => {
+            // Another delivery of it may have finished since we asked.
+            let stored = ports.store.upload(id).await.map_err(retry)?;
+            return match stored {
+                Some(stored) if stored.fingerprint == upload.fingerprint => {
+                    repeat(ports, delivery, upload, stored.receipt).await
+                }
+                _ => Err(Outcome::Retry("a file of the upload is not on the stage".to_owned())),
+            };
+        }
+    }
+    match ports.store.store_upload(&new_upload(upload)).await.map_err(retry)? {
+        UploadOutcome::Conflict => refuse(ports, delivery, upload).await,
+        UploadOutcome::Stored { receipt, replayed: true, .. } => {
+            repeat(ports, delivery, upload, receipt).await
+        }
+        UploadOutcome::Stored { receipt, patient, replayed: false } => {
+            let jobs = signals(upload).map(|file| job(upload, file));
+            send_jobs(ports, delivery, jobs).await?;
+            let changes = changes(upload, &receipt);
+            if !changes.is_empty() {
+                announce(&*ports.bus, &PatientUpdated { upload_id: id, changes, patient: *patient }).await;
+            }
+            metrics::counter!("bedside_uploads_stored_total").increment(1);
+            let waited = Timestamp::now().millis_since(upload.received_at);
+            metrics::histogram!("bedside_upload_stored_seconds").record(waited as f64 / 1000.0);
+            tracing::info!(upload_id = %id, files = upload.files.len(), attempt = delivery.attempt, "upload stored");
+            answer(ports, delivery, &Receipt::Stored(receipt)).await;
+            // The signals stay for the workers until their results are in.
+            let moved =
+                upload.files.iter().filter(|file| file.kind != FileKind::Ecg).map(|file| file.blob.sha256);
+            blobs::unstage(ports, id, moved).await;
+            Ok(())
+        }
+    }
+}
+
+/// The upload was stored before. What followed from it may not have happened yet, so it is done again where that can
+/// matter: jobs of ECGs that are still pending, the announcement, the receipt, the clean-up.
+async fn repeat(
+    ports: &Ports,
+    delivery: &Delivery,
+    upload: &UploadReceived,
+    receipt: UploadReceipt,
+) -> Result<(), Outcome> {
+    let id = upload.upload_id;
+    let mut pending = Vec::new();
+    for file in signals(upload) {
+        let job = job(upload, file);
+        let ecg = ports.store.ecg(job.ecg_id).await.map_err(retry)?;
+        if ecg.is_some_and(|ecg| ecg.status == EcgStatus::Pending) {
+            restage(ports, &job).await.map_err(retry)?;
+            pending.push(job);
+        }
+    }
+    let needed: Vec<_> = pending.iter().map(|job| job.signal.sha256).collect();
+    send_jobs(ports, delivery, pending).await?;
+    if let Some(patient) = ports.store.patient(upload.mrn).await.map_err(retry)? {
+        let changes = changes(upload, &receipt);
+        announce(&*ports.bus, &PatientUpdated { upload_id: id, changes, patient }).await;
+    }
+    tracing::info!(upload_id = %id, attempt = delivery.attempt, "upload was stored before");
+    answer(ports, delivery, &Receipt::Stored(receipt)).await;
+    let unneeded = upload.files.iter().map(|file| file.blob.sha256).filter(|hash| !needed.contains(hash));
+    blobs::unstage(ports, id, unneeded).await;
+    Ok(())
+}
+
+/// Another upload has this id. Its files on the stage, if they are others, are nobody's.
+async fn refuse(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> Result<(), Outcome> {
+    tracing::warn!(upload_id = %upload.upload_id, "another upload was stored under this id before");
+    answer(ports, delivery, &Receipt::Conflict { upload_id: upload.upload_id }).await;
+    Ok(())
+}
+
+/// Puts the signal of a job back on the stage from the store, if it is gone from there.
+pub(crate) async fn restage(ports: &Ports, job: &AnalyzeEcg) -> Result<(), String> {
+    let key = StageKey { upload: job.upload_id, sha256: job.signal.sha256 };
+    let staged = ports.stage.get(key).await.map_err(|error| error.to_string())?;
+    if staged.is_some() {
+        return Ok(());
+    }
+    let blob = ports.store.blob(key.sha256).await.map_err(|error| error.to_string())?;
+    let blob = blob.ok_or_else(|| "the signal of an ECG is not in the store".to_owned())?;
+    ports.stage.put(key, blob.bytes, blob.body).await.map_err(|error| error.to_string())
+}
+
+async fn send_jobs(
+    ports: &Ports,
+    delivery: &Delivery,
+    jobs: impl IntoIterator<Item = AnalyzeEcg>,
+) -> Result<(), Outcome> {
+    for job in jobs {
+        bus::send(&*ports.bus, &job, None, delivery.trace_parent.clone()).await.map_err(retry)?;
+    }
+    Ok(())
+}
+
+async fn answer(ports: &Ports, delivery: &Delivery, receipt: &Receipt) {
+    if let Some(reply_to) = &delivery.reply_to
+        && let Err(error) = ports.bus.send_receipt(reply_to, receipt).await
+    {
+        // The gateway then answers 202, which stays true.
+        tracing::warn!(error = %error, "a receipt was not sent");
+    }
+}
+
+/// The first of each set of equal files in an upload, with its place: the others are the same record.
+fn distinct(upload: &UploadReceived) -> impl Iterator<Item = (usize, &StagedFile)> {
+    upload.files.iter().enumerate().filter(|(index, file)| first_equal(upload, file) == *index)
+}
+
+fn first_equal(upload: &UploadReceived, file: &StagedFile) -> usize {
+    let equal = |other: &StagedFile| other.kind == file.kind && other.blob.sha256 == file.blob.sha256;
+    upload.files.iter().position(equal).unwrap_or_default()
+}
+
+/// The raw ECGs of an upload.
+fn signals(upload: &UploadReceived) -> impl Iterator<Item = &StagedFile> {
+    distinct(upload).map(|(_, file)| file).filter(|file| file.kind == FileKind::Ecg)
+}
+
+/// The record that a file becomes.
+fn record_id(upload: &UploadReceived, file: &StagedFile) -> RecordId {
+    let kind = match file.kind {
+        FileKind::MedicalImage => "image",
+        FileKind::EcgImage | FileKind::Ecg => "ecg",
+    };
+    upload.upload_id.record(kind, first_equal(upload, file))
+}
+
+fn job(upload: &UploadReceived, file: &StagedFile) -> AnalyzeEcg {
+    AnalyzeEcg {
+        ecg_id: record_id(upload, file),
+        upload_id: upload.upload_id,
+        mrn: upload.mrn,
+        received_at: upload.received_at,
+        signal: file.blob.clone(),
+        options: upload.signal_options.clone(),
+    }
+}
+
+fn new_upload(upload: &UploadReceived) -> NewUpload {
+    let id = upload.upload_id;
+    let recorded_at = upload.recorded_at;
+    let mut images = Vec::new();
+    let mut ecgs: Vec<NewEcg> = Vec::new();
+    // A reported rate belongs to the picture it came with; where several came, to the first.
+    let mut pictured = None;
+    let files = upload.files.iter().map(|file| StoredFile {
+        id: record_id(upload, file),
+        kind: file.kind,
+        sha256: file.blob.sha256,
+        file_name: file.blob.file_name.clone(),
+    });
+    for (_, file) in distinct(upload) {
+        let record = record_id(upload, file);
+        let blob = file.blob.clone();
+        let ecg = NewEcg {
+            id: record,
+            recorded_at,
+            signal: None,
+            options: upload.signal_options.clone(),
+            picture: None,
+            reported: None,
+        };
+        match file.kind {
+            FileKind::MedicalImage => images.push(NewImage { id: record, file: blob }),
+            FileKind::Ecg => ecgs.push(NewEcg { signal: Some(blob), ..ecg }),
+            FileKind::EcgImage => {
+                let first = pictured.is_none();
+                pictured = pictured.or(Some(record));
+                let reported = upload.heart_rate.filter(|_| first);
+                ecgs.push(NewEcg { picture: Some(blob), reported, ..ecg });
+            }
+        }
+    }
+    NewUpload {
+        id,
+        fingerprint: upload.fingerprint,
+        mrn: upload.mrn,
+        received_at: upload.received_at,
+        stored_at: Timestamp::now(),
+        name: upload.name.clone(),
+        heart_rate: upload.heart_rate.map(|bpm| NewHeartRate {
+            id: id.record("heart_rate", 0),
+            bpm,
+            at: recorded_at.unwrap_or(upload.received_at),
+            source: HeartRateSource::Reported,
+            ecg_id: pictured,
+        }),
+        images,
+        ecgs,
+        files: files.collect(),
+    }
+}
+
+fn changes(upload: &UploadReceived, receipt: &UploadReceipt) -> Vec<Change> {
+    let mut changes = Vec::new();
+    if receipt.patient_created {
+        changes.push(Change { kind: ChangeKind::PatientCreated, id: None });
+    }
+    if upload.name.is_some() && receipt.changed {
+        changes.push(Change { kind: ChangeKind::Name, id: None });
+    }
+    if let Some(id) = receipt.heart_rate {
+        changes.push(Change { kind: ChangeKind::HeartRate, id: Some(id) });
+    }
+    changes.extend(distinct(upload).map(|(_, file)| Change {
+        kind: if file.kind == FileKind::MedicalImage { ChangeKind::Image } else { ChangeKind::Ecg },
+        id: Some(record_id(upload, file)),
+    }));
+    changes
+}

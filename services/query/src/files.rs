@@ -1,0 +1,220 @@
+//! Stored files over HTTP: entity tags, conditional and partial requests, safe headers.
+
+use std::ops::Range;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use proto_json::{BlobInfo, MediaType};
+use runtime::problem::{ApiError, Kind};
+use store::ByteStream;
+
+use crate::{Store, store_error};
+
+/// What RFC 8187 lets stand unencoded in `filename*`.
+const EXT_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// A file is named by its content: what was once got stays right. Shared caches must not keep it.
+const CACHE: HeaderValue = HeaderValue::from_static("private, immutable, max-age=31536000");
+
+/// Answers a GET or HEAD of a stored file. `stem` names the file where the client gave no name.
+pub(crate) async fn serve(
+    store: &Store,
+    blob: &BlobInfo,
+    stem: &str,
+    method: &Method,
+    request: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let tag = format!("\"{}\"", blob.sha256);
+    let tag = HeaderValue::try_from(tag).map_err(ApiError::internal)?;
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ETAG, tag.clone());
+    headers.insert(header::CACHE_CONTROL, CACHE);
+    if request.get_all(header::IF_NONE_MATCH).iter().any(|value| lists_tag(value, &tag)) {
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(blob.media_type)));
+    headers.insert(header::CONTENT_DISPOSITION, disposition(blob, stem)?);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+
+    // A range of another version of the file would be worthless: then the whole file is sent.
+    let range_holds = request.get(header::IF_RANGE).is_none_or(|value| value == tag);
+    let wanted = request.get(header::RANGE).filter(|_| range_holds && method == Method::GET);
+    let (status, range) = match wanted.map(|value| parse_range(value, blob.bytes)) {
+        None | Some(Wanted::Everything) => (StatusCode::OK, 0..blob.bytes),
+        Some(Wanted::Part(range)) => {
+            let text = format!("bytes {}-{}/{}", range.start, range.end - 1, blob.bytes);
+            headers.insert(header::CONTENT_RANGE, HeaderValue::try_from(text).map_err(ApiError::internal)?);
+            (StatusCode::PARTIAL_CONTENT, range)
+        }
+        Some(Wanted::Nothing) => {
+            let text = format!("bytes */{}", blob.bytes);
+            let value = HeaderValue::try_from(text).map_err(ApiError::internal)?;
+            return Err(ApiError::new(Kind::RANGE, format!("The file has {} bytes.", blob.bytes))
+                .header(header::CONTENT_RANGE, value));
+        }
+    };
+    headers.insert(header::CONTENT_LENGTH, (range.end - range.start).into());
+    if method == Method::HEAD {
+        return Ok((status, headers).into_response());
+    }
+    let stored = store.blob(blob.sha256).await.map_err(store_error)?;
+    let stored = stored.ok_or_else(|| ApiError::internal("a record names a file that is not stored"))?;
+    Ok((status, headers, Body::from_stream(cut(stored.body, range))).into_response())
+}
+
+fn content_type(media_type: MediaType) -> &'static str {
+    media_type.as_str()
+}
+
+/// Whether an `If-None-Match` value names the tag. Weak comparison, as RFC 9110 asks for here.
+fn lists_tag(value: &HeaderValue, tag: &HeaderValue) -> bool {
+    let (Ok(value), Ok(tag)) = (value.to_str(), tag.to_str()) else { return false };
+    value.trim() == "*" || value.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
+}
+
+/// What a `Range` header asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    /// No range, several of them, or something else than bytes: the whole file, as RFC 9110 allows.
+    Everything,
+    Part(Range<u64>),
+    Nothing,
+}
+
+fn parse_range(value: &HeaderValue, bytes: u64) -> Wanted {
+    let Some(spec) = value.to_str().ok().and_then(|text| text.strip_prefix("bytes=")) else {
+        return Wanted::Everything;
+    };
+    let Some((first, last)) = spec.trim().split_once('-') else { return Wanted::Everything };
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse().unwrap_or(u64::MAX))
+    };
+    let range = match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => first..last.saturating_add(1).min(bytes),
+        (Some(first), None) if last.is_empty() => first..bytes,
+        (None, Some(suffix)) if first.is_empty() => bytes.saturating_sub(suffix)..bytes,
+        _ => return Wanted::Everything,
+    };
+    if range.start < range.end { Wanted::Part(range) } else { Wanted::Nothing }
+}
+
+/// The bytes of `range` out of a whole file's.
+fn cut(body: ByteStream, range: Range<u64>) -> ByteStream {
+    let mut at = 0;
+    let parts = body.map_ok(move |mut part: Bytes| {
+        let start = at;
+        at += part.len() as u64;
+        let from = range.start.saturating_sub(start).min(part.len() as u64);
+        let to = range.end.saturating_sub(start).min(part.len() as u64);
+        let part = if from < to { part.split_to(to as usize).split_off(from as usize) } else { Bytes::new() };
+        (part, at >= range.end)
+    });
+    // Ends the reading of the store as soon as the last byte is there.
+    stream::unfold(Some(parts.boxed()), |parts| async move {
+        let mut parts = parts?;
+        match parts.next().await? {
+            Ok((part, last)) => Some((Ok(part), (!last).then_some(parts))),
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .filter(|part| {
+        let keep = !matches!(part, Ok(part) if part.is_empty());
+        async move { keep }
+    })
+    .boxed()
+}
+
+/// `Content-Disposition` with the client's file name, encoded so that no name can break out of the header.
+fn disposition(blob: &BlobInfo, stem: &str) -> Result<HeaderValue, ApiError> {
+    let picture = matches!(blob.media_type, MediaType::Png | MediaType::Jpeg);
+    let kind = if picture { "inline" } else { "attachment" };
+    let fallback = format!("{stem}.{}", blob.media_type.extension());
+    let name = blob.file_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(&fallback);
+    let plain: String = name
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() || "-._ ".contains(letter) { letter } else { '_' })
+        .collect();
+    let mut value = format!("{kind}; filename=\"{plain}\"");
+    if plain != name {
+        value.push_str(&format!("; filename*=UTF-8''{}", utf8_percent_encode(name, EXT_VALUE)));
+    }
+    HeaderValue::try_from(value).map_err(ApiError::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(text: &'static str) -> Wanted {
+        parse_range(&HeaderValue::from_static(text), 10)
+    }
+
+    #[test]
+    fn one_byte_range_is_understood_and_anything_else_means_the_whole_file() {
+        assert_eq!(range("bytes=0-0"), Wanted::Part(0..1));
+        assert_eq!(range("bytes=3-"), Wanted::Part(3..10));
+        assert_eq!(range("bytes=3-99999999999999999999999"), Wanted::Part(3..10));
+        assert_eq!(range("bytes=-4"), Wanted::Part(6..10));
+        assert_eq!(range("bytes=-40"), Wanted::Part(0..10));
+        assert_eq!(range("bytes=10-"), Wanted::Nothing);
+        assert_eq!(range("bytes=-0"), Wanted::Nothing);
+        for text in
+            ["bytes=4-3", "bytes=0-1,3-4", "lines=0-1", "bytes=", "bytes=a-b", "bytes=-", "bytes=+1-2"]
+        {
+            assert_eq!(range(text), Wanted::Everything, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_range_cuts_across_chunks_and_stops_reading_after_its_end() {
+        let chunks = ["abc", "def", "ghij"].map(|text| Ok(Bytes::from_static(text.as_bytes())));
+        for (range, expected) in [(0..10, "abcdefghij"), (2..4, "cd"), (3..6, "def"), (4..9, "efghi")] {
+            let chunks: Vec<_> =
+                chunks.iter().map(|part| Ok(part.as_ref().unwrap().clone() as Bytes)).collect();
+            let body = stream::iter(chunks).chain(stream::pending()).boxed();
+            let cut: Vec<Bytes> = cut(body, range)
+                .try_collect()
+                .await
+                .unwrap_or_else(|error: std::io::Error| panic!("{error}"));
+            assert_eq!(cut.concat(), expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn file_names_cannot_break_out_of_the_header() {
+        let blob = |name: Option<&str>| BlobInfo {
+            sha256: proto_json::BlobHash::of(b""),
+            bytes: 0,
+            media_type: MediaType::Jpeg,
+            file_name: name.map(str::to_owned),
+            width: None,
+            height: None,
+        };
+        let value = |name| disposition(&blob(name), "image-1").unwrap().to_str().unwrap().to_owned();
+        assert_eq!(value(None), "inline; filename=\"image-1.jpg\"");
+        assert_eq!(value(Some("a b.jpg")), "inline; filename=\"a b.jpg\"");
+        assert_eq!(
+            value(Some("x\"; y=\"é\r\n.jpg")),
+            "inline; filename=\"x__ y=___.jpg\"; filename*=UTF-8''x%22%3B%20y%3D%22%C3%A9%0D%0A.jpg"
+                .replace("y=___", "y_____")
+        );
+    }
+
+    #[test]
+    fn entity_tags_are_compared_one_by_one() {
+        let tag = HeaderValue::from_static("\"abc\"");
+        for value in ["\"abc\"", "W/\"abc\"", "\"x\", \"abc\"", "*"] {
+            assert!(lists_tag(&HeaderValue::from_static(value), &tag), "{value}");
+        }
+        for value in ["abc", "\"abcd\"", ""] {
+            assert!(!lists_tag(&HeaderValue::from_static(value), &tag), "{value}");
+        }
+    }
+}

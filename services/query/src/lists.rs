@@ -1,0 +1,51 @@
+//! Lists of `/api/v1`, paged by cursor.
+
+use axum::Json;
+use axum::extract::State;
+use proto_json::{EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary};
+use runtime::problem::ApiError;
+
+use crate::params::{ListParams, PathMrn};
+use crate::{Store, records, store_error};
+
+pub(crate) async fn patients(
+    State(store): State<Store>,
+    list: ListParams,
+) -> Result<Json<Page<PatientSummary>>, ApiError> {
+    store.patients(list.query.as_deref(), list.page).await.map(Json).map_err(store_error)
+}
+
+pub(crate) async fn heart_rates(
+    State(store): State<Store>,
+    PathMrn(mrn): PathMrn,
+    list: ListParams,
+) -> Result<Json<Page<HeartRateRecord>>, ApiError> {
+    let page = store.heart_rates(mrn, list.page).await.map_err(store_error)?;
+    known(&store, mrn, page).await
+}
+
+pub(crate) async fn ecgs(
+    State(store): State<Store>,
+    PathMrn(mrn): PathMrn,
+    list: ListParams,
+) -> Result<Json<Page<EcgRecord>>, ApiError> {
+    let page = store.ecgs(mrn, list.page).await.map_err(store_error)?;
+    known(&store, mrn, page).await
+}
+
+pub(crate) async fn images(
+    State(store): State<Store>,
+    PathMrn(mrn): PathMrn,
+    list: ListParams,
+) -> Result<Json<Page<ImageRecord>>, ApiError> {
+    let page = store.images(mrn, list.page).await.map_err(store_error)?;
+    known(&store, mrn, page).await
+}
+
+/// An empty page of a patient who is not known is a 404. Whoever has records is known: no second look then.
+async fn known<T>(store: &Store, mrn: Mrn, page: Page<T>) -> Result<Json<Page<T>>, ApiError> {
+    if page.items.is_empty() {
+        records::known_patient(store, mrn).await?;
+    }
+    Ok(Json(page))
+}

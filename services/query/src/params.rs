@@ -1,0 +1,112 @@
+//! What stands in the path and the query string of a request.
+
+use std::str::FromStr;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Query, RawPathParams};
+use axum::http::request::Parts;
+use proto_json::{Cursor, Mrn, RecordId, UploadId};
+use runtime::problem::ApiError;
+use serde::Deserialize;
+use store::PageRequest;
+
+/// Entries of a page if the client does not say.
+const DEFAULT_LIMIT: usize = 50;
+/// Most entries of a page.
+const MAX_LIMIT: usize = 500;
+/// Longest text to search for, in characters.
+const MAX_SEARCH_CHARS: usize = 200;
+
+/// The one parameter of a path, percent-decoded.
+pub(crate) struct Segment(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::invalid("The path is not valid UTF-8."))?;
+        let value = params.iter().next().map(|(_, value)| value.to_owned());
+        Ok(Segment(value.unwrap_or_default()))
+    }
+}
+
+/// The medical record number in a path.
+pub(crate) struct PathMrn(pub(crate) Mrn);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathMrn {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Segment(text) = Segment::from_request_parts(parts, state).await?;
+        text.parse().map(PathMrn).map_err(|error| ApiError::invalid(sentence(&error)))
+    }
+}
+
+/// The id of a record or an upload in a path.
+pub(crate) struct PathId<T>(pub(crate) T);
+
+/// Ids that stand in paths.
+pub(crate) trait Id: FromStr {}
+impl Id for RecordId {}
+impl Id for UploadId {}
+
+impl<S: Send + Sync, T: Id> FromRequestParts<S> for PathId<T> {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Segment(text) = Segment::from_request_parts(parts, state).await?;
+        // One spelling for each id, so that caches and logs do not see several.
+        let hyphenated = text.len() == 36;
+        text.parse()
+            .ok()
+            .filter(|_| hyphenated)
+            .map(PathId)
+            .ok_or_else(|| ApiError::invalid("The id in the path is not a UUID."))
+    }
+}
+
+/// `?after=&limit=&q=`
+#[derive(Debug, Deserialize)]
+struct RawListParams {
+    q: Option<String>,
+    after: Option<String>,
+    limit: Option<String>,
+}
+
+/// Which part of a list to read.
+pub(crate) struct ListParams {
+    pub(crate) query: Option<String>,
+    pub(crate) page: PageRequest,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ListParams {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Query(raw): Query<RawListParams> =
+            Query::from_request_parts(parts, state).await.map_err(|rejection: QueryRejection| {
+                ApiError::invalid(format!("The query string cannot be read: {}.", rejection.body_text()))
+            })?;
+        let after = raw.after.map(|text| text.parse::<Cursor>()).transpose();
+        let after = after.map_err(|error| ApiError::invalid(sentence(&error)))?;
+        let limit = match raw.limit {
+            None => DEFAULT_LIMIT,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+                .ok_or_else(|| ApiError::invalid(format!("`limit` must be from 1 to {MAX_LIMIT}.")))?,
+        };
+        let query = raw.q.filter(|text| !text.is_empty());
+        if query.as_ref().is_some_and(|text| text.chars().count() > MAX_SEARCH_CHARS) {
+            return Err(ApiError::invalid(format!("`q` must be at most {MAX_SEARCH_CHARS} characters.")));
+        }
+        Ok(ListParams { query, page: PageRequest { after, limit } })
+    }
+}
+
+/// An error's text as a sentence: it begins with a capital letter and ends with a full stop.
+pub(crate) fn sentence(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).chain(std::iter::once('.')).collect()
+}
