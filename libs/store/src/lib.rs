@@ -9,6 +9,8 @@
 mod error;
 #[cfg(feature = "mongo")]
 pub mod mongo;
+mod records;
+mod search;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod writes;

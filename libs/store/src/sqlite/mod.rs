@@ -1,1 +1,149 @@
-//! One SQLite file.
+//! One SQLite file: for one machine.
+//!
+//! One thread writes, with group commit ([`writer`]); a few connections read beside it ([`readers`]). Write-ahead log with
+//! `synchronous=FULL`: what was answered survives a power cut. A lock file keeps a second process out.
+
+mod blobs;
+mod failure;
+mod lists;
+mod readers;
+mod rows;
+mod schema;
+mod uploads;
+mod writer;
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use proto_json::{
+    BlobHash, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId, Timestamp,
+    UploadId,
+};
+
+use crate::search::Search;
+use crate::{
+    AnalysisResult, ByteStream, NewUpload, PageRequest, PatientStore, PendingEcg, StoreError, StoredBlob,
+    StoredUpload, UploadOutcome,
+};
+
+use readers::Readers;
+use writer::Writer;
+
+/// The store in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    readers: Readers,
+    // Before the lock: it is given back only after the last write.
+    writer: Writer,
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it; brings its schema up to date and removes files that were cut off.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it cannot be opened or written, or another process has it open;
+    /// [`StoreError::Corrupt`] when it is damaged, of another program, or of a newer version.
+    pub fn open(path: &Path) -> Result<Arc<SqliteStore>, StoreError> {
+        let lock = lock(path)?;
+        let writer = Writer::start(schema::open_writer(path)?)?;
+        Ok(Arc::new(SqliteStore { readers: Readers::new(path.to_owned()), writer, _lock: lock }))
+    }
+}
+
+/// Keeps other processes out. The system gives the lock back however the process ends.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(|error| {
+        StoreError::unavailable(format!(
+            "{} cannot be written, so the database file cannot be opened ({error})",
+            Path::new(&name).display()
+        ))
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::unavailable(format!(
+            "{} is in use by another process of Bedside; end that one first",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(StoreError::unavailable(error)),
+    }
+}
+
+#[async_trait]
+impl PatientStore for SqliteStore {
+    async fn put_blob(&self, sha256: BlobHash, bytes: u64, body: ByteStream) -> Result<(), StoreError> {
+        blobs::put(&self.writer, &self.readers, sha256, bytes, body).await
+    }
+
+    async fn store_upload(&self, upload: &NewUpload) -> Result<UploadOutcome, StoreError> {
+        let upload = upload.clone();
+        self.writer.write(move |connection| uploads::store(connection, &upload)).await
+    }
+
+    async fn store_analysis(&self, result: &AnalysisResult) -> Result<Option<PatientSummary>, StoreError> {
+        let result = result.clone();
+        self.writer.write(move |connection| uploads::store_analysis(connection, &result)).await
+    }
+
+    async fn pending_ecgs(&self, before: Timestamp, limit: usize) -> Result<Vec<PendingEcg>, StoreError> {
+        self.readers.read(move |connection| lists::pending(connection, before, limit)).await
+    }
+
+    async fn upload(&self, id: UploadId) -> Result<Option<StoredUpload>, StoreError> {
+        self.readers.read(move |connection| uploads::find(connection, id)).await
+    }
+
+    async fn patient(&self, mrn: Mrn) -> Result<Option<PatientSummary>, StoreError> {
+        self.readers.read(move |connection| lists::patient(connection, mrn)).await
+    }
+
+    async fn patients(
+        &self,
+        query: Option<&str>,
+        page: PageRequest,
+    ) -> Result<Page<PatientSummary>, StoreError> {
+        let (search, after, limit) = (Search::parse(query), page.after_patient()?, page.size());
+        self.readers.read(move |connection| lists::patients(connection, search.as_ref(), after, limit)).await
+    }
+
+    async fn mrns(&self) -> Result<Vec<Mrn>, StoreError> {
+        self.readers.read(lists::mrns).await
+    }
+
+    async fn heart_rates(&self, mrn: Mrn, page: PageRequest) -> Result<Page<HeartRateRecord>, StoreError> {
+        let part = (mrn, page.after_record()?, page.size());
+        self.readers.read(move |connection| lists::heart_rates(connection, part)).await
+    }
+
+    async fn ecgs(&self, mrn: Mrn, page: PageRequest) -> Result<Page<EcgRecord>, StoreError> {
+        let part = (mrn, page.after_record()?, page.size());
+        self.readers.read(move |connection| lists::ecgs(connection, part)).await
+    }
+
+    async fn images(&self, mrn: Mrn, page: PageRequest) -> Result<Page<ImageRecord>, StoreError> {
+        let part = (mrn, page.after_record()?, page.size());
+        self.readers.read(move |connection| lists::images(connection, part)).await
+    }
+
+    async fn ecg(&self, id: RecordId) -> Result<Option<EcgRecord>, StoreError> {
+        self.readers.read(move |connection| lists::ecg(connection, id)).await
+    }
+
+    async fn image(&self, id: RecordId) -> Result<Option<ImageRecord>, StoreError> {
+        self.readers.read(move |connection| lists::image(connection, id)).await
+    }
+
+    async fn blob(&self, sha256: BlobHash) -> Result<Option<StoredBlob>, StoreError> {
+        blobs::open(&self.readers, sha256).await
+    }
+
+    /// Reads one row, and asks the writer for an empty transaction: it answers only if it is alive.
+    async fn check(&self) -> Result<(), StoreError> {
+        self.readers.read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)).await?;
+        self.writer.write(|_| Ok(())).await
+    }
+}

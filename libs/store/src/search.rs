@@ -1,0 +1,49 @@
+//! How a name is found in whatever case.
+
+/// Text without case, for "contains": what differs in case only has the same key.
+///
+/// Upper and then lower case, letter by letter: so `ß` meets `SS`, and all three sigmas are one.
+pub(crate) fn name_key(text: &str) -> String {
+    text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
+/// What a person typed into the search field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Search {
+    /// Is contained in the [`name_key`].
+    pub(crate) name: String,
+    /// Starts the number.
+    pub(crate) number: Option<String>,
+}
+
+impl Search {
+    /// `None` for a search that finds everybody.
+    pub(crate) fn parse(query: Option<&str>) -> Option<Self> {
+        let query = query.map(str::trim).filter(|query| !query.is_empty())?;
+        let number = query.bytes().all(|byte| byte.is_ascii_digit()).then(|| query.to_owned());
+        Some(Search { name: name_key(query), number })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_differ_in_case_only_have_one_key() {
+        for (one, other) in
+            [("Ann", "aNN"), ("ÄÖÜ", "äöü"), ("Straße", "STRASSE"), ("ΟΔΟΣ", "οδος"), ("Ёлка", "ёЛКА")]
+        {
+            assert_eq!(name_key(one), name_key(other));
+        }
+        assert_ne!(name_key("Ann"), name_key("Anna"));
+    }
+
+    #[test]
+    fn a_search_for_nothing_finds_everybody() {
+        assert_eq!(Search::parse(None), None);
+        assert_eq!(Search::parse(Some(" ")), None);
+        assert_eq!(Search::parse(Some("٣")).and_then(|search| search.number), None);
+        assert_eq!(Search::parse(Some(" 12 ")).and_then(|search| search.number), Some("12".to_owned()));
+    }
+}

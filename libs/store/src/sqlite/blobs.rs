@@ -1,0 +1,285 @@
+//! Files in chunk rows.
+//!
+//! A large file is written in several transactions, so that it neither holds up other writes nor has to fit in memory. Until
+//! its last step it is marked as not complete, and nobody sees it.
+
+use std::collections::VecDeque;
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::Fuse;
+use futures::{StreamExt, stream};
+use proto_json::BlobHash;
+use rusqlite::{Connection, OptionalExtension, params};
+use sha2::{Digest, Sha256};
+
+use crate::{ByteStream, StoreError, StoredBlob};
+
+use super::failure::broken;
+use super::readers::Readers;
+use super::writer::Writer;
+
+/// Number of a file in this database; never given twice while chunks of it exist.
+pub(super) type BlobNumber = i64;
+
+/// Length of a chunk. Each is read and written as a whole.
+const CHUNK: usize = 256 * 1024;
+
+/// Length of what is written in one transaction.
+const BATCH: usize = 4 * CHUNK;
+
+/// Chunks that a file can have: see the key of `blob_chunks`.
+const CHUNKS_PER_BLOB: i64 = 1 << 20;
+
+/// Chunks removed in one transaction.
+const REMOVED_AT_ONCE: i64 = 32;
+
+/// Writes a file unless it is there.
+pub(super) async fn put(
+    writer: &Writer,
+    readers: &Readers,
+    sha256: BlobHash,
+    bytes: u64,
+    body: ByteStream,
+) -> Result<(), StoreError> {
+    if readers.read(move |connection| Ok(find(connection, sha256)?.is_some())).await? {
+        return Ok(());
+    }
+    if bytes.div_ceil(CHUNK as u64) > CHUNKS_PER_BLOB as u64 {
+        return Err(StoreError::Corrupt(format!("a file of {bytes} bytes is too long")));
+    }
+    let mut check = Check { sha256, bytes, seen: 0, hasher: Sha256::new() };
+    let mut body = body.fuse();
+    let mut rest = BytesMut::new();
+    let mut unfinished: Option<Unfinished<'_>> = None;
+    loop {
+        let batch = next_batch(&mut body, &mut rest, &mut check).await?;
+        let last = batch.len() < BATCH;
+        if last {
+            check.finish()?;
+        }
+        let number = unfinished.as_ref().map_or_else(|| writer.next_blob(), |file| file.number);
+        let Some(file) = &mut unfinished else {
+            if last {
+                return writer
+                    .write(move |connection| insert_whole(connection, number, sha256, &batch))
+                    .await;
+            }
+            unfinished = Some(Unfinished { writer, number, chunks: (BATCH / CHUNK) as i64, visible: false });
+            writer
+                .write(move |connection| {
+                    begin(connection, number, sha256, bytes)?;
+                    insert_chunks(connection, number, 0, &batch)
+                })
+                .await?;
+            continue;
+        };
+        let first = file.chunks;
+        file.chunks += (BATCH / CHUNK) as i64;
+        file.visible = writer
+            .write(move |connection| {
+                insert_chunks(connection, number, first, &batch)?;
+                if last { complete(connection, number) } else { Ok(false) }
+            })
+            .await?;
+        if last {
+            // If another writer was first, ours is discarded: the bytes are the same.
+            return Ok(());
+        }
+    }
+}
+
+/// Opens a file for reading.
+pub(super) async fn open(readers: &Readers, sha256: BlobHash) -> Result<Option<StoredBlob>, StoreError> {
+    let Some((number, bytes)) = readers.read(move |connection| find(connection, sha256)).await? else {
+        return Ok(None);
+    };
+    let chunks = bytes.div_ceil(CHUNK as u64);
+    let readers = readers.clone();
+    // Chunk by chunk, each a read of its own: a file never changes, and a slow client holds up no checkpoint.
+    let body = stream::iter(0..chunks).then(move |n| {
+        let readers = readers.clone();
+        async move {
+            let chunk = readers.read(move |connection| read_chunk(connection, number, n)).await;
+            let chunk = chunk.map_err(io::Error::other)?;
+            let expected = (bytes - n * CHUNK as u64).min(CHUNK as u64);
+            if chunk.len() as u64 == expected {
+                Ok(Bytes::from(chunk))
+            } else {
+                Err(io::Error::other(broken("file", "a part of it is missing")))
+            }
+        }
+    });
+    Ok(Some(StoredBlob { bytes, body: body.boxed() }))
+}
+
+/// Files that were cut off when the store was last closed.
+pub(super) fn cut_off(connection: &Connection) -> Result<VecDeque<BlobNumber>, StoreError> {
+    let mut statement = connection.prepare("SELECT number FROM blobs WHERE complete = 0")?;
+    let numbers = statement.query_map([], |row| row.get(0))?;
+    Ok(numbers.collect::<Result<_, _>>()?)
+}
+
+/// Removes some chunks of a file that is not complete; true once it is gone.
+pub(super) fn remove_some(connection: &Connection, number: BlobNumber) -> Result<bool, rusqlite::Error> {
+    let complete: Option<bool> = connection
+        .prepare_cached("SELECT complete FROM blobs WHERE number = ?1")?
+        .query_row([number], |row| row.get(0))
+        .optional()?;
+    if complete != Some(false) {
+        return Ok(true);
+    }
+    let first = number * CHUNKS_PER_BLOB;
+    let removed = connection
+        .prepare_cached(
+            "DELETE FROM blob_chunks WHERE key IN
+                 (SELECT key FROM blob_chunks WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3)",
+        )?
+        .execute(params![first, first + CHUNKS_PER_BLOB, REMOVED_AT_ONCE])?;
+    if removed > 0 {
+        return Ok(false);
+    }
+    connection.prepare_cached("DELETE FROM blobs WHERE number = ?1")?.execute([number])?;
+    Ok(true)
+}
+
+/// A file some of whose chunks are written. Dropped before it is visible, its chunks are removed.
+struct Unfinished<'a> {
+    writer: &'a Writer,
+    number: BlobNumber,
+    chunks: i64,
+    visible: bool,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.visible {
+            self.writer.discard(self.number);
+        }
+    }
+}
+
+/// What a body has to be.
+struct Check {
+    sha256: BlobHash,
+    bytes: u64,
+    seen: u64,
+    hasher: Sha256,
+}
+
+impl Check {
+    fn take(&mut self, piece: &[u8]) -> Result<(), StoreError> {
+        self.seen += piece.len() as u64;
+        if self.seen > self.bytes {
+            return Err(StoreError::Corrupt(format!(
+                "a file is longer than the {} bytes announced",
+                self.bytes
+            )));
+        }
+        self.hasher.update(piece);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), StoreError> {
+        if self.seen < self.bytes {
+            return Err(StoreError::Corrupt(format!(
+                "a file ended after {} of the {} bytes announced",
+                self.seen, self.bytes
+            )));
+        }
+        if BlobHash::from_bytes(self.hasher.finalize_reset().into()) == self.sha256 {
+            Ok(())
+        } else {
+            Err(StoreError::Corrupt(format!("a file does not have the hash announced, {}", self.sha256)))
+        }
+    }
+}
+
+/// Reads until a batch is full or the body ends.
+async fn next_batch(
+    body: &mut Fuse<ByteStream>,
+    rest: &mut BytesMut,
+    check: &mut Check,
+) -> Result<Bytes, StoreError> {
+    while rest.len() < BATCH
+        && let Some(piece) = body.next().await
+    {
+        let piece = piece.map_err(StoreError::unavailable)?;
+        check.take(&piece)?;
+        rest.extend_from_slice(&piece);
+    }
+    Ok(rest.split_to(rest.len().min(BATCH)).freeze())
+}
+
+fn find(connection: &Connection, sha256: BlobHash) -> Result<Option<(BlobNumber, u64)>, StoreError> {
+    let found = connection
+        .prepare_cached("SELECT number, bytes FROM blobs WHERE sha256 = ?1 AND complete = 1")?
+        .query_row([sha256.as_bytes()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))
+        .optional()?;
+    let Some((number, bytes)) = found else { return Ok(None) };
+    Ok(Some((number, u64::try_from(bytes).map_err(|error| broken("length of a file", error))?)))
+}
+
+/// The number to give to the next file. The writer counts on from there, and gives none twice: not even after a failed
+/// write, since the order to discard a file names it by its number.
+pub(super) fn next_number(connection: &Connection) -> Result<BlobNumber, StoreError> {
+    Ok(connection.query_row("SELECT coalesce(max(number), 0) + 1 FROM blobs", [], |row| row.get(0))?)
+}
+
+fn begin(
+    connection: &Connection,
+    number: BlobNumber,
+    sha256: BlobHash,
+    bytes: u64,
+) -> Result<(), StoreError> {
+    let bytes = i64::try_from(bytes).map_err(|error| broken("length of a file", error))?;
+    connection
+        .prepare_cached("INSERT INTO blobs (number, sha256, bytes, complete) VALUES (?1, ?2, ?3, 0)")?
+        .execute(params![number, sha256.as_bytes(), bytes])?;
+    Ok(())
+}
+
+fn insert_chunks(
+    connection: &Connection,
+    number: BlobNumber,
+    first: i64,
+    batch: &[u8],
+) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached("INSERT INTO blob_chunks (key, data) VALUES (?1, ?2)")?;
+    for (n, chunk) in (first..).zip(batch.chunks(CHUNK)) {
+        statement.execute(params![number * CHUNKS_PER_BLOB + n, chunk])?;
+    }
+    Ok(())
+}
+
+/// Makes a file visible; false if the same file is visible already.
+fn complete(connection: &Connection, number: BlobNumber) -> Result<bool, StoreError> {
+    let changed = connection
+        .prepare_cached("UPDATE OR IGNORE blobs SET complete = 1 WHERE number = ?1")?
+        .execute([number])?;
+    Ok(changed > 0)
+}
+
+/// A small file, in one go.
+fn insert_whole(
+    connection: &Connection,
+    number: BlobNumber,
+    sha256: BlobHash,
+    bytes: &[u8],
+) -> Result<(), StoreError> {
+    if find(connection, sha256)?.is_none() {
+        begin(connection, number, sha256, bytes.len() as u64)?;
+        insert_chunks(connection, number, 0, bytes)?;
+        complete(connection, number)?;
+    }
+    Ok(())
+}
+
+fn read_chunk(connection: &Connection, number: BlobNumber, n: u64) -> Result<Vec<u8>, StoreError> {
+    let key = number * CHUNKS_PER_BLOB + i64::try_from(n).map_err(|error| broken("file", error))?;
+    let chunk = connection
+        .prepare_cached("SELECT data FROM blob_chunks WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()?;
+    Ok(chunk.unwrap_or_default())
+}

@@ -1,0 +1,49 @@
+//! What SQLite's errors mean for the one who runs the store.
+
+use rusqlite::ErrorCode;
+
+use crate::StoreError;
+
+/// Says in one sentence what is wrong and what to do.
+pub(super) fn explain(error: &rusqlite::Error) -> StoreError {
+    let Some(code) = error.sqlite_error_code() else {
+        // Not from SQLite itself: a column that does not hold what the schema says.
+        return StoreError::Corrupt(format!("a record in the database file cannot be read ({error})"));
+    };
+    let sentence = match code {
+        ErrorCode::DatabaseCorrupt => {
+            return StoreError::Corrupt(format!(
+                "the database file is damaged; restore it from a backup ({error})"
+            ));
+        }
+        ErrorCode::NotADatabase => {
+            return StoreError::Corrupt(format!("the file is not a SQLite database ({error})"));
+        }
+        ErrorCode::DiskFull => "the disk that holds the database file is full; nothing was stored",
+        ErrorCode::ReadOnly => "the database file or its folder is read-only; nothing was stored",
+        ErrorCode::CannotOpen => "the database file cannot be opened; check the folder and its permissions",
+        ErrorCode::PermissionDenied => "access to the database file was denied; check its permissions",
+        ErrorCode::SystemIoFailure => "the disk that holds the database file reports an error",
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => "another program holds the database file",
+        ErrorCode::OperationAborted => "another write failed and undid this one, too; nothing was stored",
+        ErrorCode::OutOfMemory => "there is no memory left",
+        _ => "the database file could not be used",
+    };
+    StoreError::unavailable(format!("{sentence} ({error})"))
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        explain(&error)
+    }
+}
+
+/// A stored value is not what its column should hold.
+pub(super) fn broken(what: &str, error: impl std::fmt::Display) -> StoreError {
+    StoreError::Corrupt(format!("a stored {what} cannot be read ({error})"))
+}
+
+/// The writer has ended: the store is being closed, or a bug ended it.
+pub(super) fn closed() -> StoreError {
+    StoreError::unavailable("the store is closed")
+}

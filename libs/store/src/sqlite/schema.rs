@@ -1,0 +1,83 @@
+//! Tables, their versions, and how a connection is set up.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::StoreError;
+
+/// `BEDS`: marks the file as ours (`PRAGMA application_id`).
+const APPLICATION_ID: i64 = 0x4245_4453;
+
+/// One script per version of the schema, ever only appended to: version N is reached by running script N on version N-1.
+/// The version of a file is its `PRAGMA user_version`.
+const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
+
+/// Statements that a connection keeps compiled.
+const STATEMENTS: usize = 40;
+
+/// Opens the connection that writes, and brings the schema up to date.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    check_application(&connection)?;
+    // Order matters: WAL first, then how hard it is synced. FULL syncs the log at every commit.
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(StoreError::unavailable(
+            "the file system does not support SQLite's write-ahead log; use a local disk",
+        ));
+    }
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL;
+         PRAGMA fullfsync = ON;
+         PRAGMA foreign_keys = OFF;
+         PRAGMA cache_size = -4096;
+         PRAGMA wal_autocheckpoint = 2000;
+         PRAGMA journal_size_limit = 16777216;",
+    )?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// Opens a connection that only reads.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -1024;")?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
+/// Refuses a database of another program before anything is changed in it.
+fn check_application(connection: &Connection) -> Result<(), StoreError> {
+    let id: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if id == APPLICATION_ID || (id == 0 && tables == 0) {
+        Ok(())
+    } else {
+        Err(StoreError::Corrupt("the file is a database of another program; choose another file".to_owned()))
+    }
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version as usize > MIGRATIONS.len() {
+        return Err(StoreError::Corrupt(format!(
+            "the database file was written by a newer Bedside (schema {version}, this one knows {}); update Bedside",
+            MIGRATIONS.len()
+        )));
+    }
+    for (next, script) in (1_u32..).zip(MIGRATIONS).skip(version as usize) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(script)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", next)?;
+        transaction.commit()?;
+        tracing::info!(schema = next, "database schema brought up to date");
+    }
+    Ok(())
+}

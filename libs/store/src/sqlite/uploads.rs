@@ -1,0 +1,185 @@
+//! Storing an upload, and the result of an analysis: each one transaction.
+
+use proto_json::{EcgStatus, PatientSummary, UploadId, UploadReceipt};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::records::{self, Newest};
+use crate::search::name_key;
+use crate::{AnalysisResult, NewUpload, StoreError, StoredUpload, UploadOutcome};
+
+use super::failure::broken;
+use super::{lists, rows};
+
+/// Everything of an upload but its files.
+pub(super) fn store(connection: &Connection, upload: &NewUpload) -> Result<UploadOutcome, StoreError> {
+    if let Some(known) = find(connection, upload.id)? {
+        if known.fingerprint != upload.fingerprint || known.receipt.mrn != upload.mrn {
+            return Ok(UploadOutcome::Conflict);
+        }
+        let patient = lists::patient(connection, upload.mrn)?
+            .ok_or_else(|| StoreError::Corrupt(format!("upload {} has no patient", upload.id)))?;
+        let receipt = known.receipt;
+        return Ok(UploadOutcome::Stored { receipt, patient: Box::new(patient), replayed: true });
+    }
+    insert_records(connection, upload)?;
+    let (receipt, patient) = update_patient(connection, upload)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO uploads (id, mrn, fingerprint, stored_at, receipt) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            upload.id.as_uuid().as_bytes(),
+            rows::number(upload.mrn),
+            upload.fingerprint.as_bytes(),
+            upload.stored_at.as_millis(),
+            rows::json(&receipt)?,
+        ])?;
+    Ok(UploadOutcome::Stored { receipt, patient: Box::new(patient), replayed: false })
+}
+
+/// What became of an upload.
+pub(super) fn find(connection: &Connection, id: UploadId) -> Result<Option<StoredUpload>, StoreError> {
+    let found = connection
+        .prepare_cached("SELECT fingerprint, receipt FROM uploads WHERE id = ?1")?
+        .query_row([id.as_uuid().as_bytes()], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))
+        .optional()?;
+    let Some((fingerprint, receipt)) = found else { return Ok(None) };
+    Ok(Some(StoredUpload { receipt: rows::parse(&receipt)?, fingerprint: rows::hash(fingerprint) }))
+}
+
+/// The result of an analysis; `None` if the ECG is unknown or has one already.
+pub(super) fn store_analysis(
+    connection: &Connection,
+    result: &AnalysisResult,
+) -> Result<Option<PatientSummary>, StoreError> {
+    let Some(ecg) = lists::ecg(connection, result.ecg_id)? else { return Ok(None) };
+    if ecg.mrn != result.mrn || ecg.status != EcgStatus::Pending {
+        return Ok(None);
+    }
+    let ecg = result.apply(ecg);
+    connection
+        .prepare_cached("UPDATE ecgs SET pending = 0, options = NULL, record = ?2 WHERE id = ?1")?
+        .execute(params![ecg.id.as_uuid().as_bytes(), rows::json(&ecg)?])?;
+    let rate = records::heart_rate_of(&ecg);
+    if let Some(rate) = &rate {
+        insert_heart_rate(connection, rate)?;
+    }
+    let mut patient = lists::patient(connection, ecg.mrn)?
+        .ok_or_else(|| StoreError::Corrupt(format!("ECG {} has no patient", ecg.id)))?;
+    let newest = Newest {
+        heart_rate: rate.as_ref().map(records::latest_heart_rate),
+        ecg: Some(records::latest_ecg(&ecg)),
+        image: None,
+    };
+    newest.enter(&mut patient);
+    patient.version += 1;
+    patient.updated_at = patient.updated_at.max(result.stored_at);
+    write_patient(connection, &patient)?;
+    Ok(Some(patient))
+}
+
+fn insert_records(connection: &Connection, upload: &NewUpload) -> Result<(), StoreError> {
+    if let Some(rate) = upload.heart_rate_record() {
+        insert_heart_rate(connection, &rate)?;
+    }
+    for ecg in upload.ecg_records() {
+        let (record, pending) = (&ecg.record, ecg.record.status == EcgStatus::Pending);
+        connection
+            .prepare_cached(
+                "INSERT INTO ecgs (id, mrn, at, received_at, pending, record, options)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                record.id.as_uuid().as_bytes(),
+                rows::number(record.mrn),
+                record.at.as_millis(),
+                record.received_at.as_millis(),
+                pending,
+                rows::json(record)?,
+                rows::optional_json(pending.then_some(&ecg.options))?,
+            ])?;
+    }
+    for image in upload.image_records() {
+        connection
+            .prepare_cached("INSERT INTO images (id, mrn, at, upload_id, file) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![
+                image.id.as_uuid().as_bytes(),
+                rows::number(image.mrn),
+                image.at.as_millis(),
+                image.upload_id.as_uuid().as_bytes(),
+                rows::json(&image.file)?,
+            ])?;
+    }
+    Ok(())
+}
+
+fn insert_heart_rate(connection: &Connection, rate: &proto_json::HeartRateRecord) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO heart_rates (mrn, at, id, bpm, source, ecg_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            rows::number(rate.mrn),
+            rate.at.as_millis(),
+            rate.id.as_uuid().as_bytes(),
+            rate.bpm.get(),
+            rows::json(&rate.source)?,
+            rate.ecg_id.as_ref().map(|id| id.as_uuid().as_bytes()),
+        ])?;
+    Ok(())
+}
+
+fn update_patient(
+    connection: &Connection,
+    upload: &NewUpload,
+) -> Result<(UploadReceipt, PatientSummary), StoreError> {
+    let known = lists::patient(connection, upload.mrn)?;
+    let created = known.is_none();
+    let mut patient = known.unwrap_or(PatientSummary {
+        mrn: upload.mrn,
+        name: None,
+        version: 0,
+        created_at: upload.stored_at,
+        updated_at: upload.stored_at,
+        latest_heart_rate: None,
+        latest_ecg: None,
+        latest_image: None,
+    });
+    let renamed = upload.name.is_some() && upload.name != patient.name;
+    let changed = renamed || upload.brings_records();
+    if renamed {
+        patient.name.clone_from(&upload.name);
+    }
+    upload.newest().enter(&mut patient);
+    if created || changed {
+        patient.version += 1;
+        patient.updated_at = patient.updated_at.max(upload.stored_at);
+        write_patient(connection, &patient)?;
+    }
+    Ok((upload.receipt(created, changed, patient.version), patient))
+}
+
+fn write_patient(connection: &Connection, patient: &PatientSummary) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO patients (mrn, name, name_key, version, created_at, updated_at,
+                                   latest_heart_rate, latest_ecg, latest_image)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (mrn) DO UPDATE SET
+                 name = excluded.name, name_key = excluded.name_key, version = excluded.version,
+                 updated_at = excluded.updated_at, latest_heart_rate = excluded.latest_heart_rate,
+                 latest_ecg = excluded.latest_ecg, latest_image = excluded.latest_image",
+        )?
+        .execute(params![
+            rows::number(patient.mrn),
+            patient.name,
+            patient.name.as_deref().map(name_key),
+            i64::try_from(patient.version).map_err(|error| broken("version", error))?,
+            patient.created_at.as_millis(),
+            patient.updated_at.as_millis(),
+            rows::optional_json(patient.latest_heart_rate.as_ref())?,
+            rows::optional_json(patient.latest_ecg.as_ref())?,
+            rows::optional_json(patient.latest_image.as_ref())?,
+        ])?;
+    Ok(())
+}
