@@ -1,9 +1,11 @@
 //! Reads ECG files and says what the library makes of each: `cargo run --release -p ecg --example strip -- FILE…`.
+//! With `PICTURES=FOLDER` in the environment it also draws each as PNG and SVG into that folder.
 
 use std::error::Error;
 use std::fs::File;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let pictures = std::env::var("PICTURES").ok();
     for path in std::env::args().skip(1) {
         println!("{path}");
         match ecg::csv::read(File::open(&path)?, &ecg::csv::Options::default()) {
@@ -18,6 +20,26 @@ fn main() -> Result<(), Box<dyn Error>> {
                     strip.rows.used,
                     strip.rows.skipped,
                 );
+                let analysis = ecg::analyze(&strip);
+                match &analysis.heart_rate {
+                    Some(rate) => println!("  {:.1} bpm from {} beats", rate.mean_bpm, analysis.beats.len()),
+                    None => println!(
+                        "  no heart rate: {}",
+                        analysis.no_heart_rate_reason.as_deref().unwrap_or("")
+                    ),
+                }
+                let name = path.replace(['/', '\\'], "_");
+                if let Some(folder) = &pictures {
+                    let options = ecg::plot::Options::default();
+                    std::fs::write(
+                        format!("{folder}/{name}.png"),
+                        ecg::plot::png(&strip, &analysis, &options)?,
+                    )?;
+                    std::fs::write(
+                        format!("{folder}/{name}.svg"),
+                        ecg::plot::svg(&strip, &analysis, &options)?,
+                    )?;
+                }
                 for warning in &strip.warnings {
                     println!("  {}: {}", warning.code, warning.message);
                 }

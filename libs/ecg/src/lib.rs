@@ -8,6 +8,7 @@ mod analysis;
 mod analyze;
 pub mod csv;
 pub mod detect;
+pub mod plot;
 mod quality;
 mod rate;
 pub mod score;

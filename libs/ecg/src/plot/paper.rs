@@ -1,0 +1,281 @@
+//! The sheet: where everything lies, its header, its grid, its legend.
+
+use plotters::style::{Color, RGBColor};
+use plotters_backend::{DrawingBackend, DrawingErrorKind};
+
+use super::overview::Overview;
+use super::rows::Row;
+use super::scale::{self, ROW_S, Scale};
+use super::text::Look;
+use super::{Options, PlotError};
+use crate::{Analysis, Quality, Strip};
+
+/// Result of drawing on a back end.
+pub(super) type Drawn<B> = Result<(), DrawingErrorKind<<B as DrawingBackend>::ErrorType>>;
+
+pub(super) const PAPER: RGBColor = RGBColor(255, 248, 246);
+pub(super) const FINE: RGBColor = RGBColor(250, 221, 215);
+pub(super) const COARSE: RGBColor = RGBColor(238, 172, 162);
+pub(super) const INK: RGBColor = RGBColor(22, 24, 38);
+pub(super) const QUIET: RGBColor = RGBColor(112, 116, 124);
+pub(super) const MARK: RGBColor = RGBColor(178, 34, 34);
+pub(super) const FAINT_MARK: RGBColor = RGBColor(226, 160, 160);
+pub(super) const SHADE: RGBColor = RGBColor(120, 126, 138);
+pub(super) const AMBER: RGBColor = RGBColor(222, 148, 40);
+pub(super) const GREEN: RGBColor = RGBColor(46, 132, 74);
+pub(super) const BLUE: RGBColor = RGBColor(32, 84, 164);
+pub(super) const WHITE: RGBColor = RGBColor(255, 255, 255);
+
+/// Left edge of the paper, in millimetres.
+pub(super) const PAPER_LEFT: f64 = 5.0;
+/// Left of the first sample: before it stands the calibration pulse.
+pub(super) const TRACE_LEFT: f64 = 20.0;
+/// Right edge of the paper, in millimetres: ten seconds at 25 mm/s.
+pub(super) const PAPER_RIGHT: f64 = TRACE_LEFT + ROW_S * scale::SPEED_MM_PER_S;
+const PAGE_WIDTH: f64 = PAPER_RIGHT + 5.0;
+const HEADER_HEIGHT: f64 = 29.0;
+const FOOTER_HEIGHT: f64 = 9.0;
+/// Room between cells of the header.
+const CELL_GAP: f64 = 9.0;
+const CAPTION: Look = Look::new(2.3, QUIET);
+const VALUE: Look = Look::new(4.0, INK).bold();
+const NOTE: Look = Look::new(2.8, INK);
+const LEGEND: Look = Look::new(2.4, QUIET);
+/// Most letters of a lead's name: names of leads are short, and longer ones may be something else.
+const LEAD_LETTERS: usize = 16;
+/// Most rows of a page, whatever the options say.
+const MAX_ROWS: usize = 60;
+
+/// Hundredths of a millimetre.
+pub(super) fn hundredths(mm: f64) -> i32 {
+    // Clamped far beyond the page, so that a wild value cannot overflow on the way to pixels.
+    (mm * 100.0).round().clamp(-10_000_000.0, 10_000_000.0) as i32
+}
+
+/// A point given in millimetres.
+pub(super) fn at(x: f64, y: f64) -> (i32, i32) {
+    (hundredths(x), hundredths(y))
+}
+
+/// A strip laid out on paper.
+pub(super) struct Sheet<'a> {
+    strip: &'a Strip,
+    analysis: &'a Analysis,
+    options: &'a Options,
+    scale: Scale,
+    rows: Vec<Vec<f32>>,
+    overview: Option<Overview>,
+}
+
+impl<'a> Sheet<'a> {
+    pub(super) fn of(
+        strip: &'a Strip,
+        analysis: &'a Analysis,
+        options: &'a Options,
+    ) -> Result<Self, PlotError> {
+        if strip.sample_count() == 0 || strip.sample_rate_hz <= 0.0 || !strip.sample_rate_hz.is_finite() {
+            return Err(PlotError::Empty);
+        }
+        let duration_s = strip.duration_s();
+        let on_page = options.rows.clamp(1, MAX_ROWS);
+        // A few samples more than a row do not make another row.
+        let needed = ((duration_s - 0.05) / ROW_S).ceil().max(1.0);
+        let rows = scale::samples_of_rows(strip, on_page.min(needed as usize));
+        let scale = Scale::of(&rows);
+        let overview = (needed as usize > on_page).then(|| Overview::of(strip, analysis));
+        Ok(Sheet { strip, analysis, options, scale, rows, overview })
+    }
+
+    /// Width and height in hundredths of a millimetre.
+    pub(super) fn size(&self) -> (u32, u32) {
+        let height =
+            self.paper_bottom() + self.overview.as_ref().map_or(0.0, |_| Overview::HEIGHT) + FOOTER_HEIGHT;
+        (hundredths(PAGE_WIDTH) as u32, hundredths(height) as u32)
+    }
+
+    fn paper_bottom(&self) -> f64 {
+        HEADER_HEIGHT + self.rows.len() as f64 * self.scale.row_height_mm
+    }
+
+    pub(super) fn draw<B: DrawingBackend>(&self, backend: &mut B) -> Drawn<B> {
+        let (width, height) = self.size();
+        backend.draw_rect((0, 0), (width as i32, height as i32), &WHITE.filled(), true)?;
+        self.header(backend)?;
+        let bottom = self.paper_bottom();
+        grid(backend, (PAPER_LEFT, HEADER_HEIGHT), (PAPER_RIGHT, bottom))?;
+        let mut cut = false;
+        for (index, samples) in self.rows.iter().enumerate() {
+            let row = Row {
+                strip: self.strip,
+                analysis: self.analysis,
+                scale: &self.scale,
+                top: HEADER_HEIGHT + index as f64 * self.scale.row_height_mm,
+                start_s: index as f64 * ROW_S,
+                middle_mv: f64::from(scale::median(samples)),
+            };
+            row.draw(backend)?;
+            cut |= row.is_cut(samples);
+        }
+        let mut footer_top = bottom;
+        if let Some(overview) = &self.overview {
+            overview.draw(backend, bottom, self.strip.duration_s())?;
+            footer_top += Overview::HEIGHT;
+        }
+        self.footer(backend, footer_top, cut)
+    }
+
+    fn header<B: DrawingBackend>(&self, backend: &mut B) -> Drawn<B> {
+        let mut x = PAPER_LEFT;
+        let (rate, rate_color) = match &self.analysis.heart_rate {
+            Some(rate) => (format!("{:.0} bpm", rate.mean_bpm), INK),
+            None => ("no heart rate".to_owned(), MARK),
+        };
+        let big = Look::new(7.0, rate_color).bold();
+        CAPTION.draw(backend, "Heart rate", at(x, 5.0))?;
+        big.draw(backend, &rate, at(x, 12.0))?;
+        x += big.width_mm(&rate) + CELL_GAP * 1.3;
+        for (caption, value, color) in self.cells() {
+            let width = VALUE.width_mm(&value).max(CAPTION.width_mm(caption));
+            if x + width > PAPER_RIGHT {
+                break;
+            }
+            CAPTION.draw(backend, caption, at(x, 5.0))?;
+            Look { color, ..VALUE }.draw(backend, &value, at(x, 12.0))?;
+            x += width + CELL_GAP;
+        }
+        let width = PAPER_RIGHT - PAPER_LEFT;
+        let findings = self.findings();
+        if !findings.is_empty() {
+            NOTE.draw(backend, &NOTE.fitted(&findings, width), at(PAPER_LEFT, 20.0))?;
+        }
+        let remarks = self.remarks();
+        if !remarks.is_empty() {
+            let look = Look { color: QUIET, ..NOTE };
+            look.draw(backend, &look.fitted(&remarks, width), at(PAPER_LEFT, 25.0))?;
+        }
+        Ok(())
+    }
+
+    /// Caption, value and colour of each cell of the header after the heart rate.
+    fn cells(&self) -> Vec<(&'static str, String, RGBColor)> {
+        let mut cells = Vec::new();
+        if let Some(rate) = &self.analysis.heart_rate {
+            cells.push(("Lowest to highest", format!("{:.0} to {:.0} bpm", rate.min_bpm, rate.max_bpm), INK));
+        }
+        let (quality, color) = match self.analysis.quality {
+            Quality::Good => ("good", GREEN),
+            Quality::Poor => ("poor", AMBER),
+            Quality::Unusable => ("unusable", MARK),
+        };
+        cells.push(("Signal quality", quality.to_owned(), color));
+        let lead = self.strip.lead.as_deref().unwrap_or("not named");
+        let lead: String = lead.chars().take(LEAD_LETTERS).collect();
+        cells.push(("Lead", lead, INK));
+        cells.push(("Duration", spoken_duration(self.strip.duration_s()), INK));
+        cells.push(("Sampling", format!("{} Hz", rounded(self.strip.sample_rate_hz)), INK));
+        if let Some(time) = &self.options.recorded_at {
+            cells.push(("Recorded", time.chars().take(40).collect(), INK));
+        }
+        cells
+    }
+
+    fn findings(&self) -> String {
+        if let Some(reason) = &self.analysis.no_heart_rate_reason {
+            return reason.clone();
+        }
+        let notes: Vec<&str> = self.analysis.rhythm_notes.iter().map(|note| note.message.as_str()).collect();
+        notes.join("  ")
+    }
+
+    fn remarks(&self) -> String {
+        let warnings = self.analysis.warnings.iter().filter(|warning| warning.code != "other_leads");
+        let texts: Vec<&str> = warnings.map(|warning| warning.message.as_str()).collect();
+        texts.join("  ")
+    }
+
+    fn footer<B: DrawingBackend>(&self, backend: &mut B, top: f64, cut: bool) -> Drawn<B> {
+        let y = top + 4.5;
+        let pulse = format!("pulse: {} mV", rounded(self.scale.pulse_mv()));
+        let mut text = format!("{}   {pulse}", self.scale.text());
+        if cut {
+            text.push_str("   what leaves a row is cut off");
+        }
+        LEGEND.draw(backend, &text, at(PAPER_LEFT, y))?;
+        let mut x = PAPER_RIGHT;
+        let mut entry = |backend: &mut B, text: &str| -> Result<f64, DrawingErrorKind<B::ErrorType>> {
+            x -= LEGEND.width_mm(text);
+            LEGEND.draw(backend, text, at(x, y))?;
+            x -= 6.5;
+            let sample = x;
+            x -= 5.0;
+            Ok(sample)
+        };
+        let x = entry(backend, "gap in the recording")?;
+        frame_gap(backend, (x, y - 1.5), (x + 5.0, y + 1.5))?;
+        let x = entry(backend, "unusable signal")?;
+        backend.draw_rect(at(x, y - 1.5), at(x + 5.0, y + 1.5), &SHADE.mix(0.3), true)?;
+        let x = entry(backend, "poor signal")?;
+        backend.draw_rect(at(x, y - 0.4), at(x + 5.0, y + 0.4), &AMBER.filled(), true)?;
+        let x = entry(backend, "beat")?;
+        mark(backend, x + 3.5, y - 1.0, MARK)
+    }
+}
+
+/// A beat's mark, its tip downwards.
+pub(super) fn mark<B: DrawingBackend>(backend: &mut B, x: f64, top: f64, color: RGBColor) -> Drawn<B> {
+    backend.fill_polygon([at(x - 1.1, top), at(x + 1.1, top), at(x, top + 2.0)], &color)
+}
+
+/// White paper between two dashed lines: nothing was recorded here.
+pub(super) fn frame_gap<B: DrawingBackend>(backend: &mut B, from: (f64, f64), to: (f64, f64)) -> Drawn<B> {
+    backend.draw_rect(at(from.0, from.1), at(to.0, to.1), &WHITE.mix(0.85), true)?;
+    let mut y = from.1;
+    while y < to.1 {
+        for x in [from.0, to.0] {
+            backend.draw_path([at(x, y), at(x, (y + 1.0).min(to.1))], &QUIET.stroke_width(20))?;
+        }
+        y += 2.0;
+    }
+    Ok(())
+}
+
+/// Paper with lines every 1 and 5 mm.
+pub(super) fn grid<B: DrawingBackend>(backend: &mut B, from: (f64, f64), to: (f64, f64)) -> Drawn<B> {
+    backend.draw_rect(at(from.0, from.1), at(to.0, to.1), &PAPER.filled(), true)?;
+    for (step, color, width) in [(1.0, FINE, 10), (5.0, COARSE, 20)] {
+        let style = color.stroke_width(width);
+        // One pen stroke up and down, so that the SVG stays small.
+        let columns = ((to.0 - from.0) / step).round() as usize;
+        let stroke = (0..=columns).flat_map(|column| {
+            let x = from.0 + column as f64 * step;
+            if column % 2 == 0 { [at(x, from.1), at(x, to.1)] } else { [at(x, to.1), at(x, from.1)] }
+        });
+        backend.draw_path(stroke, &style)?;
+        let rows = ((to.1 - from.1) / step).round() as usize;
+        let stroke = (0..=rows).flat_map(|row| {
+            let y = from.1 + row as f64 * step;
+            if row % 2 == 0 { [at(from.0, y), at(to.0, y)] } else { [at(to.0, y), at(from.0, y)] }
+        });
+        backend.draw_path(stroke, &style)?;
+    }
+    Ok(())
+}
+
+/// `27.8 s`, `5 min 3 s`, `24 h 0 min`.
+fn spoken_duration(seconds: f64) -> String {
+    if seconds < 60.0 {
+        return format!("{seconds:.1} s");
+    }
+    let whole = seconds.round() as u64;
+    if whole < 3600 {
+        format!("{} min {} s", whole / 60, whole % 60)
+    } else {
+        format!("{} h {} min", whole / 3600, whole % 3600 / 60)
+    }
+}
+
+/// At most three decimals, none that say nothing.
+pub(super) fn rounded(value: f64) -> String {
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

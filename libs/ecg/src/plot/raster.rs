@@ -1,0 +1,398 @@
+//! A `plotters` back end for pixels that is made for ECG paper: grid lines without blur, traces with soft edges, text in
+//! the embedded font, and a PNG of few colours.
+
+use std::collections::HashMap;
+
+use ab_glyph::{Font, FontRef, Glyph, OutlinedGlyph, point};
+use plotters_backend::text_anchor::{HPos, VPos};
+use plotters_backend::{
+    BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind, FontStyle,
+};
+
+use super::PlotError;
+use super::text::{LINE_PER_SIZE, font};
+
+/// Steps between no and full cover of a pixel: few, so that all colours of a picture fit a palette.
+const COVER_STEPS: u32 = 15;
+/// Half the height of a small letter, as a share of the font's size: text is centred on it, as `0.5ex` does in SVG.
+const HALF_LETTER: f64 = 0.273;
+/// Most pixels of a picture, whatever the options say.
+const MAX_PIXELS: usize = 64_000_000;
+
+/// Nothing that is drawn into memory can fail.
+pub(super) type Never = std::convert::Infallible;
+
+/// Pixels, addressed in hundredths of a millimetre.
+pub(super) struct Raster {
+    /// Size in hundredths of a millimetre.
+    size: (u32, u32),
+    width: usize,
+    height: usize,
+    /// Pixels per hundredth of a millimetre.
+    scale: f64,
+    /// 0x00RRGGBB.
+    pixels: Vec<u32>,
+    /// Cover of the path that is being drawn, 0 to 255; all zero between paths.
+    cover: Vec<u8>,
+    fonts: [Option<FontRef<'static>>; 2],
+    glyphs: HashMap<(char, u32, bool), Option<OutlinedGlyph>>,
+}
+
+impl Raster {
+    pub(super) fn new(size: (u32, u32), pixels_per_mm: f64) -> Result<Self, PlotError> {
+        let finite = if pixels_per_mm.is_finite() { pixels_per_mm } else { 5.0 };
+        let scale = finite.clamp(2.0, 20.0) / 100.0;
+        let width = (f64::from(size.0) * scale).round() as usize;
+        let height = (f64::from(size.1) * scale).round() as usize;
+        if width * height > MAX_PIXELS {
+            return Err(PlotError::Drawing(format!("{width} x {height} pixels are too many")));
+        }
+        Ok(Raster {
+            size,
+            width,
+            height,
+            scale,
+            pixels: vec![0x00ff_ffff; width * height],
+            cover: vec![0; width * height],
+            fonts: [font(false), font(true)],
+            glyphs: HashMap::new(),
+        })
+    }
+
+    fn pixel(&self, hundredths: i32) -> f64 {
+        f64::from(hundredths) * self.scale
+    }
+
+    /// Fills whole pixels from `from` up to, not including, `to`.
+    fn fill(&mut self, from: (i64, i64), to: (i64, i64), color: BackendColor) {
+        let inside = |value: i64, limit: usize| value.clamp(0, limit as i64) as usize;
+        let (left, right) = (inside(from.0, self.width), inside(to.0, self.width));
+        let cover = (color.alpha.clamp(0.0, 1.0) * 255.0).round() as u32;
+        let ink = packed(color);
+        for y in inside(from.1, self.height)..inside(to.1, self.height) {
+            let Some(row) = self.pixels.get_mut(y * self.width + left..(y * self.width + right).max(left))
+            else {
+                continue;
+            };
+            if cover >= 255 {
+                row.fill(ink);
+            } else {
+                row.iter_mut().for_each(|pixel| *pixel = blended(*pixel, ink, cover));
+            }
+        }
+    }
+
+    /// A line along one axis, on whole pixels.
+    fn crisp_line(&mut self, from: BackendCoord, to: BackendCoord, width: u32, color: BackendColor) {
+        let thick = (f64::from(width) * self.scale).round().max(1.0) as i64;
+        let start = |hundredths: i32| ((self.pixel(hundredths) - thick as f64 / 2.0).round()) as i64;
+        let (x0, x1) = (start(from.0.min(to.0)), start(from.0.max(to.0)));
+        let (y0, y1) = (start(from.1.min(to.1)), start(from.1.max(to.1)));
+        self.fill((x0, y0), (x1 + thick, y1 + thick), color);
+    }
+
+    /// A line of any direction with soft edges, into the cover.
+    fn soft_line(&mut self, from: (f32, f32), to: (f32, f32), half: f32) {
+        let reach = half + 1.0;
+        let inside = |value: f32, limit: usize| value.clamp(0.0, limit as f32) as usize;
+        let (left, right) = (from.0.min(to.0) - reach, from.0.max(to.0) + reach);
+        let (top, bottom) = (from.1.min(to.1) - reach, from.1.max(to.1) + reach);
+        let columns = inside(left.floor(), self.width)..inside(right.ceil(), self.width);
+        let (dx, dy) = (to.0 - from.0, to.1 - from.1);
+        let square = dx * dx + dy * dy;
+        let inverse = if square > 0.0 { 1.0 / square } else { 0.0 };
+        for y in inside(top.floor(), self.height)..inside(bottom.ceil(), self.height) {
+            let base = y * self.width;
+            let Some(row) = self.cover.get_mut(base + columns.start..base + columns.end) else { continue };
+            let py = y as f32 + 0.5 - from.1;
+            for (x, cover) in (columns.start..).zip(row) {
+                let px = x as f32 + 0.5 - from.0;
+                // Distance of the pixel's middle from the line; where it is farther than the pen, no ink.
+                let along = ((px * dx + py * dy) * inverse).clamp(0.0, 1.0);
+                let (ox, oy) = (px - along * dx, py - along * dy);
+                let ink = (half + 0.5 - (ox * ox + oy * oy).sqrt()).clamp(0.0, 1.0);
+                *cover = (*cover).max((ink * 255.0) as u8);
+            }
+        }
+    }
+
+    /// Lays the cover between two rows over the picture and clears it.
+    fn lay_cover(&mut self, top: f32, bottom: f32, color: BackendColor) {
+        let ink = packed(color);
+        let inside = |value: f32| value.clamp(0.0, self.height as f32) as usize;
+        let range = inside(top.floor()) * self.width..inside(bottom.ceil()) * self.width;
+        let (Some(pixels), Some(cover)) = (self.pixels.get_mut(range.clone()), self.cover.get_mut(range))
+        else {
+            return;
+        };
+        for (pixel, cover) in pixels.iter_mut().zip(cover) {
+            if *cover > 0 {
+                *pixel = blended(*pixel, ink, stepped(u32::from(*cover), color.alpha));
+                *cover = 0;
+            }
+        }
+    }
+
+    fn glyph(&mut self, letter: char, size: f32, bold: bool) -> Option<&OutlinedGlyph> {
+        let font = self.fonts[usize::from(bold)].as_ref();
+        let key = (letter, (size * 16.0) as u32, bold);
+        let make = || {
+            let font = font?;
+            let glyph = Glyph { id: font.glyph_id(letter), scale: size.into(), position: point(0.0, 0.0) };
+            font.outline_glyph(glyph)
+        };
+        self.glyphs.entry(key).or_insert_with(make).as_ref()
+    }
+
+    /// Width of a letter in pixels.
+    fn advance(&self, letter: char, em: f64, bold: bool) -> f64 {
+        self.fonts[usize::from(bold)].as_ref().map_or(0.0, |font| {
+            let units = f64::from(font.units_per_em().unwrap_or(2048.0));
+            f64::from(font.h_advance_unscaled(font.glyph_id(letter))) / units * em
+        })
+    }
+
+    fn write(&mut self, letter: char, size: f32, bold: bool, origin: (f64, f64), color: BackendColor) {
+        let (width, height) = (self.width as i64, self.height as i64);
+        let mut marks: Vec<(usize, u32)> = Vec::new();
+        let Some(glyph) = self.glyph(letter, size, bold) else { return };
+        let bounds = glyph.px_bounds();
+        // Letters stand on whole pixels, so that each looks the same wherever it stands.
+        let left = origin.0.round() as i64 + bounds.min.x as i64;
+        let top = origin.1.round() as i64 + bounds.min.y as i64;
+        glyph.draw(|x, y, cover| {
+            let (x, y) = (left + i64::from(x), top + i64::from(y));
+            if (0..width).contains(&x) && (0..height).contains(&y) {
+                marks.push(((y * width + x) as usize, (cover.clamp(0.0, 1.0) * 255.0) as u32));
+            }
+        });
+        let ink = packed(color);
+        for (at, cover) in marks {
+            if let Some(pixel) = self.pixels.get_mut(at) {
+                *pixel = blended(*pixel, ink, stepped(cover, color.alpha));
+            }
+        }
+    }
+
+    /// The picture as PNG: with a palette where 256 colours are enough, which they are.
+    pub(super) fn into_png(self) -> Result<Vec<u8>, PlotError> {
+        let mut file = Vec::with_capacity(self.pixels.len() / 8);
+        let mut encoder = png::Encoder::new(&mut file, self.width as u32, self.height as u32);
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.set_compression(png::Compression::Fast);
+        let per_metre = (self.scale * 100_000.0).round() as u32;
+        encoder.set_pixel_dims(Some(png::PixelDimensions {
+            xppu: per_metre,
+            yppu: per_metre,
+            unit: png::Unit::Meter,
+        }));
+        let data = match indexed(&self.pixels) {
+            Some((palette, indices)) => {
+                encoder.set_color(png::ColorType::Indexed);
+                encoder.set_palette(palette);
+                indices
+            }
+            None => {
+                encoder.set_color(png::ColorType::Rgb);
+                self.pixels
+                    .iter()
+                    .flat_map(|pixel| [(pixel >> 16) as u8, (pixel >> 8) as u8, *pixel as u8])
+                    .collect()
+            }
+        };
+        // Paper repeats itself from row to row.
+        encoder.set_filter(png::Filter::Up);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(&data)?;
+        writer.finish()?;
+        Ok(file)
+    }
+}
+
+/// Palette and indices of a picture of at most 256 colours.
+fn indexed(pixels: &[u32]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut known: HashMap<u32, u8> = HashMap::new();
+    let mut palette = Vec::new();
+    let mut indices = Vec::with_capacity(pixels.len());
+    // A pixel mostly has the colour of one of the last few.
+    let mut recent = [(u32::MAX, 0u8); 64];
+    for &pixel in pixels {
+        let slot = &mut recent[(pixel.wrapping_mul(0x9e37_79b1) >> 26) as usize];
+        if slot.0 != pixel {
+            let next = known.len();
+            let index = match known.get(&pixel) {
+                Some(&index) => index,
+                None => {
+                    let index = u8::try_from(next).ok()?;
+                    known.insert(pixel, index);
+                    palette.extend_from_slice(&[(pixel >> 16) as u8, (pixel >> 8) as u8, pixel as u8]);
+                    index
+                }
+            };
+            *slot = (pixel, index);
+        }
+        indices.push(slot.1);
+    }
+    Some((palette, indices))
+}
+
+fn packed(color: BackendColor) -> u32 {
+    let (r, g, b) = color.rgb;
+    u32::from(r) << 16 | u32::from(g) << 8 | u32::from(b)
+}
+
+/// Cover in few steps, by the opacity of the ink.
+fn stepped(cover: u32, alpha: f64) -> u32 {
+    let cover = (f64::from(cover) * alpha.clamp(0.0, 1.0)) as u32;
+    (cover * COVER_STEPS + 127) / 255 * 255 / COVER_STEPS
+}
+
+/// `ink` over `under`, with a cover of 0 to 255.
+fn blended(under: u32, ink: u32, cover: u32) -> u32 {
+    let mix = |shift: u32| {
+        let (below, above) = (under >> shift & 0xff, ink >> shift & 0xff);
+        (below * (255 - cover) + above * cover + 127) / 255
+    };
+    mix(16) << 16 | mix(8) << 8 | mix(0)
+}
+
+impl DrawingBackend for Raster {
+    type ErrorType = Never;
+
+    fn get_size(&self) -> (u32, u32) {
+        self.size
+    }
+
+    fn ensure_prepared(&mut self) -> Result<(), DrawingErrorKind<Never>> {
+        Ok(())
+    }
+
+    fn present(&mut self) -> Result<(), DrawingErrorKind<Never>> {
+        Ok(())
+    }
+
+    fn draw_pixel(
+        &mut self,
+        point: BackendCoord,
+        color: BackendColor,
+    ) -> Result<(), DrawingErrorKind<Never>> {
+        let (x, y) = (self.pixel(point.0).floor() as i64, self.pixel(point.1).floor() as i64);
+        self.fill((x, y), (x + 1, y + 1), color);
+        Ok(())
+    }
+
+    fn draw_line<S: BackendStyle>(
+        &mut self,
+        from: BackendCoord,
+        to: BackendCoord,
+        style: &S,
+    ) -> Result<(), DrawingErrorKind<Never>> {
+        self.draw_path([from, to], style)
+    }
+
+    fn draw_rect<S: BackendStyle>(
+        &mut self,
+        upper_left: BackendCoord,
+        bottom_right: BackendCoord,
+        style: &S,
+        fill: bool,
+    ) -> Result<(), DrawingErrorKind<Never>> {
+        let ((left, top), (right, bottom)) = (upper_left, bottom_right);
+        if fill {
+            let whole = |hundredths: i32| self.pixel(hundredths).round() as i64;
+            let (from, to) = ((whole(left), whole(top)), (whole(right), whole(bottom)));
+            self.fill(from, to, style.color());
+            return Ok(());
+        }
+        self.draw_path([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)], style)
+    }
+
+    fn draw_path<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
+        &mut self,
+        path: I,
+        style: &S,
+    ) -> Result<(), DrawingErrorKind<Never>> {
+        let points: Vec<BackendCoord> = path.into_iter().collect();
+        let (color, width) = (style.color(), style.stroke_width());
+        if points.windows(2).all(|pair| pair[0].0 == pair[1].0 || pair[0].1 == pair[1].1)
+            && points.len() < 1000
+        {
+            for pair in points.windows(2) {
+                self.crisp_line(pair[0], pair[1], width, color);
+            }
+            return Ok(());
+        }
+        let half = (f64::from(width) * self.scale / 2.0).max(0.5) as f32;
+        let at = |point: BackendCoord| (self.pixel(point.0) as f32, self.pixel(point.1) as f32);
+        let points: Vec<(f32, f32)> = points.into_iter().map(at).collect();
+        let (mut top, mut bottom) = (f32::MAX, f32::MIN);
+        for pair in points.windows(2) {
+            self.soft_line(pair[0], pair[1], half);
+            top = top.min(pair[0].1).min(pair[1].1);
+            bottom = bottom.max(pair[0].1).max(pair[1].1);
+        }
+        self.lay_cover(top - half - 2.0, bottom + half + 2.0, color);
+        Ok(())
+    }
+
+    fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(
+        &mut self,
+        vertices: I,
+        style: &S,
+    ) -> Result<(), DrawingErrorKind<Never>> {
+        let points: Vec<(f64, f64)> =
+            vertices.into_iter().map(|(x, y)| (self.pixel(x), self.pixel(y))).collect();
+        let top = points.iter().map(|point| point.1).fold(f64::MAX, f64::min);
+        let bottom = points.iter().map(|point| point.1).fold(f64::MIN, f64::max);
+        let mut crossings = Vec::new();
+        let rows = top.max(0.0).floor() as i64..bottom.min(self.height as f64).ceil() as i64;
+        for row in rows {
+            let y = row as f64 + 0.5;
+            crossings.clear();
+            for (index, from) in points.iter().enumerate() {
+                let to = points[(index + 1) % points.len()];
+                if (from.1 <= y) != (to.1 <= y) {
+                    crossings.push(from.0 + (y - from.1) / (to.1 - from.1) * (to.0 - from.0));
+                }
+            }
+            crossings.sort_by(f64::total_cmp);
+            for pair in crossings.chunks_exact(2) {
+                let (left, right) = (pair[0].round() as i64, pair[1].round() as i64);
+                self.fill((left, row), (right.max(left + 1), row + 1), style.color());
+            }
+        }
+        Ok(())
+    }
+
+    fn draw_text<S: BackendTextStyle>(
+        &mut self,
+        text: &str,
+        style: &S,
+        at: BackendCoord,
+    ) -> Result<(), DrawingErrorKind<Never>> {
+        let bold = matches!(style.style(), FontStyle::Bold);
+        let em = style.size() / LINE_PER_SIZE * self.scale;
+        let width: f64 = text.chars().map(|letter| self.advance(letter, em, bold)).sum();
+        let mut x = self.pixel(at.0)
+            - match style.anchor().h_pos {
+                HPos::Left => 0.0,
+                HPos::Center => width / 2.0,
+                HPos::Right => width,
+            };
+        let y = self.pixel(at.1)
+            + match style.anchor().v_pos {
+                VPos::Top => em * 0.76,
+                VPos::Center => em * HALF_LETTER,
+                VPos::Bottom => -em * HALF_LETTER,
+            };
+        // The font crate wants the height of a line where everybody else says size.
+        let size = self.fonts[usize::from(bold)].as_ref().map_or(em, |font| {
+            em * f64::from(font.height_unscaled() / font.units_per_em().unwrap_or(2048.0))
+        });
+        for letter in text.chars() {
+            self.write(letter, size as f32, bold, (x, y), style.color());
+            x += self.advance(letter, em, bold);
+        }
+        Ok(())
+    }
+}

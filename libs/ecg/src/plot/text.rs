@@ -1,0 +1,85 @@
+//! Text on the sheet: sizes in millimetres, widths by the embedded font.
+
+use ab_glyph::{Font, FontRef};
+use plotters::style::{FontStyle, IntoFont, RGBColor, TextStyle};
+use plotters_backend::text_anchor::{HPos, Pos, VPos};
+use plotters_backend::{DrawingBackend, DrawingErrorKind};
+
+/// Fonts a viewer of the SVG may have, the first being the one that PNG pictures embed.
+const FAMILY: &str = "DejaVu Sans, Verdana, Arial, sans-serif";
+/// `plotters` takes the height of a line for the size of a font.
+pub(super) const LINE_PER_SIZE: f64 = 1.24;
+
+/// How a piece of text looks.
+#[derive(Clone, Copy)]
+pub(super) struct Look {
+    pub(super) size_mm: f64,
+    pub(super) bold: bool,
+    pub(super) color: RGBColor,
+    pub(super) align: HPos,
+}
+
+impl Look {
+    pub(super) const fn new(size_mm: f64, color: RGBColor) -> Self {
+        Look { size_mm, bold: false, color, align: HPos::Left }
+    }
+
+    pub(super) const fn bold(self) -> Self {
+        Look { bold: true, ..self }
+    }
+
+    pub(super) const fn centred(self) -> Self {
+        Look { align: HPos::Center, ..self }
+    }
+
+    pub(super) const fn right(self) -> Self {
+        Look { align: HPos::Right, ..self }
+    }
+
+    /// Draws `text` with its middle line at `at` (hundredths of a millimetre).
+    pub(super) fn draw<B: DrawingBackend>(
+        &self,
+        backend: &mut B,
+        text: &str,
+        at: (i32, i32),
+    ) -> Result<(), DrawingErrorKind<B::ErrorType>> {
+        let font = (FAMILY, self.size_mm * 100.0 * LINE_PER_SIZE).into_font();
+        let font = font.style(if self.bold { FontStyle::Bold } else { FontStyle::Normal });
+        let style = TextStyle::from(font).color(&self.color).pos(Pos::new(self.align, VPos::Center));
+        backend.draw_text(text, &style, at)
+    }
+
+    /// Width of `text` in millimetres.
+    pub(super) fn width_mm(&self, text: &str) -> f64 {
+        width_em(text, self.bold) * self.size_mm
+    }
+
+    /// `text`, cut with an ellipsis if it is wider than `width_mm`.
+    pub(super) fn fitted(&self, text: &str, width_mm: f64) -> String {
+        if self.width_mm(text) <= width_mm {
+            return text.to_owned();
+        }
+        let mut kept: String = text.to_owned();
+        while !kept.is_empty() {
+            kept.pop();
+            let cut = format!("{}…", kept.trim_end());
+            if self.width_mm(&cut) <= width_mm {
+                return cut;
+            }
+        }
+        String::new()
+    }
+}
+
+/// The embedded font, regular or bold.
+pub(super) fn font(bold: bool) -> Option<FontRef<'static>> {
+    let bytes = if bold { dejavu::sans::bold() } else { dejavu::sans::regular() };
+    FontRef::try_from_slice(bytes).ok()
+}
+
+/// Width of `text` in units of the font's size.
+fn width_em(text: &str, bold: bool) -> f64 {
+    let Some(font) = font(bold) else { return text.chars().count() as f64 * 0.65 };
+    let units = f64::from(font.units_per_em().unwrap_or(2048.0));
+    text.chars().map(|letter| f64::from(font.h_advance_unscaled(font.glyph_id(letter))) / units).sum()
+}
