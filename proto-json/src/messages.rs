@@ -199,8 +199,11 @@ pub struct AnalyzeEcg {
     pub upload_id: UploadId,
     /// Whose it is.
     pub mrn: Mrn,
-    /// When the upload was received; for latency metrics.
+    /// When the upload was received.
     pub received_at: Timestamp,
+    /// When it was recorded, if the client said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_at: Option<Timestamp>,
     /// The signal.
     pub signal: BlobInfo,
     /// How to read it.

@@ -35,7 +35,7 @@ async fn store(ports: &Ports, result: EcgAnalyzed) -> Result<(), Outcome> {
         let outcome = match outcome {
             EcgOutcome::Failed { reason } => Err(reason),
             EcgOutcome::Analyzed { analysis, plot, detail } => {
-                match blobs::store_staged(ports, upload_id, [&plot, &detail]).await {
+                match blobs::store_staged(ports, upload_id, vec![plot.sha256, detail.sha256]).await {
                     Ok(()) => {}
                     Err(MoveError::Failed(reason)) => return Err(Outcome::Retry(reason)),
                     Err(MoveError::NotStaged) => {

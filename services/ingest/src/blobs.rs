@@ -2,7 +2,7 @@
 
 use bus::StageKey;
 use futures::{StreamExt, TryStreamExt, stream};
-use proto_json::{BlobInfo, UploadId};
+use proto_json::{BlobHash, UploadId};
 
 use crate::Ports;
 
@@ -22,16 +22,16 @@ pub(crate) enum MoveError {
 pub(crate) async fn store_staged(
     ports: &Ports,
     upload: UploadId,
-    files: impl IntoIterator<Item = &BlobInfo>,
+    files: Vec<BlobHash>,
 ) -> Result<(), MoveError> {
     stream::iter(files)
-        .map(|file| async move {
-            let key = StageKey { upload, sha256: file.sha256 };
+        .map(|sha256| async move {
+            let key = StageKey { upload, sha256 };
             let staged = ports.stage.get(key).await.map_err(|error| MoveError::Failed(error.to_string()))?;
             let staged = staged.ok_or(MoveError::NotStaged)?;
             ports
                 .store
-                .put_blob(file.sha256, staged.bytes, staged.body)
+                .put_blob(sha256, staged.bytes, staged.body)
                 .await
                 .map_err(|error| MoveError::Failed(error.to_string()))
         })
@@ -41,11 +41,7 @@ pub(crate) async fn store_staged(
 }
 
 /// Removes staged files. One that stays is removed by the reconciler later.
-pub(crate) async fn unstage(
-    ports: &Ports,
-    upload: UploadId,
-    files: impl IntoIterator<Item = proto_json::BlobHash>,
-) {
+pub(crate) async fn unstage(ports: &Ports, upload: UploadId, files: Vec<BlobHash>) {
     for sha256 in files {
         if let Err(error) = ports.stage.delete(StageKey { upload, sha256 }).await {
             tracing::warn!(upload_id = %upload, error = %error, "a staged file was not removed");

@@ -54,11 +54,13 @@ async fn resend_lost_jobs(config: &Config, ports: &Ports) -> Result<(), String> 
         if may_be_queued || dead.contains(&ecg.upload_id) {
             continue;
         }
+        let record = ports.store.ecg(ecg.id).await.map_err(|error| error.to_string())?;
         let job = AnalyzeEcg {
             ecg_id: ecg.id,
             upload_id: ecg.upload_id,
             mrn: ecg.mrn,
             received_at: ecg.received_at,
+            recorded_at: record.and_then(|record| record.recorded_at),
             signal: ecg.signal,
             options: ecg.options,
         };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bus::{Delivery, Outcome, StageKey};
 use proto_json::{
-    AnalyzeEcg, Change, ChangeKind, EcgStatus, FileKind, HeartRateSource, PatientUpdated, Receipt, RecordId,
-    StagedFile, StoredFile, Timestamp, UploadReceipt, UploadReceived,
+    AnalyzeEcg, BlobHash, Change, ChangeKind, EcgStatus, FileKind, HeartRateSource, PatientUpdated, Receipt,
+    RecordId, StagedFile, StoredFile, Timestamp, UploadReceipt, UploadReceived,
 };
 use store::{NewEcg, NewHeartRate, NewImage, NewUpload, UploadOutcome};
 
@@ -37,7 +37,7 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             };
         }
     }
-    match blobs::store_staged(ports, id, upload.files.iter().map(|file| &file.blob)).await {
+    match blobs::store_staged(ports, id, hashes(upload, |_| true)).await {
         Ok(()) => {}
         Err(MoveError::Failed(reason)) => return Err(Outcome::Retry(reason)),
         Err(MoveError::NotStaged) => {
@@ -57,7 +57,7 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             repeat(ports, delivery, upload, receipt).await
         }
         UploadOutcome::Stored { receipt, patient, replayed: false } => {
-            let jobs = signals(upload).map(|file| job(upload, file));
+            let jobs = signals(upload).map(|file| job(upload, file)).collect();
             send_jobs(ports, delivery, jobs).await?;
             let changes = changes(upload, &receipt);
             if !changes.is_empty() {
@@ -69,9 +69,7 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             tracing::info!(upload_id = %id, files = upload.files.len(), attempt = delivery.attempt, "upload stored");
             answer(ports, delivery, &Receipt::Stored(receipt)).await;
             // The signals stay for the workers until their results are in.
-            let moved =
-                upload.files.iter().filter(|file| file.kind != FileKind::Ecg).map(|file| file.blob.sha256);
-            blobs::unstage(ports, id, moved).await;
+            blobs::unstage(ports, id, hashes(upload, |file| file.kind != FileKind::Ecg)).await;
             Ok(())
         }
     }
@@ -87,8 +85,7 @@ async fn repeat(
 ) -> Result<(), Outcome> {
     let id = upload.upload_id;
     let mut pending = Vec::new();
-    for file in signals(upload) {
-        let job = job(upload, file);
+    for job in signals(upload).map(|file| job(upload, file)).collect::<Vec<_>>() {
         let ecg = ports.store.ecg(job.ecg_id).await.map_err(retry)?;
         if ecg.is_some_and(|ecg| ecg.status == EcgStatus::Pending) {
             restage(ports, &job).await.map_err(retry)?;
@@ -103,8 +100,7 @@ async fn repeat(
     }
     tracing::info!(upload_id = %id, attempt = delivery.attempt, "upload was stored before");
     answer(ports, delivery, &Receipt::Stored(receipt)).await;
-    let unneeded = upload.files.iter().map(|file| file.blob.sha256).filter(|hash| !needed.contains(hash));
-    blobs::unstage(ports, id, unneeded).await;
+    blobs::unstage(ports, id, hashes(upload, |file| !needed.contains(&file.blob.sha256))).await;
     Ok(())
 }
 
@@ -127,11 +123,7 @@ pub(crate) async fn restage(ports: &Ports, job: &AnalyzeEcg) -> Result<(), Strin
     ports.stage.put(key, blob.bytes, blob.body).await.map_err(|error| error.to_string())
 }
 
-async fn send_jobs(
-    ports: &Ports,
-    delivery: &Delivery,
-    jobs: impl IntoIterator<Item = AnalyzeEcg>,
-) -> Result<(), Outcome> {
+async fn send_jobs(ports: &Ports, delivery: &Delivery, jobs: Vec<AnalyzeEcg>) -> Result<(), Outcome> {
     for job in jobs {
         bus::send(&*ports.bus, &job, None, delivery.trace_parent.clone()).await.map_err(retry)?;
     }
@@ -162,6 +154,11 @@ fn signals(upload: &UploadReceived) -> impl Iterator<Item = &StagedFile> {
     distinct(upload).map(|(_, file)| file).filter(|file| file.kind == FileKind::Ecg)
 }
 
+/// Hashes of the files that `select` selects.
+fn hashes(upload: &UploadReceived, select: impl Fn(&StagedFile) -> bool) -> Vec<BlobHash> {
+    upload.files.iter().filter(|file| select(file)).map(|file| file.blob.sha256).collect()
+}
+
 /// The record that a file becomes.
 fn record_id(upload: &UploadReceived, file: &StagedFile) -> RecordId {
     let kind = match file.kind {
@@ -177,6 +174,7 @@ fn job(upload: &UploadReceived, file: &StagedFile) -> AnalyzeEcg {
         upload_id: upload.upload_id,
         mrn: upload.mrn,
         received_at: upload.received_at,
+        recorded_at: upload.recorded_at,
         signal: file.blob.clone(),
         options: upload.signal_options.clone(),
     }

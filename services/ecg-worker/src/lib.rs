@@ -1,0 +1,51 @@
+//! Analyses raw ECGs and draws them.
+//!
+//! Takes a job, reads the signal from the stage, analyses it, draws it, stages picture and detail, sends the result.
+//! Input that cannot be read is a result, too: trying again would end alike. The worker keeps nothing, so that any number
+//! of them can compete for the jobs.
+
+mod analysis;
+mod job;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use bus::{BlobStage, EventBus, work_off};
+use proto_json::Queue;
+use runtime::{Shutdown, StartError};
+
+pub use analysis::{AnalysisError, Picture, analyze};
+
+/// Settings of the worker.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// ECGs analysed at the same time; by default one for each processor
+    #[arg(long = "worker-concurrency", env = "BEDSIDE_WORKER_CONCURRENCY")]
+    pub concurrency: Option<NonZeroUsize>,
+}
+
+/// What a worker needs of the world.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    /// Jobs and results.
+    pub bus: Arc<dyn EventBus>,
+    /// Where signals wait, and where pictures go.
+    pub stage: Arc<dyn BlobStage>,
+}
+
+/// Takes jobs until the shutdown begins, then ends what is under way.
+///
+/// # Errors
+/// None today: what fails is tried again.
+pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(), StartError> {
+    let concurrency =
+        config.concurrency.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    tracing::info!(concurrency, "ecg-worker is running");
+    let for_jobs = ports.clone();
+    work_off(&*ports.bus, Queue::EcgJobs, concurrency, shutdown.begun(), move |delivery| {
+        let ports = for_jobs.clone();
+        async move { job::take(&ports, &delivery).await }
+    })
+    .await;
+    Ok(())
+}
