@@ -10,7 +10,9 @@ mod error;
 pub mod local;
 #[cfg(feature = "nats")]
 pub mod nats;
+mod receipts;
 mod stage;
+mod work;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -22,7 +24,8 @@ use proto_json::{BlobHash, Mrn, PatientUpdated, Queue, QueueMessage, Receipt, Ti
 
 pub use delivery::{Delivery, Settle};
 pub use error::{BusError, EnqueueError};
-pub use stage::{BlobStage, ByteStream, StageKey, StagedBlob, collect};
+pub use stage::{BlobStage, BodyError, ByteStream, StageKey, StagedBlob, collect};
+pub use work::{Outcome, work_off};
 
 /// Work queues, announcements and receipts.
 ///

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use proto_json::{BlobHash, Timestamp, UploadId};
+use sha2::Digest;
 
 use crate::{BusError, EnqueueError};
 
@@ -38,6 +39,69 @@ pub struct StagedBlob {
     pub body: ByteStream,
 }
 
+/// A body that is not what its sender said, or that ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Shorter or longer than announced.
+    #[error("the file has {found} bytes or more, but {announced} were announced")]
+    WrongLength {
+        /// Bytes announced.
+        announced: u64,
+        /// Bytes that came; the rest of a longer body is not waited for.
+        found: u64,
+    },
+    /// Other bytes than announced.
+    #[error("the file has the SHA-256 {found}, but {announced} was announced")]
+    WrongHash {
+        /// The hash it was to be stored under.
+        announced: BlobHash,
+        /// The hash of what came.
+        found: BlobHash,
+    },
+    /// Its source failed.
+    #[error("the file could not be read to its end: {0}")]
+    Broken(#[source] io::Error),
+}
+
+impl From<BodyError> for EnqueueError {
+    fn from(error: BodyError) -> Self {
+        EnqueueError::Bus(BusError::refused(error))
+    }
+}
+
+/// Compares a body, as it comes, with what was announced.
+pub(crate) struct BodyCheck {
+    announced: (u64, BlobHash),
+    bytes: u64,
+    hash: sha2::Sha256,
+}
+
+impl BodyCheck {
+    pub(crate) fn new(bytes: u64, sha256: BlobHash) -> Self {
+        BodyCheck { announced: (bytes, sha256), bytes: 0, hash: sha2::Sha256::new() }
+    }
+
+    /// Takes the next part; fails as soon as there is more than announced.
+    pub(crate) fn add(&mut self, part: &[u8]) -> Result<(), BodyError> {
+        self.bytes += part.len() as u64;
+        if self.bytes > self.announced.0 {
+            return Err(BodyError::WrongLength { announced: self.announced.0, found: self.bytes });
+        }
+        self.hash.update(part);
+        Ok(())
+    }
+
+    /// Fails unless everything announced has come.
+    pub(crate) fn finish(self) -> Result<(), BodyError> {
+        let (bytes, sha256) = self.announced;
+        if self.bytes != bytes {
+            return Err(BodyError::WrongLength { announced: bytes, found: self.bytes });
+        }
+        let found = BlobHash::from_bytes(self.hash.finalize().into());
+        if found == sha256 { Ok(()) } else { Err(BodyError::WrongHash { announced: sha256, found }) }
+    }
+}
+
 /// Where files wait until they are stored or worked on. Durable like the queues: what `put` has confirmed is there
 /// after a crash.
 #[async_trait]
@@ -46,7 +110,8 @@ pub trait BlobStage: fmt::Debug + Send + Sync + 'static {
     /// error and leaves one copy. A body of another length or hash is refused and leaves nothing.
     ///
     /// # Errors
-    /// [`EnqueueError::Full`] when the stage takes no more; [`BusError`] when the broker fails or the body does.
+    /// [`EnqueueError::Full`] when the stage takes no more; [`BusError`] when the broker fails or the body does: its cause is
+    /// then a [`BodyError`].
     async fn put(&self, key: StageKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError>;
 
     /// Opens a staged file; `None` if there is none.

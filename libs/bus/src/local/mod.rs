@@ -1,1 +1,143 @@
 //! In process, durable in one SQLite file.
+//!
+//! Messages, dead letters, claims and staged files are rows; one thread writes them, many writes to a commit
+//! ([`writer`]). Which message is delivered when is an index in memory ([`schedule`]). Announcements and receipts do not
+//! leave the process. What was confirmed survives `kill -9`; what was with a consumer then is delivered again at once.
+
+mod blobs;
+mod chores;
+mod core;
+mod dead;
+mod error;
+mod file;
+mod queue;
+mod schedule;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use proto_json::{BlobHash, Mrn, PatientUpdated, Queue, Receipt, UploadId};
+use tokio::sync::Semaphore;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+pub use self::error::LocalError;
+
+use self::core::Core;
+use crate::{
+    BusError, Claim, DeadLetter, Delivery, EnqueueError, EventBus, Outgoing, PendingReceipt, QueueLimits,
+    QueueStatus, RetryPolicy, UpdateEvent,
+};
+
+/// Prefix of the addresses of receipts.
+const RECEIPTS: &str = "local.receipts.";
+
+/// Bus and blob stage in one file of this process.
+#[derive(Debug)]
+pub struct LocalBus {
+    core: Arc<Core>,
+}
+
+impl LocalBus {
+    /// Opens the file, and makes it when there is none. Its folder must be there.
+    ///
+    /// # Errors
+    /// [`LocalError`] as the cause of a [`BusError`]: the file is in use by another process, damaged, from a later
+    /// version, or cannot be written.
+    pub fn open(path: &Path, policy: RetryPolicy, limits: QueueLimits) -> Result<Arc<Self>, BusError> {
+        let core = Core::open(path, policy, limits)?;
+        Ok(Arc::new(LocalBus { core: Arc::new(core) }))
+    }
+}
+
+/// Ends the streams of consumers. The file is closed with the last delivery.
+impl Drop for LocalBus {
+    fn drop(&mut self) {
+        self.core.close();
+    }
+}
+
+#[async_trait]
+impl EventBus for LocalBus {
+    async fn enqueue(&self, message: Outgoing) -> Result<(), EnqueueError> {
+        queue::enqueue(&self.core, message).await
+    }
+
+    async fn consume(
+        &self,
+        queue: Queue,
+        max_in_flight: usize,
+    ) -> Result<BoxStream<'static, Delivery>, BusError> {
+        let permits = Arc::new(Semaphore::new(max_in_flight.clamp(1, Semaphore::MAX_PERMITS)));
+        let core = Arc::clone(&self.core);
+        let deliveries = futures::stream::unfold((core, permits), move |(core, permits)| async move {
+            let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
+            let delivery = queue::next(&core, queue, permit).await?;
+            Some((delivery, (core, permits)))
+        });
+        Ok(deliveries.boxed())
+    }
+
+    async fn announce(&self, update: &PatientUpdated) -> Result<(), BusError> {
+        // Fails only when nobody listens.
+        let _ = self.core.announcements.send(Arc::new(update.clone()));
+        Ok(())
+    }
+
+    async fn updates(&self, of: Option<Mrn>) -> Result<BoxStream<'static, UpdateEvent>, BusError> {
+        let heard = BroadcastStream::new(self.core.announcements.subscribe());
+        let events = heard.filter_map(move |heard| async move {
+            match heard {
+                Ok(update) if of.is_none_or(|mrn| update.patient.mrn == mrn) => {
+                    Some(UpdateEvent::Updated(Box::new(PatientUpdated::clone(&update))))
+                }
+                Ok(_) => None,
+                Err(BroadcastStreamRecvError::Lagged(_)) => Some(UpdateEvent::Missed),
+            }
+        });
+        Ok(events.boxed())
+    }
+
+    async fn expect_receipt(&self, upload: UploadId) -> Result<PendingReceipt, BusError> {
+        Ok(PendingReceipt {
+            reply_to: format!("{RECEIPTS}{upload}"),
+            receipt: self.core.inboxes.open(upload),
+        })
+    }
+
+    async fn send_receipt(&self, reply_to: &str, receipt: &Receipt) -> Result<(), BusError> {
+        // An address of another process, or of another adapter, is one that is gone.
+        if let Some(upload) = reply_to.strip_prefix(RECEIPTS).and_then(|upload| upload.parse().ok()) {
+            self.core.inboxes.deliver(upload, receipt);
+        }
+        Ok(())
+    }
+
+    async fn claim(&self, upload: UploadId, fingerprint: BlobHash) -> Result<Claim, BusError> {
+        Ok(dead::claim(&self.core, upload, fingerprint).await?)
+    }
+
+    async fn queue_status(&self, queue: Queue) -> Result<QueueStatus, BusError> {
+        Ok(self.core.schedule(queue).status())
+    }
+
+    async fn dead_letters(&self, after: Option<u64>, limit: usize) -> Result<Vec<DeadLetter>, BusError> {
+        Ok(dead::list(&self.core, after, limit).await?)
+    }
+
+    async fn retry_dead_letter(&self, id: u64) -> Result<bool, EnqueueError> {
+        dead::retry(&self.core, id).await
+    }
+
+    async fn drop_dead_letter(&self, id: u64) -> Result<bool, BusError> {
+        Ok(dead::forget(&self.core, id).await?)
+    }
+
+    async fn check(&self) -> Result<(), BusError> {
+        Ok(self.core.writer.write(0, |_| Ok(())).await?)
+    }
+}

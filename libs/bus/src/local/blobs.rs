@@ -1,0 +1,274 @@
+//! Staged files: rows of chunks in the same file as the queues.
+//!
+//! A small file is one write. A large one is written chunk by chunk, each in a group with whatever else is written then,
+//! and becomes visible with its last chunk; nothing ever holds more than a few chunks in memory.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use proto_json::{BlobHash, Timestamp, UploadId};
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::oneshot;
+
+use super::core::{Core, time_of};
+use super::{LocalBus, LocalError};
+use crate::stage::BodyCheck;
+use crate::{BlobStage, BodyError, BusError, ByteStream, EnqueueError, StageKey, StagedBlob};
+
+/// Bytes in a row of `chunks`.
+const CHUNK: usize = 256 << 10;
+
+/// Chunks a file may have: 2^20, that is 256 GiB.
+pub(super) const CHUNK_BITS: i64 = 20;
+
+/// Files of up to this many chunks are deleted at once, larger ones bit by bit.
+const DELETED_AT_ONCE: u64 = 8;
+
+/// Row of a chunk.
+pub(super) fn chunk_id(blob: i64, number: i64) -> i64 {
+    (blob << CHUNK_BITS) + number
+}
+
+#[async_trait]
+impl BlobStage for LocalBus {
+    async fn put(&self, key: StageKey, bytes: u64, mut body: ByteStream) -> Result<(), EnqueueError> {
+        let room = Room::take(&self.core, bytes)?;
+        let mut blob = Unfinished { core: Arc::clone(&self.core), id: self.core.blob_id(), chunks: 0 };
+        let mut check = BodyCheck::new(bytes, key.sha256);
+        let mut chunk = Chunk::default();
+        while let Some(part) = body.next().await {
+            let mut part = part.map_err(BodyError::Broken)?;
+            check.add(&part)?;
+            while let Some(full) = chunk.fill(&mut part) {
+                blob.append(full).await?;
+            }
+        }
+        check.finish()?;
+        blob.finish(key, bytes, chunk.0.freeze(), room).await
+    }
+
+    async fn get(&self, key: StageKey) -> Result<Option<StagedBlob>, BusError> {
+        let found = self
+            .core
+            .read(move |db| {
+                let Some((blob, bytes)) = find(db, key)? else { return Ok(None) };
+                Ok(Some((blob, bytes, chunk_of(db, blob, 0)?)))
+            })
+            .await?;
+        let Some((blob, bytes, first)) = found else { return Ok(None) };
+        Ok(Some(StagedBlob { bytes, body: read_on(Arc::clone(&self.core), blob, bytes, first) }))
+    }
+
+    async fn delete(&self, key: StageKey) -> Result<(), BusError> {
+        let (reply, outcome) = oneshot::channel();
+        let (staged, garbage) = (Arc::clone(&self.core.staged), self.core.garbage.clone());
+        self.core.writer.submit(
+            0,
+            move |db| {
+                let found = find(db, key)?;
+                if let Some((blob, bytes)) = found {
+                    db.prepare_cached("DELETE FROM blobs WHERE id = ?1")?.execute([blob])?;
+                    if is_small(bytes) {
+                        db.prepare_cached("DELETE FROM chunks WHERE id >= ?1 AND id < ?2")?
+                            .execute([chunk_id(blob, 0), chunk_id(blob + 1, 0)])?;
+                    }
+                }
+                Ok(found)
+            },
+            move |outcome: Result<Option<(i64, u64)>, LocalError>| {
+                if let Ok(Some((blob, bytes))) = &outcome {
+                    staged.fetch_sub(*bytes, Ordering::Relaxed);
+                    if !is_small(*bytes) {
+                        garbage.add(*blob);
+                    }
+                }
+                let _ = reply.send(outcome.map(|_| ()));
+            },
+        );
+        Ok(outcome.await.unwrap_or(Err(LocalError::Closed))?)
+    }
+
+    async fn list(&self) -> Result<Vec<(StageKey, Timestamp)>, BusError> {
+        let found = self.core.read(|db| {
+            db.prepare_cached("SELECT upload, sha256, staged_at FROM blobs ORDER BY id")?
+                .query_map([], |row| Ok((key_of(row.get(0)?, row.get(1)?), time_of(row.get(2)?))))?
+                .collect()
+        });
+        Ok(found.await?)
+    }
+}
+
+fn is_small(bytes: u64) -> bool {
+    bytes <= DELETED_AT_ONCE * CHUNK as u64
+}
+
+fn key_of(upload: [u8; 16], sha256: [u8; 32]) -> StageKey {
+    StageKey {
+        upload: UploadId::from_uuid(uuid::Uuid::from_bytes(upload)),
+        sha256: BlobHash::from_bytes(sha256),
+    }
+}
+
+/// Row and length of a staged file.
+fn find(db: &Connection, key: StageKey) -> rusqlite::Result<Option<(i64, u64)>> {
+    db.prepare_cached("SELECT id, bytes FROM blobs WHERE upload = ?1 AND sha256 = ?2")?
+        .query_row(params![key.upload.as_uuid().as_bytes(), key.sha256.as_bytes()], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()
+}
+
+fn chunk_of(db: &Connection, blob: i64, number: i64) -> rusqlite::Result<Option<Bytes>> {
+    db.prepare_cached("SELECT bytes FROM chunks WHERE id = ?1")?
+        .query_row([chunk_id(blob, number)], |row| row.get::<_, Vec<u8>>(0))
+        .optional()
+        .map(|bytes| bytes.map(Bytes::from))
+}
+
+/// The bytes of a file whose first chunk is at hand; each further one is read when it is asked for.
+fn read_on(core: Arc<Core>, blob: i64, bytes: u64, first: Option<Bytes>) -> ByteStream {
+    futures::stream::try_unfold(
+        (core, bytes, 0_i64, first),
+        move |(core, left, number, at_hand)| async move {
+            if left == 0 {
+                return Ok(None);
+            }
+            let chunk = match at_hand {
+                Some(chunk) => Some(chunk),
+                None => core.read(move |db| chunk_of(db, blob, number)).await.map_err(io::Error::other)?,
+            };
+            let chunk =
+                chunk.filter(|chunk| !chunk.is_empty() && chunk.len() as u64 <= left).ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::NotFound, "the staged file was deleted while it was read")
+                })?;
+            let left = left - chunk.len() as u64;
+            Ok(Some((chunk, (core, left, number + 1, None))))
+        },
+    )
+    .boxed()
+}
+
+/// Gathers parts of any size into chunks.
+#[derive(Default)]
+struct Chunk(BytesMut);
+
+impl Chunk {
+    /// Takes from `part` what fits, and returns a chunk when more follows it: the last one is left for the end.
+    fn fill(&mut self, part: &mut Bytes) -> Option<Bytes> {
+        if self.0.is_empty() && part.len() > CHUNK {
+            return Some(part.split_to(CHUNK));
+        }
+        let fitting = part.len().min(CHUNK - self.0.len());
+        self.0.extend_from_slice(&part.split_to(fitting));
+        (!part.is_empty()).then(|| self.0.split().freeze())
+    }
+}
+
+/// Room on the stage for one file. Dropped, it is free again.
+struct Room {
+    staged: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Room {
+    fn take(core: &Core, bytes: u64) -> Result<Self, EnqueueError> {
+        let most = core.limits.max_staged_bytes;
+        core.staged
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |staged| {
+                staged.checked_add(bytes).filter(|staged| *staged <= most)
+            })
+            .map_err(|_| EnqueueError::Full)?;
+        Ok(Room { staged: Arc::clone(&core.staged), bytes })
+    }
+
+    /// The file is staged and keeps its room.
+    fn keep(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.staged.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A file on its way to the stage. Dropped before its end, what is written of it is deleted.
+struct Unfinished {
+    core: Arc<Core>,
+    id: i64,
+    chunks: i64,
+}
+
+impl Unfinished {
+    async fn append(&mut self, bytes: Bytes) -> Result<(), LocalError> {
+        let id = chunk_id(self.id, self.chunks);
+        self.chunks += 1;
+        self.core
+            .writer
+            .write(bytes.len(), move |db| {
+                db.prepare_cached("INSERT INTO chunks (id, bytes) VALUES (?1, ?2)")?
+                    .execute(params![id, &bytes[..]])
+                    .map(|_| ())
+            })
+            .await
+    }
+
+    /// Writes the last chunk and makes the file visible. Goes through even if the caller is cancelled.
+    async fn finish(
+        mut self,
+        key: StageKey,
+        bytes: u64,
+        last: Bytes,
+        room: Room,
+    ) -> Result<(), EnqueueError> {
+        let (blob, chunks, now) = (self.id, self.chunks, Timestamp::now().as_millis());
+        let garbage = self.core.garbage.clone();
+        let (reply, outcome) = oneshot::channel();
+        self.core.writer.submit(
+            last.len(),
+            move |db| {
+                let key = (key.upload.as_uuid().as_bytes(), key.sha256.as_bytes());
+                let is_new = db
+                    .prepare_cached(
+                        "INSERT OR IGNORE INTO blobs (id, upload, sha256, bytes, staged_at)
+                         VALUES (?1, ?2, ?3, ?4, ?5)",
+                    )?
+                    .execute(params![blob, key.0, key.1, bytes, now])?
+                    == 1;
+                if is_new {
+                    db.prepare_cached("INSERT INTO chunks (id, bytes) VALUES (?1, ?2)")?
+                        .execute(params![chunk_id(blob, chunks), &last[..]])?;
+                } else {
+                    db.prepare_cached("UPDATE blobs SET staged_at = ?3 WHERE upload = ?1 AND sha256 = ?2")?
+                        .execute(params![key.0, key.1, now])?;
+                }
+                Ok(is_new)
+            },
+            move |outcome: Result<bool, LocalError>| {
+                if let Ok(true) = outcome {
+                    room.keep();
+                } else if chunks > 0 {
+                    garbage.add(blob);
+                }
+                let _ = reply.send(outcome);
+            },
+        );
+        // From here on, the writer's thread cleans up.
+        self.chunks = 0;
+        outcome.await.unwrap_or(Err(LocalError::Closed))?;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if self.chunks > 0 {
+            self.core.garbage.add(self.id);
+        }
+    }
+}

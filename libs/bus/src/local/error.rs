@@ -1,0 +1,79 @@
+//! What can go wrong with the file.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+use crate::{BusError, EnqueueError};
+
+/// The file of the local bus could not be opened, read or written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LocalError {
+    /// No room is left.
+    #[error("the disk of {} is full", .0.display())]
+    DiskFull(PathBuf),
+    /// Not writable.
+    #[error("{} cannot be written; check its permissions and that its disk is not mounted read-only", .0.display())]
+    ReadOnly(PathBuf),
+    /// Not a database, or one with broken pages.
+    #[error("{} is damaged or no queue file; restore it from a backup, or move it away to start empty", .0.display())]
+    Damaged(PathBuf),
+    /// Written by a later version of this program.
+    #[error("{} was written by a later version of this program", .0.display())]
+    TooNew(PathBuf),
+    /// Two processes would deliver the same messages.
+    #[error("{} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// The bus was closed while the call was under way.
+    #[error("the local queues are closed")]
+    Closed,
+    /// Anything else.
+    #[error("{}: {cause}", .file.display())]
+    Failed {
+        /// The file.
+        file: PathBuf,
+        /// What SQLite or the system said.
+        cause: String,
+    },
+}
+
+impl LocalError {
+    /// Says what an error of SQLite means for the file.
+    pub(super) fn of(file: &Path, error: &rusqlite::Error) -> Self {
+        let file = file.to_owned();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => LocalError::DiskFull(file),
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => LocalError::ReadOnly(file),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => LocalError::Damaged(file),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => LocalError::InUse(file),
+            _ => LocalError::Failed { file, cause: error.to_string() },
+        }
+    }
+
+    /// Says what an error of the system means for the file.
+    pub(super) fn of_io(file: &Path, error: &std::io::Error) -> Self {
+        let file = file.to_owned();
+        match error.kind() {
+            std::io::ErrorKind::StorageFull => LocalError::DiskFull(file),
+            std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
+                LocalError::ReadOnly(file)
+            }
+            _ => LocalError::Failed { file, cause: error.to_string() },
+        }
+    }
+}
+
+impl From<LocalError> for BusError {
+    fn from(error: LocalError) -> Self {
+        match error {
+            LocalError::Closed | LocalError::InUse(_) => BusError::unavailable(error),
+            _ => BusError::refused(error),
+        }
+    }
+}
+
+impl From<LocalError> for EnqueueError {
+    fn from(error: LocalError) -> Self {
+        EnqueueError::Bus(error.into())
+    }
+}

@@ -1,0 +1,242 @@
+//! Messages of the work queues: into the file, out to consumers, and what consumers make of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use proto_json::{Queue, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::LocalError;
+use super::core::{Core, number_of};
+use super::schedule::{Content, Taken};
+use crate::{BusError, Delivery, EnqueueError, Outgoing, Settle};
+
+/// Puts a message into the file and on the schedule.
+pub(super) async fn enqueue(core: &Core, message: Outgoing) -> Result<(), EnqueueError> {
+    let queue = message.queue;
+    if !core.schedule(queue).reserve(core.limits.max_messages) {
+        return Err(EnqueueError::Full);
+    }
+    let (id, enqueued_at) = (core.message_id(), Timestamp::now());
+    let mrn = message.mrn.get();
+    let content = Arc::new(Content {
+        payload: message.payload,
+        reply_to: message.reply_to,
+        trace_parent: message.trace_parent,
+    });
+    let (written, schedules) = (Arc::clone(&content), core.schedules());
+    let (reply, outcome) = oneshot::channel();
+    core.writer.submit(
+        content.payload.len(),
+        move |db| {
+            db.prepare_cached(
+                "INSERT INTO messages (id, queue, attempts, enqueued_at, mrn, reply_to, trace_parent, payload)
+                 VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                id,
+                number_of(queue),
+                enqueued_at.as_millis(),
+                mrn,
+                written.reply_to,
+                written.trace_parent,
+                &written.payload[..]
+            ])
+            .map(|_| ())
+        },
+        move |outcome: Result<(), LocalError>| {
+            match &outcome {
+                Ok(()) => schedules.of(queue).add(id, enqueued_at, content),
+                Err(_) => schedules.of(queue).release(),
+            }
+            // Who no longer waits is told nothing.
+            let _ = reply.send(outcome);
+        },
+    );
+    Ok(outcome.await.unwrap_or(Err(LocalError::Closed))?)
+}
+
+/// Waits for the next delivery of a queue. `None` when the bus is closed.
+pub(super) async fn next(core: &Arc<Core>, queue: Queue, permit: OwnedSemaphorePermit) -> Option<Delivery> {
+    let permit = Arc::new(permit);
+    loop {
+        let taken = core.schedule(queue).take(core.policy.ack_wait).await?;
+        let lease = Lease {
+            core: Arc::clone(core),
+            queue,
+            id: taken.id,
+            attempt: taken.attempt,
+            settled: AtomicBool::new(false),
+            _permit: Arc::clone(&permit),
+        };
+        match prepare(core, &lease, &taken).await {
+            Ok(Some(content)) => {
+                let mut delivery = Delivery::new(
+                    queue,
+                    content.payload.clone(),
+                    taken.attempt,
+                    taken.enqueued_at,
+                    core.policy.clone(),
+                    Box::new(lease),
+                );
+                delivery.reply_to.clone_from(&content.reply_to);
+                delivery.trace_parent.clone_from(&content.trace_parent);
+                return Some(delivery);
+            }
+            // Given up, or settled by a consumer of an earlier delivery in the meantime.
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%queue, message = taken.id, error = %error, "a message could not be delivered; it waits");
+                lease.give_back_later();
+            }
+        }
+    }
+}
+
+/// Notes the delivery in the file and gets the content. `None` when there is nothing to deliver.
+async fn prepare(core: &Arc<Core>, lease: &Lease, taken: &Taken) -> Result<Option<Arc<Content>>, LocalError> {
+    let (id, attempt) = (taken.id, taken.attempt);
+    if attempt > core.policy.max_attempts {
+        let attempts = attempt - 1;
+        tracing::error!(queue = %lease.queue, message = id, attempts, "every attempt was lost with its consumer; it becomes a dead letter");
+        lease.bury(format!("no consumer lived to settle any of {attempts} attempts"), attempts).await?;
+        return Ok(None);
+    }
+    let note = move |db: &Connection| {
+        db.prepare_cached("UPDATE messages SET attempts = ?2 WHERE id = ?1")?
+            .execute(params![id, attempt])
+            .map(|_| ())
+    };
+    // The first attempt is noted in passing, for speed. A crash within that moment leaves it uncounted; but from then on
+    // the message is one from before, whose attempts count before they begin: nothing can crash us for ever.
+    if attempt == 1 && !taken.from_before {
+        core.writer.submit_along(note);
+    } else {
+        core.writer.write(0, note).await?;
+    }
+    if let Some(content) = &taken.content {
+        return Ok(Some(Arc::clone(content)));
+    }
+    let found = core.read(move |db| content_of(db, id)).await?;
+    if found.is_none() {
+        lease.settled.store(true, Ordering::Relaxed);
+        core.schedule(lease.queue).remove(id);
+    }
+    Ok(found.map(Arc::new))
+}
+
+fn content_of(db: &Connection, id: i64) -> rusqlite::Result<Option<Content>> {
+    db.prepare_cached("SELECT payload, reply_to, trace_parent FROM messages WHERE id = ?1")?
+        .query_row([id], |row| {
+            Ok(Content {
+                payload: Bytes::from(row.get::<_, Vec<u8>>(0)?),
+                reply_to: row.get(1)?,
+                trace_parent: row.get(2)?,
+            })
+        })
+        .optional()
+}
+
+/// The right to settle one delivery. Dropped unsettled, it gives the message back.
+#[derive(Debug)]
+struct Lease {
+    core: Arc<Core>,
+    queue: Queue,
+    id: i64,
+    attempt: u64,
+    settled: AtomicBool,
+    /// One of the deliveries a consumer may hold.
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl Lease {
+    /// The file failed: tries again, but not in a hurry.
+    fn give_back_later(&self) {
+        self.settled.store(true, Ordering::Relaxed);
+        let wait = later(&self.core, self.attempt);
+        self.core.schedule(self.queue).give_back(self.id, self.attempt, wait);
+    }
+
+    /// Does a write that ends the message, and takes it off the schedule once that is durable; if it fails, the message
+    /// is given back. Goes through even if the caller is cancelled.
+    async fn end_message(
+        &self,
+        bytes: usize,
+        work: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
+    ) -> Result<(), LocalError> {
+        self.settled.store(true, Ordering::Relaxed);
+        let (queue, id, attempt) = (self.queue, self.id, self.attempt);
+        let (schedules, wait) = (self.core.schedules(), later(&self.core, attempt));
+        let (reply, outcome) = oneshot::channel();
+        self.core.writer.submit(bytes, work, move |outcome: Result<(), LocalError>| {
+            match &outcome {
+                Ok(()) => schedules.of(queue).remove(id),
+                Err(_) => schedules.of(queue).give_back(id, attempt, wait),
+            }
+            let _ = reply.send(outcome);
+        });
+        outcome.await.unwrap_or(Err(LocalError::Closed))
+    }
+
+    /// Moves the message to the dead letters.
+    async fn bury(&self, reason: String, attempts: u64) -> Result<(), LocalError> {
+        let (id, now) = (self.id, Timestamp::now().as_millis());
+        self.end_message(reason.len(), move |db| {
+            db.prepare_cached(
+                "INSERT INTO dead_letters (queue, attempts, died_at, mrn, reason, trace_parent, payload)
+                 SELECT queue, ?2, ?3, mrn, ?4, trace_parent, payload FROM messages WHERE id = ?1",
+            )?
+            .execute(params![id, attempts, now, reason])?;
+            delete_message(db, id)
+        })
+        .await
+    }
+}
+
+/// A failing disk is not helped by trying at once.
+fn later(core: &Core, attempt: u64) -> Duration {
+    core.policy.wait_after(attempt).max(Duration::from_millis(100))
+}
+
+fn delete_message(db: &Connection, id: i64) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM messages WHERE id = ?1")?.execute([id]).map(|_| ())
+}
+
+#[async_trait]
+impl Settle for Lease {
+    async fn ack(&self) -> Result<(), BusError> {
+        let id = self.id;
+        Ok(self.end_message(0, move |db| delete_message(db, id)).await?)
+    }
+
+    async fn retry_after(&self, wait: Duration) -> Result<(), BusError> {
+        self.settled.store(true, Ordering::Relaxed);
+        self.core.schedule(self.queue).give_back(self.id, self.attempt, wait);
+        Ok(())
+    }
+
+    async fn in_progress(&self) -> Result<(), BusError> {
+        self.core.schedule(self.queue).extend(self.id, self.attempt, self.core.policy.ack_wait);
+        Ok(())
+    }
+
+    async fn dead_letter(&self, reason: &str, attempts: u64) -> Result<(), BusError> {
+        Ok(self.bury(reason.to_owned(), attempts).await?)
+    }
+
+    fn abandon(&self) {
+        // Dropping does it.
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.settled.load(Ordering::Relaxed) {
+            self.core.schedule(self.queue).give_back(self.id, self.attempt, Duration::ZERO);
+        }
+    }
+}
