@@ -3,6 +3,7 @@
 
 pub mod admin;
 mod backoff;
+mod duration;
 mod exit;
 pub mod http;
 mod logs;
@@ -11,6 +12,7 @@ mod prometheus;
 mod shutdown;
 
 pub use backoff::Backoff;
+pub use duration::parse_duration;
 pub use exit::{StartError, run_main};
 pub use logs::{LogArgs, LogFormat, init_logging};
 pub use prometheus::Metrics;

@@ -1,32 +1,54 @@
 //! Settings of ingest.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// Settings of ingest.
+use runtime::parse_duration;
+
+/// Settings of ingest; each can be given as a flag or in the environment.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Ingest")]
 pub struct Config {
     /// Uploads, and results, that are stored at the same time
-    #[arg(long = "ingest-concurrency", env = "BEDSIDE_INGEST_CONCURRENCY", default_value_t = 32, value_parser = positive)]
-    pub concurrency: usize,
-    /// Seconds after which an ECG without a result is looked after: its job is sent again if it is lost
-    #[arg(long, env = "BEDSIDE_PENDING_AFTER", value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    #[arg(long = "ingest-concurrency", env = "BEDSIDE_INGEST_CONCURRENCY", default_value = "32")]
+    pub concurrency: NonZeroUsize,
+    /// Time after which an ECG without a result is looked after: its job is sent again if it is lost
+    #[arg(long, env = "BEDSIDE_PENDING_AFTER", default_value = "60s", value_parser = parse_duration)]
     pub pending_after: Duration,
-    /// Seconds between two looks for lost jobs and for files left on the stage
-    #[arg(long, env = "BEDSIDE_RECONCILE_EVERY", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    /// Time between two looks for lost jobs and for files left on the stage
+    #[arg(long, env = "BEDSIDE_RECONCILE_EVERY", default_value = "30s", value_parser = parse_duration)]
     pub reconcile_every: Duration,
-    /// Seconds after which a file on the stage that nothing needs is removed
-    #[arg(long, env = "BEDSIDE_STAGE_KEEP", value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
+    /// Time after which a file on the stage that nothing needs is removed
+    #[arg(long, env = "BEDSIDE_STAGE_KEEP", default_value = "1h", value_parser = parse_duration)]
     pub stage_keep: Duration,
 }
 
-fn positive(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "must be a whole number above 0".to_owned())
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            concurrency: NonZeroUsize::MIN.saturating_add(31),
+            pending_after: Duration::from_secs(60),
+            reconcile_every: Duration::from_secs(30),
+            stage_keep: Duration::from_secs(3600),
+        }
+    }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "must be a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "must be a number of seconds above 0".to_owned())
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    #[test]
+    fn defaults_of_the_command_line_are_those_of_the_type() {
+        let parsed = Program::parse_from(["ingest"]).config;
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
+    }
 }

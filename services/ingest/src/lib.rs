@@ -35,14 +35,15 @@ pub struct Ports {
 /// # Errors
 /// None today: what fails is tried again.
 pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(), StartError> {
-    tracing::info!(concurrency = config.concurrency, "ingest is running");
+    let concurrency = config.concurrency.get();
+    tracing::info!(concurrency, "ingest is running");
     let (for_uploads, for_results) = (ports.clone(), ports.clone());
     tokio::join!(
-        work_off(&*ports.bus, Queue::Uploads, config.concurrency, shutdown.begun(), move |delivery| {
+        work_off(&*ports.bus, Queue::Uploads, concurrency, shutdown.begun(), move |delivery| {
             let ports = for_uploads.clone();
             async move { uploads::take(&ports, &delivery).await }
         }),
-        work_off(&*ports.bus, Queue::EcgResults, config.concurrency, shutdown.begun(), move |delivery| {
+        work_off(&*ports.bus, Queue::EcgResults, concurrency, shutdown.begun(), move |delivery| {
             let ports = for_results.clone();
             async move { analyses::take(&ports, &delivery).await }
         }),

@@ -27,15 +27,15 @@ pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
 async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> Result<(), Outcome> {
     let id = upload.upload_id;
     // A first delivery under an id of our own cannot have been stored before; all others may.
-    if delivery.attempt > 1 || id.is_from_key() {
-        if let Some(stored) = ports.store.upload(id).await.map_err(retry)? {
-            let same = stored.fingerprint == upload.fingerprint && stored.receipt.mrn == upload.mrn;
-            return if same {
-                repeat(ports, delivery, upload, stored.receipt).await
-            } else {
-                refuse(ports, delivery, upload).await
-            };
-        }
+    if (delivery.attempt > 1 || id.is_from_key())
+        && let Some(stored) = ports.store.upload(id).await.map_err(retry)?
+    {
+        let same = stored.fingerprint == upload.fingerprint && stored.receipt.mrn == upload.mrn;
+        return if same {
+            repeat(ports, delivery, upload, stored.receipt).await
+        } else {
+            refuse(ports, delivery, upload).await
+        };
     }
     match blobs::store_staged(ports, id, hashes(upload, |_| true)).await {
         Ok(()) => {}
