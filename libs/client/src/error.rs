@@ -1,0 +1,144 @@
+//! What can go wrong on the way to the gateway and back.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use proto_json::Problem;
+
+/// Why a call has failed. Each variant is a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// The settings cannot work.
+    #[error("{0}")]
+    Settings(String),
+    /// A file to upload cannot be read.
+    #[error("the file {path} cannot be read: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody answers there, or the connection broke.
+    #[error("the gateway at {gateway} cannot be reached: {reason}")]
+    Unreachable {
+        /// Its address.
+        gateway: String,
+        /// Why.
+        reason: String,
+    },
+    /// It did not answer in time.
+    #[error("the gateway at {gateway} did not answer within {} s", .limit.as_secs_f32())]
+    TimedOut {
+        /// Its address.
+        gateway: String,
+        /// How long it had.
+        limit: Duration,
+    },
+    /// It asks for a token, or does not know the one it was given.
+    #[error("the gateway does not accept the access token{}", detail(.0))]
+    Unauthorized(Box<Problem>),
+    /// The token is good, but not for this.
+    #[error("the access token does not allow this{}", detail(.0))]
+    Forbidden(Box<Problem>),
+    /// It does not know what was asked for.
+    #[error("{}", words(.0))]
+    NotFound(Box<Problem>),
+    /// It cannot take this now; later it may.
+    #[error("the gateway cannot do this now{}", detail(.problem))]
+    Busy {
+        /// What it said.
+        problem: Box<Problem>,
+        /// When it said to come back.
+        retry_after: Option<Duration>,
+    },
+    /// It refused: sending the same again will not help.
+    #[error("{}", words(.0))]
+    Refused(Box<Problem>),
+    /// It failed in itself.
+    #[error("the gateway failed{}", detail(.0))]
+    Failed(Box<Problem>),
+    /// Its answer makes no sense: it may not be a Bedside gateway, or be of another version.
+    #[error("the answer of {gateway} could not be understood: {reason}")]
+    BadAnswer {
+        /// Its address.
+        gateway: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl ClientError {
+    /// Whether the same call may succeed later without anybody changing anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            ClientError::Unreachable { .. }
+                | ClientError::TimedOut { .. }
+                | ClientError::Busy { .. }
+                | ClientError::Failed(_)
+        )
+    }
+
+    /// Whether no answer came at all.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, ClientError::Unreachable { .. } | ClientError::TimedOut { .. })
+    }
+
+    /// How long the gateway asked to wait before the next attempt.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ClientError::Busy { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// From an answer that is no success.
+    pub(crate) fn from_problem(problem: Problem, retry_after: Option<Duration>) -> Self {
+        let status = problem.status;
+        let problem = Box::new(problem);
+        match status {
+            401 => ClientError::Unauthorized(problem),
+            403 => ClientError::Forbidden(problem),
+            404 => ClientError::NotFound(problem),
+            408 | 429 | 502..=504 => ClientError::Busy { problem, retry_after },
+            500..=599 => ClientError::Failed(problem),
+            _ => ClientError::Refused(problem),
+        }
+    }
+
+    /// From an error of the HTTP library; `limit` is the time the call had.
+    pub(crate) fn from_reqwest(error: &reqwest::Error, gateway: &str, limit: Duration) -> Self {
+        let gateway = gateway.to_owned();
+        if error.is_timeout() {
+            ClientError::TimedOut { gateway, limit }
+        } else if error.is_decode() {
+            ClientError::BadAnswer { gateway, reason: root_cause(error) }
+        } else {
+            ClientError::Unreachable { gateway, reason: root_cause(error) }
+        }
+    }
+}
+
+/// The innermost reason: the outer ones only say that a request has failed.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if error.source().is_none() { "the request could not be sent".to_owned() } else { cause.to_string() }
+}
+
+fn words(problem: &Problem) -> String {
+    problem
+        .detail
+        .clone()
+        .unwrap_or_else(|| format!("the gateway answered {} {}", problem.status, problem.title))
+}
+
+fn detail(problem: &Problem) -> String {
+    problem.detail.as_ref().map_or_else(|| format!(" ({})", problem.status), |detail| format!(": {detail}"))
+}

@@ -1,0 +1,95 @@
+//! Updates as server-sent events of the gateway.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use proto_json::Mrn;
+use tokio::time::Instant;
+
+use super::source::{Lost, Pushed};
+use crate::{ClientError, Gateway, SseEvent, SseParser};
+
+/// An open stream of events.
+#[derive(Debug)]
+pub(super) struct EventStream {
+    response: reqwest::Response,
+    parser: SseParser,
+    waiting: VecDeque<SseEvent>,
+    silence: Duration,
+    last_heard: Instant,
+}
+
+impl EventStream {
+    /// Opens it and waits, at most `limit`, for the word that the subscription is in force.
+    pub(super) async fn open(
+        gateway: &Gateway,
+        of: Option<Mrn>,
+        limit: Duration,
+        silence: Duration,
+    ) -> Result<Self, ClientError> {
+        let opened = async {
+            let response = gateway.events(of, limit).await?;
+            let mut stream = EventStream {
+                response,
+                parser: SseParser::new(),
+                waiting: VecDeque::new(),
+                silence,
+                last_heard: Instant::now(),
+            };
+            loop {
+                match stream.next_event().await {
+                    Ok(event) if event.event == "ready" => return Ok(stream),
+                    Ok(_) => {}
+                    Err(Lost(reason)) => {
+                        return Err(ClientError::BadAnswer { gateway: gateway.address().to_owned(), reason });
+                    }
+                }
+            }
+        };
+        match tokio::time::timeout(limit, opened).await {
+            Ok(opened) => opened,
+            Err(_) => Err(ClientError::TimedOut { gateway: gateway.address().to_owned(), limit }),
+        }
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Pushed, Lost> {
+        loop {
+            let SseEvent { event, data } = self.next_event().await?;
+            match event.as_str() {
+                // A word we cannot read may be about anything: load the snapshot instead.
+                "updated" => {
+                    return Ok(serde_json::from_str(&data).map_or_else(
+                        |error| {
+                            tracing::debug!(%error, "unreadable announcement");
+                            Pushed::Missed
+                        },
+                        Pushed::Updated,
+                    ));
+                }
+                "missed" => return Ok(Pushed::Missed),
+                _ => {}
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Result<SseEvent, Lost> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Ok(event);
+            }
+            let due = self.last_heard + self.silence;
+            match tokio::time::timeout_at(due, self.response.chunk()).await {
+                Ok(Ok(Some(bytes))) => {
+                    self.last_heard = Instant::now();
+                    let events = self.parser.push(&bytes).map_err(|error| Lost(error.to_string()))?;
+                    self.waiting.extend(events);
+                }
+                Ok(Ok(None)) => return Err(Lost("the gateway closed the stream of events".to_owned())),
+                Ok(Err(_)) => return Err(Lost("the connection to the gateway broke".to_owned())),
+                Err(_) => {
+                    return Err(Lost(format!("nothing was heard for {} s", self.silence.as_secs_f32())));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Every route of `/api/v1` as a method.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto_json::{
+    Cursor, EcgDetail, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, Problem, RecordId,
+    UploadId, UploadStatus,
+};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{RequestBuilder, Response, StatusCode, Url};
+use serde::de::DeserializeOwned;
+
+use crate::{ClientError, Download, Settings, Timeouts};
+
+/// Longest body of a JSON answer: the beats of a recording of several days.
+const LONGEST_JSON: usize = 128 << 20;
+/// Longest body of an error that is read.
+const LONGEST_PROBLEM: usize = 64 << 10;
+
+/// A gateway. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Gateway(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    http: reqwest::Client,
+    base: Url,
+    timeouts: Timeouts,
+}
+
+impl Gateway {
+    /// Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Settings`] when the settings cannot work.
+    pub fn new(settings: &Settings) -> Result<Self, ClientError> {
+        let base = settings.url()?;
+        let wrong = |error: reqwest::Error| ClientError::Settings(format!("HTTPS cannot be set up: {error}"));
+        // Fails only when the process has chosen a provider already, which is then as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut headers = HeaderMap::new();
+        if let Some(token) = &settings.token {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.as_str())).map_err(|_| {
+                ClientError::Settings("the access token does not fit an HTTP header".to_owned())
+            })?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let mut builder = reqwest::Client::builder()
+            .http1_only()
+            .default_headers(headers)
+            .user_agent(concat!("bedside/", env!("CARGO_PKG_VERSION")))
+            // A redirect would carry patient data to where nobody configured it to go.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .tcp_nodelay(true)
+            .tcp_keepalive(Duration::from_secs(15))
+            .connect_timeout(settings.timeouts.connect);
+        if let Some(pem) = &settings.extra_certificates {
+            let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| {
+                ClientError::Settings("the file of trusted certificates is not in PEM format".to_owned())
+            })?;
+            builder = builder.tls_certs_merge(certificates);
+        }
+        let http = builder.build().map_err(wrong)?;
+        Ok(Gateway(Arc::new(Inner { http, base, timeouts: settings.timeouts })))
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.0.base.as_str().trim_end_matches('/')
+    }
+
+    /// Whether it answers within `limit`.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn check(&self, limit: Duration) -> Result<(), ClientError> {
+        let request = self.0.http.get(self.url(&[])).timeout(limit);
+        self.answer(request, limit).await.map(drop)
+    }
+
+    /// Summaries of patients in order of their numbers, after the one that `after` names; those whose name or number
+    /// matches `query`, if given.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn patients(
+        &self,
+        query: Option<&str>,
+        after: Option<Cursor>,
+        limit: Option<u32>,
+    ) -> Result<Page<PatientSummary>, ClientError> {
+        let mut url = self.api(&["patients"]);
+        if let Some(query) = query {
+            url.query_pairs_mut().append_pair("q", query);
+        }
+        self.json(paged(url, after, limit)).await
+    }
+
+    /// Summaries of all patients, page after page.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn all_patients(&self, query: Option<&str>) -> Result<Vec<PatientSummary>, ClientError> {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.patients(query, after, Some(PAGE)).await?;
+            all.extend(page.items);
+            match page.next {
+                // A cursor that does not move on would go round forever.
+                Some(next) if Some(next) != after => after = Some(next),
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// One patient; `None` if there is none of this number.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn patient(&self, mrn: Mrn) -> Result<Option<PatientSummary>, ClientError> {
+        found(self.json(self.api(&["patients", &mrn.to_string()])).await)
+    }
+
+    /// Heart rates of a patient, newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn heart_rates(
+        &self,
+        mrn: Mrn,
+        after: Option<Cursor>,
+        limit: Option<u32>,
+    ) -> Result<Page<HeartRateRecord>, ClientError> {
+        self.json(paged(self.api(&["patients", &mrn.to_string(), "heart-rates"]), after, limit)).await
+    }
+
+    /// ECGs of a patient, newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ecgs(
+        &self,
+        mrn: Mrn,
+        after: Option<Cursor>,
+        limit: Option<u32>,
+    ) -> Result<Page<EcgRecord>, ClientError> {
+        self.json(paged(self.api(&["patients", &mrn.to_string(), "ecgs"]), after, limit)).await
+    }
+
+    /// Medical images of a patient, newest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn images(
+        &self,
+        mrn: Mrn,
+        after: Option<Cursor>,
+        limit: Option<u32>,
+    ) -> Result<Page<ImageRecord>, ClientError> {
+        self.json(paged(self.api(&["patients", &mrn.to_string(), "images"]), after, limit)).await
+    }
+
+    /// One ECG; `None` if there is none of this id.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ecg(&self, id: RecordId) -> Result<Option<EcgRecord>, ClientError> {
+        found(self.json(self.api(&["ecgs", &id.to_string()])).await)
+    }
+
+    /// Beats and trend of an analysed ECG; `None` if there is none of this id, or it is not analysed.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ecg_detail(&self, id: RecordId) -> Result<Option<EcgDetail>, ClientError> {
+        found(self.json(self.api(&["ecgs", &id.to_string(), "detail"])).await)
+    }
+
+    /// Picture of an ECG.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn plot(&self, id: RecordId) -> Result<Download, ClientError> {
+        self.download(self.api(&["ecgs", &id.to_string(), "plot"])).await
+    }
+
+    /// Signal of an ECG, as it was uploaded.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn signal(&self, id: RecordId) -> Result<Download, ClientError> {
+        self.download(self.api(&["ecgs", &id.to_string(), "signal"])).await
+    }
+
+    /// A medical image, as it was uploaded.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn image(&self, id: RecordId) -> Result<Download, ClientError> {
+        self.download(self.api(&["images", &id.to_string()])).await
+    }
+
+    /// What became of an upload; `None` while it is not known to be stored.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn upload_status(&self, id: UploadId) -> Result<Option<UploadStatus>, ClientError> {
+        found(self.json(self.api(&["uploads", &id.to_string()])).await)
+    }
+
+    /// Opens the stream of updates, of one patient or of all. Resolves once the gateway has answered.
+    pub(crate) async fn events(&self, of: Option<Mrn>, limit: Duration) -> Result<Response, ClientError> {
+        let url = match of {
+            Some(mrn) => self.api(&["patients", &mrn.to_string(), "events"]),
+            None => self.api(&["events"]),
+        };
+        let request = self.0.http.get(url).header("accept", "text/event-stream");
+        match tokio::time::timeout(limit, self.answer(request, limit)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ClientError::TimedOut { gateway: self.address().to_owned(), limit }),
+        }
+    }
+
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        &self.0.timeouts
+    }
+
+    pub(crate) fn post(&self, url: Url) -> RequestBuilder {
+        self.0.http.post(url)
+    }
+
+    pub(crate) fn api(&self, segments: &[&str]) -> Url {
+        self.url(&[&["api", "v1"], segments].concat())
+    }
+
+    /// Sends a request and turns an answer that is no success into an error.
+    pub(crate) async fn answer(
+        &self,
+        request: RequestBuilder,
+        limit: Duration,
+    ) -> Result<Response, ClientError> {
+        let sent = request.send().await;
+        self.accepted(sent, limit).await
+    }
+
+    /// Turns an answer that is no success into an error.
+    pub(crate) async fn accepted(
+        &self,
+        sent: Result<Response, reqwest::Error>,
+        limit: Duration,
+    ) -> Result<Response, ClientError> {
+        let response = sent.map_err(|error| ClientError::from_reqwest(&error, self.address(), limit))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+            .map(Duration::from_secs);
+        let body = self.body(response, LONGEST_PROBLEM).await.unwrap_or_default();
+        let mut problem = match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => problem,
+            // Somebody else's "not found" must not pass for "there is no such patient".
+            Err(_) if status == StatusCode::NOT_FOUND => {
+                return Err(ClientError::BadAnswer {
+                    gateway: self.address().to_owned(),
+                    reason: "it does not know this route".to_owned(),
+                });
+            }
+            Err(_) => Problem {
+                kind: "about:blank".to_owned(),
+                title: status.canonical_reason().unwrap_or("an unknown status").to_owned(),
+                status: status.as_u16(),
+                detail: None,
+            },
+        };
+        problem.status = status.as_u16();
+        Err(ClientError::from_problem(problem, retry_after))
+    }
+
+    /// Reads an answer's JSON.
+    pub(crate) async fn parsed<T: DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {
+        let body = self.body(response, LONGEST_JSON).await?;
+        serde_json::from_slice(&body).map_err(|error| ClientError::BadAnswer {
+            gateway: self.address().to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
+    async fn body(&self, response: Response, limit: usize) -> Result<bytes::Bytes, ClientError> {
+        Download::new(response, self.address().to_owned(), self.0.timeouts.answer).bytes(limit).await
+    }
+
+    async fn json<T: DeserializeOwned>(&self, url: Url) -> Result<T, ClientError> {
+        let limit = self.0.timeouts.answer;
+        let response = self.answer(self.0.http.get(url).timeout(limit), limit).await?;
+        self.parsed(response).await
+    }
+
+    async fn download(&self, url: Url) -> Result<Download, ClientError> {
+        let limit = self.0.timeouts.answer;
+        match tokio::time::timeout(limit, self.answer(self.0.http.get(url), limit)).await {
+            Ok(response) => Ok(Download::new(response?, self.address().to_owned(), self.0.timeouts.stall)),
+            Err(_) => Err(ClientError::TimedOut { gateway: self.address().to_owned(), limit }),
+        }
+    }
+
+    fn url(&self, segments: &[&str]) -> Url {
+        let mut url = self.0.base.clone();
+        // http and https addresses always have a path to add to.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+}
+
+/// Entries per page where everything is wanted.
+const PAGE: u32 = 500;
+
+fn paged(mut url: Url, after: Option<Cursor>, limit: Option<u32>) -> Url {
+    if let Some(after) = after {
+        url.query_pairs_mut().append_pair("after", &after.to_string());
+    }
+    if let Some(limit) = limit {
+        url.query_pairs_mut().append_pair("limit", &limit.to_string());
+    }
+    url
+}
+
+fn found<T>(answer: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(ClientError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

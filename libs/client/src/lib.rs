@@ -1,0 +1,28 @@
+//! Rust client of the gateway, for the apps, the command line and tests.
+//!
+//! - [`Gateway`]: every route of `/api/v1` as a method. Answers are the types of `proto-json`; each error is a sentence.
+//! - [`Upload`]: what a patient app sends, streamed from disk with progress, safe to send again.
+//! - [`Feed`]: what changes, pushed, with a word on how fresh it is.
+//!
+//! Everything is cancelled by dropping it.
+
+mod download;
+mod error;
+mod feed;
+mod gateway;
+mod multipart;
+mod settings;
+mod sse;
+mod upload;
+
+pub use download::Download;
+pub use error::ClientError;
+pub use feed::{ConnectionState, Feed, FeedEvent, FeedMode, FeedSettings};
+#[cfg(feature = "nats")]
+pub use feed::{NatsCredentials, NatsSettings};
+pub use gateway::Gateway;
+pub use settings::{Settings, Timeouts, Token};
+pub use sse::{SseError, SseEvent, SseParser};
+pub use upload::{
+    FileContent, IdempotencyKey, IdempotencyKeyError, Progress, RetryPolicy, Upload, UploadAnswer, UploadFile,
+};

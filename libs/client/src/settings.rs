@@ -1,0 +1,145 @@
+//! Where the gateway is and how long to wait for it.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::Url;
+
+use crate::ClientError;
+
+/// How to reach a gateway.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its address, as in `http://127.0.0.1:5011`; `http://` may be left out.
+    pub base_url: String,
+    /// Access token, if the gateway asks for one.
+    pub token: Option<Token>,
+    /// How long to wait.
+    pub timeouts: Timeouts,
+    /// Certificates (PEM) to trust besides those of the operating system.
+    pub extra_certificates: Option<Vec<u8>>,
+}
+
+impl Settings {
+    /// Settings of a gateway at this address that asks for no token.
+    #[must_use]
+    pub fn new(base_url: impl Into<String>) -> Self {
+        Settings {
+            base_url: base_url.into(),
+            token: None,
+            timeouts: Timeouts::default(),
+            extra_certificates: None,
+        }
+    }
+
+    /// The same with an access token.
+    #[must_use]
+    pub fn with_token(mut self, token: Option<Token>) -> Self {
+        self.token = token;
+        self
+    }
+
+    pub(crate) fn url(&self) -> Result<Url, ClientError> {
+        let text = self.base_url.trim();
+        let wrong = |what: &str| ClientError::Settings(format!("the gateway address {text:?} {what}"));
+        let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let mut url =
+            Url::parse(&full).map_err(|_| wrong("is not an address such as http://127.0.0.1:5011"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(wrong("must start with http:// or https://"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong("must not hold a user name or password: set an access token instead"));
+        }
+        url.set_query(None);
+        url.set_fragment(None);
+        Ok(url)
+    }
+}
+
+/// A secret that lets one in. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// # Errors
+    /// When it is empty or holds what no HTTP header can: blanks, control characters, other than ASCII.
+    pub fn new(text: impl Into<String>) -> Result<Self, ClientError> {
+        let text = text.into();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(ClientError::Settings(
+                "the access token must be plain letters, digits and signs without blanks".to_owned(),
+            ));
+        }
+        Ok(Token(text))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for Token {
+    type Err = ClientError;
+    fn from_str(text: &str) -> Result<Self, ClientError> {
+        Token::new(text.trim())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For a connection.
+    pub connect: Duration,
+    /// For a short answer in full: a page, a record.
+    pub answer: Duration,
+    /// For the next bytes of a file, in either direction.
+    pub stall: Duration,
+    /// For the answer to an upload once all its bytes are sent: the gateway waits for a receipt itself.
+    pub receipt: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            connect: Duration::from_secs(3),
+            answer: Duration::from_secs(15),
+            stall: Duration::from_secs(30),
+            receipt: Duration::from_secs(60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Result<String, ClientError> {
+        Settings::new(text).url().map(|url| url.to_string())
+    }
+
+    #[test]
+    fn addresses_are_read_as_people_type_them() {
+        assert_eq!(url("127.0.0.1:5011").unwrap(), "http://127.0.0.1:5011/");
+        assert_eq!(url(" localhost:5011 ").unwrap(), "http://localhost:5011/");
+        assert_eq!(url("https://bedside.example/ward/?x=1#y").unwrap(), "https://bedside.example/ward/");
+        for wrong in ["", "http://", "ftp://a", "http://me:secret@a", "a b"] {
+            assert!(matches!(url(wrong), Err(ClientError::Settings(_))), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_never_shown_and_fits_a_header() {
+        let token: Token = " abc123\n".parse().unwrap();
+        assert_eq!(token.as_str(), "abc123");
+        assert!(!format!("{:?}", Settings::new("a").with_token(Some(token))).contains("abc123"));
+        assert!(Token::new("a b").is_err());
+        assert!(Token::new("").is_err());
+    }
+}
