@@ -138,7 +138,13 @@ impl Layout {
 }
 
 /// What is wrong with a handful of rows is that they are few, whatever else may be.
-fn too_few(data: &[&[u8]], first: usize, delimiter: Delimiter, decimal: u8, columns: usize) -> Option<ReadError> {
+fn too_few(
+    data: &[&[u8]],
+    first: usize,
+    delimiter: Delimiter,
+    decimal: u8,
+    columns: usize,
+) -> Option<ReadError> {
     if data.len() as u64 >= super::MIN_ROWS {
         return None;
     }
@@ -274,6 +280,11 @@ impl Header {
                 header.units.clone_from(&cells);
                 // It may as well be the only line there is: `s,mV`.
                 header.names = cells;
+                continue;
+            }
+            // Above a single column, a line of several cells is a setting, such as `Unit,mV`.
+            let setting = columns == 1 && line.iter().any(|byte| matches!(byte, b',' | b':' | b';' | b'='));
+            if setting {
                 continue;
             }
             let spoken_for = words::sample_rate(&cells.join(" ")).is_some()

@@ -62,8 +62,11 @@ pub(super) struct Events {
     /// Jumps back that the recording continues from.
     pub(super) backward: u64,
     pub(super) first_backward_line: u64,
-    /// Rows whose time fits nothing around them.
+    /// Rows whose time fits nothing around them, left out.
     pub(super) stray: u64,
+    /// Rows whose time fits nothing around them, but whose place in the file is the one sample missing there.
+    pub(super) retimed: u64,
+    pub(super) first_retimed_line: u64,
     pub(super) lines_left_out: Vec<u64>,
 }
 
@@ -130,7 +133,7 @@ impl Timeline {
         }
         // Two rows with one time are one sample told twice, unless the clock is too coarse to tell samples apart.
         let before = self.pending.last().map_or(self.latest, |held| held.time);
-        if row.time == before && self.grid.step > self.grid.resolution {
+        if row.time == before && self.grid.step > 1.5 * self.grid.resolution {
             self.events.repeated += 1;
             if self.events.first_repeated_line == 0 {
                 self.events.first_repeated_line = row.line;
@@ -146,6 +149,9 @@ impl Timeline {
         let off = deviation - slots * self.grid.step;
         if deviation.abs() <= tolerance {
             self.drop_pending();
+            self.accept(row, 0);
+        } else if slots == self.pending.len() as f64 && off.abs() <= tolerance {
+            self.retime_pending();
             self.accept(row, 0);
         } else if slots >= 1.0 && slots <= self.max_fill + self.pending.len() as f64 && off.abs() <= tolerance
         {
@@ -230,6 +236,19 @@ impl Timeline {
         Ok(())
     }
 
+    /// The held rows are exactly the samples that are missing: only their times are wrong.
+    fn retime_pending(&mut self) {
+        for held in self.pending.drain(..) {
+            self.events.retimed += 1;
+            if self.events.first_retimed_line == 0 {
+                self.events.first_retimed_line = held.line;
+            }
+            self.run.samples.push(held.value);
+            self.predicted += self.grid.step;
+            self.rows_in_run += 1;
+        }
+    }
+
     /// The held rows fit neither what came before nor what came after.
     fn drop_pending(&mut self) {
         for index in 0..self.pending.len() {
@@ -287,7 +306,8 @@ pub(super) fn measure(rows: &[Row], resolution: f64) -> Result<Grid, ReadError> 
     let line = falls.map_or(0, |pair| pair[1].line);
     let mut steps: Vec<f64> =
         rows.windows(2).map(|pair| pair[1].time - pair[0].time).filter(|&step| step > 0.0).collect();
-    if steps.len() * 5 < rows.len() {
+    let fallen = rows.windows(2).filter(|pair| pair[1].time < pair[0].time).count();
+    if steps.len() * 5 < rows.len() || fallen * 5 > rows.len() {
         return Err(ReadError::TimeDoesNotGrow { line });
     }
     let middle = steps.len() / 2;

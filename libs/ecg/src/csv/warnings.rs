@@ -77,6 +77,16 @@ impl Facts<'_> {
                 ),
             );
         }
+        if self.events.retimed > 0 {
+            warn(
+                "time_stray",
+                format!(
+                    "{} a time that does not fit the rows around: the place in the file was believed (first on line {}).",
+                    rows(self.events.retimed, "has", "have"),
+                    self.events.first_retimed_line
+                ),
+            );
+        }
         if self.events.filled > 0 {
             let one = self.events.filled == 1;
             warn(
