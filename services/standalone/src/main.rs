@@ -1,0 +1,45 @@
+//! The binary `bedside`: the whole system in one process, and the commands that talk to a running one.
+
+mod cli;
+mod demo;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Bedside, a patient monitoring system in one program. Not a certified medical device: not for clinical use.
+///
+/// Without a command it starts the system: gateway, queues, ingest, ECG worker, query and store, with all data in one
+/// folder. The commands talk to a running one.
+#[derive(Debug, Parser)]
+#[command(name = "bedside", version, args_conflicts_with_subcommands = true)]
+struct Program {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Args,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send name, images and ECGs of a patient, and wait for the receipt and the analysis
+    Upload(cli::UploadArgs),
+    /// List the patients with their latest heart rates
+    Patients(cli::PatientsArgs),
+    /// Print a line for each update as it arrives
+    Watch(cli::WatchArgs),
+    /// Save everything of a patient as files, with a JSON index
+    Export(cli::ExportArgs),
+}
+
+fn main() -> ExitCode {
+    let program = Program::parse();
+    match program.command {
+        None => runtime::run_main("bedside", serve::serve(program.serve)),
+        Some(Command::Upload(args)) => cli::run(args.run()),
+        Some(Command::Patients(args)) => cli::run(args.run()),
+        Some(Command::Watch(args)) => cli::run(args.run()),
+        Some(Command::Export(args)) => cli::run(args.run()),
+    }
+}
