@@ -40,6 +40,7 @@ async fn resend_lost_jobs(config: &Config, ports: &Ports) -> Result<(), String> 
     let before = ago(config.pending_after);
     let pending = ports.store.pending_ecgs(before, BATCH).await.map_err(|error| error.to_string())?;
     metrics::gauge!("bedside_ecgs_pending_long").set(pending.len() as f64);
+    let dead = dead_uploads(ports).await?;
     if pending.is_empty() {
         return Ok(());
     }
@@ -48,7 +49,6 @@ async fn resend_lost_jobs(config: &Config, ports: &Ports) -> Result<(), String> 
         let status = ports.bus.queue_status(queue).await.map_err(|error| error.to_string())?;
         oldest.extend(status.oldest);
     }
-    let dead = dead_uploads(ports).await?;
     for ecg in pending {
         let may_be_queued = oldest.iter().any(|oldest| *oldest <= before);
         if may_be_queued || dead.contains(&ecg.upload_id) {
@@ -120,11 +120,15 @@ async fn is_pending_signal(
 /// Uploads of which a message is a dead letter: a person decides what becomes of them.
 async fn dead_uploads(ports: &Ports) -> Result<HashSet<UploadId>, String> {
     let mut uploads = HashSet::new();
+    let mut count = 0;
     let mut after = None;
     loop {
         let letters = ports.bus.dead_letters(after, DEAD_LETTERS).await.map_err(|error| error.to_string())?;
-        metrics::gauge!("bedside_dead_letters").set((uploads.len() + letters.len()) as f64);
-        let Some(last) = letters.last() else { return Ok(uploads) };
+        count += letters.len();
+        let Some(last) = letters.last() else {
+            metrics::gauge!("bedside_dead_letters").set(count as f64);
+            return Ok(uploads);
+        };
         after = Some(last.id);
         for letter in letters {
             let upload = match letter.queue {

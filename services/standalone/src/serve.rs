@@ -42,9 +42,12 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
     let address = listener.local_addr().map_err(StartError::failed)?;
 
     let local = LocalBus::open(&data.join("queues.db"), RetryPolicy::default(), QueueLimits::default())
-        .map_err(|error| StartError::failed(format!("the queues in {} cannot be opened: {error}", data.display())))?;
-    let store: Arc<dyn PatientStore> = SqliteStore::open(&data.join("patients.db"))
-        .map_err(|error| StartError::failed(format!("the patients in {} cannot be opened: {error}", data.display())))?;
+        .map_err(|error| {
+            StartError::failed(format!("the queues in {} cannot be opened: {error}", data.display()))
+        })?;
+    let store: Arc<dyn PatientStore> = SqliteStore::open(&data.join("patients.db")).map_err(|error| {
+        StartError::failed(format!("the patients in {} cannot be opened: {error}", data.display()))
+    })?;
     let bus: Arc<dyn EventBus> = local.clone();
     let stage: Arc<dyn BlobStage> = local;
 
@@ -56,7 +59,7 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
     let worker = tokio::spawn(ecg_worker::run(worker, worker_ports, behind_gateway.clone()));
     if demo {
         let settings = client::Settings::new(format!("http://{address}"));
-        let gateway = client::Gateway::new(settings).map_err(StartError::failed)?;
+        let gateway = client::Gateway::new(&settings).map_err(StartError::failed)?;
         tokio::spawn(crate::demo::run(gateway, shutdown.clone()));
     }
     println!("Bedside listens on http://{address}");
@@ -73,9 +76,9 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
 }
 
 fn default_folder() -> Result<PathBuf, StartError> {
-    dirs::data_dir()
-        .map(|folder| folder.join("bedside"))
-        .ok_or_else(|| StartError::config("there is no folder for the user's data here; name one with --data"))
+    dirs::data_dir().map(|folder| folder.join("bedside")).ok_or_else(|| {
+        StartError::config("there is no folder for the user's data here; name one with --data")
+    })
 }
 
 /// Makes the folder if need be, and locks it: two processes on the same data would deliver the same work twice.
@@ -85,7 +88,8 @@ fn open_folder(data: &Path) -> Result<File, StartError> {
     };
     fs::create_dir_all(data).map_err(cannot)?;
     restrict(data).map_err(cannot)?;
-    let lock = File::options().create(true).truncate(false).write(true).open(data.join("lock")).map_err(cannot)?;
+    let lock =
+        File::options().create(true).truncate(false).write(true).open(data.join("lock")).map_err(cannot)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(StartError::failed(format!(

@@ -1,0 +1,137 @@
+//! One process of the system: started, ready, killed, started again.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::programs::program;
+
+/// How long a process may take until it is ready. Generous: all cores may be busy with other tests.
+const START: Duration = Duration::from_secs(60);
+
+/// One process of the system. Dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    name: &'static str,
+    args: Vec<String>,
+    log: PathBuf,
+    child: Option<Child>,
+    /// What it said after "listens on", in the order it said it.
+    addresses: Vec<String>,
+    /// How many addresses it says.
+    expected: usize,
+}
+
+impl Process {
+    /// Starts a program and waits until it has said on how many addresses it listens. Its log goes to a file.
+    ///
+    /// # Panics
+    /// When it ends before, or takes too long.
+    #[must_use]
+    pub fn start(name: &'static str, args: Vec<String>, log: PathBuf, expected: usize) -> Self {
+        let mut process = Process { name, args, log, child: None, addresses: Vec::new(), expected };
+        process.launch();
+        process
+    }
+
+    fn launch(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(&self.log).expect("a log file");
+        let mut child = Command::new(program(self.name))
+            .args(&self.args)
+            .env("BEDSIDE_LOG_FORMAT", "json")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.name));
+        let output = child.stdout.take().expect("the output is piped");
+        self.child = Some(child);
+        let (lines, said) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let _ = lines.send(line);
+            }
+        });
+        let deadline = Instant::now() + START;
+        self.addresses.clear();
+        while self.addresses.len() < self.expected {
+            match said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    if let Some((_, address)) = line.split_once("listens on http://") {
+                        self.addresses.push(address.trim().to_owned());
+                    }
+                }
+                Err(_) => panic!("{} is not ready; its log:\n{}", self.name, self.log()),
+            }
+        }
+    }
+
+    /// The `index`-th address it listens on, such as `127.0.0.1:34567`.
+    #[must_use]
+    pub fn address(&self, index: usize) -> &str {
+        &self.addresses[index]
+    }
+
+    /// Replaces an argument, for the next start: a free port becomes the one it had.
+    pub fn pin(&mut self, flag: &str, value: String) {
+        let at = self.args.iter().position(|arg| arg == flag).expect("the argument is there");
+        self.args[at + 1] = value;
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts it again with the same arguments.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.launch();
+    }
+
+    /// Asks it to end (SIGTERM) and gives its exit code, or `None` where a signal ended it.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let mut child = self.child.take()?;
+        let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()), "{} can be told to end", self.name);
+        child.wait().expect("it ends").code()
+    }
+
+    /// Everything it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let mut text = String::new();
+        let _ = fs::File::open(&self.log).and_then(|mut file| file.read_to_string(&mut text));
+        text
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Memory that a process holds right now, in bytes (Linux).
+#[must_use]
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
+}

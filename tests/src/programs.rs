@@ -1,0 +1,37 @@
+//! Where the programs under test are.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The program of this name: in the folder that BEDSIDE_TEST_PROGRAMS names, else built now, so that a test never runs an
+/// old one.
+///
+/// # Panics
+/// When it cannot be built.
+pub(crate) fn program(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder =
+        FOLDER.get_or_init(|| env::var_os("BEDSIDE_TEST_PROGRAMS").map_or_else(build, PathBuf::from));
+    let path = folder.join(name);
+    assert!(path.is_file(), "{} is not there: build all programs first", path.display());
+    path
+}
+
+fn build() -> PathBuf {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["build", "--quiet", "--bins", "--workspace"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let release = !cfg!(debug_assertions);
+    if release {
+        command.arg("--release");
+    }
+    assert!(command.status().expect("cargo runs").success(), "the programs under test cannot be built");
+    // target/debug/deps/this_test-0123 or target/debug/bench
+    let this = env::current_exe().expect("the path of this program");
+    let profile = if release { "release" } else { "debug" };
+    this.ancestors()
+        .find(|folder| folder.file_name().is_some_and(|name| name == profile))
+        .expect("this program is in the build folder")
+        .to_owned()
+}

@@ -1,0 +1,197 @@
+//! A whole Bedside of real processes.
+
+use std::time::Duration;
+
+use client::{Gateway, Settings};
+use tempfile::TempDir;
+use test_servers::{MongoServer, NatsServer};
+
+use crate::process::Process;
+
+/// The two ways to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// One process, `bedside`, on its local adapters.
+    Standalone,
+    /// Four processes on a real nats-server and a server of the MongoDB protocol.
+    Processes,
+}
+
+/// One of the services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// HTTP in.
+    Gateway,
+    /// Writes the store.
+    Ingest,
+    /// Reads the store.
+    Query,
+    /// Analyses.
+    EcgWorker,
+}
+
+impl Service {
+    /// Every service.
+    pub const ALL: [Service; 4] = [Service::Gateway, Service::Ingest, Service::Query, Service::EcgWorker];
+}
+
+/// A whole Bedside. Dropping it ends every process and removes every file.
+#[derive(Debug)]
+pub struct System {
+    mode: Mode,
+    /// gateway, ingest, query, ecg-worker; or bedside alone.
+    processes: Vec<Process>,
+    nats: Option<NatsServer>,
+    mongo: Option<MongoServer>,
+    folder: TempDir,
+}
+
+impl System {
+    /// Starts everything on free ports, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When something does not start.
+    #[must_use]
+    pub fn start(mode: Mode) -> Self {
+        Self::start_with(mode, &[])
+    }
+
+    /// The same with further arguments for the gateway.
+    ///
+    /// # Panics
+    /// When something does not start.
+    #[must_use]
+    pub fn start_with(mode: Mode, gateway_args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut system = System { mode, processes: Vec::new(), nats: None, mongo: None, folder };
+        match mode {
+            Mode::Standalone => system.start_standalone(gateway_args),
+            Mode::Processes => system.start_processes(gateway_args),
+        }
+        system
+    }
+
+    fn start_standalone(&mut self, gateway_args: &[&str]) {
+        let data = self.folder.path().join("data");
+        let mut args = words(&["--listen", "127.0.0.1:0", "--data", &data.to_string_lossy()]);
+        args.extend(words(RECONCILE));
+        args.extend(words(gateway_args));
+        let mut process = Process::start("bedside", args, self.folder.path().join("bedside.log"), 1);
+        process.pin("--listen", process.address(0).to_owned());
+        self.processes.push(process);
+    }
+
+    fn start_processes(&mut self, gateway_args: &[&str]) {
+        let nats = NatsServer::start();
+        let mongo = MongoServer::start();
+        let nats_url = nats.url();
+        let mongo_uri = mongo.uri();
+        let bus = ["--nats", nats_url.as_str()];
+        let store = ["--mongodb", mongo_uri.as_str(), "--database", "bedside"];
+        let admin = ["--admin-listen", "127.0.0.1:0"];
+        let log = |name: &str| self.folder.path().join(format!("{name}.log"));
+        let start = |name: &'static str, parts: &[&[&str]], addresses: usize| {
+            Process::start(name, parts.iter().flat_map(|part| words(part)).collect(), log(name), addresses)
+        };
+        let ingest = start("ingest", &[&bus, &store, &admin, RECONCILE], 1);
+        let worker = start("ecg-worker", &[&bus, &admin], 1);
+        let listen = ["--listen", "127.0.0.1:0"];
+        let mut query = start("query", &[&listen, &store, &admin], 2);
+        query.pin("--listen", query.address(0).to_owned());
+        let reads = format!("http://{}", query.address(0));
+        let mut gateway = start("gateway", &[&listen, &bus, &["--query", &reads], &admin, gateway_args], 2);
+        gateway.pin("--listen", gateway.address(0).to_owned());
+        self.processes.extend([gateway, ingest, query, worker]);
+        self.nats = Some(nats);
+        self.mongo = Some(mongo);
+    }
+
+    /// How it runs.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The gateway's address, as in `http://127.0.0.1:34567`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.processes[0].address(0))
+    }
+
+    /// A client of the gateway.
+    ///
+    /// # Panics
+    /// Never: the address is one.
+    #[must_use]
+    pub fn gateway(&self) -> Gateway {
+        Gateway::new(&Settings::new(self.url())).expect("the gateway's address is one")
+    }
+
+    /// The process of a service; in standalone mode the one process for all of them.
+    pub fn service(&mut self, service: Service) -> &mut Process {
+        let index = match (self.mode, service) {
+            (Mode::Standalone, _) | (_, Service::Gateway) => 0,
+            (_, Service::Ingest) => 1,
+            (_, Service::Query) => 2,
+            (_, Service::EcgWorker) => 3,
+        };
+        &mut self.processes[index]
+    }
+
+    /// Where a service serves its health and metrics.
+    pub fn admin_url(&mut self, service: Service) -> String {
+        let index = match (self.mode, service) {
+            (Mode::Standalone, _) | (_, Service::Ingest | Service::EcgWorker) => 0,
+            (_, Service::Gateway | Service::Query) => 1,
+        };
+        format!("http://{}", self.service(service).address(index))
+    }
+
+    /// Every process.
+    #[must_use]
+    pub fn processes(&self) -> &[Process] {
+        &self.processes
+    }
+
+    /// The broker, where there is one.
+    pub fn nats(&mut self) -> Option<&mut NatsServer> {
+        self.nats.as_mut()
+    }
+
+    /// The database, where there is one.
+    pub fn mongo(&mut self) -> Option<&mut MongoServer> {
+        self.mongo.as_mut()
+    }
+
+    /// What each process has logged, for when a test fails.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        self.processes.iter().map(Process::log).collect::<Vec<_>>().join("\n----\n")
+    }
+}
+
+/// Looks for lost jobs at short periods: tests must not wait for minutes.
+const RECONCILE: &[&str] = &["--reconcile-every", "1s", "--pending-after", "2s"];
+
+fn words(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
+}
+
+/// Asks again and again until there is an answer, and fails the test with `what` when there is none after 60 s. For states
+/// that nothing announces.
+///
+/// # Panics
+/// When there is none in time.
+pub async fn within<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asking)
+        .await
+        .unwrap_or_else(|_| panic!("not within 60 s: {what}"))
+}
