@@ -1,1 +1,157 @@
-//! The door.
+//! Gateway: the only door for clients. Takes uploads, streams events, passes reads on to query.
+//!
+//! An upload is checked as a whole before anything of it leaves this process; then its files go to the blob stage, its
+//! message to the queue, and the client is told what became of it.
+
+mod access;
+mod body;
+mod config;
+mod ecg_file;
+mod events;
+mod fields;
+mod files_in;
+mod intake;
+mod legacy;
+mod legacy_body;
+mod multipart;
+mod openapi;
+mod params;
+mod picture;
+mod reads;
+mod routes;
+mod spool;
+mod tokens;
+mod upload;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{BlobStage, EventBus};
+use runtime::problem::ApiError;
+use runtime::{Metrics, Shutdown, StartError, admin, http};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub use config::{ByteSize, Config, Limits};
+pub use reads::Reads;
+
+/// What the gateway works with.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    /// Where uploads are queued and changes are heard of.
+    pub bus: Arc<dyn EventBus>,
+    /// Where the files of uploads wait.
+    pub stage: Arc<dyn BlobStage>,
+    /// Where reads are answered.
+    pub reads: Reads,
+}
+
+/// What all handlers share.
+struct App {
+    config: Config,
+    tokens: Option<tokens::Tokens>,
+    bus: Arc<dyn EventBus>,
+    stage: Arc<dyn BlobStage>,
+    reads: reads::ReadPath,
+    hub: Arc<events::Hub>,
+    spool: spool::SpoolRoom,
+    /// One permit for each byte that bodies of `/api/new_patient` may take together.
+    body_memory: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    shutdown: Shutdown,
+}
+
+impl App {
+    /// A place among the uploads under way.
+    fn upload_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.uploads.clone().try_acquire_owned().map_err(|_| {
+            metrics::counter!("bedside_gateway_uploads_refused_total").increment(1);
+            ApiError::unavailable(
+                "As many uploads are under way as this server takes; try again in a moment.",
+                1,
+            )
+        })
+    }
+}
+
+/// Serves clients until the shutdown begins.
+///
+/// # Errors
+/// One sentence on what in the configuration must change, or why an address cannot be bound.
+pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(), StartError> {
+    config.check()?;
+    let listener = http::bind(config.listen).await?;
+    run_on(listener, config, ports, shutdown).await
+}
+
+fn health(ports: &Ports) -> axum::Router {
+    let bus = ports.bus.clone();
+    let broker = admin::Check::new("broker", move || {
+        let bus = bus.clone();
+        async move { bus.check().await.map_err(|error| error.to_string()) }
+    });
+    admin::router("gateway", vec![broker], Metrics::install())
+}
+
+/// As [`run`], on a listener that is bound already, which [`Config::listen`] then has no part in.
+///
+/// # Errors
+/// One sentence on what in the configuration must change.
+pub async fn run_on(
+    listener: TcpListener,
+    mut config: Config,
+    ports: Ports,
+    shutdown: Shutdown,
+) -> Result<(), StartError> {
+    let address = listener.local_addr().map_err(StartError::failed)?;
+    config.listen = address;
+    config.check()?;
+    let admin_listener = match config.admin_listen {
+        Some(address) => Some((http::bind(address).await?, health(&ports))),
+        None => None,
+    };
+    let health = config.admin_for_clients.then(|| health(&ports));
+    let Ports { bus, stage, reads } = ports;
+    let memory = config.limits.upload_memory.0;
+    // Half for files while they are checked, half for whole bodies; a body of the largest size must fit.
+    let for_bodies = (memory / 2).max(config.limits.max_legacy_body.0 + (1 << 20));
+    let app = Arc::new(App {
+        tokens: config.tokens()?,
+        reads: reads::ReadPath::new(reads)?,
+        hub: Arc::new(events::Hub::new(config.limits.max_watchers)),
+        spool: spool::SpoolRoom::new(config.spool_dir.clone(), memory / 2),
+        body_memory: Arc::new(Semaphore::new(usize::try_from(for_bodies).unwrap_or(Semaphore::MAX_PERMITS))),
+        uploads: Arc::new(Semaphore::new(config.limits.max_uploads_in_flight)),
+        shutdown: shutdown.clone(),
+        config,
+        bus,
+        stage,
+    });
+    app.spool.check().map_err(|error| {
+        let folder = app.spool.folder().display();
+        StartError::config(format!("files cannot be made in the spool folder {folder}: {error}"))
+    })?;
+
+    let (listening, heard) = tokio::sync::oneshot::channel();
+    let hub = {
+        let (app, shutdown) = (app.clone(), shutdown.clone());
+        tokio::spawn(async move { app.hub.listen(app.bus.clone(), listening, shutdown).await })
+    };
+    // A broker that is not there yet does not keep the door shut: watchers are told once it is.
+    let _ = tokio::time::timeout(Duration::from_secs(2), heard).await;
+
+    tracing::info!(%address, tokens = app.tokens.is_some(), "gateway listens");
+    let limits = http::Limits { connections: app.config.limits.max_connections, ..http::Limits::default() };
+    let served = http::serve(listener, routes::router(&app, health), limits, &shutdown);
+    let admin = async {
+        match admin_listener {
+            Some((listener, health)) => {
+                http::serve(listener, health, http::Limits::default(), &shutdown).await
+            }
+            None => Ok(()),
+        }
+    };
+    let (served, admin) = tokio::join!(served, admin);
+    hub.abort();
+    served.and(admin).map_err(|error| StartError::failed(format!("the gateway stopped serving: {error}")))
+}

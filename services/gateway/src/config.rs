@@ -1,0 +1,206 @@
+//! Settings of the gateway.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use runtime::{StartError, parse_duration};
+
+use crate::tokens::Tokens;
+
+/// Settings of the gateway; each can be given as a flag or in the environment.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Gateway")]
+#[group(id = "gateway")]
+pub struct Config {
+    /// Address for clients; without --tokens only a loopback address is taken
+    #[arg(long, env = "BEDSIDE_LISTEN", default_value = "127.0.0.1:5011")]
+    pub listen: SocketAddr,
+    /// Address of /livez, /readyz and /metrics, apart from the clients'
+    #[arg(long, env = "BEDSIDE_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<SocketAddr>,
+    /// File of access tokens: a line `name role sha256` for each, with role uploader, viewer or admin
+    #[arg(long, env = "BEDSIDE_TOKENS", value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
+    /// Folder for large files while they arrive; by default the system's folder for temporary files
+    #[arg(long, env = "BEDSIDE_SPOOL_DIR", value_name = "DIR")]
+    pub spool_dir: Option<PathBuf>,
+    /// How long an upload waits to be confirmed as stored before it is answered 202
+    #[arg(long, env = "BEDSIDE_RECEIPT_WAIT", default_value = "10s", value_parser = parse_duration)]
+    pub receipt_wait: Duration,
+    /// A client that sends nothing for this long in the middle of an upload is cut off
+    #[arg(long, env = "BEDSIDE_BODY_IDLE", default_value = "30s", value_parser = parse_duration)]
+    pub body_idle: Duration,
+    /// Time between comments that keep a silent event stream open
+    #[arg(long, env = "BEDSIDE_EVENTS_KEEP_ALIVE", default_value = "15s", value_parser = parse_duration)]
+    pub events_keep_alive: Duration,
+    /// What a client may take.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Serve /livez, /readyz and /metrics on the clients' port, too; for when there is one process only.
+    #[arg(skip)]
+    pub admin_for_clients: bool,
+}
+
+/// What a client may take.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Limits of the gateway")]
+#[group(id = "gateway-limits")]
+pub struct Limits {
+    /// Largest body of /api/new_patient
+    #[arg(long, env = "BEDSIDE_MAX_LEGACY_BODY", default_value = "64MB")]
+    pub max_legacy_body: ByteSize,
+    /// Largest body of a streamed upload, all files together
+    #[arg(long, env = "BEDSIDE_MAX_UPLOAD", default_value = "4GB")]
+    pub max_upload: ByteSize,
+    /// Largest raw ECG file
+    #[arg(long, env = "BEDSIDE_MAX_FILE", default_value = "1GB")]
+    pub max_file: ByteSize,
+    /// Largest image file
+    #[arg(long, env = "BEDSIDE_MAX_IMAGE", default_value = "64MB")]
+    pub max_image: ByteSize,
+    /// Most pixels of an image, in millions
+    #[arg(long, env = "BEDSIDE_MAX_MEGAPIXELS", default_value_t = 64)]
+    pub max_megapixels: u32,
+    /// Most parts of a streamed upload
+    #[arg(long, env = "BEDSIDE_MAX_PARTS", default_value_t = 100)]
+    pub max_parts: usize,
+    /// Most uploads under way at the same time
+    #[arg(long, env = "BEDSIDE_MAX_UPLOADS_IN_FLIGHT", default_value_t = 256)]
+    pub max_uploads_in_flight: usize,
+    /// Memory that all uploads under way together may take; what goes beyond waits on disk, or outside
+    #[arg(long, env = "BEDSIDE_UPLOAD_MEMORY", default_value = "256MB")]
+    pub upload_memory: ByteSize,
+    /// Most event streams open at the same time
+    #[arg(long, env = "BEDSIDE_MAX_WATCHERS", default_value_t = 10_000)]
+    pub max_watchers: usize,
+    /// Most connections at the same time
+    #[arg(long, env = "BEDSIDE_MAX_CONNECTIONS", default_value_t = 16_384)]
+    pub max_connections: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 5011)),
+            admin_listen: None,
+            tokens: None,
+            spool_dir: None,
+            receipt_wait: Duration::from_secs(10),
+            body_idle: Duration::from_secs(30),
+            events_keep_alive: Duration::from_secs(15),
+            limits: Limits::default(),
+            admin_for_clients: false,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_legacy_body: ByteSize(64_000_000),
+            max_upload: ByteSize(4_000_000_000),
+            max_file: ByteSize(1_000_000_000),
+            max_image: ByteSize(64_000_000),
+            max_megapixels: 64,
+            max_parts: 100,
+            max_uploads_in_flight: 256,
+            upload_memory: ByteSize(256_000_000),
+            max_watchers: 10_000,
+            max_connections: 16_384,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses what cannot work or would be unsafe, before anything is bound or opened.
+    ///
+    /// # Errors
+    /// One sentence on the setting that must change.
+    pub fn check(&self) -> Result<(), StartError> {
+        self.tokens()?;
+        if self.tokens.is_none() && !self.listen.ip().is_loopback() {
+            return Err(StartError::config(format!(
+                "without --tokens the gateway listens on a loopback address only, such as 127.0.0.1:{}, because everybody who \
+                 reaches {} could read all patients; add --tokens to open it to others",
+                self.listen.port(),
+                self.listen,
+            )));
+        }
+        let limits = &self.limits;
+        if [limits.max_parts, limits.max_uploads_in_flight, limits.max_watchers, limits.max_connections]
+            .contains(&0)
+        {
+            return Err(StartError::config("a limit of 0 would refuse everything"));
+        }
+        Ok(())
+    }
+
+    /// The access tokens; `None` without a file of them.
+    pub(crate) fn tokens(&self) -> Result<Option<Tokens>, StartError> {
+        self.tokens.as_deref().map(Tokens::read).transpose().map_err(StartError::config)
+    }
+}
+
+/// A number of bytes, written as in `64MB`, `1GB` or `500000`; decimal units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+const UNITS: [(&str, u64); 4] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000), ("B", 1)];
+
+impl FromStr for ByteSize {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let upper = text.trim().to_ascii_uppercase();
+        let (number, unit) = UNITS
+            .iter()
+            .find_map(|(name, bytes)| Some((upper.strip_suffix(name)?, *bytes)))
+            .unwrap_or((&upper, 1));
+        let number: Option<u64> = number.trim().parse().ok();
+        number
+            .and_then(|number| number.checked_mul(unit))
+            .map(ByteSize)
+            .ok_or_else(|| "a size is written as in 64MB, 1GB or 500000".to_owned())
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = UNITS.iter().find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes));
+        let (name, bytes) = unit.copied().unwrap_or(("B", 1));
+        write!(f, "{} {}", self.0 / bytes, if name == "B" { "bytes" } else { name })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    #[test]
+    fn defaults_of_the_command_line_are_those_of_the_type() {
+        let parsed = Program::parse_from(["gateway"]).config;
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn sizes_are_read_with_units_and_nothing_else() {
+        assert_eq!("64MB".parse(), Ok(ByteSize(64_000_000)));
+        assert_eq!(" 1 gb".parse(), Ok(ByteSize(1_000_000_000)));
+        assert_eq!("7".parse(), Ok(ByteSize(7)));
+        for text in ["", "MB", "-1", "1.5GB", "99999999999GB", "1 TB"] {
+            assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+        assert_eq!(ByteSize(64_000_000).to_string(), "64 MB");
+        assert_eq!(ByteSize(1_001).to_string(), "1001 bytes");
+    }
+}

@@ -1,0 +1,91 @@
+//! Is it a file that may hold a raw ECG: text, or the European Data Format. What is in it, the worker tells.
+
+use proto_json::MediaType;
+
+/// What is looked at.
+const HEAD: usize = 1024;
+/// Version field of an EDF header, "0" and seven blanks.
+const EDF_VERSION: &[u8] = b"0       ";
+/// Length of the part of an EDF header that is always there.
+const EDF_HEADER: usize = 256;
+
+/// Why a file is no ECG file. Each goes on a sentence that names the file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EcgFileError {
+    #[error("is empty")]
+    Empty,
+    #[error("is neither text (CSV) nor an EDF file")]
+    NotText,
+}
+
+/// Looks at a file as it arrives.
+#[derive(Debug, Default)]
+pub(crate) struct EcgFileScan {
+    head: Vec<u8>,
+}
+
+impl EcgFileScan {
+    /// Takes the next bytes of the file.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), EcgFileError> {
+        let missing = HEAD - self.head.len();
+        if missing > 0 {
+            self.head.extend_from_slice(bytes.get(..missing).unwrap_or(bytes));
+            if self.head.len() == HEAD {
+                media_type(&self.head)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file has ended.
+    pub(crate) fn finish(self) -> Result<MediaType, EcgFileError> {
+        media_type(&self.head)
+    }
+}
+
+fn media_type(head: &[u8]) -> Result<MediaType, EcgFileError> {
+    if head.is_empty() {
+        return Err(EcgFileError::Empty);
+    }
+    let printable = |byte: &u8| matches!(byte, b' '..=b'~');
+    if head.starts_with(EDF_VERSION) && head.get(..EDF_HEADER).is_some_and(|head| head.iter().all(printable))
+    {
+        return Ok(MediaType::Edf);
+    }
+    // UTF-16, as some devices export; its letters have bytes of zero.
+    if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
+        return Ok(MediaType::Csv);
+    }
+    let control = |byte: &u8| matches!(byte, 0..=8 | 14..=31 | 127) && *byte != 0x1a;
+    if head.iter().any(control) { Err(EcgFileError::NotText) } else { Ok(MediaType::Csv) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(file: &[u8]) -> Result<MediaType, EcgFileError> {
+        let mut scan = EcgFileScan::default();
+        for chunk in file.chunks(7) {
+            scan.feed(chunk)?;
+        }
+        scan.finish()
+    }
+
+    #[test]
+    fn text_in_whatever_encoding_and_edf_are_taken() {
+        assert_eq!(scan(b"time,mV\r\n0,0.1\r\n"), Ok(MediaType::Csv));
+        assert_eq!(scan("Zeit;µV\n0;1\n".as_bytes()), Ok(MediaType::Csv));
+        assert_eq!(scan(b"Zeit;\xb5V\n0;1\n"), Ok(MediaType::Csv));
+        assert_eq!(scan(b"\xff\xfet\0,\0m\0\n\0"), Ok(MediaType::Csv));
+        let edf = format!("{:<256}\u{0}\u{1}", "0       X X X X");
+        assert_eq!(scan(edf.as_bytes()), Ok(MediaType::Edf));
+    }
+
+    #[test]
+    fn empty_and_binary_files_are_refused() {
+        assert_eq!(scan(b""), Err(EcgFileError::Empty));
+        assert_eq!(scan(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), Err(EcgFileError::NotText));
+        assert_eq!(scan(b"PK\x03\x04"), Err(EcgFileError::NotText));
+    }
+}

@@ -1,0 +1,194 @@
+//! Event streams: push for whoever has no access to the broker.
+//!
+//! The gateway listens to the bus once and shares what it hears, written out already, with every watcher. Whoever is too
+//! slow, and everybody after an outage of the broker, is told `missed` and loads summaries anew.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use bus::{EventBus, UpdateEvent};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use proto_json::{Mrn, PatientUpdated};
+use runtime::problem::ApiError;
+use runtime::{Backoff, Shutdown};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use crate::App;
+use crate::params::PathMrn;
+
+/// Events that a watcher may lag behind.
+const BUFFERED: usize = 1024;
+
+const READY: Bytes = Bytes::from_static(b"event: ready\ndata: {}\n\n");
+const MISSED: Bytes = Bytes::from_static(b"event: missed\ndata: {}\n\n");
+const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+
+/// What all watchers share.
+#[derive(Debug, Clone)]
+enum Heard {
+    Updated(Mrn, Bytes),
+    Missed,
+}
+
+/// Shares the announcements of the bus with the watchers.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    heard: broadcast::Sender<Heard>,
+    watchers: AtomicUsize,
+    max_watchers: usize,
+}
+
+impl Hub {
+    pub(crate) fn new(max_watchers: usize) -> Self {
+        Hub { heard: broadcast::Sender::new(BUFFERED), watchers: AtomicUsize::new(0), max_watchers }
+    }
+
+    /// Listens to the bus until the shutdown begins, over outages. `listening` is told when it does for the first time.
+    pub(crate) async fn listen(
+        &self,
+        bus: Arc<dyn EventBus>,
+        listening: tokio::sync::oneshot::Sender<()>,
+        shutdown: Shutdown,
+    ) {
+        let mut listening = Some(listening);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        while !shutdown.has_begun() {
+            match shutdown.unless_begun(bus.updates(None)).await {
+                None => return,
+                Some(Err(error)) => tracing::warn!(%error, "cannot listen to announcements; trying again"),
+                Some(Ok(mut updates)) => {
+                    backoff.reset();
+                    if let Some(listening) = listening.take() {
+                        let _ = listening.send(());
+                    }
+                    // Whoever watched before this moment may have missed something.
+                    self.tell(Heard::Missed);
+                    while let Some(Some(event)) = shutdown.unless_begun(updates.next()).await {
+                        self.tell(match event {
+                            UpdateEvent::Missed => Heard::Missed,
+                            UpdateEvent::Updated(update) => {
+                                Heard::Updated(update.patient.mrn, written_out(&update))
+                            }
+                        });
+                    }
+                    tracing::debug!("the stream of announcements ended");
+                }
+            }
+            let _ = shutdown.unless_begun(backoff.wait()).await;
+        }
+    }
+
+    fn tell(&self, heard: Heard) {
+        // An error only says that nobody watches.
+        let told = self.heard.send(heard).unwrap_or(0);
+        metrics::counter!("bedside_gateway_events_sent_total").increment(told as u64);
+    }
+
+    fn join(self: &Arc<Self>) -> Option<Watching> {
+        if self.watchers.fetch_add(1, Ordering::Relaxed) >= self.max_watchers {
+            self.watchers.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        metrics::gauge!("bedside_gateway_watchers").increment(1);
+        Some(Watching(self.clone()))
+    }
+}
+
+/// A place among the watchers.
+struct Watching(Arc<Hub>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.watchers.fetch_sub(1, Ordering::Relaxed);
+        metrics::gauge!("bedside_gateway_watchers").decrement(1);
+    }
+}
+
+/// The event as it goes over the wire. JSON has no line ends of its own, so one `data` line is enough.
+fn written_out(update: &PatientUpdated) -> Bytes {
+    match serde_json::to_string(update) {
+        Ok(json) => Bytes::from(format!("id: {}\nevent: updated\ndata: {json}\n\n", update.patient.version)),
+        Err(_) => MISSED,
+    }
+}
+
+/// `GET /api/v1/events`
+pub(crate) async fn of_all(State(app): State<Arc<App>>) -> Response {
+    watch(&app, None)
+}
+
+/// `GET /api/v1/patients/{mrn}/events`; a patient who is not known yet can be waited for.
+pub(crate) async fn of_patient(State(app): State<Arc<App>>, PathMrn(mrn): PathMrn) -> Response {
+    watch(&app, Some(mrn))
+}
+
+fn watch(app: &App, of: Option<Mrn>) -> Response {
+    let Some(watching) = app.hub.join() else {
+        return ApiError::unavailable("As many event streams are open as this server allows.", 10)
+            .into_response();
+    };
+    let watcher = Watcher {
+        heard: app.hub.heard.subscribe(),
+        of,
+        keep_alive: keep_alive(app.config.events_keep_alive),
+        shutdown: app.shutdown.clone(),
+        _watching: watching,
+    };
+    // `ready` says: what is announced from now on arrives.
+    let events = stream::once(async { READY })
+        .chain(stream::unfold(watcher, |mut watcher| async move { Some((watcher.next().await?, watcher)) }));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        // Proxies of the nginx kind must not hold events back.
+        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    (headers, Body::from_stream(events.map(Ok::<_, Infallible>))).into_response()
+}
+
+fn keep_alive(period: Duration) -> Interval {
+    let period = period.max(Duration::from_millis(10));
+    let mut interval = tokio::time::interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// One open stream.
+struct Watcher {
+    heard: broadcast::Receiver<Heard>,
+    of: Option<Mrn>,
+    keep_alive: Interval,
+    shutdown: Shutdown,
+    _watching: Watching,
+}
+
+impl Watcher {
+    /// What to send next; `None` when the stream ends.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shutdown.begun() => return None,
+                heard = self.heard.recv() => match heard {
+                    Ok(Heard::Updated(mrn, event)) if self.of.is_none_or(|of| of == mrn) => {
+                        self.keep_alive.reset();
+                        return Some(event);
+                    }
+                    Ok(Heard::Updated(..)) => {}
+                    Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => return Some(MISSED),
+                    Err(RecvError::Closed) => return None,
+                },
+                _ = self.keep_alive.tick() => return Some(KEEP_ALIVE),
+            }
+        }
+    }
+}

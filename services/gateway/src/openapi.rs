@@ -1,0 +1,3 @@
+//! The OpenAPI document.
+/// The checked-in document.
+pub(crate) const DOCUMENT: &str = "{}";

@@ -1,0 +1,212 @@
+//! Passes reads on to query: over HTTP where it is a process of its own, directly where it is not. Bodies stream through.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::uri::{PathAndQuery, Scheme, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use proto_json::{UploadId, UploadReceipt, UploadStatus};
+use runtime::problem::{ApiError, Kind};
+use runtime::{Backoff, StartError};
+use std::sync::Arc;
+use tower::ServiceExt;
+
+use crate::App;
+use crate::routes::is_legacy;
+
+/// Where reads go.
+#[derive(Debug, Clone)]
+pub enum Reads {
+    /// To query as a process of its own; its address as in `http://query:5012`.
+    Http(String),
+    /// To query's router in this process.
+    InProcess(Router),
+}
+
+/// Query must begin to answer in this time.
+const ANSWER: Duration = Duration::from_secs(30);
+const CONNECT: Duration = Duration::from_secs(2);
+/// While query cannot be reached, a read is tried again for so long: replacing query fails no read.
+const RETRY: Duration = Duration::from_secs(3);
+/// Most bytes of an upload's receipt.
+const MAX_RECEIPT: usize = 1 << 20;
+
+/// Headers of a request that mean something to query. Tokens stay here.
+const PASSED_ON: [HeaderName; 5] = [
+    header::ACCEPT,
+    header::IF_NONE_MATCH,
+    header::RANGE,
+    header::IF_RANGE,
+    HeaderName::from_static("traceparent"),
+];
+
+/// Headers that concern one connection only, RFC 9110 section 7.6.1.
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// [`Reads`], ready to be asked.
+#[derive(Debug, Clone)]
+pub(crate) enum ReadPath {
+    Http { client: Client<HttpConnector, Body>, base: Uri },
+    InProcess(Router),
+}
+
+impl ReadPath {
+    pub(crate) fn new(reads: Reads) -> Result<Self, StartError> {
+        match reads {
+            Reads::InProcess(router) => Ok(ReadPath::InProcess(router)),
+            Reads::Http(address) => {
+                let base: Option<Uri> = address.trim_end_matches('/').parse().ok();
+                let plain = |uri: &Uri| {
+                    uri.scheme() == Some(&Scheme::HTTP) && uri.authority().is_some() && uri.path() == "/"
+                };
+                let base = base.filter(plain).ok_or_else(|| {
+                    StartError::config(format!(
+                        "the address of query must be as in http://127.0.0.1:5012, not {address:?}"
+                    ))
+                })?;
+                let mut connector = HttpConnector::new();
+                connector.set_connect_timeout(Some(CONNECT));
+                connector.set_nodelay(true);
+                let client = Client::builder(TokioExecutor::new())
+                    .pool_timer(TokioTimer::new())
+                    .pool_idle_timeout(Duration::from_secs(60))
+                    .build(connector);
+                Ok(ReadPath::Http { client, base })
+            }
+        }
+    }
+
+    /// Asks query. `headers` are sent as they are.
+    async fn ask(
+        &self,
+        method: Method,
+        path: PathAndQuery,
+        headers: HeaderMap,
+    ) -> Result<Response, ApiError> {
+        match self {
+            ReadPath::InProcess(router) => {
+                let mut request = Request::new(Body::empty());
+                *request.method_mut() = method;
+                *request.uri_mut() = Uri::from(path);
+                *request.headers_mut() = headers;
+                match router.clone().oneshot(request).await {
+                    Ok(response) => Ok(response),
+                    Err(never) => match never {},
+                }
+            }
+            ReadPath::Http { client, base } => {
+                let mut parts = base.clone().into_parts();
+                parts.path_and_query = Some(path);
+                let uri = Uri::from_parts(parts).map_err(ApiError::internal)?;
+                let asked = async {
+                    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(800));
+                    let give_up = tokio::time::Instant::now() + RETRY;
+                    loop {
+                        let mut request = Request::new(Body::empty());
+                        *request.method_mut() = method.clone();
+                        *request.uri_mut() = uri.clone();
+                        *request.headers_mut() = headers.clone();
+                        match client.request(request).await {
+                            Ok(response) => return Ok(response),
+                            // Reads can be sent again, however far the first one came.
+                            Err(error) if tokio::time::Instant::now() >= give_up => return Err(error),
+                            Err(_) => backoff.wait().await,
+                        }
+                    }
+                };
+                match tokio::time::timeout(ANSWER, asked).await {
+                    Ok(Ok(response)) => Ok(from_query(response.map(Body::new))),
+                    Ok(Err(cause)) => {
+                        tracing::warn!(%cause, "query cannot be reached");
+                        Err(ApiError::unavailable(
+                            "The service that reads patients cannot be reached for now.",
+                            2,
+                        ))
+                    }
+                    Err(_) => {
+                        tracing::warn!("query does not answer");
+                        Err(ApiError::unavailable(
+                            "The service that reads patients does not answer for now.",
+                            5,
+                        ))
+                    }
+                }
+            }
+        }
+    }
+
+    /// What was stored of an upload, if it is.
+    pub(crate) async fn receipt(&self, upload: UploadId) -> Option<UploadReceipt> {
+        let path = PathAndQuery::try_from(format!("/api/v1/uploads/{upload}")).ok()?;
+        let response = self.ask(Method::GET, path, HeaderMap::new()).await.ok()?;
+        if response.status() != StatusCode::OK {
+            return None;
+        }
+        let body = http_body_util::Limited::new(response.into_body(), MAX_RECEIPT).collect().await.ok()?;
+        let status: UploadStatus = serde_json::from_slice(&body.to_bytes()).ok()?;
+        Some(status.receipt)
+    }
+}
+
+/// A reply of query as it is sent on.
+fn from_query(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(header::DATE);
+    *response.version_mut() = Version::HTTP_11;
+    response
+}
+
+/// Handler of every route that query answers.
+pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Response {
+    let legacy = is_legacy(request.uri().path());
+    let mut headers = HeaderMap::new();
+    for name in PASSED_ON {
+        for value in request.headers().get_all(&name) {
+            headers.append(name.clone(), HeaderValue::clone(value));
+        }
+    }
+    let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    match app.reads.ask(request.method().clone(), path, headers).await {
+        // A server error of query is one of ours: said in our words, except where it is for now.
+        Ok(response)
+            if response.status().is_server_error()
+                && response.status() != StatusCode::SERVICE_UNAVAILABLE =>
+        {
+            let error =
+                ApiError::new(Kind::BAD_GATEWAY, "The service that reads patients failed at this request.");
+            if legacy { error.into_text() } else { error.into_response() }
+        }
+        Ok(response) => response,
+        Err(error) if legacy => error.into_text(),
+        Err(error) => error.into_response(),
+    }
+}

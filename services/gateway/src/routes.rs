@@ -1,0 +1,92 @@
+//! Every route of the public door.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use runtime::problem::{ApiError, Kind, text};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::tokens::Need;
+use crate::{App, access, events, legacy, openapi, reads, upload};
+
+/// Routes that query answers, and what they ask of a client.
+pub(crate) const READS: [(&str, Need); 13] = [
+    ("/api/v1/patients", Need::Read),
+    ("/api/v1/patients/{mrn}", Need::Read),
+    ("/api/v1/patients/{mrn}/heart-rates", Need::Read),
+    ("/api/v1/patients/{mrn}/ecgs", Need::Read),
+    ("/api/v1/patients/{mrn}/images", Need::Read),
+    ("/api/v1/ecgs/{id}", Need::Read),
+    ("/api/v1/ecgs/{id}/plot", Need::Read),
+    ("/api/v1/ecgs/{id}/signal", Need::Read),
+    ("/api/v1/ecgs/{id}/detail", Need::Read),
+    ("/api/v1/images/{id}", Need::Read),
+    ("/api/v1/uploads/{id}", Need::ReadUpload),
+    ("/api/get_patient", Need::Read),
+    ("/api/get_patient/{id}", Need::Read),
+];
+
+/// Routes that the gateway answers itself, with their method.
+#[cfg(test)]
+pub(crate) const OWN: [(&str, &str); 6] = [
+    ("get", "/"),
+    ("get", "/api/openapi.json"),
+    ("post", "/api/new_patient"),
+    ("post", "/api/v1/patients/{mrn}/uploads"),
+    ("get", "/api/v1/events"),
+    ("get", "/api/v1/patients/{mrn}/events"),
+];
+
+/// The documented routes speak text; everything else under `/api` speaks problem documents.
+pub(crate) fn is_legacy(path: &str) -> bool {
+    ["/api/new_patient", "/api/get_patient"].iter().any(|route| path.starts_with(route))
+}
+
+pub(crate) fn router(app: &Arc<App>, health: Option<Router>) -> Router {
+    let guarded = |need| from_fn_with_state((app.clone(), need), access::guard);
+    let mut reads = Router::new();
+    for (path, need) in READS {
+        reads = reads.route(path, get(reads::forward).route_layer(guarded(need)));
+    }
+    let uploads = Router::new()
+        .route("/api/new_patient", post(legacy::new_patient))
+        .route("/api/v1/patients/{mrn}/uploads", post(upload::upload))
+        .route_layer(guarded(Need::Upload));
+    let events = Router::new()
+        .route("/api/v1/events", get(events::of_all))
+        .route("/api/v1/patients/{mrn}/events", get(events::of_patient))
+        .route_layer(guarded(Need::Read));
+    let open = Router::new().route("/", get(async || text(StatusCode::OK, "Server is on"))).route(
+        "/api/openapi.json",
+        get(async || {
+            ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], openapi::DOCUMENT)
+        }),
+    );
+    let mut router = reads.merge(uploads).merge(events).merge(open);
+    if let Some(health) = health {
+        router = router.merge(health.with_state(()));
+    }
+    router
+        .fallback(async |request: Request| {
+            in_words_of(request.uri().path(), ApiError::not_found("There is nothing at this path."))
+        })
+        .method_not_allowed_fallback(async |request: Request| {
+            let sentence = "This path does not take this method; the Allow header says which ones it takes.";
+            in_words_of(request.uri().path(), ApiError::new(Kind::METHOD_NOT_ALLOWED, sentence))
+        })
+        .layer(from_fn_with_state(app.clone(), access::only_this_machine))
+        .layer(CatchPanicLayer::custom(|_panic| {
+            ApiError::internal("a handler panicked; its message is above").into_response()
+        }))
+        .layer(from_fn(access::observe))
+        .with_state(app.clone())
+}
+
+fn in_words_of(path: &str, error: ApiError) -> Response {
+    if is_legacy(path) || !path.starts_with("/api/") { error.into_text() } else { error.into_response() }
+}
