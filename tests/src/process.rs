@@ -82,6 +82,12 @@ impl Process {
         self.args[at + 1] = value;
     }
 
+    /// Name of the program.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Its process id.
     ///
     /// # Panics

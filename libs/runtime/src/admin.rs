@@ -9,8 +9,10 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use futures::future::{BoxFuture, join_all};
+use tokio::net::TcpListener;
 
-use crate::Metrics;
+use crate::http::Limits;
+use crate::{Metrics, Shutdown, StartError};
 
 /// A part that does not answer in this time is not ready.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -51,6 +53,22 @@ pub fn router(service: &'static str, checks: Vec<Check>, metrics: Metrics) -> Ro
                 ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
             }),
         )
+}
+
+/// Serves [`router`] on a listener of its own until the shutdown begins.
+///
+/// # Errors
+/// As [`crate::http::serve`].
+pub async fn serve(
+    service: &'static str,
+    listener: TcpListener,
+    checks: Vec<Check>,
+    shutdown: &Shutdown,
+) -> Result<(), StartError> {
+    let router = router(service, checks, Metrics::install());
+    crate::http::serve(listener, router, Limits::default(), shutdown)
+        .await
+        .map_err(|error| StartError::failed(format!("health and metrics are no longer served: {error}")))
 }
 
 async fn readiness(service: &str, checks: &[Check]) -> impl IntoResponse + use<> {

@@ -100,6 +100,16 @@ async fn answer(router: Router, request: hyper::Request<Body>) -> axum::response
     }
 }
 
+/// Says on standard output where a service listens; scripts and tests wait for it, and learn the port from it.
+///
+/// # Errors
+/// When the listener has no address.
+pub fn say_where(service: &str, listener: &TcpListener) -> Result<(), crate::StartError> {
+    let address = listener.local_addr().map_err(crate::StartError::failed)?;
+    println!("{service} listens on http://{address}");
+    Ok(())
+}
+
 /// Binds a TCP listener.
 ///
 /// # Errors

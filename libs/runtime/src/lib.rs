@@ -7,6 +7,10 @@ mod duration;
 mod exit;
 pub mod http;
 mod logs;
+#[cfg(feature = "mongo")]
+mod mongo;
+#[cfg(feature = "nats")]
+mod nats;
 pub mod problem;
 mod prometheus;
 mod shutdown;
@@ -15,5 +19,9 @@ pub use backoff::Backoff;
 pub use duration::parse_duration;
 pub use exit::{StartError, run_main};
 pub use logs::{LogArgs, LogFormat, init_logging};
+#[cfg(feature = "mongo")]
+pub use mongo::{MongoArgs, prepare_mongo};
+#[cfg(feature = "nats")]
+pub use nats::{NatsArgs, connect_nats};
 pub use prometheus::Metrics;
 pub use shutdown::Shutdown;

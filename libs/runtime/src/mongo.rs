@@ -1,0 +1,82 @@
+//! How a service is told to reach MongoDB.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::StoreError;
+use store::mongo::{MongoConfig, MongoStore};
+
+use crate::{Backoff, Shutdown, StartError};
+
+/// How to reach MongoDB.
+#[derive(Clone, clap::Args)]
+#[command(next_help_heading = "MongoDB")]
+pub struct MongoArgs {
+    /// Connection string, with credentials and TLS options where there are any
+    #[arg(
+        long = "mongodb",
+        env = "BEDSIDE_MONGODB",
+        value_name = "URI",
+        default_value = "mongodb://127.0.0.1:27017",
+        hide_env_values = true
+    )]
+    pub uri: String,
+    /// File that holds the connection string and nothing else; wins over --mongodb
+    #[arg(long = "mongodb-file", env = "BEDSIDE_MONGODB_FILE", value_name = "FILE")]
+    pub uri_file: Option<PathBuf>,
+    /// Name of the database
+    #[arg(long, env = "BEDSIDE_DATABASE", default_value = "bedside")]
+    pub database: String,
+}
+
+/// Without the connection string: it may hold a password.
+impl std::fmt::Debug for MongoArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MongoArgs").field("database", &self.database).finish_non_exhaustive()
+    }
+}
+
+impl MongoArgs {
+    /// Prepares the connection.
+    ///
+    /// # Errors
+    /// When the connection string is wrong.
+    pub async fn connect(&self) -> Result<Arc<MongoStore>, StartError> {
+        let uri = match &self.uri_file {
+            None => self.uri.clone(),
+            Some(file) => {
+                std::fs::read_to_string(file).map(|text| text.trim().to_owned()).map_err(|error| {
+                    StartError::config(format!("the file {} cannot be read: {error}", file.display()))
+                })?
+            }
+        };
+        MongoStore::connect(MongoConfig::new(uri, self.database.clone())).await.map_err(|error| match error {
+            // A name that cannot be resolved now may be later, but the driver needs it to know the servers.
+            error @ StoreError::Unavailable(_) => StartError::failed(error),
+            error => StartError::config(error),
+        })
+    }
+}
+
+/// Makes the indexes, and tries again while the store cannot be reached, until they are there or the shutdown begins.
+/// Whether they are there.
+///
+/// # Errors
+/// When the store refuses: trying again would not help.
+pub async fn prepare_mongo(store: &MongoStore, shutdown: &Shutdown) -> Result<bool, StartError> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    loop {
+        let Some(made) = shutdown.unless_begun(store.ensure_indexes()).await else { return Ok(false) };
+        match made {
+            Ok(()) => return Ok(true),
+            Err(error @ StoreError::Unavailable(_)) => {
+                tracing::warn!(%error, "waiting for the patient store");
+                if shutdown.unless_begun(backoff.wait()).await.is_none() {
+                    return Ok(false);
+                }
+            }
+            Err(error) => return Err(StartError::failed(error)),
+        }
+    }
+}

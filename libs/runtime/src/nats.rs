@@ -1,0 +1,120 @@
+//! How a service is told to reach NATS, and connects with patience.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::nats::{NatsBus, NatsConfig, NatsLogin};
+
+use crate::{Backoff, Shutdown, StartError};
+
+/// How to reach NATS.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "NATS")]
+pub struct NatsArgs {
+    /// Servers, as in nats://host:4222; several, separated by commas, for a cluster
+    #[arg(
+        long = "nats",
+        env = "BEDSIDE_NATS",
+        value_name = "URL",
+        default_value = "nats://127.0.0.1:4222",
+        value_delimiter = ','
+    )]
+    pub urls: Vec<String>,
+    /// User of this service; the password comes from --nats-password-file or BEDSIDE_NATS_PASSWORD
+    #[arg(long = "nats-user", env = "BEDSIDE_NATS_USER", value_name = "USER")]
+    pub user: Option<String>,
+    /// File that holds the password and nothing else
+    #[arg(long = "nats-password-file", env = "BEDSIDE_NATS_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Prefix of the subjects on which this service hears replies; each user needs one of its own
+    #[arg(long = "nats-inbox", env = "BEDSIDE_NATS_INBOX", value_name = "PREFIX", default_value = "_INBOX")]
+    pub inbox_prefix: String,
+    /// PEM file of the authority that vouches for the servers
+    #[arg(long = "nats-ca", env = "BEDSIDE_NATS_CA", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Refuse a connection without TLS
+    #[arg(long = "nats-require-tls", env = "BEDSIDE_NATS_REQUIRE_TLS")]
+    pub require_tls: bool,
+    /// Servers of the cluster that hold each stream, when this service makes them: 1, 3 or 5
+    #[arg(long = "nats-replicas", env = "BEDSIDE_NATS_REPLICAS", default_value_t = 1)]
+    pub replicas: usize,
+    /// Streams and consumers are there already, made by one who may; only use them
+    #[arg(long = "nats-provisioned", env = "BEDSIDE_NATS_PROVISIONED")]
+    pub provisioned: bool,
+}
+
+/// The password is never a flag: flags show in the list of processes.
+const PASSWORD: &str = "BEDSIDE_NATS_PASSWORD";
+
+impl NatsArgs {
+    /// The configuration for a connection of this name.
+    ///
+    /// # Errors
+    /// When a user is given without a password, or a file cannot be read.
+    pub fn config(&self, name: &str) -> Result<NatsConfig, StartError> {
+        if ![1, 3, 5].contains(&self.replicas) {
+            return Err(StartError::config("--nats-replicas must be 1, 3 or 5"));
+        }
+        let login = match &self.user {
+            None => NatsLogin::Anonymous,
+            Some(user) => NatsLogin::Password { user: user.clone(), password: self.password()? },
+        };
+        Ok(NatsConfig {
+            login,
+            ca_file: self.ca_file.clone(),
+            require_tls: self.require_tls,
+            name: name.to_owned(),
+            inbox_prefix: self.inbox_prefix.clone(),
+            replicas: self.replicas,
+            create: !self.provisioned,
+            ..NatsConfig::new(self.urls.clone())
+        })
+    }
+
+    fn password(&self) -> Result<String, StartError> {
+        let read = |file: &Path| {
+            std::fs::read_to_string(file).map(|text| text.trim_end_matches(['\r', '\n']).to_owned()).map_err(
+                |error| {
+                    StartError::config(format!(
+                        "the password file {} cannot be read: {error}",
+                        file.display()
+                    ))
+                },
+            )
+        };
+        match (&self.password_file, std::env::var(PASSWORD)) {
+            (Some(file), _) => read(file),
+            (None, Ok(password)) => Ok(password),
+            (None, Err(_)) => {
+                Err(StartError::config(format!("--nats-user needs --nats-password-file or {PASSWORD}")))
+            }
+        }
+    }
+}
+
+/// Connects, and tries again while the broker cannot be reached, until it is or the shutdown begins (then `None`).
+///
+/// # Errors
+/// When the broker refuses: trying again would not help.
+pub async fn connect_nats(
+    config: NatsConfig,
+    shutdown: &Shutdown,
+) -> Result<Option<Arc<NatsBus>>, StartError> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    loop {
+        let Some(connected) = shutdown.unless_begun(NatsBus::connect(config.clone())).await else {
+            return Ok(None);
+        };
+        match connected {
+            Ok(bus) => return Ok(Some(bus)),
+            Err(error @ bus::BusError::Unavailable(_)) => {
+                tracing::warn!(%error, "waiting for the message broker");
+                if shutdown.unless_begun(backoff.wait()).await.is_none() {
+                    return Ok(None);
+                }
+            }
+            Err(error) => return Err(StartError::failed(error)),
+        }
+    }
+}
