@@ -6,6 +6,7 @@
 //! Every write is idempotent: its ids come from the upload, so that the redelivery of a message changes nothing and
 //! answers the same. Nothing grows inside a patient, so a write costs the same at the 10,000th upload as at the first.
 
+mod body;
 mod error;
 #[cfg(feature = "mongo")]
 pub mod mongo;

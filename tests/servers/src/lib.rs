@@ -5,7 +5,9 @@
 
 #![allow(clippy::expect_used, reason = "a test without its server has to fail, and this is how tests do")]
 
+mod mongo;
 mod nats;
 mod program;
 
+pub use mongo::MongoServer;
 pub use nats::NatsServer;

@@ -1,1 +1,222 @@
-//! MongoDB with GridFS.
+//! MongoDB with GridFS: for many machines.
+//!
+//! Every write waits for the majority and the journal, every read is of the majority on the primary. No transactions: the
+//! order of the steps and their being repeatable make it safe, see [`uploads`], [`analyses`] and [`blobs`].
+
+mod analyses;
+mod blobs;
+mod documents;
+mod failure;
+mod indexes;
+mod patients;
+mod reading;
+mod uploads;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mongodb::bson::doc;
+use mongodb::options::{
+    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+};
+use mongodb::{Client, Collection};
+use proto_json::{
+    BlobHash, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId, Timestamp,
+    UploadId,
+};
+
+use crate::search::Search;
+use crate::{
+    AnalysisResult, ByteStream, NewUpload, PageRequest, PatientStore, PendingEcg, StoreError, StoredBlob,
+    StoredUpload, UploadOutcome,
+};
+
+/// Where the database is.
+#[derive(Clone)]
+pub struct MongoConfig {
+    /// Connection string: servers, credentials, TLS.
+    pub uri: String,
+    /// Name of the database.
+    pub database: String,
+    /// Longest wait for a server to be found.
+    pub server_selection_timeout: Duration,
+    /// Longest wait for one answer.
+    pub operation_timeout: Duration,
+}
+
+impl MongoConfig {
+    /// With the usual timeouts: 5 s to find a server, 10 s for an answer.
+    #[must_use]
+    pub fn new(uri: impl Into<String>, database: impl Into<String>) -> Self {
+        MongoConfig {
+            uri: uri.into(),
+            database: database.into(),
+            server_selection_timeout: Duration::from_secs(5),
+            operation_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Without the connection string: it may hold a password.
+impl fmt::Debug for MongoConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongoConfig")
+            .field("database", &self.database)
+            .field("server_selection_timeout", &self.server_selection_timeout)
+            .field("operation_timeout", &self.operation_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The collections, and how long to wait for an answer.
+#[derive(Debug)]
+struct Db {
+    database: mongodb::Database,
+    patients: Collection<documents::PatientDocument>,
+    heart_rates: Collection<documents::HeartRateDocument>,
+    ecgs: Collection<documents::EcgDocument>,
+    images: Collection<documents::ImageDocument>,
+    uploads: Collection<documents::UploadDocument>,
+    files: Collection<blobs::FileDocument>,
+    chunks: Collection<blobs::ChunkDocument>,
+    writing: Collection<blobs::WritingDocument>,
+    limit: Duration,
+}
+
+/// The store in a MongoDB database.
+#[derive(Debug)]
+pub struct MongoStore {
+    db: Arc<Db>,
+}
+
+impl MongoStore {
+    /// Prepares the connection. Connects with the first operation, and again whenever the connection breaks: a server
+    /// that is not there yet is no error here; [`PatientStore::check`] tells.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the connection string is wrong.
+    pub async fn connect(config: MongoConfig) -> Result<Arc<MongoStore>, StoreError> {
+        let mut options =
+            ClientOptions::parse(&config.uri).await.map_err(|error| failure::explain(&error))?;
+        let durable = WriteConcern::builder()
+            .w(Acknowledgment::Majority)
+            .journal(true)
+            .w_timeout(config.operation_timeout)
+            .build();
+        options.app_name.get_or_insert_with(|| "bedside".to_owned());
+        options.write_concern = Some(durable);
+        options.read_concern = Some(ReadConcern::majority());
+        options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+        options.retry_writes = Some(true);
+        options.retry_reads = Some(true);
+        options.server_selection_timeout = Some(config.server_selection_timeout);
+        options.connect_timeout = Some(config.server_selection_timeout);
+        let client = Client::with_options(options).map_err(|error| failure::explain(&error))?;
+        let database = client.database(&config.database);
+        let db = Db {
+            patients: database.collection("patients"),
+            heart_rates: database.collection("heart_rates"),
+            ecgs: database.collection("ecgs"),
+            images: database.collection("images"),
+            uploads: database.collection("uploads"),
+            files: database.collection("blobs.files"),
+            chunks: database.collection("blobs.chunks"),
+            writing: database.collection("blobs.writing"),
+            database,
+            limit: config.operation_timeout,
+        };
+        Ok(Arc::new(MongoStore { db: Arc::new(db) }))
+    }
+
+    /// Makes the indexes that are missing. Once per deployment; again is harmless.
+    ///
+    /// # Errors
+    /// When the store cannot be reached, or an index of the same name but other keys is there.
+    pub async fn ensure_indexes(&self) -> Result<(), StoreError> {
+        indexes::ensure(&self.db).await
+    }
+
+    /// Removes what is left of long files whose writing was cut off and gave no sign of life for `silence`. Runs by itself
+    /// (with an hour of silence) before each long file. Returns how many there were.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    pub async fn sweep_cut_off_files(&self, silence: Duration) -> Result<u64, StoreError> {
+        blobs::sweep(&self.db, silence).await
+    }
+}
+
+#[async_trait]
+impl PatientStore for MongoStore {
+    async fn put_blob(&self, sha256: BlobHash, bytes: u64, body: ByteStream) -> Result<(), StoreError> {
+        blobs::put(&self.db, sha256, bytes, body).await
+    }
+
+    async fn store_upload(&self, upload: &NewUpload) -> Result<UploadOutcome, StoreError> {
+        uploads::store(&self.db, upload).await
+    }
+
+    async fn store_analysis(&self, result: &AnalysisResult) -> Result<Option<PatientSummary>, StoreError> {
+        analyses::store(&self.db, result).await
+    }
+
+    async fn pending_ecgs(&self, before: Timestamp, limit: usize) -> Result<Vec<PendingEcg>, StoreError> {
+        reading::pending(&self.db, before, limit).await
+    }
+
+    async fn upload(&self, id: UploadId) -> Result<Option<StoredUpload>, StoreError> {
+        uploads::find(&self.db, id).await
+    }
+
+    async fn patient(&self, mrn: Mrn) -> Result<Option<PatientSummary>, StoreError> {
+        reading::patient(&self.db, mrn).await
+    }
+
+    async fn patients(
+        &self,
+        query: Option<&str>,
+        page: PageRequest,
+    ) -> Result<Page<PatientSummary>, StoreError> {
+        let search = Search::parse(query);
+        reading::patients(&self.db, search.as_ref(), page.after_patient()?, page.size()).await
+    }
+
+    async fn mrns(&self) -> Result<Vec<Mrn>, StoreError> {
+        reading::mrns(&self.db).await
+    }
+
+    async fn heart_rates(&self, mrn: Mrn, page: PageRequest) -> Result<Page<HeartRateRecord>, StoreError> {
+        let part = (mrn, page.after_record()?, page.size());
+        reading::history(&self.db, &self.db.heart_rates, part, |rate: &HeartRateRecord| (rate.at, rate.id))
+            .await
+    }
+
+    async fn ecgs(&self, mrn: Mrn, page: PageRequest) -> Result<Page<EcgRecord>, StoreError> {
+        let part = (mrn, page.after_record()?, page.size());
+        reading::history(&self.db, &self.db.ecgs, part, |ecg: &EcgRecord| (ecg.at, ecg.id)).await
+    }
+
+    async fn images(&self, mrn: Mrn, page: PageRequest) -> Result<Page<ImageRecord>, StoreError> {
+        let part = (mrn, page.after_record()?, page.size());
+        reading::history(&self.db, &self.db.images, part, |image: &ImageRecord| (image.at, image.id)).await
+    }
+
+    async fn ecg(&self, id: RecordId) -> Result<Option<EcgRecord>, StoreError> {
+        reading::one(&self.db, &self.db.ecgs, id).await
+    }
+
+    async fn image(&self, id: RecordId) -> Result<Option<ImageRecord>, StoreError> {
+        reading::one(&self.db, &self.db.images, id).await
+    }
+
+    async fn blob(&self, sha256: BlobHash) -> Result<Option<StoredBlob>, StoreError> {
+        blobs::open(&self.db, sha256).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let ping = self.db.database.run_command(doc! { "ping": 1 });
+        failure::within(self.db.limit, ping).await.map(drop)
+    }
+}

@@ -7,12 +7,11 @@ use std::collections::VecDeque;
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use futures::stream::Fuse;
 use futures::{StreamExt, stream};
 use proto_json::BlobHash;
 use rusqlite::{Connection, OptionalExtension, params};
-use sha2::{Digest, Sha256};
 
+use crate::body::{Check, next_batch};
 use crate::{ByteStream, StoreError, StoredBlob};
 
 use super::failure::broken;
@@ -48,12 +47,12 @@ pub(super) async fn put(
     if bytes.div_ceil(CHUNK as u64) > CHUNKS_PER_BLOB as u64 {
         return Err(StoreError::Corrupt(format!("a file of {bytes} bytes is too long")));
     }
-    let mut check = Check { sha256, bytes, seen: 0, hasher: Sha256::new() };
+    let mut check = Check::new(sha256, bytes);
     let mut body = body.fuse();
     let mut rest = BytesMut::new();
     let mut unfinished: Option<Unfinished<'_>> = None;
     loop {
-        let batch = next_batch(&mut body, &mut rest, &mut check).await?;
+        let batch = next_batch(BATCH, &mut body, &mut rest, &mut check).await?;
         let last = batch.len() < BATCH;
         if last {
             check.finish()?;
@@ -157,58 +156,6 @@ impl Drop for Unfinished<'_> {
             self.writer.discard(self.number);
         }
     }
-}
-
-/// What a body has to be.
-struct Check {
-    sha256: BlobHash,
-    bytes: u64,
-    seen: u64,
-    hasher: Sha256,
-}
-
-impl Check {
-    fn take(&mut self, piece: &[u8]) -> Result<(), StoreError> {
-        self.seen += piece.len() as u64;
-        if self.seen > self.bytes {
-            return Err(StoreError::Corrupt(format!(
-                "a file is longer than the {} bytes announced",
-                self.bytes
-            )));
-        }
-        self.hasher.update(piece);
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<(), StoreError> {
-        if self.seen < self.bytes {
-            return Err(StoreError::Corrupt(format!(
-                "a file ended after {} of the {} bytes announced",
-                self.seen, self.bytes
-            )));
-        }
-        if BlobHash::from_bytes(self.hasher.finalize_reset().into()) == self.sha256 {
-            Ok(())
-        } else {
-            Err(StoreError::Corrupt(format!("a file does not have the hash announced, {}", self.sha256)))
-        }
-    }
-}
-
-/// Reads until a batch is full or the body ends.
-async fn next_batch(
-    body: &mut Fuse<ByteStream>,
-    rest: &mut BytesMut,
-    check: &mut Check,
-) -> Result<Bytes, StoreError> {
-    while rest.len() < BATCH
-        && let Some(piece) = body.next().await
-    {
-        let piece = piece.map_err(StoreError::unavailable)?;
-        check.take(&piece)?;
-        rest.extend_from_slice(&piece);
-    }
-    Ok(rest.split_to(rest.len().min(BATCH)).freeze())
 }
 
 fn find(connection: &Connection, sha256: BlobHash) -> Result<Option<(BlobNumber, u64)>, StoreError> {

@@ -1,0 +1,444 @@
+//! The documents, and how they become records.
+//!
+//! Ids are BSON UUIDs (binary subtype 4), times BSON dates, record numbers 64-bit integers, hashes lower-case hexadecimal
+//! text. A field that has no value is absent, never null.
+
+use mongodb::bson::{self, DateTime};
+use proto_json::{
+    BlobHash, BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, FileKind, HeartRateRecord,
+    HeartRateSource, ImageRecord, LatestEcg, LatestHeartRate, LatestImage, MediaType, Mrn, PatientSummary,
+    RecordId, SignalOptions, StoredFile, Timestamp, UploadId, UploadReceipt,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::records::StoredEcg;
+use crate::{PendingEcg, StoreError};
+
+use super::failure::broken;
+
+pub(super) fn uuid(id: &Uuid) -> bson::Uuid {
+    bson::Uuid::from_bytes(*id.as_bytes())
+}
+
+pub(super) fn record(id: RecordId) -> bson::Uuid {
+    uuid(id.as_uuid())
+}
+
+pub(super) fn upload(id: UploadId) -> bson::Uuid {
+    uuid(id.as_uuid())
+}
+
+pub(super) fn date(time: Timestamp) -> DateTime {
+    DateTime::from_millis(time.as_millis())
+}
+
+/// Record numbers are below 2^53, so nothing is lost.
+pub(super) fn number(mrn: Mrn) -> i64 {
+    mrn.get() as i64
+}
+
+fn record_id(id: bson::Uuid) -> RecordId {
+    RecordId::from_uuid(Uuid::from_bytes(id.bytes()))
+}
+
+fn upload_id(id: bson::Uuid) -> UploadId {
+    UploadId::from_uuid(Uuid::from_bytes(id.bytes()))
+}
+
+fn time(date: DateTime) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millis(date.timestamp_millis()).map_err(|error| broken("time", error))
+}
+
+pub(super) fn mrn(number: i64) -> Result<Mrn, StoreError> {
+    let number = u64::try_from(number).map_err(|error| broken("record number", error))?;
+    Mrn::new(number).map_err(|error| broken("record number", error))
+}
+
+/// `patients`. `applied`, `created_by` and `name_key` are for the writer and the search.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PatientDocument {
+    #[serde(rename = "_id")]
+    mrn: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    version: i64,
+    created_at: DateTime,
+    updated_at: DateTime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    latest_heart_rate: Option<LatestHeartRateField>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    latest_ecg: Option<LatestEcgField>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    latest_image: Option<LatestImageField>,
+    /// The upload that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) created_by: Option<bson::Uuid>,
+    /// The last writes that were applied to it, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) applied: Vec<AppliedField>,
+}
+
+/// A write that was applied to a patient: applied again, it changes nothing and has the same result.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct AppliedField {
+    /// The upload or the analysis.
+    pub(super) by: bson::Uuid,
+    /// Version after it.
+    pub(super) version: i64,
+    /// Whether it brought anything new.
+    pub(super) changed: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LatestHeartRateField {
+    id: bson::Uuid,
+    bpm: Bpm,
+    at: DateTime,
+    source: HeartRateSource,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ecg_id: Option<bson::Uuid>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LatestEcgField {
+    id: bson::Uuid,
+    at: DateTime,
+    status: EcgStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    heart_rate: Option<Bpm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quality: Option<EcgQuality>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LatestImageField {
+    id: bson::Uuid,
+    at: DateTime,
+    media_type: MediaType,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file_name: Option<String>,
+}
+
+impl From<&LatestHeartRate> for LatestHeartRateField {
+    fn from(rate: &LatestHeartRate) -> Self {
+        LatestHeartRateField {
+            id: record(rate.id),
+            bpm: rate.bpm,
+            at: date(rate.at),
+            source: rate.source,
+            ecg_id: rate.ecg_id.map(record),
+        }
+    }
+}
+
+impl From<&LatestEcg> for LatestEcgField {
+    fn from(ecg: &LatestEcg) -> Self {
+        LatestEcgField {
+            id: record(ecg.id),
+            at: date(ecg.at),
+            status: ecg.status,
+            heart_rate: ecg.heart_rate,
+            quality: ecg.quality,
+        }
+    }
+}
+
+impl From<&LatestImage> for LatestImageField {
+    fn from(image: &LatestImage) -> Self {
+        LatestImageField {
+            id: record(image.id),
+            at: date(image.at),
+            media_type: image.media_type,
+            file_name: image.file_name.clone(),
+        }
+    }
+}
+
+impl TryFrom<PatientDocument> for PatientSummary {
+    type Error = StoreError;
+    fn try_from(patient: PatientDocument) -> Result<Self, StoreError> {
+        let heart_rate = |rate: LatestHeartRateField| {
+            Ok::<_, StoreError>(LatestHeartRate {
+                id: record_id(rate.id),
+                bpm: rate.bpm,
+                at: time(rate.at)?,
+                source: rate.source,
+                ecg_id: rate.ecg_id.map(record_id),
+            })
+        };
+        let ecg = |ecg: LatestEcgField| {
+            Ok::<_, StoreError>(LatestEcg {
+                id: record_id(ecg.id),
+                at: time(ecg.at)?,
+                status: ecg.status,
+                heart_rate: ecg.heart_rate,
+                quality: ecg.quality,
+            })
+        };
+        let image = |image: LatestImageField| {
+            Ok::<_, StoreError>(LatestImage {
+                id: record_id(image.id),
+                at: time(image.at)?,
+                media_type: image.media_type,
+                file_name: image.file_name,
+            })
+        };
+        Ok(PatientSummary {
+            mrn: mrn(patient.mrn)?,
+            name: patient.name,
+            version: version(patient.version)?,
+            created_at: time(patient.created_at)?,
+            updated_at: time(patient.updated_at)?,
+            latest_heart_rate: patient.latest_heart_rate.map(heart_rate).transpose()?,
+            latest_ecg: patient.latest_ecg.map(ecg).transpose()?,
+            latest_image: patient.latest_image.map(image).transpose()?,
+        })
+    }
+}
+
+pub(super) fn version(number: i64) -> Result<u64, StoreError> {
+    u64::try_from(number).map_err(|error| broken("version", error))
+}
+
+/// `heart_rates`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct HeartRateDocument {
+    #[serde(rename = "_id")]
+    id: bson::Uuid,
+    mrn: i64,
+    bpm: Bpm,
+    at: DateTime,
+    source: HeartRateSource,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ecg_id: Option<bson::Uuid>,
+}
+
+impl From<&HeartRateRecord> for HeartRateDocument {
+    fn from(rate: &HeartRateRecord) -> Self {
+        HeartRateDocument {
+            id: record(rate.id),
+            mrn: number(rate.mrn),
+            bpm: rate.bpm,
+            at: date(rate.at),
+            source: rate.source,
+            ecg_id: rate.ecg_id.map(record),
+        }
+    }
+}
+
+impl TryFrom<HeartRateDocument> for HeartRateRecord {
+    type Error = StoreError;
+    fn try_from(rate: HeartRateDocument) -> Result<Self, StoreError> {
+        Ok(HeartRateRecord {
+            id: record_id(rate.id),
+            mrn: mrn(rate.mrn)?,
+            bpm: rate.bpm,
+            at: time(rate.at)?,
+            source: rate.source,
+            ecg_id: rate.ecg_id.map(record_id),
+        })
+    }
+}
+
+/// `ecgs`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct EcgDocument {
+    #[serde(rename = "_id")]
+    id: bson::Uuid,
+    mrn: i64,
+    upload_id: bson::Uuid,
+    at: DateTime,
+    received_at: DateTime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recorded_at: Option<DateTime>,
+    status: EcgStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    heart_rate: Option<Bpm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signal: Option<BlobInfo>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plot: Option<BlobInfo>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    detail: Option<BlobInfo>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    analysis: Option<EcgAnalysis>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failure: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    options: Option<SignalOptions>,
+    /// True until the result of its analysis has arrived everywhere: see `analyses`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) open: bool,
+}
+
+impl From<&StoredEcg> for EcgDocument {
+    fn from(ecg: &StoredEcg) -> Self {
+        let pending = ecg.record.status == EcgStatus::Pending;
+        let StoredEcg { record: stored, options } = ecg.clone();
+        EcgDocument {
+            id: record(stored.id),
+            mrn: number(stored.mrn),
+            upload_id: upload(stored.upload_id),
+            at: date(stored.at),
+            received_at: date(stored.received_at),
+            recorded_at: stored.recorded_at.map(date),
+            status: stored.status,
+            heart_rate: stored.heart_rate,
+            signal: stored.signal,
+            plot: stored.plot,
+            detail: stored.detail,
+            analysis: stored.analysis,
+            failure: stored.failure,
+            options: pending.then_some(options),
+            open: pending,
+        }
+    }
+}
+
+impl TryFrom<EcgDocument> for EcgRecord {
+    type Error = StoreError;
+    fn try_from(ecg: EcgDocument) -> Result<Self, StoreError> {
+        Ok(EcgRecord {
+            id: record_id(ecg.id),
+            mrn: mrn(ecg.mrn)?,
+            upload_id: upload_id(ecg.upload_id),
+            at: time(ecg.at)?,
+            received_at: time(ecg.received_at)?,
+            recorded_at: ecg.recorded_at.map(time).transpose()?,
+            status: ecg.status,
+            heart_rate: ecg.heart_rate,
+            signal: ecg.signal,
+            plot: ecg.plot,
+            detail: ecg.detail,
+            analysis: ecg.analysis,
+            failure: ecg.failure,
+        })
+    }
+}
+
+impl TryFrom<EcgDocument> for PendingEcg {
+    type Error = StoreError;
+    fn try_from(ecg: EcgDocument) -> Result<Self, StoreError> {
+        Ok(PendingEcg {
+            id: record_id(ecg.id),
+            upload_id: upload_id(ecg.upload_id),
+            mrn: mrn(ecg.mrn)?,
+            received_at: time(ecg.received_at)?,
+            signal: ecg.signal.ok_or_else(|| broken("ECG", "it waits for analysis without a signal"))?,
+            options: ecg.options.unwrap_or_default(),
+        })
+    }
+}
+
+/// `images`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ImageDocument {
+    #[serde(rename = "_id")]
+    id: bson::Uuid,
+    mrn: i64,
+    upload_id: bson::Uuid,
+    at: DateTime,
+    file: BlobInfo,
+}
+
+impl From<&ImageRecord> for ImageDocument {
+    fn from(image: &ImageRecord) -> Self {
+        ImageDocument {
+            id: record(image.id),
+            mrn: number(image.mrn),
+            upload_id: upload(image.upload_id),
+            at: date(image.at),
+            file: image.file.clone(),
+        }
+    }
+}
+
+impl TryFrom<ImageDocument> for ImageRecord {
+    type Error = StoreError;
+    fn try_from(image: ImageDocument) -> Result<Self, StoreError> {
+        Ok(ImageRecord {
+            id: record_id(image.id),
+            mrn: mrn(image.mrn)?,
+            upload_id: upload_id(image.upload_id),
+            at: time(image.at)?,
+            file: image.file,
+        })
+    }
+}
+
+/// `uploads`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct UploadDocument {
+    #[serde(rename = "_id")]
+    pub(super) id: bson::Uuid,
+    pub(super) mrn: i64,
+    pub(super) fingerprint: BlobHash,
+    /// When its storing began.
+    pub(super) claimed_at: DateTime,
+    /// Present once all of it is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) receipt: Option<ReceiptField>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ReceiptField {
+    received_at: DateTime,
+    patient_created: bool,
+    changed: bool,
+    version: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    heart_rate: Option<bson::Uuid>,
+    files: Vec<StoredFileField>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredFileField {
+    id: bson::Uuid,
+    kind: FileKind,
+    sha256: BlobHash,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file_name: Option<String>,
+}
+
+impl From<&UploadReceipt> for ReceiptField {
+    fn from(receipt: &UploadReceipt) -> Self {
+        let file = |file: &StoredFile| StoredFileField {
+            id: record(file.id),
+            kind: file.kind,
+            sha256: file.sha256,
+            file_name: file.file_name.clone(),
+        };
+        ReceiptField {
+            received_at: date(receipt.received_at),
+            patient_created: receipt.patient_created,
+            changed: receipt.changed,
+            version: receipt.version as i64,
+            heart_rate: receipt.heart_rate.map(record),
+            files: receipt.files.iter().map(file).collect(),
+        }
+    }
+}
+
+impl UploadDocument {
+    /// The receipt, once all of it is stored.
+    pub(super) fn into_receipt(self) -> Result<Option<UploadReceipt>, StoreError> {
+        let Some(receipt) = self.receipt else { return Ok(None) };
+        let file = |file: StoredFileField| StoredFile {
+            id: record_id(file.id),
+            kind: file.kind,
+            sha256: file.sha256,
+            file_name: file.file_name,
+        };
+        Ok(Some(UploadReceipt {
+            upload_id: upload_id(self.id),
+            mrn: mrn(self.mrn)?,
+            received_at: time(receipt.received_at)?,
+            patient_created: receipt.patient_created,
+            changed: receipt.changed,
+            version: version(receipt.version)?,
+            heart_rate: receipt.heart_rate.map(record_id),
+            files: receipt.files.into_iter().map(file).collect(),
+        }))
+    }
+}

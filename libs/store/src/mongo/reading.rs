@@ -1,0 +1,181 @@
+//! Reading: single records, histories and the list of patients.
+
+use futures::TryStreamExt;
+use mongodb::Collection;
+use mongodb::bson::raw::CString;
+use mongodb::bson::{Document, Regex, cstr, doc};
+use proto_json::{Cursor, Mrn, Page, PatientSummary, Timestamp};
+use serde::de::DeserializeOwned;
+
+use crate::records::{Place, page};
+use crate::search::Search;
+use crate::{PendingEcg, StoreError};
+
+use super::Db;
+use super::documents::{self, PatientDocument, date};
+use super::failure::{answer, explain, within};
+
+/// What only the writer needs of a patient.
+fn for_readers() -> Document {
+    doc! { "applied": 0, "created_by": 0, "name_key": 0 }
+}
+
+pub(super) async fn patient(db: &Db, mrn: Mrn) -> Result<Option<PatientSummary>, StoreError> {
+    let action = db.patients.find_one(doc! { "_id": documents::number(mrn) }).projection(for_readers());
+    within(db.limit, action).await?.map(TryInto::try_into).transpose()
+}
+
+pub(super) async fn patients(
+    db: &Db,
+    search: Option<&Search>,
+    after: Option<Mrn>,
+    limit: usize,
+) -> Result<Page<PatientSummary>, StoreError> {
+    let mut filter = search.map(matching).unwrap_or_default();
+    if let Some(mrn) = after {
+        filter.insert("_id", doc! { "$gt": documents::number(mrn) });
+    }
+    let action =
+        db.patients.find(filter).projection(for_readers()).sort(doc! { "_id": 1 }).limit((limit + 1) as i64);
+    let found = all::<PatientDocument, _>(db, action).await?;
+    Ok(page(found, limit, |patient: &PatientSummary| Cursor::Patient(patient.mrn)))
+}
+
+/// Patients that a search finds.
+fn matching(search: &Search) -> Document {
+    let mut any = Vec::new();
+    match CString::try_from(literal(&search.name)) {
+        Ok(pattern) => any.push(doc! { "name_key": Regex { pattern, options: cstr!("").into() } }),
+        // A pattern cannot hold a zero character; nor can a name that somebody typed.
+        Err(_) => any.push(doc! { "_id": { "$lt": 0_i64 } }),
+    }
+    if let Some(prefix) = &search.number {
+        any.extend(
+            number_ranges(prefix)
+                .into_iter()
+                .map(|(first, last)| doc! { "_id": { "$gte": first, "$lte": last } }),
+        );
+    }
+    doc! { "$or": any }
+}
+
+/// A pattern that matches this text and nothing else.
+fn literal(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_ascii_punctuation() {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern
+}
+
+/// The numbers that start with these digits, as ranges: `12` is 12, 120 to 129, 1200 to 1299, and so on.
+fn number_ranges(prefix: &str) -> Vec<(i64, i64)> {
+    let last_mrn = Mrn::MAX as i64;
+    let Ok(number) = prefix.parse::<i64>() else { return Vec::new() };
+    if prefix.starts_with('0') {
+        // No number starts with a zero but 0 itself.
+        return if prefix == "0" { vec![(0, 0)] } else { Vec::new() };
+    }
+    let (mut first, mut last) = (number, number);
+    let mut ranges = Vec::new();
+    while first <= last_mrn {
+        ranges.push((first, last.min(last_mrn)));
+        (first, last) = (first * 10, last * 10 + 9);
+    }
+    ranges
+}
+
+pub(super) async fn mrns(db: &Db) -> Result<Vec<Mrn>, StoreError> {
+    let patients = db.patients.clone_with_type::<Document>();
+    let action = patients.find(doc! {}).projection(doc! { "_id": 1 }).sort(doc! { "_id": 1 });
+    let found: Vec<Number> = all(db, action).await?;
+    Ok(found.into_iter().map(|number| number.0).collect())
+}
+
+/// A patient of whom only the number is read.
+struct Number(Mrn);
+
+impl TryFrom<Document> for Number {
+    type Error = StoreError;
+    fn try_from(patient: Document) -> Result<Self, StoreError> {
+        let number = patient.get_i64("_id").map_err(|error| super::failure::broken("patient", error))?;
+        documents::mrn(number).map(Number)
+    }
+}
+
+/// One page of a history, newest first.
+pub(super) async fn history<D, T>(
+    db: &Db,
+    collection: &Collection<D>,
+    (mrn, after, limit): (Mrn, Option<Place>, usize),
+    place: impl Fn(&T) -> Place,
+) -> Result<Page<T>, StoreError>
+where
+    D: DeserializeOwned + Send + Sync + Unpin,
+    T: TryFrom<D, Error = StoreError>,
+{
+    let mut filter = doc! { "mrn": documents::number(mrn) };
+    if let Some((at, id)) = after {
+        // The first condition bounds what is read of the index, the second decides between equal times.
+        let at = date(at);
+        filter.insert("at", doc! { "$lte": at });
+        filter.insert(
+            "$or",
+            vec![doc! { "at": { "$lt": at } }, doc! { "_id": { "$lt": documents::record(id) } }],
+        );
+    }
+    let action = collection.find(filter).sort(doc! { "at": -1, "_id": -1 }).limit((limit + 1) as i64);
+    let found = all(db, action).await?;
+    Ok(page(found, limit, |item| {
+        let (at, id) = place(item);
+        Cursor::Record(at, id)
+    }))
+}
+
+/// One record by its id.
+pub(super) async fn one<D, T>(
+    db: &Db,
+    collection: &Collection<D>,
+    id: proto_json::RecordId,
+) -> Result<Option<T>, StoreError>
+where
+    D: DeserializeOwned + Send + Sync,
+    T: TryFrom<D, Error = StoreError>,
+{
+    let found = within(db.limit, collection.find_one(doc! { "_id": documents::record(id) })).await?;
+    found.map(TryInto::try_into).transpose()
+}
+
+/// ECGs that wait for their analysis. Those whose result has not arrived everywhere are among them: analysed again, they
+/// are completed.
+pub(super) async fn pending(db: &Db, before: Timestamp, limit: usize) -> Result<Vec<PendingEcg>, StoreError> {
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
+    let action = db
+        .ecgs
+        .find(doc! { "open": true, "received_at": { "$lt": date(before) } })
+        .sort(doc! { "received_at": 1, "_id": 1 })
+        .limit(i64::try_from(limit).unwrap_or(i64::MAX));
+    all(db, action).await
+}
+
+/// Reads a cursor to its end.
+async fn all<D, T>(
+    db: &Db,
+    action: impl IntoFuture<Output = mongodb::error::Result<mongodb::Cursor<D>>>,
+) -> Result<Vec<T>, StoreError>
+where
+    D: DeserializeOwned + Send + Sync + Unpin,
+    T: TryFrom<D, Error = StoreError>,
+{
+    let mut cursor = within(db.limit, action).await?;
+    let mut items = Vec::new();
+    while let Some(document) = answer(db.limit, cursor.try_next()).await?.map_err(|error| explain(&error))? {
+        items.push(document.try_into()?);
+    }
+    Ok(items)
+}

@@ -1,0 +1,137 @@
+//! What is stored stays; what cannot be stored is said so.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use proto_json::BlobHash;
+use store::mongo::{MongoConfig, MongoStore};
+use store::sqlite::SqliteStore;
+use store::{PatientStore, StoreError};
+use test_servers::MongoServer;
+
+use crate::harness::{With, analysed, first, mrn, put, upload};
+
+/// Stores something of everything; [`verify`] finds it again.
+async fn fill(store: &dyn PatientStore) {
+    let new = upload(7, "a", 0).name("Ann").rate(60, 0).image().signal(None);
+    put(store, &new).await;
+    store.store_analysis(&analysed(&new, 70.0)).await.unwrap().unwrap();
+    for length in [1000, 9_000_000] {
+        let content = Bytes::from(vec![7; length]);
+        let body = stream::iter([Ok(content.clone())]).boxed();
+        store.put_blob(BlobHash::of(&content), length as u64, body).await.unwrap();
+    }
+}
+
+async fn verify(store: &dyn PatientStore) {
+    let new = upload(7, "a", 0).name("Ann").rate(60, 0).image().signal(None);
+    let patient = store.patient(mrn(7)).await.unwrap().unwrap();
+    assert_eq!((patient.version, patient.name.as_deref()), (2, Some("Ann")));
+    assert_eq!(store.heart_rates(mrn(7), first(9)).await.unwrap().items.len(), 2);
+    assert_eq!(store.images(mrn(7), first(9)).await.unwrap().items.len(), 1);
+    assert!(store.ecg(new.ecgs[0].id).await.unwrap().unwrap().analysis.is_some());
+    assert!(put(store, &new).await.2, "it is known");
+    for length in [1000, 9_000_000] {
+        let blob = store.blob(BlobHash::of(&vec![7; length])).await.unwrap().unwrap();
+        let pieces: Vec<Bytes> = blob.body.try_collect().await.unwrap();
+        assert_eq!(pieces.iter().map(Bytes::len).sum::<usize>(), length);
+    }
+}
+
+#[tokio::test]
+async fn sqlite_keeps_everything_when_it_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    fill(&*SqliteStore::open(&path).unwrap()).await;
+    verify(&*SqliteStore::open(&path).unwrap()).await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_a_second_process_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let second = SqliteStore::open(&path).unwrap_err();
+    assert!(second.to_string().contains("in use by another process"), "{second}");
+    drop(store);
+    SqliteStore::open(&path).unwrap();
+}
+
+#[tokio::test]
+async fn sqlite_says_what_is_wrong_with_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    fs::write(&path, "This is not a database, but it is long enough to be looked at as one.".repeat(99))
+        .unwrap();
+    let error = SqliteStore::open(&path).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
+    assert!(error.to_string().contains("not a SQLite database"), "{error}");
+
+    // A folder that cannot be written: also for the superuser.
+    let error = SqliteStore::open("/proc/store.db".as_ref()).unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(error.to_string().contains("cannot be written"), "{error}");
+    let error = SqliteStore::open(&folder.path().join("missing/store.db")).unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+}
+
+#[tokio::test]
+async fn sqlite_reports_damage_and_never_a_false_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = SqliteStore::open(&path).unwrap();
+    for n in 0..500 {
+        put(&*store, &upload(n, &n.to_string(), 0).name("Ann").rate(60, 0).image()).await;
+    }
+    drop(store);
+    // Everything but the header and the schema.
+    let mut content = fs::read(&path).unwrap();
+    assert!(content.len() > 100_000);
+    content[16_384..].fill(0x5a);
+    fs::write(&path, content).unwrap();
+    let Ok(store) = SqliteStore::open(&path) else { return };
+    let mut errors = vec![store.patients(None, first(1000)).await.map(drop)];
+    errors.push(store.images(mrn(499), first(10)).await.map(drop));
+    errors.push(store.store_upload(&upload(1, "new", 0).rate(60, 0).image().name("Bob")).await.map(drop));
+    for error in errors {
+        assert!(matches!(error, Err(StoreError::Corrupt(_))), "{error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mongo_comes_back_when_the_server_does() {
+    let mut server = MongoServer::start_own();
+    let mut config = MongoConfig::new(server.uri(), server.fresh_database());
+    config.server_selection_timeout = Duration::from_secs(2);
+    let store = MongoStore::connect(config).await.unwrap();
+    store.ensure_indexes().await.unwrap();
+    fill(&*store).await;
+    server.kill();
+    let new = upload(7, "b", 0).rate(60, 0);
+    let started = Instant::now();
+    let results = [
+        store.check().await,
+        store.store_upload(&new).await.map(drop),
+        store.patient(mrn(7)).await.map(drop),
+        store.put_blob(BlobHash::of(b"x"), 1, stream::iter([Ok(Bytes::from_static(b"x"))]).boxed()).await,
+    ];
+    for result in results {
+        assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(30), "each within its timeout");
+    server.restart();
+    verify(&*store).await;
+    put(&*store, &new).await;
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn mongo_refuses_a_wrong_connection_string_without_repeating_it() {
+    let config = MongoConfig::new("mongodb://user:secret@", "x");
+    assert!(!format!("{config:?}").contains("secret"));
+    let error = MongoStore::connect(config).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
+    assert!(!error.to_string().contains("secret"), "{error}");
+}
