@@ -181,6 +181,14 @@ impl Gateway {
         found(self.json(self.api(&["ecgs", &id.to_string(), "detail"])).await)
     }
 
+    /// The same as a file, byte for byte as its hash in the ECG's record says.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn ecg_detail_file(&self, id: RecordId) -> Result<Download, ClientError> {
+        self.download(self.api(&["ecgs", &id.to_string(), "detail"])).await
+    }
+
     /// Picture of an ECG.
     ///
     /// # Errors

@@ -43,3 +43,13 @@ fn main() -> ExitCode {
         Some(Command::Export(args)) => cli::run(args.run()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_of_all_parts_fit_together() {
+        super::Program::command().debug_assert();
+    }
+}

@@ -32,7 +32,7 @@ pub(crate) struct Args {
 /// Starts everything, and ends it in the order in which nothing is lost: first the gateway, so that no upload comes in
 /// any more, then those who work off what has come in.
 pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
-    runtime::init_logging(&args.log, "bedside")?;
+    runtime::init_logging(&args.log)?;
     let Args { data, demo, mut gateway, ingest, worker, .. } = args;
     gateway.admin_for_clients = true;
     gateway.check()?;

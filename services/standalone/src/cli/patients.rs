@@ -1,0 +1,75 @@
+//! `bedside patients`: a line for each patient.
+
+use proto_json::{PatientSummary, Timestamp};
+
+use super::{CliError, GatewayArgs, say, say_json, words};
+
+/// Entries fetched at a time.
+const PAGE: u32 = 200;
+
+/// List the patients with their latest heart rates.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bedside patients
+  bedside patients --query ann
+  bedside patients --json | jq .latest_heart_rate.bpm")]
+pub(crate) struct PatientsArgs {
+    /// Only those whose name or number matches
+    #[arg(long, value_name = "TEXT")]
+    query: Option<String>,
+    /// A JSON object per line instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    gateway: GatewayArgs,
+}
+
+impl PatientsArgs {
+    pub(crate) async fn run(self) -> Result<(), CliError> {
+        let gateway = self.gateway.connect()?;
+        let mut after = None;
+        let mut count = 0_usize;
+        loop {
+            let page = gateway.patients(self.query.as_deref(), after, Some(PAGE)).await?;
+            if count == 0 && !self.json && !page.items.is_empty() {
+                say(line("MRN", "NAME", "HEART RATE", "AGE", "LAST ECG"))?;
+            }
+            let now = Timestamp::now();
+            for patient in &page.items {
+                if self.json {
+                    say_json(patient)?;
+                } else {
+                    say(row(patient, now))?;
+                }
+            }
+            count += page.items.len();
+            match page.next {
+                Some(next) if Some(next) != after => after = Some(next),
+                _ => break,
+            }
+        }
+        if count == 0 && !self.json {
+            say(if self.query.is_some() { "No patient matches." } else { "No patients yet." })?;
+        }
+        Ok(())
+    }
+}
+
+fn row(patient: &PatientSummary, now: Timestamp) -> String {
+    let name = words::plain(patient.name.as_deref().unwrap_or("-"));
+    let (rate, age) = match &patient.latest_heart_rate {
+        Some(rate) => (format!("{} bpm", rate.bpm), words::age(rate.at, now)),
+        None => ("-".to_owned(), "-".to_owned()),
+    };
+    line(
+        &patient.mrn.to_string(),
+        &words::fit(&name, 28),
+        &rate,
+        &age,
+        &words::ecg(patient.latest_ecg.as_ref()),
+    )
+}
+
+fn line(mrn: &str, name: &str, rate: &str, age: &str, ecg: &str) -> String {
+    format!("{mrn:>16}  {name:<28}  {rate:>10}  {age:>7}  {ecg}")
+}
