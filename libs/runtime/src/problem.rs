@@ -1,7 +1,7 @@
 //! Errors of an HTTP API as RFC 9457 problem documents, or as one plain sentence where a route speaks text.
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use proto_json::Problem;
 
@@ -64,13 +64,13 @@ pub struct ApiError {
     /// One sentence on this very case that a person can act on.
     pub detail: String,
     /// Headers that go with it, such as `Retry-After`.
-    pub headers: HeaderMap,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl ApiError {
     /// A problem of this kind; `detail` is one sentence a person can act on.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        ApiError { kind, detail: detail.into(), headers: HeaderMap::new() }
+        ApiError { kind, detail: detail.into(), headers: Vec::new() }
     }
 
     /// 400 with a sentence.
@@ -97,7 +97,7 @@ impl ApiError {
     /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 

@@ -18,9 +18,6 @@ pub struct Config {
     /// Address for clients; without --tokens only a loopback address is taken
     #[arg(long, env = "BEDSIDE_LISTEN", default_value = "127.0.0.1:5011")]
     pub listen: SocketAddr,
-    /// Address of /livez, /readyz and /metrics, apart from the clients'
-    #[arg(long, env = "BEDSIDE_ADMIN_LISTEN", value_name = "ADDRESS")]
-    pub admin_listen: Option<SocketAddr>,
     /// File of access tokens: a line `name role sha256` for each, with role uploader, viewer or admin
     #[arg(long, env = "BEDSIDE_TOKENS", value_name = "FILE")]
     pub tokens: Option<PathBuf>,
@@ -85,7 +82,6 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 5011)),
-            admin_listen: None,
             tokens: None,
             spool_dir: None,
             receipt_wait: Duration::from_secs(10),

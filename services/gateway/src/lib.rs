@@ -84,13 +84,14 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
     run_on(listener, config, ports, shutdown).await
 }
 
-fn health(ports: &Ports) -> axum::Router {
-    let bus = ports.bus.clone();
-    let broker = admin::Check::new("broker", move || {
+/// What `/readyz` asks.
+#[must_use]
+pub fn checks(bus: &Arc<dyn EventBus>) -> Vec<admin::Check> {
+    let bus = bus.clone();
+    vec![admin::Check::new("bus", move || {
         let bus = bus.clone();
         async move { bus.check().await.map_err(|error| error.to_string()) }
-    });
-    admin::router("gateway", vec![broker], Metrics::install())
+    })]
 }
 
 /// As [`run`], on a listener that is bound already, which [`Config::listen`] then has no part in.
@@ -106,11 +107,8 @@ pub async fn run_on(
     let address = listener.local_addr().map_err(StartError::failed)?;
     config.listen = address;
     config.check()?;
-    let admin_listener = match config.admin_listen {
-        Some(address) => Some((http::bind(address).await?, health(&ports))),
-        None => None,
-    };
-    let health = config.admin_for_clients.then(|| health(&ports));
+    let health =
+        config.admin_for_clients.then(|| admin::router("gateway", checks(&ports.bus), Metrics::install()));
     let Ports { bus, stage, reads } = ports;
     let memory = config.limits.upload_memory.0;
     // Half for files while they are checked, half for whole bodies; a body of the largest size must fit.
@@ -142,16 +140,7 @@ pub async fn run_on(
 
     tracing::info!(%address, tokens = app.tokens.is_some(), "gateway listens");
     let limits = http::Limits { connections: app.config.limits.max_connections, ..http::Limits::default() };
-    let served = http::serve(listener, routes::router(&app, health), limits, &shutdown);
-    let admin = async {
-        match admin_listener {
-            Some((listener, health)) => {
-                http::serve(listener, health, http::Limits::default(), &shutdown).await
-            }
-            None => Ok(()),
-        }
-    };
-    let (served, admin) = tokio::join!(served, admin);
+    let served = http::serve(listener, routes::router(&app, health), limits, &shutdown).await;
     hub.abort();
-    served.and(admin).map_err(|error| StartError::failed(format!("the gateway stopped serving: {error}")))
+    served.map_err(|error| StartError::failed(format!("the gateway stopped serving: {error}")))
 }

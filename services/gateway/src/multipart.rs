@@ -125,7 +125,7 @@ impl Multipart {
     pub(crate) async fn next_part(&mut self) -> Result<Option<PartHead>, MultipartError> {
         while matches!(self.at, At::Preamble | At::Part) {
             let in_preamble = self.at == At::Preamble;
-            match self.to_delimiter().await {
+            match self.up_to_delimiter().await {
                 Err(MultipartError::CutOff) if in_preamble => return Err(MultipartError::NoBoundary),
                 Err(error) => return Err(error),
                 Ok(_) => {}
@@ -179,11 +179,11 @@ impl Multipart {
 
     /// The next bytes of the part; `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, MultipartError> {
-        if self.at != At::Part { Ok(None) } else { self.to_delimiter().await }
+        if self.at != At::Part { Ok(None) } else { self.up_to_delimiter().await }
     }
 
     /// Bytes up to the next delimiter, as many as there are; `None` when the delimiter has been passed.
-    async fn to_delimiter(&mut self) -> Result<Option<Bytes>, MultipartError> {
+    async fn up_to_delimiter(&mut self) -> Result<Option<Bytes>, MultipartError> {
         loop {
             let delimiter = self.delimiter.needle().len();
             if let Some(at) = self.delimiter.find(&self.buffer) {
@@ -310,7 +310,7 @@ mod tests {
             format!("--XyZ\r\n{head}\r\nbytes"),
             format!("--XyZ\r\n{head}\r\nbytes\r\n--XyZ\r\n"),
             format!("--XyZjunk\r\n{head}\r\nbytes\r\n--XyZ--"),
-            format!("--XyZ\r\nno header\r\n\r\nbytes\r\n--XyZ--"),
+            "--XyZ\r\nno header\r\n\r\nbytes\r\n--XyZ--".to_owned(),
             "--XyZ\r\nContent-Type: text/plain\r\n\r\nbytes\r\n--XyZ--".to_owned(),
             "--XyZ\r\nContent-Disposition: attachment; name=a\r\n\r\nbytes\r\n--XyZ--".to_owned(),
             format!("--XyZ\r\nX: {}\r\n{head}\r\nbytes\r\n--XyZ--", "x".repeat(9_000)),

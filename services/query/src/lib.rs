@@ -15,7 +15,7 @@ use axum::routing::get;
 use runtime::problem::{ApiError, Kind};
 use store::{PatientStore, StoreError};
 
-pub use service::{Config, run, run_on};
+pub use service::{Config, checks, run, run_on};
 
 /// What every handler reads from.
 type Store = Arc<dyn PatientStore>;

@@ -1,0 +1,53 @@
+//! The gateway as a process of its own, on NATS JetStream, with query as another process.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bus::EventBus;
+use clap::Parser;
+use runtime::{LogArgs, NatsArgs, Shutdown, StartError, admin, http};
+
+/// The only door for clients: takes uploads, streams events, passes reads on to query.
+#[derive(Debug, Parser)]
+#[command(name = "bedside-gateway", version)]
+struct Program {
+    #[command(flatten)]
+    config: gateway::Config,
+    /// Address of query
+    #[arg(long, env = "BEDSIDE_QUERY", value_name = "URL", default_value = "http://127.0.0.1:5012")]
+    query: String,
+    /// Address of /livez, /readyz and /metrics
+    #[arg(long, env = "BEDSIDE_GATEWAY_ADMIN_LISTEN", default_value = "127.0.0.1:9011")]
+    admin_listen: SocketAddr,
+    #[command(flatten)]
+    nats: NatsArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+fn main() -> ExitCode {
+    runtime::run_main("gateway", run(Program::parse()))
+}
+
+async fn run(program: Program) -> Result<(), StartError> {
+    let Program { config, query, admin_listen, nats, log } = program;
+    runtime::init_logging(&log)?;
+    config.check()?;
+    let nats = nats.config("bedside-gateway")?;
+    let listener = http::bind(config.listen).await?;
+    let admin_listener = http::bind(admin_listen).await?;
+    let shutdown = Shutdown::on_signal();
+    http::say_where("gateway", &listener)?;
+    http::say_where("gateway admin", &admin_listener)?;
+
+    let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
+    let bus: Arc<dyn EventBus> = nats.clone();
+    let checks = gateway::checks(&bus);
+    let ports = gateway::Ports { bus, stage: nats, reads: gateway::Reads::Http(query) };
+    let (served, admin) = tokio::join!(
+        gateway::run_on(listener, config, ports, shutdown.clone()),
+        admin::serve("gateway", admin_listener, checks, &shutdown),
+    );
+    served.and(admin)
+}

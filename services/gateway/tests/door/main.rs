@@ -1,0 +1,11 @@
+//! The gateway with everything behind it, in one process, over real HTTP.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod access;
+mod bad_input;
+mod contract;
+mod events;
+mod fixture;
+mod reads;
+mod uploads;

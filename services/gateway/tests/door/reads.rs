@@ -1,0 +1,111 @@
+//! Reads, passed on to query in this process or over HTTP.
+
+use axum::http::Method;
+
+use crate::fixture::{Door, Form, Start, base64, jpeg, png};
+
+async fn both() -> [Door; 2] {
+    let direct = Start::default().start().await;
+    let over_http = Start { query_over_http: true, ..Start::default() }.start().await;
+    [direct, over_http]
+}
+
+#[tokio::test]
+async fn files_are_cached_by_their_hash_and_read_in_part() {
+    for door in both().await {
+        let image = png(100, 100, 1);
+        let reply =
+            door.upload("7", Form::default().file("medical_image", "Bj\u{f6}rn\".png", &image), &[]).await;
+        let path = format!("/api/v1/images/{}", reply.json()["files"][0]["id"].as_str().unwrap());
+        let get = async |headers: &[(&str, &str)]| door.send(Method::GET, &path, headers, "").await;
+
+        let whole = get(&[]).await;
+        assert!(whole.status == 200 && whole.body == image);
+        assert_eq!(whole.header("content-type"), "image/png");
+        assert_eq!(whole.header("content-length"), image.len().to_string());
+        assert_eq!(whole.header("cache-control"), "private, immutable, max-age=31536000");
+        assert_eq!(whole.header("x-content-type-options"), "nosniff");
+        assert!(whole.header("content-security-policy").contains("sandbox"));
+        let etag = whole.header("etag").to_owned();
+        assert_eq!(etag, format!("\"{}\"", proto_json::BlobHash::of(&image)));
+
+        let unchanged = get(&[("if-none-match", &etag)]).await;
+        assert_eq!(
+            (unchanged.status.as_u16(), unchanged.body.len(), unchanged.header("etag")),
+            (304, 0, &*etag)
+        );
+        let part = get(&[("range", "bytes=10-19")]).await;
+        assert_eq!((part.status.as_u16(), &part.body[..]), (206, &image[10..20]));
+        assert_eq!(part.header("content-range"), format!("bytes 10-19/{}", image.len()));
+        assert_eq!(get(&[("range", "bytes=10-19"), ("if-range", "\"other\"")]).await.status, 200);
+        get(&[("range", "bytes=999999-")]).await.assert_problem(416, "bytes");
+        let head = door.send(Method::HEAD, &path, &[], "").await;
+        assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
+        assert_eq!(head.header("content-length"), image.len().to_string());
+    }
+}
+
+#[tokio::test]
+async fn lists_are_paged_to_their_end() {
+    for door in both().await {
+        for mrn in 0..7 {
+            door.upload(&mrn.to_string(), Form::default().field("name", format!("Patient {mrn}")), &[]).await;
+        }
+        for seed in 0..5 {
+            door.upload("3", Form::default().file("medical_image", "", &jpeg(9, 9, seed)), &[]).await;
+        }
+        for (path, expected) in
+            [("/api/v1/patients?q=patient&limit=3", 7), ("/api/v1/patients/3/images?limit=2", 5)]
+        {
+            let (mut seen, mut after) = (0, String::new());
+            loop {
+                let page = door.get(&format!("{path}{after}")).await.json();
+                seen += page["items"].as_array().unwrap().len();
+                let Some(next) = page["next"].as_str() else { break };
+                after = format!("&after={next}");
+            }
+            assert_eq!(seen, expected, "{path}");
+        }
+        let found = door.get("/api/v1/patients?q=patient%205").await.json();
+        assert_eq!(found["items"][0]["mrn"], 5);
+        for query in ["limit=0", "limit=501", "limit=x", "after=x", "after=p7", "limit=1&limit=2"] {
+            let reply = door.get(&format!("/api/v1/patients/3/ecgs?{query}")).await;
+            assert_eq!(reply.status, 400, "{query}: {}", reply.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    for door in both().await {
+        let id = proto_json::UploadId::generate();
+        for path in ["patients/9", "patients/9/heart-rates", "patients/9/ecgs", "patients/9/images"] {
+            door.get(&format!("/api/v1/{path}")).await.assert_problem(404, "patient");
+        }
+        for path in ["ecgs/{}", "ecgs/{}/plot", "ecgs/{}/signal", "ecgs/{}/detail", "images/{}", "uploads/{}"]
+        {
+            door.get(&format!("/api/v1/{}", path.replace("{}", &id.to_string())))
+                .await
+                .assert_problem(404, "id");
+            door.get(&format!("/api/v1/{}", path.replace("{}", "7"))).await.assert_problem(400, "UUID");
+        }
+    }
+}
+
+#[tokio::test]
+async fn large_replies_of_the_documented_route_stream_through() {
+    for door in both().await {
+        let pictures: Vec<Vec<u8>> =
+            (0..6).map(|seed| [png(9, 9, seed), vec![seed; 1_000_001 + seed as usize]].concat()).collect();
+        let form =
+            pictures.iter().fold(Form::default(), |form, picture| form.file("medical_image", "", picture));
+        assert_eq!(door.upload("7", form, &[]).await.status, 201);
+        let reply = door.get("/api/get_patient/7").await;
+        assert_eq!(reply.header("content-length"), reply.body.len().to_string());
+        let mut got: Vec<String> = serde_json::from_value(reply.json()["medical_image"].clone()).unwrap();
+        let mut sent: Vec<String> = pictures.iter().map(|picture| base64(picture)).collect();
+        got.sort();
+        sent.sort();
+        assert!(got == sent);
+    }
+}

@@ -1,0 +1,46 @@
+//! Query as a process of its own, on MongoDB.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use runtime::{LogArgs, MongoArgs, Shutdown, StartError, admin, http};
+use store::PatientStore;
+
+/// The only reader of the patient store: answers every read that the gateway passes on.
+#[derive(Debug, Parser)]
+#[command(name = "bedside-query", version)]
+struct Program {
+    #[command(flatten)]
+    config: query::Config,
+    /// Address of /livez, /readyz and /metrics
+    #[arg(long, env = "BEDSIDE_QUERY_ADMIN_LISTEN", default_value = "127.0.0.1:9012")]
+    admin_listen: SocketAddr,
+    #[command(flatten)]
+    mongo: MongoArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+fn main() -> ExitCode {
+    runtime::run_main("query", run(Program::parse()))
+}
+
+async fn run(program: Program) -> Result<(), StartError> {
+    let Program { config, admin_listen, mongo, log } = program;
+    runtime::init_logging(&log)?;
+    let store: Arc<dyn PatientStore> = mongo.connect().await?;
+    let listener = http::bind(config.listen).await?;
+    let admin_listener = http::bind(admin_listen).await?;
+    let shutdown = Shutdown::on_signal();
+    http::say_where("query", &listener)?;
+    http::say_where("query admin", &admin_listener)?;
+
+    let checks = query::checks(&store);
+    let (served, admin) = tokio::join!(
+        query::run_on(listener, store, shutdown.clone()),
+        admin::serve("query", admin_listener, checks, &shutdown),
+    );
+    served.and(admin)
+}
