@@ -102,6 +102,34 @@ impl BodyCheck {
     }
 }
 
+/// Gathers parts of any size into chunks of one size.
+pub(crate) struct Chunker {
+    size: usize,
+    chunk: BytesMut,
+}
+
+impl Chunker {
+    pub(crate) fn new(size: usize) -> Self {
+        Chunker { size, chunk: BytesMut::new() }
+    }
+
+    /// Takes from `part` what fits, and returns a chunk once it is certain that more follows: the last one is left for
+    /// [`Chunker::finish`].
+    pub(crate) fn fill(&mut self, part: &mut Bytes) -> Option<Bytes> {
+        if self.chunk.is_empty() && part.len() > self.size {
+            return Some(part.split_to(self.size));
+        }
+        let fitting = part.len().min(self.size - self.chunk.len());
+        self.chunk.extend_from_slice(&part.split_to(fitting));
+        (!part.is_empty()).then(|| self.chunk.split().freeze())
+    }
+
+    /// The last chunk; empty if nothing came.
+    pub(crate) fn finish(self) -> Bytes {
+        self.chunk.freeze()
+    }
+}
+
 /// Where files wait until they are stored or worked on. Durable like the queues: what `put` has confirmed is there
 /// after a crash.
 #[async_trait]
@@ -126,7 +154,8 @@ pub trait BlobStage: fmt::Debug + Send + Sync + 'static {
     /// When the broker cannot be reached.
     async fn delete(&self, key: StageKey) -> Result<(), BusError>;
 
-    /// Every staged file, with the time it was staged.
+    /// Every staged file, with the time it was staged. May include one whose `put` was cut off, or is not at its end: that
+    /// one cannot be read, but be deleted.
     ///
     /// # Errors
     /// When the broker cannot be reached.

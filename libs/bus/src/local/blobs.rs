@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt;
 use proto_json::{BlobHash, Timestamp, UploadId};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::core::{Core, time_of};
 use super::{LocalBus, LocalError};
-use crate::stage::BodyCheck;
+use crate::stage::{BodyCheck, Chunker};
 use crate::{BlobStage, BodyError, BusError, ByteStream, EnqueueError, StageKey, StagedBlob};
 
 /// Bytes in a row of `chunks`.
@@ -39,16 +39,16 @@ impl BlobStage for LocalBus {
         let room = Room::take(&self.core, bytes)?;
         let mut blob = Unfinished { core: Arc::clone(&self.core), id: self.core.blob_id(), chunks: 0 };
         let mut check = BodyCheck::new(bytes, key.sha256);
-        let mut chunk = Chunk::default();
+        let mut chunker = Chunker::new(CHUNK);
         while let Some(part) = body.next().await {
             let mut part = part.map_err(BodyError::Broken)?;
             check.add(&part)?;
-            while let Some(full) = chunk.fill(&mut part) {
+            while let Some(full) = chunker.fill(&mut part) {
                 blob.append(full).await?;
             }
         }
         check.finish()?;
-        blob.finish(key, bytes, chunk.0.freeze(), room).await
+        blob.finish(key, bytes, chunker.finish(), room).await
     }
 
     async fn get(&self, key: StageKey) -> Result<Option<StagedBlob>, BusError> {
@@ -150,22 +150,6 @@ fn read_on(core: Arc<Core>, blob: i64, bytes: u64, first: Option<Bytes>) -> Byte
         },
     )
     .boxed()
-}
-
-/// Gathers parts of any size into chunks.
-#[derive(Default)]
-struct Chunk(BytesMut);
-
-impl Chunk {
-    /// Takes from `part` what fits, and returns a chunk when more follows it: the last one is left for the end.
-    fn fill(&mut self, part: &mut Bytes) -> Option<Bytes> {
-        if self.0.is_empty() && part.len() > CHUNK {
-            return Some(part.split_to(CHUNK));
-        }
-        let fitting = part.len().min(CHUNK - self.0.len());
-        self.0.extend_from_slice(&part.split_to(fitting));
-        (!part.is_empty()).then(|| self.0.split().freeze())
-    }
 }
 
 /// Room on the stage for one file. Dropped, it is free again.

@@ -1,1 +1,253 @@
-//! NATS JetStream and its object store.
+//! NATS JetStream.
+//!
+//! Queues are work-queue streams with one durable pull consumer each, which all competing processes share. Dead letters,
+//! claims and staged files are streams, too. Announcements and receipts are plain messages.
+
+mod blobs;
+mod config;
+mod dead;
+mod link;
+mod names;
+mod provision;
+mod pull;
+mod settle;
+mod updates;
+
+use std::sync::Arc;
+
+use async_nats::{HeaderMap, jetstream};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use proto_json::{BlobHash, Mrn, PatientUpdated, Queue, Receipt, Timestamp, UploadId, updates_subject};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::sync::{OnceCell, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+pub use self::config::{NatsConfig, NatsLogin};
+pub use self::provision::provision;
+
+use self::link::Link;
+use crate::receipts::Inboxes;
+use crate::{
+    BusError, Claim, DeadLetter, Delivery, EnqueueError, EventBus, Outgoing, PendingReceipt, QueueStatus,
+    UpdateEvent,
+};
+
+/// Bus and blob stage on NATS JetStream.
+#[derive(Debug)]
+pub struct NatsBus {
+    core: Arc<Core>,
+}
+
+/// What the bus, its consumers and their deliveries share.
+#[derive(Debug)]
+struct Core {
+    config: NatsConfig,
+    link: Link,
+    /// For what has to be said when something is dropped.
+    runtime: Handle,
+    inboxes: Arc<Inboxes>,
+    /// Subjects of this process's receipts, without the upload.
+    receipts: String,
+    /// Hands receipts to those who wait; started with the first of them.
+    receiver: OnceCell<AbortOnDropHandle<()>>,
+}
+
+impl NatsBus {
+    /// Connects, and makes streams and consumers if the configuration says so. Afterwards the connection comes back by
+    /// itself, however long the broker is away.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached now, refuses the login, or refuses to make a stream.
+    pub async fn connect(config: NatsConfig) -> Result<Arc<Self>, BusError> {
+        let link = Link::connect(&config).await?;
+        if config.create {
+            provision::make_all(&link, &config).await?;
+        }
+        let receipts = format!("{}.receipts.{}", config.inbox_prefix, UploadId::generate());
+        let core = Core {
+            config,
+            link,
+            runtime: Handle::current(),
+            inboxes: Arc::default(),
+            receipts,
+            receiver: OnceCell::new(),
+        };
+        Ok(Arc::new(NatsBus { core: Arc::new(core) }))
+    }
+
+    /// Whether there is a connection, now and later. `changed` fires on other events of the connection as well.
+    #[must_use]
+    pub fn connection(&self) -> NatsConnection {
+        NatsConnection(self.core.link.history())
+    }
+}
+
+/// Whether a [`NatsBus`] has its connection.
+#[derive(Debug, Clone)]
+pub struct NatsConnection(watch::Receiver<link::History>);
+
+impl NatsConnection {
+    /// Whether there is a connection now.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.0.borrow().is_connected
+    }
+
+    /// Waits until the connection is lost or back, and returns whether it is there; `None` once it is closed for good.
+    pub async fn changed(&mut self) -> Option<bool> {
+        let before = self.0.borrow_and_update().is_connected;
+        let now = self.0.wait_for(|history| history.is_connected != before).await.ok()?;
+        Some(now.is_connected)
+    }
+}
+
+#[derive(Deserialize)]
+struct StreamInfo {
+    state: StreamState,
+}
+
+#[derive(Deserialize)]
+struct StreamState {
+    messages: u64,
+    first_ts: String,
+}
+
+#[derive(Deserialize)]
+struct ConsumerInfo {
+    num_ack_pending: u64,
+}
+
+#[async_trait]
+impl EventBus for NatsBus {
+    async fn enqueue(&self, message: Outgoing) -> Result<(), EnqueueError> {
+        let mut headers = HeaderMap::new();
+        // Sent twice when the connection breaks, it is still taken once.
+        headers.insert(names::MESSAGE_ID, UploadId::generate().to_string());
+        if let Some(reply_to) = message.reply_to {
+            headers.insert(names::REPLY_TO, reply_to);
+        }
+        if let Some(trace_parent) = message.trace_parent {
+            headers.insert(names::TRACE_PARENT, trace_parent);
+        }
+        let subject = message.queue.subject(message.mrn);
+        Ok(self.core.link.store(subject, Some(headers), message.payload).await??)
+    }
+
+    async fn consume(
+        &self,
+        queue: Queue,
+        max_in_flight: usize,
+    ) -> Result<BoxStream<'static, Delivery>, BusError> {
+        let puller = pull::Puller::start(Arc::clone(&self.core), queue, max_in_flight).await?;
+        let deliveries = futures::stream::unfold(puller, |mut puller| async move {
+            puller.next().await.map(|delivery| (delivery, puller))
+        });
+        Ok(deliveries.boxed())
+    }
+
+    async fn announce(&self, update: &PatientUpdated) -> Result<(), BusError> {
+        let payload = serde_json::to_vec(update).map_err(BusError::encoding)?;
+        self.core.link.tell(updates_subject(Some(update.patient.mrn)), payload.into()).await
+    }
+
+    async fn updates(&self, of: Option<Mrn>) -> Result<BoxStream<'static, UpdateEvent>, BusError> {
+        updates::listen(&self.core.link, updates_subject(of)).await
+    }
+
+    async fn expect_receipt(&self, upload: UploadId) -> Result<PendingReceipt, BusError> {
+        self.core.receiver.get_or_try_init(|| receive(&self.core)).await?;
+        Ok(PendingReceipt {
+            reply_to: format!("{}.{upload}", self.core.receipts),
+            receipt: self.core.inboxes.open(upload),
+        })
+    }
+
+    async fn send_receipt(&self, reply_to: &str, receipt: &Receipt) -> Result<(), BusError> {
+        let payload = serde_json::to_vec(receipt).map_err(BusError::encoding)?;
+        self.core.link.tell(reply_to.to_owned(), payload.into()).await
+    }
+
+    async fn claim(&self, upload: UploadId, fingerprint: BlobHash) -> Result<Claim, BusError> {
+        let subject = format!("claim.{upload}");
+        loop {
+            let mut headers = HeaderMap::new();
+            headers.insert(names::EXPECTED_LAST, "0");
+            let payload = Bytes::from(fingerprint.to_string());
+            match self.core.link.store(subject.clone(), Some(headers), payload).await? {
+                Ok(()) => return Ok(Claim::New),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(claimed) = self.claimed(&subject).await? {
+                let is_same = *claimed == *fingerprint.to_string().as_bytes();
+                return Ok(if is_same { Claim::Same } else { Claim::Other });
+            }
+            // It was forgotten in this very moment.
+        }
+    }
+
+    async fn queue_status(&self, queue: Queue) -> Result<QueueStatus, BusError> {
+        let (of_stream, of_consumer) =
+            (format!("STREAM.INFO.{queue}"), format!("CONSUMER.INFO.{queue}.{}", names::consumer(queue)));
+        let nothing = json!({});
+        let (stream, consumer) = tokio::try_join!(
+            self.core.link.api::<StreamInfo>(&of_stream, &nothing),
+            self.core.link.api::<ConsumerInfo>(&of_consumer, &nothing),
+        )?;
+        let (stream, consumer) = (stream?.state, consumer?);
+        let oldest = (stream.messages > 0).then(|| stream.first_ts.parse::<Timestamp>().ok()).flatten();
+        Ok(QueueStatus { messages: stream.messages, in_flight: consumer.num_ack_pending, oldest })
+    }
+
+    async fn dead_letters(&self, after: Option<u64>, limit: usize) -> Result<Vec<DeadLetter>, BusError> {
+        dead::list(&self.core, after, limit).await
+    }
+
+    async fn retry_dead_letter(&self, id: u64) -> Result<bool, EnqueueError> {
+        dead::retry(&self.core, id).await
+    }
+
+    async fn drop_dead_letter(&self, id: u64) -> Result<bool, BusError> {
+        dead::forget(&self.core, id).await
+    }
+
+    async fn check(&self) -> Result<(), BusError> {
+        self.core.link.round_trip().await
+    }
+}
+
+impl NatsBus {
+    /// What an upload id is tied to, as the leader of the stream knows it: a replica may be behind.
+    async fn claimed(&self, subject: &str) -> Result<Option<Bytes>, BusError> {
+        let jetstream = jetstream::new(self.core.link.client.clone());
+        let claims = jetstream.get_stream_no_info(names::CLAIMS).await.map_err(BusError::unavailable)?;
+        match claims.get_last_raw_message_by_subject(subject).await {
+            Ok(message) => Ok(Some(message.payload)),
+            Err(error) if error.kind() == jetstream::stream::LastRawMessageErrorKind::NoMessageFound => {
+                Ok(None)
+            }
+            Err(error) => Err(BusError::unavailable(error)),
+        }
+    }
+}
+
+/// Starts to receive this process's receipts.
+async fn receive(core: &Core) -> Result<AbortOnDropHandle<()>, BusError> {
+    let mut heard = core.link.listen(format!("{}.*", core.receipts)).await?;
+    let inboxes = Arc::clone(&core.inboxes);
+    Ok(AbortOnDropHandle::new(core.runtime.spawn(async move {
+        while let Some(message) = heard.next().await {
+            let upload = message.subject.rsplit('.').next().and_then(|upload| upload.parse().ok());
+            match (upload, serde_json::from_slice(&message.payload)) {
+                (Some(upload), Ok(receipt)) => inboxes.deliver(upload, &receipt),
+                (_, Err(error)) => tracing::error!(error = %error, "a receipt could not be read"),
+                (None, Ok(_)) => tracing::error!("a receipt names no upload"),
+            }
+        }
+    })))
+}

@@ -1,0 +1,257 @@
+//! Staged files: messages of a stream, one subject per file.
+//!
+//! A file that fits into one message is one: a single publish stages it, a single read gets it. A larger one is stored as
+//! chunks under a name that no other put shares, and becomes visible with a last message that names them. So concurrent
+//! puts never mix, and one that is cut off leaves chunks that nobody reads and `list` shows.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::{HeaderMap, Message, StatusCode, jetstream};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt, future::BoxFuture};
+use proto_json::{Timestamp, UploadId};
+use serde_json::{Value, json};
+
+use super::pull::text;
+use super::{Core, NatsBus, names};
+use crate::stage::{BodyCheck, Chunker};
+use crate::{BlobStage, BodyError, BusError, ByteStream, EnqueueError, StageKey, StagedBlob};
+
+/// The largest part that is sent as one message; servers take 1 MiB by default.
+const CHUNK: usize = 512 << 10;
+/// What headers and subject of a message take at most.
+const BESIDE_PAYLOAD: usize = 4 << 10;
+/// Chunks on their way to or from the broker at a time, per file.
+const CHUNKS_UNDER_WAY: usize = 4;
+const CHUNKS_READ_AHEAD: usize = 2;
+
+/// Files listed with one request.
+const LISTED_AT_A_TIME: usize = 500;
+
+/// There is no message on this subject.
+const NO_MESSAGE: u32 = 10_037;
+
+#[async_trait]
+impl BlobStage for NatsBus {
+    async fn put(&self, key: StageKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError> {
+        let mut put = Put { core: Arc::clone(&self.core), key, chunks: None };
+        let outcome = put.take(bytes, body).await;
+        // Also of a file that was there already, whose chunks have another name.
+        put.discard().await;
+        outcome
+    }
+
+    async fn get(&self, key: StageKey) -> Result<Option<StagedBlob>, BusError> {
+        let subject = names::blob(key);
+        let Some(file) = read(&self.core, &subject).await? else {
+            // A replica may be behind; its leader is not.
+            let call = format!("STREAM.MSG.GET.{}", names::BLOBS);
+            return match self.core.link.api::<Value>(&call, &json!({ "last_by_subj": subject })).await? {
+                Err(error) if error.err_code == NO_MESSAGE => Ok(None),
+                Err(error) => Err(error.into()),
+                Ok(_) => Err(BusError::unavailable("a staged file is not on all servers of the broker yet")),
+            };
+        };
+        let headers = file.headers.unwrap_or_default();
+        let Some(chunks) = text(&headers, names::CHUNKS) else {
+            let (bytes, payload) = (file.payload.len() as u64, file.payload);
+            let body = futures::stream::iter((bytes > 0).then_some(Ok(payload))).boxed();
+            return Ok(Some(StagedBlob { bytes, body }));
+        };
+        let number = |name| text(&headers, name).and_then(|number| number.parse::<u64>().ok());
+        let (Some(bytes), Some(count)) = (number(names::BYTES), number(names::CHUNK_COUNT)) else {
+            return Err(BusError::refused("a staged file does not say how long it is"));
+        };
+        let core = Arc::clone(&self.core);
+        let body = futures::stream::iter(0..count).map(move |number| {
+            let (core, subject) = (Arc::clone(&core), names::chunk(key, &chunks, number));
+            async move {
+                let chunk = read(&core, &subject).await.map_err(io::Error::other)?;
+                chunk.map(|chunk| chunk.payload).ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::NotFound, "the staged file was deleted while it was read")
+                })
+            }
+        });
+        Ok(Some(StagedBlob { bytes, body: body.buffered(CHUNKS_READ_AHEAD).boxed() }))
+    }
+
+    async fn delete(&self, key: StageKey) -> Result<(), BusError> {
+        purge(&self.core, names::all_of_blob(key)).await
+    }
+
+    /// With files whose put was cut off: they cannot be read, but be deleted.
+    async fn list(&self) -> Result<Vec<(StageKey, Timestamp)>, BusError> {
+        let consumer = pull::Config {
+            ack_policy: AckPolicy::None,
+            headers_only: true,
+            memory_storage: true,
+            inactive_threshold: Duration::from_secs(30),
+            ..pull::Config::default()
+        };
+        let jetstream = jetstream::new(self.core.link.client.clone());
+        let consumer = jetstream
+            .create_consumer_on_stream(consumer, names::BLOBS)
+            .await
+            .map_err(BusError::unavailable)?;
+        let mut found = BTreeMap::new();
+        loop {
+            let fetch = consumer.fetch().max_messages(LISTED_AT_A_TIME).messages();
+            let mut messages = fetch.await.map_err(BusError::unavailable)?;
+            let mut left = 0;
+            while let Some(message) = messages.try_next().await.map_err(BusError::Unavailable)? {
+                let info = message.info().map_err(BusError::Refused)?;
+                left = info.pending;
+                let millis = i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+                if let (Some(key), Ok(at)) = (names::key_of(&message.subject), Timestamp::from_millis(millis))
+                {
+                    found.entry(key).and_modify(|last| *last = at.max(*last)).or_insert(at);
+                }
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+}
+
+/// The last message on a subject.
+async fn read(core: &Core, subject: &str) -> Result<Option<Message>, BusError> {
+    let call = format!("$JS.API.DIRECT.GET.{}.{subject}", names::BLOBS);
+    let message = core.link.ask(call, None, Bytes::new()).await?;
+    match message.status {
+        None => Ok(Some(message)),
+        Some(StatusCode::NOT_FOUND) => Ok(None),
+        Some(status) => Err(BusError::unavailable(message.description.unwrap_or_else(|| status.to_string()))),
+    }
+}
+
+async fn purge(core: &Core, subjects: String) -> Result<(), BusError> {
+    let call = format!("STREAM.PURGE.{}", names::BLOBS);
+    core.link.api::<Value>(&call, &json!({ "filter": subjects })).await??;
+    Ok(())
+}
+
+/// A file on its way to the stage.
+struct Put {
+    core: Arc<Core>,
+    key: StageKey,
+    /// Of a file that does not fit into one message.
+    chunks: Option<Chunks>,
+}
+
+/// Chunks that no finished file refers to yet.
+struct Chunks {
+    name: String,
+    count: u64,
+    under_way: FuturesUnordered<BoxFuture<'static, Result<(), EnqueueError>>>,
+}
+
+impl Put {
+    async fn take(&mut self, bytes: u64, mut body: ByteStream) -> Result<(), EnqueueError> {
+        let room = self.core.link.client.max_payload().saturating_sub(BESIDE_PAYLOAD);
+        let mut chunker = Chunker::new(CHUNK.min(room.max(1)));
+        let mut check = BodyCheck::new(bytes, self.key.sha256);
+        while let Some(part) = body.next().await {
+            let mut part = part.map_err(BodyError::Broken)?;
+            check.add(&part)?;
+            while let Some(full) = chunker.fill(&mut part) {
+                self.send(full).await?;
+            }
+        }
+        check.finish()?;
+        let last = chunker.finish();
+        if self.chunks.is_none() {
+            // The same bytes as those that may be there: whoever reads them now reads one or the other.
+            return Ok(self.core.link.store(names::blob(self.key), None, last).await??);
+        }
+        self.send(last).await?;
+        self.finish(bytes).await
+    }
+
+    /// Sends a chunk; waits only when enough of them are under way.
+    async fn send(&mut self, bytes: Bytes) -> Result<(), EnqueueError> {
+        let chunks = self.chunks.get_or_insert_with(|| Chunks {
+            name: UploadId::generate().to_string(),
+            count: 0,
+            under_way: FuturesUnordered::new(),
+        });
+        let (link, subject) = (self.core.link.clone(), names::chunk(self.key, &chunks.name, chunks.count));
+        chunks.count += 1;
+        chunks.under_way.push(Box::pin(async move { Ok(link.store(subject, None, bytes).await??) }));
+        while chunks.under_way.len() >= CHUNKS_UNDER_WAY {
+            if let Some(stored) = chunks.under_way.next().await {
+                stored?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the file visible, unless it is there already.
+    async fn finish(&mut self, bytes: u64) -> Result<(), EnqueueError> {
+        if let Some(chunks) = &mut self.chunks {
+            while let Some(stored) = chunks.under_way.next().await {
+                stored?;
+            }
+        }
+        // From here on, the broker may have a file that refers to these chunks: they are deleted only when it is certain
+        // that it has not.
+        let Some(chunks) = self.chunks.take() else { return Ok(()) };
+        let subject = names::blob(self.key);
+        let mut headers = HeaderMap::new();
+        headers.insert(names::EXPECTED_LAST, "0");
+        headers.insert(names::CHUNKS, chunks.name.as_str());
+        headers.insert(names::CHUNK_COUNT, chunks.count.to_string());
+        headers.insert(names::BYTES, bytes.to_string());
+        match self.core.link.store(subject.clone(), Some(headers), Bytes::new()).await? {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_conflict() => {
+                let Some(there) = read(&self.core, &subject).await? else {
+                    return Err(BusError::unavailable("the staged file was deleted in this moment").into());
+                };
+                if there.headers.and_then(|headers| text(&headers, names::CHUNKS))
+                    != Some(chunks.name.clone())
+                {
+                    self.chunks = Some(chunks);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.chunks = Some(chunks);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Deletes the chunks that no finished file refers to.
+    async fn discard(&mut self) {
+        if let Some(chunks) = self.chunks.take() {
+            chunks.delete(Arc::clone(&self.core), self.key).await;
+        }
+    }
+}
+
+impl Chunks {
+    async fn delete(self, core: Arc<Core>, key: StageKey) {
+        // None of them may arrive afterwards.
+        let _: Vec<_> = self.under_way.collect().await;
+        if let Err(error) = purge(&core, names::chunks_of(key, &self.name)).await {
+            tracing::warn!(upload = %key.upload, error = %error, "parts of a file that was not staged are left on the stage");
+        }
+    }
+}
+
+/// A put that is cancelled cleans up behind itself.
+impl Drop for Put {
+    fn drop(&mut self) {
+        if let Some(chunks) = self.chunks.take() {
+            self.core.runtime.spawn(chunks.delete(Arc::clone(&self.core), self.key));
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The connection: requests, durable publishing, round trips, and what has happened to it.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_nats::client::Statistics;
+use async_nats::{Client, Event, HeaderMap, Message, Request, RequestErrorKind, ServerError, Subscriber};
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use super::NatsConfig;
+use crate::{BusError, EnqueueError};
+
+/// Nobody listens to it. The broker says so at once, which proves that it has worked off all that was sent before.
+const PING: &str = "bedside.ping";
+
+/// What has happened to the connection so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct History {
+    pub(super) is_connected: bool,
+    /// How often it was made.
+    pub(super) connects: u64,
+    /// How often a listener was too slow and a message was dropped.
+    pub(super) overflows: u64,
+    /// How often the broker forbade something.
+    pub(super) denials: u64,
+}
+
+/// An error the API of JetStream answered.
+#[derive(Debug, Clone, Deserialize, thiserror::Error)]
+#[error("{description} (JetStream error {err_code})")]
+pub(super) struct ApiError {
+    pub(super) code: u16,
+    #[serde(default)]
+    pub(super) err_code: u32,
+    #[serde(default)]
+    pub(super) description: String,
+}
+
+impl ApiError {
+    /// The stream, or the whole broker, takes no more.
+    fn is_full(&self) -> bool {
+        match self.err_code {
+            // Storage of the server or the account is used up.
+            10_002 | 10_023 | 10_047 => true,
+            // "maximum messages exceeded", "maximum bytes exceeded"; other failures of the store have the same code.
+            10_077 => self.description.contains("maximum"),
+            10_122 => true,
+            _ => false,
+        }
+    }
+
+    /// The subject has a message already, where none was expected.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self.err_code, 10_071 | 10_164)
+    }
+}
+
+impl From<ApiError> for BusError {
+    fn from(error: ApiError) -> Self {
+        if error.code == 503 { BusError::unavailable(error) } else { BusError::refused(error) }
+    }
+}
+
+impl From<ApiError> for EnqueueError {
+    fn from(error: ApiError) -> Self {
+        if error.is_full() { EnqueueError::Full } else { EnqueueError::Bus(error.into()) }
+    }
+}
+
+/// An answer of the API: an error, or what was asked for.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Answer<T> {
+    Failed { error: ApiError },
+    Done(T),
+}
+
+/// The broker has a message durably.
+#[derive(Debug, Deserialize)]
+struct PublishAck {
+    #[serde(rename = "seq")]
+    _sequence: u64,
+}
+
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) client: Client,
+    history: watch::Receiver<History>,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("history", &*self.history.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    pub(super) async fn connect(config: &NatsConfig) -> Result<Self, BusError> {
+        let (changes, history) = watch::channel(History::default());
+        let changes = Arc::new(changes);
+        let statistics: Arc<OnceLock<Arc<Statistics>>> = Arc::default();
+        let known = Arc::clone(&statistics);
+        let events = config.options().event_callback(move |event| {
+            let (changes, statistics) = (Arc::clone(&changes), Arc::clone(&known));
+            async move { note(&changes, statistics.get(), &event) }
+        });
+        let client = events.connect(&config.urls[..]).await.map_err(BusError::unavailable)?;
+        let _ = statistics.set(client.statistics());
+        let link = Link { client, history, timeout: config.request_timeout };
+        link.round_trip().await?;
+        Ok(link)
+    }
+
+    /// What has happened, and a way to wait for more.
+    pub(super) fn history(&self) -> watch::Receiver<History> {
+        self.history.clone()
+    }
+
+    /// Asks and waits for the answer, whatever it says. Asks again when the connection was lost and is back: the broker may
+    /// have heard the first time, so nothing must be asked that does harm when it is asked twice.
+    pub(super) async fn ask(
+        &self,
+        subject: String,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+    ) -> Result<Message, BusError> {
+        let mut history = self.history();
+        let asking = async {
+            loop {
+                let connects = history.borrow_and_update().connects;
+                let request = Request::new().payload(payload.clone());
+                let request = match headers.clone() {
+                    Some(headers) => request.headers(headers),
+                    None => request,
+                };
+                tokio::select! {
+                    answer = self.client.send_request(subject.clone(), request) => return answer,
+                    Ok(_) = history.wait_for(|history| history.connects > connects) => {}
+                }
+            }
+        };
+        // While there is no connection, even handing over the request may block.
+        tokio::time::timeout(self.timeout * 2, asking).await.map_err(BusError::unavailable)?.map_err(
+            |error| match error.kind() {
+                RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::InvalidSubject => {
+                    BusError::refused(error)
+                }
+                _ => BusError::unavailable(error),
+            },
+        )
+    }
+
+    /// Calls the API of JetStream.
+    pub(super) async fn api<T: serde::de::DeserializeOwned>(
+        &self,
+        call: &str,
+        arguments: &serde_json::Value,
+    ) -> Result<Result<T, ApiError>, BusError> {
+        let answer = self.ask(format!("$JS.API.{call}"), None, arguments.to_string().into()).await?;
+        match serde_json::from_slice(&answer.payload).map_err(BusError::encoding)? {
+            Answer::Done(done) => Ok(Ok(done)),
+            Answer::Failed { error } => Ok(Err(error)),
+        }
+    }
+
+    /// Publishes into a stream and waits until it has the message durably.
+    pub(super) async fn store(
+        &self,
+        subject: String,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+    ) -> Result<Result<(), ApiError>, BusError> {
+        let answer = self.ask(subject, headers, payload).await?;
+        match serde_json::from_slice::<Answer<PublishAck>>(&answer.payload).map_err(BusError::encoding)? {
+            Answer::Done(_) => Ok(Ok(())),
+            Answer::Failed { error } => Ok(Err(error)),
+        }
+    }
+
+    /// Listens to a subject. When this returns, the broker has noted it.
+    pub(super) async fn listen(&self, subject: String) -> Result<Subscriber, BusError> {
+        let subscribe = self.client.subscribe(subject);
+        let heard = tokio::time::timeout(self.timeout, subscribe)
+            .await
+            .map_err(BusError::unavailable)?
+            .map_err(BusError::refused)?;
+        self.round_trip().await?;
+        Ok(heard)
+    }
+
+    /// Sends without an answer.
+    pub(super) async fn tell(&self, subject: String, payload: Bytes) -> Result<(), BusError> {
+        tokio::time::timeout(self.timeout, self.client.publish(subject, payload))
+            .await
+            .map_err(BusError::unavailable)?
+            .map_err(BusError::refused)
+    }
+
+    /// Returns when the broker has worked off everything this connection sent before. A client that may not even ask is
+    /// told so, which proves the same.
+    pub(super) async fn round_trip(&self) -> Result<(), BusError> {
+        let mut history = self.history();
+        let denials = history.borrow_and_update().denials;
+        let denied = async {
+            let denied = history.wait_for(|history| history.denials != denials).await.is_ok();
+            if !denied {
+                std::future::pending::<()>().await;
+            }
+        };
+        let ask = tokio::time::timeout(self.timeout, self.client.send_request(PING, Request::new()));
+        tokio::select! {
+            answer = ask => match answer.map_err(BusError::unavailable)? {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
+                Err(error) => Err(BusError::unavailable(error)),
+            },
+            () = denied => Ok(()),
+        }
+    }
+}
+
+/// Notes an event of the connection. When many come at once, the client drops some: so the number of connections is read
+/// anew each time.
+fn note(changes: &watch::Sender<History>, statistics: Option<&Arc<Statistics>>, event: &Event) {
+    match event {
+        Event::Disconnected => tracing::warn!("the connection to the broker is lost"),
+        Event::Connected => tracing::info!("connected to the broker"),
+        Event::ServerError(error) => tracing::warn!(error = %error, "the broker reports an error"),
+        Event::ClientError(error) => tracing::warn!(error = %error, "the connection to the broker failed"),
+        _ => tracing::debug!(event = %event, "the connection to the broker has changed"),
+    }
+    changes.send_modify(|history| {
+        match event {
+            Event::Connected => history.is_connected = true,
+            Event::Disconnected | Event::Closed => history.is_connected = false,
+            Event::SlowConsumer(_) => history.overflows += 1,
+            Event::ServerError(ServerError::Other(text))
+                if text.to_lowercase().contains("permissions violation for publish") =>
+            {
+                history.denials += 1;
+            }
+            _ => {}
+        }
+        if let Some(statistics) = statistics {
+            let connects = statistics.connects.load(Ordering::Relaxed);
+            if connects > history.connects {
+                history.is_connected = !matches!(event, Event::Disconnected | Event::Closed);
+            }
+            history.connects = connects;
+        }
+    });
+}

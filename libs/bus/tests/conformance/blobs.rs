@@ -1,0 +1,257 @@
+//! The blob stage: files of every size, whole or not at all.
+
+use std::io;
+
+use bus::{BlobStage, BodyError, BusError, EnqueueError, QueueLimits, StageKey, collect};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+use proto_json::{BlobHash, Timestamp, UploadId};
+
+use crate::rig::{Adapter, limits, patient_policy};
+
+/// Sizes around which something may break: chunks of the adapters, messages of the broker.
+const SIZES: [usize; 14] = [
+    0,
+    1,
+    1_000,
+    (128 << 10) - 1,
+    128 << 10,
+    (128 << 10) + 1,
+    (256 << 10) - 1,
+    256 << 10,
+    (256 << 10) + 1,
+    512 << 10,
+    (1 << 20) - 1,
+    1 << 20,
+    (1 << 20) + 1,
+    3 << 20,
+];
+
+/// Bytes that differ from place to place.
+fn bytes(length: usize, seed: u32) -> Bytes {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state.to_le_bytes()[0]
+        })
+        .collect()
+}
+
+fn key(bytes: &[u8]) -> StageKey {
+    StageKey { upload: UploadId::generate(), sha256: BlobHash::of(bytes) }
+}
+
+async fn read(stage: &dyn BlobStage, key: StageKey) -> Option<Bytes> {
+    let staged = stage.get(key).await.unwrap()?;
+    let announced = staged.bytes;
+    let found = collect(staged.body, announced).await.unwrap();
+    assert_eq!(found.len() as u64, announced);
+    Some(found)
+}
+
+/// Parts of odd sizes, as a network brings them.
+fn in_parts(bytes: &Bytes) -> bus::ByteStream {
+    let parts: Vec<_> = bytes.chunks(70_001).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
+    futures::stream::iter(parts).boxed()
+}
+
+pub(crate) async fn files_of_every_size_come_back_bit_for_bit(adapter: Adapter) {
+    let rig = adapter.rig();
+    let (gateway, ingest) = (rig.join().await, rig.join().await);
+    for size in SIZES {
+        let bytes = bytes(size, 1);
+        let (whole, parts) = (key(&bytes), key(&bytes));
+        gateway.stage.put_bytes(whole, bytes.clone()).await.unwrap();
+        gateway.stage.put(parts, size as u64, in_parts(&bytes)).await.unwrap();
+        for key in [whole, parts] {
+            assert!(read(&*ingest.stage, key).await.unwrap() == bytes, "{size} bytes came back changed");
+            ingest.stage.delete(key).await.unwrap();
+            assert!(read(&*gateway.stage, key).await.is_none());
+        }
+    }
+    assert_eq!(gateway.stage.list().await.unwrap(), []);
+}
+
+pub(crate) async fn a_large_file_goes_through(adapter: Adapter) {
+    let rig = adapter.rig();
+    let peer = rig.join().await;
+    let bytes = bytes(30_000_000, 2);
+    let key = key(&bytes);
+    peer.stage.put(key, bytes.len() as u64, in_parts(&bytes)).await.unwrap();
+    rig.crash().await;
+    let peer = rig.join().await;
+    assert!(read(&*peer.stage, key).await.unwrap() == bytes);
+    peer.stage.delete(key).await.unwrap();
+    // Deleting what is not there is no error.
+    peer.stage.delete(key).await.unwrap();
+    assert!(read(&*peer.stage, key).await.is_none());
+}
+
+fn body_error(outcome: Result<(), EnqueueError>) -> BodyError {
+    match outcome {
+        Err(EnqueueError::Bus(BusError::Refused(cause))) => *cause.downcast().expect("a body error"),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn assert_nothing_left(stage: &dyn BlobStage, key: StageKey) {
+    assert!(stage.get(key).await.unwrap().is_none());
+    assert_eq!(stage.list().await.unwrap(), []);
+}
+
+pub(crate) async fn a_file_of_another_hash_is_refused_and_leaves_nothing(adapter: Adapter) {
+    let rig = adapter.rig();
+    let peer = rig.join().await;
+    for size in [10, 2 << 20] {
+        let bytes = bytes(size, 3);
+        let key = key(b"other");
+        let refused = body_error(peer.stage.put(key, size as u64, in_parts(&bytes)).await);
+        assert!(matches!(refused, BodyError::WrongHash { .. }), "{refused}");
+        assert_nothing_left(&*peer.stage, key).await;
+    }
+}
+
+pub(crate) async fn a_file_of_another_length_is_refused_and_leaves_nothing(adapter: Adapter) {
+    let rig = adapter.rig();
+    let peer = rig.join().await;
+    for size in [10_u64, 2 << 20] {
+        let bytes = bytes(size as usize, 4);
+        let key = key(&bytes);
+        for announced in [size - 1, size + 1, 0] {
+            let refused = body_error(peer.stage.put(key, announced, in_parts(&bytes)).await);
+            assert!(matches!(refused, BodyError::WrongLength { .. }), "{refused}");
+            assert_nothing_left(&*peer.stage, key).await;
+        }
+    }
+}
+
+pub(crate) async fn a_body_that_breaks_off_leaves_nothing(adapter: Adapter) {
+    let rig = adapter.rig();
+    let peer = rig.join().await;
+    let bytes = bytes(2 << 20, 5);
+    let key = key(&bytes);
+    for came in [0, 1, 1_500_000] {
+        let body = in_parts(&bytes.slice(..came))
+            .chain(futures::stream::once(async { Err(io::Error::other("the line went dead")) }));
+        let refused = body_error(peer.stage.put(key, bytes.len() as u64, body.boxed()).await);
+        assert!(refused.to_string().contains("the line went dead"), "{refused}");
+        assert_nothing_left(&*peer.stage, key).await;
+    }
+    peer.stage.put_bytes(key, bytes.clone()).await.unwrap();
+    assert!(read(&*peer.stage, key).await.unwrap() == bytes);
+}
+
+pub(crate) async fn a_put_that_is_cancelled_leaves_nothing(adapter: Adapter) {
+    let limits = QueueLimits { max_staged_bytes: 5 << 20, ..limits() };
+    let rig = adapter.rig_with(patient_policy(), limits);
+    let peer = rig.join().await;
+    let bytes = bytes(3 << 20, 6);
+    let key = key(&bytes);
+    for _ in 0..3 {
+        let (reached, mut at_the_gap) = tokio::sync::mpsc::channel::<()>(1);
+        let silence = futures::stream::once(async move {
+            reached.send(()).await.unwrap();
+            std::future::pending().await
+        });
+        let body = in_parts(&bytes.slice(..2 << 20)).chain(silence);
+        let put = peer.stage.put(key, bytes.len() as u64, body.boxed()).fuse();
+        tokio::select! {
+            outcome = put => panic!("{outcome:?}"),
+            _ = at_the_gap.recv() => {}
+        }
+        assert!(peer.stage.get(key).await.unwrap().is_none());
+        // Nobody is left to wait for the tidying up.
+        while !peer.stage.list().await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+    // Its room is free again, too: there would be none for a second one.
+    crate::rig::until_not_full(|| peer.stage.put_bytes(key, bytes.clone())).await;
+    assert!(read(&*peer.stage, key).await.unwrap() == bytes);
+}
+
+pub(crate) async fn a_file_put_twice_is_there_once(adapter: Adapter) {
+    let limits = QueueLimits { max_staged_bytes: 5 << 20, ..limits() };
+    let rig = adapter.rig_with(patient_policy(), limits);
+    let peer = rig.join().await;
+    for size in [100_usize, 2 << 20] {
+        let bytes = bytes(size, 7);
+        let key = key(&bytes);
+        for _ in 0..4 {
+            crate::rig::until_not_full(|| peer.stage.put_bytes(key, bytes.clone())).await;
+        }
+        let listed = peer.stage.list().await.unwrap();
+        assert_eq!(listed.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [key]);
+        assert!(read(&*peer.stage, key).await.unwrap() == bytes);
+        peer.stage.delete(key).await.unwrap();
+        assert_nothing_left(&*peer.stage, key).await;
+    }
+}
+
+pub(crate) async fn concurrent_puts_of_one_file_leave_one(adapter: Adapter) {
+    let rig = adapter.rig();
+    let peers = [rig.join().await, rig.join().await];
+    for size in [100_usize, 1 << 20] {
+        let bytes = bytes(size, 8);
+        let key = key(&bytes);
+        let puts = (0..8).map(|number| {
+            let stage = &peers[number % 2].stage;
+            let body = in_parts(&bytes);
+            async move { stage.put(key, size as u64, body).await }
+        });
+        futures::future::try_join_all(puts).await.unwrap();
+        assert!(read(&*peers[0].stage, key).await.unwrap() == bytes);
+        assert_eq!(peers[1].stage.list().await.unwrap().len(), 1);
+        peers[1].stage.delete(key).await.unwrap();
+        assert_nothing_left(&*peers[0].stage, key).await;
+    }
+}
+
+pub(crate) async fn uploads_of_the_same_bytes_are_deleted_each_on_its_own(adapter: Adapter) {
+    let rig = adapter.rig();
+    let peer = rig.join().await;
+    let bytes = bytes(500, 9);
+    let (mine, yours) = (key(&bytes), key(&bytes));
+    peer.stage.put_bytes(mine, bytes.clone()).await.unwrap();
+    peer.stage.put_bytes(yours, bytes.clone()).await.unwrap();
+    peer.stage.delete(mine).await.unwrap();
+    assert!(read(&*peer.stage, mine).await.is_none());
+    assert_eq!(read(&*peer.stage, yours).await, Some(bytes));
+}
+
+pub(crate) async fn a_full_stage_refuses_until_there_is_room(adapter: Adapter) {
+    let limits = QueueLimits { max_staged_bytes: 3 << 20, ..limits() };
+    let rig = adapter.rig_with(patient_policy(), limits);
+    let peer = rig.join().await;
+    let bytes = bytes(2 << 20, 10);
+    let (first, second) = (key(&bytes), key(&bytes));
+    peer.stage.put_bytes(first, bytes.clone()).await.unwrap();
+    let refused = peer.stage.put_bytes(second, bytes.clone()).await;
+    assert!(matches!(refused, Err(EnqueueError::Full)), "{refused:?}");
+    assert!(peer.stage.get(second).await.unwrap().is_none());
+    peer.stage.delete(first).await.unwrap();
+    crate::rig::until_not_full(|| peer.stage.put_bytes(second, bytes.clone())).await;
+    assert!(read(&*peer.stage, second).await.unwrap() == bytes);
+}
+
+pub(crate) async fn the_stage_lists_what_is_staged(adapter: Adapter) {
+    let rig = adapter.rig();
+    let peer = rig.join().await;
+    let before = Timestamp::now();
+    let mut keys = Vec::new();
+    for size in [0, 1, 5, 600_000] {
+        let bytes = bytes(size, 11);
+        keys.push(key(&bytes));
+        peer.stage.put_bytes(keys[keys.len() - 1], bytes).await.unwrap();
+    }
+    let mut listed = peer.stage.list().await.unwrap();
+    listed.sort_unstable();
+    keys.sort_unstable();
+    assert_eq!(listed.iter().map(|(key, _)| *key).collect::<Vec<_>>(), keys);
+    for (_, at) in listed {
+        assert!(at >= before && at <= Timestamp::now());
+    }
+}

@@ -1,0 +1,83 @@
+//! What every adapter of the bus promises: one source, run on each of them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod announcements;
+mod blobs;
+mod dead_letters;
+mod queues;
+mod receipts_and_claims;
+mod rig;
+
+use std::time::Duration;
+
+/// No test waits longer than this for an event.
+const GUARD: Duration = Duration::from_secs(60);
+
+async fn guarded(test: impl Future<Output = ()>) {
+    tokio::time::timeout(GUARD, test).await.expect("the awaited event comes in time");
+}
+
+macro_rules! on_every_adapter {
+    ($($module:ident: $($test:ident),+;)+) => {
+        mod local {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::guarded(super::$module::$test(super::rig::Adapter::Local)).await;
+                }
+            )+)+
+        }
+
+        mod nats {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::guarded(super::$module::$test(super::rig::Adapter::Nats)).await;
+                }
+            )+)+
+        }
+    };
+}
+
+on_every_adapter! {
+    queues:
+        a_message_arrives_whole_and_once,
+        a_dropped_delivery_comes_again_at_once,
+        a_delivery_nobody_settles_comes_again_after_the_ack_wait,
+        progress_keeps_a_delivery,
+        a_failed_delivery_comes_again_after_waits_that_grow,
+        competing_consumers_each_get_a_job_once,
+        a_consumer_holds_no_more_than_its_limit,
+        a_full_queue_refuses_until_there_is_room,
+        messages_come_in_about_the_order_they_were_sent,
+        a_crash_loses_nothing,
+        a_late_ack_still_removes_the_message;
+    dead_letters:
+        a_message_that_fails_every_time_becomes_a_dead_letter_with_its_reason,
+        a_message_that_kills_its_consumers_becomes_a_dead_letter,
+        a_message_given_up_at_once_becomes_a_dead_letter,
+        dead_letters_are_listed_in_pages,
+        a_dead_letter_put_back_has_all_attempts_ahead_of_it,
+        a_dead_letter_stays_when_its_queue_is_full,
+        a_dropped_dead_letter_is_gone;
+    announcements:
+        listeners_hear_of_their_patient_or_of_all,
+        a_slow_listener_is_told_that_it_missed_something;
+    receipts_and_claims:
+        all_who_wait_for_a_receipt_get_it,
+        a_receipt_nobody_waits_for_is_no_error,
+        a_claim_tells_a_retry_from_another_upload,
+        of_concurrent_claims_one_is_new;
+    blobs:
+        files_of_every_size_come_back_bit_for_bit,
+        a_large_file_goes_through,
+        a_file_of_another_hash_is_refused_and_leaves_nothing,
+        a_file_of_another_length_is_refused_and_leaves_nothing,
+        a_body_that_breaks_off_leaves_nothing,
+        a_put_that_is_cancelled_leaves_nothing,
+        a_file_put_twice_is_there_once,
+        concurrent_puts_of_one_file_leave_one,
+        uploads_of_the_same_bytes_are_deleted_each_on_its_own,
+        a_full_stage_refuses_until_there_is_room,
+        the_stage_lists_what_is_staged;
+}
