@@ -18,9 +18,10 @@ pub use analysis::{AnalysisError, Picture, analyze};
 
 /// Settings of the worker.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "ecg_worker")]
 pub struct Config {
     /// ECGs analysed at the same time; by default one for each processor
-    #[arg(long = "worker-concurrency", env = "BEDSIDE_WORKER_CONCURRENCY")]
+    #[arg(id = "worker_concurrency", long = "worker-concurrency", env = "BEDSIDE_WORKER_CONCURRENCY")]
     pub concurrency: Option<NonZeroUsize>,
 }
 

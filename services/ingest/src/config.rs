@@ -7,10 +7,11 @@ use runtime::parse_duration;
 
 /// Settings of ingest; each can be given as a flag or in the environment.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "ingest")]
 #[command(next_help_heading = "Ingest")]
 pub struct Config {
     /// Uploads, and results, that are stored at the same time
-    #[arg(long = "ingest-concurrency", env = "BEDSIDE_INGEST_CONCURRENCY", default_value = "32")]
+    #[arg(id = "ingest_concurrency", long = "ingest-concurrency", env = "BEDSIDE_INGEST_CONCURRENCY", default_value = "32")]
     pub concurrency: NonZeroUsize,
     /// Time after which an ECG without a result is looked after: its job is sent again if it is lost
     #[arg(long, env = "BEDSIDE_PENDING_AFTER", default_value = "60s", value_parser = parse_duration)]
