@@ -8,9 +8,11 @@ mod analysis;
 mod analyze;
 pub mod csv;
 pub mod detect;
+pub mod edf;
 pub mod plot;
 mod quality;
 mod rate;
+mod read;
 pub mod score;
 mod strip;
 pub mod synth;
@@ -22,4 +24,5 @@ pub use analysis::{
 };
 pub use analyze::analyze;
 pub use detect::{Detection, Detector};
+pub use read::{ReadError, read};
 pub use strip::{Gap, RowCounts, Segment, Strip, Warning};

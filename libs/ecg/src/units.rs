@@ -33,6 +33,17 @@ impl VoltageUnit {
         }
     }
 
+    /// The unit of a symbol such as `mV` or `uV`.
+    pub(crate) fn from_symbol(symbol: &str) -> Option<Self> {
+        match symbol.trim().to_lowercase().replace('\u{3bc}', "µ").as_str() {
+            "v" | "volt" => Some(VoltageUnit::Volt),
+            "mv" => Some(VoltageUnit::Millivolt),
+            "uv" | "µv" => Some(VoltageUnit::Microvolt),
+            "nv" => Some(VoltageUnit::Nanovolt),
+            _ => None,
+        }
+    }
+
     /// The unit that makes a typical swing (peak to peak of two seconds) the size of an ECG.
     pub(crate) fn argued_from(swing: f64) -> Self {
         if swing < PLAUSIBLE_SWING_MV.start {

@@ -38,7 +38,7 @@ pub enum ReadError {
         limit: u64,
     },
     /// A handful of rows.
-    #[error("Only {} a time and a voltage{}: {MIN_DURATION_S} s of ECG need at least {needed}.", rows_hold(*.rows), bad_lines(.lines))]
+    #[error("{} a time and a voltage{}: {MIN_DURATION_S} s of ECG need at least {needed}.", rows_hold(*.rows), bad_lines(.lines))]
     TooFewRows {
         /// Rows with usable numbers.
         rows: u64,
@@ -151,9 +151,9 @@ pub const MAX_RATE_HZ: f64 = 20_000.0;
 
 fn rows_hold(rows: u64) -> String {
     match rows {
-        0 => "rows without numbers and none with".to_owned(),
-        1 => "1 row holds".to_owned(),
-        rows => format!("{rows} rows hold"),
+        0 => "No row holds".to_owned(),
+        1 => "Only 1 row holds".to_owned(),
+        rows => format!("Only {rows} rows hold"),
     }
 }
 

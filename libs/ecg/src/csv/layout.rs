@@ -5,7 +5,9 @@ use crate::units::VoltageUnit;
 use words::TimeUnit;
 
 /// Lines that the layout is judged by.
-const SAMPLE_LINES: usize = 1500;
+const SAMPLE_LINES: usize = 400;
+/// Lines that the punctuation is judged by, spread over those.
+const PUNCTUATION_LINES: usize = 60;
 /// Columns beyond these are not looked at.
 const MAX_COLUMNS: usize = 512;
 /// Share of rows in which a time must grow.
@@ -187,12 +189,13 @@ fn punctuation(lines: &[&[u8]], told: Option<u8>) -> (Delimiter, u8) {
     let mut best = None;
     let mut best_score = 0;
     let mut fields = Vec::new();
+    let spread = (lines.len() / PUNCTUATION_LINES).max(1);
     for candidate @ (delimiter, decimal) in CANDIDATES {
         if told.is_some_and(|told| delimiter != Delimiter::Byte(told)) {
             continue;
         }
         let mut score = 0;
-        for line in lines.iter().filter(|line| !is_silent(line)) {
+        for line in lines.iter().step_by(spread).filter(|line| !is_silent(line)) {
             split(line, delimiter, &mut fields);
             let values = fields.iter().filter(|field| is_value(field, decimal)).count();
             let filled = fields.iter().filter(|field| !field.is_empty()).count();

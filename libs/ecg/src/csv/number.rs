@@ -15,44 +15,43 @@ const MAX_DIGITS: u32 = 19;
 /// Words such as `nan` and `inf` are not numbers here: a row that holds one says nothing.
 #[inline]
 pub(super) fn prefix(bytes: &[u8], decimal: u8) -> Option<(f64, usize)> {
-    let mut at = 0;
-    let mut negative = false;
-    match bytes.first()? {
-        b'-' => {
-            negative = true;
-            at = 1;
-        }
-        b'+' => at = 1,
-        _ => {}
-    }
-    let mut mantissa: u64 = 0;
-    let digits_start = at;
-    while let Some(digit) = bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit < 10) {
-        mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
-        at += 1;
-    }
-    let mut digits = at - digits_start;
+    let (negative, unsigned) = match bytes {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, bytes),
+    };
+    let (mut mantissa, mut rest) = digits_of(unsigned, 0);
+    let mut digits = unsigned.len() - rest.len();
     let mut scale = 0;
-    if bytes.get(at) == Some(&decimal) {
-        at += 1;
-        let fraction_start = at;
-        while let Some(digit) = bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit < 10)
-        {
-            mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
-            at += 1;
-        }
-        scale = at - fraction_start;
+    if let [sign, fraction @ ..] = rest
+        && *sign == decimal
+    {
+        (mantissa, rest) = digits_of(fraction, mantissa);
+        scale = fraction.len() - rest.len();
         digits += scale;
     }
     if digits == 0 {
         return None;
     }
-    let exponential = matches!(bytes.get(at), Some(b'e' | b'E'));
-    if digits as u32 > MAX_DIGITS || exponential {
+    if digits > MAX_DIGITS as usize || matches!(rest, [b'e' | b'E', ..]) {
         return long_prefix(bytes, decimal);
     }
     let value = mantissa as f64 / POWERS_OF_TEN[scale];
-    Some((if negative { -value } else { value }, at))
+    Some((if negative { -value } else { value }, bytes.len() - rest.len()))
+}
+
+/// Appends the digits at the start of `bytes` to `mantissa`; what follows them.
+#[inline]
+fn digits_of(mut bytes: &[u8], mut mantissa: u64) -> (u64, &[u8]) {
+    while let [byte, rest @ ..] = bytes {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+        bytes = rest;
+    }
+    (mantissa, bytes)
 }
 
 /// The rare shapes: more digits than 64 bits hold, or an exponent.

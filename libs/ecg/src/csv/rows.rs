@@ -7,6 +7,8 @@ use super::{ReadError, number};
 
 /// Line numbers kept for people.
 const KEPT_LINES: usize = 10;
+/// Rows by which the resolution of the times is judged.
+const PATIENT_ROWS: u64 = 400;
 /// Decimals that a double still holds of a time.
 const MAX_DECIMALS: u32 = 12;
 
@@ -118,7 +120,7 @@ impl Rows {
         };
         let mut fields = Vec::new();
         // The resolution of the times is judged by the first rows, which all come through the patient path.
-        let mut patient = if self.good < 2000 { 2000 } else { 0 };
+        let mut patient = if self.good < PATIENT_ROWS { PATIENT_ROWS } else { 0 };
         while !rest.is_empty() {
             if patient == 0
                 && let Some(plain) = &plain

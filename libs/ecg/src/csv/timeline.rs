@@ -17,6 +17,8 @@ const MAX_PENDING: usize = 16;
 const MAX_FILL_S: f64 = 0.02;
 /// Most runs, so that a file of holes cannot fill memory with their descriptions.
 const MAX_RUNS: usize = 10_000;
+/// Rows that the grid is measured on; the sampling rate itself comes from the whole file.
+const MEASURED_ROWS: usize = 4000;
 /// Line numbers kept for people.
 const KEPT_LINES: usize = 10;
 
@@ -301,13 +303,14 @@ pub(super) fn step_of(runs: &[Run]) -> Option<f64> {
 /// Measures the grid that the first rows of a file follow, over their whole span: two rows alone say nothing, since times
 /// cut to milliseconds make 360 Hz look like 333. `resolution` is the smallest difference that the column can show.
 pub(super) fn measure(rows: &[Row], resolution: f64) -> Result<Grid, ReadError> {
+    let rows = rows.get(..MEASURED_ROWS).unwrap_or(rows);
     let uneven = || ReadError::TimeUneven { line: rows.get(1).map_or(0, |row| row.line) };
     let falls = rows.windows(2).find(|pair| pair[1].time <= pair[0].time);
     let line = falls.map_or(0, |pair| pair[1].line);
     let mut steps: Vec<f64> =
         rows.windows(2).map(|pair| pair[1].time - pair[0].time).filter(|&step| step > 0.0).collect();
     let fallen = rows.windows(2).filter(|pair| pair[1].time < pair[0].time).count();
-    if steps.len() * 5 < rows.len() || fallen * 5 > rows.len() {
+    if steps.is_empty() || steps.len() * 5 < rows.len() || fallen * 5 > rows.len() {
         return Err(ReadError::TimeDoesNotGrow { line });
     }
     let middle = steps.len() / 2;
