@@ -192,3 +192,44 @@ impl Watcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watcher(hub: &Arc<Hub>, of: Option<u64>) -> Watcher {
+        Watcher {
+            heard: hub.heard.subscribe(),
+            of: of.map(|mrn| Mrn::new(mrn).unwrap()),
+            keep_alive: keep_alive(Duration::from_secs(3600)),
+            shutdown: Shutdown::new(),
+            _watching: hub.join().unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_lags_is_told_that_it_missed_something_and_then_goes_on() {
+        let hub = Arc::new(Hub::new(10));
+        let (mut slow, mut of_another) = (watcher(&hub, None), watcher(&hub, Some(8)));
+        let mrn = Mrn::new(7).unwrap();
+        for index in 0..=BUFFERED {
+            hub.tell(Heard::Updated(mrn, Bytes::from(index.to_string())));
+        }
+        assert_eq!(slow.next().await, Some(MISSED));
+        assert_eq!(slow.next().await, Some(Bytes::from_static(b"1")));
+        assert_eq!(of_another.next().await, Some(MISSED));
+        hub.tell(Heard::Missed);
+        assert_eq!(of_another.next().await, Some(MISSED));
+        of_another.shutdown.begin();
+        assert_eq!(of_another.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn places_of_watchers_are_given_back() {
+        let hub = Arc::new(Hub::new(1));
+        let first = hub.join().unwrap();
+        assert!(hub.join().is_none());
+        drop(first);
+        assert!(hub.join().is_some());
+    }
+}

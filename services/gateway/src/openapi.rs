@@ -1,3 +1,0 @@
-//! The OpenAPI document.
-/// The checked-in document.
-pub(crate) const DOCUMENT: &str = "{}";

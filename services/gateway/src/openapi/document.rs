@@ -1,0 +1,278 @@
+//! Makes the document: paths by hand, schemas from the types of proto-json.
+
+use proto_json::{
+    EcgDetail, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, PatientUpdated, Problem,
+    ReceivedUpload, UploadReceipt, UploadStatus, legacy,
+};
+use schemars::JsonSchema;
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use serde_json::{Value, json};
+
+use super::replies::{Replies, parameters, problems};
+
+/// The whole document.
+pub(super) fn make() -> Value {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.definitions_path = "/components/schemas".into();
+    let mut schemas = Schemas(settings.into_generator());
+    let paths = paths(&mut schemas);
+    schemas.of::<Problem>();
+    schemas.of::<Mrn>();
+    schemas.of::<PatientUpdated>();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Bedside",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Patient monitoring: uploads from the bedside, live and past data for the station. \
+                            Not a certified medical device.",
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" }
+        },
+        "servers": [{ "url": "/" }],
+        "tags": [
+            { "name": "uploads" }, { "name": "patients" }, { "name": "files" }, { "name": "events" },
+            { "name": "documented", "description": "The routes that existing clients speak." },
+            { "name": "service" }
+        ],
+        "security": [{}, { "token": [] }],
+        "paths": paths,
+        "components": {
+            "securitySchemes": { "token": {
+                "type": "http", "scheme": "bearer",
+                "description": "Needed where the server is configured with tokens. Roles: uploader, viewer, admin."
+            } },
+            "parameters": parameters(),
+            "responses": problems(),
+            "schemas": schemas.0.take_definitions(true)
+        }
+    })
+}
+
+struct Schemas(SchemaGenerator);
+
+impl Schemas {
+    fn of<T: JsonSchema>(&mut self) -> Value {
+        self.0.subschema_for::<T>().to_value()
+    }
+}
+
+fn parameter(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/parameters/{name}") })
+}
+
+fn operation(tag: &str, id: &str, summary: &str, names: &[&str], replies: Replies) -> Value {
+    let parameters: Vec<Value> = names.iter().map(|name| parameter(name)).collect();
+    json!({
+        "tags": [tag], "operationId": id, "summary": summary, "parameters": parameters, "responses": replies.done()
+    })
+}
+
+fn paths(schemas: &mut Schemas) -> Value {
+    let page = "A page, and `next` where there is another one.";
+    let list = |id: &str, summary: &str, names: &[&str], schema: &Value| {
+        operation(
+            "patients",
+            id,
+            summary,
+            names,
+            Replies::new().json(page, schema).read().problem(400).problem(404),
+        )
+    };
+    let record = |tag: &str, id: &str, summary: &str, name: &str, schema: &Value| {
+        let replies = Replies::new().json(summary, schema).read().problem(400).problem(404);
+        operation(tag, id, summary, &[name], replies)
+    };
+    let of_patient = ["Mrn", "AfterRecord", "Limit"];
+    let patients = {
+        let replies = Replies::new().json(page, &schemas.of::<Page<PatientSummary>>()).read().problem(400);
+        operation(
+            "patients",
+            "listPatients",
+            "Patients, ascending by number",
+            &["Search", "AfterPatient", "Limit"],
+            replies,
+        )
+    };
+    let detail = schemas.of::<EcgDetail>();
+    json!({
+        "/": { "get": without_token(operation("service", "root", "Whether the server is on", &[],
+            Replies::new().text(200, "`Server is on`"))) },
+        "/api/openapi.json": { "get": without_token(operation("service", "openapi", "This document", &[],
+            Replies::new().json("The document", &json!({ "type": "object" })))) },
+        "/api/v1/patients": { "get": patients },
+        "/api/v1/patients/{mrn}": { "get": record("patients", "getPatient", "What is known of a patient", "Mrn",
+            &schemas.of::<PatientSummary>()) },
+        "/api/v1/patients/{mrn}/heart-rates": { "get": list("listHeartRates", "Heart rates, newest first", &of_patient,
+            &schemas.of::<Page<HeartRateRecord>>()) },
+        "/api/v1/patients/{mrn}/ecgs": { "get": list("listEcgs", "ECGs, newest first", &of_patient,
+            &schemas.of::<Page<EcgRecord>>()) },
+        "/api/v1/patients/{mrn}/images": { "get": list("listImages", "Medical images, newest first", &of_patient,
+            &schemas.of::<Page<ImageRecord>>()) },
+        "/api/v1/patients/{mrn}/uploads": { "post": upload(schemas) },
+        "/api/v1/patients/{mrn}/events": { "get": events("watchPatient", "Changes of one patient as they happen", &["Mrn"], true) },
+        "/api/v1/events": { "get": events("watchPatients", "Changes of all patients as they happen", &[], false) },
+        "/api/v1/ecgs/{id}": { "get": record("patients", "getEcg", "An ECG and what was found in it", "Id",
+            &schemas.of::<EcgRecord>()) },
+        "/api/v1/ecgs/{id}/plot": { "get": file("getEcgPlot", "The picture of an ECG, uploaded or drawn",
+            &["image/png", "image/jpeg"], &binary()) },
+        "/api/v1/ecgs/{id}/signal": { "get": file("getEcgSignal", "The signal of an ECG as it was uploaded",
+            &["text/csv", "application/edf"], &binary()) },
+        "/api/v1/ecgs/{id}/detail": { "get": file("getEcgDetail", "Every beat of an ECG, and its heart rate over time",
+            &["application/json"], &detail) },
+        "/api/v1/images/{id}": { "get": file("getImage", "A medical image as it was uploaded",
+            &["image/png", "image/jpeg"], &binary()) },
+        "/api/v1/uploads/{id}": { "get": record("uploads", "getUpload", "What became of an upload", "Id",
+            &schemas.of::<UploadStatus>()) },
+        "/api/new_patient": { "post": new_patient(schemas) },
+        "/api/get_patient": { "get": operation("documented", "legacyPatients", "Every record number, ascending", &[],
+            legacy_read().json("The numbers", &schemas.of::<legacy::PatientIds>())) },
+        "/api/get_patient/{id}": { "get": {
+            "tags": ["documented"], "operationId": "legacyPatient",
+            "summary": "Everything of a patient, files as base64",
+            "parameters": [{
+                "in": "path", "name": "id", "required": true, "description": "Medical record number.",
+                "schema": { "$ref": "#/components/schemas/Mrn" }
+            }],
+            "responses": legacy_read()
+                .text(400, "`… cannot be converted into integer`, or `… does not exist in the current database`")
+                .json("The patient", &schemas.of::<legacy::PatientData>())
+                .done()
+        } },
+    })
+}
+
+fn without_token(mut operation: Value) -> Value {
+    operation["security"] = json!([]);
+    operation
+}
+
+/// Replies of the documented routes are sentences, whatever goes wrong.
+fn legacy_read() -> Replies {
+    legacy_any().text(502, "A sentence")
+}
+
+fn legacy_any() -> Replies {
+    [401, 403, 503].into_iter().fold(Replies::new(), |replies, status| replies.text(status, "A sentence"))
+}
+
+fn binary() -> Value {
+    json!({ "type": "string", "format": "binary" })
+}
+
+fn file(id: &str, summary: &str, media_types: &[&str], schema: &Value) -> Value {
+    let content: Value = media_types
+        .iter()
+        .map(|media_type| ((*media_type).to_owned(), json!({ "schema": schema })))
+        .collect();
+    let header = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
+    let headers = json!({
+        "ETag": header("SHA-256 of the bytes, in quotes."),
+        "Cache-Control": header("The bytes never change."),
+        "Content-Disposition": header("Name of the file."),
+        "Accept-Ranges": header("`bytes`"),
+    });
+    let mut part = json!({ "description": "A part of the file", "content": content.clone(), "headers": headers.clone() });
+    part["headers"]["Content-Range"] = header("Which part.");
+    let replies = Replies::new()
+        .add(200, json!({ "description": "The file", "content": content, "headers": headers }))
+        .add(206, part)
+        .add(304, json!({ "description": "The client has it.", "headers": { "ETag": headers["ETag"] } }))
+        .read()
+        .problem(400)
+        .problem(404)
+        .problem(416);
+    operation("files", id, summary, &["Id", "IfNoneMatch", "Range"], replies)
+}
+
+fn events(id: &str, summary: &str, names: &[&str], of_patient: bool) -> Value {
+    let stream = json!({
+        "description": "Server-sent events. `ready`: from now on everything is told. `updated`: data is a \
+                        PatientUpdated as JSON, id its version. `missed`: something may have been lost, load anew. \
+                        Comments keep the stream open.",
+        "content": { "text/event-stream": { "schema": {
+            "type": "string", "contentMediaType": "text/event-stream",
+            "description": "Data of `updated`: #/components/schemas/PatientUpdated"
+        } } }
+    });
+    let replies = Replies::new().add(200, stream).guarded().problem(503);
+    let replies = if of_patient { replies.problem(400) } else { replies };
+    operation("events", id, summary, names, replies)
+}
+
+fn upload(schemas: &mut Schemas) -> Value {
+    let files = |description: &str| json!({ "type": "array", "items": binary(), "description": description });
+    let plain = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+    let form = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "name": { "type": "string", "maxLength": 500, "pattern": plain, "description": "Empty: not given." },
+            "heart_rate": { "type": "integer", "minimum": 1, "maximum": 400, "description": "Beats per minute." },
+            "recorded_at": { "type": "string", "format": "date-time",
+                "description": "When ECGs and heart rate were recorded; not in the future." },
+            "ecg_sample_rate": { "type": "number", "minimum": 1, "maximum": 100_000,
+                "description": "Samples per second of ECG files that hold no times." },
+            "ecg_lead": { "type": "string", "maxLength": 100, "pattern": plain,
+                "description": "Name or 1-based number of the lead to analyse." },
+            "medical_image": files("PNG or JPEG; any number of them."),
+            "ecg_image": files("PNG or JPEG of an ECG trace; any number of them."),
+            "ecg": files("Raw ECG as CSV or EDF; any number of them."),
+        }
+    });
+    let location = json!({ "description": "The upload.", "required": true, "schema": { "type": "string" } });
+    let stored = json!({
+        "description": "Everything is stored.",
+        "headers": {
+            "Location": location,
+            "Idempotency-Replayed": { "description": "`true`: an earlier request with the same key had stored it.",
+                "schema": { "type": "string", "const": "true" } }
+        },
+        "content": { "application/json": { "schema": schemas.of::<UploadReceipt>() } }
+    });
+    let received = json!({
+        "description": "Queued durably; it will be stored.",
+        "headers": {
+            "Location": location,
+            "Preference-Applied": { "description": "`respond-async`, where the client asked for it.",
+                "schema": { "type": "string" } }
+        },
+        "content": { "application/json": { "schema": schemas.of::<ReceivedUpload>() } }
+    });
+    let replies = [400, 408, 413, 415, 422, 503]
+        .into_iter()
+        .fold(Replies::new().guarded(), Replies::problem)
+        .add(201, stored)
+        .add(202, received);
+    let mut operation = operation(
+        "uploads",
+        "upload",
+        "Everything new of a patient: stored together, or not at all",
+        &["Mrn", "IdempotencyKey", "Prefer"],
+        replies,
+    );
+    operation["requestBody"] =
+        json!({ "required": true, "content": { "multipart/form-data": { "schema": form } } });
+    operation
+}
+
+fn new_patient(schemas: &mut Schemas) -> Value {
+    let replies = legacy_any()
+        .text(200, "`New patient ID … is registered`, `No further updates for Patient ID …` or `Patient ID …'s data has been updated`")
+        .text(202, "`Patient ID …'s data has been accepted and will be stored shortly`")
+        .text(400, "A sentence that names what is wrong")
+        .text(408, "The body did not arrive in time")
+        .text(413, "The body is over the limit, which the sentence names")
+        .text(422, "The Idempotency-Key was used for an upload with other content");
+    let mut operation = operation(
+        "documented",
+        "legacyUpload",
+        "Everything new of a patient, files as base64",
+        &["IdempotencyKey", "Prefer"],
+        replies,
+    );
+    operation["requestBody"] = json!({
+        "required": true,
+        "content": { "application/json": { "schema": schemas.of::<legacy::NewPatient>() } }
+    });
+    operation
+}

@@ -1,0 +1,126 @@
+//! Replies and parameters that several routes share.
+
+use serde_json::{Map, Value, json};
+
+/// Replies of one route, by status.
+pub(super) struct Replies(Map<String, Value>);
+
+impl Replies {
+    /// What every route can end with.
+    pub(super) fn new() -> Self {
+        Replies(Map::new()).problem(403).problem(500)
+    }
+
+    pub(super) fn add(mut self, status: u16, reply: Value) -> Self {
+        self.0.insert(status.to_string(), reply);
+        self
+    }
+
+    /// 200 with this schema as JSON.
+    pub(super) fn json(self, description: &str, schema: &Value) -> Self {
+        self.add(
+            200,
+            json!({ "description": description, "content": { "application/json": { "schema": schema } } }),
+        )
+    }
+
+    /// A problem document of this status.
+    pub(super) fn problem(self, status: u16) -> Self {
+        self.add(status, json!({ "$ref": format!("#/components/responses/Problem{status}") }))
+    }
+
+    /// A sentence, as the documented routes answer.
+    pub(super) fn text(self, status: u16, description: &str) -> Self {
+        let mut reply = json!({
+            "description": description,
+            "content": { "text/html": { "schema": { "type": "string" } } }
+        });
+        if let Some(headers) = headers_of(status) {
+            reply["headers"] = headers;
+        }
+        self.add(status, reply)
+    }
+
+    /// What routes behind a token add.
+    pub(super) fn guarded(self) -> Self {
+        self.problem(401)
+    }
+
+    /// What routes add that query answers.
+    pub(super) fn read(self) -> Self {
+        self.guarded().problem(502).problem(503)
+    }
+
+    pub(super) fn done(self) -> Value {
+        Value::Object(self.0)
+    }
+}
+
+/// Headers that go with a status.
+fn headers_of(status: u16) -> Option<Value> {
+    match status {
+        401 => Some(json!({ "WWW-Authenticate": { "required": true, "schema": { "type": "string" } } })),
+        416 => Some(json!({ "Content-Range": { "required": true, "schema": { "type": "string" } } })),
+        503 => Some(json!({ "Retry-After": {
+            "description": "Seconds after which to try again.", "required": true,
+            "schema": { "type": "integer", "minimum": 0 }
+        } })),
+        _ => None,
+    }
+}
+
+/// The problem replies that [`Replies::problem`] refers to.
+pub(super) fn problems() -> Map<String, Value> {
+    let described = [
+        (400, "The request is not valid; the sentence names what."),
+        (401, "No token, or one that is not known."),
+        (403, "The token's role is not enough; or, without tokens, the request is not from this machine."),
+        (404, "There is no such thing (yet)."),
+        (408, "The body did not arrive in time."),
+        (
+            413,
+            "The body, a file, a picture's size or the number of parts is over a limit; the sentence names it.",
+        ),
+        (415, "The body is no multipart form, or a file is of a kind that is not taken."),
+        (416, "The range is outside of the file."),
+        (422, "The Idempotency-Key was used for an upload with other content."),
+        (500, "The server failed at this request."),
+        (502, "The service behind failed at this request."),
+        (503, "Not now: the queue is full, something behind is away, or too much is under way."),
+    ];
+    let reply = |(status, description): (u16, &str)| {
+        let mut reply = json!({
+            "description": description,
+            "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } }
+        });
+        if let Some(headers) = headers_of(status) {
+            reply["headers"] = headers;
+        }
+        (format!("Problem{status}"), reply)
+    };
+    described.into_iter().map(reply).collect()
+}
+
+/// Parameters that several routes share.
+pub(super) fn parameters() -> Value {
+    let text = |place: &str, name: &str, description: &str, schema: Value| json!({ "in": place, "name": name, "description": description, "required": place == "path", "schema": schema });
+    json!({
+        "Mrn": text("path", "mrn", "Medical record number.", json!({ "$ref": "#/components/schemas/Mrn" })),
+        "Id": text("path", "id", "Id of a record or an upload.", json!({ "type": "string", "format": "uuid" })),
+        "Limit": text("query", "limit", "Most entries of the page.",
+            json!({ "type": "integer", "minimum": 1, "maximum": 500, "default": 50 })),
+        "AfterPatient": text("query", "after", "`next` of the page before.",
+            json!({ "type": "string", "pattern": "^p(0|[1-9][0-9]{0,14}|[1-8][0-9]{15})$" })),
+        "AfterRecord": text("query", "after", "`next` of the page before.",
+            json!({ "type": "string", "pattern": "^r(0|-?[1-9][0-9]{0,13})\\.[0-9a-f]{32}$" })),
+        "Search": text("query", "q", "Beginning of the record number, or part of the name, in whatever case.",
+            json!({ "type": "string", "maxLength": 200 })),
+        "IdempotencyKey": text("header", "Idempotency-Key",
+            "Names this upload: sent again with the same content it is stored once.",
+            json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" })),
+        "Prefer": text("header", "Prefer", "`respond-async`: answer 202 without waiting until the upload is stored.",
+            json!({ "type": "string", "examples": ["respond-async"] })),
+        "IfNoneMatch": text("header", "If-None-Match", "Entity tags the client has.", json!({ "type": "string" })),
+        "Range": text("header", "Range", "One range of bytes.", json!({ "type": "string" })),
+    })
+}
