@@ -187,7 +187,7 @@ async fn clear(db: &Db, id: ObjectId) -> Result<(), StoreError> {
 }
 
 /// The writing of a long file. Dropped before its end, it takes its chunks away.
-struct Writing {
+pub(super) struct Writing {
     db: Arc<Db>,
     id: ObjectId,
     batches: u32,
@@ -195,7 +195,7 @@ struct Writing {
 }
 
 impl Writing {
-    async fn begin(db: &Arc<Db>) -> Result<Self, StoreError> {
+    pub(super) async fn begin(db: &Arc<Db>) -> Result<Self, StoreError> {
         let writing = Writing { db: Arc::clone(db), id: ObjectId::new(), batches: 0, ended: false };
         let entry =
             WritingDocument { id: writing.id, state: WritingState::Chunks, alive_at: DateTime::now() };
@@ -203,7 +203,7 @@ impl Writing {
         Ok(writing)
     }
 
-    async fn add(&mut self, batch: &[u8]) -> Result<(), StoreError> {
+    pub(super) async fn add(&mut self, batch: &[u8]) -> Result<(), StoreError> {
         if self.batches > 0 && self.batches.is_multiple_of(SIGN_OF_LIFE) {
             self.step(WritingState::Chunks).await?;
         }
@@ -213,7 +213,7 @@ impl Writing {
         Ok(())
     }
 
-    async fn finish(mut self, sha256: BlobHash, bytes: u64) -> Result<(), StoreError> {
+    pub(super) async fn finish(mut self, sha256: BlobHash, bytes: u64) -> Result<(), StoreError> {
         self.step(WritingState::Finishing).await?;
         if !insert_file(&self.db, Bson::from(self.id), sha256, bytes).await? {
             // Another writer was first; ours is taken away: the bytes are the same.
@@ -258,7 +258,7 @@ async fn find(db: &Db, sha256: BlobHash) -> Result<Option<FileDocument>, StoreEr
     within(db.limit, db.files.find_one(doc! { "filename": sha256.to_string() })).await
 }
 
-async fn insert_chunks(db: &Db, id: &Bson, first: u32, batch: &[u8]) -> Result<(), StoreError> {
+pub(super) async fn insert_chunks(db: &Db, id: &Bson, first: u32, batch: &[u8]) -> Result<(), StoreError> {
     let mut chunks = Vec::with_capacity(batch.len().div_ceil(CHUNK));
     for (n, bytes) in (first..).zip(batch.chunks(CHUNK)) {
         let n = i32::try_from(n).map_err(|_| StoreError::Corrupt("a file is too long".to_owned()))?;

@@ -10,6 +10,9 @@ use crate::StoreError;
 /// Server code of a key that exists already.
 const DUPLICATE_KEY: i32 = 11_000;
 
+/// How often an update that inserts is tried.
+const TRIES: u32 = 5;
+
 /// Waits for an answer, but not longer than `limit`: the driver itself would wait for a paused server for ever.
 pub(super) async fn within<T>(
     limit: Duration,
@@ -71,6 +74,25 @@ pub(super) async fn insert<T>(
         Ok(_) => Ok(true),
         Err(error) if is_duplicate(&error) => Ok(false),
         Err(error) => Err(explain(&error)),
+    }
+}
+
+/// An update that inserts where there is nothing, and returns the document. Two of them at once can both find nothing, and
+/// then one of them meets the other's document: that one looks again.
+pub(super) async fn upserted<T, F>(action: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<Result<Option<T>, Error>, StoreError>>,
+{
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match action().await? {
+            Ok(Some(document)) => return Ok(document),
+            Ok(None) if tries < TRIES => {}
+            Ok(None) => return Err(broken("document", "it was not returned")),
+            Err(error) if is_duplicate(&error) && tries < TRIES => {}
+            Err(error) => return Err(explain(&error)),
+        }
     }
 }
 

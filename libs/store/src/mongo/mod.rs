@@ -5,6 +5,8 @@
 
 mod analyses;
 mod blobs;
+#[cfg(test)]
+mod cut_off;
 mod documents;
 mod failure;
 mod indexes;

@@ -16,7 +16,7 @@ use crate::{NewUpload, StoreError};
 use super::documents::{
     self, AppliedField, LatestEcgField, LatestHeartRateField, LatestImageField, PatientDocument,
 };
-use super::failure::{answer, broken, explain, is_duplicate};
+use super::failure::{answer, broken, upserted, within};
 use super::{Db, documents::date};
 
 /// How many of the last writes a patient remembers. A write is in danger of being forgotten only while its upload is not
@@ -42,8 +42,12 @@ pub(super) async fn apply_upload(db: &Db, upload: &NewUpload) -> Result<Applied,
         brings_records: upload.brings_records(),
         stored_at: upload.stored_at,
     };
-    let patient = update(db, upload.mrn, change, true).await?;
-    let patient = patient.ok_or_else(|| broken("patient", "it was not returned"))?;
+    let pipeline = change.pipeline()?;
+    let patient: PatientDocument = upserted(|| {
+        let update = db.patients.find_one_and_update(of(upload.mrn), pipeline.clone());
+        answer(db.limit, update.upsert(true).return_document(ReturnDocument::After))
+    })
+    .await?;
     let created = patient.created_by == Some(by);
     let AppliedField { version, changed, .. } = *patient
         .applied
@@ -62,7 +66,13 @@ pub(super) async fn apply_analysis(
     stored_at: Timestamp,
 ) -> Result<Option<PatientSummary>, StoreError> {
     let change = Change { by, name: None, newest, brings_records: true, stored_at };
-    update(db, mrn, change, false).await?.map(TryInto::try_into).transpose()
+    let update = db.patients.find_one_and_update(of(mrn), change.pipeline()?);
+    let patient = within(db.limit, update.return_document(ReturnDocument::After)).await?;
+    patient.map(TryInto::try_into).transpose()
+}
+
+fn of(mrn: Mrn) -> Document {
+    doc! { "_id": documents::number(mrn) }
 }
 
 /// One write to a patient.
@@ -74,29 +84,6 @@ struct Change<'a> {
     stored_at: Timestamp,
 }
 
-async fn update(
-    db: &Db,
-    mrn: Mrn,
-    change: Change<'_>,
-    upsert: bool,
-) -> Result<Option<PatientDocument>, StoreError> {
-    let pipeline = change.pipeline()?;
-    // Two first uploads at once can both find nobody; the second of them then meets the first one's document.
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let action = db
-            .patients
-            .find_one_and_update(doc! { "_id": documents::number(mrn) }, pipeline.clone())
-            .upsert(upsert)
-            .return_document(ReturnDocument::After);
-        match answer(db.limit, action).await? {
-            Err(error) if is_duplicate(&error) && tries < 5 => {}
-            outcome => return outcome.map_err(|error| explain(&error)),
-        }
-    }
-}
-
 impl Change<'_> {
     /// The stages of the update. `$literal` wherever a client's text goes in: it may start with `$`.
     fn pipeline(&self) -> Result<Vec<Document>, StoreError> {
@@ -104,8 +91,9 @@ impl Change<'_> {
             || Bson::Boolean(false),
             |name| Bson::Document(doc! { "$ne": ["$name", { "$literal": name }] }),
         );
+        let known = doc! { "$ifNull": ["$applied", []] };
         let look = doc! {
-            "seen": { "$in": [self.by, { "$ifNull": ["$applied.by", []] }] },
+            "seen": { "$in": [self.by, { "$map": { "input": known.clone(), "as": "one", "in": "$$one.by" } }] },
             "created": { "$eq": [{ "$type": "$version" }, "missing"] },
             "renamed": renamed,
         };
@@ -147,7 +135,6 @@ impl Change<'_> {
             set.insert("latest_image", keep_newer("latest_image", newer, &LatestImageField::from(image))?);
         }
         let entry = doc! { "by": self.by, "version": "$version", "changed": "$now.changed" };
-        let known = doc! { "$ifNull": ["$applied", []] };
         let remember = doc! { "applied": { "$cond": [
             "$now.seen",
             "$applied",

@@ -19,7 +19,7 @@ use crate::{NewUpload, StoreError, StoredUpload, UploadOutcome};
 
 use super::Db;
 use super::documents::{self, EcgDocument, HeartRateDocument, ImageDocument, ReceiptField, date};
-use super::failure::{answer, broken, explain, insert, is_duplicate, within};
+use super::failure::{answer, broken, insert, upserted, within};
 use super::patients::{self, Applied};
 use super::reading;
 
@@ -61,21 +61,11 @@ pub(super) async fn claim(db: &Db, upload: &NewUpload) -> Result<Claim, StoreErr
         "fingerprint": upload.fingerprint.to_string(),
         "claimed_at": date(upload.stored_at),
     } };
-    let mut tries = 0;
-    let found = loop {
-        tries += 1;
-        let action = db
-            .uploads
-            .find_one_and_update(doc! { "_id": id }, fresh.clone())
-            .upsert(true)
-            .return_document(ReturnDocument::After);
-        match answer(db.limit, action).await? {
-            // Another delivery claimed it in this very moment: look again.
-            Err(error) if is_duplicate(&error) && tries < 5 => {}
-            outcome => break outcome.map_err(|error| explain(&error))?,
-        }
-    };
-    let found = found.ok_or_else(|| broken("upload", "it was not returned"))?;
+    let found = upserted(|| {
+        let claim = db.uploads.find_one_and_update(doc! { "_id": id }, fresh.clone());
+        answer(db.limit, claim.upsert(true).return_document(ReturnDocument::After))
+    })
+    .await?;
     if found.mrn != documents::number(upload.mrn) || found.fingerprint != upload.fingerprint {
         return Ok(Claim::Conflict);
     }

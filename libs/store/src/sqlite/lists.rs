@@ -65,7 +65,12 @@ pub(super) fn mrns(connection: &Connection) -> Result<Vec<Mrn>, StoreError> {
     all(statement.query([])?, |row| rows::mrn(row.get(0)?))
 }
 
-/// One page of a history, newest first. `columns` of `table` are read by `read`; the last two are time and id.
+fn history_sql(columns: &str, table: &str, after: bool) -> String {
+    let older = if after { "AND (at, id) < (?3, ?4)" } else { "" };
+    format!("SELECT {columns} FROM {table} WHERE mrn = ?1 {older} ORDER BY at DESC, id DESC LIMIT ?2")
+}
+
+/// One page of a history, newest first. `columns` of `table` are read by `read`.
 fn history<T>(
     connection: &Connection,
     (columns, table): (&str, &str),
@@ -74,23 +79,14 @@ fn history<T>(
     place: impl Fn(&T) -> Place,
 ) -> Result<Page<T>, StoreError> {
     let most = (limit + 1) as i64;
-    let items = match after {
-        None => {
-            let sql =
-                format!("SELECT {columns} FROM {table} WHERE mrn = ?1 ORDER BY at DESC, id DESC LIMIT ?2");
-            let mut statement = connection.prepare_cached(&sql)?;
-            all(statement.query(params![rows::number(mrn), most])?, read)?
-        }
+    let mut statement = connection.prepare_cached(&history_sql(columns, table, after.is_some()))?;
+    let found = match after {
+        None => statement.query(params![rows::number(mrn), most])?,
         Some((at, id)) => {
-            let sql = format!(
-                "SELECT {columns} FROM {table} WHERE mrn = ?1 AND (at, id) < (?3, ?4)
-                 ORDER BY at DESC, id DESC LIMIT ?2"
-            );
-            let mut statement = connection.prepare_cached(&sql)?;
-            let from = params![rows::number(mrn), most, at.as_millis(), id.as_uuid().as_bytes()];
-            all(statement.query(from)?, read)?
+            statement.query(params![rows::number(mrn), most, at.as_millis(), id.as_uuid().as_bytes()])?
         }
     };
+    let items = all(found, read)?;
     Ok(page(items, limit, |item| {
         let (at, id) = place(item);
         Cursor::Record(at, id)
@@ -156,15 +152,15 @@ pub(super) fn image(connection: &Connection, id: RecordId) -> Result<Option<Imag
     found.next()?.map(read_image).transpose()
 }
 
+const PENDING: &str = "SELECT record, options FROM ecgs WHERE pending = 1 AND received_at < ?1
+                       ORDER BY received_at, id LIMIT ?2";
+
 pub(super) fn pending(
     connection: &Connection,
     before: Timestamp,
     limit: usize,
 ) -> Result<Vec<PendingEcg>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT record, options FROM ecgs WHERE pending = 1 AND received_at < ?1
-         ORDER BY received_at, id LIMIT ?2",
-    )?;
+    let mut statement = connection.prepare_cached(PENDING)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     all(statement.query(params![before.as_millis(), limit])?, |row| {
         let ecg: EcgRecord = rows::parse(&row.get::<_, String>(0)?)?;
@@ -178,4 +174,32 @@ pub(super) fn pending(
             options: rows::parse(&row.get::<_, String>(1)?)?,
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What makes the 10,000th upload cost the same as the first.
+    #[test]
+    fn every_list_is_read_along_an_index_without_sorting() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = super::super::schema::open_writer(&folder.path().join("store.db")).unwrap();
+        let mut queries = vec![PENDING.to_owned()];
+        for (columns, table) in [("id, bpm", "heart_rates"), ("record", "ecgs"), (IMAGE, "images")] {
+            queries.extend([false, true].map(|after| history_sql(columns, table, after)));
+        }
+        for query in queries {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+            let count = statement.parameter_count();
+            let nothing = rusqlite::params_from_iter(vec![rusqlite::types::Null; count]);
+            let steps = statement.query_map(nothing, |row| row.get::<_, String>(3)).unwrap();
+            let steps: Vec<_> = steps.map(Result::unwrap).collect();
+            assert_eq!(steps.len(), 1, "{query}: {steps:?}");
+            assert!(steps[0].starts_with("SEARCH") && steps[0].contains("USING"), "{query}: {steps:?}");
+            if query.contains("?3") {
+                assert!(steps[0].contains("(mrn=? AND (at,id)<(?,?))"), "{query}: {steps:?}");
+            }
+        }
+    }
 }

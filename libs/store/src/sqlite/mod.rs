@@ -9,6 +9,8 @@ mod lists;
 mod readers;
 mod rows;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod uploads;
 mod writer;
 

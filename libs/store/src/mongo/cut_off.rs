@@ -1,0 +1,263 @@
+//! Deliveries that are cut off between two steps, and taken up again.
+
+use futures::StreamExt;
+use mongodb::bson::Document;
+use proto_json::{
+    BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRate, EcgStatus, HeartRateSource, MediaType, SignalOptions,
+    UploadReceipt,
+};
+use test_servers::MongoServer;
+
+use crate::{NewEcg, NewHeartRate, NewImage};
+
+use super::*;
+
+struct Fixture {
+    store: Arc<MongoStore>,
+    _server: MongoServer,
+}
+
+impl Fixture {
+    async fn start() -> Self {
+        let server = MongoServer::start();
+        let config = MongoConfig::new(server.uri(), server.fresh_database());
+        let store = MongoStore::connect(config).await.unwrap();
+        store.ensure_indexes().await.unwrap();
+        Fixture { store, _server: server }
+    }
+
+    async fn put(&self, upload: &NewUpload) -> (UploadReceipt, PatientSummary) {
+        match self.store.store_upload(upload).await.unwrap() {
+            UploadOutcome::Stored { receipt, patient, .. } => (receipt, *patient),
+            UploadOutcome::Conflict => panic!("conflict"),
+        }
+    }
+
+    async fn count<T: Send + Sync>(&self, collection: &Collection<T>) -> u64 {
+        collection.count_documents(Document::new()).await.unwrap()
+    }
+}
+
+fn blob(media_type: MediaType) -> BlobInfo {
+    BlobInfo { sha256: BlobHash::of(b"x"), bytes: 1, media_type, file_name: None, width: None, height: None }
+}
+
+fn upload(mrn: u64, key: &str, name: &str) -> NewUpload {
+    let id = UploadId::from_idempotency_key("", key);
+    let at = Timestamp::from_millis(1_800_000_000_000).unwrap();
+    NewUpload {
+        id,
+        fingerprint: BlobHash::of(key.as_bytes()),
+        mrn: Mrn::new(mrn).unwrap(),
+        received_at: at,
+        stored_at: at,
+        name: Some(name.to_owned()),
+        heart_rate: None,
+        images: Vec::new(),
+        ecgs: Vec::new(),
+        files: Vec::new(),
+    }
+}
+
+fn full_upload(mrn: u64, key: &str) -> NewUpload {
+    let mut new = upload(mrn, key, "Ann");
+    new.heart_rate = Some(NewHeartRate {
+        id: new.id.record("heart_rate", 0),
+        bpm: Bpm::new(60).unwrap(),
+        at: Timestamp::from_millis(new.received_at.as_millis() - 1).unwrap(),
+        source: HeartRateSource::Reported,
+        ecg_id: None,
+    });
+    for n in 0..2 {
+        new.images.push(NewImage { id: new.id.record("image", n), file: blob(MediaType::Png) });
+        new.ecgs.push(NewEcg {
+            id: new.id.record("ecg", n),
+            recorded_at: None,
+            signal: Some(blob(MediaType::Csv)),
+            options: SignalOptions::default(),
+            picture: None,
+            reported: None,
+        });
+    }
+    new
+}
+
+fn analysed(new: &NewUpload) -> AnalysisResult {
+    let analysis = EcgAnalysis {
+        duration_s: 10.0,
+        sample_rate_hz: 250.0,
+        lead: None,
+        heart_rate: Some(EcgRate { mean_bpm: 70.0, min_bpm: 70.0, max_bpm: 70.0 }),
+        no_heart_rate_reason: None,
+        rr: None,
+        quality: EcgQuality::Good,
+        beat_count: 12,
+        notes: Vec::new(),
+        warnings: Vec::new(),
+        rows_used: 2500,
+        rows_skipped: 0,
+        first_skipped_lines: Vec::new(),
+    };
+    AnalysisResult {
+        // The latest of the two.
+        ecg_id: new.ecgs.iter().map(|ecg| ecg.id).max().unwrap(),
+        mrn: new.mrn,
+        stored_at: new.stored_at,
+        outcome: Ok((analysis, blob(MediaType::Png), blob(MediaType::Json))),
+    }
+}
+
+/// The first `steps` steps of storing an upload.
+async fn cut_off(db: &Db, new: &NewUpload, steps: usize) {
+    if steps >= 1 {
+        assert!(matches!(uploads::claim(db, new).await.unwrap(), uploads::Claim::Ours));
+    }
+    if steps >= 2 {
+        uploads::insert_history(db, new).await.unwrap();
+    }
+    if steps >= 3 {
+        let applied = patients::apply_upload(db, new).await.unwrap();
+        if steps >= 4 {
+            uploads::complete(db, new, &applied).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_was_cut_off_anywhere_ends_as_if_it_was_not() {
+    let fixture = Fixture::start().await;
+    let db = &fixture.store.db;
+    let whole = full_upload(100, "whole");
+    let (expected, patient) = fixture.put(&whole).await;
+    for steps in 0..=4 {
+        let new = full_upload(steps as u64, &format!("cut {steps}"));
+        cut_off(db, &new, steps).await;
+        assert_eq!(fixture.store.upload(new.id).await.unwrap().is_some(), steps == 4);
+        let (receipt, summary) = fixture.put(&new).await;
+        assert_eq!(
+            (receipt.patient_created, receipt.changed, receipt.version, summary.version, &summary.name),
+            (expected.patient_created, expected.changed, expected.version, patient.version, &patient.name),
+            "cut off after {steps} steps"
+        );
+        let page = PageRequest { after: None, limit: 9 };
+        assert_eq!(fixture.store.images(new.mrn, page).await.unwrap().items.len(), 2);
+        assert_eq!(fixture.store.ecgs(new.mrn, page).await.unwrap().items.len(), 2);
+        assert_eq!(fixture.store.heart_rates(new.mrn, page).await.unwrap().items.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_was_cut_off_has_its_receipt_also_after_others_came_between() {
+    let fixture = Fixture::start().await;
+    for steps in 1..=3 {
+        let new = upload(steps as u64, &format!("cut {steps}"), "Ann");
+        cut_off(&fixture.store.db, &new, steps).await;
+        let (other, _) = fixture.put(&upload(steps as u64, &format!("between {steps}"), "Bob")).await;
+        let (receipt, patient) = fixture.put(&new).await;
+        let applied = steps == 3;
+        assert_eq!(other.patient_created, !applied);
+        assert_eq!((receipt.patient_created, receipt.changed), (applied, true));
+        assert_eq!((receipt.version, patient.version), (if applied { 1 } else { 2 }, 2));
+        // What came after the first try stays after it.
+        assert_eq!(patient.name.as_deref(), Some(if applied { "Bob" } else { "Ann" }));
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_was_cut_off_anywhere_is_completed_and_announced_once() {
+    let fixture = Fixture::start().await;
+    let db = &fixture.store.db;
+    for steps in 0..=3 {
+        let new = full_upload(steps as u64, &format!("analysed {steps}"));
+        fixture.put(&new).await;
+        let result = analysed(&new);
+        if steps >= 1 {
+            let ecg = analyses::set_result(db, &result).await.unwrap().unwrap();
+            if steps >= 2 {
+                analyses::insert_history(db, &ecg).await.unwrap();
+            }
+            if steps >= 3 {
+                analyses::update_patient(db, &ecg, result.stored_at).await.unwrap();
+            }
+            let later = Timestamp::from_millis(new.received_at.as_millis() + 1).unwrap();
+            let pending = fixture.store.pending_ecgs(later, 99).await.unwrap();
+            assert!(pending.iter().any(|ecg| ecg.id == result.ecg_id), "the reconciler sees it");
+        }
+        // The next delivery has another result: the first one counts.
+        let other = AnalysisResult { outcome: Err("no".to_owned()), ..result.clone() };
+        let again = if steps == 0 { &result } else { &other };
+        let patient = fixture.store.store_analysis(again).await.unwrap().unwrap();
+        assert_eq!(patient.version, 2, "cut off after {steps} steps");
+        assert_eq!(patient.latest_heart_rate.unwrap().bpm.get(), 70);
+        assert_eq!(patient.latest_ecg.unwrap().status, EcgStatus::Analyzed);
+        let page = PageRequest { after: None, limit: 9 };
+        assert_eq!(fixture.store.heart_rates(new.mrn, page).await.unwrap().items.len(), 2);
+        assert_eq!(fixture.store.store_analysis(&result).await.unwrap(), None);
+        assert_eq!(fixture.store.patient(new.mrn).await.unwrap().unwrap().version, 2);
+    }
+}
+
+/// The reconciler may issue a job for an ECG whose upload was cut off.
+#[tokio::test]
+async fn a_result_that_comes_before_its_upload_is_complete_is_not_lost() {
+    let fixture = Fixture::start().await;
+    // No patient yet: try again.
+    let new = full_upload(1, "unknown patient");
+    cut_off(&fixture.store.db, &new, 2).await;
+    let result = analysed(&new);
+    assert!(matches!(fixture.store.store_analysis(&result).await, Err(StoreError::Unavailable(_))));
+    fixture.put(&new).await;
+    let patient = fixture.store.store_analysis(&result).await.unwrap().unwrap();
+    assert_eq!(patient.latest_ecg.unwrap().status, EcgStatus::Analyzed);
+    // A patient of earlier uploads: the upload comes after the result and leaves it.
+    let new = full_upload(1, "known patient");
+    cut_off(&fixture.store.db, &new, 2).await;
+    fixture.store.store_analysis(&analysed(&new)).await.unwrap().unwrap();
+    let (receipt, patient) = fixture.put(&new).await;
+    assert!(receipt.changed);
+    let latest = patient.latest_ecg.unwrap();
+    if latest.id == analysed(&new).ecg_id {
+        assert_eq!(latest.status, EcgStatus::Analyzed);
+    }
+}
+
+#[tokio::test]
+async fn a_short_file_that_was_cut_off_is_completed_by_the_next_writer() {
+    let fixture = Fixture::start().await;
+    let db = &fixture.store.db;
+    let content = bytes::Bytes::from(vec![1; 600_000]);
+    let hash = BlobHash::of(&content);
+    blobs::insert_chunks(db, &hash.to_string().into(), 0, &content[..300_000]).await.unwrap();
+    assert!(fixture.store.blob(hash).await.unwrap().is_none());
+    let body = futures::stream::iter([Ok(content)]).boxed();
+    fixture.store.put_blob(hash, 600_000, body).await.unwrap();
+    assert_eq!((fixture.count(&db.chunks).await, fixture.count(&db.files).await), (3, 1));
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_long_file_is_swept_and_its_writer_cannot_go_on() {
+    let fixture = Fixture::start().await;
+    let db = &fixture.store.db;
+    let mut writing = blobs::Writing::begin(db).await.unwrap();
+    writing.add(&[1; 600_000]).await.unwrap();
+    assert_eq!(blobs::sweep(db, Duration::from_secs(60)).await.unwrap(), 0, "it shows signs of life");
+    assert_eq!(fixture.count(&db.chunks).await, 3);
+    assert_eq!(fixture.store.sweep_cut_off_files(Duration::ZERO).await.unwrap(), 1);
+    assert_eq!((fixture.count(&db.chunks).await, fixture.count(&db.writing).await), (0, 0));
+    let error = writing.finish(BlobHash::of(b"x"), 600_000).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert_eq!(fixture.count(&db.files).await, 0);
+}
+
+#[tokio::test]
+async fn what_was_written_of_a_wrong_file_is_removed() {
+    let fixture = Fixture::start().await;
+    let db = &fixture.store.db;
+    let body = futures::stream::iter([Ok(bytes::Bytes::from(vec![1; 5_000_000]))]).boxed();
+    fixture.store.put_blob(BlobHash::of(b"other"), 5_000_000, body).await.unwrap_err();
+    // It is removed behind the caller's back.
+    while fixture.count(&db.writing).await > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((fixture.count(&db.chunks).await, fixture.count(&db.files).await), (0, 0));
+}

@@ -1,0 +1,128 @@
+//! What only this adapter has: groups, chunk rows, a disk that fills up, versions of the file.
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use rusqlite::Connection;
+
+use super::*;
+
+fn bytes(length: usize) -> (BlobHash, u64, ByteStream) {
+    let content = Bytes::from(vec![7; length]);
+    (BlobHash::of(&content), length as u64, stream::iter([Ok(content)]).boxed())
+}
+
+async fn count(store: &SqliteStore, table: &'static str) -> i64 {
+    let sql = format!("SELECT count(*) FROM {table}");
+    store.readers.read(move |connection| Ok(connection.query_row(&sql, [], |row| row.get(0))?)).await.unwrap()
+}
+
+/// Waits for the writer to remove what was discarded.
+async fn until_empty(store: &SqliteStore, table: &'static str) {
+    while count(store, table).await > 0 {
+        store.writer.write(|_| Ok(())).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_failing_write_leaves_the_others_of_its_group_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("store.db")).unwrap();
+    let insert = |number: i64, fail: bool| {
+        store.writer.write(move |connection| {
+            connection.execute("INSERT INTO blob_chunks VALUES (?1, x'')", [number])?;
+            if fail { Err(StoreError::Corrupt("on purpose".to_owned())) } else { Ok(()) }
+        })
+    };
+    // While the first write holds the thread, the others gather.
+    let (go, wait) = std::sync::mpsc::channel();
+    let first = store.writer.write(move |_| {
+        wait.recv().unwrap();
+        Ok(())
+    });
+    let others = async {
+        let (one, two, three, _) =
+            tokio::join!(insert(1, false), insert(2, true), insert(3, false), async { go.send(()).unwrap() });
+        (one, two, three)
+    };
+    let (first, (one, two, three)) = tokio::join!(first, others);
+    first.and(one).and(three).unwrap();
+    assert!(matches!(two, Err(StoreError::Corrupt(_))));
+    let keys: Vec<i64> = store
+        .readers
+        .read(|connection| {
+            let mut statement = connection.prepare("SELECT key FROM blob_chunks ORDER BY key")?;
+            Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+        })
+        .await
+        .unwrap();
+    assert_eq!(keys, [1, 3]);
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_off_is_removed_when_the_store_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let (hash, length, body) = bytes(3_000_000);
+    store.put_blob(hash, length, body).await.unwrap();
+    // As after a crash before the last step.
+    store
+        .writer
+        .write(|connection| Ok(connection.execute("UPDATE blobs SET complete = 0", [])?))
+        .await
+        .unwrap();
+    assert!(store.blob(hash).await.unwrap().is_none());
+    drop(store);
+    let store = SqliteStore::open(&path).unwrap();
+    until_empty(&store, "blobs").await;
+    assert_eq!(count(&store, "blob_chunks").await, 0);
+}
+
+#[tokio::test]
+async fn what_was_written_of_a_wrong_file_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("store.db")).unwrap();
+    let (_, length, body) = bytes(20_000_000);
+    store.put_blob(BlobHash::of(b"other"), length, body).await.unwrap_err();
+    until_empty(&store, "blobs").await;
+    assert_eq!(count(&store, "blob_chunks").await, 0);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_nothing_is_half_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("store.db")).unwrap();
+    let (kept, length, body) = bytes(100_000);
+    store.put_blob(kept, length, body).await.unwrap();
+    let limit = |pages: i64| {
+        let pragma = format!("PRAGMA max_page_count = {pages}");
+        store.writer.write(move |connection| Ok(connection.query_row(&pragma, [], |_| Ok(()))?))
+    };
+    // No page more than there are.
+    limit(1).await.unwrap();
+    for length in [200_000, 5_000_000] {
+        let (hash, length, body) = bytes(length);
+        let error = store.put_blob(hash, length, body).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable(_)) && error.to_string().contains("full"), "{error}");
+        assert!(store.blob(hash).await.unwrap().is_none());
+    }
+    assert!(store.blob(kept).await.unwrap().is_some());
+    limit(1_000_000).await.unwrap();
+    let (hash, length, body) = bytes(5_000_000);
+    store.put_blob(hash, length, body).await.unwrap();
+}
+
+#[test]
+fn a_file_of_a_newer_version_or_another_program_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    drop(SqliteStore::open(&path).unwrap());
+    Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+    let error = SqliteStore::open(&path).unwrap_err().to_string();
+    assert!(error.contains("newer Bedside (schema 99"), "{error}");
+
+    let path = folder.path().join("other.db");
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
+    let error = SqliteStore::open(&path).unwrap_err().to_string();
+    assert!(error.contains("another program"), "{error}");
+}
