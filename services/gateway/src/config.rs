@@ -12,7 +12,6 @@ use crate::tokens::Tokens;
 
 /// Settings of the gateway; each can be given as a flag or in the environment.
 #[derive(Debug, Clone, clap::Args)]
-#[group(id = "gateway")]
 #[command(next_help_heading = "Gateway")]
 #[group(id = "gateway")]
 pub struct Config {
