@@ -1,0 +1,175 @@
+//! The services, in this process, on the local bus or on a broker.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::local::LocalBus;
+use bus::nats::{NatsBus, NatsConfig};
+use bus::{BlobStage, EventBus, QueueLimits, RetryPolicy};
+use bytes::Bytes;
+use client::{Feed, FeedEvent, FeedMode, Gateway, Settings, Upload, UploadAnswer, UploadFile};
+use proto_json::{FileKind, Mrn, UploadReceipt};
+use runtime::{Shutdown, StartError};
+use store::PatientStore;
+use store::sqlite::SqliteStore;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+/// Nothing here takes this long unless it is broken.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// Ingest and ECG worker, and what gateways need.
+pub(crate) struct System {
+    pub(crate) stage: Arc<dyn BlobStage>,
+    pub(crate) bus: Arc<dyn EventBus>,
+    store: Arc<dyn PatientStore>,
+    shutdown: Shutdown,
+    _folder: TempDir,
+}
+
+impl System {
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let local =
+            LocalBus::open(&folder.path().join("q.db"), RetryPolicy::default(), QueueLimits::default())
+                .unwrap();
+        System::on(folder, local.clone(), local)
+    }
+
+    pub(crate) async fn on_broker(config: NatsConfig) -> Self {
+        let broker = NatsBus::connect(config).await.unwrap();
+        System::on(tempfile::tempdir().unwrap(), broker.clone(), broker)
+    }
+
+    fn on(folder: TempDir, bus: Arc<dyn EventBus>, stage: Arc<dyn BlobStage>) -> Self {
+        let store: Arc<dyn PatientStore> = SqliteStore::open(&folder.path().join("p.db")).unwrap();
+        let shutdown = Shutdown::new();
+        let ports = ingest::Ports { bus: bus.clone(), stage: stage.clone(), store: store.clone() };
+        tokio::spawn(ingest::run(ingest::Config::default(), ports, shutdown.clone()));
+        let ports = ecg_worker::Ports { bus: bus.clone(), stage: stage.clone() };
+        tokio::spawn(ecg_worker::run(ecg_worker::Config { concurrency: None }, ports, shutdown.clone()));
+        System { stage, bus, store, shutdown, _folder: folder }
+    }
+
+    pub(crate) async fn gateway(&self) -> Door {
+        self.gateway_at("127.0.0.1:0".parse().unwrap(), gateway::Config::default()).await
+    }
+
+    pub(crate) async fn gateway_at(&self, address: SocketAddr, config: gateway::Config) -> Door {
+        let listener = runtime::http::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let ports = gateway::Ports {
+            bus: self.bus.clone(),
+            stage: self.stage.clone(),
+            reads: gateway::Reads::InProcess(query::router(self.store.clone())),
+        };
+        let shutdown = Shutdown::new();
+        let task = tokio::spawn(gateway::run_on(listener, config, ports, shutdown.clone()));
+        Door { address, shutdown, task }
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        self.shutdown.begin();
+    }
+}
+
+/// A running gateway.
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    shutdown: Shutdown,
+    task: JoinHandle<Result<(), StartError>>,
+}
+
+impl Door {
+    pub(crate) fn client(&self) -> Gateway {
+        client_of(self.address)
+    }
+
+    /// Ends it; its address is free again afterwards.
+    pub(crate) async fn stop(self) -> SocketAddr {
+        self.shutdown.begin();
+        self.task.await.unwrap().unwrap();
+        self.address
+    }
+}
+
+pub(crate) fn client_of(address: SocketAddr) -> Gateway {
+    Gateway::new(&Settings::new(address.to_string())).unwrap()
+}
+
+pub(crate) fn mrn(value: u64) -> Mrn {
+    Mrn::new(value).unwrap()
+}
+
+/// A clean synthetic ECG as a file.
+pub(crate) fn strip(duration_s: f64, mean_bpm: f64) -> Bytes {
+    let settings = ecg::synth::Settings { duration_s, mean_bpm, ..ecg::synth::Settings::default() };
+    ecg::synth::csv(&ecg::synth::generate(&settings).strip).into()
+}
+
+pub(crate) fn ecg_upload(bytes: Bytes) -> Upload {
+    Upload::of(vec![UploadFile::from_bytes(FileKind::Ecg, "strip.csv", bytes)])
+}
+
+pub(crate) fn named(name: &str) -> Upload {
+    Upload { name: Some(name.to_owned()), ..Upload::of(Vec::new()) }
+}
+
+pub(crate) async fn store(gateway: &Gateway, patient: u64, upload: &Upload) -> UploadReceipt {
+    match gateway.upload(mrn(patient), upload, |_| {}).await.unwrap() {
+        UploadAnswer::Stored(receipt) => receipt,
+        UploadAnswer::Accepted(accepted) => panic!("only accepted: {accepted:?}"),
+    }
+}
+
+/// What a screen fed by a feed would show, and how its connection stands.
+pub(crate) struct Screen {
+    feed: Feed,
+    pub(crate) mode: Option<FeedMode>,
+    pub(crate) versions: BTreeMap<u64, u64>,
+    pub(crate) events: Vec<FeedEvent>,
+}
+
+impl Screen {
+    pub(crate) fn of(feed: Feed) -> Self {
+        Screen { feed, mode: None, versions: BTreeMap::new(), events: Vec::new() }
+    }
+
+    /// Follows the feed until the screen is as it should be; how long that took.
+    pub(crate) async fn until(&mut self, what: &str, mut there: impl FnMut(&Screen) -> bool) -> Duration {
+        let begun = Instant::now();
+        while !there(self) {
+            let event = match timeout_at(begun + LIMIT, self.feed.next()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => panic!("the feed ended before {what}"),
+                Err(_) => panic!("never {what}; {:?}, {:?}, {:?}", self.mode, self.versions, self.events),
+            };
+            match &event {
+                FeedEvent::Connection(state) => self.mode = Some(state.mode),
+                FeedEvent::Snapshot(all) => {
+                    self.versions = all.iter().map(|patient| (patient.mrn.get(), patient.version)).collect();
+                }
+                FeedEvent::Updated(update) => {
+                    let before = self.versions.insert(update.patient.mrn.get(), update.patient.version);
+                    assert!(before < Some(update.patient.version), "{before:?} then {update:?}");
+                }
+            }
+            self.events.push(event);
+        }
+        begun.elapsed()
+    }
+
+    pub(crate) async fn until_mode(&mut self, mode: FeedMode) -> Duration {
+        self.until(&format!("{mode:?}"), |screen| screen.mode == Some(mode)).await
+    }
+
+    pub(crate) async fn until_shown(&mut self, patient: u64, version: u64) -> Duration {
+        let what = format!("patient {patient} at {version}");
+        self.until(&what, |screen| screen.versions.get(&patient) >= Some(&version)).await
+    }
+}
