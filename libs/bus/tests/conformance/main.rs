@@ -4,6 +4,7 @@
 mod announcements;
 mod blobs;
 mod dead_letters;
+mod outages;
 mod queues;
 mod receipts_and_claims;
 mod rig;

@@ -210,55 +210,45 @@ pub(crate) async fn messages_come_in_about_the_order_they_were_sent(adapter: Ada
 
 pub(crate) async fn a_crash_loses_nothing(adapter: Adapter) {
     let rig = adapter.rig();
-    let peer = rig.join().await;
+    let mut peer = rig.join().await;
     for number in 0..50 {
         peer.bus.enqueue(job(QUEUE, number)).await.unwrap();
     }
-    let mut deliveries = peer.bus.consume(QUEUE, 10).await.unwrap();
+    let mut deliveries = peer.bus.consume(QUEUE, 2).await.unwrap();
     for _ in 0..10 {
         next(&mut deliveries).await.ack().await.unwrap();
     }
-    // With a consumer when everything stops, and noted for long enough to be in the file.
+    // With a consumer when everything stops.
     let lost = next(&mut deliveries).await;
+    assert_eq!((number(&lost), lost.attempt), (10, 1));
     peer.bus.enqueue(job(QUEUE, 50)).await.unwrap();
-    assert_eq!(number(&lost), 10);
     rig.crash().await;
-    let peer = match adapter {
-        Adapter::Local => {
-            std::mem::forget(lost);
-            rig.join().await
-        }
-        Adapter::Nats => {
-            // Its connection came back: the delivery can still be given back.
-            drop(lost);
-            peer
-        }
-    };
     if adapter == Adapter::Local {
-        deliveries = peer.bus.consume(QUEUE, 10).await.unwrap();
+        std::mem::forget(lost);
+        peer = rig.join().await;
+        deliveries = peer.bus.consume(QUEUE, 2).await.unwrap();
+    } else {
+        // The connection comes back by itself, and so does the stream of deliveries.
+        drop(lost);
     }
     let mut left = BTreeSet::new();
     while left.len() < 41 {
         let delivery = next(&mut deliveries).await;
         let number = number(&delivery);
-        if number == 10 {
-            assert!(delivery.attempt >= 2, "the attempt that was lost counts");
+        if number == 10 && adapter == Adapter::Local {
+            assert_eq!(delivery.attempt, 2, "the attempt that was lost counts");
         }
-        left.insert(number);
-        delivery.ack().await.unwrap();
+        // A broker that was killed may not know a delivery of before, nor confirm its end: it then comes again.
+        if delivery.ack().await.is_ok() {
+            left.insert(number);
+        }
     }
     assert_eq!(left, (10..51).collect());
-    // On again after the crash.
+    // And on it goes.
     peer.bus.enqueue(job(QUEUE, 99)).await.unwrap();
-    loop {
-        // What was acknowledged while the connection broke may come twice.
-        let delivery = next(&mut deliveries).await;
-        let last = number(&delivery) == 99;
-        delivery.ack().await.unwrap();
-        if last {
-            break;
-        }
-    }
+    let delivery = next(&mut deliveries).await;
+    assert_eq!(number(&delivery), 99);
+    delivery.ack().await.unwrap();
     assert!(is_empty(&*peer.bus, QUEUE).await);
 }
 

@@ -1,0 +1,166 @@
+//! What only a broker outside of the process can do: go away and come back.
+
+use std::time::Duration;
+
+use bus::nats::{NatsBus, NatsConfig};
+use bus::{BusError, EnqueueError, EventBus, UpdateEvent};
+use futures::StreamExt;
+use proto_json::{Queue, Receipt, UploadId};
+use test_servers::NatsServer;
+
+use crate::guarded;
+use crate::rig::{job, limits, next, number, patient_policy, update};
+
+fn config(server: &NatsServer) -> NatsConfig {
+    NatsConfig {
+        retry: patient_policy(),
+        limits: limits(),
+        request_timeout: Duration::from_secs(2),
+        ..NatsConfig::new([server.url()])
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listeners_are_told_that_they_missed_something_when_the_broker_was_away() {
+    guarded(async {
+        let mut server = NatsServer::start();
+        let bus = NatsBus::connect(config(&server)).await.unwrap();
+        let mut connection = bus.connection();
+        assert!(connection.is_up());
+        let mut updates = bus.updates(None).await.unwrap();
+        server.kill();
+        assert_eq!(connection.changed().await, Some(false));
+        assert!(bus.check().await.is_err());
+        server.restart();
+        assert_eq!(updates.next().await, Some(UpdateEvent::Missed));
+        assert!(connection.is_up());
+        bus.check().await.unwrap();
+        // From the word on, nothing is missed.
+        let after = update(1, 2);
+        bus.announce(&after).await.unwrap();
+        assert_eq!(updates.next().await, Some(UpdateEvent::Updated(Box::new(after))));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_waits_goes_on_when_the_broker_was_away() {
+    guarded(async {
+        let mut server = NatsServer::start();
+        let bus = NatsBus::connect(config(&server)).await.unwrap();
+        let mut deliveries = bus.consume(Queue::EcgJobs, 4).await.unwrap();
+        bus.enqueue(job(Queue::EcgJobs, 1)).await.unwrap();
+        next(&mut deliveries).await.ack().await.unwrap();
+        for round in 2..4 {
+            server.restart();
+            let (sent, delivery) = tokio::join!(
+                async {
+                    while let Err(error) = bus.enqueue(job(Queue::EcgJobs, round)).await {
+                        assert!(matches!(error, EnqueueError::Bus(BusError::Unavailable(_))), "{error}");
+                    }
+                },
+                next(&mut deliveries)
+            );
+            let () = sent;
+            assert_eq!(number(&delivery), round);
+            delivery.ack().await.unwrap();
+        }
+        let pending = bus.expect_receipt(UploadId::generate()).await.unwrap();
+        server.restart();
+        while bus.check().await.is_err() {}
+        let receipt = Receipt::Conflict { upload_id: UploadId::generate() };
+        bus.send_receipt(&pending.reply_to, &receipt).await.unwrap();
+        assert_eq!(pending.receipt.await, Some(receipt));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_was_deleted_is_made_again() {
+    guarded(async {
+        let server = NatsServer::start();
+        let bus = NatsBus::connect(config(&server)).await.unwrap();
+        let mut deliveries = bus.consume(Queue::Uploads, 4).await.unwrap();
+        bus.enqueue(job(Queue::Uploads, 1)).await.unwrap();
+        next(&mut deliveries).await.ack().await.unwrap();
+        let client = async_nats::connect(server.url()).await.unwrap();
+        async_nats::jetstream::new(client).delete_stream("UPLOADS").await.unwrap();
+        let refused = bus.enqueue(job(Queue::Uploads, 2)).await;
+        assert!(refused.is_err());
+        // The consumer notices and makes it anew.
+        let sent = async { while bus.enqueue(job(Queue::Uploads, 3)).await.is_err() {} };
+        let ((), delivery) = tokio::join!(sent, next(&mut deliveries));
+        assert_eq!(number(&delivery), 3);
+        delivery.ack().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connecting_fails_with_a_clear_word_when_there_is_no_broker_or_no_permission() {
+    guarded(async {
+        let mut server = NatsServer::start_with("authorization { user: bedside, password: secret }");
+        let refused = NatsBus::connect(config(&server)).await.unwrap_err();
+        assert!(matches!(refused, BusError::Unavailable(_)), "{refused}");
+        let login =
+            bus::nats::NatsLogin::Password { user: "bedside".to_owned(), password: "secret".to_owned() };
+        assert!(!format!("{login:?}").contains("secret"));
+        let allowed = NatsConfig { login, ..config(&server) };
+        NatsBus::connect(allowed.clone()).await.unwrap().check().await.unwrap();
+        server.kill();
+        let refused = NatsBus::connect(allowed).await.unwrap_err();
+        assert!(refused.to_string().starts_with("the message broker cannot be reached"), "{refused}");
+    })
+    .await;
+}
+
+/// What the users of the deployment may do at least. A monitor app may only listen.
+const PERMISSIONS: &str = r#"
+authorization { users: [
+    { user: admin, password: a }
+    { user: monitor, password: m, permissions: {
+        publish: { deny: ">" }
+        subscribe: ["patient.*.updated", "_INBOX_monitor.>"] } }
+    { user: worker, password: w, permissions: {
+        publish: ["bedside.ping", "ecg.analyzed.*", "dead.ECG_JOBS.*", "blob.>",
+            "$JS.API.CONSUMER.MSG.NEXT.ECG_JOBS.ECG_JOBS", "$JS.ACK.ECG_JOBS.>",
+            "$JS.API.DIRECT.GET.BLOBS.>", "$JS.API.STREAM.MSG.GET.BLOBS", "$JS.API.STREAM.PURGE.BLOBS"]
+        subscribe: ["_INBOX_worker.>"] } }
+] }
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_with_few_permissions_do_their_part() {
+    guarded(async {
+        let server = NatsServer::start_with(PERMISSIONS);
+        let login = |user: &str| NatsConfig {
+            login: bus::nats::NatsLogin::Password { user: user.to_owned(), password: user[..1].to_owned() },
+            inbox_prefix: format!("_INBOX_{user}"),
+            create: user == "admin",
+            ..config(&server)
+        };
+        bus::nats::provision(&login("admin")).await.unwrap();
+        let admin = NatsBus::connect(login("admin")).await.unwrap();
+        let monitor = NatsBus::connect(login("monitor")).await.unwrap();
+        let mut updates = monitor.updates(None).await.unwrap();
+        admin.announce(&update(1, 1)).await.unwrap();
+        assert!(matches!(updates.next().await, Some(UpdateEvent::Updated(_))));
+
+        let worker = NatsBus::connect(login("worker")).await.unwrap();
+        admin.enqueue(job(Queue::EcgJobs, 1)).await.unwrap();
+        admin.enqueue(job(Queue::EcgJobs, 2)).await.unwrap();
+        let mut deliveries = worker.consume(Queue::EcgJobs, 1).await.unwrap();
+        worker.enqueue(job(Queue::EcgResults, 1)).await.unwrap();
+        next(&mut deliveries).await.ack().await.unwrap();
+        next(&mut deliveries).await.dead_letter("unreadable").await.unwrap();
+        assert_eq!(admin.dead_letters(None, 9).await.unwrap().len(), 1);
+        assert_eq!(admin.queue_status(Queue::EcgJobs).await.unwrap().messages, 0);
+        use bus::{BlobStage, StageKey};
+        let key = StageKey { upload: UploadId::generate(), sha256: proto_json::BlobHash::of(b"plot") };
+        worker.put_bytes(key, bytes::Bytes::from_static(b"plot")).await.unwrap();
+        assert_eq!(worker.get(key).await.unwrap().unwrap().bytes, 4);
+        worker.delete(key).await.unwrap();
+        assert!(worker.get(key).await.unwrap().is_none());
+    })
+    .await;
+}
