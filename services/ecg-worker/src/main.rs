@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 
 async fn run(program: Program) -> Result<(), StartError> {
     let Program { config, admin_listen, nats, log } = program;
-    runtime::init_logging(&log, "ecg-worker")?;
+    runtime::init_logging(&log)?;
     let nats = nats.config("bedside-ecg-worker")?;
     let listener = http::bind(admin_listen).await?;
     let shutdown = Shutdown::on_signal();

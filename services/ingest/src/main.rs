@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 
 async fn run(program: Program) -> Result<(), StartError> {
     let Program { config, admin_listen, nats, mongo, log } = program;
-    runtime::init_logging(&log, "ingest")?;
+    runtime::init_logging(&log)?;
     let nats = nats.config("bedside-ingest")?;
     let store = mongo.connect().await?;
     let listener = http::bind(admin_listen).await?;
