@@ -1,5 +1,7 @@
 //! One suite for every adapter of the patient store: whatever is under it, the port behaves alike.
 
+#![allow(clippy::unwrap_used, reason = "in a test, an error is a failure")]
+
 mod analyses;
 mod blobs;
 mod concurrency;
