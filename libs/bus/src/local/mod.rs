@@ -141,3 +141,70 @@ impl EventBus for LocalBus {
         Ok(self.core.writer.write(0, |_| Ok(())).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn job() -> Outgoing {
+        Outgoing {
+            queue: Queue::Uploads,
+            mrn: Mrn::new(7).unwrap(),
+            payload: Bytes::from(vec![b' '; 10_000]),
+            reply_to: None,
+            trace_parent: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_an_error_and_what_was_confirmed_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bus.sqlite");
+        let bus = LocalBus::open(&path, RetryPolicy::default(), QueueLimits::default()).unwrap();
+        let limit = |pages: u32| {
+            bus.core.writer.write(0, move |db| {
+                db.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, u32>(0))
+            })
+        };
+        limit(60).await.unwrap();
+        let mut confirmed = 0;
+        let refused = loop {
+            // Several at once share a transaction: none of them may be confirmed in vain.
+            let sent = futures::future::join_all((0..4).map(|_| bus.enqueue(job()))).await;
+            confirmed += sent.iter().filter(|outcome| outcome.is_ok()).count() as u64;
+            if let Some(refused) = sent.into_iter().find_map(Result::err) {
+                break refused;
+            }
+        };
+        assert!(refused.to_string().contains("is full"), "{refused}");
+        assert!(confirmed > 0);
+        assert_eq!(bus.queue_status(Queue::Uploads).await.unwrap().messages, confirmed);
+        // Working off goes on, and then there is room again.
+        let mut deliveries = bus.consume(Queue::Uploads, 4).await.unwrap();
+        for _ in 0..4 {
+            deliveries.next().await.unwrap().ack().await.unwrap();
+        }
+        bus.enqueue(job()).await.unwrap();
+        drop(deliveries);
+        drop(bus);
+        let bus = LocalBus::open(&path, RetryPolicy::default(), QueueLimits::default()).unwrap();
+        assert_eq!(bus.queue_status(Queue::Uploads).await.unwrap().messages, confirmed - 3);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_takes_no_other_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bus.sqlite");
+        let bus = LocalBus::open(&path, RetryPolicy::default(), QueueLimits::default()).unwrap();
+        let broken = || bus.core.writer.write(0, |db| db.execute("INSERT INTO nowhere VALUES (1)", []));
+        let (before, failed, after) = tokio::join!(bus.enqueue(job()), broken(), bus.enqueue(job()));
+        before.unwrap();
+        after.unwrap();
+        assert!(matches!(failed, Err(LocalError::Failed { .. })), "{failed:?}");
+        drop(bus);
+        let bus = LocalBus::open(&path, RetryPolicy::default(), QueueLimits::default()).unwrap();
+        assert_eq!(bus.queue_status(Queue::Uploads).await.unwrap().messages, 2);
+    }
+}

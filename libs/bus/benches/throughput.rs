@@ -1,0 +1,157 @@
+//! What the bus carries: `cargo bench -p bus`. Prints a table; asserts nothing.
+//!
+//! One round is what an upload costs the bus: a file of 25 KB staged, a message queued, delivered, the file read, the
+//! message acknowledged, the file deleted. The parts are measured one by one as well.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that fails shall stop")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bus::local::LocalBus;
+use bus::nats::{NatsBus, NatsConfig};
+use bus::{BlobStage, EventBus, Outgoing, QueueLimits, RetryPolicy, StageKey, collect};
+use bytes::Bytes;
+use futures::StreamExt;
+use proto_json::{BlobHash, Mrn, Queue, UploadId};
+use test_servers::NatsServer;
+
+const RUN: Duration = Duration::from_secs(3);
+const FILE: usize = 25_000;
+
+#[derive(Clone)]
+struct Peer {
+    bus: Arc<dyn EventBus>,
+    stage: Arc<dyn BlobStage>,
+}
+
+fn message() -> Outgoing {
+    Outgoing {
+        queue: Queue::Uploads,
+        mrn: Mrn::new(7).expect("in range"),
+        payload: Bytes::from(vec![b' '; 600]),
+        reply_to: None,
+        trace_parent: None,
+    }
+}
+
+/// Does `step` on `tasks` tasks for a while; prints how often per second, and how long one took.
+async fn measure<F: Future<Output = ()> + Send + 'static>(
+    what: &str,
+    tasks: usize,
+    step: impl Fn() -> F + Clone + Send + 'static,
+) {
+    let end = Instant::now() + RUN;
+    let running = (0..tasks).map(|_| {
+        let step = step.clone();
+        tokio::spawn(async move {
+            let mut took = Vec::new();
+            while Instant::now() < end {
+                let begun = Instant::now();
+                step().await;
+                took.push(begun.elapsed());
+            }
+            took
+        })
+    });
+    let mut took: Vec<Duration> =
+        futures::future::try_join_all(running).await.unwrap().into_iter().flatten().collect();
+    took.sort_unstable();
+    let rate = took.len() as f64 / RUN.as_secs_f64();
+    let at = |part: f64| took[((took.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e3;
+    println!(
+        "  {what:<28} {tasks:>3} tasks {rate:>8.0}/s   p50 {:>7.2} ms   p99 {:>7.2} ms",
+        at(0.5),
+        at(0.99)
+    );
+}
+
+async fn all(peer: Peer) {
+    let file = Bytes::from(vec![0x55; FILE]);
+    let sha256 = BlobHash::of(&file);
+    for tasks in [1, 8, 64] {
+        let of = peer.clone();
+        let file = file.clone();
+        measure("put and delete 25 KB", tasks, move || {
+            let (peer, file) = (of.clone(), file.clone());
+            async move {
+                let key = StageKey { upload: UploadId::generate(), sha256 };
+                peer.stage.put_bytes(key, file).await.unwrap();
+                peer.stage.delete(key).await.unwrap();
+            }
+        })
+        .await;
+    }
+    for tasks in [1, 8, 64] {
+        // Works off what is enqueued, beside the senders.
+        let consumer = tokio::spawn(work_off(peer.clone(), None));
+        let of = peer.clone();
+        measure("enqueue, worked off beside", tasks, move || {
+            let peer = of.clone();
+            async move { peer.bus.enqueue(message()).await.unwrap() }
+        })
+        .await;
+        let begun = Instant::now();
+        while peer.bus.queue_status(Queue::Uploads).await.unwrap().messages > 0 {
+            tokio::task::yield_now().await;
+        }
+        println!(
+            "  {:<28} {:>3}       {:>8.2} s after the last one",
+            "... all worked off",
+            "",
+            begun.elapsed().as_secs_f64()
+        );
+        consumer.abort();
+        let _ = consumer.await;
+    }
+    for tasks in [1, 8, 64] {
+        let consumer = tokio::spawn(work_off(peer.clone(), Some(sha256)));
+        let (of, file) = (peer.clone(), file.clone());
+        measure("a whole round", tasks, move || {
+            let (peer, file) = (of.clone(), file.clone());
+            async move {
+                let upload = UploadId::generate();
+                let receipt = peer.bus.expect_receipt(upload).await.unwrap();
+                peer.stage.put_bytes(StageKey { upload, sha256 }, file).await.unwrap();
+                let reply_to = Some(receipt.reply_to);
+                let payload = Bytes::from(upload.to_string());
+                peer.bus.enqueue(Outgoing { reply_to, payload, ..message() }).await.unwrap();
+                receipt.receipt.await.unwrap();
+            }
+        })
+        .await;
+        consumer.abort();
+        let _ = consumer.await;
+    }
+}
+
+async fn work_off(peer: Peer, file: Option<BlobHash>) {
+    let deliveries = peer.bus.consume(Queue::Uploads, 64).await.unwrap();
+    let each = deliveries.for_each_concurrent(64, |delivery| async {
+        if let Some(sha256) = file {
+            let upload: UploadId = std::str::from_utf8(&delivery.payload).unwrap().parse().unwrap();
+            let key = StageKey { upload, sha256 };
+            let staged = peer.stage.get(key).await.unwrap().unwrap();
+            assert_eq!(collect(staged.body, staged.bytes).await.unwrap().len(), FILE);
+            peer.stage.delete(key).await.unwrap();
+            let receipt = proto_json::Receipt::Conflict { upload_id: upload };
+            peer.bus.send_receipt(delivery.reply_to.as_deref().unwrap(), &receipt).await.unwrap();
+        }
+        delivery.ack().await.unwrap();
+    });
+    each.await;
+}
+
+#[tokio::main]
+async fn main() {
+    let limits = QueueLimits { max_staged_bytes: 4 << 30, ..QueueLimits::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bus.sqlite");
+    let bus = LocalBus::open(&path, RetryPolicy::default(), limits.clone()).unwrap();
+    println!("local");
+    all(Peer { bus: bus.clone(), stage: bus }).await;
+
+    let server = NatsServer::start();
+    let bus = NatsBus::connect(NatsConfig { limits, ..NatsConfig::new([server.url()]) }).await.unwrap();
+    println!("nats");
+    all(Peer { bus: bus.clone(), stage: bus }).await;
+}
