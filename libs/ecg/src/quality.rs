@@ -60,7 +60,7 @@ fn stretch(samples: &[f32], rate: f64, beats: &[Detection]) -> (Quality, Option<
         values[values.len() / 2]
     };
     let contrast = median(|beat| beat.contrast);
-    let likeness = median(|beat| beat.likeness);
+    let likeness = median(|beat| beat.likeness.unwrap_or(0.8));
     let confidence = median(|beat| beat.confidence);
     if contrast < 2.5 || likeness < 0.5 || confidence < 0.5 {
         return (Quality::Unusable, Some("What looks like beats is not clearer than the noise around it."));

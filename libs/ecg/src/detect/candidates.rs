@@ -7,6 +7,7 @@ const SEPARATION: usize = work_samples(0.08);
 /// Half the stretch a peak is compared with for its contrast.
 const SURROUNDINGS: usize = work_samples(1.0);
 
+/// A peak of the envelope.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
     /// Working sample of the peak, counted from the start of the signal.
@@ -15,6 +16,9 @@ pub(crate) struct Candidate {
     pub(crate) height: f32,
     /// What the envelope typically is around it.
     pub(crate) background: f32,
+    /// Natural logarithms of the height, and of the height over the background.
+    pub(crate) ln_height: f32,
+    pub(crate) ln_contrast: f32,
 }
 
 /// Appends the peaks with `from <= index < to` in `envelope`, whose first value is working sample `base`.
@@ -26,18 +30,18 @@ pub(crate) fn find(envelope: &[f32], base: usize, from: usize, to: usize, out: &
         let height = envelope[at];
         let low = at.saturating_sub(SEPARATION);
         let high = (at + SEPARATION + 1).min(envelope.len());
-        let later = envelope[at + 1..high].iter().rposition(|value| *value >= height);
-        if let Some(later) = later {
-            // Nothing up to a higher neighbour can be the highest of its own neighbourhood... except that neighbour.
-            let _ = later;
-            at += 1;
+        // Where something higher follows there is no peak before it.
+        if let Some(later) = envelope[at + 1..high].iter().position(|value| *value >= height) {
+            at += later + 1;
             continue;
         }
         if height > 0.0 && envelope[low..at].iter().all(|value| *value <= height) {
-            out.push(Candidate { at: base + at, height, background: background(envelope, at) });
-            at += SEPARATION;
+            // Not zero: the peak itself is part of it.
+            let background = background(envelope, at);
+            let (ln_height, ln_contrast) = (height.ln(), (height / background).ln());
+            out.push(Candidate { at: base + at, height, background, ln_height, ln_contrast });
         }
-        at += 1;
+        at += SEPARATION + 1;
     }
 }
 

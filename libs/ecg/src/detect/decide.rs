@@ -4,13 +4,17 @@
 //! successive beats has one (how the interval fits the rhythm). The best sum is found by dynamic programming (Viterbi),
 //! so that refractory period, search-back and the rejection of noise are one decision instead of three rules.
 
-use super::candidates::Candidate;
+use std::sync::LazyLock;
+
+use super::judge::Scored;
 use super::tuning::{Tuning, WORK_HZ, work_samples};
 
 /// No heart beats twice within this time.
 const REFRACTORY: usize = work_samples(0.2);
 /// After this time without a beat the rhythm has no say in what comes next.
 const FORGET_RHYTHM: usize = work_samples(4.0);
+/// A pair of close beats costs at most this multiple of its weight.
+const LARGEST_MISMATCH: f32 = 2.0;
 
 /// What is known of the rhythm when a stretch is decided.
 #[derive(Debug, Clone, Copy)]
@@ -21,63 +25,78 @@ pub(crate) struct Rhythm {
     pub(crate) weight: f32,
 }
 
-/// A candidate with its own score.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Scored {
-    pub(crate) candidate: Candidate,
-    pub(crate) score: f32,
-    pub(crate) correlation: f32,
+/// Natural logarithms of whole numbers.
+static LOGARITHMS: LazyLock<[f32; FORGET_RHYTHM + 1]> =
+    LazyLock::new(|| std::array::from_fn(|n| (n.max(1) as f32).ln()));
+
+/// Scores of pairs of successive beats.
+struct Pairs<'a> {
+    tuning: &'a Tuning,
+    logarithms: &'a [f32; FORGET_RHYTHM + 1],
+    rhythm: Option<Rhythm>,
+    ln_interval: f32,
 }
 
-/// Score of two successive beats `gap` working samples apart.
-fn interval_score(gap: usize, height_ratio: f32, rhythm: Option<Rhythm>, tuning: &Tuning) -> f32 {
-    let mut score = 0.0;
-    if let Some(rhythm) = rhythm {
-        let off = (gap as f32 / rhythm.interval).ln();
-        score -= (tuning.k_rhythm * off * off).min(tuning.rhythm_cap) * rhythm.weight;
-        // Each beat that should have come and did not.
-        let missing = (gap as f32 / rhythm.interval - 1.3).max(0.0);
-        score -= tuning.k_gap * missing.min(3.0) * rhythm.weight;
+impl Pairs<'_> {
+    fn score(&self, gap: usize, ln_ratio: f32) -> f32 {
+        let Pairs { tuning, .. } = self;
+        let mut score = 0.0;
+        if let Some(rhythm) = self.rhythm {
+            let off = self.logarithms[gap.min(FORGET_RHYTHM)] - self.ln_interval;
+            score -= (tuning.k_rhythm * off * off).min(tuning.rhythm_cap) * rhythm.weight;
+            score -= self.missing(gap.min(FORGET_RHYTHM), rhythm);
+        }
+        let seconds = gap as f32 / WORK_HZ as f32;
+        if seconds < tuning.early_s {
+            // What is this close to a beat is its P or T wave, unless it is as high as the beat itself.
+            let soon = (tuning.early_s - seconds) / tuning.early_s;
+            let mismatch = (tuning.early_base + tuning.early_ratio * ln_ratio.abs()).min(LARGEST_MISMATCH);
+            score -= tuning.k_early * soon * mismatch;
+        }
+        score
     }
-    let seconds = gap as f32 / WORK_HZ as f32;
-    if seconds < tuning.early_s {
-        // What follows a beat this soon is its T wave, unless it is as high as the beat itself.
-        let soon = (tuning.early_s - seconds) / tuning.early_s;
-        score -= tuning.k_early * soon * (1.0 - height_ratio.ln()).clamp(0.2, 2.0);
+
+    /// Cost of the beats that should have come within `gap` and did not.
+    fn missing(&self, gap: usize, rhythm: Rhythm) -> f32 {
+        let missing = gap as f32 / rhythm.interval - self.tuning.gap_from;
+        self.tuning.k_gap * missing.clamp(0.0, self.tuning.gap_max) * rhythm.weight
     }
-    score
 }
 
-/// The indices of the candidates that are beats. `last` is the last beat already decided.
+/// Leaves in `picked` the indices of the candidates that are beats. `last` is the place of the last beat already decided,
+/// and the logarithm of its height; all candidates come after it.
 pub(crate) fn decide(
     scored: &[Scored],
-    last: Option<Candidate>,
+    last: Option<(usize, f32)>,
     rhythm: Option<Rhythm>,
     tuning: &Tuning,
     picked: &mut Vec<usize>,
 ) {
     picked.clear();
+    let ln_interval = rhythm.map_or(0.0, |rhythm| rhythm.interval.ln());
+    let pairs = Pairs { tuning, logarithms: &LOGARITHMS, rhythm, ln_interval };
+    // For each candidate: the best sum of a sequence that ends with it, and the one before it in that sequence.
     let mut best: Vec<(f32, Option<usize>)> = Vec::with_capacity(scored.len());
     for (now, this) in scored.iter().enumerate() {
-        let from_last = match last {
-            Some(last) => {
-                let gap = this.candidate.at - last.at;
+        let (at, ln_height) = (this.candidate.at, this.candidate.ln_height);
+        let mut choice = match last {
+            None => (0.0, None),
+            Some((last, last_ln)) => {
+                let gap = at.saturating_sub(last);
                 if gap < REFRACTORY {
                     best.push((f32::NEG_INFINITY, None));
                     continue;
                 }
-                interval_score(gap, this.candidate.height / last.height, rhythm, tuning)
+                (pairs.score(gap, ln_height - last_ln), None)
             }
-            None => 0.0,
         };
-        let mut choice = (from_last, None);
         for before in (0..now).rev() {
-            let gap = this.candidate.at - scored[before].candidate.at;
+            let other = &scored[before].candidate;
+            let gap = at - other.at;
             if gap < REFRACTORY {
                 continue;
             }
-            let ratio = this.candidate.height / scored[before].candidate.height;
-            let score = best[before].0 + interval_score(gap.min(FORGET_RHYTHM), ratio, rhythm, tuning);
+            let score = best[before].0 + pairs.score(gap, ln_height - other.ln_height);
             if score > choice.0 {
                 choice = (score, Some(before));
             }
@@ -87,17 +106,15 @@ pub(crate) fn decide(
         }
         best.push((choice.0 + this.score, choice.1));
     }
-    // The stretch may also end with beats missing.
     let Some(end) = scored.last().map(|scored| scored.candidate.at) else { return };
-    let closing = |index: usize| {
+    // Beats may also be missing at the end.
+    let total = |index: usize| {
         let gap = end - scored[index].candidate.at;
-        rhythm.map_or(0.0, |rhythm| {
-            -tuning.k_gap * (gap as f32 / rhythm.interval - 1.3).clamp(0.0, 3.0) * rhythm.weight
-        })
+        best[index].0 - rhythm.map_or(0.0, |rhythm| pairs.missing(gap, rhythm))
     };
-    let mut at = (0..scored.len()).filter(|index| best[*index].0.is_finite()).max_by(|left, right| {
-        (best[*left].0 + closing(*left)).total_cmp(&(best[*right].0 + closing(*right)))
-    });
+    let mut at = (0..scored.len())
+        .filter(|index| best[*index].0.is_finite())
+        .max_by(|left, right| total(*left).total_cmp(&total(*right)));
     while let Some(index) = at {
         picked.push(index);
         at = best[index].1;
