@@ -40,12 +40,12 @@ async fn play(gateway: Gateway, patient: Patient, delay: Duration) {
     tokio::time::sleep(delay).await;
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     let started = u64::try_from(Timestamp::now().as_millis()).unwrap_or(0);
-    let mut image_sent = false;
+    let mut introduced = false;
     let mut strips = 0;
     loop {
-        match send(&gateway, &patient, strips, started, !image_sent).await {
+        match send(&gateway, &patient, strips, started, !introduced).await {
             Ok(()) => {
-                image_sent = true;
+                introduced = true;
                 strips += 1;
                 backoff.reset();
                 tokio::time::sleep(if strips < LIVELY_STRIPS { LIVELY } else { CALM }).await;
@@ -67,12 +67,12 @@ async fn send(
     patient: &Patient,
     strip: u64,
     started: u64,
-    with_image: bool,
+    first: bool,
 ) -> Result<(), ClientError> {
     let mut settings = (patient.strip)(strip);
     // Another run of the program sends other strips.
     settings.seed = started.wrapping_mul(31).wrapping_add(patient.mrn.wrapping_mul(1009)).wrapping_add(strip);
-    let image_seed = (with_image && patient.has_image).then_some(patient.mrn);
+    let image_seed = (first && patient.has_image).then_some(patient.mrn);
     let made = tokio::task::spawn_blocking(move || {
         let csv = ecg::synth::csv(&ecg::synth::generate(&settings).strip);
         (csv, image_seed.and_then(phantom::png))
@@ -84,7 +84,7 @@ async fn send(
         image.map(|png| UploadFile::from_bytes(FileKind::MedicalImage, "simulated-phantom.png", png)),
     );
     let upload = Upload {
-        name: Some(patient.name.to_owned()),
+        name: first.then(|| patient.name.to_owned()),
         recorded_at: Some(Timestamp::now()),
         ..Upload::of(files)
     };

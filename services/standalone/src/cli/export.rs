@@ -119,7 +119,8 @@ impl ExportArgs {
         replace(&index_path, &text).map_err(|error| cannot_write(&index_path, &error))?;
 
         let Tally { written, there, foreign } = export.tally;
-        say(format!("{written} files written, {there} were there already: {}", self.to.display()))?;
+        let files = if written == 1 { "file" } else { "files" };
+        say(format!("{written} {files} written, {there} there already: {}", self.to.display()))?;
         match foreign.as_slice() {
             [] => Ok(()),
             [one] => Err(CliError::told(format!("{one} is there with other content; it was left as it is"))),

@@ -110,13 +110,3 @@ fn say(line: impl std::fmt::Display) -> Result<(), CliError> {
 fn say_json(value: &impl serde::Serialize) -> Result<(), CliError> {
     say(serde_json::to_string(value).map_err(|error| CliError::told(error.to_string()))?)
 }
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    #[test]
-    fn flags_and_groups_of_all_parts_go_together() {
-        crate::Program::command().debug_assert();
-    }
-}

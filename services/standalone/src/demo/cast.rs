@@ -64,8 +64,8 @@ fn ectopic(strip: u64) -> Settings {
 
 fn noisy(strip: u64) -> Settings {
     Settings {
-        noise_mv: 0.05,
-        muscle_mv: 0.12,
+        noise_mv: 0.08,
+        muscle_mv: 0.3,
         mains_mv: 0.1,
         drift_mv: 0.4,
         ..base(84.0 + 3.0 * swing(strip, 26))
@@ -114,6 +114,16 @@ mod tests {
         assert_eq!(all.iter().map(|patient| patient.mrn).collect::<HashSet<_>>().len(), all.len());
         assert!(all.iter().all(|patient| patient.name.starts_with("Demo ")));
         assert!(all.iter().all(|patient| (900_001..=900_099).contains(&patient.mrn)));
+    }
+
+    #[test]
+    fn the_noisy_lead_is_found_to_be_no_good_one_and_the_quiet_ones_are() {
+        let quality = |settings: Settings| ecg::analyze(&ecg::synth::generate(&settings).strip).quality;
+        for strip in 0..4 {
+            assert_ne!(quality(noisy(strip)), ecg::Quality::Good, "strip {strip}");
+            assert_eq!(quality(normal(strip)), ecg::Quality::Good, "strip {strip}");
+        }
+        assert_ne!(quality(worse_and_better(ROUND / 2)), ecg::Quality::Good);
     }
 
     #[test]

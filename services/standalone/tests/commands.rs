@@ -1,0 +1,165 @@
+//! The commands against the running program, as a person uses them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use ecg::synth::{Settings, csv, generate};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const BEDSIDE: &str = env!("CARGO_BIN_EXE_bedside");
+
+/// The program, serving on a free port with data of its own. Dropping it ends it.
+struct Bedside {
+    process: Child,
+    address: String,
+    folder: TempDir,
+    _output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Bedside {
+    fn start(flags: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Command::new(BEDSIDE)
+            .args(["--listen", "127.0.0.1:0", "--log", "warn", "--data"])
+            .arg(folder.path().join("data"))
+            .args(flags)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+        let address = output
+            .find_map(|line| line.unwrap().strip_prefix("Bedside listens on ").map(str::to_owned))
+            .unwrap();
+        Bedside { process, address, folder, _output: output }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(BEDSIDE);
+        command.args(args).env("BEDSIDE_GATEWAY", &self.address);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a command that must succeed; what it prints.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must fail with one sentence; that sentence.
+    fn fails(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{args:?}");
+        assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+        said
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Bedside {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn strip(mean_bpm: f64) -> Vec<u8> {
+    csv(&generate(&Settings { mean_bpm, duration_s: 15.0, ..Settings::default() }).strip)
+}
+
+fn picture() -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, 3, 2);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.write_header().unwrap().write_image_data(&[0, 1, 2, 3, 4, 5]).unwrap();
+    file
+}
+
+#[test]
+fn an_upload_is_confirmed_analysed_listed_and_exported_bit_for_bit() {
+    let bedside = Bedside::start(&[]);
+    let (strip, picture) = (strip(84.0), picture());
+    let (ecg, image) = (bedside.file("strip.csv", &strip), bedside.file("x ray.png", &picture));
+    let said = bedside.ok(&["upload", "--mrn", "7", "--name", "Ann", "--ecg", &ecg, "--image", &image]);
+    assert!(said.starts_with("New patient 7 is registered.\n"), "{said}");
+    assert!(said.contains("\nstrip.csv: heart rate 8"), "{said}");
+
+    let table = bedside.ok(&["patients"]);
+    assert!(table.lines().nth(1).unwrap().contains("Ann"), "{table}");
+    let json: Value =
+        serde_json::from_str(bedside.ok(&["patients", "--query", "ann", "--json"]).trim()).unwrap();
+    assert_eq!(json["mrn"], 7);
+    assert_eq!(bedside.ok(&["patients", "--query", "nobody"]), "No patient matches.\n");
+
+    let folder = bedside.folder.path().join("out");
+    let to = folder.to_str().unwrap();
+    assert!(bedside.ok(&["export", "7", "--to", to]).starts_with("4 files written, 0 there"));
+    let index: Value = serde_json::from_slice(&fs::read(folder.join("index.json")).unwrap()).unwrap();
+    let saved = |path: &Value| folder.join(path.as_str().unwrap());
+    assert_eq!(fs::read(saved(&index["ecgs"][0]["signal_file"])).unwrap(), strip);
+    let image_path = saved(&index["images"][0]["image_file"]);
+    assert_eq!(fs::read(&image_path).unwrap(), picture);
+
+    // Cut off and started again: only what is missing is fetched; what is somebody else's stays.
+    fs::remove_file(saved(&index["ecgs"][0]["plot_file"])).unwrap();
+    assert!(bedside.ok(&["export", "7", "--to", to]).starts_with("1 file written, 3 there"));
+    fs::write(&image_path, "mine").unwrap();
+    assert!(bedside.fails(&["export", "7", "--to", to]).contains("left as it is"));
+    assert_eq!(fs::read(&image_path).unwrap(), b"mine");
+    assert!(bedside.fails(&["export", "8", "--to", to]).contains("there is no patient 8"));
+    assert!(!Path::new(to).join(".part").exists());
+}
+
+#[test]
+fn what_cannot_be_uploaded_is_one_sentence_and_an_exit_code() {
+    let bedside = Bedside::start(&[]);
+    let text = bedside.file("notes.png", b"Patient feels well.");
+    assert!(bedside.fails(&["upload", "--mrn", "7", "--image", &text]).contains("PNG"));
+    assert!(bedside.fails(&["upload", "--mrn", "7", "--ecg", "/no/such.csv"]).contains("/no/such.csv"));
+    assert_eq!(bedside.ok(&["patients"]), "No patients yet.\n");
+
+    let unreadable = bedside.file("strip.csv", b"hello\nworld\n");
+    let output = bedside.run(&["upload", "--mrn", "7", "--ecg", &unreadable]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.lines().any(|line| line.starts_with("strip.csv: ")), "the reason is told: {said}");
+
+    let wrong = bedside.run(&["patients", "--gateway", "ftp://example"]);
+    assert_eq!(wrong.status.code(), Some(64));
+}
+
+#[test]
+fn watch_prints_what_is_there_and_then_each_update_of_the_simulated_patients() {
+    let bedside = Bedside::start(&["--demo"]);
+    let mut watch = bedside.command(&["watch", "900001", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut versions = Vec::new();
+    for line in lines {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let patient = &line["patient"];
+        assert_eq!((&patient["mrn"], &patient["name"]), (&900_001.into(), &"Demo Ann".into()));
+        versions.push(patient["version"].as_u64().unwrap());
+        let rate = patient["latest_heart_rate"]["bpm"].as_u64();
+        if line["type"] == "updated" && rate.is_some_and(|rate| (60..90).contains(&rate)) {
+            break;
+        }
+    }
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+}
