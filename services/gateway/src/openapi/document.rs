@@ -19,6 +19,8 @@ pub(super) fn make() -> Value {
     schemas.of::<Problem>();
     schemas.of::<Mrn>();
     schemas.of::<PatientUpdated>();
+    let mut schemas = schemas.0.take_definitions(true);
+    schemas.insert("NewPatient".to_owned(), new_patient_schema());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -43,10 +45,13 @@ pub(super) fn make() -> Value {
             } },
             "parameters": parameters(),
             "responses": problems(),
-            "schemas": schemas.0.take_definitions(true)
+            "schemas": schemas
         }
     })
 }
+
+/// Text without control characters.
+const PLAIN: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 
 struct Schemas(SchemaGenerator);
 
@@ -201,18 +206,17 @@ fn events(id: &str, summary: &str, names: &[&str], of_patient: bool) -> Value {
 
 fn upload(schemas: &mut Schemas) -> Value {
     let files = |description: &str| json!({ "type": "array", "items": binary(), "description": description });
-    let plain = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
     let form = json!({
         "type": "object",
         "additionalProperties": false,
         "properties": {
-            "name": { "type": "string", "maxLength": 500, "pattern": plain, "description": "Empty: not given." },
+            "name": { "type": "string", "maxLength": 500, "pattern": PLAIN, "description": "Empty: not given." },
             "heart_rate": { "type": "integer", "minimum": 1, "maximum": 400, "description": "Beats per minute." },
             "recorded_at": { "type": "string", "format": "date-time",
                 "description": "When ECGs and heart rate were recorded; not in the future." },
             "ecg_sample_rate": { "type": "number", "minimum": 1, "maximum": 100_000,
                 "description": "Samples per second of ECG files that hold no times." },
-            "ecg_lead": { "type": "string", "maxLength": 100, "pattern": plain,
+            "ecg_lead": { "type": "string", "maxLength": 100, "pattern": PLAIN,
                 "description": "Name or 1-based number of the lead to analyse." },
             "medical_image": files("PNG or JPEG; any number of them."),
             "ecg_image": files("PNG or JPEG of an ECG trace; any number of them."),
@@ -253,6 +257,32 @@ fn upload(schemas: &mut Schemas) -> Value {
     operation["requestBody"] =
         json!({ "required": true, "content": { "multipart/form-data": { "schema": form } } });
     operation
+}
+
+/// The body of the documented route says more than its type: what is taken for not given, and what is not.
+fn new_patient_schema() -> Value {
+    let base64 = |description: &str| json!({ "type": "string", "contentEncoding": "base64", "description": format!("{description}; empty: not given.") });
+    json!({
+        "type": "object",
+        "required": ["medical_record_number"],
+        "properties": {
+            "medical_record_number": {
+                "description": "An integer, or a string holding one.",
+                "oneOf": [
+                    { "type": "integer", "minimum": 0, "maximum": Mrn::MAX },
+                    { "type": "string", "pattern": "^ *[0-9]{1,15} *$" }
+                ]
+            },
+            "name": { "type": "string", "maxLength": 500, "pattern": PLAIN, "description": "Empty: not given." },
+            "hr": {
+                "description": "Beats per minute; 0 or empty: not given.",
+                "oneOf": [{ "type": "integer", "minimum": 0, "maximum": 400 }, { "const": "" }]
+            },
+            "medical_image": base64("PNG or JPEG"),
+            "ecg_image": base64("PNG or JPEG of an ECG trace"),
+            "ecg_csv": base64("Raw ECG as CSV or EDF")
+        }
+    })
 }
 
 fn new_patient(schemas: &mut Schemas) -> Value {
