@@ -1,5 +1,7 @@
 //! How fast text files are read, and how much memory a day of ECG takes: `cargo bench -p ecg --bench csv`.
 
+#![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing else to say")]
+
 use std::hint::black_box;
 use std::io::Read;
 use std::time::{Duration, Instant};

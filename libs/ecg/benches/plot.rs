@@ -1,5 +1,7 @@
 //! How fast strips are drawn: `cargo bench -p ecg --bench plot`.
 
+#![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing else to say")]
+
 use std::hint::black_box;
 use std::time::Instant;
 

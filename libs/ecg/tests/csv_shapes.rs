@@ -1,5 +1,7 @@
 //! Text files in all the shapes people have them: what is read from each.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by its panic")]
+
 use ecg::Strip;
 use ecg::csv::{LeadChoice, Options, ReadError, read};
 use ecg::synth::{self, Settings};

@@ -4,7 +4,7 @@ use plotters::style::Color;
 use plotters_backend::DrawingBackend;
 
 use super::paper::{
-    BLUE, COARSE, Drawn, FINE, INK, PAPER, PAPER_LEFT, PAPER_RIGHT, QUIET, SHADE, TRACE_LEFT, at,
+    BLUE, COARSE, Drawn, FINE, INK, PAPER, PAPER_LEFT, PAPER_RIGHT, QUIET, SHADE, SLATE, TRACE_LEFT, at,
 };
 use super::rows::clock;
 use super::text::Look;
@@ -55,8 +55,8 @@ impl Overview {
             panel.frame(backend)?;
             self.times(backend, panel, duration_s)?;
         }
-        self.draw_unusable(backend, &envelope)?;
         self.draw_envelope(backend, &envelope)?;
+        self.draw_unusable(backend, &envelope)?;
         LABEL.right().draw(backend, "mV", at(TRACE_LEFT - 1.5, envelope.top + ENVELOPE_HEIGHT / 2.0))?;
         self.draw_trend(backend, &trend)
     }
@@ -83,7 +83,7 @@ impl Overview {
             backend.draw_rect(
                 at(column_x(start as f64), panel.top),
                 at(column_x(end as f64), panel.bottom()),
-                &SHADE.mix(0.3),
+                &SHADE.mix(0.6),
                 true,
             )?;
         }
@@ -112,9 +112,9 @@ impl Overview {
             outline.extend(lower.rev());
             if end - start == 1 {
                 // A single column has no area.
-                backend.draw_path(outline, &INK.stroke_width(20))?;
+                backend.draw_path(outline, &SLATE.stroke_width(20))?;
             } else {
-                backend.fill_polygon(outline, &INK)?;
+                backend.fill_polygon(outline, &SLATE)?;
             }
         }
         Ok(())

@@ -23,8 +23,13 @@ pub(super) const FAINT_MARK: RGBColor = RGBColor(226, 160, 160);
 pub(super) const SHADE: RGBColor = RGBColor(120, 126, 138);
 pub(super) const AMBER: RGBColor = RGBColor(222, 148, 40);
 pub(super) const GREEN: RGBColor = RGBColor(46, 132, 74);
+pub(super) const SLATE: RGBColor = RGBColor(62, 70, 96);
 pub(super) const BLUE: RGBColor = RGBColor(32, 84, 164);
 pub(super) const WHITE: RGBColor = RGBColor(255, 255, 255);
+
+/// Every flat colour of a sheet.
+pub(super) const FLAT: [RGBColor; 13] =
+    [WHITE, PAPER, FINE, COARSE, INK, QUIET, MARK, FAINT_MARK, SHADE, AMBER, GREEN, SLATE, BLUE];
 
 /// Left edge of the paper, in millimetres.
 pub(super) const PAPER_LEFT: f64 = 5.0;
@@ -33,7 +38,9 @@ pub(super) const TRACE_LEFT: f64 = 20.0;
 /// Right edge of the paper, in millimetres: ten seconds at 25 mm/s.
 pub(super) const PAPER_RIGHT: f64 = TRACE_LEFT + ROW_S * scale::SPEED_MM_PER_S;
 const PAGE_WIDTH: f64 = PAPER_RIGHT + 5.0;
-const HEADER_HEIGHT: f64 = 29.0;
+/// Height of the header, and of each line of text below its cells.
+const HEADER_HEIGHT: f64 = 19.0;
+const LINE_HEIGHT: f64 = 5.0;
 const FOOTER_HEIGHT: f64 = 9.0;
 /// Room between cells of the header.
 const CELL_GAP: f64 = 9.0;
@@ -65,6 +72,8 @@ pub(super) struct Sheet<'a> {
     scale: Scale,
     rows: Vec<Vec<f32>>,
     overview: Option<Overview>,
+    /// Lines below the cells of the header, with their colours.
+    lines: Vec<(String, RGBColor)>,
 }
 
 impl<'a> Sheet<'a> {
@@ -83,7 +92,11 @@ impl<'a> Sheet<'a> {
         let rows = scale::samples_of_rows(strip, on_page.min(needed as usize));
         let scale = Scale::of(&rows);
         let overview = (needed as usize > on_page).then(|| Overview::of(strip, analysis));
-        Ok(Sheet { strip, analysis, options, scale, rows, overview })
+        let width = PAPER_RIGHT - PAPER_LEFT;
+        let lines = [(findings(analysis), INK), (remarks(analysis), QUIET)];
+        let lines = lines.into_iter().filter(|(text, _)| !text.is_empty());
+        let lines = lines.map(|(text, color)| (NOTE.fitted(&text, width), color)).collect();
+        Ok(Sheet { strip, analysis, options, scale, rows, overview, lines })
     }
 
     /// Width and height in hundredths of a millimetre.
@@ -93,8 +106,12 @@ impl<'a> Sheet<'a> {
         (hundredths(PAGE_WIDTH) as u32, hundredths(height) as u32)
     }
 
+    fn paper_top(&self) -> f64 {
+        HEADER_HEIGHT + self.lines.len() as f64 * LINE_HEIGHT
+    }
+
     fn paper_bottom(&self) -> f64 {
-        HEADER_HEIGHT + self.rows.len() as f64 * self.scale.row_height_mm
+        self.paper_top() + self.rows.len() as f64 * self.scale.row_height_mm
     }
 
     pub(super) fn draw<B: DrawingBackend>(&self, backend: &mut B) -> Drawn<B> {
@@ -102,14 +119,14 @@ impl<'a> Sheet<'a> {
         backend.draw_rect((0, 0), (width as i32, height as i32), &WHITE.filled(), true)?;
         self.header(backend)?;
         let bottom = self.paper_bottom();
-        grid(backend, (PAPER_LEFT, HEADER_HEIGHT), (PAPER_RIGHT, bottom))?;
+        grid(backend, (PAPER_LEFT, self.paper_top()), (PAPER_RIGHT, bottom))?;
         let mut cut = false;
         for (index, samples) in self.rows.iter().enumerate() {
             let row = Row {
                 strip: self.strip,
                 analysis: self.analysis,
                 scale: &self.scale,
-                top: HEADER_HEIGHT + index as f64 * self.scale.row_height_mm,
+                top: self.paper_top() + index as f64 * self.scale.row_height_mm,
                 start_s: index as f64 * ROW_S,
                 middle_mv: f64::from(scale::median(samples)),
             };
@@ -143,15 +160,9 @@ impl<'a> Sheet<'a> {
             Look { color, ..VALUE }.draw(backend, &value, at(x, 12.0))?;
             x += width + CELL_GAP;
         }
-        let width = PAPER_RIGHT - PAPER_LEFT;
-        let findings = self.findings();
-        if !findings.is_empty() {
-            NOTE.draw(backend, &NOTE.fitted(&findings, width), at(PAPER_LEFT, 20.0))?;
-        }
-        let remarks = self.remarks();
-        if !remarks.is_empty() {
-            let look = Look { color: QUIET, ..NOTE };
-            look.draw(backend, &look.fitted(&remarks, width), at(PAPER_LEFT, 25.0))?;
+        for (index, (text, color)) in self.lines.iter().enumerate() {
+            let y = HEADER_HEIGHT + index as f64 * LINE_HEIGHT;
+            Look { color: *color, ..NOTE }.draw(backend, text, at(PAPER_LEFT, y))?;
         }
         Ok(())
     }
@@ -177,20 +188,6 @@ impl<'a> Sheet<'a> {
             cells.push(("Recorded", time.chars().take(40).collect(), INK));
         }
         cells
-    }
-
-    fn findings(&self) -> String {
-        if let Some(reason) = &self.analysis.no_heart_rate_reason {
-            return reason.clone();
-        }
-        let notes: Vec<&str> = self.analysis.rhythm_notes.iter().map(|note| note.message.as_str()).collect();
-        notes.join("  ")
-    }
-
-    fn remarks(&self) -> String {
-        let warnings = self.analysis.warnings.iter().filter(|warning| warning.code != "other_leads");
-        let texts: Vec<&str> = warnings.map(|warning| warning.message.as_str()).collect();
-        texts.join("  ")
     }
 
     fn footer<B: DrawingBackend>(&self, backend: &mut B, top: f64, cut: bool) -> Drawn<B> {
@@ -219,6 +216,22 @@ impl<'a> Sheet<'a> {
         let x = entry(backend, "beat")?;
         mark(backend, x + 3.5, y - 1.0, MARK)
     }
+}
+
+/// What the strip shows, or why it shows nothing.
+fn findings(analysis: &Analysis) -> String {
+    if let Some(reason) = &analysis.no_heart_rate_reason {
+        return reason.clone();
+    }
+    let notes: Vec<&str> = analysis.rhythm_notes.iter().map(|note| note.message.as_str()).collect();
+    notes.join("  ")
+}
+
+/// What should be known of how the file was read. Names of other leads come from the file and say nothing of this one.
+fn remarks(analysis: &Analysis) -> String {
+    let warnings = analysis.warnings.iter().filter(|warning| warning.code != "other_leads");
+    let texts: Vec<&str> = warnings.map(|warning| warning.message.as_str()).collect();
+    texts.join("  ")
 }
 
 /// A beat's mark, its tip downwards.

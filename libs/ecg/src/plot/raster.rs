@@ -4,18 +4,22 @@
 use std::collections::HashMap;
 
 use ab_glyph::{Font, FontRef, Glyph, OutlinedGlyph, point};
+use plotters::style::RGBColor;
 use plotters_backend::text_anchor::{HPos, VPos};
 use plotters_backend::{
     BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind, FontStyle,
 };
 
 use super::PlotError;
-use super::text::{LINE_PER_SIZE, font};
+use super::paper::FLAT;
+use super::text::{LINE_PER_SIZE, advance_em, font};
 
 /// Steps between no and full cover of a pixel: few, so that all colours of a picture fit a palette.
 const COVER_STEPS: u32 = 15;
 /// Half the height of a small letter, as a share of the font's size: text is centred on it, as `0.5ex` does in SVG.
 const HALF_LETTER: f64 = 0.273;
+/// Lines that a row of pixels is cut into where areas are filled.
+const SUBROWS: i64 = 4;
 /// Most pixels of a picture, whatever the options say.
 const MAX_PIXELS: usize = 64_000_000;
 
@@ -69,7 +73,14 @@ impl Raster {
         let (left, right) = (inside(from.0, self.width), inside(to.0, self.width));
         let cover = (color.alpha.clamp(0.0, 1.0) * 255.0).round() as u32;
         let ink = packed(color);
-        for y in inside(from.1, self.height)..inside(to.1, self.height) {
+        let rows = inside(from.1, self.height)..inside(to.1, self.height);
+        if right == left + 1 && cover >= 255 {
+            // An upright line of one pixel, of which a grid has hundreds.
+            let column = self.pixels.get_mut(rows.start * self.width + left..).unwrap_or_default();
+            column.iter_mut().step_by(self.width).take(rows.len()).for_each(|pixel| *pixel = ink);
+            return;
+        }
+        for y in rows {
             let Some(row) = self.pixels.get_mut(y * self.width + left..(y * self.width + right).max(left))
             else {
                 continue;
@@ -116,6 +127,23 @@ impl Raster {
         }
     }
 
+    /// Adds a subrow's share of cover from `left` to `right`, in pixels, soft at both ends.
+    fn cover_span(&mut self, row: usize, left: f64, right: f64) {
+        let (left, right) = (left.clamp(0.0, self.width as f64), right.clamp(0.0, self.width as f64));
+        let columns = left.floor() as usize..right.ceil() as usize;
+        let start = row * self.width;
+        let Some(cover) =
+            self.cover.get_mut(start + columns.start..(start + columns.end).max(start + columns.start))
+        else {
+            return;
+        };
+        for (x, cover) in columns.zip(cover) {
+            let x = x as f64;
+            let share = (right.min(x + 1.0) - left.max(x)).max(0.0);
+            *cover = cover.saturating_add((share * 255.0 / SUBROWS as f64).round() as u8);
+        }
+    }
+
     /// Lays the cover between two rows over the picture and clears it.
     fn lay_cover(&mut self, top: f32, bottom: f32, color: BackendColor) {
         let ink = packed(color);
@@ -146,10 +174,7 @@ impl Raster {
 
     /// Width of a letter in pixels.
     fn advance(&self, letter: char, em: f64, bold: bool) -> f64 {
-        self.fonts[usize::from(bold)].as_ref().map_or(0.0, |font| {
-            let units = f64::from(font.units_per_em().unwrap_or(2048.0));
-            f64::from(font.h_advance_unscaled(font.glyph_id(letter))) / units * em
-        })
+        self.fonts[usize::from(bold)].as_ref().map_or(0.0, |font| advance_em(font, letter) * em)
     }
 
     fn write(&mut self, letter: char, size: f32, bold: bool, origin: (f64, f64), color: BackendColor) {
@@ -174,7 +199,7 @@ impl Raster {
         }
     }
 
-    /// The picture as PNG: with a palette where 256 colours are enough, which they are.
+    /// The picture as PNG with a palette.
     pub(super) fn into_png(self) -> Result<Vec<u8>, PlotError> {
         let mut file = Vec::with_capacity(self.pixels.len() / 8);
         let mut encoder = png::Encoder::new(&mut file, self.width as u32, self.height as u32);
@@ -186,20 +211,9 @@ impl Raster {
             yppu: per_metre,
             unit: png::Unit::Meter,
         }));
-        let data = match indexed(&self.pixels) {
-            Some((palette, indices)) => {
-                encoder.set_color(png::ColorType::Indexed);
-                encoder.set_palette(palette);
-                indices
-            }
-            None => {
-                encoder.set_color(png::ColorType::Rgb);
-                self.pixels
-                    .iter()
-                    .flat_map(|pixel| [(pixel >> 16) as u8, (pixel >> 8) as u8, *pixel as u8])
-                    .collect()
-            }
-        };
+        let (palette, data) = indexed(&self.pixels, self.width);
+        encoder.set_color(png::ColorType::Indexed);
+        encoder.set_palette(palette);
         // Paper repeats itself from row to row.
         encoder.set_filter(png::Filter::Up);
         let mut writer = encoder.write_header()?;
@@ -209,31 +223,76 @@ impl Raster {
     }
 }
 
-/// Palette and indices of a picture of at most 256 colours.
-fn indexed(pixels: &[u32]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let mut known: HashMap<u32, u8> = HashMap::new();
-    let mut palette = Vec::new();
-    let mut indices = Vec::with_capacity(pixels.len());
-    // A pixel mostly has the colour of one of the last few.
-    let mut recent = [(u32::MAX, 0u8); 64];
-    for &pixel in pixels {
-        let slot = &mut recent[(pixel.wrapping_mul(0x9e37_79b1) >> 26) as usize];
-        if slot.0 != pixel {
-            let next = known.len();
-            let index = match known.get(&pixel) {
-                Some(&index) => index,
-                None => {
-                    let index = u8::try_from(next).ok()?;
-                    known.insert(pixel, index);
-                    palette.extend_from_slice(&[(pixel >> 16) as u8, (pixel >> 8) as u8, pixel as u8]);
-                    index
-                }
-            };
-            *slot = (pixel, index);
-        }
-        indices.push(slot.1);
+/// Pixels compared at once with those above them.
+const BLOCK: usize = 16;
+
+/// Palette and indices of a picture.
+fn indexed(pixels: &[u32], width: usize) -> (Vec<u8>, Vec<u8>) {
+    let mut palette = Palette { known: HashMap::new(), bytes: Vec::new(), recent: [(u32::MAX, 0); 64] };
+    // Flat colours come first, so that blends cannot take their place.
+    for RGBColor(r, g, b) in FLAT {
+        palette.index(packed(BackendColor { alpha: 1.0, rgb: (r, g, b) }));
     }
-    Some((palette, indices))
+    let mut indices: Vec<u8> = Vec::with_capacity(pixels.len());
+    let mut above: &[u32] = &[];
+    for row in pixels.chunks(width.max(1)) {
+        for (number, block) in row.chunks(BLOCK).enumerate() {
+            let start = number * BLOCK;
+            // Paper repeats itself from row to row.
+            if above.get(start..start + block.len()) == Some(block) {
+                let from = indices.len() - width;
+                indices.extend_from_within(from..from + block.len());
+                continue;
+            }
+            for &pixel in block {
+                indices.push(palette.index(pixel));
+            }
+        }
+        above = row;
+    }
+    (palette.bytes, indices)
+}
+
+/// The colours met so far.
+struct Palette {
+    known: HashMap<u32, u8>,
+    bytes: Vec<u8>,
+    /// A pixel mostly has the colour of one of the last few.
+    recent: [(u32, u8); 64],
+}
+
+impl Palette {
+    fn index(&mut self, pixel: u32) -> u8 {
+        let slot = (pixel.wrapping_mul(0x9e37_79b1) >> 26) as usize;
+        let (color, index) = self.recent[slot];
+        if color == pixel {
+            return index;
+        }
+        let index = match self.known.get(&pixel) {
+            Some(&index) => index,
+            None => {
+                let index = self.new_or_nearest(pixel);
+                self.known.insert(pixel, index);
+                index
+            }
+        };
+        self.recent[slot] = (pixel, index);
+        index
+    }
+
+    /// A new entry while there is room. After that the nearest one: what is left then are rare blends at soft edges.
+    fn new_or_nearest(&mut self, pixel: u32) -> u8 {
+        let parts = [(pixel >> 16) as u8, (pixel >> 8) as u8, pixel as u8];
+        if let Ok(index) = u8::try_from(self.bytes.len() / 3) {
+            self.bytes.extend_from_slice(&parts);
+            return index;
+        }
+        let distance = |color: &[u8]| -> u32 {
+            color.iter().zip(parts).map(|(known, part)| u32::from(known.abs_diff(part)).pow(2)).sum()
+        };
+        let nearest = self.bytes.chunks_exact(3).enumerate().min_by_key(|(_, color)| distance(color));
+        nearest.map_or(0, |(index, _)| index as u8)
+    }
 }
 
 fn packed(color: BackendColor) -> u32 {
@@ -342,12 +401,12 @@ impl DrawingBackend for Raster {
     ) -> Result<(), DrawingErrorKind<Never>> {
         let points: Vec<(f64, f64)> =
             vertices.into_iter().map(|(x, y)| (self.pixel(x), self.pixel(y))).collect();
-        let top = points.iter().map(|point| point.1).fold(f64::MAX, f64::min);
-        let bottom = points.iter().map(|point| point.1).fold(f64::MIN, f64::max);
+        let top = points.iter().map(|point| point.1).fold(f64::MAX, f64::min).max(0.0).floor();
+        let bottom =
+            points.iter().map(|point| point.1).fold(f64::MIN, f64::max).min(self.height as f64).ceil();
         let mut crossings = Vec::new();
-        let rows = top.max(0.0).floor() as i64..bottom.min(self.height as f64).ceil() as i64;
-        for row in rows {
-            let y = row as f64 + 0.5;
+        for row in top as i64 * SUBROWS..bottom as i64 * SUBROWS {
+            let y = (row as f64 + 0.5) / SUBROWS as f64;
             crossings.clear();
             for (index, from) in points.iter().enumerate() {
                 let to = points[(index + 1) % points.len()];
@@ -357,10 +416,10 @@ impl DrawingBackend for Raster {
             }
             crossings.sort_by(f64::total_cmp);
             for pair in crossings.chunks_exact(2) {
-                let (left, right) = (pair[0].round() as i64, pair[1].round() as i64);
-                self.fill((left, row), (right.max(left + 1), row + 1), style.color());
+                self.cover_span((row / SUBROWS) as usize, pair[0], pair[1]);
             }
         }
+        self.lay_cover(top as f32, bottom as f32, style.color());
         Ok(())
     }
 

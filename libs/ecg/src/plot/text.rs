@@ -56,18 +56,21 @@ impl Look {
 
     /// `text`, cut with an ellipsis if it is wider than `width_mm`.
     pub(super) fn fitted(&self, text: &str, width_mm: f64) -> String {
-        if self.width_mm(text) <= width_mm {
-            return text.to_owned();
-        }
-        let mut kept: String = text.to_owned();
-        while !kept.is_empty() {
-            kept.pop();
-            let cut = format!("{}…", kept.trim_end());
-            if self.width_mm(&cut) <= width_mm {
-                return cut;
+        let Some(font) = font(self.bold) else { return text.to_owned() };
+        let room = width_mm / self.size_mm;
+        let ellipsis = advance_em(&font, '…');
+        let mut used = 0.0;
+        let mut kept = 0;
+        for (at, letter) in text.char_indices() {
+            if used + ellipsis <= room {
+                kept = at;
+            }
+            used += advance_em(&font, letter);
+            if used > room {
+                return format!("{}…", text.get(..kept).unwrap_or_default().trim_end());
             }
         }
-        String::new()
+        text.to_owned()
     }
 }
 
@@ -80,6 +83,11 @@ pub(super) fn font(bold: bool) -> Option<FontRef<'static>> {
 /// Width of `text` in units of the font's size.
 fn width_em(text: &str, bold: bool) -> f64 {
     let Some(font) = font(bold) else { return text.chars().count() as f64 * 0.65 };
+    text.chars().map(|letter| advance_em(&font, letter)).sum()
+}
+
+/// Width of a letter in units of the font's size.
+pub(super) fn advance_em(font: &FontRef<'_>, letter: char) -> f64 {
     let units = f64::from(font.units_per_em().unwrap_or(2048.0));
-    text.chars().map(|letter| f64::from(font.h_advance_unscaled(font.glyph_id(letter))) / units).sum()
+    f64::from(font.h_advance_unscaled(font.glyph_id(letter))) / units
 }

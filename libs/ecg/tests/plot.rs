@@ -1,0 +1,182 @@
+//! Pictures look as they did (`UPDATE_GOLDEN=1` draws them anew: look at them before you keep them), and show what they must.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by its panic")]
+
+use std::path::Path;
+
+use ecg::plot::{Options, PlotError, png, svg};
+use ecg::synth::{self, Dropout, DropoutKind, Settings, Synthetic};
+use ecg::{Analysis, Beat, HeartRate, Quality, QualitySegment, RhythmNote, Strip, TrendPoint, Warning};
+
+/// Share of pixels that may differ visibly, for the last bits of sines differ from machine to machine.
+const MAX_DIFFERENT: f64 = 0.002;
+/// Difference of a colour's part that is visible.
+const VISIBLE: u8 = 48;
+
+fn drawn(name: &str, made: &Synthetic, analysis: &Analysis) {
+    let options = Options {
+        pixels_per_mm: 2.5,
+        recorded_at: Some("2024-02-29 12:00".to_owned()),
+        ..Options::default()
+    };
+    let picture = png(&made.strip, analysis, &options).unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &picture).unwrap();
+    }
+    let golden = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let ((width, height, new), (golden_width, golden_height, old)) = (decoded(&picture), decoded(&golden));
+    assert_eq!((width, height), (golden_width, golden_height), "{name}");
+    let different = new.iter().zip(&old).filter(|(new, old)| new.abs_diff(**old) > VISIBLE).count();
+    let share = different as f64 / new.len() as f64;
+    assert!(share <= MAX_DIFFERENT, "{name}: {:.2} % of it looks different", share * 100.0);
+}
+
+/// Width, height, and red, green and blue of each pixel.
+fn decoded(file: &[u8]) -> (u32, u32, Vec<u8>) {
+    let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
+    decoder.set_transformations(png::Transformations::EXPAND);
+    let mut reader = decoder.read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut pixels).unwrap();
+    assert_eq!(info.color_type, png::ColorType::Rgb);
+    (info.width, info.height, pixels)
+}
+
+/// An analysis as the beats' times make it, so that pictures do not change with the detector.
+fn analysis(made: &Synthetic) -> Analysis {
+    let beat = |time_s: &f64| {
+        let starts = made.strip.segments.iter().map(|segment| segment.start_s);
+        let segment = starts.clone().filter(|start_s| start_s <= time_s).count().saturating_sub(1);
+        let sample = (time_s - made.strip.segments[segment].start_s) * made.strip.sample_rate_hz;
+        Beat { time_s: *time_s, segment, sample: sample.round() as usize, confidence: 0.9 }
+    };
+    Analysis {
+        heart_rate: Some(HeartRate { mean_bpm: 72.0, min_bpm: 66.0, max_bpm: 79.0 }),
+        no_heart_rate_reason: None,
+        rr: None,
+        quality: Quality::Good,
+        quality_segments: Vec::new(),
+        rhythm_notes: Vec::new(),
+        trend: Vec::new(),
+        beats: made.beat_times_s.iter().map(beat).collect(),
+        warnings: Vec::new(),
+    }
+}
+
+fn stretch(start_s: f64, end_s: f64, quality: Quality) -> QualitySegment {
+    QualitySegment { start_s, end_s, quality, reason: Some("It is so.".to_owned()) }
+}
+
+fn strip_with_everything() -> (Synthetic, Analysis) {
+    let made = synth::generate(&Settings {
+        duration_s: 27.0,
+        ectopy: 0.1,
+        dropouts: vec![
+            Dropout { start_s: 6.0, length_s: 2.0, kind: DropoutKind::Missing },
+            Dropout { start_s: 12.0, length_s: 5.0, kind: DropoutKind::LeadOff },
+        ],
+        ..Settings::default()
+    });
+    let mut analysis = analysis(&made);
+    analysis.quality = Quality::Poor;
+    analysis.quality_segments =
+        vec![stretch(8.0, 12.0, Quality::Poor), stretch(12.0, 17.0, Quality::Unusable)];
+    analysis.beats[2].confidence = 0.2;
+    analysis.rhythm_notes.push(RhythmNote {
+        code: "pause",
+        message: "No beat for 5.0 s, from 12.0 s to 17.0 s.".to_owned(),
+        at_s: Some(12.0),
+    });
+    analysis
+        .warnings
+        .push(Warning { code: "time_gap", message: "2.00 s of the recording are missing.".to_owned() });
+    (made, analysis)
+}
+
+#[test]
+fn a_strip_with_gap_shade_marks_and_notes_looks_as_it_did() {
+    let (made, analysis) = strip_with_everything();
+    drawn("strip.png", &made, &analysis);
+}
+
+#[test]
+fn a_long_recording_looks_as_it_did() {
+    let settings = Settings {
+        duration_s: 900.0,
+        dropouts: vec![Dropout { start_s: 300.0, length_s: 60.0, kind: DropoutKind::Missing }],
+        ..Settings::default()
+    };
+    let made = synth::generate(&settings);
+    let mut analysis = analysis(&made);
+    analysis.quality_segments = vec![stretch(600.0, 700.0, Quality::Unusable)];
+    let rate = |index: u32| 75.0 + 20.0 * (f64::from(index) / 9.0).sin();
+    let point = |index: u32| TrendPoint {
+        time_s: f64::from(index) * 10.0 + 5.0,
+        mean_bpm: rate(index),
+        min_bpm: rate(index) - 6.0,
+        max_bpm: rate(index) + 9.0,
+    };
+    analysis.trend = (0..90).filter(|index| !(30..36).contains(index)).map(point).collect();
+    drawn("long.png", &made, &analysis);
+}
+
+#[test]
+fn a_strip_without_a_heart_rate_looks_as_it_did() {
+    let made = synth::generate(&Settings { duration_s: 8.0, amplitude_mv: 9.0, ..Settings::default() });
+    let analysis = Analysis {
+        heart_rate: None,
+        no_heart_rate_reason: Some("No beats can be told from the noise.".to_owned()),
+        quality: Quality::Unusable,
+        quality_segments: vec![stretch(0.0, 8.0, Quality::Unusable)],
+        beats: Vec::new(),
+        ..analysis(&made)
+    };
+    drawn("no_heart_rate.png", &made, &analysis);
+}
+
+#[test]
+fn the_svg_measures_in_millimetres_and_says_what_it_must() {
+    let (mut made, analysis) = strip_with_everything();
+    made.strip.lead = Some("MLII <&>".to_owned());
+    let document = svg(&made.strip, &analysis, &Options::default()).unwrap();
+    for part in [
+        "width=\"275.00mm\"",
+        "72 bpm",
+        "66 to 79 bpm",
+        "poor",
+        "27.0 s",
+        "360 Hz",
+        "10 mm/mV",
+        "gap of 2.0 s",
+    ] {
+        assert!(document.contains(part), "{part}");
+    }
+    assert!(document.contains("MLII &lt;&amp;&gt;") && document.trim_end().ends_with("</svg>"));
+}
+
+#[test]
+fn any_signal_can_be_drawn() {
+    let made = synth::generate(&Settings { duration_s: 12.0, ..Settings::default() });
+    let analysis = analysis(&made);
+    type Change = fn(f32) -> f32;
+    let wild: [(&str, Change); 6] = [
+        ("huge", |value| value * 1e30),
+        ("tiny", |value| value * 1e-30),
+        ("flat", |_| 1.0),
+        ("not a number", |_| f32::NAN),
+        ("now and then not a number", |value| if value > 0.5 { f32::INFINITY } else { value }),
+        ("far off", |value| value + 1e6),
+    ];
+    for (name, change) in wild {
+        let mut strip = made.strip.clone();
+        strip.segments[0].samples.iter_mut().for_each(|sample| *sample = change(*sample));
+        for pixels_per_mm in [f64::NAN, 0.0, 3.3, 1e9] {
+            let options = Options { pixels_per_mm, rows: usize::MAX, ..Options::default() };
+            assert!(png(&strip, &analysis, &options).is_ok(), "{name}");
+        }
+        assert!(svg(&strip, &analysis, &Options { rows: 0, ..Options::default() }).is_ok(), "{name}");
+    }
+    let nothing = Strip::from_samples(360.0, Vec::new());
+    assert!(matches!(png(&nothing, &analysis, &Options::default()), Err(PlotError::Empty)));
+}
