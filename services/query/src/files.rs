@@ -174,15 +174,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_range_cuts_across_chunks_and_stops_reading_after_its_end() {
-        let chunks = ["abc", "def", "ghij"].map(|text| Ok(Bytes::from_static(text.as_bytes())));
         for (range, expected) in [(0..10, "abcdefghij"), (2..4, "cd"), (3..6, "def"), (4..9, "efghi")] {
-            let chunks: Vec<_> =
-                chunks.iter().map(|part| Ok(part.as_ref().unwrap().clone() as Bytes)).collect();
+            let chunks = ["abc", "def", "ghij"].map(|text| Ok(Bytes::from_static(text.as_bytes())));
+            // Reading on after the end of the range would never end.
             let body = stream::iter(chunks).chain(stream::pending()).boxed();
-            let cut: Vec<Bytes> = cut(body, range)
-                .try_collect()
-                .await
-                .unwrap_or_else(|error: std::io::Error| panic!("{error}"));
+            let cut: Vec<Bytes> = cut(body, range).try_collect().await.unwrap();
             assert_eq!(cut.concat(), expected.as_bytes());
         }
     }
@@ -202,8 +198,7 @@ mod tests {
         assert_eq!(value(Some("a b.jpg")), "inline; filename=\"a b.jpg\"");
         assert_eq!(
             value(Some("x\"; y=\"é\r\n.jpg")),
-            "inline; filename=\"x__ y=___.jpg\"; filename*=UTF-8''x%22%3B%20y%3D%22%C3%A9%0D%0A.jpg"
-                .replace("y=___", "y_____")
+            "inline; filename=\"x__ y_____.jpg\"; filename*=UTF-8''x%22%3B%20y%3D%22%C3%A9%0D%0A.jpg"
         );
     }
 
