@@ -24,15 +24,17 @@ pub fn analyze(strip: &Strip) -> Analysis {
         }));
     }
     let intervals = rate::intervals(&beats, &stretches);
-    let heart_rate = rate::heart_rate(&intervals);
+    let overall = overall(&stretches);
+    // A few plausible intervals in a strip that is noise otherwise are chance.
+    let heart_rate = (overall != Quality::Unusable).then(|| rate::heart_rate(&intervals)).flatten();
     let no_heart_rate_reason = heart_rate.is_none().then(|| reason(strip, &stretches));
     Analysis {
         heart_rate,
         no_heart_rate_reason,
-        rr: rate::statistics(&intervals),
-        quality: overall(&stretches),
+        rr: heart_rate.and_then(|_| rate::statistics(&intervals)),
+        quality: overall,
         rhythm_notes: heart_rate.map(|rate| rate::notes(&intervals, &rate)).unwrap_or_default(),
-        trend: rate::trend(&intervals),
+        trend: heart_rate.map(|_| rate::trend(&intervals)).unwrap_or_default(),
         quality_segments: stretches,
         beats,
         warnings: strip.warnings.clone(),

@@ -9,6 +9,14 @@ const STRETCH_S: f64 = 10.0;
 /// A rest shorter than this is judged together with the stretch before it.
 const SHORTEST_S: f64 = 3.0;
 
+/// Below this contrast (median of the beats over what surrounds them) beats are not clearer than noise: the peaks of
+/// filtered noise have 2 to 3, those of an ECG 5 and more.
+const LEAST_CONTRAST: f32 = 3.0;
+/// Beats of a usable signal look like each other (Orphanidou et al. 2015 ask for a mean correlation of 0.66).
+const LEAST_LIKENESS: f32 = 0.66;
+/// The first beats of a signal have nothing to be like.
+const UNKNOWN_LIKENESS: f32 = 0.8;
+
 /// Appends the quality of the stretches of one segment.
 pub(crate) fn assess(segment: &Segment, rate: f64, beats: &[Detection], out: &mut Vec<QualitySegment>) {
     let total = segment.samples.len() as f64 / rate;
@@ -60,9 +68,9 @@ fn stretch(samples: &[f32], rate: f64, beats: &[Detection]) -> (Quality, Option<
         values[values.len() / 2]
     };
     let contrast = median(|beat| beat.contrast);
-    let likeness = median(|beat| beat.likeness.unwrap_or(0.8));
+    let likeness = median(|beat| beat.likeness.unwrap_or(UNKNOWN_LIKENESS));
     let confidence = median(|beat| beat.confidence);
-    if contrast < 2.5 || likeness < 0.5 || confidence < 0.5 {
+    if contrast < LEAST_CONTRAST || likeness < LEAST_LIKENESS || confidence < 0.6 {
         return (Quality::Unusable, Some("What looks like beats is not clearer than the noise around it."));
     }
     if contrast < 4.0 || likeness < 0.8 || confidence < 0.9 {

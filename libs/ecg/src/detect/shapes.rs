@@ -84,19 +84,21 @@ impl Shapes {
         };
         let energies = [energies(lower), energies(upper)];
         for (shape, out) in self.shapes.iter().zip(&mut out.of) {
-            let mut highest = f32::NEG_INFINITY;
+            // The lower band finds the place, the upper one follows.
+            let mut best = (f32::NEG_INFINITY, 0);
             for place in 0..PLACES {
-                let product = [
-                    dot(&shape.waves[0], &lower[place..place + LENGTH]),
-                    dot(&shape.waves[1], &upper[place..place + LENGTH]),
-                ];
-                let sum = product[0] / shape.energy[0] + product[1] / shape.energy[1];
-                if sum > highest {
-                    highest = sum;
-                    let energy = [energies[0][place], energies[1][place]];
-                    *out = Product { product, energy, lag: place as isize - SLACK as isize, known: true };
+                let product = dot(&shape.waves[0], &lower[place..place + LENGTH]);
+                if product > best.0 {
+                    best = (product, place);
                 }
             }
+            let place = best.1;
+            *out = Product {
+                product: [best.0, dot(&shape.waves[1], &upper[place..place + LENGTH])],
+                energy: [energies[0][place], energies[1][place]],
+                lag: place as isize - SLACK as isize,
+                known: best.0.is_finite(),
+            };
         }
         out
     }

@@ -6,7 +6,7 @@ use super::signal::Signal;
 use super::tuning::{TUNING, Tuning, work_samples};
 
 /// Beats are decided in steps of this length ...
-const HOP: usize = work_samples(2.0);
+const HOP: usize = work_samples(4.0);
 /// ... with a look ahead of this length ...
 const AHEAD: usize = work_samples(6.0);
 /// ... and a look back of this length for what is typical.
@@ -69,7 +69,7 @@ pub fn detect(samples: &[f32], sample_rate_hz: f64) -> Vec<Detection> {
 
 impl Detector {
     /// A beat is reported at most this long after its R peak.
-    pub const MAX_DELAY_S: f64 = 10.0;
+    pub const MAX_DELAY_S: f64 = 11.0;
 
     /// A detector for a signal of `sample_rate_hz` samples per second (50 to 2000 are sensible).
     #[must_use]
@@ -179,7 +179,7 @@ impl Detector {
     /// Drops what no later decision looks at.
     fn forget(&mut self, before: usize) {
         let drop = before.saturating_sub(self.signal.gone);
-        if drop < HOP {
+        if drop < 4 * HOP {
             return;
         }
         self.signal.forget(drop);
