@@ -79,8 +79,8 @@ async fn a_gateway_that_dies_is_told_of_and_what_was_missed_is_told_after_its_re
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_falls_silent_counts_as_dead() {
     let system = System::start();
-    let mut config = gateway::Config::default();
-    config.events_keep_alive = Duration::from_millis(200);
+    let config =
+        gateway::Config { events_keep_alive: Duration::from_millis(200), ..gateway::Config::default() };
     let door = system.gateway_at("127.0.0.1:0".parse().unwrap(), config).await;
     let proxy = Proxy::to(door.address).await;
     let timeouts = Timeouts { answer: Duration::from_secs(1), ..Timeouts::default() };
