@@ -5,7 +5,7 @@ use proto_json::{
     SignalOptions, Timestamp, UploadReceipt,
 };
 
-use crate::{AnalysisResult, NewHeartRate, NewUpload};
+use crate::{NewHeartRate, NewUpload};
 
 /// Place of a record in a history: the later one is the newer one. The id decides between equal times.
 pub(crate) type Place = (Timestamp, RecordId);
@@ -109,6 +109,7 @@ pub(crate) struct Newest {
     pub(crate) image: Option<LatestImage>,
 }
 
+#[cfg(feature = "sqlite")]
 impl Newest {
     /// Makes them the patient's latest where they are. An ECG that is the latest already is replaced: it was analysed.
     pub(crate) fn enter(self, patient: &mut proto_json::PatientSummary) {
@@ -134,7 +135,8 @@ impl Newest {
     }
 }
 
-impl AnalysisResult {
+#[cfg(feature = "sqlite")]
+impl crate::AnalysisResult {
     /// The ECG with this result.
     pub(crate) fn apply(&self, mut ecg: EcgRecord) -> EcgRecord {
         match &self.outcome {
