@@ -8,7 +8,7 @@ use super::tuning::{TUNING, Tuning, work_samples};
 /// Beats are decided in steps of this length ...
 const HOP: usize = work_samples(4.0);
 /// ... with a look ahead of this length ...
-const AHEAD: usize = work_samples(6.0);
+const AHEAD: usize = work_samples(5.0);
 /// ... and a look back of this length for what is typical.
 const BACK: usize = work_samples(6.0);
 /// Candidates wait this long for what follows them.

@@ -81,7 +81,7 @@ pub(crate) const TUNING: Tuning = Tuning {
     contrast_floor: 1.6,
     bias: -2.5,
     bias_in_noise: -0.85,
-    k_level: 0.45,
+    k_level: 0.4,
     level_max: 0.7,
     k_contrast: 2.5,
     contrast_max: 3.3,
