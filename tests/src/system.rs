@@ -166,7 +166,16 @@ impl System {
     /// What each process has logged, for when a test fails.
     #[must_use]
     pub fn logs(&self) -> String {
-        self.processes.iter().map(Process::log).collect::<Vec<_>>().join("\n----\n")
+        self.processes.iter().map(|process| format!("---- {}\n{}\n", process.name(), process.log())).collect()
+    }
+}
+
+/// A test that fails says what the processes said.
+impl Drop for System {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
     }
 }
 

@@ -249,8 +249,8 @@ pub struct QueueLimits {
 }
 
 impl Default for QueueLimits {
-    /// 100,000 messages, 50 GB.
+    /// 100,000 messages, 20 GB.
     fn default() -> Self {
-        QueueLimits { max_messages: 100_000, max_staged_bytes: 50_000_000_000 }
+        QueueLimits { max_messages: 100_000, max_staged_bytes: 20_000_000_000 }
     }
 }

@@ -17,6 +17,10 @@ const CLAIMS_KEPT: Duration = Duration::from_secs(26 * 3600);
 /// Dead letters are kept until somebody has dealt with them, but the disk is not theirs.
 const DEAD_LETTERS_MOST: i64 = 100_000;
 
+/// How often, and with which growing wait, a stream is tried to be made.
+const MAKE_ATTEMPTS: u32 = 6;
+const MAKE_WAIT: Duration = Duration::from_millis(100);
+
 /// Makes what is missing of streams and consumers, and adapts what is there to `config`. Run it once by a user who may,
 /// where the services' users may not.
 ///
@@ -48,9 +52,26 @@ pub(super) async fn make_all(link: &Link, config: &NatsConfig) -> Result<(), Bus
         ..stream(config, names::BLOBS, "blob.>")
     };
     for stream in [dead_letters, claims, blobs] {
-        jetstream.create_or_update_stream(stream).await.map_err(BusError::refused)?;
+        make_stream(&jetstream, stream).await?;
     }
     Ok(())
+}
+
+/// Makes or adapts one stream. While several processes make the same one, the broker counts its reserved space once for
+/// each of them, and may refuse all but one: the others try again, and find it made.
+async fn make_stream(jetstream: &Context, stream: Config) -> Result<(), BusError> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match jetstream.create_or_update_stream(stream.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(error) if attempts == MAKE_ATTEMPTS => return Err(BusError::refused(error)),
+            Err(error) => {
+                tracing::debug!(stream = stream.name, %error, "a stream could not be made; trying again");
+                tokio::time::sleep(MAKE_WAIT * attempts).await;
+            }
+        }
+    }
 }
 
 async fn make_queue(jetstream: &Context, config: &NatsConfig, queue: Queue) -> Result<(), BusError> {
@@ -60,7 +81,7 @@ async fn make_queue(jetstream: &Context, config: &NatsConfig, queue: Queue) -> R
         max_messages: whole(config.limits.max_messages),
         ..stream(config, queue.name(), &queue.subject_pattern())
     };
-    jetstream.create_or_update_stream(queue_stream).await.map_err(BusError::refused)?;
+    make_stream(jetstream, queue_stream).await?;
     let consumer = pull::Config {
         durable_name: Some(names::consumer(queue).to_owned()),
         ack_policy: AckPolicy::Explicit,
