@@ -111,8 +111,10 @@ fn no_ecg(seed: u64) {
         })
         .collect();
     let zeros = vec![0.0; count];
-    let hum: Vec<f32> = (0..count).map(|index| (time(index) * 50.0 * 6.283).sin() as f32).collect();
-    let slow: Vec<f32> = (0..count).map(|index| (time(index) * 1.2 * 6.283).sin() as f32).collect();
+    let hum: Vec<f32> =
+        (0..count).map(|index| (time(index) * 50.0 * std::f64::consts::TAU).sin() as f32).collect();
+    let slow: Vec<f32> =
+        (0..count).map(|index| (time(index) * 1.2 * std::f64::consts::TAU).sin() as f32).collect();
     let square: Vec<f32> = (0..count).map(|index| if time(index) % 1.0 < 0.5 { 1.0 } else { 0.0 }).collect();
     // Syllables: a carrier in bursts of irregular length and strength.
     let mut strength = 0.0_f32;
@@ -121,7 +123,7 @@ fn no_ecg(seed: u64) {
             if index % 30 == 0 {
                 strength = 0.6 * strength + random().max(0.0);
             }
-            strength * ((time(index) * 9.0 * 6.283).sin() as f32 + random())
+            strength * ((time(index) * 9.0 * std::f64::consts::TAU).sin() as f32 + random())
         })
         .collect();
     for (name, samples) in [
