@@ -104,13 +104,20 @@ impl Link {
         let (changes, history) = watch::channel(History::default());
         let changes = Arc::new(changes);
         let statistics: Arc<OnceLock<Arc<Statistics>>> = Arc::default();
-        let known = Arc::clone(&statistics);
+        let (known, first) = (Arc::clone(&statistics), Arc::clone(&changes));
         let events = config.options().event_callback(move |event| {
             let (changes, statistics) = (Arc::clone(&changes), Arc::clone(&known));
             async move { note(&changes, statistics.get(), &event) }
         });
         let client = events.connect(&config.urls[..]).await.map_err(BusError::unavailable)?;
-        let _ = statistics.set(client.statistics());
+        let counts = statistics.get_or_init(|| client.statistics());
+        // The event of this first connection may have come before the counts were there, or be still to come: nobody shall
+        // take it for a second connection.
+        first.send_modify(|history| {
+            history.is_connected = true;
+            history.connects = history.connects.max(counts.connects.load(Ordering::Relaxed));
+        });
+        drop(first);
         let link = Link { client, history, timeout: config.request_timeout };
         link.round_trip().await?;
         Ok(link)

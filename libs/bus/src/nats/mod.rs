@@ -80,29 +80,37 @@ impl NatsBus {
         Ok(Arc::new(NatsBus { core: Arc::new(core) }))
     }
 
-    /// Whether there is a connection, now and later. `changed` fires on other events of the connection as well.
+    /// Whether there is a connection, now and later.
     #[must_use]
     pub fn connection(&self) -> NatsConnection {
-        NatsConnection(self.core.link.history())
+        let history = self.core.link.history();
+        let seen = history.borrow().is_connected;
+        NatsConnection { history, seen }
     }
 }
 
 /// Whether a [`NatsBus`] has its connection.
 #[derive(Debug, Clone)]
-pub struct NatsConnection(watch::Receiver<link::History>);
+pub struct NatsConnection {
+    history: watch::Receiver<link::History>,
+    /// What the owner was told last.
+    seen: bool,
+}
 
 impl NatsConnection {
     /// Whether there is a connection now.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.0.borrow().is_connected
+        self.history.borrow().is_connected
     }
 
-    /// Waits until the connection is lost or back, and returns whether it is there; `None` once it is closed for good.
+    /// Waits until the connection is another than at the last call, or than when this value was made, and returns whether
+    /// there is one; `None` once it is closed for good. One that was lost and came back in between is no change.
     pub async fn changed(&mut self) -> Option<bool> {
-        let before = self.0.borrow_and_update().is_connected;
-        let now = self.0.wait_for(|history| history.is_connected != before).await.ok()?;
-        Some(now.is_connected)
+        let seen = self.seen;
+        let now = self.history.wait_for(|history| history.is_connected != seen).await.ok()?.is_connected;
+        self.seen = now;
+        Some(now)
     }
 }
 

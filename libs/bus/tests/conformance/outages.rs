@@ -33,6 +33,7 @@ async fn listeners_are_told_that_they_missed_something_when_the_broker_was_away(
         assert!(bus.check().await.is_err());
         server.restart();
         assert_eq!(updates.next().await, Some(UpdateEvent::Missed));
+        assert_eq!(connection.changed().await, Some(true));
         assert!(connection.is_up());
         bus.check().await.unwrap();
         // From the word on, nothing is missed.
