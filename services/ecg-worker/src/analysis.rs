@@ -44,8 +44,9 @@ pub enum AnalysisError {
 pub fn analyze(reader: impl Read, options: &SignalOptions, time: String) -> Result<Picture, AnalysisError> {
     let lead = options.lead.as_deref().map(lead_choice);
     let options = ecg::csv::Options { sample_rate_hz: options.sample_rate_hz, lead, ..Default::default() };
-    let strip = ecg::csv::read(reader, &options).map_err(|error| match error {
-        ecg::csv::ReadError::Io(cause) => AnalysisError::Transfer(cause.to_string()),
+    let strip = ecg::read(reader, &options).map_err(|error| match error {
+        ecg::ReadError::Csv(ecg::csv::ReadError::Io(cause))
+        | ecg::ReadError::Edf(ecg::edf::ReadError::Io(cause)) => AnalysisError::Transfer(cause.to_string()),
         other => AnalysisError::Signal(other.to_string()),
     })?;
     let found = ecg::analyze(&strip);

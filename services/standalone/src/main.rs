@@ -31,6 +31,8 @@ enum Command {
     Watch(cli::WatchArgs),
     /// Save everything of a patient as files, with a JSON index
     Export(cli::ExportArgs),
+    /// Write a synthetic ECG as CSV to standard output, to try the system with
+    Sample(cli::SampleArgs),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Some(Command::Patients(args)) => cli::run(args.run()),
         Some(Command::Watch(args)) => cli::run(args.run()),
         Some(Command::Export(args)) => cli::run(args.run()),
+        Some(Command::Sample(args)) => cli::run(args.run()),
     }
 }
 

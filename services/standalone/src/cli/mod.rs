@@ -3,6 +3,7 @@
 mod export;
 mod patients;
 mod progress;
+mod sample;
 mod upload;
 mod watch;
 mod words;
@@ -15,6 +16,7 @@ use client::{ClientError, Gateway, Settings};
 
 pub(crate) use export::ExportArgs;
 pub(crate) use patients::PatientsArgs;
+pub(crate) use sample::SampleArgs;
 pub(crate) use upload::UploadArgs;
 pub(crate) use watch::WatchArgs;
 
