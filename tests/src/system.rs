@@ -87,7 +87,8 @@ impl System {
         let nats_url = nats.url();
         let mongo_uri = mongo.uri();
         let bus = ["--nats", nats_url.as_str()];
-        let store = ["--mongodb", mongo_uri.as_str(), "--database", "bedside"];
+        let database = mongo.fresh_database();
+        let store = ["--mongodb", mongo_uri.as_str(), "--database", &database];
         let admin = ["--admin-listen", "127.0.0.1:0"];
         let log = |name: &str| self.folder.path().join(format!("{name}.log"));
         let start = |name: &'static str, parts: &[&[&str]], addresses: usize| {

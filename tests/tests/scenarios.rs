@@ -164,11 +164,8 @@ async fn pictures_through_the_documented_route_come_back_aligned(system: System)
 async fn an_image_comes_back_bit_for_bit_and_is_cached_by_its_hash(system: System) {
     let gateway = system.gateway();
     let jpeg = material::jpeg(160, 4);
-    let upload = Upload::of(vec![UploadFile::from_bytes(
-        FileKind::MedicalImage,
-        "x-ray, left ü.jpg",
-        jpeg.clone(),
-    )]);
+    let upload =
+        Upload::of(vec![UploadFile::from_bytes(FileKind::MedicalImage, "x-ray, left ü.jpg", jpeg.clone())]);
     let receipt = send(&gateway, mrn(10), upload).await;
     let path = format!("/api/v1/images/{}", receipt.files[0].id);
     let answer = get(&system, &path).await;

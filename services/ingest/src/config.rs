@@ -11,7 +11,12 @@ use runtime::parse_duration;
 #[command(next_help_heading = "Ingest")]
 pub struct Config {
     /// Uploads, and results, that are stored at the same time
-    #[arg(id = "ingest_concurrency", long = "ingest-concurrency", env = "BEDSIDE_INGEST_CONCURRENCY", default_value = "32")]
+    #[arg(
+        id = "ingest_concurrency",
+        long = "ingest-concurrency",
+        env = "BEDSIDE_INGEST_CONCURRENCY",
+        default_value = "32"
+    )]
     pub concurrency: NonZeroUsize,
     /// Time after which an ECG without a result is looked after: its job is sent again if it is lost
     #[arg(long, env = "BEDSIDE_PENDING_AFTER", default_value = "60s", value_parser = parse_duration)]
