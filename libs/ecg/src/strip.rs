@@ -70,7 +70,9 @@ impl Strip {
     /// Seconds from the first sample to the end of the last, gaps included.
     #[must_use]
     pub fn duration_s(&self) -> f64 {
-        self.segments.last().map_or(0.0, |last| last.start_s + last.samples.len() as f64 / self.sample_rate_hz)
+        self.segments
+            .last()
+            .map_or(0.0, |last| last.start_s + last.samples.len() as f64 / self.sample_rate_hz)
     }
 
     /// Number of samples in all segments.
