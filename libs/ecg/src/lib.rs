@@ -10,7 +10,7 @@ pub mod csv;
 pub mod detect;
 pub mod edf;
 pub mod plot;
-mod quality;
+pub mod quality;
 mod rate;
 mod read;
 pub mod score;
@@ -24,5 +24,6 @@ pub use analysis::{
 };
 pub use analyze::analyze;
 pub use detect::{Detection, Detector};
+pub use quality::most_trustworthy;
 pub use read::{ReadError, read};
 pub use strip::{Gap, RowCounts, Segment, Strip, Warning};

@@ -1,0 +1,249 @@
+//! Published indices of signal quality, each of one stretch of a signal.
+
+use super::agreement;
+use super::spectrum::Spectrum;
+use crate::detect::Detection;
+
+/// Samples per second, about, at which the indices are computed: the QRS complex lies below 40 Hz.
+const WORK_HZ: f64 = 125.0;
+/// Half a QRS complex and the ST segment behind it: the part of a beat that is compared with other beats.
+const BEFORE_BEAT_S: f64 = 0.15;
+const AFTER_BEAT_S: f64 = 0.35;
+/// Beats are shifted against each other by up to this many samples: the R peak is known to one sample of the input.
+const SHIFT: usize = 2;
+/// Changes up to this share of the range are none.
+const STILL: f32 = 0.001;
+/// What is slower than this is baseline, where kurtosis is concerned.
+const BASELINE_S: f64 = 1.0;
+
+/// Indices of signal quality of one stretch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Indices {
+    /// Largest minus smallest value.
+    pub range: f32,
+    /// Share of the signal that stays where it was, within a thousandth of the range from one 8 ms to the next: a lead that fell
+    /// off.
+    pub flat: f64,
+    /// Share of the samples that repeat the one before them at the lower or upper extreme: an amplifier at its limit.
+    pub clipped: f64,
+    /// How well two levels describe the signal: the share of its variance that lies between the two (Otsu, IEEE Trans Syst
+    /// Man Cybern 9(1), 1979), near 1 for square waves even under noise.
+    pub two_levels: f64,
+    /// Median over the beats: how far the signal is from where it was before the QRS complex once that is over, as a share of
+    /// its height. A step does not come back, a QRS complex does.
+    pub step: f32,
+    /// Kurtosis (kSQI): 3 for normal noise, 1.5 for a sine, above 5 for most ECGs (Li, Mark and Clifford, Physiol Meas
+    /// 29(1), 2008; Clifford et al., Physiol Meas 33(9), 2012).
+    pub kurtosis: f64,
+    /// Power of 5-15 Hz over that of 5-40 Hz (pSQI): QRS complexes have most of theirs below 15 Hz, muscles above (Li, Mark
+    /// and Clifford 2008; the limits are those of Clifford et al. 2012).
+    pub qrs_power: f64,
+    /// Power of 5-40 Hz over that of 1-40 Hz: little where what repeats is rounder than a QRS complex, as triangle waves are.
+    pub sharpness: f64,
+    /// Power of 1-40 Hz over that of 0-40 Hz (basSQI): little where the baseline wanders (Clifford et al. 2012).
+    pub baseline: f64,
+    /// Largest share of the power above 1 Hz within a band of 1.2 Hz: near 1 for hum and tones.
+    pub tone: f64,
+    /// Beats that two detectors of different kind agree on, over all that either found (bSQI; Li, Mark and Clifford 2008).
+    pub agreement: f64,
+    /// How much beats look like another beat of the stretch, from before the QRS complex to the T wave: the median of the best
+    /// correlations (after Orphanidou et al., IEEE J Biomed Health Inform 19(3), 2015, who compare with the mean beat;
+    /// premature beats look like each other, not like the mean).
+    pub alike: f64,
+    /// Median over the beats: height in the QRS band over what surrounds it.
+    pub contrast: f32,
+    /// Median over the beats: confidence of the detector.
+    pub confidence: f32,
+    /// Median over the beats: likeness of the QRS complex to those learned before.
+    pub likeness: f32,
+    /// Beats per second.
+    pub beats_per_s: f64,
+}
+
+impl Indices {
+    /// Of `samples` at `rate` per second, in which the beats of `beats` were found; their samples are counted from `start`.
+    pub(super) fn new(samples: &[f32], rate: f64, start: u64, beats: &[Detection]) -> Self {
+        let rate = super::sensible(rate);
+        let (low, high) = samples.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| {
+            (low.min(*value), high.max(*value))
+        });
+        let range = high - low;
+        let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
+        let work = Work::new(samples, rate);
+        let at: Vec<usize> = beats.iter().map(|beat| work.index(beat.sample - start)).collect();
+        let spectrum = Spectrum::new(&work.samples, work.rate);
+        let power = |from: f64, to: f64| spectrum.power(from, to);
+        let median = |of: fn(&Detection) -> Option<f32>| median_of(beats.iter().filter_map(of).collect());
+        Indices {
+            range,
+            flat: share(
+                work.samples.windows(2).filter(|pair| (pair[1] - pair[0]).abs() <= STILL * range).count(),
+                work.samples.len(),
+            ),
+            clipped: share(
+                samples
+                    .windows(2)
+                    .filter(|pair| pair[0] == pair[1] && (pair[0] == low || pair[0] == high))
+                    .count(),
+                samples.len(),
+            ),
+            two_levels: two_levels(&work.samples),
+            step: median_of(at.iter().filter_map(|at| step(&work.samples, work.rate, *at)).collect())
+                .unwrap_or(0.0),
+            kurtosis: kurtosis(&without_baseline(&work.samples, (BASELINE_S * work.rate) as usize)),
+            qrs_power: power(5.0, 15.0) / power(5.0, 40.0),
+            sharpness: power(5.0, 40.0) / power(1.0, 40.0),
+            baseline: power(1.0, 40.0) / power(0.0, 40.0),
+            tone: spectrum.tone(),
+            agreement: agreement::with_second_detector(&work.samples, work.rate, &at),
+            alike: alike(&work.samples, work.rate, &at),
+            contrast: median(|beat| Some(beat.contrast)).unwrap_or(0.0),
+            confidence: median(|beat| Some(beat.confidence)).unwrap_or(0.0),
+            likeness: median(|beat| beat.likeness).unwrap_or(1.0),
+            beats_per_s: beats.len() as f64 * rate / samples.len().max(1) as f64,
+        }
+    }
+}
+
+/// The stretch at about [`WORK_HZ`]: means of a whole number of samples.
+struct Work {
+    samples: Vec<f32>,
+    rate: f64,
+    step: usize,
+}
+
+impl Work {
+    fn new(samples: &[f32], rate: f64) -> Self {
+        let step = ((rate / WORK_HZ).round() as usize).max(1);
+        // Without a large offset, which would cost precision.
+        let offset = samples.first().copied().unwrap_or(0.0);
+        let mean = |piece: &[f32]| piece.iter().map(|value| value - offset).sum::<f32>() / step as f32;
+        Work { samples: samples.chunks_exact(step).map(mean).collect(), rate: rate / step as f64, step }
+    }
+
+    fn index(&self, sample: u64) -> usize {
+        (sample as usize / self.step).min(self.samples.len().saturating_sub(1))
+    }
+}
+
+fn median_of(mut values: Vec<f32>) -> Option<f32> {
+    if values.is_empty() {
+        return None;
+    }
+    let middle = values.len() / 2;
+    Some(*values.select_nth_unstable_by(middle, f32::total_cmp).1)
+}
+
+/// Less the mean of the `width` samples around each.
+fn without_baseline(samples: &[f32], width: usize) -> Vec<f32> {
+    let mut sum = 0.0_f64;
+    let sums: Vec<f64> = std::iter::once(0.0)
+        .chain(samples.iter().map(|value| {
+            sum += f64::from(*value);
+            sum
+        }))
+        .collect();
+    let around = |at: usize| {
+        let (low, high) = (at.saturating_sub(width / 2), (at + width / 2 + 1).min(samples.len()));
+        ((sums[high] - sums[low]) / (high - low) as f64) as f32
+    };
+    samples.iter().enumerate().map(|(at, value)| value - around(at)).collect()
+}
+
+/// Otsu's criterion on a histogram.
+fn two_levels(samples: &[f32]) -> f64 {
+    const BINS: usize = 64;
+    let (low, high) = samples
+        .iter()
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| (low.min(*value), high.max(*value)));
+    let scale = BINS as f32 / (high - low);
+    let mut counts = [0.0_f64; BINS];
+    for value in samples {
+        counts[(((value - low) * scale) as usize).min(BINS - 1)] += 1.0;
+    }
+    let all = samples.len() as f64;
+    let place = |bin: usize| bin as f64 / BINS as f64;
+    let mean = (0..BINS).map(|bin| place(bin) * counts[bin]).sum::<f64>() / all;
+    let variance = (0..BINS).map(|bin| (place(bin) - mean).powi(2) * counts[bin]).sum::<f64>() / all;
+    let (mut below, mut moment, mut best) = (0.0, 0.0, 0.0_f64);
+    for (bin, count) in counts.iter().enumerate() {
+        below += count / all;
+        moment += place(bin) * count / all;
+        if below > 0.0 && below < 1.0 {
+            best = best.max((mean * below - moment).powi(2) / (below * (1.0 - below)));
+        }
+    }
+    best / variance
+}
+
+fn step(samples: &[f32], rate: f64, beat: usize) -> Option<f32> {
+    let offset = |seconds: f64| (seconds * rate).round() as usize;
+    let (far, near) = (offset(0.14), offset(0.08));
+    let around = samples.get(beat.checked_sub(far)?..beat + far + 1)?;
+    let mean = |piece: &[f32]| piece.iter().sum::<f32>() / piece.len() as f32;
+    let side = far - near;
+    let (before, after) = (mean(&around[..side]), mean(&around[around.len() - side..]));
+    let (low, high) = around
+        .iter()
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| (low.min(*value), high.max(*value)));
+    (high > low).then(|| (after - before).abs() / (high - low))
+}
+
+fn kurtosis(samples: &[f32]) -> f64 {
+    let count = samples.len().max(1) as f64;
+    let mean = samples.iter().map(|value| f64::from(*value)).sum::<f64>() / count;
+    let (square, fourth) = samples.iter().fold((0.0, 0.0), |(square, fourth), value| {
+        let off = (f64::from(*value) - mean).powi(2);
+        (square + off, fourth + off * off)
+    });
+    fourth * count / (square * square)
+}
+
+/// The median over the beats of the best correlation with another beat of the stretch.
+fn alike(samples: &[f32], rate: f64, beats: &[usize]) -> f64 {
+    let (before, after) = ((BEFORE_BEAT_S * rate) as usize, (AFTER_BEAT_S * rate) as usize);
+    // Slopes instead of values: the baseline has no say.
+    let whole: Vec<usize> = beats
+        .iter()
+        .copied()
+        .filter(|at| *at > before + SHIFT && at + after + SHIFT < samples.len())
+        .collect();
+    let length = before + after;
+    let normal = |start: usize| -> Vec<f32> {
+        let piece = &samples[start..start + length];
+        let mean = piece.iter().sum::<f32>() / length as f32;
+        let slope = {
+            let middle = (length - 1) as f32 / 2.0;
+            let (mut up, mut down) = (0.0, 0.0);
+            for (index, value) in piece.iter().enumerate() {
+                up += (index as f32 - middle) * (value - mean);
+                down += (index as f32 - middle).powi(2);
+            }
+            up / down
+        };
+        let middle = (length - 1) as f32 / 2.0;
+        let mut out: Vec<f32> = piece
+            .iter()
+            .enumerate()
+            .map(|(index, value)| value - mean - slope * (index as f32 - middle))
+            .collect();
+        let norm = out.iter().map(|value| value * value).sum::<f32>().sqrt();
+        if norm > 0.0 {
+            out.iter_mut().for_each(|value| *value /= norm);
+        }
+        out
+    };
+    let centered: Vec<Vec<f32>> = whole.iter().map(|at| normal(at - before)).collect();
+    let mut best = vec![-1.0_f32; whole.len()];
+    for (one, at) in whole.iter().enumerate() {
+        for shift in 0..=2 * SHIFT {
+            let moved = normal(at - before + shift - SHIFT);
+            for other in (0..whole.len()).filter(|other| *other != one) {
+                let correlation: f32 =
+                    moved.iter().zip(&centered[other]).map(|(left, right)| left * right).sum();
+                best[one] = best[one].max(correlation);
+            }
+        }
+    }
+    if whole.len() < 2 { 1.0 } else { median_of(best).map_or(1.0, f64::from) }
+}
