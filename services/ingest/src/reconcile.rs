@@ -1,10 +1,10 @@
 //! Looks after what redelivery cannot heal: jobs that were lost with a broker, and files left on the stage.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bus::StageKey;
-use proto_json::{AnalyzeEcg, EcgStatus, FileKind, Queue, Timestamp, UploadId, UploadReceived};
+use proto_json::{AnalyzeEcg, EcgStatus, FileKind, Queue, RecordId, Timestamp, UploadId, UploadReceived};
 use tokio::time::MissedTickBehavior;
 
 use crate::uploads::restage;
@@ -23,9 +23,10 @@ const DEAD_LETTERS: usize = 500;
 pub(crate) async fn run(config: &Config, ports: &Ports) {
     let mut period = tokio::time::interval(config.reconcile_every);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watched = HashMap::new();
     loop {
         period.tick().await;
-        if let Err(cause) = resend_lost_jobs(config, ports).await {
+        if let Err(cause) = resend_lost_jobs(config, ports, &mut watched).await {
             tracing::warn!(cause, "could not look for lost jobs");
         }
         if let Err(cause) = clear_stage(config, ports).await {
@@ -34,42 +35,81 @@ pub(crate) async fn run(config: &Config, ports: &Ports) {
     }
 }
 
-/// Sends the job again of each ECG that has been pending for long, where neither its job nor its result can be in a queue
-/// any more: each of them is older than the oldest message there, or a dead letter holds it.
-async fn resend_lost_jobs(config: &Config, ports: &Ports) -> Result<(), String> {
+/// The way of an ECG through the queues: each message of it is enqueued before the one ahead of it is acknowledged.
+const WAY: [Queue; 3] = [Queue::Uploads, Queue::EcgJobs, Queue::EcgResults];
+
+/// What is known of an ECG that has been pending for long.
+struct Watched {
+    /// How many of the queues of its way its messages have certainly left.
+    left: usize,
+    /// Its message in the next queue was enqueued before this time, if at all.
+    since: Timestamp,
+}
+
+/// Sends the job again of each ECG that has been pending for long, where neither its upload, nor its job, nor its result
+/// can be in a queue any more. That is certain when, queue after queue, the oldest message is younger than the time by
+/// which the ECG's own must have been there. An ECG of which a message is a dead letter is left to people.
+async fn resend_lost_jobs(
+    config: &Config,
+    ports: &Ports,
+    watched: &mut HashMap<RecordId, Watched>,
+) -> Result<(), String> {
     let before = ago(config.pending_after);
     let pending = ports.store.pending_ecgs(before, BATCH).await.map_err(|error| error.to_string())?;
     metrics::gauge!("bedside_ecgs_pending_long").set(pending.len() as f64);
     let dead = dead_uploads(ports).await?;
+    watched.retain(|id, _| pending.iter().any(|ecg| ecg.id == *id));
     if pending.is_empty() {
         return Ok(());
     }
+    let seen_at = Timestamp::now();
+    // In the order of the way: a message that leaves one queue meanwhile is found in the next.
     let mut oldest = Vec::new();
-    for queue in [Queue::Uploads, Queue::EcgJobs, Queue::EcgResults] {
+    for queue in WAY {
         let status = ports.bus.queue_status(queue).await.map_err(|error| error.to_string())?;
-        oldest.extend(status.oldest);
+        oldest.push(status.oldest);
     }
+    let asked_at = Timestamp::now();
     for ecg in pending {
-        let may_be_queued = oldest.iter().any(|oldest| *oldest <= before);
-        if may_be_queued || dead.contains(&ecg.upload_id) {
+        if dead.contains(&ecg.upload_id) {
             continue;
         }
+        let watch = watched.entry(ecg.id).or_insert(Watched { left: 0, since: seen_at });
+        watch.advance(&oldest, asked_at);
+        if watch.left < WAY.len() {
+            continue;
+        }
+        // It is asked last: a result that was in a queue before is stored by now.
         let record = ports.store.ecg(ecg.id).await.map_err(|error| error.to_string())?;
+        let Some(record) = record.filter(|record| record.status == EcgStatus::Pending) else { continue };
         let job = AnalyzeEcg {
             ecg_id: ecg.id,
             upload_id: ecg.upload_id,
             mrn: ecg.mrn,
             received_at: ecg.received_at,
-            recorded_at: record.and_then(|record| record.recorded_at),
+            recorded_at: record.recorded_at,
             signal: ecg.signal,
             options: ecg.options,
         };
         restage(ports, &job).await?;
         bus::send(&*ports.bus, &job, None, None).await.map_err(|error| error.to_string())?;
+        *watch = Watched { left: 1, since: Timestamp::now() };
         metrics::counter!("bedside_jobs_resent_total").increment(1);
         tracing::warn!(upload_id = %job.upload_id, ecg_id = %job.ecg_id, "job of a pending ECG sent again");
     }
     Ok(())
+}
+
+impl Watched {
+    /// Goes on from queue to queue as long as the oldest message of each is too young to be of this ECG.
+    fn advance(&mut self, oldest: &[Option<Timestamp>], asked_at: Timestamp) {
+        while let Some(oldest) = oldest.get(self.left)
+            && oldest.is_none_or(|oldest| oldest > self.since)
+        {
+            self.left += 1;
+            self.since = asked_at;
+        }
+    }
 }
 
 /// Removes files from the stage that nothing needs: those of stored uploads, but for signals that still wait for their
@@ -151,4 +191,36 @@ fn ago(duration: Duration) -> Timestamp {
     let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let now = Timestamp::now();
     Timestamp::from_millis(now.as_millis().saturating_sub(millis)).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis).unwrap()
+    }
+
+    #[test]
+    fn an_ecg_is_lost_only_when_every_queue_of_its_way_is_known_to_be_past_it() {
+        let mut watch = Watched { left: 0, since: at(100) };
+        // Its upload may be the one that waits since 90.
+        watch.advance(&[Some(at(90)), None, None], at(110));
+        assert_eq!(watch.left, 0);
+        // All uploads are younger; its job may have been sent until 120, so the one of 115 may be its own.
+        watch.advance(&[Some(at(105)), Some(at(115)), None], at(120));
+        assert_eq!(watch.left, 1);
+        watch.advance(&[Some(at(105)), Some(at(115)), None], at(130));
+        assert_eq!(watch.left, 1);
+        // That job is gone, and the queue of results is empty.
+        watch.advance(&[Some(at(105)), Some(at(125)), None], at(140));
+        assert_eq!(watch.left, 3);
+    }
+
+    #[test]
+    fn an_ecg_is_lost_at_once_when_all_queues_are_empty() {
+        let mut watch = Watched { left: 0, since: at(100) };
+        watch.advance(&[None, None, None], at(110));
+        assert_eq!(watch.left, WAY.len());
+    }
 }
