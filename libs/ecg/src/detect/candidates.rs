@@ -1,6 +1,8 @@
 //! Places that may be beats: the peaks of the envelope.
 
-use super::tuning::work_samples;
+use super::logarithm::ln;
+use super::signal::Signal;
+use super::tuning::{Tuning, work_samples};
 
 /// No two candidates are closer: the QRS complex itself lasts this long.
 const SEPARATION: usize = work_samples(0.08);
@@ -21,35 +23,44 @@ pub(crate) struct Candidate {
     pub(crate) ln_contrast: f32,
 }
 
-/// Appends the peaks with `from <= index < to` in `envelope`, whose first value is working sample `base`.
+/// Appends the peaks that stand out, from working sample `from` to `to`, of the signal that is visible until `end`.
 ///
 /// Depends on `SURROUNDINGS` samples on either side, as far as they exist.
-pub(crate) fn find(envelope: &[f32], base: usize, from: usize, to: usize, out: &mut Vec<Candidate>) {
-    let mut at = from;
+pub(crate) fn find(
+    signal: &Signal,
+    from: usize,
+    to: usize,
+    end: usize,
+    tuning: &Tuning,
+    out: &mut Vec<Candidate>,
+) {
+    let gone = signal.gone;
+    let envelope = &signal.envelope[..end - gone];
+    let to = to - gone;
+    let mut at = from - gone;
     while at < to {
-        let height = envelope[at];
-        let low = at.saturating_sub(SEPARATION);
-        let high = (at + SEPARATION + 1).min(envelope.len());
         // Where something higher follows there is no peak before it.
+        let rise = envelope[at..].windows(2).take_while(|pair| pair[1] >= pair[0]).count();
+        at += rise;
+        if at >= to {
+            break;
+        }
+        let height = envelope[at];
+        let high = (at + SEPARATION + 1).min(envelope.len());
         if let Some(later) = envelope[at + 1..high].iter().position(|value| *value >= height) {
             at += later + 1;
             continue;
         }
+        let low = at.saturating_sub(SEPARATION);
         if height > 0.0 && envelope[low..at].iter().all(|value| *value <= height) {
             // Not zero: the peak itself is part of it.
-            let background = background(envelope, at);
-            let (ln_height, ln_contrast) = (height.ln(), (height / background).ln());
-            out.push(Candidate { at: base + at, height, background, ln_height, ln_contrast });
+            let background =
+                signal.background(at.saturating_sub(SURROUNDINGS), (at + SURROUNDINGS).min(envelope.len()));
+            if height > tuning.contrast_floor * background {
+                let (ln_height, ln_contrast) = (ln(height), ln(height / background));
+                out.push(Candidate { at: gone + at, height, background, ln_height, ln_contrast });
+            }
         }
         at += SEPARATION + 1;
     }
-}
-
-/// The square of the mean root: the typical height, little moved by the few high values of a QRS complex.
-fn background(envelope: &[f32], at: usize) -> f32 {
-    let low = at.saturating_sub(SURROUNDINGS);
-    let high = (at + SURROUNDINGS).min(envelope.len());
-    let sum: f32 = envelope[low..high].iter().step_by(2).map(|value| value.sqrt()).sum();
-    let mean = sum / (high - low).div_ceil(2) as f32;
-    mean * mean
 }

@@ -77,6 +77,8 @@ pub(crate) fn decide(
     let pairs = Pairs { tuning, logarithms: &LOGARITHMS, rhythm, ln_interval };
     // For each candidate: the best sum of a sequence that ends with it, and the one before it in that sequence.
     let mut best: Vec<(f32, Option<usize>)> = Vec::with_capacity(scored.len());
+    // The best sum of all candidates up to each.
+    let mut highest: Vec<f32> = Vec::with_capacity(scored.len());
     for (now, this) in scored.iter().enumerate() {
         let (at, ln_height) = (this.candidate.at, this.candidate.ln_height);
         let mut choice = match last {
@@ -85,15 +87,20 @@ pub(crate) fn decide(
                 let gap = at.saturating_sub(last);
                 if gap < REFRACTORY {
                     best.push((f32::NEG_INFINITY, None));
+                    highest.push(highest.last().copied().unwrap_or(f32::NEG_INFINITY));
                     continue;
                 }
                 (pairs.score(gap, ln_height - last_ln), None)
             }
         };
         for before in (0..now).rev() {
+            // Pairs only cost: what is not better without them cannot be with them.
+            if highest[before] <= choice.0 {
+                break;
+            }
             let other = &scored[before].candidate;
             let gap = at - other.at;
-            if gap < REFRACTORY {
+            if gap < REFRACTORY || best[before].0 <= choice.0 {
                 continue;
             }
             let score = best[before].0 + pairs.score(gap, ln_height - other.ln_height);
@@ -104,7 +111,9 @@ pub(crate) fn decide(
                 break;
             }
         }
-        best.push((choice.0 + this.score, choice.1));
+        let sum = choice.0 + this.score;
+        best.push((sum, choice.1));
+        highest.push(highest.last().map_or(sum, |highest| highest.max(sum)));
     }
     let Some(end) = scored.last().map(|scored| scored.candidate.at) else { return };
     // Beats may also be missing at the end.

@@ -1,19 +1,26 @@
 //! The band of the QRS complex, and its envelope.
 
-use super::tuning::{Tuning, WORK_HZ};
+use super::tuning::{TUNING, Tuning, WORK_HZ};
+
+/// Working samples that an output depends on on each side: three standard deviations of the bell, and one for the
+/// difference.
+pub(crate) const REACH: usize = (3.0 * TUNING.sigma_s * WORK_HZ).ceil() as usize + 1;
+/// Outputs that are calculated together; the loops over them become SIMD code.
+const LANES: usize = 16;
 
 /// Two filters in quadrature: the same band, a quarter of a period apart, so that the root of the sum of their squares
 /// is one smooth hump for each QRS complex, whatever its shape and polarity. Each is a wave under a bell (Gabor 1946),
 /// differentiated once to be deaf to the wandering baseline.
 #[derive(Debug, Clone)]
 pub(crate) struct Quadrature {
-    even: Vec<f32>,
-    odd: Vec<f32>,
+    /// Weights of x[n + k] - x[n - k] and of x[n + k] + x[n - k]: one filter is odd, the other one even.
+    differences: [f32; REACH + 1],
+    sums: [f32; REACH + 1],
 }
 
 impl Quadrature {
     pub(crate) fn new(tuning: &Tuning) -> Self {
-        let half = (3.0 * tuning.sigma_s * WORK_HZ).ceil() as i32;
+        let half = REACH as i32 - 1;
         let radians = 2.0 * std::f64::consts::PI * tuning.center_hz / WORK_HZ;
         let bell: Vec<f64> = (-half..=half)
             .map(|n| (-(f64::from(n) / WORK_HZ / tuning.sigma_s).powi(2) / 2.0).exp())
@@ -25,7 +32,8 @@ impl Quadrature {
         // The even one must not see a constant: take out as much of the bell as it holds.
         let share = even.iter().sum::<f64>() / bell.iter().sum::<f64>();
         even.iter_mut().zip(&bell).for_each(|(tap, bell)| *tap -= share * bell);
-        let finish = |taps: Vec<f64>| -> Vec<f32> {
+        // Differentiation makes the even one odd and the odd one even.
+        let finish = |taps: Vec<f64>| -> [f32; REACH + 1] {
             let taps = differentiated(&taps);
             // A sine of the center frequency and amplitude 1 has the envelope 1.
             let (mut re, mut im) = (0.0, 0.0);
@@ -33,36 +41,42 @@ impl Quadrature {
                 re += tap * (radians * at as f64).cos();
                 im += tap * (radians * at as f64).sin();
             }
-            taps.iter().map(|tap| (tap / f64::hypot(re, im)) as f32).collect()
+            std::array::from_fn(|k| (taps[REACH + k] / f64::hypot(re, im)) as f32)
         };
-        Quadrature { even: finish(even), odd: finish(odd) }
+        let (differences, mut sums) = (finish(even), finish(odd));
+        // The one in the middle is added to itself.
+        sums[0] /= 2.0;
+        Quadrature { differences, sums }
     }
 
-    /// Samples on each side that an output depends on.
-    pub(crate) fn reach(&self) -> usize {
-        self.even.len() / 2
-    }
-
-    /// Appends the envelope for every input that has its neighbourhood in `input`: `input.len() - 2 * reach` values.
+    /// Appends the envelope for every input that has its neighbourhood in `input`: `input.len() - 2 * REACH` values.
     pub(crate) fn run(&self, input: &[f32], envelope: &mut Vec<f32>) {
-        // Block by block, tap by tap: the innermost loop has no dependences and becomes SIMD code.
-        const BLOCK: usize = 64;
-        let outputs = (input.len() + 1).saturating_sub(self.even.len());
-        let mut start = 0;
-        while start < outputs {
-            let length = BLOCK.min(outputs - start);
-            let (mut even, mut odd) = ([0.0_f32; BLOCK], [0.0_f32; BLOCK]);
-            for (at, (even_tap, odd_tap)) in self.even.iter().zip(&self.odd).enumerate() {
-                let source = &input[start + at..start + at + length];
-                for ((even, odd), value) in even.iter_mut().zip(&mut odd).zip(source) {
-                    *even += even_tap * value;
-                    *odd += odd_tap * value;
-                }
+        const WINDOW: usize = LANES + 2 * REACH;
+        let outputs = input.len().saturating_sub(2 * REACH);
+        envelope.reserve(outputs);
+        for start in (0..outputs).step_by(LANES) {
+            if let Some((window, _)) = input[start..].split_first_chunk::<WINDOW>() {
+                envelope.extend_from_slice(&self.block(window));
+            } else {
+                let mut window = [0.0; WINDOW];
+                let rest = &input[start..];
+                window[..rest.len()].copy_from_slice(rest);
+                envelope.extend_from_slice(&self.block(&window)[..outputs - start]);
             }
-            envelope
-                .extend(even[..length].iter().zip(&odd).map(|(even, odd)| (even * even + odd * odd).sqrt()));
-            start += length;
         }
+    }
+
+    fn block(&self, window: &[f32; LANES + 2 * REACH]) -> [f32; LANES] {
+        let (mut odd, mut even) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+        for (k, (difference, sum)) in self.differences.iter().zip(&self.sums).enumerate() {
+            let after: &[f32] = &window[REACH + k..REACH + k + LANES];
+            let before: &[f32] = &window[REACH - k..REACH - k + LANES];
+            for lane in 0..LANES {
+                odd[lane] += difference * (after[lane] - before[lane]);
+                even[lane] += sum * (after[lane] + before[lane]);
+            }
+        }
+        std::array::from_fn(|lane| (odd[lane] * odd[lane] + even[lane] * even[lane]).sqrt())
     }
 }
 

@@ -2,12 +2,11 @@
 
 use super::candidates::Candidate;
 use super::decide::{self, Rhythm};
+use super::logarithm::ln;
 use super::shapes::{Fit, HALF, LENGTH, Products, Shapes};
 use super::signal::Signal;
 use super::tuning::{Tuning, work_samples};
 
-/// Stretches in each of which a beat is expected, for the typical height of a beat.
-const BIN: usize = work_samples(1.5);
 /// Half the stretch whose noise counts for a candidate.
 const NOISE_REACH: usize = work_samples(1.2);
 /// How fast the known height follows the beats, and the largest change (natural logarithm) one beat can ask for.
@@ -68,32 +67,39 @@ impl Judge {
         end: usize,
         tuning: &Tuning,
     ) -> Vec<Scored> {
-        let window = window_level(&signal.envelope[..end - signal.gone]);
+        let mut heights = signal.heights(end);
+        let window = if heights.is_empty() { 0.0 } else { median(&mut heights) };
         let mut level = self.level.map_or(window, |known| (known * window).sqrt());
         if level <= 0.0 || !level.is_finite() {
             return Vec::new();
         }
-        let open: Vec<(Candidate, Products)> = candidates
+        let decided =
+            self.last.map_or(0, |last| candidates.partition_point(|candidate| candidate.at <= last.at));
+        let open: Vec<(Candidate, Products)> = candidates[decided..]
             .iter()
-            .filter(|candidate| {
-                self.last.is_none_or(|last| candidate.at > last.at)
-                    && candidate.height > tuning.floor * level
-                    && candidate.height > tuning.contrast_floor * candidate.background
-            })
-            .map(|candidate| (*candidate, self.shapes.products(&signal.bands, candidate.at - signal.gone)))
+            .filter(|candidate| candidate.height > tuning.floor * level)
+            .map(|candidate| (*candidate, self.shapes.products(signal, candidate.at - signal.gone)))
             .collect();
         let last = self.last.map(|last| (last.at, last.ln_height));
         let mut scored: Vec<Scored> = Vec::with_capacity(open.len());
         let mut picked = Vec::new();
         let mut beats: Vec<Known> = Vec::new();
+        let mut known = self.recent.clone();
         for pass in 0..PASSES {
             scored.clear();
-            let ln_level = level.ln();
+            let ln_level = ln(level);
+            known.truncate(self.recent.len());
+            known.extend_from_slice(&beats);
+            let mut first = 0;
             for (candidate, products) in &open {
                 let noise = if pass == 0 {
                     FIRST_NOISE.map(|factor| factor * candidate.background.powi(2) * LENGTH as f32)
                 } else {
-                    self.noise(signal, &beats, candidate.at)
+                    first += known[first..]
+                        .iter()
+                        .take_while(|known| known.at + HALF + NOISE_REACH <= candidate.at)
+                        .count();
+                    noise_around(candidate.at, signal, &known[first..])
                 };
                 let fit = self.shapes.fit(products, noise, tuning);
                 let score = score(candidate, candidate.ln_height - ln_level, fit, tuning);
@@ -128,37 +134,10 @@ impl Judge {
         self.recent.push(Known::new(beat));
         let level = self.level.unwrap_or(candidate.height);
         let confidence = beat.confidence();
-        let change = (candidate.height / level).ln().clamp(-LEVEL_CHANGE, LEVEL_CHANGE);
+        let change = ln(candidate.height / level).clamp(-LEVEL_CHANGE, LEVEL_CHANGE);
         let caution = 1.0 + 3.0 * fit.map_or(0.0, |fit| fit.noise);
         self.level = Some(level * (change * LEVEL_STEP * confidence / caution).exp());
-        self.shapes.learn(&signal.bands, candidate.at - signal.gone, confidence, *noise, tuning);
-    }
-
-    /// Energy of what is no beat around `at`, over the length of a shape, in both bands.
-    fn noise(&self, signal: &Signal, beats: &[Known], at: usize) -> [f32; 2] {
-        let at = at - signal.gone;
-        let low = at.saturating_sub(NOISE_REACH);
-        let high = (at + NOISE_REACH).min(signal.envelope.len());
-        let mut sum = signal.energy(low, high);
-        let mut count = high - low;
-        let mut covered = low;
-        for known in self.recent.iter().chain(beats) {
-            let Some(place) = known.at.checked_sub(signal.gone) else { continue };
-            let (from, to) = (place.saturating_sub(HALF).max(covered), (place + HALF).min(high));
-            if from >= to {
-                continue;
-            }
-            // The beat goes, but what no shape explains of it stays.
-            let inside = signal.energy(from, to);
-            for band in 0..2 {
-                sum[band] -= (inside[band] - f64::from(known.residual[band])).max(0.0);
-            }
-            if known.residual[0] == 0.0 {
-                count -= to - from;
-            }
-            covered = to;
-        }
-        sum.map(|sum| (sum.max(0.0) / count.max(1) as f64 * LENGTH as f64) as f32)
+        self.shapes.learn(signal, candidate.at - signal.gone, confidence, *noise, tuning);
     }
 
     fn rhythm(&self, beats: &[Known], tuning: &Tuning) -> Option<Rhythm> {
@@ -189,11 +168,34 @@ fn score(candidate: &Candidate, ln_relative: f32, fit: Option<Fit>, tuning: &Tun
     clean * standing_out + (1.0 - clean) * tuning.bias_in_noise + tuning.k_evidence * evidence
 }
 
-/// The typical height of a beat: the median of the highest values of short stretches.
-fn window_level(envelope: &[f32]) -> f32 {
-    let mut highest: Vec<f32> =
-        envelope.chunks(BIN).map(|bin| bin.iter().fold(0.0_f32, |high, value| high.max(*value))).collect();
-    if highest.is_empty() { 0.0 } else { median(&mut highest) }
+/// Energy of what is no beat around `at`, over the length of a shape, in both bands. The beats are in order of time.
+fn noise_around(at: usize, signal: &Signal, beats: &[Known]) -> [f32; 2] {
+    let at = at - signal.gone;
+    let low = at.saturating_sub(NOISE_REACH);
+    let high = (at + NOISE_REACH).min(signal.envelope.len());
+    let mut sum = signal.energy(low, high);
+    let mut count = high - low;
+    let mut covered = low;
+    for known in beats {
+        let Some(place) = known.at.checked_sub(signal.gone) else { continue };
+        if place >= high + HALF {
+            break;
+        }
+        let (from, to) = (place.saturating_sub(HALF).max(covered), (place + HALF).min(high));
+        if from >= to {
+            continue;
+        }
+        // The beat goes, but what no shape explains of it stays.
+        let inside = signal.energy(from, to);
+        for band in 0..2 {
+            sum[band] -= (inside[band] - f64::from(known.residual[band])).max(0.0);
+        }
+        if known.residual[0] == 0.0 {
+            count -= to - from;
+        }
+        covered = to;
+    }
+    sum.map(|sum| (sum.max(0.0) / count.max(1) as f64 * LENGTH as f64) as f32)
 }
 
 /// The upper median; `values` must not be empty.

@@ -8,6 +8,7 @@ mod candidates;
 mod decide;
 mod filter;
 mod judge;
+mod logarithm;
 mod resample;
 mod shapes;
 mod signal;

@@ -4,6 +4,8 @@
 //! about 5-30 Hz and 15-45 Hz), each against the noise in that band: movement artefacts fill the lower one and leave the
 //! upper one usable, muscle noise does the opposite.
 
+use super::logarithm::ln;
+use super::signal::Signal;
 use super::tuning::{Tuning, work_samples};
 
 /// Half the length of a shape.
@@ -25,36 +27,33 @@ const SAME_SHAPE: f32 = 0.9;
 /// The signal in two bands.
 pub(crate) type Bands = [Vec<f32>; 2];
 
-/// What has been learned of one shape.
-#[derive(Debug, Clone)]
-struct Shape {
-    waves: [[f32; LENGTH]; 2],
-    energy: [f32; 2],
-    /// Energy of what is not known of it yet, relative to its own.
-    doubt: f32,
-    /// Beats it was learned from, forgotten slowly.
-    weight: f32,
-}
+/// One number for each shape: all are worked on at once, as SIMD code.
+type Lanes = [f32; SHAPES];
 
 /// All shapes known.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Shapes {
-    shapes: Vec<Shape>,
+    known: usize,
+    /// Lower band: the samples of all shapes side by side, with as many zeros before and after as there are places.
+    lower: [Lanes; LENGTH + 2 * (PLACES - 1)],
+    upper: [[f32; LENGTH]; SHAPES],
+    /// Energy in each band, and its inverse: 0 where no shape is known.
+    energy: [Lanes; 2],
+    inverse: [Lanes; 2],
+    /// Energy of what is not known of a shape yet, relative to its own.
+    doubt: Lanes,
+    /// Beats it was learned from, forgotten slowly.
+    weight: Lanes,
 }
 
-/// How each shape fits at a place, whatever the noise.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Products {
-    of: [Product; SHAPES],
-}
-
-/// Inner product with a shape and energy of the signal at the best lag, in each band.
+/// How each shape fits at a place, whatever the noise: inner product with it and energy of the signal at the best lag,
+/// in each band.
 #[derive(Debug, Clone, Copy, Default)]
-struct Product {
-    product: [f32; 2],
-    energy: [f32; 2],
-    lag: isize,
-    known: bool,
+pub(crate) struct Products {
+    known: usize,
+    product: [Lanes; 2],
+    energy: [Lanes; 2],
+    lag: [isize; SHAPES],
 }
 
 /// How well a place fits the shape it fits best.
@@ -73,142 +72,176 @@ pub(crate) struct Fit {
     pub(crate) residual: [f32; 2],
 }
 
+impl Default for Shapes {
+    fn default() -> Self {
+        let none = [0.0; SHAPES];
+        Shapes {
+            known: 0,
+            lower: [none; LENGTH + 2 * (PLACES - 1)],
+            upper: [[0.0; LENGTH]; SHAPES],
+            energy: [none; 2],
+            inverse: [none; 2],
+            doubt: none,
+            weight: none,
+        }
+    }
+}
+
 impl Shapes {
-    /// How each shape fits around `at`.
-    pub(crate) fn products(&self, bands: &Bands, at: usize) -> Products {
-        let mut out = Products { of: [Product::default(); SHAPES] };
+    /// How each shape fits around `at`, counted from the first sample kept.
+    pub(crate) fn products(&self, signal: &Signal, at: usize) -> Products {
+        let mut out = Products::default();
         let Some(low) = at.checked_sub(HALF + SLACK) else { return out };
-        let range = low..low + LENGTH + 2 * SLACK;
-        let (Some(lower), Some(upper)) = (bands[0].get(range.clone()), bands[1].get(range)) else {
+        let range = low..low + LENGTH + PLACES - 1;
+        let (Some(lower), Some(upper)) = (signal.bands[0].get(range.clone()), signal.bands[1].get(range))
+        else {
             return out;
         };
-        let energies = [energies(lower), energies(upper)];
-        for (shape, out) in self.shapes.iter().zip(&mut out.of) {
-            // The lower band finds the place, the upper one follows.
+        out.known = self.known;
+        // The lower band finds the place, the upper one follows. Each sample meets the samples of the shapes that it
+        // lies on at the different places.
+        let mut products = [[0.0_f32; SHAPES]; PLACES];
+        for (value, shapes) in lower.iter().zip(self.lower.windows(PLACES)) {
+            for (product, shape) in products.iter_mut().rev().zip(shapes) {
+                for lane in 0..SHAPES {
+                    product[lane] += value * shape[lane];
+                }
+            }
+        }
+        for shape in 0..self.known {
             let mut best = (f32::NEG_INFINITY, 0);
-            for place in 0..PLACES {
-                let product = dot(&shape.waves[0], &lower[place..place + LENGTH]);
-                if product > best.0 {
-                    best = (product, place);
+            for (place, product) in products.iter().enumerate() {
+                if product[shape] > best.0 {
+                    best = (product[shape], place);
                 }
             }
             let place = best.1;
-            *out = Product {
-                product: [best.0, dot(&shape.waves[1], &upper[place..place + LENGTH])],
-                energy: [energies[0][place], energies[1][place]],
-                lag: place as isize - SLACK as isize,
-                known: best.0.is_finite(),
-            };
+            let energy = signal.energy(low + place, low + place + LENGTH);
+            out.product[0][shape] = best.0;
+            out.product[1][shape] = dot(&self.upper[shape], &upper[place..place + LENGTH]);
+            for band in 0..2 {
+                out.energy[band][shape] = energy[band] as f32;
+            }
+            out.lag[shape] = place as isize - SLACK as isize;
         }
         out
     }
 
     /// The best fit; nothing while no shape is known.
     pub(crate) fn fit(&self, products: &Products, noise: [f32; 2], tuning: &Tuning) -> Option<Fit> {
-        let mut best: Option<Fit> = None;
-        for (index, (shape, at)) in self.shapes.iter().zip(&products.of).enumerate() {
-            if !at.known {
-                continue;
-            }
-            let mut relative = [0.0; 2];
-            let mut residual = [0.0; 2];
-            let mut evidence = 0.0;
-            let weights = [1.0, tuning.upper_band];
-            for band in 0..2 {
-                let gain = at.product[band] / shape.energy[band];
-                let energy = at.energy[band] / shape.energy[band];
-                let amplitude = gain.clamp(USUAL_AMPLITUDE.0, USUAL_AMPLITUDE.1);
-                let left = (energy - 2.0 * amplitude * gain + amplitude * amplitude).max(0.0);
-                relative[band] = noise[band] / shape.energy[band];
+        let mut evidence = [0.0; SHAPES];
+        let mut relative = [[0.0; SHAPES]; 2];
+        let mut residual = [[0.0; SHAPES]; 2];
+        let weights = [1.0, tuning.upper_band];
+        let (least, most) = USUAL_AMPLITUDE;
+        for band in 0..2 {
+            for lane in 0..SHAPES {
+                let inverse = self.inverse[band][lane];
+                let gain = products.product[band][lane] * inverse;
+                let energy = products.energy[band][lane] * inverse;
+                let amplitude = higher(lower(gain, most), least);
+                let left = higher(energy - 2.0 * amplitude * gain + amplitude * amplitude, 0.0);
+                relative[band][lane] = noise[band] * inverse;
                 // A ratio of two sums instead of a difference: noise has heavy tails, and what is far too large for a
                 // beat of this shape must not count for one.
-                let doubt = relative[band] + shape.doubt + tuning.variability;
-                evidence += weights[band] * ((doubt + energy) / (doubt + left)).ln();
-                residual[band] = left.min(tuning.residual_cap) * shape.energy[band];
-            }
-            if best.is_none_or(|best| evidence > best.evidence) {
-                let norm = (shape.energy[0] * at.energy[0]).sqrt().max(f32::MIN_POSITIVE);
-                best = Some(Fit {
-                    shape: index,
-                    lag: at.lag,
-                    correlation: (at.product[0] / norm).min(1.0),
-                    noise: relative[0].min(relative[1]),
-                    evidence,
-                    residual,
-                });
+                let doubt = relative[band][lane] + self.doubt[lane] + tuning.variability;
+                evidence[lane] += weights[band] * ln((doubt + energy) / (doubt + left));
+                residual[band][lane] = lower(left, tuning.residual_cap) * self.energy[band][lane];
             }
         }
-        best
+        let shape = (0..products.known)
+            .reduce(|best, shape| if evidence[shape] > evidence[best] { shape } else { best })?;
+        let norm = (self.energy[0][shape] * products.energy[0][shape]).sqrt().max(f32::MIN_POSITIVE);
+        Some(Fit {
+            shape,
+            lag: products.lag[shape],
+            correlation: (products.product[0][shape] / norm).min(1.0),
+            noise: relative[0][shape].min(relative[1][shape]),
+            evidence: evidence[shape],
+            residual: residual.map(|residual| residual[shape]),
+        })
     }
 
     /// Learns from a beat; the less, the more noise there is and the surer the shape is already (a Kalman filter).
     pub(crate) fn learn(
         &mut self,
-        bands: &Bands,
+        signal: &Signal,
         at: usize,
         confidence: f32,
         noise: [f32; 2],
         tuning: &Tuning,
     ) {
         let fit = self
-            .fit(&self.products(bands, at), noise, tuning)
+            .fit(&self.products(signal, at), noise, tuning)
             .filter(|fit| fit.evidence > tuning.learn_from || fit.correlation > SAME_SHAPE);
         let place = fit.map_or(at, |fit| at.saturating_add_signed(fit.lag));
         let Some(low) = place.checked_sub(HALF) else { return };
         let mut waves = [[0.0; LENGTH]; 2];
-        for (wave, band) in waves.iter_mut().zip(bands) {
+        for (wave, band) in waves.iter_mut().zip(&signal.bands) {
             let Some(piece) = band.get(low..low + LENGTH) else { return };
             wave.copy_from_slice(piece);
         }
-        let energy = [dot(&waves[0], &waves[0]), dot(&waves[1], &waves[1])];
+        let energy = waves.each_ref().map(|wave| dot(wave, wave));
         let usable = |energy: f32| energy > f32::MIN_POSITIVE && energy.is_finite();
         if !energy.into_iter().all(usable) {
             return;
         }
-        for shape in &mut self.shapes {
-            shape.weight *= FORGET;
+        for weight in &mut self.weight {
+            *weight *= FORGET;
         }
         if let Some(fit) = fit {
-            let shape = &mut self.shapes[fit.shape];
-            shape.weight += confidence;
+            let doubt = &mut self.doubt[fit.shape];
+            self.weight[fit.shape] += confidence;
             let uncertain = tuning.caution * fit.noise + tuning.variability;
-            let gain = confidence * shape.doubt / (shape.doubt + uncertain);
-            for (band, wave) in waves.iter().enumerate() {
-                for (old, new) in shape.waves[band].iter_mut().zip(wave) {
-                    *old += gain * (new - *old);
-                }
-                shape.energy[band] = dot(&shape.waves[band], &shape.waves[band]).max(f32::MIN_POSITIVE);
-            }
-            shape.doubt = shape.doubt * (1.0 - gain) + tuning.drift;
+            let gain = confidence * *doubt / (*doubt + uncertain);
+            *doubt = *doubt * (1.0 - gain) + tuning.drift;
+            self.approach(fit.shape, &waves, gain);
         } else {
             // Large noise looks clean beside itself: compare it with what is known best.
-            let known = self.shapes.iter().max_by(|left, right| left.weight.total_cmp(&right.weight));
-            let relative = noise[0] / known.map_or(energy[0], |shape| shape.energy[0].min(energy[0]));
-            if relative > tuning.new_noise && !self.shapes.is_empty() {
+            let by_weight = |left: &usize, right: &usize| self.weight[*left].total_cmp(&self.weight[*right]);
+            let best = (0..self.known).max_by(by_weight);
+            let relative = noise[0] / best.map_or(energy[0], |best| self.energy[0][best].min(energy[0]));
+            if relative > tuning.new_noise && self.known > 0 {
                 return;
             }
-            let new = Shape { waves, energy, doubt: relative + tuning.new_doubt, weight: confidence };
-            if self.shapes.len() < SHAPES {
-                self.shapes.push(new);
-            } else if let Some(least) =
-                self.shapes.iter_mut().min_by(|left, right| left.weight.total_cmp(&right.weight))
-            {
-                *least = new;
-            }
+            let new = if self.known < SHAPES {
+                self.known += 1;
+                self.known - 1
+            } else {
+                (0..SHAPES).min_by(by_weight).unwrap_or(0)
+            };
+            self.doubt[new] = relative + tuning.new_doubt;
+            self.weight[new] = confidence;
+            self.approach(new, &waves, 1.0);
+        }
+    }
+
+    /// Moves a shape by a share of the way to what was seen.
+    fn approach(&mut self, shape: usize, seen: &[[f32; LENGTH]; 2], gain: f32) {
+        let mut energy = [0.0; 2];
+        for (old, new) in self.lower[PLACES - 1..].iter_mut().zip(&seen[0]) {
+            old[shape] += gain * (new - old[shape]);
+            energy[0] += old[shape] * old[shape];
+        }
+        for (old, new) in self.upper[shape].iter_mut().zip(&seen[1]) {
+            *old += gain * (new - *old);
+            energy[1] += *old * *old;
+        }
+        for (band, energy) in energy.into_iter().enumerate() {
+            self.energy[band][shape] = energy.max(f32::MIN_POSITIVE);
+            self.inverse[band][shape] = 1.0 / self.energy[band][shape];
         }
     }
 }
 
-/// Energy of each stretch of a shape's length.
-fn energies(around: &[f32]) -> [f32; PLACES] {
-    let mut out = [0.0; PLACES];
-    let mut energy = dot(&around[..LENGTH], &around[..LENGTH]);
-    out[0] = energy;
-    for place in 1..PLACES {
-        energy += around[place + LENGTH - 1].powi(2) - around[place - 1].powi(2);
-        out[place] = energy.max(0.0);
-    }
-    out
+/// The lower of two numbers, and the higher one: a single instruction each, other than `min` and `max` that look for
+/// what is no number.
+fn lower(left: f32, right: f32) -> f32 {
+    if left < right { left } else { right }
+}
+
+fn higher(left: f32, right: f32) -> f32 {
+    if left > right { left } else { right }
 }
 
 fn dot(left: &[f32], right: &[f32]) -> f32 {

@@ -1,9 +1,12 @@
 //! The signal at the working rate, and what the filters make of it.
 
-use super::filter::Quadrature;
+use super::filter::{Quadrature, REACH};
 use super::resample::Resampler;
 use super::shapes::Bands;
-use super::tuning::Tuning;
+use super::tuning::{Tuning, work_samples};
+
+/// Stretches in each of which a beat is expected, for the typical height of a beat.
+pub(crate) const BIN: usize = work_samples(1.5);
 
 /// The last stretch of the signal; what lies before `gone` has been dropped.
 #[derive(Debug, Clone)]
@@ -14,9 +17,12 @@ pub(crate) struct Signal {
     work: Vec<f32>,
     pub(crate) envelope: Vec<f32>,
     pub(crate) bands: Bands,
-    /// Running sums of the squares of the bands, one value longer than they are.
+    /// Running sums of the squares of the bands and of the root of the envelope, one value longer than they are.
     power: [Vec<f64>; 2],
-    /// Working samples dropped.
+    roots: Vec<f64>,
+    /// Highest value of the envelope in each whole bin.
+    highest: Vec<f32>,
+    /// Working samples dropped, in whole bins.
     pub(crate) gone: usize,
 }
 
@@ -29,6 +35,8 @@ impl Signal {
             envelope: Vec::new(),
             bands: Bands::default(),
             power: [vec![0.0], vec![0.0]],
+            roots: vec![0.0],
+            highest: Vec::new(),
             gone: 0,
         }
     }
@@ -38,55 +46,99 @@ impl Signal {
         self.gone + self.envelope.len()
     }
 
-    /// Takes input samples, all finite.
-    pub(crate) fn push(&mut self, input: &[f32]) {
+    /// Takes what is new in `input`, all finite, of which `input_gone` samples were dropped.
+    pub(crate) fn push(&mut self, input: &[f32], input_gone: u64) {
         if self.gone == 0 && self.work.is_empty() && !input.is_empty() {
             // As if the signal had always been at its first value.
-            self.work.resize(self.filter.reach(), 0.0);
+            self.work.resize(REACH, 0.0);
         }
-        self.resampler.push(input, &mut self.work);
+        self.resampler.run(input, input_gone, &mut self.work);
         self.filter();
     }
 
     /// As if the signal stayed at its last value: a beat at the very end must not be lost.
     pub(crate) fn hold(&mut self) {
         let last = self.work.last().copied().unwrap_or(0.0);
-        self.work.resize(self.work.len() + self.filter.reach(), last);
+        self.work.resize(self.work.len() + REACH, last);
         self.filter();
     }
 
     fn filter(&mut self) {
         let from = self.envelope.len();
         self.filter.run(&self.work[from.min(self.work.len())..], &mut self.envelope);
-        let reach = self.filter.reach();
         let new = self.envelope.len() - from;
         if new == 0 {
             return;
         }
-        let around = &self.work[from + reach - 2..from + reach + 2 + new];
-        self.bands[0].extend(around.windows(5).map(|w| w[4] - w[0] + 2.0 * (w[3] - w[1])));
-        self.bands[1].extend(around.windows(5).map(|w| 2.0 * w[2] - w[0] - w[4]));
-        for (power, band) in self.power.iter_mut().zip(&self.bands) {
-            let mut sum = power.last().copied().unwrap_or(0.0);
-            power.extend(band[from..].iter().map(|value| {
-                sum += f64::from(*value) * f64::from(*value);
+        let shifted = |by: usize| self.work[from + REACH - 2 + by..].iter().take(new);
+        let far = shifted(0).zip(shifted(4));
+        let near = shifted(1).zip(shifted(3));
+        self.bands[0].extend(far.clone().zip(near).map(|((a, e), (b, d))| e - a + 2.0 * (d - b)));
+        self.bands[1].extend(far.zip(shifted(2)).map(|((a, e), c)| 2.0 * c - a - e));
+        let running = |sums: &mut Vec<f64>, of: &[f32], term: fn(f32) -> f32| {
+            let mut sum = sums.last().copied().unwrap_or(0.0);
+            sums.extend(of.iter().map(|value| {
+                sum += f64::from(term(*value));
                 sum
             }));
+        };
+        running(&mut self.power[0], &self.bands[0][from..], |value| value * value);
+        running(&mut self.power[1], &self.bands[1][from..], |value| value * value);
+        running(&mut self.roots, &self.envelope[from..], f32::sqrt);
+        for bin in self.envelope[BIN * self.highest.len()..].chunks_exact(BIN) {
+            self.highest.push(highest(bin));
         }
     }
 
     /// Energy of both bands from `low` to `high`, counted from the first sample kept.
     pub(crate) fn energy(&self, low: usize, high: usize) -> [f64; 2] {
-        [0, 1].map(|band| self.power[band][high] - self.power[band][low])
+        let [lower, upper] = &self.power;
+        [lower[high] - lower[low], upper[high] - upper[low]]
     }
 
+    /// The typical height of the envelope from `low` to `high`, counted from the first sample kept: the square of the
+    /// mean root is little moved by the few high values of a QRS complex.
+    pub(crate) fn background(&self, low: usize, high: usize) -> f32 {
+        let mean = ((self.roots[high] - self.roots[low]) / (high - low) as f64) as f32;
+        mean * mean
+    }
+
+    /// The highest value of the envelope in each bin before `end`.
+    pub(crate) fn heights(&self, end: usize) -> Vec<f32> {
+        let visible = &self.envelope[..end - self.gone];
+        let whole = visible.len() / BIN;
+        let mut heights = self.highest[..whole].to_vec();
+        let rest = &visible[whole * BIN..];
+        if !rest.is_empty() {
+            heights.push(highest(rest));
+        }
+        heights
+    }
+
+    /// Drops at most this many samples.
     pub(crate) fn forget(&mut self, samples: usize) {
+        let bins = samples / BIN;
+        let samples = bins * BIN;
+        self.highest.drain(..bins);
         self.work.drain(..samples);
         self.envelope.drain(..samples);
+        self.roots.drain(..samples);
         for band in 0..2 {
             self.bands[band].drain(..samples);
             self.power[band].drain(..samples);
         }
         self.gone += samples;
     }
+}
+
+fn highest(values: &[f32]) -> f32 {
+    let mut lanes = [0.0_f32; 8];
+    let chunks = values.chunks_exact(8);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = if *value > *lane { *value } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).fold(0.0, |high, value| if *value > high { *value } else { high })
 }

@@ -1,0 +1,130 @@
+//! How fast beats are found, a strip becomes a result and a picture, and a day is analysed:
+//! `cargo bench -p ecg --bench detect`.
+
+#![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing else to say")]
+
+use std::hint::black_box;
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use ecg::csv::{Options, read};
+use ecg::synth::{self, Settings};
+use ecg::{Strip, analyze, plot};
+
+const RATE_HZ: f64 = 360.0;
+const DAY_ROWS: usize = 24 * 3600 * RATE_HZ as usize;
+
+fn main() {
+    println!("{:<44} {:>12} {:>12}", "", "measured", "aim");
+    for rate_hz in [128.0, RATE_HZ, 1000.0] {
+        let strip = strip(rate_hz, 600.0);
+        let samples = &strip.segments[0].samples;
+        let seconds = best(60, || black_box(ecg::detect::detect(black_box(samples), rate_hz)).len());
+        let speed = samples.len() as f64 / 1e6 / seconds;
+        let aim = if rate_hz == RATE_HZ { "50 Ms/s" } else { "" };
+        row(&format!("detection at {rate_hz:.0} Hz"), &format!("{speed:.1} Ms/s"), aim);
+    }
+
+    let short = strip(RATE_HZ, 28.0);
+    let text = synth::csv(&short);
+    let options = Options::default();
+    let from_text =
+        || analyze(&read(black_box(text.as_slice()), &options).expect("a generated file is in order"));
+    let seconds = best(300, || from_text().beats.len());
+    row("28 s of CSV to a result", &format!("{:.2} ms", seconds * 1e3), "1.5 ms");
+    let analysis = from_text();
+    let draw = || {
+        plot::png(&short, &analysis, &plot::Options::default()).expect("a strip with samples can be drawn")
+    };
+    row("28 s drawn as PNG", &format!("{:.1} ms", best(60, || draw().len()) * 1e3), "15 ms");
+
+    let before = peak_memory_mb();
+    let start = Instant::now();
+    let mut day = Day::new();
+    let strip = read(&mut day, &options).expect("a generated file is in order");
+    let reading = start.elapsed() - day.spent;
+    let start = Instant::now();
+    let analysis = analyze(&strip);
+    let analysing = start.elapsed();
+    let beats = analysis.beats.len();
+    let rate = analysis.heart_rate.map_or(f64::NAN, |rate| rate.mean_bpm);
+    println!(
+        "24 h of CSV, {} rows, {:.0} MB, {beats} beats, {rate:.1} bpm:",
+        strip.rows.used,
+        day.given as f64 / 1e6
+    );
+    row("  read", &format!("{:.2} s", reading.as_secs_f64()), "");
+    row("  analysed", &format!("{:.2} s", analysing.as_secs_f64()), "");
+    row("  both", &format!("{:.2} s", (reading + analysing).as_secs_f64()), "5 s");
+    row("  peak memory", &format!("{:.0} MB", peak_memory_mb()), "400 MB");
+    row("  peak memory before it", &format!("{before:.0} MB"), "");
+}
+
+fn row(name: &str, measured: &str, aim: &str) {
+    println!("{name:<44} {measured:>12} {aim:>12}");
+}
+
+/// An ECG with noise, a wandering baseline and ectopic beats.
+fn strip(sample_rate_hz: f64, duration_s: f64) -> Strip {
+    let settings = Settings { sample_rate_hz, duration_s, noise_mv: 0.05, ..Settings::default() };
+    synth::generate(&settings).strip
+}
+
+/// Seconds of the fastest of `times` runs: the one that nothing else on the machine disturbed.
+fn best(times: usize, mut run: impl FnMut() -> usize) -> f64 {
+    let spent = (0..times).map(|_| {
+        let start = Instant::now();
+        black_box(run());
+        start.elapsed()
+    });
+    spent.min().unwrap_or_default().as_secs_f64()
+}
+
+/// A day of ECG as text, written as it is read so that only the reader's memory counts.
+struct Day {
+    /// Stretch that is repeated.
+    values: Vec<f32>,
+    row: usize,
+    text: Vec<u8>,
+    at: usize,
+    given: usize,
+    /// Time spent writing, which is no part of the measurement.
+    spent: Duration,
+}
+
+impl Day {
+    fn new() -> Self {
+        let values = strip(RATE_HZ, 60.0).segments.remove(0).samples;
+        Day { values, row: 0, text: Vec::new(), at: 0, given: 0, spent: Duration::ZERO }
+    }
+}
+
+impl Read for Day {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        use std::io::Write as _;
+        let start = Instant::now();
+        if self.at == self.text.len() {
+            self.text.clear();
+            self.at = 0;
+            while self.text.len() < 60_000 && self.row < DAY_ROWS {
+                let value = self.values[self.row % self.values.len()];
+                writeln!(self.text, "{:.3},{value:.3}", self.row as f64 / RATE_HZ)?;
+                self.row += 1;
+            }
+        }
+        let count = buffer.len().min(self.text.len() - self.at);
+        buffer[..count].copy_from_slice(&self.text[self.at..self.at + count]);
+        self.at += count;
+        self.given += count;
+        self.spent += start.elapsed();
+        Ok(count)
+    }
+}
+
+/// Largest memory that the process has had, in megabytes (Linux; elsewhere nothing is known).
+fn peak_memory_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+    kilobytes.map_or(f64::NAN, |kilobytes| kilobytes / 1e3)
+}
