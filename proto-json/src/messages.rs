@@ -277,7 +277,7 @@ pub struct Change {
 pub enum ChangeKind {
     /// The patient became known.
     PatientCreated,
-    /// The name.
+    /// A name came with the upload; the patient after the change tells it.
     Name,
     /// A heart rate was added.
     HeartRate,

@@ -1,7 +1,7 @@
 //! `kill -9` of any process in the middle of uploads, then a restart: each upload that was answered 2xx is there exactly
 //! once, each ECG gets analysed, and there are no dead letters.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

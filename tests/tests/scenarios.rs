@@ -1,6 +1,6 @@
 //! What a user does, from end to end, in both ways to run. One source for both: each scenario is a function of a system.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 use std::time::Duration;
 
