@@ -12,6 +12,8 @@ use super::tuning::{Tuning, work_samples};
 pub(crate) const HALF: usize = work_samples(0.1);
 /// Length of a shape.
 pub(crate) const LENGTH: usize = 2 * HALF + 1;
+/// The same in whole SIMD registers.
+const PADDED: usize = LENGTH.next_multiple_of(4);
 /// A peak of the envelope may lie this far from the place where the shape fits best.
 const SLACK: usize = work_samples(0.024);
 const PLACES: usize = 2 * SLACK + 1;
@@ -36,7 +38,7 @@ pub(crate) struct Shapes {
     known: usize,
     /// Lower band: the samples of all shapes side by side, with as many zeros before and after as there are places.
     lower: [Lanes; LENGTH + 2 * (PLACES - 1)],
-    upper: [[f32; LENGTH]; SHAPES],
+    upper: [[f32; PADDED]; SHAPES],
     /// Energy in each band, and its inverse: 0 where no shape is known.
     energy: [Lanes; 2],
     inverse: [Lanes; 2],
@@ -46,14 +48,14 @@ pub(crate) struct Shapes {
     weight: Lanes,
 }
 
-/// How each shape fits at a place, whatever the noise: inner product with it and energy of the signal at the best lag,
+/// How each shape fits at a place, whatever the noise: inner product with it and energy of the signal at the best place,
 /// in each band.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Products {
     known: usize,
     product: [Lanes; 2],
     energy: [Lanes; 2],
-    lag: [isize; SHAPES],
+    place: [u32; SHAPES],
 }
 
 /// How well a place fits the shape it fits best.
@@ -78,7 +80,7 @@ impl Default for Shapes {
         Shapes {
             known: 0,
             lower: [none; LENGTH + 2 * (PLACES - 1)],
-            upper: [[0.0; LENGTH]; SHAPES],
+            upper: [[0.0; PADDED]; SHAPES],
             energy: [none; 2],
             inverse: [none; 2],
             doubt: none,
@@ -108,21 +110,25 @@ impl Shapes {
                 }
             }
         }
-        for shape in 0..self.known {
-            let mut best = (f32::NEG_INFINITY, 0);
-            for (place, product) in products.iter().enumerate() {
-                if product[shape] > best.0 {
-                    best = (product[shape], place);
-                }
+        let (mut best, mut place) = ([f32::NEG_INFINITY; SHAPES], [0; SHAPES]);
+        for (at, product) in (0..).zip(&products) {
+            for lane in 0..SHAPES {
+                place[lane] = if product[lane] > best[lane] { at } else { place[lane] };
+                best[lane] = higher(product[lane], best[lane]);
             }
-            let place = best.1;
+        }
+        out.product[0] = best;
+        out.place = place;
+        let mut padded = [0.0; PADDED + PLACES];
+        padded[..upper.len()].copy_from_slice(upper);
+        for shape in 0..self.known {
+            let place = place[shape] as usize;
             let energy = signal.energy(low + place, low + place + LENGTH);
-            out.product[0][shape] = best.0;
-            out.product[1][shape] = dot(&self.upper[shape], &upper[place..place + LENGTH]);
+            let around = &padded[place..place + PADDED];
+            out.product[1][shape] = dot(around.as_chunks().0, self.upper[shape].as_chunks().0);
             for band in 0..2 {
                 out.energy[band][shape] = energy[band] as f32;
             }
-            out.lag[shape] = place as isize - SLACK as isize;
         }
         out
     }
@@ -154,7 +160,7 @@ impl Shapes {
         let norm = (self.energy[0][shape] * products.energy[0][shape]).sqrt().max(f32::MIN_POSITIVE);
         Some(Fit {
             shape,
-            lag: products.lag[shape],
+            lag: products.place[shape] as isize - SLACK as isize,
             correlation: (products.product[0][shape] / norm).min(1.0),
             noise: relative[0][shape].min(relative[1][shape]),
             evidence: evidence[shape],
@@ -181,7 +187,7 @@ impl Shapes {
             let Some(piece) = band.get(low..low + LENGTH) else { return };
             wave.copy_from_slice(piece);
         }
-        let energy = waves.each_ref().map(|wave| dot(wave, wave));
+        let energy = waves.map(|wave| wave.iter().map(|value| value * value).sum::<f32>());
         let usable = |energy: f32| energy > f32::MIN_POSITIVE && energy.is_finite();
         if !energy.into_iter().all(usable) {
             return;
@@ -244,16 +250,12 @@ fn higher(left: f32, right: f32) -> f32 {
     if left > right { left } else { right }
 }
 
-fn dot(left: &[f32], right: &[f32]) -> f32 {
-    // Eight sums that do not wait for each other become SIMD lanes.
-    let mut sums = [0.0_f32; 8];
-    let (left_chunks, right_chunks) = (left.chunks_exact(8), right.chunks_exact(8));
-    let rest: f32 =
-        left_chunks.remainder().iter().zip(right_chunks.remainder()).map(|(left, right)| left * right).sum();
-    for (left, right) in left_chunks.zip(right_chunks) {
-        for lane in 0..8 {
+fn dot(left: &[[f32; 4]], right: &[[f32; 4]]) -> f32 {
+    let mut sums = [0.0_f32; 4];
+    for (left, right) in left.iter().zip(right) {
+        for lane in 0..4 {
             sums[lane] += left[lane] * right[lane];
         }
     }
-    sums.iter().sum::<f32>() + rest
+    (sums[0] + sums[2]) + (sums[1] + sums[3])
 }

@@ -75,18 +75,31 @@ impl Signal {
         let near = shifted(1).zip(shifted(3));
         self.bands[0].extend(far.clone().zip(near).map(|((a, e), (b, d))| e - a + 2.0 * (d - b)));
         self.bands[1].extend(far.zip(shifted(2)).map(|((a, e), c)| 2.0 * c - a - e));
-        let running = |sums: &mut Vec<f64>, of: &[f32], term: fn(f32) -> f32| {
-            let mut sum = sums.last().copied().unwrap_or(0.0);
-            sums.extend(of.iter().map(|value| {
-                sum += f64::from(term(*value));
-                sum
-            }));
-        };
-        running(&mut self.power[0], &self.bands[0][from..], |value| value * value);
-        running(&mut self.power[1], &self.bands[1][from..], |value| value * value);
-        running(&mut self.roots, &self.envelope[from..], f32::sqrt);
+        self.sum(from);
         for bin in self.envelope[BIN * self.highest.len()..].chunks_exact(BIN) {
             self.highest.push(highest(bin));
+        }
+    }
+
+    /// Continues the running sums with the samples from `from` on.
+    fn sum(&mut self, from: usize) {
+        let [lower, upper] = &mut self.power;
+        let last = |sums: &Vec<f64>| sums.last().copied().unwrap_or(0.0);
+        let mut sums = [last(lower), last(upper), last(&self.roots)];
+        let bands = self.bands[0][from..].iter().zip(&self.bands[1][from..]);
+        let new = self.envelope.len() - from;
+        for sums in [&mut *lower, &mut *upper, &mut self.roots] {
+            sums.resize(from + 1 + new, 0.0);
+        }
+        let out = lower[from + 1..].iter_mut().zip(&mut upper[from + 1..]).zip(&mut self.roots[from + 1..]);
+        // All in one loop: each waits for its own last addition only.
+        for (((low, high), envelope), ((out_low, out_high), out_root)) in
+            bands.zip(&self.envelope[from..]).zip(out)
+        {
+            sums[0] += f64::from(low * low);
+            sums[1] += f64::from(high * high);
+            sums[2] += f64::from(envelope.sqrt());
+            (*out_low, *out_high, *out_root) = (sums[0], sums[1], sums[2]);
         }
     }
 
