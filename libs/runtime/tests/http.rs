@@ -1,5 +1,7 @@
 //! The HTTP server bounds what clients may take, and drains.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 use std::time::Duration;
 
 use axum::Router;
