@@ -43,9 +43,9 @@ pub struct Beat {
 pub struct HeartRate {
     /// 60 s over the mean valid RR interval.
     pub mean_bpm: f64,
-    /// Lowest rate of any window of 8 beats (of all beats where there are fewer).
+    /// Lowest rate of any window of 8 beats (of all beats where there are fewer); never above the mean.
     pub min_bpm: f64,
-    /// Highest rate of any window of 8 beats (of all beats where there are fewer).
+    /// Highest rate of any window of 8 beats (of all beats where there are fewer); never below the mean.
     pub max_bpm: f64,
 }
 

@@ -64,10 +64,8 @@ pub(crate) fn heart_rate(intervals: &[Interval]) -> Option<HeartRate> {
             (min_bpm, max_bpm) = (min_bpm.min(rate), max_bpm.max(rate));
         }
     }
-    if max_bpm == 0.0 {
-        (min_bpm, max_bpm) = (mean_bpm, mean_bpm);
-    }
-    Some(HeartRate { mean_bpm, min_bpm, max_bpm })
+    // Beats at the ends lie in fewer windows than others, so the mean of all can lie outside of those of the windows.
+    Some(HeartRate { mean_bpm, min_bpm: min_bpm.min(mean_bpm), max_bpm: max_bpm.max(mean_bpm) })
 }
 
 /// Intervals that follow each other beat by beat.

@@ -49,7 +49,8 @@ pub struct Indices {
     /// How much beats look like another beat of the stretch, from before the QRS complex to the T wave: the median of the best
     /// correlations (after Orphanidou et al., IEEE J Biomed Health Inform 19(3), 2015, who compare with the mean beat;
     /// premature beats look like each other, not like the mean).
-    pub alike: f64,
+    /// Nothing where fewer than two beats lie within the stretch as a whole.
+    pub alike: Option<f64>,
     /// Median over the beats: height in the QRS band over what surrounds it.
     pub contrast: f32,
     /// Median over the beats: confidence of the detector.
@@ -200,9 +201,8 @@ fn kurtosis(samples: &[f32]) -> f64 {
 }
 
 /// The median over the beats of the best correlation with another beat of the stretch.
-fn alike(samples: &[f32], rate: f64, beats: &[usize]) -> f64 {
+fn alike(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
     let (before, after) = ((BEFORE_BEAT_S * rate) as usize, (AFTER_BEAT_S * rate) as usize);
-    // Slopes instead of values: the baseline has no say.
     let whole: Vec<usize> = beats
         .iter()
         .copied()
@@ -245,5 +245,5 @@ fn alike(samples: &[f32], rate: f64, beats: &[usize]) -> f64 {
             }
         }
     }
-    if whole.len() < 2 { 1.0 } else { median_of(best).map_or(1.0, f64::from) }
+    if whole.len() < 2 { None } else { median_of(best).map(f64::from) }
 }

@@ -39,14 +39,18 @@ const LARGEST_STEP: f32 = 0.8;
 /// filtered noise have 2 to 3, those of an ECG 5 and more.
 const LEAST_CONTRAST: f32 = 3.0;
 const CLEAR_CONTRAST: f32 = 4.0;
-/// Beats of a usable signal look like each other (Orphanidou et al. 2015 ask for a mean correlation of 0.66). The bursts of
-/// speech reach 0.8 by chance, but then a second detector sees other bursts.
-const LEAST_ALIKE: f64 = 0.65;
-const ALIKE_UNLESS_AGREED: f64 = 0.8;
+/// Beats of a usable signal look like each other (Orphanidou et al. 2015 ask for a mean correlation of 0.66).
+const LEAST_ALIKE: f64 = 0.72;
+/// The bursts of speech look like each other by chance, or two detectors agree on them by chance, or one is sure of them; all
+/// three at once they do not.
+const DOUBTFULLY_ALIKE: f64 = 0.88;
+const DOUBTFUL_AGREEMENT: f64 = 0.86;
+const DOUBTFUL_CONFIDENCE: f32 = 0.85;
+/// Fewer beats than this (39 bpm) are found by chance more easily: they have to be clear in both respects.
+const SPARSE_BEATS_PER_S: f64 = 0.65;
 const CLEARLY_ALIKE: f64 = 0.85;
 /// How far two detectors agree (Li, Mark and Clifford 2008; Behar et al. 2013 ask for 0.8 to 0.9).
 const CLEAR_AGREEMENT: f64 = 0.8;
-const FULL_AGREEMENT: f64 = 0.9;
 /// Where even contrast is low, agreement has to be at least this.
 const LEAST_AGREEMENT: f64 = 0.6;
 const LEAST_CONFIDENCE: f32 = 0.6;
@@ -116,8 +120,13 @@ fn verdict(found: &Indices) -> (Quality, Option<&'static str>) {
     if found.step > LARGEST_STEP {
         return unusable("The signal jumps and stays, as no heart beat does.");
     }
-    let agreed = found.alike >= ALIKE_UNLESS_AGREED || found.agreement >= FULL_AGREEMENT;
-    if found.alike < LEAST_ALIKE || !agreed {
+    let alike = found.alike.unwrap_or(LEAST_ALIKE);
+    let clearly = alike >= DOUBTFULLY_ALIKE && found.agreement >= CLEAR_AGREEMENT;
+    let doubtful = alike < DOUBTFULLY_ALIKE
+        && found.agreement < DOUBTFUL_AGREEMENT
+        && found.confidence < DOUBTFUL_CONFIDENCE;
+    let sparse = found.beats_per_s < SPARSE_BEATS_PER_S;
+    if alike < LEAST_ALIKE || doubtful || (sparse && !clearly) {
         return unusable("What looks like beats has no shape in common, as in noise.");
     }
     let clear = found.contrast >= CLEAR_CONTRAST || found.agreement >= LEAST_AGREEMENT;
@@ -129,7 +138,7 @@ fn verdict(found: &Indices) -> (Quality, Option<&'static str>) {
     }
     if found.contrast < CLEAR_CONTRAST
         || found.confidence < CLEAR_CONFIDENCE
-        || found.alike < CLEARLY_ALIKE
+        || alike < CLEARLY_ALIKE
         || found.agreement < CLEAR_AGREEMENT
     {
         return (Quality::Poor, Some("Noise makes some beats doubtful."));
