@@ -18,8 +18,7 @@ pub(crate) struct Signal {
     pub(crate) envelope: Vec<f32>,
     pub(crate) bands: Bands,
     /// Running sums of the squares of the bands and of the root of the envelope, one value longer than they are.
-    power: [Vec<f64>; 2],
-    roots: Vec<f64>,
+    sums: Vec<[f64; 3]>,
     /// Highest value of the envelope in each whole bin.
     highest: Vec<f32>,
     /// Working samples dropped, in whole bins.
@@ -34,8 +33,7 @@ impl Signal {
             work: Vec::new(),
             envelope: Vec::new(),
             bands: Bands::default(),
-            power: [vec![0.0], vec![0.0]],
-            roots: vec![0.0],
+            sums: vec![[0.0; 3]],
             highest: Vec::new(),
             gone: 0,
         }
@@ -83,36 +81,26 @@ impl Signal {
 
     /// Continues the running sums with the samples from `from` on.
     fn sum(&mut self, from: usize) {
-        let [lower, upper] = &mut self.power;
-        let last = |sums: &Vec<f64>| sums.last().copied().unwrap_or(0.0);
-        let mut sums = [last(lower), last(upper), last(&self.roots)];
+        let mut sums = self.sums.last().copied().unwrap_or_default();
         let bands = self.bands[0][from..].iter().zip(&self.bands[1][from..]);
-        let new = self.envelope.len() - from;
-        for sums in [&mut *lower, &mut *upper, &mut self.roots] {
-            sums.resize(from + 1 + new, 0.0);
-        }
-        let out = lower[from + 1..].iter_mut().zip(&mut upper[from + 1..]).zip(&mut self.roots[from + 1..]);
-        // All in one loop: each waits for its own last addition only.
-        for (((low, high), envelope), ((out_low, out_high), out_root)) in
-            bands.zip(&self.envelope[from..]).zip(out)
-        {
-            sums[0] += f64::from(low * low);
-            sums[1] += f64::from(high * high);
+        self.sums.extend(bands.zip(&self.envelope[from..]).map(|((lower, upper), envelope)| {
+            sums[0] += f64::from(lower * lower);
+            sums[1] += f64::from(upper * upper);
             sums[2] += f64::from(envelope.sqrt());
-            (*out_low, *out_high, *out_root) = (sums[0], sums[1], sums[2]);
-        }
+            sums
+        }));
     }
 
     /// Energy of both bands from `low` to `high`, counted from the first sample kept.
     pub(crate) fn energy(&self, low: usize, high: usize) -> [f64; 2] {
-        let [lower, upper] = &self.power;
-        [lower[high] - lower[low], upper[high] - upper[low]]
+        let (low, high) = (&self.sums[low], &self.sums[high]);
+        [high[0] - low[0], high[1] - low[1]]
     }
 
     /// The typical height of the envelope from `low` to `high`, counted from the first sample kept: the square of the
     /// mean root is little moved by the few high values of a QRS complex.
     pub(crate) fn background(&self, low: usize, high: usize) -> f32 {
-        let mean = ((self.roots[high] - self.roots[low]) / (high - low) as f64) as f32;
+        let mean = ((self.sums[high][2] - self.sums[low][2]) / (high - low) as f64) as f32;
         mean * mean
     }
 
@@ -135,10 +123,9 @@ impl Signal {
         self.highest.drain(..bins);
         self.work.drain(..samples);
         self.envelope.drain(..samples);
-        self.roots.drain(..samples);
+        self.sums.drain(..samples);
         for band in 0..2 {
             self.bands[band].drain(..samples);
-            self.power[band].drain(..samples);
         }
         self.gone += samples;
     }
