@@ -1,9 +1,9 @@
 //! Scores the beat detector on folders of annotated WFDB records:
 //!
-//! `cargo run --release -p ecg --example evaluate -- DIR... [--channel N] [--csv FILE] [--strips TRUTH.tsv]`
+//! `cargo run --release -p ecg --example evaluate -- DIR... [--channel N|trusted] [--csv FILE] [--strips TRUTH.tsv]`
 //!
 //! Beats are compared as AAMI EC57 asks and WFDB's `bxb` does: 150 ms, stretches of flutter (`[` to `]`) left out, from
-//! the start of the record. Rates are compared on windows of 10 s. `--strips` checks CSV strips, which lie beside the
+//! the start of the record. `--channel trusted` takes the channel of each record whose analysis is the most trustworthy. Rates are compared on windows of 10 s. `--strips` checks CSV strips, which lie beside the
 //! given table, against its columns `file`, `beats`, `heart_rate_bpm`, `tolerance_bpm`.
 
 mod records;
@@ -12,11 +12,11 @@ mod strips;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use records::{Row, Windows};
+use records::{Channel, Row, Windows};
 
 struct Options {
     folders: Vec<PathBuf>,
-    channel: usize,
+    channel: Channel,
     csv: Option<PathBuf>,
     strips: Option<PathBuf>,
 }
@@ -33,15 +33,22 @@ fn main() -> ExitCode {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { folders: Vec::new(), channel: 0, csv: None, strips: None };
+    let mut options = Options { folders: Vec::new(), channel: Channel::Number(0), csv: None, strips: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
             "--channel" => {
-                options.channel = value()?
-                    .parse()
-                    .map_err(|_| "--channel needs the number of a signal, from 0".to_owned())?;
+                let word = value()?;
+                options.channel = match word.parse() {
+                    Ok(number) => Channel::Number(number),
+                    Err(_) if word == "trusted" => Channel::Trusted,
+                    Err(_) => {
+                        return Err(
+                            "--channel needs the number of a signal, from 0, or the word trusted".to_owned()
+                        );
+                    }
+                };
             }
             "--csv" => options.csv = Some(value()?.into()),
             "--strips" => options.strips = Some(value()?.into()),
@@ -50,7 +57,9 @@ fn options() -> Result<Options, String> {
         }
     }
     if options.folders.is_empty() && options.strips.is_none() {
-        return Err("usage: evaluate DIR... [--channel N] [--csv FILE] [--strips TRUTH.tsv]".to_owned());
+        return Err(
+            "usage: evaluate DIR... [--channel N|trusted] [--csv FILE] [--strips TRUTH.tsv]".to_owned()
+        );
     }
     Ok(options)
 }

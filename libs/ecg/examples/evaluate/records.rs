@@ -18,6 +18,15 @@ const RUNS: usize = 5;
 /// Length of the windows on which rates are compared.
 const WINDOW_S: f64 = 10.0;
 
+/// Which signal of a record to take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Channel {
+    /// The one with this index.
+    Number(usize),
+    /// The one whose analysis can be trusted most.
+    Trusted,
+}
+
 /// Rates of 10 s windows against the reference.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Windows {
@@ -132,16 +141,26 @@ fn reference(header: &Path) -> Option<PathBuf> {
 }
 
 /// Analyses one signal of a record and compares the result with the reference.
-pub(crate) fn evaluate(path: &Path, channel: usize) -> Result<Row, String> {
+pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Row, String> {
     let read = |path: &Path| {
         std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
     };
     let header = Header::parse(&String::from_utf8_lossy(&read(path)?)).map_err(|error| error.to_string())?;
     let count = header.signals.len();
-    let spec =
-        header.signals.get(channel).ok_or(format!("there is no signal {channel}, the record has {count}"))?;
-    let bytes = read(&path.with_file_name(&spec.file))?;
-    let strip = wfdb::strip(&header, channel, &bytes).map_err(|error| error.to_string())?;
+    let load = |index: usize| -> Result<Strip, String> {
+        let spec =
+            header.signals.get(index).ok_or(format!("there is no signal {index}, the record has {count}"))?;
+        let bytes = read(&path.with_file_name(&spec.file))?;
+        wfdb::strip(&header, index, &bytes).map_err(|error| error.to_string())
+    };
+    let strip = match channel {
+        Channel::Number(index) => load(index)?,
+        Channel::Trusted => {
+            let mut strips = (0..count).map(load).collect::<Result<Vec<_>, _>>()?;
+            let analyses: Vec<_> = strips.iter().map(ecg::analyze).collect();
+            strips.swap_remove(ecg::most_trustworthy(&analyses).ok_or("the record has no signal")?)
+        }
+    };
     let reference = reference(path).ok_or("there are no reference beats")?;
     let annotations = wfdb::annotations(&read(&reference)?).map_err(|error| error.to_string())?;
     let (beats, flutter) = wfdb::beats_and_flutter(&annotations, header.frame_rate_hz);
