@@ -126,8 +126,8 @@ impl Shapes {
             let energy = signal.energy(low + place, low + place + LENGTH);
             let around = &padded[place..place + PADDED];
             out.product[1][shape] = dot(around.as_chunks().0, self.upper[shape].as_chunks().0);
-            for band in 0..2 {
-                out.energy[band][shape] = energy[band] as f32;
+            for (out, energy) in out.energy.iter_mut().zip(energy) {
+                out[shape] = energy as f32;
             }
         }
         out
