@@ -66,6 +66,9 @@ fn noises(random: &mut Random, rate: f64, count: usize) -> Vec<(&'static str, Ve
     out
 }
 
+/// One period of a wave, by its phase from 0 to 1.
+type Shape = fn(f64) -> f64;
+
 /// Waves that a generator makes, `hertz` times per second, with a little noise.
 fn waves(
     random: &mut Random,
@@ -74,14 +77,14 @@ fn waves(
     hertz: f64,
     noise: f64,
 ) -> Vec<(&'static str, Vec<f64>)> {
-    let shapes: [(&str, fn(f64) -> f64); 5] = [
+    let shapes: [(&'static str, Shape); 5] = [
         ("a sine", |phase| (TAU * phase).sin()),
         ("a triangle wave", |phase| (2.0 * phase - 1.0).abs()),
         ("a ramp", |phase| phase),
         ("a square wave", |phase| f64::from(phase < 0.5)),
         ("a square wave of short pulses", |phase| f64::from(phase < 0.2)),
     ];
-    let mut wave = |shape: fn(f64) -> f64| -> Vec<f64> {
+    let mut wave = |shape: Shape| -> Vec<f64> {
         (0..count).map(|at| shape((hertz * at as f64 / rate) % 1.0) + noise * random.normal()).collect()
     };
     shapes.map(|(name, shape)| (name, wave(shape))).into()

@@ -3,7 +3,7 @@
 use ecg::wfdb::{Annotation, Header, WfdbError, annotations, beats_and_flutter, signal, strip};
 
 fn header(text: &str) -> Header {
-    Header::parse(text).unwrap()
+    Header::parse(text).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// An annotation word: six bits of code, ten of what comes with it.
