@@ -12,6 +12,7 @@ mod programs;
 mod system;
 
 pub use process::{Process, resident_bytes};
+pub use programs::program;
 pub use system::{Mode, Service, System, within};
 
 /// A plain HTTP client, for what existing clients send.

@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 ///
 /// # Panics
 /// When it cannot be built.
-pub(crate) fn program(name: &str) -> PathBuf {
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder =
         FOLDER.get_or_init(|| env::var_os("BEDSIDE_TEST_PROGRAMS").map_or_else(build, PathBuf::from));

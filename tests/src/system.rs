@@ -1,5 +1,6 @@
 //! A whole Bedside of real processes.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use client::{Gateway, Settings};
@@ -72,7 +73,7 @@ impl System {
     }
 
     fn start_standalone(&mut self, gateway_args: &[&str]) {
-        let data = self.folder.path().join("data");
+        let data = self.data_folder();
         let mut args = words(&["--listen", "127.0.0.1:0", "--data", &data.to_string_lossy()]);
         args.extend(words(RECONCILE));
         args.extend(words(gateway_args));
@@ -111,6 +112,12 @@ impl System {
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Where standalone keeps its data.
+    #[must_use]
+    pub fn data_folder(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     /// The gateway's address, as in `http://127.0.0.1:34567`.
