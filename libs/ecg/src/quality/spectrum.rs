@@ -1,6 +1,7 @@
 //! The power spectrum of a stretch.
 
 use std::f32::consts::TAU;
+use std::sync::LazyLock;
 
 /// Samples of each piece that is transformed: 4 s at 125 Hz, so that 1 Hz can be told from 0.
 const LENGTH: usize = 512;
@@ -23,7 +24,7 @@ impl Spectrum {
             let mut re = [0.0_f32; LENGTH];
             let mut im = [0.0_f32; LENGTH];
             for (index, value) in piece.iter().enumerate() {
-                let bell = 0.5 - 0.5 * (TAU * (index as f32 + 0.5) / piece.len() as f32).cos();
+                let bell = if piece.len() == LENGTH { BELL[index] } else { bell(index, piece.len()) };
                 re[index] = bell * (value - mean);
             }
             transform(&mut re, &mut im);
@@ -49,6 +50,23 @@ impl Spectrum {
     }
 }
 
+/// The weight of a sample in a piece (Hann).
+fn bell(index: usize, length: usize) -> f32 {
+    0.5 - 0.5 * (TAU * (index as f32 + 0.5) / length as f32).cos()
+}
+
+/// The weights in a piece of full length.
+static BELL: LazyLock<[f32; LENGTH]> = LazyLock::new(|| std::array::from_fn(|index| bell(index, LENGTH)));
+
+/// Sine and cosine of each turn of each step of the transform; those of the step with `half` start at `half`.
+static TURNS: LazyLock<[(f32, f32); LENGTH]> = LazyLock::new(|| {
+    std::array::from_fn(|index| {
+        let half = 1 << index.max(1).ilog2();
+        let turn = index.max(1) - half;
+        (-TAU * turn as f32 / (2 * half) as f32).sin_cos()
+    })
+});
+
 /// The discrete Fourier transform, in place (Cooley and Tukey 1965, radix 2).
 fn transform(re: &mut [f32; LENGTH], im: &mut [f32; LENGTH]) {
     let bits = LENGTH.trailing_zeros();
@@ -62,7 +80,7 @@ fn transform(re: &mut [f32; LENGTH], im: &mut [f32; LENGTH]) {
     let mut half = 1;
     while half < LENGTH {
         for turn in 0..half {
-            let (sin, cos) = (-TAU * turn as f32 / (2 * half) as f32).sin_cos();
+            let (sin, cos) = TURNS[half + turn];
             for even in (turn..LENGTH).step_by(2 * half) {
                 let odd = even + half;
                 let (odd_re, odd_im) = (re[odd] * cos - im[odd] * sin, re[odd] * sin + im[odd] * cos);
