@@ -1,0 +1,11 @@
+//! Compiles the windows; the shared widgets are imported as `@ui`.
+fn main() {
+    let shared = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../ui/ui");
+    let configuration = slint_build::CompilerConfiguration::new()
+        .with_library_paths([("ui".to_owned(), shared)].into())
+        .with_style("fluent".to_owned());
+    if let Err(error) = slint_build::compile_with_config("ui/main.slint", configuration) {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}

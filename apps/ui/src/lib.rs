@@ -1,0 +1,1 @@
+//! What both desktop apps share.
