@@ -82,6 +82,16 @@ impl Gateway {
         self.answer(request, limit).await.map(drop)
     }
 
+    /// Whether it says within `limit` that everything it needs is there. Only a gateway that serves its health to clients
+    /// can be asked, as standalone does.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub async fn ready(&self, limit: Duration) -> Result<(), ClientError> {
+        let request = self.0.http.get(self.url(&["readyz"])).timeout(limit);
+        self.answer(request, limit).await.map(drop)
+    }
+
     /// Summaries of patients in order of their numbers, after the one that `after` names; those whose name or number
     /// matches `query`, if given.
     ///

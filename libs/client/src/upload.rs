@@ -293,8 +293,8 @@ async fn form(upload: &Upload) -> Result<Form, ClientError> {
         ("name", upload.name.clone()),
         ("heart_rate", upload.heart_rate.map(|bpm| bpm.to_string())),
         ("recorded_at", upload.recorded_at.map(|at| at.to_string())),
-        ("sample_rate_hz", options.sample_rate_hz.map(|rate| rate.to_string())),
-        ("lead", options.lead.clone()),
+        ("ecg_sample_rate", options.sample_rate_hz.map(|rate| rate.to_string())),
+        ("ecg_lead", options.lead.clone()),
     ];
     for (field, value) in fields {
         if let Some(value) = value {

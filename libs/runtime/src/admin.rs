@@ -8,7 +8,9 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use bus::EventBus;
 use futures::future::{BoxFuture, join_all};
+use store::PatientStore;
 use tokio::net::TcpListener;
 
 use crate::http::Limits;
@@ -38,6 +40,26 @@ impl Check {
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
         Check { name, check: Arc::new(move || Box::pin(check())) }
+    }
+
+    /// The message broker, by a round trip.
+    #[must_use]
+    pub fn bus(bus: &Arc<dyn EventBus>) -> Self {
+        let bus = bus.clone();
+        Check::new("bus", move || {
+            let bus = bus.clone();
+            async move { bus.check().await.map_err(|error| error.to_string()) }
+        })
+    }
+
+    /// The patient store, by a round trip.
+    #[must_use]
+    pub fn store(store: &Arc<dyn PatientStore>) -> Self {
+        let store = store.clone();
+        Check::new("store", move || {
+            let store = store.clone();
+            async move { store.check().await.map_err(|error| error.to_string()) }
+        })
     }
 }
 

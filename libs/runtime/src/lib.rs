@@ -5,6 +5,8 @@ pub mod admin;
 mod backoff;
 mod duration;
 mod exit;
+mod files;
+mod healthcheck;
 pub mod http;
 mod logs;
 #[cfg(feature = "mongo")]
@@ -14,14 +16,18 @@ mod nats;
 pub mod problem;
 mod prometheus;
 mod shutdown;
+mod size;
 
 pub use backoff::Backoff;
 pub use duration::parse_duration;
 pub use exit::{StartError, run_main};
+pub use files::{UnreadableFile, WatchedFiles};
+pub use healthcheck::{Command, healthcheck};
 pub use logs::{LogArgs, LogFormat, init_logging};
 #[cfg(feature = "mongo")]
 pub use mongo::{MongoArgs, prepare_mongo};
 #[cfg(feature = "nats")]
-pub use nats::{NatsArgs, connect_nats};
+pub use nats::{NatsArgs, connect_nats, provision_nats};
 pub use prometheus::Metrics;
 pub use shutdown::Shutdown;
+pub use size::ByteSize;

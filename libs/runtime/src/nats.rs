@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::nats::{NatsBus, NatsConfig, NatsLogin};
+use bus::{BusError, QueueLimits};
 
-use crate::{Backoff, Shutdown, StartError};
+use crate::{Backoff, ByteSize, Shutdown, StartError};
 
 /// How to reach NATS.
 #[derive(Debug, Clone, clap::Args)]
@@ -30,15 +31,43 @@ pub struct NatsArgs {
     /// Prefix of the subjects on which this service hears replies; each user needs one of its own
     #[arg(long = "nats-inbox", env = "BEDSIDE_NATS_INBOX", value_name = "PREFIX", default_value = "_INBOX")]
     pub inbox_prefix: String,
-    /// PEM file of the authority that vouches for the servers
+    /// PEM file of the authorities that vouch for the servers, besides those of the system
     #[arg(long = "nats-ca", env = "BEDSIDE_NATS_CA", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
+    /// PEM file of this service's certificate, where the servers ask for one
+    #[arg(long = "nats-cert", env = "BEDSIDE_NATS_CERT", value_name = "FILE", requires = "key_file")]
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of the key of --nats-cert
+    #[arg(
+        id = "key_file",
+        long = "nats-key",
+        env = "BEDSIDE_NATS_KEY",
+        value_name = "FILE",
+        requires = "cert_file"
+    )]
+    pub key_file: Option<PathBuf>,
     /// Refuse a connection without TLS
     #[arg(long = "nats-require-tls", env = "BEDSIDE_NATS_REQUIRE_TLS")]
     pub require_tls: bool,
     /// Servers of the cluster that hold each stream, when this service makes them: 1, 3 or 5
     #[arg(long = "nats-replicas", env = "BEDSIDE_NATS_REPLICAS", default_value_t = 1)]
     pub replicas: usize,
+    /// Messages that each queue takes, when this service makes it; more are refused for now
+    #[arg(
+        long = "nats-max-messages",
+        env = "BEDSIDE_NATS_MAX_MESSAGES",
+        value_name = "NUMBER",
+        default_value_t = QueueLimits::default().max_messages
+    )]
+    pub max_messages: u64,
+    /// Bytes of files that may wait in the broker, when this service makes the place for them; it is reserved there
+    #[arg(
+        long = "nats-max-staged",
+        env = "BEDSIDE_NATS_MAX_STAGED",
+        value_name = "SIZE",
+        default_value_t = ByteSize(QueueLimits::default().max_staged_bytes)
+    )]
+    pub max_staged: ByteSize,
     /// Streams and consumers are there already, made by one who may; only use them
     #[arg(long = "nats-provisioned", env = "BEDSIDE_NATS_PROVISIONED")]
     pub provisioned: bool,
@@ -63,11 +92,13 @@ impl NatsArgs {
         Ok(NatsConfig {
             login,
             ca_file: self.ca_file.clone(),
+            client_certificate: self.cert_file.clone().zip(self.key_file.clone()),
             require_tls: self.require_tls,
             name: name.to_owned(),
             inbox_prefix: self.inbox_prefix.clone(),
             replicas: self.replicas,
             create: !self.provisioned,
+            limits: QueueLimits { max_messages: self.max_messages, max_staged_bytes: self.max_staged.0 },
             ..NatsConfig::new(self.urls.clone())
         })
     }
@@ -101,14 +132,28 @@ pub async fn connect_nats(
     config: NatsConfig,
     shutdown: &Shutdown,
 ) -> Result<Option<Arc<NatsBus>>, StartError> {
+    patiently(shutdown, || NatsBus::connect(config.clone())).await
+}
+
+/// Makes what is missing of streams and consumers, and adapts what is there; waits for the broker. Whether it is done.
+///
+/// # Errors
+/// When the broker refuses: trying again would not help.
+pub async fn provision_nats(config: NatsConfig, shutdown: &Shutdown) -> Result<bool, StartError> {
+    Ok(patiently(shutdown, || bus::nats::provision(&config)).await?.is_some())
+}
+
+/// Tries until the broker is there, or the shutdown begins: then `None`.
+async fn patiently<T, F: Future<Output = Result<T, BusError>>>(
+    shutdown: &Shutdown,
+    attempt: impl Fn() -> F,
+) -> Result<Option<T>, StartError> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     loop {
-        let Some(connected) = shutdown.unless_begun(NatsBus::connect(config.clone())).await else {
-            return Ok(None);
-        };
-        match connected {
-            Ok(bus) => return Ok(Some(bus)),
-            Err(error @ bus::BusError::Unavailable(_)) => {
+        let Some(outcome) = shutdown.unless_begun(attempt()).await else { return Ok(None) };
+        match outcome {
+            Ok(done) => return Ok(Some(done)),
+            Err(error @ BusError::Unavailable(_)) => {
                 tracing::warn!(%error, "waiting for the message broker");
                 if shutdown.unless_begun(backoff.wait()).await.is_none() {
                     return Ok(None);

@@ -82,4 +82,18 @@ async fn readiness_names_the_part_that_fails_but_not_the_cause() {
     assert!(answer.contains("store: ok\nbus: unavailable\n"), "{answer}");
     assert!(!answer.contains("10.0.0.7"), "{answer}");
     assert!(ask(address, "/livez").await.starts_with("HTTP/1.1 200"));
+    let said = runtime::healthcheck(address).await.unwrap_err().to_string();
+    assert_eq!(said, "not ready: bus: unavailable");
+}
+
+#[tokio::test]
+async fn a_health_check_passes_when_everything_is_ready_and_fails_when_nobody_is_there() {
+    let checks = vec![Check::new("store", async || Ok(()))];
+    let (address, shutdown, server) =
+        start(admin::router("query", checks, runtime::Metrics::install()), Limits::default()).await;
+    runtime::healthcheck(address).await.unwrap();
+    shutdown.begin();
+    server.await.unwrap();
+    let said = runtime::healthcheck(address).await.unwrap_err().to_string();
+    assert!(said.starts_with("nobody answers at 127.0.0.1:"), "{said}");
 }

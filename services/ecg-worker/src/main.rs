@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use bus::EventBus;
 use clap::Parser;
@@ -12,6 +13,8 @@ use runtime::{LogArgs, NatsArgs, Shutdown, StartError, admin, http};
 #[derive(Debug, Parser)]
 #[command(name = "bedside-ecg-worker", version)]
 struct Program {
+    #[command(subcommand)]
+    command: Option<runtime::Command>,
     #[command(flatten)]
     config: ecg_worker::Config,
     /// Address of /livez, /readyz and /metrics
@@ -28,7 +31,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(program: Program) -> Result<(), StartError> {
-    let Program { config, admin_listen, nats, log } = program;
+    let Program { command, config, admin_listen, nats, log } = program;
+    if let Some(runtime::Command::Healthcheck) = command {
+        return runtime::healthcheck(admin_listen).await;
+    }
     runtime::init_logging(&log)?;
     let nats = nats.config("bedside-ecg-worker")?;
     let listener = http::bind(admin_listen).await?;
@@ -36,14 +42,9 @@ async fn run(program: Program) -> Result<(), StartError> {
     http::say_where("ecg-worker", &listener)?;
 
     let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
-    let checks = {
-        let bus = nats.clone();
-        vec![Check::new("bus", move || {
-            let bus = bus.clone();
-            async move { bus.check().await.map_err(|error| error.to_string()) }
-        })]
-    };
-    let ports = ecg_worker::Ports { bus: nats.clone(), stage: nats };
+    let bus: Arc<dyn EventBus> = nats.clone();
+    let checks = vec![Check::bus(&bus)];
+    let ports = ecg_worker::Ports { bus, stage: nats };
     let (worked, served) = tokio::join!(
         ecg_worker::run(config, ports, shutdown.clone()),
         admin::serve("ecg-worker", listener, checks, &shutdown),

@@ -38,6 +38,7 @@ pub(crate) async fn guard(
             let needed = match need {
                 Need::Upload => "uploader",
                 Need::Read | Need::ReadUpload => "viewer",
+                Need::Operate => "admin",
             };
             let sentence = format!(
                 "A token of role {} is not allowed to do this; it takes {needed}.",
@@ -87,6 +88,7 @@ fn authenticate(app: &App, headers: &HeaderMap) -> Result<Client, ApiError> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(unauthenticated("Send a token as `Authorization: Bearer …`.", "Bearer"));
     }
+    let tokens = tokens.borrow().clone();
     tokens
         .holder(token.trim())
         .cloned()

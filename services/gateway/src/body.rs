@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use runtime::problem::{ApiError, Kind};
 
-use crate::config::ByteSize;
+use runtime::ByteSize;
 
 /// Over the whole of a body, a client must bring this many bytes a second, or it would hold its place for hours with a
 /// byte now and then.

@@ -1,14 +1,12 @@
 //! Settings of the gateway.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use runtime::{StartError, parse_duration};
+use runtime::{ByteSize, StartError, parse_duration};
 
-use crate::tokens::Tokens;
+use crate::tokens::{LiveTokens, Tokens};
 
 /// Settings of the gateway; each can be given as a flag or in the environment.
 #[derive(Debug, Clone, clap::Args)]
@@ -18,7 +16,7 @@ pub struct Config {
     /// Address for clients; without --tokens only a loopback address is taken
     #[arg(long, env = "BEDSIDE_LISTEN", default_value = "127.0.0.1:5011")]
     pub listen: SocketAddr,
-    /// File of access tokens: a line `name role sha256` for each, with role uploader, viewer or admin
+    /// File of access tokens: a line `name role sha256` for each, as `bedside token new` makes them; read again when changed
     #[arg(long, env = "BEDSIDE_TOKENS", value_name = "FILE")]
     pub tokens: Option<PathBuf>,
     /// Folder for large files while they arrive; by default the system's folder for temporary files
@@ -116,7 +114,7 @@ impl Config {
     /// # Errors
     /// One sentence on the setting that must change.
     pub fn check(&self) -> Result<(), StartError> {
-        self.tokens()?;
+        self.tokens.as_deref().map(Tokens::read).transpose().map_err(StartError::config)?;
         if self.tokens.is_none() && !self.listen.ip().is_loopback() {
             return Err(StartError::config(format!(
                 "without --tokens the gateway listens on a loopback address only, such as 127.0.0.1:{}, because everybody who \
@@ -135,38 +133,8 @@ impl Config {
     }
 
     /// The access tokens; `None` without a file of them.
-    pub(crate) fn tokens(&self) -> Result<Option<Tokens>, StartError> {
-        self.tokens.as_deref().map(Tokens::read).transpose().map_err(StartError::config)
-    }
-}
-
-/// A number of bytes, written as in `64MB`, `1GB` or `500000`; decimal units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ByteSize(pub u64);
-
-const UNITS: [(&str, u64); 4] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000), ("B", 1)];
-
-impl FromStr for ByteSize {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let upper = text.trim().to_ascii_uppercase();
-        let (number, unit) = UNITS
-            .iter()
-            .find_map(|(name, bytes)| Some((upper.strip_suffix(name)?, *bytes)))
-            .unwrap_or((&upper, 1));
-        let number: Option<u64> = number.trim().parse().ok();
-        number
-            .and_then(|number| number.checked_mul(unit))
-            .map(ByteSize)
-            .ok_or_else(|| "a size is written as in 64MB, 1GB or 500000".to_owned())
-    }
-}
-
-impl fmt::Display for ByteSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = UNITS.iter().find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes));
-        let (name, bytes) = unit.copied().unwrap_or(("B", 1));
-        write!(f, "{} {}", self.0 / bytes, if name == "B" { "bytes" } else { name })
+    pub(crate) fn tokens(&self) -> Result<Option<LiveTokens>, StartError> {
+        self.tokens.as_deref().map(LiveTokens::open).transpose().map_err(StartError::config)
     }
 }
 
@@ -186,17 +154,5 @@ mod tests {
     fn defaults_of_the_command_line_are_those_of_the_type() {
         let parsed = Program::parse_from(["gateway"]).config;
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
-    }
-
-    #[test]
-    fn sizes_are_read_with_units_and_nothing_else() {
-        assert_eq!("64MB".parse(), Ok(ByteSize(64_000_000)));
-        assert_eq!(" 1 gb".parse(), Ok(ByteSize(1_000_000_000)));
-        assert_eq!("7".parse(), Ok(ByteSize(7)));
-        for text in ["", "MB", "-1", "1.5GB", "99999999999GB", "1 TB"] {
-            assert!(text.parse::<ByteSize>().is_err(), "{text}");
-        }
-        assert_eq!(ByteSize(64_000_000).to_string(), "64 MB");
-        assert_eq!(ByteSize(1_001).to_string(), "1001 bytes");
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bus::{EventBus, UpdateEvent};
@@ -18,12 +18,13 @@ use futures::{StreamExt, stream};
 use proto_json::{Mrn, PatientUpdated};
 use runtime::problem::ApiError;
 use runtime::{Backoff, Shutdown};
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::App;
 use crate::params::PathMrn;
+use crate::tokens::{Client, Tokens};
 
 /// Events that a watcher may lag behind.
 const BUFFERED: usize = 1024;
@@ -122,16 +123,20 @@ fn written_out(update: &PatientUpdated) -> Bytes {
 }
 
 /// `GET /api/v1/events`
-pub(crate) async fn of_all(State(app): State<Arc<App>>) -> Response {
-    watch(&app, None)
+pub(crate) async fn of_all(State(app): State<Arc<App>>, Extension(client): Extension<Client>) -> Response {
+    open(&app, client, None)
 }
 
 /// `GET /api/v1/patients/{mrn}/events`; a patient who is not known yet can be waited for.
-pub(crate) async fn of_patient(State(app): State<Arc<App>>, PathMrn(mrn): PathMrn) -> Response {
-    watch(&app, Some(mrn))
+pub(crate) async fn of_patient(
+    State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
+    PathMrn(mrn): PathMrn,
+) -> Response {
+    open(&app, client, Some(mrn))
 }
 
-fn watch(app: &App, of: Option<Mrn>) -> Response {
+fn open(app: &App, client: Client, of: Option<Mrn>) -> Response {
     let Some(watching) = app.hub.join() else {
         return ApiError::unavailable("As many event streams are open as this server allows.", 10)
             .into_response();
@@ -141,6 +146,7 @@ fn watch(app: &App, of: Option<Mrn>) -> Response {
         of,
         keep_alive: keep_alive(app.config.events_keep_alive),
         shutdown: app.shutdown.clone(),
+        access: app.tokens.clone().map(|tokens| (tokens, client)),
         _watching: watching,
     };
     // `ready` says: what is announced from now on arrives.
@@ -168,6 +174,8 @@ struct Watcher {
     of: Option<Mrn>,
     keep_alive: Interval,
     shutdown: Shutdown,
+    /// The tokens in force and whoever watches, where there are tokens.
+    access: Option<(watch::Receiver<Arc<Tokens>>, Client)>,
     _watching: Watching,
 }
 
@@ -178,6 +186,7 @@ impl Watcher {
             tokio::select! {
                 biased;
                 () = self.shutdown.begun() => return None,
+                () = revoked(&mut self.access) => return None,
                 heard = self.heard.recv() => match heard {
                     Ok(Heard::Updated(mrn, event)) if self.of.is_none_or(|of| of == mrn) => {
                         self.keep_alive.reset();
@@ -193,6 +202,16 @@ impl Watcher {
     }
 }
 
+/// Resolves when the token of whoever watches is no longer one.
+async fn revoked(access: &mut Option<(watch::Receiver<Arc<Tokens>>, Client)>) {
+    if let Some((tokens, client)) = access
+        && tokens.wait_for(|tokens| !tokens.still_know(client)).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +222,7 @@ mod tests {
             of: of.map(|mrn| Mrn::new(mrn).unwrap()),
             keep_alive: keep_alive(Duration::from_secs(3600)),
             shutdown: Shutdown::new(),
+            access: None,
             _watching: hub.join().unwrap(),
         }
     }

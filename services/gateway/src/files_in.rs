@@ -19,7 +19,7 @@ pub(crate) enum FileError {
     #[error(transparent)]
     Ecg(#[from] EcgFileError),
     #[error("has more than {0}")]
-    TooLarge(crate::config::ByteSize),
+    TooLarge(runtime::ByteSize),
     #[error("could not be kept while it arrived: {0}")]
     Spool(#[from] io::Error),
 }
@@ -50,7 +50,7 @@ enum Scan {
 /// A file that is arriving.
 pub(crate) struct ArrivingFile<'a> {
     kind: FileKind,
-    limit: crate::config::ByteSize,
+    limit: runtime::ByteSize,
     scan: Scan,
     writer: SpoolWriter<'a>,
 }

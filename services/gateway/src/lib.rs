@@ -30,10 +30,13 @@ use bus::{BlobStage, EventBus};
 use runtime::problem::ApiError;
 use runtime::{Metrics, Shutdown, StartError, admin, http};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-pub use config::{ByteSize, Config, Limits};
+pub use config::{Config, Limits};
 pub use reads::Reads;
+pub use tokens::{Role, token_line};
+
+use tokens::LiveTokens;
 
 /// What the gateway works with.
 #[derive(Debug, Clone)]
@@ -49,7 +52,7 @@ pub struct Ports {
 /// What all handlers share.
 struct App {
     config: Config,
-    tokens: Option<tokens::Tokens>,
+    tokens: Option<watch::Receiver<Arc<tokens::Tokens>>>,
     bus: Arc<dyn EventBus>,
     stage: Arc<dyn BlobStage>,
     reads: reads::ReadPath,
@@ -87,11 +90,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
 /// What `/readyz` asks.
 #[must_use]
 pub fn checks(bus: &Arc<dyn EventBus>) -> Vec<admin::Check> {
-    let bus = bus.clone();
-    vec![admin::Check::new("bus", move || {
-        let bus = bus.clone();
-        async move { bus.check().await.map_err(|error| error.to_string()) }
-    })]
+    vec![admin::Check::bus(bus)]
 }
 
 /// As [`run`], on a listener that is bound already, which [`Config::listen`] then has no part in.
@@ -113,8 +112,9 @@ pub async fn run_on(
     let memory = config.limits.upload_memory.0;
     // Half for files while they are checked, half for whole bodies; a body of the largest size must fit.
     let for_bodies = (memory / 2).max(config.limits.max_legacy_body.0 + (1 << 20));
+    let tokens = config.tokens()?;
     let app = Arc::new(App {
-        tokens: config.tokens()?,
+        tokens: tokens.as_ref().map(LiveTokens::in_force),
         reads: reads::ReadPath::new(reads)?,
         hub: Arc::new(events::Hub::new(config.limits.max_watchers)),
         spool: spool::SpoolRoom::new(config.spool_dir.clone(), memory / 2),
@@ -135,6 +135,9 @@ pub async fn run_on(
         let (app, shutdown) = (app.clone(), shutdown.clone());
         tokio::spawn(async move { app.hub.listen(app.bus.clone(), listening, shutdown).await })
     };
+    if let Some(tokens) = tokens {
+        tokio::spawn(tokens.follow(shutdown.clone()));
+    }
     // A broker that is not there yet does not keep the door shut: watchers are told once it is.
     let _ = tokio::time::timeout(Duration::from_secs(2), heard).await;
 

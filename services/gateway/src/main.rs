@@ -12,6 +12,8 @@ use runtime::{LogArgs, NatsArgs, Shutdown, StartError, admin, http};
 #[derive(Debug, Parser)]
 #[command(name = "bedside-gateway", version)]
 struct Program {
+    #[command(subcommand)]
+    command: Option<runtime::Command>,
     #[command(flatten)]
     config: gateway::Config,
     /// Address of query
@@ -31,7 +33,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(program: Program) -> Result<(), StartError> {
-    let Program { config, query, admin_listen, nats, log } = program;
+    let Program { command, config, query, admin_listen, nats, log } = program;
+    if let Some(runtime::Command::Healthcheck) = command {
+        return runtime::healthcheck(admin_listen).await;
+    }
     runtime::init_logging(&log)?;
     config.check()?;
     let nats = nats.config("bedside-gateway")?;

@@ -256,7 +256,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::ByteSize;
+    use runtime::ByteSize;
 
     type Parts = Vec<(String, Option<String>, Vec<u8>)>;
 

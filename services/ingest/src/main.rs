@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use bus::EventBus;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use runtime::admin::Check;
 use runtime::{LogArgs, MongoArgs, NatsArgs, Shutdown, StartError, admin, http};
 use store::PatientStore;
@@ -13,6 +14,8 @@ use store::PatientStore;
 #[derive(Debug, Parser)]
 #[command(name = "bedside-ingest", version)]
 struct Program {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     config: ingest::Config,
     /// Address of /livez, /readyz and /metrics
@@ -26,13 +29,30 @@ struct Program {
     log: LogArgs,
 }
 
+/// What this program can do besides serving.
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Command {
+    /// Make what is missing of streams, consumers, collections and indexes, and adapt what is there to the settings; for a
+    /// user who may, where the services' users may not
+    Provision,
+    #[command(flatten)]
+    Service(runtime::Command),
+}
+
 fn main() -> ExitCode {
     runtime::run_main("ingest", run(Program::parse()))
 }
 
 async fn run(program: Program) -> Result<(), StartError> {
-    let Program { config, admin_listen, nats, mongo, log } = program;
+    let Program { command, config, admin_listen, nats, mongo, log } = program;
     runtime::init_logging(&log)?;
+    match command {
+        Some(Command::Service(runtime::Command::Healthcheck)) => {
+            return runtime::healthcheck(admin_listen).await;
+        }
+        Some(Command::Provision) => return provision(nats, mongo).await,
+        None => {}
+    }
     let nats = nats.config("bedside-ingest")?;
     let store = mongo.connect().await?;
     let listener = http::bind(admin_listen).await?;
@@ -43,23 +63,27 @@ async fn run(program: Program) -> Result<(), StartError> {
     if !runtime::prepare_mongo(&store, &shutdown).await? {
         return Ok(());
     }
-    let checks = {
-        let (bus, store) = (nats.clone(), store.clone());
-        vec![
-            Check::new("bus", move || {
-                let bus = bus.clone();
-                async move { bus.check().await.map_err(|error| error.to_string()) }
-            }),
-            Check::new("store", move || {
-                let store = store.clone();
-                async move { store.check().await.map_err(|error| error.to_string()) }
-            }),
-        ]
-    };
-    let ports = ingest::Ports { bus: nats.clone(), stage: nats, store };
+    let (bus, store): (Arc<dyn EventBus>, Arc<dyn PatientStore>) = (nats.clone(), store);
+    let checks = vec![Check::bus(&bus), Check::store(&store)];
+    let ports = ingest::Ports { bus, stage: nats, store };
     let (worked, served) = tokio::join!(
         ingest::run(config, ports, shutdown.clone()),
         admin::serve("ingest", listener, checks, &shutdown),
     );
     worked.and(served)
+}
+
+/// Waits for broker and store, as the services do: started together with them, it is simply done when they are there.
+async fn provision(nats: NatsArgs, mongo: MongoArgs) -> Result<(), StartError> {
+    let nats = nats.config("bedside-provision")?;
+    let store = mongo.connect().await?;
+    let shutdown = Shutdown::on_signal();
+    let done =
+        runtime::provision_nats(nats, &shutdown).await? && runtime::prepare_mongo(&store, &shutdown).await?;
+    if done {
+        println!("streams, consumers, collections and indexes are there");
+        Ok(())
+    } else {
+        Err(StartError::failed("told to end before everything was made"))
+    }
 }

@@ -12,6 +12,8 @@ use store::PatientStore;
 #[derive(Debug, Parser)]
 #[command(name = "bedside-query", version)]
 struct Program {
+    #[command(subcommand)]
+    command: Option<runtime::Command>,
     #[command(flatten)]
     config: query::Config,
     /// Address of /livez, /readyz and /metrics
@@ -28,7 +30,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(program: Program) -> Result<(), StartError> {
-    let Program { config, admin_listen, mongo, log } = program;
+    let Program { command, config, admin_listen, mongo, log } = program;
+    if let Some(runtime::Command::Healthcheck) = command {
+        return runtime::healthcheck(admin_listen).await;
+    }
     runtime::init_logging(&log)?;
     let store: Arc<dyn PatientStore> = mongo.connect().await?;
     let listener = http::bind(config.listen).await?;

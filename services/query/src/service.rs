@@ -41,9 +41,5 @@ pub async fn run_on(
 /// What `/readyz` asks.
 #[must_use]
 pub fn checks(store: &Arc<dyn PatientStore>) -> Vec<admin::Check> {
-    let store = store.clone();
-    vec![admin::Check::new("store", move || {
-        let store = store.clone();
-        async move { store.check().await.map_err(|error| error.to_string()) }
-    })]
+    vec![admin::Check::store(store)]
 }

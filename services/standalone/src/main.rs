@@ -33,6 +33,10 @@ enum Command {
     Export(cli::ExportArgs),
     /// Write a synthetic ECG as CSV to standard output, to try the system with
     Sample(cli::SampleArgs),
+    /// Make access tokens
+    Token(cli::TokenArgs),
+    /// Ask whether everything is ready; 0 if it is, else 1
+    Healthcheck(cli::HealthcheckArgs),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +48,8 @@ fn main() -> ExitCode {
         Some(Command::Watch(args)) => cli::run(args.run()),
         Some(Command::Export(args)) => cli::run(args.run()),
         Some(Command::Sample(args)) => cli::run(args.run()),
+        Some(Command::Token(args)) => cli::run(args.run()),
+        Some(Command::Healthcheck(args)) => cli::run(args.run()),
     }
 }
 

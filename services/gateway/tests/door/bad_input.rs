@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::http::Method;
-use gateway::{ByteSize, Config, Limits};
+use gateway::{Config, Limits};
+use runtime::ByteSize;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

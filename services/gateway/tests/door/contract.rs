@@ -2,7 +2,8 @@
 
 use axum::http::Method;
 use bus::QueueLimits;
-use gateway::{ByteSize, Config, Limits};
+use gateway::{Config, Limits};
+use runtime::ByteSize;
 use serde_json::json;
 
 use crate::fixture::{Door, PATIENCE, Start, base64, ecg_csv, jpeg, png};

@@ -1,9 +1,11 @@
 //! The commands that talk to a running Bedside, over the same doors as every other client.
 
 mod export;
+mod healthcheck;
 mod patients;
 mod progress;
 mod sample;
+mod token;
 mod upload;
 mod watch;
 mod words;
@@ -15,8 +17,10 @@ use std::process::ExitCode;
 use client::{ClientError, Gateway, Settings};
 
 pub(crate) use export::ExportArgs;
+pub(crate) use healthcheck::HealthcheckArgs;
 pub(crate) use patients::PatientsArgs;
 pub(crate) use sample::SampleArgs;
+pub(crate) use token::TokenArgs;
 pub(crate) use upload::UploadArgs;
 pub(crate) use watch::WatchArgs;
 

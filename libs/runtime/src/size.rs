@@ -1,0 +1,51 @@
+//! How settings write a number of bytes.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A number of bytes, written as in `64MB`, `1GB` or `500000`; decimal units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+const UNITS: [(&str, u64); 4] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000), ("B", 1)];
+
+impl FromStr for ByteSize {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let upper = text.trim().to_ascii_uppercase();
+        let (number, unit) = UNITS
+            .iter()
+            .find_map(|(name, bytes)| Some((upper.strip_suffix(name)?, *bytes)))
+            .unwrap_or((&upper, 1));
+        let number: Option<u64> = number.trim().parse().ok();
+        number
+            .and_then(|number| number.checked_mul(unit))
+            .map(ByteSize)
+            .ok_or_else(|| "a size is written as in 64MB, 1GB or 500000".to_owned())
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = UNITS.iter().find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes));
+        let (name, bytes) = unit.copied().unwrap_or(("B", 1));
+        write!(f, "{} {}", self.0 / bytes, if name == "B" { "bytes" } else { name })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_units_and_nothing_else() {
+        assert_eq!("64MB".parse(), Ok(ByteSize(64_000_000)));
+        assert_eq!(" 1 gb".parse(), Ok(ByteSize(1_000_000_000)));
+        assert_eq!("7".parse(), Ok(ByteSize(7)));
+        for text in ["", "MB", "-1", "1.5GB", "99999999999GB", "1 TB"] {
+            assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+        assert_eq!(ByteSize(64_000_000).to_string(), "64 MB");
+        assert_eq!(ByteSize(1_001).to_string(), "1001 bytes");
+    }
+}
