@@ -1,0 +1,119 @@
+//! Pictures for the screen, decoded away from the thread of the window.
+
+use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::path::Path;
+
+use image::imageops::FilterType;
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use slint::{Image, Rgba8Pixel, SharedPixelBuffer};
+
+/// Most pixels of a picture: what a gateway takes by default, and no bomb.
+const MAX_PIXELS: u64 = 100_000_000;
+/// Most memory that decoding may take.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// Why a file cannot be shown as a picture.
+#[derive(Debug, thiserror::Error)]
+pub enum PictureError {
+    /// The file cannot be read.
+    #[error("the file cannot be read: {0}")]
+    Read(#[from] std::io::Error),
+    /// Its bytes are no PNG or JPEG.
+    #[error("it is not a PNG or JPEG picture")]
+    Format,
+    /// It is damaged.
+    #[error("the picture is damaged: {0}")]
+    Damaged(String),
+    /// It would take too much memory.
+    #[error("the picture has {width} x {height} pixels, which is too many")]
+    TooLarge {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+}
+
+/// A decoded picture. Can be sent between threads; becomes an [`Image`] on that of the window.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    pixels: SharedPixelBuffer<Rgba8Pixel>,
+    original: (u32, u32),
+}
+
+impl Picture {
+    /// Decodes a file: upright, and made smaller if it is larger than `fit` (width, height) needs.
+    ///
+    /// # Errors
+    /// [`PictureError`]: one sentence that says why.
+    pub fn from_file(path: &Path, fit: Option<(u32, u32)>) -> Result<Self, PictureError> {
+        Picture::decode(BufReader::new(std::fs::File::open(path)?), fit)
+    }
+
+    /// Decodes bytes: upright, and made smaller if it is larger than `fit` (width, height) needs.
+    ///
+    /// # Errors
+    /// [`PictureError`]: one sentence that says why.
+    pub fn from_bytes(bytes: &[u8], fit: Option<(u32, u32)>) -> Result<Self, PictureError> {
+        Picture::decode(Cursor::new(bytes), fit)
+    }
+
+    /// RGBA pixels, row by row.
+    #[must_use]
+    pub fn from_rgba(width: u32, height: u32, pixels: &[u8]) -> Option<Self> {
+        let fits = u64::from(width) * u64::from(height) * 4 == pixels.len() as u64;
+        fits.then(|| Picture {
+            pixels: SharedPixelBuffer::clone_from_slice(pixels, width, height),
+            original: (width, height),
+        })
+    }
+
+    fn decode(source: impl BufRead + Seek, fit: Option<(u32, u32)>) -> Result<Self, PictureError> {
+        let damaged = |error: image::ImageError| PictureError::Damaged(error.to_string());
+        let mut reader = ImageReader::new(source).with_guessed_format()?;
+        if reader.format().is_none() {
+            return Err(PictureError::Format);
+        }
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(MAX_BYTES);
+        reader.limits(limits);
+        let mut decoder = reader.into_decoder().map_err(|error| match error {
+            image::ImageError::Unsupported(_) => PictureError::Format,
+            error => damaged(error),
+        })?;
+        let (width, height) = decoder.dimensions();
+        if u64::from(width) * u64::from(height) > MAX_PIXELS {
+            return Err(PictureError::TooLarge { width, height });
+        }
+        let upright = decoder.orientation().map_err(damaged)?;
+        let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+        if let Some((wide, high)) = fit
+            && (width.max(height) > wide.max(high))
+        {
+            // Averaging is enough to make a picture smaller, and many times faster than anything finer.
+            picture = picture.resize(wide, high, FilterType::Triangle);
+        }
+        picture.apply_orientation(upright);
+        let rgba = picture.into_rgba8();
+        let pixels = SharedPixelBuffer::clone_from_slice(rgba.as_raw(), rgba.width(), rgba.height());
+        Ok(Picture { pixels, original: (width, height) })
+    }
+
+    /// Width and height of the file in pixels, however small it is shown.
+    #[must_use]
+    pub fn original_size(&self) -> (u32, u32) {
+        self.original
+    }
+
+    /// Width and height of what is shown, in pixels.
+    #[must_use]
+    pub fn size(&self) -> (u32, u32) {
+        (self.pixels.width(), self.pixels.height())
+    }
+
+    /// For the window.
+    #[must_use]
+    pub fn into_image(self) -> Image {
+        Image::from_rgba8(self.pixels)
+    }
+}
