@@ -1,5 +1,7 @@
 //! One signal that ends everything.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 
 /// Tells every part of a process that it is time to end. Clones share one signal.
@@ -36,6 +38,22 @@ impl Shutdown {
     #[must_use]
     pub fn child(&self) -> Self {
         Shutdown(self.0.child_token())
+    }
+
+    /// A signal that follows this one after a time.
+    #[must_use]
+    pub fn later(&self, wait: Duration) -> Self {
+        if wait.is_zero() {
+            return self.child();
+        }
+        let (this, later) = (self.clone(), Shutdown::new());
+        let begun = later.clone();
+        tokio::spawn(async move {
+            this.begun().await;
+            tokio::time::sleep(wait).await;
+            begun.begin();
+        });
+        later
     }
 
     /// Gives the signal.
@@ -77,5 +95,21 @@ async fn signal() -> &'static str {
     match tokio::signal::ctrl_c().await {
         Ok(()) => "Ctrl-C",
         Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_signal_follows_the_first_one() {
+        let shutdown = Shutdown::new();
+        let (later, at_once) = (shutdown.later(Duration::from_secs(4)), shutdown.later(Duration::ZERO));
+        let begun = tokio::time::Instant::now();
+        shutdown.begin();
+        assert!(at_once.has_begun() && !later.has_begun());
+        later.begun().await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(4));
     }
 }

@@ -31,6 +31,10 @@ pub struct Config {
     /// Time between comments that keep a silent event stream open
     #[arg(long, env = "BEDSIDE_EVENTS_KEEP_ALIVE", default_value = "15s", value_parser = parse_duration)]
     pub events_keep_alive: Duration,
+    /// Time for which clients are still served once told to end, while health is not any more: until load balancers have
+    /// noticed
+    #[arg(long, env = "BEDSIDE_DRAIN_WAIT", default_value = "0s", value_parser = parse_duration)]
+    pub drain_wait: Duration,
     /// What a client may take.
     #[command(flatten)]
     pub limits: Limits,
@@ -85,6 +89,7 @@ impl Default for Config {
             receipt_wait: Duration::from_secs(10),
             body_idle: Duration::from_secs(30),
             events_keep_alive: Duration::from_secs(15),
+            drain_wait: Duration::ZERO,
             limits: Limits::default(),
             admin_for_clients: false,
         }

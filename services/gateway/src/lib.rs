@@ -106,6 +106,7 @@ pub async fn run_on(
     let address = listener.local_addr().map_err(StartError::failed)?;
     config.listen = address;
     config.check()?;
+    let shutdown = shutdown.later(config.drain_wait);
     let health =
         config.admin_for_clients.then(|| admin::router("gateway", checks(&ports.bus), Metrics::install()));
     let Ports { bus, stage, reads } = ports;
