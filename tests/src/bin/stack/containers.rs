@@ -1,0 +1,111 @@
+//! The containers of the stack, through the commands that an operator uses.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use client::{Gateway, NatsCredentials, NatsSettings, Settings, Token};
+use tokio::process::Command;
+
+/// What `tests/stack/run` has prepared.
+#[derive(Debug, Clone)]
+pub(crate) struct Stack {
+    /// `docker compose` with its files.
+    compose: String,
+    /// Where the door is published.
+    pub(crate) url: String,
+    nats: String,
+}
+
+/// What `init tokens` prints.
+#[derive(Debug, Clone)]
+pub(crate) struct Secrets {
+    pub(crate) uploader: String,
+    pub(crate) viewer: String,
+    pub(crate) admin: String,
+    pub(crate) nats_password: String,
+}
+
+impl Stack {
+    pub(crate) fn from_environment() -> Self {
+        let setting = |name: &str| {
+            std::env::var(name)
+                .unwrap_or_else(|_| panic!("{name} is not set: start this with tests/stack/run"))
+        };
+        Stack {
+            compose: setting("COMPOSE"),
+            url: setting("BEDSIDE_STACK_URL"),
+            nats: setting("BEDSIDE_STACK_NATS"),
+        }
+    }
+
+    /// Runs Compose with these arguments; gives what it printed.
+    pub(crate) async fn compose(&self, args: &str) -> String {
+        run(&format!("{} {args}", self.compose), &[]).await
+    }
+
+    /// Runs a script of `deploy/`.
+    pub(crate) async fn script(&self, line: &str) -> String {
+        run(&format!("deploy/{line}"), &[("COMPOSE", &self.compose)]).await
+    }
+
+    /// Starts everything, and waits until clients are answered.
+    pub(crate) async fn up(&self) {
+        let started = Instant::now();
+        self.compose("up -d").await;
+        let door = Gateway::new(&Settings::new(&self.url)).unwrap();
+        tests::within("the door opens", || async { door.check(Duration::from_secs(2)).await.ok() }).await;
+        println!("   up in {:.0} s", started.elapsed().as_secs_f64());
+    }
+
+    pub(crate) async fn secrets(&self) -> Secrets {
+        let printed = self.compose("run --rm -T init tokens").await;
+        let value = |name: &str| {
+            let line = printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            line.unwrap_or_else(|| panic!("init prints no {name}")).trim().to_owned()
+        };
+        Secrets {
+            uploader: value("BEDSIDE_TOKEN_PATIENT_APP"),
+            viewer: value("BEDSIDE_TOKEN_MONITOR_APP"),
+            admin: value("BEDSIDE_TOKEN_OPERATOR"),
+            nats_password: value("BEDSIDE_NATS_PASSWORD"),
+        }
+    }
+
+    /// A client with this token.
+    pub(crate) fn gateway(&self, token: &str) -> Gateway {
+        let token = Token::new(token).unwrap();
+        Gateway::new(&Settings::new(&self.url).with_token(Some(token))).unwrap()
+    }
+
+    /// The broker as a monitor app is told to reach it.
+    pub(crate) fn nats(&self, password: &str) -> NatsSettings {
+        let login = NatsCredentials::Password { user: "monitor".to_owned(), password: password.to_owned() };
+        NatsSettings { credentials: Some(login), ..NatsSettings::new(&self.nats) }
+    }
+
+    /// How many containers of a service run.
+    pub(crate) async fn running(&self, service: &str) -> usize {
+        let ids = self.compose(&format!("ps -q {service}")).await;
+        let mut running = 0;
+        for id in ids.split_whitespace() {
+            let state = run(&format!("docker inspect --format {{{{.State.Running}}}} {id}"), &[]).await;
+            running += usize::from(state.trim() == "true");
+        }
+        running
+    }
+}
+
+/// Runs a line of words; fails the test with what it said.
+async fn run(line: &str, environment: &[(&str, &str)]) -> String {
+    let mut words = line.split_whitespace();
+    let output = Command::new(words.next().unwrap())
+        .args(words)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap_or_else(|error| panic!("{line}: {error}"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{line}: {}\n{out}\n{err}", output.status);
+    out.into_owned()
+}

@@ -1,0 +1,194 @@
+//! The full stack in containers, as an operator runs it: up, scaled, each part replaced and restarted under load, down and
+//! up again, backed up and restored. Started by `tests/stack/run`, which makes the images.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends when something fails")]
+
+mod containers;
+mod load;
+mod records;
+
+use std::time::{Duration, Instant};
+
+use client::{Feed, FeedEvent, FeedMode, FeedSettings, Gateway, Upload, UploadAnswer, UploadFile};
+use containers::{Secrets, Stack};
+use load::Load;
+use proto_json::{FileKind, Mrn, PatientUpdated};
+use tests::material;
+
+#[tokio::main]
+async fn main() {
+    let stack = Stack::from_environment();
+    let begun = Instant::now();
+    let step = |name: &str| println!("== {:>4.0} s  {name}", begun.elapsed().as_secs_f64());
+
+    step("up on an empty machine");
+    stack.up().await;
+    let secrets = stack.secrets().await;
+    let uploader = stack.gateway(&secrets.uploader);
+    let viewer = stack.gateway(&secrets.viewer);
+
+    step("requests without, with a wrong, and with a too weak token");
+    tokens_are_asked_for(&stack, &secrets).await;
+
+    step("updates are pushed over NATS and over server-sent events");
+    let mut nats = FeedSettings::new(viewer.clone(), None);
+    nats.nats = Some(stack.nats(&secrets.nats_password));
+    let mut nats = Feed::start(nats);
+    let mut events = Feed::start(FeedSettings::new(viewer.clone(), None));
+    connected(&mut nats, FeedMode::Nats).await;
+    connected(&mut events, FeedMode::ServerSentEvents).await;
+    let mrn = Mrn::new(7).unwrap();
+    let sent = Instant::now();
+    upload_one(&uploader, mrn).await;
+    tokio::join!(analysed(&mut nats, mrn), analysed(&mut events, mrn));
+    println!("   pushed after {:.2} s", sent.elapsed().as_secs_f64());
+    let mut wrong = FeedSettings::new(viewer.clone(), None);
+    wrong.nats = Some(stack.nats("not the password"));
+    connected(&mut Feed::start(wrong), FeedMode::ServerSentEvents).await;
+
+    let load = Load::start(&uploader, &viewer);
+    load.goes_on(5).await;
+    load.failures();
+
+    step("ecg-worker 1 -> 4 -> 1 under load");
+    for count in [4, 1] {
+        stack.compose(&format!("up -d --no-deps --no-recreate --scale ecg-worker={count} ecg-worker")).await;
+        assert_eq!(stack.running("ecg-worker").await, count);
+        load.goes_on(10).await;
+    }
+    load.assert_no_failure("while workers were added and removed");
+
+    for service in ["gateway", "ingest", "query", "ecg-worker"] {
+        step(&format!("{service} is replaced under load"));
+        print!("   {}", stack.script(&format!("roll {service}")).await);
+        load.goes_on(10).await;
+        load.assert_no_failure(&format!("while {service} was replaced"));
+        println!("   no failed request; the slowest upload took {:.1} s", load.slowest().as_secs_f64());
+    }
+
+    for server in ["nats", "mongo"] {
+        step(&format!("{server} is restarted under load"));
+        stack.compose(&format!("restart {server}")).await;
+        load.goes_on(10).await;
+        let (failures, slowest) = (load.failures().len(), load.slowest().as_secs_f64());
+        println!("   {failures} attempts were told to come again; the slowest upload took {slowest:.1} s");
+    }
+
+    step("everything promised is there once");
+    let promises = load.end().await;
+    records::assert_all_once(&viewer, &promises).await;
+    follows(&mut nats, &viewer).await;
+    follows(&mut events, &viewer).await;
+    drop((nats, events));
+    let before = records::answers(&viewer).await;
+
+    step("down and up: all data are there");
+    stack.compose("down").await;
+    stack.up().await;
+    assert_same(&before, &records::answers(&viewer).await);
+
+    step("backup, an empty system, restore: the same answers");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backup");
+    print!("   {}", stack.script(&format!("backup {}", file.display())).await);
+    stack.compose("down --volumes").await;
+    stack.up().await;
+    let secrets = stack.secrets().await;
+    let viewer = stack.gateway(&secrets.viewer);
+    assert_eq!(records::answers(&viewer).await, Vec::<String>::new(), "the new system is empty");
+    print!("   {}", stack.script(&format!("restore {}", file.display())).await);
+    assert_same(&before, &records::answers(&viewer).await);
+    let uploader = stack.gateway(&secrets.uploader);
+    let mut events = Feed::start(FeedSettings::new(viewer.clone(), None));
+    connected(&mut events, FeedMode::ServerSentEvents).await;
+    upload_one(&uploader, mrn).await;
+    analysed(&mut events, mrn).await;
+    step("the stack holds what it promises");
+}
+
+async fn tokens_are_asked_for(stack: &Stack, secrets: &Secrets) {
+    let http = tests::http_client();
+    let read = format!("{}/api/v1/patients", stack.url);
+    let write = format!("{}/api/new_patient", stack.url);
+    let body = serde_json::json!({ "medical_record_number": 1, "name": "Nobody" });
+    for (token, may_read, may_write) in [
+        (None, 401, 401),
+        (Some("0123456789abcdef"), 401, 401),
+        (Some(&secrets.uploader[1..]), 401, 401),
+        (Some(&*secrets.uploader), 403, 200),
+        (Some(&*secrets.viewer), 200, 403),
+        (Some(&*secrets.admin), 200, 200),
+    ] {
+        let asked = [(http.get(&read), may_read), (http.post(&write).json(&body), may_write)];
+        for (request, expected) in asked {
+            let request = match token {
+                Some(token) => request.bearer_auth(token),
+                None => request,
+            };
+            assert_eq!(request.send().await.unwrap().status().as_u16(), expected);
+        }
+    }
+}
+
+async fn upload_one(uploader: &Gateway, mrn: Mrn) {
+    let strip = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", material::strip_csv(64.0, 10.0, 1));
+    let answer = uploader.upload(mrn, &Upload::of(vec![strip]), |_| {}).await.unwrap();
+    assert!(matches!(answer, UploadAnswer::Stored(_)), "{answer:?}");
+}
+
+/// Waits until a feed is pushed to in this way.
+async fn connected(feed: &mut Feed, mode: FeedMode) {
+    let heard = async {
+        loop {
+            match feed.next().await.unwrap() {
+                FeedEvent::Connection(state) if state.mode == mode => break,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), heard).await.unwrap_or_else(|_| panic!("no feed: {mode}"));
+}
+
+/// Waits until a feed tells of the analysed ECG of a patient.
+async fn analysed(feed: &mut Feed, mrn: Mrn) -> PatientUpdated {
+    let heard = async {
+        loop {
+            match feed.next().await.unwrap() {
+                FeedEvent::Updated(update)
+                    if update.patient.mrn == mrn && update.patient.latest_heart_rate.is_some() =>
+                {
+                    break *update;
+                }
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), heard).await.expect("the analysis is pushed")
+}
+
+/// A feed that was open all the time shows what is stored, whatever was replaced under it.
+async fn follows(feed: &mut Feed, viewer: &Gateway) {
+    let mut shown = std::collections::BTreeMap::new();
+    let stored = viewer.all_patients(None).await.unwrap();
+    let heard = async {
+        while !stored.iter().all(|patient| shown.get(&patient.mrn) == Some(&patient.version)) {
+            match feed.next().await.unwrap() {
+                FeedEvent::Snapshot(patients) => {
+                    shown = patients.into_iter().map(|patient| (patient.mrn, patient.version)).collect();
+                }
+                FeedEvent::Updated(update) => {
+                    shown.insert(update.patient.mrn, update.patient.version);
+                }
+                FeedEvent::Connection(_) => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(70), heard).await.expect("the feed shows what is stored");
+}
+
+fn assert_same(before: &[String], after: &[String]) {
+    let differences: Vec<_> = before.iter().zip(after).filter(|(before, after)| before != after).collect();
+    assert!(differences.is_empty(), "{} answers differ, as {:?}", differences.len(), differences.first());
+    assert_eq!(before.len(), after.len());
+    println!("   {} answers are the same", before.len());
+}
