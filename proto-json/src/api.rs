@@ -247,6 +247,48 @@ pub struct UploadStatus {
     pub receipt: UploadReceipt,
 }
 
+/// A message that was given up, without what it says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetterSummary {
+    /// Its number.
+    pub id: u64,
+    /// The queue it was on.
+    pub queue: crate::Queue,
+    /// The patient it is about.
+    pub mrn: Mrn,
+    /// The upload it goes back to, where the message can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_id: Option<UploadId>,
+    /// Why it was given up.
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: u64,
+    /// When it was given up.
+    pub died_at: Timestamp,
+    /// Length of the message.
+    pub bytes: u64,
+}
+
+/// A message that was given up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetter {
+    /// What is known of it.
+    #[serde(flatten)]
+    pub summary: DeadLetterSummary,
+    /// The message; as text where it is no JSON.
+    pub message: serde_json::Value,
+}
+
+/// One page of dead letters, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetterPage {
+    /// The entries of this page.
+    pub items: Vec<DeadLetterSummary>,
+    /// Pass it as `after` to get the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
 /// An error, as RFC 9457 has it (`application/problem+json`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {

@@ -15,8 +15,9 @@ mod time;
 mod vitals;
 
 pub use api::{
-    BlobInfo, EcgRecord, HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate, LatestImage, Page,
-    PatientSummary, Problem, ReceivedUpload, StoredFile, UploadReceipt, UploadState, UploadStatus,
+    BlobInfo, DeadLetter, DeadLetterPage, DeadLetterSummary, EcgRecord, HeartRateRecord, ImageRecord,
+    LatestEcg, LatestHeartRate, LatestImage, Page, PatientSummary, Problem, ReceivedUpload, StoredFile,
+    UploadReceipt, UploadState, UploadStatus,
 };
 pub use cursor::{Cursor, CursorError};
 pub use ecg::{

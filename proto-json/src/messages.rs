@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// A work queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Queue {
     /// Uploads on their way to ingest.
     Uploads,

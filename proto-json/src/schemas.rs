@@ -3,8 +3,9 @@
 use schemars::{JsonSchema, schema_for};
 
 use crate::{
-    AnalyzeEcg, EcgAnalyzed, EcgDetail, EcgRecord, HeartRateRecord, ImageRecord, Page, PatientSummary,
-    PatientUpdated, Problem, Receipt, ReceivedUpload, UploadReceipt, UploadReceived, UploadStatus, legacy,
+    AnalyzeEcg, DeadLetter, DeadLetterPage, EcgAnalyzed, EcgDetail, EcgRecord, HeartRateRecord, ImageRecord,
+    Page, PatientSummary, PatientUpdated, Problem, Receipt, ReceivedUpload, UploadReceipt, UploadReceived,
+    UploadStatus, legacy,
 };
 
 /// File name and pretty-printed JSON Schema of every message and HTTP body.
@@ -28,6 +29,8 @@ pub fn all() -> Vec<(&'static str, String)> {
         one::<UploadReceipt>("upload_receipt.json"),
         one::<ReceivedUpload>("received_upload.json"),
         one::<UploadStatus>("upload_status.json"),
+        one::<DeadLetterPage>("dead_letter_page.json"),
+        one::<DeadLetter>("dead_letter.json"),
         one::<Problem>("problem.json"),
         one::<legacy::NewPatient>("legacy_new_patient.json"),
         one::<legacy::PatientIds>("legacy_patient_ids.json"),

@@ -4,6 +4,9 @@
 //! Two adapters: `nats` (JetStream and its object store) and `local` (in process, durable in one SQLite file). One
 //! conformance suite runs on both. A service sees only what is in this module.
 
+// Whoever only names the port builds without an adapter; what the adapters share is then idle.
+#![cfg_attr(not(any(feature = "local", feature = "nats")), allow(dead_code, reason = "no adapter is built"))]
+
 mod delivery;
 mod error;
 #[cfg(feature = "local")]
@@ -25,7 +28,7 @@ use proto_json::{BlobHash, Mrn, PatientUpdated, Queue, QueueMessage, Receipt, Ti
 pub use delivery::{Delivery, Settle};
 pub use error::{BusError, EnqueueError};
 pub use stage::{BlobStage, BodyError, ByteStream, StageKey, StagedBlob, collect};
-pub use work::{Outcome, work_off};
+pub use work::{Outcome, describe_work, work_off};
 
 /// Work queues, announcements and receipts.
 ///
@@ -51,11 +54,11 @@ pub trait EventBus: Debug + Send + Sync + 'static {
         max_in_flight: usize,
     ) -> Result<BoxStream<'static, Delivery>, BusError>;
 
-    /// Tells everyone who listens now. Nobody acknowledges it.
+    /// Tells everyone who listens now. Nobody acknowledges it. `trace_parent` is the W3C `traceparent` of what led to it.
     ///
     /// # Errors
     /// When it is certain that nobody was told.
-    async fn announce(&self, update: &PatientUpdated) -> Result<(), BusError>;
+    async fn announce(&self, update: &PatientUpdated, trace_parent: Option<String>) -> Result<(), BusError>;
 
     /// Listens to announcements, of one patient or of all. When the future resolves, the subscription is in force: what
     /// is announced from then on arrives, or [`UpdateEvent::Missed`] tells that something may have been lost.
@@ -206,6 +209,18 @@ pub struct DeadLetter {
     pub attempts: u64,
     /// When it was given up.
     pub died_at: Timestamp,
+}
+
+impl DeadLetter {
+    /// The upload it goes back to; `None` if the message cannot be read.
+    #[must_use]
+    pub fn upload_id(&self) -> Option<UploadId> {
+        #[derive(serde::Deserialize)]
+        struct AboutUpload {
+            upload_id: UploadId,
+        }
+        serde_json::from_slice::<AboutUpload>(&self.payload).ok().map(|about| about.upload_id)
+    }
 }
 
 /// When work is tried again, and when it is given up.

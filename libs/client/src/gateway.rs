@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto_json::{
-    Cursor, EcgDetail, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, Problem, RecordId,
-    UploadId, UploadStatus,
+    Cursor, DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page,
+    PatientSummary, Problem, RecordId, UploadId, UploadStatus,
 };
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
@@ -229,6 +229,53 @@ impl Gateway {
     /// [`ClientError`].
     pub async fn upload_status(&self, id: UploadId) -> Result<Option<UploadStatus>, ClientError> {
         found(self.json(self.api(&["uploads", &id.to_string()])).await)
+    }
+
+    /// Messages that were given up, oldest first, after the one of this number. For admins.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn dead_letters(
+        &self,
+        after: Option<u64>,
+        limit: Option<u32>,
+    ) -> Result<DeadLetterPage, ClientError> {
+        let mut url = self.api(&["dead-letters"]);
+        for (name, value) in [("after", after), ("limit", limit.map(u64::from))] {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, &value.to_string());
+            }
+        }
+        self.json(url).await
+    }
+
+    /// One of them; `None` if there is none of this number.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, ClientError> {
+        found(self.json(self.api(&["dead-letters", &id.to_string()])).await)
+    }
+
+    /// Puts one back on its queue. Whether it was there.
+    ///
+    /// # Errors
+    /// [`ClientError`]; after a transient one it may or may not be back.
+    pub async fn retry_dead_letter(&self, id: u64) -> Result<bool, ClientError> {
+        self.done(self.post(self.api(&["dead-letters", &id.to_string(), "retry"]))).await
+    }
+
+    /// Forgets one. Whether it was there.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn drop_dead_letter(&self, id: u64) -> Result<bool, ClientError> {
+        self.done(self.0.http.delete(self.api(&["dead-letters", &id.to_string()]))).await
+    }
+
+    async fn done(&self, request: RequestBuilder) -> Result<bool, ClientError> {
+        let limit = self.0.timeouts.answer;
+        found(self.answer(request.timeout(limit), limit).await).map(|done| done.is_some())
     }
 
     /// Opens the stream of updates, of one patient or of all. Resolves once the gateway has answered.

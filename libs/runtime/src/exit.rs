@@ -43,7 +43,12 @@ pub fn run_main(service: &str, run: impl Future<Output = Result<(), StartError>>
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(run);
+    let result = runtime.block_on(async {
+        let result = run.await;
+        #[cfg(feature = "otlp")]
+        crate::trace::flush().await;
+        result
+    });
     // Blocking work that hangs, such as a read of a dead disk, must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match result {

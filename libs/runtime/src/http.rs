@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-use crate::Shutdown;
+use crate::{Acceptors, Shutdown};
 
 /// Requests under way have this long to end once the shutdown has begun.
 pub const DRAIN: Duration = Duration::from_secs(10);
@@ -50,6 +50,20 @@ pub async fn serve(
     limits: Limits,
     shutdown: &Shutdown,
 ) -> io::Result<()> {
+    serve_over(listener, None, router, limits, shutdown).await
+}
+
+/// As [`serve`], over TLS if there is something to show.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_over(
+    listener: TcpListener,
+    tls: Option<Acceptors>,
+    router: Router,
+    limits: Limits,
+    shutdown: &Shutdown,
+) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(limits.connections));
     let open = GracefulShutdown::new();
     let mut server = hyper::server::conn::http1::Builder::new();
@@ -77,10 +91,26 @@ pub async fn serve(
             request.extensions_mut().insert(ConnectInfo(address));
             async move { Ok::<_, Infallible>(answer(router, request.map(Body::new)).await) }
         });
-        let connection = open.watch(server.serve_connection(TokioIo::new(stream), service));
+        let (server, watcher, shutdown) = (server.clone(), open.watcher(), shutdown.clone());
+        let (acceptor, limit) = (tls.as_ref().map(Acceptors::now), limits.header_read);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended early");
+            match acceptor {
+                None => {
+                    let connection = server.serve_connection(TokioIo::new(stream), service);
+                    end(watcher.watch(connection).await);
+                }
+                Some(acceptor) => {
+                    // Nothing is under way before the handshake is done: it does not hold up the end.
+                    let handshake = tokio::time::timeout(limit, acceptor.accept(stream));
+                    match shutdown.unless_begun(handshake).await {
+                        Some(Ok(Ok(stream))) => {
+                            let connection = server.serve_connection(TokioIo::new(stream), service);
+                            end(watcher.watch(connection).await);
+                        }
+                        Some(Ok(Err(error))) => tracing::debug!(%error, "no TLS with a client"),
+                        Some(Err(_)) | None => {}
+                    }
+                }
             }
             drop(slot);
         });
@@ -91,6 +121,12 @@ pub async fn serve(
         tracing::warn!("requests still under way were cut off");
     }
     Ok(())
+}
+
+fn end(ended: Result<(), hyper::Error>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended early");
+    }
 }
 
 async fn answer(router: Router, request: hyper::Request<Body>) -> axum::response::Response {
@@ -105,8 +141,16 @@ async fn answer(router: Router, request: hyper::Request<Body>) -> axum::response
 /// # Errors
 /// When the listener has no address.
 pub fn say_where(service: &str, listener: &TcpListener) -> Result<(), crate::StartError> {
+    say_where_over("http", service, listener)
+}
+
+/// The same for `http` or `https`.
+///
+/// # Errors
+/// As [`say_where`].
+pub fn say_where_over(scheme: &str, service: &str, listener: &TcpListener) -> Result<(), crate::StartError> {
     let address = listener.local_addr().map_err(crate::StartError::failed)?;
-    println!("{service} listens on http://{address}");
+    println!("{service} listens on {scheme}://{address}");
     Ok(())
 }
 

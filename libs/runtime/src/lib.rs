@@ -13,10 +13,13 @@ mod logs;
 mod mongo;
 #[cfg(feature = "nats")]
 mod nats;
+pub mod observe;
 pub mod problem;
 mod prometheus;
 mod shutdown;
 mod size;
+mod tls;
+pub mod trace;
 
 pub use backoff::Backoff;
 pub use duration::parse_duration;
@@ -31,3 +34,4 @@ pub use nats::{NatsArgs, connect_nats, provision_nats};
 pub use prometheus::Metrics;
 pub use shutdown::Shutdown;
 pub use size::ByteSize;
+pub use tls::{Acceptors, ServerTls, TlsArgs};

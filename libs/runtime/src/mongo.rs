@@ -25,6 +25,12 @@ pub struct MongoArgs {
     /// File that holds the connection string and nothing else; wins over --mongodb
     #[arg(long = "mongodb-file", env = "BEDSIDE_MONGODB_FILE", value_name = "FILE")]
     pub uri_file: Option<PathBuf>,
+    /// PEM file of the authorities that vouch for the servers; switches TLS on
+    #[arg(id = "mongodb_ca", long = "mongodb-ca", env = "BEDSIDE_MONGODB_CA", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of this service's certificate and its key, where the servers ask for one; switches TLS on
+    #[arg(id = "mongodb_cert", long = "mongodb-cert", env = "BEDSIDE_MONGODB_CERT", value_name = "FILE")]
+    pub certificate_file: Option<PathBuf>,
     /// Name of the database
     #[arg(long, env = "BEDSIDE_DATABASE", default_value = "bedside")]
     pub database: String,
@@ -51,7 +57,12 @@ impl MongoArgs {
                 })?
             }
         };
-        MongoStore::connect(MongoConfig::new(uri, self.database.clone())).await.map_err(|error| match error {
+        let config = MongoConfig {
+            ca_file: self.ca_file.clone(),
+            certificate_file: self.certificate_file.clone(),
+            ..MongoConfig::new(uri, self.database.clone())
+        };
+        MongoStore::connect(config).await.map_err(|error| match error {
             // A name that cannot be resolved now may be later, but the driver needs it to know the servers.
             error @ StoreError::Unavailable(_) => StartError::failed(error),
             error => StartError::config(error),

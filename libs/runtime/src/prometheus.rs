@@ -31,6 +31,13 @@ impl Metrics {
         Metrics(())
     }
 
+    /// Says of which service they are.
+    pub fn of(&self, service: &'static str) {
+        metrics::describe_gauge!("bedside_build_info", "1; the labels tell what runs");
+        metrics::gauge!("bedside_build_info", "service" => service, "version" => env!("CARGO_PKG_VERSION"))
+            .set(1.0);
+    }
+
     /// Everything recorded so far, in the Prometheus text format.
     #[must_use]
     pub fn render(&self) -> String {

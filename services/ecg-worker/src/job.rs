@@ -6,6 +6,7 @@ use std::time::Instant;
 use bus::{Delivery, Outcome, StageKey};
 use bytes::Bytes;
 use proto_json::{AnalyzeEcg, BlobHash, BlobInfo, EcgAnalyzed, EcgOutcome, MediaType, Timestamp};
+use runtime::trace;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::Ports;
@@ -25,6 +26,7 @@ pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
 
 async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<(), String> {
     let started = Instant::now();
+    trace::about_upload(job.upload_id);
     let outcome = if delivery.is_last_attempt() {
         // Most likely the signal kills whoever works on it. That ends here, with an answer.
         EcgOutcome::Failed {
@@ -46,7 +48,8 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
             Some(at) => at.local_seconds(),
             None => format!("{} (received)", job.received_at.local_seconds()),
         };
-        let analysis = tokio::task::spawn_blocking(move || analyze(body, &options, time));
+        let step = trace::step("read, analyse and draw");
+        let analysis = tokio::task::spawn_blocking(move || step.in_scope(|| analyze(body, &options, time)));
         match analysis.await {
             Ok(Ok(picture)) => stage(ports, job, picture).await?,
             Ok(Err(AnalysisError::Signal(reason))) => EcgOutcome::Failed { reason },
@@ -72,7 +75,7 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
         signal: job.signal.sha256,
         outcome,
     };
-    bus::send(&*ports.bus, &result, None, delivery.trace_parent.clone())
+    trace::send(&*ports.bus, &result, None, delivery.trace_parent.as_deref())
         .await
         .map_err(|error| error.to_string())?;
     tracing::info!(

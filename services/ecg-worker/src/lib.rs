@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use bus::{BlobStage, EventBus, work_off};
 use proto_json::Queue;
-use runtime::{Shutdown, StartError};
+use runtime::{Metrics, Shutdown, StartError, trace};
+use tracing::Instrument;
 
 pub use analysis::{AnalysisError, Picture, analyze};
 
@@ -42,11 +43,27 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
     let concurrency =
         config.concurrency.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     tracing::info!(concurrency, "ecg-worker is running");
+    describe_metrics();
     let for_jobs = ports.clone();
     work_off(&*ports.bus, Queue::EcgJobs, concurrency, shutdown.begun(), move |delivery| {
         let ports = for_jobs.clone();
-        async move { job::take(&ports, &delivery).await }
+        let span = trace::work("analyse ECG", &delivery);
+        async move { job::take(&ports, &delivery).await }.instrument(span)
     })
     .await;
     Ok(())
+}
+
+/// What the metrics of a worker mean. They are shown from the start, so that an alert can tell 0 from nothing.
+fn describe_metrics() {
+    Metrics::install().of("ecg-worker");
+    bus::describe_work(&[Queue::EcgJobs]);
+    metrics::describe_histogram!(
+        "bedside_analysis_duration_seconds",
+        metrics::Unit::Seconds,
+        "Time to read, analyse and draw an ECG and to stage the picture, by status"
+    );
+    for status in ["analyzed", "failed"] {
+        let _ = metrics::histogram!("bedside_analysis_duration_seconds", "status" => status);
+    }
 }

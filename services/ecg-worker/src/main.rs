@@ -35,7 +35,7 @@ async fn run(program: Program) -> Result<(), StartError> {
     if let Some(runtime::Command::Healthcheck) = command {
         return runtime::healthcheck(admin_listen).await;
     }
-    runtime::init_logging(&log)?;
+    runtime::init_logging("ecg-worker", &log)?;
     let nats = nats.config("bedside-ecg-worker")?;
     let listener = http::bind(admin_listen).await?;
     let shutdown = Shutdown::on_signal();
@@ -50,4 +50,14 @@ async fn run(program: Program) -> Result<(), StartError> {
         admin::serve("ecg-worker", listener, checks, &shutdown),
     );
     worked.and(served)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_of_all_parts_fit_together() {
+        super::Program::command().debug_assert();
+    }
 }

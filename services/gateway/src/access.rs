@@ -1,10 +1,10 @@
 //! Who may do what, and the line that every access to patient data leaves behind.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -12,6 +12,7 @@ use proto_json::{RecordId, UploadId};
 use runtime::problem::{ApiError, Kind};
 
 use crate::App;
+use crate::rate::Whose;
 use crate::routes::is_legacy;
 use crate::tokens::{Client, Need};
 
@@ -25,13 +26,21 @@ pub(crate) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_default();
     let who = authenticate(&app, request.headers());
-    let response = match &who {
+    let mut line = AuditLine {
+        who: who.as_ref().ok().cloned(),
+        method: request.method().clone(),
+        upload_id: None,
+        id: record_id(&route, &path),
+        route,
+        status: None,
+    };
+    let response = match within_rate(&app, who, &request) {
         Ok(client) if client.role.may(need) => {
-            request.extensions_mut().insert(client.clone());
+            request.extensions_mut().insert(client);
             next.run(request).await
         }
         Ok(client) => {
@@ -46,33 +55,80 @@ pub(crate) async fn guard(
             );
             refuse(&path, ApiError::new(Kind::FORBIDDEN, sentence))
         }
-        Err(error) => refuse(&path, error.clone()),
+        Err(error) => refuse(&path, error),
     };
-    // Names and record numbers never go into logs: the route's template and the ids of uploads and records do.
-    let upload_id = response.extensions().get::<AboutUpload>().map(|about| about.0.to_string());
-    let id = record_id(&route, &path).map(|id| id.to_string());
-    tracing::info!(
-        target: "audit",
-        who = who.as_ref().map_or("-", |client| &client.name),
-        role = who.as_ref().map_or("-", |client| client.role.name()),
-        method = method.as_str(),
-        route,
-        upload_id,
-        id,
-        status = response.status().as_u16(),
-        "access"
-    );
+    line.upload_id = response.extensions().get::<AboutUpload>().map(|about| about.0);
+    line.status = Some(response.status().as_u16());
     response
+}
+
+/// What every access to patient data leaves behind; written when dropped, so that a request whose client goes away in the
+/// middle leaves it, too. Names and record numbers never go into logs: the route's template and the ids of uploads and
+/// records do.
+struct AuditLine {
+    who: Option<Client>,
+    method: Method,
+    route: String,
+    upload_id: Option<UploadId>,
+    id: Option<String>,
+    /// `None` until there is an answer.
+    status: Option<u16>,
+}
+
+/// As web servers log a client that went away before its answer.
+const CLIENT_GONE: u16 = 499;
+
+impl Drop for AuditLine {
+    fn drop(&mut self) {
+        tracing::info!(
+            target: "audit",
+            who = self.who.as_ref().map_or("-", |client| &client.name),
+            role = self.who.as_ref().map_or("-", |client| client.role.name()),
+            method = self.method.as_str(),
+            route = self.route,
+            upload_id = self.upload_id.map(|id| id.to_string()),
+            id = self.id,
+            status = self.status.unwrap_or(CLIENT_GONE),
+            "access"
+        );
+    }
+}
+
+/// Lets so many requests pass: of each holder; and of each network, those without a token that is known.
+fn within_rate(app: &App, who: Result<Client, ApiError>, request: &Request) -> Result<Client, ApiError> {
+    let (rate, whose) = match &who {
+        Ok(_) if app.tokens.is_none() => return who,
+        Ok(client) => (&app.rate, Whose::Holder(client.name.clone())),
+        Err(_) => {
+            let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+            let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |address| address.0.ip());
+            (&app.failed_rate, Whose::network(address))
+        }
+    };
+    match rate.take(whose, Instant::now()) {
+        Ok(()) => who,
+        Err(wait) => {
+            metrics::counter!("bedside_gateway_rate_limited_total").increment(1);
+            let seconds = wait.as_secs_f64().ceil().max(1.0);
+            let sentence = format!("Too many requests; go on in {seconds} s.");
+            Err(ApiError::new(Kind::TOO_MANY_REQUESTS, sentence)
+                .header(header::RETRY_AFTER, HeaderValue::from(seconds as u64)))
+        }
+    }
 }
 
 fn refuse(path: &str, error: ApiError) -> Response {
     if is_legacy(path) { error.into_text() } else { error.into_response() }
 }
 
-/// The id in the path of a record or an upload; not the record number that the documented routes call `id`.
-fn record_id(route: &str, path: &str) -> Option<RecordId> {
+/// The id in the path of a record, an upload or a dead letter; not the record number that the documented routes call `id`.
+fn record_id(route: &str, path: &str) -> Option<String> {
     let place = route.strip_prefix("/api/v1/")?.split('/').position(|part| part == "{id}")?;
-    path.strip_prefix("/api/v1/")?.split('/').nth(place)?.parse().ok()
+    let id = path.strip_prefix("/api/v1/")?.split('/').nth(place)?;
+    if route.starts_with("/api/v1/dead-letters/") {
+        return id.parse::<u64>().ok().map(|id| id.to_string());
+    }
+    id.parse::<RecordId>().ok().map(|id| id.to_string())
 }
 
 fn authenticate(app: &App, headers: &HeaderMap) -> Result<Client, ApiError> {
@@ -135,27 +191,16 @@ const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// Adds the security headers, counts and times the request.
-pub(crate) async fn observe(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
-    let method = match *request.method() {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        // Methods are the client's to invent; labels are not.
-        _ => "other",
-    };
+/// Adds the security headers.
+pub(crate) async fn secure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     for (name, value) in SECURITY_HEADERS {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
-    let labels = [("service", "gateway".to_owned()), ("route", route), ("method", method.to_owned())];
-    metrics::histogram!("bedside_http_request_duration_seconds", &labels)
-        .record(started.elapsed().as_secs_f64());
-    let [service, route, method] = labels;
-    let labels = [service, route, method, ("status", response.status().as_u16().to_string())];
-    metrics::counter!("bedside_http_requests_total", &labels).increment(1);
+    if app.config.tls.certificate.is_some() {
+        let year = HeaderValue::from_static("max-age=31536000");
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
     response
 }
 
@@ -186,7 +231,10 @@ mod tests {
     #[test]
     fn audit_lines_name_records_and_never_record_numbers() {
         let id = UploadId::generate().record("ecg", 0);
-        assert_eq!(record_id("/api/v1/ecgs/{id}/plot", &format!("/api/v1/ecgs/{id}/plot")), Some(id));
+        let path = format!("/api/v1/ecgs/{id}/plot");
+        assert_eq!(record_id("/api/v1/ecgs/{id}/plot", &path), Some(id.to_string()));
+        let letter = record_id("/api/v1/dead-letters/{id}/retry", "/api/v1/dead-letters/12/retry");
+        assert_eq!(letter.as_deref(), Some("12"));
         assert_eq!(record_id("/api/get_patient/{id}", "/api/get_patient/7"), None);
         assert_eq!(record_id("/api/v1/patients/{mrn}", "/api/v1/patients/7"), None);
     }

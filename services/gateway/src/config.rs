@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use runtime::{ByteSize, StartError, parse_duration};
+use runtime::{ByteSize, StartError, TlsArgs, parse_duration};
 
 use crate::tokens::{LiveTokens, Tokens};
 
@@ -35,6 +35,9 @@ pub struct Config {
     /// noticed
     #[arg(long, env = "BEDSIDE_DRAIN_WAIT", default_value = "0s", value_parser = parse_duration)]
     pub drain_wait: Duration,
+    /// With what the gateway shows who it is.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// What a client may take.
     #[command(flatten)]
     pub limits: Limits,
@@ -69,6 +72,12 @@ pub struct Limits {
     /// Most uploads under way at the same time
     #[arg(long, env = "BEDSIDE_MAX_UPLOADS_IN_FLIGHT", default_value_t = 256)]
     pub max_uploads_in_flight: usize,
+    /// Most reads under way at the same time, event streams not counted
+    #[arg(long, env = "BEDSIDE_MAX_READS_IN_FLIGHT", default_value_t = 2_048)]
+    pub max_reads_in_flight: usize,
+    /// Requests that the holder of each token may make per second, over some seconds; 0 for no limit
+    #[arg(long, env = "BEDSIDE_MAX_REQUESTS_PER_SECOND", default_value_t = 500)]
+    pub max_requests_per_second: u32,
     /// Memory that all uploads under way together may take; what goes beyond waits on disk, or outside
     #[arg(long, env = "BEDSIDE_UPLOAD_MEMORY", default_value = "256MB")]
     pub upload_memory: ByteSize,
@@ -90,6 +99,7 @@ impl Default for Config {
             body_idle: Duration::from_secs(30),
             events_keep_alive: Duration::from_secs(15),
             drain_wait: Duration::ZERO,
+            tls: TlsArgs::default(),
             limits: Limits::default(),
             admin_for_clients: false,
         }
@@ -106,6 +116,8 @@ impl Default for Limits {
             max_megapixels: 64,
             max_parts: 100,
             max_uploads_in_flight: 256,
+            max_reads_in_flight: 2_048,
+            max_requests_per_second: 500,
             upload_memory: ByteSize(256_000_000),
             max_watchers: 10_000,
             max_connections: 16_384,
@@ -120,6 +132,7 @@ impl Config {
     /// One sentence on the setting that must change.
     pub fn check(&self) -> Result<(), StartError> {
         self.tokens.as_deref().map(Tokens::read).transpose().map_err(StartError::config)?;
+        self.tls.open()?;
         if self.tokens.is_none() && !self.listen.ip().is_loopback() {
             return Err(StartError::config(format!(
                 "without --tokens the gateway listens on a loopback address only, such as 127.0.0.1:{}, because everybody who \
@@ -129,12 +142,23 @@ impl Config {
             )));
         }
         let limits = &self.limits;
-        if [limits.max_parts, limits.max_uploads_in_flight, limits.max_watchers, limits.max_connections]
-            .contains(&0)
-        {
+        let counts = [
+            limits.max_parts,
+            limits.max_uploads_in_flight,
+            limits.max_reads_in_flight,
+            limits.max_watchers,
+            limits.max_connections,
+        ];
+        if counts.contains(&0) {
             return Err(StartError::config("a limit of 0 would refuse everything"));
         }
         Ok(())
+    }
+
+    /// `https` where there is a certificate, else `http`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.certificate.is_some() { "https" } else { "http" }
     }
 
     /// The access tokens; `None` without a file of them.

@@ -13,7 +13,9 @@ use proto_json::{
     Timestamp, UploadId, UploadReceipt, UploadReceived,
 };
 use runtime::problem::{ApiError, Kind};
+use runtime::trace;
 use sha2::{Digest, Sha256};
+use tracing::Instrument;
 
 use crate::App;
 use crate::spool::Spooled;
@@ -78,7 +80,8 @@ impl Outcome {
 /// Takes a draft the whole way. Goes on to its end even if the caller is dropped.
 pub(crate) async fn accept(app: &Arc<App>, draft: Draft, wishes: Wishes) -> Result<Outcome, ApiError> {
     let app = app.clone();
-    let work = tokio::spawn(async move { walk(&app, draft, wishes).await });
+    let work = async move { walk(&app, draft, wishes).await };
+    let work = tokio::spawn(work.in_current_span());
     work.await.map_err(ApiError::internal)?
 }
 
@@ -86,6 +89,7 @@ async fn walk(app: &App, draft: Draft, wishes: Wishes) -> Result<Outcome, ApiErr
     let received_at = Timestamp::now();
     let fingerprint = fingerprint(&draft);
     let upload_id = wishes.keyed.unwrap_or_else(UploadId::generate);
+    trace::about_upload(upload_id);
 
     if wishes.keyed.is_some() {
         match app.bus.claim(upload_id, fingerprint).await.map_err(|error| refused(&error.into()))? {
@@ -103,7 +107,8 @@ async fn walk(app: &App, draft: Draft, wishes: Wishes) -> Result<Outcome, ApiErr
     let inbox = async {
         if wishes.respond_async { Ok(None) } else { app.bus.expect_receipt(upload_id).await.map(Some) }
     };
-    let (inbox, staged) = tokio::join!(inbox, stage(app, upload_id, &draft.files));
+    let (inbox, staged) =
+        tokio::join!(inbox, stage(app, upload_id, &draft.files).instrument(trace::step("stage files")));
     let inbox = match (inbox, staged) {
         (Ok(inbox), Ok(())) => inbox,
         (inbox, staged) => {
@@ -125,7 +130,9 @@ async fn walk(app: &App, draft: Draft, wishes: Wishes) -> Result<Outcome, ApiErr
         fingerprint,
     };
     let reply_to = inbox.as_ref().map(|inbox| inbox.reply_to.clone());
-    if let Err(error) = bus::send(app.bus.as_ref(), &message, reply_to, wishes.trace_parent).await {
+    if let Err(error) =
+        trace::send(app.bus.as_ref(), &message, reply_to, wishes.trace_parent.as_deref()).await
+    {
         // A broker that failed may have taken the message all the same: then its files are needed.
         if matches!(error, EnqueueError::Full) {
             unstage(app, upload_id, &draft.files, wishes.keyed).await;

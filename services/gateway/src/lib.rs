@@ -6,6 +6,7 @@
 mod access;
 mod body;
 mod config;
+mod dead_letters;
 mod ecg_file;
 mod events;
 mod fields;
@@ -13,10 +14,12 @@ mod files_in;
 mod intake;
 mod legacy;
 mod legacy_body;
+mod meaning;
 mod multipart;
 mod openapi;
 mod params;
 mod picture;
+mod rate;
 mod reads;
 mod routes;
 mod spool;
@@ -28,7 +31,7 @@ use std::time::Duration;
 
 use bus::{BlobStage, EventBus};
 use runtime::problem::ApiError;
-use runtime::{Metrics, Shutdown, StartError, admin, http};
+use runtime::{Metrics, ServerTls, Shutdown, StartError, admin, http};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -37,6 +40,12 @@ pub use reads::Reads;
 pub use tokens::{Role, token_line};
 
 use tokens::LiveTokens;
+
+/// A holder who was quiet may catch up by this many seconds of the rate.
+const BURST_SECONDS: u32 = 4;
+/// Requests with a wrong token or none that are answered 401, for each network; further ones 429.
+const FAILED_PER_SECOND: u32 = 5;
+const FAILED_BURST: u32 = 60;
 
 /// What the gateway works with.
 #[derive(Debug, Clone)]
@@ -61,10 +70,26 @@ struct App {
     /// One permit for each byte that bodies of `/api/new_patient` may take together.
     body_memory: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
+    reads_under_way: Arc<Semaphore>,
+    /// Of requests with a token.
+    rate: rate::Rate,
+    /// Of requests with a wrong token or none where one is needed: guessing is not worth while.
+    failed_rate: rate::Rate,
     shutdown: Shutdown,
 }
 
 impl App {
+    /// A place among the reads under way.
+    fn read_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.reads_under_way.clone().try_acquire_owned().map_err(|_| {
+            metrics::counter!("bedside_gateway_reads_refused_total").increment(1);
+            ApiError::unavailable(
+                "As many reads are under way as this server takes; try again in a moment.",
+                1,
+            )
+        })
+    }
+
     /// A place among the uploads under way.
     fn upload_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.uploads.clone().try_acquire_owned().map_err(|_| {
@@ -103,12 +128,15 @@ pub async fn run_on(
     ports: Ports,
     shutdown: Shutdown,
 ) -> Result<(), StartError> {
+    meaning::describe();
     let address = listener.local_addr().map_err(StartError::failed)?;
     config.listen = address;
     config.check()?;
     let shutdown = shutdown.later(config.drain_wait);
     let health =
         config.admin_for_clients.then(|| admin::router("gateway", checks(&ports.bus), Metrics::install()));
+    let tls = config.tls.open()?;
+    let acceptors = tls.as_ref().map(ServerTls::acceptors);
     let Ports { bus, stage, reads } = ports;
     let memory = config.limits.upload_memory.0;
     // Half for files while they are checked, half for whole bodies; a body of the largest size must fit.
@@ -121,6 +149,12 @@ pub async fn run_on(
         spool: spool::SpoolRoom::new(config.spool_dir.clone(), memory / 2),
         body_memory: Arc::new(Semaphore::new(usize::try_from(for_bodies).unwrap_or(Semaphore::MAX_PERMITS))),
         uploads: Arc::new(Semaphore::new(config.limits.max_uploads_in_flight)),
+        reads_under_way: Arc::new(Semaphore::new(config.limits.max_reads_in_flight)),
+        rate: rate::Rate::new(
+            config.limits.max_requests_per_second,
+            config.limits.max_requests_per_second.saturating_mul(BURST_SECONDS),
+        ),
+        failed_rate: rate::Rate::new(FAILED_PER_SECOND, FAILED_BURST),
         shutdown: shutdown.clone(),
         config,
         bus,
@@ -136,6 +170,13 @@ pub async fn run_on(
         let (app, shutdown) = (app.clone(), shutdown.clone());
         tokio::spawn(async move { app.hub.listen(app.bus.clone(), listening, shutdown).await })
     };
+    if let Some(tls) = tls {
+        tokio::spawn(tls.follow(shutdown.clone()));
+    } else if !address.ip().is_loopback() {
+        tracing::warn!(
+            "without --tls-cert tokens and patient data are not encrypted on the way; do that in front of here"
+        );
+    }
     if let Some(tokens) = tokens {
         tokio::spawn(tokens.follow(shutdown.clone()));
     }
@@ -144,7 +185,7 @@ pub async fn run_on(
 
     tracing::info!(%address, tokens = app.tokens.is_some(), "gateway listens");
     let limits = http::Limits { connections: app.config.limits.max_connections, ..http::Limits::default() };
-    let served = http::serve(listener, routes::router(&app, health), limits, &shutdown).await;
+    let served = http::serve_over(listener, acceptors, routes::router(&app, health), limits, &shutdown).await;
     hub.abort();
     served.map_err(|error| StartError::failed(format!("the gateway stopped serving: {error}")))
 }

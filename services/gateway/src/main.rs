@@ -37,13 +37,13 @@ async fn run(program: Program) -> Result<(), StartError> {
     if let Some(runtime::Command::Healthcheck) = command {
         return runtime::healthcheck(admin_listen).await;
     }
-    runtime::init_logging(&log)?;
+    runtime::init_logging("gateway", &log)?;
     config.check()?;
     let nats = nats.config("bedside-gateway")?;
     let listener = http::bind(config.listen).await?;
     let admin_listener = http::bind(admin_listen).await?;
     let shutdown = Shutdown::on_signal();
-    http::say_where("gateway", &listener)?;
+    http::say_where_over(config.scheme(), "gateway", &listener)?;
     http::say_where("gateway admin", &admin_listener)?;
 
     let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
@@ -55,4 +55,14 @@ async fn run(program: Program) -> Result<(), StartError> {
         admin::serve("gateway", admin_listener, checks, &shutdown),
     );
     served.and(admin)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_of_all_parts_fit_together() {
+        super::Program::command().debug_assert();
+    }
 }

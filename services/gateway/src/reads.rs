@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use proto_json::{UploadId, UploadReceipt, UploadStatus};
 use runtime::problem::{ApiError, Kind};
-use runtime::{Backoff, StartError};
+use runtime::{Backoff, StartError, trace};
 use std::sync::Arc;
 use tower::ServiceExt;
 
@@ -39,13 +39,7 @@ const RETRY: Duration = Duration::from_secs(3);
 const MAX_RECEIPT: usize = 1 << 20;
 
 /// Headers of a request that mean something to query. Tokens stay here.
-const PASSED_ON: [HeaderName; 5] = [
-    header::ACCEPT,
-    header::IF_NONE_MATCH,
-    header::RANGE,
-    header::IF_RANGE,
-    HeaderName::from_static("traceparent"),
-];
+const PASSED_ON: [HeaderName; 4] = [header::ACCEPT, header::IF_NONE_MATCH, header::RANGE, header::IF_RANGE];
 
 /// Headers that concern one connection only, RFC 9110 section 7.6.1.
 const HOP_BY_HOP: [&str; 8] = [
@@ -188,11 +182,19 @@ fn from_query(mut response: Response) -> Response {
 /// Handler of every route that query answers.
 pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Response {
     let legacy = is_legacy(request.uri().path());
+    let place = match app.read_place() {
+        Ok(place) => place,
+        Err(error) => return if legacy { error.into_text() } else { error.into_response() },
+    };
     let mut headers = HeaderMap::new();
     for name in PASSED_ON {
         for value in request.headers().get_all(&name) {
             headers.append(name.clone(), HeaderValue::clone(value));
         }
+    }
+    let received = request.headers().get(trace::TRACE_PARENT).and_then(|value| value.to_str().ok());
+    if let Some(parent) = trace::parent(received).and_then(|parent| HeaderValue::try_from(parent).ok()) {
+        headers.insert(trace::TRACE_PARENT, parent);
     }
     let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     match app.reads.ask(request.method().clone(), path, headers).await {
@@ -205,7 +207,13 @@ pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Re
                 ApiError::new(Kind::BAD_GATEWAY, "The service that reads patients failed at this request.");
             if legacy { error.into_text() } else { error.into_response() }
         }
-        Ok(response) => response,
+        // The place is taken until the last byte has gone.
+        Ok(response) => response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _place = &place;
+                frame
+            }))
+        }),
         Err(error) if legacy => error.into_text(),
         Err(error) => error.into_response(),
     }

@@ -8,11 +8,12 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use runtime::observe;
 use runtime::problem::{ApiError, Kind, text};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::tokens::Need;
-use crate::{App, access, events, legacy, openapi, reads, upload};
+use crate::{App, access, dead_letters, events, legacy, openapi, reads, upload};
 
 /// Routes that query answers, and what they ask of a client.
 pub(crate) const READS: [(&str, Need); 13] = [
@@ -33,13 +34,17 @@ pub(crate) const READS: [(&str, Need); 13] = [
 
 /// Routes that the gateway answers itself, with their method.
 #[cfg(test)]
-pub(crate) const OWN: [(&str, &str); 6] = [
+pub(crate) const OWN: [(&str, &str); 10] = [
     ("get", "/"),
     ("get", "/api/openapi.json"),
     ("post", "/api/new_patient"),
     ("post", "/api/v1/patients/{mrn}/uploads"),
     ("get", "/api/v1/events"),
     ("get", "/api/v1/patients/{mrn}/events"),
+    ("get", "/api/v1/dead-letters"),
+    ("get", "/api/v1/dead-letters/{id}"),
+    ("delete", "/api/v1/dead-letters/{id}"),
+    ("post", "/api/v1/dead-letters/{id}/retry"),
 ];
 
 /// The documented routes speak text; everything else under `/api` speaks problem documents.
@@ -61,13 +66,18 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Router>) -> Router {
         .route("/api/v1/events", get(events::of_all))
         .route("/api/v1/patients/{mrn}/events", get(events::of_patient))
         .route_layer(guarded(Need::Read));
+    let dead_letters = Router::new()
+        .route("/api/v1/dead-letters", get(dead_letters::list))
+        .route("/api/v1/dead-letters/{id}", get(dead_letters::show).delete(dead_letters::forget))
+        .route("/api/v1/dead-letters/{id}/retry", post(dead_letters::retry))
+        .route_layer(guarded(Need::Operate));
     let open = Router::new().route("/", get(async || text(StatusCode::OK, "Server is on"))).route(
         "/api/openapi.json",
         get(async || {
             ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], openapi::DOCUMENT)
         }),
     );
-    let mut router = reads.merge(uploads).merge(events).merge(open);
+    let mut router = reads.merge(uploads).merge(events).merge(dead_letters).merge(open);
     if let Some(health) = health {
         router = router.merge(health.with_state(()));
     }
@@ -83,7 +93,8 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Router>) -> Router {
         .layer(CatchPanicLayer::custom(|_panic| {
             ApiError::internal("a handler panicked; its message is above").into_response()
         }))
-        .layer(from_fn(access::observe))
+        .layer(from_fn_with_state(app.clone(), access::secure))
+        .layer(from_fn(|request, next| observe::requests("gateway", request, next)))
         .with_state(app.clone())
 }
 

@@ -50,7 +50,6 @@ pub(crate) enum Need {
     Upload,
     Read,
     ReadUpload,
-    #[allow(dead_code, reason = "the routes for dead letters come next")]
     Operate,
 }
 

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use proto_json::{FileKind, Mrn, SignalOptions, Timestamp, UploadId};
 use runtime::problem::{ApiError, Kind};
+use runtime::trace;
 
 use crate::access::AboutUpload;
 use crate::body::BodyReader;
@@ -110,12 +111,8 @@ pub(crate) fn wishes(headers: &HeaderMap, client: &Client) -> Result<Wishes, Api
             Some(UploadId::from_idempotency_key(&client.name, key))
         }
     };
-    let trace_parent = headers.get("traceparent").and_then(|value| value.to_str().ok());
-    Ok(Wishes {
-        keyed,
-        respond_async: prefers_async(headers),
-        trace_parent: trace_parent.filter(|text| is_trace_parent(text)).map(str::to_owned),
-    })
+    let trace_parent = headers.get(trace::TRACE_PARENT).and_then(|value| value.to_str().ok());
+    Ok(Wishes { keyed, respond_async: prefers_async(headers), trace_parent: trace::parent(trace_parent) })
 }
 
 /// RFC 7240.
@@ -126,15 +123,6 @@ fn prefers_async(headers: &HeaderMap) -> bool {
     preferences.any(|preference| {
         preference.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("respond-async")
     })
-}
-
-/// `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`, W3C Trace Context section 3.2.
-fn is_trace_parent(text: &str) -> bool {
-    let hex = |part: &str, length| {
-        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let parts: Vec<&str> = text.split('-').collect();
-    matches!(*parts, ["00", trace, span, flags] if hex(trace, 32) && hex(span, 16) && hex(flags, 2))
 }
 
 /// Reads the whole form. Nothing has left this process when it returns.
@@ -253,14 +241,6 @@ fn answer(outcome: &Outcome, asked_async: bool) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_well_formed_trace_parents_are_passed_on() {
-        assert!(is_trace_parent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
-        for text in ["", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", "00-0-0-0", "a\nb"] {
-            assert!(!is_trace_parent(text), "{text}");
-        }
-    }
 
     #[test]
     fn the_preference_is_found_among_others() {

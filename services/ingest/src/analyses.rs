@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bus::{Delivery, Outcome};
 use proto_json::{Change, ChangeKind, EcgAnalyzed, EcgOutcome, EcgStatus, PatientUpdated, Timestamp};
+use runtime::trace;
 use store::AnalysisResult;
 
 use crate::blobs::{self, MoveError};
@@ -15,14 +16,15 @@ pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
         Ok(result) => result,
         Err(error) => return Outcome::Never(error.to_string()),
     };
-    match store(ports, result).await {
+    match store(ports, delivery, result).await {
         Ok(()) => Outcome::Done,
         Err(outcome) => outcome,
     }
 }
 
-async fn store(ports: &Ports, result: EcgAnalyzed) -> Result<(), Outcome> {
+async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Result<(), Outcome> {
     let EcgAnalyzed { ecg_id, upload_id, mrn, received_at, signal, outcome, .. } = result;
+    trace::about_upload(upload_id);
     let ecg = ports.store.ecg(ecg_id).await.map_err(retry)?;
     let ecg = ecg.ok_or_else(|| Outcome::Never("a result for an ECG that is not stored".to_owned()))?;
     let mut staged = vec![signal];
@@ -61,7 +63,7 @@ async fn store(ports: &Ports, result: EcgAnalyzed) -> Result<(), Outcome> {
     };
     if let Some(patient) = patient {
         let changes = vec![Change { kind: ChangeKind::EcgAnalyzed, id: Some(ecg_id) }];
-        announce(&*ports.bus, &PatientUpdated { upload_id, changes, patient }).await;
+        announce(&*ports.bus, &PatientUpdated { upload_id, changes, patient }, delivery).await;
         let waited = Timestamp::now().millis_since(received_at);
         metrics::histogram!("bedside_upload_to_analysis_announced_seconds").record(waited as f64 / 1000.0);
     }

@@ -7,15 +7,18 @@
 mod analyses;
 mod blobs;
 mod config;
+mod meaning;
+mod queues;
 mod reconcile;
 mod uploads;
 
 use std::sync::Arc;
 
-use bus::{BlobStage, EventBus, Outcome, work_off};
+use bus::{BlobStage, Delivery, EventBus, Outcome, work_off};
 use proto_json::{PatientUpdated, Queue};
-use runtime::{Shutdown, StartError};
+use runtime::{Shutdown, StartError, trace};
 use store::PatientStore;
+use tracing::Instrument;
 
 pub use config::Config;
 
@@ -35,26 +38,30 @@ pub struct Ports {
 /// # Errors
 /// None today: what fails is tried again.
 pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(), StartError> {
+    meaning::describe();
     let concurrency = config.concurrency.get();
     tracing::info!(concurrency, "ingest is running");
     let (for_uploads, for_results) = (ports.clone(), ports.clone());
     tokio::join!(
         work_off(&*ports.bus, Queue::Uploads, concurrency, shutdown.begun(), move |delivery| {
             let ports = for_uploads.clone();
-            async move { uploads::take(&ports, &delivery).await }
+            let span = trace::work("store upload", &delivery);
+            async move { uploads::take(&ports, &delivery).await }.instrument(span)
         }),
         work_off(&*ports.bus, Queue::EcgResults, concurrency, shutdown.begun(), move |delivery| {
             let ports = for_results.clone();
-            async move { analyses::take(&ports, &delivery).await }
+            let span = trace::work("store analysis", &delivery);
+            async move { analyses::take(&ports, &delivery).await }.instrument(span)
         }),
         shutdown.unless_begun(reconcile::run(&config, &ports)),
+        shutdown.unless_begun(queues::watch(&ports)),
     );
     Ok(())
 }
 
 /// Announces a change. A lost announcement delays a screen, so it is logged, but stops nothing.
-async fn announce(bus: &dyn EventBus, update: &PatientUpdated) {
-    match bus.announce(update).await {
+async fn announce(bus: &dyn EventBus, update: &PatientUpdated, delivery: &Delivery) {
+    match trace::announce(bus, update, delivery.trace_parent.as_deref()).await {
         Ok(()) => metrics::counter!("bedside_announcements_total").increment(1),
         Err(error) => {
             tracing::warn!(upload_id = %update.upload_id, error = %error, "a change was not announced")

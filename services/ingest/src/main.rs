@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 
 async fn run(program: Program) -> Result<(), StartError> {
     let Program { command, config, admin_listen, nats, mongo, log } = program;
-    runtime::init_logging(&log)?;
+    runtime::init_logging("ingest", &log)?;
     match command {
         Some(Command::Service(runtime::Command::Healthcheck)) => {
             return runtime::healthcheck(admin_listen).await;
@@ -85,5 +85,15 @@ async fn provision(nats: NatsArgs, mongo: MongoArgs) -> Result<(), StartError> {
         Ok(())
     } else {
         Err(StartError::failed("told to end before everything was made"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_of_all_parts_fit_together() {
+        super::Program::command().debug_assert();
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bus::StageKey;
-use proto_json::{AnalyzeEcg, EcgStatus, FileKind, Queue, RecordId, Timestamp, UploadId, UploadReceived};
+use proto_json::{AnalyzeEcg, EcgStatus, FileKind, Queue, RecordId, Timestamp, UploadId};
 use tokio::time::MissedTickBehavior;
 
 use crate::uploads::restage;
@@ -170,20 +170,7 @@ async fn dead_uploads(ports: &Ports) -> Result<HashSet<UploadId>, String> {
             return Ok(uploads);
         };
         after = Some(last.id);
-        for letter in letters {
-            let upload = match letter.queue {
-                Queue::Uploads => {
-                    serde_json::from_slice::<UploadReceived>(&letter.payload).map(|it| it.upload_id)
-                }
-                Queue::EcgJobs => {
-                    serde_json::from_slice::<AnalyzeEcg>(&letter.payload).map(|it| it.upload_id)
-                }
-                Queue::EcgResults => {
-                    serde_json::from_slice::<proto_json::EcgAnalyzed>(&letter.payload).map(|it| it.upload_id)
-                }
-            };
-            uploads.extend(upload.ok());
-        }
+        uploads.extend(letters.iter().filter_map(bus::DeadLetter::upload_id));
     }
 }
 

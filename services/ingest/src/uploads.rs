@@ -7,6 +7,7 @@ use proto_json::{
     AnalyzeEcg, BlobHash, Change, ChangeKind, EcgStatus, FileKind, HeartRateSource, PatientUpdated, Receipt,
     RecordId, StagedFile, StoredFile, Timestamp, UploadReceipt, UploadReceived,
 };
+use runtime::trace;
 use store::{NewEcg, NewHeartRate, NewImage, NewUpload, UploadOutcome};
 
 use crate::blobs::{self, MoveError};
@@ -26,6 +27,7 @@ pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
 
 async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> Result<(), Outcome> {
     let id = upload.upload_id;
+    trace::about_upload(id);
     // A first delivery under an id of our own cannot have been stored before; all others may.
     if (delivery.attempt > 1 || id.is_from_key())
         && let Some(stored) = ports.store.upload(id).await.map_err(retry)?
@@ -61,7 +63,12 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             send_jobs(ports, delivery, jobs).await?;
             let changes = changes(upload, &receipt);
             if !changes.is_empty() {
-                announce(&*ports.bus, &PatientUpdated { upload_id: id, changes, patient: *patient }).await;
+                announce(
+                    &*ports.bus,
+                    &PatientUpdated { upload_id: id, changes, patient: *patient },
+                    delivery,
+                )
+                .await;
             }
             metrics::counter!("bedside_uploads_stored_total").increment(1);
             let waited = Timestamp::now().millis_since(upload.received_at);
@@ -96,7 +103,7 @@ async fn repeat(
     send_jobs(ports, delivery, pending).await?;
     if let Some(patient) = ports.store.patient(upload.mrn).await.map_err(retry)? {
         let changes = changes(upload, &receipt);
-        announce(&*ports.bus, &PatientUpdated { upload_id: id, changes, patient }).await;
+        announce(&*ports.bus, &PatientUpdated { upload_id: id, changes, patient }, delivery).await;
     }
     tracing::info!(upload_id = %id, attempt = delivery.attempt, "upload was stored before");
     answer(ports, delivery, &Receipt::Stored(receipt)).await;
@@ -125,7 +132,7 @@ pub(crate) async fn restage(ports: &Ports, job: &AnalyzeEcg) -> Result<(), Strin
 
 async fn send_jobs(ports: &Ports, delivery: &Delivery, jobs: Vec<AnalyzeEcg>) -> Result<(), Outcome> {
     for job in jobs {
-        bus::send(&*ports.bus, &job, None, delivery.trace_parent.clone()).await.map_err(retry)?;
+        trace::send(&*ports.bus, &job, None, delivery.trace_parent.as_deref()).await.map_err(retry)?;
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ async fn run(program: Program) -> Result<(), StartError> {
     if let Some(runtime::Command::Healthcheck) = command {
         return runtime::healthcheck(admin_listen).await;
     }
-    runtime::init_logging(&log)?;
+    runtime::init_logging("query", &log)?;
     let store: Arc<dyn PatientStore> = mongo.connect().await?;
     let listener = http::bind(config.listen).await?;
     let admin_listener = http::bind(admin_listen).await?;
@@ -48,4 +48,14 @@ async fn run(program: Program) -> Result<(), StartError> {
         admin::serve("query", admin_listener, checks, &shutdown),
     );
     served.and(admin)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_of_all_parts_fit_together() {
+        super::Program::command().debug_assert();
+    }
 }

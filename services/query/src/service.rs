@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use runtime::{Shutdown, StartError, admin, http};
+use axum::middleware::from_fn;
+use runtime::{Metrics, Shutdown, StartError, admin, http, observe};
 use store::PatientStore;
 use tokio::net::TcpListener;
 
@@ -34,7 +35,12 @@ pub async fn run_on(
     store: Arc<dyn PatientStore>,
     shutdown: Shutdown,
 ) -> Result<(), StartError> {
-    let served = http::serve(listener, crate::router(store), http::Limits::default(), &shutdown).await;
+    Metrics::install().of("query");
+    observe::describe();
+    // In one process with the gateway, the gateway counts.
+    let router =
+        crate::router(store).layer(from_fn(|request, next| observe::requests("query", request, next)));
+    let served = http::serve(listener, router, http::Limits::default(), &shutdown).await;
     served.map_err(|error| StartError::failed(format!("query stopped serving: {error}")))
 }
 

@@ -82,7 +82,7 @@ impl EventBus for LocalBus {
         Ok(deliveries.boxed())
     }
 
-    async fn announce(&self, update: &PatientUpdated) -> Result<(), BusError> {
+    async fn announce(&self, update: &PatientUpdated, _trace_parent: Option<String>) -> Result<(), BusError> {
         // Fails only when nobody listens.
         let _ = self.core.announcements.send(Arc::new(update.clone()));
         Ok(())

@@ -201,8 +201,19 @@ impl Link {
     }
 
     /// Sends without an answer.
-    pub(super) async fn tell(&self, subject: String, payload: Bytes) -> Result<(), BusError> {
-        tokio::time::timeout(self.timeout, self.client.publish(subject, payload))
+    pub(super) async fn tell(
+        &self,
+        subject: String,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+    ) -> Result<(), BusError> {
+        let sending = async {
+            match headers {
+                Some(headers) => self.client.publish_with_headers(subject, headers, payload).await,
+                None => self.client.publish(subject, payload).await,
+            }
+        };
+        tokio::time::timeout(self.timeout, sending)
             .await
             .map_err(BusError::unavailable)?
             .map_err(BusError::refused)

@@ -158,9 +158,14 @@ impl EventBus for NatsBus {
         Ok(deliveries.boxed())
     }
 
-    async fn announce(&self, update: &PatientUpdated) -> Result<(), BusError> {
+    async fn announce(&self, update: &PatientUpdated, trace_parent: Option<String>) -> Result<(), BusError> {
         let payload = serde_json::to_vec(update).map_err(BusError::encoding)?;
-        self.core.link.tell(updates_subject(Some(update.patient.mrn)), payload.into()).await
+        let headers = trace_parent.map(|parent| {
+            let mut headers = HeaderMap::new();
+            headers.insert(names::TRACE_PARENT, parent);
+            headers
+        });
+        self.core.link.tell(updates_subject(Some(update.patient.mrn)), headers, payload.into()).await
     }
 
     async fn updates(&self, of: Option<Mrn>) -> Result<BoxStream<'static, UpdateEvent>, BusError> {
@@ -177,7 +182,7 @@ impl EventBus for NatsBus {
 
     async fn send_receipt(&self, reply_to: &str, receipt: &Receipt) -> Result<(), BusError> {
         let payload = serde_json::to_vec(receipt).map_err(BusError::encoding)?;
-        self.core.link.tell(reply_to.to_owned(), payload.into()).await
+        self.core.link.tell(reply_to.to_owned(), None, payload.into()).await
     }
 
     async fn claim(&self, upload: UploadId, fingerprint: BlobHash) -> Result<Claim, BusError> {

@@ -12,7 +12,7 @@ pub(crate) async fn listeners_hear_of_their_patient_or_of_all(adapter: Adapter) 
     let mut of_one = listener.bus.updates(Some(mrn(2))).await.unwrap();
     let updates = [update(1, 1), update(2, 1), update(22, 1), update(2, 2)];
     for update in &updates {
-        speaker.bus.announce(update).await.unwrap();
+        speaker.bus.announce(update, None).await.unwrap();
     }
     for update in &updates {
         assert_eq!(of_all.next().await, Some(UpdateEvent::Updated(Box::new(update.clone()))));
@@ -29,9 +29,9 @@ pub(crate) async fn a_slow_listener_is_told_that_it_missed_something(adapter: Ad
     let mut slow = listener.bus.updates(None).await.unwrap();
     let mut quick = listener.bus.updates(Some(mrn(2))).await.unwrap();
     for version in 1..=MANY {
-        speaker.bus.announce(&update(1, version)).await.unwrap();
+        speaker.bus.announce(&update(1, version), None).await.unwrap();
     }
-    speaker.bus.announce(&update(2, 1)).await.unwrap();
+    speaker.bus.announce(&update(2, 1), None).await.unwrap();
     // Others are not held up by it.
     loop {
         match quick.next().await.unwrap() {
@@ -49,7 +49,7 @@ pub(crate) async fn a_slow_listener_is_told_that_it_missed_something(adapter: Ad
         assert!(heard < MANY, "heard everything, whatever the buffer");
     }
     // It goes on afterwards.
-    speaker.bus.announce(&update(3, 1)).await.unwrap();
+    speaker.bus.announce(&update(3, 1), None).await.unwrap();
     loop {
         if let UpdateEvent::Updated(update) = slow.next().await.unwrap()
             && update.patient.mrn == mrn(3)

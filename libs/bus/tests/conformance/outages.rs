@@ -38,7 +38,7 @@ async fn listeners_are_told_that_they_missed_something_when_the_broker_was_away(
         bus.check().await.unwrap();
         // From the word on, nothing is missed.
         let after = update(1, 2);
-        bus.announce(&after).await.unwrap();
+        bus.announce(&after, None).await.unwrap();
         assert_eq!(updates.next().await, Some(UpdateEvent::Updated(Box::new(after))));
     })
     .await;
@@ -144,7 +144,7 @@ async fn users_with_few_permissions_do_their_part() {
         let admin = NatsBus::connect(login("admin")).await.unwrap();
         let monitor = NatsBus::connect(login("monitor")).await.unwrap();
         let mut updates = monitor.updates(None).await.unwrap();
-        admin.announce(&update(1, 1)).await.unwrap();
+        admin.announce(&update(1, 1), None).await.unwrap();
         assert!(matches!(updates.next().await, Some(UpdateEvent::Updated(_))));
 
         let worker = NatsBus::connect(login("worker")).await.unwrap();

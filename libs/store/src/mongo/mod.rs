@@ -15,13 +15,15 @@ mod reading;
 mod uploads;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use mongodb::bson::doc;
 use mongodb::options::{
-    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, Tls, TlsOptions,
+    WriteConcern,
 };
 use mongodb::{Client, Collection};
 use proto_json::{
@@ -42,6 +44,10 @@ pub struct MongoConfig {
     pub uri: String,
     /// Name of the database.
     pub database: String,
+    /// PEM file of the authorities that vouch for the servers, instead of those of the web. Switches TLS on.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of this client's certificate and its key. Switches TLS on.
+    pub certificate_file: Option<PathBuf>,
     /// Longest wait for a server to be found.
     pub server_selection_timeout: Duration,
     /// Longest wait for one answer.
@@ -55,6 +61,8 @@ impl MongoConfig {
         MongoConfig {
             uri: uri.into(),
             database: database.into(),
+            ca_file: None,
+            certificate_file: None,
             server_selection_timeout: Duration::from_secs(5),
             operation_timeout: Duration::from_secs(10),
         }
@@ -115,6 +123,15 @@ impl MongoStore {
         options.retry_reads = Some(true);
         options.server_selection_timeout = Some(config.server_selection_timeout);
         options.connect_timeout = Some(config.server_selection_timeout);
+        if config.ca_file.is_some() || config.certificate_file.is_some() {
+            let mut tls = match options.tls.take() {
+                Some(Tls::Enabled(tls)) => tls,
+                Some(Tls::Disabled) | None => TlsOptions::default(),
+            };
+            tls.ca_file_path = config.ca_file.or(tls.ca_file_path);
+            tls.cert_key_file_path = config.certificate_file.or(tls.cert_key_file_path);
+            options.tls = Some(Tls::Enabled(tls));
+        }
         let client = Client::with_options(options).map_err(|error| failure::explain(&error))?;
         let database = client.database(&config.database);
         let db = Db {

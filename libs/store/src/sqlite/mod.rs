@@ -9,6 +9,7 @@ mod lists;
 mod readers;
 mod rows;
 mod schema;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod uploads;
@@ -29,6 +30,8 @@ use crate::{
     AnalysisResult, ByteStream, NewUpload, PageRequest, PatientStore, PendingEcg, StoreError, StoredBlob,
     StoredUpload, UploadOutcome,
 };
+
+pub use snapshot::snapshot;
 
 use readers::Readers;
 use writer::Writer;

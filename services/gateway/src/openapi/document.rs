@@ -1,8 +1,8 @@
 //! Makes the document: paths by hand, schemas from the types of proto-json.
 
 use proto_json::{
-    EcgDetail, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, PatientUpdated, Problem,
-    ReceivedUpload, UploadReceipt, UploadStatus, legacy,
+    DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page,
+    PatientSummary, PatientUpdated, Problem, ReceivedUpload, UploadReceipt, UploadStatus, legacy,
 };
 use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -34,7 +34,7 @@ pub(super) fn make() -> Value {
         "tags": [
             { "name": "uploads" }, { "name": "patients" }, { "name": "files" }, { "name": "events" },
             { "name": "documented", "description": "The routes that existing clients speak." },
-            { "name": "service" }
+            { "name": "dead letters", "description": "For admins." }, { "name": "service" }
         ],
         "security": [{}, { "token": [] }],
         "paths": paths,
@@ -128,6 +128,18 @@ fn paths(schemas: &mut Schemas) -> Value {
             &["image/png", "image/jpeg"], &binary()) },
         "/api/v1/uploads/{id}": { "get": record("uploads", "getUpload", "What became of an upload", "Id",
             &schemas.of::<UploadStatus>()) },
+        "/api/v1/dead-letters": { "get": operation("dead letters", "listDeadLetters", "Messages that were given up, oldest first",
+            &["AfterLetter", "Limit"],
+            Replies::new().json(page, &schemas.of::<DeadLetterPage>()).guarded().problem(400).problem(503)) },
+        "/api/v1/dead-letters/{id}": {
+            "get": operation("dead letters", "getDeadLetter", "A message that was given up", &["Letter"],
+                letter(Replies::new().json("The dead letter", &schemas.of::<DeadLetter>()))),
+            "delete": operation("dead letters", "dropDeadLetter", "Forget a message that was given up", &["Letter"],
+                letter(Replies::new().add(204, json!({ "description": "It is gone." })))),
+        },
+        "/api/v1/dead-letters/{id}/retry": { "post": operation("dead letters", "retryDeadLetter",
+            "Put a message that was given up back on its queue", &["Letter"],
+            letter(Replies::new().add(204, json!({ "description": "It is on its queue again." })))) },
         "/api/new_patient": { "post": new_patient(schemas) },
         "/api/get_patient": { "get": operation("documented", "legacyPatients", "Every record number, ascending", &[],
             legacy_read().json("The numbers", &schemas.of::<legacy::PatientIds>())) },
@@ -146,6 +158,11 @@ fn paths(schemas: &mut Schemas) -> Value {
     })
 }
 
+/// What every route of one dead letter can end with.
+fn letter(replies: Replies) -> Replies {
+    replies.guarded().problem(400).problem(404).problem(503)
+}
+
 fn without_token(mut operation: Value) -> Value {
     operation["security"] = json!([]);
     operation
@@ -157,7 +174,9 @@ fn legacy_read() -> Replies {
 }
 
 fn legacy_any() -> Replies {
-    [401, 403, 503].into_iter().fold(Replies::new(), |replies, status| replies.text(status, "A sentence"))
+    [401, 403, 429, 503]
+        .into_iter()
+        .fold(Replies::new(), |replies, status| replies.text(status, "A sentence"))
 }
 
 fn binary() -> Value {

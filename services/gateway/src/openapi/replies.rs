@@ -43,7 +43,7 @@ impl Replies {
 
     /// What routes behind a token add.
     pub(super) fn guarded(self) -> Self {
-        self.problem(401)
+        self.problem(401).problem(429)
     }
 
     /// What routes add that query answers.
@@ -61,7 +61,7 @@ fn headers_of(status: u16) -> Option<Value> {
     match status {
         401 => Some(json!({ "WWW-Authenticate": { "required": true, "schema": { "type": "string" } } })),
         416 => Some(json!({ "Content-Range": { "required": true, "schema": { "type": "string" } } })),
-        503 => Some(json!({ "Retry-After": {
+        429 | 503 => Some(json!({ "Retry-After": {
             "description": "Seconds after which to try again.", "required": true,
             "schema": { "type": "integer", "minimum": 0 }
         } })),
@@ -84,6 +84,7 @@ pub(super) fn problems() -> Map<String, Value> {
         (415, "The body is no multipart form, or a file is of a kind that is not taken."),
         (416, "The range is outside of the file."),
         (422, "The Idempotency-Key was used for an upload with other content."),
+        (429, "Too many requests with this token; or, without one that is known, from this network."),
         (500, "The server failed at this request."),
         (502, "The service behind failed at this request."),
         (503, "Not now: the queue is full, something behind is away, or too much is under way."),
@@ -107,6 +108,8 @@ pub(super) fn parameters() -> Value {
     json!({
         "Mrn": text("path", "mrn", "Medical record number.", json!({ "$ref": "#/components/schemas/Mrn" })),
         "Id": text("path", "id", "Id of a record or an upload.", json!({ "type": "string", "format": "uuid" })),
+        "Letter": text("path", "id", "Number of a dead letter.", json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX })),
+        "AfterLetter": text("query", "after", "`next` of the page before.", json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX })),
         "Limit": text("query", "limit", "Most entries of the page.",
             json!({ "type": "integer", "minimum": 1, "maximum": 500, "default": 50 })),
         "AfterPatient": text("query", "after", "`next` of the page before.",

@@ -3,19 +3,25 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use axum::http::Method;
-use gateway::Config;
+use gateway::{Config, Limits};
+use http_body_util::BodyExt;
 use proto_json::BlobHash;
 use runtime::StartError;
 
 use crate::fixture::{Door, Form, PATIENCE, Start};
 
-async fn with_tokens() -> (Door, tempfile::NamedTempFile) {
+fn tokens_file() -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     let line = |name: &str, role: &str| {
         format!("{name} {role} {}\n", BlobHash::of(format!("{name}-secret").as_bytes()))
     };
     let text = [line("bed", "uploader"), line("station", "viewer"), line("chief", "admin")].concat();
     std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+async fn with_tokens() -> (Door, tempfile::NamedTempFile) {
+    let file = tokens_file();
     let config = Config { tokens: Some(file.path().to_owned()), receipt_wait: PATIENCE, ..Config::default() };
     (Start { config, ..Start::default() }.start().await, file)
 }
@@ -42,6 +48,8 @@ async fn each_role_may_do_its_part_only() {
             let reply = door.send(Method::GET, path, &[token], "").await;
             assert_eq!(reply.status, if may_read { 200 } else { 403 }, "{path}");
         }
+        let reply = door.send(Method::GET, "/api/v1/dead-letters", &[token], "").await;
+        assert_eq!(reply.status, if may_upload && may_read { 200 } else { 403 });
         if !may_read {
             door.send(Method::GET, "/api/v1/events", &[token], "").await.assert_problem(403, "role uploader");
         }
@@ -62,6 +70,59 @@ async fn without_a_token_that_is_known_nobody_comes_in() {
     assert_eq!(door.new_patient("{\"medical_record_number\":7}").await.status, 401);
     assert_eq!(door.get("/").await.status, 200);
     door.nothing_is_stored().await;
+}
+
+#[tokio::test]
+async fn a_token_taken_out_of_the_file_lets_nobody_in_and_ends_the_streams_of_its_holder() {
+    let (door, file) = with_tokens().await;
+    let (bed, station) = ("Bearer bed-secret", "Bearer station-secret");
+    let mut stream = door.stream_as("/api/v1/events", station).await;
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    let without: String =
+        text.lines().filter(|line| !line.starts_with("station")).map(|line| format!("{line}\n")).collect();
+    std::fs::write(file.path(), without).unwrap();
+    let ended = async { while stream.frame().await.is_some_and(|frame| frame.is_ok()) {} };
+    tokio::time::timeout(PATIENCE, ended).await.expect("the stream ends");
+    let read = door.send(Method::GET, "/api/v1/patients", &[("authorization", station)], "").await;
+    assert_eq!(read.status, 401);
+    // A file that cannot be meant changes nothing.
+    std::fs::write(file.path(), "what is this").unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    let body = "{\"medical_record_number\":7}";
+    let upload = door.send(Method::POST, "/api/new_patient", &[("authorization", bed)], body).await;
+    assert_eq!(upload.status, 200);
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_when_to_go_on() {
+    let (file, limits) = (tokens_file(), Limits { max_requests_per_second: 1, ..Limits::default() });
+    let config = Config { tokens: Some(file.path().to_owned()), limits, ..Config::default() };
+    let door = Start { config, ..Start::default() }.start().await;
+    let ask = async |path: &str, token: &str| {
+        door.send(Method::GET, path, &[("authorization", &format!("Bearer {token}"))], "").await
+    };
+    let mut refused = None;
+    for _ in 0..20 {
+        let reply = ask("/api/v1/patients", "station-secret").await;
+        if reply.status != 200 {
+            refused = Some(reply);
+            break;
+        }
+    }
+    let refused = refused.expect("twenty requests are more than one a second");
+    refused.assert_problem(429, "Too many requests");
+    assert_eq!(refused.header("retry-after"), "1");
+    let legacy = ask("/api/get_patient", "station-secret").await;
+    assert!(legacy.status == 429 && legacy.header("content-type").starts_with("text/html"));
+    assert_eq!(ask("/api/v1/patients", "chief-secret").await.status, 200, "others go on");
+    // Guessing tokens is slowed down without harm to those who have one.
+    let mut guesses = 0;
+    while ask("/api/v1/patients", "guess").await.status == 401 {
+        guesses += 1;
+        assert!(guesses < 1_000);
+    }
+    assert_eq!(ask("/api/v1/patients", "guess").await.status, 429);
+    assert_eq!(ask("/api/v1/patients", "chief-secret").await.status, 200);
 }
 
 #[tokio::test]

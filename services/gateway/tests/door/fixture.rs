@@ -158,7 +158,13 @@ impl Door {
 
     /// The reply's head; its body comes on and on.
     pub(crate) async fn stream(&self, path: &str) -> hyper::body::Incoming {
-        let request = Request::get(self.url(path)).body(Full::default()).unwrap();
+        self.stream_as(path, "").await
+    }
+
+    /// The same for the holder of a token.
+    pub(crate) async fn stream_as(&self, path: &str, authorization: &str) -> hyper::body::Incoming {
+        let request = Request::get(self.url(path)).header(header::AUTHORIZATION, authorization);
+        let request = request.body(Full::default()).unwrap();
         let response = self.client.request(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");

@@ -5,6 +5,7 @@
 mod access;
 mod bad_input;
 mod contract;
+mod dead_letters;
 mod events;
 mod fixture;
 mod reads;

@@ -1,0 +1,101 @@
+//! TLS of the HTTP server: only with the right certificate, and with a renewed one as soon as it is there.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use runtime::http::{Limits, serve_over};
+use runtime::{Shutdown, TlsArgs};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+
+/// Writes a new certificate of its own and its key; what a client has to trust.
+fn issue(folder: &Path) -> CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    // As renewing programs do: the files are wrong together for a moment.
+    std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    made.cert.der().clone()
+}
+
+async fn ask(address: std::net::SocketAddr, trusted: &CertificateDer<'static>) -> std::io::Result<String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn requests_are_answered_over_tls_and_a_renewed_certificate_is_taken_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = issue(folder.path());
+    let args = TlsArgs {
+        certificate: Some(folder.path().join("cert.pem")),
+        key: Some(folder.path().join("key.pem")),
+    };
+    let tls = args.open().unwrap().unwrap();
+    let acceptors = tls.acceptors();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = Shutdown::new();
+    tokio::spawn(tls.follow(shutdown.clone()));
+    let router = Router::new().route("/", get(async || "hello"));
+    let begun = shutdown.clone();
+    let server = tokio::spawn(async move {
+        serve_over(listener, Some(acceptors), router, Limits::default(), &begun).await.unwrap();
+    });
+
+    assert!(ask(address, &first).await.unwrap().ends_with("hello"));
+    let mut plain = TcpStream::connect(address).await.unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer).await;
+    assert!(!String::from_utf8_lossy(&answer).contains("hello"), "nothing goes over a plain connection");
+
+    let second = issue(folder.path());
+    let renewed = async {
+        while ask(address, &second).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), renewed).await.expect("the new certificate is shown");
+    assert!(ask(address, &first).await.is_err());
+
+    // A client that never speaks does not hold up the end.
+    let _silent = TcpStream::connect(address).await.unwrap();
+    shutdown.begin();
+    tokio::time::timeout(Duration::from_secs(5), server).await.expect("it ends").unwrap();
+}
+
+#[test]
+fn a_key_of_another_certificate_is_refused_before_anything_is_bound() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    issue(folder.path());
+    issue(other.path());
+    let args = TlsArgs {
+        certificate: Some(folder.path().join("cert.pem")),
+        key: Some(other.path().join("key.pem")),
+    };
+    let error = args.open().unwrap_err();
+    assert_eq!(error.exit_code(), 64);
+    assert!(error.to_string().contains("do not go together"), "{error}");
+    assert!(TlsArgs::default().open().unwrap().is_none());
+}

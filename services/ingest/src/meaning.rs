@@ -1,0 +1,62 @@
+//! What the metrics of ingest mean. They are shown from the start, so that an alert can tell 0 from nothing.
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use proto_json::Queue;
+use runtime::Metrics;
+
+pub(crate) fn describe() {
+    Metrics::install().of("ingest");
+    bus::describe_work(&[Queue::Uploads, Queue::EcgResults]);
+    describe_counter!("bedside_uploads_stored_total", "Uploads stored for the first time");
+    describe_counter!("bedside_analyses_stored_total", "Results of analyses stored, by status");
+    describe_counter!("bedside_announcements_total", "Changes announced");
+    describe_counter!(
+        "bedside_jobs_resent_total",
+        "Jobs of ECGs sent again because they were in no queue any more"
+    );
+    describe_counter!("bedside_staged_files_cleared_total", "Files left on the stage that were removed");
+    for name in [
+        "bedside_uploads_stored_total",
+        "bedside_announcements_total",
+        "bedside_jobs_resent_total",
+        "bedside_staged_files_cleared_total",
+    ] {
+        counter!(name).increment(0);
+    }
+    for status in ["analyzed", "failed"] {
+        counter!("bedside_analyses_stored_total", "status" => status).increment(0);
+    }
+    describe_histogram!(
+        "bedside_upload_stored_seconds",
+        Unit::Seconds,
+        "Time from the receipt of an upload by the gateway until it was stored"
+    );
+    describe_histogram!(
+        "bedside_upload_to_analysis_announced_seconds",
+        Unit::Seconds,
+        "Time from the receipt of a raw ECG by the gateway until its analysis was announced"
+    );
+    let _ = histogram!("bedside_upload_stored_seconds");
+    let _ = histogram!("bedside_upload_to_analysis_announced_seconds");
+    describe_gauge!("bedside_queue_messages", "Messages in a queue, delivered or not");
+    describe_gauge!(
+        "bedside_queue_in_flight",
+        "Messages of a queue that somebody works on, or that wait for their next attempt"
+    );
+    describe_gauge!(
+        "bedside_queue_oldest_age_seconds",
+        Unit::Seconds,
+        "Age of the oldest message in a queue"
+    );
+    for queue in Queue::ALL {
+        gauge!("bedside_queue_messages", "queue" => queue.name()).increment(0.0);
+        gauge!("bedside_queue_in_flight", "queue" => queue.name()).increment(0.0);
+        gauge!("bedside_queue_oldest_age_seconds", "queue" => queue.name()).increment(0.0);
+    }
+    describe_gauge!("bedside_dead_letters", "Messages that were given up and that nobody has dealt with");
+    describe_gauge!("bedside_ecgs_pending_long", "ECGs whose analysis is overdue, at most 200 of them");
+    describe_gauge!("bedside_staged_files", "Files on the stage");
+    for name in ["bedside_dead_letters", "bedside_ecgs_pending_long", "bedside_staged_files"] {
+        gauge!(name).increment(0.0);
+    }
+}

@@ -1,0 +1,35 @@
+//! How full the queues are, as metrics: what alerts on a growing queue are made of.
+
+use std::time::Duration;
+
+use proto_json::{Queue, Timestamp};
+use tokio::time::MissedTickBehavior;
+
+use crate::Ports;
+
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Looks at every period, until dropped. Every ingest looks, and all see the same: take the largest of their figures.
+pub(crate) async fn watch(ports: &Ports) {
+    let mut period = tokio::time::interval(EVERY);
+    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        period.tick().await;
+        for queue in Queue::ALL {
+            match ports.bus.queue_status(queue).await {
+                Ok(status) => {
+                    let age = status.oldest.map_or(0, |at| Timestamp::now().millis_since(at).max(0));
+                    let name = queue.name();
+                    metrics::gauge!("bedside_queue_messages", "queue" => name).set(status.messages as f64);
+                    metrics::gauge!("bedside_queue_in_flight", "queue" => name).set(status.in_flight as f64);
+                    metrics::gauge!("bedside_queue_oldest_age_seconds", "queue" => name)
+                        .set(age as f64 / 1_000.0);
+                }
+                Err(error) => {
+                    tracing::debug!(queue = %queue, %error, "the queue could not be looked at");
+                    break;
+                }
+            }
+        }
+    }
+}
