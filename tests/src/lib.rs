@@ -10,10 +10,11 @@ pub mod material;
 mod process;
 mod programs;
 mod system;
+pub mod tls;
 
 pub use process::{Process, resident_bytes};
 pub use programs::program;
-pub use system::{Mode, Service, System, within};
+pub use system::{Extras, Mode, Service, System, within};
 
 /// A plain HTTP client, for what existing clients send.
 ///
@@ -24,4 +25,16 @@ pub fn http_client() -> reqwest::Client {
     // Fails only when another test of this process has done it before.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().expect("a client without settings")
+}
+
+/// The same for HTTPS with this certificate (PEM).
+///
+/// # Panics
+/// When it cannot be read.
+#[must_use]
+pub fn http_client_trusting(certificate: &std::path::Path) -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let pem = std::fs::read(certificate).expect("a certificate");
+    let trusted = reqwest::Certificate::from_pem_bundle(&pem).expect("PEM");
+    reqwest::Client::builder().no_proxy().tls_certs_merge(trusted).build().expect("a client")
 }

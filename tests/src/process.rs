@@ -18,6 +18,7 @@ const START: Duration = Duration::from_secs(60);
 pub struct Process {
     name: &'static str,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     log: PathBuf,
     child: Option<Child>,
     /// What it said after "listens on", in the order it said it.
@@ -33,7 +34,22 @@ impl Process {
     /// When it ends before, or takes too long.
     #[must_use]
     pub fn start(name: &'static str, args: Vec<String>, log: PathBuf, expected: usize) -> Self {
-        let mut process = Process { name, args, log, child: None, addresses: Vec::new(), expected };
+        Self::start_in(name, args, Vec::new(), log, expected)
+    }
+
+    /// The same with further variables of the environment.
+    ///
+    /// # Panics
+    /// When it ends before, or takes too long.
+    #[must_use]
+    pub fn start_in(
+        name: &'static str,
+        args: Vec<String>,
+        env: Vec<(String, String)>,
+        log: PathBuf,
+        expected: usize,
+    ) -> Self {
+        let mut process = Process { name, args, env, log, child: None, addresses: Vec::new(), expected };
         process.launch();
         process
     }
@@ -43,6 +59,7 @@ impl Process {
         let mut child = Command::new(program(self.name))
             .args(&self.args)
             .env("BEDSIDE_LOG_FORMAT", "json")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -61,7 +78,9 @@ impl Process {
         while self.addresses.len() < self.expected {
             match said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
-                    if let Some((_, address)) = line.split_once("listens on http://") {
+                    if let Some((_, url)) = line.split_once("listens on http")
+                        && let Some((_, address)) = url.split_once("://")
+                    {
                         self.addresses.push(address.trim().to_owned());
                     }
                 }

@@ -1,6 +1,7 @@
 //! A whole Bedside of real processes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Gateway, Settings};
@@ -36,6 +37,32 @@ impl Service {
     pub const ALL: [Service; 4] = [Service::Gateway, Service::Ingest, Service::Query, Service::EcgWorker];
 }
 
+/// What is other than usual in a system.
+#[derive(Clone, Default)]
+pub struct Extras {
+    /// Further arguments for the gateway.
+    pub gateway: Vec<String>,
+    /// Further lines for the configuration of the broker.
+    pub nats: String,
+    /// Further arguments for whoever connects to the broker.
+    pub bus: Vec<String>,
+    /// Where the services reach the database, from its port; directly, if not given.
+    pub mongodb: Option<Arc<dyn Fn(u16) -> u16 + Send + Sync>>,
+    /// Further arguments for whoever connects to the database.
+    pub store: Vec<String>,
+    /// Further variables of the environment of each service.
+    pub env: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for Extras {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Extras")
+            .field("gateway", &self.gateway)
+            .field("bus", &self.bus)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A whole Bedside. Dropping it ends every process and removes every file.
 #[derive(Debug)]
 pub struct System {
@@ -63,45 +90,61 @@ impl System {
     /// When something does not start.
     #[must_use]
     pub fn start_with(mode: Mode, gateway_args: &[&str]) -> Self {
+        Self::start_extra(mode, &Extras { gateway: words(gateway_args), ..Extras::default() })
+    }
+
+    /// The same with whatever is other than usual.
+    ///
+    /// # Panics
+    /// When something does not start.
+    #[must_use]
+    pub fn start_extra(mode: Mode, extras: &Extras) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut system = System { mode, processes: Vec::new(), nats: None, mongo: None, folder };
         match mode {
-            Mode::Standalone => system.start_standalone(gateway_args),
-            Mode::Processes => system.start_processes(gateway_args),
+            Mode::Standalone => system.start_standalone(extras),
+            Mode::Processes => system.start_processes(extras),
         }
         system
     }
 
-    fn start_standalone(&mut self, gateway_args: &[&str]) {
+    fn start_standalone(&mut self, extras: &Extras) {
         let data = self.data_folder();
         let mut args = words(&["--listen", "127.0.0.1:0", "--data", &data.to_string_lossy()]);
         args.extend(words(RECONCILE));
-        args.extend(words(gateway_args));
-        let mut process = Process::start("bedside", args, self.folder.path().join("bedside.log"), 1);
+        args.extend(extras.gateway.clone());
+        let log = self.folder.path().join("bedside.log");
+        let mut process = Process::start_in("bedside", args, extras.env.clone(), log, 1);
         process.pin("--listen", process.address(0).to_owned());
         self.processes.push(process);
     }
 
-    fn start_processes(&mut self, gateway_args: &[&str]) {
-        let nats = NatsServer::start();
-        let mongo = MongoServer::start();
+    fn start_processes(&mut self, extras: &Extras) {
+        let nats = NatsServer::start_with(&extras.nats);
+        // A door before it needs to know its port.
+        let mongo = if extras.mongodb.is_some() { MongoServer::start_own() } else { MongoServer::start() };
         let nats_url = nats.url();
-        let mongo_uri = mongo.uri();
-        let bus = ["--nats", nats_url.as_str()];
-        let database = mongo.fresh_database();
-        let store = ["--mongodb", mongo_uri.as_str(), "--database", &database];
-        let admin = ["--admin-listen", "127.0.0.1:0"];
-        let log = |name: &str| self.folder.path().join(format!("{name}.log"));
-        let start = |name: &'static str, parts: &[&[&str]], addresses: usize| {
-            Process::start(name, parts.iter().flat_map(|part| words(part)).collect(), log(name), addresses)
+        let mongo_uri = match &extras.mongodb {
+            Some(front) => format!("mongodb://127.0.0.1:{}/?directConnection=true", front(mongo.port())),
+            None => mongo.uri(),
         };
-        let ingest = start("ingest", &[&bus, &store, &admin, RECONCILE], 1);
+        let bus = [words(&["--nats", &nats_url]), extras.bus.clone()].concat();
+        let database = mongo.fresh_database();
+        let store =
+            [words(&["--mongodb", &mongo_uri, "--database", &database]), extras.store.clone()].concat();
+        let admin = words(&["--admin-listen", "127.0.0.1:0"]);
+        let reconcile = words(RECONCILE);
+        let log = |name: &str| self.folder.path().join(format!("{name}.log"));
+        let start = |name: &'static str, parts: &[&[String]], addresses: usize| {
+            Process::start_in(name, parts.concat(), extras.env.clone(), log(name), addresses)
+        };
+        let ingest = start("ingest", &[&bus, &store, &admin, &reconcile], 1);
         let worker = start("ecg-worker", &[&bus, &admin], 1);
-        let listen = ["--listen", "127.0.0.1:0"];
+        let listen = words(&["--listen", "127.0.0.1:0"]);
         let mut query = start("query", &[&listen, &store, &admin], 2);
         query.pin("--listen", query.address(0).to_owned());
-        let reads = format!("http://{}", query.address(0));
-        let mut gateway = start("gateway", &[&listen, &bus, &["--query", &reads], &admin, gateway_args], 2);
+        let reads = words(&["--query", &format!("http://{}", query.address(0))]);
+        let mut gateway = start("gateway", &[&listen, &bus, &reads, &admin, &extras.gateway], 2);
         gateway.pin("--listen", gateway.address(0).to_owned());
         self.processes.extend([gateway, ingest, query, worker]);
         self.nats = Some(nats);

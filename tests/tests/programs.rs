@@ -4,6 +4,7 @@
 
 use std::process::{Command, Output};
 
+use test_servers::{MongoServer, NatsServer};
 use tests::{Mode, Service, System, program};
 
 const PROGRAMS: [&str; 5] = ["bedside", "gateway", "ingest", "query", "ecg-worker"];
@@ -21,7 +22,18 @@ fn every_program_has_help_and_a_version() {
         assert!(text.contains("Usage:") && text.contains("--log"), "{name}: {text}");
         assert!(run(name, &["--version"]).status.success(), "{name}");
     }
-    for command in ["upload", "patients", "watch", "export", "sample"] {
+    for command in [
+        "upload",
+        "patients",
+        "watch",
+        "export",
+        "sample",
+        "token",
+        "dead-letters",
+        "backup",
+        "import",
+        "healthcheck",
+    ] {
         assert!(run("bedside", &[command, "--help"]).status.success(), "{command}");
     }
 }
@@ -61,6 +73,38 @@ fn each_service_ends_with_0_when_it_is_told_to_end() {
     let mut system = System::start(Mode::Processes);
     for service in Service::ALL {
         assert_eq!(system.service(service).terminate(), Some(0), "{service:?}");
+    }
+}
+
+#[test]
+fn a_service_is_asked_for_its_health_by_its_own_program() {
+    let mut system = System::start(Mode::Processes);
+    let names = ["gateway", "ingest", "query", "ecg-worker"];
+    let ask = |name: &str, url: &str| {
+        let address = url.strip_prefix("http://").unwrap();
+        run(name, &["--admin-listen", address, "healthcheck"]).status.code()
+    };
+    let urls = Service::ALL.map(|service| system.admin_url(service));
+    for (name, url) in names.iter().zip(&urls) {
+        assert_eq!(ask(name, url), Some(0), "{name}");
+    }
+    system.nats().unwrap().kill();
+    assert_eq!(ask("gateway", &urls[0]), Some(1));
+    assert_eq!(ask("query", &urls[2]), Some(0), "query needs no broker");
+    system.service(Service::EcgWorker).kill();
+    assert_eq!(ask("ecg-worker", &urls[3]), Some(1));
+}
+
+#[test]
+fn provisioning_is_a_step_of_its_own_after_which_services_need_not_make_anything() {
+    let nats = NatsServer::start();
+    let mongo = MongoServer::start();
+    let (url, uri, database) = (nats.url(), mongo.uri(), mongo.fresh_database());
+    let args = ["--nats", &url, "--mongodb", &uri, "--database", &database, "provision"];
+    for _ in 0..2 {
+        let output = run("ingest", &args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8(output.stdout).unwrap().contains("are there"));
     }
 }
 

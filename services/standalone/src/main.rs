@@ -2,6 +2,7 @@
 
 mod cli;
 mod demo;
+mod folder;
 mod serve;
 
 use std::process::ExitCode;
@@ -33,6 +34,12 @@ enum Command {
     Export(cli::ExportArgs),
     /// Write a synthetic ECG as CSV to standard output, to try the system with
     Sample(cli::SampleArgs),
+    /// See what was given up, why, and send it again or drop it
+    DeadLetters(cli::DeadLettersArgs),
+    /// Copy the data folder, while Bedside runs on it or not
+    Backup(cli::BackupArgs),
+    /// Move patients in from the database of the original server
+    Import(cli::ImportArgs),
     /// Make access tokens
     Token(cli::TokenArgs),
     /// Ask whether everything is ready; 0 if it is, else 1
@@ -48,6 +55,9 @@ fn main() -> ExitCode {
         Some(Command::Watch(args)) => cli::run(args.run()),
         Some(Command::Export(args)) => cli::run(args.run()),
         Some(Command::Sample(args)) => cli::run(args.run()),
+        Some(Command::DeadLetters(args)) => cli::run(args.run()),
+        Some(Command::Backup(args)) => cli::run(args.run()),
+        Some(Command::Import(args)) => cli::run(args.run()),
         Some(Command::Token(args)) => cli::run(args.run()),
         Some(Command::Healthcheck(args)) => cli::run(args.run()),
     }

@@ -1,7 +1,6 @@
 //! The four services in one process, joined on the local adapters.
 
-use std::fs::{self, File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bus::local::LocalBus;
@@ -9,6 +8,8 @@ use bus::{BlobStage, EventBus, QueueLimits, RetryPolicy};
 use runtime::{LogArgs, Shutdown, StartError};
 use store::PatientStore;
 use store::sqlite::SqliteStore;
+
+use crate::folder;
 
 /// Settings of the whole system in one process.
 #[derive(Debug, clap::Args)]
@@ -32,20 +33,26 @@ pub(crate) struct Args {
 /// Starts everything, and ends it in the order in which nothing is lost: first the gateway, so that no upload comes in
 /// any more, then those who work off what has come in.
 pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
-    runtime::init_logging(&args.log)?;
+    runtime::init_logging("standalone", &args.log)?;
     let Args { data, demo, mut gateway, ingest, worker, .. } = args;
     gateway.admin_for_clients = true;
     gateway.check()?;
-    let data = data.map_or_else(default_folder, Ok)?;
-    let _lock = open_folder(&data)?;
+    if demo && (gateway.tokens.is_some() || gateway.scheme() == "https") {
+        return Err(StartError::config(
+            "--demo is for trying out on this machine: leave it out, or leave out --tokens and --tls-cert",
+        ));
+    }
+    let scheme = gateway.scheme();
+    let data = data.map_or_else(folder::default, Ok)?;
+    let _lock = folder::open(&data)?;
     let listener = runtime::http::bind(gateway.listen).await?;
     let address = listener.local_addr().map_err(StartError::failed)?;
 
-    let local = LocalBus::open(&data.join("queues.db"), RetryPolicy::default(), QueueLimits::default())
+    let local = LocalBus::open(&data.join(folder::QUEUES), RetryPolicy::default(), QueueLimits::default())
         .map_err(|error| {
             StartError::failed(format!("the queues in {} cannot be opened: {error}", data.display()))
         })?;
-    let store: Arc<dyn PatientStore> = SqliteStore::open(&data.join("patients.db")).map_err(|error| {
+    let store: Arc<dyn PatientStore> = SqliteStore::open(&data.join(folder::PATIENTS)).map_err(|error| {
         StartError::failed(format!("the patients in {} cannot be opened: {error}", data.display()))
     })?;
     let bus: Arc<dyn EventBus> = local.clone();
@@ -62,7 +69,7 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
         let gateway = client::Gateway::new(&settings).map_err(StartError::failed)?;
         tokio::spawn(crate::demo::run(gateway, shutdown.clone()));
     }
-    println!("Bedside listens on http://{address}");
+    println!("Bedside listens on {scheme}://{address}");
     println!("Data: {}", data.display());
     println!("Not a certified medical device: not for clinical use. Ctrl-C ends it.");
 
@@ -73,41 +80,4 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
         part.await.map_err(StartError::failed)??;
     }
     served
-}
-
-fn default_folder() -> Result<PathBuf, StartError> {
-    dirs::data_dir().map(|folder| folder.join("bedside")).ok_or_else(|| {
-        StartError::config("there is no folder for the user's data here; name one with --data")
-    })
-}
-
-/// Makes the folder if need be, and locks it: two processes on the same data would deliver the same work twice.
-fn open_folder(data: &Path) -> Result<File, StartError> {
-    let cannot = |error: std::io::Error| {
-        StartError::failed(format!("the data folder {} cannot be used: {error}", data.display()))
-    };
-    fs::create_dir_all(data).map_err(cannot)?;
-    restrict(data).map_err(cannot)?;
-    let lock =
-        File::options().create(true).truncate(false).write(true).open(data.join("lock")).map_err(cannot)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StartError::failed(format!(
-            "another Bedside uses the data folder {} already; end it or name another folder with --data",
-            data.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(cannot(error)),
-    }
-}
-
-/// Patients' data is nobody else's.
-#[cfg(unix)]
-fn restrict(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
-}
-
-#[cfg(not(unix))]
-fn restrict(_folder: &Path) -> std::io::Result<()> {
-    Ok(())
 }

@@ -24,9 +24,19 @@ struct Bedside {
 impl Bedside {
     fn start(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        Self::start_in(folder, &data, flags)
+    }
+
+    /// The same on data that are there.
+    fn start_on(data: &Path, flags: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), data, flags)
+    }
+
+    fn start_in(folder: TempDir, data: &Path, flags: &[&str]) -> Self {
         let mut process = Command::new(BEDSIDE)
             .args(["--listen", "127.0.0.1:0", "--log", "warn", "--data"])
-            .arg(folder.path().join("data"))
+            .arg(data)
             .args(flags)
             .stdout(Stdio::piped())
             .spawn()
@@ -162,4 +172,83 @@ fn watch_prints_what_is_there_and_then_each_update_of_the_simulated_patients() {
     watch.kill().unwrap();
     watch.wait().unwrap();
     assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+}
+
+#[test]
+fn a_token_that_is_made_lets_its_holder_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    let make = |args: &[&str]| Command::new(BEDSIDE).args(["token", "new"]).args(args).output().unwrap();
+    let printed = String::from_utf8(make(&["bed-1", "--role", "uploader"]).stdout).unwrap();
+    let [token, line] = printed.lines().collect::<Vec<_>>()[..] else { panic!("{printed}") };
+    assert!(line.starts_with("bed-1 uploader ") && !line.contains(token));
+    fs::write(&file, line).unwrap();
+    let output = make(&["station", "--role", "viewer", "--file", file.to_str().unwrap()]);
+    let viewer = String::from_utf8(output.stdout).unwrap();
+    let again = make(&["station", "--role", "admin", "--file", file.to_str().unwrap()]);
+    assert!(!again.status.success() && String::from_utf8(again.stderr).unwrap().contains("station already"));
+    assert!(!make(&["a b", "--role", "viewer"]).status.success());
+
+    let bedside = Bedside::start(&["--tokens", file.to_str().unwrap()]);
+    assert!(bedside.fails(&["patients"]).contains("does not accept the access token"));
+    assert!(bedside.fails(&["patients", "--token", token]).contains("does not allow this"));
+    assert_eq!(bedside.ok(&["patients", "--token", viewer.trim()]), "No patients yet.\n");
+    bedside.ok(&["healthcheck"]);
+    assert!(bedside.fails(&["dead-letters", "list", "--token", viewer.trim()]).contains("does not allow"));
+}
+
+#[test]
+fn without_dead_letters_there_is_nothing_to_deal_with() {
+    let bedside = Bedside::start(&[]);
+    assert_eq!(bedside.ok(&["dead-letters", "list"]), "No dead letters.\n");
+    assert!(bedside.fails(&["dead-letters", "show", "1"]).contains("there is no dead letter 1"));
+    assert_eq!(bedside.ok(&["dead-letters", "retry", "--all"]), "");
+    assert!(bedside.fails(&["dead-letters", "drop", "3"]).contains("there is no dead letter 3"));
+    assert!(!bedside.run(&["dead-letters", "drop"]).status.success(), "which ones must be said");
+}
+
+#[test]
+fn a_backup_of_a_running_bedside_gives_the_same_answers() {
+    let bedside = Bedside::start(&[]);
+    let (ecg, image) = (bedside.file("strip.csv", &strip(84.0)), bedside.file("x.png", &picture()));
+    bedside.ok(&["upload", "--mrn", "7", "--name", "Ann", "--ecg", &ecg, "--image", &image]);
+    let data = bedside.folder.path().join("data");
+    let copy = bedside.folder.path().join("copy");
+    let (data, to) = (data.to_str().unwrap(), copy.to_str().unwrap());
+    bedside.ok(&["backup", "--data", data, "--to", to]);
+    assert!(bedside.fails(&["backup", "--data", data, "--to", to]).contains("is not empty"));
+    assert!(bedside.fails(&["backup", "--data", "/no/such/folder", "--to", "/tmp/x"]).contains("no data"));
+    bedside.ok(&["upload", "--mrn", "8", "--name", "later"]);
+
+    let restored = Bedside::start_on(&copy, &[]);
+    let patients = restored.ok(&["patients", "--json"]);
+    assert_eq!(
+        patients,
+        bedside.ok(&["patients", "--json", "--query", "ann"]),
+        "and nothing that came later"
+    );
+    let files = |bedside: &Bedside, name: &str| {
+        let folder = bedside.folder.path().join(name);
+        bedside.ok(&["export", "7", "--to", folder.to_str().unwrap()]);
+        let mut files: Vec<_> = walk(&folder);
+        files.sort();
+        files
+    };
+    let (before, after) = (files(&bedside, "before"), files(&restored, "after"));
+    assert!(before.len() >= 4);
+    assert_eq!(before, after);
+}
+
+/// Names and contents of all files but the index, which tells when it was written.
+fn walk(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(walk(&path));
+        } else if path.file_name().is_some_and(|name| name != "index.json") {
+            found.push((path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap()));
+        }
+    }
+    found
 }

@@ -1,7 +1,10 @@
 //! The commands that talk to a running Bedside, over the same doors as every other client.
 
+mod backup;
+mod dead_letters;
 mod export;
 mod healthcheck;
+mod import;
 mod patients;
 mod progress;
 mod sample;
@@ -16,8 +19,11 @@ use std::process::ExitCode;
 
 use client::{ClientError, Gateway, Settings};
 
+pub(crate) use backup::BackupArgs;
+pub(crate) use dead_letters::DeadLettersArgs;
 pub(crate) use export::ExportArgs;
 pub(crate) use healthcheck::HealthcheckArgs;
+pub(crate) use import::ImportArgs;
 pub(crate) use patients::PatientsArgs;
 pub(crate) use sample::SampleArgs;
 pub(crate) use token::TokenArgs;

@@ -86,5 +86,5 @@ fn append(file: &Path, name: &str, line: &str) -> Result<(), CliError> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let separator = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
-    options.open(file).and_then(|mut file| write!(file, "{separator}{line}\n")).map_err(cannot)
+    options.open(file).and_then(|mut file| writeln!(file, "{separator}{line}")).map_err(cannot)
 }

@@ -1,0 +1,49 @@
+//! The folder of all data.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use runtime::StartError;
+
+/// Queues, dead letters and files that wait for work.
+pub(crate) const QUEUES: &str = "queues.db";
+/// Everything that is stored.
+pub(crate) const PATIENTS: &str = "patients.db";
+
+/// `bedside` in the user's data folder.
+pub(crate) fn default() -> Result<PathBuf, StartError> {
+    dirs::data_dir().map(|folder| folder.join("bedside")).ok_or_else(|| {
+        StartError::config("there is no folder for the user's data here; name one with --data")
+    })
+}
+
+/// Makes the folder if need be, and locks it: two processes on the same data would deliver the same work twice.
+pub(crate) fn open(data: &Path) -> Result<File, StartError> {
+    let cannot = |error: std::io::Error| {
+        StartError::failed(format!("the data folder {} cannot be used: {error}", data.display()))
+    };
+    fs::create_dir_all(data).map_err(cannot)?;
+    restrict(data).map_err(cannot)?;
+    let lock =
+        File::options().create(true).truncate(false).write(true).open(data.join("lock")).map_err(cannot)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StartError::failed(format!(
+            "another Bedside uses the data folder {} already; end it or name another folder with --data",
+            data.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(cannot(error)),
+    }
+}
+
+/// Patients' data is nobody else's.
+#[cfg(unix)]
+pub(crate) fn restrict(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn restrict(_folder: &Path) -> std::io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! Every metric that a service shows is explained in docs/METRICS.md, and every one explained there is shown.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use client::{Upload, UploadFile};
+use proto_json::{EcgStatus, FileKind, Mrn};
+use tests::{Mode, Service, System, material, within};
+
+fn documented() -> BTreeSet<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/METRICS.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| row.split(['`', '{']).next().unwrap().to_owned()).collect()
+}
+
+async fn metrics(address: &str) -> String {
+    tests::http_client().get(format!("{address}/metrics")).send().await.unwrap().text().await.unwrap()
+}
+
+fn names(text: &str) -> BTreeSet<String> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    lines.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+}
+
+/// Sends an ECG, waits for its analysis, reads it.
+async fn use_it(system: &System) {
+    let gateway = system.gateway();
+    let file = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", material::strip_csv(72.0, 10.0, 1));
+    gateway.upload(Mrn::new(7).unwrap(), &Upload::of(vec![file]), |_| {}).await.unwrap();
+    within("the ECG is analysed", || async {
+        let ecgs = gateway.ecgs(Mrn::new(7).unwrap(), None, None).await.ok()?;
+        ecgs.items.first().filter(|ecg| ecg.status == EcgStatus::Analyzed).map(drop)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_metric_is_documented_and_every_documented_one_is_shown() {
+    let mut system = System::start(Mode::Processes);
+    use_it(&system).await;
+    let mut shown = BTreeSet::new();
+    for service in Service::ALL {
+        let text = metrics(&system.admin_url(service)).await;
+        for line in text.lines().filter(|line| line.starts_with("bedside_")) {
+            let labels = line.split_once('{').map_or("", |(_, labels)| labels);
+            assert!(!labels.contains("/7"), "no label names a patient: {line}");
+        }
+        shown.extend(names(&text));
+    }
+    assert_eq!(shown, documented());
+    let text = metrics(&system.admin_url(Service::Ingest)).await;
+    assert!(text.contains("bedside_work_total{queue=\"UPLOADS\",outcome=\"done\"} 1"), "{text}");
+    assert!(text.contains("bedside_upload_to_analysis_announced_seconds_count 1"), "{text}");
+}
+
+#[tokio::test]
+async fn standalone_shows_the_same_metrics_in_one_place() {
+    let mut system = System::start(Mode::Standalone);
+    use_it(&system).await;
+    let shown = names(&metrics(&system.admin_url(Service::Gateway)).await);
+    assert_eq!(shown, documented());
+}

@@ -1,0 +1,110 @@
+//! Patients of the original server are moved in: everything that can be taken, once, however often it is tried.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use import::{Counts, Finding, Options};
+use jiff::tz::TimeZone;
+use mongodb::bson::{Document, doc};
+use serde_json::{Value, json};
+use test_servers::MongoServer;
+use tests::{Mode, System, material};
+
+/// The old database with these patients; its connection string.
+async fn old_server(
+    server: &MongoServer,
+    patients: Vec<Document>,
+) -> (String, mongodb::Collection<Document>) {
+    let name = server.fresh_database();
+    let client = mongodb::Client::with_uri_str(server.uri()).await.unwrap();
+    let collection = client.database(&name).collection::<Document>("new_patient");
+    collection.insert_many(patients).await.unwrap();
+    (server.uri().replace("/?", &format!("/{name}?")), collection)
+}
+
+async fn get(system: &System, path: &str) -> Value {
+    let answer = tests::http_client().get(format!("{}{path}", system.url())).send().await.unwrap();
+    answer.json().await.unwrap()
+}
+
+async fn move_all(system: &System, options: &Options) -> (Counts, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let gateway = system.gateway();
+    let moved = import::run(&gateway, options, |outcome, _| {
+        findings.extend(outcome.findings);
+        Ok(())
+    });
+    let counts = moved.await.unwrap();
+    findings.sort_by(|a, b| (&a.id, &a.place).cmp(&(&b.id, &b.place)));
+    (counts, findings)
+}
+
+#[tokio::test]
+async fn what_can_be_taken_is_there_once_and_the_rest_is_reported() {
+    let server = MongoServer::start();
+    let (first, second, xray) = (material::jpeg(40, 1), material::png(30, 2), material::png(20, 3));
+    let [a, b, x] = [&first, &second, &xray].map(|bytes| BASE64.encode(bytes));
+    let whole = doc! {
+        "_id": 7, "name": "Ann", "medical_image": [&x], "ecg_image": [&a, &b], "heart_rate": [71, 0],
+        "timestamp": ["2018-04-19 15:09:26", "2018-04-20 01:02:03"],
+    };
+    let bare = doc! { "_id": 8_i64 };
+    let odd = doc! {
+        "_id": "9", "name": "A\u{7}B", "medical_image": "none", "ecg_image": ["****", BASE64.encode("no picture"), &a],
+        "heart_rate": [60, "61", 62.0, 999], "timestamp": ["2018-01-01 00:00:00", 5],
+    };
+    let nobody = doc! { "_id": "Ann" };
+    let (from, old) = old_server(&server, vec![whole, bare, odd, nobody]).await;
+    let system = System::start(Mode::Standalone);
+    let options = Options { zone: TimeZone::UTC, ..Options::new(from) };
+
+    let judged = move_all(&system, &Options { dry_run: true, ..options.clone() }).await;
+    assert_eq!(judged.0.patients, 3);
+    assert_eq!(get(&system, "/api/get_patient").await, json!({ "ID": [] }));
+
+    let (counts, findings) = move_all(&system, &options).await;
+    assert_eq!(counts, Counts { patients: 3, ecg_images: 3, heart_rates: 4, medical_images: 1 });
+    let places: Vec<_> = findings.iter().map(|found| (found.id.as_str(), found.place.as_str())).collect();
+    let odd = "\"9\"";
+    let expected = [
+        (odd, "ecg_image, heart_rate, timestamp"),
+        (odd, "ecg_image[0]"),
+        (odd, "ecg_image[1]"),
+        (odd, "heart_rate[3]"),
+        (odd, "medical_image"),
+        (odd, "name"),
+        (odd, "timestamp[1]"),
+        ("\"Ann\"", "_id"),
+    ];
+    assert_eq!(places, expected);
+
+    assert_eq!(get(&system, "/api/get_patient").await, json!({ "ID": [7, 8, 9] }));
+    let ann = get(&system, "/api/get_patient/7").await;
+    assert_eq!((&ann["name"], &ann["medical_image"]), (&json!("Ann"), &json!([x])));
+    assert_eq!((&ann["ecg_image"], &ann["heart_rate"]), (&json!([a, b]), &json!([71, 0])));
+    let ecgs = get(&system, "/api/v1/patients/7/ecgs").await;
+    assert_eq!(ecgs["items"][1]["recorded_at"], "2018-04-19T15:09:26.000Z");
+    let odd = get(&system, "/api/get_patient/9").await;
+    assert_eq!(
+        (&odd["name"], &odd["ecg_image"], &odd["heart_rate"]),
+        (&json!("Not Specified"), &json!([a]), &json!([62]))
+    );
+    let rates = get(&system, "/api/v1/patients/9/heart-rates").await;
+    assert_eq!(rates["items"].as_array().unwrap().len(), 3);
+
+    // Again: nothing changes. Then a new entry in the old database: it alone is added.
+    let before = get(&system, "/api/v1/patients").await;
+    assert_eq!(move_all(&system, &options).await, (counts, findings));
+    assert_eq!(get(&system, "/api/v1/patients").await, before);
+    let added = doc! { "$push": { "ecg_image": &b, "heart_rate": 73, "timestamp": "2018-04-21 00:00:00" } };
+    old.update_one(doc! { "_id": 7 }, added).await.unwrap();
+    move_all(&system, &options).await;
+    let ann = get(&system, "/api/get_patient/7").await;
+    assert_eq!(ann["heart_rate"], json!([71, 0, 73]));
+
+    // Whoever is noted as moved is left out.
+    let done = ["7", "8", "\"9\""].map(str::to_owned).into();
+    let (counts, _) = move_all(&system, &Options { done, ..options }).await;
+    assert_eq!(counts.patients, 0);
+}
