@@ -2,10 +2,12 @@
 
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing else to say")]
 
+mod day;
+
 use std::hint::black_box;
-use std::io::Read;
 use std::time::{Duration, Instant};
 
+use day::{Day, peak_memory_mb};
 use ecg::csv::{Options, read};
 use ecg::synth::{self, Settings};
 
@@ -31,7 +33,9 @@ fn main() {
 
     let before = peak_memory_mb();
     let start = Instant::now();
-    let mut day = Day::new();
+    let minute =
+        synth::generate(&Settings { duration_s: 60.0, ..Settings::default() }).strip.segments.remove(0);
+    let mut day = Day::new(minute.samples);
     let strip = read(&mut day, &Options::default()).expect("a generated file is in order");
     let seconds = start.elapsed().as_secs_f64() - day.spent.as_secs_f64();
     println!(
@@ -63,53 +67,4 @@ fn report(name: &str, bytes: &[u8]) {
         bytes.len() as f64 / 1e6 / best,
         rows as f64 / 1e6 / best
     );
-}
-
-/// A day of ECG as text, written as it is read so that only the reader's memory counts.
-struct Day {
-    minute: Vec<f32>,
-    row: usize,
-    text: Vec<u8>,
-    at: usize,
-    given: usize,
-    /// Time spent on writing, which is not the reader's.
-    spent: Duration,
-}
-
-impl Day {
-    fn new() -> Self {
-        let settings = Settings { duration_s: 60.0, ..Settings::default() };
-        let minute = synth::generate(&settings).strip.segments.remove(0).samples;
-        Day { minute, row: 0, text: Vec::new(), at: 0, given: 0, spent: Duration::ZERO }
-    }
-}
-
-impl Read for Day {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let start = Instant::now();
-        if self.at == self.text.len() {
-            use std::io::Write as _;
-            self.text.clear();
-            self.at = 0;
-            while self.text.len() < 60_000 && self.row < 24 * 3600 * 360 {
-                let value = self.minute[self.row % self.minute.len()];
-                writeln!(self.text, "{:.3},{value:.3}", self.row as f64 / 360.0)?;
-                self.row += 1;
-            }
-        }
-        let count = buffer.len().min(self.text.len() - self.at);
-        buffer[..count].copy_from_slice(&self.text[self.at..self.at + count]);
-        self.at += count;
-        self.given += count;
-        self.spent += start.elapsed();
-        Ok(count)
-    }
-}
-
-/// Largest memory that the process has had, in megabytes (Linux; elsewhere nothing is known).
-fn peak_memory_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
-    kilobytes.map_or(f64::NAN, |kilobytes| kilobytes / 1e3)
 }

@@ -3,16 +3,17 @@
 
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing else to say")]
 
-use std::hint::black_box;
-use std::io::Read;
-use std::time::{Duration, Instant};
+mod day;
 
+use std::hint::black_box;
+use std::time::Instant;
+
+use day::{Day, peak_memory_mb};
 use ecg::csv::{Options, read};
 use ecg::synth::{self, Settings};
 use ecg::{Strip, analyze, plot};
 
 const RATE_HZ: f64 = 360.0;
-const DAY_ROWS: usize = 24 * 3600 * RATE_HZ as usize;
 
 fn main() {
     println!("{:<44} {:>12} {:>12}", "", "measured", "aim");
@@ -40,7 +41,7 @@ fn main() {
 
     let before = peak_memory_mb();
     let start = Instant::now();
-    let mut day = Day::new();
+    let mut day = Day::new(strip(RATE_HZ, 60.0).segments.remove(0).samples);
     let strip = read(&mut day, &options).expect("a generated file is in order");
     let reading = start.elapsed() - day.spent;
     let start = Instant::now();
@@ -78,53 +79,4 @@ fn best(times: usize, mut run: impl FnMut() -> usize) -> f64 {
         start.elapsed()
     });
     spent.min().unwrap_or_default().as_secs_f64()
-}
-
-/// A day of ECG as text, written as it is read so that only the reader's memory counts.
-struct Day {
-    /// Stretch that is repeated.
-    values: Vec<f32>,
-    row: usize,
-    text: Vec<u8>,
-    at: usize,
-    given: usize,
-    /// Time spent writing, which is no part of the measurement.
-    spent: Duration,
-}
-
-impl Day {
-    fn new() -> Self {
-        let values = strip(RATE_HZ, 60.0).segments.remove(0).samples;
-        Day { values, row: 0, text: Vec::new(), at: 0, given: 0, spent: Duration::ZERO }
-    }
-}
-
-impl Read for Day {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        use std::io::Write as _;
-        let start = Instant::now();
-        if self.at == self.text.len() {
-            self.text.clear();
-            self.at = 0;
-            while self.text.len() < 60_000 && self.row < DAY_ROWS {
-                let value = self.values[self.row % self.values.len()];
-                writeln!(self.text, "{:.3},{value:.3}", self.row as f64 / RATE_HZ)?;
-                self.row += 1;
-            }
-        }
-        let count = buffer.len().min(self.text.len() - self.at);
-        buffer[..count].copy_from_slice(&self.text[self.at..self.at + count]);
-        self.at += count;
-        self.given += count;
-        self.spent += start.elapsed();
-        Ok(count)
-    }
-}
-
-/// Largest memory that the process has had, in megabytes (Linux; elsewhere nothing is known).
-fn peak_memory_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
-    kilobytes.map_or(f64::NAN, |kilobytes| kilobytes / 1e3)
 }

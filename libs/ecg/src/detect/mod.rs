@@ -15,4 +15,5 @@ mod signal;
 mod stream;
 mod tuning;
 
-pub use stream::{Detection, Detector, detect};
+pub use stream::{Detection, Detector, detect, detect_with};
+pub use tuning::Tuning;

@@ -61,7 +61,14 @@ pub struct Detector {
 /// Finds the beats of a whole signal of `sample_rate_hz` samples per second.
 #[must_use]
 pub fn detect(samples: &[f32], sample_rate_hz: f64) -> Vec<Detection> {
+    detect_with(samples, sample_rate_hz, Tuning::default())
+}
+
+/// The same with other constants than the ones that were chosen.
+#[must_use]
+pub fn detect_with(samples: &[f32], sample_rate_hz: f64, tuning: Tuning) -> Vec<Detection> {
     let mut detector = Detector::new(sample_rate_hz);
+    detector.tuning = tuning;
     let mut beats = detector.push(samples);
     beats.extend(detector.finish());
     beats

@@ -11,66 +11,122 @@ pub(crate) const fn work_samples(seconds: f64) -> usize {
     (seconds * WORK_HZ + 0.5) as usize
 }
 
-/// What the detector can be tuned by; the type exists so that experiments can vary it. Scores are in units of a natural
+/// What the detector can be tuned by, for experiments ([`crate::detect::detect_with`]); everything else uses the one setting,
+/// which is the default. Scores are in units of a natural
 /// logarithm of odds; "noise" is the energy of what is no beat, relative to that of a beat.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Tuning {
+pub struct Tuning {
     /// Middle of the band whose envelope is searched for peaks, in Hz. QRS energy has its maximum at 8-15 Hz.
-    pub(crate) center_hz: f64,
+    pub center_hz: f64,
     /// Standard deviation of the bell that limits the filter in time, in seconds: about a quarter of a QRS complex.
-    pub(crate) sigma_s: f64,
+    pub sigma_s: f64,
     /// Peaks lower than this share of a beat are not looked at.
-    pub(crate) floor: f32,
+    pub floor: f32,
     /// Peaks that exceed their surroundings by less than this factor are not looked at.
-    pub(crate) contrast_floor: f32,
+    pub contrast_floor: f32,
 
     /// Score of a peak before anything is known of it, where the signal is clean.
-    pub(crate) bias: f32,
+    pub bias: f32,
     /// The same where noise hides everything but the shape.
-    pub(crate) bias_in_noise: f32,
-    /// Weight of the height relative to known beats (logarithm), and its limit.
-    pub(crate) k_level: f32,
-    pub(crate) level_max: f32,
-    /// Weight of the height relative to the surroundings (logarithm), and its limit.
-    pub(crate) k_contrast: f32,
-    pub(crate) contrast_max: f32,
+    pub bias_in_noise: f32,
+    /// Weight of the height relative to known beats (logarithm).
+    pub k_level: f32,
+    /// Limit of that.
+    pub level_max: f32,
+    /// Weight of the height relative to the surroundings (logarithm).
+    pub k_contrast: f32,
+    /// Limit of that.
+    pub contrast_max: f32,
     /// How fast height and contrast lose their say as noise grows.
-    pub(crate) noise_damping: f32,
-    /// Weight of the likeness to known shapes, and its limits.
-    pub(crate) k_evidence: f32,
-    pub(crate) evidence_min: f32,
-    pub(crate) evidence_max: f32,
+    pub noise_damping: f32,
+    /// Weight of the likeness to known shapes.
+    pub k_evidence: f32,
+    /// Limit of that, downwards.
+    pub evidence_min: f32,
+    /// Limit of that, upwards.
+    pub evidence_max: f32,
     /// Weight of the upper of the two bands in which shapes are compared.
-    pub(crate) upper_band: f32,
+    pub upper_band: f32,
 
     /// How much beats of one shape differ from each other, as a share of their energy.
-    pub(crate) variability: f32,
+    pub variability: f32,
     /// How fast a known shape may change, as a share of its energy for each beat.
-    pub(crate) drift: f32,
+    pub drift: f32,
     /// Likeness from which a beat counts as one of a known shape.
-    pub(crate) learn_from: f32,
+    pub learn_from: f32,
     /// How much more noise counts when a shape is learned than when it is compared.
-    pub(crate) caution: f32,
-    /// New shapes are learned below this noise, and with this doubt.
-    pub(crate) new_noise: f32,
-    pub(crate) new_doubt: f32,
+    pub caution: f32,
+    /// New shapes are learned below this noise.
+    pub new_noise: f32,
+    /// Doubt with which a new shape is learned.
+    pub new_doubt: f32,
     /// What a shape does not explain of a beat counts as noise up to this multiple of the shape's energy.
-    pub(crate) residual_cap: f32,
+    pub residual_cap: f32,
 
-    /// Cost of an interval that differs from the usual one (squared logarithm of the ratio), and its limit.
-    pub(crate) k_rhythm: f32,
-    pub(crate) rhythm_cap: f32,
-    /// Cost of each beat that is missing: of an interval, in usual ones, beyond `gap_from`, at most `gap_max` of them.
-    pub(crate) k_gap: f32,
-    pub(crate) gap_from: f32,
-    pub(crate) gap_max: f32,
+    /// Cost of an interval that differs from the usual one (squared logarithm of the ratio).
+    pub k_rhythm: f32,
+    /// Limit of that.
+    pub rhythm_cap: f32,
+    /// Cost of each beat that is missing in an interval.
+    pub k_gap: f32,
+    /// Intervals up to this, in usual ones, miss no beat.
+    pub gap_from: f32,
+    /// More beats than this are not counted as missing.
+    pub gap_max: f32,
     /// How much less the rhythm counts when all intervals differ from the usual one.
-    pub(crate) irregular: f32,
-    /// Cost of two beats closer than `early_s` seconds: `early_base`, and more the more their heights differ.
-    pub(crate) k_early: f32,
-    pub(crate) early_s: f32,
-    pub(crate) early_base: f32,
-    pub(crate) early_ratio: f32,
+    pub irregular: f32,
+    /// Cost of two beats that are close to each other.
+    pub k_early: f32,
+    /// Beats closer than this, in seconds, cost.
+    pub early_s: f32,
+    /// How much of that they cost when they are equally high ...
+    pub early_base: f32,
+    /// ... and how much more for each unit by which their heights differ (logarithm).
+    pub early_ratio: f32,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        TUNING
+    }
+}
+
+impl Tuning {
+    /// The constants that decide, by name. Those of the filter are left out: they are taken from the literature.
+    pub fn weights(&mut self) -> [(&'static str, &mut f32); 30] {
+        [
+            ("floor", &mut self.floor),
+            ("contrast_floor", &mut self.contrast_floor),
+            ("bias", &mut self.bias),
+            ("bias_in_noise", &mut self.bias_in_noise),
+            ("k_level", &mut self.k_level),
+            ("level_max", &mut self.level_max),
+            ("k_contrast", &mut self.k_contrast),
+            ("contrast_max", &mut self.contrast_max),
+            ("noise_damping", &mut self.noise_damping),
+            ("k_evidence", &mut self.k_evidence),
+            ("evidence_min", &mut self.evidence_min),
+            ("evidence_max", &mut self.evidence_max),
+            ("upper_band", &mut self.upper_band),
+            ("variability", &mut self.variability),
+            ("drift", &mut self.drift),
+            ("learn_from", &mut self.learn_from),
+            ("caution", &mut self.caution),
+            ("new_noise", &mut self.new_noise),
+            ("new_doubt", &mut self.new_doubt),
+            ("residual_cap", &mut self.residual_cap),
+            ("k_rhythm", &mut self.k_rhythm),
+            ("rhythm_cap", &mut self.rhythm_cap),
+            ("k_gap", &mut self.k_gap),
+            ("gap_from", &mut self.gap_from),
+            ("gap_max", &mut self.gap_max),
+            ("irregular", &mut self.irregular),
+            ("k_early", &mut self.k_early),
+            ("early_s", &mut self.early_s),
+            ("early_base", &mut self.early_base),
+            ("early_ratio", &mut self.early_ratio),
+        ]
+    }
 }
 
 /// The one setting.

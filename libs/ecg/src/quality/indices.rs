@@ -65,9 +65,7 @@ impl Indices {
     /// Of `samples` at `rate` per second, in which the beats of `beats` were found; their samples are counted from `start`.
     pub(super) fn new(samples: &[f32], rate: f64, start: u64, beats: &[Detection]) -> Self {
         let rate = super::sensible(rate);
-        let (low, high) = samples.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| {
-            (low.min(*value), high.max(*value))
-        });
+        let (low, high) = extremes(samples);
         let range = high - low;
         let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;
         let work = Work::new(samples, rate);
@@ -82,9 +80,10 @@ impl Indices {
                 work.samples.len(),
             ),
             clipped: share(
+                // `&` and `|`: without branches the compiler counts several at a time.
                 samples
                     .windows(2)
-                    .filter(|pair| pair[0] == pair[1] && (pair[0] == low || pair[0] == high))
+                    .filter(|pair| (pair[0] == pair[1]) & ((pair[0] == low) | (pair[0] == high)))
                     .count(),
                 samples.len(),
             ),
@@ -154,9 +153,7 @@ fn without_baseline(samples: &[f32], width: usize) -> Vec<f32> {
 /// Otsu's criterion on a histogram.
 fn two_levels(samples: &[f32]) -> f64 {
     const BINS: usize = 64;
-    let (low, high) = samples
-        .iter()
-        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| (low.min(*value), high.max(*value)));
+    let (low, high) = extremes(samples);
     let scale = BINS as f32 / (high - low);
     let mut counts = [0.0_f64; BINS];
     for value in samples {
@@ -184,9 +181,7 @@ fn step(samples: &[f32], rate: f64, beat: usize) -> Option<f32> {
     let mean = |piece: &[f32]| piece.iter().sum::<f32>() / piece.len() as f32;
     let side = far - near;
     let (before, after) = (mean(&around[..side]), mean(&around[around.len() - side..]));
-    let (low, high) = around
-        .iter()
-        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| (low.min(*value), high.max(*value)));
+    let (low, high) = extremes(around);
     (high > low).then(|| (after - before).abs() / (high - low))
 }
 
@@ -208,42 +203,92 @@ fn alike(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
         .copied()
         .filter(|at| *at > before + SHIFT && at + after + SHIFT < samples.len())
         .collect();
+    if whole.len() < 2 {
+        return None;
+    }
     let length = before + after;
-    let normal = |start: usize| -> Vec<f32> {
-        let piece = &samples[start..start + length];
-        let mean = piece.iter().sum::<f32>() / length as f32;
-        let slope = {
-            let middle = (length - 1) as f32 / 2.0;
-            let (mut up, mut down) = (0.0, 0.0);
-            for (index, value) in piece.iter().enumerate() {
-                up += (index as f32 - middle) * (value - mean);
-                down += (index as f32 - middle).powi(2);
-            }
-            up / down
-        };
-        let middle = (length - 1) as f32 / 2.0;
-        let mut out: Vec<f32> = piece
-            .iter()
-            .enumerate()
-            .map(|(index, value)| value - mean - slope * (index as f32 - middle))
-            .collect();
-        let norm = out.iter().map(|value| value * value).sum::<f32>().sqrt();
-        if norm > 0.0 {
-            out.iter_mut().for_each(|value| *value /= norm);
-        }
-        out
-    };
-    let centered: Vec<Vec<f32>> = whole.iter().map(|at| normal(at - before)).collect();
-    let mut best = vec![-1.0_f32; whole.len()];
-    for (one, at) in whole.iter().enumerate() {
+    // A whole number of lanes each, the rest zeros.
+    let room = length.next_multiple_of(LANES);
+    let mut centered = vec![0.0_f32; whole.len() * room];
+    for (at, out) in whole.iter().zip(centered.chunks_exact_mut(room)) {
+        straighten(&samples[at - before..at + after], &mut out[..length]);
+    }
+    let mut moved = vec![0.0_f32; room];
+    let best = whole.iter().enumerate().map(|(one, at)| {
+        let mut best = -1.0_f32;
         for shift in 0..=2 * SHIFT {
-            let moved = normal(at - before + shift - SHIFT);
-            for other in (0..whole.len()).filter(|other| *other != one) {
-                let correlation: f32 =
-                    moved.iter().zip(&centered[other]).map(|(left, right)| left * right).sum();
-                best[one] = best[one].max(correlation);
+            let start = at - before + shift - SHIFT;
+            straighten(&samples[start..start + length], &mut moved[..length]);
+            for (other, beat) in centered.chunks_exact(room).enumerate() {
+                if other != one {
+                    best = best.max(dot(&moved, beat));
+                }
             }
+        }
+        best
+    });
+    median_of(best.collect()).map(f64::from)
+}
+
+/// The samples of a beat less the straight line through them (least squares), scaled to a norm of 1.
+fn straighten(beat: &[f32], out: &mut [f32]) {
+    let length = beat.len() as f32;
+    let mean = sum_of(beat, |value| value) / length;
+    let middle = (length - 1.0) / 2.0;
+    let up: f32 =
+        beat.iter().enumerate().map(|(index, value)| (index as f32 - middle) * (value - mean)).sum();
+    // The sum of the squares of (index - middle).
+    let slope = up / (length * (length * length - 1.0) / 12.0);
+    for (index, (out, value)) in out.iter_mut().zip(beat).enumerate() {
+        *out = value - mean - slope * (index as f32 - middle);
+    }
+    let norm = sum_of(out, |value| value * value).sqrt();
+    if norm > 0.0 {
+        out.iter_mut().for_each(|value| *value /= norm);
+    }
+}
+
+/// As many sums side by side as vector units of today take at once; one sum alone would wait for each addition.
+const LANES: usize = 8;
+
+fn dot(left: &[f32], right: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; LANES];
+    for (left, right) in left.chunks_exact(LANES).zip(right.chunks_exact(LANES)) {
+        for lane in 0..LANES {
+            sums[lane] += left[lane] * right[lane];
         }
     }
-    if whole.len() < 2 { None } else { median_of(best).map(f64::from) }
+    sums.iter().sum()
+}
+
+fn sum_of(values: &[f32], of: impl Fn(f32) -> f32) -> f32 {
+    let mut sums = [0.0_f32; LANES];
+    let lanes = values.chunks_exact(LANES);
+    let rest: f32 = lanes.remainder().iter().map(|value| of(*value)).sum();
+    for lane in lanes {
+        for (sum, value) in sums.iter_mut().zip(lane) {
+            *sum += of(*value);
+        }
+    }
+    sums.iter().sum::<f32>() + rest
+}
+
+/// The smallest and the largest value; of none, infinite.
+fn extremes(values: &[f32]) -> (f32, f32) {
+    let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let mut take = |lane: usize, value: f32| {
+        // Comparisons, which pass over what is not a number, become vector instructions; `f32::min` does not.
+        low[lane] = if value < low[lane] { value } else { low[lane] };
+        high[lane] = if value > high[lane] { value } else { high[lane] };
+    };
+    let lanes = values.chunks_exact(LANES);
+    for value in lanes.remainder() {
+        take(0, *value);
+    }
+    for values in lanes {
+        for (lane, value) in values.iter().enumerate() {
+            take(lane, *value);
+        }
+    }
+    (low.into_iter().fold(f32::INFINITY, f32::min), high.into_iter().fold(f32::NEG_INFINITY, f32::max))
 }

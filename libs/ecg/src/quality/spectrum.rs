@@ -18,18 +18,26 @@ impl Spectrum {
         let mut density = vec![0.0; LENGTH / 2];
         let last = samples.len().saturating_sub(LENGTH);
         let pieces = last.div_ceil(LENGTH / 2) + 1;
-        for piece in 0..pieces {
-            let start = (piece * LENGTH / 2).min(last);
+        let piece = |index: usize, out: &mut [f32; LENGTH]| {
+            let start = (index * LENGTH / 2).min(last);
             let piece = &samples[start..(start + LENGTH).min(samples.len())];
+            for (index, (out, value)) in out.iter_mut().zip(piece).enumerate() {
+                let bell = if piece.len() == LENGTH { BELL[index] } else { bell(index, piece.len()) };
+                *out = bell * (value - mean);
+            }
+        };
+        for pair in (0..pieces).step_by(2) {
+            // Two real pieces go through one complex transform; the sum of their powers is what both halves of it hold.
             let mut re = [0.0_f32; LENGTH];
             let mut im = [0.0_f32; LENGTH];
-            for (index, value) in piece.iter().enumerate() {
-                let bell = if piece.len() == LENGTH { BELL[index] } else { bell(index, piece.len()) };
-                re[index] = bell * (value - mean);
+            piece(pair, &mut re);
+            if pair + 1 < pieces {
+                piece(pair + 1, &mut im);
             }
             transform(&mut re, &mut im);
-            for (density, (re, im)) in density.iter_mut().zip(re.iter().zip(&im)) {
-                *density += f64::from(re * re + im * im);
+            let power = |index: usize| f64::from(re[index] * re[index] + im[index] * im[index]);
+            for (index, density) in density.iter_mut().enumerate() {
+                *density += (power(index) + power((LENGTH - index) % LENGTH)) / 2.0;
             }
         }
         Spectrum { density, step_hz: rate / LENGTH as f64 }
@@ -58,13 +66,13 @@ fn bell(index: usize, length: usize) -> f32 {
 /// The weights in a piece of full length.
 static BELL: LazyLock<[f32; LENGTH]> = LazyLock::new(|| std::array::from_fn(|index| bell(index, LENGTH)));
 
-/// Sine and cosine of each turn of each step of the transform; those of the step with `half` start at `half`.
-static TURNS: LazyLock<[(f32, f32); LENGTH]> = LazyLock::new(|| {
-    std::array::from_fn(|index| {
+/// Sines and cosines of each turn of each step of the transform; those of the step with `half` start at `half`.
+static TURNS: LazyLock<([f32; LENGTH], [f32; LENGTH])> = LazyLock::new(|| {
+    let angle = |index: usize| {
         let half = 1 << index.max(1).ilog2();
-        let turn = index.max(1) - half;
-        (-TAU * turn as f32 / (2 * half) as f32).sin_cos()
-    })
+        -TAU * (index.max(1) - half) as f32 / (2 * half) as f32
+    };
+    (std::array::from_fn(|index| angle(index).sin()), std::array::from_fn(|index| angle(index).cos()))
 });
 
 /// The discrete Fourier transform, in place (Cooley and Tukey 1965, radix 2).
@@ -77,16 +85,22 @@ fn transform(re: &mut [f32; LENGTH], im: &mut [f32; LENGTH]) {
             im.swap(index, mirrored);
         }
     }
+    let (sines, cosines) = &*TURNS;
     let mut half = 1;
     while half < LENGTH {
-        for turn in 0..half {
-            let (sin, cos) = TURNS[half + turn];
-            for even in (turn..LENGTH).step_by(2 * half) {
-                let odd = even + half;
-                let (odd_re, odd_im) = (re[odd] * cos - im[odd] * sin, re[odd] * sin + im[odd] * cos);
-                (re[odd], im[odd]) = (re[even] - odd_re, im[even] - odd_im);
-                re[even] += odd_re;
-                im[even] += odd_im;
+        let (sines, cosines) = (&sines[half..2 * half], &cosines[half..2 * half]);
+        for (re, im) in re.chunks_exact_mut(2 * half).zip(im.chunks_exact_mut(2 * half)) {
+            let ((even_re, odd_re), (even_im, odd_im)) = (re.split_at_mut(half), im.split_at_mut(half));
+            let even = even_re.iter_mut().zip(even_im);
+            let odd = odd_re.iter_mut().zip(odd_im);
+            for (((even_re, even_im), (odd_re, odd_im)), (sin, cos)) in
+                even.zip(odd).zip(sines.iter().zip(cosines))
+            {
+                let turned_re = *odd_re * cos - *odd_im * sin;
+                let turned_im = *odd_re * sin + *odd_im * cos;
+                (*odd_re, *odd_im) = (*even_re - turned_re, *even_im - turned_im);
+                *even_re += turned_re;
+                *even_im += turned_im;
             }
         }
         half *= 2;

@@ -12,7 +12,7 @@ mod rhythm;
 mod waves;
 
 use crate::strip::{Segment, Strip};
-use random::Random;
+pub use random::Random;
 
 /// What the synthetic recording is like. [`Settings::default`] is half a minute of quiet sinus rhythm.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,13 +1,16 @@
 //! Random numbers that are the same on every machine.
 
 /// xoshiro256++ of Blackman and Vigna, seeded by SplitMix64.
-pub(super) struct Random {
+#[derive(Debug, Clone)]
+pub struct Random {
     state: [u64; 4],
     spare: Option<f64>,
 }
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    /// The sequence with this number.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         let mut mixed = seed;
         let mut next = || {
             mixed = mixed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -28,12 +31,12 @@ impl Random {
     }
 
     /// From 0 up to, not including, 1.
-    pub(super) fn uniform(&mut self) -> f64 {
+    pub fn uniform(&mut self) -> f64 {
         (self.word() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Normally distributed with mean 0 and standard deviation 1 (Marsaglia's polar method).
-    pub(super) fn normal(&mut self) -> f64 {
+    pub fn normal(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
             return spare;
         }
