@@ -16,9 +16,10 @@ use ecg::wfdb::{self, Header};
 
 /// Each weight starts up to this factor away from where it is shipped.
 const SCATTER: f32 = 1.5;
-/// The search ends when no step of a fifth of this is worth taking.
+/// The share by which a weight is changed at first, and the share below which no change is tried any more.
 const FIRST_STEP: f32 = 0.4;
-const ROUNDS: usize = 4;
+const LAST_STEP: f32 = 0.04;
+const ROUNDS: usize = 12;
 
 struct Record {
     name: String,
@@ -60,10 +61,11 @@ fn run(arguments: Vec<String>) -> Result<(), String> {
             *weight *= SCATTER.powf(2.0 * random.uniform() as f32 - 1.0);
         }
         let chosen = search(&train, start);
+        println!("fold {fold}: errors on the others {} -> {}", errors(&train, start), errors(&train, chosen));
         let names: Vec<&str> = test.iter().map(|record| record.name.as_str()).collect();
         let (before, after, as_shipped) =
             (score(&test, start), score(&test, chosen), score(&test, Tuning::default()));
-        println!("fold {fold}, left out {}:", names.join(" "));
+        println!("left out {}:", names.join(" "));
         for (name, result) in
             [("scattered", before), ("chosen on the others", after), ("as shipped", as_shipped)]
         {
@@ -143,7 +145,7 @@ fn search(records: &[&Record], start: Tuning) -> Tuning {
     let mut least = errors(records, best);
     let mut steps = vec![FIRST_STEP; best.weights().len()];
     for _ in 0..ROUNDS {
-        for (index, step) in steps.iter_mut().enumerate() {
+        for (index, step) in steps.iter_mut().enumerate().filter(|(_, step)| **step > LAST_STEP) {
             let mut moved = false;
             for factor in [1.0 + *step, 1.0 / (1.0 + *step)] {
                 let mut tried = best;

@@ -6,10 +6,12 @@
 //! say what was assumed, or one sentence that says what is wrong.
 
 mod error;
+mod header;
 mod layout;
 mod number;
 mod rows;
 mod source;
+mod table;
 mod timeline;
 mod warnings;
 mod words;

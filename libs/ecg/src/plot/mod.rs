@@ -4,6 +4,7 @@
 //! [`raster`] for PNG. The picture names no patient: it shows what the strip and its analysis say, and nothing else.
 
 mod overview;
+mod palette;
 mod paper;
 mod raster;
 mod rows;

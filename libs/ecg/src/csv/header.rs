@@ -1,0 +1,70 @@
+//! What stands above the rows of a file, and in its comments.
+
+use super::layout::{Delimiter, is_silent, split};
+use super::words;
+use crate::units::VoltageUnit;
+
+/// Names and units above the rows.
+#[derive(Default)]
+pub(super) struct Header {
+    pub(super) names: Vec<String>,
+    pub(super) units: Vec<String>,
+    pub(super) rate_hz: Option<f64>,
+    pub(super) unit: Option<VoltageUnit>,
+    pub(super) lead: Option<String>,
+}
+
+impl Header {
+    pub(super) fn of(preamble: &[&[u8]], lines: &[&[u8]], delimiter: Delimiter, columns: usize) -> Self {
+        let mut header = Header::default();
+        let comments = lines.iter().skip(preamble.len()).filter(|line| is_silent(line) && !line.is_empty());
+        for line in preamble.iter().chain(comments) {
+            let line = words::text(line);
+            header.rate_hz = header.rate_hz.or_else(|| words::sample_rate(&line));
+            if let Some(unit) = words::value_of(&line, "unit").or_else(|| words::value_of(&line, "units")) {
+                header.unit = header.unit.or(words::voltage_unit(unit, true));
+            }
+            if let Some(lead) = words::value_of(&line, "lead").or_else(|| words::value_of(&line, "channel")) {
+                header.lead.get_or_insert_with(|| lead.chars().take(32).collect());
+            }
+        }
+        // The names stand in the last line above the rows that has as many cells, commented out or not; a line of units
+        // may stand between.
+        let mut fields = Vec::new();
+        for line in preamble.iter().rev() {
+            let line = line.trim_ascii_start();
+            let line = line.strip_prefix(b"#").or_else(|| line.strip_prefix(b"%")).unwrap_or(line);
+            split(line, delimiter, &mut fields);
+            while fields.len() > columns && fields.last().is_some_and(|field| field.is_empty()) {
+                fields.pop();
+            }
+            if fields.len() != columns || fields.iter().all(|field| field.is_empty()) {
+                continue;
+            }
+            let cells: Vec<String> = fields.iter().map(|field| words::text(field)).collect();
+            let units = cells.iter().filter(|cell| !cell.is_empty()).all(|cell| words::is_unit(cell));
+            if units && header.units.is_empty() && columns > 1 {
+                header.units.clone_from(&cells);
+                // It may as well be the only line there is: `s,mV`.
+                header.names = cells;
+                continue;
+            }
+            // Above a single column, a line of several cells is a setting, such as `Unit,mV`.
+            let setting = columns == 1 && line.iter().any(|byte| matches!(byte, b',' | b':' | b';' | b'='));
+            if setting {
+                continue;
+            }
+            let spoken_for = words::sample_rate(&cells.join(" ")).is_some()
+                || (columns == 2 && ["unit", "units", "lead"].contains(&cells[0].to_lowercase().as_str()));
+            if !spoken_for {
+                header.names = cells;
+            }
+            break;
+        }
+        header
+    }
+
+    pub(super) fn name(&self, column: usize) -> Option<&str> {
+        self.names.get(column).map(String::as_str).filter(|name| !name.is_empty())
+    }
+}
