@@ -130,11 +130,20 @@ impl Process {
         self.launch();
     }
 
+    /// Stops it (SIGSTOP) until [`Process::resume`].
+    pub fn pause(&self) {
+        signal(self.pid(), "STOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        signal(self.pid(), "CONT");
+    }
+
     /// Asks it to end (SIGTERM) and gives its exit code, or `None` where a signal ended it.
     pub fn terminate(&mut self) -> Option<i32> {
         let mut child = self.child.take()?;
-        let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-        assert!(told.is_ok_and(|status| status.success()), "{} can be told to end", self.name);
+        signal(child.id(), "TERM");
         child.wait().expect("it ends").code()
     }
 
@@ -145,6 +154,11 @@ impl Process {
         let _ = fs::File::open(&self.log).and_then(|mut file| file.read_to_string(&mut text));
         text
     }
+}
+
+fn signal(pid: u32, name: &str) {
+    let told = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    assert!(told.is_ok_and(|status| status.success()), "process {pid} takes the signal {name}");
 }
 
 impl Drop for Process {

@@ -8,6 +8,7 @@ use client::{Gateway, Settings};
 use tempfile::TempDir;
 use test_servers::{MongoServer, NatsServer};
 
+use crate::faults::{Between, Proxy, SmallDisk};
 use crate::process::Process;
 
 /// The two ways to run.
@@ -71,6 +72,10 @@ pub struct System {
     processes: Vec<Process>,
     nats: Option<NatsServer>,
     mongo: Option<MongoServer>,
+    database: Option<String>,
+    lines: Vec<(Between, Proxy)>,
+    /// Unmounted before the folder that it is mounted in is removed.
+    disk: Option<SmallDisk>,
     folder: TempDir,
 }
 
@@ -90,6 +95,7 @@ impl System {
     /// When something does not start.
     #[must_use]
     pub fn start_with(mode: Mode, gateway_args: &[&str]) -> Self {
+<<<<<<< HEAD
         Self::start_extra(mode, &Extras { gateway: words(gateway_args), ..Extras::default() })
     }
 
@@ -104,11 +110,71 @@ impl System {
         match mode {
             Mode::Standalone => system.start_standalone(extras),
             Mode::Processes => system.start_processes(extras),
+=======
+        let mut system = System::empty(mode);
+        match mode {
+            Mode::Standalone => system.start_standalone(gateway_args),
+            Mode::Processes => {
+                system.nats = Some(NatsServer::start());
+                system.mongo = Some(MongoServer::start());
+                system.start_processes(gateway_args, &[]);
+            }
+>>>>>>> d0f1c9d (A fault suite: uploads under a random schedule of faults, then everything is compared)
         }
         system
     }
 
+<<<<<<< HEAD
     fn start_standalone(&mut self, extras: &Extras) {
+=======
+    /// One that can be harmed: its queue is short and lies on a small disk, its parts are connected through proxies. `bus_args`
+    /// go to every service on NATS.
+    ///
+    /// # Panics
+    /// When something does not start, or a file system cannot be mounted.
+    #[must_use]
+    pub fn start_fragile(mode: Mode, gateway_args: &[&str], bus_args: &[&str]) -> Self {
+        let mut system = System::empty(mode);
+        let disk = SmallDisk::mount(&system.folder.path().join("disk"));
+        match mode {
+            Mode::Standalone => {
+                system.disk = Some(disk);
+                system.start_standalone(gateway_args);
+            }
+            Mode::Processes => {
+                // What is reserved for files must not depend on how small the disk is.
+                let store = disk.folder().join("jetstream");
+                system.disk = Some(disk);
+                let nats = NatsServer::start_in(&store, "max_file_store: 10GB");
+                let mongo = MongoServer::start_own();
+                system.lines.push((Between::ServicesAndBroker, Proxy::to(nats.port())));
+                system.lines.push((Between::ServicesAndDatabase, Proxy::to(mongo.port())));
+                system.nats = Some(nats);
+                system.mongo = Some(mongo);
+                system.start_processes(gateway_args, bus_args);
+            }
+        }
+        let port = system.processes[0].address(0).rsplit(':').next().and_then(|port| port.parse().ok());
+        system.lines.push((Between::ClientsAndGateway, Proxy::to(port.expect("the gateway has a port"))));
+        system
+    }
+
+    fn empty(mode: Mode) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        System {
+            mode,
+            processes: Vec::new(),
+            nats: None,
+            mongo: None,
+            database: None,
+            lines: Vec::new(),
+            disk: None,
+            folder,
+        }
+    }
+
+    fn start_standalone(&mut self, gateway_args: &[&str]) {
+>>>>>>> d0f1c9d (A fault suite: uploads under a random schedule of faults, then everything is compared)
         let data = self.data_folder();
         let mut args = words(&["--listen", "127.0.0.1:0", "--data", &data.to_string_lossy()]);
         args.extend(words(RECONCILE));
@@ -119,6 +185,7 @@ impl System {
         self.processes.push(process);
     }
 
+<<<<<<< HEAD
     fn start_processes(&mut self, extras: &Extras) {
         let nats = NatsServer::start_with(&extras.nats);
         // A door before it needs to know its port.
@@ -145,10 +212,36 @@ impl System {
         query.pin("--listen", query.address(0).to_owned());
         let reads = words(&["--query", &format!("http://{}", query.address(0))]);
         let mut gateway = start("gateway", &[&listen, &bus, &reads, &admin, &extras.gateway], 2);
+=======
+    fn start_processes(&mut self, gateway_args: &[&str], bus_args: &[&str]) {
+        let (nats, mongo) = (self.nats.as_ref().expect("a broker"), self.mongo.as_ref().expect("a database"));
+        let nats_url = self
+            .line(Between::ServicesAndBroker)
+            .map_or(nats.url(), |line| format!("nats://127.0.0.1:{}", line.port()));
+        let mongo_uri = self.line(Between::ServicesAndDatabase).map_or(mongo.uri(), |line| {
+            format!("mongodb://127.0.0.1:{}/?directConnection=true", line.port())
+        });
+        let bus: Vec<&str> =
+            ["--nats", nats_url.as_str()].into_iter().chain(bus_args.iter().copied()).collect();
+        let bus = bus.as_slice();
+        let database = mongo.fresh_database();
+        let store = ["--mongodb", mongo_uri.as_str(), "--database", &database];
+        let admin = ["--admin-listen", "127.0.0.1:0"];
+        let log = |name: &str| self.folder.path().join(format!("{name}.log"));
+        let start = |name: &'static str, parts: &[&[&str]], addresses: usize| {
+            Process::start(name, parts.iter().flat_map(|part| words(part)).collect(), log(name), addresses)
+        };
+        let ingest = start("ingest", &[bus, &store, &admin, RECONCILE], 1);
+        let worker = start("ecg-worker", &[bus, &admin], 1);
+        let listen = ["--listen", "127.0.0.1:0"];
+        let mut query = start("query", &[&listen, &store, &admin], 2);
+        query.pin("--listen", query.address(0).to_owned());
+        let reads = format!("http://{}", query.address(0));
+        let mut gateway = start("gateway", &[&listen, bus, &["--query", &reads], &admin, gateway_args], 2);
+>>>>>>> d0f1c9d (A fault suite: uploads under a random schedule of faults, then everything is compared)
         gateway.pin("--listen", gateway.address(0).to_owned());
         self.processes.extend([gateway, ingest, query, worker]);
-        self.nats = Some(nats);
-        self.mongo = Some(mongo);
+        self.database = Some(database);
     }
 
     /// How it runs.
@@ -160,13 +253,44 @@ impl System {
     /// Where standalone keeps its data.
     #[must_use]
     pub fn data_folder(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.disk.as_ref().map_or(self.folder.path(), SmallDisk::folder).join("data")
+    }
+
+    /// The proxy between two parts, where there is one.
+    #[must_use]
+    pub fn line(&self, between: Between) -> Option<&Proxy> {
+        self.lines.iter().find(|(place, _)| *place == between).map(|(_, line)| line)
+    }
+
+    /// The disk of the queue, where it is a small one.
+    #[must_use]
+    pub fn disk(&self) -> Option<&SmallDisk> {
+        self.disk.as_ref()
+    }
+
+    /// Where that server is reached without a proxy.
+    #[must_use]
+    pub fn database_uri(&self) -> Option<String> {
+        self.mongo.as_ref().map(MongoServer::uri)
+    }
+
+    /// Name of the database, where there is a server for it.
+    #[must_use]
+    pub fn database(&self) -> Option<&str> {
+        self.database.as_deref()
     }
 
     /// The gateway's address, as in `http://127.0.0.1:34567`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.processes[0].address(0))
+    }
+
+    /// The gateway's address as clients reach it that are not spared the faults of the line.
+    #[must_use]
+    pub fn fragile_url(&self) -> String {
+        self.line(Between::ClientsAndGateway)
+            .map_or(self.url(), |line| format!("http://127.0.0.1:{}", line.port()))
     }
 
     /// A client of the gateway.

@@ -68,6 +68,15 @@ pub struct NatsArgs {
         default_value_t = ByteSize(QueueLimits::default().max_staged_bytes)
     )]
     pub max_staged: ByteSize,
+    /// Time without a sign of life after which a job counts as lost with whoever had it, when this service makes the queues
+    #[arg(
+        long = "nats-ack-wait",
+        env = "BEDSIDE_NATS_ACK_WAIT",
+        value_name = "TIME",
+        default_value = "30s",
+        value_parser = crate::parse_duration
+    )]
+    pub ack_wait: Duration,
     /// Streams and consumers are there already, made by one who may; only use them
     #[arg(long = "nats-provisioned", env = "BEDSIDE_NATS_PROVISIONED")]
     pub provisioned: bool,
@@ -98,6 +107,7 @@ impl NatsArgs {
             inbox_prefix: self.inbox_prefix.clone(),
             replicas: self.replicas,
             create: !self.provisioned,
+            retry: bus::RetryPolicy { ack_wait: self.ack_wait, ..bus::RetryPolicy::default() },
             limits: QueueLimits { max_messages: self.max_messages, max_staged_bytes: self.max_staged.0 },
             ..NatsConfig::new(self.urls.clone())
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bus::local::LocalBus;
 use bus::{BlobStage, EventBus, QueueLimits, RetryPolicy};
-use runtime::{LogArgs, Shutdown, StartError};
+use runtime::{ByteSize, LogArgs, Shutdown, StartError};
 use store::PatientStore;
 use store::sqlite::SqliteStore;
 
@@ -20,6 +20,17 @@ pub(crate) struct Args {
     /// Add simulated patients that send a fresh ECG every few seconds
     #[arg(long, env = "BEDSIDE_DEMO")]
     demo: bool,
+    /// Messages that each queue takes; more are refused for now
+    #[arg(long, env = "BEDSIDE_MAX_QUEUED", value_name = "NUMBER", default_value_t = QueueLimits::default().max_messages)]
+    max_queued: u64,
+    /// Bytes of files that may wait to be stored; more are refused for now
+    #[arg(
+        long,
+        env = "BEDSIDE_MAX_STAGED",
+        value_name = "SIZE",
+        default_value_t = ByteSize(QueueLimits::default().max_staged_bytes)
+    )]
+    max_staged: ByteSize,
     #[command(flatten)]
     gateway: gateway::Config,
     #[command(flatten)]
@@ -34,7 +45,7 @@ pub(crate) struct Args {
 /// any more, then those who work off what has come in.
 pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
     runtime::init_logging("standalone", &args.log)?;
-    let Args { data, demo, mut gateway, ingest, worker, .. } = args;
+    let Args { data, demo, max_queued, max_staged, mut gateway, ingest, worker, .. } = args;
     gateway.admin_for_clients = true;
     gateway.check()?;
     if demo && (gateway.tokens.is_some() || gateway.scheme() == "https") {
@@ -48,8 +59,9 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
     let listener = runtime::http::bind(gateway.listen).await?;
     let address = listener.local_addr().map_err(StartError::failed)?;
 
-    let local = LocalBus::open(&data.join(folder::QUEUES), RetryPolicy::default(), QueueLimits::default())
-        .map_err(|error| {
+    let limits = QueueLimits { max_messages: max_queued, max_staged_bytes: max_staged.0 };
+    let local =
+        LocalBus::open(&data.join(folder::QUEUES), RetryPolicy::default(), limits).map_err(|error| {
             StartError::failed(format!("the queues in {} cannot be opened: {error}", data.display()))
         })?;
     let store: Arc<dyn PatientStore> = SqliteStore::open(&data.join(folder::PATIENTS)).map_err(|error| {

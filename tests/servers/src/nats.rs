@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -18,7 +19,9 @@ const START: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct NatsServer {
     folder: TempDir,
-    settings: String,
+    store: PathBuf,
+    /// Further settings: of JetStream, and of the server.
+    settings: (String, String),
     port: u16,
     process: Option<Child>,
 }
@@ -39,8 +42,23 @@ impl NatsServer {
     /// When it cannot be started.
     #[must_use]
     pub fn start_with(settings: &str) -> Self {
+        Self::launch_first(None, "", settings)
+    }
+
+    /// Starts one with its store in this folder, and with further settings of JetStream.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start_in(store: &Path, jetstream: &str) -> Self {
+        Self::launch_first(Some(store), jetstream, "")
+    }
+
+    fn launch_first(store: Option<&Path>, jetstream: &str, server: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut server = NatsServer { folder, settings: settings.to_owned(), port: 0, process: None };
+        let store = store.map_or_else(|| folder.path().join("store"), Path::to_owned);
+        let settings = (jetstream.to_owned(), server.to_owned());
+        let mut server = NatsServer { folder, store, settings, port: 0, process: None };
         let (process, port) = server.launch(None).unwrap_or_else(|reason| panic!("{reason}"));
         server.process = Some(process);
         server.port = port;
@@ -104,11 +122,10 @@ impl NatsServer {
     /// Starts the program and waits until it says that it is ready; returns it with its port.
     fn launch(&self, port: Option<u16>) -> Result<(Child, u16), String> {
         let config = self.folder.path().join("nats.conf");
-        let store = self.folder.path().join("store");
+        let (store, (jetstream, settings)) = (&self.store, &self.settings);
         let port = port.map_or(-1, i32::from);
         let text = format!(
-            "host: 127.0.0.1\nport: {port}\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n{}\n",
-            self.settings
+            "host: 127.0.0.1\nport: {port}\njetstream {{ store_dir: {store:?}, sync_interval: always, {jetstream} }}\n{settings}\n"
         );
         fs::write(&config, text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
         let program = program::find("nats-server", "BEDSIDE_TEST_NATS_SERVER");
