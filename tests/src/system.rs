@@ -354,8 +354,9 @@ impl Drop for System {
     }
 }
 
-/// Looks for lost jobs at short periods: tests must not wait for minutes.
-const RECONCILE: &[&str] = &["--reconcile-every", "1s", "--pending-after", "2s"];
+/// Looks for lost jobs and files at short periods: tests must not wait for minutes. Files of uploads that never came to be
+/// stay 24 times as long as those of others.
+const RECONCILE: &[&str] = &["--reconcile-every", "1s", "--pending-after", "2s", "--stage-keep", "1s"];
 
 fn words(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()

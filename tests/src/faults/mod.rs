@@ -130,6 +130,13 @@ pub async fn run(trial: &Trial) -> Report {
     quiet(&mut system, &mut complaints).await;
     complaints.extend(screens(&system, &watchers, &records).await);
     let count = |of: fn(&Told) -> bool| records.iter().filter(|record| of(&record.told)).count();
+    if trial.verbose {
+        for record in &records {
+            if let Told::Refused(reason) = &record.told {
+                eprintln!("refused: {reason}");
+            }
+        }
+    }
     if !complaints.is_empty() {
         eprintln!("{}", system.logs());
     }
@@ -240,7 +247,7 @@ async fn quiet(system: &mut System, complaints: &mut Vec<String>) {
             line.rsplit(' ').next()?.parse::<f64>().ok()
         }
     };
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(90);
     let staged = loop {
         let staged = gauge("bedside_staged_files ").await;
         if staged == Some(0.0) || Instant::now() > deadline {
