@@ -95,7 +95,6 @@ impl System {
     /// When something does not start.
     #[must_use]
     pub fn start_with(mode: Mode, gateway_args: &[&str]) -> Self {
-<<<<<<< HEAD
         Self::start_extra(mode, &Extras { gateway: words(gateway_args), ..Extras::default() })
     }
 
@@ -105,41 +104,32 @@ impl System {
     /// When something does not start.
     #[must_use]
     pub fn start_extra(mode: Mode, extras: &Extras) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut system = System { mode, processes: Vec::new(), nats: None, mongo: None, folder };
-        match mode {
-            Mode::Standalone => system.start_standalone(extras),
-            Mode::Processes => system.start_processes(extras),
-=======
         let mut system = System::empty(mode);
         match mode {
-            Mode::Standalone => system.start_standalone(gateway_args),
+            Mode::Standalone => system.start_standalone(extras),
             Mode::Processes => {
-                system.nats = Some(NatsServer::start());
-                system.mongo = Some(MongoServer::start());
-                system.start_processes(gateway_args, &[]);
+                system.nats = Some(NatsServer::start_with(&extras.nats));
+                // A door before it needs to know its port.
+                let own = extras.mongodb.is_some();
+                system.mongo = Some(if own { MongoServer::start_own() } else { MongoServer::start() });
+                system.start_processes(extras);
             }
->>>>>>> d0f1c9d (A fault suite: uploads under a random schedule of faults, then everything is compared)
         }
         system
     }
 
-<<<<<<< HEAD
-    fn start_standalone(&mut self, extras: &Extras) {
-=======
-    /// One that can be harmed: its queue is short and lies on a small disk, its parts are connected through proxies. `bus_args`
-    /// go to every service on NATS.
+    /// One that can be harmed: its queue is short and lies on a small disk, its parts are connected through proxies.
     ///
     /// # Panics
     /// When something does not start, or a file system cannot be mounted.
     #[must_use]
-    pub fn start_fragile(mode: Mode, gateway_args: &[&str], bus_args: &[&str]) -> Self {
+    pub fn start_fragile(mode: Mode, extras: &Extras) -> Self {
         let mut system = System::empty(mode);
         let disk = SmallDisk::mount(&system.folder.path().join("disk"));
         match mode {
             Mode::Standalone => {
                 system.disk = Some(disk);
-                system.start_standalone(gateway_args);
+                system.start_standalone(extras);
             }
             Mode::Processes => {
                 // What is reserved for files must not depend on how small the disk is.
@@ -151,7 +141,7 @@ impl System {
                 system.lines.push((Between::ServicesAndDatabase, Proxy::to(mongo.port())));
                 system.nats = Some(nats);
                 system.mongo = Some(mongo);
-                system.start_processes(gateway_args, bus_args);
+                system.start_processes(extras);
             }
         }
         let port = system.processes[0].address(0).rsplit(':').next().and_then(|port| port.parse().ok());
@@ -173,8 +163,7 @@ impl System {
         }
     }
 
-    fn start_standalone(&mut self, gateway_args: &[&str]) {
->>>>>>> d0f1c9d (A fault suite: uploads under a random schedule of faults, then everything is compared)
+    fn start_standalone(&mut self, extras: &Extras) {
         let data = self.data_folder();
         let mut args = words(&["--listen", "127.0.0.1:0", "--data", &data.to_string_lossy()]);
         args.extend(words(RECONCILE));
@@ -185,15 +174,16 @@ impl System {
         self.processes.push(process);
     }
 
-<<<<<<< HEAD
     fn start_processes(&mut self, extras: &Extras) {
-        let nats = NatsServer::start_with(&extras.nats);
-        // A door before it needs to know its port.
-        let mongo = if extras.mongodb.is_some() { MongoServer::start_own() } else { MongoServer::start() };
-        let nats_url = nats.url();
-        let mongo_uri = match &extras.mongodb {
-            Some(front) => format!("mongodb://127.0.0.1:{}/?directConnection=true", front(mongo.port())),
-            None => mongo.uri(),
+        let (nats, mongo) = (self.nats.as_ref().expect("a broker"), self.mongo.as_ref().expect("a database"));
+        let nats_url = self
+            .line(Between::ServicesAndBroker)
+            .map_or(nats.url(), |line| format!("nats://127.0.0.1:{}", line.port()));
+        let through = |port: u16| format!("mongodb://127.0.0.1:{port}/?directConnection=true");
+        let mongo_uri = match (&extras.mongodb, self.line(Between::ServicesAndDatabase)) {
+            (Some(front), _) => through(front(mongo.port())),
+            (None, Some(line)) => through(line.port()),
+            (None, None) => mongo.uri(),
         };
         let bus = [words(&["--nats", &nats_url]), extras.bus.clone()].concat();
         let database = mongo.fresh_database();
@@ -212,33 +202,6 @@ impl System {
         query.pin("--listen", query.address(0).to_owned());
         let reads = words(&["--query", &format!("http://{}", query.address(0))]);
         let mut gateway = start("gateway", &[&listen, &bus, &reads, &admin, &extras.gateway], 2);
-=======
-    fn start_processes(&mut self, gateway_args: &[&str], bus_args: &[&str]) {
-        let (nats, mongo) = (self.nats.as_ref().expect("a broker"), self.mongo.as_ref().expect("a database"));
-        let nats_url = self
-            .line(Between::ServicesAndBroker)
-            .map_or(nats.url(), |line| format!("nats://127.0.0.1:{}", line.port()));
-        let mongo_uri = self.line(Between::ServicesAndDatabase).map_or(mongo.uri(), |line| {
-            format!("mongodb://127.0.0.1:{}/?directConnection=true", line.port())
-        });
-        let bus: Vec<&str> =
-            ["--nats", nats_url.as_str()].into_iter().chain(bus_args.iter().copied()).collect();
-        let bus = bus.as_slice();
-        let database = mongo.fresh_database();
-        let store = ["--mongodb", mongo_uri.as_str(), "--database", &database];
-        let admin = ["--admin-listen", "127.0.0.1:0"];
-        let log = |name: &str| self.folder.path().join(format!("{name}.log"));
-        let start = |name: &'static str, parts: &[&[&str]], addresses: usize| {
-            Process::start(name, parts.iter().flat_map(|part| words(part)).collect(), log(name), addresses)
-        };
-        let ingest = start("ingest", &[bus, &store, &admin, RECONCILE], 1);
-        let worker = start("ecg-worker", &[bus, &admin], 1);
-        let listen = ["--listen", "127.0.0.1:0"];
-        let mut query = start("query", &[&listen, &store, &admin], 2);
-        query.pin("--listen", query.address(0).to_owned());
-        let reads = format!("http://{}", query.address(0));
-        let mut gateway = start("gateway", &[&listen, bus, &["--query", &reads], &admin, gateway_args], 2);
->>>>>>> d0f1c9d (A fault suite: uploads under a random schedule of faults, then everything is compared)
         gateway.pin("--listen", gateway.address(0).to_owned());
         self.processes.extend([gateway, ingest, query, worker]);
         self.database = Some(database);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use client::{FeedSettings, Gateway, NatsSettings, Settings, Timeouts};
 
-use crate::{Mode, Service, System, within};
+use crate::{Extras, Mode, Service, System, within};
 use clients::{Orders, Record, Told};
 use watch::Watcher;
 
@@ -75,11 +75,13 @@ pub async fn run(trial: &Trial) -> Report {
     let started = Instant::now();
     let ack_wait = format!("{}ms", trial.ack_wait.as_millis());
     let queue = ["--nats-max-messages", QUEUE, "--nats-max-staged", "64MB", "--nats-ack-wait", &ack_wait];
-    let gateway_args: &[&str] = match trial.mode {
+    let gateway: &[&str] = match trial.mode {
         Mode::Standalone => &["--max-queued", QUEUE],
         Mode::Processes => &["--receipt-wait", "2s"],
     };
-    let mut system = System::start_fragile(trial.mode, gateway_args, &queue);
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let extras = Extras { gateway: words(gateway), bus: words(&queue), ..Extras::default() };
+    let mut system = System::start_fragile(trial.mode, &extras);
     let timeouts = Timeouts {
         connect: Duration::from_secs(2),
         stall: Duration::from_secs(5),
