@@ -31,6 +31,7 @@ macro_rules! in_both_modes {
 
 in_both_modes!(
     a_raw_ecg_comes_back_bit_for_bit_with_heart_rate_and_plot,
+    what_the_api_answers_of_an_ecg_is_what_the_library_says,
     a_raw_ecg_through_the_documented_route_is_analysed,
     pictures_through_the_documented_route_come_back_aligned,
     an_image_comes_back_bit_for_bit_and_is_cached_by_its_hash,
@@ -93,6 +94,59 @@ async fn a_raw_ecg_comes_back_bit_for_bit_with_heart_rate_and_plot(system: Syste
     assert_eq!((latest.source, latest.ecg_id), (HeartRateSource::Ecg, Some(ecg.id)));
     assert_eq!(latest.bpm, Bpm::rounded(rate).unwrap());
     assert_eq!(patient.latest_ecg.unwrap().status, EcgStatus::Analyzed);
+}
+
+async fn what_the_api_answers_of_an_ecg_is_what_the_library_says(system: System) {
+    let gateway = system.gateway();
+    // A strip that makes the library talk: beats, poor stretches, a hole, and rows that are none.
+    let noisy = ecg::synth::Settings {
+        duration_s: 45.0,
+        mean_bpm: 48.0,
+        noise_mv: 0.25,
+        ..ecg::synth::Settings::default()
+    };
+    let text = String::from_utf8(ecg::synth::csv(&ecg::synth::generate(&noisy).strip)).unwrap();
+    let rows = text.lines().enumerate().filter(|(row, _)| !(9_000..9_900).contains(row));
+    let csv: String = rows
+        .map(|(row, line)| if row % 3_001 == 7 { "no,number\n".to_owned() } else { format!("{line}\n") })
+        .collect();
+    let upload =
+        Upload::of(vec![UploadFile::from_bytes(FileKind::Ecg, "strip.csv", csv.clone().into_bytes())]);
+    let receipt = send(&gateway, mrn(8), upload).await;
+    let record = analyzed(&gateway, receipt.files[0].id).await;
+    let answer = record.analysis.unwrap();
+    let detail = gateway.ecg_detail(record.id).await.unwrap().unwrap();
+
+    let strip = ecg::read(csv.as_bytes(), &ecg::csv::Options::default()).unwrap();
+    let says = ecg::analyze(&strip);
+    let close =
+        |left: f64, right: f64, within: f64| assert!((left - right).abs() <= within, "{left} {right}");
+    let (rate, said) = (answer.heart_rate.unwrap(), says.heart_rate.unwrap());
+    close(rate.mean_bpm, said.mean_bpm, 0.05);
+    close(rate.min_bpm, said.min_bpm, 0.05);
+    close(rate.max_bpm, said.max_bpm, 0.05);
+    assert_eq!(format!("{:?}", answer.quality), format!("{:?}", says.quality));
+    assert_eq!((answer.rows_used, answer.rows_skipped), (strip.rows.used, strip.rows.skipped));
+    assert!(answer.rows_skipped > 0);
+    let messages =
+        |all: &[proto_json::EcgWarning]| all.iter().map(|one| one.message.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        messages(&answer.warnings),
+        says.warnings.iter().map(|one| one.message.clone()).collect::<Vec<_>>()
+    );
+    assert!(!answer.warnings.is_empty());
+    assert_eq!(
+        answer.notes.iter().map(|note| note.message.clone()).collect::<Vec<_>>(),
+        says.rhythm_notes.iter().map(|note| note.message.clone()).collect::<Vec<_>>()
+    );
+    assert_eq!(detail.beats.len(), says.beats.len());
+    for (beat, said) in detail.beats.iter().zip(&says.beats) {
+        close(beat.time_s, said.time_s, 0.001);
+    }
+    assert_eq!(detail.gaps.len(), 1);
+    assert_eq!(detail.quality_segments.len(), says.quality_segments.len());
+    let patient = gateway.patient(mrn(8)).await.unwrap().unwrap();
+    assert_eq!(patient.latest_heart_rate.unwrap().bpm, Bpm::rounded(said.mean_bpm).unwrap());
 }
 
 async fn post_legacy(system: &System, body: &Value) -> (u16, String) {
