@@ -106,8 +106,10 @@ impl NatsServer {
         let config = self.folder.path().join("nats.conf");
         let store = self.folder.path().join("store");
         let port = port.map_or(-1, i32::from);
+        // Space is reserved, not used: tests shall not depend on how full the disk is.
         let text = format!(
-            "host: 127.0.0.1\nport: {port}\njetstream {{ store_dir: {store:?}, sync_interval: always }}\n{}\n",
+            "host: 127.0.0.1\nport: {port}\n\
+             jetstream {{ store_dir: {store:?}, sync_interval: always, max_file_store: 1TB }}\n{}\n",
             self.settings
         );
         fs::write(&config, text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
