@@ -55,7 +55,7 @@ async fn standalone_speaks_tls_to_those_who_trust_its_certificate() {
     let health = |ca: &Certificate| {
         let args =
             ["healthcheck", "--gateway", gateway.address(), "--ca", &text(ca.file())].map(str::to_owned);
-        Command::new(program("bedside")).args(args).status().unwrap().code()
+        Command::new(program("bedside")).args(args).output().unwrap().status.code()
     };
     assert_eq!(health(&certificate), Some(0));
     assert_eq!(health(&Certificate::issue()), Some(1));
