@@ -6,9 +6,11 @@
     reason = "a test without its system has to fail, and this is how tests do"
 )]
 
+pub mod load;
 pub mod material;
 mod process;
 mod programs;
+pub mod records;
 mod system;
 pub mod tls;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use client::{Gateway, Settings};
 use tempfile::TempDir;
-use test_servers::{MongoServer, NatsServer};
+use test_servers::{MongoServer, NatsCluster, NatsServer};
 
 use crate::process::Process;
 
@@ -70,6 +70,7 @@ pub struct System {
     /// gateway, ingest, query, ecg-worker; or bedside alone.
     processes: Vec<Process>,
     nats: Option<NatsServer>,
+    cluster: Option<NatsCluster>,
     mongo: Option<MongoServer>,
     folder: TempDir,
 }
@@ -99,13 +100,35 @@ impl System {
     /// When something does not start.
     #[must_use]
     pub fn start_extra(mode: Mode, extras: &Extras) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut system = System { mode, processes: Vec::new(), nats: None, mongo: None, folder };
+        let mut system = System::empty(mode);
         match mode {
             Mode::Standalone => system.start_standalone(extras),
-            Mode::Processes => system.start_processes(extras),
+            Mode::Processes => {
+                let nats = NatsServer::start_with(&extras.nats);
+                system.start_processes(&nats.url(), extras);
+                system.nats = Some(nats);
+            }
         }
         system
+    }
+
+    /// Starts the services as processes on a cluster of brokers, each of which holds everything.
+    ///
+    /// # Panics
+    /// When something does not start.
+    #[must_use]
+    pub fn start_on_cluster(size: usize) -> Self {
+        let mut system = System::empty(Mode::Processes);
+        let cluster = NatsCluster::start(size);
+        let replicas = words(&["--nats-replicas", &size.to_string()]);
+        system.start_processes(&cluster.urls(), &Extras { bus: replicas, ..Extras::default() });
+        system.cluster = Some(cluster);
+        system
+    }
+
+    fn empty(mode: Mode) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        System { mode, processes: Vec::new(), nats: None, cluster: None, mongo: None, folder }
     }
 
     fn start_standalone(&mut self, extras: &Extras) {
@@ -119,16 +142,14 @@ impl System {
         self.processes.push(process);
     }
 
-    fn start_processes(&mut self, extras: &Extras) {
-        let nats = NatsServer::start_with(&extras.nats);
+    fn start_processes(&mut self, nats_url: &str, extras: &Extras) {
         // A door before it needs to know its port.
         let mongo = if extras.mongodb.is_some() { MongoServer::start_own() } else { MongoServer::start() };
-        let nats_url = nats.url();
         let mongo_uri = match &extras.mongodb {
             Some(front) => format!("mongodb://127.0.0.1:{}/?directConnection=true", front(mongo.port())),
             None => mongo.uri(),
         };
-        let bus = [words(&["--nats", &nats_url]), extras.bus.clone()].concat();
+        let bus = [words(&["--nats", nats_url]), extras.bus.clone()].concat();
         let database = mongo.fresh_database();
         let store =
             [words(&["--mongodb", &mongo_uri, "--database", &database]), extras.store.clone()].concat();
@@ -147,7 +168,6 @@ impl System {
         let mut gateway = start("gateway", &[&listen, &bus, &reads, &admin, &extras.gateway], 2);
         gateway.pin("--listen", gateway.address(0).to_owned());
         self.processes.extend([gateway, ingest, query, worker]);
-        self.nats = Some(nats);
         self.mongo = Some(mongo);
     }
 
@@ -207,6 +227,11 @@ impl System {
     /// The broker, where there is one.
     pub fn nats(&mut self) -> Option<&mut NatsServer> {
         self.nats.as_mut()
+    }
+
+    /// The cluster of brokers, where there is one.
+    pub fn cluster(&mut self) -> Option<&mut NatsCluster> {
+        self.cluster.as_mut()
     }
 
     /// The database, where there is one.

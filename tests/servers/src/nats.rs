@@ -18,10 +18,24 @@ const START: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct NatsServer {
     folder: TempDir,
-    settings: String,
+    source: Source,
     port: u16,
     process: Option<Child>,
 }
+
+/// What it is configured by.
+#[derive(Debug)]
+enum Source {
+    /// Further lines of a configuration that is made here.
+    Settings(String),
+    /// A configuration that is shipped, which only port and folders of this test are set over.
+    Shipped { environment: Vec<(String, String)> },
+}
+
+/// Where a shipped configuration lies; what it includes lies relative to it.
+const SHIPPED: &str = "etc/nats/nats.conf";
+/// Where it keeps its streams.
+const SHIPPED_STORE: &str = "/var/lib/nats";
 
 impl NatsServer {
     /// Starts one on a free port of the loopback, with an empty store that syncs each write.
@@ -40,7 +54,32 @@ impl NatsServer {
     #[must_use]
     pub fn start_with(settings: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut server = NatsServer { folder, settings: settings.to_owned(), port: 0, process: None };
+        Self::start_from(folder, Source::Settings(settings.to_owned()))
+    }
+
+    /// Starts one on a configuration as it is shipped, with the files that it includes, by their paths from the root of the
+    /// machine it is meant for, and the settings that it takes from the environment.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start_shipped(config: &str, files: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = folder.path().join("store").to_string_lossy().into_owned();
+        assert!(config.contains(SHIPPED_STORE), "the configuration keeps its streams in {SHIPPED_STORE}");
+        let config = config.replace(SHIPPED_STORE, &store);
+        for (path, text) in files.iter().chain(&[(SHIPPED, &*config)]) {
+            let path = folder.path().join(path.trim_start_matches('/'));
+            fs::create_dir_all(path.parent().expect("a folder")).expect("folders can be made");
+            fs::write(path, text).expect("files can be written");
+        }
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::start_from(folder, Source::Shipped { environment })
+    }
+
+    fn start_from(folder: TempDir, source: Source) -> Self {
+        let mut server = NatsServer { folder, source, port: 0, process: None };
         let (process, port) = server.launch(None).unwrap_or_else(|reason| panic!("{reason}"));
         server.process = Some(process);
         server.port = port;
@@ -103,25 +142,33 @@ impl NatsServer {
 
     /// Starts the program and waits until it says that it is ready; returns it with its port.
     fn launch(&self, port: Option<u16>) -> Result<(Child, u16), String> {
-        let config = self.folder.path().join("nats.conf");
-        let store = self.folder.path().join("store");
-        let port = port.map_or(-1, i32::from);
-        // Space is reserved, not used: tests shall not depend on how full the disk is.
-        let text = format!(
-            "host: 127.0.0.1\nport: {port}\n\
-             jetstream {{ store_dir: {store:?}, sync_interval: always, max_file_store: 1TB }}\n{}\n",
-            self.settings
-        );
-        fs::write(&config, text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
-        let program = program::find("nats-server", "BEDSIDE_TEST_NATS_SERVER");
-        let mut process = Command::new(&program)
-            .arg("--config")
-            .arg(&config)
+        let port = port.map_or(-1, i32::from).to_string();
+        let mut command = Command::new(program::find("nats-server", "BEDSIDE_TEST_NATS_SERVER"));
+        match &self.source {
+            Source::Settings(settings) => {
+                let config = self.folder.path().join("nats.conf");
+                let store = self.folder.path().join("store");
+                // Space is reserved, not used: tests shall not depend on how full the disk is.
+                let text = format!(
+                    "host: 127.0.0.1\nport: {port}\n\
+                     jetstream {{ store_dir: {store:?}, sync_interval: always, max_file_store: 1TB }}\n{settings}\n"
+                );
+                fs::write(&config, text)
+                    .map_err(|error| format!("cannot write {}: {error}", config.display()))?;
+                command.arg("--config").arg(&config);
+            }
+            Source::Shipped { environment } => {
+                command.arg("--config").arg(self.folder.path().join(SHIPPED));
+                command.args(["--addr", "127.0.0.1", "--port", &port, "--http_port", "-1"]);
+                command.envs(environment.iter().cloned());
+            }
+        }
+        let mut process = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
+            .map_err(|error| format!("cannot start nats-server: {error}"))?;
         let log = process.stderr.take().expect("the error stream is piped");
         let (lines, heard) = mpsc::channel();
         thread::spawn(move || {
