@@ -138,7 +138,10 @@ impl PatientForm {
             Err(error) if error.is_unreachable() => {
                 Known::Unclear("the gateway cannot be reached".to_owned())
             }
-            Err(error) => Known::Unclear(error.to_string()),
+            Err(error) => {
+                // It stands in the middle of a sentence.
+                Known::Unclear(error.to_string().trim_end_matches('.').to_owned())
+            }
         };
         self.refresh();
         true

@@ -370,7 +370,7 @@ async fn keep(
             && now(path).await? != *stamp
         {
             return Err(format!(
-                "{} has changed since it was read: remove it and choose it again",
+                "The file {} has changed since it was read: remove it and choose it again",
                 file.file_name
             ));
         }

@@ -69,7 +69,7 @@ fn a_gateway_killed_during_an_upload_has_it_exactly_once_when_it_is_back() {
         stage.type_into("Medical record number", "7");
         stage.type_into("Name", "Ida");
         // More than any buffer on the way holds: it cannot be sent to one who does not read.
-        stage.stage_file("Medical image", &stage.file("scan.png", &material::png(4000, 1))).await;
+        stage.stage_file("ECG", &stage.file("long.csv", &material::strip_csv(60.0, 3600.0, 1))).await;
         stage.until("upload is possible", |stage| stage.is_enabled("Upload")).await;
         stage.press("Upload");
         stage.until("the question", |stage| stage.has("Upload this?") && stage.is_enabled("Upload")).await;
@@ -81,13 +81,13 @@ fn a_gateway_killed_during_an_upload_has_it_exactly_once_when_it_is_back() {
             })
             .await;
         let words = stage.value("Upload progress");
-        assert!(words.contains("MB of 16.0 MB") || words.contains("kB of 16.0 MB"), "{words}");
+        assert!(words.contains("B of ") && !words.contains("All "), "{words}");
         system.service(Service::Gateway).kill();
         stage.until_message("is kept on this computer").await;
         stage.until("it waits", |stage| stage.has("1 waiting")).await;
         system.service(Service::Gateway).restart();
         stage.until_message("An upload that had waited was sent.").await;
-        assert_eq!(stored(&system, 7), (0, 1), "exactly once");
+        assert_eq!(stored(&system, 7), (1, 0), "exactly once");
     });
 }
 
@@ -98,7 +98,7 @@ fn a_cancelled_upload_keeps_the_form_and_leaves_nothing() {
         let stage = Stage::with(&system.url());
         stage.until_connected().await;
         stage.type_into("Medical record number", "7");
-        stage.stage_file("Medical image", &stage.file("scan.png", &material::png(4000, 1))).await;
+        stage.stage_file("ECG", &stage.file("long.csv", &material::strip_csv(60.0, 3600.0, 1))).await;
         stage.until("upload is possible", |stage| stage.is_enabled("Upload")).await;
         stage.press("Upload");
         stage.until("the question", |stage| stage.has("Upload this?") && stage.is_enabled("Upload")).await;
@@ -109,7 +109,7 @@ fn a_cancelled_upload_keeps_the_form_and_leaves_nothing() {
         stage.press("Cancel upload");
         assert!(stage.message().contains("Upload cancelled"), "{}", stage.message());
         assert_eq!(stage.value("Medical record number"), "7");
-        assert!(stage.has("scan.png"));
+        assert!(stage.has("long.csv"));
         system.service(Service::Gateway).restart();
         stage.until_connected().await;
         assert!(!stage.has("1 waiting"));

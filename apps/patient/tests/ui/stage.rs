@@ -161,23 +161,36 @@ impl Stage {
 
     /// Role and label of everything that has a role.
     pub(crate) fn elements(&self) -> Vec<(AccessibleRole, Option<String>)> {
-        let found = ElementQuery::from_root(self.app().window()).match_descendants().find_all();
         let seen = |element: &ElementHandle| {
             let label = element.accessible_label().map(String::from).filter(|label| !label.is_empty());
             Some((element.accessible_role()?, label))
         };
-        found.iter().filter_map(seen).collect()
+        let all = ElementQuery::from_root(self.app().window()).find_all();
+        all.iter().filter_map(seen).collect()
+    }
+
+    /// What can be used and has this label, rather than a heading of the same words.
+    fn pressable(&self, label: &str) -> ElementHandle {
+        let roles = [
+            AccessibleRole::Button,
+            AccessibleRole::RadioButton,
+            AccessibleRole::ListItem,
+            AccessibleRole::TextInput,
+        ];
+        let usable =
+            |element: &ElementHandle| element.accessible_role().is_some_and(|role| roles.contains(&role));
+        self.all(label).into_iter().rfind(usable).unwrap_or_else(|| self.last(label))
     }
 
     /// Presses what has this label; in a dialog, if one is open.
     pub(crate) fn press(&self, label: &str) {
-        let element = self.last(label);
+        let element = self.pressable(label);
         assert_ne!(element.accessible_enabled(), Some(false), "{label:?} is disabled");
         element.invoke_accessible_default_action();
     }
 
     pub(crate) fn is_enabled(&self, label: &str) -> bool {
-        self.last(label).accessible_enabled() != Some(false)
+        self.pressable(label).accessible_enabled() != Some(false)
     }
 
     /// Types into the field with this label.
@@ -188,11 +201,13 @@ impl Stage {
     }
 
     pub(crate) fn value(&self, label: &str) -> String {
-        self.last(label).accessible_value().unwrap_or_default().into()
+        let found = self.all(label).pop();
+        found.and_then(|element| element.accessible_value()).unwrap_or_default().into()
     }
 
     pub(crate) fn description(&self, label: &str) -> String {
-        self.last(label).accessible_description().unwrap_or_default().into()
+        let descriptions = self.all(label).into_iter().filter_map(|element| element.accessible_description());
+        descriptions.map(String::from).rfind(|text| !text.is_empty()).unwrap_or_default()
     }
 
     /// Keys as they come from a keyboard, one after the other.

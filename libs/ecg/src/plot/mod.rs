@@ -61,6 +61,9 @@ pub fn png(strip: &Strip, analysis: &Analysis, options: &Options) -> Result<Vec<
     backend.into_png()
 }
 
+/// A picture this wide, as a share of the window, is wide enough.
+const FULL_ENOUGH: f64 = 0.75;
+
 /// Pixels of a picture, for a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pixels {
@@ -91,11 +94,11 @@ pub fn pixels(
         let (width, height) = sheet.size();
         let by_width = f64::from(window.0) * 100.0 / f64::from(width);
         let scale = by_width.min(f64::from(window.1) * 100.0 / f64::from(height));
-        // Fewer rows, drawn as wide as the window, say more than many small ones.
         if best.as_ref().is_none_or(|(largest, _)| scale > *largest) {
             best = Some((scale, sheet));
         }
-        if scale >= by_width {
+        // All rows a little smaller say more than fewer of them, but not many tiny ones.
+        if scale >= FULL_ENOUGH * by_width {
             break;
         }
     }
