@@ -7,9 +7,11 @@
 )]
 
 pub mod faults;
+pub mod load;
 pub mod material;
 mod process;
 mod programs;
+pub mod records;
 mod system;
 pub mod tls;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use client::{Gateway, Settings};
 use tempfile::TempDir;
-use test_servers::{MongoServer, NatsServer};
+use test_servers::{MongoServer, NatsCluster, NatsServer};
 
 use crate::faults::{Between, Proxy, SmallDisk};
 use crate::process::Process;
@@ -71,6 +71,7 @@ pub struct System {
     /// gateway, ingest, query, ecg-worker; or bedside alone.
     processes: Vec<Process>,
     nats: Option<NatsServer>,
+    cluster: Option<NatsCluster>,
     mongo: Option<MongoServer>,
     database: Option<String>,
     lines: Vec<(Between, Proxy)>,
@@ -108,11 +109,9 @@ impl System {
         match mode {
             Mode::Standalone => system.start_standalone(extras),
             Mode::Processes => {
-                system.nats = Some(NatsServer::start_with(&extras.nats));
-                // A door before it needs to know its port.
-                let own = extras.mongodb.is_some();
-                system.mongo = Some(if own { MongoServer::start_own() } else { MongoServer::start() });
-                system.start_processes(extras);
+                let nats = NatsServer::start_with(&extras.nats);
+                system.start_processes(&nats.url(), extras);
+                system.nats = Some(nats);
             }
         }
         system
@@ -132,20 +131,37 @@ impl System {
                 system.start_standalone(extras);
             }
             Mode::Processes => {
-                // What is reserved for files must not depend on how small the disk is.
                 let store = disk.folder().join("jetstream");
                 system.disk = Some(disk);
-                let nats = NatsServer::start_in(&store, "max_file_store: 10GB");
-                let mongo = MongoServer::start_own();
-                system.lines.push((Between::ServicesAndBroker, Proxy::to(nats.port())));
-                system.lines.push((Between::ServicesAndDatabase, Proxy::to(mongo.port())));
+                let nats = NatsServer::start_in(&store);
+                let to_nats = Proxy::to(nats.port());
+                let to_mongo = Arc::new(std::sync::OnceLock::new());
+                let door = Arc::clone(&to_mongo);
+                let mongodb = move |port| door.get_or_init(|| Proxy::to(port)).port();
+                let extras = Extras { mongodb: Some(Arc::new(mongodb)), ..extras.clone() };
+                system.start_processes(&format!("nats://127.0.0.1:{}", to_nats.port()), &extras);
                 system.nats = Some(nats);
-                system.mongo = Some(mongo);
-                system.start_processes(extras);
+                system.lines.push((Between::ServicesAndBroker, to_nats));
+                let to_mongo = to_mongo.get().cloned().expect("the services asked for the database");
+                system.lines.push((Between::ServicesAndDatabase, to_mongo));
             }
         }
         let port = system.processes[0].address(0).rsplit(':').next().and_then(|port| port.parse().ok());
         system.lines.push((Between::ClientsAndGateway, Proxy::to(port.expect("the gateway has a port"))));
+        system
+    }
+
+    /// Starts the services as processes on a cluster of brokers, each of which holds everything.
+    ///
+    /// # Panics
+    /// When something does not start.
+    #[must_use]
+    pub fn start_on_cluster(size: usize) -> Self {
+        let mut system = System::empty(Mode::Processes);
+        let cluster = NatsCluster::start(size);
+        let replicas = words(&["--nats-replicas", &size.to_string()]);
+        system.start_processes(&cluster.urls(), &Extras { bus: replicas, ..Extras::default() });
+        system.cluster = Some(cluster);
         system
     }
 
@@ -155,6 +171,7 @@ impl System {
             mode,
             processes: Vec::new(),
             nats: None,
+            cluster: None,
             mongo: None,
             database: None,
             lines: Vec::new(),
@@ -174,18 +191,14 @@ impl System {
         self.processes.push(process);
     }
 
-    fn start_processes(&mut self, extras: &Extras) {
-        let (nats, mongo) = (self.nats.as_ref().expect("a broker"), self.mongo.as_ref().expect("a database"));
-        let nats_url = self
-            .line(Between::ServicesAndBroker)
-            .map_or(nats.url(), |line| format!("nats://127.0.0.1:{}", line.port()));
-        let through = |port: u16| format!("mongodb://127.0.0.1:{port}/?directConnection=true");
-        let mongo_uri = match (&extras.mongodb, self.line(Between::ServicesAndDatabase)) {
-            (Some(front), _) => through(front(mongo.port())),
-            (None, Some(line)) => through(line.port()),
-            (None, None) => mongo.uri(),
+    fn start_processes(&mut self, nats_url: &str, extras: &Extras) {
+        // A door before it needs to know its port.
+        let mongo = if extras.mongodb.is_some() { MongoServer::start_own() } else { MongoServer::start() };
+        let mongo_uri = match &extras.mongodb {
+            Some(front) => format!("mongodb://127.0.0.1:{}/?directConnection=true", front(mongo.port())),
+            None => mongo.uri(),
         };
-        let bus = [words(&["--nats", &nats_url]), extras.bus.clone()].concat();
+        let bus = [words(&["--nats", nats_url]), extras.bus.clone()].concat();
         let database = mongo.fresh_database();
         let store =
             [words(&["--mongodb", &mongo_uri, "--database", &database]), extras.store.clone()].concat();
@@ -204,6 +217,7 @@ impl System {
         let mut gateway = start("gateway", &[&listen, &bus, &reads, &admin, &extras.gateway], 2);
         gateway.pin("--listen", gateway.address(0).to_owned());
         self.processes.extend([gateway, ingest, query, worker]);
+        self.mongo = Some(mongo);
         self.database = Some(database);
     }
 
@@ -294,6 +308,11 @@ impl System {
     /// The broker, where there is one.
     pub fn nats(&mut self) -> Option<&mut NatsServer> {
         self.nats.as_mut()
+    }
+
+    /// The cluster of brokers, where there is one.
+    pub fn cluster(&mut self) -> Option<&mut NatsCluster> {
+        self.cluster.as_mut()
     }
 
     /// The database, where there is one.

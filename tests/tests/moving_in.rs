@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
+use std::process::Command;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use import::{Counts, Finding, Options};
@@ -9,7 +11,7 @@ use jiff::tz::TimeZone;
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 use test_servers::MongoServer;
-use tests::{Mode, System, material};
+use tests::{Mode, System, material, program};
 
 /// The old database with these patients; its connection string.
 async fn old_server(
@@ -107,4 +109,36 @@ async fn what_can_be_taken_is_there_once_and_the_rest_is_reported() {
     let done = ["7", "8", "\"9\""].map(str::to_owned).into();
     let (counts, _) = move_all(&system, &Options { done, ..options }).await;
     assert_eq!(counts.patients, 0);
+}
+
+#[tokio::test]
+async fn the_command_notes_who_has_been_moved_and_what_could_not_be_taken() {
+    let server = MongoServer::start();
+    let patients = vec![doc! { "_id": 7, "name": "Ann" }, doc! { "_id": 8, "heart_rate": [70, "many"] }];
+    let (from, old) = old_server(&server, patients).await;
+    let system = System::start(Mode::Standalone);
+    let folder = tempfile::tempdir().unwrap();
+    let [state, report] = ["state", "report"].map(|name| folder.path().join(name));
+    let run = || {
+        let mut command = Command::new(program("bedside"));
+        command.args(["import", "--from", &from, "--time-zone", "UTC", "--gateway", &system.url()]);
+        command.arg("--state").arg(&state).arg("--report").arg(&report);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = run();
+    assert!(said.starts_with("2 patients are moved, with 0 pictures of ECGs, 1 heart rates"), "{said}");
+    assert!(said.ends_with("2 places were not taken as they are.\n"), "{said}");
+    let noted = std::fs::read_to_string(&report).unwrap();
+    let last: Value = serde_json::from_str(noted.lines().last().unwrap()).unwrap();
+    assert_eq!(last, json!({ "id": "8", "place": "heart_rate[1]", "reason": "is no whole number" }));
+
+    old.insert_one(doc! { "_id": 9 }).await.unwrap();
+    let said = run();
+    assert!(
+        said.starts_with("1 patients are moved") && said.contains("2 patients were moved before."),
+        "{said}"
+    );
+    assert_eq!(get(&system, "/api/get_patient").await, json!({ "ID": [7, 8, 9] }));
 }

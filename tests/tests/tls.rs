@@ -4,9 +4,14 @@
 
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
-use client::{ClientError, Gateway, Settings, Upload, UploadAnswer, UploadFile};
+use client::{
+    ClientError, Feed, FeedEvent, FeedMode, FeedSettings, Gateway, NatsSettings, Settings, Upload,
+    UploadAnswer, UploadFile,
+};
 use proto_json::{EcgStatus, FileKind, Mrn};
+use test_servers::NatsServer;
 use tests::tls::Certificate;
 use tests::{Extras, Mode, System, material, program, within};
 
@@ -50,7 +55,7 @@ async fn standalone_speaks_tls_to_those_who_trust_its_certificate() {
     let health = |ca: &Certificate| {
         let args =
             ["healthcheck", "--gateway", gateway.address(), "--ca", &text(ca.file())].map(str::to_owned);
-        Command::new(program("bedside")).args(args).status().unwrap().code()
+        Command::new(program("bedside")).args(args).output().unwrap().status.code()
     };
     assert_eq!(health(&certificate), Some(0));
     assert_eq!(health(&Certificate::issue()), Some(1));
@@ -77,4 +82,31 @@ async fn services_reach_broker_and_database_over_tls() {
     };
     let system = System::start_extra(Mode::Processes, &extras);
     an_ecg_goes_all_the_way(&connect(&system, &certificate)).await;
+}
+
+#[tokio::test]
+async fn a_monitor_takes_updates_from_the_broker_over_tls() {
+    let certificate = Certificate::issue();
+    let (cert, key) = (text(certificate.file()), text(certificate.key_file()));
+    let broker = NatsServer::start_with(&format!("tls {{ cert_file: {cert:?}, key_file: {key:?} }}"));
+    let system = System::start(Mode::Standalone);
+    let trusting =
+        NatsSettings { extra_certificates: Some(certificate.file()), ..NatsSettings::new(broker.url()) };
+    for (nats, expected) in
+        [(trusting, FeedMode::Nats), (NatsSettings::new(broker.url()), FeedMode::ServerSentEvents)]
+    {
+        let mut feed =
+            Feed::start(FeedSettings { nats: Some(nats), ..FeedSettings::new(system.gateway(), None) });
+        let pushed = async {
+            loop {
+                match feed.next().await {
+                    Some(FeedEvent::Connection(state)) if state.mode.is_push() => return state.mode,
+                    Some(_) => {}
+                    None => panic!("the feed has ended"),
+                }
+            }
+        };
+        let mode = tokio::time::timeout(Duration::from_secs(60), pushed).await.expect("updates are pushed");
+        assert_eq!(mode, expected);
+    }
 }

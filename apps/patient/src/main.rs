@@ -1,18 +1,15 @@
 //! The bedside app: uploads a patient, images and ECG strips.
 
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::all,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "generated"
-)]
-mod window {
-    slint::include_modules!();
-}
+use std::process::ExitCode;
 
-fn main() -> Result<(), slint::PlatformError> {
-    use slint::ComponentHandle as _;
-    window::Main::new()?.run()
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match patient::run(patient::Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("patient: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
 }

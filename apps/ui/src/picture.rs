@@ -9,6 +9,8 @@ use slint::{Image, Rgba8Pixel, SharedPixelBuffer};
 
 /// Most pixels of a picture: what a gateway takes by default, and no bomb.
 const MAX_PIXELS: u64 = 100_000_000;
+/// A small picture is not blown up more than this.
+const MAX_GROWTH: f64 = 8.0;
 /// Most memory that decoding may take.
 const MAX_BYTES: u64 = 1 << 30;
 
@@ -97,6 +99,26 @@ impl Picture {
         let rgba = picture.into_rgba8();
         let pixels = SharedPixelBuffer::clone_from_slice(rgba.as_raw(), rgba.width(), rgba.height());
         Ok(Picture { pixels, original: (width, height) })
+    }
+
+    /// The same in the size that fills `window` (width, height) in pixels, its shape kept; small pictures grow to a few times
+    /// their size at most. The software renderer would leave out pixels.
+    #[must_use]
+    pub fn fitted(&self, window: (u32, u32)) -> Self {
+        let (width, height) = self.size();
+        let share = |wide: u32, high: u32| f64::from(wide) / f64::from(high.max(1));
+        let scale = share(window.0, width).min(share(window.1, height)).min(MAX_GROWTH);
+        let scaled = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
+        let (wide, high) = (scaled(width), scaled(height));
+        let bytes = self.pixels.as_bytes().to_vec();
+        match image::RgbaImage::from_raw(width, height, bytes) {
+            Some(pixels) if (wide, high) != (width, height) => {
+                let small = image::imageops::resize(&pixels, wide, high, FilterType::Triangle);
+                let pixels = SharedPixelBuffer::clone_from_slice(small.as_raw(), wide, high);
+                Picture { pixels, original: self.original }
+            }
+            _ => self.clone(),
+        }
     }
 
     /// Width and height of the file in pixels, however small it is shown.

@@ -2,6 +2,7 @@
 //!
 //! - [`Gateway`]: every route of `/api/v1` as a method. Answers are the types of `proto-json`; each error is a sentence.
 //! - [`Upload`]: what a patient app sends, streamed from disk with progress, safe to send again.
+//! - [`Outbox`]: uploads on disk until the gateway has them.
 //! - [`Feed`]: what changes, pushed, with a word on how fresh it is.
 //!
 //! Everything is cancelled by dropping it.
@@ -11,6 +12,7 @@ mod error;
 mod feed;
 mod gateway;
 mod multipart;
+mod outbox;
 mod settings;
 mod sse;
 mod upload;
@@ -21,6 +23,7 @@ pub use feed::{ConnectionState, Feed, FeedEvent, FeedMode, FeedSettings};
 #[cfg(feature = "nats")]
 pub use feed::{NatsCredentials, NatsSettings};
 pub use gateway::Gateway;
+pub use outbox::{EntryId, Outbox, OutboxEntry, OutboxError, OutboxEvent};
 pub use settings::{Settings, Timeouts, Token};
 pub use sse::{SseError, SseEvent, SseParser};
 pub use upload::{

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use ecg::plot::{Options, PlotError, png, svg};
+use ecg::plot::{Options, PlotError, pixels, png, svg};
 use ecg::synth::{self, Dropout, DropoutKind, Settings, Synthetic};
 use ecg::{Analysis, Beat, HeartRate, Quality, QualitySegment, RhythmNote, Strip, TrendPoint, Warning};
 
@@ -179,4 +179,20 @@ fn any_signal_can_be_drawn() {
     }
     let nothing = Strip::from_samples(360.0, Vec::new());
     assert!(matches!(png(&nothing, &analysis, &Options::default()), Err(PlotError::Empty)));
+}
+
+#[test]
+fn a_picture_for_a_window_fits_it_and_fills_it_as_well_as_it_can() {
+    let made = synth::generate(&Settings { duration_s: 30.0, ..Settings::default() });
+    let options = Options { captions: false, ..Options::default() };
+    for window in [(560, 180), (860, 300), (1500, 900), (300, 900)] {
+        let picture = pixels(&made.strip, &analysis(&made), &options, window).unwrap();
+        assert!(picture.width <= window.0 && picture.height <= window.1, "{window:?}");
+        assert_eq!(picture.rgba.len() as u32, picture.width * picture.height * 4);
+        let filled = picture.width as f64 / f64::from(window.0);
+        let filled = filled.max(f64::from(picture.height) / f64::from(window.1));
+        assert!(filled > 0.98, "{window:?} leaves room on all sides");
+        let trace = picture.rgba.chunks(4).filter(|pixel| pixel[0] < 60 && pixel[3] == 255).count();
+        assert!(trace > 100, "{window:?} shows no trace");
+    }
 }

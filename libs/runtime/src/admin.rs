@@ -66,15 +66,24 @@ impl Check {
 /// `/livez`: the process runs. `/readyz`: every check passes, else 503 with a line for each one. `/metrics`: Prometheus
 /// text.
 pub fn router(service: &'static str, checks: Vec<Check>, metrics: Metrics) -> Router {
+    health(service, checks).merge(figures(metrics))
+}
+
+/// `/livez` and `/readyz` alone.
+pub fn health(service: &'static str, checks: Vec<Check>) -> Router {
     Router::new()
         .route("/livez", get(async move || format!("{service} is alive\n")))
         .route("/readyz", get(async move || readiness(service, &checks).await))
-        .route(
-            "/metrics",
-            get(async move || {
-                ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
-            }),
-        )
+}
+
+/// `/metrics` alone.
+pub fn figures(metrics: Metrics) -> Router {
+    Router::new().route(
+        "/metrics",
+        get(async move || {
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+        }),
+    )
 }
 
 /// Serves [`router`] on a listener of its own until the shutdown begins.

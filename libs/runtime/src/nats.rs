@@ -169,6 +169,12 @@ async fn patiently<T, F: Future<Output = Result<T, BusError>>>(
                     return Ok(None);
                 }
             }
+            Err(error) if error.to_string().contains("insufficient storage") => {
+                return Err(StartError::failed(format!(
+                    "{error}; the broker reserves the space that --nats-max-staged names: make it less there, or \
+                     max_file_store of the broker more"
+                )));
+            }
             Err(error) => return Err(StartError::failed(error)),
         }
     }

@@ -99,11 +99,7 @@ fn within_rate(app: &App, who: Result<Client, ApiError>, request: &Request) -> R
     let (rate, whose) = match &who {
         Ok(_) if app.tokens.is_none() => return who,
         Ok(client) => (&app.rate, Whose::Holder(client.name.clone())),
-        Err(_) => {
-            let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
-            let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |address| address.0.ip());
-            (&app.failed_rate, Whose::network(address))
-        }
+        Err(_) => (&app.failed_rate, Whose::network(address(request, app.config.behind_proxy))),
     };
     match rate.take(whose, Instant::now()) {
         Ok(()) => who,
@@ -115,6 +111,17 @@ fn within_rate(app: &App, who: Result<Client, ApiError>, request: &Request) -> R
                 .header(header::RETRY_AFTER, HeaderValue::from(seconds as u64)))
         }
     }
+}
+
+/// Where a request comes from: as the proxy says where there is one, else whoever has connected.
+fn address(request: &Request, behind_proxy: bool) -> IpAddr {
+    let forwarded = || {
+        // Whatever stands before the last address is what the client says about itself.
+        let last = request.headers().get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+        last.rsplit(',').next()?.trim().parse().ok()
+    };
+    let connected = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    behind_proxy.then(forwarded).flatten().or(connected).unwrap_or(IpAddr::from([0, 0, 0, 0]))
 }
 
 fn refuse(path: &str, error: ApiError) -> Response {
@@ -226,6 +233,17 @@ mod tests {
         ] {
             assert!(!is_loopback(host), "{host}");
         }
+    }
+
+    #[test]
+    fn what_clients_say_about_their_address_counts_only_if_the_proxy_has_said_it() {
+        let mut request = Request::new(axum::body::Body::empty());
+        request.headers_mut().insert("x-forwarded-for", HeaderValue::from_static("192.0.2.9, 192.0.2.1"));
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([10, 0, 0, 1], 1))));
+        assert_eq!(address(&request, false).to_string(), "10.0.0.1");
+        assert_eq!(address(&request, true).to_string(), "192.0.2.1");
+        request.headers_mut().insert("x-forwarded-for", HeaderValue::from_static("unknown"));
+        assert_eq!(address(&request, true).to_string(), "10.0.0.1");
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub struct Config {
     /// File of access tokens: a line `name role sha256` for each, as `bedside token new` makes them; read again when changed
     #[arg(long, env = "BEDSIDE_TOKENS", value_name = "FILE")]
     pub tokens: Option<PathBuf>,
+    /// Clients come through a proxy that writes their addresses last into X-Forwarded-For; only then that header counts
+    #[arg(long, env = "BEDSIDE_BEHIND_PROXY")]
+    pub behind_proxy: bool,
     /// Folder for large files while they arrive; by default the system's folder for temporary files
     #[arg(long, env = "BEDSIDE_SPOOL_DIR", value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
@@ -94,6 +97,7 @@ impl Default for Config {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 5011)),
             tokens: None,
+            behind_proxy: false,
             spool_dir: None,
             receipt_wait: Duration::from_secs(10),
             body_idle: Duration::from_secs(30),

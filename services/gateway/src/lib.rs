@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use bus::{BlobStage, EventBus};
 use runtime::problem::ApiError;
-use runtime::{Metrics, ServerTls, Shutdown, StartError, admin, http};
+use runtime::{ServerTls, Shutdown, StartError, admin, http};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -133,8 +133,7 @@ pub async fn run_on(
     config.listen = address;
     config.check()?;
     let shutdown = shutdown.later(config.drain_wait);
-    let health =
-        config.admin_for_clients.then(|| admin::router("gateway", checks(&ports.bus), Metrics::install()));
+    let health = config.admin_for_clients.then(|| admin::health("gateway", checks(&ports.bus)));
     let tls = config.tls.open()?;
     let acceptors = tls.as_ref().map(ServerTls::acceptors);
     let Ports { bus, stage, reads } = ports;

@@ -8,8 +8,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use runtime::observe;
 use runtime::problem::{ApiError, Kind, text};
+use runtime::{Metrics, admin, observe};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::tokens::Need;
@@ -79,7 +79,9 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Router>) -> Router {
     );
     let mut router = reads.merge(uploads).merge(events).merge(dead_letters).merge(open);
     if let Some(health) = health {
-        router = router.merge(health.with_state(()));
+        // Who is here to look after it has a token, where others can come: figures tell how much there is to do.
+        let figures = admin::figures(Metrics::install()).route_layer(guarded(Need::Read));
+        router = router.merge(health.with_state(())).merge(figures.with_state(()));
     }
     router
         .fallback(async |request: Request| {

@@ -5,9 +5,11 @@
 
 #![allow(clippy::expect_used, reason = "a test without its server has to fail, and this is how tests do")]
 
+mod cluster;
 mod mongo;
 mod nats;
 mod program;
 
+pub use cluster::NatsCluster;
 pub use mongo::MongoServer;
 pub use nats::NatsServer;

@@ -20,11 +20,24 @@ const START: Duration = Duration::from_secs(60);
 pub struct NatsServer {
     folder: TempDir,
     store: PathBuf,
-    /// Further settings: of JetStream, and of the server.
-    settings: (String, String),
+    source: Source,
     port: u16,
     process: Option<Child>,
 }
+
+/// What it is configured by.
+#[derive(Debug)]
+enum Source {
+    /// Further lines of a configuration that is made here.
+    Settings(String),
+    /// A configuration that is shipped, which only port and folders of this test are set over.
+    Shipped { environment: Vec<(String, String)> },
+}
+
+/// Where a shipped configuration lies; what it includes lies relative to it.
+const SHIPPED: &str = "etc/nats/nats.conf";
+/// Where it keeps its streams.
+const SHIPPED_STORE: &str = "/var/lib/nats";
 
 impl NatsServer {
     /// Starts one on a free port of the loopback, with an empty store that syncs each write.
@@ -42,23 +55,47 @@ impl NatsServer {
     /// When it cannot be started.
     #[must_use]
     pub fn start_with(settings: &str) -> Self {
-        Self::launch_first(None, "", settings)
+        Self::start_made_here(None, settings)
     }
 
-    /// Starts one with its store in this folder, and with further settings of JetStream.
+    /// Starts one with its store in this folder.
     ///
     /// # Panics
     /// When it cannot be started.
     #[must_use]
-    pub fn start_in(store: &Path, jetstream: &str) -> Self {
-        Self::launch_first(Some(store), jetstream, "")
+    pub fn start_in(store: &Path) -> Self {
+        Self::start_made_here(Some(store), "")
     }
 
-    fn launch_first(store: Option<&Path>, jetstream: &str, server: &str) -> Self {
+    fn start_made_here(store: Option<&Path>, settings: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = store.map_or_else(|| folder.path().join("store"), Path::to_owned);
-        let settings = (jetstream.to_owned(), server.to_owned());
-        let mut server = NatsServer { folder, store, settings, port: 0, process: None };
+        Self::start_from(folder, store, Source::Settings(settings.to_owned()))
+    }
+
+    /// Starts one on a configuration as it is shipped, with the files that it includes, by their paths from the root of the
+    /// machine it is meant for, and the settings that it takes from the environment.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start_shipped(config: &str, files: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = folder.path().join("store");
+        assert!(config.contains(SHIPPED_STORE), "the configuration keeps its streams in {SHIPPED_STORE}");
+        let config = config.replace(SHIPPED_STORE, &store.to_string_lossy());
+        for (path, text) in files.iter().chain(&[(SHIPPED, &*config)]) {
+            let path = folder.path().join(path.trim_start_matches('/'));
+            fs::create_dir_all(path.parent().expect("a folder")).expect("folders can be made");
+            fs::write(path, text).expect("files can be written");
+        }
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self::start_from(folder, store, Source::Shipped { environment })
+    }
+
+    fn start_from(folder: TempDir, store: PathBuf, source: Source) -> Self {
+        let mut server = NatsServer { folder, store, source, port: 0, process: None };
         let (process, port) = server.launch(None).unwrap_or_else(|reason| panic!("{reason}"));
         server.process = Some(process);
         server.port = port;
@@ -121,22 +158,33 @@ impl NatsServer {
 
     /// Starts the program and waits until it says that it is ready; returns it with its port.
     fn launch(&self, port: Option<u16>) -> Result<(Child, u16), String> {
-        let config = self.folder.path().join("nats.conf");
-        let (store, (jetstream, settings)) = (&self.store, &self.settings);
-        let port = port.map_or(-1, i32::from);
-        let text = format!(
-            "host: 127.0.0.1\nport: {port}\njetstream {{ store_dir: {store:?}, sync_interval: always, {jetstream} }}\n{settings}\n"
-        );
-        fs::write(&config, text).map_err(|error| format!("cannot write {}: {error}", config.display()))?;
-        let program = program::find("nats-server", "BEDSIDE_TEST_NATS_SERVER");
-        let mut process = Command::new(&program)
-            .arg("--config")
-            .arg(&config)
+        let port = port.map_or(-1, i32::from).to_string();
+        let mut command = Command::new(program::find("nats-server", "BEDSIDE_TEST_NATS_SERVER"));
+        match &self.source {
+            Source::Settings(settings) => {
+                let config = self.folder.path().join("nats.conf");
+                let store = &self.store;
+                // Space is reserved, not used: tests shall not depend on how full the disk is.
+                let text = format!(
+                    "host: 127.0.0.1\nport: {port}\n\
+                     jetstream {{ store_dir: {store:?}, sync_interval: always, max_file_store: 1TB }}\n{settings}\n"
+                );
+                fs::write(&config, text)
+                    .map_err(|error| format!("cannot write {}: {error}", config.display()))?;
+                command.arg("--config").arg(&config);
+            }
+            Source::Shipped { environment } => {
+                command.arg("--config").arg(self.folder.path().join(SHIPPED));
+                command.args(["--addr", "127.0.0.1", "--port", &port, "--http_port", "-1"]);
+                command.envs(environment.iter().cloned());
+            }
+        }
+        let mut process = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
+            .map_err(|error| format!("cannot start nats-server: {error}"))?;
         let log = process.stderr.take().expect("the error stream is piped");
         let (lines, heard) = mpsc::channel();
         thread::spawn(move || {

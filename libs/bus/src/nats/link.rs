@@ -17,6 +17,13 @@ use crate::{BusError, EnqueueError};
 /// Nobody listens to it. The broker says so at once, which proves that it has worked off all that was sent before.
 const PING: &str = "bedside.ping";
 
+/// Where others can take over, an answer that takes longer is asked for anew: who should give it may have died.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// Wait before a stream without a leader is asked again.
+const LEADERLESS_WAIT: Duration = Duration::from_millis(100);
+/// A new leader is elected 4 to 9 s after the last word of one that died; no setting of the server changes that.
+const ELECTION: Duration = Duration::from_secs(15);
+
 /// What has happened to the connection so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct History {
@@ -91,6 +98,8 @@ pub(super) struct Link {
     pub(super) client: Client,
     history: watch::Receiver<History>,
     timeout: Duration,
+    /// Whether another server takes over when one dies, so that it is worth while to ask again for some seconds.
+    is_cluster: bool,
 }
 
 impl fmt::Debug for Link {
@@ -118,7 +127,8 @@ impl Link {
             history.connects = history.connects.max(counts.connects.load(Ordering::Relaxed));
         });
         drop(first);
-        let link = Link { client, history, timeout: config.request_timeout };
+        let is_cluster = config.replicas > 1;
+        let link = Link { client, history, timeout: config.request_timeout, is_cluster };
         link.round_trip().await?;
         Ok(link)
     }
@@ -128,8 +138,9 @@ impl Link {
         self.history.clone()
     }
 
-    /// Asks and waits for the answer, whatever it says. Asks again when the connection was lost and is back: the broker may
-    /// have heard the first time, so nothing must be asked that does harm when it is asked twice.
+    /// Asks and waits for the answer, whatever it says. Asks again when the connection was lost and is back, and in a cluster
+    /// while a stream has no leader: the broker may have heard the first time, so nothing must be asked that does harm when
+    /// it is asked twice.
     pub(super) async fn ask(
         &self,
         subject: String,
@@ -145,21 +156,30 @@ impl Link {
                     Some(headers) => request.headers(headers),
                     None => request,
                 };
-                tokio::select! {
-                    answer = self.client.send_request(subject.clone(), request) => return answer,
-                    Ok(_) = history.wait_for(|history| history.connects > connects) => {}
+                let request = if self.is_cluster { request.timeout(Some(ASK_AGAIN)) } else { request };
+                let answer = tokio::select! {
+                    answer = self.client.send_request(subject.clone(), request) => Some(answer),
+                    Ok(_) = history.wait_for(|history| history.connects > connects) => None,
+                };
+                match answer {
+                    Some(Err(error)) if self.is_cluster && is_leaderless(error.kind()) => {
+                        tokio::time::sleep(LEADERLESS_WAIT).await;
+                    }
+                    Some(answer) => return answer,
+                    None => {}
                 }
             }
         };
+        let limit = if self.is_cluster { ELECTION.max(self.timeout * 2) } else { self.timeout * 2 };
         // While there is no connection, even handing over the request may block.
-        tokio::time::timeout(self.timeout * 2, asking).await.map_err(BusError::unavailable)?.map_err(
-            |error| match error.kind() {
-                RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::InvalidSubject => {
-                    BusError::refused(error)
-                }
-                _ => BusError::unavailable(error),
-            },
-        )
+        tokio::time::timeout(limit, asking).await.map_err(BusError::unavailable)?.map_err(|error| match error
+            .kind()
+        {
+            RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::InvalidSubject => {
+                BusError::refused(error)
+            }
+            _ => BusError::unavailable(error),
+        })
     }
 
     /// Calls the API of JetStream.
@@ -240,6 +260,11 @@ impl Link {
             () = denied => Ok(()),
         }
     }
+}
+
+/// Whether an error may mean that a stream has lost its leader, and will have another.
+fn is_leaderless(error: RequestErrorKind) -> bool {
+    matches!(error, RequestErrorKind::NoResponders | RequestErrorKind::TimedOut)
 }
 
 /// Notes an event of the connection. When many come at once, the client drops some: so the number of connections is read

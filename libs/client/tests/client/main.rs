@@ -5,6 +5,7 @@
 mod calls;
 mod feed;
 mod nats;
+mod outbox;
 mod proxy;
 mod system;
 mod uploads;

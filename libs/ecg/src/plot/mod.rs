@@ -26,11 +26,13 @@ pub struct Options {
     pub rows: usize,
     /// When the strip was recorded, as it should stand in the header. Not the patient's name.
     pub recorded_at: Option<String>,
+    /// Header and footer in words. A window that says all that beside the picture wants the paper alone.
+    pub captions: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { pixels_per_mm: 5.0, rows: 6, recorded_at: None }
+        Options { pixels_per_mm: 5.0, rows: 6, recorded_at: None, captions: true }
     }
 }
 
@@ -58,6 +60,54 @@ pub fn png(strip: &Strip, analysis: &Analysis, options: &Options) -> Result<Vec<
     let mut backend = raster::Raster::new(sheet.size(), options.pixels_per_mm)?;
     draw(&sheet, &mut backend)?;
     backend.into_png()
+}
+
+/// A picture this wide, as a share of the window, is wide enough.
+const FULL_ENOUGH: f64 = 0.75;
+
+/// Pixels of a picture, for a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pixels {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Red, green, blue and 255 of each pixel, row by row.
+    pub rgba: Vec<u8>,
+}
+
+/// Draws a strip with its analysis to fill a window of this size as well as it can: as many rows as fit, and the rest as
+/// an overview below them. The picture is never larger than the window.
+///
+/// # Errors
+/// [`PlotError::Empty`] where the strip has no samples.
+pub fn pixels(
+    strip: &Strip,
+    analysis: &Analysis,
+    options: &Options,
+    window: (u32, u32),
+) -> Result<Pixels, PlotError> {
+    let choices: Vec<Options> =
+        (1..=options.rows.max(1)).rev().map(|rows| Options { rows, ..options.clone() }).collect();
+    let mut best: Option<(f64, Sheet<'_>)> = None;
+    for choice in &choices {
+        let sheet = Sheet::of(strip, analysis, choice)?;
+        let (width, height) = sheet.size();
+        let by_width = f64::from(window.0) * 100.0 / f64::from(width);
+        let scale = by_width.min(f64::from(window.1) * 100.0 / f64::from(height));
+        if best.as_ref().is_none_or(|(largest, _)| scale > *largest) {
+            best = Some((scale, sheet));
+        }
+        // All rows a little smaller say more than fewer of them, but not many tiny ones.
+        if scale >= FULL_ENOUGH * by_width {
+            break;
+        }
+    }
+    let Some((scale, mut sheet)) = best else { return Err(PlotError::Empty) };
+    sheet.suit(scale);
+    let mut backend = raster::Raster::for_window(sheet.size(), scale)?;
+    draw(&sheet, &mut backend)?;
+    Ok(backend.into_pixels())
 }
 
 /// Draws a strip with its analysis as an SVG document that measures its true size in millimetres.

@@ -42,6 +42,10 @@ const PAGE_WIDTH: f64 = PAPER_RIGHT + 5.0;
 const HEADER_HEIGHT: f64 = 19.0;
 const LINE_HEIGHT: f64 = 5.0;
 const FOOTER_HEIGHT: f64 = 9.0;
+/// Room above and below the paper where there are no captions.
+const BARE_MARGIN: f64 = 1.0;
+/// Pixels per millimetre from which on lines every millimetre can be told apart.
+const FINE_GRID_SCALE: f64 = 3.0;
 /// Room between cells of the header.
 const CELL_GAP: f64 = 9.0;
 const CAPTION: Look = Look::new(2.3, QUIET);
@@ -74,6 +78,7 @@ pub(super) struct Sheet<'a> {
     overview: Option<Overview>,
     /// Lines below the cells of the header, with their colours.
     lines: Vec<(String, RGBColor)>,
+    fine_grid: bool,
 }
 
 impl<'a> Sheet<'a> {
@@ -94,20 +99,30 @@ impl<'a> Sheet<'a> {
         let overview = (needed as usize > on_page).then(|| Overview::of(strip, analysis));
         let width = PAPER_RIGHT - PAPER_LEFT;
         let lines = [(findings(analysis), INK), (remarks(analysis), QUIET)];
-        let lines = lines.into_iter().filter(|(text, _)| !text.is_empty());
+        let lines = lines.into_iter().filter(|(text, _)| options.captions && !text.is_empty());
         let lines = lines.map(|(text, color)| (NOTE.fitted(&text, width), color)).collect();
-        Ok(Sheet { strip, analysis, options, scale, rows, overview, lines })
+        Ok(Sheet { strip, analysis, options, scale, rows, overview, lines, fine_grid: true })
     }
 
     /// Width and height in hundredths of a millimetre.
     pub(super) fn size(&self) -> (u32, u32) {
         let height =
-            self.paper_bottom() + self.overview.as_ref().map_or(0.0, |_| Overview::HEIGHT) + FOOTER_HEIGHT;
+            self.paper_bottom() + self.overview.as_ref().map_or(0.0, |_| Overview::HEIGHT) + self.below();
         (hundredths(PAGE_WIDTH) as u32, hundredths(height) as u32)
     }
 
+    /// Leaves out what could not be told apart at this many pixels per millimetre.
+    pub(super) fn suit(&mut self, pixels_per_mm: f64) {
+        self.fine_grid = pixels_per_mm >= FINE_GRID_SCALE;
+    }
+
     fn paper_top(&self) -> f64 {
-        HEADER_HEIGHT + self.lines.len() as f64 * LINE_HEIGHT
+        let above = if self.options.captions { HEADER_HEIGHT } else { BARE_MARGIN };
+        above + self.lines.len() as f64 * LINE_HEIGHT
+    }
+
+    fn below(&self) -> f64 {
+        if self.options.captions { FOOTER_HEIGHT } else { BARE_MARGIN }
     }
 
     fn paper_bottom(&self) -> f64 {
@@ -117,9 +132,11 @@ impl<'a> Sheet<'a> {
     pub(super) fn draw<B: DrawingBackend>(&self, backend: &mut B) -> Drawn<B> {
         let (width, height) = self.size();
         backend.draw_rect((0, 0), (width as i32, height as i32), &WHITE.filled(), true)?;
-        self.header(backend)?;
+        if self.options.captions {
+            self.header(backend)?;
+        }
         let bottom = self.paper_bottom();
-        grid(backend, (PAPER_LEFT, self.paper_top()), (PAPER_RIGHT, bottom))?;
+        grid(backend, (PAPER_LEFT, self.paper_top()), (PAPER_RIGHT, bottom), self.fine_grid)?;
         let mut cut = false;
         for (index, samples) in self.rows.iter().enumerate() {
             let row = Row {
@@ -138,7 +155,7 @@ impl<'a> Sheet<'a> {
             overview.draw(backend, bottom, self.strip.duration_s())?;
             footer_top += Overview::HEIGHT;
         }
-        self.footer(backend, footer_top, cut)
+        if self.options.captions { self.footer(backend, footer_top, cut) } else { Ok(()) }
     }
 
     fn header<B: DrawingBackend>(&self, backend: &mut B) -> Drawn<B> {
@@ -253,9 +270,17 @@ pub(super) fn frame_gap<B: DrawingBackend>(backend: &mut B, from: (f64, f64), to
 }
 
 /// Paper with lines every 1 and 5 mm.
-pub(super) fn grid<B: DrawingBackend>(backend: &mut B, from: (f64, f64), to: (f64, f64)) -> Drawn<B> {
+pub(super) fn grid<B: DrawingBackend>(
+    backend: &mut B,
+    from: (f64, f64),
+    to: (f64, f64),
+    fine: bool,
+) -> Drawn<B> {
     backend.draw_rect(at(from.0, from.1), at(to.0, to.1), &PAPER.filled(), true)?;
     for (step, color, width) in [(1.0, FINE, 10), (5.0, COARSE, 20)] {
+        if step < 5.0 && !fine {
+            continue;
+        }
         let style = color.stroke_width(width);
         // One pen stroke up and down, so that the SVG stays small.
         let columns = ((to.0 - from.0) / step).round() as usize;

@@ -9,9 +9,9 @@ use plotters_backend::{
     BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind, FontStyle,
 };
 
-use super::PlotError;
 use super::palette::{indexed, packed};
 use super::text::{LINE_PER_SIZE, advance_em, font};
+use super::{Pixels, PlotError};
 
 /// Steps between no and full cover of a pixel: few, so that all colours of a picture fit a palette.
 const COVER_STEPS: u32 = 15;
@@ -44,7 +44,16 @@ pub(super) struct Raster {
 impl Raster {
     pub(super) fn new(size: (u32, u32), pixels_per_mm: f64) -> Result<Self, PlotError> {
         let finite = if pixels_per_mm.is_finite() { pixels_per_mm } else { 5.0 };
-        let scale = finite.clamp(2.0, 20.0) / 100.0;
+        Raster::at_scale(size, finite.clamp(2.0, 20.0) / 100.0)
+    }
+
+    /// For a window, however small.
+    pub(super) fn for_window(size: (u32, u32), pixels_per_mm: f64) -> Result<Self, PlotError> {
+        let finite = if pixels_per_mm.is_finite() { pixels_per_mm } else { 1.0 };
+        Raster::at_scale(size, finite.clamp(0.1, 40.0) / 100.0)
+    }
+
+    fn at_scale(size: (u32, u32), scale: f64) -> Result<Self, PlotError> {
         let width = (f64::from(size.0) * scale).round() as usize;
         let height = (f64::from(size.1) * scale).round() as usize;
         if width * height > MAX_PIXELS {
@@ -196,6 +205,13 @@ impl Raster {
                 *pixel = blended(*pixel, ink, stepped(cover, color.alpha));
             }
         }
+    }
+
+    /// The picture as it is.
+    pub(super) fn into_pixels(self) -> Pixels {
+        let color = |pixel: u32| [(pixel >> 16) as u8, (pixel >> 8) as u8, pixel as u8, 255];
+        let rgba = self.pixels.iter().copied().flat_map(color).collect();
+        Pixels { width: self.width as u32, height: self.height as u32, rgba }
     }
 
     /// The picture as PNG with a palette.

@@ -30,8 +30,8 @@ const TARGET: &str = "trace";
 /// Where the collector is; the names are those of the OpenTelemetry specification.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
 
-/// The last spans have this long to leave at the end.
-const FLUSH: Duration = Duration::from_secs(5);
+/// The last spans have this long to leave at the end, after the drain.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Most bytes of the collector's answer.
 const LONGEST_ANSWER: usize = 64 * 1024;

@@ -22,7 +22,8 @@ fn tokens_file() -> tempfile::NamedTempFile {
 
 async fn with_tokens() -> (Door, tempfile::NamedTempFile) {
     let file = tokens_file();
-    let config = Config { tokens: Some(file.path().to_owned()), receipt_wait: PATIENCE, ..Config::default() };
+    let tokens = Some(file.path().to_owned());
+    let config = Config { tokens, receipt_wait: PATIENCE, admin_for_clients: true, ..Config::default() };
     (Start { config, ..Start::default() }.start().await, file)
 }
 
@@ -68,6 +69,10 @@ async fn without_a_token_that_is_known_nobody_comes_in() {
         }
     }
     assert_eq!(door.new_patient("{\"medical_record_number\":7}").await.status, 401);
+    assert_eq!(door.get("/metrics").await.status, 401);
+    let viewer = ("authorization", "Bearer station-secret");
+    assert_eq!(door.send(Method::GET, "/metrics", &[viewer], "").await.status, 200);
+    assert_eq!(door.get("/readyz").await.status, 200);
     assert_eq!(door.get("/").await.status, 200);
     door.nothing_is_stored().await;
 }

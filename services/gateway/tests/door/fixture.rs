@@ -171,6 +171,14 @@ impl Door {
         response.into_body()
     }
 
+    /// The reply's body, to be read as slowly as one likes.
+    pub(crate) async fn body(&self, path: &str) -> hyper::body::Incoming {
+        let request = Request::get(self.url(path)).body(Full::default()).unwrap();
+        let response = self.client.request(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.into_body()
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Reply {
         self.send(Method::GET, path, &[], Bytes::new()).await
     }

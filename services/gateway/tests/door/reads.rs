@@ -1,8 +1,10 @@
 //! Reads, passed on to query in this process or over HTTP.
 
 use axum::http::Method;
+use gateway::{Config, Limits};
+use http_body_util::BodyExt;
 
-use crate::fixture::{Door, Form, Start, base64, jpeg, png};
+use crate::fixture::{Door, Form, PATIENCE, Start, base64, jpeg, png};
 
 async fn both() -> [Door; 2] {
     let direct = Start::default().start().await;
@@ -108,4 +110,29 @@ async fn large_replies_of_the_documented_route_stream_through() {
         sent.sort();
         assert!(got == sent);
     }
+}
+
+#[tokio::test]
+async fn a_read_takes_its_place_until_the_last_byte_has_gone() {
+    let limits = Limits { max_reads_in_flight: 1, ..Limits::default() };
+    let config = Config { limits, receipt_wait: PATIENCE, ..Config::default() };
+    let door = Start { config, ..Start::default() }.start().await;
+    // More than sockets hold.
+    let mut image = jpeg(3, 3, 0);
+    image.resize(30_000_000, 0);
+    let reply = door.upload("7", Form::default().file("medical_image", "a.jpg", &image), &[]).await;
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    let path = format!("/api/v1/images/{}", reply.json()["files"][0]["id"].as_str().unwrap());
+    let mut slow = door.body(&path).await;
+    let refused = door.get("/api/v1/patients").await;
+    refused.assert_problem(503, "As many reads are under way");
+    assert_eq!(refused.header("retry-after"), "1");
+    let mut bytes = 0;
+    while let Some(frame) = slow.frame().await {
+        bytes += frame.unwrap().into_data().map_or(0, |data| data.len());
+    }
+    assert_eq!(bytes, image.len());
+    drop(slow);
+    let free = async { while door.get("/api/v1/patients").await.status != 200 {} };
+    tokio::time::timeout(PATIENCE, free).await.expect("the place is given back");
 }

@@ -4,16 +4,14 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends when something fails")]
 
 mod containers;
-mod load;
-mod records;
 
 use std::time::{Duration, Instant};
 
 use client::{Feed, FeedEvent, FeedMode, FeedSettings, Gateway, Upload, UploadAnswer, UploadFile};
 use containers::{Secrets, Stack};
-use load::Load;
 use proto_json::{FileKind, Mrn, PatientUpdated};
-use tests::material;
+use tests::load::Load;
+use tests::{material, records};
 
 #[tokio::main]
 async fn main() {
@@ -48,7 +46,7 @@ async fn main() {
 
     let load = Load::start(&uploader, &viewer);
     load.goes_on(5).await;
-    load.failures();
+    let _ = load.failures();
 
     step("ecg-worker 1 -> 4 -> 1 under load");
     for count in [4, 1] {

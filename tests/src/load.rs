@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use client::{ClientError, Gateway, Upload, UploadAnswer, UploadFile};
 use proto_json::{BlobHash, FileKind, Mrn, UploadId};
-use tests::{material, within};
 use tokio::task::JoinHandle;
+
+use crate::{material, within};
 
 const UPLOADERS: u64 = 3;
 /// Between two uploads of one client: the load shall be steady, not all that the machine can do.
@@ -15,11 +16,15 @@ const PAUSE: Duration = Duration::from_millis(120);
 
 /// What a client was told is stored or will be.
 #[derive(Debug, Clone)]
-pub(crate) struct Promise {
-    pub(crate) upload: UploadId,
-    pub(crate) mrn: Mrn,
-    pub(crate) ecg: BlobHash,
-    pub(crate) image: BlobHash,
+pub struct Promise {
+    /// The upload.
+    pub upload: UploadId,
+    /// Its patient.
+    pub mrn: Mrn,
+    /// The raw ECG in it.
+    pub ecg: BlobHash,
+    /// The image in it.
+    pub image: BlobHash,
 }
 
 #[derive(Debug, Default)]
@@ -32,18 +37,27 @@ struct Notes {
     failures: Mutex<Vec<String>>,
     /// The longest an upload took from its first attempt to its answer.
     slowest: Mutex<Duration>,
+    /// When an upload was answered last, and the longest time for which none was.
+    silence: Mutex<(Option<Instant>, Duration)>,
 }
 
 impl Notes {
-    fn slow(&self, took: Duration) {
+    fn answered(&self, took: Duration) {
         let mut slowest = self.slowest.lock().unwrap();
         *slowest = slowest.max(took);
+        let (last, longest) = &mut *self.silence.lock().unwrap();
+        let now = Instant::now();
+        if let Some(last) = *last {
+            *longest = (*longest).max(now - last);
+        }
+        *last = Some(now);
+        self.uploads.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// Load that runs until [`Load::end`].
 #[derive(Debug)]
-pub(crate) struct Load {
+pub struct Load {
     notes: Arc<Notes>,
     uploaders: Vec<JoinHandle<Vec<Promise>>>,
     readers: Vec<JoinHandle<()>>,
@@ -51,7 +65,8 @@ pub(crate) struct Load {
 
 impl Load {
     /// Three clients upload an ECG and an image each, again and again; two read.
-    pub(crate) fn start(uploader: &Gateway, viewer: &Gateway) -> Self {
+    #[must_use]
+    pub fn start(uploader: &Gateway, viewer: &Gateway) -> Self {
         let notes = Arc::<Notes>::default();
         let uploaders = (0..UPLOADERS)
             .map(|client| tokio::spawn(upload(uploader.clone(), client, Arc::clone(&notes))))
@@ -62,7 +77,7 @@ impl Load {
     }
 
     /// Waits until so many more uploads and reads were answered.
-    pub(crate) async fn goes_on(&self, more: usize) {
+    pub async fn goes_on(&self, more: usize) {
         let uploads = self.notes.uploads.load(Ordering::Relaxed) + more;
         let reads = self.notes.reads.load(Ordering::Relaxed) + more;
         within("uploads and reads go on", || async {
@@ -74,23 +89,31 @@ impl Load {
     }
 
     /// Fails when a request has failed since the last call.
-    pub(crate) fn assert_no_failure(&self, during: &str) {
+    pub fn assert_no_failure(&self, during: &str) {
         let failures = self.failures();
         assert!(failures.is_empty(), "requests failed {during}:\n{}", failures.join("\n"));
     }
 
     /// Requests that failed since the last call.
-    pub(crate) fn failures(&self) -> Vec<String> {
+    #[must_use]
+    pub fn failures(&self) -> Vec<String> {
         std::mem::take(&mut *self.notes.failures.lock().unwrap())
     }
 
     /// The longest that an upload took since the last call.
-    pub(crate) fn slowest(&self) -> Duration {
+    #[must_use]
+    pub fn slowest(&self) -> Duration {
         std::mem::take(&mut *self.notes.slowest.lock().unwrap())
     }
 
+    /// The longest time without an answered upload since the last call.
+    #[must_use]
+    pub fn longest_silence(&self) -> Duration {
+        std::mem::take(&mut self.notes.silence.lock().unwrap().1)
+    }
+
     /// Ends it; gives every promise.
-    pub(crate) async fn end(self) -> Vec<Promise> {
+    pub async fn end(self) -> Vec<Promise> {
         self.notes.ended.store(true, Ordering::Relaxed);
         for reader in self.readers {
             reader.await.unwrap();
@@ -105,7 +128,8 @@ impl Load {
 }
 
 /// Patients of the load.
-pub(crate) fn patients() -> Vec<Mrn> {
+#[must_use]
+pub fn patients() -> Vec<Mrn> {
     (0..UPLOADERS).map(mrn_of).collect()
 }
 
@@ -135,13 +159,12 @@ async fn upload(gateway: Gateway, client: u64, notes: Arc<Notes>) -> Vec<Promise
                 Err(error) => note(&notes, &format!("upload {number} of client {client}"), &error).await,
             }
         };
-        notes.slow(begun.elapsed());
+        notes.answered(begun.elapsed());
         let upload = match answer {
             UploadAnswer::Stored(receipt) => receipt.upload_id,
             UploadAnswer::Accepted(received) => received.upload_id,
         };
         promises.push(Promise { upload, mrn, ecg: ecg_hash, image: image_hash });
-        notes.uploads.fetch_add(1, Ordering::Relaxed);
         pause().await;
     }
     promises

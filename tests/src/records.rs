@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use client::Gateway;
 use proto_json::{BlobHash, EcgRecord, EcgStatus, ImageRecord, Mrn};
-use tests::within;
 
 use crate::load::{Promise, patients};
+use crate::within;
 
 const PAGE: Option<u32> = Some(500);
 
@@ -36,7 +36,10 @@ async fn all_images(gateway: &Gateway, mrn: Mrn) -> Option<Vec<ImageRecord>> {
 
 /// Waits until every promised upload is there and every ECG has a result; fails when anything is there twice, is missing, or
 /// was not promised.
-pub(crate) async fn assert_all_once(gateway: &Gateway, promises: &[Promise]) {
+///
+/// # Panics
+/// When it is so.
+pub async fn assert_all_once(gateway: &Gateway, promises: &[Promise]) {
     let uploads: BTreeSet<_> = promises.iter().map(|promise| promise.upload).collect();
     assert_eq!(uploads.len(), promises.len(), "each upload has an id of its own");
     for mrn in patients() {
@@ -70,7 +73,10 @@ pub(crate) async fn assert_all_once(gateway: &Gateway, promises: &[Promise]) {
 }
 
 /// Every answer that shows what is stored, and bytes of the newest files.
-pub(crate) async fn answers(gateway: &Gateway) -> Vec<String> {
+///
+/// # Panics
+/// When one is refused.
+pub async fn answers(gateway: &Gateway) -> Vec<String> {
     let mut answers = Vec::new();
     for patient in gateway.all_patients(None).await.expect("patients can be listed") {
         let mrn = patient.mrn;

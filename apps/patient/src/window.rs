@@ -1,0 +1,18 @@
+//! What Slint makes of `ui/*.slint`: the window and the one global, [`Api`], through which Rust and the window talk.
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::all,
+    clippy::todo,
+    clippy::dbg_macro,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "generated"
+)]
+mod generated {
+    slint::include_modules!();
+}
+
+pub use generated::*;

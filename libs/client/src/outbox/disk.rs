@@ -1,0 +1,323 @@
+//! The folder of an outbox: one sub-folder per upload, named by its id, with a manifest and numbered copies of its files.
+//!
+//! An upload is written under a name that is not read, flushed, and renamed: it is there whole or not at all. Everything is
+//! for its owner alone, as it holds patients' data.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use proto_json::{Bpm, FileKind, MediaType, Mrn, SignalOptions, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{EntryId, OutboxEntry, OutboxError};
+use crate::{FileContent, IdempotencyKey, Progress, Upload, UploadFile};
+
+const MANIFEST: &str = "manifest.json";
+const REFUSAL: &str = "refused.txt";
+const DAMAGED: &str = "damaged";
+/// What is being written or removed starts with a dot and is nobody's loss.
+const UNFINISHED: &str = ".";
+const CHUNK: usize = 1 << 20;
+
+/// What is on disk of an upload, besides its files.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    format: u32,
+    pub(super) mrn: Mrn,
+    created_at: Timestamp,
+    idempotency_key: IdempotencyKey,
+    name: Option<String>,
+    heart_rate: Option<Bpm>,
+    recorded_at: Option<Timestamp>,
+    signal_options: SignalOptions,
+    files: Vec<ManifestFile>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ManifestFile {
+    kind: FileKind,
+    file_name: String,
+    media_type: Option<MediaType>,
+    bytes: u64,
+}
+
+impl Manifest {
+    /// Reads one and checks that its files are there in full; a sentence if not.
+    pub(super) fn read(folder: &Path, id: EntryId) -> Result<Self, String> {
+        let entry = entry_folder(folder, id);
+        let text = fs::read(entry.join(MANIFEST)).map_err(|error| error.to_string())?;
+        let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+        for (index, file) in manifest.files.iter().enumerate() {
+            let there = fs::metadata(entry.join(index.to_string())).map_err(|error| error.to_string())?;
+            if there.len() != file.bytes {
+                return Err(format!("a kept file has {} bytes instead of {}", there.len(), file.bytes));
+            }
+        }
+        Ok(manifest)
+    }
+
+    pub(super) fn upload(&self, folder: &Path, id: EntryId) -> Upload {
+        let entry = entry_folder(folder, id);
+        let file = |(index, file): (usize, &ManifestFile)| UploadFile {
+            kind: file.kind,
+            content: FileContent::Path(entry.join(index.to_string())),
+            file_name: file.file_name.clone(),
+            media_type: file.media_type,
+        };
+        Upload {
+            name: self.name.clone(),
+            heart_rate: self.heart_rate,
+            recorded_at: self.recorded_at,
+            signal_options: self.signal_options.clone(),
+            files: self.files.iter().enumerate().map(file).collect(),
+            idempotency_key: self.idempotency_key.clone(),
+            respond_async: false,
+        }
+    }
+
+    fn entry(&self, id: EntryId, attention: Option<String>) -> OutboxEntry {
+        OutboxEntry {
+            id,
+            mrn: self.mrn,
+            name: self.name.clone(),
+            created_at: self.created_at,
+            files: self.files.len(),
+            bytes: self.files.iter().map(|file| file.bytes).sum(),
+            attention,
+        }
+    }
+}
+
+/// Makes the folder, takes its lock, and sweeps away what a crash left half-written.
+pub(super) fn prepare(folder: &Path) -> Result<File, OutboxError> {
+    let fail = |error: io::Error| disk_error(folder, &error);
+    make_folder(folder).map_err(fail)?;
+    let lock = create(&folder.join("lock"), false).map_err(fail)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(OutboxError::InUse(folder.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(fail(error)),
+    }
+    for found in fs::read_dir(folder).map_err(fail)? {
+        let found = found.map_err(fail)?;
+        if found.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            fs::remove_dir_all(found.path()).map_err(fail)?;
+        }
+    }
+    Ok(lock)
+}
+
+/// Every upload in the folder, and how many could not be read and were set aside.
+pub(super) fn list(folder: &Path) -> Result<(Vec<OutboxEntry>, usize), OutboxError> {
+    let fail = |error: io::Error| disk_error(folder, &error);
+    let mut entries = Vec::new();
+    for found in fs::read_dir(folder).map_err(fail)? {
+        let name = found.map_err(fail)?.file_name();
+        let Some(id) = name.to_str().and_then(|name| Uuid::try_parse(name).ok()).map(EntryId) else {
+            continue;
+        };
+        match Manifest::read(folder, id) {
+            Ok(manifest) => {
+                let refusal = fs::read_to_string(entry_folder(folder, id).join(REFUSAL)).ok();
+                entries.push(manifest.entry(id, refusal));
+            }
+            Err(reason) => {
+                // Not thrown away: a person may still make something of it.
+                tracing::warn!(%id, reason, "a kept upload is damaged and was set aside");
+                let aside = folder.join(DAMAGED);
+                make_folder(&aside).map_err(fail)?;
+                fs::rename(entry_folder(folder, id), aside.join(id.to_string())).map_err(fail)?;
+            }
+        }
+    }
+    let damaged = fs::read_dir(folder.join(DAMAGED)).map_or(0, Iterator::count);
+    Ok((entries, damaged))
+}
+
+/// Writes an upload for good. `stop` is asked while files are copied.
+pub(super) fn write(
+    folder: &Path,
+    id: EntryId,
+    mrn: Mrn,
+    upload: &Upload,
+    progress: &dyn Fn(Progress),
+    stop: &dyn Fn() -> bool,
+) -> Result<OutboxEntry, OutboxError> {
+    let part = folder.join(format!("{UNFINISHED}new-{id}"));
+    let written = write_part(folder, &part, mrn, upload, progress, stop).and_then(|manifest| {
+        if stop() {
+            return Err(OutboxError::Cancelled);
+        }
+        let place = || {
+            fs::rename(&part, entry_folder(folder, id))?;
+            flush_folder(folder)
+        };
+        place().map_err(|error| disk_error(folder, &error))?;
+        Ok(manifest.entry(id, None))
+    });
+    if written.is_err() {
+        let _ = fs::remove_dir_all(&part);
+    }
+    written
+}
+
+fn write_part(
+    folder: &Path,
+    part: &Path,
+    mrn: Mrn,
+    upload: &Upload,
+    progress: &dyn Fn(Progress),
+    stop: &dyn Fn() -> bool,
+) -> Result<Manifest, OutboxError> {
+    let fail = |error: io::Error| disk_error(folder, &error);
+    make_folder(part).map_err(fail)?;
+    let mut copy = Copy { sent: 0, total: 0, progress, stop };
+    copy.total = upload.files.iter().map(length).sum();
+    let mut files = Vec::with_capacity(upload.files.len());
+    for (index, file) in upload.files.iter().enumerate() {
+        let mut target = create(&part.join(index.to_string()), true).map_err(fail)?;
+        let bytes = match &file.content {
+            FileContent::Bytes(bytes) => {
+                target.write_all(bytes).map_err(fail)?;
+                bytes.len() as u64
+            }
+            FileContent::Path(path) => {
+                let unreadable =
+                    |error: io::Error| OutboxError::File { path: path.clone(), reason: error.to_string() };
+                let mut source = File::open(path).map_err(unreadable)?;
+                if !source.metadata().map_err(unreadable)?.is_file() {
+                    return Err(OutboxError::File {
+                        path: path.clone(),
+                        reason: "it is not a file".to_owned(),
+                    });
+                }
+                copy.run(&mut source, &mut target, &unreadable, &fail)?
+            }
+        };
+        target.sync_all().map_err(fail)?;
+        let UploadFile { kind, file_name, media_type, .. } = file.clone();
+        files.push(ManifestFile { kind, file_name, media_type, bytes });
+    }
+    let manifest = Manifest {
+        format: 1,
+        mrn,
+        created_at: Timestamp::now(),
+        idempotency_key: upload.idempotency_key.clone(),
+        name: upload.name.clone(),
+        heart_rate: upload.heart_rate,
+        recorded_at: upload.recorded_at,
+        signal_options: upload.signal_options.clone(),
+        files,
+    };
+    write_manifest(part, &manifest).map_err(fail)?;
+    Ok(manifest)
+}
+
+fn write_manifest(part: &Path, manifest: &Manifest) -> io::Result<()> {
+    let mut file = create(&part.join(MANIFEST), true)?;
+    serde_json::to_writer(&mut file, manifest)?;
+    file.sync_all()?;
+    flush_folder(part)
+}
+
+/// A copy that can be watched and stopped.
+struct Copy<'a> {
+    sent: u64,
+    total: u64,
+    progress: &'a dyn Fn(Progress),
+    stop: &'a dyn Fn() -> bool,
+}
+
+impl Copy<'_> {
+    fn run(
+        &mut self,
+        source: &mut File,
+        target: &mut File,
+        unreadable: &dyn Fn(io::Error) -> OutboxError,
+        unwritable: &dyn Fn(io::Error) -> OutboxError,
+    ) -> Result<u64, OutboxError> {
+        let mut buffer = vec![0; CHUNK];
+        let mut bytes = 0;
+        loop {
+            if (self.stop)() {
+                return Err(OutboxError::Cancelled);
+            }
+            let read = source.read(&mut buffer).map_err(unreadable)?;
+            if read == 0 {
+                return Ok(bytes);
+            }
+            target.write_all(buffer.get(..read).unwrap_or_default()).map_err(unwritable)?;
+            bytes += read as u64;
+            self.sent += read as u64;
+            (self.progress)(Progress { sent: self.sent, total: self.total.max(self.sent) });
+        }
+    }
+}
+
+fn length(file: &UploadFile) -> u64 {
+    match &file.content {
+        FileContent::Bytes(bytes) => bytes.len() as u64,
+        FileContent::Path(path) => fs::metadata(path).map_or(0, |facts| facts.len()),
+    }
+}
+
+pub(super) fn remove(folder: &Path, id: EntryId) -> Result<(), OutboxError> {
+    let gone = folder.join(format!("{UNFINISHED}gone-{id}"));
+    match fs::rename(entry_folder(folder, id), &gone) {
+        Ok(()) => {
+            // What is left of it is swept away at the next start.
+            let _ = fs::remove_dir_all(&gone);
+            let _ = flush_folder(folder);
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(disk_error(folder, &error)),
+    }
+}
+
+pub(super) fn write_refusal(folder: &Path, id: EntryId, reason: &str) -> Result<(), OutboxError> {
+    let write = || {
+        let mut file = create(&entry_folder(folder, id).join(REFUSAL), true)?;
+        file.write_all(reason.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|error| disk_error(folder, &error))
+}
+
+pub(super) fn clear_refusal(folder: &Path, id: EntryId) -> Result<(), OutboxError> {
+    match fs::remove_file(entry_folder(folder, id).join(REFUSAL)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk_error(folder, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn entry_folder(folder: &Path, id: EntryId) -> PathBuf {
+    folder.join(id.to_string())
+}
+
+fn disk_error(folder: &Path, error: &io::Error) -> OutboxError {
+    OutboxError::Disk { folder: folder.to_owned(), reason: error.to_string() }
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+fn create(path: &Path, truncate: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(truncate);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Makes names in a folder last; where folders cannot be opened, the system does it by itself.
+fn flush_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}

@@ -1,0 +1,179 @@
+//! Who may do what on the broker, as shipped: a real nats-server runs on `deploy/nats.conf`, and every user tries everything.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event, ServerError};
+use test_servers::NatsServer;
+use tokio::sync::mpsc;
+
+const USERS: [&str; 5] = ["setup", "gateway", "ingest", "worker", "monitor"];
+
+/// No user may send here: the broker's word on it comes after its words on everything sent before.
+const FENCE: &str = "fence";
+
+/// A subject, and the users who may publish to it.
+const PUBLISH: &[(&str, &[&str])] = &[
+    ("bedside.ping", &["setup", "gateway", "ingest", "worker"]),
+    // Work, results and announcements.
+    ("upload.received.7", &["gateway"]),
+    ("ecg.analyze.7", &["gateway", "ingest"]),
+    ("ecg.analyzed.7", &["gateway", "worker"]),
+    ("patient.7.updated", &["ingest"]),
+    ("claim.x", &["gateway"]),
+    ("blob.x.y.file", &["gateway", "ingest", "worker"]),
+    ("dead.UPLOADS.7", &["ingest"]),
+    ("dead.ECG_RESULTS.7", &["ingest"]),
+    ("dead.ECG_JOBS.7", &["worker"]),
+    // Replies: receipts go to gateways, and nobody can forge an answer to another.
+    ("_INBOX_gateway.receipts.x.y", &["ingest"]),
+    ("_INBOX_gateway.x", &[]),
+    ("_INBOX_ingest.x", &[]),
+    ("_INBOX_worker.x", &[]),
+    ("_INBOX_setup.x", &[]),
+    ("_INBOX_monitor.x", &[]),
+    ("_INBOX.x", &[]),
+    // Taking work from a queue, and settling it.
+    ("$JS.API.CONSUMER.MSG.NEXT.UPLOADS.UPLOADS", &["ingest"]),
+    ("$JS.API.CONSUMER.MSG.NEXT.ECG_RESULTS.ECG_RESULTS", &["ingest"]),
+    ("$JS.API.CONSUMER.MSG.NEXT.ECG_JOBS.ECG_JOBS", &["worker"]),
+    ("$JS.API.CONSUMER.MSG.NEXT.BLOBS.x", &["ingest"]),
+    ("$JS.ACK.UPLOADS.x", &["ingest"]),
+    ("$JS.ACK.ECG_RESULTS.x", &["ingest"]),
+    ("$JS.ACK.ECG_JOBS.x", &["worker"]),
+    // Reading a stream past its consumers.
+    ("$JS.API.STREAM.MSG.GET.UPLOADS", &[]),
+    ("$JS.API.STREAM.MSG.GET.ECG_JOBS", &[]),
+    ("$JS.API.STREAM.MSG.GET.CLAIMS", &["gateway"]),
+    ("$JS.API.STREAM.MSG.GET.BLOBS", &["gateway", "ingest", "worker"]),
+    ("$JS.API.DIRECT.GET.UPLOADS.upload.received.7", &[]),
+    ("$JS.API.DIRECT.GET.CLAIMS.claim.x", &[]),
+    ("$JS.API.DIRECT.GET.BLOBS.blob.x.y.file", &["gateway", "ingest", "worker"]),
+    ("$JS.API.DIRECT.GET.DEAD_LETTERS", &["gateway", "ingest"]),
+    ("$JS.API.CONSUMER.CREATE.BLOBS", &["setup", "ingest"]),
+    ("$JS.API.CONSUMER.CREATE.UPLOADS.x", &["setup"]),
+    ("$JS.API.CONSUMER.CREATE.DEAD_LETTERS.x", &["setup"]),
+    // Deleting.
+    ("$JS.API.STREAM.PURGE.BLOBS", &["gateway", "ingest", "worker"]),
+    ("$JS.API.STREAM.PURGE.UPLOADS", &[]),
+    ("$JS.API.STREAM.PURGE.DEAD_LETTERS", &[]),
+    ("$JS.API.STREAM.MSG.DELETE.DEAD_LETTERS", &["gateway"]),
+    ("$JS.API.STREAM.MSG.DELETE.UPLOADS", &[]),
+    ("$JS.API.STREAM.DELETE.UPLOADS", &[]),
+    ("$JS.API.CONSUMER.DELETE.UPLOADS.UPLOADS", &[]),
+    // Making and changing.
+    ("$JS.API.STREAM.CREATE.x", &["setup"]),
+    ("$JS.API.STREAM.UPDATE.UPLOADS", &["setup"]),
+    ("$JS.API.STREAM.RESTORE.x", &[]),
+    ("$JS.API.STREAM.SNAPSHOT.UPLOADS", &[]),
+    ("$JS.API.STREAM.LEADER.STEPDOWN.UPLOADS", &[]),
+    // Looking.
+    ("$JS.API.STREAM.INFO.UPLOADS", &["setup", "ingest"]),
+    ("$JS.API.STREAM.INFO.CLAIMS", &["setup"]),
+    ("$JS.API.STREAM.LIST", &[]),
+    ("$SYS.REQ.SERVER.PING", &[]),
+];
+
+/// A subject, and the users who may listen to it.
+const SUBSCRIBE: &[(&str, &[&str])] = &[
+    ("patient.*.updated", &["gateway", "monitor"]),
+    ("patient.7.updated", &["gateway", "monitor"]),
+    ("patient.>", &[]),
+    (">", &[]),
+    ("upload.received.*", &[]),
+    ("ecg.>", &[]),
+    ("claim.*", &[]),
+    ("blob.>", &[]),
+    ("dead.*.*", &[]),
+    ("_INBOX.>", &[]),
+    ("_INBOX_setup.>", &["setup"]),
+    ("_INBOX_gateway.>", &["gateway"]),
+    ("_INBOX_ingest.>", &["ingest"]),
+    ("_INBOX_worker.>", &["worker"]),
+    ("_INBOX_monitor.>", &["monitor"]),
+    ("$JS.>", &[]),
+    ("$SYS.>", &[]),
+];
+
+fn shipped() -> NatsServer {
+    let config = include_str!("../../deploy/nats.conf");
+    let passwords: String =
+        USERS.iter().map(|user| format!("{}_PASSWORD: \"{user}-secret\"\n", user.to_uppercase())).collect();
+    NatsServer::start_shipped(
+        config,
+        &[("/secrets/nats/passwords.conf", &passwords)],
+        &[("NATS_SERVER_NAME", "nats"), ("NATS_MAX_FILE", "1GB")],
+    )
+}
+
+/// A connection, and what the broker forbids on it.
+async fn connect(server: &NatsServer, user: &str) -> (Client, mpsc::UnboundedReceiver<String>) {
+    let (tell, forbidden) = mpsc::unbounded_channel();
+    let options = ConnectOptions::with_user_and_password(user.to_owned(), format!("{user}-secret"))
+        .custom_inbox_prefix(format!("_INBOX_{user}"))
+        .event_callback(move |event| {
+            let tell = tell.clone();
+            async move {
+                if let Event::ServerError(ServerError::Other(text)) = event {
+                    let _ = tell.send(text);
+                }
+            }
+        });
+    (options.connect(server.url()).await.unwrap(), forbidden)
+}
+
+/// The subjects named by what the broker forbids, up to the fence.
+async fn until_fence(client: &Client, forbidden: &mut mpsc::UnboundedReceiver<String>) -> BTreeSet<String> {
+    client.publish(FENCE, "".into()).await.unwrap();
+    let mut subjects = BTreeSet::new();
+    loop {
+        let text = tokio::time::timeout(Duration::from_secs(30), forbidden.recv()).await.unwrap().unwrap();
+        let subject = text.split('"').nth(1).unwrap_or_else(|| panic!("{text}")).to_owned();
+        if subject == FENCE {
+            return subjects;
+        }
+        subjects.insert(subject);
+    }
+}
+
+#[tokio::test]
+async fn every_user_may_do_its_part_and_nothing_else() {
+    let server = shipped();
+    let mut wrong = Vec::new();
+    for user in USERS {
+        let (client, mut forbidden) = connect(&server, user).await;
+        // One at a time: the client may drop words that come faster than it hands them on.
+        for (subject, may) in PUBLISH {
+            client.publish_with_reply(*subject, format!("_INBOX_{user}.answer"), "{}".into()).await.unwrap();
+            let denied = until_fence(&client, &mut forbidden).await.contains(*subject);
+            if denied == may.contains(&user) {
+                wrong.push(format!("{user} may{} publish to {subject}", if denied { " not" } else { "" }));
+            }
+        }
+        for (subject, may) in SUBSCRIBE {
+            let heard = client.subscribe(*subject).await.unwrap();
+            let denied = until_fence(&client, &mut forbidden).await.contains(*subject);
+            drop(heard);
+            if denied == may.contains(&user) {
+                wrong.push(format!("{user} may{} listen to {subject}", if denied { " not" } else { "" }));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn nobody_comes_in_without_the_right_password() {
+    let server = shipped();
+    assert!(async_nats::connect(server.url()).await.is_err());
+    for user in USERS {
+        for password in ["", "wrong", user] {
+            let options = ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned());
+            assert!(options.connect(server.url()).await.is_err(), "{user}");
+        }
+    }
+    let unknown = ConnectOptions::with_user_and_password("admin".to_owned(), "admin-secret".to_owned());
+    assert!(unknown.connect(server.url()).await.is_err());
+}
