@@ -15,7 +15,7 @@ pub mod records;
 mod system;
 pub mod tls;
 
-pub use process::{Process, resident_bytes};
+pub use process::{Process, cpu_seconds, resident_bytes};
 pub use programs::program;
 pub use system::{Extras, Mode, Service, System, within};
 

@@ -16,6 +16,10 @@ use crate::message::Message;
 use crate::staging::{Preview, Stamp};
 use crate::window::WaitingUpload;
 
+/// How often, and after what time, to try again to open an outbox that another window still holds.
+const PATIENCE: u32 = 10;
+const MOMENT: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// What has become of an upload, for the desk to act on.
 pub(crate) enum Outcome {
     /// It is stored, or as good as: the form can be cleared.
@@ -57,7 +61,7 @@ impl Sending {
     /// Opens the outbox in this folder; the answer comes as [`Message::OutboxOpened`].
     pub(crate) fn new(link: Link, folder: std::path::PathBuf) -> Self {
         let mail = link.mail.clone();
-        link.network.spawn_blocking(move || drop(mail.send(Message::OutboxOpened(Outbox::open(folder)))));
+        link.network.spawn_blocking(move || drop(mail.send(Message::OutboxOpened(open(&folder)))));
         Sending {
             link,
             outbox: None,
@@ -175,11 +179,18 @@ impl Sending {
 
     pub(crate) fn kept(&mut self, number: u64, result: Result<EntryId, String>) -> Option<Outcome> {
         if number != self.number || !matches!(self.phase, Phase::Keeping(_)) {
-            return None;
+            // It was cancelled in the moment in which it was kept.
+            let removed = result.ok().and_then(|id| self.outbox.as_ref().map(|outbox| outbox.remove(id)));
+            self.refresh();
+            return match removed {
+                Some(Err(error)) => Some(Outcome::Failed(words::sentence(&error.to_string()))),
+                _ => None,
+            };
         }
         match result {
             Ok(id) => {
                 self.phase = Phase::Sending(id);
+                self.refresh();
                 self.show_progress(0.0, "Connecting…");
                 None
             }
@@ -354,6 +365,17 @@ impl Sending {
         self.phase = Phase::Idle;
         self.outbox = None;
     }
+}
+
+/// Opens the outbox; a window that is just being closed has a moment to let go of it.
+fn open(folder: &Path) -> Result<Outbox, OutboxError> {
+    for _ in 0..PATIENCE {
+        match Outbox::open(folder) {
+            Err(OutboxError::InUse(_)) => std::thread::sleep(MOMENT),
+            opened => return opened,
+        }
+    }
+    Outbox::open(folder)
 }
 
 /// Copies an upload to the outbox, unless one of its files is no longer the one that was shown.

@@ -59,6 +59,18 @@ fn radiograph(path: &Path) {
     picture.save(path).unwrap();
 }
 
+/// Presses Enter until the question is gone: while the number is looked up, it answers nothing.
+fn confirm(screen: &Screen, without: &Shot) {
+    screen.until("it is confirmed", |shot| {
+        let gone = shot.difference(without) < 0.3;
+        if !gone {
+            screen.hand(&["key", "Return"]);
+            std::thread::sleep(std::time::Duration::from_millis(300));
+        }
+        gone
+    });
+}
+
 struct Album<'a> {
     system: &'a mut System,
     files: &'a Path,
@@ -97,13 +109,14 @@ impl Album<'_> {
         let (knee, holter) = (self.file("knee.png"), self.file("holter.csv"));
 
         let app = self.app(&screen, &url, &[]);
-        self.take("empty", screen.settled());
+        let empty = screen.settled();
+        self.take("empty", empty.clone());
         for (key, name) in [("ctrl+comma", "settings"), ("F1", "about")] {
-            let before = screen.settled();
             screen.hand(&["key", key]);
-            screen.until(name, |shot| shot.difference(&before) > 0.3);
+            screen.until(name, |shot| shot.difference(&empty) > 0.3);
             self.take(name, screen.settled());
             screen.hand(&["key", "Escape"]);
+            screen.until("it is closed", |shot| shot.difference(&empty) < 0.02);
         }
         drop(app);
 
@@ -115,7 +128,7 @@ impl Album<'_> {
         screen.hand(&["key", "ctrl+u"]);
         screen.until("the question", |shot| shot.difference(&filled) > 0.3);
         self.take("confirm", screen.settled());
-        screen.hand(&["key", "Return"]);
+        confirm(&screen, &filled);
         screen.until("the answer", |shot| shot.share(self.colors.good) > 0.01);
         self.take("done", screen.settled());
         drop(app);
@@ -128,8 +141,7 @@ impl Album<'_> {
         screen.settled();
         let gateway = self.system.service(Service::Gateway).pid().to_string();
         assert!(Command::new("kill").args(["-STOP", &gateway]).status().unwrap().success());
-        screen.hand(&["key", "Return"]);
-        screen.until("it is under way", |shot| shot.share(self.colors.window) > 0.02);
+        confirm(&screen, &filled);
         self.take("uploading", screen.settled());
         self.system.service(Service::Gateway).kill();
         screen.until("it is kept", |shot| shot.share(self.colors.warning) > 0.01);

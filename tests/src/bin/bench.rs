@@ -1,5 +1,6 @@
 //! Figures of both ways to run, as tables. Never a test: what a figure means depends on the machine, so compare figures of
-//! one run. `cargo run --release -p tests --bin bench [-- standalone|processes] [--quick]`.
+//! one run. `cargo run --release -p tests --bin bench [-- standalone|processes] [--quick]`;
+//! `--cost` measures nothing but the processor time of uploads.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark ends when something fails")]
 
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use client::{Feed, FeedEvent, FeedMode, FeedSettings, Gateway, Upload, UploadAnswer, UploadFile};
 use futures::future::join_all;
 use proto_json::{Bpm, ChangeKind, FileKind, Mrn};
-use tests::{Mode, System, material, resident_bytes};
+use tests::{Mode, System, cpu_seconds, material, resident_bytes};
 
 /// Earlier uploads of the patients, and how many such patients share the measured uploads, so that few are added to each.
 const HISTORIES: [(usize, u64); 3] = [(1, 200), (100, 10), (5_000, 1)];
@@ -21,7 +22,7 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         println!(
-            "Usage: bench [standalone|processes] [--quick]\n\nMeasures uploads, analyses and reads of a whole Bedside; prints Markdown tables."
+            "Usage: bench [standalone|processes] [--quick|--cost]\n\nMeasures uploads, analyses and reads of a whole Bedside; prints Markdown tables."
         );
         return;
     }
@@ -33,7 +34,13 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     for (name, mode) in [("standalone", Mode::Standalone), ("processes", Mode::Processes)] {
         if wanted(name) {
-            runtime.block_on(bench(name, mode, quick));
+            if args.iter().any(|arg| arg == "--cost") {
+                println!("\n## {name}");
+                let mrns: Vec<Mrn> = (0..50).map(|index| Mrn::new(1_000 + index).unwrap()).collect();
+                runtime.block_on(async { cost(System::start(mode), &mrns).await });
+            } else {
+                runtime.block_on(bench(name, mode, quick));
+            }
         }
     }
 }
@@ -91,6 +98,33 @@ async fn bench(name: &str, mode: Mode, quick: bool) {
         }
     }
     table.print(&histories);
+    cost(system, &patients[&histories[0]]).await;
+}
+
+/// Processor time that each process spends on an upload and all that follows from it.
+async fn cost(mut system: System, mrns: &[Mrn]) {
+    const UPLOADS: usize = 200;
+    let gateway = system.gateway();
+    let mut processes: Vec<_> =
+        system.processes().iter().map(|process| (process.name(), process.pid())).collect();
+    processes.extend(system.nats().map(|server| ("nats-server", server.pid())));
+    println!("\n| processor ms per upload | image 25 KB | ECG 130 KB with its analysis |\n|---|---:|---:|");
+    let mut spent = Vec::new();
+    for upload in [image_upload, ecg_upload] {
+        let before: Vec<_> = processes.iter().map(|(_, pid)| cpu_seconds(*pid)).collect();
+        uploads(&gateway, mrns, 8, UPLOADS, |index| upload(0xC057_0000 + index)).await;
+        settle(&gateway, mrns).await;
+        let after = processes.iter().map(|(_, pid)| cpu_seconds(*pid));
+        let each = before
+            .iter()
+            .zip(after)
+            .map(|(before, after)| Some((after? - (*before)?) * 1e3 / UPLOADS as f64));
+        spent.push(each.collect::<Vec<_>>());
+    }
+    for (index, (name, _)) in processes.iter().enumerate() {
+        let cell = |of: &Vec<Option<f64>>| of[index].map_or("?".to_owned(), |ms| format!("{ms:.1}"));
+        println!("| {name} | {} | {} |", cell(&spent[0]), cell(&spent[1]));
+    }
 }
 
 #[derive(Default)]

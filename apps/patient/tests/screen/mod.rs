@@ -73,14 +73,14 @@ impl Screen {
         }
     }
 
-    /// Goes on once the picture no longer changes.
+    /// Goes on once the picture no longer changes, but for a cursor that blinks.
     #[allow(dead_code, reason = "not everybody needs all")]
     pub fn settled(&self) -> Shot {
         let mut last = self.shot();
         let mut alike = 0;
         self.until("the picture stands still", |shot| {
             std::thread::sleep(Duration::from_millis(60));
-            alike = if *shot == last { alike + 1 } else { 0 };
+            alike = if shot.difference(&last) < 0.0005 { alike + 1 } else { 0 };
             last = shot.clone();
             alike >= 5
         })

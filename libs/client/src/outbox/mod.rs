@@ -10,7 +10,6 @@ use std::convert::Infallible;
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -184,20 +183,25 @@ impl Outbox {
     ) -> Result<EntryId, OutboxError> {
         let shared = Arc::clone(&self.0);
         let upload = upload.clone();
-        let given_up = GivenUp::default();
-        let flag = Arc::clone(&given_up.0);
+        let mut caller = Caller { outbox: self.clone(), copy: Arc::default(), waits: true };
+        let copy = Arc::clone(&caller.copy);
         let written = tokio::task::spawn_blocking(move || {
             let id = EntryId(Uuid::now_v7());
-            let stop = || flag.load(Ordering::Relaxed);
+            let stop = || matches!(*locked(&copy), Copied::Unwanted);
             let entry = disk::write(&shared.folder, id, mrn, &upload, &progress, &stop)?;
+            let mut state = locked(&copy);
+            if matches!(*state, Copied::Unwanted) {
+                disk::remove(&shared.folder, id)?;
+                return Err(OutboxError::Cancelled);
+            }
+            *state = Copied::As(id);
             shared.entries().insert(id, entry);
             shared.changed();
             Ok(id)
         });
-        match written.await {
-            Ok(written) => written,
-            Err(_) => Err(OutboxError::Cancelled),
-        }
+        let written = written.await;
+        caller.waits = false;
+        written.unwrap_or(Err(OutboxError::Cancelled))
     }
 
     /// Takes one out, sent or not. If it is being sent, that is cut off. Nothing happens if it is not there.
@@ -331,8 +335,7 @@ impl Outbox {
 
 impl Shared {
     fn entries(&self) -> MutexGuard<'_, BTreeMap<EntryId, OutboxEntry>> {
-        // Nothing panics while it holds the lock, and the map is whole at every step.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.entries)
     }
 
     fn changed(&self) {
@@ -346,12 +349,37 @@ async fn pause(changes: &mut watch::Receiver<u64>, wait: Duration) {
     let _ = tokio::time::timeout(wait, changes.changed()).await;
 }
 
-/// Says, when dropped, that nobody waits for the copy any more.
-#[derive(Default)]
-struct GivenUp(Arc<AtomicBool>);
+/// How far a copy has come, and whether anybody wants it.
+#[derive(Debug, Default)]
+enum Copied {
+    #[default]
+    NotYet,
+    Unwanted,
+    As(EntryId),
+}
 
-impl Drop for GivenUp {
+/// Who waits for a copy. Given up at whatever moment, nothing of it stays.
+struct Caller {
+    outbox: Outbox,
+    copy: Arc<Mutex<Copied>>,
+    waits: bool,
+}
+
+impl Drop for Caller {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        if !self.waits {
+            return;
+        }
+        let before = std::mem::replace(&mut *locked(&self.copy), Copied::Unwanted);
+        if let Copied::As(id) = before
+            && let Err(error) = self.outbox.remove(id)
+        {
+            tracing::warn!(%error, "an upload that was given up stays in the outbox");
+        }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks, and what they guard is whole at every step.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

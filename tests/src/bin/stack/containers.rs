@@ -43,6 +43,12 @@ impl Stack {
         run(&format!("{} {args}", self.compose), &[]).await
     }
 
+    /// Runs so many ECG workers, each with a share of a core; none of them goes on that ran before.
+    pub(crate) async fn limited_workers(&self, count: usize, cores: &str) {
+        let line = format!("{} up -d --no-deps --scale ecg-worker={count} ecg-worker", self.compose);
+        run(&line, &[("WORKER_CPUS", cores)]).await;
+    }
+
     /// Runs a script of `deploy/`.
     pub(crate) async fn script(&self, line: &str) -> String {
         run(&format!("deploy/{line}"), &[("COMPOSE", &self.compose)]).await

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use client::{Feed, FeedEvent, FeedMode, FeedSettings, Gateway, Upload, UploadAnswer, UploadFile};
 use containers::{Secrets, Stack};
-use proto_json::{FileKind, Mrn, PatientUpdated};
+use proto_json::{EcgStatus, FileKind, Mrn, PatientUpdated};
 use tests::load::Load;
 use tests::{material, records};
 
@@ -43,6 +43,9 @@ async fn main() {
     let mut wrong = FeedSettings::new(viewer.clone(), None);
     wrong.nats = Some(stack.nats("not the password"));
     connected(&mut Feed::start(wrong), FeedMode::ServerSentEvents).await;
+
+    step("analyses per second grow with workers");
+    workers_add_up(&stack, &uploader, &viewer).await;
 
     let load = Load::start(&uploader, &viewer);
     load.goes_on(5).await;
@@ -126,6 +129,56 @@ async fn tokens_are_asked_for(stack: &Stack, secrets: &Secrets) {
             assert_eq!(request.send().await.unwrap().status().as_u16(), expected);
         }
     }
+}
+
+/// A core for each worker would leave none for the rest on a small machine; a share of one shows the same.
+const SHARE_OF_A_CORE: &str = "0.1";
+const JOBS: u64 = 30;
+const GAIN: f64 = 1.8;
+/// A machine that is busy with other things gives no worker even its share; then it is measured again.
+const TRIES: u64 = 3;
+
+/// Two workers analyse at least 1.8 times as many ECGs a second as one.
+async fn workers_add_up(stack: &Stack, uploader: &Gateway, viewer: &Gateway) {
+    let mut best = 0.0_f64;
+    for number in 0..TRIES {
+        best = best.max(gain_of_a_second_worker(stack, uploader, viewer, number).await);
+        if best >= GAIN {
+            break;
+        }
+    }
+    assert!(best >= GAIN, "two workers are only {best:.2} times as fast as one");
+    stack.limited_workers(1, "0").await;
+}
+
+/// Jobs are queued first, so that the workers alone decide how fast they are worked off.
+async fn gain_of_a_second_worker(stack: &Stack, uploader: &Gateway, viewer: &Gateway, number: u64) -> f64 {
+    let mut rates = Vec::new();
+    for count in [1, 2] {
+        stack.limited_workers(0, SHARE_OF_A_CORE).await;
+        let mrn = Mrn::new(20 + 2 * number + count).unwrap();
+        for seed in 0..JOBS {
+            let csv = material::strip_csv(70.0, 10.0, count * 1_000 + seed);
+            let strip = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", csv);
+            uploader.upload(mrn, &Upload::of(vec![strip]), |_| {}).await.unwrap();
+        }
+        stack.limited_workers(usize::try_from(count).unwrap(), SHARE_OF_A_CORE).await;
+        let analysed = async |wanted: usize| {
+            tests::within("jobs are worked off", || async {
+                let ecgs = viewer.ecgs(mrn, None, Some(500)).await.ok()?.items;
+                let done = ecgs.iter().filter(|ecg| ecg.status != EcgStatus::Pending).count();
+                (done >= wanted).then(|| (done, Instant::now()))
+            })
+            .await
+        };
+        // Until each of them works, and before the last of them has nothing left to do.
+        let (first, begun) = analysed(6).await;
+        let (last, ended) = analysed(usize::try_from(JOBS).unwrap() - 2).await;
+        rates.push((last - first) as f64 / (ended - begun).as_secs_f64());
+    }
+    let gain = rates[1] / rates[0];
+    println!("   one worker {:.2}/s, two {:.2}/s: {gain:.2} times", rates[0], rates[1]);
+    gain
 }
 
 async fn upload_one(uploader: &Gateway, mrn: Mrn) {
