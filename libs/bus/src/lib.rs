@@ -158,6 +158,8 @@ pub struct Outgoing {
 pub enum UpdateEvent {
     /// A patient has changed.
     Updated(Box<PatientUpdated>),
+    /// The connection to the broker is lost: nothing is heard until [`UpdateEvent::Missed`] says that it is back.
+    CutOff,
     /// Announcements may have been lost (connection lost and back, or this listener was too slow): load summaries anew.
     Missed,
 }

@@ -31,8 +31,9 @@ pub struct Config {
     /// A client that sends nothing for this long in the middle of an upload is cut off
     #[arg(long, env = "BEDSIDE_BODY_IDLE", default_value = "30s", value_parser = parse_duration)]
     pub body_idle: Duration,
-    /// Time between comments that keep a silent event stream open
-    #[arg(long, env = "BEDSIDE_EVENTS_KEEP_ALIVE", default_value = "15s", value_parser = parse_duration)]
+    /// Time between comments that keep a silent event stream open: a client that hears nothing for a little more than twice
+    /// this long takes the connection for lost
+    #[arg(long, env = "BEDSIDE_EVENTS_KEEP_ALIVE", default_value = "750ms", value_parser = parse_duration)]
     pub events_keep_alive: Duration,
     /// Time for which clients are still served once told to end, while health is not any more: until load balancers have
     /// noticed
@@ -101,7 +102,7 @@ impl Default for Config {
             spool_dir: None,
             receipt_wait: Duration::from_secs(10),
             body_idle: Duration::from_secs(30),
-            events_keep_alive: Duration::from_secs(15),
+            events_keep_alive: Duration::from_millis(750),
             drain_wait: Duration::ZERO,
             tls: TlsArgs::default(),
             limits: Limits::default(),

@@ -1,11 +1,12 @@
 //! Event streams: push for whoever has no access to the broker.
 //!
 //! The gateway listens to the bus once and shares what it hears, written out already, with every watcher. Whoever is too
-//! slow, and everybody after an outage of the broker, is told `missed` and loads summaries anew.
+//! slow, and everybody after an outage of the broker, is told `missed` and loads summaries anew; while the outage lasts,
+//! everybody knows by `cut-off` that nothing will be heard.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -29,7 +30,7 @@ use crate::tokens::{Client, Tokens};
 /// Events that a watcher may lag behind.
 const BUFFERED: usize = 1024;
 
-const READY: Bytes = Bytes::from_static(b"event: ready\ndata: {}\n\n");
+const CUT_OFF: Bytes = Bytes::from_static(b"event: cut-off\ndata: {}\n\n");
 const MISSED: Bytes = Bytes::from_static(b"event: missed\ndata: {}\n\n");
 const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
@@ -37,6 +38,7 @@ const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 #[derive(Debug, Clone)]
 enum Heard {
     Updated(Mrn, Bytes),
+    CutOff,
     Missed,
 }
 
@@ -44,13 +46,20 @@ enum Heard {
 #[derive(Debug)]
 pub(crate) struct Hub {
     heard: broadcast::Sender<Heard>,
+    /// The broker cannot be heard now.
+    is_cut_off: AtomicBool,
     watchers: AtomicUsize,
     max_watchers: usize,
 }
 
 impl Hub {
     pub(crate) fn new(max_watchers: usize) -> Self {
-        Hub { heard: broadcast::Sender::new(BUFFERED), watchers: AtomicUsize::new(0), max_watchers }
+        Hub {
+            heard: broadcast::Sender::new(BUFFERED),
+            is_cut_off: AtomicBool::new(false),
+            watchers: AtomicUsize::new(0),
+            max_watchers,
+        }
     }
 
     /// Listens to the bus until the shutdown begins, over outages. `listening` is told when it does for the first time.
@@ -65,7 +74,10 @@ impl Hub {
         while !shutdown.has_begun() {
             match shutdown.unless_begun(bus.updates(None)).await {
                 None => return,
-                Some(Err(error)) => tracing::warn!(%error, "cannot listen to announcements; trying again"),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "cannot listen to announcements; trying again");
+                    self.tell(Heard::CutOff);
+                }
                 Some(Ok(mut updates)) => {
                     backoff.reset();
                     if let Some(listening) = listening.take() {
@@ -75,6 +87,7 @@ impl Hub {
                     self.tell(Heard::Missed);
                     while let Some(Some(event)) = shutdown.unless_begun(updates.next()).await {
                         self.tell(match event {
+                            UpdateEvent::CutOff => Heard::CutOff,
                             UpdateEvent::Missed => Heard::Missed,
                             UpdateEvent::Updated(update) => {
                                 Heard::Updated(update.patient.mrn, written_out(&update))
@@ -82,6 +95,7 @@ impl Hub {
                         });
                     }
                     tracing::debug!("the stream of announcements ended");
+                    self.tell(Heard::CutOff);
                 }
             }
             let _ = shutdown.unless_begun(backoff.wait()).await;
@@ -89,6 +103,12 @@ impl Hub {
     }
 
     fn tell(&self, heard: Heard) {
+        // Before it is sent: whoever joins in between learns it one way or the other, or both.
+        match &heard {
+            Heard::CutOff => self.is_cut_off.store(true, Ordering::Release),
+            Heard::Missed => self.is_cut_off.store(false, Ordering::Release),
+            Heard::Updated(..) => {}
+        }
         // An error only says that nobody watches.
         let told = self.heard.send(heard).unwrap_or(0);
         metrics::counter!("bedside_gateway_events_sent_total").increment(told as u64);
@@ -149,8 +169,11 @@ fn open(app: &App, client: Client, of: Option<Mrn>) -> Response {
         access: app.tokens.clone().map(|tokens| (tokens, client)),
         _watching: watching,
     };
-    // `ready` says: what is announced from now on arrives.
-    let events = stream::once(async { READY })
+    // `ready` says: what is announced from now on arrives, and how long silence can last.
+    let period = app.config.events_keep_alive.as_millis();
+    let ready = Bytes::from(format!("event: ready\ndata: {{\"keep_alive_ms\":{period}}}\n\n"));
+    let cut_off = app.hub.is_cut_off.load(Ordering::Acquire).then_some(CUT_OFF);
+    let events = stream::iter([ready].into_iter().chain(cut_off))
         .chain(stream::unfold(watcher, |mut watcher| async move { Some((watcher.next().await?, watcher)) }));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -193,6 +216,7 @@ impl Watcher {
                         return Some(event);
                     }
                     Ok(Heard::Updated(..)) => {}
+                    Ok(Heard::CutOff) => return Some(CUT_OFF),
                     Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => return Some(MISSED),
                     Err(RecvError::Closed) => return None,
                 },
@@ -242,6 +266,18 @@ mod tests {
         assert_eq!(of_another.next().await, Some(MISSED));
         of_another.shutdown.begin();
         assert_eq!(of_another.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_hears_nothing_itself_says_so_until_it_does_again() {
+        let hub = Arc::new(Hub::new(10));
+        let mut watcher = watcher(&hub, None);
+        hub.tell(Heard::CutOff);
+        assert!(hub.is_cut_off.load(Ordering::Acquire), "who joins now is told at once");
+        assert_eq!(watcher.next().await, Some(CUT_OFF));
+        hub.tell(Heard::Missed);
+        assert!(!hub.is_cut_off.load(Ordering::Acquire));
+        assert_eq!(watcher.next().await, Some(MISSED));
     }
 
     #[tokio::test]

@@ -53,7 +53,9 @@ impl Listener {
                 }
                 changed = self.history.changed() => {
                     changed.ok()?;
-                    self.look().await;
+                    if self.look().await {
+                        return Some(UpdateEvent::CutOff);
+                    }
                 }
                 message = self.heard.next() => match serde_json::from_slice(&message?.payload) {
                     Ok(update) => return Some(UpdateEvent::Updated(Box::new(update))),
@@ -66,9 +68,10 @@ impl Listener {
         }
     }
 
-    /// Looks at what has happened to the connection.
-    async fn look(&mut self) {
+    /// Looks at what has happened to the connection. Gives whether it is lost now.
+    async fn look(&mut self) -> bool {
         let now = *self.history.borrow_and_update();
+        let is_lost = self.known.is_connected && !now.is_connected;
         if now.connects > self.known.connects {
             // Whoever loads everything anew must not do so before the subscription is in force again. If this fails, the
             // connection is lost once more, and there is another time to tell.
@@ -79,5 +82,6 @@ impl Listener {
             self.due = Some(earliest);
         }
         self.known = now;
+        is_lost
     }
 }

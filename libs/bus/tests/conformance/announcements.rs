@@ -37,7 +37,7 @@ pub(crate) async fn a_slow_listener_is_told_that_it_missed_something(adapter: Ad
         match quick.next().await.unwrap() {
             UpdateEvent::Updated(update) => break assert_eq!(update.patient.mrn, mrn(2)),
             // In process, everyone listens to one channel.
-            UpdateEvent::Missed => {}
+            UpdateEvent::CutOff | UpdateEvent::Missed => {}
         }
     }
     let mut heard = 0;
@@ -45,6 +45,7 @@ pub(crate) async fn a_slow_listener_is_told_that_it_missed_something(adapter: Ad
         match slow.next().await.unwrap() {
             UpdateEvent::Missed => break,
             UpdateEvent::Updated(_) => heard += 1,
+            UpdateEvent::CutOff => panic!("the connection was not lost"),
         }
         assert!(heard < MANY, "heard everything, whatever the buffer");
     }

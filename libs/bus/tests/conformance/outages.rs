@@ -31,6 +31,7 @@ async fn listeners_are_told_that_they_missed_something_when_the_broker_was_away(
         server.kill();
         assert_eq!(connection.changed().await, Some(false));
         assert!(bus.check().await.is_err());
+        assert_eq!(updates.next().await, Some(UpdateEvent::CutOff));
         server.restart();
         assert_eq!(updates.next().await, Some(UpdateEvent::Missed));
         assert_eq!(connection.changed().await, Some(true));

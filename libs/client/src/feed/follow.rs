@@ -123,6 +123,8 @@ impl Follower {
     async fn follow(&mut self, mut source: Source) -> Result<Option<Source>, Gone> {
         let mut backoff = Backoff::new();
         let mut loaded = false;
+        // The gateway answers, but hears nothing from the broker: until it does, its word is asked for.
+        let mut is_cut_off = false;
         let mut load_at = Instant::now();
         let by_gateway = source.mode() == FeedMode::ServerSentEvents;
         let mut probe = self.gateway_gone(by_gateway);
@@ -132,10 +134,16 @@ impl Follower {
                 () = sleep_until(load_at) => match self.load().await {
                     Ok(snapshot) => {
                         self.pass_snapshot(snapshot).await?;
-                        self.report(source.mode(), None).await?;
+                        let pause = if is_cut_off {
+                            self.report_cut_off().await?;
+                            self.settings.poll_every
+                        } else {
+                            self.report(source.mode(), None).await?;
+                            self.settings.reload_every
+                        };
                         loaded = true;
                         backoff.reset();
-                        load_at = Instant::now() + self.settings.reload_every;
+                        load_at = Instant::now() + pause;
                         probe = self.gateway_gone(by_gateway);
                     }
                     Err(error) => {
@@ -153,7 +161,13 @@ impl Follower {
                             self.tell(FeedEvent::Updated(update)).await?;
                         }
                     }
+                    Ok(Pushed::CutOff) => {
+                        is_cut_off = true;
+                        self.report_cut_off().await?;
+                        load_at = Instant::now() + self.settings.poll_every;
+                    }
                     Ok(Pushed::Missed) => {
+                        is_cut_off = false;
                         loaded = false;
                         load_at = Instant::now();
                     }
@@ -204,8 +218,16 @@ impl Follower {
         if self.known.replace(&snapshot) { self.tell(FeedEvent::Snapshot(snapshot)).await } else { Ok(()) }
     }
 
+    async fn report_cut_off(&mut self) -> Result<(), Gone> {
+        let reason = "the gateway has lost the broker: nothing is pushed, and uploads may fail";
+        self.report_state(FeedMode::Polling, Some(reason.to_owned())).await
+    }
+
     async fn report(&mut self, mode: FeedMode, reason: Option<&ClientError>) -> Result<(), Gone> {
-        let reason = reason.map(ToString::to_string);
+        self.report_state(mode, reason.map(ToString::to_string)).await
+    }
+
+    async fn report_state(&mut self, mode: FeedMode, reason: Option<String>) -> Result<(), Gone> {
         let since = match &self.state {
             Some(state) if state.mode == mode && state.reason == reason => return Ok(()),
             Some(state) if state.mode == mode => state.since,

@@ -43,7 +43,8 @@ pub struct FeedSettings {
     pub poll_every: Duration,
     /// How often to load the snapshot while updates are pushed: heals what a lost announcement left behind.
     pub reload_every: Duration,
-    /// How long a connection may be silent before it counts as dead; longer than the gateway's keep-alive interval.
+    /// How long a connection may be silent before it counts as dead; at least a little more than two of the gateway's
+    /// keep-alive intervals, whatever is set here.
     pub silence: Duration,
 }
 

@@ -17,6 +17,8 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) enum Pushed {
     Updated(Box<PatientUpdated>),
+    /// Nothing will be heard until [`Pushed::Missed`].
+    CutOff,
     /// Something may have been lost.
     Missed,
 }

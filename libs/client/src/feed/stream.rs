@@ -9,6 +9,12 @@ use tokio::time::Instant;
 use super::source::{Lost, Pushed};
 use crate::{ClientError, Gateway, SseEvent, SseParser};
 
+/// What comes with the word that the subscription is in force.
+#[derive(Debug, serde::Deserialize)]
+struct Ready {
+    keep_alive_ms: Option<u64>,
+}
+
 /// An open stream of events.
 #[derive(Debug)]
 pub(super) struct EventStream {
@@ -38,7 +44,10 @@ impl EventStream {
             };
             loop {
                 match stream.next_event().await {
-                    Ok(event) if event.event == "ready" => return Ok(stream),
+                    Ok(event) if event.event == "ready" => {
+                        stream.heed(&event.data);
+                        return Ok(stream);
+                    }
                     Ok(_) => {}
                     Err(Lost(reason)) => {
                         return Err(ClientError::BadAnswer { gateway: gateway.address().to_owned(), reason });
@@ -66,9 +75,17 @@ impl EventStream {
                         Pushed::Updated,
                     ));
                 }
+                "cut-off" => return Ok(Pushed::CutOff),
                 "missed" => return Ok(Pushed::Missed),
                 _ => {}
             }
+        }
+    }
+
+    /// The gateway says how often it breaks the silence: waiting less than that would take every pause for an end.
+    fn heed(&mut self, ready: &str) {
+        if let Ok(Ready { keep_alive_ms: Some(period) }) = serde_json::from_str(ready) {
+            self.silence = self.silence.max(Duration::from_millis(period.saturating_mul(12) / 5));
         }
     }
 

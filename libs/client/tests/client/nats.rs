@@ -36,6 +36,27 @@ async fn a_broker_that_dies_is_replaced_by_the_gateway_and_taken_back_after_its_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_has_lost_the_broker_is_polled_and_not_called_push() {
+    let mut server = NatsServer::start();
+    let system = System::on_broker(NatsConfig::new([server.url()])).await;
+    let gateway = system.gateway().await.client();
+    let mut screen = Screen::of(Feed::start(FeedSettings::new(gateway.clone(), None)));
+    screen.until_mode(FeedMode::ServerSentEvents).await;
+
+    server.kill();
+    let noticed = screen.until_mode(FeedMode::Polling).await;
+    assert!(noticed < SOON, "noticed only after {noticed:?}");
+    let mut late = Screen::of(Feed::start(FeedSettings::new(gateway.clone(), None)));
+    late.until_mode(FeedMode::Polling).await;
+
+    server.restart();
+    screen.until_mode(FeedMode::ServerSentEvents).await;
+    let receipt = store(&gateway, 1, &named("Ann")).await;
+    screen.until_shown(1, receipt.version).await;
+    assert!(matches!(screen.events.last(), Some(FeedEvent::Updated(_))), "{:?}", screen.events);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_the_gateway_gone_it_says_offline_though_the_broker_still_pushes() {
     let server = NatsServer::start();
     let system = System::on_broker(NatsConfig::new([server.url()])).await;

@@ -210,9 +210,10 @@ fn file(id: &str, summary: &str, media_types: &[&str], schema: &Value) -> Value 
 
 fn events(id: &str, summary: &str, names: &[&str], of_patient: bool) -> Value {
     let stream = json!({
-        "description": "Server-sent events. `ready`: from now on everything is told. `updated`: data is a \
-                        PatientUpdated as JSON, id its version. `missed`: something may have been lost, load anew. \
-                        Comments keep the stream open.",
+        "description": "Server-sent events. `ready`: from now on everything is told; silence lasts no longer than the \
+                        `keep_alive_ms` of its data. `updated`: data is a PatientUpdated as JSON, id its version. \
+                        `cut-off`: the server hears nothing itself until it says `missed`; ask from time to time. \
+                        `missed`: something may have been lost, load anew. Comments keep the stream open.",
         "content": { "text/event-stream": { "schema": {
             "type": "string", "contentMediaType": "text/event-stream",
             "description": "Data of `updated`: #/components/schemas/PatientUpdated"

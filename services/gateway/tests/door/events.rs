@@ -36,11 +36,17 @@ impl Events {
     }
 }
 
+/// A door whose streams are not kept open by comments while a test looks.
+async fn quiet() -> Door {
+    let config = Config { events_keep_alive: Duration::from_secs(60), ..Config::default() };
+    Start { config, ..Start::default() }.start().await
+}
+
 #[tokio::test]
 async fn a_watcher_is_told_of_every_change_in_order() {
-    let door = Door::open().await;
+    let door = quiet().await;
     let mut events = Events::of(&door, "/api/v1/events").await;
-    assert_eq!(events.next().await.unwrap(), "event: ready\ndata: {}");
+    assert_eq!(events.next().await.unwrap(), "event: ready\ndata: {\"keep_alive_ms\":60000}");
     for (name, mrn) in [("Ann", "7"), ("Bob", "8"), ("Anna", "7")] {
         assert_eq!(door.upload(mrn, Form::default().field("name", name), &[]).await.status, 201);
         let event = events.next().await.unwrap();
@@ -53,9 +59,9 @@ async fn a_watcher_is_told_of_every_change_in_order() {
 
 #[tokio::test]
 async fn a_watcher_of_one_patient_hears_of_nobody_else() {
-    let door = Door::open().await;
+    let door = quiet().await;
     let mut events = Events::of(&door, "/api/v1/patients/7/events").await;
-    assert_eq!(events.next().await.unwrap(), "event: ready\ndata: {}");
+    assert_eq!(events.next().await.unwrap(), "event: ready\ndata: {\"keep_alive_ms\":60000}");
     for mrn in ["8", "7"] {
         door.upload(mrn, Form::default(), &[]).await;
     }
