@@ -1,5 +1,5 @@
 //! What both desktop apps share: settings, the thread of the network, the connection light, words for numbers and times,
-//! pictures, and file dialogs. The widgets and the theme are in `ui/`, imported by the apps as `@ui/widgets.slint`.
+//! pictures and traces, and file dialogs. The widgets and the theme are in `ui/`, imported by the apps as `@ui/widgets.slint`.
 //!
 //! Nothing here blocks the thread of the window: whatever may take time runs on [`Network`] and comes back as a message.
 
@@ -9,6 +9,7 @@ mod files;
 mod network;
 mod picture;
 mod settings;
+pub mod trace;
 pub mod words;
 
 pub use args::ConnectionArgs;

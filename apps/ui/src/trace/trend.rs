@@ -1,0 +1,401 @@
+//! Heart rate over time: the mean, a band from lowest to highest where many values share a column, and alarm limits.
+
+use slint::{Rgb8Pixel, SharedPixelBuffer};
+
+use super::canvas::{Canvas, Colour, Mask};
+use super::{Size, Tick};
+
+/// One heart rate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrendPoint {
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+    /// Mean rate.
+    pub bpm: f32,
+    /// Lowest rate of the strip it is of; the same as `bpm` where that is not known.
+    pub low: f32,
+    /// Highest rate of the strip it is of; the same as `bpm` where that is not known.
+    pub high: f32,
+}
+
+/// How a trend looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrendStyle {
+    background: Colour,
+    grid: Colour,
+    line: Colour,
+    band: Colour,
+    limit: Colour,
+    extreme: Colour,
+    beyond: Colour,
+    cursor: Colour,
+}
+
+impl TrendStyle {
+    /// On a dark ground.
+    pub const DARK: TrendStyle = TrendStyle {
+        background: Colour::opaque(0x0e_15_1b),
+        grid: Colour::opaque(0x22_2e_38),
+        line: Colour::opaque(0x3d_f0_7a),
+        band: Colour::opaque(0x3d_f0_7a).with_alpha(60),
+        limit: Colour::opaque(0xf2_c9_4c),
+        extreme: Colour::opaque(0xff_5a_5a),
+        beyond: Colour::opaque(0xf2_c9_4c).with_alpha(16),
+        cursor: Colour::opaque(0xd8_e4_ee).with_alpha(170),
+    };
+    /// On a light ground.
+    pub const LIGHT: TrendStyle = TrendStyle {
+        background: Colour::opaque(0xff_ff_ff),
+        grid: Colour::opaque(0xe3_e9_ee),
+        line: Colour::opaque(0x0b_7a_3c),
+        band: Colour::opaque(0x0b_7a_3c).with_alpha(48),
+        limit: Colour::opaque(0xc2_8a_00),
+        extreme: Colour::opaque(0xd1_2f_2f),
+        beyond: Colour::opaque(0xe0_a8_00).with_alpha(22),
+        cursor: Colour::opaque(0x2a_3a_48).with_alpha(170),
+    };
+}
+
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrendView {
+    /// Milliseconds since 1970 at the left edge.
+    pub from_ms: i64,
+    /// Milliseconds since 1970 at the right edge.
+    pub to_ms: i64,
+    /// Alarm limits: low, high.
+    pub limits: (f32, f32),
+    /// Limits of the gravest alarms: low, high.
+    pub extremes: (f32, f32),
+    /// Where the pointer is, in physical pixels from the left.
+    pub pointer: Option<f32>,
+}
+
+/// What the trend says at one place.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrendReading {
+    /// Time of the values' middle.
+    pub at_ms: i64,
+    /// Mean.
+    pub mean: f32,
+    /// Lowest.
+    pub low: f32,
+    /// Highest.
+    pub high: f32,
+    /// How many values.
+    pub count: usize,
+}
+
+/// The heart rates of a patient, in order of time.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct TrendScene {
+    points: Vec<TrendPoint>,
+}
+
+impl TrendScene {
+    /// Takes values in any order. Of two of one time the later one given stays, but for its band: that of the same rate is not
+    /// forgotten.
+    pub fn insert(&mut self, points: impl IntoIterator<Item = TrendPoint>) {
+        for point in points {
+            match self.points.binary_search_by_key(&point.at_ms, |known| known.at_ms) {
+                Ok(at) => {
+                    let known = &mut self.points[at];
+                    let is_same = known.bpm == point.bpm;
+                    let (low, high) = if is_same { (known.low, known.high) } else { (point.low, point.high) };
+                    *known = TrendPoint { low: low.min(point.low), high: high.max(point.high), ..point };
+                }
+                Err(at) => self.points.insert(at, point),
+            }
+        }
+    }
+
+    /// All values.
+    #[must_use]
+    pub fn points(&self) -> &[TrendPoint] {
+        &self.points
+    }
+
+    fn between(&self, from_ms: i64, to_ms: i64) -> &[TrendPoint] {
+        let first = self.points.partition_point(|point| point.at_ms < from_ms);
+        let last = self.points.partition_point(|point| point.at_ms <= to_ms);
+        &self.points[first..last.max(first)]
+    }
+
+    /// Lowest and highest rate of the axis: what is shown and the limits, with a margin, at round values.
+    #[must_use]
+    pub fn axis(&self, view: &TrendView) -> (f32, f32) {
+        let mut low = view.limits.0 - 8.0;
+        let mut high = view.limits.1 + 8.0;
+        for point in self.between(view.from_ms, view.to_ms) {
+            low = low.min(point.low - 4.0);
+            high = high.max(point.high + 4.0);
+        }
+        ((low / 20.0).floor().max(0.0) * 20.0, (high / 20.0).ceil() * 20.0)
+    }
+
+    /// The values at a column of pixels, or the nearest ones within a few pixels.
+    #[must_use]
+    pub fn reading(&self, view: &TrendView, x: f32, size: Size) -> Option<TrendReading> {
+        let per_pixel = (view.to_ms - view.from_ms) as f64 / f64::from(size.width);
+        let time = |x: f32| view.from_ms + (f64::from(x) * per_pixel) as i64;
+        let nearest = self
+            .between(time(x - 8.0 * size.scale), time(x + 8.0 * size.scale))
+            .iter()
+            .min_by_key(|point| (point.at_ms - time(x)).abs())?;
+        let half = (per_pixel / 2.0) as i64;
+        let near = self.between(nearest.at_ms - half, nearest.at_ms + half);
+        let count = near.len();
+        let mean = near.iter().map(|point| point.bpm).sum::<f32>() / count as f32;
+        let (low, high) = near.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), point| {
+            (low.min(point.low), high.max(point.high))
+        });
+        Some(TrendReading { at_ms: near[count / 2].at_ms, mean, low, high, count })
+    }
+
+    /// Draws what a view shows.
+    #[must_use]
+    pub fn draw(&self, view: &TrendView, size: Size, style: &TrendStyle) -> SharedPixelBuffer<Rgb8Pixel> {
+        let mut canvas = Canvas::new(size, style.background);
+        let axis = self.axis(view);
+        let y = |bpm: f32| (axis.1 - bpm) / (axis.1 - axis.0) * size.height as f32;
+        let span = (view.to_ms - view.from_ms).max(1) as f64;
+        let x = |at_ms: i64| ((at_ms - view.from_ms) as f64 / span * f64::from(size.width)) as f32;
+        let thin = size.scale.floor().max(1.0);
+        for tick in self.rate_ticks(view, size) {
+            canvas.horizontal(tick.at, thin, style.grid);
+        }
+        for at_ms in times(view, size) {
+            canvas.vertical(x(at_ms), thin, style.grid);
+        }
+        let (width, height) = (size.width as f32, size.height as f32);
+        canvas.fill(0.0, 0.0, width, y(view.limits.1), style.beyond);
+        canvas.fill(0.0, y(view.limits.0), width, height, style.beyond);
+        for (bpm, colour) in [
+            (view.extremes.0, style.extreme),
+            (view.extremes.1, style.extreme),
+            (view.limits.0, style.limit),
+            (view.limits.1, style.limit),
+        ] {
+            dashes(&mut canvas, y(bpm), size, colour);
+        }
+        self.draw_values(&mut canvas, view, size, style, (&x, &y));
+        if let Some(pointer) = view.pointer {
+            let at = self.reading(view, pointer, size).map_or(pointer, |reading| x(reading.at_ms));
+            canvas.vertical(at, thin, style.cursor);
+        }
+        canvas.finish()
+    }
+
+    fn draw_values(
+        &self,
+        canvas: &mut Canvas,
+        view: &TrendView,
+        size: Size,
+        style: &TrendStyle,
+        (x, y): (&dyn Fn(i64) -> f32, &dyn Fn(f32) -> f32),
+    ) {
+        let span = view.to_ms - view.from_ms;
+        let shown = self.between(view.from_ms - span / 20, view.to_ms + span / 20);
+        let gap = longest_step(shown, span);
+        let mut line = Mask::new(size);
+        for run in shown.chunk_by(|one, next| next.at_ms - one.at_ms <= gap) {
+            let mut points = Vec::new();
+            let mut band: Vec<(f32, f32, f32)> = Vec::new();
+            for column in run.chunk_by(|one, next| x(one.at_ms).floor() == x(next.at_ms).floor()) {
+                let mean = column.iter().map(|point| point.bpm).sum::<f32>() / column.len() as f32;
+                let (low, high) =
+                    column.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), point| {
+                        (low.min(point.low), high.max(point.high))
+                    });
+                let at = x(column[column.len() / 2].at_ms);
+                points.push((at, y(mean)));
+                band.push((at, y(high), y(low)));
+            }
+            for pair in band.windows(2) {
+                fill_between(canvas, pair[0], pair[1], style.band);
+            }
+            line.polyline(&points, 1.6 * size.scale);
+            // Values that stand far from each other are seen one by one.
+            if points.len() < size.width as usize / 12 {
+                for point in points {
+                    line.segment(point, point, 4.0 * size.scale);
+                }
+            }
+        }
+        canvas.paint(&line, style.line);
+    }
+
+    /// Rates for the left edge.
+    #[must_use]
+    pub fn rate_ticks(&self, view: &TrendView, size: Size) -> Vec<Tick> {
+        let (low, high) = self.axis(view);
+        let step = if high - low > 160.0 { 40.0 } else { 20.0 };
+        let mut ticks = Vec::new();
+        let mut bpm = low + step;
+        while bpm < high {
+            let at = (high - bpm) / (high - low) * size.height as f32;
+            ticks.push(Tick { at, text: format!("{bpm:.0}") });
+            bpm += step;
+        }
+        ticks
+    }
+
+    /// Local times for the lower edge.
+    #[must_use]
+    pub fn time_ticks(&self, view: &TrendView, size: Size) -> Vec<Tick> {
+        let span = (view.to_ms - view.from_ms).max(1) as f64;
+        times(view, size)
+            .into_iter()
+            .map(|at_ms| Tick {
+                at: ((at_ms - view.from_ms) as f64 / span * f64::from(size.width)) as f32,
+                text: local(at_ms, span),
+            })
+            .collect()
+    }
+}
+
+/// What is no longer a step from one value to the next but a hole: ten usual steps, and a fair part of what is shown.
+fn longest_step(points: &[TrendPoint], span_ms: i64) -> i64 {
+    let mut steps: Vec<i64> = points.windows(2).map(|pair| pair[1].at_ms - pair[0].at_ms).collect();
+    if steps.is_empty() {
+        return span_ms;
+    }
+    let middle = steps.len() / 2;
+    let (_, usual, _) = steps.select_nth_unstable(middle);
+    (*usual * 10).max(span_ms / 30)
+}
+
+fn fill_between(canvas: &mut Canvas, from: (f32, f32, f32), to: (f32, f32, f32), colour: Colour) {
+    let (first, last) = (from.0.round() as i64, to.0.round() as i64);
+    for column in first..last {
+        let share = if to.0 > from.0 { (column as f32 - from.0) / (to.0 - from.0) } else { 0.0 };
+        let top = from.1 + share * (to.1 - from.1);
+        let bottom = from.2 + share * (to.2 - from.2);
+        canvas.fill(column as f32, top, column as f32 + 1.0, bottom, colour);
+    }
+}
+
+fn dashes(canvas: &mut Canvas, y: f32, size: Size, colour: Colour) {
+    let (dash, thick) = (6.0 * size.scale, size.scale.round().max(1.0));
+    let mut at = 0.0;
+    while at < size.width as f32 {
+        canvas.fill(at, y - thick / 2.0, at + dash, y + thick / 2.0, colour);
+        at += 2.0 * dash;
+    }
+}
+
+/// Round local times that stand at least 90 logical pixels apart.
+fn times(view: &TrendView, size: Size) -> Vec<i64> {
+    const MINUTE: i64 = 60_000;
+    const STEPS: [i64; 12] = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440];
+    let span = (view.to_ms - view.from_ms).max(1);
+    let most = (f64::from(size.width) / f64::from(size.scale) / 90.0).max(1.0);
+    let step = STEPS
+        .into_iter()
+        .map(|minutes| minutes * MINUTE)
+        .find(|step| span as f64 / *step as f64 <= most)
+        .unwrap_or_else(|| ((span as f64 / most / (1440.0 * MINUTE as f64)).ceil() as i64) * 1440 * MINUTE);
+    let offset = offset_ms(view.from_ms);
+    let first = (view.from_ms + offset).div_euclid(step) + 1;
+    (first..).map(|index| index * step - offset).take_while(|at| *at < view.to_ms).collect()
+}
+
+/// What local time is ahead of UTC by.
+fn offset_ms(at_ms: i64) -> i64 {
+    jiff::Timestamp::from_millisecond(at_ms)
+        .map_or(0, |time| i64::from(jiff::tz::TimeZone::system().to_offset(time).seconds()) * 1000)
+}
+
+fn local(at_ms: i64, span_ms: f64) -> String {
+    let format = if span_ms > 36.0 * 3_600_000.0 { "%d %b %H:%M" } else { "%H:%M" };
+    jiff::Timestamp::from_millisecond(at_ms).map_or_else(
+        |_| String::new(),
+        |time| time.to_zoned(jiff::tz::TimeZone::system()).strftime(format).to_string(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: Size = Size { width: 400, height: 200, scale: 1.0 };
+
+    fn view() -> TrendView {
+        TrendView {
+            from_ms: 0,
+            to_ms: 4_000_000,
+            limits: (50.0, 120.0),
+            extremes: (35.0, 150.0),
+            pointer: None,
+        }
+    }
+
+    fn point(at_ms: i64, bpm: f32) -> TrendPoint {
+        TrendPoint { at_ms, bpm, low: bpm, high: bpm }
+    }
+
+    #[test]
+    fn values_are_kept_in_order_whatever_order_they_come_in() {
+        let mut scene = TrendScene::default();
+        scene.insert([point(30, 70.0), point(10, 71.0), point(20, 72.0)]);
+        scene.insert([point(20, 90.0)]);
+        let all: Vec<(i64, f32)> = scene.points().iter().map(|point| (point.at_ms, point.bpm)).collect();
+        assert_eq!(all, [(10, 71.0), (20, 90.0), (30, 70.0)]);
+    }
+
+    #[test]
+    fn the_band_of_a_value_stays_when_the_same_value_comes_without_one() {
+        let mut scene = TrendScene::default();
+        let with_band = TrendPoint { low: 64.0, high: 79.0, ..point(10, 70.0) };
+        scene.insert([point(10, 70.0)]);
+        scene.insert([with_band]);
+        scene.insert([point(10, 70.0)]);
+        assert_eq!(scene.points(), [with_band]);
+        scene.insert([point(10, 90.0)]);
+        assert_eq!(scene.points(), [point(10, 90.0)], "another rate has nothing to do with it");
+    }
+
+    #[test]
+    fn the_axis_holds_values_and_limits() {
+        let mut scene = TrendScene::default();
+        assert_eq!(scene.axis(&view()), (40.0, 140.0));
+        scene.insert([point(1_000_000, 188.0), point(1_100_000, 31.0)]);
+        let (low, high) = scene.axis(&view());
+        assert!(low <= 31.0 && high >= 188.0);
+    }
+
+    #[test]
+    fn a_reading_has_the_band_of_all_values_in_its_column() {
+        let mut scene = TrendScene::default();
+        scene.insert((0..40).map(|index| point(2_000_000 + index * 100, 60.0 + index as f32)));
+        let reading = scene.reading(&view(), 200.0, SIZE).unwrap();
+        assert!(reading.count > 10 && reading.low < reading.mean && reading.mean < reading.high);
+        assert_eq!(scene.reading(&view(), 50.0, SIZE), None, "far from any value");
+    }
+
+    #[test]
+    fn a_hole_in_time_is_not_bridged() {
+        let mut scene = TrendScene::default();
+        scene.insert((0..100).map(|index| point(index * 10_000, 80.0)));
+        scene.insert((300..400).map(|index| point(index * 10_000, 80.0)));
+        let picture = scene.draw(&view(), SIZE, &TrendStyle::DARK);
+        let drawn = |column: usize| {
+            (0..200).any(|row| {
+                let pixel = picture.as_slice()[row * 400 + column];
+                pixel.g.abs_diff(TrendStyle::DARK.line.rgb[1]) < 90 && pixel.r < 100
+            })
+        };
+        assert!(drawn(50) && drawn(350));
+        assert!(!drawn(200));
+    }
+
+    #[test]
+    fn times_stand_far_enough_apart_to_be_read() {
+        let scene = TrendScene::default();
+        for hours in [1, 6, 24, 24 * 7, 24 * 365] {
+            let view = TrendView { to_ms: hours * 3_600_000, ..view() };
+            let ticks = scene.time_ticks(&view, SIZE);
+            assert!(!ticks.is_empty() && ticks.len() <= 4, "{hours} h: {}", ticks.len());
+        }
+    }
+}
