@@ -1,18 +1,16 @@
 //! The station app: watches patients.
 
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    clippy::all,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "generated"
-)]
-mod window {
-    slint::include_modules!();
-}
+use std::process::ExitCode;
 
-fn main() -> Result<(), slint::PlatformError> {
-    use slint::ComponentHandle as _;
-    window::Main::new()?.run()
+use clap::Parser as _;
+use monitor::{App, Args};
+
+fn main() -> ExitCode {
+    match App::new(Args::parse()).and_then(App::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("monitor: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,0 +1,211 @@
+//! The life of an alarm, step by step.
+
+use super::*;
+use proto_json::{Bpm, EcgQuality, EcgStatus, HeartRateSource, LatestEcg, LatestHeartRate, UploadId};
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1000).unwrap()
+}
+
+fn id(number: i64) -> RecordId {
+    UploadId::from_idempotency_key("", &number.to_string()).record("rate", 0)
+}
+
+fn mrn() -> Mrn {
+    Mrn::new(7).unwrap()
+}
+
+/// A patient whose last strip, at this second, had this rate; 0 for none.
+fn patient(second: i64, bpm: i64) -> PatientSummary {
+    let rate = Bpm::new(bpm).ok();
+    PatientSummary {
+        mrn: mrn(),
+        name: None,
+        version: second as u64,
+        created_at: at(0),
+        updated_at: at(second),
+        latest_heart_rate: rate.map(|bpm| LatestHeartRate {
+            id: id(second),
+            bpm,
+            at: at(second),
+            source: HeartRateSource::Ecg,
+            ecg_id: None,
+        }),
+        latest_ecg: Some(LatestEcg {
+            id: id(second),
+            at: at(second),
+            status: EcgStatus::Analyzed,
+            heart_rate: rate,
+            quality: Some(if rate.is_some() { EcgQuality::Good } else { EcgQuality::Unusable }),
+        }),
+        latest_image: None,
+    }
+}
+
+fn judged(alarms: &mut Alarms, second: i64, bpm: i64) -> Option<Alarm> {
+    alarms.judge(&patient(second, bpm), at(second));
+    alarms.of(mrn()).cloned()
+}
+
+fn happenings(alarms: &Alarms) -> Vec<Happening> {
+    alarms.history.iter().map(|entry| entry.happening).collect()
+}
+
+#[test]
+fn limits_are_passed_only_beyond_them_and_the_text_says_which() {
+    let cases = [
+        (120, None),
+        (121, Some((Severity::Medium, "HR 121 > 120"))),
+        (150, Some((Severity::Medium, "HR 150 > 120"))),
+        (151, Some((Severity::High, "HR 151 > 150"))),
+        (50, None),
+        (49, Some((Severity::Medium, "HR 49 < 50"))),
+        (34, Some((Severity::High, "HR 34 < 35"))),
+    ];
+    for (bpm, expected) in cases {
+        let alarm = judged(&mut Alarms::default(), 1, bpm);
+        let found = alarm.as_ref().map(|alarm| (alarm.severity, alarm.text.as_str()));
+        assert_eq!(found, expected, "{bpm}");
+    }
+}
+
+#[test]
+fn a_strip_without_a_rate_is_a_technical_alarm_and_never_one_of_the_heart() {
+    let alarm = judged(&mut Alarms::default(), 1, 0).unwrap();
+    assert_eq!((alarm.cause, alarm.severity), (Cause::NoRate, Severity::Technical));
+    assert!(!alarm.flashes(at(1)));
+    assert_eq!(alarm.text, "ECG unusable");
+}
+
+#[test]
+fn an_older_rate_is_not_the_rate_of_a_strip_that_has_none() {
+    let mut known = patient(5, 0);
+    known.latest_heart_rate = patient(3, 140).latest_heart_rate;
+    let mut alarms = Alarms::default();
+    alarms.judge(&known, at(5));
+    assert_eq!(alarms.of(mrn()).unwrap().cause, Cause::NoRate);
+}
+
+#[test]
+fn a_strip_that_is_not_analysed_yet_changes_nothing() {
+    let mut alarms = Alarms::default();
+    judged(&mut alarms, 1, 134);
+    let mut waiting = patient(2, 0);
+    waiting.latest_heart_rate = patient(1, 134).latest_heart_rate;
+    if let Some(ecg) = &mut waiting.latest_ecg {
+        ecg.status = EcgStatus::Pending;
+    }
+    assert!(!alarms.judge(&waiting, at(2)));
+    assert_eq!(alarms.of(mrn()).unwrap().text, "HR 134 > 120");
+}
+
+#[test]
+fn an_acknowledged_alarm_stays_on_but_does_not_flash_until_it_gets_graver() {
+    let mut alarms = Alarms::default();
+    assert!(judged(&mut alarms, 1, 134).unwrap().flashes(at(1)));
+    assert!(alarms.acknowledge(mrn(), at(2)));
+    assert!(!alarms.acknowledge(mrn(), at(2)));
+    let still = judged(&mut alarms, 3, 136).unwrap();
+    assert_eq!(still.text, "HR 136 > 120");
+    assert!(!still.flashes(at(3)));
+    let graver = judged(&mut alarms, 4, 160).unwrap();
+    assert_eq!(graver.severity, Severity::High);
+    assert!(graver.flashes(at(4)));
+    assert_eq!(happenings(&alarms), [Happening::Raised, Happening::Acknowledged, Happening::Escalated]);
+}
+
+#[test]
+fn silence_lasts_its_time_and_not_over_a_graver_alarm() {
+    let mut alarms = Alarms::default();
+    judged(&mut alarms, 1, 134);
+    assert!(alarms.silence(mrn(), Duration::from_secs(120), at(1)));
+    let alarm = judged(&mut alarms, 60, 135).unwrap();
+    assert!(!alarm.flashes(at(120)));
+    assert!(alarm.flashes(at(121)));
+    assert!(alarms.silence(mrn(), Duration::from_secs(120), at(130)));
+    assert!(judged(&mut alarms, 140, 155).unwrap().flashes(at(140)));
+}
+
+#[test]
+fn a_high_alarm_stays_until_it_is_acknowledged_and_a_medium_one_goes_by_itself() {
+    let mut alarms = Alarms::default();
+    judged(&mut alarms, 1, 134);
+    assert_eq!(judged(&mut alarms, 2, 80), None);
+    judged(&mut alarms, 3, 170);
+    let latched = judged(&mut alarms, 4, 80).unwrap();
+    assert!(latched.is_latched && latched.flashes(at(4)));
+    assert_eq!(latched.text, "HR 170 > 150");
+    judged(&mut alarms, 5, 82);
+    assert!(alarms.acknowledge(mrn(), at(6)));
+    assert_eq!(alarms.of(mrn()), None);
+    let ended = happenings(&alarms).into_iter().filter(|one| *one == Happening::Ended).count();
+    assert_eq!(ended, 2, "each ended once");
+}
+
+#[test]
+fn an_acknowledged_high_alarm_ends_with_its_condition() {
+    let mut alarms = Alarms::default();
+    judged(&mut alarms, 1, 170);
+    alarms.acknowledge(mrn(), at(2));
+    assert_eq!(judged(&mut alarms, 3, 80), None);
+}
+
+#[test]
+fn a_lead_that_falls_off_does_not_hide_a_high_alarm_nobody_has_seen() {
+    let mut alarms = Alarms::default();
+    judged(&mut alarms, 1, 170);
+    let alarm = judged(&mut alarms, 2, 0).unwrap();
+    assert_eq!((alarm.severity, alarm.is_latched), (Severity::High, true));
+    alarms.acknowledge(mrn(), at(3));
+    assert_eq!(judged(&mut alarms, 4, 0).unwrap().cause, Cause::NoRate);
+}
+
+#[test]
+fn limits_of_one_patient_are_theirs_alone() {
+    let mut alarms = Alarms::default();
+    let own = Limits::try_from(RawLimits { low: 40, high: 140, extreme_low: 30, extreme_high: 160 }).unwrap();
+    alarms.set_limits(Some(mrn()), Some(own));
+    assert_eq!(judged(&mut alarms, 1, 134), None);
+    assert_eq!(alarms.limits(Mrn::new(8).unwrap()), Limits::default());
+    alarms.set_limits(Some(mrn()), None);
+    assert!(judged(&mut alarms, 1, 134).is_some(), "the same strip is judged anew");
+}
+
+#[test]
+fn limits_acknowledgements_and_history_survive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep").join("alarms.json");
+    let mut alarms = load(&path).unwrap();
+    assert_eq!(alarms, Alarms::default());
+    let own = Limits::try_from(RawLimits { low: 55, high: 110, extreme_low: 40, extreme_high: 140 }).unwrap();
+    alarms.set_limits(Some(mrn()), Some(own));
+    judged(&mut alarms, 1, 134);
+    alarms.acknowledge(mrn(), at(2));
+    save(&path, &alarms).unwrap();
+    let mut again = load(&path).unwrap();
+    assert_eq!(again.limits(mrn()), own);
+    assert!(!again.judge(&patient(1, 134), at(9)), "the same strip is not a new alarm");
+    assert!(again.of(mrn()).unwrap().is_acknowledged);
+    assert_eq!(again.history().count(), 2);
+}
+
+#[test]
+fn a_damaged_file_is_put_aside_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alarms.json");
+    std::fs::write(&path, "{\"defaults\":").unwrap();
+    let error = load(&path).unwrap_err().to_string();
+    assert!(error.contains("cannot be read") && error.contains("usual ones"), "{error}");
+    assert!(!path.exists() && folder.path().join("alarms.unreadable").exists());
+    assert_eq!(load(&path).unwrap(), Alarms::default());
+}
+
+#[test]
+fn the_history_is_bounded() {
+    let mut alarms = Alarms::default();
+    for second in 0..(REMEMBERED as i64 * 2) {
+        judged(&mut alarms, second, if second % 2 == 0 { 134 } else { 80 });
+    }
+    assert_eq!(alarms.history().count(), REMEMBERED);
+    assert_eq!(alarms.history().next().unwrap().happening, Happening::Ended);
+}

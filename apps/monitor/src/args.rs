@@ -1,0 +1,33 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proto_json::Mrn;
+use ui::ConnectionArgs;
+
+/// Bedside Monitor: all patients at one look, with heart rates, ECGs and alarms, as soon as they are known. Not a
+/// certified medical device: not for clinical use.
+#[derive(Debug, Clone, Default, clap::Parser)]
+#[command(name = "monitor", version)]
+pub struct Args {
+    /// How to reach the system.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// Age in seconds past which a value is shown as stale; by default 60
+    #[arg(long, env = "BEDSIDE_STALE_AFTER", value_name = "SECONDS", value_parser = seconds)]
+    pub stale_after: Option<Duration>,
+    /// File of alarm limits, alarms and their history; by default one beside the settings
+    #[arg(long, env = "BEDSIDE_ALARMS", value_name = "FILE")]
+    pub alarms: Option<PathBuf>,
+    /// Opens this patient at once
+    #[arg(long, value_name = "MRN")]
+    pub patient: Option<Mrn>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err("a whole number of seconds from 1 to 86400".to_owned()),
+    }
+}

@@ -1,0 +1,142 @@
+//! The connection: how it stands, what comes over it, and what the screen may claim.
+
+use client::{FeedEvent, FeedMode, Gateway};
+use proto_json::{PatientSummary, PatientUpdated};
+use slint::{ComponentHandle, Model};
+use ui::words;
+
+use super::Station;
+use crate::alarms::Happening;
+use crate::window::{self, Api, Page, Tone};
+
+impl Station {
+    /// Connects, with the settings in force.
+    pub(super) fn connect(&mut self) {
+        self.connection += 1;
+        self.state = None;
+        self.link.connect(self.connection, self.settings.clone());
+        self.show_connection();
+    }
+
+    /// Takes everything off the screen.
+    pub(super) fn forget(&mut self) {
+        self.close_patient(Page::Wall);
+        self.has_snapshot = false;
+        self.sparks.clear();
+        self.wall.replace(Vec::new(), |_| None);
+        self.show_all_tiles();
+        self.search_patients_again();
+    }
+
+    pub(super) fn take_connected(&mut self, made: Result<Gateway, String>) {
+        match made {
+            Ok(gateway) => self.link.use_gateway(gateway),
+            Err(reason) => {
+                let api = self.window.global::<Api>();
+                api.set_level(window::Level::Bad);
+                api.set_connection("not connected".into());
+                api.set_technical_alarm("Not connected: the settings cannot work".into());
+                self.say(Tone::Danger, &words::sentence(&reason));
+            }
+        }
+    }
+
+    pub(super) fn take_event(&mut self, event: FeedEvent) {
+        match event {
+            FeedEvent::Connection(state) => {
+                let was_offline = self.state.as_ref().is_some_and(|state| state.mode == FeedMode::Offline);
+                let is_offline = state.mode == FeedMode::Offline;
+                if was_offline != is_offline {
+                    let happening = if is_offline { Happening::Raised } else { Happening::Ended };
+                    self.alarms.remember_station(happening, "Connection lost".to_owned(), self.now());
+                }
+                self.state = Some(state);
+                self.show_connection();
+                self.list_alarms();
+            }
+            FeedEvent::Snapshot(all) => self.take_snapshot(all),
+            FeedEvent::Updated(update) => self.take_update(&update),
+        }
+    }
+
+    fn take_snapshot(&mut self, all: Vec<PatientSummary>) {
+        let now = self.now();
+        for patient in &all {
+            self.alarms.judge(patient, now);
+        }
+        let alarms = &self.alarms;
+        self.wall.replace(all, |mrn| alarms.of(mrn).map(|alarm| alarm.severity));
+        let there = self.wall.numbers();
+        self.alarms.retain(|mrn| there.contains(&mrn));
+        self.has_snapshot = true;
+        self.show_all_tiles();
+        self.search_patients_again();
+        self.show_alarms();
+        match &self.looked {
+            Some(looked) => {
+                let summary = self.wall.get(looked.view.mrn()).map(|tile| tile.patient.clone());
+                self.reload_patient(summary);
+            }
+            None => {
+                if let Some(mrn) = self.opens_at_start.take() {
+                    self.open(mrn);
+                }
+            }
+        }
+    }
+
+    fn take_update(&mut self, update: &PatientUpdated) {
+        let mrn = update.patient.mrn;
+        let is_new = self.wall.get(mrn).is_none();
+        let alarm_changed = self.alarms.judge(&update.patient, self.now());
+        let severity = self.alarms.of(mrn).map(|alarm| alarm.severity);
+        let edit = self.wall.update(update.patient.clone(), severity);
+        self.show_tile(edit);
+        self.want_spark(mrn);
+        if is_new {
+            self.search_patients_again();
+        }
+        if alarm_changed {
+            self.show_alarms();
+        }
+        self.update_patient(update);
+    }
+
+    /// Shows how the connection stands, and whether numbers may look live.
+    pub(super) fn show_connection(&self) {
+        let api = self.window.global::<Api>();
+        let light = ui::light(self.state.as_ref());
+        api.set_level(match light.level {
+            ui::Level::Unknown => window::Level::Unknown,
+            ui::Level::Good => window::Level::Good,
+            ui::Level::Fair => window::Level::Fair,
+            ui::Level::Bad => window::Level::Bad,
+        });
+        let now = self.now();
+        let since = self.state.as_ref().map(|state| words::clock_or_date(state.since, now));
+        let words = match &since {
+            Some(since) => format!("{} · since {since}", light.words),
+            None => light.words.clone(),
+        };
+        api.set_connection(words.into());
+        api.set_connection_detail(light.detail.into());
+        let is_offline = self.state.as_ref().is_none_or(|state| state.mode == FeedMode::Offline);
+        api.set_live(!is_offline);
+        let alarm = match (&self.state, &since) {
+            (Some(state), Some(since)) if is_offline => {
+                let reason = state.reason.as_deref().map(words::sentence).unwrap_or_default();
+                format!("Connection lost since {since}. What is shown may be out of date. {reason}")
+            }
+            _ => String::new(),
+        };
+        api.set_technical_alarm(alarm.into());
+        let note = if self.models.tiles.row_count() > 0 {
+            String::new()
+        } else if self.has_snapshot {
+            "No patients yet. They appear here as soon as something is uploaded.".to_owned()
+        } else {
+            format!("Connecting to {}…", self.settings.gateway)
+        };
+        api.set_wall_note(note.into());
+    }
+}

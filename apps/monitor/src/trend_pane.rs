@@ -1,0 +1,126 @@
+//! The trend on the screen: which time is shown, and what the pointer reads.
+
+use proto_json::Timestamp;
+use slint::{Image, ModelRc, VecModel};
+use ui::trace::{Size, Tick, TrendScene, TrendStyle, TrendView};
+use ui::words;
+
+use crate::alarms::Limits;
+use crate::window::{TickData, TrendData};
+
+/// Ranges that can be chosen: their names and minutes.
+pub(crate) const RANGES: [(&str, i64); 5] =
+    [("15 min", 15), ("1 h", 60), ("6 h", 360), ("24 h", 1440), ("7 d", 10_080)];
+
+/// The trend on the screen.
+#[derive(Debug)]
+pub(crate) struct TrendPane {
+    size: Size,
+    range: usize,
+    pointer: Option<f32>,
+    /// Right edge of the last picture.
+    drawn_to: i64,
+}
+
+impl TrendPane {
+    /// With this range at first.
+    #[must_use]
+    pub(crate) fn new(range: usize) -> Self {
+        TrendPane {
+            size: Size::new(600.0, 200.0, 1.0),
+            range: range.min(RANGES.len() - 1),
+            pointer: None,
+            drawn_to: 0,
+        }
+    }
+
+    /// The range that is shown.
+    #[must_use]
+    pub(crate) fn range(&self) -> usize {
+        self.range
+    }
+
+    /// Shows another range.
+    pub(crate) fn set_range(&mut self, range: usize) {
+        self.range = range.min(RANGES.len() - 1);
+    }
+
+    /// Gives whether the size has changed.
+    pub(crate) fn resize(&mut self, size: Size) -> bool {
+        let changed = size != self.size;
+        self.size = size;
+        changed
+    }
+
+    /// Where the pointer is, in logical pixels.
+    pub(crate) fn point(&mut self, x: Option<f32>) {
+        self.pointer = x.map(|x| x * self.size.scale);
+    }
+
+    /// From when on values are shown.
+    #[must_use]
+    pub(crate) fn from(&self, now: Timestamp) -> Timestamp {
+        Timestamp::from_millis(now.as_millis() - self.span_ms()).unwrap_or(now)
+    }
+
+    /// Whether time has gone on by a pixel since the last picture.
+    #[must_use]
+    pub(crate) fn is_behind(&self, now: Timestamp) -> bool {
+        now.as_millis() - self.drawn_to >= self.span_ms() / i64::from(self.size.width.max(1))
+    }
+
+    fn span_ms(&self) -> i64 {
+        RANGES[self.range].1 * 60_000
+    }
+
+    /// The picture and its words.
+    pub(crate) fn draw(
+        &mut self,
+        scene: &TrendScene,
+        limits: Limits,
+        now: Timestamp,
+        style: &TrendStyle,
+    ) -> TrendData {
+        let to_ms = now.as_millis();
+        self.drawn_to = to_ms;
+        let view = TrendView {
+            from_ms: to_ms - self.span_ms(),
+            to_ms,
+            limits: (f32::from(limits.low()), f32::from(limits.high())),
+            extremes: (f32::from(limits.extreme_low()), f32::from(limits.extreme_high())),
+            pointer: self.pointer,
+        };
+        let reading = self.pointer.and_then(|x| scene.reading(&view, x, self.size)).map(|reading| {
+            let time = Timestamp::from_millis(reading.at_ms)
+                .map_or_else(|_| String::new(), |at| words::clock_or_date(at, now));
+            if reading.count == 1 && reading.low == reading.high {
+                format!("{time} · {:.0} bpm", reading.mean)
+            } else {
+                format!("{time} · mean {:.0}, {:.0} to {:.0} bpm", reading.mean, reading.low, reading.high)
+            }
+        });
+        let shown = scene.points().iter().filter(|point| point.at_ms >= view.from_ms).count();
+        let summary = || words::count(shown as u64, "value", "values");
+        TrendData {
+            has_values: shown > 0,
+            message: if shown == 0 {
+                format!("No heart rate in the last {}", RANGES[self.range].0)
+            } else {
+                String::new()
+            }
+            .into(),
+            picture: Image::from_rgb8(scene.draw(&view, self.size, style)),
+            reading: reading.unwrap_or_else(summary).into(),
+            rates: self.ticks(scene.rate_ticks(&view, self.size)),
+            times: self.ticks(scene.time_ticks(&view, self.size)),
+        }
+    }
+
+    fn ticks(&self, ticks: Vec<Tick>) -> ModelRc<TickData> {
+        let ticks: Vec<TickData> = ticks
+            .into_iter()
+            .map(|tick| TickData { at: tick.at / self.size.scale, text: tick.text.into() })
+            .collect();
+        ModelRc::new(VecModel::from(ticks))
+    }
+}

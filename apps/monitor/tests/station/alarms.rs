@@ -1,0 +1,139 @@
+//! What alarms say and what can be done about them.
+
+use std::time::Duration;
+
+use crate::screen::Screen;
+
+#[test]
+fn an_alarm_is_acknowledged_and_stays_so_until_it_gets_graver() {
+    let screen = Screen::start();
+    screen.rate(1, "Ann", 134);
+    screen.open("Ann");
+    screen.until("the alarm", |screen| screen.has("Alarm HR 134 > 120"));
+    screen.press("Acknowledge");
+    assert!(screen.has("Alarm HR 134 > 120, acknowledged"));
+    screen.rate(1, "Ann", 136);
+    screen.until("still acknowledged", |screen| screen.has("Alarm HR 136 > 120, acknowledged"));
+    screen.rate(1, "Ann", 160);
+    screen.until("graver", |screen| screen.has("Alarm HR 160 > 150"));
+    assert!(!screen.has("Alarm HR 160 > 150, acknowledged"));
+}
+
+#[test]
+fn silence_ends_by_itself() {
+    let screen = Screen::start();
+    screen.rate(1, "Ann", 134);
+    screen.open("Ann");
+    screen.until("the alarm", |screen| screen.has("Alarm HR 134 > 120"));
+    screen.press("Silence");
+    assert!(screen.has("Alarm HR 134 > 120, silent 2 min"), "{:?}", screen.all());
+    screen.app.turn_clock(Duration::from_secs(60));
+    assert!(
+        screen.has("Alarm HR 134 > 120, silent 1 min") || screen.has("Alarm HR 134 > 120, silent 5"),
+        "{:?}",
+        screen.all()
+    );
+    screen.app.turn_clock(Duration::from_secs(62));
+    assert!(!screen.has("Alarm HR 134 > 120, silent"), "{:?}", screen.all());
+    assert!(screen.the("Silence").accessible_enabled().unwrap());
+}
+
+#[test]
+fn a_high_alarm_that_nobody_saw_stays_after_its_end() {
+    let screen = Screen::start();
+    screen.rate(1, "Ann", 170);
+    screen.until("the alarm", |screen| screen.tile("Ann").contains("alarm HR 170 > 150"));
+    screen.rate(1, "Ann", 80);
+    screen.until("over, but there", |screen| {
+        screen.tile("Ann").contains("heart rate 80 bpm, alarm HR 170 > 150, over")
+    });
+    screen.open("Ann");
+    screen.press("Acknowledge");
+    screen.until("gone", |screen| !screen.has("Alarm HR"));
+}
+
+#[test]
+fn a_strip_without_a_rate_is_a_technical_alarm_and_missing_strips_are_none() {
+    let screen = Screen::start();
+    let flat: String = (0..2500)
+        .map(|row| format!("{:.3},{}\n", f64::from(row) / 250.0, (row % 7) as f64 * 0.001))
+        .collect();
+    let upload = client::Upload {
+        name: Some("Ann".to_owned()),
+        ..client::Upload::of(vec![client::UploadFile::from_bytes(
+            proto_json::FileKind::Ecg,
+            "flat.csv",
+            flat,
+        )])
+    };
+    screen.store(1, &upload);
+    screen.until("the technical alarm", |screen| screen.tile("Ann").contains("alarm ECG"));
+    screen.rate(2, "Ben", 80);
+    screen.until("Ben", |screen| !screen.tile("Ben").is_empty());
+    screen.app.turn_clock(Duration::from_secs(3600));
+    assert!(!screen.tile("Ben").contains("alarm"), "{}", screen.tile("Ben"));
+    for forbidden in ["asystole", "Asystole"] {
+        assert!(!screen.all().join("\n").contains(forbidden));
+    }
+}
+
+#[test]
+fn limits_of_a_patient_are_set_checked_and_kept_over_a_restart() {
+    let mut screen = Screen::start();
+    screen.rate(1, "Ann", 134);
+    screen.open("Ann");
+    screen.until("the alarm", |screen| screen.has("Alarm HR 134 > 120"));
+    screen.press("Alarm limits of this patient");
+    screen.fill("High", "40");
+    screen.press("Save");
+    assert!(screen.has("The low limit must be below the high limit."), "{:?}", screen.all());
+    screen.fill("High", "140");
+    screen.press("Save");
+    screen.until("no alarm", |screen| !screen.has("Alarm HR"));
+    assert!(
+        screen.value("Limits").contains("50 to 140") && screen.value("Limits").contains("of this patient")
+    );
+    screen.restart();
+    screen.open("Ann");
+    assert!(screen.value("Limits").contains("50 to 140"), "{}", screen.value("Limits"));
+    assert!(!screen.has("Alarm HR"));
+}
+
+#[test]
+fn the_list_of_alarms_has_a_history_and_acknowledges_all() {
+    let screen = Screen::start();
+    screen.rate(1, "Ann", 134);
+    screen.rate(2, "Ben", 40);
+    screen.until("two alarms", |screen| screen.has("Alarms: 2 alarms"));
+    screen.press("Alarms: 2 alarms");
+    assert!(screen.has("Ann · 1, HR 134 > 120") && screen.has("Ben · 2, HR 40 < 50"));
+    screen.press("Acknowledge all");
+    assert!(screen.has("Ann · 1, HR 134 > 120, acknowledged"));
+    let history = screen.all().into_iter().filter(|label| label.contains("HR 134 > 120, raised")).count();
+    assert_eq!(history, 1);
+    assert_eq!(
+        screen.all().iter().filter(|label| label.contains(">") && label.contains(", acknowledged [")).count(),
+        2
+    );
+}
+
+#[test]
+fn high_alarms_flash_twice_a_second_and_stop_when_acknowledged() {
+    use monitor::window::{Api, Flash};
+    use slint::ComponentHandle;
+    let screen = Screen::start();
+    screen.rate(1, "Ann", 170);
+    screen.until("the alarm", |screen| screen.window().global::<Api>().get_any_high_flashes());
+    let phase = |screen: &Screen| screen.window().global::<Flash>().get_high();
+    let mut changes = 0;
+    let mut before = phase(&screen);
+    for _ in 0..20 {
+        screen.pass(Duration::from_millis(50));
+        changes += usize::from(phase(&screen) != before);
+        before = phase(&screen);
+    }
+    assert!((3..=5).contains(&changes), "2 Hz is four changes a second, not {changes}");
+    screen.open("Ann");
+    screen.press("Acknowledge");
+    assert!(!screen.window().global::<Api>().get_any_high_flashes());
+}

@@ -1,0 +1,120 @@
+//! Saving files, settings, the way out.
+
+use std::fs;
+
+use monitor::window::Theme;
+use slint::ComponentHandle;
+
+use image::ImageFormat;
+
+use crate::beside::System;
+use crate::beside::material::picture;
+use crate::screen::{Screen, image};
+
+#[test]
+fn an_image_is_saved_byte_for_byte_and_nothing_is_replaced_unasked() {
+    let screen = Screen::start();
+    let bytes = picture(64, 3, ImageFormat::Jpeg);
+    screen.rate(7, "Ann", 70);
+    screen.store(7, &image("scan.jpg", bytes.clone()));
+    screen.open("Ann");
+    screen.until("the image", |screen| screen.has("Medical image"));
+    screen.press("Save the medical image");
+    let name = screen.value("File name");
+    assert!(name.starts_with("7-image-") && name.ends_with(".jpg"), "{name}");
+    let folder = screen.folder();
+    screen.fill("Folder", &folder.to_string_lossy());
+    screen.fill("File name", "mine.jpg");
+    fs::write(folder.join("mine.jpg"), "precious").unwrap();
+    screen.press("Save");
+    screen.until("the question", |screen| screen.has("Replace the file?"));
+    assert_eq!(fs::read(folder.join("mine.jpg")).unwrap(), b"precious");
+    screen.press("Choose another name");
+    screen.fill("File name", "other.jpg");
+    screen.press("Save");
+    screen.until("saved", |screen| {
+        screen.all().iter().any(|label| label.contains("Saved as ") && label.contains("other.jpg"))
+    });
+    assert_eq!(fs::read(folder.join("other.jpg")).unwrap(), bytes);
+
+    screen.press("Save the medical image");
+    assert_eq!(screen.value("Folder"), folder.to_string_lossy(), "the folder is remembered");
+    screen.fill("File name", "mine.jpg");
+    screen.press("Save");
+    screen.until("the question", |screen| screen.has("Replace the file?"));
+    screen.press("Replace");
+    screen.until("replaced", |_| fs::read(folder.join("mine.jpg")).unwrap() == bytes);
+    let left = fs::read_dir(&folder)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains(".part"))
+        .count();
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn an_ecg_is_saved_as_picture_and_as_signal() {
+    let screen = Screen::start();
+    let id = screen.strip(7, "Ann", 75.0, 1);
+    screen.open("Ann");
+    screen.until("the analysis", |screen| screen.description("latest ECG").contains(" beats"));
+    let folder = screen.folder();
+    for (button, name) in [("Save picture: latest ECG", "a.png"), ("Save signal: latest ECG", "a.csv")] {
+        screen.press(button);
+        assert!(screen.value("File name").starts_with("7-ecg-"));
+        screen.fill("Folder", &folder.to_string_lossy());
+        screen.fill("File name", name);
+        screen.press("Save");
+        screen.until(name, |_| folder.join(name).exists());
+        screen.until("closed", |screen| !screen.has("File name"));
+    }
+    let gateway = screen.gateway();
+    let (plot, signal) = screen.run(async {
+        let plot = gateway.plot(id).await.unwrap().bytes(1 << 24).await.unwrap();
+        (plot, gateway.signal(id).await.unwrap().bytes(1 << 24).await.unwrap())
+    });
+    assert_eq!(fs::read(folder.join("a.png")).unwrap(), plot);
+    assert_eq!(fs::read(folder.join("a.csv")).unwrap(), signal);
+}
+
+#[test]
+fn quitting_asks_and_no_goes_back() {
+    let screen = Screen::start();
+    screen.press("Quit");
+    assert!(screen.has("Quit the monitor?"));
+    screen.press("No");
+    assert!(!screen.has("Quit the monitor?") && !screen.app.has_quit());
+    screen.window().window().dispatch_event(slint::platform::WindowEvent::CloseRequested);
+    screen.settle();
+    assert!(screen.has("Quit the monitor?"), "the close button asks, too");
+    screen.press("Yes, quit");
+    assert!(screen.app.has_quit());
+}
+
+#[test]
+fn settings_are_tested_and_kept_and_lead_to_another_gateway() {
+    let other = System::standalone();
+    let screen = Screen::start();
+    screen.rate(1, "Ann", 70);
+    screen.until("Ann", |screen| screen.tiles().len() == 1);
+    screen.press("Settings");
+    screen.fill("Gateway address", "http://127.0.0.1:1");
+    screen.press("Test connection");
+    screen.until("it fails", |screen| screen.all().iter().any(|label| label.contains("cannot be reached")));
+    screen.fill("Gateway address", &other.url());
+    screen.press("Test connection");
+    screen.until("it answers", |screen| screen.has("The gateway answers"));
+    screen.press("Dark");
+    screen.press("Save");
+    screen.until("the other one, empty", |screen| screen.tiles().is_empty());
+    assert!(screen.window().global::<Theme>().get_dark());
+    let file = screen.folder().join("monitor.json");
+    screen.until("kept", |_| fs::read_to_string(&file).is_ok_and(|text| text.contains(&other.url())));
+}
+
+#[test]
+fn about_names_the_maker_of_the_windows_and_what_this_is_not() {
+    let screen = Screen::start();
+    screen.press("About");
+    assert!(screen.has("About Bedside Monitor"));
+    assert!(screen.all().iter().any(|label| label.to_lowercase().contains("not for clinical use")));
+}

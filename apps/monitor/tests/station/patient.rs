@@ -1,0 +1,151 @@
+//! One patient in full, and the lists to choose from.
+
+use slint::platform::Key;
+
+use image::ImageFormat;
+
+use crate::beside::material::picture;
+use crate::screen::{Screen, image, strip};
+
+#[test]
+fn a_patient_shows_name_number_rate_age_and_the_latest_ecg() {
+    let screen = Screen::start();
+    screen.strip(42, "Ann", 75.0, 1);
+    screen.open("Ann");
+    screen.until("the ECG", |screen| screen.description("latest ECG").contains("beats"));
+    let caption = screen.value("Latest ECG");
+    assert!(caption.contains(" bpm"), "{caption}");
+    assert!(screen.has("Heart rate 7"), "{:?}", screen.all());
+    assert!(screen.value("Age").contains("now") || screen.value("Age").contains(" s ago"));
+    assert!(screen.value("Findings of the last strip").contains("good signal"));
+    assert!(screen.value("Choose a patient").contains("Ann · 42"));
+}
+
+#[test]
+fn what_is_uploaded_while_a_patient_is_looked_at_is_shown_at_once() {
+    let screen = Screen::start();
+    screen.strip(1, "Ann", 64.0, 1);
+    screen.open("Ann");
+    screen.until("the first", |screen| screen.value("Latest ECG").contains("· 6"));
+    screen.strip(1, "Ann", 94.0, 2);
+    screen.until("the second", |screen| screen.value("Latest ECG").contains("· 9"));
+    assert!(screen.has("Heart rate 9"));
+}
+
+#[test]
+fn a_patient_is_found_by_number_or_name_and_new_ones_join_the_list() {
+    let screen = Screen::start();
+    screen.rate(1001, "Ann", 70);
+    screen.rate(2002, "Ben", 80);
+    screen.until("both", |screen| screen.tiles().len() == 2);
+    screen.press("Choose a patient");
+    assert!(screen.has("Ann, 70 bpm · MRN 1001") && screen.has("Ben, 80 bpm · MRN 2002"));
+    screen.fill("Name or number", "200");
+    assert!(!screen.has("Ann, 70") && screen.has("Ben, 80"));
+    screen.fill("Name or number", "an");
+    assert!(screen.has("Ann, 70") && !screen.has("Ben, 80"));
+    screen.rate(3003, "Hana", 75);
+    screen.until("Hana in the open list", |screen| screen.has("Hana, 75 bpm · MRN 3003"));
+    screen.press("Hana, 75 bpm · MRN 3003");
+    screen.until("Hana", |screen| screen.value("Name") == "Hana");
+    assert!(!screen.has("Name or number"), "the list is closed");
+}
+
+#[test]
+fn an_ecg_of_another_time_is_shown_beside_the_latest() {
+    let screen = Screen::start();
+    screen.strip(1, "Ann", 64.0, 1);
+    screen.strip(1, "Ann", 94.0, 2);
+    screen.open("Ann");
+    screen.until("the latest", |screen| screen.value("Latest ECG").contains("· 9"));
+    screen.press("Choose an ECG");
+    let old = |screen: &Screen| {
+        screen.all().into_iter().find(|label| label.contains(", 6") && label.contains(" bpm · "))
+    };
+    screen.until("both in the list", |screen| old(screen).is_some());
+    let label = old(&screen).unwrap();
+    screen.press(label.split(" [").next().unwrap());
+    screen.until("the old one", |screen| screen.description("chosen ECG").contains("beats"));
+    assert!(screen.value("Choose an ECG").contains("· 6"));
+    assert!(screen.value("Latest ECG").contains("· 9"), "the latest stays");
+}
+
+#[test]
+fn another_patient_leaves_nothing_of_the_one_before() {
+    let screen = Screen::start();
+    screen.strip(1, "Ann", 64.0, 1);
+    screen.store(1, &image("of-ann.png", picture(64, 1, ImageFormat::Png)));
+    screen.rate(2, "Ben", 80);
+    screen.open("Ann");
+    screen.until("her ECG and image", |screen| {
+        screen.description("latest ECG").contains("beats") && screen.has("Medical image")
+    });
+    screen.press("Choose a patient");
+    screen.press("Ben, 80 bpm · MRN 2");
+    // Before any answer of the new one can have come.
+    let at_once = screen.all().join("\n");
+    for of_ann in ["· 6", "of-ann.png", "beats", "Findings"] {
+        assert!(!at_once.contains(of_ann), "{of_ann} in\n{at_once}");
+    }
+    assert_eq!(screen.value("Name"), "Ben");
+    screen.key(Key::Escape);
+    assert!(screen.has("All patients") && screen.tiles().len() == 2);
+}
+
+#[test]
+fn images_can_be_chosen_by_time_and_name_and_the_latest_is_shown_first() {
+    let screen = Screen::start();
+    screen.rate(1, "Ann", 70);
+    screen.store(1, &image("first.png", picture(64, 1, ImageFormat::Png)));
+    screen.store(1, &image("second.jpg", picture(48, 2, ImageFormat::Jpeg)));
+    screen.open("Ann");
+    screen.until("the latest", |screen| screen.value("Choose a medical image").contains("second.jpg"));
+    screen.until("its picture", |screen| screen.has("Medical image"));
+    screen.press("Choose a medical image");
+    let first = screen.all().into_iter().find(|label| label.contains(", first.png")).unwrap();
+    screen.press(first.split(" [").next().unwrap());
+    screen.until("the first", |screen| screen.value("Choose a medical image").contains("first.png"));
+}
+
+#[test]
+fn a_list_of_hundreds_is_fetched_page_by_page_as_it_is_scrolled() {
+    use monitor::window::Api;
+    use slint::{ComponentHandle, Model};
+    let screen = Screen::start();
+    screen.rate(1, "Ann", 70);
+    let gateway = screen.gateway();
+    screen.run(async {
+        // A page is a hundred.
+        for seed in 0..110 {
+            gateway.upload(crate::screen::mrn(1), &strip("Ann", 70.0, seed), |_| {}).await.unwrap();
+        }
+    });
+    screen.open("Ann");
+    let rows = |screen: &Screen| screen.window().global::<Api>().get_ecgs().row_count();
+    screen.until("one page", |screen| rows(screen) == 100);
+    assert!(screen.window().global::<Api>().get_ecgs_note().contains("more as you scroll"));
+    screen.press("Choose an ECG");
+    screen.window().global::<Api>().invoke_more_ecgs();
+    screen.until("all", |screen| rows(screen) == 110);
+    assert_eq!(screen.window().global::<Api>().get_ecgs_note(), "110 ECGs");
+    assert!(screen.count("20") + screen.count("1") < 60, "only what is seen is in the tree");
+}
+
+#[test]
+fn an_ecg_that_cannot_be_read_says_why() {
+    let screen = Screen::start();
+    let junk = client::Upload {
+        name: Some("Ann".to_owned()),
+        heart_rate: Some(proto_json::Bpm::new(70).unwrap()),
+        ..client::Upload::of(vec![client::UploadFile::from_bytes(
+            proto_json::FileKind::Ecg,
+            "notes.csv",
+            &b"time,mv\n0,0.1\n0.004,0.2\n"[..],
+        )])
+    };
+    screen.store(1, &junk);
+    screen.open("Ann");
+    screen.until("the reason", |screen| {
+        screen.all().iter().any(|label| label.contains("too few") || label.contains("rows"))
+    });
+}
