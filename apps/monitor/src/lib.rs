@@ -33,6 +33,7 @@ use station::{Start, Station};
     unreachable_pub,
     clippy::all,
     clippy::unwrap_used,
+    clippy::todo,
     clippy::expect_used,
     reason = "generated"
 )]

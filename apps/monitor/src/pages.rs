@@ -143,7 +143,7 @@ impl<T: Entry> Pages<T> {
             let fresh: HashSet<RecordId> = page.items.iter().map(Entry::id).collect();
             let mut entries = page.items;
             entries.extend(self.entries.drain(..).filter(|known| !fresh.contains(&known.id())));
-            entries.sort_by(|one, other| (other.at(), other.id()).cmp(&(one.at(), one.id())));
+            entries.sort_by_key(|entry| std::cmp::Reverse((entry.at(), entry.id())));
             self.entries = entries;
         }
         self.begun = true;

@@ -7,6 +7,7 @@
     reason = "a measurement that cannot go on has to end"
 )]
 
+#[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/screen/mod.rs"]
 mod screen;
 
