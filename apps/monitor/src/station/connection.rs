@@ -130,6 +130,11 @@ impl Station {
             _ => String::new(),
         };
         api.set_technical_alarm(alarm.into());
+        self.show_note();
+    }
+
+    /// Says on an empty wall why it is empty.
+    pub(super) fn show_note(&self) {
         let note = if self.models.tiles.row_count() > 0 {
             String::new()
         } else if self.has_snapshot {
@@ -137,6 +142,6 @@ impl Station {
         } else {
             format!("Connecting to {}…", self.settings.gateway)
         };
-        api.set_wall_note(note.into());
+        self.window.global::<Api>().set_wall_note(note.into());
     }
 }

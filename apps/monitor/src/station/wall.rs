@@ -27,6 +27,7 @@ impl Station {
             .unzip();
         self.models.ages.set_vec(ages);
         self.models.tiles.set_vec(rows);
+        self.show_note();
         self.fit_grid();
         let shown: Vec<Mrn> = self.wall.iter().take(MOST_TILES).map(|tile| tile.patient.mrn).collect();
         for mrn in shown {
@@ -84,6 +85,7 @@ impl Station {
             tiles.push(row);
         }
         if tiles.row_count() != count {
+            self.show_note();
             self.fit_grid();
         }
     }

@@ -11,10 +11,12 @@ use crate::screen::{Screen, reported};
 fn patients_appear_by_themselves_and_those_who_need_somebody_stand_first() {
     let screen = Screen::start();
     screen.until("connected by push", |screen| screen.value("Connection").contains("push"));
+    assert!(screen.has("No patients yet"));
     screen.rate(1, "Ann", 70);
     screen.rate(2, "Ben", 80);
     screen.rate(3, "Cleo", 90);
     screen.until("three tiles", |screen| screen.tiles().len() == 3);
+    assert!(!screen.has("No patients yet"));
     assert!(screen.tiles()[0].starts_with("Ann, MRN 1, heart rate 70 bpm"), "{:?}", screen.tiles());
     screen.rate(3, "Cleo", 160);
     screen.until("Cleo first", |screen| screen.tiles()[0].starts_with("Cleo"));
