@@ -32,7 +32,6 @@ use station::{Start, Station};
     missing_docs,
     unreachable_pub,
     clippy::all,
-    clippy::todo,
     clippy::unwrap_used,
     clippy::todo,
     clippy::expect_used,
