@@ -39,9 +39,8 @@ const DARK: Colors = Colors {
 const PAPER: [u8; 3] = [255, 248, 246];
 
 fn folder() -> PathBuf {
-    let this = std::env::current_exe().unwrap();
-    let target = this.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file()).unwrap().to_owned();
-    target.join("screenshots").join("patient")
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_patient"));
+    program.parent().and_then(Path::parent).unwrap().join("screenshots/patient")
 }
 
 /// A picture of soft shapes, so that the image pane shows something.

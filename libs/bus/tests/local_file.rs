@@ -144,13 +144,21 @@ async fn what_a_crash_leaves_of_a_file_is_gone_at_the_next_start() {
         reached.send(()).await.unwrap();
         std::future::pending().await
     });
-    let copy = tokio::select! {
-        outcome = bus.put(key, 4 << 20, parts.chain(silence).boxed()) => panic!("{outcome:?}"),
-        _ = at_the_gap.recv() => as_if_killed(&path, "copy.sqlite"),
-    };
     let chunks = |path: &Path| -> u64 {
         let db = rusqlite::Connection::open(path).unwrap();
         db.query_row("SELECT count(*) FROM chunks", [], |row| row.get(0)).unwrap()
+    };
+    // Within the branch: its end drops the other one, which tidies up.
+    let killed = async {
+        at_the_gap.recv().await;
+        while chunks(&path) == 0 {
+            tokio::task::yield_now().await;
+        }
+        as_if_killed(&path, "copy.sqlite")
+    };
+    let copy = tokio::select! {
+        outcome = bus.put(key, 4 << 20, parts.chain(silence).boxed()) => panic!("{outcome:?}"),
+        copy = killed => copy,
     };
     assert!(chunks(&copy) > 0, "nothing to tidy up");
     let bus = open(&copy).unwrap();

@@ -1,8 +1,11 @@
-//! The body of a file on its way in: cut into batches, and checked against the length and hash that were announced.
+//! The body of a file: on its way in cut into batches and checked against the length and hash that were announced; on its
+//! way out checked against the hash it is stored under.
+
+use std::io;
 
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
 use futures::stream::Fuse;
+use futures::{StreamExt, stream};
 use proto_json::BlobHash;
 use sha2::{Digest, Sha256};
 
@@ -65,4 +68,30 @@ pub(crate) async fn next_batch(
         rest.extend_from_slice(&piece);
     }
     Ok(rest.split_to(rest.len().min(batch)).freeze())
+}
+
+/// The body of a stored file, the last piece of which comes only if all of them have the hash the file is stored under:
+/// disks change bits, and a changed picture or ECG must not look like the one that was uploaded. A file of one piece gives
+/// nothing but the error.
+pub(crate) fn verified(sha256: BlobHash, bytes: u64, body: ByteStream) -> ByteStream {
+    let start = Some((body, Sha256::new(), 0));
+    stream::unfold(start, move |state| async move {
+        let (mut body, mut hasher, mut seen) = state?;
+        let piece = match body.next().await? {
+            Ok(piece) => piece,
+            Err(error) => return Some((Err(error), None)),
+        };
+        hasher.update(&piece);
+        seen += piece.len() as u64;
+        if seen < bytes {
+            return Some((Ok(piece), Some((body, hasher, seen))));
+        }
+        if BlobHash::from_bytes(hasher.finalize().into()) == sha256 {
+            return Some((Ok(piece), None));
+        }
+        tracing::error!(%sha256, bytes, "a stored file is damaged: its bytes do not have its hash");
+        let error = StoreError::Corrupt("a file is damaged: its bytes do not have its hash".to_owned());
+        Some((Err(io::Error::other(error)), None))
+    })
+    .boxed()
 }

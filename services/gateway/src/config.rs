@@ -82,6 +82,13 @@ pub struct Limits {
     /// Requests that the holder of each token may make per second, over some seconds; 0 for no limit
     #[arg(long, env = "BEDSIDE_MAX_REQUESTS_PER_SECOND", default_value_t = 500)]
     pub max_requests_per_second: u32,
+    /// Most of the places for uploads, reads and event streams that the holder of one token may have, in percent
+    #[arg(long, env = "BEDSIDE_TOKEN_SHARE", value_name = "PERCENT", default_value_t = 25,
+        value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub token_share: u8,
+    /// Uploads of one token that are worked on at the same time; further ones wait for their turn
+    #[arg(long, env = "BEDSIDE_TOKEN_UPLOADS_AT_ONCE", value_name = "NUMBER", default_value_t = 4)]
+    pub token_uploads_at_once: usize,
     /// Memory that all uploads under way together may take; what goes beyond waits on disk, or outside
     #[arg(long, env = "BEDSIDE_UPLOAD_MEMORY", default_value = "256MB")]
     pub upload_memory: ByteSize,
@@ -123,6 +130,8 @@ impl Default for Limits {
             max_uploads_in_flight: 256,
             max_reads_in_flight: 2_048,
             max_requests_per_second: 500,
+            token_share: 25,
+            token_uploads_at_once: 4,
             upload_memory: ByteSize(256_000_000),
             max_watchers: 10_000,
             max_connections: 16_384,
@@ -153,6 +162,7 @@ impl Config {
             limits.max_reads_in_flight,
             limits.max_watchers,
             limits.max_connections,
+            limits.token_uploads_at_once,
         ];
         if counts.contains(&0) {
             return Err(StartError::config("a limit of 0 would refuse everything"));

@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -17,15 +17,15 @@ use bus::{EventBus, UpdateEvent};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use proto_json::{Mrn, PatientUpdated};
-use runtime::problem::ApiError;
 use runtime::{Backoff, Shutdown};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use crate::App;
 use crate::params::PathMrn;
+use crate::places::{NoPlace, Place, Places};
 use crate::tokens::{Client, Tokens};
+use crate::{App, no_place};
 
 /// Events that a watcher may lag behind.
 const BUFFERED: usize = 1024;
@@ -48,17 +48,16 @@ pub(crate) struct Hub {
     heard: broadcast::Sender<Heard>,
     /// The broker cannot be heard now.
     is_cut_off: AtomicBool,
-    watchers: AtomicUsize,
-    max_watchers: usize,
+    watchers: Places,
 }
 
 impl Hub {
-    pub(crate) fn new(max_watchers: usize) -> Self {
+    /// For so many watchers in all, and of each holder of a token.
+    pub(crate) fn new(all: usize, each: usize) -> Self {
         Hub {
             heard: broadcast::Sender::new(BUFFERED),
             is_cut_off: AtomicBool::new(false),
-            watchers: AtomicUsize::new(0),
-            max_watchers,
+            watchers: Places::new(all, each, 1),
         }
     }
 
@@ -114,22 +113,18 @@ impl Hub {
         metrics::counter!("bedside_gateway_events_sent_total").increment(told as u64);
     }
 
-    fn join(self: &Arc<Self>) -> Option<Watching> {
-        if self.watchers.fetch_add(1, Ordering::Relaxed) >= self.max_watchers {
-            self.watchers.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
+    fn join(&self, client: &Client) -> Result<Watching, NoPlace> {
+        let place = self.watchers.take(&client.name)?;
         metrics::gauge!("bedside_gateway_watchers").increment(1);
-        Some(Watching(self.clone()))
+        Ok(Watching(place))
     }
 }
 
 /// A place among the watchers.
-struct Watching(Arc<Hub>);
+struct Watching(#[expect(dead_code, reason = "held, not read")] Place);
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        self.0.watchers.fetch_sub(1, Ordering::Relaxed);
         metrics::gauge!("bedside_gateway_watchers").decrement(1);
     }
 }
@@ -157,9 +152,9 @@ pub(crate) async fn of_patient(
 }
 
 fn open(app: &App, client: Client, of: Option<Mrn>) -> Response {
-    let Some(watching) = app.hub.join() else {
-        return ApiError::unavailable("As many event streams are open as this server allows.", 10)
-            .into_response();
+    let watching = match app.hub.join(&client) {
+        Ok(watching) => watching,
+        Err(none) => return no_place(none, "event streams").into_response(),
     };
     let watcher = Watcher {
         heard: app.hub.heard.subscribe(),
@@ -247,13 +242,13 @@ mod tests {
             keep_alive: keep_alive(Duration::from_secs(3600)),
             shutdown: Shutdown::new(),
             access: None,
-            _watching: hub.join().unwrap(),
+            _watching: hub.join(&Client::local()).unwrap(),
         }
     }
 
     #[tokio::test]
     async fn a_watcher_that_lags_is_told_that_it_missed_something_and_then_goes_on() {
-        let hub = Arc::new(Hub::new(10));
+        let hub = Arc::new(Hub::new(10, 10));
         let (mut slow, mut of_another) = (watcher(&hub, None), watcher(&hub, Some(8)));
         let mrn = Mrn::new(7).unwrap();
         for index in 0..=BUFFERED {
@@ -270,7 +265,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hub_that_hears_nothing_itself_says_so_until_it_does_again() {
-        let hub = Arc::new(Hub::new(10));
+        let hub = Arc::new(Hub::new(10, 10));
         let mut watcher = watcher(&hub, None);
         hub.tell(Heard::CutOff);
         assert!(hub.is_cut_off.load(Ordering::Acquire), "who joins now is told at once");
@@ -282,10 +277,10 @@ mod tests {
 
     #[tokio::test]
     async fn places_of_watchers_are_given_back() {
-        let hub = Arc::new(Hub::new(1));
-        let first = hub.join().unwrap();
-        assert!(hub.join().is_none());
+        let hub = Arc::new(Hub::new(1, 1));
+        let first = hub.join(&Client::local()).unwrap();
+        assert!(hub.join(&Client::local()).is_err());
         drop(first);
-        assert!(hub.join().is_some());
+        assert!(hub.join(&Client::local()).is_ok());
     }
 }

@@ -4,7 +4,7 @@
 //! never lost, so the way from there is walked to its end even if the client has gone.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bus::{Claim, EnqueueError, StageKey};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -15,13 +15,19 @@ use proto_json::{
 use runtime::problem::{ApiError, Kind};
 use runtime::trace;
 use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use crate::App;
+use crate::places::Place;
 use crate::spool::Spooled;
 
 /// Files of one upload that are staged at the same time.
 const STAGE_AT_ONCE: usize = 4;
+
+/// Whoever waits for a receipt for longer than this gives its turn to the next: nothing is to be gained by waiting where
+/// nothing is stored.
+const TURN: Duration = Duration::from_secs(1);
 
 /// An upload that has been checked as a whole.
 #[derive(Debug)]
@@ -77,15 +83,28 @@ impl Outcome {
     }
 }
 
-/// Takes a draft the whole way. Goes on to its end even if the caller is dropped.
-pub(crate) async fn accept(app: &Arc<App>, draft: Draft, wishes: Wishes) -> Result<Outcome, ApiError> {
+/// Takes a draft the whole way, once it is its turn. Goes on to its end even if the caller is dropped.
+pub(crate) async fn accept(
+    app: &Arc<App>,
+    draft: Draft,
+    wishes: Wishes,
+    place: Place,
+) -> Result<Outcome, ApiError> {
     let app = app.clone();
-    let work = async move { walk(&app, draft, wishes).await };
+    let work = async move {
+        let turn = place.turn().await;
+        walk(&app, draft, wishes, turn).await
+    };
     let work = tokio::spawn(work.in_current_span());
     work.await.map_err(ApiError::internal)?
 }
 
-async fn walk(app: &App, draft: Draft, wishes: Wishes) -> Result<Outcome, ApiError> {
+async fn walk(
+    app: &App,
+    draft: Draft,
+    wishes: Wishes,
+    turn: Option<OwnedSemaphorePermit>,
+) -> Result<Outcome, ApiError> {
     let received_at = Timestamp::now();
     let fingerprint = fingerprint(&draft);
     let upload_id = wishes.keyed.unwrap_or_else(UploadId::generate);
@@ -144,7 +163,18 @@ async fn walk(app: &App, draft: Draft, wishes: Wishes) -> Result<Outcome, ApiErr
 
     let queued = Instant::now();
     let receipt = match inbox {
-        Some(inbox) => tokio::time::timeout(app.config.receipt_wait, inbox.receipt).await.ok().flatten(),
+        Some(inbox) => {
+            let wait = app.config.receipt_wait;
+            let patience = async {
+                tokio::time::sleep(wait.min(TURN)).await;
+                drop(turn);
+                tokio::time::sleep(wait.saturating_sub(TURN)).await;
+            };
+            tokio::select! {
+                receipt = inbox.receipt => receipt,
+                () = patience => None,
+            }
+        }
         None => None,
     };
     if !wishes.respond_async {

@@ -87,11 +87,11 @@ async fn take(
     body: Body,
 ) -> Result<(Mrn, Outcome), Refused> {
     let mut reader = BodyReader::new(body, headers, app.config.limits.max_legacy_body, app.config.body_idle);
-    let read = match app.upload_place() {
+    let read = match app.upload_place(client) {
         Ok(place) => read(app, &mut reader, headers).await.map(|read| (place, read)),
         Err(error) => Err(error),
     };
-    let (_place, (body, memory)) = match read {
+    let (place, (body, memory)) = match read {
         Ok(read) => read,
         Err(error) => {
             reader.discard().await;
@@ -102,7 +102,7 @@ async fn take(
     let draft = draft(app, &body).await?;
     drop((body, memory));
     let mrn = draft.mrn;
-    Ok((mrn, intake::accept(app, draft, wishes).await?))
+    Ok((mrn, intake::accept(app, draft, wishes, place).await?))
 }
 
 /// The whole body, with the permit for the memory it takes.

@@ -19,6 +19,7 @@ mod multipart;
 mod openapi;
 mod params;
 mod picture;
+mod places;
 mod rate;
 mod reads;
 mod routes;
@@ -29,17 +30,19 @@ mod upload;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::{HeaderValue, header};
 use bus::{BlobStage, EventBus};
-use runtime::problem::ApiError;
+use runtime::problem::{ApiError, Kind};
 use runtime::{ServerTls, Shutdown, StartError, admin, http};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 pub use config::{Config, Limits};
 pub use reads::Reads;
 pub use tokens::{Role, token_line};
 
-use tokens::LiveTokens;
+use places::{NoPlace, Place, Places};
+use tokens::{Client, LiveTokens};
 
 /// A holder who was quiet may catch up by this many seconds of the rate.
 const BURST_SECONDS: u32 = 4;
@@ -69,8 +72,8 @@ struct App {
     spool: spool::SpoolRoom,
     /// One permit for each byte that bodies of `/api/new_patient` may take together.
     body_memory: Arc<Semaphore>,
-    uploads: Arc<Semaphore>,
-    reads_under_way: Arc<Semaphore>,
+    uploads: Places,
+    reads_under_way: Places,
     /// Of requests with a token.
     rate: rate::Rate,
     /// Of requests with a wrong token or none where one is needed: guessing is not worth while.
@@ -80,25 +83,33 @@ struct App {
 
 impl App {
     /// A place among the reads under way.
-    fn read_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.reads_under_way.clone().try_acquire_owned().map_err(|_| {
+    fn read_place(&self, client: &Client) -> Result<Place, ApiError> {
+        self.reads_under_way.take(&client.name).map_err(|none| {
             metrics::counter!("bedside_gateway_reads_refused_total").increment(1);
-            ApiError::unavailable(
-                "As many reads are under way as this server takes; try again in a moment.",
-                1,
-            )
+            no_place(none, "reads")
         })
     }
 
     /// A place among the uploads under way.
-    fn upload_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.uploads.clone().try_acquire_owned().map_err(|_| {
+    fn upload_place(&self, client: &Client) -> Result<Place, ApiError> {
+        self.uploads.take(&client.name).map_err(|none| {
             metrics::counter!("bedside_gateway_uploads_refused_total").increment(1);
-            ApiError::unavailable(
-                "As many uploads are under way as this server takes; try again in a moment.",
-                1,
-            )
+            no_place(none, "uploads")
         })
+    }
+}
+
+fn no_place(none: NoPlace, what: &str) -> ApiError {
+    match none {
+        NoPlace::AnyMore => ApiError::unavailable(
+            format!("As many {what} are under way as this server takes; try again in a moment."),
+            1,
+        ),
+        NoPlace::OfTheirs => ApiError::new(
+            Kind::TOO_MANY_REQUESTS,
+            format!("As many {what} of this token are under way as one may have; try again in a moment."),
+        )
+        .header(header::RETRY_AFTER, HeaderValue::from_static("1")),
     }
 }
 
@@ -141,14 +152,22 @@ pub async fn run_on(
     // Half for files while they are checked, half for whole bodies; a body of the largest size must fit.
     let for_bodies = (memory / 2).max(config.limits.max_legacy_body.0 + (1 << 20));
     let tokens = config.tokens()?;
+    let limits = &config.limits;
+    let (uploads, reads_at_once) = (limits.max_uploads_in_flight, limits.max_reads_in_flight);
+    // Without tokens nobody can be told from anybody else.
+    let (percent, turns) = match tokens {
+        Some(_) => (limits.token_share.into(), limits.token_uploads_at_once),
+        None => (100, uploads),
+    };
+    let share = |places: usize| places.saturating_mul(percent).div_ceil(100);
     let app = Arc::new(App {
         tokens: tokens.as_ref().map(LiveTokens::in_force),
         reads: reads::ReadPath::new(reads)?,
-        hub: Arc::new(events::Hub::new(config.limits.max_watchers)),
+        hub: Arc::new(events::Hub::new(config.limits.max_watchers, share(config.limits.max_watchers))),
         spool: spool::SpoolRoom::new(config.spool_dir.clone(), memory / 2),
         body_memory: Arc::new(Semaphore::new(usize::try_from(for_bodies).unwrap_or(Semaphore::MAX_PERMITS))),
-        uploads: Arc::new(Semaphore::new(config.limits.max_uploads_in_flight)),
-        reads_under_way: Arc::new(Semaphore::new(config.limits.max_reads_in_flight)),
+        uploads: Places::new(uploads, share(uploads), turns),
+        reads_under_way: Places::new(reads_at_once, share(reads_at_once), reads_at_once),
         rate: rate::Rate::new(
             config.limits.max_requests_per_second,
             config.limits.max_requests_per_second.saturating_mul(BURST_SECONDS),

@@ -20,6 +20,7 @@ use tower::ServiceExt;
 
 use crate::App;
 use crate::routes::is_legacy;
+use crate::tokens::Client as Holder;
 
 /// Where reads go.
 #[derive(Debug, Clone)]
@@ -182,7 +183,8 @@ fn from_query(mut response: Response) -> Response {
 /// Handler of every route that query answers.
 pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Response {
     let legacy = is_legacy(request.uri().path());
-    let place = match app.read_place() {
+    let client = request.extensions().get::<Holder>().cloned().unwrap_or_else(Holder::local);
+    let place = match app.read_place(&client) {
         Ok(place) => place,
         Err(error) => return if legacy { error.into_text() } else { error.into_response() },
     };

@@ -61,7 +61,7 @@ async fn take(
     body: Body,
 ) -> Result<Outcome, ApiError> {
     let reader = BodyReader::new(body, headers, app.config.limits.max_upload, app.config.body_idle);
-    let _place = match app.upload_place() {
+    let place = match app.upload_place(client) {
         Ok(place) => place,
         Err(error) => {
             reader.discard().await;
@@ -81,7 +81,7 @@ async fn take(
     };
     let mut form = Multipart::new(reader, &boundary);
     match draft(app, mrn, &mut form).await {
-        Ok(draft) => intake::accept(app, draft, wishes).await,
+        Ok(draft) => intake::accept(app, draft, wishes, place).await,
         Err(error) => {
             form.into_body().discard().await;
             Err(error)

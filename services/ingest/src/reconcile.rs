@@ -24,12 +24,13 @@ pub(crate) async fn run(config: &Config, ports: &Ports) {
     let mut period = tokio::time::interval(config.reconcile_every);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watched = HashMap::new();
+    let mut unknown = HashMap::new();
     loop {
         period.tick().await;
         if let Err(cause) = resend_lost_jobs(config, ports, &mut watched).await {
             tracing::warn!(cause, "could not look for lost jobs");
         }
-        if let Err(cause) = clear_stage(config, ports).await {
+        if let Err(cause) = clear_stage(config, ports, &mut unknown).await {
             tracing::warn!(cause, "could not look for files left on the stage");
         }
     }
@@ -112,29 +113,56 @@ impl Watched {
     }
 }
 
+/// A file on the stage whose upload is not stored, long after it was staged.
+struct Unknown {
+    staged_at: Timestamp,
+    /// Its message, if there ever was one, was enqueued before this time.
+    since: Timestamp,
+}
+
 /// Removes files from the stage that nothing needs: those of stored uploads, but for signals that still wait for their
-/// result; and, after a much longer time, those of uploads that never came to be.
-async fn clear_stage(config: &Config, ports: &Ports) -> Result<(), String> {
+/// result; and, after a much longer time, those of uploads that never came to be. An upload that waits in its queue,
+/// however long, is not one of these: its message is certainly gone only when everything enqueued before is.
+async fn clear_stage(
+    config: &Config,
+    ports: &Ports,
+    unknown: &mut HashMap<StageKey, Unknown>,
+) -> Result<(), String> {
     let keep_after = ago(config.stage_keep);
     let staged = ports.stage.list().await.map_err(|error| error.to_string())?;
     metrics::gauge!("bedside_staged_files").set(staged.len() as f64);
     let old: Vec<_> = staged.into_iter().filter(|(_, at)| *at < keep_after).collect();
+    unknown.retain(|key, _| old.iter().any(|(other, _)| other == key));
     if old.is_empty() {
         return Ok(());
     }
+    let seen_at = Timestamp::now();
     let waiting = ports.bus.queue_status(Queue::Uploads).await.map_err(|error| error.to_string())?.oldest;
     let given_up = ago(config.stage_keep.saturating_mul(UNKNOWN_UPLOAD_FACTOR));
     let dead = dead_uploads(ports).await?;
     for (key, staged_at) in old {
-        if dead.contains(&key.upload) {
-            continue;
-        }
-        let unneeded = match ports.store.upload(key.upload).await.map_err(|error| error.to_string())? {
+        let stored = ports.store.upload(key.upload).await.map_err(|error| error.to_string())?;
+        let unneeded = match stored {
+            _ if dead.contains(&key.upload) => {
+                unknown.remove(&key);
+                false
+            }
             Some(stored) => !is_pending_signal(ports, key, &stored.receipt.files).await?,
-            None => staged_at < given_up && waiting.is_none_or(|oldest| oldest > staged_at),
+            None if staged_at < given_up => {
+                let file = unknown.entry(key).or_insert(Unknown { staged_at, since: seen_at });
+                if file.staged_at != staged_at {
+                    // Staged once more by a retry, the message of which may come now.
+                    *file = Unknown { staged_at, since: seen_at };
+                }
+                // The clock of the broker may be another one than ours.
+                let margin = i64::try_from(config.stage_keep.as_millis()).unwrap_or(i64::MAX);
+                waiting.is_none_or(|oldest| oldest.millis_since(file.since) > margin)
+            }
+            None => false,
         };
         if unneeded {
             ports.stage.delete(key).await.map_err(|error| error.to_string())?;
+            unknown.remove(&key);
             metrics::counter!("bedside_staged_files_cleared_total").increment(1);
             tracing::info!(upload_id = %key.upload, "file left on the stage removed");
         }
@@ -182,6 +210,9 @@ fn ago(duration: Duration) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
+    use proto_json::{BlobHash, Mrn, UploadReceived};
+
     use super::*;
 
     fn at(millis: i64) -> Timestamp {
@@ -209,5 +240,64 @@ mod tests {
         let mut watch = Watched { left: 0, since: at(100) };
         watch.advance(&[None, None, None], at(110));
         assert_eq!(watch.left, WAY.len());
+    }
+
+    /// Everything in one folder, and an upload with one file, staged.
+    async fn staged() -> (tempfile::TempDir, Ports, UploadReceived, StageKey) {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = bus::RetryPolicy::default();
+        let local =
+            bus::local::LocalBus::open(&folder.path().join("queues.db"), policy, bus::QueueLimits::default());
+        let local = local.unwrap();
+        let store = store::sqlite::SqliteStore::open(&folder.path().join("patients.db")).unwrap();
+        let ports = Ports { bus: local.clone(), stage: local, store };
+        let bytes: &'static [u8] = b"an image";
+        let key = StageKey { upload: UploadId::generate(), sha256: BlobHash::of(bytes) };
+        ports.stage.put_bytes(key, bytes.into()).await.unwrap();
+        let upload = UploadReceived {
+            upload_id: key.upload,
+            mrn: Mrn::new(7).unwrap(),
+            received_at: Timestamp::now(),
+            recorded_at: None,
+            name: None,
+            heart_rate: None,
+            files: Vec::new(),
+            signal_options: proto_json::SignalOptions::default(),
+            fingerprint: key.sha256,
+        };
+        (folder, ports, upload, key)
+    }
+
+    #[tokio::test]
+    async fn files_of_an_upload_in_the_queue_stay_however_long_it_waits_and_others_go() {
+        let config = Config { stage_keep: Duration::from_millis(1), ..Config::default() };
+        let (_folder, ports, upload, key) = staged().await;
+        bus::send(&*ports.bus, &upload, None, None).await.unwrap();
+        let mut unknown = HashMap::new();
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            clear_stage(&config, &ports, &mut unknown).await.unwrap();
+            assert!(ports.stage.get(key).await.unwrap().is_some(), "its upload still waits");
+        }
+        // Another upload is behind it in the queue; once that one is the oldest, the first has gone.
+        let behind = UploadReceived { upload_id: UploadId::generate(), ..upload };
+        bus::send(&*ports.bus, &behind, None, None).await.unwrap();
+        let mut deliveries = ports.bus.consume(Queue::Uploads, 1).await.unwrap();
+        deliveries.next().await.unwrap().ack().await.unwrap();
+        clear_stage(&config, &ports, &mut unknown).await.unwrap();
+        assert!(ports.stage.get(key).await.unwrap().is_none(), "nothing needs it any more");
+    }
+
+    #[tokio::test]
+    async fn files_of_an_upload_that_never_came_to_be_go_after_the_longer_time() {
+        let config = Config { stage_keep: Duration::from_millis(20), ..Config::default() };
+        let (_folder, ports, _, key) = staged().await;
+        let mut unknown = HashMap::new();
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        clear_stage(&config, &ports, &mut unknown).await.unwrap();
+        assert!(ports.stage.get(key).await.unwrap().is_some(), "a retry may still come");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        clear_stage(&config, &ports, &mut unknown).await.unwrap();
+        assert!(ports.stage.get(key).await.unwrap().is_none());
     }
 }

@@ -65,7 +65,14 @@ pub(crate) async fn serve(
     }
     let stored = store.blob(blob.sha256).await.map_err(store_error)?;
     let stored = stored.ok_or_else(|| ApiError::internal("a record names a file that is not stored"))?;
-    Ok((status, headers, Body::from_stream(cut(stored.body, range))).into_response())
+    // A file that cannot be read, or is damaged, is said so as long as nothing of it is sent; later the connection breaks.
+    let mut body = cut(stored.body, range);
+    let begun = match body.next().await {
+        None => Body::empty(),
+        Some(Err(error)) => return Err(ApiError::internal(error)),
+        Some(first) => Body::from_stream(stream::iter([first]).chain(body)),
+    };
+    Ok((status, headers, begun).into_response())
 }
 
 fn content_type(media_type: MediaType) -> &'static str {

@@ -34,6 +34,9 @@ const CHUNKS_READ_AHEAD: usize = 2;
 /// Files listed with one request.
 const LISTED_AT_A_TIME: usize = 500;
 
+/// In the place of a name of chunks: an empty message that says when a file was last staged again.
+const STAGED_AGAIN: &str = "again";
+
 /// There is no message on this subject.
 const NO_MESSAGE: u32 = 10_037;
 
@@ -220,7 +223,12 @@ impl Put {
                 {
                     self.chunks = Some(chunks);
                 }
-                Ok(())
+                // Staged anew, the file is as young as if it had not been there: see `list`.
+                Ok(self
+                    .core
+                    .link
+                    .store(names::chunk(self.key, STAGED_AGAIN, 0), None, Bytes::new())
+                    .await??)
             }
             Err(error) => {
                 self.chunks = Some(chunks);

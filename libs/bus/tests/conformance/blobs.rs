@@ -90,6 +90,28 @@ pub(crate) async fn a_large_file_goes_through(adapter: Adapter) {
     assert!(read(&*peer.stage, key).await.is_none());
 }
 
+/// By this, a file that a retry needs is told from one that was left behind.
+pub(crate) async fn a_file_staged_again_is_as_young_as_a_new_one(adapter: Adapter) {
+    let rig = adapter.rig();
+    let peer = rig.join().await;
+    for size in [1_000, 3_000_000] {
+        let bytes = bytes(size, 4);
+        let key = key(&bytes);
+        let mut last = None;
+        for _ in 0..3 {
+            peer.stage.put(key, bytes.len() as u64, in_parts(&bytes)).await.unwrap();
+            let listed = peer.stage.list().await.unwrap();
+            assert_eq!((listed.len(), listed[0].0), (1, key));
+            assert!(last.is_none_or(|last| listed[0].1 > last), "{size} bytes: {last:?} and {listed:?}");
+            last = Some(listed[0].1);
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert!(read(&*peer.stage, key).await.unwrap() == bytes);
+        peer.stage.delete(key).await.unwrap();
+        assert_nothing_left(&*peer.stage, key).await;
+    }
+}
+
 fn body_error(outcome: Result<(), EnqueueError>) -> BodyError {
     match outcome {
         Err(EnqueueError::Bus(BusError::Refused(cause))) => *cause.downcast().expect("a body error"),

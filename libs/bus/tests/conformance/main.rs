@@ -72,6 +72,7 @@ on_every_adapter! {
     blobs:
         files_of_every_size_come_back_bit_for_bit,
         a_large_file_goes_through,
+        a_file_staged_again_is_as_young_as_a_new_one,
         a_file_of_another_hash_is_refused_and_leaves_nothing,
         a_file_of_another_length_is_refused_and_leaves_nothing,
         a_body_that_breaks_off_leaves_nothing,

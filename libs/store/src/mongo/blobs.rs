@@ -23,7 +23,7 @@ use proto_json::{BlobHash, Timestamp};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
-use crate::body::{Check, next_batch};
+use crate::body::{Check, next_batch, verified};
 use crate::{ByteStream, StoreError, StoredBlob};
 
 use super::Db;
@@ -154,7 +154,7 @@ pub(super) async fn open(db: &Arc<Db>, sha256: BlobHash) -> Result<Option<Stored
             None => Err(io::Error::other(broken("file", "a part of it is missing"))),
         }
     });
-    Ok(Some(StoredBlob { bytes, body: body.boxed() }))
+    Ok(Some(StoredBlob { bytes, body: verified(sha256, bytes, body.boxed()) }))
 }
 
 /// Removes what is left of writings without a sign of life for `silence`. Returns how many there were.

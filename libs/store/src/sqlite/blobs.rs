@@ -11,7 +11,7 @@ use futures::{StreamExt, stream};
 use proto_json::BlobHash;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::body::{Check, next_batch};
+use crate::body::{Check, next_batch, verified};
 use crate::{ByteStream, StoreError, StoredBlob};
 
 use super::failure::broken;
@@ -109,7 +109,7 @@ pub(super) async fn open(readers: &Readers, sha256: BlobHash) -> Result<Option<S
             }
         }
     });
-    Ok(Some(StoredBlob { bytes, body: body.boxed() }))
+    Ok(Some(StoredBlob { bytes, body: verified(sha256, bytes, body.boxed()) }))
 }
 
 /// Files that were cut off when the store was last closed.

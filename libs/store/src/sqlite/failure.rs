@@ -17,7 +17,9 @@ pub(super) fn explain(error: &rusqlite::Error) -> StoreError {
             ));
         }
         ErrorCode::NotADatabase => {
-            return StoreError::Corrupt(format!("the file is not a SQLite database ({error})"));
+            return StoreError::Corrupt(format!(
+                "the file is not a SQLite database; restore it from a backup ({error})"
+            ));
         }
         ErrorCode::DiskFull => "the disk that holds the database file is full; nothing was stored",
         ErrorCode::ReadOnly => "the database file or its folder is read-only; nothing was stored",

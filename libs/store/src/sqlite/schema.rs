@@ -14,6 +14,10 @@ const APPLICATION_ID: i64 = 0x4245_4453;
 /// The version of a file is its `PRAGMA user_version`.
 const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
 
+/// Files up to this size are checked page by page when they are opened; larger ones would delay the start. Damage in those
+/// is found when it is read: pages by SQLite, files by their hash.
+const CHECK_WHOLE_UP_TO: u64 = 64 << 20;
+
 /// Statements that a connection keeps compiled.
 const STATEMENTS: usize = 40;
 
@@ -39,6 +43,9 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     )?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     migrate(&mut connection)?;
+    if std::fs::metadata(path).is_ok_and(|file| file.len() <= CHECK_WHOLE_UP_TO) {
+        check_pages(&connection)?;
+    }
     Ok(connection)
 }
 
@@ -61,6 +68,15 @@ fn check_application(connection: &Connection) -> Result<(), StoreError> {
     } else {
         Err(StoreError::Corrupt("the file is a database of another program; choose another file".to_owned()))
     }
+}
+
+/// Refuses a damaged file before anything is written to it.
+fn check_pages(connection: &Connection) -> Result<(), StoreError> {
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(format!("the database file is damaged; restore it from a backup ({verdict})")))
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

@@ -126,3 +126,29 @@ fn a_file_of_a_newer_version_or_another_program_is_left_alone() {
     let error = SqliteStore::open(&path).unwrap_err().to_string();
     assert!(error.contains("another program"), "{error}");
 }
+
+#[tokio::test]
+async fn a_file_whose_bytes_changed_on_the_disk_is_an_error_and_not_other_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("store.db")).unwrap();
+    for length in [1_000, 600_000] {
+        let (hash, bytes, body) = bytes(length);
+        store.put_blob(hash, bytes, body).await.unwrap();
+        // One bit, in the last piece, as SQLite itself cannot notice it.
+        let flip =
+            "UPDATE blob_chunks SET data = CAST(substr(data, 1, 9) || x'06' || substr(data, 11) AS BLOB)
+                    WHERE key = (SELECT max(key) FROM blob_chunks)";
+        store.writer.write(move |connection| Ok(connection.execute(flip, [])?)).await.unwrap();
+        let mut body = store.blob(hash).await.unwrap().unwrap().body;
+        let mut whole = 0;
+        let error = loop {
+            match body.next().await.expect("an error comes before the end") {
+                Ok(piece) => whole += piece.len(),
+                Err(error) => break error,
+            }
+        };
+        assert!(whole < length, "all of a damaged file was given");
+        assert!(error.to_string().contains("a file is damaged"), "{error}");
+        assert!(body.next().await.is_none());
+    }
+}

@@ -1,0 +1,153 @@
+//! Standalone on a disk that may only be read, and on files that were damaged: it says what is wrong and does not start, or
+//! does not answer, rather than lose or change something in silence.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use client::{Upload, UploadFile};
+use proto_json::{FileKind, Mrn};
+use tests::faults::SmallDisk;
+use tests::{Mode, Service, System, http_client, material, program, within};
+
+const MRN: u64 = 7;
+
+/// Stores an image and an ECG, waits for its heart rate, and ends the system. Gives the bytes of the image.
+async fn filled(system: &mut System) -> Vec<u8> {
+    let image = material::jpeg(160, 1);
+    let gateway = system.gateway();
+    let files = vec![
+        UploadFile::from_bytes(FileKind::MedicalImage, "image.jpg", image.clone()),
+        UploadFile::from_bytes(FileKind::Ecg, "strip.csv", material::strip_csv(75.0, 10.0, 1)),
+    ];
+    gateway.upload(Mrn::new(MRN).unwrap(), &Upload::of(files), |_| {}).await.unwrap();
+    all_there(system).await;
+    assert_eq!(system.service(Service::Gateway).terminate(), Some(0));
+    image.to_vec()
+}
+
+/// Waits until the patient has an image and a heart rate.
+async fn all_there(system: &System) {
+    let gateway = system.gateway();
+    within("the patient with image and heart rate", || async {
+        let patient = gateway.patient(Mrn::new(MRN).unwrap()).await.ok()?;
+        (patient.latest_image.is_some() && patient.latest_heart_rate.is_some()).then_some(())
+    })
+    .await;
+}
+
+/// Starts `bedside` on this folder; it must end by itself, as failed. Gives what it said.
+fn refusal(data: &Path) -> String {
+    let mut child = Command::new(program("bedside"))
+        .args(["--listen", "127.0.0.1:0", "--data"])
+        .arg(data)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let patience = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > patience {
+            child.kill().unwrap();
+            panic!("it runs on a folder that it must refuse");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn a_disk_that_may_only_be_read_is_said_and_everything_is_there_once_it_may_be_written() {
+    let mut system = System::start_extra(Mode::Standalone, &Default::default());
+    filled(&mut system).await;
+    // What was written is put on a disk of its own.
+    let folder = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(&folder.path().join("disk"));
+    let data = disk.folder().join("data");
+    copy(&system.data_folder(), &data);
+    disk.read_only(true).unwrap();
+    let said = refusal(&data);
+    assert!(said.contains("Read-only file system"), "{said}");
+    assert!(said.contains(&*data.to_string_lossy()), "it names the place: {said}");
+    disk.read_only(false).unwrap();
+    fs::remove_dir_all(system.data_folder()).unwrap();
+    copy(&data, &system.data_folder());
+    system.service(Service::Gateway).restart();
+    all_there(&system).await;
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused_and_not_touched() {
+    let mut system = System::start_extra(Mode::Standalone, &Default::default());
+    filled(&mut system).await;
+    let data = system.data_folder();
+    for name in ["patients.db", "queues.db"] {
+        let path = data.join(name);
+        let whole = fs::read(&path).unwrap();
+        let mut scribbled = whole.clone();
+        scribbled[8_192..12_288].fill(0x5a);
+        let mut headless = whole.clone();
+        headless[..100].fill(0);
+        let kinds = [
+            ("a page of rubbish", scribbled),
+            ("no header", headless),
+            ("its end cut off", whole[..whole.len() / 2].to_vec()),
+            ("text", b"Dear diary, ".repeat(1_000)),
+        ];
+        for (kind, damaged) in kinds {
+            fs::write(&path, &damaged).unwrap();
+            let said = refusal(&data);
+            let clear = said.contains("is damaged") || said.contains("is not a SQLite database");
+            assert!(clear, "{name} with {kind}: {said}");
+            assert!(said.contains("restore it from a backup"), "{name} with {kind}: {said}");
+            assert!(fs::read(&path).unwrap() == damaged, "{name} with {kind} was written to");
+        }
+        fs::write(&path, whole).unwrap();
+    }
+    system.service(Service::Gateway).restart();
+    all_there(&system).await;
+}
+
+/// What SQLite cannot notice: a bit of a picture.
+#[tokio::test]
+async fn a_picture_that_changed_on_the_disk_is_not_shown() {
+    let mut system = System::start_extra(Mode::Standalone, &Default::default());
+    let image = filled(&mut system).await;
+    let path = system.data_folder().join("patients.db");
+    let mut file = fs::read(&path).unwrap();
+    let piece = &image[image.len() / 2..][..64];
+    let at = file.windows(64).position(|window| window == piece).expect("the image is in the file");
+    file[at + 30] ^= 0x10;
+    fs::write(&path, file).unwrap();
+    system.service(Service::Gateway).restart();
+    let gateway = system.gateway();
+    let page = gateway.images(Mrn::new(MRN).unwrap(), None, Some(1)).await.unwrap();
+    let url = format!("{}/api/v1/images/{}", system.url(), page.items[0].id);
+    let answer = http_client().get(&url).send().await.unwrap();
+    assert_eq!(answer.status(), 502, "{:?}", answer.bytes().await);
+    let log = system.service(Service::Gateway).log();
+    assert!(log.contains("a stored file is damaged"), "{log}");
+    // The older route holds it within a longer answer, which then breaks off.
+    let all = http_client().get(format!("{}/api/get_patient/{MRN}", system.url())).send().await;
+    let all = match all {
+        Ok(answer) => answer.bytes().await,
+        Err(error) => Err(error),
+    };
+    assert!(all.is_err(), "an answer with a damaged picture came to its end");
+    // Everything else goes on.
+    all_there(&system).await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
