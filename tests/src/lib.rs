@@ -6,6 +6,7 @@
     reason = "a test without its system has to fail, and this is how tests do"
 )]
 
+pub mod attacks;
 pub mod faults;
 pub mod load;
 pub mod material;

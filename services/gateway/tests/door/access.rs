@@ -7,6 +7,8 @@ use gateway::{Config, Limits};
 use http_body_util::BodyExt;
 use proto_json::BlobHash;
 use runtime::StartError;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::fixture::{Door, Form, PATIENCE, Start};
 
@@ -128,6 +130,50 @@ async fn who_asks_too_often_is_told_when_to_go_on() {
     }
     assert_eq!(ask("/api/v1/patients", "guess").await.status, 429);
     assert_eq!(ask("/api/v1/patients", "chief-secret").await.status, 200);
+}
+
+#[tokio::test]
+async fn one_token_cannot_take_all_places() {
+    let file = tokens_file();
+    let limits =
+        Limits { max_uploads_in_flight: 4, max_watchers: 4, max_reads_in_flight: 4, ..Limits::default() };
+    let config = Config { tokens: Some(file.path().to_owned()), limits, ..Config::default() };
+    let door = Start { config, ..Start::default() }.start().await;
+    let upload = async |token: &str| {
+        let headers = [("content-type", Form::CONTENT_TYPE), ("authorization", token)];
+        door.send(Method::POST, "/api/v1/patients/7/uploads", &headers, Form::default().finish()).await
+    };
+    let (bed, chief) = ("Bearer bed-secret", "Bearer chief-secret");
+    assert!(upload(bed).await.status.is_success());
+    // A quarter of four is one, and this one never comes to its end.
+    let mut unfinished = TcpStream::connect(door.address).await.unwrap();
+    let head = format!(
+        "POST /api/v1/patients/7/uploads HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bed}\r\nContent-Length: 5000\r\n\
+         Content-Type: {}\r\n\r\n--XyZ",
+        Form::CONTENT_TYPE
+    );
+    unfinished.write_all(head.as_bytes()).await.unwrap();
+    let refused = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let reply = upload(bed).await;
+            if !reply.status.is_success() {
+                break reply;
+            }
+        }
+    });
+    let refused = refused.await.expect("its place is taken");
+    refused.assert_problem(429, "uploads of this token");
+    assert_eq!(refused.header("retry-after"), "1");
+    assert!(upload(chief).await.status.is_success(), "others go on");
+    drop(unfinished);
+    let free = async { while !upload(bed).await.status.is_success() {} };
+    tokio::time::timeout(PATIENCE, free).await.expect("the place is given back");
+
+    let _stream = door.stream_as("/api/v1/events", "Bearer station-secret").await;
+    let station = [("authorization", "Bearer station-secret")];
+    let refused = door.send(Method::GET, "/api/v1/events", &station, "").await;
+    refused.assert_problem(429, "event streams of this token");
+    let _other = door.stream_as("/api/v1/events", chief).await;
 }
 
 #[tokio::test]

