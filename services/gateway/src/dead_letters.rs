@@ -17,6 +17,8 @@ use crate::App;
 const DEFAULT_LIMIT: usize = 50;
 /// Most entries of a page.
 const MAX_LIMIT: usize = 500;
+/// Largest number that a dead letter can have: databases count with a sign.
+const MAX_NUMBER: u64 = i64::MAX as u64;
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page {
@@ -37,6 +39,9 @@ pub(crate) async fn list(
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(ApiError::invalid(format!("`limit` must be from 1 to {MAX_LIMIT}.")));
+    }
+    if after.is_some_and(|after| after > MAX_NUMBER) {
+        return Err(ApiError::invalid("`after` must be the `next` value of an earlier page."));
     }
     let letters = app.bus.dead_letters(after, limit).await.map_err(|error| failed(&error.into()))?;
     let next = letters.last().filter(|_| letters.len() == limit).map(|letter| letter.id);
@@ -86,9 +91,10 @@ fn summary(letter: &DeadLetter) -> DeadLetterSummary {
 }
 
 fn number(id: Number) -> Result<u64, ApiError> {
-    let number =
-        id.ok().and_then(|Path(text)| text.parse::<i64>().ok()).and_then(|id| u64::try_from(id).ok());
-    number.ok_or_else(|| ApiError::invalid("The number of a dead letter in the path is none."))
+    let number = id.ok().and_then(|Path(text)| text.parse().ok());
+    number
+        .filter(|number| *number <= MAX_NUMBER)
+        .ok_or_else(|| ApiError::invalid("The number of a dead letter in the path is none."))
 }
 
 fn none() -> ApiError {

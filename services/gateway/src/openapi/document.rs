@@ -195,7 +195,10 @@ fn file(id: &str, summary: &str, media_types: &[&str], schema: &Value) -> Value 
         "Content-Disposition": header("Name of the file."),
         "Accept-Ranges": header("`bytes`"),
     });
-    let mut part = json!({ "description": "A part of the file", "content": content.clone(), "headers": headers.clone() });
+    // A part of a JSON document is none: it has its media type, and no schema.
+    let of_part: Value = media_types.iter().map(|media_type| ((*media_type).to_owned(), json!({}))).collect();
+    let mut part =
+        json!({ "description": "A part of the file", "content": of_part, "headers": headers.clone() });
     part["headers"]["Content-Range"] = header("Which part.");
     let replies = Replies::new()
         .add(200, json!({ "description": "The file", "content": content, "headers": headers }))
@@ -215,8 +218,15 @@ fn events(id: &str, summary: &str, names: &[&str], of_patient: bool) -> Value {
                         `cut-off`: the server hears nothing itself until it says `missed`; ask from time to time. \
                         `missed`: something may have been lost, load anew. Comments keep the stream open.",
         "content": { "text/event-stream": { "schema": {
-            "type": "string", "contentMediaType": "text/event-stream",
-            "description": "Data of `updated`: #/components/schemas/PatientUpdated"
+            "description": "One event.",
+            "type": "object",
+            "required": ["event", "data"],
+            "properties": {
+                "event": { "enum": ["ready", "updated", "cut-off", "missed"] },
+                "data": { "type": "string", "contentMediaType": "application/json",
+                    "description": "Of `updated`: #/components/schemas/PatientUpdated" },
+                "id": { "type": "string" }
+            }
         } } }
     });
     let replies = Replies::new().add(200, stream).guarded().problem(503);
@@ -242,6 +252,10 @@ fn upload(schemas: &mut Schemas) -> Value {
             "ecg_image": files("PNG or JPEG of an ECG trace; any number of them."),
             "ecg": files("Raw ECG as CSV or EDF; any number of them."),
         }
+    });
+    let picture = json!({ "contentType": "image/png, image/jpeg" });
+    let encoding = json!({
+        "medical_image": picture, "ecg_image": picture, "ecg": { "contentType": "text/csv, application/edf" }
     });
     let location = json!({ "description": "The upload.", "required": true, "schema": { "type": "string" } });
     let stored = json!({
@@ -274,8 +288,7 @@ fn upload(schemas: &mut Schemas) -> Value {
         &["Mrn", "IdempotencyKey", "Prefer"],
         replies,
     );
-    operation["requestBody"] =
-        json!({ "required": true, "content": { "multipart/form-data": { "schema": form } } });
+    operation["requestBody"] = json!({ "required": true, "content": { "multipart/form-data": { "schema": form, "encoding": encoding } } });
     operation
 }
 

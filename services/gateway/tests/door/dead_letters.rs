@@ -43,6 +43,10 @@ async fn dead_letters_are_listed_in_pages_and_shown_with_their_message() {
         ("/api/v1/dead-letters/-1", 400),
         ("/api/v1/dead-letters?limit=0", 400),
         ("/api/v1/dead-letters?after=x", 400),
+        ("/api/v1/dead-letters?after=9223372036854775807", 200),
+        ("/api/v1/dead-letters?after=9223372036854775808", 400),
+        ("/api/v1/dead-letters/9223372036854775807", 404),
+        ("/api/v1/dead-letters/9223372036854775808", 400),
     ] {
         assert_eq!(door.get(path).await.status, status, "{path}");
     }
