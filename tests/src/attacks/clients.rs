@@ -34,7 +34,7 @@ impl Target {
         connection.write_all(format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes()).await?;
         connection.write_all(body).await?;
         let mut answer = [0; 1024];
-        connection.read(&mut answer).await?;
+        let _ = connection.read(&mut answer).await?;
         Ok(())
     }
 }
@@ -119,12 +119,15 @@ async fn once(target: &Target, name: &str, number: u64, round: u64) -> std::io::
             let head = target.head("GET /api/v1/events");
             connection.write_all(format!("{head}\r\n").as_bytes()).await?;
             // One of them sees to it that there is something to send.
-            while number == 0 {
-                let body = form(&[part("medical_image", "a.jpg", &material::jpeg(20, seed))]);
+            if number > 0 {
+                return std::future::pending().await;
+            }
+            for image in seed.. {
+                let body = form(&[part("medical_image", "a.jpg", &material::jpeg(20, image))]);
                 target.send(&target.form_head(), &body).await?;
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            std::future::pending().await
+            Ok(())
         }
         "flood-of-uploads" => {
             let body = form(&[part("medical_image", "a.jpg", &material::jpeg(160, seed))]);
@@ -133,8 +136,7 @@ async fn once(target: &Target, name: &str, number: u64, round: u64) -> std::io::
         "flood-of-reads" => {
             let mut connection = TcpStream::connect(&target.address).await?;
             let head = target.head("GET /api/v1/patients/7/images?limit=200");
-            let (read, write) = connection.split();
-            let (mut read, mut write) = (read, write);
+            let (mut read, mut write) = connection.split();
             loop {
                 write.write_all(format!("{head}\r\n").as_bytes()).await?;
                 let mut answer = vec![0; 1 << 16];
@@ -163,9 +165,7 @@ async fn endless(target: &Target, number: u64) -> std::io::Result<()> {
     write.write_all(b"\r\n").await?;
     let sending = async {
         loop {
-            if let Err(error) = write.write_all(&chunk).await {
-                return Err(error);
-            }
+            write.write_all(&chunk).await?;
         }
     };
     tokio::select! {

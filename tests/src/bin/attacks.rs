@@ -12,7 +12,6 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--attack", name, address, token] => runtime.block_on(attack(name, address, token)),
-        [] => runtime.block_on(table(Mode::Standalone, &[])),
         ["--help" | "-h", ..] => {
             println!(
                 "Usage: attacks [standalone|processes] [ATTACK]...\n\nAttacks a whole Bedside with one token and measures \
@@ -23,9 +22,8 @@ fn main() {
             }
         }
         ["processes", ref names @ ..] => runtime.block_on(table(Mode::Processes, names)),
-        ["standalone", ref names @ ..] | [ref names @ ..] => {
-            runtime.block_on(table(Mode::Standalone, names));
-        }
+        ["standalone", ref names @ ..] => runtime.block_on(table(Mode::Standalone, names)),
+        ref names => runtime.block_on(table(Mode::Standalone, names)),
     }
 }
 
