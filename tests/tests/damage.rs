@@ -33,7 +33,7 @@ async fn filled(system: &mut System) -> Vec<u8> {
 async fn all_there(system: &System) {
     let gateway = system.gateway();
     within("the patient with image and heart rate", || async {
-        let patient = gateway.patient(Mrn::new(MRN).unwrap()).await.ok()?;
+        let patient = gateway.patient(Mrn::new(MRN).unwrap()).await.ok()??;
         (patient.latest_image.is_some() && patient.latest_heart_rate.is_some()).then_some(())
     })
     .await;
