@@ -59,10 +59,10 @@ fn radiograph(path: &Path) {
 }
 
 /// Presses Enter until the question is gone: while the number is looked up, it answers nothing.
-fn confirm(screen: &Screen, window: [u8; 3]) {
+fn confirm(screen: &Screen, question: &Shot) {
     screen.until("it is confirmed", |shot| {
         // Behind a question, the window is veiled.
-        let gone = shot.share(window) > 0.02;
+        let gone = shot.difference(question) > 0.3;
         if !gone {
             screen.hand(&["key", "Return"]);
             std::thread::sleep(std::time::Duration::from_millis(300));
@@ -127,8 +127,9 @@ impl Album<'_> {
         self.take("filled", filled.clone());
         screen.hand(&["key", "ctrl+u"]);
         screen.until("the question", |shot| shot.difference(&filled) > 0.3);
-        self.take("confirm", screen.settled());
-        confirm(&screen, self.colors.window);
+        let question = screen.settled();
+        self.take("confirm", question.clone());
+        confirm(&screen, &question);
         screen.until("the answer", |shot| shot.share(self.colors.good) > 0.01);
         self.take("done", screen.settled());
         drop(app);
@@ -138,10 +139,10 @@ impl Album<'_> {
         let filled = screen.settled();
         screen.hand(&["key", "ctrl+u"]);
         screen.until("the question", |shot| shot.difference(&filled) > 0.3);
-        screen.settled();
+        let question = screen.settled();
         let gateway = self.system.service(Service::Gateway).pid().to_string();
         assert!(Command::new("kill").args(["-STOP", &gateway]).status().unwrap().success());
-        confirm(&screen, self.colors.window);
+        confirm(&screen, &question);
         self.take("uploading", screen.settled());
         self.system.service(Service::Gateway).kill();
         screen.until("it is kept", |shot| shot.share(self.colors.warning) > 0.01);
