@@ -65,6 +65,8 @@ impl From<Cursor> for String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::UploadId;
 
@@ -78,6 +80,27 @@ mod tests {
         }
         for text in ["", "p", "p-0", "p 7", "r1", "r1.", "rx.00", "q7", "r99999999999999999999.0"] {
             assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text}");
+        }
+    }
+
+    /// Milliseconds of the years -9999 to 9999.
+    const MILLIS: std::ops::RangeInclusive<i64> = -377_705_000_000_000..=253_402_000_000_000;
+
+    proptest! {
+        #[test]
+        fn every_cursor_is_read_as_it_was_written(mrn in 0..=Mrn::MAX, millis in MILLIS, id in any::<u128>()) {
+            let id = RecordId::from_uuid(Uuid::from_u128(id));
+            let at = Timestamp::from_millis(millis).unwrap();
+            for cursor in [Cursor::Patient(Mrn::new(mrn).unwrap()), Cursor::Record(at, id)] {
+                prop_assert_eq!(cursor.to_string().parse(), Ok(cursor));
+            }
+        }
+
+        #[test]
+        fn what_is_read_was_written_by_us(text in "[pr]?[-+ 0-9]{0,17}(\\.[0-9a-fA-F-]{30,36})?") {
+            if let Ok(cursor) = text.parse::<Cursor>() {
+                prop_assert_eq!(cursor.to_string(), text);
+            }
         }
     }
 }

@@ -1,20 +1,13 @@
 //! No bytes can make a reader panic, hang, or take memory beyond what the bytes are worth; and what is read can be drawn.
 
 use ecg::csv::{LeadChoice, Options};
+use ecg::plot;
 use ecg::synth::{self, Settings};
-use ecg::{Strip, plot};
 use proptest::prelude::*;
 
-/// What every strip promises.
-fn assert_in_order(strip: &Strip, bytes: usize) {
-    assert!((40.0..=20_000.0).contains(&strip.sample_rate_hz));
-    assert!(strip.segments.iter().all(|segment| !segment.samples.is_empty() && segment.start_s.is_finite()));
-    assert!(strip.segments.iter().flat_map(|segment| &segment.samples).all(|sample| sample.is_finite()));
-    assert!(strip.gaps().all(|gap| gap.end_s > gap.start_s - 1e-6));
-    // A row gives a sample, and bridges a few missing ones at most.
-    assert!(strip.sample_count() <= 410 * bytes, "{} samples of {bytes} bytes", strip.sample_count());
-    assert!(strip.rows.first_skipped_lines.len() <= 10);
-}
+mod promises;
+
+use promises::assert_in_order;
 
 fn read_anyhow(bytes: &[u8]) {
     for sample_rate_hz in [None, Some(250.0)] {

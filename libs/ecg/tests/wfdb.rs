@@ -170,3 +170,20 @@ fn annotations_can_have_a_clock_of_their_own() {
     bytes.extend(word(NORMAL, 500));
     assert_eq!(beats_and_flutter(&annotations(&bytes).unwrap(), 250.0).0, [0.5]);
 }
+
+#[test]
+fn numbers_without_sense_are_refused_or_make_missing_samples() {
+    let bytes = [1, 2, 3, 4, 5, 6, 7, 8];
+    let many = format!("r 2 360\na.dat 16x{0}\na.dat 16x{0}\n", usize::MAX);
+    assert!(matches!(Header::parse(&many), Err(WfdbError::BadLine { line: 2, .. })));
+    for rate in ["inf", "1e300", "-1", "nan"] {
+        assert!(Header::parse(&format!("r 1 {rate}\na.dat 16\n")).is_err(), "{rate}");
+    }
+    for gain in ["200(inf)", "200(nan)", "1e-300(5)", "1e-320"] {
+        let read = strip(&header(&format!("r 1 360\na.dat 16 {gain}\n")), 0, &bytes).unwrap();
+        assert!(
+            read.segments.iter().flat_map(|segment| &segment.samples).all(|sample| sample.is_finite()),
+            "{gain}"
+        );
+    }
+}

@@ -211,12 +211,16 @@ impl Multipart {
         loop {
             let from = searched.saturating_sub(1);
             if let Some(at) = memmem::find(self.buffer.get(from..).unwrap_or_default(), b"\r\n") {
+                if from + at > MAX_PART_HEADERS {
+                    return Err(MultipartError::LongHeaders(self.parts));
+                }
                 let line = self.buffer.split_to(from + at).freeze();
                 self.buffer.advance(2);
                 return Ok(line);
             }
             searched = self.buffer.len();
-            if searched > MAX_PART_HEADERS {
+            // The last byte may be the first of the line end.
+            if searched > MAX_PART_HEADERS + 1 {
                 return Err(MultipartError::LongHeaders(self.parts));
             }
             if !self.read().await? {
@@ -315,8 +319,11 @@ mod tests {
             "--XyZ\r\nContent-Disposition: attachment; name=a\r\n\r\nbytes\r\n--XyZ--".to_owned(),
             format!("--XyZ\r\nX: {}\r\n{head}\r\nbytes\r\n--XyZ--", "x".repeat(9_000)),
             format!("--XyZ\r\n{}", "X: y\r\n".repeat(2_000)),
+            format!("--XyZ{}\r\n{head}\r\nbytes\r\n--XyZ--", " ".repeat(MAX_PART_HEADERS + 1)),
         ] {
-            assert!(parts(body.as_bytes(), 7).await.is_err(), "{body}");
+            for chunk in [7, 100_000] {
+                assert!(parts(body.as_bytes(), chunk).await.is_err(), "{body}");
+            }
         }
     }
 
@@ -341,8 +348,9 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic_and_chunks_change_nothing(
             pieces in proptest::collection::vec(prop_oneof![
-                Just("--XyZ".to_owned()), Just("\r\n".to_owned()), Just("--".to_owned()),
-                Just("Content-Disposition: form-data; name=\"a\"; filename=\"b\"".to_owned()), "[\\x00-\\x7f]{0,6}",
+                20 => Just("--XyZ".to_owned()), 20 => Just("\r\n".to_owned()), 20 => Just("--".to_owned()),
+                1 => (MAX_PART_HEADERS - 3..MAX_PART_HEADERS + 3).prop_map(|length| " ".repeat(length)),
+                20 => Just("Content-Disposition: form-data; name=\"a\"; filename=\"b\"".to_owned()), 20 => "[\\x00-\\x7f]{0,6}",
             ], 0..30),
             chunk in 1usize..9,
         ) {

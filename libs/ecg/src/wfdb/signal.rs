@@ -35,7 +35,9 @@ pub fn signal(header: &Header, index: usize, bytes: &[u8]) -> Result<Vec<f32>, W
     let frames = (stored / frame).min(header.frames.map_or(usize::MAX, |frames| frames as usize));
     let mut out = Vec::with_capacity(frames * spec.samples_per_frame);
     let mut take = |value: i32, missing: i32| {
-        out.push(if value == missing { f32::NAN } else { ((f64::from(value) - baseline) * scale) as f32 });
+        let millivolt = ((f64::from(value) - baseline) * scale) as f32;
+        // A gain or a baseline without sense makes numbers without end.
+        out.push(if value == missing || !millivolt.is_finite() { f32::NAN } else { millivolt });
     };
     for start in (0..frames).map(|index| index * frame + first) {
         for at in start..start + spec.samples_per_frame {
@@ -113,7 +115,8 @@ fn segments(rate: f64, mut samples: Vec<f32>) -> Vec<Segment> {
             let (before, after) = (samples[at - 1], samples[end]);
             let steps = (end - at + 1) as f32;
             for (step, value) in samples[at..end].iter_mut().enumerate() {
-                *value = before + (after - before) * (step + 1) as f32 / steps;
+                let part = (step + 1) as f32 / steps;
+                *value = before * (1.0 - part) + after * part;
             }
         } else {
             if at > start {
