@@ -4,6 +4,7 @@ use std::env;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -98,6 +99,15 @@ impl MongoServer {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.own().process.as_ref().expect("the server runs").id()
+    }
+
+    /// Its process and the folder of its data; `None` where it is not of this test, or was killed.
+    #[must_use]
+    pub fn own_process(&self) -> Option<(u32, &Path)> {
+        match &self.address {
+            Address::Own(server) => Some((server.process.as_ref()?.id(), server.folder.path())),
+            Address::Named(_) => None,
+        }
     }
 
     /// Ends it as `kill -9` does, and waits until it is gone. Its data stay.

@@ -123,6 +123,12 @@ impl NatsServer {
         self.process.as_ref().expect("the server runs").id()
     }
 
+    /// Where it keeps its streams.
+    #[must_use]
+    pub fn store(&self) -> &Path {
+        &self.store
+    }
+
     /// Ends it as `kill -9` does, and waits until it is gone. Its store stays.
     ///
     /// # Panics
