@@ -135,7 +135,7 @@ impl Axis {
         }
         let steps = || (-4..8).flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10_f64.powi(power)));
         Axis {
-            low: steps().filter(|step| *step <= low * 0.95).last().unwrap_or(low),
+            low: steps().rfind(|step| *step <= low * 0.95).unwrap_or(low),
             high: steps().find(|step| *step >= high * 1.05).unwrap_or(high),
         }
     }
@@ -208,13 +208,11 @@ pub(crate) fn lines(svg: &mut Svg, area: Area, heading: &str, x_marks: &[f64], x
     }
 }
 
-/// From p50 to p99 of each row, over a logarithmic axis; rows without a name leave room for a heading.
-pub(crate) fn ranges(
-    svg: &mut Svg,
-    area: Area,
-    unit: &str,
-    rows: &[(String, &'static str, Option<(f64, f64)>)],
-) {
+/// Name, colour, and p50 with p99; without these the name is a heading.
+pub(crate) type Row = (String, &'static str, Option<(f64, f64)>);
+
+/// From p50 to p99 of each row, over a logarithmic axis.
+pub(crate) fn ranges(svg: &mut Svg, area: Area, unit: &str, rows: &[Row]) {
     let Area { left, top, width, height } = area;
     let axis = Axis::over(rows.iter().filter_map(|row| row.2).flat_map(|(low, high)| [low, high]));
     let x = |value: f64| left + axis.share(value) * width;
