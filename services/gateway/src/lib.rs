@@ -4,6 +4,9 @@
 //! message to the queue, and the client is told what became of it.
 
 mod access;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod any_bytes;
 mod body;
 mod config;
 mod dead_letters;

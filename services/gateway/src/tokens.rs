@@ -95,7 +95,7 @@ impl Tokens {
         Ok(LiveTokens::read(path)?.0)
     }
 
-    fn of(content: &[u8], path: &Path) -> Result<Self, TokensError> {
+    pub(crate) fn of(content: &[u8], path: &Path) -> Result<Self, TokensError> {
         let shown = path.display().to_string();
         match std::str::from_utf8(content) {
             Ok(text) => Tokens::parse(text, &shown),
@@ -126,6 +126,15 @@ impl Tokens {
             tokens.push(Client { name: name.into(), role, digest: *digest.as_bytes() });
         }
         if tokens.is_empty() { Err(TokensError::Empty(shown.to_owned())) } else { Ok(Tokens(tokens)) }
+    }
+
+    /// A file that holds these tokens and nothing else.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn lines(&self) -> String {
+        let line = |client: &Client| {
+            format!("{} {} {}\n", client.name, client.role.name(), BlobHash::from_bytes(client.digest))
+        };
+        self.0.iter().map(line).collect()
     }
 
     /// Whose token this is. Takes the same time whichever it is, and whether it is one.

@@ -1,0 +1,38 @@
+//! CSV and EDF: read, analysed and, where it is short, drawn.
+#![no_main]
+
+use ecg::csv::{LeadChoice, Options};
+use ecg::plot;
+
+#[path = "../../libs/ecg/tests/promises/mod.rs"]
+mod promises;
+
+/// What is longer is read and not analysed, so that more is tried in the same time.
+const ANALYSED_SAMPLES: usize = 20_000;
+const DRAWN_SAMPLES: usize = 1_000;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    // The last byte chooses how to read.
+    let choice = bytes.last().copied().unwrap_or_default();
+    let options = Options {
+        sample_rate_hz: (choice & 1 == 1).then_some(250.0),
+        lead: (choice & 2 == 2).then_some(LeadChoice::Index(1)),
+        ..Options::default()
+    };
+    match ecg::read(bytes, &options) {
+        Ok(strip) => {
+            promises::assert_in_order(&strip, bytes.len());
+            if strip.sample_count() <= ANALYSED_SAMPLES {
+                let analysis = ecg::analyze(&strip);
+                if strip.sample_count() <= DRAWN_SAMPLES && choice & 12 == 12 {
+                    plot::png(&strip, &analysis, &plot::Options::default())
+                        .expect("what is read can be drawn");
+                }
+            }
+        }
+        Err(error) => {
+            let sentence = error.to_string();
+            assert!(sentence.ends_with('.') && sentence.len() < 1000, "{sentence}");
+        }
+    }
+});
