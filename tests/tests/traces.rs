@@ -58,9 +58,8 @@ async fn take(State(spans): State<Spans>, body: Bytes) {
 }
 
 /// What one raw ECG brings about, as service and span.
-const WAY: [(&str, &str); 10] = [
+const WAY: [(&str, &str); 9] = [
     ("bedside-gateway", "POST /api/v1/patients/{mrn}/uploads"),
-    ("bedside-gateway", "stage files"),
     ("bedside-gateway", "send UPLOADS"),
     ("bedside-ingest", "store upload"),
     ("bedside-ingest", "send ECG_JOBS"),

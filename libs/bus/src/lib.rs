@@ -41,7 +41,22 @@ pub trait EventBus: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`EnqueueError::Full`] when the queue takes no more, [`EnqueueError::Bus`] when the broker cannot be reached: in
     /// both cases the sender must assume that the message may or may not be queued, and send it again under the same id.
-    async fn enqueue(&self, message: Outgoing) -> Result<(), EnqueueError>;
+    async fn enqueue(&self, message: Outgoing) -> Result<(), EnqueueError> {
+        self.enqueue_with(Vec::new(), message).await
+    }
+
+    /// Stages files that are in memory already, and puts the message that needs them on its queue: with one write where
+    /// the adapter can, else one after the other. When it returns `Ok`, all of it is durable; the message is never
+    /// delivered before its files are staged. [`send_with`] is the typed way.
+    ///
+    /// # Errors
+    /// As [`EventBus::enqueue`]; also when the bytes of a file have another hash than its key says ([`BodyError`]), or the
+    /// stage is full. Some of the files may be left on the stage then.
+    async fn enqueue_with(
+        &self,
+        files: Vec<(StageKey, Bytes)>,
+        message: Outgoing,
+    ) -> Result<(), EnqueueError>;
 
     /// Joins the consumers of a queue. Each message goes to one of them at a time; at most `max_in_flight` are
     /// delivered here and not settled yet. The stream goes on over broker outages; it ends only with the bus.
@@ -127,15 +142,24 @@ pub async fn send<M: QueueMessage>(
     reply_to: Option<String>,
     trace_parent: Option<String>,
 ) -> Result<(), EnqueueError> {
+    send_with(bus, Vec::new(), message, reply_to, trace_parent).await
+}
+
+/// As [`send`], with files that the message needs.
+///
+/// # Errors
+/// As [`EventBus::enqueue_with`].
+pub async fn send_with<M: QueueMessage>(
+    bus: &dyn EventBus,
+    files: Vec<(StageKey, Bytes)>,
+    message: &M,
+    reply_to: Option<String>,
+    trace_parent: Option<String>,
+) -> Result<(), EnqueueError> {
     let payload = serde_json::to_vec(message).map_err(BusError::encoding)?;
-    bus.enqueue(Outgoing {
-        queue: M::QUEUE,
-        mrn: message.mrn(),
-        payload: payload.into(),
-        reply_to,
-        trace_parent,
-    })
-    .await
+    let outgoing =
+        Outgoing { queue: M::QUEUE, mrn: message.mrn(), payload: payload.into(), reply_to, trace_parent };
+    bus.enqueue_with(files, outgoing).await
 }
 
 /// A message on its way to a queue.

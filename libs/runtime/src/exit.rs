@@ -36,6 +36,9 @@ impl StartError {
 
 /// Runs a service on a new tokio runtime and turns its end into an exit code.
 pub fn run_main(service: &str, run: impl Future<Output = Result<(), StartError>>) -> ExitCode {
+    if let Err(error) = crate::open_files::lift_limit() {
+        eprintln!("{service}: the limit of open files stays as it is: {error}");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -14,6 +14,7 @@ mod mongo;
 #[cfg(feature = "nats")]
 mod nats;
 pub mod observe;
+mod open_files;
 pub mod problem;
 mod prometheus;
 mod shutdown;

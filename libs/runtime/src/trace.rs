@@ -5,7 +5,8 @@
 //! this does nothing but pass on the W3C `traceparent` that came in.
 
 use axum::http::HeaderMap;
-use bus::{BusError, Delivery, EnqueueError, EventBus};
+use bus::{BusError, Delivery, EnqueueError, EventBus, StageKey};
+use bytes::Bytes;
 use proto_json::{PatientUpdated, QueueMessage};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
@@ -118,9 +119,23 @@ pub async fn send<M: QueueMessage>(
     reply_to: Option<String>,
     received: Option<&str>,
 ) -> Result<(), EnqueueError> {
+    send_with(bus, Vec::new(), message, reply_to, received).await
+}
+
+/// Stages files in memory and puts the message that needs them on its queue, in the current trace.
+///
+/// # Errors
+/// As [`bus::send_with`].
+pub async fn send_with<M: QueueMessage>(
+    bus: &dyn EventBus,
+    files: Vec<(StageKey, Bytes)>,
+    message: &M,
+    reply_to: Option<String>,
+    received: Option<&str>,
+) -> Result<(), EnqueueError> {
     let span = producer("send", M::QUEUE.name());
     let parent = parent_in(&span, received);
-    bus::send(bus, message, reply_to, parent).instrument(span).await
+    bus::send_with(bus, files, message, reply_to, parent).instrument(span).await
 }
 
 /// Announces a change, in the current trace.

@@ -27,14 +27,13 @@ pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
 async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<(), String> {
     let started = Instant::now();
     trace::about_upload(job.upload_id);
-    let outcome = if delivery.is_last_attempt() {
+    let (outcome, files) = if delivery.is_last_attempt() {
         // Most likely the signal kills whoever works on it. That ends here, with an answer.
-        EcgOutcome::Failed {
-            reason: format!(
-                "The analysis broke off {} times; the file is kept as it was uploaded.",
-                delivery.attempt.saturating_sub(1)
-            ),
-        }
+        let reason = format!(
+            "The analysis broke off {} times; the file is kept as it was uploaded.",
+            delivery.attempt.saturating_sub(1)
+        );
+        (EcgOutcome::Failed { reason }, Vec::new())
     } else {
         let key = StageKey { upload: job.upload_id, sha256: job.signal.sha256 };
         let Some(staged) = ports.stage.get(key).await.map_err(|error| error.to_string())? else {
@@ -51,15 +50,14 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
         let step = trace::step("read, analyse and draw");
         let analysis = tokio::task::spawn_blocking(move || step.in_scope(|| analyze(body, &options, time)));
         match analysis.await {
-            Ok(Ok(picture)) => stage(ports, job, picture).await?,
-            Ok(Err(AnalysisError::Signal(reason))) => EcgOutcome::Failed { reason },
+            Ok(Ok(picture)) => analyzed(job, picture)?,
+            Ok(Err(AnalysisError::Signal(reason))) => (EcgOutcome::Failed { reason }, Vec::new()),
             Ok(Err(AnalysisError::Transfer(cause))) => return Err(cause),
             Err(panicked) => {
                 tracing::error!(upload_id = %job.upload_id, ecg_id = %job.ecg_id, error = %panicked, "the analysis panicked");
-                EcgOutcome::Failed {
-                    reason: "The analysis failed on this file; the file is kept as it was uploaded."
-                        .to_owned(),
-                }
+                let reason =
+                    "The analysis failed on this file; the file is kept as it was uploaded.".to_owned();
+                (EcgOutcome::Failed { reason }, Vec::new())
             }
         }
     };
@@ -75,7 +73,7 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
         signal: job.signal.sha256,
         outcome,
     };
-    trace::send(&*ports.bus, &result, None, delivery.trace_parent.as_deref())
+    trace::send_with(&*ports.bus, files, &result, None, delivery.trace_parent.as_deref())
         .await
         .map_err(|error| error.to_string())?;
     tracing::info!(
@@ -85,19 +83,15 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
     Ok(())
 }
 
-async fn stage(ports: &Ports, job: &AnalyzeEcg, picture: Picture) -> Result<EcgOutcome, String> {
+/// What the analysis came to, and the files that go with it.
+fn analyzed(job: &AnalyzeEcg, picture: Picture) -> Result<(EcgOutcome, Vec<(StageKey, Bytes)>), String> {
     let Picture { analysis, detail, png, width, height } = picture;
     let detail = Bytes::from(serde_json::to_vec(&detail).map_err(|error| error.to_string())?);
     let plot_info = info(&png, MediaType::Png, Some((width, height)));
     let detail_info = info(&detail, MediaType::Json, None);
-    let put = async |blob: &BlobInfo, bytes: Bytes| {
-        let key = StageKey { upload: job.upload_id, sha256: blob.sha256 };
-        ports.stage.put_bytes(key, bytes).await.map_err(|error| error.to_string())
-    };
-    let (plot, detailed) = tokio::join!(put(&plot_info, png), put(&detail_info, detail));
-    plot?;
-    detailed?;
-    Ok(EcgOutcome::Analyzed { analysis: Box::new(analysis), plot: plot_info, detail: detail_info })
+    let key = |blob: &BlobInfo| StageKey { upload: job.upload_id, sha256: blob.sha256 };
+    let files = vec![(key(&plot_info), png), (key(&detail_info), detail)];
+    Ok((EcgOutcome::Analyzed { analysis: Box::new(analysis), plot: plot_info, detail: detail_info }, files))
 }
 
 fn info(bytes: &Bytes, media_type: MediaType, size: Option<(u32, u32)>) -> BlobInfo {

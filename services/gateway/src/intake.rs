@@ -1,4 +1,5 @@
-//! The one way of an upload, whichever route it came by: claim, stage, enqueue, wait for the receipt.
+//! The one way of an upload, whichever route it came by: claim, stage, enqueue, wait for the receipt. Files that are in
+//! memory are staged along with the message.
 //!
 //! A [`Draft`] has been checked as a whole; nothing is staged before. From the broker's acknowledgement on the upload is
 //! never lost, so the way from there is walked to its end even if the client has gone.
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Claim, EnqueueError, StageKey};
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use proto_json::{
     BlobHash, BlobInfo, Bpm, FileKind, MediaType, Mrn, Receipt, ReceivedUpload, SignalOptions, StagedFile,
@@ -126,8 +128,10 @@ async fn walk(
     let inbox = async {
         if wishes.respond_async { Ok(None) } else { app.bus.expect_receipt(upload_id).await.map(Some) }
     };
-    let (inbox, staged) =
-        tokio::join!(inbox, stage(app, upload_id, &draft.files).instrument(trace::step("stage files")));
+    let (inbox, staged) = tokio::join!(
+        inbox,
+        stage_large(app, upload_id, &draft.files).instrument(trace::step("stage large files"))
+    );
     let inbox = match (inbox, staged) {
         (Ok(inbox), Ok(())) => inbox,
         (inbox, staged) => {
@@ -149,9 +153,9 @@ async fn walk(
         fingerprint,
     };
     let reply_to = inbox.as_ref().map(|inbox| inbox.reply_to.clone());
-    if let Err(error) =
-        trace::send(app.bus.as_ref(), &message, reply_to, wishes.trace_parent.as_deref()).await
-    {
+    let small = in_memory(upload_id, &draft.files);
+    let trace_parent = wishes.trace_parent.as_deref();
+    if let Err(error) = trace::send_with(app.bus.as_ref(), small, &message, reply_to, trace_parent).await {
         // A broker that failed may have taken the message all the same: then its files are needed.
         if matches!(error, EnqueueError::Full) {
             unstage(app, upload_id, &draft.files, wishes.keyed).await;
@@ -209,9 +213,17 @@ fn staged_file(file: &DraftFile) -> StagedFile {
     }
 }
 
-/// Stages each content once, several at a time.
-async fn stage(app: &App, upload: UploadId, files: &[DraftFile]) -> Result<(), EnqueueError> {
+/// The contents that are in memory, each once: they are staged along with the message.
+fn in_memory(upload: UploadId, files: &[DraftFile]) -> Vec<(StageKey, Bytes)> {
+    distinct(files)
+        .filter_map(|content| Some((StageKey { upload, sha256: content.sha256 }, content.in_memory()?)))
+        .collect()
+}
+
+/// Stages each content that is not in memory once, several at a time.
+async fn stage_large(app: &App, upload: UploadId, files: &[DraftFile]) -> Result<(), EnqueueError> {
     let puts: Vec<_> = distinct(files)
+        .filter(|content| content.in_memory().is_none())
         .map(|content| {
             let key = StageKey { upload, sha256: content.sha256 };
             app.stage.put(key, content.bytes, content.stream())

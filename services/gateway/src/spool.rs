@@ -185,6 +185,14 @@ enum Place {
 }
 
 impl Spooled {
+    /// All of the bytes, if they are in memory.
+    pub(crate) fn in_memory(&self) -> Option<Bytes> {
+        match &self.place {
+            Place::Memory { bytes, .. } => Some(bytes.clone()),
+            Place::Disk { .. } => None,
+        }
+    }
+
     /// The bytes, from the start.
     pub(crate) fn stream(&self) -> ByteStream {
         match &self.place {

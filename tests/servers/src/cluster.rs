@@ -9,6 +9,10 @@ use crate::NatsServer;
 
 /// How long the servers may take to find each other, or one of them to catch up.
 const AGREE: Duration = Duration::from_secs(60);
+/// How long they may take when they are started, unless it is the last try.
+const AGREE_AT_START: Duration = Duration::from_secs(25);
+/// How often they are started at most.
+const STARTS: usize = 3;
 
 /// A cluster of `nats-server`s on the loopback. Dropping it kills all of them.
 #[derive(Debug)]
@@ -25,6 +29,21 @@ impl NatsCluster {
     /// When they cannot be started.
     #[must_use]
     pub fn start(size: usize) -> Self {
+        // Between the choice of a port and its use somebody else may have taken it; and servers that met at a bad moment
+        // may wait for each other for long.
+        for _ in 1..STARTS {
+            let cluster = NatsCluster::start_once(size);
+            match cluster.agree(AGREE_AT_START) {
+                Ok(()) => return cluster,
+                Err(said) => eprintln!("a cluster did not come to be and is started anew: {said}"),
+            }
+        }
+        let cluster = NatsCluster::start_once(size);
+        cluster.agree(AGREE).expect("the servers of the cluster agree in time");
+        cluster
+    }
+
+    fn start_once(size: usize) -> Self {
         let (routes, health) = (free_ports(size), free_ports(size));
         let all: Vec<String> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
         let servers = routes
@@ -39,9 +58,7 @@ impl NatsCluster {
                 ))
             })
             .collect();
-        let cluster = NatsCluster { servers, health };
-        cluster.agree();
-        cluster
+        NatsCluster { servers, health }
     }
 
     /// Where clients connect: every server, separated by commas.
@@ -67,14 +84,20 @@ impl NatsCluster {
     /// When it does not.
     pub fn restart(&mut self, index: usize) {
         self.servers[index].restart();
-        self.agree();
+        self.agree(AGREE).expect("the servers of the cluster agree in time");
     }
 
-    /// Waits until every server says that it and all it holds are in order.
-    fn agree(&self) {
-        let deadline = Instant::now() + AGREE;
-        while !self.health.iter().all(|port| is_healthy(*port).unwrap_or(false)) {
-            assert!(Instant::now() < deadline, "the servers of the cluster do not agree in time");
+    /// Waits until every server says that it and all it holds are in order; else gives what each said last.
+    fn agree(&self, limit: Duration) -> Result<(), String> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let said: Vec<_> = self.health.iter().map(|port| health(*port)).collect();
+            if said.iter().all(|said| matches!(said, Ok(said) if said.starts_with("200 "))) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("{said:?}"));
+            }
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -87,11 +110,14 @@ fn free_ports(count: usize) -> Vec<u16> {
     listeners.iter().map(|listener| listener.local_addr().expect("its number").port()).collect()
 }
 
-fn is_healthy(port: u16) -> io::Result<bool> {
+/// Status and body of what a server says of itself.
+fn health(port: u16) -> io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    Ok(answer.split(' ').nth(1) == Some("200"))
+    let status = answer.split(' ').nth(1).unwrap_or_default();
+    let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
+    Ok(format!("{status} {body}"))
 }

@@ -152,8 +152,83 @@ fn read_on(core: Arc<Core>, blob: i64, bytes: u64, first: Option<Bytes>) -> Byte
     .boxed()
 }
 
+/// A file that is in memory, on its way to the stage in one write with whatever else belongs to it.
+pub(super) struct WholeFile {
+    room: Room,
+    rows: Rows,
+}
+
+/// What is written of a whole file.
+pub(super) struct Rows {
+    blob: i64,
+    key: StageKey,
+    bytes: Bytes,
+}
+
+impl WholeFile {
+    pub(super) fn new(core: &Core, key: StageKey, bytes: Bytes) -> Result<Self, EnqueueError> {
+        let length = bytes.len() as u64;
+        let room = Room::take(core, length)?;
+        let mut check = BodyCheck::new(length, key.sha256);
+        check.add(&bytes)?;
+        check.finish()?;
+        Ok(WholeFile { room, rows: Rows { blob: core.blob_id(), key, bytes } })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.bytes.len()
+    }
+
+    /// The room, to be kept once the rows are durable; and the rows.
+    pub(super) fn split(self) -> (Room, Rows) {
+        (self.room, self.rows)
+    }
+}
+
+impl Rows {
+    /// Stages the file. False if it was staged before: then it is as young as a new one.
+    pub(super) fn insert(&self, db: &Connection, now: Timestamp) -> rusqlite::Result<bool> {
+        let is_new = make_visible(db, self.blob, self.key, self.bytes.len() as u64, now)?;
+        if is_new {
+            // Also an empty file has a chunk.
+            let mut insert = db.prepare_cached(INSERT_CHUNK)?;
+            for (number, chunk) in (0..).zip(self.bytes.chunks(CHUNK)) {
+                insert.execute(params![chunk_id(self.blob, number), chunk])?;
+            }
+            if self.bytes.is_empty() {
+                insert.execute(params![chunk_id(self.blob, 0), &[] as &[u8]])?;
+            }
+        }
+        Ok(is_new)
+    }
+}
+
+const INSERT_CHUNK: &str = "INSERT INTO chunks (id, bytes) VALUES (?1, ?2)";
+
+/// Writes the row that makes a file visible. If it was there before, that one becomes as young as a new one: false.
+fn make_visible(
+    db: &Connection,
+    blob: i64,
+    key: StageKey,
+    bytes: u64,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let (upload, sha256) = (key.upload.as_uuid().as_bytes(), key.sha256.as_bytes());
+    let is_new = db
+        .prepare_cached(
+            "INSERT OR IGNORE INTO blobs (id, upload, sha256, bytes, staged_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![blob, upload, sha256, bytes, now.as_millis()])?
+        == 1;
+    if !is_new {
+        db.prepare_cached("UPDATE blobs SET staged_at = ?3 WHERE upload = ?1 AND sha256 = ?2")?
+            .execute(params![upload, sha256, now.as_millis()])?;
+    }
+    Ok(is_new)
+}
+
 /// Room on the stage for one file. Dropped, it is free again.
-struct Room {
+pub(super) struct Room {
     staged: Arc<AtomicU64>,
     bytes: u64,
 }
@@ -170,7 +245,7 @@ impl Room {
     }
 
     /// The file is staged and keeps its room.
-    fn keep(mut self) {
+    pub(super) fn keep(mut self) {
         self.bytes = 0;
     }
 }
@@ -195,9 +270,7 @@ impl Unfinished {
         self.core
             .writer
             .write(bytes.len(), move |db| {
-                db.prepare_cached("INSERT INTO chunks (id, bytes) VALUES (?1, ?2)")?
-                    .execute(params![id, &bytes[..]])
-                    .map(|_| ())
+                db.prepare_cached(INSERT_CHUNK)?.execute(params![id, &bytes[..]]).map(|_| ())
             })
             .await
     }
@@ -210,26 +283,15 @@ impl Unfinished {
         last: Bytes,
         room: Room,
     ) -> Result<(), EnqueueError> {
-        let (blob, chunks, now) = (self.id, self.chunks, Timestamp::now().as_millis());
+        let (blob, chunks, now) = (self.id, self.chunks, Timestamp::now());
         let garbage = self.core.garbage.clone();
         let (reply, outcome) = oneshot::channel();
         self.core.writer.submit(
             last.len(),
             move |db| {
-                let key = (key.upload.as_uuid().as_bytes(), key.sha256.as_bytes());
-                let is_new = db
-                    .prepare_cached(
-                        "INSERT OR IGNORE INTO blobs (id, upload, sha256, bytes, staged_at)
-                         VALUES (?1, ?2, ?3, ?4, ?5)",
-                    )?
-                    .execute(params![blob, key.0, key.1, bytes, now])?
-                    == 1;
+                let is_new = make_visible(db, blob, key, bytes, now)?;
                 if is_new {
-                    db.prepare_cached("INSERT INTO chunks (id, bytes) VALUES (?1, ?2)")?
-                        .execute(params![chunk_id(blob, chunks), &last[..]])?;
-                } else {
-                    db.prepare_cached("UPDATE blobs SET staged_at = ?3 WHERE upload = ?1 AND sha256 = ?2")?
-                        .execute(params![key.0, key.1, now])?;
+                    db.prepare_cached(INSERT_CHUNK)?.execute(params![chunk_id(blob, chunks), &last[..]])?;
                 }
                 Ok(is_new)
             },

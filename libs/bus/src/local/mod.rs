@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use proto_json::{BlobHash, Mrn, PatientUpdated, Queue, Receipt, UploadId};
@@ -30,7 +31,7 @@ pub use self::error::LocalError;
 use self::core::Core;
 use crate::{
     BusError, Claim, DeadLetter, Delivery, EnqueueError, EventBus, Outgoing, PendingReceipt, QueueLimits,
-    QueueStatus, RetryPolicy, UpdateEvent,
+    QueueStatus, RetryPolicy, StageKey, UpdateEvent,
 };
 
 /// Prefix of the addresses of receipts.
@@ -63,8 +64,12 @@ impl Drop for LocalBus {
 
 #[async_trait]
 impl EventBus for LocalBus {
-    async fn enqueue(&self, message: Outgoing) -> Result<(), EnqueueError> {
-        queue::enqueue(&self.core, message).await
+    async fn enqueue_with(
+        &self,
+        files: Vec<(StageKey, Bytes)>,
+        message: Outgoing,
+    ) -> Result<(), EnqueueError> {
+        queue::enqueue(&self.core, files, message).await
     }
 
     async fn consume(
@@ -144,8 +149,6 @@ impl EventBus for LocalBus {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     fn job() -> Outgoing {

@@ -11,12 +11,21 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::LocalError;
+use super::blobs::WholeFile;
 use super::core::{Core, number_of};
 use super::schedule::{Content, Taken};
-use crate::{BusError, Delivery, EnqueueError, Outgoing, Settle};
+use crate::{BusError, Delivery, EnqueueError, Outgoing, Settle, StageKey};
 
-/// Puts a message into the file and on the schedule.
-pub(super) async fn enqueue(core: &Core, message: Outgoing) -> Result<(), EnqueueError> {
+/// Puts a message and the files that it needs into the file, in one write, and the message on the schedule.
+pub(super) async fn enqueue(
+    core: &Core,
+    files: Vec<(StageKey, Bytes)>,
+    message: Outgoing,
+) -> Result<(), EnqueueError> {
+    let files = files
+        .into_iter()
+        .map(|(key, bytes)| WholeFile::new(core, key, bytes))
+        .collect::<Result<Vec<_>, _>>()?;
     let queue = message.queue;
     if !core.schedule(queue).reserve(core.limits.max_messages) {
         return Err(EnqueueError::Full);
@@ -30,9 +39,12 @@ pub(super) async fn enqueue(core: &Core, message: Outgoing) -> Result<(), Enqueu
     });
     let (written, schedules) = (Arc::clone(&content), core.schedules());
     let (reply, outcome) = oneshot::channel();
+    let bytes = content.payload.len() + files.iter().map(WholeFile::len).sum::<usize>();
+    let (rooms, rows): (Vec<_>, Vec<_>) = files.into_iter().map(WholeFile::split).unzip();
     core.writer.submit(
-        content.payload.len(),
+        bytes,
         move |db| {
+            let staged = rows.iter().map(|row| row.insert(db, enqueued_at)).collect::<Result<Vec<_>, _>>()?;
             db.prepare_cached(
                 "INSERT INTO messages (id, queue, attempts, enqueued_at, mrn, reply_to, trace_parent, payload)
                  VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7)",
@@ -45,16 +57,23 @@ pub(super) async fn enqueue(core: &Core, message: Outgoing) -> Result<(), Enqueu
                 written.reply_to,
                 written.trace_parent,
                 &written.payload[..]
-            ])
-            .map(|_| ())
+            ])?;
+            Ok(staged)
         },
-        move |outcome: Result<(), LocalError>| {
+        move |outcome: Result<Vec<bool>, LocalError>| {
             match &outcome {
-                Ok(()) => schedules.of(queue).add(id, enqueued_at, content),
+                Ok(staged) => {
+                    for (room, is_new) in rooms.into_iter().zip(staged) {
+                        if *is_new {
+                            room.keep();
+                        }
+                    }
+                    schedules.of(queue).add(id, enqueued_at, content);
+                }
                 Err(_) => schedules.of(queue).release(),
             }
             // Who no longer waits is told nothing.
-            let _ = reply.send(outcome);
+            let _ = reply.send(outcome.map(drop));
         },
     );
     Ok(outcome.await.unwrap_or(Err(LocalError::Closed))?)

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use async_nats::{HeaderMap, jetstream};
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use proto_json::{BlobHash, Mrn, PatientUpdated, Queue, Receipt, Timestamp, UploadId, updates_subject};
 use serde::Deserialize;
 use serde_json::json;
@@ -33,9 +33,12 @@ pub use self::provision::provision;
 use self::link::Link;
 use crate::receipts::Inboxes;
 use crate::{
-    BusError, Claim, DeadLetter, Delivery, EnqueueError, EventBus, Outgoing, PendingReceipt, QueueStatus,
-    UpdateEvent,
+    BlobStage, BusError, Claim, DeadLetter, Delivery, EnqueueError, EventBus, Outgoing, PendingReceipt,
+    QueueStatus, StageKey, UpdateEvent,
 };
+
+/// Files of one message that are staged at the same time.
+const FILES_AT_ONCE: usize = 4;
 
 /// Bus and blob stage on NATS JetStream.
 #[derive(Debug)]
@@ -132,7 +135,13 @@ struct ConsumerInfo {
 
 #[async_trait]
 impl EventBus for NatsBus {
-    async fn enqueue(&self, message: Outgoing) -> Result<(), EnqueueError> {
+    async fn enqueue_with(
+        &self,
+        files: Vec<(StageKey, Bytes)>,
+        message: Outgoing,
+    ) -> Result<(), EnqueueError> {
+        let puts: Vec<_> = files.into_iter().map(|(key, bytes)| self.put_bytes(key, bytes)).collect();
+        futures::stream::iter(puts).buffer_unordered(FILES_AT_ONCE).try_collect::<()>().await?;
         let mut headers = HeaderMap::new();
         // Sent twice when the connection breaks, it is still taken once.
         headers.insert(names::MESSAGE_ID, UploadId::generate().to_string());

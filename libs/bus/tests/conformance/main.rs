@@ -81,5 +81,8 @@ on_every_adapter! {
         concurrent_puts_of_one_file_leave_one,
         uploads_of_the_same_bytes_are_deleted_each_on_its_own,
         a_full_stage_refuses_until_there_is_room,
-        the_stage_lists_what_is_staged;
+        the_stage_lists_what_is_staged,
+        a_message_comes_with_the_files_it_needs,
+        a_message_with_a_file_of_another_hash_is_refused,
+        a_message_whose_files_find_no_room_is_refused;
 }
