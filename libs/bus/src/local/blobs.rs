@@ -52,6 +52,11 @@ impl BlobStage for LocalBus {
     }
 
     async fn get(&self, key: StageKey) -> Result<Option<StagedBlob>, BusError> {
+        if let Some(bytes) = self.core.fresh.get(key) {
+            let length = bytes.len() as u64;
+            let body = futures::stream::iter((length > 0).then_some(Ok(bytes))).boxed();
+            return Ok(Some(StagedBlob { bytes: length, body }));
+        }
         let found = self
             .core
             .read(move |db| {
@@ -64,6 +69,7 @@ impl BlobStage for LocalBus {
     }
 
     async fn delete(&self, key: StageKey) -> Result<(), BusError> {
+        self.core.fresh.forget(key);
         let (reply, outcome) = oneshot::channel();
         let (staged, garbage) = (Arc::clone(&self.core.staged), self.core.garbage.clone());
         self.core.writer.submit(

@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 use super::LocalError;
 use super::chores::{self, Chores, Garbage};
 use super::file::{QueueFile, open_reader};
+use super::fresh::Fresh;
 use super::schedule::Schedule;
 use super::writer::Writer;
 use crate::receipts::Inboxes;
@@ -32,6 +33,8 @@ pub(super) struct Core {
     pub(super) announcements: broadcast::Sender<Arc<PatientUpdated>>,
     pub(super) inboxes: Arc<Inboxes>,
     pub(super) garbage: Garbage,
+    /// Staged files at hand.
+    pub(super) fresh: Arc<Fresh>,
     /// Bytes staged and being staged.
     pub(super) staged: Arc<AtomicU64>,
     next_message: AtomicI64,
@@ -68,6 +71,7 @@ impl Core {
             announcements: broadcast::channel(ANNOUNCEMENTS).0,
             inboxes: Arc::default(),
             garbage,
+            fresh: Arc::default(),
             staged: Arc::new(AtomicU64::new(u64::try_from(staged).unwrap_or(0))),
             next_message: AtomicI64::new(last_message + 1),
             next_blob: AtomicI64::new(last_blob + 1),

@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 
 use super::LocalError;
 use super::core::{Core, queue_of, time_of};
-use super::schedule::Content;
 use crate::{Claim, DeadLetter, EnqueueError};
 
 /// A page of dead letters.
@@ -46,21 +45,18 @@ pub(super) async fn list(
 /// Puts a dead letter back on its queue, in one transaction.
 pub(super) async fn retry(core: &Arc<Core>, dead: u64) -> Result<bool, EnqueueError> {
     let found = core.read(move |db| {
-        db.prepare_cached("SELECT queue, payload, trace_parent FROM dead_letters WHERE id = ?1")?
-            .query_row([dead], |row| {
-                let payload = Bytes::from(row.get::<_, Vec<u8>>(1)?);
-                Ok((queue_of(row.get(0)?), Content { payload, reply_to: None, trace_parent: row.get(2)? }))
-            })
+        db.prepare_cached("SELECT queue, length(payload) FROM dead_letters WHERE id = ?1")?
+            .query_row([dead], |row| Ok((queue_of(row.get(0)?), row.get(1)?)))
             .optional()
     });
-    let Some((Some(queue), content)) = found.await? else { return Ok(false) };
+    let Some((Some(queue), bytes)) = found.await? else { return Ok(false) };
     if !core.schedule(queue).reserve(core.limits.max_messages) {
         return Err(EnqueueError::Full);
     }
     let (id, enqueued_at, schedules) = (core.message_id(), Timestamp::now(), core.schedules());
     let (reply, outcome) = oneshot::channel();
     core.writer.submit(
-        content.payload.len(),
+        bytes,
         move |db| {
             let moved = db
                 .prepare_cached(
@@ -73,7 +69,7 @@ pub(super) async fn retry(core: &Arc<Core>, dead: u64) -> Result<bool, EnqueueEr
         },
         move |outcome: Result<bool, LocalError>| {
             match &outcome {
-                Ok(true) => schedules.of(queue).add(id, enqueued_at, Arc::new(content)),
+                Ok(true) => schedules.of(queue).add(id, enqueued_at, None),
                 Ok(false) | Err(_) => schedules.of(queue).release(),
             }
             let _ = reply.send(outcome);

@@ -10,6 +10,7 @@ mod core;
 mod dead;
 mod error;
 mod file;
+mod fresh;
 mod queue;
 mod schedule;
 mod writer;
@@ -150,6 +151,7 @@ impl EventBus for LocalBus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::BlobStage;
 
     fn job() -> Outgoing {
         Outgoing {
@@ -209,5 +211,56 @@ mod tests {
         drop(bus);
         let bus = LocalBus::open(&path, RetryPolicy::default(), QueueLimits::default()).unwrap();
         assert_eq!(bus.queue_status(Queue::Uploads).await.unwrap().messages, 2);
+    }
+
+    #[tokio::test]
+    async fn a_message_is_worked_on_while_it_is_written_and_what_fails_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bus.sqlite");
+        let bus = LocalBus::open(&path, RetryPolicy::default(), QueueLimits::default()).unwrap();
+        let bytes = Bytes::from_static(b"a small file");
+        let key = StageKey { upload: UploadId::generate(), sha256: BlobHash::of(&bytes) };
+        let send = || bus.enqueue_with(vec![(key, bytes.clone())], job());
+        // The writer is kept busy, so that nothing is durable meanwhile.
+        let busy = || {
+            let (go_on, wait) = std::sync::mpsc::channel::<()>();
+            bus.core.writer.submit(0, move |_| Ok(wait.recv().is_ok()), |_| {});
+            go_on
+        };
+        let mut deliveries = bus.consume(Queue::Uploads, 2).await.unwrap();
+        let go_on = busy();
+        let mut sending = std::pin::pin!(send());
+        assert!(futures::poll!(&mut sending).is_pending());
+        let delivery = deliveries.next().await.unwrap();
+        let staged = bus.get(key).await.unwrap().unwrap();
+        assert_eq!(crate::collect(staged.body, staged.bytes).await.unwrap(), bytes);
+        assert!(futures::poll!(&mut sending).is_pending(), "it is not durable yet");
+        go_on.send(()).unwrap();
+        sending.await.unwrap();
+        delivery.ack().await.unwrap();
+        bus.delete(key).await.unwrap();
+        assert_eq!(bus.queue_status(Queue::Uploads).await.unwrap().messages, 0);
+
+        // The same, and the write fails.
+        let pages = |pages: u32| {
+            bus.core.writer.write(0, move |db| {
+                db.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, u32>(0))
+            })
+        };
+        let most = pages(1).await.unwrap();
+        let large = Bytes::from(vec![7; 40_000 + most as usize * 4_096]);
+        let key = StageKey { upload: UploadId::generate(), sha256: BlobHash::of(&large) };
+        let go_on = busy();
+        let mut sending = std::pin::pin!(bus.enqueue_with(vec![(key, large)], job()));
+        assert!(futures::poll!(&mut sending).is_pending());
+        let delivery = deliveries.next().await.unwrap();
+        go_on.send(()).unwrap();
+        let refused = sending.await.unwrap_err();
+        assert!(refused.to_string().contains("is full"), "{refused}");
+        drop(delivery);
+        assert_eq!(bus.queue_status(Queue::Uploads).await.unwrap().messages, 0);
+        assert!(bus.get(key).await.unwrap().is_none());
+        assert_eq!(bus.core.staged.load(std::sync::atomic::Ordering::Relaxed), 0);
+        assert!(bus.core.schedule(Queue::Uploads).reserve(1), "its place is free");
     }
 }

@@ -17,11 +17,18 @@ use super::schedule::{Content, Taken};
 use crate::{BusError, Delivery, EnqueueError, Outgoing, Settle, StageKey};
 
 /// Puts a message and the files that it needs into the file, in one write, and the message on the schedule.
+///
+/// Where the files can be kept at hand, the message is delivered while the write is under way: what is done with it does
+/// not need it to be durable, only whoever sent it does. Everything a consumer then writes to this file comes after it.
+/// What it does elsewhere may outlive the message, if the process dies in this moment or the write fails: just as with a
+/// message whose sender was not told that it was queued.
 pub(super) async fn enqueue(
     core: &Core,
     files: Vec<(StageKey, Bytes)>,
     message: Outgoing,
 ) -> Result<(), EnqueueError> {
+    let keys: Vec<StageKey> = files.iter().map(|(key, _)| *key).collect();
+    let at_hand = files.clone();
     let files = files
         .into_iter()
         .map(|(key, bytes)| WholeFile::new(core, key, bytes))
@@ -37,7 +44,12 @@ pub(super) async fn enqueue(
         reply_to: message.reply_to,
         trace_parent: message.trace_parent,
     });
-    let (written, schedules) = (Arc::clone(&content), core.schedules());
+    let schedule = core.schedule(queue);
+    let held = core.fresh.hold(&at_hand);
+    let early = held && schedule.remember(&content);
+    let failed = Arc::new(AtomicBool::new(false));
+    let (written, sent, has_failed) = (Arc::clone(&content), Arc::clone(&content), Arc::clone(&failed));
+    let (schedules, fresh) = (core.schedules(), Arc::clone(&core.fresh));
     let (reply, outcome) = oneshot::channel();
     let bytes = content.payload.len() + files.iter().map(WholeFile::len).sum::<usize>();
     let (rooms, rows): (Vec<_>, Vec<_>) = files.into_iter().map(WholeFile::split).unzip();
@@ -61,6 +73,10 @@ pub(super) async fn enqueue(
             Ok(staged)
         },
         move |outcome: Result<Vec<bool>, LocalError>| {
+            if held {
+                fresh.written(&keys, outcome.is_ok());
+            }
+            let schedule = schedules.of(queue);
             match &outcome {
                 Ok(staged) => {
                     for (room, is_new) in rooms.into_iter().zip(staged) {
@@ -68,14 +84,28 @@ pub(super) async fn enqueue(
                             room.keep();
                         }
                     }
-                    schedules.of(queue).add(id, enqueued_at, content);
+                    if !early {
+                        let remembered = schedule.remember(&sent);
+                        schedule.add(id, enqueued_at, Some(sent).filter(|_| remembered));
+                    }
                 }
-                Err(_) => schedules.of(queue).release(),
+                Err(_) if early => {
+                    has_failed.store(true, Ordering::Release);
+                    schedule.remove(id);
+                }
+                Err(_) => schedule.release(),
             }
             // Who no longer waits is told nothing.
             let _ = reply.send(outcome.map(drop));
         },
     );
+    // Behind the write, so that whatever a consumer writes about the message comes after it.
+    if early {
+        schedule.add(id, enqueued_at, Some(content));
+        if failed.load(Ordering::Acquire) {
+            schedule.remove(id);
+        }
+    }
     Ok(outcome.await.unwrap_or(Err(LocalError::Closed))?)
 }
 

@@ -176,17 +176,20 @@ impl Schedule {
         );
     }
 
-    /// Adds a message that is in the file now, in the place reserved for it.
-    pub(super) fn add(&self, id: i64, enqueued_at: Timestamp, content: Arc<Content>) {
-        let content = Some(content).filter(|content| {
-            let bytes = content.payload.len();
-            self.remembered
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |remembered| {
-                    (remembered + bytes <= REMEMBERED_BYTES).then_some(remembered + bytes)
-                })
-                .is_ok()
-        });
+    /// Adds a message in the place reserved for it, with its content if that was remembered. A message that is not in the
+    /// file yet has to come with it; if it then cannot be written, it is to be removed.
+    pub(super) fn add(&self, id: i64, enqueued_at: Timestamp, content: Option<Arc<Content>>) {
         self.insert(id, Entry { attempts: 0, enqueued_at, from_before: false, place: Place::Ready, content });
+    }
+
+    /// Takes room in memory for the content of a message, to be handed to [`Schedule::add`]; false when there is none.
+    pub(super) fn remember(&self, content: &Content) -> bool {
+        let bytes = content.payload.len();
+        self.remembered
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |remembered| {
+                (remembered + bytes <= REMEMBERED_BYTES).then_some(remembered + bytes)
+            })
+            .is_ok()
     }
 
     fn insert(&self, id: i64, entry: Entry) {

@@ -1,0 +1,160 @@
+//! Files at hand: what was staged a moment ago, in memory.
+//!
+//! Most files are read within milliseconds of being staged, by a consumer of the same process. What is here need not be
+//! read from the file, and it can be read before it is in the file at all: that is what lets a message be worked on while
+//! its write is under way.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::StageKey;
+
+/// Most bytes at hand. Beyond it, those longest in the file make room.
+const ROOM: usize = 32 << 20;
+
+#[derive(Debug)]
+struct Entry {
+    bytes: Bytes,
+    /// Writes of it that are under way.
+    writes: u32,
+    /// One of them has ended well.
+    in_file: bool,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    entries: HashMap<StageKey, Entry>,
+    /// In the order they came; may name some that are gone.
+    order: VecDeque<StageKey>,
+    bytes: usize,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Fresh(Mutex<Held>);
+
+impl Fresh {
+    /// Keeps these files while they are being written, and afterwards as long as there is room. All of them, or none:
+    /// false then.
+    pub(super) fn hold(&self, files: &[(StageKey, Bytes)]) -> bool {
+        let wanted: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
+        let mut held = self.held();
+        if !held.make_room(wanted) {
+            return false;
+        }
+        for (key, bytes) in files {
+            match held.entries.get_mut(key) {
+                Some(entry) => entry.writes += 1,
+                None => {
+                    held.bytes += bytes.len();
+                    held.order.push_back(*key);
+                    held.entries.insert(*key, Entry { bytes: bytes.clone(), writes: 1, in_file: false });
+                }
+            }
+        }
+        true
+    }
+
+    /// A write of files that are held has ended, well or not.
+    pub(super) fn written(&self, keys: &[StageKey], well: bool) {
+        let mut held = self.held();
+        for key in keys {
+            let Some(entry) = held.entries.get_mut(key) else { continue };
+            entry.writes = entry.writes.saturating_sub(1);
+            entry.in_file |= well;
+            if entry.writes == 0 && !entry.in_file {
+                held.remove(*key);
+            }
+        }
+    }
+
+    pub(super) fn get(&self, key: StageKey) -> Option<Bytes> {
+        self.held().entries.get(&key).map(|entry| entry.bytes.clone())
+    }
+
+    pub(super) fn forget(&self, key: StageKey) {
+        self.held().remove(key);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn remove(&mut self, key: StageKey) {
+        if let Some(entry) = self.entries.remove(&key) {
+            self.bytes -= entry.bytes.len();
+        }
+        // What is gone is passed over later, but must not gather.
+        if self.order.len() > 2 * self.entries.len() + 64 {
+            self.order.retain(|key| self.entries.contains_key(key));
+        }
+    }
+
+    fn make_room(&mut self, wanted: usize) -> bool {
+        while self.bytes + wanted > ROOM {
+            let Some(first) = self.order.front().copied() else { return false };
+            if self.entries.get(&first).is_some_and(|entry| entry.writes > 0 || !entry.in_file) {
+                return false;
+            }
+            self.order.pop_front();
+            self.remove(first);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_json::{BlobHash, UploadId};
+
+    use super::*;
+
+    fn file(length: usize) -> (StageKey, Bytes) {
+        let key = StageKey { upload: UploadId::generate(), sha256: BlobHash::of(b"any") };
+        (key, Bytes::from(vec![1; length]))
+    }
+
+    #[test]
+    fn what_is_being_written_stays_and_what_is_in_the_file_makes_room() {
+        let fresh = Fresh::default();
+        let (first, second, third) = (file(ROOM / 2), file(ROOM / 2), file(ROOM / 2));
+        assert!(fresh.hold(std::slice::from_ref(&first)));
+        assert!(fresh.hold(std::slice::from_ref(&second)));
+        assert!(!fresh.hold(std::slice::from_ref(&third)), "both are being written");
+        fresh.written(&[first.0], true);
+        assert!(fresh.get(first.0).is_some(), "there is no need to go yet");
+        assert!(fresh.hold(std::slice::from_ref(&third)));
+        assert!(fresh.get(first.0).is_none());
+        assert_eq!(fresh.get(second.0), Some(second.1));
+        assert!(!fresh.hold(&[file(ROOM + 1)]));
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_gone_unless_another_write_has_it() {
+        let fresh = Fresh::default();
+        let one = file(10);
+        assert!(fresh.hold(std::slice::from_ref(&one)));
+        assert!(fresh.hold(std::slice::from_ref(&one)));
+        fresh.written(&[one.0], false);
+        assert!(fresh.get(one.0).is_some());
+        fresh.written(&[one.0], false);
+        assert!(fresh.get(one.0).is_none());
+        assert_eq!(fresh.held().bytes, 0);
+    }
+
+    #[test]
+    fn keys_that_are_gone_do_not_gather() {
+        let fresh = Fresh::default();
+        for _ in 0..10_000 {
+            let one = file(1);
+            assert!(fresh.hold(std::slice::from_ref(&one)));
+            fresh.written(&[one.0], true);
+            fresh.forget(one.0);
+        }
+        assert!(fresh.held().order.len() < 100);
+    }
+}
