@@ -171,6 +171,8 @@ pub struct Grid {
 /// Sizes of a tile: it shrinks until all fit, but no further than can be read.
 const LEAST: (f32, f32) = (150.0, 84.0);
 const MOST: (f32, f32) = (420.0, 230.0);
+/// How wide a tile becomes to fill a row.
+const WIDEST: f32 = 560.0;
 /// Width over height that suits name, digits and strip.
 const ASPECT: f32 = 1.9;
 
@@ -193,6 +195,8 @@ impl Grid {
             .map(grid)
             .filter(fits)
             .max_by(|one, other| size(one).total_cmp(&size(other)))
+            // Nothing is left over at the right, unless tiles would become mere bands.
+            .map(|grid| Grid { width: (width / grid.columns as f32).clamp(grid.width, WIDEST), ..grid })
             .unwrap_or_else(|| Grid { width: width / most as f32, ..grid(most) })
     }
 }
@@ -282,7 +286,9 @@ mod tests {
         assert!(64_usize.div_ceil(grid.columns) as f32 * grid.height <= 981.0, "{grid:?}");
         assert!(grid.width >= 200.0, "{grid:?}");
         let one = Grid::of(1, 1900.0, 980.0);
-        assert!(one.width <= MOST.0 && one.height <= MOST.1);
+        assert!(one.width <= WIDEST && one.height <= MOST.1);
+        let eight = Grid::of(8, 1400.0, 800.0);
+        assert_eq!(eight.columns as f32 * eight.width, 1400.0, "{eight:?}");
         let many = Grid::of(500, 900.0, 600.0);
         assert!(many.width >= LEAST.0 && many.height >= LEAST.1);
         assert!(many.columns as f32 * many.width <= 901.0);
