@@ -181,13 +181,6 @@ impl BlobHash {
         BlobHash(bytes)
     }
 
-    /// The hash of bytes held in memory.
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
-        use sha2::Digest;
-        BlobHash(sha2::Sha256::digest(bytes).into())
-    }
-
     /// The 32 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {

@@ -7,6 +7,7 @@
 mod api;
 mod cursor;
 mod ecg;
+mod hash;
 mod ids;
 pub mod legacy;
 mod messages;
@@ -24,6 +25,7 @@ pub use ecg::{
     BeatMark, EcgAnalysis, EcgDetail, EcgGap, EcgNote, EcgQuality, EcgQualitySegment, EcgRate,
     EcgRrStatistics, EcgStatus, EcgTrendPoint, EcgWarning, SignalOptions,
 };
+pub use hash::{BlobHasher, HashedBytes};
 pub use ids::{BlobHash, HashError, Mrn, MrnError, RecordId, UploadId};
 pub use messages::{
     AnalyzeEcg, Change, ChangeKind, EcgAnalyzed, EcgOutcome, FileKind, MediaType, PatientUpdated, Queue,

@@ -27,7 +27,7 @@ use proto_json::{BlobHash, Mrn, PatientUpdated, Queue, QueueMessage, Receipt, Ti
 
 pub use delivery::{Delivery, Settle};
 pub use error::{BusError, EnqueueError};
-pub use stage::{BlobStage, BodyError, ByteStream, StageKey, StagedBlob, collect};
+pub use stage::{BlobStage, BodyError, ByteStream, SmallFile, StageKey, StagedBlob, collect};
 pub use work::{Outcome, describe_work, work_off};
 
 /// Work queues, announcements and receipts.
@@ -50,13 +50,8 @@ pub trait EventBus: Debug + Send + Sync + 'static {
     /// delivered before its files are staged. [`send_with`] is the typed way.
     ///
     /// # Errors
-    /// As [`EventBus::enqueue`]; also when the bytes of a file have another hash than its key says ([`BodyError`]), or the
-    /// stage is full. Some of the files may be left on the stage then.
-    async fn enqueue_with(
-        &self,
-        files: Vec<(StageKey, Bytes)>,
-        message: Outgoing,
-    ) -> Result<(), EnqueueError>;
+    /// As [`EventBus::enqueue`]; also when the stage is full. Some of the files may be left on the stage then.
+    async fn enqueue_with(&self, files: Vec<SmallFile>, message: Outgoing) -> Result<(), EnqueueError>;
 
     /// Joins the consumers of a queue. Each message goes to one of them at a time; at most `max_in_flight` are
     /// delivered here and not settled yet. The stream goes on over broker outages; it ends only with the bus.
@@ -151,7 +146,7 @@ pub async fn send<M: QueueMessage>(
 /// As [`EventBus::enqueue_with`].
 pub async fn send_with<M: QueueMessage>(
     bus: &dyn EventBus,
-    files: Vec<(StageKey, Bytes)>,
+    files: Vec<SmallFile>,
     message: &M,
     reply_to: Option<String>,
     trace_parent: Option<String>,

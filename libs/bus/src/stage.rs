@@ -7,8 +7,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use proto_json::{BlobHash, Timestamp, UploadId};
-use sha2::Digest;
+use proto_json::{BlobHash, BlobHasher, HashedBytes, Timestamp, UploadId};
 
 use crate::{BusError, EnqueueError};
 
@@ -31,12 +30,31 @@ impl fmt::Display for StageKey {
     }
 }
 
+/// A file in memory that is staged along with the message that needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmallFile {
+    /// The upload that owns it.
+    pub upload: UploadId,
+    /// What is in it.
+    pub content: HashedBytes,
+}
+
+impl SmallFile {
+    /// The name it is staged under.
+    #[must_use]
+    pub fn key(&self) -> StageKey {
+        StageKey { upload: self.upload, sha256: self.content.sha256() }
+    }
+}
+
 /// A staged file, open for reading.
 pub struct StagedBlob {
     /// Length in bytes.
     pub bytes: u64,
     /// The bytes.
     pub body: ByteStream,
+    /// All of them, where they are in memory: then they need not be read, and are known to have their hash.
+    pub at_hand: Option<HashedBytes>,
 }
 
 /// A body that is not what its sender said, or that ended before its time.
@@ -73,12 +91,12 @@ impl From<BodyError> for EnqueueError {
 pub(crate) struct BodyCheck {
     announced: (u64, BlobHash),
     bytes: u64,
-    hash: sha2::Sha256,
+    hash: BlobHasher,
 }
 
 impl BodyCheck {
     pub(crate) fn new(bytes: u64, sha256: BlobHash) -> Self {
-        BodyCheck { announced: (bytes, sha256), bytes: 0, hash: sha2::Sha256::new() }
+        BodyCheck { announced: (bytes, sha256), bytes: 0, hash: BlobHasher::new() }
     }
 
     /// Takes the next part; fails as soon as there is more than announced.
@@ -97,7 +115,7 @@ impl BodyCheck {
         if self.bytes != bytes {
             return Err(BodyError::WrongLength { announced: bytes, found: self.bytes });
         }
-        let found = BlobHash::from_bytes(self.hash.finalize().into());
+        let found = self.hash.finish();
         if found == sha256 { Ok(()) } else { Err(BodyError::WrongHash { announced: sha256, found }) }
     }
 }

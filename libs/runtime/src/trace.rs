@@ -5,8 +5,7 @@
 //! this does nothing but pass on the W3C `traceparent` that came in.
 
 use axum::http::HeaderMap;
-use bus::{BusError, Delivery, EnqueueError, EventBus, StageKey};
-use bytes::Bytes;
+use bus::{BusError, Delivery, EnqueueError, EventBus, SmallFile};
 use proto_json::{PatientUpdated, QueueMessage};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
@@ -128,7 +127,7 @@ pub async fn send<M: QueueMessage>(
 /// As [`bus::send_with`].
 pub async fn send_with<M: QueueMessage>(
     bus: &dyn EventBus,
-    files: Vec<(StageKey, Bytes)>,
+    files: Vec<SmallFile>,
     message: &M,
     reply_to: Option<String>,
     received: Option<&str>,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bus::{Delivery, Outcome, StageKey};
+use bus::{Delivery, Outcome, SmallFile, StageKey};
 use bytes::Bytes;
-use proto_json::{AnalyzeEcg, BlobHash, BlobInfo, EcgAnalyzed, EcgOutcome, MediaType, Timestamp};
+use proto_json::{AnalyzeEcg, BlobInfo, EcgAnalyzed, EcgOutcome, HashedBytes, MediaType, Timestamp};
 use runtime::trace;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
@@ -84,20 +84,21 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
 }
 
 /// What the analysis came to, and the files that go with it.
-fn analyzed(job: &AnalyzeEcg, picture: Picture) -> Result<(EcgOutcome, Vec<(StageKey, Bytes)>), String> {
+fn analyzed(job: &AnalyzeEcg, picture: Picture) -> Result<(EcgOutcome, Vec<SmallFile>), String> {
     let Picture { analysis, detail, png, width, height } = picture;
-    let detail = Bytes::from(serde_json::to_vec(&detail).map_err(|error| error.to_string())?);
+    let detail = serde_json::to_vec(&detail).map_err(|error| error.to_string())?;
+    let small = |bytes: Bytes| SmallFile { upload: job.upload_id, content: HashedBytes::of(bytes) };
+    let (png, detail) = (small(png), small(detail.into()));
     let plot_info = info(&png, MediaType::Png, Some((width, height)));
     let detail_info = info(&detail, MediaType::Json, None);
-    let key = |blob: &BlobInfo| StageKey { upload: job.upload_id, sha256: blob.sha256 };
-    let files = vec![(key(&plot_info), png), (key(&detail_info), detail)];
-    Ok((EcgOutcome::Analyzed { analysis: Box::new(analysis), plot: plot_info, detail: detail_info }, files))
+    let outcome = EcgOutcome::Analyzed { analysis: Box::new(analysis), plot: plot_info, detail: detail_info };
+    Ok((outcome, vec![png, detail]))
 }
 
-fn info(bytes: &Bytes, media_type: MediaType, size: Option<(u32, u32)>) -> BlobInfo {
+fn info(file: &SmallFile, media_type: MediaType, size: Option<(u32, u32)>) -> BlobInfo {
     BlobInfo {
-        sha256: BlobHash::of(bytes),
-        bytes: bytes.len() as u64,
+        sha256: file.content.sha256(),
+        bytes: file.content.len() as u64,
         media_type,
         file_name: None,
         width: size.map(|(width, _)| width),

@@ -7,16 +7,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::{Claim, EnqueueError, StageKey};
-use bytes::Bytes;
+use bus::{Claim, EnqueueError, SmallFile, StageKey};
 use futures::{StreamExt, TryStreamExt, stream};
 use proto_json::{
-    BlobHash, BlobInfo, Bpm, FileKind, MediaType, Mrn, Receipt, ReceivedUpload, SignalOptions, StagedFile,
-    Timestamp, UploadId, UploadReceipt, UploadReceived,
+    BlobHash, BlobHasher, BlobInfo, Bpm, FileKind, MediaType, Mrn, Receipt, ReceivedUpload, SignalOptions,
+    StagedFile, Timestamp, UploadId, UploadReceipt, UploadReceived,
 };
 use runtime::problem::{ApiError, Kind};
 use runtime::trace;
-use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
@@ -214,9 +212,9 @@ fn staged_file(file: &DraftFile) -> StagedFile {
 }
 
 /// The contents that are in memory, each once: they are staged along with the message.
-fn in_memory(upload: UploadId, files: &[DraftFile]) -> Vec<(StageKey, Bytes)> {
+fn in_memory(upload: UploadId, files: &[DraftFile]) -> Vec<SmallFile> {
     distinct(files)
-        .filter_map(|content| Some((StageKey { upload, sha256: content.sha256 }, content.in_memory()?)))
+        .filter_map(|content| Some(SmallFile { upload, content: content.in_memory()?.clone() }))
         .collect()
 }
 
@@ -281,13 +279,13 @@ fn key_reused() -> ApiError {
 /// SHA-256 over everything the client sent, in one form for both routes: each value with its length before it, so that no
 /// two uploads can run together into the same bytes.
 fn fingerprint(draft: &Draft) -> BlobHash {
-    let mut hasher = Sha256::new();
+    let mut hasher = BlobHasher::new();
     let mut add = |value: Option<&[u8]>| match value {
         Some(value) => {
-            hasher.update((value.len() as u64).to_be_bytes());
+            hasher.update(&(value.len() as u64).to_be_bytes());
             hasher.update(value);
         }
-        None => hasher.update(u64::MAX.to_be_bytes()),
+        None => hasher.update(&u64::MAX.to_be_bytes()),
     };
     let options = &draft.signal_options;
     add(Some(b"bedside upload 1"));
@@ -307,5 +305,5 @@ fn fingerprint(draft: &Draft) -> BlobHash {
         add(Some(file.content.sha256.as_bytes()));
         add(file.file_name.as_deref().map(str::as_bytes));
     }
-    BlobHash::from_bytes(hasher.finalize().into())
+    hasher.finish()
 }

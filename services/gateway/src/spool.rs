@@ -9,8 +9,7 @@ use std::sync::Arc;
 use bus::ByteStream;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
-use proto_json::BlobHash;
-use sha2::{Digest, Sha256};
+use proto_json::{BlobHash, BlobHasher, HashedBytes};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A file up to this size stays in memory, if there is room.
@@ -66,7 +65,7 @@ impl Spool {
     pub(crate) fn begin(&mut self) -> SpoolWriter<'_> {
         SpoolWriter {
             spool: self,
-            hasher: Sha256::new(),
+            hasher: BlobHasher::new(),
             bytes: 0,
             buffer: BytesMut::new(),
             permit: None,
@@ -96,7 +95,8 @@ impl Spool {
 /// Takes the bytes of one file.
 pub(crate) struct SpoolWriter<'a> {
     spool: &'a mut Spool,
-    hasher: Sha256,
+    /// Takes what goes to disk; what stays in memory is hashed at the end, in one piece.
+    hasher: BlobHasher,
     bytes: u64,
     buffer: BytesMut,
     /// Room for the buffer, while the file is in memory.
@@ -110,12 +110,15 @@ impl SpoolWriter<'_> {
     }
 
     pub(crate) async fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
-        self.hasher.update(chunk);
         self.bytes += chunk.len() as u64;
         if self.on_disk_from.is_none() && !self.take_memory(chunk.len()) {
             self.on_disk_from = Some(self.spool.end);
+            self.hasher.update(&self.buffer);
             self.flush().await?;
             self.permit = None;
+        }
+        if self.on_disk_from.is_some() {
+            self.hasher.update(chunk);
         }
         self.buffer.extend_from_slice(chunk);
         if self.on_disk_from.is_some() && self.buffer.len() >= BLOCK {
@@ -155,18 +158,19 @@ impl SpoolWriter<'_> {
 
     /// The whole file, ready to be read as often as needed.
     pub(crate) async fn finish(mut self) -> io::Result<Spooled> {
-        let place = match self.on_disk_from {
+        let (sha256, place) = match self.on_disk_from {
             Some(from) => {
                 self.flush().await?;
                 let file = self.spool.file.clone().ok_or_else(|| io::Error::other("nothing was written"))?;
-                Place::Disk { file, from }
+                (self.hasher.finish(), Place::Disk { file, from })
             }
             None => {
                 self.spool.in_memory += self.buffer.len();
-                Place::Memory { bytes: self.buffer.freeze(), _room: self.permit }
+                let content = HashedBytes::of(self.buffer.freeze());
+                (content.sha256(), Place::Memory { content, _room: self.permit })
             }
         };
-        Ok(Spooled { sha256: BlobHash::from_bytes(self.hasher.finalize().into()), bytes: self.bytes, place })
+        Ok(Spooled { sha256, bytes: self.bytes, place })
     }
 }
 
@@ -180,15 +184,15 @@ pub(crate) struct Spooled {
 
 #[derive(Debug)]
 enum Place {
-    Memory { bytes: Bytes, _room: Option<OwnedSemaphorePermit> },
+    Memory { content: HashedBytes, _room: Option<OwnedSemaphorePermit> },
     Disk { file: Arc<File>, from: u64 },
 }
 
 impl Spooled {
     /// All of the bytes, if they are in memory.
-    pub(crate) fn in_memory(&self) -> Option<Bytes> {
+    pub(crate) fn in_memory(&self) -> Option<&HashedBytes> {
         match &self.place {
-            Place::Memory { bytes, .. } => Some(bytes.clone()),
+            Place::Memory { content, .. } => Some(content),
             Place::Disk { .. } => None,
         }
     }
@@ -196,8 +200,8 @@ impl Spooled {
     /// The bytes, from the start.
     pub(crate) fn stream(&self) -> ByteStream {
         match &self.place {
-            Place::Memory { bytes, .. } => {
-                let bytes = bytes.clone();
+            Place::Memory { content, .. } => {
+                let bytes = content.bytes().clone();
                 stream::once(async move { Ok(bytes) }).boxed()
             }
             Place::Disk { file, from } => {

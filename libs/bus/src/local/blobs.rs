@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::core::{Core, time_of};
 use super::{LocalBus, LocalError};
 use crate::stage::{BodyCheck, Chunker};
-use crate::{BlobStage, BodyError, BusError, ByteStream, EnqueueError, StageKey, StagedBlob};
+use crate::{BlobStage, BodyError, BusError, ByteStream, EnqueueError, SmallFile, StageKey, StagedBlob};
 
 /// Bytes in a row of `chunks`.
 const CHUNK: usize = 256 << 10;
@@ -52,10 +52,10 @@ impl BlobStage for LocalBus {
     }
 
     async fn get(&self, key: StageKey) -> Result<Option<StagedBlob>, BusError> {
-        if let Some(bytes) = self.core.fresh.get(key) {
-            let length = bytes.len() as u64;
-            let body = futures::stream::iter((length > 0).then_some(Ok(bytes))).boxed();
-            return Ok(Some(StagedBlob { bytes: length, body }));
+        if let Some(content) = self.core.fresh.get(key) {
+            let parts = (!content.is_empty()).then(|| Ok(content.bytes().clone()));
+            let body = futures::stream::iter(parts).boxed();
+            return Ok(Some(StagedBlob { bytes: content.len() as u64, body, at_hand: Some(content) }));
         }
         let found = self
             .core
@@ -65,7 +65,8 @@ impl BlobStage for LocalBus {
             })
             .await?;
         let Some((blob, bytes, first)) = found else { return Ok(None) };
-        Ok(Some(StagedBlob { bytes, body: read_on(Arc::clone(&self.core), blob, bytes, first) }))
+        let body = read_on(Arc::clone(&self.core), blob, bytes, first);
+        Ok(Some(StagedBlob { bytes, body, at_hand: None }))
     }
 
     async fn delete(&self, key: StageKey) -> Result<(), BusError> {
@@ -167,22 +168,17 @@ pub(super) struct WholeFile {
 /// What is written of a whole file.
 pub(super) struct Rows {
     blob: i64,
-    key: StageKey,
-    bytes: Bytes,
+    file: SmallFile,
 }
 
 impl WholeFile {
-    pub(super) fn new(core: &Core, key: StageKey, bytes: Bytes) -> Result<Self, EnqueueError> {
-        let length = bytes.len() as u64;
-        let room = Room::take(core, length)?;
-        let mut check = BodyCheck::new(length, key.sha256);
-        check.add(&bytes)?;
-        check.finish()?;
-        Ok(WholeFile { room, rows: Rows { blob: core.blob_id(), key, bytes } })
+    pub(super) fn new(core: &Core, file: SmallFile) -> Result<Self, EnqueueError> {
+        let room = Room::take(core, file.content.len() as u64)?;
+        Ok(WholeFile { room, rows: Rows { blob: core.blob_id(), file } })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.rows.bytes.len()
+        self.rows.file.content.len()
     }
 
     /// The room, to be kept once the rows are durable; and the rows.
@@ -194,15 +190,12 @@ impl WholeFile {
 impl Rows {
     /// Stages the file. False if it was staged before: then it is as young as a new one.
     pub(super) fn insert(&self, db: &Connection, now: Timestamp) -> rusqlite::Result<bool> {
-        let is_new = make_visible(db, self.blob, self.key, self.bytes.len() as u64, now)?;
+        let bytes = self.file.content.bytes();
+        let is_new = make_visible(db, self.blob, self.file.key(), bytes.len() as u64, now)?;
         if is_new {
-            // Also an empty file has a chunk.
             let mut insert = db.prepare_cached(INSERT_CHUNK)?;
-            for (number, chunk) in (0..).zip(self.bytes.chunks(CHUNK)) {
+            for (number, chunk) in (0..).zip(bytes.chunks(CHUNK)) {
                 insert.execute(params![chunk_id(self.blob, number), chunk])?;
-            }
-            if self.bytes.is_empty() {
-                insert.execute(params![chunk_id(self.blob, 0), &[] as &[u8]])?;
             }
         }
         Ok(is_new)

@@ -7,16 +7,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
+use proto_json::HashedBytes;
 
-use crate::StageKey;
+use crate::{SmallFile, StageKey};
 
 /// Most bytes at hand. Beyond it, those longest in the file make room.
 const ROOM: usize = 32 << 20;
 
 #[derive(Debug)]
 struct Entry {
-    bytes: Bytes,
+    content: HashedBytes,
     /// Writes of it that are under way.
     writes: u32,
     /// One of them has ended well.
@@ -38,19 +38,21 @@ pub(super) struct Fresh(Mutex<Held>);
 impl Fresh {
     /// Keeps these files while they are being written, and afterwards as long as there is room. All of them, or none:
     /// false then.
-    pub(super) fn hold(&self, files: &[(StageKey, Bytes)]) -> bool {
-        let wanted: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
+    pub(super) fn hold(&self, files: &[SmallFile]) -> bool {
+        let wanted: usize = files.iter().map(|file| file.content.len()).sum();
         let mut held = self.held();
         if !held.make_room(wanted) {
             return false;
         }
-        for (key, bytes) in files {
-            match held.entries.get_mut(key) {
+        for file in files {
+            let key = file.key();
+            match held.entries.get_mut(&key) {
                 Some(entry) => entry.writes += 1,
                 None => {
-                    held.bytes += bytes.len();
-                    held.order.push_back(*key);
-                    held.entries.insert(*key, Entry { bytes: bytes.clone(), writes: 1, in_file: false });
+                    let content = file.content.clone();
+                    held.bytes += content.len();
+                    held.order.push_back(key);
+                    held.entries.insert(key, Entry { content, writes: 1, in_file: false });
                 }
             }
         }
@@ -70,8 +72,8 @@ impl Fresh {
         }
     }
 
-    pub(super) fn get(&self, key: StageKey) -> Option<Bytes> {
-        self.held().entries.get(&key).map(|entry| entry.bytes.clone())
+    pub(super) fn get(&self, key: StageKey) -> Option<HashedBytes> {
+        self.held().entries.get(&key).map(|entry| entry.content.clone())
     }
 
     pub(super) fn forget(&self, key: StageKey) {
@@ -86,7 +88,7 @@ impl Fresh {
 impl Held {
     fn remove(&mut self, key: StageKey) {
         if let Some(entry) = self.entries.remove(&key) {
-            self.bytes -= entry.bytes.len();
+            self.bytes -= entry.content.len();
         }
         // What is gone is passed over later, but must not gather.
         if self.order.len() > 2 * self.entries.len() + 64 {
@@ -109,13 +111,12 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    use proto_json::{BlobHash, UploadId};
+    use proto_json::UploadId;
 
     use super::*;
 
-    fn file(length: usize) -> (StageKey, Bytes) {
-        let key = StageKey { upload: UploadId::generate(), sha256: BlobHash::of(b"any") };
-        (key, Bytes::from(vec![1; length]))
+    fn file(length: usize) -> SmallFile {
+        SmallFile { upload: UploadId::generate(), content: HashedBytes::of(vec![1; length].into()) }
     }
 
     #[test]
@@ -125,11 +126,11 @@ mod tests {
         assert!(fresh.hold(std::slice::from_ref(&first)));
         assert!(fresh.hold(std::slice::from_ref(&second)));
         assert!(!fresh.hold(std::slice::from_ref(&third)), "both are being written");
-        fresh.written(&[first.0], true);
-        assert!(fresh.get(first.0).is_some(), "there is no need to go yet");
+        fresh.written(&[first.key()], true);
+        assert!(fresh.get(first.key()).is_some(), "there is no need to go yet");
         assert!(fresh.hold(std::slice::from_ref(&third)));
-        assert!(fresh.get(first.0).is_none());
-        assert_eq!(fresh.get(second.0), Some(second.1));
+        assert!(fresh.get(first.key()).is_none());
+        assert_eq!(fresh.get(second.key()), Some(second.content));
         assert!(!fresh.hold(&[file(ROOM + 1)]));
     }
 
@@ -139,10 +140,10 @@ mod tests {
         let one = file(10);
         assert!(fresh.hold(std::slice::from_ref(&one)));
         assert!(fresh.hold(std::slice::from_ref(&one)));
-        fresh.written(&[one.0], false);
-        assert!(fresh.get(one.0).is_some());
-        fresh.written(&[one.0], false);
-        assert!(fresh.get(one.0).is_none());
+        fresh.written(&[one.key()], false);
+        assert!(fresh.get(one.key()).is_some());
+        fresh.written(&[one.key()], false);
+        assert!(fresh.get(one.key()).is_none());
         assert_eq!(fresh.held().bytes, 0);
     }
 
@@ -152,8 +153,8 @@ mod tests {
         for _ in 0..10_000 {
             let one = file(1);
             assert!(fresh.hold(std::slice::from_ref(&one)));
-            fresh.written(&[one.0], true);
-            fresh.forget(one.0);
+            fresh.written(&[one.key()], true);
+            fresh.forget(one.key());
         }
         assert!(fresh.held().order.len() < 100);
     }

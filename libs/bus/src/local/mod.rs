@@ -19,7 +19,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use proto_json::{BlobHash, Mrn, PatientUpdated, Queue, Receipt, UploadId};
@@ -32,7 +31,7 @@ pub use self::error::LocalError;
 use self::core::Core;
 use crate::{
     BusError, Claim, DeadLetter, Delivery, EnqueueError, EventBus, Outgoing, PendingReceipt, QueueLimits,
-    QueueStatus, RetryPolicy, StageKey, UpdateEvent,
+    QueueStatus, RetryPolicy, SmallFile, UpdateEvent,
 };
 
 /// Prefix of the addresses of receipts.
@@ -65,11 +64,7 @@ impl Drop for LocalBus {
 
 #[async_trait]
 impl EventBus for LocalBus {
-    async fn enqueue_with(
-        &self,
-        files: Vec<(StageKey, Bytes)>,
-        message: Outgoing,
-    ) -> Result<(), EnqueueError> {
+    async fn enqueue_with(&self, files: Vec<SmallFile>, message: Outgoing) -> Result<(), EnqueueError> {
         queue::enqueue(&self.core, files, message).await
     }
 
@@ -150,6 +145,8 @@ impl EventBus for LocalBus {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::BlobStage;
 
@@ -219,8 +216,13 @@ mod tests {
         let path = folder.path().join("bus.sqlite");
         let bus = LocalBus::open(&path, RetryPolicy::default(), QueueLimits::default()).unwrap();
         let bytes = Bytes::from_static(b"a small file");
-        let key = StageKey { upload: UploadId::generate(), sha256: BlobHash::of(&bytes) };
-        let send = || bus.enqueue_with(vec![(key, bytes.clone())], job());
+        let small = |bytes: &Bytes| SmallFile {
+            upload: UploadId::generate(),
+            content: proto_json::HashedBytes::of(bytes.clone()),
+        };
+        let file = small(&bytes);
+        let key = file.key();
+        let send = || bus.enqueue_with(vec![file.clone()], job());
         // The writer is kept busy, so that nothing is durable meanwhile.
         let busy = || {
             let (go_on, wait) = std::sync::mpsc::channel::<()>();
@@ -249,9 +251,10 @@ mod tests {
         };
         let most = pages(1).await.unwrap();
         let large = Bytes::from(vec![7; 40_000 + most as usize * 4_096]);
-        let key = StageKey { upload: UploadId::generate(), sha256: BlobHash::of(&large) };
+        let file = small(&large);
+        let key = file.key();
         let go_on = busy();
-        let mut sending = std::pin::pin!(bus.enqueue_with(vec![(key, large)], job()));
+        let mut sending = std::pin::pin!(bus.enqueue_with(vec![file], job()));
         assert!(futures::poll!(&mut sending).is_pending());
         let delivery = deliveries.next().await.unwrap();
         go_on.send(()).unwrap();

@@ -14,7 +14,7 @@ use super::LocalError;
 use super::blobs::WholeFile;
 use super::core::{Core, number_of};
 use super::schedule::{Content, Taken};
-use crate::{BusError, Delivery, EnqueueError, Outgoing, Settle, StageKey};
+use crate::{BusError, Delivery, EnqueueError, Outgoing, Settle, SmallFile, StageKey};
 
 /// Puts a message and the files that it needs into the file, in one write, and the message on the schedule.
 ///
@@ -24,15 +24,12 @@ use crate::{BusError, Delivery, EnqueueError, Outgoing, Settle, StageKey};
 /// message whose sender was not told that it was queued.
 pub(super) async fn enqueue(
     core: &Core,
-    files: Vec<(StageKey, Bytes)>,
+    files: Vec<SmallFile>,
     message: Outgoing,
 ) -> Result<(), EnqueueError> {
-    let keys: Vec<StageKey> = files.iter().map(|(key, _)| *key).collect();
+    let keys: Vec<StageKey> = files.iter().map(SmallFile::key).collect();
     let at_hand = files.clone();
-    let files = files
-        .into_iter()
-        .map(|(key, bytes)| WholeFile::new(core, key, bytes))
-        .collect::<Result<Vec<_>, _>>()?;
+    let files = files.into_iter().map(|file| WholeFile::new(core, file)).collect::<Result<Vec<_>, _>>()?;
     let queue = message.queue;
     if !core.schedule(queue).reserve(core.limits.max_messages) {
         return Err(EnqueueError::Full);

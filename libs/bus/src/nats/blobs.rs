@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::pull::text;
 use super::{Core, NatsBus, names};
 use crate::stage::{BodyCheck, Chunker};
-use crate::{BlobStage, BodyError, BusError, ByteStream, EnqueueError, StageKey, StagedBlob};
+use crate::{BlobStage, BodyError, BusError, ByteStream, EnqueueError, SmallFile, StageKey, StagedBlob};
 
 /// The largest part that is sent as one message; servers take 1 MiB by default.
 const CHUNK: usize = 512 << 10;
@@ -43,11 +43,7 @@ const NO_MESSAGE: u32 = 10_037;
 #[async_trait]
 impl BlobStage for NatsBus {
     async fn put(&self, key: StageKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError> {
-        let mut put = Put { core: Arc::clone(&self.core), key, chunks: None };
-        let outcome = put.take(bytes, body).await;
-        // Also of a file that was there already, whose chunks have another name.
-        put.discard().await;
-        outcome
+        put(&self.core, key, bytes, body).await
     }
 
     async fn get(&self, key: StageKey) -> Result<Option<StagedBlob>, BusError> {
@@ -65,7 +61,7 @@ impl BlobStage for NatsBus {
         let Some(chunks) = text(&headers, names::CHUNKS) else {
             let (bytes, payload) = (file.payload.len() as u64, file.payload);
             let body = futures::stream::iter((bytes > 0).then_some(Ok(payload))).boxed();
-            return Ok(Some(StagedBlob { bytes, body }));
+            return Ok(Some(StagedBlob { bytes, body, at_hand: None }));
         };
         let number = |name| text(&headers, name).and_then(|number| number.parse::<u64>().ok());
         let (Some(bytes), Some(count)) = (number(names::BYTES), number(names::CHUNK_COUNT)) else {
@@ -81,7 +77,7 @@ impl BlobStage for NatsBus {
                 })
             }
         });
-        Ok(Some(StagedBlob { bytes, body: body.buffered(CHUNKS_READ_AHEAD).boxed() }))
+        Ok(Some(StagedBlob { bytes, body: body.buffered(CHUNKS_READ_AHEAD).boxed(), at_hand: None }))
     }
 
     async fn delete(&self, key: StageKey) -> Result<(), BusError> {
@@ -141,6 +137,30 @@ async fn purge(core: &Core, subjects: String) -> Result<(), BusError> {
     Ok(())
 }
 
+/// Stages a file that is in memory: with one publish where it fits into a message.
+pub(super) async fn put_small(core: &Arc<Core>, file: SmallFile) -> Result<(), EnqueueError> {
+    let key = file.key();
+    if file.content.len() <= room(core) {
+        return Ok(core.link.store(names::blob(key), None, file.content.bytes().clone()).await??);
+    }
+    let bytes = file.content.len() as u64;
+    let body = futures::stream::once(async move { Ok(file.content.bytes().clone()) }).boxed();
+    put(core, key, bytes, body).await
+}
+
+async fn put(core: &Arc<Core>, key: StageKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError> {
+    let mut put = Put { core: Arc::clone(core), key, chunks: None };
+    let outcome = put.take(bytes, body).await;
+    // Also of a file that was there already, whose chunks have another name.
+    put.discard().await;
+    outcome
+}
+
+/// What is sent as one message at most.
+fn room(core: &Core) -> usize {
+    CHUNK.min(core.link.client.max_payload().saturating_sub(BESIDE_PAYLOAD).max(1))
+}
+
 /// A file on its way to the stage.
 struct Put {
     core: Arc<Core>,
@@ -158,8 +178,7 @@ struct Chunks {
 
 impl Put {
     async fn take(&mut self, bytes: u64, mut body: ByteStream) -> Result<(), EnqueueError> {
-        let room = self.core.link.client.max_payload().saturating_sub(BESIDE_PAYLOAD);
-        let mut chunker = Chunker::new(CHUNK.min(room.max(1)));
+        let mut chunker = Chunker::new(room(&self.core));
         let mut check = BodyCheck::new(bytes, self.key.sha256);
         while let Some(part) = body.next().await {
             let mut part = part.map_err(BodyError::Broken)?;

@@ -33,8 +33,8 @@ pub use self::provision::provision;
 use self::link::Link;
 use crate::receipts::Inboxes;
 use crate::{
-    BlobStage, BusError, Claim, DeadLetter, Delivery, EnqueueError, EventBus, Outgoing, PendingReceipt,
-    QueueStatus, StageKey, UpdateEvent,
+    BusError, Claim, DeadLetter, Delivery, EnqueueError, EventBus, Outgoing, PendingReceipt, QueueStatus,
+    SmallFile, UpdateEvent,
 };
 
 /// Files of one message that are staged at the same time.
@@ -135,12 +135,8 @@ struct ConsumerInfo {
 
 #[async_trait]
 impl EventBus for NatsBus {
-    async fn enqueue_with(
-        &self,
-        files: Vec<(StageKey, Bytes)>,
-        message: Outgoing,
-    ) -> Result<(), EnqueueError> {
-        let puts: Vec<_> = files.into_iter().map(|(key, bytes)| self.put_bytes(key, bytes)).collect();
+    async fn enqueue_with(&self, files: Vec<SmallFile>, message: Outgoing) -> Result<(), EnqueueError> {
+        let puts: Vec<_> = files.into_iter().map(|file| blobs::put_small(&self.core, file)).collect();
         futures::stream::iter(puts).buffer_unordered(FILES_AT_ONCE).try_collect::<()>().await?;
         let mut headers = HeaderMap::new();
         // Sent twice when the connection breaks, it is still taken once.

@@ -83,6 +83,5 @@ on_every_adapter! {
         a_full_stage_refuses_until_there_is_room,
         the_stage_lists_what_is_staged,
         a_message_comes_with_the_files_it_needs,
-        a_message_with_a_file_of_another_hash_is_refused,
         a_message_whose_files_find_no_room_is_refused;
 }

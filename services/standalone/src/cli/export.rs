@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use client::{ClientError, Download, Gateway};
 use proto_json::{
-    BlobHash, BlobInfo, Cursor, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId,
-    Timestamp,
+    BlobHash, BlobHasher, BlobInfo, Cursor, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page,
+    PatientSummary, RecordId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
 use super::{CliError, GatewayArgs, say};
@@ -209,12 +208,12 @@ impl Export {
 async fn fetch(mut download: Download, part: &Path, expected: BlobHash) -> Result<(), CliError> {
     let fail = |error: io::Error| cannot_write(part, &error);
     let mut file = tokio::fs::File::create(part).await.map_err(fail)?;
-    let mut hash = Sha256::new();
+    let mut hash = BlobHasher::new();
     while let Some(chunk) = download.chunk().await? {
         hash.update(&chunk);
         file.write_all(&chunk).await.map_err(fail)?;
     }
-    if BlobHash::from_bytes(hash.finalize().into()) != expected {
+    if hash.finish() != expected {
         return Err(CliError::Gateway(ClientError::BadAnswer {
             gateway: "the gateway".to_owned(),
             reason: "a file does not have the SHA-256 that is on record; it was not saved".to_owned(),
@@ -285,11 +284,11 @@ fn file_time(at: Timestamp) -> String {
 
 fn hash_of(path: &Path) -> io::Result<BlobHash> {
     let mut file = fs::File::open(path)?;
-    let mut hash = Sha256::new();
+    let mut hash = BlobHasher::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(BlobHash::from_bytes(hash.finalize().into())),
+            0 => return Ok(hash.finish()),
             read => hash.update(buffer.get(..read).unwrap_or_default()),
         }
     }
