@@ -34,7 +34,7 @@ use proto_json::{
 };
 
 pub use error::StoreError;
-pub use writes::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload};
+pub use writes::{AnalysisResult, NewEcg, NewFile, NewHeartRate, NewImage, NewUpload};
 
 /// Bytes as they come.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
@@ -51,23 +51,33 @@ pub trait PatientStore: Debug + Send + Sync + 'static {
     /// [`StoreError::Unavailable`] when the store or the body fails.
     async fn put_blob(&self, sha256: BlobHash, bytes: u64, body: ByteStream) -> Result<(), StoreError>;
 
-    /// Stores everything of an upload but its blobs, which must be there: history, patient summary, and, last, the
-    /// upload itself. Durable when it returns.
+    /// Stores everything of an upload: `files`, history, patient summary, and, last, the upload itself. Durable when it
+    /// returns. Of the files the upload refers to, those that are not among `files` must be there. What a record refers
+    /// to is there before the record; SQLite makes both appear at once.
     ///
     /// An upload that was stored before gives [`UploadOutcome::Stored`] with the same receipt as the first time, and one
     /// that was cut off in the middle is completed; each brings its history once.
     ///
     /// # Errors
-    /// When the store cannot be reached.
-    async fn store_upload(&self, upload: &NewUpload) -> Result<UploadOutcome, StoreError>;
+    /// [`StoreError::Corrupt`] when a file does not have its hash; nothing is stored then. [`StoreError::Unavailable`]
+    /// when the store cannot be reached.
+    async fn store_upload(
+        &self,
+        upload: &NewUpload,
+        files: Vec<NewFile>,
+    ) -> Result<UploadOutcome, StoreError>;
 
-    /// Stores the result of an analysis: the ECG's status, its heart rate in the history, the patient summary. Durable
-    /// when it returns. A result for an ECG that has one already changes nothing; `None` then, and for unknown ECGs.
-    /// Returns the patient after the change.
+    /// Stores the result of an analysis: `files`, the ECG's status, its heart rate in the history, the patient summary.
+    /// Durable when it returns. Files as in [`PatientStore::store_upload`]. A result for an ECG that has one already
+    /// changes nothing; `None` then, and for unknown ECGs. Returns the patient after the change.
     ///
     /// # Errors
-    /// When the store cannot be reached.
-    async fn store_analysis(&self, result: &AnalysisResult) -> Result<Option<PatientSummary>, StoreError>;
+    /// As [`PatientStore::store_upload`].
+    async fn store_analysis(
+        &self,
+        result: &AnalysisResult,
+        files: Vec<NewFile>,
+    ) -> Result<Option<PatientSummary>, StoreError>;
 
     /// ECGs that wait for their analysis and were received before `before`, oldest first, at most `limit`.
     ///

@@ -1,9 +1,19 @@
 //! What ingest writes.
 
+use bytes::Bytes;
 use proto_json::{
     BlobHash, BlobInfo, Bpm, EcgAnalysis, HeartRateSource, Mrn, RecordId, SignalOptions, StoredFile,
     Timestamp, UploadId,
 };
+
+/// A file that is small enough to be in memory, to be stored together with the record that refers to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFile {
+    /// What its hash has to be.
+    pub sha256: BlobHash,
+    /// All of it.
+    pub bytes: Bytes,
+}
 
 /// Everything of one upload but the bytes of its files. Every id is derived from the upload's.
 #[derive(Debug, Clone, PartialEq)]

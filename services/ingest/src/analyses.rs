@@ -34,11 +34,11 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
 
     let mut stored = None;
     if ecg.status == EcgStatus::Pending {
-        let outcome = match outcome {
-            EcgOutcome::Failed { reason } => Err(reason),
+        let (outcome, files) = match outcome {
+            EcgOutcome::Failed { reason } => (Err(reason), Vec::new()),
             EcgOutcome::Analyzed { analysis, plot, detail } => {
-                match blobs::store_staged(ports, upload_id, vec![plot.sha256, detail.sha256]).await {
-                    Ok(()) => {}
+                match blobs::take_staged(ports, upload_id, vec![plot.sha256, detail.sha256]).await {
+                    Ok(files) => (Ok((*analysis, plot, detail)), files),
                     Err(MoveError::Failed(reason)) => return Err(Outcome::Retry(reason)),
                     Err(MoveError::NotStaged) => {
                         return Err(Outcome::Retry(
@@ -46,12 +46,11 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
                         ));
                     }
                 }
-                Ok((*analysis, plot, detail))
             }
         };
         let analyzed = outcome.is_ok();
         let result = AnalysisResult { ecg_id, mrn, stored_at: Timestamp::now(), outcome };
-        stored = ports.store.store_analysis(&result).await.map_err(retry)?;
+        stored = ports.store.store_analysis(&result, files).await.map_err(retry)?;
         metrics::counter!("bedside_analyses_stored_total", "status" => if analyzed { "analyzed" } else { "failed" })
             .increment(1);
         tracing::info!(upload_id = %upload_id, ecg_id = %ecg_id, analyzed, "analysis stored");

@@ -39,8 +39,8 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             refuse(ports, delivery, upload).await
         };
     }
-    match blobs::store_staged(ports, id, hashes(upload, |_| true)).await {
-        Ok(()) => {}
+    let files = match blobs::take_staged(ports, id, hashes(upload, |_| true)).await {
+        Ok(files) => files,
         Err(MoveError::Failed(reason)) => return Err(Outcome::Retry(reason)),
         Err(MoveError::NotStaged) => {
             // Another delivery of it may have finished since we asked.
@@ -52,8 +52,8 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
                 _ => Err(Outcome::Retry("a file of the upload is not on the stage".to_owned())),
             };
         }
-    }
-    match ports.store.store_upload(&new_upload(upload)).await.map_err(retry)? {
+    };
+    match ports.store.store_upload(&new_upload(upload), files).await.map_err(retry)? {
         UploadOutcome::Conflict => refuse(ports, delivery, upload).await,
         UploadOutcome::Stored { receipt, replayed: true, .. } => {
             repeat(ports, delivery, upload, receipt).await

@@ -23,8 +23,8 @@ use proto_json::{BlobHash, Timestamp};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
-use crate::body::{Check, next_batch, verified};
-use crate::{ByteStream, StoreError, StoredBlob};
+use crate::body::{Check, check_files, next_batch, verified};
+use crate::{ByteStream, NewFile, StoreError, StoredBlob};
 
 use super::Db;
 use super::failure::{answer, broken, explain, insert, within};
@@ -37,6 +37,9 @@ const BATCH: usize = 16 * CHUNK;
 
 /// Batches after which a writing shows that it goes on.
 const SIGN_OF_LIFE: u32 = 8;
+
+/// Small files that are written at the same time.
+const AT_ONCE: usize = 4;
 
 /// A writing without a sign of life for so long is dead.
 const DEAD_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -111,9 +114,7 @@ pub(super) async fn put(
     let first = next_batch(BATCH, &mut body, &mut rest, &mut check).await?;
     if first.len() < BATCH {
         check.finish()?;
-        let id = Bson::from(sha256.to_string());
-        insert_chunks(db, &id, 0, &first).await?;
-        return insert_file(db, id, sha256, bytes).await.map(drop);
+        return put_whole(db, sha256, &first).await;
     }
     sweep(db, DEAD_AFTER).await?;
     let mut writing = Writing::begin(db).await?;
@@ -127,6 +128,30 @@ pub(super) async fn put(
     }
     check.finish()?;
     writing.finish(sha256, bytes).await
+}
+
+/// Writes small files unless they are there. None of them, if one does not have its hash.
+pub(super) async fn put_files(db: &Arc<Db>, files: Vec<NewFile>) -> Result<(), StoreError> {
+    check_files(&files)?;
+    stream::iter(files)
+        .map(|file| async move {
+            if find(db, file.sha256).await?.is_none() {
+                put_whole(db, file.sha256, &file.bytes).await?;
+            }
+            Ok(())
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// A file of one batch, the hash of which is right.
+async fn put_whole(db: &Db, sha256: BlobHash, bytes: &[u8]) -> Result<(), StoreError> {
+    let id = Bson::from(sha256.to_string());
+    for (n, batch) in (0_u32..).zip(bytes.chunks(BATCH)) {
+        insert_chunks(db, &id, n * (BATCH / CHUNK) as u32, batch).await?;
+    }
+    insert_file(db, id, sha256, bytes.len() as u64).await.map(drop)
 }
 
 /// Opens a file for reading.

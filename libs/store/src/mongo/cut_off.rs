@@ -27,7 +27,7 @@ impl Fixture {
     }
 
     async fn put(&self, upload: &NewUpload) -> (UploadReceipt, PatientSummary) {
-        match self.store.store_upload(upload).await.unwrap() {
+        match self.store.store_upload(upload, Vec::new()).await.unwrap() {
             UploadOutcome::Stored { receipt, patient, .. } => (receipt, *patient),
             UploadOutcome::Conflict => panic!("conflict"),
         }
@@ -186,13 +186,13 @@ async fn a_result_that_was_cut_off_anywhere_is_completed_and_announced_once() {
         // The next delivery has another result: the first one counts.
         let other = AnalysisResult { outcome: Err("no".to_owned()), ..result.clone() };
         let again = if steps == 0 { &result } else { &other };
-        let patient = fixture.store.store_analysis(again).await.unwrap().unwrap();
+        let patient = fixture.store.store_analysis(again, Vec::new()).await.unwrap().unwrap();
         assert_eq!(patient.version, 2, "cut off after {steps} steps");
         assert_eq!(patient.latest_heart_rate.unwrap().bpm.get(), 70);
         assert_eq!(patient.latest_ecg.unwrap().status, EcgStatus::Analyzed);
         let page = PageRequest { after: None, limit: 9 };
         assert_eq!(fixture.store.heart_rates(new.mrn, page).await.unwrap().items.len(), 2);
-        assert_eq!(fixture.store.store_analysis(&result).await.unwrap(), None);
+        assert_eq!(fixture.store.store_analysis(&result, Vec::new()).await.unwrap(), None);
         assert_eq!(fixture.store.patient(new.mrn).await.unwrap().unwrap().version, 2);
     }
 }
@@ -205,14 +205,17 @@ async fn a_result_that_comes_before_its_upload_is_complete_is_not_lost() {
     let new = full_upload(1, "unknown patient");
     cut_off(&fixture.store.db, &new, 2).await;
     let result = analysed(&new);
-    assert!(matches!(fixture.store.store_analysis(&result).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(
+        fixture.store.store_analysis(&result, Vec::new()).await,
+        Err(StoreError::Unavailable(_))
+    ));
     fixture.put(&new).await;
-    let patient = fixture.store.store_analysis(&result).await.unwrap().unwrap();
+    let patient = fixture.store.store_analysis(&result, Vec::new()).await.unwrap().unwrap();
     assert_eq!(patient.latest_ecg.unwrap().status, EcgStatus::Analyzed);
     // A patient of earlier uploads: the upload comes after the result and leaves it.
     let new = full_upload(1, "known patient");
     cut_off(&fixture.store.db, &new, 2).await;
-    fixture.store.store_analysis(&analysed(&new)).await.unwrap().unwrap();
+    fixture.store.store_analysis(&analysed(&new), Vec::new()).await.unwrap().unwrap();
     let (receipt, patient) = fixture.put(&new).await;
     assert!(receipt.changed);
     let latest = patient.latest_ecg.unwrap();

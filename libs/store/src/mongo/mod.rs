@@ -33,8 +33,8 @@ use proto_json::{
 
 use crate::search::Search;
 use crate::{
-    AnalysisResult, ByteStream, NewUpload, PageRequest, PatientStore, PendingEcg, StoreError, StoredBlob,
-    StoredUpload, UploadOutcome,
+    AnalysisResult, ByteStream, NewFile, NewUpload, PageRequest, PatientStore, PendingEcg, StoreError,
+    StoredBlob, StoredUpload, UploadOutcome,
 };
 
 /// Where the database is.
@@ -173,11 +173,21 @@ impl PatientStore for MongoStore {
         blobs::put(&self.db, sha256, bytes, body).await
     }
 
-    async fn store_upload(&self, upload: &NewUpload) -> Result<UploadOutcome, StoreError> {
+    async fn store_upload(
+        &self,
+        upload: &NewUpload,
+        files: Vec<NewFile>,
+    ) -> Result<UploadOutcome, StoreError> {
+        blobs::put_files(&self.db, files).await?;
         uploads::store(&self.db, upload).await
     }
 
-    async fn store_analysis(&self, result: &AnalysisResult) -> Result<Option<PatientSummary>, StoreError> {
+    async fn store_analysis(
+        &self,
+        result: &AnalysisResult,
+        files: Vec<NewFile>,
+    ) -> Result<Option<PatientSummary>, StoreError> {
+        blobs::put_files(&self.db, files).await?;
         analyses::store(&self.db, result).await
     }
 

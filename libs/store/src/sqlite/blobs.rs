@@ -207,8 +207,8 @@ fn complete(connection: &Connection, number: BlobNumber) -> Result<bool, StoreEr
     Ok(changed > 0)
 }
 
-/// A small file, in one go.
-fn insert_whole(
+/// A small file, in one go, unless it is there.
+pub(super) fn insert_whole(
     connection: &Connection,
     number: BlobNumber,
     sha256: BlobHash,
@@ -220,6 +220,11 @@ fn insert_whole(
         complete(connection, number)?;
     }
     Ok(())
+}
+
+/// Whether a file is there.
+pub(super) fn is_there(connection: &Connection, sha256: BlobHash) -> Result<bool, StoreError> {
+    Ok(find(connection, sha256)?.is_some())
 }
 
 fn read_chunk(connection: &Connection, number: BlobNumber, n: u64) -> Result<Vec<u8>, StoreError> {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use proto_json::BlobHash;
 use store::{ByteStream, PatientStore, StoreError};
 
-use crate::harness::{Fixture, on_every_adapter};
+use crate::harness::{Fixture, get, on_every_adapter};
 
 on_every_adapter!(
     files_of_all_lengths_come_back_bit_for_bit,
@@ -47,14 +47,6 @@ fn body(bytes: &Bytes) -> ByteStream {
 
 async fn put(store: &dyn PatientStore, bytes: &Bytes) -> Result<(), StoreError> {
     store.put_blob(BlobHash::of(bytes), bytes.len() as u64, body(bytes)).await
-}
-
-async fn get(store: &dyn PatientStore, hash: BlobHash) -> Option<Vec<u8>> {
-    let blob = store.blob(hash).await.unwrap()?;
-    let pieces: Vec<Bytes> = blob.body.try_collect().await.unwrap();
-    let whole = pieces.concat();
-    assert_eq!(whole.len() as u64, blob.bytes);
-    Some(whole)
 }
 
 async fn files_of_all_lengths_come_back_bit_for_bit(Fixture { store, .. }: Fixture) {

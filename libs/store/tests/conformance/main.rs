@@ -6,6 +6,7 @@ mod analyses;
 mod blobs;
 mod concurrency;
 mod durability;
+mod files;
 mod harness;
 mod lists;
 mod search;
