@@ -64,7 +64,13 @@ async fn store_one(store: &dyn PatientStore, mrn: u64, n: u64) -> (Duration, Dur
     store.store_upload(&new, vec![NewFile { sha256: BlobHash::of(&bytes), bytes }]).await.unwrap();
     let stored = start.elapsed();
     let outcome = Err("measured".to_owned());
-    let result = AnalysisResult { ecg_id: new.ecgs[0].id, mrn: new.mrn, stored_at: new.stored_at, outcome };
+    let result = AnalysisResult {
+        ecg_id: new.ecgs[0].id,
+        from: new.origin(),
+        mrn: new.mrn,
+        stored_at: new.stored_at,
+        outcome,
+    };
     let start = Instant::now();
     store.store_analysis(&result, Vec::new()).await.unwrap();
     (stored, start.elapsed())

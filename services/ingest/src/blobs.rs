@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bus::StageKey;
 use futures::{StreamExt, TryStreamExt, stream};
 use proto_json::{BlobHash, UploadId};
-use store::NewFile;
+use store::{NewFile, Origin};
 
 use crate::Ports;
 
@@ -40,7 +40,7 @@ impl MoveError {
 /// others. The staged copies stay.
 pub(crate) async fn take_staged(
     ports: &Ports,
-    upload: UploadId,
+    from: Origin,
     mut files: Vec<BlobHash>,
 ) -> Result<Vec<NewFile>, MoveError> {
     files.sort_unstable();
@@ -49,14 +49,14 @@ pub(crate) async fn take_staged(
     let room = &room;
     let taken: Vec<Option<NewFile>> = stream::iter(files)
         .map(|sha256| async move {
-            let key = StageKey { upload, sha256 };
+            let key = StageKey { upload: from.upload, sha256 };
             let staged = ports.stage.get(key).await.map_err(MoveError::failed)?;
             let staged = staged.ok_or(MoveError::NotStaged)?;
             if staged.bytes <= SMALL && take_room(room, staged.bytes) {
                 let bytes = bus::collect(staged.body, staged.bytes).await.map_err(MoveError::failed)?;
                 return Ok(Some(NewFile { sha256, bytes }));
             }
-            let put = ports.store.put_blob(sha256, staged.bytes, staged.body).await;
+            let put = ports.store.put_blob(from, sha256, staged.bytes, staged.body).await;
             put.map(|()| None).map_err(MoveError::failed)
         })
         .buffer_unordered(AT_ONCE)

@@ -28,8 +28,8 @@ use proto_json::{
 use crate::body::check_files;
 use crate::search::Search;
 use crate::{
-    AnalysisResult, ByteStream, NewFile, NewUpload, PageRequest, PatientStore, PendingEcg, StoreError,
-    StoredBlob, StoredUpload, UploadOutcome,
+    AnalysisResult, ByteStream, NewFile, NewUpload, Origin, PageRequest, PatientStore, PendingEcg, Removal,
+    StoreError, StoredBlob, StoredUpload, UploadOutcome,
 };
 
 pub use snapshot::snapshot;
@@ -86,8 +86,14 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 
 #[async_trait]
 impl PatientStore for SqliteStore {
-    async fn put_blob(&self, sha256: BlobHash, bytes: u64, body: ByteStream) -> Result<(), StoreError> {
-        blobs::put(&self.writer, &self.readers, sha256, bytes, body).await
+    async fn put_blob(
+        &self,
+        from: Origin,
+        sha256: BlobHash,
+        bytes: u64,
+        body: ByteStream,
+    ) -> Result<(), StoreError> {
+        blobs::put(&self.writer, &self.readers, from, sha256, bytes, body).await
     }
 
     async fn store_upload(
@@ -108,6 +114,15 @@ impl PatientStore for SqliteStore {
         check_files(&files)?;
         let (result, files) = (result.clone(), self.numbered(files));
         self.writer.write(move |connection| uploads::store_analysis(connection, &result, &files)).await
+    }
+
+    async fn remove_abandoned(
+        &self,
+        upload: UploadId,
+        sha256: BlobHash,
+        before: Timestamp,
+    ) -> Result<Removal, StoreError> {
+        blobs::remove_abandoned(&self.writer, upload, sha256, before).await
     }
 
     async fn pending_ecgs(&self, before: Timestamp, limit: usize) -> Result<Vec<PendingEcg>, StoreError> {

@@ -94,10 +94,10 @@ fn insert_files(
     mut referred: impl Iterator<Item = BlobHash>,
 ) -> Result<(), StoreError> {
     for (number, file) in files {
-        blobs::insert_whole(connection, *number, file.sha256, &file.bytes)?;
+        blobs::insert_whole(connection, *number, None, file.sha256, &file.bytes)?;
     }
     referred.try_for_each(|sha256| {
-        if blobs::is_there(connection, sha256)? {
+        if blobs::refer(connection, sha256)? {
             Ok(())
         } else {
             Err(StoreError::unavailable("a file that a record refers to is not there; store it again"))

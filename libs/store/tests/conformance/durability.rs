@@ -11,7 +11,7 @@ use store::sqlite::SqliteStore;
 use store::{PatientStore, StoreError};
 use test_servers::MongoServer;
 
-use crate::harness::{With, analysed, first, mrn, put, put_result, try_put, upload};
+use crate::harness::{With, analysed, first, from, mrn, put, put_result, try_put, upload};
 
 /// Stores something of everything; [`verify`] finds it again.
 async fn fill(store: &dyn PatientStore) {
@@ -21,7 +21,7 @@ async fn fill(store: &dyn PatientStore) {
     for length in [1000, 9_000_000] {
         let content = Bytes::from(vec![7; length]);
         let body = stream::iter([Ok(content.clone())]).boxed();
-        store.put_blob(BlobHash::of(&content), length as u64, body).await.unwrap();
+        store.put_blob(from(), BlobHash::of(&content), length as u64, body).await.unwrap();
     }
 }
 
@@ -111,7 +111,9 @@ async fn mongo_comes_back_when_the_server_does() {
         store.check().await,
         try_put(&*store, &new).await.map(drop),
         store.patient(mrn(7)).await.map(drop),
-        store.put_blob(BlobHash::of(b"x"), 1, stream::iter([Ok(Bytes::from_static(b"x"))]).boxed()).await,
+        store
+            .put_blob(from(), BlobHash::of(b"x"), 1, stream::iter([Ok(Bytes::from_static(b"x"))]).boxed())
+            .await,
     ];
     for result in results {
         assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");

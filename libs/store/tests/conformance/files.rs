@@ -103,7 +103,7 @@ async fn a_file_that_is_there_already_need_not_come_again(Fixture { store, .. }:
     let mut files = files(&new);
     let long = files.remove(0);
     let body = futures::stream::iter([Ok(long.bytes.clone())]);
-    store.put_blob(long.sha256, long.bytes.len() as u64, Box::pin(body)).await.unwrap();
+    store.put_blob(new.origin(), long.sha256, long.bytes.len() as u64, Box::pin(body)).await.unwrap();
     store.store_upload(&new, files.clone()).await.unwrap();
     files.push(long);
     assert_stored(&*store, &files).await;

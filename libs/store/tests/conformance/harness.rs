@@ -12,7 +12,7 @@ use proto_json::{
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{
-    AnalysisResult, NewEcg, NewFile, NewHeartRate, NewImage, NewUpload, PageRequest, PatientStore,
+    AnalysisResult, NewEcg, NewFile, NewHeartRate, NewImage, NewUpload, Origin, PageRequest, PatientStore,
     StoreError, UploadOutcome,
 };
 use test_servers::MongoServer;
@@ -230,6 +230,7 @@ pub(crate) fn analysed(upload: &NewUpload, mean_bpm: f64) -> AnalysisResult {
     };
     AnalysisResult {
         ecg_id: upload.ecgs[0].id,
+        from: upload.origin(),
         mrn: upload.mrn,
         stored_at: at(50_000),
         outcome: Ok((analysis, blob("plot", MediaType::Png), blob("detail", MediaType::Json))),
@@ -238,6 +239,11 @@ pub(crate) fn analysed(upload: &NewUpload, mean_bpm: f64) -> AnalysisResult {
 
 pub(crate) fn failed(upload: &NewUpload, reason: &str) -> AnalysisResult {
     AnalysisResult { outcome: Err(reason.to_owned()), ..analysed(upload, 1.0) }
+}
+
+/// Some upload that brings files.
+pub(crate) fn from() -> Origin {
+    upload(7, "files", 0).origin()
 }
 
 /// Stores an upload with its files.
