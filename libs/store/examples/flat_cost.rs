@@ -7,12 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use proto_json::{
     BlobHash, BlobInfo, Bpm, HeartRateSource, MediaType, Mrn, SignalOptions, Timestamp, UploadId,
 };
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
-use store::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload, PageRequest, PatientStore};
+use store::{AnalysisResult, NewEcg, NewFile, NewHeartRate, NewImage, NewUpload, PageRequest, PatientStore};
 use test_servers::MongoServer;
 
 /// Measured calls of each operation.
@@ -58,13 +59,20 @@ fn upload(mrn: u64, n: u64) -> NewUpload {
 
 async fn store_one(store: &dyn PatientStore, mrn: u64, n: u64) -> (Duration, Duration) {
     let new = upload(mrn, n);
+    let bytes = Bytes::copy_from_slice(&n.to_le_bytes());
     let start = Instant::now();
-    store.store_upload(&new).await.unwrap();
+    store.store_upload(&new, vec![NewFile { sha256: BlobHash::of(&bytes), bytes }]).await.unwrap();
     let stored = start.elapsed();
     let outcome = Err("measured".to_owned());
-    let result = AnalysisResult { ecg_id: new.ecgs[0].id, mrn: new.mrn, stored_at: new.stored_at, outcome };
+    let result = AnalysisResult {
+        ecg_id: new.ecgs[0].id,
+        from: new.origin(),
+        mrn: new.mrn,
+        stored_at: new.stored_at,
+        outcome,
+    };
     let start = Instant::now();
-    store.store_analysis(&result).await.unwrap();
+    store.store_analysis(&result, Vec::new()).await.unwrap();
     (stored, start.elapsed())
 }
 

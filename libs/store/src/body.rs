@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use proto_json::BlobHash;
 use sha2::{Digest, Sha256};
 
-use crate::{ByteStream, StoreError};
+use crate::{ByteStream, NewFile, StoreError};
 
 /// What a body has to be.
 pub(crate) struct Check {
@@ -51,6 +51,15 @@ impl Check {
             Err(StoreError::Corrupt(format!("a file does not have the hash announced, {}", self.sha256)))
         }
     }
+}
+
+/// Whether files that are in memory have the hashes announced.
+pub(crate) fn check_files(files: &[NewFile]) -> Result<(), StoreError> {
+    files.iter().try_for_each(|file| {
+        let mut check = Check::new(file.sha256, file.bytes.len() as u64);
+        check.take(&file.bytes)?;
+        check.finish()
+    })
 }
 
 /// Reads until `batch` bytes are there or the body ends: a shorter batch is the last one. `rest` is what was read beyond.

@@ -34,7 +34,7 @@ use proto_json::{
 };
 
 pub use error::StoreError;
-pub use writes::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload};
+pub use writes::{AnalysisResult, NewEcg, NewFile, NewHeartRate, NewImage, NewUpload, Origin};
 
 /// Bytes as they come.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
@@ -46,28 +46,62 @@ pub trait PatientStore: Debug + Send + Sync + 'static {
 
     /// Stores a file under its hash and waits until it is durable. A file that is there already is left alone, unread.
     ///
+    /// The store remembers who brought it, for [`PatientStore::remove_abandoned`].
+    ///
     /// # Errors
     /// [`StoreError::Corrupt`] when the bytes are not of this length or hash (then nothing is visible under the hash);
     /// [`StoreError::Unavailable`] when the store or the body fails.
-    async fn put_blob(&self, sha256: BlobHash, bytes: u64, body: ByteStream) -> Result<(), StoreError>;
+    async fn put_blob(
+        &self,
+        from: Origin,
+        sha256: BlobHash,
+        bytes: u64,
+        body: ByteStream,
+    ) -> Result<(), StoreError>;
 
-    /// Stores everything of an upload but its blobs, which must be there: history, patient summary, and, last, the
-    /// upload itself. Durable when it returns.
+    /// Stores everything of an upload: `files`, history, patient summary, and, last, the upload itself. Durable when it
+    /// returns. Of the files the upload refers to, those that are not among `files` must be there. What a record refers
+    /// to is there before the record; SQLite makes both appear at once.
     ///
     /// An upload that was stored before gives [`UploadOutcome::Stored`] with the same receipt as the first time, and one
     /// that was cut off in the middle is completed; each brings its history once.
     ///
     /// # Errors
-    /// When the store cannot be reached.
-    async fn store_upload(&self, upload: &NewUpload) -> Result<UploadOutcome, StoreError>;
+    /// [`StoreError::Corrupt`] when a file does not have its hash; nothing is stored then. [`StoreError::Unavailable`]
+    /// when the store cannot be reached.
+    async fn store_upload(
+        &self,
+        upload: &NewUpload,
+        files: Vec<NewFile>,
+    ) -> Result<UploadOutcome, StoreError>;
 
-    /// Stores the result of an analysis: the ECG's status, its heart rate in the history, the patient summary. Durable
-    /// when it returns. A result for an ECG that has one already changes nothing; `None` then, and for unknown ECGs.
-    /// Returns the patient after the change.
+    /// Stores the result of an analysis: `files`, the ECG's status, its heart rate in the history, the patient summary.
+    /// Durable when it returns. Files as in [`PatientStore::store_upload`]. A result for an ECG that has one already
+    /// changes nothing; `None` then, and for unknown ECGs. Returns the patient after the change.
+    ///
+    /// # Errors
+    /// As [`PatientStore::store_upload`].
+    async fn store_analysis(
+        &self,
+        result: &AnalysisResult,
+        files: Vec<NewFile>,
+    ) -> Result<Option<PatientSummary>, StoreError>;
+
+    /// Removes a file that was stored for an upload which never came to be, or was refused: one that no other upload
+    /// brought, too, that nothing of this upload refers to or may come to refer to, and that was not brought since
+    /// `before`. Also what is left of a writing of it that was cut off. Can be repeated.
+    ///
+    /// From then on, an upload that counted on the file, and whose message nobody has any more, cannot be stored. The
+    /// same upload, received anew, can: it brings its files again.
     ///
     /// # Errors
     /// When the store cannot be reached.
-    async fn store_analysis(&self, result: &AnalysisResult) -> Result<Option<PatientSummary>, StoreError>;
+    async fn remove_abandoned(
+        &self,
+        upload: UploadId,
+        sha256: BlobHash,
+        before: Timestamp,
+    ) -> Result<Removal, StoreError>;
 
     /// ECGs that wait for their analysis and were received before `before`, oldest first, at most `limit`.
     ///
@@ -180,6 +214,17 @@ pub enum UploadOutcome {
     },
     /// An upload of this id with other content (fingerprint or patient) was stored before; nothing was changed.
     Conflict,
+}
+
+/// What became of a file that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone.
+    Removed,
+    /// There was nothing to remove: it was not there, or something refers to it, or may.
+    Kept,
+    /// It was brought only lately; ask again later.
+    NotYet,
 }
 
 /// An upload that is stored.

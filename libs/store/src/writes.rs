@@ -1,9 +1,28 @@
 //! What ingest writes.
 
+use bytes::Bytes;
 use proto_json::{
     BlobHash, BlobInfo, Bpm, EcgAnalysis, HeartRateSource, Mrn, RecordId, SignalOptions, StoredFile,
     Timestamp, UploadId,
 };
+
+/// Who brings a file: an upload, as it was received at a certain time. The same upload sent again is received later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The upload.
+    pub upload: UploadId,
+    /// When the gateway received it.
+    pub received_at: Timestamp,
+}
+
+/// A file that is small enough to be in memory, to be stored together with the record that refers to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFile {
+    /// What its hash has to be.
+    pub sha256: BlobHash,
+    /// All of it.
+    pub bytes: Bytes,
+}
 
 /// Everything of one upload but the bytes of its files. Every id is derived from the upload's.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +47,14 @@ pub struct NewUpload {
     pub ecgs: Vec<NewEcg>,
     /// Files in the order of the request, for the receipt.
     pub files: Vec<StoredFile>,
+}
+
+impl NewUpload {
+    /// Who brings its files.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin { upload: self.id, received_at: self.received_at }
+    }
 }
 
 /// A heart rate to store.
@@ -76,6 +103,8 @@ pub struct NewEcg {
 pub struct AnalysisResult {
     /// The ECG.
     pub ecg_id: RecordId,
+    /// The upload that brought the ECG, and with it what was made of it.
+    pub from: Origin,
     /// Whose it is.
     pub mrn: Mrn,
     /// When it is stored.

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use bus::{Delivery, Outcome};
-use proto_json::{Change, ChangeKind, EcgAnalyzed, EcgOutcome, EcgStatus, PatientUpdated, Timestamp};
+use proto_json::{
+    BlobHash, Change, ChangeKind, EcgAnalyzed, EcgOutcome, EcgStatus, PatientUpdated, Timestamp,
+};
 use runtime::trace;
-use store::AnalysisResult;
+use store::{AnalysisResult, Origin};
 
 use crate::blobs::{self, MoveError};
 use crate::{Ports, announce, retry};
@@ -26,19 +28,20 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
     let EcgAnalyzed { ecg_id, upload_id, mrn, received_at, signal, outcome, .. } = result;
     trace::about_upload(upload_id);
     let ecg = ports.store.ecg(ecg_id).await.map_err(retry)?;
-    let ecg = ecg.ok_or_else(|| Outcome::Never("a result for an ECG that is not stored".to_owned()))?;
+    let mut ecg = ecg.ok_or_else(|| Outcome::Never("a result for an ECG that is not stored".to_owned()))?;
     let mut staged = vec![signal];
     if let EcgOutcome::Analyzed { plot, detail, .. } = &outcome {
         staged.extend([plot.sha256, detail.sha256]);
     }
 
+    let from = Origin { upload: upload_id, received_at };
     let mut stored = None;
     if ecg.status == EcgStatus::Pending {
-        let outcome = match outcome {
-            EcgOutcome::Failed { reason } => Err(reason),
+        let (outcome, files) = match outcome {
+            EcgOutcome::Failed { reason } => (Err(reason), Vec::new()),
             EcgOutcome::Analyzed { analysis, plot, detail } => {
-                match blobs::store_staged(ports, upload_id, vec![plot.sha256, detail.sha256]).await {
-                    Ok(()) => {}
+                match blobs::take_staged(ports, from, vec![plot.sha256, detail.sha256]).await {
+                    Ok(files) => (Ok((*analysis, plot, detail)), files),
                     Err(MoveError::Failed(reason)) => return Err(Outcome::Retry(reason)),
                     Err(MoveError::NotStaged) => {
                         return Err(Outcome::Retry(
@@ -46,16 +49,20 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
                         ));
                     }
                 }
-                Ok((*analysis, plot, detail))
             }
         };
         let analyzed = outcome.is_ok();
-        let result = AnalysisResult { ecg_id, mrn, stored_at: Timestamp::now(), outcome };
-        stored = ports.store.store_analysis(&result).await.map_err(retry)?;
+        let result = AnalysisResult { ecg_id, from, mrn, stored_at: Timestamp::now(), outcome };
+        stored = ports.store.store_analysis(&result, files).await.map_err(retry)?;
+        if stored.is_none() {
+            // Another result was first.
+            ecg = ports.store.ecg(ecg_id).await.map_err(retry)?.unwrap_or(ecg);
+        }
         metrics::counter!("bedside_analyses_stored_total", "status" => if analyzed { "analyzed" } else { "failed" })
             .increment(1);
         tracing::info!(upload_id = %upload_id, ecg_id = %ecg_id, analyzed, "analysis stored");
     }
+    let stored_now = stored.is_some();
     // A result that was stored before is announced again: the first time may have ended before it came to that.
     let patient = match stored {
         Some(patient) => Some(patient),
@@ -67,6 +74,11 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
         let waited = Timestamp::now().millis_since(received_at);
         metrics::histogram!("bedside_upload_to_analysis_announced_seconds").record(waited as f64 / 1000.0);
     }
-    blobs::unstage(ports, upload_id, staged).await;
+    // Files of a result that came too late stay: the reconciler removes them here and, if they came that far, in the store.
+    let refers = |file: &BlobHash| {
+        *file == signal || [&ecg.plot, &ecg.detail].into_iter().flatten().any(|blob| blob.sha256 == *file)
+    };
+    let needless = staged.into_iter().filter(|file| stored_now || refers(file)).collect();
+    blobs::unstage(ports, upload_id, needless).await;
     Ok(())
 }

@@ -1,13 +1,25 @@
 //! Moves files from the stage to the store.
+//!
+//! Small files are read into memory and stored together with the record that refers to them: on one machine that saves a
+//! sync of the disk for each. Longer ones go from the stage to the store piece by piece, before the record.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bus::StageKey;
 use futures::{StreamExt, TryStreamExt, stream};
 use proto_json::{BlobHash, UploadId};
+use store::{NewFile, Origin};
 
 use crate::Ports;
 
 /// Files that are moved at the same time, for one upload.
 const AT_ONCE: usize = 4;
+
+/// A file up to this size is small.
+const SMALL: u64 = 1 << 20;
+
+/// Small files of one upload that are in memory together; what is beyond goes as longer files do.
+const SMALL_TOGETHER: u64 = 4 << 20;
 
 /// Why a file could not be moved.
 #[derive(Debug)]
@@ -18,26 +30,45 @@ pub(crate) enum MoveError {
     Failed(String),
 }
 
-/// Stores each of these files under its hash. The staged copies stay.
-pub(crate) async fn store_staged(
+impl MoveError {
+    fn failed(cause: impl std::fmt::Display) -> Self {
+        MoveError::Failed(cause.to_string())
+    }
+}
+
+/// Takes each of these files from the stage: gives the small ones, to be stored with their record, and has stored the
+/// others. The staged copies stay.
+pub(crate) async fn take_staged(
     ports: &Ports,
-    upload: UploadId,
-    files: Vec<BlobHash>,
-) -> Result<(), MoveError> {
-    stream::iter(files)
+    from: Origin,
+    mut files: Vec<BlobHash>,
+) -> Result<Vec<NewFile>, MoveError> {
+    files.sort_unstable();
+    files.dedup();
+    let room = AtomicU64::new(SMALL_TOGETHER);
+    let room = &room;
+    let taken: Vec<Option<NewFile>> = stream::iter(files)
         .map(|sha256| async move {
-            let key = StageKey { upload, sha256 };
-            let staged = ports.stage.get(key).await.map_err(|error| MoveError::Failed(error.to_string()))?;
+            let key = StageKey { upload: from.upload, sha256 };
+            let staged = ports.stage.get(key).await.map_err(MoveError::failed)?;
             let staged = staged.ok_or(MoveError::NotStaged)?;
-            ports
-                .store
-                .put_blob(sha256, staged.bytes, staged.body)
-                .await
-                .map_err(|error| MoveError::Failed(error.to_string()))
+            if staged.bytes <= SMALL && take_room(room, staged.bytes) {
+                let bytes = bus::collect(staged.body, staged.bytes).await.map_err(MoveError::failed)?;
+                return Ok(Some(NewFile { sha256, bytes }));
+            }
+            let put = ports.store.put_blob(from, sha256, staged.bytes, staged.body).await;
+            put.map(|()| None).map_err(MoveError::failed)
         })
         .buffer_unordered(AT_ONCE)
         .try_collect()
-        .await
+        .await?;
+    Ok(taken.into_iter().flatten().collect())
+}
+
+/// Whether there was room for so many bytes; it is taken then.
+fn take_room(room: &AtomicU64, bytes: u64) -> bool {
+    let order = Ordering::Relaxed;
+    room.fetch_update(order, order, |left| left.checked_sub(bytes)).is_ok()
 }
 
 /// Removes staged files. One that stays is removed by the reconciler later.

@@ -15,11 +15,16 @@ pub(crate) fn describe() {
         "Jobs of ECGs sent again because they were in no queue any more"
     );
     describe_counter!("bedside_staged_files_cleared_total", "Files left on the stage that were removed");
+    describe_counter!(
+        "bedside_abandoned_files_removed_total",
+        "Stored files removed because their upload never came to be, or was refused"
+    );
     for name in [
         "bedside_uploads_stored_total",
         "bedside_announcements_total",
         "bedside_jobs_resent_total",
         "bedside_staged_files_cleared_total",
+        "bedside_abandoned_files_removed_total",
     ] {
         counter!(name).increment(0);
     }

@@ -1,10 +1,12 @@
-//! Looks after what redelivery cannot heal: jobs that were lost with a broker, and files left on the stage.
+//! Looks after what redelivery cannot heal: jobs that were lost with a broker, and files left on the stage, or in the store
+//! without a record.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bus::StageKey;
 use proto_json::{AnalyzeEcg, EcgStatus, FileKind, Queue, RecordId, Timestamp, UploadId};
+use store::Removal;
 use tokio::time::MissedTickBehavior;
 
 use crate::uploads::restage;
@@ -123,12 +125,18 @@ struct Unknown {
 /// Removes files from the stage that nothing needs: those of stored uploads, but for signals that still wait for their
 /// result; and, after a much longer time, those of uploads that never came to be. An upload that waits in its queue,
 /// however long, is not one of these: its message is certainly gone only when everything enqueued before is.
+///
+/// Such a file may have come to the store, without a record that refers to it: the upload failed at another file, its
+/// message was lost with a broker, it was refused because its id was taken meanwhile. The store removes it first: ended
+/// in between, the file on the stage has this done again. A retry of the client may arrive at any moment; the store leaves
+/// what was brought since the time by which the file is judged here, and the stage is looked at again before the end.
 async fn clear_stage(
     config: &Config,
     ports: &Ports,
     unknown: &mut HashMap<StageKey, Unknown>,
 ) -> Result<(), String> {
     let keep_after = ago(config.stage_keep);
+    let given_up = ago(config.stage_keep.saturating_mul(UNKNOWN_UPLOAD_FACTOR));
     let staged = ports.stage.list().await.map_err(|error| error.to_string())?;
     metrics::gauge!("bedside_staged_files").set(staged.len() as f64);
     let old: Vec<_> = staged.into_iter().filter(|(_, at)| *at < keep_after).collect();
@@ -137,11 +145,15 @@ async fn clear_stage(
         return Ok(());
     }
     let seen_at = Timestamp::now();
+    // Asked for before and after the queue: a message may become a dead letter in between, and a dead letter may be sent
+    // again.
+    let mut dead = dead_uploads(ports).await?;
     let waiting = ports.bus.queue_status(Queue::Uploads).await.map_err(|error| error.to_string())?.oldest;
-    let given_up = ago(config.stage_keep.saturating_mul(UNKNOWN_UPLOAD_FACTOR));
-    let dead = dead_uploads(ports).await?;
+    dead.extend(dead_uploads(ports).await?);
+    let mut done = Vec::new();
     for (key, staged_at) in old {
         let stored = ports.store.upload(key.upload).await.map_err(|error| error.to_string())?;
+        let before = if stored.is_some() { keep_after } else { given_up };
         let unneeded = match stored {
             _ if dead.contains(&key.upload) => {
                 unknown.remove(&key);
@@ -160,12 +172,33 @@ async fn clear_stage(
             }
             None => false,
         };
-        if unneeded {
-            ports.stage.delete(key).await.map_err(|error| error.to_string())?;
-            unknown.remove(&key);
-            metrics::counter!("bedside_staged_files_cleared_total").increment(1);
-            tracing::info!(upload_id = %key.upload, "file left on the stage removed");
+        if !unneeded {
+            continue;
         }
+        let removal = ports.store.remove_abandoned(key.upload, key.sha256, before).await;
+        match removal.map_err(|error| error.to_string())? {
+            Removal::NotYet => continue,
+            Removal::Kept => {}
+            Removal::Removed => {
+                metrics::counter!("bedside_abandoned_files_removed_total").increment(1);
+                tracing::info!(upload_id = %key.upload, "stored file that nothing refers to removed");
+            }
+        }
+        done.push((key, staged_at));
+    }
+    if done.is_empty() {
+        return Ok(());
+    }
+    let staged = ports.stage.list().await.map_err(|error| error.to_string())?;
+    let staged: HashMap<StageKey, Timestamp> = staged.into_iter().collect();
+    for (key, staged_at) in done {
+        if staged.get(&key) != Some(&staged_at) {
+            continue;
+        }
+        ports.stage.delete(key).await.map_err(|error| error.to_string())?;
+        unknown.remove(&key);
+        metrics::counter!("bedside_staged_files_cleared_total").increment(1);
+        tracing::info!(upload_id = %key.upload, "file left on the stage removed");
     }
     Ok(())
 }
@@ -212,6 +245,7 @@ fn ago(duration: Duration) -> Timestamp {
 mod tests {
     use futures::StreamExt;
     use proto_json::{BlobHash, Mrn, UploadReceived};
+    use store::{NewUpload, Origin};
 
     use super::*;
 
@@ -299,5 +333,109 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(500)).await;
         clear_stage(&config, &ports, &mut unknown).await.unwrap();
         assert!(ports.stage.get(key).await.unwrap().is_none());
+    }
+
+    /// Brings the staged file to the store, as an upload does that fails afterwards.
+    async fn bring(ports: &Ports, upload: &UploadReceived, key: StageKey) {
+        let staged = ports.stage.get(key).await.unwrap().unwrap();
+        let from = Origin { upload: upload.upload_id, received_at: upload.received_at };
+        ports.store.put_blob(from, key.sha256, staged.bytes, staged.body).await.unwrap();
+    }
+
+    /// Whether the file is on the stage, and whether it is in the store.
+    async fn places(ports: &Ports, key: StageKey) -> (bool, bool) {
+        let staged = ports.stage.get(key).await.unwrap().is_some();
+        (staged, ports.store.blob(key.sha256).await.unwrap().is_some())
+    }
+
+    /// Two looks, with more than the longer time before each.
+    async fn look_twice(ports: &Ports) {
+        let config = Config { stage_keep: Duration::from_millis(10), ..Config::default() };
+        let mut unknown = HashMap::new();
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            clear_stage(&config, ports, &mut unknown).await.unwrap();
+        }
+    }
+
+    fn record_of(upload: &UploadReceived) -> NewUpload {
+        NewUpload {
+            id: upload.upload_id,
+            fingerprint: upload.fingerprint,
+            mrn: upload.mrn,
+            received_at: upload.received_at,
+            stored_at: upload.received_at,
+            name: None,
+            heart_rate: None,
+            images: Vec::new(),
+            ecgs: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stored_file_of_an_upload_that_never_came_to_be_goes_with_the_staged_one() {
+        let (_folder, ports, upload, key) = staged().await;
+        bring(&ports, &upload, key).await;
+        look_twice(&ports).await;
+        assert_eq!(places(&ports, key).await, (false, false));
+    }
+
+    #[tokio::test]
+    async fn a_stored_file_that_was_brought_lately_stays_and_so_does_the_staged_one() {
+        let config = Config { stage_keep: Duration::from_millis(100), ..Config::default() };
+        let (_folder, ports, upload, key) = staged().await;
+        // Known not to be needed: another content is stored under the id.
+        let mut record = record_of(&upload);
+        record.fingerprint = BlobHash::of(b"other");
+        ports.store.store_upload(&record, Vec::new()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        bring(&ports, &upload, key).await;
+        let mut unknown = HashMap::new();
+        clear_stage(&config, &ports, &mut unknown).await.unwrap();
+        assert_eq!(places(&ports, key).await, (true, true));
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        clear_stage(&config, &ports, &mut unknown).await.unwrap();
+        assert_eq!(places(&ports, key).await, (false, false));
+    }
+
+    #[tokio::test]
+    async fn a_stored_file_that_another_upload_brought_too_stays() {
+        let (_folder, ports, upload, key) = staged().await;
+        bring(&ports, &upload, key).await;
+        bring(&ports, &UploadReceived { upload_id: UploadId::generate(), ..upload }, key).await;
+        look_twice(&ports).await;
+        assert_eq!(places(&ports, key).await, (false, true));
+    }
+
+    #[tokio::test]
+    async fn a_stored_file_of_a_stored_upload_stays() {
+        let (_folder, ports, upload, key) = staged().await;
+        bring(&ports, &upload, key).await;
+        let mut record = record_of(&upload);
+        record.files.push(proto_json::StoredFile {
+            id: upload.upload_id.record("image", 0),
+            kind: FileKind::MedicalImage,
+            sha256: key.sha256,
+            file_name: None,
+        });
+        ports.store.store_upload(&record, Vec::new()).await.unwrap();
+        look_twice(&ports).await;
+        assert_eq!(places(&ports, key).await, (false, true));
+    }
+
+    #[tokio::test]
+    async fn a_stored_file_of_a_dead_letter_stays_until_a_person_drops_it() {
+        let (_folder, ports, upload, key) = staged().await;
+        bring(&ports, &upload, key).await;
+        bus::send(&*ports.bus, &upload, None, None).await.unwrap();
+        let mut deliveries = ports.bus.consume(Queue::Uploads, 1).await.unwrap();
+        deliveries.next().await.unwrap().dead_letter("no").await.unwrap();
+        look_twice(&ports).await;
+        assert_eq!(places(&ports, key).await, (true, true));
+        let letters = ports.bus.dead_letters(None, 9).await.unwrap();
+        ports.bus.drop_dead_letter(letters[0].id).await.unwrap();
+        look_twice(&ports).await;
+        assert_eq!(places(&ports, key).await, (false, false));
     }
 }

@@ -8,7 +8,7 @@ use proto_json::{
     RecordId, StagedFile, StoredFile, Timestamp, UploadReceipt, UploadReceived,
 };
 use runtime::trace;
-use store::{NewEcg, NewHeartRate, NewImage, NewUpload, UploadOutcome};
+use store::{NewEcg, NewHeartRate, NewImage, NewUpload, Origin, UploadOutcome};
 
 use crate::blobs::{self, MoveError};
 use crate::{Ports, announce, retry};
@@ -39,8 +39,8 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             refuse(ports, delivery, upload).await
         };
     }
-    match blobs::store_staged(ports, id, hashes(upload, |_| true)).await {
-        Ok(()) => {}
+    let files = match blobs::take_staged(ports, origin(upload), hashes(upload, |_| true)).await {
+        Ok(files) => files,
         Err(MoveError::Failed(reason)) => return Err(Outcome::Retry(reason)),
         Err(MoveError::NotStaged) => {
             // Another delivery of it may have finished since we asked.
@@ -52,8 +52,8 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
                 _ => Err(Outcome::Retry("a file of the upload is not on the stage".to_owned())),
             };
         }
-    }
-    match ports.store.store_upload(&new_upload(upload)).await.map_err(retry)? {
+    };
+    match ports.store.store_upload(&new_upload(upload), files).await.map_err(retry)? {
         UploadOutcome::Conflict => refuse(ports, delivery, upload).await,
         UploadOutcome::Stored { receipt, replayed: true, .. } => {
             repeat(ports, delivery, upload, receipt).await
@@ -111,7 +111,8 @@ async fn repeat(
     Ok(())
 }
 
-/// Another upload has this id. Its files on the stage, if they are others, are nobody's.
+/// Another upload has this id. Its files, if they are others, are nobody's: the reconciler finds them on the stage and
+/// removes them there and in the store.
 async fn refuse(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> Result<(), Outcome> {
     tracing::warn!(upload_id = %upload.upload_id, "another upload was stored under this id before");
     answer(ports, delivery, &Receipt::Conflict { upload_id: upload.upload_id }).await;
@@ -164,6 +165,10 @@ fn signals(upload: &UploadReceived) -> impl Iterator<Item = &StagedFile> {
 /// Hashes of the files that `select` selects.
 fn hashes(upload: &UploadReceived, select: impl Fn(&StagedFile) -> bool) -> Vec<BlobHash> {
     upload.files.iter().filter(|file| select(file)).map(|file| file.blob.sha256).collect()
+}
+
+fn origin(upload: &UploadReceived) -> Origin {
+    Origin { upload: upload.upload_id, received_at: upload.received_at }
 }
 
 /// The record that a file becomes.

@@ -1,10 +1,11 @@
 //! Compares what clients were told with what is stored.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use client::Gateway;
 use futures::StreamExt as _;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use proto_json::{BlobHash, EcgRecord, EcgStatus, ImageRecord, Mrn};
 
 use super::clients::{Record, Told};
@@ -15,6 +16,28 @@ struct Stored {
     ecgs: Vec<EcgRecord>,
     images: Vec<ImageRecord>,
 }
+
+/// A file in the store, read past the system.
+struct Kept {
+    bytes: i64,
+    /// The upload that the store says has brought it, if it says so.
+    brought_by: Option<String>,
+    begins: Vec<u8>,
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Kept { bytes, brought_by, begins } = self;
+        write!(f, "{bytes} bytes, \"{}\"..., ", begins.escape_ascii())?;
+        match brought_by {
+            Some(upload) => write!(f, "brought by upload {upload} alone"),
+            None => f.write_str("nobody's: brought by several, or with a record"),
+        }
+    }
+}
+
+/// How much of a file says what it is.
+const BEGINNING: usize = 24;
 
 /// Everything that is not as promised, one sentence each. Waits until everything accepted is stored and every ECG has
 /// come to an end.
@@ -84,15 +107,31 @@ pub(super) async fn complaints(system: &System, gateway: &Gateway, records: &[Re
     out.extend(copies.keys().map(|(mrn, hash)| format!("patient {mrn} has a file {hash} that nobody sent")));
     out.extend(bytes(gateway, &stored).await);
     let kept = blobs(system).await;
-    let orphans = kept.difference(&referred).count();
-    if orphans > 0 {
-        out.push(format!("{orphans} stored files that nothing refers to"));
+    for (hash, file) in kept.iter().filter(|(hash, _)| !referred.contains(hash)) {
+        out.push(format!("nothing refers to the stored file {hash}, {file}; {}", sender(records, *hash)));
     }
-    let missing = referred.difference(&kept).count();
-    if missing > 0 {
-        out.push(format!("{missing} files are referred to and not stored"));
+    for hash in referred.iter().filter(|hash| !kept.contains_key(hash)) {
+        out.push(format!("the file {hash} is referred to and not stored; {}", sender(records, *hash)));
     }
     out
+}
+
+/// Who sent a file, and what that client was told.
+fn sender(records: &[Record], hash: BlobHash) -> String {
+    let of = |record: &&Record| record.files.iter().any(|(_, file)| *file == hash);
+    let Some(record) = records.iter().find(of) else {
+        return "no client sent it: the picture or the details of an analysis".to_owned();
+    };
+    let place = record.files.iter().position(|(_, file)| *file == hash).unwrap_or_default();
+    format!(
+        "it was sent as file {} of {} ({:?}) for patient {}, in {} attempts, and its client was told {:?}",
+        place + 1,
+        record.files.len(),
+        record.files[place].0,
+        record.mrn,
+        record.attempts,
+        record.told
+    )
 }
 
 async fn patient(gateway: &Gateway, mrn: Mrn) -> Stored {
@@ -161,31 +200,59 @@ async fn bytes(gateway: &Gateway, stored: &BTreeMap<Mrn, Stored>) -> Vec<String>
     out
 }
 
-/// Hashes of all files in the store, read past the system.
-async fn blobs(system: &System) -> BTreeSet<BlobHash> {
+/// All files in the store, read past the system.
+async fn blobs(system: &System) -> BTreeMap<BlobHash, Kept> {
     match (system.mode(), system.database()) {
         (Mode::Processes, Some(name)) => {
             let uri = system.database_uri().expect("a database has an address");
             let database = mongodb::Client::with_uri_str(uri).await.expect("the database").database(name);
-            let files = database.collection::<Document>("blobs.files");
-            let files = files.find(doc! {}).await.expect("the files are listed");
-            files
-                .map(|file| {
-                    let file = file.expect("a file of the list");
-                    let name = file.get_str("filename").expect("its name");
-                    name.parse::<BlobHash>().expect("its name is a hash")
-                })
-                .collect()
+            let mut files = database
+                .collection::<Document>("blobs.files")
+                .find(doc! {})
                 .await
+                .expect("the files are listed");
+            let mut kept = BTreeMap::new();
+            while let Some(file) = files.next().await {
+                let file = file.expect("a file of the list");
+                let name = file.get_str("filename").expect("its name");
+                let hash = name.parse::<BlobHash>().expect("its name is a hash");
+                kept.insert(hash, kept_in_mongo(&database, &file).await);
+            }
+            kept
         }
         _ => {
             let path = system.data_folder().join("patients.db");
             let database = rusqlite::Connection::open(path).expect("the database file");
             let mut select = database
-                .prepare("SELECT sha256 FROM blobs WHERE complete = 1")
+                .prepare(
+                    "SELECT sha256, bytes, hex(upload), substr(data, 1, ?1) FROM blobs
+                     LEFT JOIN blob_chunks ON key = number << 20 WHERE complete = 1",
+                )
                 .expect("the files are listed");
-            let rows = select.query_map([], |row| row.get::<_, [u8; 32]>(0)).expect("the files are listed");
-            rows.map(|row| BlobHash::from_bytes(row.expect("a file of the list"))).collect()
+            let rows = select.query_map([BEGINNING], |row| {
+                let brought_by = row.get::<_, String>(2)?;
+                let kept = Kept {
+                    bytes: row.get(1)?,
+                    brought_by: (!brought_by.is_empty()).then_some(brought_by),
+                    begins: row.get::<_, Option<Vec<u8>>>(3)?.unwrap_or_default(),
+                };
+                Ok((BlobHash::from_bytes(row.get(0)?), kept))
+            });
+            rows.expect("the files are listed").map(|row| row.expect("a file of the list")).collect()
         }
+    }
+}
+
+async fn kept_in_mongo(database: &mongodb::Database, file: &Document) -> Kept {
+    let id = file.get("_id").cloned().unwrap_or(Bson::Null);
+    let chunks = database.collection::<Document>("blobs.chunks");
+    let first =
+        chunks.find_one(doc! { "files_id": id, "n": 0 }).await.expect("its first chunk is looked for");
+    let begins = first.and_then(|chunk| chunk.get_binary_generic("data").ok().cloned()).unwrap_or_default();
+    let owner = file.get_document("metadata").ok().and_then(|owner| owner.get("upload"));
+    Kept {
+        bytes: file.get_i64("length").unwrap_or_default(),
+        brought_by: owner.map(ToString::to_string),
+        begins: begins.into_iter().take(BEGINNING).collect(),
     }
 }

@@ -3,12 +3,17 @@
 //! A reader looks for a document in `blobs.files`; it is written last, after the bytes were checked. What lies in
 //! `blobs.chunks` without one is invisible. The two ways there:
 //!
-//! * A file of one batch is checked in memory before anything is written. Its ids come from the hash, so that several
-//!   writers of the same file, or one that was cut off and starts again, write the very same documents.
+//! * A small file is checked in memory before anything is written. Its ids come from its hash and its [`Origin`], so that
+//!   two deliveries of the same message, or one that was cut off and the next, write the very same documents; and so that
+//!   the chunks of an upload that never came to be can be found and removed, while nobody else writes under these ids.
 //! * A longer file is written while it is read, and its hash is known only at the end. Under ids from the hash, a body
 //!   with wrong bytes would spoil the chunks of a right one. So each such writing has an id of its own, and takes its
 //!   chunks away when it fails. An entry in `blobs.writing` says that it goes on; if it is cut off, [`sweep`] finds the
 //!   entry and removes what is left.
+//!
+//! The unique index on `filename` decides between several writers of a file; the others take their chunks away. `metadata`
+//! says which upload brought a file and when it did so last, until another upload brings it, too: from then on the file is
+//! nobody's, and stays. See [`super::abandoned`] for what that is good for.
 
 use std::io;
 use std::sync::Arc;
@@ -18,15 +23,17 @@ use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Bson, DateTime, doc};
-use proto_json::{BlobHash, Timestamp};
+use mongodb::bson::{self, Binary, Bson, DateTime, doc};
+use mongodb::options::ReturnDocument;
+use proto_json::{BlobHash, Timestamp, UploadId};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
-use crate::body::{Check, next_batch, verified};
-use crate::{ByteStream, StoreError, StoredBlob};
+use crate::body::{Check, check_files, next_batch, verified};
+use crate::{ByteStream, NewFile, Origin, StoreError, StoredBlob};
 
 use super::Db;
+use super::documents::{self, date};
 use super::failure::{answer, broken, explain, insert, within};
 
 /// Length of a chunk: what GridFS has by default.
@@ -38,6 +45,12 @@ const BATCH: usize = 16 * CHUNK;
 /// Batches after which a writing shows that it goes on.
 const SIGN_OF_LIFE: u32 = 8;
 
+/// Small files that are written at the same time.
+const AT_ONCE: usize = 4;
+
+/// How often a small file is tried to be written, while others write or remove it.
+const TRIES: u32 = 3;
+
 /// A writing without a sign of life for so long is dead.
 const DEAD_AFTER: Duration = Duration::from_secs(60 * 60);
 
@@ -45,13 +58,36 @@ const DEAD_AFTER: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct FileDocument {
     #[serde(rename = "_id")]
-    id: Bson,
+    pub(super) id: Bson,
     length: i64,
     #[serde(rename = "chunkSize")]
     chunk_size: i32,
     #[serde(rename = "uploadDate")]
     upload_date: DateTime,
     filename: String,
+    /// Whose it is. Absent if it is nobody's: brought by several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) metadata: Option<OwnerField>,
+}
+
+/// The upload that brought a file.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct OwnerField {
+    pub(super) upload: bson::Uuid,
+    /// When the upload was received; if several times, the last that brought the file.
+    pub(super) received_at: DateTime,
+    /// When it brought the file last.
+    pub(super) brought_at: DateTime,
+}
+
+impl OwnerField {
+    fn now(from: Origin) -> Self {
+        OwnerField {
+            upload: documents::upload(from.upload),
+            received_at: date(from.received_at),
+            brought_at: DateTime::now(),
+        }
+    }
 }
 
 /// `blobs.chunks`.
@@ -98,11 +134,12 @@ impl From<WritingState> for Bson {
 /// Writes a file unless it is there.
 pub(super) async fn put(
     db: &Arc<Db>,
+    from: Origin,
     sha256: BlobHash,
     bytes: u64,
     body: ByteStream,
 ) -> Result<(), StoreError> {
-    if find(db, sha256).await?.is_some() {
+    if is_there(db, from, sha256).await? {
         return Ok(());
     }
     let mut check = Check::new(sha256, bytes);
@@ -111,9 +148,7 @@ pub(super) async fn put(
     let first = next_batch(BATCH, &mut body, &mut rest, &mut check).await?;
     if first.len() < BATCH {
         check.finish()?;
-        let id = Bson::from(sha256.to_string());
-        insert_chunks(db, &id, 0, &first).await?;
-        return insert_file(db, id, sha256, bytes).await.map(drop);
+        return put_whole(db, from, sha256, &first).await;
     }
     sweep(db, DEAD_AFTER).await?;
     let mut writing = Writing::begin(db).await?;
@@ -126,7 +161,90 @@ pub(super) async fn put(
         }
     }
     check.finish()?;
-    writing.finish(sha256, bytes).await
+    writing.finish(from, sha256, bytes).await
+}
+
+/// Writes small files unless they are there. None of them, if one does not have its hash.
+pub(super) async fn put_files(db: &Arc<Db>, from: Origin, files: Vec<NewFile>) -> Result<(), StoreError> {
+    check_files(&files)?;
+    stream::iter(files)
+        .map(|file| async move {
+            if is_there(db, from, file.sha256).await? {
+                return Ok(());
+            }
+            put_whole(db, from, file.sha256, &file.bytes).await
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// Ids of small files with this hash that this upload brings begin so.
+pub(super) fn ids_of(upload: UploadId, sha256: BlobHash) -> String {
+    format!("{sha256}/{upload}/")
+}
+
+/// The id of a small file: ascending by the time of receipt.
+pub(super) fn id_of(from: Origin, sha256: BlobHash) -> String {
+    // As many digits as times of the next centuries have.
+    format!("{}{:014}", ids_of(from.upload, sha256), from.received_at.as_millis().max(0))
+}
+
+/// A small file, the hash of which is right.
+async fn put_whole(db: &Db, from: Origin, sha256: BlobHash, bytes: &[u8]) -> Result<(), StoreError> {
+    let id = Bson::from(id_of(from, sha256));
+    for _ in 0..TRIES {
+        let mut begun = Timestamp::now();
+        for (n, batch) in (0_u32..).zip(bytes.chunks(BATCH)) {
+            begun = Timestamp::now();
+            insert_chunks(db, &id, n * (BATCH / CHUNK) as u32, batch).await?;
+        }
+        // After a long sleep of this process the chunks may have been taken for abandoned.
+        if Timestamp::now().millis_since(begun) > 2 * i64::try_from(db.limit.as_millis()).unwrap_or(i64::MAX)
+        {
+            return Err(StoreError::unavailable("the writing of a file took too long; try again"));
+        }
+        if insert_file(db, id.clone(), from, sha256, bytes.len() as u64).await? {
+            return Ok(());
+        }
+        if let Some(there) = bring_again(db, from, sha256).await? {
+            if there != id {
+                within(db.limit, db.chunks.delete_many(doc! { "files_id": id })).await?;
+            }
+            return Ok(());
+        }
+    }
+    Err(StoreError::unavailable("a file was removed and brought again several times; try again"))
+}
+
+/// Whether a file is there, to be counted on by this upload.
+async fn is_there(db: &Db, from: Origin, sha256: BlobHash) -> Result<bool, StoreError> {
+    match find(db, sha256).await? {
+        None => Ok(false),
+        Some(FileDocument { metadata: None, .. }) => Ok(true),
+        Some(_) => Ok(bring_again(db, from, sha256).await?.is_some()),
+    }
+}
+
+/// A file is brought that may be there. If it is, it belongs to its upload from now on, or, brought by two, to nobody.
+/// Returns its id.
+async fn bring_again(db: &Db, from: Origin, sha256: BlobHash) -> Result<Option<Bson>, StoreError> {
+    let named = doc! { "filename": sha256.to_string() };
+    let owner = OwnerField::now(from);
+    let mut own = named.clone();
+    own.insert("metadata.upload", owner.upload);
+    let again = doc! { "$max": {
+        "metadata.received_at": owner.received_at,
+        "metadata.brought_at": owner.brought_at,
+    } };
+    let shared = doc! { "$unset": { "metadata": "" } };
+    for (which, update) in [(own, again), (named, shared)] {
+        let update = db.files.find_one_and_update(which, update).return_document(ReturnDocument::After);
+        if let Some(there) = within(db.limit, update).await? {
+            return Ok(Some(there.id));
+        }
+    }
+    Ok(None)
 }
 
 /// Opens a file for reading.
@@ -178,8 +296,15 @@ pub(super) async fn sweep(db: &Db, silence: Duration) -> Result<u64, StoreError>
     Ok(swept)
 }
 
+/// Has a long file removed that was complete, even if this ends before it: an entry says that its writing is dead, and
+/// [`clear`] or [`sweep`] does the rest.
+pub(super) async fn bury(db: &Db, id: ObjectId) -> Result<(), StoreError> {
+    let entry = WritingDocument { id, state: WritingState::Dead, alive_at: DateTime::now() };
+    insert(db.limit, db.writing.insert_one(entry)).await.map(drop)
+}
+
 /// Removes the chunks of a writing, unless it became a file, and then its entry.
-async fn clear(db: &Db, id: ObjectId) -> Result<(), StoreError> {
+pub(super) async fn clear(db: &Db, id: ObjectId) -> Result<(), StoreError> {
     if within(db.limit, db.files.find_one(doc! { "_id": id })).await?.is_none() {
         within(db.limit, db.chunks.delete_many(doc! { "files_id": id })).await?;
     }
@@ -213,11 +338,19 @@ impl Writing {
         Ok(())
     }
 
-    pub(super) async fn finish(mut self, sha256: BlobHash, bytes: u64) -> Result<(), StoreError> {
+    pub(super) async fn finish(
+        mut self,
+        from: Origin,
+        sha256: BlobHash,
+        bytes: u64,
+    ) -> Result<(), StoreError> {
         self.step(WritingState::Finishing).await?;
-        if !insert_file(&self.db, Bson::from(self.id), sha256, bytes).await? {
+        if !insert_file(&self.db, Bson::from(self.id), from, sha256, bytes).await? {
             // Another writer was first; ours is taken away: the bytes are the same.
-            return Ok(());
+            let there = bring_again(&self.db, from, sha256).await?;
+            return there.map(drop).ok_or_else(|| {
+                StoreError::unavailable("a file was removed while it was brought; try again")
+            });
         }
         self.ended = true;
         within(self.db.limit, self.db.writing.delete_one(doc! { "_id": self.id })).await.map(drop)
@@ -264,7 +397,7 @@ pub(super) async fn insert_chunks(db: &Db, id: &Bson, first: u32, batch: &[u8]) 
         let n = i32::try_from(n).map_err(|_| StoreError::Corrupt("a file is too long".to_owned()))?;
         let data = Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() };
         let own = match id {
-            Bson::String(hash) => Bson::from(format!("{hash}/{n}")),
+            Bson::String(file) => Bson::from(format!("{file}/{n}")),
             _ => Bson::from(ObjectId::new()),
         };
         chunks.push(ChunkDocument { id: own, files_id: id.clone(), n, data });
@@ -276,13 +409,20 @@ pub(super) async fn insert_chunks(db: &Db, id: &Bson, first: u32, batch: &[u8]) 
 }
 
 /// Makes a file visible; false if the same file is visible already.
-async fn insert_file(db: &Db, id: Bson, sha256: BlobHash, bytes: u64) -> Result<bool, StoreError> {
+async fn insert_file(
+    db: &Db,
+    id: Bson,
+    from: Origin,
+    sha256: BlobHash,
+    bytes: u64,
+) -> Result<bool, StoreError> {
     let file = FileDocument {
         id,
         length: i64::try_from(bytes).map_err(|_| StoreError::Corrupt("a file is too long".to_owned()))?,
         chunk_size: CHUNK as i32,
         upload_date: DateTime::now(),
         filename: sha256.to_string(),
+        metadata: Some(OwnerField::now(from)),
     };
     insert(db.limit, db.files.insert_one(file)).await
 }

@@ -27,7 +27,7 @@ impl Fixture {
     }
 
     async fn put(&self, upload: &NewUpload) -> (UploadReceipt, PatientSummary) {
-        match self.store.store_upload(upload).await.unwrap() {
+        match self.store.store_upload(upload, Vec::new()).await.unwrap() {
             UploadOutcome::Stored { receipt, patient, .. } => (receipt, *patient),
             UploadOutcome::Conflict => panic!("conflict"),
         }
@@ -101,6 +101,7 @@ fn analysed(new: &NewUpload) -> AnalysisResult {
     AnalysisResult {
         // The latest of the two.
         ecg_id: new.ecgs.iter().map(|ecg| ecg.id).max().unwrap(),
+        from: new.origin(),
         mrn: new.mrn,
         stored_at: new.stored_at,
         outcome: Ok((analysis, blob(MediaType::Png), blob(MediaType::Json))),
@@ -186,13 +187,13 @@ async fn a_result_that_was_cut_off_anywhere_is_completed_and_announced_once() {
         // The next delivery has another result: the first one counts.
         let other = AnalysisResult { outcome: Err("no".to_owned()), ..result.clone() };
         let again = if steps == 0 { &result } else { &other };
-        let patient = fixture.store.store_analysis(again).await.unwrap().unwrap();
+        let patient = fixture.store.store_analysis(again, Vec::new()).await.unwrap().unwrap();
         assert_eq!(patient.version, 2, "cut off after {steps} steps");
         assert_eq!(patient.latest_heart_rate.unwrap().bpm.get(), 70);
         assert_eq!(patient.latest_ecg.unwrap().status, EcgStatus::Analyzed);
         let page = PageRequest { after: None, limit: 9 };
         assert_eq!(fixture.store.heart_rates(new.mrn, page).await.unwrap().items.len(), 2);
-        assert_eq!(fixture.store.store_analysis(&result).await.unwrap(), None);
+        assert_eq!(fixture.store.store_analysis(&result, Vec::new()).await.unwrap(), None);
         assert_eq!(fixture.store.patient(new.mrn).await.unwrap().unwrap().version, 2);
     }
 }
@@ -205,14 +206,17 @@ async fn a_result_that_comes_before_its_upload_is_complete_is_not_lost() {
     let new = full_upload(1, "unknown patient");
     cut_off(&fixture.store.db, &new, 2).await;
     let result = analysed(&new);
-    assert!(matches!(fixture.store.store_analysis(&result).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(
+        fixture.store.store_analysis(&result, Vec::new()).await,
+        Err(StoreError::Unavailable(_))
+    ));
     fixture.put(&new).await;
-    let patient = fixture.store.store_analysis(&result).await.unwrap().unwrap();
+    let patient = fixture.store.store_analysis(&result, Vec::new()).await.unwrap().unwrap();
     assert_eq!(patient.latest_ecg.unwrap().status, EcgStatus::Analyzed);
     // A patient of earlier uploads: the upload comes after the result and leaves it.
     let new = full_upload(1, "known patient");
     cut_off(&fixture.store.db, &new, 2).await;
-    fixture.store.store_analysis(&analysed(&new)).await.unwrap().unwrap();
+    fixture.store.store_analysis(&analysed(&new), Vec::new()).await.unwrap().unwrap();
     let (receipt, patient) = fixture.put(&new).await;
     assert!(receipt.changed);
     let latest = patient.latest_ecg.unwrap();
@@ -227,10 +231,11 @@ async fn a_short_file_that_was_cut_off_is_completed_by_the_next_writer() {
     let db = &fixture.store.db;
     let content = bytes::Bytes::from(vec![1; 600_000]);
     let hash = BlobHash::of(&content);
-    blobs::insert_chunks(db, &hash.to_string().into(), 0, &content[..300_000]).await.unwrap();
+    let from = upload(1, "files", "Ann").origin();
+    blobs::insert_chunks(db, &blobs::id_of(from, hash).into(), 0, &content[..300_000]).await.unwrap();
     assert!(fixture.store.blob(hash).await.unwrap().is_none());
     let body = futures::stream::iter([Ok(content)]).boxed();
-    fixture.store.put_blob(hash, 600_000, body).await.unwrap();
+    fixture.store.put_blob(from, hash, 600_000, body).await.unwrap();
     assert_eq!((fixture.count(&db.chunks).await, fixture.count(&db.files).await), (3, 1));
 }
 
@@ -244,7 +249,8 @@ async fn what_is_left_of_a_long_file_is_swept_and_its_writer_cannot_go_on() {
     assert_eq!(fixture.count(&db.chunks).await, 3);
     assert_eq!(fixture.store.sweep_cut_off_files(Duration::ZERO).await.unwrap(), 1);
     assert_eq!((fixture.count(&db.chunks).await, fixture.count(&db.writing).await), (0, 0));
-    let error = writing.finish(BlobHash::of(b"x"), 600_000).await.unwrap_err();
+    let error =
+        writing.finish(upload(1, "files", "Ann").origin(), BlobHash::of(b"x"), 600_000).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
     assert_eq!(fixture.count(&db.files).await, 0);
 }
@@ -253,11 +259,111 @@ async fn what_is_left_of_a_long_file_is_swept_and_its_writer_cannot_go_on() {
 async fn what_was_written_of_a_wrong_file_is_removed() {
     let fixture = Fixture::start().await;
     let db = &fixture.store.db;
+    let from = upload(1, "files", "Ann").origin();
     let body = futures::stream::iter([Ok(bytes::Bytes::from(vec![1; 5_000_000]))]).boxed();
-    fixture.store.put_blob(BlobHash::of(b"other"), 5_000_000, body).await.unwrap_err();
+    fixture.store.put_blob(from, BlobHash::of(b"other"), 5_000_000, body).await.unwrap_err();
     // It is removed behind the caller's back.
     while fixture.count(&db.writing).await > 0 {
         tokio::task::yield_now().await;
     }
     assert_eq!((fixture.count(&db.chunks).await, fixture.count(&db.files).await), (0, 0));
+}
+
+/// A time after everything that was brought until now.
+fn later() -> Timestamp {
+    Timestamp::from_millis(Timestamp::now().as_millis() + 60_000).unwrap()
+}
+
+/// `upload`, received `hours` ago.
+fn received(mut upload: NewUpload, hours: i64) -> NewUpload {
+    upload.received_at = Timestamp::from_millis(Timestamp::now().as_millis() - hours * 3_600_000).unwrap();
+    upload
+}
+
+#[tokio::test]
+async fn chunks_of_an_upload_that_never_came_to_be_are_removed_and_those_of_its_retry_stay() {
+    let fixture = Fixture::start().await;
+    let db = &fixture.store.db;
+    let content = vec![1; 600_000];
+    let hash = BlobHash::of(&content);
+    let first = received(upload(1, "a", "Ann"), 30);
+    let retry = received(upload(1, "a", "Ann"), 1);
+    for new in [&first, &retry] {
+        let id = blobs::id_of(new.origin(), hash).into();
+        blobs::insert_chunks(db, &id, 0, &content[..300_000]).await.unwrap();
+    }
+    let before = received(upload(1, "a", "Ann"), 24).received_at;
+    let removed = fixture.store.remove_abandoned(first.id, hash, before).await.unwrap();
+    assert_eq!((removed, fixture.count(&db.chunks).await), (Removal::Removed, 2));
+    let again = fixture.store.remove_abandoned(first.id, hash, before).await.unwrap();
+    assert_eq!((again, fixture.count(&db.chunks).await), (Removal::Kept, 2));
+    // The delivery that began it comes too late, the retry does not.
+    assert!(fixture.store.store_upload(&first, Vec::new()).await.is_err());
+    assert!(fixture.store.upload(first.id).await.unwrap().is_none());
+    let file = crate::NewFile { sha256: hash, bytes: content.into() };
+    fixture.store.store_upload(&retry, vec![file]).await.unwrap();
+    assert_eq!(fixture.store.upload(first.id).await.unwrap().unwrap().receipt.received_at, retry.received_at);
+    assert_eq!((fixture.count(&db.chunks).await, fixture.count(&db.files).await), (3, 1));
+}
+
+#[tokio::test]
+async fn an_upload_that_is_stored_in_part_keeps_its_files() {
+    let fixture = Fixture::start().await;
+    let new = upload(1, "a", "Ann");
+    let hash = BlobHash::of(b"x");
+    let file = crate::NewFile { sha256: hash, bytes: bytes::Bytes::from_static(b"x") };
+    blobs::put_files(&fixture.store.db, new.origin(), vec![file]).await.unwrap();
+    cut_off(&fixture.store.db, &new, 1).await;
+    assert_eq!(fixture.store.remove_abandoned(new.id, hash, later()).await.unwrap(), Removal::Kept);
+    assert!(fixture.store.blob(hash).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn the_removal_of_a_file_that_was_cut_off_is_completed() {
+    let fixture = Fixture::start().await;
+    let db = &fixture.store.db;
+    let new = received(upload(1, "a", "Ann"), 30);
+    for length in [300_000, 5_000_000] {
+        let content = bytes::Bytes::from(vec![1; length]);
+        let hash = BlobHash::of(&content);
+        let body = futures::stream::iter([Ok(content)]).boxed();
+        fixture.store.put_blob(new.origin(), hash, length as u64, body).await.unwrap();
+        // Up to the removal of the files document.
+        let file = db.files.find_one(doc! { "filename": hash.to_string() }).await.unwrap().unwrap();
+        if let Some(id) = file.id.as_object_id() {
+            blobs::bury(db, id).await.unwrap();
+        }
+        db.files.delete_one(doc! { "_id": file.id }).await.unwrap();
+        assert!(fixture.count(&db.chunks).await > 0);
+        fixture.store.remove_abandoned(new.id, hash, later()).await.unwrap();
+        fixture.store.sweep_cut_off_files(Duration::ZERO).await.unwrap();
+        assert_eq!((fixture.count(&db.chunks).await, fixture.count(&db.writing).await), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn of_two_uploads_that_bring_a_file_at_once_one_set_of_chunks_remains() {
+    let fixture = Fixture::start().await;
+    let db = &fixture.store.db;
+    for round in 0..8 {
+        let file = crate::NewFile {
+            sha256: BlobHash::of(&[round; 300_000]),
+            bytes: bytes::Bytes::from(vec![round; 300_000]),
+        };
+        let (one, other) = (upload(1, "a", "Ann"), upload(1, "b", "Ann"));
+        let (first, second) = tokio::join!(
+            blobs::put_files(db, one.origin(), vec![file.clone()]),
+            blobs::put_files(db, other.origin(), vec![file.clone()]),
+        );
+        first.and(second).unwrap();
+        for new in [one, other] {
+            let removal = fixture.store.remove_abandoned(new.id, file.sha256, later()).await.unwrap();
+            assert_eq!(removal, Removal::Kept, "it is nobody's");
+        }
+        let expected = u64::from(round) + 1;
+        assert_eq!(
+            (fixture.count(&db.files).await, fixture.count(&db.chunks).await),
+            (expected, 2 * expected)
+        );
+    }
 }

@@ -372,10 +372,16 @@ impl TryFrom<ImageDocument> for ImageRecord {
 pub(super) struct UploadDocument {
     #[serde(rename = "_id")]
     pub(super) id: bson::Uuid,
-    pub(super) mrn: i64,
-    pub(super) fingerprint: BlobHash,
-    /// When its storing began.
-    pub(super) claimed_at: DateTime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) mrn: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fingerprint: Option<BlobHash>,
+    /// When its storing began. Present with patient and fingerprint, unless it is kept out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) claimed_at: Option<DateTime>,
+    /// Instead of all others: its files were removed, so it cannot be stored as it was received until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) kept_out: Option<DateTime>,
     /// Present once all of it is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) receipt: Option<ReceiptField>,
@@ -423,7 +429,7 @@ impl From<&UploadReceipt> for ReceiptField {
 impl UploadDocument {
     /// The receipt, once all of it is stored.
     pub(super) fn into_receipt(self) -> Result<Option<UploadReceipt>, StoreError> {
-        let Some(receipt) = self.receipt else { return Ok(None) };
+        let (Some(receipt), Some(number)) = (self.receipt, self.mrn) else { return Ok(None) };
         let file = |file: StoredFileField| StoredFile {
             id: record_id(file.id),
             kind: file.kind,
@@ -432,7 +438,7 @@ impl UploadDocument {
         };
         Ok(Some(UploadReceipt {
             upload_id: upload_id(self.id),
-            mrn: mrn(self.mrn)?,
+            mrn: mrn(number)?,
             received_at: time(receipt.received_at)?,
             patient_created: receipt.patient_created,
             changed: receipt.changed,

@@ -1,8 +1,10 @@
 //! MongoDB with GridFS: for many machines.
 //!
 //! Every write waits for the majority and the journal, every read is of the majority on the primary. No transactions: the
-//! order of the steps and their being repeatable make it safe, see [`uploads`], [`analyses`] and [`blobs`].
+//! order of the steps and their being repeatable make it safe, see [`uploads`], [`analyses`],
+//! [`blobs`] and [`abandoned`].
 
+mod abandoned;
 mod analyses;
 mod blobs;
 #[cfg(test)]
@@ -33,8 +35,8 @@ use proto_json::{
 
 use crate::search::Search;
 use crate::{
-    AnalysisResult, ByteStream, NewUpload, PageRequest, PatientStore, PendingEcg, StoreError, StoredBlob,
-    StoredUpload, UploadOutcome,
+    AnalysisResult, ByteStream, NewFile, NewUpload, Origin, PageRequest, PatientStore, PendingEcg, Removal,
+    StoreError, StoredBlob, StoredUpload, UploadOutcome,
 };
 
 /// Where the database is.
@@ -169,16 +171,41 @@ impl MongoStore {
 
 #[async_trait]
 impl PatientStore for MongoStore {
-    async fn put_blob(&self, sha256: BlobHash, bytes: u64, body: ByteStream) -> Result<(), StoreError> {
-        blobs::put(&self.db, sha256, bytes, body).await
+    async fn put_blob(
+        &self,
+        from: Origin,
+        sha256: BlobHash,
+        bytes: u64,
+        body: ByteStream,
+    ) -> Result<(), StoreError> {
+        blobs::put(&self.db, from, sha256, bytes, body).await
     }
 
-    async fn store_upload(&self, upload: &NewUpload) -> Result<UploadOutcome, StoreError> {
+    async fn store_upload(
+        &self,
+        upload: &NewUpload,
+        files: Vec<NewFile>,
+    ) -> Result<UploadOutcome, StoreError> {
+        blobs::put_files(&self.db, upload.origin(), files).await?;
         uploads::store(&self.db, upload).await
     }
 
-    async fn store_analysis(&self, result: &AnalysisResult) -> Result<Option<PatientSummary>, StoreError> {
+    async fn store_analysis(
+        &self,
+        result: &AnalysisResult,
+        files: Vec<NewFile>,
+    ) -> Result<Option<PatientSummary>, StoreError> {
+        blobs::put_files(&self.db, result.from, files).await?;
         analyses::store(&self.db, result).await
+    }
+
+    async fn remove_abandoned(
+        &self,
+        upload: UploadId,
+        sha256: BlobHash,
+        before: Timestamp,
+    ) -> Result<Removal, StoreError> {
+        abandoned::remove(&self.db, upload, sha256, before).await
     }
 
     async fn pending_ecgs(&self, before: Timestamp, limit: usize) -> Result<Vec<PendingEcg>, StoreError> {

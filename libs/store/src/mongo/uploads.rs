@@ -7,11 +7,13 @@
 //! | the patient | the patient remembers the write and its result |
 //! | the receipt | everything: it answers with the receipt |
 //!
+//! In the place of a claim there may be the mark of an upload whose files were removed, see [`super::abandoned`].
+//!
 //! The claim keeps another content under the same id out from the start. Two deliveries of the same upload at once do the
 //! same; one of them sets the receipt, and both answer with it.
 
 use futures::future;
-use mongodb::bson::{self, doc};
+use mongodb::bson::{self, DateTime, doc};
 use mongodb::options::ReturnDocument;
 use proto_json::{UploadId, UploadReceipt};
 
@@ -19,9 +21,12 @@ use crate::{NewUpload, StoreError, StoredUpload, UploadOutcome};
 
 use super::Db;
 use super::documents::{self, EcgDocument, HeartRateDocument, ImageDocument, ReceiptField, date};
-use super::failure::{answer, broken, insert, upserted, within};
+use super::failure::{answer, broken, explain, insert, is_duplicate, upserted, within};
 use super::patients::{self, Applied};
 use super::reading;
+
+/// How often a claim is tried to be put in the place of a mark.
+const TRIES: u32 = 3;
 
 /// What a claim meets.
 #[derive(Debug)]
@@ -61,15 +66,67 @@ pub(super) async fn claim(db: &Db, upload: &NewUpload) -> Result<Claim, StoreErr
         "fingerprint": upload.fingerprint.to_string(),
         "claimed_at": date(upload.stored_at),
     } };
-    let found = upserted(|| {
-        let claim = db.uploads.find_one_and_update(doc! { "_id": id }, fresh.clone());
-        answer(db.limit, claim.upsert(true).return_document(ReturnDocument::After))
-    })
-    .await?;
-    if found.mrn != documents::number(upload.mrn) || found.fingerprint != upload.fingerprint {
-        return Ok(Claim::Conflict);
+    for _ in 0..TRIES {
+        let found = upserted(|| {
+            let claim = db.uploads.find_one_and_update(doc! { "_id": id }, fresh.clone());
+            answer(db.limit, claim.upsert(true).return_document(ReturnDocument::After))
+        })
+        .await?;
+        let Some(kept_out) = found.kept_out else {
+            let same = found.mrn == Some(documents::number(upload.mrn))
+                && found.fingerprint == Some(upload.fingerprint);
+            if !same {
+                return Ok(Claim::Conflict);
+            }
+            return Ok(found.into_receipt()?.map_or(Claim::Ours, Claim::Stored));
+        };
+        if date(upload.received_at) <= kept_out {
+            break;
+        }
+        // Received again since: it has brought its files again.
+        let claim = fresh.get_document("$setOnInsert").cloned().unwrap_or_default();
+        let update = doc! { "$set": claim, "$unset": { "kept_out": "" } };
+        let marked = db.uploads.update_one(doc! { "_id": id, "kept_out": kept_out }, update);
+        if within(db.limit, marked).await?.matched_count > 0 {
+            return Ok(Claim::Ours);
+        }
     }
-    Ok(found.into_receipt()?.map_or(Claim::Ours, Claim::Stored))
+    Err(StoreError::unavailable(
+        "the files of this upload were removed as abandoned; it has to be sent again",
+    ))
+}
+
+/// Keeps an upload that is unknown from being stored as it was received until `received`, unless it is claimed now.
+pub(super) async fn keep_out(db: &Db, id: UploadId, received: DateTime) -> Result<bool, StoreError> {
+    let unclaimed = doc! { "_id": documents::upload(id), "mrn": { "$exists": false } };
+    let mark = doc! { "$max": { "kept_out": received } };
+    for _ in 0..TRIES {
+        // A document that does not match is in the way of the one that would be inserted.
+        match answer(db.limit, db.uploads.update_one(unclaimed.clone(), mark.clone()).upsert(true)).await? {
+            Ok(_) => return Ok(true),
+            Err(error) if is_duplicate(&error) => {}
+            Err(error) => return Err(explain(&error)),
+        }
+    }
+    Ok(false)
+}
+
+/// How far an upload has come.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Nothing of it is stored.
+    Unknown,
+    /// Some of it may be.
+    Half,
+    /// All of it is.
+    Stored(UploadReceipt),
+}
+
+/// How far an upload has come.
+pub(super) async fn state(db: &Db, id: UploadId) -> Result<State, StoreError> {
+    let found = within(db.limit, db.uploads.find_one(doc! { "_id": documents::upload(id) })).await?;
+    let Some(found) = found.filter(|found| found.kept_out.is_none()) else { return Ok(State::Unknown) };
+    Ok(found.into_receipt()?.map_or(State::Half, State::Stored))
 }
 
 /// Inserts the records of the history that are not there yet.
@@ -125,5 +182,8 @@ pub(super) async fn find(db: &Db, id: UploadId) -> Result<Option<StoredUpload>, 
     let found = within(db.limit, db.uploads.find_one(doc! { "_id": documents::upload(id) })).await?;
     let Some(found) = found else { return Ok(None) };
     let fingerprint = found.fingerprint;
-    Ok(found.into_receipt()?.map(|receipt| StoredUpload { receipt, fingerprint }))
+    Ok(found
+        .into_receipt()?
+        .zip(fingerprint)
+        .map(|(receipt, fingerprint)| StoredUpload { receipt, fingerprint }))
 }

@@ -2,17 +2,21 @@
 //!
 //! A large file is written in several transactions, so that it neither holds up other writes nor has to fit in memory. Until
 //! its last step it is marked as not complete, and nobody sees it.
+//!
+//! Such a file is there before the record that refers to it. Until that comes it belongs to the upload that brought it, and
+//! goes if the upload never comes to be. A record and the end of that ownership are one transaction, which first looks
+//! whether the file is there: so no record can be left without its file, whatever is removed when.
 
 use std::collections::VecDeque;
 use std::io;
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
-use proto_json::BlobHash;
+use proto_json::{BlobHash, Timestamp, UploadId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::body::{Check, next_batch, verified};
-use crate::{ByteStream, StoreError, StoredBlob};
+use crate::{ByteStream, Origin, Removal, StoreError, StoredBlob};
 
 use super::failure::broken;
 use super::readers::Readers;
@@ -37,12 +41,17 @@ const REMOVED_AT_ONCE: i64 = 32;
 pub(super) async fn put(
     writer: &Writer,
     readers: &Readers,
+    from: Origin,
     sha256: BlobHash,
     bytes: u64,
     body: ByteStream,
 ) -> Result<(), StoreError> {
-    if readers.read(move |connection| Ok(find(connection, sha256)?.is_some())).await? {
-        return Ok(());
+    match readers.read(move |connection| owner(connection, sha256)).await? {
+        Some(None) => return Ok(()),
+        Some(Some(_)) if writer.write(move |connection| bring_again(connection, from, sha256)).await? => {
+            return Ok(());
+        }
+        Some(Some(_)) | None => {}
     }
     if bytes.div_ceil(CHUNK as u64) > CHUNKS_PER_BLOB as u64 {
         return Err(StoreError::Corrupt(format!("a file of {bytes} bytes is too long")));
@@ -61,13 +70,18 @@ pub(super) async fn put(
         let Some(file) = &mut unfinished else {
             if last {
                 return writer
-                    .write(move |connection| insert_whole(connection, number, sha256, &batch))
+                    .write(move |connection| {
+                        if !bring_again(connection, from, sha256)? {
+                            insert_whole(connection, number, Some(from), sha256, &batch)?;
+                        }
+                        Ok(())
+                    })
                     .await;
             }
             unfinished = Some(Unfinished { writer, number, chunks: (BATCH / CHUNK) as i64, visible: false });
             writer
                 .write(move |connection| {
-                    begin(connection, number, sha256, bytes)?;
+                    begin(connection, number, Some(from), sha256, bytes)?;
                     insert_chunks(connection, number, 0, &batch)
                 })
                 .await?;
@@ -78,7 +92,7 @@ pub(super) async fn put(
         file.visible = writer
             .write(move |connection| {
                 insert_chunks(connection, number, first, &batch)?;
-                if last { complete(connection, number) } else { Ok(false) }
+                if last { complete(connection, number, from, sha256) } else { Ok(false) }
             })
             .await?;
         if last {
@@ -173,16 +187,88 @@ pub(super) fn next_number(connection: &Connection) -> Result<BlobNumber, StoreEr
     Ok(connection.query_row("SELECT coalesce(max(number), 0) + 1 FROM blobs", [], |row| row.get(0))?)
 }
 
+/// The upload that a file belongs to as long as no record refers to it; `None` if there is no such file.
+fn owner(connection: &Connection, sha256: BlobHash) -> Result<Option<Option<[u8; 16]>>, StoreError> {
+    Ok(connection
+        .prepare_cached("SELECT upload FROM blobs WHERE sha256 = ?1 AND complete = 1")?
+        .query_row([sha256.as_bytes()], |row| row.get(0))
+        .optional()?)
+}
+
+/// A file is brought that may be there. If it is, it belongs to its upload from now on, or, brought by two, to nobody.
+fn bring_again(connection: &Connection, from: Origin, sha256: BlobHash) -> Result<bool, StoreError> {
+    let upload = from.upload.as_uuid().as_bytes();
+    let changed = connection
+        .prepare_cached(
+            "UPDATE blobs SET brought_at = ?3, upload = CASE WHEN upload = ?2 THEN upload END
+             WHERE sha256 = ?1 AND complete = 1",
+        )?
+        .execute(params![sha256.as_bytes(), upload, Timestamp::now().as_millis()])?;
+    Ok(changed > 0)
+}
+
+/// A record refers to a file: from now on it is nobody's, and stays. False if it is not there.
+pub(super) fn refer(connection: &Connection, sha256: BlobHash) -> Result<bool, StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE blobs SET upload = NULL WHERE sha256 = ?1 AND complete = 1 AND upload IS NOT NULL",
+        )?
+        .execute([sha256.as_bytes()])?;
+    Ok(find(connection, sha256)?.is_some())
+}
+
+/// Removes a file that still belongs to this upload, unless it was brought since `before`.
+pub(super) async fn remove_abandoned(
+    writer: &Writer,
+    upload: UploadId,
+    sha256: BlobHash,
+    before: Timestamp,
+) -> Result<Removal, StoreError> {
+    let hidden = writer.write(move |connection| {
+        let found = connection
+            .prepare_cached(
+                "SELECT number, brought_at FROM blobs WHERE sha256 = ?1 AND complete = 1 AND upload = ?2",
+            )?
+            .query_row(params![sha256.as_bytes(), upload.as_uuid().as_bytes()], |row| {
+                Ok((row.get::<_, BlobNumber>(0)?, row.get::<_, i64>(1)?))
+            })
+            .optional()?;
+        let Some((number, brought_at)) = found else { return Ok(Err(Removal::Kept)) };
+        if brought_at >= before.as_millis() {
+            return Ok(Err(Removal::NotYet));
+        }
+        connection.prepare_cached("UPDATE blobs SET complete = 0 WHERE number = ?1")?.execute([number])?;
+        Ok(Ok(number))
+    });
+    Ok(match hidden.await? {
+        Ok(number) => {
+            writer.discard(number);
+            Removal::Removed
+        }
+        Err(left) => left,
+    })
+}
+
 fn begin(
     connection: &Connection,
     number: BlobNumber,
+    from: Option<Origin>,
     sha256: BlobHash,
     bytes: u64,
 ) -> Result<(), StoreError> {
     let bytes = i64::try_from(bytes).map_err(|error| broken("length of a file", error))?;
     connection
-        .prepare_cached("INSERT INTO blobs (number, sha256, bytes, complete) VALUES (?1, ?2, ?3, 0)")?
-        .execute(params![number, sha256.as_bytes(), bytes])?;
+        .prepare_cached(
+            "INSERT INTO blobs (number, sha256, bytes, complete, upload, brought_at)
+             VALUES (?1, ?2, ?3, 0, ?4, ?5)",
+        )?
+        .execute(params![
+            number,
+            sha256.as_bytes(),
+            bytes,
+            from.as_ref().map(|from| from.upload.as_uuid().as_bytes()),
+            Timestamp::now().as_millis(),
+        ])?;
     Ok(())
 }
 
@@ -199,25 +285,39 @@ fn insert_chunks(
     Ok(())
 }
 
-/// Makes a file visible; false if the same file is visible already.
-fn complete(connection: &Connection, number: BlobNumber) -> Result<bool, StoreError> {
-    let changed = connection
-        .prepare_cached("UPDATE OR IGNORE blobs SET complete = 1 WHERE number = ?1")?
-        .execute([number])?;
-    Ok(changed > 0)
-}
-
-/// A small file, in one go.
-fn insert_whole(
+/// Makes a file visible; false if the same file, brought by another writer, is visible already.
+fn complete(
     connection: &Connection,
     number: BlobNumber,
+    from: Origin,
+    sha256: BlobHash,
+) -> Result<bool, StoreError> {
+    if bring_again(connection, from, sha256)? {
+        return Ok(false);
+    }
+    show(connection, number)?;
+    Ok(true)
+}
+
+fn show(connection: &Connection, number: BlobNumber) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE blobs SET complete = 1, brought_at = ?2 WHERE number = ?1")?
+        .execute(params![number, Timestamp::now().as_millis()])?;
+    Ok(())
+}
+
+/// A small file, in one go, unless it is there. `from` is its owner, if no record comes with it.
+pub(super) fn insert_whole(
+    connection: &Connection,
+    number: BlobNumber,
+    from: Option<Origin>,
     sha256: BlobHash,
     bytes: &[u8],
 ) -> Result<(), StoreError> {
     if find(connection, sha256)?.is_none() {
-        begin(connection, number, sha256, bytes.len() as u64)?;
+        begin(connection, number, from, sha256, bytes.len() as u64)?;
         insert_chunks(connection, number, 0, bytes)?;
-        complete(connection, number)?;
+        show(connection, number)?;
     }
     Ok(())
 }

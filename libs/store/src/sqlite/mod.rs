@@ -25,10 +25,11 @@ use proto_json::{
     UploadId,
 };
 
+use crate::body::check_files;
 use crate::search::Search;
 use crate::{
-    AnalysisResult, ByteStream, NewUpload, PageRequest, PatientStore, PendingEcg, StoreError, StoredBlob,
-    StoredUpload, UploadOutcome,
+    AnalysisResult, ByteStream, NewFile, NewUpload, Origin, PageRequest, PatientStore, PendingEcg, Removal,
+    StoreError, StoredBlob, StoredUpload, UploadOutcome,
 };
 
 pub use snapshot::snapshot;
@@ -56,6 +57,11 @@ impl SqliteStore {
         let writer = Writer::start(schema::open_writer(path)?)?;
         Ok(Arc::new(SqliteStore { readers: Readers::new(path.to_owned()), writer, _lock: lock }))
     }
+
+    /// Files with the number that each will have if it is not there yet.
+    fn numbered(&self, files: Vec<NewFile>) -> Vec<(blobs::BlobNumber, NewFile)> {
+        files.into_iter().map(|file| (self.writer.next_blob(), file)).collect()
+    }
 }
 
 /// Keeps other processes out. The system gives the lock back however the process ends.
@@ -80,18 +86,43 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 
 #[async_trait]
 impl PatientStore for SqliteStore {
-    async fn put_blob(&self, sha256: BlobHash, bytes: u64, body: ByteStream) -> Result<(), StoreError> {
-        blobs::put(&self.writer, &self.readers, sha256, bytes, body).await
+    async fn put_blob(
+        &self,
+        from: Origin,
+        sha256: BlobHash,
+        bytes: u64,
+        body: ByteStream,
+    ) -> Result<(), StoreError> {
+        blobs::put(&self.writer, &self.readers, from, sha256, bytes, body).await
     }
 
-    async fn store_upload(&self, upload: &NewUpload) -> Result<UploadOutcome, StoreError> {
-        let upload = upload.clone();
-        self.writer.write(move |connection| uploads::store(connection, &upload)).await
+    async fn store_upload(
+        &self,
+        upload: &NewUpload,
+        files: Vec<NewFile>,
+    ) -> Result<UploadOutcome, StoreError> {
+        check_files(&files)?;
+        let (upload, files) = (upload.clone(), self.numbered(files));
+        self.writer.write(move |connection| uploads::store(connection, &upload, &files)).await
     }
 
-    async fn store_analysis(&self, result: &AnalysisResult) -> Result<Option<PatientSummary>, StoreError> {
-        let result = result.clone();
-        self.writer.write(move |connection| uploads::store_analysis(connection, &result)).await
+    async fn store_analysis(
+        &self,
+        result: &AnalysisResult,
+        files: Vec<NewFile>,
+    ) -> Result<Option<PatientSummary>, StoreError> {
+        check_files(&files)?;
+        let (result, files) = (result.clone(), self.numbered(files));
+        self.writer.write(move |connection| uploads::store_analysis(connection, &result, &files)).await
+    }
+
+    async fn remove_abandoned(
+        &self,
+        upload: UploadId,
+        sha256: BlobHash,
+        before: Timestamp,
+    ) -> Result<Removal, StoreError> {
+        blobs::remove_abandoned(&self.writer, upload, sha256, before).await
     }
 
     async fn pending_ecgs(&self, before: Timestamp, limit: usize) -> Result<Vec<PendingEcg>, StoreError> {

@@ -11,6 +11,11 @@ fn bytes(length: usize) -> (BlobHash, u64, ByteStream) {
     (BlobHash::of(&content), length as u64, stream::iter([Ok(content)]).boxed())
 }
 
+fn from() -> Origin {
+    let received_at = Timestamp::from_millis(1_800_000_000_000).unwrap();
+    Origin { upload: UploadId::from_idempotency_key("test", "files"), received_at }
+}
+
 async fn count(store: &SqliteStore, table: &'static str) -> i64 {
     let sql = format!("SELECT count(*) FROM {table}");
     store.readers.read(move |connection| Ok(connection.query_row(&sql, [], |row| row.get(0))?)).await.unwrap()
@@ -64,7 +69,7 @@ async fn a_file_that_was_cut_off_is_removed_when_the_store_is_opened() {
     let path = folder.path().join("store.db");
     let store = SqliteStore::open(&path).unwrap();
     let (hash, length, body) = bytes(3_000_000);
-    store.put_blob(hash, length, body).await.unwrap();
+    store.put_blob(from(), hash, length, body).await.unwrap();
     // As after a crash before the last step.
     store
         .writer
@@ -83,7 +88,7 @@ async fn what_was_written_of_a_wrong_file_is_removed() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("store.db")).unwrap();
     let (_, length, body) = bytes(20_000_000);
-    store.put_blob(BlobHash::of(b"other"), length, body).await.unwrap_err();
+    store.put_blob(from(), BlobHash::of(b"other"), length, body).await.unwrap_err();
     until_empty(&store, "blobs").await;
     assert_eq!(count(&store, "blob_chunks").await, 0);
 }
@@ -93,7 +98,7 @@ async fn a_full_disk_is_said_and_nothing_is_half_there() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("store.db")).unwrap();
     let (kept, length, body) = bytes(100_000);
-    store.put_blob(kept, length, body).await.unwrap();
+    store.put_blob(from(), kept, length, body).await.unwrap();
     let limit = |pages: i64| {
         let pragma = format!("PRAGMA max_page_count = {pages}");
         store.writer.write(move |connection| Ok(connection.query_row(&pragma, [], |_| Ok(()))?))
@@ -102,14 +107,14 @@ async fn a_full_disk_is_said_and_nothing_is_half_there() {
     limit(1).await.unwrap();
     for length in [200_000, 5_000_000] {
         let (hash, length, body) = bytes(length);
-        let error = store.put_blob(hash, length, body).await.unwrap_err();
+        let error = store.put_blob(from(), hash, length, body).await.unwrap_err();
         assert!(matches!(error, StoreError::Unavailable(_)) && error.to_string().contains("full"), "{error}");
         assert!(store.blob(hash).await.unwrap().is_none());
     }
     assert!(store.blob(kept).await.unwrap().is_some());
     limit(1_000_000).await.unwrap();
     let (hash, length, body) = bytes(5_000_000);
-    store.put_blob(hash, length, body).await.unwrap();
+    store.put_blob(from(), hash, length, body).await.unwrap();
 }
 
 #[test]
@@ -133,7 +138,7 @@ async fn a_file_whose_bytes_changed_on_the_disk_is_an_error_and_not_other_bytes(
     let store = SqliteStore::open(&folder.path().join("store.db")).unwrap();
     for length in [1_000, 600_000] {
         let (hash, bytes, body) = bytes(length);
-        store.put_blob(hash, bytes, body).await.unwrap();
+        store.put_blob(from(), hash, bytes, body).await.unwrap();
         // One bit, in the last piece, as SQLite itself cannot notice it.
         let flip =
             "UPDATE blob_chunks SET data = CAST(substr(data, 1, 9) || x'06' || substr(data, 11) AS BLOB)
@@ -151,4 +156,23 @@ async fn a_file_whose_bytes_changed_on_the_disk_is_an_error_and_not_other_bytes(
         assert!(error.to_string().contains("a file is damaged"), "{error}");
         assert!(body.next().await.is_none());
     }
+}
+
+/// A file of the first version, of which nobody knows who brought it, stays.
+#[tokio::test]
+async fn files_of_an_older_schema_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let (hash, bytes, body) = bytes(3);
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(include_str!("schema_1.sql")).unwrap();
+    old.execute_batch("PRAGMA application_id = 0x42454453; PRAGMA user_version = 1;").unwrap();
+    old.execute("INSERT INTO blobs VALUES (7, ?1, 3, 1)", [hash.as_bytes()]).unwrap();
+    old.execute("INSERT INTO blob_chunks VALUES (?1, x'070707')", [7_i64 << 20]).unwrap();
+    drop(old);
+    let store = SqliteStore::open(&path).unwrap();
+    store.put_blob(from(), hash, bytes, body).await.unwrap();
+    let later = Timestamp::from_millis(Timestamp::now().as_millis() + 60_000).unwrap();
+    assert_eq!(store.remove_abandoned(from().upload, hash, later).await.unwrap(), Removal::Kept);
+    assert_eq!(store.blob(hash).await.unwrap().unwrap().bytes, 3);
 }

@@ -1,17 +1,22 @@
-//! Storing an upload, and the result of an analysis: each one transaction.
+//! Storing an upload, and the result of an analysis: each one transaction, with the small files that belong to it.
 
-use proto_json::{EcgStatus, PatientSummary, UploadId, UploadReceipt};
+use proto_json::{BlobHash, EcgStatus, PatientSummary, UploadId, UploadReceipt};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::records::{self, Newest};
 use crate::search::name_key;
-use crate::{AnalysisResult, NewUpload, StoreError, StoredUpload, UploadOutcome};
+use crate::{AnalysisResult, NewFile, NewUpload, StoreError, StoredUpload, UploadOutcome};
 
+use super::blobs::{self, BlobNumber};
 use super::failure::broken;
 use super::{lists, rows};
 
-/// Everything of an upload but its files.
-pub(super) fn store(connection: &Connection, upload: &NewUpload) -> Result<UploadOutcome, StoreError> {
+/// Everything of an upload; its files only if it is not stored yet.
+pub(super) fn store(
+    connection: &Connection,
+    upload: &NewUpload,
+    files: &[(BlobNumber, NewFile)],
+) -> Result<UploadOutcome, StoreError> {
     if let Some(known) = find(connection, upload.id)? {
         if known.fingerprint != upload.fingerprint || known.receipt.mrn != upload.mrn {
             return Ok(UploadOutcome::Conflict);
@@ -21,6 +26,7 @@ pub(super) fn store(connection: &Connection, upload: &NewUpload) -> Result<Uploa
         let receipt = known.receipt;
         return Ok(UploadOutcome::Stored { receipt, patient: Box::new(patient), replayed: true });
     }
+    insert_files(connection, files, upload.files.iter().map(|file| file.sha256))?;
     insert_records(connection, upload)?;
     let (receipt, patient) = update_patient(connection, upload)?;
     connection
@@ -51,11 +57,14 @@ pub(super) fn find(connection: &Connection, id: UploadId) -> Result<Option<Store
 pub(super) fn store_analysis(
     connection: &Connection,
     result: &AnalysisResult,
+    files: &[(BlobNumber, NewFile)],
 ) -> Result<Option<PatientSummary>, StoreError> {
     let Some(ecg) = lists::ecg(connection, result.ecg_id)? else { return Ok(None) };
     if ecg.mrn != result.mrn || ecg.status != EcgStatus::Pending {
         return Ok(None);
     }
+    let referred = result.outcome.iter().flat_map(|(_, plot, detail)| [plot.sha256, detail.sha256]);
+    insert_files(connection, files, referred)?;
     let ecg = result.apply(ecg);
     connection
         .prepare_cached("UPDATE ecgs SET pending = 0, options = NULL, record = ?2 WHERE id = ?1")?
@@ -76,6 +85,24 @@ pub(super) fn store_analysis(
     patient.updated_at = patient.updated_at.max(result.stored_at);
     write_patient(connection, &patient)?;
     Ok(Some(patient))
+}
+
+/// The files that come with a record. Refuses a record that refers to a file which is not there.
+fn insert_files(
+    connection: &Connection,
+    files: &[(BlobNumber, NewFile)],
+    mut referred: impl Iterator<Item = BlobHash>,
+) -> Result<(), StoreError> {
+    for (number, file) in files {
+        blobs::insert_whole(connection, *number, None, file.sha256, &file.bytes)?;
+    }
+    referred.try_for_each(|sha256| {
+        if blobs::refer(connection, sha256)? {
+            Ok(())
+        } else {
+            Err(StoreError::unavailable("a file that a record refers to is not there; store it again"))
+        }
+    })
 }
 
 fn insert_records(connection: &Connection, upload: &NewUpload) -> Result<(), StoreError> {

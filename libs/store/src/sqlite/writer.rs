@@ -22,7 +22,7 @@ const GROUP: usize = 64;
 /// `SQLITE_ABORT_ROLLBACK`: the transaction was undone underneath.
 const ABORT_ROLLBACK: i32 = rusqlite::ffi::SQLITE_ABORT_ROLLBACK;
 
-/// Most writes that wait; each holds at most one batch of a file's chunks.
+/// Most writes that wait; each holds at most one batch of a file's chunks, or the small files of one upload.
 const WAITING: usize = 64;
 
 /// A write of whatever result.

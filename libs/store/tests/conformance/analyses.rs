@@ -3,7 +3,9 @@
 use proto_json::{BlobHash, EcgQuality, EcgStatus, HeartRateSource, MediaType};
 use store::PendingEcg;
 
-use crate::harness::{Fixture, With, analysed, at, blob, failed, first, mrn, on_every_adapter, put, upload};
+use crate::harness::{
+    Fixture, With, analysed, at, blob, failed, first, mrn, on_every_adapter, put, put_result, upload,
+};
 
 on_every_adapter!(
     a_result_reaches_ecg_history_and_patient,
@@ -20,7 +22,7 @@ async fn a_result_reaches_ecg_history_and_patient(Fixture { store, .. }: Fixture
     let new = upload(7, "a", 1000).signal(Some(500));
     put(&*store, &new).await;
     let result = analysed(&new, 71.6);
-    let patient = store.store_analysis(&result).await.unwrap().unwrap();
+    let patient = put_result(&*store, &result).await.unwrap();
     assert_eq!((patient.version, patient.updated_at), (2, at(50_000)));
     assert_eq!(store.patient(mrn(7)).await.unwrap().as_ref(), Some(&patient));
 
@@ -45,10 +47,10 @@ async fn a_result_reaches_ecg_history_and_patient(Fixture { store, .. }: Fixture
 async fn a_second_result_changes_nothing(Fixture { store, .. }: Fixture) {
     let new = upload(7, "a", 1000).signal(None);
     put(&*store, &new).await;
-    let patient = store.store_analysis(&analysed(&new, 70.0)).await.unwrap().unwrap();
-    assert_eq!(store.store_analysis(&analysed(&new, 70.0)).await.unwrap(), None);
-    assert_eq!(store.store_analysis(&analysed(&new, 90.0)).await.unwrap(), None);
-    assert_eq!(store.store_analysis(&failed(&new, "no")).await.unwrap(), None);
+    let patient = put_result(&*store, &analysed(&new, 70.0)).await.unwrap();
+    assert_eq!(put_result(&*store, &analysed(&new, 70.0)).await, None);
+    assert_eq!(put_result(&*store, &analysed(&new, 90.0)).await, None);
+    assert_eq!(put_result(&*store, &failed(&new, "no")).await, None);
     assert_eq!(store.patient(mrn(7)).await.unwrap(), Some(patient));
     assert_eq!(store.heart_rates(mrn(7), first(9)).await.unwrap().items.len(), 1);
     // Nor does the upload, delivered again, take it back.
@@ -59,13 +61,13 @@ async fn a_second_result_changes_nothing(Fixture { store, .. }: Fixture) {
 async fn a_failure_is_a_result_with_its_reason(Fixture { store, .. }: Fixture) {
     let new = upload(7, "a", 1000).signal(None);
     put(&*store, &new).await;
-    let patient = store.store_analysis(&failed(&new, "$The file is empty.")).await.unwrap().unwrap();
+    let patient = put_result(&*store, &failed(&new, "$The file is empty.")).await.unwrap();
     assert_eq!(patient.latest_ecg.unwrap().status, EcgStatus::Failed);
     assert_eq!((patient.latest_heart_rate, patient.version), (None, 2));
     let ecg = store.ecg(new.ecgs[0].id).await.unwrap().unwrap();
     assert_eq!((ecg.status, ecg.failure.as_deref()), (EcgStatus::Failed, Some("$The file is empty.")));
     assert!(store.heart_rates(mrn(7), first(9)).await.unwrap().items.is_empty());
-    assert_eq!(store.store_analysis(&analysed(&new, 70.0)).await.unwrap(), None);
+    assert_eq!(put_result(&*store, &analysed(&new, 70.0)).await, None);
 }
 
 async fn a_result_without_a_rate_adds_no_rate(Fixture { store, .. }: Fixture) {
@@ -76,7 +78,7 @@ async fn a_result_without_a_rate_adds_no_rate(Fixture { store, .. }: Fixture) {
         analysis.heart_rate = None;
         analysis.quality = EcgQuality::Unusable;
     }
-    let patient = store.store_analysis(&result).await.unwrap().unwrap();
+    let patient = put_result(&*store, &result).await.unwrap();
     assert_eq!(patient.latest_heart_rate, None);
     assert_eq!(patient.latest_ecg.unwrap().quality, Some(EcgQuality::Unusable));
     assert!(store.heart_rates(mrn(7), first(9)).await.unwrap().items.is_empty());
@@ -87,7 +89,7 @@ async fn a_result_of_an_earlier_ecg_leaves_the_latest(Fixture { store, .. }: Fix
         (upload(7, "a", 1000).signal(None), upload(7, "b", 2000).signal(None).rate(90, 2000));
     put(&*store, &earlier).await;
     put(&*store, &later).await;
-    let patient = store.store_analysis(&analysed(&earlier, 60.0)).await.unwrap().unwrap();
+    let patient = put_result(&*store, &analysed(&earlier, 60.0)).await.unwrap();
     assert_eq!(patient.version, 3);
     assert_eq!(patient.latest_heart_rate.unwrap().bpm.get(), 90);
     let latest = patient.latest_ecg.unwrap();
@@ -97,15 +99,15 @@ async fn a_result_of_an_earlier_ecg_leaves_the_latest(Fixture { store, .. }: Fix
 
 async fn a_result_for_an_unknown_ecg_or_a_picture_is_none(Fixture { store, .. }: Fixture) {
     let unknown = upload(7, "a", 0).signal(None);
-    assert_eq!(store.store_analysis(&analysed(&unknown, 70.0)).await.unwrap(), None);
+    assert_eq!(put_result(&*store, &analysed(&unknown, 70.0)).await, None);
     let picture = upload(7, "b", 0).picture(None);
     put(&*store, &picture).await;
-    assert_eq!(store.store_analysis(&analysed(&picture, 70.0)).await.unwrap(), None);
+    assert_eq!(put_result(&*store, &analysed(&picture, 70.0)).await, None);
     let other = upload(7, "c", 0).signal(None);
     put(&*store, &other).await;
     let mut result = analysed(&other, 70.0);
     result.mrn = mrn(8);
-    assert_eq!(store.store_analysis(&result).await.unwrap(), None, "the ECG of another patient");
+    assert_eq!(put_result(&*store, &result).await, None, "the ECG of another patient");
     assert_eq!(store.ecg(other.ecgs[0].id).await.unwrap().unwrap().status, EcgStatus::Pending);
 }
 
@@ -131,8 +133,8 @@ async fn pending_ecgs_are_listed_oldest_first_until_they_have_a_result(Fixture {
     assert_eq!(pending[0], expected);
     assert_eq!(store.pending_ecgs(at(4000), 1).await.unwrap(), [expected]);
     assert_eq!(store.pending_ecgs(at(4000), 0).await.unwrap(), []);
-    store.store_analysis(&analysed(&uploads[1], 70.0)).await.unwrap().unwrap();
-    store.store_analysis(&failed(&uploads[2], "no")).await.unwrap().unwrap();
+    put_result(&*store, &analysed(&uploads[1], 70.0)).await.unwrap();
+    put_result(&*store, &failed(&uploads[2], "no")).await.unwrap();
     let pending = store.pending_ecgs(at(9000), 10).await.unwrap();
     assert_eq!(pending.iter().map(|ecg| ecg.mrn.get()).collect::<Vec<_>>(), [3000, 4000]);
 }
@@ -142,7 +144,7 @@ async fn of_many_results_at_once_one_is_stored(Fixture { store, .. }: Fixture) {
     put(&*store, &new).await;
     let results = (0..12).map(|n| {
         let (store, result) = (store.clone(), analysed(&new, 60.0 + f64::from(n)));
-        tokio::spawn(async move { store.store_analysis(&result).await.unwrap() })
+        tokio::spawn(async move { put_result(&*store, &result).await })
     });
     let mut announced = Vec::new();
     for result in results.collect::<Vec<_>>() {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use proto_json::BlobHash;
 use store::{ByteStream, PatientStore, StoreError};
 
-use crate::harness::{Fixture, on_every_adapter};
+use crate::harness::{Fixture, from, get, on_every_adapter};
 
 on_every_adapter!(
     files_of_all_lengths_come_back_bit_for_bit,
@@ -46,15 +46,7 @@ fn body(bytes: &Bytes) -> ByteStream {
 }
 
 async fn put(store: &dyn PatientStore, bytes: &Bytes) -> Result<(), StoreError> {
-    store.put_blob(BlobHash::of(bytes), bytes.len() as u64, body(bytes)).await
-}
-
-async fn get(store: &dyn PatientStore, hash: BlobHash) -> Option<Vec<u8>> {
-    let blob = store.blob(hash).await.unwrap()?;
-    let pieces: Vec<Bytes> = blob.body.try_collect().await.unwrap();
-    let whole = pieces.concat();
-    assert_eq!(whole.len() as u64, blob.bytes);
-    Some(whole)
+    store.put_blob(from(), BlobHash::of(bytes), bytes.len() as u64, body(bytes)).await
 }
 
 async fn files_of_all_lengths_come_back_bit_for_bit(Fixture { store, .. }: Fixture) {
@@ -74,7 +66,7 @@ async fn a_file_that_is_there_is_left_unread(Fixture { store, .. }: Fixture) {
     let content = bytes(1000, 1);
     put(&*store, &content).await.unwrap();
     let untouchable = stream::poll_fn(|_| panic!("it was read")).boxed();
-    store.put_blob(BlobHash::of(&content), 1000, untouchable).await.unwrap();
+    store.put_blob(from(), BlobHash::of(&content), 1000, untouchable).await.unwrap();
 }
 
 async fn wrong_bytes_are_refused_and_invisible(Fixture { store, .. }: Fixture) {
@@ -82,10 +74,10 @@ async fn wrong_bytes_are_refused_and_invisible(Fixture { store, .. }: Fixture) {
         let content = bytes(length, 1);
         let (hash, length) = (BlobHash::of(&content), length as u64);
         let other = BlobHash::of(b"other");
-        let mut refused = vec![store.put_blob(other, length, body(&content)).await];
-        refused.push(store.put_blob(hash, length + 1, body(&content)).await);
+        let mut refused = vec![store.put_blob(from(), other, length, body(&content)).await];
+        refused.push(store.put_blob(from(), hash, length + 1, body(&content)).await);
         if length > 0 {
-            refused.push(store.put_blob(hash, length - 1, body(&content)).await);
+            refused.push(store.put_blob(from(), hash, length - 1, body(&content)).await);
         }
         for result in refused {
             assert!(matches!(result, Err(StoreError::Corrupt(_))), "{result:?}");
@@ -100,7 +92,7 @@ async fn wrong_bytes_do_not_spoil_the_right_ones_written_meanwhile(Fixture { sto
     for length in [300_000, 9_000_000] {
         let (right, wrong) = (bytes(length, 1), bytes(length, 2));
         let hash = BlobHash::of(&right);
-        let bad = store.put_blob(hash, length as u64, body(&wrong));
+        let bad = store.put_blob(from(), hash, length as u64, body(&wrong));
         let (bad, good) = tokio::join!(bad, put(&*store, &right));
         good.unwrap();
         // It may also have found the right file there.
@@ -115,7 +107,7 @@ async fn a_body_that_breaks_off_leaves_nothing(Fixture { store, .. }: Fixture) {
         let hash = BlobHash::of(&content);
         let broken =
             body(&content.slice(..length - 1)).chain(stream::once(async { Err(io::Error::other("cut")) }));
-        let result = store.put_blob(hash, length as u64, broken.boxed()).await;
+        let result = store.put_blob(from(), hash, length as u64, broken.boxed()).await;
         assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");
         assert!(store.blob(hash).await.unwrap().is_none());
         put(&*store, &content).await.unwrap();
@@ -134,7 +126,7 @@ async fn a_writer_that_gives_up_leaves_nothing(Fixture { store, .. }: Fixture) {
     }));
     let writing = tokio::spawn({
         let store = store.clone();
-        async move { store.put_blob(hash, 9_000_000, stuck.boxed()).await }
+        async move { store.put_blob(from(), hash, 9_000_000, stuck.boxed()).await }
     });
     reached.await.unwrap();
     writing.abort();

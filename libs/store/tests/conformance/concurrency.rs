@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::harness::{Fixture, With, at, first, mrn, on_every_adapter, put, upload};
+use crate::harness::{Fixture, With, at, first, mrn, on_every_adapter, put, try_put, upload};
 use store::UploadOutcome;
 
 on_every_adapter!(
@@ -66,7 +66,7 @@ async fn of_two_contents_under_one_id_one_is_stored(Fixture { store, .. }: Fixtu
         let one = upload(round * 2, &key, 0).rate(60, 0);
         let mut other = upload(round * 2 + 1, &key, 0).rate(70, 0);
         other.fingerprint = proto_json::BlobHash::of(b"other");
-        let outcomes = tokio::join!(store.store_upload(&one), store.store_upload(&other));
+        let outcomes = tokio::join!(try_put(&*store, &one), try_put(&*store, &other));
         let stored = BTreeMap::from([(one.mrn, outcomes.0.unwrap()), (other.mrn, outcomes.1.unwrap())]);
         let conflicts = stored.values().filter(|&outcome| *outcome == UploadOutcome::Conflict).count();
         assert_eq!(conflicts, 1);

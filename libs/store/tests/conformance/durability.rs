@@ -11,17 +11,17 @@ use store::sqlite::SqliteStore;
 use store::{PatientStore, StoreError};
 use test_servers::MongoServer;
 
-use crate::harness::{With, analysed, first, mrn, put, upload};
+use crate::harness::{With, analysed, first, from, mrn, put, put_result, try_put, upload};
 
 /// Stores something of everything; [`verify`] finds it again.
 async fn fill(store: &dyn PatientStore) {
     let new = upload(7, "a", 0).name("Ann").rate(60, 0).image().signal(None);
     put(store, &new).await;
-    store.store_analysis(&analysed(&new, 70.0)).await.unwrap().unwrap();
+    put_result(store, &analysed(&new, 70.0)).await.unwrap();
     for length in [1000, 9_000_000] {
         let content = Bytes::from(vec![7; length]);
         let body = stream::iter([Ok(content.clone())]).boxed();
-        store.put_blob(BlobHash::of(&content), length as u64, body).await.unwrap();
+        store.put_blob(from(), BlobHash::of(&content), length as u64, body).await.unwrap();
     }
 }
 
@@ -109,9 +109,11 @@ async fn mongo_comes_back_when_the_server_does() {
     let started = Instant::now();
     let results = [
         store.check().await,
-        store.store_upload(&new).await.map(drop),
+        try_put(&*store, &new).await.map(drop),
         store.patient(mrn(7)).await.map(drop),
-        store.put_blob(BlobHash::of(b"x"), 1, stream::iter([Ok(Bytes::from_static(b"x"))]).boxed()).await,
+        store
+            .put_blob(from(), BlobHash::of(b"x"), 1, stream::iter([Ok(Bytes::from_static(b"x"))]).boxed())
+            .await,
     ];
     for result in results {
         assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");

@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use bytes::Bytes;
+use futures::TryStreamExt;
 use proto_json::{
     BlobHash, BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRate, FileKind, HeartRateSource, MediaType, Mrn,
     PatientSummary, RecordId, SignalOptions, StoredFile, Timestamp, UploadId, UploadReceipt,
@@ -10,7 +12,8 @@ use proto_json::{
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{
-    AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload, PageRequest, PatientStore, UploadOutcome,
+    AnalysisResult, NewEcg, NewFile, NewHeartRate, NewImage, NewUpload, Origin, PageRequest, PatientStore,
+    StoreError, UploadOutcome,
 };
 use test_servers::MongoServer;
 
@@ -85,6 +88,33 @@ pub(crate) fn blob(content: &str, media_type: MediaType) -> BlobInfo {
         width: (media_type == MediaType::Png).then_some(4_000_000_000),
         height: None,
     }
+}
+
+/// The file that [`blob`] describes.
+fn content(file: &BlobInfo) -> NewFile {
+    let name = file.file_name.as_deref().unwrap();
+    let content = name.strip_prefix("$$").unwrap().strip_suffix(".x").unwrap();
+    NewFile { sha256: file.sha256, bytes: Bytes::copy_from_slice(content.as_bytes()) }
+}
+
+/// The files of an upload.
+pub(crate) fn files(upload: &NewUpload) -> Vec<NewFile> {
+    let ecgs = upload.ecgs.iter().filter_map(|ecg| ecg.signal.as_ref().or(ecg.picture.as_ref()));
+    upload.images.iter().map(|image| &image.file).chain(ecgs).map(content).collect()
+}
+
+/// Picture and details of an analysis.
+pub(crate) fn drawn(result: &AnalysisResult) -> Vec<NewFile> {
+    result.outcome.iter().flat_map(|(_, plot, detail)| [content(plot), content(detail)]).collect()
+}
+
+/// A stored file.
+pub(crate) async fn get(store: &dyn PatientStore, hash: BlobHash) -> Option<Vec<u8>> {
+    let blob = store.blob(hash).await.unwrap()?;
+    let pieces: Vec<Bytes> = blob.body.try_collect().await.unwrap();
+    let whole = pieces.concat();
+    assert_eq!(whole.len() as u64, blob.bytes);
+    Some(whole)
 }
 
 /// An upload of this key for patient `number`, received `millis` after the start, that brings nothing.
@@ -200,6 +230,7 @@ pub(crate) fn analysed(upload: &NewUpload, mean_bpm: f64) -> AnalysisResult {
     };
     AnalysisResult {
         ecg_id: upload.ecgs[0].id,
+        from: upload.origin(),
         mrn: upload.mrn,
         stored_at: at(50_000),
         outcome: Ok((analysis, blob("plot", MediaType::Png), blob("detail", MediaType::Json))),
@@ -210,12 +241,30 @@ pub(crate) fn failed(upload: &NewUpload, reason: &str) -> AnalysisResult {
     AnalysisResult { outcome: Err(reason.to_owned()), ..analysed(upload, 1.0) }
 }
 
+/// Some upload that brings files.
+pub(crate) fn from() -> Origin {
+    upload(7, "files", 0).origin()
+}
+
+/// Stores an upload with its files.
+pub(crate) async fn try_put(
+    store: &dyn PatientStore,
+    upload: &NewUpload,
+) -> Result<UploadOutcome, StoreError> {
+    store.store_upload(upload, files(upload)).await
+}
+
+/// Stores a result with its files.
+pub(crate) async fn put_result(store: &dyn PatientStore, result: &AnalysisResult) -> Option<PatientSummary> {
+    store.store_analysis(result, drawn(result)).await.unwrap()
+}
+
 /// Stores an upload that must not conflict.
 pub(crate) async fn put(
     store: &dyn PatientStore,
     upload: &NewUpload,
 ) -> (UploadReceipt, PatientSummary, bool) {
-    match store.store_upload(upload).await.unwrap() {
+    match try_put(store, upload).await.unwrap() {
         UploadOutcome::Stored { receipt, patient, replayed } => (receipt, *patient, replayed),
         UploadOutcome::Conflict => panic!("conflict"),
     }

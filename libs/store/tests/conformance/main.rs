@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, an error is a failure")]
 
+mod abandoned;
 mod analyses;
 mod blobs;
 mod concurrency;
 mod durability;
+mod files;
 mod harness;
 mod lists;
 mod search;

@@ -3,7 +3,7 @@
 use proto_json::{BlobHash, EcgStatus, HeartRateSource};
 use store::UploadOutcome;
 
-use crate::harness::{Fixture, With, at, first, mrn, on_every_adapter, put, upload};
+use crate::harness::{Fixture, With, at, first, mrn, on_every_adapter, put, try_put, upload};
 
 on_every_adapter!(
     a_first_upload_makes_the_patient,
@@ -51,10 +51,10 @@ async fn another_content_under_the_same_id_is_refused(Fixture { store, .. }: Fix
     let (receipt, patient, _) = put(&*store, &one).await;
     let mut other = one.clone().name("Bob").rate(70, 0);
     other.fingerprint = BlobHash::of(b"other");
-    assert_eq!(store.store_upload(&other).await.unwrap(), UploadOutcome::Conflict);
+    assert_eq!(try_put(&*store, &other).await.unwrap(), UploadOutcome::Conflict);
     let mut elsewhere = one.clone();
     elsewhere.mrn = mrn(8);
-    assert_eq!(store.store_upload(&elsewhere).await.unwrap(), UploadOutcome::Conflict);
+    assert_eq!(try_put(&*store, &elsewhere).await.unwrap(), UploadOutcome::Conflict);
     assert_eq!(store.patient(mrn(7)).await.unwrap(), Some(patient));
     assert_eq!(store.patient(mrn(8)).await.unwrap(), None);
     assert!(store.heart_rates(mrn(7), first(9)).await.unwrap().items.is_empty());
