@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto_json::{
-    BlobHash, BlobInfo, Bpm, HeartRateSource, MediaType, Mrn, SignalOptions, Timestamp, UploadId,
+    BlobHash, BlobInfo, Bpm, HashedBytes, HeartRateSource, MediaType, Mrn, SignalOptions, Timestamp, UploadId,
 };
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
-use store::{AnalysisResult, NewEcg, NewFile, NewHeartRate, NewImage, NewUpload, PageRequest, PatientStore};
+use store::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload, PageRequest, PatientStore};
 use test_servers::MongoServer;
 
 /// Measured calls of each operation.
@@ -61,7 +61,7 @@ async fn store_one(store: &dyn PatientStore, mrn: u64, n: u64) -> (Duration, Dur
     let new = upload(mrn, n);
     let bytes = Bytes::copy_from_slice(&n.to_le_bytes());
     let start = Instant::now();
-    store.store_upload(&new, vec![NewFile { sha256: BlobHash::of(&bytes), bytes }]).await.unwrap();
+    store.store_upload(&new, vec![HashedBytes::of(bytes)]).await.unwrap();
     let stored = start.elapsed();
     let outcome = Err("measured".to_owned());
     let result = AnalysisResult {

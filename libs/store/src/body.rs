@@ -6,23 +6,22 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use futures::stream::Fuse;
 use futures::{StreamExt, stream};
-use proto_json::BlobHash;
-use sha2::{Digest, Sha256};
+use proto_json::{BlobHash, BlobHasher};
 
-use crate::{ByteStream, NewFile, StoreError};
+use crate::{ByteStream, StoreError};
 
 /// What a body has to be.
 pub(crate) struct Check {
     sha256: BlobHash,
     bytes: u64,
     seen: u64,
-    hasher: Sha256,
+    hasher: BlobHasher,
 }
 
 impl Check {
     /// Nothing seen yet.
     pub(crate) fn new(sha256: BlobHash, bytes: u64) -> Self {
-        Check { sha256, bytes, seen: 0, hasher: Sha256::new() }
+        Check { sha256, bytes, seen: 0, hasher: BlobHasher::new() }
     }
 
     fn take(&mut self, piece: &[u8]) -> Result<(), StoreError> {
@@ -38,28 +37,19 @@ impl Check {
     }
 
     /// After the last byte: whether it was what was announced.
-    pub(crate) fn finish(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn finish(&self) -> Result<(), StoreError> {
         if self.seen < self.bytes {
             return Err(StoreError::Corrupt(format!(
                 "a file ended after {} of the {} bytes announced",
                 self.seen, self.bytes
             )));
         }
-        if BlobHash::from_bytes(self.hasher.finalize_reset().into()) == self.sha256 {
+        if self.hasher.clone().finish() == self.sha256 {
             Ok(())
         } else {
             Err(StoreError::Corrupt(format!("a file does not have the hash announced, {}", self.sha256)))
         }
     }
-}
-
-/// Whether files that are in memory have the hashes announced.
-pub(crate) fn check_files(files: &[NewFile]) -> Result<(), StoreError> {
-    files.iter().try_for_each(|file| {
-        let mut check = Check::new(file.sha256, file.bytes.len() as u64);
-        check.take(&file.bytes)?;
-        check.finish()
-    })
 }
 
 /// Reads until `batch` bytes are there or the body ends: a shorter batch is the last one. `rest` is what was read beyond.
@@ -83,7 +73,7 @@ pub(crate) async fn next_batch(
 /// disks change bits, and a changed picture or ECG must not look like the one that was uploaded. A file of one piece gives
 /// nothing but the error.
 pub(crate) fn verified(sha256: BlobHash, bytes: u64, body: ByteStream) -> ByteStream {
-    let start = Some((body, Sha256::new(), 0));
+    let start = Some((body, BlobHasher::new(), 0));
     stream::unfold(start, move |state| async move {
         let (mut body, mut hasher, mut seen) = state?;
         let piece = match body.next().await? {
@@ -95,7 +85,7 @@ pub(crate) fn verified(sha256: BlobHash, bytes: u64, body: ByteStream) -> ByteSt
         if seen < bytes {
             return Some((Ok(piece), Some((body, hasher, seen))));
         }
-        if BlobHash::from_bytes(hasher.finalize().into()) == sha256 {
+        if hasher.finish() == sha256 {
             return Some((Ok(piece), None));
         }
         tracing::error!(%sha256, bytes, "a stored file is damaged: its bytes do not have its hash");

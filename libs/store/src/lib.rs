@@ -29,12 +29,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use proto_json::{
-    BlobHash, BlobInfo, Cursor, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId,
-    SignalOptions, Timestamp, UploadId, UploadReceipt,
+    BlobHash, BlobInfo, Cursor, EcgRecord, HashedBytes, HeartRateRecord, ImageRecord, Mrn, Page,
+    PatientSummary, RecordId, SignalOptions, Timestamp, UploadId, UploadReceipt,
 };
 
 pub use error::StoreError;
-pub use writes::{AnalysisResult, NewEcg, NewFile, NewHeartRate, NewImage, NewUpload, Origin};
+pub use writes::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload, Origin};
 
 /// Bytes as they come.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
@@ -72,7 +72,7 @@ pub trait PatientStore: Debug + Send + Sync + 'static {
     async fn store_upload(
         &self,
         upload: &NewUpload,
-        files: Vec<NewFile>,
+        files: Vec<HashedBytes>,
     ) -> Result<UploadOutcome, StoreError>;
 
     /// Stores the result of an analysis: `files`, the ECG's status, its heart rate in the history, the patient summary.
@@ -84,7 +84,7 @@ pub trait PatientStore: Debug + Send + Sync + 'static {
     async fn store_analysis(
         &self,
         result: &AnalysisResult,
-        files: Vec<NewFile>,
+        files: Vec<HashedBytes>,
     ) -> Result<Option<PatientSummary>, StoreError>;
 
     /// Removes a file that was stored for an upload which never came to be, or was refused: one that no other upload

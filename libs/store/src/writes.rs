@@ -1,6 +1,5 @@
 //! What ingest writes.
 
-use bytes::Bytes;
 use proto_json::{
     BlobHash, BlobInfo, Bpm, EcgAnalysis, HeartRateSource, Mrn, RecordId, SignalOptions, StoredFile,
     Timestamp, UploadId,
@@ -13,15 +12,6 @@ pub struct Origin {
     pub upload: UploadId,
     /// When the gateway received it.
     pub received_at: Timestamp,
-}
-
-/// A file that is small enough to be in memory, to be stored together with the record that refers to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewFile {
-    /// What its hash has to be.
-    pub sha256: BlobHash,
-    /// All of it.
-    pub bytes: Bytes,
 }
 
 /// Everything of one upload but the bytes of its files. Every id is derived from the upload's.

@@ -6,9 +6,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bus::StageKey;
-use futures::{StreamExt, TryStreamExt, stream};
-use proto_json::{BlobHash, UploadId};
-use store::{NewFile, Origin};
+use futures::{StreamExt, TryStreamExt, future, stream};
+use proto_json::{BlobHash, HashedBytes, UploadId};
+use store::Origin;
 
 use crate::Ports;
 
@@ -42,19 +42,26 @@ pub(crate) async fn take_staged(
     ports: &Ports,
     from: Origin,
     mut files: Vec<BlobHash>,
-) -> Result<Vec<NewFile>, MoveError> {
+) -> Result<Vec<HashedBytes>, MoveError> {
     files.sort_unstable();
     files.dedup();
     let room = AtomicU64::new(SMALL_TOGETHER);
     let room = &room;
-    let taken: Vec<Option<NewFile>> = stream::iter(files)
+    let taken: Vec<Option<HashedBytes>> = stream::iter(files)
         .map(|sha256| async move {
             let key = StageKey { upload: from.upload, sha256 };
             let staged = ports.stage.get(key).await.map_err(MoveError::failed)?;
             let staged = staged.ok_or(MoveError::NotStaged)?;
+            if let Some(content) = staged.at_hand {
+                return Ok(Some(content));
+            }
             if staged.bytes <= SMALL && take_room(room, staged.bytes) {
                 let bytes = bus::collect(staged.body, staged.bytes).await.map_err(MoveError::failed)?;
-                return Ok(Some(NewFile { sha256, bytes }));
+                let content = HashedBytes::of(bytes);
+                if content.sha256() != sha256 {
+                    return Err(MoveError::failed("a file on the stage is damaged"));
+                }
+                return Ok(Some(content));
             }
             let put = ports.store.put_blob(from, sha256, staged.bytes, staged.body).await;
             put.map(|()| None).map_err(MoveError::failed)
@@ -71,11 +78,12 @@ fn take_room(room: &AtomicU64, bytes: u64) -> bool {
     room.fetch_update(order, order, |left| left.checked_sub(bytes)).is_ok()
 }
 
-/// Removes staged files. One that stays is removed by the reconciler later.
+/// Removes staged files, all at once. One that stays is removed by the reconciler later.
 pub(crate) async fn unstage(ports: &Ports, upload: UploadId, files: Vec<BlobHash>) {
-    for sha256 in files {
+    let removals = files.into_iter().map(|sha256| async move {
         if let Err(error) = ports.stage.delete(StageKey { upload, sha256 }).await {
             tracing::warn!(upload_id = %upload, error = %error, "a staged file was not removed");
         }
-    }
+    });
+    future::join_all(removals).await;
 }

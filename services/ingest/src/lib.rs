@@ -1,8 +1,8 @@
 //! The only writer of the patient store.
 //!
 //! Takes uploads and results of analyses from the queues and stores them. The order of the writes is what makes it safe
-//! without transactions: blobs, history, patient, jobs, announcement, receipt, clean-up, acknowledgement. A crash between
-//! any two is healed by redelivery, because each of them can be repeated.
+//! without transactions: blobs, history, patient; then jobs, announcement and receipt; clean-up, acknowledgement. A crash
+//! between any two is healed by redelivery, because each of them can be repeated.
 
 mod analyses;
 mod blobs;

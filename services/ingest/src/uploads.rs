@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bus::{Delivery, Outcome, StageKey};
+use futures::future;
 use proto_json::{
     AnalyzeEcg, BlobHash, Change, ChangeKind, EcgStatus, FileKind, HeartRateSource, PatientUpdated, Receipt,
     RecordId, StagedFile, StoredFile, Timestamp, UploadReceipt, UploadReceived,
@@ -59,22 +60,22 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             repeat(ports, delivery, upload, receipt).await
         }
         UploadOutcome::Stored { receipt, patient, replayed: false } => {
+            // Its client need not wait for the jobs: they are certain to be sent, now or when the message comes again.
+            let told = async {
+                let changes = changes(upload, &receipt);
+                if !changes.is_empty() {
+                    let update = PatientUpdated { upload_id: id, changes, patient: *patient };
+                    announce(&*ports.bus, &update, delivery).await;
+                }
+                answer(ports, delivery, &Receipt::Stored(receipt)).await;
+            };
             let jobs = signals(upload).map(|file| job(upload, file)).collect();
-            send_jobs(ports, delivery, jobs).await?;
-            let changes = changes(upload, &receipt);
-            if !changes.is_empty() {
-                announce(
-                    &*ports.bus,
-                    &PatientUpdated { upload_id: id, changes, patient: *patient },
-                    delivery,
-                )
-                .await;
-            }
+            let ((), sent) = tokio::join!(told, send_jobs(ports, delivery, jobs));
+            sent?;
             metrics::counter!("bedside_uploads_stored_total").increment(1);
             let waited = Timestamp::now().millis_since(upload.received_at);
             metrics::histogram!("bedside_upload_stored_seconds").record(waited as f64 / 1000.0);
             tracing::info!(upload_id = %id, files = upload.files.len(), attempt = delivery.attempt, "upload stored");
-            answer(ports, delivery, &Receipt::Stored(receipt)).await;
             // The signals stay for the workers until their results are in.
             blobs::unstage(ports, id, hashes(upload, |file| file.kind != FileKind::Ecg)).await;
             Ok(())
@@ -132,9 +133,9 @@ pub(crate) async fn restage(ports: &Ports, job: &AnalyzeEcg) -> Result<(), Strin
 }
 
 async fn send_jobs(ports: &Ports, delivery: &Delivery, jobs: Vec<AnalyzeEcg>) -> Result<(), Outcome> {
-    for job in jobs {
-        trace::send(&*ports.bus, &job, None, delivery.trace_parent.as_deref()).await.map_err(retry)?;
-    }
+    let parent = delivery.trace_parent.as_deref();
+    let sends = jobs.iter().map(|job| trace::send(&*ports.bus, job, None, parent));
+    future::try_join_all(sends).await.map_err(retry)?;
     Ok(())
 }
 

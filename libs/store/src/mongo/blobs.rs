@@ -25,12 +25,12 @@ use mongodb::bson::oid::ObjectId;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{self, Binary, Bson, DateTime, doc};
 use mongodb::options::ReturnDocument;
-use proto_json::{BlobHash, Timestamp, UploadId};
+use proto_json::{BlobHash, HashedBytes, Timestamp, UploadId};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
-use crate::body::{Check, check_files, next_batch, verified};
-use crate::{ByteStream, NewFile, Origin, StoreError, StoredBlob};
+use crate::body::{Check, next_batch, verified};
+use crate::{ByteStream, Origin, StoreError, StoredBlob};
 
 use super::Db;
 use super::documents::{self, date};
@@ -164,15 +164,14 @@ pub(super) async fn put(
     writing.finish(from, sha256, bytes).await
 }
 
-/// Writes small files unless they are there. None of them, if one does not have its hash.
-pub(super) async fn put_files(db: &Arc<Db>, from: Origin, files: Vec<NewFile>) -> Result<(), StoreError> {
-    check_files(&files)?;
+/// Writes small files unless they are there.
+pub(super) async fn put_files(db: &Arc<Db>, from: Origin, files: Vec<HashedBytes>) -> Result<(), StoreError> {
     stream::iter(files)
         .map(|file| async move {
-            if is_there(db, from, file.sha256).await? {
+            if is_there(db, from, file.sha256()).await? {
                 return Ok(());
             }
-            put_whole(db, from, file.sha256, &file.bytes).await
+            put_whole(db, from, file.sha256(), file.bytes()).await
         })
         .buffer_unordered(AT_ONCE)
         .try_collect()

@@ -3,8 +3,8 @@
 use futures::StreamExt;
 use mongodb::bson::Document;
 use proto_json::{
-    BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRate, EcgStatus, HeartRateSource, MediaType, SignalOptions,
-    UploadReceipt,
+    BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRate, EcgStatus, HashedBytes, HeartRateSource, MediaType,
+    SignalOptions, UploadReceipt,
 };
 use test_servers::MongoServer;
 
@@ -300,7 +300,7 @@ async fn chunks_of_an_upload_that_never_came_to_be_are_removed_and_those_of_its_
     // The delivery that began it comes too late, the retry does not.
     assert!(fixture.store.store_upload(&first, Vec::new()).await.is_err());
     assert!(fixture.store.upload(first.id).await.unwrap().is_none());
-    let file = crate::NewFile { sha256: hash, bytes: content.into() };
+    let file = HashedBytes::of(content.into());
     fixture.store.store_upload(&retry, vec![file]).await.unwrap();
     assert_eq!(fixture.store.upload(first.id).await.unwrap().unwrap().receipt.received_at, retry.received_at);
     assert_eq!((fixture.count(&db.chunks).await, fixture.count(&db.files).await), (3, 1));
@@ -311,7 +311,7 @@ async fn an_upload_that_is_stored_in_part_keeps_its_files() {
     let fixture = Fixture::start().await;
     let new = upload(1, "a", "Ann");
     let hash = BlobHash::of(b"x");
-    let file = crate::NewFile { sha256: hash, bytes: bytes::Bytes::from_static(b"x") };
+    let file = HashedBytes::of(bytes::Bytes::from_static(b"x"));
     blobs::put_files(&fixture.store.db, new.origin(), vec![file]).await.unwrap();
     cut_off(&fixture.store.db, &new, 1).await;
     assert_eq!(fixture.store.remove_abandoned(new.id, hash, later()).await.unwrap(), Removal::Kept);
@@ -346,10 +346,7 @@ async fn of_two_uploads_that_bring_a_file_at_once_one_set_of_chunks_remains() {
     let fixture = Fixture::start().await;
     let db = &fixture.store.db;
     for round in 0..8 {
-        let file = crate::NewFile {
-            sha256: BlobHash::of(&[round; 300_000]),
-            bytes: bytes::Bytes::from(vec![round; 300_000]),
-        };
+        let file = HashedBytes::of(vec![round; 300_000].into());
         let (one, other) = (upload(1, "a", "Ann"), upload(1, "b", "Ann"));
         let (first, second) = tokio::join!(
             blobs::put_files(db, one.origin(), vec![file.clone()]),
@@ -357,7 +354,7 @@ async fn of_two_uploads_that_bring_a_file_at_once_one_set_of_chunks_remains() {
         );
         first.and(second).unwrap();
         for new in [one, other] {
-            let removal = fixture.store.remove_abandoned(new.id, file.sha256, later()).await.unwrap();
+            let removal = fixture.store.remove_abandoned(new.id, file.sha256(), later()).await.unwrap();
             assert_eq!(removal, Removal::Kept, "it is nobody's");
         }
         let expected = u64::from(round) + 1;

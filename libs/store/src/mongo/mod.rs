@@ -29,13 +29,13 @@ use mongodb::options::{
 };
 use mongodb::{Client, Collection};
 use proto_json::{
-    BlobHash, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId, Timestamp,
-    UploadId,
+    BlobHash, EcgRecord, HashedBytes, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId,
+    Timestamp, UploadId,
 };
 
 use crate::search::Search;
 use crate::{
-    AnalysisResult, ByteStream, NewFile, NewUpload, Origin, PageRequest, PatientStore, PendingEcg, Removal,
+    AnalysisResult, ByteStream, NewUpload, Origin, PageRequest, PatientStore, PendingEcg, Removal,
     StoreError, StoredBlob, StoredUpload, UploadOutcome,
 };
 
@@ -184,7 +184,7 @@ impl PatientStore for MongoStore {
     async fn store_upload(
         &self,
         upload: &NewUpload,
-        files: Vec<NewFile>,
+        files: Vec<HashedBytes>,
     ) -> Result<UploadOutcome, StoreError> {
         blobs::put_files(&self.db, upload.origin(), files).await?;
         uploads::store(&self.db, upload).await
@@ -193,7 +193,7 @@ impl PatientStore for MongoStore {
     async fn store_analysis(
         &self,
         result: &AnalysisResult,
-        files: Vec<NewFile>,
+        files: Vec<HashedBytes>,
     ) -> Result<Option<PatientSummary>, StoreError> {
         blobs::put_files(&self.db, result.from, files).await?;
         analyses::store(&self.db, result).await

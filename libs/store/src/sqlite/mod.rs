@@ -21,14 +21,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use proto_json::{
-    BlobHash, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId, Timestamp,
-    UploadId,
+    BlobHash, EcgRecord, HashedBytes, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId,
+    Timestamp, UploadId,
 };
 
-use crate::body::check_files;
 use crate::search::Search;
 use crate::{
-    AnalysisResult, ByteStream, NewFile, NewUpload, Origin, PageRequest, PatientStore, PendingEcg, Removal,
+    AnalysisResult, ByteStream, NewUpload, Origin, PageRequest, PatientStore, PendingEcg, Removal,
     StoreError, StoredBlob, StoredUpload, UploadOutcome,
 };
 
@@ -59,7 +58,7 @@ impl SqliteStore {
     }
 
     /// Files with the number that each will have if it is not there yet.
-    fn numbered(&self, files: Vec<NewFile>) -> Vec<(blobs::BlobNumber, NewFile)> {
+    fn numbered(&self, files: Vec<HashedBytes>) -> Vec<(blobs::BlobNumber, HashedBytes)> {
         files.into_iter().map(|file| (self.writer.next_blob(), file)).collect()
     }
 }
@@ -99,9 +98,8 @@ impl PatientStore for SqliteStore {
     async fn store_upload(
         &self,
         upload: &NewUpload,
-        files: Vec<NewFile>,
+        files: Vec<HashedBytes>,
     ) -> Result<UploadOutcome, StoreError> {
-        check_files(&files)?;
         let (upload, files) = (upload.clone(), self.numbered(files));
         self.writer.write(move |connection| uploads::store(connection, &upload, &files)).await
     }
@@ -109,9 +107,8 @@ impl PatientStore for SqliteStore {
     async fn store_analysis(
         &self,
         result: &AnalysisResult,
-        files: Vec<NewFile>,
+        files: Vec<HashedBytes>,
     ) -> Result<Option<PatientSummary>, StoreError> {
-        check_files(&files)?;
         let (result, files) = (result.clone(), self.numbered(files));
         self.writer.write(move |connection| uploads::store_analysis(connection, &result, &files)).await
     }

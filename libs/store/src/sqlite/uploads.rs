@@ -1,11 +1,11 @@
 //! Storing an upload, and the result of an analysis: each one transaction, with the small files that belong to it.
 
-use proto_json::{BlobHash, EcgStatus, PatientSummary, UploadId, UploadReceipt};
+use proto_json::{BlobHash, EcgStatus, HashedBytes, PatientSummary, UploadId, UploadReceipt};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::records::{self, Newest};
 use crate::search::name_key;
-use crate::{AnalysisResult, NewFile, NewUpload, StoreError, StoredUpload, UploadOutcome};
+use crate::{AnalysisResult, NewUpload, StoreError, StoredUpload, UploadOutcome};
 
 use super::blobs::{self, BlobNumber};
 use super::failure::broken;
@@ -15,7 +15,7 @@ use super::{lists, rows};
 pub(super) fn store(
     connection: &Connection,
     upload: &NewUpload,
-    files: &[(BlobNumber, NewFile)],
+    files: &[(BlobNumber, HashedBytes)],
 ) -> Result<UploadOutcome, StoreError> {
     if let Some(known) = find(connection, upload.id)? {
         if known.fingerprint != upload.fingerprint || known.receipt.mrn != upload.mrn {
@@ -57,7 +57,7 @@ pub(super) fn find(connection: &Connection, id: UploadId) -> Result<Option<Store
 pub(super) fn store_analysis(
     connection: &Connection,
     result: &AnalysisResult,
-    files: &[(BlobNumber, NewFile)],
+    files: &[(BlobNumber, HashedBytes)],
 ) -> Result<Option<PatientSummary>, StoreError> {
     let Some(ecg) = lists::ecg(connection, result.ecg_id)? else { return Ok(None) };
     if ecg.mrn != result.mrn || ecg.status != EcgStatus::Pending {
@@ -90,11 +90,11 @@ pub(super) fn store_analysis(
 /// The files that come with a record. Refuses a record that refers to a file which is not there.
 fn insert_files(
     connection: &Connection,
-    files: &[(BlobNumber, NewFile)],
+    files: &[(BlobNumber, HashedBytes)],
     mut referred: impl Iterator<Item = BlobHash>,
 ) -> Result<(), StoreError> {
     for (number, file) in files {
-        blobs::insert_whole(connection, *number, None, file.sha256, &file.bytes)?;
+        blobs::insert_whole(connection, *number, None, file.sha256(), file.bytes())?;
     }
     referred.try_for_each(|sha256| {
         if blobs::refer(connection, sha256)? {

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use proto_json::{
-    BlobHash, BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRate, FileKind, HeartRateSource, MediaType, Mrn,
-    PatientSummary, RecordId, SignalOptions, StoredFile, Timestamp, UploadId, UploadReceipt,
+    BlobHash, BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRate, FileKind, HashedBytes, HeartRateSource,
+    MediaType, Mrn, PatientSummary, RecordId, SignalOptions, StoredFile, Timestamp, UploadId, UploadReceipt,
 };
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{
-    AnalysisResult, NewEcg, NewFile, NewHeartRate, NewImage, NewUpload, Origin, PageRequest, PatientStore,
-    StoreError, UploadOutcome,
+    AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload, Origin, PageRequest, PatientStore, StoreError,
+    UploadOutcome,
 };
 use test_servers::MongoServer;
 
@@ -91,20 +91,20 @@ pub(crate) fn blob(content: &str, media_type: MediaType) -> BlobInfo {
 }
 
 /// The file that [`blob`] describes.
-fn content(file: &BlobInfo) -> NewFile {
+fn content(file: &BlobInfo) -> HashedBytes {
     let name = file.file_name.as_deref().unwrap();
     let content = name.strip_prefix("$$").unwrap().strip_suffix(".x").unwrap();
-    NewFile { sha256: file.sha256, bytes: Bytes::copy_from_slice(content.as_bytes()) }
+    HashedBytes::of(Bytes::copy_from_slice(content.as_bytes()))
 }
 
 /// The files of an upload.
-pub(crate) fn files(upload: &NewUpload) -> Vec<NewFile> {
+pub(crate) fn files(upload: &NewUpload) -> Vec<HashedBytes> {
     let ecgs = upload.ecgs.iter().filter_map(|ecg| ecg.signal.as_ref().or(ecg.picture.as_ref()));
     upload.images.iter().map(|image| &image.file).chain(ecgs).map(content).collect()
 }
 
 /// Picture and details of an analysis.
-pub(crate) fn drawn(result: &AnalysisResult) -> Vec<NewFile> {
+pub(crate) fn drawn(result: &AnalysisResult) -> Vec<HashedBytes> {
     result.outcome.iter().flat_map(|(_, plot, detail)| [content(plot), content(detail)]).collect()
 }
 
