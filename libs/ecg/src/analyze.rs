@@ -13,15 +13,20 @@ const SHARE_OF_TIME: f64 = 0.5;
 pub fn analyze(strip: &Strip) -> Analysis {
     let mut beats = Vec::new();
     let mut stretches: Vec<QualitySegment> = Vec::new();
+    let mut proven = false;
     for (index, segment) in strip.segments.iter().enumerate() {
         let found = detect(&segment.samples, strip.sample_rate_hz);
-        quality::assess(segment, strip.sample_rate_hz, &found, &mut stretches);
+        proven |= quality::assess(segment, strip.sample_rate_hz, &found, &mut stretches);
         beats.extend(found.iter().map(|detection| Beat {
             time_s: segment.start_s + detection.sample as f64 / strip.sample_rate_hz,
             segment: index,
             sample: detection.sample as usize,
             confidence: detection.confidence,
         }));
+    }
+    // Where there is no rate anyway, what is poor stays poor.
+    if !proven && overall(&stretches) > Quality::Unusable {
+        quality::refuse(&mut stretches);
     }
     let intervals = rate::intervals(&beats, &stretches);
     let overall = overall(&stretches);

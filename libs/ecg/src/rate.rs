@@ -162,3 +162,107 @@ pub(crate) fn notes(intervals: &[Interval], rate: &HeartRate) -> Vec<RhythmNote>
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Beats of one segment with these intervals between them, the first at 0 s.
+    fn beats(intervals_s: &[f64]) -> Vec<Beat> {
+        let mut time_s = 0.0;
+        let times = std::iter::once(0.0).chain(intervals_s.iter().map(|interval| {
+            time_s += interval;
+            time_s
+        }));
+        times.map(|time_s| Beat { time_s, segment: 0, sample: 0, confidence: 1.0 }).collect()
+    }
+
+    fn stretch(start_s: f64, end_s: f64, quality: Quality) -> QualitySegment {
+        QualitySegment { start_s, end_s, quality, reason: None }
+    }
+
+    fn of(intervals_s: &[f64]) -> Vec<Interval> {
+        intervals(&beats(intervals_s), &[stretch(0.0, 1000.0, Quality::Good)])
+    }
+
+    fn codes(intervals: &[Interval]) -> Vec<&'static str> {
+        let rate = heart_rate(intervals).expect("enough intervals");
+        notes(intervals, &rate).iter().map(|note| note.code).collect()
+    }
+
+    #[test]
+    fn the_extremes_are_those_of_windows_of_eight_beats() {
+        // Ten intervals of 1 s, then seven of 0.5 s: only one window holds nothing but fast beats.
+        let rate = heart_rate(&of(&[[1.0; 10].as_slice(), &[0.5; 7]].concat())).expect("a rate");
+        assert!((rate.mean_bpm - 60.0 * 17.0 / 13.5).abs() < 1e-9, "{rate:?}");
+        assert!((rate.min_bpm - 60.0).abs() < 1e-9 && (rate.max_bpm - 120.0).abs() < 1e-9, "{rate:?}");
+        // One fast interval is no window.
+        let rate = heart_rate(&of(&[[1.0; 10].as_slice(), &[0.5], &[1.0; 10]].concat())).expect("a rate");
+        assert!((rate.max_bpm - 60.0 * 7.0 / 6.5).abs() < 1e-9, "{rate:?}");
+        // Fewer than eight beats: the mean is all there is.
+        let rate = heart_rate(&of(&[1.0, 0.5])).expect("a rate");
+        assert_eq!((rate.min_bpm, rate.max_bpm), (rate.mean_bpm, rate.mean_bpm));
+        assert_eq!(heart_rate(&of(&[1.0])), None, "one interval is no rate");
+    }
+
+    #[test]
+    fn variability_is_that_of_the_task_force() {
+        // European Society of Cardiology 1996: SDNN of the intervals, RMSSD of the differences of neighbours.
+        let found = statistics(&of(&[0.8, 1.0, 0.9, 1.1])).expect("enough intervals");
+        assert_eq!(found.count, 4);
+        assert!((found.median_ms - 950.0).abs() < 1e-6, "{found:?}");
+        assert!((found.sdnn_ms - (50_000.0_f64 / 3.0).sqrt()).abs() < 1e-6, "{found:?}");
+        let rmssd_ms = found.rmssd_ms.expect("neighbours");
+        assert!((rmssd_ms - (90_000.0_f64 / 3.0).sqrt()).abs() < 1e-6, "{found:?}");
+    }
+
+    #[test]
+    fn intervals_across_gaps_and_unusable_stretches_are_left_out() {
+        let mut found = beats(&[1.0; 9]);
+        found.iter_mut().skip(3).for_each(|beat| beat.segment = 1);
+        let stretches = [
+            stretch(0.0, 5.5, Quality::Good),
+            stretch(5.5, 6.5, Quality::Unusable),
+            stretch(6.5, 10.0, Quality::Poor),
+        ];
+        let ends: Vec<usize> = intervals(&found, &stretches).iter().map(|interval| interval.ends).collect();
+        // Not 3 (across the gap), 6 and 7 (on either side of the beat at 6 s).
+        assert_eq!(ends, [1, 2, 4, 5, 8, 9]);
+        // Neighbours in the list that are none in the strip make no difference and no window.
+        let runs: Vec<usize> = runs(&intervals(&found, &stretches)).map(<[_]>::len).collect();
+        assert_eq!(runs, [2, 2, 2]);
+    }
+
+    #[test]
+    fn notes_say_what_the_strip_shows() {
+        assert_eq!(codes(&of(&[0.8; 20])), [""; 0]);
+        assert_eq!(codes(&of(&[1.2; 20])), ["slow"]);
+        assert_eq!(codes(&of(&[0.5; 20])), ["fast"]);
+        assert_eq!(codes(&of(&[0.7, 1.0].repeat(10))), ["irregular"]);
+        let with_pauses = of(&[[0.8; 10].as_slice(), &[2.1], &[0.8; 10], &[2.4], &[0.8; 10]].concat());
+        let rate = heart_rate(&with_pauses).expect("a rate");
+        let found = notes(&with_pauses, &rate);
+        assert_eq!(found.iter().map(|note| note.code).collect::<Vec<_>>(), ["pause"]);
+        assert!(found[0].message.starts_with("No beat for 2.4 s"), "{}", found[0].message);
+        assert!(found[0].message.ends_with("longest of 2 pauses."), "{}", found[0].message);
+        assert!((found[0].at_s.expect("a place") - 18.1).abs() < 1e-6);
+        assert_eq!(codes(&of(&[[0.8; 10].as_slice(), &[1.9]].concat())), [""; 0], "1.9 s are no pause");
+    }
+
+    #[test]
+    fn the_trend_has_a_point_for_each_ten_seconds_with_beats() {
+        let mut found = beats(&[[1.0; 10].as_slice(), &[0.5; 20]].concat());
+        // Nothing from 10 to 20 s.
+        found.iter_mut().skip(11).for_each(|beat| {
+            beat.time_s += 10.0;
+            beat.segment = 1;
+        });
+        let points = trend(&intervals(&found, &[stretch(0.0, 100.0, Quality::Good)]));
+        let rates: Vec<(f64, f64)> =
+            points.iter().map(|point| (point.time_s, point.mean_bpm.round())).collect();
+        assert_eq!(rates, [(5.0, 60.0), (25.0, 120.0)]);
+        assert!(
+            points.iter().all(|point| point.min_bpm <= point.mean_bpm && point.mean_bpm <= point.max_bpm)
+        );
+    }
+}

@@ -1,5 +1,8 @@
 //! No heart rate comes from what is no ECG, and what an analysis says does not contradict itself.
 
+#[path = "../examples/noise/kinds.rs"]
+mod kinds;
+
 use std::f64::consts::TAU;
 
 use ecg::synth::{self, Rhythm, Settings};
@@ -144,6 +147,37 @@ fn waves_of_a_generator_have_no_heart_rate() {
     }
 }
 
+/// Strips that earlier rules took for a heart: the hardest of all that were searched.
+#[test]
+fn strips_of_noise_that_once_had_a_heart_rate_have_none() {
+    for (word, seed) in [
+        ("syllables", 617),
+        ("syllables", 3703),
+        ("loudness", 2565),
+        ("loudness", 3632),
+        ("loudness", 200_222),
+        ("ramp", 33),
+    ] {
+        for (name, kind) in kinds::KINDS.iter().filter(|(name, _)| name.contains(word)) {
+            let analysis = analyze(&kinds::strip(*kind, seed));
+            assert_eq!(analysis.heart_rate, None, "{name}, {seed}: {:?}", analysis.quality_segments);
+        }
+    }
+}
+
+/// The beginning of the search of `examples/noise`.
+#[test]
+fn noise_speech_and_waves_of_every_sort_have_no_heart_rate() {
+    for (name, kind) in kinds::KINDS {
+        for seed in 0..40 {
+            let analysis = analyze(&kinds::strip(kind, seed));
+            assert_eq!(analysis.heart_rate, None, "{name}, {seed}: {:?}", analysis.quality_segments);
+            assert_eq!(analysis.quality, Quality::Unusable, "{name}, {seed}");
+            assert_consistent(&analysis);
+        }
+    }
+}
+
 #[test]
 fn mains_hum_has_no_heart_rate() {
     for rate in [250.0, 360.0, 500.0, 1000.0] {
@@ -178,6 +212,28 @@ fn beats_under_strong_white_noise_are_no_heart_rate() {
         let analysis = analyze(&synth::generate(&settings).strip);
         assert_consistent(&analysis);
         assert!(analysis.heart_rate.is_none_or(|rate| (rate.mean_bpm - 72.0).abs() < 5.0), "{analysis:?}");
+    }
+}
+
+#[test]
+fn noise_that_leaves_every_beat_visible_leaves_the_heart_rate() {
+    for (noise_mv, muscle_mv, mains_mv) in [(0.1, 0.0, 0.0), (0.0, 0.12, 0.0), (0.0, 0.0, 0.4)] {
+        // Beats that come at any time have to be more alike.
+        for (rhythm, rr_sd_ms, share) in [(Rhythm::Sinus, 30.0, 1.0), (Rhythm::Irregular, 150.0, 0.5)] {
+            let settings = Settings {
+                noise_mv: share * noise_mv,
+                muscle_mv: share * muscle_mv,
+                mains_mv: share * mains_mv,
+                rhythm,
+                rr_sd_ms,
+                duration_s: 28.0,
+                ..Settings::default()
+            };
+            let synthetic = synth::generate(&settings);
+            let analysis = analyze(&synthetic.strip);
+            assert!(analysis.heart_rate.is_some(), "{settings:?}: {:?}", analysis.quality_segments);
+            assert!(analysis.beats.len().abs_diff(synthetic.beat_times_s.len()) <= 1, "{settings:?}");
+        }
     }
 }
 

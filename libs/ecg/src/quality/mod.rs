@@ -41,6 +41,17 @@ const LEAST_CONTRAST: f32 = 3.0;
 const CLEAR_CONTRAST: f32 = 4.0;
 /// Beats of a usable signal look like each other (Orphanidou et al. 2015 ask for a mean correlation of 0.66).
 const LEAST_ALIKE: f64 = 0.72;
+/// A heart repeats itself in shape or in time, mostly in both; syllables do neither. What beats lack of being alike, times the
+/// square root of how irregular they come, is at most this somewhere in a strip where a second detector agrees ...
+const MOST_CHANCE_AGREED: f64 = 0.0175;
+/// ... and this where it half agrees. docs/ECG.md says how rarely noise reaches that.
+const MOST_CHANCE_DOUBTED: f64 = 0.01;
+/// Fewer beats than this prove less, by the square of their share: a few are alike and evenly spaced by chance more easily.
+const ENOUGH_BEATS: usize = 8;
+/// A beat that proves a heart comes back to where it was up to this share of its height; ramps and pulses do not.
+const LARGEST_STEP_PROVEN: f32 = 0.5;
+/// No rhythm counts as more regular than this: intervals are known to a sample, and paced hearts vary less.
+const REGULAR: f64 = 0.02;
 /// The bursts of speech look like each other by chance, or two detectors agree on them by chance, or one is sure of them; all
 /// three at once they do not.
 const DOUBTFULLY_ALIKE: f64 = 0.88;
@@ -70,12 +81,18 @@ fn sensible(rate: f64) -> f64 {
     if rate.is_nan() { 250.0 } else { rate.clamp(10.0, 100_000.0) }
 }
 
-/// Appends the quality of the stretches of one segment.
-pub(crate) fn assess(segment: &Segment, rate: f64, beats: &[Detection], out: &mut Vec<QualitySegment>) {
+/// Appends the quality of the stretches of one segment. Says whether one of them proves that there is a heart.
+pub(crate) fn assess(
+    segment: &Segment,
+    rate: f64,
+    beats: &[Detection],
+    out: &mut Vec<QualitySegment>,
+) -> bool {
     let rate = sensible(rate);
     let total = segment.samples.len() as f64 / rate;
     let count = (((total - SHORTEST_S) / STRETCH_S).ceil()).max(1.0) as usize;
     let mut beat = 0;
+    let mut proven = false;
     for index in 0..count {
         let from = (index as f64 * STRETCH_S * rate) as usize;
         let to = if index + 1 == count {
@@ -89,6 +106,7 @@ pub(crate) fn assess(segment: &Segment, rate: f64, beats: &[Detection], out: &mu
         }
         let found = Indices::new(&segment.samples[from..to], rate, from as u64, &beats[first..beat]);
         let (quality, reason) = verdict(&found);
+        proven |= quality > Quality::Unusable && proves_a_heart(&found);
         out.push(QualitySegment {
             start_s: segment.start_s + from as f64 / rate,
             end_s: segment.start_s + to as f64 / rate,
@@ -96,6 +114,33 @@ pub(crate) fn assess(segment: &Segment, rate: f64, beats: &[Detection], out: &mu
             reason: reason.map(str::to_owned),
         });
     }
+    proven
+}
+
+/// Makes all stretches of a strip unusable: where none proves that there is a heart, beats that are doubtful everywhere may be
+/// chance.
+pub(crate) fn refuse(stretches: &mut [QualitySegment]) {
+    for stretch in stretches.iter_mut().filter(|stretch| stretch.quality > Quality::Unusable) {
+        stretch.quality = Quality::Unusable;
+        stretch.reason =
+            Some("What looks like beats is nowhere clear enough to be told from noise.".to_owned());
+    }
+}
+
+/// How easily chance makes beats that repeat as these do; nothing of fewer than three beats.
+fn chance(found: &Indices) -> Option<f64> {
+    let few = (ENOUGH_BEATS as f64 / found.beats as f64).max(1.0).powi(2);
+    Some((1.0 - found.alike?) * found.irregular?.max(REGULAR).sqrt() * few)
+}
+
+/// Whether a stretch alone is enough to say that there is a heart.
+fn proves_a_heart(found: &Indices) -> bool {
+    let limit = if found.agreement >= DOUBTFUL_AGREEMENT { MOST_CHANCE_AGREED } else { MOST_CHANCE_DOUBTED };
+    found.contrast >= CLEAR_CONTRAST
+        && found.confidence >= CLEAR_CONFIDENCE
+        && found.agreement >= LEAST_AGREEMENT
+        && found.step <= LARGEST_STEP_PROVEN
+        && chance(found).is_some_and(|chance| chance <= limit)
 }
 
 fn verdict(found: &Indices) -> (Quality, Option<&'static str>) {
