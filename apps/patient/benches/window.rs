@@ -41,7 +41,7 @@ fn ecg(path: &Path, seconds: u32) {
 
 /// Types the path of an ECG into the form and leaves Enter to be pressed.
 fn type_path(screen: &Screen, path: &Path) {
-    screen.hand(&["key", "Tab", "Tab", "Tab", "Right", "Right", "Tab"]);
+    screen.hand(&["key", "Tab", "Tab", "Right", "Right", "Tab"]);
     screen.hand(&["type", path.to_str().unwrap()]);
     screen.settled();
 }
