@@ -27,6 +27,7 @@ async fn keeps_its_promises(mode: Mode) {
         clients: 4,
         pause: Duration::from_millis(1_500),
         ack_wait: Duration::from_secs(1),
+        gentle_database: false,
         verbose: false,
     };
     let report = run(&trial).await;

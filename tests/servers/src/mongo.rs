@@ -118,6 +118,20 @@ impl MongoServer {
         self.own_mut().kill();
     }
 
+    /// Ends it as an administrator does (SIGTERM), and waits until it is gone.
+    ///
+    /// # Panics
+    /// When it cannot be told, or is not of this test.
+    pub fn stop(&mut self) {
+        let server = self.own_mut();
+        if let Some(mut process) = server.process.take() {
+            let pid = process.id().to_string();
+            let told = Command::new("kill").args(["-s", "TERM", &pid]).status();
+            assert!(told.is_ok_and(|told| told.success()), "the server can be told to end");
+            process.wait().expect("the server ends");
+        }
+    }
+
     /// Starts it again on the same port and data; kills it before if it runs.
     ///
     /// # Panics

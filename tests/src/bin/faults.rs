@@ -8,9 +8,11 @@ use tests::Mode;
 use tests::faults::{Trial, possible, run};
 
 const USAGE: &str = "Usage: faults [standalone|processes] [--uploads N] [--faults N] [--seed N] [--clients N] [--quiet]
+              [--gentle-database]
 
 Uploads all the while, on a schedule of faults that the seed tells, and then compares what clients were told with what
-is stored and what watchers saw. Needs root: it mounts a small disk to fill it.";
+is stored and what watchers saw. Needs root: it mounts a small disk to fill it.
+--gentle-database: the database is told to end instead of being killed, for a stand-in that would lose what it acknowledged.";
 
 fn main() -> ExitCode {
     match trials(&std::env::args().skip(1).collect::<Vec<_>>()) {
@@ -28,6 +30,7 @@ fn trials(args: &[String]) -> Result<Vec<Trial>, String> {
         std::process::exit(0);
     }
     let (mut modes, mut numbers, mut verbose) = (Vec::new(), [1_000, 0, 1, 8], true);
+    let mut gentle_database = false;
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let index = match arg.as_str() {
@@ -41,6 +44,10 @@ fn trials(args: &[String]) -> Result<Vec<Trial>, String> {
             }
             "--quiet" => {
                 verbose = false;
+                continue;
+            }
+            "--gentle-database" => {
+                gentle_database = true;
                 continue;
             }
             "--uploads" => 0,
@@ -64,6 +71,7 @@ fn trials(args: &[String]) -> Result<Vec<Trial>, String> {
         clients,
         pause: Duration::from_secs(3),
         ack_wait: Duration::from_secs(2),
+        gentle_database,
         verbose,
     };
     Ok(modes.into_iter().map(trial).collect())

@@ -39,6 +39,8 @@ pub struct Trial {
     pub pause: Duration,
     /// Time after which a delivery counts as lost.
     pub ack_wait: Duration,
+    /// The database is told to end (SIGTERM) instead of being killed: for a stand-in that then loses what it acknowledged.
+    pub gentle_database: bool,
     /// Say what happens.
     pub verbose: bool,
 }
@@ -117,7 +119,7 @@ pub async fn run(trial: &Trial) -> Report {
                     orders.begun.load(Ordering::Relaxed)
                 );
             }
-            records.extend(harm(&mut system, &orders, step, faults as u64).await);
+            records.extend(harm(&mut system, &orders, trial, step, faults as u64).await);
             faults += 1;
             tokio::time::sleep(step.rest).await;
         }
@@ -177,7 +179,7 @@ fn start_watchers(system: &mut System, gateway: &Gateway) -> Vec<Watcher> {
     watchers
 }
 
-async fn harm(system: &mut System, orders: &Orders, step: Step, salt: u64) -> Vec<Record> {
+async fn harm(system: &mut System, orders: &Orders, trial: &Trial, step: Step, salt: u64) -> Vec<Record> {
     let wait = || tokio::time::sleep(step.stays);
     match step.fault {
         Fault::Kill(service) => {
@@ -198,7 +200,11 @@ async fn harm(system: &mut System, orders: &Orders, step: Step, salt: u64) -> Ve
         }
         Fault::KillDatabase => {
             let mongo = system.mongo().expect("a database");
-            mongo.kill();
+            if trial.gentle_database {
+                mongo.stop();
+            } else {
+                mongo.kill();
+            }
             wait().await;
             mongo.restart();
         }

@@ -78,6 +78,7 @@ async fn main() {
     step("everything promised is there once");
     let promises = load.end().await;
     records::assert_all_once(&viewer, &promises).await;
+    assert_eq!(dead_letters(&stack, &secrets).await, Vec::<serde_json::Value>::new(), "nothing was given up");
     follows(&mut nats, &viewer).await;
     follows(&mut events, &viewer).await;
     drop((nats, events));
@@ -105,6 +106,13 @@ async fn main() {
     upload_one(&uploader, mrn).await;
     analysed(&mut events, mrn).await;
     step("the stack holds what it promises");
+}
+
+async fn dead_letters(stack: &Stack, secrets: &Secrets) -> Vec<serde_json::Value> {
+    let url = format!("{}/api/v1/dead-letters", stack.url);
+    let answer = tests::http_client().get(url).bearer_auth(&secrets.admin).send().await.unwrap();
+    let page: serde_json::Value = answer.error_for_status().unwrap().json().await.unwrap();
+    page["items"].as_array().expect("a page").clone()
 }
 
 async fn tokens_are_asked_for(stack: &Stack, secrets: &Secrets) {
