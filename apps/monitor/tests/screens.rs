@@ -139,14 +139,14 @@ async fn fill(gateway: &Gateway) {
     }
 }
 
-/// Waits until the screen is neither as it was nor in motion, but for what flashes.
-fn settled(screen: &Screen, before: &Shot) -> Shot {
+/// Waits until the screen is neither as it was nor in motion, but for what flashes: at most this share of it.
+fn settled(screen: &Screen, before: &Shot, flashing: f64) -> Shot {
     let begun = Instant::now();
     let (mut last, mut since) = (screen.shot(), Instant::now());
     loop {
         std::thread::sleep(Duration::from_millis(100));
         let now = screen.shot();
-        if now.difference(&last) > 0.012 {
+        if now.difference(&last) > flashing {
             (last, since) = (now.clone(), Instant::now());
         }
         if since.elapsed() > Duration::from_millis(900) && now.difference(before) > 0.01 {
@@ -174,6 +174,7 @@ fn folder() -> PathBuf {
 struct Album<'a> {
     screen: &'a Screen,
     theme: &'static str,
+    flashing: f64,
     taken: Vec<(String, Shot)>,
 }
 
@@ -190,7 +191,7 @@ impl Album<'_> {
 
     /// Takes the picture once the screen is no longer as before.
     fn take(&mut self, name: &str, before: &Shot) -> Shot {
-        let shot = settled(self.screen, before);
+        let shot = settled(self.screen, before, self.flashing);
         self.keep(name, shot.clone());
         shot
     }
@@ -212,7 +213,7 @@ fn every_state_has_its_picture_in_both_themes() {
         let empty = screen.shot();
         let files = tempfile::tempdir().unwrap();
         let settings = |paper: bool, range: u32| settings(files.path(), theme, paper, range);
-        let mut album = Album { screen: &screen, theme, taken: Vec::new() };
+        let mut album = Album { screen: &screen, theme, flashing: 0.012, taken: Vec::new() };
         {
             let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &[]);
             let nobody = album.take("empty", &empty);
@@ -225,10 +226,10 @@ fn every_state_has_its_picture_in_both_themes() {
             let paper = settings(theme == "light", 3);
             let more = ["--patient", "101", "--stale-after", "600"];
             let _monitor = Monitor::start(&screen, &system, &paper, &more);
-            let alone = settled(&screen, &empty);
+            let alone = settled(&screen, &empty, album.flashing);
             // Another ECG beside the latest: the second in the list.
             screen.hand(&["mousemove", "1150", "86", "click", "1"]);
-            let list = settled(&screen, &alone);
+            let list = settled(&screen, &alone, album.flashing);
             screen.hand(&["key", "Down", "Down", "Return"]);
             album.take("patient", &list);
             // The pointer over the trend reads it, in the words above it.
@@ -263,7 +264,7 @@ fn every_state_has_its_picture_in_both_themes() {
 fn small(system: &System, theme: &'static str, files: &Path) {
     let screen = Screen::start(SMALLEST.0, SMALLEST.1);
     let empty = screen.shot();
-    let mut album = Album { screen: &screen, theme, taken: Vec::new() };
+    let mut album = Album { screen: &screen, theme, flashing: 0.05, taken: Vec::new() };
     let file = settings(files, theme, false, 1);
     let _monitor = Monitor::start(&screen, system, &file, &["--patient", "100", "--stale-after", "600"]);
     let patient = album.take("small-patient", &empty);
