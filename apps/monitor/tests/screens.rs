@@ -19,6 +19,10 @@ use test_servers::{Screen, Shot};
 
 const SIZE: (u32, u32) = (1440, 900);
 const SMALLEST: (u32, u32) = (900, 600);
+/// Colours of the theme that tell what is there.
+const HIGH: [u8; 3] = [0xe5, 0x25, 0x2a];
+const TECHNICAL: [u8; 3] = [0x00, 0xb7, 0xd6];
+const GROUNDS: [[u8; 3]; 2] = [[0x05, 0x09, 0x0c], [0xff, 0xf9, 0xf6]];
 /// Nothing here takes this long unless it is broken.
 const LIMIT: Duration = Duration::from_secs(40);
 
@@ -139,8 +143,19 @@ async fn fill(gateway: &Gateway) {
     }
 }
 
-/// Waits until the screen is neither as it was nor in motion, but for what flashes: at most this share of it.
-fn settled(screen: &Screen, before: &Shot, flashing: f64) -> Shot {
+/// The high alarm has its frame; on a screen that still connects only the bar at the top has its colour.
+fn shows_high_alarm(shot: &Shot) -> bool {
+    shot.share(HIGH) > 0.0008
+}
+
+/// The ground of an ECG is there.
+fn shows_patient(shot: &Shot) -> bool {
+    GROUNDS.iter().any(|ground| shot.share(*ground) > 0.05)
+}
+
+/// Waits until what is wanted is there, and the screen neither as it was nor in motion, but for what flashes: at most this
+/// share of it.
+fn settled(screen: &Screen, before: &Shot, flashing: f64, there: impl Fn(&Shot) -> bool) -> Shot {
     let begun = Instant::now();
     let (mut last, mut since) = (screen.shot(), Instant::now());
     loop {
@@ -149,7 +164,7 @@ fn settled(screen: &Screen, before: &Shot, flashing: f64) -> Shot {
         if now.difference(&last) > flashing {
             (last, since) = (now.clone(), Instant::now());
         }
-        if since.elapsed() > Duration::from_millis(900) && now.difference(before) > 0.01 {
+        if since.elapsed() > Duration::from_millis(900) && now.difference(before) > 0.01 && there(&now) {
             return now;
         }
         assert!(begun.elapsed() < LIMIT, "the screen does not change");
@@ -189,9 +204,9 @@ impl Album<'_> {
         self.taken.push((name.to_owned(), shot));
     }
 
-    /// Takes the picture once the screen is no longer as before.
-    fn take(&mut self, name: &str, before: &Shot) -> Shot {
-        let shot = settled(self.screen, before, self.flashing);
+    /// Takes the picture once the screen is no longer as before, and shows this.
+    fn take(&mut self, name: &str, before: &Shot, there: impl Fn(&Shot) -> bool) -> Shot {
+        let shot = settled(self.screen, before, self.flashing, there);
         self.keep(name, shot.clone());
         shot
     }
@@ -216,22 +231,22 @@ fn every_state_has_its_picture_in_both_themes() {
         let mut album = Album { screen: &screen, theme, flashing: 0.012, taken: Vec::new() };
         {
             let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &[]);
-            let nobody = album.take("empty", &empty);
+            let nobody = album.take("empty", &empty, |_| true);
             runtime.block_on(fill(&system.client()));
-            let wall = album.take("wall", &nobody);
+            let wall = album.take("wall", &nobody, shows_high_alarm);
             screen.hand(&["key", "ctrl+l"]);
-            album.take("alarms", &wall);
+            album.take("alarms", &wall, |_| true);
         }
         {
             let paper = settings(theme == "light", 3);
             let more = ["--patient", "101", "--stale-after", "600"];
             let _monitor = Monitor::start(&screen, &system, &paper, &more);
-            let alone = settled(&screen, &empty, album.flashing);
+            let alone = settled(&screen, &empty, album.flashing, shows_patient);
             // Another ECG beside the latest: the second in the list.
             screen.hand(&["mousemove", "1150", "86", "click", "1"]);
-            let list = settled(&screen, &alone, album.flashing);
+            let list = settled(&screen, &alone, album.flashing, |_| true);
             screen.hand(&["key", "Down", "Down", "Return"]);
-            album.take("patient", &list);
+            album.take("patient", &list, shows_patient);
             // The pointer over the trend reads it, in the words above it.
             let words = || screen.part(312, 500, 200, 28);
             let before = words();
@@ -248,14 +263,14 @@ fn every_state_has_its_picture_in_both_themes() {
         {
             let more = ["--patient", "100", "--stale-after", "600"];
             let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &more);
-            album.take("alarm", &empty);
+            album.take("alarm", &empty, shows_high_alarm);
         }
         small(&system, theme, files.path());
         {
             let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &["--stale-after", "1"]);
-            let stale = album.take("stale", &empty);
+            let stale = album.take("stale", &empty, shows_high_alarm);
             system.gateway.kill();
-            album.take("offline", &stale);
+            album.take("offline", &stale, |shot| shot.share(TECHNICAL) > 0.02);
         }
     }
 }
@@ -267,11 +282,11 @@ fn small(system: &System, theme: &'static str, files: &Path) {
     let mut album = Album { screen: &screen, theme, flashing: 0.05, taken: Vec::new() };
     let file = settings(files, theme, false, 1);
     let _monitor = Monitor::start(&screen, system, &file, &["--patient", "100", "--stale-after", "600"]);
-    let patient = album.take("small-patient", &empty);
+    let patient = album.take("small-patient", &empty, shows_high_alarm);
     screen.hand(&["key", "Escape"]);
-    let wall = album.take("small-wall", &patient);
+    let wall = album.take("small-wall", &patient, shows_high_alarm);
     screen.hand(&["key", "ctrl+l"]);
-    let alarms = album.take("small-alarms", &wall);
+    let alarms = album.take("small-alarms", &wall, |_| true);
     for (name, shot) in [("patient", &patient), ("wall", &wall), ("alarms", &alarms)] {
         assert!(
             is_clear(shot, SMALLEST.0 - 6, SMALLEST.0),
