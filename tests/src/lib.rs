@@ -10,15 +10,12 @@ pub mod attacks;
 pub mod faults;
 pub mod load;
 pub mod material;
-mod process;
-mod programs;
 pub mod records;
 mod system;
 pub mod tls;
 
-pub use process::{Process, cpu_seconds, resident_bytes};
-pub use programs::program;
 pub use system::{Extras, Mode, Service, System, within};
+pub use test_servers::{Process, cpu_seconds, program, resident_bytes};
 
 /// A plain HTTP client, for what existing clients send.
 ///

@@ -1,5 +1,9 @@
 //! Strips and pictures that tests make for themselves: the project holds no data of others.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
 use ecg::synth;
 
 /// A CSV of `duration_s` seconds at 360 Hz and about `bpm` beats per minute; other seeds give other bytes.
@@ -14,6 +18,39 @@ pub fn strip_csv(bpm: f64, duration_s: f64, seed: u64) -> Vec<u8> {
         ..synth::Settings::default()
     };
     synth::csv(&synth::generate(&settings).strip)
+}
+
+/// Writes a CSV of so many seconds at 350 Hz, a day of which is 30 million samples: ten seconds of one strip, again and
+/// again, with times that go on.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn long_csv(path: &Path, seconds: u32) {
+    const RATE: usize = 350;
+    let settings =
+        synth::Settings { sample_rate_hz: RATE as f64, duration_s: 10.0, ..synth::Settings::default() };
+    let made = synth::generate(&settings);
+    let samples: Vec<f32> = made.strip.segments.iter().flat_map(|segment| segment.samples.clone()).collect();
+    // All of a row but the whole seconds: a day is written in moments.
+    let rows: Vec<String> = (0..10 * RATE)
+        .map(|row| {
+            let fraction = format!("{:.5}", (row % RATE) as f64 / RATE as f64);
+            format!("{},{:.3}\n", &fraction[1..], samples[row % samples.len()])
+        })
+        .collect();
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path).expect("a file can be made"));
+    let mut text = Vec::new();
+    for second in 0..seconds {
+        let whole = second.to_string();
+        let from = second as usize % 10 * RATE;
+        text.clear();
+        for row in &rows[from..from + RATE] {
+            text.extend_from_slice(whole.as_bytes());
+            text.extend_from_slice(row.as_bytes());
+        }
+        file.write_all(&text).expect("it can be written");
+    }
+    file.flush().expect("it can be written");
 }
 
 /// A JPEG of noise, `side` x `side` pixels; other seeds give other bytes. 160 pixels are about 25 KB.

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use client::{Gateway, Settings};
 use tempfile::TempDir;
-use test_servers::{MongoServer, NatsCluster, NatsServer};
+use test_servers::{MongoServer, NatsCluster, NatsServer, Process};
 
 use crate::faults::{Between, Proxy, SmallDisk};
-use crate::process::Process;
 
 /// The two ways to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -112,7 +112,7 @@ fn main() {
             work.push(busy.elapsed());
         }
         if begun.elapsed() >= next_line {
-            let own = resident_mb();
+            let own = test_servers::resident_bytes(std::process::id()).expect("Linux") as f64 / 1e6;
             println!("{:>6} {:>8} {own:>10.1}", begun.elapsed().as_secs(), frames.len());
             next_line += Duration::from_secs((wanted.seconds / 10).max(1));
         }
@@ -133,11 +133,4 @@ fn main() {
         share(0.99),
         share(1.0)
     );
-}
-
-/// Memory that this process holds right now (Linux).
-fn resident_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it says");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("a number") * 1024.0 / 1e6
 }

@@ -15,8 +15,8 @@ use proto_json::{FileKind, Mrn, Timestamp};
 #[path = "../tests/beside/mod.rs"]
 mod beside;
 
-use beside::display::Display;
 use beside::{System, material};
+use test_servers::{Screen, Shot};
 
 #[derive(Debug, Parser)]
 struct Wanted {
@@ -40,12 +40,12 @@ impl Drop for Ended {
 fn main() {
     let wanted = Wanted::parse();
     let system = System::standalone();
-    let display = Display::start(1440, 900);
+    let screen = Screen::start(1440, 900);
     let folder = tempfile::tempdir().unwrap();
     let app = Command::new(&wanted.monitor)
         .args(["--gateway", &system.url(), "--theme", "dark", "--settings"])
         .arg(folder.path().join("monitor.json"))
-        .env("DISPLAY", display.name())
+        .env("DISPLAY", screen.display())
         .env("SLINT_BACKEND", "winit-software")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -68,9 +68,9 @@ fn main() {
     };
     runtime.block_on(send(60.0, 0));
     // The one tile stands at the upper left; its digits, and its small strip beside them.
-    let digits = || display.grab(20, 105, 150, 80);
-    let strip = || display.grab(190, 105, 220, 80);
-    let settled = |look: &dyn Fn() -> Vec<u8>| {
+    let digits = || screen.part(20, 105, 150, 80);
+    let strip = || screen.part(190, 105, 220, 80);
+    let settled = |look: &dyn Fn() -> Shot| {
         let mut before = look();
         let mut since = Instant::now();
         while since.elapsed() < Duration::from_millis(400) {

@@ -23,30 +23,31 @@ pub(crate) fn rate(patient: &PatientSummary) -> String {
     patient.latest_heart_rate.as_ref().map_or_else(|| "–".to_owned(), |rate| rate.bpm.to_string())
 }
 
-/// When the heart rate was recorded.
+/// When the heart rate was recorded; while there is none, when the latest ECG was.
 #[must_use]
-pub(crate) fn rate_at(patient: &PatientSummary) -> Option<Timestamp> {
-    patient.latest_heart_rate.as_ref().map(|rate| rate.at)
+pub(crate) fn value_at(patient: &PatientSummary) -> Option<Timestamp> {
+    let rate = patient.latest_heart_rate.as_ref().map(|rate| rate.at);
+    rate.or_else(|| patient.latest_ecg.as_ref().map(|ecg| ecg.at))
 }
 
-/// Whether the heart rate is too old to look live.
+/// Whether what is shown is too old to look live.
 #[must_use]
 pub(crate) fn is_stale(patient: &PatientSummary, now: Timestamp, limit: Duration) -> bool {
-    rate_at(patient).is_some_and(|at| age::is_stale(at, now, limit))
+    value_at(patient).is_some_and(|at| age::is_stale(at, now, limit))
 }
 
-/// The age of the heart rate as it stands on a tile.
+/// The age of what a tile shows.
 #[must_use]
 pub(crate) fn short_age(patient: &PatientSummary, now: Timestamp, limit: Duration) -> String {
-    let Some(at) = rate_at(patient) else { return "no rate yet".to_owned() };
+    let Some(at) = value_at(patient) else { return "no rate yet".to_owned() };
     let age = words::age(now.millis_since(at));
     if age::is_stale(at, now, limit) { format!("stale · {age}") } else { age }
 }
 
-/// The age of the heart rate in full.
+/// The same in full.
 #[must_use]
 pub(crate) fn long_age(patient: &PatientSummary, now: Timestamp, limit: Duration) -> String {
-    let Some(at) = rate_at(patient) else { return String::new() };
+    let Some(at) = value_at(patient) else { return String::new() };
     let age = match words::age(now.millis_since(at)) {
         now if now == "now" => now,
         age => format!("{age} ago"),

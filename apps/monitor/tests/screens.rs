@@ -14,30 +14,36 @@ use proto_json::{Bpm, FileKind, Mrn, Timestamp};
 
 mod beside;
 
-use beside::System;
-use beside::display::Display;
-use beside::material;
+use beside::{System, material};
+use test_servers::{Screen, Shot};
 
-const SIZE: (u16, u16) = (1440, 900);
+const SIZE: (u32, u32) = (1440, 900);
+const SMALLEST: (u32, u32) = (900, 600);
+/// Colours of the theme that tell what is there.
+const HIGH: [u8; 3] = [0xe5, 0x25, 0x2a];
+const TECHNICAL: [u8; 3] = [0x00, 0xb7, 0xd6];
+const GROUNDS: [[u8; 3]; 2] = [[0x05, 0x09, 0x0c], [0xff, 0xf9, 0xf6]];
 /// Nothing here takes this long unless it is broken.
 const LIMIT: Duration = Duration::from_secs(40);
 
 struct Monitor(Child);
 
 impl Monitor {
-    fn start(display: &Display, system: &System, settings: &Path, more: &[&str]) -> Self {
+    fn start(screen: &Screen, system: &System, settings: &Path, more: &[&str]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_monitor"))
             .args(["--gateway", &system.url(), "--settings"])
             .arg(settings)
             .args(more)
-            .env("DISPLAY", display.name())
+            .env("DISPLAY", screen.display())
             .env("SLINT_BACKEND", "winit-software")
             .env_remove("WAYLAND_DISPLAY")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("the app starts");
-        Monitor(child)
+        let monitor = Monitor(child);
+        screen.fill("Bedside Monitor");
+        monitor
     }
 }
 
@@ -137,27 +143,39 @@ async fn fill(gateway: &Gateway) {
     }
 }
 
-/// The share of pixels that differ.
-fn difference(one: &[u8], other: &[u8]) -> f64 {
-    let differ = one.chunks_exact(3).zip(other.chunks_exact(3)).filter(|(one, other)| one != other).count();
-    differ as f64 / (one.len() / 3) as f64
+/// The high alarm has its frame; on a screen that still connects only the bar at the top has its colour.
+fn shows_high_alarm(shot: &Shot) -> bool {
+    shot.share(HIGH) > 0.0008
 }
 
-/// Waits until the screen is neither as it was nor in motion, but for what flashes.
-fn settled(display: &Display, before: &[u8]) -> Vec<u8> {
+/// The ground of an ECG is there.
+fn shows_patient(shot: &Shot) -> bool {
+    GROUNDS.iter().any(|ground| shot.share(*ground) > 0.05)
+}
+
+/// Waits until what is wanted is there, and the screen neither as it was nor in motion, but for what flashes: at most this
+/// share of it.
+fn settled(screen: &Screen, before: &Shot, flashing: f64, there: impl Fn(&Shot) -> bool) -> Shot {
     let begun = Instant::now();
-    let (mut last, mut since) = (display.all(), Instant::now());
+    let (mut last, mut since) = (screen.shot(), Instant::now());
     loop {
         std::thread::sleep(Duration::from_millis(100));
-        let now = display.all();
-        if difference(&now, &last) > 0.012 {
+        let now = screen.shot();
+        if now.difference(&last) > flashing {
             (last, since) = (now.clone(), Instant::now());
         }
-        if since.elapsed() > Duration::from_millis(900) && difference(&now, before) > 0.01 {
+        if since.elapsed() > Duration::from_millis(900) && now.difference(before) > 0.01 && there(&now) {
             return now;
         }
         assert!(begun.elapsed() < LIMIT, "the screen does not change");
     }
+}
+
+/// Whether nothing reaches into this strip of the screen, from top to bottom.
+fn is_clear(shot: &Shot, from: u32, to: u32) -> bool {
+    let row =
+        |y: u32| &shot.rgb[((y * shot.width + from) * 3) as usize..((y * shot.width + to) * 3) as usize];
+    (0..shot.height).all(|y| row(y).chunks_exact(3).all(|pixel| pixel == &row(y)[..3]))
 }
 
 fn folder() -> PathBuf {
@@ -167,68 +185,120 @@ fn folder() -> PathBuf {
     folder
 }
 
+/// Pictures of one theme in one size.
+struct Album<'a> {
+    screen: &'a Screen,
+    theme: &'static str,
+    flashing: f64,
+    taken: Vec<(String, Shot)>,
+}
+
+impl Album<'_> {
+    fn keep(&mut self, name: &str, shot: Shot) {
+        let path = folder().join(format!("{name}-{}.png", self.theme));
+        image::save_buffer(path, &shot.rgb, shot.width, shot.height, image::ColorType::Rgb8).unwrap();
+        assert!(shot.colors() > 40, "{name} is blank: {} colours", shot.colors());
+        for (other, known) in &self.taken {
+            assert!(shot.difference(known) > 0.005, "{name} looks like {other}");
+        }
+        self.taken.push((name.to_owned(), shot));
+    }
+
+    /// Takes the picture once the screen is no longer as before, and shows this.
+    fn take(&mut self, name: &str, before: &Shot, there: impl Fn(&Shot) -> bool) -> Shot {
+        let shot = settled(self.screen, before, self.flashing, there);
+        self.keep(name, shot.clone());
+        shot
+    }
+}
+
+/// A file of settings.
+fn settings(folder: &Path, theme: &str, paper: bool, range: u32) -> PathBuf {
+    let path = folder.join(format!("{theme}-{paper}-{range}.json"));
+    fs::write(&path, format!(r#"{{"theme":"{theme}","paper":{paper},"range":{range}}}"#)).unwrap();
+    path
+}
+
 #[test]
 fn every_state_has_its_picture_in_both_themes() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let folder = folder();
     for theme in ["dark", "light"] {
         let mut system = System::standalone();
-        let display = Display::start(SIZE.0, SIZE.1);
-        let empty = display.all();
+        let screen = Screen::start(SIZE.0, SIZE.1);
+        let empty = screen.shot();
         let files = tempfile::tempdir().unwrap();
-        let settings = |name: &str, paper: bool, range: u32| {
-            let path = files.path().join(format!("{name}.json"));
-            fs::write(&path, format!(r#"{{"theme":"{theme}","paper":{paper},"range":{range}}}"#)).unwrap();
-            path
-        };
-        let mut pictures: Vec<(String, Vec<u8>)> = Vec::new();
-        let mut keep = |name: &str, picture: Vec<u8>| {
-            display.save(&folder.join(format!("{name}-{theme}.png")));
-            let mut colours: Vec<&[u8]> = picture.chunks_exact(3).collect();
-            colours.sort_unstable();
-            colours.dedup();
-            assert!(colours.len() > 40, "{name} is blank: {} colours", colours.len());
-            for (other, known) in &pictures {
-                assert!(difference(&picture, known) > 0.005, "{name} looks like {other}");
-            }
-            pictures.push((name.to_owned(), picture));
-        };
+        let settings = |paper: bool, range: u32| settings(files.path(), theme, paper, range);
+        let mut album = Album { screen: &screen, theme, flashing: 0.012, taken: Vec::new() };
         {
-            let _monitor = Monitor::start(&display, &system, &settings("nobody", false, 1), &[]);
-            let nobody = settled(&display, &empty);
-            keep("empty", nobody.clone());
+            let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &[]);
+            let nobody = album.take("empty", &empty, |_| true);
             runtime.block_on(fill(&system.client()));
-            keep("wall", settled(&display, &nobody));
+            let wall = album.take("wall", &nobody, shows_high_alarm);
+            screen.hand(&["key", "ctrl+l"]);
+            album.take("alarms", &wall, |_| true);
         }
         {
-            let paper = settings("patient", theme == "light", 3);
-            let _monitor =
-                Monitor::start(&display, &system, &paper, &["--patient", "101", "--stale-after", "600"]);
-            keep("patient", settled(&display, &empty));
+            let paper = settings(theme == "light", 3);
+            let more = ["--patient", "101", "--stale-after", "600"];
+            let _monitor = Monitor::start(&screen, &system, &paper, &more);
+            let alone = settled(&screen, &empty, album.flashing, shows_patient);
+            // Another ECG beside the latest: the second in the list.
+            screen.hand(&["mousemove", "1150", "86", "click", "1"]);
+            let list = settled(&screen, &alone, album.flashing, |_| true);
+            screen.hand(&["key", "Down", "Down", "Return"]);
+            album.take("patient", &list, shows_patient);
             // The pointer over the trend reads it, in the words above it.
-            let words = || display.grab(312, 500, 200, 28);
+            let words = || screen.part(312, 500, 200, 28);
             let before = words();
-            display.point(620, 700);
+            screen.hand(&["mousemove", "620", "700"]);
             let begun = Instant::now();
             while words() == before {
                 assert!(begun.elapsed() < LIMIT, "the trend is not read");
                 std::thread::sleep(Duration::from_millis(50));
             }
-            display.save(&folder.join(format!("trend-{theme}.png")));
+            let trend = screen.shot();
+            let path = folder().join(format!("trend-{theme}.png"));
+            image::save_buffer(path, &trend.rgb, trend.width, trend.height, image::ColorType::Rgb8).unwrap();
         }
         {
-            let file = settings("alarm", false, 1);
-            let _monitor =
-                Monitor::start(&display, &system, &file, &["--patient", "100", "--stale-after", "600"]);
-            keep("alarm", settled(&display, &empty));
+            let more = ["--patient", "100", "--stale-after", "600"];
+            let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &more);
+            album.take("alarm", &empty, shows_high_alarm);
         }
+        small(&system, theme, files.path());
         {
-            let _monitor =
-                Monitor::start(&display, &system, &settings("stale", false, 1), &["--stale-after", "1"]);
-            let stale = settled(&display, &empty);
-            keep("stale", stale.clone());
+            let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &["--stale-after", "1"]);
+            let stale = album.take("stale", &empty, shows_high_alarm);
             system.gateway.kill();
-            keep("offline", settled(&display, &stale));
+            album.take("offline", &stale, |shot| shot.share(TECHNICAL) > 0.02);
         }
     }
+}
+
+/// In the smallest window there is, nothing sticks out of its place.
+fn small(system: &System, theme: &'static str, files: &Path) {
+    let screen = Screen::start(SMALLEST.0, SMALLEST.1);
+    let empty = screen.shot();
+    let mut album = Album { screen: &screen, theme, flashing: 0.05, taken: Vec::new() };
+    let file = settings(files, theme, false, 1);
+    let _monitor = Monitor::start(&screen, system, &file, &["--patient", "100", "--stale-after", "600"]);
+    let patient = album.take("small-patient", &empty, shows_high_alarm);
+    screen.hand(&["key", "Escape"]);
+    let wall = album.take("small-wall", &patient, shows_high_alarm);
+    screen.hand(&["key", "ctrl+l"]);
+    let alarms = album.take("small-alarms", &wall, |_| true);
+    for (name, shot) in [("patient", &patient), ("wall", &wall), ("alarms", &alarms)] {
+        assert!(
+            is_clear(shot, SMALLEST.0 - 6, SMALLEST.0),
+            "something sticks out at the right of the {name}"
+        );
+    }
+    // Between the two columns of panes.
+    let bar = 52;
+    let below = Shot {
+        height: patient.height - bar,
+        rgb: patient.rgb[(bar * patient.width * 3) as usize..].to_vec(),
+        ..patient
+    };
+    assert!(is_clear(&below, 564, 569), "something sticks out of a pane");
 }

@@ -11,46 +11,23 @@
 #[path = "../tests/screen/mod.rs"]
 mod screen;
 
-use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use screen::{Running, Screen};
+use tests::material;
 
 const NOWHERE: [&str; 4] = ["--gateway", "http://127.0.0.1:9", "--theme", "light"];
 const WINDOW: [u8; 3] = [0xee, 0xf2, 0xf6];
 const PAPER: [u8; 3] = [255, 248, 246];
 const SIZE: (u32, u32) = (1180, 760);
 
-/// An ECG of `seconds` at 350 Hz: ten seconds of one, again and again, with times that go on.
-fn ecg(path: &Path, seconds: u32) {
-    let settings = ecg::synth::Settings { sample_rate_hz: 350.0, duration_s: 10.0, ..Default::default() };
-    let made = ecg::synth::generate(&settings);
-    let samples: Vec<f32> = made.strip.segments.iter().flat_map(|segment| segment.samples.clone()).collect();
-    let mut file = std::io::BufWriter::new(fs::File::create(path).unwrap());
-    let mut line = String::new();
-    for index in 0..seconds as usize * 350 {
-        line.clear();
-        let _ = writeln!(line, "{:.5},{:.3}", index as f64 / 350.0, samples[index % samples.len()]);
-        file.write_all(line.as_bytes()).unwrap();
-    }
-    file.flush().unwrap();
-}
-
 /// Types the path of an ECG into the form and leaves Enter to be pressed.
 fn type_path(screen: &Screen, path: &Path) {
     screen.hand(&["key", "Tab", "Tab", "Right", "Right", "Tab"]);
     screen.hand(&["type", path.to_str().unwrap()]);
     screen.settled();
-}
-
-/// Seconds of processor time that a process has used.
-fn processor_time(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -72,10 +49,10 @@ fn main() {
     println!("start to first frame: median {:.0} ms of {starts:.0?}", median(starts.clone()));
 
     let strip = folder.path().join("strip.csv");
-    ecg(&strip, 30);
+    material::long_csv(&strip, 30);
     let shown = (0..7).map(|_| {
         let app = Running::launch(&screen, &NOWHERE);
-        app.fill(&screen, SIZE.0, SIZE.1);
+        app.fill(&screen);
         type_path(&screen, &strip);
         let begun = Instant::now();
         screen.hand(&["key", "Return"]);
@@ -89,10 +66,10 @@ fn main() {
     );
 
     let day = folder.path().join("day.csv");
-    ecg(&day, 86_400);
+    material::long_csv(&day, 86_400);
     let megabytes = fs::metadata(&day).unwrap().len() / 1_000_000;
     let app = Running::launch(&screen, &NOWHERE);
-    app.fill(&screen, SIZE.0, SIZE.1);
+    app.fill(&screen);
     type_path(&screen, &day);
     let (begun, mut last, mut changed) = (Instant::now(), screen.shot(), Instant::now());
     let (mut gaps, mut frames) = (Vec::new(), 0);
@@ -114,13 +91,13 @@ fn main() {
     drop(app);
 
     let app = Running::launch(&screen, &[&NOWHERE[..], &[strip.to_str().unwrap()]].concat());
-    app.fill(&screen, SIZE.0, SIZE.1);
+    app.fill(&screen);
     screen.until("the strip", |shot| shot.share(PAPER) > 0.02);
     screen.settled();
-    let (before, begun) = (processor_time(app.pid()), Instant::now());
+    let processor_time = || test_servers::cpu_seconds(app.pid()).expect("Linux");
+    let (before, begun) = (processor_time(), Instant::now());
     std::thread::sleep(Duration::from_secs(20));
-    let used = (processor_time(app.pid()) - before) / begun.elapsed().as_secs_f64();
-    let memory = fs::read_to_string(format!("/proc/{}/status", app.pid())).unwrap();
-    let memory = memory.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default().to_owned();
-    println!("idle, a strip on show, offline: {:.2} % of one core, {memory}", used * 100.0);
+    let used = (processor_time() - before) / begun.elapsed().as_secs_f64();
+    let memory = test_servers::resident_bytes(app.pid()).expect("Linux") as f64 / 1e6;
+    println!("idle, a strip on show, offline: {:.2} % of one core, {memory:.0} MB", used * 100.0);
 }

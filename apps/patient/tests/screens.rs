@@ -11,7 +11,6 @@
 mod screen;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use screen::{Running, Screen, Shot};
 use tests::{Mode, Service, System, material};
@@ -58,6 +57,11 @@ fn radiograph(path: &Path) {
     picture.save(path).unwrap();
 }
 
+fn save(shot: &Shot, path: &Path) {
+    std::fs::create_dir_all(folder()).unwrap();
+    image::save_buffer(path, &shot.rgb, shot.width, shot.height, image::ColorType::Rgb8).unwrap();
+}
+
 /// Presses Enter until the question is gone: while the number is looked up, it answers nothing.
 fn confirm(screen: &Screen, question: &Shot) {
     screen.until("it is confirmed", |shot| {
@@ -83,7 +87,7 @@ struct Album<'a> {
 impl Album<'_> {
     fn take(&mut self, name: &str, shot: Shot) {
         let (width, height) = self.size;
-        shot.save(&folder().join(format!("{name}-{}-{width}x{height}.png", self.theme)));
+        save(&shot, &folder().join(format!("{name}-{}-{width}x{height}.png", self.theme)));
         assert!(shot.colors() > 20, "{name} is blank");
         for (other, earlier) in &self.taken {
             assert!(shot.difference(earlier) > 0.001, "{name} looks like {other}");
@@ -93,7 +97,7 @@ impl Album<'_> {
 
     fn app(&self, screen: &Screen, gateway: &str, args: &[&str]) -> Running {
         let app = Running::launch(screen, &[&["--theme", self.theme, "--gateway", gateway], args].concat());
-        app.fill(screen, self.size.0, self.size.1);
+        app.fill(screen);
         screen.until("the window is drawn", |shot| shot.share(self.colors.window) > 0.02);
         app
     }
@@ -140,8 +144,7 @@ impl Album<'_> {
         screen.hand(&["key", "ctrl+u"]);
         screen.until("the question", |shot| shot.difference(&filled) > 0.3);
         let question = screen.settled();
-        let gateway = self.system.service(Service::Gateway).pid().to_string();
-        assert!(Command::new("kill").args(["-STOP", &gateway]).status().unwrap().success());
+        self.system.service(Service::Gateway).pause();
         confirm(&screen, &question);
         self.take("uploading", screen.settled());
         self.system.service(Service::Gateway).kill();

@@ -148,7 +148,7 @@ impl Station {
             name: phrases::name(patient).into(),
             mrn: mrn.to_string().into(),
             rate: phrases::rate(patient).into(),
-            time: phrases::rate_at(patient)
+            time: phrases::value_at(patient)
                 .map(|at| words::clock_or_date(at, now))
                 .unwrap_or_default()
                 .into(),

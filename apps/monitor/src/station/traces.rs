@@ -16,8 +16,10 @@ impl Station {
         }
     }
 
-    fn size(&self, width: f32, height: f32) -> Size {
-        Size::new(width, height, self.window.window().scale_factor())
+    /// The size of a picture from its room in pixels of a window that is not zoomed.
+    pub(super) fn size(&self, width: f32, height: f32) -> Size {
+        let zoom = self.window.global::<Theme>().get_zoom();
+        Size::new(width, height, self.window.window().scale_factor() * zoom)
     }
 
     /// Does something with an ECG on the screen, and draws it anew.

@@ -2,7 +2,7 @@
 
 use proto_json::{Mrn, RecordId, Timestamp};
 use slint::{ComponentHandle, Image, Model, SharedString};
-use ui::trace::{Colour, Size, Spark};
+use ui::trace::{Colour, Spark};
 use ui::words;
 
 use super::{MOST_TILES, Station};
@@ -102,21 +102,22 @@ impl Station {
         let patient = &tile.patient;
         let data = phrases::tile(patient, self.alarms.of(patient.mrn), now, self.stale_after);
         match &tile.spark {
-            Some((_, Some(spark))) => TileData { has_spark: true, spark: self.spark_picture(spark), ..data },
+            Some((_, Some(spark))) => {
+                let spark = self.spark_picture(spark, data.stale && !data.alarm.is_empty());
+                TileData { has_spark: true, spark, ..data }
+            }
             _ => data,
         }
     }
 
-    fn spark_picture(&self, spark: &Spark) -> Image {
+    fn spark_picture(&self, spark: &Spark, is_crowded: bool) -> Image {
         let api = self.window.global::<Api>();
         let (width, height) = (api.get_tile_width() - 6.0, api.get_tile_height() - 6.0);
         // As the tile is laid out.
         let unit = (height / 6.2).min(width / 11.0);
-        let size = Size::new(
-            (width - 6.0 * unit).max(20.0),
-            (height - 3.1 * unit).max(10.0),
-            self.window.window().scale_factor(),
-        );
+        let below = if is_crowded { 3.95 } else { 3.1 };
+        let zoom = self.window.global::<Theme>().get_zoom();
+        let size = self.size((width - 6.0 * unit).max(20.0) / zoom, (height - below * unit).max(10.0) / zoom);
         let colour = if self.window.global::<Theme>().get_dark() {
             Colour::opaque(0x3d_f0_7a)
         } else {

@@ -2,7 +2,35 @@
 
 use std::time::Duration;
 
+use monitor::window::{Api, Flash};
+use slint::{ComponentHandle, Model};
+
 use crate::screen::Screen;
+
+/// A strip of a lead that has fallen off.
+fn flat() -> client::Upload {
+    let csv: String = (0..2500)
+        .map(|row| format!("{:.3},{}\n", f64::from(row) / 250.0, (row % 7) as f64 * 0.001))
+        .collect();
+    client::Upload {
+        name: Some("Ann".to_owned()),
+        ..client::Upload::of(vec![client::UploadFile::from_bytes(proto_json::FileKind::Ecg, "flat.csv", csv)])
+    }
+}
+
+/// How often this changes in ten seconds.
+fn changes(screen: &Screen, phase: impl Fn(&Flash<'_>) -> bool) -> usize {
+    let window = screen.window();
+    let now = || phase(&window.global::<Flash<'_>>());
+    let mut before = now();
+    let mut changes = 0;
+    for _ in 0..200 {
+        screen.pass(Duration::from_millis(50));
+        changes += usize::from(now() != before);
+        before = now();
+    }
+    changes
+}
 
 #[test]
 fn an_alarm_is_acknowledged_and_stays_so_until_it_gets_graver() {
@@ -55,23 +83,15 @@ fn a_high_alarm_that_nobody_saw_stays_after_its_end() {
 #[test]
 fn a_strip_without_a_rate_is_a_technical_alarm_and_missing_strips_are_none() {
     let screen = Screen::start();
-    let flat: String = (0..2500)
-        .map(|row| format!("{:.3},{}\n", f64::from(row) / 250.0, (row % 7) as f64 * 0.001))
-        .collect();
-    let upload = client::Upload {
-        name: Some("Ann".to_owned()),
-        ..client::Upload::of(vec![client::UploadFile::from_bytes(
-            proto_json::FileKind::Ecg,
-            "flat.csv",
-            flat,
-        )])
-    };
-    screen.store(1, &upload);
+    screen.store(1, &flat());
     screen.until("the technical alarm", |screen| screen.tile("Ann").contains("alarm ECG"));
+    let age = screen.window().global::<Api>().get_ages().row_data(0).unwrap();
+    assert!(age == "now" || age.ends_with(" s"), "the strip has an age though it has no rate: {age}");
     screen.rate(2, "Ben", 80);
     screen.until("Ben", |screen| !screen.tile("Ben").is_empty());
     screen.app.turn_clock(Duration::from_secs(3600));
     assert!(!screen.tile("Ben").contains("alarm"), "{}", screen.tile("Ben"));
+    assert!(screen.tile("Ann").contains("stale"), "nor does it look live for ever: {}", screen.tile("Ann"));
     for forbidden in ["asystole", "Asystole"] {
         assert!(!screen.all().join("\n").contains(forbidden));
     }
@@ -118,22 +138,72 @@ fn the_list_of_alarms_has_a_history_and_acknowledges_all() {
 }
 
 #[test]
+fn limits_and_times_for_all_patients_are_set_and_kept_over_a_restart() {
+    let mut screen = Screen::start();
+    screen.rate(1, "Ann", 134);
+    screen.until("the alarm", |screen| screen.tile("Ann").contains("alarm HR 134 > 120"));
+    screen.press("Alarms: 1 alarm");
+    screen.press("Limits and times…");
+    screen.fill("High", "130");
+    screen.fill("Stale after (seconds)", "0");
+    screen.fill("Silence (seconds)", "30");
+    screen.press("Save");
+    assert!(screen.has("A value becomes stale after 1 to 86400 seconds."), "{:?}", screen.all());
+    screen.fill("Stale after (seconds)", "5");
+    screen.press("Save");
+    screen.until("the new limit", |screen| screen.has("Ann · 1, HR 134 > 130"));
+    screen.press("Silence Ann · 1");
+    assert!(screen.has("Ann · 1, HR 134 > 130, silent 30 s"), "{:?}", screen.all());
+    let file = screen.folder().join("monitor.json");
+    screen.until("kept", |_| {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.replace(' ', "").contains("\"stale_after_s\":5"))
+    });
+    screen.restart();
+    screen.until("the same limit", |screen| screen.tile("Ann").contains("alarm HR 134 > 130"));
+    screen.app.turn_clock(Duration::from_secs(7));
+    assert!(screen.tile("Ann").contains("stale"), "{}", screen.tile("Ann"));
+}
+
+#[test]
 fn high_alarms_flash_twice_a_second_and_stop_when_acknowledged() {
-    use monitor::window::{Api, Flash};
-    use slint::ComponentHandle;
     let screen = Screen::start();
     screen.rate(1, "Ann", 170);
     screen.until("the alarm", |screen| screen.window().global::<Api>().get_any_high_flashes());
-    let phase = |screen: &Screen| screen.window().global::<Flash>().get_high();
-    let mut changes = 0;
-    let mut before = phase(&screen);
-    for _ in 0..20 {
-        screen.pass(Duration::from_millis(50));
-        changes += usize::from(phase(&screen) != before);
-        before = phase(&screen);
-    }
-    assert!((3..=5).contains(&changes), "2 Hz is four changes a second, not {changes}");
+    let changes = changes(&screen, |flash| flash.get_high());
+    assert!((38..=40).contains(&changes), "2 Hz is forty changes in ten seconds, not {changes}");
     screen.open("Ann");
     screen.press("Acknowledge");
     assert!(!screen.window().global::<Api>().get_any_high_flashes());
+}
+
+#[test]
+fn medium_alarms_flash_slowly_and_not_while_they_are_silenced() {
+    let screen = Screen::start();
+    screen.rate(1, "Ann", 134);
+    screen.until("the alarm", |screen| screen.window().global::<Api>().get_any_medium_flashes());
+    assert!(!screen.window().global::<Api>().get_any_high_flashes());
+    let changes = changes(&screen, |flash| flash.get_medium());
+    assert!((11..=12).contains(&changes), "0.6 Hz is twelve changes in ten seconds, not {changes}");
+    screen.open("Ann");
+    screen.press("Silence");
+    let flashes = |screen: &Screen| {
+        let window = screen.window();
+        let api = window.global::<Api>();
+        (api.get_any_medium_flashes(), api.get_vitals().flashes)
+    };
+    assert_eq!(flashes(&screen), (false, false));
+    screen.app.turn_clock(Duration::from_secs(121));
+    assert_eq!(flashes(&screen), (true, true), "silence ends by itself");
+}
+
+#[test]
+fn technical_alarms_stand_still() {
+    let screen = Screen::start();
+    screen.store(1, &flat());
+    screen.until("the technical alarm", |screen| screen.tile("Ann").contains("alarm ECG"));
+    let window = screen.window();
+    let api = window.global::<Api>();
+    assert!(!api.get_tiles().row_data(0).unwrap().flashes);
+    assert!(!api.get_any_high_flashes() && !api.get_any_medium_flashes());
+    assert_eq!(changes(&screen, |flash| flash.get_high() || flash.get_medium()), 0);
 }

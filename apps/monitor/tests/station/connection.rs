@@ -1,6 +1,8 @@
 //! Connections that are cut, and what was missed.
 
-use std::time::Instant;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use crate::beside::System;
 use monitor::window::Api;
@@ -70,7 +72,8 @@ fn with_nats_updates_come_from_the_broker_and_its_death_shows_within_two_seconds
     let back = screen.until("NATS again", |screen| screen.value("Connection").contains("push (NATS)"));
     assert!(back < SOON, "back only after {back:?}");
     screen.rate(1, "Ann", 75);
-    screen.until("the news", |screen| screen.tile("Ann").contains("heart rate 75"));
+    let news = screen.until("the news", |screen| screen.tile("Ann").contains("heart rate 75"));
+    assert!(news < SOON, "shown only after {news:?}");
 
     screen.system.gateway.kill();
     let noticed =
@@ -79,4 +82,30 @@ fn with_nats_updates_come_from_the_broker_and_its_death_shows_within_two_seconds
     screen.system.gateway.restart();
     let back = screen.until("connected", |screen| !screen.has("Technical alarm"));
     assert!(back < SOON, "back only after {back:?}");
+}
+
+#[test]
+fn where_nothing_is_pushed_it_polls_every_five_seconds_and_says_so() {
+    let system = System::standalone_with(&["--max-watchers", "1"]);
+    // Somebody else has the only place.
+    let address = system.gateway.address(0);
+    let mut watcher = TcpStream::connect(address).unwrap();
+    write!(watcher, "GET /api/v1/events HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut answer = [0; 12];
+    watcher.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+
+    let screen = Screen::beside(system, |_| {});
+    screen.until("polling", |screen| screen.value("Connection").starts_with("connected · polling · since "));
+    assert!(screen.window().global::<Api>().get_live());
+    screen.rate(1, "Ann", 70);
+    let first = screen.until("Ann", |screen| screen.tile("Ann").contains("heart rate 70"));
+    screen.rate(1, "Ann", 75);
+    let second = screen.until("the news", |screen| screen.tile("Ann").contains("heart rate 75"));
+    let limit = Duration::from_secs(7);
+    assert!(first < limit && second < limit, "shown only after {first:?} and {second:?}");
+    assert!(second > Duration::from_secs(3), "asked more often than every five seconds: {second:?}");
+
+    drop(watcher);
+    screen.until("pushed", |screen| screen.value("Connection").starts_with("connected · push"));
 }

@@ -1,5 +1,6 @@
-//! Without a mouse.
+//! Without a mouse, and without eyes.
 
+use i_slint_backend_testing::{AccessibleRole, ElementQuery};
 use slint::platform::Key;
 
 use crate::screen::Screen;
@@ -39,4 +40,46 @@ fn tiles_are_reached_with_the_tab_key_and_opened_with_enter() {
     }
     screen.key(Key::Return);
     assert_eq!(screen.value("Name"), "Ann");
+}
+
+#[test]
+fn everything_that_can_be_used_has_a_role_and_a_name() {
+    let screen = Screen::start();
+    screen.strip(1, "Ann", 164.0, 1);
+    let named = |screen: &Screen, least: usize| {
+        screen.settle();
+        let roles = [
+            AccessibleRole::Button,
+            AccessibleRole::Combobox,
+            AccessibleRole::ListItem,
+            AccessibleRole::RadioButton,
+            AccessibleRole::RadioGroup,
+            AccessibleRole::TextInput,
+        ];
+        let used: Vec<_> = ElementQuery::from_root(&screen.window())
+            .find_all()
+            .iter()
+            .filter(|element| element.accessible_role().is_some_and(|role| roles.contains(&role)))
+            .map(|element| (element.accessible_role(), element.accessible_label().unwrap_or_default()))
+            .collect();
+        assert!(used.len() >= least, "{used:?}");
+        assert!(used.iter().all(|(_, label)| !label.is_empty()), "{used:?}");
+    };
+    screen.until("the alarm", |screen| screen.tile("Ann").contains("alarm HR"));
+    named(&screen, 8);
+    screen.open("Ann");
+    screen.until("the ECG", |screen| screen.description("latest ECG").contains(" beats"));
+    named(&screen, 30);
+    for (open, least) in
+        [("Alarm limits of this patient", 35), ("Save signal: latest ECG", 33), ("Settings", 38)]
+    {
+        screen.press(open);
+        named(&screen, least);
+        screen.key(Key::Escape);
+    }
+    screen.control("f");
+    named(&screen, 32);
+    screen.key(Key::Escape);
+    screen.control("l");
+    named(&screen, 13);
 }

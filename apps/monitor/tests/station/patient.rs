@@ -5,7 +5,7 @@ use slint::platform::Key;
 use image::ImageFormat;
 
 use crate::beside::material::picture;
-use crate::screen::{Screen, image, strip};
+use crate::screen::{SOON, Screen, image, strip};
 
 #[test]
 fn a_patient_shows_name_number_rate_age_and_the_latest_ecg() {
@@ -129,6 +129,60 @@ fn a_list_of_hundreds_is_fetched_page_by_page_as_it_is_scrolled() {
     screen.until("all", |screen| rows(screen) == 110);
     assert_eq!(screen.window().global::<Api>().get_ecgs_note(), "110 ECGs");
     assert!(screen.count("20") + screen.count("1") < 60, "only what is seen is in the tree");
+}
+
+#[test]
+fn thousands_of_entries_are_fetched_only_as_far_as_somebody_scrolls() {
+    use monitor::window::Api;
+    use proto_json::FileKind;
+    use slint::{ComponentHandle, Model};
+    let screen = Screen::start();
+    // The same file twice in an upload is stored once.
+    let pictures: Vec<Vec<u8>> = (8..48).map(|side| picture(side, 1, ImageFormat::Png)).collect();
+    let gateway = screen.gateway();
+    screen.run(async {
+        for _ in 0..125 {
+            let files = [FileKind::EcgImage, FileKind::MedicalImage].into_iter().flat_map(|kind| {
+                let file =
+                    move |bytes: &Vec<u8>| client::UploadFile::from_bytes(kind, "small.png", bytes.clone());
+                pictures.iter().map(file)
+            });
+            let upload =
+                client::Upload { name: Some("Ann".to_owned()), ..client::Upload::of(files.collect()) };
+            gateway.upload(crate::screen::mrn(1), &upload, |_| {}).await.unwrap();
+        }
+    });
+    let counts = |screen: &Screen| {
+        let window = screen.window();
+        let api = window.global::<Api>();
+        (api.get_ecgs().row_count(), api.get_images().row_count())
+    };
+    screen.open("Ann");
+    let opened = screen.until("one page each", |screen| counts(screen) == (100, 100));
+    assert!(opened < SOON, "only after {opened:?}");
+    screen.until("the latest of both", |screen| {
+        screen.has("Medical image") && screen.value("Latest ECG").contains("picture")
+    });
+    screen.press("Choose an ECG");
+    for _ in 0..250 {
+        screen.key(Key::DownArrow);
+        screen.settle();
+    }
+    screen.until("what was scrolled to", |screen| counts(screen).0 >= 300);
+    let (ecgs, images) = counts(&screen);
+    assert!(ecgs <= 400, "fetched ahead of anybody's need: {ecgs}");
+    assert_eq!(images, 100, "nobody has looked at the older images");
+    assert!(screen.all().len() < 100, "only what is seen is in the tree");
+    screen.key(Key::Escape);
+
+    let mut slowest = std::time::Duration::ZERO;
+    for page in 2..=50 {
+        screen.window().global::<Api>().invoke_more_images();
+        let took = screen.until("the next page", |screen| counts(screen).1 == page * 100);
+        slowest = slowest.max(took);
+    }
+    assert!(slowest < SOON, "a page took {slowest:?}");
+    assert_eq!(screen.window().global::<Api>().get_images_note(), "5,000 images");
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Choosing files, and what is shown of them.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
 use i_slint_backend_testing::AccessibleRole;
 use patient::window::PaneState;
 use slint::platform::Key;
@@ -119,6 +122,33 @@ fn several_files_are_chosen_and_removed_one_by_one_while_one_of_each_kind_is_on_
             assert_eq!(stage.api(|api| api.get_image_picture()).size().width, 0);
         },
     );
+}
+
+#[test]
+fn hours_of_ecg_are_read_and_drawn_while_the_window_goes_on() {
+    play("files::hours_of_ecg_are_read_and_drawn_while_the_window_goes_on", || async {
+        let stage = Stage::with(NOWHERE);
+        // Five million samples; the measurement `window` takes a whole day, and counts frames.
+        let path = stage.path("hours.csv");
+        material::long_csv(&path, 4 * 3600);
+        let begun = Instant::now();
+        stage.add("ECG", &path);
+        let (mut turned, mut longest) = (Instant::now(), Duration::ZERO);
+        let mut progress = BTreeSet::new();
+        stage
+            .until("it is drawn", |stage| {
+                longest = longest.max(turned.elapsed());
+                turned = Instant::now();
+                if stage.has("Reading the ECG") {
+                    progress.insert(stage.value("Reading the ECG"));
+                }
+                stage.has("Picture of hours.csv")
+            })
+            .await;
+        let took = begun.elapsed();
+        assert!(longest < took / 4, "the window stood still for {longest:?} of {took:?}");
+        assert!(progress.len() >= 3, "{progress:?}");
+    });
 }
 
 #[test]

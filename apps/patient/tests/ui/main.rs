@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
 
 mod files;
+mod light;
 mod outbox;
 mod stage;
 mod uploads;

@@ -1,7 +1,5 @@
 //! No network: nothing is lost, nothing is stored twice.
 
-use std::process::Command;
-
 use patient::Args;
 use proto_json::Mrn;
 use tests::{Service, System, material};
@@ -12,10 +10,16 @@ fn mrn(value: u64) -> Mrn {
     Mrn::new(value).unwrap()
 }
 
-/// Stops the gateway in its tracks, as a machine that hangs would.
-fn freeze(system: &mut System) {
-    let pid = system.service(Service::Gateway).pid().to_string();
-    assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+/// Begins an upload for patient 7 to a gateway that stops in its tracks, as a machine that hangs would.
+async fn upload_to_one_who_hangs(stage: &Stage, system: &mut System) {
+    stage.type_into("Medical record number", "7");
+    // More than any buffer on the way holds: it cannot be sent to one who does not read.
+    stage.stage_file("ECG", &stage.file("long.csv", &material::strip_csv(60.0, 3600.0, 1))).await;
+    stage.until("upload is possible", |stage| stage.is_enabled("Upload")).await;
+    stage.press("Upload");
+    stage.until("the question", |stage| stage.has("Upload this?") && stage.is_enabled("Upload")).await;
+    system.service(Service::Gateway).pause();
+    stage.press("Upload");
 }
 
 fn stored(system: &System, patient: u64) -> (usize, usize) {
@@ -66,15 +70,8 @@ fn a_gateway_killed_during_an_upload_has_it_exactly_once_when_it_is_back() {
         let mut system = system();
         let stage = Stage::with(&system.url());
         stage.until_connected().await;
-        stage.type_into("Medical record number", "7");
         stage.type_into("Name", "Ida");
-        // More than any buffer on the way holds: it cannot be sent to one who does not read.
-        stage.stage_file("ECG", &stage.file("long.csv", &material::strip_csv(60.0, 3600.0, 1))).await;
-        stage.until("upload is possible", |stage| stage.is_enabled("Upload")).await;
-        stage.press("Upload");
-        stage.until("the question", |stage| stage.has("Upload this?") && stage.is_enabled("Upload")).await;
-        freeze(&mut system);
-        stage.press("Upload");
+        upload_to_one_who_hangs(&stage, &mut system).await;
         stage
             .until("it is under way", |stage| {
                 stage.has("Upload progress") && stage.value("Upload progress").contains("Sent ")
@@ -97,13 +94,7 @@ fn a_cancelled_upload_keeps_the_form_and_leaves_nothing() {
         let mut system = system();
         let stage = Stage::with(&system.url());
         stage.until_connected().await;
-        stage.type_into("Medical record number", "7");
-        stage.stage_file("ECG", &stage.file("long.csv", &material::strip_csv(60.0, 3600.0, 1))).await;
-        stage.until("upload is possible", |stage| stage.is_enabled("Upload")).await;
-        stage.press("Upload");
-        stage.until("the question", |stage| stage.has("Upload this?") && stage.is_enabled("Upload")).await;
-        freeze(&mut system);
-        stage.press("Upload");
+        upload_to_one_who_hangs(&stage, &mut system).await;
         stage.until("it is under way", |stage| stage.has("Cancel upload")).await;
         assert!(!stage.is_enabled("Reset all") && !stage.is_enabled("Medical record number"));
         stage.press("Cancel upload");
