@@ -27,7 +27,7 @@ const SIZE: (u32, u32) = (1180, 760);
 fn type_path(screen: &Screen, path: &Path) {
     screen.hand(&["key", "Tab", "Tab", "Right", "Right", "Tab"]);
     screen.hand(&["type", path.to_str().unwrap()]);
-    screen.settled();
+    let _ = screen.settled();
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -93,7 +93,7 @@ fn main() {
     let app = Running::launch(&screen, &[&NOWHERE[..], &[strip.to_str().unwrap()]].concat());
     app.fill(&screen);
     screen.until("the strip", |shot| shot.share(PAPER) > 0.02);
-    screen.settled();
+    let _ = screen.settled();
     let processor_time = || test_servers::cpu_seconds(app.pid()).expect("Linux");
     let (before, begun) = (processor_time(), Instant::now());
     std::thread::sleep(Duration::from_secs(20));
