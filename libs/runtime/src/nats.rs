@@ -105,11 +105,10 @@ impl NatsArgs {
             require_tls: self.require_tls,
             name: name.to_owned(),
             inbox_prefix: self.inbox_prefix.clone(),
-            replicas: self.replicas,
             create: !self.provisioned,
             retry: bus::RetryPolicy { ack_wait: self.ack_wait, ..bus::RetryPolicy::default() },
             limits: QueueLimits { max_messages: self.max_messages, max_staged_bytes: self.max_staged.0 },
-            ..NatsConfig::new(self.urls.clone())
+            ..NatsConfig::new(self.urls.clone()).replicated(self.replicas)
         })
     }
 

@@ -8,6 +8,10 @@ use runtime::{ByteSize, StartError, TlsArgs, parse_duration};
 
 use crate::tokens::{LiveTokens, Tokens};
 
+/// A receipt may be lost with the broker that passes it on: where one may die and uploads are to go on, none is waited for for
+/// longer than this.
+pub const RECEIPT_WAIT_IN_CLUSTER: Duration = Duration::from_secs(2);
+
 /// Settings of the gateway; each can be given as a flag or in the environment.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Gateway")]
@@ -25,7 +29,7 @@ pub struct Config {
     /// Folder for large files while they arrive; by default the system's folder for temporary files
     #[arg(long, env = "BEDSIDE_SPOOL_DIR", value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
-    /// How long an upload waits to be confirmed as stored before it is answered 202
+    /// How long an upload waits to be confirmed as stored before it is answered 202; with a cluster of brokers 2 s at most
     #[arg(long, env = "BEDSIDE_RECEIPT_WAIT", default_value = "10s", value_parser = parse_duration)]
     pub receipt_wait: Duration,
     /// A client that sends nothing for this long in the middle of an upload is cut off

@@ -40,7 +40,7 @@ use runtime::{ServerTls, Shutdown, StartError, admin, http};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-pub use config::{Config, Limits};
+pub use config::{Config, Limits, RECEIPT_WAIT_IN_CLUSTER};
 pub use reads::Reads;
 pub use tokens::{Role, token_line};
 

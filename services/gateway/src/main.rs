@@ -33,13 +33,16 @@ fn main() -> ExitCode {
 }
 
 async fn run(program: Program) -> Result<(), StartError> {
-    let Program { command, config, query, admin_listen, nats, log } = program;
+    let Program { command, mut config, query, admin_listen, nats, log } = program;
     if let Some(runtime::Command::Healthcheck) = command {
         return runtime::healthcheck(admin_listen).await;
     }
     runtime::init_logging("gateway", &log)?;
     config.check()?;
     let nats = nats.config("bedside-gateway")?;
+    if nats.replicas > 1 {
+        config.receipt_wait = config.receipt_wait.min(gateway::RECEIPT_WAIT_IN_CLUSTER);
+    }
     let listener = http::bind(config.listen).await?;
     let admin_listener = http::bind(admin_listen).await?;
     let shutdown = Shutdown::on_signal();

@@ -29,7 +29,8 @@ pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
 async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> Result<(), Outcome> {
     let id = upload.upload_id;
     trace::about_upload(id);
-    // A first delivery under an id of our own cannot have been stored before; all others may.
+    // A first delivery under an id of our own has hardly ever been stored before (a cluster of brokers may take a message
+    // twice): that it is not looked for here saves a question. To store it again does no harm.
     if (delivery.attempt > 1 || id.is_from_key())
         && let Some(stored) = ports.store.upload(id).await.map_err(retry)?
     {

@@ -3,6 +3,9 @@
 //! A file that fits into one message is one: a single publish stages it, a single read gets it. A larger one is stored as
 //! chunks under a name that no other put shares, and becomes visible with a last message that names them. So concurrent
 //! puts never mix, and one that is cut off leaves chunks that nobody reads and `list` shows.
+//!
+//! In a cluster, each of these messages lies in whichever lane took it, mostly the upload's own: whoever reads or deletes
+//! looks into all of them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::{HeaderMap, Message, StatusCode, jetstream};
+use async_nats::{HeaderMap, jetstream};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::FuturesUnordered;
@@ -19,7 +22,7 @@ use proto_json::{Timestamp, UploadId};
 use serde_json::{Value, json};
 
 use super::pull::text;
-use super::{Core, NatsBus, names};
+use super::{Core, NatsBus, lanes, names};
 use crate::stage::{BodyCheck, Chunker};
 use crate::{BlobStage, BodyError, BusError, ByteStream, EnqueueError, SmallFile, StageKey, StagedBlob};
 
@@ -48,14 +51,23 @@ impl BlobStage for NatsBus {
 
     async fn get(&self, key: StageKey) -> Result<Option<StagedBlob>, BusError> {
         let subject = names::blob(key);
-        let Some(file) = read(&self.core, &subject).await? else {
+        let order = self.core.lanes.of(&key.upload);
+        let Some(file) = self.core.read(names::BLOBS, &order, &subject).await? else {
             // A replica may be behind; its leader is not.
-            let call = format!("STREAM.MSG.GET.{}", names::BLOBS);
-            return match self.core.link.api::<Value>(&call, &json!({ "last_by_subj": subject })).await? {
-                Err(error) if error.err_code == NO_MESSAGE => Ok(None),
-                Err(error) => Err(error.into()),
-                Ok(_) => Err(BusError::unavailable("a staged file is not on all servers of the broker yet")),
-            };
+            for lane in order {
+                let call = format!("STREAM.MSG.GET.{}", names::stream(names::BLOBS, lane));
+                let wanted = json!({ "last_by_subj": names::in_lane(lane, &subject) });
+                match self.core.api_in::<Value>(lane, &call, &wanted).await? {
+                    Err(error) if error.err_code == NO_MESSAGE => {}
+                    Err(error) => return Err(error.into()),
+                    Ok(_) => {
+                        return Err(BusError::unavailable(
+                            "a staged file is not on all servers of the broker yet",
+                        ));
+                    }
+                }
+            }
+            return Ok(None);
         };
         let headers = file.headers.unwrap_or_default();
         let Some(chunks) = text(&headers, names::CHUNKS) else {
@@ -70,8 +82,9 @@ impl BlobStage for NatsBus {
         let core = Arc::clone(&self.core);
         let body = futures::stream::iter(0..count).map(move |number| {
             let (core, subject) = (Arc::clone(&core), names::chunk(key, &chunks, number));
+            let order = order.clone();
             async move {
-                let chunk = read(&core, &subject).await.map_err(io::Error::other)?;
+                let chunk = core.read(names::BLOBS, &order, &subject).await.map_err(io::Error::other)?;
                 chunk.map(|chunk| chunk.payload).ok_or_else(|| {
                     io::Error::new(io::ErrorKind::NotFound, "the staged file was deleted while it was read")
                 })
@@ -81,71 +94,87 @@ impl BlobStage for NatsBus {
     }
 
     async fn delete(&self, key: StageKey) -> Result<(), BusError> {
-        purge(&self.core, names::all_of_blob(key)).await
+        let order = self.core.lanes.of(&key.upload);
+        purge(&self.core, &order, &names::all_of_blob(key)).await
     }
 
     /// With files whose put was cut off: they cannot be read, but be deleted.
     async fn list(&self) -> Result<Vec<(StageKey, Timestamp)>, BusError> {
-        let consumer = pull::Config {
-            ack_policy: AckPolicy::None,
-            headers_only: true,
-            memory_storage: true,
-            inactive_threshold: Duration::from_secs(30),
-            ..pull::Config::default()
-        };
-        let jetstream = jetstream::new(self.core.link.client.clone());
-        let consumer = jetstream
-            .create_consumer_on_stream(consumer, names::BLOBS)
-            .await
-            .map_err(BusError::unavailable)?;
         let mut found = BTreeMap::new();
-        loop {
-            let fetch = consumer.fetch().max_messages(LISTED_AT_A_TIME).messages();
-            let mut messages = fetch.await.map_err(BusError::unavailable)?;
-            let mut left = 0;
-            while let Some(message) = messages.try_next().await.map_err(BusError::Unavailable)? {
-                let info = message.info().map_err(BusError::Refused)?;
-                left = info.pending;
-                let millis = i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-                if let (Some(key), Ok(at)) = (names::key_of(&message.subject), Timestamp::from_millis(millis))
-                {
-                    found.entry(key).and_modify(|last| *last = at.max(*last)).or_insert(at);
-                }
-            }
-            if left == 0 {
-                break;
-            }
+        for lane in self.core.lanes.all() {
+            list(&self.core, lane, &mut found).await?;
         }
         Ok(found.into_iter().collect())
     }
 }
 
-/// The last message on a subject.
-async fn read(core: &Core, subject: &str) -> Result<Option<Message>, BusError> {
-    let call = format!("$JS.API.DIRECT.GET.{}.{subject}", names::BLOBS);
-    let message = core.link.ask(call, None, Bytes::new()).await?;
-    match message.status {
-        None => Ok(Some(message)),
-        Some(StatusCode::NOT_FOUND) => Ok(None),
-        Some(status) => Err(BusError::unavailable(message.description.unwrap_or_else(|| status.to_string()))),
+/// Adds what is staged in one lane.
+async fn list(core: &Core, lane: usize, found: &mut BTreeMap<StageKey, Timestamp>) -> Result<(), BusError> {
+    let consumer = pull::Config {
+        ack_policy: AckPolicy::None,
+        headers_only: true,
+        memory_storage: true,
+        inactive_threshold: Duration::from_secs(30),
+        ..pull::Config::default()
+    };
+    let jetstream = jetstream::new(core.link.client.clone());
+    let consumer = jetstream
+        .create_consumer_on_stream(consumer, names::stream(names::BLOBS, lane))
+        .await
+        .map_err(BusError::unavailable)?;
+    loop {
+        let fetch = consumer.fetch().max_messages(LISTED_AT_A_TIME).messages();
+        let mut messages = fetch.await.map_err(BusError::unavailable)?;
+        let mut left = 0;
+        while let Some(message) = messages.try_next().await.map_err(BusError::Unavailable)? {
+            let info = message.info().map_err(BusError::Refused)?;
+            left = info.pending;
+            let millis = i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+            if let (Some(key), Ok(at)) = (names::key_of(&message.subject), Timestamp::from_millis(millis)) {
+                found.entry(key).and_modify(|last| *last = at.max(*last)).or_insert(at);
+            }
+        }
+        if left == 0 {
+            return Ok(());
+        }
     }
 }
 
-async fn purge(core: &Core, subjects: String) -> Result<(), BusError> {
-    let call = format!("STREAM.PURGE.{}", names::BLOBS);
-    core.link.api::<Value>(&call, &json!({ "filter": subjects })).await??;
-    Ok(())
+/// Deletes from the upload's own lane, and from the others if anything is there. What a lane without a leader keeps is found
+/// by whoever lists what was left.
+async fn purge(core: &Core, order: &[usize], subjects: &str) -> Result<(), BusError> {
+    let home = order.first().copied();
+    let purges = order.iter().map(|lane| async move {
+        let (lane, stream) = (*lane, names::stream(names::BLOBS, *lane));
+        let filter = names::in_lane(lane, subjects);
+        if Some(lane) != home {
+            let any = json!({ "seq": 1, "next_by_subj": filter }).to_string();
+            let call = format!("$JS.API.DIRECT.GET.{stream}");
+            if lanes::found(core.link.ask_once(call, None, any.into(), lanes::READ_AGAIN).await?)?.is_none() {
+                return Ok(());
+            }
+        }
+        core.api_in::<Value>(lane, &format!("STREAM.PURGE.{stream}"), &json!({ "filter": filter })).await??;
+        Ok(())
+    });
+    // All are tried, whatever becomes of one.
+    futures::future::join_all(purges).await.into_iter().collect()
 }
 
 /// Stages a file that is in memory: with one publish where it fits into a message.
 pub(super) async fn put_small(core: &Arc<Core>, file: SmallFile) -> Result<(), EnqueueError> {
     let key = file.key();
     if file.content.len() <= room(core) {
-        return Ok(core.link.store(names::blob(key), None, file.content.bytes().clone()).await??);
+        return stage(core, key, &names::blob(key), file.content.bytes().clone()).await;
     }
     let bytes = file.content.len() as u64;
     let body = futures::stream::once(async move { Ok(file.content.bytes().clone()) }).boxed();
     put(core, key, bytes, body).await
+}
+
+/// Publishes one message about a file.
+async fn stage(core: &Core, key: StageKey, subject: &str, payload: Bytes) -> Result<(), EnqueueError> {
+    core.store(core.lanes.of(&key.upload), subject, None, payload).await?.done()
 }
 
 async fn put(core: &Arc<Core>, key: StageKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError> {
@@ -191,7 +220,7 @@ impl Put {
         let last = chunker.finish();
         if self.chunks.is_none() {
             // The same bytes as those that may be there: whoever reads them now reads one or the other.
-            return Ok(self.core.link.store(names::blob(self.key), None, last).await??);
+            return stage(&self.core, self.key, &names::blob(self.key), last).await;
         }
         self.send(last).await?;
         self.finish(bytes).await
@@ -204,9 +233,10 @@ impl Put {
             count: 0,
             under_way: FuturesUnordered::new(),
         });
-        let (link, subject) = (self.core.link.clone(), names::chunk(self.key, &chunks.name, chunks.count));
+        let (core, key) = (Arc::clone(&self.core), self.key);
+        let subject = names::chunk(key, &chunks.name, chunks.count);
         chunks.count += 1;
-        chunks.under_way.push(Box::pin(async move { Ok(link.store(subject, None, bytes).await??) }));
+        chunks.under_way.push(Box::pin(async move { stage(&core, key, &subject, bytes).await }));
         while chunks.under_way.len() >= CHUNKS_UNDER_WAY {
             if let Some(stored) = chunks.under_way.next().await {
                 stored?;
@@ -231,26 +261,27 @@ impl Put {
         headers.insert(names::CHUNKS, chunks.name.as_str());
         headers.insert(names::CHUNK_COUNT, chunks.count.to_string());
         headers.insert(names::BYTES, bytes.to_string());
-        match self.core.link.store(subject.clone(), Some(headers), Bytes::new()).await? {
+        let order = self.core.lanes.of(&self.key.upload);
+        let taken = self.core.store(order, &subject, Some(headers), Bytes::new()).await?;
+        match taken.answer {
             Ok(()) => Ok(()),
             Err(error) if error.is_conflict() => {
-                let Some(there) = read(&self.core, &subject).await? else {
+                let Some(there) = self.core.read_in(names::BLOBS, taken.lane, &subject).await? else {
                     return Err(BusError::unavailable("the staged file was deleted in this moment").into());
                 };
-                if there.headers.and_then(|headers| text(&headers, names::CHUNKS))
-                    != Some(chunks.name.clone())
-                {
+                let is_other = there.headers.and_then(|headers| text(&headers, names::CHUNKS))
+                    != Some(chunks.name.clone());
+                if is_other && taken.alone {
                     self.chunks = Some(chunks);
                 }
                 // Staged anew, the file is as young as if it had not been there: see `list`.
-                Ok(self
-                    .core
-                    .link
-                    .store(names::chunk(self.key, STAGED_AGAIN, 0), None, Bytes::new())
-                    .await??)
+                let again = names::chunk(self.key, STAGED_AGAIN, 0);
+                stage(&self.core, self.key, &again, Bytes::new()).await
             }
             Err(error) => {
-                self.chunks = Some(chunks);
+                if taken.alone {
+                    self.chunks = Some(chunks);
+                }
                 Err(error.into())
             }
         }
@@ -268,7 +299,8 @@ impl Chunks {
     async fn delete(self, core: Arc<Core>, key: StageKey) {
         // None of them may arrive afterwards.
         let _: Vec<_> = self.under_way.collect().await;
-        if let Err(error) = purge(&core, names::chunks_of(key, &self.name)).await {
+        let order = core.lanes.of(&key.upload);
+        if let Err(error) = purge(&core, &order, &names::chunks_of(key, &self.name)).await {
             tracing::warn!(upload = %key.upload, error = %error, "parts of a file that was not staged are left on the stage");
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::ConnectOptions;
 
+use super::lanes;
 use crate::{QueueLimits, RetryPolicy};
 
 /// How to reach NATS, and what its streams shall be like.
@@ -34,6 +35,9 @@ pub struct NatsConfig {
     pub limits: QueueLimits,
     /// Servers of a cluster that hold each stream, when this client makes them: 1, 3 or 5.
     pub replicas: usize,
+    /// How often each stream on the way of an upload is there, so that none of them has to wait for a new leader; the same in
+    /// all processes. What the streams take is divided among them.
+    pub lanes: usize,
     /// Makes streams and consumers when they are missing, or adapts them. A user with few permissions may not: then
     /// [`super::provision`] has to be run once by one who may.
     pub create: bool,
@@ -82,8 +86,15 @@ impl NatsConfig {
             retry: RetryPolicy::default(),
             limits: QueueLimits::default(),
             replicas: 1,
+            lanes: 1,
             create: true,
         }
+    }
+
+    /// Has each stream held by so many servers, and where these are several, in lanes.
+    #[must_use]
+    pub fn replicated(self, replicas: usize) -> Self {
+        NatsConfig { replicas, lanes: if replicas > 1 { lanes::IN_CLUSTER } else { 1 }, ..self }
     }
 
     pub(super) fn options(&self) -> ConnectOptions {

@@ -26,7 +26,7 @@ pub(super) async fn list(core: &Core, after: Option<u64>, limit: usize) -> Resul
 }
 
 /// Puts a dead letter back on its queue. If this is cut off in between, doing it again within two minutes adds no second
-/// one.
+/// one, unless it went to another lane the first time.
 pub(super) async fn retry(core: &Core, id: u64) -> Result<bool, EnqueueError> {
     let Some(message) = get(core, &json!({ "seq": id })).await? else { return Ok(false) };
     let Some((_, Some(letter))) = read(&message) else { return Ok(false) };
@@ -35,7 +35,8 @@ pub(super) async fn retry(core: &Core, id: u64) -> Result<bool, EnqueueError> {
     if let Some(trace_parent) = message.headers.as_ref().and_then(|of| text(of, names::TRACE_PARENT)) {
         headers.insert(names::TRACE_PARENT, trace_parent);
     }
-    core.link.store(letter.queue.subject(letter.mrn), Some(headers), letter.payload).await??;
+    let order = core.lanes.of(&letter.mrn);
+    core.store(order, &letter.queue.subject(letter.mrn), Some(headers), letter.payload).await?.done()?;
     Ok(forget(core, id).await?)
 }
 

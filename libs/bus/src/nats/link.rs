@@ -6,7 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_nats::client::Statistics;
-use async_nats::{Client, Event, HeaderMap, Message, Request, RequestErrorKind, ServerError, Subscriber};
+use async_nats::{
+    Client, Event, HeaderMap, Message, Request, RequestError, RequestErrorKind, ServerError, Subscriber,
+};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -18,11 +20,11 @@ use crate::{BusError, EnqueueError};
 const PING: &str = "bedside.ping";
 
 /// Where others can take over, an answer that takes longer is asked for anew: who should give it may have died.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Wait before a stream without a leader is asked again.
-const LEADERLESS_WAIT: Duration = Duration::from_millis(100);
+pub(super) const LEADERLESS_WAIT: Duration = Duration::from_millis(100);
 /// A new leader is elected 4 to 9 s after the last word of one that died; no setting of the server changes that.
-const ELECTION: Duration = Duration::from_secs(15);
+pub(super) const ELECTION: Duration = Duration::from_secs(15);
 
 /// What has happened to the connection so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,7 +51,7 @@ pub(super) struct ApiError {
 
 impl ApiError {
     /// The stream, or the whole broker, takes no more.
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         match self.err_code {
             // Storage of the server or the account is used up.
             10_002 | 10_023 | 10_047 => true,
@@ -58,6 +60,11 @@ impl ApiError {
             10_122 => true,
             _ => false,
         }
+    }
+
+    /// The stream cannot say for now. It also has the message of before still under way, when that one was sent again.
+    pub(super) fn is_for_now(&self) -> bool {
+        self.code == 503 || self.err_code == 10_158
     }
 
     /// The subject has a message already, where none was expected.
@@ -99,7 +106,7 @@ pub(super) struct Link {
     history: watch::Receiver<History>,
     timeout: Duration,
     /// Whether another server takes over when one dies, so that it is worth while to ask again for some seconds.
-    is_cluster: bool,
+    pub(super) is_cluster: bool,
 }
 
 impl fmt::Debug for Link {
@@ -147,39 +154,57 @@ impl Link {
         headers: Option<HeaderMap>,
         payload: Bytes,
     ) -> Result<Message, BusError> {
-        let mut history = self.history();
+        let each = self.is_cluster.then_some(ASK_AGAIN);
         let asking = async {
             loop {
-                let connects = history.borrow_and_update().connects;
-                let request = Request::new().payload(payload.clone());
-                let request = match headers.clone() {
-                    Some(headers) => request.headers(headers),
-                    None => request,
-                };
-                let request = if self.is_cluster { request.timeout(Some(ASK_AGAIN)) } else { request };
-                let answer = tokio::select! {
-                    answer = self.client.send_request(subject.clone(), request) => Some(answer),
-                    Ok(_) = history.wait_for(|history| history.connects > connects) => None,
-                };
-                match answer {
-                    Some(Err(error)) if self.is_cluster && is_leaderless(error.kind()) => {
+                match self.attempt(&subject, headers.as_ref(), &payload, each).await {
+                    Err(error) if self.is_cluster && is_leaderless(error.kind()) => {
                         tokio::time::sleep(LEADERLESS_WAIT).await;
                     }
-                    Some(answer) => return answer,
-                    None => {}
+                    answer => return answer,
                 }
             }
         };
         let limit = if self.is_cluster { ELECTION.max(self.timeout * 2) } else { self.timeout * 2 };
         // While there is no connection, even handing over the request may block.
-        tokio::time::timeout(limit, asking).await.map_err(BusError::unavailable)?.map_err(|error| match error
-            .kind()
-        {
-            RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::InvalidSubject => {
-                BusError::refused(error)
+        tokio::time::timeout(limit, asking).await.map_err(BusError::unavailable)?.map_err(failed)
+    }
+
+    /// As [`Link::ask`], but waits for no leader: there is somebody else to ask.
+    pub(super) async fn ask_once(
+        &self,
+        subject: String,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+        limit: Duration,
+    ) -> Result<Message, BusError> {
+        let asking = self.attempt(&subject, headers.as_ref(), &payload, Some(limit));
+        tokio::time::timeout(limit, asking).await.map_err(BusError::unavailable)?.map_err(failed)
+    }
+
+    /// Asks, and asks again when the connection was lost and is back.
+    async fn attempt(
+        &self,
+        subject: &str,
+        headers: Option<&HeaderMap>,
+        payload: &Bytes,
+        limit: Option<Duration>,
+    ) -> Result<Message, RequestError> {
+        let mut history = self.history();
+        loop {
+            let connects = history.borrow_and_update().connects;
+            let mut request = Request::new().payload(payload.clone());
+            if let Some(headers) = headers {
+                request = request.headers(headers.clone());
             }
-            _ => BusError::unavailable(error),
-        })
+            if limit.is_some() {
+                request = request.timeout(limit);
+            }
+            tokio::select! {
+                answer = self.client.send_request(subject.to_owned(), request) => return answer,
+                Ok(_) = history.wait_for(|history| history.connects > connects) => {}
+            }
+        }
     }
 
     /// Calls the API of JetStream.
@@ -188,11 +213,7 @@ impl Link {
         call: &str,
         arguments: &serde_json::Value,
     ) -> Result<Result<T, ApiError>, BusError> {
-        let answer = self.ask(format!("$JS.API.{call}"), None, arguments.to_string().into()).await?;
-        match serde_json::from_slice(&answer.payload).map_err(BusError::encoding)? {
-            Answer::Done(done) => Ok(Ok(done)),
-            Answer::Failed { error } => Ok(Err(error)),
-        }
+        read(&self.ask(format!("$JS.API.{call}"), None, arguments.to_string().into()).await?)
     }
 
     /// Publishes into a stream and waits until it has the message durably.
@@ -202,11 +223,18 @@ impl Link {
         headers: Option<HeaderMap>,
         payload: Bytes,
     ) -> Result<Result<(), ApiError>, BusError> {
-        let answer = self.ask(subject, headers, payload).await?;
-        match serde_json::from_slice::<Answer<PublishAck>>(&answer.payload).map_err(BusError::encoding)? {
-            Answer::Done(_) => Ok(Ok(())),
-            Answer::Failed { error } => Ok(Err(error)),
-        }
+        Ok(read::<PublishAck>(&self.ask(subject, headers, payload).await?)?.map(|_| ()))
+    }
+
+    /// As [`Link::store`], but waits for no leader.
+    pub(super) async fn store_once(
+        &self,
+        subject: String,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+        limit: Duration,
+    ) -> Result<Result<(), ApiError>, BusError> {
+        Ok(read::<PublishAck>(&self.ask_once(subject, headers, payload, limit).await?)?.map(|_| ()))
     }
 
     /// Listens to a subject. When this returns, the broker has noted it.
@@ -259,6 +287,20 @@ impl Link {
             },
             () = denied => Ok(()),
         }
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(answer: &Message) -> Result<Result<T, ApiError>, BusError> {
+    match serde_json::from_slice(&answer.payload).map_err(BusError::encoding)? {
+        Answer::Done(done) => Ok(Ok(done)),
+        Answer::Failed { error } => Ok(Err(error)),
+    }
+}
+
+fn failed(error: RequestError) -> BusError {
+    match error.kind() {
+        RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::InvalidSubject => BusError::refused(error),
+        _ => BusError::unavailable(error),
     }
 }
 

@@ -1,20 +1,24 @@
 //! NATS JetStream.
 //!
 //! Queues are work-queue streams with one durable pull consumer each, which all competing processes share. Dead letters,
-//! claims and staged files are streams, too. Announcements and receipts are plain messages.
+//! claims and staged files are streams, too. Announcements and receipts are plain messages. In a cluster, all but the dead
+//! letters is there several times: see `lanes`.
 
 mod blobs;
 mod config;
 mod dead;
+mod lanes;
 mod link;
 mod names;
 mod provision;
 mod pull;
 mod settle;
+mod spread;
 mod updates;
 
 use std::sync::Arc;
 
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_nats::{HeaderMap, jetstream};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,6 +34,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub use self::config::{NatsConfig, NatsLogin};
 pub use self::provision::provision;
 
+use self::lanes::Lanes;
 use self::link::Link;
 use crate::receipts::Inboxes;
 use crate::{
@@ -51,6 +56,7 @@ pub struct NatsBus {
 struct Core {
     config: NatsConfig,
     link: Link,
+    lanes: Lanes,
     /// For what has to be said when something is dropped.
     runtime: Handle,
     inboxes: Arc<Inboxes>,
@@ -73,6 +79,7 @@ impl NatsBus {
         }
         let receipts = format!("{}.receipts.{}", config.inbox_prefix, UploadId::generate());
         let core = Core {
+            lanes: Lanes::new(config.lanes),
             config,
             link,
             runtime: Handle::current(),
@@ -147,8 +154,8 @@ impl EventBus for NatsBus {
         if let Some(trace_parent) = message.trace_parent {
             headers.insert(names::TRACE_PARENT, trace_parent);
         }
-        let subject = message.queue.subject(message.mrn);
-        Ok(self.core.link.store(subject, Some(headers), message.payload).await??)
+        let (order, subject) = (self.core.lanes.of(&message.mrn), message.queue.subject(message.mrn));
+        self.core.store(order, &subject, Some(headers), message.payload).await?.done()
     }
 
     async fn consume(
@@ -156,9 +163,21 @@ impl EventBus for NatsBus {
         queue: Queue,
         max_in_flight: usize,
     ) -> Result<BoxStream<'static, Delivery>, BusError> {
-        let puller = pull::Puller::start(Arc::clone(&self.core), queue, max_in_flight).await?;
-        let deliveries = futures::stream::unfold(puller, |mut puller| async move {
-            puller.next().await.map(|delivery| (delivery, puller))
+        let lanes = &self.core.lanes;
+        let hands = pull::Hands::new(max_in_flight, lanes.count());
+        let mut pullers = Vec::new();
+        for lane in lanes.all() {
+            let puller = pull::Puller::start(Arc::clone(&self.core), queue, lane, hands.clone()).await?;
+            pullers.push(
+                futures::stream::unfold(puller, |mut puller| async move {
+                    puller.next().await.map(|delivery| (delivery, puller))
+                })
+                .boxed(),
+            );
+        }
+        let keeper = (queue == Queue::Uploads && lanes.count() > 1).then(|| spread::keep(&self.core));
+        let deliveries = futures::stream::select_all(pullers).inspect(move |_| {
+            let _lives_as_long = &keeper;
         });
         Ok(deliveries.boxed())
     }
@@ -191,35 +210,55 @@ impl EventBus for NatsBus {
     }
 
     async fn claim(&self, upload: UploadId, fingerprint: BlobHash) -> Result<Claim, BusError> {
-        let subject = format!("claim.{upload}");
+        let (order, subject) = (self.core.lanes.of(&upload), format!("claim.{upload}"));
+        let same = |claimed: &Bytes| *claimed == *fingerprint.to_string().as_bytes();
         loop {
             let mut headers = HeaderMap::new();
             headers.insert(names::EXPECTED_LAST, "0");
             let payload = Bytes::from(fingerprint.to_string());
-            match self.core.link.store(subject.clone(), Some(headers), payload).await? {
-                Ok(()) => return Ok(Claim::New),
+            let taken = self.core.store(order.clone(), &subject, Some(headers), payload).await?;
+            match taken.answer {
+                Ok(()) => {
+                    // It may have been claimed while its lane had no leader. Any replica answers that; one that does not is
+                    // not waited for: the last word is the store's.
+                    let others = order.iter().copied().filter(|lane| *lane != taken.lane);
+                    let others = others.map(|lane| self.core.read_in(names::CLAIMS, lane, &subject));
+                    for claimed in futures::future::join_all(others).await {
+                        if let Ok(Some(claimed)) = claimed {
+                            return Ok(if same(&claimed.payload) { Claim::Same } else { Claim::Other });
+                        }
+                    }
+                    return Ok(Claim::New);
+                }
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error.into()),
             }
-            if let Some(claimed) = self.claimed(&subject).await? {
-                let is_same = *claimed == *fingerprint.to_string().as_bytes();
-                return Ok(if is_same { Claim::Same } else { Claim::Other });
+            if let Some(claimed) = self.claimed(taken.lane, &subject).await? {
+                return Ok(if same(&claimed) { Claim::Same } else { Claim::Other });
             }
             // It was forgotten in this very moment.
         }
     }
 
     async fn queue_status(&self, queue: Queue) -> Result<QueueStatus, BusError> {
-        let (of_stream, of_consumer) =
-            (format!("STREAM.INFO.{queue}"), format!("CONSUMER.INFO.{queue}.{}", names::consumer(queue)));
-        let nothing = json!({});
-        let (stream, consumer) = tokio::try_join!(
-            self.core.link.api::<StreamInfo>(&of_stream, &nothing),
-            self.core.link.api::<ConsumerInfo>(&of_consumer, &nothing),
-        )?;
-        let (stream, consumer) = (stream?.state, consumer?);
-        let oldest = (stream.messages > 0).then(|| stream.first_ts.parse::<Timestamp>().ok()).flatten();
-        Ok(QueueStatus { messages: stream.messages, in_flight: consumer.num_ack_pending, oldest })
+        let mut status = QueueStatus::default();
+        for lane in self.core.lanes.all() {
+            let (stream, nothing) = (names::stream(queue.name(), lane), json!({}));
+            let (of_stream, of_consumer) = (
+                format!("STREAM.INFO.{stream}"),
+                format!("CONSUMER.INFO.{stream}.{}", names::consumer(queue)),
+            );
+            let (stream, consumer) = tokio::try_join!(
+                self.core.api_in::<StreamInfo>(lane, &of_stream, &nothing),
+                self.core.api_in::<ConsumerInfo>(lane, &of_consumer, &nothing),
+            )?;
+            let (stream, consumer) = (stream?.state, consumer?);
+            let oldest = (stream.messages > 0).then(|| stream.first_ts.parse::<Timestamp>().ok()).flatten();
+            status.messages += stream.messages;
+            status.in_flight += consumer.num_ack_pending;
+            status.oldest = status.oldest.into_iter().chain(oldest).min();
+        }
+        Ok(status)
     }
 
     async fn dead_letters(&self, after: Option<u64>, limit: usize) -> Result<Vec<DeadLetter>, BusError> {
@@ -241,16 +280,18 @@ impl EventBus for NatsBus {
 
 impl NatsBus {
     /// What an upload id is tied to, as the leader of the stream knows it: a replica may be behind.
-    async fn claimed(&self, subject: &str) -> Result<Option<Bytes>, BusError> {
+    async fn claimed(&self, lane: usize, subject: &str) -> Result<Option<Bytes>, BusError> {
         let jetstream = jetstream::new(self.core.link.client.clone());
-        let claims = jetstream.get_stream_no_info(names::CLAIMS).await.map_err(BusError::unavailable)?;
-        match claims.get_last_raw_message_by_subject(subject).await {
-            Ok(message) => Ok(Some(message.payload)),
-            Err(error) if error.kind() == jetstream::stream::LastRawMessageErrorKind::NoMessageFound => {
-                Ok(None)
+        let asking = async {
+            let stream = names::stream(names::CLAIMS, lane);
+            let claims = jetstream.get_stream_no_info(stream).await.map_err(BusError::unavailable)?;
+            match claims.get_last_raw_message_by_subject(&names::in_lane(lane, subject)).await {
+                Ok(message) => Ok(Some(message.payload)),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                Err(error) => Err(BusError::unavailable(error)),
             }
-            Err(error) => Err(BusError::unavailable(error)),
-        }
+        };
+        self.core.of_leader(lane, asking).await
     }
 }
 

@@ -11,6 +11,9 @@ pub(super) const CLAIMS: &str = "CLAIMS";
 /// Staged files.
 pub(super) const BLOBS: &str = "BLOBS";
 
+/// First word of all subjects of a lane, but the first lane.
+const LANE: &str = "lane";
+
 /// Where the receipt of a message goes.
 pub(super) const REPLY_TO: &str = "Bedside-Reply-To";
 /// W3C trace context.
@@ -30,7 +33,17 @@ pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// Makes the broker take a message only if the subject's last one has this number.
 pub(super) const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
 
-/// All consumers of a queue share one cursor; it has the name of the stream.
+/// Name of a stream in one of the lanes. In the first it has no number: where there is one lane only, nothing tells of any.
+pub(super) fn stream(kind: &str, lane: usize) -> String {
+    if lane == 0 { kind.to_owned() } else { format!("{kind}_{}", lane + 1) }
+}
+
+/// A subject as it is in one of the lanes.
+pub(super) fn in_lane(lane: usize, subject: &str) -> String {
+    if lane == 0 { subject.to_owned() } else { format!("{LANE}.{}.{subject}", lane + 1) }
+}
+
+/// All consumers of a queue share one cursor in each lane; it has the name of the queue.
 pub(super) fn consumer(queue: Queue) -> &'static str {
     queue.name()
 }
@@ -71,9 +84,32 @@ pub(super) fn all_of_blob(key: StageKey) -> String {
     format!("blob.{key}.>")
 }
 
-/// The file a subject belongs to.
+/// The file a subject belongs to, in whichever lane.
 pub(super) fn key_of(subject: &str) -> Option<StageKey> {
-    let mut words = subject.strip_prefix("blob.")?.split('.');
+    let mut words = subject.split('.');
+    let first = words.next()?;
+    let kind = if first == LANE { words.nth(1)? } else { first };
+    if kind != "blob" {
+        return None;
+    }
     let (upload, sha256) = (words.next()?, words.next()?);
     Some(StageKey { upload: upload.parse().ok()?, sha256: sha256.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_json::{BlobHash, UploadId};
+
+    use super::*;
+
+    #[test]
+    fn names_of_the_first_lane_are_those_without_lanes() {
+        assert_eq!((stream(BLOBS, 0), stream(BLOBS, 2)), ("BLOBS".to_owned(), "BLOBS_3".to_owned()));
+        let key = StageKey { upload: UploadId::generate(), sha256: BlobHash::of(b"x") };
+        for lane in 0..3 {
+            assert_eq!(key_of(&in_lane(lane, &blob(key))), Some(key));
+            assert_eq!(mrn_of(&in_lane(lane, "upload.received.7")).map(Mrn::get), Some(7));
+            assert_eq!(key_of(&in_lane(lane, "upload.received.7")), None);
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use proto_json::Queue;
 
 use super::link::Link;
@@ -20,6 +21,8 @@ const DEAD_LETTERS_MOST: i64 = 100_000;
 /// How often, and with which growing wait, a stream is tried to be made.
 const MAKE_ATTEMPTS: u32 = 6;
 const MAKE_WAIT: Duration = Duration::from_millis(100);
+/// Streams that are made at the same time: in a cluster, each takes a while and little work.
+const MADE_AT_ONCE: usize = 5;
 
 /// Makes what is missing of streams and consumers, and adapts what is there to `config`. Run it once by a user who may,
 /// where the services' users may not.
@@ -32,29 +35,29 @@ pub async fn provision(config: &NatsConfig) -> Result<(), BusError> {
 
 pub(super) async fn make_all(link: &Link, config: &NatsConfig) -> Result<(), BusError> {
     let jetstream = jetstream::new(link.client.clone());
-    for queue in Queue::ALL {
-        make_queue(&jetstream, config, queue).await?;
+    let mut makes = Vec::new();
+    for lane in 0..config.lanes {
+        makes.extend(Queue::ALL.map(|queue| make_queue(&jetstream, config, queue, lane).boxed()));
+        let claims = Config {
+            max_messages_per_subject: 1,
+            max_age: CLAIMS_KEPT,
+            ..in_lane(config, lane, names::CLAIMS, "claim.*")
+        };
+        let blobs = Config {
+            max_messages_per_subject: 1,
+            max_bytes: share(config, config.limits.max_staged_bytes),
+            discard: DiscardPolicy::New,
+            ..in_lane(config, lane, names::BLOBS, "blob.>")
+        };
+        makes.extend([claims, blobs].map(|stream| make_stream(&jetstream, stream).boxed()));
     }
     let dead_letters = Config {
         max_messages: DEAD_LETTERS_MOST,
         discard: DiscardPolicy::New,
         ..stream(config, names::DEAD_LETTERS, "dead.*.*")
     };
-    let claims = Config {
-        max_messages_per_subject: 1,
-        max_age: CLAIMS_KEPT,
-        ..stream(config, names::CLAIMS, "claim.*")
-    };
-    let blobs = Config {
-        max_messages_per_subject: 1,
-        max_bytes: whole(config.limits.max_staged_bytes),
-        discard: DiscardPolicy::New,
-        ..stream(config, names::BLOBS, "blob.>")
-    };
-    for stream in [dead_letters, claims, blobs] {
-        make_stream(&jetstream, stream).await?;
-    }
-    Ok(())
+    makes.push(make_stream(&jetstream, dead_letters).boxed());
+    futures::stream::iter(makes).buffered(MADE_AT_ONCE).try_collect().await
 }
 
 /// Makes or adapts one stream. While several processes make the same one, the broker counts its reserved space once for
@@ -63,6 +66,12 @@ async fn make_stream(jetstream: &Context, stream: Config) -> Result<(), BusError
     let mut attempts = 0;
     loop {
         attempts += 1;
+        // Each change is a vote of the cluster; to look is none.
+        if let Ok(there) = jetstream.get_stream(&stream.name).await
+            && is_stream(&there.cached_info().config, &stream)
+        {
+            return Ok(());
+        }
         match jetstream.create_or_update_stream(stream.clone()).await {
             Ok(_) => return Ok(()),
             Err(error) if attempts == MAKE_ATTEMPTS => return Err(BusError::refused(error)),
@@ -74,13 +83,35 @@ async fn make_stream(jetstream: &Context, stream: Config) -> Result<(), BusError
     }
 }
 
-async fn make_queue(jetstream: &Context, config: &NatsConfig, queue: Queue) -> Result<(), BusError> {
+/// Whether a stream is as it shall be, in all that is ever set here.
+fn is_stream(there: &Config, wanted: &Config) -> bool {
+    // Without a limit, the broker says -1.
+    let alike = |there: i64, wanted: i64| there.max(0) == wanted.max(0);
+    there.subjects == wanted.subjects
+        && there.num_replicas == wanted.num_replicas
+        && alike(there.max_messages, wanted.max_messages)
+        && alike(there.max_bytes, wanted.max_bytes)
+        && alike(there.max_messages_per_subject, wanted.max_messages_per_subject)
+        && there.max_age == wanted.max_age
+        && there.discard == wanted.discard
+        && there.retention == wanted.retention
+        && there.storage == wanted.storage
+        && there.allow_direct == wanted.allow_direct
+}
+
+async fn make_queue(
+    jetstream: &Context,
+    config: &NatsConfig,
+    queue: Queue,
+    lane: usize,
+) -> Result<(), BusError> {
     let queue_stream = Config {
         retention: RetentionPolicy::WorkQueue,
         discard: DiscardPolicy::New,
-        max_messages: whole(config.limits.max_messages),
-        ..stream(config, queue.name(), &queue.subject_pattern())
+        max_messages: share(config, config.limits.max_messages),
+        ..in_lane(config, lane, queue.name(), &queue.subject_pattern())
     };
+    let name = queue_stream.name.clone();
     make_stream(jetstream, queue_stream).await?;
     let consumer = pull::Config {
         durable_name: Some(names::consumer(queue).to_owned()),
@@ -92,8 +123,22 @@ async fn make_queue(jetstream: &Context, config: &NatsConfig, queue: Queue) -> R
         max_ack_pending: -1,
         ..pull::Config::default()
     };
-    jetstream.create_consumer_on_stream(consumer, queue.name()).await.map_err(BusError::refused)?;
+    let stream = jetstream.get_stream_no_info(&name).await.map_err(BusError::refused)?;
+    if let Ok(there) = stream.consumer_info(names::consumer(queue)).await
+        && there.config.ack_policy == consumer.ack_policy
+        && there.config.ack_wait == consumer.ack_wait
+        && there.config.max_deliver == consumer.max_deliver
+        && there.config.max_ack_pending == consumer.max_ack_pending
+    {
+        return Ok(());
+    }
+    jetstream.create_consumer_on_stream(consumer, name).await.map_err(BusError::refused)?;
     Ok(())
+}
+
+/// A stream of one lane.
+fn in_lane(config: &NatsConfig, lane: usize, kind: &str, subjects: &str) -> Config {
+    stream(config, &names::stream(kind, lane), &names::in_lane(lane, subjects))
 }
 
 /// What all our streams have in common.
@@ -108,6 +153,7 @@ fn stream(config: &NatsConfig, name: &str, subjects: &str) -> Config {
     }
 }
 
-fn whole(limit: u64) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
+/// What one lane takes of the whole.
+fn share(config: &NatsConfig, limit: u64) -> i64 {
+    i64::try_from(limit.div_ceil(config.lanes.max(1) as u64)).unwrap_or(i64::MAX)
 }

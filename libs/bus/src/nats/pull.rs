@@ -23,14 +23,42 @@ const REQUEST_LIVES: Duration = Duration::from_secs(30);
 /// The broker shows in this rhythm that it still knows the request.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
+/// Where there are fewer hands than lanes, a hand waits at one of them for this long, then goes to the next.
+const AT_ONE_LANE: Duration = Duration::from_millis(250);
+/// The broker says that such a request is over within this time after it.
+const OVER_LATEST: Duration = Duration::from_secs(1);
+
 /// Wait after the first failed request; doubled up to the most.
 const WAIT_FIRST: Duration = Duration::from_millis(50);
 const WAIT_MOST: Duration = Duration::from_secs(3);
 
+/// The hands of one consumer, which the lanes of a queue share. One that waits at a lane cannot take from another: so each
+/// lane has its part of them; or, where they are too few, they go round.
+#[derive(Clone)]
+pub(super) struct Hands {
+    permits: Arc<Semaphore>,
+    /// What one lane may take of them.
+    share: usize,
+    goes_round: bool,
+}
+
+impl Hands {
+    pub(super) fn new(count: usize, lanes: usize) -> Self {
+        let count = count.clamp(1, Semaphore::MAX_PERMITS);
+        Hands {
+            permits: Arc::new(Semaphore::new(count)),
+            share: (count / lanes).max(1),
+            goes_round: count < lanes,
+        }
+    }
+}
+
+/// Takes from one lane of a queue.
 pub(super) struct Puller {
     core: Arc<Core>,
     queue: Queue,
-    permits: Arc<Semaphore>,
+    lane: usize,
+    hands: Hands,
     /// One for each message still to come on the request under way, or to be asked for next.
     free: Vec<OwnedSemaphorePermit>,
     inbox: String,
@@ -54,13 +82,19 @@ enum Heard {
 }
 
 impl Puller {
-    pub(super) async fn start(core: Arc<Core>, queue: Queue, max_in_flight: usize) -> Result<Self, BusError> {
+    pub(super) async fn start(
+        core: Arc<Core>,
+        queue: Queue,
+        lane: usize,
+        hands: Hands,
+    ) -> Result<Self, BusError> {
         let inbox = core.link.client.new_inbox();
         let heard = core.link.listen(inbox.clone()).await?;
         let history = core.link.history();
         Ok(Puller {
             queue,
-            permits: Arc::new(Semaphore::new(max_in_flight.clamp(1, Semaphore::MAX_PERMITS))),
+            lane,
+            hands,
             free: Vec::new(),
             inbox,
             heard,
@@ -86,7 +120,10 @@ impl Puller {
                     }
                 }
                 Heard::Heartbeat => {}
-                Heard::Over(None) => self.asked = None,
+                Heard::Over(None) => {
+                    self.asked = None;
+                    self.let_others();
+                }
                 Heard::Over(Some(reason)) => self.fail(&reason).await,
                 Heard::Missing => {
                     self.fail("there is no such queue, or no leader for it").await;
@@ -98,7 +135,7 @@ impl Puller {
 
     /// Waits for the next sign of the broker. `None` when the request under way has to be made anew.
     async fn hear(&mut self) -> Option<Heard> {
-        let asked = self.asked.unwrap_or_else(Instant::now);
+        let forgotten = self.asked.unwrap_or_else(Instant::now) + self.silence();
         let message = tokio::select! {
             biased;
             message = self.heard.next() => message,
@@ -109,7 +146,7 @@ impl Puller {
                 }
                 return None;
             }
-            () = tokio::time::sleep_until(asked + HEARTBEAT * 2) => {
+            () = tokio::time::sleep_until(forgotten) => {
                 self.fail("it has forgotten a request, or is stuck").await;
                 self.listen_anew().await;
                 return None;
@@ -134,21 +171,29 @@ impl Puller {
     /// Asks for as many messages as there are hands free; waits until there is one.
     async fn ask(&mut self) {
         if self.free.is_empty()
-            && let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await
+            && let Ok(permit) = Arc::clone(&self.hands.permits).acquire_owned().await
         {
             self.free.push(permit);
         }
-        while let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+        while self.free.len() < self.hands.share
+            && let Ok(permit) = Arc::clone(&self.hands.permits).try_acquire_owned()
+        {
             self.free.push(permit);
         }
         // A request made without a connection would be sent with the next one, and doubled by the one made then.
         let _ = self.history.wait_for(|history| history.is_connected).await;
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.queue, names::consumer(self.queue));
-        let request = serde_json::json!({
-            "batch": self.free.len(),
-            "expires": u64::try_from(REQUEST_LIVES.as_nanos()).unwrap_or(u64::MAX),
-            "idle_heartbeat": u64::try_from(HEARTBEAT.as_nanos()).unwrap_or(u64::MAX),
-        });
+        let stream = names::stream(self.queue.name(), self.lane);
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", names::consumer(self.queue));
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let request = if self.hands.goes_round {
+            serde_json::json!({ "batch": self.free.len(), "expires": nanos(AT_ONE_LANE) })
+        } else {
+            serde_json::json!({
+                "batch": self.free.len(),
+                "expires": nanos(REQUEST_LIVES),
+                "idle_heartbeat": nanos(HEARTBEAT),
+            })
+        };
         let sent = self
             .core
             .link
@@ -161,20 +206,34 @@ impl Puller {
         }
     }
 
+    /// After how long without a word the broker has forgotten a request.
+    fn silence(&self) -> Duration {
+        if self.hands.goes_round { AT_ONE_LANE + OVER_LATEST } else { HEARTBEAT * 2 }
+    }
+
+    /// The hands that are free here go to the next lane.
+    fn let_others(&mut self) {
+        if self.hands.goes_round {
+            self.free.clear();
+        }
+    }
+
     /// The request failed: says so once, and waits a moment.
     async fn fail(&mut self, reason: &str) {
         self.asked = None;
+        self.let_others();
         if !self.complained {
-            tracing::warn!(queue = %self.queue, reason, "the queue is not served; it will be tried again until it is");
+            tracing::warn!(queue = %self.queue, lane = self.lane, reason, "the queue is not served; it will be tried again until it is");
             self.complained = true;
         }
         tokio::time::sleep(self.wait).await;
         self.wait = (self.wait * 2).min(WAIT_MOST);
     }
 
-    /// Somebody may have deleted it.
+    /// Somebody may have deleted it. In a cluster it is more likely that it has no leader for some seconds.
     async fn make_missing(&self) {
         if self.core.config.create
+            && (!self.core.link.is_cluster || self.wait == WAIT_MOST)
             && let Err(error) = provision::make_all(&self.core.link, &self.core.config).await
         {
             tracing::debug!(queue = %self.queue, error = %error, "streams could not be made");
@@ -195,7 +254,7 @@ impl Puller {
         let permit = match self.free.pop() {
             Some(permit) => permit,
             // More came than was asked for, as can happen when the connection was lost in the middle.
-            None => Arc::clone(&self.permits).acquire_owned().await.ok()?,
+            None => Arc::clone(&self.hands.permits).acquire_owned().await.ok()?,
         };
         if self.free.is_empty() {
             self.asked = None;
@@ -217,7 +276,7 @@ impl Puller {
         };
         let message = message.message;
         let (payload, headers) = (message.payload.clone(), message.headers.clone().unwrap_or_default());
-        let lease = Lease::new(&self.core, self.queue, sequence, message, Some(permit));
+        let lease = Lease::new(&self.core, (self.queue, self.lane), sequence, message, Some(permit));
         if attempt > self.core.config.retry.max_attempts {
             let attempts = attempt - 1;
             tracing::error!(queue = %self.queue, message = sequence, attempts, "every attempt was lost with its consumer; it becomes a dead letter");
@@ -242,7 +301,7 @@ impl Puller {
     fn give_back_unread(&mut self) {
         while let Some(Some(message)) = self.heard.next().now_or_never() {
             if let Heard::Message(message) = Heard::of(message) {
-                drop(Lease::new(&self.core, self.queue, 0, message, None));
+                drop(Lease::new(&self.core, (self.queue, self.lane), 0, message, None));
             }
         }
     }

@@ -20,6 +20,7 @@ const REASON_CHARS: usize = 1_000;
 pub(super) struct Lease {
     core: Arc<Core>,
     queue: Queue,
+    lane: usize,
     /// Number of the message in its stream.
     sequence: u64,
     message: Message,
@@ -31,7 +32,7 @@ pub(super) struct Lease {
 impl Lease {
     pub(super) fn new(
         core: &Arc<Core>,
-        queue: Queue,
+        (queue, lane): (Queue, usize),
         sequence: u64,
         message: Message,
         permit: Option<OwnedSemaphorePermit>,
@@ -39,6 +40,7 @@ impl Lease {
         Lease {
             core: Arc::clone(core),
             queue,
+            lane,
             sequence,
             message,
             settled: AtomicBool::new(false),
@@ -66,7 +68,8 @@ impl Lease {
         }
         headers.insert(names::REASON, one_line(reason));
         headers.insert(names::ATTEMPTS, attempts.to_string());
-        headers.insert(names::MESSAGE_ID, format!("{}-{}", self.queue, self.sequence));
+        let stream = names::stream(self.queue.name(), self.lane);
+        headers.insert(names::MESSAGE_ID, format!("{stream}-{}", self.sequence));
         let subject = names::dead_letter(self.queue, mrn);
         let stored = self.core.link.store(subject, Some(headers), self.message.payload.clone()).await?;
         stored.map_err(|error| match EnqueueError::from(error) {

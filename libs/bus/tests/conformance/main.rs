@@ -18,25 +18,23 @@ async fn guarded(test: impl Future<Output = ()>) {
     tokio::time::timeout(GUARD, test).await.expect("the awaited event comes in time");
 }
 
-macro_rules! on_every_adapter {
-    ($($module:ident: $($test:ident),+;)+) => {
-        mod local {
+macro_rules! on {
+    ($adapter:ident in $name:ident; $($module:ident: $($test:ident),+;)+) => {
+        mod $name {
             $($(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
-                    super::guarded(super::$module::$test(super::rig::Adapter::Local)).await;
+                    super::guarded(super::$module::$test(super::rig::Adapter::$adapter)).await;
                 }
             )+)+
         }
+    };
+}
 
-        mod nats {
-            $($(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $test() {
-                    super::guarded(super::$module::$test(super::rig::Adapter::Nats)).await;
-                }
-            )+)+
-        }
+macro_rules! on_every_adapter {
+    ($($tests:tt)+) => {
+        on! { Local in local; $($tests)+ }
+        on! { Nats in nats; $($tests)+ }
     };
 }
 
@@ -84,4 +82,36 @@ on_every_adapter! {
         the_stage_lists_what_is_staged,
         a_message_comes_with_the_files_it_needs,
         a_message_whose_files_find_no_room_is_refused;
+}
+
+// Lanes keep no order among patients and divide the limits. What pins these down is left out, as is what knows no lanes.
+on! {
+    NatsInLanes in nats_in_lanes;
+    queues:
+        a_message_arrives_whole_and_once,
+        a_dropped_delivery_comes_again_at_once,
+        a_delivery_nobody_settles_comes_again_after_the_ack_wait,
+        a_failed_delivery_comes_again_after_waits_that_grow,
+        competing_consumers_each_get_a_job_once,
+        a_consumer_holds_no_more_than_its_limit,
+        a_full_queue_refuses_until_there_is_room,
+        a_late_ack_still_removes_the_message;
+    dead_letters:
+        a_message_that_fails_every_time_becomes_a_dead_letter_with_its_reason,
+        a_message_that_kills_its_consumers_becomes_a_dead_letter,
+        a_dead_letter_put_back_has_all_attempts_ahead_of_it;
+    receipts_and_claims:
+        a_claim_tells_a_retry_from_another_upload,
+        of_concurrent_claims_one_is_new;
+    blobs:
+        files_of_every_size_come_back_bit_for_bit,
+        a_large_file_goes_through,
+        a_file_staged_again_is_as_young_as_a_new_one,
+        a_file_of_another_hash_is_refused_and_leaves_nothing,
+        a_body_that_breaks_off_leaves_nothing,
+        a_put_that_is_cancelled_leaves_nothing,
+        a_file_put_twice_is_there_once,
+        concurrent_puts_of_one_file_leave_one,
+        uploads_of_the_same_bytes_are_deleted_each_on_its_own,
+        the_stage_lists_what_is_staged;
 }

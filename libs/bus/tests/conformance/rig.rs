@@ -19,6 +19,8 @@ use test_servers::NatsServer;
 pub(crate) enum Adapter {
     Local,
     Nats,
+    /// As in a cluster, each stream several times; what that is to outlive is tried with a real cluster, in tests/tests.
+    NatsInLanes,
 }
 
 /// A bus of one test, in a folder or on a server of its own.
@@ -30,7 +32,7 @@ pub(crate) struct Rig {
 
 enum Place {
     Local { folder: TempDir, generation: Mutex<u32>, bus: Mutex<Option<Arc<LocalBus>>> },
-    Nats { server: Mutex<NatsServer> },
+    Nats { server: Mutex<NatsServer>, lanes: usize },
 }
 
 /// One process's view of the bus.
@@ -52,7 +54,8 @@ impl Adapter {
                 generation: Mutex::default(),
                 bus: Mutex::default(),
             },
-            Adapter::Nats => Place::Nats { server: Mutex::new(NatsServer::start()) },
+            Adapter::Nats => Place::Nats { server: Mutex::new(NatsServer::start()), lanes: 1 },
+            Adapter::NatsInLanes => Place::Nats { server: Mutex::new(NatsServer::start()), lanes: 3 },
         };
         Rig { policy, limits, place }
     }
@@ -87,16 +90,21 @@ impl Rig {
                     .clone();
                 Peer { bus: bus.clone(), stage: bus }
             }
-            Place::Nats { server } => {
+            Place::Nats { server, lanes } => {
                 let url = server.lock().unwrap().url();
-                let bus = NatsBus::connect(self.config(url)).await.unwrap();
+                let bus = NatsBus::connect(self.config(url, *lanes)).await.unwrap();
                 Peer { bus: bus.clone(), stage: bus }
             }
         }
     }
 
-    fn config(&self, url: String) -> NatsConfig {
-        NatsConfig { retry: self.policy.clone(), limits: self.limits.clone(), ..NatsConfig::new([url]) }
+    fn config(&self, url: String, lanes: usize) -> NatsConfig {
+        NatsConfig {
+            retry: self.policy.clone(),
+            limits: self.limits.clone(),
+            lanes,
+            ..NatsConfig::new([url])
+        }
     }
 
     /// Everything stops as with `kill -9`, and starts again on what was durable then. Peers have to join again in process;
@@ -114,7 +122,7 @@ impl Rig {
                 *generation += 1;
                 bus.lock().unwrap().take();
             }
-            Place::Nats { server } => {
+            Place::Nats { server, .. } => {
                 let mut server = server.lock().unwrap();
                 tokio::task::block_in_place(|| server.restart());
             }
