@@ -1,6 +1,8 @@
 //! Compiles the windows; the shared widgets are imported as `@ui`.
 fn main() {
-    let shared = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../ui/ui");
+    // Asked when it runs: a build folder may be shared by several checkouts.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| ".".into());
+    let shared = std::path::Path::new(&package).join("../ui/ui");
     let configuration = slint_build::CompilerConfiguration::new()
         .with_library_paths([("ui".to_owned(), shared)].into())
         .with_style("fluent".to_owned());
