@@ -12,7 +12,8 @@ mod screen;
 
 use std::path::{Path, PathBuf};
 
-use screen::{Running, Screen, Shot};
+use screen::{Running, Screen};
+use test_servers::Shot;
 use tests::{Mode, Service, System, material};
 
 /// Colours of the theme that tell the states apart.
