@@ -22,7 +22,7 @@ const SMALLEST: (u32, u32) = (900, 600);
 /// Colours of the theme that tell what is there.
 const HIGH: [u8; 3] = [0xe5, 0x25, 0x2a];
 const TECHNICAL: [u8; 3] = [0x00, 0xb7, 0xd6];
-const GROUNDS: [[u8; 3]; 2] = [[0x05, 0x09, 0x0c], [0xff, 0xf9, 0xf6]];
+const GROUNDS: [[u8; 3]; 2] = [[0x06, 0x0d, 0x0a], [0xff, 0xf9, 0xf6]];
 /// Nothing here takes this long unless it is broken.
 const LIMIT: Duration = Duration::from_secs(40);
 
@@ -148,9 +148,9 @@ fn shows_high_alarm(shot: &Shot) -> bool {
     shot.share(HIGH) > 0.0008
 }
 
-/// The ground of an ECG is there.
-fn shows_patient(shot: &Shot) -> bool {
-    GROUNDS.iter().any(|ground| shot.share(*ground) > 0.05)
+/// So many ECGs are there, between the lines of whose grids one sees the ground.
+fn shows_ecgs(shot: &Shot, count: usize) -> bool {
+    GROUNDS.iter().any(|ground| shot.share(*ground) > 0.055 * count as f64)
 }
 
 /// Waits until what is wanted is there, and the screen neither as it was nor in motion, but for what flashes: at most this
@@ -241,12 +241,12 @@ fn every_state_has_its_picture_in_both_themes() {
             let paper = settings(theme == "light", 3);
             let more = ["--patient", "101", "--stale-after", "600"];
             let _monitor = Monitor::start(&screen, &system, &paper, &more);
-            let alone = settled(&screen, &empty, album.flashing, shows_patient);
+            let alone = settled(&screen, &empty, album.flashing, |shot| shows_ecgs(shot, 1));
             // Another ECG beside the latest: the second in the list.
             screen.hand(&["mousemove", "1150", "86", "click", "1"]);
             let list = settled(&screen, &alone, album.flashing, |_| true);
             screen.hand(&["key", "Down", "Down", "Return"]);
-            album.take("patient", &list, shows_patient);
+            album.take("patient", &list, |shot| shows_ecgs(shot, 2));
             // The pointer over the trend reads it, in the words above it.
             let words = || screen.part(312, 500, 200, 28);
             let before = words();

@@ -124,7 +124,6 @@ impl Screen {
     }
 
     /// Goes on once the picture no longer changes, but for a cursor that blinks.
-    #[must_use]
     pub fn settled(&self) -> Shot {
         let mut last = self.shot();
         let mut alike = 0;
