@@ -36,7 +36,7 @@ use std::time::Duration;
 use axum::http::{HeaderValue, header};
 use bus::{BlobStage, EventBus};
 use runtime::problem::{ApiError, Kind};
-use runtime::{ServerTls, Shutdown, StartError, admin, http};
+use runtime::{ServerTls, Shutdown, StartError, Turns, admin, http};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -77,6 +77,8 @@ struct App {
     body_memory: Arc<Semaphore>,
     uploads: Places,
     reads_under_way: Places,
+    /// Of the connections of each holder, at the threads of the runtime.
+    at_threads: Turns,
     /// Of requests with a token.
     rate: rate::Rate,
     /// Of requests with a wrong token or none where one is needed: guessing is not worth while.
@@ -171,6 +173,7 @@ pub async fn run_on(
         body_memory: Arc::new(Semaphore::new(usize::try_from(for_bodies).unwrap_or(Semaphore::MAX_PERMITS))),
         uploads: Places::new(uploads, share(uploads), turns),
         reads_under_way: Places::new(reads_at_once, share(reads_at_once), reads_at_once),
+        at_threads: Turns::at_threads(),
         rate: rate::Rate::new(
             config.limits.max_requests_per_second,
             config.limits.max_requests_per_second.saturating_mul(BURST_SECONDS),
