@@ -42,7 +42,7 @@ impl BlobStage for LocalBus {
         let mut chunker = Chunker::new(CHUNK);
         while let Some(part) = body.next().await {
             let mut part = part.map_err(BodyError::Broken)?;
-            check.add(&part)?;
+            check.add(&part).await?;
             while let Some(full) = chunker.fill(&mut part) {
                 blob.append(full).await?;
             }
