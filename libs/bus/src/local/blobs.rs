@@ -264,6 +264,7 @@ struct Unfinished {
 
 impl Unfinished {
     async fn append(&mut self, bytes: Bytes) -> Result<(), LocalError> {
+        let _turn = self.core.chunk_turn.acquire().await.map_err(|_| LocalError::Closed)?;
         let id = chunk_id(self.id, self.chunks);
         self.chunks += 1;
         self.core
