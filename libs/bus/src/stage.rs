@@ -100,12 +100,13 @@ impl BodyCheck {
     }
 
     /// Takes the next part; fails as soon as there is more than announced.
-    pub(crate) fn add(&mut self, part: &[u8]) -> Result<(), BodyError> {
+    pub(crate) async fn add(&mut self, part: &Bytes) -> Result<(), BodyError> {
         self.bytes += part.len() as u64;
         if self.bytes > self.announced.0 {
             return Err(BodyError::WrongLength { announced: self.announced.0, found: self.bytes });
         }
-        self.hash.update(part);
+        let hash = std::mem::take(&mut self.hash);
+        self.hash = background::hash(hash, part).await.map_err(|error| BodyError::Broken(error.into()))?;
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
+use crate::lane::{Lane, in_lane};
 use crate::{Acceptors, Shutdown};
 
 /// Requests under way have this long to end once the shutdown has begun.
@@ -40,7 +41,7 @@ impl Default for Limits {
 }
 
 /// Serves until the shutdown begins, then accepts no more and gives the requests under way up to [`DRAIN`].
-/// Handlers find the client's address as `ConnectInfo<SocketAddr>`.
+/// Handlers find the client's address as `ConnectInfo<SocketAddr>`, and the [`Lane`] of the connection.
 ///
 /// # Errors
 /// Never today: errors of single connections end these, errors of accepting are retried.
@@ -85,10 +86,12 @@ pub async fn serve_over(
             }
         };
         let _ = stream.set_nodelay(true);
-        let router = router.clone();
+        let (router, lane) = (router.clone(), Lane::default());
+        let lane_of_requests = lane.clone();
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             let router = router.clone();
             request.extensions_mut().insert(ConnectInfo(address));
+            request.extensions_mut().insert(lane_of_requests.clone());
             async move { Ok::<_, Infallible>(answer(router, request.map(Body::new)).await) }
         });
         let (server, watcher, shutdown) = (server.clone(), open.watcher(), shutdown.clone());
@@ -97,7 +100,7 @@ pub async fn serve_over(
             match acceptor {
                 None => {
                     let connection = server.serve_connection(TokioIo::new(stream), service);
-                    end(watcher.watch(connection).await);
+                    end(in_lane(&lane, watcher.watch(connection)).await);
                 }
                 Some(acceptor) => {
                     // Nothing is under way before the handshake is done: it does not hold up the end.
@@ -105,7 +108,7 @@ pub async fn serve_over(
                     match shutdown.unless_begun(handshake).await {
                         Some(Ok(Ok(stream))) => {
                             let connection = server.serve_connection(TokioIo::new(stream), service);
-                            end(watcher.watch(connection).await);
+                            end(in_lane(&lane, watcher.watch(connection)).await);
                         }
                         Some(Ok(Err(error))) => tracing::debug!(%error, "no TLS with a client"),
                         Some(Err(_)) | None => {}

@@ -8,6 +8,7 @@ mod exit;
 mod files;
 mod healthcheck;
 pub mod http;
+mod lane;
 mod logs;
 #[cfg(feature = "mongo")]
 mod mongo;
@@ -27,6 +28,7 @@ pub use duration::parse_duration;
 pub use exit::{StartError, run_main};
 pub use files::{UnreadableFile, WatchedFiles};
 pub use healthcheck::{Command, healthcheck};
+pub use lane::{Lane, Turns};
 pub use logs::{LogArgs, LogFormat, init_logging};
 #[cfg(feature = "mongo")]
 pub use mongo::{MongoArgs, prepare_mongo};

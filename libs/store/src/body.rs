@@ -24,7 +24,7 @@ impl Check {
         Check { sha256, bytes, seen: 0, hasher: BlobHasher::new() }
     }
 
-    fn take(&mut self, piece: &[u8]) -> Result<(), StoreError> {
+    async fn take(&mut self, piece: &Bytes) -> Result<(), StoreError> {
         self.seen += piece.len() as u64;
         if self.seen > self.bytes {
             return Err(StoreError::Corrupt(format!(
@@ -32,7 +32,8 @@ impl Check {
                 self.bytes
             )));
         }
-        self.hasher.update(piece);
+        let hasher = std::mem::take(&mut self.hasher);
+        self.hasher = background::hash(hasher, piece).await.map_err(StoreError::unavailable)?;
         Ok(())
     }
 
@@ -63,7 +64,7 @@ pub(crate) async fn next_batch(
         && let Some(piece) = body.next().await
     {
         let piece = piece.map_err(StoreError::unavailable)?;
-        check.take(&piece)?;
+        check.take(&piece).await?;
         rest.extend_from_slice(&piece);
     }
     Ok(rest.split_to(rest.len().min(batch)).freeze())

@@ -48,7 +48,7 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
             None => format!("{} (received)", job.received_at.local_seconds()),
         };
         let step = trace::step("read, analyse and draw");
-        let analysis = tokio::task::spawn_blocking(move || step.in_scope(|| analyze(body, &options, time)));
+        let analysis = background::run_long(move || step.in_scope(|| analyze(body, &options, time)));
         match analysis.await {
             Ok(Ok(picture)) => analyzed(job, picture)?,
             Ok(Err(AnalysisError::Signal(reason))) => (EcgOutcome::Failed { reason }, Vec::new()),

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use proto_json::{RecordId, UploadId};
+use runtime::Lane;
 use runtime::problem::{ApiError, Kind};
 
 use crate::App;
@@ -30,6 +31,9 @@ pub(crate) async fn guard(
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_default();
     let who = authenticate(&app, request.headers());
+    if let (Ok(client), Some(_), Some(lane)) = (&who, &app.tokens, request.extensions().get::<Lane>()) {
+        lane.keep_to(app.at_threads.of(&client.name));
+    }
     let mut line = AuditLine {
         who: who.as_ref().ok().cloned(),
         method: request.method().clone(),

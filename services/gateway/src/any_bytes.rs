@@ -65,7 +65,8 @@ pub fn files(bytes: &[u8]) {
     assert_eq!(ecg(pieces(bytes)), ecg(std::iter::once(bytes)));
 }
 
-type Parts = Vec<(String, Option<String>, Vec<u8>)>;
+/// Name, name of the file and content of each part.
+pub(crate) type Parts = Vec<(String, Option<String>, Vec<u8>)>;
 
 /// The first line is the `Content-Type`, the rest the body: the same parts come of it however it arrives.
 pub fn multipart(bytes: &[u8]) {
@@ -84,7 +85,11 @@ pub fn multipart(bytes: &[u8]) {
     assert_eq!(cut.map_err(|error| error.to_string()), whole.map_err(|error| error.to_string()));
 }
 
-async fn parts<'a>(pieces: impl Iterator<Item = &'a [u8]>, boundary: &str) -> Result<Parts, MultipartError> {
+/// The parts of a body that arrives in these pieces.
+pub(crate) async fn parts<'a>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+    boundary: &str,
+) -> Result<Parts, MultipartError> {
     let pieces: Vec<_> = pieces.map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece))).collect();
     let body = Body::from_stream(stream::iter(pieces));
     let body = BodyReader::new(body, &HeaderMap::new(), ByteSize(1 << 30), Duration::from_secs(60));

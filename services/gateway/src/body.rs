@@ -17,6 +17,9 @@ const SLOWEST_BYTES_PER_S: u64 = 1_000;
 const DISCARD_BYTES: u64 = 256_000_000;
 const DISCARD_TIME: Duration = Duration::from_secs(10);
 
+/// After so many bytes it is the turn of others: a body that comes as fast as it is read is always ready to be read on.
+const BYTES_IN_A_ROW: u64 = 128 * 1024;
+
 /// Why a body did not arrive.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
@@ -53,6 +56,8 @@ pub(crate) struct BodyReader {
     idle: Duration,
     started: Instant,
     received: u64,
+    /// Read since others had their turn.
+    in_a_row: u64,
     ended: bool,
     /// The client waits for a word before it sends: if that word is an error, there is nothing to discard.
     expects_continue: bool,
@@ -68,6 +73,7 @@ impl BodyReader {
             idle,
             started: Instant::now(),
             received: 0,
+            in_a_row: 0,
             ended: false,
             expects_continue: headers.contains_key(header::EXPECT),
         }
@@ -78,6 +84,7 @@ impl BodyReader {
         if self.ended {
             return Ok(None);
         }
+        self.give_way().await;
         let chunk = tokio::time::timeout(self.idle, self.stream.next()).await;
         let chunk = match chunk {
             Ok(Some(Ok(chunk))) => chunk,
@@ -95,6 +102,7 @@ impl BodyReader {
             }
         };
         self.received += chunk.len() as u64;
+        self.in_a_row += chunk.len() as u64;
         if self.received > self.limit.0 {
             return Err(BodyError::TooLarge(self.limit));
         }
@@ -104,6 +112,13 @@ impl BodyReader {
             return Err(BodyError::TooSlow);
         }
         Ok(Some(chunk))
+    }
+
+    async fn give_way(&mut self) {
+        if self.in_a_row >= BYTES_IN_A_ROW {
+            self.in_a_row = 0;
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Refuses at once what the head says to be too large.
@@ -125,8 +140,12 @@ impl BodyReader {
         let _ = tokio::time::timeout(DISCARD_TIME, async {
             let mut discarded = 0;
             while !self.ended && discarded < DISCARD_BYTES {
+                self.give_way().await;
                 match self.stream.next().await {
-                    Some(Ok(chunk)) => discarded += chunk.len() as u64,
+                    Some(Ok(chunk)) => {
+                        discarded += chunk.len() as u64;
+                        self.in_a_row += chunk.len() as u64;
+                    }
                     _ => self.ended = true,
                 }
             }

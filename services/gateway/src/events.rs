@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use proto_json::{Mrn, PatientUpdated};
 use runtime::{Backoff, Shutdown};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
@@ -29,6 +29,8 @@ use crate::{App, no_place};
 
 /// Events that a watcher may lag behind.
 const BUFFERED: usize = 1024;
+/// Groups in which watchers are told that there is something to hear.
+const GROUPS: usize = 64;
 
 const CUT_OFF: Bytes = Bytes::from_static(b"event: cut-off\ndata: {}\n\n");
 const MISSED: Bytes = Bytes::from_static(b"event: missed\ndata: {}\n\n");
@@ -46,6 +48,10 @@ enum Heard {
 #[derive(Debug)]
 pub(crate) struct Hub {
     heard: broadcast::Sender<Heard>,
+    /// What wakes the watchers, one for each group: thousands of them, woken in the same moment, would all be worked on
+    /// before the next request.
+    bells: [watch::Sender<()>; GROUPS],
+    next_group: AtomicUsize,
     /// The broker cannot be heard now.
     is_cut_off: AtomicBool,
     watchers: Places,
@@ -56,6 +62,8 @@ impl Hub {
     pub(crate) fn new(all: usize, each: usize) -> Self {
         Hub {
             heard: broadcast::Sender::new(BUFFERED),
+            bells: std::array::from_fn(|_| watch::Sender::new(())),
+            next_group: AtomicUsize::new(0),
             is_cut_off: AtomicBool::new(false),
             watchers: Places::new(all, each, 1),
         }
@@ -75,7 +83,7 @@ impl Hub {
                 None => return,
                 Some(Err(error)) => {
                     tracing::warn!(%error, "cannot listen to announcements; trying again");
-                    self.tell(Heard::CutOff);
+                    self.tell(Heard::CutOff).await;
                 }
                 Some(Ok(mut updates)) => {
                     backoff.reset();
@@ -83,7 +91,7 @@ impl Hub {
                         let _ = listening.send(());
                     }
                     // Whoever watched before this moment may have missed something.
-                    self.tell(Heard::Missed);
+                    self.tell(Heard::Missed).await;
                     while let Some(Some(event)) = shutdown.unless_begun(updates.next()).await {
                         self.tell(match event {
                             UpdateEvent::CutOff => Heard::CutOff,
@@ -91,17 +99,19 @@ impl Hub {
                             UpdateEvent::Updated(update) => {
                                 Heard::Updated(update.patient.mrn, written_out(&update))
                             }
-                        });
+                        })
+                        .await;
                     }
                     tracing::debug!("the stream of announcements ended");
-                    self.tell(Heard::CutOff);
+                    self.tell(Heard::CutOff).await;
                 }
             }
             let _ = shutdown.unless_begun(backoff.wait()).await;
         }
     }
 
-    fn tell(&self, heard: Heard) {
+    /// Shares what was heard, and wakes one group of watchers after the other; in between it is the turn of others.
+    async fn tell(&self, heard: Heard) {
         // Before it is sent: whoever joins in between learns it one way or the other, or both.
         match &heard {
             Heard::CutOff => self.is_cut_off.store(true, Ordering::Release),
@@ -111,12 +121,44 @@ impl Hub {
         // An error only says that nobody watches.
         let told = self.heard.send(heard).unwrap_or(0);
         metrics::counter!("bedside_gateway_events_sent_total").increment(told as u64);
+        for bell in self.bells.iter().filter(|bell| bell.receiver_count() > 0) {
+            bell.send_replace(());
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// What will be heard from now on.
+    fn ear(&self) -> Ear {
+        let heard = self.heard.subscribe();
+        let group = self.next_group.fetch_add(1, Ordering::Relaxed) % GROUPS;
+        Ear { heard, bell: self.bells[group].subscribe() }
     }
 
     fn join(&self, client: &Client) -> Result<Watching, NoPlace> {
         let place = self.watchers.take(&client.name)?;
         metrics::gauge!("bedside_gateway_watchers").increment(1);
         Ok(Watching(place))
+    }
+}
+
+/// One who listens to the hub.
+struct Ear {
+    heard: broadcast::Receiver<Heard>,
+    bell: watch::Receiver<()>,
+}
+
+impl Ear {
+    /// The next that was heard; `None` when nothing can be heard any more.
+    async fn next(&mut self) -> Option<Heard> {
+        loop {
+            match self.heard.try_recv() {
+                Ok(heard) => return Some(heard),
+                Err(TryRecvError::Lagged(_)) => return Some(Heard::Missed),
+                Err(TryRecvError::Closed) => return None,
+                // The bell rings after it was said: whoever has heard nothing has not missed the bell.
+                Err(TryRecvError::Empty) => self.bell.changed().await.ok()?,
+            }
+        }
     }
 }
 
@@ -157,7 +199,7 @@ fn open(app: &App, client: Client, of: Option<Mrn>) -> Response {
         Err(none) => return no_place(none, "event streams").into_response(),
     };
     let watcher = Watcher {
-        heard: app.hub.heard.subscribe(),
+        ear: app.hub.ear(),
         of,
         keep_alive: keep_alive(app.config.events_keep_alive),
         shutdown: app.shutdown.clone(),
@@ -188,7 +230,7 @@ fn keep_alive(period: Duration) -> Interval {
 
 /// One open stream.
 struct Watcher {
-    heard: broadcast::Receiver<Heard>,
+    ear: Ear,
     of: Option<Mrn>,
     keep_alive: Interval,
     shutdown: Shutdown,
@@ -205,15 +247,14 @@ impl Watcher {
                 biased;
                 () = self.shutdown.begun() => return None,
                 () = revoked(&mut self.access) => return None,
-                heard = self.heard.recv() => match heard {
-                    Ok(Heard::Updated(mrn, event)) if self.of.is_none_or(|of| of == mrn) => {
+                heard = self.ear.next() => match heard? {
+                    Heard::Updated(mrn, event) if self.of.is_none_or(|of| of == mrn) => {
                         self.keep_alive.reset();
                         return Some(event);
                     }
-                    Ok(Heard::Updated(..)) => {}
-                    Ok(Heard::CutOff) => return Some(CUT_OFF),
-                    Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => return Some(MISSED),
-                    Err(RecvError::Closed) => return None,
+                    Heard::Updated(..) => {}
+                    Heard::CutOff => return Some(CUT_OFF),
+                    Heard::Missed => return Some(MISSED),
                 },
                 _ = self.keep_alive.tick() => return Some(KEEP_ALIVE),
             }
@@ -237,7 +278,7 @@ mod tests {
 
     fn watcher(hub: &Arc<Hub>, of: Option<u64>) -> Watcher {
         Watcher {
-            heard: hub.heard.subscribe(),
+            ear: hub.ear(),
             of: of.map(|mrn| Mrn::new(mrn).unwrap()),
             keep_alive: keep_alive(Duration::from_secs(3600)),
             shutdown: Shutdown::new(),
@@ -252,12 +293,12 @@ mod tests {
         let (mut slow, mut of_another) = (watcher(&hub, None), watcher(&hub, Some(8)));
         let mrn = Mrn::new(7).unwrap();
         for index in 0..=BUFFERED {
-            hub.tell(Heard::Updated(mrn, Bytes::from(index.to_string())));
+            hub.tell(Heard::Updated(mrn, Bytes::from(index.to_string()))).await;
         }
         assert_eq!(slow.next().await, Some(MISSED));
         assert_eq!(slow.next().await, Some(Bytes::from_static(b"1")));
         assert_eq!(of_another.next().await, Some(MISSED));
-        hub.tell(Heard::Missed);
+        hub.tell(Heard::Missed).await;
         assert_eq!(of_another.next().await, Some(MISSED));
         of_another.shutdown.begin();
         assert_eq!(of_another.next().await, None);
@@ -267,10 +308,10 @@ mod tests {
     async fn a_hub_that_hears_nothing_itself_says_so_until_it_does_again() {
         let hub = Arc::new(Hub::new(10, 10));
         let mut watcher = watcher(&hub, None);
-        hub.tell(Heard::CutOff);
+        hub.tell(Heard::CutOff).await;
         assert!(hub.is_cut_off.load(Ordering::Acquire), "who joins now is told at once");
         assert_eq!(watcher.next().await, Some(CUT_OFF));
-        hub.tell(Heard::Missed);
+        hub.tell(Heard::Missed).await;
         assert!(!hub.is_cut_off.load(Ordering::Acquire));
         assert_eq!(watcher.next().await, Some(MISSED));
     }
@@ -282,5 +323,34 @@ mod tests {
         assert!(hub.join(&Client::local()).is_err());
         drop(first);
         assert!(hub.join(&Client::local()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn few_watchers_are_woken_at_a_time_and_others_have_their_turn_in_between() {
+        const IN_A_GROUP: usize = 10;
+        const ALL: usize = IN_A_GROUP * GROUPS;
+        let hub = Arc::new(Hub::new(ALL, ALL));
+        let counts = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+        for _ in 0..ALL {
+            let (mut watcher, counts) = (watcher(&hub, None), counts.clone());
+            tokio::spawn(async move {
+                counts.0.fetch_add(1, Ordering::Relaxed);
+                assert_eq!(watcher.next().await, Some(MISSED));
+                counts.1.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        let (waiting, told) = (|| counts.0.load(Ordering::Relaxed), || counts.1.load(Ordering::Relaxed));
+        while waiting() < ALL {
+            tokio::task::yield_now().await;
+        }
+        let telling = tokio::spawn(async move { hub.tell(Heard::Missed).await });
+        let mut most = 0;
+        while told() < ALL {
+            let before = told();
+            tokio::task::yield_now().await;
+            most = most.max(told() - before);
+        }
+        telling.await.unwrap();
+        assert!(most <= 2 * IN_A_GROUP, "{most} were told in a row");
     }
 }

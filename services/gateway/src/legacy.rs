@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use proto_json::{FileKind, Mrn, SignalOptions};
 use runtime::problem::{ApiError, text};
+use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::App;
@@ -23,6 +24,8 @@ use crate::upload::wishes;
 
 /// Memory for bodies is taken in steps of so many bytes.
 const STEP: usize = 64 * 1024;
+/// A body up to this size is parsed where it was read: that takes less than a millisecond, whatever is in it.
+const PARSED_AT_ONCE: usize = 128 * 1024;
 /// How long a body waits for others to give memory back.
 const MEMORY_WAIT: Duration = Duration::from_secs(5);
 
@@ -99,8 +102,19 @@ async fn take(
         }
     };
     let wishes = wishes(headers, client)?;
-    let draft = draft(app, &body).await?;
-    drop((body, memory));
+    let draft = if body.len() <= PARSED_AT_ONCE {
+        draft(app, &body).await?
+    } else {
+        // Parsing, decoding and hashing so much takes long enough for others to notice.
+        let turn = app.at_parsing.of(&client.name).acquire_owned().await;
+        let (app, runtime) = (app.clone(), Handle::current());
+        let work = background::run_long(move || {
+            // Until it is done, even if the client goes before.
+            let _held = (memory, turn);
+            runtime.block_on(draft(&app, &body))
+        });
+        work.await.map_err(ApiError::internal)??
+    };
     let mrn = draft.mrn;
     Ok((mrn, intake::accept(app, draft, wishes, place).await?))
 }

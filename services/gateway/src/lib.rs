@@ -36,7 +36,7 @@ use std::time::Duration;
 use axum::http::{HeaderValue, header};
 use bus::{BlobStage, EventBus};
 use runtime::problem::{ApiError, Kind};
-use runtime::{ServerTls, Shutdown, StartError, admin, http};
+use runtime::{ServerTls, Shutdown, StartError, Turns, admin, http};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -77,6 +77,10 @@ struct App {
     body_memory: Arc<Semaphore>,
     uploads: Places,
     reads_under_way: Places,
+    /// Of the connections of each holder, at the threads of the runtime.
+    at_threads: Turns,
+    /// Of large bodies of `/api/new_patient` of each holder, at being parsed.
+    at_parsing: Turns,
     /// Of requests with a token.
     rate: rate::Rate,
     /// Of requests with a wrong token or none where one is needed: guessing is not worth while.
@@ -158,9 +162,9 @@ pub async fn run_on(
     let limits = &config.limits;
     let (uploads, reads_at_once) = (limits.max_uploads_in_flight, limits.max_reads_in_flight);
     // Without tokens nobody can be told from anybody else.
-    let (percent, turns) = match tokens {
-        Some(_) => (limits.token_share.into(), limits.token_uploads_at_once),
-        None => (100, uploads),
+    let (percent, turns, parsed) = match tokens {
+        Some(_) => (limits.token_share.into(), limits.token_uploads_at_once, 1),
+        None => (100, uploads, std::thread::available_parallelism().map_or(1, usize::from)),
     };
     let share = |places: usize| places.saturating_mul(percent).div_ceil(100);
     let app = Arc::new(App {
@@ -171,6 +175,8 @@ pub async fn run_on(
         body_memory: Arc::new(Semaphore::new(usize::try_from(for_bodies).unwrap_or(Semaphore::MAX_PERMITS))),
         uploads: Places::new(uploads, share(uploads), turns),
         reads_under_way: Places::new(reads_at_once, share(reads_at_once), reads_at_once),
+        at_threads: Turns::at_threads(),
+        at_parsing: Turns::new(parsed),
         rate: rate::Rate::new(
             config.limits.max_requests_per_second,
             config.limits.max_requests_per_second.saturating_mul(BURST_SECONDS),

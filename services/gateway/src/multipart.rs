@@ -251,36 +251,13 @@ impl Multipart {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-    use std::time::Duration;
-
-    use axum::body::Body;
-    use axum::http::HeaderMap;
-    use futures::stream;
     use proptest::prelude::*;
 
     use super::*;
-    use runtime::ByteSize;
-
-    type Parts = Vec<(String, Option<String>, Vec<u8>)>;
+    use crate::any_bytes::{self, Parts};
 
     async fn parts(body: &[u8], chunk: usize) -> Result<Parts, MultipartError> {
-        let chunks: Vec<_> = body
-            .chunks(chunk.max(1))
-            .map(|chunk| Ok::<_, Infallible>(Bytes::copy_from_slice(chunk)))
-            .collect();
-        let body = Body::from_stream(stream::iter(chunks));
-        let reader = BodyReader::new(body, &HeaderMap::new(), ByteSize(1 << 30), Duration::from_secs(5));
-        let mut multipart = Multipart::new(reader, "XyZ");
-        let mut parts = Vec::new();
-        while let Some(head) = multipart.next_part().await? {
-            let mut content = Vec::new();
-            while let Some(chunk) = multipart.chunk().await? {
-                content.extend_from_slice(&chunk);
-            }
-            parts.push((head.name, head.file_name, content));
-        }
-        Ok(parts)
+        any_bytes::parts(body.chunks(chunk.max(1)), "XyZ").await
     }
 
     fn part(name: &str, file_name: Option<&str>, content: &[u8]) -> (String, Option<String>, Vec<u8>) {

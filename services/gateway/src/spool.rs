@@ -73,7 +73,12 @@ impl Spool {
         }
     }
 
-    async fn append(&mut self, buffer: BytesMut) -> io::Result<BytesMut> {
+    /// Writes what is in the buffer, and adds it to the hash.
+    async fn append(
+        &mut self,
+        buffer: BytesMut,
+        mut hasher: BlobHasher,
+    ) -> io::Result<(BytesMut, BlobHasher)> {
         let file = match &self.file {
             Some(file) => file.clone(),
             None => {
@@ -84,11 +89,12 @@ impl Spool {
         };
         let at = self.end;
         self.end += buffer.len() as u64;
-        blocking(move || {
+        background::run(move || {
+            hasher.update(&buffer);
             write_all_at(&file, &buffer, at)?;
-            Ok(buffer)
+            Ok((buffer, hasher))
         })
-        .await
+        .await?
     }
 }
 
@@ -113,12 +119,8 @@ impl SpoolWriter<'_> {
         self.bytes += chunk.len() as u64;
         if self.on_disk_from.is_none() && !self.take_memory(chunk.len()) {
             self.on_disk_from = Some(self.spool.end);
-            self.hasher.update(&self.buffer);
             self.flush().await?;
             self.permit = None;
-        }
-        if self.on_disk_from.is_some() {
-            self.hasher.update(chunk);
         }
         self.buffer.extend_from_slice(chunk);
         if self.on_disk_from.is_some() && self.buffer.len() >= BLOCK {
@@ -149,9 +151,9 @@ impl SpoolWriter<'_> {
 
     async fn flush(&mut self) -> io::Result<()> {
         if !self.buffer.is_empty() {
-            let mut buffer = self.spool.append(std::mem::take(&mut self.buffer)).await?;
-            buffer.clear();
-            self.buffer = buffer;
+            let (buffer, hasher) = (std::mem::take(&mut self.buffer), std::mem::take(&mut self.hasher));
+            (self.buffer, self.hasher) = self.spool.append(buffer, hasher).await?;
+            self.buffer.clear();
         }
         Ok(())
     }
@@ -166,7 +168,12 @@ impl SpoolWriter<'_> {
             }
             None => {
                 self.spool.in_memory += self.buffer.len();
-                let content = HashedBytes::of(self.buffer.freeze());
+                let bytes = self.buffer.freeze();
+                let content = if bytes.len() < BLOCK {
+                    HashedBytes::of(bytes)
+                } else {
+                    background::run(move || HashedBytes::of(bytes)).await?
+                };
                 (content.sha256(), Place::Memory { content, _room: self.permit })
             }
         };

@@ -42,7 +42,7 @@ impl BlobStage for LocalBus {
         let mut chunker = Chunker::new(CHUNK);
         while let Some(part) = body.next().await {
             let mut part = part.map_err(BodyError::Broken)?;
-            check.add(&part)?;
+            check.add(&part).await?;
             while let Some(full) = chunker.fill(&mut part) {
                 blob.append(full).await?;
             }
@@ -264,6 +264,7 @@ struct Unfinished {
 
 impl Unfinished {
     async fn append(&mut self, bytes: Bytes) -> Result<(), LocalError> {
+        let _turn = self.core.chunk_turn.acquire().await.map_err(|_| LocalError::Closed)?;
         let id = chunk_id(self.id, self.chunks);
         self.chunks += 1;
         self.core

@@ -11,6 +11,8 @@ use super::blobs::{CHUNK_BITS, chunk_id};
 
 /// Chunks deleted at a time: 4 MiB, some milliseconds.
 const CHUNKS_AT_A_TIME: i64 = 16;
+/// Chunks deleted along with a group. A group brings one chunk of a large file at most, so these do not gather.
+const CHUNKS_ALONG: i64 = 2;
 
 /// Claims are kept for a day at least.
 const CLAIMS_KEPT: Duration = Duration::from_secs(26 * 3600);
@@ -52,26 +54,31 @@ impl Chores {
         Chores { garbage, claims_looked_at: None }
     }
 
-    /// One piece of what cannot wait. Returns whether there may be more to do when the writer is idle.
-    pub(super) fn tidy_a_little(&mut self, db: &Connection) -> bool {
-        log_failure(self.collect_garbage(db));
-        true
+    /// A little of what cannot wait, within the transaction of a group: by itself it would cost a sync of the disk of its
+    /// own, for which everybody waits.
+    pub(super) fn tidy_along(&self, db: &Connection) {
+        log_failure(self.collect_garbage(db, CHUNKS_ALONG));
+    }
+
+    /// One piece of what makes room.
+    pub(super) fn make_room(&self, db: &Connection) {
+        log_failure(self.collect_garbage(db, CHUNKS_AT_A_TIME));
     }
 
     /// One piece of anything. Returns whether there is more.
     pub(super) fn tidy_when_idle(&mut self, db: &Connection) -> bool {
-        log_failure(self.collect_garbage(db))
+        log_failure(self.collect_garbage(db, CHUNKS_AT_A_TIME))
             || log_failure(self.forget_claims(db))
             || log_failure(give_space_back(db))
     }
 
-    fn collect_garbage(&self, db: &Connection) -> rusqlite::Result<bool> {
+    fn collect_garbage(&self, db: &Connection, chunks: i64) -> rusqlite::Result<bool> {
         let Some(blob) = self.garbage.first() else { return Ok(false) };
         let deleted = db
             .prepare_cached(
                 "DELETE FROM chunks WHERE id IN (SELECT id FROM chunks WHERE id >= ?1 AND id < ?2 LIMIT ?3)",
             )?
-            .execute(params![chunk_id(blob, 0), chunk_id(blob + 1, 0), CHUNKS_AT_A_TIME])?;
+            .execute(params![chunk_id(blob, 0), chunk_id(blob + 1, 0), chunks])?;
         if deleted == 0 {
             self.garbage.remove_first();
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use proto_json::{PatientUpdated, Queue, Timestamp};
 use rusqlite::Connection;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 use super::LocalError;
 use super::chores::{self, Chores, Garbage};
@@ -29,6 +29,9 @@ pub(super) struct Core {
     pub(super) policy: RetryPolicy,
     pub(super) limits: QueueLimits,
     pub(super) writer: Writer,
+    /// A single turn at writing a chunk of a large file: with one of each file in a transaction, whoever writes a little
+    /// would wait for all of them.
+    pub(super) chunk_turn: Semaphore,
     schedules: Arc<[Schedule; Queue::ALL.len()]>,
     pub(super) announcements: broadcast::Sender<Arc<PatientUpdated>>,
     pub(super) inboxes: Arc<Inboxes>,
@@ -67,6 +70,7 @@ impl Core {
             policy,
             limits,
             writer: Writer::start(file, Chores::new(garbage.clone()))?,
+            chunk_turn: Semaphore::new(1),
             schedules,
             announcements: broadcast::channel(ANNOUNCEMENTS).0,
             inboxes: Arc::default(),

@@ -144,9 +144,11 @@ impl Drop for Writer {
 fn work(file: &QueueFile, mut chores: Chores, submitted: &mpsc::Receiver<Submitted>) {
     let mut chores_left = true;
     while let Some(group) = next_group(submitted, &mut chores_left, || chores.tidy_when_idle(&file.db)) {
-        commit(file, group);
-        // Even when there is never a quiet moment, what was deleted must make room.
-        chores_left = chores.tidy_a_little(&file.db);
+        if commit(file, group, &chores).is_err() {
+            // A disk that is full has room again only if some is made.
+            chores.make_room(&file.db);
+        }
+        chores_left = true;
         cut_log(file);
     }
 }
@@ -192,8 +194,8 @@ fn next_group(
     }
 }
 
-/// Does a group in one transaction and tells each write how it ended.
-fn commit(file: &QueueFile, group: Vec<Submitted>) {
+/// Does a group in one transaction and tells each write how it ended. Fails if nothing of it could be written.
+fn commit(file: &QueueFile, group: Vec<Submitted>, chores: &Chores) -> Result<(), LocalError> {
     let failed = |error: rusqlite::Error| LocalError::of(&file.path, &error);
     let mut whole = run(&file.db, "BEGIN IMMEDIATE").map_err(failed);
     let mut done: Vec<(Box<dyn Write>, Result<(), LocalError>)> = Vec::with_capacity(group.len());
@@ -209,6 +211,8 @@ fn commit(file: &QueueFile, group: Vec<Submitted>) {
         done.push((submitted.write, outcome));
     }
     if whole.is_ok() {
+        // Even when there is never a quiet moment, what was deleted must make room.
+        chores.tidy_along(&file.db);
         whole = run(&file.db, "COMMIT").map_err(failed);
     }
     if let Err(error) = &whole {
@@ -222,6 +226,7 @@ fn commit(file: &QueueFile, group: Vec<Submitted>) {
     for (write, outcome) in done {
         write.end(whole.clone().and(outcome));
     }
+    whole
 }
 
 fn in_savepoint(db: &Connection, write: &mut dyn Write) -> rusqlite::Result<()> {

@@ -211,7 +211,7 @@ impl Put {
         let mut check = BodyCheck::new(bytes, self.key.sha256);
         while let Some(part) = body.next().await {
             let mut part = part.map_err(BodyError::Broken)?;
-            check.add(&part)?;
+            check.add(&part).await?;
             while let Some(full) = chunker.fill(&mut part) {
                 self.send(full).await?;
             }

@@ -80,7 +80,7 @@ pub(super) async fn put(
             }
             unfinished = Some(Unfinished { writer, number, chunks: (BATCH / CHUNK) as i64, visible: false });
             writer
-                .write(move |connection| {
+                .write_part(move |connection| {
                     begin(connection, number, Some(from), sha256, bytes)?;
                     insert_chunks(connection, number, 0, &batch)
                 })
@@ -90,7 +90,7 @@ pub(super) async fn put(
         let first = file.chunks;
         file.chunks += (BATCH / CHUNK) as i64;
         file.visible = writer
-            .write(move |connection| {
+            .write_part(move |connection| {
                 insert_chunks(connection, number, first, &batch)?;
                 if last { complete(connection, number, from, sha256) } else { Ok(false) }
             })

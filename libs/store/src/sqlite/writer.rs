@@ -63,6 +63,8 @@ where
 
 enum Command {
     Write(Box<dyn Work>),
+    /// A write of a part of a large file. There is one at a time.
+    WritePart(Box<dyn Work>),
     /// Remove a file that was never completed.
     Discard(blobs::BlobNumber),
 }
@@ -72,6 +74,8 @@ enum Command {
 pub(super) struct Writer {
     commands: Option<mpsc::UnboundedSender<Command>>,
     waiting: Semaphore,
+    /// A single turn at writing a part of a large file.
+    parts: Semaphore,
     next_blob: AtomicI64,
     thread: Option<JoinHandle<()>>,
 }
@@ -89,6 +93,7 @@ impl Writer {
         Ok(Writer {
             commands: Some(sender),
             waiting: Semaphore::new(WAITING),
+            parts: Semaphore::new(1),
             next_blob: AtomicI64::new(next_blob),
             thread: Some(thread),
         })
@@ -101,8 +106,27 @@ impl Writer {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let _place = self.waiting.acquire().await.map_err(|_| closed())?;
+        self.submit(Command::Write, work).await
+    }
+
+    /// The same for a part of a large file. One at a time, whatever number of files is being written, and behind those who
+    /// write a little: they would wait for all of these parts, if each transaction took them along.
+    pub(super) async fn write_part<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let _turn = self.parts.acquire().await.map_err(|_| closed())?;
+        self.submit(Command::WritePart, work).await
+    }
+
+    async fn submit<T, F>(&self, as_what: fn(Box<dyn Work>) -> Command, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
         let (caller, answer) = oneshot::channel();
-        self.send(Command::Write(Box::new(OneWrite { work: Some(work), result: None, caller })))?;
+        self.send(as_what(Box::new(OneWrite { work: Some(work), result: None, caller })))?;
         answer.await.map_err(|_| closed())?
     }
 
@@ -134,15 +158,23 @@ impl Drop for Writer {
     }
 }
 
+/// A part of a large file that is to be written. It lets a group of small writes go first, but only one.
+struct Part {
+    work: Box<dyn Work>,
+    has_waited: bool,
+}
+
 fn run(
     connection: &Connection,
     mut commands: mpsc::UnboundedReceiver<Command>,
     mut discarded: VecDeque<blobs::BlobNumber>,
 ) {
+    let mut part: Option<Part> = None;
     loop {
-        // With something left to remove, do not wait for more work.
-        let first = if discarded.is_empty() { commands.blocking_recv() } else { commands.try_recv().ok() };
-        if first.is_none() && (discarded.is_empty() || commands.is_closed()) {
+        // With something left to do, do not wait for more.
+        let idle = discarded.is_empty() && part.is_none();
+        let first = if idle { commands.blocking_recv() } else { commands.try_recv().ok() };
+        if first.is_none() && part.is_none() && (discarded.is_empty() || commands.is_closed()) {
             break;
         }
         let mut group = Vec::new();
@@ -150,10 +182,22 @@ fn run(
         while let Some(command) = next {
             match command {
                 Command::Write(work) => group.push(work),
+                Command::WritePart(work) => {
+                    // Whoever waited for the one before has gone.
+                    let before = part.replace(Part { work, has_waited: false });
+                    group.extend(before.map(|before| before.work));
+                }
                 Command::Discard(blob) => discarded.push_back(blob),
             }
             next = if group.len() < GROUP { commands.try_recv().ok() } else { None };
         }
+        part = match part {
+            Some(part) if part.has_waited || group.is_empty() => {
+                group.push(part.work);
+                None
+            }
+            part => part.map(|part| Part { has_waited: true, ..part }),
+        };
         if !group.is_empty() {
             commit_group(connection, group);
         } else if let Err(error) = discard_step(connection, &mut discarded) {
@@ -212,4 +256,83 @@ fn discard_step(
         discarded.pop_front();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, mpsc};
+
+    use super::super::schema;
+    use super::*;
+
+    type Order = Arc<Mutex<Vec<&'static str>>>;
+
+    fn note(order: &Order, what: &'static str) -> impl FnOnce(&Connection) -> Result<(), StoreError> + use<> {
+        let order = order.clone();
+        move |_| {
+            order.lock().unwrap().push(what);
+            Ok(())
+        }
+    }
+
+    /// What is written in which order, if two parts and a small write come while the thread is busy.
+    #[tokio::test]
+    async fn parts_of_large_files_come_one_by_one_and_behind_small_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = Writer::start(schema::open_writer(&folder.path().join("store.db")).unwrap()).unwrap();
+        let order = Order::default();
+        let (go_on, wait) = mpsc::channel::<()>();
+        let busy = writer.write(move |_| wait.recv().map_err(StoreError::unavailable));
+        let first = writer.write_part(note(&order, "first part"));
+        let second = writer.write_part(note(&order, "second part"));
+        let small = async {
+            let mut written = std::pin::pin!(writer.write(note(&order, "small")));
+            // On its way to the thread, as everything else is.
+            assert!(futures::poll!(&mut written).is_pending());
+            go_on.send(()).unwrap();
+            written.await
+        };
+        let (busy, first, second, small) = tokio::join!(busy, first, second, small);
+        assert!(busy.and(first).and(second).and(small).is_ok());
+        assert_eq!(*order.lock().unwrap(), ["small", "first part", "second part"]);
+    }
+
+    #[tokio::test]
+    async fn a_part_of_a_large_file_lets_one_group_of_small_writes_go_first_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = Writer::start(schema::open_writer(&folder.path().join("store.db")).unwrap()).unwrap();
+        let order = Order::default();
+        // Each small write waits until the next one has been queued behind it.
+        let (begun, begins) = mpsc::channel::<()>();
+        let (go_on, wait) = mpsc::channel::<()>();
+        let wait = Arc::new(Mutex::new(wait));
+        let small = |what| {
+            let (note, begun, wait) = (note(&order, what), begun.clone(), wait.clone());
+            writer.write(move |connection| {
+                begun.send(()).map_err(StoreError::unavailable)?;
+                wait.lock().unwrap().recv().map_err(StoreError::unavailable)?;
+                note(connection)
+            })
+        };
+        let part = writer.write_part(note(&order, "part"));
+        let (mut writes, mut part) = (Vec::new(), std::pin::pin!(part));
+        for what in ["busy", "first", "second", "third"] {
+            let mut write = Box::pin(small(what));
+            assert!(futures::poll!(&mut write).is_pending());
+            writes.push(write);
+            if what == "busy" {
+                begins.recv().unwrap();
+                assert!(futures::poll!(&mut part).is_pending());
+            } else {
+                go_on.send(()).unwrap();
+                begins.recv().unwrap();
+            }
+        }
+        go_on.send(()).unwrap();
+        part.await.unwrap();
+        for write in writes {
+            write.await.unwrap();
+        }
+        assert_eq!(*order.lock().unwrap(), ["busy", "first", "second", "part", "third"]);
+    }
 }

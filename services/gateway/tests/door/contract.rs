@@ -175,6 +175,23 @@ async fn body_over_the_limit_is_refused_with_the_limit() {
         .assert_text(200, "New patient ID 7 is registered");
 }
 
+/// Large bodies are parsed elsewhere than small ones.
+#[tokio::test]
+async fn large_bodies_are_read_like_small_ones() {
+    let door = Door::open().await;
+    let picture = base64(&[png(2, 2, 0), vec![0; 1_500_000]].concat());
+    let body = json!({ "medical_record_number": 7, "medical_image": picture, "hr": 72 }).to_string();
+    door.new_patient(&body).await.assert_text(200, "New patient ID 7 is registered");
+    let nested = format!("{{\"medical_record_number\":7,\"medical_image\":{}", "[".repeat(1_000_000));
+    let refused = door.new_patient(&nested).await;
+    refused.assert_text(
+        400,
+        "The request body must be a JSON object; it cannot be read on from line 1, column 1000043.",
+    );
+    let wrong = json!({ "medical_record_number": "x", "medical_image": picture }).to_string();
+    door.new_patient(&wrong).await.assert_text(400, "The input x cannot be converted into integer");
+}
+
 #[tokio::test]
 async fn full_queue_is_unavailable_for_now() {
     let limits = QueueLimits { max_messages: 1, ..QueueLimits::default() };
