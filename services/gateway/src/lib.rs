@@ -162,9 +162,15 @@ pub async fn run_on(
     let limits = &config.limits;
     let (uploads, reads_at_once) = (limits.max_uploads_in_flight, limits.max_reads_in_flight);
     // Without tokens nobody can be told from anybody else.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let (percent, turns, parsed) = match tokens {
         Some(_) => (limits.token_share.into(), limits.token_uploads_at_once, 1),
-        None => (100, uploads, std::thread::available_parallelism().map_or(1, usize::from)),
+        None => (100, uploads, processors),
+    };
+    // Reads that are answered in this process keep a processor busy each, and one is left to others.
+    let reads_worked_on = match (&tokens, &reads) {
+        (Some(_), Reads::InProcess(_)) => processors.saturating_sub(1),
+        _ => reads_at_once,
     };
     let share = |places: usize| places.saturating_mul(percent).div_ceil(100);
     let app = Arc::new(App {
@@ -174,7 +180,7 @@ pub async fn run_on(
         spool: spool::SpoolRoom::new(config.spool_dir.clone(), memory / 2),
         body_memory: Arc::new(Semaphore::new(usize::try_from(for_bodies).unwrap_or(Semaphore::MAX_PERMITS))),
         uploads: Places::new(uploads, share(uploads), turns),
-        reads_under_way: Places::new(reads_at_once, share(reads_at_once), reads_at_once),
+        reads_under_way: Places::new(reads_at_once, share(reads_at_once), reads_worked_on),
         at_threads: Turns::at_threads(),
         at_parsing: Turns::new(parsed),
         rate: rate::Rate::new(

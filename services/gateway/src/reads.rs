@@ -199,7 +199,11 @@ pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Re
         headers.insert(trace::TRACE_PARENT, parent);
     }
     let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-    match app.reads.ask(request.method().clone(), path, headers).await {
+    // Until the answer begins: whoever takes a long answer slowly keeps nobody waiting.
+    let turn = place.turn().await;
+    let answer = app.reads.ask(request.method().clone(), path, headers).await;
+    drop(turn);
+    match answer {
         // A server error of query is one of ours: said in our words, except where it is for now.
         Ok(response)
             if response.status().is_server_error()

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
+use super::NO_ATTACK;
 use crate::material;
 
 const BOUNDARY: &str = "XyZ";
@@ -53,6 +54,11 @@ fn form(parts: &[Vec<u8>]) -> Vec<u8> {
 /// # Panics
 /// When there is no such attack.
 pub async fn attack(name: &str, address: &str, token: &str) {
+    if name == NO_ATTACK {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        (1..processors).for_each(|_| drop(std::thread::spawn(busy)));
+        busy();
+    }
     let target = Arc::new(Target { address: address.to_owned(), token: token.to_owned() });
     let many = match name {
         "slow-heads" | "unread-streams" => 2_000,
@@ -72,6 +78,12 @@ pub async fn attack(name: &str, address: &str, token: &str) {
         })
     });
     futures::future::join_all(attackers).await;
+}
+
+fn busy() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
 }
 
 async fn once(target: &Target, name: &str, number: u64, round: u64) -> std::io::Result<()> {

@@ -30,6 +30,11 @@ pub const ATTACKS: [(&str, &str); 10] = [
     ("flood-of-reads", "64 connections that read lists and plots as fast as they are given"),
 ];
 
+/// No attack: a process that keeps all processors busy at the priority of the attackers, and leaves the server alone. What
+/// is noticed of it is noticed of any other program on the same machine, and nothing that the server could mend: syncs of
+/// a virtual disk, for one, take longer while its processors are never idle.
+pub const NO_ATTACK: &str = "none";
+
 const ATTACKER: &str = "attacker-secret";
 const NURSE: &str = "nurse-secret";
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tests::Mode;
-use tests::attacks::{ATTACKS, Attackers, attack, notice, quantile, system};
+use tests::attacks::{ATTACKS, Attackers, NO_ATTACK, attack, notice, quantile, system};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -37,8 +37,10 @@ async fn table(mode: Mode, names: &[&str]) {
         let folder = tempfile::tempdir().unwrap();
         let system = system(folder.path(), mode);
         notice(&system, Duration::from_secs(2)).await;
-        // Before and after, and what is between them counts: the machine is not the same from one second to the next.
+        let harmless = Attackers::start(&program, NO_ATTACK, &system);
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let before = notice(&system, Duration::from_secs(8)).await;
+        drop(harmless);
         let mut attackers = Attackers::start(&program, name, &system);
         tokio::time::sleep(Duration::from_secs(3)).await;
         let during = notice(&system, Duration::from_secs(12)).await;
