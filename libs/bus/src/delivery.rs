@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use proto_json::{Queue, QueueMessage, Timestamp};
 
-use crate::{BusError, RetryPolicy};
+use crate::{BusError, RetryPolicy, SmallFile};
 
 /// How an adapter settles a delivery.
 #[async_trait]
@@ -28,6 +28,9 @@ pub struct Delivery {
     pub queue: Queue,
     /// JSON.
     pub payload: Bytes,
+    /// Files that came inside of the message. They are not on the stage, and leave with the message; those of a dead letter are
+    /// staged.
+    pub enclosed: Vec<SmallFile>,
     /// Where the receipt goes.
     pub reply_to: Option<String>,
     /// W3C `traceparent` of the request it belongs to.
@@ -64,6 +67,7 @@ impl Delivery {
         Delivery {
             queue,
             payload,
+            enclosed: Vec::new(),
             reply_to: None,
             trace_parent: None,
             attempt,

@@ -47,7 +47,8 @@ pub trait EventBus: Debug + Send + Sync + 'static {
 
     /// Stages files that are in memory already, and puts the message that needs them on its queue: with one write where
     /// the adapter can, else one after the other. When it returns `Ok`, all of it is durable; the message is never
-    /// delivered before its files are staged. [`send_with`] is the typed way.
+    /// delivered before its files are staged. Those that only its consumer reads ([`SmallFile::enclose`]) may be sent inside of
+    /// it instead. [`send_with`] is the typed way.
     ///
     /// # Errors
     /// As [`EventBus::enqueue`]; also when the stage is full. Some of the files may be left on the stage then.

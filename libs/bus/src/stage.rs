@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::str::FromStr;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -30,13 +31,27 @@ impl fmt::Display for StageKey {
     }
 }
 
-/// A file in memory that is staged along with the message that needs it.
+impl FromStr for StageKey {
+    type Err = BusError;
+
+    fn from_str(name: &str) -> Result<Self, BusError> {
+        let unknown = || BusError::refused("this is no name of a staged file");
+        let (upload, sha256) = name.split_once('.').ok_or_else(unknown)?;
+        let upload = upload.parse().map_err(|_| unknown())?;
+        Ok(StageKey { upload, sha256: sha256.parse().map_err(|_| unknown())? })
+    }
+}
+
+/// A file in memory that is sent along with the message that needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmallFile {
     /// The upload that owns it.
     pub upload: UploadId,
     /// What is in it.
     pub content: HashedBytes,
+    /// Nobody but the consumer of the message reads it: it need not be staged, and may come with the delivery instead, see
+    /// [`Delivery::enclosed`](crate::Delivery::enclosed). Whether it does is up to the adapter.
+    pub enclose: bool,
 }
 
 impl SmallFile {

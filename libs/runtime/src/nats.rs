@@ -60,7 +60,8 @@ pub struct NatsArgs {
         default_value_t = QueueLimits::default().max_messages
     )]
     pub max_messages: u64,
-    /// Bytes of files that may wait in the broker, when this service makes the place for them; it is reserved there
+    /// Bytes of files that may wait in the broker, on the stage (60 %) and inside of messages, when this service makes the place
+    /// for them; it is reserved there
     #[arg(
         long = "nats-max-staged",
         env = "BEDSIDE_NATS_MAX_STAGED",

@@ -87,7 +87,8 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
 fn analyzed(job: &AnalyzeEcg, picture: Picture) -> Result<(EcgOutcome, Vec<SmallFile>), String> {
     let Picture { analysis, detail, png, width, height } = picture;
     let detail = serde_json::to_vec(&detail).map_err(|error| error.to_string())?;
-    let small = |bytes: Bytes| SmallFile { upload: job.upload_id, content: HashedBytes::of(bytes) };
+    let small =
+        |bytes: Bytes| SmallFile { upload: job.upload_id, content: HashedBytes::of(bytes), enclose: true };
     let (png, detail) = (small(png), small(detail.into()));
     let plot_info = info(&png, MediaType::Png, Some((width, height)));
     let detail_info = info(&detail, MediaType::Json, None);

@@ -211,10 +211,16 @@ fn staged_file(file: &DraftFile) -> StagedFile {
     }
 }
 
-/// The contents that are in memory, each once: they are staged along with the message.
+/// The contents that are in memory, each once: they are sent along with the message. A raw ECG has to be on the stage, where
+/// its worker looks for it; all others are read by ingest alone.
 fn in_memory(upload: UploadId, files: &[DraftFile]) -> Vec<SmallFile> {
+    let is_ecg =
+        |sha256| files.iter().any(|file| file.content.sha256 == sha256 && file.kind == FileKind::Ecg);
     distinct(files)
-        .filter_map(|content| Some(SmallFile { upload, content: content.in_memory()?.clone() }))
+        .filter_map(|file| {
+            let (content, enclose) = (file.in_memory()?.clone(), !is_ecg(file.sha256));
+            Some(SmallFile { upload, content, enclose })
+        })
         .collect()
 }
 

@@ -40,7 +40,7 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
         let (outcome, files) = match outcome {
             EcgOutcome::Failed { reason } => (Err(reason), Vec::new()),
             EcgOutcome::Analyzed { analysis, plot, detail } => {
-                match blobs::take_staged(ports, from, vec![plot.sha256, detail.sha256]).await {
+                match blobs::take(ports, delivery, from, vec![plot.sha256, detail.sha256]).await {
                     Ok(files) => (Ok((*analysis, plot, detail)), files),
                     Err(MoveError::Failed(reason)) => return Err(Outcome::Retry(reason)),
                     Err(MoveError::NotStaged) => {
@@ -74,11 +74,13 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
         let waited = Timestamp::now().millis_since(received_at);
         metrics::histogram!("bedside_upload_to_analysis_announced_seconds").record(waited as f64 / 1000.0);
     }
-    // Files of a result that came too late stay: the reconciler removes them here and, if they came that far, in the store.
+    // Files of a result that came too late stay or go to the stage: the reconciler removes them there and, if they came that
+    // far, in the store.
     let refers = |file: &BlobHash| {
         *file == signal || [&ecg.plot, &ecg.detail].into_iter().flatten().any(|blob| blob.sha256 == *file)
     };
-    let needless = staged.into_iter().filter(|file| stored_now || refers(file)).collect();
-    blobs::unstage(ports, upload_id, needless).await;
+    let (needless, late): (Vec<_>, Vec<_>) = staged.into_iter().partition(|file| stored_now || refers(file));
+    blobs::leave_to_reconciler(ports, delivery, &late).await?;
+    blobs::unstage(ports, delivery, upload_id, needless).await;
     Ok(())
 }

@@ -1,16 +1,16 @@
-//! Moves files from the stage to the store.
+//! Moves files from messages and the stage to the store.
 //!
 //! Small files are read into memory and stored together with the record that refers to them: on one machine that saves a
 //! sync of the disk for each. Longer ones go from the stage to the store piece by piece, before the record.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bus::StageKey;
+use bus::{Delivery, Outcome, SmallFile, StageKey};
 use futures::{StreamExt, TryStreamExt, future, stream};
 use proto_json::{BlobHash, HashedBytes, UploadId};
 use store::Origin;
 
-use crate::Ports;
+use crate::{Ports, retry};
 
 /// Files that are moved at the same time, for one upload.
 const AT_ONCE: usize = 4;
@@ -36,10 +36,11 @@ impl MoveError {
     }
 }
 
-/// Takes each of these files from the stage: gives the small ones, to be stored with their record, and has stored the
-/// others. The staged copies stay.
-pub(crate) async fn take_staged(
+/// Takes each of these files from the message it came in, or from the stage: gives the small ones, to be stored with their
+/// record, and has stored the others. The staged copies stay.
+pub(crate) async fn take(
     ports: &Ports,
+    delivery: &Delivery,
     from: Origin,
     mut files: Vec<BlobHash>,
 ) -> Result<Vec<HashedBytes>, MoveError> {
@@ -50,6 +51,9 @@ pub(crate) async fn take_staged(
     let taken: Vec<Option<HashedBytes>> = stream::iter(files)
         .map(|sha256| async move {
             let key = StageKey { upload: from.upload, sha256 };
+            if let Some(file) = enclosed(delivery, key) {
+                return Ok(Some(file.content.clone()));
+            }
             let staged = ports.stage.get(key).await.map_err(MoveError::failed)?;
             let staged = staged.ok_or(MoveError::NotStaged)?;
             if let Some(content) = staged.at_hand {
@@ -72,16 +76,35 @@ pub(crate) async fn take_staged(
     Ok(taken.into_iter().flatten().collect())
 }
 
+fn enclosed(delivery: &Delivery, key: StageKey) -> Option<&SmallFile> {
+    delivery.enclosed.iter().find(|file| file.key() == key)
+}
+
 /// Whether there was room for so many bytes; it is taken then.
 fn take_room(room: &AtomicU64, bytes: u64) -> bool {
     let order = Ordering::Relaxed;
     room.fetch_update(order, order, |left| left.checked_sub(bytes)).is_ok()
 }
 
+/// Stages what came inside of the message, though it is not needed: whoever clears the stage later looks whether it came into
+/// the store, and removes it there, too.
+pub(crate) async fn leave_to_reconciler(
+    ports: &Ports,
+    delivery: &Delivery,
+    files: &[BlobHash],
+) -> Result<(), Outcome> {
+    for file in delivery.enclosed.iter().filter(|file| files.contains(&file.content.sha256())) {
+        ports.stage.put_bytes(file.key(), file.content.bytes().clone()).await.map_err(retry)?;
+    }
+    Ok(())
+}
+
 /// Removes staged files, all at once. One that stays is removed by the reconciler later.
-pub(crate) async fn unstage(ports: &Ports, upload: UploadId, files: Vec<BlobHash>) {
-    let removals = files.into_iter().map(|sha256| async move {
-        if let Err(error) = ports.stage.delete(StageKey { upload, sha256 }).await {
+pub(crate) async fn unstage(ports: &Ports, delivery: &Delivery, upload: UploadId, files: Vec<BlobHash>) {
+    let keys = files.into_iter().map(|sha256| StageKey { upload, sha256 });
+    // One that a dead letter brought to the stage is not in a message any more.
+    let removals = keys.filter(|key| enclosed(delivery, *key).is_none()).map(|key| async move {
+        if let Err(error) = ports.stage.delete(key).await {
             tracing::warn!(upload_id = %upload, error = %error, "a staged file was not removed");
         }
     });

@@ -41,7 +41,7 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             refuse(ports, delivery, upload).await
         };
     }
-    let files = match blobs::take_staged(ports, origin(upload), hashes(upload, |_| true)).await {
+    let files = match blobs::take(ports, delivery, origin(upload), hashes(upload, |_| true)).await {
         Ok(files) => files,
         Err(MoveError::Failed(reason)) => return Err(Outcome::Retry(reason)),
         Err(MoveError::NotStaged) => {
@@ -78,7 +78,7 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             metrics::histogram!("bedside_upload_stored_seconds").record(waited as f64 / 1000.0);
             tracing::info!(upload_id = %id, files = upload.files.len(), attempt = delivery.attempt, "upload stored");
             // The signals stay for the workers until their results are in.
-            blobs::unstage(ports, id, hashes(upload, |file| file.kind != FileKind::Ecg)).await;
+            blobs::unstage(ports, delivery, id, hashes(upload, |file| file.kind != FileKind::Ecg)).await;
             Ok(())
         }
     }
@@ -109,7 +109,7 @@ async fn repeat(
     }
     tracing::info!(upload_id = %id, attempt = delivery.attempt, "upload was stored before");
     answer(ports, delivery, &Receipt::Stored(receipt)).await;
-    blobs::unstage(ports, id, hashes(upload, |file| !needed.contains(&file.blob.sha256))).await;
+    blobs::unstage(ports, delivery, id, hashes(upload, |file| !needed.contains(&file.blob.sha256))).await;
     Ok(())
 }
 
@@ -117,6 +117,7 @@ async fn repeat(
 /// removes them there and in the store.
 async fn refuse(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> Result<(), Outcome> {
     tracing::warn!(upload_id = %upload.upload_id, "another upload was stored under this id before");
+    blobs::leave_to_reconciler(ports, delivery, &hashes(upload, |_| true)).await?;
     answer(ports, delivery, &Receipt::Conflict { upload_id: upload.upload_id }).await;
     Ok(())
 }

@@ -116,7 +116,11 @@ mod tests {
     use super::*;
 
     fn file(length: usize) -> SmallFile {
-        SmallFile { upload: UploadId::generate(), content: HashedBytes::of(vec![1; length].into()) }
+        SmallFile {
+            upload: UploadId::generate(),
+            content: HashedBytes::of(vec![1; length].into()),
+            enclose: true,
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::{BlobStage, BodyError, BusError, ByteStream, EnqueueError, SmallFile,
 /// The largest part that is sent as one message; servers take 1 MiB by default.
 const CHUNK: usize = 512 << 10;
 /// What headers and subject of a message take at most.
-const BESIDE_PAYLOAD: usize = 4 << 10;
+pub(super) const BESIDE_PAYLOAD: usize = 4 << 10;
 /// Chunks on their way to or from the broker at a time, per file.
 const CHUNKS_UNDER_WAY: usize = 4;
 const CHUNKS_READ_AHEAD: usize = 2;
@@ -186,7 +186,7 @@ async fn put(core: &Arc<Core>, key: StageKey, bytes: u64, body: ByteStream) -> R
 }
 
 /// What is sent as one message at most.
-fn room(core: &Core) -> usize {
+pub(super) fn room(core: &Core) -> usize {
     CHUNK.min(core.link.client.max_payload().saturating_sub(BESIDE_PAYLOAD).max(1))
 }
 

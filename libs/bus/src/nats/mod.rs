@@ -7,6 +7,7 @@
 mod blobs;
 mod config;
 mod dead;
+mod enclosed;
 mod lanes;
 mod link;
 mod names;
@@ -143,9 +144,11 @@ struct ConsumerInfo {
 #[async_trait]
 impl EventBus for NatsBus {
     async fn enqueue_with(&self, files: Vec<SmallFile>, message: Outgoing) -> Result<(), EnqueueError> {
-        let puts: Vec<_> = files.into_iter().map(|file| blobs::put_small(&self.core, file)).collect();
-        futures::stream::iter(puts).buffer_unordered(FILES_AT_ONCE).try_collect::<()>().await?;
         let mut headers = HeaderMap::new();
+        let room = blobs::room(&self.core);
+        let (payload, to_stage) = enclosed::enclose(room, &mut headers, message.payload, files);
+        let puts: Vec<_> = to_stage.into_iter().map(|file| blobs::put_small(&self.core, file)).collect();
+        futures::stream::iter(puts).buffer_unordered(FILES_AT_ONCE).try_collect::<()>().await?;
         // Sent twice when the connection breaks, it is still taken once.
         headers.insert(names::MESSAGE_ID, UploadId::generate().to_string());
         if let Some(reply_to) = message.reply_to {
@@ -155,7 +158,7 @@ impl EventBus for NatsBus {
             headers.insert(names::TRACE_PARENT, trace_parent);
         }
         let (order, subject) = (self.core.lanes.of(&message.mrn), message.queue.subject(message.mrn));
-        self.core.store(order, &subject, Some(headers), message.payload).await?.done()
+        self.core.store(order, &subject, Some(headers), payload).await?.done()
     }
 
     async fn consume(

@@ -22,6 +22,8 @@ pub(super) const TRACE_PARENT: &str = "traceparent";
 pub(super) const REASON: &str = "Bedside-Reason";
 /// How often a message was tried before.
 pub(super) const ATTEMPTS: &str = "Bedside-Attempts";
+/// Names and lengths of the files behind the JSON of a message: `<upload>.<sha256>:<bytes>`, with a space between them.
+pub(super) const ENCLOSED: &str = "Bedside-Enclosed";
 /// Names the chunks of a staged file, which are stored apart from it.
 pub(super) const CHUNKS: &str = "Bedside-Chunks";
 /// Number of these chunks.
@@ -92,8 +94,7 @@ pub(super) fn key_of(subject: &str) -> Option<StageKey> {
     if kind != "blob" {
         return None;
     }
-    let (upload, sha256) = (words.next()?, words.next()?);
-    Some(StageKey { upload: upload.parse().ok()?, sha256: sha256.parse().ok()? })
+    format!("{}.{}", words.next()?, words.next()?).parse().ok()
 }
 
 #[cfg(test)]

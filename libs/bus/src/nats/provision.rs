@@ -18,6 +18,9 @@ const CLAIMS_KEPT: Duration = Duration::from_secs(26 * 3600);
 /// Dead letters are kept until somebody has dealt with them, but the disk is not theirs.
 const DEAD_LETTERS_MOST: i64 = 100_000;
 
+/// Percent of the room for files that is for those on the stage; the rest is for those inside of messages.
+const STAGED_APART: u64 = 60;
+
 /// How often, and with which growing wait, a stream is tried to be made.
 const MAKE_ATTEMPTS: u32 = 6;
 const MAKE_WAIT: Duration = Duration::from_millis(100);
@@ -45,7 +48,7 @@ pub(super) async fn make_all(link: &Link, config: &NatsConfig) -> Result<(), Bus
         };
         let blobs = Config {
             max_messages_per_subject: 1,
-            max_bytes: share(config, config.limits.max_staged_bytes),
+            max_bytes: share(config, percent(config.limits.max_staged_bytes, STAGED_APART)),
             discard: DiscardPolicy::New,
             ..in_lane(config, lane, names::BLOBS, "blob.>")
         };
@@ -109,6 +112,8 @@ async fn make_queue(
         retention: RetentionPolicy::WorkQueue,
         discard: DiscardPolicy::New,
         max_messages: share(config, config.limits.max_messages),
+        max_bytes: enclosed(queue)
+            .map_or(-1, |part| share(config, percent(config.limits.max_staged_bytes, part))),
         ..in_lane(config, lane, queue.name(), &queue.subject_pattern())
     };
     let name = queue_stream.name.clone();
@@ -151,6 +156,20 @@ fn stream(config: &NatsConfig, name: &str, subjects: &str) -> Config {
         allow_direct: true,
         ..Config::default()
     }
+}
+
+/// How much of the room for files the messages of a queue take, with those inside of them.
+fn enclosed(queue: Queue) -> Option<u64> {
+    match queue {
+        Queue::Uploads => Some(30),
+        Queue::EcgResults => Some(10),
+        // They enclose nothing.
+        Queue::EcgJobs => None,
+    }
+}
+
+fn percent(limit: u64, part: u64) -> u64 {
+    limit / 100 * part
 }
 
 /// What one lane takes of the whole.

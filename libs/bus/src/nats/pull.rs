@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::link::History;
 use super::settle::Lease;
-use super::{Core, names, provision};
+use super::{Core, enclosed, names, provision};
 use crate::{BusError, Delivery};
 
 /// A request is forgotten by the broker after this.
@@ -275,7 +275,12 @@ impl Puller {
             }
         };
         let message = message.message;
-        let (payload, headers) = (message.payload.clone(), message.headers.clone().unwrap_or_default());
+        let headers = message.headers.clone().unwrap_or_default();
+        let (payload, enclosed) = enclosed::open(&headers, &message.payload).unwrap_or_else(|error| {
+            // Nobody can read it: its consumer finds that out, too, and gives it up.
+            tracing::error!(queue = %self.queue, message = sequence, error = %error, "a message cannot be opened");
+            (message.payload.clone(), Vec::new())
+        });
         let lease = Lease::new(&self.core, (self.queue, self.lane), sequence, message, Some(permit));
         if attempt > self.core.config.retry.max_attempts {
             let attempts = attempt - 1;
@@ -292,6 +297,7 @@ impl Puller {
             self.core.config.retry.clone(),
             Box::new(lease),
         );
+        delivery.enclosed = enclosed;
         delivery.reply_to = text(&headers, names::REPLY_TO);
         delivery.trace_parent = text(&headers, names::TRACE_PARENT);
         Some(delivery)

@@ -11,7 +11,7 @@ use proto_json::Queue;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::pull::text;
-use super::{Core, names};
+use super::{Core, enclosed, names};
 use crate::{BusError, EnqueueError, Settle};
 
 /// The longest reason that is kept.
@@ -54,24 +54,32 @@ impl Lease {
         self.core.link.ask(reply, None, word).await.map(|_| ())
     }
 
-    /// Copies the message to the dead letters, then removes it. If this is cut off in between, the copy is made again
-    /// under the same id.
+    /// Copies the message to the dead letters and the files inside of it to the stage, then removes it. If this is cut off in
+    /// between, the copy is made again under the same id.
     async fn bury(&self, reason: &str, attempts: u64) -> Result<(), BusError> {
         let Some(mrn) = names::mrn_of(&self.message.subject) else {
             return Err(BusError::refused("the message is about no patient"));
         };
         let mut headers = HeaderMap::new();
-        if let Some(of_message) = &self.message.headers
-            && let Some(trace_parent) = text(of_message, names::TRACE_PARENT)
-        {
-            headers.insert(names::TRACE_PARENT, trace_parent);
+        let mut payload = self.message.payload.clone();
+        if let Some(of_message) = &self.message.headers {
+            if let Some(trace_parent) = text(of_message, names::TRACE_PARENT) {
+                headers.insert(names::TRACE_PARENT, trace_parent);
+            }
+            payload =
+                enclosed::take_out(&self.core, of_message, &payload).await.map_err(|error| match error {
+                    EnqueueError::Full => {
+                        BusError::refused("the files of a dead letter find no room on the stage")
+                    }
+                    EnqueueError::Bus(error) => error,
+                })?;
         }
         headers.insert(names::REASON, one_line(reason));
         headers.insert(names::ATTEMPTS, attempts.to_string());
         let stream = names::stream(self.queue.name(), self.lane);
         headers.insert(names::MESSAGE_ID, format!("{stream}-{}", self.sequence));
         let subject = names::dead_letter(self.queue, mrn);
-        let stored = self.core.link.store(subject, Some(headers), self.message.payload.clone()).await?;
+        let stored = self.core.link.store(subject, Some(headers), payload).await?;
         stored.map_err(|error| match EnqueueError::from(error) {
             EnqueueError::Full => BusError::refused("there are too many dead letters; deal with them first"),
             EnqueueError::Bus(error) => error,

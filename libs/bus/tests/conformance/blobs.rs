@@ -2,12 +2,14 @@
 
 use std::io;
 
-use bus::{BlobStage, BodyError, BusError, EnqueueError, QueueLimits, SmallFile, StageKey, collect};
+use bus::{
+    BlobStage, BodyError, BusError, Delivery, EnqueueError, QueueLimits, SmallFile, StageKey, collect,
+};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use proto_json::{BlobHash, HashedBytes, Queue, Timestamp, UploadId};
 
-use crate::rig::{Adapter, job, limits, next, nothing_comes, number, patient_policy};
+use crate::rig::{Adapter, Peer, job, limits, next, nothing_comes, number, patient_policy};
 
 /// Sizes around which something may break: chunks of the adapters, messages of the broker.
 const SIZES: [usize; 14] = [
@@ -167,7 +169,7 @@ pub(crate) async fn a_body_that_breaks_off_leaves_nothing(adapter: Adapter) {
 }
 
 pub(crate) async fn a_put_that_is_cancelled_leaves_nothing(adapter: Adapter) {
-    let limits = QueueLimits { max_staged_bytes: 5 << 20, ..limits() };
+    let limits = QueueLimits { max_staged_bytes: 8 << 20, ..limits() };
     let rig = adapter.rig_with(patient_policy(), limits);
     let peer = rig.join().await;
     let bytes = bytes(3 << 20, 6);
@@ -196,7 +198,7 @@ pub(crate) async fn a_put_that_is_cancelled_leaves_nothing(adapter: Adapter) {
 }
 
 pub(crate) async fn a_file_put_twice_is_there_once(adapter: Adapter) {
-    let limits = QueueLimits { max_staged_bytes: 5 << 20, ..limits() };
+    let limits = QueueLimits { max_staged_bytes: 8 << 20, ..limits() };
     let rig = adapter.rig_with(patient_policy(), limits);
     let peer = rig.join().await;
     for size in [100_usize, 2 << 20] {
@@ -245,7 +247,7 @@ pub(crate) async fn uploads_of_the_same_bytes_are_deleted_each_on_its_own(adapte
 }
 
 pub(crate) async fn a_full_stage_refuses_until_there_is_room(adapter: Adapter) {
-    let limits = QueueLimits { max_staged_bytes: 3 << 20, ..limits() };
+    let limits = QueueLimits { max_staged_bytes: 3_500 << 10, ..limits() };
     let rig = adapter.rig_with(patient_policy(), limits);
     let peer = rig.join().await;
     let bytes = bytes(2 << 20, 10);
@@ -285,7 +287,7 @@ pub(crate) async fn a_message_comes_with_the_files_it_needs(adapter: Adapter) {
     let files: Vec<_> = (1..)
         .zip(SIZES)
         .map(|(seed, size)| bytes(size, seed))
-        .map(|content| SmallFile { upload, content: HashedBytes::of(content) })
+        .map(|content| SmallFile { upload, content: HashedBytes::of(content), enclose: false })
         .collect();
     peer.bus.enqueue_with(files.clone(), job(Queue::Uploads, 1)).await.unwrap();
     // Sent again, as by a client that retries: the files are there once.
@@ -307,11 +309,99 @@ pub(crate) async fn a_message_comes_with_the_files_it_needs(adapter: Adapter) {
     }
 }
 
-pub(crate) async fn a_message_whose_files_find_no_room_is_refused(adapter: Adapter) {
-    let rig = adapter.rig_with(patient_policy(), QueueLimits { max_staged_bytes: 1_200 << 10, ..limits() });
+fn small_file(size: usize, seed: u32, enclose: bool) -> SmallFile {
+    SmallFile { upload: UploadId::generate(), content: HashedBytes::of(bytes(size, seed)), enclose }
+}
+
+/// Where a consumer finds a file: in the delivery, or on the stage.
+async fn found(peer: &Peer, delivery: &Delivery, file: &SmallFile) -> Option<Bytes> {
+    match delivery.enclosed.iter().find(|enclosed| enclosed.key() == file.key()) {
+        Some(enclosed) => {
+            assert!(read(&*peer.stage, file.key()).await.is_none(), "it is on the stage as well");
+            Some(enclosed.content.bytes().clone())
+        }
+        None => read(&*peer.stage, file.key()).await,
+    }
+}
+
+pub(crate) async fn files_for_the_consumer_alone_come_with_every_delivery(adapter: Adapter) {
+    const QUEUE: Queue = Queue::Uploads;
+    let rig = adapter.rig();
     let peer = rig.join().await;
-    let file =
-        |seed| SmallFile { upload: UploadId::generate(), content: HashedBytes::of(bytes(700 << 10, seed)) };
+    // More than a message can hold, and larger.
+    let files: Vec<_> = (1..).zip(SIZES).map(|(seed, size)| small_file(size, seed, true)).collect();
+    let more = (100..140).map(|seed| small_file(20, seed, true));
+    let files: Vec<_> = files.into_iter().chain(more).collect();
+    peer.bus.enqueue_with(files.clone(), job(QUEUE, 1)).await.unwrap();
+    rig.crash().await;
+    let peer = rig.join().await;
+    let mut deliveries = peer.bus.consume(QUEUE, 1).await.unwrap();
+    for attempt in 1..=3 {
+        let delivery = next(&mut deliveries).await;
+        assert_eq!(delivery.attempt, attempt);
+        assert_eq!(delivery.payload, job(QUEUE, 1).payload);
+        for file in &files {
+            let found = found(&peer, &delivery, file).await;
+            assert_eq!(found.as_ref(), Some(file.content.bytes()), "{} bytes", file.content.len());
+        }
+        assert_eq!(delivery.fail("the store is away").await.unwrap(), attempt == 3);
+    }
+    // What is given up is only JSON, and keeps its files; so it does when it is tried again.
+    let dead = peer.bus.dead_letters(None, 10).await.unwrap();
+    assert_eq!(dead.iter().map(|letter| &letter.payload).collect::<Vec<_>>(), [&job(QUEUE, 1).payload]);
+    for retried in [false, true] {
+        for file in &files {
+            assert_eq!(
+                read(&*peer.stage, file.key()).await.as_ref(),
+                Some(file.content.bytes()),
+                "{retried}"
+            );
+        }
+        if !retried {
+            assert!(peer.bus.retry_dead_letter(dead[0].id).await.unwrap());
+        }
+    }
+    let delivery = next(&mut deliveries).await;
+    assert_eq!((&delivery.payload, delivery.enclosed.len()), (&job(QUEUE, 1).payload, 0));
+    delivery.ack().await.unwrap();
+}
+
+pub(crate) async fn messages_with_files_inside_find_room_or_are_refused(adapter: Adapter) {
+    let rig = adapter.rig_with(patient_policy(), QueueLimits { max_staged_bytes: 4 << 20, ..limits() });
+    let peer = rig.join().await;
+    let mut taken = Vec::new();
+    let mut seed = 0;
+    let refused = loop {
+        seed += 1;
+        let file = small_file(200 << 10, seed, true);
+        match peer.bus.enqueue_with(vec![file.clone()], job(Queue::Uploads, taken.len() as u64)).await {
+            Ok(()) => taken.push(file),
+            Err(error) => break error,
+        }
+        assert!(seed < 30, "there is no limit");
+    };
+    assert!(matches!(refused, EnqueueError::Full), "{refused:?}");
+    assert!(!taken.is_empty());
+    let mut deliveries = peer.bus.consume(Queue::Uploads, 1).await.unwrap();
+    let mut numbers = Vec::new();
+    while numbers.len() < taken.len() {
+        let delivery = next(&mut deliveries).await;
+        let file = &taken[usize::try_from(number(&delivery)).unwrap()];
+        assert_eq!(found(&peer, &delivery, file).await.as_ref(), Some(file.content.bytes()));
+        numbers.push(number(&delivery));
+        delivery.ack().await.unwrap();
+        peer.stage.delete(file.key()).await.unwrap();
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..taken.len() as u64).collect::<Vec<_>>());
+    let again = small_file(200 << 10, 99, true);
+    crate::rig::until_not_full(|| peer.bus.enqueue_with(vec![again.clone()], job(Queue::Uploads, 99))).await;
+}
+
+pub(crate) async fn a_message_whose_files_find_no_room_is_refused(adapter: Adapter) {
+    let rig = adapter.rig_with(patient_policy(), QueueLimits { max_staged_bytes: 1_300 << 10, ..limits() });
+    let peer = rig.join().await;
+    let file = |seed| small_file(700 << 10, seed, false);
     let first = file(1);
     peer.bus.enqueue_with(vec![first.clone()], job(Queue::Uploads, 1)).await.unwrap();
     let refused = peer.bus.enqueue_with(vec![file(2)], job(Queue::Uploads, 2)).await;

@@ -81,6 +81,8 @@ on_every_adapter! {
         a_full_stage_refuses_until_there_is_room,
         the_stage_lists_what_is_staged,
         a_message_comes_with_the_files_it_needs,
+        files_for_the_consumer_alone_come_with_every_delivery,
+        messages_with_files_inside_find_room_or_are_refused,
         a_message_whose_files_find_no_room_is_refused;
 }
 
