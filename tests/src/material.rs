@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::OnceLock;
 
+use bytes::Bytes;
 use ecg::synth;
 
 /// A CSV of `duration_s` seconds at 360 Hz and about `bpm` beats per minute; other seeds give other bytes.
@@ -18,6 +20,18 @@ pub fn strip_csv(bpm: f64, duration_s: f64, seed: u64) -> Vec<u8> {
         ..synth::Settings::default()
     };
     synth::csv(&synth::generate(&settings).strip)
+}
+
+/// The `number`th of many CSVs of 28 s at 360 Hz, about 130 KB. Each has other bytes; the signals, made once, take turns, so
+/// that their pictures are unlike, too. The first call makes all of them, which takes a second.
+#[must_use]
+pub fn one_of_many_strips(number: u64) -> Bytes {
+    const SIGNALS: u64 = 128;
+    static STRIPS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    let strips = STRIPS.get_or_init(|| (0..SIGNALS).map(|seed| strip_csv(75.0, 28.0, seed)).collect());
+    let mut bytes = format!("# {number}\n").into_bytes();
+    bytes.extend_from_slice(&strips[(number % SIGNALS) as usize]);
+    bytes.into()
 }
 
 /// Writes a CSV of so many seconds at 350 Hz, a day of which is 30 million samples: ten seconds of one strip, again and

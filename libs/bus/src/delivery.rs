@@ -28,8 +28,7 @@ pub struct Delivery {
     pub queue: Queue,
     /// JSON.
     pub payload: Bytes,
-    /// Files that came inside of the message. They are not on the stage, and leave with the message; those of a dead letter are
-    /// staged.
+    /// Files that came inside of the message, and leave with it. They need not be on the stage.
     pub enclosed: Vec<SmallFile>,
     /// Where the receipt goes.
     pub reply_to: Option<String>,

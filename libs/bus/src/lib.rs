@@ -47,7 +47,7 @@ pub trait EventBus: Debug + Send + Sync + 'static {
 
     /// Stages files that are in memory already, and puts the message that needs them on its queue: with one write where
     /// the adapter can, else one after the other. When it returns `Ok`, all of it is durable; the message is never
-    /// delivered before its files are staged. Those that only its consumer reads ([`SmallFile::enclose`]) may be sent inside of
+    /// delivered before its files are staged. Those that only its consumer reads ([`SmallFile::may_enclose`]) may be sent inside of
     /// it instead. [`send_with`] is the typed way.
     ///
     /// # Errors
@@ -276,12 +276,12 @@ impl RetryPolicy {
     }
 }
 
-/// How much may wait in the queues, alike for each of them.
+/// How much may wait in the queues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// Messages in a queue; more are refused.
+    /// Messages in each queue; more are refused.
     pub max_messages: u64,
-    /// Bytes on the blob stage; more are refused.
+    /// Bytes of files, on the blob stage and inside of messages, where the adapter sends some there; more are refused.
     pub max_staged_bytes: u64,
 }
 

@@ -51,7 +51,7 @@ pub struct SmallFile {
     pub content: HashedBytes,
     /// Nobody but the consumer of the message reads it: it need not be staged, and may come with the delivery instead, see
     /// [`Delivery::enclosed`](crate::Delivery::enclosed). Whether it does is up to the adapter.
-    pub enclose: bool,
+    pub may_enclose: bool,
 }
 
 impl SmallFile {

@@ -1,9 +1,9 @@
 //! One job, from the stage to the result.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bus::{Delivery, Outcome, SmallFile, StageKey};
+use bus::{Delivery, EnqueueError, Outcome, SmallFile, StageKey};
 use bytes::Bytes;
 use proto_json::{AnalyzeEcg, BlobInfo, EcgAnalyzed, EcgOutcome, HashedBytes, MediaType, Timestamp};
 use runtime::trace;
@@ -11,6 +11,9 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::Ports;
 use crate::analysis::{AnalysisError, Picture, analyze};
+
+/// Between two looks whether there is room for a result.
+const ROOM_WAIT: Duration = Duration::from_millis(500);
 
 /// Works on one delivery of the queue of jobs.
 pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
@@ -73,9 +76,7 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
         signal: job.signal.sha256,
         outcome,
     };
-    trace::send_with(&*ports.bus, files, &result, None, delivery.trace_parent.as_deref())
-        .await
-        .map_err(|error| error.to_string())?;
+    send(ports, delivery, files, &result).await.map_err(|error| error.to_string())?;
     tracing::info!(
         upload_id = %job.upload_id, ecg_id = %job.ecg_id, status, milliseconds = started.elapsed().as_millis() as u64,
         "analysis done"
@@ -83,12 +84,37 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
     Ok(())
 }
 
+/// Sends a result. That ingest is behind is not the fault of this ECG, so its attempts are not spent on waiting for room.
+async fn send(
+    ports: &Ports,
+    delivery: &Delivery,
+    files: Vec<SmallFile>,
+    result: &EcgAnalyzed,
+) -> Result<(), EnqueueError> {
+    let mut waits = false;
+    loop {
+        let parent = delivery.trace_parent.as_deref();
+        match trace::send_with(&*ports.bus, files.clone(), result, None, parent).await {
+            Err(EnqueueError::Full) => {}
+            sent => return sent,
+        }
+        if !waits {
+            tracing::warn!(upload_id = %result.upload_id, ecg_id = %result.ecg_id, "there is no room for more results; waiting for it");
+            waits = true;
+        }
+        tokio::time::sleep(ROOM_WAIT).await;
+    }
+}
+
 /// What the analysis came to, and the files that go with it.
 fn analyzed(job: &AnalyzeEcg, picture: Picture) -> Result<(EcgOutcome, Vec<SmallFile>), String> {
     let Picture { analysis, detail, png, width, height } = picture;
     let detail = serde_json::to_vec(&detail).map_err(|error| error.to_string())?;
-    let small =
-        |bytes: Bytes| SmallFile { upload: job.upload_id, content: HashedBytes::of(bytes), enclose: true };
+    let small = |bytes: Bytes| SmallFile {
+        upload: job.upload_id,
+        content: HashedBytes::of(bytes),
+        may_enclose: true,
+    };
     let (png, detail) = (small(png), small(detail.into()));
     let plot_info = info(&png, MediaType::Png, Some((width, height)));
     let detail_info = info(&detail, MediaType::Json, None);
@@ -104,5 +130,56 @@ fn info(file: &SmallFile, media_type: MediaType, size: Option<(u32, u32)>) -> Bl
         file_name: None,
         width: size.map(|(width, _)| width),
         height: size.map(|(_, height)| height),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bus::{BlobStage, EventBus, Outgoing, QueueLimits, RetryPolicy};
+    use futures::StreamExt;
+    use proto_json::{Mrn, Queue, SignalOptions, UploadId};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_result_waits_for_room_without_another_attempt() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = QueueLimits { max_messages: 1, ..QueueLimits::default() };
+        let file = folder.path().join("queues.db");
+        let local = bus::local::LocalBus::open(&file, RetryPolicy::default(), limits).unwrap();
+        let ports = Ports { bus: local.clone(), stage: local };
+        let signal = HashedBytes::of(Bytes::from_static(b"no ECG"));
+        let signal = SmallFile { upload: UploadId::generate(), content: signal, may_enclose: false };
+        let (upload_id, mrn) = (signal.upload, Mrn::new(7).unwrap());
+        let job = AnalyzeEcg {
+            ecg_id: upload_id.record("ecg", 0),
+            upload_id,
+            mrn,
+            received_at: Timestamp::now(),
+            recorded_at: None,
+            signal: info(&signal, MediaType::Csv, None),
+            options: SignalOptions::default(),
+        };
+        bus::send_with(&*ports.bus, vec![signal], &job, None, None).await.unwrap();
+        let filler = Outgoing {
+            queue: Queue::EcgResults,
+            mrn,
+            payload: "{}".into(),
+            reply_to: None,
+            trace_parent: None,
+        };
+        ports.bus.enqueue(filler).await.unwrap();
+        let delivery = ports.bus.consume(Queue::EcgJobs, 1).await.unwrap().next().await.unwrap();
+        let delivery = Arc::new(delivery);
+        let mut working = tokio::spawn({
+            let ports = ports.clone();
+            async move { take(&ports, &delivery).await }
+        });
+        assert!(tokio::time::timeout(ROOM_WAIT, &mut working).await.is_err(), "there is no room");
+        let mut results = ports.bus.consume(Queue::EcgResults, 1).await.unwrap();
+        results.next().await.unwrap().ack().await.unwrap();
+        assert_eq!(working.await.unwrap(), Outcome::Done);
+        let result: EcgAnalyzed = results.next().await.unwrap().message().unwrap();
+        assert_eq!(result.ecg_id, job.ecg_id);
     }
 }

@@ -1,6 +1,6 @@
 //! Analyses raw ECGs and draws them.
 //!
-//! Takes a job, reads the signal from the stage, analyses it, draws it, stages picture and detail, sends the result.
+//! Takes a job, reads the signal from the stage, analyses it, draws it, sends the result with picture and detail.
 //! Input that cannot be read is a result, too: trying again would end alike. The worker keeps nothing, so that any number
 //! of them can compete for the jobs.
 
@@ -31,7 +31,7 @@ pub struct Config {
 pub struct Ports {
     /// Jobs and results.
     pub bus: Arc<dyn EventBus>,
-    /// Where signals wait, and where pictures go.
+    /// Where signals wait, and where large pictures go.
     pub stage: Arc<dyn BlobStage>,
 }
 

@@ -1,5 +1,5 @@
 //! The one way of an upload, whichever route it came by: claim, stage, enqueue, wait for the receipt. Files that are in
-//! memory are staged along with the message.
+//! memory go along with the message.
 //!
 //! A [`Draft`] has been checked as a whole; nothing is staged before. From the broker's acknowledgement on the upload is
 //! never lost, so the way from there is walked to its end even if the client has gone.
@@ -218,8 +218,8 @@ fn in_memory(upload: UploadId, files: &[DraftFile]) -> Vec<SmallFile> {
         |sha256| files.iter().any(|file| file.content.sha256 == sha256 && file.kind == FileKind::Ecg);
     distinct(files)
         .filter_map(|file| {
-            let (content, enclose) = (file.in_memory()?.clone(), !is_ecg(file.sha256));
-            Some(SmallFile { upload, content, enclose })
+            let (content, may_enclose) = (file.in_memory()?.clone(), !is_ecg(file.sha256));
+            Some(SmallFile { upload, content, may_enclose })
         })
         .collect()
 }

@@ -102,7 +102,7 @@ pub(crate) async fn leave_to_reconciler(
 /// Removes staged files, all at once. One that stays is removed by the reconciler later.
 pub(crate) async fn unstage(ports: &Ports, delivery: &Delivery, upload: UploadId, files: Vec<BlobHash>) {
     let keys = files.into_iter().map(|sha256| StageKey { upload, sha256 });
-    // One that a dead letter brought to the stage is not in a message any more.
+    // What came inside of the message was never staged.
     let removals = keys.filter(|key| enclosed(delivery, *key).is_none()).map(|key| async move {
         if let Err(error) = ports.stage.delete(key).await {
             tracing::warn!(upload_id = %upload, error = %error, "a staged file was not removed");

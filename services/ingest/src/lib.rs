@@ -27,7 +27,7 @@ pub use config::Config;
 pub struct Ports {
     /// Queues and announcements.
     pub bus: Arc<dyn EventBus>,
-    /// Where the files of uploads and the pictures of workers wait.
+    /// Where files wait that are not inside of messages.
     pub stage: Arc<dyn BlobStage>,
     /// Where everything ends up.
     pub store: Arc<dyn PatientStore>,

@@ -424,6 +424,46 @@ mod tests {
         assert_eq!(places(&ports, key).await, (false, true));
     }
 
+    /// One image, as it comes inside of a message.
+    async fn deliver_inside(ports: &Ports, upload: &UploadReceived, bytes: &'static [u8]) -> StageKey {
+        let content = proto_json::HashedBytes::of(bytes.into());
+        let file = bus::SmallFile { upload: upload.upload_id, content, may_enclose: true };
+        let key = file.key();
+        let blob = proto_json::BlobInfo {
+            sha256: key.sha256,
+            bytes: bytes.len() as u64,
+            media_type: proto_json::MediaType::Png,
+            file_name: None,
+            width: None,
+            height: None,
+        };
+        let files = vec![proto_json::StagedFile { kind: FileKind::MedicalImage, blob }];
+        let upload = UploadReceived { files, fingerprint: key.sha256, ..upload.clone() };
+        bus::send(&*ports.bus, &upload, None, None).await.unwrap();
+        let mut deliveries = ports.bus.consume(Queue::Uploads, 1).await.unwrap();
+        let mut delivery = deliveries.next().await.unwrap();
+        delivery.enclosed.push(file);
+        let delivery = std::sync::Arc::new(delivery);
+        assert_eq!(crate::uploads::take(ports, &delivery).await, bus::Outcome::Done);
+        std::sync::Arc::into_inner(delivery).unwrap().ack().await.unwrap();
+        key
+    }
+
+    #[tokio::test]
+    async fn what_came_inside_of_a_message_is_stored_and_what_is_refused_leaves_nothing() {
+        let (_folder, ports, upload, staged) = staged().await;
+        ports.stage.delete(staged).await.unwrap();
+        let stored = deliver_inside(&ports, &upload, b"an image").await;
+        assert_eq!(places(&ports, stored).await, (false, true));
+        // Another one under the same id. An earlier attempt may have stored its file: so the stage tells of it.
+        let refused = deliver_inside(&ports, &upload, b"another image").await;
+        assert!(places(&ports, refused).await.0);
+        bring(&ports, &upload, refused).await;
+        look_twice(&ports).await;
+        assert_eq!(places(&ports, refused).await, (false, false));
+        assert_eq!(places(&ports, stored).await, (false, true));
+    }
+
     #[tokio::test]
     async fn a_stored_file_of_a_dead_letter_stays_until_a_person_drops_it() {
         let (_folder, ports, upload, key) = staged().await;

@@ -117,9 +117,8 @@ async fn repeat(
 /// removes them there and in the store.
 async fn refuse(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> Result<(), Outcome> {
     tracing::warn!(upload_id = %upload.upload_id, "another upload was stored under this id before");
-    blobs::leave_to_reconciler(ports, delivery, &hashes(upload, |_| true)).await?;
     answer(ports, delivery, &Receipt::Conflict { upload_id: upload.upload_id }).await;
-    Ok(())
+    blobs::leave_to_reconciler(ports, delivery, &hashes(upload, |_| true)).await
 }
 
 /// Puts the signal of a job back on the stage from the store, if it is gone from there.

@@ -119,7 +119,7 @@ mod tests {
         SmallFile {
             upload: UploadId::generate(),
             content: HashedBytes::of(vec![1; length].into()),
-            enclose: true,
+            may_enclose: true,
         }
     }
 

@@ -219,7 +219,7 @@ mod tests {
         let small = |bytes: &Bytes| SmallFile {
             upload: UploadId::generate(),
             content: proto_json::HashedBytes::of(bytes.clone()),
-            enclose: false,
+            may_enclose: false,
         };
         let file = small(&bytes);
         let key = file.key();

@@ -6,7 +6,7 @@ use proto_json::Timestamp;
 use serde_json::{Value, json};
 
 use super::pull::text;
-use super::{Core, names};
+use super::{Core, enclosed, names};
 use crate::{BusError, DeadLetter, EnqueueError};
 
 /// A page of dead letters.
@@ -32,11 +32,13 @@ pub(super) async fn retry(core: &Core, id: u64) -> Result<bool, EnqueueError> {
     let Some((_, Some(letter))) = read(&message) else { return Ok(false) };
     let mut headers = HeaderMap::new();
     headers.insert(names::MESSAGE_ID, format!("dead-{id}"));
-    if let Some(trace_parent) = message.headers.as_ref().and_then(|of| text(of, names::TRACE_PARENT)) {
-        headers.insert(names::TRACE_PARENT, trace_parent);
+    for name in [names::TRACE_PARENT, names::ENCLOSED] {
+        if let Some(value) = message.headers.as_ref().and_then(|of| text(of, name)) {
+            headers.insert(name, value);
+        }
     }
-    let order = core.lanes.of(&letter.mrn);
-    core.store(order, &letter.queue.subject(letter.mrn), Some(headers), letter.payload).await?.done()?;
+    let (order, subject) = (core.lanes.of(&letter.mrn), letter.queue.subject(letter.mrn));
+    core.store(order, &subject, Some(headers), message.payload).await?.done()?;
     Ok(forget(core, id).await?)
 }
 
@@ -75,7 +77,8 @@ fn read(message: &Message) -> Option<(u64, Option<DeadLetter>)> {
             id,
             queue,
             mrn,
-            payload: message.payload.clone(),
+            payload: enclosed::open(headers, &message.payload)
+                .map_or_else(|_| message.payload.clone(), |(json, _)| json),
             reason: text(headers, names::REASON).unwrap_or_default(),
             attempts: text(headers, names::ATTEMPTS)?.parse().ok()?,
             died_at: text(headers, "Nats-Time-Stamp")?.parse().unwrap_or_else(|_| Timestamp::now()),

@@ -2,8 +2,8 @@
 //!
 //! A small file that nobody but the consumer of a message reads need not be staged, read and deleted again: it is sent behind
 //! the JSON of the message, and a header says where it begins and ends. It is then as durable as its message, goes with it
-//! wherever it is delivered again, and leaves with it. Only a dead letter has its files on the stage, see `settle`: it may
-//! lie for long, and is shown to people.
+//! wherever it is delivered again, and leaves with it. Only a dead letter has its files on the stage, as it may lie for long,
+//! and whoever clears the stage later looks for them in the store, too. While the stage has no room they stay inside.
 
 use std::sync::Arc;
 
@@ -16,6 +16,10 @@ use super::{Core, blobs, names};
 use crate::stage::StageKey;
 use crate::{BusError, EnqueueError, SmallFile};
 
+/// Bytes of one message with files inside. A consumer may have asked for many of them at once, and the broker cuts off who
+/// has more to read than it likes to keep.
+const ROOM: usize = 192 << 10;
+
 /// Files in one message: the broker counts their names as part of its length.
 const MOST: usize = 16;
 
@@ -27,11 +31,12 @@ pub(super) fn enclose(
     json: Bytes,
     files: Vec<SmallFile>,
 ) -> (Bytes, Vec<SmallFile>) {
+    let room = room.min(ROOM);
     let mut left = room.saturating_sub(json.len());
     let mut fits = Vec::new();
     let mut to_stage = Vec::new();
     for file in files {
-        if file.enclose && file.content.len() <= left && fits.len() < MOST {
+        if file.may_enclose && file.content.len() <= left && fits.len() < MOST {
             left -= file.content.len();
             fits.push(file);
         } else {
@@ -73,23 +78,31 @@ pub(super) fn open(headers: &HeaderMap, payload: &Bytes) -> Result<(Bytes, Vec<S
         if content.sha256() != key.sha256 {
             return Err(BusError::refused("a file in the message is damaged"));
         }
-        files.push(SmallFile { upload: key.upload, content, enclose: true });
+        files.push(SmallFile { upload: key.upload, content, may_enclose: true });
     }
     files.reverse();
     Ok((json, files))
 }
 
-/// Stages the files inside of a message, and gives its JSON; all of a message that cannot be opened.
+/// Stages the files inside of a message that becomes a dead letter, and gives its JSON; `None` if they have to stay inside,
+/// because the stage has no room, or because the message cannot be opened.
+///
+/// # Errors
+/// When the broker cannot be reached.
 pub(super) async fn take_out(
     core: &Arc<Core>,
     headers: &HeaderMap,
     payload: &Bytes,
-) -> Result<Bytes, EnqueueError> {
-    let Ok((json, files)) = open(headers, payload) else { return Ok(payload.clone()) };
+) -> Result<Option<Bytes>, BusError> {
+    let Ok((json, files)) = open(headers, payload) else { return Ok(None) };
     for file in files {
-        blobs::put_small(core, file).await?;
+        match blobs::put_small(core, file).await {
+            Ok(()) => {}
+            Err(EnqueueError::Full) => return Ok(None),
+            Err(EnqueueError::Bus(error)) => return Err(error),
+        }
     }
-    Ok(json)
+    Ok(Some(json))
 }
 
 #[cfg(test)]
@@ -98,9 +111,9 @@ mod tests {
 
     use super::*;
 
-    fn file(bytes: usize, enclose: bool) -> SmallFile {
+    fn file(bytes: usize, may_enclose: bool) -> SmallFile {
         let content = HashedBytes::of(vec![7; bytes].into());
-        SmallFile { upload: UploadId::generate(), content, enclose }
+        SmallFile { upload: UploadId::generate(), content, may_enclose }
     }
 
     #[test]

@@ -19,7 +19,7 @@ const CLAIMS_KEPT: Duration = Duration::from_secs(26 * 3600);
 const DEAD_LETTERS_MOST: i64 = 100_000;
 
 /// Percent of the room for files that is for those on the stage; the rest is for those inside of messages.
-const STAGED_APART: u64 = 60;
+const PERCENT_STAGED: u64 = 60;
 
 /// How often, and with which growing wait, a stream is tried to be made.
 const MAKE_ATTEMPTS: u32 = 6;
@@ -48,7 +48,7 @@ pub(super) async fn make_all(link: &Link, config: &NatsConfig) -> Result<(), Bus
         };
         let blobs = Config {
             max_messages_per_subject: 1,
-            max_bytes: share(config, percent(config.limits.max_staged_bytes, STAGED_APART)),
+            max_bytes: share(config, percent(config.limits.max_staged_bytes, PERCENT_STAGED)),
             discard: DiscardPolicy::New,
             ..in_lane(config, lane, names::BLOBS, "blob.>")
         };
@@ -112,7 +112,7 @@ async fn make_queue(
         retention: RetentionPolicy::WorkQueue,
         discard: DiscardPolicy::New,
         max_messages: share(config, config.limits.max_messages),
-        max_bytes: enclosed(queue)
+        max_bytes: percent_inside(queue)
             .map_or(-1, |part| share(config, percent(config.limits.max_staged_bytes, part))),
         ..in_lane(config, lane, queue.name(), &queue.subject_pattern())
     };
@@ -158,8 +158,8 @@ fn stream(config: &NatsConfig, name: &str, subjects: &str) -> Config {
     }
 }
 
-/// How much of the room for files the messages of a queue take, with those inside of them.
-fn enclosed(queue: Queue) -> Option<u64> {
+/// Percent of the room for files that the messages of a queue take, with those inside of them.
+fn percent_inside(queue: Queue) -> Option<u64> {
     match queue {
         Queue::Uploads => Some(30),
         Queue::EcgResults => Some(10),

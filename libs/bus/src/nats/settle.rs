@@ -66,13 +66,12 @@ impl Lease {
             if let Some(trace_parent) = text(of_message, names::TRACE_PARENT) {
                 headers.insert(names::TRACE_PARENT, trace_parent);
             }
-            payload =
-                enclosed::take_out(&self.core, of_message, &payload).await.map_err(|error| match error {
-                    EnqueueError::Full => {
-                        BusError::refused("the files of a dead letter find no room on the stage")
-                    }
-                    EnqueueError::Bus(error) => error,
-                })?;
+            match enclosed::take_out(&self.core, of_message, &payload).await? {
+                Some(json) => payload = json,
+                None => {
+                    headers.insert(names::ENCLOSED, text(of_message, names::ENCLOSED).unwrap_or_default())
+                }
+            }
         }
         headers.insert(names::REASON, one_line(reason));
         headers.insert(names::ATTEMPTS, attempts.to_string());

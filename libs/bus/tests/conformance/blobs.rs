@@ -169,7 +169,7 @@ pub(crate) async fn a_body_that_breaks_off_leaves_nothing(adapter: Adapter) {
 }
 
 pub(crate) async fn a_put_that_is_cancelled_leaves_nothing(adapter: Adapter) {
-    let limits = QueueLimits { max_staged_bytes: 8 << 20, ..limits() };
+    let limits = QueueLimits { max_staged_bytes: 8_000 << 10, ..limits() };
     let rig = adapter.rig_with(patient_policy(), limits);
     let peer = rig.join().await;
     let bytes = bytes(3 << 20, 6);
@@ -198,7 +198,7 @@ pub(crate) async fn a_put_that_is_cancelled_leaves_nothing(adapter: Adapter) {
 }
 
 pub(crate) async fn a_file_put_twice_is_there_once(adapter: Adapter) {
-    let limits = QueueLimits { max_staged_bytes: 8 << 20, ..limits() };
+    let limits = QueueLimits { max_staged_bytes: 8_000 << 10, ..limits() };
     let rig = adapter.rig_with(patient_policy(), limits);
     let peer = rig.join().await;
     for size in [100_usize, 2 << 20] {
@@ -287,7 +287,7 @@ pub(crate) async fn a_message_comes_with_the_files_it_needs(adapter: Adapter) {
     let files: Vec<_> = (1..)
         .zip(SIZES)
         .map(|(seed, size)| bytes(size, seed))
-        .map(|content| SmallFile { upload, content: HashedBytes::of(content), enclose: false })
+        .map(|content| SmallFile { upload, content: HashedBytes::of(content), may_enclose: false })
         .collect();
     peer.bus.enqueue_with(files.clone(), job(Queue::Uploads, 1)).await.unwrap();
     // Sent again, as by a client that retries: the files are there once.
@@ -309,8 +309,8 @@ pub(crate) async fn a_message_comes_with_the_files_it_needs(adapter: Adapter) {
     }
 }
 
-fn small_file(size: usize, seed: u32, enclose: bool) -> SmallFile {
-    SmallFile { upload: UploadId::generate(), content: HashedBytes::of(bytes(size, seed)), enclose }
+fn small_file(size: usize, seed: u32, may_enclose: bool) -> SmallFile {
+    SmallFile { upload: UploadId::generate(), content: HashedBytes::of(bytes(size, seed)), may_enclose }
 }
 
 /// Where a consumer finds a file: in the delivery, or on the stage.
@@ -340,6 +340,12 @@ pub(crate) async fn files_for_the_consumer_alone_come_with_every_delivery(adapte
         let delivery = next(&mut deliveries).await;
         assert_eq!(delivery.attempt, attempt);
         assert_eq!(delivery.payload, job(QUEUE, 1).payload);
+        let inside: Vec<_> = delivery.enclosed.iter().map(SmallFile::key).collect();
+        assert_eq!(
+            inside.contains(&files[2].key()),
+            adapter != Adapter::Local,
+            "it is small and the first ones"
+        );
         for file in &files {
             let found = found(&peer, &delivery, file).await;
             assert_eq!(found.as_ref(), Some(file.content.bytes()), "{} bytes", file.content.len());
@@ -396,6 +402,39 @@ pub(crate) async fn messages_with_files_inside_find_room_or_are_refused(adapter:
     assert_eq!(numbers, (0..taken.len() as u64).collect::<Vec<_>>());
     let again = small_file(200 << 10, 99, true);
     crate::rig::until_not_full(|| peer.bus.enqueue_with(vec![again.clone()], job(Queue::Uploads, 99))).await;
+}
+
+pub(crate) async fn a_message_with_files_inside_is_given_up_and_tried_again_though_the_stage_is_full(
+    adapter: Adapter,
+) {
+    let rig = adapter.rig_with(patient_policy(), QueueLimits { max_staged_bytes: 8 << 20, ..limits() });
+    let peer = rig.join().await;
+    let file = small_file(100 << 10, 1, true);
+    peer.bus.enqueue_with(vec![file.clone()], job(Queue::Uploads, 1)).await.unwrap();
+    let mut seed = 1;
+    let filler = loop {
+        seed += 1;
+        let filler = small_file(64 << 10, seed, false);
+        match peer.stage.put_bytes(filler.key(), filler.content.bytes().clone()).await {
+            Ok(()) => {}
+            Err(EnqueueError::Full) => break filler,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let mut deliveries = peer.bus.consume(Queue::Uploads, 1).await.unwrap();
+    next(&mut deliveries).await.dead_letter("the store is away").await.unwrap();
+    let refused = peer.stage.put_bytes(filler.key(), filler.content.bytes().clone()).await;
+    assert!(matches!(refused, Err(EnqueueError::Full)), "{refused:?}");
+    let dead = peer.bus.dead_letters(None, 10).await.unwrap();
+    assert_eq!(
+        dead.iter().map(|letter| &letter.payload).collect::<Vec<_>>(),
+        [&job(Queue::Uploads, 1).payload]
+    );
+    assert!(peer.bus.retry_dead_letter(dead[0].id).await.unwrap());
+    let delivery = next(&mut deliveries).await;
+    assert_eq!(delivery.payload, job(Queue::Uploads, 1).payload);
+    assert_eq!(found(&peer, &delivery, &file).await.as_ref(), Some(file.content.bytes()));
+    delivery.ack().await.unwrap();
 }
 
 pub(crate) async fn a_message_whose_files_find_no_room_is_refused(adapter: Adapter) {

@@ -83,6 +83,7 @@ on_every_adapter! {
         a_message_comes_with_the_files_it_needs,
         files_for_the_consumer_alone_come_with_every_delivery,
         messages_with_files_inside_find_room_or_are_refused,
+        a_message_with_files_inside_is_given_up_and_tried_again_though_the_stage_is_full,
         a_message_whose_files_find_no_room_is_refused;
 }
 

@@ -104,11 +104,7 @@ pub(crate) async fn analysed(feed: &mut Feed) -> (Mrn, Instant) {
     }
 }
 
-/// 28 s at 360 Hz, about 130 KB. One signal, made unlike by a comment.
 pub(crate) fn ecg_upload(number: u64) -> Upload {
-    static STRIP: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
-    let signal = STRIP.get_or_init(|| material::strip_csv(75.0, 28.0, 1));
-    let mut bytes = format!("# {number}\n").into_bytes();
-    bytes.extend_from_slice(signal);
-    Upload::of(vec![UploadFile::from_bytes(FileKind::Ecg, "strip.csv", bytes)])
+    let strip = material::one_of_many_strips(number);
+    Upload::of(vec![UploadFile::from_bytes(FileKind::Ecg, "strip.csv", strip)])
 }
