@@ -85,7 +85,7 @@ pub(crate) struct Figures {
     pub(crate) memory: u64,
     /// Processor milliseconds of an upload.
     pub(crate) processor: f64,
-    /// Bytes on disk of an upload.
+    /// Bytes on disk of an upload; `None` where they cannot be seen.
     pub(crate) disk: Option<f64>,
     /// Bytes of an image.
     pub(crate) image: usize,
@@ -238,9 +238,9 @@ impl Run {
         settle().await;
         let count = uploads.latencies.len() as f64;
         figures.processor = (machine::processor(&processes) - processor) * 1e3 / count;
-        if !folders.is_empty() {
-            figures.disk = Some((on_disk() as f64 - disk as f64) / count);
-        }
+        // A database may write into files that it made beforehand: then these bytes tell nothing.
+        let grown = on_disk().saturating_sub(disk);
+        figures.disk = (grown > 0).then_some(grown as f64 / count);
     }
 
     /// Uploads so many to one patient, or says where it ended.
