@@ -135,7 +135,7 @@ fn info(file: &SmallFile, media_type: MediaType, size: Option<(u32, u32)>) -> Bl
 
 #[cfg(test)]
 mod tests {
-    use bus::{BlobStage, EventBus, Outgoing, QueueLimits, RetryPolicy};
+    use bus::{Outgoing, QueueLimits, RetryPolicy};
     use futures::StreamExt;
     use proto_json::{Mrn, Queue, SignalOptions, UploadId};
 
