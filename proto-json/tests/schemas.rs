@@ -6,7 +6,7 @@ use std::path::Path;
 
 #[test]
 fn checked_in_schemas_are_those_of_the_types() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+    let folder = Path::new("schemas");
     let schemas = proto_json::schemas::all();
     if std::env::var_os("BEDSIDE_UPDATE").is_some() {
         for (name, schema) in &schemas {
@@ -21,7 +21,7 @@ fn checked_in_schemas_are_those_of_the_types() {
         );
     }
     let names: BTreeSet<String> = schemas.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let files: BTreeSet<String> = fs::read_dir(&folder)
+    let files: BTreeSet<String> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();

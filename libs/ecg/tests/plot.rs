@@ -20,7 +20,7 @@ fn drawn(name: &str, made: &Synthetic, analysis: &Analysis) {
         ..Options::default()
     };
     let picture = png(&made.strip, analysis, &options).unwrap();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let path = Path::new("tests/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &picture).unwrap();
     }

@@ -1,7 +1,7 @@
 //! Where the programs of the servers are.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The program named by the environment variable `variable`, else `name` on the PATH, else the one that `scripts/test`
 /// installs.
@@ -14,9 +14,10 @@ pub(crate) fn find(name: &str, variable: &str) -> PathBuf {
         return PathBuf::from(named);
     }
     let path = env::var_os("PATH").unwrap_or_default();
-    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
+    let here = env::current_dir().unwrap_or_default();
+    let installed = here.ancestors().map(|folder| folder.join("target/tools"));
     env::split_paths(&path)
-        .chain([installed])
+        .chain(installed)
         .map(|folder| folder.join(name))
         .find(|program| program.is_file())
         .unwrap_or_else(|| {

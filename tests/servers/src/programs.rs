@@ -22,9 +22,7 @@ pub fn program(name: &str) -> PathBuf {
 
 fn build() -> PathBuf {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .args(["build", "--quiet", "--bins", "--workspace", "--features", "standalone/full-stack"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.args(["build", "--quiet", "--bins", "--workspace", "--features", "standalone/full-stack"]);
     let release = !cfg!(debug_assertions);
     if release {
         command.arg("--release");

@@ -18,10 +18,9 @@ mod tests {
     fn checked_in_document_is_that_of_the_routes() {
         let made = format!("{:#}\n", super::document::make());
         if std::env::var_os("BEDSIDE_UPDATE").is_some() {
-            std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json"), &made).unwrap();
+            std::fs::write("openapi.json", &made).unwrap();
         }
-        let on_disk =
-            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json")).unwrap_or_default();
+        let on_disk = std::fs::read_to_string("openapi.json").unwrap_or_default();
         assert!(
             on_disk == made,
             "openapi.json has drifted; run `BEDSIDE_UPDATE=1 cargo test -p gateway --lib openapi` and review the change"
