@@ -126,7 +126,13 @@ async fn list(core: &Core, lane: usize, found: &mut BTreeMap<StageKey, Timestamp
         let fetch = consumer.fetch().max_messages(LISTED_AT_A_TIME).messages();
         let mut messages = fetch.await.map_err(BusError::unavailable)?;
         let mut left = 0;
-        while let Some(message) = messages.try_next().await.map_err(BusError::Unavailable)? {
+        // An answer that was lost with its connection never comes.
+        let patience = core.config.request_timeout;
+        while let Some(message) = tokio::time::timeout(patience, messages.try_next())
+            .await
+            .map_err(BusError::unavailable)?
+            .map_err(BusError::Unavailable)?
+        {
             let info = message.info().map_err(BusError::Refused)?;
             left = info.pending;
             let millis = i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
