@@ -298,8 +298,12 @@ impl Unfinished {
             move |outcome: Result<bool, LocalError>| {
                 if let Ok(true) = outcome {
                     room.keep();
-                } else if chunks > 0 {
-                    garbage.add(blob);
+                } else {
+                    // Free before anybody hears of it: who tries again at once must find it.
+                    drop(room);
+                    if chunks > 0 {
+                        garbage.add(blob);
+                    }
                 }
                 let _ = reply.send(outcome);
             },

@@ -86,11 +86,16 @@ pub(super) async fn enqueue(
                         schedule.add(id, enqueued_at, Some(sent).filter(|_| remembered));
                     }
                 }
-                Err(_) if early => {
-                    has_failed.store(true, Ordering::Release);
-                    schedule.remove(id);
+                Err(_) => {
+                    // The room is free before anybody hears of it: who tries again at once must find it.
+                    drop(rooms);
+                    if early {
+                        has_failed.store(true, Ordering::Release);
+                        schedule.remove(id);
+                    } else {
+                        schedule.release();
+                    }
                 }
-                Err(_) => schedule.release(),
             }
             // Who no longer waits is told nothing.
             let _ = reply.send(outcome.map(drop));
