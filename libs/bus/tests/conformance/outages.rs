@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use bus::nats::{NatsBus, NatsConfig};
-use bus::{BusError, EnqueueError, EventBus, UpdateEvent};
+use bus::{BlobStage, BusError, EnqueueError, EventBus, StageKey, UpdateEvent};
+use bytes::Bytes;
 use futures::StreamExt;
-use proto_json::{Queue, Receipt, UploadId};
+use proto_json::{BlobHash, Queue, Receipt, UploadId};
 use test_servers::NatsServer;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::guarded;
 use crate::rig::{job, limits, next, number, patient_policy, update};
@@ -18,6 +20,11 @@ fn config(server: &NatsServer) -> NatsConfig {
         request_timeout: Duration::from_secs(2),
         ..NatsConfig::new([server.url()])
     }
+}
+
+/// The key of a new upload's file that holds this number.
+fn file(number: u64) -> StageKey {
+    StageKey { upload: UploadId::generate(), sha256: BlobHash::of(number.to_string().as_bytes()) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,6 +123,67 @@ async fn connecting_fails_with_a_clear_word_when_there_is_no_broker_or_no_permis
     .await;
 }
 
+/// A request that the broker drops stands for one whose answer is lost with its connection.
+const NEVER_ANSWERED: &str = r#"
+authorization { users: [
+    { user: bedside, password: b, permissions: { publish: { deny: "$JS.API.CONSUMER.MSG.NEXT.BLOBS.>" } } }
+] }
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listing_the_stage_ends_though_an_answer_never_comes() {
+    guarded(async {
+        let server = NatsServer::start_with(NEVER_ANSWERED);
+        let login = bus::nats::NatsLogin::Password { user: "bedside".to_owned(), password: "b".to_owned() };
+        let bus = NatsBus::connect(NatsConfig { login, ..config(&server) }).await.unwrap();
+        bus.put_bytes(file(1), Bytes::from_static(b"1")).await.unwrap();
+        let refused = bus.list().await.unwrap_err();
+        assert!(matches!(refused, BusError::Unavailable(_)), "{refused}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listing_the_stage_is_whole_or_fails_while_the_broker_dies() {
+    const FILES: u64 = 1_100;
+    guarded(async {
+        let mut server = NatsServer::start();
+        let bus = NatsBus::connect(config(&server)).await.unwrap();
+        let puts = (0..FILES).map(|number| bus.put_bytes(file(number), number.to_string().into()));
+        let mut puts = futures::stream::iter(puts).buffer_unordered(64);
+        while let Some(put) = puts.next().await {
+            put.unwrap();
+        }
+        let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+        let killer = tokio::task::spawn_blocking(move || {
+            for round in 0..8 {
+                std::thread::sleep(Duration::from_millis(100 + 37 * round));
+                server.restart();
+            }
+            drop(stop);
+            server
+        });
+        let (mut whole, mut failed) = (0, 0);
+        while stopped.try_recv() == Err(TryRecvError::Empty) {
+            match bus.list().await {
+                Ok(found) => {
+                    assert_eq!(found.len() as u64, FILES);
+                    whole += 1;
+                }
+                Err(error) => {
+                    assert!(matches!(error, BusError::Unavailable(_)), "{error}");
+                    failed += 1;
+                }
+            }
+        }
+        let _server = killer.await.unwrap();
+        assert!(failed > 0, "none of {whole} was cut off");
+        while bus.check().await.is_err() {}
+        assert_eq!(bus.list().await.unwrap().len() as u64, FILES);
+    })
+    .await;
+}
+
 /// What the users of the deployment may do at least. A monitor app may only listen.
 const PERMISSIONS: &str = r#"
 authorization { users: [
@@ -157,10 +225,9 @@ async fn users_with_few_permissions_do_their_part() {
         next(&mut deliveries).await.dead_letter("unreadable").await.unwrap();
         assert_eq!(admin.dead_letters(None, 9).await.unwrap().len(), 1);
         assert_eq!(admin.queue_status(Queue::EcgJobs).await.unwrap().messages, 0);
-        use bus::{BlobStage, StageKey};
-        let key = StageKey { upload: UploadId::generate(), sha256: proto_json::BlobHash::of(b"plot") };
-        worker.put_bytes(key, bytes::Bytes::from_static(b"plot")).await.unwrap();
-        assert_eq!(worker.get(key).await.unwrap().unwrap().bytes, 4);
+        let key = file(4);
+        worker.put_bytes(key, Bytes::from_static(b"4")).await.unwrap();
+        assert_eq!(worker.get(key).await.unwrap().unwrap().bytes, 1);
         worker.delete(key).await.unwrap();
         assert!(worker.get(key).await.unwrap().is_none());
     })
