@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use proto_json::{Queue, QueueMessage, Timestamp};
 
-use crate::{BusError, RetryPolicy, SmallFile};
+use crate::{BusError, RetryPolicy, SmallFile, StageKey};
 
 /// How an adapter settles a delivery.
 #[async_trait]
@@ -74,6 +74,12 @@ impl Delivery {
             policy,
             settle: Some(settle),
         }
+    }
+
+    /// The file that came inside of the message under this name.
+    #[must_use]
+    pub fn enclosed(&self, key: StageKey) -> Option<&SmallFile> {
+        self.enclosed.iter().find(|file| file.key() == key)
     }
 
     /// The message.

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bus::{Delivery, Outcome, SmallFile, StageKey};
+use bus::{Delivery, Outcome, StageKey};
 use futures::{StreamExt, TryStreamExt, future, stream};
 use proto_json::{BlobHash, HashedBytes, UploadId};
 use store::Origin;
@@ -51,7 +51,7 @@ pub(crate) async fn take(
     let taken: Vec<Option<HashedBytes>> = stream::iter(files)
         .map(|sha256| async move {
             let key = StageKey { upload: from.upload, sha256 };
-            if let Some(file) = enclosed(delivery, key) {
+            if let Some(file) = delivery.enclosed(key) {
                 return Ok(Some(file.content.clone()));
             }
             let staged = ports.stage.get(key).await.map_err(MoveError::failed)?;
@@ -74,10 +74,6 @@ pub(crate) async fn take(
         .try_collect()
         .await?;
     Ok(taken.into_iter().flatten().collect())
-}
-
-fn enclosed(delivery: &Delivery, key: StageKey) -> Option<&SmallFile> {
-    delivery.enclosed.iter().find(|file| file.key() == key)
 }
 
 /// Whether there was room for so many bytes; it is taken then.
@@ -103,7 +99,7 @@ pub(crate) async fn leave_to_reconciler(
 pub(crate) async fn unstage(ports: &Ports, delivery: &Delivery, upload: UploadId, files: Vec<BlobHash>) {
     let keys = files.into_iter().map(|sha256| StageKey { upload, sha256 });
     // What came inside of the message was never staged.
-    let removals = keys.filter(|key| enclosed(delivery, *key).is_none()).map(|key| async move {
+    let removals = keys.filter(|key| delivery.enclosed(*key).is_none()).map(|key| async move {
         if let Err(error) = ports.stage.delete(key).await {
             tracing::warn!(upload_id = %upload, error = %error, "a staged file was not removed");
         }

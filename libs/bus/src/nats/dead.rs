@@ -77,8 +77,7 @@ fn read(message: &Message) -> Option<(u64, Option<DeadLetter>)> {
             id,
             queue,
             mrn,
-            payload: enclosed::open(headers, &message.payload)
-                .map_or_else(|_| message.payload.clone(), |(json, _)| json),
+            payload: enclosed::json(headers, &message.payload).unwrap_or_else(|_| message.payload.clone()),
             reason: text(headers, names::REASON).unwrap_or_default(),
             attempts: text(headers, names::ATTEMPTS)?.parse().ok()?,
             died_at: text(headers, "Nats-Time-Stamp")?.parse().unwrap_or_else(|_| Timestamp::now()),

@@ -61,24 +61,33 @@ pub(super) fn enclose(
 /// # Errors
 /// When they are not what the header says.
 pub(super) fn open(headers: &HeaderMap, payload: &Bytes) -> Result<(Bytes, Vec<SmallFile>), BusError> {
-    let Some(list) = text(headers, names::ENCLOSED) else { return Ok((payload.clone(), Vec::new())) };
-    let unreadable = || BusError::refused("the message does not say what files are in it");
-    let mut named = Vec::new();
-    for entry in list.split(' ') {
-        let (key, bytes) = entry.split_once(':').ok_or_else(unreadable)?;
-        let key: StageKey = key.parse().map_err(|_| unreadable())?;
-        named.push((key, bytes.parse::<usize>().map_err(|_| unreadable())?));
-    }
-    let mut json = payload.clone();
-    let mut files = Vec::new();
-    // From the end, as nothing says how long the JSON is.
-    for (key, bytes) in named.into_iter().rev() {
-        let start = json.len().checked_sub(bytes).ok_or_else(unreadable)?;
-        let content = HashedBytes::of(json.split_off(start));
+    let (json, parts) = part(headers, payload)?;
+    let files = parts.into_iter().map(|(key, bytes)| {
+        let content = HashedBytes::of(bytes);
         if content.sha256() != key.sha256 {
             return Err(BusError::refused("a file in the message is damaged"));
         }
-        files.push(SmallFile { upload: key.upload, content, may_enclose: true });
+        Ok(SmallFile { upload: key.upload, content, may_enclose: true })
+    });
+    Ok((json, files.collect::<Result<_, _>>()?))
+}
+
+/// The JSON of a message, without a look at what the files behind it hold.
+pub(super) fn json(headers: &HeaderMap, payload: &Bytes) -> Result<Bytes, BusError> {
+    part(headers, payload).map(|(json, _)| json)
+}
+
+fn part(headers: &HeaderMap, payload: &Bytes) -> Result<(Bytes, Vec<(StageKey, Bytes)>), BusError> {
+    let Some(list) = text(headers, names::ENCLOSED) else { return Ok((payload.clone(), Vec::new())) };
+    let unreadable = || BusError::refused("the message does not say what files are in it");
+    let mut json = payload.clone();
+    let mut files = Vec::new();
+    // From the end, as nothing says how long the JSON is.
+    for entry in list.rsplit(' ') {
+        let (key, bytes) = entry.split_once(':').ok_or_else(unreadable)?;
+        let (key, bytes) = (key.parse().map_err(|_| unreadable())?, bytes.parse().map_err(|_| unreadable())?);
+        let start = json.len().checked_sub(bytes).ok_or_else(unreadable)?;
+        files.push((key, json.split_off(start)));
     }
     files.reverse();
     Ok((json, files))

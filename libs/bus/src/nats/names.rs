@@ -94,7 +94,7 @@ pub(super) fn key_of(subject: &str) -> Option<StageKey> {
     if kind != "blob" {
         return None;
     }
-    format!("{}.{}", words.next()?, words.next()?).parse().ok()
+    Some(StageKey { upload: words.next()?.parse().ok()?, sha256: words.next()?.parse().ok()? })
 }
 
 #[cfg(test)]

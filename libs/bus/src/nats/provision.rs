@@ -18,8 +18,11 @@ const CLAIMS_KEPT: Duration = Duration::from_secs(26 * 3600);
 /// Dead letters are kept until somebody has dealt with them, but the disk is not theirs.
 const DEAD_LETTERS_MOST: i64 = 100_000;
 
-/// Percent of the room for files that is for those on the stage; the rest is for those inside of messages.
+/// Percents of the room for files: of those on the stage, and of those inside of messages, with the messages.
 const PERCENT_STAGED: u64 = 60;
+const PERCENT_IN_UPLOADS: u64 = 30;
+const PERCENT_IN_RESULTS: u64 = 10;
+const _: () = assert!(PERCENT_STAGED + PERCENT_IN_UPLOADS + PERCENT_IN_RESULTS == 100);
 
 /// How often, and with which growing wait, a stream is tried to be made.
 const MAKE_ATTEMPTS: u32 = 6;
@@ -158,12 +161,11 @@ fn stream(config: &NatsConfig, name: &str, subjects: &str) -> Config {
     }
 }
 
-/// Percent of the room for files that the messages of a queue take, with those inside of them.
+/// What the messages of a queue may take of the room for files; without a limit where they enclose nothing.
 fn percent_inside(queue: Queue) -> Option<u64> {
     match queue {
-        Queue::Uploads => Some(30),
-        Queue::EcgResults => Some(10),
-        // They enclose nothing.
+        Queue::Uploads => Some(PERCENT_IN_UPLOADS),
+        Queue::EcgResults => Some(PERCENT_IN_RESULTS),
         Queue::EcgJobs => None,
     }
 }

@@ -275,12 +275,7 @@ impl Puller {
             }
         };
         let message = message.message;
-        let headers = message.headers.clone().unwrap_or_default();
-        let (payload, enclosed) = enclosed::open(&headers, &message.payload).unwrap_or_else(|error| {
-            // Nobody can read it: its consumer finds that out, too, and gives it up.
-            tracing::error!(queue = %self.queue, message = sequence, error = %error, "a message cannot be opened");
-            (message.payload.clone(), Vec::new())
-        });
+        let (headers, payload) = (message.headers.clone().unwrap_or_default(), message.payload.clone());
         let lease = Lease::new(&self.core, (self.queue, self.lane), sequence, message, Some(permit));
         if attempt > self.core.config.retry.max_attempts {
             let attempts = attempt - 1;
@@ -289,6 +284,11 @@ impl Puller {
             lease.bury_or_give_back(&reason, attempts).await;
             return None;
         }
+        let (payload, enclosed) = enclosed::open(&headers, &payload).unwrap_or_else(|error| {
+            // Nobody can read it: its consumer finds that out, too, and gives it up.
+            tracing::error!(queue = %self.queue, message = sequence, error = %error, "a message cannot be opened");
+            (payload, Vec::new())
+        });
         let mut delivery = Delivery::new(
             self.queue,
             payload,

@@ -315,7 +315,7 @@ fn small_file(size: usize, seed: u32, may_enclose: bool) -> SmallFile {
 
 /// Where a consumer finds a file: in the delivery, or on the stage.
 async fn found(peer: &Peer, delivery: &Delivery, file: &SmallFile) -> Option<Bytes> {
-    match delivery.enclosed.iter().find(|enclosed| enclosed.key() == file.key()) {
+    match delivery.enclosed(file.key()) {
         Some(enclosed) => {
             assert!(read(&*peer.stage, file.key()).await.is_none(), "it is on the stage as well");
             Some(enclosed.content.bytes().clone())
