@@ -8,6 +8,7 @@ pub mod alarms;
 mod args;
 mod ecg_pane;
 mod fetch;
+mod keeper;
 mod kept;
 mod link;
 pub mod pages;
@@ -69,15 +70,16 @@ impl App {
         });
         let settings = args.connection.file("monitor");
         let alarms = args.alarms.clone().unwrap_or_else(|| kept::alarms_beside(settings.path()));
-        let link = link::Link::start(outbox, alarms.clone())?;
         let start = Start {
+            keeper: keeper::Keeper::start(settings.clone(), alarms.clone(), outbox.clone())?,
+            link: link::Link::start(outbox)?,
             connection: args.connection,
             settings,
             alarms,
             stale_after: args.stale_after,
             patient: args.patient,
         };
-        Ok(App(Station::start(start, window, inbox, link)))
+        Ok(App(Station::start(start, window, inbox)))
     }
 
     /// Shows the window and works until somebody quits.

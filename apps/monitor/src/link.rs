@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 
 use client::{Feed, FeedEvent, FeedSettings, Gateway};
 use proto_json::{Mrn, RecordId};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use ui::trace::Spark;
-use ui::{Network, Settings, SettingsFile, Task};
+use ui::{Network, Settings, Task};
 
-use crate::alarms::{self, Alarms};
 use crate::fetch;
-use crate::kept::Kept;
 use crate::patient::{Answer, Ask, Ticket};
 use crate::save::{self, SaveError, What};
 
@@ -108,37 +106,17 @@ pub(crate) struct Link {
     /// Questions of the patient that is looked at: another patient ends them.
     questions: Vec<Task>,
     sparks: Arc<Semaphore>,
-    keep: watch::Sender<Option<Alarms>>,
 }
 
 impl Link {
-    /// Starts the network; alarms are kept in this file.
+    /// Starts the network.
     ///
     /// # Errors
     /// When the operating system gives no threads.
-    pub(crate) fn start(outbox: Outbox, alarms: PathBuf) -> std::io::Result<Self> {
+    pub(crate) fn start(outbox: Outbox) -> std::io::Result<Self> {
         let network = Network::start()?;
-        let (keep, mut kept) = watch::channel(None::<Alarms>);
-        let tell = outbox.clone();
-        network.spawn_detached(async move {
-            while kept.changed().await.is_ok() {
-                let (Some(now), path) = (kept.borrow_and_update().clone(), alarms.clone()) else { continue };
-                let saved = tokio::task::spawn_blocking(move || alarms::save(&path, &now)).await;
-                if let Ok(Err(error)) = saved {
-                    tell.post(Message::NotKept(error.to_string()));
-                }
-            }
-        });
         let sparks = Arc::new(Semaphore::new(SPARKS_AT_ONCE));
-        Ok(Link {
-            network,
-            outbox,
-            feed: Task::default(),
-            gateway: None,
-            questions: Vec::new(),
-            sparks,
-            keep,
-        })
+        Ok(Link { network, outbox, feed: Task::default(), gateway: None, questions: Vec::new(), sparks })
     }
 
     /// Where others may send messages to the window.
@@ -237,21 +215,6 @@ impl Link {
                 Err(error) => Err(error.to_string()),
             };
             outbox.post(Message::Tested(tested));
-        });
-    }
-
-    /// Keeps alarms on disk; of several that wait, the last.
-    pub(crate) fn keep_alarms(&self, alarms: &Alarms) {
-        self.keep.send_replace(Some(alarms.clone()));
-    }
-
-    /// Keeps settings on disk.
-    pub(crate) fn keep_settings(&self, file: &SettingsFile, kept: &Kept) {
-        let (file, kept, outbox) = (file.clone(), kept.clone(), self.outbox.clone());
-        self.network.spawn_blocking(move || {
-            if let Err(error) = file.save(&kept) {
-                outbox.post(Message::NotKept(error.to_string()));
-            }
         });
     }
 }

@@ -209,7 +209,7 @@ impl Station {
         }
         (self.kept.stale_after_s, self.kept.silence_s) = (stale, silence);
         self.stale_after = self.kept.stale_after();
-        self.link.keep_settings(&self.settings_file, &self.kept);
+        self.keeper.settings(&self.kept);
         self.alarms.set_limits(None, Some(limits));
         self.alarms.set_latching(match form.latching {
             window::Latching::Never => Latching::Never,

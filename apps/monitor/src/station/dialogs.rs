@@ -103,7 +103,7 @@ impl Station {
                 api.set_sheet(Sheet::None);
                 self.say(Tone::Good, &format!("Saved as {}.", path.display()));
                 self.kept.download_folder = path.parent().map(Path::to_path_buf);
-                self.link.keep_settings(&self.settings_file, &self.kept);
+                self.keeper.settings(&self.kept);
             }
             Err(SaveError::Exists(_)) => api.set_sheet(Sheet::Overwrite),
             Err(error) => {
@@ -142,7 +142,7 @@ impl Station {
     pub(super) fn save_settings(&mut self, form: &SettingsForm) {
         let edited = edited(&self.settings, form).trimmed();
         self.kept.connection = self.kept.connection.with_edits(&self.settings, &edited);
-        self.link.keep_settings(&self.settings_file, &self.kept);
+        self.keeper.settings(&self.kept);
         let before = std::mem::replace(&mut self.settings, edited);
         self.window.global::<Api>().set_sheet(Sheet::None);
         self.show_theme();

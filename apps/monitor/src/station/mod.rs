@@ -21,6 +21,7 @@ use ui::{ConnectionArgs, Settings, SettingsFile, words};
 
 use crate::alarms::Alarms;
 use crate::ecg_pane::EcgPane;
+use crate::keeper::Keeper;
 use crate::kept::Kept;
 use crate::link::{Inbox, Link, Message};
 use crate::patient::PatientView;
@@ -35,8 +36,12 @@ const TICK: Duration = Duration::from_secs(1);
 const MOST_TILES: usize = 400;
 
 /// What a station starts with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Start {
+    /// What runs beside the window.
+    pub(crate) link: Link,
+    /// Writes what is remembered.
+    pub(crate) keeper: Keeper,
     /// What the command line says of the connection.
     pub(crate) connection: ConnectionArgs,
     /// Where settings are kept.
@@ -71,6 +76,7 @@ pub(crate) struct Station {
     window: Main,
     inbox: Inbox,
     link: Link,
+    keeper: Keeper,
     settings_file: SettingsFile,
     kept: Kept,
     /// Settings in force: those kept, with the command line over them.
@@ -78,7 +84,6 @@ pub(crate) struct Station {
     stale_after: Duration,
     alarms: Alarms,
     alarms_kept: u64,
-    alarms_file: PathBuf,
     /// Number of the connection whose messages count.
     connection: u64,
     state: Option<ConnectionState>,
@@ -106,7 +111,7 @@ pub(crate) struct Station {
 
 impl Station {
     /// Builds it and ties it to the window. What cannot be read is said in the window, and the usual is in force.
-    pub(crate) fn start(start: Start, window: Main, inbox: Inbox, link: Link) -> Rc<RefCell<Station>> {
+    pub(crate) fn start(start: Start, window: Main, inbox: Inbox) -> Rc<RefCell<Station>> {
         let mut complaint = None;
         let kept = start.settings.load::<Kept>().unwrap_or_else(|error| {
             complaint = Some(error.to_string());
@@ -122,7 +127,8 @@ impl Station {
         });
         let station = Station {
             inbox,
-            link,
+            link: start.link,
+            keeper: start.keeper,
             settings_file: start.settings,
             stale_after: start.stale_after.unwrap_or_else(|| kept.stale_after()),
             trend: TrendPane::new(kept.range),
@@ -130,7 +136,6 @@ impl Station {
             kept,
             alarms_kept: alarms.changes(),
             alarms,
-            alarms_file: start.alarms,
             connection: 0,
             state: None,
             has_snapshot: false,
@@ -248,9 +253,13 @@ impl Station {
         if self.alarms.all().any(|(_, alarm)| alarm.silent_until.is_some()) {
             self.refresh_silenced(now);
         }
+        self.keep_alarms();
+    }
+
+    fn keep_alarms(&mut self) {
         if self.alarms.changes() != self.alarms_kept {
             self.alarms_kept = self.alarms.changes();
-            self.link.keep_alarms(&self.alarms);
+            self.keeper.alarms(&self.alarms);
         }
     }
 
@@ -267,11 +276,8 @@ impl Station {
 
     /// What must be on disk before the app ends.
     pub(crate) fn end(&mut self) {
-        if self.alarms.changes() != self.alarms_kept
-            && let Err(error) = crate::alarms::save(&self.alarms_file, &self.alarms)
-        {
-            tracing::error!(%error, "alarms could not be kept");
-        }
+        self.keep_alarms();
+        self.keeper.finish();
     }
 
     pub(crate) fn has_quit(&self) -> bool {

@@ -92,7 +92,7 @@ impl Station {
     pub(super) fn set_paper(&mut self, on: bool) {
         self.kept.paper = on;
         self.window.global::<Api>().set_paper(on);
-        self.link.keep_settings(&self.settings_file, &self.kept);
+        self.keeper.settings(&self.kept);
         self.draw_ecg(Side::Latest);
         self.draw_ecg(Side::Chosen);
     }
@@ -113,7 +113,7 @@ impl Station {
         let range = usize::try_from(range).unwrap_or(0);
         self.trend.set_range(range);
         self.kept.range = self.trend.range();
-        self.link.keep_settings(&self.settings_file, &self.kept);
+        self.keeper.settings(&self.kept);
         self.window.global::<Api>().set_range(self.trend.range() as i32);
         let from = self.trend.from(self.now());
         self.with_view(|view| (Changed { trend: true, ..Changed::default() }, view.want_trend(from)));
