@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use client::{ClientError, Gateway, Upload, UploadAnswer, UploadFile};
 use proto_json::{BlobHash, FileKind, Mrn, UploadId};
+use test_servers::Clock;
 use tokio::task::JoinHandle;
 
 use crate::{material, within};
@@ -29,6 +30,7 @@ pub struct Promise {
 
 #[derive(Debug, Default)]
 struct Notes {
+    clock: Clock,
     ended: AtomicBool,
     /// Requests that were answered.
     uploads: AtomicUsize,
@@ -37,8 +39,8 @@ struct Notes {
     failures: Mutex<Vec<String>>,
     /// The longest an upload took from its first attempt to its answer.
     slowest: Mutex<Duration>,
-    /// When an upload was answered last, and the longest time for which none was.
-    silence: Mutex<(Option<Instant>, Duration)>,
+    /// When an upload was answered last, and the longest time for which none was, on a machine that goes on.
+    silence: Mutex<(Option<Duration>, Duration)>,
 }
 
 impl Notes {
@@ -46,9 +48,9 @@ impl Notes {
         let mut slowest = self.slowest.lock().unwrap();
         *slowest = slowest.max(took);
         let (last, longest) = &mut *self.silence.lock().unwrap();
-        let now = Instant::now();
+        let now = self.clock.elapsed();
         if let Some(last) = *last {
-            *longest = (*longest).max(now - last);
+            *longest = (*longest).max(now.saturating_sub(last));
         }
         *last = Some(now);
         self.uploads.fetch_add(1, Ordering::Relaxed);

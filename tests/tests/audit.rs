@@ -46,7 +46,7 @@ async fn an_access_leaves_a_line_with_who_what_and_how_it_ended_and_never_whose_
 
     // Nobody stores it, so the gateway waits; the client does not.
     system.service(Service::Ingest).kill();
-    let gone = http.post(&upload).multipart(form()).timeout(Duration::from_secs(1)).send().await;
+    let gone = http.post(&upload).multipart(form()).timeout(Duration::from_secs(4)).send().await;
     assert!(gone.unwrap_err().is_timeout());
     let line = within("the client that went away is in the log", || async {
         audit(&system).pop().filter(|line| line["status"] == 499)

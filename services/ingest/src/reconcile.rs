@@ -32,7 +32,7 @@ pub(crate) async fn run(config: &Config, ports: &Ports) {
         if let Err(cause) = resend_lost_jobs(config, ports, &mut watched).await {
             tracing::warn!(cause, "could not look for lost jobs");
         }
-        if let Err(cause) = clear_stage(config, ports, &mut unknown).await {
+        if let Err(cause) = clear_stage(config, ports, &mut unknown, Timestamp::now()).await {
             tracing::warn!(cause, "could not look for files left on the stage");
         }
     }
@@ -57,7 +57,7 @@ async fn resend_lost_jobs(
     ports: &Ports,
     watched: &mut HashMap<RecordId, Watched>,
 ) -> Result<(), String> {
-    let before = ago(config.pending_after);
+    let before = ago(Timestamp::now(), config.pending_after);
     let pending = ports.store.pending_ecgs(before, BATCH).await.map_err(|error| error.to_string())?;
     metrics::gauge!("bedside_ecgs_pending_long").set(pending.len() as f64);
     let dead = dead_uploads(ports).await?;
@@ -134,9 +134,10 @@ async fn clear_stage(
     config: &Config,
     ports: &Ports,
     unknown: &mut HashMap<StageKey, Unknown>,
+    now: Timestamp,
 ) -> Result<(), String> {
-    let keep_after = ago(config.stage_keep);
-    let given_up = ago(config.stage_keep.saturating_mul(UNKNOWN_UPLOAD_FACTOR));
+    let keep_after = ago(now, config.stage_keep);
+    let given_up = ago(now, config.stage_keep.saturating_mul(UNKNOWN_UPLOAD_FACTOR));
     let staged = ports.stage.list().await.map_err(|error| error.to_string())?;
     metrics::gauge!("bedside_staged_files").set(staged.len() as f64);
     let old: Vec<_> = staged.into_iter().filter(|(_, at)| *at < keep_after).collect();
@@ -235,9 +236,8 @@ async fn dead_uploads(ports: &Ports) -> Result<HashSet<UploadId>, String> {
     }
 }
 
-fn ago(duration: Duration) -> Timestamp {
+fn ago(now: Timestamp, duration: Duration) -> Timestamp {
     let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    let now = Timestamp::now();
     Timestamp::from_millis(now.as_millis().saturating_sub(millis)).unwrap_or(now)
 }
 
@@ -276,6 +276,15 @@ mod tests {
         assert_eq!(watch.left, WAY.len());
     }
 
+    /// Files stay for an hour, and for a day if nothing is known of their upload.
+    fn hour() -> Config {
+        Config { stage_keep: Duration::from_secs(3_600), ..Config::default() }
+    }
+
+    fn hours_on(time: Timestamp, hours: i64) -> Timestamp {
+        Timestamp::from_millis(time.as_millis() + hours * 3_600_000).unwrap()
+    }
+
     /// Everything in one folder, and an upload with one file, staged.
     async fn staged() -> (tempfile::TempDir, Ports, UploadReceived, StageKey) {
         let folder = tempfile::tempdir().unwrap();
@@ -310,7 +319,7 @@ mod tests {
         let mut unknown = HashMap::new();
         for _ in 0..3 {
             tokio::time::sleep(Duration::from_millis(30)).await;
-            clear_stage(&config, &ports, &mut unknown).await.unwrap();
+            clear_stage(&config, &ports, &mut unknown, Timestamp::now()).await.unwrap();
             assert!(ports.stage.get(key).await.unwrap().is_some(), "its upload still waits");
         }
         // Another upload is behind it in the queue; once that one is the oldest, the first has gone.
@@ -318,20 +327,17 @@ mod tests {
         bus::send(&*ports.bus, &behind, None, None).await.unwrap();
         let mut deliveries = ports.bus.consume(Queue::Uploads, 1).await.unwrap();
         deliveries.next().await.unwrap().ack().await.unwrap();
-        clear_stage(&config, &ports, &mut unknown).await.unwrap();
+        clear_stage(&config, &ports, &mut unknown, Timestamp::now()).await.unwrap();
         assert!(ports.stage.get(key).await.unwrap().is_none(), "nothing needs it any more");
     }
 
     #[tokio::test]
     async fn files_of_an_upload_that_never_came_to_be_go_after_the_longer_time() {
-        let config = Config { stage_keep: Duration::from_millis(20), ..Config::default() };
         let (_folder, ports, _, key) = staged().await;
         let mut unknown = HashMap::new();
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        clear_stage(&config, &ports, &mut unknown).await.unwrap();
+        clear_stage(&hour(), &ports, &mut unknown, hours_on(Timestamp::now(), 23)).await.unwrap();
         assert!(ports.stage.get(key).await.unwrap().is_some(), "a retry may still come");
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        clear_stage(&config, &ports, &mut unknown).await.unwrap();
+        clear_stage(&hour(), &ports, &mut unknown, hours_on(Timestamp::now(), 25)).await.unwrap();
         assert!(ports.stage.get(key).await.unwrap().is_none());
     }
 
@@ -350,11 +356,9 @@ mod tests {
 
     /// Two looks, with more than the longer time before each.
     async fn look_twice(ports: &Ports) {
-        let config = Config { stage_keep: Duration::from_millis(10), ..Config::default() };
         let mut unknown = HashMap::new();
-        for _ in 0..2 {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            clear_stage(&config, ports, &mut unknown).await.unwrap();
+        for hours in [25, 50] {
+            clear_stage(&hour(), ports, &mut unknown, hours_on(Timestamp::now(), hours)).await.unwrap();
         }
     }
 
@@ -383,19 +387,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_stored_file_that_was_brought_lately_stays_and_so_does_the_staged_one() {
-        let config = Config { stage_keep: Duration::from_millis(100), ..Config::default() };
         let (_folder, ports, upload, key) = staged().await;
         // Known not to be needed: another content is stored under the id.
         let mut record = record_of(&upload);
         record.fingerprint = BlobHash::of(b"other");
         ports.store.store_upload(&record, Vec::new()).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let between = Timestamp::now();
         bring(&ports, &upload, key).await;
         let mut unknown = HashMap::new();
-        clear_stage(&config, &ports, &mut unknown).await.unwrap();
+        clear_stage(&hour(), &ports, &mut unknown, hours_on(between, 1)).await.unwrap();
         assert_eq!(places(&ports, key).await, (true, true));
-        tokio::time::sleep(Duration::from_millis(150)).await;
-        clear_stage(&config, &ports, &mut unknown).await.unwrap();
+        clear_stage(&hour(), &ports, &mut unknown, hours_on(between, 2)).await.unwrap();
         assert_eq!(places(&ports, key).await, (false, false));
     }
 

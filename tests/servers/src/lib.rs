@@ -7,6 +7,7 @@
 
 #![allow(clippy::expect_used, reason = "a test without its server has to fail, and this is how tests do")]
 
+mod clock;
 mod cluster;
 mod mongo;
 mod nats;
@@ -15,6 +16,7 @@ mod program;
 mod programs;
 mod screen;
 
+pub use clock::Clock;
 pub use cluster::NatsCluster;
 pub use mongo::MongoServer;
 pub use nats::NatsServer;

@@ -176,12 +176,14 @@ impl OwnServer {
                 .spawn()
                 .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
             let ended = loop {
-                if ping(port).is_ok() {
+                // Another server may have taken the port in between, and answers for it.
+                let answers = ping(port).is_ok();
+                let ended = process.try_wait().expect("the server can be looked at").is_some();
+                if answers && !ended {
                     self.port = port;
                     self.process = Some(process);
                     return;
                 }
-                let ended = process.try_wait().expect("the server can be looked at").is_some();
                 if ended || Instant::now() > deadline {
                     break ended;
                 }

@@ -50,11 +50,11 @@ impl Process {
         expected: usize,
     ) -> Self {
         let mut process = Process { name, args, env, log, child: None, addresses: Vec::new(), expected };
-        process.launch();
+        process.launch().unwrap_or_else(|error| panic!("{error}"));
         process
     }
 
-    fn launch(&mut self) {
+    fn launch(&mut self) -> Result<(), String> {
         let log = fs::File::options().create(true).append(true).open(&self.log).expect("a log file");
         let mut child = Command::new(program(self.name))
             .args(&self.args)
@@ -84,9 +84,10 @@ impl Process {
                         self.addresses.push(address.trim().to_owned());
                     }
                 }
-                Err(_) => panic!("{} is not ready; its log:\n{}", self.name, self.log()),
+                Err(_) => return Err(format!("{} is not ready; its log:\n{}", self.name, self.log())),
             }
         }
+        Ok(())
     }
 
     /// The `index`-th address it listens on, such as `127.0.0.1:34567`.
@@ -125,9 +126,22 @@ impl Process {
     }
 
     /// Starts it again with the same arguments.
+    ///
+    /// # Panics
+    /// When it ends before it listens, or takes too long.
     pub fn restart(&mut self) {
-        self.kill();
-        self.launch();
+        let deadline = Instant::now() + START;
+        loop {
+            self.kill();
+            match self.launch() {
+                Ok(()) => return,
+                // A connection of another program may have its port for a moment.
+                Err(error) if error.contains("in use") && Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(50));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// Stops it (SIGSTOP) until [`Process::resume`].

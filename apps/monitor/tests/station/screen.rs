@@ -11,6 +11,7 @@ use proto_json::{FileKind, Mrn, RecordId, Timestamp, UploadReceipt};
 use slint::platform::{Key, WindowEvent};
 use slint::{ComponentHandle, SharedString};
 use tempfile::TempDir;
+use test_servers::Clock;
 use tokio::runtime::Runtime;
 
 use crate::beside::{System, material};
@@ -95,13 +96,13 @@ impl Screen {
         self.store(patient, &strip(name, bpm, seed)).files[0].id
     }
 
-    /// Takes messages until the screen is as it should be; how long that took.
+    /// Takes messages until the screen is as it should be; how long that took, on a machine that goes on.
     pub(crate) fn until(&self, what: &str, mut there: impl FnMut(&Screen) -> bool) -> Duration {
-        let begun = Instant::now();
+        let (begun, clock) = (Instant::now(), Clock::start());
         loop {
             self.settle();
             if there(self) {
-                return begun.elapsed();
+                return clock.elapsed();
             }
             assert!(begun.elapsed() < LIMIT, "never: {what}; on the screen:\n{}", self.all().join("\n"));
             self.app.wait(Duration::from_millis(20));

@@ -38,6 +38,8 @@ pub struct NatsConfig {
     /// How often each stream on the way of an upload is there, so that none of them has to wait for a new leader; the same in
     /// all processes. What the streams take is divided among them.
     pub lanes: usize,
+    /// A lane that has not answered for this long is not waited for alone any more. A healthy one takes some milliseconds.
+    pub lane_patience: Duration,
     /// Makes streams and consumers when they are missing, or adapts them. A user with few permissions may not: then
     /// [`super::provision`] has to be run once by one who may.
     pub create: bool,
@@ -87,6 +89,7 @@ impl NatsConfig {
             limits: QueueLimits::default(),
             replicas: 1,
             lanes: 1,
+            lane_patience: Duration::from_millis(800),
             create: true,
         }
     }

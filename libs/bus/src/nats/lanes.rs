@@ -26,8 +26,6 @@ use crate::{BusError, EnqueueError};
 /// between the deaths of two servers.
 pub(super) const IN_CLUSTER: usize = 3;
 
-/// A lane that has not answered for this long is not waited for alone any more. A healthy one takes some milliseconds.
-const GO_OVER: Duration = Duration::from_millis(800);
 /// One that did not answer comes last for this long: others need not find out, too.
 const AVOIDED: Duration = Duration::from_secs(3);
 /// A read is answered by any replica. If none has in this time, it is asked for anew: who should have may have died.
@@ -142,7 +140,7 @@ impl Core {
             let mut silence = None;
             loop {
                 order.sort_by_key(|lane| self.lanes.is_avoided(*lane));
-                let declined = match race(&order, offer).await {
+                let declined = match race(&order, self.config.lane_patience, offer).await {
                     ControlFlow::Break(answered) => return answered,
                     ControlFlow::Continue(declined) => declined,
                 };
@@ -185,7 +183,7 @@ impl Core {
         };
         let begun = Instant::now();
         loop {
-            let failed = match race(order, look).await {
+            let failed = match race(order, self.config.lane_patience, look).await {
                 ControlFlow::Break(message) => return Ok(Some(message)),
                 ControlFlow::Continue(said) => said.into_iter().flatten().next(),
             };
@@ -250,7 +248,7 @@ impl Core {
         let answer = tokio::select! {
             biased;
             answer = &mut asking => answer,
-            () = tokio::time::sleep(GO_OVER) => {
+            () = tokio::time::sleep(self.config.lane_patience) => {
                 self.lanes.answers(lane, false);
                 asking.await
             }
@@ -269,10 +267,11 @@ pub(super) fn found(message: Message) -> Result<Option<Message>, BusError> {
     }
 }
 
-/// Asks the lanes in this order, each as soon as the one before has nothing to give or has not answered for [`GO_OVER`]. Gives
-/// the first answer that ends it, or else what all of them said.
+/// Asks the lanes in this order, each as soon as the one before has nothing to give or has not answered for `patience`. Gives the
+/// first answer that ends it, or else what all of them said.
 async fn race<T, S, F: Future<Output = ControlFlow<T, S>>>(
     order: &[usize],
+    patience: Duration,
     ask: impl Fn(usize) -> F,
 ) -> ControlFlow<T, Vec<S>> {
     let mut next = order.iter();
@@ -287,7 +286,7 @@ async fn race<T, S, F: Future<Output = ControlFlow<T, S>>>(
         tokio::select! {
             biased;
             Some(answer) = asked.next() => said.push(answer?),
-            () = tokio::time::sleep(GO_OVER), if next.len() > 0 => {}
+            () = tokio::time::sleep(patience), if next.len() > 0 => {}
         }
     }
 }
@@ -298,18 +297,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_lane_is_passed_over_and_an_answer_of_it_still_counts() {
+        const PATIENCE: Duration = Duration::from_secs(1);
         let ask = |lane| async move {
             match lane {
-                0 => tokio::time::sleep(GO_OVER * 2).await,
+                0 => tokio::time::sleep(PATIENCE * 2).await,
                 1 => std::future::pending().await,
                 _ => return ControlFlow::Continue(lane),
             }
             ControlFlow::Break(lane)
         };
         let begun = Instant::now();
-        assert_eq!(race(&[0, 1, 2], ask).await, ControlFlow::Break(0));
-        assert_eq!(begun.elapsed().as_millis(), (GO_OVER * 2).as_millis());
-        assert_eq!(race(&[2, 2], ask).await, ControlFlow::Continue(vec![2, 2]));
+        assert_eq!(race(&[0, 1, 2], PATIENCE, ask).await, ControlFlow::Break(0));
+        assert_eq!(begun.elapsed().as_millis(), (PATIENCE * 2).as_millis());
+        assert_eq!(race(&[2, 2], PATIENCE, ask).await, ControlFlow::Continue(vec![2, 2]));
     }
 
     #[test]

@@ -40,7 +40,8 @@ pub(crate) async fn a_message_that_fails_every_time_becomes_a_dead_letter_with_i
 }
 
 pub(crate) async fn a_message_that_kills_its_consumers_becomes_a_dead_letter(adapter: Adapter) {
-    let ack_wait = Duration::from_millis(200);
+    // Longer than a busy machine lets the second message wait for its ack.
+    let ack_wait = Duration::from_secs(2);
     let policy = RetryPolicy { ack_wait, max_attempts: 2, ..patient_policy() };
     let rig = adapter.rig_with(policy, limits());
     let peer = rig.join().await;

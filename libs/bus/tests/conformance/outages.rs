@@ -68,10 +68,19 @@ async fn a_consumer_that_waits_goes_on_when_the_broker_was_away() {
                         assert!(matches!(error, EnqueueError::Bus(BusError::Unavailable(_))), "{error}");
                     }
                 },
-                next(&mut deliveries)
+                async {
+                    loop {
+                        let delivery = next(&mut deliveries).await;
+                        if number(&delivery) == round {
+                            return delivery;
+                        }
+                        // One whose confirmation was lost with the connection has come twice.
+                        assert_eq!(number(&delivery), round - 1);
+                        delivery.ack().await.unwrap();
+                    }
+                }
             );
             let () = sent;
-            assert_eq!(number(&delivery), round);
             delivery.ack().await.unwrap();
         }
         let pending = bus.expect_receipt(UploadId::generate()).await.unwrap();
@@ -145,12 +154,15 @@ async fn listing_the_stage_ends_though_an_answer_never_comes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listing_the_stage_is_whole_or_fails_while_the_broker_dies() {
-    const FILES: u64 = 1_100;
+    // More than are listed with two requests.
+    const FILES: u64 = 1_050;
     guarded(async {
         let mut server = NatsServer::start();
         let bus = NatsBus::connect(config(&server)).await.unwrap();
-        let puts = (0..FILES).map(|number| bus.put_bytes(file(number), number.to_string().into()));
-        let mut puts = futures::stream::iter(puts).buffer_unordered(64);
+        let stage = NatsConfig { request_timeout: Duration::from_secs(30), ..config(&server) };
+        let stage = NatsBus::connect(stage).await.unwrap();
+        let puts = (0..FILES).map(|number| stage.put_bytes(file(number), number.to_string().into()));
+        let mut puts = futures::stream::iter(puts).buffer_unordered(16);
         while let Some(put) = puts.next().await {
             put.unwrap();
         }

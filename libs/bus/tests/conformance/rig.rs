@@ -103,6 +103,8 @@ impl Rig {
             retry: self.policy.clone(),
             limits: self.limits.clone(),
             lanes,
+            // Here all of them are on one server: none answers while another does not, and a busy machine is no outage.
+            lane_patience: Duration::from_secs(30),
             ..NatsConfig::new([url])
         }
     }

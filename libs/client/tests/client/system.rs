@@ -15,6 +15,7 @@ use runtime::{Shutdown, StartError};
 use store::PatientStore;
 use store::sqlite::SqliteStore;
 use tempfile::TempDir;
+use test_servers::Clock;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -59,7 +60,15 @@ impl System {
     }
 
     pub(crate) async fn gateway_at(&self, address: SocketAddr, config: gateway::Config) -> Door {
-        let listener = runtime::http::bind(address).await.unwrap();
+        let deadline = Instant::now() + LIMIT;
+        let listener = loop {
+            match runtime::http::bind(address).await {
+                Ok(listener) => break listener,
+                // A connection of another test may have the port for a moment.
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(error) => panic!("{error}"),
+            }
+        };
         let address = listener.local_addr().unwrap();
         let ports = gateway::Ports {
             bus: self.bus.clone(),
@@ -140,9 +149,9 @@ impl Screen {
         Screen { feed, mode: None, versions: BTreeMap::new(), events: Vec::new() }
     }
 
-    /// Follows the feed until the screen is as it should be; how long that took.
+    /// Follows the feed until the screen is as it should be; how long that took, on a machine that goes on.
     pub(crate) async fn until(&mut self, what: &str, mut there: impl FnMut(&Screen) -> bool) -> Duration {
-        let begun = Instant::now();
+        let (begun, clock) = (Instant::now(), Clock::start());
         while !there(self) {
             let event = match timeout_at(begun + LIMIT, self.feed.next()).await {
                 Ok(Some(event)) => event,
@@ -161,7 +170,7 @@ impl Screen {
             }
             self.events.push(event);
         }
-        begun.elapsed()
+        clock.elapsed()
     }
 
     pub(crate) async fn until_mode(&mut self, mode: FeedMode) -> Duration {
