@@ -4,7 +4,6 @@ use std::env;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -101,11 +100,11 @@ impl MongoServer {
         self.own().process.as_ref().expect("the server runs").id()
     }
 
-    /// Its process and the folder of its data; `None` where it is not of this test, or was killed.
+    /// Its process; `None` where it is not of this test, or was killed.
     #[must_use]
-    pub fn own_process(&self) -> Option<(u32, &Path)> {
+    pub fn own_pid(&self) -> Option<u32> {
         match &self.address {
-            Address::Own(server) => Some((server.process.as_ref()?.id(), server.folder.path())),
+            Address::Own(server) => Some(server.process.as_ref()?.id()),
             Address::Named(_) => None,
         }
     }

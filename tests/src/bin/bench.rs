@@ -111,7 +111,7 @@ async fn cost(mut system: System, mrns: &[Mrn]) {
     let mut processes: Vec<_> =
         system.processes().iter().map(|process| (process.name(), process.pid())).collect();
     processes.extend(system.nats().map(|server| ("nats-server", server.pid())));
-    processes.extend(system.mongo().and_then(|server| Some(("MongoDB stand-in", server.own_process()?.0))));
+    processes.extend(system.mongo().and_then(|server| Some(("MongoDB stand-in", server.own_pid()?))));
     processes.push(("this load generator", std::process::id()));
     println!("\n| processor ms per upload | image 25 KB | ECG 130 KB with its analysis |\n|---|---:|---:|");
     let mut spent = Vec::new();

@@ -27,10 +27,7 @@ impl Bedside {
                     processes.push(nats.pid());
                     folders.push(nats.store().to_owned());
                 }
-                if let Some((pid, folder)) = system.mongo().and_then(|mongo| mongo.own_process()) {
-                    processes.push(pid);
-                    folders.push(folder.to_owned());
-                }
+                processes.extend(system.mongo().and_then(|mongo| mongo.own_pid()));
             }
         }
         Bedside { url: system.url(), processes, folders, system }
@@ -75,5 +72,9 @@ impl Peer for Bedside {
 
     fn folders(&self) -> Vec<PathBuf> {
         self.folders.clone()
+    }
+
+    fn database(&self) -> Option<(String, String)> {
+        self.system.database_uri().zip(self.system.database().map(str::to_owned))
     }
 }

@@ -98,12 +98,15 @@ impl Peer for Flask {
     }
 
     fn processes(&self) -> Vec<u32> {
-        let database = self.mongo.own_process().map(|(pid, _)| pid);
-        [self.server.id()].into_iter().chain(database).collect()
+        [self.server.id()].into_iter().chain(self.mongo.own_pid()).collect()
     }
 
     fn folders(&self) -> Vec<PathBuf> {
-        self.mongo.own_process().map(|(_, folder)| folder.to_owned()).into_iter().collect()
+        Vec::new()
+    }
+
+    fn database(&self) -> Option<(String, String)> {
+        Some((self.mongo.uri(), self.database.clone()))
     }
 
     fn copy_images(&self, mrns: Vec<u64>, copies: usize) -> Option<BoxFuture<'static, ()>> {

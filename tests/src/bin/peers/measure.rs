@@ -85,8 +85,8 @@ pub(crate) struct Figures {
     pub(crate) memory: u64,
     /// Processor milliseconds of an upload.
     pub(crate) processor: f64,
-    /// Bytes on disk of an upload; `None` where they cannot be seen.
-    pub(crate) disk: Option<f64>,
+    /// Bytes that an upload takes in files, and in a database by its own account.
+    pub(crate) disk: f64,
     /// Bytes of an image.
     pub(crate) image: usize,
     pub(crate) intake: Vec<Intake>,
@@ -132,7 +132,7 @@ pub(crate) async fn measure(kind: Kind, extent: Extent) -> Figures {
         idle_memory: run.idle().await,
         memory: 0,
         processor: 0.0,
-        disk: None,
+        disk: 0.0,
         image: run.pictures.get(0).len(),
         intake: Vec::new(),
         reads: Vec::new(),
@@ -230,17 +230,23 @@ impl Run {
 
     /// Processor time and disk of an upload, over as many as take some seconds.
     async fn cost(&mut self, mrns: &[u64], figures: &mut Figures) {
-        let (processes, folders) = (self.peer.processes(), self.peer.folders());
-        let on_disk = || folders.iter().map(|folder| machine::disk(folder)).sum::<u64>();
+        let processes = self.peer.processes();
         settle().await;
-        let (processor, disk) = (machine::processor(&processes), on_disk());
+        let (disk, processor) = (self.stored().await, machine::processor(&processes));
         let uploads = self.upload(mrns, 8, Until::seconds(4.0)).await;
         settle().await;
         let count = uploads.latencies.len() as f64;
         figures.processor = (machine::processor(&processes) - processor) * 1e3 / count;
-        // A database may write into files that it made beforehand: then these bytes tell nothing.
-        let grown = on_disk().saturating_sub(disk);
-        figures.disk = (grown > 0).then_some(grown as f64 / count);
+        figures.disk = self.stored().await.saturating_sub(disk) as f64 / count;
+    }
+
+    /// Bytes of everything it keeps.
+    async fn stored(&self) -> u64 {
+        let files: u64 = self.peer.folders().iter().map(|folder| machine::disk(folder)).sum();
+        match self.peer.database() {
+            Some((uri, database)) => files + machine::in_database(&uri, &database).await,
+            None => files,
+        }
     }
 
     /// Uploads so many to one patient, or says where it ended.

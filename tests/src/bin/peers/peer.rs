@@ -64,8 +64,13 @@ pub(crate) trait Peer: Send + Sync {
     /// Processes that it was started with; those that they start count, too.
     fn processes(&self) -> Vec<u32>;
 
-    /// Where it keeps its data.
+    /// Where it keeps its data, but for a MongoDB.
     fn folders(&self) -> Vec<PathBuf>;
+
+    /// The MongoDB it keeps its data in: connection string and name of the database.
+    fn database(&self) -> Option<(String, String)> {
+        None
+    }
 
     /// Adds copies of a patient's only image without going through the door, where filling it that way would take hours.
     fn copy_images(&self, _mrns: Vec<u64>, _copies: usize) -> Option<BoxFuture<'static, ()>> {

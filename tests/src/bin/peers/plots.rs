@@ -144,12 +144,12 @@ fn news(all: &[Figures]) -> String {
 fn cost(all: &[Figures]) -> String {
     let subtitle = "axes from zero; each system with all of its processes";
     let mut svg = Svg::new(1_000.0, 410.0, "What it takes", subtitle);
-    type Value = fn(&Figures) -> Option<f64>;
+    type Value = fn(&Figures) -> f64;
     let panels: [(&str, Value); 4] = [
-        ("Memory after uploads, MB", |figures| Some(figures.memory as f64 / 1e6)),
-        ("Processor per upload, ms", |figures| Some(figures.processor)),
-        ("Start until ready, s", |figures| Some(figures.start)),
-        ("Disk per upload of 25 KB, KB", |figures| figures.disk.map(|bytes| bytes / 1e3)),
+        ("Memory after uploads, MB", |figures| figures.memory as f64 / 1e6),
+        ("Processor per upload, ms", |figures| figures.processor),
+        ("Start until ready, s", |figures| figures.start),
+        ("Disk per upload of 25 KB, KB", |figures| figures.disk / 1e3),
     ];
     for (index, (heading, value)) in panels.into_iter().enumerate() {
         let (column, row) = ((index % 2) as f64, (index / 2) as f64);
@@ -157,10 +157,8 @@ fn cost(all: &[Figures]) -> String {
             Area { left: 160.0 + column * 490.0, top: 95.0 + row * 165.0, width: 340.0, height: 112.0 };
         let rows: Vec<_> = all
             .iter()
-            .filter_map(|figures| {
-                let value = value(figures).filter(|value| value.is_finite())?;
-                Some((figures.kind.title(), colour(figures.kind), value.max(0.0)))
-            })
+            .map(|figures| (figures.kind.title(), colour(figures.kind), value(figures)))
+            .filter(|(.., value)| value.is_finite())
             .collect();
         bars(&mut svg, area, heading, &rows);
     }
