@@ -94,7 +94,7 @@ fn notice(all: &[Figures]) {
 
 fn cost(all: &[Figures]) {
     println!(
-        "| server | start s | idle MB | MB after uploads | processor ms per upload | KB on disk per upload |"
+        "| server | start s | idle MB | MB after uploads | processor ms per upload | KB stored per upload |"
     );
     println!("|---|---:|---:|---:|---:|---:|");
     for figures in all {
