@@ -1,6 +1,6 @@
 //! Writes what the app remembers, on a thread of its own: one after the other, and all of it before the app ends.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
@@ -74,7 +74,7 @@ impl Drop for Keeper {
 }
 
 /// Writes what is given; of several that wait, the last.
-fn write(given: &Receiver<Given>, file: &SettingsFile, path: &std::path::Path, outbox: &Outbox) {
+fn write(given: &Receiver<Given>, file: &SettingsFile, path: &Path, outbox: &Outbox) {
     while let Ok(first) = given.recv() {
         let (mut alarms, mut settings, mut told) = (None, None, Vec::new());
         for next in std::iter::once(first).chain(given.try_iter()) {

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command};
 
-use mongodb::bson::{Bson, doc};
+use mongodb::bson::doc;
 use tests::{cpu_seconds, http_client, within};
 
 /// These processes and all that they have started.
@@ -63,8 +63,9 @@ pub(crate) fn disk(folder: &Path) -> u64 {
 /// Bytes that a MongoDB says its documents and indexes take. Its files tell less: it makes some of them beforehand.
 pub(crate) async fn in_database(uri: &str, database: &str) -> u64 {
     let client = mongodb::Client::with_uri_str(uri).await.expect("the database is there");
-    let stats = client.database(database).run_command(doc! {"dbStats": 1}).await.expect("it tells its size");
-    stats.get("totalSize").and_then(Bson::as_f64).map_or(0, |bytes| bytes as u64)
+    let stats =
+        client.database(database).run_command(doc! {"dbStats": 1}).await.expect("the database answers");
+    stats.get_f64("totalSize").expect("it tells its size") as u64
 }
 
 pub(crate) fn free_port() -> u16 {

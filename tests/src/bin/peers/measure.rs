@@ -86,7 +86,7 @@ pub(crate) struct Figures {
     /// Processor milliseconds of an upload.
     pub(crate) processor: f64,
     /// Bytes that an upload takes in files, and in a database by its own account.
-    pub(crate) disk: f64,
+    pub(crate) stored: f64,
     /// Bytes of an image.
     pub(crate) image: usize,
     pub(crate) intake: Vec<Intake>,
@@ -132,7 +132,7 @@ pub(crate) async fn measure(kind: Kind, extent: Extent) -> Figures {
         idle_memory: run.idle().await,
         memory: 0,
         processor: 0.0,
-        disk: 0.0,
+        stored: 0.0,
         image: run.pictures.get(0).len(),
         intake: Vec::new(),
         reads: Vec::new(),
@@ -228,16 +228,16 @@ impl Run {
         }
     }
 
-    /// Processor time and disk of an upload, over as many as take some seconds.
+    /// Processor time of an upload and what is stored of it, over as many as take some seconds.
     async fn cost(&mut self, mrns: &[u64], figures: &mut Figures) {
         let processes = self.peer.processes();
         settle().await;
-        let (disk, processor) = (self.stored().await, machine::processor(&processes));
+        let (stored, processor) = (self.stored().await, machine::processor(&processes));
         let uploads = self.upload(mrns, 8, Until::seconds(4.0)).await;
         settle().await;
         let count = uploads.latencies.len() as f64;
         figures.processor = (machine::processor(&processes) - processor) * 1e3 / count;
-        figures.disk = self.stored().await.saturating_sub(disk) as f64 / count;
+        figures.stored = self.stored().await.saturating_sub(stored) as f64 / count;
     }
 
     /// Bytes of everything it keeps.

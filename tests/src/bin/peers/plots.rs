@@ -149,7 +149,7 @@ fn cost(all: &[Figures]) -> String {
         ("Memory after uploads, MB", |figures| figures.memory as f64 / 1e6),
         ("Processor per upload, ms", |figures| figures.processor),
         ("Start until ready, s", |figures| figures.start),
-        ("Stored per upload of 22 KB, KB", |figures| figures.disk / 1e3),
+        ("Stored per image, KB", |figures| figures.stored / 1e3),
     ];
     for (index, (heading, value)) in panels.into_iter().enumerate() {
         let (column, row) = ((index % 2) as f64, (index / 2) as f64);

@@ -105,7 +105,7 @@ fn cost(all: &[Figures]) {
             figures.idle_memory as f64 / 1e6,
             figures.memory as f64 / 1e6,
             short(figures.processor),
-            short(figures.disk / 1e3),
+            short(figures.stored / 1e3),
         );
     }
 }
