@@ -112,7 +112,7 @@ async fn what_can_be_taken_is_there_once_and_the_rest_is_reported() {
 }
 
 #[tokio::test]
-async fn the_command_notes_who_has_been_moved_and_what_could_not_be_taken() {
+async fn command_writes_imported_patients_and_skipped_values_to_files() {
     let server = MongoServer::start();
     let patients = vec![doc! { "_id": 7, "name": "Ann" }, doc! { "_id": 8, "heart_rate": [70, "many"] }];
     let (from, old) = old_server(&server, patients).await;
@@ -128,16 +128,17 @@ async fn the_command_notes_who_has_been_moved_and_what_could_not_be_taken() {
         String::from_utf8(output.stdout).unwrap()
     };
     let said = run();
-    assert!(said.starts_with("2 patients are moved, with 0 pictures of ECGs, 1 heart rates"), "{said}");
-    assert!(said.ends_with("2 places were not taken as they are.\n"), "{said}");
+    assert!(said.starts_with("2 patients imported, with 0 ECG images, 1 heart rates"), "{said}");
+    assert!(said.ends_with("2 values were skipped or changed.\n"), "{said}");
     let noted = std::fs::read_to_string(&report).unwrap();
     let last: Value = serde_json::from_str(noted.lines().last().unwrap()).unwrap();
-    assert_eq!(last, json!({ "id": "8", "place": "heart_rate[1]", "reason": "is no whole number" }));
+    assert_eq!(last, json!({ "id": "8", "place": "heart_rate[1]", "reason": "is not an integer" }));
 
     old.insert_one(doc! { "_id": 9 }).await.unwrap();
     let said = run();
     assert!(
-        said.starts_with("1 patients are moved") && said.contains("2 patients were moved before."),
+        said.starts_with("1 patients imported")
+            && said.contains("2 patients were imported by an earlier run."),
         "{said}"
     );
     assert_eq!(get(&system, "/api/get_patient").await, json!({ "ID": [7, 8, 9] }));

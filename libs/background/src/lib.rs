@@ -1,9 +1,11 @@
-//! Threads for work that keeps a processor busy: hashing large files, parsing large bodies, analysing ECGs.
+//! A blocking pool for CPU-bound work: hashing large files, parsing large bodies, analysing ECGs.
 //!
-//! On the threads that answer requests such work makes everybody wait who comes next, and whoever uploads the largest
-//! files makes the others wait most. Here it is done on threads of their own, which the system lets run at a lower
-//! priority (Linux; elsewhere at the same): where processors are scarce, a short request goes first, and the work gets
-//! what is left, but never nothing.
+//! On the threads of the async runtime such work delays every other request. Here it runs on separate threads. On Linux
+//! these threads have a lower scheduling priority, so short requests go first when processors are scarce and the
+//! work still makes progress. On other systems the priority is unchanged.
+//!
+//! tokio's own blocking pool is not used directly because its threads cannot have a priority and a limit that differ
+//! from those used for file I/O.
 
 use std::any::Any;
 use std::io;
@@ -16,21 +18,21 @@ use proto_json::BlobHasher;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-/// By how much these threads are nicer than the others. A step is worth about a quarter more of a processor that two
-/// compete for: at 10, a thread that answers gets nine times as much as one of these.
+/// Nice value that is added for these threads. Each step changes the share of a contended processor by about 1.25; with
+/// 10, a request thread gets nine times the processor time of a thread of this pool.
 #[cfg(target_os = "linux")]
-const NICER: i32 = 10;
+const NICE_INCREMENT: i32 = 10;
 
-/// Bytes from which on it is worth while to have them hashed elsewhere: a tenth of a millisecond and more.
-const WORTH_WHILE: usize = 32 * 1024;
+/// Smallest input that is hashed in the pool. Hashing fewer bytes takes less than a tenth of a millisecond.
+const MIN_POOLED_BYTES: usize = 32 * 1024;
 
-/// Why there is no result.
+/// Error of work in the pool.
 #[derive(Debug, thiserror::Error)]
 pub enum BackgroundError {
-    /// The work panicked; with what it said.
-    #[error("the work broke off: {0}")]
+    /// The work panicked. Contains the panic message.
+    #[error("the work panicked: {0}")]
     Panicked(String),
-    /// There was no thread to be had.
+    /// No thread could be started.
     #[error("no thread could be started: {0}")]
     NoThread(#[from] io::Error),
 }
@@ -41,38 +43,38 @@ impl From<BackgroundError> for io::Error {
     }
 }
 
-/// Does a piece of work that takes some milliseconds at most. There are as many threads as processors; pieces wait for them
-/// in the order in which they came. So whoever cuts his work into pieces takes turns with all others who do.
+/// Runs work that takes a few milliseconds. The pool has one thread per processor and a FIFO queue, so callers that
+/// split their work into pieces share the pool fairly.
 ///
 /// # Errors
-/// When the work panics, or there is no thread.
+/// If the work panics or no thread can be started.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BackgroundError> {
-    let (reply, outcome) = oneshot::channel();
+    let (reply, result) = oneshot::channel();
     pool()?.spawn_blocking(move || answer(work, reply));
-    outcome.await.unwrap_or_else(|_| Err(BackgroundError::Panicked("its thread is gone".to_owned())))
+    result.await.unwrap_or_else(|_| Err(BackgroundError::Panicked("its thread ended".to_owned())))
 }
 
-/// Does work that may take seconds, on a thread of its own: whoever begins it sees to it that it is not too much at a time.
+/// Runs work that can take seconds on a dedicated thread. The caller limits how many run at the same time.
 ///
 /// # Errors
-/// When the work panics, or there is no thread.
+/// If the work panics or no thread can be started.
 pub async fn run_long<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, BackgroundError> {
-    let (reply, outcome) = oneshot::channel();
+    let (reply, result) = oneshot::channel();
     thread::Builder::new().name("background-long".to_owned()).spawn(move || {
-        give_way();
+        lower_priority();
         answer(work, reply);
     })?;
-    outcome.await.unwrap_or_else(|_| Err(BackgroundError::Panicked("its thread is gone".to_owned())))
+    result.await.unwrap_or_else(|_| Err(BackgroundError::Panicked("its thread ended".to_owned())))
 }
 
-/// Adds bytes to a hash; here if they are few.
+/// Adds bytes to a hash. Small inputs are hashed on the current thread.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn hash(mut hasher: BlobHasher, bytes: &Bytes) -> Result<BlobHasher, BackgroundError> {
-    if bytes.len() < WORTH_WHILE {
+    if bytes.len() < MIN_POOLED_BYTES {
         hasher.update(bytes);
         return Ok(hasher);
     }
@@ -85,38 +87,39 @@ pub async fn hash(mut hasher: BlobHasher, bytes: &Bytes) -> Result<BlobHasher, B
 }
 
 fn answer<T>(work: impl FnOnce() -> T, reply: oneshot::Sender<Result<T, BackgroundError>>) {
-    // What the work has touched is gone with it.
-    let outcome = catch_unwind(AssertUnwindSafe(work));
-    // Who no longer waits is told nothing.
-    let _ = reply.send(outcome.map_err(|panic| BackgroundError::Panicked(said(&*panic))));
+    // The closure owns everything it touches, so no broken state is visible after a panic.
+    let result = catch_unwind(AssertUnwindSafe(work));
+    // The receiver is dropped when the caller no longer waits.
+    let _ = reply.send(result.map_err(|panic| BackgroundError::Panicked(panic_message(&*panic))));
 }
 
-fn said(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it did not say why").to_owned()
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no panic message").to_owned()
 }
 
-/// The threads of [`run`]: those that a runtime keeps for work that blocks, of which this one has nothing else.
+/// The pool of [`run`]: the blocking threads of a runtime that runs nothing else.
 fn pool() -> Result<&'static Runtime, BackgroundError> {
     static POOL: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
         Builder::new_current_thread()
             .thread_name("background")
             .max_blocking_threads(thread::available_parallelism().map_or(1, usize::from))
-            .on_thread_start(give_way)
+            .on_thread_start(lower_priority)
             .build()
     });
     POOL.as_ref().map_err(|error| BackgroundError::NoThread(io::Error::new(error.kind(), error.to_string())))
 }
 
-/// The priority of a thread is its own on Linux. Elsewhere it is that of the whole process, which stays as it is.
+/// Lowers the priority of the current thread. Linux has a priority per thread; other systems have one per process, which
+/// stays unchanged.
 #[cfg(target_os = "linux")]
-fn give_way() {
-    // Refused, the thread works as all others do.
-    let _ = rustix::process::nice(NICER);
+fn lower_priority() {
+    // If the system refuses, the thread keeps the normal priority.
+    let _ = rustix::process::nice(NICE_INCREMENT);
 }
 
 #[cfg(not(target_os = "linux"))]
-fn give_way() {}
+fn lower_priority() {}
 
 #[cfg(test)]
 mod tests {
@@ -125,7 +128,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn there_are_no_more_threads_than_processors() {
+    async fn pool_has_at_most_one_thread_per_processor() {
         let pieces: Vec<_> = (0..200).map(|_| tokio::spawn(run(|| thread::current().id()))).collect();
         let mut threads = HashSet::new();
         for piece in pieces {
@@ -137,29 +140,29 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn its_threads_are_nicer_and_others_stay_as_they_are() {
+    async fn only_pool_threads_have_lower_priority() {
         let nice = || rustix::process::getpriority_process(None).unwrap();
-        let mine = nice();
-        let expected = (mine + NICER).min(19);
+        let caller = nice();
+        let expected = (caller + NICE_INCREMENT).min(19);
         assert_eq!(run(nice).await.unwrap(), expected);
         assert_eq!(run_long(nice).await.unwrap(), expected);
-        assert_eq!(nice(), mine);
-        assert_eq!(tokio::task::spawn_blocking(nice).await.unwrap(), mine);
+        assert_eq!(nice(), caller);
+        assert_eq!(tokio::task::spawn_blocking(nice).await.unwrap(), caller);
     }
 
     #[tokio::test]
-    async fn work_that_panics_says_so_and_the_next_is_done() {
+    async fn panic_is_reported_and_pool_stays_usable() {
         for _ in 0..20 {
             let error = run(|| -> u32 { panic!("no {}", 1) }).await.unwrap_err();
-            assert_eq!(error.to_string(), "the work broke off: no 1");
+            assert_eq!(error.to_string(), "the work panicked: no 1");
         }
         assert!(run_long(|| -> u32 { panic!("no") }).await.is_err());
         assert_eq!(run(|| 1).await.unwrap(), 1);
     }
 
     #[tokio::test]
-    async fn a_hash_is_the_same_wherever_it_is_taken() {
-        for length in [0, 1, WORTH_WHILE - 1, WORTH_WHILE, 3 * WORTH_WHILE] {
+    async fn hash_is_equal_in_pool_and_on_current_thread() {
+        for length in [0, 1, MIN_POOLED_BYTES - 1, MIN_POOLED_BYTES, 3 * MIN_POOLED_BYTES] {
             let bytes = Bytes::from(vec![7; length]);
             let mut expected = BlobHasher::new();
             expected.update(&bytes);

@@ -1,8 +1,8 @@
-//! Moves patients out of the database of the original server into a Bedside.
+//! Imports patients from the database of the original server.
 //!
-//! Everything goes through the gateway, as every other upload does: the same checks, the same way of storing, nothing to
-//! keep in step. Each upload has a key that follows from the patient's number and the place in the old lists, so that a
-//! second run, or one after an interruption, changes nothing that is there.
+//! The import sends normal uploads to the gateway, so the same validation and storage code applies. The idempotency key
+//! of each upload is derived from the record number and the position in the source list. A second run, or a run after an
+//! interruption, therefore changes nothing that is already stored.
 
 mod plan;
 mod record;
@@ -20,25 +20,25 @@ use serde::Serialize;
 
 pub use record::{Record, read};
 
-/// What to move.
+/// Options of an import.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Connection string with the database, as in `mongodb://host/patient_db`.
     pub from: String,
-    /// The collection of patients; `None` if there is one collection only.
+    /// Name of the patient collection. `None` selects the only collection of the database.
     pub collection: Option<String>,
-    /// Where the clock of the original server stood.
+    /// Time zone of the original server.
     pub zone: TimeZone,
-    /// Patients moved at the same time; the uploads of one patient go one after the other.
+    /// Number of patients that are imported concurrently. The uploads of one patient are sequential.
     pub concurrency: usize,
-    /// Ids (as [`Outcome::id`]) that were moved before and are left out.
+    /// Ids (see [`PatientReport::id`]) that an earlier run imported. They are skipped.
     pub done: std::collections::HashSet<String>,
-    /// Reads and judges everything, sends nothing.
+    /// Reads and validates everything, but sends nothing.
     pub dry_run: bool,
 }
 
 impl Options {
-    /// Everything in this database.
+    /// Imports everything in this database.
     #[must_use]
     pub fn new(from: impl Into<String>) -> Self {
         Options {
@@ -52,23 +52,23 @@ impl Options {
     }
 }
 
-/// Something that could not be taken.
+/// A value that cannot be imported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// `_id` of the patient in the old database.
+    /// `_id` of the patient in the source database.
     pub id: String,
-    /// Where it is, as in `ecg_image[3]`.
+    /// Path of the value, for example `ecg_image[3]`.
     pub place: String,
-    /// Why it was not taken, or what was done about it.
+    /// Why the value was skipped or how it was changed.
     pub reason: String,
 }
 
-/// What was sent.
+/// Numbers of imported items.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Patients.
     pub patients: u64,
-    /// Pictures of ECGs.
+    /// ECG images.
     pub ecg_images: u64,
     /// Heart rates.
     pub heart_rates: u64,
@@ -77,7 +77,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Adds those of another patient.
+    /// Adds the counts of another patient.
     pub fn add(&mut self, other: Counts) {
         self.patients += other.patients;
         self.ecg_images += other.ecg_images;
@@ -86,30 +86,30 @@ impl Counts {
     }
 }
 
-/// What became of one patient.
+/// Result of one patient.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// `_id` in the old database.
+pub struct PatientReport {
+    /// `_id` in the source database.
     pub id: String,
     /// What was sent.
     pub counts: Counts,
-    /// What could not be taken.
+    /// Values that were skipped.
     pub findings: Vec<Finding>,
 }
 
-/// Why moving stopped. What was moved stays; a further run goes on.
+/// Error that ends an import. Imported patients stay; another run continues.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The old database cannot be found in the connection string.
+    /// The connection string does not name a usable database.
     #[error("{0}")]
     Source(String),
-    /// The old database cannot be read.
-    #[error("the old database cannot be read: {0}")]
+    /// The source database cannot be read.
+    #[error("the source database cannot be read: {0}")]
     Read(#[from] mongodb::error::Error),
-    /// The gateway takes nothing (any more).
-    #[error("{0}; run the same command again to go on where it stopped")]
+    /// The gateway rejects uploads or is unreachable.
+    #[error("{0}; run the same command again to continue")]
     Gateway(#[from] ClientError),
-    /// What became of a patient could not be noted.
+    /// The report file cannot be written.
     #[error("{} cannot be written: {cause}", path.display())]
     Note {
         /// The file.
@@ -119,57 +119,57 @@ pub enum ImportError {
     },
 }
 
-/// Moves everything. `outcome` hears of each patient, and of how many there are.
+/// Runs the import. Calls `report` once per patient, with the total number of patients.
 ///
 /// # Errors
-/// [`ImportError`]; that single values cannot be taken is none.
+/// [`ImportError`]. Values that cannot be imported are reported as [`Finding`] and are not errors.
 pub async fn run(
     gateway: &Gateway,
     options: &Options,
-    mut outcome: impl FnMut(Outcome, usize) -> Result<(), ImportError>,
+    mut report: impl FnMut(PatientReport, usize) -> Result<(), ImportError>,
 ) -> Result<Counts, ImportError> {
     let patients = open(options).await?;
-    // Numbers first, then each patient alone: a cursor over large documents would time out while they are sent.
+    // Read all ids first, then each patient separately: a cursor over large documents would time out during the uploads.
     let ids = patients.find(doc! {}).projection(doc! { "_id": 1 }).sort(doc! { "_id": 1 }).await?;
     let ids: Vec<Bson> =
         ids.try_filter_map(|found| async move { Ok(found.get("_id").cloned()) }).try_collect().await?;
     let total = ids.len();
-    let left = ids.into_iter().filter(|id| !options.done.contains(&shown(id)));
+    let pending = ids.into_iter().filter(|id| !options.done.contains(&formatted_id(id)));
     let patients = &patients;
-    let mut moved = stream::iter(left)
+    let mut reports = stream::iter(pending)
         .map(|id| async move {
             let Some(document) = patients.find_one(doc! { "_id": &id }).await? else { return Ok(None) };
-            move_one(gateway, options, &id, &document).await.map(Some)
+            import_patient(gateway, options, &id, &document).await.map(Some)
         })
         .buffer_unordered(options.concurrency.max(1));
     let mut counts = Counts::default();
-    while let Some(one) = moved.next().await {
-        let one: Option<Outcome> = one?;
+    while let Some(one) = reports.next().await {
+        let one: Option<PatientReport> = one?;
         if let Some(one) = one {
             counts.add(one.counts);
-            outcome(one, total)?;
+            report(one, total)?;
         }
     }
     Ok(counts)
 }
 
-async fn move_one(
+async fn import_patient(
     gateway: &Gateway,
     options: &Options,
     id: &Bson,
     document: &Document,
-) -> Result<Outcome, ImportError> {
-    let shown = shown(id);
+) -> Result<PatientReport, ImportError> {
+    let id = formatted_id(id);
     let mut findings = Vec::new();
     let mut find = |place: &str, reason: String| {
-        findings.push(Finding { id: shown.clone(), place: place.to_owned(), reason });
+        findings.push(Finding { id: id.clone(), place: place.to_owned(), reason });
     };
     let Some(record) = read(document, &options.zone, &mut find) else {
-        return Ok(Outcome { id: shown, counts: Counts::default(), findings });
+        return Ok(PatientReport { id, counts: Counts::default(), findings });
     };
     let counts =
         if options.dry_run { record.counts() } else { send::all(gateway, record, &mut find).await? };
-    Ok(Outcome { id: shown, counts, findings })
+    Ok(PatientReport { id, counts, findings })
 }
 
 async fn open(options: &Options) -> Result<Collection<Document>, ImportError> {
@@ -191,7 +191,7 @@ async fn open(options: &Options) -> Result<Collection<Document>, ImportError> {
                 [] => return Err(ImportError::Source(format!("the database {} is empty", database.name()))),
                 several => {
                     return Err(ImportError::Source(format!(
-                        "name the collection of patients with --collection; there are {}",
+                        "the database has several collections ({}); select one with --collection",
                         several.join(", ")
                     )));
                 }
@@ -201,8 +201,8 @@ async fn open(options: &Options) -> Result<Collection<Document>, ImportError> {
     Ok(database.collection(&name))
 }
 
-/// Numbers as they are, texts in quotes: 7 and "7" are two patients.
-fn shown(id: &Bson) -> String {
+/// Formats an id. Strings are quoted, because 7 and "7" are two different patients.
+fn formatted_id(id: &Bson) -> String {
     match id {
         Bson::Int32(number) => number.to_string(),
         Bson::Int64(number) => number.to_string(),

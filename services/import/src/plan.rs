@@ -1,4 +1,4 @@
-//! The uploads that a patient becomes, each under a key of its own.
+//! Converts a patient of the original server into uploads. Each upload has its own idempotency key.
 
 use client::{IdempotencyKey, Upload, UploadFile};
 use proto_json::{FileKind, Mrn};
@@ -6,22 +6,22 @@ use proto_json::{FileKind, Mrn};
 use crate::Counts;
 use crate::record::{Ecg, Record};
 
-/// One upload, and what to send instead if the gateway refuses it.
+/// One upload, and the upload to send instead if the gateway rejects it.
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// Where it was, as in `ecg_image[3]`.
+    /// Path of the source value, for example `ecg_image[3]`.
     pub(crate) place: String,
     pub(crate) upload: Upload,
     pub(crate) counts: Counts,
-    pub(crate) instead: Option<Box<Step>>,
+    pub(crate) fallback: Option<Box<Step>>,
 }
 
-/// In the order in which they have to be stored: the patient, then both histories, oldest first.
+/// Returns the uploads in the order in which they must be stored: the patient, then both histories, oldest first.
 pub(crate) fn steps(record: Record) -> Vec<Step> {
     let mrn = record.mrn;
     let mut steps = vec![patient(mrn, record.name)];
     for (index, ecg) in record.ecgs.into_iter().enumerate() {
-        steps.extend(of_ecg(mrn, index, ecg));
+        steps.extend(ecg_step(mrn, index, ecg));
     }
     for (index, image) in record.images.into_iter().enumerate() {
         if let Some(bytes) = image {
@@ -30,7 +30,7 @@ pub(crate) fn steps(record: Record) -> Vec<Step> {
                 place: format!("medical_image[{index}]"),
                 upload: upload(mrn, &format!("image-{index}"), vec![file]),
                 counts: Counts { medical_images: 1, ..Counts::default() },
-                instead: None,
+                fallback: None,
             });
         }
     }
@@ -39,23 +39,23 @@ pub(crate) fn steps(record: Record) -> Vec<Step> {
 
 fn patient(mrn: Mrn, name: Option<String>) -> Step {
     let counts = Counts { patients: 1, ..Counts::default() };
-    let nameless =
-        Step { place: "_id".to_owned(), upload: upload(mrn, "patient", Vec::new()), counts, instead: None };
+    let unnamed =
+        Step { place: "_id".to_owned(), upload: upload(mrn, "patient", Vec::new()), counts, fallback: None };
     match name {
-        None => nameless,
+        None => unnamed,
         Some(name) => Step {
             place: "name".to_owned(),
             upload: Upload { name: Some(name), ..upload(mrn, "name", Vec::new()) },
             counts,
-            instead: Some(Box::new(nameless)),
+            fallback: Some(Box::new(unnamed)),
         },
     }
 }
 
-fn of_ecg(mrn: Mrn, index: usize, ecg: Ecg) -> Option<Step> {
+fn ecg_step(mrn: Mrn, index: usize, ecg: Ecg) -> Option<Step> {
     let Ecg { picture, rate, at } = ecg;
     let rates = u64::from(rate.is_some());
-    let rate_alone = rate.map(|rate| Step {
+    let rate_only = rate.map(|rate| Step {
         place: format!("heart_rate[{index}]"),
         upload: Upload {
             heart_rate: Some(rate),
@@ -63,9 +63,9 @@ fn of_ecg(mrn: Mrn, index: usize, ecg: Ecg) -> Option<Step> {
             ..upload(mrn, &format!("rate-{index}"), Vec::new())
         },
         counts: Counts { heart_rates: 1, ..Counts::default() },
-        instead: None,
+        fallback: None,
     });
-    let Some(bytes) = picture else { return rate_alone };
+    let Some(bytes) = picture else { return rate_only };
     let file = UploadFile::from_bytes(FileKind::EcgImage, format!("ecg-{index}"), bytes);
     Some(Step {
         place: format!("ecg_image[{index}]"),
@@ -75,13 +75,13 @@ fn of_ecg(mrn: Mrn, index: usize, ecg: Ecg) -> Option<Step> {
             ..upload(mrn, &format!("ecg-{index}"), vec![file])
         },
         counts: Counts { ecg_images: 1, heart_rates: rates, ..Counts::default() },
-        instead: rate_alone.map(Box::new),
+        fallback: rate_only.map(Box::new),
     })
 }
 
 fn upload(mrn: Mrn, place: &str, files: Vec<UploadFile>) -> Upload {
     let mut upload = Upload::of(files);
-    // Digits and plain letters always make a key.
+    // Digits and ASCII letters always form a valid key.
     if let Ok(key) = format!("import-{mrn}-{place}").parse::<IdempotencyKey>() {
         upload.idempotency_key = key;
     }

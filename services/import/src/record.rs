@@ -1,7 +1,7 @@
-//! One patient of the original server: what can be taken of it, and what cannot.
+//! Reads one patient document of the original server.
 //!
-//! `_id` is the record number; `name` a text; `medical_image`, `ecg_image`, `heart_rate` and `timestamp` are lists, the last
-//! three of them aligned, missing when empty. Values were stored as they came.
+//! `_id` is the record number and `name` is a string. `medical_image`, `ecg_image`, `heart_rate` and `timestamp` are lists; the
+//! last three are index-aligned. An empty list is missing. The original server stored values without validation.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -13,13 +13,13 @@ use proto_json::{Bpm, Mrn, Timestamp};
 
 use crate::Counts;
 
-/// Old clients did not always pad.
+/// Some clients of the original server omitted the padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What the original server showed where no name was given.
+/// Placeholder of the original server for a missing name.
 const NO_NAME: &str = "Not Specified";
 
 /// A patient.
@@ -29,25 +29,25 @@ pub struct Record {
     pub mrn: Mrn,
     /// Name, if one was given.
     pub name: Option<String>,
-    /// The aligned lists, by index; entries of which nothing is left are there, too.
+    /// Entries of the aligned lists, by index. Entries without a usable value are kept as empty entries.
     pub ecgs: Vec<Ecg>,
-    /// Medical images, by index; `None` where one cannot be taken.
+    /// Medical images, by index. `None` if an image cannot be imported.
     pub images: Vec<Option<Vec<u8>>>,
 }
 
-/// One place of the aligned lists.
+/// One entry of the aligned lists.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Ecg {
-    /// PNG or JPEG, as far as is known.
+    /// Image bytes. The gateway checks the format.
     pub picture: Option<Vec<u8>>,
-    /// Heart rate, where one was known.
+    /// Heart rate, if known.
     pub rate: Option<Bpm>,
     /// When the original server received it.
     pub at: Option<Timestamp>,
 }
 
 impl Record {
-    /// What there is to send.
+    /// Number of items to send.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let count = |has: fn(&Ecg) -> bool| self.ecgs.iter().filter(|ecg| has(ecg)).count() as u64;
@@ -60,11 +60,12 @@ impl Record {
     }
 }
 
-/// Reads a patient. `find` hears of each place that cannot be taken, and why; `None` if nothing of it can.
+/// Reads a patient. Calls `find` with path and reason for each value that is skipped. Returns `None` if the patient has no
+/// valid record number.
 pub fn read(document: &Document, zone: &TimeZone, find: &mut impl FnMut(&str, String)) -> Option<Record> {
     let id = document.get("_id").unwrap_or(&Bson::Null);
-    let Some(mrn) = whole(id).and_then(|number| Mrn::new(u64::try_from(number).ok()?).ok()) else {
-        find("_id", "is no record number from 0 to 2^53-1: nothing of this patient was taken".to_owned());
+    let Some(mrn) = integer(id).and_then(|number| Mrn::new(u64::try_from(number).ok()?).ok()) else {
+        find("_id", "is not a record number from 0 to 2^53-1: the patient was skipped".to_owned());
         return None;
     };
     let name = match document.get("name") {
@@ -73,7 +74,7 @@ pub fn read(document: &Document, zone: &TimeZone, find: &mut impl FnMut(&str, St
             Some(name.trim().to_owned()).filter(|name| !name.is_empty() && name != NO_NAME)
         }
         Some(_) => {
-            find("name", "is no text".to_owned());
+            find("name", "is not a string".to_owned());
             None
         }
     };
@@ -81,7 +82,7 @@ pub fn read(document: &Document, zone: &TimeZone, find: &mut impl FnMut(&str, St
         None | Some(Bson::Null) => &[][..],
         Some(Bson::Array(list)) => &list[..],
         Some(_) => {
-            find(key, "is no list".to_owned());
+            find(key, "is not a list".to_owned());
             &[][..]
         }
     };
@@ -94,24 +95,24 @@ pub fn read(document: &Document, zone: &TimeZone, find: &mut impl FnMut(&str, St
         find(
             "ecg_image, heart_rate, timestamp",
             format!(
-                "are of unequal length ({pictures}, {rates}, {times}); what has the same index was taken to belong together"
+                "have different lengths ({pictures}, {rates}, {times}); values with the same index were combined"
             ),
         );
     }
     let ecgs = (0..longest)
         .map(|index| Ecg {
-            picture: taken(pictures, "ecg_image", index, find, picture),
-            rate: taken(rates, "heart_rate", index, find, rate),
-            at: taken(times, "timestamp", index, find, |value| time(value, zone)),
+            picture: value_at(pictures, "ecg_image", index, find, picture),
+            rate: value_at(rates, "heart_rate", index, find, rate),
+            at: value_at(times, "timestamp", index, find, |value| time(value, zone)),
         })
         .collect();
     let images =
-        (0..images.len()).map(|index| taken(images, "medical_image", index, find, picture)).collect();
+        (0..images.len()).map(|index| value_at(images, "medical_image", index, find, picture)).collect();
     Some(Record { mrn, name, ecgs, images })
 }
 
-/// The value at a place of a list: `None` where there is none, or it cannot be taken.
-fn taken<T>(
+/// Returns the value at an index of a list, or `None` if it is missing or invalid.
+fn value_at<T>(
     list: &[Bson],
     key: &str,
     index: usize,
@@ -134,9 +135,9 @@ fn picture(value: &Bson) -> Result<Option<Vec<u8>>, String> {
             if text.is_empty() {
                 return Ok(None);
             }
-            BASE64.decode(text).map(Some).map_err(|_| "is no base64".to_owned())
+            BASE64.decode(text).map(Some).map_err(|_| "is not base64".to_owned())
         }
-        _ => Err("is no text".to_owned()),
+        _ => Err("is not a string".to_owned()),
     }
 }
 
@@ -146,10 +147,10 @@ fn rate(value: &Bson) -> Result<Option<Bpm>, String> {
         Bson::String(text) if text.trim().is_empty() => return Ok(None),
         _ => {}
     }
-    match whole(value) {
+    match integer(value) {
         Some(0) => Ok(None),
         Some(number) => Bpm::new(number).map(Some).map_err(|error| format!("is {number}: {error}")),
-        None => Err("is no whole number".to_owned()),
+        None => Err("is not an integer".to_owned()),
     }
 }
 
@@ -169,19 +170,19 @@ fn time(value: &Bson, zone: &TimeZone) -> Result<Option<Timestamp>, String> {
         _ => None,
     };
     let at = millis.and_then(|millis| Timestamp::from_millis(millis).ok());
-    let at = at.ok_or_else(|| "is no time as in 2018-04-19 15:09:26".to_owned())?;
+    let at = at.ok_or_else(|| "is not a time such as 2018-04-19 15:09:26".to_owned())?;
     if at > Timestamp::now() {
         return Err("is in the future".to_owned());
     }
     Ok(Some(at))
 }
 
-/// A whole number, however it was stored.
-fn whole(value: &Bson) -> Option<i64> {
+/// Reads an integer from any BSON number type or from a string.
+fn integer(value: &Bson) -> Option<i64> {
     match value {
         Bson::Int32(number) => Some((*number).into()),
         Bson::Int64(number) => Some(*number),
-        // Beyond 2^53 not every whole number is one of these.
+        // Above 2^53 a double cannot represent every integer.
         Bson::Double(number) if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 => {
             Some(*number as i64)
         }
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patient_as_the_original_server_stored_it_is_read_without_a_finding() {
+    fn patient_of_original_server_is_read_without_findings() {
         let (record, found) = read_all(&doc! {
             "_id": 7, "name": "Ann", "medical_image": ["aGk="], "ecg_image": ["aGE=", "aG8="],
             "heart_rate": [71, 0], "timestamp": ["2018-04-19 15:09:26", "2018-04-20 01:02:03"],
@@ -219,14 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_are_missing_are_empty() {
+    fn missing_lists_are_empty() {
         let (record, found) = read_all(&doc! { "_id": "8" });
         assert_eq!(found, [""; 0]);
         assert_eq!(record.unwrap().counts(), Counts { patients: 1, ..Counts::default() });
     }
 
     #[test]
-    fn what_cannot_be_taken_is_named_with_its_place_and_the_rest_is_taken() {
+    fn invalid_values_are_reported_and_valid_values_are_kept() {
         let (record, found) = read_all(&doc! {
             "_id": 9.0, "name": 5, "medical_image": ["***", "", "data:image/png;base64,aGk", 3],
             "ecg_image": ["aGE="], "heart_rate": ["72", 72.5, -3, true], "timestamp": ["yesterday", "2999-01-01 00:00:00"],
@@ -252,11 +253,11 @@ mod tests {
     }
 
     #[test]
-    fn without_a_record_number_nothing_can_be_taken() {
+    fn patient_without_record_number_is_skipped() {
         for id in [Bson::Null, Bson::String("x".to_owned()), Bson::Int32(-1), Bson::Double(1.5)] {
             let (record, found) = read_all(&doc! { "_id": id, "name": "Ann" });
             assert!(record.is_none());
-            assert!(found[0].starts_with("_id is no record number"), "{found:?}");
+            assert!(found[0].starts_with("_id is not a record number"), "{found:?}");
         }
     }
 }

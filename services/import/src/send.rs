@@ -1,4 +1,4 @@
-//! Sends the uploads of a patient, one after the other.
+//! Sends the uploads of one patient sequentially.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use crate::plan::{Step, steps};
 use crate::record::Record;
 use crate::{Counts, ImportError};
 
-/// A gateway that is replaced, or asks for patience, does not stop the move: some five minutes.
-const PATIENCE: RetryPolicy = RetryPolicy {
+/// Retries for about five minutes, so that an upgrade or an overload of the gateway does not end the import.
+const RETRIES: RetryPolicy = RetryPolicy {
     attempts: 40,
     first_wait: Duration::from_millis(250),
     longest_wait: Duration::from_secs(10),
 };
 
-/// Sends everything of a patient that the gateway takes; `find` hears of what it does not.
+/// Sends all uploads of a patient. Calls `find` for each upload that the gateway rejects.
 pub(crate) async fn all(
     gateway: &Gateway,
     record: Record,
@@ -25,12 +25,12 @@ pub(crate) async fn all(
     let mut counts = Counts::default();
     for step in steps(record) {
         let mut next = Some(step);
-        while let Some(Step { place, upload, counts: of_step, instead }) = next.take() {
-            match gateway.upload_with_retries(mrn, &upload, PATIENCE, |_| {}).await {
+        while let Some(Step { place, upload, counts: of_step, fallback }) = next.take() {
+            match gateway.upload_with_retries(mrn, &upload, RETRIES, |_| {}).await {
                 Ok(_) => counts.add(of_step),
                 Err(error @ (ClientError::Refused(_) | ClientError::BadAnswer { .. })) => {
                     find(&place, error.to_string());
-                    next = instead.map(|step| *step);
+                    next = fallback.map(|step| *step);
                 }
                 Err(error) => return Err(error.into()),
             }
