@@ -76,16 +76,23 @@ impl ServerTls {
         Acceptors(self.in_force.subscribe())
     }
 
-    /// Follows the files until the shutdown begins. Files that do not go together, as in the middle of a renewal, change
-    /// nothing.
+    /// Follows the files until the shutdown begins. While a file is missing, or the files do not match, as in the middle of a
+    /// renewal, the certificate stays in use that was read last: it names this server and gives nobody access, so keeping it
+    /// is safe, and refusing every client would not be.
     pub async fn follow(mut self, shutdown: Shutdown) {
-        while let Some(contents) = shutdown.unless_begun(self.files.changed()).await {
-            match configure(&contents) {
+        while let Some(changed) = shutdown.unless_begun(self.files.changed()).await {
+            let config = changed.map_err(|error| error.to_string()).and_then(|contents| configure(&contents));
+            match config {
                 Ok(config) => {
                     tracing::info!("the certificate was renewed");
                     self.in_force.send_replace(config);
                 }
-                Err(error) => tracing::error!(error, "the certificate of before stays in force"),
+                Err(error) => {
+                    tracing::error!(
+                        error,
+                        "the certificate cannot be renewed; the one read before stays in use"
+                    );
+                }
             }
         }
     }

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use runtime::{ByteSize, StartError, TlsArgs, parse_duration};
+use runtime::{ByteSize, StartError, TlsArgs, WatchedFiles, parse_duration};
 
-use crate::tokens::{LiveTokens, Tokens};
+use crate::tokens::LiveTokens;
 
 /// A receipt may be lost with the broker that passes it on: where one may die and uploads are to go on, none is waited for for
 /// longer than this.
@@ -20,7 +20,8 @@ pub struct Config {
     /// Address for clients; without --tokens only a loopback address is taken
     #[arg(long, env = "BEDSIDE_LISTEN", default_value = "127.0.0.1:5011")]
     pub listen: SocketAddr,
-    /// File of access tokens: a line `name role sha256` for each, as `bedside token new` makes them; read again when changed
+    /// File of access tokens: a line `name role sha256` for each, as `bedside token new` makes them. It is read again when it
+    /// changes; an empty or missing file means that there are no tokens
     #[arg(long, env = "BEDSIDE_TOKENS", value_name = "FILE")]
     pub tokens: Option<PathBuf>,
     /// Clients come through a proxy that writes their addresses last into X-Forwarded-For; only then that header counts
@@ -149,7 +150,10 @@ impl Config {
     /// # Errors
     /// One sentence on the setting that must change.
     pub fn check(&self) -> Result<(), StartError> {
-        self.tokens.as_deref().map(Tokens::read).transpose().map_err(StartError::config)?;
+        if let Some(file) = &self.tokens {
+            WatchedFiles::read(vec![file.clone()])
+                .map_err(|error| StartError::config(format!("--tokens: {error}")))?;
+        }
         self.tls.open()?;
         if self.tokens.is_none() && !self.listen.ip().is_loopback() {
             return Err(StartError::config(format!(
@@ -180,9 +184,10 @@ impl Config {
         if self.tls.certificate.is_some() { "https" } else { "http" }
     }
 
-    /// The access tokens; `None` without a file of them.
+    /// The access tokens; `None` without a token file.
     pub(crate) fn tokens(&self) -> Result<Option<LiveTokens>, StartError> {
-        self.tokens.as_deref().map(LiveTokens::open).transpose().map_err(StartError::config)
+        let opened = self.tokens.as_deref().map(LiveTokens::open).transpose();
+        opened.map_err(|error| StartError::config(format!("--tokens: {error}")))
     }
 }
 

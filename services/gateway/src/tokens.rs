@@ -1,13 +1,16 @@
 //! Access tokens and what their holders may do.
 //!
-//! The file of tokens holds hashes only. It is read again whenever it changes: a token that is taken out of it lets nobody
-//! in any more, and ends the event streams that its holder has open.
+//! The token file holds only hashes. It is read again whenever it changes. A token that was removed from it is refused, and
+//! the event streams that its holder has open end.
+//!
+//! Revocation fails closed: an empty or missing file means that there are no tokens, and a line that cannot be read gives
+//! nobody access. The other lines stay valid.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proto_json::BlobHash;
-use runtime::{Shutdown, WatchedFiles};
+use runtime::{Shutdown, UnreadableFile, WatchedFiles};
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
@@ -69,63 +72,57 @@ impl Client {
     }
 }
 
-/// Everybody who may come in.
+/// All valid tokens.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens(Vec<Client>);
 
-/// The file of tokens cannot be used. Lines are named by number: their content is secret.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TokensError {
-    #[error("the file of tokens: {0}")]
-    Unreadable(#[from] runtime::UnreadableFile),
-    #[error("the file of tokens {0} is not text")]
-    NotText(String),
-    #[error(
-        "line {1} of the file of tokens {0} must be `name role sha256`, role being uploader, viewer or admin"
-    )]
-    BadLine(String, usize),
-    #[error("the file of tokens {0} names {1} twice")]
-    Twice(String, String),
-    #[error("the file of tokens {0} holds no token, so nobody could come in")]
-    Empty(String),
+/// A line of the token file that is skipped. It is named by its number: its content is secret.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SkippedLine {
+    #[error("line {0} is not `name role sha256` with the role uploader, viewer or admin")]
+    Malformed(usize),
+    #[error("line {0} has the name or the token of line {1}")]
+    Repeated(usize, usize),
 }
 
 impl Tokens {
-    pub(crate) fn read(path: &Path) -> Result<Self, TokensError> {
-        Ok(LiveTokens::read(path)?.0)
-    }
-
-    pub(crate) fn of(content: &[u8], path: &Path) -> Result<Self, TokensError> {
-        let shown = path.display().to_string();
-        match std::str::from_utf8(content) {
-            Ok(text) => Tokens::parse(text, &shown),
-            Err(_) => Err(TokensError::NotText(shown)),
-        }
-    }
-
-    fn parse(text: &str, shown: &str) -> Result<Self, TokensError> {
+    /// Reads the content of a token file, and lists the lines that are skipped.
+    pub(crate) fn parse(content: &[u8]) -> (Self, Vec<SkippedLine>) {
         let mut tokens: Vec<Client> = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            let line = line.split('#').next().unwrap_or_default().trim();
-            if line.is_empty() {
-                continue;
+        let mut numbers: Vec<usize> = Vec::new();
+        let mut skipped = Vec::new();
+        for (number, line) in (1..).zip(content.split(|byte| *byte == b'\n')) {
+            match parse_line(line) {
+                Ok(None) => {}
+                Err(Malformed) => skipped.push(SkippedLine::Malformed(number)),
+                Ok(Some(client)) => {
+                    let same = |known: &Client| known.name == client.name || known.digest == client.digest;
+                    match tokens.iter().position(same) {
+                        Some(first) => {
+                            let first = numbers.get(first).copied().unwrap_or_default();
+                            skipped.push(SkippedLine::Repeated(number, first));
+                        }
+                        None => {
+                            tokens.push(client);
+                            numbers.push(number);
+                        }
+                    }
+                }
             }
-            let bad = || TokensError::BadLine(shown.to_owned(), index + 1);
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let [name, role, digest] = *words else { return Err(bad()) };
-            let role = match role {
-                "uploader" => Role::Uploader,
-                "viewer" => Role::Viewer,
-                "admin" => Role::Admin,
-                _ => return Err(bad()),
-            };
-            let digest: BlobHash = digest.to_ascii_lowercase().parse().map_err(|_| bad())?;
-            if tokens.iter().any(|client| *client.name == *name) {
-                return Err(TokensError::Twice(shown.to_owned(), name.to_owned()));
-            }
-            tokens.push(Client { name: name.into(), role, digest: *digest.as_bytes() });
         }
-        if tokens.is_empty() { Err(TokensError::Empty(shown.to_owned())) } else { Ok(Tokens(tokens)) }
+        (Tokens(tokens), skipped)
+    }
+
+    /// Reads the content of a token file, and logs what an operator must know about it.
+    fn parse_and_log(content: &[u8], path: &Path) -> Self {
+        let (tokens, skipped) = Tokens::parse(content);
+        for line in skipped {
+            tracing::warn!(file = %path.display(), "a line of the token file is skipped: {line}");
+        }
+        if tokens.0.is_empty() {
+            tracing::warn!(file = %path.display(), "the token file holds no token: every request that needs one is refused");
+        }
+        tokens
     }
 
     /// A file that holds these tokens and nothing else.
@@ -159,7 +156,28 @@ impl Tokens {
     }
 }
 
-/// The tokens in force, which change with their file.
+struct Malformed;
+
+/// The holder that a line names; `None` for a blank line or a comment.
+fn parse_line(line: &[u8]) -> Result<Option<Client>, Malformed> {
+    let line = std::str::from_utf8(line).map_err(|_| Malformed)?;
+    let line = line.split('#').next().unwrap_or_default().trim();
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [name, role, digest] = *words else { return Err(Malformed) };
+    let role = match role {
+        "uploader" => Role::Uploader,
+        "viewer" => Role::Viewer,
+        "admin" => Role::Admin,
+        _ => return Err(Malformed),
+    };
+    let digest: BlobHash = digest.to_ascii_lowercase().parse().map_err(|_| Malformed)?;
+    Ok(Some(Client { name: name.into(), role, digest: *digest.as_bytes() }))
+}
+
+/// The valid tokens, which change with their file.
 #[derive(Debug)]
 pub(crate) struct LiveTokens {
     path: PathBuf,
@@ -168,15 +186,10 @@ pub(crate) struct LiveTokens {
 }
 
 impl LiveTokens {
-    /// Reads the file for the first time.
-    fn read(path: &Path) -> Result<(Tokens, WatchedFiles), TokensError> {
+    /// Reads the file for the first time. An empty one is accepted: a token can be added while the gateway runs.
+    pub(crate) fn open(path: &Path) -> Result<Self, UnreadableFile> {
         let (file, contents) = WatchedFiles::read(vec![path.to_owned()])?;
-        let tokens = Tokens::of(contents.first().map_or(&[][..], Vec::as_slice), path)?;
-        Ok((tokens, file))
-    }
-
-    pub(crate) fn open(path: &Path) -> Result<Self, TokensError> {
-        let (tokens, file) = LiveTokens::read(path)?;
+        let tokens = Tokens::parse_and_log(&contents.concat(), path);
         Ok(LiveTokens { path: path.to_owned(), file, in_force: watch::Sender::new(Arc::new(tokens)) })
     }
 
@@ -184,16 +197,18 @@ impl LiveTokens {
         self.in_force.subscribe()
     }
 
-    /// Follows the file until the shutdown begins. A file that cannot be meant changes nothing.
+    /// Follows the file until the shutdown begins. While it cannot be read, there are no tokens.
     pub(crate) async fn follow(mut self, shutdown: Shutdown) {
-        while let Some(contents) = shutdown.unless_begun(self.file.changed()).await {
-            match Tokens::of(contents.first().map_or(&[][..], Vec::as_slice), &self.path) {
-                Ok(tokens) => {
-                    tracing::info!(target: "audit", tokens = tokens.0.len(), "the file of tokens has changed");
-                    self.in_force.send_replace(Arc::new(tokens));
+        while let Some(changed) = shutdown.unless_begun(self.file.changed()).await {
+            let tokens = match changed {
+                Ok(contents) => Tokens::parse_and_log(&contents.concat(), &self.path),
+                Err(error) => {
+                    tracing::error!(%error, "there is no token file any more: every request that needs a token is refused");
+                    Tokens::default()
                 }
-                Err(error) => tracing::error!(%error, "the tokens of before stay in force"),
-            }
+            };
+            tracing::info!(tokens = tokens.0.len(), "the token file has changed");
+            self.in_force.send_replace(Arc::new(tokens));
         }
     }
 }
@@ -219,10 +234,15 @@ mod tests {
 
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
+    fn tokens(text: &str) -> Tokens {
+        let (tokens, skipped) = Tokens::parse(text.as_bytes());
+        assert_eq!(skipped, []);
+        tokens
+    }
+
     #[test]
-    fn holders_are_found_by_their_token_alone() {
-        let text = format!("# who may come in\n\nward-3 viewer {ABC} # the screen\n");
-        let tokens = Tokens::parse(&text, "f").unwrap();
+    fn holder_is_found_by_the_token_only() {
+        let tokens = tokens(&format!("# holders\n\nward-3 viewer {ABC} # the screen\n"));
         let holder = tokens.holder("abc").unwrap();
         assert_eq!((&*holder.name, holder.role), ("ward-3", Role::Viewer));
         assert!(tokens.holder("abd").is_none());
@@ -231,13 +251,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_made_is_one_that_is_read() {
+    fn written_token_line_can_be_read() {
         let line = token_line("ward-3", Role::Uploader, "abc").unwrap();
         assert_eq!(line, format!("ward-3 uploader {ABC}"));
-        let tokens = Tokens::parse(&line, "f").unwrap();
-        let holder = tokens.holder("abc").unwrap().clone();
-        assert!(tokens.still_know(&holder));
-        let demoted = Tokens::parse(&format!("ward-3 viewer {ABC}"), "f").unwrap();
+        let known = tokens(&line);
+        let holder = known.holder("abc").unwrap().clone();
+        assert!(known.still_know(&holder));
+        let demoted = tokens(&format!("ward-3 viewer {ABC}"));
         assert!(!demoted.still_know(&holder));
         for name in ["", "a b", "#a", "a#", "é"] {
             assert!(token_line(name, Role::Viewer, "abc").is_err(), "{name}");
@@ -255,14 +275,28 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_meant_is_refused_without_showing_it() {
-        for text in
-            ["", "# nothing", "a viewer", "a root 00", &format!("a viewer {ABC} b"), "a viewer secret"]
-        {
-            let error = Tokens::parse(text, "tokens.txt").unwrap_err().to_string();
-            assert!(error.contains("tokens.txt") && !error.contains("secret"), "{error}");
+    fn only_malformed_lines_are_skipped_and_their_content_is_not_shown() {
+        let other = BlobHash::of(b"other");
+        let text = format!(
+            "a viewer secret\na viewer\n\u{1}\u{1} viewer secret\na root {ABC}\na viewer {ABC} secret\n\
+             good viewer {ABC}\r\ngood admin {other}\nagain admin {ABC}\nlast admin {other}"
+        );
+        // The third line is not UTF-8.
+        let text: Vec<u8> = text.bytes().map(|byte| if byte == 1 { 0xff } else { byte }).collect();
+        let (tokens, skipped) = Tokens::parse(&text);
+        assert_eq!(tokens.0.len(), 2);
+        assert_eq!(tokens.holder("abc").unwrap().role, Role::Viewer);
+        assert_eq!(&*tokens.holder("other").unwrap().name, "last");
+        let malformed = (1..=5).map(SkippedLine::Malformed);
+        let repeated = [SkippedLine::Repeated(7, 6), SkippedLine::Repeated(8, 6)];
+        assert_eq!(skipped, malformed.chain(repeated).collect::<Vec<_>>());
+        assert!(skipped.iter().all(|line| !line.to_string().contains("secret")));
+    }
+
+    #[test]
+    fn empty_file_holds_no_token() {
+        for text in ["", "\n\n", "# nobody\n"] {
+            assert!(tokens(text).0.is_empty());
         }
-        let twice = format!("a viewer {ABC}\na admin {ABC}");
-        assert!(matches!(Tokens::parse(&twice, "f"), Err(TokensError::Twice(..))));
     }
 }

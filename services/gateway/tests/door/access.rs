@@ -79,25 +79,71 @@ async fn without_a_token_that_is_known_nobody_comes_in() {
     door.nothing_is_stored().await;
 }
 
+/// Waits until the holder of this token gets this status: the gateway looks at the file once a second.
+async fn until_status(door: &Door, token: &str, status: u16) {
+    let bearer = format!("Bearer {token}");
+    let asking = async {
+        while door.send(Method::GET, "/api/v1/patients", &[("authorization", &bearer)], "").await.status
+            != status
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{token} never got {status}"));
+}
+
 #[tokio::test]
-async fn a_token_taken_out_of_the_file_lets_nobody_in_and_ends_the_streams_of_its_holder() {
+async fn removed_token_is_refused_and_its_event_streams_end() {
     let (door, file) = with_tokens().await;
-    let (bed, station) = ("Bearer bed-secret", "Bearer station-secret");
-    let mut stream = door.stream_as("/api/v1/events", station).await;
+    let mut stream = door.stream_as("/api/v1/events", "Bearer station-secret").await;
     let text = std::fs::read_to_string(file.path()).unwrap();
     let without: String =
         text.lines().filter(|line| !line.starts_with("station")).map(|line| format!("{line}\n")).collect();
     std::fs::write(file.path(), without).unwrap();
     let ended = async { while stream.frame().await.is_some_and(|frame| frame.is_ok()) {} };
     tokio::time::timeout(PATIENCE, ended).await.expect("the stream ends");
-    let read = door.send(Method::GET, "/api/v1/patients", &[("authorization", station)], "").await;
-    assert_eq!(read.status, 401);
-    // A file that cannot be meant changes nothing.
-    std::fs::write(file.path(), "what is this").unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
-    let body = "{\"medical_record_number\":7}";
-    let upload = door.send(Method::POST, "/api/new_patient", &[("authorization", bed)], body).await;
-    assert_eq!(upload.status, 200);
+    until_status(&door, "station-secret", 401).await;
+    until_status(&door, "bed-secret", 403).await;
+}
+
+/// Revocation fails closed: whatever happens to the file, no token stays valid that is not in it.
+#[tokio::test]
+async fn token_file_that_is_emptied_removed_or_damaged_revokes_what_is_not_in_it() {
+    let (door, file) = with_tokens().await;
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    let damaged = text.replace("station viewer", "station viewer?");
+    for (what, change) in [
+        ("emptied", Some("")),
+        ("removed", None),
+        ("only a comment", Some("# name role sha256\n")),
+        ("not a token file", Some("what is this")),
+    ] {
+        until_status(&door, "station-secret", 200).await;
+        match change {
+            Some(content) => std::fs::write(file.path(), content).unwrap(),
+            None => std::fs::remove_file(file.path()).unwrap(),
+        }
+        for token in ["bed-secret", "station-secret", "chief-secret"] {
+            until_status(&door, token, 401).await;
+        }
+        let without = door.get("/api/v1/patients").await.status;
+        assert!(without == 401 || without == 429, "{what}: nobody is answered without a token");
+        std::fs::write(file.path(), &text).unwrap();
+    }
+    until_status(&door, "station-secret", 200).await;
+    std::fs::write(file.path(), damaged).unwrap();
+    until_status(&door, "station-secret", 401).await;
+    until_status(&door, "chief-secret", 200).await;
+}
+
+#[tokio::test]
+async fn gateway_starts_with_an_empty_token_file_and_refuses_everybody() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let config = Config { tokens: Some(file.path().to_owned()), ..Config::default() };
+    let door = Start { config, ..Start::default() }.start().await;
+    assert_eq!(door.get("/api/v1/patients").await.status, 401);
+    std::fs::write(file.path(), std::fs::read(tokens_file().path()).unwrap()).unwrap();
+    until_status(&door, "chief-secret", 200).await;
 }
 
 #[tokio::test]
