@@ -22,13 +22,14 @@ pub struct PatientSummary {
     pub created_at: Timestamp,
     /// When the last change was stored.
     pub updated_at: Timestamp,
-    /// The latest heart rate by time of recording.
+    /// The latest heart rate by time of recording, or of receipt where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_heart_rate: Option<LatestHeartRate>,
-    /// The latest ECG by time of recording, whatever its status.
+    /// The latest ECG by time of recording, or of receipt where that is not known, whatever its status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_ecg: Option<LatestEcg>,
-    /// The latest medical image by time of receipt.
+    /// The latest medical image by time of receipt. For all three: where a time is in the future, the later upload is
+    /// the latest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_image: Option<LatestImage>,
 }
@@ -42,11 +43,96 @@ pub struct LatestHeartRate {
     pub bpm: Bpm,
     /// When it was recorded, or received where that is not known.
     pub at: Timestamp,
+    /// When the gateway received it; absent in records of versions that did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_at: Option<Timestamp>,
+    /// When it was recorded, if the client said so. Where it is absent, `at` is the time of receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_at: Option<Timestamp>,
     /// Where it comes from.
     pub source: HeartRateSource,
     /// The ECG it comes from or came with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ecg_id: Option<RecordId>,
+    /// Version of the patient with the upload that brought it: the order of uploads, whatever clocks said.
+    #[serde(default)]
+    pub upload_version: u64,
+    /// Its time was in the future when it was stored, or has become so when the server's clock was corrected. Then nobody
+    /// can tell how old it is: do not show an age.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clock_wrong: bool,
+}
+
+/// When a value is from, as far as that can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueTime {
+    /// When it was recorded.
+    Recorded(Timestamp),
+    /// When it was received; when it was recorded is not known, only that it was not later.
+    Received(Timestamp),
+    /// It is from the future: a clock was wrong, so its age cannot be told.
+    ClockWrong,
+}
+
+impl ValueTime {
+    fn of(at: Timestamp, recorded_at: Option<Timestamp>, clock_wrong: bool, now: Timestamp) -> Self {
+        if clock_wrong || at.is_in_future_of(now) {
+            ValueTime::ClockWrong
+        } else {
+            recorded_at.map_or(ValueTime::Received(at), ValueTime::Recorded)
+        }
+    }
+}
+
+impl LatestHeartRate {
+    /// When it is from; `now` by the clock of the server.
+    #[must_use]
+    pub fn time(&self, now: Timestamp) -> ValueTime {
+        ValueTime::of(self.at, self.recorded_at, self.clock_wrong, now)
+    }
+}
+
+impl HeartRateRecord {
+    /// When it is from; `now` by the clock of the server.
+    #[must_use]
+    pub fn time(&self, now: Timestamp) -> ValueTime {
+        ValueTime::of(self.at, self.recorded_at, false, now)
+    }
+}
+
+impl EcgRecord {
+    /// When it is from; `now` by the clock of the server.
+    #[must_use]
+    pub fn time(&self, now: Timestamp) -> ValueTime {
+        ValueTime::of(self.at, self.recorded_at, false, now)
+    }
+}
+
+impl ImageRecord {
+    /// When it was received; `now` by the clock of the server.
+    #[must_use]
+    pub fn time(&self, now: Timestamp) -> ValueTime {
+        ValueTime::of(self.at, None, false, now)
+    }
+}
+
+impl LatestEcg {
+    /// When it is from; `now` by the clock of the server.
+    #[must_use]
+    pub fn time(&self, now: Timestamp) -> ValueTime {
+        ValueTime::of(self.at, self.recorded_at, self.clock_wrong, now)
+    }
+
+    /// Whether it comes after this heart rate, which may be its own. Where the time of one of them cannot be trusted, the
+    /// order of uploads decides.
+    #[must_use]
+    pub fn is_after(&self, rate: &LatestHeartRate) -> bool {
+        if self.clock_wrong || rate.clock_wrong {
+            self.upload_version > rate.upload_version
+        } else {
+            self.at > rate.at
+        }
+    }
 }
 
 /// The latest ECG of a patient.
@@ -56,6 +142,12 @@ pub struct LatestEcg {
     pub id: RecordId,
     /// When it was recorded, or received where that is not known.
     pub at: Timestamp,
+    /// When the gateway received it; absent in records of versions that did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_at: Option<Timestamp>,
+    /// When it was recorded, if the client said so. Where it is absent, `at` is the time of receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_at: Option<Timestamp>,
     /// How far its analysis has come.
     pub status: EcgStatus,
     /// Its heart rate, once there is one.
@@ -64,6 +156,13 @@ pub struct LatestEcg {
     /// Its quality, once it is analysed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<EcgQuality>,
+    /// Version of the patient with the upload that brought it: the order of uploads, whatever clocks said.
+    #[serde(default)]
+    pub upload_version: u64,
+    /// Its time was in the future when it was stored, or has become so when the server's clock was corrected. Then nobody
+    /// can tell how old it is: do not show an age.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clock_wrong: bool,
 }
 
 /// The latest medical image of a patient.
@@ -78,6 +177,13 @@ pub struct LatestImage {
     /// Name of the uploaded file, if the client gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_name: Option<String>,
+    /// Version of the patient with the upload that brought it: the order of uploads, whatever clocks said.
+    #[serde(default)]
+    pub upload_version: u64,
+    /// Its time was in the future when it was stored, or has become so when the server's clock was corrected. Then nobody
+    /// can tell how old it is: do not show an age.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clock_wrong: bool,
 }
 
 /// One heart rate of the history.
@@ -91,6 +197,12 @@ pub struct HeartRateRecord {
     pub bpm: Bpm,
     /// When it was recorded, or received where that is not known.
     pub at: Timestamp,
+    /// When the gateway received it; absent in records of versions that did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_at: Option<Timestamp>,
+    /// When it was recorded, if the client said so. Where it is absent, `at` is the time of receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_at: Option<Timestamp>,
     /// Where it comes from.
     pub source: HeartRateSource,
     /// The ECG it comes from or came with.
@@ -194,7 +306,7 @@ pub struct UploadReceipt {
     pub patient_created: bool,
     /// This upload brought anything new: a name, a heart rate, a file.
     pub changed: bool,
-    /// Version of the patient after this upload was stored.
+    /// Version of the patient after this upload was stored: the order of uploads.
     pub version: u64,
     /// The heart rate that was reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -287,6 +399,31 @@ pub struct DeadLetterPage {
     /// Pass it as `after` to get the next page; absent on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
+}
+
+/// What the clock of the server shows, and whether it can be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServerClock {
+    /// What it shows now. Count the age of a value by this clock, not by your own.
+    pub time: Timestamp,
+    /// The highest time that it has shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub highest: Option<Timestamp>,
+    /// What is wrong with it, in one sentence; absent while nothing is known to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Data of the events `ready` and `keep-alive` of an event stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StreamState {
+    /// Longest silence between two events, in milliseconds.
+    pub keep_alive_ms: u64,
+    /// What the clock of the server shows. Count the age of a value by this clock, not by your own.
+    pub time: Timestamp,
+    /// What is wrong with that clock, in one sentence; absent while nothing is known to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_problem: Option<String>,
 }
 
 /// An error, as RFC 9457 has it (`application/problem+json`).

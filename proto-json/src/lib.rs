@@ -17,8 +17,8 @@ mod vitals;
 
 pub use api::{
     BlobInfo, DeadLetter, DeadLetterPage, DeadLetterSummary, EcgRecord, HeartRateRecord, ImageRecord,
-    LatestEcg, LatestHeartRate, LatestImage, Page, PatientSummary, Problem, ReceivedUpload, StoredFile,
-    UploadReceipt, UploadState, UploadStatus,
+    LatestEcg, LatestHeartRate, LatestImage, Page, PatientSummary, Problem, ReceivedUpload, ServerClock,
+    StoredFile, StreamState, UploadReceipt, UploadState, UploadStatus, ValueTime,
 };
 pub use cursor::{Cursor, CursorError};
 pub use ecg::{
@@ -31,5 +31,5 @@ pub use messages::{
     AnalyzeEcg, Change, ChangeKind, EcgAnalyzed, EcgOutcome, FileKind, MediaType, PatientUpdated, Queue,
     QueueMessage, Receipt, StagedFile, UploadReceived, updates_subject,
 };
-pub use time::{Timestamp, TimestampError};
+pub use time::{CLOCK_PROBLEM_HEADER, CLOCK_TOLERANCE_MS, TIME_HEADER, Timestamp, TimestampError};
 pub use vitals::{Bpm, BpmError, HeartRateSource};

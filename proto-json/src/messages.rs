@@ -257,12 +257,16 @@ pub enum EcgOutcome {
 /// ingest -> everyone: a patient has changed. Nobody acknowledges it; who misses one loads the summary instead.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PatientUpdated {
-    /// The upload that led to the change.
-    pub upload_id: UploadId,
+    /// The upload that led to the change; absent where none did, as when values from the future were marked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_id: Option<UploadId>,
     /// What changed.
     pub changes: Vec<Change>,
     /// The patient after the change. Apply it only over a lower version.
     pub patient: PatientSummary,
+    /// When it was published, by the clock of the server: ages are counted by that clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<Timestamp>,
 }
 
 /// One thing that changed.

@@ -4,8 +4,8 @@ use schemars::{JsonSchema, schema_for};
 
 use crate::{
     AnalyzeEcg, DeadLetter, DeadLetterPage, EcgAnalyzed, EcgDetail, EcgRecord, HeartRateRecord, ImageRecord,
-    Page, PatientSummary, PatientUpdated, Problem, Receipt, ReceivedUpload, UploadReceipt, UploadReceived,
-    UploadStatus, legacy,
+    Page, PatientSummary, PatientUpdated, Problem, Receipt, ReceivedUpload, ServerClock, StreamState,
+    UploadReceipt, UploadReceived, UploadStatus, legacy,
 };
 
 /// File name and pretty-printed JSON Schema of every message and HTTP body.
@@ -31,6 +31,8 @@ pub fn all() -> Vec<(&'static str, String)> {
         one::<UploadStatus>("upload_status.json"),
         one::<DeadLetterPage>("dead_letter_page.json"),
         one::<DeadLetter>("dead_letter.json"),
+        one::<ServerClock>("server_clock.json"),
+        one::<StreamState>("stream_state.json"),
         one::<Problem>("problem.json"),
         one::<legacy::NewPatient>("legacy_new_patient.json"),
         one::<legacy::PatientIds>("legacy_patient_ids.json"),

@@ -12,6 +12,14 @@ use serde::{Deserialize, Serialize};
 #[schemars(with = "String", extend("format" = "date-time"))]
 pub struct Timestamp(jiff::Timestamp);
 
+/// Clocks of two machines may differ by so many milliseconds before one of them counts as wrong.
+pub const CLOCK_TOLERANCE_MS: i64 = 5_000;
+
+/// Header of every HTTP response of the gateway: what its clock shows ([`Timestamp`] as text).
+pub const TIME_HEADER: &str = "bedside-time";
+/// Header of responses while the clock of the server cannot be trusted: one sentence in ASCII that says why.
+pub const CLOCK_PROBLEM_HEADER: &str = "bedside-clock-problem";
+
 /// The text is not a point of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a time is written as in 2026-03-14T15:09:26Z, with its offset from UTC")]
@@ -45,6 +53,19 @@ impl Timestamp {
     #[must_use]
     pub fn millis_since(self, earlier: Timestamp) -> i64 {
         self.as_millis() - earlier.as_millis()
+    }
+
+    /// This time plus so many milliseconds; as far as there are times.
+    #[must_use]
+    pub fn plus_millis(self, millis: i64) -> Timestamp {
+        Timestamp::from_millis(self.as_millis().saturating_add(millis)).unwrap_or(self)
+    }
+
+    /// Whether it is in the future of `now` by more than clocks may differ ([`CLOCK_TOLERANCE_MS`]): then the clock that
+    /// gave it, or the one that gave `now`, is wrong.
+    #[must_use]
+    pub fn is_in_future_of(self, now: Timestamp) -> bool {
+        self.millis_since(now) > CLOCK_TOLERANCE_MS
     }
 
     /// `YYYY-MM-DD HH:MM:SS` in the local time zone of this machine.
@@ -91,5 +112,15 @@ mod tests {
         assert_eq!(Timestamp::from_millis(time.as_millis()), Ok(time));
         assert_eq!("2026-03-14T15:09:26".parse::<Timestamp>(), Err(TimestampError));
         assert_eq!("yesterday".parse::<Timestamp>(), Err(TimestampError));
+    }
+
+    #[test]
+    fn a_time_is_in_the_future_only_beyond_what_clocks_may_differ() {
+        let at = |millis| Timestamp::from_millis(millis).unwrap();
+        assert!(!at(5_000).is_in_future_of(at(0)));
+        assert!(at(5_001).is_in_future_of(at(0)));
+        assert!(!at(-1).is_in_future_of(at(0)));
+        assert_eq!(at(1).plus_millis(-2), at(-1));
+        assert_eq!(at(1).plus_millis(i64::MAX), at(1), "there is no such time");
     }
 }

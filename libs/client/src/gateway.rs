@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto_json::{
-    Cursor, DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page,
-    PatientSummary, Problem, RecordId, UploadId, UploadStatus,
+    CLOCK_PROBLEM_HEADER, Cursor, DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, HeartRateRecord,
+    ImageRecord, Mrn, Page, PatientSummary, Problem, RecordId, TIME_HEADER, Timestamp, UploadId,
+    UploadStatus,
 };
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
-use crate::{ClientError, Download, Settings, Timeouts};
+use crate::{ClientError, Download, ServerTime, Settings, Timeouts};
 
 /// Longest body of a JSON answer: the beats of a recording of several days.
 const LONGEST_JSON: usize = 128 << 20;
@@ -27,6 +28,7 @@ struct Inner {
     http: reqwest::Client,
     base: Url,
     timeouts: Timeouts,
+    server_time: ServerTime,
 }
 
 impl Gateway {
@@ -64,13 +66,26 @@ impl Gateway {
             builder = builder.tls_certs_merge(certificates);
         }
         let http = builder.build().map_err(wrong)?;
-        Ok(Gateway(Arc::new(Inner { http, base, timeouts: settings.timeouts })))
+        let server_time = ServerTime::default();
+        Ok(Gateway(Arc::new(Inner { http, base, timeouts: settings.timeouts, server_time })))
     }
 
     /// Its address.
     #[must_use]
     pub fn address(&self) -> &str {
         self.0.base.as_str().trim_end_matches('/')
+    }
+
+    /// The time by its clock, as its messages have told.
+    #[must_use]
+    pub fn server_time(&self) -> &ServerTime {
+        &self.0.server_time
+    }
+
+    /// What its clock shows now; the clock of this computer as long as it has not said.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.server_time.now().unwrap_or_else(Timestamp::now)
     }
 
     /// Whether it answers within `limit`.
@@ -321,6 +336,7 @@ impl Gateway {
     ) -> Result<Response, ClientError> {
         let response = sent.map_err(|error| ClientError::from_reqwest(&error, self.address(), limit))?;
         let status = response.status();
+        self.note_time(response.headers());
         if status.is_success() {
             return Ok(response);
         }
@@ -348,6 +364,13 @@ impl Gateway {
         };
         problem.status = status.as_u16();
         Err(ClientError::from_problem(problem, retry_after))
+    }
+
+    fn note_time(&self, headers: &HeaderMap) {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        if let Some(time) = text(TIME_HEADER).and_then(|time| time.parse().ok()) {
+            self.0.server_time.heard_with_problem(time, text(CLOCK_PROBLEM_HEADER));
+        }
     }
 
     /// Reads an answer's JSON.

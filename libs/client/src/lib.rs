@@ -5,6 +5,8 @@
 //! - [`Outbox`]: uploads on disk until the gateway has them.
 //! - [`Feed`]: what changes, pushed, with a word on how fresh it is.
 //!
+//! - [`ServerTime`]: what the clock of the server shows, by which ages are counted.
+//!
 //! Everything is cancelled by dropping it.
 
 mod download;
@@ -13,6 +15,7 @@ mod feed;
 mod gateway;
 mod multipart;
 mod outbox;
+mod server_time;
 mod settings;
 mod sse;
 mod upload;
@@ -24,6 +27,7 @@ pub use feed::{ConnectionState, Feed, FeedEvent, FeedMode, FeedSettings};
 pub use feed::{NatsCredentials, NatsSettings};
 pub use gateway::Gateway;
 pub use outbox::{EntryId, Outbox, OutboxEntry, OutboxError, OutboxEvent};
+pub use server_time::ServerTime;
 pub use settings::{Settings, Timeouts, Token};
 pub use sse::{SseError, SseEvent, SseParser};
 pub use upload::{

@@ -10,6 +10,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use bus::EventBus;
 use futures::future::{BoxFuture, join_all};
+use proto_json::Timestamp;
 use store::PatientStore;
 use tokio::net::TcpListener;
 
@@ -23,6 +24,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub struct Check {
     name: &'static str,
+    /// The service is not ready without it.
+    is_needed: bool,
     check: Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
 }
 
@@ -39,7 +42,34 @@ impl Check {
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
-        Check { name, check: Arc::new(move || Box::pin(check())) }
+        Check { name, is_needed: true, check: Arc::new(move || Box::pin(check())) }
+    }
+
+    /// The same for something that a person must look after, but without which the service does its work: it has a line in
+    /// `/readyz`, and does not change the status.
+    pub fn advisory<F, Fut>(name: &'static str, check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        Check { is_needed: false, ..Check::new(name, check) }
+    }
+
+    /// The clock of this server: it must not be behind the highest time that the store has noted.
+    #[must_use]
+    pub fn clock(store: &Arc<dyn PatientStore>) -> Self {
+        let store = store.clone();
+        Check::advisory("clock", move || {
+            let store = store.clone();
+            async move {
+                // A store that does not answer is the matter of another check.
+                let highest = store.highest_time().await.ok().flatten();
+                match highest.filter(|highest| highest.is_in_future_of(Timestamp::now())) {
+                    Some(highest) => Err(format!("the clock has shown {highest} before")),
+                    None => Ok(()),
+                }
+            }
+        })
     }
 
     /// The message broker, by a round trip.
@@ -103,19 +133,24 @@ pub async fn serve(
 }
 
 async fn readiness(service: &str, checks: &[Check]) -> impl IntoResponse + use<> {
-    let results = join_all(checks.iter().map(|check| async {
+    let results = join_all(checks.iter().map(|check| async move {
         let result = tokio::time::timeout(CHECK_TIMEOUT, (check.check)()).await;
-        (check.name, result.unwrap_or_else(|_| Err("did not answer in time".to_owned())))
+        (check, result.unwrap_or_else(|_| Err("did not answer in time".to_owned())))
     }))
     .await;
-    let ready = results.iter().all(|(_, result)| result.is_ok());
+    let ready = results.iter().all(|(check, result)| result.is_ok() || !check.is_needed);
     let mut text = format!("{service} is {}\n", if ready { "ready" } else { "not ready" });
-    for (name, result) in results {
+    for (Check { name, is_needed, .. }, result) in results {
         // The cause is logged, not shown: it may name addresses.
         if let Err(cause) = &result {
             tracing::warn!(part = name, cause, "not ready");
         }
-        text.push_str(&format!("{name}: {}\n", if result.is_ok() { "ok" } else { "unavailable" }));
+        let state = match result {
+            Ok(()) => "ok",
+            Err(_) if *is_needed => "unavailable",
+            Err(_) => "wrong",
+        };
+        text.push_str(&format!("{name}: {state}\n"));
     }
     (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
 }

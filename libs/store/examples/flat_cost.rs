@@ -40,7 +40,7 @@ fn upload(mrn: u64, n: u64) -> NewUpload {
         heart_rate: Some(NewHeartRate {
             id: id.record("heart_rate", 0),
             bpm: Bpm::new(70).unwrap(),
-            at,
+            recorded_at: Some(at),
             source: HeartRateSource::Reported,
             ecg_id: None,
         }),

@@ -103,11 +103,39 @@ pub trait PatientStore: Debug + Send + Sync + 'static {
         before: Timestamp,
     ) -> Result<Removal, StoreError>;
 
-    /// ECGs that wait for their analysis and were received before `before`, oldest first, at most `limit`.
+    /// ECGs that wait for their analysis, at most `limit`: those received before `before`, oldest first, then those received
+    /// in the future of `now` (see [`Timestamp::is_in_future_of`]), of which nobody can tell how long they wait.
     ///
     /// # Errors
     /// When the store cannot be reached.
-    async fn pending_ecgs(&self, before: Timestamp, limit: usize) -> Result<Vec<PendingEcg>, StoreError>;
+    async fn pending_ecgs(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<PendingEcg>, StoreError>;
+
+    /// Notes durably that the server's clock shows `now`, and gives the highest time that was noted: if that is later than
+    /// `now`, the clock was ahead then or is behind now.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn observe_time(&self, now: Timestamp) -> Result<Timestamp, StoreError>;
+
+    /// Forgets higher times than `now`: a person has found that the clock is right now.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn accept_time(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Marks each latest record whose time is in the future of `now` as [`LatestHeartRate::clock_wrong`]: once that time has
+    /// come, it would look like a fresh value. Returns the patients that changed. Reads all patients.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    ///
+    /// [`LatestHeartRate::clock_wrong`]: proto_json::LatestHeartRate::clock_wrong
+    async fn mark_clock_wrong(&self, now: Timestamp) -> Result<Vec<PatientSummary>, StoreError>;
 
     // ---- reading: query, and ingest where it says so ----
 
@@ -175,6 +203,12 @@ pub trait PatientStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// When the store cannot be reached.
     async fn blob(&self, sha256: BlobHash) -> Result<Option<StoredBlob>, StoreError>;
+
+    /// The highest time that was noted by [`PatientStore::observe_time`].
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn highest_time(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Whether the store answers now; for readiness.
     ///

@@ -1,14 +1,91 @@
-//! The records that an upload becomes and the rules for "latest": one wording for every adapter.
+//! The records that an upload becomes, and which of them are a patient's latest: the same for every adapter.
+//!
+//! A record replaces the latest one of its kind if it comes after it. The order is that of their times (recorded, or
+//! received where that is not known), then of their ids. A time that is in the future when something is written
+//! ([`Timestamp::is_in_future_of`]) cannot be trusted: a clock is wrong. If the time of either record cannot be trusted, the
+//! order is that of their uploads instead: the version that the patient had after the upload, which the store assigns and
+//! no clock changes. So a value from the future never stays in front of a newer upload, and a value that is received while
+//! the server's clock is behind is shown.
 
 use proto_json::{
-    EcgRecord, EcgStatus, HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate, LatestImage, RecordId,
-    SignalOptions, Timestamp, UploadReceipt,
+    EcgRecord, EcgStatus, HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate, LatestImage,
+    PatientSummary, RecordId, SignalOptions, Timestamp, UploadReceipt,
 };
 
 use crate::{NewHeartRate, NewUpload};
 
 /// Place of a record in a history: the later one is the newer one. The id decides between equal times.
 pub(crate) type Place = (Timestamp, RecordId);
+
+/// Where a latest record stands among others of its kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rank {
+    pub(crate) at: Timestamp,
+    pub(crate) id: RecordId,
+    /// See [`LatestHeartRate::upload_version`].
+    pub(crate) upload_version: u64,
+    pub(crate) clock_wrong: bool,
+}
+
+/// A latest record of one of the three kinds.
+pub(crate) trait Latest {
+    fn rank(&self) -> Rank;
+    fn set_upload_version(&mut self, version: u64);
+    fn set_clock_wrong(&mut self);
+}
+
+macro_rules! latest {
+    ($($kind:ty),+) => {
+        $(impl Latest for $kind {
+            fn rank(&self) -> Rank {
+                Rank {
+                    at: self.at,
+                    id: self.id,
+                    upload_version: self.upload_version,
+                    clock_wrong: self.clock_wrong,
+                }
+            }
+            fn set_upload_version(&mut self, version: u64) {
+                self.upload_version = version;
+            }
+            fn set_clock_wrong(&mut self) {
+                self.clock_wrong = true;
+            }
+        })+
+    };
+}
+
+latest!(LatestHeartRate, LatestEcg, LatestImage);
+
+/// Whether `new` comes after `old` by the rule of this module; `Equal` only for the same record.
+#[cfg(any(feature = "sqlite", test))]
+pub(crate) fn order(new: Rank, old: Rank, now: Timestamp) -> std::cmp::Ordering {
+    let is_trusted = |rank: Rank| !rank.clock_wrong && !rank.at.is_in_future_of(now);
+    if is_trusted(new) && is_trusted(old) {
+        (new.at, new.id).cmp(&(old.at, old.id))
+    } else {
+        (new.upload_version, new.id).cmp(&(old.upload_version, old.id))
+    }
+}
+
+/// Marks those latest records of a patient whose time is in the future of `now`. Gives whether any was not marked yet.
+pub(crate) fn mark_clock_wrong(patient: &mut PatientSummary, now: Timestamp) -> bool {
+    fn mark(latest: Option<&mut impl Latest>, now: Timestamp) -> bool {
+        let Some(latest) = latest else { return false };
+        let rank = latest.rank();
+        let is_new = !rank.clock_wrong && rank.at.is_in_future_of(now);
+        if is_new {
+            latest.set_clock_wrong();
+        }
+        is_new
+    }
+    let marked = [
+        mark(patient.latest_heart_rate.as_mut(), now),
+        mark(patient.latest_ecg.as_mut(), now),
+        mark(patient.latest_image.as_mut(), now),
+    ];
+    marked.contains(&true)
+}
 
 /// An ECG as it is stored, with what only its analysis needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,13 +97,17 @@ pub(crate) struct StoredEcg {
 impl NewUpload {
     /// The heart rate of this upload in the history.
     pub(crate) fn heart_rate_record(&self) -> Option<HeartRateRecord> {
-        self.heart_rate.as_ref().map(|NewHeartRate { id, bpm, at, source, ecg_id }| HeartRateRecord {
-            id: *id,
-            mrn: self.mrn,
-            bpm: *bpm,
-            at: *at,
-            source: *source,
-            ecg_id: *ecg_id,
+        self.heart_rate.as_ref().map(|NewHeartRate { id, bpm, recorded_at, source, ecg_id }| {
+            HeartRateRecord {
+                id: *id,
+                mrn: self.mrn,
+                bpm: *bpm,
+                at: recorded_at.unwrap_or(self.received_at),
+                received_at: Some(self.received_at),
+                recorded_at: *recorded_at,
+                source: *source,
+                ecg_id: *ecg_id,
+            }
         })
     }
 
@@ -84,11 +165,11 @@ impl NewUpload {
         }
     }
 
-    /// The newest of each kind that it brings.
+    /// The newest of each kind that it brings. `upload_version` is left to the store.
     pub(crate) fn newest(&self) -> Newest {
         let ecg = self.ecg_records().into_iter().max_by_key(|ecg| (ecg.record.at, ecg.record.id));
         let image = self.image_records().into_iter().max_by_key(|image| (image.at, image.id));
-        Newest {
+        let newest = Newest {
             heart_rate: self.heart_rate_record().as_ref().map(latest_heart_rate),
             ecg: ecg.map(|ecg| latest_ecg(&ecg.record)),
             image: image.map(|image| LatestImage {
@@ -96,8 +177,11 @@ impl NewUpload {
                 at: image.at,
                 media_type: image.file.media_type,
                 file_name: image.file.file_name,
+                upload_version: 0,
+                clock_wrong: false,
             }),
-        }
+        };
+        newest.stored_at(self.stored_at)
     }
 }
 
@@ -109,27 +193,61 @@ pub(crate) struct Newest {
     pub(crate) image: Option<LatestImage>,
 }
 
+impl Newest {
+    /// What an analysis brings, of an ECG whose upload made this version of the patient.
+    pub(crate) fn of_analysis(ecg: &EcgRecord, upload_version: u64, stored_at: Timestamp) -> Self {
+        let newest = Newest {
+            heart_rate: heart_rate_of(ecg).as_ref().map(latest_heart_rate),
+            ecg: Some(latest_ecg(ecg)),
+            image: None,
+        };
+        newest.of_upload(upload_version).stored_at(stored_at)
+    }
+
+    /// The same, of an upload that made this version of the patient.
+    pub(crate) fn of_upload(mut self, version: u64) -> Self {
+        self.each(|latest| latest.set_upload_version(version));
+        self
+    }
+
+    /// Marks those whose time is in the future.
+    fn stored_at(mut self, now: Timestamp) -> Self {
+        self.each(|latest| {
+            if latest.rank().at.is_in_future_of(now) {
+                latest.set_clock_wrong();
+            }
+        });
+        self
+    }
+
+    fn each(&mut self, change: impl Fn(&mut dyn Latest)) {
+        self.heart_rate.iter_mut().for_each(|latest| change(latest));
+        self.ecg.iter_mut().for_each(|latest| change(latest));
+        self.image.iter_mut().for_each(|latest| change(latest));
+    }
+}
+
 #[cfg(feature = "sqlite")]
 impl Newest {
-    /// Makes them the patient's latest where they are. An ECG that is the latest already is replaced: it was analysed.
-    pub(crate) fn enter(self, patient: &mut proto_json::PatientSummary) {
-        fn place<T>(latest: Option<&T>, of: impl Fn(&T) -> Place) -> Option<Place> {
-            latest.map(of)
+    /// Makes them the patient's latest where they are, at the time `now`. An ECG that is the latest already is replaced: it
+    /// was analysed.
+    pub(crate) fn enter(self, patient: &mut PatientSummary, now: Timestamp) {
+        fn is_newer<T: Latest>(
+            new: Option<&T>,
+            old: Option<&T>,
+            now: Timestamp,
+            accept: fn(std::cmp::Ordering) -> bool,
+        ) -> bool {
+            new.is_some_and(|new| old.is_none_or(|old| accept(order(new.rank(), old.rank(), now))))
         }
-        if place(self.heart_rate.as_ref(), |new| (new.at, new.id))
-            > place(patient.latest_heart_rate.as_ref(), |old| (old.at, old.id))
-        {
+        use std::cmp::Ordering;
+        if is_newer(self.heart_rate.as_ref(), patient.latest_heart_rate.as_ref(), now, Ordering::is_gt) {
             patient.latest_heart_rate = self.heart_rate;
         }
-        if self.ecg.is_some()
-            && place(self.ecg.as_ref(), |new| (new.at, new.id))
-                >= place(patient.latest_ecg.as_ref(), |old| (old.at, old.id))
-        {
+        if is_newer(self.ecg.as_ref(), patient.latest_ecg.as_ref(), now, Ordering::is_ge) {
             patient.latest_ecg = self.ecg;
         }
-        if place(self.image.as_ref(), |new| (new.at, new.id))
-            > place(patient.latest_image.as_ref(), |old| (old.at, old.id))
-        {
+        if is_newer(self.image.as_ref(), patient.latest_image.as_ref(), now, Ordering::is_gt) {
             patient.latest_image = self.image;
         }
     }
@@ -163,6 +281,8 @@ pub(crate) fn heart_rate_of(ecg: &EcgRecord) -> Option<HeartRateRecord> {
         mrn: ecg.mrn,
         bpm,
         at: ecg.at,
+        received_at: Some(ecg.received_at),
+        recorded_at: ecg.recorded_at,
         source: proto_json::HeartRateSource::Ecg,
         ecg_id: Some(ecg.id),
     })
@@ -170,7 +290,17 @@ pub(crate) fn heart_rate_of(ecg: &EcgRecord) -> Option<HeartRateRecord> {
 
 /// A heart rate as the patient's latest.
 pub(crate) fn latest_heart_rate(rate: &HeartRateRecord) -> LatestHeartRate {
-    LatestHeartRate { id: rate.id, bpm: rate.bpm, at: rate.at, source: rate.source, ecg_id: rate.ecg_id }
+    LatestHeartRate {
+        id: rate.id,
+        bpm: rate.bpm,
+        at: rate.at,
+        received_at: rate.received_at,
+        recorded_at: rate.recorded_at,
+        source: rate.source,
+        ecg_id: rate.ecg_id,
+        upload_version: 0,
+        clock_wrong: false,
+    }
 }
 
 /// An ECG as the patient's latest.
@@ -178,9 +308,13 @@ pub(crate) fn latest_ecg(ecg: &EcgRecord) -> LatestEcg {
     LatestEcg {
         id: ecg.id,
         at: ecg.at,
+        received_at: Some(ecg.received_at),
+        recorded_at: ecg.recorded_at,
         status: ecg.status,
         heart_rate: ecg.heart_rate,
         quality: ecg.analysis.as_ref().map(|analysis| analysis.quality),
+        upload_version: 0,
+        clock_wrong: false,
     }
 }
 

@@ -54,8 +54,8 @@ pub struct NewHeartRate {
     pub id: RecordId,
     /// The rate.
     pub bpm: Bpm,
-    /// When it was recorded, or received where that is not known.
-    pub at: Timestamp,
+    /// When it was recorded, if the client said so.
+    pub recorded_at: Option<Timestamp>,
     /// Where it comes from.
     pub source: HeartRateSource,
     /// The ECG it comes from or came with.

@@ -34,7 +34,6 @@ const GROUPS: usize = 64;
 
 const CUT_OFF: Bytes = Bytes::from_static(b"event: cut-off\ndata: {}\n\n");
 const MISSED: Bytes = Bytes::from_static(b"event: missed\ndata: {}\n\n");
-const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// What all watchers share.
 #[derive(Debug, Clone)]
@@ -193,7 +192,7 @@ pub(crate) async fn of_patient(
     open(&app, client, Some(mrn))
 }
 
-fn open(app: &App, client: Client, of: Option<Mrn>) -> Response {
+fn open(app: &Arc<App>, client: Client, of: Option<Mrn>) -> Response {
     let watching = match app.hub.join(&client) {
         Ok(watching) => watching,
         Err(none) => return no_place(none, "event streams").into_response(),
@@ -202,13 +201,16 @@ fn open(app: &App, client: Client, of: Option<Mrn>) -> Response {
         ear: app.hub.ear(),
         of,
         keep_alive: keep_alive(app.config.events_keep_alive),
+        state: {
+            let app = app.clone();
+            Box::new(move || app.clock.event("keep-alive", app.config.events_keep_alive))
+        },
         shutdown: app.shutdown.clone(),
         access: app.tokens.clone().map(|tokens| (tokens, client)),
         _watching: watching,
     };
     // `ready` says: what is announced from now on arrives, and how long silence can last.
-    let period = app.config.events_keep_alive.as_millis();
-    let ready = Bytes::from(format!("event: ready\ndata: {{\"keep_alive_ms\":{period}}}\n\n"));
+    let ready = app.clock.event("ready", app.config.events_keep_alive);
     let cut_off = app.hub.is_cut_off.load(Ordering::Acquire).then_some(CUT_OFF);
     let events = stream::iter([ready].into_iter().chain(cut_off))
         .chain(stream::unfold(watcher, |mut watcher| async move { Some((watcher.next().await?, watcher)) }));
@@ -233,6 +235,8 @@ struct Watcher {
     ear: Ear,
     of: Option<Mrn>,
     keep_alive: Interval,
+    /// Makes the event that breaks the silence.
+    state: Box<dyn Fn() -> Bytes + Send + Sync>,
     shutdown: Shutdown,
     /// The tokens in force and whoever watches, where there are tokens.
     access: Option<(watch::Receiver<Arc<Tokens>>, Client)>,
@@ -256,7 +260,7 @@ impl Watcher {
                     Heard::CutOff => return Some(CUT_OFF),
                     Heard::Missed => return Some(MISSED),
                 },
-                _ = self.keep_alive.tick() => return Some(KEEP_ALIVE),
+                _ = self.keep_alive.tick() => return Some((self.state)()),
             }
         }
     }
@@ -281,6 +285,7 @@ mod tests {
             ear: hub.ear(),
             of: of.map(|mrn| Mrn::new(mrn).unwrap()),
             keep_alive: keep_alive(Duration::from_secs(3600)),
+            state: Box::new(Bytes::new),
             shutdown: Shutdown::new(),
             access: None,
             _watching: hub.join(&Client::local()).unwrap(),

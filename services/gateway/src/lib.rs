@@ -8,6 +8,7 @@ mod access;
 #[doc(hidden)]
 pub mod any_bytes;
 mod body;
+mod clock;
 mod config;
 mod dead_letters;
 mod ecg_file;
@@ -72,6 +73,7 @@ struct App {
     stage: Arc<dyn BlobStage>,
     reads: reads::ReadPath,
     hub: Arc<events::Hub>,
+    clock: Arc<clock::Clock>,
     spool: spool::SpoolRoom,
     /// One permit for each byte that bodies of `/api/new_patient` may take together.
     body_memory: Arc<Semaphore>,
@@ -151,7 +153,12 @@ pub async fn run_on(
     config.listen = address;
     config.check()?;
     let shutdown = shutdown.later(config.drain_wait);
-    let health = config.admin_for_clients.then(|| admin::health("gateway", checks(&ports.bus)));
+    let clock = Arc::new(clock::Clock::default());
+    let health = config.admin_for_clients.then(|| {
+        let mut checks = checks(&ports.bus);
+        checks.push(clock::Clock::check(&clock));
+        admin::health("gateway", checks)
+    });
     let tls = config.tls.open()?;
     let acceptors = tls.as_ref().map(ServerTls::acceptors);
     let Ports { bus, stage, reads } = ports;
@@ -177,6 +184,7 @@ pub async fn run_on(
         tokens: tokens.as_ref().map(LiveTokens::in_force),
         reads: reads::ReadPath::new(reads)?,
         hub: Arc::new(events::Hub::new(config.limits.max_watchers, share(config.limits.max_watchers))),
+        clock,
         spool: spool::SpoolRoom::new(config.spool_dir.clone(), memory / 2),
         body_memory: Arc::new(Semaphore::new(usize::try_from(for_bodies).unwrap_or(Semaphore::MAX_PERMITS))),
         uploads: Places::new(uploads, share(uploads), turns),
@@ -203,6 +211,10 @@ pub async fn run_on(
         let (app, shutdown) = (app.clone(), shutdown.clone());
         tokio::spawn(async move { app.hub.listen(app.bus.clone(), listening, shutdown).await })
     };
+    let clock = {
+        let (app, shutdown) = (app.clone(), shutdown.clone());
+        tokio::spawn(async move { app.clock.watch(&app.reads, &shutdown).await })
+    };
     if let Some(tls) = tls {
         tokio::spawn(tls.follow(shutdown.clone()));
     } else if !address.ip().is_loopback() {
@@ -220,5 +232,6 @@ pub async fn run_on(
     let limits = http::Limits { connections: app.config.limits.max_connections, ..http::Limits::default() };
     let served = http::serve_over(listener, acceptors, routes::router(&app, health), limits, &shutdown).await;
     hub.abort();
+    clock.abort();
     served.map_err(|error| StartError::failed(format!("the gateway stopped serving: {error}")))
 }

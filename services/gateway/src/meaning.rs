@@ -39,6 +39,12 @@ pub(crate) fn describe() {
         "Time from the queueing of an upload until it was known to be stored, or no longer waited for"
     );
     let _ = histogram!("bedside_gateway_receipt_wait_seconds");
+    describe_gauge!(
+        "bedside_gateway_clock_skew_seconds",
+        Unit::Seconds,
+        "By how much the clock of the query service is ahead of the gateway's, at least"
+    );
+    gauge!("bedside_gateway_clock_skew_seconds").increment(0.0);
     describe_gauge!("bedside_gateway_watchers", "Event streams that are open");
     gauge!("bedside_gateway_watchers").increment(0.0);
 }

@@ -12,9 +12,10 @@ use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use proto_json::{UploadId, UploadReceipt, UploadStatus};
+use proto_json::{ServerClock, UploadId, UploadReceipt, UploadStatus};
 use runtime::problem::{ApiError, Kind};
 use runtime::{Backoff, StartError, trace};
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use tower::ServiceExt;
 
@@ -149,13 +150,23 @@ impl ReadPath {
     /// What was stored of an upload, if it is.
     pub(crate) async fn receipt(&self, upload: UploadId) -> Option<UploadReceipt> {
         let path = PathAndQuery::try_from(format!("/api/v1/uploads/{upload}")).ok()?;
+        let status: UploadStatus = self.json(path).await?;
+        Some(status.receipt)
+    }
+
+    /// What query knows of the clock; `None` if it cannot be asked.
+    pub(crate) async fn clock(&self) -> Option<ServerClock> {
+        self.json(PathAndQuery::from_static("/api/v1/clock")).await
+    }
+
+    /// A short JSON answer.
+    async fn json<T: DeserializeOwned>(&self, path: PathAndQuery) -> Option<T> {
         let response = self.ask(Method::GET, path, HeaderMap::new()).await.ok()?;
         if response.status() != StatusCode::OK {
             return None;
         }
         let body = http_body_util::Limited::new(response.into_body(), MAX_RECEIPT).collect().await.ok()?;
-        let status: UploadStatus = serde_json::from_slice(&body.to_bytes()).ok()?;
-        Some(status.receipt)
+        serde_json::from_slice(&body.to_bytes()).ok()
     }
 }
 

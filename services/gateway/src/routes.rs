@@ -13,10 +13,10 @@ use runtime::{Metrics, admin, observe};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::tokens::Need;
-use crate::{App, access, dead_letters, events, legacy, openapi, reads, upload};
+use crate::{App, access, clock, dead_letters, events, legacy, openapi, reads, upload};
 
 /// Routes that query answers, and what they ask of a client.
-pub(crate) const READS: [(&str, Need); 13] = [
+pub(crate) const READS: [(&str, Need); 14] = [
     ("/api/v1/patients", Need::Read),
     ("/api/v1/patients/{mrn}", Need::Read),
     ("/api/v1/patients/{mrn}/heart-rates", Need::Read),
@@ -28,6 +28,7 @@ pub(crate) const READS: [(&str, Need); 13] = [
     ("/api/v1/ecgs/{id}/detail", Need::Read),
     ("/api/v1/images/{id}", Need::Read),
     ("/api/v1/uploads/{id}", Need::ReadUpload),
+    ("/api/v1/clock", Need::Read),
     ("/api/get_patient", Need::Read),
     ("/api/get_patient/{id}", Need::Read),
 ];
@@ -96,6 +97,7 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Router>) -> Router {
             ApiError::internal("a handler panicked; its message is above").into_response()
         }))
         .layer(from_fn_with_state(app.clone(), access::secure))
+        .layer(from_fn_with_state(app.clone(), clock::stamp))
         .layer(from_fn(|request, next| observe::requests("gateway", request, next)))
         .with_state(app.clone())
 }

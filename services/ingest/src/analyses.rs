@@ -70,7 +70,8 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
     };
     if let Some(patient) = patient {
         let changes = vec![Change { kind: ChangeKind::EcgAnalyzed, id: Some(ecg_id) }];
-        announce(&*ports.bus, &PatientUpdated { upload_id, changes, patient }, delivery).await;
+        let update = PatientUpdated { upload_id: Some(upload_id), changes, patient, sent_at: None };
+        announce(&*ports.bus, update, delivery.trace_parent.as_deref()).await;
         let waited = Timestamp::now().millis_since(received_at);
         metrics::histogram!("bedside_upload_to_analysis_announced_seconds").record(waited as f64 / 1000.0);
     }

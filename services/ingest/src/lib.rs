@@ -6,6 +6,7 @@
 
 mod analyses;
 mod blobs;
+mod clock;
 mod config;
 mod meaning;
 mod queues;
@@ -14,12 +15,13 @@ mod uploads;
 
 use std::sync::Arc;
 
-use bus::{BlobStage, Delivery, EventBus, Outcome, work_off};
-use proto_json::{PatientUpdated, Queue};
+use bus::{BlobStage, EventBus, Outcome, work_off};
+use proto_json::{PatientUpdated, Queue, Timestamp};
 use runtime::{Shutdown, StartError, trace};
 use store::PatientStore;
 use tracing::Instrument;
 
+pub use clock::accept as accept_clock;
 pub use config::Config;
 
 /// What ingest needs of the world.
@@ -55,18 +57,33 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
         }),
         shutdown.unless_begun(reconcile::run(&config, &ports)),
         shutdown.unless_begun(queues::watch(&ports)),
+        shutdown.unless_begun(clock::watch(&ports)),
     );
     Ok(())
 }
 
-/// Announces a change. A lost announcement delays a screen, so it is logged, but stops nothing.
-async fn announce(bus: &dyn EventBus, update: &PatientUpdated, delivery: &Delivery) {
-    match trace::announce(bus, update, delivery.trace_parent.as_deref()).await {
+/// Publishes a change. One that is lost delays a screen, so it is logged, but stops nothing.
+async fn announce(bus: &dyn EventBus, mut update: PatientUpdated, trace_parent: Option<&str>) {
+    update.sent_at = Some(Timestamp::now());
+    match trace::announce(bus, &update, trace_parent).await {
         Ok(()) => metrics::counter!("bedside_announcements_total").increment(1),
         Err(error) => {
-            tracing::warn!(upload_id = %update.upload_id, error = %error, "a change was not announced")
+            let upload_id = update.upload_id.map(|id| id.to_string());
+            tracing::warn!(upload_id, error = %error, "a change was not published")
         }
     }
+}
+
+/// Ports of the local adapters in a folder of their own.
+#[cfg(test)]
+fn local_ports() -> (tempfile::TempDir, Ports) {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = bus::RetryPolicy::default();
+    let local =
+        bus::local::LocalBus::open(&folder.path().join("queues.db"), policy, bus::QueueLimits::default());
+    let local = local.unwrap();
+    let store = store::sqlite::SqliteStore::open(&folder.path().join("patients.db")).unwrap();
+    (folder, Ports { bus: local.clone(), stage: local, store })
 }
 
 /// The work failed for now.

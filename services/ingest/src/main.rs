@@ -35,6 +35,9 @@ enum Command {
     /// Make what is missing of streams, consumers, collections and indexes, and adapt what is there to the settings; for a
     /// user who may, where the services' users may not
     Provision,
+    /// Take the time that this computer's clock shows for right: ends the alarm that the clock is behind a time it has shown.
+    /// Set the clock right first
+    AcceptClock,
     #[command(flatten)]
     Service(runtime::Command),
 }
@@ -51,6 +54,12 @@ async fn run(program: Program) -> Result<(), StartError> {
             return runtime::healthcheck(admin_listen).await;
         }
         Some(Command::Provision) => return provision(nats, mongo).await,
+        Some(Command::AcceptClock) => {
+            let store = mongo.connect().await?;
+            let accepted = ingest::accept_clock(&*store).await.map_err(StartError::failed)?;
+            println!("{accepted}");
+            return Ok(());
+        }
         None => {}
     }
     let nats = nats.config("bedside-ingest")?;
@@ -64,7 +73,7 @@ async fn run(program: Program) -> Result<(), StartError> {
         return Ok(());
     }
     let (bus, store): (Arc<dyn EventBus>, Arc<dyn PatientStore>) = (nats.clone(), store);
-    let checks = vec![Check::bus(&bus), Check::store(&store)];
+    let checks = vec![Check::bus(&bus), Check::store(&store), Check::clock(&store)];
     let ports = ingest::Ports { bus, stage: nats, store };
     let (worked, served) = tokio::join!(
         ingest::run(config, ports, shutdown.clone()),

@@ -61,7 +61,22 @@ pub(crate) fn describe() {
     describe_gauge!("bedside_dead_letters", "Messages that were given up and that nobody has dealt with");
     describe_gauge!("bedside_ecgs_pending_long", "ECGs whose analysis is overdue, at most 200 of them");
     describe_gauge!("bedside_staged_files", "Files on the stage");
-    for name in ["bedside_dead_letters", "bedside_ecgs_pending_long", "bedside_staged_files"] {
+    describe_gauge!(
+        "bedside_clock_behind_seconds",
+        Unit::Seconds,
+        "How far the clock is behind the highest time it has shown; 0 while it is not behind by more than 5 s"
+    );
+    describe_counter!(
+        "bedside_values_from_future_total",
+        "Patients whose latest values were marked because they were in the future"
+    );
+    counter!("bedside_values_from_future_total").increment(0);
+    for name in [
+        "bedside_dead_letters",
+        "bedside_ecgs_pending_long",
+        "bedside_staged_files",
+        "bedside_clock_behind_seconds",
+    ] {
         gauge!(name).increment(0.0);
     }
 }

@@ -57,8 +57,9 @@ async fn resend_lost_jobs(
     ports: &Ports,
     watched: &mut HashMap<RecordId, Watched>,
 ) -> Result<(), String> {
-    let before = ago(Timestamp::now(), config.pending_after);
-    let pending = ports.store.pending_ecgs(before, BATCH).await.map_err(|error| error.to_string())?;
+    let now = Timestamp::now();
+    let before = ago(now, config.pending_after);
+    let pending = ports.store.pending_ecgs(before, now, BATCH).await.map_err(|error| error.to_string())?;
     metrics::gauge!("bedside_ecgs_pending_long").set(pending.len() as f64);
     let dead = dead_uploads(ports).await?;
     watched.retain(|id, _| pending.iter().any(|ecg| ecg.id == *id));
@@ -276,6 +277,40 @@ mod tests {
         assert_eq!(watch.left, WAY.len());
     }
 
+    #[tokio::test]
+    async fn lost_job_of_an_ecg_received_in_the_future_is_sent_again() {
+        let (_folder, ports, upload, _) = staged().await;
+        let content = proto_json::HashedBytes::of(b"a signal".as_slice().into());
+        let signal = proto_json::BlobInfo {
+            sha256: content.sha256(),
+            bytes: 8,
+            media_type: proto_json::MediaType::Csv,
+            file_name: None,
+            width: None,
+            height: None,
+        };
+        let id = upload.upload_id.record("ecg", 0);
+        let year = Timestamp::now().plus_millis(365 * 86_400_000);
+        let record = NewUpload {
+            received_at: year,
+            stored_at: year,
+            ecgs: vec![store::NewEcg {
+                id,
+                recorded_at: None,
+                signal: Some(signal),
+                options: proto_json::SignalOptions::default(),
+                picture: None,
+                reported: None,
+            }],
+            ..record_of(&upload)
+        };
+        ports.store.store_upload(&record, vec![content]).await.unwrap();
+        resend_lost_jobs(&Config::default(), &ports, &mut HashMap::new()).await.unwrap();
+        let mut jobs = ports.bus.consume(Queue::EcgJobs, 1).await.unwrap();
+        let job: AnalyzeEcg = jobs.next().await.unwrap().message().unwrap();
+        assert_eq!((job.ecg_id, job.received_at), (id, year));
+    }
+
     /// Files stay for an hour, and for a day if nothing is known of their upload.
     fn hour() -> Config {
         Config { stage_keep: Duration::from_secs(3_600), ..Config::default() }
@@ -287,13 +322,7 @@ mod tests {
 
     /// Everything in one folder, and an upload with one file, staged.
     async fn staged() -> (tempfile::TempDir, Ports, UploadReceived, StageKey) {
-        let folder = tempfile::tempdir().unwrap();
-        let policy = bus::RetryPolicy::default();
-        let local =
-            bus::local::LocalBus::open(&folder.path().join("queues.db"), policy, bus::QueueLimits::default());
-        let local = local.unwrap();
-        let store = store::sqlite::SqliteStore::open(&folder.path().join("patients.db")).unwrap();
-        let ports = Ports { bus: local.clone(), stage: local, store };
+        let (folder, ports) = crate::local_ports();
         let bytes: &'static [u8] = b"an image";
         let key = StageKey { upload: UploadId::generate(), sha256: BlobHash::of(bytes) };
         ports.stage.put_bytes(key, bytes.into()).await.unwrap();

@@ -65,8 +65,9 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             let told = async {
                 let changes = changes(upload, &receipt);
                 if !changes.is_empty() {
-                    let update = PatientUpdated { upload_id: id, changes, patient: *patient };
-                    announce(&*ports.bus, &update, delivery).await;
+                    let update =
+                        PatientUpdated { upload_id: Some(id), changes, patient: *patient, sent_at: None };
+                    announce(&*ports.bus, update, delivery.trace_parent.as_deref()).await;
                 }
                 answer(ports, delivery, &Receipt::Stored(receipt)).await;
             };
@@ -105,7 +106,8 @@ async fn repeat(
     send_jobs(ports, delivery, pending).await?;
     if let Some(patient) = ports.store.patient(upload.mrn).await.map_err(retry)? {
         let changes = changes(upload, &receipt);
-        announce(&*ports.bus, &PatientUpdated { upload_id: id, changes, patient }, delivery).await;
+        let update = PatientUpdated { upload_id: Some(id), changes, patient, sent_at: None };
+        announce(&*ports.bus, update, delivery.trace_parent.as_deref()).await;
     }
     tracing::info!(upload_id = %id, attempt = delivery.attempt, "upload was stored before");
     answer(ports, delivery, &Receipt::Stored(receipt)).await;
@@ -239,7 +241,7 @@ fn new_upload(upload: &UploadReceived) -> NewUpload {
         heart_rate: upload.heart_rate.map(|bpm| NewHeartRate {
             id: id.record("heart_rate", 0),
             bpm,
-            at: recorded_at.unwrap_or(upload.received_at),
+            recorded_at,
             source: HeartRateSource::Reported,
             ecg_id: pictured,
         }),

@@ -1,6 +1,7 @@
 //! Query: the only reader of the patient store. Answers every GET route but the event streams, under the paths that the
 //! gateway shows to clients.
 
+mod clock;
 mod files;
 mod legacy;
 mod lists;
@@ -34,6 +35,7 @@ pub fn router(store: Arc<dyn PatientStore>) -> Router {
         .route("/api/v1/ecgs/{id}/detail", get(records::ecg_detail))
         .route("/api/v1/images/{id}", get(records::image))
         .route("/api/v1/uploads/{id}", get(records::upload))
+        .route("/api/v1/clock", get(clock::clock))
         .route("/api/get_patient", get(legacy::patient_ids))
         .route("/api/get_patient/{id}", get(legacy::patient))
         .fallback(async || ApiError::not_found("There is nothing at this path."))

@@ -47,5 +47,5 @@ pub async fn run_on(
 /// What `/readyz` asks.
 #[must_use]
 pub fn checks(store: &Arc<dyn PatientStore>) -> Vec<admin::Check> {
-    vec![admin::Check::store(store)]
+    vec![admin::Check::store(store), admin::Check::clock(store)]
 }

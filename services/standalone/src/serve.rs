@@ -20,6 +20,10 @@ pub(crate) struct Args {
     /// Add simulated patients that send a fresh ECG every few seconds
     #[arg(long, env = "BEDSIDE_DEMO")]
     demo: bool,
+    /// Take the time that this computer's clock shows for right: ends the alarm that the clock is behind a time it has
+    /// shown before. Set the clock right first
+    #[arg(long)]
+    accept_clock: bool,
     /// Messages that each queue takes; more are refused for now
     #[arg(long, env = "BEDSIDE_MAX_QUEUED", value_name = "NUMBER", default_value_t = QueueLimits::default().max_messages)]
     max_queued: u64,
@@ -45,7 +49,7 @@ pub(crate) struct Args {
 /// any more, then those who work off what has come in.
 pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
     runtime::init_logging("standalone", &args.log)?;
-    let Args { data, demo, max_queued, max_staged, mut gateway, ingest, worker, .. } = args;
+    let Args { data, demo, accept_clock, max_queued, max_staged, mut gateway, ingest, worker, .. } = args;
     gateway.admin_for_clients = true;
     gateway.check()?;
     if demo && (gateway.tokens.is_some() || gateway.scheme() == "https") {
@@ -67,6 +71,9 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
     let store: Arc<dyn PatientStore> = SqliteStore::open(&data.join(folder::PATIENTS)).map_err(|error| {
         StartError::failed(format!("the patients in {} cannot be opened: {error}", data.display()))
     })?;
+    if accept_clock {
+        println!("{}", ingest::accept_clock(&*store).await.map_err(StartError::failed)?);
+    }
     let bus: Arc<dyn EventBus> = local.clone();
     let stage: Arc<dyn BlobStage> = local;
 

@@ -26,15 +26,23 @@ fn patient(mrn: u64, number: i64, status: EcgStatus) -> PatientSummary {
             id: ecg_id(number),
             bpm: Bpm::new(70).unwrap(),
             at: at(number),
+            received_at: None,
+            recorded_at: None,
             source: HeartRateSource::Ecg,
             ecg_id: Some(ecg_id(number)),
+            upload_version: 0,
+            clock_wrong: false,
         }),
         latest_ecg: Some(LatestEcg {
             id: ecg_id(number),
             at: at(number),
+            received_at: None,
+            recorded_at: None,
             status,
             heart_rate: None,
             quality: None,
+            upload_version: 0,
+            clock_wrong: false,
         }),
         latest_image: None,
     }
@@ -93,9 +101,10 @@ fn shown_id(view: &PatientView, side: Side) -> Option<RecordId> {
 
 fn update(mrn: u64, number: i64, kind: ChangeKind) -> PatientUpdated {
     PatientUpdated {
-        upload_id: UploadId::generate(),
+        upload_id: Some(UploadId::generate()),
         changes: vec![Change { kind, id: Some(ecg_id(number)) }],
         patient: patient(mrn, number, EcgStatus::Analyzed),
+        sent_at: None,
     }
 }
 
@@ -199,6 +208,8 @@ fn the_trend_is_fetched_back_to_where_it_is_wanted_from_and_no_further() {
                 mrn: Mrn::new(1).unwrap(),
                 bpm: Bpm::new(70).unwrap(),
                 at: at(newest - back),
+                received_at: None,
+                recorded_at: None,
                 source: HeartRateSource::Reported,
                 ecg_id: None,
             })

@@ -168,7 +168,7 @@ pub(crate) async fn nothing_comes(deliveries: &mut BoxStream<'static, Delivery>)
 pub(crate) fn update(patient: u64, version: u64) -> PatientUpdated {
     let now = Timestamp::now();
     PatientUpdated {
-        upload_id: UploadId::generate(),
+        upload_id: Some(UploadId::generate()),
         changes: Vec::new(),
         patient: PatientSummary {
             mrn: mrn(patient),
@@ -180,6 +180,7 @@ pub(crate) fn update(patient: u64, version: u64) -> PatientUpdated {
             latest_ecg: None,
             latest_image: None,
         },
+        sent_at: None,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use proto_json::{PatientSummary, Timestamp};
+use proto_json::PatientSummary;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -156,6 +156,9 @@ impl Follower {
                 },
                 pushed = source.next(), if loaded => match pushed {
                     Ok(Pushed::Updated(update)) => {
+                        if let Some(time) = update.sent_at {
+                            self.settings.gateway.server_time().heard(time);
+                        }
                         let ours = self.settings.of.is_none_or(|mrn| mrn == update.patient.mrn);
                         if ours && self.known.advance(&update.patient) {
                             self.tell(FeedEvent::Updated(update)).await?;
@@ -231,7 +234,7 @@ impl Follower {
         let since = match &self.state {
             Some(state) if state.mode == mode && state.reason == reason => return Ok(()),
             Some(state) if state.mode == mode => state.since,
-            _ => Timestamp::now(),
+            _ => self.settings.gateway.now(),
         };
         let state = ConnectionState { mode, since, reason };
         self.state = Some(state.clone());

@@ -3,16 +3,18 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use proto_json::Mrn;
+use proto_json::{Mrn, Timestamp};
 use tokio::time::Instant;
 
 use super::source::{Lost, Pushed};
-use crate::{ClientError, Gateway, SseEvent, SseParser};
+use crate::{ClientError, Gateway, ServerTime, SseEvent, SseParser};
 
-/// What comes with the word that the subscription is in force.
+/// Data of `ready` and `keep-alive`; a gateway of an earlier version says less.
 #[derive(Debug, serde::Deserialize)]
-struct Ready {
+struct State {
     keep_alive_ms: Option<u64>,
+    time: Option<Timestamp>,
+    clock_problem: Option<String>,
 }
 
 /// An open stream of events.
@@ -23,6 +25,7 @@ pub(super) struct EventStream {
     waiting: VecDeque<SseEvent>,
     silence: Duration,
     last_heard: Instant,
+    server_time: ServerTime,
 }
 
 impl EventStream {
@@ -41,11 +44,12 @@ impl EventStream {
                 waiting: VecDeque::new(),
                 silence,
                 last_heard: Instant::now(),
+                server_time: gateway.server_time().clone(),
             };
             loop {
                 match stream.next_event().await {
                     Ok(event) if event.event == "ready" => {
-                        stream.heed(&event.data);
+                        stream.take_state(&event.data);
                         return Ok(stream);
                     }
                     Ok(_) => {}
@@ -77,15 +81,21 @@ impl EventStream {
                 }
                 "cut-off" => return Ok(Pushed::CutOff),
                 "missed" => return Ok(Pushed::Missed),
+                "keep-alive" => self.take_state(&data),
                 _ => {}
             }
         }
     }
 
-    /// The gateway says how often it breaks the silence: waiting less than that would take every pause for an end.
-    fn heed(&mut self, ready: &str) {
-        if let Ok(Ready { keep_alive_ms: Some(period) }) = serde_json::from_str(ready) {
+    /// The gateway says what its clock shows, and how often it breaks the silence: waiting less than that would take every
+    /// pause for an end.
+    fn take_state(&mut self, data: &str) {
+        let Ok(state) = serde_json::from_str::<State>(data) else { return };
+        if let Some(period) = state.keep_alive_ms {
             self.silence = self.silence.max(Duration::from_millis(period.saturating_mul(12) / 5));
+        }
+        if let Some(time) = state.time {
+            self.server_time.heard_with_problem(time, state.clock_problem.as_deref());
         }
     }
 

@@ -16,7 +16,7 @@ use super::Db;
 use super::documents::{self, HeartRateDocument};
 use super::failure::{broken, within};
 use super::patients;
-use super::uploads::insert_heart_rate;
+use super::uploads::{self, insert_heart_rate};
 
 pub(super) async fn store(db: &Db, result: &AnalysisResult) -> Result<Option<PatientSummary>, StoreError> {
     let Some(ecg) = set_result(db, result).await? else { return Ok(None) };
@@ -75,13 +75,10 @@ pub(super) async fn update_patient(
     ecg: &EcgRecord,
     stored_at: Timestamp,
 ) -> Result<PatientSummary, StoreError> {
-    let newest = Newest {
-        heart_rate: records::heart_rate_of(ecg).as_ref().map(records::latest_heart_rate),
-        ecg: Some(records::latest_ecg(ecg)),
-        image: None,
-    };
+    let upload_version = uploads::find(db, ecg.upload_id).await?.map_or(0, |upload| upload.receipt.version);
+    let newest = Newest::of_analysis(ecg, upload_version, stored_at);
     let by = documents::record(ecg.id.derived("analysis"));
-    let patient = patients::apply_analysis(db, ecg.mrn, by, newest, stored_at).await?;
+    let patient = patients::apply_analysis(db, ecg.mrn, by, newest, upload_version, stored_at).await?;
     // A job that was issued again before the upload was stored completely. It will be, and then this goes through.
     patient.ok_or_else(|| {
         StoreError::unavailable("the upload of this ECG is still being stored; try again later")

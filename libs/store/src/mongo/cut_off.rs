@@ -64,7 +64,7 @@ fn full_upload(mrn: u64, key: &str) -> NewUpload {
     new.heart_rate = Some(NewHeartRate {
         id: new.id.record("heart_rate", 0),
         bpm: Bpm::new(60).unwrap(),
-        at: Timestamp::from_millis(new.received_at.as_millis() - 1).unwrap(),
+        recorded_at: Some(new.received_at.plus_millis(-1)),
         source: HeartRateSource::Reported,
         ecg_id: None,
     });
@@ -181,7 +181,7 @@ async fn a_result_that_was_cut_off_anywhere_is_completed_and_announced_once() {
                 analyses::update_patient(db, &ecg, result.stored_at).await.unwrap();
             }
             let later = Timestamp::from_millis(new.received_at.as_millis() + 1).unwrap();
-            let pending = fixture.store.pending_ecgs(later, 99).await.unwrap();
+            let pending = fixture.store.pending_ecgs(later, later, 99).await.unwrap();
             assert!(pending.iter().any(|ecg| ecg.id == result.ecg_id), "the reconciler sees it");
         }
         // The next delivery has another result: the first one counts.

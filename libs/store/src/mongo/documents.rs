@@ -95,20 +95,38 @@ pub(super) struct LatestHeartRateField {
     id: bson::Uuid,
     bpm: Bpm,
     at: DateTime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    received_at: Option<DateTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recorded_at: Option<DateTime>,
     source: HeartRateSource,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ecg_id: Option<bson::Uuid>,
+    /// Absent in documents of earlier versions.
+    #[serde(default)]
+    upload_version: i64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    clock_wrong: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LatestEcgField {
     id: bson::Uuid,
     at: DateTime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    received_at: Option<DateTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recorded_at: Option<DateTime>,
     status: EcgStatus,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     heart_rate: Option<Bpm>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quality: Option<EcgQuality>,
+    /// Absent in documents of earlier versions.
+    #[serde(default)]
+    upload_version: i64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    clock_wrong: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -118,6 +136,11 @@ pub(super) struct LatestImageField {
     media_type: MediaType,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file_name: Option<String>,
+    /// Absent in documents of earlier versions.
+    #[serde(default)]
+    upload_version: i64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    clock_wrong: bool,
 }
 
 impl From<&LatestHeartRate> for LatestHeartRateField {
@@ -126,8 +149,12 @@ impl From<&LatestHeartRate> for LatestHeartRateField {
             id: record(rate.id),
             bpm: rate.bpm,
             at: date(rate.at),
+            received_at: rate.received_at.map(date),
+            recorded_at: rate.recorded_at.map(date),
             source: rate.source,
             ecg_id: rate.ecg_id.map(record),
+            upload_version: rate.upload_version as i64,
+            clock_wrong: rate.clock_wrong,
         }
     }
 }
@@ -137,9 +164,13 @@ impl From<&LatestEcg> for LatestEcgField {
         LatestEcgField {
             id: record(ecg.id),
             at: date(ecg.at),
+            received_at: ecg.received_at.map(date),
+            recorded_at: ecg.recorded_at.map(date),
             status: ecg.status,
             heart_rate: ecg.heart_rate,
             quality: ecg.quality,
+            upload_version: ecg.upload_version as i64,
+            clock_wrong: ecg.clock_wrong,
         }
     }
 }
@@ -151,6 +182,8 @@ impl From<&LatestImage> for LatestImageField {
             at: date(image.at),
             media_type: image.media_type,
             file_name: image.file_name.clone(),
+            upload_version: image.upload_version as i64,
+            clock_wrong: image.clock_wrong,
         }
     }
 }
@@ -163,17 +196,25 @@ impl TryFrom<PatientDocument> for PatientSummary {
                 id: record_id(rate.id),
                 bpm: rate.bpm,
                 at: time(rate.at)?,
+                received_at: rate.received_at.map(time).transpose()?,
+                recorded_at: rate.recorded_at.map(time).transpose()?,
                 source: rate.source,
                 ecg_id: rate.ecg_id.map(record_id),
+                upload_version: version(rate.upload_version)?,
+                clock_wrong: rate.clock_wrong,
             })
         };
         let ecg = |ecg: LatestEcgField| {
             Ok::<_, StoreError>(LatestEcg {
                 id: record_id(ecg.id),
                 at: time(ecg.at)?,
+                received_at: ecg.received_at.map(time).transpose()?,
+                recorded_at: ecg.recorded_at.map(time).transpose()?,
                 status: ecg.status,
                 heart_rate: ecg.heart_rate,
                 quality: ecg.quality,
+                upload_version: version(ecg.upload_version)?,
+                clock_wrong: ecg.clock_wrong,
             })
         };
         let image = |image: LatestImageField| {
@@ -182,6 +223,8 @@ impl TryFrom<PatientDocument> for PatientSummary {
                 at: time(image.at)?,
                 media_type: image.media_type,
                 file_name: image.file_name,
+                upload_version: version(image.upload_version)?,
+                clock_wrong: image.clock_wrong,
             })
         };
         Ok(PatientSummary {
@@ -209,6 +252,10 @@ pub(super) struct HeartRateDocument {
     mrn: i64,
     bpm: Bpm,
     at: DateTime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    received_at: Option<DateTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recorded_at: Option<DateTime>,
     source: HeartRateSource,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ecg_id: Option<bson::Uuid>,
@@ -221,6 +268,8 @@ impl From<&HeartRateRecord> for HeartRateDocument {
             mrn: number(rate.mrn),
             bpm: rate.bpm,
             at: date(rate.at),
+            received_at: rate.received_at.map(date),
+            recorded_at: rate.recorded_at.map(date),
             source: rate.source,
             ecg_id: rate.ecg_id.map(record),
         }
@@ -235,6 +284,8 @@ impl TryFrom<HeartRateDocument> for HeartRateRecord {
             mrn: mrn(rate.mrn)?,
             bpm: rate.bpm,
             at: time(rate.at)?,
+            received_at: rate.received_at.map(time).transpose()?,
+            recorded_at: rate.recorded_at.map(time).transpose()?,
             source: rate.source,
             ecg_id: rate.ecg_id.map(record_id),
         })
@@ -446,5 +497,22 @@ impl UploadDocument {
             heart_rate: receipt.heart_rate.map(record_id),
             files: receipt.files.into_iter().map(file).collect(),
         }))
+    }
+}
+
+/// `clock`: one document, with the highest time that the server's clock has shown.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ClockDocument {
+    #[serde(rename = "_id")]
+    id: String,
+    highest: DateTime,
+}
+
+impl ClockDocument {
+    /// The id of the document.
+    pub(super) const ID: &str = "server";
+
+    pub(super) fn highest(&self) -> Result<Timestamp, StoreError> {
+        time(self.highest)
     }
 }

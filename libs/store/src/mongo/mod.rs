@@ -7,6 +7,7 @@
 mod abandoned;
 mod analyses;
 mod blobs;
+mod clock;
 #[cfg(test)]
 mod cut_off;
 mod documents;
@@ -94,6 +95,7 @@ struct Db {
     files: Collection<blobs::FileDocument>,
     chunks: Collection<blobs::ChunkDocument>,
     writing: Collection<blobs::WritingDocument>,
+    clock: Collection<documents::ClockDocument>,
     limit: Duration,
 }
 
@@ -145,6 +147,7 @@ impl MongoStore {
             files: database.collection("blobs.files"),
             chunks: database.collection("blobs.chunks"),
             writing: database.collection("blobs.writing"),
+            clock: database.collection("clock"),
             database,
             limit: config.operation_timeout,
         };
@@ -208,8 +211,29 @@ impl PatientStore for MongoStore {
         abandoned::remove(&self.db, upload, sha256, before).await
     }
 
-    async fn pending_ecgs(&self, before: Timestamp, limit: usize) -> Result<Vec<PendingEcg>, StoreError> {
-        reading::pending(&self.db, before, limit).await
+    async fn pending_ecgs(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<PendingEcg>, StoreError> {
+        reading::pending(&self.db, before, now, limit).await
+    }
+
+    async fn observe_time(&self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        clock::observe(&self.db, now).await
+    }
+
+    async fn accept_time(&self, now: Timestamp) -> Result<(), StoreError> {
+        clock::accept(&self.db, now).await
+    }
+
+    async fn mark_clock_wrong(&self, now: Timestamp) -> Result<Vec<PatientSummary>, StoreError> {
+        clock::mark_wrong(&self.db, now).await
+    }
+
+    async fn highest_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        clock::highest(&self.db).await
     }
 
     async fn upload(&self, id: UploadId) -> Result<Option<StoredUpload>, StoreError> {

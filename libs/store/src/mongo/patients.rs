@@ -1,15 +1,15 @@
 //! The summary of a patient: each change is one atomic update, computed by the server.
 //!
 //! Many writers may work on one patient, and each may be cut off and start again. So the update is a pipeline that looks at
-//! the document as it is at that moment: latest records are replaced by newer ones only, in whatever order they come, and
-//! the last writes are remembered, so that the same write again counts no version and finds its result.
+//! the document as it is at that moment: latest records are replaced by those that come after them (see [`crate::records`]),
+//! and the last writes are remembered, so that the same write again counts no version, changes nothing and finds its result.
 
 use mongodb::bson::{self, Bson, Document, doc};
 use mongodb::options::ReturnDocument;
-use proto_json::{Mrn, PatientSummary, Timestamp};
+use proto_json::{CLOCK_TOLERANCE_MS, Mrn, PatientSummary, Timestamp};
 use serde::Serialize;
 
-use crate::records::Newest;
+use crate::records::{Latest, Newest};
 use crate::search::name_key;
 use crate::{NewUpload, StoreError};
 
@@ -39,6 +39,7 @@ pub(super) async fn apply_upload(db: &Db, upload: &NewUpload) -> Result<Applied,
         by,
         name: upload.name.as_deref(),
         newest: upload.newest(),
+        upload_version: None,
         brings_records: upload.brings_records(),
         stored_at: upload.stored_at,
     };
@@ -63,9 +64,11 @@ pub(super) async fn apply_analysis(
     mrn: Mrn,
     by: bson::Uuid,
     newest: Newest,
+    upload_version: u64,
     stored_at: Timestamp,
 ) -> Result<Option<PatientSummary>, StoreError> {
-    let change = Change { by, name: None, newest, brings_records: true, stored_at };
+    let upload_version = Some(upload_version);
+    let change = Change { by, name: None, newest, upload_version, brings_records: true, stored_at };
     let update = db.patients.find_one_and_update(of(mrn), change.pipeline()?);
     let patient = within(db.limit, update.return_document(ReturnDocument::After)).await?;
     patient.map(TryInto::try_into).transpose()
@@ -80,6 +83,8 @@ struct Change<'a> {
     by: bson::Uuid,
     name: Option<&'a str>,
     newest: Newest,
+    /// Version that the upload made which the records go back to; `None` if this is that upload.
+    upload_version: Option<u64>,
     brings_records: bool,
     stored_at: Timestamp,
 }
@@ -92,7 +97,14 @@ impl Change<'_> {
             |name| Bson::Document(doc! { "$ne": ["$name", { "$literal": name }] }),
         );
         let known = doc! { "$ifNull": ["$applied", []] };
+        let next_version = doc! { "$add": [{ "$ifNull": ["$version", 0_i64] }, 1_i64] };
+        let upload_version = match self.upload_version {
+            // An upload that brings a record always counts a version, unless it was applied before: then nothing changes.
+            None => Bson::Document(next_version.clone()),
+            Some(version) => Bson::Int64(version as i64),
+        };
         let look = doc! {
+            "upload_version": upload_version,
             "seen": { "$in": [self.by, { "$map": { "input": known.clone(), "as": "one", "in": "$$one.by" } }] },
             "created": { "$eq": [{ "$type": "$version" }, "missing"] },
             "renamed": renamed,
@@ -106,7 +118,7 @@ impl Change<'_> {
         };
         let stored_at = date(self.stored_at);
         let mut set = doc! {
-            "version": { "$cond": ["$now.counts", { "$add": [{ "$ifNull": ["$version", 0_i64] }, 1_i64] }, "$version"] },
+            "version": { "$cond": ["$now.counts", next_version, "$version"] },
             "created_at": { "$ifNull": ["$created_at", stored_at] },
             "created_by": { "$ifNull": ["$created_by", self.by] },
             "updated_at": { "$cond": ["$now.counts", { "$max": ["$updated_at", stored_at] }, "$updated_at"] },
@@ -117,22 +129,19 @@ impl Change<'_> {
             set.insert("name_key", doc! { "$cond": [rename, { "$literal": name_key(name) }, "$name_key"] });
         }
         if let Some(rate) = &self.newest.heart_rate {
-            let newer = newer("latest_heart_rate", rate.at, documents::record(rate.id), "$gt");
-            set.insert(
-                "latest_heart_rate",
-                keep_newer("latest_heart_rate", newer, &LatestHeartRateField::from(rate))?,
-            );
+            let value = LatestHeartRateField::from(rate);
+            set.insert("latest_heart_rate", self.keep_newer("latest_heart_rate", rate, "$gt", &value)?);
         }
         if let Some(ecg) = &self.newest.ecg {
             // An analysis also replaces the ECG itself, an upload never: the analysis may have come before it.
             let by_analysis = ecg.status != proto_json::EcgStatus::Pending;
             let order = if by_analysis { "$gte" } else { "$gt" };
-            let newer = newer("latest_ecg", ecg.at, documents::record(ecg.id), order);
-            set.insert("latest_ecg", keep_newer("latest_ecg", newer, &LatestEcgField::from(ecg))?);
+            let value = LatestEcgField::from(ecg);
+            set.insert("latest_ecg", self.keep_newer("latest_ecg", ecg, order, &value)?);
         }
         if let Some(image) = &self.newest.image {
-            let newer = newer("latest_image", image.at, documents::record(image.id), "$gt");
-            set.insert("latest_image", keep_newer("latest_image", newer, &LatestImageField::from(image))?);
+            let value = LatestImageField::from(image);
+            set.insert("latest_image", self.keep_newer("latest_image", image, "$gt", &value)?);
         }
         let entry = doc! { "by": self.by, "version": "$version", "changed": "$now.changed" };
         let remember = doc! { "applied": { "$cond": [
@@ -148,23 +157,47 @@ impl Change<'_> {
             doc! { "$unset": "now" },
         ])
     }
-}
 
-/// Whether a record of this time and id comes after the one in `field`, or there is none. `order` decides between equal
-/// ones.
-fn newer(field: &str, at: Timestamp, id: bson::Uuid, order: &str) -> Document {
-    let at = date(at);
-    let there = format!("${field}");
-    let (there_at, there_id) = (format!("{there}.at"), format!("{there}.id"));
-    doc! { "$or": [
-        { "$eq": [{ "$type": there }, "missing"] },
-        { "$gt": [at, &there_at] },
-        { "$and": [{ "$eq": [at, &there_at] }, { order: [id, there_id] }] },
-    ] }
-}
-
-/// `value` if `newer`, else what `field` has.
-fn keep_newer<T: Serialize>(field: &str, newer: Document, value: &T) -> Result<Document, StoreError> {
-    let value = bson::serialize_to_bson(value).map_err(|error| broken("value", error))?;
-    Ok(doc! { "$cond": [newer, { "$literal": value }, format!("${field}")] })
+    /// `new` if it comes after what `field` has, or that is missing; else what `field` has. `order` decides between records
+    /// of the same place.
+    fn keep_newer<T: Serialize>(
+        &self,
+        field: &str,
+        new: &impl Latest,
+        order: &str,
+        value: &T,
+    ) -> Result<Document, StoreError> {
+        let rank = new.rank();
+        let (at, id) = (date(rank.at), documents::record(rank.id));
+        let old = format!("${field}");
+        let part = |name: &str| format!("{old}.{name}");
+        let after = |new: Bson, old: Bson| {
+            doc! { "$or": [
+                { "$gt": [new.clone(), old.clone()] },
+                { "$and": [{ "$eq": [new, old] }, { order: [id, part("id")] }] },
+            ] }
+        };
+        let by_time = after(at.into(), part("at").into());
+        let old_version = doc! { "$ifNull": [part("upload_version"), 0_i64] };
+        let by_upload = after("$now.upload_version".into(), old_version.into());
+        let in_future = date(self.stored_at.plus_millis(CLOCK_TOLERANCE_MS));
+        let distrusted = doc! { "$or": [
+            rank.clock_wrong,
+            { "$eq": [part("clock_wrong"), true] },
+            { "$gt": [part("at"), in_future] },
+        ] };
+        let newer = doc! { "$and": [
+            { "$not": ["$now.seen"] },
+            { "$or": [
+                { "$eq": [{ "$type": &old }, "missing"] },
+                { "$cond": [distrusted, by_upload, by_time] },
+            ] },
+        ] };
+        let value = bson::serialize_to_bson(value).map_err(|error| broken("value", error))?;
+        let value = doc! { "$mergeObjects": [
+            { "$literal": value },
+            { "upload_version": "$now.upload_version" },
+        ] };
+        Ok(doc! { "$cond": [newer, value, old] })
+    }
 }

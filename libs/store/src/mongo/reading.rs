@@ -4,7 +4,7 @@ use futures::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::raw::CString;
 use mongodb::bson::{Document, Regex, cstr, doc};
-use proto_json::{Cursor, Mrn, Page, PatientSummary, Timestamp};
+use proto_json::{CLOCK_TOLERANCE_MS, Cursor, Mrn, Page, PatientSummary, Timestamp};
 use serde::de::DeserializeOwned;
 
 use crate::records::{Place, page};
@@ -89,8 +89,13 @@ fn number_ranges(prefix: &str) -> Vec<(i64, i64)> {
 }
 
 pub(super) async fn mrns(db: &Db) -> Result<Vec<Mrn>, StoreError> {
+    mrns_where(db, doc! {}).await
+}
+
+/// Numbers of the patients that the filter selects, ascending.
+pub(super) async fn mrns_where(db: &Db, filter: Document) -> Result<Vec<Mrn>, StoreError> {
     let patients = db.patients.clone_with_type::<Document>();
-    let action = patients.find(doc! {}).projection(doc! { "_id": 1 }).sort(doc! { "_id": 1 });
+    let action = patients.find(filter).projection(doc! { "_id": 1 }).sort(doc! { "_id": 1 });
     let found: Vec<Number> = all(db, action).await?;
     Ok(found.into_iter().map(|number| number.0).collect())
 }
@@ -151,13 +156,25 @@ where
 
 /// ECGs that wait for their analysis. Those whose result has not arrived everywhere are among them: analysed again, they
 /// are completed.
-pub(super) async fn pending(db: &Db, before: Timestamp, limit: usize) -> Result<Vec<PendingEcg>, StoreError> {
+pub(super) async fn pending(
+    db: &Db,
+    before: Timestamp,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<PendingEcg>, StoreError> {
+    let mut found = pending_by(db, doc! { "$lt": date(before) }, limit).await?;
+    let in_future = date(now.plus_millis(CLOCK_TOLERANCE_MS));
+    found.extend(pending_by(db, doc! { "$gt": in_future }, limit - found.len()).await?);
+    Ok(found)
+}
+
+async fn pending_by(db: &Db, received_at: Document, limit: usize) -> Result<Vec<PendingEcg>, StoreError> {
     if limit == 0 {
         return Ok(Vec::new());
     }
     let action = db
         .ecgs
-        .find(doc! { "open": true, "received_at": { "$lt": date(before) } })
+        .find(doc! { "open": true, "received_at": received_at })
         .sort(doc! { "received_at": 1, "_id": 1 })
         .limit(i64::try_from(limit).unwrap_or(i64::MAX));
     all(db, action).await

@@ -1,8 +1,8 @@
 //! Reading: single records, histories and the list of patients.
 
 use proto_json::{
-    Bpm, Cursor, EcgRecord, EcgStatus, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId,
-    Timestamp,
+    Bpm, CLOCK_TOLERANCE_MS, Cursor, EcgRecord, EcgStatus, HeartRateRecord, ImageRecord, Mrn, Page,
+    PatientSummary, RecordId, Timestamp,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -105,9 +105,12 @@ pub(super) fn heart_rates(
             at: rows::time(row.get(2)?)?,
             source: rows::parse(&row.get::<_, String>(3)?)?,
             ecg_id: row.get::<_, Option<[u8; 16]>>(4)?.map(rows::record_id),
+            received_at: row.get::<_, Option<i64>>(5)?.map(rows::time).transpose()?,
+            recorded_at: row.get::<_, Option<i64>>(6)?.map(rows::time).transpose()?,
         })
     };
-    history(connection, ("id, bpm, at, source, ecg_id", "heart_rates"), part, read, |rate| (rate.at, rate.id))
+    let columns = "id, bpm, at, source, ecg_id, received_at, recorded_at";
+    history(connection, (columns, "heart_rates"), part, read, |rate| (rate.at, rate.id))
 }
 
 pub(super) fn ecgs(
@@ -154,15 +157,30 @@ pub(super) fn image(connection: &Connection, id: RecordId) -> Result<Option<Imag
 
 const PENDING: &str = "SELECT record, options FROM ecgs WHERE pending = 1 AND received_at < ?1
                        ORDER BY received_at, id LIMIT ?2";
+const PENDING_IN_FUTURE: &str = "SELECT record, options FROM ecgs WHERE pending = 1 AND received_at > ?1
+                                 ORDER BY received_at, id LIMIT ?2";
 
 pub(super) fn pending(
     connection: &Connection,
     before: Timestamp,
+    now: Timestamp,
     limit: usize,
 ) -> Result<Vec<PendingEcg>, StoreError> {
-    let mut statement = connection.prepare_cached(PENDING)?;
+    let mut found = pending_by(connection, PENDING, before, limit)?;
+    let in_future = now.plus_millis(CLOCK_TOLERANCE_MS);
+    found.extend(pending_by(connection, PENDING_IN_FUTURE, in_future, limit - found.len())?);
+    Ok(found)
+}
+
+fn pending_by(
+    connection: &Connection,
+    query: &str,
+    time: Timestamp,
+    limit: usize,
+) -> Result<Vec<PendingEcg>, StoreError> {
+    let mut statement = connection.prepare_cached(query)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    all(statement.query(params![before.as_millis(), limit])?, |row| {
+    all(statement.query(params![time.as_millis(), limit])?, |row| {
         let ecg: EcgRecord = rows::parse(&row.get::<_, String>(0)?)?;
         debug_assert_eq!(ecg.status, EcgStatus::Pending);
         Ok(PendingEcg {
@@ -185,7 +203,7 @@ mod tests {
     fn every_list_is_read_along_an_index_without_sorting() {
         let folder = tempfile::tempdir().unwrap();
         let connection = super::super::schema::open_writer(&folder.path().join("store.db")).unwrap();
-        let mut queries = vec![PENDING.to_owned()];
+        let mut queries = vec![PENDING.to_owned(), PENDING_IN_FUTURE.to_owned()];
         for (columns, table) in [("id, bpm", "heart_rates"), ("record", "ecgs"), (IMAGE, "images")] {
             queries.extend([false, true].map(|after| history_sql(columns, table, after)));
         }

@@ -4,6 +4,7 @@
 //! `synchronous=FULL`: what was answered survives a power cut. A lock file keeps a second process out.
 
 mod blobs;
+mod clock;
 mod failure;
 mod lists;
 mod readers;
@@ -122,8 +123,29 @@ impl PatientStore for SqliteStore {
         blobs::remove_abandoned(&self.writer, upload, sha256, before).await
     }
 
-    async fn pending_ecgs(&self, before: Timestamp, limit: usize) -> Result<Vec<PendingEcg>, StoreError> {
-        self.readers.read(move |connection| lists::pending(connection, before, limit)).await
+    async fn pending_ecgs(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<PendingEcg>, StoreError> {
+        self.readers.read(move |connection| lists::pending(connection, before, now, limit)).await
+    }
+
+    async fn observe_time(&self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        self.writer.write(move |connection| clock::observe(connection, now)).await
+    }
+
+    async fn accept_time(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.writer.write(move |connection| clock::accept(connection, now)).await
+    }
+
+    async fn mark_clock_wrong(&self, now: Timestamp) -> Result<Vec<PatientSummary>, StoreError> {
+        self.writer.write(move |connection| clock::mark_wrong(connection, now)).await
+    }
+
+    async fn highest_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.readers.read(clock::highest).await
     }
 
     async fn upload(&self, id: UploadId) -> Result<Option<StoredUpload>, StoreError> {

@@ -1,6 +1,6 @@
 //! Storing an upload, and the result of an analysis: each one transaction, with the small files that belong to it.
 
-use proto_json::{BlobHash, EcgStatus, HashedBytes, PatientSummary, UploadId, UploadReceipt};
+use proto_json::{BlobHash, EcgStatus, HashedBytes, PatientSummary, Timestamp, UploadId, UploadReceipt};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::records::{self, Newest};
@@ -75,12 +75,8 @@ pub(super) fn store_analysis(
     }
     let mut patient = lists::patient(connection, ecg.mrn)?
         .ok_or_else(|| StoreError::Corrupt(format!("ECG {} has no patient", ecg.id)))?;
-    let newest = Newest {
-        heart_rate: rate.as_ref().map(records::latest_heart_rate),
-        ecg: Some(records::latest_ecg(&ecg)),
-        image: None,
-    };
-    newest.enter(&mut patient);
+    let upload_version = find(connection, ecg.upload_id)?.map_or(0, |upload| upload.receipt.version);
+    Newest::of_analysis(&ecg, upload_version, result.stored_at).enter(&mut patient, result.stored_at);
     patient.version += 1;
     patient.updated_at = patient.updated_at.max(result.stored_at);
     write_patient(connection, &patient)?;
@@ -143,7 +139,8 @@ fn insert_records(connection: &Connection, upload: &NewUpload) -> Result<(), Sto
 fn insert_heart_rate(connection: &Connection, rate: &proto_json::HeartRateRecord) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "INSERT INTO heart_rates (mrn, at, id, bpm, source, ecg_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO heart_rates (mrn, at, id, bpm, source, ecg_id, received_at, recorded_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             rows::number(rate.mrn),
@@ -152,6 +149,8 @@ fn insert_heart_rate(connection: &Connection, rate: &proto_json::HeartRateRecord
             rate.bpm.get(),
             rows::json(&rate.source)?,
             rate.ecg_id.as_ref().map(|id| id.as_uuid().as_bytes()),
+            rate.received_at.map(Timestamp::as_millis),
+            rate.recorded_at.map(Timestamp::as_millis),
         ])?;
     Ok(())
 }
@@ -177,7 +176,8 @@ fn update_patient(
     if renamed {
         patient.name.clone_from(&upload.name);
     }
-    upload.newest().enter(&mut patient);
+    // An upload that brings a record always counts as a change.
+    upload.newest().of_upload(patient.version + 1).enter(&mut patient, upload.stored_at);
     if created || changed {
         patient.version += 1;
         patient.updated_at = patient.updated_at.max(upload.stored_at);
@@ -186,7 +186,7 @@ fn update_patient(
     Ok((upload.receipt(created, changed, patient.version), patient))
 }
 
-fn write_patient(connection: &Connection, patient: &PatientSummary) -> Result<(), StoreError> {
+pub(super) fn write_patient(connection: &Connection, patient: &PatientSummary) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO patients (mrn, name, name_key, version, created_at, updated_at,

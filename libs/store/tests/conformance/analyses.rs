@@ -119,7 +119,7 @@ async fn pending_ecgs_are_listed_oldest_first_until_they_have_a_result(Fixture {
     for upload in &uploads {
         put(&*store, upload).await;
     }
-    let pending = store.pending_ecgs(at(4000), 10).await.unwrap();
+    let pending = store.pending_ecgs(at(4000), at(4000), 10).await.unwrap();
     assert_eq!(pending.iter().map(|ecg| ecg.mrn.get()).collect::<Vec<_>>(), [1000, 2000, 3000]);
     let oldest = &uploads[1];
     let expected = PendingEcg {
@@ -131,11 +131,11 @@ async fn pending_ecgs_are_listed_oldest_first_until_they_have_a_result(Fixture {
         options: oldest.ecgs[0].options.clone(),
     };
     assert_eq!(pending[0], expected);
-    assert_eq!(store.pending_ecgs(at(4000), 1).await.unwrap(), [expected]);
-    assert_eq!(store.pending_ecgs(at(4000), 0).await.unwrap(), []);
+    assert_eq!(store.pending_ecgs(at(4000), at(4000), 1).await.unwrap(), [expected]);
+    assert_eq!(store.pending_ecgs(at(4000), at(4000), 0).await.unwrap(), []);
     put_result(&*store, &analysed(&uploads[1], 70.0)).await.unwrap();
     put_result(&*store, &failed(&uploads[2], "no")).await.unwrap();
-    let pending = store.pending_ecgs(at(9000), 10).await.unwrap();
+    let pending = store.pending_ecgs(at(9000), at(9000), 10).await.unwrap();
     assert_eq!(pending.iter().map(|ecg| ecg.mrn.get()).collect::<Vec<_>>(), [3000, 4000]);
 }
 

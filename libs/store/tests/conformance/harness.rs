@@ -152,7 +152,7 @@ impl With for NewUpload {
         self.heart_rate = Some(NewHeartRate {
             id: self.id.record("heart_rate", 0),
             bpm: bpm(rate),
-            at: at(recorded),
+            recorded_at: Some(at(recorded)),
             source: HeartRateSource::Reported,
             ecg_id: None,
         });
@@ -198,7 +198,7 @@ impl With for NewUpload {
             self.heart_rate = Some(NewHeartRate {
                 id: self.id.record("heart_rate", 0),
                 bpm: bpm(rate),
-                at: self.received_at,
+                recorded_at: None,
                 source: HeartRateSource::Reported,
                 ecg_id: Some(id),
             });

@@ -5,6 +5,7 @@
 mod abandoned;
 mod analyses;
 mod blobs;
+mod clock;
 mod concurrency;
 mod durability;
 mod files;

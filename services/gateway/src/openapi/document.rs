@@ -2,7 +2,8 @@
 
 use proto_json::{
     DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page,
-    PatientSummary, PatientUpdated, Problem, ReceivedUpload, UploadReceipt, UploadStatus, legacy,
+    PatientSummary, PatientUpdated, Problem, ReceivedUpload, ServerClock, StreamState, UploadReceipt,
+    UploadStatus, legacy,
 };
 use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -19,6 +20,7 @@ pub(super) fn make() -> Value {
     schemas.of::<Problem>();
     schemas.of::<Mrn>();
     schemas.of::<PatientUpdated>();
+    schemas.of::<StreamState>();
     let mut schemas = schemas.0.take_definitions(true);
     schemas.insert("NewPatient".to_owned(), new_patient_schema());
     json!({
@@ -128,6 +130,8 @@ fn paths(schemas: &mut Schemas) -> Value {
             &["image/png", "image/jpeg"], &binary()) },
         "/api/v1/uploads/{id}": { "get": record("uploads", "getUpload", "What became of an upload", "Id",
             &schemas.of::<UploadStatus>()) },
+        "/api/v1/clock": { "get": operation("service", "getClock", "What the clock of the server shows, and whether it can be trusted",
+            &[], Replies::new().json("The clock", &schemas.of::<ServerClock>()).read()) },
         "/api/v1/dead-letters": { "get": operation("dead letters", "listDeadLetters", "Messages that were given up, oldest first",
             &["AfterLetter", "Limit"],
             Replies::new().json(page, &schemas.of::<DeadLetterPage>()).guarded().problem(400).problem(503)) },
@@ -216,15 +220,17 @@ fn events(id: &str, summary: &str, names: &[&str], of_patient: bool) -> Value {
         "description": "Server-sent events. `ready`: from now on everything is told; silence lasts no longer than the \
                         `keep_alive_ms` of its data. `updated`: data is a PatientUpdated as JSON, id its version. \
                         `cut-off`: the server hears nothing itself until it says `missed`; ask from time to time. \
-                        `missed`: something may have been lost, load anew. Comments keep the stream open.",
+                        `missed`: something may have been lost, load anew. `keep-alive` breaks every silence. The data of \
+                        `ready` and `keep-alive` say what the clock of the server shows.",
         "content": { "text/event-stream": { "schema": {
             "description": "One event.",
             "type": "object",
             "required": ["event", "data"],
             "properties": {
-                "event": { "enum": ["ready", "updated", "cut-off", "missed"] },
+                "event": { "enum": ["ready", "keep-alive", "updated", "cut-off", "missed"] },
                 "data": { "type": "string", "contentMediaType": "application/json",
-                    "description": "Of `updated`: #/components/schemas/PatientUpdated" },
+                    "description": "Of `updated`: #/components/schemas/PatientUpdated; of `ready` and `keep-alive`: \
+                                    #/components/schemas/StreamState" },
                 "id": { "type": "string" }
             }
         } } }
@@ -243,7 +249,7 @@ fn upload(schemas: &mut Schemas) -> Value {
             "name": { "type": "string", "maxLength": 500, "pattern": PLAIN, "description": "Empty: not given." },
             "heart_rate": { "type": "integer", "minimum": 1, "maximum": 400, "description": "Beats per minute." },
             "recorded_at": { "type": "string", "format": "date-time",
-                "description": "When ECGs and heart rate were recorded; not in the future." },
+                "description": "When ECGs and heart rate were recorded; at most 5 s in the future of the server. Not given: not known." },
             "ecg_sample_rate": { "type": "number", "minimum": 1, "maximum": 100_000,
                 "description": "Samples per second of ECG files that hold no times." },
             "ecg_lead": { "type": "string", "maxLength": 100, "pattern": PLAIN,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use gateway::{Config, Limits};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use proto_json::{StreamState, Timestamp};
 
 use crate::fixture::{Door, Form, PATIENCE, Start};
 
@@ -36,17 +37,26 @@ impl Events {
     }
 }
 
-/// A door whose streams are not kept open by comments while a test looks.
+/// A gateway whose streams have no `keep-alive` while a test looks.
 async fn quiet() -> Door {
     let config = Config { events_keep_alive: Duration::from_secs(60), ..Config::default() };
     Start { config, ..Start::default() }.start().await
+}
+
+/// What an event of this name says of the stream; the clock is that of this computer.
+fn state(event: &str, name: &str) -> StreamState {
+    let data = event.strip_prefix(&format!("event: {name}\ndata: ")).unwrap_or_else(|| panic!("{event:?}"));
+    let state: StreamState = serde_json::from_str(data).unwrap();
+    assert!(Timestamp::now().millis_since(state.time).abs() < PATIENCE.as_millis() as i64);
+    assert_eq!(state.clock_problem, None);
+    state
 }
 
 #[tokio::test]
 async fn a_watcher_is_told_of_every_change_in_order() {
     let door = quiet().await;
     let mut events = Events::of(&door, "/api/v1/events").await;
-    assert_eq!(events.next().await.unwrap(), "event: ready\ndata: {\"keep_alive_ms\":60000}");
+    assert_eq!(state(&events.next().await.unwrap(), "ready").keep_alive_ms, 60_000);
     for (name, mrn) in [("Ann", "7"), ("Bob", "8"), ("Anna", "7")] {
         assert_eq!(door.upload(mrn, Form::default().field("name", name), &[]).await.status, 201);
         let event = events.next().await.unwrap();
@@ -61,7 +71,7 @@ async fn a_watcher_is_told_of_every_change_in_order() {
 async fn a_watcher_of_one_patient_hears_of_nobody_else() {
     let door = quiet().await;
     let mut events = Events::of(&door, "/api/v1/patients/7/events").await;
-    assert_eq!(events.next().await.unwrap(), "event: ready\ndata: {\"keep_alive_ms\":60000}");
+    assert_eq!(state(&events.next().await.unwrap(), "ready").keep_alive_ms, 60_000);
     for mrn in ["8", "7"] {
         door.upload(mrn, Form::default(), &[]).await;
     }
@@ -75,7 +85,12 @@ async fn a_silent_stream_is_kept_open_and_ends_with_the_server() {
     let door = Start { config, ..Start::default() }.start().await;
     let mut events = Events::of(&door, "/api/v1/events").await;
     events.next().await;
-    assert_eq!(events.next().await.unwrap(), ": keep-alive");
+    let mut last = None;
+    for _ in 0..3 {
+        let state = state(&events.next().await.unwrap(), "keep-alive");
+        assert!(last <= Some(state.time), "time goes on");
+        last = Some(state.time);
+    }
     door.shut();
     while events.next().await.is_some() {}
 }

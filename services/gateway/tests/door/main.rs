@@ -4,6 +4,7 @@
 
 mod access;
 mod bad_input;
+mod clock;
 mod contract;
 mod dead_letters;
 mod events;

@@ -34,7 +34,10 @@ impl PatientsArgs {
             if count == 0 && !self.json && !page.items.is_empty() {
                 say(line("MRN", "NAME", "HEART RATE", "AGE", "LAST ECG"))?;
             }
-            let now = Timestamp::now();
+            let now = gateway.now();
+            if let Some(warning) = words::clock_warning(gateway.server_time()).filter(|_| count == 0) {
+                eprintln!("{warning}");
+            }
             for patient in &page.items {
                 if self.json {
                     say_json(patient)?;
@@ -58,7 +61,7 @@ impl PatientsArgs {
 fn row(patient: &PatientSummary, now: Timestamp) -> String {
     let name = words::plain(patient.name.as_deref().unwrap_or("-"));
     let (rate, age) = match &patient.latest_heart_rate {
-        Some(rate) => (format!("{} bpm", rate.bpm), words::age(rate.at, now)),
+        Some(rate) => (format!("{} bpm", rate.bpm), words::age_of(rate.time(now), now)),
         None => ("-".to_owned(), "-".to_owned()),
     };
     line(
@@ -71,5 +74,5 @@ fn row(patient: &PatientSummary, now: Timestamp) -> String {
 }
 
 fn line(mrn: &str, name: &str, rate: &str, age: &str, ecg: &str) -> String {
-    format!("{mrn:>16}  {name:<28}  {rate:>10}  {age:>7}  {ecg}")
+    format!("{mrn:>16}  {name:<28}  {rate:>10}  {age:>16}  {ecg}")
 }

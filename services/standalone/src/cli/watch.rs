@@ -48,9 +48,19 @@ impl WatchArgs {
             _ => {}
         }
         let mut feed =
-            Feed::start(FeedSettings { nats: self.broker(), ..FeedSettings::new(gateway, self.mrn) });
+            Feed::start(FeedSettings { nats: self.broker(), ..FeedSettings::new(gateway.clone(), self.mrn) });
         let mut told = Told::default();
+        let mut warned = None;
         while let Some(event) = feed.next().await {
+            let warning = words::clock_warning(gateway.server_time());
+            if warning.is_some() != warned.is_some() {
+                match &warning {
+                    Some(warning) => eprintln!("{warning}"),
+                    None => eprintln!("the clocks of this computer and of the server agree again"),
+                }
+            }
+            warned = warning;
+            let now = gateway.now();
             match event {
                 FeedEvent::Connection(state) => {
                     let reason = state.reason.map(|reason| format!(": {}", words::plain(&reason)));
@@ -59,12 +69,12 @@ impl WatchArgs {
                 }
                 FeedEvent::Snapshot(patients) => {
                     for patient in told.new_in(patients) {
-                        self.print(&Line::Patient { patient: &patient })?;
+                        self.print(&Line::Patient { patient: &patient }, now)?;
                     }
                 }
                 FeedEvent::Updated(update) => {
                     told.saw(&update.patient);
-                    self.print(&Line::Updated { update: &update })?;
+                    self.print(&Line::Updated { update: &update }, now)?;
                 }
             }
         }
@@ -81,7 +91,7 @@ impl WatchArgs {
         })
     }
 
-    fn print(&self, line: &Line<'_>) -> Result<(), CliError> {
+    fn print(&self, line: &Line<'_>, now: Timestamp) -> Result<(), CliError> {
         if self.json {
             return say_json(line);
         }
@@ -89,7 +99,6 @@ impl WatchArgs {
             Line::Patient { patient } => (*patient, "as of now".to_owned()),
             Line::Updated { update } => (&update.patient, changes(&update.changes)),
         };
-        let now = Timestamp::now();
         say(format!(
             "{}  MRN {}  {}  {what}: {}, {}",
             now.local_seconds(),

@@ -1,7 +1,9 @@
 //! How values are put into words on a terminal.
 
+use client::ServerTime;
 use proto_json::{
-    EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, HeartRateSource, LatestEcg, LatestHeartRate, Timestamp,
+    CLOCK_TOLERANCE_MS, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, HeartRateSource, LatestEcg,
+    LatestHeartRate, Timestamp, ValueTime,
 };
 
 /// Text of others, without anything that could command a terminal or mislead its reader.
@@ -21,9 +23,27 @@ pub(super) fn fit(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// What is wrong with the clock of the server or of this computer, if anything is known to be. Ages are by the server's.
+pub(super) fn clock_warning(time: &ServerTime) -> Option<String> {
+    if let Some(problem) = time.problem() {
+        return Some(format!("warning: {}", plain(&problem)));
+    }
+    let ahead = time.ahead_of_computer_ms()?;
+    (ahead.abs() > CLOCK_TOLERANCE_MS).then(|| {
+        let off = length(ahead.abs() / 1000);
+        let where_to = if ahead > 0 { "behind" } else { "ahead of" };
+        format!(
+            "warning: this computer's clock is {off} {where_to} the server's; ages are by the server's clock"
+        )
+    })
+}
+
 /// How long ago, in the largest unit that says enough.
 pub(super) fn age(since: Timestamp, now: Timestamp) -> String {
-    let seconds = now.millis_since(since).max(0) / 1000;
+    length(now.millis_since(since).max(0) / 1000)
+}
+
+fn length(seconds: i64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7199 => format!("{} min", seconds / 60),
@@ -49,10 +69,22 @@ pub(super) fn source(source: HeartRateSource) -> &'static str {
 
 /// As in `72 bpm (from ECG, 3 s ago)`.
 pub(super) fn heart_rate(rate: Option<&LatestHeartRate>, now: Timestamp) -> String {
-    rate.map_or_else(
-        || "no heart rate".to_owned(),
-        |rate| format!("{} bpm ({}, {} ago)", rate.bpm, source(rate.source), age(rate.at, now)),
-    )
+    let Some(rate) = rate else { return "no heart rate".to_owned() };
+    let when = match rate.time(now) {
+        ValueTime::Recorded(at) => format!("{} ago", age(at, now)),
+        ValueTime::Received(at) => format!("received {} ago", age(at, now)),
+        ValueTime::ClockWrong => "clock wrong".to_owned(),
+    };
+    format!("{} bpm ({}, {when})", rate.bpm, source(rate.source))
+}
+
+/// How long ago a value was recorded, or received, in a column of a table.
+pub(super) fn age_of(time: ValueTime, now: Timestamp) -> String {
+    match time {
+        ValueTime::Recorded(at) => age(at, now),
+        ValueTime::Received(at) => format!("received {}", age(at, now)),
+        ValueTime::ClockWrong => "clock wrong".to_owned(),
+    }
 }
 
 /// As in `analysed, quality good`.
@@ -120,6 +152,34 @@ mod tests {
         assert_eq!(plain("A\u{1b}[2Jn\nn\u{202e}é"), "A\u{fffd}[2Jn\u{fffd}n\u{fffd}é");
         assert_eq!(fit("Ann", 3), "Ann");
         assert_eq!(fit("Annabel", 4), "Ann…");
+    }
+
+    #[test]
+    fn heart_rate_says_whether_its_time_is_that_of_its_recording_of_its_receipt_or_wrong() {
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000).unwrap();
+        let mut rate = LatestHeartRate {
+            id: proto_json::UploadId::generate().record("heart_rate", 0),
+            bpm: proto_json::Bpm::new(72).unwrap(),
+            at: at(0),
+            received_at: Some(at(100)),
+            recorded_at: Some(at(0)),
+            source: HeartRateSource::Ecg,
+            ecg_id: None,
+            upload_version: 1,
+            clock_wrong: false,
+        };
+        assert_eq!(heart_rate(Some(&rate), at(110)), "72 bpm (from ECG, 110 s ago)");
+        assert_eq!(age_of(rate.time(at(110)), at(110)), "110 s");
+        (rate.at, rate.recorded_at) = (at(100), None);
+        assert_eq!(heart_rate(Some(&rate), at(110)), "72 bpm (from ECG, received 10 s ago)");
+        assert_eq!(age_of(rate.time(at(110)), at(110)), "received 10 s");
+        assert_eq!(
+            heart_rate(Some(&rate), at(94)),
+            "72 bpm (from ECG, clock wrong)",
+            "it is from the future"
+        );
+        rate.clock_wrong = true;
+        assert_eq!(age_of(rate.time(at(110)), at(110)), "clock wrong");
     }
 
     #[test]

@@ -1,0 +1,73 @@
+//! The highest time the server's clock has shown, and records from its future.
+
+use mongodb::bson::{Document, doc};
+use mongodb::options::ReturnDocument;
+use proto_json::{CLOCK_TOLERANCE_MS, PatientSummary, Timestamp};
+
+use crate::StoreError;
+
+use super::Db;
+use super::documents::{self, ClockDocument, date};
+use super::failure::{answer, upserted, within};
+use super::reading;
+
+/// The latest records of a patient.
+const LATEST: [&str; 3] = ["latest_heart_rate", "latest_ecg", "latest_image"];
+
+fn this() -> Document {
+    doc! { "_id": ClockDocument::ID }
+}
+
+pub(super) async fn highest(db: &Db) -> Result<Option<Timestamp>, StoreError> {
+    let found = within(db.limit, db.clock.find_one(this())).await?;
+    found.map(|clock| clock.highest()).transpose()
+}
+
+/// Notes that the clock shows `now`, and gives the highest time it has shown.
+pub(super) async fn observe(db: &Db, now: Timestamp) -> Result<Timestamp, StoreError> {
+    set(db, doc! { "$max": { "highest": date(now) } }).await
+}
+
+pub(super) async fn accept(db: &Db, now: Timestamp) -> Result<(), StoreError> {
+    set(db, doc! { "$set": { "highest": date(now) } }).await.map(drop)
+}
+
+async fn set(db: &Db, update: Document) -> Result<Timestamp, StoreError> {
+    let clock = upserted(|| {
+        let update = db.clock.find_one_and_update(this(), update.clone());
+        answer(db.limit, update.upsert(true).return_document(ReturnDocument::After))
+    });
+    clock.await?.highest()
+}
+
+/// Marks latest records whose time is in the future. Reads all patients: it is for when a clock was wrong.
+pub(super) async fn mark_wrong(db: &Db, now: Timestamp) -> Result<Vec<PatientSummary>, StoreError> {
+    let limit = date(now.plus_millis(CLOCK_TOLERANCE_MS));
+    let conditions: Vec<Document> = LATEST
+        .iter()
+        .map(|latest| {
+            doc! {
+                format!("{latest}.at"): { "$gt": limit },
+                format!("{latest}.clock_wrong"): { "$ne": true },
+            }
+        })
+        .collect();
+    let mut set = doc! { "version": { "$add": ["$version", 1_i64] } };
+    for latest in LATEST {
+        let field = format!("${latest}");
+        let is_wrong = doc! { "$gt": [format!("{field}.at"), limit] };
+        let marked = doc! { "$mergeObjects": [&field, { "clock_wrong": true }] };
+        // What is missing is before every date, and stays missing.
+        set.insert(latest, doc! { "$cond": [is_wrong, marked, field] });
+    }
+    let mut marked = Vec::new();
+    for mrn in reading::mrns_where(db, doc! { "$or": conditions.clone() }).await? {
+        // The conditions again: it may have changed since, and then it counts no version.
+        let filter = doc! { "_id": documents::number(mrn), "$or": conditions.clone() };
+        let update = db.patients.find_one_and_update(filter, vec![doc! { "$set": set.clone() }]);
+        if let Some(patient) = within(db.limit, update.return_document(ReturnDocument::After)).await? {
+            marked.push(patient.try_into()?);
+        }
+    }
+    Ok(marked)
+}

@@ -1,0 +1,131 @@
+//! The clock of this server: whether it has ever been ahead of what it shows now.
+//!
+//! Nobody can tell which of two times was wrong. So the highest time is kept in the store; while the clock is behind it, ingest
+//! logs it, counts it, and marks every latest value that is in the future of the clock. The order of uploads does not depend
+//! on clocks (see `store`), so newer uploads are shown in any case. A person ends the alarm with `accept-clock` once the clock
+//! is right.
+
+use std::time::Duration;
+
+use proto_json::{PatientUpdated, Timestamp};
+use store::{PatientStore, StoreError};
+use tokio::time::MissedTickBehavior;
+
+use crate::{Ports, announce};
+
+/// How often the time is noted: a clock that goes back by less than this after a crash may go unnoticed.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Notes the time at every period, until dropped.
+pub(crate) async fn watch(ports: &Ports) {
+    let mut period = tokio::time::interval(EVERY);
+    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_behind = false;
+    loop {
+        period.tick().await;
+        match check(ports, Timestamp::now()).await {
+            Ok(highest) => {
+                let now = Timestamp::now();
+                let is_behind = highest.is_in_future_of(now);
+                if is_behind && !was_behind {
+                    tracing::error!(
+                        highest = %highest,
+                        behind_s = highest.millis_since(now) / 1_000,
+                        "the clock is behind the highest time it has shown; set it right, then run accept-clock"
+                    );
+                } else if was_behind && !is_behind {
+                    tracing::info!("the clock is no longer behind the highest time it has shown");
+                }
+                was_behind = is_behind;
+            }
+            Err(error) => tracing::warn!(%error, "the time could not be noted"),
+        }
+    }
+}
+
+/// Notes the time, and marks values from its future if there may be any. Gives the highest time seen.
+pub(crate) async fn check(ports: &Ports, now: Timestamp) -> Result<Timestamp, StoreError> {
+    let highest = ports.store.observe_time(now).await?;
+    let behind = if highest.is_in_future_of(now) { highest.millis_since(now) } else { 0 };
+    metrics::gauge!("bedside_clock_behind_seconds").set(behind as f64 / 1_000.0);
+    if behind > 0 {
+        for patient in ports.store.mark_clock_wrong(now).await? {
+            metrics::counter!("bedside_values_from_future_total").increment(1);
+            let update = PatientUpdated { upload_id: None, changes: Vec::new(), patient, sent_at: None };
+            announce(&*ports.bus, update, None).await;
+        }
+    }
+    Ok(highest)
+}
+
+/// Takes the time that the clock shows now for right, and forgets higher times. Returns a sentence that says so.
+///
+/// # Errors
+/// When the store cannot be reached.
+pub async fn accept(store: &dyn PatientStore) -> Result<String, StoreError> {
+    let now = Timestamp::now();
+    let highest = store.highest_time().await?;
+    store.accept_time(now).await?;
+    Ok(match highest.filter(|highest| highest.is_in_future_of(now)) {
+        Some(highest) => {
+            format!("{now} is taken for right; {highest}, which the clock had shown before, is forgotten")
+        }
+        None => format!("{now} is taken for right; the clock had shown no later time before"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use proto_json::{BlobHash, Bpm, HeartRateSource, Mrn, UploadId};
+    use store::{NewHeartRate, NewUpload};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn values_of_a_clock_that_was_ahead_are_marked_and_published_once() {
+        let (_folder, ports) = crate::local_ports();
+        let right = Timestamp::now();
+        let ahead = right.plus_millis(3_600_000);
+        let id = UploadId::generate();
+        let upload = NewUpload {
+            id,
+            fingerprint: BlobHash::of(b"x"),
+            mrn: Mrn::new(7).unwrap(),
+            received_at: ahead,
+            stored_at: ahead,
+            name: None,
+            heart_rate: Some(NewHeartRate {
+                id: id.record("heart_rate", 0),
+                bpm: Bpm::new(180).unwrap(),
+                recorded_at: None,
+                source: HeartRateSource::Reported,
+                ecg_id: None,
+            }),
+            images: Vec::new(),
+            ecgs: Vec::new(),
+            files: Vec::new(),
+        };
+        assert_eq!(check(&ports, ahead).await.unwrap(), ahead);
+        ports.store.store_upload(&upload, Vec::new()).await.unwrap();
+        let mut updates = ports.bus.updates(None).await.unwrap();
+        assert_eq!(check(&ports, right).await.unwrap(), ahead, "the highest time stays");
+        let update = loop {
+            if let bus::UpdateEvent::Updated(update) = updates.next().await.unwrap() {
+                break update;
+            }
+        };
+        assert!(update.patient.latest_heart_rate.as_ref().unwrap().clock_wrong);
+        assert_eq!((update.patient.version, update.upload_id), (2, None));
+        check(&ports, right).await.unwrap();
+        assert_eq!(ports.store.patient(upload.mrn).await.unwrap().unwrap(), update.patient, "once");
+
+        let sentence = accept(&*ports.store).await.unwrap();
+        assert!(
+            sentence.contains(&format!("{ahead}, which the clock had shown before, is forgotten")),
+            "{sentence}"
+        );
+        let later = right.plus_millis(60_000);
+        assert_eq!(check(&ports, later).await.unwrap(), later);
+    }
+}
