@@ -210,9 +210,14 @@ impl System {
         let ingest = start("ingest", &[&bus, &store, &admin, &reconcile], 1);
         let worker = start("ecg-worker", &[&bus, &admin], 1);
         let listen = words(&["--listen", "127.0.0.1:0"]);
-        let mut query = start("query", &[&listen, &store, &admin], 2);
+        let secret = self.folder.path().join("query-token");
+        std::fs::write(&secret, "a secret of the tests: 0123456789".replace(' ', "-"))
+            .expect("a secret file");
+        let secret = secret.to_string_lossy().into_owned();
+        let mut query = start("query", &[&listen, &store, &admin, &words(&["--token-file", &secret])], 2);
         query.pin("--listen", query.address(0).to_owned());
-        let reads = words(&["--query", &format!("http://{}", query.address(0))]);
+        let reads = format!("http://{}", query.address(0));
+        let reads = words(&["--query", &reads, "--query-token-file", &secret]);
         let mut gateway = start("gateway", &[&listen, &bus, &reads, &admin, &extras.gateway], 2);
         gateway.pin("--listen", gateway.address(0).to_owned());
         self.processes.extend([gateway, ingest, query, worker]);

@@ -40,8 +40,20 @@ fn every_program_has_help_and_a_version() {
 
 #[test]
 fn a_configuration_that_cannot_work_ends_with_64_and_one_sentence() {
-    let cases: [(&str, &[&str]); 5] = [
-        ("bedside", &["--listen", "0.0.0.0:0"]),
+    let folder = tempfile::tempdir().unwrap();
+    let (tokens, secret) = (folder.path().join("tokens"), folder.path().join("secret"));
+    std::fs::write(&tokens, "").unwrap();
+    std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let (tokens, secret) = (tokens.to_str().unwrap(), secret.to_str().unwrap());
+    let everywhere = "0.0.0.0:0";
+    let cases: [(&str, &[&str]); 11] = [
+        ("bedside", &["--listen", everywhere]),
+        ("bedside", &["--listen", everywhere, "--insecure"]),
+        ("bedside", &["--listen", everywhere, "--tokens", tokens]),
+        ("gateway", &["--listen", everywhere, "--tokens", tokens]),
+        ("gateway", &["--query-token-file", tokens]),
+        ("query", &["--listen", everywhere, "--insecure"]),
+        ("query", &["--listen", everywhere, "--token-file", secret]),
         ("bedside", &["--log", "=="]),
         ("gateway", &["--tokens", "/nowhere/tokens"]),
         ("ingest", &["--nats-user", "someone"]),

@@ -157,6 +157,25 @@ pub fn say_where_over(scheme: &str, service: &str, listener: &TcpListener) -> Re
     Ok(())
 }
 
+/// Refuses plain HTTP on an address that other machines can reach, unless somebody asked for it with `--insecure`.
+///
+/// # Errors
+/// A sentence that says what to set.
+pub fn require_encryption(
+    address: SocketAddr,
+    has_certificate: bool,
+    insecure: bool,
+    how_to_encrypt: &str,
+) -> Result<(), crate::StartError> {
+    if has_certificate || insecure || address.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    Err(crate::StartError::config(format!(
+        "plain HTTP on {address} would send tokens and patient data unencrypted over the network; {how_to_encrypt}, or set \
+         --insecure if a proxy in front of it or the network itself encrypts"
+    )))
+}
+
 /// Binds a TCP listener.
 ///
 /// # Errors

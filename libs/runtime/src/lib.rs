@@ -18,6 +18,7 @@ pub mod observe;
 mod open_files;
 pub mod problem;
 mod prometheus;
+mod secret;
 mod shutdown;
 mod size;
 mod tls;
@@ -35,6 +36,7 @@ pub use mongo::{MongoArgs, prepare_mongo};
 #[cfg(feature = "nats")]
 pub use nats::{NatsArgs, connect_nats, provision_nats};
 pub use prometheus::Metrics;
+pub use secret::Secret;
 pub use shutdown::Shutdown;
 pub use size::ByteSize;
 pub use tls::{Acceptors, ServerTls, TlsArgs};

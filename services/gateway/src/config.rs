@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use runtime::{ByteSize, StartError, TlsArgs, WatchedFiles, parse_duration};
+use runtime::{ByteSize, StartError, TlsArgs, WatchedFiles, http, parse_duration};
 
 use crate::tokens::LiveTokens;
 
@@ -17,7 +17,7 @@ pub const RECEIPT_WAIT_IN_CLUSTER: Duration = Duration::from_secs(2);
 #[command(next_help_heading = "Gateway")]
 #[group(id = "gateway")]
 pub struct Config {
-    /// Address for clients; without --tokens only a loopback address is taken
+    /// Address for clients. Other than loopback addresses need --tokens, and a certificate or --insecure
     #[arg(long, env = "BEDSIDE_LISTEN", default_value = "127.0.0.1:5011")]
     pub listen: SocketAddr,
     /// File of access tokens: a line `name role sha256` for each, as `bedside token new` makes them. It is read again when it
@@ -27,6 +27,9 @@ pub struct Config {
     /// Clients come through a proxy that writes their addresses last into X-Forwarded-For; only then that header counts
     #[arg(long, env = "BEDSIDE_BEHIND_PROXY")]
     pub behind_proxy: bool,
+    /// Allow plain HTTP on an address that is not a loopback address: a proxy in front of it, or the network, encrypts
+    #[arg(long, env = "BEDSIDE_INSECURE")]
+    pub insecure: bool,
     /// Folder for large files while they arrive; by default the system's folder for temporary files
     #[arg(long, env = "BEDSIDE_SPOOL_DIR", value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
@@ -111,6 +114,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 5011)),
             tokens: None,
             behind_proxy: false,
+            insecure: false,
             spool_dir: None,
             receipt_wait: Duration::from_secs(10),
             body_idle: Duration::from_secs(30),
@@ -163,6 +167,13 @@ impl Config {
                 self.listen,
             )));
         }
+        let has_certificate = self.tls.certificate.is_some();
+        http::require_encryption(
+            self.listen,
+            has_certificate,
+            self.insecure,
+            "give it --tls-cert and --tls-key",
+        )?;
         let limits = &self.limits;
         let counts = [
             limits.max_parts,

@@ -1,12 +1,13 @@
 //! The gateway as a process of its own, on NATS JetStream, with query as another process.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use bus::EventBus;
 use clap::Parser;
-use runtime::{LogArgs, NatsArgs, Shutdown, StartError, admin, http};
+use runtime::{LogArgs, NatsArgs, Secret, Shutdown, StartError, admin, http};
 
 /// The only door for clients: takes uploads, streams events, passes reads on to query.
 #[derive(Debug, Parser)]
@@ -19,6 +20,9 @@ struct Program {
     /// Address of query
     #[arg(long, env = "BEDSIDE_QUERY", value_name = "URL", default_value = "http://127.0.0.1:5012")]
     query: String,
+    /// File of the secret that query accepts this gateway by; the same as query's --token-file
+    #[arg(long, env = "BEDSIDE_QUERY_TOKEN_FILE", value_name = "FILE")]
+    query_token_file: Option<PathBuf>,
     /// Address of /livez, /readyz and /metrics
     #[arg(long, env = "BEDSIDE_GATEWAY_ADMIN_LISTEN", default_value = "127.0.0.1:9011")]
     admin_listen: SocketAddr,
@@ -33,12 +37,13 @@ fn main() -> ExitCode {
 }
 
 async fn run(program: Program) -> Result<(), StartError> {
-    let Program { command, mut config, query, admin_listen, nats, log } = program;
+    let Program { command, mut config, query, query_token_file, admin_listen, nats, log } = program;
     if let Some(runtime::Command::Healthcheck) = command {
         return runtime::healthcheck(admin_listen).await;
     }
     runtime::init_logging("gateway", &log)?;
     config.check()?;
+    let query_token = query_token_file.as_deref().map(Secret::read).transpose()?;
     let nats = nats.config("bedside-gateway")?;
     if nats.replicas > 1 {
         config.receipt_wait = config.receipt_wait.min(gateway::RECEIPT_WAIT_IN_CLUSTER);
@@ -52,7 +57,8 @@ async fn run(program: Program) -> Result<(), StartError> {
     let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
     let bus: Arc<dyn EventBus> = nats.clone();
     let checks = gateway::checks(&bus);
-    let ports = gateway::Ports { bus, stage: nats, reads: gateway::Reads::Http(query) };
+    let reads = gateway::Reads::Http { address: query, token: query_token };
+    let ports = gateway::Ports { bus, stage: nats, reads };
     let (served, admin) = tokio::join!(
         gateway::run_on(listener, config, ports, shutdown.clone()),
         admin::serve("gateway", admin_listener, checks, &shutdown),

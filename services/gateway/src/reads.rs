@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use proto_json::{ServerClock, UploadId, UploadReceipt, UploadStatus};
 use runtime::problem::{ApiError, Kind};
-use runtime::{Backoff, StartError, trace};
+use runtime::{Backoff, Secret, StartError, trace};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use tower::ServiceExt;
@@ -26,8 +26,13 @@ use crate::tokens::Client as Holder;
 /// Where reads go.
 #[derive(Debug, Clone)]
 pub enum Reads {
-    /// To query as a process of its own; its address as in `http://query:5012`.
-    Http(String),
+    /// To query as a process of its own.
+    Http {
+        /// Its address, as in `http://query:5012`.
+        address: String,
+        /// What it accepts this gateway by.
+        token: Option<Secret>,
+    },
     /// To query's router in this process.
     InProcess(Router),
 }
@@ -58,7 +63,7 @@ const HOP_BY_HOP: [&str; 8] = [
 /// [`Reads`], ready to be asked.
 #[derive(Debug, Clone)]
 pub(crate) enum ReadPath {
-    Http { client: Client<HttpConnector, Body>, base: Uri },
+    Http { client: Box<Client<HttpConnector, Body>>, base: Uri, authorization: Option<HeaderValue> },
     InProcess(Router),
 }
 
@@ -66,7 +71,7 @@ impl ReadPath {
     pub(crate) fn new(reads: Reads) -> Result<Self, StartError> {
         match reads {
             Reads::InProcess(router) => Ok(ReadPath::InProcess(router)),
-            Reads::Http(address) => {
+            Reads::Http { address, token } => {
                 let base: Option<Uri> = address.trim_end_matches('/').parse().ok();
                 let plain = |uri: &Uri| {
                     uri.scheme() == Some(&Scheme::HTTP) && uri.authority().is_some() && uri.path() == "/"
@@ -83,17 +88,18 @@ impl ReadPath {
                     .pool_timer(TokioTimer::new())
                     .pool_idle_timeout(Duration::from_secs(60))
                     .build(connector);
-                Ok(ReadPath::Http { client, base })
+                let authorization = token.map(|token| token.bearer()).transpose()?;
+                Ok(ReadPath::Http { client: Box::new(client), base, authorization })
             }
         }
     }
 
-    /// Asks query. `headers` are sent as they are.
+    /// Asks query. `headers` are sent as they are, and with them what query accepts this gateway by.
     async fn ask(
         &self,
         method: Method,
         path: PathAndQuery,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
     ) -> Result<Response, ApiError> {
         match self {
             ReadPath::InProcess(router) => {
@@ -106,7 +112,10 @@ impl ReadPath {
                     Err(never) => match never {},
                 }
             }
-            ReadPath::Http { client, base } => {
+            ReadPath::Http { client, base, authorization } => {
+                if let Some(value) = authorization {
+                    headers.insert(header::AUTHORIZATION, value.clone());
+                }
                 let mut parts = base.clone().into_parts();
                 parts.path_and_query = Some(path);
                 let uri = Uri::from_parts(parts).map_err(ApiError::internal)?;
@@ -127,6 +136,13 @@ impl ReadPath {
                     }
                 };
                 match tokio::time::timeout(ANSWER, asked).await {
+                    Ok(Ok(response)) if response.status() == StatusCode::UNAUTHORIZED => {
+                        tracing::error!("query refuses this gateway: both need the same --query-token-file");
+                        Err(ApiError::new(
+                            Kind::BAD_GATEWAY,
+                            "The service that reads patients does not accept this gateway.",
+                        ))
+                    }
                     Ok(Ok(response)) => Ok(from_query(response.map(Body::new))),
                     Ok(Err(cause)) => {
                         tracing::warn!(%cause, "query cannot be reached");

@@ -35,6 +35,7 @@ async fn run(program: Program) -> Result<(), StartError> {
         return runtime::healthcheck(admin_listen).await;
     }
     runtime::init_logging("query", &log)?;
+    let token = config.token()?;
     let store: Arc<dyn PatientStore> = mongo.connect().await?;
     let listener = http::bind(config.listen).await?;
     let admin_listener = http::bind(admin_listen).await?;
@@ -44,7 +45,7 @@ async fn run(program: Program) -> Result<(), StartError> {
 
     let checks = query::checks(&store);
     let (served, admin) = tokio::join!(
-        query::run_on(listener, store, shutdown.clone()),
+        query::run_on(listener, token, store, shutdown.clone()),
         admin::serve("query", admin_listener, checks, &shutdown),
     );
     served.and(admin)

@@ -245,12 +245,20 @@ async fn without_tokens_only_programs_of_this_machine_are_answered() {
 }
 
 #[test]
-fn an_address_for_others_needs_tokens() {
+fn public_address_needs_tokens_and_encryption() {
     let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5011));
     let refused = Config { listen, ..Config::default() }.check().unwrap_err();
     assert!(matches!(refused, StartError::Config(_)));
     assert_eq!(refused.exit_code(), 64);
     assert!(refused.to_string().contains("--tokens"), "{refused}");
+    let file = tokens_file();
+    let with_tokens = Config { listen, tokens: Some(file.path().to_owned()), ..Config::default() };
+    let plain = with_tokens.check().unwrap_err();
+    assert_eq!(plain.exit_code(), 64);
+    assert!(plain.to_string().contains("--insecure") && plain.to_string().contains("--tls-cert"), "{plain}");
+    Config { insecure: true, ..with_tokens }.check().unwrap();
+    let insecure = Config { listen, insecure: true, ..Config::default() }.check().unwrap_err();
+    assert!(insecure.to_string().contains("--tokens"), "{insecure}");
     let unreadable = Config { tokens: Some("/nonexistent/tokens".into()), ..Config::default() };
     assert_eq!(unreadable.check().unwrap_err().exit_code(), 64);
 }

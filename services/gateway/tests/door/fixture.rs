@@ -16,7 +16,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use proto_json::Queue;
-use runtime::Shutdown;
+use runtime::{Secret, Shutdown};
 use store::PatientStore;
 use store::sqlite::SqliteStore;
 use tempfile::TempDir;
@@ -28,6 +28,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The whole system; ends when dropped.
 pub(crate) struct Door {
     pub(crate) address: SocketAddr,
+    /// Where query listens, and its token, if it is asked over HTTP.
+    pub(crate) query: Option<(SocketAddr, Secret)>,
     pub(crate) bus: Arc<LocalBus>,
     pub(crate) store: Arc<dyn PatientStore>,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -87,12 +89,20 @@ pub(crate) struct Start {
     pub(crate) ingest: bool,
     pub(crate) limits: QueueLimits,
     pub(crate) query_over_http: bool,
+    /// Whether the gateway has the token of query.
+    pub(crate) gateway_has_token: bool,
 }
 
 impl Default for Start {
     fn default() -> Self {
         let config = Config { receipt_wait: PATIENCE, ..Config::default() };
-        Start { config, ingest: true, limits: QueueLimits::default(), query_over_http: false }
+        Start {
+            config,
+            ingest: true,
+            limits: QueueLimits::default(),
+            query_over_http: false,
+            gateway_has_token: true,
+        }
     }
 }
 
@@ -109,11 +119,13 @@ impl Start {
             let ports = ecg_worker::Ports { bus: bus.clone(), stage: bus.clone() };
             tokio::spawn(ecg_worker::run(ecg_worker::Config { concurrency: None }, ports, shutdown.clone()));
         }
+        let (query_token, mut query_address) = (Secret::generate().unwrap(), None);
         let reads = if self.query_over_http {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
-            tokio::spawn(query::run_on(listener, store.clone(), shutdown.clone()));
-            Reads::Http(url)
+            query_address = listener.local_addr().ok();
+            tokio::spawn(query::run_on(listener, Some(query_token.clone()), store.clone(), shutdown.clone()));
+            Reads::Http { address: url, token: self.gateway_has_token.then(|| query_token.clone()) }
         } else {
             Reads::InProcess(query::router(store.clone()))
         };
@@ -122,7 +134,8 @@ impl Start {
         let ports = Ports { bus: bus.clone(), stage: bus.clone(), reads };
         tokio::spawn(gateway::run_on(listener, self.config, ports, shutdown.clone()));
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
-        Door { address, bus, store, client, shutdown, _data: data }
+        let query = query_address.map(|address| (address, query_token));
+        Door { address, query, bus, store, client, shutdown, _data: data }
     }
 }
 
@@ -146,11 +159,20 @@ impl Door {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Reply {
-        let mut request = Request::builder().method(method).uri(self.url(path));
+        self.ask(method, self.url(path), headers, body.into()).await
+    }
+
+    /// Asks another address than the gateway's.
+    pub(crate) async fn send_to(&self, to: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Reply {
+        self.ask(Method::GET, format!("http://{to}{path}"), headers, Bytes::new()).await
+    }
+
+    async fn ask(&self, method: Method, url: String, headers: &[(&str, &str)], body: Bytes) -> Reply {
+        let mut request = Request::builder().method(method).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.client.request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
+        let response = self.client.request(request.body(Full::new(body)).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Reply { status: parts.status, headers: parts.headers, body }

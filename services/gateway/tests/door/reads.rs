@@ -136,3 +136,35 @@ async fn a_read_takes_its_place_until_the_last_byte_has_gone() {
     let free = async { while door.get("/api/v1/patients").await.status != 200 {} };
     tokio::time::timeout(PATIENCE, free).await.expect("the place is given back");
 }
+
+/// Query answers nobody but gateways: whoever reaches its port without its token could read all patients.
+#[tokio::test]
+async fn query_answers_only_requests_with_its_token() {
+    let door = Start { query_over_http: true, ..Start::default() }.start().await;
+    assert_eq!(door.new_patient("{\"medical_record_number\":7}").await.status, 200);
+    assert_eq!(door.get("/api/v1/patients/7").await.status, 200);
+
+    let (address, token) = door.query.clone().unwrap();
+    let token = token.bearer().unwrap();
+    let token = token.to_str().unwrap();
+    let last = &token[token.len() - 1..];
+    let wrong = format!("{}{}", &token[..token.len() - 1], if last == "0" { "1" } else { "0" });
+    for path in ["/api/v1/patients/7", "/api/get_patient", "/api/get_patient/7", "/nothing"] {
+        for authorization in ["", "Bearer", &wrong, "Bearer guess"] {
+            let reply = door.send_to(address, path, &[("authorization", authorization)]).await;
+            reply.assert_problem(401, "token");
+            assert_eq!(reply.header("www-authenticate"), "Bearer");
+        }
+    }
+    let reply = door.send_to(address, "/api/v1/patients/7", &[("authorization", token)]).await;
+    assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
+async fn gateway_without_the_token_of_query_reports_a_bad_gateway() {
+    let door = Start { query_over_http: true, gateway_has_token: false, ..Start::default() }.start().await;
+    // What the client sends is not passed on.
+    let headers = [("authorization", "Bearer of-the-client")];
+    let reply = door.send(Method::GET, "/api/v1/patients", &headers, "").await;
+    reply.assert_problem(502, "does not accept this gateway");
+}
