@@ -1,10 +1,10 @@
-//! When a value is too old to be taken for the present.
+//! When a value is too old to be taken for the present. All times are by the clock of the server.
 
 use std::time::Duration;
 
 use proto_json::Timestamp;
 
-/// Whether a value of this time is past the limit; one from the future (clocks differ) is not.
+/// Whether a value of this time is past the limit; one from the future is not: it is for the caller to say that it is wrong.
 #[must_use]
 pub fn is_stale(at: Timestamp, now: Timestamp, limit: Duration) -> bool {
     u128::try_from(now.millis_since(at)).is_ok_and(|age| age > limit.as_millis())

@@ -105,9 +105,19 @@ impl App {
         self.0.borrow_mut().wait(limit)
     }
 
-    /// Turns this station's clock on, to see what age does to values.
+    /// Sets the clock of this computer wrong by so many milliseconds, as far as this station is concerned.
+    pub fn set_clock_wrong(&self, by_ms: i64) {
+        self.0.borrow_mut().set_clock_wrong(by_ms);
+    }
+
+    /// Lets time pass, to see what age does to values.
     pub fn turn_clock(&self, by: Duration) {
         self.0.borrow_mut().turn_clock(by);
+    }
+
+    /// Takes back what [`App::turn_clock`] did.
+    pub fn turn_clock_back(&self) {
+        self.0.borrow_mut().turn_clock_back();
     }
 
     /// Whether somebody has quit.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use proto_json::{
-    EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, HeartRateSource, ImageRecord, PatientSummary, Timestamp,
+    CLOCK_TOLERANCE_MS, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, HeartRateSource, ImageRecord,
+    PatientSummary, Timestamp, ValueTime,
 };
 use ui::words;
 
@@ -23,36 +24,86 @@ pub(crate) fn rate(patient: &PatientSummary) -> String {
     patient.latest_heart_rate.as_ref().map_or_else(|| "–".to_owned(), |rate| rate.bpm.to_string())
 }
 
-/// When the heart rate was recorded; while there is none, when the latest ECG was.
+/// What is shown where the age of a value cannot be told.
+const CLOCK_WRONG: &str = "clock wrong";
+
+/// When the heart rate is from; while there is none, when the latest ECG is.
 #[must_use]
-pub(crate) fn value_at(patient: &PatientSummary) -> Option<Timestamp> {
-    let rate = patient.latest_heart_rate.as_ref().map(|rate| rate.at);
-    rate.or_else(|| patient.latest_ecg.as_ref().map(|ecg| ecg.at))
+pub(crate) fn value_time(patient: &PatientSummary, now: Timestamp) -> Option<ValueTime> {
+    let rate = patient.latest_heart_rate.as_ref().map(|rate| rate.time(now));
+    rate.or_else(|| patient.latest_ecg.as_ref().map(|ecg| ecg.time(now)))
 }
 
-/// Whether what is shown is too old to look live.
+/// Whether what is shown is too old to look live, or of an age that nobody can tell.
 #[must_use]
 pub(crate) fn is_stale(patient: &PatientSummary, now: Timestamp, limit: Duration) -> bool {
-    value_at(patient).is_some_and(|at| age::is_stale(at, now, limit))
+    value_time(patient, now).is_some_and(|time| is_time_stale(time, now, limit))
 }
 
-/// The age of what a tile shows.
+fn is_time_stale(time: ValueTime, now: Timestamp, limit: Duration) -> bool {
+    match time {
+        ValueTime::Recorded(at) | ValueTime::Received(at) => age::is_stale(at, now, limit),
+        ValueTime::ClockWrong => true,
+    }
+}
+
+/// The age of what a tile shows; where the time of recording is not known, when it was received: its age may be any.
 #[must_use]
 pub(crate) fn short_age(patient: &PatientSummary, now: Timestamp, limit: Duration) -> String {
-    let Some(at) = value_at(patient) else { return "no rate yet".to_owned() };
-    let age = words::age(now.millis_since(at));
-    if age::is_stale(at, now, limit) { format!("stale · {age}") } else { age }
+    let Some(time) = value_time(patient, now) else { return "no rate yet".to_owned() };
+    let age = match time {
+        ValueTime::Recorded(at) => words::age(now.millis_since(at)),
+        ValueTime::Received(at) => format!("received {}", words::minute_or_day(at, now)),
+        ValueTime::ClockWrong => return CLOCK_WRONG.to_owned(),
+    };
+    if is_time_stale(time, now, limit) { format!("stale · {age}") } else { age }
 }
 
 /// The same in full.
 #[must_use]
 pub(crate) fn long_age(patient: &PatientSummary, now: Timestamp, limit: Duration) -> String {
-    let Some(at) = value_at(patient) else { return String::new() };
-    let age = match words::age(now.millis_since(at)) {
+    let Some(time) = value_time(patient, now) else { return String::new() };
+    let age = match time {
+        ValueTime::Recorded(at) => ago(at, now),
+        ValueTime::Received(at) => format!("received {}; when it was recorded is not known", ago(at, now)),
+        ValueTime::ClockWrong => {
+            return "clock wrong: the time of this value was in the future, so nobody can tell its age"
+                .to_owned();
+        }
+    };
+    if is_time_stale(time, now, limit) { format!("stale: {age}") } else { age }
+}
+
+fn ago(at: Timestamp, now: Timestamp) -> String {
+    match words::age(now.millis_since(at)) {
         now if now == "now" => now,
         age => format!("{age} ago"),
-    };
-    if age::is_stale(at, now, limit) { format!("stale: {age}") } else { age }
+    }
+}
+
+/// When a value is from, as a title; says so where that is the time of receipt, or wrong.
+#[must_use]
+pub(crate) fn when(time: ValueTime, now: Timestamp) -> String {
+    match time {
+        ValueTime::Recorded(at) => words::clock_or_date(at, now),
+        ValueTime::Received(at) => format!("received {}", words::clock_or_date(at, now)),
+        ValueTime::ClockWrong => CLOCK_WRONG.to_owned(),
+    }
+}
+
+/// An alarm of the station: what is wrong with the clock of the server or of this computer. `problem` is what the server says
+/// of its own clock; `ahead_ms` is by how much it is ahead of this computer's.
+#[must_use]
+pub(crate) fn clock_alarm(problem: Option<&str>, ahead_ms: Option<i64>) -> Option<String> {
+    if let Some(problem) = problem {
+        return Some(format!("Clock wrong. {problem}"));
+    }
+    let ahead = ahead_ms.filter(|ahead| ahead.abs() > CLOCK_TOLERANCE_MS)?;
+    let off = words::age(ahead.abs());
+    let direction = if ahead > 0 { "behind" } else { "ahead of" };
+    Some(format!(
+        "This station's clock is {off} {direction} the server's. All times shown are by the server's clock."
+    ))
 }
 
 /// Where the heart rate comes from.
@@ -112,6 +163,13 @@ pub(crate) fn tile(
     let mut spoken = format!("{name}, MRN {}, heart rate {rate} bpm", patient.mrn);
     if stale {
         spoken.push_str(", stale");
+    }
+    match value_time(patient, now) {
+        Some(ValueTime::Received(at)) => {
+            spoken.push_str(&format!(", received {}", words::clock_or_date(at, now)));
+        }
+        Some(ValueTime::ClockWrong) => spoken.push_str(", clock wrong"),
+        Some(ValueTime::Recorded(_)) | None => {}
     }
     if let Some(alarm) = alarm {
         spoken.push_str(&format!(", alarm {}", alarm.text));
@@ -191,7 +249,7 @@ pub(crate) fn ecg_choice(record: &EcgRecord, limits: Limits, now: Timestamp) -> 
         || record.status == EcgStatus::Analyzed && record.heart_rate.is_none();
     ChoiceData {
         key: record.id.to_string().into(),
-        title: words::clock_or_date(record.at, now).into(),
+        title: when(record.time(now), now).into(),
         detail: detail.into(),
         severity: severity(of_rate.or(technical.then_some(Severity::Technical))),
     }
@@ -202,7 +260,7 @@ pub(crate) fn ecg_choice(record: &EcgRecord, limits: Limits, now: Timestamp) -> 
 pub(crate) fn image_choice(record: &ImageRecord, now: Timestamp) -> ChoiceData {
     ChoiceData {
         key: record.id.to_string().into(),
-        title: words::clock_or_date(record.at, now).into(),
+        title: when(record.time(now), now).into(),
         detail: record.file.file_name.clone().unwrap_or_else(|| words::bytes(record.file.bytes)).into(),
         severity: window::Severity::None,
     }

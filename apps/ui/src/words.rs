@@ -97,6 +97,16 @@ pub fn clock_or_date(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// Hour and minute on this machine: `14:03`; the date if that is not the day of `now`.
+#[must_use]
+pub fn minute_or_day(at: Timestamp, now: Timestamp) -> String {
+    let full = clock_or_date(at, now);
+    match full.split_once(' ') {
+        Some((day, _)) => day.to_owned(),
+        None => full.rsplit_once(':').map_or(full.clone(), |(minute, _)| minute.to_owned()),
+    }
+}
+
 /// The same as a sentence: a capital at the start, a full stop at the end.
 #[must_use]
 pub fn sentence(text: &str) -> String {
@@ -123,6 +133,13 @@ mod tests {
             ["9.8 s", "59.9 s", "1 min 00 s", "5 min 20 s", "24 h 00 min"]
         );
         assert_eq!(duration(f64::NAN), "–");
+    }
+
+    #[test]
+    fn minute_is_shown_for_today_and_date_for_other_days() {
+        let now = Timestamp::now();
+        assert_eq!(minute_or_day(now, now), clock(now)[..5]);
+        assert_eq!(minute_or_day(now.plus_millis(-3 * 86_400_000), now).len(), "2026-03-14".len());
     }
 
     #[test]

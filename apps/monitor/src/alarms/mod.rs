@@ -21,6 +21,9 @@ pub use store::{StoreError, load, save};
 /// Entries the history keeps.
 const REMEMBERED: usize = 2000;
 
+/// Longest time for which an alarm can be silenced.
+pub const LONGEST_SILENCE_MS: i64 = 600_000;
+
 /// How grave an alarm is; later ones are graver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,7 +57,7 @@ pub struct Alarm {
     pub severity: Severity,
     /// As in `HR 134 > 120`.
     pub text: String,
-    /// When it was raised, by this station's clock.
+    /// When it was raised, by the clock of the server.
     pub since: Timestamp,
     /// What it was last judged by.
     pub reading: RecordId,
@@ -76,7 +79,8 @@ impl Alarm {
     /// Whether somebody has silenced it for now.
     #[must_use]
     pub fn is_silent(&self, now: Timestamp) -> bool {
-        self.silent_until.is_some_and(|until| until > now)
+        // A clock that is set back must not make a silence longer than any can be.
+        self.silent_until.is_some_and(|until| until > now && until.millis_since(now) <= LONGEST_SILENCE_MS)
     }
 }
 
@@ -126,7 +130,7 @@ impl Happening {
 /// An entry of the history. It names no patient but by number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Remembered {
-    /// When, by this station's clock.
+    /// When, by the clock of the server.
     pub at: Timestamp,
     /// Whose alarm; none for the station's own.
     pub mrn: Option<Mrn>,

@@ -16,7 +16,7 @@ impl Reading {
     pub(super) fn of(patient: &PatientSummary) -> Option<Reading> {
         let rate = patient.latest_heart_rate.as_ref();
         if let Some(ecg) = &patient.latest_ecg
-            && rate.is_none_or(|rate| rate.at < ecg.at)
+            && rate.is_none_or(|rate| ecg.is_after(rate))
         {
             let why_none = match (ecg.status, ecg.quality) {
                 (EcgStatus::Failed, _) => "ECG unreadable",

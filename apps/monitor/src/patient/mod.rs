@@ -218,8 +218,11 @@ impl PatientView {
                 (changed.images, changed.image) = (true, true);
                 let again = self.images.take(wanted, page).map(Ask::Images);
                 self.ask(again, &mut asks);
+                // Not always the first of the list: that one may be from the future.
+                let latest = self.summary.as_ref().and_then(|summary| summary.latest_image.as_ref());
+                let latest = latest.and_then(|latest| self.images.get(latest.id));
                 if self.follows_image
-                    && let Some(newest) = self.images.entries().first().cloned()
+                    && let Some(newest) = latest.or(self.images.entries().first()).cloned()
                     && self.image.wanted != Some(newest.id)
                 {
                     self.ask_image(newest, &mut asks);

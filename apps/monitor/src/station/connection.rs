@@ -7,6 +7,7 @@ use ui::words;
 
 use super::Station;
 use crate::alarms::Happening;
+use crate::phrases;
 use crate::window::{self, Api, Page, Tone};
 
 impl Station {
@@ -30,7 +31,10 @@ impl Station {
 
     pub(super) fn take_connected(&mut self, made: Result<Gateway, String>) {
         match made {
-            Ok(gateway) => self.link.use_gateway(gateway),
+            Ok(gateway) => {
+                self.server_time = Some(gateway.server_time().clone());
+                self.link.use_gateway(gateway);
+            }
             Err(reason) => {
                 let api = self.window.global::<Api>();
                 api.set_level(window::Level::Bad);
@@ -127,10 +131,27 @@ impl Station {
                 let reason = state.reason.as_deref().map(words::sentence).unwrap_or_default();
                 format!("Connection lost since {since}. What is shown may be out of date. {reason}")
             }
-            _ => String::new(),
+            _ => self.clock_alarm.clone().unwrap_or_default(),
         };
         api.set_technical_alarm(alarm.into());
         self.show_note();
+    }
+
+    /// Raises or ends the alarm that a clock is wrong: the server's, or that of this computer, compared with the server's.
+    pub(super) fn check_clocks(&mut self) {
+        let Some(time) = &self.server_time else { return };
+        let ahead = time.ahead_of_computer_ms().map(|ahead| ahead - self.clock_off_ms);
+        let alarm = phrases::clock_alarm(time.problem().as_deref(), ahead);
+        if alarm == self.clock_alarm {
+            return;
+        }
+        if alarm.is_some() != self.clock_alarm.is_some() {
+            let happening = if alarm.is_some() { Happening::Raised } else { Happening::Ended };
+            self.alarms.remember_station(happening, "Clock wrong".to_owned(), self.now());
+        }
+        self.clock_alarm = alarm;
+        self.show_connection();
+        self.list_alarms();
     }
 
     /// Says on an empty wall why it is empty.

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use client::ConnectionState;
+use client::{ConnectionState, ServerTime};
 use proto_json::{Mrn, RecordId, Timestamp};
 use slint::{ComponentHandle, ModelRc, SharedString, VecModel};
 use ui::{ConnectionArgs, Settings, SettingsFile, words};
@@ -104,8 +104,14 @@ pub(crate) struct Station {
     trend: TrendPane,
     saves: Option<What>,
     has_quit: bool,
-    /// Tests turn the clock on.
+    /// The time by the clock of the server; `None` before the first connection.
+    server_time: Option<ServerTime>,
+    /// What is wrong with a clock, if anything is.
+    clock_alarm: Option<String>,
+    /// Tests let time pass.
     ahead_ms: i64,
+    /// Tests set the clock of this computer wrong.
+    clock_off_ms: i64,
     ticks: slint::Timer,
 }
 
@@ -151,7 +157,10 @@ impl Station {
             chosen: EcgPane::default(),
             saves: None,
             has_quit: false,
+            server_time: None,
+            clock_alarm: None,
             ahead_ms: 0,
+            clock_off_ms: 0,
             ticks: slint::Timer::default(),
             window,
         };
@@ -200,14 +209,28 @@ impl Station {
         &self.window
     }
 
+    /// The time by the clock of the server, by which values have their times; the clock of this computer may be wrong, and is
+    /// used only as long as the server has not told.
     fn now(&self) -> Timestamp {
-        let now = Timestamp::now();
-        Timestamp::from_millis(now.as_millis() + self.ahead_ms).unwrap_or(now)
+        let now = self.server_time.as_ref().and_then(ServerTime::now).unwrap_or_else(Timestamp::now);
+        now.plus_millis(self.ahead_ms)
     }
 
-    /// Turns the clock on, for tests of what age does.
+    /// Sets the clock of this computer wrong, for tests of what that does.
+    pub(crate) fn set_clock_wrong(&mut self, by_ms: i64) {
+        self.clock_off_ms = by_ms;
+        self.tick();
+    }
+
+    /// Lets time pass, for tests of what age does.
     pub(crate) fn turn_clock(&mut self, by: Duration) {
         self.ahead_ms += i64::try_from(by.as_millis()).unwrap_or(0);
+        self.tick();
+    }
+
+    /// Takes back what [`Station::turn_clock`] did.
+    pub(crate) fn turn_clock_back(&mut self) {
+        self.ahead_ms = 0;
         self.tick();
     }
 
@@ -248,6 +271,7 @@ impl Station {
         let now = self.now();
         let api = self.window.global::<Api>();
         api.set_clock(words::clock(now).into());
+        self.check_clocks();
         self.age_tiles(now);
         self.age_patient(now);
         if self.alarms.all().any(|(_, alarm)| alarm.silent_until.is_some()) {

@@ -148,8 +148,8 @@ impl Station {
             name: phrases::name(patient).into(),
             mrn: mrn.to_string().into(),
             rate: phrases::rate(patient).into(),
-            time: phrases::value_at(patient)
-                .map(|at| words::clock_or_date(at, now))
+            time: phrases::value_time(patient, now)
+                .map(|time| phrases::when(time, now))
                 .unwrap_or_default()
                 .into(),
             source: phrases::source(patient).into(),
@@ -213,7 +213,7 @@ impl Station {
         let record = view.image_record();
         let caption = record.map(|record| {
             let name = record.file.file_name.clone().unwrap_or_else(|| "no name".to_owned());
-            format!("{} · {name}", words::clock_or_date(record.at, now))
+            format!("{} · {name}", phrases::when(record.time(now), now))
         });
         let (state, message) = match view.image() {
             Slot::Empty if view.images().is_complete() => (PaneState::Empty, "No medical images".to_owned()),
@@ -236,8 +236,11 @@ impl Station {
 
     /// What stands above an ECG: its time, heart rate or state, and quality.
     pub(super) fn ecg_caption(&self, record: &EcgRecord) -> (String, &'static str) {
-        let caption =
-            format!("{} · {}", words::clock_or_date(record.at, self.now()), phrases::ecg_state(record));
+        let caption = format!(
+            "{} · {}",
+            phrases::when(record.time(self.now()), self.now()),
+            phrases::ecg_state(record)
+        );
         (caption, record.analysis.as_ref().map_or("", |analysis| phrases::quality(analysis.quality)))
     }
 

@@ -103,7 +103,10 @@ impl Station {
         let data = phrases::tile(patient, self.alarms.of(patient.mrn), now, self.stale_after);
         match &tile.spark {
             Some((_, Some(spark))) => {
-                let spark = self.spark_picture(spark, data.stale && !data.alarm.is_empty());
+                let age = phrases::short_age(patient, now, self.stale_after);
+                // As the tile decides it.
+                let is_long = data.stale || age.chars().count() > 9;
+                let spark = self.spark_picture(spark, is_long && !data.alarm.is_empty());
                 TileData { has_spark: true, spark, ..data }
             }
             _ => data,

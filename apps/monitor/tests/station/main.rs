@@ -5,6 +5,7 @@
 mod alarms;
 #[path = "../beside/mod.rs"]
 mod beside;
+mod clocks;
 mod connection;
 mod dialogs;
 mod keyboard;
