@@ -1,4 +1,7 @@
-//! Scoring of found beats against reference beats, beat by beat, as AAMI EC57 asks and WFDB's `bxb` does.
+//! Scoring of found beats against reference beats, beat by beat, as AAMI EC57 asks and WFDB's `bxb` does, and of the rates of
+//! whole strips.
+
+use crate::analysis::{Analysis, Quality};
 
 /// Largest distance of a found beat from its reference beat, in seconds (AAMI EC57).
 pub const MATCH_WINDOW_S: f64 = 0.15;
@@ -114,5 +117,86 @@ pub fn compare(
                 }
             }
         }
+    }
+}
+
+/// A rate is right within this many beats per minute or [`RATE_SHARE`], whichever is more.
+pub const RATE_BPM: f64 = 5.0;
+/// A rate is right within this share of the true one or [`RATE_BPM`], whichever is more.
+pub const RATE_SHARE: f64 = 0.1;
+
+/// What became of strips whose beats are known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StripScore {
+    /// Strips whose rate is right, whatever their quality.
+    pub right: usize,
+    /// Strips whose rate is wrong and whose quality is good.
+    pub wrong_good: usize,
+    /// Strips whose rate is wrong and whose quality is poor: the rate is marked as doubtful.
+    pub wrong_poor: usize,
+    /// Strips without a rate.
+    pub refused: usize,
+    /// Strips without a rate although the beats that were found in them give the right one; part of `refused`.
+    pub refused_though_right: usize,
+}
+
+impl StripScore {
+    /// Number of strips.
+    #[must_use]
+    pub fn strips(&self) -> usize {
+        self.right + self.wrong_good + self.wrong_poor + self.refused
+    }
+
+    /// Compares the analysis of one strip with its true beats, in seconds and in order of time. Strips with fewer than two
+    /// beats have no true rate and are not counted.
+    pub fn add(&mut self, analysis: &Analysis, beats: &[f64]) {
+        let Some(truth) = mean_rate(beats) else { return };
+        let right = |rate: f64| (rate - truth).abs() <= RATE_BPM.max(RATE_SHARE * truth);
+        match analysis.heart_rate {
+            Some(rate) if right(rate.mean_bpm) => self.right += 1,
+            Some(_) if analysis.quality == Quality::Good => self.wrong_good += 1,
+            Some(_) => self.wrong_poor += 1,
+            None => {
+                let found: Vec<f64> = analysis.beats.iter().map(|beat| beat.time_s).collect();
+                self.refused += 1;
+                self.refused_though_right += usize::from(mean_rate(&found).is_some_and(right));
+            }
+        }
+    }
+}
+
+impl std::ops::AddAssign for StripScore {
+    fn add_assign(&mut self, other: Self) {
+        self.right += other.right;
+        self.wrong_good += other.wrong_good;
+        self.wrong_poor += other.wrong_poor;
+        self.refused += other.refused;
+        self.refused_though_right += other.refused_though_right;
+    }
+}
+
+/// Shares in percent and the number of strips.
+impl std::fmt::Display for StripScore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let share = |part: usize| 100.0 * part as f64 / self.strips().max(1) as f64;
+        write!(
+            f,
+            "right={:.1} wrong_good={:.1} wrong_poor={:.1} refused={:.1} refused_though_right={:.1} strips={}",
+            share(self.right),
+            share(self.wrong_good),
+            share(self.wrong_poor),
+            share(self.refused),
+            share(self.refused_though_right),
+            self.strips()
+        )
+    }
+}
+
+/// The mean rate from the first to the last of some beats, in beats per minute; nothing of fewer than two.
+#[must_use]
+pub fn mean_rate(beats: &[f64]) -> Option<f64> {
+    match beats {
+        [first, .., last] if last > first => Some(60.0 * (beats.len() - 1) as f64 / (last - first)),
+        _ => None,
     }
 }

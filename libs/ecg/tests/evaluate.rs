@@ -95,3 +95,23 @@ fn any_folder_of_records_is_scored_and_the_last_line_is_the_gross_result() {
     assert!(of("f1") >= 99.5 && of("rate_mae_bpm") < 0.5, "{last}");
     assert_eq!(fs::read_to_string(table).unwrap().lines().filter(|line| line.starts_with('r')).count(), 6);
 }
+
+#[test]
+fn records_are_cut_into_strips_and_the_last_line_holds_the_shares() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("evaluate_strips");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    record(&folder, "one", 250.0, 16, 3);
+    record(&folder, "two", 360.0, 212, 4);
+    let output =
+        Command::new(program()).args(["--strips-of", "5,10,28"]).arg(&folder).output().expect("evaluate");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("one") && lines[1].starts_with("two"), "{said}");
+    // Two minutes hold 24, 12 and 4 strips of these lengths.
+    assert_eq!(
+        lines[2],
+        "strips right=100.0 wrong_good=0.0 wrong_poor=0.0 refused=0.0 refused_though_right=0.0 strips=80"
+    );
+}

@@ -1,6 +1,7 @@
 //! Beats are paired as WFDB's `bxb` pairs them.
 
-use ecg::score::{Error, MATCH_WINDOW_S, Score, compare};
+use ecg::score::{Error, MATCH_WINDOW_S, Score, StripScore, compare};
+use ecg::{Analysis, Beat, HeartRate, Quality};
 
 fn score(reference: &[f64], found: &[f64], left_out: &[(f64, f64)]) -> (Score, Vec<Error>) {
     let mut errors = Vec::new();
@@ -59,4 +60,47 @@ fn percentages_are_those_of_aami_ec57() {
     assert!((sum.sensitivity() - 90.0).abs() < 1e-9);
     assert!((sum.positive_predictivity() - 90.0).abs() < 1e-9);
     assert!((sum.f1() - 90.0).abs() < 1e-9);
+}
+
+#[test]
+fn strips_are_counted_by_rate_and_quality() {
+    let beats = [0.5, 1.5, 2.5, 3.5];
+    let analysis = |bpm: Option<f64>, quality| Analysis {
+        heart_rate: bpm.map(|bpm| HeartRate { mean_bpm: bpm, min_bpm: bpm, max_bpm: bpm }),
+        quality,
+        ..unknown(&beats)
+    };
+    let mut score = StripScore::default();
+    // Within 5 bpm, and within 10 % of a fast rate, a rate is right.
+    score.add(&analysis(Some(64.9), Quality::Good), &beats);
+    score.add(&analysis(Some(218.0), Quality::Poor), &[0.0, 0.3, 0.6]);
+    score.add(&analysis(Some(66.1), Quality::Good), &beats);
+    score.add(&analysis(Some(50.0), Quality::Poor), &beats);
+    score.add(&analysis(None, Quality::Unusable), &beats);
+    score.add(&analysis(None, Quality::Unusable), &[0.5, 1.0, 1.5]);
+    // One beat gives no rate to compare with.
+    score.add(&analysis(None, Quality::Unusable), &[0.5]);
+    let counted = StripScore { right: 2, wrong_good: 1, wrong_poor: 1, refused: 2, refused_though_right: 1 };
+    assert_eq!(score, counted);
+    assert_eq!(
+        score.to_string(),
+        "right=33.3 wrong_good=16.7 wrong_poor=16.7 refused=33.3 refused_though_right=16.7 strips=6"
+    );
+}
+
+/// An analysis that found beats at these times and says nothing else.
+fn unknown(times: &[f64]) -> Analysis {
+    let beat =
+        |time: &f64| Beat { time_s: *time, segment: 0, sample: (time * 250.0) as usize, confidence: 1.0 };
+    Analysis {
+        heart_rate: None,
+        no_heart_rate_reason: None,
+        rr: None,
+        quality: Quality::Unusable,
+        quality_segments: Vec::new(),
+        rhythm_notes: Vec::new(),
+        trend: Vec::new(),
+        beats: times.iter().map(beat).collect(),
+        warnings: Vec::new(),
+    }
 }

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ecg::score::{MATCH_WINDOW_S, Score, compare};
+use ecg::score::{MATCH_WINDOW_S, Score, StripScore, compare};
 use ecg::wfdb::{self, Header};
 use ecg::{Quality, Strip};
 
@@ -140,8 +140,20 @@ fn reference(header: &Path) -> Option<PathBuf> {
     REFERENCES.iter().map(|extension| header.with_extension(extension)).find(|path| path.is_file())
 }
 
-/// Analyses one signal of a record and compares the result with the reference.
-pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Row, String> {
+/// References that cover only a part of the record, from their first to their last beat.
+const PARTIAL: [&str; 2] = ["q1c", "man"];
+
+/// A signal of a record and what is known of it.
+struct Record {
+    name: String,
+    strip: Strip,
+    beats: Vec<f64>,
+    flutter: Vec<(f64, f64)>,
+    /// The reference annotates only a part of the record.
+    partial: bool,
+}
+
+fn load(path: &Path, channel: Channel) -> Result<Record, String> {
     let read = |path: &Path| {
         std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
     };
@@ -164,17 +176,59 @@ pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Row, String> {
     let reference = reference(path).ok_or("there are no reference beats")?;
     let annotations = wfdb::annotations(&read(&reference)?).map_err(|error| error.to_string())?;
     let (beats, flutter) = wfdb::beats_and_flutter(&annotations, header.frame_rate_hz);
+    let partial = reference.extension().is_some_and(|extension| PARTIAL.iter().any(|it| *it == extension));
+    Ok(Record { name: header.name, strip, beats, flutter, partial })
+}
 
+/// Analyses one signal of a record and compares the result with the reference.
+pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Row, String> {
+    let Record { name, strip, beats, flutter, .. } = load(path, channel)?;
     let seconds = detection_time(&strip);
     let analysis = ecg::analyze(&strip);
     let found: Vec<f64> = analysis.beats.iter().map(|beat| beat.time_s).collect();
     Ok(Row {
-        name: header.name.clone(),
+        name,
         score: compare(&beats, &found, &flutter, MATCH_WINDOW_S, |_| {}),
         windows: windows(&strip, &analysis, &beats, &flutter),
         samples: strip.sample_count(),
         seconds,
     })
+}
+
+/// Cuts one signal of a record into strips of each of these lengths, one after the other, and compares the rate of each
+/// with the reference. Strips that touch flutter are left out, and those outside of what the reference covers.
+pub(crate) fn strip_score(
+    path: &Path,
+    channel: Channel,
+    lengths_s: &[f64],
+) -> Result<(String, StripScore), String> {
+    let Record { name, strip, beats, flutter, partial } = load(path, channel)?;
+    let rate = strip.sample_rate_hz;
+    let mut score = StripScore::default();
+    for segment in &strip.segments {
+        let end_s = segment.start_s + segment.samples.len() as f64 / rate;
+        let (covered_from, covered_to) = match (partial, beats.first(), beats.last()) {
+            (true, Some(first), Some(last)) => (*first, last + 1.0 / rate),
+            _ => (segment.start_s, end_s),
+        };
+        for length_s in lengths_s {
+            let mut from_s = covered_from.max(segment.start_s);
+            while from_s + length_s <= covered_to.min(end_s) + 0.5 / rate {
+                let to_s = from_s + length_s;
+                if !flutter.iter().any(|(start, end)| *start < to_s && *end > from_s) {
+                    let index = |time_s: f64| {
+                        (((time_s - segment.start_s) * rate).round() as usize).min(segment.samples.len())
+                    };
+                    let samples = segment.samples[index(from_s)..index(to_s)].to_vec();
+                    let inside = beats.iter().filter(|time| (from_s..to_s).contains(*time));
+                    let inside: Vec<f64> = inside.map(|time| time - from_s).collect();
+                    score.add(&ecg::analyze(&Strip::from_samples(rate, samples)), &inside);
+                }
+                from_s = to_s;
+            }
+        }
+    }
+    Ok((name, score))
 }
 
 /// Seconds the detector alone takes, as the figures of other detectors are: the fastest of a few runs is the one that

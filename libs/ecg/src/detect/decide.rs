@@ -7,6 +7,7 @@
 use std::sync::LazyLock;
 
 use super::judge::Scored;
+use super::t_wave::TWave;
 use super::tuning::{Tuning, WORK_HZ, work_samples};
 
 /// No heart beats twice within this time.
@@ -25,6 +26,13 @@ pub(crate) struct Rhythm {
     pub(crate) weight: f32,
 }
 
+/// What is known when a stretch is decided.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context {
+    pub(crate) rhythm: Option<Rhythm>,
+    pub(crate) t_wave: Option<TWave>,
+}
+
 /// Natural logarithms of whole numbers.
 static LOGARITHMS: LazyLock<[f32; FORGET_RHYTHM + 1]> =
     LazyLock::new(|| std::array::from_fn(|n| (n.max(1) as f32).ln()));
@@ -34,17 +42,22 @@ struct Pairs<'a> {
     tuning: &'a Tuning,
     logarithms: &'a [f32; FORGET_RHYTHM + 1],
     rhythm: Option<Rhythm>,
+    t_wave: Option<TWave>,
     ln_interval: f32,
 }
 
 impl Pairs<'_> {
-    fn score(&self, gap: usize, ln_ratio: f32) -> f32 {
+    /// `ln_ratio` is the height of the second over that of the first; `hidden` is 1 where noise hides what lies between them.
+    fn score(&self, gap: usize, ln_ratio: f32, hidden: f32) -> f32 {
         let Pairs { tuning, .. } = self;
         let mut score = 0.0;
         if let Some(rhythm) = self.rhythm {
             let off = self.logarithms[gap.min(FORGET_RHYTHM)] - self.ln_interval;
             score -= (tuning.k_rhythm * off * off).min(tuning.rhythm_cap) * rhythm.weight;
-            score -= self.missing(gap.min(FORGET_RHYTHM), rhythm);
+            score -= self.missing(gap.min(FORGET_RHYTHM), rhythm, hidden);
+        }
+        if let Some(t_wave) = self.t_wave {
+            score -= tuning.k_t_wave * t_wave.likeness(gap, -ln_ratio);
         }
         let seconds = gap as f32 / WORK_HZ as f32;
         if seconds < tuning.early_s {
@@ -57,9 +70,9 @@ impl Pairs<'_> {
     }
 
     /// Cost of the beats that should have come within `gap` and did not.
-    fn missing(&self, gap: usize, rhythm: Rhythm) -> f32 {
+    fn missing(&self, gap: usize, rhythm: Rhythm, hidden: f32) -> f32 {
         let missing = gap as f32 / rhythm.interval - self.tuning.gap_from;
-        self.tuning.k_gap * missing.clamp(0.0, self.tuning.gap_max) * rhythm.weight
+        self.tuning.k_gap * missing.clamp(0.0, self.tuning.gap_max) * rhythm.weight * hidden
     }
 }
 
@@ -68,13 +81,15 @@ impl Pairs<'_> {
 pub(crate) fn decide(
     scored: &[Scored],
     last: Option<(usize, f32)>,
-    rhythm: Option<Rhythm>,
+    context: Context,
     tuning: &Tuning,
     picked: &mut Vec<usize>,
 ) {
     picked.clear();
+    let Context { rhythm, t_wave } = context;
     let ln_interval = rhythm.map_or(0.0, |rhythm| rhythm.interval.ln());
-    let pairs = Pairs { tuning, logarithms: &LOGARITHMS, rhythm, ln_interval };
+    let pairs = Pairs { tuning, logarithms: &LOGARITHMS, rhythm, t_wave, ln_interval };
+    let hidden = |clean: f32| 1.0 - tuning.gap_clean * clean;
     // For each candidate: the best sum of a sequence that ends with it, and the one before it in that sequence.
     let mut best: Vec<(f32, Option<usize>)> = Vec::with_capacity(scored.len());
     // The best sum of all candidates up to each.
@@ -82,7 +97,10 @@ pub(crate) fn decide(
     for (now, this) in scored.iter().enumerate() {
         let (at, ln_height) = (this.candidate.at, this.candidate.ln_height);
         let mut choice = match last {
-            None => (0.0, None),
+            None => {
+                let likeness = t_wave.map_or(0.0, |t_wave| t_wave.likeness_at_start(at, ln_height));
+                (-tuning.k_t_wave * likeness, None)
+            }
             Some((last, last_ln)) => {
                 let gap = at.saturating_sub(last);
                 if gap < REFRACTORY {
@@ -90,7 +108,7 @@ pub(crate) fn decide(
                     highest.push(highest.last().copied().unwrap_or(f32::NEG_INFINITY));
                     continue;
                 }
-                (pairs.score(gap, ln_height - last_ln), None)
+                (pairs.score(gap, ln_height - last_ln, hidden(this.clean)), None)
             }
         };
         for before in (0..now).rev() {
@@ -103,7 +121,8 @@ pub(crate) fn decide(
             if gap < REFRACTORY || best[before].0 <= choice.0 {
                 continue;
             }
-            let score = best[before].0 + pairs.score(gap, ln_height - other.ln_height);
+            let score = best[before].0
+                + pairs.score(gap, ln_height - other.ln_height, hidden(this.clean.min(scored[before].clean)));
             if score > choice.0 {
                 choice = (score, Some(before));
             }
@@ -119,7 +138,7 @@ pub(crate) fn decide(
     // Beats may also be missing at the end.
     let total = |index: usize| {
         let gap = end - scored[index].candidate.at;
-        best[index].0 - rhythm.map_or(0.0, |rhythm| pairs.missing(gap, rhythm))
+        best[index].0 - rhythm.map_or(0.0, |rhythm| pairs.missing(gap, rhythm, hidden(scored[index].clean)))
     };
     let mut at = (0..scored.len())
         .filter(|index| best[*index].0.is_finite())

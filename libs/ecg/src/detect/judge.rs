@@ -5,6 +5,7 @@ use super::decide::{self, Rhythm};
 use super::logarithm::ln;
 use super::shapes::{Fit, HALF, LENGTH, Products, Shapes};
 use super::signal::Signal;
+use super::t_wave::TWave;
 use super::tuning::{Tuning, work_samples};
 
 /// Half the stretch whose noise counts for a candidate.
@@ -23,6 +24,32 @@ const PASSES: usize = 2;
 const FIRST_NOISE: [f32; 2] = [8.4, 1.2];
 /// Beats remembered for taking them out of the noise: those of the look back at the fastest heart.
 const REMEMBERED: usize = 60;
+/// Beats within this distance on either side make a crowd ...
+const CROWD: usize = work_samples(1.0);
+/// ... if at least so many (120 a minute) are about as high (natural logarithm).
+const CROWDED: usize = 5;
+const AS_HIGH: f32 = 0.5;
+/// ... and follow each other evenly: intervals within this share of the usual one, this share of them. Peaks of noise do not.
+const EVEN: f32 = 0.15;
+const EVEN_SHARE: f32 = 0.75;
+/// The gaps in a crowd: the lower fifth of the envelope. That of Gaussian noise is lower than its background, the square of its
+/// mean root, by this factor (both follow from the Rayleigh distribution).
+const QUIET_SHARE: f32 = 0.2;
+const QUIET_OF_NOISE: f32 = 1.74;
+/// The gaps count as at most this much quieter than the surroundings.
+const MOST_CROWDED: f32 = 4.0;
+/// Strength relative to that of a beat (natural logarithm of the amplitude in the lower band) from which a complex may be, and is,
+/// a wide beat.
+const WIDE: (f32, f32) = (-0.7, -0.3);
+/// Noise in the lower band, relative to a beat, from which on wide beats cannot be told from it.
+const MOST_WIDE_NOISE: f32 = 0.1;
+/// Intervals of a run or a couplet: 80 to 240 a minute.
+const RUN: (usize, usize) = (work_samples(0.25), work_samples(0.75));
+/// How much alike the beats of a run are at least: movements of an electrode do not repeat themselves.
+const REPEATED: f32 = 0.9;
+const RUN_SHIFT: usize = 2;
+/// The lowest beats between tall ones (a sixth of their height): what is lower is a P wave or noise.
+const TOO_LOW: f32 = -1.8;
 /// How far below the known height a candidate can lose points (natural logarithm).
 const LOWEST_LEVEL: f32 = -2.0;
 
@@ -33,6 +60,10 @@ pub(crate) struct Scored {
     pub(crate) score: f32,
     pub(crate) fit: Option<Fit>,
     noise: [f32; 2],
+    /// Energy in the lower band.
+    energy: f32,
+    /// 1 where the signal is clean, less the more noise could hide a beat.
+    pub(crate) clean: f32,
 }
 
 /// A beat, for taking it out of the noise: its place, and what no shape explains of it in the two bands.
@@ -54,6 +85,8 @@ pub(crate) struct Judge {
     last: Option<Candidate>,
     intervals: Vec<f32>,
     level: Option<f32>,
+    /// Energy of a beat in the lower band.
+    energy: Option<f32>,
     shapes: Shapes,
     recent: Vec<Known>,
 }
@@ -75,12 +108,16 @@ impl Judge {
         }
         let decided =
             self.last.map_or(0, |last| candidates.partition_point(|candidate| candidate.at <= last.at));
-        let open: Vec<(Candidate, Products)> = candidates[decided..]
+        let mut open: Vec<(Candidate, Products)> = candidates[decided..]
             .iter()
             .filter(|candidate| candidate.height > tuning.floor * level)
             .map(|candidate| (*candidate, self.shapes.products(signal, candidate.at - signal.gone)))
             .collect();
+        crowded(&mut open, candidates, signal, end);
+        let t_wave = TWave::look_for(candidates, ln(level), signal.gone == 0);
+        let repeated = repeated(&open, signal);
         let last = self.last.map(|last| (last.at, last.ln_height));
+        let mut usual = self.energy;
         let mut scored: Vec<Scored> = Vec::with_capacity(open.len());
         let mut picked = Vec::new();
         let mut beats: Vec<Known> = Vec::new();
@@ -90,8 +127,10 @@ impl Judge {
             let ln_level = ln(level);
             known.truncate(self.recent.len());
             known.extend_from_slice(&beats);
+            // What most of the beats have around them: a run of beats that are not known yet is no noise.
+            let unrest = unrest(signal, &known);
             let mut first = 0;
-            for (candidate, products) in &open {
+            for ((candidate, products), repeated) in open.iter().zip(&repeated) {
                 let noise = if pass == 0 {
                     FIRST_NOISE.map(|factor| factor * candidate.background.powi(2) * LENGTH as f32)
                 } else {
@@ -102,10 +141,16 @@ impl Judge {
                     noise_around(candidate.at, signal, &known[first..])
                 };
                 let fit = self.shapes.fit(products, noise, tuning);
-                let score = score(candidate, candidate.ln_height - ln_level, fit, tuning);
-                scored.push(Scored { candidate: *candidate, score, fit, noise });
+                let clean = clean(fit, tuning);
+                let energy = energy_at(signal, candidate.at);
+                let wide = usual
+                    .filter(|_| *repeated)
+                    .map_or(0.0, |usual| wide(energy, noise[0].min(unrest), unrest, usual, tuning));
+                let score = score(candidate, candidate.ln_height - ln_level, fit, tuning) + wide;
+                scored.push(Scored { candidate: *candidate, score, fit, noise, energy, clean });
             }
-            decide::decide(&scored, last, self.rhythm(&beats, tuning), tuning, &mut picked);
+            let context = decide::Context { rhythm: self.rhythm(&beats, tuning), t_wave };
+            decide::decide(&scored, last, context, tuning, &mut picked);
             beats.clear();
             beats.extend(picked.iter().map(|index| Known::new(&scored[*index])));
             if pass == 0 && picked.len() >= 3 {
@@ -113,6 +158,9 @@ impl Judge {
                     picked.iter().map(|index| scored[*index].candidate.height).collect();
                 let median = median(&mut heights);
                 level = self.level.map_or(median, |known| (known * median).sqrt());
+                let mut energies: Vec<f32> = picked.iter().map(|index| scored[*index].energy).collect();
+                let median = self::median(&mut energies);
+                usual = self.energy.map_or(Some(median), |known| Some((known * median).sqrt()));
             }
         }
         picked.iter().map(|index| scored[*index]).collect()
@@ -136,7 +184,13 @@ impl Judge {
         let confidence = beat.confidence();
         let change = ln(candidate.height / level).clamp(-LEVEL_CHANGE, LEVEL_CHANGE);
         let caution = 1.0 + 3.0 * fit.map_or(0.0, |fit| fit.noise);
-        self.level = Some(level * (change * LEVEL_STEP * confidence / caution).exp());
+        let step = LEVEL_STEP * confidence / caution;
+        self.level = Some(level * (change * step).exp());
+        let energy = self.energy.unwrap_or(beat.energy);
+        if energy > 0.0 && beat.energy > 0.0 {
+            let change = ln(beat.energy / energy).clamp(-2.0 * LEVEL_CHANGE, 2.0 * LEVEL_CHANGE);
+            self.energy = Some(energy * (change * step).exp());
+        }
         self.shapes.learn(signal, candidate.at - signal.gone, confidence, *noise, tuning);
     }
 
@@ -159,13 +213,133 @@ impl Scored {
     }
 }
 
+/// The lower quartile of the noise in the lower band around the beats.
+fn unrest(signal: &Signal, known: &[Known]) -> f32 {
+    let mut first = 0;
+    let mut noise = Vec::with_capacity(known.len());
+    for beat in known.iter().filter(|beat| beat.at >= signal.gone) {
+        first += known[first..].iter().take_while(|known| known.at + HALF + NOISE_REACH <= beat.at).count();
+        noise.push(noise_around(beat.at, signal, &known[first..])[0]);
+    }
+    if noise.is_empty() {
+        return f32::INFINITY;
+    }
+    let place = noise.len() / 4;
+    *noise.select_nth_unstable_by(place, f32::total_cmp).1
+}
+
+/// Energy in the lower band over the length of a shape around `at`.
+fn energy_at(signal: &Signal, at: usize) -> f32 {
+    let at = at - signal.gone;
+    let last = signal.envelope.len();
+    signal.energy(at.saturating_sub(HALF).min(last), (at + HALF).min(last))[0] as f32
+}
+
+/// What speaks for a complex that is wide and nearly as strong as a beat: those of ventricles are low in the band of the envelope.
+fn wide(energy: f32, noise: f32, unrest: f32, usual: f32, tuning: &Tuning) -> f32 {
+    if energy <= noise || usual <= 0.0 {
+        return 0.0;
+    }
+    let strength = (ln((energy - noise) / usual) / 2.0 - WIDE.0) / (WIDE.1 - WIDE.0);
+    // Movements of the electrode are as wide and as strong: nothing is said where the band holds such noise.
+    let quiet = (1.0 - unrest / (MOST_WIDE_NOISE * usual)).max(0.0);
+    tuning.k_wide * quiet * strength.clamp(0.0, 1.0)
+}
+
+/// Which of the candidates are followed, or preceded, by one of the same shape and strength within the interval of a run.
+fn repeated(open: &[(Candidate, Products)], signal: &Signal) -> Vec<bool> {
+    let mut out = vec![false; open.len()];
+    for (index, (one, _)) in open.iter().enumerate() {
+        for (other, (next, _)) in open.iter().enumerate().skip(index + 1) {
+            let gap = next.at - one.at;
+            if gap > RUN.1 {
+                break;
+            }
+            if gap >= RUN.0
+                && !(out[index] && out[other])
+                && (one.ln_height - next.ln_height).abs() < AS_HIGH
+                && concordance(&signal.bands[0], one.at - signal.gone, next.at - signal.gone) >= REPEATED
+            {
+                (out[index], out[other]) = (true, true);
+            }
+        }
+    }
+    out
+}
+
+/// The highest concordance (Lin 1989) of two places of a signal, shifted against each other by up to [`RUN_SHIFT`].
+fn concordance(signal: &[f32], one: usize, other: usize) -> f32 {
+    let Some(fixed) = one.checked_sub(HALF).and_then(|low| signal.get(low..low + LENGTH)) else { return 0.0 };
+    let energy = |piece: &[f32]| piece.iter().map(|value| value * value).sum::<f32>();
+    let own = energy(fixed);
+    let mut best = 0.0_f32;
+    for shift in 0..=2 * RUN_SHIFT {
+        let low = (other + shift).checked_sub(HALF + RUN_SHIFT);
+        let Some(moved) = low.and_then(|low| signal.get(low..low + LENGTH)) else { continue };
+        let both = own + energy(moved);
+        if both > 0.0 {
+            let product: f32 = fixed.iter().zip(moved).map(|(left, right)| left * right).sum();
+            best = best.max(2.0 * product / both);
+        }
+    }
+    best
+}
+
+/// Where beats are so close that they fill the surroundings, compares them with the gaps between them instead: noise has no
+/// gaps, its lower quantile is as far below its mean everywhere.
+fn crowded(open: &mut [(Candidate, Products)], all: &[Candidate], signal: &Signal, end: usize) {
+    let (mut piece, mut crowd) = (Vec::new(), Vec::new());
+    let mut first = 0;
+    for (candidate, _) in open {
+        first += all[first..].iter().take_while(|other| other.at + CROWD < candidate.at).count();
+        crowd.clear();
+        crowd.extend(
+            all[first..]
+                .iter()
+                .take_while(|other| other.at <= candidate.at + CROWD)
+                .filter(|other| (other.ln_height - candidate.ln_height).abs() < AS_HIGH)
+                .map(|other| other.at as f32),
+        );
+        if crowd.len() < CROWDED || !evenly_spaced(&mut crowd) {
+            continue;
+        }
+        let at = candidate.at - signal.gone;
+        let range = at.saturating_sub(CROWD)..(at + CROWD).min(end - signal.gone);
+        piece.clear();
+        piece.extend_from_slice(&signal.envelope[range]);
+        let place = (piece.len() as f32 * QUIET_SHARE) as usize;
+        let quiet = *piece.select_nth_unstable_by(place, f32::total_cmp).1;
+        let background = (QUIET_OF_NOISE * quiet).max(candidate.background / MOST_CROWDED);
+        if background < candidate.background {
+            candidate.background = background;
+            candidate.ln_contrast = candidate.ln_height - ln(background);
+        }
+    }
+}
+
+/// Whether most of these times follow each other at one interval; they are replaced by the intervals.
+fn evenly_spaced(times: &mut Vec<f32>) -> bool {
+    for index in 0..times.len() - 1 {
+        times[index] = times[index + 1] - times[index];
+    }
+    times.pop();
+    let interval = median(times);
+    let even = times.iter().filter(|other| (**other / interval - 1.0).abs() < EVEN).count();
+    even as f32 >= EVEN_SHARE * times.len() as f32
+}
+
+fn clean(fit: Option<Fit>, tuning: &Tuning) -> f32 {
+    1.0 / (1.0 + tuning.noise_damping * fit.map_or(0.0, |fit| fit.noise))
+}
+
 fn score(candidate: &Candidate, ln_relative: f32, fit: Option<Fit>, tuning: &Tuning) -> f32 {
-    let clean = 1.0 / (1.0 + tuning.noise_damping * fit.map_or(0.0, |fit| fit.noise));
+    let clean = clean(fit, tuning);
     let evidence = fit.map_or(0.0, |fit| fit.evidence.clamp(-tuning.evidence_min, tuning.evidence_max));
+    let too_low = tuning.k_low * (TOO_LOW - ln_relative).max(0.0);
     let standing_out = tuning.bias
         + tuning.k_level * ln_relative.clamp(LOWEST_LEVEL, tuning.level_max)
         + tuning.k_contrast * candidate.ln_contrast.clamp(0.0, tuning.contrast_max);
-    clean * standing_out + (1.0 - clean) * tuning.bias_in_noise + tuning.k_evidence * evidence
+    clean * (standing_out - too_low) + (1.0 - clean) * tuning.bias_in_noise + tuning.k_evidence * evidence
 }
 
 /// Energy of what is no beat around `at`, over the length of a shape, in both bands. The beats are in order of time.

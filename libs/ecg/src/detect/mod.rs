@@ -13,6 +13,7 @@ mod resample;
 mod shapes;
 mod signal;
 mod stream;
+mod t_wave;
 mod tuning;
 
 pub use stream::{Detection, Detector, detect, detect_with};

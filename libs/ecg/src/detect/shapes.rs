@@ -23,6 +23,10 @@ const SHAPES: usize = 4;
 const FORGET: f32 = 0.995;
 /// Amplitudes relative to the shape that breathing and posture make usual.
 const USUAL_AMPLITUDE: (f32, f32) = (0.7, 1.4);
+/// Beats of one shape that alternate in height: the lowest over the tallest.
+const LOWEST_AMPLITUDE: f32 = 0.2;
+/// How much such a beat loses for each unit of noise.
+const LOW_IN_NOISE: f32 = 5.0;
 /// From this correlation on, amplitude does not matter for which shape a beat has.
 const SAME_SHAPE: f32 = 0.9;
 
@@ -136,6 +140,7 @@ impl Shapes {
     /// The best fit; nothing while no shape is known.
     pub(crate) fn fit(&self, products: &Products, noise: [f32; 2], tuning: &Tuning) -> Option<Fit> {
         let mut evidence = [0.0; SHAPES];
+        let mut evidence_low = [-tuning.low_beat; SHAPES];
         let mut relative = [[0.0; SHAPES]; 2];
         let mut residual = [[0.0; SHAPES]; 2];
         let weights = [1.0, tuning.upper_band];
@@ -152,8 +157,19 @@ impl Shapes {
                 // beat of this shape must not count for one.
                 let doubt = relative[band][lane] + self.doubt[lane] + tuning.variability;
                 evidence[lane] += weights[band] * ln((doubt + energy) / (doubt + left));
+                // The same shape, but lower than breathing makes it: what varies is lower, too.
+                let amplitude = higher(lower(gain, least), LOWEST_AMPLITUDE);
+                let square = amplitude * amplitude;
+                let left_low = higher(energy - 2.0 * amplitude * gain + square, 0.0);
+                let doubt = relative[band][lane] + (self.doubt[lane] + tuning.variability) * square;
+                evidence_low[lane] += weights[band] * ln((doubt + energy) / (doubt + left_low));
                 residual[band][lane] = lower(left, tuning.residual_cap) * self.energy[band][lane];
             }
+        }
+        for (lane, evidence) in evidence.iter_mut().enumerate() {
+            // Noise looks like low beats of any shape.
+            let noise = lower(relative[0][lane], relative[1][lane]);
+            *evidence = higher(*evidence, evidence_low[lane] - LOW_IN_NOISE * noise);
         }
         let shape = (0..products.known)
             .reduce(|best, shape| if evidence[shape] > evidence[best] { shape } else { best })?;

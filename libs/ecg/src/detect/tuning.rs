@@ -33,6 +33,12 @@ pub struct Tuning {
     pub k_level: f32,
     /// Limit of that.
     pub level_max: f32,
+    /// Weight of how much a peak is below the lowest beats (logarithm).
+    pub k_low: f32,
+    /// Weight of the strength of a wide complex.
+    pub k_wide: f32,
+    /// How much a known shape at an unusually low amplitude counts less than at a usual one.
+    pub low_beat: f32,
     /// Weight of the height relative to the surroundings (logarithm).
     pub k_contrast: f32,
     /// Limit of that.
@@ -73,6 +79,10 @@ pub struct Tuning {
     pub gap_from: f32,
     /// More beats than this are not counted as missing.
     pub gap_max: f32,
+    /// How much less a missing beat costs where the signal is clean: what is not seen there is not there.
+    pub gap_clean: f32,
+    /// Cost of a hump where the T wave of a beat is usual.
+    pub k_t_wave: f32,
     /// How much less the rhythm counts when all intervals differ from the usual one.
     pub irregular: f32,
     /// Cost of two beats that are close to each other.
@@ -93,7 +103,7 @@ impl Default for Tuning {
 
 impl Tuning {
     /// The constants that decide, by name. Those of the filter are left out: they are taken from the literature.
-    pub fn weights(&mut self) -> [(&'static str, &mut f32); 30] {
+    pub fn weights(&mut self) -> [(&'static str, &mut f32); 35] {
         [
             ("floor", &mut self.floor),
             ("contrast_floor", &mut self.contrast_floor),
@@ -101,6 +111,9 @@ impl Tuning {
             ("bias_in_noise", &mut self.bias_in_noise),
             ("k_level", &mut self.k_level),
             ("level_max", &mut self.level_max),
+            ("k_low", &mut self.k_low),
+            ("k_wide", &mut self.k_wide),
+            ("low_beat", &mut self.low_beat),
             ("k_contrast", &mut self.k_contrast),
             ("contrast_max", &mut self.contrast_max),
             ("noise_damping", &mut self.noise_damping),
@@ -120,6 +133,8 @@ impl Tuning {
             ("k_gap", &mut self.k_gap),
             ("gap_from", &mut self.gap_from),
             ("gap_max", &mut self.gap_max),
+            ("gap_clean", &mut self.gap_clean),
+            ("k_t_wave", &mut self.k_t_wave),
             ("irregular", &mut self.irregular),
             ("k_early", &mut self.k_early),
             ("early_s", &mut self.early_s),
@@ -139,6 +154,9 @@ pub(crate) const TUNING: Tuning = Tuning {
     bias_in_noise: -0.85,
     k_level: 0.4,
     level_max: 0.7,
+    k_low: 4.0,
+    k_wide: 5.0,
+    low_beat: 1.0,
     k_contrast: 2.5,
     contrast_max: 3.3,
     noise_damping: 10.0,
@@ -158,6 +176,8 @@ pub(crate) const TUNING: Tuning = Tuning {
     k_gap: 5.0,
     gap_from: 1.3,
     gap_max: 3.0,
+    gap_clean: 0.85,
+    k_t_wave: 9.0,
     irregular: 0.9,
     k_early: 3.0,
     early_s: 0.36,
