@@ -142,10 +142,19 @@ impl UploadId {
         UploadId(Uuid::new_v5(&IDEMPOTENCY_KEYS, format!("{client}\n{key}").as_bytes()))
     }
 
+    /// The id of a client's `Idempotency-Key`, from a keyed hash of client and key: UUID version 8. Whoever does not know
+    /// the key of the hash cannot compute it from the names of clients and their idempotency keys.
+    #[must_use]
+    pub fn from_keyed_hash(hash: [u8; 32]) -> Self {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash[..16]);
+        UploadId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
     /// Whether it comes from a client's `Idempotency-Key`, so that it may have been used before.
     #[must_use]
     pub fn is_from_key(&self) -> bool {
-        self.0.get_version_num() == 5
+        matches!(self.0.get_version_num(), 5 | 8)
     }
 
     /// The id of the `index`-th record of `kind` that this upload brings.
@@ -258,6 +267,9 @@ mod tests {
         let upload = UploadId::from_idempotency_key("", "key");
         assert_eq!(upload, UploadId::from_idempotency_key("", "key"));
         assert_ne!(upload, UploadId::from_idempotency_key("other", "key"));
+        let keyed = UploadId::from_keyed_hash([7; 32]);
+        assert!(upload.is_from_key() && keyed.is_from_key() && !UploadId::generate().is_from_key());
+        assert_ne!(keyed, UploadId::from_keyed_hash([8; 32]));
         assert_eq!(upload.record("ecg", 0), upload.record("ecg", 0));
         assert_ne!(upload.record("ecg", 0), upload.record("ecg", 1));
         assert_ne!(upload.record("ecg", 0), upload.record("image", 0));

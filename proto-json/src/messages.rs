@@ -163,6 +163,9 @@ pub struct UploadReceived {
     pub mrn: Mrn,
     /// When the gateway received it.
     pub received_at: Timestamp,
+    /// Name of the client that sent it. Of clients that only upload, this one alone may read what became of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uploaded_by: Option<String>,
     /// When its ECGs and its heart rate were recorded, if the client said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded_at: Option<Timestamp>,

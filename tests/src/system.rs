@@ -210,19 +210,41 @@ impl System {
         let ingest = start("ingest", &[&bus, &store, &admin, &reconcile], 1);
         let worker = start("ecg-worker", &[&bus, &admin], 1);
         let listen = words(&["--listen", "127.0.0.1:0"]);
-        let secret = self.folder.path().join("query-token");
-        std::fs::write(&secret, "a secret of the tests: 0123456789".replace(' ', "-"))
-            .expect("a secret file");
-        let secret = secret.to_string_lossy().into_owned();
+        let (secret, key) = (self.secret_file("query-token"), self.key_file());
         let mut query = start("query", &[&listen, &store, &admin, &words(&["--token-file", &secret])], 2);
         query.pin("--listen", query.address(0).to_owned());
         let reads = format!("http://{}", query.address(0));
-        let reads = words(&["--query", &reads, "--query-token-file", &secret]);
+        let reads = words(&["--query", &reads, "--query-token-file", &secret, "--key-file", &key]);
         let mut gateway = start("gateway", &[&listen, &bus, &reads, &admin, &extras.gateway], 2);
         gateway.pin("--listen", gateway.address(0).to_owned());
         self.processes.extend([gateway, ingest, query, worker]);
         self.mongo = Some(mongo);
         self.database = Some(database);
+    }
+
+    /// File of the secret from which the gateways compute upload ids, where they are processes of their own.
+    #[must_use]
+    pub fn key_file(&self) -> String {
+        self.secret_file("key")
+    }
+
+    /// The arguments with which the gateway was started, for another one beside it on ports of its own.
+    #[must_use]
+    pub fn gateway_arguments(&self) -> Vec<String> {
+        let mut arguments = self.processes[0].args().to_vec();
+        let listen = arguments.iter().position(|argument| argument == "--listen");
+        if let Some(address) = listen.and_then(|at| arguments.get_mut(at + 1)) {
+            *address = "127.0.0.1:0".to_owned();
+        }
+        arguments
+    }
+
+    /// A file in this system's folder, with a secret that follows from its name.
+    fn secret_file(&self, name: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, format!("{name}-of-the-tests-0123456789abcdef0123456789abcdef"))
+            .expect("a secret file");
+        path.to_string_lossy().into_owned()
     }
 
     /// How it runs.

@@ -2,10 +2,11 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::{Extras, Mode, Service, System, material, within};
+use tests::{Extras, Mode, Service, System, material, program, within};
 
 /// Nobody else has this number.
 const MRN: &str = "4242424242";
@@ -37,7 +38,7 @@ async fn an_access_leaves_a_line_with_who_what_and_how_it_ended_and_never_whose_
         within("all four are in the log", || async { Some(audit(&system)).filter(|lines| lines.len() == 4) });
     let lines = lines.await;
     assert_eq!(
-        (&lines[0]["who"], &lines[0]["role"], &lines[0]["status"]),
+        (&lines[0]["client"], &lines[0]["role"], &lines[0]["status"]),
         (&"local".into(), &"admin".into(), &201.into())
     );
     assert_eq!((&lines[0]["method"], &lines[0]["upload_id"]), (&"POST".into(), &stored["upload_id"]));
@@ -56,6 +57,55 @@ async fn an_access_leaves_a_line_with_who_what_and_how_it_ended_and_never_whose_
     let logs = system.logs();
     for secret in [MRN, "Uncommon", "strip.csv"] {
         assert!(!logs.contains(secret), "{secret} is in a log");
+    }
+}
+
+/// The audit log is no part of the diagnostic log: its level does not matter.
+#[tokio::test]
+async fn audit_lines_are_written_at_every_log_level_and_name_the_patient() {
+    let env = [("BEDSIDE_LOG".to_owned(), "error".to_owned())].to_vec();
+    let system = System::start_extra(Mode::Processes, &Extras { env, ..Extras::default() });
+    let url = format!("{}/api/v1/patients/{MRN}", system.url());
+    let reply = tests::http_client().get(url).send().await.unwrap();
+    assert_eq!(reply.status(), 404);
+    let request_id = reply.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let lines =
+        within("the read is in the log", || async { Some(audit(&system)).filter(|all| !all.is_empty()) });
+    let [line] = &lines.await[..] else { panic!("one line") };
+    let output = Command::new(program("bedside"))
+        .args(["audit", "pseudonym", MRN, "--key-file", &system.key_file()])
+        .output()
+        .unwrap();
+    let pseudonym = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(line["patient"], pseudonym.trim(), "{line}");
+    assert_eq!(line["request_id"], request_id);
+    assert_eq!(line["address"], "127.0.0.1");
+    assert_eq!((&line["status"], &line["outcome"]), (&404.into(), &"rejected".into()));
+    assert!(!system.logs().contains(MRN));
+}
+
+/// Standalone keeps its audit log in its data folder, readable by its owner only.
+#[tokio::test]
+async fn standalone_writes_its_audit_log_to_a_file() {
+    let env = [("BEDSIDE_LOG".to_owned(), "error".to_owned())].to_vec();
+    let mut system = System::start_extra(Mode::Standalone, &Extras { env, ..Extras::default() });
+    let url = format!("{}/api/v1/patients/{MRN}", system.url());
+    assert_eq!(tests::http_client().get(url).send().await.unwrap().status(), 404);
+    assert_eq!(system.service(Service::Gateway).terminate(), Some(0));
+    let data = system.data_folder();
+    let output = Command::new(program("bedside"))
+        .args(["audit", "pseudonym", MRN, "--data", data.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let pseudonym = String::from_utf8(output.stdout).unwrap();
+    let log = std::fs::read_to_string(data.join("audit.log")).unwrap();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let reads: Vec<_> = lines.iter().filter(|line| line["route"] == "/api/v1/patients/{mrn}").collect();
+    assert!(reads.len() == 1 && reads[0]["patient"] == pseudonym.trim(), "{log}");
+    for name in ["audit.log", "key"] {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(data.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
     }
 }
 

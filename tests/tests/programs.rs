@@ -29,6 +29,7 @@ fn every_program_has_help_and_a_version() {
         "export",
         "sample",
         "token",
+        "audit",
         "dead-letters",
         "backup",
         "import",

@@ -8,6 +8,7 @@ mod exit;
 mod files;
 mod healthcheck;
 pub mod http;
+pub mod internal;
 mod lane;
 mod logs;
 #[cfg(feature = "mongo")]

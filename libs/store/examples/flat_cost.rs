@@ -34,6 +34,7 @@ fn upload(mrn: u64, n: u64) -> NewUpload {
         id,
         fingerprint: BlobHash::of(b"x"),
         mrn: Mrn::new(mrn).unwrap(),
+        uploaded_by: None,
         received_at: at,
         stored_at: at,
         name: Some("Ann".to_owned()),

@@ -268,6 +268,8 @@ pub struct StoredUpload {
     pub receipt: UploadReceipt,
     /// SHA-256 over everything the client sent.
     pub fingerprint: BlobHash,
+    /// Name of the client that sent it; `None` where it was not recorded.
+    pub uploaded_by: Option<String>,
 }
 
 /// An ECG that waits for its analysis.

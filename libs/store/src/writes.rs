@@ -23,6 +23,8 @@ pub struct NewUpload {
     pub fingerprint: BlobHash,
     /// Whose it is.
     pub mrn: Mrn,
+    /// Name of the client that sent it, if it is known.
+    pub uploaded_by: Option<String>,
     /// When the gateway received it.
     pub received_at: Timestamp,
     /// When it is stored.

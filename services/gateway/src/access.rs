@@ -1,25 +1,62 @@
-//! Who may do what, and the line that every access to patient data leaves behind.
+//! Who may do what, and the audit line of every access to patient data.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::RequestExt;
+use axum::extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use proto_json::{RecordId, UploadId};
+use proto_json::{Mrn, RecordId, UploadId};
 use runtime::Lane;
 use runtime::problem::{ApiError, Kind};
+use serde::Serialize;
+use uuid::Uuid;
 
 use crate::App;
+use crate::audit::AuditLog;
+use crate::proxies::TrustedProxy;
 use crate::rate::Whose;
 use crate::routes::is_legacy;
 use crate::tokens::{Client, Need};
 
-/// The upload that a request brought; goes on the response, for the audit line.
+/// Number of a request: each answer carries it as `X-Request-Id`, and so does the audit line.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct AboutUpload(pub(crate) UploadId);
+pub(crate) struct RequestId(Uuid);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a handler learns about its request that the audit line says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AuditNotes(Arc<Mutex<Notes>>);
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Notes {
+    patient: Option<Mrn>,
+    upload_id: Option<UploadId>,
+}
+
+impl AuditNotes {
+    /// Whose data the request is about.
+    pub(crate) fn patient(&self, mrn: Mrn) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).patient = Some(mrn);
+    }
+
+    /// The upload that it brought.
+    pub(crate) fn upload(&self, id: UploadId) {
+        self.upload_of(Some(id));
+    }
+
+    pub(crate) fn upload_of(&self, id: Option<UploadId>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).upload_id = id;
+    }
+
+    fn read(&self) -> Notes {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Lets a request pass if its token allows it, and writes the audit line.
 pub(crate) async fn guard(
@@ -30,19 +67,30 @@ pub(crate) async fn guard(
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_default();
-    let who = authenticate(&app, request.headers());
-    if let (Ok(client), Some(_), Some(lane)) = (&who, &app.tokens, request.extensions().get::<Lane>()) {
+    let client = authenticate(&app, request.headers());
+    if let (Ok(client), Some(_), Some(lane)) = (&client, &app.tokens, request.extensions().get::<Lane>()) {
         lane.keep_to(app.at_threads.of(&client.name));
     }
+    let params = request.extract_parts::<RawPathParams>().await.ok();
+    let named = params.iter().flatten().next().map(|(name, value)| named_in_path(&route, name, value));
+    let named = named.unwrap_or_default();
+    let notes = AuditNotes::default();
+    if let Some(mrn) = named.patient {
+        notes.patient(mrn);
+    }
     let mut line = AuditLine {
-        who: who.as_ref().ok().cloned(),
+        audit: app.audit.clone(),
+        request_id: request.extensions().get::<RequestId>().map(|id| id.0),
+        client: client.as_ref().ok().cloned(),
+        address: address(&request, &app.config.trusted_proxies),
         method: request.method().clone(),
-        upload_id: None,
-        id: record_id(&route, &path),
+        notes: notes.clone(),
+        id: named.id,
         route,
         status: None,
     };
-    let response = match within_rate(&app, who, &request) {
+    request.extensions_mut().insert(notes);
+    let response = match within_rate(&app, client, line.address) {
         Ok(client) if client.role.may(need) => {
             request.extensions_mut().insert(client);
             next.run(request).await
@@ -61,49 +109,85 @@ pub(crate) async fn guard(
         }
         Err(error) => refuse(&path, error),
     };
-    line.upload_id = response.extensions().get::<AboutUpload>().map(|about| about.0);
     line.status = Some(response.status().as_u16());
     response
 }
 
-/// What every access to patient data leaves behind; written when dropped, so that a request whose client goes away in the
-/// middle leaves it, too. Names and record numbers never go into logs: the route's template and the ids of uploads and
-/// records do.
+/// The audit line of a request. It is written when this is dropped, so that a request whose client goes away in the middle
+/// leaves one, too.
 struct AuditLine {
-    who: Option<Client>,
+    audit: Arc<AuditLog>,
+    request_id: Option<Uuid>,
+    client: Option<Client>,
+    address: IpAddr,
     method: Method,
     route: String,
-    upload_id: Option<UploadId>,
+    notes: AuditNotes,
     id: Option<String>,
     /// `None` until there is an answer.
     status: Option<u16>,
 }
 
+/// What an audit line says. It holds the template of the route, not the path: a path may hold a record number.
+#[derive(Serialize)]
+struct Access<'a> {
+    message: &'static str,
+    request_id: Option<String>,
+    client: Option<&'a str>,
+    role: Option<&'static str>,
+    address: IpAddr,
+    method: &'a str,
+    route: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patient: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upload_id: Option<UploadId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    status: u16,
+    outcome: &'static str,
+}
+
 /// As web servers log a client that went away before its answer.
 const CLIENT_GONE: u16 = 499;
 
+fn outcome(status: u16) -> &'static str {
+    match status {
+        200..=399 => "ok",
+        401 | 403 | 429 => "denied",
+        CLIENT_GONE => "client gone",
+        400..=498 => "rejected",
+        _ => "failed",
+    }
+}
+
 impl Drop for AuditLine {
     fn drop(&mut self) {
-        tracing::info!(
-            target: "audit",
-            who = self.who.as_ref().map_or("-", |client| &client.name),
-            role = self.who.as_ref().map_or("-", |client| client.role.name()),
-            method = self.method.as_str(),
-            route = self.route,
-            upload_id = self.upload_id.map(|id| id.to_string()),
-            id = self.id,
-            status = self.status.unwrap_or(CLIENT_GONE),
-            "access"
-        );
+        let Notes { patient, upload_id } = self.notes.read();
+        let status = self.status.unwrap_or(CLIENT_GONE);
+        self.audit.write(&Access {
+            message: "access",
+            request_id: self.request_id.map(|id| id.to_string()),
+            client: self.client.as_ref().map(|client| &*client.name),
+            role: self.client.as_ref().map(|client| client.role.name()),
+            address: self.address,
+            method: self.method.as_str(),
+            route: &self.route,
+            patient: patient.map(|mrn| self.audit.patient(mrn)),
+            upload_id,
+            id: self.id.as_deref(),
+            status,
+            outcome: outcome(status),
+        });
     }
 }
 
 /// Lets so many requests pass: of each holder; and of each network, those without a token that is known.
-fn within_rate(app: &App, who: Result<Client, ApiError>, request: &Request) -> Result<Client, ApiError> {
+fn within_rate(app: &App, who: Result<Client, ApiError>, address: IpAddr) -> Result<Client, ApiError> {
     let (rate, whose) = match &who {
         Ok(_) if app.tokens.is_none() => return who,
         Ok(client) => (&app.rate, Whose::Holder(client.name.clone())),
-        Err(_) => (&app.failed_rate, Whose::network(address(request, app.config.behind_proxy))),
+        Err(_) => (&app.failed_rate, Whose::network(address)),
     };
     match rate.take(whose, Instant::now()) {
         Ok(()) => who,
@@ -117,29 +201,42 @@ fn within_rate(app: &App, who: Result<Client, ApiError>, request: &Request) -> R
     }
 }
 
-/// Where a request comes from: as the proxy says where there is one, else whoever has connected.
-fn address(request: &Request, behind_proxy: bool) -> IpAddr {
+/// The client's address: what a trusted proxy says if the connection comes from one, else the connection's.
+fn address(request: &Request, trusted: &[TrustedProxy]) -> IpAddr {
     let forwarded = || {
-        // Whatever stands before the last address is what the client says about itself.
+        // What stands before the last address is what the client says about itself.
         let last = request.headers().get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
         last.rsplit(',').next()?.trim().parse().ok()
     };
     let connected = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    behind_proxy.then(forwarded).flatten().or(connected).unwrap_or(IpAddr::from([0, 0, 0, 0]))
+    let connected = connected.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let from_proxy = trusted.iter().any(|proxy| proxy.includes(connected));
+    from_proxy.then(forwarded).flatten().unwrap_or(connected).to_canonical()
 }
 
 fn refuse(path: &str, error: ApiError) -> Response {
     if is_legacy(path) { error.into_text() } else { error.into_response() }
 }
 
-/// The id in the path of a record, an upload or a dead letter; not the record number that the documented routes call `id`.
-fn record_id(route: &str, path: &str) -> Option<String> {
-    let place = route.strip_prefix("/api/v1/")?.split('/').position(|part| part == "{id}")?;
-    let id = path.strip_prefix("/api/v1/")?.split('/').nth(place)?;
-    if route.starts_with("/api/v1/dead-letters/") {
-        return id.parse::<u64>().ok().map(|id| id.to_string());
+/// What the path of a request names.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct NamedInPath {
+    patient: Option<Mrn>,
+    /// The id of a record, an upload or a dead letter. Values that are none are left out: they could be anything.
+    id: Option<String>,
+}
+
+fn named_in_path(route: &str, name: &str, value: &str) -> NamedInPath {
+    let patient = || value.parse::<Mrn>().ok();
+    match name {
+        // The legacy routes call the record number `id`.
+        "mrn" => NamedInPath { patient: patient(), id: None },
+        "id" if is_legacy(route) => NamedInPath { patient: patient(), id: None },
+        "id" if route.starts_with("/api/v1/dead-letters/") => {
+            NamedInPath { patient: None, id: value.parse::<u64>().ok().map(|id| id.to_string()) }
+        }
+        _ => NamedInPath { patient: None, id: value.parse::<RecordId>().ok().map(|id| id.to_string()) },
     }
-    id.parse::<RecordId>().ok().map(|id| id.to_string())
 }
 
 fn authenticate(app: &App, headers: &HeaderMap) -> Result<Client, ApiError> {
@@ -202,9 +299,14 @@ const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// Adds the security headers.
-pub(crate) async fn secure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Gives the request a number, and adds it and the security headers to the answer.
+pub(crate) async fn secure(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let id = RequestId(Uuid::now_v7());
+    request.extensions_mut().insert(id);
     let mut response = next.run(request).await;
+    if let Ok(id) = HeaderValue::try_from(id.0.to_string()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
     for (name, value) in SECURITY_HEADERS {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
@@ -240,24 +342,32 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_say_about_their_address_counts_only_if_the_proxy_has_said_it() {
+    fn forwarded_address_counts_only_from_a_trusted_proxy() {
         let mut request = Request::new(axum::body::Body::empty());
         request.headers_mut().insert("x-forwarded-for", HeaderValue::from_static("192.0.2.9, 192.0.2.1"));
         request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([10, 0, 0, 1], 1))));
-        assert_eq!(address(&request, false).to_string(), "10.0.0.1");
-        assert_eq!(address(&request, true).to_string(), "192.0.2.1");
+        let trusting = |proxies: &[&str]| -> Vec<TrustedProxy> {
+            proxies.iter().map(|proxy| proxy.parse().unwrap()).collect()
+        };
+        assert_eq!(address(&request, &[]).to_string(), "10.0.0.1");
+        assert_eq!(address(&request, &trusting(&["10.0.0.2", "192.0.2.0/24"])).to_string(), "10.0.0.1");
+        assert_eq!(address(&request, &trusting(&["10.0.0.2", "private"])).to_string(), "192.0.2.1");
         request.headers_mut().insert("x-forwarded-for", HeaderValue::from_static("unknown"));
-        assert_eq!(address(&request, true).to_string(), "10.0.0.1");
+        assert_eq!(address(&request, &trusting(&["private"])).to_string(), "10.0.0.1");
     }
 
     #[test]
-    fn audit_lines_name_records_and_never_record_numbers() {
-        let id = UploadId::generate().record("ecg", 0);
-        let path = format!("/api/v1/ecgs/{id}/plot");
-        assert_eq!(record_id("/api/v1/ecgs/{id}/plot", &path), Some(id.to_string()));
-        let letter = record_id("/api/v1/dead-letters/{id}/retry", "/api/v1/dead-letters/12/retry");
-        assert_eq!(letter.as_deref(), Some("12"));
-        assert_eq!(record_id("/api/get_patient/{id}", "/api/get_patient/7"), None);
-        assert_eq!(record_id("/api/v1/patients/{mrn}", "/api/v1/patients/7"), None);
+    fn path_names_a_patient_or_a_record() {
+        let id = UploadId::generate().record("ecg", 0).to_string();
+        let named = named_in_path("/api/v1/ecgs/{id}/plot", "id", &id);
+        assert_eq!(named, NamedInPath { patient: None, id: Some(id) });
+        let letter = named_in_path("/api/v1/dead-letters/{id}/retry", "id", "12");
+        assert_eq!(letter, NamedInPath { patient: None, id: Some("12".to_owned()) });
+        let patient = NamedInPath { patient: Mrn::new(7).ok(), id: None };
+        assert_eq!(named_in_path("/api/get_patient/{id}", "id", " 7"), patient);
+        assert_eq!(named_in_path("/api/v1/patients/{mrn}", "mrn", "7"), patient);
+        for (route, name) in [("/api/v1/images/{id}", "id"), ("/api/v1/patients/{mrn}/ecgs", "mrn")] {
+            assert_eq!(named_in_path(route, name, "Ann Uncommon"), NamedInPath::default());
+        }
     }
 }

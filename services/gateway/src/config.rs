@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use runtime::{ByteSize, StartError, TlsArgs, WatchedFiles, http, parse_duration};
+use runtime::{ByteSize, Secret, StartError, TlsArgs, WatchedFiles, http, parse_duration};
 
+use crate::audit::{AuditPatient, AuditTarget};
+use crate::proxies::TrustedProxy;
 use crate::tokens::LiveTokens;
 
 /// A receipt may be lost with the broker that passes it on: where one may die and uploads are to go on, none is waited for for
@@ -24,9 +26,21 @@ pub struct Config {
     /// changes; an empty or missing file means that there are no tokens
     #[arg(long, env = "BEDSIDE_TOKENS", value_name = "FILE")]
     pub tokens: Option<PathBuf>,
-    /// Clients come through a proxy that writes their addresses last into X-Forwarded-For; only then that header counts
-    #[arg(long, env = "BEDSIDE_BEHIND_PROXY")]
-    pub behind_proxy: bool,
+    /// File of the secret from which upload ids and pseudonyms in the audit log are computed, of at least 32 characters: the
+    /// same for all gateways of a system. Required with --tokens; `bedside` makes one in its data folder
+    #[arg(id = "gateway_key_file", long = "key-file", env = "BEDSIDE_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Proxies in front of the gateway: addresses, networks as in 10.0.0.0/8, `loopback` or `private`, with commas. Only from
+    /// these, the last address in X-Forwarded-For counts as the client's
+    #[arg(long, env = "BEDSIDE_TRUSTED_PROXIES", value_name = "LIST", value_delimiter = ',')]
+    pub trusted_proxies: Vec<TrustedProxy>,
+    /// Where a line of JSON goes for each access to patient data, whatever --log says: `stderr`, `stdout` or a file. By
+    /// default `stderr`; of `bedside`, the file audit.log in the data folder
+    #[arg(long, env = "BEDSIDE_AUDIT_LOG", value_name = "WHERE")]
+    pub audit_log: Option<AuditTarget>,
+    /// How the audit log names patients; `bedside audit pseudonym` computes the pseudonym of a record number
+    #[arg(long, env = "BEDSIDE_AUDIT_PATIENT", value_enum, default_value_t)]
+    pub audit_patient: AuditPatient,
     /// Allow plain HTTP on an address that is not a loopback address: a proxy in front of it, or the network, encrypts
     #[arg(long, env = "BEDSIDE_INSECURE")]
     pub insecure: bool,
@@ -113,7 +127,10 @@ impl Default for Config {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 5011)),
             tokens: None,
-            behind_proxy: false,
+            key_file: None,
+            trusted_proxies: Vec::new(),
+            audit_log: None,
+            audit_patient: AuditPatient::default(),
             insecure: false,
             spool_dir: None,
             receipt_wait: Duration::from_secs(10),
@@ -187,6 +204,20 @@ impl Config {
             return Err(StartError::config("a limit of 0 would refuse everything"));
         }
         Ok(())
+    }
+
+    /// Reads the secret from which upload ids are computed.
+    ///
+    /// # Errors
+    /// When the file cannot be used, or there are tokens and no file: clients could guess the ids of each other's uploads.
+    pub fn key(&self) -> Result<Option<Secret>, StartError> {
+        if self.tokens.is_some() && self.key_file.is_none() {
+            return Err(StartError::config(
+                "--tokens needs --key-file, a file with a secret such as `openssl rand -hex 32` makes, the same for all \
+                 gateways: without it, clients could guess the ids of each other's uploads",
+            ));
+        }
+        self.key_file.as_deref().map(Secret::read).transpose()
     }
 
     /// `https` where there is a certificate, else `http`.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use bus::{DeadLetter, EnqueueError};
 use proto_json::{DeadLetterPage, DeadLetterSummary};
@@ -12,6 +12,7 @@ use runtime::problem::ApiError;
 use serde::Deserialize;
 
 use crate::App;
+use crate::access::AuditNotes;
 
 /// Entries of a page if the client does not say.
 const DEFAULT_LIMIT: usize = 50;
@@ -51,30 +52,46 @@ pub(crate) async fn list(
 /// `GET /api/v1/dead-letters/{id}`
 pub(crate) async fn show(
     State(app): State<Arc<App>>,
+    Extension(notes): Extension<AuditNotes>,
     id: Number,
 ) -> Result<Json<proto_json::DeadLetter>, ApiError> {
-    let id = number(id)?;
-    // Numbers start at 1, and pages begin after a number.
-    let before = id.checked_sub(1).ok_or_else(none)?;
-    let letters = app.bus.dead_letters(Some(before), 1).await.map_err(|error| failed(&error.into()))?;
-    let letter = letters.into_iter().find(|letter| letter.id == id).ok_or_else(none)?;
+    let letter = known(&app, &notes, number(id)?).await?;
     let message = serde_json::from_slice(&letter.payload)
         .unwrap_or_else(|_| String::from_utf8_lossy(&letter.payload).into_owned().into());
     Ok(Json(proto_json::DeadLetter { summary: summary(&letter), message }))
 }
 
 /// `POST /api/v1/dead-letters/{id}/retry`
-pub(crate) async fn retry(State(app): State<Arc<App>>, id: Number) -> Result<StatusCode, ApiError> {
-    let id = number(id)?;
+pub(crate) async fn retry(
+    State(app): State<Arc<App>>,
+    Extension(notes): Extension<AuditNotes>,
+    id: Number,
+) -> Result<StatusCode, ApiError> {
+    let id = known(&app, &notes, number(id)?).await?.id;
     let was_there = app.bus.retry_dead_letter(id).await.map_err(|error| failed(&error))?;
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }
 }
 
 /// `DELETE /api/v1/dead-letters/{id}`
-pub(crate) async fn forget(State(app): State<Arc<App>>, id: Number) -> Result<StatusCode, ApiError> {
-    let id = number(id)?;
+pub(crate) async fn forget(
+    State(app): State<Arc<App>>,
+    Extension(notes): Extension<AuditNotes>,
+    id: Number,
+) -> Result<StatusCode, ApiError> {
+    let id = known(&app, &notes, number(id)?).await?.id;
     let was_there = app.bus.drop_dead_letter(id).await.map_err(|error| failed(&error.into()))?;
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }
+}
+
+/// The dead letter of this number; the audit line names its patient.
+async fn known(app: &App, notes: &AuditNotes, id: u64) -> Result<DeadLetter, ApiError> {
+    // Numbers start at 1, and pages begin after a number.
+    let before = id.checked_sub(1).ok_or_else(none)?;
+    let letters = app.bus.dead_letters(Some(before), 1).await.map_err(|error| failed(&error.into()))?;
+    let letter = letters.into_iter().find(|letter| letter.id == id).ok_or_else(none)?;
+    notes.patient(letter.mrn);
+    notes.upload_of(letter.upload_id());
+    Ok(letter)
 }
 
 fn summary(letter: &DeadLetter) -> DeadLetterSummary {

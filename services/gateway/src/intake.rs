@@ -19,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use crate::App;
+use crate::access::AuditNotes;
 use crate::places::Place;
 use crate::spool::Spooled;
 
@@ -54,6 +55,10 @@ pub(crate) struct DraftFile {
 /// What the client wants beside the upload itself.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wishes {
+    /// For the audit line of the request.
+    pub(crate) notes: AuditNotes,
+    /// Name of the client.
+    pub(crate) client: Arc<str>,
     /// Id that follows from the client's `Idempotency-Key`.
     pub(crate) keyed: Option<UploadId>,
     /// `Prefer: respond-async`: do not wait for the receipt.
@@ -109,6 +114,7 @@ async fn walk(
     let fingerprint = fingerprint(&draft);
     let upload_id = wishes.keyed.unwrap_or_else(UploadId::generate);
     trace::about_upload(upload_id);
+    wishes.notes.upload(upload_id);
 
     if wishes.keyed.is_some() {
         match app.bus.claim(upload_id, fingerprint).await.map_err(|error| refused(&error.into()))? {
@@ -143,6 +149,7 @@ async fn walk(
         upload_id,
         mrn: draft.mrn,
         received_at,
+        uploaded_by: Some(wishes.client.to_string()),
         recorded_at: draft.recorded_at,
         name: draft.name,
         heart_rate: draft.heart_rate,

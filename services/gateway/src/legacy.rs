@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::App;
-use crate::access::AboutUpload;
+use crate::access::AuditNotes;
 use crate::body::BodyReader;
 use crate::files_in::{ArrivingFile, FileError};
 use crate::intake::{self, Draft, Outcome};
@@ -50,10 +50,11 @@ impl From<String> for Refused {
 pub(crate) async fn new_patient(
     State(app): State<Arc<App>>,
     Extension(client): Extension<Client>,
+    Extension(notes): Extension<AuditNotes>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let refused = match take(&app, &client, &parts.headers, body).await {
+    let refused = match take(&app, &client, &notes, &parts.headers, body).await {
         Ok((mrn, outcome)) => return answer(mrn, &outcome),
         Err(refused) => refused,
     };
@@ -78,14 +79,13 @@ fn answer(mrn: Mrn, outcome: &Outcome) -> Response {
             format!("Patient ID {mrn}'s data has been accepted and will be stored shortly"),
         ),
     };
-    let mut response = text(status, sentence);
-    response.extensions_mut().insert(AboutUpload(outcome.upload_id()));
-    response
+    text(status, sentence)
 }
 
 async fn take(
     app: &Arc<App>,
     client: &Client,
+    notes: &AuditNotes,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(Mrn, Outcome), Refused> {
@@ -101,7 +101,7 @@ async fn take(
             return Err(error.into());
         }
     };
-    let wishes = wishes(headers, client)?;
+    let wishes = wishes(app, headers, client, notes)?;
     let draft = if body.len() <= PARSED_AT_ONCE {
         draft(app, &body).await?
     } else {
@@ -116,6 +116,7 @@ async fn take(
         work.await.map_err(ApiError::internal)??
     };
     let mrn = draft.mrn;
+    notes.patient(mrn);
     Ok((mrn, intake::accept(app, draft, wishes, place).await?))
 }
 

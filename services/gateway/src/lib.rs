@@ -7,6 +7,7 @@ mod access;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod any_bytes;
+mod audit;
 mod body;
 mod clock;
 mod config;
@@ -24,6 +25,7 @@ mod openapi;
 mod params;
 mod picture;
 mod places;
+mod proxies;
 mod rate;
 mod reads;
 mod routes;
@@ -37,11 +39,13 @@ use std::time::Duration;
 use axum::http::{HeaderValue, header};
 use bus::{BlobStage, EventBus};
 use runtime::problem::{ApiError, Kind};
-use runtime::{ServerTls, Shutdown, StartError, Turns, admin, http};
+use runtime::{Secret, ServerTls, Shutdown, StartError, Turns, admin, http};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+pub use audit::{AuditPatient, AuditTarget, pseudonym};
 pub use config::{Config, Limits, RECEIPT_WAIT_IN_CLUSTER};
+pub use proxies::TrustedProxy;
 pub use reads::Reads;
 pub use tokens::{Role, token_line};
 
@@ -68,6 +72,9 @@ pub struct Ports {
 /// What all handlers share.
 struct App {
     config: Config,
+    /// Makes ids of uploads that clients cannot guess. `None` only where there are no tokens: then there is one client.
+    key: Option<Secret>,
+    audit: Arc<audit::AuditLog>,
     tokens: Option<watch::Receiver<Arc<tokens::Tokens>>>,
     bus: Arc<dyn EventBus>,
     stage: Arc<dyn BlobStage>,
@@ -128,6 +135,7 @@ fn no_place(none: NoPlace, what: &str) -> ApiError {
 /// One sentence on what in the configuration must change, or why an address cannot be bound.
 pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(), StartError> {
     config.check()?;
+    config.key()?;
     let listener = http::bind(config.listen).await?;
     run_on(listener, config, ports, shutdown).await
 }
@@ -152,6 +160,8 @@ pub async fn run_on(
     let address = listener.local_addr().map_err(StartError::failed)?;
     config.listen = address;
     config.check()?;
+    let key = config.key()?;
+    let audit = open_audit_log(&config, key.clone())?;
     let shutdown = shutdown.later(config.drain_wait);
     let clock = Arc::new(clock::Clock::default());
     let health = config.admin_for_clients.then(|| {
@@ -181,6 +191,8 @@ pub async fn run_on(
     };
     let share = |places: usize| places.saturating_mul(percent).div_ceil(100);
     let app = Arc::new(App {
+        key,
+        audit: audit.clone(),
         tokens: tokens.as_ref().map(LiveTokens::in_force),
         reads: reads::ReadPath::new(reads)?,
         hub: Arc::new(events::Hub::new(config.limits.max_watchers, share(config.limits.max_watchers))),
@@ -223,7 +235,7 @@ pub async fn run_on(
         );
     }
     if let Some(tokens) = tokens {
-        tokio::spawn(tokens.follow(shutdown.clone()));
+        tokio::spawn(tokens.follow(shutdown.clone(), audit));
     }
     // A broker that is not there yet does not keep the door shut: watchers are told once it is.
     let _ = tokio::time::timeout(Duration::from_secs(2), heard).await;
@@ -234,4 +246,11 @@ pub async fn run_on(
     hub.abort();
     clock.abort();
     served.map_err(|error| StartError::failed(format!("the gateway stopped serving: {error}")))
+}
+
+/// Opens the audit log. Without a key, pseudonyms are the same only until the process ends.
+fn open_audit_log(config: &Config, key: Option<Secret>) -> Result<Arc<audit::AuditLog>, StartError> {
+    let target = config.audit_log.clone().unwrap_or(AuditTarget::Stderr);
+    let key = key.map_or_else(Secret::generate, Ok)?;
+    audit::AuditLog::open(target, config.audit_patient, key).map(Arc::new)
 }

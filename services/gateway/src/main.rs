@@ -43,6 +43,7 @@ async fn run(program: Program) -> Result<(), StartError> {
     }
     runtime::init_logging("gateway", &log)?;
     config.check()?;
+    config.key()?;
     let query_token = query_token_file.as_deref().map(Secret::read).transpose()?;
     let nats = nats.config("bedside-gateway")?;
     if nats.replicas > 1 {

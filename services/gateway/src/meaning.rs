@@ -22,7 +22,9 @@ pub(crate) fn describe() {
     describe_counter!("bedside_gateway_rate_limited_total", "Requests that were answered 429");
     describe_counter!("bedside_gateway_received_bytes_total", Unit::Bytes, "Bytes of upload bodies received");
     describe_counter!("bedside_gateway_events_sent_total", "Updates pushed to watchers of event streams");
+    describe_counter!("bedside_gateway_audit_failures_total", "Audit lines that could not be written");
     for name in [
+        "bedside_gateway_audit_failures_total",
         "bedside_gateway_uploads_accepted_total",
         "bedside_gateway_uploads_rejected_total",
         "bedside_gateway_uploads_refused_total",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, MatchedPath, Request, State};
 use axum::http::uri::{PathAndQuery, Scheme, Uri};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +13,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use proto_json::{ServerClock, UploadId, UploadReceipt, UploadStatus};
+use runtime::internal::AnswerAbout;
 use runtime::problem::{ApiError, Kind};
 use runtime::{Backoff, Secret, StartError, trace};
 use serde::de::DeserializeOwned;
@@ -20,8 +21,9 @@ use std::sync::Arc;
 use tower::ServiceExt;
 
 use crate::App;
+use crate::access::AuditNotes;
 use crate::routes::is_legacy;
-use crate::tokens::Client as Holder;
+use crate::tokens::{Client as Holder, Need};
 
 /// Where reads go.
 #[derive(Debug, Clone)]
@@ -44,6 +46,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(3);
 /// Most bytes of an upload's receipt.
 const MAX_RECEIPT: usize = 1 << 20;
+
+/// The route that tells what became of an upload.
+const UPLOAD: &str = "/api/v1/uploads/{id}";
 
 /// Headers of a request that mean something to query. Tokens stay here.
 const PASSED_ON: [HeaderName; 4] = [header::ACCEPT, header::IF_NONE_MATCH, header::RANGE, header::IF_RANGE];
@@ -207,8 +212,20 @@ fn from_query(mut response: Response) -> Response {
     response
 }
 
-/// Handler of every route that query answers.
-pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Response {
+fn no_upload() -> ApiError {
+    ApiError::not_found(
+        "No upload of yours with this id is stored; one that was just accepted may take a moment.",
+    )
+}
+
+/// Handler of every route that query answers. What became of an upload is shown to the client that sent it, and to clients
+/// that may read patients.
+pub(crate) async fn forward(
+    State(app): State<Arc<App>>,
+    Extension(notes): Extension<AuditNotes>,
+    request: Request,
+) -> Response {
+    let of_upload = request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str() == UPLOAD);
     let legacy = is_legacy(request.uri().path());
     let client = request.extensions().get::<Holder>().cloned().unwrap_or_else(Holder::local);
     let place = match app.read_place(&client) {
@@ -228,8 +245,20 @@ pub(crate) async fn forward(State(app): State<Arc<App>>, request: Request) -> Re
     let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     // Until the answer begins: whoever takes a long answer slowly keeps nobody waiting.
     let turn = place.turn().await;
-    let answer = app.reads.ask(request.method().clone(), path, headers).await;
+    let mut answer = app.reads.ask(request.method().clone(), path, headers).await;
     drop(turn);
+    if let Ok(response) = &mut answer {
+        let about = AnswerAbout::take(response.headers_mut());
+        if let Some(mrn) = about.patient {
+            notes.patient(mrn);
+        }
+        let may_read = client.role.may(Need::Read) || about.is_of_upload_by(&client.name);
+        let is_there = response.status() != StatusCode::NOT_FOUND;
+        // One answer for both cases: whether there is an upload of others shows in nothing.
+        if of_upload && !(is_there && (may_read || !response.status().is_success())) {
+            return no_upload().into_response();
+        }
+    }
     match answer {
         // A server error of query is one of ours: said in our words, except where it is for now.
         Ok(response)

@@ -11,8 +11,11 @@ use std::sync::Arc;
 
 use proto_json::BlobHash;
 use runtime::{Shutdown, UnreadableFile, WatchedFiles};
+use serde::Serialize;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
+
+use crate::audit::AuditLog;
 
 /// What the holder of a token may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -156,6 +159,14 @@ impl Tokens {
     }
 }
 
+/// The audit line of a changed token file.
+#[derive(Serialize)]
+struct TokensChanged {
+    message: &'static str,
+    /// Number of tokens that are valid now.
+    tokens: usize,
+}
+
 struct Malformed;
 
 /// The holder that a line names; `None` for a blank line or a comment.
@@ -198,7 +209,7 @@ impl LiveTokens {
     }
 
     /// Follows the file until the shutdown begins. While it cannot be read, there are no tokens.
-    pub(crate) async fn follow(mut self, shutdown: Shutdown) {
+    pub(crate) async fn follow(mut self, shutdown: Shutdown, audit: Arc<AuditLog>) {
         while let Some(changed) = shutdown.unless_begun(self.file.changed()).await {
             let tokens = match changed {
                 Ok(contents) => Tokens::parse_and_log(&contents.concat(), &self.path),
@@ -207,7 +218,7 @@ impl LiveTokens {
                     Tokens::default()
                 }
             };
-            tracing::info!(tokens = tokens.0.len(), "the token file has changed");
+            audit.write(&TokensChanged { message: "tokens changed", tokens: tokens.0.len() });
             self.in_force.send_replace(Arc::new(tokens));
         }
     }

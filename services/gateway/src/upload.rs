@@ -9,9 +9,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use proto_json::{FileKind, Mrn, SignalOptions, Timestamp, UploadId};
 use runtime::problem::{ApiError, Kind};
-use runtime::trace;
+use runtime::{Secret, trace};
 
-use crate::access::AboutUpload;
+use crate::access::AuditNotes;
 use crate::body::BodyReader;
 use crate::files_in::ArrivingFile;
 use crate::intake::{self, Draft, Outcome, Wishes};
@@ -40,11 +40,12 @@ impl From<MultipartError> for ApiError {
 pub(crate) async fn upload(
     State(app): State<Arc<App>>,
     Extension(client): Extension<Client>,
+    Extension(notes): Extension<AuditNotes>,
     mrn: Result<PathMrn, ApiError>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    match take(&app, &client, mrn, &parts.headers, body).await {
+    match take(&app, &client, &notes, mrn, &parts.headers, body).await {
         Ok(outcome) => answer(&outcome, prefers_async(&parts.headers)),
         Err(error) => {
             metrics::counter!("bedside_gateway_uploads_rejected_total").increment(1);
@@ -56,6 +57,7 @@ pub(crate) async fn upload(
 async fn take(
     app: &Arc<App>,
     client: &Client,
+    notes: &AuditNotes,
     mrn: Result<PathMrn, ApiError>,
     headers: &HeaderMap,
     body: Body,
@@ -70,7 +72,7 @@ async fn take(
     };
     let checked = reader.check_length(headers).map_err(ApiError::from).and_then(|_| {
         let PathMrn(mrn) = mrn?;
-        Ok((mrn, form_boundary(headers)?, wishes(headers, client)?))
+        Ok((mrn, form_boundary(headers)?, wishes(app, headers, client, notes)?))
     });
     let (mrn, boundary, wishes) = match checked {
         Ok(checked) => checked,
@@ -100,7 +102,12 @@ fn form_boundary(headers: &HeaderMap) -> Result<String, ApiError> {
 }
 
 /// What the headers of an upload ask for, alike for both routes.
-pub(crate) fn wishes(headers: &HeaderMap, client: &Client) -> Result<Wishes, ApiError> {
+pub(crate) fn wishes(
+    app: &App,
+    headers: &HeaderMap,
+    client: &Client,
+    notes: &AuditNotes,
+) -> Result<Wishes, ApiError> {
     let keyed = match headers.get(IDEMPOTENCY_KEY) {
         None => None,
         Some(key) => {
@@ -108,11 +115,29 @@ pub(crate) fn wishes(headers: &HeaderMap, client: &Client) -> Result<Wishes, Api
             let key = key.ok_or_else(|| {
                 ApiError::invalid(format!("The Idempotency-Key must be 1 to {MAX_KEY} ASCII characters."))
             })?;
-            Some(UploadId::from_idempotency_key(&client.name, key))
+            Some(upload_id(app.key.as_ref(), &client.name, key))
         }
     };
     let trace_parent = headers.get(trace::TRACE_PARENT).and_then(|value| value.to_str().ok());
-    Ok(Wishes { keyed, respond_async: prefers_async(headers), trace_parent: trace::parent(trace_parent) })
+    let client = client.name.clone();
+    let notes = notes.clone();
+    Ok(Wishes {
+        notes,
+        client,
+        keyed,
+        respond_async: prefers_async(headers),
+        trace_parent: trace::parent(trace_parent),
+    })
+}
+
+/// The id of a client's upload under an idempotency key. Every gateway with the same secret computes the same.
+fn upload_id(secret: Option<&Secret>, client: &str, key: &str) -> UploadId {
+    match secret {
+        Some(secret) => {
+            UploadId::from_keyed_hash(secret.keyed_hash("upload id", &[client.as_bytes(), key.as_bytes()]))
+        }
+        None => UploadId::from_idempotency_key(client, key),
+    }
 }
 
 /// RFC 7240.
@@ -234,7 +259,6 @@ fn answer(outcome: &Outcome, asked_async: bool) -> Response {
     if accepted && asked_async {
         headers.insert("preference-applied", HeaderValue::from_static("respond-async"));
     }
-    response.extensions_mut().insert(AboutUpload(id));
     response
 }
 

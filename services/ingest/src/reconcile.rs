@@ -329,6 +329,7 @@ mod tests {
         let upload = UploadReceived {
             upload_id: key.upload,
             mrn: Mrn::new(7).unwrap(),
+            uploaded_by: None,
             received_at: Timestamp::now(),
             recorded_at: None,
             name: None,
@@ -396,6 +397,7 @@ mod tests {
             id: upload.upload_id,
             fingerprint: upload.fingerprint,
             mrn: upload.mrn,
+            uploaded_by: None,
             received_at: upload.received_at,
             stored_at: upload.received_at,
             name: None,

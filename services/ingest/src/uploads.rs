@@ -235,6 +235,7 @@ fn new_upload(upload: &UploadReceived) -> NewUpload {
         id,
         fingerprint: upload.fingerprint,
         mrn: upload.mrn,
+        uploaded_by: upload.uploaded_by.clone(),
         received_at: upload.received_at,
         stored_at: Timestamp::now(),
         name: upload.name.clone(),

@@ -2,11 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::Response;
 use proto_json::{
     BlobInfo, EcgRecord, EcgStatus, Mrn, PatientSummary, RecordId, UploadId, UploadState, UploadStatus,
 };
+use runtime::internal::{about_patient, uploaded_by};
 use runtime::problem::ApiError;
 
 use crate::params::{PathId, PathMrn};
@@ -28,8 +29,9 @@ pub(crate) async fn known_patient(store: &Store, mrn: Mrn) -> Result<PatientSumm
 pub(crate) async fn ecg(
     State(store): State<Store>,
     PathId(id): PathId<RecordId>,
-) -> Result<Json<EcgRecord>, ApiError> {
-    known_ecg(&store, id).await.map(Json)
+) -> Result<([(HeaderName, HeaderValue); 1], Json<EcgRecord>), ApiError> {
+    let ecg = known_ecg(&store, id).await?;
+    Ok(([about_patient(ecg.mrn)], Json(ecg)))
 }
 
 async fn known_ecg(store: &Store, id: RecordId) -> Result<EcgRecord, ApiError> {
@@ -80,13 +82,29 @@ async fn ecg_part(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let ecg = known_ecg(&store, id).await?;
+    let (name, patient) = about_patient(ecg.mrn);
+    let mut served = serve_part(&store, &ecg, part, method, headers).await;
+    match &mut served {
+        Ok(response) => drop(response.headers_mut().insert(name, patient)),
+        Err(error) => error.headers.push((name, patient)),
+    }
+    served
+}
+
+async fn serve_part(
+    store: &Store,
+    ecg: &EcgRecord,
+    part: Part,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
     let blob = match part {
         Part::Plot => &ecg.plot,
         Part::Signal => &ecg.signal,
         Part::Detail => &ecg.detail,
     };
     let blob: &BlobInfo = blob.as_ref().ok_or_else(|| ApiError::not_found(why_absent(part, ecg.status)))?;
-    files::serve(&store, blob, &file_stem(part, id), method, headers).await
+    files::serve(store, blob, &file_stem(part, ecg.id), method, headers).await
 }
 
 fn file_stem(part: Part, id: RecordId) -> String {
@@ -117,16 +135,21 @@ pub(crate) async fn image(
 ) -> Result<Response, ApiError> {
     let image = store.image(id).await.map_err(store_error)?;
     let image = image.ok_or_else(|| ApiError::not_found("There is no image with this id."))?;
-    files::serve(&store, &image.file, &format!("image-{id}"), &method, &headers).await
+    let mut response = files::serve(&store, &image.file, &format!("image-{id}"), &method, &headers).await?;
+    let (name, patient) = about_patient(image.mrn);
+    response.headers_mut().insert(name, patient);
+    Ok(response)
 }
 
 pub(crate) async fn upload(
     State(store): State<Store>,
     PathId(id): PathId<UploadId>,
-) -> Result<Json<UploadStatus>, ApiError> {
+) -> Result<(HeaderMap, Json<UploadStatus>), ApiError> {
     let upload = store.upload(id).await.map_err(store_error)?;
     let upload = upload.ok_or_else(|| {
         ApiError::not_found("No upload with this id is stored; one that was just accepted may take a moment.")
     })?;
-    Ok(Json(UploadStatus { state: UploadState::Stored, receipt: upload.receipt }))
+    let sender = upload.uploaded_by.as_deref().and_then(uploaded_by);
+    let about = [about_patient(upload.receipt.mrn)].into_iter().chain(sender).collect();
+    Ok((about, Json(UploadStatus { state: UploadState::Stored, receipt: upload.receipt })))
 }

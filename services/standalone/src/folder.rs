@@ -10,6 +10,11 @@ pub(crate) const QUEUES: &str = "queues.db";
 /// Everything that is stored.
 pub(crate) const PATIENTS: &str = "patients.db";
 
+/// The secret from which upload ids and pseudonyms in the audit log are computed.
+pub(crate) const KEY: &str = "key";
+/// The audit log, unless another place is named.
+pub(crate) const AUDIT_LOG: &str = "audit.log";
+
 /// `bedside` in the user's data folder.
 pub(crate) fn default() -> Result<PathBuf, StartError> {
     dirs::data_dir().map(|folder| folder.join("bedside")).ok_or_else(|| {

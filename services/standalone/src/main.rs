@@ -42,6 +42,8 @@ enum Command {
     Import(cli::ImportArgs),
     /// Make access tokens
     Token(cli::TokenArgs),
+    /// Find the lines of a patient in the audit log
+    Audit(cli::AuditArgs),
     /// Ask whether everything is ready; 0 if it is, else 1
     Healthcheck(cli::HealthcheckArgs),
 }
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Some(Command::Backup(args)) => cli::run(args.run()),
         Some(Command::Import(args)) => cli::run(args.run()),
         Some(Command::Token(args)) => cli::run(args.run()),
+        Some(Command::Audit(args)) => cli::run(args.run()),
         Some(Command::Healthcheck(args)) => cli::run(args.run()),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bus::local::LocalBus;
 use bus::{BlobStage, EventBus, QueueLimits, RetryPolicy};
-use runtime::{ByteSize, LogArgs, Shutdown, StartError};
+use runtime::{ByteSize, LogArgs, Secret, Shutdown, StartError};
 use store::PatientStore;
 use store::sqlite::SqliteStore;
 
@@ -60,6 +60,12 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
     let scheme = gateway.scheme();
     let data = data.map_or_else(folder::default, Ok)?;
     let _lock = folder::open(&data)?;
+    if gateway.key_file.is_none() {
+        let key = data.join(folder::KEY);
+        Secret::read_or_create(&key)?;
+        gateway.key_file = Some(key);
+    }
+    gateway.audit_log.get_or_insert_with(|| gateway::AuditTarget::File(data.join(folder::AUDIT_LOG)));
     let listener = runtime::http::bind(gateway.listen).await?;
     let address = listener.local_addr().map_err(StartError::failed)?;
 

@@ -102,6 +102,12 @@ impl Process {
         self.args[at + 1] = value;
     }
 
+    /// Its arguments.
+    #[must_use]
+    pub fn args(&self) -> &[String] {
+        &self.args
+    }
+
     /// Name of the program.
     #[must_use]
     pub fn name(&self) -> &'static str {

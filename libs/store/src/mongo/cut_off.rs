@@ -49,6 +49,7 @@ fn upload(mrn: u64, key: &str, name: &str) -> NewUpload {
         id,
         fingerprint: BlobHash::of(key.as_bytes()),
         mrn: Mrn::new(mrn).unwrap(),
+        uploaded_by: None,
         received_at: at,
         stored_at: at,
         name: Some(name.to_owned()),

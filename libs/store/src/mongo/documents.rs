@@ -427,6 +427,9 @@ pub(super) struct UploadDocument {
     pub(super) mrn: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) fingerprint: Option<BlobHash>,
+    /// Name of the client that sent it, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) uploaded_by: Option<String>,
     /// When its storing began. Present with patient and fingerprint, unless it is kept out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) claimed_at: Option<DateTime>,

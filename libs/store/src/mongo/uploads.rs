@@ -61,11 +61,15 @@ pub(super) async fn store(db: &Db, upload: &NewUpload) -> Result<UploadOutcome, 
 /// Takes the id for this content and patient.
 pub(super) async fn claim(db: &Db, upload: &NewUpload) -> Result<Claim, StoreError> {
     let id = documents::upload(upload.id);
-    let fresh = doc! { "$setOnInsert": {
+    let mut fields = doc! {
         "mrn": documents::number(upload.mrn),
         "fingerprint": upload.fingerprint.to_string(),
         "claimed_at": date(upload.stored_at),
-    } };
+    };
+    if let Some(client) = &upload.uploaded_by {
+        fields.insert("uploaded_by", client);
+    }
+    let fresh = doc! { "$setOnInsert": fields };
     for _ in 0..TRIES {
         let found = upserted(|| {
             let claim = db.uploads.find_one_and_update(doc! { "_id": id }, fresh.clone());
@@ -181,9 +185,10 @@ pub(super) async fn complete(
 pub(super) async fn find(db: &Db, id: UploadId) -> Result<Option<StoredUpload>, StoreError> {
     let found = within(db.limit, db.uploads.find_one(doc! { "_id": documents::upload(id) })).await?;
     let Some(found) = found else { return Ok(None) };
-    let fingerprint = found.fingerprint;
-    Ok(found
-        .into_receipt()?
-        .zip(fingerprint)
-        .map(|(receipt, fingerprint)| StoredUpload { receipt, fingerprint }))
+    let (fingerprint, uploaded_by) = (found.fingerprint, found.uploaded_by.clone());
+    Ok(found.into_receipt()?.zip(fingerprint).map(|(receipt, fingerprint)| StoredUpload {
+        receipt,
+        fingerprint,
+        uploaded_by,
+    }))
 }

@@ -12,8 +12,12 @@ const APPLICATION_ID: i64 = 0x4245_4453;
 
 /// One script per version of the schema, ever only appended to: version N is reached by running script N on version N-1.
 /// The version of a file is its `PRAGMA user_version`.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+];
 
 /// Files up to this size are checked page by page when they are opened; larger ones would delay the start. Damage in those
 /// is found when it is read: pages by SQLite, files by their hash.

@@ -31,7 +31,8 @@ pub(super) fn store(
     let (receipt, patient) = update_patient(connection, upload)?;
     connection
         .prepare_cached(
-            "INSERT INTO uploads (id, mrn, fingerprint, stored_at, receipt) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO uploads (id, mrn, fingerprint, stored_at, receipt, uploaded_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![
             upload.id.as_uuid().as_bytes(),
@@ -39,6 +40,7 @@ pub(super) fn store(
             upload.fingerprint.as_bytes(),
             upload.stored_at.as_millis(),
             rows::json(&receipt)?,
+            upload.uploaded_by,
         ])?;
     Ok(UploadOutcome::Stored { receipt, patient: Box::new(patient), replayed: false })
 }
@@ -46,11 +48,15 @@ pub(super) fn store(
 /// What became of an upload.
 pub(super) fn find(connection: &Connection, id: UploadId) -> Result<Option<StoredUpload>, StoreError> {
     let found = connection
-        .prepare_cached("SELECT fingerprint, receipt FROM uploads WHERE id = ?1")?
-        .query_row([id.as_uuid().as_bytes()], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))
+        .prepare_cached("SELECT fingerprint, receipt, uploaded_by FROM uploads WHERE id = ?1")?
+        .query_row([id.as_uuid().as_bytes()], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?)))
         .optional()?;
-    let Some((fingerprint, receipt)) = found else { return Ok(None) };
-    Ok(Some(StoredUpload { receipt: rows::parse(&receipt)?, fingerprint: rows::hash(fingerprint) }))
+    let Some((fingerprint, receipt, uploaded_by)) = found else { return Ok(None) };
+    Ok(Some(StoredUpload {
+        receipt: rows::parse(&receipt)?,
+        fingerprint: rows::hash(fingerprint),
+        uploaded_by,
+    }))
 }
 
 /// The result of an analysis; `None` if the ECG is unknown or has one already.

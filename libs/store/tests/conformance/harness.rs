@@ -123,6 +123,7 @@ pub(crate) fn upload(number: u64, key: &str, millis: i64) -> NewUpload {
         id: UploadId::from_idempotency_key("test", key),
         fingerprint: BlobHash::of(key.as_bytes()),
         mrn: mrn(number),
+        uploaded_by: Some("uploader".to_owned()),
         received_at: at(millis),
         stored_at: at(millis + 5),
         name: None,

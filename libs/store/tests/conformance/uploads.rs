@@ -29,6 +29,7 @@ async fn a_first_upload_makes_the_patient(Fixture { store, .. }: Fixture) {
     assert_eq!(store.mrns().await.unwrap(), [mrn(7)]);
     let stored = store.upload(new.id).await.unwrap().unwrap();
     assert_eq!((stored.receipt, stored.fingerprint), (receipt, new.fingerprint));
+    assert_eq!(stored.uploaded_by, new.uploaded_by);
 }
 
 async fn the_same_upload_again_has_the_same_receipt_and_adds_nothing(Fixture { store, .. }: Fixture) {

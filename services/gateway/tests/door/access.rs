@@ -10,14 +10,20 @@ use runtime::StartError;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::fixture::{Door, Form, PATIENCE, Start};
+use crate::fixture::{Door, Form, PATIENCE, Start, png};
 
 fn tokens_file() -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     let line = |name: &str, role: &str| {
         format!("{name} {role} {}\n", BlobHash::of(format!("{name}-secret").as_bytes()))
     };
-    let text = [line("bed", "uploader"), line("station", "viewer"), line("chief", "admin")].concat();
+    let text = [
+        line("bed", "uploader"),
+        line("bed-2", "uploader"),
+        line("station", "viewer"),
+        line("chief", "admin"),
+    ];
+    let text = text.concat();
     std::fs::write(file.path(), text).unwrap();
     file
 }
@@ -278,4 +284,140 @@ async fn replies_carry_security_headers_and_health_is_told() {
     let metrics = door.get("/metrics").await;
     assert!(metrics.text().contains("bedside_http_requests_total{"), "{}", metrics.text());
     assert!(metrics.text().contains("route=\"/api/v1/patients\""), "{}", metrics.text());
+}
+
+/// Receipts name patients. Clients know each other's names, and may know or guess idempotency keys: neither helps.
+#[tokio::test]
+async fn receipt_is_shown_only_to_its_uploader_and_to_those_who_may_read_patients() {
+    for query_over_http in [false, true] {
+        let file = tokens_file();
+        let config =
+            Config { tokens: Some(file.path().to_owned()), receipt_wait: PATIENCE, ..Config::default() };
+        let door = Start { config, query_over_http, ..Start::default() }.start().await;
+        let send = async |token: &str, key: &str| {
+            let authorization = format!("Bearer {token}");
+            let headers = [
+                ("content-type", Form::CONTENT_TYPE),
+                ("idempotency-key", key),
+                ("authorization", &authorization),
+            ];
+            let form = Form::default().field("name", "Ann").finish();
+            door.send(Method::POST, "/api/v1/patients/7/uploads", &headers, form).await
+        };
+        let ask = async |token: &str, path: &str| {
+            let authorization = format!("Bearer {token}");
+            // What query tells the gateway cannot come from a client.
+            let headers = [("authorization", authorization.as_str()), ("bedside-uploaded-by", "bed-2")];
+            door.send(Method::GET, path, &headers, "").await
+        };
+        let first = send("bed-secret", "one").await;
+        assert_eq!(first.status, 201, "{}", first.text());
+        let path = first.header("location").to_owned();
+        for (token, status) in
+            [("bed-secret", 200), ("bed-2-secret", 404), ("station-secret", 200), ("chief-secret", 200)]
+        {
+            let reply = ask(token, &path).await;
+            assert_eq!(reply.status, status, "{token}");
+            for name in ["bedside-patient", "bedside-uploaded-by"] {
+                assert!(!reply.headers.contains_key(name), "{name} is internal");
+            }
+        }
+        let unknown = format!("/api/v1/uploads/{}", proto_json::UploadId::generate());
+        let (others, none) = (ask("bed-2-secret", &path).await, ask("bed-2-secret", &unknown).await);
+        others.assert_problem(404, "No upload of yours");
+        assert_eq!(others.body, none.body, "it does not show whether there is such an upload");
+
+        // The id does not follow from what others know, and the same key of another client is another upload.
+        let id = first.json()["upload_id"].as_str().unwrap().to_owned();
+        assert_ne!(id, proto_json::UploadId::from_idempotency_key("bed", "one").to_string());
+        let second = send("bed-2-secret", "one").await;
+        assert_eq!((second.status.as_u16(), second.header("idempotency-replayed")), (201, ""));
+        assert_ne!(second.json()["upload_id"], id);
+        let again = send("bed-secret", "one").await;
+        assert_eq!(again.header("idempotency-replayed"), "true");
+        assert_eq!(again.json(), first.json());
+    }
+}
+
+#[test]
+fn tokens_need_a_key_for_upload_ids() {
+    let file = tokens_file();
+    let config = Config { tokens: Some(file.path().to_owned()), ..Config::default() };
+    let refused = config.key().unwrap_err();
+    assert_eq!(refused.exit_code(), 64);
+    assert!(refused.to_string().contains("--key-file"), "{refused}");
+    let unreadable = Config { key_file: Some("/nonexistent/key".into()), ..config };
+    assert_eq!(unreadable.key().unwrap_err().exit_code(), 64);
+    assert!(Config::default().key().unwrap().is_none());
+}
+
+/// Every access leaves a line that names client, source, patient and outcome, whether the path names the patient or not.
+#[tokio::test]
+async fn audit_line_names_client_address_request_patient_and_outcome() {
+    let file = tokens_file();
+    for query_over_http in [false, true] {
+        let config = Config {
+            tokens: Some(file.path().to_owned()),
+            receipt_wait: PATIENCE,
+            audit_patient: gateway::AuditPatient::Number,
+            trusted_proxies: vec!["loopback".parse().unwrap()],
+            ..Config::default()
+        };
+        let door = Start { config, query_over_http, ..Start::default() }.start().await;
+        let mut expected = Vec::new();
+        let mut ask = async |method: Method, path: &str, token: &str, body: Vec<u8>, said: [&str; 4]| {
+            let authorization = format!("Bearer {token}");
+            let headers = [
+                ("authorization", authorization.as_str()),
+                ("content-type", Form::CONTENT_TYPE),
+                ("x-forwarded-for", "1.2.3.4, 192.0.2.7"),
+            ];
+            let reply = door.send(method, path, &headers, body).await;
+            let [client, route, patient, outcome] = said.map(str::to_owned);
+            let id = reply.header("x-request-id").to_owned();
+            expected.push((id, client, route, patient, reply.status.as_u16(), outcome));
+            reply
+        };
+        let form = Form::default().file("medical_image", "a.png", &png(5, 5, 1)).finish().to_vec();
+        let (uploads, legacy) = ("/api/v1/patients/{mrn}/uploads", "/api/new_patient");
+        let upload = ask(
+            Method::POST,
+            "/api/v1/patients/%37/uploads",
+            "bed-secret",
+            form,
+            ["bed", uploads, "7", "ok"],
+        );
+        let stored = upload.await.json();
+        let image = stored["files"][0]["id"].as_str().unwrap().to_owned();
+        let upload = format!("/api/v1/uploads/{}", stored["upload_id"].as_str().unwrap());
+        let image = format!("/api/v1/images/{image}");
+        let body = b"{\"medical_record_number\":\"8\"}".to_vec();
+        ask(Method::POST, legacy, "bed-secret", body, ["bed", legacy, "8", "ok"]).await;
+        for (path, token, said) in [
+            (&*image, "station-secret", ["station", "/api/v1/images/{id}", "7", "ok"]),
+            (&*image, "bed-secret", ["bed", "/api/v1/images/{id}", "", "denied"]),
+            (&*upload, "bed-secret", ["bed", "/api/v1/uploads/{id}", "7", "ok"]),
+            (&*upload, "bed-2-secret", ["bed-2", "/api/v1/uploads/{id}", "7", "rejected"]),
+            ("/api/get_patient/8", "station-secret", ["station", "/api/get_patient/{id}", "8", "ok"]),
+            ("/api/v1/patients/9", "station-secret", ["station", "/api/v1/patients/{mrn}", "9", "rejected"]),
+            ("/api/v1/patients/7", "wrong", ["", "/api/v1/patients/{mrn}", "7", "denied"]),
+            ("/api/v1/patients", "station-secret", ["station", "/api/v1/patients", "", "ok"]),
+        ] {
+            ask(Method::GET, path, token, Vec::new(), said).await;
+        }
+        let log = std::fs::read_to_string(&door.audit_log).unwrap();
+        let text = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        let written: Vec<_> = log
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .inspect(|line| assert_eq!(line["address"], "192.0.2.7", "{line}"))
+            .map(|line| {
+                let status = u16::try_from(line["status"].as_u64().unwrap()).unwrap();
+                let text = |key| text(&line, key);
+                (text("request_id"), text("client"), text("route"), text("patient"), status, text("outcome"))
+            })
+            .collect();
+        assert_eq!(written, expected);
+        assert!(written.iter().all(|line| line.0.len() == 36));
+    }
 }

@@ -1,6 +1,7 @@
 //! Starts the gateway on a free port with ingest, worker, query, queues and store behind it, and talks to it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use bus::local::LocalBus;
 use bus::{BlobStage, EventBus, QueueLimits, RetryPolicy};
 use bytes::Bytes;
-use gateway::{Config, Ports, Reads};
+use gateway::{AuditTarget, Config, Ports, Reads};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -30,6 +31,7 @@ pub(crate) struct Door {
     pub(crate) address: SocketAddr,
     /// Where query listens, and its token, if it is asked over HTTP.
     pub(crate) query: Option<(SocketAddr, Secret)>,
+    pub(crate) audit_log: PathBuf,
     pub(crate) bus: Arc<LocalBus>,
     pub(crate) store: Arc<dyn PatientStore>,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -129,13 +131,21 @@ impl Start {
         } else {
             Reads::InProcess(query::router(store.clone()))
         };
+        let mut config = self.config;
+        if config.key_file.is_none() {
+            let key = data.path().join("key");
+            Secret::read_or_create(&key).unwrap();
+            config.key_file = Some(key);
+        }
+        let audit_log = data.path().join("audit.log");
+        config.audit_log = Some(AuditTarget::File(audit_log.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let ports = Ports { bus: bus.clone(), stage: bus.clone(), reads };
-        tokio::spawn(gateway::run_on(listener, self.config, ports, shutdown.clone()));
+        tokio::spawn(gateway::run_on(listener, config, ports, shutdown.clone()));
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         let query = query_address.map(|address| (address, query_token));
-        Door { address, query, bus, store, client, shutdown, _data: data }
+        Door { address, query, audit_log, bus, store, client, shutdown, _data: data }
     }
 }
 

@@ -50,6 +50,11 @@ impl BackupArgs {
             snapshot(&data.join(name), &self.to.join(name))
                 .map_err(|error| CliError::told(error.to_string()))?;
         }
+        let key = data.join(folder::KEY);
+        if key.is_file() {
+            // With it, uploads that clients send again to the copy have the ids that they had.
+            fs::copy(&key, self.to.join(folder::KEY)).map_err(cannot)?;
+        }
         say(format!("{} is copied to {}.", data.display(), self.to.display()))
     }
 }

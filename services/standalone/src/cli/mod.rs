@@ -1,5 +1,6 @@
 //! The commands that talk to a running Bedside, over the same doors as every other client.
 
+mod audit;
 mod backup;
 mod dead_letters;
 mod export;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 
 use client::{ClientError, Gateway, Settings};
 
+pub(crate) use audit::AuditArgs;
 pub(crate) use backup::BackupArgs;
 pub(crate) use dead_letters::DeadLettersArgs;
 pub(crate) use export::ExportArgs;
