@@ -74,8 +74,9 @@ pub struct System {
     mongo: Option<MongoServer>,
     database: Option<String>,
     lines: Vec<(Between, Proxy)>,
-    /// Unmounted before the folder that it is mounted in is removed.
+    /// Unmounted before the folder that they are mounted in is removed.
     disk: Option<SmallDisk>,
+    database_disk: Option<SmallDisk>,
     folder: TempDir,
 }
 
@@ -132,6 +133,7 @@ impl System {
             Mode::Processes => {
                 let store = disk.folder().join("jetstream");
                 system.disk = Some(disk);
+                system.database_disk = Some(SmallDisk::mount(&system.folder.path().join("database")));
                 let nats = NatsServer::start_in(&store);
                 let to_nats = Proxy::to(nats.port());
                 let to_mongo = Arc::new(std::sync::OnceLock::new());
@@ -175,6 +177,7 @@ impl System {
             database: None,
             lines: Vec::new(),
             disk: None,
+            database_disk: None,
             folder,
         }
     }
@@ -192,7 +195,11 @@ impl System {
 
     fn start_processes(&mut self, nats_url: &str, extras: &Extras) {
         // A door before it needs to know its port.
-        let mongo = if extras.mongodb.is_some() { MongoServer::start_own() } else { MongoServer::start() };
+        let mongo = match &self.database_disk {
+            Some(disk) => MongoServer::start_in(&disk.folder().join("data")),
+            None if extras.mongodb.is_some() => MongoServer::start_own(),
+            None => MongoServer::start(),
+        };
         let mongo_uri = match &extras.mongodb {
             Some(front) => format!("mongodb://127.0.0.1:{}/?directConnection=true", front(mongo.port())),
             None => mongo.uri(),
@@ -269,6 +276,12 @@ impl System {
     #[must_use]
     pub fn disk(&self) -> Option<&SmallDisk> {
         self.disk.as_ref()
+    }
+
+    /// The disk of the database, where it is a small one.
+    #[must_use]
+    pub fn database_disk(&self) -> Option<&SmallDisk> {
+        self.database_disk.as_ref()
     }
 
     /// Where that server is reached without a proxy.

@@ -26,6 +26,7 @@ async fn keeps_its_promises(mode: Mode) {
         uploads: 50,
         clients: 4,
         pause: Duration::from_millis(1_500),
+        outage: Duration::from_secs(16),
         ack_wait: Duration::from_secs(1),
         gentle_database: false,
         verbose: false,

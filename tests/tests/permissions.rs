@@ -27,6 +27,9 @@ const PUBLISH: &[(&str, &[&str])] = &[
     ("dead.UPLOADS.7", &["ingest"]),
     ("dead.ECG_RESULTS.7", &["ingest"]),
     ("dead.ECG_JOBS.7", &["worker"]),
+    ("attempt.UPLOADS.7", &["ingest"]),
+    ("attempt.ECG_RESULTS_2.7", &["ingest"]),
+    ("attempt.ECG_JOBS_3.7", &["worker"]),
     // The same in another lane.
     ("lane.2.upload.received.7", &["gateway"]),
     ("lane.2.ecg.analyze.7", &["gateway", "ingest"]),
@@ -76,6 +79,8 @@ const PUBLISH: &[(&str, &[&str])] = &[
     ("$JS.API.DIRECT.GET.BLOBS_3", &["gateway", "ingest", "worker"]),
     ("$JS.API.DIRECT.GET.CLAIMS_2", &[]),
     ("$JS.API.DIRECT.GET.DEAD_LETTERS", &["gateway", "ingest"]),
+    ("$JS.API.DIRECT.GET.ATTEMPTS.attempt.UPLOADS.7", &["ingest", "worker"]),
+    ("$JS.API.STREAM.PURGE.ATTEMPTS", &[]),
     ("$JS.API.CONSUMER.CREATE.BLOBS", &["setup", "ingest"]),
     ("$JS.API.CONSUMER.CREATE.BLOBS_2", &["setup", "ingest"]),
     ("$JS.API.CONSUMER.CREATE.UPLOADS_2.x", &["setup"]),

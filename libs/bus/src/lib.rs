@@ -26,14 +26,16 @@ use futures::stream::BoxStream;
 use proto_json::{BlobHash, Mrn, PatientUpdated, Queue, QueueMessage, Receipt, Timestamp, UploadId};
 
 pub use delivery::{Delivery, Settle};
-pub use error::{BusError, EnqueueError};
+pub use error::{BusError, EnqueueError, is_outage_of_body};
 pub use stage::{BlobStage, BodyError, ByteStream, SmallFile, StageKey, StagedBlob, collect};
-pub use work::{Outcome, describe_work, work_off};
+pub use work::{Outcome, Readiness, describe_work, work_off};
 
 /// Work queues, announcements and receipts.
 ///
 /// From the moment `enqueue` returns `Ok`, the message is durable and will be delivered until somebody acknowledges it
-/// or it becomes a dead letter.
+/// or it becomes a dead letter. It becomes one after [`RetryPolicy::max_attempts`] attempts that failed or ended with the
+/// death of their consumer, or at once when its consumer says so. Attempts that were deferred ([`Delivery::defer`]) do not
+/// count, and neither do deliveries that no work has begun on: an outage of any length makes no dead letters.
 #[async_trait]
 pub trait EventBus: Debug + Send + Sync + 'static {
     /// Puts a message on its queue and waits until the broker has it durably. [`send`] is the typed way.
@@ -248,9 +250,9 @@ impl DeadLetter {
 /// When work is tried again, and when it is given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Attempts before a message becomes a dead letter.
+    /// Attempts that may fail before a message becomes a dead letter. Deferred attempts do not count.
     pub max_attempts: u64,
-    /// Wait after the first, second, … failed attempt; the last one goes for all further ones.
+    /// Wait after the first, second, … attempt; the last one goes for all further ones.
     pub backoff: Vec<Duration>,
     /// Time after which a delivery counts as lost with its consumer, unless it reports progress.
     pub ack_wait: Duration,
@@ -267,7 +269,16 @@ impl Default for RetryPolicy {
     }
 }
 
+/// Longest wait before a deferred message is delivered again: work goes on this soon after an outage.
+const LONGEST_DEFERRAL: Duration = Duration::from_secs(15);
+
 impl RetryPolicy {
+    /// Wait after a deferral, for a message that was delivered so many times.
+    #[must_use]
+    pub fn deferral_after(&self, deliveries: u64) -> Duration {
+        self.wait_after(deliveries).min(LONGEST_DEFERRAL)
+    }
+
     /// Wait after the given failed attempt, counted from 1.
     #[must_use]
     pub fn wait_after(&self, attempt: u64) -> Duration {

@@ -1,24 +1,47 @@
-//! The loop of every consumer: take deliveries, work on several at a time, settle each, drain at the end.
+//! The loop of every consumer: takes deliveries, works on several at a time, settles each, drains at the end.
+//!
+//! Work that fails because the infrastructure failed is deferred without counting, and pauses the consumer: it takes
+//! nothing until what the work needs is ready again, then tries one message, and goes on with all of them once that one
+//! was worked on. So an outage of any length costs a try per [`PAUSE_MOST`], and makes no dead letters.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use proto_json::{Queue, Timestamp};
 use tokio::task::JoinSet;
 
-use crate::{Delivery, EventBus};
+use crate::{BusError, Delivery, EnqueueError, EventBus};
 
 /// What became of a piece of work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It is done: the message can go.
     Done,
-    /// It could not be done now, for this reason.
+    /// It failed for this reason, and the message may be to blame: it is tried again as often as the policy says.
     Retry(String),
+    /// It failed for this reason, and the message is not to blame: the store, the broker or a disk is unavailable. It is
+    /// tried again without end, and the consumer pauses.
+    Defer(String),
     /// It can never be done, for this reason: a dead letter.
     Never(String),
 }
+
+impl From<BusError> for Outcome {
+    fn from(error: BusError) -> Self {
+        if error.is_outage() { Outcome::Defer(error.to_string()) } else { Outcome::Retry(error.to_string()) }
+    }
+}
+
+impl From<EnqueueError> for Outcome {
+    fn from(error: EnqueueError) -> Self {
+        if error.is_outage() { Outcome::Defer(error.to_string()) } else { Outcome::Retry(error.to_string()) }
+    }
+}
+
+/// Asks whether everything that work of a kind needs is ready; `Err` says what is not.
+pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// Work under way has this long to end once the consumer is told to stop; then it is given back.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -26,8 +49,16 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// First wait before a broker that cannot be reached is asked again.
 const RECONNECT: Duration = Duration::from_millis(200);
 
+/// First and longest wait before a paused consumer asks whether it can go on.
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+const PAUSE_MOST: Duration = Duration::from_secs(5);
+
+/// A part that does not answer in this time is not ready.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+
 /// Takes deliveries of `queue` until `stop` resolves, works on up to `concurrency` of them at a time, and settles each by
-/// its [`Outcome`]. Work that panics is given back like work whose process died.
+/// its [`Outcome`]. Work that panics is given back like work whose process died. While the infrastructure fails the
+/// consumer pauses, see the module; `ready` is asked before it goes on.
 ///
 /// When it returns, everything taken is settled or given back.
 pub async fn work_off<F, Fut>(
@@ -35,6 +66,7 @@ pub async fn work_off<F, Fut>(
     queue: Queue,
     concurrency: usize,
     stop: impl Future<Output = ()>,
+    ready: Readiness,
     work: F,
 ) where
     F: Fn(Arc<Delivery>) -> Fut + Send + Sync + 'static,
@@ -43,10 +75,18 @@ pub async fn work_off<F, Fut>(
     let work = Arc::new(work);
     let mut under_way = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
+    let mut pace = Pace::new(queue);
 
     'connect: loop {
+        if pace.is_paused() {
+            tokio::select! {
+                () = pace.until_ready(&ready) => {}
+                () = &mut stop => break,
+            }
+        }
+        let at_once = if pace.is_probing() { 1 } else { concurrency };
         let consuming = tokio::select! {
-            consuming = bus.consume(queue, concurrency) => consuming,
+            consuming = bus.consume(queue, at_once) => consuming,
             () = &mut stop => break,
         };
         let mut deliveries = match consuming {
@@ -63,7 +103,13 @@ pub async fn work_off<F, Fut>(
             let delivery = tokio::select! {
                 biased;
                 () = &mut stop => break 'connect,
-                Some(_) = under_way.join_next(), if !under_way.is_empty() => continue,
+                Some(ended) = under_way.join_next(), if !under_way.is_empty() => {
+                    // A stream of another size is needed, or none. What is in this one is given back with it.
+                    if pace.changes_with(ended.unwrap_or(Ended::Worked)) {
+                        continue 'connect;
+                    }
+                    continue;
+                }
                 delivery = deliveries.next(), if under_way.len() < concurrency => delivery,
             };
             let Some(delivery) = delivery else { continue 'connect };
@@ -80,28 +126,107 @@ pub async fn work_off<F, Fut>(
     }
 }
 
-async fn one<F, Fut>(delivery: Delivery, work: &F)
+/// How a delivery ended, as far as the consumer's pace depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The infrastructure did its part, whatever became of the message.
+    Worked,
+    /// The infrastructure failed.
+    Deferred,
+}
+
+/// How much a consumer takes: everything, nothing, or one message to try.
+#[derive(Debug)]
+struct Pace {
+    queue: Queue,
+    state: State,
+    /// The wait of the next pause.
+    wait: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    Paused,
+    Probing,
+}
+
+impl Pace {
+    fn new(queue: Queue) -> Self {
+        let pace = Pace { queue, state: State::Running, wait: PAUSE_FIRST };
+        pace.show();
+        pace
+    }
+
+    fn is_paused(&self) -> bool {
+        self.state == State::Paused
+    }
+
+    fn is_probing(&self) -> bool {
+        self.state == State::Probing
+    }
+
+    /// Takes note of how a delivery ended. Returns whether the consumer now takes more or less than before.
+    fn changes_with(&mut self, ended: Ended) -> bool {
+        match (self.state, ended) {
+            (State::Running, Ended::Worked) | (State::Paused, _) => return false,
+            (State::Running, Ended::Deferred) => {
+                tracing::warn!(queue = %self.queue, "the consumer pauses until the infrastructure works again");
+                self.state = State::Paused;
+            }
+            (State::Probing, Ended::Deferred) => self.state = State::Paused,
+            (State::Probing, Ended::Worked) => {
+                tracing::info!(queue = %self.queue, "the consumer goes on");
+                self.state = State::Running;
+                self.wait = PAUSE_FIRST;
+            }
+        }
+        self.show();
+        true
+    }
+
+    /// Waits until everything is ready, and at least for the time of this pause.
+    async fn until_ready(&mut self, ready: &Readiness) {
+        loop {
+            tokio::time::sleep(self.wait).await;
+            self.wait = (self.wait * 2).min(PAUSE_MOST);
+            match tokio::time::timeout(READY_WITHIN, ready()).await {
+                Ok(Ok(())) => break,
+                Ok(Err(cause)) => tracing::debug!(queue = %self.queue, cause, "not ready yet"),
+                Err(_) => tracing::debug!(queue = %self.queue, "what the work needs does not answer"),
+            }
+        }
+        self.state = State::Probing;
+    }
+
+    fn show(&self) {
+        let paused = if self.state == State::Running { 0.0 } else { 1.0 };
+        metrics::gauge!("bedside_consumer_paused", "queue" => self.queue.name()).set(paused);
+    }
+}
+
+async fn one<F, Fut>(mut delivery: Delivery, work: &F) -> Ended
 where
     F: Fn(Arc<Delivery>) -> Fut,
     Fut: Future<Output = Outcome>,
 {
     let queue = delivery.queue;
-    let attempt = delivery.attempt;
-    if attempt > 1 {
+    if delivery.deliveries > 1 {
         metrics::counter!("bedside_redeliveries_total", "queue" => queue.name()).increment(1);
     } else {
         let waited = Timestamp::now().millis_since(delivery.enqueued_at).max(0);
         metrics::histogram!("bedside_queue_wait_seconds", "queue" => queue.name())
             .record(waited as f64 / 1_000.0);
     }
+    if let Err(error) = delivery.begin().await {
+        return settle(delivery, Outcome::from(error)).await;
+    }
     if delivery.is_exhausted() {
-        worked(queue, "dead_letter");
-        let reason = "every attempt ended with the death of its consumer";
-        tracing::error!(queue = %queue, attempt, reason, "given up: dead letter");
-        if let Err(error) = delivery.dead_letter(reason).await {
-            tracing::warn!(queue = %queue, error = %error, "could not be made a dead letter; it will be delivered again");
-        }
-        return;
+        return settle(
+            delivery,
+            Outcome::Never("every attempt ended with the death of its consumer".to_owned()),
+        )
+        .await;
     }
     let delivery = Arc::new(delivery);
     let started = Instant::now();
@@ -111,36 +236,45 @@ where
     let Ok(delivery) = Arc::try_unwrap(delivery) else {
         // Somebody keeps a handle on it: when that is dropped, the delivery gives itself back.
         tracing::error!(queue = %queue, "a delivery was kept by its work");
-        return;
+        return Ended::Worked;
     };
-    let settled = match &outcome {
+    settle(delivery, outcome).await
+}
+
+async fn settle(delivery: Delivery, outcome: Outcome) -> Ended {
+    let (queue, attempt, deliveries) = (delivery.queue, delivery.attempt, delivery.deliveries);
+    let (settled, ended) = match &outcome {
         Outcome::Done => {
             worked(queue, "done");
-            delivery.ack().await
+            (delivery.ack().await, Ended::Worked)
         }
         Outcome::Retry(reason) => {
             tracing::warn!(queue = %queue, attempt, reason, "work failed; trying again");
-            match delivery.fail(reason).await {
-                Ok(true) => {
-                    worked(queue, "dead_letter");
+            let settled = delivery.fail(reason).await.map(|given_up| {
+                worked(queue, if given_up { "dead_letter" } else { "retry" });
+                if given_up {
                     tracing::error!(queue = %queue, attempt, reason, "given up: dead letter");
-                    Ok(())
                 }
-                Ok(false) => {
-                    worked(queue, "retry");
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            }
+            });
+            (settled, Ended::Worked)
+        }
+        Outcome::Defer(reason) => {
+            worked(queue, "deferred");
+            tracing::warn!(queue = %queue, deliveries, reason, "the infrastructure failed; trying again later");
+            (delivery.defer().await, Ended::Deferred)
         }
         Outcome::Never(reason) => {
-            worked(queue, "dead_letter");
             tracing::error!(queue = %queue, attempt, reason, "cannot be done: dead letter");
-            delivery.dead_letter(reason).await
+            let settled = delivery.dead_letter(reason).await.map(|()| worked(queue, "dead_letter"));
+            (settled, Ended::Worked)
         }
     };
-    if let Err(error) = settled {
-        tracing::warn!(queue = %queue, error = %error, "work is done, but not settled; it may be delivered again");
+    match settled {
+        Ok(()) => ended,
+        Err(error) => {
+            tracing::warn!(queue = %queue, error = %error, "a delivery was not settled; it will come again");
+            if error.is_outage() { Ended::Deferred } else { ended }
+        }
     }
 }
 
@@ -148,9 +282,9 @@ fn worked(queue: Queue, outcome: &'static str) {
     metrics::counter!("bedside_work_total", "queue" => queue.name(), "outcome" => outcome).increment(1);
 }
 
-/// Says what the metrics of [`work_off`] mean, and shows them from the start, before there was work.
+/// Describes the metrics of [`work_off`], and shows them from the start, before there was work.
 pub fn describe_work(queues: &[Queue]) {
-    use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+    use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
     describe_counter!("bedside_work_total", "Deliveries that were worked off, by outcome");
     describe_counter!("bedside_redeliveries_total", "Deliveries of a message that was delivered before");
     describe_histogram!("bedside_work_duration_seconds", Unit::Seconds, "Time that work on a delivery took");
@@ -159,12 +293,17 @@ pub fn describe_work(queues: &[Queue]) {
         Unit::Seconds,
         "Time that a message waited for its first delivery"
     );
+    describe_gauge!(
+        "bedside_consumer_paused",
+        "1 while a consumer takes nothing because the store, the broker or a disk is unavailable, else 0"
+    );
     for queue in queues {
-        for outcome in ["done", "retry", "dead_letter"] {
+        for outcome in ["done", "retry", "deferred", "dead_letter"] {
             counter!("bedside_work_total", "queue" => queue.name(), "outcome" => outcome).increment(0);
         }
         counter!("bedside_redeliveries_total", "queue" => queue.name()).increment(0);
         let _ = histogram!("bedside_work_duration_seconds", "queue" => queue.name());
         let _ = histogram!("bedside_queue_wait_seconds", "queue" => queue.name());
+        gauge!("bedside_consumer_paused", "queue" => queue.name()).increment(0.0);
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod admin;
 mod backoff;
+pub mod disk;
 mod duration;
 mod exit;
 mod files;
@@ -19,6 +20,7 @@ pub mod observe;
 mod open_files;
 pub mod problem;
 mod prometheus;
+mod retry;
 mod secret;
 mod shutdown;
 mod size;
@@ -37,6 +39,7 @@ pub use mongo::{MongoArgs, prepare_mongo};
 #[cfg(feature = "nats")]
 pub use nats::{NatsArgs, connect_nats, provision_nats};
 pub use prometheus::Metrics;
+pub use retry::RetryArgs;
 pub use secret::Secret;
 pub use shutdown::Shutdown;
 pub use size::ByteSize;

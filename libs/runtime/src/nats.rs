@@ -7,7 +7,7 @@ use std::time::Duration;
 use bus::nats::{NatsBus, NatsConfig, NatsLogin};
 use bus::{BusError, QueueLimits};
 
-use crate::{Backoff, ByteSize, Shutdown, StartError};
+use crate::{Backoff, ByteSize, RetryArgs, Shutdown, StartError};
 
 /// How to reach NATS.
 #[derive(Debug, Clone, clap::Args)]
@@ -78,6 +78,9 @@ pub struct NatsArgs {
         value_parser = crate::parse_duration
     )]
     pub ack_wait: Duration,
+    /// When work that failed is tried again.
+    #[command(flatten)]
+    pub retry: RetryArgs,
     /// Streams and consumers are there already, made by one who may; only use them
     #[arg(long = "nats-provisioned", env = "BEDSIDE_NATS_PROVISIONED")]
     pub provisioned: bool,
@@ -107,7 +110,7 @@ impl NatsArgs {
             name: name.to_owned(),
             inbox_prefix: self.inbox_prefix.clone(),
             create: !self.provisioned,
-            retry: bus::RetryPolicy { ack_wait: self.ack_wait, ..bus::RetryPolicy::default() },
+            retry: bus::RetryPolicy { ack_wait: self.ack_wait, ..self.retry.policy() },
             limits: QueueLimits { max_messages: self.max_messages, max_staged_bytes: self.max_staged.0 },
             ..NatsConfig::new(self.urls.clone()).replicated(self.replicas)
         })

@@ -70,6 +70,7 @@ pub fn work(name: &'static str, delivery: &Delivery) -> Span {
         messaging.destination.name = delivery.queue.name(),
         messaging.operation.name = "process",
         attempt = delivery.attempt,
+        deliveries = delivery.deliveries,
         upload_id = Empty,
         ecg_id = Empty,
     );

@@ -63,7 +63,11 @@ pub(crate) async fn next_batch(
     while rest.len() < batch
         && let Some(piece) = body.next().await
     {
-        let piece = piece.map_err(StoreError::unavailable)?;
+        let piece = piece.map_err(|error| match error.kind() {
+            // Its source is well, and has not got it.
+            io::ErrorKind::NotFound => StoreError::refused(error),
+            _ => StoreError::unavailable(error),
+        })?;
         check.take(&piece).await?;
         rest.extend_from_slice(&piece);
     }

@@ -50,7 +50,8 @@ pub trait PatientStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when the bytes are not of this length or hash (then nothing is visible under the hash);
-    /// [`StoreError::Unavailable`] when the store or the body fails.
+    /// [`StoreError::Unavailable`] when the store or the body fails; [`StoreError::Refused`] when a part of the body is not
+    /// found where it comes from.
     async fn put_blob(
         &self,
         from: Origin,
@@ -210,11 +211,28 @@ pub trait PatientStore: Debug + Send + Sync + 'static {
     /// When the store cannot be reached.
     async fn highest_time(&self) -> Result<Option<Timestamp>, StoreError>;
 
+    /// Free and total space of the disk that holds the store, where it is not a disk of this process and its server says.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn disk_space(&self) -> Result<Option<DiskSpace>, StoreError> {
+        Ok(None)
+    }
+
     /// Whether the store answers now; for readiness.
     ///
     /// # Errors
     /// When it does not.
     async fn check(&self) -> Result<(), StoreError>;
+}
+
+/// Space of a disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// What is left.
+    pub free: u64,
+    /// All of it.
+    pub total: u64,
 }
 
 /// Which part of a list to read.

@@ -34,7 +34,7 @@ pub enum AnalysisError {
     Signal(String),
     /// The bytes did not arrive.
     #[error("the signal could not be read from the stage: {0}")]
-    Transfer(String),
+    Transfer(#[source] std::io::Error),
 }
 
 /// Reads a signal, analyses it and draws it. `time` goes into the header of the picture. Blocking.
@@ -46,7 +46,7 @@ pub fn analyze(reader: impl Read, options: &SignalOptions, time: String) -> Resu
     let options = ecg::csv::Options { sample_rate_hz: options.sample_rate_hz, lead, ..Default::default() };
     let strip = ecg::read(reader, &options).map_err(|error| match error {
         ecg::ReadError::Csv(ecg::csv::ReadError::Io(cause))
-        | ecg::ReadError::Edf(ecg::edf::ReadError::Io(cause)) => AnalysisError::Transfer(cause.to_string()),
+        | ecg::ReadError::Edf(ecg::edf::ReadError::Io(cause)) => AnalysisError::Transfer(cause),
         other => AnalysisError::Signal(other.to_string()),
     })?;
     let found = ecg::analyze(&strip);

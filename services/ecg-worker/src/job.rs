@@ -23,15 +23,16 @@ pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
     };
     match work(ports, delivery, &job).await {
         Ok(()) => Outcome::Done,
-        Err(reason) => Outcome::Retry(reason),
+        Err(outcome) => outcome,
     }
 }
 
-async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<(), String> {
+async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<(), Outcome> {
     let started = Instant::now();
     trace::about_upload(job.upload_id);
     let (outcome, files) = if delivery.is_last_attempt() {
-        // Most likely the signal kills whoever works on it. That ends here, with an answer.
+        // Deferred attempts do not count: the signal kills whoever works on it, or cannot be read again and again. That ends
+        // here, with an answer.
         let reason = format!(
             "The analysis broke off {} times; the file is kept as it was uploaded.",
             delivery.attempt.saturating_sub(1)
@@ -39,7 +40,7 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
         (EcgOutcome::Failed { reason }, Vec::new())
     } else {
         let key = StageKey { upload: job.upload_id, sha256: job.signal.sha256 };
-        let Some(staged) = ports.stage.get(key).await.map_err(|error| error.to_string())? else {
+        let Some(staged) = ports.stage.get(key).await.map_err(Outcome::from)? else {
             // Ingest removes a signal when it has stored the result: this job was done before.
             tracing::info!(upload_id = %job.upload_id, ecg_id = %job.ecg_id, "signal is no longer staged; nothing to do");
             return Ok(());
@@ -53,9 +54,9 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
         let step = trace::step("read, analyse and draw");
         let analysis = background::run_long(move || step.in_scope(|| analyze(body, &options, time)));
         match analysis.await {
-            Ok(Ok(picture)) => analyzed(job, picture)?,
+            Ok(Ok(picture)) => analyzed(job, picture).map_err(Outcome::Retry)?,
             Ok(Err(AnalysisError::Signal(reason))) => (EcgOutcome::Failed { reason }, Vec::new()),
-            Ok(Err(AnalysisError::Transfer(cause))) => return Err(cause),
+            Ok(Err(error @ AnalysisError::Transfer(_))) => return Err(broken_off(&error)),
             Err(panicked) => {
                 tracing::error!(upload_id = %job.upload_id, ecg_id = %job.ecg_id, error = %panicked, "the analysis panicked");
                 let reason =
@@ -76,12 +77,20 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
         signal: job.signal.sha256,
         outcome,
     };
-    send(ports, delivery, files, &result).await.map_err(|error| error.to_string())?;
+    send(ports, delivery, files, &result).await.map_err(Outcome::from)?;
     tracing::info!(
         upload_id = %job.upload_id, ecg_id = %job.ecg_id, status, milliseconds = started.elapsed().as_millis() as u64,
         "analysis done"
     );
     Ok(())
+}
+
+/// What becomes of a job whose signal did not arrive.
+fn broken_off(error: &AnalysisError) -> Outcome {
+    match error {
+        AnalysisError::Transfer(cause) if bus::is_outage_of_body(cause) => Outcome::Defer(error.to_string()),
+        error => Outcome::Retry(error.to_string()),
+    }
 }
 
 /// Sends a result. That ingest is behind is not the fault of this ECG, so its attempts are not spent on waiting for room.
@@ -135,7 +144,9 @@ fn info(file: &SmallFile, media_type: MediaType, size: Option<(u32, u32)>) -> Bl
 
 #[cfg(test)]
 mod tests {
-    use bus::{Outgoing, QueueLimits, RetryPolicy};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use bus::{BlobStage, BusError, ByteStream, Outgoing, QueueLimits, RetryPolicy, StagedBlob};
     use futures::StreamExt;
     use proto_json::{Mrn, Queue, SignalOptions, UploadId};
 
@@ -181,5 +192,84 @@ mod tests {
         assert_eq!(working.await.unwrap(), Outcome::Done);
         let result: EcgAnalyzed = results.next().await.unwrap().message().unwrap();
         assert_eq!(result.ecg_id, job.ecg_id);
+    }
+
+    /// The stage of a bus whose next reads fail.
+    #[derive(Debug)]
+    struct Flaky {
+        stage: Arc<dyn BlobStage>,
+        failures: AtomicU64,
+    }
+
+    #[async_trait::async_trait]
+    impl BlobStage for Flaky {
+        async fn put(&self, key: StageKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError> {
+            self.stage.put(key, bytes, body).await
+        }
+
+        async fn get(&self, key: StageKey) -> Result<Option<StagedBlob>, BusError> {
+            let order = Ordering::Relaxed;
+            match self.failures.fetch_update(order, order, |left| left.checked_sub(1)) {
+                // Every other one breaks off in the middle of the file.
+                Ok(left) if left.is_multiple_of(2) => Err(BusError::unavailable("the broker is away")),
+                Ok(_) => {
+                    let error = std::io::Error::other(BusError::unavailable("the broker is away"));
+                    let body = futures::stream::iter([Ok(Bytes::from_static(b"time,mv\n0,")), Err(error)]);
+                    Ok(Some(StagedBlob { bytes: 100, body: body.boxed(), at_hand: None }))
+                }
+                Err(_) => self.stage.get(key).await,
+            }
+        }
+
+        async fn delete(&self, key: StageKey) -> Result<(), BusError> {
+            self.stage.delete(key).await
+        }
+
+        async fn list(&self) -> Result<Vec<(StageKey, Timestamp)>, BusError> {
+            self.stage.list().await
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn failures_of_the_infrastructure_never_end_the_analysis_of_an_ecg() {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = RetryPolicy {
+            max_attempts: 2,
+            backoff: vec![Duration::from_millis(1)],
+            ..RetryPolicy::default()
+        };
+        let local =
+            bus::local::LocalBus::open(&folder.path().join("queues.db"), policy, QueueLimits::default());
+        let local = local.unwrap();
+        let stage = Arc::new(Flaky { stage: local.clone(), failures: AtomicU64::new(5) });
+        let ports = Ports { bus: local.clone(), stage: stage.clone() };
+        let strip: String = std::iter::once("time,mv\n".to_owned())
+            .chain((0..2_000).map(|n| format!("{},{}\n", n as f64 / 250.0, (n as f64 / 9.0).sin())))
+            .collect();
+        let signal = HashedBytes::of(Bytes::from(strip));
+        let signal = SmallFile { upload: UploadId::generate(), content: signal, may_enclose: false };
+        let (upload_id, mrn) = (signal.upload, Mrn::new(7).unwrap());
+        let job = AnalyzeEcg {
+            ecg_id: upload_id.record("ecg", 0),
+            upload_id,
+            mrn,
+            received_at: Timestamp::now(),
+            recorded_at: None,
+            signal: info(&signal, MediaType::Csv, None),
+            options: SignalOptions::default(),
+        };
+        bus::send_with(&*ports.bus, vec![signal], &job, None, None).await.unwrap();
+        let mut results = ports.bus.consume(Queue::EcgResults, 1).await.unwrap();
+        let shutdown = runtime::Shutdown::new();
+        let working =
+            tokio::spawn(crate::run(crate::Config { concurrency: None }, ports.clone(), shutdown.clone()));
+        let delivery = results.next().await.unwrap();
+        let result: EcgAnalyzed = delivery.message().unwrap();
+        assert_eq!(stage.failures.load(Ordering::Relaxed), 0, "the analysis came before the failures");
+        assert!(matches!(result.outcome, EcgOutcome::Analyzed { .. }), "{:?}", result.outcome);
+        delivery.ack().await.unwrap();
+        shutdown.begin();
+        working.await.unwrap().unwrap();
+        assert_eq!(ports.bus.dead_letters(None, 9).await.unwrap(), []);
     }
 }

@@ -10,7 +10,7 @@ mod job;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use bus::{BlobStage, EventBus, work_off};
+use bus::{BlobStage, EventBus, Readiness, work_off};
 use proto_json::Queue;
 use runtime::{Metrics, Shutdown, StartError, trace};
 use tracing::Instrument;
@@ -45,7 +45,12 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
     tracing::info!(concurrency, "ecg-worker is running");
     describe_metrics();
     let for_jobs = ports.clone();
-    work_off(&*ports.bus, Queue::EcgJobs, concurrency, shutdown.begun(), move |delivery| {
+    let bus = ports.bus.clone();
+    let ready: Readiness = Arc::new(move || {
+        let bus = bus.clone();
+        Box::pin(async move { bus.check().await.map_err(|error| error.to_string()) })
+    });
+    work_off(&*ports.bus, Queue::EcgJobs, concurrency, shutdown.begun(), ready, move |delivery| {
         let ports = for_jobs.clone();
         let span = trace::work("analyse ECG", &delivery);
         async move { job::take(&ports, &delivery).await }.instrument(span)

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::disk::{DISK_RESERVE, DiskReserve};
 use runtime::{ByteSize, Secret, StartError, TlsArgs, WatchedFiles, http, parse_duration};
 
 use crate::audit::{AuditPatient, AuditTarget};
@@ -47,6 +49,10 @@ pub struct Config {
     /// Folder for large files while they arrive; by default the system's folder for temporary files
     #[arg(long, env = "BEDSIDE_SPOOL_DIR", value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
+    /// Free space on the disks of data and spool folder below which uploads are answered 503; a tenth of a disk where that
+    /// is less; 0 to accept until a disk is full
+    #[arg(long, env = "BEDSIDE_DISK_RESERVE", value_name = "SIZE", default_value_t = DISK_RESERVE)]
+    pub disk_reserve: ByteSize,
     /// How long an upload waits to be confirmed as stored before it is answered 202; with a cluster of brokers 2 s at most
     #[arg(long, env = "BEDSIDE_RECEIPT_WAIT", default_value = "10s", value_parser = parse_duration)]
     pub receipt_wait: Duration,
@@ -70,6 +76,9 @@ pub struct Config {
     /// Serve /livez, /readyz and /metrics on the clients' port, too; for when there is one process only.
     #[arg(skip)]
     pub admin_for_clients: bool,
+    /// Folder of all data, where it is on a disk of this process.
+    #[arg(skip)]
+    pub data_dir: Option<PathBuf>,
 }
 
 /// What a client may take.
@@ -133,6 +142,7 @@ impl Default for Config {
             audit_patient: AuditPatient::default(),
             insecure: false,
             spool_dir: None,
+            disk_reserve: DISK_RESERVE,
             receipt_wait: Duration::from_secs(10),
             body_idle: Duration::from_secs(30),
             events_keep_alive: Duration::from_millis(750),
@@ -140,6 +150,7 @@ impl Default for Config {
             tls: TlsArgs::default(),
             limits: Limits::default(),
             admin_for_clients: false,
+            data_dir: None,
         }
     }
 }
@@ -218,6 +229,14 @@ impl Config {
             ));
         }
         self.key_file.as_deref().map(Secret::read).transpose()
+    }
+
+    /// The disks that must keep their reserve.
+    #[must_use]
+    pub fn disks(&self) -> Arc<DiskReserve> {
+        let spool = self.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let data = self.data_dir.clone().map(|folder| ("data", folder));
+        DiskReserve::new(self.disk_reserve, data.into_iter().chain([("spool", spool)]))
     }
 
     /// `https` where there is a certificate, else `http`.

@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, header};
 use bus::{BlobStage, EventBus};
+use runtime::disk::DiskReserve;
 use runtime::problem::{ApiError, Kind};
 use runtime::{Secret, ServerTls, Shutdown, StartError, Turns, admin, http};
 use tokio::net::TcpListener;
@@ -58,6 +59,9 @@ const BURST_SECONDS: u32 = 4;
 const FAILED_PER_SECOND: u32 = 5;
 const FAILED_BURST: u32 = 60;
 
+/// Seconds after which a client may ask again whether there is room on the disk.
+const DISK_RETRY_AFTER: u16 = 5;
+
 /// What the gateway works with.
 #[derive(Debug, Clone)]
 pub struct Ports {
@@ -67,6 +71,8 @@ pub struct Ports {
     pub stage: Arc<dyn BlobStage>,
     /// Where reads are answered.
     pub reads: Reads,
+    /// Further parts that `/readyz` asks, where they are in the same process.
+    pub checks: Vec<admin::Check>,
 }
 
 /// What all handlers share.
@@ -82,6 +88,7 @@ struct App {
     hub: Arc<events::Hub>,
     clock: Arc<clock::Clock>,
     spool: spool::SpoolRoom,
+    disks: Arc<DiskReserve>,
     /// One permit for each byte that bodies of `/api/new_patient` may take together.
     body_memory: Arc<Semaphore>,
     uploads: Places,
@@ -106,8 +113,16 @@ impl App {
         })
     }
 
-    /// A place among the uploads under way.
+    /// A place among the uploads under way. There is none while a disk has less than its reserve.
     fn upload_place(&self, client: &Client) -> Result<Place, ApiError> {
+        if let Err(low) = self.disks.check() {
+            metrics::counter!("bedside_gateway_uploads_refused_total").increment(1);
+            tracing::debug!(disk = low.disk, free = low.free, reserve = low.reserve, "no room for uploads");
+            return Err(ApiError::unavailable(
+                "The disk of this server is nearly full; send the upload again later.",
+                DISK_RETRY_AFTER,
+            ));
+        }
         self.uploads.take(&client.name).map_err(|none| {
             metrics::counter!("bedside_gateway_uploads_refused_total").increment(1);
             no_place(none, "uploads")
@@ -140,10 +155,10 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
     run_on(listener, config, ports, shutdown).await
 }
 
-/// What `/readyz` asks.
+/// What `/readyz` asks. Not whether query answers: a gateway without it still takes uploads.
 #[must_use]
-pub fn checks(bus: &Arc<dyn EventBus>) -> Vec<admin::Check> {
-    vec![admin::Check::bus(bus)]
+pub fn checks(bus: &Arc<dyn EventBus>, disks: &Arc<DiskReserve>) -> Vec<admin::Check> {
+    vec![admin::Check::bus(bus), admin::Check::disk(disks)]
 }
 
 /// As [`run`], on a listener that is bound already, which [`Config::listen`] then has no part in.
@@ -164,14 +179,16 @@ pub async fn run_on(
     let audit = open_audit_log(&config, key.clone())?;
     let shutdown = shutdown.later(config.drain_wait);
     let clock = Arc::new(clock::Clock::default());
+    let disks = config.disks();
     let health = config.admin_for_clients.then(|| {
-        let mut checks = checks(&ports.bus);
+        let mut checks = checks(&ports.bus, &disks);
         checks.push(clock::Clock::check(&clock));
+        checks.extend(ports.checks.clone());
         admin::health("gateway", checks)
     });
     let tls = config.tls.open()?;
     let acceptors = tls.as_ref().map(ServerTls::acceptors);
-    let Ports { bus, stage, reads } = ports;
+    let Ports { bus, stage, reads, checks: _ } = ports;
     let memory = config.limits.upload_memory.0;
     // Half for files while they are checked, half for whole bodies; a body of the largest size must fit.
     let for_bodies = (memory / 2).max(config.limits.max_legacy_body.0 + (1 << 20));
@@ -201,6 +218,7 @@ pub async fn run_on(
         body_memory: Arc::new(Semaphore::new(usize::try_from(for_bodies).unwrap_or(Semaphore::MAX_PERMITS))),
         uploads: Places::new(uploads, share(uploads), turns),
         reads_under_way: Places::new(reads_at_once, share(reads_at_once), reads_worked_on),
+        disks: disks.clone(),
         at_threads: Turns::at_threads(),
         at_parsing: Turns::new(parsed),
         rate: rate::Rate::new(
@@ -223,6 +241,7 @@ pub async fn run_on(
         let (app, shutdown) = (app.clone(), shutdown.clone());
         tokio::spawn(async move { app.hub.listen(app.bus.clone(), listening, shutdown).await })
     };
+    tokio::spawn(disks.watch(shutdown.clone()));
     let clock = {
         let (app, shutdown) = (app.clone(), shutdown.clone());
         tokio::spawn(async move { app.clock.watch(&app.reads, &shutdown).await })

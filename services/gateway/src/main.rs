@@ -57,9 +57,9 @@ async fn run(program: Program) -> Result<(), StartError> {
 
     let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
     let bus: Arc<dyn EventBus> = nats.clone();
-    let checks = gateway::checks(&bus);
+    let checks = gateway::checks(&bus, &config.disks());
     let reads = gateway::Reads::Http { address: query, token: query_token };
-    let ports = gateway::Ports { bus, stage: nats, reads };
+    let ports = gateway::Ports { bus, stage: nats, reads, checks: Vec::new() };
     let (served, admin) = tokio::join!(
         gateway::run_on(listener, config, ports, shutdown.clone()),
         admin::serve("gateway", admin_listener, checks, &shutdown),

@@ -6,6 +6,7 @@ use runtime::{Metrics, observe};
 pub(crate) fn describe() {
     Metrics::install().of("gateway");
     observe::describe();
+    runtime::disk::describe_disks();
     describe_counter!("bedside_gateway_uploads_accepted_total", "Uploads that were queued durably");
     describe_counter!(
         "bedside_gateway_uploads_rejected_total",

@@ -10,7 +10,7 @@ use runtime::trace;
 use store::{AnalysisResult, Origin};
 
 use crate::blobs::{self, MoveError};
-use crate::{Ports, announce, retry};
+use crate::{Ports, announce, failed};
 
 /// Works on one delivery of the queue of results.
 pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
@@ -27,7 +27,7 @@ pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
 async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Result<(), Outcome> {
     let EcgAnalyzed { ecg_id, upload_id, mrn, received_at, signal, outcome, .. } = result;
     trace::about_upload(upload_id);
-    let ecg = ports.store.ecg(ecg_id).await.map_err(retry)?;
+    let ecg = ports.store.ecg(ecg_id).await.map_err(failed)?;
     let mut ecg = ecg.ok_or_else(|| Outcome::Never("a result for an ECG that is not stored".to_owned()))?;
     let mut staged = vec![signal];
     if let EcgOutcome::Analyzed { plot, detail, .. } = &outcome {
@@ -42,7 +42,7 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
             EcgOutcome::Analyzed { analysis, plot, detail } => {
                 match blobs::take(ports, delivery, from, vec![plot.sha256, detail.sha256]).await {
                     Ok(files) => (Ok((*analysis, plot, detail)), files),
-                    Err(MoveError::Failed(reason)) => return Err(Outcome::Retry(reason)),
+                    Err(MoveError::Failed(outcome)) => return Err(outcome),
                     Err(MoveError::NotStaged) => {
                         return Err(Outcome::Retry(
                             "the picture of an analysis is not on the stage".to_owned(),
@@ -53,10 +53,10 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
         };
         let analyzed = outcome.is_ok();
         let result = AnalysisResult { ecg_id, from, mrn, stored_at: Timestamp::now(), outcome };
-        stored = ports.store.store_analysis(&result, files).await.map_err(retry)?;
+        stored = ports.store.store_analysis(&result, files).await.map_err(failed)?;
         if stored.is_none() {
             // Another result was first.
-            ecg = ports.store.ecg(ecg_id).await.map_err(retry)?.unwrap_or(ecg);
+            ecg = ports.store.ecg(ecg_id).await.map_err(failed)?.unwrap_or(ecg);
         }
         metrics::counter!("bedside_analyses_stored_total", "status" => if analyzed { "analyzed" } else { "failed" })
             .increment(1);
@@ -66,7 +66,7 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
     // A result that was stored before is announced again: the first time may have ended before it came to that.
     let patient = match stored {
         Some(patient) => Some(patient),
-        None => ports.store.patient(mrn).await.map_err(retry)?,
+        None => ports.store.patient(mrn).await.map_err(failed)?,
     };
     if let Some(patient) = patient {
         let changes = vec![Change { kind: ChangeKind::EcgAnalyzed, id: Some(ecg_id) }];

@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, future, stream};
 use proto_json::{BlobHash, HashedBytes, UploadId};
 use store::Origin;
 
-use crate::{Ports, retry};
+use crate::{Failure, Ports, failed};
 
 /// Files that are moved at the same time, for one upload.
 const AT_ONCE: usize = 4;
@@ -26,13 +26,23 @@ const SMALL_TOGETHER: u64 = 4 << 20;
 pub(crate) enum MoveError {
     /// It is not on the stage: it was moved and cleaned up before, or never staged.
     NotStaged,
-    /// Trying again may help.
-    Failed(String),
+    /// A port failed; this is what becomes of the work.
+    Failed(Outcome),
 }
 
 impl MoveError {
-    fn failed(cause: impl std::fmt::Display) -> Self {
-        MoveError::Failed(cause.to_string())
+    fn failed(cause: impl Failure) -> Self {
+        MoveError::Failed(failed(cause))
+    }
+
+    /// The body of a staged file broke off.
+    fn broken_off(error: &std::io::Error) -> Self {
+        let reason = format!("a staged file could not be read: {error}");
+        MoveError::Failed(if bus::is_outage_of_body(error) {
+            Outcome::Defer(reason)
+        } else {
+            Outcome::Retry(reason)
+        })
     }
 }
 
@@ -60,10 +70,13 @@ pub(crate) async fn take(
                 return Ok(Some(content));
             }
             if staged.bytes <= SMALL && take_room(room, staged.bytes) {
-                let bytes = bus::collect(staged.body, staged.bytes).await.map_err(MoveError::failed)?;
+                let bytes = bus::collect(staged.body, staged.bytes)
+                    .await
+                    .map_err(|error| MoveError::broken_off(&error))?;
                 let content = HashedBytes::of(bytes);
                 if content.sha256() != sha256 {
-                    return Err(MoveError::failed("a file on the stage is damaged"));
+                    let reason = "a file on the stage is damaged".to_owned();
+                    return Err(MoveError::Failed(Outcome::Retry(reason)));
                 }
                 return Ok(Some(content));
             }
@@ -90,7 +103,7 @@ pub(crate) async fn leave_to_reconciler(
     files: &[BlobHash],
 ) -> Result<(), Outcome> {
     for file in delivery.enclosed.iter().filter(|file| files.contains(&file.content.sha256())) {
-        ports.stage.put_bytes(file.key(), file.content.bytes().clone()).await.map_err(retry)?;
+        ports.stage.put_bytes(file.key(), file.content.bytes().clone()).await.map_err(failed)?;
     }
     Ok(())
 }

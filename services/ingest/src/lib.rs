@@ -15,10 +15,10 @@ mod uploads;
 
 use std::sync::Arc;
 
-use bus::{BlobStage, EventBus, Outcome, work_off};
+use bus::{BlobStage, BusError, EnqueueError, EventBus, Outcome, Readiness, work_off};
 use proto_json::{PatientUpdated, Queue, Timestamp};
 use runtime::{Shutdown, StartError, trace};
-use store::PatientStore;
+use store::{PatientStore, StoreError};
 use tracing::Instrument;
 
 pub use clock::accept as accept_clock;
@@ -35,6 +35,20 @@ pub struct Ports {
     pub store: Arc<dyn PatientStore>,
 }
 
+impl Ports {
+    /// Whether broker and store answer: asked while the consumers are paused.
+    fn readiness(&self) -> Readiness {
+        let (bus, store) = (self.bus.clone(), self.store.clone());
+        Arc::new(move || {
+            let (bus, store) = (bus.clone(), store.clone());
+            Box::pin(async move {
+                bus.check().await.map_err(|error| error.to_string())?;
+                store.check().await.map_err(|error| error.to_string())
+            })
+        })
+    }
+}
+
 /// Takes and stores until the shutdown begins, then ends what is under way.
 ///
 /// # Errors
@@ -44,13 +58,21 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
     let concurrency = config.concurrency.get();
     tracing::info!(concurrency, "ingest is running");
     let (for_uploads, for_results) = (ports.clone(), ports.clone());
+    let ready = ports.readiness();
     tokio::join!(
-        work_off(&*ports.bus, Queue::Uploads, concurrency, shutdown.begun(), move |delivery| {
-            let ports = for_uploads.clone();
-            let span = trace::work("store upload", &delivery);
-            async move { uploads::take(&ports, &delivery).await }.instrument(span)
-        }),
-        work_off(&*ports.bus, Queue::EcgResults, concurrency, shutdown.begun(), move |delivery| {
+        work_off(
+            &*ports.bus,
+            Queue::Uploads,
+            concurrency,
+            shutdown.begun(),
+            ready.clone(),
+            move |delivery| {
+                let ports = for_uploads.clone();
+                let span = trace::work("store upload", &delivery);
+                async move { uploads::take(&ports, &delivery).await }.instrument(span)
+            }
+        ),
+        work_off(&*ports.bus, Queue::EcgResults, concurrency, shutdown.begun(), ready, move |delivery| {
             let ports = for_results.clone();
             let span = trace::work("store analysis", &delivery);
             async move { analyses::take(&ports, &delivery).await }.instrument(span)
@@ -58,6 +80,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
         shutdown.unless_begun(reconcile::run(&config, &ports)),
         shutdown.unless_begun(queues::watch(&ports)),
         shutdown.unless_begun(clock::watch(&ports)),
+        shutdown.unless_begun(queues::watch_disk(&ports)),
     );
     Ok(())
 }
@@ -86,7 +109,31 @@ fn local_ports() -> (tempfile::TempDir, Ports) {
     (folder, Ports { bus: local.clone(), stage: local, store })
 }
 
-/// The work failed for now.
-fn retry(cause: impl std::fmt::Display) -> Outcome {
-    Outcome::Retry(cause.to_string())
+/// What becomes of work when a port fails: deferred if the port failed as a whole, else tried again a limited number of
+/// times.
+trait Failure {
+    fn outcome(self) -> Outcome;
+}
+
+impl Failure for StoreError {
+    fn outcome(self) -> Outcome {
+        if self.is_outage() { Outcome::Defer(self.to_string()) } else { Outcome::Retry(self.to_string()) }
+    }
+}
+
+impl Failure for BusError {
+    fn outcome(self) -> Outcome {
+        self.into()
+    }
+}
+
+impl Failure for EnqueueError {
+    fn outcome(self) -> Outcome {
+        self.into()
+    }
+}
+
+/// See [`Failure`].
+fn failed(cause: impl Failure) -> Outcome {
+    cause.outcome()
 }

@@ -1,8 +1,10 @@
-//! How full the queues are, as metrics: what alerts on a growing queue are made of.
+//! How full the queues and the disk of the database are, as metrics: what alerts are made of.
 
 use std::time::Duration;
 
 use proto_json::{Queue, Timestamp};
+use runtime::disk::{self, DISK_RESERVE};
+use store::DiskSpace;
 use tokio::time::MissedTickBehavior;
 
 use crate::Ports;
@@ -30,6 +32,22 @@ pub(crate) async fn watch(ports: &Ports) {
                     break;
                 }
             }
+        }
+    }
+}
+
+/// Looks at the disk of the database at every period, until dropped.
+pub(crate) async fn watch_disk(ports: &Ports) {
+    let mut period = tokio::time::interval(EVERY);
+    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        period.tick().await;
+        match ports.store.disk_space().await {
+            Ok(Some(DiskSpace { free, total })) => {
+                disk::show("database", free, total, DISK_RESERVE.0);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the disk of the database could not be looked at"),
         }
     }
 }

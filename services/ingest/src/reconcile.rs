@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use bus::StageKey;
+use bus::{Outcome, StageKey};
 use proto_json::{AnalyzeEcg, EcgStatus, FileKind, Queue, RecordId, Timestamp, UploadId};
 use store::Removal;
 use tokio::time::MissedTickBehavior;
@@ -95,7 +95,16 @@ async fn resend_lost_jobs(
             signal: ecg.signal,
             options: ecg.options,
         };
-        restage(ports, &job).await?;
+        if let Err(failed) = restage(ports, &job).await {
+            match failed {
+                Outcome::Defer(cause) => return Err(cause),
+                // The others need not wait for this one.
+                failed => {
+                    tracing::warn!(ecg_id = %ecg.id, ?failed, "the signal of a lost job could not be staged again");
+                    continue;
+                }
+            }
+        }
         bus::send(&*ports.bus, &job, None, None).await.map_err(|error| error.to_string())?;
         *watch = Watched { left: 1, since: Timestamp::now() };
         metrics::counter!("bedside_jobs_resent_total").increment(1);

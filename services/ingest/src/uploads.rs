@@ -12,7 +12,7 @@ use runtime::trace;
 use store::{NewEcg, NewHeartRate, NewImage, NewUpload, Origin, UploadOutcome};
 
 use crate::blobs::{self, MoveError};
-use crate::{Ports, announce, retry};
+use crate::{Ports, announce, failed};
 
 /// Works on one delivery of the queue of uploads.
 pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
@@ -31,8 +31,8 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
     trace::about_upload(id);
     // A first delivery under an id of our own has hardly ever been stored before (a cluster of brokers may take a message
     // twice): that it is not looked for here saves a question. To store it again does no harm.
-    if (delivery.attempt > 1 || id.is_from_key())
-        && let Some(stored) = ports.store.upload(id).await.map_err(retry)?
+    if (delivery.deliveries > 1 || id.is_from_key())
+        && let Some(stored) = ports.store.upload(id).await.map_err(failed)?
     {
         let same = stored.fingerprint == upload.fingerprint && stored.receipt.mrn == upload.mrn;
         return if same {
@@ -43,10 +43,10 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
     }
     let files = match blobs::take(ports, delivery, origin(upload), hashes(upload, |_| true)).await {
         Ok(files) => files,
-        Err(MoveError::Failed(reason)) => return Err(Outcome::Retry(reason)),
+        Err(MoveError::Failed(outcome)) => return Err(outcome),
         Err(MoveError::NotStaged) => {
             // Another delivery of it may have finished since we asked.
-            let stored = ports.store.upload(id).await.map_err(retry)?;
+            let stored = ports.store.upload(id).await.map_err(failed)?;
             return match stored {
                 Some(stored) if stored.fingerprint == upload.fingerprint => {
                     repeat(ports, delivery, upload, stored.receipt).await
@@ -55,7 +55,7 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             };
         }
     };
-    match ports.store.store_upload(&new_upload(upload), files).await.map_err(retry)? {
+    match ports.store.store_upload(&new_upload(upload), files).await.map_err(failed)? {
         UploadOutcome::Conflict => refuse(ports, delivery, upload).await,
         UploadOutcome::Stored { receipt, replayed: true, .. } => {
             repeat(ports, delivery, upload, receipt).await
@@ -77,7 +77,7 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             metrics::counter!("bedside_uploads_stored_total").increment(1);
             let waited = Timestamp::now().millis_since(upload.received_at);
             metrics::histogram!("bedside_upload_stored_seconds").record(waited as f64 / 1000.0);
-            tracing::info!(upload_id = %id, files = upload.files.len(), attempt = delivery.attempt, "upload stored");
+            tracing::info!(upload_id = %id, files = upload.files.len(), deliveries = delivery.deliveries, "upload stored");
             // The signals stay for the workers until their results are in.
             blobs::unstage(ports, delivery, id, hashes(upload, |file| file.kind != FileKind::Ecg)).await;
             Ok(())
@@ -96,20 +96,20 @@ async fn repeat(
     let id = upload.upload_id;
     let mut pending = Vec::new();
     for job in signals(upload).map(|file| job(upload, file)).collect::<Vec<_>>() {
-        let ecg = ports.store.ecg(job.ecg_id).await.map_err(retry)?;
+        let ecg = ports.store.ecg(job.ecg_id).await.map_err(failed)?;
         if ecg.is_some_and(|ecg| ecg.status == EcgStatus::Pending) {
-            restage(ports, &job).await.map_err(retry)?;
+            restage(ports, &job).await?;
             pending.push(job);
         }
     }
     let needed: Vec<_> = pending.iter().map(|job| job.signal.sha256).collect();
     send_jobs(ports, delivery, pending).await?;
-    if let Some(patient) = ports.store.patient(upload.mrn).await.map_err(retry)? {
+    if let Some(patient) = ports.store.patient(upload.mrn).await.map_err(failed)? {
         let changes = changes(upload, &receipt);
         let update = PatientUpdated { upload_id: Some(id), changes, patient, sent_at: None };
         announce(&*ports.bus, update, delivery.trace_parent.as_deref()).await;
     }
-    tracing::info!(upload_id = %id, attempt = delivery.attempt, "upload was stored before");
+    tracing::info!(upload_id = %id, deliveries = delivery.deliveries, "upload was stored before");
     answer(ports, delivery, &Receipt::Stored(receipt)).await;
     blobs::unstage(ports, delivery, id, hashes(upload, |file| !needed.contains(&file.blob.sha256))).await;
     Ok(())
@@ -124,21 +124,21 @@ async fn refuse(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> 
 }
 
 /// Puts the signal of a job back on the stage from the store, if it is gone from there.
-pub(crate) async fn restage(ports: &Ports, job: &AnalyzeEcg) -> Result<(), String> {
+pub(crate) async fn restage(ports: &Ports, job: &AnalyzeEcg) -> Result<(), Outcome> {
     let key = StageKey { upload: job.upload_id, sha256: job.signal.sha256 };
-    let staged = ports.stage.get(key).await.map_err(|error| error.to_string())?;
+    let staged = ports.stage.get(key).await.map_err(failed)?;
     if staged.is_some() {
         return Ok(());
     }
-    let blob = ports.store.blob(key.sha256).await.map_err(|error| error.to_string())?;
-    let blob = blob.ok_or_else(|| "the signal of an ECG is not in the store".to_owned())?;
-    ports.stage.put(key, blob.bytes, blob.body).await.map_err(|error| error.to_string())
+    let blob = ports.store.blob(key.sha256).await.map_err(failed)?;
+    let blob = blob.ok_or_else(|| Outcome::Retry("the signal of an ECG is not in the store".to_owned()))?;
+    ports.stage.put(key, blob.bytes, blob.body).await.map_err(failed)
 }
 
 async fn send_jobs(ports: &Ports, delivery: &Delivery, jobs: Vec<AnalyzeEcg>) -> Result<(), Outcome> {
     let parent = delivery.trace_parent.as_deref();
     let sends = jobs.iter().map(|job| trace::send(&*ports.bus, job, None, parent));
-    future::try_join_all(sends).await.map_err(retry)?;
+    future::try_join_all(sends).await.map_err(failed)?;
     Ok(())
 }
 

@@ -52,6 +52,7 @@ fn store_error(error: StoreError) -> ApiError {
             tracing::warn!(%cause, "the store cannot be reached");
             ApiError::unavailable("The patient store cannot be reached for now; try again in a moment.", 2)
         }
+        StoreError::Refused(cause) => ApiError::internal(cause),
         StoreError::Corrupt(cause) => ApiError::internal(cause),
         StoreError::WrongCursor => ApiError::invalid(proto_json::CursorError.to_string()),
     }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bus::local::LocalBus;
-use bus::{BlobStage, EventBus, QueueLimits, RetryPolicy};
-use runtime::{ByteSize, LogArgs, Secret, Shutdown, StartError};
+use bus::{BlobStage, EventBus, QueueLimits};
+use runtime::admin::Check;
+use runtime::{ByteSize, LogArgs, RetryArgs, Secret, Shutdown, StartError};
 use store::PatientStore;
 use store::sqlite::SqliteStore;
 
@@ -36,6 +37,8 @@ pub(crate) struct Args {
     )]
     max_staged: ByteSize,
     #[command(flatten)]
+    retry: RetryArgs,
+    #[command(flatten)]
     gateway: gateway::Config,
     #[command(flatten)]
     ingest: ingest::Config,
@@ -49,7 +52,8 @@ pub(crate) struct Args {
 /// any more, then those who work off what has come in.
 pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
     runtime::init_logging("standalone", &args.log)?;
-    let Args { data, demo, accept_clock, max_queued, max_staged, mut gateway, ingest, worker, .. } = args;
+    let Args { data, demo, accept_clock, max_queued, max_staged, retry, mut gateway, ingest, worker, .. } =
+        args;
     gateway.admin_for_clients = true;
     gateway.check()?;
     if demo && (gateway.tokens.is_some() || gateway.scheme() == "https") {
@@ -66,14 +70,14 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
         gateway.key_file = Some(key);
     }
     gateway.audit_log.get_or_insert_with(|| gateway::AuditTarget::File(data.join(folder::AUDIT_LOG)));
+    gateway.data_dir = Some(data.clone());
     let listener = runtime::http::bind(gateway.listen).await?;
     let address = listener.local_addr().map_err(StartError::failed)?;
 
     let limits = QueueLimits { max_messages: max_queued, max_staged_bytes: max_staged.0 };
-    let local =
-        LocalBus::open(&data.join(folder::QUEUES), RetryPolicy::default(), limits).map_err(|error| {
-            StartError::failed(format!("the queues in {} cannot be opened: {error}", data.display()))
-        })?;
+    let local = LocalBus::open(&data.join(folder::QUEUES), retry.policy(), limits).map_err(|error| {
+        StartError::failed(format!("the queues in {} cannot be opened: {error}", data.display()))
+    })?;
     let store: Arc<dyn PatientStore> = SqliteStore::open(&data.join(folder::PATIENTS)).map_err(|error| {
         StartError::failed(format!("the patients in {} cannot be opened: {error}", data.display()))
     })?;
@@ -98,8 +102,10 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
     println!("Data: {}", data.display());
     println!("Not a certified medical device: not for clinical use. Ctrl-C ends it.");
 
+    let checks = vec![Check::store(&store)];
     let reads = gateway::Reads::InProcess(query::router(store));
-    let served = gateway::run_on(listener, gateway, gateway::Ports { bus, stage, reads }, shutdown).await;
+    let served =
+        gateway::run_on(listener, gateway, gateway::Ports { bus, stage, reads, checks }, shutdown).await;
     behind_gateway.begin();
     for part in [ingest, worker] {
         part.await.map_err(StartError::failed)??;

@@ -4,6 +4,7 @@ use std::env;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -35,6 +36,7 @@ enum Address {
 #[derive(Debug)]
 struct OwnServer {
     folder: TempDir,
+    data: PathBuf,
     port: u16,
     process: Option<Child>,
 }
@@ -58,8 +60,22 @@ impl MongoServer {
     /// When it cannot be started.
     #[must_use]
     pub fn start_own() -> Self {
+        Self::start_own_in(None)
+    }
+
+    /// A new server with its data in this folder.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start_in(data: &Path) -> Self {
+        Self::start_own_in(Some(data))
+    }
+
+    fn start_own_in(data: Option<&Path>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut server = OwnServer { folder, port: 0, process: None };
+        let data = data.map_or_else(|| folder.path().join("data"), Path::to_owned);
+        let mut server = OwnServer { folder, data, port: 0, process: None };
         server.launch(None);
         MongoServer { address: Address::Own(server) }
     }
@@ -100,6 +116,22 @@ impl MongoServer {
         self.own().process.as_ref().expect("the server runs").id()
     }
 
+    /// Stops it where it stands (SIGSTOP): connections stay, and nothing is answered.
+    ///
+    /// # Panics
+    /// When it cannot be told, or is not of this test.
+    pub fn pause(&self) {
+        signal(self.pid(), "STOP");
+    }
+
+    /// Lets it go on after [`MongoServer::pause`].
+    ///
+    /// # Panics
+    /// When it cannot be told, or is not of this test.
+    pub fn resume(&self) {
+        signal(self.pid(), "CONT");
+    }
+
     /// Its process; `None` where it is not of this test, or was killed.
     #[must_use]
     pub fn own_pid(&self) -> Option<u32> {
@@ -124,9 +156,7 @@ impl MongoServer {
     pub fn stop(&mut self) {
         let server = self.own_mut();
         if let Some(mut process) = server.process.take() {
-            let pid = process.id().to_string();
-            let told = Command::new("kill").args(["-s", "TERM", &pid]).status();
-            assert!(told.is_ok_and(|told| told.success()), "the server can be told to end");
+            signal(process.id(), "TERM");
             process.wait().expect("the server ends");
         }
     }
@@ -167,7 +197,7 @@ impl OwnServer {
             let output = File::create(&log).expect("the log of the server can be written");
             let mut process = Command::new(&program)
                 .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--storage-path"])
-                .arg(self.folder.path().join("data"))
+                .arg(&self.data)
                 .current_dir(self.folder.path())
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
@@ -210,6 +240,11 @@ impl Drop for OwnServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn signal(pid: u32, signal: &str) {
+    let told = Command::new("kill").args(["-s", signal, &pid.to_string()]).status();
+    assert!(told.is_ok_and(|told| told.success()), "the server can be sent {signal}");
 }
 
 fn free_port() -> u16 {

@@ -22,7 +22,15 @@ pub struct NatsServer {
     store: PathBuf,
     source: Source,
     port: u16,
+    monitor_port: u16,
     process: Option<Child>,
+}
+
+/// A server that has just become ready.
+struct Launched {
+    process: Child,
+    port: u16,
+    monitor_port: u16,
 }
 
 /// What it is configured by.
@@ -95,10 +103,9 @@ impl NatsServer {
     }
 
     fn start_from(folder: TempDir, store: PathBuf, source: Source) -> Self {
-        let mut server = NatsServer { folder, store, source, port: 0, process: None };
-        let (process, port) = server.launch(None).unwrap_or_else(|reason| panic!("{reason}"));
-        server.process = Some(process);
-        server.port = port;
+        let mut server = NatsServer { folder, store, source, port: 0, monitor_port: 0, process: None };
+        let launched = server.launch(None).unwrap_or_else(|reason| panic!("{reason}"));
+        server.took(launched);
         server
     }
 
@@ -112,6 +119,12 @@ impl NatsServer {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Port of its monitoring on 127.0.0.1; another one after each restart.
+    #[must_use]
+    pub fn monitor_port(&self) -> u16 {
+        self.monitor_port
     }
 
     /// Its process, to be paused or measured.
@@ -149,8 +162,8 @@ impl NatsServer {
         let deadline = Instant::now() + START;
         loop {
             match self.launch(Some(self.port)) {
-                Ok((process, _)) => {
-                    self.process = Some(process);
+                Ok(launched) => {
+                    self.took(launched);
                     return;
                 }
                 // Another process may hold the port for a moment as the near end of a connection.
@@ -162,8 +175,13 @@ impl NatsServer {
         }
     }
 
-    /// Starts the program and waits until it says that it is ready; returns it with its port.
-    fn launch(&self, port: Option<u16>) -> Result<(Child, u16), String> {
+    fn took(&mut self, launched: Launched) {
+        self.process = Some(launched.process);
+        (self.port, self.monitor_port) = (launched.port, launched.monitor_port);
+    }
+
+    /// Starts the program and waits until it says that it is ready.
+    fn launch(&self, port: Option<u16>) -> Result<Launched, String> {
         let port = port.map_or(-1, i32::from).to_string();
         let mut command = Command::new(program::find("nats-server", "BEDSIDE_TEST_NATS_SERVER"));
         match &self.source {
@@ -171,8 +189,9 @@ impl NatsServer {
                 let config = self.folder.path().join("nats.conf");
                 let store = &self.store;
                 // Space is reserved, not used: tests shall not depend on how full the disk is.
+                let monitor = if settings.contains("http:") { "" } else { "http: \"127.0.0.1:-1\"" };
                 let text = format!(
-                    "host: 127.0.0.1\nport: {port}\n\
+                    "host: 127.0.0.1\nport: {port}\n{monitor}\n\
                      jetstream {{ store_dir: {store:?}, sync_interval: always, max_file_store: 1TB }}\n{settings}\n"
                 );
                 fs::write(&config, text)
@@ -201,17 +220,21 @@ impl NatsServer {
         });
         let deadline = Instant::now() + START;
         let mut said = String::new();
-        let mut bound = None;
+        let (mut bound, mut monitor) = (None, None);
+        let port_of = |address: &str| address.rsplit(':').next().and_then(|port| port.trim().parse().ok());
         loop {
             let ended = match heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     if let Some((_, address)) = line.split_once("Listening for client connections on ") {
-                        bound = address.rsplit(':').next().and_then(|port| port.trim().parse().ok());
+                        bound = port_of(address);
+                    }
+                    if let Some((_, address)) = line.split_once("Starting http monitor on ") {
+                        monitor = port_of(address);
                     }
                     if line.contains("Server is ready")
-                        && let Some(port) = bound
+                        && let (Some(port), Some(monitor_port)) = (bound, monitor)
                     {
-                        return Ok((process, port));
+                        return Ok(Launched { process, port, monitor_port });
                     }
                     said.push_str(&line);
                     said.push('\n');

@@ -70,6 +70,7 @@ fn trials(args: &[String]) -> Result<Vec<Trial>, String> {
         uploads: uploads as usize,
         clients,
         pause: Duration::from_secs(3),
+        outage: Duration::from_secs(20),
         ack_wait: Duration::from_secs(2),
         gentle_database,
         verbose,

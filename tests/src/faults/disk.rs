@@ -1,7 +1,7 @@
 //! A disk so small that it can be filled.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -42,11 +42,25 @@ impl SmallDisk {
     /// # Panics
     /// When no file can be made on it.
     pub fn fill(&self) {
-        let mut ballast = fs::File::create(self.ballast()).expect("a file on the small disk");
+        let mut ballast = self.open_ballast();
         for size in [1 << 20, 4096, 1] {
             let piece = vec![0_u8; size];
             while ballast.write_all(&piece).is_ok() {}
         }
+    }
+
+    /// Takes `bytes` of the room.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub fn take(&self, bytes: u64) {
+        let mut ballast = self.open_ballast();
+        let copied = std::io::copy(&mut std::io::repeat(0).take(bytes), &mut ballast);
+        assert_eq!(copied.expect("there is room"), bytes);
+    }
+
+    fn open_ballast(&self) -> fs::File {
+        fs::File::create(self.ballast()).expect("a file on the small disk")
     }
 
     /// Gives the room back.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use client::{FeedSettings, Gateway, NatsSettings, Settings, Timeouts};
+use test_servers::MongoServer;
 
 use crate::{Extras, Mode, Service, System, within};
 use clients::{Orders, Record, Told};
@@ -37,6 +38,8 @@ pub struct Trial {
     pub clients: u64,
     /// How long a process that is paused stays so, about; longer than `ack_wait` for what it is meant for.
     pub pause: Duration,
+    /// How long an outage lasts that is longer than all attempts at a message together.
+    pub outage: Duration,
     /// Time after which a delivery counts as lost.
     pub ack_wait: Duration,
     /// The database is told to end (SIGTERM) instead of being killed: for a stand-in that then loses what it acknowledged.
@@ -69,6 +72,9 @@ const QUEUE: &str = "150";
 const FLOOD: u64 = 400;
 const PATIENTS: u64 = 12;
 
+/// So few attempts at a message, with waits so short, that all of them together end before an outage does.
+const RETRIES: &[&str] = &["--max-attempts", "3", "--retry-waits", "50ms,200ms"];
+
 /// Runs one trial.
 ///
 /// # Panics
@@ -81,8 +87,13 @@ pub async fn run(trial: &Trial) -> Report {
         Mode::Standalone => &["--max-queued", QUEUE],
         Mode::Processes => &["--receipt-wait", "2s"],
     };
-    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    let extras = Extras { gateway: words(gateway), bus: words(&queue), ..Extras::default() };
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let (mut gateway, mut bus) = (words(gateway), words(&queue));
+    match trial.mode {
+        Mode::Standalone => gateway.extend(words(RETRIES)),
+        Mode::Processes => bus.extend(words(RETRIES)),
+    }
+    let extras = Extras { gateway, bus, ..Extras::default() };
     let mut system = System::start_fragile(trial.mode, &extras);
     let timeouts = Timeouts {
         connect: Duration::from_secs(2),
@@ -109,9 +120,8 @@ pub async fn run(trial: &Trial) -> Report {
     // As many rounds as it takes to see both numbers.
     let mut round = 0;
     while faults < trial.faults || orders.begun.load(Ordering::Relaxed) < trial.uploads {
-        for step in
-            plan::schedule(trial.mode, trial.seed.wrapping_add(round), trial.faults.max(1), trial.pause)
-        {
+        let seed = trial.seed.wrapping_add(round);
+        for step in plan::schedule(trial.mode, seed, trial.faults.max(1), trial.pause, trial.outage) {
             if trial.verbose {
                 eprintln!(
                     "{:7.1} s, {} uploads begun: {step}",
@@ -199,14 +209,9 @@ async fn harm(system: &mut System, orders: &Orders, trial: &Trial, step: Step, s
             nats.restart();
         }
         Fault::KillDatabase => {
-            let mongo = system.mongo().expect("a database");
-            if trial.gentle_database {
-                mongo.stop();
-            } else {
-                mongo.kill();
-            }
+            lose(system.mongo().expect("a database"), trial);
             wait().await;
-            mongo.restart();
+            system.mongo().expect("a database").restart();
         }
         Fault::Cut(between) => with_line(system, between, Line::Cut, step.stays).await,
         Fault::Silence(between) => with_line(system, between, Line::Silent, step.stays).await,
@@ -229,13 +234,38 @@ async fn harm(system: &mut System, orders: &Orders, trial: &Trial, step: Step, s
             system.disk().expect("a small disk").fill();
             wait().await;
             system.disk().expect("a small disk").free();
-            // A broker that met a full disk has switched its streams off until it is started again; so may somebody do.
+            // A broker that met a full disk takes nothing until it is started again, as its container does by itself.
             if let Some(nats) = system.nats() {
                 nats.restart();
             }
         }
+        Fault::FillDatabaseDisk => {
+            system.database_disk().expect("a small disk of the database").fill();
+            wait().await;
+            system.database_disk().expect("a small disk of the database").free();
+            // A database that met a full disk ends, and is started by its container.
+            system.mongo().expect("a database").restart();
+        }
+        Fault::LoseDatabase => {
+            lose(system.mongo().expect("a database"), trial);
+            wait().await;
+            system.mongo().expect("a database").restart();
+        }
+        Fault::PauseDatabase => {
+            system.mongo().expect("a database").pause();
+            wait().await;
+            system.mongo().expect("a database").resume();
+        }
     }
     Vec::new()
+}
+
+fn lose(database: &mut MongoServer, trial: &Trial) {
+    if trial.gentle_database {
+        database.stop();
+    } else {
+        database.kill();
+    }
 }
 
 async fn with_line(system: &System, between: Between, line: Line, stays: Duration) {

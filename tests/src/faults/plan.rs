@@ -26,8 +26,14 @@ pub enum Fault {
     Slow(Between),
     /// More uploads than the queue takes, while nobody works them off.
     FillQueue,
-    /// The disk of whoever keeps the queue is full.
+    /// The disk of whoever keeps the queue is full, for long.
     FillDisk,
+    /// The disk of the database is full, for long.
+    FillDatabaseDisk,
+    /// The database is killed, and started after long.
+    LoseDatabase,
+    /// SIGSTOP of the database, and SIGCONT after long.
+    PauseDatabase,
 }
 
 /// Two parts with a proxy on the line between them.
@@ -76,6 +82,7 @@ pub fn possible(mode: Mode) -> Vec<Fault> {
             faults.extend(Service::ALL.map(Fault::Kill));
             faults.extend(Service::ALL.map(Fault::Pause));
             faults.extend([Fault::KillBroker, Fault::KillDatabase]);
+            faults.extend([Fault::FillDatabaseDisk, Fault::LoseDatabase, Fault::PauseDatabase]);
             faults.extend(lines(Between::ServicesAndBroker));
             faults.extend(lines(Between::ServicesAndDatabase));
         }
@@ -83,9 +90,9 @@ pub fn possible(mode: Mode) -> Vec<Fault> {
     faults
 }
 
-/// `count` steps. Every fault comes once before any comes again, so that a short run has seen them all.
+/// `count` steps; those that stay for long stay for `outage`. Every fault comes once before any comes again, so that a short run has seen them all.
 #[must_use]
-pub fn schedule(mode: Mode, seed: u64, count: usize, pause: Duration) -> Vec<Step> {
+pub fn schedule(mode: Mode, seed: u64, count: usize, pause: Duration, outage: Duration) -> Vec<Step> {
     let mut random = Random::new(seed);
     let mut steps = Vec::with_capacity(count);
     let mut left = Vec::new();
@@ -100,6 +107,7 @@ pub fn schedule(mode: Mode, seed: u64, count: usize, pause: Duration) -> Vec<Ste
         let stays = match fault {
             // Long enough for deliveries to count as lost while the one who has them still believes in them.
             Fault::Pause(_) => pause.mul_f64(0.5 + random.uniform()),
+            Fault::FillDisk | Fault::FillDatabaseDisk | Fault::LoseDatabase | Fault::PauseDatabase => outage,
             _ => between(50.0, 1_500.0, &mut random),
         };
         steps.push(Step { fault, stays, rest: between(100.0, 1_000.0, &mut random) });
@@ -113,12 +121,12 @@ mod tests {
 
     #[test]
     fn a_seed_tells_the_schedule_and_every_fault_comes_once_before_any_comes_again() {
-        let pause = Duration::from_secs(1);
+        let (pause, outage) = (Duration::from_secs(1), Duration::from_secs(2));
         for mode in [Mode::Standalone, Mode::Processes] {
             let all = possible(mode);
-            let steps = schedule(mode, 7, 2 * all.len(), pause);
-            assert_eq!(steps, schedule(mode, 7, 2 * all.len(), pause));
-            assert_ne!(steps, schedule(mode, 8, 2 * all.len(), pause));
+            let steps = schedule(mode, 7, 2 * all.len(), pause, outage);
+            assert_eq!(steps, schedule(mode, 7, 2 * all.len(), pause, outage));
+            assert_ne!(steps, schedule(mode, 8, 2 * all.len(), pause, outage));
             for round in steps.chunks(all.len()) {
                 assert!(
                     all.iter().all(|fault| round.iter().filter(|step| step.fault == *fault).count() == 1)

@@ -146,7 +146,10 @@ fn read_on(core: Arc<Core>, blob: i64, bytes: u64, first: Option<Bytes>) -> Byte
             }
             let chunk = match at_hand {
                 Some(chunk) => Some(chunk),
-                None => core.read(move |db| chunk_of(db, blob, number)).await.map_err(io::Error::other)?,
+                None => core
+                    .read(move |db| chunk_of(db, blob, number))
+                    .await
+                    .map_err(|error| io::Error::other(BusError::from(error)))?,
             };
             let chunk =
                 chunk.filter(|chunk| !chunk.is_empty() && chunk.len() as u64 <= left).ok_or_else(|| {

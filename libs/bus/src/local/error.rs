@@ -24,6 +24,14 @@ pub enum LocalError {
     /// Two processes would deliver the same messages.
     #[error("{} is in use by another process", .0.display())]
     InUse(PathBuf),
+    /// The disk fails, or the file cannot be opened any more.
+    #[error("the disk of {} reports an error: {cause}", .file.display())]
+    Disk {
+        /// The file.
+        file: PathBuf,
+        /// What SQLite or the system said.
+        cause: String,
+    },
     /// The bus was closed while the call was under way.
     #[error("the local queues are closed")]
     Closed,
@@ -46,6 +54,9 @@ impl LocalError {
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => LocalError::ReadOnly(file),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => LocalError::Damaged(file),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => LocalError::InUse(file),
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::OutOfMemory) => {
+                LocalError::Disk { file, cause: error.to_string() }
+            }
             _ => LocalError::Failed { file, cause: error.to_string() },
         }
     }
@@ -66,8 +77,14 @@ impl LocalError {
 impl From<LocalError> for BusError {
     fn from(error: LocalError) -> Self {
         match error {
-            LocalError::Closed | LocalError::InUse(_) => BusError::unavailable(error),
-            _ => BusError::refused(error),
+            LocalError::InUse(_) => BusError::unavailable(error),
+            LocalError::DiskFull(_)
+            | LocalError::ReadOnly(_)
+            | LocalError::Damaged(_)
+            | LocalError::Disk { .. } => BusError::storage(error),
+            LocalError::TooNew(_) | LocalError::Closed | LocalError::Failed { .. } => {
+                BusError::refused(error)
+            }
         }
     }
 }

@@ -120,16 +120,18 @@ pub(super) async fn next(core: &Arc<Core>, queue: Queue, permit: OwnedSemaphoreP
             core: Arc::clone(core),
             queue,
             id: taken.id,
-            attempt: taken.attempt,
+            delivery: taken.delivery,
+            counts_in_passing: taken.delivery == 1 && !taken.from_before,
+            has_begun: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             _permit: Arc::clone(&permit),
         };
-        match prepare(core, &lease, &taken).await {
+        match content(core, &lease, &taken).await {
             Ok(Some(content)) => {
                 let mut delivery = Delivery::new(
                     queue,
                     content.payload.clone(),
-                    taken.attempt,
+                    taken.delivery,
                     taken.enqueued_at,
                     core.policy.clone(),
                     Box::new(lease),
@@ -138,37 +140,19 @@ pub(super) async fn next(core: &Arc<Core>, queue: Queue, permit: OwnedSemaphoreP
                 delivery.trace_parent.clone_from(&content.trace_parent);
                 return Some(delivery);
             }
-            // Given up, or settled by a consumer of an earlier delivery in the meantime.
+            // A consumer of an earlier delivery has settled it in the meantime.
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(%queue, message = taken.id, error = %error, "a message could not be delivered; it waits");
-                lease.give_back_later();
+                lease.give_back(core.policy.deferral_after(taken.delivery).max(LEAST_WAIT));
             }
         }
     }
 }
 
-/// Notes the delivery in the file and gets the content. `None` when there is nothing to deliver.
-async fn prepare(core: &Arc<Core>, lease: &Lease, taken: &Taken) -> Result<Option<Arc<Content>>, LocalError> {
-    let (id, attempt) = (taken.id, taken.attempt);
-    if attempt > core.policy.max_attempts {
-        let attempts = attempt - 1;
-        tracing::error!(queue = %lease.queue, message = id, attempts, "every attempt was lost with its consumer; it becomes a dead letter");
-        lease.bury(format!("no consumer lived to settle any of {attempts} attempts"), attempts).await?;
-        return Ok(None);
-    }
-    let note = move |db: &Connection| {
-        db.prepare_cached("UPDATE messages SET attempts = ?2 WHERE id = ?1")?
-            .execute(params![id, attempt])
-            .map(|_| ())
-    };
-    // The first attempt is noted in passing, for speed. A crash within that moment leaves it uncounted; but from then on
-    // the message is one from before, whose attempts count before they begin: nothing can crash us for ever.
-    if attempt == 1 && !taken.from_before {
-        core.writer.submit_along(note);
-    } else {
-        core.writer.write(0, note).await?;
-    }
+/// What a message holds. `None` when there is nothing to deliver.
+async fn content(core: &Arc<Core>, lease: &Lease, taken: &Taken) -> Result<Option<Arc<Content>>, LocalError> {
+    let id = taken.id;
     if let Some(content) = &taken.content {
         return Ok(Some(Arc::clone(content)));
     }
@@ -192,65 +176,75 @@ fn content_of(db: &Connection, id: i64) -> rusqlite::Result<Option<Content>> {
         .optional()
 }
 
+/// A disk that fails is not tried again at once.
+const LEAST_WAIT: Duration = Duration::from_millis(100);
+
 /// The right to settle one delivery. Dropped unsettled, it gives the message back.
 #[derive(Debug)]
 struct Lease {
     core: Arc<Core>,
     queue: Queue,
     id: i64,
-    attempt: u64,
+    /// Which delivery of the message this is.
+    delivery: u64,
+    /// The attempt is noted in passing, for speed. A crash within that moment leaves it uncounted; but from then on the
+    /// message is one from before, whose attempts count before they begin: nothing can crash us for ever.
+    counts_in_passing: bool,
+    /// An attempt has begun, and counts.
+    has_begun: AtomicBool,
     settled: AtomicBool,
     /// One of the deliveries a consumer may hold.
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
 impl Lease {
-    /// The file failed: tries again, but not in a hurry.
-    fn give_back_later(&self) {
+    /// Gives the message back, to be delivered again after `wait`.
+    fn give_back(&self, wait: Duration) {
         self.settled.store(true, Ordering::Relaxed);
-        let wait = later(&self.core, self.attempt);
-        self.core.schedule(self.queue).give_back(self.id, self.attempt, wait);
+        self.core.schedule(self.queue).give_back(self.id, self.delivery, wait);
     }
 
-    /// Does a write that ends the message, and takes it off the schedule once that is durable; if it fails, the message
-    /// is given back. Goes through even if the caller is cancelled.
+    /// Takes back the attempt, if one has begun. Returns how many count then.
+    fn uncount(&self) -> Option<u64> {
+        let had_begun = self.has_begun.swap(false, Ordering::Relaxed);
+        had_begun.then(|| self.core.schedule(self.queue).uncount(self.id))
+    }
+
+    /// Does a write that ends the message, and takes it off the schedule once that is durable. If it fails, the message is
+    /// still with the caller; with nobody, if the caller was cancelled meanwhile: then it is given back.
     async fn end_message(
         &self,
         bytes: usize,
         work: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
     ) -> Result<(), LocalError> {
         self.settled.store(true, Ordering::Relaxed);
-        let (queue, id, attempt) = (self.queue, self.id, self.attempt);
-        let (schedules, wait) = (self.core.schedules(), later(&self.core, attempt));
+        let (queue, id, delivery) = (self.queue, self.id, self.delivery);
+        let schedules = self.core.schedules();
         let (reply, outcome) = oneshot::channel();
         self.core.writer.submit(bytes, work, move |outcome: Result<(), LocalError>| {
-            match &outcome {
-                Ok(()) => schedules.of(queue).remove(id),
-                Err(_) => schedules.of(queue).give_back(id, attempt, wait),
+            let failed = outcome.is_err();
+            if !failed {
+                schedules.of(queue).remove(id);
             }
-            let _ = reply.send(outcome);
+            if reply.send(outcome).is_err() && failed {
+                schedules.of(queue).give_back(id, delivery, LEAST_WAIT);
+            }
         });
-        outcome.await.unwrap_or(Err(LocalError::Closed))
-    }
-
-    /// Moves the message to the dead letters.
-    async fn bury(&self, reason: String, attempts: u64) -> Result<(), LocalError> {
-        let (id, now) = (self.id, Timestamp::now().as_millis());
-        self.end_message(reason.len(), move |db| {
-            db.prepare_cached(
-                "INSERT INTO dead_letters (queue, attempts, died_at, mrn, reason, trace_parent, payload)
-                 SELECT queue, ?2, ?3, mrn, ?4, trace_parent, payload FROM messages WHERE id = ?1",
-            )?
-            .execute(params![id, attempts, now, reason])?;
-            delete_message(db, id)
-        })
-        .await
+        let ended = outcome.await.unwrap_or(Err(LocalError::Closed));
+        if ended.is_err() {
+            self.settled.store(false, Ordering::Relaxed);
+        }
+        ended
     }
 }
 
-/// A failing disk is not helped by trying at once.
-fn later(core: &Core, attempt: u64) -> Duration {
-    core.policy.wait_after(attempt).max(Duration::from_millis(100))
+/// How many attempts of a message count.
+fn note(id: i64, attempts: u64) -> impl Fn(&Connection) -> rusqlite::Result<()> + Send {
+    move |db| {
+        db.prepare_cached("UPDATE messages SET attempts = ?2 WHERE id = ?1")?
+            .execute(params![id, attempts])
+            .map(|_| ())
+    }
 }
 
 fn delete_message(db: &Connection, id: i64) -> rusqlite::Result<()> {
@@ -259,35 +253,60 @@ fn delete_message(db: &Connection, id: i64) -> rusqlite::Result<()> {
 
 #[async_trait]
 impl Settle for Lease {
+    async fn begin(&self) -> Result<u64, BusError> {
+        let attempt = self.core.schedule(self.queue).begin(self.id);
+        self.has_begun.store(true, Ordering::Relaxed);
+        if self.counts_in_passing {
+            self.core.writer.submit_along(note(self.id, attempt));
+        } else if let Err(error) = self.core.writer.write(0, note(self.id, attempt)).await {
+            self.uncount();
+            return Err(error.into());
+        }
+        Ok(attempt)
+    }
+
     async fn ack(&self) -> Result<(), BusError> {
         let id = self.id;
         Ok(self.end_message(0, move |db| delete_message(db, id)).await?)
     }
 
     async fn retry_after(&self, wait: Duration) -> Result<(), BusError> {
-        self.settled.store(true, Ordering::Relaxed);
-        self.core.schedule(self.queue).give_back(self.id, self.attempt, wait);
+        self.give_back(wait);
+        Ok(())
+    }
+
+    async fn defer(&self, wait: Duration) -> Result<(), BusError> {
+        if let Some(attempts) = self.uncount() {
+            // On a disk that is full this fails. Only a restart then finds the attempt counted.
+            self.core.writer.submit_along(note(self.id, attempts));
+        }
+        self.give_back(wait.max(LEAST_WAIT));
         Ok(())
     }
 
     async fn in_progress(&self) -> Result<(), BusError> {
-        self.core.schedule(self.queue).extend(self.id, self.attempt, self.core.policy.ack_wait);
+        self.core.schedule(self.queue).extend(self.id, self.delivery, self.core.policy.ack_wait);
         Ok(())
     }
 
     async fn dead_letter(&self, reason: &str, attempts: u64) -> Result<(), BusError> {
-        Ok(self.bury(reason.to_owned(), attempts).await?)
-    }
-
-    fn abandon(&self) {
-        // Dropping does it.
+        let (id, now, reason) = (self.id, Timestamp::now().as_millis(), reason.to_owned());
+        let moving = self.end_message(reason.len(), move |db| {
+            db.prepare_cached(
+                "INSERT INTO dead_letters (queue, attempts, died_at, mrn, reason, trace_parent, payload)
+                 SELECT queue, ?2, ?3, mrn, ?4, trace_parent, payload FROM messages WHERE id = ?1",
+            )?
+            .execute(params![id, attempts, now, reason])?;
+            delete_message(db, id)
+        });
+        Ok(moving.await?)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.settled.load(Ordering::Relaxed) {
-            self.core.schedule(self.queue).give_back(self.id, self.attempt, Duration::ZERO);
+            self.core.schedule(self.queue).give_back(self.id, self.delivery, Duration::ZERO);
         }
     }
 }

@@ -30,7 +30,8 @@ pub(super) struct Content {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) id: i64,
-    pub(super) attempt: u64,
+    /// How often the message was delivered, this time included.
+    pub(super) delivery: u64,
     pub(super) enqueued_at: Timestamp,
     /// What it holds, unless it has to be read from the file.
     pub(super) content: Option<Arc<Content>>,
@@ -47,6 +48,9 @@ enum Place {
 
 #[derive(Debug)]
 struct Entry {
+    /// Which delivery is the current one.
+    deliveries: u64,
+    /// Attempts that count.
     attempts: u64,
     enqueued_at: Timestamp,
     from_before: bool,
@@ -113,10 +117,10 @@ impl Index {
         let id = self.ready.first().copied()?;
         self.place(id, Place::Delivered(until));
         let entry = self.entries.get_mut(&id)?;
-        entry.attempts += 1;
+        entry.deliveries += 1;
         Some(Taken {
             id,
-            attempt: entry.attempts,
+            delivery: entry.deliveries,
             enqueued_at: entry.enqueued_at,
             content: entry.content.clone(),
             from_before: entry.from_before,
@@ -124,10 +128,10 @@ impl Index {
     }
 
     /// Whether this delivery is still the current one of its message.
-    fn is_current(&self, id: i64, attempt: u64) -> bool {
+    fn is_current(&self, id: i64, delivery: u64) -> bool {
         self.entries
             .get(&id)
-            .is_some_and(|entry| entry.attempts == attempt && matches!(entry.place, Place::Delivered(_)))
+            .is_some_and(|entry| entry.deliveries == delivery && matches!(entry.place, Place::Delivered(_)))
     }
 }
 
@@ -172,14 +176,31 @@ impl Schedule {
         self.occupied.fetch_add(1, Ordering::Relaxed);
         self.insert(
             id,
-            Entry { attempts, enqueued_at, from_before: true, place: Place::Ready, content: None },
+            Entry {
+                deliveries: attempts,
+                attempts,
+                enqueued_at,
+                from_before: true,
+                place: Place::Ready,
+                content: None,
+            },
         );
     }
 
     /// Adds a message in the place reserved for it, with its content if that was remembered. A message that is not in the
     /// file yet has to come with it; if it then cannot be written, it is to be removed.
     pub(super) fn add(&self, id: i64, enqueued_at: Timestamp, content: Option<Arc<Content>>) {
-        self.insert(id, Entry { attempts: 0, enqueued_at, from_before: false, place: Place::Ready, content });
+        self.insert(
+            id,
+            Entry {
+                deliveries: 0,
+                attempts: 0,
+                enqueued_at,
+                from_before: false,
+                place: Place::Ready,
+                content,
+            },
+        );
     }
 
     /// Takes room in memory for the content of a message, to be handed to [`Schedule::add`]; false when there is none.
@@ -241,11 +262,27 @@ impl Schedule {
         }
     }
 
+    /// Counts an attempt of a message. Returns its number, from 1.
+    pub(super) fn begin(&self, id: i64) -> u64 {
+        let mut index = self.index();
+        let Some(entry) = index.entries.get_mut(&id) else { return 1 };
+        entry.attempts += 1;
+        entry.attempts
+    }
+
+    /// Takes an attempt back. Returns how many count now.
+    pub(super) fn uncount(&self, id: i64) -> u64 {
+        let mut index = self.index();
+        let Some(entry) = index.entries.get_mut(&id) else { return 0 };
+        entry.attempts = entry.attempts.saturating_sub(1);
+        entry.attempts
+    }
+
     /// Gives a delivery back, to be delivered again after `wait`. One that is no longer the current one of its message
     /// changes nothing.
-    pub(super) fn give_back(&self, id: i64, attempt: u64, wait: Duration) {
+    pub(super) fn give_back(&self, id: i64, delivery: u64, wait: Duration) {
         let mut index = self.index();
-        if index.is_current(id, attempt) {
+        if index.is_current(id, delivery) {
             let place = if wait.is_zero() { Place::Ready } else { Place::Waiting(Instant::now() + wait) };
             index.place(id, place);
             drop(index);
@@ -254,9 +291,9 @@ impl Schedule {
     }
 
     /// The consumer is alive: counts `ack_wait` from now.
-    pub(super) fn extend(&self, id: i64, attempt: u64, ack_wait: Duration) {
+    pub(super) fn extend(&self, id: i64, delivery: u64, ack_wait: Duration) {
         let mut index = self.index();
-        if index.is_current(id, attempt) {
+        if index.is_current(id, delivery) {
             index.place(id, Place::Delivered(Instant::now() + ack_wait));
         }
     }

@@ -114,6 +114,8 @@ impl NatsConfig {
             .request_timeout(Some(self.request_timeout))
             .connection_timeout(self.request_timeout)
             .require_tls(self.require_tls)
+            // Only missing answers to pings tell that a server has vanished.
+            .ping_interval(PING_INTERVAL)
             .subscription_capacity(LISTENER_MESSAGES)
             .reconnect_delay_callback(|attempt| {
                 // At once the first time, then ever slower, up to two seconds.
@@ -133,5 +135,7 @@ impl NatsConfig {
 
 /// Messages that wait for one slow listener before it misses some.
 const LISTENER_MESSAGES: usize = 4_096;
+
+const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 const RECONNECT_MOST: Duration = Duration::from_secs(2);

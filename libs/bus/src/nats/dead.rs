@@ -79,7 +79,7 @@ fn read(message: &Message) -> Option<(u64, Option<DeadLetter>)> {
             mrn,
             payload: enclosed::json(headers, &message.payload).unwrap_or_else(|_| message.payload.clone()),
             reason: text(headers, names::REASON).unwrap_or_default(),
-            attempts: text(headers, names::ATTEMPTS)?.parse().ok()?,
+            attempts: text(headers, names::DEAD_ATTEMPTS)?.parse().ok()?,
             died_at: text(headers, "Nats-Time-Stamp")?.parse().unwrap_or_else(|_| Timestamp::now()),
         })
     };

@@ -73,9 +73,23 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// The message is not to blame: the stream or consumer is missing for now (10,014 and 10,059), its store failed
+    /// (10,077), or storage is used up.
+    fn is_storage(&self) -> bool {
+        matches!(self.err_code, 10_014 | 10_059 | 10_077) || self.is_full()
+    }
+}
+
 impl From<ApiError> for BusError {
     fn from(error: ApiError) -> Self {
-        if error.code == 503 { BusError::unavailable(error) } else { BusError::refused(error) }
+        if error.code == 503 {
+            BusError::unavailable(error)
+        } else if error.is_storage() {
+            BusError::storage(error)
+        } else {
+            BusError::refused(error)
+        }
     }
 }
 

@@ -6,6 +6,8 @@ use crate::StageKey;
 
 /// Messages that were given up.
 pub(super) const DEAD_LETTERS: &str = "DEAD_LETTERS";
+/// How many attempts of messages count that were delivered more than once.
+pub(super) const ATTEMPTS: &str = "ATTEMPTS";
 /// Which content an upload id is tied to.
 pub(super) const CLAIMS: &str = "CLAIMS";
 /// Staged files.
@@ -20,8 +22,8 @@ pub(super) const REPLY_TO: &str = "Bedside-Reply-To";
 pub(super) const TRACE_PARENT: &str = "traceparent";
 /// Why a message was given up.
 pub(super) const REASON: &str = "Bedside-Reason";
-/// How often a message was tried before.
-pub(super) const ATTEMPTS: &str = "Bedside-Attempts";
+/// How often a dead letter was tried.
+pub(super) const DEAD_ATTEMPTS: &str = "Bedside-Attempts";
 /// Names and lengths of the files behind the JSON of a message: `<upload>.<sha256>:<bytes>`, with a space between them.
 pub(super) const ENCLOSED: &str = "Bedside-Enclosed";
 /// Names the chunks of a staged file, which are stored apart from it.
@@ -52,6 +54,11 @@ pub(super) fn consumer(queue: Queue) -> &'static str {
 
 pub(super) fn dead_letter(queue: Queue, mrn: Mrn) -> String {
     format!("dead.{queue}.{mrn}")
+}
+
+/// The count of attempts of a message.
+pub(super) fn attempts(stream: &str, sequence: u64) -> String {
+    format!("attempt.{stream}.{sequence}")
 }
 
 /// Reads the subject of a dead letter.

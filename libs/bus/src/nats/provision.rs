@@ -15,6 +15,11 @@ use crate::BusError;
 /// Claims are kept for a day at least.
 const CLAIMS_KEPT: Duration = Duration::from_secs(26 * 3600);
 
+/// A message that waits for its next attempt gets it within seconds or minutes, which writes its count anew.
+const ATTEMPTS_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Room set aside for them: for 100,000 and more. The oldest go first.
+const ATTEMPTS_BYTES: i64 = 16 << 20;
+
 /// Dead letters are kept until somebody has dealt with them, but the disk is not theirs.
 const DEAD_LETTERS_MOST: i64 = 100_000;
 
@@ -62,7 +67,13 @@ pub(super) async fn make_all(link: &Link, config: &NatsConfig) -> Result<(), Bus
         discard: DiscardPolicy::New,
         ..stream(config, names::DEAD_LETTERS, "dead.*.*")
     };
-    makes.push(make_stream(&jetstream, dead_letters).boxed());
+    let attempts = Config {
+        max_messages_per_subject: 1,
+        max_age: ATTEMPTS_KEPT,
+        max_bytes: ATTEMPTS_BYTES,
+        ..stream(config, names::ATTEMPTS, "attempt.*.*")
+    };
+    makes.extend([dead_letters, attempts].map(|stream| make_stream(&jetstream, stream).boxed()));
     futures::stream::iter(makes).buffered(MADE_AT_ONCE).try_collect().await
 }
 
@@ -125,7 +136,8 @@ async fn make_queue(
         durable_name: Some(names::consumer(queue).to_owned()),
         ack_policy: AckPolicy::Explicit,
         ack_wait: config.retry.ack_wait,
-        // Attempts are counted here, not there: the broker would leave an exhausted message in the queue for ever.
+        // Attempts are counted by the consumers: the broker counts deliveries, also those that an outage made necessary, and
+        // would leave an exhausted message in the queue for ever.
         max_deliver: -1,
         // Shared by all consumers, and counts what waits for its next attempt: a limit would stall the queue silently.
         max_ack_pending: -1,

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::link::History;
-use super::settle::Lease;
+use super::settle::{Identity, Lease};
 use super::{Core, enclosed, names, provision};
 use crate::{BusError, Delivery};
 
@@ -260,15 +260,14 @@ impl Puller {
             self.asked = None;
         }
         let message = jetstream::Message { message, context: jetstream::new(self.core.link.client.clone()) };
-        let (attempt, sequence, enqueued_at) = match message.info() {
-            Ok(info) => {
-                let millis = i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).ok();
-                (
-                    u64::try_from(info.delivered).unwrap_or(1),
-                    info.stream_sequence,
-                    millis.and_then(|millis| Timestamp::from_millis(millis).ok()),
-                )
-            }
+        let identity = match message.info() {
+            Ok(info) => Identity {
+                queue: self.queue,
+                lane: self.lane,
+                sequence: info.stream_sequence,
+                published: info.published.unix_timestamp_nanos(),
+                deliveries: u64::try_from(info.delivered).unwrap_or(1),
+            },
             Err(error) => {
                 tracing::error!(queue = %self.queue, error = %error, "something other than a message of the queue came");
                 return None;
@@ -276,14 +275,10 @@ impl Puller {
         };
         let message = message.message;
         let (headers, payload) = (message.headers.clone().unwrap_or_default(), message.payload.clone());
-        let lease = Lease::new(&self.core, (self.queue, self.lane), sequence, message, Some(permit));
-        if attempt > self.core.config.retry.max_attempts {
-            let attempts = attempt - 1;
-            tracing::error!(queue = %self.queue, message = sequence, attempts, "every attempt was lost with its consumer; it becomes a dead letter");
-            let reason = format!("no consumer lived to settle any of {attempts} attempts");
-            lease.bury_or_give_back(&reason, attempts).await;
-            return None;
-        }
+        let Identity { sequence, published, deliveries, .. } = identity;
+        let millis = i64::try_from(published / 1_000_000).ok();
+        let enqueued_at = millis.and_then(|millis| Timestamp::from_millis(millis).ok());
+        let lease = Lease::new(&self.core, identity, message, Some(permit));
         let (payload, enclosed) = enclosed::open(&headers, &payload).unwrap_or_else(|error| {
             // Nobody can read it: its consumer finds that out, too, and gives it up.
             tracing::error!(queue = %self.queue, message = sequence, error = %error, "a message cannot be opened");
@@ -292,7 +287,7 @@ impl Puller {
         let mut delivery = Delivery::new(
             self.queue,
             payload,
-            attempt,
+            deliveries,
             enqueued_at.unwrap_or_else(Timestamp::now),
             self.core.config.retry.clone(),
             Box::new(lease),
@@ -307,7 +302,10 @@ impl Puller {
     fn give_back_unread(&mut self) {
         while let Some(Some(message)) = self.heard.next().now_or_never() {
             if let Heard::Message(message) = Heard::of(message) {
-                drop(Lease::new(&self.core, (self.queue, self.lane), 0, message, None));
+                // Nothing is counted, so that what tells it from others does not matter.
+                let identity =
+                    Identity { queue: self.queue, lane: self.lane, sequence: 0, published: 0, deliveries: 0 };
+                drop(Lease::new(&self.core, identity, message, None));
             }
         }
     }

@@ -4,6 +4,7 @@
 mod announcements;
 mod blobs;
 mod dead_letters;
+mod deferrals;
 mod outages;
 mod queues;
 mod receipts_and_claims;
@@ -59,6 +60,12 @@ on_every_adapter! {
         a_dead_letter_put_back_has_all_attempts_ahead_of_it,
         a_dead_letter_stays_when_its_queue_is_full,
         a_dropped_dead_letter_is_gone;
+    deferrals:
+        deferred_attempts_do_not_count,
+        failures_before_a_crash_count_and_deferrals_do_not,
+        a_delivery_that_no_work_began_on_does_not_count,
+        an_outage_pauses_the_consumer_and_makes_no_dead_letters,
+        after_an_outage_only_poison_messages_become_dead_letters;
     announcements:
         listeners_hear_of_their_patient_or_of_all,
         a_slow_listener_is_told_that_it_missed_something;
@@ -103,6 +110,9 @@ on! {
         a_message_that_fails_every_time_becomes_a_dead_letter_with_its_reason,
         a_message_that_kills_its_consumers_becomes_a_dead_letter,
         a_dead_letter_put_back_has_all_attempts_ahead_of_it;
+    deferrals:
+        deferred_attempts_do_not_count,
+        a_delivery_that_no_work_began_on_does_not_count;
     receipts_and_claims:
         a_claim_tells_a_retry_from_another_upload,
         of_concurrent_claims_one_is_new;

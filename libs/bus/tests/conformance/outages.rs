@@ -207,7 +207,8 @@ authorization { users: [
     { user: worker, password: w, permissions: {
         publish: ["bedside.ping", "ecg.analyzed.*", "dead.ECG_JOBS.*", "blob.>",
             "$JS.API.CONSUMER.MSG.NEXT.ECG_JOBS.ECG_JOBS", "$JS.ACK.ECG_JOBS.>",
-            "$JS.API.DIRECT.GET.BLOBS.>", "$JS.API.STREAM.MSG.GET.BLOBS", "$JS.API.STREAM.PURGE.BLOBS"]
+            "$JS.API.DIRECT.GET.BLOBS.>", "$JS.API.STREAM.MSG.GET.BLOBS", "$JS.API.STREAM.PURGE.BLOBS",
+            "attempt.ECG_JOBS.*", "$JS.API.DIRECT.GET.ATTEMPTS.attempt.ECG_JOBS.*"]
         subscribe: ["_INBOX_worker.>"] } }
 ] }
 "#;

@@ -50,7 +50,7 @@ pub(crate) async fn a_dropped_delivery_comes_again_at_once(adapter: Adapter) {
     let mut deliveries = peer.bus.consume(QUEUE, 1).await.unwrap();
     drop(next(&mut deliveries).await);
     let again = next(&mut deliveries).await;
-    assert_eq!((number(&again), again.attempt), (1, 2));
+    assert_eq!((number(&again), again.deliveries), (1, 2));
     again.ack().await.unwrap();
     assert!(is_empty(&*peer.bus, QUEUE).await);
 }
@@ -65,7 +65,7 @@ pub(crate) async fn a_delivery_nobody_settles_comes_again_after_the_ack_wait(ada
     // A process that died does not even drop its delivery.
     std::mem::forget(lost);
     let again = next(&mut living.bus.consume(QUEUE, 1).await.unwrap()).await;
-    assert_eq!((number(&again), again.attempt), (1, 2));
+    assert_eq!((number(&again), again.deliveries), (1, 2));
     assert!(begun.elapsed() >= ack_wait);
     again.ack().await.unwrap();
 }
@@ -126,7 +126,7 @@ pub(crate) async fn competing_consumers_each_get_a_job_once(adapter: Adapter) {
         tokio::spawn(async move {
             while let Some(delivery) = deliveries.next().await {
                 let job = number(&delivery);
-                assert_eq!(delivery.attempt, 1);
+                assert_eq!(delivery.deliveries, 1);
                 // Lets the others have their turn.
                 tokio::task::yield_now().await;
                 delivery.ack().await.unwrap();
@@ -260,7 +260,7 @@ pub(crate) async fn a_late_ack_still_removes_the_message(adapter: Adapter) {
     let mut deliveries = peer.bus.consume(QUEUE, 2).await.unwrap();
     let slow = next(&mut deliveries).await;
     let again = next(&mut deliveries).await;
-    assert_eq!(again.attempt, 2);
+    assert_eq!(again.deliveries, 2);
     slow.ack().await.unwrap();
     again.ack().await.unwrap();
     assert!(is_empty(&*peer.bus, QUEUE).await);

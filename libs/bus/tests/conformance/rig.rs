@@ -156,7 +156,15 @@ pub(crate) fn number(delivery: &Delivery) -> u64 {
     std::str::from_utf8(&delivery.payload).unwrap().parse().unwrap()
 }
 
+/// The next delivery, with its attempt begun.
 pub(crate) async fn next(deliveries: &mut BoxStream<'static, Delivery>) -> Delivery {
+    let mut delivery = fetched(deliveries).await;
+    delivery.begin().await.unwrap();
+    delivery
+}
+
+/// The next delivery, on which no work has begun.
+pub(crate) async fn fetched(deliveries: &mut BoxStream<'static, Delivery>) -> Delivery {
     deliveries.next().await.expect("the stream goes on as long as the bus is there")
 }
 

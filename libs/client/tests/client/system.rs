@@ -74,6 +74,7 @@ impl System {
             bus: self.bus.clone(),
             stage: self.stage.clone(),
             reads: gateway::Reads::InProcess(query::router(self.store.clone())),
+            checks: Vec::new(),
         };
         let shutdown = Shutdown::new();
         let task = tokio::spawn(gateway::run_on(listener, config, ports, shutdown.clone()));

@@ -80,9 +80,8 @@ pub(super) async fn update_patient(
     let by = documents::record(ecg.id.derived("analysis"));
     let patient = patients::apply_analysis(db, ecg.mrn, by, newest, upload_version, stored_at).await?;
     // A job that was issued again before the upload was stored completely. It will be, and then this goes through.
-    patient.ok_or_else(|| {
-        StoreError::unavailable("the upload of this ECG is still being stored; try again later")
-    })
+    patient
+        .ok_or_else(|| StoreError::refused("the upload of this ECG is still being stored; try again later"))
 }
 
 /// Closes the ECG; true for the one who did.

@@ -207,10 +207,7 @@ async fn a_result_that_comes_before_its_upload_is_complete_is_not_lost() {
     let new = full_upload(1, "unknown patient");
     cut_off(&fixture.store.db, &new, 2).await;
     let result = analysed(&new);
-    assert!(matches!(
-        fixture.store.store_analysis(&result, Vec::new()).await,
-        Err(StoreError::Unavailable(_))
-    ));
+    assert!(matches!(fixture.store.store_analysis(&result, Vec::new()).await, Err(StoreError::Refused(_))));
     fixture.put(&new).await;
     let patient = fixture.store.store_analysis(&result, Vec::new()).await.unwrap().unwrap();
     assert_eq!(patient.latest_ecg.unwrap().status, EcgStatus::Analyzed);

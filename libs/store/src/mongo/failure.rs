@@ -10,6 +10,21 @@ use crate::StoreError;
 /// Server code of a key that exists already.
 const DUPLICATE_KEY: i32 = 11_000;
 
+/// Server codes of a server, or a cluster, that cannot do its work for now, or does not let us: no document is to blame.
+/// From the server's `error_codes.yml`.
+const OUTAGES: &[i32] = &[
+    // No primary, recovering, shutting down.
+    91, 189, 10_058, 10_107, 11_600, 11_602, 13_435, 13_436,
+    // Network among the servers, time limits.
+    6, 7, 24, 50, 89, 134, 202, 262, 9_001, 11_601, // Too few servers for the write concern.
+    64, 79, 100, // Transactions that met others, or an election.
+    112, 225, 246, 251,
+    // No room on the disk or in memory; an error of the server's own, as where its storage engine has given up.
+    1, 8, 146, 14_031,
+    // Credentials, permissions, indexes: an operator has to act, and then everything goes on.
+    13, 18, 85, 86, 391, 8_000,
+];
+
 /// How often an update that inserts is tried.
 const TRIES: u32 = 5;
 
@@ -46,9 +61,29 @@ pub(super) fn explain(error: &Error) -> StoreError {
         ErrorKind::Write(WriteFailure::WriteConcernError(_)) => {
             "the database could not confirm that the write is durable"
         }
-        _ => "the database refused",
+        _ if is_refusal(error) => {
+            return StoreError::refused(format!("the database refused ({error})"));
+        }
+        _ => "the database cannot do its work",
     };
     StoreError::unavailable(format!("{sentence} ({error})"))
+}
+
+/// Whether the server is well and refuses just this command: its code is none of an outage, and neither it nor the driver
+/// says that it can be repeated.
+fn is_refusal(error: &Error) -> bool {
+    const REPEATABLE: [&str; 4] =
+        ["RetryableWriteError", "TransientTransactionError", "RetryableError", "SystemOverloadedError"];
+    let code = match error.kind.as_ref() {
+        ErrorKind::Command(error) => Some(error.code),
+        ErrorKind::Write(WriteFailure::WriteError(error)) => Some(error.code),
+        ErrorKind::InsertMany(errors) if errors.write_concern_error.is_none() => {
+            errors.write_errors.iter().flatten().next().map(|error| error.code)
+        }
+        _ => None,
+    };
+    code.is_some_and(|code| !OUTAGES.contains(&code))
+        && !REPEATABLE.iter().any(|label| error.contains_label(label))
 }
 
 /// Whether all that failed is that a key exists already.

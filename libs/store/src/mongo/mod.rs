@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mongodb::bson::doc;
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::{
     Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, Tls, TlsOptions,
     WriteConcern,
@@ -36,7 +36,7 @@ use proto_json::{
 
 use crate::search::Search;
 use crate::{
-    AnalysisResult, ByteStream, NewUpload, Origin, PageRequest, PatientStore, PendingEcg, Removal,
+    AnalysisResult, ByteStream, DiskSpace, NewUpload, Origin, PageRequest, PatientStore, PendingEcg, Removal,
     StoreError, StoredBlob, StoredUpload, UploadOutcome,
 };
 
@@ -285,8 +285,39 @@ impl PatientStore for MongoStore {
         blobs::open(&self.db, sha256).await
     }
 
+    async fn disk_space(&self) -> Result<Option<DiskSpace>, StoreError> {
+        let statistics = self.db.database.run_command(doc! { "dbStats": 1 });
+        Ok(disk_space(&failure::within(self.db.limit, statistics).await?))
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         let ping = self.db.database.run_command(doc! { "ping": 1 });
         failure::within(self.db.limit, ping).await.map(drop)
+    }
+}
+
+/// What `dbStats` says about the disk; servers of other makes say nothing.
+fn disk_space(statistics: &Document) -> Option<DiskSpace> {
+    let bytes = |name| match statistics.get(name)? {
+        Bson::Double(bytes) if *bytes >= 0.0 => Some(*bytes as u64),
+        Bson::Int64(bytes) => u64::try_from(*bytes).ok(),
+        Bson::Int32(bytes) => u64::try_from(*bytes).ok(),
+        _ => None,
+    };
+    let (total, used) = (bytes("fsTotalSize")?, bytes("fsUsedSize")?);
+    (total > 0).then(|| DiskSpace { free: total.saturating_sub(used), total })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disk_space_is_read_from_the_statistics_of_a_server_that_gives_it() {
+        let full = doc! { "db": "bedside", "fsUsedSize": 750.0, "fsTotalSize": 1_000.0, "ok": 1.0 };
+        assert_eq!(disk_space(&full), Some(DiskSpace { free: 250, total: 1_000 }));
+        let whole = doc! { "fsUsedSize": 750_i64, "fsTotalSize": 1_000_i32 };
+        assert_eq!(disk_space(&whole), Some(DiskSpace { free: 250, total: 1_000 }));
+        assert_eq!(disk_space(&doc! { "db": "bedside", "totalSize": 0, "ok": 1.0 }), None);
     }
 }

@@ -95,9 +95,7 @@ pub(super) async fn claim(db: &Db, upload: &NewUpload) -> Result<Claim, StoreErr
             return Ok(Claim::Ours);
         }
     }
-    Err(StoreError::unavailable(
-        "the files of this upload were removed as abandoned; it has to be sent again",
-    ))
+    Err(StoreError::refused("the files of this upload were removed as abandoned; it has to be sent again"))
 }
 
 /// Keeps an upload that is unknown from being stored as it was received until `received`, unless it is claimed now.

@@ -29,7 +29,8 @@ pub(super) fn explain(error: &rusqlite::Error) -> StoreError {
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => "another program holds the database file",
         ErrorCode::OperationAborted => "another write failed and undid this one, too; nothing was stored",
         ErrorCode::OutOfMemory => "there is no memory left",
-        _ => "the database file could not be used",
+        // A constraint, a value that is too large, a bug: the disk and the file are as they should be.
+        _ => return StoreError::refused(format!("the database refused a statement ({error})")),
     };
     StoreError::unavailable(format!("{sentence} ({error})"))
 }

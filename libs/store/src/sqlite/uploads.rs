@@ -102,7 +102,7 @@ fn insert_files(
         if blobs::refer(connection, sha256)? {
             Ok(())
         } else {
-            Err(StoreError::unavailable("a file that a record refers to is not there; store it again"))
+            Err(StoreError::refused("a file that a record refers to is not there; store it again"))
         }
     })
 }

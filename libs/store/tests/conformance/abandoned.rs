@@ -137,7 +137,7 @@ async fn after_the_removal_only_the_upload_sent_again_is_stored(Fixture { store,
     assert_eq!(remove(&*store, &first, image.sha256()).await, Removal::Removed);
     // A delivery that slept since it brought the file.
     let error = store.store_upload(&first, Vec::new()).await.unwrap_err();
-    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(matches!(error, StoreError::Refused(_)), "{error}");
     assert_eq!(store.upload(first.id).await.unwrap(), None);
     assert_eq!(store.patient(first.mrn).await.unwrap(), None);
     let mut again = upload(7, "a", 1_000);

@@ -115,7 +115,7 @@ async fn sqlite_keeps_no_file_of_a_record_that_was_not_stored() {
     let mut some = files(&new);
     some.pop();
     let error = store.store_upload(&new, some).await.unwrap_err();
-    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(matches!(error, StoreError::Refused(_)), "{error}");
     assert!(get(&*store, files(&new)[0].sha256()).await.is_none());
     // Another content under the id of one that is stored, and a result that comes too late.
     let stored = upload(7, "b", 0).signal(None);

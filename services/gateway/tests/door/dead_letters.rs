@@ -15,7 +15,9 @@ async fn with_dead_letters(count: usize) -> Door {
         let form = Form::default().field("name", format!("Ann {number}"));
         let reply = door.upload("7", form, &[("prefer", "respond-async")]).await;
         assert_eq!(reply.status, 202);
-        deliveries.next().await.unwrap().dead_letter("the disk is full").await.unwrap();
+        let mut delivery = deliveries.next().await.unwrap();
+        delivery.begin().await.unwrap();
+        delivery.dead_letter("the disk is full").await.unwrap();
     }
     door
 }

@@ -141,7 +141,7 @@ impl Start {
         config.audit_log = Some(AuditTarget::File(audit_log.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let ports = Ports { bus: bus.clone(), stage: bus.clone(), reads };
+        let ports = Ports { bus: bus.clone(), stage: bus.clone(), reads, checks: Vec::new() };
         tokio::spawn(gateway::run_on(listener, config, ports, shutdown.clone()));
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         let query = query_address.map(|address| (address, query_token));
