@@ -128,7 +128,7 @@ impl Judge {
             known.truncate(self.recent.len());
             known.extend_from_slice(&beats);
             // What most of the beats have around them: a run of beats that are not known yet is no noise.
-            let unrest = unrest(signal, &known);
+            let unrest = unrest(signal, &known, end);
             let mut first = 0;
             for ((candidate, products), repeated) in open.iter().zip(&repeated) {
                 let noise = if pass == 0 {
@@ -138,7 +138,7 @@ impl Judge {
                         .iter()
                         .take_while(|known| known.at + HALF + NOISE_REACH <= candidate.at)
                         .count();
-                    noise_around(candidate.at, signal, &known[first..])
+                    noise_around(candidate.at, signal, &known[first..], end)
                 };
                 let fit = self.shapes.fit(products, noise, tuning);
                 let clean = clean(fit, tuning);
@@ -214,12 +214,12 @@ impl Scored {
 }
 
 /// The lower quartile of the noise in the lower band around the beats.
-fn unrest(signal: &Signal, known: &[Known]) -> f32 {
+fn unrest(signal: &Signal, known: &[Known], end: usize) -> f32 {
     let mut first = 0;
     let mut noise = Vec::with_capacity(known.len());
     for beat in known.iter().filter(|beat| beat.at >= signal.gone) {
         first += known[first..].iter().take_while(|known| known.at + HALF + NOISE_REACH <= beat.at).count();
-        noise.push(noise_around(beat.at, signal, &known[first..])[0]);
+        noise.push(noise_around(beat.at, signal, &known[first..], end)[0]);
     }
     if noise.is_empty() {
         return f32::INFINITY;
@@ -342,11 +342,11 @@ fn score(candidate: &Candidate, ln_relative: f32, fit: Option<Fit>, tuning: &Tun
     clean * (standing_out - too_low) + (1.0 - clean) * tuning.bias_in_noise + tuning.k_evidence * evidence
 }
 
-/// Energy of what is no beat around `at`, over the length of a shape, in both bands. The beats are in order of time.
-fn noise_around(at: usize, signal: &Signal, beats: &[Known]) -> [f32; 2] {
+/// Energy of what is no beat around `at`, as far as `end`, over the length of a shape, in both bands. The beats are in order of time.
+fn noise_around(at: usize, signal: &Signal, beats: &[Known], end: usize) -> [f32; 2] {
     let at = at - signal.gone;
     let low = at.saturating_sub(NOISE_REACH);
-    let high = (at + NOISE_REACH).min(signal.envelope.len());
+    let high = (at + NOISE_REACH).min(end - signal.gone);
     let mut sum = signal.energy(low, high);
     let mut count = high - low;
     let mut covered = low;

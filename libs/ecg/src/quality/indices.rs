@@ -11,6 +11,11 @@ const BEFORE_BEAT_S: f64 = 0.15;
 const AFTER_BEAT_S: f64 = 0.35;
 /// Beats are shifted against each other by up to this many samples: the R peak is known to one sample of the input.
 const SHIFT: usize = 2;
+/// A beat of less confidence is doubtful.
+const DOUBTFUL: f32 = 0.8;
+/// Half a QRS complex, and how much alike those of one group are.
+const QRS_HALF_S: f64 = 0.09;
+const SAME_QRS: f64 = 0.85;
 /// Changes up to this share of the range are none.
 const STILL: f32 = 0.001;
 /// What is slower than this is baseline, where kurtosis is concerned.
@@ -51,6 +56,12 @@ pub struct Indices {
     /// Orphanidou et al., IEEE J Biomed Health Inform 19(3), 2015, who correlate with the mean beat; premature beats are
     /// like each other, not like the mean). Nothing where fewer than two beats lie within the stretch as a whole.
     pub alike: Option<f64>,
+    /// Share of the beats whose QRS complex is like that of the beat that most others are like (concordance of
+    /// [`SAME_QRS`] or more); nothing where fewer than three lie within the stretch as a whole.
+    pub cluster: Option<f64>,
+    /// Median over the beats: how much of the power within 0.2 s of a beat, in slopes, lies within 0.05 s of it. A QRS complex is over
+    /// soon; a syllable lasts longer.
+    pub compact: f32,
     /// Standard deviation of the intervals between beats over their mean: little in a regular rhythm, 0.2 to 0.4 in atrial
     /// fibrillation. Nothing where there are fewer than two intervals.
     pub irregular: Option<f64>,
@@ -58,6 +69,8 @@ pub struct Indices {
     pub contrast: f32,
     /// Median over the beats: confidence of the detector.
     pub confidence: f32,
+    /// Share of the beats whose confidence is below 0.8.
+    pub doubtful: f64,
     /// Median over the beats: likeness of the QRS complex to those learned before.
     pub likeness: f32,
     /// Number of beats.
@@ -102,9 +115,13 @@ impl Indices {
             tone: spectrum.tone(),
             agreement: agreement::with_second_detector(&work.samples, work.rate, &at),
             alike: alike(&smoothed(&work.samples), work.rate, &at),
+            cluster: cluster(&smoothed(&work.samples), work.rate, &at),
+            compact: median_of(at.iter().filter_map(|at| compact(&work.samples, work.rate, *at)).collect())
+                .unwrap_or(0.0),
             irregular: irregular(beats),
             contrast: median(|beat| Some(beat.contrast)).unwrap_or(0.0),
             confidence: median(|beat| Some(beat.confidence)).unwrap_or(0.0),
+            doubtful: share(beats.iter().filter(|beat| beat.confidence < DOUBTFUL).count(), beats.len()),
             likeness: median(|beat| beat.likeness).unwrap_or(1.0),
             beats: beats.len(),
             beats_per_s: beats.len() as f64 * rate / samples.len().max(1) as f64,
@@ -259,6 +276,48 @@ fn alike(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
         best
     });
     median_of(best.collect()).map(f64::from)
+}
+
+/// The share of the largest group of like QRS complexes.
+fn cluster(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
+    let half = (QRS_HALF_S * rate).round() as usize;
+    let length = 2 * half + 1;
+    let whole = beats.iter().filter(|at| **at > half && *at + half + 1 < samples.len());
+    let places: Vec<usize> = whole.map(|at| at - half).collect();
+    if places.len() < 3 {
+        return None;
+    }
+    let mut pieces = vec![0.0_f32; 3 * places.len() * length];
+    let mut energies = vec![0.0_f32; 3 * places.len()];
+    for (index, place) in places.iter().enumerate() {
+        for shift in 0..3 {
+            let at = 3 * index + shift;
+            let start = place + shift - 1;
+            energies[at] =
+                straighten(&samples[start..start + length], &mut pieces[at * length..(at + 1) * length]);
+        }
+    }
+    let piece = |at: usize| &pieces[at * length..(at + 1) * length];
+    let like = |one: usize, other: usize| {
+        let middle = 3 * one + 1;
+        (3 * other..3 * other + 3).any(|moved| {
+            let both = energies[middle] + energies[moved];
+            let product: f32 = piece(middle).iter().zip(piece(moved)).map(|(left, right)| left * right).sum();
+            both > 0.0 && f64::from(2.0 * product / both) >= SAME_QRS
+        })
+    };
+    let most = (0..places.len())
+        .map(|one| (0..places.len()).filter(|other| *other != one && like(one, *other)).count())
+        .max()?;
+    Some(most as f64 / (places.len() - 1) as f64)
+}
+
+fn compact(samples: &[f32], rate: f64, beat: usize) -> Option<f32> {
+    let (near, far) = ((0.05 * rate).round() as usize, (0.2 * rate).round() as usize);
+    let around = samples.get(beat.checked_sub(far)?..beat + far + 1)?;
+    let power = |piece: &[f32]| piece.windows(2).map(|pair| (pair[1] - pair[0]).powi(2)).sum::<f32>();
+    let all = power(around);
+    (all > 0.0).then(|| power(&around[far - near..=far + near]) / all)
 }
 
 /// The samples of a beat less the straight line through them (least squares), and their energy.

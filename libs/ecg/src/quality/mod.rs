@@ -1,7 +1,7 @@
 //! How far each 10 s of a signal can be trusted, and which of several leads most.
 //!
-//! [`Indices`] are measured, a few rules on them decide. The limits are what separates the MIT-BIH records from noise, sines,
-//! triangles, ramps, square waves and bursts; docs/ECG.md says how well. Two of the published indices, pSQI and basSQI, are
+//! [`Indices`] are measured. A few rules on them exclude what cannot be an ECG; the odds of a heart against noise decide on the rest
+//! (`likelihood`); docs/ECG.md says how well. Two of the published indices, pSQI and basSQI, are
 //! measured but decide nothing: with their published limits they refuse many records in which every beat is found.
 
 mod agreement;
@@ -33,39 +33,28 @@ const LARGEST_TONE: f64 = 0.85;
 const LEAST_SHARPNESS: f64 = 0.03;
 /// Sines, triangles and ramps have 1.5 to 2; Gaussian noise has 3, ECGs more.
 const LEAST_KURTOSIS: f64 = 2.2;
-/// A ramp or a telegraph signal jumps and stays for at least this share of the jump.
-const LARGEST_STEP: f32 = 0.8;
-/// Below this contrast (median of the beats over what surrounds them) beats are not clearer than noise: the peaks of
-/// filtered noise have 2 to 3, those of an ECG 5 and more.
-const LEAST_CONTRAST: f32 = 3.0;
+/// A ramp or a telegraph signal jumps and stays for at least this share of the jump; with an elevated ST segment a beat stays for up
+/// to 0.6 of its height.
+const LARGEST_STEP: f32 = 0.65;
+/// Below this contrast (median of the beats over what surrounds them) some beats are no clearer than noise.
 const CLEAR_CONTRAST: f32 = 4.0;
-/// Beats of a usable signal look like each other (Orphanidou et al. 2015 ask for a mean correlation of 0.66).
-const LEAST_ALIKE: f64 = 0.72;
-/// A heart repeats itself in shape or in time, mostly in both; syllables do neither. What beats lack of being alike, times the
-/// square root of how irregular they come, is at most this somewhere in a strip where a second detector agrees ...
-const MOST_CHANCE_AGREED: f64 = 0.0175;
-/// ... and this where it half agrees. docs/ECG.md says how rarely noise reaches that.
-const MOST_CHANCE_DOUBTED: f64 = 0.01;
-/// Fewer beats than this prove less, by the square of their share: a few are alike and evenly spaced by chance more easily.
-const ENOUGH_BEATS: usize = 8;
-/// A beat that proves a heart comes back to where it was up to this share of its height; ramps and pulses do not.
-const LARGEST_STEP_PROVEN: f32 = 0.5;
-/// No rhythm counts as more regular than this: intervals are known to a sample, and paced hearts vary less.
+/// Odds (natural logarithm) that somewhere in a strip there is a heart and not noise, at least: [`likelihood`]. docs/ECG.md has the
+/// curve of accepted noise against rejected ECG that this point lies on.
+const PROVEN: f64 = 1.5;
+/// The same of each stretch of a strip that shows a heart somewhere.
+const USABLE: f64 = -1.0;
+/// Fewer beats than this prove less.
+const ENOUGH_BEATS: f64 = 8.0;
+/// How irregular intervals count of which there are too few, and how regular at most: paced hearts vary less than that.
+const IRREGULAR: f64 = 0.4;
 const REGULAR: f64 = 0.02;
-/// The bursts of speech look like each other by chance, or two detectors agree on them by chance, or one is sure of them; all
-/// three at once they do not.
-const DOUBTFULLY_ALIKE: f64 = 0.88;
-const DOUBTFUL_AGREEMENT: f64 = 0.86;
-const DOUBTFUL_CONFIDENCE: f32 = 0.85;
-/// Fewer beats than this (39 bpm) are found by chance more easily: they have to be clear in both respects.
-const SPARSE_BEATS_PER_S: f64 = 0.65;
+/// Beats of a good stretch are this much alike (Orphanidou et al. 2015 ask for a mean correlation of 0.66).
 const CLEARLY_ALIKE: f64 = 0.85;
-/// How far two detectors agree (Li, Mark and Clifford 2008; Behar et al. 2013 ask for 0.8 to 0.9).
+/// How far two detectors agree on a good stretch (Li, Mark and Clifford 2008; Behar et al. 2013 ask for 0.8 to 0.9).
 const CLEAR_AGREEMENT: f64 = 0.8;
-/// Where even contrast is low, agreement has to be at least this.
-const LEAST_AGREEMENT: f64 = 0.6;
-const LEAST_CONFIDENCE: f32 = 0.6;
 const CLEAR_CONFIDENCE: f32 = 0.9;
+/// More doubtful beats than this share make a stretch poor: each may be one too many, or stand for one too few.
+const MOST_DOUBTFUL: f64 = 0.2;
 /// An amplifier that spends more than this share of the time at its limit cuts off what is to be seen.
 const MOST_CLIPPED: f64 = 0.01;
 
@@ -106,7 +95,7 @@ pub(crate) fn assess(
         }
         let found = Indices::new(&segment.samples[from..to], rate, from as u64, &beats[first..beat]);
         let (quality, reason) = verdict(&found);
-        proven |= quality > Quality::Unusable && proves_a_heart(&found);
+        proven |= quality > Quality::Unusable && likelihood(&found) >= PROVEN;
         out.push(QualitySegment {
             start_s: segment.start_s + from as f64 / rate,
             end_s: segment.start_s + to as f64 / rate,
@@ -127,20 +116,26 @@ pub(crate) fn refuse(stretches: &mut [QualitySegment]) {
     }
 }
 
-/// How easily chance makes beats that repeat as these do; nothing of fewer than three beats.
-fn chance(found: &Indices) -> Option<f64> {
-    let few = (ENOUGH_BEATS as f64 / found.beats as f64).max(1.0).powi(2);
-    Some((1.0 - found.alike?) * found.irregular?.max(REGULAR).sqrt() * few)
-}
-
-/// Whether a stretch alone is enough to say that there is a heart.
-fn proves_a_heart(found: &Indices) -> bool {
-    let limit = if found.agreement >= DOUBTFUL_AGREEMENT { MOST_CHANCE_AGREED } else { MOST_CHANCE_DOUBTED };
-    found.contrast >= CLEAR_CONTRAST
-        && found.confidence >= CLEAR_CONFIDENCE
-        && found.agreement >= LEAST_AGREEMENT
-        && found.step <= LARGEST_STEP_PROVEN
-        && chance(found).is_some_and(|chance| chance <= limit)
+/// The logarithm of the odds that a stretch shows a heart and not noise, speech or the wave of a generator: a logistic regression on
+/// what makes a heart beat one. docs/ECG.md says on which data, and how it does on patients it has not seen.
+fn likelihood(found: &Indices) -> f64 {
+    let few = (ENOUGH_BEATS / found.beats.max(1) as f64).max(1.0);
+    // Beats have one shape, in the whole ...
+    2.251 * -(1.02 - found.alike.unwrap_or(0.5)).ln()
+        // ... and in the QRS complex, however they follow each other.
+        + 1.354 * -(1.05 - found.cluster.unwrap_or(0.0)).ln()
+        + 1.093 * -found.irregular.unwrap_or(IRREGULAR).clamp(REGULAR, 1.5).ln()
+        // Two detectors find them, and one is sure of them.
+        + 1.273 * found.agreement
+        + 1.45 * (-(1.02 - f64::from(found.confidence)).ln()).min(3.0)
+        // A QRS complex is over within a tenth of a second, and the line is back where it was.
+        + 8.359 * f64::from(found.compact).min(0.95)
+        - 14.509 * (f64::from(found.step) - 0.25).max(0.0)
+        - 0.545 * found.kurtosis.clamp(1.0, 100.0).ln()
+        - 1.368 * found.sharpness.clamp(0.01, 1.0).ln()
+        // A few are alike and evenly spaced by chance more easily.
+        - 1.661 * few.ln()
+        - 19.182
 }
 
 fn verdict(found: &Indices) -> (Quality, Option<&'static str>) {
@@ -165,25 +160,16 @@ fn verdict(found: &Indices) -> (Quality, Option<&'static str>) {
     if found.step > LARGEST_STEP {
         return unusable("The signal jumps and stays, as no heart beat does.");
     }
-    let alike = found.alike.unwrap_or(LEAST_ALIKE);
-    let clearly = alike >= DOUBTFULLY_ALIKE && found.agreement >= CLEAR_AGREEMENT;
-    let doubtful = alike < DOUBTFULLY_ALIKE
-        && found.agreement < DOUBTFUL_AGREEMENT
-        && found.confidence < DOUBTFUL_CONFIDENCE;
-    let sparse = found.beats_per_s < SPARSE_BEATS_PER_S;
-    if alike < LEAST_ALIKE || doubtful || (sparse && !clearly) {
-        return unusable("What looks like beats has no shape in common, as in noise.");
-    }
-    let clear = found.contrast >= CLEAR_CONTRAST || found.agreement >= LEAST_AGREEMENT;
-    if found.contrast < LEAST_CONTRAST || found.confidence < LEAST_CONFIDENCE || !clear {
-        return unusable("What looks like beats is not clearer than the noise around it.");
+    if likelihood(found) < USABLE {
+        return unusable("What looks like beats is not clear enough to be told from noise.");
     }
     if found.clipped > MOST_CLIPPED {
         return (Quality::Poor, Some("The signal is cut off at the limit of the recorder."));
     }
     if found.contrast < CLEAR_CONTRAST
         || found.confidence < CLEAR_CONFIDENCE
-        || alike < CLEARLY_ALIKE
+        || found.alike.is_none_or(|alike| alike < CLEARLY_ALIKE)
+        || found.doubtful > MOST_DOUBTFUL
         || found.agreement < CLEAR_AGREEMENT
     {
         return (Quality::Poor, Some("Noise makes some beats doubtful."));
