@@ -110,10 +110,16 @@ impl ApiError {
     }
 }
 
-/// A reply of the routes that speak `text/html`: one sentence.
-pub fn text(status: StatusCode, sentence: impl Into<Body>) -> Response {
+/// A reply of the routes that speak `text/html`: one sentence. What it repeats of a request is never read as HTML.
+pub fn text(status: StatusCode, sentence: impl AsRef<str>) -> Response {
     let html = HeaderValue::from_static("text/html; charset=utf-8");
-    (status, [(header::CONTENT_TYPE, html)], sentence.into()).into_response()
+    (status, [(header::CONTENT_TYPE, html)], escaped(sentence.as_ref())).into_response()
+}
+
+/// Text as HTML that shows the same. Other characters stay as they are: they mean something only within a tag, and none
+/// can begin.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 impl IntoResponse for ApiError {

@@ -259,23 +259,43 @@ fn authenticate(app: &App, headers: &HeaderMap) -> Result<Client, ApiError> {
         .ok_or_else(|| unauthenticated("This token is not known.", "Bearer error=\"invalid_token\""))
 }
 
-/// Without tokens, whoever is on this machine may do everything; a web page that a browser on this machine has open must
-/// not. Such a page can send requests here under a name of its own that leads to this machine (DNS rebinding), or across
-/// origins; both show in the headers.
+/// Headers by which a request of a web page is recognised.
+const HOST_HEADERS: [HeaderName; 3] =
+    [header::HOST, header::ORIGIN, HeaderName::from_static("sec-fetch-site")];
+
+/// Without tokens, every program on this machine may do everything; a web page that a browser on this machine has open must
+/// not. Such a page can send requests here under a name of its own that leads to this machine (DNS rebinding), or from
+/// another origin, also one of this machine; both show in the headers.
 pub(crate) async fn only_this_machine(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if app.tokens.is_none() {
-        let headers = request.headers();
-        let host = headers.get(header::HOST).map(|value| value.to_str().unwrap_or("?"));
-        let host = host.or(request.uri().authority().map(|authority| authority.as_str()));
-        let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("?"));
-        let origin = origin.map(|origin| origin.split_once("://").map_or("?", |(_, host)| host));
-        if ![host, origin].into_iter().flatten().all(is_loopback) {
-            let sentence =
-                "Without tokens this server answers only to programs on its own machine, under localhost.";
-            return refuse(request.uri().path(), ApiError::new(Kind::FORBIDDEN, sentence));
-        }
+    if app.tokens.is_none()
+        && let Err(error) = from_this_machine(&request)
+    {
+        return refuse(request.uri().path(), error);
     }
     next.run(request).await
+}
+
+fn from_this_machine(request: &Request) -> Result<(), ApiError> {
+    let headers = request.headers();
+    if let Some(name) = HOST_HEADERS.iter().find(|name| headers.get_all(*name).iter().count() > 1) {
+        return Err(ApiError::invalid(format!("The header `{name}` is given more than once.")));
+    }
+    // A value that is no text is no name of this machine.
+    let value = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let [host, origin, site] = HOST_HEADERS.each_ref().map(value);
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let named_here = host.into_iter().chain(authority).all(is_loopback);
+    let host = host.or(authority).unwrap_or_default();
+    let own_page = origin.is_none_or(|origin| {
+        origin.split_once("://").is_some_and(|(_, of_page)| of_page.eq_ignore_ascii_case(host))
+    });
+    // What a browser says about the page that sends the request; `none` is the address bar.
+    let own_site = site.is_none_or(|site| matches!(site, "same-origin" | "none"));
+    if named_here && own_page && own_site {
+        return Ok(());
+    }
+    let sentence = "Without tokens this server answers only to programs on its own machine, under localhost.";
+    Err(ApiError::new(Kind::FORBIDDEN, sentence))
 }
 
 /// Whether `host[:port]` names this machine without asking a name server.
@@ -293,7 +313,10 @@ fn is_loopback(authority: &str) -> bool {
 /// Headers that every reply carries unless it says something stricter.
 const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; sandbox; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
     (header::REFERRER_POLICY, "no-referrer"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     (header::CACHE_CONTROL, "no-store"),

@@ -46,6 +46,9 @@ pub struct Config {
     /// Allow plain HTTP on an address that is not a loopback address: a proxy in front of it, or the network, encrypts
     #[arg(long, env = "BEDSIDE_INSECURE")]
     pub insecure: bool,
+    /// Tell clients not to keep images, plots and signals on disk: `Cache-Control: no-store`. They load them again each time
+    #[arg(long, env = "BEDSIDE_NO_STORE")]
+    pub no_store: bool,
     /// Folder for large files while they arrive; by default the system's folder for temporary files
     #[arg(long, env = "BEDSIDE_SPOOL_DIR", value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
@@ -141,6 +144,7 @@ impl Default for Config {
             audit_log: None,
             audit_patient: AuditPatient::default(),
             insecure: false,
+            no_store: false,
             spool_dir: None,
             disk_reserve: DISK_RESERVE,
             receipt_wait: Duration::from_secs(10),

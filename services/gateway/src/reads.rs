@@ -249,6 +249,9 @@ pub(crate) async fn forward(
     drop(turn);
     if let Ok(response) = &mut answer {
         let about = AnswerAbout::take(response.headers_mut());
+        if app.config.no_store {
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
         if let Some(mrn) = about.patient {
             notes.patient(mrn);
         }

@@ -19,6 +19,11 @@ const EXT_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(
 /// A file is named by its content: what was once got stays right. Shared caches must not keep it.
 const CACHE: HeaderValue = HeaderValue::from_static("private, immutable, max-age=31536000");
 
+/// A file that a browser opens as a page can do nothing.
+const FILE_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; sandbox; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
 /// Answers a GET or HEAD of a stored file. `stem` names the file where the client gave no name.
 pub(crate) async fn serve(
     store: &Store,
@@ -39,7 +44,7 @@ pub(crate) async fn serve(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(blob.media_type)));
     headers.insert(header::CONTENT_DISPOSITION, disposition(blob, stem)?);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, FILE_POLICY);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
 
     // A range of another version of the file would be worthless: then the whole file is sent.
@@ -143,16 +148,34 @@ fn disposition(blob: &BlobInfo, stem: &str) -> Result<HeaderValue, ApiError> {
     let picture = matches!(blob.media_type, MediaType::Png | MediaType::Jpeg);
     let kind = if picture { "inline" } else { "attachment" };
     let fallback = format!("{stem}.{}", blob.media_type.extension());
-    let name = blob.file_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(&fallback);
+    let name = blob.file_name.as_deref().filter(|name| !name.is_empty());
+    let name = name.map_or(fallback, |name| with_extension(name, blob.media_type));
     let plain: String = name
         .chars()
         .map(|letter| if letter.is_ascii_alphanumeric() || "-._ ".contains(letter) { letter } else { '_' })
         .collect();
     let mut value = format!("{kind}; filename=\"{plain}\"");
     if plain != name {
-        value.push_str(&format!("; filename*=UTF-8''{}", utf8_percent_encode(name, EXT_VALUE)));
+        value.push_str(&format!("; filename*=UTF-8''{}", utf8_percent_encode(&name, EXT_VALUE)));
     }
     HeaderValue::try_from(value).map_err(ApiError::internal)
+}
+
+/// The client's name for a file, with an extension of its content: a picture that was sent as `x.html` is saved as
+/// `x.html.png`.
+fn with_extension(name: &str, content: MediaType) -> String {
+    let usual = content.extension();
+    let fits = match (name.rsplit_once('.'), content) {
+        (None, _) => false,
+        (Some((_, extension)), MediaType::Jpeg) => {
+            extension.eq_ignore_ascii_case("jpg") || extension.eq_ignore_ascii_case("jpeg")
+        }
+        (Some((_, extension)), MediaType::Csv) => {
+            extension.eq_ignore_ascii_case("csv") || extension.eq_ignore_ascii_case("txt")
+        }
+        (Some((_, extension)), _) => extension.eq_ignore_ascii_case(usual),
+    };
+    if fits { name.to_owned() } else { format!("{name}.{usual}") }
 }
 
 #[cfg(test)]
@@ -207,6 +230,21 @@ mod tests {
             value(Some("x\"; y=\"é\r\n.jpg")),
             "inline; filename=\"x__ y_____.jpg\"; filename*=UTF-8''x%22%3B%20y%3D%22%C3%A9%0D%0A.jpg"
         );
+    }
+
+    #[test]
+    fn saved_file_has_an_extension_of_its_content() {
+        for (name, content, saved) in [
+            ("x.html", MediaType::Png, "x.html.png"),
+            ("x.PNG", MediaType::Png, "x.PNG"),
+            ("x.jpeg", MediaType::Jpeg, "x.jpeg"),
+            ("x.png", MediaType::Jpeg, "x.png.jpg"),
+            ("strip", MediaType::Csv, "strip.csv"),
+            ("strip.txt", MediaType::Csv, "strip.txt"),
+            ("strip.exe", MediaType::Edf, "strip.exe.edf"),
+        ] {
+            assert_eq!(with_extension(name, content), saved);
+        }
     }
 
     #[test]

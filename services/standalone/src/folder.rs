@@ -27,10 +27,12 @@ pub(crate) fn open(data: &Path) -> Result<File, StartError> {
     let cannot = |error: std::io::Error| {
         StartError::failed(format!("the data folder {} cannot be used: {error}", data.display()))
     };
-    fs::create_dir_all(data).map_err(cannot)?;
-    restrict(data).map_err(cannot)?;
-    let lock =
-        File::options().create(true).truncate(false).write(true).open(data.join("lock")).map_err(cannot)?;
+    make(data).map_err(cannot)?;
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let lock = options.open(data.join("lock")).map_err(cannot)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(StartError::failed(format!(
@@ -41,14 +43,12 @@ pub(crate) fn open(data: &Path) -> Result<File, StartError> {
     }
 }
 
-/// Patients' data is nobody else's.
-#[cfg(unix)]
-pub(crate) fn restrict(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
-}
-
-#[cfg(not(unix))]
-pub(crate) fn restrict(_folder: &Path) -> std::io::Result<()> {
-    Ok(())
+/// Makes a folder that only its owner can enter, if there is none. The mode of one that is there stays as it is: somebody
+/// chose it, it may be shared, and the path may be a link to it. The files in it are private by their own modes.
+pub(crate) fn make(folder: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }

@@ -193,6 +193,11 @@ fn a_token_that_is_made_lets_its_holder_in() {
     assert!(bedside.fails(&["patients"]).contains("does not accept the access token"));
     assert!(bedside.fails(&["patients", "--token", token]).contains("does not allow this"));
     assert_eq!(bedside.ok(&["patients", "--token", viewer.trim()]), "No patients yet.\n");
+    // A bed may upload, and not read: that the upload is stored is success.
+    let ecg = bedside.file("strip.csv", &strip(84.0));
+    let said = bedside.ok(&["upload", "--mrn", "7", "--ecg", &ecg, "--token", token]);
+    assert!(said.starts_with("New patient 7 is registered."), "{said}");
+    assert!(said.ends_with("this token may not read its result.\n"), "{said}");
     bedside.ok(&["healthcheck"]);
     assert!(bedside.fails(&["dead-letters", "list", "--token", viewer.trim()]).contains("does not allow"));
 }
@@ -237,6 +242,40 @@ fn a_backup_of_a_running_bedside_gives_the_same_answers() {
     let (before, after) = (files(&bedside, "before"), files(&restored, "after"));
     assert!(before.len() >= 4);
     assert_eq!(before, after);
+}
+
+/// Whoever else has an account on the machine reads no patients.
+#[cfg(unix)]
+#[test]
+fn files_are_private_and_a_folder_that_was_there_keeps_its_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let folder = tempfile::tempdir().unwrap();
+    let (shared, link) = (folder.path().join("shared"), folder.path().join("link"));
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o750)).unwrap();
+    std::os::unix::fs::symlink(&shared, &link).unwrap();
+    // As an earlier version left it.
+    fs::write(shared.join("patients.db"), "").unwrap();
+    fs::set_permissions(shared.join("patients.db"), fs::Permissions::from_mode(0o644)).unwrap();
+
+    let bedside = Bedside::start_on(&link, &[]);
+    let image = bedside.file("x.png", &picture());
+    bedside.ok(&["upload", "--mrn", "7", "--image", &image]);
+    let out = folder.path().join("out");
+    bedside.ok(&["export", "7", "--to", out.to_str().unwrap()]);
+    assert_eq!((mode(&shared), mode(&out)), (0o750, 0o700));
+    let mut looked_at = 0;
+    for root in [&shared, &out, &out.join("images")] {
+        for entry in fs::read_dir(root).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                assert_eq!(mode(&path), 0o600, "{}", path.display());
+                looked_at += 1;
+            }
+        }
+    }
+    assert!(looked_at >= 7, "{looked_at}");
 }
 
 /// Names and contents of all files but the index, which tells when it was written.

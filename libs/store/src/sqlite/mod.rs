@@ -68,7 +68,11 @@ impl SqliteStore {
 fn lock(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(|error| {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(&name).map_err(|error| {
         StoreError::unavailable(format!(
             "{} cannot be written, so the database file cannot be opened ({error})",
             Path::new(&name).display()

@@ -28,6 +28,7 @@ const STATEMENTS: usize = 40;
 
 /// Opens the connection that writes, and brings the schema up to date.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    make_private(path)?;
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     check_application(&connection)?;
@@ -52,6 +53,35 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
         check_pages(&connection)?;
     }
     Ok(connection)
+}
+
+/// Makes the file, if there is none, so that only its owner can read it: it holds data of patients. SQLite gives the files
+/// beside it the same mode. Files of earlier versions, which others could read, become private, too.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let cannot = |error: std::io::Error| {
+        StoreError::unavailable(format!("the file {} cannot be made private: {error}", path.display()))
+    };
+    let mut options = std::fs::File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(cannot(error)),
+    }
+    #[cfg(unix)]
+    for beside in ["", "-wal", "-shm"] {
+        use std::os::unix::fs::PermissionsExt;
+        let mut file = path.as_os_str().to_owned();
+        file.push(beside);
+        // Not through a link: what it leads to is not ours to change.
+        let Ok(found) = std::fs::symlink_metadata(&file) else { continue };
+        if found.is_file() && found.permissions().mode() & 0o077 != 0 {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).map_err(cannot)?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens a connection that only reads.

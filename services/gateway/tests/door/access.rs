@@ -239,15 +239,48 @@ async fn without_tokens_only_programs_of_this_machine_are_answered() {
         [("host", "evil.example"), ("accept", "*/*")],
         [("host", "localhost"), ("origin", "http://evil.example")],
         [("host", "localhost"), ("origin", "null")],
+        // Other programs on this machine serve pages, too.
+        [("host", "localhost:5011"), ("origin", "http://localhost:8000")],
+        [("host", "localhost:5011"), ("origin", "http://127.0.0.1:5011")],
+        [("host", "localhost"), ("sec-fetch-site", "cross-site")],
+        [("host", "localhost"), ("sec-fetch-site", "same-site")],
     ] {
         let body = "{\"medical_record_number\":7}";
         let reply = door.send(Method::POST, "/api/new_patient", &headers, body).await;
         assert_eq!(reply.status, 403, "{headers:?}");
         door.send(Method::GET, "/api/v1/patients", &headers, "").await.assert_problem(403, "localhost");
     }
+    for twice in
+        [[("origin", "http://localhost"), ("origin", "http://evil.example")], [("sec-fetch-site", "none"); 2]]
+    {
+        let headers = [[("host", "localhost")].as_slice(), &twice].concat();
+        door.send(Method::GET, "/api/v1/patients", &headers, "").await.assert_problem(400, "more than once");
+    }
     door.nothing_is_stored().await;
-    let local = [("host", "localhost:5011"), ("origin", "http://localhost:8000")];
-    assert_eq!(door.send(Method::GET, "/api/v1/patients", &local, "").await.status, 200);
+    for headers in [
+        [("host", "localhost:5011"), ("origin", "http://localhost:5011")],
+        [("host", "LOCALHOST:5011"), ("sec-fetch-site", "same-origin")],
+        [("host", "127.0.0.1"), ("sec-fetch-site", "none")],
+    ] {
+        assert_eq!(door.send(Method::GET, "/api/v1/patients", &headers, "").await.status, 200, "{headers:?}");
+    }
+}
+
+/// What the legacy routes repeat of a request is text, not a page with scripts.
+#[tokio::test]
+async fn input_is_not_repeated_as_html() {
+    let door = Door::open().await;
+    let path = "/api/get_patient/%3Cimg%20src=x%20onerror=alert(1)%3E%26";
+    let shown = "&lt;img src=x onerror=alert(1)>&amp;";
+    let reply = door.get(path).await;
+    reply.assert_text(400, &format!("{shown} cannot be converted into integer"));
+    let policy = reply.header("content-security-policy");
+    for directive in ["default-src 'none'", "sandbox", "form-action 'none'", "base-uri 'none'"] {
+        assert!(policy.contains(directive), "{policy}");
+    }
+    let body = "{\"medical_record_number\":\"<img src=x onerror=alert(1)>&\"}";
+    let reply = door.new_patient(body).await;
+    reply.assert_text(400, &format!("The input {shown} cannot be converted into integer"));
 }
 
 #[test]

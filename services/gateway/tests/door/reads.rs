@@ -168,3 +168,14 @@ async fn gateway_without_the_token_of_query_reports_a_bad_gateway() {
     let reply = door.send(Method::GET, "/api/v1/patients", &headers, "").await;
     reply.assert_problem(502, "does not accept this gateway");
 }
+
+#[tokio::test]
+async fn clients_can_be_told_to_keep_no_images() {
+    let config = Config { no_store: true, receipt_wait: PATIENCE, ..Config::default() };
+    let door = Start { config, ..Start::default() }.start().await;
+    let form = Form::default().file("medical_image", "x.html", &png(5, 5, 1));
+    let id = door.upload("7", form, &[]).await.json()["files"][0]["id"].as_str().unwrap().to_owned();
+    let reply = door.get(&format!("/api/v1/images/{id}")).await;
+    assert_eq!(reply.header("cache-control"), "no-store");
+    assert_eq!(reply.header("content-disposition"), "inline; filename=\"x.html.png\"");
+}

@@ -41,11 +41,10 @@ impl BackupArgs {
         }
         let cannot =
             |error: std::io::Error| CliError::told(format!("{} cannot be used: {error}", self.to.display()));
-        fs::create_dir_all(&self.to).map_err(cannot)?;
+        folder::make(&self.to).map_err(cannot)?;
         if fs::read_dir(&self.to).map_err(cannot)?.next().is_some() {
             return Err(CliError::told(format!("{} is not empty; choose another folder", self.to.display())));
         }
-        folder::restrict(&self.to).map_err(cannot)?;
         for name in FILES {
             snapshot(&data.join(name), &self.to.join(name))
                 .map_err(|error| CliError::told(error.to_string()))?;

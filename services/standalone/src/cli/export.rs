@@ -207,7 +207,7 @@ impl Export {
 /// Writes a download to `part` and checks it.
 async fn fetch(mut download: Download, part: &Path, expected: BlobHash) -> Result<(), CliError> {
     let fail = |error: io::Error| cannot_write(part, &error);
-    let mut file = tokio::fs::File::create(part).await.map_err(fail)?;
+    let mut file = tokio::fs::File::from_std(create_private(part).map_err(fail)?);
     let mut hash = BlobHasher::new();
     while let Some(chunk) = download.chunk().await? {
         hash.update(&chunk);
@@ -220,6 +220,15 @@ async fn fetch(mut download: Download, part: &Path, expected: BlobHash) -> Resul
         }));
     }
     file.sync_all().await.map_err(fail)
+}
+
+/// Makes a file, or empties it, that only its owner can read.
+fn create_private(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::File::options();
+    options.create(true).write(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// Gives a finished file its name, unless a file of this name has appeared meanwhile.
@@ -236,8 +245,9 @@ fn publish(part: &Path, path: &Path) -> io::Result<()> {
 /// Replaces a file in one step.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let part = path.with_extension("json.part");
-    fs::write(&part, bytes)?;
-    fs::File::open(&part)?.sync_all()?;
+    let mut file = create_private(&part)?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.sync_all()?;
     fs::rename(part, path)
 }
 

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use client::{Feed, FeedEvent, FeedSettings, Gateway, RetryPolicy, Upload, UploadAnswer, UploadFile};
+use client::{
+    ClientError, Feed, FeedEvent, FeedSettings, Gateway, RetryPolicy, Upload, UploadAnswer, UploadFile,
+};
 use proto_json::{
     Bpm, EcgRecord, EcgStatus, FileKind, Mrn, RecordId, SignalOptions, Timestamp, UploadReceipt,
 };
@@ -128,7 +130,15 @@ impl UploadArgs {
         let mut failed = 0;
         loop {
             for id in pending.keys().copied().collect::<Vec<_>>() {
-                let Some(record) = analysed(gateway, id).await? else { continue };
+                let record = match analysed(gateway, id).await {
+                    Ok(Some(record)) => record,
+                    Ok(None) => continue,
+                    // The token of a bed may upload and not read: everything it may do is done.
+                    Err(CliError::Gateway(ClientError::Forbidden(_))) => {
+                        return say("The analysis goes on; this token may not read its result.");
+                    }
+                    Err(error) => return Err(error),
+                };
                 let name = pending.remove(&id).unwrap_or_default();
                 for line in words::findings(&name, &record) {
                     say(line)?;
