@@ -12,6 +12,15 @@ use crate::age;
 use crate::alarms::{Alarm, Limits, Severity};
 use crate::window::{self, ChoiceData, TileData};
 
+/// Characters of a file name in a list.
+pub(crate) const LONGEST_FILE_NAME: usize = 28;
+
+/// A caption in two lines: the time, and below it the rest.
+#[must_use]
+pub(crate) fn two_lines(caption: &str) -> String {
+    caption.replacen(" · ", "\n", 1)
+}
+
 /// A patient's name, or words for having none.
 #[must_use]
 pub(crate) fn name(patient: &PatientSummary) -> String {
@@ -127,17 +136,52 @@ pub(crate) fn severity(severity: Option<Severity>) -> window::Severity {
     }
 }
 
-/// What became of an alarm, in a word or two; empty for one that nobody has touched.
+/// How severe the heart rate on the screen is, whatever the alarm.
+#[must_use]
+pub(crate) fn rate_severity(patient: &PatientSummary, limits: Limits) -> window::Severity {
+    severity(patient.latest_heart_rate.as_ref().and_then(|rate| limits.severity(rate.bpm.get())))
+}
+
+/// When the reason of an alarm is from, if that is not the last strip.
+fn reason_time(alarm: &Alarm, now: Timestamp) -> Option<String> {
+    alarm.is_reason_past().then(|| match alarm.worst_at() {
+        Some(at) => format!("at {}", words::clock_or_date(at, now)),
+        None => format!("raised {}", words::clock_or_date(alarm.since, now)),
+    })
+}
+
+/// What became of an alarm: when its reason was recorded if that is past, whether it has ended, was acknowledged or is
+/// silenced. Empty for a new alarm whose reason is the last strip.
 #[must_use]
 pub(crate) fn alarm_state(alarm: &Alarm, now: Timestamp) -> String {
+    let mut parts = Vec::new();
+    parts.extend(reason_time(alarm, now));
+    if alarm.is_latched {
+        parts.push("ended".to_owned());
+    } else if let Some(text) = alarm.less_severe_now() {
+        parts.push(format!("now {text}"));
+    }
     if alarm.is_acknowledged {
-        "acknowledged".to_owned()
+        parts.push("acknowledged".to_owned());
     } else if let Some(until) = alarm.silent_until.filter(|until| *until > now) {
-        format!("silent {}", words::age(until.millis_since(now) + 999))
+        parts.push(format!("silent {}", words::age(until.millis_since(now) + 999)));
+    }
+    parts.join(" · ")
+}
+
+/// The same in one word, for a tile. It has no seconds, which would change all the time.
+#[must_use]
+fn short_alarm_state(alarm: &Alarm, now: Timestamp) -> &'static str {
+    if alarm.is_acknowledged {
+        "seen"
+    } else if alarm.is_silent(now) {
+        "silent"
     } else if alarm.is_latched {
-        "over".to_owned()
+        "ended"
+    } else if alarm.less_severe_now().is_some() {
+        "earlier"
     } else {
-        String::new()
+        ""
     }
 }
 
@@ -146,20 +190,13 @@ pub(crate) fn alarm_state(alarm: &Alarm, now: Timestamp) -> String {
 pub(crate) fn tile(
     patient: &PatientSummary,
     alarm: Option<&Alarm>,
+    limits: Limits,
     now: Timestamp,
     stale_after: Duration,
 ) -> TileData {
     let stale = is_stale(patient, now, stale_after);
     let (name, rate) = (name(patient), rate(patient));
-    // On a tile the seconds of a silence would move all the time.
-    let state = alarm.map_or_else(String::new, |alarm| {
-        let state = alarm_state(alarm, now);
-        match state.as_str() {
-            "acknowledged" => "seen".to_owned(),
-            silent if silent.starts_with("silent") => "silent".to_owned(),
-            _ => state,
-        }
-    });
+    let state = alarm.map_or("", |alarm| short_alarm_state(alarm, now));
     let mut spoken = format!("{name}, MRN {}, heart rate {rate} bpm", patient.mrn);
     if stale {
         spoken.push_str(", stale");
@@ -172,7 +209,10 @@ pub(crate) fn tile(
         Some(ValueTime::Recorded(_)) | None => {}
     }
     if let Some(alarm) = alarm {
-        spoken.push_str(&format!(", alarm {}", alarm.text));
+        spoken.push_str(&format!(", alarm {}", alarm.reason()));
+        if let Some(time) = reason_time(alarm, now) {
+            spoken.push_str(&format!(" {time}"));
+        }
         if !state.is_empty() {
             spoken.push_str(&format!(", {state}"));
         }
@@ -181,8 +221,9 @@ pub(crate) fn tile(
         mrn: patient.mrn.to_string().into(),
         name: name.into(),
         rate: rate.into(),
+        rate_severity: rate_severity(patient, limits),
         severity: severity(alarm.map(|alarm| alarm.severity)),
-        alarm: alarm.map(|alarm| alarm.text.clone()).unwrap_or_default().into(),
+        alarm: alarm.map(Alarm::reason).unwrap_or_default().into(),
         alarm_state: state.into(),
         flashes: alarm.is_some_and(|alarm| alarm.flashes(now)),
         stale,
@@ -235,16 +276,7 @@ pub(crate) fn ecg_choice(record: &EcgRecord, limits: Limits, now: Timestamp) -> 
         detail.push_str(" · ");
         detail.push_str(quality(analysis.quality));
     }
-    let of_rate = record.heart_rate.and_then(|rate| {
-        let bpm = rate.get();
-        if bpm > limits.extreme_high() || bpm < limits.extreme_low() {
-            Some(Severity::High)
-        } else if bpm > limits.high() || bpm < limits.low() {
-            Some(Severity::Medium)
-        } else {
-            None
-        }
-    });
+    let of_rate = record.heart_rate.and_then(|rate| limits.severity(rate.get()));
     let technical = record.status == EcgStatus::Failed
         || record.status == EcgStatus::Analyzed && record.heart_rate.is_none();
     ChoiceData {
@@ -261,7 +293,12 @@ pub(crate) fn image_choice(record: &ImageRecord, now: Timestamp) -> ChoiceData {
     ChoiceData {
         key: record.id.to_string().into(),
         title: when(record.time(now), now).into(),
-        detail: record.file.file_name.clone().unwrap_or_else(|| words::bytes(record.file.bytes)).into(),
+        detail: record
+            .file
+            .file_name
+            .as_deref()
+            .map_or_else(|| words::bytes(record.file.bytes), |name| words::shortened(name, LONGEST_FILE_NAME))
+            .into(),
         severity: window::Severity::None,
     }
 }

@@ -248,7 +248,7 @@ fn every_state_has_its_picture_in_both_themes() {
             screen.hand(&["key", "Down", "Down", "Return"]);
             album.take("patient", &list, |shot| shows_ecgs(shot, 2));
             // The pointer over the trend reads it, in the words above it.
-            let words = || screen.part(312, 500, 200, 28);
+            let words = || screen.part(312, 528, 260, 24);
             let before = words();
             screen.hand(&["mousemove", "620", "700"]);
             let begun = Instant::now();
@@ -301,4 +301,113 @@ fn small(system: &System, theme: &'static str, files: &Path) {
         ..patient
     };
     assert!(is_clear(&below, 564, 569), "something sticks out of a pane");
+}
+
+/// A part of the screen that must not stand still.
+struct Region {
+    name: &'static str,
+    /// Left, top, width, height.
+    place: (u32, u32, u32, u32),
+    /// Longest time without a change. Generous: a busy machine draws late.
+    limit: Duration,
+}
+
+/// Two minutes of demo.
+const DISPLAY_TIME: Duration = Duration::from_secs(120);
+/// Clock and ages change every second.
+const EVERY_SECOND: Duration = Duration::from_secs(15);
+/// A demo patient sends a strip every few seconds.
+const EVERY_STRIP: Duration = Duration::from_secs(45);
+
+/// Watches the regions for two minutes, and fails as soon as one stands still for longer than its limit.
+fn watch(screen: &Screen, page: &str, regions: &[Region], mut each_second: impl FnMut()) {
+    let part = |region: &Region| {
+        let (x, y, width, height) = region.place;
+        screen.part(x, y, width, height)
+    };
+    let begun = Instant::now();
+    let mut last: Vec<(Shot, Instant)> =
+        regions.iter().map(|region| (part(region), Instant::now())).collect();
+    while begun.elapsed() < DISPLAY_TIME {
+        std::thread::sleep(Duration::from_millis(500));
+        for (region, (shot, since)) in regions.iter().zip(&mut last) {
+            let now = part(region);
+            if now != *shot {
+                (*shot, *since) = (now, Instant::now());
+            }
+            let still = since.elapsed();
+            assert!(still < region.limit, "{page}: {} has not changed for {still:?}", region.name);
+        }
+        each_second();
+    }
+}
+
+/// How many alarms are on and how severe the worst is, from the file in which the monitor keeps them.
+fn alarms_on(file: &Path) -> Option<(usize, String)> {
+    let kept: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    let on = kept["on"].as_object()?;
+    let severities: Vec<&str> = on.values().filter_map(|alarm| alarm["severity"].as_str()).collect();
+    let worst = ["high", "medium", "technical"].into_iter().find(|worst| severities.contains(worst));
+    Some((on.len(), worst.unwrap_or("none").to_owned()))
+}
+
+#[test]
+fn every_region_follows_two_minutes_of_demo() {
+    let system = System::standalone_with(&["--demo"]);
+    let files = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let screen = Screen::start(SIZE.0, SIZE.1);
+            let empty = screen.shot();
+            let file = settings(files.path(), "light", false, 1);
+            let kept = file.with_extension("alarms.json");
+            let _monitor = Monitor::start(&screen, &system, &file, &["--stale-after", "600"]);
+            let technical = |shot: &Shot| shot.share(TECHNICAL) > 0.003;
+            settled(&screen, &empty, 0.05, technical);
+            let mut regions =
+                vec![Region { name: "the clock", place: (820, 12, 90, 28), limit: EVERY_SECOND }];
+            let tiles = ["tile 1", "tile 2", "tile 3", "tile 4", "tile 5", "tile 6", "tile 7", "tile 8"];
+            for (at, name) in tiles.into_iter().enumerate() {
+                let (column, row) = (at as u32 % 3, at as u32 / 3);
+                let place = (12 + column * 475, 64 + row * 230, 465, 222);
+                regions.push(Region { name, place, limit: EVERY_SECOND });
+            }
+            // The count and its colour: what they look like must be another for another number or severity.
+            let button = || screen.part(1180, 8, 100, 38);
+            let mut looks: Vec<((usize, String), Shot)> = Vec::new();
+            let mut state: (Option<(usize, String)>, Instant) = (None, Instant::now());
+            watch(&screen, "the overview", &regions, || {
+                let now = alarms_on(&kept);
+                if now != state.0 {
+                    state = (now, Instant::now());
+                }
+                // The screen follows at once on an idle machine.
+                let Some(now) = state.0.clone().filter(|_| state.1.elapsed() > Duration::from_secs(1)) else {
+                    return;
+                };
+                let look = button();
+                let alike = looks.iter().find(|(known, shot)| *known != now && *shot == look);
+                if let Some((known, _)) = alike {
+                    let late = state.1.elapsed();
+                    assert!(late < EVERY_SECOND, "{now:?} still looks like {known:?} after {late:?}");
+                } else if looks.iter().all(|(known, _)| *known != now) {
+                    looks.push((now, look));
+                }
+            });
+        });
+        scope.spawn(|| {
+            let screen = Screen::start(SIZE.0, SIZE.1);
+            let empty = screen.shot();
+            let file = settings(files.path(), "dark", true, 1);
+            let _monitor = Monitor::start(&screen, &system, &file, &["--patient", "900001"]);
+            settled(&screen, &empty, 0.05, |shot| shows_ecgs(shot, 1));
+            let regions = [
+                Region { name: "the clock", place: (820, 12, 90, 28), limit: EVERY_SECOND },
+                Region { name: "the age", place: (10, 230, 280, 110), limit: EVERY_SECOND },
+                Region { name: "the latest ECG", place: (305, 105, 555, 320), limit: EVERY_STRIP },
+                Region { name: "the trend", place: (305, 520, 555, 360), limit: EVERY_STRIP },
+            ];
+            watch(&screen, "the patient view", &regions, || {});
+        });
+    });
 }

@@ -19,6 +19,8 @@ use crate::message::Message;
 use crate::window::{EcgView, ImageView, PaneState, StagedFile, Tone};
 
 /// Longest side of an image kept in memory for show, in pixels: more than any screen has.
+/// Characters of a file name that are shown.
+const LONGEST_FILE_NAME: usize = 36;
 const KEPT_SIDE: u32 = 4096;
 
 /// Names a chosen file as long as it is chosen.
@@ -411,11 +413,14 @@ impl Staging {
     }
 
     fn ecg_view(&self) -> EcgView {
-        let name = |id: FileId| self.files.iter().find(|file| file.id == id).map(Staged::name);
+        let name = |id: FileId| {
+            let file = self.files.iter().find(|file| file.id == id);
+            file.map(|file| shown_name(&file.name()))
+        };
         let mut view = EcgView { heart_rate: words::bpm(None).into(), ..EcgView::default() };
         if let Some((name, reason)) = &self.ecg_failed {
             view.state = PaneState::Failed;
-            view.file_name = name.into();
+            view.file_name = shown_name(name).into();
             view.error = reason.into();
         } else if let Some(reading) = &self.ecg.content {
             view.state = PaneState::Shown;
@@ -452,11 +457,11 @@ impl Staging {
         let mut view = ImageView::default();
         let file = self.image.shows.and_then(|id| self.files.iter().find(|file| file.id == id));
         if let Some(file) = file {
-            view.file_name = file.name().into();
+            view.file_name = shown_name(&file.name()).into();
             view.state = if self.image.content.is_some() { PaneState::Shown } else { PaneState::Busy };
             view.detail = file.facts.as_ref().map_or("", |(_, detail)| detail).into();
         } else if let Some((name, reason)) = &self.image_failed {
-            view.file_name = name.into();
+            view.file_name = shown_name(name).into();
             view.state = PaneState::Failed;
             view.error = reason.into();
         }
@@ -471,7 +476,7 @@ impl Staging {
         let row = |file: &Staged| StagedFile {
             id: file.id.0,
             is_ecg: file.is_ecg,
-            name: file.name().into(),
+            name: shown_name(&file.name()).into(),
             detail: file.facts.as_ref().map_or("reading…", |(_, detail)| detail).into(),
             busy: file.facts.is_none(),
             shown: [self.ecg.shows, self.image.shows].contains(&Some(file.id)),
@@ -479,6 +484,11 @@ impl Staging {
         let rows: Vec<StagedFile> = self.files.iter().map(row).collect();
         self.link.api(|api| api.set_files(ModelRc::from(Rc::new(VecModel::from(rows)))));
     }
+}
+
+/// A file's name as the window shows it: the middle of a long one is left out.
+fn shown_name(name: &str) -> String {
+    words::shortened(name, LONGEST_FILE_NAME)
 }
 
 fn read_image(path: &Path) -> Result<(Picture, Stamp), String> {

@@ -107,6 +107,20 @@ pub fn minute_or_day(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// A text of at most `most` characters: a longer one loses its middle, so that its beginning and its ending can be told apart
+/// from others.
+#[must_use]
+pub fn shortened(text: &str, most: usize) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    if letters.len() <= most {
+        return text.to_owned();
+    }
+    let kept = most.saturating_sub(1);
+    let start = kept.div_ceil(2);
+    let end = letters.len() - (kept - start);
+    letters[..start].iter().chain(['…'].iter()).chain(&letters[end..]).collect()
+}
+
 /// The same as a sentence: a capital at the start, a full stop at the end.
 #[must_use]
 pub fn sentence(text: &str) -> String {
@@ -152,6 +166,14 @@ mod tests {
         assert_eq!(count(1, "file", "files"), "1 file");
         assert_eq!(count(0, "file", "files"), "0 files");
         assert_eq!((bpm(Some(71.5)), bpm(Some(f64::NAN)), bpm(None)), ("72".into(), "–".into(), "–".into()));
+    }
+
+    #[test]
+    fn long_text_loses_its_middle() {
+        assert_eq!(shortened("thorax.png", 10), "thorax.png");
+        assert_eq!(shortened("thorax-2026-11-28.png", 12), "thorax…8.png");
+        assert_eq!(shortened("Ångström-äöü.csv", 9), "Ångs….csv");
+        assert_eq!(shortened("abc", 0), "…");
     }
 
     #[test]

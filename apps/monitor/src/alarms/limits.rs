@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Severity;
+
 /// Rates outside of which an alarm is raised, in beats per minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Raw", into = "Raw")]
@@ -69,6 +71,18 @@ impl Limits {
     #[must_use]
     pub fn extreme_high(self) -> u16 {
         self.extreme_high
+    }
+
+    /// How severe a heart rate is; `None` within the limits.
+    #[must_use]
+    pub fn severity(self, bpm: u16) -> Option<Severity> {
+        if bpm > self.extreme_high || bpm < self.extreme_low {
+            Some(Severity::High)
+        } else if bpm > self.high || bpm < self.low {
+            Some(Severity::Medium)
+        } else {
+            None
+        }
     }
 }
 

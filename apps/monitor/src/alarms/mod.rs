@@ -13,7 +13,7 @@ use std::time::Duration;
 use proto_json::{Mrn, PatientSummary, RecordId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use reading::Reading;
+use reading::{Reading, Verdict};
 
 pub use limits::{Limits, LimitsError, Raw as RawLimits};
 pub use store::{StoreError, load, save};
@@ -49,19 +49,31 @@ pub enum Cause {
 }
 
 /// An alarm that is on.
+///
+/// Its severity is the highest since it was raised or acknowledged, and so is the reading that is kept with it. The reading of
+/// the last strip may be less severe, or within the limits again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alarm {
     /// What about.
     pub cause: Cause,
-    /// How grave: the gravest since it was raised.
+    /// The highest severity since it was raised or acknowledged.
     pub severity: Severity,
-    /// As in `HR 134 > 120`.
+    /// What the worst reading says, as in `HR 134 > 120`.
     pub text: String,
+    /// The heart rate of the worst reading; none if it has none, or if an earlier version kept the alarm.
+    #[serde(default)]
+    worst_bpm: Option<u16>,
+    /// When the worst reading was recorded; none if that is not known, or if an earlier version kept the alarm.
+    #[serde(default)]
+    worst_at: Option<Timestamp>,
+    /// What the last reading says, and how severe it is. None once the condition has ended.
+    #[serde(default)]
+    current: Option<(Severity, String)>,
     /// When it was raised, by the clock of the server.
     pub since: Timestamp,
     /// What it was last judged by.
     pub reading: RecordId,
-    /// The condition is over, but nobody has acknowledged it yet.
+    /// The condition has ended, but nobody has acknowledged the alarm yet.
     pub is_latched: bool,
     /// Somebody has seen it.
     pub is_acknowledged: bool,
@@ -74,6 +86,46 @@ impl Alarm {
     #[must_use]
     pub fn flashes(&self, now: Timestamp) -> bool {
         self.severity > Severity::Technical && !self.is_acknowledged && !self.is_silent(now)
+    }
+
+    /// Why the alarm has its severity: what the last reading says if that is as severe, and else what the worst reading said.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match &self.current {
+            Some((severity, text)) if *severity == self.severity => text,
+            _ => &self.text,
+        }
+    }
+
+    /// Whether [`Alarm::reason`] is not what the last reading says.
+    #[must_use]
+    pub fn is_reason_past(&self) -> bool {
+        self.current.as_ref().is_none_or(|(severity, _)| *severity != self.severity)
+    }
+
+    /// When the worst reading was recorded, if that is known.
+    #[must_use]
+    pub fn worst_at(&self) -> Option<Timestamp> {
+        self.worst_at
+    }
+
+    /// What the last reading says if it is still outside of the limits, but less severe than the alarm.
+    #[must_use]
+    pub fn less_severe_now(&self) -> Option<&str> {
+        self.current
+            .as_ref()
+            .filter(|(severity, _)| *severity != self.severity)
+            .map(|(_, text)| text.as_str())
+    }
+
+    /// Whether a reading is worse than the worst one known.
+    fn is_worse(&self, severity: Severity, bpm: Option<u16>) -> bool {
+        let further = match (self.cause, bpm, self.worst_bpm) {
+            (Cause::Fast, Some(bpm), Some(worst)) => bpm > worst,
+            (Cause::Slow, Some(bpm), Some(worst)) => bpm < worst,
+            _ => true,
+        };
+        severity > self.severity || severity == self.severity && further
     }
 
     /// Whether somebody has silenced it for now.
@@ -223,13 +275,13 @@ impl Alarms {
     /// Judges what is known of a patient. Gives whether the alarm changed.
     pub fn judge(&mut self, patient: &PatientSummary, now: Timestamp) -> bool {
         let mrn = patient.mrn;
-        let Some(reading) = Reading::of(patient) else {
+        let Some(reading) = Reading::of(patient, now) else {
             // Not analysed yet: the last word stands.
             return false;
         };
         let before = self.on.get(&mrn).cloned();
         match reading.verdict(self.limits(mrn)) {
-            Some((cause, severity, text)) => self.condition(mrn, reading.id, cause, severity, text, now),
+            Some(verdict) => self.condition(mrn, &reading, verdict, now),
             None => self.no_condition(mrn, now),
         }
         let changed = self.on.get(&mrn) != before.as_ref();
@@ -237,29 +289,25 @@ impl Alarms {
         changed
     }
 
-    fn condition(
-        &mut self,
-        mrn: Mrn,
-        reading: RecordId,
-        cause: Cause,
-        severity: Severity,
-        text: String,
-        now: Timestamp,
-    ) {
+    fn condition(&mut self, mrn: Mrn, reading: &Reading, verdict: Verdict, now: Timestamp) {
+        let Verdict { cause, severity, text } = verdict;
         match self.on.get_mut(&mrn) {
             Some(alarm) if alarm.cause == cause => {
-                let graver = severity > alarm.severity;
+                let escalates = severity > alarm.severity;
                 // A new strip after a latched one is a new alarm of the same kind.
-                let anew = alarm.is_latched && alarm.reading != reading;
-                (alarm.reading, alarm.is_latched) = (reading, false);
-                if graver || anew {
+                let anew = alarm.is_latched && alarm.reading != reading.id;
+                // What somebody has acknowledged is no longer the worst: the severity follows the readings again.
+                if alarm.is_acknowledged || alarm.is_worse(severity, reading.bpm) {
+                    alarm.severity = severity;
+                    alarm.text.clone_from(&text);
+                    (alarm.worst_bpm, alarm.worst_at) = (reading.bpm, reading.at);
+                }
+                (alarm.reading, alarm.is_latched) = (reading.id, false);
+                alarm.current = Some((severity, text.clone()));
+                if escalates || anew {
                     (alarm.is_acknowledged, alarm.silent_until) = (false, None);
                 }
-                if graver || alarm.is_acknowledged {
-                    alarm.severity = severity;
-                }
-                alarm.text.clone_from(&text);
-                if graver {
+                if escalates {
                     self.remember(now, Some(mrn), Happening::Escalated, severity, text);
                 } else if anew {
                     self.remember(now, Some(mrn), Happening::Raised, severity, text);
@@ -267,16 +315,19 @@ impl Alarms {
             }
             // What needs a person is not pushed aside by what needs a technician before somebody has seen it.
             Some(alarm) if severity < alarm.severity && self.latching.holds(alarm) => {
-                alarm.is_latched = true;
+                (alarm.is_latched, alarm.current) = (true, None);
             }
             _ => {
                 self.remember(now, Some(mrn), Happening::Raised, severity, text.clone());
                 let alarm = Alarm {
                     cause,
                     severity,
-                    text,
+                    text: text.clone(),
+                    worst_bpm: reading.bpm,
+                    worst_at: reading.at,
+                    current: Some((severity, text)),
                     since: now,
-                    reading,
+                    reading: reading.id,
                     is_latched: false,
                     is_acknowledged: false,
                     silent_until: None,
@@ -290,7 +341,7 @@ impl Alarms {
         let Some(alarm) = self.on.get_mut(&mrn) else { return };
         let (severity, text, was_latched) = (alarm.severity, alarm.text.clone(), alarm.is_latched);
         if self.latching.holds(alarm) {
-            alarm.is_latched = true;
+            (alarm.is_latched, alarm.current) = (true, None);
         } else {
             self.on.remove(&mrn);
         }
@@ -304,8 +355,8 @@ impl Alarms {
         let Some(alarm) = self.on.get_mut(&mrn).filter(|alarm| !alarm.is_acknowledged) else { return false };
         alarm.is_acknowledged = true;
         alarm.silent_until = None;
-        let (severity, text, is_over) = (alarm.severity, alarm.text.clone(), alarm.is_latched);
-        if is_over {
+        let (severity, text, has_ended) = (alarm.severity, alarm.reason().to_owned(), alarm.is_latched);
+        if has_ended {
             self.on.remove(&mrn);
         }
         self.remember(now, Some(mrn), Happening::Acknowledged, severity, text);
@@ -321,7 +372,7 @@ impl Alarms {
             .and_then(|length| Timestamp::from_millis(now.as_millis().saturating_add(length)).ok());
         let Some(alarm) = self.on.get_mut(&mrn).filter(|alarm| alarm.flashes(now)) else { return false };
         alarm.silent_until = until;
-        let (severity, text) = (alarm.severity, alarm.text.clone());
+        let (severity, text) = (alarm.severity, alarm.reason().to_owned());
         self.remember(now, Some(mrn), Happening::Silenced, severity, text);
         self.changes += 1;
         true

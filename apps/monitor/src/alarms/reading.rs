@@ -1,19 +1,32 @@
-//! What the last strip of a patient says, and what to think of it.
+//! What the last strip of a patient says, and how severe that is.
 
-use proto_json::{EcgQuality, EcgStatus, PatientSummary, RecordId};
+use proto_json::{EcgQuality, EcgStatus, PatientSummary, RecordId, Timestamp, ValueTime};
 
 use super::{Cause, Limits, Severity};
 
 /// What a patient's last strip or report says.
 pub(super) struct Reading {
     pub(super) id: RecordId,
-    bpm: Option<u16>,
+    /// When it was recorded, if that is known.
+    pub(super) at: Option<Timestamp>,
+    pub(super) bpm: Option<u16>,
     why_none: &'static str,
+}
+
+/// What is wrong with a reading.
+pub(super) struct Verdict {
+    pub(super) cause: Cause,
+    pub(super) severity: Severity,
+    pub(super) text: String,
 }
 
 impl Reading {
     /// The latest one; `None` while it is not known.
-    pub(super) fn of(patient: &PatientSummary) -> Option<Reading> {
+    pub(super) fn of(patient: &PatientSummary, now: Timestamp) -> Option<Reading> {
+        let recorded = |time| match time {
+            ValueTime::Recorded(at) => Some(at),
+            ValueTime::Received(_) | ValueTime::ClockWrong => None,
+        };
         let rate = patient.latest_heart_rate.as_ref();
         if let Some(ecg) = &patient.latest_ecg
             && rate.is_none_or(|rate| ecg.is_after(rate))
@@ -27,28 +40,30 @@ impl Reading {
                 (EcgStatus::Pending, _) => return None,
             };
             if !why_none.is_empty() {
-                return Some(Reading { id: ecg.id, bpm: None, why_none });
+                return Some(Reading { id: ecg.id, at: recorded(ecg.time(now)), bpm: None, why_none });
             }
         }
-        rate.map(|rate| Reading { id: rate.id, bpm: Some(rate.bpm.get()), why_none: "" })
+        rate.map(|rate| Reading {
+            id: rate.id,
+            at: recorded(rate.time(now)),
+            bpm: Some(rate.bpm.get()),
+            why_none: "",
+        })
     }
 
-    pub(super) fn verdict(&self, limits: Limits) -> Option<(Cause, Severity, String)> {
+    /// What is wrong with it; `None` within the limits.
+    pub(super) fn verdict(&self, limits: Limits) -> Option<Verdict> {
         let Some(bpm) = self.bpm else {
-            return Some((Cause::NoRate, Severity::Technical, self.why_none.to_owned()));
+            let text = self.why_none.to_owned();
+            return Some(Verdict { cause: Cause::NoRate, severity: Severity::Technical, text });
         };
-        let fast = |limit: u16, severity| (Cause::Fast, severity, format!("HR {bpm} > {limit}"));
-        let slow = |limit: u16, severity| (Cause::Slow, severity, format!("HR {bpm} < {limit}"));
-        if bpm > limits.extreme_high() {
-            Some(fast(limits.extreme_high(), Severity::High))
-        } else if bpm < limits.extreme_low() {
-            Some(slow(limits.extreme_low(), Severity::High))
-        } else if bpm > limits.high() {
-            Some(fast(limits.high(), Severity::Medium))
-        } else if bpm < limits.low() {
-            Some(slow(limits.low(), Severity::Medium))
+        let severity = limits.severity(bpm)?;
+        let is_high = severity == Severity::High;
+        let (cause, sign, limit) = if bpm > limits.high() {
+            (Cause::Fast, '>', if is_high { limits.extreme_high() } else { limits.high() })
         } else {
-            None
-        }
+            (Cause::Slow, '<', if is_high { limits.extreme_low() } else { limits.low() })
+        };
+        Some(Verdict { cause, severity, text: format!("HR {bpm} {sign} {limit}") })
     }
 }

@@ -29,7 +29,7 @@ fn patient(second: i64, bpm: i64) -> PatientSummary {
             bpm,
             at: at(second),
             received_at: None,
-            recorded_at: None,
+            recorded_at: Some(at(second)),
             source: HeartRateSource::Ecg,
             ecg_id: None,
             upload_version: 0,
@@ -39,7 +39,7 @@ fn patient(second: i64, bpm: i64) -> PatientSummary {
             id: id(second),
             at: at(second),
             received_at: None,
-            recorded_at: None,
+            recorded_at: Some(at(second)),
             status: EcgStatus::Analyzed,
             heart_rate: rate,
             quality: Some(if rate.is_some() { EcgQuality::Good } else { EcgQuality::Unusable }),
@@ -148,6 +148,63 @@ fn a_high_alarm_stays_until_it_is_acknowledged_and_a_medium_one_goes_by_itself()
     assert_eq!(alarms.of(mrn()), None);
     let ended = happenings(&alarms).into_iter().filter(|one| *one == Happening::Ended).count();
     assert_eq!(ended, 2, "each ended once");
+}
+
+#[test]
+fn a_latched_alarm_keeps_its_worst_reading_with_the_time() {
+    let mut alarms = Alarms::default();
+    for (second, bpm) in [(1, 152), (2, 160), (3, 155)] {
+        let alarm = judged(&mut alarms, second, bpm).unwrap();
+        assert_eq!(
+            (alarm.reason(), alarm.is_reason_past()),
+            (&*format!("HR {bpm} > 150"), false),
+            "it is the last strip"
+        );
+    }
+    let alarm = judged(&mut alarms, 4, 127).unwrap();
+    assert_eq!(alarm.severity, Severity::High, "nobody has seen it");
+    assert_eq!(
+        (alarm.reason(), alarm.is_reason_past(), alarm.worst_at()),
+        ("HR 160 > 150", true, Some(at(2)))
+    );
+    assert_eq!(alarm.less_severe_now(), Some("HR 127 > 120"));
+    let alarm = judged(&mut alarms, 5, 90).unwrap();
+    assert!(alarm.is_latched);
+    assert_eq!(
+        (alarm.reason(), alarm.is_reason_past(), alarm.worst_at()),
+        ("HR 160 > 150", true, Some(at(2)))
+    );
+    assert_eq!(alarm.less_severe_now(), None);
+    let ended = alarms.history().next().unwrap();
+    assert_eq!((ended.happening, ended.text.as_str()), (Happening::Ended, "HR 160 > 150"));
+    let alarm = judged(&mut alarms, 6, 130).unwrap();
+    assert_eq!((alarm.reason(), alarm.is_latched), ("HR 160 > 150", false), "still nobody has seen it");
+    alarms.acknowledge(mrn(), at(7));
+    let alarm = judged(&mut alarms, 8, 128).unwrap();
+    assert_eq!(
+        (alarm.severity, alarm.reason(), alarm.is_reason_past()),
+        (Severity::Medium, "HR 128 > 120", false)
+    );
+}
+
+#[test]
+fn the_worst_of_slow_rates_is_the_lowest() {
+    let mut alarms = Alarms::default();
+    for (second, bpm) in [(1, 33), (2, 28), (3, 31), (4, 70)] {
+        judged(&mut alarms, second, bpm);
+    }
+    let alarm = alarms.of(mrn()).unwrap();
+    assert_eq!((alarm.reason(), alarm.is_reason_past(), alarm.worst_at()), ("HR 28 < 35", true, Some(at(2))));
+}
+
+#[test]
+fn an_alarm_kept_by_an_earlier_version_is_read() {
+    let kept = r#"{"on": {"7": {"cause": "fast", "severity": "high", "text": "HR 127 > 120", "since": "2026-11-29T02:11:07.554Z",
+        "reading": "b41c1810-b851-59c1-a4eb-1810a410df54", "is_latched": true, "is_acknowledged": false, "silent_until": null}}}"#;
+    let mut alarms: Alarms = serde_json::from_str(kept).unwrap();
+    let alarm = alarms.of(mrn()).unwrap();
+    assert_eq!((alarm.reason(), alarm.is_reason_past(), alarm.worst_at()), ("HR 127 > 120", true, None));
+    assert_eq!(judged(&mut alarms, 9, 170).unwrap().reason(), "HR 170 > 150");
 }
 
 #[test]

@@ -63,6 +63,11 @@ impl Station {
         }
     }
 
+    /// The patient's name; empty if the patient is not known any more.
+    fn name_of(&self, mrn: Mrn) -> String {
+        self.wall.get(mrn).map_or_else(String::new, |tile| phrases::name(&tile.patient))
+    }
+
     fn whose(&self, mrn: Mrn) -> String {
         match self.wall.get(mrn) {
             Some(tile) => format!("{} · {mrn}", phrases::name(&tile.patient)),
@@ -73,9 +78,9 @@ impl Station {
     fn alarm_row(&self, mrn: Mrn, alarm: &Alarm, now: Timestamp) -> AlarmData {
         AlarmData {
             mrn: mrn.to_string().into(),
-            patient: self.whose(mrn).into(),
+            patient: self.name_of(mrn).into(),
             severity: phrases::severity(Some(alarm.severity)),
-            text: alarm.text.as_str().into(),
+            text: alarm.reason().into(),
             since: format!("since {}", words::clock_or_date(alarm.since, now)).into(),
             state: phrases::alarm_state(alarm, now).into(),
             flashes: alarm.flashes(now),
@@ -86,7 +91,8 @@ impl Station {
     fn history_row(&self, entry: &Remembered, now: Timestamp) -> HistoryData {
         HistoryData {
             at: words::clock_or_date(entry.at, now).into(),
-            patient: entry.mrn.map_or_else(|| "This station".to_owned(), |mrn| self.whose(mrn)).into(),
+            mrn: entry.mrn.map(|mrn| mrn.to_string()).unwrap_or_default().into(),
+            patient: entry.mrn.map_or_else(|| "This station".to_owned(), |mrn| self.name_of(mrn)).into(),
             severity: phrases::severity(Some(entry.severity)),
             what: entry.happening.word().into(),
             text: entry.text.as_str().into(),

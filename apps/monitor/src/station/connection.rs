@@ -118,11 +118,10 @@ impl Station {
         });
         let now = self.now();
         let since = self.state.as_ref().map(|state| words::clock_or_date(state.since, now));
-        let words = match &since {
-            Some(since) => format!("{} · since {since}", light.words),
-            None => light.words.clone(),
-        };
-        api.set_connection(words.into());
+        api.set_connection(light.words.into());
+        api.set_connection_since(
+            since.as_ref().map(|since| format!("since {since}")).unwrap_or_default().into(),
+        );
         api.set_connection_detail(light.detail.into());
         let is_offline = self.state.as_ref().is_none_or(|state| state.mode == FeedMode::Offline);
         api.set_live(!is_offline);

@@ -5,6 +5,7 @@ use slint::{ComponentHandle, Model, VecModel};
 use ui::words;
 
 use super::{Looked, Station};
+use crate::alarms::Alarm;
 use crate::pages::Pages;
 use crate::patient::{Answer, Ask, Changed, Content, PatientView, Side, Slot, Ticket, is_waiting};
 use crate::phrases;
@@ -148,6 +149,7 @@ impl Station {
             name: phrases::name(patient).into(),
             mrn: mrn.to_string().into(),
             rate: phrases::rate(patient).into(),
+            rate_severity: phrases::rate_severity(patient, self.alarms.limits(mrn)),
             time: phrases::value_time(patient, now)
                 .map(|time| phrases::when(time, now))
                 .unwrap_or_default()
@@ -155,7 +157,7 @@ impl Station {
             source: phrases::source(patient).into(),
             stale: phrases::is_stale(patient, now, self.stale_after),
             severity: phrases::severity(alarm.map(|alarm| alarm.severity)),
-            alarm: alarm.map(|alarm| alarm.text.clone()).unwrap_or_default().into(),
+            alarm: alarm.map(Alarm::reason).unwrap_or_default().into(),
             alarm_state: alarm.map(|alarm| phrases::alarm_state(alarm, now)).unwrap_or_default().into(),
             flashes: alarm.is_some_and(|alarm| alarm.flashes(now)),
             can_acknowledge: alarm.is_some_and(|alarm| !alarm.is_acknowledged),
@@ -212,7 +214,8 @@ impl Station {
         let now = self.now();
         let record = view.image_record();
         let caption = record.map(|record| {
-            let name = record.file.file_name.clone().unwrap_or_else(|| "no name".to_owned());
+            let name = record.file.file_name.as_deref().unwrap_or("no name");
+            let name = words::shortened(name, phrases::LONGEST_FILE_NAME);
             format!("{} · {name}", phrases::when(record.time(now), now))
         });
         let (state, message) = match view.image() {
@@ -227,6 +230,7 @@ impl Station {
         api.set_image(ImageData {
             state,
             message: message.into(),
+            caption_lines: caption.as_deref().map(phrases::two_lines).unwrap_or_default().into(),
             caption: caption.unwrap_or_default().into(),
             picture,
         });

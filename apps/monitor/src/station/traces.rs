@@ -6,6 +6,7 @@ use ui::trace::{Size, Style, TrendStyle};
 use super::{Looked, Station};
 use crate::ecg_pane::EcgPane;
 use crate::patient::{Changed, Content, Side};
+use crate::phrases;
 use crate::window::{Api, EcgData, PaneState, Theme};
 
 impl Station {
@@ -67,6 +68,7 @@ impl Station {
         };
         if let Some(shown) = view.ecg(side).get() {
             let (caption, quality) = self.ecg_caption(&shown.record);
+            data.caption_lines = phrases::two_lines(&caption).into();
             (data.caption, data.quality) = (caption.into(), quality.into());
             data.can_save_picture = shown.record.plot.is_some();
             data.can_save_signal = shown.record.signal.is_some();

@@ -100,7 +100,8 @@ impl Station {
 
     fn row(&self, tile: &Tile, now: Timestamp) -> TileData {
         let patient = &tile.patient;
-        let data = phrases::tile(patient, self.alarms.of(patient.mrn), now, self.stale_after);
+        let limits = self.alarms.limits(patient.mrn);
+        let data = phrases::tile(patient, self.alarms.of(patient.mrn), limits, now, self.stale_after);
         match &tile.spark {
             Some((_, Some(spark))) => {
                 let age = phrases::short_age(patient, now, self.stale_after);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use monitor::window::{Api, Flash};
+use monitor::window::{Api, Flash, Severity};
 use slint::{ComponentHandle, Model};
 
 use crate::screen::Screen;
@@ -72,12 +72,38 @@ fn a_high_alarm_that_nobody_saw_stays_after_its_end() {
     screen.rate(1, "Ann", 170);
     screen.until("the alarm", |screen| screen.tile("Ann").contains("alarm HR 170 > 150"));
     screen.rate(1, "Ann", 80);
-    screen.until("over, but there", |screen| {
-        screen.tile("Ann").contains("heart rate 80 bpm, alarm HR 170 > 150, over")
+    screen.until("ended, but there", |screen| {
+        let tile = screen.tile("Ann");
+        tile.contains("heart rate 80 bpm, alarm HR 170 > 150 at ") && tile.contains(", ended")
     });
     screen.open("Ann");
     screen.press("Acknowledge");
     screen.until("gone", |screen| !screen.has("Alarm HR"));
+}
+
+#[test]
+fn a_latched_alarm_names_its_worst_value_and_the_number_has_its_own_colour() {
+    let screen = Screen::start();
+    let tile = |screen: &Screen| screen.window().global::<Api>().get_tiles().row_data(0).unwrap();
+    screen.rate(1, "Ann", 152);
+    screen.until("the alarm", |screen| screen.tile("Ann").contains("alarm HR 152 > 150"));
+    assert_eq!(tile(&screen).rate_severity, Severity::High);
+    screen.rate(1, "Ann", 127);
+    screen.until("the lower rate", |screen| screen.tile("Ann").contains("heart rate 127 bpm"));
+    let shown = tile(&screen);
+    assert_eq!((shown.alarm.as_str(), shown.alarm_state.as_str()), ("HR 152 > 150", "earlier"));
+    assert_eq!((shown.severity, shown.rate_severity), (Severity::High, Severity::Medium));
+    screen.rate(1, "Ann", 90);
+    screen.until("the usual rate", |screen| screen.tile("Ann").contains("heart rate 90 bpm"));
+    let shown = tile(&screen);
+    assert_eq!((shown.alarm.as_str(), shown.alarm_state.as_str()), ("HR 152 > 150", "ended"));
+    assert_eq!((shown.severity, shown.rate_severity), (Severity::High, Severity::None));
+    screen.open("Ann");
+    let vitals = screen.window().global::<Api>().get_vitals();
+    assert_eq!((vitals.alarm.as_str(), vitals.rate_severity), ("HR 152 > 150", Severity::None));
+    assert!(vitals.alarm_state.starts_with("at ") && vitals.alarm_state.ends_with(" · ended"));
+    screen.control("l");
+    screen.until("the list", |screen| screen.has("Ann · 1, HR 152 > 150, at "));
 }
 
 #[test]

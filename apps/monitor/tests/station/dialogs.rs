@@ -58,7 +58,7 @@ fn an_ecg_is_saved_as_picture_and_as_signal() {
     let screen = Screen::start();
     let id = screen.strip(7, "Ann", 75.0, 1);
     screen.open("Ann");
-    screen.until("the analysis", |screen| screen.description("latest ECG").contains(" beats"));
+    screen.until("the analysis", |screen| screen.value("Latest ECG").contains(" bpm"));
     let folder = screen.folder();
     for (button, name) in [("Save picture: latest ECG", "a.png"), ("Save signal: latest ECG", "a.csv")] {
         screen.press(button);

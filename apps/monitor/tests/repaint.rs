@@ -1,0 +1,190 @@
+//! The software renderer repaints only what changed. After two minutes of changes on each page, every pixel on the screen must
+//! be as if the whole window had just been painted.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
+use std::time::{Duration, Instant};
+
+use client::{Gateway, Upload, UploadAnswer, UploadFile};
+use monitor::window::{Api, Page};
+use monitor::{App, Args};
+use proto_json::{Bpm, FileKind, Mrn, Timestamp};
+use slint::ComponentHandle;
+use tokio::runtime::Runtime;
+
+mod beside;
+#[path = "../../ui/tests/canvas/mod.rs"]
+mod canvas;
+
+use beside::{System, material};
+use canvas::Canvas;
+
+const SIZE: (u32, u32) = (1440, 900);
+/// Nothing here takes this long unless it is broken.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Patients on the overview.
+const PATIENTS: u64 = 8;
+/// Two minutes of display.
+const SECONDS: usize = 120;
+/// The renderer sweeps its cache of shaped text after 1024 texts. So many texts cause at least one sweep.
+const TEXTS: usize = 1100;
+
+/// A monitor in memory, and the system it watches.
+struct Station {
+    app: App,
+    canvas: Canvas,
+    gateway: Gateway,
+    runtime: Runtime,
+    _system: System,
+    _folder: tempfile::TempDir,
+}
+
+impl Station {
+    fn start(theme: &str) -> Self {
+        let (system, folder) = (System::standalone(), tempfile::tempdir().unwrap());
+        let settings = folder.path().join("monitor.json");
+        std::fs::write(&settings, format!(r#"{{"theme":"{theme}"}}"#)).unwrap();
+        let mut args = Args { stale_after: Some(Duration::from_secs(300)), ..Args::default() };
+        args.connection.gateway = Some(system.url());
+        args.connection.settings = Some(settings);
+        let canvas = Canvas::new(SIZE.0, SIZE.1);
+        let app = App::new(args).unwrap();
+        app.window().show().unwrap();
+        canvas.open();
+        let (gateway, runtime) = (system.client(), Runtime::new().unwrap());
+        Station { app, canvas, gateway, runtime, _system: system, _folder: folder }
+    }
+
+    fn store(&self, mrn: u64, upload: Upload) {
+        let answer = self.runtime.block_on(self.gateway.upload(Mrn::new(mrn).unwrap(), &upload, |_| {}));
+        assert!(matches!(answer.unwrap(), UploadAnswer::Stored(_)));
+    }
+
+    fn rate(&self, mrn: u64, bpm: i64) {
+        self.store(
+            mrn,
+            Upload {
+                name: Some(format!("Patient {mrn}")),
+                heart_rate: Some(Bpm::new(bpm).unwrap()),
+                recorded_at: Some(Timestamp::now()),
+                ..Upload::of(Vec::new())
+            },
+        );
+    }
+
+    fn strip(&self, mrn: u64, bpm: f64, seed: u64) {
+        let csv = material::strip_csv(bpm, 10.0, seed);
+        let file = UploadFile::from_bytes(FileKind::Ecg, "strip.csv".to_owned(), csv);
+        let upload = Upload {
+            name: Some(format!("Patient {mrn}")),
+            recorded_at: Some(Timestamp::now()),
+            ..Upload::of(vec![file])
+        };
+        self.store(mrn, upload);
+    }
+
+    /// Takes all messages that are here, and draws.
+    fn settle(&self) {
+        while self.app.wait(Duration::ZERO) {}
+        self.canvas.pass(Duration::ZERO);
+    }
+
+    fn until(&self, what: &str, there: impl Fn(&Api) -> bool) {
+        let begun = Instant::now();
+        loop {
+            self.settle();
+            if there(&self.app.window().global::<Api>()) {
+                return;
+            }
+            assert!(begun.elapsed() < LIMIT, "never: {what}");
+            self.app.wait(Duration::from_millis(20));
+        }
+    }
+
+    /// Lets the station's clock go on by so many seconds, and draws each change on its own.
+    fn seconds(&self, count: usize) {
+        for _ in 0..count {
+            self.app.turn_clock(Duration::from_secs(1));
+            self.settle();
+            self.canvas.pass(Duration::from_millis(250));
+            self.canvas.pass(Duration::from_millis(250));
+        }
+    }
+
+    /// Draws so many new texts at the lower edge, each in a frame of its own, that the renderer sweeps its cache of shaped
+    /// text. Nothing else on the page is drawn meanwhile.
+    fn sweep_text_cache(&self) {
+        let api = self.app.window();
+        let api = api.global::<Api>();
+        for number in 0..TEXTS {
+            api.set_message(format!("Message {number}").into());
+            self.canvas.pass(Duration::ZERO);
+        }
+        api.set_message("".into());
+        self.canvas.pass(Duration::ZERO);
+    }
+
+    fn alarms(&self) -> String {
+        self.app.window().global::<Api>().get_alarm_count().to_string()
+    }
+
+    /// Raises an alarm of a patient, and ends it. Both change the number of alarms and their colour.
+    fn alarm_and_end(&self, mrn: u64, page: &str) {
+        for (bpm, state) in [(160, "raised"), (80, "over and acknowledged")] {
+            self.sweep_text_cache();
+            let before = self.alarms();
+            self.rate(mrn, bpm);
+            if bpm == 80 {
+                // A high alarm stays until somebody has seen it.
+                self.app.window().global::<Api>().invoke_acknowledge(mrn.to_string().into());
+            }
+            self.until(&format!("the alarm {state}"), |api| api.get_alarm_count() != before);
+            self.seconds(2);
+            self.canvas.assert_up_to_date(&format!("{page}, the alarm {state}"));
+        }
+    }
+}
+
+#[test]
+fn after_two_minutes_every_pixel_shows_the_present_state() {
+    let station = Station::start("light");
+    for mrn in 1..=PATIENTS {
+        station.strip(mrn, 60.0 + 4.0 * mrn as f64, mrn);
+    }
+    station.rate(PATIENTS, 130);
+    station.until("all patients with their strips", |api| {
+        use slint::Model;
+        let tiles: Vec<_> = api.get_tiles().iter().collect();
+        tiles.len() == PATIENTS as usize && tiles.iter().all(|tile| tile.has_spark && tile.rate != "–")
+    });
+    station.until("an alarm", |api| api.get_alarm_count() == "1 alarm");
+    station.canvas.assert_up_to_date("the overview at first");
+
+    station.seconds(SECONDS);
+    station.canvas.assert_up_to_date("the overview after two minutes");
+    // The comparison repaints everything and so repairs what is lost. What follows begins with a sweep each.
+    station.sweep_text_cache();
+    station.seconds(1);
+    station.canvas.assert_up_to_date("the overview, clock and ages");
+    station.alarm_and_end(3, "the overview");
+
+    let api = station.app.window();
+    let api = api.global::<Api>();
+    api.invoke_open_patient("2".into());
+    station.until("the patient's ECG", |api| api.get_latest().is_trace);
+    station.seconds(SECONDS);
+    station.canvas.assert_up_to_date("the patient view after two minutes");
+    station.sweep_text_cache();
+    station.rate(2, 111);
+    station.until("the new heart rate", |api| api.get_vitals().rate == "111");
+    station.seconds(1);
+    station.canvas.assert_up_to_date("the patient view, another heart rate");
+    station.alarm_and_end(2, "the patient view");
+
+    api.invoke_show_alarms();
+    station.settle();
+    assert!(api.get_page() == Page::Alarms);
+    station.seconds(SECONDS);
+    station.canvas.assert_up_to_date("the list of alarms after two minutes");
+    station.alarm_and_end(4, "the list of alarms");
+}

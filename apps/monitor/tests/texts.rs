@@ -1,0 +1,214 @@
+//! No number on the screen is ever cut: the longest texts of every page, in every size of window, in both themes.
+//! The pictures are left in `screenshots/monitor` of the build folder, to be looked at.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use monitor::wall::Grid;
+use monitor::window::{
+    AlarmData, Api, ChoiceData, EcgData, HistoryData, ImageData, Level, Main, Page, PaneState, Severity,
+    Theme, ThemeChoice, TileData, TrendData, VitalsData,
+};
+use slint::{ComponentHandle, Model, ModelRc, SharedString, VecModel};
+
+#[path = "../../ui/tests/canvas/mod.rs"]
+mod canvas;
+
+use canvas::Canvas;
+
+const SIZES: [(u32, u32); 6] =
+    [(900, 600), (1024, 768), (1280, 800), (1440, 900), (1920, 1080), (3840, 2160)];
+/// The largest record number there is.
+const MRN: &str = "9007199254740991";
+const LONG_NAME: &str = "Sample Maximiliana Bartholomea von und zu Hohenlohe-Schillingsfürst-Langenburg";
+const DATE: &str = "2026-11-28 23:59:59";
+const STATES: [&str; 5] = ["", "seen", "silent", "ended", "earlier"];
+const ALARMS: [(&str, Severity); 4] = [
+    ("HR 300 > 150", Severity::High),
+    ("HR 149 > 120", Severity::Medium),
+    ("ECG without a rate", Severity::Technical),
+    ("", Severity::None),
+];
+
+fn model<T: Clone + 'static>(rows: Vec<T>) -> ModelRc<T> {
+    ModelRc::from(Rc::new(VecModel::from(rows)))
+}
+
+fn tile(at: usize) -> TileData {
+    let (alarm, severity) = ALARMS[at % ALARMS.len()];
+    TileData {
+        mrn: if at.is_multiple_of(3) { MRN } else { "900001" }.into(),
+        name: if at.is_multiple_of(2) { LONG_NAME } else { "Demo Ann" }.into(),
+        rate: if at == 5 { "–" } else { "300" }.into(),
+        rate_severity: severity,
+        severity,
+        alarm: alarm.into(),
+        alarm_state: if alarm.is_empty() { "" } else { STATES[at / ALARMS.len() % STATES.len()] }.into(),
+        flashes: at.is_multiple_of(2),
+        stale: at % 3 == 1,
+        has_spark: false,
+        spark: slint::Image::default(),
+        spoken: format!("tile {at}").into(),
+    }
+}
+
+fn age(at: usize) -> SharedString {
+    ["stale · 23 h 59 min", "59 s", "no rate yet", "stale · 365 d"][at % 4].into()
+}
+
+/// Shows the longest texts that can come up.
+fn fill(api: &Api) {
+    api.set_clock("23:59:59".into());
+    api.set_level(Level::Fair);
+    api.set_connection("connected · asks every 5 s".into());
+    api.set_connection_since(format!("since {DATE}").into());
+    api.set_alarm_count("1,000 alarms".into());
+    api.set_worst(Severity::High);
+    api.set_ranges(model(["15 min", "1 h", "6 h", "24 h", "7 d"].map(SharedString::from).to_vec()));
+    let caption = format!("{DATE} · 300 bpm");
+    let state = format!("at {DATE} · now HR 127 > 120 · silent 10 min");
+    api.set_vitals(VitalsData {
+        known: true,
+        name: LONG_NAME.into(),
+        mrn: MRN.into(),
+        rate: "300".into(),
+        rate_severity: Severity::High,
+        time: DATE.into(),
+        source: "measured from the last strip".into(),
+        stale: true,
+        severity: Severity::High,
+        alarm: "HR 300 > 150".into(),
+        alarm_state: state.clone().into(),
+        flashes: true,
+        can_acknowledge: true,
+        can_silence: true,
+        limits: "Alarm limits 100 to 120 bpm, extreme 100 and 150 (of this patient)".into(),
+        findings: "1 min 30 s: lead aVR, good signal, 1,000 beats\n120 to 300 bpm within the strip\nRR 1000 ms (median), SDNN \
+                   100 ms"
+            .into(),
+    });
+    api.set_age("stale: 23 h 59 min ago".into());
+    let ecg = EcgData {
+        state: PaneState::Shown,
+        caption: caption.clone().into(),
+        caption_lines: caption.replacen(" · ", "\n", 1).into(),
+        quality: "unusable signal".into(),
+        is_trace: true,
+        scale: "12.5 mm/s · 10 mm/mV".into(),
+        reading: "Δ 1000 ms · 300 bpm · 0.45 mV".into(),
+        ..EcgData::default()
+    };
+    api.set_latest(ecg.clone());
+    api.set_chosen(ecg);
+    api.set_image(ImageData {
+        state: PaneState::Failed,
+        message: "The image cannot be shown: it has 30,000 x 30,000 pixels.".into(),
+        caption: format!("{DATE} · simulated-pha…antom-2026.png").into(),
+        caption_lines: format!("{DATE}\nsimulated-pha…antom-2026.png").into(),
+        picture: slint::Image::default(),
+    });
+    api.set_images(model(vec![ChoiceData { key: "1".into(), ..ChoiceData::default() }]));
+    api.set_trend(TrendData {
+        has_values: true,
+        reading: format!("{DATE} · mean 300, 200 to 300 bpm").into(),
+        ..TrendData::default()
+    });
+    let rows = 0..12_usize;
+    api.set_alarms(model(
+        rows.clone()
+            .map(|at| AlarmData {
+                mrn: MRN.into(),
+                patient: if at == 3 { "" } else { LONG_NAME }.into(),
+                severity: ALARMS[at % 3].1,
+                text: ALARMS[at % 3].0.into(),
+                since: format!("since {DATE}").into(),
+                state: if at.is_multiple_of(2) { state.clone() } else { String::new() }.into(),
+                flashes: at.is_multiple_of(2),
+                can_acknowledge: true,
+            })
+            .collect(),
+    ));
+    api.set_history(model(
+        rows.map(|at| HistoryData {
+            at: DATE.into(),
+            mrn: if at == 1 { "" } else { MRN }.into(),
+            patient: if at == 1 { "This station" } else { LONG_NAME }.into(),
+            severity: ALARMS[at % 3].1,
+            what: "acknowledged".into(),
+            text: ALARMS[at % 3].0.into(),
+        })
+        .collect(),
+    ));
+}
+
+/// Makes the tiles as large as they can be, as the station does.
+fn fit(api: &Api, width: f32, height: f32) {
+    let grid = Grid::of(api.get_tiles().row_count(), width, height);
+    api.set_columns(grid.columns as i32);
+    api.set_tile_width(grid.width);
+    api.set_tile_height(grid.height);
+}
+
+fn folder() -> PathBuf {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_monitor"));
+    program.parent().and_then(Path::parent).unwrap().join("screenshots/monitor")
+}
+
+#[test]
+fn no_number_is_cut_on_any_page_in_any_size() {
+    let mut canvas = Canvas::new(1440, 900);
+    let window = Main::new().unwrap();
+    window.show().unwrap();
+    canvas.open();
+    let api = window.global::<Api>();
+    fill(&api);
+    let weak = window.as_weak();
+    api.on_wall_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
+    for theme in [ThemeChoice::Light, ThemeChoice::Dark] {
+        window.global::<Theme>().invoke_choose(theme);
+        for (width, height) in SIZES {
+            // The colours of a theme take no room: one theme is enough in the sizes between.
+            if theme == ThemeChoice::Dark && ![900, 3840].contains(&width) {
+                continue;
+            }
+            let check = |canvas: &mut Canvas, page: &str| {
+                canvas.resize(width, height);
+                let name = format!("texts-{page}-{theme:?}-{width}x{height}");
+                canvas.assert_numbers_whole(&name);
+                // The largest pictures take seconds to write.
+                if width < 3840 || page == "patient" {
+                    canvas.save(&folder().join(format!("{name}.png")));
+                }
+            };
+            for alarm in [
+                "",
+                "Connection lost since 2026-11-28 23:59:59. What is shown may be out of date. The gateway at 127.0.0.1:5011 does not answer.",
+            ] {
+                api.set_technical_alarm(alarm.into());
+                for count in [1, 2, 8, 24, 72] {
+                    if !alarm.is_empty() && count != 24 {
+                        continue;
+                    }
+                    // The overview is made anew, and asks for its tiles to be fitted.
+                    api.set_page(Page::Patient);
+                    canvas.pass(Duration::ZERO);
+                    api.set_tiles(model((0..count).map(tile).collect()));
+                    api.set_ages(model((0..count).map(age).collect()));
+                    api.set_page(Page::Wall);
+                    check(
+                        &mut canvas,
+                        &format!("overview{}-{count}", if alarm.is_empty() { "" } else { "-offline" }),
+                    );
+                }
+            }
+            api.set_technical_alarm("".into());
+            api.set_page(Page::Patient);
+            check(&mut canvas, "patient");
+            api.set_page(Page::Alarms);
+            check(&mut canvas, "alarms");
+        }
+    }
+}
