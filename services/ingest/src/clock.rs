@@ -105,6 +105,7 @@ mod tests {
             images: Vec::new(),
             ecgs: Vec::new(),
             files: Vec::new(),
+            uploaded_by: None,
         };
         assert_eq!(check(&ports, ahead).await.unwrap(), ahead);
         ports.store.store_upload(&upload, Vec::new()).await.unwrap();
