@@ -13,7 +13,7 @@ pub struct Analysis {
     pub rr: Option<RrStatistics>,
     /// Quality of the whole strip.
     pub quality: Quality,
-    /// Quality of each 10 s stretch (the last one of a segment may be shorter).
+    /// Quality of each stretch: of 10 s, shorter at the end of a segment, and of the time in which the lead is off.
     pub quality_segments: Vec<QualitySegment>,
     /// Findings of the strip, worded as findings, not as diagnoses.
     pub rhythm_notes: Vec<RhythmNote>,

@@ -3,7 +3,7 @@
 use crate::analysis::{Analysis, Beat, Quality, QualitySegment};
 use crate::detect::detect;
 use crate::strip::Strip;
-use crate::{quality, rate};
+use crate::{lead_off, quality, rate};
 
 /// A strip is as good as this share of its time.
 const SHARE_OF_TIME: f64 = 0.5;
@@ -14,15 +14,28 @@ pub fn analyze(strip: &Strip) -> Analysis {
     let mut beats = Vec::new();
     let mut stretches: Vec<QualitySegment> = Vec::new();
     let mut proven = false;
+    let rate_hz = strip.sample_rate_hz;
     for (index, segment) in strip.segments.iter().enumerate() {
-        let found = detect(&segment.samples, strip.sample_rate_hz);
-        proven |= quality::assess(segment, strip.sample_rate_hz, &found, &mut stretches);
-        beats.extend(found.iter().map(|detection| Beat {
-            time_s: segment.start_s + detection.sample as f64 / strip.sample_rate_hz,
-            segment: index,
-            sample: detection.sample as usize,
-            confidence: detection.confidence,
-        }));
+        let samples = &segment.samples;
+        let time_s = |sample: usize| segment.start_s + sample as f64 / rate_hz;
+        // While the lead is off, nothing is known about the heart. The parts before and after are analysed separately.
+        let mut from = 0;
+        let end = std::iter::once(samples.len()..samples.len());
+        for off in lead_off::stretches(samples, rate_hz).into_iter().chain(end) {
+            if off.start > from || samples.is_empty() {
+                let part = &samples[from..off.start];
+                let found = detect(part, rate_hz);
+                proven |= quality::assess(part, time_s(from), rate_hz, &found, &mut stretches);
+                beats.extend(found.iter().map(|detection| {
+                    let sample = from + detection.sample as usize;
+                    Beat { time_s: time_s(sample), segment: index, sample, confidence: detection.confidence }
+                }));
+            }
+            if !off.is_empty() {
+                quality::lead_off(time_s(off.start), time_s(off.end), &mut stretches);
+            }
+            from = off.end;
+        }
     }
     // Where there is no rate anyway, what is poor stays poor.
     if !proven && overall(&stretches) > Quality::Unusable {

@@ -9,6 +9,7 @@ mod analyze;
 pub mod csv;
 pub mod detect;
 pub mod edf;
+mod lead_off;
 pub mod plot;
 pub mod quality;
 mod rate;

@@ -14,13 +14,13 @@ pub use trust::{most_trustworthy, trust};
 
 use crate::analysis::{Quality, QualitySegment};
 use crate::detect::Detection;
-use crate::strip::Segment;
 
 /// Length of the stretches that get a quality each.
 const STRETCH_S: f64 = 10.0;
 /// A rest shorter than this is judged together with the stretch before it.
 const SHORTEST_S: f64 = 3.0;
 
+const FLAT: &str = "The signal is a flat line.";
 /// Above this share of still signal there is no ECG but a lead that fell off; the flattest 10 s of MIT-BIH have 0.6.
 const MOST_FLAT: f64 = 0.9;
 /// 18 bpm: fewer beats than this are no rhythm but chance.
@@ -70,40 +70,45 @@ fn sensible(rate: f64) -> f64 {
     if rate.is_nan() { 250.0 } else { rate.clamp(10.0, 100_000.0) }
 }
 
-/// Appends the quality of the stretches of one segment. Says whether one of them proves that there is a heart.
+/// Appends the quality of the stretches of an unbroken signal that starts at `start_s`. Says whether one of them proves that there is
+/// a heart.
 pub(crate) fn assess(
-    segment: &Segment,
+    samples: &[f32],
+    start_s: f64,
     rate: f64,
     beats: &[Detection],
     out: &mut Vec<QualitySegment>,
 ) -> bool {
     let rate = sensible(rate);
-    let total = segment.samples.len() as f64 / rate;
+    let total = samples.len() as f64 / rate;
     let count = (((total - SHORTEST_S) / STRETCH_S).ceil()).max(1.0) as usize;
     let mut beat = 0;
     let mut proven = false;
     for index in 0..count {
         let from = (index as f64 * STRETCH_S * rate) as usize;
-        let to = if index + 1 == count {
-            segment.samples.len()
-        } else {
-            ((index + 1) as f64 * STRETCH_S * rate) as usize
-        };
+        let to =
+            if index + 1 == count { samples.len() } else { ((index + 1) as f64 * STRETCH_S * rate) as usize };
         let first = beat;
         while beats.get(beat).is_some_and(|found| found.sample < to as u64) {
             beat += 1;
         }
-        let found = Indices::new(&segment.samples[from..to], rate, from as u64, &beats[first..beat]);
+        let found = Indices::new(&samples[from..to], rate, from as u64, &beats[first..beat]);
         let (quality, reason) = verdict(&found);
         proven |= quality > Quality::Unusable && likelihood(&found) >= PROVEN;
         out.push(QualitySegment {
-            start_s: segment.start_s + from as f64 / rate,
-            end_s: segment.start_s + to as f64 / rate,
+            start_s: start_s + from as f64 / rate,
+            end_s: start_s + to as f64 / rate,
             quality,
             reason: reason.map(str::to_owned),
         });
     }
     proven
+}
+
+/// Appends a stretch in which the lead is off.
+pub(crate) fn lead_off(start_s: f64, end_s: f64, out: &mut Vec<QualitySegment>) {
+    let reason = Some(FLAT.to_owned());
+    out.push(QualitySegment { start_s, end_s, quality: Quality::Unusable, reason });
 }
 
 /// Makes all stretches of a strip unusable: where none proves that there is a heart, beats that are doubtful everywhere may be
@@ -141,7 +146,7 @@ fn likelihood(found: &Indices) -> f64 {
 fn verdict(found: &Indices) -> (Quality, Option<&'static str>) {
     let unusable = |reason| (Quality::Unusable, Some(reason));
     if found.range <= 0.0 || !found.range.is_finite() || found.flat > MOST_FLAT {
-        return unusable("The signal is a flat line.");
+        return unusable(FLAT);
     }
     if found.two_levels > MOST_TWO_LEVELS {
         return unusable("The signal jumps between two values, as a square wave does.");

@@ -1,0 +1,67 @@
+//! Finds the parts of a signal in which the lead is off or the amplifier is saturated.
+//!
+//! An electrode on a living body always delivers noise, so a line that stays constant for half a second comes from a lead that
+//! fell off. A signal that has no noise anywhere, such as a drawing, is treated differently: there a constant line is a normal
+//! baseline, unless it lasts longer than a pause can.
+
+use std::ops::Range;
+
+/// A line that is constant for this long comes from a lead that is off or from a saturated amplifier.
+const SHORTEST_S: f64 = 0.5;
+/// A level beyond the range of the rest by this share of the range is a level that the heart does not reach.
+const STILL: f32 = 1e-4;
+/// A recording has noise if the lower quartile of its second differences is above this share of its range.
+const NOISE: f32 = 2e-4;
+/// A constant line of a signal without noise counts from this length on.
+const LONGEST_DRAWN_S: f64 = 6.0;
+
+/// The parts of a signal of `rate` samples per second in which the lead is off.
+pub(crate) fn stretches(samples: &[f32], rate: f64) -> Vec<Range<usize>> {
+    let shortest = ((SHORTEST_S * rate) as usize).max(2);
+    let runs = still(samples, shortest);
+    if runs.is_empty() {
+        return runs;
+    }
+    let outside = |index: usize| {
+        let next = runs.partition_point(|run| run.end <= index);
+        runs.get(next).is_none_or(|run| index < run.start)
+    };
+    let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+    let mut changes = Vec::new();
+    for (index, three) in samples.windows(3).enumerate() {
+        if outside(index) && outside(index + 2) {
+            low = low.min(three[1]);
+            high = high.max(three[1]);
+            changes.push((three[0] - 2.0 * three[1] + three[2]).abs());
+        }
+    }
+    if changes.len() < shortest {
+        return runs;
+    }
+    let place = changes.len() / 4;
+    let noise = *changes.select_nth_unstable_by(place, f32::total_cmp).1;
+    let longest = (LONGEST_DRAWN_S * rate) as usize;
+    let limit = |run: &Range<usize>| {
+        let level = samples[run.start];
+        // The amplifier is saturated.
+        let beyond = level > high + STILL * (high - low) || level < low - STILL * (high - low);
+        beyond || noise > NOISE * (high - low) || run.len() >= longest
+    };
+    runs.into_iter().filter(limit).collect()
+}
+
+/// Runs of at least `shortest` equal samples.
+fn still(samples: &[f32], shortest: usize) -> Vec<Range<usize>> {
+    let mut out = Vec::new();
+    let mut start = 0;
+    for index in 1..=samples.len() {
+        let moves = samples.get(index).is_none_or(|value| value != &samples[start]);
+        if moves {
+            if index - start >= shortest {
+                out.push(start..index);
+            }
+            start = index;
+        }
+    }
+    out
+}
