@@ -383,8 +383,8 @@ fn every_region_follows_two_minutes_of_demo() {
                 if now != state.0 {
                     state = (now, Instant::now());
                 }
-                // The screen follows at once on an idle machine.
-                let Some(now) = state.0.clone().filter(|_| state.1.elapsed() > Duration::from_secs(1)) else {
+                // The screen can be ahead of the file: on a busy machine writing it takes seconds.
+                let Some(now) = state.0.clone().filter(|_| state.1.elapsed() > Duration::from_secs(5)) else {
                     return;
                 };
                 let look = button();
