@@ -127,7 +127,7 @@ pub async fn serve(
     shutdown: &Shutdown,
 ) -> Result<(), StartError> {
     let router = router(service, checks, Metrics::install());
-    crate::http::serve(listener, router, Limits::default(), shutdown)
+    crate::http::serve(listener, router, Limits::of(service), shutdown)
         .await
         .map_err(|error| StartError::failed(format!("health and metrics are no longer served: {error}")))
 }

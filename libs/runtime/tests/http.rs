@@ -35,7 +35,7 @@ async fn ask(address: std::net::SocketAddr, path: &str) -> String {
 
 #[tokio::test]
 async fn a_client_that_never_finishes_its_request_head_is_cut_off() {
-    let limits = Limits { header_read: Duration::from_millis(100), ..Limits::default() };
+    let limits = Limits { header_read: Duration::from_millis(100), ..Limits::of("test") };
     let (address, _shutdown, _server) = start(Router::new(), limits).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET / HT").await.unwrap();
@@ -44,6 +44,44 @@ async fn a_client_that_never_finishes_its_request_head_is_cut_off() {
         .await
         .expect("it is cut off")
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed_before_and_after_a_request() {
+    let limits = Limits { header_read: Duration::from_millis(100), ..Limits::of("test") };
+    let (address, _shutdown, _server) = start(Router::new().route("/", get(async || "hello")), limits).await;
+    for request in ["", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut rest));
+        closed.await.expect("it is closed").unwrap();
+        assert_eq!(rest.ends_with(b"hello"), !request.is_empty());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_client_that_does_not_read_is_disconnected() {
+    let (dropped, is_dropped) = tokio::sync::oneshot::channel::<()>();
+    let dropped = std::sync::Arc::new(std::sync::Mutex::new(Some(dropped)));
+    let endless = move || {
+        let held = dropped.lock().unwrap().take();
+        let body = futures::stream::repeat_with(move || {
+            let _held = &held;
+            Ok::<_, std::convert::Infallible>(vec![0_u8; 65_536])
+        });
+        async move { axum::body::Body::from_stream(body) }
+    };
+    let limits = Limits { write_stall: Duration::from_millis(300), ..Limits::of("test") };
+    let (address, _shutdown, _server) = start(Router::new().route("/", get(endless)), limits).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), is_dropped).await;
+    ended.expect("the response is ended").unwrap_err();
+    let metrics = runtime::Metrics::install().render();
+    let line = "bedside_http_connections_closed_total{service=\"test\",reason=\"write_stall\"}";
+    assert!(metrics.contains(line), "{metrics}");
 }
 
 #[tokio::test]
@@ -59,7 +97,7 @@ async fn a_request_under_way_is_answered_after_the_shutdown_has_begun() {
             "done"
         }),
     );
-    let (address, shutdown, server) = start(router, Limits::default()).await;
+    let (address, shutdown, server) = start(router, Limits::of("test")).await;
     let request = tokio::spawn(ask(address, "/slow"));
     entered.notified().await;
     shutdown.begin();
@@ -76,7 +114,7 @@ async fn readiness_names_the_part_that_fails_but_not_the_cause() {
         Check::new("bus", async || Err("10.0.0.7 refused".to_owned())),
     ];
     let (address, _shutdown, _server) =
-        start(admin::router("query", checks, runtime::Metrics::install()), Limits::default()).await;
+        start(admin::router("query", checks, runtime::Metrics::install()), Limits::of("test")).await;
     let answer = ask(address, "/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("store: ok\nbus: unavailable\n"), "{answer}");
@@ -90,7 +128,7 @@ async fn readiness_names_the_part_that_fails_but_not_the_cause() {
 async fn a_health_check_passes_when_everything_is_ready_and_fails_when_nobody_is_there() {
     let checks = vec![Check::new("store", async || Ok(()))];
     let (address, shutdown, server) =
-        start(admin::router("query", checks, runtime::Metrics::install()), Limits::default()).await;
+        start(admin::router("query", checks, runtime::Metrics::install()), Limits::of("test")).await;
     runtime::healthcheck(address).await.unwrap();
     shutdown.begin();
     server.await.unwrap();

@@ -60,7 +60,7 @@ async fn requests_are_answered_over_tls_and_a_renewed_certificate_is_taken_up() 
     let router = Router::new().route("/", get(async || "hello"));
     let begun = shutdown.clone();
     let server = tokio::spawn(async move {
-        serve_over(listener, Some(acceptors), router, Limits::default(), &begun).await.unwrap();
+        serve_over(listener, Some(acceptors), router, Limits::of("test"), &begun).await.unwrap();
     });
 
     assert!(ask(address, &first).await.unwrap().ends_with("hello"));
@@ -83,6 +83,31 @@ async fn requests_are_answered_over_tls_and_a_renewed_certificate_is_taken_up() 
     let _silent = TcpStream::connect(address).await.unwrap();
     shutdown.begin();
     tokio::time::timeout(Duration::from_secs(5), server).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_stalls_the_handshake_is_disconnected() {
+    let folder = tempfile::tempdir().unwrap();
+    issue(folder.path());
+    let args = TlsArgs {
+        certificate: Some(folder.path().join("cert.pem")),
+        key: Some(folder.path().join("key.pem")),
+    };
+    let acceptors = args.open().unwrap().unwrap().acceptors();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limits = Limits { header_read: Duration::from_millis(100), ..Limits::of("test") };
+    tokio::spawn(async move {
+        serve_over(listener, Some(acceptors), Router::new(), limits, &Shutdown::new()).await.unwrap();
+    });
+    // The beginning of a handshake.
+    for sent in [&b""[..], b"\x16\x03\x01"] {
+        let mut stalled = TcpStream::connect(address).await.unwrap();
+        stalled.write_all(sent).await.unwrap();
+        let mut rest = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(60), stalled.read_to_end(&mut rest));
+        let _ = closed.await.expect("it is closed");
+    }
 }
 
 #[test]

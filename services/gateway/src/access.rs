@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use axum::RequestExt;
 use axum::extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State};
@@ -11,14 +10,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use proto_json::{Mrn, RecordId, UploadId};
 use runtime::Lane;
+use runtime::http::{Connection, Network, NoSlot};
 use runtime::problem::{ApiError, Kind};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::App;
+use crate::admission::{Rate, RateKey, too_many};
 use crate::audit::AuditLog;
 use crate::proxies::TrustedProxy;
-use crate::rate::Whose;
 use crate::routes::is_legacy;
 use crate::tokens::{Client, Need};
 
@@ -69,7 +69,7 @@ pub(crate) async fn guard(
     let route = route.unwrap_or_default();
     let client = authenticate(&app, request.headers());
     if let (Ok(client), Some(_), Some(lane)) = (&client, &app.tokens, request.extensions().get::<Lane>()) {
-        lane.keep_to(app.at_threads.of(&client.name));
+        lane.keep_to(app.admission.threads.of(&client.name));
     }
     let params = request.extract_parts::<RawPathParams>().await.ok();
     let named = params.iter().flatten().next().map(|(name, value)| named_in_path(&route, name, value));
@@ -90,7 +90,7 @@ pub(crate) async fn guard(
         status: None,
     };
     request.extensions_mut().insert(notes);
-    let response = match within_rate(&app, client, line.address) {
+    let response = match within_limits(&app, client, &request, line.address) {
         Ok(client) if client.role.may(need) => {
             request.extensions_mut().insert(client);
             next.run(request).await
@@ -148,6 +148,8 @@ struct Access<'a> {
     outcome: &'static str,
 }
 
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
 /// As web servers log a client that went away before its answer.
 const CLIENT_GONE: u16 = 499;
 
@@ -182,23 +184,51 @@ impl Drop for AuditLine {
     }
 }
 
-/// Lets so many requests pass: of each holder; and of each network, those without a token that is known.
-fn within_rate(app: &App, who: Result<Client, ApiError>, address: IpAddr) -> Result<Client, ApiError> {
-    let (rate, whose) = match &who {
-        Ok(_) if app.tokens.is_none() => return who,
-        Ok(client) => (&app.rate, Whose::Holder(client.name.clone())),
-        Err(_) => (&app.failed_rate, Whose::network(address)),
+/// Counts the request against the rate of its client, or of its network where it has no known token, and its connection
+/// against the share of the client.
+fn within_limits(
+    app: &App,
+    who: Result<Client, ApiError>,
+    request: &Request,
+    address: IpAddr,
+) -> Result<Client, ApiError> {
+    let connection = request.extensions().get::<Connection>();
+    // A connection ends with a request that has no known token, and with one for which there is no slot.
+    let last = |error: ApiError| match connection {
+        Some(connection) if connection.is_of_one_client() => error.header(header::CONNECTION, CLOSE),
+        _ => error,
     };
-    match rate.take(whose, Instant::now()) {
-        Ok(()) => who,
-        Err(wait) => {
-            metrics::counter!("bedside_gateway_rate_limited_total").increment(1);
-            let seconds = wait.as_secs_f64().ceil().max(1.0);
-            let sentence = format!("Too many requests; go on in {seconds} s.");
-            Err(ApiError::new(Kind::TOO_MANY_REQUESTS, sentence)
-                .header(header::RETRY_AFTER, HeaderValue::from(seconds as u64)))
+    let client = match who {
+        Ok(client) => client,
+        Err(error) => {
+            let key = RateKey::Network(Network::from(address));
+            let limited = app.admission.check_rate(Rate::Failed, &key);
+            return Err(last(limited.err().unwrap_or(error)));
+        }
+    };
+    match connection.map_or(Ok(()), |connection| connection.authenticate(&client.name)) {
+        Ok(()) => {}
+        Err(NoSlot::Client) => return Err(last(too_many("connections"))),
+        Err(NoSlot::Server) => {
+            let sentence = "As many connections are open as this server takes; try again in a moment.";
+            return Err(last(ApiError::unavailable(sentence, 1)));
         }
     }
+    if app.tokens.is_some() {
+        app.admission.check_rate(Rate::Authenticated, &RateKey::Client(client.name.clone()))?;
+    }
+    Ok(client)
+}
+
+/// Limits the rate of requests for which no token is needed, for each network.
+pub(crate) async fn limit_public(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if app.tokens.is_some() {
+        let key = RateKey::Network(Network::from(address(&request, &app.config.trusted_proxies)));
+        if let Err(error) = app.admission.check_rate(Rate::Public, &key) {
+            return in_format_of(request.uri().path(), error);
+        }
+    }
+    next.run(request).await
 }
 
 /// The client's address: what a trusted proxy says if the connection comes from one, else the connection's.
@@ -216,6 +246,11 @@ fn address(request: &Request, trusted: &[TrustedProxy]) -> IpAddr {
 
 fn refuse(path: &str, error: ApiError) -> Response {
     if is_legacy(path) { error.into_text() } else { error.into_response() }
+}
+
+/// An error in the format of a path where no token is needed: problem documents below `/api/`, text elsewhere.
+pub(crate) fn in_format_of(path: &str, error: ApiError) -> Response {
+    if path.starts_with("/api/") { refuse(path, error) } else { error.into_text() }
 }
 
 /// What the path of a request names.

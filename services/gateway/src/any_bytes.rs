@@ -16,7 +16,7 @@ use proto_json::Timestamp;
 use runtime::ByteSize;
 use serde_json::Value;
 
-use crate::body::BodyReader;
+use crate::body::{BodyReader, Pace};
 use crate::ecg_file::{EcgFileError, EcgFileScan};
 use crate::fields;
 use crate::legacy_body::{LegacyBody, decode};
@@ -91,7 +91,9 @@ pub(crate) async fn parts<'a>(
 ) -> Result<Parts, MultipartError> {
     let pieces: Vec<_> = pieces.map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece))).collect();
     let body = Body::from_stream(stream::iter(pieces));
-    let body = BodyReader::new(body, &HeaderMap::new(), ByteSize(1 << 30), Duration::from_secs(60));
+    let pace =
+        Pace { window: Duration::from_secs(60), min_rate: ByteSize(0), deadline: Duration::from_secs(60) };
+    let body = BodyReader::new(body, &HeaderMap::new(), ByteSize(1 << 30), pace);
     let mut multipart = Multipart::new(body, boundary);
     let mut parts = Vec::new();
     while let Some(head) = multipart.next_part().await? {

@@ -59,9 +59,16 @@ pub struct Config {
     /// How long an upload waits to be confirmed as stored before it is answered 202; with a cluster of brokers 2 s at most
     #[arg(long, env = "BEDSIDE_RECEIPT_WAIT", default_value = "10s", value_parser = parse_duration)]
     pub receipt_wait: Duration,
-    /// A client that sends nothing for this long in the middle of an upload is cut off
+    /// A client that sends nothing for this long in the middle of an upload is disconnected; --min-upload-rate is measured
+    /// over this time
     #[arg(long, env = "BEDSIDE_BODY_IDLE", default_value = "30s", value_parser = parse_duration)]
     pub body_idle: Duration,
+    /// A client that takes nothing for this long of what is sent to it is disconnected (Linux)
+    #[arg(long, env = "BEDSIDE_WRITE_STALL", default_value = "30s", value_parser = parse_duration)]
+    pub write_stall: Duration,
+    /// Longest time for the body of one upload, and for the body of one response except event streams
+    #[arg(long, env = "BEDSIDE_TRANSFER_DEADLINE", default_value = "1h", value_parser = parse_duration)]
+    pub transfer_deadline: Duration,
     /// Time between comments that keep a silent event stream open: a client that hears nothing for a little more than twice
     /// this long takes the connection for lost
     #[arg(long, env = "BEDSIDE_EVENTS_KEEP_ALIVE", default_value = "750ms", value_parser = parse_duration)]
@@ -116,14 +123,21 @@ pub struct Limits {
     /// Requests that the holder of each token may make per second, over some seconds; 0 for no limit
     #[arg(long, env = "BEDSIDE_MAX_REQUESTS_PER_SECOND", default_value_t = 500)]
     pub max_requests_per_second: u32,
-    /// Most of the places for uploads, reads and event streams that the holder of one token may have, in percent
+    /// Requests per second that one address (IPv6: one /64 network) may make, over some seconds, where no token is needed; 0
+    /// for no limit
+    #[arg(long, env = "BEDSIDE_MAX_PUBLIC_REQUESTS_PER_SECOND", default_value_t = 50)]
+    pub max_public_requests_per_second: u32,
+    /// Most of the uploads, reads, event streams and connections at the same time that one token may have, in percent
     #[arg(long, env = "BEDSIDE_TOKEN_SHARE", value_name = "PERCENT", default_value_t = 25,
         value_parser = clap::value_parser!(u8).range(1..=100))]
     pub token_share: u8,
     /// Uploads of one token that are worked on at the same time; further ones wait for their turn
     #[arg(long, env = "BEDSIDE_TOKEN_UPLOADS_AT_ONCE", value_name = "NUMBER", default_value_t = 4)]
     pub token_uploads_at_once: usize,
-    /// Memory that all uploads under way together may take; what goes beyond waits on disk, or outside
+    /// Slowest upload, in bytes per second, measured over --body-idle; a slower one is answered 408
+    #[arg(long, env = "BEDSIDE_MIN_UPLOAD_RATE", default_value = "4KB")]
+    pub min_upload_rate: ByteSize,
+    /// Memory that all uploads under way together may take; what goes beyond waits on disk
     #[arg(long, env = "BEDSIDE_UPLOAD_MEMORY", default_value = "256MB")]
     pub upload_memory: ByteSize,
     /// Most event streams open at the same time
@@ -132,51 +146,55 @@ pub struct Limits {
     /// Most connections at the same time
     #[arg(long, env = "BEDSIDE_MAX_CONNECTIONS", default_value_t = 16_384)]
     pub max_connections: usize,
+    /// Of these, most that have not shown a known token; the others are for clients with tokens. Half of --max-connections at
+    /// most. A new connection beyond it replaces the oldest one of the address that has most. Those of --trusted-proxies do not count
+    #[arg(
+        long,
+        env = "BEDSIDE_MAX_UNAUTHENTICATED_CONNECTIONS",
+        value_name = "NUMBER",
+        default_value_t = 4_096
+    )]
+    pub max_unauthenticated_connections: usize,
+    /// Of these, most of one address (IPv6: one /64 network)
+    #[arg(
+        long,
+        env = "BEDSIDE_MAX_UNAUTHENTICATED_PER_ADDRESS",
+        value_name = "NUMBER",
+        default_value_t = 512
+    )]
+    pub max_unauthenticated_per_address: usize,
+    /// A connection that has shown no known token after this time is closed; those of --trusted-proxies are not
+    #[arg(long, env = "BEDSIDE_UNAUTHENTICATED_LIFETIME", default_value = "30s", value_parser = parse_duration)]
+    pub unauthenticated_lifetime: Duration,
+}
+
+/// The defaults of the command line, whatever the environment says.
+fn defaults<T: clap::Args>() -> T {
+    let mut command = T::augment_args(clap::Command::new("defaults"));
+    let ids: Vec<_> = command.get_arguments().map(|arg| arg.get_id().clone()).collect();
+    for id in ids {
+        command = command.mut_arg(id, |arg| arg.env(None));
+    }
+    let matches = command.get_matches_from(["defaults"]);
+    T::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            listen: SocketAddr::from(([127, 0, 0, 1], 5011)),
-            tokens: None,
-            key_file: None,
-            trusted_proxies: Vec::new(),
-            audit_log: None,
-            audit_patient: AuditPatient::default(),
-            insecure: false,
-            no_store: false,
-            spool_dir: None,
-            disk_reserve: DISK_RESERVE,
-            receipt_wait: Duration::from_secs(10),
-            body_idle: Duration::from_secs(30),
-            events_keep_alive: Duration::from_millis(750),
-            drain_wait: Duration::ZERO,
-            tls: TlsArgs::default(),
-            limits: Limits::default(),
-            admin_for_clients: false,
-            data_dir: None,
-        }
+        defaults()
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            max_legacy_body: ByteSize(64_000_000),
-            max_upload: ByteSize(4_000_000_000),
-            max_file: ByteSize(1_000_000_000),
-            max_image: ByteSize(64_000_000),
-            max_megapixels: 64,
-            max_parts: 100,
-            max_uploads_in_flight: 256,
-            max_reads_in_flight: 2_048,
-            max_requests_per_second: 500,
-            token_share: 25,
-            token_uploads_at_once: 4,
-            upload_memory: ByteSize(256_000_000),
-            max_watchers: 10_000,
-            max_connections: 16_384,
-        }
+        defaults()
+    }
+}
+
+impl Limits {
+    /// The share of one token in so many.
+    pub(crate) fn share_of(&self, total: usize) -> usize {
+        total.saturating_mul(self.token_share.into()).div_ceil(100)
     }
 }
 
@@ -213,6 +231,8 @@ impl Config {
             limits.max_reads_in_flight,
             limits.max_watchers,
             limits.max_connections,
+            limits.max_unauthenticated_connections,
+            limits.max_unauthenticated_per_address,
             limits.token_uploads_at_once,
         ];
         if counts.contains(&0) {
@@ -249,6 +269,29 @@ impl Config {
         if self.tls.certificate.is_some() { "https" } else { "http" }
     }
 
+    /// Limits of the clients' connections.
+    pub(crate) fn connection_limits(&self) -> http::Limits {
+        let limits = &self.limits;
+        let connections = limits.max_connections;
+        let trusted = self.trusted_proxies.clone();
+        let unauthenticated = http::Unauthenticated {
+            connections: limits.max_unauthenticated_connections,
+            per_network: limits.max_unauthenticated_per_address,
+            lifetime: limits.unauthenticated_lifetime,
+        };
+        http::Limits {
+            connections,
+            connections_per_client: self
+                .tokens
+                .as_ref()
+                .map_or(connections, |_| limits.share_of(connections)),
+            unauthenticated: Some(unauthenticated),
+            proxies: http::Proxies::new(move |address| trusted.iter().any(|proxy| proxy.includes(address))),
+            write_stall: self.write_stall,
+            ..http::Limits::of("gateway")
+        }
+    }
+
     /// The access tokens; `None` without a token file.
     pub(crate) fn tokens(&self) -> Result<Option<LiveTokens>, StartError> {
         let opened = self.tokens.as_deref().map(LiveTokens::open).transpose();
@@ -258,19 +301,15 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
 
-    #[derive(clap::Parser)]
-    struct Program {
-        #[command(flatten)]
-        config: Config,
-    }
-
     #[test]
-    fn defaults_of_the_command_line_are_those_of_the_type() {
-        let parsed = Program::parse_from(["gateway"]).config;
-        assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
+    fn defaults_are_those_of_the_command_line() {
+        let (config, limits) = (Config::default(), Limits::default());
+        assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 5011)));
+        assert_eq!(limits.max_legacy_body, ByteSize(64_000_000));
+        assert_eq!(format!("{:?}", config.limits), format!("{limits:?}"));
+        assert_eq!((limits.share_of(100), limits.share_of(3)), (25, 1));
+        config.check().unwrap();
     }
 }

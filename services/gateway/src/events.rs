@@ -22,10 +22,10 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use crate::App;
+use crate::admission::Permit;
 use crate::params::PathMrn;
-use crate::places::{NoPlace, Place, Places};
 use crate::tokens::{Client, Tokens};
-use crate::{App, no_place};
 
 /// Events that a watcher may lag behind.
 const BUFFERED: usize = 1024;
@@ -53,18 +53,15 @@ pub(crate) struct Hub {
     next_group: AtomicUsize,
     /// The broker cannot be heard now.
     is_cut_off: AtomicBool,
-    watchers: Places,
 }
 
 impl Hub {
-    /// For so many watchers in all, and of each holder of a token.
-    pub(crate) fn new(all: usize, each: usize) -> Self {
+    pub(crate) fn new() -> Self {
         Hub {
             heard: broadcast::Sender::new(BUFFERED),
             bells: std::array::from_fn(|_| watch::Sender::new(())),
             next_group: AtomicUsize::new(0),
             is_cut_off: AtomicBool::new(false),
-            watchers: Places::new(all, each, 1),
         }
     }
 
@@ -132,12 +129,6 @@ impl Hub {
         let group = self.next_group.fetch_add(1, Ordering::Relaxed) % GROUPS;
         Ear { heard, bell: self.bells[group].subscribe() }
     }
-
-    fn join(&self, client: &Client) -> Result<Watching, NoPlace> {
-        let place = self.watchers.take(&client.name)?;
-        metrics::gauge!("bedside_gateway_watchers").increment(1);
-        Ok(Watching(place))
-    }
 }
 
 /// One who listens to the hub.
@@ -161,8 +152,15 @@ impl Ear {
     }
 }
 
-/// A place among the watchers.
-struct Watching(#[expect(dead_code, reason = "held, not read")] Place);
+/// Counts an open stream.
+struct Watching(#[expect(dead_code, reason = "held, not read")] Option<Permit>);
+
+impl Watching {
+    fn new(permit: Option<Permit>) -> Self {
+        metrics::gauge!("bedside_gateway_watchers").increment(1);
+        Watching(permit)
+    }
+}
 
 impl Drop for Watching {
     fn drop(&mut self) {
@@ -193,9 +191,9 @@ pub(crate) async fn of_patient(
 }
 
 fn open(app: &Arc<App>, client: Client, of: Option<Mrn>) -> Response {
-    let watching = match app.hub.join(&client) {
-        Ok(watching) => watching,
-        Err(none) => return no_place(none, "event streams").into_response(),
+    let permit = match app.admission.event_stream(&client) {
+        Ok(permit) => permit,
+        Err(error) => return error.into_response(),
     };
     let watcher = Watcher {
         ear: app.hub.ear(),
@@ -207,7 +205,7 @@ fn open(app: &Arc<App>, client: Client, of: Option<Mrn>) -> Response {
         },
         shutdown: app.shutdown.clone(),
         access: app.tokens.clone().map(|tokens| (tokens, client)),
-        _watching: watching,
+        _watching: Watching::new(Some(permit)),
     };
     // `ready` says: what is announced from now on arrives, and how long silence can last.
     let ready = app.clock.event("ready", app.config.events_keep_alive);
@@ -288,13 +286,13 @@ mod tests {
             state: Box::new(Bytes::new),
             shutdown: Shutdown::new(),
             access: None,
-            _watching: hub.join(&Client::local()).unwrap(),
+            _watching: Watching::new(None),
         }
     }
 
     #[tokio::test]
     async fn a_watcher_that_lags_is_told_that_it_missed_something_and_then_goes_on() {
-        let hub = Arc::new(Hub::new(10, 10));
+        let hub = Arc::new(Hub::new());
         let (mut slow, mut of_another) = (watcher(&hub, None), watcher(&hub, Some(8)));
         let mrn = Mrn::new(7).unwrap();
         for index in 0..=BUFFERED {
@@ -311,7 +309,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hub_that_hears_nothing_itself_says_so_until_it_does_again() {
-        let hub = Arc::new(Hub::new(10, 10));
+        let hub = Arc::new(Hub::new());
         let mut watcher = watcher(&hub, None);
         hub.tell(Heard::CutOff).await;
         assert!(hub.is_cut_off.load(Ordering::Acquire), "who joins now is told at once");
@@ -322,19 +320,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn places_of_watchers_are_given_back() {
-        let hub = Arc::new(Hub::new(1, 1));
-        let first = hub.join(&Client::local()).unwrap();
-        assert!(hub.join(&Client::local()).is_err());
-        drop(first);
-        assert!(hub.join(&Client::local()).is_ok());
-    }
-
-    #[tokio::test]
     async fn few_watchers_are_woken_at_a_time_and_others_have_their_turn_in_between() {
         const IN_A_GROUP: usize = 10;
         const ALL: usize = IN_A_GROUP * GROUPS;
-        let hub = Arc::new(Hub::new(ALL, ALL));
+        let hub = Arc::new(Hub::new());
         let counts = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
         for _ in 0..ALL {
             let (mut watcher, counts) = (watcher(&hub, None), counts.clone());

@@ -20,7 +20,7 @@ use tracing::Instrument;
 
 use crate::App;
 use crate::access::AuditNotes;
-use crate::places::Place;
+use crate::admission::Permit;
 use crate::spool::Spooled;
 
 /// Files of one upload that are staged at the same time.
@@ -93,11 +93,11 @@ pub(crate) async fn accept(
     app: &Arc<App>,
     draft: Draft,
     wishes: Wishes,
-    place: Place,
+    permit: Permit,
 ) -> Result<Outcome, ApiError> {
     let app = app.clone();
     let work = async move {
-        let turn = place.turn().await;
+        let turn = permit.queue().await;
         walk(&app, draft, wishes, turn).await
     };
     let work = tokio::spawn(work.in_current_span());

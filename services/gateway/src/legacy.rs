@@ -1,7 +1,6 @@
 //! `POST /api/new_patient`, exactly as its clients know it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -10,24 +9,19 @@ use axum::response::Response;
 use proto_json::{FileKind, Mrn, SignalOptions};
 use runtime::problem::{ApiError, text};
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::App;
 use crate::access::AuditNotes;
-use crate::body::BodyReader;
+use crate::body::{BodyReader, Pace};
 use crate::files_in::{ArrivingFile, FileError};
 use crate::intake::{self, Draft, Outcome};
 use crate::legacy_body::{LegacyBody, MrnRefused, decode};
-use crate::spool::Spool;
+use crate::spool::{Spool, SpooledBody};
 use crate::tokens::Client;
 use crate::upload::wishes;
 
-/// Memory for bodies is taken in steps of so many bytes.
-const STEP: usize = 64 * 1024;
 /// A body up to this size is parsed where it was read: that takes less than a millisecond, whatever is in it.
 const PARSED_AT_ONCE: usize = 128 * 1024;
-/// How long a body waits for others to give memory back.
-const MEMORY_WAIT: Duration = Duration::from_secs(5);
 
 /// A refusal: 400 with one of the contract's sentences, or what any route can end with.
 enum Refused {
@@ -89,12 +83,13 @@ async fn take(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(Mrn, Outcome), Refused> {
-    let mut reader = BodyReader::new(body, headers, app.config.limits.max_legacy_body, app.config.body_idle);
-    let read = match app.upload_place(client) {
-        Ok(place) => read(app, &mut reader, headers).await.map(|read| (place, read)),
+    let limit = app.config.limits.max_legacy_body;
+    let mut reader = BodyReader::new(body, headers, limit, Pace::from(&app.config));
+    let read = match app.admission.upload(client) {
+        Ok(permit) => read(app, &mut reader, headers).await.map(|body| (permit, body)),
         Err(error) => Err(error),
     };
-    let (place, (body, memory)) = match read {
+    let (permit, body) = match read {
         Ok(read) => read,
         Err(error) => {
             reader.discard().await;
@@ -102,57 +97,40 @@ async fn take(
         }
     };
     let wishes = wishes(app, headers, client, notes)?;
-    let draft = if body.len() <= PARSED_AT_ONCE {
-        draft(app, &body).await?
-    } else {
-        // Parsing, decoding and hashing so much takes long enough for others to notice.
-        let turn = app.at_parsing.of(&client.name).acquire_owned().await;
-        let (app, runtime) = (app.clone(), Handle::current());
-        let work = background::run_long(move || {
-            // Until it is done, even if the client goes before.
-            let _held = (memory, turn);
-            runtime.block_on(draft(&app, &body))
-        });
-        work.await.map_err(ApiError::internal)??
+    let draft = match body {
+        SpooledBody::Memory { content, .. } if content.len() <= PARSED_AT_ONCE => {
+            draft(app, &content).await?
+        }
+        body => draft_large(app, client, body).await?,
     };
     let mrn = draft.mrn;
     notes.patient(mrn);
-    Ok((mrn, intake::accept(app, draft, wishes, place).await?))
+    Ok((mrn, intake::accept(app, draft, wishes, permit).await?))
 }
 
-/// The whole body, with the permit for the memory it takes.
-async fn read(
-    app: &App,
-    reader: &mut BodyReader,
-    headers: &HeaderMap,
-) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), ApiError> {
-    let length = reader.check_length(headers)?.and_then(|length| usize::try_from(length).ok());
-    let mut body = Vec::with_capacity(length.unwrap_or(STEP).min(STEP));
-    let mut memory: Option<OwnedSemaphorePermit> = None;
+/// The whole body. However slowly it arrives, it takes little memory meanwhile.
+async fn read(app: &App, reader: &mut BodyReader, headers: &HeaderMap) -> Result<SpooledBody, ApiError> {
+    reader.check_length(headers)?;
+    let mut spool = app.spool.body();
+    let failed = |error| FileError::Spool(error).about("the request body");
     while let Some(chunk) = reader.chunk().await? {
-        let allowed = memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) + STEP;
-        let more = (body.len() + chunk.len()).saturating_sub(allowed);
-        if more > 0 {
-            let step = u32::try_from(more.next_multiple_of(STEP)).unwrap_or(u32::MAX);
-            let taken = app.body_memory.clone().acquire_many_owned(step);
-            match (tokio::time::timeout(MEMORY_WAIT, taken).await, &mut memory) {
-                (Ok(Ok(more)), Some(memory)) => memory.merge(more),
-                (Ok(Ok(more)), none) => *none = Some(more),
-                _ => {
-                    return Err(ApiError::unavailable(
-                        "Too many large uploads at the same time; try again.",
-                        5,
-                    ));
-                }
-            }
-            // Once, where the head says how much will come; memory that is not written to is not taken.
-            if let Some(length) = length {
-                body.reserve_exact(length.saturating_sub(body.len()));
-            }
-        }
-        body.extend_from_slice(&chunk);
+        spool.write(&chunk).await.map_err(failed)?;
     }
-    Ok((body, memory))
+    spool.finish().await.map_err(failed)
+}
+
+/// Parsing, decoding and hashing a large body takes long enough for others to notice: it is done on a thread of lower
+/// priority, for one body of a client after the other, and once there is memory for it.
+async fn draft_large(app: &Arc<App>, client: &Client, mut body: SpooledBody) -> Result<Draft, Refused> {
+    let reserved = app.admission.body_memory.reserve(&client.name, body.bytes_to_read()).await;
+    let (app, runtime) = (app.clone(), Handle::current());
+    let work = background::run_long(move || {
+        // Until the work is done, even if the client goes before.
+        let _reserved = reserved;
+        let content = body.read().map_err(|error| FileError::Spool(error).about("the request body"))?;
+        runtime.block_on(draft(&app, &content))
+    });
+    work.await.map_err(ApiError::internal)?
 }
 
 /// Checks a body as a whole, the record number first. Nothing has left this process when it returns.

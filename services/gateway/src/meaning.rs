@@ -20,7 +20,11 @@ pub(crate) fn describe() {
         "bedside_gateway_reads_refused_total",
         "Reads that were not taken for now: too many under way"
     );
-    describe_counter!("bedside_gateway_rate_limited_total", "Requests that were answered 429");
+    describe_counter!("bedside_gateway_rate_limited_total", "Requests answered 429 because of their rate");
+    describe_counter!(
+        "bedside_gateway_slow_uploads_total",
+        "Uploads ended because their body arrived too slowly or took too long"
+    );
     describe_counter!("bedside_gateway_received_bytes_total", Unit::Bytes, "Bytes of upload bodies received");
     describe_counter!("bedside_gateway_events_sent_total", "Updates pushed to watchers of event streams");
     describe_counter!("bedside_gateway_audit_failures_total", "Audit lines that could not be written");
@@ -31,6 +35,7 @@ pub(crate) fn describe() {
         "bedside_gateway_uploads_refused_total",
         "bedside_gateway_reads_refused_total",
         "bedside_gateway_rate_limited_total",
+        "bedside_gateway_slow_uploads_total",
         "bedside_gateway_received_bytes_total",
         "bedside_gateway_events_sent_total",
     ] {

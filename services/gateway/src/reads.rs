@@ -1,14 +1,19 @@
 //! Passes reads on to query: over HTTP where it is a process of its own, directly where it is not. Bodies stream through.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Extension, MatchedPath, Request, State};
 use axum::http::uri::{PathAndQuery, Scheme, Uri};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -17,11 +22,12 @@ use runtime::internal::AnswerAbout;
 use runtime::problem::{ApiError, Kind};
 use runtime::{Backoff, Secret, StartError, trace};
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use tokio::time::Sleep;
 use tower::ServiceExt;
 
 use crate::App;
 use crate::access::AuditNotes;
+use crate::admission::Permit;
 use crate::routes::is_legacy;
 use crate::tokens::{Client as Holder, Need};
 
@@ -212,6 +218,38 @@ fn from_query(mut response: Response) -> Response {
     response
 }
 
+/// The body of a response. Ends with an error when it has not been sent by its deadline: a client that takes a little now and
+/// then would hold its permit for hours.
+struct LimitedBody {
+    body: Body,
+    deadline: Pin<Box<Sleep>>,
+    /// Held until the last byte has been sent.
+    _permit: Permit,
+}
+
+impl HttpBody for LimitedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.deadline.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(axum::Error::new("the response was not taken in time"))));
+        }
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 fn no_upload() -> ApiError {
     ApiError::not_found(
         "No upload of yours with this id is stored; one that was just accepted may take a moment.",
@@ -228,8 +266,8 @@ pub(crate) async fn forward(
     let of_upload = request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str() == UPLOAD);
     let legacy = is_legacy(request.uri().path());
     let client = request.extensions().get::<Holder>().cloned().unwrap_or_else(Holder::local);
-    let place = match app.read_place(&client) {
-        Ok(place) => place,
+    let permit = match app.admission.read(&client) {
+        Ok(permit) => permit,
         Err(error) => return if legacy { error.into_text() } else { error.into_response() },
     };
     let mut headers = HeaderMap::new();
@@ -243,8 +281,8 @@ pub(crate) async fn forward(
         headers.insert(trace::TRACE_PARENT, parent);
     }
     let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-    // Until the answer begins: whoever takes a long answer slowly keeps nobody waiting.
-    let turn = place.turn().await;
+    // Until the answer begins: whoever takes a long answer slowly keeps no other request waiting.
+    let turn = permit.queue().await;
     let mut answer = app.reads.ask(request.method().clone(), path, headers).await;
     drop(turn);
     if let Ok(response) = &mut answer {
@@ -272,12 +310,10 @@ pub(crate) async fn forward(
                 ApiError::new(Kind::BAD_GATEWAY, "The service that reads patients failed at this request.");
             if legacy { error.into_text() } else { error.into_response() }
         }
-        // The place is taken until the last byte has gone.
+        // The permit is held until the last byte has been sent.
         Ok(response) => response.map(|body| {
-            Body::new(body.map_frame(move |frame| {
-                let _place = &place;
-                frame
-            }))
+            let deadline = Box::pin(tokio::time::sleep(app.config.transfer_deadline));
+            Body::new(LimitedBody { body, deadline, _permit: permit })
         }),
         Err(error) if legacy => error.into_text(),
         Err(error) => error.into_response(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::handler::Handler;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -55,6 +56,7 @@ pub(crate) fn is_legacy(path: &str) -> bool {
 
 pub(crate) fn router(app: &Arc<App>, health: Option<Router>) -> Router {
     let guarded = |need| from_fn_with_state((app.clone(), need), access::guard);
+    let public = || from_fn_with_state(app.clone(), access::limit_public);
     let mut reads = Router::new();
     for (path, need) in READS {
         reads = reads.route(path, get(reads::forward).route_layer(guarded(need)));
@@ -78,20 +80,16 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Router>) -> Router {
             ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], openapi::DOCUMENT)
         }),
     );
+    let open = open.route_layer(public());
     let mut router = reads.merge(uploads).merge(events).merge(dead_letters).merge(open);
     if let Some(health) = health {
         // Who is here to look after it has a token, where others can come: figures tell how much there is to do.
         let figures = admin::figures(Metrics::install()).route_layer(guarded(Need::Read));
-        router = router.merge(health.with_state(())).merge(figures.with_state(()));
+        router = router.merge(health.route_layer(public()).with_state(())).merge(figures.with_state(()));
     }
     router
-        .fallback(async |request: Request| {
-            in_words_of(request.uri().path(), ApiError::not_found("There is nothing at this path."))
-        })
-        .method_not_allowed_fallback(async |request: Request| {
-            let sentence = "This path does not take this method; the Allow header says which ones it takes.";
-            in_words_of(request.uri().path(), ApiError::new(Kind::METHOD_NOT_ALLOWED, sentence))
-        })
+        .fallback(not_found.layer(public()))
+        .method_not_allowed_fallback(method_not_allowed.layer(public()))
         .layer(from_fn_with_state(app.clone(), access::only_this_machine))
         .layer(CatchPanicLayer::custom(|_panic| {
             ApiError::internal("a handler panicked; its message is above").into_response()
@@ -102,6 +100,11 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Router>) -> Router {
         .with_state(app.clone())
 }
 
-fn in_words_of(path: &str, error: ApiError) -> Response {
-    if is_legacy(path) || !path.starts_with("/api/") { error.into_text() } else { error.into_response() }
+async fn not_found(request: Request) -> Response {
+    access::in_format_of(request.uri().path(), ApiError::not_found("There is nothing at this path."))
+}
+
+async fn method_not_allowed(request: Request) -> Response {
+    let sentence = "This path does not take this method; the Allow header says which ones it takes.";
+    access::in_format_of(request.uri().path(), ApiError::new(Kind::METHOD_NOT_ALLOWED, sentence))
 }

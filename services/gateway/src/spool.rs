@@ -2,7 +2,7 @@
 //! file when they are not. Each is hashed on the way.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,30 +10,28 @@ use bus::ByteStream;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use proto_json::{BlobHash, BlobHasher, HashedBytes};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A file up to this size stays in memory, if there is room.
+use crate::admission::{MemoryBudget, Reservation};
+
+/// A file up to this size stays in memory, if there is memory.
 const FILE_IN_MEMORY: usize = 1 << 20;
 /// Files of one request that stay in memory, together.
 const REQUEST_IN_MEMORY: usize = 4 << 20;
+/// Bytes of a body that need no reservation: there are fewer bodies than connections.
+const BODY_WITHOUT_RESERVATION: usize = 64 * 1024;
 /// What is written to or read from disk at once.
 const BLOCK: usize = 256 * 1024;
 
-/// The room that the spools of all requests share.
+/// Folder and memory that the spools of all requests share.
 #[derive(Debug, Clone)]
-pub(crate) struct SpoolRoom {
+pub(crate) struct SpoolFolder {
     folder: Arc<Path>,
-    /// One permit for each byte of memory.
-    memory: Arc<Semaphore>,
+    memory: MemoryBudget,
 }
 
-impl SpoolRoom {
-    pub(crate) fn new(folder: Option<PathBuf>, memory: u64) -> Self {
-        let memory = usize::try_from(memory).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        SpoolRoom {
-            folder: folder.unwrap_or_else(std::env::temp_dir).into(),
-            memory: Arc::new(Semaphore::new(memory)),
-        }
+impl SpoolFolder {
+    pub(crate) fn new(folder: Option<PathBuf>, memory: MemoryBudget) -> Self {
+        SpoolFolder { folder: folder.unwrap_or_else(std::env::temp_dir).into(), memory }
     }
 
     /// Proves that files can be made there.
@@ -47,14 +45,19 @@ impl SpoolRoom {
 
     /// The spool of one request.
     pub(crate) fn spool(&self) -> Spool {
-        Spool { room: self.clone(), in_memory: 0, file: None, end: 0 }
+        Spool { folder: self.clone(), in_memory: 0, file: None, end: 0 }
+    }
+
+    /// For the body of one request.
+    pub(crate) fn body(&self) -> BodySpool {
+        BodySpool { folder: self.clone(), bytes: 0, buffer: Vec::new(), memory: None, file: None }
     }
 }
 
 /// The files of one request. All that go to disk share one anonymous file, so that a request takes one file descriptor
 /// however many files it brings.
 pub(crate) struct Spool {
-    room: SpoolRoom,
+    folder: SpoolFolder,
     in_memory: usize,
     file: Option<Arc<File>>,
     end: u64,
@@ -68,7 +71,7 @@ impl Spool {
             hasher: BlobHasher::new(),
             bytes: 0,
             buffer: BytesMut::new(),
-            permit: None,
+            memory: None,
             on_disk_from: None,
         }
     }
@@ -82,7 +85,7 @@ impl Spool {
         let file = match &self.file {
             Some(file) => file.clone(),
             None => {
-                let folder = self.room.folder.clone();
+                let folder = self.folder.folder.clone();
                 let file = blocking(move || tempfile::tempfile_in(&folder)).await?;
                 self.file.insert(Arc::new(file)).clone()
             }
@@ -105,8 +108,8 @@ pub(crate) struct SpoolWriter<'a> {
     hasher: BlobHasher,
     bytes: u64,
     buffer: BytesMut,
-    /// Room for the buffer, while the file is in memory.
-    permit: Option<OwnedSemaphorePermit>,
+    /// For the buffer, while the file is in memory.
+    memory: Option<Reservation>,
     on_disk_from: Option<u64>,
 }
 
@@ -120,7 +123,7 @@ impl SpoolWriter<'_> {
         if self.on_disk_from.is_none() && !self.take_memory(chunk.len()) {
             self.on_disk_from = Some(self.spool.end);
             self.flush().await?;
-            self.permit = None;
+            self.memory = None;
         }
         self.buffer.extend_from_slice(chunk);
         if self.on_disk_from.is_some() && self.buffer.len() >= BLOCK {
@@ -136,15 +139,10 @@ impl SpoolWriter<'_> {
         {
             return false;
         }
-        let Ok(more) =
-            u32::try_from(bytes).map(|bytes| spool.room.memory.clone().try_acquire_many_owned(bytes))
-        else {
-            return false;
-        };
-        match (more, &mut self.permit) {
-            (Ok(more), Some(permit)) => permit.merge(more),
-            (Ok(more), none) => *none = Some(more),
-            (Err(_), _) => return false,
+        let Some(more) = spool.folder.memory.try_reserve(bytes) else { return false };
+        match &mut self.memory {
+            Some(memory) => memory.merge(more),
+            none => *none = Some(more),
         }
         true
     }
@@ -160,11 +158,11 @@ impl SpoolWriter<'_> {
 
     /// The whole file, ready to be read as often as needed.
     pub(crate) async fn finish(mut self) -> io::Result<Spooled> {
-        let (sha256, place) = match self.on_disk_from {
+        let (sha256, location) = match self.on_disk_from {
             Some(from) => {
                 self.flush().await?;
                 let file = self.spool.file.clone().ok_or_else(|| io::Error::other("nothing was written"))?;
-                (self.hasher.finish(), Place::Disk { file, from })
+                (self.hasher.finish(), Location::Disk { file, from })
             }
             None => {
                 self.spool.in_memory += self.buffer.len();
@@ -174,10 +172,10 @@ impl SpoolWriter<'_> {
                 } else {
                     background::run(move || HashedBytes::of(bytes)).await?
                 };
-                (content.sha256(), Place::Memory { content, _room: self.permit })
+                (content.sha256(), Location::Memory { content, _memory: self.memory })
             }
         };
-        Ok(Spooled { sha256, bytes: self.bytes, place })
+        Ok(Spooled { sha256, bytes: self.bytes, location })
     }
 }
 
@@ -186,32 +184,32 @@ impl SpoolWriter<'_> {
 pub(crate) struct Spooled {
     pub(crate) sha256: BlobHash,
     pub(crate) bytes: u64,
-    place: Place,
+    location: Location,
 }
 
 #[derive(Debug)]
-enum Place {
-    Memory { content: HashedBytes, _room: Option<OwnedSemaphorePermit> },
+enum Location {
+    Memory { content: HashedBytes, _memory: Option<Reservation> },
     Disk { file: Arc<File>, from: u64 },
 }
 
 impl Spooled {
     /// All of the bytes, if they are in memory.
     pub(crate) fn in_memory(&self) -> Option<&HashedBytes> {
-        match &self.place {
-            Place::Memory { content, .. } => Some(content),
-            Place::Disk { .. } => None,
+        match &self.location {
+            Location::Memory { content, .. } => Some(content),
+            Location::Disk { .. } => None,
         }
     }
 
     /// The bytes, from the start.
     pub(crate) fn stream(&self) -> ByteStream {
-        match &self.place {
-            Place::Memory { content, .. } => {
+        match &self.location {
+            Location::Memory { content, .. } => {
                 let bytes = content.bytes().clone();
                 stream::once(async move { Ok(bytes) }).boxed()
             }
-            Place::Disk { file, from } => {
+            Location::Disk { file, from } => {
                 let (file, end) = (file.clone(), from + self.bytes);
                 stream::unfold(Some(*from), move |at| {
                     let file = file.clone();
@@ -228,6 +226,105 @@ impl Spooled {
                     }
                 })
                 .boxed()
+            }
+        }
+    }
+}
+
+/// Takes the body of one request: in memory while it is small and there is memory, then in an anonymous file. A body that
+/// arrives slowly takes no memory.
+pub(crate) struct BodySpool {
+    folder: SpoolFolder,
+    bytes: usize,
+    /// The whole body, or what is not in the file yet.
+    buffer: Vec<u8>,
+    memory: Option<Reservation>,
+    file: Option<Arc<File>>,
+}
+
+impl BodySpool {
+    pub(crate) async fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+        if self.file.is_none() && !self.take_memory(chunk.len()) {
+            let folder = self.folder.folder.clone();
+            self.file = Some(Arc::new(blocking(move || tempfile::tempfile_in(&folder)).await?));
+        }
+        self.bytes += chunk.len();
+        self.buffer.extend_from_slice(chunk);
+        if self.file.is_some() && self.buffer.len() >= BLOCK {
+            self.flush().await?;
+            self.memory = None;
+        }
+        Ok(())
+    }
+
+    fn take_memory(&mut self, bytes: usize) -> bool {
+        let length = self.buffer.len() + bytes;
+        if length > FILE_IN_MEMORY {
+            return false;
+        }
+        let reserved = self.buffer.len().max(BODY_WITHOUT_RESERVATION);
+        if length <= reserved {
+            return true;
+        }
+        let Some(more) = self.folder.memory.try_reserve(length - reserved) else { return false };
+        match &mut self.memory {
+            Some(memory) => memory.merge(more),
+            none => *none = Some(more),
+        }
+        true
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if let Some(file) = self.file.clone()
+            && !self.buffer.is_empty()
+        {
+            let buffer = std::mem::take(&mut self.buffer);
+            let mut buffer = background::run(move || {
+                (&*file).write_all(&buffer)?;
+                Ok::<_, io::Error>(buffer)
+            })
+            .await??;
+            buffer.clear();
+            self.buffer = buffer;
+        }
+        Ok(())
+    }
+
+    /// The whole body.
+    pub(crate) async fn finish(mut self) -> io::Result<SpooledBody> {
+        self.flush().await?;
+        Ok(match self.file {
+            Some(file) => SpooledBody::Disk { file, bytes: self.bytes },
+            None => SpooledBody::Memory { content: self.buffer, _memory: self.memory },
+        })
+    }
+}
+
+/// The whole body of a request.
+pub(crate) enum SpooledBody {
+    Memory { content: Vec<u8>, _memory: Option<Reservation> },
+    Disk { file: Arc<File>, bytes: usize },
+}
+
+impl SpooledBody {
+    /// Memory that reading the body takes beyond what it takes already.
+    pub(crate) fn bytes_to_read(&self) -> usize {
+        match self {
+            SpooledBody::Memory { .. } => 0,
+            SpooledBody::Disk { bytes, .. } => *bytes,
+        }
+    }
+
+    /// Reads the body. Blocks.
+    pub(crate) fn read(&mut self) -> io::Result<Vec<u8>> {
+        match self {
+            SpooledBody::Memory { content, .. } => Ok(std::mem::take(content)),
+            SpooledBody::Disk { file, bytes } => {
+                let mut content = vec![0; *bytes];
+                let mut file = &**file;
+                file.rewind()?;
+                file.read_exact(&mut content)?;
+                Ok(content)
             }
         }
     }
@@ -278,8 +375,8 @@ mod tests {
 
     use super::*;
 
-    async fn spool_all(room: &SpoolRoom, sizes: &[usize]) -> (Vec<Vec<u8>>, Vec<Spooled>) {
-        let mut spool = room.spool();
+    async fn spool_all(folder: &SpoolFolder, sizes: &[usize]) -> (Vec<Vec<u8>>, Vec<Spooled>) {
+        let mut spool = folder.spool();
         let (mut contents, mut spooled) = (Vec::new(), Vec::new());
         for (index, size) in sizes.iter().enumerate() {
             let content: Vec<u8> = (0..*size).map(|at| (at / 3 + at / 1000 + index) as u8).collect();
@@ -301,8 +398,8 @@ mod tests {
     async fn files_of_any_size_come_back_as_they_went_in() {
         let sizes = [0, 1, 9_999, 300_000, 1 << 20, (1 << 20) + 1, 3_000_000, 5, 900_000, 900_000, 900_000];
         for memory in [0, 100_000, 64_000_000] {
-            let room = SpoolRoom::new(None, memory);
-            let (contents, spooled) = spool_all(&room, &sizes).await;
+            let folder = SpoolFolder::new(None, MemoryBudget::new(memory, 1));
+            let (contents, spooled) = spool_all(&folder, &sizes).await;
             for (content, spooled) in contents.iter().zip(&spooled) {
                 assert_eq!(spooled.bytes, content.len() as u64);
                 assert_eq!(spooled.sha256, BlobHash::of(content));
@@ -313,13 +410,46 @@ mod tests {
 
     #[tokio::test]
     async fn memory_is_bounded_and_given_back() {
-        let room = SpoolRoom::new(None, 1_500_000);
-        let (_, spooled) = spool_all(&room, &[600_000, 600_000, 600_000, 2_000_000]).await;
+        let folder = SpoolFolder::new(None, MemoryBudget::new(1_500_000, 1));
+        let (_, spooled) = spool_all(&folder, &[600_000, 600_000, 600_000, 2_000_000]).await;
         let in_memory: Vec<bool> =
-            spooled.iter().map(|one| matches!(one.place, Place::Memory { .. })).collect();
+            spooled.iter().map(|one| matches!(one.location, Location::Memory { .. })).collect();
         assert_eq!(in_memory, [true, true, false, false]);
-        assert_eq!(room.memory.available_permits(), 300_000);
+        assert_eq!(folder.memory.available(), 300_000);
         drop(spooled);
-        assert_eq!(room.memory.available_permits(), 1_500_000);
+        assert_eq!(folder.memory.available(), 1_500_000);
+    }
+
+    #[tokio::test]
+    async fn bodies_of_any_size_come_back_as_they_went_in() {
+        for memory in [0, 300_000, 64_000_000] {
+            let folder = SpoolFolder::new(None, MemoryBudget::new(memory, 1));
+            for size in [0, 1, 65_536, 65_537, 300_000, 1 << 20, (1 << 20) + 1, 3_000_000] {
+                let content: Vec<u8> = (0..size).map(|at| (at / 3 + at / 1000) as u8).collect();
+                let mut spool = folder.body();
+                for chunk in content.chunks(10_000) {
+                    spool.write(chunk).await.unwrap();
+                }
+                let mut body = spool.finish().await.unwrap();
+                let on_disk = matches!(body, SpooledBody::Disk { .. });
+                assert_eq!(
+                    on_disk,
+                    size > FILE_IN_MEMORY || size > BODY_WITHOUT_RESERVATION + memory as usize
+                );
+                assert_eq!(body.bytes_to_read(), if on_disk { size } else { 0 });
+                assert!(body.read().unwrap() == content, "{size} bytes");
+            }
+            assert_eq!(folder.memory.available(), memory as usize);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_body_takes_no_memory_while_it_arrives() {
+        let folder = SpoolFolder::new(None, MemoryBudget::new(64_000_000, 1));
+        let mut spool = folder.body();
+        for _ in 0..100 {
+            spool.write(&[1; 50_000]).await.unwrap();
+        }
+        assert_eq!(folder.memory.available(), 64_000_000);
     }
 }

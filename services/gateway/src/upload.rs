@@ -12,7 +12,7 @@ use runtime::problem::{ApiError, Kind};
 use runtime::{Secret, trace};
 
 use crate::access::AuditNotes;
-use crate::body::BodyReader;
+use crate::body::{BodyReader, Pace};
 use crate::files_in::ArrivingFile;
 use crate::intake::{self, Draft, Outcome, Wishes};
 use crate::multipart::{Multipart, MultipartError, PartHead, boundary};
@@ -62,9 +62,9 @@ async fn take(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Outcome, ApiError> {
-    let reader = BodyReader::new(body, headers, app.config.limits.max_upload, app.config.body_idle);
-    let place = match app.upload_place(client) {
-        Ok(place) => place,
+    let reader = BodyReader::new(body, headers, app.config.limits.max_upload, Pace::from(&app.config));
+    let permit = match app.admission.upload(client) {
+        Ok(permit) => permit,
         Err(error) => {
             reader.discard().await;
             return Err(error);
@@ -83,7 +83,7 @@ async fn take(
     };
     let mut form = Multipart::new(reader, &boundary);
     match draft(app, mrn, &mut form).await {
-        Ok(draft) => intake::accept(app, draft, wishes, place).await,
+        Ok(draft) => intake::accept(app, draft, wishes, permit).await,
         Err(error) => {
             form.into_body().discard().await;
             Err(error)

@@ -78,7 +78,7 @@ pub async fn run_on(
     // In one process with the gateway, the gateway counts.
     let router = for_gateways(crate::router(store), token)
         .layer(from_fn(|request, next| observe::requests("query", request, next)));
-    let served = http::serve(listener, router, http::Limits::default(), &shutdown).await;
+    let served = http::serve(listener, router, http::Limits::of("query"), &shutdown).await;
     served.map_err(|error| StartError::failed(format!("query stopped serving: {error}")))
 }
 

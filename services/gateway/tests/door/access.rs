@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::fixture::{Door, Form, PATIENCE, Start, png};
 
-fn tokens_file() -> tempfile::NamedTempFile {
+pub(crate) fn tokens_file() -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     let line = |name: &str, role: &str| {
         format!("{name} {role} {}\n", BlobHash::of(format!("{name}-secret").as_bytes()))
