@@ -49,6 +49,27 @@ impl Timestamp {
         jiff::Timestamp::from_millisecond(millis).map(Timestamp).map_err(|_| TimestampError)
     }
 
+    /// A date (year, month, day) and a time of day (hour, minute, second, millisecond), at this offset from UTC in seconds;
+    /// without one, in the time zone of this machine.
+    ///
+    /// # Errors
+    /// [`TimestampError`] where there is no such time.
+    pub fn from_calendar(
+        (year, month, day): (i16, i8, i8),
+        (hour, minute, second, millisecond): (i8, i8, i8, i16),
+        offset_s: Option<i32>,
+    ) -> Result<Self, TimestampError> {
+        let nanosecond = i32::from(millisecond) * 1_000_000;
+        let zone = match offset_s {
+            Some(offset) => jiff::tz::Offset::from_seconds(offset).map(jiff::tz::TimeZone::fixed),
+            None => Ok(jiff::tz::TimeZone::system()),
+        };
+        jiff::civil::DateTime::new(year, month, day, hour, minute, second, nanosecond)
+            .and_then(|time| time.to_zoned(zone?))
+            .map(|time| Timestamp::from_jiff(time.timestamp()))
+            .map_err(|_| TimestampError)
+    }
+
     /// Milliseconds from `earlier` to this time; negative if this time is the earlier one.
     #[must_use]
     pub fn millis_since(self, earlier: Timestamp) -> i64 {
@@ -112,6 +133,15 @@ mod tests {
         assert_eq!(Timestamp::from_millis(time.as_millis()), Ok(time));
         assert_eq!("2026-03-14T15:09:26".parse::<Timestamp>(), Err(TimestampError));
         assert_eq!("yesterday".parse::<Timestamp>(), Err(TimestampError));
+    }
+
+    #[test]
+    fn calendar_times_are_taken_at_their_offset_or_in_the_local_zone() {
+        let at = |offset| Timestamp::from_calendar((2026, 3, 14), (15, 9, 26, 535), offset).unwrap();
+        assert_eq!(at(Some(3600)).to_string(), "2026-03-14T14:09:26.535Z");
+        assert_eq!(at(None).local_seconds(), "2026-03-14 15:09:26");
+        assert_eq!(Timestamp::from_calendar((2026, 2, 30), (0, 0, 0, 0), None), Err(TimestampError));
+        assert_eq!(Timestamp::from_calendar((2026, 2, 3), (24, 0, 0, 0), Some(0)), Err(TimestampError));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use client::{Gateway, NatsSettings};
-use proto_json::Mrn;
+use proto_json::{Mrn, Timestamp};
 use slint::{CloseRequestResponse, ComponentHandle as _, ModelRc, PlatformError, SharedString, VecModel};
 use tokio::sync::mpsc;
 use ui::{FileChooser, FileFilter, Level, Light, Network, OpenRequest, Task, words};
@@ -17,6 +17,7 @@ use crate::dialogs::{Connected, Kept, SettingsDesk};
 use crate::link::{Link, follow};
 use crate::message::Message;
 use crate::patient_form::{Known, PatientForm};
+use crate::recording::Recording;
 use crate::sending::{Outcome, Sending};
 use crate::staging::{FileId, Staging};
 use crate::window::{self, Api, Asking, Confirmation, Main, Tone};
@@ -29,6 +30,7 @@ pub(crate) struct Desk {
     link: Link,
     form: PatientForm,
     staging: Staging,
+    recording: Recording,
     sending: Sending,
     analyses: Analyses,
     settings: SettingsDesk,
@@ -73,6 +75,7 @@ impl Desk {
         let desk = Desk {
             form: PatientForm::new(link.clone(), typed(&args.mrn), typed(&args.name)),
             staging: Staging::new(link.clone()),
+            recording: Recording::new(link.clone()),
             sending: Sending::new(link.clone(), args.outbox_folder()),
             analyses: Analyses::new(link.clone()),
             settings: SettingsDesk::new(link.clone(), settings),
@@ -301,7 +304,15 @@ impl Desk {
         if let Some(problem) = self.form.name_problem() {
             return Some(problem);
         }
-        self.staging.busy().map(|name| format!("Still reading {name}…"))
+        if let Some(name) = self.staging.busy() {
+            return Some(format!("Still reading {name}…"));
+        }
+        self.recording.value(self.now()).err()
+    }
+
+    /// The time by the clock of the server; by that of this computer as long as the server has not told.
+    fn now(&self) -> Timestamp {
+        self.sending.gateway().map_or_else(Timestamp::now, Gateway::now)
     }
 
     fn totals(&self) -> String {
@@ -319,7 +330,8 @@ impl Desk {
         }
     }
 
-    fn refresh(&self) {
+    fn refresh(&mut self) {
+        self.recording.show(self.staging.recorded(), self.now());
         let problem = self.problem();
         let can = problem.is_none() && !self.sending.is_busy();
         let reason = problem.unwrap_or_else(|| format!("Ready to upload: {}.", self.totals()));
@@ -347,6 +359,9 @@ impl Desk {
             return;
         }
         let mut text = self.form.spoken();
+        if let Some(line) = self.recording.line(self.now()) {
+            text.push_str(&format!("\n{line}"));
+        }
         if self.level == Level::Bad {
             text.push_str("\n\nThe gateway cannot be reached: the upload will be kept here and sent later.");
         } else if let (Known::Unclear(reason), false) = (self.form.known(), self.checking) {
@@ -389,7 +404,8 @@ impl Desk {
         self.dismiss();
         self.analyses.clear();
         let name = self.form.name().map(str::to_owned);
-        self.sending.begin(mrn, name, self.staging.uploads(), self.staging.previews());
+        let Ok(recorded) = self.recording.value(self.now()) else { return };
+        self.sending.begin(mrn, name, recorded, self.staging.uploads(), self.staging.previews());
         if self.followed != Some(mrn) {
             self.follow(Some(mrn));
         }
@@ -420,6 +436,7 @@ impl Desk {
     fn clear_form(&mut self) {
         self.form.clear();
         self.staging.clear();
+        self.recording.clear();
         self.link.api(|api| {
             api.set_path("".into());
             api.set_file_type(-1);
@@ -516,6 +533,10 @@ fn register(window: &Main, desk: &Rc<RefCell<Desk>>) {
     });
     on!(api, desk, on_name_edited, |it, text| {
         it.form.edit_name(&text);
+        it.refresh()
+    });
+    on!(api, desk, on_recorded_edited, |it, text| {
+        it.recording.edit(&text);
         it.refresh()
     });
     on!(api, desk, on_choose_files, |it| it.choose_files());

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ecg::{Analysis, Quality, Strip};
+use proto_json::Timestamp;
 use ui::{Picture, words};
 
 use crate::staging::Stamp;
@@ -20,6 +21,7 @@ const ROWS: usize = 4;
 pub(crate) struct Reading {
     strip: Strip,
     analysis: Analysis,
+    recorded_at: Option<Timestamp>,
 }
 
 /// Reads and analyses a file. `tell` gets the share read so far, then a number below 0 while beats are found.
@@ -36,6 +38,7 @@ pub(crate) fn read(
     if !facts.is_file() {
         return Err("This is not a file.".to_owned());
     }
+    let recorded_at = recorded_at(path).map_err(unreadable)?;
     let source = Watched { file, read: 0, total: facts.len(), told: Instant::now(), tell, cancelled };
     let strip = ecg::read(source, &ecg::csv::Options::default());
     if cancelled.load(Ordering::Relaxed) {
@@ -48,7 +51,18 @@ pub(crate) fn read(
     if cancelled.load(Ordering::Relaxed) {
         return Err(String::new());
     }
-    Ok((Reading { strip, analysis }, Stamp::of(&facts)))
+    Ok((Reading { strip, analysis, recorded_at }, Stamp::of(&facts)))
+}
+
+/// When the recording began, if the file states it. A time without a zone is local.
+fn recorded_at(path: &Path) -> io::Result<Option<Timestamp>> {
+    let mut head = Vec::new();
+    File::open(path)?.take(ecg::START_BYTES as u64).read_to_end(&mut head)?;
+    Ok(ecg::start_of(&head).and_then(|start| {
+        let date = (start.year, start.month, start.day);
+        let time = (start.hour, start.minute, start.second, start.millisecond);
+        Timestamp::from_calendar(date, time, start.offset_s).ok()
+    }))
 }
 
 /// A file that says how far it has been read, and stops when told to.
@@ -82,6 +96,11 @@ impl Reading {
     /// Mean heart rate.
     pub(crate) fn mean_bpm(&self) -> Option<f64> {
         self.analysis.heart_rate.map(|rate| rate.mean_bpm)
+    }
+
+    /// When it was recorded, if the file states it.
+    pub(crate) fn recorded_at(&self) -> Option<Timestamp> {
+        self.recorded_at
     }
 
     /// Lowest to highest rate.

@@ -12,6 +12,7 @@ mod ecg_file;
 mod link;
 mod message;
 mod patient_form;
+mod recording;
 mod sending;
 mod staging;
 pub mod window;

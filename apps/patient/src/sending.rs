@@ -13,6 +13,7 @@ use ui::{Task, words};
 
 use crate::link::Link;
 use crate::message::Message;
+use crate::recording::Recorded;
 use crate::staging::{Preview, Stamp};
 use crate::window::WaitingUpload;
 
@@ -154,6 +155,7 @@ impl Sending {
         &mut self,
         mrn: Mrn,
         name: Option<String>,
+        recorded: Recorded,
         files: Vec<(client::UploadFile, Stamp)>,
         previews: Vec<Preview>,
     ) {
@@ -163,7 +165,7 @@ impl Sending {
         self.previews = previews;
         let (number, mail) = (self.number, self.link.mail.clone());
         let task = self.link.network.spawn(async move {
-            let result = keep(&outbox, mrn, name, files, number, &mail).await;
+            let result = keep(&outbox, mrn, (name, recorded), files, number, &mail).await;
             let _ = mail.send(Message::Kept { number, result });
         });
         self.phase = Phase::Keeping(task);
@@ -382,7 +384,7 @@ fn open(folder: &Path) -> Result<Outbox, OutboxError> {
 async fn keep(
     outbox: &Outbox,
     mrn: Mrn,
-    name: Option<String>,
+    (name, recorded): (Option<String>, Recorded),
     files: Vec<(client::UploadFile, Stamp)>,
     number: u64,
     mail: &tokio::sync::mpsc::UnboundedSender<Message>,
@@ -397,7 +399,12 @@ async fn keep(
             ));
         }
     }
-    let upload = Upload { name, ..Upload::of(files.into_iter().map(|(file, _)| file).collect()) };
+    let upload = Upload {
+        name,
+        recorded_at: recorded.at,
+        recorded_by_this_computer: recorded.by_this_computer,
+        ..Upload::of(files.into_iter().map(|(file, _)| file).collect())
+    };
     let progress = {
         let mail = mail.clone();
         move |progress| drop(mail.send(Message::Keeping { number, progress }))

@@ -9,13 +9,14 @@ use std::time::SystemTime;
 
 use client::UploadFile;
 use ecg::Quality;
-use proto_json::FileKind;
+use proto_json::{FileKind, Timestamp};
 use slint::{Image, ModelRc, SharedString, VecModel};
 use ui::{Picture, words};
 
 use crate::ecg_file::{self, Reading, quality_word};
 use crate::link::Link;
 use crate::message::Message;
+use crate::recording::{self, Suggestion};
 use crate::window::{EcgView, ImageView, PaneState, StagedFile, Tone};
 
 /// Longest side of an image kept in memory for show, in pixels: more than any screen has.
@@ -49,6 +50,10 @@ struct Staged {
     facts: Option<(Stamp, String)>,
     /// Heart rate of the preview.
     mean_bpm: Option<f64>,
+    /// When it was chosen, by the clock of this computer.
+    chosen_at: Timestamp,
+    /// When it was recorded, if the file states it.
+    recorded_at: Option<Timestamp>,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -181,6 +186,12 @@ impl Staging {
         self.files.iter().filter_map(upload).collect()
     }
 
+    /// What the chosen ECGs say of the time of their recording.
+    pub(crate) fn recorded(&self) -> Suggestion {
+        let ecgs = self.files.iter().filter(|file| file.is_ecg);
+        recording::suggestion(ecgs.map(|file| (file.chosen_at, file.recorded_at)))
+    }
+
     /// The chosen ECGs in their order.
     pub(crate) fn previews(&self) -> Vec<Preview> {
         let ecgs = self.files.iter().filter(|file| file.is_ecg);
@@ -197,7 +208,17 @@ impl Staging {
         let id = FileId(self.next);
         self.next += 1;
         let cancelled = Arc::default();
-        self.files.push(Staged { id, path, is_ecg, facts: None, mean_bpm: None, cancelled });
+        let chosen_at = Timestamp::now();
+        self.files.push(Staged {
+            id,
+            path,
+            is_ecg,
+            facts: None,
+            mean_bpm: None,
+            chosen_at,
+            recorded_at: None,
+            cancelled,
+        });
         self.put_on_show(id, is_ecg);
         self.read(id);
         self.refresh();
@@ -315,6 +336,9 @@ impl Staging {
                 );
                 file.facts = Some((stamp, detail));
                 file.mean_bpm = reading.mean_bpm();
+                // A file from the future was written by a wrong clock.
+                let is_past = |at: &Timestamp| !at.is_in_future_of(file.chosen_at);
+                file.recorded_at = reading.recorded_at().filter(is_past);
                 if self.ecg.shows == Some(id) {
                     self.ecg.content = Some(reading);
                     self.show_ecg();

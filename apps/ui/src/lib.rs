@@ -9,6 +9,7 @@ mod files;
 mod network;
 mod picture;
 mod settings;
+pub mod times;
 pub mod trace;
 pub mod words;
 

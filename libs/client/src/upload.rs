@@ -25,6 +25,9 @@ pub struct Upload {
     pub heart_rate: Option<Bpm>,
     /// When ECGs and heart rate were recorded, if known.
     pub recorded_at: Option<Timestamp>,
+    /// `recorded_at` is by the clock of this computer: an outbox corrects it before it sends the upload for the first time,
+    /// if that clock differs from the server's by more than clocks may.
+    pub recorded_by_this_computer: bool,
     /// How to read the raw ECGs.
     pub signal_options: SignalOptions,
     /// The files, in order.
@@ -43,6 +46,7 @@ impl Upload {
             name: None,
             heart_rate: None,
             recorded_at: None,
+            recorded_by_this_computer: false,
             signal_options: SignalOptions::default(),
             files,
             idempotency_key: IdempotencyKey::generate(),

@@ -10,7 +10,7 @@ use runtime::trace;
 use store::{AnalysisResult, Origin};
 
 use crate::blobs::{self, MoveError};
-use crate::{Ports, announce, failed};
+use crate::{Ports, announce, clock, failed};
 
 /// Works on one delivery of the queue of results.
 pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
@@ -52,7 +52,7 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
             }
         };
         let analyzed = outcome.is_ok();
-        let result = AnalysisResult { ecg_id, from, mrn, stored_at: Timestamp::now(), outcome };
+        let result = AnalysisResult { ecg_id, from, mrn, stored_at: clock::stored_now(), outcome };
         stored = ports.store.store_analysis(&result, files).await.map_err(failed)?;
         if stored.is_none() {
             // Another result was first.

@@ -5,6 +5,7 @@
 //! on clocks (see `store`), so newer uploads are shown in any case. A person ends the alarm with `accept-clock` once the clock
 //! is right.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use proto_json::{PatientUpdated, Timestamp};
@@ -13,12 +14,12 @@ use tokio::time::MissedTickBehavior;
 
 use crate::{Ports, announce};
 
-/// How often the time is noted: a clock that goes back by less than this after a crash may go unnoticed.
+/// How often the time is noted. What was stored in between is noted with it, unless the process dies before.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Notes the time at every period, until dropped.
-pub(crate) async fn watch(ports: &Ports) {
-    let mut period = tokio::time::interval(EVERY);
+pub(crate) async fn watch(ports: &Ports, at_least_every: Duration) {
+    let mut period = tokio::time::interval(EVERY.min(at_least_every));
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut was_behind = false;
     loop {
@@ -43,9 +44,29 @@ pub(crate) async fn watch(ports: &Ports) {
     }
 }
 
+/// The highest time, in milliseconds, at which this process has stored something since it was last noted: a clock may be ahead
+/// for less than a period.
+static STORED: AtomicI64 = AtomicI64::new(i64::MIN);
+
+/// The time now, for something that is stored.
+pub(crate) fn stored_now() -> Timestamp {
+    let now = Timestamp::now();
+    STORED.fetch_max(now.as_millis(), Ordering::Relaxed);
+    now
+}
+
 /// Notes the time, and marks values from its future if there may be any. Gives the highest time seen.
 pub(crate) async fn check(ports: &Ports, now: Timestamp) -> Result<Timestamp, StoreError> {
-    let highest = ports.store.observe_time(now).await?;
+    // Noted once: after a person has accepted the time, it must not come back.
+    let stored = STORED.swap(i64::MIN, Ordering::Relaxed);
+    let shown = Timestamp::from_millis(stored).map_or(now, |stored| stored.max(now));
+    let highest = match ports.store.observe_time(shown).await {
+        Ok(highest) => highest,
+        Err(error) => {
+            STORED.fetch_max(stored, Ordering::Relaxed);
+            return Err(error);
+        }
+    };
     let behind = if highest.is_in_future_of(now) { highest.millis_since(now) } else { 0 };
     metrics::gauge!("bedside_clock_behind_seconds").set(behind as f64 / 1_000.0);
     if behind > 0 {

@@ -79,7 +79,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
         }),
         shutdown.unless_begun(reconcile::run(&config, &ports)),
         shutdown.unless_begun(queues::watch(&ports)),
-        shutdown.unless_begun(clock::watch(&ports)),
+        shutdown.unless_begun(clock::watch(&ports, config.reconcile_every)),
         shutdown.unless_begun(queues::watch_disk(&ports)),
     );
     Ok(())

@@ -2,7 +2,7 @@
 //! without a record.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bus::{Outcome, StageKey};
 use proto_json::{AnalyzeEcg, EcgStatus, FileKind, Queue, RecordId, Timestamp, UploadId};
@@ -32,7 +32,7 @@ pub(crate) async fn run(config: &Config, ports: &Ports) {
         if let Err(cause) = resend_lost_jobs(config, ports, &mut watched).await {
             tracing::warn!(cause, "could not look for lost jobs");
         }
-        if let Err(cause) = clear_stage(config, ports, &mut unknown, Timestamp::now()).await {
+        if let Err(cause) = clear_stage(config, ports, &mut unknown, Moment::now()).await {
             tracing::warn!(cause, "could not look for files left on the stage");
         }
     }
@@ -125,9 +125,24 @@ impl Watched {
     }
 }
 
+/// A moment by both clocks: the wall clock can jump, and the monotonic one knows only this process.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    wall: Timestamp,
+    monotonic: Instant,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Moment { wall: Timestamp::now(), monotonic: Instant::now() }
+    }
+}
+
 /// A file on the stage whose upload is not stored, long after it was staged.
 struct Unknown {
     staged_at: Timestamp,
+    /// When it was first seen so.
+    seen: Instant,
     /// Its message, if there ever was one, was enqueued before this time.
     since: Timestamp,
 }
@@ -140,17 +155,23 @@ struct Unknown {
 /// message was lost with a broker, it was refused because its id was taken meanwhile. The store removes it first: ended
 /// in between, the file on the stage has this done again. A retry of the client may arrive at any moment; the store leaves
 /// what was brought since the time by which the file is judged here, and the stage is looked at again before the end.
+///
+/// The wall clock alone never removes a file whose upload may still come: a clock that jumped ahead makes a file look old that
+/// was staged a moment ago. So this process must have seen it for `stage_keep`, too, by the monotonic clock; and for the
+/// whole longer time if it was staged in the future, which is when nobody knows its age.
 async fn clear_stage(
     config: &Config,
     ports: &Ports,
     unknown: &mut HashMap<StageKey, Unknown>,
-    now: Timestamp,
+    now: Moment,
 ) -> Result<(), String> {
-    let keep_after = ago(now, config.stage_keep);
-    let given_up = ago(now, config.stage_keep.saturating_mul(UNKNOWN_UPLOAD_FACTOR));
+    let longer = config.stage_keep.saturating_mul(UNKNOWN_UPLOAD_FACTOR);
+    let keep_after = ago(now.wall, config.stage_keep);
+    let given_up = ago(now.wall, longer);
     let staged = ports.stage.list().await.map_err(|error| error.to_string())?;
     metrics::gauge!("bedside_staged_files").set(staged.len() as f64);
-    let old: Vec<_> = staged.into_iter().filter(|(_, at)| *at < keep_after).collect();
+    let is_old = |at: Timestamp| at < keep_after || at.is_in_future_of(now.wall);
+    let old: Vec<_> = staged.into_iter().filter(|(_, at)| is_old(*at)).collect();
     unknown.retain(|key, _| old.iter().any(|(other, _)| other == key));
     if old.is_empty() {
         return Ok(());
@@ -171,15 +192,18 @@ async fn clear_stage(
                 false
             }
             Some(stored) => !is_pending_signal(ports, key, &stored.receipt.files).await?,
-            None if staged_at < given_up => {
-                let file = unknown.entry(key).or_insert(Unknown { staged_at, since: seen_at });
+            None if staged_at < given_up || staged_at.is_in_future_of(now.wall) => {
+                let new = || Unknown { staged_at, seen: now.monotonic, since: seen_at };
+                let file = unknown.entry(key).or_insert_with(new);
                 if file.staged_at != staged_at {
                     // Staged once more by a retry, the message of which may come now.
-                    *file = Unknown { staged_at, since: seen_at };
+                    *file = new();
                 }
+                let watch = if staged_at.is_in_future_of(now.wall) { longer } else { config.stage_keep };
+                let is_watched = now.monotonic.saturating_duration_since(file.seen) >= watch;
                 // The clock of the broker may be another one than ours.
                 let margin = i64::try_from(config.stage_keep.as_millis()).unwrap_or(i64::MAX);
-                waiting.is_none_or(|oldest| oldest.millis_since(file.since) > margin)
+                is_watched && waiting.is_none_or(|oldest| oldest.millis_since(file.since) > margin)
             }
             None => false,
         };
@@ -325,8 +349,9 @@ mod tests {
         Config { stage_keep: Duration::from_secs(3_600), ..Config::default() }
     }
 
-    fn hours_on(time: Timestamp, hours: i64) -> Timestamp {
-        Timestamp::from_millis(time.as_millis() + hours * 3_600_000).unwrap()
+    fn hours_on(from: Moment, hours: i64) -> Moment {
+        let monotonic = from.monotonic + Duration::from_secs(hours.unsigned_abs() * 3_600);
+        Moment { wall: from.wall.plus_millis(hours * 3_600_000), monotonic }
     }
 
     /// Everything in one folder, and an upload with one file, staged.
@@ -358,7 +383,7 @@ mod tests {
         let mut unknown = HashMap::new();
         for _ in 0..3 {
             tokio::time::sleep(Duration::from_millis(30)).await;
-            clear_stage(&config, &ports, &mut unknown, Timestamp::now()).await.unwrap();
+            clear_stage(&config, &ports, &mut unknown, Moment::now()).await.unwrap();
             assert!(ports.stage.get(key).await.unwrap().is_some(), "its upload still waits");
         }
         // Another upload is behind it in the queue; once that one is the oldest, the first has gone.
@@ -366,7 +391,7 @@ mod tests {
         bus::send(&*ports.bus, &behind, None, None).await.unwrap();
         let mut deliveries = ports.bus.consume(Queue::Uploads, 1).await.unwrap();
         deliveries.next().await.unwrap().ack().await.unwrap();
-        clear_stage(&config, &ports, &mut unknown, Timestamp::now()).await.unwrap();
+        clear_stage(&config, &ports, &mut unknown, Moment::now()).await.unwrap();
         assert!(ports.stage.get(key).await.unwrap().is_none(), "nothing needs it any more");
     }
 
@@ -374,10 +399,32 @@ mod tests {
     async fn files_of_an_upload_that_never_came_to_be_go_after_the_longer_time() {
         let (_folder, ports, _, key) = staged().await;
         let mut unknown = HashMap::new();
-        clear_stage(&hour(), &ports, &mut unknown, hours_on(Timestamp::now(), 23)).await.unwrap();
-        assert!(ports.stage.get(key).await.unwrap().is_some(), "a retry may still come");
-        clear_stage(&hour(), &ports, &mut unknown, hours_on(Timestamp::now(), 25)).await.unwrap();
+        let start = Moment::now();
+        for hours in [23, 25] {
+            clear_stage(&hour(), &ports, &mut unknown, hours_on(start, hours)).await.unwrap();
+            assert!(ports.stage.get(key).await.unwrap().is_some(), "{hours}: a retry may still come");
+        }
+        clear_stage(&hour(), &ports, &mut unknown, hours_on(start, 26)).await.unwrap();
         assert!(ports.stage.get(key).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn file_of_an_upload_on_its_way_survives_a_clock_that_jumps() {
+        const YEAR_HOURS: i64 = 365 * 24;
+        for (jump, stays_until_hours, gone_at_hours) in [(YEAR_HOURS, 0, 1), (-YEAR_HOURS, 23, 24)] {
+            let (_folder, ports, _, key) = staged().await;
+            let mut unknown = HashMap::new();
+            let start = Moment::now();
+            let mut look = async |hours: i64| {
+                let later = hours_on(start, hours);
+                let jumped = Moment { wall: later.wall.plus_millis(jump * 3_600_000), ..later };
+                clear_stage(&hour(), &ports, &mut unknown, jumped).await.unwrap();
+                ports.stage.get(key).await.unwrap().is_some()
+            };
+            assert!(look(0).await, "{jump}: its message may come at any moment");
+            assert!(look(stays_until_hours).await, "{jump}");
+            assert!(!look(gone_at_hours).await, "{jump}: it does not stay for ever");
+        }
     }
 
     /// Brings the staged file to the store, as an upload does that fails afterwards.
@@ -396,8 +443,9 @@ mod tests {
     /// Two looks, with more than the longer time before each.
     async fn look_twice(ports: &Ports) {
         let mut unknown = HashMap::new();
+        let start = Moment::now();
         for hours in [25, 50] {
-            clear_stage(&hour(), ports, &mut unknown, hours_on(Timestamp::now(), hours)).await.unwrap();
+            clear_stage(&hour(), ports, &mut unknown, hours_on(start, hours)).await.unwrap();
         }
     }
 
@@ -433,7 +481,7 @@ mod tests {
         record.fingerprint = BlobHash::of(b"other");
         ports.store.store_upload(&record, Vec::new()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(10)).await;
-        let between = Timestamp::now();
+        let between = Moment::now();
         bring(&ports, &upload, key).await;
         let mut unknown = HashMap::new();
         clear_stage(&hour(), &ports, &mut unknown, hours_on(between, 1)).await.unwrap();

@@ -12,7 +12,7 @@ use runtime::trace;
 use store::{NewEcg, NewHeartRate, NewImage, NewUpload, Origin, UploadOutcome};
 
 use crate::blobs::{self, MoveError};
-use crate::{Ports, announce, failed};
+use crate::{Ports, announce, clock, failed};
 
 /// Works on one delivery of the queue of uploads.
 pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
@@ -237,7 +237,7 @@ fn new_upload(upload: &UploadReceived) -> NewUpload {
         mrn: upload.mrn,
         uploaded_by: upload.uploaded_by.clone(),
         received_at: upload.received_at,
-        stored_at: Timestamp::now(),
+        stored_at: clock::stored_now(),
         name: upload.name.clone(),
         heart_rate: upload.heart_rate.map(|bpm| NewHeartRate {
             id: id.record("heart_rate", 0),

@@ -8,6 +8,7 @@
 mod files;
 mod light;
 mod outbox;
+mod recording;
 mod stage;
 mod uploads;
 mod window;

@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use proto_json::{Bpm, FileKind, MediaType, Mrn, SignalOptions, Timestamp};
+use proto_json::{Bpm, CLOCK_TOLERANCE_MS, FileKind, MediaType, Mrn, SignalOptions, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -31,6 +31,9 @@ pub(super) struct Manifest {
     name: Option<String>,
     heart_rate: Option<Bpm>,
     recorded_at: Option<Timestamp>,
+    /// `recorded_at` is by the clock of this computer, and was not compared with the server's yet.
+    #[serde(default)]
+    pub(super) recorded_by_this_computer: bool,
     signal_options: SignalOptions,
     files: Vec<ManifestFile>,
 }
@@ -58,6 +61,24 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Makes the time of recording one by the clock of the server, which is `ahead_ms` ahead of this computer's and shows `now`;
+    /// for good, since each attempt must say the same. A time that is in the future even so says nothing: the clock of this
+    /// computer was set since.
+    pub(super) fn correct_time(
+        &mut self,
+        folder: &Path,
+        id: EntryId,
+        ahead_ms: i64,
+        now: Timestamp,
+    ) -> Result<(), OutboxError> {
+        let ahead_ms = if ahead_ms.abs() > CLOCK_TOLERANCE_MS { ahead_ms } else { 0 };
+        let at = self.recorded_at.map(|at| at.plus_millis(ahead_ms));
+        self.recorded_at = at.filter(|at| !at.is_in_future_of(now));
+        self.recorded_by_this_computer = false;
+        let entry = entry_folder(folder, id);
+        replace_manifest(&entry, self).map_err(|error| disk_error(folder, &error))
+    }
+
     pub(super) fn upload(&self, folder: &Path, id: EntryId) -> Upload {
         let entry = entry_folder(folder, id);
         let file = |(index, file): (usize, &ManifestFile)| UploadFile {
@@ -70,6 +91,7 @@ impl Manifest {
             name: self.name.clone(),
             heart_rate: self.heart_rate,
             recorded_at: self.recorded_at,
+            recorded_by_this_computer: self.recorded_by_this_computer,
             signal_options: self.signal_options.clone(),
             files: self.files.iter().enumerate().map(file).collect(),
             idempotency_key: self.idempotency_key.clone(),
@@ -208,11 +230,22 @@ fn write_part(
         name: upload.name.clone(),
         heart_rate: upload.heart_rate,
         recorded_at: upload.recorded_at,
+        recorded_by_this_computer: upload.recorded_by_this_computer,
         signal_options: upload.signal_options.clone(),
         files,
     };
     write_manifest(part, &manifest).map_err(fail)?;
     Ok(manifest)
+}
+
+/// The old one is there until the new one is whole.
+fn replace_manifest(entry: &Path, manifest: &Manifest) -> io::Result<()> {
+    let new = entry.join(format!("{UNFINISHED}{MANIFEST}"));
+    let mut file = create(&new, true)?;
+    serde_json::to_writer(&mut file, manifest)?;
+    file.sync_all()?;
+    fs::rename(&new, entry.join(MANIFEST))?;
+    flush_folder(entry)
 }
 
 fn write_manifest(part: &Path, manifest: &Manifest) -> io::Result<()> {
@@ -320,4 +353,43 @@ fn create(path: &Path, truncate: bool) -> io::Result<File> {
 /// Makes names in a folder last; where folders cannot be opened, the system does it by itself.
 fn flush_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_by_a_wrong_clock_is_corrected_once_and_for_good() {
+        const YEAR: i64 = 365 * 86_400_000;
+        let folder = tempfile::tempdir().unwrap();
+        let chosen: Timestamp = "2026-03-14T15:00:00Z".parse().unwrap();
+        let upload =
+            Upload { recorded_at: Some(chosen), recorded_by_this_computer: true, ..Upload::of(Vec::new()) };
+        for (ahead_ms, now, corrected) in [
+            (0, 60_000, Some(0)),
+            (-4_000, 60_000, Some(0)),
+            (3_600_000, 3_660_000, Some(3_600_000)),
+            (-3_600_000, -3_540_000, Some(-3_600_000)),
+            (YEAR, YEAR + 60_000, Some(YEAR)),
+            (-YEAR, 60_000 - YEAR, Some(-YEAR)),
+            // The clock of this computer was an hour ahead, and was set right before it was sent.
+            (0, -3_540_000, None),
+        ] {
+            let id = EntryId(Uuid::now_v7());
+            write(folder.path(), id, Mrn::new(7).unwrap(), &upload, &|_| {}, &|| false).unwrap();
+            let mut manifest = Manifest::read(folder.path(), id).unwrap();
+            assert!(manifest.recorded_by_this_computer);
+            manifest.correct_time(folder.path(), id, ahead_ms, chosen.plus_millis(now)).unwrap();
+            let kept = Manifest::read(folder.path(), id).unwrap();
+            assert!(!kept.recorded_by_this_computer, "each attempt says the same");
+            let sent = kept.upload(folder.path(), id);
+            assert_eq!(
+                sent.recorded_at,
+                corrected.map(|millis| chosen.plus_millis(millis)),
+                "{ahead_ms} {now}"
+            );
+            assert_eq!(sent.idempotency_key, upload.idempotency_key);
+        }
+    }
 }

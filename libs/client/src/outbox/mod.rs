@@ -305,6 +305,10 @@ impl Outbox {
             }
             Err(_) => return None,
         };
+        let manifest = match self.with_server_time(id, manifest, gateway).await {
+            Ok(manifest) => manifest,
+            Err(error) => return Some(Err(error)),
+        };
         let upload = manifest.upload(&self.0.folder, id);
         let progress = {
             let tell = Arc::clone(tell);
@@ -317,6 +321,32 @@ impl Outbox {
                 answer = &mut sending => return Some(answer),
                 _ = changes.changed() => if !self.0.entries().contains_key(&id) { return None },
             }
+        }
+    }
+
+    /// The manifest, its time of recording by the clock of the server. That is asked for once, before the first attempt.
+    async fn with_server_time(
+        &self,
+        id: EntryId,
+        mut manifest: Manifest,
+        gateway: &Gateway,
+    ) -> Result<Manifest, ClientError> {
+        if !manifest.recorded_by_this_computer {
+            return Ok(manifest);
+        }
+        gateway.check(gateway.timeouts().answer).await?;
+        // A gateway of an earlier version does not tell the time.
+        let ahead_ms = gateway.server_time().ahead_of_computer_ms().unwrap_or(0);
+        let (folder, now) = (self.0.folder.clone(), gateway.now());
+        let corrected = tokio::task::spawn_blocking(move || {
+            manifest.correct_time(&folder, id, ahead_ms, now).map(|()| manifest)
+        });
+        let unwritable =
+            |reason: String| ClientError::File { path: self.0.folder.display().to_string(), reason };
+        match corrected.await {
+            Ok(Ok(manifest)) => Ok(manifest),
+            Ok(Err(error)) => Err(unwritable(error.to_string())),
+            Err(error) => Err(unwritable(error.to_string())),
         }
     }
 

@@ -1,6 +1,8 @@
 //! `bedside upload`: sends files of a patient, then waits for what was found in them.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,9 +47,10 @@ pub(crate) struct UploadArgs {
     /// Heart rate that was read elsewhere, in beats per minute
     #[arg(long, value_name = "BPM", value_parser = bpm)]
     heart_rate: Option<Bpm>,
-    /// When ECGs and heart rate were recorded, as in 2026-03-14T15:09:26Z
-    #[arg(long, value_name = "TIME")]
-    recorded_at: Option<Timestamp>,
+    /// When ECGs and heart rate were recorded: a time as in 2026-03-14T15:09:26Z, `now`, or `unknown`. By default as the ECG
+    /// files state it; if they do not, it is unknown, and stations show when the upload was received
+    #[arg(long, value_name = "TIME", value_parser = recorded)]
+    recorded_at: Option<Recorded>,
     /// Samples per second of ECG files that hold no times
     #[arg(long, value_name = "HZ")]
     sample_rate: Option<f64>,
@@ -67,7 +70,7 @@ pub(crate) struct UploadArgs {
 impl UploadArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
         let gateway = self.gateway.connect()?;
-        let upload = self.upload();
+        let upload = self.upload(&gateway).await?;
         // Before sending: what is announced in between would be lost.
         let mut feed = None;
         if !self.no_wait && !self.ecg.is_empty() {
@@ -99,7 +102,17 @@ impl UploadArgs {
         }
     }
 
-    fn upload(&self) -> Upload {
+    async fn upload(&self, gateway: &Gateway) -> Result<Upload, CliError> {
+        let recorded_at = match self.recorded_at {
+            Some(Recorded::At(at)) => Some(at),
+            Some(Recorded::Unknown) => None,
+            Some(Recorded::Now) => {
+                // The clock of the server counts, and this computer's may be wrong.
+                gateway.check(SUBSCRIBE_LIMIT).await?;
+                Some(gateway.now())
+            }
+            None => stated(&self.ecg)?,
+        };
         let of = |kind: FileKind, paths: &[PathBuf]| -> Vec<UploadFile> {
             paths.iter().map(|path| UploadFile::from_path(kind, path)).collect()
         };
@@ -108,13 +121,13 @@ impl UploadArgs {
             of(FileKind::MedicalImage, &self.image),
             of(FileKind::EcgImage, &self.ecg_image),
         ];
-        Upload {
+        Ok(Upload {
             name: self.name.clone(),
             heart_rate: self.heart_rate,
-            recorded_at: self.recorded_at,
+            recorded_at,
             signal_options: SignalOptions { sample_rate_hz: self.sample_rate, lead: self.lead.clone() },
             ..Upload::of(files.concat())
-        }
+        })
     }
 
     async fn wait_for_analyses(
@@ -166,6 +179,46 @@ impl UploadArgs {
             _ => Err(CliError::told(format!("{failed} ECGs are stored, but could not be analysed"))),
         }
     }
+}
+
+/// When ECGs and heart rate were recorded, as given on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recorded {
+    At(Timestamp),
+    Now,
+    Unknown,
+}
+
+fn recorded(text: &str) -> Result<Recorded, String> {
+    match text {
+        "now" => Ok(Recorded::Now),
+        "unknown" => Ok(Recorded::Unknown),
+        time => time.parse().map(Recorded::At).map_err(|error: proto_json::TimestampError| error.to_string()),
+    }
+}
+
+/// When the recordings began, if all files state the same time. A time without a zone is local.
+fn stated(ecgs: &[PathBuf]) -> Result<Option<Timestamp>, CliError> {
+    let mut stated = Vec::new();
+    for path in ecgs {
+        let mut head = Vec::new();
+        let read =
+            File::open(path).and_then(|file| file.take(ecg::START_BYTES as u64).read_to_end(&mut head));
+        read.map_err(|error| CliError::told(format!("the file {} cannot be read: {error}", path.display())))?;
+        stated.push(ecg::start_of(&head).and_then(|start| {
+            let date = (start.year, start.month, start.day);
+            let time = (start.hour, start.minute, start.second, start.millisecond);
+            Timestamp::from_calendar(date, time, start.offset_s).ok()
+        }));
+    }
+    let first = stated.first().copied().flatten();
+    if stated.iter().any(|other| *other != first) {
+        return Err(CliError::told(
+            "the ECGs were recorded at different times, or not all of them state it; send them one after the other, or \
+             give --recorded-at",
+        ));
+    }
+    Ok(first)
 }
 
 /// Waits until the feed is in force, one way or another.
@@ -226,4 +279,36 @@ fn bpm(text: &str) -> Result<Bpm, String> {
     let wrong = |error: &dyn std::fmt::Display| error.to_string();
     let value: i64 = text.trim().parse().map_err(|error: std::num::ParseIntError| wrong(&error))?;
     Bpm::new(value).map_err(|error| wrong(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recording_time_is_that_of_the_files_if_they_agree() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, first: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("time,mV\n{first},0.1\n")).unwrap();
+            path
+        };
+        let (one, two) = (file("1", "2026-03-14T15:09:26.500Z"), file("2", "2026-03-14 16:09:26.5+01:00"));
+        let (other, none) = (file("3", "2026-03-14T15:09:27Z"), file("4", "0.000"));
+        let at = "2026-03-14T15:09:26.500Z".parse().unwrap();
+        assert_eq!(stated(&[one.clone(), two]).unwrap(), Some(at));
+        assert_eq!(stated(&[none.clone()]).unwrap(), None);
+        assert_eq!(stated(&[]).unwrap(), None);
+        assert!(stated(&[one.clone(), other]).is_err());
+        assert!(stated(&[one, none]).is_err());
+        assert!(stated(&[folder.path().join("missing")]).is_err());
+    }
+
+    #[test]
+    fn recording_time_is_a_time_now_or_unknown() {
+        assert_eq!(recorded("now"), Ok(Recorded::Now));
+        assert_eq!(recorded("unknown"), Ok(Recorded::Unknown));
+        assert!(matches!(recorded("2026-03-14T15:09:26Z"), Ok(Recorded::At(_))));
+        assert!(recorded("yesterday").is_err());
+    }
 }
