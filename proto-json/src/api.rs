@@ -291,6 +291,66 @@ pub struct Page<T> {
     /// Pass it as `after` to get the next page; absent on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Cursor>,
+    /// Stored records that belong, or may belong, on this page and cannot be shown because they are damaged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<DamagedRecord>,
+}
+
+/// A stored record that is damaged: its checksum does not match. Its content is never shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DamagedRecord {
+    /// What kind of record it is.
+    pub kind: RecordKind,
+    /// Its key, as far as it can be read; the key itself may be damaged.
+    pub key: String,
+}
+
+/// Kinds of stored records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordKind {
+    /// The summary of a patient.
+    Patient,
+    /// A heart rate in a patient's history.
+    HeartRate,
+    /// An ECG.
+    Ecg,
+    /// A medical image.
+    Image,
+    /// The receipt of an upload.
+    Upload,
+    /// A stored file.
+    File,
+    /// A part of a stored file.
+    FilePart,
+}
+
+impl RecordKind {
+    /// The kind in words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            RecordKind::Patient => "patient",
+            RecordKind::HeartRate => "heart rate",
+            RecordKind::Ecg => "ECG",
+            RecordKind::Image => "image",
+            RecordKind::Upload => "upload",
+            RecordKind::File => "file",
+            RecordKind::FilePart => "part of a file",
+        }
+    }
+}
+
+/// Names the record, so it is not for logs.
+impl std::fmt::Display for DamagedRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "the stored {} ({}) is damaged: its checksum does not match; restore it from a backup",
+            self.kind.name(),
+            self.key
+        )
+    }
 }
 
 /// Answer to an upload whose storing is confirmed.

@@ -16,9 +16,9 @@ mod time;
 mod vitals;
 
 pub use api::{
-    BlobInfo, DeadLetter, DeadLetterPage, DeadLetterSummary, EcgRecord, HeartRateRecord, ImageRecord,
-    LatestEcg, LatestHeartRate, LatestImage, Page, PatientSummary, Problem, ReceivedUpload, ServerClock,
-    StoredFile, StreamState, UploadReceipt, UploadState, UploadStatus, ValueTime,
+    BlobInfo, DamagedRecord, DeadLetter, DeadLetterPage, DeadLetterSummary, EcgRecord, HeartRateRecord,
+    ImageRecord, LatestEcg, LatestHeartRate, LatestImage, Page, PatientSummary, Problem, ReceivedUpload,
+    RecordKind, ServerClock, StoredFile, StreamState, UploadReceipt, UploadState, UploadStatus, ValueTime,
 };
 pub use cursor::{Cursor, CursorError};
 pub use ecg::{

@@ -78,7 +78,7 @@ pub async fn assert_all_once(gateway: &Gateway, promises: &[Promise]) {
 /// When one is refused.
 pub async fn answers(gateway: &Gateway) -> Vec<String> {
     let mut answers = Vec::new();
-    for patient in gateway.all_patients(None).await.expect("patients can be listed") {
+    for patient in gateway.all_patients(None).await.expect("patients can be listed").items {
         let mrn = patient.mrn;
         answers.push(format!("{patient:?}"));
         let ecgs = all_ecgs(gateway, mrn).await.expect("ECGs can be listed");

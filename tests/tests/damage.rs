@@ -114,26 +114,52 @@ async fn a_damaged_file_is_refused_and_not_touched() {
     all_there(&system).await;
 }
 
-/// What SQLite cannot notice: a bit of a picture.
-#[tokio::test]
-async fn a_picture_that_changed_on_the_disk_is_not_shown() {
-    let mut system = System::start_extra(Mode::Standalone, &Default::default());
-    let image = filled(&mut system).await;
+/// Changes one bit of the file of patients, in the middle of what is found by `part`.
+fn flip(system: &System, part: &[u8]) {
     let path = system.data_folder().join("patients.db");
     let mut file = fs::read(&path).unwrap();
-    let piece = &image[image.len() / 2..][..64];
-    let at = file.windows(64).position(|window| window == piece).expect("the image is in the file");
-    file[at + 30] ^= 0x10;
+    let at = file.windows(part.len()).position(|window| window == part).expect("it is in the file");
+    file[at + part.len() / 2] ^= 0x10;
     fs::write(&path, file).unwrap();
+}
+
+/// Runs `bedside verify` on the data. Gives its exit code and what it printed.
+fn verify(system: &System) -> (Option<i32>, String) {
+    let output = Command::new(program("bedside"))
+        .args(["verify", "--data"])
+        .arg(system.data_folder())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+/// Status and problem document of a GET.
+async fn problem(system: &System, path: &str) -> (u16, serde_json::Value) {
+    let answer = http_client().get(format!("{}{path}", system.url())).send().await.unwrap();
+    let status = answer.status().as_u16();
+    (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap())
+}
+
+#[tokio::test]
+async fn damaged_picture_is_a_problem_document_and_no_picture() {
+    let mut system = System::start_extra(Mode::Standalone, &Default::default());
+    let image = filled(&mut system).await;
+    assert_eq!(verify(&system).0, Some(0));
+    flip(&system, &image[image.len() / 2..][..64]);
+    let (code, found) = verify(&system);
+    assert_eq!(code, Some(1));
+    assert!(found.lines().count() == 1 && found.starts_with("the stored file (number "), "{found}");
     system.service(Service::Gateway).restart();
     let gateway = system.gateway();
     let page = gateway.images(Mrn::new(MRN).unwrap(), None, Some(1)).await.unwrap();
-    let url = format!("{}/api/v1/images/{}", system.url(), page.items[0].id);
-    let answer = http_client().get(&url).send().await.unwrap();
-    assert_eq!(answer.status(), 502, "{:?}", answer.bytes().await);
+    let (status, document) = problem(&system, &format!("/api/v1/images/{}", page.items[0].id)).await;
+    assert_eq!((status, &document["type"]), (500, &"urn:bedside:problem:record-damaged".into()));
+    let detail = document["detail"].as_str().unwrap();
+    assert!(detail.starts_with("The stored part of a file (key ") && detail.contains("backup"), "{detail}");
     let log = system.service(Service::Gateway).log();
-    assert!(log.contains("a stored file is damaged"), "{log}");
-    // The older route holds it within a longer answer, which then breaks off.
+    assert!(log.contains("a stored record is damaged"), "{log}");
+    // The legacy route holds it within a longer answer, which then breaks off.
     let all = http_client().get(format!("{}/api/get_patient/{MRN}", system.url())).send().await;
     let all = match all {
         Ok(answer) => answer.bytes().await,
@@ -142,6 +168,33 @@ async fn a_picture_that_changed_on_the_disk_is_not_shown() {
     assert!(all.is_err(), "an answer with a damaged picture came to its end");
     // Everything else goes on.
     all_there(&system).await;
+}
+
+#[tokio::test]
+async fn damaged_patient_is_named_in_lists_and_a_problem_document_elsewhere() {
+    let mut system = System::start_extra(Mode::Standalone, &Default::default());
+    for (number, name) in [(3, "Ann Before"), (MRN, "Bob Between"), (9, "Cid Behind")] {
+        let upload = Upload { name: Some(name.to_owned()), ..Upload::of(Vec::new()) };
+        system.gateway().upload(Mrn::new(number).unwrap(), &upload, |_| {}).await.unwrap();
+    }
+    assert_eq!(system.service(Service::Gateway).terminate(), Some(0));
+    flip(&system, b"Bob Between");
+    let (code, found) = verify(&system);
+    let sentence =
+        "the stored patient (mrn 7) is damaged: its checksum does not match; restore it from a backup";
+    assert_eq!((code, found.trim()), (Some(1), sentence));
+    system.service(Service::Gateway).restart();
+    // Also while it runs.
+    assert_eq!(verify(&system), (Some(1), format!("{sentence}\n")));
+    let (status, document) = problem(&system, &format!("/api/v1/patients/{MRN}")).await;
+    assert_eq!((status, &document["type"]), (500, &"urn:bedside:problem:record-damaged".into()));
+    assert!(document["detail"].as_str().unwrap().starts_with("The stored patient (mrn 7) is damaged"));
+    let page = system.gateway().patients(None, None, None).await.unwrap();
+    assert_eq!(page.items.iter().map(|patient| patient.mrn.get()).collect::<Vec<_>>(), [3, 9]);
+    assert_eq!((page.damaged.len(), page.damaged[0].key.as_str()), (1, "mrn 7"));
+    let legacy = http_client().get(format!("{}/api/get_patient/{MRN}", system.url())).send().await.unwrap();
+    assert_eq!(legacy.status(), 500);
+    assert!(legacy.text().await.unwrap().starts_with("The stored patient (mrn 7) is damaged"));
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -176,7 +176,7 @@ mod tests {
     fn page(numbers: impl IntoIterator<Item = i64>, more: bool) -> Page<Note> {
         let items: Vec<Note> = numbers.into_iter().map(note).collect();
         let next = items.last().filter(|_| more).map(|last| Cursor::Record(last.1, last.0));
-        Page { items, next }
+        Page { items, next, damaged: Vec::new() }
     }
 
     fn numbers(pages: &Pages<Note>) -> Vec<i64> {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use proto_json::{
-    CLOCK_TOLERANCE_MS, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, HeartRateSource, ImageRecord,
-    PatientSummary, Timestamp, ValueTime,
+    CLOCK_TOLERANCE_MS, DamagedRecord, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, HeartRateSource,
+    ImageRecord, PatientSummary, Timestamp, ValueTime,
 };
 use ui::words;
 
@@ -113,6 +113,19 @@ pub(crate) fn clock_alarm(problem: Option<&str>, ahead_ms: Option<i64>) -> Optio
     Some(format!(
         "This station's clock is {off} {direction} the server's. All times shown are by the server's clock."
     ))
+}
+
+/// An alarm of the station: records are damaged and missing from what is shown.
+#[must_use]
+pub(crate) fn damage_alarm<'a>(mut records: impl Iterator<Item = &'a DamagedRecord>) -> Option<String> {
+    let first = records.next()?;
+    let others = match records.count() {
+        0 => String::new(),
+        1 => " and one more".to_owned(),
+        others => format!(" and {others} more"),
+    };
+    let (kind, key) = (first.kind.name(), &first.key);
+    Some(format!("Stored data is damaged and not shown: {kind} ({key}){others}. Restore a backup."))
 }
 
 /// Where the heart rate comes from.

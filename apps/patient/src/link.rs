@@ -63,7 +63,7 @@ pub(crate) async fn follow(
             let message = match event {
                 FeedEvent::Connection(state) => Message::Standing(ui::light(Some(&state))),
                 FeedEvent::Updated(update) => Message::Updated(update),
-                FeedEvent::Snapshot(_) => continue,
+                FeedEvent::Snapshot(_) | FeedEvent::Damaged(_) => continue,
             };
             if mail.send(message).is_err() {
                 return;

@@ -233,6 +233,9 @@ pub struct DeadLetter {
     pub attempts: u64,
     /// When it was given up.
     pub died_at: Timestamp,
+    /// The message is not as it was enqueued: its checksum does not match. It cannot be sent again, and what the other
+    /// fields say may be wrong.
+    pub damaged: bool,
 }
 
 impl DeadLetter {

@@ -181,3 +181,179 @@ async fn the_files_stay_small_however_much_goes_through() {
     assert!(size("") < 100 << 20, "{} bytes after 240 MiB went through", size(""));
     assert!(size("-wal") < 80 << 20, "a log of {} bytes", size("-wal"));
 }
+
+/// The file after the change of one bit of `part`, which is in it once.
+fn flip(path: &Path, part: &[u8]) {
+    let mut file = fs::read(path).unwrap();
+    let places: Vec<usize> =
+        (0..file.len() - part.len()).filter(|place| &file[*place..*place + part.len()] == part).collect();
+    assert_eq!(places.len(), 1, "{:?}", String::from_utf8_lossy(part));
+    file[places[0] + part.len() / 2] ^= 4;
+    fs::write(path, file).unwrap();
+}
+
+fn write_back(path: &Path) {
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_message_becomes_a_dead_letter_that_cannot_be_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bus.sqlite");
+    let bus = open(&path).unwrap();
+    for number in 0..3 {
+        let payload = Bytes::from(format!("{{\"message\":\"number {number} of three\"}}"));
+        bus.enqueue(Outgoing { payload, ..job() }).await.unwrap();
+    }
+    drop(bus);
+    write_back(&path);
+    flip(&path, b"number 1 of three");
+    assert_eq!(bus::local::verify(&path).unwrap().damaged, ["the queued message (id 2) is damaged"]);
+
+    let bus = open(&path).unwrap();
+    let mut deliveries = bus.consume(Queue::Uploads, 1).await.unwrap();
+    for number in [0, 2] {
+        let delivery = deliveries.next().await.unwrap();
+        assert!(String::from_utf8_lossy(&delivery.payload).contains(&format!("number {number} of")));
+        delivery.ack().await.unwrap();
+    }
+    let dead = bus.dead_letters(None, 9).await.unwrap();
+    assert_eq!((dead.len(), dead[0].damaged, dead[0].mrn.get()), (1, true, 7));
+    assert!(dead[0].reason.contains("is damaged on the disk and cannot be sent again"), "{}", dead[0].reason);
+    let refused = bus.retry_dead_letter(dead[0].id).await.unwrap_err();
+    assert!(refused.to_string().contains("damaged"), "{refused}");
+    assert_eq!(bus.queue_status(Queue::Uploads).await.unwrap().messages, 0);
+    assert_eq!(
+        bus::local::verify(&path).unwrap().damaged,
+        ["the dead letter (id 1) holds a damaged message"]
+    );
+    assert!(bus.drop_dead_letter(dead[0].id).await.unwrap());
+    assert_eq!(bus::local::verify(&path).unwrap().damaged, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_damaged_later_is_shown_and_cannot_be_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bus.sqlite");
+    let bus = open(&path).unwrap();
+    bus.enqueue(Outgoing { payload: Bytes::from_static(b"{\"a\":\"message\"}"), ..job() }).await.unwrap();
+    let mut deliveries = bus.consume(Queue::Uploads, 1).await.unwrap();
+    deliveries.next().await.unwrap().dead_letter("for a reason").await.unwrap();
+    drop(deliveries);
+    drop(bus);
+    write_back(&path);
+    rusqlite::Connection::open(&path).unwrap().execute_batch("VACUUM").unwrap();
+    write_back(&path);
+    flip(&path, b"{\"a\":\"message\"}");
+    let bus = open(&path).unwrap();
+    let dead = bus.dead_letters(None, 9).await.unwrap();
+    assert_eq!((dead.len(), dead[0].damaged), (1, true));
+    bus.retry_dead_letter(dead[0].id).await.unwrap_err();
+    assert_eq!(bus.dead_letters(None, 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_staged_file_is_an_error_and_is_not_removed_as_a_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bus.sqlite");
+    let bus = open(&path).unwrap();
+    let bytes = Bytes::from(vec![9; 300_000]);
+    let key = StageKey { upload: UploadId::generate(), sha256: BlobHash::of(&bytes) };
+    bus.put_bytes(key, bytes.clone()).await.unwrap();
+    drop(bus);
+    write_back(&path);
+    assert_eq!(bus::local::verify(&path).unwrap().damaged, Vec::<String>::new());
+    let whole = fs::read(&path).unwrap();
+    let mut flipped = whole.clone();
+    let place = flipped.windows(64).rposition(|part| part == [9; 64]).unwrap();
+    flipped[place + 32] ^= 4;
+    fs::write(&path, flipped).unwrap();
+    let damaged = bus::local::verify(&path).unwrap().damaged;
+    assert!(damaged[0].starts_with("the staged file (id 1, upload "), "{damaged:?}");
+    let bus = open(&path).unwrap();
+    let staged = bus.get(key).await.unwrap().unwrap();
+    let error = bus::collect(staged.body, staged.bytes).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    assert!(error.to_string().contains("a staged file is damaged"), "{error}");
+    drop(bus);
+
+    // Its row under another id: the chunks look like the rest of a file that never came to its end.
+    fs::write(&path, whole).unwrap();
+    rusqlite::Connection::open(&path).unwrap().execute("UPDATE blobs SET id = 5", []).unwrap();
+    drop(open(&path).unwrap());
+    let db = rusqlite::Connection::open(&path).unwrap();
+    let chunks: u64 = db.query_row("SELECT count(*) FROM chunks", [], |row| row.get(0)).unwrap();
+    assert_eq!(chunks, 2);
+}
+
+/// The same numbers in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: u64) -> u64 {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+}
+
+/// Whatever bit is flipped, each message is delivered as it was enqueued or is a dead letter, or the file is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_any_flipped_bit_no_message_is_changed_and_none_is_lost() {
+    const MESSAGES: usize = 8;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bus.sqlite");
+    let bus = open(&path).unwrap();
+    let mut payloads = Vec::new();
+    for number in 0..MESSAGES {
+        let payload = Bytes::from(format!("{{\"message\":{number},\"text\":\"{}\"}}", "x".repeat(1_200)));
+        bus.enqueue(Outgoing { payload: payload.clone(), ..job() }).await.unwrap();
+        payloads.push(payload);
+    }
+    drop(bus);
+    write_back(&path);
+    let whole = fs::read(&path).unwrap();
+    // Pages with messages: the others are empty tables.
+    let pages: Vec<usize> = (1..whole.len() / 4_096)
+        .filter(|page| whole[page * 4_096..(page + 1) * 4_096].windows(9).any(|part| part == b"\"message\""))
+        .collect();
+    let mut numbers = Numbers(11);
+    let (mut refused, mut dead_letters) = (0, 0);
+    for _ in 0..200 {
+        let page = pages[numbers.below(pages.len() as u64) as usize];
+        let bit = page * 4_096 * 8 + numbers.below(4_096 * 8) as usize;
+        let mut flipped = whole.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let _ = fs::remove_file(folder.path().join("bus.sqlite-wal"));
+        fs::write(&path, &flipped).unwrap();
+        let damaged = bus::local::verify(&path).unwrap().damaged;
+        let Ok(bus) = open(&path) else {
+            assert!(!damaged.is_empty(), "bit {bit}: refused, but nothing is found");
+            refused += 1;
+            continue;
+        };
+        let mut deliveries = bus.consume(Queue::Uploads, MESSAGES).await.unwrap();
+        let mut delivered = Vec::new();
+        loop {
+            let given_up = async {
+                while bus.queue_status(Queue::Uploads).await.unwrap().messages > delivered.len() as u64 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let delivery = tokio::select! {
+                delivery = deliveries.next() => delivery.unwrap(),
+                () = given_up => break,
+            };
+            assert!(payloads.contains(&delivery.payload), "bit {bit}: a message was changed");
+            delivered.push(delivery);
+        }
+        let dead = bus.dead_letters(None, MESSAGES).await.unwrap();
+        assert_eq!(delivered.len() + dead.len(), MESSAGES, "bit {bit}: a message is lost");
+        assert!(dead.is_empty() || !damaged.is_empty() || !dead[0].damaged, "bit {bit}: nothing is found");
+        dead_letters += dead.len();
+    }
+    assert!(dead_letters > 50, "{dead_letters} dead letters, {refused} refused");
+}

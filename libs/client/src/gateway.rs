@@ -125,16 +125,22 @@ impl Gateway {
         self.json(paged(url, after, limit)).await
     }
 
-    /// Summaries of all patients, page after page.
+    /// Summaries of all patients, page after page, on one page without an end. What is damaged is among its
+    /// [`Page::damaged`], once each.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn all_patients(&self, query: Option<&str>) -> Result<Vec<PatientSummary>, ClientError> {
-        let mut all = Vec::new();
+    pub async fn all_patients(&self, query: Option<&str>) -> Result<Page<PatientSummary>, ClientError> {
+        let mut all = Page { items: Vec::new(), next: None, damaged: Vec::new() };
         let mut after = None;
         loop {
             let page = self.patients(query, after, Some(PAGE)).await?;
-            all.extend(page.items);
+            all.items.extend(page.items);
+            for record in page.damaged {
+                if !all.damaged.contains(&record) {
+                    all.damaged.push(record);
+                }
+            }
             match page.next {
                 // A cursor that does not move on would go round forever.
                 Some(next) if Some(next) != after => after = Some(next),

@@ -49,12 +49,17 @@ kinds! {
     /// 429
     TOO_MANY_REQUESTS = TOO_MANY_REQUESTS "too-many-requests" "Too many requests";
     /// 500
+    DAMAGED = INTERNAL_SERVER_ERROR "record-damaged" "A stored record is damaged";
+    /// 500
     INTERNAL = INTERNAL_SERVER_ERROR "internal" "Something went wrong";
     /// 502
     BAD_GATEWAY = BAD_GATEWAY "bad-gateway" "Another service answered wrongly";
     /// 503
     UNAVAILABLE = SERVICE_UNAVAILABLE "unavailable" "Not available for now";
 }
+
+/// Header of an answer of an internal service that says which kind of problem it is, where the answer itself does not.
+pub const PROBLEM: HeaderName = HeaderName::from_static("bedside-problem");
 
 /// The one error of HTTP handlers.
 #[derive(Debug, Clone)]
@@ -86,6 +91,11 @@ impl ApiError {
     /// 503 with a sentence and the seconds after which to try again.
     pub fn unavailable(detail: impl Into<String>, retry_after_s: u16) -> Self {
         ApiError::new(Kind::UNAVAILABLE, detail).header(header::RETRY_AFTER, retry_after_s.into())
+    }
+
+    /// 500: something that is stored is damaged. `detail` says what.
+    pub fn damaged(detail: impl Into<String>) -> Self {
+        ApiError::new(Kind::DAMAGED, detail).header(PROBLEM, HeaderValue::from_static(Kind::DAMAGED.name))
     }
 
     /// 500. The cause is for the log alone.

@@ -6,7 +6,7 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use futures::stream::Fuse;
 use futures::{StreamExt, stream};
-use proto_json::{BlobHash, BlobHasher};
+use proto_json::{BlobHash, BlobHasher, DamagedRecord, RecordKind};
 
 use crate::{ByteStream, StoreError};
 
@@ -63,11 +63,7 @@ pub(crate) async fn next_batch(
     while rest.len() < batch
         && let Some(piece) = body.next().await
     {
-        let piece = piece.map_err(|error| match error.kind() {
-            // Its source is well, and has not got it.
-            io::ErrorKind::NotFound => StoreError::refused(error),
-            _ => StoreError::unavailable(error),
-        })?;
+        let piece = piece.map_err(not_read)?;
         check.take(&piece).await?;
         rest.extend_from_slice(&piece);
     }
@@ -94,8 +90,29 @@ pub(crate) fn verified(sha256: BlobHash, bytes: u64, body: ByteStream) -> ByteSt
             return Some((Ok(piece), None));
         }
         tracing::error!(%sha256, bytes, "a stored file is damaged: its bytes do not have its hash");
-        let error = StoreError::Corrupt("a file is damaged: its bytes do not have its hash".to_owned());
-        Some((Err(io::Error::other(error)), None))
+        let damaged = DamagedRecord { kind: RecordKind::File, key: format!("sha256 {sha256}") };
+        Some((Err(unreadable(StoreError::Damaged(damaged))), None))
     })
     .boxed()
+}
+
+/// An error of the store as one of a body.
+pub(crate) fn unreadable(error: StoreError) -> io::Error {
+    let kind = match error {
+        StoreError::Unavailable(_) | StoreError::Refused(_) => io::ErrorKind::Other,
+        StoreError::Corrupt(_) | StoreError::Damaged(_) | StoreError::WrongCursor => {
+            io::ErrorKind::InvalidData
+        }
+    };
+    io::Error::new(kind, error)
+}
+
+/// A body that cannot be read. Trying again does not help if it is damaged where it comes from.
+fn not_read(error: io::Error) -> StoreError {
+    match error.kind() {
+        // Its source is well, and has not got it.
+        io::ErrorKind::NotFound => StoreError::refused(error),
+        io::ErrorKind::InvalidData => StoreError::Corrupt(error.to_string()),
+        _ => StoreError::unavailable(error),
+    }
 }

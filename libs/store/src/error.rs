@@ -13,6 +13,10 @@ pub enum StoreError {
     /// What it holds, or what it was given, is not what it should be; trying again will not help.
     #[error("the patient store holds or was given something broken: {0}")]
     Corrupt(String),
+    /// A record is there, but it is not as it was written: its checksum does not match. Trying again will not help. The
+    /// sentence does not name the record, as it goes into logs.
+    #[error("a stored {} is damaged: its checksum does not match", .0.kind.name())]
+    Damaged(proto_json::DamagedRecord),
     /// The cursor belongs to another list.
     #[error("the cursor belongs to another list")]
     WrongCursor,

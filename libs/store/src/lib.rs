@@ -17,6 +17,7 @@ mod error;
 #[cfg(feature = "mongo")]
 pub mod mongo;
 mod records;
+mod scrub;
 mod search;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -34,14 +35,18 @@ use proto_json::{
 };
 
 pub use error::StoreError;
+pub use scrub::{Scrub, ScrubPosition, ScrubState, ScrubStep};
 pub use writes::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload, Origin};
 
 /// Bytes as they come.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
 /// Patients, their history and their files.
+///
+/// Each record is stored with a checksum and compared when it is read. A record that does not match is
+/// [`StoreError::Damaged`], or, in a list that has a place for it, among [`Page::damaged`].
 #[async_trait]
-pub trait PatientStore: Debug + Send + Sync + 'static {
+pub trait PatientStore: Scrub {
     // ---- writing: ingest only ----
 
     /// Stores a file under its hash and waits until it is durable. A file that is there already is left alone, unread.
@@ -166,7 +171,7 @@ pub trait PatientStore: Debug + Send + Sync + 'static {
     /// Every number, ascending.
     ///
     /// # Errors
-    /// When the store cannot be reached.
+    /// When the store cannot be reached; [`StoreError::Damaged`] when one of the numbers is damaged.
     async fn mrns(&self) -> Result<Vec<Mrn>, StoreError>;
 
     /// Heart rates of a patient, newest first by time of recording, then by id.

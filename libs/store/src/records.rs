@@ -58,7 +58,6 @@ macro_rules! latest {
 latest!(LatestHeartRate, LatestEcg, LatestImage);
 
 /// Whether `new` comes after `old` by the rule of this module; `Equal` only for the same record.
-#[cfg(any(feature = "sqlite", test))]
 pub(crate) fn order(new: Rank, old: Rank, now: Timestamp) -> std::cmp::Ordering {
     let is_trusted = |rank: Rank| !rank.clock_wrong && !rank.at.is_in_future_of(now);
     if is_trusted(new) && is_trusted(old) {
@@ -227,10 +226,9 @@ impl Newest {
     }
 }
 
-#[cfg(feature = "sqlite")]
 impl Newest {
-    /// Makes them the patient's latest where they are, at the time `now`. An ECG that is the latest already is replaced: it
-    /// was analysed.
+    /// Makes them the patient's latest where they are, at the time `now`. An analysed ECG replaces itself; a pending one does
+    /// not, as its analysis may have come before it.
     pub(crate) fn enter(self, patient: &mut PatientSummary, now: Timestamp) {
         fn is_newer<T: Latest>(
             new: Option<&T>,
@@ -244,7 +242,9 @@ impl Newest {
         if is_newer(self.heart_rate.as_ref(), patient.latest_heart_rate.as_ref(), now, Ordering::is_gt) {
             patient.latest_heart_rate = self.heart_rate;
         }
-        if is_newer(self.ecg.as_ref(), patient.latest_ecg.as_ref(), now, Ordering::is_ge) {
+        let is_pending = self.ecg.as_ref().is_some_and(|ecg| ecg.status == EcgStatus::Pending);
+        let accept = if is_pending { Ordering::is_gt } else { Ordering::is_ge };
+        if is_newer(self.ecg.as_ref(), patient.latest_ecg.as_ref(), now, accept) {
             patient.latest_ecg = self.ecg;
         }
         if is_newer(self.image.as_ref(), patient.latest_image.as_ref(), now, Ordering::is_gt) {
@@ -253,7 +253,6 @@ impl Newest {
     }
 }
 
-#[cfg(feature = "sqlite")]
 impl crate::AnalysisResult {
     /// The ECG with this result.
     pub(crate) fn apply(&self, mut ecg: EcgRecord) -> EcgRecord {
@@ -327,7 +326,7 @@ pub(crate) fn page<T>(
     let more = items.len() > limit;
     items.truncate(limit);
     let next = if more { items.last().map(cursor) } else { None };
-    proto_json::Page { items, next }
+    proto_json::Page { items, next, damaged: Vec::new() }
 }
 
 impl crate::PageRequest {

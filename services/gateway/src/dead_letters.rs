@@ -8,7 +8,7 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use bus::{DeadLetter, EnqueueError};
 use proto_json::{DeadLetterPage, DeadLetterSummary};
-use runtime::problem::ApiError;
+use runtime::problem::{ApiError, Kind};
 use serde::Deserialize;
 
 use crate::App;
@@ -67,7 +67,14 @@ pub(crate) async fn retry(
     Extension(notes): Extension<AuditNotes>,
     id: Number,
 ) -> Result<StatusCode, ApiError> {
-    let id = known(&app, &notes, number(id)?).await?.id;
+    let letter = known(&app, &notes, number(id)?).await?;
+    if letter.damaged {
+        return Err(ApiError::new(
+            Kind::DAMAGED,
+            "The message is damaged and cannot be sent again; have its upload sent again, then drop it.",
+        ));
+    }
+    let id = letter.id;
     let was_there = app.bus.retry_dead_letter(id).await.map_err(|error| failed(&error))?;
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }
 }

@@ -19,7 +19,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use proto_json::{ServerClock, UploadId, UploadReceipt, UploadStatus};
 use runtime::internal::AnswerAbout;
-use runtime::problem::{ApiError, Kind};
+use runtime::problem::{ApiError, Kind, PROBLEM};
 use runtime::{Backoff, Secret, StartError, trace};
 use serde::de::DeserializeOwned;
 use tokio::time::Sleep;
@@ -301,6 +301,11 @@ pub(crate) async fn forward(
         }
     }
     match answer {
+        // Which record is damaged is for the client to know.
+        Ok(mut response) if response.headers().contains_key(PROBLEM) => {
+            response.headers_mut().remove(PROBLEM);
+            response
+        }
         // A server error of query is one of ours: said in our words, except where it is for now.
         Ok(response)
             if response.status().is_server_error()

@@ -115,6 +115,7 @@ mod tests {
             mrn: Mrn::new(7).unwrap(),
             received_at: ahead,
             stored_at: ahead,
+            uploaded_by: None,
             name: None,
             heart_rate: Some(NewHeartRate {
                 id: id.record("heart_rate", 0),

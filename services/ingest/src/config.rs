@@ -27,6 +27,9 @@ pub struct Config {
     /// Time after which a file on the stage that nothing needs is removed
     #[arg(long, env = "BEDSIDE_STAGE_KEEP", default_value = "1h", value_parser = parse_duration)]
     pub stage_keep: Duration,
+    /// Time between two rounds in which everything that is stored is checked for damage
+    #[arg(long, env = "BEDSIDE_SCRUB_EVERY", default_value = "24h", value_parser = parse_duration)]
+    pub scrub_every: Duration,
 }
 
 impl Default for Config {
@@ -36,6 +39,7 @@ impl Default for Config {
             pending_after: Duration::from_secs(60),
             reconcile_every: Duration::from_secs(30),
             stage_keep: Duration::from_secs(3600),
+            scrub_every: Duration::from_secs(24 * 3600),
         }
     }
 }

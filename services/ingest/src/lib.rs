@@ -11,6 +11,7 @@ mod config;
 mod meaning;
 mod queues;
 mod reconcile;
+mod scrub;
 mod uploads;
 
 use std::sync::Arc;
@@ -79,6 +80,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
         }),
         shutdown.unless_begun(reconcile::run(&config, &ports)),
         shutdown.unless_begun(queues::watch(&ports)),
+        shutdown.unless_begun(scrub::run(&config, &ports)),
         shutdown.unless_begun(clock::watch(&ports, config.reconcile_every)),
         shutdown.unless_begun(queues::watch_disk(&ports)),
     );

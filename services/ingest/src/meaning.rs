@@ -59,6 +59,22 @@ pub(crate) fn describe() {
         gauge!("bedside_queue_in_flight", "queue" => queue.name()).increment(0.0);
         gauge!("bedside_queue_oldest_age_seconds", "queue" => queue.name()).increment(0.0);
     }
+    describe_counter!(
+        "bedside_scrub_records_total",
+        "Records and files that the background scrub has checked"
+    );
+    counter!("bedside_scrub_records_total").increment(0);
+    describe_gauge!(
+        "bedside_scrub_damaged",
+        "Damaged records found in this round of the scrub or in the last complete one, whichever are more"
+    );
+    describe_gauge!(
+        "bedside_scrub_finished_timestamp_seconds",
+        Unit::Seconds,
+        "When the last complete round of the scrub ended, as Unix time; 0 before the first has"
+    );
+    gauge!("bedside_scrub_damaged").increment(0.0);
+    gauge!("bedside_scrub_finished_timestamp_seconds").increment(0.0);
     describe_gauge!("bedside_dead_letters", "Messages that were given up and that nobody has dealt with");
     describe_gauge!("bedside_ecgs_pending_long", "ECGs whose analysis is overdue, at most 200 of them");
     describe_gauge!("bedside_staged_files", "Files on the stage");

@@ -12,7 +12,7 @@ use proto_json::{BlobInfo, MediaType};
 use runtime::problem::{ApiError, Kind};
 use store::ByteStream;
 
-use crate::{Store, store_error};
+use crate::{Store, damaged, file_error, store_error};
 
 /// What RFC 8187 lets stand unencoded in `filename*`.
 const EXT_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -69,12 +69,13 @@ pub(crate) async fn serve(
         return Ok((status, headers).into_response());
     }
     let stored = store.blob(blob.sha256).await.map_err(store_error)?;
-    let stored = stored.ok_or_else(|| ApiError::internal("a record names a file that is not stored"))?;
+    let stored =
+        stored.ok_or_else(|| damaged(&format!("the stored file (sha256 {}) is missing", blob.sha256)))?;
     // A file that cannot be read, or is damaged, is said so as long as nothing of it is sent; later the connection breaks.
     let mut body = cut(stored.body, range);
     let begun = match body.next().await {
         None => Body::empty(),
-        Some(Err(error)) => return Err(ApiError::internal(error)),
+        Some(Err(error)) => return Err(file_error(&error)),
         Some(first) => Body::from_stream(stream::iter([first]).chain(body)),
     };
     Ok((status, headers, begun).into_response())

@@ -16,9 +16,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use proto_json::legacy::PatientIds;
-use proto_json::{BlobHash, BlobInfo, Bpm, Mrn, MrnError, RecordId, Timestamp};
+use proto_json::{BlobHash, BlobInfo, Bpm, Mrn, MrnError, Page, RecordId, Timestamp};
 use runtime::problem::{ApiError, text};
-use store::{ByteStream, PageRequest};
+use store::{ByteStream, PageRequest, StoreError};
 
 use crate::params::Segment;
 use crate::{Store, store_error};
@@ -98,6 +98,15 @@ impl From<&BlobInfo> for File {
     }
 }
 
+/// A page without damaged records: these routes have no place for them, and must not look complete without them.
+fn whole<T>(page: Result<Page<T>, StoreError>) -> Result<Page<T>, ApiError> {
+    let mut page = page.map_err(store_error)?;
+    match page.damaged.pop() {
+        None => Ok(page),
+        Some(record) => Err(store_error(StoreError::Damaged(record))),
+    }
+}
+
 struct LegacyEcg {
     received_at: Timestamp,
     id: RecordId,
@@ -110,7 +119,7 @@ async fn ecgs(store: &Store, mrn: Mrn) -> Result<Vec<LegacyEcg>, ApiError> {
     let mut found = Vec::new();
     let mut page = PageRequest { after: None, limit: PAGE };
     loop {
-        let ecgs = store.ecgs(mrn, page).await.map_err(store_error)?;
+        let ecgs = whole(store.ecgs(mrn, page).await)?;
         found.extend(ecgs.items.iter().filter_map(|ecg| {
             Some(LegacyEcg {
                 received_at: ecg.received_at,
@@ -139,7 +148,7 @@ async fn images(store: &Store, mrn: Mrn) -> Result<Vec<LegacyImage>, ApiError> {
     let mut found = Vec::new();
     let mut page = PageRequest { after: None, limit: PAGE };
     loop {
-        let images = store.images(mrn, page).await.map_err(store_error)?;
+        let images = whole(store.images(mrn, page).await)?;
         found.extend(images.items.iter().map(|image| LegacyImage {
             received_at: image.at,
             id: image.id,

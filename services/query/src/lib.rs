@@ -23,6 +23,7 @@ type Store = Arc<dyn PatientStore>;
 
 /// Every read. Paths are exactly the public ones.
 pub fn router(store: Arc<dyn PatientStore>) -> Router {
+    describe();
     Router::new()
         .route("/api/v1/patients", get(lists::patients))
         .route("/api/v1/patients/{mrn}", get(records::patient))
@@ -45,15 +46,62 @@ pub fn router(store: Arc<dyn PatientStore>) -> Router {
         .with_state(store)
 }
 
+const DAMAGED_READS: &str = "bedside_damaged_reads_total";
+
+/// Describes the metrics of reading, and shows them from the start.
+fn describe() {
+    metrics::describe_counter!(
+        DAMAGED_READS,
+        "Answers that could not be given, or not in full, because records are damaged"
+    );
+    metrics::counter!(DAMAGED_READS).increment(0);
+}
+
+/// The error for something that is stored and damaged. The client is told which record it is, the log is not.
+fn damaged(what: &impl std::fmt::Display) -> ApiError {
+    metrics::counter!(DAMAGED_READS).increment(1);
+    tracing::error!("a stored record is damaged; `bedside verify` names it");
+    let text = what.to_string();
+    let mut letters = text.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    let stop = if text.ends_with('.') { "" } else { "." };
+    ApiError::damaged(format!("{first}{}{stop}", letters.as_str()))
+}
+
+/// Reports the damaged records of a page, which the others are shown without.
+fn report_damaged<T>(page: &proto_json::Page<T>) {
+    if !page.damaged.is_empty() {
+        metrics::counter!(DAMAGED_READS).increment(1);
+    }
+    for record in &page.damaged {
+        tracing::error!(kind = record.kind.name(), "a stored record is damaged and is left out of a list");
+    }
+}
+
+/// What a failure to read a stored file becomes.
+fn file_error(error: &std::io::Error) -> ApiError {
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<StoreError>()) {
+        Some(StoreError::Damaged(record)) => damaged(record),
+        Some(StoreError::Corrupt(cause)) => damaged(cause),
+        _ => ApiError::internal(error),
+    }
+}
+
 /// What a failure of the store becomes.
 fn store_error(error: StoreError) -> ApiError {
-    match error {
+    match &error {
         StoreError::Unavailable(cause) => {
             tracing::warn!(%cause, "the store cannot be reached");
             ApiError::unavailable("The patient store cannot be reached for now; try again in a moment.", 2)
         }
         StoreError::Refused(cause) => ApiError::internal(cause),
-        StoreError::Corrupt(cause) => ApiError::internal(cause),
+        StoreError::Damaged(record) => damaged(record),
+        StoreError::Corrupt(cause) => {
+            tracing::error!(cause, "what is stored cannot be read");
+            damaged(
+                &"What is stored is damaged and cannot be read; the log of the server says more. Restore it from a backup.",
+            )
+        }
         StoreError::WrongCursor => ApiError::invalid(proto_json::CursorError.to_string()),
     }
 }

@@ -6,7 +6,7 @@ use proto_json::{EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page, PatientSumm
 use runtime::problem::ApiError;
 
 use crate::params::{ListParams, PathMrn};
-use crate::{Store, records, store_error};
+use crate::{Store, records, report_damaged, store_error};
 
 pub(crate) async fn patients(
     State(store): State<Store>,
@@ -14,9 +14,11 @@ pub(crate) async fn patients(
 ) -> Result<Json<Page<PatientSummary>>, ApiError> {
     // No name holds control characters, and not every store can look for them.
     if list.query.as_deref().is_some_and(|query| query.chars().any(char::is_control)) {
-        return Ok(Json(Page { items: Vec::new(), next: None }));
+        return Ok(Json(Page { items: Vec::new(), next: None, damaged: Vec::new() }));
     }
-    store.patients(list.query.as_deref(), list.page).await.map(Json).map_err(store_error)
+    let page = store.patients(list.query.as_deref(), list.page).await.map_err(store_error)?;
+    report_damaged(&page);
+    Ok(Json(page))
 }
 
 pub(crate) async fn heart_rates(
@@ -48,7 +50,8 @@ pub(crate) async fn images(
 
 /// An empty page of a patient who is not known is a 404. Whoever has records is known: no second look then.
 async fn known<T>(store: &Store, mrn: Mrn, page: Page<T>) -> Result<Json<Page<T>>, ApiError> {
-    if page.items.is_empty() {
+    report_damaged(&page);
+    if page.items.is_empty() && page.damaged.is_empty() {
         records::known_patient(store, mrn).await?;
     }
     Ok(Json(page))

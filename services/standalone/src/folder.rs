@@ -3,6 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use checksum::Sums;
 use runtime::StartError;
 
 /// Queues, dead letters and files that wait for work.
@@ -14,6 +15,9 @@ pub(crate) const PATIENTS: &str = "patients.db";
 pub(crate) const KEY: &str = "key";
 /// The audit log, unless another place is named.
 pub(crate) const AUDIT_LOG: &str = "audit.log";
+/// A file that marks a folder whose content is not complete yet: a backup that is being made, or a folder that is being
+/// restored. It says so in a sentence.
+pub(crate) const INCOMPLETE: &str = "INCOMPLETE";
 
 /// `bedside` in the user's data folder.
 pub(crate) fn default() -> Result<PathBuf, StartError> {
@@ -22,12 +26,42 @@ pub(crate) fn default() -> Result<PathBuf, StartError> {
     })
 }
 
-/// Makes the folder if need be, and locks it: two processes on the same data would deliver the same work twice.
+/// Makes the folder if need be, locks it and makes sure that it is whole.
 pub(crate) fn open(data: &Path) -> Result<File, StartError> {
     let cannot = |error: std::io::Error| {
         StartError::failed(format!("the data folder {} cannot be used: {error}", data.display()))
     };
     make(data).map_err(cannot)?;
+    let lock = lock(data)?;
+    check(data)?;
+    Ok(lock)
+}
+
+/// Refuses what is no whole data folder: it would start as a system that lacks data, or has none.
+fn check(data: &Path) -> Result<(), StartError> {
+    let refuse = |what: &str| Err(StartError::failed(format!("{} {what}", data.display())));
+    if data.join(INCOMPLETE).exists() {
+        return refuse(
+            "is incomplete: a backup or restore was interrupted; run it again, or use another folder",
+        );
+    }
+    if data.join(Sums::NAME).exists() {
+        return refuse(
+            "is a backup; restore it with `bedside restore --from` this folder `--data` another one",
+        );
+    }
+    // The file of patients is made first.
+    if data.join(QUEUES).exists() && !data.join(PATIENTS).exists() {
+        return refuse("has queues, but no patients: it is not whole; restore it from a backup");
+    }
+    Ok(())
+}
+
+/// Locks the folder: two processes on the same data would deliver the same work twice.
+pub(crate) fn lock(data: &Path) -> Result<File, StartError> {
+    let cannot = |error: std::io::Error| {
+        StartError::failed(format!("the data folder {} cannot be used: {error}", data.display()))
+    };
     let mut options = File::options();
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]
@@ -46,9 +80,18 @@ pub(crate) fn open(data: &Path) -> Result<File, StartError> {
 /// Makes a folder that only its owner can enter, if there is none. The mode of one that is there stays as it is: somebody
 /// chose it, it may be shared, and the path may be a link to it. The files in it are private by their own modes.
 pub(crate) fn make(folder: &Path) -> std::io::Result<()> {
+    private_folder().recursive(true).create(folder)
+}
+
+/// Makes a folder that only its owner can enter. Fails if there is one.
+pub(crate) fn make_new(folder: &Path) -> std::io::Result<()> {
+    private_folder().create(folder)
+}
+
+fn private_folder() -> fs::DirBuilder {
+    #[allow(unused_mut, reason = "only Unix has modes")]
     let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
+    builder
 }

@@ -36,8 +36,12 @@ enum Command {
     Sample(cli::SampleArgs),
     /// See what was given up, why, and send it again or drop it
     DeadLetters(cli::DeadLettersArgs),
+    /// Check everything that is stored for damage; 0 if there is none, else 1
+    Verify(cli::VerifyArgs),
     /// Copy the data folder, while Bedside runs on it or not
     Backup(cli::BackupArgs),
+    /// Put a backup in the place of the data folder
+    Restore(cli::RestoreArgs),
     /// Move patients in from the database of the original server
     Import(cli::ImportArgs),
     /// Make access tokens
@@ -58,7 +62,9 @@ fn main() -> ExitCode {
         Some(Command::Export(args)) => cli::run(args.run()),
         Some(Command::Sample(args)) => cli::run(args.run()),
         Some(Command::DeadLetters(args)) => cli::run(args.run()),
+        Some(Command::Verify(args)) => cli::run(args.run()),
         Some(Command::Backup(args)) => cli::run(args.run()),
+        Some(Command::Restore(args)) => cli::run(args.run()),
         Some(Command::Import(args)) => cli::run(args.run()),
         Some(Command::Token(args)) => cli::run(args.run()),
         Some(Command::Audit(args)) => cli::run(args.run()),

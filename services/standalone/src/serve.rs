@@ -75,15 +75,16 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
     let address = listener.local_addr().map_err(StartError::failed)?;
 
     let limits = QueueLimits { max_messages: max_queued, max_staged_bytes: max_staged.0 };
-    let local = LocalBus::open(&data.join(folder::QUEUES), retry.policy(), limits).map_err(|error| {
-        StartError::failed(format!("the queues in {} cannot be opened: {error}", data.display()))
-    })?;
+    // In this order: a folder with queues and without patients is not whole, see `folder::open`.
     let store: Arc<dyn PatientStore> = SqliteStore::open(&data.join(folder::PATIENTS)).map_err(|error| {
         StartError::failed(format!("the patients in {} cannot be opened: {error}", data.display()))
     })?;
     if accept_clock {
         println!("{}", ingest::accept_clock(&*store).await.map_err(StartError::failed)?);
     }
+    let local = LocalBus::open(&data.join(folder::QUEUES), retry.policy(), limits).map_err(|error| {
+        StartError::failed(format!("the queues in {} cannot be opened: {error}", data.display()))
+    })?;
     let bus: Arc<dyn EventBus> = local.clone();
     let stage: Arc<dyn BlobStage> = local;
 

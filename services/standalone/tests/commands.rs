@@ -203,6 +203,17 @@ fn a_token_that_is_made_lets_its_holder_in() {
 }
 
 #[test]
+fn verify_checks_a_running_bedside() {
+    let bedside = Bedside::start(&[]);
+    let ecg = bedside.file("strip.csv", &strip(84.0));
+    bedside.ok(&["upload", "--mrn", "7", "--name", "Ann", "--ecg", &ecg]);
+    let data = bedside.folder.path().join("data");
+    let said = bedside.ok(&["verify", "--data", data.to_str().unwrap()]);
+    assert!(said.trim_end().ends_with("records and files are intact."), "{said}");
+    assert!(bedside.fails(&["verify", "--data", "/no/such/folder"]).contains("there is no data in"));
+}
+
+#[test]
 fn without_dead_letters_there_is_nothing_to_deal_with() {
     let bedside = Bedside::start(&[]);
     assert_eq!(bedside.ok(&["dead-letters", "list"]), "No dead letters.\n");
@@ -225,7 +236,18 @@ fn a_backup_of_a_running_bedside_gives_the_same_answers() {
     assert!(bedside.fails(&["backup", "--data", "/no/such/folder", "--to", "/tmp/x"]).contains("no data"));
     bedside.ok(&["upload", "--mrn", "8", "--name", "later"]);
 
-    let restored = Bedside::start_on(&copy, &[]);
+    // A backup is not a data folder: started on it, it would not be a backup any more.
+    assert!(refusal(&copy).contains("is a backup"), "{}", refusal(&copy));
+    let place = bedside.folder.path().join("restored");
+    let target = place.to_str().unwrap();
+    bedside.ok(&["restore", "--from", to, "--data", target]);
+    assert!(bedside.fails(&["restore", "--from", to, "--data", target]).contains("--replace"));
+    assert!(
+        bedside
+            .fails(&["restore", "--from", to, "--data", data, "--replace"])
+            .contains("uses the data folder")
+    );
+    let restored = Bedside::start_on(&place, &[]);
     let patients = restored.ok(&["patients", "--json"]);
     assert_eq!(
         patients,
@@ -276,6 +298,80 @@ fn files_are_private_and_a_folder_that_was_there_keeps_its_mode() {
         }
     }
     assert!(looked_at >= 7, "{looked_at}");
+}
+
+/// What `bedside` says that refuses to start on a folder.
+fn refusal(data: &Path) -> String {
+    let listen = ["--listen", "127.0.0.1:0", "--data"];
+    let output = Command::new(BEDSIDE).args(listen).arg(data).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn interrupted_backup_is_no_system_and_no_backup() {
+    let bedside = Bedside::start(&[]);
+    bedside.ok(&["upload", "--mrn", "7", "--name", "Ann"]);
+    let folder = bedside.folder.path();
+    let data = folder.join("data");
+    let data = data.to_str().unwrap();
+    // As it is at any point before its end: under another name, and marked.
+    let copy = folder.join("copy");
+    let part = folder.join("copy.incomplete");
+    fs::create_dir(&part).unwrap();
+    fs::write(part.join("INCOMPLETE"), "").unwrap();
+    assert!(refusal(&part).contains("is incomplete"), "{}", refusal(&part));
+    let place = folder.join("restored");
+    let restore = ["restore", "--from", part.to_str().unwrap(), "--data", place.to_str().unwrap()];
+    assert!(bedside.fails(&restore).contains("is incomplete"));
+    // The next one removes the rest.
+    bedside.ok(&["backup", "--data", data, "--to", copy.to_str().unwrap()]);
+    assert!(!part.exists() && copy.join("SHA256SUMS").is_file());
+
+    // One that fails for want of a place leaves nothing under the name of the backup.
+    let other = folder.join("other");
+    fs::write(folder.join("other.incomplete"), "a file of somebody else").unwrap();
+    bedside.fails(&["backup", "--data", data, "--to", other.to_str().unwrap()]);
+    assert!(!other.exists());
+    // A copy of a backup that lacks a file is neither.
+    let half = folder.join("half");
+    fs::create_dir(&half).unwrap();
+    fs::copy(copy.join("queues.db"), half.join("queues.db")).unwrap();
+    assert!(refusal(&half).contains("no patients"), "{}", refusal(&half));
+}
+
+#[test]
+fn damaged_backup_changes_nothing_and_an_interrupted_restore_can_be_run_again() {
+    let bedside = Bedside::start(&[]);
+    bedside.ok(&["upload", "--mrn", "7", "--name", "Ann"]);
+    let folder = bedside.folder.path();
+    let (data, copy, place) = (folder.join("data"), folder.join("copy"), folder.join("place"));
+    let (from, to) = (copy.to_str().unwrap(), place.to_str().unwrap());
+    bedside.ok(&["backup", "--data", data.to_str().unwrap(), "--to", from]);
+    bedside.ok(&["restore", "--from", from, "--data", to]);
+    let before = walk(&place);
+    let whole = fs::read(copy.join("patients.db")).unwrap();
+    let mut damaged = whole.clone();
+    damaged[5_000] ^= 1;
+    fs::write(copy.join("patients.db"), damaged).unwrap();
+    let told = bedside.fails(&["restore", "--from", from, "--data", to, "--replace"]);
+    assert!(told.contains("patients.db is damaged") && told.contains("nothing was changed"), "{told}");
+    fs::rename(copy.join("patients.db"), folder.join("away")).unwrap();
+    assert!(
+        bedside
+            .fails(&["restore", "--from", from, "--data", to, "--replace"])
+            .contains("nothing was changed")
+    );
+    assert_eq!(walk(&place), before);
+
+    fs::write(copy.join("patients.db"), whole).unwrap();
+    // Interrupted between the two files.
+    fs::write(place.join("INCOMPLETE"), "").unwrap();
+    fs::remove_file(place.join("patients.db")).unwrap();
+    assert!(refusal(&place).contains("is incomplete"), "{}", refusal(&place));
+    bedside.ok(&["restore", "--from", from, "--data", to]);
+    let restored = Bedside::start_on(&place, &[]);
+    assert!(restored.ok(&["patients"]).contains("Ann"));
 }
 
 /// Names and contents of all files but the index, which tells when it was written.

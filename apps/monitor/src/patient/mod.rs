@@ -7,8 +7,8 @@ mod questions;
 mod slots;
 
 use proto_json::{
-    ChangeKind, Cursor, EcgRecord, EcgStatus, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary,
-    PatientUpdated, RecordId, Timestamp,
+    ChangeKind, Cursor, DamagedRecord, EcgRecord, EcgStatus, HeartRateRecord, ImageRecord, Mrn, Page,
+    PatientSummary, PatientUpdated, RecordId, Timestamp,
 };
 use ui::Picture;
 use ui::trace::{TrendPoint, TrendScene};
@@ -37,6 +37,8 @@ pub struct PatientView {
     follows_image: bool,
     ecgs: Pages<EcgRecord>,
     images: Pages<ImageRecord>,
+    /// Records of the lists that are damaged and cannot be shown.
+    damaged: Vec<DamagedRecord>,
     trend: TrendScene,
     /// From when on the trend is wanted.
     trend_from: Timestamp,
@@ -65,6 +67,7 @@ impl PatientView {
             follows_image: true,
             ecgs: Pages::default(),
             images: Pages::default(),
+            damaged: Vec::new(),
             trend: TrendScene::default(),
             trend_from,
             rates_next: None,
@@ -123,6 +126,20 @@ impl PatientView {
     #[must_use]
     pub fn image_record(&self) -> Option<&ImageRecord> {
         self.images.get(self.image.wanted?)
+    }
+
+    /// Records of this patient that are damaged and cannot be shown, as far as lists were loaded.
+    #[must_use]
+    pub fn damaged(&self) -> &[DamagedRecord] {
+        &self.damaged
+    }
+
+    fn add_damaged<T>(&mut self, page: &Page<T>) {
+        for record in &page.damaged {
+            if !self.damaged.contains(record) {
+                self.damaged.push(record.clone());
+            }
+        }
     }
 
     /// ECGs known so far.
@@ -209,12 +226,14 @@ impl PatientView {
         }
         match answer {
             Answer::Ecgs(wanted, Ok(page)) => {
+                self.add_damaged(&page);
                 (changed.ecgs, changed.trend) = (true, true);
                 self.trend.insert(page.items.iter().filter_map(banded));
                 let again = self.ecgs.take(wanted, page).map(Ask::Ecgs);
                 self.ask(again, &mut asks);
             }
             Answer::Images(wanted, Ok(page)) => {
+                self.add_damaged(&page);
                 (changed.images, changed.image) = (true, true);
                 let again = self.images.take(wanted, page).map(Ask::Images);
                 self.ask(again, &mut asks);
@@ -229,6 +248,7 @@ impl PatientView {
                 }
             }
             Answer::Rates(Ok(page)) => {
+                self.add_damaged(&page);
                 changed.trend = true;
                 self.take_rates(page, &mut asks);
             }

@@ -119,9 +119,17 @@ fn answers_of_the_patient_before_are_dropped() {
     let (changed, asks) = second.take(late, Answer::Ecg(Side::Latest, Ok(Box::new(shown(1, 10)))));
     assert_eq!((changed, asks.len()), (Changed::default(), 0));
     assert_eq!(shown_id(&second, Side::Latest), None);
-    second
-        .take(late, Answer::Ecgs(Wanted::Newest, Ok(Page { items: vec![shown(1, 10).record], next: None })));
-    second.take(late, Answer::Images(Wanted::Newest, Ok(Page { items: vec![image(1)], next: None })));
+    second.take(
+        late,
+        Answer::Ecgs(
+            Wanted::Newest,
+            Ok(Page { items: vec![shown(1, 10).record], next: None, damaged: Vec::new() }),
+        ),
+    );
+    second.take(
+        late,
+        Answer::Images(Wanted::Newest, Ok(Page { items: vec![image(1)], next: None, damaged: Vec::new() })),
+    );
     assert!(second.ecgs().entries().is_empty() && second.images().entries().is_empty());
 }
 
@@ -185,7 +193,11 @@ fn updates_of_other_patients_change_nothing() {
 fn the_latest_image_is_shown_until_another_one_is_chosen() {
     let (mut view, asks) = open(1, 1, 10);
     let any = asks[0].0;
-    let list = |numbers: &[i64]| Page { items: numbers.iter().map(|one| image(*one)).collect(), next: None };
+    let list = |numbers: &[i64]| Page {
+        items: numbers.iter().map(|one| image(*one)).collect(),
+        next: None,
+        damaged: Vec::new(),
+    };
     let (_, asks) = view.take(any, Answer::Images(Wanted::Newest, Ok(list(&[5, 4]))));
     assert!(matches!(&asks[..], [(_, Ask::Image(record))] if record.id == image(5).id));
     let (_, asks) = view.take(any, Answer::Images(Wanted::Newest, Ok(list(&[6, 5, 4]))));
@@ -215,7 +227,7 @@ fn the_trend_is_fetched_back_to_where_it_is_wanted_from_and_no_further() {
             })
             .collect();
         let next = items.last().map(|last| Cursor::Record(last.at, last.id));
-        Page { items, next }
+        Page { items, next, damaged: Vec::new() }
     };
     let mut newest = 1000;
     let mut pages = 1;

@@ -59,6 +59,10 @@ impl Station {
                 self.list_alarms();
             }
             FeedEvent::Snapshot(all) => self.take_snapshot(all),
+            FeedEvent::Damaged(records) => {
+                self.damaged_patients = records;
+                self.show_damage();
+            }
             FeedEvent::Updated(update) => self.take_update(&update),
         }
     }
@@ -130,10 +134,28 @@ impl Station {
                 let reason = state.reason.as_deref().map(words::sentence).unwrap_or_default();
                 format!("Connection lost since {since}. What is shown may be out of date. {reason}")
             }
-            _ => self.clock_alarm.clone().unwrap_or_default(),
+            _ => self.clock_alarm.clone().or_else(|| self.damage_alarm()).unwrap_or_default(),
         };
         api.set_technical_alarm(alarm.into());
         self.show_note();
+    }
+
+    /// What is wrong with what is stored: patients that cannot be shown, and records of the patient that is open.
+    fn damage_alarm(&self) -> Option<String> {
+        let of_patient = self.looked.iter().flat_map(|looked| looked.view.damaged());
+        phrases::damage_alarm(self.damaged_patients.iter().chain(of_patient))
+    }
+
+    /// Shows or ends the alarm that records are damaged.
+    pub(super) fn show_damage(&mut self) {
+        let alarm = self.damage_alarm();
+        if alarm.is_some() != self.had_damage {
+            let happening = if alarm.is_some() { Happening::Raised } else { Happening::Ended };
+            self.alarms.remember_station(happening, "Stored data damaged".to_owned(), self.now());
+            self.had_damage = alarm.is_some();
+            self.list_alarms();
+        }
+        self.show_connection();
     }
 
     /// Raises or ends the alarm that a clock is wrong: the server's, or that of this computer, compared with the server's.

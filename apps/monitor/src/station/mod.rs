@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use client::{ConnectionState, ServerTime};
-use proto_json::{Mrn, RecordId, Timestamp};
+use proto_json::{DamagedRecord, Mrn, RecordId, Timestamp};
 use slint::{ComponentHandle, ModelRc, SharedString, VecModel};
 use ui::{ConnectionArgs, Settings, SettingsFile, words};
 
@@ -108,6 +108,9 @@ pub(crate) struct Station {
     server_time: Option<ServerTime>,
     /// What is wrong with a clock, if anything is.
     clock_alarm: Option<String>,
+    /// Damaged records that are missing from the list of patients.
+    damaged_patients: Vec<DamagedRecord>,
+    had_damage: bool,
     /// Tests let time pass.
     ahead_ms: i64,
     /// Tests set the clock of this computer wrong.
@@ -159,6 +162,8 @@ impl Station {
             has_quit: false,
             server_time: None,
             clock_alarm: None,
+            damaged_patients: Vec::new(),
+            had_damage: false,
             ahead_ms: 0,
             clock_off_ms: 0,
             ticks: slint::Timer::default(),

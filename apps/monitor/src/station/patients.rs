@@ -42,6 +42,7 @@ impl Station {
             self.chosen.clear();
             self.models.ecgs.set_vec(Vec::new());
             self.models.images.set_vec(Vec::new());
+            self.show_damage();
         }
         self.show_page(page);
     }
@@ -56,6 +57,7 @@ impl Station {
 
     pub(super) fn take_answer(&mut self, ticket: Ticket, answer: Answer) {
         self.with_view(|view| view.take(ticket, answer));
+        self.show_damage();
     }
 
     pub(super) fn choose_ecg(&mut self, key: &str) {

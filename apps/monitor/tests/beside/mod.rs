@@ -18,7 +18,7 @@ pub struct System {
     /// The broker, where there is one.
     pub nats: Option<NatsServer>,
     _mongo: Option<MongoServer>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl System {
@@ -35,7 +35,13 @@ impl System {
         let data = folder.path().join("data").to_string_lossy().into_owned();
         let args = words(&[&["--listen", "127.0.0.1:0", "--data", &data], more].concat());
         let gateway = keep_port(Process::start("bedside", args, folder.path().join("log"), 1));
-        System { gateway, others: Vec::new(), nats: None, _mongo: None, _folder: folder }
+        System { gateway, others: Vec::new(), nats: None, _mongo: None, folder }
+    }
+
+    /// The file of patients of a system in one process.
+    #[must_use]
+    pub fn patients_file(&self) -> std::path::PathBuf {
+        self.folder.path().join("data/patients.db")
     }
 
     /// Four processes on a real nats-server and a server of the MongoDB protocol.
@@ -57,13 +63,7 @@ impl System {
         let query = start("query", &[&listen, &store, &admin], 2);
         let reads = format!("http://{}", query.address(0));
         let gateway = keep_port(start("gateway", &[&listen, &bus, &["--query", &reads], &admin], 2));
-        System {
-            gateway,
-            others: vec![ingest, worker, query],
-            nats: Some(nats),
-            _mongo: Some(mongo),
-            _folder: folder,
-        }
+        System { gateway, others: vec![ingest, worker, query], nats: Some(nats), _mongo: Some(mongo), folder }
     }
 
     /// The gateway's address.

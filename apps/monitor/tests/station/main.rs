@@ -7,6 +7,7 @@ mod alarms;
 mod beside;
 mod clocks;
 mod connection;
+mod damage;
 mod dialogs;
 mod keyboard;
 mod patient;

@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
 use super::core::{Core, time_of};
+use super::file::BLOBS;
 use super::{LocalBus, LocalError};
 use crate::stage::{BodyCheck, Chunker};
 use crate::{BlobStage, BodyError, BusError, ByteStream, EnqueueError, SmallFile, StageKey, StagedBlob};
@@ -65,7 +66,7 @@ impl BlobStage for LocalBus {
             })
             .await?;
         let Some((blob, bytes, first)) = found else { return Ok(None) };
-        let body = read_on(Arc::clone(&self.core), blob, bytes, first);
+        let body = verified(key.sha256, bytes, read_on(Arc::clone(&self.core), blob, bytes, first));
         Ok(Some(StagedBlob { bytes, body, at_hand: None }))
     }
 
@@ -162,6 +163,36 @@ fn read_on(core: Arc<Core>, blob: i64, bytes: u64, first: Option<Bytes>) -> Byte
     .boxed()
 }
 
+/// The body of a staged file, the last part of which comes only if the whole has its hash. Disks change bits, and a changed
+/// file must not be stored or analysed.
+pub(super) fn verified(sha256: BlobHash, bytes: u64, body: ByteStream) -> ByteStream {
+    let start = Some((body, BodyCheck::new(bytes, sha256), 0));
+    futures::stream::unfold(start, move |state| async move {
+        let (mut body, mut check, mut seen) = state?;
+        let part = match body.next().await? {
+            Ok(part) => part,
+            Err(error) => return Some((Err(error), None)),
+        };
+        if let Err(error) = check.add(&part).await {
+            return Some((Err(damaged(&error)), None));
+        }
+        seen += part.len() as u64;
+        if seen < bytes {
+            return Some((Ok(part), Some((body, check, seen))));
+        }
+        match check.finish() {
+            Ok(()) => Some((Ok(part), None)),
+            Err(error) => Some((Err(damaged(&error)), None)),
+        }
+    })
+    .boxed()
+}
+
+fn damaged(error: &BodyError) -> io::Error {
+    tracing::error!(%error, "a staged file is damaged");
+    io::Error::new(io::ErrorKind::InvalidData, format!("a staged file is damaged: {error}"))
+}
+
 /// A file that is in memory, on its way to the stage in one write with whatever else belongs to it.
 pub(super) struct WholeFile {
     room: Room,
@@ -216,17 +247,13 @@ fn make_visible(
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
     let (upload, sha256) = (key.upload.as_uuid().as_bytes(), key.sha256.as_bytes());
-    let is_new = db
-        .prepare_cached(
-            "INSERT OR IGNORE INTO blobs (id, upload, sha256, bytes, staged_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![blob, upload, sha256, bytes, now.as_millis()])?
-        == 1;
-    if !is_new {
-        db.prepare_cached("UPDATE blobs SET staged_at = ?3 WHERE upload = ?1 AND sha256 = ?2")?
-            .execute(params![upload, sha256, now.as_millis()])?;
-    }
-    Ok(is_new)
+    let known: Option<i64> = db
+        .prepare_cached("SELECT id FROM blobs WHERE upload = ?1 AND sha256 = ?2")?
+        .query_row(params![upload, sha256], |row| row.get(0))
+        .optional()?;
+    let id = known.unwrap_or(blob);
+    BLOBS.put(db, params![id, upload, sha256, bytes, now.as_millis()])?;
+    Ok(known.is_none())
 }
 
 /// Room on the stage for one file. Dropped, it is free again.

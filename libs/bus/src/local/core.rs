@@ -10,7 +10,8 @@ use tokio::sync::{Semaphore, broadcast};
 
 use super::LocalError;
 use super::chores::{self, Chores, Garbage};
-use super::file::{QueueFile, open_reader};
+use super::dead;
+use super::file::{BLOBS, QueueFile, open_reader};
 use super::fresh::Fresh;
 use super::schedule::Schedule;
 use super::writer::Writer;
@@ -53,18 +54,15 @@ impl Core {
         let schedules = Arc::new(Queue::ALL.map(Schedule::new));
         let last_message = load_messages(&file.db, &*schedules).map_err(failed)?;
         let garbage = Garbage::default();
-        for blob in chores::half_written(&file.db).map_err(failed)? {
-            garbage.add(blob);
+        let Staged { last_blob, bytes: staged, damaged } = staged_files(&file.db).map_err(failed)?;
+        if damaged == 0 {
+            for blob in chores::half_written(&file.db).map_err(failed)? {
+                garbage.add(blob);
+            }
+        } else {
+            // What looks like the rest of an interrupted file may be one whose row is damaged.
+            tracing::error!(damaged, "rows of staged files are damaged; nothing is removed from the stage");
         }
-        let (last_blob, staged): (i64, i64) = file
-            .db
-            .query_row(
-                "SELECT max(coalesce((SELECT max(id) FROM blobs), 0), coalesce((SELECT max(id) FROM chunks), 0) >> ?1),
-                        (SELECT coalesce(sum(bytes), 0) FROM blobs)",
-                [super::blobs::CHUNK_BITS],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )
-            .map_err(failed)?;
         Ok(Core {
             path: path.to_owned(),
             policy,
@@ -76,7 +74,7 @@ impl Core {
             inboxes: Arc::default(),
             garbage,
             fresh: Arc::default(),
-            staged: Arc::new(AtomicU64::new(u64::try_from(staged).unwrap_or(0))),
+            staged: Arc::new(AtomicU64::new(staged)),
             next_message: AtomicI64::new(last_message + 1),
             next_blob: AtomicI64::new(last_blob + 1),
             readers: Mutex::default(),
@@ -154,22 +152,56 @@ pub(super) fn queue_of(number: usize) -> Option<Queue> {
     Queue::ALL.into_iter().find(|queue| number_of(*queue) == number)
 }
 
-/// Schedules every message of the file; returns the highest id.
+/// Schedules every message of the file; returns the highest id. A message whose queue cannot be read becomes a dead letter:
+/// it would never be delivered. All others are compared with their checksums when they are delivered.
 fn load_messages(db: &Connection, schedules: &[Schedule]) -> rusqlite::Result<i64> {
     let mut statement = db.prepare("SELECT id, queue, attempts, enqueued_at FROM messages ORDER BY id")?;
     let mut rows = statement.query([])?;
-    let mut last = 0;
+    let (mut last, mut lost) = (0, Vec::new());
     while let Some(row) = rows.next()? {
         last = row.get(0)?;
-        let (queue, attempts, enqueued_at) = (row.get::<_, usize>(1)?, row.get(2)?, row.get(3)?);
-        match schedules.get(queue) {
+        let schedule = row.get::<_, usize>(1).ok().and_then(|queue| schedules.get(queue));
+        match schedule {
             Some(schedule) => {
+                let (attempts, enqueued_at) = (row.get(2).unwrap_or(0), row.get(3).unwrap_or(0));
                 schedule.add_from_before(last, attempts, time_of(enqueued_at));
             }
-            None => tracing::error!(message = last, queue, "a message is on a queue that does not exist"),
+            None => lost.push(last),
         }
     }
+    for id in lost {
+        tracing::error!(
+            message = id,
+            "a message is damaged: its queue does not exist; it becomes a dead letter"
+        );
+        dead::bury(db, id, Queue::Uploads, "its queue does not exist", 0)?;
+    }
     Ok(last)
+}
+
+/// What is on the stage when the file is opened.
+struct Staged {
+    last_blob: i64,
+    bytes: u64,
+    damaged: u64,
+}
+
+fn staged_files(db: &Connection) -> rusqlite::Result<Staged> {
+    // A damaged id may be beyond all that a chunk can have.
+    let last_chunk: i64 =
+        db.query_row("SELECT coalesce(max(id), 0) FROM chunks WHERE id < 1 << 60", [], |row| row.get(0))?;
+    let mut staged = Staged { last_blob: last_chunk >> super::blobs::CHUNK_BITS, bytes: 0, damaged: 0 };
+    let mut statement = db.prepare(&BLOBS.select())?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if BLOBS.verify(row)?.row {
+            staged.last_blob = staged.last_blob.max(row.get(0)?);
+            staged.bytes = staged.bytes.saturating_add(row.get(3)?);
+        } else {
+            staged.damaged += 1;
+        }
+    }
+    Ok(staged)
 }
 
 /// A time of the file; the present for one out of range, which nothing here writes.

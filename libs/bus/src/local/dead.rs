@@ -3,69 +3,131 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proto_json::{BlobHash, Mrn, Timestamp, UploadId};
-use rusqlite::{OptionalExtension, params};
+use proto_json::{BlobHash, Mrn, Queue, Timestamp, UploadId};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row, params};
 use tokio::sync::oneshot;
 
 use super::LocalError;
-use super::core::{Core, queue_of, time_of};
-use crate::{Claim, DeadLetter, EnqueueError};
+use super::core::{Core, number_of, queue_of, time_of};
+use super::file::{CLAIMS, DEAD_LETTERS, MESSAGES};
+use super::queue::delete_message;
+use crate::{BusError, Claim, DeadLetter, EnqueueError};
 
-/// A page of dead letters.
+/// Why a damaged message cannot be sent again.
+const DAMAGED: &str =
+    "the message is damaged on the disk and cannot be sent again; have its upload sent again";
+
+/// Moves a message to the dead letters, as it is. If it is damaged, it is marked so: it cannot be sent again.
+pub(super) fn bury(
+    db: &Connection,
+    message: i64,
+    queue: Queue,
+    reason: &str,
+    attempts: u64,
+) -> rusqlite::Result<()> {
+    let mut statement = db.prepare_cached(&format!("{} WHERE id = ?1", MESSAGES.select()))?;
+    let mut rows = statement.query([message])?;
+    let Some(row) = rows.next()? else { return Ok(()) };
+    let damaged = !MESSAGES.verify(row)?.row;
+    // Of a damaged one whatever can be read.
+    let (mrn, trace_parent) =
+        (row.get::<_, u64>("mrn").ok(), row.get::<_, Option<String>>("trace_parent").ok());
+    let payload = match row.get_ref("payload")? {
+        ValueRef::Blob(bytes) | ValueRef::Text(bytes) => bytes.to_vec(),
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => Vec::new(),
+    };
+    let reason = if damaged { format!("{DAMAGED} ({reason})") } else { reason.to_owned() };
+    let id: i64 = db
+        .prepare_cached("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'dead_letters'")?
+        .query_row([], |row| row.get(0))?;
+    let values = params![
+        id,
+        number_of(queue),
+        attempts,
+        Timestamp::now().as_millis(),
+        mrn.filter(|mrn| Mrn::new(*mrn).is_ok()).unwrap_or(0),
+        reason,
+        trace_parent.flatten(),
+        payload,
+        damaged.then_some(true),
+    ];
+    DEAD_LETTERS.insert(db, values)?;
+    delete_message(db, message)
+}
+
+/// A page of dead letters. A damaged one is among them, with what can be read of it.
 pub(super) async fn list(
     core: &Arc<Core>,
     after: Option<u64>,
     limit: usize,
 ) -> Result<Vec<DeadLetter>, LocalError> {
     core.read(move |db| {
-        let mut statement = db.prepare_cached(
-            "SELECT id, queue, mrn, payload, reason, attempts, died_at FROM dead_letters
-             WHERE id > ?1 ORDER BY id LIMIT ?2",
-        )?;
+        let sql = format!("{} WHERE id > ?1 ORDER BY id LIMIT ?2", DEAD_LETTERS.select());
+        let mut statement = db.prepare_cached(&sql)?;
         let mut rows = statement.query(params![after.unwrap_or(0), limit])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            // Nothing here writes another queue or number; what is there by other hands is left alone.
-            let (Some(queue), Ok(mrn)) = (queue_of(row.get(1)?), Mrn::new(row.get(2)?)) else { continue };
-            found.push(DeadLetter {
-                id: row.get(0)?,
-                queue,
-                mrn,
-                payload: Bytes::from(row.get::<_, Vec<u8>>(3)?),
-                reason: row.get(4)?,
-                attempts: row.get(5)?,
-                died_at: time_of(row.get(6)?),
-            });
+            found.push(letter(row)?);
         }
         Ok(found)
     })
     .await
 }
 
+fn letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
+    let intact = DEAD_LETTERS.verify(row)?.row;
+    let reason = row.get("reason").ok();
+    let mrn = Mrn::new(row.get("mrn").unwrap_or(0)).or_else(|_| Mrn::new(0));
+    let mrn = mrn.map_err(|_| rusqlite::Error::IntegralValueOutOfRange(4, 0))?;
+    let payload = match row.get_ref("payload")? {
+        ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Bytes::copy_from_slice(bytes),
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => Bytes::new(),
+    };
+    Ok(DeadLetter {
+        id: row.get("id")?,
+        queue: row.get("queue").ok().and_then(queue_of).unwrap_or(Queue::Uploads),
+        mrn,
+        payload,
+        reason: reason.filter(|_| intact).unwrap_or_else(|| DAMAGED.to_owned()),
+        attempts: row.get("attempts").unwrap_or(0),
+        died_at: time_of(row.get("died_at").unwrap_or(0)),
+        damaged: !intact || row.get::<_, Option<bool>>("damaged")?.unwrap_or(false),
+    })
+}
+
 /// Puts a dead letter back on its queue, in one transaction.
 pub(super) async fn retry(core: &Arc<Core>, dead: u64) -> Result<bool, EnqueueError> {
-    let found = core.read(move |db| {
-        db.prepare_cached("SELECT queue, length(payload) FROM dead_letters WHERE id = ?1")?
-            .query_row([dead], |row| Ok((queue_of(row.get(0)?), row.get(1)?)))
-            .optional()
-    });
-    let Some((Some(queue), bytes)) = found.await? else { return Ok(false) };
+    let found = list(core, dead.checked_sub(1), 1).await.map_err(BusError::from)?;
+    let Some(letter) = found.into_iter().find(|letter| letter.id == dead) else { return Ok(false) };
+    if letter.damaged {
+        return Err(BusError::refused(DAMAGED).into());
+    }
+    let queue = letter.queue;
     if !core.schedule(queue).reserve(core.limits.max_messages) {
         return Err(EnqueueError::Full);
     }
     let (id, enqueued_at, schedules) = (core.message_id(), Timestamp::now(), core.schedules());
     let (reply, outcome) = oneshot::channel();
     core.writer.submit(
-        bytes,
+        letter.payload.len(),
         move |db| {
-            let moved = db
-                .prepare_cached(
-                    "INSERT INTO messages (id, queue, attempts, enqueued_at, mrn, trace_parent, payload)
-                     SELECT ?1, queue, 0, ?2, mrn, trace_parent, payload FROM dead_letters WHERE id = ?3",
-                )?
-                .execute(params![id, enqueued_at.as_millis(), dead])?;
+            let sql = format!("{} WHERE id = ?1", DEAD_LETTERS.select());
+            let mut statement = db.prepare_cached(&sql)?;
+            let mut rows = statement.query([dead])?;
+            let Some(row) = rows.next()? else { return Ok(false) };
+            if !DEAD_LETTERS.verify(row)?.row {
+                return Ok(false);
+            }
+            let (mrn, trace_parent) =
+                (row.get::<_, i64>("mrn")?, row.get::<_, Option<String>>("trace_parent")?);
+            let payload = row.get::<_, Vec<u8>>("payload")?;
+            let no_reply: Option<String> = None;
+            let values =
+                params![id, number_of(queue), enqueued_at.as_millis(), mrn, no_reply, trace_parent, payload];
+            MESSAGES.insert(db, values)?;
             db.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?.execute([dead])?;
-            Ok(moved == 1)
+            Ok(true)
         },
         move |outcome: Result<bool, LocalError>| {
             match &outcome {
@@ -95,19 +157,17 @@ pub(super) async fn claim(core: &Core, upload: UploadId, fingerprint: BlobHash) 
     core.writer
         .write(0, move |db| {
             let upload = upload.as_uuid().as_bytes();
-            let is_new = db
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO claims (upload, fingerprint, claimed_at) VALUES (?1, ?2, ?3)",
-                )?
-                .execute(params![upload, fingerprint.as_bytes(), now])?
-                == 1;
-            if is_new {
-                return Ok(Claim::New);
+            let mut statement = db.prepare_cached(&format!("{} WHERE upload = ?1", CLAIMS.select()))?;
+            let mut rows = statement.query([upload])?;
+            if let Some(row) = rows.next()?
+                && CLAIMS.verify(row)?.row
+            {
+                let claimed: [u8; 32] = row.get("fingerprint")?;
+                return Ok(if &claimed == fingerprint.as_bytes() { Claim::Same } else { Claim::Other });
             }
-            let claimed: [u8; 32] = db
-                .prepare_cached("SELECT fingerprint FROM claims WHERE upload = ?1")?
-                .query_row([upload], |row| row.get(0))?;
-            Ok(if &claimed == fingerprint.as_bytes() { Claim::Same } else { Claim::Other })
+            // A damaged claim says nothing; the store has the last word on conflicts.
+            CLAIMS.put(db, params![upload, fingerprint.as_bytes(), now])?;
+            Ok(Claim::New)
         })
         .await
 }

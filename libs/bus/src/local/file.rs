@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
+use sqlite::Table;
 
 use super::LocalError;
 
 /// Marks our files among other SQLite files: "BdsB".
 const APPLICATION_ID: i32 = 0x4264_7342;
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// Files up to this size are checked page by page when they are opened; larger ones would delay the start.
 const CHECK_WHOLE_UP_TO: u64 = 64 << 20;
@@ -23,14 +24,16 @@ pub(super) const LOG_LIMIT: u64 = 64 << 20;
 
 /// Payloads come last, so that the index over all messages is loaded without reading them. The id of a chunk is that of
 /// its blob, shifted by [`super::blobs::CHUNK_BITS`], plus its number: one range of rows is one blob. Chunks without a
-/// row in `blobs` belong to a file that never came to its end.
+/// row in `blobs` belong to a file that never came to its end. Chunks have no checksums: a file is named by its hash, and
+/// compared with it when it is read.
 const SCHEMA: &str = "
     CREATE TABLE messages (
         id INTEGER PRIMARY KEY,
         queue INTEGER NOT NULL,
-        attempts INTEGER NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
         enqueued_at INTEGER NOT NULL,
         mrn INTEGER NOT NULL,
+        checksum INTEGER NOT NULL,
         reply_to TEXT,
         trace_parent TEXT,
         payload BLOB NOT NULL
@@ -41,6 +44,8 @@ const SCHEMA: &str = "
         attempts INTEGER NOT NULL,
         died_at INTEGER NOT NULL,
         mrn INTEGER NOT NULL,
+        damaged INTEGER,
+        checksum INTEGER NOT NULL,
         reason TEXT NOT NULL,
         trace_parent TEXT,
         payload BLOB NOT NULL
@@ -48,7 +53,8 @@ const SCHEMA: &str = "
     CREATE TABLE claims (
         upload BLOB PRIMARY KEY,
         fingerprint BLOB NOT NULL,
-        claimed_at INTEGER NOT NULL
+        claimed_at INTEGER NOT NULL,
+        checksum INTEGER NOT NULL
     ) WITHOUT ROWID;
     CREATE INDEX claims_by_age ON claims (claimed_at);
     CREATE TABLE blobs (
@@ -57,6 +63,7 @@ const SCHEMA: &str = "
         sha256 BLOB NOT NULL,
         bytes INTEGER NOT NULL,
         staged_at INTEGER NOT NULL,
+        checksum INTEGER NOT NULL,
         UNIQUE (upload, sha256)
     );
     CREATE TABLE chunks (
@@ -64,6 +71,38 @@ const SCHEMA: &str = "
         bytes BLOB NOT NULL
     );
 ";
+
+/// Files of version 1 have no checksums.
+const TO_VERSION_2: &str = "
+    ALTER TABLE messages ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE dead_letters ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE dead_letters ADD COLUMN damaged INTEGER;
+    ALTER TABLE claims ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE blobs ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+    PRAGMA user_version = 2;
+";
+
+/// Not covered is how often a message was delivered: that changes with each delivery. If it is damaged, a message may be
+/// given up too early, and is then a dead letter that can be sent again.
+pub(super) const MESSAGES: Table = Table {
+    name: "messages",
+    columns: &["id", "queue", "enqueued_at", "mrn", "reply_to", "trace_parent", "payload"],
+    key: 1,
+    unique: "id",
+};
+
+pub(super) const DEAD_LETTERS: Table = Table {
+    name: "dead_letters",
+    columns: &["id", "queue", "attempts", "died_at", "mrn", "reason", "trace_parent", "payload", "damaged"],
+    key: 1,
+    unique: "id",
+};
+
+pub(super) const CLAIMS: Table =
+    Table { name: "claims", columns: &["upload", "fingerprint", "claimed_at"], key: 1, unique: "upload" };
+
+pub(super) const BLOBS: Table =
+    Table { name: "blobs", columns: &["id", "upload", "sha256", "bytes", "staged_at"], key: 3, unique: "id" };
 
 /// The file, open for writing by this process alone.
 #[derive(Debug)]
@@ -104,6 +143,25 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     db.busy_timeout(Duration::from_secs(5))?;
     db.pragma_update(None, "cache_size", -512)?;
     Ok(db)
+}
+
+/// Refuses a file of another version, for those who only read.
+pub(super) fn check_version(db: &Connection, path: &Path) -> Result<(), LocalError> {
+    let pragma = |name: &str| {
+        db.pragma_query_value(None, name, |row| row.get::<_, i32>(0))
+            .map_err(|error| LocalError::of(path, &error))
+    };
+    if pragma("application_id")? != APPLICATION_ID {
+        return Err(LocalError::Damaged(path.to_owned()));
+    }
+    match pragma("user_version")? {
+        VERSION => Ok(()),
+        version if version > VERSION => Err(LocalError::TooNew(path.to_owned())),
+        _ => Err(LocalError::Failed {
+            file: path.to_owned(),
+            cause: "it is of an earlier version; start Bedside on it once to convert it".to_owned(),
+        }),
+    }
 }
 
 /// The lock is on a file of its own: closing any other handle of a database file would drop SQLite's locks on it.
@@ -165,12 +223,24 @@ fn prepare(db: &Connection, path: &Path) -> Result<(), LocalError> {
              PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
         ))
         .map_err(failed)?;
-    } else if fs::metadata(path).is_ok_and(|file| file.len() <= CHECK_WHOLE_UP_TO) {
+        return Ok(());
+    }
+    if fs::metadata(path).is_ok_and(|file| file.len() <= CHECK_WHOLE_UP_TO) {
         let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
         if verdict != "ok" {
             tracing::error!(file = %path.display(), verdict, "the queue file is damaged");
             return Err(LocalError::Damaged(path.to_owned()));
         }
     }
-    Ok(())
+    if version < VERSION { seal(db).map_err(failed) } else { Ok(()) }
+}
+
+/// Adds checksums to a file that has none.
+fn seal(db: &Connection) -> rusqlite::Result<()> {
+    let transaction = db.unchecked_transaction()?;
+    transaction.execute_batch(TO_VERSION_2)?;
+    for table in [MESSAGES, DEAD_LETTERS, CLAIMS, BLOBS] {
+        table.seal(&transaction)?;
+    }
+    transaction.commit()
 }

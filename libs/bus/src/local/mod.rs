@@ -13,6 +13,7 @@ mod file;
 mod fresh;
 mod queue;
 mod schedule;
+mod verify;
 mod writer;
 
 use std::path::Path;
@@ -27,6 +28,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 pub use self::error::LocalError;
+pub use self::verify::{QueueCheck, verify};
 
 use self::core::Core;
 use crate::{

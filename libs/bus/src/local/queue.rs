@@ -7,12 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use proto_json::{Queue, Timestamp};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::LocalError;
 use super::blobs::WholeFile;
 use super::core::{Core, number_of};
+use super::dead;
+use super::file::MESSAGES;
 use super::schedule::{Content, Taken};
 use crate::{BusError, Delivery, EnqueueError, Outgoing, Settle, SmallFile, StageKey};
 
@@ -54,11 +56,7 @@ pub(super) async fn enqueue(
         bytes,
         move |db| {
             let staged = rows.iter().map(|row| row.insert(db, enqueued_at)).collect::<Result<Vec<_>, _>>()?;
-            db.prepare_cached(
-                "INSERT INTO messages (id, queue, attempts, enqueued_at, mrn, reply_to, trace_parent, payload)
-                 VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
+            let values = params![
                 id,
                 number_of(queue),
                 enqueued_at.as_millis(),
@@ -66,7 +64,8 @@ pub(super) async fn enqueue(
                 written.reply_to,
                 written.trace_parent,
                 &written.payload[..]
-            ])?;
+            ];
+            MESSAGES.insert(db, values)?;
             Ok(staged)
         },
         move |outcome: Result<Vec<bool>, LocalError>| {
@@ -156,24 +155,41 @@ async fn content(core: &Arc<Core>, lease: &Lease, taken: &Taken) -> Result<Optio
     if let Some(content) = &taken.content {
         return Ok(Some(Arc::clone(content)));
     }
-    let found = core.read(move |db| content_of(db, id)).await?;
-    if found.is_none() {
-        lease.settled.store(true, Ordering::Relaxed);
-        core.schedule(lease.queue).remove(id);
+    match core.read(move |db| content_of(db, id)).await? {
+        Found::Intact(content) => Ok(Some(Arc::new(content))),
+        Found::Damaged => {
+            tracing::error!(queue = %lease.queue, message = id, "a message is damaged; it becomes a dead letter");
+            lease.bury("it was found when it was to be delivered".to_owned(), taken.delivery - 1).await?;
+            Ok(None)
+        }
+        Found::Gone => {
+            lease.settled.store(true, Ordering::Relaxed);
+            core.schedule(lease.queue).remove(id);
+            Ok(None)
+        }
     }
-    Ok(found.map(Arc::new))
 }
 
-fn content_of(db: &Connection, id: i64) -> rusqlite::Result<Option<Content>> {
-    db.prepare_cached("SELECT payload, reply_to, trace_parent FROM messages WHERE id = ?1")?
-        .query_row([id], |row| {
-            Ok(Content {
-                payload: Bytes::from(row.get::<_, Vec<u8>>(0)?),
-                reply_to: row.get(1)?,
-                trace_parent: row.get(2)?,
-            })
-        })
-        .optional()
+/// What is in the file of a message that is to be delivered.
+enum Found {
+    Intact(Content),
+    /// Its checksum does not match.
+    Damaged,
+    Gone,
+}
+
+fn content_of(db: &Connection, id: i64) -> rusqlite::Result<Found> {
+    let mut statement = db.prepare_cached(&format!("{} WHERE id = ?1", MESSAGES.select()))?;
+    let mut rows = statement.query([id])?;
+    let Some(row) = rows.next()? else { return Ok(Found::Gone) };
+    if !MESSAGES.verify(row)?.row {
+        return Ok(Found::Damaged);
+    }
+    Ok(Found::Intact(Content {
+        payload: Bytes::from(row.get::<_, Vec<u8>>("payload")?),
+        reply_to: row.get("reply_to")?,
+        trace_parent: row.get("trace_parent")?,
+    }))
 }
 
 /// A disk that fails is not tried again at once.
@@ -236,6 +252,12 @@ impl Lease {
         }
         ended
     }
+
+    /// Moves the message to the dead letters.
+    async fn bury(&self, reason: String, attempts: u64) -> Result<(), LocalError> {
+        let (id, queue) = (self.id, self.queue);
+        self.end_message(reason.len(), move |db| dead::bury(db, id, queue, &reason, attempts)).await
+    }
 }
 
 /// How many attempts of a message count.
@@ -247,7 +269,7 @@ fn note(id: i64, attempts: u64) -> impl Fn(&Connection) -> rusqlite::Result<()> 
     }
 }
 
-fn delete_message(db: &Connection, id: i64) -> rusqlite::Result<()> {
+pub(super) fn delete_message(db: &Connection, id: i64) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM messages WHERE id = ?1")?.execute([id]).map(|_| ())
 }
 
@@ -290,16 +312,7 @@ impl Settle for Lease {
     }
 
     async fn dead_letter(&self, reason: &str, attempts: u64) -> Result<(), BusError> {
-        let (id, now, reason) = (self.id, Timestamp::now().as_millis(), reason.to_owned());
-        let moving = self.end_message(reason.len(), move |db| {
-            db.prepare_cached(
-                "INSERT INTO dead_letters (queue, attempts, died_at, mrn, reason, trace_parent, payload)
-                 SELECT queue, ?2, ?3, mrn, ?4, trace_parent, payload FROM messages WHERE id = ?1",
-            )?
-            .execute(params![id, attempts, now, reason])?;
-            delete_message(db, id)
-        });
-        Ok(moving.await?)
+        Ok(self.bury(reason.to_owned(), attempts).await?)
     }
 }
 

@@ -81,6 +81,8 @@ fn read(message: &Message) -> Option<(u64, Option<DeadLetter>)> {
             reason: text(headers, names::REASON).unwrap_or_default(),
             attempts: text(headers, names::DEAD_ATTEMPTS)?.parse().ok()?,
             died_at: text(headers, "Nats-Time-Stamp")?.parse().unwrap_or_else(|_| Timestamp::now()),
+            // JetStream has checksums of its own and delivers nothing that does not match.
+            damaged: false,
         })
     };
     Some((id, letter()))

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use proto_json::PatientSummary;
+use proto_json::{DamagedRecord, Page, PatientSummary};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -48,6 +48,7 @@ struct Follower {
     tell: mpsc::Sender<FeedEvent>,
     state: Option<ConnectionState>,
     known: Known,
+    damaged: Vec<DamagedRecord>,
     #[cfg(feature = "nats")]
     broker: super::nats::Broker,
 }
@@ -61,6 +62,7 @@ pub(super) async fn run(settings: FeedSettings, tell: mpsc::Sender<FeedEvent>) {
         tell,
         state: None,
         known: Known::default(),
+        damaged: Vec::new(),
         #[cfg(feature = "nats")]
         broker,
     };
@@ -210,15 +212,26 @@ impl Follower {
         .boxed()
     }
 
-    async fn load(&self) -> Result<Vec<PatientSummary>, ClientError> {
+    async fn load(&self) -> Result<Page<PatientSummary>, ClientError> {
         match self.settings.of {
-            Some(mrn) => Ok(self.settings.gateway.patient(mrn).await?.into_iter().collect()),
+            Some(mrn) => {
+                let items = self.settings.gateway.patient(mrn).await?.into_iter().collect();
+                Ok(Page { items, next: None, damaged: Vec::new() })
+            }
             None => self.settings.gateway.all_patients(None).await,
         }
     }
 
-    async fn pass_snapshot(&mut self, snapshot: Vec<PatientSummary>) -> Result<(), Gone> {
-        if self.known.replace(&snapshot) { self.tell(FeedEvent::Snapshot(snapshot)).await } else { Ok(()) }
+    async fn pass_snapshot(&mut self, snapshot: Page<PatientSummary>) -> Result<(), Gone> {
+        let Page { items, damaged, .. } = snapshot;
+        if self.known.replace(&items) {
+            self.tell(FeedEvent::Snapshot(items)).await?;
+        }
+        if self.damaged != damaged {
+            self.damaged.clone_from(&damaged);
+            self.tell(FeedEvent::Damaged(damaged)).await?;
+        }
+        Ok(())
     }
 
     async fn report_cut_off(&mut self) -> Result<(), Gone> {

@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
-use proto_json::{Mrn, PatientSummary, PatientUpdated, Timestamp};
+use proto_json::{DamagedRecord, Mrn, PatientSummary, PatientUpdated, Timestamp};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -72,6 +72,9 @@ pub enum FeedEvent {
     /// Everything there is now: replaces all that was told before. Comes first, and again whenever updates may have
     /// been missed and something is different.
     Snapshot(Vec<PatientSummary>),
+    /// The patients' records that are damaged and therefore missing from the snapshot. Comes whenever they are others than
+    /// before; empty when there are none any more.
+    Damaged(Vec<DamagedRecord>),
     /// One patient has changed; always newer than what was told of that patient before.
     Updated(Box<PatientUpdated>),
 }

@@ -2,12 +2,19 @@
 //!
 //! An upload is written under a name that is not read, flushed, and renamed: it is there whole or not at all. Everything is
 //! for its owner alone, as it holds patients' data.
+//!
+//! The file `SHA256SUMS` holds the hash of the manifest and of each copy, in the form that `sha256sum --check` reads. The
+//! manifest is compared with it whenever it is read, the copies before they are sent: a bit that changed on the disk must
+//! not be stored as a patient's data.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use proto_json::{Bpm, CLOCK_TOLERANCE_MS, FileKind, MediaType, Mrn, SignalOptions, Timestamp};
+use checksum::Sums;
+use proto_json::{
+    BlobHash, BlobHasher, Bpm, CLOCK_TOLERANCE_MS, FileKind, MediaType, Mrn, SignalOptions, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -15,6 +22,8 @@ use super::{EntryId, OutboxEntry, OutboxError};
 use crate::{FileContent, IdempotencyKey, Progress, Upload, UploadFile};
 
 const MANIFEST: &str = "manifest.json";
+/// The form of manifests that come with `SHA256SUMS`; 1 had none.
+const FORMAT: u32 = 2;
 const REFUSAL: &str = "refused.txt";
 const DAMAGED: &str = "damaged";
 /// What is being written or removed starts with a dot and is nobody's loss.
@@ -47,11 +56,18 @@ struct ManifestFile {
 }
 
 impl Manifest {
-    /// Reads one and checks that its files are there in full; a sentence if not.
+    /// Reads one, compares it with its hash and checks that its files are there in full; a sentence if not.
     pub(super) fn read(folder: &Path, id: EntryId) -> Result<Self, String> {
         let entry = entry_folder(folder, id);
         let text = fs::read(entry.join(MANIFEST)).map_err(|error| error.to_string())?;
+        let sums = Sums::read(&entry)?;
+        if let Some(sums) = &sums {
+            sums.compare(MANIFEST, BlobHash::of(&text))?;
+        }
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+        if manifest.format >= FORMAT && sums.is_none() {
+            return Err(format!("{} is missing", Sums::NAME));
+        }
         for (index, file) in manifest.files.iter().enumerate() {
             let there = fs::metadata(entry.join(index.to_string())).map_err(|error| error.to_string())?;
             if there.len() != file.bytes {
@@ -77,6 +93,19 @@ impl Manifest {
         self.recorded_by_this_computer = false;
         let entry = entry_folder(folder, id);
         replace_manifest(&entry, self).map_err(|error| disk_error(folder, &error))
+    }
+
+    /// Reads the copies of its files and compares them with their hashes; a sentence if one is damaged.
+    pub(super) fn verify_files(&self, folder: &Path, id: EntryId) -> Result<(), String> {
+        let entry = entry_folder(folder, id);
+        let Some(sums) = Sums::read(&entry)? else { return Ok(()) };
+        for (index, file) in self.files.iter().enumerate() {
+            let name = index.to_string();
+            let hash = checksum::hash_file(&entry.join(&name)).map_err(|error| error.to_string())?;
+            sums.compare(&name, hash)
+                .map_err(|error| format!("the kept copy of {}: {error}", file.file_name))?;
+        }
+        Ok(())
     }
 
     pub(super) fn upload(&self, folder: &Path, id: EntryId) -> Upload {
@@ -198,12 +227,13 @@ fn write_part(
     let mut copy = Copy { sent: 0, total: 0, progress, stop };
     copy.total = upload.files.iter().map(length).sum();
     let mut files = Vec::with_capacity(upload.files.len());
+    let mut sums = Sums::default();
     for (index, file) in upload.files.iter().enumerate() {
         let mut target = create(&part.join(index.to_string()), true).map_err(fail)?;
-        let bytes = match &file.content {
+        let (bytes, hash) = match &file.content {
             FileContent::Bytes(bytes) => {
                 target.write_all(bytes).map_err(fail)?;
-                bytes.len() as u64
+                (bytes.len() as u64, BlobHash::of(bytes))
             }
             FileContent::Path(path) => {
                 let unreadable =
@@ -220,10 +250,11 @@ fn write_part(
         };
         target.sync_all().map_err(fail)?;
         let UploadFile { kind, file_name, media_type, .. } = file.clone();
+        sums.add(index.to_string(), hash);
         files.push(ManifestFile { kind, file_name, media_type, bytes });
     }
     let manifest = Manifest {
-        format: 1,
+        format: FORMAT,
         mrn,
         created_at: Timestamp::now(),
         idempotency_key: upload.idempotency_key.clone(),
@@ -234,23 +265,41 @@ fn write_part(
         signal_options: upload.signal_options.clone(),
         files,
     };
-    write_manifest(part, &manifest).map_err(fail)?;
+    write_manifest(part, &manifest, sums).map_err(fail)?;
     Ok(manifest)
 }
 
-/// The old one is there until the new one is whole.
+/// Replaces the manifest. The hash of the new one is listed before the new one is there, so that an interruption leaves an
+/// entry that is valid.
 fn replace_manifest(entry: &Path, manifest: &Manifest) -> io::Result<()> {
-    let new = entry.join(format!("{UNFINISHED}{MANIFEST}"));
+    let text = serde_json::to_vec(manifest)?;
+    if let Some(mut sums) = Sums::read(entry).map_err(io::Error::other)? {
+        sums.add(MANIFEST, BlobHash::of(&text));
+        let mut listed = Vec::new();
+        sums.write(&mut listed)?;
+        replace(entry, Sums::NAME, &listed)?;
+    }
+    replace(entry, MANIFEST, &text)
+}
+
+/// Replaces a file of an entry. The old one is there until the new one is complete.
+fn replace(entry: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let new = entry.join(format!("{UNFINISHED}{name}"));
     let mut file = create(&new, true)?;
-    serde_json::to_writer(&mut file, manifest)?;
+    file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&new, entry.join(MANIFEST))?;
+    fs::rename(&new, entry.join(name))?;
     flush_folder(entry)
 }
 
-fn write_manifest(part: &Path, manifest: &Manifest) -> io::Result<()> {
+fn write_manifest(part: &Path, manifest: &Manifest, mut sums: Sums) -> io::Result<()> {
+    let text = serde_json::to_vec(manifest)?;
     let mut file = create(&part.join(MANIFEST), true)?;
-    serde_json::to_writer(&mut file, manifest)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    sums.add(MANIFEST, BlobHash::of(&text));
+    let mut file = create(&part.join(Sums::NAME), true)?;
+    sums.write(&mut file)?;
     file.sync_all()?;
     flush_folder(part)
 }
@@ -270,18 +319,21 @@ impl Copy<'_> {
         target: &mut File,
         unreadable: &dyn Fn(io::Error) -> OutboxError,
         unwritable: &dyn Fn(io::Error) -> OutboxError,
-    ) -> Result<u64, OutboxError> {
+    ) -> Result<(u64, BlobHash), OutboxError> {
         let mut buffer = vec![0; CHUNK];
         let mut bytes = 0;
+        let mut hash = BlobHasher::new();
         loop {
             if (self.stop)() {
                 return Err(OutboxError::Cancelled);
             }
             let read = source.read(&mut buffer).map_err(unreadable)?;
             if read == 0 {
-                return Ok(bytes);
+                return Ok((bytes, hash.finish()));
             }
-            target.write_all(buffer.get(..read).unwrap_or_default()).map_err(unwritable)?;
+            let part = buffer.get(..read).unwrap_or_default();
+            hash.update(part);
+            target.write_all(part).map_err(unwritable)?;
             bytes += read as u64;
             self.sent += read as u64;
             (self.progress)(Progress { sent: self.sent, total: self.total.max(self.sent) });

@@ -297,7 +297,11 @@ impl Outbox {
         changes: &mut watch::Receiver<u64>,
     ) -> Option<Result<UploadAnswer, ClientError>> {
         let folder = self.0.folder.clone();
-        let read = tokio::task::spawn_blocking(move || Manifest::read(&folder, id));
+        let read = tokio::task::spawn_blocking(move || {
+            let manifest = Manifest::read(&folder, id)?;
+            manifest.verify_files(&folder, id)?;
+            Ok(manifest)
+        });
         let manifest = match read.await {
             Ok(Ok(manifest)) => manifest,
             Ok(Err(reason)) => {

@@ -19,7 +19,7 @@ async fn lists_are_read_page_by_page_and_files_come_back_bit_for_bit() {
     let rest = gateway.patients(None, first.next, Some(2)).await.unwrap();
     let all: Vec<u64> = first.items.iter().chain(&rest.items).map(|patient| patient.mrn.get()).collect();
     assert_eq!((all.as_slice(), rest.next), ([1, 2, 3].as_slice(), None));
-    assert_eq!(gateway.all_patients(Some("patient 2")).await.unwrap().len(), 1);
+    assert_eq!(gateway.all_patients(Some("patient 2")).await.unwrap().items.len(), 1);
 
     let content = strip(10.0, 66.0);
     let receipt = store(&gateway, 1, &ecg_upload(content.clone())).await;

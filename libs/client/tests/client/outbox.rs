@@ -269,6 +269,56 @@ async fn half_written_entries_are_swept_away_and_damaged_ones_set_aside() {
     assert!(!folder.path().join(".new-0190a1b2-0000-7000-8000-000000000000").exists());
 }
 
+/// Changes one bit of a file.
+fn flip(path: &Path, byte: usize) {
+    let mut content = fs::read(path).unwrap();
+    content[byte] ^= 1;
+    fs::write(path, content).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_copy_is_not_sent_and_does_not_hold_up_the_next() {
+    let system = System::start();
+    let door = system.gateway().await;
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(folder.path()).unwrap();
+    let damaged = put(&outbox, 7, &ecg_upload(strip(10.0, 70.0))).await;
+    let next = put(&outbox, 8, &ecg_upload(strip(10.0, 71.0))).await;
+    flip(&folder.path().join(damaged.to_string()).join("0"), 100);
+    let mut sender = Sender::start(&outbox, door.client());
+    let reason = sender
+        .until("refused", |event| match event {
+            OutboxEvent::Refused { id, error } if id == damaged => Some(error.to_string()),
+            _ => None,
+        })
+        .await;
+    assert!(reason.contains("0 is damaged"), "{reason}");
+    sender.delivered(next).await;
+    assert_eq!(outbox.entries().iter().map(|entry| entry.id).collect::<Vec<_>>(), [damaged]);
+    assert!(outbox.entries()[0].attention.as_ref().unwrap().contains("damaged"));
+}
+
+#[tokio::test]
+async fn a_damaged_manifest_is_set_aside_whatever_bit_is_flipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = {
+        let outbox = Outbox::open(folder.path()).unwrap();
+        put(&outbox, 7, &named("Ida Noether")).await
+    };
+    let entry = folder.path().join(id.to_string());
+    let aside = folder.path().join("damaged").join(id.to_string());
+    for name in ["manifest.json", "SHA256SUMS"] {
+        for byte in 0..fs::metadata(entry.join(name)).unwrap().len() as usize {
+            flip(&entry.join(name), byte);
+            let outbox = Outbox::open(folder.path()).unwrap();
+            assert_eq!((outbox.entries().len(), outbox.damaged()), (0, 1), "byte {byte} of {name}");
+            fs::rename(&aside, &entry).unwrap();
+            flip(&entry.join(name), byte);
+        }
+    }
+    assert_eq!(Outbox::open(folder.path()).unwrap().entries().len(), 1);
+}
+
 #[tokio::test]
 async fn one_outbox_is_open_once_and_for_its_owner_alone() {
     let folder = tempfile::tempdir().unwrap();

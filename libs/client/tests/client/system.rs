@@ -161,6 +161,7 @@ impl Screen {
             };
             match &event {
                 FeedEvent::Connection(state) => self.mode = Some(state.mode),
+                FeedEvent::Damaged(_) => {}
                 FeedEvent::Snapshot(all) => {
                     self.versions = all.iter().map(|patient| (patient.mrn.get(), patient.version)).collect();
                 }

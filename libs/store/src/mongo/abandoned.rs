@@ -26,7 +26,7 @@ use crate::{Origin, Removal, StoreError};
 
 use super::Db;
 use super::blobs::{self, OwnerField};
-use super::documents::{self, date};
+use super::documents::{self, EcgDocument, date};
 use super::failure::{answer, broken, explain, within};
 use super::reading;
 use super::uploads::{self, State};
@@ -109,7 +109,7 @@ async fn refers(db: &Db, files: &[StoredFile], sha256: BlobHash) -> Result<bool,
             return Ok(true);
         }
         if file.kind == FileKind::Ecg {
-            let ecg: Option<EcgRecord> = reading::one(db, &db.ecgs, file.id).await?;
+            let ecg: Option<EcgRecord> = reading::one::<EcgDocument, _>(db, &db.ecgs, file.id).await?;
             let drawn =
                 |ecg: &EcgRecord| [&ecg.plot, &ecg.detail].map(|file| file.as_ref().map(|file| file.sha256));
             if ecg.is_none_or(|ecg| ecg.status == EcgStatus::Pending || drawn(&ecg).contains(&Some(sha256))) {

@@ -5,18 +5,21 @@
 //! finds it open, its own result or another's, does the rest; each step then changes nothing that is done already. The one
 //! who closes it announces it. A result that comes later finds it closed.
 
-use mongodb::bson::{self, Document, doc};
-use mongodb::options::ReturnDocument;
-use proto_json::{EcgRecord, EcgStatus, PatientSummary, Timestamp};
+use mongodb::bson::doc;
+use proto_json::{EcgRecord, EcgStatus, PatientSummary, SignalOptions, Timestamp};
 
-use crate::records::{self, Newest};
+use crate::records::{self, Newest, StoredEcg};
 use crate::{AnalysisResult, StoreError};
 
 use super::Db;
-use super::documents::{self, HeartRateDocument};
-use super::failure::{broken, within};
+use super::documents::{self, EcgDocument, HeartRateDocument};
+use super::failure::within;
 use super::patients;
+use super::sealed::{self, CHECKSUM, checksum_in, seal};
 use super::uploads::{self, insert_heart_rate};
+
+/// How often a result is tried to be set, while others set theirs.
+const TRIES: u32 = 3;
 
 pub(super) async fn store(db: &Db, result: &AnalysisResult) -> Result<Option<PatientSummary>, StoreError> {
     let Some(ecg) = set_result(db, result).await? else { return Ok(None) };
@@ -27,38 +30,34 @@ pub(super) async fn store(db: &Db, result: &AnalysisResult) -> Result<Option<Pat
 
 /// Sets the result unless there is one, and returns the ECG if it is still open.
 pub(super) async fn set_result(db: &Db, result: &AnalysisResult) -> Result<Option<EcgRecord>, StoreError> {
-    let ecg = doc! { "_id": documents::record(result.ecg_id), "mrn": documents::number(result.mrn) };
-    let mut pending = ecg.clone();
-    pending.insert("status", text(EcgStatus::Pending)?);
-    let set = db
-        .ecgs
-        .find_one_and_update(pending, doc! { "$set": result_fields(result)? })
-        .return_document(ReturnDocument::After);
-    let found = match within(db.limit, set).await? {
-        Some(found) => Some(found),
-        None => within(db.limit, db.ecgs.find_one(ecg)).await?,
-    };
-    found.filter(|ecg| ecg.open).map(TryInto::try_into).transpose()
-}
-
-fn result_fields(result: &AnalysisResult) -> Result<Document, StoreError> {
-    let mut fields = Document::new();
-    match &result.outcome {
-        Ok((analysis, plot, detail)) => {
-            fields.insert("status", text(EcgStatus::Analyzed)?);
-            fields.insert("analysis", value(analysis)?);
-            fields.insert("plot", value(plot)?);
-            fields.insert("detail", value(detail)?);
-            if let Some(rate) = result.heart_rate() {
-                fields.insert("heart_rate", value(&rate)?);
-            }
+    let id = doc! { "_id": documents::record(result.ecg_id) };
+    for _ in 0..TRIES {
+        let found = within(db.limit, db.ecgs.find_one(id.clone())).await?;
+        let Some(found) = found else { return Ok(None) };
+        let document: EcgDocument = sealed::required(&found)?;
+        let (open, options) = (document.open, document.options.clone());
+        let ecg = EcgRecord::try_from(document)?;
+        if ecg.mrn != result.mrn {
+            return Ok(None);
         }
-        Err(reason) => {
-            fields.insert("status", text(EcgStatus::Failed)?);
-            fields.insert("failure", reason);
+        if ecg.status != EcgStatus::Pending {
+            return Ok(open.then_some(ecg));
+        }
+        let ecg = result.apply(ecg);
+        let mut document = EcgDocument::from(&stored(&ecg));
+        (document.open, document.options) = (true, options);
+        let mut unchanged = id.clone();
+        unchanged.insert(CHECKSUM, checksum_in(&found));
+        let set = db.ecgs.replace_one(unchanged, seal(&document)?);
+        if within(db.limit, set).await?.matched_count > 0 {
+            return Ok(Some(ecg));
         }
     }
-    Ok(fields)
+    Err(StoreError::unavailable("too many others store the result of this ECG; try again"))
+}
+
+fn stored(ecg: &EcgRecord) -> StoredEcg {
+    StoredEcg { record: ecg.clone(), options: SignalOptions::default() }
 }
 
 /// Its heart rate in the history.
@@ -87,15 +86,7 @@ pub(super) async fn update_patient(
 /// Closes the ECG; true for the one who did.
 pub(super) async fn close(db: &Db, ecg: &EcgRecord) -> Result<bool, StoreError> {
     let open = doc! { "_id": documents::record(ecg.id), "mrn": documents::number(ecg.mrn), "open": true };
-    let closing = db.ecgs.update_one(open, doc! { "$unset": { "open": "", "options": "" } });
+    // An ECG that has its result changes only here.
+    let closing = db.ecgs.replace_one(open, seal(&EcgDocument::from(&stored(ecg)))?);
     Ok(within(db.limit, closing).await?.modified_count > 0)
-}
-
-/// A status as it is stored.
-fn text(status: EcgStatus) -> Result<bson::Bson, StoreError> {
-    value(&status)
-}
-
-fn value<T: serde::Serialize>(value: &T) -> Result<bson::Bson, StoreError> {
-    bson::serialize_to_bson(value).map_err(|error| broken("value", error))
 }

@@ -25,11 +25,11 @@ use mongodb::bson::oid::ObjectId;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{self, Binary, Bson, DateTime, doc};
 use mongodb::options::ReturnDocument;
-use proto_json::{BlobHash, HashedBytes, Timestamp, UploadId};
+use proto_json::{BlobHash, DamagedRecord, HashedBytes, RecordKind, Timestamp, UploadId};
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
-use crate::body::{Check, next_batch, verified};
+use crate::body::{Check, next_batch, unreadable, verified};
 use crate::{ByteStream, Origin, StoreError, StoredBlob};
 
 use super::Db;
@@ -59,12 +59,12 @@ const DEAD_AFTER: Duration = Duration::from_secs(60 * 60);
 pub(super) struct FileDocument {
     #[serde(rename = "_id")]
     pub(super) id: Bson,
-    length: i64,
+    pub(super) length: i64,
     #[serde(rename = "chunkSize")]
     chunk_size: i32,
     #[serde(rename = "uploadDate")]
     upload_date: DateTime,
-    filename: String,
+    pub(super) filename: String,
     /// Whose it is. Absent if it is nobody's: brought by several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) metadata: Option<OwnerField>,
@@ -98,6 +98,18 @@ pub(super) struct ChunkDocument {
     files_id: Bson,
     n: i32,
     data: Binary,
+    /// CRC-32 of the data, beyond what GridFS has: a part of a file is compared before it is given, the whole file after.
+    checksum: i64,
+}
+
+impl ChunkDocument {
+    fn is_intact(&self) -> bool {
+        self.checksum == checksum_of(&self.data.bytes)
+    }
+}
+
+fn checksum_of(chunk: &[u8]) -> i64 {
+    i64::from(checksum::of("blobs.chunks", chunk))
 }
 
 /// `blobs.writing`: the writing of a long file that goes on.
@@ -268,8 +280,12 @@ pub(super) async fn open(db: &Arc<Db>, sha256: BlobHash) -> Result<Option<Stored
             u64::try_from(chunk.n) == Ok(n) && chunk.data.bytes.len() as u64 == left.min(chunk_size)
         });
         match chunk {
-            Some(chunk) => Ok(Some((Bytes::from(chunk.data.bytes), (cursor, n + 1)))),
-            None => Err(io::Error::other(broken("file", "a part of it is missing"))),
+            Some(chunk) if chunk.is_intact() => Ok(Some((Bytes::from(chunk.data.bytes), (cursor, n + 1)))),
+            Some(_) => {
+                let key = format!("{n} of sha256 {sha256}");
+                Err(unreadable(StoreError::Damaged(DamagedRecord { kind: RecordKind::FilePart, key })))
+            }
+            None => Err(unreadable(broken("file", "a part of it is missing"))),
         }
     });
     Ok(Some(StoredBlob { bytes, body: verified(sha256, bytes, body.boxed()) }))
@@ -400,7 +416,7 @@ pub(super) async fn insert_chunks(db: &Db, id: &Bson, first: u32, batch: &[u8]) 
             Bson::String(file) => Bson::from(format!("{file}/{n}")),
             _ => Bson::from(ObjectId::new()),
         };
-        chunks.push(ChunkDocument { id: own, files_id: id.clone(), n, data });
+        chunks.push(ChunkDocument { id: own, files_id: id.clone(), n, data, checksum: checksum_of(bytes) });
     }
     if chunks.is_empty() {
         return Ok(());

@@ -7,9 +7,9 @@ use proto_json::{CLOCK_TOLERANCE_MS, PatientSummary, Timestamp};
 use crate::StoreError;
 
 use super::Db;
-use super::documents::{self, ClockDocument, date};
+use super::documents::{ClockDocument, date};
 use super::failure::{answer, upserted, within};
-use super::reading;
+use super::{patients, reading};
 
 /// The latest records of a patient.
 const LATEST: [&str; 3] = ["latest_heart_rate", "latest_ecg", "latest_image"];
@@ -52,21 +52,17 @@ pub(super) async fn mark_wrong(db: &Db, now: Timestamp) -> Result<Vec<PatientSum
             }
         })
         .collect();
-    let mut set = doc! { "version": { "$add": ["$version", 1_i64] } };
-    for latest in LATEST {
-        let field = format!("${latest}");
-        let is_wrong = doc! { "$gt": [format!("{field}.at"), limit] };
-        let marked = doc! { "$mergeObjects": [&field, { "clock_wrong": true }] };
-        // What is missing is before every date, and stays missing.
-        set.insert(latest, doc! { "$cond": [is_wrong, marked, field] });
-    }
     let mut marked = Vec::new();
-    for mrn in reading::mrns_where(db, doc! { "$or": conditions.clone() }).await? {
-        // The conditions again: it may have changed since, and then it counts no version.
-        let filter = doc! { "_id": documents::number(mrn), "$or": conditions.clone() };
-        let update = db.patients.find_one_and_update(filter, vec![doc! { "$set": set.clone() }]);
-        if let Some(patient) = within(db.limit, update.return_document(ReturnDocument::After)).await? {
-            marked.push(patient.try_into()?);
+    for mrn in reading::mrns_where(db, doc! { "$or": conditions }).await? {
+        match patients::mark_clock_wrong(db, mrn, now).await {
+            Ok(patient) => marked.extend(patient),
+            Err(StoreError::Damaged(record)) => {
+                tracing::error!(
+                    kind = record.kind.name(),
+                    "a damaged patient is not looked at for wrong times"
+                );
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(marked)

@@ -111,16 +111,19 @@ fn analysed(new: &NewUpload) -> AnalysisResult {
 
 /// The first `steps` steps of storing an upload.
 async fn cut_off(db: &Db, new: &NewUpload, steps: usize) {
-    if steps >= 1 {
-        assert!(matches!(uploads::claim(db, new).await.unwrap(), uploads::Claim::Ours));
+    if steps == 0 {
+        return;
     }
+    let uploads::Claim::Ours(claim) = uploads::claim(db, new).await.unwrap() else {
+        panic!("the id was taken");
+    };
     if steps >= 2 {
         uploads::insert_history(db, new).await.unwrap();
     }
     if steps >= 3 {
         let applied = patients::apply_upload(db, new).await.unwrap();
         if steps >= 4 {
-            uploads::complete(db, new, &applied).await.unwrap();
+            uploads::complete(db, new, claim, &applied).await.unwrap();
         }
     }
 }

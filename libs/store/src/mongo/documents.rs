@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::records::StoredEcg;
+use crate::search::name_key;
 use crate::{PendingEcg, StoreError};
 
 use super::failure::broken;
@@ -55,7 +56,7 @@ pub(super) fn mrn(number: i64) -> Result<Mrn, StoreError> {
     Mrn::new(number).map_err(|error| broken("record number", error))
 }
 
-/// `patients`. `applied`, `created_by` and `name_key` are for the writer and the search.
+/// `patients`. `name_key` is for the search. Beside it lies, in the field `writes`, a [`WritesField`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct PatientDocument {
     #[serde(rename = "_id")]
@@ -71,7 +72,16 @@ pub(super) struct PatientDocument {
     latest_ecg: Option<LatestEcgField>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     latest_image: Option<LatestImageField>,
-    /// The upload that made it.
+    /// The name without case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name_key: Option<String>,
+}
+
+/// What only the writer of a patient needs. It is part of the patient's document, with a checksum of its own, so that
+/// readers need not read it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct WritesField {
+    /// The upload that made the patient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) created_by: Option<bson::Uuid>,
     /// The last writes that were applied to it, newest first.
@@ -80,7 +90,7 @@ pub(super) struct PatientDocument {
 }
 
 /// A write that was applied to a patient: applied again, it changes nothing and has the same result.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct AppliedField {
     /// The upload or the analysis.
     pub(super) by: bson::Uuid,
@@ -188,6 +198,22 @@ impl From<&LatestImage> for LatestImageField {
     }
 }
 
+impl From<&PatientSummary> for PatientDocument {
+    fn from(patient: &PatientSummary) -> Self {
+        PatientDocument {
+            mrn: number(patient.mrn),
+            name: patient.name.clone(),
+            version: patient.version as i64,
+            created_at: date(patient.created_at),
+            updated_at: date(patient.updated_at),
+            latest_heart_rate: patient.latest_heart_rate.as_ref().map(Into::into),
+            latest_ecg: patient.latest_ecg.as_ref().map(Into::into),
+            latest_image: patient.latest_image.as_ref().map(Into::into),
+            name_key: patient.name.as_deref().map(name_key),
+        }
+    }
+}
+
 impl TryFrom<PatientDocument> for PatientSummary {
     type Error = StoreError;
     fn try_from(patient: PatientDocument) -> Result<Self, StoreError> {
@@ -240,7 +266,7 @@ impl TryFrom<PatientDocument> for PatientSummary {
     }
 }
 
-pub(super) fn version(number: i64) -> Result<u64, StoreError> {
+fn version(number: i64) -> Result<u64, StoreError> {
     u64::try_from(number).map_err(|error| broken("version", error))
 }
 
@@ -317,7 +343,7 @@ pub(super) struct EcgDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    options: Option<SignalOptions>,
+    pub(super) options: Option<SignalOptions>,
     /// True until the result of its analysis has arrived everywhere: see `analyses`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) open: bool,
@@ -419,7 +445,7 @@ impl TryFrom<ImageDocument> for ImageRecord {
 }
 
 /// `uploads`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct UploadDocument {
     #[serde(rename = "_id")]
     pub(super) id: bson::Uuid,
@@ -441,7 +467,7 @@ pub(super) struct UploadDocument {
     pub(super) receipt: Option<ReceiptField>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct ReceiptField {
     received_at: DateTime,
     patient_created: bool,
@@ -452,7 +478,7 @@ pub(super) struct ReceiptField {
     files: Vec<StoredFileField>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct StoredFileField {
     id: bson::Uuid,
     kind: FileKind,

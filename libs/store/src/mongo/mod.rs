@@ -15,6 +15,8 @@ mod failure;
 mod indexes;
 mod patients;
 mod reading;
+mod scrub;
+mod sealed;
 mod uploads;
 
 use std::fmt;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::options::{
     Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, Tls, TlsOptions,
     WriteConcern,
@@ -87,16 +89,29 @@ impl fmt::Debug for MongoConfig {
 #[derive(Debug)]
 struct Db {
     database: mongodb::Database,
-    patients: Collection<documents::PatientDocument>,
-    heart_rates: Collection<documents::HeartRateDocument>,
-    ecgs: Collection<documents::EcgDocument>,
-    images: Collection<documents::ImageDocument>,
-    uploads: Collection<documents::UploadDocument>,
+    // Documents with checksums: see `sealed`.
+    patients: Collection<RawDocumentBuf>,
+    heart_rates: Collection<RawDocumentBuf>,
+    ecgs: Collection<RawDocumentBuf>,
+    images: Collection<RawDocumentBuf>,
+    uploads: Collection<RawDocumentBuf>,
     files: Collection<blobs::FileDocument>,
     chunks: Collection<blobs::ChunkDocument>,
     writing: Collection<blobs::WritingDocument>,
     clock: Collection<documents::ClockDocument>,
+    scrub: Collection<Document>,
     limit: Duration,
+    /// Writers of one patient in this process wait for each other; patients share these by their numbers.
+    patient_turns: [tokio::sync::Mutex<()>; PATIENT_TURNS],
+}
+
+/// Patients of which this process can write at the same time, about.
+const PATIENT_TURNS: usize = 64;
+
+impl Db {
+    fn patient_turn(&self, mrn: Mrn) -> &tokio::sync::Mutex<()> {
+        &self.patient_turns[mrn.get() as usize % PATIENT_TURNS]
+    }
 }
 
 /// The store in a MongoDB database.
@@ -148,8 +163,10 @@ impl MongoStore {
             chunks: database.collection("blobs.chunks"),
             writing: database.collection("blobs.writing"),
             clock: database.collection("clock"),
+            scrub: database.collection("scrub"),
             database,
             limit: config.operation_timeout,
+            patient_turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
         };
         Ok(Arc::new(MongoStore { db: Arc::new(db) }))
     }
@@ -259,26 +276,40 @@ impl PatientStore for MongoStore {
 
     async fn heart_rates(&self, mrn: Mrn, page: PageRequest) -> Result<Page<HeartRateRecord>, StoreError> {
         let part = (mrn, page.after_record()?, page.size());
-        reading::history(&self.db, &self.db.heart_rates, part, |rate: &HeartRateRecord| (rate.at, rate.id))
-            .await
+        reading::history::<documents::HeartRateDocument, _>(
+            &self.db,
+            &self.db.heart_rates,
+            part,
+            |rate: &HeartRateRecord| (rate.at, rate.id),
+        )
+        .await
     }
 
     async fn ecgs(&self, mrn: Mrn, page: PageRequest) -> Result<Page<EcgRecord>, StoreError> {
         let part = (mrn, page.after_record()?, page.size());
-        reading::history(&self.db, &self.db.ecgs, part, |ecg: &EcgRecord| (ecg.at, ecg.id)).await
+        reading::history::<documents::EcgDocument, _>(&self.db, &self.db.ecgs, part, |ecg: &EcgRecord| {
+            (ecg.at, ecg.id)
+        })
+        .await
     }
 
     async fn images(&self, mrn: Mrn, page: PageRequest) -> Result<Page<ImageRecord>, StoreError> {
         let part = (mrn, page.after_record()?, page.size());
-        reading::history(&self.db, &self.db.images, part, |image: &ImageRecord| (image.at, image.id)).await
+        reading::history::<documents::ImageDocument, _>(
+            &self.db,
+            &self.db.images,
+            part,
+            |image: &ImageRecord| (image.at, image.id),
+        )
+        .await
     }
 
     async fn ecg(&self, id: RecordId) -> Result<Option<EcgRecord>, StoreError> {
-        reading::one(&self.db, &self.db.ecgs, id).await
+        reading::one::<documents::EcgDocument, _>(&self.db, &self.db.ecgs, id).await
     }
 
     async fn image(&self, id: RecordId) -> Result<Option<ImageRecord>, StoreError> {
-        reading::one(&self.db, &self.db.images, id).await
+        reading::one::<documents::ImageDocument, _>(&self.db, &self.db.images, id).await
     }
 
     async fn blob(&self, sha256: BlobHash) -> Result<Option<StoredBlob>, StoreError> {

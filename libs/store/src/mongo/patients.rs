@@ -1,27 +1,56 @@
-//! The summary of a patient: each change is one atomic update, computed by the server.
+//! The summary of a patient: read, changed here, and written if nobody else wrote meanwhile.
 //!
-//! Many writers may work on one patient, and each may be cut off and start again. So the update is a pipeline that looks at
-//! the document as it is at that moment: latest records are replaced by those that come after them (see [`crate::records`]),
-//! and the last writes are remembered, so that the same write again counts no version, changes nothing and finds its result.
+//! The checksum of a document can only be computed by who knows all of it, so the server cannot change single fields.
+//! Several writers may work on one patient: a write replaces exactly the document that was read, by its checksums, and the
+//! one who comes too late reads again. Within this process, writers of one patient wait for each other.
+//!
+//! Each writer may be interrupted and start again. Latest records are replaced by newer ones only, in whatever order they
+//! come, and the last writes are remembered, so that the same write again counts no version and finds its result.
 
-use mongodb::bson::{self, Bson, Document, doc};
-use mongodb::options::ReturnDocument;
-use proto_json::{CLOCK_TOLERANCE_MS, Mrn, PatientSummary, Timestamp};
-use serde::Serialize;
+use mongodb::bson::{self, Document, RawDocumentBuf, cstr, doc};
+use proto_json::{Mrn, PatientSummary, Timestamp};
+use tokio::time::Instant;
 
-use crate::records::{Latest, Newest};
-use crate::search::name_key;
+use crate::records::{self, Newest};
 use crate::{NewUpload, StoreError};
 
-use super::documents::{
-    self, AppliedField, LatestEcgField, LatestHeartRateField, LatestImageField, PatientDocument,
-};
-use super::failure::{answer, broken, upserted, within};
-use super::{Db, documents::date};
+use super::Db;
+use super::documents::{self, AppliedField, PatientDocument, WritesField};
+use super::failure::{broken, insert, within};
+use super::sealed::{self, checksum_in, seal};
+
+/// Marks latest records of a patient whose time is in the future. `None` if there are none that are not marked.
+pub(super) async fn mark_clock_wrong(
+    db: &Db,
+    mrn: Mrn,
+    now: Timestamp,
+) -> Result<Option<PatientSummary>, StoreError> {
+    let _turn = db.patient_turn(mrn).lock().await;
+    let give_up = Instant::now() + db.limit;
+    while Instant::now() < give_up {
+        let Some(Found { mut patient, writes, unchanged }) = find(db, mrn).await? else { return Ok(None) };
+        if !records::mark_clock_wrong(&mut patient, now) {
+            return Ok(None);
+        }
+        patient.version += 1;
+        let replaced = db.patients.replace_one(unchanged, document(&patient, &writes)?);
+        if within(db.limit, replaced).await?.matched_count > 0 {
+            return Ok(Some(patient));
+        }
+    }
+    Err(contended())
+}
+
+fn contended() -> StoreError {
+    StoreError::unavailable("too many others change this patient; try again")
+}
+
+/// Name of the field of a patient's document that holds a [`WritesField`].
+pub(super) const WRITES: &str = "writes";
 
 /// How many of the last writes a patient remembers. A write is in danger of being forgotten only while its upload is not
 /// complete; an upload that is taken up again after so many others counts one version more, and changes nothing else.
-const REMEMBERED: i32 = 16;
+const REMEMBERED: usize = 16;
 
 /// What an upload did to its patient.
 #[derive(Debug)]
@@ -34,28 +63,16 @@ pub(super) struct Applied {
 
 /// Applies an upload; makes the patient if it is the first.
 pub(super) async fn apply_upload(db: &Db, upload: &NewUpload) -> Result<Applied, StoreError> {
-    let by = documents::upload(upload.id);
     let change = Change {
-        by,
+        by: documents::upload(upload.id),
         name: upload.name.as_deref(),
         newest: upload.newest(),
         upload_version: None,
         brings_records: upload.brings_records(),
         stored_at: upload.stored_at,
     };
-    let pipeline = change.pipeline()?;
-    let patient: PatientDocument = upserted(|| {
-        let update = db.patients.find_one_and_update(of(upload.mrn), pipeline.clone());
-        answer(db.limit, update.upsert(true).return_document(ReturnDocument::After))
-    })
-    .await?;
-    let created = patient.created_by == Some(by);
-    let AppliedField { version, changed, .. } = *patient
-        .applied
-        .iter()
-        .find(|applied| applied.by == by)
-        .ok_or_else(|| broken("patient", "it does not know its last upload"))?;
-    Ok(Applied { patient: patient.try_into()?, created, changed, version: documents::version(version)? })
+    let applied = change.apply(db, upload.mrn, true).await?;
+    applied.ok_or_else(|| broken("patient", "it was not made"))
 }
 
 /// Applies an analysis; `None` if there is no such patient.
@@ -69,13 +86,7 @@ pub(super) async fn apply_analysis(
 ) -> Result<Option<PatientSummary>, StoreError> {
     let upload_version = Some(upload_version);
     let change = Change { by, name: None, newest, upload_version, brings_records: true, stored_at };
-    let update = db.patients.find_one_and_update(of(mrn), change.pipeline()?);
-    let patient = within(db.limit, update.return_document(ReturnDocument::After)).await?;
-    patient.map(TryInto::try_into).transpose()
-}
-
-fn of(mrn: Mrn) -> Document {
-    doc! { "_id": documents::number(mrn) }
+    Ok(change.apply(db, mrn, false).await?.map(|applied| applied.patient))
 }
 
 /// One write to a patient.
@@ -89,115 +100,102 @@ struct Change<'a> {
     stored_at: Timestamp,
 }
 
+/// A patient's document as it was read.
+struct Found {
+    patient: PatientSummary,
+    writes: WritesField,
+    /// Matches this document and no later one.
+    unchanged: Document,
+}
+
 impl Change<'_> {
-    /// The stages of the update. `$literal` wherever a client's text goes in: it may start with `$`.
-    fn pipeline(&self) -> Result<Vec<Document>, StoreError> {
-        let renamed = self.name.map_or_else(
-            || Bson::Boolean(false),
-            |name| Bson::Document(doc! { "$ne": ["$name", { "$literal": name }] }),
-        );
-        let known = doc! { "$ifNull": ["$applied", []] };
-        let next_version = doc! { "$add": [{ "$ifNull": ["$version", 0_i64] }, 1_i64] };
-        let upload_version = match self.upload_version {
-            // An upload that brings a record always counts a version, unless it was applied before: then nothing changes.
-            None => Bson::Document(next_version.clone()),
-            Some(version) => Bson::Int64(version as i64),
-        };
-        let look = doc! {
-            "upload_version": upload_version,
-            "seen": { "$in": [self.by, { "$map": { "input": known.clone(), "as": "one", "in": "$$one.by" } }] },
-            "created": { "$eq": [{ "$type": "$version" }, "missing"] },
-            "renamed": renamed,
-        };
-        let judge = doc! {
-            "now.changed": { "$or": [self.brings_records, "$now.renamed"] },
-            "now.counts": { "$and": [
-                { "$not": ["$now.seen"] },
-                { "$or": ["$now.created", self.brings_records, "$now.renamed"] },
-            ] },
-        };
-        let stored_at = date(self.stored_at);
-        let mut set = doc! {
-            "version": { "$cond": ["$now.counts", next_version, "$version"] },
-            "created_at": { "$ifNull": ["$created_at", stored_at] },
-            "created_by": { "$ifNull": ["$created_by", self.by] },
-            "updated_at": { "$cond": ["$now.counts", { "$max": ["$updated_at", stored_at] }, "$updated_at"] },
-        };
-        if let Some(name) = self.name {
-            let rename = doc! { "$and": ["$now.renamed", { "$not": ["$now.seen"] }] };
-            set.insert("name", doc! { "$cond": [rename.clone(), { "$literal": name }, "$name"] });
-            set.insert("name_key", doc! { "$cond": [rename, { "$literal": name_key(name) }, "$name_key"] });
+    /// Applies the change to the patient as it is now. `None` if there is none, and it is not to be made.
+    async fn apply(&self, db: &Db, mrn: Mrn, make: bool) -> Result<Option<Applied>, StoreError> {
+        let _turn = db.patient_turn(mrn).lock().await;
+        let give_up = Instant::now() + db.limit;
+        while Instant::now() < give_up {
+            let found = find(db, mrn).await?;
+            let created = found.is_none();
+            if created && !make {
+                return Ok(None);
+            }
+            let (mut patient, mut writes, unchanged) = match found {
+                Some(Found { patient, writes, unchanged }) => (patient, writes, Some(unchanged)),
+                None => (self.new_patient(mrn), WritesField::default(), None),
+            };
+            if let Some(before) = writes.applied.iter().find(|applied| applied.by == self.by) {
+                let version = u64::try_from(before.version).map_err(|error| broken("version", error))?;
+                let created = writes.created_by == Some(self.by);
+                return Ok(Some(Applied { patient, created, changed: before.changed, version }));
+            }
+            let changed = self.change(&mut patient);
+            if created {
+                writes.created_by = Some(self.by);
+            }
+            if created || changed {
+                patient.version += 1;
+                patient.updated_at = patient.updated_at.max(self.stored_at);
+            }
+            let version = patient.version;
+            writes.applied.insert(0, AppliedField { by: self.by, version: version as i64, changed });
+            writes.applied.truncate(REMEMBERED);
+            let document = document(&patient, &writes)?;
+            let written = match unchanged {
+                None => insert(db.limit, db.patients.insert_one(document)).await?,
+                Some(unchanged) => {
+                    let replaced = db.patients.replace_one(unchanged, document);
+                    within(db.limit, replaced).await?.matched_count > 0
+                }
+            };
+            if written {
+                return Ok(Some(Applied { patient, created, changed, version }));
+            }
         }
-        if let Some(rate) = &self.newest.heart_rate {
-            let value = LatestHeartRateField::from(rate);
-            set.insert("latest_heart_rate", self.keep_newer("latest_heart_rate", rate, "$gt", &value)?);
-        }
-        if let Some(ecg) = &self.newest.ecg {
-            // An analysis also replaces the ECG itself, an upload never: the analysis may have come before it.
-            let by_analysis = ecg.status != proto_json::EcgStatus::Pending;
-            let order = if by_analysis { "$gte" } else { "$gt" };
-            let value = LatestEcgField::from(ecg);
-            set.insert("latest_ecg", self.keep_newer("latest_ecg", ecg, order, &value)?);
-        }
-        if let Some(image) = &self.newest.image {
-            let value = LatestImageField::from(image);
-            set.insert("latest_image", self.keep_newer("latest_image", image, "$gt", &value)?);
-        }
-        let entry = doc! { "by": self.by, "version": "$version", "changed": "$now.changed" };
-        let remember = doc! { "applied": { "$cond": [
-            "$now.seen",
-            "$applied",
-            { "$slice": [{ "$concatArrays": [[entry], known] }, REMEMBERED] },
-        ] } };
-        Ok(vec![
-            doc! { "$set": { "now": look } },
-            doc! { "$set": judge },
-            doc! { "$set": set },
-            doc! { "$set": remember },
-            doc! { "$unset": "now" },
-        ])
+        Err(contended())
     }
 
-    /// `new` if it comes after what `field` has, or that is missing; else what `field` has. `order` decides between records
-    /// of the same place.
-    fn keep_newer<T: Serialize>(
-        &self,
-        field: &str,
-        new: &impl Latest,
-        order: &str,
-        value: &T,
-    ) -> Result<Document, StoreError> {
-        let rank = new.rank();
-        let (at, id) = (date(rank.at), documents::record(rank.id));
-        let old = format!("${field}");
-        let part = |name: &str| format!("{old}.{name}");
-        let after = |new: Bson, old: Bson| {
-            doc! { "$or": [
-                { "$gt": [new.clone(), old.clone()] },
-                { "$and": [{ "$eq": [new, old] }, { order: [id, part("id")] }] },
-            ] }
-        };
-        let by_time = after(at.into(), part("at").into());
-        let old_version = doc! { "$ifNull": [part("upload_version"), 0_i64] };
-        let by_upload = after("$now.upload_version".into(), old_version.into());
-        let in_future = date(self.stored_at.plus_millis(CLOCK_TOLERANCE_MS));
-        let distrusted = doc! { "$or": [
-            rank.clock_wrong,
-            { "$eq": [part("clock_wrong"), true] },
-            { "$gt": [part("at"), in_future] },
-        ] };
-        let newer = doc! { "$and": [
-            { "$not": ["$now.seen"] },
-            { "$or": [
-                { "$eq": [{ "$type": &old }, "missing"] },
-                { "$cond": [distrusted, by_upload, by_time] },
-            ] },
-        ] };
-        let value = bson::serialize_to_bson(value).map_err(|error| broken("value", error))?;
-        let value = doc! { "$mergeObjects": [
-            { "$literal": value },
-            { "upload_version": "$now.upload_version" },
-        ] };
-        Ok(doc! { "$cond": [newer, value, old] })
+    fn new_patient(&self, mrn: Mrn) -> PatientSummary {
+        PatientSummary {
+            mrn,
+            name: None,
+            version: 0,
+            created_at: self.stored_at,
+            updated_at: self.stored_at,
+            latest_heart_rate: None,
+            latest_ecg: None,
+            latest_image: None,
+        }
     }
+
+    /// Changes the patient; whether anything is new.
+    fn change(&self, patient: &mut PatientSummary) -> bool {
+        let renamed = self.name.is_some() && self.name != patient.name.as_deref();
+        if renamed {
+            patient.name = self.name.map(str::to_owned);
+        }
+        // An upload that brings a record always counts a version.
+        let upload_version = self.upload_version.unwrap_or(patient.version + 1);
+        self.newest.clone().of_upload(upload_version).enter(patient, self.stored_at);
+        renamed || self.brings_records
+    }
+}
+
+async fn find(db: &Db, mrn: Mrn) -> Result<Option<Found>, StoreError> {
+    let id = documents::number(mrn);
+    let found = within(db.limit, db.patients.find_one(doc! { "_id": id })).await?;
+    let Some(found) = found else { return Ok(None) };
+    let patient: PatientDocument = sealed::required(&found)?;
+    let part = found.get_document(WRITES).map_err(|error| broken("patient", error))?;
+    let unchanged = doc! {
+        "_id": id,
+        "checksum": checksum_in(&found),
+        "writes.checksum": checksum_in(part),
+    };
+    Ok(Some(Found { patient: patient.try_into()?, writes: sealed::required(part)?, unchanged }))
+}
+
+fn document(patient: &PatientSummary, writes: &WritesField) -> Result<RawDocumentBuf, StoreError> {
+    let mut document = seal(&PatientDocument::from(patient))?;
+    document.append(cstr!("writes"), seal(writes)?);
+    Ok(document)
 }

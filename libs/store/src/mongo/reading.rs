@@ -3,26 +3,28 @@
 use futures::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::raw::CString;
-use mongodb::bson::{Document, Regex, cstr, doc};
+use mongodb::bson::{Document, RawDocument, RawDocumentBuf, Regex, cstr, doc};
 use proto_json::{CLOCK_TOLERANCE_MS, Cursor, Mrn, Page, PatientSummary, Timestamp};
 use serde::de::DeserializeOwned;
 
-use crate::records::{Place, page};
+use crate::records::Place;
 use crate::search::Search;
 use crate::{PendingEcg, StoreError};
 
 use super::Db;
-use super::documents::{self, PatientDocument, date};
+use super::documents::{self, EcgDocument, PatientDocument, date};
 use super::failure::{answer, explain, within};
+use super::patients::WRITES;
+use super::sealed::{self, Sealed, unseal};
 
 /// What only the writer needs of a patient.
 fn for_readers() -> Document {
-    doc! { "applied": 0, "created_by": 0, "name_key": 0 }
+    doc! { WRITES: 0 }
 }
 
 pub(super) async fn patient(db: &Db, mrn: Mrn) -> Result<Option<PatientSummary>, StoreError> {
     let action = db.patients.find_one(doc! { "_id": documents::number(mrn) }).projection(for_readers());
-    within(db.limit, action).await?.map(TryInto::try_into).transpose()
+    within(db.limit, action).await?.map(|raw| record::<PatientDocument, _>(&raw)).transpose()
 }
 
 pub(super) async fn patients(
@@ -37,8 +39,8 @@ pub(super) async fn patients(
     }
     let action =
         db.patients.find(filter).projection(for_readers()).sort(doc! { "_id": 1 }).limit((limit + 1) as i64);
-    let found = all::<PatientDocument, _>(db, action).await?;
-    Ok(page(found, limit, |patient: &PatientSummary| Cursor::Patient(patient.mrn)))
+    let found = all(db, action).await?;
+    page_of::<PatientDocument, _>(found, limit, |patient: &PatientSummary| Cursor::Patient(patient.mrn))
 }
 
 /// Patients that a search finds.
@@ -96,30 +98,22 @@ pub(super) async fn mrns(db: &Db) -> Result<Vec<Mrn>, StoreError> {
 pub(super) async fn mrns_where(db: &Db, filter: Document) -> Result<Vec<Mrn>, StoreError> {
     let patients = db.patients.clone_with_type::<Document>();
     let action = patients.find(filter).projection(doc! { "_id": 1 }).sort(doc! { "_id": 1 });
-    let found: Vec<Number> = all(db, action).await?;
-    Ok(found.into_iter().map(|number| number.0).collect())
-}
-
-/// A patient of whom only the number is read.
-struct Number(Mrn);
-
-impl TryFrom<Document> for Number {
-    type Error = StoreError;
-    fn try_from(patient: Document) -> Result<Self, StoreError> {
+    let number = |patient: Document| {
         let number = patient.get_i64("_id").map_err(|error| super::failure::broken("patient", error))?;
-        documents::mrn(number).map(Number)
-    }
+        documents::mrn(number)
+    };
+    all(db, action).await?.into_iter().map(number).collect()
 }
 
 /// One page of a history, newest first.
 pub(super) async fn history<D, T>(
     db: &Db,
-    collection: &Collection<D>,
+    collection: &Collection<RawDocumentBuf>,
     (mrn, after, limit): (Mrn, Option<Place>, usize),
     place: impl Fn(&T) -> Place,
 ) -> Result<Page<T>, StoreError>
 where
-    D: DeserializeOwned + Send + Sync + Unpin,
+    D: Sealed,
     T: TryFrom<D, Error = StoreError>,
 {
     let mut filter = doc! { "mrn": documents::number(mrn) };
@@ -134,28 +128,66 @@ where
     }
     let action = collection.find(filter).sort(doc! { "at": -1, "_id": -1 }).limit((limit + 1) as i64);
     let found = all(db, action).await?;
-    Ok(page(found, limit, |item| {
+    page_of::<D, T>(found, limit, |item| {
         let (at, id) = place(item);
         Cursor::Record(at, id)
-    }))
+    })
+}
+
+/// A page of what was read with one document too many. Damaged ones are named instead of shown.
+fn page_of<D, T>(
+    mut found: Vec<RawDocumentBuf>,
+    limit: usize,
+    cursor: impl Fn(&T) -> Cursor,
+) -> Result<Page<T>, StoreError>
+where
+    D: Sealed,
+    T: TryFrom<D, Error = StoreError>,
+{
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let mut page = Page { items: Vec::new(), next: None, damaged: Vec::new() };
+    for raw in found {
+        match unseal::<D>(&raw) {
+            Ok(document) => page.items.push(document.try_into()?),
+            Err(damaged) => page.damaged.push(damaged),
+        }
+    }
+    if more {
+        page.next = page.items.last().map(cursor);
+        if let (None, Some(damaged)) = (page.next, page.damaged.pop()) {
+            // There is no way to go on behind them.
+            return Err(StoreError::Damaged(damaged));
+        }
+    }
+    Ok(page)
+}
+
+/// The record of a stored document, which must be intact.
+fn record<D, T>(raw: &RawDocument) -> Result<T, StoreError>
+where
+    D: Sealed,
+    T: TryFrom<D, Error = StoreError>,
+{
+    sealed::required::<D>(raw)?.try_into()
 }
 
 /// One record by its id.
 pub(super) async fn one<D, T>(
     db: &Db,
-    collection: &Collection<D>,
+    collection: &Collection<RawDocumentBuf>,
     id: proto_json::RecordId,
 ) -> Result<Option<T>, StoreError>
 where
-    D: DeserializeOwned + Send + Sync,
+    D: Sealed,
     T: TryFrom<D, Error = StoreError>,
 {
     let found = within(db.limit, collection.find_one(doc! { "_id": documents::record(id) })).await?;
-    found.map(TryInto::try_into).transpose()
+    found.map(|raw| record::<D, T>(&raw)).transpose()
 }
 
 /// ECGs that wait for their analysis. Those whose result has not arrived everywhere are among them: analysed again, they
-/// are completed.
+/// are completed. Damaged ones are left out: they cannot be analysed, and the others can.
 pub(super) async fn pending(
     db: &Db,
     before: Timestamp,
@@ -177,22 +209,28 @@ async fn pending_by(db: &Db, received_at: Document, limit: usize) -> Result<Vec<
         .find(doc! { "open": true, "received_at": received_at })
         .sort(doc! { "received_at": 1, "_id": 1 })
         .limit(i64::try_from(limit).unwrap_or(i64::MAX));
-    all(db, action).await
+    let mut pending = Vec::new();
+    for raw in all(db, action).await? {
+        match unseal::<EcgDocument>(&raw) {
+            Ok(ecg) => pending.push(ecg.try_into()?),
+            Err(record) => tracing::error!(kind = record.kind.name(), "a damaged ECG is not analysed"),
+        }
+    }
+    Ok(pending)
 }
 
 /// Reads a cursor to its end.
-async fn all<D, T>(
+pub(super) async fn all<D>(
     db: &Db,
     action: impl IntoFuture<Output = mongodb::error::Result<mongodb::Cursor<D>>>,
-) -> Result<Vec<T>, StoreError>
+) -> Result<Vec<D>, StoreError>
 where
     D: DeserializeOwned + Send + Sync + Unpin,
-    T: TryFrom<D, Error = StoreError>,
 {
     let mut cursor = within(db.limit, action).await?;
     let mut items = Vec::new();
     while let Some(document) = answer(db.limit, cursor.try_next()).await?.map_err(|error| explain(&error))? {
-        items.push(document.try_into()?);
+        items.push(document);
     }
     Ok(items)
 }

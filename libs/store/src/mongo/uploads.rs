@@ -13,17 +13,19 @@
 //! same; one of them sets the receipt, and both answer with it.
 
 use futures::future;
-use mongodb::bson::{self, DateTime, doc};
-use mongodb::options::ReturnDocument;
+use mongodb::bson::{DateTime, RawDocument, doc};
 use proto_json::{UploadId, UploadReceipt};
 
 use crate::{NewUpload, StoreError, StoredUpload, UploadOutcome};
 
 use super::Db;
-use super::documents::{self, EcgDocument, HeartRateDocument, ImageDocument, ReceiptField, date};
-use super::failure::{answer, broken, explain, insert, is_duplicate, upserted, within};
+use super::documents::{
+    self, EcgDocument, HeartRateDocument, ImageDocument, ReceiptField, UploadDocument, date,
+};
+use super::failure::{broken, insert, within};
 use super::patients::{self, Applied};
 use super::reading;
+use super::sealed::{self, CHECKSUM, checksum_in, seal};
 
 /// How often a claim is tried to be put in the place of a mark.
 const TRIES: u32 = 3;
@@ -31,8 +33,8 @@ const TRIES: u32 = 3;
 /// What a claim meets.
 #[derive(Debug)]
 pub(super) enum Claim {
-    /// The upload is to be stored, or its storing to be taken up again.
-    Ours,
+    /// The upload is to be stored, or its storing to be taken up again, under this claim.
+    Ours(UploadDocument),
     /// It is stored.
     Stored(UploadReceipt),
     /// The id belongs to another content or patient.
@@ -49,10 +51,10 @@ pub(super) async fn store(db: &Db, upload: &NewUpload) -> Result<UploadOutcome, 
                 .ok_or_else(|| StoreError::Corrupt(format!("upload {} has no patient", upload.id)))?;
             Ok(UploadOutcome::Stored { receipt, patient: Box::new(patient), replayed: true })
         }
-        Claim::Ours => {
+        Claim::Ours(claim) => {
             insert_history(db, upload).await?;
             let applied = patients::apply_upload(db, upload).await?;
-            let receipt = complete(db, upload, &applied).await?;
+            let receipt = complete(db, upload, claim, &applied).await?;
             Ok(UploadOutcome::Stored { receipt, patient: Box::new(applied.patient), replayed: false })
         }
     }
@@ -60,54 +62,72 @@ pub(super) async fn store(db: &Db, upload: &NewUpload) -> Result<UploadOutcome, 
 
 /// Takes the id for this content and patient.
 pub(super) async fn claim(db: &Db, upload: &NewUpload) -> Result<Claim, StoreError> {
-    let id = documents::upload(upload.id);
-    let mut fields = doc! {
-        "mrn": documents::number(upload.mrn),
-        "fingerprint": upload.fingerprint.to_string(),
-        "claimed_at": date(upload.stored_at),
+    let id = doc! { "_id": documents::upload(upload.id) };
+    let claim = UploadDocument {
+        id: documents::upload(upload.id),
+        mrn: Some(documents::number(upload.mrn)),
+        fingerprint: Some(upload.fingerprint),
+        claimed_at: Some(date(upload.stored_at)),
+        uploaded_by: upload.uploaded_by.clone(),
+        kept_out: None,
+        receipt: None,
     };
-    if let Some(client) = &upload.uploaded_by {
-        fields.insert("uploaded_by", client);
-    }
-    let fresh = doc! { "$setOnInsert": fields };
     for _ in 0..TRIES {
-        let found = upserted(|| {
-            let claim = db.uploads.find_one_and_update(doc! { "_id": id }, fresh.clone());
-            answer(db.limit, claim.upsert(true).return_document(ReturnDocument::After))
-        })
-        .await?;
+        // Mostly it is new.
+        if insert(db.limit, db.uploads.insert_one(seal(&claim)?)).await? {
+            return Ok(Claim::Ours(claim));
+        }
+        let Some(raw) = within(db.limit, db.uploads.find_one(id.clone())).await? else { continue };
+        let found: UploadDocument = sealed::required(&raw)?;
         let Some(kept_out) = found.kept_out else {
-            let same = found.mrn == Some(documents::number(upload.mrn))
-                && found.fingerprint == Some(upload.fingerprint);
-            if !same {
+            if found.mrn != claim.mrn || found.fingerprint != claim.fingerprint {
                 return Ok(Claim::Conflict);
             }
-            return Ok(found.into_receipt()?.map_or(Claim::Ours, Claim::Stored));
+            return Ok(match found.clone().into_receipt()? {
+                Some(receipt) => Claim::Stored(receipt),
+                None => Claim::Ours(found),
+            });
         };
         if date(upload.received_at) <= kept_out {
             break;
         }
         // Received again since: it has brought its files again.
-        let claim = fresh.get_document("$setOnInsert").cloned().unwrap_or_default();
-        let update = doc! { "$set": claim, "$unset": { "kept_out": "" } };
-        let marked = db.uploads.update_one(doc! { "_id": id, "kept_out": kept_out }, update);
-        if within(db.limit, marked).await?.matched_count > 0 {
-            return Ok(Claim::Ours);
+        if replace(db, &raw, &claim).await? {
+            return Ok(Claim::Ours(claim));
         }
     }
     Err(StoreError::refused("the files of this upload were removed as abandoned; it has to be sent again"))
 }
 
+/// Puts `document` in the place of the one that was read; false if that has changed.
+async fn replace(db: &Db, read: &RawDocument, document: &UploadDocument) -> Result<bool, StoreError> {
+    let unchanged = doc! { "_id": document.id, CHECKSUM: checksum_in(read) };
+    let replaced = db.uploads.replace_one(unchanged, seal(document)?);
+    Ok(within(db.limit, replaced).await?.matched_count > 0)
+}
+
 /// Keeps an upload that is unknown from being stored as it was received until `received`, unless it is claimed now.
 pub(super) async fn keep_out(db: &Db, id: UploadId, received: DateTime) -> Result<bool, StoreError> {
-    let unclaimed = doc! { "_id": documents::upload(id), "mrn": { "$exists": false } };
-    let mark = doc! { "$max": { "kept_out": received } };
+    let mark = UploadDocument {
+        id: documents::upload(id),
+        mrn: None,
+        fingerprint: None,
+        claimed_at: None,
+        uploaded_by: None,
+        kept_out: Some(received),
+        receipt: None,
+    };
     for _ in 0..TRIES {
-        // A document that does not match is in the way of the one that would be inserted.
-        match answer(db.limit, db.uploads.update_one(unclaimed.clone(), mark.clone()).upsert(true)).await? {
-            Ok(_) => return Ok(true),
-            Err(error) if is_duplicate(&error) => {}
-            Err(error) => return Err(explain(&error)),
+        if insert(db.limit, db.uploads.insert_one(seal(&mark)?)).await? {
+            return Ok(true);
+        }
+        let found = within(db.limit, db.uploads.find_one(doc! { "_id": mark.id })).await?;
+        let Some(raw) = found else { continue };
+        match sealed::required::<UploadDocument>(&raw)?.kept_out {
+            None => return Ok(false),
+            Some(kept_out) if kept_out >= received => return Ok(true),
+            Some(_) if replace(db, &raw, &mark).await? => return Ok(true),
+            Some(_) => {}
         }
     }
     Ok(false)
@@ -126,7 +146,7 @@ pub(super) enum State {
 
 /// How far an upload has come.
 pub(super) async fn state(db: &Db, id: UploadId) -> Result<State, StoreError> {
-    let found = within(db.limit, db.uploads.find_one(doc! { "_id": documents::upload(id) })).await?;
+    let found = document(db, id).await?;
     let Some(found) = found.filter(|found| found.kept_out.is_none()) else { return Ok(State::Unknown) };
     Ok(found.into_receipt()?.map_or(State::Half, State::Stored))
 }
@@ -134,8 +154,11 @@ pub(super) async fn state(db: &Db, id: UploadId) -> Result<State, StoreError> {
 /// Inserts the records of the history that are not there yet.
 pub(super) async fn insert_history(db: &Db, upload: &NewUpload) -> Result<(), StoreError> {
     let rate = upload.heart_rate_record();
-    let ecgs: Vec<_> = upload.ecg_records().iter().map(EcgDocument::from).collect();
-    let images: Vec<_> = upload.image_records().iter().map(ImageDocument::from).collect();
+    let ecgs = upload.ecg_records();
+    let ecgs = ecgs.iter().map(|ecg| seal(&EcgDocument::from(ecg))).collect::<Result<Vec<_>, _>>()?;
+    let images = upload.image_records();
+    let images =
+        images.iter().map(|image| seal(&ImageDocument::from(image))).collect::<Result<Vec<_>, _>>()?;
     let heart_rate = async {
         match &rate {
             Some(rate) => insert_heart_rate(db, &HeartRateDocument::from(rate)).await,
@@ -158,31 +181,36 @@ pub(super) async fn insert_history(db: &Db, upload: &NewUpload) -> Result<(), St
 }
 
 pub(super) async fn insert_heart_rate(db: &Db, rate: &HeartRateDocument) -> Result<(), StoreError> {
-    insert(db.limit, db.heart_rates.insert_one(rate)).await.map(drop)
+    insert(db.limit, db.heart_rates.insert_one(seal(rate)?)).await.map(drop)
 }
 
 /// Sets the receipt: now the upload is stored. Returns the one that was set first.
 pub(super) async fn complete(
     db: &Db,
     upload: &NewUpload,
+    claim: UploadDocument,
     applied: &Applied,
 ) -> Result<UploadReceipt, StoreError> {
     let receipt = upload.receipt(applied.created, applied.changed, applied.version);
-    let field =
-        bson::serialize_to_bson(&ReceiptField::from(&receipt)).map_err(|error| broken("receipt", error))?;
-    let open = doc! { "_id": documents::upload(upload.id), "receipt": { "$exists": false } };
-    let update = db.uploads.update_one(open, doc! { "$set": { "receipt": field } });
-    if within(db.limit, update).await?.matched_count > 0 {
+    // A claim changes only here.
+    let open = doc! { "_id": claim.id, "mrn": { "$exists": true }, "receipt": { "$exists": false } };
+    let document = UploadDocument { receipt: Some(ReceiptField::from(&receipt)), ..claim };
+    let set = db.uploads.replace_one(open, seal(&document)?);
+    if within(db.limit, set).await?.matched_count > 0 {
         return Ok(receipt);
     }
     let first = find(db, upload.id).await?;
     first.map(|stored| stored.receipt).ok_or_else(|| broken("upload", "its claim is gone"))
 }
 
+async fn document(db: &Db, id: UploadId) -> Result<Option<UploadDocument>, StoreError> {
+    let found = within(db.limit, db.uploads.find_one(doc! { "_id": documents::upload(id) })).await?;
+    found.map(|raw| sealed::required(&raw)).transpose()
+}
+
 /// What became of an upload.
 pub(super) async fn find(db: &Db, id: UploadId) -> Result<Option<StoredUpload>, StoreError> {
-    let found = within(db.limit, db.uploads.find_one(doc! { "_id": documents::upload(id) })).await?;
-    let Some(found) = found else { return Ok(None) };
+    let Some(found) = document(db, id).await? else { return Ok(None) };
     let (fingerprint, uploaded_by) = (found.fingerprint, found.uploaded_by.clone());
     Ok(found.into_receipt()?.zip(fingerprint).map(|(receipt, fingerprint)| StoredUpload {
         receipt,

@@ -8,18 +8,19 @@
 //! whether the file is there: so no record can be left without its file, whatever is removed when.
 
 use std::collections::VecDeque;
-use std::io;
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use proto_json::{BlobHash, Timestamp, UploadId};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, Row, params};
+use sqlite::Table;
 
-use crate::body::{Check, next_batch, verified};
+use crate::body::{Check, next_batch, unreadable, verified};
 use crate::{ByteStream, Origin, Removal, StoreError, StoredBlob};
 
 use super::failure::broken;
 use super::readers::Readers;
+use super::rows::{BLOB_CHUNKS, BLOBS, Checked, checked, required};
 use super::writer::Writer;
 
 /// Number of a file in this database; never given twice while chunks of it exist.
@@ -46,12 +47,12 @@ pub(super) async fn put(
     bytes: u64,
     body: ByteStream,
 ) -> Result<(), StoreError> {
-    match readers.read(move |connection| owner(connection, sha256)).await? {
-        Some(None) => return Ok(()),
-        Some(Some(_)) if writer.write(move |connection| bring_again(connection, from, sha256)).await? => {
+    match readers.read(move |connection| find(connection, sha256)).await? {
+        Some(BlobRow { upload: None, .. }) => return Ok(()),
+        Some(_) if writer.write(move |connection| bring_again(connection, from, sha256)).await? => {
             return Ok(());
         }
-        Some(Some(_)) | None => {}
+        Some(_) | None => {}
     }
     if bytes.div_ceil(CHUNK as u64) > CHUNKS_PER_BLOB as u64 {
         return Err(StoreError::Corrupt(format!("a file of {bytes} bytes is too long")));
@@ -81,7 +82,7 @@ pub(super) async fn put(
             unfinished = Some(Unfinished { writer, number, chunks: (BATCH / CHUNK) as i64, visible: false });
             writer
                 .write_part(move |connection| {
-                    begin(connection, number, Some(from), sha256, bytes)?;
+                    BlobRow::new(number, Some(from), sha256, bytes).put(connection)?;
                     insert_chunks(connection, number, 0, &batch)
                 })
                 .await?;
@@ -104,9 +105,13 @@ pub(super) async fn put(
 
 /// Opens a file for reading.
 pub(super) async fn open(readers: &Readers, sha256: BlobHash) -> Result<Option<StoredBlob>, StoreError> {
-    let Some((number, bytes)) = readers.read(move |connection| find(connection, sha256)).await? else {
-        return Ok(None);
-    };
+    let found = readers.read(move |connection| find(connection, sha256)).await?;
+    Ok(found.map(|file| StoredBlob { bytes: file.bytes, body: read(readers, &file) }))
+}
+
+/// The bytes of a file. Each part is compared with its checksum before it is given, and the whole with its hash.
+pub(super) fn read(readers: &Readers, file: &BlobRow) -> ByteStream {
+    let BlobRow { number, bytes, sha256, .. } = *file;
     let chunks = bytes.div_ceil(CHUNK as u64);
     let readers = readers.clone();
     // Chunk by chunk, each a read of its own: a file never changes, and a slow client holds up no checkpoint.
@@ -114,32 +119,39 @@ pub(super) async fn open(readers: &Readers, sha256: BlobHash) -> Result<Option<S
         let readers = readers.clone();
         async move {
             let chunk = readers.read(move |connection| read_chunk(connection, number, n)).await;
-            let chunk = chunk.map_err(io::Error::other)?;
+            let chunk = chunk.map_err(unreadable)?;
             let expected = (bytes - n * CHUNK as u64).min(CHUNK as u64);
             if chunk.len() as u64 == expected {
                 Ok(Bytes::from(chunk))
             } else {
-                Err(io::Error::other(broken("file", "a part of it is missing")))
+                Err(unreadable(broken("file", "a part of it is missing")))
             }
         }
     });
-    Ok(Some(StoredBlob { bytes, body: verified(sha256, bytes, body.boxed()) }))
+    verified(sha256, bytes, body.boxed())
 }
 
-/// Files that were cut off when the store was last closed.
+/// Files whose writing was interrupted when the store was last closed. A damaged row is not one of them: the file may be
+/// complete.
 pub(super) fn cut_off(connection: &Connection) -> Result<VecDeque<BlobNumber>, StoreError> {
-    let mut statement = connection.prepare("SELECT number FROM blobs WHERE complete = 0")?;
-    let numbers = statement.query_map([], |row| row.get(0))?;
-    Ok(numbers.collect::<Result<_, _>>()?)
+    let mut statement = connection.prepare(&format!("{} WHERE complete = 0", BLOBS.select()))?;
+    let mut rows = statement.query([])?;
+    let mut numbers = VecDeque::new();
+    while let Some(row) = rows.next()? {
+        match checked(&BLOBS, row, |row| Ok(row.get(0)?))? {
+            Checked::Intact(number) => numbers.push_back(number),
+            Checked::Damaged(record) => {
+                tracing::error!(kind = record.kind.name(), "a file that may be incomplete is not removed");
+            }
+        }
+    }
+    Ok(numbers)
 }
 
 /// Removes some chunks of a file that is not complete; true once it is gone.
-pub(super) fn remove_some(connection: &Connection, number: BlobNumber) -> Result<bool, rusqlite::Error> {
-    let complete: Option<bool> = connection
-        .prepare_cached("SELECT complete FROM blobs WHERE number = ?1")?
-        .query_row([number], |row| row.get(0))
-        .optional()?;
-    if complete != Some(false) {
+pub(super) fn remove_some(connection: &Connection, number: BlobNumber) -> Result<bool, StoreError> {
+    let incomplete = by_number(connection, number)?.is_some_and(|row| !row.complete);
+    if !incomplete {
         return Ok(true);
     }
     let first = number * CHUNKS_PER_BLOB;
@@ -172,49 +184,101 @@ impl Drop for Unfinished<'_> {
     }
 }
 
-fn find(connection: &Connection, sha256: BlobHash) -> Result<Option<(BlobNumber, u64)>, StoreError> {
-    let found = connection
-        .prepare_cached("SELECT number, bytes FROM blobs WHERE sha256 = ?1 AND complete = 1")?
-        .query_row([sha256.as_bytes()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))
-        .optional()?;
-    let Some((number, bytes)) = found else { return Ok(None) };
-    Ok(Some((number, u64::try_from(bytes).map_err(|error| broken("length of a file", error))?)))
+/// A row of `blobs`.
+#[derive(Debug, Clone)]
+pub(super) struct BlobRow {
+    pub(super) number: BlobNumber,
+    pub(super) sha256: BlobHash,
+    pub(super) bytes: u64,
+    complete: bool,
+    /// The upload it belongs to as long as no record refers to it.
+    upload: Option<[u8; 16]>,
+    brought_at: Option<i64>,
+}
+
+impl BlobRow {
+    /// A file that is not complete yet. `from` is its owner, if no record comes with it.
+    fn new(number: BlobNumber, from: Option<Origin>, sha256: BlobHash, bytes: u64) -> Self {
+        let upload = from.map(|from| *from.upload.as_uuid().as_bytes());
+        let brought_at = Some(Timestamp::now().as_millis());
+        BlobRow { number, sha256, bytes, complete: false, upload, brought_at }
+    }
+
+    pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        Ok(BlobRow {
+            number: row.get("number")?,
+            sha256: BlobHash::from_bytes(row.get("sha256")?),
+            bytes: u64::try_from(row.get::<_, i64>("bytes")?)
+                .map_err(|error| broken("length of a file", error))?,
+            complete: row.get("complete")?,
+            upload: row.get("upload")?,
+            brought_at: row.get("brought_at")?,
+        })
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Inserts the row, or replaces the one of this number.
+    fn put(&self, connection: &Connection) -> Result<(), StoreError> {
+        let bytes = i64::try_from(self.bytes).map_err(|error| broken("length of a file", error))?;
+        let sha256 = self.sha256.as_bytes();
+        let (complete, upload, brought_at) = (self.complete, self.upload, self.brought_at);
+        Ok(BLOBS.put(connection, params![self.number, sha256, bytes, complete, upload, brought_at])?)
+    }
+}
+
+/// The file of this hash that is visible.
+fn find(connection: &Connection, sha256: BlobHash) -> Result<Option<BlobRow>, StoreError> {
+    let sql = format!("{} WHERE sha256 = ?1 AND complete = 1", BLOBS.select());
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut found = statement.query([sha256.as_bytes()])?;
+    let Some(row) = found.next()? else { return Ok(None) };
+    let row = required(&BLOBS, row, BlobRow::read)?;
+    if row.sha256 == sha256 { Ok(Some(row)) } else { Err(broken("file", "an index leads to another one")) }
+}
+
+fn by_number(connection: &Connection, number: BlobNumber) -> Result<Option<BlobRow>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("{} WHERE number = ?1", BLOBS.select()))?;
+    let mut found = statement.query([number])?;
+    found.next()?.map(|row| required(&BLOBS, row, BlobRow::read)).transpose()
 }
 
 /// The number to give to the next file. The writer counts on from there, and gives none twice: not even after a failed
-/// write, since the order to discard a file names it by its number.
+/// write, since the order to discard a file names it by its number. Damaged numbers do not count; the chunks of such a file
+/// do.
 pub(super) fn next_number(connection: &Connection) -> Result<BlobNumber, StoreError> {
-    Ok(connection.query_row("SELECT coalesce(max(number), 0) + 1 FROM blobs", [], |row| row.get(0))?)
-}
-
-/// The upload that a file belongs to as long as no record refers to it; `None` if there is no such file.
-fn owner(connection: &Connection, sha256: BlobHash) -> Result<Option<Option<[u8; 16]>>, StoreError> {
-    Ok(connection
-        .prepare_cached("SELECT upload FROM blobs WHERE sha256 = ?1 AND complete = 1")?
-        .query_row([sha256.as_bytes()], |row| row.get(0))
-        .optional()?)
+    let last = |table: &Table, order: &str| -> Result<Option<i64>, StoreError> {
+        let mut statement = connection.prepare(&format!("{} ORDER BY {order} DESC", table.select()))?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            if table.verify(row)?.key {
+                return Ok(Some(row.get(0)?));
+            }
+        }
+        Ok(None)
+    };
+    let of_rows = last(&BLOBS, "number")?.unwrap_or(0);
+    let of_chunks = last(&BLOB_CHUNKS, "key")?.unwrap_or(0) / CHUNKS_PER_BLOB;
+    Ok(of_rows.max(of_chunks) + 1)
 }
 
 /// A file is brought that may be there. If it is, it belongs to its upload from now on, or, brought by two, to nobody.
 fn bring_again(connection: &Connection, from: Origin, sha256: BlobHash) -> Result<bool, StoreError> {
-    let upload = from.upload.as_uuid().as_bytes();
-    let changed = connection
-        .prepare_cached(
-            "UPDATE blobs SET brought_at = ?3, upload = CASE WHEN upload = ?2 THEN upload END
-             WHERE sha256 = ?1 AND complete = 1",
-        )?
-        .execute(params![sha256.as_bytes(), upload, Timestamp::now().as_millis()])?;
-    Ok(changed > 0)
+    let Some(row) = find(connection, sha256)? else { return Ok(false) };
+    let upload = row.upload.filter(|upload| upload == from.upload.as_uuid().as_bytes());
+    BlobRow { upload, brought_at: Some(Timestamp::now().as_millis()), ..row }.put(connection)?;
+    Ok(true)
 }
 
 /// A record refers to a file: from now on it is nobody's, and stays. False if it is not there.
 pub(super) fn refer(connection: &Connection, sha256: BlobHash) -> Result<bool, StoreError> {
-    connection
-        .prepare_cached(
-            "UPDATE blobs SET upload = NULL WHERE sha256 = ?1 AND complete = 1 AND upload IS NOT NULL",
-        )?
-        .execute([sha256.as_bytes()])?;
-    Ok(find(connection, sha256)?.is_some())
+    let Some(row) = find(connection, sha256)? else { return Ok(false) };
+    if row.upload.is_some() {
+        BlobRow { upload: None, ..row }.put(connection)?;
+    }
+    Ok(true)
 }
 
 /// Removes a file that still belongs to this upload, unless it was brought since `before`.
@@ -225,19 +289,14 @@ pub(super) async fn remove_abandoned(
     before: Timestamp,
 ) -> Result<Removal, StoreError> {
     let hidden = writer.write(move |connection| {
-        let found = connection
-            .prepare_cached(
-                "SELECT number, brought_at FROM blobs WHERE sha256 = ?1 AND complete = 1 AND upload = ?2",
-            )?
-            .query_row(params![sha256.as_bytes(), upload.as_uuid().as_bytes()], |row| {
-                Ok((row.get::<_, BlobNumber>(0)?, row.get::<_, i64>(1)?))
-            })
-            .optional()?;
-        let Some((number, brought_at)) = found else { return Ok(Err(Removal::Kept)) };
-        if brought_at >= before.as_millis() {
+        let owned =
+            find(connection, sha256)?.filter(|row| row.upload.as_ref() == Some(upload.as_uuid().as_bytes()));
+        let Some(row) = owned else { return Ok(Err(Removal::Kept)) };
+        if row.brought_at.is_some_and(|brought_at| brought_at >= before.as_millis()) {
             return Ok(Err(Removal::NotYet));
         }
-        connection.prepare_cached("UPDATE blobs SET complete = 0 WHERE number = ?1")?.execute([number])?;
+        let number = row.number;
+        BlobRow { complete: false, ..row }.put(connection)?;
         Ok(Ok(number))
     });
     Ok(match hidden.await? {
@@ -249,38 +308,14 @@ pub(super) async fn remove_abandoned(
     })
 }
 
-fn begin(
-    connection: &Connection,
-    number: BlobNumber,
-    from: Option<Origin>,
-    sha256: BlobHash,
-    bytes: u64,
-) -> Result<(), StoreError> {
-    let bytes = i64::try_from(bytes).map_err(|error| broken("length of a file", error))?;
-    connection
-        .prepare_cached(
-            "INSERT INTO blobs (number, sha256, bytes, complete, upload, brought_at)
-             VALUES (?1, ?2, ?3, 0, ?4, ?5)",
-        )?
-        .execute(params![
-            number,
-            sha256.as_bytes(),
-            bytes,
-            from.as_ref().map(|from| from.upload.as_uuid().as_bytes()),
-            Timestamp::now().as_millis(),
-        ])?;
-    Ok(())
-}
-
 fn insert_chunks(
     connection: &Connection,
     number: BlobNumber,
     first: i64,
     batch: &[u8],
 ) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached("INSERT INTO blob_chunks (key, data) VALUES (?1, ?2)")?;
     for (n, chunk) in (first..).zip(batch.chunks(CHUNK)) {
-        statement.execute(params![number * CHUNKS_PER_BLOB + n, chunk])?;
+        BLOB_CHUNKS.insert(connection, params![number * CHUNKS_PER_BLOB + n, chunk])?;
     }
     Ok(())
 }
@@ -295,15 +330,11 @@ fn complete(
     if bring_again(connection, from, sha256)? {
         return Ok(false);
     }
-    show(connection, number)?;
+    let Some(row) = by_number(connection, number)? else {
+        return Err(broken("file", "its row is gone"));
+    };
+    BlobRow { complete: true, brought_at: Some(Timestamp::now().as_millis()), ..row }.put(connection)?;
     Ok(true)
-}
-
-fn show(connection: &Connection, number: BlobNumber) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("UPDATE blobs SET complete = 1, brought_at = ?2 WHERE number = ?1")?
-        .execute(params![number, Timestamp::now().as_millis()])?;
-    Ok(())
 }
 
 /// A small file, in one go, unless it is there. `from` is its owner, if no record comes with it.
@@ -315,18 +346,17 @@ pub(super) fn insert_whole(
     bytes: &[u8],
 ) -> Result<(), StoreError> {
     if find(connection, sha256)?.is_none() {
-        begin(connection, number, from, sha256, bytes.len() as u64)?;
+        let row = BlobRow::new(number, from, sha256, bytes.len() as u64);
+        BlobRow { complete: true, ..row }.put(connection)?;
         insert_chunks(connection, number, 0, bytes)?;
-        show(connection, number)?;
     }
     Ok(())
 }
 
 fn read_chunk(connection: &Connection, number: BlobNumber, n: u64) -> Result<Vec<u8>, StoreError> {
     let key = number * CHUNKS_PER_BLOB + i64::try_from(n).map_err(|error| broken("file", error))?;
-    let chunk = connection
-        .prepare_cached("SELECT data FROM blob_chunks WHERE key = ?1")?
-        .query_row([key], |row| row.get(0))
-        .optional()?;
-    Ok(chunk.unwrap_or_default())
+    let mut statement = connection.prepare_cached(&format!("{} WHERE key = ?1", BLOB_CHUNKS.select()))?;
+    let mut found = statement.query([key])?;
+    let chunk = found.next()?.map(|row| required(&BLOB_CHUNKS, row, |row| Ok(row.get("data")?)));
+    Ok(chunk.transpose()?.unwrap_or_default())
 }

@@ -1,11 +1,12 @@
 //! The highest time the server's clock has shown, and records from its future.
 
-use proto_json::{CLOCK_TOLERANCE_MS, PatientSummary, Timestamp};
-use rusqlite::{Connection, OptionalExtension, params};
+use proto_json::{PatientSummary, Timestamp};
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::{StoreError, records};
 
-use super::{rows, uploads};
+use super::rows::{self, Checked};
+use super::uploads;
 
 pub(super) fn highest(connection: &Connection) -> Result<Option<Timestamp>, StoreError> {
     let highest: Option<i64> =
@@ -31,21 +32,23 @@ pub(super) fn accept(connection: &Connection, now: Timestamp) -> Result<(), Stor
     Ok(())
 }
 
-/// Times are stored as RFC 3339 with three digits of milliseconds in UTC, so text is in the order of time.
-const FROM_THE_FUTURE: &str = "
-    (json_extract({column}, '$.at') > ?1 AND json_extract({column}, '$.clock_wrong') IS NULL)";
-
-/// Marks latest records whose time is in the future. Reads all patients: it is for when a clock was wrong.
+/// Marks latest records whose time is in the future. Reads all patients: it is for when a clock was wrong. Damaged ones
+/// stay as they are.
 pub(super) fn mark_wrong(connection: &Connection, now: Timestamp) -> Result<Vec<PatientSummary>, StoreError> {
-    let conditions = ["latest_heart_rate", "latest_ecg", "latest_image"]
-        .map(|column| FROM_THE_FUTURE.replace("{column}", column))
-        .join(" OR ");
-    let sql = format!("SELECT {} FROM patients WHERE {conditions}", rows::PATIENT);
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut found = statement.query(params![now.plus_millis(CLOCK_TOLERANCE_MS).to_string()])?;
+    let mut statement = connection.prepare_cached(&rows::PATIENTS.select())?;
+    let mut found = statement.query([])?;
     let mut marked = Vec::new();
     while let Some(row) = found.next()? {
-        let mut patient = rows::patient(row)?;
+        let mut patient = match rows::checked(&rows::PATIENTS, row, rows::patient)? {
+            Checked::Intact(patient) => patient,
+            Checked::Damaged(record) => {
+                tracing::error!(
+                    kind = record.kind.name(),
+                    "a damaged patient is not looked at for wrong times"
+                );
+                continue;
+            }
+        };
         if records::mark_clock_wrong(&mut patient, now) {
             patient.version += 1;
             marked.push(patient);

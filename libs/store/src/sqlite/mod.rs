@@ -10,6 +10,7 @@ mod lists;
 mod readers;
 mod rows;
 mod schema;
+mod scrub;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use crate::{
     StoreError, StoredBlob, StoredUpload, UploadOutcome,
 };
 
+pub use scrub::Verifier;
 pub use snapshot::snapshot;
 
 use readers::Readers;
@@ -153,7 +155,7 @@ impl PatientStore for SqliteStore {
     }
 
     async fn upload(&self, id: UploadId) -> Result<Option<StoredUpload>, StoreError> {
-        self.readers.read(move |connection| uploads::find(connection, id)).await
+        self.readers.read(move |connection| lists::upload(connection, id)).await
     }
 
     async fn patient(&self, mrn: Mrn) -> Result<Option<PatientSummary>, StoreError> {

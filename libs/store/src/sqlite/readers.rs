@@ -1,6 +1,6 @@
 //! A few connections that read while the writer writes (write-ahead log), off the async threads.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
@@ -30,6 +30,11 @@ impl Readers {
             places: Arc::new(Semaphore::new(CONNECTIONS)),
             idle: Arc::new(Mutex::new(Vec::new())),
         }
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Runs `work` on a connection, on a thread that may block.

@@ -1,30 +1,177 @@
-//! Rows to records and back.
+//! The tables, and how their rows become records.
+//!
+//! Every row is read through [`checked`] or [`required`], which compare its checksum first: nothing of a damaged row is
+//! ever interpreted.
 
-use proto_json::{BlobHash, Mrn, PatientSummary, RecordId, Timestamp, UploadId};
+use proto_json::{
+    BlobHash, Bpm, DamagedRecord, EcgRecord, HeartRateRecord, ImageRecord, Mrn, PatientSummary, RecordId,
+    RecordKind, Timestamp, UploadId,
+};
 use rusqlite::Row;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sqlite::{Integrity, Table};
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{StoreError, StoredUpload};
 
 use super::failure::broken;
 
-/// Columns of [`patient`], in its order.
-pub(super) const PATIENT: &str =
-    "mrn, name, version, created_at, updated_at, latest_heart_rate, latest_ecg, latest_image";
+pub(super) const PATIENTS: Table = Table {
+    name: "patients",
+    columns: &[
+        "mrn",
+        "name",
+        "name_key",
+        "version",
+        "created_at",
+        "updated_at",
+        "latest_heart_rate",
+        "latest_ecg",
+        "latest_image",
+    ],
+    key: 1,
+    unique: "mrn",
+};
 
-/// A row of [`PATIENT`] columns.
+/// In this and the next two the first three columns are those that a history is ordered by.
+pub(super) const HEART_RATES: Table = Table {
+    name: "heart_rates",
+    columns: &["mrn", "at", "id", "bpm", "source", "ecg_id", "received_at", "recorded_at"],
+    key: 3,
+    unique: "mrn, at, id",
+};
+
+pub(super) const ECGS: Table = Table {
+    name: "ecgs",
+    columns: &["mrn", "at", "id", "received_at", "pending", "record", "options"],
+    key: 3,
+    unique: "id",
+};
+
+pub(super) const IMAGES: Table =
+    Table { name: "images", columns: &["mrn", "at", "id", "upload_id", "file"], key: 3, unique: "id" };
+
+pub(super) const UPLOADS: Table = Table {
+    name: "uploads",
+    columns: &["id", "mrn", "fingerprint", "stored_at", "receipt", "uploaded_by"],
+    key: 1,
+    unique: "id",
+};
+
+pub(super) const BLOBS: Table = Table {
+    name: "blobs",
+    columns: &["number", "sha256", "bytes", "complete", "upload", "brought_at"],
+    key: 1,
+    unique: "number",
+};
+
+pub(super) const BLOB_CHUNKS: Table =
+    Table { name: "blob_chunks", columns: &["key", "data"], key: 1, unique: "key" };
+
+/// All tables of records, in the order in which they are checked.
+pub(super) const TABLES: [Table; 7] = [PATIENTS, HEART_RATES, ECGS, IMAGES, UPLOADS, BLOBS, BLOB_CHUNKS];
+
+/// The kind of record that a row of this table is.
+pub(super) fn kind(table: &Table) -> RecordKind {
+    match table.name {
+        "patients" => RecordKind::Patient,
+        "heart_rates" => RecordKind::HeartRate,
+        "ecgs" => RecordKind::Ecg,
+        "images" => RecordKind::Image,
+        "uploads" => RecordKind::Upload,
+        "blobs" => RecordKind::File,
+        _ => RecordKind::FilePart,
+    }
+}
+
+/// Which record a damaged row is.
+pub(super) fn damaged(table: &Table, row: &Row<'_>) -> Result<DamagedRecord, StoreError> {
+    Ok(DamagedRecord { kind: kind(table), key: table.name_of(row)? })
+}
+
+/// A row whose checksum was compared.
+pub(super) enum Checked<T> {
+    /// It is as it was written.
+    Intact(T),
+    /// It is not.
+    Damaged(DamagedRecord),
+}
+
+/// Compares the checksum of a row of `table`, and reads it if it is intact.
+pub(super) fn checked<T>(
+    table: &Table,
+    row: &Row<'_>,
+    read: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<Checked<T>, StoreError> {
+    Ok(match table.verify(row)? {
+        Integrity { row: true, .. } => Checked::Intact(read(row)?),
+        Integrity { row: false, .. } => Checked::Damaged(damaged(table, row)?),
+    })
+}
+
+/// A row that nothing can be done without: a damaged one is an error.
+pub(super) fn required<T>(
+    table: &Table,
+    row: &Row<'_>,
+    read: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    match checked(table, row, read)? {
+        Checked::Intact(record) => Ok(record),
+        Checked::Damaged(record) => Err(StoreError::Damaged(record)),
+    }
+}
+
+/// A row of [`PATIENTS`].
 pub(super) fn patient(row: &Row<'_>) -> Result<PatientSummary, StoreError> {
     Ok(PatientSummary {
-        mrn: mrn(row.get(0)?)?,
-        name: row.get(1)?,
-        version: u64::try_from(row.get::<_, i64>(2)?).map_err(|error| broken("version", error))?,
-        created_at: time(row.get(3)?)?,
-        updated_at: time(row.get(4)?)?,
-        latest_heart_rate: optional(row.get(5)?)?,
-        latest_ecg: optional(row.get(6)?)?,
-        latest_image: optional(row.get(7)?)?,
+        mrn: mrn(row.get("mrn")?)?,
+        name: row.get("name")?,
+        version: u64::try_from(row.get::<_, i64>("version")?).map_err(|error| broken("version", error))?,
+        created_at: time(row.get("created_at")?)?,
+        updated_at: time(row.get("updated_at")?)?,
+        latest_heart_rate: optional(row.get("latest_heart_rate")?)?,
+        latest_ecg: optional(row.get("latest_ecg")?)?,
+        latest_image: optional(row.get("latest_image")?)?,
+    })
+}
+
+/// A row of [`HEART_RATES`].
+pub(super) fn heart_rate(row: &Row<'_>) -> Result<HeartRateRecord, StoreError> {
+    Ok(HeartRateRecord {
+        id: record_id(row.get("id")?),
+        mrn: mrn(row.get("mrn")?)?,
+        bpm: Bpm::new(row.get("bpm")?).map_err(|error| broken("heart rate", error))?,
+        at: time(row.get("at")?)?,
+        received_at: row.get::<_, Option<i64>>("received_at")?.map(time).transpose()?,
+        recorded_at: row.get::<_, Option<i64>>("recorded_at")?.map(time).transpose()?,
+        source: parse(&row.get::<_, String>("source")?)?,
+        ecg_id: row.get::<_, Option<[u8; 16]>>("ecg_id")?.map(record_id),
+    })
+}
+
+/// A row of [`ECGS`].
+pub(super) fn ecg(row: &Row<'_>) -> Result<EcgRecord, StoreError> {
+    parse(&row.get::<_, String>("record")?)
+}
+
+/// A row of [`IMAGES`].
+pub(super) fn image(row: &Row<'_>) -> Result<ImageRecord, StoreError> {
+    Ok(ImageRecord {
+        id: record_id(row.get("id")?),
+        mrn: mrn(row.get("mrn")?)?,
+        upload_id: UploadId::from_uuid(Uuid::from_bytes(row.get("upload_id")?)),
+        at: time(row.get("at")?)?,
+        file: parse(&row.get::<_, String>("file")?)?,
+    })
+}
+
+/// A row of [`UPLOADS`].
+pub(super) fn upload(row: &Row<'_>) -> Result<StoredUpload, StoreError> {
+    Ok(StoredUpload {
+        receipt: parse(&row.get::<_, String>("receipt")?)?,
+        fingerprint: BlobHash::from_bytes(row.get("fingerprint")?),
+        uploaded_by: row.get("uploaded_by")?,
     })
 }
 
@@ -61,14 +208,6 @@ pub(super) fn time(millis: i64) -> Result<Timestamp, StoreError> {
     Timestamp::from_millis(millis).map_err(|error| broken("time", error))
 }
 
-pub(super) fn record_id(bytes: [u8; 16]) -> RecordId {
+fn record_id(bytes: [u8; 16]) -> RecordId {
     RecordId::from_uuid(Uuid::from_bytes(bytes))
-}
-
-pub(super) fn upload_id(bytes: [u8; 16]) -> UploadId {
-    UploadId::from_uuid(Uuid::from_bytes(bytes))
-}
-
-pub(super) fn hash(bytes: [u8; 32]) -> BlobHash {
-    BlobHash::from_bytes(bytes)
 }

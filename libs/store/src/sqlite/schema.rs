@@ -7,6 +7,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::StoreError;
 
+use super::rows;
+
 /// `BEDS`: marks the file as ours (`PRAGMA application_id`).
 const APPLICATION_ID: i64 = 0x4245_4453;
 
@@ -17,14 +19,18 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
 ];
 
+/// The version from which on rows carry checksums.
+const CHECKSUMS_SINCE: u32 = 5;
+
 /// Files up to this size are checked page by page when they are opened; larger ones would delay the start. Damage in those
-/// is found when it is read: pages by SQLite, files by their hash.
+/// is found when it is read: pages by SQLite, records by their checksum, files by their hash.
 const CHECK_WHOLE_UP_TO: u64 = 64 << 20;
 
 /// Statements that a connection keeps compiled.
-const STATEMENTS: usize = 40;
+const STATEMENTS: usize = 60;
 
 /// Opens the connection that writes, and brings the schema up to date.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
@@ -114,6 +120,19 @@ fn check_pages(connection: &Connection) -> Result<(), StoreError> {
     Err(StoreError::Corrupt(format!("the database file is damaged; restore it from a backup ({verdict})")))
 }
 
+/// Refuses a file whose schema is not the one of this program, for those who only read.
+pub(super) fn check_version(connection: &Connection) -> Result<(), StoreError> {
+    check_application(connection)?;
+    let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version as usize == MIGRATIONS.len() {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(format!(
+        "the database file has schema {version}, and this Bedside reads {}; start it on the file once to convert it",
+        MIGRATIONS.len()
+    )))
+}
+
 fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version as usize > MIGRATIONS.len() {
@@ -125,6 +144,11 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     for (next, script) in (1_u32..).zip(MIGRATIONS).skip(version as usize) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(script)?;
+        if next == CHECKSUMS_SINCE {
+            for table in rows::TABLES {
+                table.seal(&transaction)?;
+            }
+        }
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", next)?;
         transaction.commit()?;

@@ -34,7 +34,7 @@ async fn a_failing_write_leaves_the_others_of_its_group_alone() {
     let store = SqliteStore::open(&folder.path().join("store.db")).unwrap();
     let insert = |number: i64, fail: bool| {
         store.writer.write(move |connection| {
-            connection.execute("INSERT INTO blob_chunks VALUES (?1, x'')", [number])?;
+            connection.execute("INSERT INTO blob_chunks VALUES (?1, x'', 0)", [number])?;
             if fail { Err(StoreError::Corrupt("on purpose".to_owned())) } else { Ok(()) }
         })
     };
@@ -73,7 +73,10 @@ async fn a_file_that_was_cut_off_is_removed_when_the_store_is_opened() {
     // As after a crash before the last step.
     store
         .writer
-        .write(|connection| Ok(connection.execute("UPDATE blobs SET complete = 0", [])?))
+        .write(|connection| {
+            connection.execute("UPDATE blobs SET complete = 0", [])?;
+            Ok(rows::BLOBS.seal(connection)?)
+        })
         .await
         .unwrap();
     assert!(store.blob(hash).await.unwrap().is_none());
@@ -81,6 +84,27 @@ async fn a_file_that_was_cut_off_is_removed_when_the_store_is_opened() {
     let store = SqliteStore::open(&path).unwrap();
     until_empty(&store, "blobs").await;
     assert_eq!(count(&store, "blob_chunks").await, 0);
+}
+
+/// A flipped bit must not have a complete file removed.
+#[tokio::test]
+async fn a_file_whose_row_is_damaged_is_not_removed_as_incomplete() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let (hash, length, body) = bytes(1_000);
+    store.put_blob(from(), hash, length, body).await.unwrap();
+    store
+        .writer
+        .write(|connection| Ok(connection.execute("UPDATE blobs SET complete = 0", [])?))
+        .await
+        .unwrap();
+    drop(store);
+    let store = SqliteStore::open(&path).unwrap();
+    store.writer.write(|_| Ok(())).await.unwrap();
+    drop(store);
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!((count(&store, "blobs").await, count(&store, "blob_chunks").await), (1, 1));
 }
 
 #[tokio::test]
@@ -153,7 +177,7 @@ async fn a_file_whose_bytes_changed_on_the_disk_is_an_error_and_not_other_bytes(
             }
         };
         assert!(whole < length, "all of a damaged file was given");
-        assert!(error.to_string().contains("a file is damaged"), "{error}");
+        assert!(error.to_string().contains("a stored part of a file is damaged"), "{error}");
         assert!(body.next().await.is_none());
     }
 }
@@ -171,6 +195,7 @@ async fn files_of_an_older_schema_are_kept() {
     old.execute("INSERT INTO blob_chunks VALUES (?1, x'070707')", [7_i64 << 20]).unwrap();
     drop(old);
     let store = SqliteStore::open(&path).unwrap();
+    // Its rows were sealed: they can be read.
     store.put_blob(from(), hash, bytes, body).await.unwrap();
     let later = Timestamp::from_millis(Timestamp::now().as_millis() + 60_000).unwrap();
     assert_eq!(store.remove_abandoned(from().upload, hash, later).await.unwrap(), Removal::Kept);

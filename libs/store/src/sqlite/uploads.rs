@@ -1,11 +1,14 @@
 //! Storing an upload, and the result of an analysis: each one transaction, with the small files that belong to it.
 
-use proto_json::{BlobHash, EcgStatus, HashedBytes, PatientSummary, Timestamp, UploadId, UploadReceipt};
-use rusqlite::{Connection, OptionalExtension, params};
+use proto_json::{
+    BlobHash, EcgRecord, EcgStatus, HashedBytes, HeartRateRecord, PatientSummary, SignalOptions, Timestamp,
+    UploadReceipt,
+};
+use rusqlite::{Connection, params};
 
 use crate::records::{self, Newest};
 use crate::search::name_key;
-use crate::{AnalysisResult, NewUpload, StoreError, StoredUpload, UploadOutcome};
+use crate::{AnalysisResult, NewUpload, StoreError, UploadOutcome};
 
 use super::blobs::{self, BlobNumber};
 use super::failure::broken;
@@ -17,7 +20,7 @@ pub(super) fn store(
     upload: &NewUpload,
     files: &[(BlobNumber, HashedBytes)],
 ) -> Result<UploadOutcome, StoreError> {
-    if let Some(known) = find(connection, upload.id)? {
+    if let Some(known) = lists::upload(connection, upload.id)? {
         if known.fingerprint != upload.fingerprint || known.receipt.mrn != upload.mrn {
             return Ok(UploadOutcome::Conflict);
         }
@@ -29,34 +32,18 @@ pub(super) fn store(
     insert_files(connection, files, upload.files.iter().map(|file| file.sha256))?;
     insert_records(connection, upload)?;
     let (receipt, patient) = update_patient(connection, upload)?;
-    connection
-        .prepare_cached(
-            "INSERT INTO uploads (id, mrn, fingerprint, stored_at, receipt, uploaded_by)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![
+    rows::UPLOADS.insert(
+        connection,
+        params![
             upload.id.as_uuid().as_bytes(),
             rows::number(upload.mrn),
             upload.fingerprint.as_bytes(),
             upload.stored_at.as_millis(),
             rows::json(&receipt)?,
             upload.uploaded_by,
-        ])?;
+        ],
+    )?;
     Ok(UploadOutcome::Stored { receipt, patient: Box::new(patient), replayed: false })
-}
-
-/// What became of an upload.
-pub(super) fn find(connection: &Connection, id: UploadId) -> Result<Option<StoredUpload>, StoreError> {
-    let found = connection
-        .prepare_cached("SELECT fingerprint, receipt, uploaded_by FROM uploads WHERE id = ?1")?
-        .query_row([id.as_uuid().as_bytes()], |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?)))
-        .optional()?;
-    let Some((fingerprint, receipt, uploaded_by)) = found else { return Ok(None) };
-    Ok(Some(StoredUpload {
-        receipt: rows::parse(&receipt)?,
-        fingerprint: rows::hash(fingerprint),
-        uploaded_by,
-    }))
 }
 
 /// The result of an analysis; `None` if the ECG is unknown or has one already.
@@ -72,16 +59,14 @@ pub(super) fn store_analysis(
     let referred = result.outcome.iter().flat_map(|(_, plot, detail)| [plot.sha256, detail.sha256]);
     insert_files(connection, files, referred)?;
     let ecg = result.apply(ecg);
-    connection
-        .prepare_cached("UPDATE ecgs SET pending = 0, options = NULL, record = ?2 WHERE id = ?1")?
-        .execute(params![ecg.id.as_uuid().as_bytes(), rows::json(&ecg)?])?;
+    put_ecg(connection, &ecg, None)?;
     let rate = records::heart_rate_of(&ecg);
     if let Some(rate) = &rate {
         insert_heart_rate(connection, rate)?;
     }
     let mut patient = lists::patient(connection, ecg.mrn)?
         .ok_or_else(|| StoreError::Corrupt(format!("ECG {} has no patient", ecg.id)))?;
-    let upload_version = find(connection, ecg.upload_id)?.map_or(0, |upload| upload.receipt.version);
+    let upload_version = lists::upload(connection, ecg.upload_id)?.map_or(0, |upload| upload.receipt.version);
     Newest::of_analysis(&ecg, upload_version, result.stored_at).enter(&mut patient, result.stored_at);
     patient.version += 1;
     patient.updated_at = patient.updated_at.max(result.stored_at);
@@ -112,53 +97,54 @@ fn insert_records(connection: &Connection, upload: &NewUpload) -> Result<(), Sto
         insert_heart_rate(connection, &rate)?;
     }
     for ecg in upload.ecg_records() {
-        let (record, pending) = (&ecg.record, ecg.record.status == EcgStatus::Pending);
-        connection
-            .prepare_cached(
-                "INSERT INTO ecgs (id, mrn, at, received_at, pending, record, options)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
-                record.id.as_uuid().as_bytes(),
-                rows::number(record.mrn),
-                record.at.as_millis(),
-                record.received_at.as_millis(),
-                pending,
-                rows::json(record)?,
-                rows::optional_json(pending.then_some(&ecg.options))?,
-            ])?;
+        let pending = ecg.record.status == EcgStatus::Pending;
+        put_ecg(connection, &ecg.record, pending.then_some(&ecg.options))?;
     }
     for image in upload.image_records() {
-        connection
-            .prepare_cached("INSERT INTO images (id, mrn, at, upload_id, file) VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![
-                image.id.as_uuid().as_bytes(),
+        rows::IMAGES.insert(
+            connection,
+            params![
                 rows::number(image.mrn),
                 image.at.as_millis(),
+                image.id.as_uuid().as_bytes(),
                 image.upload_id.as_uuid().as_bytes(),
                 rows::json(&image.file)?,
-            ])?;
+            ],
+        )?;
     }
     Ok(())
 }
 
-fn insert_heart_rate(connection: &Connection, rate: &proto_json::HeartRateRecord) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO heart_rates (mrn, at, id, bpm, source, ecg_id, received_at, recorded_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            rows::number(rate.mrn),
-            rate.at.as_millis(),
-            rate.id.as_uuid().as_bytes(),
-            rate.bpm.get(),
-            rows::json(&rate.source)?,
-            rate.ecg_id.as_ref().map(|id| id.as_uuid().as_bytes()),
-            rate.received_at.map(Timestamp::as_millis),
-            rate.recorded_at.map(Timestamp::as_millis),
-        ])?;
-    Ok(())
+/// Writes an ECG. It has `options` while it waits for its analysis.
+fn put_ecg(
+    connection: &Connection,
+    ecg: &EcgRecord,
+    options: Option<&SignalOptions>,
+) -> Result<(), StoreError> {
+    let values = params![
+        rows::number(ecg.mrn),
+        ecg.at.as_millis(),
+        ecg.id.as_uuid().as_bytes(),
+        ecg.received_at.as_millis(),
+        options.is_some(),
+        rows::json(ecg)?,
+        rows::optional_json(options)?,
+    ];
+    Ok(rows::ECGS.put(connection, values)?)
+}
+
+fn insert_heart_rate(connection: &Connection, rate: &HeartRateRecord) -> Result<(), StoreError> {
+    let values = params![
+        rows::number(rate.mrn),
+        rate.at.as_millis(),
+        rate.id.as_uuid().as_bytes(),
+        rate.bpm.get(),
+        rows::json(&rate.source)?,
+        rate.ecg_id.as_ref().map(|id| id.as_uuid().as_bytes()),
+        rate.received_at.map(Timestamp::as_millis),
+        rate.recorded_at.map(Timestamp::as_millis),
+    ];
+    Ok(rows::HEART_RATES.insert(connection, values)?)
 }
 
 fn update_patient(
@@ -193,26 +179,16 @@ fn update_patient(
 }
 
 pub(super) fn write_patient(connection: &Connection, patient: &PatientSummary) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "INSERT INTO patients (mrn, name, name_key, version, created_at, updated_at,
-                                   latest_heart_rate, latest_ecg, latest_image)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-             ON CONFLICT (mrn) DO UPDATE SET
-                 name = excluded.name, name_key = excluded.name_key, version = excluded.version,
-                 updated_at = excluded.updated_at, latest_heart_rate = excluded.latest_heart_rate,
-                 latest_ecg = excluded.latest_ecg, latest_image = excluded.latest_image",
-        )?
-        .execute(params![
-            rows::number(patient.mrn),
-            patient.name,
-            patient.name.as_deref().map(name_key),
-            i64::try_from(patient.version).map_err(|error| broken("version", error))?,
-            patient.created_at.as_millis(),
-            patient.updated_at.as_millis(),
-            rows::optional_json(patient.latest_heart_rate.as_ref())?,
-            rows::optional_json(patient.latest_ecg.as_ref())?,
-            rows::optional_json(patient.latest_image.as_ref())?,
-        ])?;
-    Ok(())
+    let values = params![
+        rows::number(patient.mrn),
+        patient.name,
+        patient.name.as_deref().map(name_key),
+        i64::try_from(patient.version).map_err(|error| broken("version", error))?,
+        patient.created_at.as_millis(),
+        patient.updated_at.as_millis(),
+        rows::optional_json(patient.latest_heart_rate.as_ref())?,
+        rows::optional_json(patient.latest_ecg.as_ref())?,
+        rows::optional_json(patient.latest_image.as_ref())?,
+    ];
+    Ok(rows::PATIENTS.put(connection, values)?)
 }

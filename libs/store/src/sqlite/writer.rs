@@ -247,7 +247,7 @@ fn in_transaction(connection: &Connection, group: &mut [Box<dyn Work>]) -> Resul
 fn discard_step(
     connection: &Connection,
     discarded: &mut VecDeque<blobs::BlobNumber>,
-) -> Result<(), rusqlite::Error> {
+) -> Result<(), StoreError> {
     let Some(blob) = discarded.front() else { return Ok(()) };
     let transaction = connection.unchecked_transaction()?;
     let gone = blobs::remove_some(&transaction, *blob)?;

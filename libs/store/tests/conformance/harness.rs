@@ -37,7 +37,7 @@ pub(crate) async fn mongo() -> Fixture {
 }
 
 /// One server for all tests of this process that run at the same time; the last one of them ends it.
-fn shared_server() -> Arc<MongoServer> {
+pub(crate) fn shared_server() -> Arc<MongoServer> {
     static SERVER: Mutex<Weak<MongoServer>> = Mutex::new(Weak::new());
     let mut shared = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
     shared.upgrade().unwrap_or_else(|| {

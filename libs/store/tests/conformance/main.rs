@@ -7,6 +7,7 @@ mod analyses;
 mod blobs;
 mod clock;
 mod concurrency;
+mod damage;
 mod durability;
 mod files;
 mod harness;

@@ -2,7 +2,7 @@
 //! it did not write itself.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use client::{ClientError, Download, Gateway};
@@ -179,7 +179,7 @@ impl Export {
     ) -> Result<String, CliError> {
         let name = format!("{sub}/{}-{id}.{}", file_time(at), blob.media_type.extension());
         let path = self.folder.join(&name);
-        match hash_of(&path) {
+        match checksum::hash_file(&path) {
             Ok(hash) if hash == blob.sha256 => self.tally.there += 1,
             Ok(_) => self.tally.foreign.push(path.display().to_string()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -278,7 +278,10 @@ async fn all<T>(
     let mut all = Vec::new();
     let mut after = None;
     loop {
-        let Page { items, next } = page(after).await?;
+        let Page { items, next, damaged } = page(after).await?;
+        if let Some(record) = damaged.first() {
+            return Err(CliError::told(format!("the export would not be complete: {record}")));
+        }
         all.extend(items);
         match next {
             Some(next) if Some(next) != after => after = Some(next),
@@ -290,18 +293,6 @@ async fn all<T>(
 /// The time as part of a file name: `20260314T150926535Z`.
 fn file_time(at: Timestamp) -> String {
     at.to_string().chars().filter(char::is_ascii_alphanumeric).collect()
-}
-
-fn hash_of(path: &Path) -> io::Result<BlobHash> {
-    let mut file = fs::File::open(path)?;
-    let mut hash = BlobHasher::new();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hash.finish()),
-            read => hash.update(buffer.get(..read).unwrap_or_default()),
-        }
-    }
 }
 
 /// Patients' data is nobody else's: a folder we make is for its owner alone.

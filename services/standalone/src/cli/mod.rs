@@ -8,9 +8,11 @@ mod healthcheck;
 mod import;
 mod patients;
 mod progress;
+mod restore;
 mod sample;
 mod token;
 mod upload;
+mod verify;
 mod watch;
 mod words;
 
@@ -27,9 +29,11 @@ pub(crate) use export::ExportArgs;
 pub(crate) use healthcheck::HealthcheckArgs;
 pub(crate) use import::ImportArgs;
 pub(crate) use patients::PatientsArgs;
+pub(crate) use restore::RestoreArgs;
 pub(crate) use sample::SampleArgs;
 pub(crate) use token::TokenArgs;
 pub(crate) use upload::UploadArgs;
+pub(crate) use verify::VerifyArgs;
 pub(crate) use watch::WatchArgs;
 
 /// Where the gateway is.

@@ -46,6 +46,9 @@ impl PatientsArgs {
                 }
             }
             count += page.items.len();
+            for record in &page.damaged {
+                eprintln!("not listed: {record}");
+            }
             match page.next {
                 Some(next) if Some(next) != after => after = Some(next),
                 _ => break,

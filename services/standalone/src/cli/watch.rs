@@ -72,6 +72,11 @@ impl WatchArgs {
                         self.print(&Line::Patient { patient: &patient }, now)?;
                     }
                 }
+                FeedEvent::Damaged(records) => {
+                    for record in records {
+                        eprintln!("not shown: {record}");
+                    }
+                }
                 FeedEvent::Updated(update) => {
                     told.saw(&update.patient);
                     self.print(&Line::Updated { update: &update }, now)?;

@@ -232,7 +232,7 @@ async fn analysed(feed: &mut Feed, mrn: Mrn) -> PatientUpdated {
 /// A feed that was open all the time shows what is stored, whatever was replaced under it.
 async fn follows(feed: &mut Feed, viewer: &Gateway) {
     let mut shown = std::collections::BTreeMap::new();
-    let stored = viewer.all_patients(None).await.unwrap();
+    let stored = viewer.all_patients(None).await.unwrap().items;
     let heard = async {
         while !stored.iter().all(|patient| shown.get(&patient.mrn) == Some(&patient.version)) {
             match feed.next().await.unwrap() {
@@ -242,7 +242,7 @@ async fn follows(feed: &mut Feed, viewer: &Gateway) {
                 FeedEvent::Updated(update) => {
                     shown.insert(update.patient.mrn, update.patient.version);
                 }
-                FeedEvent::Connection(_) => {}
+                FeedEvent::Connection(_) | FeedEvent::Damaged(_) => {}
             }
         }
     };
