@@ -1,61 +1,91 @@
-// Makes the replica set of one server, and a user for each service with the role it needs. Runs at every start: what is
-// there already stays, and passwords become those of the secrets. By hand: see docs/OPERATIONS.md.
+// Creates a role and a user for each service, with the actions it needs and no others. Runs at every start: what exists is
+// brought up to date, and passwords become those of the secrets. Waits until the database can be used.
+//
+// Without MONGODB_ADMIN_URI_FILE it logs in as `root` of MONGODB_HOSTS, whom mongo-bootstrap.js creates.
 
 const fs = require('fs');
 
-const host = process.env.MONGODB_SETUP_HOST;
-const database = process.env.DATABASE;
-const password = (user) => fs.readFileSync(`/secrets/mongo/${user}-password`, 'utf8').trim();
+const SECRETS = process.env.SECRETS || '/secrets';
+const PATIENCE_S = Number(process.env.MONGODB_SETUP_PATIENCE_S || 180);
+const database = process.env.DATABASE || 'bedside';
 
-const READS = [{ role: 'read', db: database }];
-const WRITES = [{ role: 'readWrite', db: database }];
-const USERS = [
-  // Reads only.
-  { db: database, user: 'query', roles: READS },
-  { db: database, user: 'ingest', roles: WRITES },
-  { db: database, user: 'setup', roles: WRITES },
-  // For deploy/backup and deploy/restore.
-  { db: 'admin', user: 'backup', roles: [{ role: 'backup', db: 'admin' }, { role: 'restore', db: 'admin' }] },
-];
+// Codes of the server.
+const UNAUTHORIZED = 13;
+const AUTHENTICATION_FAILED = 18;
 
-// A server that starts for the first time restarts once, when its root user is made.
-function connected() {
-  const uri = `mongodb://root:${password('root')}@${host}/admin?directConnection=true&serverSelectionTimeoutMS=2000`;
-  for (let tries = 0; ; tries++) {
+const read = (file) => fs.readFileSync(file, 'utf8').trim();
+const password = (user) => read(`${SECRETS}/mongo/${user}-password`);
+
+const ROLES = {
+  // Reads for clients.
+  query: ['find'],
+  // The only writer. It defines no collections and no indexes; it looks how much space there is.
+  ingest: ['find', 'insert', 'update', 'remove', 'dbStats'],
+  // Defines collections and indexes. It reads and writes no document.
+  setup: ['createCollection', 'createIndex', 'listCollections', 'listIndexes'],
+  // For deploy/backup and deploy/restore: reads everything, and replaces collections.
+  backup: [
+    'find', 'insert', 'remove', 'listCollections', 'listIndexes', 'createCollection', 'createIndex', 'dropCollection',
+    'renameCollectionSameDB',
+  ],
+};
+
+function adminUri() {
+  const file = process.env.MONGODB_ADMIN_URI_FILE;
+  if (file) return read(file);
+  const options = ['authSource=admin', 'serverSelectionTimeoutMS=2000', process.env.MONGODB_OPTIONS];
+  return `mongodb://root:${password('root')}@${process.env.MONGODB_HOSTS}/admin?${options.filter(Boolean).join('&')}`;
+}
+
+// Which failures end the waiting: the first user may still be about to be created, but an administrator that was named is
+// there or is not.
+function isPermanent(error) {
+  if (error.code === UNAUTHORIZED) return true;
+  return error.code === AUTHENTICATION_FAILED && Boolean(process.env.MONGODB_ADMIN_URI_FILE);
+}
+
+function whatToDo(error) {
+  if (error.code === AUTHENTICATION_FAILED) {
+    return 'the user or the password is wrong. Do the secrets and the data belong to the same installation?';
+  }
+  if (error.code === UNAUTHORIZED) return 'this user may not administer users; it needs the role userAdmin';
+  return 'is the database running, and can it be reached from here?';
+}
+
+function attempt(action) {
+  for (let second = 0; ; second++) {
     try {
-      return connect(uri);
+      // mongosh waits at each statement, but not at `return`: a failure would pass the `catch`.
+      action();
+      return;
     } catch (error) {
-      if (tries === 60) throw error;
+      if (isPermanent(error) || second >= PATIENCE_S) {
+        print(`mongo-setup: ${error.message}: ${whatToDo(error)}`);
+        quit(1);
+      }
+      if (second % 10 === 5) print(`mongo-setup: waiting for the database (${error.message})`);
       sleep(1000);
     }
   }
 }
 
-function replicaSet(admin) {
-  try {
-    admin.runCommand({ replSetGetStatus: 1 }).ok || initiate(admin);
-  } catch (error) {
-    if (error.codeName !== 'NotYetInitialized') throw error;
-    initiate(admin);
-  }
-  for (let tries = 0; !admin.runCommand({ hello: 1 }).isWritablePrimary; tries++) {
-    if (tries === 120) throw new Error('the replica set has no primary');
-    sleep(500);
-  }
+function define(db, kind, name, fields) {
+  const info = db.runCommand({ [kind === 'Role' ? 'rolesInfo' : 'usersInfo']: name });
+  const exists = (kind === 'Role' ? info.roles : info.users).length > 0;
+  db.runCommand({ [`${exists ? 'update' : 'create'}${kind}`]: name, ...fields });
 }
 
-function initiate(admin) {
-  admin.runCommand({ replSetInitiate: { _id: 'rs0', members: [{ _id: 0, host }] } });
-  print('replica set rs0 is made');
-}
-
-const admin = connected();
-replicaSet(admin);
-for (const { db, user, roles } of USERS) {
-  const of = admin.getSiblingDB(db);
-  const known = of.runCommand({ usersInfo: user }).users.length > 0;
-  const command = known ? 'updateUser' : 'createUser';
-  const said = of.runCommand({ [command]: user, pwd: password(user), roles });
-  if (!said.ok) throw new Error(`user ${user}: ${said.errmsg}`);
-}
-print(`users of ${database} are there`);
+attempt(() => {
+  const db = connect(adminUri()).getSiblingDB(database);
+  for (const [name, actions] of Object.entries(ROLES)) {
+    const privileges = [{ resource: { db: database, collection: '' }, actions }];
+    define(db, 'Role', `bedside-${name}`, { privileges, roles: [] });
+    define(db, 'User', name, { pwd: password(name), roles: [{ role: `bedside-${name}`, db: database }] });
+  }
+  // Earlier versions had a user with rights on all databases.
+  const admin = db.getSiblingDB('admin');
+  if (!process.env.MONGODB_ADMIN_URI_FILE && admin.runCommand({ usersInfo: 'backup' }).users.length > 0) {
+    admin.runCommand({ dropUser: 'backup' });
+  }
+});
+print(`mongo-setup: roles and users of ${database} are up to date`);

@@ -96,6 +96,12 @@ impl Load {
         .await;
     }
 
+    /// How many uploads were answered.
+    #[must_use]
+    pub fn uploads(&self) -> usize {
+        self.notes.uploads.load(Ordering::Relaxed)
+    }
+
     /// Fails when a request has failed since the last call.
     pub fn assert_no_failure(&self, during: &str) {
         let failures = self.failures();

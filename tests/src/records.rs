@@ -72,6 +72,30 @@ pub async fn assert_all_once(gateway: &Gateway, promises: &[Promise]) {
     }
 }
 
+/// Reads every file of every record that is listed. Returns what was read.
+///
+/// # Panics
+/// When something cannot be read.
+pub async fn read_all_files(gateway: &Gateway) -> BTreeSet<BlobHash> {
+    let mut read = BTreeSet::new();
+    let mut take = async |file: Result<client::Download, client::ClientError>| {
+        let bytes = file.expect("a file can be read").bytes(1 << 24).await.expect("all of it");
+        read.insert(BlobHash::of(&bytes));
+    };
+    for patient in gateway.all_patients(None).await.expect("patients can be listed") {
+        for ecg in all_ecgs(gateway, patient.mrn).await.expect("ECGs can be listed") {
+            take(gateway.signal(ecg.id).await).await;
+            if ecg.plot.is_some() {
+                take(gateway.plot(ecg.id).await).await;
+            }
+        }
+        for image in all_images(gateway, patient.mrn).await.expect("images can be listed") {
+            take(gateway.image(image.id).await).await;
+        }
+    }
+    read
+}
+
 /// Every answer that shows what is stored, and bytes of the newest files.
 ///
 /// # Panics

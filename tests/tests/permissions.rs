@@ -9,14 +9,14 @@ use async_nats::{Client, ConnectOptions, Event, ServerError};
 use test_servers::NatsServer;
 use tokio::sync::mpsc;
 
-const USERS: [&str; 5] = ["setup", "gateway", "ingest", "worker", "monitor"];
+const USERS: [&str; 6] = ["setup", "gateway", "ingest", "worker", "monitor", "backup"];
 
 /// No user may send here: the broker's word on it comes after its words on everything sent before.
 const FENCE: &str = "fence";
 
 /// A subject, and the users who may publish to it.
 const PUBLISH: &[(&str, &[&str])] = &[
-    ("bedside.ping", &["setup", "gateway", "ingest", "worker"]),
+    ("bedside.ping", &["setup", "gateway", "ingest", "worker", "backup"]),
     // Work, results and announcements.
     ("upload.received.7", &["gateway"]),
     ("ecg.analyze.7", &["gateway", "ingest"]),
@@ -101,6 +101,9 @@ const PUBLISH: &[(&str, &[&str])] = &[
     ("$JS.API.STREAM.UPDATE.UPLOADS", &["setup"]),
     ("$JS.API.STREAM.RESTORE.x", &[]),
     ("$JS.API.STREAM.SNAPSHOT.UPLOADS", &[]),
+    // Holding deliveries back.
+    ("$JS.API.CONSUMER.PAUSE.UPLOADS.UPLOADS", &["backup"]),
+    ("$JS.API.CONSUMER.PAUSE.ECG_RESULTS_2.ECG_RESULTS", &["backup"]),
     // Moving a leader to another server; it harms no message.
     ("$JS.API.STREAM.LEADER.STEPDOWN.UPLOADS_2", &["ingest"]),
     ("$JS.API.CONSUMER.LEADER.STEPDOWN.UPLOADS_2.UPLOADS", &["ingest"]),
@@ -108,7 +111,7 @@ const PUBLISH: &[(&str, &[&str])] = &[
     // Looking.
     ("$JS.API.STREAM.INFO.UPLOADS", &["setup", "ingest"]),
     ("$JS.API.STREAM.INFO.CLAIMS_2", &["setup", "ingest"]),
-    ("$JS.API.CONSUMER.INFO.UPLOADS_2.UPLOADS", &["setup", "ingest"]),
+    ("$JS.API.CONSUMER.INFO.UPLOADS_2.UPLOADS", &["setup", "ingest", "backup"]),
     ("$JS.API.STREAM.LIST", &[]),
     ("$SYS.REQ.SERVER.PING", &[]),
 ];
@@ -130,6 +133,7 @@ const SUBSCRIBE: &[(&str, &[&str])] = &[
     ("_INBOX_ingest.>", &["ingest"]),
     ("_INBOX_worker.>", &["worker"]),
     ("_INBOX_monitor.>", &["monitor"]),
+    ("_INBOX_backup.>", &["backup"]),
     ("$JS.>", &[]),
     ("$SYS.>", &[]),
 ];

@@ -96,7 +96,7 @@ impl Check {
 /// `/livez`: the process runs. `/readyz`: every check passes, else 503 with a line for each one. `/metrics`: Prometheus
 /// text.
 pub fn router(service: &'static str, checks: Vec<Check>, metrics: Metrics) -> Router {
-    health(service, checks).merge(figures(metrics))
+    health(service, checks.clone()).merge(figures(service, checks, metrics))
 }
 
 /// `/livez` and `/readyz` alone.
@@ -106,11 +106,16 @@ pub fn health(service: &'static str, checks: Vec<Check>) -> Router {
         .route("/readyz", get(async move || readiness(service, &checks).await))
 }
 
-/// `/metrics` alone.
-pub fn figures(metrics: Metrics) -> Router {
+/// `/metrics` alone. What the service needs is checked for each request, so that an alert can name what is missing.
+pub fn figures(service: &'static str, checks: Vec<Check>, metrics: Metrics) -> Router {
+    metrics::describe_gauge!("bedside_dependency_up", "1 while the service reaches what it needs, else 0");
     Router::new().route(
         "/metrics",
         get(async move || {
+            for (check, result) in results(&checks).await {
+                let labels = [("service", service), ("dependency", check.name)];
+                metrics::gauge!("bedside_dependency_up", &labels).set(f64::from(u8::from(result.is_ok())));
+            }
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
         }),
     )
@@ -132,12 +137,16 @@ pub async fn serve(
         .map_err(|error| StartError::failed(format!("health and metrics are no longer served: {error}")))
 }
 
-async fn readiness(service: &str, checks: &[Check]) -> impl IntoResponse + use<> {
-    let results = join_all(checks.iter().map(|check| async move {
+async fn results(checks: &[Check]) -> Vec<(&Check, Result<(), String>)> {
+    join_all(checks.iter().map(|check| async move {
         let result = tokio::time::timeout(CHECK_TIMEOUT, (check.check)()).await;
         (check, result.unwrap_or_else(|_| Err("did not answer in time".to_owned())))
     }))
-    .await;
+    .await
+}
+
+async fn readiness(service: &str, checks: &[Check]) -> impl IntoResponse + use<> {
+    let results = results(checks).await;
     let ready = results.iter().all(|(check, result)| result.is_ok() || !check.is_needed);
     let mut text = format!("{service} is {}\n", if ready { "ready" } else { "not ready" });
     for (Check { name, is_needed, .. }, result) in results {

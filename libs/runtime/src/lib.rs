@@ -35,7 +35,7 @@ pub use healthcheck::{Command, healthcheck};
 pub use lane::{Lane, Turns};
 pub use logs::{LogArgs, LogFormat, init_logging};
 #[cfg(feature = "mongo")]
-pub use mongo::{MongoArgs, prepare_mongo};
+pub use mongo::{MongoArgs, ProvisionArgs, prepare_mongo, refuse_wrong_login, wait_for_mongo};
 #[cfg(feature = "nats")]
 pub use nats::{NatsArgs, connect_nats, provision_nats};
 pub use prometheus::Metrics;

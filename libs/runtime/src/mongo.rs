@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use store::StoreError;
-use store::mongo::{MongoConfig, MongoStore};
+use store::mongo::{MongoConfig, MongoStore, PrepareError};
 
 use crate::{Backoff, Shutdown, StartError};
 
@@ -34,6 +34,15 @@ pub struct MongoArgs {
     /// Name of the database
     #[arg(long, env = "BEDSIDE_DATABASE", default_value = "bedside")]
     pub database: String,
+}
+
+/// Who creates the collections and indexes.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "MongoDB")]
+pub struct ProvisionArgs {
+    /// Collections and indexes are created by `ingest provision`; this service creates none and needs no right to do so
+    #[arg(long = "mongodb-provisioned", env = "BEDSIDE_MONGODB_PROVISIONED")]
+    pub mongodb_provisioned: bool,
 }
 
 /// Without the connection string: it may hold a password.
@@ -70,24 +79,57 @@ impl MongoArgs {
     }
 }
 
-/// Makes the indexes, and tries again while the store cannot be reached, until they are there or the shutdown begins.
-/// Whether they are there.
+/// Creates the indexes, and tries again while the store cannot be reached, until they exist or the shutdown begins. Returns
+/// whether they exist.
 ///
 /// # Errors
 /// When the store refuses: trying again would not help.
 pub async fn prepare_mongo(store: &MongoStore, shutdown: &Shutdown) -> Result<bool, StartError> {
+    until_done(shutdown, || store.ensure_indexes()).await
+}
+
+/// Waits until the store can be read with this user, or the shutdown begins. Returns whether it can.
+///
+/// # Errors
+/// When the store refuses the user: trying again would not help.
+pub async fn wait_for_mongo(store: &MongoStore, shutdown: &Shutdown) -> Result<bool, StartError> {
+    until_done(shutdown, || store.verify_access()).await
+}
+
+/// Looks once whether the store refuses this user. A store that cannot be reached is no error.
+///
+/// # Errors
+/// When the store refuses the user.
+pub async fn refuse_wrong_login(store: &MongoStore) -> Result<(), StartError> {
+    match store.verify_access().await {
+        Err(error @ (PrepareError::Refused(_) | PrepareError::Conflict(_))) => Err(permanent(&error)),
+        Ok(()) | Err(PrepareError::Store(_)) => Ok(()),
+    }
+}
+
+async fn until_done<F>(shutdown: &Shutdown, attempt: impl Fn() -> F) -> Result<bool, StartError>
+where
+    F: Future<Output = Result<(), PrepareError>>,
+{
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     loop {
-        let Some(made) = shutdown.unless_begun(store.ensure_indexes()).await else { return Ok(false) };
-        match made {
+        let Some(done) = shutdown.unless_begun(attempt()).await else { return Ok(false) };
+        match done {
             Ok(()) => return Ok(true),
-            Err(error @ StoreError::Unavailable(_)) => {
+            Err(PrepareError::Store(error @ StoreError::Unavailable(_))) => {
                 tracing::warn!(%error, "waiting for the patient store");
                 if shutdown.unless_begun(backoff.wait()).await.is_none() {
                     return Ok(false);
                 }
             }
-            Err(error) => return Err(StartError::failed(error)),
+            Err(error) => return Err(permanent(&error)),
         }
+    }
+}
+
+fn permanent(error: &PrepareError) -> StartError {
+    match error {
+        PrepareError::Refused(_) | PrepareError::Conflict(_) => StartError::config(error),
+        PrepareError::Store(_) => StartError::failed(error),
     }
 }

@@ -120,7 +120,7 @@ pub async fn run_on(
         let mut checks = checks(&ports.bus, &disks);
         checks.push(clock::Clock::check(&clock));
         checks.extend(ports.checks.clone());
-        admin::health("gateway", checks)
+        checks
     });
     let tls = config.tls.open()?;
     let acceptors = tls.as_ref().map(ServerTls::acceptors);

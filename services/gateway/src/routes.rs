@@ -54,7 +54,7 @@ pub(crate) fn is_legacy(path: &str) -> bool {
     ["/api/new_patient", "/api/get_patient"].iter().any(|route| path.starts_with(route))
 }
 
-pub(crate) fn router(app: &Arc<App>, health: Option<Router>) -> Router {
+pub(crate) fn router(app: &Arc<App>, health: Option<Vec<admin::Check>>) -> Router {
     let guarded = |need| from_fn_with_state((app.clone(), need), access::guard);
     let public = || from_fn_with_state(app.clone(), access::limit_public);
     let mut reads = Router::new();
@@ -82,9 +82,10 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Router>) -> Router {
     );
     let open = open.route_layer(public());
     let mut router = reads.merge(uploads).merge(events).merge(dead_letters).merge(open);
-    if let Some(health) = health {
+    if let Some(checks) = health {
+        let health = admin::health("gateway", checks.clone());
         // Who is here to look after it has a token, where others can come: figures tell how much there is to do.
-        let figures = admin::figures(Metrics::install()).route_layer(guarded(Need::Read));
+        let figures = admin::figures("gateway", checks, Metrics::install()).route_layer(guarded(Need::Read));
         router = router.merge(health.route_layer(public()).with_state(())).merge(figures.with_state(()));
     }
     router

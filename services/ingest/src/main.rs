@@ -1,5 +1,7 @@
 //! Ingest as a process of its own, on NATS JetStream and MongoDB.
 
+mod backup;
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,7 +9,7 @@ use std::sync::Arc;
 use bus::EventBus;
 use clap::{Parser, Subcommand};
 use runtime::admin::Check;
-use runtime::{LogArgs, MongoArgs, NatsArgs, Shutdown, StartError, admin, http};
+use runtime::{LogArgs, MongoArgs, NatsArgs, ProvisionArgs, Shutdown, StartError, admin, http};
 use store::PatientStore;
 
 /// Takes uploads and results of analyses from the queues and stores them. The only writer of the patient store.
@@ -26,6 +28,8 @@ struct Program {
     #[command(flatten)]
     mongo: MongoArgs,
     #[command(flatten)]
+    provisioning: ProvisionArgs,
+    #[command(flatten)]
     log: LogArgs,
 }
 
@@ -38,6 +42,16 @@ enum Command {
     /// Take the time that this computer's clock shows for right: ends the alarm that the clock is behind a time it has shown.
     /// Set the clock right first
     AcceptClock,
+    /// Write everything that is stored to standard output, as of one moment, while all services go on
+    Backup {
+        /// Compression as of gzip, from 0 (none) to 9
+        #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(0..=9))]
+        level: u32,
+    },
+    /// Check a backup on standard input against its manifest
+    VerifyBackup,
+    /// Put the backup on standard input in the place of everything that is stored; uploads wait in the queues meanwhile
+    Restore,
     #[command(flatten)]
     Service(runtime::Command),
 }
@@ -47,7 +61,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(program: Program) -> Result<(), StartError> {
-    let Program { command, config, admin_listen, nats, mongo, log } = program;
+    let Program { command, config, admin_listen, nats, mongo, provisioning, log } = program;
     runtime::init_logging("ingest", &log)?;
     match command {
         Some(Command::Service(runtime::Command::Healthcheck)) => {
@@ -60,6 +74,9 @@ async fn run(program: Program) -> Result<(), StartError> {
             println!("{accepted}");
             return Ok(());
         }
+        Some(Command::Backup { level }) => return backup::write(&mongo, level).await,
+        Some(Command::VerifyBackup) => return backup::verify(),
+        Some(Command::Restore) => return backup::restore(&nats, &mongo).await,
         None => {}
     }
     let nats = nats.config("bedside-ingest")?;
@@ -69,7 +86,12 @@ async fn run(program: Program) -> Result<(), StartError> {
     http::say_where("ingest", &listener)?;
 
     let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
-    if !runtime::prepare_mongo(&store, &shutdown).await? {
+    let ready = if provisioning.mongodb_provisioned {
+        runtime::wait_for_mongo(&store, &shutdown).await?
+    } else {
+        runtime::prepare_mongo(&store, &shutdown).await?
+    };
+    if !ready {
         return Ok(());
     }
     let (bus, store): (Arc<dyn EventBus>, Arc<dyn PatientStore>) = (nats.clone(), store);

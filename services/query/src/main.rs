@@ -36,19 +36,32 @@ async fn run(program: Program) -> Result<(), StartError> {
     }
     runtime::init_logging("query", &log)?;
     let token = config.token()?;
-    let store: Arc<dyn PatientStore> = mongo.connect().await?;
+    let store = mongo.connect().await?;
     let listener = http::bind(config.listen).await?;
     let admin_listener = http::bind(admin_listen).await?;
     let shutdown = Shutdown::on_signal();
     http::say_where("query", &listener)?;
     http::say_where("query admin", &admin_listener)?;
 
-    let checks = query::checks(&store);
-    let (served, admin) = tokio::join!(
-        query::run_on(listener, token, store, shutdown.clone()),
-        admin::serve("query", admin_listener, checks, &shutdown),
-    );
-    served.and(admin)
+    let ports: Arc<dyn PatientStore> = store.clone();
+    let checks = query::checks(&ports);
+    let served = async {
+        tokio::join!(
+            query::run_on(listener, token, ports, shutdown.clone()),
+            admin::serve("query", admin_listener, checks, &shutdown),
+        )
+    };
+    let access = runtime::refuse_wrong_login(&store);
+    // It serves while the database is looked for, and ends if the database refuses its user.
+    let mut served = std::pin::pin!(served);
+    tokio::select! {
+        (served, admin) = &mut served => served.and(admin),
+        access = access => {
+            access?;
+            let (served, admin) = served.await;
+            served.and(admin)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod enclosed;
 mod lanes;
 mod link;
 mod names;
+mod pause;
 mod provision;
 mod pull;
 mod settle;
@@ -33,6 +34,7 @@ use tokio::sync::{OnceCell, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::config::{NatsConfig, NatsLogin};
+pub use self::pause::{Paused, pause};
 pub use self::provision::provision;
 
 use self::lanes::Lanes;

@@ -24,6 +24,24 @@ const OUTAGES: &[i32] = &[
     // Credentials, permissions, indexes: an operator has to act, and then everything goes on.
     13, 18, 85, 86, 391, 8_000,
 ];
+/// Server codes of what the user may not do, or of a user that the server does not know.
+const REFUSED: [i32; 2] = [13, 18];
+/// Server codes of an index that exists with other options or keys.
+const OTHER_INDEX: [i32; 2] = [85, 86];
+
+/// Why the database cannot be used as it is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The server refuses the user, the password, or the user's rights; trying again does not help.
+    #[error("the database refuses this user: check the connection string and the user's rights ({0})")]
+    Refused(String),
+    /// An index of another version or by another hand is in the way; trying again does not help.
+    #[error("an index differs from the one that this version needs: drop it, then start again ({0})")]
+    Conflict(String),
+    /// It failed for now, or something else is wrong.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// How often an update that inserts is tried.
 const TRIES: u32 = 5;
@@ -43,6 +61,23 @@ pub(super) async fn answer<T>(
 ) -> Result<Result<T, Error>, StoreError> {
     tokio::time::timeout(limit, action.into_future()).await.map_err(|_| {
         StoreError::unavailable(format!("the database did not answer within {} s", limit.as_secs_f64()))
+    })
+}
+
+/// As [`within`], and tells failures apart that trying again cannot mend.
+pub(super) async fn prepared<T>(
+    limit: Duration,
+    action: impl IntoFuture<Output = Result<T, Error>>,
+) -> Result<T, PrepareError> {
+    answer(limit, action).await?.map_err(|error| match error.kind.as_ref() {
+        ErrorKind::Authentication { .. } => PrepareError::Refused(error.to_string()),
+        ErrorKind::Command(refusal) if REFUSED.contains(&refusal.code) => {
+            PrepareError::Refused(error.to_string())
+        }
+        ErrorKind::Command(refusal) if OTHER_INDEX.contains(&refusal.code) => {
+            PrepareError::Conflict(error.to_string())
+        }
+        _ => PrepareError::Store(explain(&error)),
     })
 }
 

@@ -4,10 +4,8 @@ use mongodb::IndexModel;
 use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
 
-use crate::StoreError;
-
 use super::Db;
-use super::failure::within;
+use super::failure::{PrepareError, prepared};
 
 fn index(keys: Document) -> IndexModel {
     IndexModel::builder().keys(keys).build()
@@ -24,15 +22,15 @@ fn partial(keys: Document, filter: Document) -> IndexModel {
 }
 
 /// Makes those that are not there.
-pub(super) async fn ensure(db: &Db) -> Result<(), StoreError> {
+pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     let history = || index(doc! { "mrn": 1, "at": -1, "_id": -1 });
-    within(db.limit, db.heart_rates.create_index(history())).await?;
-    within(db.limit, db.ecgs.create_index(history())).await?;
+    prepared(db.limit, db.heart_rates.create_index(history())).await?;
+    prepared(db.limit, db.ecgs.create_index(history())).await?;
     let open = partial(doc! { "received_at": 1, "_id": 1 }, doc! { "open": true });
-    within(db.limit, db.ecgs.create_index(open)).await?;
-    within(db.limit, db.images.create_index(history())).await?;
+    prepared(db.limit, db.ecgs.create_index(open)).await?;
+    prepared(db.limit, db.images.create_index(history())).await?;
     // One file per content, and the index that GridFS asks for.
-    within(db.limit, db.files.create_index(unique(doc! { "filename": 1 }))).await?;
-    within(db.limit, db.chunks.create_index(unique(doc! { "files_id": 1, "n": 1 }))).await?;
+    prepared(db.limit, db.files.create_index(unique(doc! { "filename": 1 }))).await?;
+    prepared(db.limit, db.chunks.create_index(unique(doc! { "files_id": 1, "n": 1 }))).await?;
     Ok(())
 }

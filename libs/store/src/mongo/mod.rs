@@ -6,6 +6,9 @@
 
 mod abandoned;
 mod analyses;
+mod archive;
+#[cfg(test)]
+mod archive_tests;
 mod blobs;
 mod clock;
 #[cfg(test)]
@@ -35,6 +38,9 @@ use proto_json::{
     BlobHash, EcgRecord, HashedBytes, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId,
     Timestamp, UploadId,
 };
+
+pub use archive::{ArchiveError, Manifest, Part, verify as verify_archive};
+pub use failure::PrepareError;
 
 use crate::search::Search;
 use crate::{
@@ -171,12 +177,22 @@ impl MongoStore {
         Ok(Arc::new(MongoStore { db: Arc::new(db) }))
     }
 
-    /// Makes the indexes that are missing. Once per deployment; again is harmless.
+    /// Creates the indexes that are missing. Once per deployment; again is harmless.
     ///
     /// # Errors
-    /// When the store cannot be reached, or an index of the same name but other keys is there.
-    pub async fn ensure_indexes(&self) -> Result<(), StoreError> {
+    /// When the store cannot be reached, refuses this user, or has an index of the same name with other keys.
+    pub async fn ensure_indexes(&self) -> Result<(), PrepareError> {
         indexes::ensure(&self.db).await
+    }
+
+    /// Whether this user may log in and read; creates nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be reached or refuses this user.
+    pub async fn verify_access(&self) -> Result<(), PrepareError> {
+        let patients = self.db.patients.clone_with_type::<Document>();
+        let one = patients.find_one(doc! {}).projection(doc! { "_id": 1 });
+        failure::prepared(self.db.limit, one).await.map(drop)
     }
 
     /// Removes what is left of long files whose writing was cut off and gave no sign of life for `silence`. Runs by itself
@@ -186,6 +202,43 @@ impl MongoStore {
     /// When the store cannot be reached.
     pub async fn sweep_cut_off_files(&self, silence: Duration) -> Result<u64, StoreError> {
         blobs::sweep(&self.db, silence).await
+    }
+}
+
+/// Backups. See [`archive`](self) for what is safe when.
+impl MongoStore {
+    /// Writes everything that is stored, as of one moment, while writers go on; compressed by this level of gzip, 0 to 9.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the archive cannot be written; what was written until then is no backup.
+    pub async fn write_archive(
+        &self,
+        to: impl std::io::Write + Send,
+        level: u32,
+    ) -> Result<Manifest, ArchiveError> {
+        archive::write(&self.db, to, level).await
+    }
+
+    /// Loads an archive beside what is stored, which stays as it is, and checks it against its manifest.
+    /// [`MongoStore::exchange`] then puts it in place.
+    ///
+    /// # Errors
+    /// When the archive is not whole, or the store cannot be written.
+    pub async fn load_archive(&self, from: impl std::io::Read + Send) -> Result<Manifest, ArchiveError> {
+        archive::load(&self.db, from).await
+    }
+
+    /// Puts a loaded archive in the place of everything that is stored. Nobody may write meanwhile. Interrupted, it has to be
+    /// completed: [`PatientStore::check`] fails until then.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn exchange(&self, loaded: &Manifest) -> Result<(), StoreError> {
+        archive::begin_exchange(&self.db, loaded).await?;
+        for step in archive::steps(&self.db, loaded).await? {
+            archive::take_step(&self.db, &step).await?;
+        }
+        archive::end_exchange(&self.db).await
     }
 }
 
@@ -322,8 +375,12 @@ impl PatientStore for MongoStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        let ping = self.db.database.run_command(doc! { "ping": 1 });
-        failure::within(self.db.limit, ping).await.map(drop)
+        match archive::interrupted(&self.db).await? {
+            None => Ok(()),
+            Some(_) => Err(StoreError::unavailable(
+                "a restore goes on or was interrupted; if it does not end by itself, run it again with the same backup",
+            )),
+        }
     }
 }
 

@@ -54,6 +54,31 @@ impl Stack {
         run(&format!("deploy/{line}"), &[("COMPOSE", &self.compose)]).await
     }
 
+    /// Starts a script of `deploy/`, waits until `reached`, and sends this signal to its shell alone, as `kill` does. Returns
+    /// once nothing that it started runs any more.
+    pub(crate) async fn interrupt(&self, line: &str, signal: &str, reached: impl Fn() -> bool) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut script = Command::new(format!("deploy/{}", words[0]))
+            .args(&words[1..])
+            .env("COMPOSE", &self.compose)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = script.id().unwrap();
+        tests::within("the script is where it shall be interrupted", || async { reached().then_some(()) })
+            .await;
+        run(&format!("kill -s {signal} {pid}"), &[]).await;
+        let status = script.wait().await.unwrap();
+        assert!(!status.success(), "{line} was interrupted by {signal} and says that it is done");
+        tests::within("nothing goes on that the script began", || async {
+            let filters = "--filter label=com.docker.compose.service=backup";
+            run(&format!("docker ps --quiet {filters}"), &[]).await.trim().is_empty().then_some(())
+        })
+        .await;
+    }
+
     /// Starts everything, and waits until clients are answered.
     pub(crate) async fn up(&self) {
         let started = Instant::now();

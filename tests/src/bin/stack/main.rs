@@ -75,6 +75,17 @@ async fn main() {
         println!("   {failures} attempts were told to come again; the slowest upload took {slowest:.1} s");
     }
 
+    step("a backup is taken under load");
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let stored = records::read_all_files(&viewer).await;
+    let before_backup = load.uploads();
+    print!("   {}", stack.script(&format!("backup {}", file("under-load"))).await);
+    load.goes_on(1).await;
+    load.assert_no_failure("while a backup was taken");
+    let during_backup = load.uploads() - before_backup;
+    assert!(during_backup > 0, "nothing was uploaded while the backup was taken");
+
     step("everything promised is there once");
     let promises = load.end().await;
     records::assert_all_once(&viewer, &promises).await;
@@ -89,16 +100,24 @@ async fn main() {
     stack.up().await;
     assert_same(&before, &records::answers(&viewer).await);
 
-    step("backup, an empty system, restore: the same answers");
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("backup");
-    print!("   {}", stack.script(&format!("backup {}", file.display())).await);
+    step("backup and restore are interrupted by signals, and the stack goes on");
+    print!("   {}", stack.script(&format!("backup {}", file("whole"))).await);
+    interruptions(&stack, &folder, &file("whole")).await;
+    assert_same(&before, &records::answers(&viewer).await);
+
+    step("an empty system; the backup that was taken under load is complete");
     stack.compose("down --volumes").await;
     stack.up().await;
     let secrets = stack.secrets().await;
     let viewer = stack.gateway(&secrets.viewer);
     assert_eq!(records::answers(&viewer).await, Vec::<String>::new(), "the new system is empty");
-    print!("   {}", stack.script(&format!("restore {}", file.display())).await);
+    print!("   {}", stack.script(&format!("restore {}", file("under-load"))).await);
+    let restored = records::read_all_files(&viewer).await;
+    println!("   {} files of {} before the backup", restored.len(), stored.len());
+    assert!(restored.is_superset(&stored), "files are missing that were stored before the backup");
+
+    step("another restore replaces it: the same answers as before");
+    print!("   {}", stack.script(&format!("restore {}", file("whole"))).await);
     assert_same(&before, &records::answers(&viewer).await);
     let uploader = stack.gateway(&secrets.uploader);
     let mut events = Feed::start(FeedSettings::new(viewer.clone(), None));
@@ -106,6 +125,36 @@ async fn main() {
     upload_one(&uploader, mrn).await;
     analysed(&mut events, mrn).await;
     step("the stack holds what it promises");
+}
+
+/// Each signal at another point of both scripts.
+async fn interruptions(stack: &Stack, folder: &tempfile::TempDir, whole: &str) {
+    let started = || folder.path().read_dir().unwrap().flatten().any(|file| is_part(&file.path()));
+    let written = || {
+        let parts = folder.path().read_dir().unwrap().flatten().filter(|file| is_part(&file.path()));
+        parts.into_iter().any(|part| part.metadata().is_ok_and(|part| part.len() > 0))
+    };
+    for (signal, late) in [("INT", false), ("TERM", true), ("HUP", true), ("KILL", false)] {
+        let target = folder.path().join(format!("backup-{signal}"));
+        let line = format!("backup {}", target.display());
+        stack.interrupt(&line, signal, || if late { written() } else { started() }).await;
+        assert!(!target.exists(), "an interrupted backup looks like a whole one");
+        for part in folder.path().read_dir().unwrap().flatten().filter(|file| is_part(&file.path())) {
+            assert_eq!(signal, "KILL", "a part of a backup is left");
+            std::fs::remove_file(part.path()).unwrap();
+        }
+    }
+    for (signal, milliseconds) in [("INT", 0), ("TERM", 600), ("HUP", 1200), ("KILL", 1800)] {
+        let begun = Instant::now();
+        let reached = || begun.elapsed() >= Duration::from_millis(milliseconds);
+        stack.interrupt(&format!("restore {whole}"), signal, reached).await;
+    }
+    // Whatever the last one has reached, this completes it.
+    stack.script(&format!("restore {whole}")).await;
+}
+
+fn is_part(file: &std::path::Path) -> bool {
+    file.to_string_lossy().contains(".part.")
 }
 
 async fn dead_letters(stack: &Stack, secrets: &Secrets) -> Vec<serde_json::Value> {

@@ -1,0 +1,138 @@
+"""The Compose files pass every setting of every program on, and .env.example names every setting of the Compose files."""
+
+import os
+import pathlib
+import re
+import subprocess
+import unittest
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+PROGRAMS = pathlib.Path(os.environ["BEDSIDE_TEST_PROGRAMS"])
+FILES = sorted(DEPLOY.glob("compose*.yaml"))
+
+# The service of compose.yaml that runs each program.
+SERVICES = {"gateway": "gateway", "ingest": "ingest", "query": "query", "ecg-worker": "ecg-worker"}
+
+# What the containers must not be told, and why.
+LEFT_OUT = {
+    "BEDSIDE_MONGODB": "BEDSIDE_MONGODB_FILE is given, so that the password is in no environment",
+    "BEDSIDE_TLS_CERT": "TLS ends at the reverse proxy; between containers there is none",
+    "BEDSIDE_TLS_KEY": "as above",
+    "BEDSIDE_SPOOL_DIR": "set by the image",
+}
+
+
+def compose():
+    return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+
+
+def settings_of(program):
+    """Variables that `--help` names, and their explanation."""
+    printed = subprocess.run([PROGRAMS / program, "--help"], capture_output=True, text=True, check=True)
+    return set(re.findall(r"\[env: ([A-Z_]+)=?", printed.stdout))
+
+
+def interpolated():
+    """Variables that the Compose files read, from `${NAME...}` or as an environment variable without a value."""
+    names = set()
+    for file in FILES:
+        names |= set(re.findall(r"\$\{([A-Z_]+)", file.read_text()))
+        for service in yaml.safe_load(file.read_text())["services"].values():
+            environment = service.get("environment", {})
+            names |= {name for name, value in environment.items() if value is None}
+    return names
+
+
+def documented():
+    return set(re.findall(r"^#?([A-Z_]+)=", (DEPLOY / ".env.example").read_text(), re.M))
+
+
+class Settings(unittest.TestCase):
+    def test_every_setting_of_a_program_reaches_its_container(self):
+        services = compose()["services"]
+        for program, service in SERVICES.items():
+            known = settings_of(program)
+            self.assertGreater(len(known), 5, f"{program} --help names its settings")
+            missing = known - set(services[service]["environment"]) - set(LEFT_OUT)
+            self.assertEqual(missing, set(), f"compose.yaml does not pass these to {service}")
+            unknown = {
+                name
+                for name in services[service]["environment"]
+                if name.startswith("BEDSIDE_") and name not in known
+            }
+            self.assertEqual(unknown, set(), f"{program} does not know these settings of compose.yaml")
+
+    def test_every_setting_of_the_compose_files_is_documented_and_no_other(self):
+        # Profiles are Compose's own setting, and the interval is for tests.
+        self.assertEqual(interpolated() - {"HEALTH_INTERVAL"}, documented() - {"COMPOSE_PROFILES"})
+
+    def test_settings_that_operations_names_exist(self):
+        text = (ROOT / "docs" / "OPERATIONS.md").read_text()
+        known = interpolated().union(*(settings_of(program) for program in SERVICES))
+        named = set(re.findall(r"\b((?:BEDSIDE|MONGO|MONGODB|NATS|DOOR|OBSERVE)_[A-Z_]*[A-Z])\b", text))
+        self.assertEqual({name for name in named if name not in known and not name.startswith("BEDSIDE_TEST")}, set())
+
+    def test_one_service_builds_the_image_and_the_others_use_it(self):
+        services = compose()["services"]
+        self.assertEqual([name for name, service in services.items() if "build" in service], ["init"])
+        image = services["init"]["image"]
+        self.assertEqual(sum(service["image"] == image for service in services.values()), 7)
+
+    def test_every_container_may_open_many_files(self):
+        for name, service in compose()["services"].items():
+            self.assertEqual(service["ulimits"]["nofile"], dict.fromkeys(["soft", "hard"], "${OPEN_FILES:-65536}"), name)
+
+    def test_only_services_outside_internal_networks_reach_external_servers(self):
+        external = yaml.safe_load((DEPLOY / "compose.external.yaml").read_text())
+        networks = {**compose()["networks"], **external["networks"]}
+        for name in ("mongo-setup", "setup", "backup", "ingest", "query", "ecg-worker", "gateway"):
+            joined = compose()["services"][name]["networks"] + external["services"].get(name, {}).get("networks", [])
+            self.assertTrue(any(not networks[one].get("internal") for one in joined), name)
+        for name, service in compose()["services"].items():
+            self.assertFalse({"nats", "mongo"} & set(service.get("depends_on", {})), f"{name} waits by itself")
+
+    def test_backups_do_not_go_to_the_logs(self):
+        self.assertEqual(compose()["services"]["backup"]["logging"], {"driver": "none"})
+
+    def test_mongod_is_told_to_leave_restartable_sequences_to_the_c_library(self):
+        mongo = compose()["services"]["mongo"]
+        self.assertEqual(mongo["environment"]["GLIBC_TUNABLES"], "glibc.pthread.rseq=1")
+
+
+    def test_settings_that_may_be_empty_are_not_replaced_by_their_defaults(self):
+        text = (DEPLOY / "compose.yaml").read_text()
+        for name in ("MONGODB_OPTIONS", "MONGO_MEMBER"):
+            self.assertNotIn("${" + name + ":-", text)
+
+
+class ConnectionStrings(unittest.TestCase):
+    def uri(self, **environment):
+        """The connection string that deploy/init writes, without changing the owners of files."""
+        script = (DEPLOY / "init").read_text()
+        start = script.index("uri() {")
+        function = script[start : script.index("\n}\n", start) + 3]
+        before = script[script.index("hosts=") : script.index("# The users")]
+        printed = subprocess.run(
+            ["sh", "-eu", "-c", f"{before}\npassword() {{ printf secret; }}\n{function}\nuri query"],
+            env={"PATH": os.environ["PATH"], **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return printed.stdout.strip()
+
+    def test_a_replica_set_is_the_default(self):
+        self.assertEqual(
+            self.uri(), "mongodb://query:secret@mongo:27017/bedside?authSource=bedside&replicaSet=rs0"
+        )
+
+    def test_empty_options_are_for_a_sharded_cluster(self):
+        uri = self.uri(MONGODB_HOSTS="router-1:27017,router-2:27017", MONGODB_OPTIONS="")
+        self.assertEqual(uri, "mongodb://query:secret@router-1:27017,router-2:27017/bedside?authSource=bedside")
+
+
+if __name__ == "__main__":
+    unittest.main()
