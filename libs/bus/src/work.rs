@@ -104,8 +104,9 @@ pub async fn work_off<F, Fut>(
                 biased;
                 () = &mut stop => break 'connect,
                 Some(ended) = under_way.join_next(), if !under_way.is_empty() => {
+                    let (begun, ended) = ended.unwrap_or((pace.pauses, Ended::Worked));
                     // A stream of another size is needed, or none. What is in this one is given back with it.
-                    if pace.changes_with(ended.unwrap_or(Ended::Worked)) {
+                    if pace.changes_with(begun, ended) {
                         continue 'connect;
                     }
                     continue;
@@ -114,7 +115,8 @@ pub async fn work_off<F, Fut>(
             };
             let Some(delivery) = delivery else { continue 'connect };
             let work = work.clone();
-            under_way.spawn(async move { one(delivery, &*work).await });
+            let begun = pace.pauses;
+            under_way.spawn(async move { (begun, one(delivery, &*work).await) });
         }
     }
 
@@ -140,6 +142,8 @@ enum Ended {
 struct Pace {
     queue: Queue,
     state: State,
+    /// How many pauses there were. Work that began before the last one says nothing about how things are now.
+    pauses: u64,
     /// The wait of the next pause.
     wait: Duration,
 }
@@ -153,7 +157,7 @@ enum State {
 
 impl Pace {
     fn new(queue: Queue) -> Self {
-        let pace = Pace { queue, state: State::Running, wait: PAUSE_FIRST };
+        let pace = Pace { queue, state: State::Running, pauses: 0, wait: PAUSE_FIRST };
         pace.show();
         pace
     }
@@ -166,8 +170,12 @@ impl Pace {
         self.state == State::Probing
     }
 
-    /// Takes note of how a delivery ended. Returns whether the consumer now takes more or less than before.
-    fn changes_with(&mut self, ended: Ended) -> bool {
+    /// Takes note of how a delivery ended that began after so many pauses. Returns whether the consumer now takes more or less
+    /// than before.
+    fn changes_with(&mut self, begun: u64, ended: Ended) -> bool {
+        if begun != self.pauses {
+            return false;
+        }
         match (self.state, ended) {
             (State::Running, Ended::Worked) | (State::Paused, _) => return false,
             (State::Running, Ended::Deferred) => {
@@ -197,6 +205,7 @@ impl Pace {
             }
         }
         self.state = State::Probing;
+        self.pauses += 1;
     }
 
     fn show(&self) {
@@ -305,5 +314,27 @@ pub fn describe_work(queues: &[Queue]) {
         let _ = histogram!("bedside_work_duration_seconds", "queue" => queue.name());
         let _ = histogram!("bedside_queue_wait_seconds", "queue" => queue.name());
         gauge!("bedside_consumer_paused", "queue" => queue.name()).increment(0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_began_before_a_pause_does_not_pause_the_consumer_again() {
+        let mut pace = Pace::new(Queue::Uploads);
+        assert!(pace.changes_with(0, Ended::Deferred) && pace.is_paused());
+        let ready: Readiness = Arc::new(|| Box::pin(async { Ok(()) }));
+        pace.until_ready(&ready).await;
+        assert!(pace.is_probing());
+        // As many as were in flight when the outage began.
+        for _ in 0..32 {
+            assert!(!pace.changes_with(0, Ended::Deferred));
+        }
+        assert!(pace.is_probing(), "the message that is tried decides");
+        assert!(pace.changes_with(1, Ended::Worked));
+        assert!(!pace.is_probing() && !pace.is_paused());
+        assert!(pace.changes_with(1, Ended::Deferred), "the next outage");
     }
 }

@@ -29,6 +29,9 @@ pub(super) struct Core {
     pub(super) path: PathBuf,
     pub(super) policy: RetryPolicy,
     pub(super) limits: QueueLimits,
+    /// Declared before the writer, so that they are closed first: only a writing connection that is the last one moves the
+    /// write-ahead log into the file.
+    readers: Mutex<Vec<Connection>>,
     pub(super) writer: Writer,
     /// A single turn at writing a chunk of a large file: with one of each file in a transaction, whoever writes a little
     /// would wait for all of them.
@@ -43,7 +46,6 @@ pub(super) struct Core {
     pub(super) staged: Arc<AtomicU64>,
     next_message: AtomicI64,
     next_blob: AtomicI64,
-    readers: Mutex<Vec<Connection>>,
 }
 
 impl Core {

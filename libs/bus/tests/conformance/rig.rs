@@ -181,6 +181,7 @@ pub(crate) fn update(patient: u64, version: u64) -> PatientUpdated {
         patient: PatientSummary {
             mrn: mrn(patient),
             name: None,
+            renamed: None,
             version,
             created_at: now,
             updated_at: now,
