@@ -82,7 +82,7 @@ pub async fn read_all_files(gateway: &Gateway) -> BTreeSet<BlobHash> {
         let bytes = file.expect("a file can be read").bytes(1 << 24).await.expect("all of it");
         read.insert(BlobHash::of(&bytes));
     };
-    for patient in gateway.all_patients(None).await.expect("patients can be listed") {
+    for patient in gateway.all_patients(None).await.expect("patients can be listed").items {
         for ecg in all_ecgs(gateway, patient.mrn).await.expect("ECGs can be listed") {
             take(gateway.signal(ecg.id).await).await;
             if ecg.plot.is_some() {

@@ -228,7 +228,8 @@ fn every_state_has_its_picture_in_both_themes() {
         let empty = screen.shot();
         let files = tempfile::tempdir().unwrap();
         let settings = |paper: bool, range: u32| settings(files.path(), theme, paper, range);
-        let mut album = Album { screen: &screen, theme, flashing: 0.012, taken: Vec::new() };
+        // Two tiles flash, and the ages of all change each second.
+        let mut album = Album { screen: &screen, theme, flashing: 0.02, taken: Vec::new() };
         {
             let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &[]);
             let nobody = album.take("empty", &empty, |_| true);

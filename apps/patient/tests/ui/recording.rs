@@ -15,9 +15,8 @@ fn recorded_at(url: &str) -> Option<Timestamp> {
 /// A strip whose rows have dates, from this time on.
 fn dated(start: Timestamp) -> Vec<u8> {
     let strip = String::from_utf8(material::strip_csv(72.0, 10.0, 1).to_vec()).unwrap();
-    let mut lines = strip.lines();
-    let mut text = format!("{}\n", lines.next().unwrap());
-    for (row, line) in lines.enumerate() {
+    let mut text = String::new();
+    for (row, line) in strip.lines().enumerate() {
         let (_, value) = line.split_once(',').unwrap();
         text.push_str(&format!("{},{value}\n", start.plus_millis(row as i64 * 4)));
     }
