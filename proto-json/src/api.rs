@@ -16,6 +16,9 @@ pub struct PatientSummary {
     /// Name, if one was ever given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The last change of the name; absent if the name has never changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed: Option<NameChange>,
     /// Grows with every change: of two summaries of a patient, the one with the higher version is the later one.
     pub version: u64,
     /// When the first upload was stored.
@@ -32,6 +35,88 @@ pub struct PatientSummary {
     /// the latest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_image: Option<LatestImage>,
+}
+
+/// A change of a patient's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NameChange {
+    /// The name before the change.
+    pub from: String,
+    /// When the new name was stored.
+    pub at: Timestamp,
+    /// The client asked for the change. `false` for the legacy route, which replaces a name without a question: stations
+    /// show a notice.
+    pub confirmed: bool,
+}
+
+/// A name that a patient had before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FormerName {
+    /// The name.
+    pub name: String,
+    /// When another name replaced it.
+    pub replaced_at: Timestamp,
+    /// The upload that replaced it.
+    pub upload_id: UploadId,
+    /// The client asked for the change; see [`NameChange::confirmed`].
+    pub confirmed: bool,
+}
+
+/// The former names of a patient, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FormerNames {
+    /// At most 100 names.
+    pub items: Vec<FormerName>,
+}
+
+/// Body of a name check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NameQuery {
+    /// The name to compare with the stored name.
+    #[schemars(length(min = 1, max = 500), regex(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$"))]
+    pub name: String,
+}
+
+/// Result of a name check. It does not contain the stored name, so that clients which may only upload can ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NameMatch {
+    /// The patient has this name. Upper and lower case are not distinguished.
+    Same,
+    /// The patient has another name.
+    Different,
+    /// The patient is unknown or has no name.
+    Unnamed,
+}
+
+/// Answer to a name check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NameCheck {
+    /// The result.
+    pub result: NameMatch,
+}
+
+/// Compares a given name with the stored name of a patient. Differences of case and of white space at the ends and
+/// between words are ignored.
+#[must_use]
+pub fn match_names(given: &str, stored: Option<&str>) -> NameMatch {
+    let key = |name: &str| -> String {
+        let words: Vec<String> = name.split_whitespace().map(name_key).collect();
+        words.join(" ")
+    };
+    match stored {
+        None => NameMatch::Unnamed,
+        Some(stored) if key(stored) == key(given) => NameMatch::Same,
+        Some(_) => NameMatch::Different,
+    }
+}
+
+/// Case-insensitive form of a name: characters are mapped to upper and then to lower case one by one, so that `ß` equals
+/// `SS` and all three sigmas are equal.
+#[must_use]
+pub fn name_key(text: &str) -> String {
+    text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 /// The latest heart rate of a patient.
@@ -311,6 +396,8 @@ pub struct DamagedRecord {
 pub enum RecordKind {
     /// The summary of a patient.
     Patient,
+    /// A name that a patient had before.
+    FormerName,
     /// A heart rate in a patient's history.
     HeartRate,
     /// An ECG.
@@ -331,6 +418,7 @@ impl RecordKind {
     pub fn name(self) -> &'static str {
         match self {
             RecordKind::Patient => "patient",
+            RecordKind::FormerName => "former name",
             RecordKind::HeartRate => "heart rate",
             RecordKind::Ecg => "ECG",
             RecordKind::Image => "image",
@@ -366,6 +454,9 @@ pub struct UploadReceipt {
     pub patient_created: bool,
     /// This upload brought anything new: a name, a heart rate, a file.
     pub changed: bool,
+    /// The upload named the patient differently, and the stored name was kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub name_kept: bool,
     /// Version of the patient after this upload was stored: the order of uploads.
     pub version: u64,
     /// The heart rate that was reported.
@@ -499,4 +590,17 @@ pub struct Problem {
     /// One sentence on this very case that a person can act on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// The two names, if the type is `urn:bedside:problem:name-differs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<NameConflict>,
+}
+
+/// The names of an upload that was rejected because it names a known patient differently.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NameConflict {
+    /// The name in the upload.
+    pub given: String,
+    /// The stored name; absent if the client may not read patients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<String>,
 }

@@ -16,9 +16,11 @@ mod time;
 mod vitals;
 
 pub use api::{
-    BlobInfo, DamagedRecord, DeadLetter, DeadLetterPage, DeadLetterSummary, EcgRecord, HeartRateRecord,
-    ImageRecord, LatestEcg, LatestHeartRate, LatestImage, Page, PatientSummary, Problem, ReceivedUpload,
-    RecordKind, ServerClock, StoredFile, StreamState, UploadReceipt, UploadState, UploadStatus, ValueTime,
+    BlobInfo, DamagedRecord, DeadLetter, DeadLetterPage, DeadLetterSummary, EcgRecord, FormerName,
+    FormerNames, HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate, LatestImage, NameChange,
+    NameCheck, NameConflict, NameMatch, NameQuery, Page, PatientSummary, Problem, ReceivedUpload, RecordKind,
+    ServerClock, StoredFile, StreamState, UploadReceipt, UploadState, UploadStatus, ValueTime, match_names,
+    name_key,
 };
 pub use cursor::{Cursor, CursorError};
 pub use ecg::{
@@ -29,7 +31,7 @@ pub use hash::{BlobHasher, HashedBytes};
 pub use ids::{BlobHash, HashError, Mrn, MrnError, RecordId, UploadId};
 pub use messages::{
     AnalyzeEcg, Change, ChangeKind, EcgAnalyzed, EcgOutcome, FileKind, MediaType, PatientUpdated, Queue,
-    QueueMessage, Receipt, StagedFile, UploadReceived, updates_subject,
+    QueueMessage, Receipt, Rename, StagedFile, UploadReceived, updates_subject,
 };
 pub use time::{CLOCK_PROBLEM_HEADER, CLOCK_TOLERANCE_MS, TIME_HEADER, Timestamp, TimestampError};
 pub use vitals::{Bpm, BpmError, HeartRateSource};

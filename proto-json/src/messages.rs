@@ -172,6 +172,9 @@ pub struct UploadReceived {
     /// Name, if given; never empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Whether the name may replace another name.
+    #[serde(default)]
+    pub rename: Rename,
     /// Heart rate, if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heart_rate: Option<Bpm>,
@@ -182,6 +185,19 @@ pub struct UploadReceived {
     pub signal_options: SignalOptions,
     /// SHA-256 over everything the client sent: tells a retry from another upload under the same `Idempotency-Key`.
     pub fingerprint: BlobHash,
+}
+
+/// Whether the name of an upload may replace another name of the patient.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Rename {
+    /// No: the stored name is kept.
+    #[default]
+    No,
+    /// Yes: the client asked for it.
+    Confirmed,
+    /// Yes, without a question, as the legacy route does. Stations show a notice.
+    Unconfirmed,
 }
 
 /// ingest -> gateway: what became of an upload.
@@ -288,8 +304,10 @@ pub struct Change {
 pub enum ChangeKind {
     /// The patient became known.
     PatientCreated,
-    /// A name came with the upload; the patient after the change tells it.
+    /// The name was set or changed; the patient after the change has it.
     Name,
+    /// The upload named the patient differently, and the stored name was kept.
+    NameKept,
     /// A heart rate was added.
     HeartRate,
     /// A medical image was added.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto_json::{
     CLOCK_TOLERANCE_MS, DamagedRecord, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, HeartRateSource,
-    ImageRecord, PatientSummary, Timestamp, ValueTime,
+    ImageRecord, NameChange, PatientSummary, Timestamp, ValueTime,
 };
 use ui::words;
 
@@ -25,6 +25,24 @@ pub(crate) fn two_lines(caption: &str) -> String {
 #[must_use]
 pub(crate) fn name(patient: &PatientSummary) -> String {
     patient.name.clone().unwrap_or_else(|| "No name given".to_owned())
+}
+
+/// How long a station shows that a name was replaced without a question.
+const RENAME_NOTICE_MS: i64 = 24 * 3_600_000;
+
+/// The name that was replaced without a question in the last 24 hours, and when.
+fn unconfirmed_rename(patient: &PatientSummary, now: Timestamp) -> Option<&NameChange> {
+    let change = patient.renamed.as_ref().filter(|change| !change.confirmed)?;
+    (now.millis_since(change.at) < RENAME_NOTICE_MS).then_some(change)
+}
+
+/// Says that a name was replaced without a question; empty if none was.
+#[must_use]
+pub(crate) fn rename_notice(patient: &PatientSummary, now: Timestamp) -> String {
+    unconfirmed_rename(patient, now).map_or_else(String::new, |change| {
+        let since = words::clock_or_date(change.at, now);
+        format!("Until {since}: {}.\nNobody confirmed the new name.", change.from)
+    })
 }
 
 /// The heart rate in digits.
@@ -208,7 +226,10 @@ pub(crate) fn tile(
     stale_after: Duration,
 ) -> TileData {
     let stale = is_stale(patient, now, stale_after);
-    let (name, rate) = (name(patient), rate(patient));
+    let (mut name, rate) = (name(patient), rate(patient));
+    if let Some(change) = unconfirmed_rename(patient, now) {
+        name = format!("{name} (was {})", change.from);
+    }
     let state = alarm.map_or("", |alarm| short_alarm_state(alarm, now));
     let mut spoken = format!("{name}, MRN {}, heart rate {rate} bpm", patient.mrn);
     if stale {

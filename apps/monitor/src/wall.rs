@@ -211,6 +211,7 @@ mod tests {
         PatientSummary {
             mrn: Mrn::new(mrn).unwrap(),
             name: (!name.is_empty()).then(|| name.to_owned()),
+            renamed: None,
             version: 1,
             created_at: at,
             updated_at: at,

@@ -89,6 +89,7 @@ fn fill(api: &Api) {
         findings: "1 min 30 s: lead aVR, good signal, 1,000 beats\n120 to 300 bpm within the strip\nRR 1000 ms (median), SDNN \
                    100 ms"
             .into(),
+        notice: format!("Until {DATE}: Maximiliana Bartholomea.\nNobody confirmed the new name.").into(),
     });
     api.set_age("stale: 23 h 59 min ago".into());
     let ecg = EcgData {

@@ -18,7 +18,7 @@ use crate::link::{Link, follow};
 use crate::message::Message;
 use crate::patient_form::{Known, PatientForm};
 use crate::recording::Recording;
-use crate::sending::{Outcome, Sending};
+use crate::sending::{Named, Outcome, Sending};
 use crate::staging::{FileId, Staging};
 use crate::window::{self, Api, Asking, Confirmation, Main, Tone};
 
@@ -404,8 +404,11 @@ impl Desk {
         self.dismiss();
         self.analyses.clear();
         let name = self.form.name().map(str::to_owned);
+        // The confirmation has shown the warning.
+        let rename = self.form.name_warning().is_some();
         let Ok(recorded) = self.recording.value(self.now()) else { return };
-        self.sending.begin(mrn, name, recorded, self.staging.uploads(), self.staging.previews());
+        let patient = Named { mrn, name, rename };
+        self.sending.begin(patient, recorded, self.staging.uploads(), self.staging.previews());
         if self.followed != Some(mrn) {
             self.follow(Some(mrn));
         }
@@ -532,7 +535,7 @@ fn register(window: &Main, desk: &Rc<RefCell<Desk>>) {
         it.refresh()
     });
     on!(api, desk, on_name_edited, |it, text| {
-        it.form.edit_name(&text);
+        it.form.edit_name(&text, it.sending.gateway());
         it.refresh()
     });
     on!(api, desk, on_recorded_edited, |it, text| {
@@ -566,6 +569,10 @@ fn register(window: &Main, desk: &Rc<RefCell<Desk>>) {
     on!(api, desk, on_dismiss_analysis, |it| it.analyses.clear());
     on!(api, desk, on_retry_waiting, |it, id| {
         let done = it.sending.retry(&id);
+        it.report(done)
+    });
+    on!(api, desk, on_rename_waiting, |it, id| {
+        let done = it.sending.rename(&id);
         it.report(done)
     });
     on!(api, desk, on_discard_waiting, |it, id| {

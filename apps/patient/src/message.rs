@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use client::{ClientError, EntryId, Gateway, NatsSettings, Outbox, OutboxError, OutboxEvent, Progress};
-use proto_json::{EcgRecord, Mrn, PatientSummary, PatientUpdated, RecordId};
+use proto_json::{EcgRecord, Mrn, PatientUpdated, RecordId};
 use ui::{Light, Picture};
 
 use crate::ecg_file::Reading;
+use crate::patient_form::Known;
 use crate::staging::{FileId, Stamp};
 
 /// What comes back from the network's threads. A number tells the latest attempt from one that was given up.
@@ -22,7 +23,7 @@ pub(crate) enum Message {
     /// The image on show has been made to fit.
     ImageFitted { number: u64, picture: Picture },
     /// Who has this record number.
-    Known { number: u64, mrn: Mrn, answer: Result<Option<Box<PatientSummary>>, ClientError> },
+    Known { number: u64, mrn: Mrn, answer: Result<Known, ClientError> },
     /// The settings have become a client, or why they cannot.
     Connected { number: u64, result: Result<(Gateway, Option<NatsSettings>), String> },
     /// How the connection stands.

@@ -1,7 +1,7 @@
 //! Who the patient is, as typed, and who has that record number already.
 
 use client::{ClientError, Gateway};
-use proto_json::{Mrn, MrnError, PatientSummary};
+use proto_json::{Mrn, MrnError, NameMatch, match_names};
 use ui::{Task, words};
 
 use crate::link::Link;
@@ -23,6 +23,8 @@ pub(crate) enum Known {
     Nobody,
     /// A patient has it, under this name if one was ever given.
     Patient(Option<String>),
+    /// The access token may not read names. This is how the typed name compares with the stored one.
+    Compared(NameMatch),
     /// Nobody can say now, and why.
     Unclear(String),
 }
@@ -101,8 +103,13 @@ impl PatientForm {
         self.refresh();
     }
 
-    pub(crate) fn edit_name(&mut self, text: &str) {
+    pub(crate) fn edit_name(&mut self, text: &str, gateway: Option<&Gateway>) {
         text.clone_into(&mut self.name);
+        // Only the gateway can compare it with a name that this client may not read.
+        if matches!(self.known, Known::Compared(_) | Known::Unclear(_)) {
+            self.forget();
+            self.look_up(gateway, PAUSE);
+        }
         self.refresh();
     }
 
@@ -111,10 +118,11 @@ impl PatientForm {
         let (Some(Ok(mrn)), Some(gateway)) = (self.mrn(), gateway.cloned()) else { return };
         self.number += 1;
         let (number, mail) = (self.number, self.link.mail.clone());
+        let name = self.name().map(str::to_owned);
         self.asking = self.link.network.spawn(async move {
             tokio::time::sleep(pause).await;
-            let answer = match tokio::time::timeout(LIMIT, gateway.patient(mrn)).await {
-                Ok(answer) => answer.map(|patient| patient.map(Box::new)),
+            let answer = match tokio::time::timeout(LIMIT, ask(&gateway, mrn, name)).await {
+                Ok(answer) => answer,
                 Err(_) => Err(ClientError::TimedOut { gateway: gateway.address().to_owned(), limit: LIMIT }),
             };
             let _ = mail.send(Message::Known { number, mrn, answer });
@@ -122,18 +130,12 @@ impl PatientForm {
     }
 
     /// Whether the answer is to the latest question.
-    pub(crate) fn answered(
-        &mut self,
-        number: u64,
-        mrn: Mrn,
-        answer: Result<Option<Box<PatientSummary>>, ClientError>,
-    ) -> bool {
+    pub(crate) fn answered(&mut self, number: u64, mrn: Mrn, answer: Result<Known, ClientError>) -> bool {
         if number != self.number || self.mrn() != Some(Ok(mrn)) {
             return false;
         }
         self.known = match answer {
-            Ok(None) => Known::Nobody,
-            Ok(Some(patient)) => Known::Patient(patient.name),
+            Ok(known) => known,
             Err(ClientError::Forbidden(_)) => Known::Unclear("the access token does not allow it".to_owned()),
             Err(error) if error.is_unreachable() => {
                 Known::Unclear("the gateway cannot be reached".to_owned())
@@ -149,14 +151,18 @@ impl PatientForm {
 
     /// What a person should be told before this goes under that name.
     pub(crate) fn name_warning(&self) -> Option<String> {
-        let (Known::Patient(Some(known)), Some(typed)) = (&self.known, self.name()) else { return None };
-        (!same_name(known, typed)).then(|| {
-            format!(
-                "Record number {} is known as “{known}”. This upload would rename the patient to “{typed}”. \
-                 Is it the right patient?",
-                self.mrn.trim()
-            )
-        })
+        let typed = self.name()?;
+        let known = match &self.known {
+            Known::Patient(known) if match_names(typed, known.as_deref()) == NameMatch::Different => {
+                format!("is known as “{}”", known.as_deref().unwrap_or_default())
+            }
+            Known::Compared(NameMatch::Different) => "has another name".to_owned(),
+            _ => return None,
+        };
+        Some(format!(
+            "Record number {} {known}. This upload would rename the patient to “{typed}”. Is it the right patient?",
+            self.mrn.trim()
+        ))
     }
 
     /// The patient in one line.
@@ -179,11 +185,15 @@ impl PatientForm {
             (Known::Nobody, _) => "New: nobody has this number yet.".to_owned(),
             (Known::Patient(None), _) => "Known, without a name.".to_owned(),
             (Known::Patient(Some(name)), _) => format!("Known as {name}."),
+            (Known::Compared(NameMatch::Same), _) => "Known under this name.".to_owned(),
+            (Known::Compared(NameMatch::Different), _) => "Known under another name.".to_owned(),
+            (Known::Compared(NameMatch::Unnamed), _) => "New, or known without a name.".to_owned(),
             (Known::Unclear(reason), _) => format!("Who has it cannot be checked: {reason}."),
         };
         let name_error = match (self.name_problem(), self.name_warning(), &self.known) {
             (Some(problem), _, _) => problem,
             (None, Some(_), Known::Patient(Some(name))) => format!("This number belongs to {name}."),
+            (None, Some(_), _) => "The patient with this number has another name.".to_owned(),
             _ => String::new(),
         };
         self.link.api(|api| {
@@ -194,20 +204,15 @@ impl PatientForm {
     }
 }
 
-/// Case and blanks do not make another name.
-fn same_name(known: &str, typed: &str) -> bool {
-    let plain = |name: &str| name.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>();
-    plain(known) == plain(typed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::same_name;
-
-    #[test]
-    fn case_and_blanks_do_not_make_another_name() {
-        assert!(same_name("Ida Noether", " ida  NOETHER"));
-        assert!(!same_name("Ida Noether", "Ida Bauer"));
-        assert!(!same_name("Ida Noether", "IdaNoether"));
+/// Asks the gateway who has the number. A client that may only upload has its name compared instead.
+async fn ask(gateway: &Gateway, mrn: Mrn, name: Option<String>) -> Result<Known, ClientError> {
+    match gateway.patient(mrn).await {
+        Ok(None) => Ok(Known::Nobody),
+        Ok(Some(patient)) => Ok(Known::Patient(patient.name)),
+        Err(ClientError::Forbidden(problem)) => match name {
+            Some(name) => gateway.check_name(mrn, &name).await.map(Known::Compared),
+            None => Err(ClientError::Forbidden(problem)),
+        },
+        Err(error) => Err(error),
     }
 }

@@ -33,6 +33,14 @@ pub(crate) enum Outcome {
     Delivered(String),
 }
 
+/// The patient of an upload, as the person confirmed it.
+pub(crate) struct Named {
+    pub(crate) mrn: Mrn,
+    pub(crate) name: Option<String>,
+    /// The name may replace another name of the patient.
+    pub(crate) rename: bool,
+}
+
 /// The upload that the person is waiting for.
 enum Phase {
     Idle,
@@ -153,19 +161,18 @@ impl Sending {
     /// Begins an upload: it goes to the outbox, and from there on.
     pub(crate) fn begin(
         &mut self,
-        mrn: Mrn,
-        name: Option<String>,
+        patient: Named,
         recorded: Recorded,
         files: Vec<(client::UploadFile, Stamp)>,
         previews: Vec<Preview>,
     ) {
         let Some(outbox) = self.outbox.clone() else { return };
         self.number += 1;
-        self.mrn = Some(mrn);
+        self.mrn = Some(patient.mrn);
         self.previews = previews;
         let (number, mail) = (self.number, self.link.mail.clone());
         let task = self.link.network.spawn(async move {
-            let result = keep(&outbox, mrn, (name, recorded), files, number, &mail).await;
+            let result = keep(&outbox, patient, recorded, files, number, &mail).await;
             let _ = mail.send(Message::Kept { number, result });
         });
         self.phase = Phase::Keeping(task);
@@ -301,6 +308,11 @@ impl Sending {
         self.with(id, Outbox::retry)
     }
 
+    /// Sends a rejected upload again and lets it change the name of its patient.
+    pub(crate) fn rename(&mut self, id: &str) -> Result<(), String> {
+        self.with(id, Outbox::retry_with_rename)
+    }
+
     pub(crate) fn discard(&mut self, id: &str) -> Result<(), String> {
         self.with(id, Outbox::remove)
     }
@@ -351,6 +363,7 @@ impl Sending {
                 .into(),
             },
             needs_attention: entry.attention.is_some(),
+            name_differs: entry.name_differs,
         };
         let rows: Vec<WaitingUpload> = entries.iter().map(row).collect();
         self.link.api(|api| {
@@ -383,8 +396,8 @@ fn open(folder: &Path) -> Result<Outbox, OutboxError> {
 /// Copies an upload to the outbox, unless one of its files is no longer the one that was shown.
 async fn keep(
     outbox: &Outbox,
-    mrn: Mrn,
-    (name, recorded): (Option<String>, Recorded),
+    Named { mrn, name, rename }: Named,
+    recorded: Recorded,
     files: Vec<(client::UploadFile, Stamp)>,
     number: u64,
     mail: &tokio::sync::mpsc::UnboundedSender<Message>,
@@ -401,6 +414,7 @@ async fn keep(
     }
     let upload = Upload {
         name,
+        rename,
         recorded_at: recorded.at,
         recorded_by_this_computer: recorded.by_this_computer,
         ..Upload::of(files.into_iter().map(|(file, _)| file).collect())

@@ -64,6 +64,7 @@ fn no_number_is_cut_in_any_size() {
                 .into(),
         detail: "Tried 1,000 times since 2026-11-28 23:59:59: the gateway answered 503.".into(),
         needs_attention: id == 0,
+        name_differs: id == 1,
     });
     api.set_waiting(model(waiting.collect()));
     let mut confirmation = api.get_confirmation();

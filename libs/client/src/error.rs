@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use proto_json::Problem;
+use proto_json::{NameConflict, Problem};
 
 /// Why a call has failed. Each variant is a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +85,15 @@ impl ClientError {
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         matches!(self, ClientError::Unreachable { .. } | ClientError::TimedOut { .. })
+    }
+
+    /// The two names, if an upload was rejected because its patient has another name.
+    #[must_use]
+    pub fn name_conflict(&self) -> Option<&NameConflict> {
+        match self {
+            ClientError::Refused(problem) => problem.names.as_ref(),
+            _ => None,
+        }
     }
 
     /// How long the gateway asked to wait before the next attempt.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto_json::{
-    CLOCK_PROBLEM_HEADER, Cursor, DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, HeartRateRecord,
-    ImageRecord, Mrn, Page, PatientSummary, Problem, RecordId, TIME_HEADER, Timestamp, UploadId,
-    UploadStatus,
+    CLOCK_PROBLEM_HEADER, Cursor, DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, FormerNames,
+    HeartRateRecord, ImageRecord, Mrn, NameCheck, NameMatch, NameQuery, Page, PatientSummary, Problem,
+    RecordId, TIME_HEADER, Timestamp, UploadId, UploadStatus,
 };
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
@@ -155,6 +155,28 @@ impl Gateway {
     /// [`ClientError`].
     pub async fn patient(&self, mrn: Mrn) -> Result<Option<PatientSummary>, ClientError> {
         found(self.json(self.api(&["patients", &mrn.to_string()])).await)
+    }
+
+    /// Former names of a patient, newest first; `None` if there is no patient of this number.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn former_names(&self, mrn: Mrn) -> Result<Option<FormerNames>, ClientError> {
+        found(self.json(self.api(&["patients", &mrn.to_string(), "names"])).await)
+    }
+
+    /// Compares a name with the stored name of a patient. Clients that may only upload can ask for it, too.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn check_name(&self, mrn: Mrn, name: &str) -> Result<NameMatch, ClientError> {
+        let limit = self.0.timeouts.answer;
+        let body = serde_json::to_vec(&NameQuery { name: name.to_owned() })
+            .map_err(|error| ClientError::Settings(format!("the name cannot be sent: {error}")))?;
+        let url = self.api(&["patients", &mrn.to_string(), "name-check"]);
+        let request = self.post(url).header("content-type", "application/json").body(body).timeout(limit);
+        let check: NameCheck = self.parsed(self.answer(request, limit).await?).await?;
+        Ok(check.result)
     }
 
     /// Heart rates of a patient, newest first.
@@ -366,6 +388,7 @@ impl Gateway {
                 title: status.canonical_reason().unwrap_or("an unknown status").to_owned(),
                 status: status.as_u16(),
                 detail: None,
+                names: None,
             },
         };
         problem.status = status.as_u16();

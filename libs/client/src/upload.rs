@@ -21,6 +21,9 @@ use crate::{ClientError, Gateway};
 pub struct Upload {
     /// Name of the patient, if known.
     pub name: Option<String>,
+    /// The name may replace another name of the patient. Otherwise the gateway rejects an upload that names a known patient
+    /// differently.
+    pub rename: bool,
     /// A heart rate that was read elsewhere.
     pub heart_rate: Option<Bpm>,
     /// When ECGs and heart rate were recorded, if known.
@@ -44,6 +47,7 @@ impl Upload {
     pub fn of(files: Vec<UploadFile>) -> Self {
         Upload {
             name: None,
+            rename: false,
             heart_rate: None,
             recorded_at: None,
             recorded_by_this_computer: false,
@@ -295,6 +299,7 @@ async fn form(upload: &Upload) -> Result<Form, ClientError> {
     let options = &upload.signal_options;
     let fields = [
         ("name", upload.name.clone()),
+        ("rename", upload.rename.then(|| "true".to_owned())),
         ("heart_rate", upload.heart_rate.map(|bpm| bpm.to_string())),
         ("recorded_at", upload.recorded_at.map(|at| at.to_string())),
         ("ecg_sample_rate", options.sample_rate_hz.map(|rate| rate.to_string())),

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use proto_json::Problem;
+use proto_json::{NameConflict, Problem};
 
 /// A kind of problem: status, stable name and title go together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,8 @@ kinds! {
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED "method-not-allowed" "The method is not allowed here";
     /// 408
     TOO_SLOW = REQUEST_TIMEOUT "request-timeout" "The request took too long to arrive";
+    /// 409
+    NAME_DIFFERS = CONFLICT "name-differs" "The patient has another name";
     /// 413
     TOO_LARGE = PAYLOAD_TOO_LARGE "too-large" "Too large";
     /// 415
@@ -70,12 +72,14 @@ pub struct ApiError {
     pub detail: String,
     /// Headers that go with it, such as `Retry-After`.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The names, for [`Kind::NAME_DIFFERS`].
+    pub names: Option<Box<NameConflict>>,
 }
 
 impl ApiError {
     /// A problem of this kind; `detail` is one sentence a person can act on.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        ApiError { kind, detail: detail.into(), headers: Vec::new() }
+        ApiError { kind, detail: detail.into(), headers: Vec::new(), names: None }
     }
 
     /// 400 with a sentence.
@@ -139,6 +143,7 @@ impl IntoResponse for ApiError {
             title: self.kind.title.to_owned(),
             status: self.kind.status.as_u16(),
             detail: Some(self.detail),
+            names: self.names.map(|names| *names),
         };
         let json = HeaderValue::from_static("application/problem+json");
         // A struct of texts and a number always becomes JSON.

@@ -38,6 +38,7 @@ fn upload(mrn: u64, n: u64) -> NewUpload {
         received_at: at,
         stored_at: at,
         name: Some("Ann".to_owned()),
+        rename: proto_json::Rename::Confirmed,
         heart_rate: Some(NewHeartRate {
             id: id.record("heart_rate", 0),
             bpm: Bpm::new(70).unwrap(),

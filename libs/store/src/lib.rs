@@ -30,7 +30,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use proto_json::{
-    BlobHash, BlobInfo, Cursor, EcgRecord, HashedBytes, HeartRateRecord, ImageRecord, Mrn, Page,
+    BlobHash, BlobInfo, Cursor, EcgRecord, FormerName, HashedBytes, HeartRateRecord, ImageRecord, Mrn, Page,
     PatientSummary, RecordId, SignalOptions, Timestamp, UploadId, UploadReceipt,
 };
 
@@ -156,6 +156,12 @@ pub trait PatientStore: Scrub {
     /// # Errors
     /// When the store cannot be reached.
     async fn patient(&self, mrn: Mrn) -> Result<Option<PatientSummary>, StoreError>;
+
+    /// The names that a patient had before, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn former_names(&self, mrn: Mrn, limit: usize) -> Result<Vec<FormerName>, StoreError>;
 
     /// Patients, ascending by number, after the cursor. `query` selects those whose number starts with it, or whose name
     /// contains it, in whatever case.

@@ -8,8 +8,9 @@
 //! the server's clock is behind is shown.
 
 use proto_json::{
-    EcgRecord, EcgStatus, HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate, LatestImage,
-    PatientSummary, RecordId, SignalOptions, Timestamp, UploadReceipt,
+    EcgRecord, EcgStatus, FormerName, HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate, LatestImage,
+    NameChange, NameMatch, PatientSummary, RecordId, Rename, SignalOptions, Timestamp, UploadReceipt,
+    match_names,
 };
 
 use crate::{NewHeartRate, NewUpload};
@@ -150,9 +151,48 @@ impl NewUpload {
         self.heart_rate.is_some() || !self.images.is_empty() || !self.ecgs.is_empty()
     }
 
+    /// Applies the name of this upload to its patient.
+    pub(crate) fn apply_name(&self, patient: &mut PatientSummary) -> NameEffect {
+        let Some(given) = &self.name else { return NameEffect::default() };
+        match (&patient.name, self.rename) {
+            (Some(stored), _) if stored == given => NameEffect::default(),
+            (Some(stored), Rename::No) => {
+                let kept = match_names(given, Some(stored)) == NameMatch::Different;
+                NameEffect { kept, ..NameEffect::default() }
+            }
+            (stored, rename) => {
+                let former = stored.clone();
+                patient.renamed = former.clone().map(|from| NameChange {
+                    from,
+                    at: self.stored_at,
+                    confirmed: rename == Rename::Confirmed,
+                });
+                patient.name = Some(given.clone());
+                NameEffect { changed: true, kept: false, former }
+            }
+        }
+    }
+
+    /// The name that this upload replaced, as a record of its own.
+    pub(crate) fn former_name(&self, effect: &NameEffect) -> Option<FormerName> {
+        effect.former.clone().map(|name| FormerName {
+            name,
+            replaced_at: self.stored_at,
+            upload_id: self.id,
+            confirmed: self.rename == Rename::Confirmed,
+        })
+    }
+
     /// What the client is told.
-    pub(crate) fn receipt(&self, patient_created: bool, changed: bool, version: u64) -> UploadReceipt {
+    pub(crate) fn receipt(
+        &self,
+        patient_created: bool,
+        changed: bool,
+        name_kept: bool,
+        version: u64,
+    ) -> UploadReceipt {
         UploadReceipt {
+            name_kept,
             upload_id: self.id,
             mrn: self.mrn,
             received_at: self.received_at,
@@ -182,6 +222,17 @@ impl NewUpload {
         };
         newest.stored_at(self.stored_at)
     }
+}
+
+/// What the name of an upload did to its patient.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct NameEffect {
+    /// The patient has another name than before.
+    pub(crate) changed: bool,
+    /// The upload named the patient differently, and the stored name was kept.
+    pub(crate) kept: bool,
+    /// The name that was replaced.
+    pub(crate) former: Option<String>,
 }
 
 /// The newest records of one write: what may become a patient's latest.

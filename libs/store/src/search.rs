@@ -1,11 +1,6 @@
 //! How a name is found in whatever case.
 
-/// Text without case, for "contains": what differs in case only has the same key.
-///
-/// Upper and then lower case, letter by letter: so `ß` meets `SS`, and all three sigmas are one.
-pub(crate) fn name_key(text: &str) -> String {
-    text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
-}
+use proto_json::name_key;
 
 /// What a person typed into the search field.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What ingest writes.
 
 use proto_json::{
-    BlobHash, BlobInfo, Bpm, EcgAnalysis, HeartRateSource, Mrn, RecordId, SignalOptions, StoredFile,
+    BlobHash, BlobInfo, Bpm, EcgAnalysis, HeartRateSource, Mrn, RecordId, Rename, SignalOptions, StoredFile,
     Timestamp, UploadId,
 };
 
@@ -31,6 +31,8 @@ pub struct NewUpload {
     pub stored_at: Timestamp,
     /// Name, if given; never empty.
     pub name: Option<String>,
+    /// Whether the name may replace another name.
+    pub rename: Rename,
     /// A reported heart rate.
     pub heart_rate: Option<NewHeartRate>,
     /// Medical images, in the order of the request.

@@ -1,7 +1,7 @@
 //! The plain values of an upload: read and bounded alike for both routes. Errors are the second half of a sentence that
 //! begins with the key.
 
-use proto_json::{Bpm, CLOCK_TOLERANCE_MS, Timestamp};
+use proto_json::{Bpm, CLOCK_TOLERANCE_MS, Rename, Timestamp};
 
 /// Longest name, in characters.
 pub(crate) const MAX_NAME_CHARS: usize = 500;
@@ -15,6 +15,15 @@ const SAMPLE_RATES_HZ: std::ops::RangeInclusive<f64> = 1.0..=100_000.0;
 /// A patient's name; empty: not given.
 pub(crate) fn name(text: String) -> Result<Option<String>, String> {
     bounded(text, MAX_NAME_CHARS)
+}
+
+/// Whether the name may replace another one; empty: no.
+pub(crate) fn rename(text: &str) -> Result<Rename, String> {
+    match text.trim() {
+        "" | "false" => Ok(Rename::No),
+        "true" => Ok(Rename::Confirmed),
+        _ => Err("must be true or false".to_owned()),
+    }
 }
 
 /// Name or number of a lead; empty: not given.

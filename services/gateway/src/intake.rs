@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use bus::{Claim, EnqueueError, SmallFile, StageKey};
 use futures::{StreamExt, TryStreamExt, stream};
 use proto_json::{
-    BlobHash, BlobHasher, BlobInfo, Bpm, FileKind, MediaType, Mrn, Receipt, ReceivedUpload, SignalOptions,
-    StagedFile, Timestamp, UploadId, UploadReceipt, UploadReceived,
+    BlobHash, BlobHasher, BlobInfo, Bpm, FileKind, MediaType, Mrn, Receipt, ReceivedUpload, Rename,
+    SignalOptions, StagedFile, Timestamp, UploadId, UploadReceipt, UploadReceived,
 };
 use runtime::problem::{ApiError, Kind};
 use runtime::trace;
@@ -35,6 +35,8 @@ const TURN: Duration = Duration::from_secs(1);
 pub(crate) struct Draft {
     pub(crate) mrn: Mrn,
     pub(crate) name: Option<String>,
+    /// Whether the name may replace another name.
+    pub(crate) rename: Rename,
     pub(crate) heart_rate: Option<Bpm>,
     pub(crate) recorded_at: Option<Timestamp>,
     pub(crate) signal_options: SignalOptions,
@@ -152,6 +154,7 @@ async fn walk(
         uploaded_by: Some(wishes.client.to_string()),
         recorded_at: draft.recorded_at,
         name: draft.name,
+        rename: draft.rename,
         heart_rate: draft.heart_rate,
         files: draft.files.iter().map(staged_file).collect(),
         signal_options: draft.signal_options,
@@ -308,6 +311,9 @@ fn fingerprint(draft: &Draft) -> BlobHash {
     add(draft.recorded_at.map(|at| at.as_millis().to_be_bytes()).as_ref().map(<[u8; 8]>::as_slice));
     add(options.sample_rate_hz.map(f64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
     add(options.lead.as_deref().map(str::as_bytes));
+    if draft.rename == Rename::Confirmed {
+        add(Some(b"rename"));
+    }
     for file in &draft.files {
         let kind: &[u8] = match file.kind {
             FileKind::MedicalImage => b"medical_image",

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use proto_json::{FileKind, Mrn, SignalOptions};
+use proto_json::{FileKind, Mrn, Rename, SignalOptions};
 use runtime::problem::{ApiError, text};
 use tokio::runtime::Handle;
 
@@ -155,7 +155,7 @@ async fn draft(app: &App, body: &[u8]) -> Result<Draft, Refused> {
         }
     }
     let signal_options = SignalOptions::default();
-    Ok(Draft { mrn, name, heart_rate, recorded_at: None, signal_options, files })
+    Ok(Draft { mrn, name, rename: Rename::Unconfirmed, heart_rate, recorded_at: None, signal_options, files })
 }
 
 async fn file(

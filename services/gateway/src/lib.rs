@@ -22,6 +22,7 @@ mod legacy;
 mod legacy_body;
 mod meaning;
 mod multipart;
+mod names;
 mod openapi;
 mod params;
 mod picture;

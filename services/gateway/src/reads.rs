@@ -17,7 +17,7 @@ use hyper::body::{Frame, SizeHint};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use proto_json::{ServerClock, UploadId, UploadReceipt, UploadStatus};
+use proto_json::{Mrn, PatientSummary, ServerClock, UploadId, UploadReceipt, UploadStatus};
 use runtime::internal::AnswerAbout;
 use runtime::problem::{ApiError, Kind, PROBLEM};
 use runtime::{Backoff, Secret, StartError, trace};
@@ -179,6 +179,24 @@ impl ReadPath {
         let path = PathAndQuery::try_from(format!("/api/v1/uploads/{upload}")).ok()?;
         let status: UploadStatus = self.json(path).await?;
         Some(status.receipt)
+    }
+
+    /// The stored name of a patient. `None` if the patient is unknown or has no name.
+    ///
+    /// # Errors
+    /// If query cannot answer.
+    pub(crate) async fn name(&self, mrn: Mrn) -> Result<Option<String>, ApiError> {
+        let path = PathAndQuery::try_from(format!("/api/v1/patients/{mrn}")).map_err(ApiError::internal)?;
+        let response = self.ask(Method::GET, path, HeaderMap::new()).await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            _ => return Err(ApiError::unavailable("The stored name cannot be read for now.", 2)),
+        }
+        let body = http_body_util::Limited::new(response.into_body(), MAX_RECEIPT).collect().await;
+        let body = body.map_err(ApiError::internal)?.to_bytes();
+        let patient: PatientSummary = serde_json::from_slice(&body).map_err(ApiError::internal)?;
+        Ok(patient.name)
     }
 
     /// What query knows of the clock; `None` if it cannot be asked.

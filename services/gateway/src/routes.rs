@@ -14,15 +14,16 @@ use runtime::{Metrics, admin, observe};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::tokens::Need;
-use crate::{App, access, clock, dead_letters, events, legacy, openapi, reads, upload};
+use crate::{App, access, clock, dead_letters, events, legacy, names, openapi, reads, upload};
 
 /// Routes that query answers, and what they ask of a client.
-pub(crate) const READS: [(&str, Need); 14] = [
+pub(crate) const READS: [(&str, Need); 15] = [
     ("/api/v1/patients", Need::Read),
     ("/api/v1/patients/{mrn}", Need::Read),
     ("/api/v1/patients/{mrn}/heart-rates", Need::Read),
     ("/api/v1/patients/{mrn}/ecgs", Need::Read),
     ("/api/v1/patients/{mrn}/images", Need::Read),
+    ("/api/v1/patients/{mrn}/names", Need::Read),
     ("/api/v1/ecgs/{id}", Need::Read),
     ("/api/v1/ecgs/{id}/plot", Need::Read),
     ("/api/v1/ecgs/{id}/signal", Need::Read),
@@ -36,11 +37,12 @@ pub(crate) const READS: [(&str, Need); 14] = [
 
 /// Routes that the gateway answers itself, with their method.
 #[cfg(test)]
-pub(crate) const OWN: [(&str, &str); 10] = [
+pub(crate) const OWN: [(&str, &str); 11] = [
     ("get", "/"),
     ("get", "/api/openapi.json"),
     ("post", "/api/new_patient"),
     ("post", "/api/v1/patients/{mrn}/uploads"),
+    ("post", "/api/v1/patients/{mrn}/name-check"),
     ("get", "/api/v1/events"),
     ("get", "/api/v1/patients/{mrn}/events"),
     ("get", "/api/v1/dead-letters"),
@@ -64,6 +66,7 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Vec<admin::Check>>) -> Route
     let uploads = Router::new()
         .route("/api/new_patient", post(legacy::new_patient))
         .route("/api/v1/patients/{mrn}/uploads", post(upload::upload))
+        .route("/api/v1/patients/{mrn}/name-check", post(names::check))
         .route_layer(guarded(Need::Upload));
     let events = Router::new()
         .route("/api/v1/events", get(events::of_all))

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use proto_json::{FileKind, Mrn, SignalOptions, Timestamp, UploadId};
+use proto_json::{FileKind, Mrn, Rename, SignalOptions, Timestamp, UploadId};
 use runtime::problem::{ApiError, Kind};
 use runtime::{Secret, trace};
 
@@ -18,7 +18,7 @@ use crate::intake::{self, Draft, Outcome, Wishes};
 use crate::multipart::{Multipart, MultipartError, PartHead, boundary};
 use crate::params::PathMrn;
 use crate::tokens::Client;
-use crate::{App, fields};
+use crate::{App, fields, names};
 
 /// Most bytes of a part that is a plain value.
 const MAX_VALUE: usize = 16 * 1024;
@@ -83,7 +83,19 @@ async fn take(
     };
     let mut form = Multipart::new(reader, &boundary);
     match draft(app, mrn, &mut form).await {
-        Ok(draft) => intake::accept(app, draft, wishes, permit).await,
+        Ok(draft) => {
+            if let Err(error) = names::protect(app, client, &draft).await {
+                // The answer to a retry of an upload that was stored before the name changed stays the same.
+                let stored = match wishes.keyed {
+                    Some(id) => app.reads.receipt(id).await.is_some(),
+                    None => false,
+                };
+                if !stored {
+                    return Err(error);
+                }
+            }
+            intake::accept(app, draft, wishes, permit).await
+        }
         Err(error) => {
             form.into_body().discard().await;
             Err(error)
@@ -157,6 +169,7 @@ async fn draft(app: &App, mrn: Mrn, form: &mut Multipart) -> Result<Draft, ApiEr
     let mut draft = Draft {
         mrn,
         name: None,
+        rename: Rename::No,
         heart_rate: None,
         recorded_at: None,
         signal_options: SignalOptions::default(),
@@ -174,10 +187,10 @@ async fn draft(app: &App, mrn: Mrn, form: &mut Multipart) -> Result<Draft, ApiEr
             "medical_image" => Some(FileKind::MedicalImage),
             "ecg_image" => Some(FileKind::EcgImage),
             "ecg" => Some(FileKind::Ecg),
-            "name" | "heart_rate" | "recorded_at" | "ecg_sample_rate" | "ecg_lead" => None,
+            "name" | "rename" | "heart_rate" | "recorded_at" | "ecg_sample_rate" | "ecg_lead" => None,
             _ => {
                 return Err(ApiError::invalid(format!(
-                    "There is no part named {:?}; the parts are name, heart_rate, recorded_at, ecg_sample_rate, ecg_lead, \
+                    "There is no part named {:?}; the parts are name, rename, heart_rate, recorded_at, ecg_sample_rate, ecg_lead, \
                      medical_image, ecg_image and ecg.",
                     shortened(&key)
                 )));
@@ -206,6 +219,7 @@ async fn draft(app: &App, mrn: Mrn, form: &mut Multipart) -> Result<Draft, ApiEr
         let about = |error: String| ApiError::invalid(format!("`{key}` {error}."));
         match key.as_str() {
             "name" => draft.name = fields::name(value).map_err(about)?,
+            "rename" => draft.rename = fields::rename(&value).map_err(about)?,
             "heart_rate" => draft.heart_rate = fields::heart_rate(&value).map_err(about)?,
             "recorded_at" => {
                 draft.recorded_at = fields::recorded_at(&value, Timestamp::now()).map_err(about)?

@@ -117,6 +117,7 @@ mod tests {
             stored_at: ahead,
             uploaded_by: None,
             name: None,
+            rename: proto_json::Rename::No,
             heart_rate: Some(NewHeartRate {
                 id: id.record("heart_rate", 0),
                 bpm: Bpm::new(180).unwrap(),
@@ -127,7 +128,6 @@ mod tests {
             images: Vec::new(),
             ecgs: Vec::new(),
             files: Vec::new(),
-            uploaded_by: None,
         };
         assert_eq!(check(&ports, ahead).await.unwrap(), ahead);
         ports.store.store_upload(&upload, Vec::new()).await.unwrap();

@@ -124,6 +124,7 @@ mod tests {
             stored_at: now,
             uploaded_by: None,
             name: Some("Ann".to_owned()),
+            rename: proto_json::Rename::No,
             heart_rate: None,
             images: Vec::new(),
             ecgs: Vec::new(),

@@ -239,6 +239,7 @@ fn new_upload(upload: &UploadReceived) -> NewUpload {
         received_at: upload.received_at,
         stored_at: clock::stored_now(),
         name: upload.name.clone(),
+        rename: upload.rename,
         heart_rate: upload.heart_rate.map(|bpm| NewHeartRate {
             id: id.record("heart_rate", 0),
             bpm,
@@ -257,7 +258,9 @@ fn changes(upload: &UploadReceived, receipt: &UploadReceipt) -> Vec<Change> {
     if receipt.patient_created {
         changes.push(Change { kind: ChangeKind::PatientCreated, id: None });
     }
-    if upload.name.is_some() && receipt.changed {
+    if receipt.name_kept {
+        changes.push(Change { kind: ChangeKind::NameKept, id: None });
+    } else if upload.name.is_some() && receipt.changed {
         changes.push(Change { kind: ChangeKind::Name, id: None });
     }
     if let Some(id) = receipt.heart_rate {

@@ -30,6 +30,7 @@ pub fn router(store: Arc<dyn PatientStore>) -> Router {
         .route("/api/v1/patients/{mrn}/heart-rates", get(lists::heart_rates))
         .route("/api/v1/patients/{mrn}/ecgs", get(lists::ecgs))
         .route("/api/v1/patients/{mrn}/images", get(lists::images))
+        .route("/api/v1/patients/{mrn}/names", get(lists::former_names))
         .route("/api/v1/ecgs/{id}", get(records::ecg))
         .route("/api/v1/ecgs/{id}/plot", get(records::ecg_plot))
         .route("/api/v1/ecgs/{id}/signal", get(records::ecg_signal))
@@ -50,6 +51,8 @@ const DAMAGED_READS: &str = "bedside_damaged_reads_total";
 
 /// Describes the metrics of reading, and shows them from the start.
 fn describe() {
+    // Without a recorder, nothing would be shown.
+    let _ = runtime::Metrics::install();
     metrics::describe_counter!(
         DAMAGED_READS,
         "Answers that could not be given, or not in full, because records are damaged"

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use proto_json::{EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary};
+use proto_json::{EcgRecord, FormerNames, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary};
 use runtime::problem::ApiError;
 
 use crate::params::{ListParams, PathMrn};
@@ -46,6 +46,20 @@ pub(crate) async fn images(
 ) -> Result<Json<Page<ImageRecord>>, ApiError> {
     let page = store.images(mrn, list.page).await.map_err(store_error)?;
     known(&store, mrn, page).await
+}
+
+/// Most former names in an answer.
+const FORMER_NAMES: usize = 100;
+
+pub(crate) async fn former_names(
+    State(store): State<Store>,
+    PathMrn(mrn): PathMrn,
+) -> Result<Json<FormerNames>, ApiError> {
+    let items = store.former_names(mrn, FORMER_NAMES).await.map_err(store_error)?;
+    if items.is_empty() {
+        records::known_patient(&store, mrn).await?;
+    }
+    Ok(Json(FormerNames { items }))
 }
 
 /// An empty page of a patient who is not known is a 404. Whoever has records is known: no second look then.

@@ -125,6 +125,7 @@ async fn through_the_api(
     let mut upload = Upload::of(files);
     if random.uniform() < 0.3 {
         upload.name = Some(format!("Name {}", unique % 7));
+        upload.rename = true;
     }
     // Clocks go wrong: by up to a year, either way.
     if random.uniform() < 0.3 {

@@ -163,6 +163,8 @@ pub enum Happening {
     Acknowledged,
     /// Somebody silenced it for a while.
     Silenced,
+    /// Not an alarm: something about the patient that a person should know.
+    Noticed,
 }
 
 impl Happening {
@@ -175,6 +177,7 @@ impl Happening {
             Happening::Ended => "ended",
             Happening::Acknowledged => "acknowledged",
             Happening::Silenced => "silenced",
+            Happening::Noticed => "notice",
         }
     }
 }
@@ -388,6 +391,12 @@ impl Alarms {
     /// Adds to the history what happened to the station itself.
     pub fn remember_station(&mut self, happening: Happening, text: String, now: Timestamp) {
         self.remember(now, None, happening, Severity::Technical, text);
+        self.changes += 1;
+    }
+
+    /// Adds to the history something about a patient that is not an alarm.
+    pub fn remember_notice(&mut self, mrn: Mrn, text: String, now: Timestamp) {
+        self.remember(now, Some(mrn), Happening::Noticed, Severity::Technical, text);
         self.changes += 1;
     }
 

@@ -21,6 +21,7 @@ fn patient(second: i64, bpm: i64) -> PatientSummary {
     PatientSummary {
         mrn: mrn(),
         name: None,
+        renamed: None,
         version: second as u64,
         created_at: at(0),
         updated_at: at(second),

@@ -19,6 +19,7 @@ fn patient(mrn: u64, number: i64, status: EcgStatus) -> PatientSummary {
     PatientSummary {
         mrn: Mrn::new(mrn).unwrap(),
         name: Some(format!("P{mrn}")),
+        renamed: None,
         version: number as u64,
         created_at: at(0),
         updated_at: at(number),

@@ -1,7 +1,7 @@
 //! The connection: how it stands, what comes over it, and what the screen may claim.
 
 use client::{FeedEvent, FeedMode, Gateway};
-use proto_json::{PatientSummary, PatientUpdated};
+use proto_json::{ChangeKind, PatientSummary, PatientUpdated};
 use slint::{ComponentHandle, Model};
 use ui::words;
 
@@ -101,6 +101,7 @@ impl Station {
         let edit = self.wall.update(update.patient.clone(), severity);
         self.show_tile(edit);
         self.want_spark(mrn);
+        self.note_names(update);
         if is_new {
             self.search_patients_again();
         }
@@ -108,6 +109,21 @@ impl Station {
             self.show_alarms();
         }
         self.update_patient(update);
+    }
+
+    /// Notes names that were replaced without a question, and names that were given but not taken.
+    fn note_names(&mut self, update: &PatientUpdated) {
+        let patient = &update.patient;
+        let has = |kind| update.changes.iter().any(|change| change.kind == kind);
+        let text = match &patient.renamed {
+            Some(change) if has(ChangeKind::Name) && !change.confirmed => {
+                format!("renamed without confirmation, was {}", change.from)
+            }
+            _ if has(ChangeKind::NameKept) => "an upload gave another name; the name was kept".to_owned(),
+            _ => return,
+        };
+        self.alarms.remember_notice(patient.mrn, text, self.now());
+        self.show_alarms();
     }
 
     /// Shows how the connection stands, and whether numbers may look live.

@@ -166,6 +166,7 @@ impl Station {
             can_silence: alarm.is_some_and(|alarm| alarm.flashes(now)),
             limits: phrases::limits(self.alarms.limits(mrn), self.alarms.has_own_limits(mrn)).into(),
             findings: findings.into(),
+            notice: phrases::rename_notice(patient, now).into(),
         });
         if api.get_vitals() != data {
             api.set_vitals(data);

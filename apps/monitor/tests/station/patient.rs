@@ -202,3 +202,34 @@ fn an_ecg_that_cannot_be_read_says_why() {
         screen.all().iter().any(|label| label.contains("too few") || label.contains("rows"))
     });
 }
+
+/// Sends a patient's name as clients of the legacy route do, which replaces another name without a question.
+fn legacy_name(screen: &Screen, mrn: u64, name: &str) {
+    let url = format!("{}/api/new_patient", screen.gateway().address());
+    let body = format!("{{\"medical_record_number\":{mrn},\"name\":\"{name}\"}}");
+    let sent = screen.run(async move {
+        reqwest::Client::builder().no_proxy().build().unwrap().post(url).body(body).send().await.unwrap()
+    });
+    assert!(sent.status().is_success(), "{sent:?}");
+}
+
+#[test]
+fn name_that_was_replaced_without_a_question_is_a_notice_with_the_former_name() {
+    let screen = Screen::start();
+    screen.rate(1, "Ann", 70);
+    screen.until("Ann", |screen| screen.tile("Ann").contains("rate 70"));
+    legacy_name(&screen, 1, "Bob");
+    screen.until("the new name", |screen| screen.tile("Bob").starts_with("Bob (was Ann), MRN 1"));
+    screen.press("Bob (was Ann), MRN");
+    screen.until("Bob in full", |screen| screen.value("Name") == "Bob");
+    let notice = screen.value("Notice");
+    assert!(
+        notice.starts_with("Until ") && notice.contains(": Ann.") && notice.contains("Nobody confirmed"),
+        "{notice}"
+    );
+    screen.control("l");
+    let noted = |screen: &Screen| {
+        screen.all().iter().any(|label| label.contains("renamed without confirmation, was Ann"))
+    };
+    screen.until("the history", noted);
+}

@@ -1,5 +1,6 @@
 //! No network: nothing is lost, nothing is stored twice.
 
+use client::Upload;
 use patient::Args;
 use proto_json::Mrn;
 use tests::{Service, System, material};
@@ -122,5 +123,40 @@ fn a_second_window_says_why_it_cannot_upload() {
             })
             .await;
         assert!(!second.is_enabled("Upload"));
+    });
+}
+
+#[test]
+fn upload_that_would_rename_a_patient_waits_for_a_person_when_it_is_sent_later() {
+    let name = "outbox::upload_that_would_rename_a_patient_waits_for_a_person_when_it_is_sent_later";
+    play(name, || async {
+        let mut system = system();
+        ask(&system.url(), async |gateway| {
+            let upload = Upload { name: Some("Ida Noether".into()), ..Upload::of(Vec::new()) };
+            gateway.upload(mrn(7), &upload, |_| {}).await.unwrap();
+        });
+        let mut stage = Stage::with(&system.url());
+        stage.until_connected().await;
+        system.service(Service::Gateway).kill();
+        stage.until("offline", |stage| stage.value("Connection") == "offline").await;
+        stage.type_into("Medical record number", "7");
+        stage.type_into("Name", "Olga Bauer");
+        stage.upload().await;
+        stage.until_message("is kept on this computer").await;
+        system.service(Service::Gateway).restart();
+        stage.until_message("was refused and needs attention").await;
+        let named = |system: &System| {
+            ask(&system.url(), async |gateway| gateway.patient(mrn(7)).await.unwrap().unwrap().name)
+        };
+        assert_eq!(named(&system).as_deref(), Some("Ida Noether"));
+        // The question is still there after a restart.
+        stage.restart(Args::default());
+        stage.until("it waits", |stage| stage.has("1 needs attention")).await;
+        stage.press("1 needs attention");
+        assert!(!stage.has("Try again: Patient 7, Olga Bauer"), "{:?}", stage.labels());
+        stage.press("Rename and send: Patient 7, Olga Bauer");
+        stage.press("Close");
+        stage.until_message("An upload that had waited was sent. Patient 7 updated.").await;
+        assert_eq!(named(&system).as_deref(), Some("Olga Bauer"));
     });
 }

@@ -113,6 +113,8 @@ fn a_number_known_under_another_name_is_told_before_anything_is_sent() {
         stage.until("the warning", |stage| stage.has("Rename and upload")).await;
         stage.press("Rename and upload");
         stage.until_message("Patient 7 updated.").await;
+        let patient = ask(&system.url(), async |gateway| gateway.patient(mrn(7)).await.unwrap().unwrap());
+        assert_eq!(patient.name.as_deref(), Some("Olga Bauer"));
     });
 }
 

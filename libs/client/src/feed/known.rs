@@ -43,6 +43,7 @@ mod tests {
         PatientSummary {
             mrn: Mrn::new(mrn).unwrap(),
             name: None,
+            renamed: None,
             version,
             created_at: at,
             updated_at: at,

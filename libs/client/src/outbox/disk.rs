@@ -25,6 +25,10 @@ const MANIFEST: &str = "manifest.json";
 /// The form of manifests that come with `SHA256SUMS`; 1 had none.
 const FORMAT: u32 = 2;
 const REFUSAL: &str = "refused.txt";
+/// Empty file: the upload was rejected because its patient has another name.
+const NAME_DIFFERS: &str = "name-differs";
+/// Empty file: the upload may change the name of its patient. Not part of the manifest, because a person may allow it later.
+const RENAME: &str = "rename";
 const DAMAGED: &str = "damaged";
 /// What is being written or removed starts with a dot and is nobody's loss.
 const UNFINISHED: &str = ".";
@@ -118,6 +122,7 @@ impl Manifest {
         };
         Upload {
             name: self.name.clone(),
+            rename: entry.join(RENAME).exists(),
             heart_rate: self.heart_rate,
             recorded_at: self.recorded_at,
             recorded_by_this_computer: self.recorded_by_this_computer,
@@ -128,7 +133,7 @@ impl Manifest {
         }
     }
 
-    fn entry(&self, id: EntryId, attention: Option<String>) -> OutboxEntry {
+    fn entry(&self, id: EntryId, attention: Option<String>, name_differs: bool) -> OutboxEntry {
         OutboxEntry {
             id,
             mrn: self.mrn,
@@ -137,6 +142,7 @@ impl Manifest {
             files: self.files.len(),
             bytes: self.files.iter().map(|file| file.bytes).sum(),
             attention,
+            name_differs,
         }
     }
 }
@@ -171,8 +177,10 @@ pub(super) fn list(folder: &Path) -> Result<(Vec<OutboxEntry>, usize), OutboxErr
         };
         match Manifest::read(folder, id) {
             Ok(manifest) => {
-                let refusal = fs::read_to_string(entry_folder(folder, id).join(REFUSAL)).ok();
-                entries.push(manifest.entry(id, refusal));
+                let entry = entry_folder(folder, id);
+                let refusal = fs::read_to_string(entry.join(REFUSAL)).ok();
+                let name_differs = refusal.is_some() && entry.join(NAME_DIFFERS).exists();
+                entries.push(manifest.entry(id, refusal, name_differs));
             }
             Err(reason) => {
                 // Not thrown away: a person may still make something of it.
@@ -206,7 +214,7 @@ pub(super) fn write(
             flush_folder(folder)
         };
         place().map_err(|error| disk_error(folder, &error))?;
-        Ok(manifest.entry(id, None))
+        Ok(manifest.entry(id, None, false))
     });
     if written.is_err() {
         let _ = fs::remove_dir_all(&part);
@@ -265,6 +273,9 @@ fn write_part(
         signal_options: upload.signal_options.clone(),
         files,
     };
+    if upload.rename {
+        create(&part.join(RENAME), true).map_err(fail)?;
+    }
     write_manifest(part, &manifest, sums).map_err(fail)?;
     Ok(manifest)
 }
@@ -362,20 +373,43 @@ pub(super) fn remove(folder: &Path, id: EntryId) -> Result<(), OutboxError> {
     }
 }
 
-pub(super) fn write_refusal(folder: &Path, id: EntryId, reason: &str) -> Result<(), OutboxError> {
+/// Notes why an upload was rejected.
+pub(super) fn write_refusal(
+    folder: &Path,
+    id: EntryId,
+    reason: &str,
+    name_differs: bool,
+) -> Result<(), OutboxError> {
+    let entry = entry_folder(folder, id);
     let write = || {
-        let mut file = create(&entry_folder(folder, id).join(REFUSAL), true)?;
+        if name_differs {
+            create(&entry.join(NAME_DIFFERS), true)?;
+        }
+        let mut file = create(&entry.join(REFUSAL), true)?;
         file.write_all(reason.as_bytes())?;
         file.sync_all()
     };
     write().map_err(|error| disk_error(folder, &error))
 }
 
+/// Allows an upload to change the name of its patient.
+pub(super) fn set_rename(folder: &Path, id: EntryId) -> Result<(), OutboxError> {
+    let entry = entry_folder(folder, id);
+    let write = || {
+        create(&entry.join(RENAME), true)?;
+        flush_folder(&entry)
+    };
+    write().map_err(|error| disk_error(folder, &error))
+}
+
 pub(super) fn clear_refusal(folder: &Path, id: EntryId) -> Result<(), OutboxError> {
-    match fs::remove_file(entry_folder(folder, id).join(REFUSAL)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk_error(folder, &error)),
-        _ => Ok(()),
+    for name in [REFUSAL, NAME_DIFFERS] {
+        match fs::remove_file(entry_folder(folder, id).join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(disk_error(folder, &error)),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 fn entry_folder(folder: &Path, id: EntryId) -> PathBuf {

@@ -81,6 +81,8 @@ pub struct OutboxEntry {
     pub bytes: u64,
     /// Why the gateway refused it: it is not sent again until a person says so.
     pub attention: Option<String>,
+    /// The gateway rejected it because the patient has another name; see [`Outbox::retry_with_rename`].
+    pub name_differs: bool,
 }
 
 /// What becomes of the uploads of an outbox.
@@ -225,9 +227,19 @@ impl Outbox {
         disk::clear_refusal(&self.0.folder, id)?;
         if let Some(entry) = self.0.entries().get_mut(&id) {
             entry.attention = None;
+            entry.name_differs = false;
         }
         self.0.changed();
         Ok(())
+    }
+
+    /// Lets a rejected upload be sent again, and change the name of its patient.
+    ///
+    /// # Errors
+    /// [`OutboxError::Disk`].
+    pub fn retry_with_rename(&self, id: EntryId) -> Result<(), OutboxError> {
+        disk::set_rename(&self.0.folder, id)?;
+        self.retry(id)
     }
 
     /// Tries at once instead of waiting: something has changed for the better.
@@ -338,7 +350,9 @@ impl Outbox {
         if !manifest.recorded_by_this_computer {
             return Ok(manifest);
         }
-        gateway.check(gateway.timeouts().answer).await?;
+        if gateway.server_time().now().is_none() {
+            gateway.check(gateway.timeouts().answer).await?;
+        }
         // A gateway of an earlier version does not tell the time.
         let ahead_ms = gateway.server_time().ahead_of_computer_ms().unwrap_or(0);
         let (folder, now) = (self.0.folder.clone(), gateway.now());
@@ -356,12 +370,14 @@ impl Outbox {
 
     fn refuse(&self, id: EntryId, error: &ClientError) {
         let reason = error.to_string();
-        if let Err(error) = disk::write_refusal(&self.0.folder, id, &reason) {
+        let name_differs = error.name_conflict().is_some();
+        if let Err(error) = disk::write_refusal(&self.0.folder, id, &reason, name_differs) {
             // It is refused again after a restart.
             tracing::warn!(%error, "the reason of a refusal cannot be kept");
         }
         if let Some(entry) = self.0.entries().get_mut(&id) {
             entry.attention = Some(reason);
+            entry.name_differs = name_differs;
         }
         self.0.changed();
     }

@@ -127,7 +127,7 @@ pub(crate) fn ecg_upload(bytes: Bytes) -> Upload {
 }
 
 pub(crate) fn named(name: &str) -> Upload {
-    Upload { name: Some(name.to_owned()), ..Upload::of(Vec::new()) }
+    Upload { name: Some(name.to_owned()), rename: true, ..Upload::of(Vec::new()) }
 }
 
 pub(crate) async fn store(gateway: &Gateway, patient: u64, upload: &Upload) -> UploadReceipt {

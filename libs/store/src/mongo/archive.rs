@@ -32,11 +32,29 @@ use super::failure::{answer, explain, within};
 use crate::StoreError;
 
 /// Collections in the reverse order of writing. Those that are not named here come before them.
-const READING: [&str; 8] =
-    ["uploads", "patients", "heart_rates", "ecgs", "images", "blobs.files", "blobs.writing", "blobs.chunks"];
+const READING: [&str; 9] = [
+    "uploads",
+    "former_names",
+    "patients",
+    "heart_rates",
+    "ecgs",
+    "images",
+    "blobs.files",
+    "blobs.writing",
+    "blobs.chunks",
+];
 /// The order of the exchange: what is looked at before a file is removed comes before the files.
-const EXCHANGING: [&str; 8] =
-    ["uploads", "blobs.chunks", "blobs.files", "blobs.writing", "images", "ecgs", "heart_rates", "patients"];
+const EXCHANGING: [&str; 9] = [
+    "uploads",
+    "blobs.chunks",
+    "blobs.files",
+    "blobs.writing",
+    "images",
+    "ecgs",
+    "heart_rates",
+    "patients",
+    "former_names",
+];
 /// Says that an exchange goes on.
 pub(super) const STATE: &str = "restore";
 pub(super) const EXCHANGE: &str = "exchange";

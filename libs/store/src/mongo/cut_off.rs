@@ -53,6 +53,7 @@ fn upload(mrn: u64, key: &str, name: &str) -> NewUpload {
         received_at: at,
         stored_at: at,
         name: Some(name.to_owned()),
+        rename: proto_json::Rename::Confirmed,
         heart_rate: None,
         images: Vec::new(),
         ecgs: Vec::new(),

@@ -5,15 +5,15 @@
 
 use mongodb::bson::{self, DateTime};
 use proto_json::{
-    BlobHash, BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, FileKind, HeartRateRecord,
-    HeartRateSource, ImageRecord, LatestEcg, LatestHeartRate, LatestImage, MediaType, Mrn, PatientSummary,
-    RecordId, SignalOptions, StoredFile, Timestamp, UploadId, UploadReceipt,
+    BlobHash, BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, FileKind, FormerName,
+    HeartRateRecord, HeartRateSource, ImageRecord, LatestEcg, LatestHeartRate, LatestImage, MediaType, Mrn,
+    NameChange, PatientSummary, RecordId, SignalOptions, StoredFile, Timestamp, UploadId, UploadReceipt,
+    name_key,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::records::StoredEcg;
-use crate::search::name_key;
 use crate::{PendingEcg, StoreError};
 
 use super::failure::broken;
@@ -75,6 +75,53 @@ pub(super) struct PatientDocument {
     /// The name without case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name_key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    renamed: Option<NameChangeField>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct NameChangeField {
+    from: String,
+    at: DateTime,
+    confirmed: bool,
+}
+
+/// `former_names`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FormerNameDocument {
+    /// Derived from the upload that replaced the name.
+    #[serde(rename = "_id")]
+    id: bson::Uuid,
+    mrn: i64,
+    name: String,
+    replaced_at: DateTime,
+    upload_id: bson::Uuid,
+    confirmed: bool,
+}
+
+impl FormerNameDocument {
+    pub(super) fn new(mrn: Mrn, former: &FormerName) -> Self {
+        FormerNameDocument {
+            id: record(former.upload_id.record("former_name", 0)),
+            mrn: number(mrn),
+            name: former.name.clone(),
+            replaced_at: date(former.replaced_at),
+            upload_id: upload(former.upload_id),
+            confirmed: former.confirmed,
+        }
+    }
+}
+
+impl TryFrom<FormerNameDocument> for FormerName {
+    type Error = StoreError;
+    fn try_from(former: FormerNameDocument) -> Result<Self, StoreError> {
+        Ok(FormerName {
+            name: former.name,
+            replaced_at: time(former.replaced_at)?,
+            upload_id: upload_id(former.upload_id),
+            confirmed: former.confirmed,
+        })
+    }
 }
 
 /// What only the writer of a patient needs. It is part of the patient's document, with a checksum of its own, so that
@@ -90,7 +137,7 @@ pub(super) struct WritesField {
 }
 
 /// A write that was applied to a patient: applied again, it changes nothing and has the same result.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct AppliedField {
     /// The upload or the analysis.
     pub(super) by: bson::Uuid,
@@ -98,6 +145,12 @@ pub(super) struct AppliedField {
     pub(super) version: i64,
     /// Whether it brought anything new.
     pub(super) changed: bool,
+    /// Whether it named the patient differently, and the stored name was kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) name_kept: bool,
+    /// The name that it replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) former_name: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -210,6 +263,11 @@ impl From<&PatientSummary> for PatientDocument {
             latest_ecg: patient.latest_ecg.as_ref().map(Into::into),
             latest_image: patient.latest_image.as_ref().map(Into::into),
             name_key: patient.name.as_deref().map(name_key),
+            renamed: patient.renamed.as_ref().map(|change| NameChangeField {
+                from: change.from.clone(),
+                at: date(change.at),
+                confirmed: change.confirmed,
+            }),
         }
     }
 }
@@ -253,7 +311,12 @@ impl TryFrom<PatientDocument> for PatientSummary {
                 clock_wrong: image.clock_wrong,
             })
         };
+        let renamed = |change: NameChangeField| {
+            let at = time(change.at)?;
+            Ok::<_, StoreError>(NameChange { from: change.from, at, confirmed: change.confirmed })
+        };
         Ok(PatientSummary {
+            renamed: patient.renamed.map(renamed).transpose()?,
             mrn: mrn(patient.mrn)?,
             name: patient.name,
             version: version(patient.version)?,
@@ -472,6 +535,8 @@ pub(super) struct ReceiptField {
     received_at: DateTime,
     patient_created: bool,
     changed: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    name_kept: bool,
     version: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     heart_rate: Option<bson::Uuid>,
@@ -499,6 +564,7 @@ impl From<&UploadReceipt> for ReceiptField {
             received_at: date(receipt.received_at),
             patient_created: receipt.patient_created,
             changed: receipt.changed,
+            name_kept: receipt.name_kept,
             version: receipt.version as i64,
             heart_rate: receipt.heart_rate.map(record),
             files: receipt.files.iter().map(file).collect(),
@@ -522,6 +588,7 @@ impl UploadDocument {
             received_at: time(receipt.received_at)?,
             patient_created: receipt.patient_created,
             changed: receipt.changed,
+            name_kept: receipt.name_kept,
             version: version(receipt.version)?,
             heart_rate: receipt.heart_rate.map(record_id),
             files: receipt.files.into_iter().map(file).collect(),

@@ -29,6 +29,8 @@ pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     let open = partial(doc! { "received_at": 1, "_id": 1 }, doc! { "open": true });
     prepared(db.limit, db.ecgs.create_index(open)).await?;
     prepared(db.limit, db.images.create_index(history())).await?;
+    let former_names = index(doc! { "mrn": 1, "replaced_at": -1, "_id": -1 });
+    prepared(db.limit, db.former_names.create_index(former_names)).await?;
     // One file per content, and the index that GridFS asks for.
     prepared(db.limit, db.files.create_index(unique(doc! { "filename": 1 }))).await?;
     prepared(db.limit, db.chunks.create_index(unique(doc! { "files_id": 1, "n": 1 }))).await?;

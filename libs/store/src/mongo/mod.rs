@@ -35,8 +35,8 @@ use mongodb::options::{
 };
 use mongodb::{Client, Collection};
 use proto_json::{
-    BlobHash, EcgRecord, HashedBytes, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId,
-    Timestamp, UploadId,
+    BlobHash, EcgRecord, FormerName, HashedBytes, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary,
+    RecordId, Timestamp, UploadId,
 };
 
 pub use archive::{ArchiveError, Manifest, Part, verify as verify_archive};
@@ -100,6 +100,7 @@ struct Db {
     heart_rates: Collection<RawDocumentBuf>,
     ecgs: Collection<RawDocumentBuf>,
     images: Collection<RawDocumentBuf>,
+    former_names: Collection<RawDocumentBuf>,
     uploads: Collection<RawDocumentBuf>,
     files: Collection<blobs::FileDocument>,
     chunks: Collection<blobs::ChunkDocument>,
@@ -164,6 +165,7 @@ impl MongoStore {
             heart_rates: database.collection("heart_rates"),
             ecgs: database.collection("ecgs"),
             images: database.collection("images"),
+            former_names: database.collection("former_names"),
             uploads: database.collection("uploads"),
             files: database.collection("blobs.files"),
             chunks: database.collection("blobs.chunks"),
@@ -312,6 +314,10 @@ impl PatientStore for MongoStore {
 
     async fn patient(&self, mrn: Mrn) -> Result<Option<PatientSummary>, StoreError> {
         reading::patient(&self.db, mrn).await
+    }
+
+    async fn former_names(&self, mrn: Mrn, limit: usize) -> Result<Vec<FormerName>, StoreError> {
+        reading::former_names(&self.db, mrn, limit).await
     }
 
     async fn patients(

@@ -11,7 +11,7 @@ use mongodb::bson::{self, Document, RawDocumentBuf, cstr, doc};
 use proto_json::{Mrn, PatientSummary, Timestamp};
 use tokio::time::Instant;
 
-use crate::records::{self, Newest};
+use crate::records::{self, NameEffect, Newest};
 use crate::{NewUpload, StoreError};
 
 use super::Db;
@@ -58,6 +58,7 @@ pub(super) struct Applied {
     pub(super) patient: PatientSummary,
     pub(super) created: bool,
     pub(super) changed: bool,
+    pub(super) name: NameEffect,
     pub(super) version: u64,
 }
 
@@ -65,7 +66,7 @@ pub(super) struct Applied {
 pub(super) async fn apply_upload(db: &Db, upload: &NewUpload) -> Result<Applied, StoreError> {
     let change = Change {
         by: documents::upload(upload.id),
-        name: upload.name.as_deref(),
+        upload: Some(upload),
         newest: upload.newest(),
         upload_version: None,
         brings_records: upload.brings_records(),
@@ -85,14 +86,15 @@ pub(super) async fn apply_analysis(
     stored_at: Timestamp,
 ) -> Result<Option<PatientSummary>, StoreError> {
     let upload_version = Some(upload_version);
-    let change = Change { by, name: None, newest, upload_version, brings_records: true, stored_at };
+    let change = Change { by, upload: None, newest, upload_version, brings_records: true, stored_at };
     Ok(change.apply(db, mrn, false).await?.map(|applied| applied.patient))
 }
 
 /// One write to a patient.
 struct Change<'a> {
     by: bson::Uuid,
-    name: Option<&'a str>,
+    /// The upload that makes the change; `None` for an analysis.
+    upload: Option<&'a NewUpload>,
     newest: Newest,
     /// Version that the upload made which the records go back to; `None` if this is that upload.
     upload_version: Option<u64>,
@@ -126,9 +128,14 @@ impl Change<'_> {
             if let Some(before) = writes.applied.iter().find(|applied| applied.by == self.by) {
                 let version = u64::try_from(before.version).map_err(|error| broken("version", error))?;
                 let created = writes.created_by == Some(self.by);
-                return Ok(Some(Applied { patient, created, changed: before.changed, version }));
+                let name = NameEffect {
+                    changed: before.former_name.is_some(),
+                    kept: before.name_kept,
+                    former: before.former_name.clone(),
+                };
+                return Ok(Some(Applied { patient, created, changed: before.changed, name, version }));
             }
-            let changed = self.change(&mut patient);
+            let (changed, name) = self.change(&mut patient);
             if created {
                 writes.created_by = Some(self.by);
             }
@@ -137,7 +144,14 @@ impl Change<'_> {
                 patient.updated_at = patient.updated_at.max(self.stored_at);
             }
             let version = patient.version;
-            writes.applied.insert(0, AppliedField { by: self.by, version: version as i64, changed });
+            let applied = AppliedField {
+                by: self.by,
+                version: version as i64,
+                changed,
+                name_kept: name.kept,
+                former_name: name.former.clone(),
+            };
+            writes.applied.insert(0, applied);
             writes.applied.truncate(REMEMBERED);
             let document = document(&patient, &writes)?;
             let written = match unchanged {
@@ -148,7 +162,7 @@ impl Change<'_> {
                 }
             };
             if written {
-                return Ok(Some(Applied { patient, created, changed, version }));
+                return Ok(Some(Applied { patient, created, changed, name, version }));
             }
         }
         Err(contended())
@@ -164,19 +178,17 @@ impl Change<'_> {
             latest_heart_rate: None,
             latest_ecg: None,
             latest_image: None,
+            renamed: None,
         }
     }
 
-    /// Changes the patient; whether anything is new.
-    fn change(&self, patient: &mut PatientSummary) -> bool {
-        let renamed = self.name.is_some() && self.name != patient.name.as_deref();
-        if renamed {
-            patient.name = self.name.map(str::to_owned);
-        }
+    /// Changes the patient; whether anything is new, and what became of the name.
+    fn change(&self, patient: &mut PatientSummary) -> (bool, NameEffect) {
+        let name = self.upload.map(|upload| upload.apply_name(patient)).unwrap_or_default();
         // An upload that brings a record always counts a version.
         let upload_version = self.upload_version.unwrap_or(patient.version + 1);
         self.newest.clone().of_upload(upload_version).enter(patient, self.stored_at);
-        renamed || self.brings_records
+        (name.changed || self.brings_records, name)
     }
 }
 

@@ -4,7 +4,7 @@ use futures::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::raw::CString;
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, Regex, cstr, doc};
-use proto_json::{CLOCK_TOLERANCE_MS, Cursor, Mrn, Page, PatientSummary, Timestamp};
+use proto_json::{CLOCK_TOLERANCE_MS, Cursor, FormerName, Mrn, Page, PatientSummary, Timestamp};
 use serde::de::DeserializeOwned;
 
 use crate::records::Place;
@@ -12,7 +12,7 @@ use crate::search::Search;
 use crate::{PendingEcg, StoreError};
 
 use super::Db;
-use super::documents::{self, EcgDocument, PatientDocument, date};
+use super::documents::{self, EcgDocument, FormerNameDocument, PatientDocument, date};
 use super::failure::{answer, explain, within};
 use super::patients::WRITES;
 use super::sealed::{self, Sealed, unseal};
@@ -103,6 +103,15 @@ pub(super) async fn mrns_where(db: &Db, filter: Document) -> Result<Vec<Mrn>, St
         documents::mrn(number)
     };
     all(db, action).await?.into_iter().map(number).collect()
+}
+
+/// The newest former names of a patient.
+pub(super) async fn former_names(db: &Db, mrn: Mrn, limit: usize) -> Result<Vec<FormerName>, StoreError> {
+    let filter = doc! { "mrn": documents::number(mrn) };
+    let order = doc! { "replaced_at": -1, "_id": -1 };
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let found = all(db, db.former_names.find(filter).sort(order).limit(limit)).await?;
+    found.iter().map(|raw| record::<FormerNameDocument, _>(raw)).collect()
 }
 
 /// One page of a history, newest first.

@@ -15,7 +15,8 @@ use crate::{Scrub, ScrubPosition, ScrubState, ScrubStep, StoreError};
 
 use super::blobs::{self, FileDocument};
 use super::documents::{
-    self, EcgDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument, WritesField,
+    self, EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument,
+    WritesField,
 };
 use super::failure::{broken, insert, within};
 use super::patients::WRITES;
@@ -24,7 +25,7 @@ use super::sealed::{Sealed, unseal};
 use super::{Db, MongoStore};
 
 /// The collections of records, in the order in which they are checked; then come the files.
-const PARTS: [&str; 5] = ["patients", "heart_rates", "ecgs", "images", "uploads"];
+const PARTS: [&str; 6] = ["patients", "former_names", "heart_rates", "ecgs", "images", "uploads"];
 const FILES: &str = "files";
 
 /// Bytes of files after which a step ends.
@@ -41,6 +42,9 @@ impl Scrub for MongoStore {
         let after = after.as_deref();
         let (mut step, last) = match part.as_str() {
             "patients" => check(db, &db.patients, after, records, patient).await?,
+            "former_names" => {
+                check(db, &db.former_names, after, records, intact::<FormerNameDocument>).await?
+            }
             "heart_rates" => check(db, &db.heart_rates, after, records, intact::<HeartRateDocument>).await?,
             "ecgs" => check(db, &db.ecgs, after, records, intact::<EcgDocument>).await?,
             "images" => check(db, &db.images, after, records, intact::<ImageDocument>).await?,
@@ -59,7 +63,7 @@ impl Scrub for MongoStore {
     async fn scrub_total(&self) -> Result<u64, StoreError> {
         let db = &*self.db;
         let mut total = within(db.limit, db.files.estimated_document_count()).await?;
-        for records in [&db.patients, &db.heart_rates, &db.ecgs, &db.images, &db.uploads] {
+        for records in [&db.patients, &db.former_names, &db.heart_rates, &db.ecgs, &db.images, &db.uploads] {
             total += within(db.limit, records.estimated_document_count()).await?;
         }
         Ok(total)

@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 use crate::StoreError;
 
 use super::documents::{
-    EcgDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument, WritesField,
+    EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument,
+    WritesField,
 };
 use super::failure::broken;
 
@@ -39,6 +40,7 @@ macro_rules! sealed {
 sealed! {
     PatientDocument: "patients" Patient;
     WritesField: "patients.writes" Patient;
+    FormerNameDocument: "former_names" FormerName;
     HeartRateDocument: "heart_rates" HeartRate;
     EcgDocument: "ecgs" Ecg;
     ImageDocument: "images" Image;

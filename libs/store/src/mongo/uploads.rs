@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the claim | nothing but the claim, which is its own: it goes on |
 //! | some history | documents of the same ids: inserting them again changes nothing |
-//! | the patient | the patient remembers the write and its result |
+//! | the patient | the patient remembers the write and its result, with the name that it replaced |
 //! | the receipt | everything: it answers with the receipt |
 //!
 //! In the place of a claim there may be the mark of an upload whose files were removed, see [`super::abandoned`].
@@ -20,7 +20,8 @@ use crate::{NewUpload, StoreError, StoredUpload, UploadOutcome};
 
 use super::Db;
 use super::documents::{
-    self, EcgDocument, HeartRateDocument, ImageDocument, ReceiptField, UploadDocument, date,
+    self, EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, ReceiptField, UploadDocument,
+    date,
 };
 use super::failure::{broken, insert, within};
 use super::patients::{self, Applied};
@@ -54,6 +55,10 @@ pub(super) async fn store(db: &Db, upload: &NewUpload) -> Result<UploadOutcome, 
         Claim::Ours(claim) => {
             insert_history(db, upload).await?;
             let applied = patients::apply_upload(db, upload).await?;
+            if let Some(former) = upload.former_name(&applied.name) {
+                let document = FormerNameDocument::new(upload.mrn, &former);
+                insert(db.limit, db.former_names.insert_one(seal(&document)?)).await?;
+            }
             let receipt = complete(db, upload, claim, &applied).await?;
             Ok(UploadOutcome::Stored { receipt, patient: Box::new(applied.patient), replayed: false })
         }
@@ -191,7 +196,7 @@ pub(super) async fn complete(
     claim: UploadDocument,
     applied: &Applied,
 ) -> Result<UploadReceipt, StoreError> {
-    let receipt = upload.receipt(applied.created, applied.changed, applied.version);
+    let receipt = upload.receipt(applied.created, applied.changed, applied.name.kept, applied.version);
     // A claim changes only here.
     let open = doc! { "_id": claim.id, "mrn": { "$exists": true }, "receipt": { "$exists": false } };
     let document = UploadDocument { receipt: Some(ReceiptField::from(&receipt)), ..claim };

@@ -7,8 +7,8 @@
 use std::cmp::Ordering;
 
 use proto_json::{
-    CLOCK_TOLERANCE_MS, Cursor, DamagedRecord, EcgRecord, EcgStatus, HeartRateRecord, ImageRecord, Mrn, Page,
-    PatientSummary, RecordId, Timestamp,
+    CLOCK_TOLERANCE_MS, Cursor, DamagedRecord, EcgRecord, EcgStatus, FormerName, HeartRateRecord,
+    ImageRecord, Mrn, Page, PatientSummary, RecordId, Timestamp,
 };
 use rusqlite::{Connection, Row, ToSql, params};
 use sqlite::Table;
@@ -72,6 +72,23 @@ pub(super) fn upload(
     id: proto_json::UploadId,
 ) -> Result<Option<StoredUpload>, StoreError> {
     one(connection, &rows::UPLOADS, "id", id.as_uuid().as_bytes(), rows::upload)
+}
+
+/// The newest former names of a patient.
+pub(super) fn former_names(
+    connection: &Connection,
+    mrn: Mrn,
+    limit: usize,
+) -> Result<Vec<FormerName>, StoreError> {
+    let table = rows::FORMER_NAMES;
+    let order = "ORDER BY replaced_at DESC, upload_id DESC LIMIT ?2";
+    let mut statement = connection.prepare_cached(&format!("{} WHERE mrn = ?1 {order}", table.select()))?;
+    let mut found = statement.query(params![rows::number(mrn), limit])?;
+    let mut names = Vec::new();
+    while let Some(row) = found.next()? {
+        names.push(required(&table, row, rows::former_name)?);
+    }
+    Ok(names)
 }
 
 /// The row of `table` with this value in the column `key`, which has a unique index.

@@ -23,8 +23,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use proto_json::{
-    BlobHash, EcgRecord, HashedBytes, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId,
-    Timestamp, UploadId,
+    BlobHash, EcgRecord, FormerName, HashedBytes, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary,
+    RecordId, Timestamp, UploadId,
 };
 
 use crate::search::Search;
@@ -160,6 +160,10 @@ impl PatientStore for SqliteStore {
 
     async fn patient(&self, mrn: Mrn) -> Result<Option<PatientSummary>, StoreError> {
         self.readers.read(move |connection| lists::patient(connection, mrn)).await
+    }
+
+    async fn former_names(&self, mrn: Mrn, limit: usize) -> Result<Vec<FormerName>, StoreError> {
+        self.readers.read(move |connection| lists::former_names(connection, mrn, limit)).await
     }
 
     async fn patients(

@@ -4,8 +4,8 @@
 //! ever interpreted.
 
 use proto_json::{
-    BlobHash, Bpm, DamagedRecord, EcgRecord, HeartRateRecord, ImageRecord, Mrn, PatientSummary, RecordId,
-    RecordKind, Timestamp, UploadId,
+    BlobHash, Bpm, DamagedRecord, EcgRecord, FormerName, HeartRateRecord, ImageRecord, Mrn, PatientSummary,
+    RecordId, RecordKind, Timestamp, UploadId,
 };
 use rusqlite::Row;
 use serde::Serialize;
@@ -29,6 +29,7 @@ pub(super) const PATIENTS: Table = Table {
         "latest_heart_rate",
         "latest_ecg",
         "latest_image",
+        "renamed",
     ],
     key: 1,
     unique: "mrn",
@@ -52,6 +53,13 @@ pub(super) const ECGS: Table = Table {
 pub(super) const IMAGES: Table =
     Table { name: "images", columns: &["mrn", "at", "id", "upload_id", "file"], key: 3, unique: "id" };
 
+pub(super) const FORMER_NAMES: Table = Table {
+    name: "former_names",
+    columns: &["mrn", "replaced_at", "upload_id", "name", "confirmed"],
+    key: 3,
+    unique: "mrn, replaced_at, upload_id",
+};
+
 pub(super) const UPLOADS: Table = Table {
     name: "uploads",
     columns: &["id", "mrn", "fingerprint", "stored_at", "receipt", "uploaded_by"],
@@ -70,12 +78,14 @@ pub(super) const BLOB_CHUNKS: Table =
     Table { name: "blob_chunks", columns: &["key", "data"], key: 1, unique: "key" };
 
 /// All tables of records, in the order in which they are checked.
-pub(super) const TABLES: [Table; 7] = [PATIENTS, HEART_RATES, ECGS, IMAGES, UPLOADS, BLOBS, BLOB_CHUNKS];
+pub(super) const TABLES: [Table; 8] =
+    [PATIENTS, FORMER_NAMES, HEART_RATES, ECGS, IMAGES, UPLOADS, BLOBS, BLOB_CHUNKS];
 
 /// The kind of record that a row of this table is.
 pub(super) fn kind(table: &Table) -> RecordKind {
     match table.name {
         "patients" => RecordKind::Patient,
+        "former_names" => RecordKind::FormerName,
         "heart_rates" => RecordKind::HeartRate,
         "ecgs" => RecordKind::Ecg,
         "images" => RecordKind::Image,
@@ -133,6 +143,17 @@ pub(super) fn patient(row: &Row<'_>) -> Result<PatientSummary, StoreError> {
         latest_heart_rate: optional(row.get("latest_heart_rate")?)?,
         latest_ecg: optional(row.get("latest_ecg")?)?,
         latest_image: optional(row.get("latest_image")?)?,
+        renamed: optional(row.get("renamed")?)?,
+    })
+}
+
+/// A row of [`FORMER_NAMES`].
+pub(super) fn former_name(row: &Row<'_>) -> Result<FormerName, StoreError> {
+    Ok(FormerName {
+        name: row.get("name")?,
+        replaced_at: time(row.get("replaced_at")?)?,
+        upload_id: UploadId::from_uuid(Uuid::from_bytes(row.get("upload_id")?)),
+        confirmed: row.get("confirmed")?,
     })
 }
 

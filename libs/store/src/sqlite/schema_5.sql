@@ -1,3 +1,15 @@
+-- The last change of a patient's name, as JSON, and the names that a patient had before.
+ALTER TABLE patients ADD COLUMN renamed TEXT;
+CREATE TABLE former_names (
+    mrn         INTEGER NOT NULL,
+    replaced_at INTEGER NOT NULL,
+    upload_id   BLOB NOT NULL,
+    name        TEXT NOT NULL,
+    confirmed   INTEGER NOT NULL,
+    checksum    INTEGER NOT NULL,
+    PRIMARY KEY (mrn, replaced_at, upload_id)
+) WITHOUT ROWID;
+
 -- Each row carries a checksum of its values: see libs/sqlite. Rows that are there get theirs after this script.
 ALTER TABLE patients ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE heart_rates ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;

@@ -1,13 +1,13 @@
 //! Storing an upload, and the result of an analysis: each one transaction, with the small files that belong to it.
 
+use proto_json::name_key;
 use proto_json::{
-    BlobHash, EcgRecord, EcgStatus, HashedBytes, HeartRateRecord, PatientSummary, SignalOptions, Timestamp,
-    UploadReceipt,
+    BlobHash, EcgRecord, EcgStatus, FormerName, HashedBytes, HeartRateRecord, Mrn, PatientSummary,
+    SignalOptions, Timestamp, UploadReceipt,
 };
 use rusqlite::{Connection, params};
 
 use crate::records::{self, Newest};
-use crate::search::name_key;
 use crate::{AnalysisResult, NewUpload, StoreError, UploadOutcome};
 
 use super::blobs::{self, BlobNumber};
@@ -147,6 +147,17 @@ fn insert_heart_rate(connection: &Connection, rate: &HeartRateRecord) -> Result<
     Ok(rows::HEART_RATES.insert(connection, values)?)
 }
 
+fn insert_former_name(connection: &Connection, mrn: Mrn, former: &FormerName) -> Result<(), StoreError> {
+    let values = params![
+        rows::number(mrn),
+        former.replaced_at.as_millis(),
+        former.upload_id.as_uuid().as_bytes(),
+        former.name,
+        former.confirmed,
+    ];
+    Ok(rows::FORMER_NAMES.insert(connection, values)?)
+}
+
 fn update_patient(
     connection: &Connection,
     upload: &NewUpload,
@@ -162,12 +173,13 @@ fn update_patient(
         latest_heart_rate: None,
         latest_ecg: None,
         latest_image: None,
+        renamed: None,
     });
-    let renamed = upload.name.is_some() && upload.name != patient.name;
-    let changed = renamed || upload.brings_records();
-    if renamed {
-        patient.name.clone_from(&upload.name);
+    let name = upload.apply_name(&mut patient);
+    if let Some(former) = upload.former_name(&name) {
+        insert_former_name(connection, upload.mrn, &former)?;
     }
+    let changed = name.changed || upload.brings_records();
     // An upload that brings a record always counts as a change.
     upload.newest().of_upload(patient.version + 1).enter(&mut patient, upload.stored_at);
     if created || changed {
@@ -175,7 +187,7 @@ fn update_patient(
         patient.updated_at = patient.updated_at.max(upload.stored_at);
         write_patient(connection, &patient)?;
     }
-    Ok((upload.receipt(created, changed, patient.version), patient))
+    Ok((upload.receipt(created, changed, name.kept, patient.version), patient))
 }
 
 pub(super) fn write_patient(connection: &Connection, patient: &PatientSummary) -> Result<(), StoreError> {
@@ -189,6 +201,7 @@ pub(super) fn write_patient(connection: &Connection, patient: &PatientSummary) -
         rows::optional_json(patient.latest_heart_rate.as_ref())?,
         rows::optional_json(patient.latest_ecg.as_ref())?,
         rows::optional_json(patient.latest_image.as_ref())?,
+        rows::optional_json(patient.renamed.as_ref())?,
     ];
     Ok(rows::PATIENTS.put(connection, values)?)
 }

@@ -127,6 +127,7 @@ pub(crate) fn upload(number: u64, key: &str, millis: i64) -> NewUpload {
         received_at: at(millis),
         stored_at: at(millis + 5),
         name: None,
+        rename: proto_json::Rename::Confirmed,
         heart_rate: None,
         images: Vec::new(),
         ecgs: Vec::new(),

@@ -1,9 +1,9 @@
 //! Makes the document: paths by hand, schemas from the types of proto-json.
 
 use proto_json::{
-    DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page,
-    PatientSummary, PatientUpdated, Problem, ReceivedUpload, ServerClock, StreamState, UploadReceipt,
-    UploadStatus, legacy,
+    DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, FormerNames, HeartRateRecord, ImageRecord, Mrn,
+    NameCheck, NameQuery, Page, PatientSummary, PatientUpdated, Problem, ReceivedUpload, ServerClock,
+    StreamState, UploadReceipt, UploadStatus, legacy,
 };
 use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -115,6 +115,9 @@ fn paths(schemas: &mut Schemas) -> Value {
             &schemas.of::<Page<EcgRecord>>()) },
         "/api/v1/patients/{mrn}/images": { "get": list("listImages", "Medical images, newest first", &of_patient,
             &schemas.of::<Page<ImageRecord>>()) },
+        "/api/v1/patients/{mrn}/names": { "get": record("patients", "getFormerNames", "Former names of a patient, newest first",
+            "Mrn", &schemas.of::<FormerNames>()) },
+        "/api/v1/patients/{mrn}/name-check": { "post": name_check(schemas) },
         "/api/v1/patients/{mrn}/uploads": { "post": upload(schemas) },
         "/api/v1/patients/{mrn}/events": { "get": events("watchPatient", "Changes of one patient as they happen", &["Mrn"], true) },
         "/api/v1/events": { "get": events("watchPatients", "Changes of all patients as they happen", &[], false) },
@@ -240,6 +243,19 @@ fn events(id: &str, summary: &str, names: &[&str], of_patient: bool) -> Value {
     operation("events", id, summary, names, replies)
 }
 
+fn name_check(schemas: &mut Schemas) -> Value {
+    let replies = [400, 413, 502, 503]
+        .into_iter()
+        .fold(Replies::new().guarded(), Replies::problem)
+        .json("The result; it does not contain the stored name.", &schemas.of::<NameCheck>());
+    let summary = "Whether a patient has this name";
+    let mut operation = operation("uploads", "checkName", summary, &["Mrn"], replies);
+    let schema = schemas.of::<NameQuery>();
+    operation["requestBody"] =
+        json!({ "required": true, "content": { "application/json": { "schema": schema } } });
+    operation
+}
+
 fn upload(schemas: &mut Schemas) -> Value {
     let files = |description: &str| json!({ "type": "array", "items": binary(), "description": description });
     let form = json!({
@@ -247,6 +263,9 @@ fn upload(schemas: &mut Schemas) -> Value {
         "additionalProperties": false,
         "properties": {
             "name": { "type": "string", "maxLength": 500, "pattern": PLAIN, "description": "Empty: not given." },
+            "rename": { "type": "string", "enum": ["true", "false", ""],
+                "description": "`true`: the name may replace another name of the patient. Otherwise an upload that names a known \
+                                patient differently is rejected with 409." },
             "heart_rate": { "type": "integer", "minimum": 1, "maximum": 400, "description": "Beats per minute." },
             "recorded_at": { "type": "string", "format": "date-time",
                 "description": "When ECGs and heart rate were recorded; at most 5 s in the future of the server. Not given: not known." },
@@ -282,7 +301,7 @@ fn upload(schemas: &mut Schemas) -> Value {
         },
         "content": { "application/json": { "schema": schemas.of::<ReceivedUpload>() } }
     });
-    let replies = [400, 408, 413, 415, 422, 503]
+    let replies = [400, 408, 409, 413, 415, 422, 503]
         .into_iter()
         .fold(Replies::new().guarded(), Replies::problem)
         .add(201, stored)

@@ -28,7 +28,7 @@ pub(crate) fn tokens_file() -> tempfile::NamedTempFile {
     file
 }
 
-async fn with_tokens() -> (Door, tempfile::NamedTempFile) {
+pub(crate) async fn with_tokens() -> (Door, tempfile::NamedTempFile) {
     let file = tokens_file();
     let tokens = Some(file.path().to_owned());
     let config = Config { tokens, receipt_wait: PATIENCE, admin_for_clients: true, ..Config::default() };

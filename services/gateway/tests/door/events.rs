@@ -58,7 +58,10 @@ async fn a_watcher_is_told_of_every_change_in_order() {
     let mut events = Events::of(&door, "/api/v1/events").await;
     assert_eq!(state(&events.next().await.unwrap(), "ready").keep_alive_ms, 60_000);
     for (name, mrn) in [("Ann", "7"), ("Bob", "8"), ("Anna", "7")] {
-        assert_eq!(door.upload(mrn, Form::default().field("name", name), &[]).await.status, 201);
+        assert_eq!(
+            door.upload(mrn, Form::default().field("name", name).field("rename", "true"), &[]).await.status,
+            201
+        );
         let event = events.next().await.unwrap();
         let (id, data) = event.split_once("\nevent: updated\ndata: ").unwrap();
         let update: proto_json::PatientUpdated = serde_json::from_str(data).unwrap();

@@ -39,6 +39,11 @@ pub(crate) struct Door {
     _data: TempDir,
 }
 
+fn start_ingest(bus: &Arc<LocalBus>, store: &Arc<dyn PatientStore>, shutdown: &Shutdown) {
+    let ports = ingest::Ports { bus: bus.clone(), stage: bus.clone(), store: store.clone() };
+    tokio::spawn(ingest::run(ingest::Config::default(), ports, shutdown.clone()));
+}
+
 impl Drop for Door {
     fn drop(&mut self) {
         self.shutdown.begin();
@@ -116,8 +121,7 @@ impl Start {
         let store: Arc<dyn PatientStore> = SqliteStore::open(&data.path().join("patients.db")).unwrap();
         let shutdown = Shutdown::new();
         if self.ingest {
-            let ports = ingest::Ports { bus: bus.clone(), stage: bus.clone(), store: store.clone() };
-            tokio::spawn(ingest::run(ingest::Config::default(), ports, shutdown.clone()));
+            start_ingest(&bus, &store, &shutdown);
             let ports = ecg_worker::Ports { bus: bus.clone(), stage: bus.clone() };
             tokio::spawn(ecg_worker::run(ecg_worker::Config { concurrency: None }, ports, shutdown.clone()));
         }
@@ -152,6 +156,11 @@ impl Start {
 impl Door {
     pub(crate) async fn open() -> Door {
         Start::default().start().await
+    }
+
+    /// Starts ingest in a system that was started without it.
+    pub(crate) fn start_ingest(&self) {
+        start_ingest(&self.bus, &self.store, &self.shutdown);
     }
 
     pub(crate) fn shut(&self) {

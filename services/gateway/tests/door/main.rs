@@ -10,5 +10,6 @@ mod contract;
 mod dead_letters;
 mod events;
 mod fixture;
+mod names;
 mod reads;
 mod uploads;

@@ -35,6 +35,9 @@ pub(crate) struct UploadArgs {
     /// Name of the patient
     #[arg(long)]
     name: Option<String>,
+    /// Replace the stored name if the patient has another one
+    #[arg(long, requires = "name")]
+    rename: bool,
     /// Raw ECGs: CSV or EDF
     #[arg(long, value_name = "FILE", num_args = 1..)]
     ecg: Vec<PathBuf>,
@@ -123,6 +126,7 @@ impl UploadArgs {
         ];
         Ok(Upload {
             name: self.name.clone(),
+            rename: self.rename,
             heart_rate: self.heart_rate,
             recorded_at,
             signal_options: SignalOptions { sample_rate_hz: self.sample_rate, lead: self.lead.clone() },
@@ -263,6 +267,9 @@ fn print_receipt(receipt: &UploadReceipt) -> Result<(), CliError> {
         (false, true) => format!("Patient {mrn} is updated."),
         (false, false) => format!("Nothing new for patient {mrn}."),
     })?;
+    if receipt.name_kept {
+        say(format!("Patient {mrn} has another name, which was kept; use --rename to change it."))?;
+    }
     for file in &receipt.files {
         let kind = match file.kind {
             FileKind::MedicalImage => "image",
@@ -297,7 +304,7 @@ mod tests {
         let (other, none) = (file("3", "2026-03-14T15:09:27Z"), file("4", "0.000"));
         let at = "2026-03-14T15:09:26.500Z".parse().unwrap();
         assert_eq!(stated(&[one.clone(), two]).unwrap(), Some(at));
-        assert_eq!(stated(&[none.clone()]).unwrap(), None);
+        assert_eq!(stated(std::slice::from_ref(&none)).unwrap(), None);
         assert_eq!(stated(&[]).unwrap(), None);
         assert!(stated(&[one.clone(), other]).is_err());
         assert!(stated(&[one, none]).is_err());

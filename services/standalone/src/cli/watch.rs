@@ -149,6 +149,7 @@ fn changes(changes: &[Change]) -> String {
         .map(|change| match change.kind {
             ChangeKind::PatientCreated => "new patient",
             ChangeKind::Name => "name",
+            ChangeKind::NameKept => "other name given, stored name kept",
             ChangeKind::HeartRate => "heart rate",
             ChangeKind::Image => "image",
             ChangeKind::Ecg => "ECG received",
