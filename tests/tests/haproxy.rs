@@ -120,8 +120,14 @@ async fn one_address_gets_its_share_of_the_connections_of_the_proxy() {
     for _ in 0..PER_ADDRESS {
         silent.push(proxy.connect(3).await.unwrap());
     }
-    // The connection may be accepted by the kernel before the proxy closes it.
-    assert_eq!(proxy.ask(3, "/api/v1/patients", Some(NURSE)).await, None);
+    // The threads of the proxy accept connections in any order. A request can be counted before a silent connection that
+    // was opened earlier; the proxy then closes that silent connection, and a slot stays free until the next one.
+    let mut answered = 0;
+    while proxy.ask(3, "/api/v1/patients", Some(NURSE)).await.is_some() {
+        answered += 1;
+        assert!(answered < 100, "the proxy does not limit the connections of an address");
+        silent.push(proxy.connect(3).await.unwrap());
+    }
     let reply = proxy.ask(4, "/api/v1/patients", Some(NURSE)).await.unwrap();
     assert!(reply.starts_with("HTTP/1.1 200"), "other addresses go on: {reply}");
     // Silent connections are closed after `timeout http-request`.

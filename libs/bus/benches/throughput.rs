@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bus::local::LocalBus;
 use bus::nats::{NatsBus, NatsConfig};
-use bus::{BlobStage, EventBus, Outgoing, QueueLimits, RetryPolicy, StageKey, collect};
+use bus::{EventBus, Outgoing, QueueLimits, RetryPolicy, StagingKey, StagingStore, collect};
 use bytes::Bytes;
 use futures::StreamExt;
 use proto_json::{BlobHash, Mrn, Queue, UploadId};
@@ -21,7 +21,7 @@ const FILE: usize = 25_000;
 #[derive(Clone)]
 struct Peer {
     bus: Arc<dyn EventBus>,
-    stage: Arc<dyn BlobStage>,
+    stage: Arc<dyn StagingStore>,
 }
 
 fn message() -> Outgoing {
@@ -74,7 +74,7 @@ async fn all(peer: Peer) {
         measure("put and delete 25 KB", tasks, move || {
             let (peer, file) = (of.clone(), file.clone());
             async move {
-                let key = StageKey { upload: UploadId::generate(), sha256 };
+                let key = StagingKey { upload: UploadId::generate(), sha256 };
                 peer.stage.put_bytes(key, file).await.unwrap();
                 peer.stage.delete(key).await.unwrap();
             }
@@ -83,7 +83,7 @@ async fn all(peer: Peer) {
     }
     for tasks in [1, 8, 64] {
         // Works off what is enqueued, beside the senders.
-        let consumer = tokio::spawn(work_off(peer.clone(), None));
+        let consumer = tokio::spawn(run_consumer(peer.clone(), None));
         let of = peer.clone();
         measure("enqueue, worked off beside", tasks, move || {
             let peer = of.clone();
@@ -104,14 +104,14 @@ async fn all(peer: Peer) {
         let _ = consumer.await;
     }
     for tasks in [1, 8, 64] {
-        let consumer = tokio::spawn(work_off(peer.clone(), Some(sha256)));
+        let consumer = tokio::spawn(run_consumer(peer.clone(), Some(sha256)));
         let (of, file) = (peer.clone(), file.clone());
         measure("a whole round", tasks, move || {
             let (peer, file) = (of.clone(), file.clone());
             async move {
                 let upload = UploadId::generate();
                 let receipt = peer.bus.expect_receipt(upload).await.unwrap();
-                peer.stage.put_bytes(StageKey { upload, sha256 }, file).await.unwrap();
+                peer.stage.put_bytes(StagingKey { upload, sha256 }, file).await.unwrap();
                 let reply_to = Some(receipt.reply_to);
                 let payload = Bytes::from(upload.to_string());
                 peer.bus.enqueue(Outgoing { reply_to, payload, ..message() }).await.unwrap();
@@ -124,12 +124,12 @@ async fn all(peer: Peer) {
     }
 }
 
-async fn work_off(peer: Peer, file: Option<BlobHash>) {
+async fn run_consumer(peer: Peer, file: Option<BlobHash>) {
     let deliveries = peer.bus.consume(Queue::Uploads, 64).await.unwrap();
     let each = deliveries.for_each_concurrent(64, |delivery| async {
         if let Some(sha256) = file {
             let upload: UploadId = std::str::from_utf8(&delivery.payload).unwrap().parse().unwrap();
-            let key = StageKey { upload, sha256 };
+            let key = StagingKey { upload, sha256 };
             let staged = peer.stage.get(key).await.unwrap().unwrap();
             assert_eq!(collect(staged.body, staged.bytes).await.unwrap().len(), FILE);
             peer.stage.delete(key).await.unwrap();

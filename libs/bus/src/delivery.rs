@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use proto_json::{Queue, QueueMessage, Timestamp};
 
-use crate::{BusError, RetryPolicy, SmallFile, StageKey};
+use crate::{BusError, RetryPolicy, SmallFile, StagingKey};
 
 /// First and longest wait before a broker that failed is told again how a delivery ended.
 const SETTLE_FIRST: Duration = Duration::from_millis(100);
@@ -18,7 +18,7 @@ const SETTLE_MOST: Duration = Duration::from_secs(2);
 
 /// How an adapter settles a delivery. Dropped unsettled, it gives the message back at once.
 #[async_trait]
-pub trait Settle: Send + Sync {
+pub trait Acker: Send + Sync {
     /// Counts an attempt, durably unless it is the first delivery, and returns its number, from 1.
     async fn begin(&self) -> Result<u64, BusError>;
     /// Removes the message from its queue, and waits until the broker has done so. Can be repeated.
@@ -59,7 +59,7 @@ pub struct Delivery {
     /// When it was enqueued.
     pub enqueued_at: Timestamp,
     policy: RetryPolicy,
-    settle: Box<dyn Settle>,
+    settle: Box<dyn Acker>,
 }
 
 impl std::fmt::Debug for Delivery {
@@ -82,7 +82,7 @@ impl Delivery {
         deliveries: u64,
         enqueued_at: Timestamp,
         policy: RetryPolicy,
-        settle: Box<dyn Settle>,
+        settle: Box<dyn Acker>,
     ) -> Self {
         Delivery {
             queue,
@@ -100,7 +100,7 @@ impl Delivery {
 
     /// The file that came inside of the message under this name.
     #[must_use]
-    pub fn enclosed(&self, key: StageKey) -> Option<&SmallFile> {
+    pub fn enclosed(&self, key: StagingKey) -> Option<&SmallFile> {
         self.enclosed.iter().find(|file| file.key() == key)
     }
 

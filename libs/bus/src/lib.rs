@@ -1,5 +1,5 @@
 //! Ports of the pipeline: work queues and announcements ([`EventBus`]), and the place where files wait for work
-//! ([`BlobStage`]).
+//! ([`StagingStore`]).
 //!
 //! Two adapters: `nats` (JetStream and its object store) and `local` (in process, durable in one SQLite file). One
 //! conformance suite runs on both. A service sees only what is in this module.
@@ -7,6 +7,7 @@
 // Whoever only names the port builds without an adapter; what the adapters share is then idle.
 #![cfg_attr(not(any(feature = "local", feature = "nats")), allow(dead_code, reason = "no adapter is built"))]
 
+mod consumer;
 mod delivery;
 mod error;
 #[cfg(feature = "local")]
@@ -14,8 +15,7 @@ pub mod local;
 #[cfg(feature = "nats")]
 pub mod nats;
 mod receipts;
-mod stage;
-mod work;
+mod staging;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -25,10 +25,10 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use proto_json::{BlobHash, Mrn, PatientUpdated, Queue, QueueMessage, Receipt, Timestamp, UploadId};
 
-pub use delivery::{Delivery, Settle};
+pub use consumer::{Outcome, Readiness, describe_consumer, run_consumer};
+pub use delivery::{Acker, Delivery};
 pub use error::{BusError, EnqueueError, is_outage_of_body};
-pub use stage::{BlobStage, BodyError, ByteStream, SmallFile, StageKey, StagedBlob, collect};
-pub use work::{Outcome, Readiness, describe_work, work_off};
+pub use staging::{BodyError, ByteStream, SmallFile, StagedFile, StagingKey, StagingStore, collect};
 
 /// Work queues, announcements and receipts.
 ///
@@ -74,7 +74,7 @@ pub trait EventBus: Debug + Send + Sync + 'static {
     async fn announce(&self, update: &PatientUpdated, trace_parent: Option<String>) -> Result<(), BusError>;
 
     /// Listens to announcements, of one patient or of all. When the future resolves, the subscription is in force: what
-    /// is announced from then on arrives, or [`UpdateEvent::Missed`] tells that something may have been lost.
+    /// is announced from then on arrives, or [`UpdateEvent::Lagged`] tells that something may have been lost.
     ///
     /// # Errors
     /// When the broker cannot be reached now.
@@ -180,10 +180,10 @@ pub struct Outgoing {
 pub enum UpdateEvent {
     /// A patient has changed.
     Updated(Box<PatientUpdated>),
-    /// The connection to the broker is lost: nothing is heard until [`UpdateEvent::Missed`] says that it is back.
-    CutOff,
+    /// The connection to the broker is lost: nothing is heard until [`UpdateEvent::Lagged`] says that it is back.
+    Disconnected,
     /// Announcements may have been lost (connection lost and back, or this listener was too slow): load summaries anew.
-    Missed,
+    Lagged,
 }
 
 /// Waits for the receipt of one upload.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bus::local::{LocalBus, LocalError};
-use bus::{BlobStage, BusError, EventBus, Outgoing, QueueLimits, RetryPolicy, StageKey};
+use bus::{BusError, EventBus, Outgoing, QueueLimits, RetryPolicy, StagingKey, StagingStore};
 use bytes::Bytes;
 use futures::StreamExt;
 use proto_json::{BlobHash, Mrn, Queue, UploadId};
@@ -132,7 +132,7 @@ async fn what_a_crash_leaves_of_a_file_is_gone_at_the_next_start() {
     let path = folder.path().join("bus.sqlite");
     let bus = open(&path).unwrap();
     let part = Bytes::from(vec![7; 1 << 20]);
-    let key = StageKey { upload: UploadId::generate(), sha256: BlobHash::of(b"never comes") };
+    let key = StagingKey { upload: UploadId::generate(), sha256: BlobHash::of(b"never comes") };
     let (reached, mut at_the_gap) = tokio::sync::mpsc::channel::<()>(1);
     let parts = futures::stream::iter(vec![Ok(part.clone()), Ok(part)]);
     let silence = futures::stream::once(async move {
@@ -172,7 +172,7 @@ async fn the_files_stay_small_however_much_goes_through() {
     let bytes = Bytes::from(vec![3; 4 << 20]);
     let sha256 = BlobHash::of(&bytes);
     for _ in 0..60 {
-        let key = StageKey { upload: UploadId::generate(), sha256 };
+        let key = StagingKey { upload: UploadId::generate(), sha256 };
         bus.put_bytes(key, bytes.clone()).await.unwrap();
         bus.get(key).await.unwrap().unwrap();
         bus.delete(key).await.unwrap();
@@ -259,7 +259,7 @@ async fn a_damaged_staged_file_is_an_error_and_is_not_removed_as_a_rest() {
     let path = folder.path().join("bus.sqlite");
     let bus = open(&path).unwrap();
     let bytes = Bytes::from(vec![9; 300_000]);
-    let key = StageKey { upload: UploadId::generate(), sha256: BlobHash::of(&bytes) };
+    let key = StagingKey { upload: UploadId::generate(), sha256: BlobHash::of(&bytes) };
     bus.put_bytes(key, bytes.clone()).await.unwrap();
     drop(bus);
     write_back(&path);

@@ -7,7 +7,7 @@ use proto_json::{NameConflict, Problem};
 
 /// A kind of problem: status, stable name and title go together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kind {
+pub struct ProblemType {
     /// HTTP status.
     pub status: StatusCode,
     /// Last part of the type URI `urn:bedside:problem:…`.
@@ -18,9 +18,9 @@ pub struct Kind {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $constant:ident = $status:ident $name:literal $title:literal;)*) => {
-        impl Kind {
-            $($(#[$doc])* pub const $constant: Kind =
-                Kind { status: StatusCode::$status, name: $name, title: $title };)*
+        impl ProblemType {
+            $($(#[$doc])* pub const $constant: ProblemType =
+                ProblemType { status: StatusCode::$status, name: $name, title: $title };)*
         }
     };
 }
@@ -67,45 +67,46 @@ pub const PROBLEM: HeaderName = HeaderName::from_static("bedside-problem");
 #[derive(Debug, Clone)]
 pub struct ApiError {
     /// What kind of problem it is.
-    pub kind: Kind,
+    pub kind: ProblemType,
     /// One sentence on this very case that a person can act on.
     pub detail: String,
     /// Headers that go with it, such as `Retry-After`.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The names, for [`Kind::NAME_DIFFERS`].
+    /// The names, for [`ProblemType::NAME_DIFFERS`].
     pub names: Option<Box<NameConflict>>,
 }
 
 impl ApiError {
     /// A problem of this kind; `detail` is one sentence a person can act on.
-    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    pub fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
         ApiError { kind, detail: detail.into(), headers: Vec::new(), names: None }
     }
 
     /// 400 with a sentence.
     pub fn invalid(detail: impl Into<String>) -> Self {
-        ApiError::new(Kind::INVALID, detail)
+        ApiError::new(ProblemType::INVALID, detail)
     }
 
     /// 404 with a sentence.
     pub fn not_found(detail: impl Into<String>) -> Self {
-        ApiError::new(Kind::NOT_FOUND, detail)
+        ApiError::new(ProblemType::NOT_FOUND, detail)
     }
 
     /// 503 with a sentence and the seconds after which to try again.
     pub fn unavailable(detail: impl Into<String>, retry_after_s: u16) -> Self {
-        ApiError::new(Kind::UNAVAILABLE, detail).header(header::RETRY_AFTER, retry_after_s.into())
+        ApiError::new(ProblemType::UNAVAILABLE, detail).header(header::RETRY_AFTER, retry_after_s.into())
     }
 
     /// 500: something that is stored is damaged. `detail` says what.
     pub fn damaged(detail: impl Into<String>) -> Self {
-        ApiError::new(Kind::DAMAGED, detail).header(PROBLEM, HeaderValue::from_static(Kind::DAMAGED.name))
+        ApiError::new(ProblemType::DAMAGED, detail)
+            .header(PROBLEM, HeaderValue::from_static(ProblemType::DAMAGED.name))
     }
 
     /// 500. The cause is for the log alone.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         tracing::error!(%cause, "internal error");
-        ApiError::new(Kind::INTERNAL, "The server failed at this request; its log says why.")
+        ApiError::new(ProblemType::INTERNAL, "The server failed at this request; its log says why.")
     }
 
     /// Adds a header.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::{Delivery, EnqueueError, Outcome, SmallFile, StageKey};
+use bus::{Delivery, EnqueueError, Outcome, SmallFile, StagingKey};
 use bytes::Bytes;
 use proto_json::{AnalyzeEcg, BlobInfo, EcgAnalyzed, EcgOutcome, HashedBytes, MediaType, Timestamp};
 use runtime::trace;
@@ -39,7 +39,7 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
         );
         (EcgOutcome::Failed { reason }, Vec::new())
     } else {
-        let key = StageKey { upload: job.upload_id, sha256: job.signal.sha256 };
+        let key = StagingKey { upload: job.upload_id, sha256: job.signal.sha256 };
         let Some(staged) = ports.stage.get(key).await.map_err(Outcome::from)? else {
             // Ingest removes a signal when it has stored the result: this job was done before.
             tracing::info!(upload_id = %job.upload_id, ecg_id = %job.ecg_id, "signal is no longer staged; nothing to do");
@@ -146,7 +146,7 @@ fn info(file: &SmallFile, media_type: MediaType, size: Option<(u32, u32)>) -> Bl
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use bus::{BlobStage, BusError, ByteStream, Outgoing, QueueLimits, RetryPolicy, StagedBlob};
+    use bus::{BusError, ByteStream, Outgoing, QueueLimits, RetryPolicy, StagedFile, StagingStore};
     use futures::StreamExt;
     use proto_json::{Mrn, Queue, SignalOptions, UploadId};
 
@@ -197,17 +197,17 @@ mod tests {
     /// The stage of a bus whose next reads fail.
     #[derive(Debug)]
     struct Flaky {
-        stage: Arc<dyn BlobStage>,
+        stage: Arc<dyn StagingStore>,
         failures: AtomicU64,
     }
 
     #[async_trait::async_trait]
-    impl BlobStage for Flaky {
-        async fn put(&self, key: StageKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError> {
+    impl StagingStore for Flaky {
+        async fn put(&self, key: StagingKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError> {
             self.stage.put(key, bytes, body).await
         }
 
-        async fn get(&self, key: StageKey) -> Result<Option<StagedBlob>, BusError> {
+        async fn get(&self, key: StagingKey) -> Result<Option<StagedFile>, BusError> {
             let order = Ordering::Relaxed;
             match self.failures.fetch_update(order, order, |left| left.checked_sub(1)) {
                 // Every other one breaks off in the middle of the file.
@@ -215,17 +215,17 @@ mod tests {
                 Ok(_) => {
                     let error = std::io::Error::other(BusError::unavailable("the broker is away"));
                     let body = futures::stream::iter([Ok(Bytes::from_static(b"time,mv\n0,")), Err(error)]);
-                    Ok(Some(StagedBlob { bytes: 100, body: body.boxed(), at_hand: None }))
+                    Ok(Some(StagedFile { bytes: 100, body: body.boxed(), in_memory: None }))
                 }
                 Err(_) => self.stage.get(key).await,
             }
         }
 
-        async fn delete(&self, key: StageKey) -> Result<(), BusError> {
+        async fn delete(&self, key: StagingKey) -> Result<(), BusError> {
             self.stage.delete(key).await
         }
 
-        async fn list(&self) -> Result<Vec<(StageKey, Timestamp)>, BusError> {
+        async fn list(&self) -> Result<Vec<(StagingKey, Timestamp)>, BusError> {
             self.stage.list().await
         }
     }

@@ -10,7 +10,7 @@ mod job;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use bus::{BlobStage, EventBus, Readiness, work_off};
+use bus::{EventBus, Readiness, StagingStore, run_consumer};
 use proto_json::Queue;
 use runtime::{Metrics, Shutdown, StartError, trace};
 use tracing::Instrument;
@@ -32,7 +32,7 @@ pub struct Ports {
     /// Jobs and results.
     pub bus: Arc<dyn EventBus>,
     /// Where signals wait, and where large pictures go.
-    pub stage: Arc<dyn BlobStage>,
+    pub stage: Arc<dyn StagingStore>,
 }
 
 /// Takes jobs until the shutdown begins, then ends what is under way.
@@ -50,7 +50,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
         let bus = bus.clone();
         Box::pin(async move { bus.check().await.map_err(|error| error.to_string()) })
     });
-    work_off(&*ports.bus, Queue::EcgJobs, concurrency, shutdown.begun(), ready, move |delivery| {
+    run_consumer(&*ports.bus, Queue::EcgJobs, concurrency, shutdown.begun(), ready, move |delivery| {
         let ports = for_jobs.clone();
         let span = trace::work("analyse ECG", &delivery);
         async move { job::take(&ports, &delivery).await }.instrument(span)
@@ -62,7 +62,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
 /// What the metrics of a worker mean. They are shown from the start, so that an alert can tell 0 from nothing.
 fn describe_metrics() {
     Metrics::install().of("ecg-worker");
-    bus::describe_work(&[Queue::EcgJobs]);
+    bus::describe_consumer(&[Queue::EcgJobs]);
     metrics::describe_histogram!(
         "bedside_analysis_duration_seconds",
         metrics::Unit::Seconds,

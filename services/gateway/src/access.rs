@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use proto_json::{Mrn, RecordId, UploadId};
 use runtime::Lane;
 use runtime::http::{Connection, Network, NoSlot};
-use runtime::problem::{ApiError, Kind};
+use runtime::problem::{ApiError, ProblemType};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -105,7 +105,7 @@ pub(crate) async fn guard(
                 "A token of role {} is not allowed to do this; it takes {needed}.",
                 client.role.name()
             );
-            refuse(&path, ApiError::new(Kind::FORBIDDEN, sentence))
+            refuse(&path, ApiError::new(ProblemType::FORBIDDEN, sentence))
         }
         Err(error) => refuse(&path, error),
     };
@@ -277,7 +277,7 @@ fn named_in_path(route: &str, name: &str, value: &str) -> NamedInPath {
 fn authenticate(app: &App, headers: &HeaderMap) -> Result<Client, ApiError> {
     let Some(tokens) = &app.tokens else { return Ok(Client::local()) };
     let unauthenticated = |sentence: &str, challenge: &'static str| {
-        ApiError::new(Kind::UNAUTHENTICATED, sentence)
+        ApiError::new(ProblemType::UNAUTHENTICATED, sentence)
             .header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     };
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -330,7 +330,7 @@ fn from_this_machine(request: &Request) -> Result<(), ApiError> {
         return Ok(());
     }
     let sentence = "Without tokens this server answers only to programs on its own machine, under localhost.";
-    Err(ApiError::new(Kind::FORBIDDEN, sentence))
+    Err(ApiError::new(ProblemType::FORBIDDEN, sentence))
 }
 
 /// Whether `host[:port]` names this machine without asking a name server.

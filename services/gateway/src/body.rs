@@ -7,7 +7,7 @@ use axum::body::{Body, BodyDataStream};
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use futures::StreamExt;
-use runtime::problem::{ApiError, Kind};
+use runtime::problem::{ApiError, ProblemType};
 
 use runtime::ByteSize;
 
@@ -32,15 +32,15 @@ pub(crate) enum BodyError {
     #[error("The request body did not arrive within {} s.", .0.as_secs())]
     Deadline(Duration),
     #[error("The request body was cut off.")]
-    CutOff,
+    Disconnected,
 }
 
 impl From<BodyError> for ApiError {
     fn from(error: BodyError) -> ApiError {
         let kind = match error {
-            BodyError::TooLarge(_) => Kind::TOO_LARGE,
-            BodyError::TooSlow | BodyError::Deadline(_) => Kind::TOO_SLOW,
-            BodyError::CutOff => Kind::INVALID,
+            BodyError::TooLarge(_) => ProblemType::TOO_LARGE,
+            BodyError::TooSlow | BodyError::Deadline(_) => ProblemType::TOO_SLOW,
+            BodyError::Disconnected => ProblemType::INVALID,
         };
         let refused = ApiError::new(kind, error.to_string());
         // The rest of the body never comes: the connection cannot be used again.
@@ -165,7 +165,7 @@ impl BodyReader {
             }
             Ok(Some(Err(_))) => {
                 self.ended = true;
-                return Err(BodyError::CutOff);
+                return Err(BodyError::Disconnected);
             }
             Err(_) => return Err(self.too_slow()),
         };
@@ -291,6 +291,6 @@ mod tests {
             }
         };
         assert!(matches!(error, BodyError::Deadline(_)), "{error}");
-        assert_eq!(ApiError::from(error).kind, Kind::TOO_SLOW);
+        assert_eq!(ApiError::from(error).kind, ProblemType::TOO_SLOW);
     }
 }

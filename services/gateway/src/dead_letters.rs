@@ -8,7 +8,7 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use bus::{DeadLetter, EnqueueError};
 use proto_json::{DeadLetterPage, DeadLetterSummary};
-use runtime::problem::{ApiError, Kind};
+use runtime::problem::{ApiError, ProblemType};
 use serde::Deserialize;
 
 use crate::App;
@@ -70,7 +70,7 @@ pub(crate) async fn retry(
     let letter = known(&app, &notes, number(id)?).await?;
     if letter.damaged {
         return Err(ApiError::new(
-            Kind::DAMAGED,
+            ProblemType::DAMAGED,
             "The message is damaged and cannot be sent again; have its upload sent again, then drop it.",
         ));
     }

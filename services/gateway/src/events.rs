@@ -39,8 +39,8 @@ const MISSED: Bytes = Bytes::from_static(b"event: missed\ndata: {}\n\n");
 #[derive(Debug, Clone)]
 enum Heard {
     Updated(Mrn, Bytes),
-    CutOff,
-    Missed,
+    Disconnected,
+    Lagged,
 }
 
 /// Shares the announcements of the bus with the watchers.
@@ -79,7 +79,7 @@ impl Hub {
                 None => return,
                 Some(Err(error)) => {
                     tracing::warn!(%error, "cannot listen to announcements; trying again");
-                    self.tell(Heard::CutOff).await;
+                    self.tell(Heard::Disconnected).await;
                 }
                 Some(Ok(mut updates)) => {
                     backoff.reset();
@@ -87,11 +87,11 @@ impl Hub {
                         let _ = listening.send(());
                     }
                     // Whoever watched before this moment may have missed something.
-                    self.tell(Heard::Missed).await;
+                    self.tell(Heard::Lagged).await;
                     while let Some(Some(event)) = shutdown.unless_begun(updates.next()).await {
                         self.tell(match event {
-                            UpdateEvent::CutOff => Heard::CutOff,
-                            UpdateEvent::Missed => Heard::Missed,
+                            UpdateEvent::Disconnected => Heard::Disconnected,
+                            UpdateEvent::Lagged => Heard::Lagged,
                             UpdateEvent::Updated(update) => {
                                 Heard::Updated(update.patient.mrn, written_out(&update))
                             }
@@ -99,7 +99,7 @@ impl Hub {
                         .await;
                     }
                     tracing::debug!("the stream of announcements ended");
-                    self.tell(Heard::CutOff).await;
+                    self.tell(Heard::Disconnected).await;
                 }
             }
             let _ = shutdown.unless_begun(backoff.wait()).await;
@@ -110,8 +110,8 @@ impl Hub {
     async fn tell(&self, heard: Heard) {
         // Before it is sent: whoever joins in between learns it one way or the other, or both.
         match &heard {
-            Heard::CutOff => self.is_cut_off.store(true, Ordering::Release),
-            Heard::Missed => self.is_cut_off.store(false, Ordering::Release),
+            Heard::Disconnected => self.is_cut_off.store(true, Ordering::Release),
+            Heard::Lagged => self.is_cut_off.store(false, Ordering::Release),
             Heard::Updated(..) => {}
         }
         // An error only says that nobody watches.
@@ -143,7 +143,7 @@ impl Ear {
         loop {
             match self.heard.try_recv() {
                 Ok(heard) => return Some(heard),
-                Err(TryRecvError::Lagged(_)) => return Some(Heard::Missed),
+                Err(TryRecvError::Lagged(_)) => return Some(Heard::Lagged),
                 Err(TryRecvError::Closed) => return None,
                 // The bell rings after it was said: whoever has heard nothing has not missed the bell.
                 Err(TryRecvError::Empty) => self.bell.changed().await.ok()?,
@@ -255,8 +255,8 @@ impl Watcher {
                         return Some(event);
                     }
                     Heard::Updated(..) => {}
-                    Heard::CutOff => return Some(CUT_OFF),
-                    Heard::Missed => return Some(MISSED),
+                    Heard::Disconnected => return Some(CUT_OFF),
+                    Heard::Lagged => return Some(MISSED),
                 },
                 _ = self.keep_alive.tick() => return Some((self.state)()),
             }
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(slow.next().await, Some(MISSED));
         assert_eq!(slow.next().await, Some(Bytes::from_static(b"1")));
         assert_eq!(of_another.next().await, Some(MISSED));
-        hub.tell(Heard::Missed).await;
+        hub.tell(Heard::Lagged).await;
         assert_eq!(of_another.next().await, Some(MISSED));
         of_another.shutdown.begin();
         assert_eq!(of_another.next().await, None);
@@ -311,10 +311,10 @@ mod tests {
     async fn a_hub_that_hears_nothing_itself_says_so_until_it_does_again() {
         let hub = Arc::new(Hub::new());
         let mut watcher = watcher(&hub, None);
-        hub.tell(Heard::CutOff).await;
+        hub.tell(Heard::Disconnected).await;
         assert!(hub.is_cut_off.load(Ordering::Acquire), "who joins now is told at once");
         assert_eq!(watcher.next().await, Some(CUT_OFF));
-        hub.tell(Heard::Missed).await;
+        hub.tell(Heard::Lagged).await;
         assert!(!hub.is_cut_off.load(Ordering::Acquire));
         assert_eq!(watcher.next().await, Some(MISSED));
     }
@@ -337,7 +337,7 @@ mod tests {
         while waiting() < ALL {
             tokio::task::yield_now().await;
         }
-        let telling = tokio::spawn(async move { hub.tell(Heard::Missed).await });
+        let telling = tokio::spawn(async move { hub.tell(Heard::Lagged).await });
         let mut most = 0;
         while told() < ALL {
             let before = told();

@@ -3,7 +3,7 @@
 use std::io;
 
 use proto_json::{FileKind, MediaType};
-use runtime::problem::{ApiError, Kind};
+use runtime::problem::{ApiError, ProblemType};
 
 use crate::config::Limits;
 use crate::ecg_file::{EcgFileError, EcgFileScan};
@@ -29,10 +29,10 @@ impl FileError {
     pub(crate) fn about(self, key: &str) -> ApiError {
         let kind = match self {
             FileError::Picture(PictureError::TooManyPixels { .. }) | FileError::TooLarge(_) => {
-                Kind::TOO_LARGE
+                ProblemType::TOO_LARGE
             }
-            FileError::Picture(_) | FileError::Ecg(EcgFileError::NotText) => Kind::UNSUPPORTED,
-            FileError::Ecg(EcgFileError::Empty) => Kind::INVALID,
+            FileError::Picture(_) | FileError::Ecg(EcgFileError::NotText) => ProblemType::UNSUPPORTED,
+            FileError::Ecg(EcgFileError::Empty) => ProblemType::INVALID,
             FileError::Spool(cause) => {
                 tracing::error!(%cause, "the spool folder failed");
                 return ApiError::unavailable("The server has no room for large uploads for now.", 30);

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::{Claim, EnqueueError, SmallFile, StageKey};
+use bus::{Claim, EnqueueError, SmallFile, StagingKey};
 use futures::{StreamExt, TryStreamExt, stream};
 use proto_json::{
     BlobHash, BlobHasher, BlobInfo, Bpm, FileKind, MediaType, Mrn, Receipt, ReceivedUpload, Rename,
     SignalOptions, StagedFile, Timestamp, UploadId, UploadReceipt, UploadReceived,
 };
-use runtime::problem::{ApiError, Kind};
+use runtime::problem::{ApiError, ProblemType};
 use runtime::trace;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
@@ -239,7 +239,7 @@ async fn stage_large(app: &App, upload: UploadId, files: &[DraftFile]) -> Result
     let puts: Vec<_> = distinct(files)
         .filter(|content| content.in_memory().is_none())
         .map(|content| {
-            let key = StageKey { upload, sha256: content.sha256 };
+            let key = StagingKey { upload, sha256: content.sha256 };
             app.stage.put(key, content.bytes, content.stream())
         })
         .collect();
@@ -261,7 +261,7 @@ async fn unstage(app: &App, upload: UploadId, files: &[DraftFile], keyed: Option
         return;
     }
     for content in distinct(files) {
-        if let Err(error) = app.stage.delete(StageKey { upload, sha256: content.sha256 }).await {
+        if let Err(error) = app.stage.delete(StagingKey { upload, sha256: content.sha256 }).await {
             tracing::warn!(upload_id = %upload, %error, "a staged file was left behind");
         }
     }
@@ -287,7 +287,7 @@ fn refused(error: &EnqueueError) -> ApiError {
 
 fn key_reused() -> ApiError {
     ApiError::new(
-        Kind::KEY_REUSED,
+        ProblemType::KEY_REUSED,
         "This Idempotency-Key was used for an upload with other content; use a new key for a new upload.",
     )
 }

@@ -36,7 +36,7 @@ mod upload;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{BlobStage, EventBus};
+use bus::{EventBus, StagingStore};
 use runtime::disk::DiskReserve;
 use runtime::{Secret, ServerTls, Shutdown, StartError, admin, http};
 use tokio::net::TcpListener;
@@ -57,7 +57,7 @@ pub struct Ports {
     /// Where uploads are queued and changes are heard of.
     pub bus: Arc<dyn EventBus>,
     /// Where the files of uploads wait.
-    pub stage: Arc<dyn BlobStage>,
+    pub stage: Arc<dyn StagingStore>,
     /// Where reads are answered.
     pub reads: Reads,
     /// Further parts that `/readyz` asks, where they are in the same process.
@@ -72,7 +72,7 @@ struct App {
     audit: Arc<audit::AuditLog>,
     tokens: Option<watch::Receiver<Arc<tokens::Tokens>>>,
     bus: Arc<dyn EventBus>,
-    stage: Arc<dyn BlobStage>,
+    stage: Arc<dyn StagingStore>,
     reads: reads::ReadPath,
     hub: Arc<events::Hub>,
     clock: Arc<clock::Clock>,

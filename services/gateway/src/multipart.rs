@@ -19,7 +19,7 @@ pub(crate) enum MultipartError {
     #[error(transparent)]
     Body(#[from] BodyError),
     #[error("The multipart body ends before its last boundary.")]
-    CutOff,
+    Disconnected,
     #[error("The multipart body has no boundary where one must be.")]
     NoBoundary,
     #[error("The headers of part {0} are longer than 8 KB or do not end.")]
@@ -126,7 +126,7 @@ impl Multipart {
         while matches!(self.at, At::Preamble | At::Part) {
             let in_preamble = self.at == At::Preamble;
             match self.up_to_delimiter().await {
-                Err(MultipartError::CutOff) if in_preamble => return Err(MultipartError::NoBoundary),
+                Err(MultipartError::Disconnected) if in_preamble => return Err(MultipartError::NoBoundary),
                 Err(error) => return Err(error),
                 Ok(_) => {}
             }
@@ -200,7 +200,7 @@ impl Multipart {
                 return Ok(Some(self.buffer.split_to(sure).freeze()));
             }
             if !self.read().await? {
-                return Err(MultipartError::CutOff);
+                return Err(MultipartError::Disconnected);
             }
         }
     }
@@ -224,7 +224,7 @@ impl Multipart {
                 return Err(MultipartError::LongHeaders(self.parts));
             }
             if !self.read().await? {
-                return Err(MultipartError::CutOff);
+                return Err(MultipartError::Disconnected);
             }
         }
     }
@@ -232,7 +232,7 @@ impl Multipart {
     async fn fill(&mut self, bytes: usize) -> Result<(), MultipartError> {
         while self.buffer.len() < bytes {
             if !self.read().await? {
-                return Err(MultipartError::CutOff);
+                return Err(MultipartError::Disconnected);
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use proto_json::{Mrn, NameCheck, NameConflict, NameMatch, NameQuery, Rename, match_names};
-use runtime::problem::{ApiError, Kind};
+use runtime::problem::{ApiError, ProblemType};
 
 use crate::App;
 use crate::fields;
@@ -43,8 +43,9 @@ pub(crate) async fn check(
 async fn answer(app: &App, mrn: Result<PathMrn, ApiError>, request: Request) -> Result<NameMatch, ApiError> {
     let PathMrn(mrn) = mrn?;
     let body = http_body_util::Limited::new(request.into_body(), MAX_BODY).collect().await;
-    let body = body
-        .map_err(|_| ApiError::new(Kind::TOO_LARGE, format!("A name check has at most {MAX_BODY} bytes.")))?;
+    let body = body.map_err(|_| {
+        ApiError::new(ProblemType::TOO_LARGE, format!("A name check has at most {MAX_BODY} bytes."))
+    })?;
     let query: NameQuery = serde_json::from_slice(&body.to_bytes())
         .map_err(|_| ApiError::invalid("Send the name as JSON: {\"name\": \"…\"}."))?;
     let name = fields::name(query.name).map_err(|error| ApiError::invalid(format!("`name` {error}.")))?;
@@ -86,5 +87,5 @@ fn differs(mrn: Mrn, given: &str, stored: Option<String>) -> ApiError {
         ),
     };
     let names = NameConflict { given: given.to_owned(), stored };
-    ApiError { names: Some(Box::new(names)), ..ApiError::new(Kind::NAME_DIFFERS, detail) }
+    ApiError { names: Some(Box::new(names)), ..ApiError::new(ProblemType::NAME_DIFFERS, detail) }
 }

@@ -19,7 +19,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use proto_json::{Mrn, PatientSummary, ServerClock, UploadId, UploadReceipt, UploadStatus};
 use runtime::internal::AnswerAbout;
-use runtime::problem::{ApiError, Kind, PROBLEM};
+use runtime::problem::{ApiError, PROBLEM, ProblemType};
 use runtime::{Backoff, Secret, StartError, trace};
 use serde::de::DeserializeOwned;
 use tokio::time::Sleep;
@@ -150,7 +150,7 @@ impl ReadPath {
                     Ok(Ok(response)) if response.status() == StatusCode::UNAUTHORIZED => {
                         tracing::error!("query refuses this gateway: both need the same --query-token-file");
                         Err(ApiError::new(
-                            Kind::BAD_GATEWAY,
+                            ProblemType::BAD_GATEWAY,
                             "The service that reads patients does not accept this gateway.",
                         ))
                     }
@@ -329,8 +329,10 @@ pub(crate) async fn forward(
             if response.status().is_server_error()
                 && response.status() != StatusCode::SERVICE_UNAVAILABLE =>
         {
-            let error =
-                ApiError::new(Kind::BAD_GATEWAY, "The service that reads patients failed at this request.");
+            let error = ApiError::new(
+                ProblemType::BAD_GATEWAY,
+                "The service that reads patients failed at this request.",
+            );
             if legacy { error.into_text() } else { error.into_response() }
         }
         // The permit is held until the last byte has been sent.

@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use runtime::problem::{ApiError, Kind, text};
+use runtime::problem::{ApiError, ProblemType, text};
 use runtime::{Metrics, admin, observe};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -110,5 +110,5 @@ async fn not_found(request: Request) -> Response {
 
 async fn method_not_allowed(request: Request) -> Response {
     let sentence = "This path does not take this method; the Allow header says which ones it takes.";
-    access::in_format_of(request.uri().path(), ApiError::new(Kind::METHOD_NOT_ALLOWED, sentence))
+    access::in_format_of(request.uri().path(), ApiError::new(ProblemType::METHOD_NOT_ALLOWED, sentence))
 }

@@ -8,7 +8,7 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use proto_json::{FileKind, Mrn, Rename, SignalOptions, Timestamp, UploadId};
-use runtime::problem::{ApiError, Kind};
+use runtime::problem::{ApiError, ProblemType};
 use runtime::{Secret, trace};
 
 use crate::access::AuditNotes;
@@ -107,7 +107,7 @@ fn form_boundary(headers: &HeaderMap) -> Result<String, ApiError> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.and_then(boundary).ok_or_else(|| {
         ApiError::new(
-            Kind::UNSUPPORTED,
+            ProblemType::UNSUPPORTED,
             "Send the upload as multipart/form-data with a boundary, as HTML forms and `curl -F` do.",
         )
     })
@@ -181,7 +181,7 @@ async fn draft(app: &App, mrn: Mrn, form: &mut Multipart) -> Result<Draft, ApiEr
         parts += 1;
         if parts > limits.max_parts {
             let sentence = format!("An upload may have at most {} parts.", limits.max_parts);
-            return Err(ApiError::new(Kind::TOO_LARGE, sentence));
+            return Err(ApiError::new(ProblemType::TOO_LARGE, sentence));
         }
         let kind = match key.as_str() {
             "medical_image" => Some(FileKind::MedicalImage),

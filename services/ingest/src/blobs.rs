@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bus::{Delivery, Outcome, StageKey};
+use bus::{Delivery, Outcome, StagingKey};
 use futures::{StreamExt, TryStreamExt, future, stream};
 use proto_json::{BlobHash, HashedBytes, UploadId};
 use store::Origin;
@@ -60,13 +60,13 @@ pub(crate) async fn take(
     let room = &room;
     let taken: Vec<Option<HashedBytes>> = stream::iter(files)
         .map(|sha256| async move {
-            let key = StageKey { upload: from.upload, sha256 };
+            let key = StagingKey { upload: from.upload, sha256 };
             if let Some(file) = delivery.enclosed(key) {
                 return Ok(Some(file.content.clone()));
             }
             let staged = ports.stage.get(key).await.map_err(MoveError::failed)?;
             let staged = staged.ok_or(MoveError::NotStaged)?;
-            if let Some(content) = staged.at_hand {
+            if let Some(content) = staged.in_memory {
                 return Ok(Some(content));
             }
             if staged.bytes <= SMALL && take_room(room, staged.bytes) {
@@ -110,7 +110,7 @@ pub(crate) async fn leave_to_reconciler(
 
 /// Removes staged files, all at once. One that stays is removed by the reconciler later.
 pub(crate) async fn unstage(ports: &Ports, delivery: &Delivery, upload: UploadId, files: Vec<BlobHash>) {
-    let keys = files.into_iter().map(|sha256| StageKey { upload, sha256 });
+    let keys = files.into_iter().map(|sha256| StagingKey { upload, sha256 });
     // What came inside of the message was never staged.
     let removals = keys.filter(|key| delivery.enclosed(*key).is_none()).map(|key| async move {
         if let Err(error) = ports.stage.delete(key).await {

@@ -16,7 +16,7 @@ mod uploads;
 
 use std::sync::Arc;
 
-use bus::{BlobStage, BusError, EnqueueError, EventBus, Outcome, Readiness, work_off};
+use bus::{BusError, EnqueueError, EventBus, Outcome, Readiness, StagingStore, run_consumer};
 use proto_json::{PatientUpdated, Queue, Timestamp};
 use runtime::{Shutdown, StartError, trace};
 use store::{PatientStore, StoreError};
@@ -31,7 +31,7 @@ pub struct Ports {
     /// Queues and announcements.
     pub bus: Arc<dyn EventBus>,
     /// Where files wait that are not inside of messages.
-    pub stage: Arc<dyn BlobStage>,
+    pub stage: Arc<dyn StagingStore>,
     /// Where everything ends up.
     pub store: Arc<dyn PatientStore>,
 }
@@ -61,7 +61,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
     let (for_uploads, for_results) = (ports.clone(), ports.clone());
     let ready = ports.readiness();
     tokio::join!(
-        work_off(
+        run_consumer(
             &*ports.bus,
             Queue::Uploads,
             concurrency,
@@ -73,7 +73,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
                 async move { uploads::take(&ports, &delivery).await }.instrument(span)
             }
         ),
-        work_off(&*ports.bus, Queue::EcgResults, concurrency, shutdown.begun(), ready, move |delivery| {
+        run_consumer(&*ports.bus, Queue::EcgResults, concurrency, shutdown.begun(), ready, move |delivery| {
             let ports = for_results.clone();
             let span = trace::work("store analysis", &delivery);
             async move { analyses::take(&ports, &delivery).await }.instrument(span)

@@ -7,7 +7,7 @@ use runtime::Metrics;
 pub(crate) fn describe() {
     Metrics::install().of("ingest");
     runtime::disk::describe_disks();
-    bus::describe_work(&[Queue::Uploads, Queue::EcgResults]);
+    bus::describe_consumer(&[Queue::Uploads, Queue::EcgResults]);
     describe_counter!("bedside_uploads_stored_total", "Uploads stored for the first time");
     describe_counter!("bedside_analyses_stored_total", "Results of analyses stored, by status");
     describe_counter!("bedside_announcements_total", "Changes announced");

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use bus::{Outcome, StageKey};
+use bus::{Outcome, StagingKey};
 use proto_json::{AnalyzeEcg, EcgStatus, FileKind, Queue, RecordId, Timestamp, UploadId};
 use store::Removal;
 use tokio::time::MissedTickBehavior;
@@ -162,7 +162,7 @@ struct Unknown {
 async fn clear_stage(
     config: &Config,
     ports: &Ports,
-    unknown: &mut HashMap<StageKey, Unknown>,
+    unknown: &mut HashMap<StagingKey, Unknown>,
     now: Moment,
 ) -> Result<(), String> {
     let longer = config.stage_keep.saturating_mul(UNKNOWN_UPLOAD_FACTOR);
@@ -225,7 +225,7 @@ async fn clear_stage(
         return Ok(());
     }
     let staged = ports.stage.list().await.map_err(|error| error.to_string())?;
-    let staged: HashMap<StageKey, Timestamp> = staged.into_iter().collect();
+    let staged: HashMap<StagingKey, Timestamp> = staged.into_iter().collect();
     for (key, staged_at) in done {
         if staged.get(&key) != Some(&staged_at) {
             continue;
@@ -240,7 +240,7 @@ async fn clear_stage(
 
 async fn is_pending_signal(
     ports: &Ports,
-    key: StageKey,
+    key: StagingKey,
     files: &[proto_json::StoredFile],
 ) -> Result<bool, String> {
     for file in files.iter().filter(|file| file.kind == FileKind::Ecg) {
@@ -355,10 +355,10 @@ mod tests {
     }
 
     /// Everything in one folder, and an upload with one file, staged.
-    async fn staged() -> (tempfile::TempDir, Ports, UploadReceived, StageKey) {
+    async fn staged() -> (tempfile::TempDir, Ports, UploadReceived, StagingKey) {
         let (folder, ports) = crate::local_ports();
         let bytes: &'static [u8] = b"an image";
-        let key = StageKey { upload: UploadId::generate(), sha256: BlobHash::of(bytes) };
+        let key = StagingKey { upload: UploadId::generate(), sha256: BlobHash::of(bytes) };
         ports.stage.put_bytes(key, bytes.into()).await.unwrap();
         let upload = UploadReceived {
             upload_id: key.upload,
@@ -429,14 +429,14 @@ mod tests {
     }
 
     /// Brings the staged file to the store, as an upload does that fails afterwards.
-    async fn bring(ports: &Ports, upload: &UploadReceived, key: StageKey) {
+    async fn bring(ports: &Ports, upload: &UploadReceived, key: StagingKey) {
         let staged = ports.stage.get(key).await.unwrap().unwrap();
         let from = Origin { upload: upload.upload_id, received_at: upload.received_at };
         ports.store.put_blob(from, key.sha256, staged.bytes, staged.body).await.unwrap();
     }
 
     /// Whether the file is on the stage, and whether it is in the store.
-    async fn places(ports: &Ports, key: StageKey) -> (bool, bool) {
+    async fn places(ports: &Ports, key: StagingKey) -> (bool, bool) {
         let staged = ports.stage.get(key).await.unwrap().is_some();
         (staged, ports.store.blob(key.sha256).await.unwrap().is_some())
     }
@@ -518,7 +518,7 @@ mod tests {
     }
 
     /// One image, as it comes inside of a message.
-    async fn deliver_inside(ports: &Ports, upload: &UploadReceived, bytes: &'static [u8]) -> StageKey {
+    async fn deliver_inside(ports: &Ports, upload: &UploadReceived, bytes: &'static [u8]) -> StagingKey {
         let content = proto_json::HashedBytes::of(bytes.into());
         let file = bus::SmallFile { upload: upload.upload_id, content, may_enclose: true };
         let key = file.key();

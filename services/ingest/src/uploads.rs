@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bus::{Delivery, Outcome, StageKey};
+use bus::{Delivery, Outcome, StagingKey};
 use futures::future;
 use proto_json::{
     AnalyzeEcg, BlobHash, Change, ChangeKind, EcgStatus, FileKind, HeartRateSource, PatientUpdated, Receipt,
@@ -125,7 +125,7 @@ async fn refuse(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> 
 
 /// Puts the signal of a job back on the stage from the store, if it is gone from there.
 pub(crate) async fn restage(ports: &Ports, job: &AnalyzeEcg) -> Result<(), Outcome> {
-    let key = StageKey { upload: job.upload_id, sha256: job.signal.sha256 };
+    let key = StagingKey { upload: job.upload_id, sha256: job.signal.sha256 };
     let staged = ports.stage.get(key).await.map_err(failed)?;
     if staged.is_some() {
         return Ok(());

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use proto_json::{BlobInfo, MediaType};
-use runtime::problem::{ApiError, Kind};
+use runtime::problem::{ApiError, ProblemType};
 use store::ByteStream;
 
 use crate::{Store, damaged, file_error, store_error};
@@ -60,7 +60,7 @@ pub(crate) async fn serve(
         Some(Wanted::Nothing) => {
             let text = format!("bytes */{}", blob.bytes);
             let value = HeaderValue::try_from(text).map_err(ApiError::internal)?;
-            return Err(ApiError::new(Kind::RANGE, format!("The file has {} bytes.", blob.bytes))
+            return Err(ApiError::new(ProblemType::RANGE, format!("The file has {} bytes.", blob.bytes))
                 .header(header::CONTENT_RANGE, value));
         }
     };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
-use runtime::problem::{ApiError, Kind};
+use runtime::problem::{ApiError, ProblemType};
 use store::{PatientStore, StoreError};
 
 pub use service::{Config, checks, run, run_on};
@@ -42,7 +42,7 @@ pub fn router(store: Arc<dyn PatientStore>) -> Router {
         .route("/api/get_patient/{id}", get(legacy::patient))
         .fallback(async || ApiError::not_found("There is nothing at this path."))
         .method_not_allowed_fallback(async || {
-            ApiError::new(Kind::METHOD_NOT_ALLOWED, "This path can only be read.")
+            ApiError::new(ProblemType::METHOD_NOT_ALLOWED, "This path can only be read.")
         })
         .with_state(store)
 }

@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
-use runtime::problem::{ApiError, Kind};
+use runtime::problem::{ApiError, ProblemType};
 use runtime::{Metrics, Secret, Shutdown, StartError, admin, http, observe};
 use store::PatientStore;
 use tokio::net::TcpListener;
@@ -91,9 +91,12 @@ fn for_gateways(router: Router, token: Option<Secret>) -> Router {
             if accepted {
                 return next.run(request).await;
             }
-            ApiError::new(Kind::UNAUTHENTICATED, "Only gateways that carry query's token are answered here.")
-                .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
-                .into_response()
+            ApiError::new(
+                ProblemType::UNAUTHENTICATED,
+                "Only gateways that carry query's token are answered here.",
+            )
+            .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+            .into_response()
         }
     }))
 }

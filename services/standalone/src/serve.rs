@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bus::local::LocalBus;
-use bus::{BlobStage, EventBus, QueueLimits};
+use bus::{EventBus, QueueLimits, StagingStore};
 use runtime::admin::Check;
 use runtime::{ByteSize, LogArgs, RetryArgs, Secret, Shutdown, StartError};
 use store::PatientStore;
@@ -86,7 +86,7 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
         StartError::failed(format!("the queues in {} cannot be opened: {error}", data.display()))
     })?;
     let bus: Arc<dyn EventBus> = local.clone();
-    let stage: Arc<dyn BlobStage> = local;
+    let stage: Arc<dyn StagingStore> = local;
 
     let shutdown = Shutdown::on_signal();
     let behind_gateway = Shutdown::new();

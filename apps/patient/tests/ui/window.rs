@@ -155,6 +155,32 @@ fn tab_stays_inside_of_a_dialog() {
 }
 
 #[test]
+fn tab_moves_through_the_fields_and_buttons_of_a_dialog() {
+    play("window::tab_moves_through_the_fields_and_buttons_of_a_dialog", || async {
+        let stage = Stage::with(NOWHERE);
+        stage.press("Settings");
+        turn().await;
+        let certificates = "File of trusted certificates (PEM)";
+        assert_eq!(stage.value("Gateway address"), NOWHERE);
+        stage.keys(&[Key::Tab.into(), Key::Tab.into(), "p".into()]);
+        assert_eq!(
+            (stage.value("Gateway address").as_str(), stage.value(certificates).as_str()),
+            (NOWHERE, "p")
+        );
+        stage.keys(&[Key::Backtab.into(), Key::Backtab.into(), Key::End.into(), "q".into()]);
+        assert_eq!(stage.value("Gateway address"), format!("{NOWHERE}q"));
+        stage.keys(&[Key::Escape.into()]);
+        turn().await;
+        stage.type_into("Medical record number", "7");
+        stage.press("Reset all");
+        turn().await;
+        // The focus starts on "Keep". Tab moves it to the button that resets.
+        stage.keys(&[Key::Tab.into(), Key::Return.into()]);
+        assert_eq!(stage.value("Medical record number"), "");
+    });
+}
+
+#[test]
 fn everything_that_can_be_used_has_a_role_and_a_name() {
     play("window::everything_that_can_be_used_has_a_role_and_a_name", || async {
         let stage = Stage::with(NOWHERE);

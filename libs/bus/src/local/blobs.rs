@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 use super::core::{Core, time_of};
 use super::file::BLOBS;
 use super::{LocalBus, LocalError};
-use crate::stage::{BodyCheck, Chunker};
-use crate::{BlobStage, BodyError, BusError, ByteStream, EnqueueError, SmallFile, StageKey, StagedBlob};
+use crate::staging::{BodyCheck, Chunker};
+use crate::{BodyError, BusError, ByteStream, EnqueueError, SmallFile, StagedFile, StagingKey, StagingStore};
 
 /// Bytes in a row of `chunks`.
 const CHUNK: usize = 256 << 10;
@@ -35,8 +35,8 @@ pub(super) fn chunk_id(blob: i64, number: i64) -> i64 {
 }
 
 #[async_trait]
-impl BlobStage for LocalBus {
-    async fn put(&self, key: StageKey, bytes: u64, mut body: ByteStream) -> Result<(), EnqueueError> {
+impl StagingStore for LocalBus {
+    async fn put(&self, key: StagingKey, bytes: u64, mut body: ByteStream) -> Result<(), EnqueueError> {
         let room = Room::take(&self.core, bytes)?;
         let mut blob = Unfinished { core: Arc::clone(&self.core), id: self.core.blob_id(), chunks: 0 };
         let mut check = BodyCheck::new(bytes, key.sha256);
@@ -52,11 +52,11 @@ impl BlobStage for LocalBus {
         blob.finish(key, bytes, chunker.finish(), room).await
     }
 
-    async fn get(&self, key: StageKey) -> Result<Option<StagedBlob>, BusError> {
+    async fn get(&self, key: StagingKey) -> Result<Option<StagedFile>, BusError> {
         if let Some(content) = self.core.fresh.get(key) {
             let parts = (!content.is_empty()).then(|| Ok(content.bytes().clone()));
             let body = futures::stream::iter(parts).boxed();
-            return Ok(Some(StagedBlob { bytes: content.len() as u64, body, at_hand: Some(content) }));
+            return Ok(Some(StagedFile { bytes: content.len() as u64, body, in_memory: Some(content) }));
         }
         let found = self
             .core
@@ -67,10 +67,10 @@ impl BlobStage for LocalBus {
             .await?;
         let Some((blob, bytes, first)) = found else { return Ok(None) };
         let body = verified(key.sha256, bytes, read_on(Arc::clone(&self.core), blob, bytes, first));
-        Ok(Some(StagedBlob { bytes, body, at_hand: None }))
+        Ok(Some(StagedFile { bytes, body, in_memory: None }))
     }
 
-    async fn delete(&self, key: StageKey) -> Result<(), BusError> {
+    async fn delete(&self, key: StagingKey) -> Result<(), BusError> {
         self.core.fresh.forget(key);
         let (reply, outcome) = oneshot::channel();
         let (staged, garbage) = (Arc::clone(&self.core.staged), self.core.garbage.clone());
@@ -100,7 +100,7 @@ impl BlobStage for LocalBus {
         Ok(outcome.await.unwrap_or(Err(LocalError::Closed))?)
     }
 
-    async fn list(&self) -> Result<Vec<(StageKey, Timestamp)>, BusError> {
+    async fn list(&self) -> Result<Vec<(StagingKey, Timestamp)>, BusError> {
         let found = self.core.read(|db| {
             db.prepare_cached("SELECT upload, sha256, staged_at FROM blobs ORDER BY id")?
                 .query_map([], |row| Ok((key_of(row.get(0)?, row.get(1)?), time_of(row.get(2)?))))?
@@ -114,15 +114,15 @@ fn is_small(bytes: u64) -> bool {
     bytes <= DELETED_AT_ONCE * CHUNK as u64
 }
 
-fn key_of(upload: [u8; 16], sha256: [u8; 32]) -> StageKey {
-    StageKey {
+fn key_of(upload: [u8; 16], sha256: [u8; 32]) -> StagingKey {
+    StagingKey {
         upload: UploadId::from_uuid(uuid::Uuid::from_bytes(upload)),
         sha256: BlobHash::from_bytes(sha256),
     }
 }
 
 /// Row and length of a staged file.
-fn find(db: &Connection, key: StageKey) -> rusqlite::Result<Option<(i64, u64)>> {
+fn find(db: &Connection, key: StagingKey) -> rusqlite::Result<Option<(i64, u64)>> {
     db.prepare_cached("SELECT id, bytes FROM blobs WHERE upload = ?1 AND sha256 = ?2")?
         .query_row(params![key.upload.as_uuid().as_bytes(), key.sha256.as_bytes()], |row| {
             Ok((row.get(0)?, row.get(1)?))
@@ -141,11 +141,11 @@ fn chunk_of(db: &Connection, blob: i64, number: i64) -> rusqlite::Result<Option<
 fn read_on(core: Arc<Core>, blob: i64, bytes: u64, first: Option<Bytes>) -> ByteStream {
     futures::stream::try_unfold(
         (core, bytes, 0_i64, first),
-        move |(core, left, number, at_hand)| async move {
+        move |(core, left, number, in_memory)| async move {
             if left == 0 {
                 return Ok(None);
             }
-            let chunk = match at_hand {
+            let chunk = match in_memory {
                 Some(chunk) => Some(chunk),
                 None => core
                     .read(move |db| chunk_of(db, blob, number))
@@ -242,7 +242,7 @@ const INSERT_CHUNK: &str = "INSERT INTO chunks (id, bytes) VALUES (?1, ?2)";
 fn make_visible(
     db: &Connection,
     blob: i64,
-    key: StageKey,
+    key: StagingKey,
     bytes: u64,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
@@ -308,7 +308,7 @@ impl Unfinished {
     /// Writes the last chunk and makes the file visible. Goes through even if the caller is cancelled.
     async fn finish(
         mut self,
-        key: StageKey,
+        key: StagingKey,
         bytes: u64,
         last: Bytes,
         room: Room,

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use proto_json::HashedBytes;
 
-use crate::{SmallFile, StageKey};
+use crate::{SmallFile, StagingKey};
 
 /// Most bytes at hand. Beyond it, those longest in the file make room.
 const ROOM: usize = 32 << 20;
@@ -25,9 +25,9 @@ struct Entry {
 
 #[derive(Debug, Default)]
 struct Held {
-    entries: HashMap<StageKey, Entry>,
+    entries: HashMap<StagingKey, Entry>,
     /// In the order they came; may name some that are gone.
-    order: VecDeque<StageKey>,
+    order: VecDeque<StagingKey>,
     bytes: usize,
 }
 
@@ -60,7 +60,7 @@ impl Fresh {
     }
 
     /// A write of files that are held has ended, well or not.
-    pub(super) fn written(&self, keys: &[StageKey], well: bool) {
+    pub(super) fn written(&self, keys: &[StagingKey], well: bool) {
         let mut held = self.held();
         for key in keys {
             let Some(entry) = held.entries.get_mut(key) else { continue };
@@ -72,11 +72,11 @@ impl Fresh {
         }
     }
 
-    pub(super) fn get(&self, key: StageKey) -> Option<HashedBytes> {
+    pub(super) fn get(&self, key: StagingKey) -> Option<HashedBytes> {
         self.held().entries.get(&key).map(|entry| entry.content.clone())
     }
 
-    pub(super) fn forget(&self, key: StageKey) {
+    pub(super) fn forget(&self, key: StagingKey) {
         self.held().remove(key);
     }
 
@@ -86,7 +86,7 @@ impl Fresh {
 }
 
 impl Held {
-    fn remove(&mut self, key: StageKey) {
+    fn remove(&mut self, key: StagingKey) {
         if let Some(entry) = self.entries.remove(&key) {
             self.bytes -= entry.content.len();
         }

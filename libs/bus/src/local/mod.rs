@@ -99,7 +99,7 @@ impl EventBus for LocalBus {
                     Some(UpdateEvent::Updated(Box::new(PatientUpdated::clone(&update))))
                 }
                 Ok(_) => None,
-                Err(BroadcastStreamRecvError::Lagged(_)) => Some(UpdateEvent::Missed),
+                Err(BroadcastStreamRecvError::Lagged(_)) => Some(UpdateEvent::Lagged),
             }
         });
         Ok(events.boxed())
@@ -150,7 +150,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::BlobStage;
+    use crate::StagingStore;
 
     fn job() -> Outgoing {
         Outgoing {

@@ -16,7 +16,7 @@ use super::core::{Core, number_of};
 use super::dead;
 use super::file::MESSAGES;
 use super::schedule::{Content, Taken};
-use crate::{BusError, Delivery, EnqueueError, Outgoing, Settle, SmallFile, StageKey};
+use crate::{Acker, BusError, Delivery, EnqueueError, Outgoing, SmallFile, StagingKey};
 
 /// Puts a message and the files that it needs into the file, in one write, and the message on the schedule.
 ///
@@ -29,8 +29,8 @@ pub(super) async fn enqueue(
     files: Vec<SmallFile>,
     message: Outgoing,
 ) -> Result<(), EnqueueError> {
-    let keys: Vec<StageKey> = files.iter().map(SmallFile::key).collect();
-    let at_hand = files.clone();
+    let keys: Vec<StagingKey> = files.iter().map(SmallFile::key).collect();
+    let in_memory = files.clone();
     let files = files.into_iter().map(|file| WholeFile::new(core, file)).collect::<Result<Vec<_>, _>>()?;
     let queue = message.queue;
     if !core.schedule(queue).reserve(core.limits.max_messages) {
@@ -44,7 +44,7 @@ pub(super) async fn enqueue(
         trace_parent: message.trace_parent,
     });
     let schedule = core.schedule(queue);
-    let held = core.fresh.hold(&at_hand);
+    let held = core.fresh.hold(&in_memory);
     let early = held && schedule.remember(&content);
     let failed = Arc::new(AtomicBool::new(false));
     let (written, sent, has_failed) = (Arc::clone(&content), Arc::clone(&content), Arc::clone(&failed));
@@ -274,7 +274,7 @@ pub(super) fn delete_message(db: &Connection, id: i64) -> rusqlite::Result<()> {
 }
 
 #[async_trait]
-impl Settle for Lease {
+impl Acker for Lease {
     async fn begin(&self) -> Result<u64, BusError> {
         let attempt = self.core.schedule(self.queue).begin(self.id);
         self.has_begun.store(true, Ordering::Relaxed);

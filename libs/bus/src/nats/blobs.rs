@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 
 use super::pull::text;
 use super::{Core, NatsBus, lanes, names};
-use crate::stage::{BodyCheck, Chunker};
-use crate::{BlobStage, BodyError, BusError, ByteStream, EnqueueError, SmallFile, StageKey, StagedBlob};
+use crate::staging::{BodyCheck, Chunker};
+use crate::{BodyError, BusError, ByteStream, EnqueueError, SmallFile, StagedFile, StagingKey, StagingStore};
 
 /// The largest part that is sent as one message; servers take 1 MiB by default.
 const CHUNK: usize = 512 << 10;
@@ -44,12 +44,12 @@ const STAGED_AGAIN: &str = "again";
 const NO_MESSAGE: u32 = 10_037;
 
 #[async_trait]
-impl BlobStage for NatsBus {
-    async fn put(&self, key: StageKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError> {
+impl StagingStore for NatsBus {
+    async fn put(&self, key: StagingKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError> {
         put(&self.core, key, bytes, body).await
     }
 
-    async fn get(&self, key: StageKey) -> Result<Option<StagedBlob>, BusError> {
+    async fn get(&self, key: StagingKey) -> Result<Option<StagedFile>, BusError> {
         let subject = names::blob(key);
         let order = self.core.lanes.of(&key.upload);
         let Some(file) = self.core.read(names::BLOBS, &order, &subject).await? else {
@@ -73,7 +73,7 @@ impl BlobStage for NatsBus {
         let Some(chunks) = text(&headers, names::CHUNKS) else {
             let (bytes, payload) = (file.payload.len() as u64, file.payload);
             let body = futures::stream::iter((bytes > 0).then_some(Ok(payload))).boxed();
-            return Ok(Some(StagedBlob { bytes, body, at_hand: None }));
+            return Ok(Some(StagedFile { bytes, body, in_memory: None }));
         };
         let number = |name| text(&headers, name).and_then(|number| number.parse::<u64>().ok());
         let (Some(bytes), Some(count)) = (number(names::BYTES), number(names::CHUNK_COUNT)) else {
@@ -90,16 +90,16 @@ impl BlobStage for NatsBus {
                 })
             }
         });
-        Ok(Some(StagedBlob { bytes, body: body.buffered(CHUNKS_READ_AHEAD).boxed(), at_hand: None }))
+        Ok(Some(StagedFile { bytes, body: body.buffered(CHUNKS_READ_AHEAD).boxed(), in_memory: None }))
     }
 
-    async fn delete(&self, key: StageKey) -> Result<(), BusError> {
+    async fn delete(&self, key: StagingKey) -> Result<(), BusError> {
         let order = self.core.lanes.of(&key.upload);
         purge(&self.core, &order, &names::all_of_blob(key)).await
     }
 
     /// With files whose put was cut off: they cannot be read, but be deleted.
-    async fn list(&self) -> Result<Vec<(StageKey, Timestamp)>, BusError> {
+    async fn list(&self) -> Result<Vec<(StagingKey, Timestamp)>, BusError> {
         let mut found = BTreeMap::new();
         for lane in self.core.lanes.all() {
             list(&self.core, lane, &mut found).await?;
@@ -109,7 +109,7 @@ impl BlobStage for NatsBus {
 }
 
 /// Adds what is staged in one lane.
-async fn list(core: &Core, lane: usize, found: &mut BTreeMap<StageKey, Timestamp>) -> Result<(), BusError> {
+async fn list(core: &Core, lane: usize, found: &mut BTreeMap<StagingKey, Timestamp>) -> Result<(), BusError> {
     let consumer = pull::Config {
         ack_policy: AckPolicy::None,
         headers_only: true,
@@ -179,11 +179,11 @@ pub(super) async fn put_small(core: &Arc<Core>, file: SmallFile) -> Result<(), E
 }
 
 /// Publishes one message about a file.
-async fn stage(core: &Core, key: StageKey, subject: &str, payload: Bytes) -> Result<(), EnqueueError> {
+async fn stage(core: &Core, key: StagingKey, subject: &str, payload: Bytes) -> Result<(), EnqueueError> {
     core.store(core.lanes.of(&key.upload), subject, None, payload).await?.done()
 }
 
-async fn put(core: &Arc<Core>, key: StageKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError> {
+async fn put(core: &Arc<Core>, key: StagingKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError> {
     let mut put = Put { core: Arc::clone(core), key, chunks: None };
     let outcome = put.take(bytes, body).await;
     // Also of a file that was there already, whose chunks have another name.
@@ -199,7 +199,7 @@ pub(super) fn room(core: &Core) -> usize {
 /// A file on its way to the stage.
 struct Put {
     core: Arc<Core>,
-    key: StageKey,
+    key: StagingKey,
     /// Of a file that does not fit into one message.
     chunks: Option<Chunks>,
 }
@@ -302,7 +302,7 @@ impl Put {
 }
 
 impl Chunks {
-    async fn delete(self, core: Arc<Core>, key: StageKey) {
+    async fn delete(self, core: Arc<Core>, key: StagingKey) {
         // None of them may arrive afterwards.
         let _: Vec<_> = self.under_way.collect().await;
         let order = core.lanes.of(&key.upload);

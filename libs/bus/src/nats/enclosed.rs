@@ -13,7 +13,7 @@ use proto_json::HashedBytes;
 
 use super::pull::text;
 use super::{Core, blobs, names};
-use crate::stage::StageKey;
+use crate::staging::StagingKey;
 use crate::{BusError, EnqueueError, SmallFile};
 
 /// Bytes of one message with files inside. A consumer may have asked for many of them at once, and the broker cuts off who
@@ -77,7 +77,7 @@ pub(super) fn json(headers: &HeaderMap, payload: &Bytes) -> Result<Bytes, BusErr
     part(headers, payload).map(|(json, _)| json)
 }
 
-fn part(headers: &HeaderMap, payload: &Bytes) -> Result<(Bytes, Vec<(StageKey, Bytes)>), BusError> {
+fn part(headers: &HeaderMap, payload: &Bytes) -> Result<(Bytes, Vec<(StagingKey, Bytes)>), BusError> {
     let Some(list) = text(headers, names::ENCLOSED) else { return Ok((payload.clone(), Vec::new())) };
     let unreadable = || BusError::refused("the message does not say what files are in it");
     let mut json = payload.clone();

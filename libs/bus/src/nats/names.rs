@@ -2,7 +2,7 @@
 
 use proto_json::{Mrn, Queue};
 
-use crate::StageKey;
+use crate::StagingKey;
 
 /// Messages that were given up.
 pub(super) const DEAD_LETTERS: &str = "DEAD_LETTERS";
@@ -74,34 +74,34 @@ pub(super) fn mrn_of(subject: &str) -> Option<Mrn> {
 }
 
 /// A staged file: all of a small one, else the name of its chunks.
-pub(super) fn blob(key: StageKey) -> String {
+pub(super) fn blob(key: StagingKey) -> String {
     format!("blob.{key}.file")
 }
 
 /// One chunk of a staged file.
-pub(super) fn chunk(key: StageKey, chunks: &str, number: u64) -> String {
+pub(super) fn chunk(key: StagingKey, chunks: &str, number: u64) -> String {
     format!("blob.{key}.{chunks}.{number}")
 }
 
 /// All chunks of one put.
-pub(super) fn chunks_of(key: StageKey, chunks: &str) -> String {
+pub(super) fn chunks_of(key: StagingKey, chunks: &str) -> String {
     format!("blob.{key}.{chunks}.*")
 }
 
 /// Everything about a staged file.
-pub(super) fn all_of_blob(key: StageKey) -> String {
+pub(super) fn all_of_blob(key: StagingKey) -> String {
     format!("blob.{key}.>")
 }
 
 /// The file a subject belongs to, in whichever lane.
-pub(super) fn key_of(subject: &str) -> Option<StageKey> {
+pub(super) fn key_of(subject: &str) -> Option<StagingKey> {
     let mut words = subject.split('.');
     let first = words.next()?;
     let kind = if first == LANE { words.nth(1)? } else { first };
     if kind != "blob" {
         return None;
     }
-    Some(StageKey { upload: words.next()?.parse().ok()?, sha256: words.next()?.parse().ok()? })
+    Some(StagingKey { upload: words.next()?.parse().ok()?, sha256: words.next()?.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn names_of_the_first_lane_are_those_without_lanes() {
         assert_eq!((stream(BLOBS, 0), stream(BLOBS, 2)), ("BLOBS".to_owned(), "BLOBS_3".to_owned()));
-        let key = StageKey { upload: UploadId::generate(), sha256: BlobHash::of(b"x") };
+        let key = StagingKey { upload: UploadId::generate(), sha256: BlobHash::of(b"x") };
         for lane in 0..3 {
             assert_eq!(key_of(&in_lane(lane, &blob(key))), Some(key));
             assert_eq!(mrn_of(&in_lane(lane, "upload.received.7")).map(Mrn::get), Some(7));

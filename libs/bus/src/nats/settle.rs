@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
 use super::pull::text;
 use super::{Core, enclosed, lanes, names};
-use crate::{BusError, EnqueueError, Settle};
+use crate::{Acker, BusError, EnqueueError};
 
 /// The longest reason that is kept.
 const REASON_CHARS: usize = 1_000;
@@ -161,7 +161,7 @@ fn one_line(reason: &str) -> String {
 }
 
 #[async_trait]
-impl Settle for Lease {
+impl Acker for Lease {
     async fn begin(&self) -> Result<u64, BusError> {
         let mut count = self.count.lock().await;
         if self.identity.deliveries == 1 {

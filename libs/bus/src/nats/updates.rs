@@ -49,12 +49,12 @@ impl Listener {
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.due = None;
                     self.told = Some(Instant::now());
-                    return Some(UpdateEvent::Missed);
+                    return Some(UpdateEvent::Lagged);
                 }
                 changed = self.history.changed() => {
                     changed.ok()?;
                     if self.look().await {
-                        return Some(UpdateEvent::CutOff);
+                        return Some(UpdateEvent::Disconnected);
                     }
                 }
                 message = self.heard.next() => match serde_json::from_slice(&message?.payload) {

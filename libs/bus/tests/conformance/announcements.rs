@@ -37,15 +37,15 @@ pub(crate) async fn a_slow_listener_is_told_that_it_missed_something(adapter: Ad
         match quick.next().await.unwrap() {
             UpdateEvent::Updated(update) => break assert_eq!(update.patient.mrn, mrn(2)),
             // In process, everyone listens to one channel.
-            UpdateEvent::CutOff | UpdateEvent::Missed => {}
+            UpdateEvent::Disconnected | UpdateEvent::Lagged => {}
         }
     }
     let mut heard = 0;
     loop {
         match slow.next().await.unwrap() {
-            UpdateEvent::Missed => break,
+            UpdateEvent::Lagged => break,
             UpdateEvent::Updated(_) => heard += 1,
-            UpdateEvent::CutOff => panic!("the connection was not lost"),
+            UpdateEvent::Disconnected => panic!("the connection was not lost"),
         }
         assert!(heard < MANY, "heard everything, whatever the buffer");
     }

@@ -3,7 +3,7 @@
 use std::io;
 
 use bus::{
-    BlobStage, BodyError, BusError, Delivery, EnqueueError, QueueLimits, SmallFile, StageKey, collect,
+    BodyError, BusError, Delivery, EnqueueError, QueueLimits, SmallFile, StagingKey, StagingStore, collect,
 };
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
@@ -42,11 +42,11 @@ fn bytes(length: usize, seed: u32) -> Bytes {
         .collect()
 }
 
-fn key(bytes: &[u8]) -> StageKey {
-    StageKey { upload: UploadId::generate(), sha256: BlobHash::of(bytes) }
+fn key(bytes: &[u8]) -> StagingKey {
+    StagingKey { upload: UploadId::generate(), sha256: BlobHash::of(bytes) }
 }
 
-async fn read(stage: &dyn BlobStage, key: StageKey) -> Option<Bytes> {
+async fn read(stage: &dyn StagingStore, key: StagingKey) -> Option<Bytes> {
     let staged = stage.get(key).await.unwrap()?;
     let announced = staged.bytes;
     let found = collect(staged.body, announced).await.unwrap();
@@ -121,7 +121,7 @@ fn body_error(outcome: Result<(), EnqueueError>) -> BodyError {
     }
 }
 
-async fn assert_nothing_left(stage: &dyn BlobStage, key: StageKey) {
+async fn assert_nothing_left(stage: &dyn StagingStore, key: StagingKey) {
     assert!(stage.get(key).await.unwrap().is_none());
     assert_eq!(stage.list().await.unwrap(), []);
 }

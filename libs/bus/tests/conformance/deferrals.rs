@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bus::{EventBus, Outcome, Readiness, RetryPolicy, work_off};
+use bus::{EventBus, Outcome, Readiness, RetryPolicy, run_consumer};
 use proto_json::Queue;
 use tokio::sync::{mpsc, oneshot};
 
@@ -114,7 +114,7 @@ impl Consumer {
             let (healthy, attempts) = (healthy.clone(), attempts.clone());
             async move {
                 let stopped = async { stopped.await.unwrap() };
-                work_off(&*bus, QUEUE, 4, stopped, ready, move |delivery| {
+                run_consumer(&*bus, QUEUE, 4, stopped, ready, move |delivery| {
                     attempts.fetch_add(1, Ordering::Relaxed);
                     let number = number(&delivery);
                     let (healthy, tell) = (healthy.load(Ordering::Relaxed), tell.clone());

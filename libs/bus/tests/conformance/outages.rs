@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bus::nats::{NatsBus, NatsConfig};
-use bus::{BlobStage, BusError, EnqueueError, EventBus, StageKey, UpdateEvent};
+use bus::{BusError, EnqueueError, EventBus, StagingKey, StagingStore, UpdateEvent};
 use bytes::Bytes;
 use futures::StreamExt;
 use proto_json::{BlobHash, Queue, Receipt, UploadId};
@@ -24,8 +24,8 @@ fn config(server: &NatsServer) -> NatsConfig {
 }
 
 /// The key of a new upload's file that holds this number.
-fn file(number: u64) -> StageKey {
-    StageKey { upload: UploadId::generate(), sha256: BlobHash::of(number.to_string().as_bytes()) }
+fn file(number: u64) -> StagingKey {
+    StagingKey { upload: UploadId::generate(), sha256: BlobHash::of(number.to_string().as_bytes()) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -39,9 +39,9 @@ async fn listeners_are_told_that_they_missed_something_when_the_broker_was_away(
         server.kill();
         assert_eq!(connection.changed().await, Some(false));
         assert!(bus.check().await.is_err());
-        assert_eq!(updates.next().await, Some(UpdateEvent::CutOff));
+        assert_eq!(updates.next().await, Some(UpdateEvent::Disconnected));
         server.restart();
-        assert_eq!(updates.next().await, Some(UpdateEvent::Missed));
+        assert_eq!(updates.next().await, Some(UpdateEvent::Lagged));
         assert_eq!(connection.changed().await, Some(true));
         assert!(connection.is_up());
         bus.check().await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bus::local::LocalBus;
 use bus::nats::{NatsBus, NatsConfig};
-use bus::{BlobStage, Delivery, EventBus, Outgoing, QueueLimits, RetryPolicy};
+use bus::{Delivery, EventBus, Outgoing, QueueLimits, RetryPolicy, StagingStore};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -39,7 +39,7 @@ enum Place {
 #[derive(Clone)]
 pub(crate) struct Peer {
     pub(crate) bus: Arc<dyn EventBus>,
-    pub(crate) stage: Arc<dyn BlobStage>,
+    pub(crate) stage: Arc<dyn StagingStore>,
 }
 
 impl Adapter {

@@ -166,12 +166,12 @@ impl Follower {
                             self.tell(FeedEvent::Updated(update)).await?;
                         }
                     }
-                    Ok(Pushed::CutOff) => {
+                    Ok(Pushed::Disconnected) => {
                         is_cut_off = true;
                         self.report_cut_off().await?;
                         load_at = Instant::now() + self.settings.poll_every;
                     }
-                    Ok(Pushed::Missed) => {
+                    Ok(Pushed::Lagged) => {
                         is_cut_off = false;
                         loaded = false;
                         load_at = Instant::now();

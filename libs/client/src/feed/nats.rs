@@ -136,7 +136,7 @@ impl Subscription {
                     Some(message) => Ok(serde_json::from_slice(&message.payload).map_or_else(
                         |error| {
                             tracing::debug!(%error, "unreadable announcement");
-                            Pushed::Missed
+                            Pushed::Lagged
                         },
                         Pushed::Updated,
                     )),
@@ -149,7 +149,7 @@ impl Subscription {
                         return lost("the connection to the broker broke");
                     }
                     Some(Event::LameDuckMode | Event::Draining) => return lost("the broker is going down"),
-                    Some(Event::SlowConsumer(_)) => return Ok(Pushed::Missed),
+                    Some(Event::SlowConsumer(_)) => return Ok(Pushed::Lagged),
                     Some(Event::Connected | Event::ServerError(_) | Event::ClientError(_)) => {}
                 },
             }

@@ -17,10 +17,10 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) enum Pushed {
     Updated(Box<PatientUpdated>),
-    /// Nothing will be heard until [`Pushed::Missed`].
-    CutOff,
+    /// Nothing will be heard until [`Pushed::Lagged`].
+    Disconnected,
     /// Something may have been lost.
-    Missed,
+    Lagged,
 }
 
 /// The subscription is no longer in force, and why.

@@ -74,13 +74,13 @@ impl EventStream {
                     return Ok(serde_json::from_str(&data).map_or_else(
                         |error| {
                             tracing::debug!(%error, "unreadable announcement");
-                            Pushed::Missed
+                            Pushed::Lagged
                         },
                         Pushed::Updated,
                     ));
                 }
-                "cut-off" => return Ok(Pushed::CutOff),
-                "missed" => return Ok(Pushed::Missed),
+                "cut-off" => return Ok(Pushed::Disconnected),
+                "missed" => return Ok(Pushed::Lagged),
                 "keep-alive" => self.take_state(&data),
                 _ => {}
             }

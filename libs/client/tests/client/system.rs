@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bus::local::LocalBus;
 use bus::nats::{NatsBus, NatsConfig};
-use bus::{BlobStage, EventBus, QueueLimits, RetryPolicy};
+use bus::{EventBus, QueueLimits, RetryPolicy, StagingStore};
 use bytes::Bytes;
 use client::{Feed, FeedEvent, FeedMode, Gateway, Settings, Upload, UploadAnswer, UploadFile};
 use proto_json::{FileKind, Mrn, UploadReceipt};
@@ -24,7 +24,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Ingest and ECG worker, and what gateways need.
 pub(crate) struct System {
-    pub(crate) stage: Arc<dyn BlobStage>,
+    pub(crate) stage: Arc<dyn StagingStore>,
     pub(crate) bus: Arc<dyn EventBus>,
     store: Arc<dyn PatientStore>,
     shutdown: Shutdown,
@@ -45,7 +45,7 @@ impl System {
         System::on(tempfile::tempdir().unwrap(), broker.clone(), broker)
     }
 
-    fn on(folder: TempDir, bus: Arc<dyn EventBus>, stage: Arc<dyn BlobStage>) -> Self {
+    fn on(folder: TempDir, bus: Arc<dyn EventBus>, stage: Arc<dyn StagingStore>) -> Self {
         let store: Arc<dyn PatientStore> = SqliteStore::open(&folder.path().join("p.db")).unwrap();
         let shutdown = Shutdown::new();
         let ports = ingest::Ports { bus: bus.clone(), stage: stage.clone(), store: store.clone() };

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use axum::http::{HeaderValue, header};
 use runtime::Turns;
 use runtime::disk::DiskReserve;
-use runtime::problem::{ApiError, Kind};
+use runtime::problem::{ApiError, ProblemType};
 
 use crate::config::Limits;
 use crate::tokens::Client;
@@ -148,7 +148,7 @@ impl Admission {
         limiter.check(key).map_err(|wait| {
             metrics::counter!("bedside_gateway_rate_limited_total").increment(1);
             let seconds = wait.as_secs_f64().ceil().max(1.0);
-            ApiError::new(Kind::TOO_MANY_REQUESTS, format!("Too many requests; go on in {seconds} s."))
+            ApiError::new(ProblemType::TOO_MANY_REQUESTS, format!("Too many requests; go on in {seconds} s."))
                 .header(header::RETRY_AFTER, HeaderValue::from(seconds as u64))
         })
     }
@@ -168,7 +168,7 @@ fn refused(none: NoPermit, what: &str) -> ApiError {
 /// The reply to a client that has its share already.
 pub(crate) fn too_many(what: &str) -> ApiError {
     ApiError::new(
-        Kind::TOO_MANY_REQUESTS,
+        ProblemType::TOO_MANY_REQUESTS,
         format!("As many {what} of this token are under way as one may have; try again in a moment."),
     )
     .header(header::RETRY_AFTER, HeaderValue::from_static("1"))

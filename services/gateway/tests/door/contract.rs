@@ -199,13 +199,13 @@ async fn full_queue_is_unavailable_for_now() {
     let door = Start { config, ingest: false, limits, ..Start::default() }.start().await;
     let body = json!({ "medical_record_number": 7, "medical_image": base64(&png(2, 2, 0)) }).to_string();
     assert_eq!(door.new_patient(&body).await.status, 202);
-    let staged = bus::BlobStage::list(door.bus.as_ref()).await.unwrap();
+    let staged = bus::StagingStore::list(door.bus.as_ref()).await.unwrap();
     let reply = door.new_patient(&body).await;
     assert_eq!(reply.status, 503);
     assert!(reply.header("retry-after").parse::<u32>().is_ok());
     assert!(reply.text().ends_with('.'), "{}", reply.text());
     // What was staged for the refused one is gone again.
-    assert_eq!(bus::BlobStage::list(door.bus.as_ref()).await.unwrap(), staged);
+    assert_eq!(bus::StagingStore::list(door.bus.as_ref()).await.unwrap(), staged);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bus::local::LocalBus;
-use bus::{BlobStage, EventBus, QueueLimits, RetryPolicy};
+use bus::{EventBus, QueueLimits, RetryPolicy, StagingStore};
 use bytes::Bytes;
 use gateway::{AuditTarget, Config, Ports, Reads};
 use http_body_util::{BodyExt, Full};

@@ -18,27 +18,27 @@ pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 /// Name of a staged file: its upload and its hash. Each upload owns what it staged, so that it can be deleted with the
 /// upload, whatever other uploads of the same bytes are still on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StageKey {
+pub struct StagingKey {
     /// The upload.
     pub upload: UploadId,
     /// SHA-256 of the bytes.
     pub sha256: BlobHash,
 }
 
-impl fmt::Display for StageKey {
+impl fmt::Display for StagingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.upload, self.sha256)
     }
 }
 
-impl FromStr for StageKey {
+impl FromStr for StagingKey {
     type Err = BusError;
 
     fn from_str(name: &str) -> Result<Self, BusError> {
         let unknown = || BusError::refused("this is no name of a staged file");
         let (upload, sha256) = name.split_once('.').ok_or_else(unknown)?;
         let upload = upload.parse().map_err(|_| unknown())?;
-        Ok(StageKey { upload, sha256: sha256.parse().map_err(|_| unknown())? })
+        Ok(StagingKey { upload, sha256: sha256.parse().map_err(|_| unknown())? })
     }
 }
 
@@ -57,19 +57,19 @@ pub struct SmallFile {
 impl SmallFile {
     /// The name it is staged under.
     #[must_use]
-    pub fn key(&self) -> StageKey {
-        StageKey { upload: self.upload, sha256: self.content.sha256() }
+    pub fn key(&self) -> StagingKey {
+        StagingKey { upload: self.upload, sha256: self.content.sha256() }
     }
 }
 
 /// A staged file, open for reading.
-pub struct StagedBlob {
+pub struct StagedFile {
     /// Length in bytes.
     pub bytes: u64,
     /// The bytes.
     pub body: ByteStream,
     /// All of them, where they are in memory: then they need not be read, and are known to have their hash.
-    pub at_hand: Option<HashedBytes>,
+    pub in_memory: Option<HashedBytes>,
 }
 
 /// A body that is not what its sender said, or that ended before its time.
@@ -167,39 +167,39 @@ impl Chunker {
 /// Where files wait until they are stored or worked on. Durable like the queues: what `put` has confirmed is there
 /// after a crash.
 #[async_trait]
-pub trait BlobStage: fmt::Debug + Send + Sync + 'static {
+pub trait StagingStore: fmt::Debug + Send + Sync + 'static {
     /// Stores `bytes` bytes of `body` under `key` and waits until they are durable. Putting the same key again is no
     /// error and leaves one copy. A body of another length or hash is refused and leaves nothing.
     ///
     /// # Errors
     /// [`EnqueueError::Full`] when the stage takes no more; [`BusError`] when the broker fails or the body does: its cause is
     /// then a [`BodyError`].
-    async fn put(&self, key: StageKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError>;
+    async fn put(&self, key: StagingKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError>;
 
     /// Opens a staged file; `None` if there is none.
     ///
     /// # Errors
     /// When the broker cannot be reached.
-    async fn get(&self, key: StageKey) -> Result<Option<StagedBlob>, BusError>;
+    async fn get(&self, key: StagingKey) -> Result<Option<StagedFile>, BusError>;
 
     /// Deletes a staged file, if there is one.
     ///
     /// # Errors
     /// When the broker cannot be reached.
-    async fn delete(&self, key: StageKey) -> Result<(), BusError>;
+    async fn delete(&self, key: StagingKey) -> Result<(), BusError>;
 
     /// Every staged file, with the time it was staged. May include one whose `put` was cut off, or is not at its end: that
     /// one cannot be read, but be deleted.
     ///
     /// # Errors
     /// When the broker cannot be reached.
-    async fn list(&self) -> Result<Vec<(StageKey, Timestamp)>, BusError>;
+    async fn list(&self) -> Result<Vec<(StagingKey, Timestamp)>, BusError>;
 
     /// Stores bytes that are in memory already.
     ///
     /// # Errors
-    /// As [`BlobStage::put`].
-    async fn put_bytes(&self, key: StageKey, bytes: Bytes) -> Result<(), EnqueueError> {
+    /// As [`StagingStore::put`].
+    async fn put_bytes(&self, key: StagingKey, bytes: Bytes) -> Result<(), EnqueueError> {
         let length = bytes.len() as u64;
         self.put(key, length, futures::stream::once(async move { Ok(bytes) }).boxed()).await
     }

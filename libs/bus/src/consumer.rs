@@ -61,7 +61,7 @@ const READY_WITHIN: Duration = Duration::from_secs(5);
 /// consumer pauses, see the module; `ready` is asked before it goes on.
 ///
 /// When it returns, everything taken is settled or given back.
-pub async fn work_off<F, Fut>(
+pub async fn run_consumer<F, Fut>(
     bus: &dyn EventBus,
     queue: Queue,
     concurrency: usize,
@@ -291,8 +291,8 @@ fn worked(queue: Queue, outcome: &'static str) {
     metrics::counter!("bedside_work_total", "queue" => queue.name(), "outcome" => outcome).increment(1);
 }
 
-/// Describes the metrics of [`work_off`], and shows them from the start, before there was work.
-pub fn describe_work(queues: &[Queue]) {
+/// Describes the metrics of [`run_consumer`], and shows them from the start, before there was work.
+pub fn describe_consumer(queues: &[Queue]) {
     use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
     describe_counter!("bedside_work_total", "Deliveries that were worked off, by outcome");
     describe_counter!("bedside_redeliveries_total", "Deliveries of a message that was delivered before");
