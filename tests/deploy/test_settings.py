@@ -75,6 +75,10 @@ class Settings(unittest.TestCase):
         named = set(re.findall(r"\b((?:BEDSIDE|MONGO|MONGODB|NATS|DOOR|OBSERVE)_[A-Z_]*[A-Z])\b", text))
         self.assertEqual({name for name in named if name not in known and not name.startswith("BEDSIDE_TEST")}, set())
 
+    def test_page_of_settings_matches_the_programs(self):
+        checked = subprocess.run([ROOT / "scripts" / "settings", "--check"], capture_output=True, text=True)
+        self.assertEqual(checked.returncode, 0, checked.stderr)
+
     def test_one_service_builds_the_image_and_the_others_use_it(self):
         services = compose()["services"]
         self.assertEqual([name for name, service in services.items() if "build" in service], ["init"])

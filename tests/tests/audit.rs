@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::{Extras, Mode, Service, System, material, program, within};
+use testkit::{Extras, Mode, Service, System, material, program, within};
 
 /// Nobody else has this number.
 const MRN: &str = "4242424242";
@@ -21,7 +21,7 @@ fn audit(system: &System) -> Vec<Value> {
 #[tokio::test]
 async fn an_access_leaves_a_line_with_who_what_and_how_it_ended_and_never_whose_data() {
     let mut system = System::start(Mode::Processes);
-    let (http, url) = (tests::http_client(), system.url());
+    let (http, url) = (testkit::http_client(), system.url());
     let upload = format!("{url}/api/v1/patients/{MRN}/uploads");
     let form = || {
         let ecg = reqwest::multipart::Part::bytes(material::strip_csv(72.0, 10.0, 1)).file_name("strip.csv");
@@ -66,7 +66,7 @@ async fn audit_lines_are_written_at_every_log_level_and_name_the_patient() {
     let env = [("BEDSIDE_LOG".to_owned(), "error".to_owned())].to_vec();
     let system = System::start_extra(Mode::Processes, &Extras { env, ..Extras::default() });
     let url = format!("{}/api/v1/patients/{MRN}", system.url());
-    let reply = tests::http_client().get(url).send().await.unwrap();
+    let reply = testkit::http_client().get(url).send().await.unwrap();
     assert_eq!(reply.status(), 404);
     let request_id = reply.headers()["x-request-id"].to_str().unwrap().to_owned();
     let lines =
@@ -90,7 +90,7 @@ async fn standalone_writes_its_audit_log_to_a_file() {
     let env = [("BEDSIDE_LOG".to_owned(), "error".to_owned())].to_vec();
     let mut system = System::start_extra(Mode::Standalone, &Extras { env, ..Extras::default() });
     let url = format!("{}/api/v1/patients/{MRN}", system.url());
-    assert_eq!(tests::http_client().get(url).send().await.unwrap().status(), 404);
+    assert_eq!(testkit::http_client().get(url).send().await.unwrap().status(), 404);
     assert_eq!(system.service(Service::Gateway).terminate(), Some(0));
     let data = system.data_folder();
     let output = Command::new(program("bedside"))
@@ -113,7 +113,7 @@ async fn standalone_writes_its_audit_log_to_a_file() {
 async fn a_collector_that_is_away_delays_no_end() {
     let env = [("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), "http://127.0.0.1:9".to_owned())].to_vec();
     let mut system = System::start_extra(Mode::Processes, &Extras { env, ..Extras::default() });
-    let read = tests::http_client().get(format!("{}/api/v1/patients", system.url())).send().await.unwrap();
+    let read = testkit::http_client().get(format!("{}/api/v1/patients", system.url())).send().await.unwrap();
     assert_eq!(read.status(), 200);
     let started = std::time::Instant::now();
     assert_eq!(system.service(Service::Gateway).terminate(), Some(0));

@@ -10,7 +10,7 @@ use client::{Gateway, Outbox, Upload, UploadFile};
 use proto_json::{Bpm, FileKind, LatestHeartRate, Mrn, Timestamp};
 use tempfile::TempDir;
 
-use tests::{Extras, Mode, System, material, program, within};
+use testkit::{Extras, Mode, System, material, program, within};
 
 const HOUR_S: i64 = 3_600;
 const YEAR_S: i64 = 365 * 24 * HOUR_S;

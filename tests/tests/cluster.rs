@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use tests::load::Load;
-use tests::{System, records, within};
+use testkit::load::Load;
+use testkit::{System, records, within};
 
 /// Uploads go on within this time after a broker has died, whichever streams it led. NATS takes 4 to 9 s to elect other
 /// leaders, so this holds only while nobody waits for that.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use client::{Gateway, RetryPolicy, Upload, UploadAnswer, UploadFile};
 use proto_json::{BlobHash, EcgStatus, FileKind, Mrn, UploadId};
-use tests::{Mode, Service, System, material, within};
+use testkit::{Mode, Service, System, material, within};
 
 const CLIENTS: u64 = 4;
 /// Uploads that must be confirmed after the last crash before the test looks at what is stored.
@@ -154,7 +154,8 @@ async fn upload_until(
 async fn dead_letters(system: &mut System) -> u64 {
     let url = system.admin_url(Service::Ingest);
     within("ingest has counted dead letters", || async {
-        let text = tests::http_client().get(format!("{url}/metrics")).send().await.ok()?.text().await.ok()?;
+        let text =
+            testkit::http_client().get(format!("{url}/metrics")).send().await.ok()?.text().await.ok()?;
         let line = text.lines().find(|line| line.starts_with("bedside_dead_letters "))?;
         line.rsplit(' ').next()?.parse::<f64>().ok().map(|count| count as u64)
     })

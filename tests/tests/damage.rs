@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use client::{Upload, UploadFile};
 use proto_json::{FileKind, Mrn};
-use tests::faults::SmallDisk;
-use tests::{Mode, Service, System, http_client, material, program, within};
+use testkit::{Mode, Service, SmallDisk, System, http_client, material, program, within};
 
 const MRN: u64 = 7;
 

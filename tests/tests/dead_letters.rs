@@ -5,7 +5,7 @@
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use tests::{Mode, Service, System, program, within};
+use testkit::{Mode, Service, System, program, within};
 
 fn bedside(system: &System, args: &[&str]) -> Output {
     let mut command = Command::new(program("bedside"));
@@ -45,7 +45,7 @@ async fn a_message_that_cannot_be_read_is_seen_sent_again_and_dropped() {
     assert_eq!(list(&system).len(), 1);
     let metrics = format!("{}/metrics", system.admin_url(Service::Ingest));
     let count = "bedside_work_total{queue=\"UPLOADS\",outcome=\"dead_letter\"} 2";
-    let text = tests::http_client().get(metrics).send().await.unwrap().text().await.unwrap();
+    let text = testkit::http_client().get(metrics).send().await.unwrap().text().await.unwrap();
     assert!(text.contains(count), "{text}");
 
     assert!(bedside(&system, &["drop", &again["id"].to_string()]).status.success());

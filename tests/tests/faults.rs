@@ -1,12 +1,12 @@
 //! A short run of the fault suite in both ways to run: every fault once, uploads all the while, nothing lost, doubled or
-//! left over. `cargo run --release -p tests --bin faults` runs it for long.
+//! left over. `cargo run --release -p benchmarks --bin faults` runs it for long.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 use std::time::Duration;
 
-use tests::Mode;
-use tests::faults::{Trial, possible, run};
+use testkit::Mode;
+use testkit::faults::{Trial, possible, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn standalone_keeps_its_promises_through_every_fault() {

@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use tests::attacks::{NURSE, system_with};
-use tests::{Mode, System};
+use testkit::attacks::{NURSE, system_with};
+use testkit::{Mode, System};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -59,7 +59,7 @@ impl Proxy {
             .spawn()
             .expect("haproxy is installed");
         let proxy = Proxy { process, port, _system: system, _folder: folder };
-        tests::within("the proxy answers", || async {
+        testkit::within("the proxy answers", || async {
             let reply = proxy.ask(1, "/", None).await?;
             reply.starts_with("HTTP/1.1 200").then_some(())
         })
@@ -131,7 +131,7 @@ async fn one_address_gets_its_share_of_the_connections_of_the_proxy() {
     let reply = proxy.ask(4, "/api/v1/patients", Some(NURSE)).await.unwrap();
     assert!(reply.starts_with("HTTP/1.1 200"), "other addresses go on: {reply}");
     // Silent connections are closed after `timeout http-request`.
-    tests::within("the slots are given back", || async {
+    testkit::within("the slots are given back", || async {
         let reply = proxy.ask(3, "/api/v1/patients", Some(NURSE)).await?;
         reply.starts_with("HTTP/1.1 200").then_some(())
     })

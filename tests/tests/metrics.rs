@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use client::{Upload, UploadFile};
 use proto_json::{EcgStatus, FileKind, Mrn};
-use tests::{Mode, Service, System, material, within};
+use testkit::{Mode, Service, System, material, within};
 
 fn documented() -> BTreeSet<String> {
     let text = std::fs::read_to_string("../docs/METRICS.md").unwrap();
@@ -15,7 +15,7 @@ fn documented() -> BTreeSet<String> {
 }
 
 async fn metrics(address: &str) -> String {
-    tests::http_client().get(format!("{address}/metrics")).send().await.unwrap().text().await.unwrap()
+    testkit::http_client().get(format!("{address}/metrics")).send().await.unwrap().text().await.unwrap()
 }
 
 fn names(text: &str) -> BTreeSet<String> {

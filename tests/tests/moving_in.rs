@@ -10,8 +10,7 @@ use import::{Counts, Finding, Options};
 use jiff::tz::TimeZone;
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
-use test_servers::MongoServer;
-use tests::{Mode, System, material, program};
+use testkit::{Mode, MongoServer, System, material, program};
 
 /// The old database with these patients; its connection string.
 async fn old_server(
@@ -26,7 +25,7 @@ async fn old_server(
 }
 
 async fn get(system: &System, path: &str) -> Value {
-    let answer = tests::http_client().get(format!("{}{path}", system.url())).send().await.unwrap();
+    let answer = testkit::http_client().get(format!("{}{path}", system.url())).send().await.unwrap();
     answer.json().await.unwrap()
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use client::{Gateway, Upload, UploadAnswer, UploadFile};
 use proto_json::{EcgStatus, FileKind, Mrn, UploadId};
-use tests::{Extras, Mode, Service, System, http_client, material, within};
+use testkit::{Extras, Mode, Service, System, http_client, material, within};
 
 const MRN: u64 = 7;
 

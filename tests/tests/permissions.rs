@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, ServerError};
-use test_servers::NatsServer;
+use testkit::NatsServer;
 use tokio::sync::mpsc;
 
 const USERS: [&str; 6] = ["setup", "gateway", "ingest", "worker", "monitor", "backup"];

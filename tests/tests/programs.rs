@@ -4,8 +4,7 @@
 
 use std::process::{Command, Output};
 
-use test_servers::{MongoServer, NatsServer};
-use tests::{Mode, Service, System, program};
+use testkit::{Mode, MongoServer, NatsServer, Service, System, program};
 
 const PROGRAMS: [&str; 5] = ["bedside", "gateway", "ingest", "query", "ecg-worker"];
 

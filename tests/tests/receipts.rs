@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use proto_json::BlobHash;
 use serde_json::Value;
-use test_servers::Process;
-use tests::{Mode, Service, System, within};
+use testkit::{Mode, Process, Service, System, within};
 
 /// A token file of two clients that upload and one that reads; the token of each is its name with `-secret`.
 fn tokens(folder: &tempfile::TempDir) -> PathBuf {
@@ -35,20 +34,20 @@ async fn read(response: reqwest::Response) -> Answer {
 /// Sends the same upload under the same key as this client.
 async fn send(url: &str, client: &str, prefer: &str) -> Answer {
     let form = reqwest::multipart::Form::new().text("heart_rate", "72");
-    let request = tests::http_client().post(format!("{url}/api/v1/patients/7/uploads")).multipart(form);
+    let request = testkit::http_client().post(format!("{url}/api/v1/patients/7/uploads")).multipart(form);
     let request = request.bearer_auth(format!("{client}-secret")).header("prefer", prefer);
     read(request.header("idempotency-key", "the-same-key").send().await.unwrap()).await
 }
 
 async fn receipt(url: &str, client: &str, id: &Value) -> Answer {
     let path = format!("{url}/api/v1/uploads/{}", id.as_str().unwrap());
-    let request = tests::http_client().get(path).bearer_auth(format!("{client}-secret"));
+    let request = testkit::http_client().get(path).bearer_auth(format!("{client}-secret"));
     read(request.send().await.unwrap()).await
 }
 
 async fn heart_rates(url: &str) -> usize {
     let path = format!("{url}/api/v1/patients/7/heart-rates");
-    let request = tests::http_client().get(path).bearer_auth("station-secret");
+    let request = testkit::http_client().get(path).bearer_auth("station-secret");
     read(request.send().await.unwrap()).await.json["items"].as_array().unwrap().len()
 }
 

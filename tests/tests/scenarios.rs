@@ -14,7 +14,7 @@ use proto_json::{
     RecordId, UploadReceipt,
 };
 use serde_json::{Value, json};
-use tests::{Mode, System, material, within};
+use testkit::{Mode, System, material, within};
 
 macro_rules! in_both_modes {
     ($($scenario:ident),* $(,)?) => {
@@ -168,7 +168,7 @@ async fn get(system: &System, path: &str) -> reqwest::Response {
 }
 
 fn reqwest_client() -> reqwest::Client {
-    tests::http_client()
+    testkit::http_client()
 }
 
 async fn a_raw_ecg_through_the_documented_route_is_analysed(system: System) {

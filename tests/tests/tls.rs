@@ -11,9 +11,8 @@ use client::{
     UploadAnswer, UploadFile,
 };
 use proto_json::{EcgStatus, FileKind, Mrn};
-use test_servers::NatsServer;
-use tests::tls::Certificate;
-use tests::{Extras, Mode, System, material, program, within};
+use testkit::tls::Certificate;
+use testkit::{Extras, Mode, NatsServer, System, material, program, within};
 
 fn text(path: std::path::PathBuf) -> String {
     path.to_str().unwrap().to_owned()
@@ -60,7 +59,7 @@ async fn standalone_speaks_tls_to_those_who_trust_its_certificate() {
     assert_eq!(health(&certificate), Some(0));
     assert_eq!(health(&Certificate::issue()), Some(1));
     let answer =
-        tests::http_client_trusting(&certificate.file()).get(gateway.address()).send().await.unwrap();
+        testkit::http_client_trusting(&certificate.file()).get(gateway.address()).send().await.unwrap();
     assert_eq!(answer.headers()["strict-transport-security"], "max-age=31536000");
 }
 

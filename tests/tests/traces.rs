@@ -13,7 +13,7 @@ use futures::StreamExt;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use prost::Message;
-use tests::{Extras, Mode, System, material, within};
+use testkit::{Extras, Mode, System, material, within};
 use tokio::net::TcpListener;
 
 #[derive(Debug, Clone)]
@@ -84,7 +84,7 @@ async fn one_upload_is_one_trace_from_the_request_to_the_announcements() {
 
     let ecg = reqwest::multipart::Part::bytes(material::strip_csv(72.0, 10.0, 1)).file_name("strip.csv");
     let form = reqwest::multipart::Form::new().text("name", "Ann Example").part("ecg", ecg);
-    let sent = tests::http_client()
+    let sent = testkit::http_client()
         .post(format!("{}/api/v1/patients/4242424242/uploads", system.url()))
         .header("traceparent", format!("00-{TRACE}-{CLIENT}-01"))
         .multipart(form)
@@ -121,7 +121,7 @@ async fn one_upload_is_one_trace_from_the_request_to_the_announcements() {
     assert_eq!(of("store analysis").parent, of("send ECG_RESULTS").id);
 
     // A read goes on to query, in a trace of its own.
-    let read = tests::http_client().get(format!("{}/api/v1/patients", system.url())).send().await.unwrap();
+    let read = testkit::http_client().get(format!("{}/api/v1/patients", system.url())).send().await.unwrap();
     assert_eq!(read.status(), 200);
     within("the read is seen in both services", || async {
         let spans = spans.lock().unwrap();

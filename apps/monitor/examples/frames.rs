@@ -112,7 +112,7 @@ fn main() {
             work.push(busy.elapsed());
         }
         if begun.elapsed() >= next_line {
-            let own = test_servers::resident_bytes(std::process::id()).expect("Linux") as f64 / 1e6;
+            let own = testkit::resident_bytes(std::process::id()).expect("Linux") as f64 / 1e6;
             println!("{:>6} {:>8} {own:>10.1}", begun.elapsed().as_secs(), frames.len());
             next_line += Duration::from_secs((wanted.seconds / 10).max(1));
         }

@@ -16,7 +16,7 @@ use proto_json::{FileKind, Mrn, Timestamp};
 mod beside;
 
 use beside::{System, material};
-use test_servers::{Screen, Shot};
+use testkit::{Screen, Shot};
 
 #[derive(Debug, Parser)]
 struct Wanted {

@@ -15,7 +15,7 @@ use proto_json::{Bpm, FileKind, Mrn, Timestamp};
 mod beside;
 
 use beside::{System, material};
-use test_servers::{Screen, Shot};
+use testkit::{Screen, Shot};
 
 const SIZE: (u32, u32) = (1440, 900);
 const SMALLEST: (u32, u32) = (900, 600);

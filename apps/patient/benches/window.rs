@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use screen::{Running, Screen};
-use tests::material;
+use testkit::material;
 
 const NOWHERE: [&str; 4] = ["--gateway", "http://127.0.0.1:9", "--theme", "light"];
 const WINDOW: [u8; 3] = [0xee, 0xf2, 0xf6];
@@ -94,10 +94,10 @@ fn main() {
     app.fill(&screen);
     screen.until("the strip", |shot| shot.share(PAPER) > 0.02);
     let _ = screen.settled();
-    let processor_time = || test_servers::cpu_seconds(app.pid()).expect("Linux");
+    let processor_time = || testkit::cpu_seconds(app.pid()).expect("Linux");
     let (before, begun) = (processor_time(), Instant::now());
     std::thread::sleep(Duration::from_secs(20));
     let used = (processor_time() - before) / begun.elapsed().as_secs_f64();
-    let memory = test_servers::resident_bytes(app.pid()).expect("Linux") as f64 / 1e6;
+    let memory = testkit::resident_bytes(app.pid()).expect("Linux") as f64 / 1e6;
     println!("idle, a strip on show, offline: {:.2} % of one core, {memory:.0} MB", used * 100.0);
 }

@@ -13,8 +13,7 @@ mod screen;
 use std::path::{Path, PathBuf};
 
 use screen::{Running, Screen};
-use test_servers::Shot;
-use tests::{Mode, Service, System, material};
+use testkit::{Mode, Service, Shot, System, material};
 
 /// Colours of the theme that tell the states apart.
 struct Colors {

@@ -13,7 +13,7 @@ use bus::{EventBus, Outgoing, QueueLimits, RetryPolicy, StagingKey, StagingStore
 use bytes::Bytes;
 use futures::StreamExt;
 use proto_json::{BlobHash, Mrn, Queue, UploadId};
-use test_servers::NatsServer;
+use testkit::NatsServer;
 
 const RUN: Duration = Duration::from_secs(3);
 const FILE: usize = 25_000;

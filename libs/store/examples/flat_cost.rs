@@ -14,7 +14,7 @@ use proto_json::{
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload, PageRequest, PatientStore};
-use test_servers::MongoServer;
+use testkit::MongoServer;
 
 /// Measured calls of each operation.
 const CALLS: u64 = 100;

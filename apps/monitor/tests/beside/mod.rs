@@ -7,7 +7,7 @@ pub mod material;
 
 use client::{Gateway, Settings};
 use tempfile::TempDir;
-use test_servers::{MongoServer, NatsServer, Process};
+use testkit::{MongoServer, NatsServer, Process};
 
 /// A whole system. Dropping it ends every process and removes every file.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::beside::System;
 use monitor::window::Api;
 use slint::ComponentHandle;
-use test_servers::Clock;
+use testkit::Clock;
 
 use crate::screen::{SOON, Screen};
 

@@ -11,7 +11,7 @@ use proto_json::{FileKind, Mrn, RecordId, Timestamp, UploadReceipt};
 use slint::platform::{Key, WindowEvent};
 use slint::{ComponentHandle, SharedString};
 use tempfile::TempDir;
-use test_servers::Clock;
+use testkit::Clock;
 use tokio::runtime::Runtime;
 
 use crate::beside::{System, material};

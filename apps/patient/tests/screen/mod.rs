@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
-pub use test_servers::Screen;
+pub use testkit::Screen;
 
 /// The real app on a screen. Dropping it ends it.
 pub struct Running {

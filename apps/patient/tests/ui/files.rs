@@ -6,8 +6,7 @@ use std::time::Duration;
 use i_slint_backend_testing::AccessibleRole;
 use patient::window::PaneState;
 use slint::platform::Key;
-use test_servers::Clock;
-use tests::material;
+use testkit::{Clock, material};
 
 use crate::stage::{Stage, play};
 

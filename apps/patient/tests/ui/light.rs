@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use patient::Args;
 use patient::window::Level;
-use tests::{Mode, Service, System, material};
+use testkit::{Mode, Service, System, material};
 
 use crate::stage::{Stage, play};
 

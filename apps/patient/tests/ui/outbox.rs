@@ -3,7 +3,7 @@
 use client::Upload;
 use patient::Args;
 use proto_json::Mrn;
-use tests::{Service, System, material};
+use testkit::{Service, System, material};
 
 use crate::stage::{Stage, ask, play, system};
 

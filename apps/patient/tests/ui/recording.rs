@@ -1,7 +1,7 @@
 //! When an ECG was recorded: asked for, suggested, and sent.
 
 use proto_json::{Mrn, Timestamp};
-use tests::{Service, material};
+use testkit::{Service, material};
 
 use crate::stage::{Stage, ask, play, system};
 

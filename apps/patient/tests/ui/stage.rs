@@ -15,7 +15,7 @@ use patient::{App, Args};
 use slint::platform::WindowEvent;
 use slint::{ComponentHandle, SharedString};
 use tempfile::TempDir;
-use tests::{Mode, System};
+use testkit::{Mode, System};
 use ui::{FileChooser, OpenRequest, SaveRequest};
 
 /// Nothing here takes this long unless it is broken.

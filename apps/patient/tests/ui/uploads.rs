@@ -4,7 +4,7 @@ use client::Upload;
 use patient::Args;
 use proto_json::Mrn;
 use slint::platform::Key;
-use tests::{Mode, System, material};
+use testkit::{Mode, System, material};
 
 use crate::stage::{Stage, ask, play, system};
 

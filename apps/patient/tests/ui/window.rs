@@ -5,7 +5,7 @@ use patient::Args;
 use patient::window::{Asking, Theme};
 use slint::ComponentHandle;
 use slint::platform::{Key, WindowEvent};
-use tests::{Service, material};
+use testkit::{Service, material};
 
 use crate::stage::{Stage, play, system, turn};
 

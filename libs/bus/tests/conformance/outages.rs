@@ -8,7 +8,7 @@ use bus::{BusError, EnqueueError, EventBus, StagingKey, StagingStore, UpdateEven
 use bytes::Bytes;
 use futures::StreamExt;
 use proto_json::{BlobHash, Queue, Receipt, UploadId};
-use test_servers::NatsServer;
+use testkit::NatsServer;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::guarded;

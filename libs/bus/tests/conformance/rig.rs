@@ -12,7 +12,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use proto_json::{Mrn, PatientSummary, PatientUpdated, Queue, Timestamp, UploadId};
 use tempfile::TempDir;
-use test_servers::NatsServer;
+use testkit::NatsServer;
 
 /// An adapter under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bus::nats::{NatsConfig, NatsLogin};
 use client::{Feed, FeedEvent, FeedMode, FeedSettings, Gateway, NatsCredentials, NatsSettings};
-use test_servers::NatsServer;
+use testkit::NatsServer;
 
 use crate::system::{Screen, System, named, store};
 

@@ -15,7 +15,7 @@ use runtime::{Shutdown, StartError};
 use store::PatientStore;
 use store::sqlite::SqliteStore;
 use tempfile::TempDir;
-use test_servers::Clock;
+use testkit::Clock;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 

@@ -10,7 +10,7 @@ use proto_json::{
     BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRate, FileKind, HashedBytes, HeartRateSource, MediaType,
     SignalOptions, StoredFile,
 };
-use test_servers::MongoServer;
+use testkit::MongoServer;
 
 use crate::{NewEcg, NewHeartRate, NewImage};
 

@@ -6,7 +6,7 @@ use proto_json::{
     BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRate, EcgStatus, HashedBytes, HeartRateSource, MediaType,
     SignalOptions, UploadReceipt,
 };
-use test_servers::MongoServer;
+use testkit::MongoServer;
 
 use crate::{NewEcg, NewHeartRate, NewImage};
 

@@ -356,7 +356,7 @@ async fn one_process_scrubs_at_a_time_and_the_next_goes_on(Fixture { store, .. }
 struct Tampered {
     store: Arc<MongoStore>,
     database: mongodb::Database,
-    _server: Arc<test_servers::MongoServer>,
+    _server: Arc<testkit::MongoServer>,
 }
 
 impl Tampered {

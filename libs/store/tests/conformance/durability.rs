@@ -9,7 +9,7 @@ use proto_json::BlobHash;
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{PatientStore, StoreError};
-use test_servers::MongoServer;
+use testkit::MongoServer;
 
 use crate::harness::{With, analysed, first, from, mrn, put, put_result, try_put, upload};
 

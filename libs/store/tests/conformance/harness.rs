@@ -15,7 +15,7 @@ use store::{
     AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload, Origin, PageRequest, PatientStore, StoreError,
     UploadOutcome,
 };
-use test_servers::MongoServer;
+use testkit::MongoServer;
 
 /// An empty store, and what has to live as long as it.
 pub(crate) struct Fixture {

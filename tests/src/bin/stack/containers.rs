@@ -67,12 +67,12 @@ impl Stack {
             .spawn()
             .unwrap();
         let pid = script.id().unwrap();
-        tests::within("the script is where it shall be interrupted", || async { reached().then_some(()) })
+        testkit::within("the script is where it shall be interrupted", || async { reached().then_some(()) })
             .await;
         run(&format!("kill -s {signal} {pid}"), &[]).await;
         let status = script.wait().await.unwrap();
         assert!(!status.success(), "{line} was interrupted by {signal} and says that it is done");
-        tests::within("nothing goes on that the script began", || async {
+        testkit::within("nothing goes on that the script began", || async {
             let filters = "--filter label=com.docker.compose.service=backup";
             run(&format!("docker ps --quiet {filters}"), &[]).await.trim().is_empty().then_some(())
         })
@@ -84,7 +84,7 @@ impl Stack {
         let started = Instant::now();
         self.compose("up -d").await;
         let door = Gateway::new(&Settings::new(&self.url)).unwrap();
-        tests::within("the door opens", || async { door.check(Duration::from_secs(2)).await.ok() }).await;
+        testkit::within("the door opens", || async { door.check(Duration::from_secs(2)).await.ok() }).await;
         println!("   up in {:.0} s", started.elapsed().as_secs_f64());
     }
 

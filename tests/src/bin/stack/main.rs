@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use client::{Feed, FeedEvent, FeedMode, FeedSettings, Gateway, Upload, UploadAnswer, UploadFile};
 use containers::{Secrets, Stack};
 use proto_json::{EcgStatus, FileKind, Mrn, PatientUpdated};
-use tests::load::Load;
-use tests::{material, records};
+use testkit::load::Load;
+use testkit::{material, records};
 
 #[tokio::main]
 async fn main() {
@@ -159,13 +159,13 @@ fn is_part(file: &std::path::Path) -> bool {
 
 async fn dead_letters(stack: &Stack, secrets: &Secrets) -> Vec<serde_json::Value> {
     let url = format!("{}/api/v1/dead-letters", stack.url);
-    let answer = tests::http_client().get(url).bearer_auth(&secrets.admin).send().await.unwrap();
+    let answer = testkit::http_client().get(url).bearer_auth(&secrets.admin).send().await.unwrap();
     let page: serde_json::Value = answer.error_for_status().unwrap().json().await.unwrap();
     page["items"].as_array().expect("a page").clone()
 }
 
 async fn tokens_are_asked_for(stack: &Stack, secrets: &Secrets) {
-    let http = tests::http_client();
+    let http = testkit::http_client();
     let read = format!("{}/api/v1/patients", stack.url);
     let write = format!("{}/api/new_patient", stack.url);
     let body = serde_json::json!({ "medical_record_number": 1, "name": "Nobody" });
@@ -223,7 +223,7 @@ async fn gain_of_a_second_worker(stack: &Stack, uploader: &Gateway, viewer: &Gat
         }
         stack.limited_workers(usize::try_from(count).unwrap(), SHARE_OF_A_CORE).await;
         let analysed = async |wanted: usize| {
-            tests::within("jobs are worked off", || async {
+            testkit::within("jobs are worked off", || async {
                 // Asking is not to take the time of those who work.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 let ecgs = viewer.ecgs(mrn, None, Some(500)).await.ok()?.items;
