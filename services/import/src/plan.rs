@@ -3,7 +3,7 @@
 use client::{IdempotencyKey, Upload, UploadFile};
 use proto_json::{FileKind, Mrn};
 
-use crate::Counts;
+use crate::counts::Counts;
 use crate::record::{Ecg, Record};
 
 /// One upload, and the upload to send instead if the gateway rejects it.
@@ -16,7 +16,8 @@ pub(crate) struct Step {
     pub(crate) fallback: Option<Box<Step>>,
 }
 
-/// Returns the uploads in the order in which they must be stored: the patient, then both histories, oldest first.
+/// Returns the uploads in the order in which they must be stored: the patient, then both histories, oldest
+/// first.
 pub(crate) fn steps(record: Record) -> Vec<Step> {
     let mrn = record.mrn;
     let mut steps = vec![patient(mrn, record.name)];

@@ -1,7 +1,8 @@
 //! Reads one patient document of the original server.
 //!
-//! `_id` is the record number and `name` is a string. `medical_image`, `ecg_image`, `heart_rate` and `timestamp` are lists; the
-//! last three are index-aligned. An empty list is missing. The original server stored values without validation.
+//! `_id` is the record number and `name` is a string. `medical_image`, `ecg_image`, `heart_rate` and
+//! `timestamp` are lists; the last three are index-aligned. An empty list is missing. The original server
+//! stored values without validation.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -11,7 +12,7 @@ use jiff::tz::TimeZone;
 use mongodb::bson::{Bson, Document};
 use proto_json::{Bpm, Mrn, Timestamp};
 
-use crate::Counts;
+use crate::counts::Counts;
 
 /// Some clients of the original server omitted the padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -60,8 +61,8 @@ impl Record {
     }
 }
 
-/// Reads a patient. Calls `find` with path and reason for each value that is skipped. Returns `None` if the patient has no
-/// valid record number.
+/// Reads a patient. Calls `find` with path and reason for each value that is skipped. Returns `None` if the
+/// patient has no valid record number.
 pub fn read(document: &Document, zone: &TimeZone, find: &mut impl FnMut(&str, String)) -> Option<Record> {
     let id = document.get("_id").unwrap_or(&Bson::Null);
     let Some(mrn) = integer(id).and_then(|number| Mrn::new(u64::try_from(number).ok()?).ok()) else {
