@@ -54,7 +54,7 @@ fn patient(mrn: Mrn, name: Option<String>) -> Step {
 }
 
 fn ecg_step(mrn: Mrn, index: usize, ecg: Ecg) -> Option<Step> {
-    let Ecg { picture, rate, at } = ecg;
+    let Ecg { image, rate, at } = ecg;
     let rates = u64::from(rate.is_some());
     let rate_only = rate.map(|rate| Step {
         place: format!("heart_rate[{index}]"),
@@ -66,7 +66,7 @@ fn ecg_step(mrn: Mrn, index: usize, ecg: Ecg) -> Option<Step> {
         counts: Counts { heart_rates: 1, ..Counts::default() },
         fallback: None,
     });
-    let Some(bytes) = picture else { return rate_only };
+    let Some(bytes) = image else { return rate_only };
     let file = UploadFile::from_bytes(FileKind::EcgImage, format!("ecg-{index}"), bytes);
     Some(Step {
         place: format!("ecg_image[{index}]"),

@@ -40,7 +40,7 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Ecg {
     /// Image bytes. The gateway checks the format.
-    pub picture: Option<Vec<u8>>,
+    pub image: Option<Vec<u8>>,
     /// Heart rate, if known.
     pub rate: Option<Bpm>,
     /// When the original server received it.
@@ -54,7 +54,7 @@ impl Record {
         let count = |has: fn(&Ecg) -> bool| self.ecgs.iter().filter(|ecg| has(ecg)).count() as u64;
         Counts {
             patients: 1,
-            ecg_images: count(|ecg| ecg.picture.is_some()),
+            ecg_images: count(|ecg| ecg.image.is_some()),
             heart_rates: count(|ecg| ecg.rate.is_some()),
             medical_images: self.images.iter().flatten().count() as u64,
         }
@@ -87,28 +87,28 @@ pub fn read(document: &Document, zone: &TimeZone, find: &mut impl FnMut(&str, St
             &[][..]
         }
     };
-    let (pictures, rates, times, images) =
+    let (ecg_images, rates, times, images) =
         (list("ecg_image"), list("heart_rate"), list("timestamp"), list("medical_image"));
-    let lengths = [pictures.len(), rates.len(), times.len()];
+    let lengths = [ecg_images.len(), rates.len(), times.len()];
     let longest = lengths.into_iter().max().unwrap_or_default();
     if lengths.iter().any(|length| *length != longest) {
-        let [pictures, rates, times] = lengths;
+        let [ecg_images, rates, times] = lengths;
         find(
             "ecg_image, heart_rate, timestamp",
             format!(
-                "have different lengths ({pictures}, {rates}, {times}); values with the same index were combined"
+                "have different lengths ({ecg_images}, {rates}, {times}); values with the same index were combined"
             ),
         );
     }
     let ecgs = (0..longest)
         .map(|index| Ecg {
-            picture: value_at(pictures, "ecg_image", index, find, picture),
+            image: value_at(ecg_images, "ecg_image", index, find, image),
             rate: value_at(rates, "heart_rate", index, find, rate),
             at: value_at(times, "timestamp", index, find, |value| time(value, zone)),
         })
         .collect();
     let images =
-        (0..images.len()).map(|index| value_at(images, "medical_image", index, find, picture)).collect();
+        (0..images.len()).map(|index| value_at(images, "medical_image", index, find, image)).collect();
     Some(Record { mrn, name, ecgs, images })
 }
 
@@ -126,7 +126,7 @@ fn value_at<T>(
     })
 }
 
-fn picture(value: &Bson) -> Result<Option<Vec<u8>>, String> {
+fn image(value: &Bson) -> Result<Option<Vec<u8>>, String> {
     match value {
         Bson::Null => Ok(None),
         Bson::Binary(binary) => Ok(Some(binary.bytes.clone())),
@@ -215,7 +215,7 @@ mod tests {
         let record = record.unwrap();
         assert_eq!((record.mrn.get(), record.name.as_deref()), (7, Some("Ann")));
         assert_eq!(record.images, [Some(b"hi".to_vec())]);
-        assert_eq!(record.ecgs[0].picture.as_deref(), Some(&b"ha"[..]));
+        assert_eq!(record.ecgs[0].image.as_deref(), Some(&b"ha"[..]));
         assert_eq!(record.ecgs[0].at.unwrap().to_string(), "2018-04-19T15:09:26.000Z");
         assert_eq!((record.ecgs[0].rate, record.ecgs[1].rate), (Some(Bpm::new(71).unwrap()), None));
     }

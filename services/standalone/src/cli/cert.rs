@@ -23,7 +23,7 @@ use crate::data_dir;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Writes ca.pem, ca-key.pem, server.pem and server-key.pem, readable only by their owner. Nothing is overwritten.
-Give ca.pem to the clients. Keep ca-key.pem offline; whoever has it can impersonate the server.
+Give ca.pem to the clients. Keep ca-key.pem offline: its holder can impersonate the server.
 
 Example:
   bedside cert --to certs ward.example 192.0.2.7

@@ -88,8 +88,8 @@ impl ExportArgs {
         let patient = gateway.patient(mrn).await?.ok_or_else(unknown)?;
         let index_path = self.to.join("index.json");
         check_index(&index_path, mrn)?;
-        for folder in [self.to.clone(), self.to.join("images"), self.to.join("ecgs")] {
-            data_dir::create(&folder).map_err(cannot_write(&folder))?;
+        for directory in [self.to.clone(), self.to.join("images"), self.to.join("ecgs")] {
+            data_dir::create(&directory).map_err(cannot_write(&directory))?;
         }
 
         let heart_rates = all(async |after| gateway.heart_rates(mrn, after, Some(PAGE_SIZE)).await).await?;
