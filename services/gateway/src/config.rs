@@ -8,9 +8,9 @@ use std::time::Duration;
 use runtime::disk::{DISK_RESERVE, DiskReserve};
 use runtime::{ByteSize, Secret, StartError, TlsArgs, WatchedFiles, http, parse_duration};
 
-use crate::audit::{AuditPatient, AuditTarget};
-use crate::proxies::TrustedProxy;
-use crate::tokens::LiveTokens;
+use crate::auth::audit::{AuditPatient, AuditTarget};
+use crate::auth::proxies::TrustedProxy;
+use crate::auth::tokens::LiveTokens;
 
 /// A receipt may be lost with the broker that passes it on: where one may die and uploads are to go on, none is waited for for
 /// longer than this.

@@ -3,53 +3,40 @@
 //! An upload is checked as a whole before anything of it leaves this process; then its files go to the blob stage, its
 //! message to the queue, and the client is told what became of it.
 
-mod access;
 mod admission;
+mod auth;
+mod config;
+mod events;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
-pub mod any_bytes;
-mod audit;
-mod body;
-mod clock;
-mod config;
-mod dead_letters;
-mod ecg_file;
-mod events;
-mod fields;
-mod files_in;
-mod intake;
+pub mod fuzzing;
+mod http;
 mod legacy;
-mod legacy_body;
-mod meaning;
-mod multipart;
-mod names;
+mod metrics;
 mod openapi;
-mod params;
-mod picture;
-mod proxies;
 mod reads;
-mod routes;
-mod spool;
-mod tokens;
-mod upload;
+mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{EventBus, StagingStore};
 use runtime::disk::DiskReserve;
-use runtime::{Secret, ServerTls, Shutdown, StartError, admin, http};
+use runtime::{Secret, ServerTls, Shutdown, StartError, admin};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub use audit::{AuditPatient, AuditTarget, pseudonym};
+pub use auth::audit::{AuditPatient, AuditTarget, pseudonym};
+pub use auth::proxies::TrustedProxy;
+pub use auth::tokens::{Role, token_line};
 pub use config::{Config, Limits, RECEIPT_WAIT_IN_CLUSTER};
-pub use proxies::TrustedProxy;
 pub use reads::Reads;
-pub use tokens::{Role, token_line};
 
 use admission::Admission;
-use tokens::LiveTokens;
+use auth::tokens::LiveTokens;
+use auth::{audit, tokens};
+use http::{clock, routes};
+use uploads::spool;
 
 /// What the gateway works with.
 #[derive(Debug, Clone)]
@@ -88,7 +75,7 @@ struct App {
 pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(), StartError> {
     config.check()?;
     config.key()?;
-    let listener = http::bind(config.listen).await?;
+    let listener = runtime::http::bind(config.listen).await?;
     run_on(listener, config, ports, shutdown).await
 }
 
@@ -108,7 +95,7 @@ pub async fn run_on(
     ports: Ports,
     shutdown: Shutdown,
 ) -> Result<(), StartError> {
-    meaning::describe();
+    metrics::describe();
     let address = listener.local_addr().map_err(StartError::failed)?;
     config.listen = address;
     config.check()?;
@@ -173,7 +160,8 @@ pub async fn run_on(
 
     tracing::info!(%address, tokens = app.tokens.is_some(), "gateway listens");
     let limits = app.config.connection_limits();
-    let served = http::serve_over(listener, acceptors, routes::router(&app, health), limits, &shutdown).await;
+    let served =
+        runtime::http::serve_over(listener, acceptors, routes::router(&app, health), limits, &shutdown).await;
     hub.abort();
     clock.abort();
     served.map_err(|error| StartError::failed(format!("the gateway stopped serving: {error}")))

@@ -26,10 +26,10 @@ use tokio::time::Sleep;
 use tower::ServiceExt;
 
 use crate::App;
-use crate::access::AuditNotes;
 use crate::admission::Permit;
-use crate::routes::is_legacy;
-use crate::tokens::{Client as Holder, Need};
+use crate::auth::access::AuditNotes;
+use crate::auth::tokens::{Client as Holder, Need};
+use crate::http::routes::is_legacy;
 
 /// Where reads go.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
 
-use crate::body::{BodyError, BodyReader};
+use crate::http::body::{BodyError, BodyReader};
 
 /// Most bytes of the headers of one part.
 const MAX_PART_HEADERS: usize = 8 * 1024;
@@ -254,10 +254,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::any_bytes::{self, Parts};
+    use crate::fuzzing::{self, Parts};
 
     async fn parts(body: &[u8], chunk: usize) -> Result<Parts, MultipartError> {
-        any_bytes::parts(body.chunks(chunk.max(1)), "XyZ").await
+        fuzzing::parts(body.chunks(chunk.max(1)), "XyZ").await
     }
 
     fn part(name: &str, file_name: Option<&str>, content: &[u8]) -> (String, Option<String>, Vec<u8>) {

@@ -17,10 +17,10 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::admission::{Rate, RateKey, too_many};
-use crate::audit::AuditLog;
-use crate::proxies::TrustedProxy;
-use crate::routes::is_legacy;
-use crate::tokens::{Client, Need};
+use crate::auth::audit::AuditLog;
+use crate::auth::proxies::TrustedProxy;
+use crate::auth::tokens::{Client, Need};
+use crate::http::routes::is_legacy;
 
 /// Number of a request: each answer carries it as `X-Request-Id`, and so does the audit line.
 #[derive(Debug, Clone, Copy)]

@@ -15,7 +15,7 @@ use serde::Serialize;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
-use crate::audit::AuditLog;
+use crate::auth::audit::AuditLog;
 
 /// What the holder of a token may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -1,5 +1,7 @@
 //! `POST /api/new_patient`, exactly as its clients know it.
 
+pub(crate) mod body;
+
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -11,14 +13,14 @@ use runtime::problem::{ApiError, text};
 use tokio::runtime::Handle;
 
 use crate::App;
-use crate::access::AuditNotes;
-use crate::body::{BodyReader, Pace};
-use crate::files_in::{ArrivingFile, FileError};
-use crate::intake::{self, Draft, Outcome};
-use crate::legacy_body::{LegacyBody, MrnRefused, decode};
-use crate::spool::{Spool, SpooledBody};
-use crate::tokens::Client;
-use crate::upload::wishes;
+use crate::auth::access::AuditNotes;
+use crate::auth::tokens::Client;
+use crate::http::body::{BodyReader, Pace};
+use crate::legacy::body::{LegacyBody, MrnRefused, decode};
+use crate::uploads::arriving_file::{ArrivingFile, FileError};
+use crate::uploads::handler::wishes;
+use crate::uploads::spool::{Spool, SpooledBody};
+use crate::uploads::submit::{self as intake, Draft, Outcome};
 
 /// A body up to this size is parsed where it was read: that takes less than a millisecond, whatever is in it.
 const PARSED_AT_ONCE: usize = 128 * 1024;

@@ -6,10 +6,10 @@ use proto_json::{FileKind, MediaType};
 use runtime::problem::{ApiError, ProblemType};
 
 use crate::config::Limits;
-use crate::ecg_file::{EcgFileError, EcgFileScan};
-use crate::intake::DraftFile;
-use crate::picture::{PictureError, PictureScan};
-use crate::spool::{Spool, SpoolWriter};
+use crate::uploads::ecg_file::{EcgFileError, EcgFileScan};
+use crate::uploads::image::{PictureError, PictureScan};
+use crate::uploads::spool::{Spool, SpoolWriter};
+use crate::uploads::submit::DraftFile;
 
 /// Why a file is not taken.
 #[derive(Debug, thiserror::Error)]

@@ -11,14 +11,15 @@ use proto_json::{FileKind, Mrn, Rename, SignalOptions, Timestamp, UploadId};
 use runtime::problem::{ApiError, ProblemType};
 use runtime::{Secret, trace};
 
-use crate::access::AuditNotes;
-use crate::body::{BodyReader, Pace};
-use crate::files_in::ArrivingFile;
-use crate::intake::{self, Draft, Outcome, Wishes};
-use crate::multipart::{Multipart, MultipartError, PartHead, boundary};
-use crate::params::PathMrn;
-use crate::tokens::Client;
-use crate::{App, fields, names};
+use crate::App;
+use crate::auth::access::AuditNotes;
+use crate::auth::tokens::Client;
+use crate::http::body::{BodyReader, Pace};
+use crate::http::multipart::{Multipart, MultipartError, PartHead, boundary};
+use crate::http::params::PathMrn;
+use crate::uploads::arriving_file::ArrivingFile;
+use crate::uploads::submit::{self as intake, Draft, Outcome, Wishes};
+use crate::uploads::{fields, names};
 
 /// Most bytes of a part that is a plain value.
 const MAX_VALUE: usize = 16 * 1024;

@@ -100,7 +100,7 @@ impl<'a> LegacyBody<'a> {
     pub(crate) fn name(&self) -> Result<Option<String>, String> {
         let Some(raw) = self.name else { return Ok(None) };
         let text = string(raw).ok_or("`name` must be a string.")?;
-        crate::fields::name(text.into_owned()).map_err(|error| format!("`name` {error}."))
+        crate::uploads::fields::name(text.into_owned()).map_err(|error| format!("`name` {error}."))
     }
 
     pub(crate) fn heart_rate(&self) -> Result<Option<Bpm>, String> {

@@ -19,9 +19,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use crate::App;
-use crate::access::AuditNotes;
 use crate::admission::Permit;
-use crate::spool::Spooled;
+use crate::auth::access::AuditNotes;
+use crate::uploads::spool::Spooled;
 
 /// Files of one upload that are staged at the same time.
 const STAGE_AT_ONCE: usize = 4;

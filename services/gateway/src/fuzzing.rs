@@ -16,13 +16,13 @@ use proto_json::Timestamp;
 use runtime::ByteSize;
 use serde_json::Value;
 
-use crate::body::{BodyReader, Pace};
-use crate::ecg_file::{EcgFileError, EcgFileScan};
-use crate::fields;
-use crate::legacy_body::{LegacyBody, decode};
-use crate::multipart::{Multipart, MultipartError, boundary};
-use crate::picture::{Picture, PictureError, PictureScan};
-use crate::tokens::Tokens;
+use crate::auth::tokens::Tokens;
+use crate::http::body::{BodyReader, Pace};
+use crate::http::multipart::{Multipart, MultipartError, boundary};
+use crate::legacy::body::{LegacyBody, decode};
+use crate::uploads::ecg_file::{EcgFileError, EcgFileScan};
+use crate::uploads::fields;
+use crate::uploads::image::{Picture, PictureError, PictureScan};
 
 /// Pieces as they may arrive, of changing length: how they are cut follows from the last byte.
 fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {

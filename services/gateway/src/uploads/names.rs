@@ -18,10 +18,10 @@ use proto_json::{Mrn, NameCheck, NameConflict, NameMatch, NameQuery, Rename, mat
 use runtime::problem::{ApiError, ProblemType};
 
 use crate::App;
-use crate::fields;
-use crate::intake::Draft;
-use crate::params::PathMrn;
-use crate::tokens::{Client, Need};
+use crate::auth::tokens::{Client, Need};
+use crate::http::params::PathMrn;
+use crate::uploads::fields;
+use crate::uploads::submit::Draft;
 
 /// Largest body of a name check, in bytes.
 const MAX_BODY: usize = 8 * 1024;

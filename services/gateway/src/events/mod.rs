@@ -24,8 +24,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::App;
 use crate::admission::Permit;
-use crate::params::PathMrn;
-use crate::tokens::{Client, Tokens};
+use crate::auth::tokens::{Client, Tokens};
+use crate::http::params::PathMrn;
 
 /// Events that a watcher may lag behind.
 const BUFFERED: usize = 1024;

@@ -12,7 +12,7 @@ use runtime::problem::{ApiError, ProblemType};
 use serde::Deserialize;
 
 use crate::App;
-use crate::access::AuditNotes;
+use crate::auth::access::AuditNotes;
 
 /// Entries of a page if the client does not say.
 const DEFAULT_LIMIT: usize = 50;

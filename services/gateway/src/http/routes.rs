@@ -13,8 +13,11 @@ use runtime::problem::{ApiError, ProblemType, text};
 use runtime::{Metrics, admin, observe};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::tokens::Need;
-use crate::{App, access, clock, dead_letters, events, legacy, names, openapi, reads, upload};
+use crate::auth::access;
+use crate::auth::tokens::Need;
+use crate::http::clock;
+use crate::uploads::{dead_letters, handler as upload, names};
+use crate::{App, events, legacy, openapi, reads};
 
 /// Routes that query answers, and what they ask of a client.
 pub(crate) const READS: [(&str, Need); 15] = [
