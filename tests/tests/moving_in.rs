@@ -58,7 +58,7 @@ async fn what_can_be_taken_is_there_once_and_the_rest_is_reported() {
     let nobody = doc! { "_id": "Ann" };
     let (from, old) = old_server(&server, vec![whole, bare, odd, nobody]).await;
     let system = System::start(Mode::Standalone);
-    let options = Options { zone: TimeZone::UTC, ..Options::new(from) };
+    let options = Options { zone: TimeZone::UTC, ..Options::new(from, 4) };
 
     let judged = move_all(&system, &Options { dry_run: true, ..options.clone() }).await;
     assert_eq!(judged.0.patients, 3);

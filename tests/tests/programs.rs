@@ -76,7 +76,7 @@ fn a_data_folder_in_use_is_refused() {
     let output = run("bedside", &["--listen", "127.0.0.1:0", "--data", &data.to_string_lossy()]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("another Bedside uses the data folder"), "{said}");
+    assert!(said.contains("another Bedside uses the data directory"), "{said}");
     assert_eq!(system.service(Service::Gateway).terminate(), Some(0));
 }
 

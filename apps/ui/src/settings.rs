@@ -8,9 +8,9 @@ use client::{Gateway, NatsCredentials, NatsSettings, Token};
 use serde::{Deserialize, Serialize};
 
 /// Where a gateway on the same machine is.
-pub(crate) const DEFAULT_GATEWAY: &str = "http://127.0.0.1:5011";
+pub(crate) const DEFAULT_GATEWAY: &str = client::DEFAULT_GATEWAY;
 /// Prefix of the reply subjects that the broker of the full stack gives to apps.
-pub(crate) const DEFAULT_INBOX: &str = "_INBOX_monitor";
+pub(crate) const DEFAULT_INBOX: &str = client::DEFAULT_NATS_INBOX;
 
 /// Why settings cannot be read, kept or used.
 #[derive(Debug, thiserror::Error)]
@@ -193,12 +193,7 @@ pub fn read_credentials(path: &Path) -> Result<NatsCredentials, SettingsError> {
     let text = fs::read_to_string(path).map_err(named("file of NATS credentials", &shown))?;
     match text.trim() {
         "" => Err(named("file of NATS credentials", &shown)(io::Error::other("it is empty"))),
-        line => Ok(match line.split_once(':') {
-            Some((user, password)) => {
-                NatsCredentials::Password { user: user.to_owned(), password: password.to_owned() }
-            }
-            None => NatsCredentials::Token(line.to_owned()),
-        }),
+        line => Ok(NatsCredentials::parse(line)),
     }
 }
 

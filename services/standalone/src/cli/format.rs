@@ -1,4 +1,7 @@
-//! How values are put into words on a terminal.
+//! Formats values as text for the terminal.
+//!
+//! Ages have a formatter of their own: `humantime` prints all units ("2m 3s"), these texts only the largest
+//! one ("2 min").
 
 use client::ServerTime;
 use proto_json::{
@@ -6,16 +9,17 @@ use proto_json::{
     LatestHeartRate, Timestamp, ValueTime,
 };
 
-/// Text of others, without anything that could command a terminal or mislead its reader.
+/// Replaces control characters and characters that change the text direction, so that text from clients
+/// cannot control the terminal or mislead its reader.
 pub(super) fn plain(text: &str) -> String {
-    let misleads = |c: char| {
+    let is_unsafe = |c: char| {
         c.is_control()
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    text.chars().map(|c| if misleads(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// At most `width` characters; what is cut ends in an ellipsis.
+/// Shortens a text to `width` characters. A shortened text ends in an ellipsis.
 pub(super) fn fit(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -23,27 +27,29 @@ pub(super) fn fit(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// What is wrong with the clock of the server or of this computer, if anything is known to be. Ages are by the server's.
+/// Returns a warning if the clock of the server is unreliable or differs from the clock of this computer.
+/// Ages use server time.
 pub(super) fn clock_warning(time: &ServerTime) -> Option<String> {
     if let Some(problem) = time.problem() {
         return Some(format!("warning: {}", plain(&problem)));
     }
     let ahead = time.ahead_of_computer_ms()?;
     (ahead.abs() > CLOCK_TOLERANCE_MS).then(|| {
-        let off = length(ahead.abs() / 1000);
-        let where_to = if ahead > 0 { "behind" } else { "ahead of" };
+        let difference = duration(ahead.abs() / 1000);
+        let direction = if ahead > 0 { "behind" } else { "ahead of" };
         format!(
-            "warning: this computer's clock is {off} {where_to} the server's; ages are by the server's clock"
+            "warning: the clock of this computer is {difference} {direction} the server's; ages use the server's clock"
         )
     })
 }
 
-/// How long ago, in the largest unit that says enough.
+/// Formats the time since `since` in one unit, for example `2 min`. Returns `0 s` if `since` is in the
+/// future.
 pub(super) fn age(since: Timestamp, now: Timestamp) -> String {
-    length(now.millis_since(since).max(0) / 1000)
+    duration(now.millis_since(since).max(0) / 1000)
 }
 
-fn length(seconds: i64) -> String {
+fn duration(seconds: i64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7199 => format!("{} min", seconds / 60),
@@ -52,7 +58,7 @@ fn length(seconds: i64) -> String {
     }
 }
 
-pub(super) fn quality(quality: EcgQuality) -> &'static str {
+fn quality(quality: EcgQuality) -> &'static str {
     match quality {
         EcgQuality::Good => "good",
         EcgQuality::Poor => "poor",
@@ -60,14 +66,14 @@ pub(super) fn quality(quality: EcgQuality) -> &'static str {
     }
 }
 
-pub(super) fn source(source: HeartRateSource) -> &'static str {
+fn source(source: HeartRateSource) -> &'static str {
     match source {
         HeartRateSource::Reported => "reported",
         HeartRateSource::Ecg => "from ECG",
     }
 }
 
-/// As in `72 bpm (from ECG, 3 s ago)`.
+/// Formats a heart rate, for example `72 bpm (from ECG, 3 s ago)`.
 pub(super) fn heart_rate(rate: Option<&LatestHeartRate>, now: Timestamp) -> String {
     let Some(rate) = rate else { return "no heart rate".to_owned() };
     let when = match rate.time(now) {
@@ -78,7 +84,7 @@ pub(super) fn heart_rate(rate: Option<&LatestHeartRate>, now: Timestamp) -> Stri
     format!("{} bpm ({}, {when})", rate.bpm, source(rate.source))
 }
 
-/// How long ago a value was recorded, or received, in a column of a table.
+/// Formats the age of a value for a column of a table.
 pub(super) fn age_of(time: ValueTime, now: Timestamp) -> String {
     match time {
         ValueTime::Recorded(at) => age(at, now),
@@ -87,19 +93,19 @@ pub(super) fn age_of(time: ValueTime, now: Timestamp) -> String {
     }
 }
 
-/// As in `analysed, quality good`.
+/// Formats the status of an ECG, for example `ECG quality good`.
 pub(super) fn ecg(ecg: Option<&LatestEcg>) -> String {
     let Some(ecg) = ecg else { return "no ECG".to_owned() };
     match (ecg.status, ecg.quality) {
         (EcgStatus::Pending, _) => "ECG being analysed".to_owned(),
         (EcgStatus::Failed, _) => "ECG unreadable".to_owned(),
-        (EcgStatus::Picture, _) => "ECG is a picture".to_owned(),
+        (EcgStatus::Picture, _) => "ECG is an image".to_owned(),
         (EcgStatus::Analyzed, Some(found)) => format!("ECG quality {}", quality(found)),
         (EcgStatus::Analyzed, None) => "ECG analysed".to_owned(),
     }
 }
 
-/// What was found in an ECG, a line each; the first says the most.
+/// Returns the result of an ECG analysis, then its findings and warnings, as lines.
 pub(super) fn findings(name: &str, record: &EcgRecord) -> Vec<String> {
     let mut lines = Vec::new();
     match (&record.analysis, &record.failure) {
@@ -111,13 +117,13 @@ pub(super) fn findings(name: &str, record: &EcgRecord) -> Vec<String> {
             );
         }
         (None, Some(failure)) => lines.push(format!("{name}: {}", plain(failure))),
-        (None, None) => lines.push(format!("{name}: nothing was found")),
+        (None, None) => lines.push(format!("{name}: no result")),
     }
     lines
 }
 
 fn result(analysis: &EcgAnalysis) -> String {
-    let strip = format!(
+    let signal = format!(
         "quality {}, {} beats in {:.1} s",
         quality(analysis.quality),
         analysis.beat_count,
@@ -125,21 +131,11 @@ fn result(analysis: &EcgAnalysis) -> String {
     );
     match (&analysis.heart_rate, &analysis.no_heart_rate_reason) {
         (Some(rate), _) => format!(
-            "heart rate {:.0} bpm ({:.0} to {:.0}), {strip}",
+            "heart rate {:.0} bpm ({:.0} to {:.0}), {signal}",
             rate.mean_bpm, rate.min_bpm, rate.max_bpm
         ),
-        (None, Some(reason)) => format!("no heart rate: {} ({strip})", plain(reason)),
-        (None, None) => format!("no heart rate ({strip})"),
-    }
-}
-
-/// As in `1.5 MB`.
-pub(super) fn bytes(count: u64) -> String {
-    match count {
-        0..=999 => format!("{count} B"),
-        1_000..=999_999 => format!("{:.1} KB", count as f64 / 1e3),
-        1_000_000..=999_999_999 => format!("{:.1} MB", count as f64 / 1e6),
-        _ => format!("{:.2} GB", count as f64 / 1e9),
+        (None, Some(reason)) => format!("no heart rate: {} ({signal})", plain(reason)),
+        (None, None) => format!("no heart rate ({signal})"),
     }
 }
 
@@ -148,14 +144,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_of_others_cannot_command_a_terminal() {
+    fn text_of_clients_cannot_control_the_terminal() {
         assert_eq!(plain("A\u{1b}[2Jn\nn\u{202e}é"), "A\u{fffd}[2Jn\u{fffd}n\u{fffd}é");
         assert_eq!(fit("Ann", 3), "Ann");
         assert_eq!(fit("Annabel", 4), "Ann…");
     }
 
     #[test]
-    fn heart_rate_says_whether_its_time_is_that_of_its_recording_of_its_receipt_or_wrong() {
+    fn heart_rate_text_states_recording_time_receipt_time_or_wrong_clock() {
         let at = |seconds: i64| Timestamp::from_millis(seconds * 1000).unwrap();
         let mut rate = LatestHeartRate {
             id: proto_json::UploadId::generate().record("heart_rate", 0),
@@ -176,21 +172,19 @@ mod tests {
         assert_eq!(
             heart_rate(Some(&rate), at(94)),
             "72 bpm (from ECG, clock wrong)",
-            "it is from the future"
+            "the time is in the future"
         );
         rate.clock_wrong = true;
         assert_eq!(age_of(rate.time(at(110)), at(110)), "clock wrong");
     }
 
     #[test]
-    fn ages_and_sizes_are_in_units_people_use() {
+    fn ages_are_in_one_unit() {
         let at = |seconds: i64| Timestamp::from_millis(seconds * 1000).unwrap();
-        assert_eq!(age(at(0), at(-5)), "0 s", "clocks differ");
+        assert_eq!(age(at(0), at(-5)), "0 s", "in the future");
         assert_eq!(age(at(0), at(119)), "119 s");
         assert_eq!(age(at(0), at(120)), "2 min");
         assert_eq!(age(at(0), at(3 * 3600)), "3 h");
         assert_eq!(age(at(0), at(3 * 86_400)), "3 d");
-        assert_eq!(bytes(999), "999 B");
-        assert_eq!(bytes(430_000_000), "430.0 MB");
     }
 }

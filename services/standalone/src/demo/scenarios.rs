@@ -1,23 +1,23 @@
-//! Who is simulated, and what their hearts do.
+//! The simulated patients and their heart rhythms.
 
 use ecg::synth::{Dropout, DropoutKind, Rhythm, Settings};
 
 /// A simulated patient.
 #[derive(Debug, Clone)]
 pub(super) struct Patient {
-    /// From a range that is easy to recognise.
+    /// From 900001 to 900099.
     pub(super) mrn: u64,
     pub(super) name: &'static str,
-    /// What the strip with this number is like.
+    /// Returns the settings of the strip with this number.
     pub(super) strip: fn(u64) -> Settings,
-    /// Sends a picture, too.
+    /// Whether the patient also sends an image.
     pub(super) has_image: bool,
 }
 
-/// Strips after which the patient who gets worse and better again is where it was.
-const ROUND: u64 = 20;
+/// Period of the patient whose heart rate rises and falls, in strips.
+const PERIOD: u64 = 20;
 
-/// All of them.
+/// Returns all simulated patients.
 pub(super) fn all() -> Vec<Patient> {
     let patient = |mrn, name, strip| Patient { mrn, name, strip, has_image: false };
     vec![
@@ -27,7 +27,7 @@ pub(super) fn all() -> Vec<Patient> {
         Patient { has_image: true, ..patient(900_004, "Demo Dan", irregular) },
         patient(900_005, "Demo Eve", ectopic),
         patient(900_006, "Demo Finn", noisy),
-        patient(900_007, "Demo Gus", worse_and_better),
+        patient(900_007, "Demo Gus", rise_and_fall),
         patient(900_008, "Demo Hana", interrupted),
     ]
 }
@@ -36,7 +36,7 @@ fn base(mean_bpm: f64) -> Settings {
     Settings { sample_rate_hz: 250.0, duration_s: 12.0, mean_bpm, ..Settings::default() }
 }
 
-/// A slow swing, so that a trend has something to show: -1 to 1 over `strips` strips.
+/// Sine wave from -1 to 1 with a period of `strips` strips. It makes the trend vary.
 fn swing(strip: u64, strips: u64) -> f64 {
     let share = (strip % strips) as f64 / strips as f64;
     (share * std::f64::consts::TAU).sin()
@@ -72,26 +72,26 @@ fn noisy(strip: u64) -> Settings {
     }
 }
 
-/// Rises to a fast rate with a lead that comes off at the top, then recovers.
-fn worse_and_better(strip: u64) -> Settings {
-    let at = strip % ROUND;
-    let half = ROUND / 2;
-    let badness = at.min(ROUND - at) as f64 / half as f64;
+/// The rate rises until a lead comes off at the maximum, then falls.
+fn rise_and_fall(strip: u64) -> Settings {
+    let at = strip % PERIOD;
+    let half = PERIOD / 2;
+    let severity = at.min(PERIOD - at) as f64 / half as f64;
     let lead_off = Dropout { start_s: 3.0, length_s: 9.0, kind: DropoutKind::LeadOff };
     Settings {
-        muscle_mv: 0.1 * badness,
-        drift_mv: 0.05 + 0.4 * badness,
-        dropouts: if badness > 0.95 { vec![lead_off] } else { Vec::new() },
-        ..base(76.0 + 82.0 * badness)
+        muscle_mv: 0.1 * severity,
+        drift_mv: 0.05 + 0.4 * severity,
+        dropouts: if severity > 0.95 { vec![lead_off] } else { Vec::new() },
+        ..base(76.0 + 82.0 * severity)
     }
 }
 
-/// Upside down, and with a hole in every other strip.
+/// Inverted, with a gap in every other strip.
 fn interrupted(strip: u64) -> Settings {
-    let hole = Dropout { start_s: 5.0, length_s: 1.5, kind: DropoutKind::Missing };
+    let gap = Dropout { start_s: 5.0, length_s: 1.5, kind: DropoutKind::Missing };
     Settings {
         amplitude_mv: -0.9,
-        dropouts: if strip % 2 == 1 { vec![hole] } else { Vec::new() },
+        dropouts: if strip % 2 == 1 { vec![gap] } else { Vec::new() },
         ..base(64.0 + 3.0 * swing(strip, 22))
     }
 }
@@ -101,15 +101,16 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    /// The rate that a strip's known beats have, in beats per minute.
+    /// Mean rate of the generated beats, in beats per minute.
     fn true_rate(patient: &Patient, strip: u64) -> Option<f64> {
-        let made = ecg::synth::generate(&(patient.strip)(strip));
-        let (first, last) = (made.beat_times_s.first()?, made.beat_times_s.last()?);
-        (made.beat_times_s.len() > 3).then(|| (made.beat_times_s.len() - 1) as f64 * 60.0 / (last - first))
+        let generated = ecg::synth::generate(&(patient.strip)(strip));
+        let (first, last) = (generated.beat_times_s.first()?, generated.beat_times_s.last()?);
+        (generated.beat_times_s.len() > 3)
+            .then(|| (generated.beat_times_s.len() - 1) as f64 * 60.0 / (last - first))
     }
 
     #[test]
-    fn patients_are_told_apart_and_known_as_simulated() {
+    fn record_numbers_and_names_are_distinct_and_mark_simulated_patients() {
         let all = all();
         assert_eq!(all.iter().map(|patient| patient.mrn).collect::<HashSet<_>>().len(), all.len());
         assert!(all.iter().all(|patient| patient.name.starts_with("Demo ")));
@@ -117,17 +118,17 @@ mod tests {
     }
 
     #[test]
-    fn the_noisy_lead_is_found_to_be_no_good_one_and_the_quiet_ones_are() {
+    fn only_noisy_strips_lack_good_quality() {
         let quality = |settings: Settings| ecg::analyze(&ecg::synth::generate(&settings).strip).quality;
         for strip in 0..4 {
             assert_ne!(quality(noisy(strip)), ecg::Quality::Good, "strip {strip}");
             assert_eq!(quality(normal(strip)), ecg::Quality::Good, "strip {strip}");
         }
-        assert_ne!(quality(worse_and_better(ROUND / 2)), ecg::Quality::Good);
+        assert_ne!(quality(rise_and_fall(PERIOD / 2)), ecg::Quality::Good);
     }
 
     #[test]
-    fn hearts_beat_at_the_rates_they_are_meant_to() {
+    fn strips_have_the_rates_of_their_scenarios() {
         let rate = |name: &str, strip| {
             let all = all();
             let patient = all.iter().find(|patient| patient.name == name).unwrap();
@@ -136,7 +137,7 @@ mod tests {
         assert!((60.0..85.0).contains(&rate("Demo Ann", 0)));
         assert!((38.0..55.0).contains(&rate("Demo Ben", 0)));
         assert!((110.0..145.0).contains(&rate("Demo Cleo", 0)));
-        assert!(rate("Demo Gus", ROUND / 2 - 1) > 1.5 * rate("Demo Gus", 0));
-        assert!(rate("Demo Gus", ROUND) < 90.0);
+        assert!(rate("Demo Gus", PERIOD / 2 - 1) > 1.5 * rate("Demo Gus", 0));
+        assert!(rate("Demo Gus", PERIOD) < 90.0);
     }
 }
