@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     trace(&mut svg, samples, &beats)?;
     panel(&mut svg, 1, "height over\nsurroundings", &beats, |beat| Some(f64::from(beat.contrast) / 12.0))?;
-    panel(&mut svg, 2, "likeness", &beats, |beat| beat.likeness.map(f64::from))?;
+    panel(&mut svg, 2, "correlation", &beats, |beat| beat.correlation.map(f64::from))?;
     panel(&mut svg, 3, "confidence", &beats, |beat| Some(f64::from(beat.confidence)))?;
     let words = match analysis.heart_rate {
         Some(rate) => format!("{:.0} bpm (true 72)", rate.mean_bpm),

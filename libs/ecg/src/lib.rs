@@ -26,7 +26,7 @@ pub use analysis::{
 };
 pub use analyze::analyze;
 pub use detect::{Detection, Detector};
-pub use quality::most_trustworthy;
+pub use quality::best_channel;
 pub use read::{ReadError, read};
 pub use start::{START_BYTES, Start, start_of, start_of_wfdb};
 pub use strip::{Gap, RowCounts, Segment, Strip, Warning};

@@ -4,7 +4,7 @@ use crate::analysis::{Beat, HeartRate, Quality, QualitySegment, RhythmNote, RrSt
 
 /// Lowest and highest rate are those of windows of this many beats.
 const WINDOW_BEATS: usize = 8;
-/// Length of the stretches of the trend.
+/// Length of the quality_segments of the trend.
 pub(crate) const TREND_STEP_S: f64 = 10.0;
 /// A strip shows a pause when no beat comes for longer than this.
 const PAUSE_S: f64 = 2.0;
@@ -16,7 +16,7 @@ const CHANGE: f64 = 0.15;
 /// ... and a strip in which this share of them does is irregular.
 const IRREGULAR_SHARE: f64 = 0.25;
 
-/// One interval between two beats that follow each other without a gap or an unusable stretch between them.
+/// One interval between two beats that follow each other without a gap or an unusable segment between them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Interval {
     /// Index of the beat that ends it.
@@ -25,22 +25,22 @@ pub(crate) struct Interval {
     pub(crate) seconds: f64,
 }
 
-/// The valid intervals: both beats in one segment, no unusable stretch touched.
-pub(crate) fn intervals(beats: &[Beat], stretches: &[QualitySegment]) -> Vec<Interval> {
+/// The valid intervals: both beats in one segment, no unusable segment touched.
+pub(crate) fn intervals(beats: &[Beat], quality_segments: &[QualitySegment]) -> Vec<Interval> {
     let mut out = Vec::with_capacity(beats.len());
-    let mut stretch = 0;
+    let mut segment = 0;
     for (index, pair) in beats.windows(2).enumerate() {
         let [first, second] = [pair[0], pair[1]];
         if first.segment != second.segment {
             continue;
         }
-        while stretches.get(stretch).is_some_and(|stretch| stretch.end_s <= first.time_s) {
-            stretch += 1;
+        while quality_segments.get(segment).is_some_and(|segment| segment.end_s <= first.time_s) {
+            segment += 1;
         }
-        let usable = stretches[stretch.min(stretches.len())..]
+        let usable = quality_segments[segment.min(quality_segments.len())..]
             .iter()
-            .take_while(|stretch| stretch.start_s <= second.time_s)
-            .all(|stretch| stretch.quality != Quality::Unusable);
+            .take_while(|segment| segment.start_s <= second.time_s)
+            .all(|segment| segment.quality != Quality::Unusable);
         if usable {
             let seconds = second.time_s - first.time_s;
             out.push(Interval { ends: index + 1, start_s: first.time_s, seconds });
@@ -93,20 +93,20 @@ pub(crate) fn statistics(intervals: &[Interval]) -> Option<RrStatistics> {
     Some(RrStatistics { count, median_ms, sdnn_ms, rmssd_ms })
 }
 
-/// One point for each stretch in which at least one interval has its middle.
+/// One point for each segment in which at least one interval has its middle.
 pub(crate) fn trend(intervals: &[Interval]) -> Vec<TrendPoint> {
     let step = |interval: &Interval| ((interval.start_s + interval.seconds / 2.0) / TREND_STEP_S).floor();
     intervals
         .chunk_by(|left, right| step(left) == step(right))
-        .map(|stretch| {
-            let total: f64 = stretch.iter().map(|interval| interval.seconds).sum();
+        .map(|segment| {
+            let total: f64 = segment.iter().map(|interval| interval.seconds).sum();
             let (shortest, longest) =
-                stretch.iter().fold((f64::INFINITY, 0.0_f64), |(low, high), interval| {
+                segment.iter().fold((f64::INFINITY, 0.0_f64), |(low, high), interval| {
                     (low.min(interval.seconds), high.max(interval.seconds))
                 });
             TrendPoint {
-                time_s: (step(&stretch[0]) + 0.5) * TREND_STEP_S,
-                mean_bpm: 60.0 * stretch.len() as f64 / total,
+                time_s: (step(&segment[0]) + 0.5) * TREND_STEP_S,
+                mean_bpm: 60.0 * segment.len() as f64 / total,
                 min_bpm: 60.0 / longest,
                 max_bpm: 60.0 / shortest,
             }
@@ -177,12 +177,12 @@ mod tests {
         times.map(|time_s| Beat { time_s, segment: 0, sample: 0, confidence: 1.0 }).collect()
     }
 
-    fn stretch(start_s: f64, end_s: f64, quality: Quality) -> QualitySegment {
+    fn segment(start_s: f64, end_s: f64, quality: Quality) -> QualitySegment {
         QualitySegment { start_s, end_s, quality, reason: None }
     }
 
     fn of(intervals_s: &[f64]) -> Vec<Interval> {
-        intervals(&beats(intervals_s), &[stretch(0.0, 1000.0, Quality::Good)])
+        intervals(&beats(intervals_s), &[segment(0.0, 1000.0, Quality::Good)])
     }
 
     fn codes(intervals: &[Interval]) -> Vec<&'static str> {
@@ -220,16 +220,17 @@ mod tests {
     fn intervals_across_gaps_and_unusable_stretches_are_left_out() {
         let mut found = beats(&[1.0; 9]);
         found.iter_mut().skip(3).for_each(|beat| beat.segment = 1);
-        let stretches = [
-            stretch(0.0, 5.5, Quality::Good),
-            stretch(5.5, 6.5, Quality::Unusable),
-            stretch(6.5, 10.0, Quality::Poor),
+        let quality_segments = [
+            segment(0.0, 5.5, Quality::Good),
+            segment(5.5, 6.5, Quality::Unusable),
+            segment(6.5, 10.0, Quality::Poor),
         ];
-        let ends: Vec<usize> = intervals(&found, &stretches).iter().map(|interval| interval.ends).collect();
+        let ends: Vec<usize> =
+            intervals(&found, &quality_segments).iter().map(|interval| interval.ends).collect();
         // Not 3 (across the gap), 6 and 7 (on either side of the beat at 6 s).
         assert_eq!(ends, [1, 2, 4, 5, 8, 9]);
         // Neighbours in the list that are none in the strip make no difference and no window.
-        let runs: Vec<usize> = runs(&intervals(&found, &stretches)).map(<[_]>::len).collect();
+        let runs: Vec<usize> = runs(&intervals(&found, &quality_segments)).map(<[_]>::len).collect();
         assert_eq!(runs, [2, 2, 2]);
     }
 
@@ -257,7 +258,7 @@ mod tests {
             beat.time_s += 10.0;
             beat.segment = 1;
         });
-        let points = trend(&intervals(&found, &[stretch(0.0, 100.0, Quality::Good)]));
+        let points = trend(&intervals(&found, &[segment(0.0, 100.0, Quality::Good)]));
         let rates: Vec<(f64, f64)> =
             points.iter().map(|point| (point.time_s, point.mean_bpm.round())).collect();
         assert_eq!(rates, [(5.0, 60.0), (25.0, 120.0)]);

@@ -8,7 +8,7 @@
 pub const START_BYTES: usize = 64 * 1024;
 
 /// Lines of a text file that are looked at.
-const MOST_LINES: usize = 100;
+const MAX_LINES: usize = 100;
 
 /// Date and time of day, as the file states them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,7 @@ fn of_edf(head: &[u8]) -> Option<Start> {
 /// The first row of data decides, unless a line above it names the start.
 fn of_text(head: &[u8]) -> Option<Start> {
     let lines = head.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| !line.trim_ascii().is_empty());
-    for line in lines.take(MOST_LINES) {
+    for line in lines.take(MAX_LINES) {
         let found = (0..line.len()).find_map(|at| date_time(line.get(at..)?).map(|start| (at, start)));
         let before = line.get(..found.map_or(line.len(), |(at, _)| at)).unwrap_or_default();
         let is_data = !before.iter().any(u8::is_ascii_alphabetic)

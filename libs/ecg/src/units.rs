@@ -45,7 +45,7 @@ impl VoltageUnit {
     }
 
     /// The unit that makes a typical swing (peak to peak of two seconds) the size of an ECG.
-    pub(crate) fn argued_from(swing: f64) -> Self {
+    pub(crate) fn inferred_from(swing: f64) -> Self {
         if swing < PLAUSIBLE_SWING_MV.start {
             VoltageUnit::Volt
         } else if swing < PLAUSIBLE_SWING_MV.end {

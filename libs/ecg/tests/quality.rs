@@ -6,7 +6,7 @@ mod kinds;
 use std::f64::consts::TAU;
 
 use ecg::synth::{self, Rhythm, Settings};
-use ecg::{Analysis, Quality, Strip, analyze, most_trustworthy};
+use ecg::{Analysis, Quality, Strip, analyze, best_channel};
 use proptest::prelude::*;
 
 /// Random numbers that are the same on every machine.
@@ -272,9 +272,9 @@ fn an_amplifier_at_its_limit_makes_a_strip_poor() {
 fn the_cleaner_of_several_leads_is_trusted_more() {
     let lead = |noise_mv| analyze(&synth::generate(&Settings { noise_mv, ..Settings::default() }).strip);
     let leads = [lead(0.3), lead(0.02), lead(1.0), lead(0.02)];
-    assert_eq!(most_trustworthy(&leads), Some(1), "the first of equals");
-    assert_eq!(most_trustworthy(&leads[2..3]), Some(0));
-    assert_eq!(most_trustworthy([]), None);
+    assert_eq!(best_channel(&leads), Some(1), "the first of equals");
+    assert_eq!(best_channel(&leads[2..3]), Some(0));
+    assert_eq!(best_channel([]), None);
 }
 
 proptest! {

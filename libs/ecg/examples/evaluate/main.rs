@@ -1,10 +1,10 @@
 //! Scores the beat detector on folders of annotated WFDB records:
 //!
-//! `cargo run --release -p ecg --example evaluate -- DIR... [--channel N|trusted] [--csv FILE] [--strips TRUTH.tsv]
+//! `cargo run --release -p ecg --example evaluate -- DIR... [--channel N|best] [--csv FILE] [--strips TRUTH.tsv]
 //! [--strips-of SECONDS,...]`
 //!
 //! Beats are compared as AAMI EC57 asks and WFDB's `bxb` does: 150 ms, stretches of flutter (`[` to `]`) left out, from
-//! the start of the record. `--channel trusted` takes the channel of each record whose analysis is the most trustworthy.
+//! the start of the record. `--channel best` takes the channel of each record whose analysis is the most trustworthy.
 //! Rates are compared on windows of 10 s. `--strips` checks CSV strips, which lie beside the given table, against its
 //! columns `file`, `beats`, `heart_rate_bpm`, `tolerance_bpm`.
 //!
@@ -29,7 +29,8 @@ struct Options {
     strips_of: Vec<f64>,
 }
 
-const USAGE: &str = "usage: evaluate DIR... [--channel N|trusted] [--csv FILE] [--strips TRUTH.tsv] [--strips-of SECONDS,...]";
+const USAGE: &str =
+    "usage: evaluate DIR... [--channel N|best] [--csv FILE] [--strips TRUTH.tsv] [--strips-of SECONDS,...]";
 
 fn main() -> ExitCode {
     match options().and_then(|options| run(&options)) {
@@ -58,10 +59,10 @@ fn options() -> Result<Options, String> {
                 let word = value()?;
                 options.channel = match word.parse() {
                     Ok(number) => Channel::Number(number),
-                    Err(_) if word == "trusted" => Channel::Trusted,
+                    Err(_) if word == "best" => Channel::Best,
                     Err(_) => {
                         return Err(
-                            "--channel needs the number of a signal, from 0, or the word trusted".to_owned()
+                            "--channel needs the number of a signal, from 0, or the word best".to_owned()
                         );
                     }
                 };

@@ -24,7 +24,7 @@ pub(crate) enum Channel {
     /// The one with this index.
     Number(usize),
     /// The one whose analysis can be trusted most.
-    Trusted,
+    Best,
 }
 
 /// Rates of 10 s windows against the reference.
@@ -167,10 +167,10 @@ fn load(path: &Path, channel: Channel) -> Result<Record, String> {
     };
     let strip = match channel {
         Channel::Number(index) => load(index)?,
-        Channel::Trusted => {
+        Channel::Best => {
             let mut strips = (0..count).map(load).collect::<Result<Vec<_>, _>>()?;
             let analyses: Vec<_> = strips.iter().map(ecg::analyze).collect();
-            strips.swap_remove(ecg::most_trustworthy(&analyses).ok_or("the record has no signal")?)
+            strips.swap_remove(ecg::best_channel(&analyses).ok_or("the record has no signal")?)
         }
     };
     let reference = reference(path).ok_or("there are no reference beats")?;

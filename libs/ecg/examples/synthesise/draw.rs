@@ -8,7 +8,7 @@ use ecg::synth::Random;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Form {
     /// A bell; `width_s` is its standard deviation.
-    Bell,
+    Gaussian,
     /// Straight up and down; `width_s` is half its base.
     Triangle,
     /// The upper half of a sine; `width_s` is half its base.
@@ -26,20 +26,20 @@ pub(crate) struct Wave {
 }
 
 /// A wave that is a bell.
-pub(crate) fn bell(offset_s: f64, height_mv: f64, width_s: f64) -> Wave {
-    Wave { offset_s, height_mv, width_s, form: Form::Bell }
+pub(crate) fn gaussian(offset_s: f64, height_mv: f64, width_s: f64) -> Wave {
+    Wave { offset_s, height_mv, width_s, form: Form::Gaussian }
 }
 
 impl Wave {
     fn reach_s(&self) -> f64 {
-        if self.form == Form::Bell { 5.0 * self.width_s } else { self.width_s }
+        if self.form == Form::Gaussian { 5.0 * self.width_s } else { self.width_s }
     }
 
     fn at(&self, since_peak_s: f64) -> f64 {
         let place = (since_peak_s - self.offset_s) / self.width_s;
         self.height_mv
             * match self.form {
-                Form::Bell => (-place * place / 2.0).exp(),
+                Form::Gaussian => (-place * place / 2.0).exp(),
                 Form::Triangle => (1.0 - place.abs()).max(0.0),
                 Form::HalfSine if place.abs() < 1.0 => (place * TAU / 4.0).cos(),
                 Form::HalfSine => 0.0,

@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 use ecg::Strip;
 use ecg::synth::{self, Random};
 
-use super::draw::{Form, Trace, Wave, bell};
+use super::draw::{Form, Trace, Wave, gaussian};
 
 /// A strip and what is true of it. Times in seconds from its start.
 #[derive(Debug, Clone)]
@@ -80,18 +80,18 @@ impl Heart {
         let (r_mv, width_s) = (between(random, 0.6, 1.8), between(random, qrs_s.0, qrs_s.1));
         let sign = if random.uniform() < 0.2 { -1.0 } else { 1.0 };
         let (q, s) = (between(random, 0.0, 0.2), between(random, 0.0, 0.5));
-        let t = bell(
+        let t = gaussian(
             between(random, 0.26, 0.31) * root,
             sign * t_share * r_mv,
             between(random, 0.04, 0.06) * root,
         );
         let without_p = vec![
-            bell(-2.6 * width_s, -sign * q * r_mv, width_s),
-            bell(0.0, sign * r_mv, width_s),
-            bell(2.6 * width_s, -sign * s * r_mv, width_s),
+            gaussian(-2.6 * width_s, -sign * q * r_mv, width_s),
+            gaussian(0.0, sign * r_mv, width_s),
+            gaussian(2.6 * width_s, -sign * s * r_mv, width_s),
             t,
         ];
-        let p = bell(
+        let p = gaussian(
             -between(random, 0.13, 0.18) * rr_s.clamp(0.25, 1.0).sqrt(),
             between(random, 0.05, 0.2) * r_mv,
             0.02 * root,
@@ -101,9 +101,9 @@ impl Heart {
         let (high, wide_s) = (between(random, 0.8, 1.6) * r_mv, between(random, 0.028, 0.04));
         let turn = one_of(random, &[1.0, -1.0]);
         let wide = vec![
-            bell(0.0, turn * high, wide_s),
-            bell(2.6 * wide_s, -turn * between(random, 0.1, 0.4) * high, wide_s),
-            bell(0.3, -turn * 0.25 * high, 0.05),
+            gaussian(0.0, turn * high, wide_s),
+            gaussian(2.6 * wide_s, -turn * between(random, 0.1, 0.4) * high, wide_s),
+            gaussian(0.3, -turn * 0.25 * high, 0.05),
         ];
         Heart { normal, without_p, wide, p }
     }
@@ -312,7 +312,7 @@ fn shape_t(heart: &mut Heart, rr_s: f64, random: &mut Random) {
         2 => vec![Wave { form: Form::Triangle, width_s: tent_s, ..wave }],
         _ => vec![
             Wave { height_mv: 0.8 * wave.height_mv, width_s: 0.7 * wave.width_s, ..wave },
-            bell(wave.offset_s - 1.3 * wave.width_s, 0.45 * wave.height_mv, wave.width_s),
+            gaussian(wave.offset_s - 1.3 * wave.width_s, 0.45 * wave.height_mv, wave.width_s),
         ],
     };
     for waves in [&mut heart.normal, &mut heart.without_p] {
@@ -362,7 +362,7 @@ fn pauses(random: &mut Random) -> Case {
     Case { pauses: vec![(after, after + pause)], ..finish(trace, &beats) }
 }
 
-/// Shapes and rates after AAMI EC13: triangles of 40 to 120 ms, bigeminy, tachycardia.
+/// Templates and rates after AAMI EC13: triangles of 40 to 120 ms, bigeminy, tachycardia.
 fn ec13(random: &mut Random) -> Case {
     let mut trace = blank(random);
     let (half_s, high) = (between(random, 0.02, 0.06), between(random, 0.5, 2.0));
@@ -570,9 +570,9 @@ fn shapes(random: &mut Random) -> Case {
         // A plateau from the QRS complex to the T wave.
         let high = between(random, 0.2, 0.6) * heart.normal[1].height_mv;
         heart.normal.extend([
-            bell(0.08 * root, high, 0.03 * root),
-            bell(0.15 * root, high, 0.04 * root),
-            bell(0.22 * root, high, 0.04 * root),
+            gaussian(0.08 * root, high, 0.03 * root),
+            gaussian(0.15 * root, high, 0.04 * root),
+            gaussian(0.22 * root, high, 0.04 * root),
         ]);
     }
     let beats = regular(random, rr_s, 0.04, trace.seconds());

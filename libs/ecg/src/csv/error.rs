@@ -31,7 +31,7 @@ pub enum ReadError {
         /// Most bytes a line may have.
         limit: usize,
     },
-    /// More rows than the reader was told to take.
+    /// More rows than the reader was declared to take.
     #[error("The file has more than {limit} rows: cut the recording into shorter files.")]
     TooManyRows {
         /// Most rows a file may have.

@@ -2,9 +2,9 @@
 
 use super::header::Header;
 use super::table::Table;
-use super::{Options, ReadError, number, source::first_line, words};
+use super::{Options, ReadError, header_text, number, source::first_line};
 use crate::units::VoltageUnit;
-use words::TimeUnit;
+use header_text::TimeUnit;
 
 /// Lines that the layout is judged by.
 const SAMPLE_LINES: usize = 400;
@@ -12,7 +12,7 @@ const SAMPLE_LINES: usize = 400;
 const PUNCTUATION_LINES: usize = 60;
 
 /// Columns beyond these are not looked at.
-const MAX_COLUMNS: usize = 512;
+pub(super) const MAX_COLUMNS: usize = 512;
 
 /// How fields are set apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,7 @@ fn unquoted(field: &[u8]) -> &[u8] {
 }
 
 /// Whether a line is blank or a comment.
-pub(super) fn is_silent(line: &[u8]) -> bool {
+pub(super) fn is_ignored(line: &[u8]) -> bool {
     let line = line.trim_ascii_start();
     match line.first() {
         None | Some(b'#' | b'%') => true,
@@ -126,8 +126,8 @@ impl Layout {
             lines.push(line);
             rest = rest.get(taken..).unwrap_or_default();
         }
-        let told = lines.first().and_then(|line| delimiter_line(line));
-        let (delimiter, decimal) = punctuation(&lines, told);
+        let declared = lines.first().and_then(|line| delimiter_line(line));
+        let (delimiter, decimal) = punctuation(&lines, declared);
         let first_row = first_row(&lines, delimiter, decimal).ok_or(ReadError::NoNumbers)?;
         let (preamble, data) = lines.split_at(first_row);
         let table = Table::of(data, delimiter, decimal);
@@ -154,7 +154,7 @@ fn too_few(
     let mut fields = Vec::new();
     let mut lines = Vec::new();
     let mut rows = 0;
-    for (index, line) in data.iter().enumerate().filter(|(_, line)| !is_silent(line)) {
+    for (index, line) in data.iter().enumerate().filter(|(_, line)| !is_ignored(line)) {
         split(line, delimiter, &mut fields);
         if fields.len() == columns && fields.iter().all(|field| is_value(field, decimal)) {
             rows += 1;
@@ -175,7 +175,7 @@ fn delimiter_line(line: &[u8]) -> Option<u8> {
 }
 
 /// Delimiter and decimal sign that make numbers of most lines.
-fn punctuation(lines: &[&[u8]], told: Option<u8>) -> (Delimiter, u8) {
+fn punctuation(lines: &[&[u8]], declared: Option<u8>) -> (Delimiter, u8) {
     const CANDIDATES: [(Delimiter, u8); 9] = [
         (Delimiter::Byte(b';'), b'.'),
         (Delimiter::Byte(b';'), b','),
@@ -192,11 +192,11 @@ fn punctuation(lines: &[&[u8]], told: Option<u8>) -> (Delimiter, u8) {
     let mut fields = Vec::new();
     let spread = (lines.len() / PUNCTUATION_LINES).max(1);
     for candidate @ (delimiter, decimal) in CANDIDATES {
-        if told.is_some_and(|told| delimiter != Delimiter::Byte(told)) {
+        if declared.is_some_and(|declared| delimiter != Delimiter::Byte(declared)) {
             continue;
         }
         let mut score = 0;
-        for line in lines.iter().step_by(spread).filter(|line| !is_silent(line)) {
+        for line in lines.iter().step_by(spread).filter(|line| !is_ignored(line)) {
             split(line, delimiter, &mut fields);
             let values = fields.iter().filter(|field| is_value(field, decimal)).count();
             let filled = fields.iter().filter(|field| !field.is_empty()).count();
@@ -227,7 +227,7 @@ fn single_column(lines: &[&[u8]]) -> (Delimiter, u8) {
 fn first_row(lines: &[&[u8]], delimiter: Delimiter, decimal: u8) -> Option<usize> {
     let mut fields = Vec::new();
     let mut alone = None;
-    for (index, line) in lines.iter().enumerate().filter(|(_, line)| !is_silent(line)) {
+    for (index, line) in lines.iter().enumerate().filter(|(_, line)| !is_ignored(line)) {
         split(line, delimiter, &mut fields);
         let values = fields.iter().filter(|field| is_value(field, decimal)).count();
         let filled = fields.iter().filter(|field| !field.is_empty()).count();

@@ -7,6 +7,7 @@
 
 mod error;
 mod header;
+mod header_text;
 mod layout;
 mod number;
 mod rows;
@@ -14,7 +15,6 @@ mod source;
 mod table;
 mod timeline;
 mod warnings;
-mod words;
 
 use std::io::Read;
 
@@ -23,11 +23,11 @@ pub use error::{MAX_RATE_HZ, MIN_DURATION_S, MIN_RATE_HZ, ReadError};
 
 use crate::strip::{RowCounts, Segment, Strip};
 use crate::units;
+use header_text::TimeUnit;
 use layout::{Layout, TimeColumn};
 use rows::Rows;
 use source::Source;
 use timeline::{Grid, Row, Run, Timeline};
-use words::TimeUnit;
 
 /// Share of rows without usable numbers above which a file is not believed at all.
 pub const MAX_BAD_SHARE: f64 = 0.2;
@@ -127,8 +127,8 @@ struct Clock {
     seconds_per_unit: f64,
     /// The unit, where the column is numbers.
     unit: Option<TimeUnit>,
-    /// Whether the unit was argued from the values.
-    argued: bool,
+    /// Whether the unit was inferred from the values.
+    inferred: bool,
     /// A rate that holds whatever the times say, since they count samples or there are none.
     fixed_rate_hz: Option<f64>,
 }
@@ -166,7 +166,7 @@ impl Clock {
                 grid,
                 seconds_per_unit,
                 unit: Some(unit),
-                argued: false,
+                inferred: false,
                 fixed_rate_hz: Some(rate_hz),
             });
         };
@@ -177,7 +177,7 @@ impl Clock {
             grid,
             seconds_per_unit: 1.0 / per_second,
             unit: Some(unit),
-            argued: !by_name,
+            inferred: !by_name,
             fixed_rate_hz: None,
         })
     }
@@ -188,7 +188,7 @@ impl Clock {
             grid: Grid { step: 1.0, tolerance: 0.5, resolution: 1e-9 },
             seconds_per_unit: 1.0 / rate_hz,
             unit: None,
-            argued: false,
+            inferred: false,
             fixed_rate_hz: Some(rate_hz),
         }
     }
@@ -243,7 +243,7 @@ fn finish(layout: &Layout, clock: &Clock, rows: &Rows, timeline: Timeline) -> Re
     let window = (2.0 * rate_hz) as usize;
     let swing = units::typical_swing(runs.iter().map(|run| run.samples.as_slice()), window);
     let swing = if swing > 0.0 { swing } else { f64::from(high) - f64::from(low) };
-    let unit = layout.unit.unwrap_or_else(|| units::VoltageUnit::argued_from(swing));
+    let unit = layout.unit.unwrap_or_else(|| units::VoltageUnit::inferred_from(swing));
     let factor = unit.to_millivolt() as f32;
     if factor != 1.0 {
         for sample in runs.iter_mut().flat_map(|run| run.samples.iter_mut()) {
@@ -277,7 +277,7 @@ fn finish(layout: &Layout, clock: &Clock, rows: &Rows, timeline: Timeline) -> Re
     })
 }
 
-/// The whole number of samples per second that was meant, if the measured rate cannot be told from it.
+/// The whole number of samples per second that was meant, if the measured rate cannot be declared from it.
 fn nominal_rate(measured_hz: f64, runs: &[Run], clock: &Clock) -> f64 {
     let span: f64 = runs.iter().map(|run| run.last - run.first).sum();
     let doubt = 2.0 * clock.grid.resolution.max(clock.grid.tolerance * 0.1) / span.max(f64::MIN_POSITIVE);

@@ -1,9 +1,9 @@
 //! Which column is what, judged by the numbers of the first rows and the header above them.
 
 use super::header::Header;
-use super::layout::{Delimiter, Layout, TimeColumn, is_silent, split};
-use super::{LeadChoice, Options, ReadError, number, words};
-use words::TimeUnit;
+use super::layout::{Delimiter, Layout, TimeColumn, is_ignored, split};
+use super::{LeadChoice, Options, ReadError, header_text, number};
+use header_text::TimeUnit;
 
 /// Share of rows in which a time must grow.
 const GROWING_SHARE: f64 = 0.8;
@@ -25,7 +25,7 @@ impl Table {
         let mut fields = Vec::new();
         // The width most rows have.
         let mut widths: Vec<(usize, usize)> = Vec::new();
-        for line in data.iter().filter(|line| !is_silent(line)) {
+        for line in data.iter().filter(|line| !is_ignored(line)) {
             split(line, delimiter, &mut fields);
             let mut width = fields.len();
             if fields.last().is_some_and(|field| field.is_empty()) {
@@ -39,7 +39,7 @@ impl Table {
         let width = widths.iter().max_by_key(|(_, count)| *count).map_or(1, |(width, _)| (*width).max(1));
         let mut columns: Vec<Column> = Vec::new();
         columns.resize_with(width, Column::default);
-        for line in data.iter().filter(|line| !is_silent(line)) {
+        for line in data.iter().filter(|line| !is_ignored(line)) {
             split(line, delimiter, &mut fields);
             for (index, column) in columns.iter_mut().enumerate() {
                 let field = fields.get(index).copied().unwrap_or_default();
@@ -89,9 +89,9 @@ impl Table {
                 .or_else(|| if leads.len() == 1 { header.lead.clone() } else { None })
         };
         let lead = choose(options.lead.as_ref(), &leads, name_of)?;
-        let unit = header.units.get(lead).and_then(|cell| words::voltage_unit(cell, true));
+        let unit = header.units.get(lead).and_then(|cell| header_text::voltage_unit(cell, true));
         let unit = unit
-            .or_else(|| header.name(lead).and_then(|cell| words::voltage_unit(cell, false)))
+            .or_else(|| header.name(lead).and_then(|cell| header_text::voltage_unit(cell, false)))
             .or(header.unit);
         let other_leads = leads
             .iter()
@@ -150,10 +150,10 @@ impl Table {
         // A name is believed before values are; of two names, the one whose values are a time.
         let named: Vec<(usize, Option<TimeUnit>)> = (0..self.columns.len())
             .filter_map(|column| {
-                let unit = words::time_column(header.name(column)?)?;
+                let unit = header_text::time_column(header.name(column)?)?;
                 Some((
                     column,
-                    unit.or_else(|| header.units.get(column).and_then(|cell| words::time_unit(cell))),
+                    unit.or_else(|| header.units.get(column).and_then(|cell| header_text::time_unit(cell))),
                 ))
             })
             .filter(|&(column, _)| self.columns[column].values.iter().any(|value| !value.is_nan()))
@@ -188,8 +188,9 @@ impl Table {
             return false;
         }
         let counter = self.columns.len() > 2 || time.is_none() && self.columns.len() > 1;
-        let unnamed_counter = header.names.is_empty() || header.name(index).is_none_or(words::counts_rows);
-        let also_time = header.name(index).is_some_and(|name| words::time_column(name).is_some());
+        let unnamed_counter =
+            header.names.is_empty() || header.name(index).is_none_or(header_text::counts_rows);
+        let also_time = header.name(index).is_some_and(|name| header_text::time_column(name).is_some());
         !(counter && ((unnamed_counter && counts(&column.values)) || (also_time && grows(&column.values))))
     }
 }
@@ -223,7 +224,7 @@ fn choose(
 /// Name of a lead without its unit: `V5` of `V5_uV`, `voltage` of `voltage (mV)`.
 fn bare_name(cell: &str) -> String {
     let mut name = cell.trim();
-    if words::voltage_unit(name, false).is_some() {
+    if header_text::voltage_unit(name, false).is_some() {
         let end = name.rfind(['(', '[', '/', ',', '_', ' ']).unwrap_or(0);
         name = name.get(..end).unwrap_or_default().trim_end_matches(['(', '[', '/', ',', '_', ' ']);
     }

@@ -124,16 +124,16 @@ impl Timeline {
             }
             return Ok(());
         }
-        self.push_with_care(row)
+        self.push_irregular(row)
     }
 
     /// Anything but the next sample of a settled run.
-    fn push_with_care(&mut self, row: Row) -> Result<(), ReadError> {
+    fn push_irregular(&mut self, row: Row) -> Result<(), ReadError> {
         if self.run.samples.is_empty() {
             self.start(row);
             return Ok(());
         }
-        // Two rows with one time are one sample told twice, unless the clock is too coarse to tell samples apart.
+        // Two rows with one time are one sample declared twice, unless the clock is too coarse to tell samples apart.
         let before = self.pending.last().map_or(self.latest, |held| held.time);
         if row.time == before && self.grid.step > 1.5 * self.grid.resolution {
             self.events.repeated += 1;
@@ -318,7 +318,7 @@ pub(super) fn measure(rows: &[Row], resolution: f64) -> Result<Grid, ReadError> 
     if !median.is_finite() || median <= 0.0 {
         return Err(ReadError::TimeDoesNotGrow { line });
     }
-    // Where the median step is several times what the clock can show, a time that stands still is a row told twice.
+    // Where the median step is several times what the clock can show, a time that stands still is a row declared twice.
     let coarse = median < 2.0 * resolution;
     let jump = 5.0 * median + 2.0 * resolution;
     let (mut span, mut count) = (0.0, 0u64);
@@ -339,7 +339,7 @@ pub(super) fn measure(rows: &[Row], resolution: f64) -> Result<Grid, ReadError> 
         timeline.max_fill = 20.0;
         timeline.deviations = Some(Vec::new());
         for &row in rows {
-            timeline.push_with_care(row)?;
+            timeline.push_irregular(row)?;
         }
         let mut deviations = timeline.deviations.take().unwrap_or_default();
         let (runs, _, _) = timeline.finish();
@@ -360,7 +360,7 @@ pub(super) fn measure(rows: &[Row], resolution: f64) -> Result<Grid, ReadError> 
 }
 
 impl Grid {
-    /// Whether times wander by more than half a sample, so that single missing samples cannot be told.
+    /// Whether times wander by more than half a sample, so that single missing samples cannot be declared.
     pub(super) fn jitters(&self) -> bool {
         self.tolerance > 0.51 * self.step && self.step > self.resolution
     }

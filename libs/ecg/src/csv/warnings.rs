@@ -92,14 +92,14 @@ impl Facts<'_> {
             warn(
                 "samples_filled",
                 format!(
-                    "{} missing sample{} {} filled in by a straight line; longer holes are left open.",
+                    "{} missing sample{} {} filled in by a straight line; longer gaps are left open.",
                     self.events.filled,
                     if one { "" } else { "s" },
                     if one { "was" } else { "were" },
                 ),
             );
         }
-        self.holes(&mut warn);
+        self.gaps(&mut warn);
         self.times(&mut warn);
         self.voltages(&mut warn);
         if !self.layout.other_leads.is_empty() {
@@ -113,7 +113,7 @@ impl Facts<'_> {
         warnings
     }
 
-    fn holes(&self, warn: &mut impl FnMut(&'static str, String)) {
+    fn gaps(&self, warn: &mut impl FnMut(&'static str, String)) {
         if self.events.backward > 0 {
             warn(
                 "time_backward",
@@ -125,17 +125,17 @@ impl Facts<'_> {
             );
         }
         let scale = self.clock.seconds_per_unit;
-        let holes: Vec<(f64, u64)> = self
+        let gaps: Vec<(f64, u64)> = self
             .runs
             .windows(2)
             .map(|pair| ((pair[1].first - pair[0].last) * scale - 1.0 / self.rate_hz, pair[1].line))
             .filter(|(length_s, _)| *length_s > 0.0)
             .collect();
-        if let Some((first_s, line)) = holes.first() {
-            let sum_s: f64 = holes.iter().map(|(length_s, _)| length_s).sum();
+        if let Some((first_s, line)) = gaps.first() {
+            let sum_s: f64 = gaps.iter().map(|(length_s, _)| length_s).sum();
             warn(
                 "time_gap",
-                match holes.len() {
+                match gaps.len() {
                     1 => format!(
                         "{first_s:.2} s of the recording are missing before line {line}: the strip is split there."
                     ),
@@ -149,7 +149,7 @@ impl Facts<'_> {
 
     fn times(&self, warn: &mut impl FnMut(&'static str, String)) {
         if let Some(unit) = self.clock.unit
-            && self.clock.argued
+            && self.clock.inferred
             && unit != super::TimeUnit::Seconds
         {
             warn(

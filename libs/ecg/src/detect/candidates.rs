@@ -34,10 +34,10 @@ pub(crate) fn find(
     tuning: &Tuning,
     out: &mut Vec<Candidate>,
 ) {
-    let gone = signal.gone;
-    let envelope = &signal.envelope[..end - gone];
-    let to = to - gone;
-    let mut at = from - gone;
+    let dropped = signal.dropped;
+    let envelope = &signal.envelope[..end - dropped];
+    let to = to - dropped;
+    let mut at = from - dropped;
     while at < to {
         // Where something higher follows there is no peak before it.
         let rise = envelope[at..].windows(2).take_while(|pair| pair[1] >= pair[0]).count();
@@ -58,7 +58,7 @@ pub(crate) fn find(
                 signal.background(at.saturating_sub(SURROUNDINGS), (at + SURROUNDINGS).min(envelope.len()));
             if height > tuning.contrast_floor * background {
                 let (ln_height, ln_contrast) = (ln(height), ln(height / background));
-                out.push(Candidate { at: gone + at, height, background, ln_height, ln_contrast });
+                out.push(Candidate { at: dropped + at, height, background, ln_height, ln_contrast });
             }
         }
         at += SEPARATION + 1;

@@ -2,14 +2,14 @@
 
 use super::tuning::{TUNING, Tuning, WORK_HZ};
 
-/// Working samples that an output depends on on each side: three standard deviations of the bell, and one for the
+/// Working samples that an output depends on on each side: three standard deviations of the window, and one for the
 /// difference.
 pub(crate) const REACH: usize = (3.0 * TUNING.sigma_s * WORK_HZ).ceil() as usize + 1;
 /// Outputs that are calculated together; the loops over them become SIMD code.
 const LANES: usize = 16;
 
 /// Two filters in quadrature: the same band, a quarter of a period apart, so that the root of the sum of their squares
-/// is one smooth hump for each QRS complex, whatever its shape and polarity. Each is a wave under a bell (Gabor 1946),
+/// is one smooth hump for each QRS complex, whatever its shape and polarity. Each is a wave under a window (Gabor 1946),
 /// differentiated once to be deaf to the wandering baseline.
 #[derive(Debug, Clone)]
 pub(crate) struct Quadrature {
@@ -22,16 +22,16 @@ impl Quadrature {
     pub(crate) fn new(tuning: &Tuning) -> Self {
         let half = REACH as i32 - 1;
         let radians = 2.0 * std::f64::consts::PI * tuning.center_hz / WORK_HZ;
-        let bell: Vec<f64> = (-half..=half)
+        let window: Vec<f64> = (-half..=half)
             .map(|n| (-(f64::from(n) / WORK_HZ / tuning.sigma_s).powi(2) / 2.0).exp())
             .collect();
         let wave = |of: fn(f64) -> f64| -> Vec<f64> {
-            (-half..=half).zip(&bell).map(|(n, bell)| bell * of(radians * f64::from(n))).collect()
+            (-half..=half).zip(&window).map(|(n, window)| window * of(radians * f64::from(n))).collect()
         };
         let (mut even, odd) = (wave(f64::cos), wave(f64::sin));
-        // The even one must not see a constant: take out as much of the bell as it holds.
-        let share = even.iter().sum::<f64>() / bell.iter().sum::<f64>();
-        even.iter_mut().zip(&bell).for_each(|(tap, bell)| *tap -= share * bell);
+        // The even one must not see a constant: take out as much of the window as it holds.
+        let share = even.iter().sum::<f64>() / window.iter().sum::<f64>();
+        even.iter_mut().zip(&window).for_each(|(tap, window)| *tap -= share * window);
         // Differentiation makes the even one odd and the odd one even.
         let finish = |taps: Vec<f64>| -> [f32; REACH + 1] {
             let taps = differentiated(&taps);

@@ -107,8 +107,8 @@ impl Resampler {
         }
     }
 
-    /// Appends the working samples that became known. `input` is all finite; `gone` samples before it were dropped.
-    pub(crate) fn run(&mut self, input: &[f32], gone: u64, out: &mut Vec<f32>) {
+    /// Appends the working samples that became known. `input` is all finite; `dropped` samples before it were dropped.
+    pub(crate) fn run(&mut self, input: &[f32], dropped: u64, out: &mut Vec<f32>) {
         let Some(first) = input.first() else { return };
         let offset = *self.offset.get_or_insert(*first);
         loop {
@@ -120,7 +120,7 @@ impl Resampler {
                     None => self.tabulate(self.places.len()),
                 }
             }
-            let start = self.start - gone as i64;
+            let start = self.start - dropped as i64;
             if self.next == 0
                 && let Some(input) =
                     usize::try_from(start + self.before).ok().and_then(|from| input.get(from..))

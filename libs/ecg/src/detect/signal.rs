@@ -2,13 +2,13 @@
 
 use super::filter::{Quadrature, REACH};
 use super::resample::Resampler;
-use super::shapes::Bands;
+use super::templates::Bands;
 use super::tuning::{Tuning, work_samples};
 
 /// Stretches in each of which a beat is expected, for the typical height of a beat.
 pub(crate) const BIN: usize = work_samples(1.5);
 
-/// The last stretch of the signal; what lies before `gone` has been dropped.
+/// The last stretch of the signal; what lies before `dropped` has been dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Signal {
     pub(crate) resampler: Resampler,
@@ -22,7 +22,7 @@ pub(crate) struct Signal {
     /// Highest value of the envelope in each whole bin.
     highest: Vec<f32>,
     /// Working samples dropped, in whole bins.
-    pub(crate) gone: usize,
+    pub(crate) dropped: usize,
 }
 
 impl Signal {
@@ -35,22 +35,22 @@ impl Signal {
             bands: Bands::default(),
             sums: vec![[0.0; 3]],
             highest: Vec::new(),
-            gone: 0,
+            dropped: 0,
         }
     }
 
     /// Number of working samples that went through the filters since the start.
     pub(crate) fn end(&self) -> usize {
-        self.gone + self.envelope.len()
+        self.dropped + self.envelope.len()
     }
 
-    /// Takes what is new in `input`, all finite, of which `input_gone` samples were dropped.
-    pub(crate) fn push(&mut self, input: &[f32], input_gone: u64) {
-        if self.gone == 0 && self.work.is_empty() && !input.is_empty() {
+    /// Takes what is new in `input`, all finite, of which `input_dropped` samples were dropped.
+    pub(crate) fn push(&mut self, input: &[f32], input_dropped: u64) {
+        if self.dropped == 0 && self.work.is_empty() && !input.is_empty() {
             // As if the signal had always been at its first value.
             self.work.resize(REACH, 0.0);
         }
-        self.resampler.run(input, input_gone, &mut self.work);
+        self.resampler.run(input, input_dropped, &mut self.work);
         self.filter();
     }
 
@@ -106,7 +106,7 @@ impl Signal {
 
     /// The highest value of the envelope in each bin before `end`.
     pub(crate) fn heights(&self, end: usize) -> Vec<f32> {
-        let visible = &self.envelope[..end - self.gone];
+        let visible = &self.envelope[..end - self.dropped];
         let whole = visible.len() / BIN;
         let mut heights = self.highest[..whole].to_vec();
         let rest = &visible[whole * BIN..];
@@ -127,7 +127,7 @@ impl Signal {
         for band in 0..2 {
             self.bands[band].drain(..samples);
         }
-        self.gone += samples;
+        self.dropped += samples;
     }
 }
 

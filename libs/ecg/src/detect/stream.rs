@@ -1,7 +1,7 @@
 //! The detector: samples in, beats out a few seconds later.
 
 use super::candidates::{self, Candidate};
-use super::judge::{Judge, Scored};
+use super::scorer::{Scored, Scorer};
 use super::signal::Signal;
 use super::tuning::{TUNING, Tuning, work_samples};
 
@@ -34,7 +34,7 @@ pub struct Detection {
     /// Height over what the band typically holds in the second before and after.
     pub contrast: f32,
     /// How much it looks like earlier beats: a correlation, -1 to 1; nothing for the first beats.
-    pub likeness: Option<f32>,
+    pub correlation: Option<f32>,
 }
 
 /// Finds beats in a signal that comes piece by piece. Memory and delay are bounded (see [`Detector::MAX_DELAY_S`]).
@@ -45,16 +45,16 @@ pub struct Detection {
 pub struct Detector {
     tuning: Tuning,
     rate: f64,
-    /// Input samples kept to find the R peak in, and how many are gone.
+    /// Input samples kept to find the R peak in, and how many are dropped.
     input: Vec<f32>,
-    input_gone: u64,
+    input_dropped: u64,
     last_finite: f32,
     signal: Signal,
     /// Working samples up to here have been analysed, and searched for candidates.
     analysed: usize,
     searched: usize,
     candidates: Vec<Candidate>,
-    judge: Judge,
+    scorer: Scorer,
     out: Vec<Detection>,
 }
 
@@ -86,13 +86,13 @@ impl Detector {
             tuning: TUNING,
             rate,
             input: Vec::new(),
-            input_gone: 0,
+            input_dropped: 0,
             last_finite: 0.0,
             signal: Signal::new(rate, &TUNING),
             analysed: 0,
             searched: 0,
             candidates: Vec::new(),
-            judge: Judge::default(),
+            scorer: Scorer::default(),
             out: Vec::new(),
         }
     }
@@ -113,7 +113,7 @@ impl Detector {
                 }
             }
             self.last_finite = self.input.last().copied().unwrap_or(0.0);
-            self.signal.push(&self.input, self.input_gone);
+            self.signal.push(&self.input, self.input_dropped);
             while self.signal.end() >= self.analysed + HOP {
                 self.analysed += HOP;
                 let end = self.analysed;
@@ -141,9 +141,9 @@ impl Detector {
             self.searched = search;
         }
         if commit > 0 {
-            let beats = self.judge.judge(&self.signal, &self.candidates, end, &self.tuning);
+            let beats = self.scorer.select(&self.signal, &self.candidates, end, &self.tuning);
             for beat in beats.iter().take_while(|beat| beat.candidate.at < commit) {
-                self.judge.accept(&self.signal, beat, &self.tuning);
+                self.scorer.accept(&self.signal, beat, &self.tuning);
                 let detection = self.detection(beat);
                 self.out.push(detection);
             }
@@ -157,7 +157,7 @@ impl Detector {
             confidence: beat.confidence(),
             height: beat.candidate.height,
             contrast: beat.candidate.height / beat.candidate.background,
-            likeness: beat.fit.map(|fit| fit.correlation),
+            correlation: beat.fit.map(|fit| fit.correlation),
         }
     }
 
@@ -165,8 +165,9 @@ impl Detector {
     fn peak(&self, at: usize) -> u64 {
         let center = self.signal.resampler.input_position(at as f64);
         let last = self.input.len().saturating_sub(1);
-        let index =
-            |position: f64| ((position.max(0.0) as u64).saturating_sub(self.input_gone) as usize).min(last);
+        let index = |position: f64| {
+            ((position.max(0.0) as u64).saturating_sub(self.input_dropped) as usize).min(last)
+        };
         let low = index((center - PEAK_REACH_S * self.rate).ceil());
         let high = index((center + PEAK_REACH_S * self.rate).floor()).max(low);
         let piece = &self.input[low..=high];
@@ -178,21 +179,21 @@ impl Detector {
                 best = (index, off);
             }
         }
-        self.input_gone + (low + best.0) as u64
+        self.input_dropped + (low + best.0) as u64
     }
 
     /// Drops what no later decision looks at.
     fn forget(&mut self, before: usize) {
-        let drop = before.saturating_sub(self.signal.gone);
+        let drop = before.saturating_sub(self.signal.dropped);
         if drop < 4 * HOP {
             return;
         }
         self.signal.forget(drop);
-        let gone = self.signal.gone;
-        self.candidates.retain(|candidate| candidate.at >= gone);
-        let keep = (self.signal.resampler.input_position(gone as f64) - self.rate).max(0.0) as u64;
-        let drop = (keep.saturating_sub(self.input_gone) as usize).min(self.input.len());
+        let dropped = self.signal.dropped;
+        self.candidates.retain(|candidate| candidate.at >= dropped);
+        let keep = (self.signal.resampler.input_position(dropped as f64) - self.rate).max(0.0) as u64;
+        let drop = (keep.saturating_sub(self.input_dropped) as usize).min(self.input.len());
         self.input.drain(..drop);
-        self.input_gone += drop as u64;
+        self.input_dropped += drop as u64;
     }
 }

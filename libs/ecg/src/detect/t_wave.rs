@@ -11,19 +11,19 @@ const LAST: usize = work_samples(0.46);
 const SHARE_OF_INTERVAL: f32 = 0.47;
 /// How much lower than its QRS complex a T wave is in the band that is looked at (natural logarithm): those of the height of
 /// their R wave have 1.0 and more after narrow complexes, 0.6 after the widest.
-const LEAST_DROP: f32 = 0.5;
+const MIN_DROP: f32 = 0.5;
 const CLEAR_DROP: f32 = 0.8;
 /// Lower humps are not looked at anyway.
-const LARGEST_DROP: f32 = 3.0;
+const MAX_DROP: f32 = 3.0;
 /// Times and heights of the T waves of one heart differ by up to this.
 const SAME_DELAY: usize = work_samples(0.048);
 const SAME_DROP: f32 = 0.45;
 /// A beat is this high (natural logarithm, relative to the known height) at least to say something of what follows it.
 const HIGH: f32 = -0.45;
 /// Fewer beats do not make a habit.
-const LEAST_BEATS: usize = 2;
+const MIN_BEATS: usize = 2;
 /// A habit is what this share of the beats shows, and is certain from the second on.
-const LEAST_SHARE: f32 = 0.4;
+const MIN_SHARE: f32 = 0.4;
 const CLEAR_SHARE: f32 = 0.7;
 
 /// What follows the beats of a stretch.
@@ -44,7 +44,7 @@ impl TWave {
     pub(crate) fn look_for(candidates: &[Candidate], ln_level: f32, from_start: bool) -> Option<Self> {
         let high: Vec<usize> =
             (0..candidates.len()).filter(|at| candidates[*at].ln_height > ln_level + HIGH).collect();
-        if high.len() < LEAST_BEATS + 1 {
+        if high.len() < MIN_BEATS + 1 {
             return None;
         }
         let mut intervals: Vec<usize> =
@@ -69,12 +69,12 @@ impl TWave {
                 .max_by(|left, right| left.height.total_cmp(&right.height));
             if let Some(hump) = hump {
                 let drop = beat.ln_height - hump.ln_height;
-                if (LEAST_DROP..LARGEST_DROP).contains(&drop) {
+                if (MIN_DROP..MAX_DROP).contains(&drop) {
                     followers.push((hump.at - beat.at, drop));
                 }
             }
         }
-        if followers.len() < LEAST_BEATS {
+        if followers.len() < MIN_BEATS {
             return None;
         }
         let middle = followers.len() / 2;
@@ -86,21 +86,21 @@ impl TWave {
             .filter(|(_, other)| (other - drop).abs() <= SAME_DROP)
             .count();
         let share = same as f32 / asked.max(1) as f32;
-        let weight = ((share - LEAST_SHARE) / (CLEAR_SHARE - LEAST_SHARE)).clamp(0.0, 1.0)
-            * ((drop - LEAST_DROP) / (CLEAR_DROP - LEAST_DROP)).clamp(0.0, 1.0);
+        let weight = ((share - MIN_SHARE) / (CLEAR_SHARE - MIN_SHARE)).clamp(0.0, 1.0)
+            * ((drop - MIN_DROP) / (CLEAR_DROP - MIN_DROP)).clamp(0.0, 1.0);
         let until = if from_start { last } else { 0 };
         (weight > 0.0).then_some(TWave { delay, drop, weight, ln_height: ln_level - drop, until })
     }
 
     /// 0 to 1: how much a hump `gap` after a beat, by `drop` lower than it, looks like its T wave.
-    pub(crate) fn likeness(&self, gap: usize, drop: f32) -> f32 {
+    pub(crate) fn similarity(&self, gap: usize, drop: f32) -> f32 {
         let off = gap.abs_diff(self.delay) as f32 / SAME_DELAY as f32;
         let lower = (drop - self.drop).abs() / SAME_DROP;
         self.weight * (1.0 - off.max(lower).powi(4)).max(0.0)
     }
 
     /// The same of a hump at the very start, whose beat would be before it.
-    pub(crate) fn likeness_at_start(&self, at: usize, ln_height: f32) -> f32 {
+    pub(crate) fn similarity_at_start(&self, at: usize, ln_height: f32) -> f32 {
         let lower = (ln_height - self.ln_height).abs() / SAME_DROP;
         if at <= self.until { self.weight * (1.0 - lower.powi(4)).max(0.0) } else { 0.0 }
     }

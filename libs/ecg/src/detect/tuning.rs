@@ -45,7 +45,7 @@ pub struct Tuning {
     pub contrast_max: f32,
     /// How fast height and contrast lose their say as noise grows.
     pub noise_damping: f32,
-    /// Weight of the likeness to known shapes.
+    /// Weight of the correlation to known shapes.
     pub k_evidence: f32,
     /// Limit of that, downwards.
     pub evidence_min: f32,

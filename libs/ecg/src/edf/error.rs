@@ -66,7 +66,7 @@ pub enum ReadError {
     /// Full of holes.
     #[error("The recording has more than {limit} holes: it is no continuous ECG.")]
     TooManyGaps {
-        /// Most stretches a recording may have.
+        /// Most builder a recording may have.
         limit: usize,
     },
     /// A flat line.

@@ -177,7 +177,7 @@ impl Signal {
             .trim()
     }
 
-    pub(super) fn goes_by(&self, name: &str) -> bool {
+    pub(super) fn matches_name(&self, name: &str) -> bool {
         let name = name.trim();
         self.label.eq_ignore_ascii_case(name) || self.lead_name().eq_ignore_ascii_case(name)
     }

@@ -17,9 +17,9 @@ use crate::csv::{LeadChoice, MAX_RATE_HZ, MIN_DURATION_S, MIN_RATE_HZ};
 use crate::strip::{RowCounts, Segment, Strip, Warning};
 use crate::units::{self, PLAUSIBLE_SWING_MV, VoltageUnit};
 
-/// Seconds put between two stretches where the file's clock runs backwards.
+/// Seconds put between two builder where the file's clock runs backwards.
 const UNKNOWN_GAP_S: f64 = 1.0;
-/// Most stretches, so that a file of holes cannot fill memory with their descriptions.
+/// Most builder, so that a file of holes cannot fill memory with their descriptions.
 const MAX_SEGMENTS: usize = 10_000;
 
 /// Which signal is read, and how much of it.
@@ -55,7 +55,7 @@ pub fn read(mut reader: impl Read, options: &Options) -> Result<Strip, ReadError
     if !(MIN_RATE_HZ..=MAX_RATE_HZ).contains(&rate_hz) {
         return Err(ReadError::ImplausibleRate { rate_hz });
     }
-    let mut stretches = Stretches::new(rate_hz, header.record_s);
+    let mut builder = SegmentBuilder::new(rate_hz, header.record_s);
     let mut record = Vec::new();
     let mut records = 0u64;
     let width = header.kind.width();
@@ -69,39 +69,47 @@ pub fn read(mut reader: impl Read, options: &Options) -> Result<Strip, ReadError
             break;
         }
         let onset_s = header.onset_s(&record).unwrap_or(records as f64 * header.record_s);
-        if stretches.count + signal.samples > options.max_samples {
+        if builder.count + signal.samples > options.max_samples {
             return Err(ReadError::TooLong { limit: options.max_samples });
         }
         let bytes = record.get(start..end).unwrap_or_default();
-        stretches.add(onset_s, bytes.chunks_exact(width).map(|sample| signal.value(sample)))?;
+        builder.add(onset_s, bytes.chunks_exact(width).map(|sample| signal.value(sample)))?;
         records += 1;
     }
     let cut = (header.records.is_some_and(|count| records < count)
         || !record.is_empty() && record.len() < header.record_bytes())
     .then_some(records);
-    finish(&header, chosen, stretches, cut)
+    finish(&header, chosen, builder, cut)
 }
 
-/// Stretches as the records bring them.
-struct Stretches {
+/// SegmentBuilder as the records bring them.
+struct SegmentBuilder {
     rate_hz: f64,
     record_s: f64,
     segments: Vec<Segment>,
     count: usize,
     /// When the next record is due, by the clock of the file.
-    due_s: f64,
+    expected_onset_s: f64,
     /// Seconds between the clock of the file and that of the strip.
     shift_s: f64,
     backward: u64,
 }
 
-impl Stretches {
+impl SegmentBuilder {
     fn new(rate_hz: f64, record_s: f64) -> Self {
-        Stretches { rate_hz, record_s, segments: Vec::new(), count: 0, due_s: 0.0, shift_s: 0.0, backward: 0 }
+        SegmentBuilder {
+            rate_hz,
+            record_s,
+            segments: Vec::new(),
+            count: 0,
+            expected_onset_s: 0.0,
+            shift_s: 0.0,
+            backward: 0,
+        }
     }
 
     fn add(&mut self, onset_s: f64, values: impl Iterator<Item = f32>) -> Result<(), ReadError> {
-        let off_s = onset_s - self.due_s;
+        let off_s = onset_s - self.expected_onset_s;
         let continues = !self.segments.is_empty() && off_s.abs() < 1.0 / self.rate_hz;
         if !continues {
             if self.segments.len() >= MAX_SEGMENTS {
@@ -123,7 +131,7 @@ impl Stretches {
             segment.samples.extend(values);
             self.count += segment.samples.len() - before;
         }
-        self.due_s = onset_s + self.record_s;
+        self.expected_onset_s = onset_s + self.record_s;
         Ok(())
     }
 }
@@ -137,9 +145,8 @@ fn choose(header: &Header, choice: Option<&LeadChoice>) -> Result<(usize, usize)
             ordinary().nth(*wanted).ok_or(ReadError::NoSignalAt { wanted: *wanted, count })?
         }
         Some(LeadChoice::Name(wanted)) => {
-            ordinary().find(|(_, signal)| signal.goes_by(wanted)).ok_or_else(|| ReadError::NoSuchSignal {
-                wanted: wanted.clone(),
-                available: labels(header, usize::MAX),
+            ordinary().find(|(_, signal)| signal.matches_name(wanted)).ok_or_else(|| {
+                ReadError::NoSuchSignal { wanted: wanted.clone(), available: labels(header, usize::MAX) }
             })?
         }
         None => ordinary()
@@ -165,11 +172,11 @@ fn labels(header: &Header, but: usize) -> String {
 fn finish(
     header: &Header,
     chosen: usize,
-    stretches: Stretches,
+    builder: SegmentBuilder,
     cut: Option<u64>,
 ) -> Result<Strip, ReadError> {
     let signal = header.signals.get(chosen).ok_or(ReadError::NoEcg)?;
-    let Stretches { rate_hz, mut segments, count, backward, .. } = stretches;
+    let SegmentBuilder { rate_hz, mut segments, count, backward, .. } = builder;
     segments.retain(|segment| !segment.samples.is_empty());
     let duration_s = count as f64 / rate_hz;
     if duration_s < MIN_DURATION_S {
@@ -190,15 +197,15 @@ fn finish(
     let swing = units::typical_swing(segments.iter().map(|segment| segment.samples.as_slice()), window);
     let swing = if swing > 0.0 { swing } else { f64::from(high) - f64::from(low) };
     let unit = VoltageUnit::from_symbol(&signal.unit).unwrap_or_else(|| {
-        let argued = VoltageUnit::argued_from(swing);
+        let inferred = VoltageUnit::inferred_from(swing);
         warn(
             "unit_assumed",
             format!(
                 "The file names no unit of voltage; values from {low} to {high} were taken as {}.",
-                argued.name()
+                inferred.name()
             ),
         );
-        argued
+        inferred
     });
     let factor = unit.to_millivolt() as f32;
     if factor != 1.0 {

@@ -63,7 +63,7 @@ pub fn png(strip: &Strip, analysis: &Analysis, options: &Options) -> Result<Vec<
 }
 
 /// A picture this wide, as a share of the window, is wide enough.
-const FULL_ENOUGH: f64 = 0.75;
+const MIN_WIDTH_SHARE: f64 = 0.75;
 
 /// Pixels of a picture, for a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,12 +99,12 @@ pub fn pixels(
             best = Some((scale, sheet));
         }
         // All rows a little smaller say more than fewer of them, but not many tiny ones.
-        if scale >= FULL_ENOUGH * by_width {
+        if scale >= MIN_WIDTH_SHARE * by_width {
             break;
         }
     }
     let Some((scale, mut sheet)) = best else { return Err(PlotError::Empty) };
-    sheet.suit(scale);
+    sheet.adapt_to(scale);
     let mut backend = raster::Raster::for_window(sheet.size(), scale)?;
     draw(&sheet, &mut backend)?;
     Ok(backend.into_pixels())

@@ -7,7 +7,7 @@ use super::paper::{
     BLUE, COARSE, Drawn, FINE, INK, PAPER, PAPER_LEFT, PAPER_RIGHT, QUIET, SHADE, SLATE, TRACE_LEFT, at,
 };
 use super::rows::clock;
-use super::text::Look;
+use super::text::TextLook;
 use crate::{Analysis, Quality, Strip};
 
 /// Columns of the overview: four per millimetre.
@@ -19,8 +19,8 @@ const TREND_HEIGHT: f64 = 25.0;
 /// Steps of the time axis, in seconds.
 const TIME_STEPS_S: [f64; 12] =
     [10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0, 43_200.0, 86_400.0];
-const TITLE: Look = Look::new(2.8, INK).bold();
-const LABEL: Look = Look::new(2.4, QUIET);
+const TITLE: TextLook = TextLook::new(2.8, INK).bold();
+const LABEL: TextLook = TextLook::new(2.4, QUIET);
 
 /// What is left of a long recording in a thousand columns.
 pub(super) struct Overview {

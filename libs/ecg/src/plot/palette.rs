@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use plotters::style::RGBColor;
 use plotters_backend::BackendColor;
 
-use super::paper::FLAT;
+use super::paper::COLORS;
 
 /// Pixels compared at once with those above them.
 const BLOCK: usize = 16;
@@ -14,7 +14,7 @@ const BLOCK: usize = 16;
 pub(super) fn indexed(pixels: &[u32], width: usize) -> (Vec<u8>, Vec<u8>) {
     let mut palette = Palette { known: HashMap::new(), bytes: Vec::new(), recent: [(u32::MAX, 0); 64] };
     // Flat colours come first, so that blends cannot take their place.
-    for RGBColor(r, g, b) in FLAT {
+    for RGBColor(r, g, b) in COLORS {
         palette.index(packed(BackendColor { alpha: 1.0, rgb: (r, g, b) }));
     }
     let mut indices: Vec<u8> = Vec::with_capacity(pixels.len());

@@ -6,7 +6,7 @@ use plotters_backend::{DrawingBackend, DrawingErrorKind};
 use super::overview::Overview;
 use super::rows::Row;
 use super::scale::{self, ROW_S, Scale};
-use super::text::Look;
+use super::text::TextLook;
 use super::{Options, PlotError};
 use crate::{Analysis, Quality, Strip};
 
@@ -28,7 +28,7 @@ pub(super) const BLUE: RGBColor = RGBColor(32, 84, 164);
 pub(super) const WHITE: RGBColor = RGBColor(255, 255, 255);
 
 /// Every flat colour of a sheet.
-pub(super) const FLAT: [RGBColor; 13] =
+pub(super) const COLORS: [RGBColor; 13] =
     [WHITE, PAPER, FINE, COARSE, INK, QUIET, MARK, FAINT_MARK, SHADE, AMBER, GREEN, SLATE, BLUE];
 
 /// Left edge of the paper, in millimetres.
@@ -48,10 +48,10 @@ const BARE_MARGIN: f64 = 1.0;
 const FINE_GRID_SCALE: f64 = 3.0;
 /// Room between cells of the header.
 const CELL_GAP: f64 = 9.0;
-const CAPTION: Look = Look::new(2.3, QUIET);
-const VALUE: Look = Look::new(4.0, INK).bold();
-const NOTE: Look = Look::new(2.8, INK);
-const LEGEND: Look = Look::new(2.4, QUIET);
+const CAPTION: TextLook = TextLook::new(2.3, QUIET);
+const VALUE: TextLook = TextLook::new(4.0, INK).bold();
+const NOTE: TextLook = TextLook::new(2.8, INK);
+const LEGEND: TextLook = TextLook::new(2.4, QUIET);
 /// Most letters of a lead's name: names of leads are short, and longer ones may be something else.
 const LEAD_LETTERS: usize = 16;
 /// Most rows of a page, whatever the options say.
@@ -98,7 +98,7 @@ impl<'a> Sheet<'a> {
         let scale = Scale::of(&rows);
         let overview = (needed as usize > on_page).then(|| Overview::of(strip, analysis));
         let width = PAPER_RIGHT - PAPER_LEFT;
-        let lines = [(findings(analysis), INK), (remarks(analysis), QUIET)];
+        let lines = [(findings(analysis), INK), (warnings(analysis), QUIET)];
         let lines = lines.into_iter().filter(|(text, _)| options.captions && !text.is_empty());
         let lines = lines.map(|(text, color)| (NOTE.fitted(&text, width), color)).collect();
         Ok(Sheet { strip, analysis, options, scale, rows, overview, lines, fine_grid: true })
@@ -112,7 +112,7 @@ impl<'a> Sheet<'a> {
     }
 
     /// Leaves out what could not be told apart at this many pixels per millimetre.
-    pub(super) fn suit(&mut self, pixels_per_mm: f64) {
+    pub(super) fn adapt_to(&mut self, pixels_per_mm: f64) {
         self.fine_grid = pixels_per_mm >= FINE_GRID_SCALE;
     }
 
@@ -164,7 +164,7 @@ impl<'a> Sheet<'a> {
             Some(rate) => (format!("{:.0} bpm", rate.mean_bpm), INK),
             None => ("no heart rate".to_owned(), MARK),
         };
-        let big = Look::new(7.0, rate_color).bold();
+        let big = TextLook::new(7.0, rate_color).bold();
         CAPTION.draw(backend, "Heart rate", at(x, 5.0))?;
         big.draw(backend, &rate, at(x, 12.0))?;
         x += big.width_mm(&rate) + CELL_GAP * 1.3;
@@ -174,12 +174,12 @@ impl<'a> Sheet<'a> {
                 break;
             }
             CAPTION.draw(backend, caption, at(x, 5.0))?;
-            Look { color, ..VALUE }.draw(backend, &value, at(x, 12.0))?;
+            TextLook { color, ..VALUE }.draw(backend, &value, at(x, 12.0))?;
             x += width + CELL_GAP;
         }
         for (index, (text, color)) in self.lines.iter().enumerate() {
             let y = HEADER_HEIGHT + index as f64 * LINE_HEIGHT;
-            Look { color: *color, ..NOTE }.draw(backend, text, at(PAPER_LEFT, y))?;
+            TextLook { color: *color, ..NOTE }.draw(backend, text, at(PAPER_LEFT, y))?;
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ impl<'a> Sheet<'a> {
         let lead = self.strip.lead.as_deref().unwrap_or("not named");
         let lead: String = lead.chars().take(LEAD_LETTERS).collect();
         cells.push(("Lead", lead, INK));
-        cells.push(("Duration", spoken_duration(self.strip.duration_s()), INK));
+        cells.push(("Duration", format_duration(self.strip.duration_s()), INK));
         cells.push(("Sampling", format!("{} Hz", rounded(self.strip.sample_rate_hz)), INK));
         if let Some(time) = &self.options.recorded_at {
             cells.push(("Recorded", time.chars().take(40).collect(), INK));
@@ -245,7 +245,7 @@ fn findings(analysis: &Analysis) -> String {
 }
 
 /// What should be known of how the file was read. Names of other leads come from the file and say nothing of this one.
-fn remarks(analysis: &Analysis) -> String {
+fn warnings(analysis: &Analysis) -> String {
     let warnings = analysis.warnings.iter().filter(|warning| warning.code != "other_leads");
     let texts: Vec<&str> = warnings.map(|warning| warning.message.as_str()).collect();
     texts.join("  ")
@@ -300,7 +300,7 @@ pub(super) fn grid<B: DrawingBackend>(
 }
 
 /// `27.8 s`, `5 min 3 s`, `24 h 0 min`.
-fn spoken_duration(seconds: f64) -> String {
+fn format_duration(seconds: f64) -> String {
     if seconds < 60.0 {
         return format!("{seconds:.1} s");
     }

@@ -8,7 +8,7 @@ use super::paper::{
     mark,
 };
 use super::scale::{self, ROW_S, SPEED_MM_PER_S, Scale};
-use super::text::Look;
+use super::text::TextLook;
 use crate::{Analysis, Gap, Quality, Segment, Strip};
 
 /// Width of the pen, in hundredths of a millimetre.
@@ -17,7 +17,7 @@ const PEN: u32 = 28;
 const COLUMN_MM: f64 = 0.1;
 /// Beats below this confidence are marked faintly.
 const CERTAIN: f32 = 0.5;
-const LABEL: Look = Look::new(2.4, QUIET);
+const LABEL: TextLook = TextLook::new(2.4, QUIET);
 
 /// A row of the page.
 pub(super) struct Row<'a> {

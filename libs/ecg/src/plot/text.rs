@@ -12,28 +12,28 @@ pub(super) const LINE_PER_SIZE: f64 = 1.24;
 
 /// How a piece of text looks.
 #[derive(Clone, Copy)]
-pub(super) struct Look {
+pub(super) struct TextLook {
     pub(super) size_mm: f64,
     pub(super) bold: bool,
     pub(super) color: RGBColor,
     pub(super) align: HPos,
 }
 
-impl Look {
+impl TextLook {
     pub(super) const fn new(size_mm: f64, color: RGBColor) -> Self {
-        Look { size_mm, bold: false, color, align: HPos::Left }
+        TextLook { size_mm, bold: false, color, align: HPos::Left }
     }
 
     pub(super) const fn bold(self) -> Self {
-        Look { bold: true, ..self }
+        TextLook { bold: true, ..self }
     }
 
     pub(super) const fn centred(self) -> Self {
-        Look { align: HPos::Center, ..self }
+        TextLook { align: HPos::Center, ..self }
     }
 
     pub(super) const fn right(self) -> Self {
-        Look { align: HPos::Right, ..self }
+        TextLook { align: HPos::Right, ..self }
     }
 
     /// Draws `text` with its middle line at `at` (hundredths of a millimetre).

@@ -16,7 +16,7 @@ const SAME_S: f64 = 0.15;
 /// Beats found by both, over beats found by either. The second detector is the length of the curve of W. Zong, G. B. Moody and
 /// D. Jiang, "A robust open-source algorithm to detect onset and duration of QRS complexes", Computers in Cardiology 30,
 /// 2003, with a fixed threshold: it knows no shapes, no rhythm and no contrast, and noise misleads it in other places.
-pub(super) fn with_second_detector(samples: &[f32], rate: f64, beats: &[usize]) -> f64 {
+pub(super) fn bsqi(samples: &[f32], rate: f64, beats: &[usize]) -> f64 {
     let found = length_transform(samples, rate);
     let same = SAME_S * rate;
     let (mut both, mut at) = (0, 0);

@@ -17,7 +17,7 @@ const DOUBTFUL: f32 = 0.8;
 const QRS_HALF_S: f64 = 0.09;
 const SAME_QRS: f64 = 0.85;
 /// Changes up to this share of the range are none.
-const STILL: f32 = 0.001;
+const FLAT_TOLERANCE: f32 = 0.001;
 /// What is slower than this is baseline, where kurtosis is concerned.
 const BASELINE_S: f64 = 1.0;
 
@@ -55,24 +55,24 @@ pub struct Indices {
     /// the median of the best concordances (Lin, Biometrics 45(1), 1989: the correlation, less where amplitudes differ; after
     /// Orphanidou et al., IEEE J Biomed Health Inform 19(3), 2015, who correlate with the mean beat; premature beats are
     /// like each other, not like the mean). Nothing where fewer than two beats lie within the stretch as a whole.
-    pub alike: Option<f64>,
+    pub concordance: Option<f64>,
     /// Share of the beats whose QRS complex is like that of the beat that most others are like (concordance of
     /// [`SAME_QRS`] or more); nothing where fewer than three lie within the stretch as a whole.
-    pub cluster: Option<f64>,
+    pub template_share: Option<f64>,
     /// Median over the beats: how much of the power within 0.2 s of a beat, in slopes, lies within 0.05 s of it. A QRS complex is over
     /// soon; a syllable lasts longer.
-    pub compact: f32,
+    pub compactness: f32,
     /// Standard deviation of the intervals between beats over their mean: little in a regular rhythm, 0.2 to 0.4 in atrial
     /// fibrillation. Nothing where there are fewer than two intervals.
-    pub irregular: Option<f64>,
+    pub rr_variation: Option<f64>,
     /// Median over the beats: height in the QRS band over what surrounds it.
     pub contrast: f32,
     /// Median over the beats: confidence of the detector.
     pub confidence: f32,
     /// Share of the beats whose confidence is below 0.8.
     pub doubtful: f64,
-    /// Median over the beats: likeness of the QRS complex to those learned before.
-    pub likeness: f32,
+    /// Median over the beats: correlation of the QRS complex to those learned before.
+    pub correlation: f32,
     /// Number of beats.
     pub beats: usize,
     /// Beats per second.
@@ -94,7 +94,10 @@ impl Indices {
         Indices {
             range,
             flat: share(
-                work.samples.windows(2).filter(|pair| (pair[1] - pair[0]).abs() <= STILL * range).count(),
+                work.samples
+                    .windows(2)
+                    .filter(|pair| (pair[1] - pair[0]).abs() <= FLAT_TOLERANCE * range)
+                    .count(),
                 work.samples.len(),
             ),
             clipped: share(
@@ -108,21 +111,23 @@ impl Indices {
             two_levels: two_levels(&work.samples),
             step: median_of(at.iter().filter_map(|at| step(&work.samples, work.rate, *at)).collect())
                 .unwrap_or(0.0),
-            kurtosis: kurtosis(&without_baseline(&work.samples, (BASELINE_S * work.rate) as usize)),
+            kurtosis: kurtosis(&remove_baseline(&work.samples, (BASELINE_S * work.rate) as usize)),
             qrs_power: power(5.0, 15.0) / power(5.0, 40.0),
             sharpness: power(5.0, 40.0) / power(1.0, 40.0),
             baseline: power(1.0, 40.0) / power(0.0, 40.0),
             tone: spectrum.tone(),
-            agreement: agreement::with_second_detector(&work.samples, work.rate, &at),
-            alike: alike(&smoothed(&work.samples), work.rate, &at),
-            cluster: cluster(&smoothed(&work.samples), work.rate, &at),
-            compact: median_of(at.iter().filter_map(|at| compact(&work.samples, work.rate, *at)).collect())
-                .unwrap_or(0.0),
-            irregular: irregular(beats),
+            agreement: agreement::bsqi(&work.samples, work.rate, &at),
+            concordance: concordance(&smoothed(&work.samples), work.rate, &at),
+            template_share: template_share(&smoothed(&work.samples), work.rate, &at),
+            compactness: median_of(
+                at.iter().filter_map(|at| compactness(&work.samples, work.rate, *at)).collect(),
+            )
+            .unwrap_or(0.0),
+            rr_variation: rr_variation(beats),
             contrast: median(|beat| Some(beat.contrast)).unwrap_or(0.0),
             confidence: median(|beat| Some(beat.confidence)).unwrap_or(0.0),
             doubtful: share(beats.iter().filter(|beat| beat.confidence < DOUBTFUL).count(), beats.len()),
-            likeness: median(|beat| beat.likeness).unwrap_or(1.0),
+            correlation: median(|beat| beat.correlation).unwrap_or(1.0),
             beats: beats.len(),
             beats_per_s: beats.len() as f64 * rate / samples.len().max(1) as f64,
         }
@@ -159,7 +164,7 @@ fn median_of(mut values: Vec<f32>) -> Option<f32> {
 }
 
 /// Less the mean of the `width` samples around each.
-fn without_baseline(samples: &[f32], width: usize) -> Vec<f32> {
+fn remove_baseline(samples: &[f32], width: usize) -> Vec<f32> {
     let mut sum = 0.0_f64;
     let sums: Vec<f64> = std::iter::once(0.0)
         .chain(samples.iter().map(|value| {
@@ -230,7 +235,7 @@ fn smoothed(samples: &[f32]) -> Vec<f32> {
 }
 
 /// The coefficient of variation of the intervals.
-fn irregular(beats: &[Detection]) -> Option<f64> {
+fn rr_variation(beats: &[Detection]) -> Option<f64> {
     if beats.len() < 3 {
         return None;
     }
@@ -242,7 +247,7 @@ fn irregular(beats: &[Detection]) -> Option<f64> {
 }
 
 /// The median over the beats of the best concordance with another beat of the stretch.
-fn alike(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
+fn concordance(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
     let (before, after) = ((BEFORE_BEAT_S * rate) as usize, (AFTER_BEAT_S * rate) as usize);
     let whole: Vec<usize> = beats
         .iter()
@@ -258,14 +263,14 @@ fn alike(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
     let mut centered = vec![0.0_f32; whole.len() * room];
     let mut energies = Vec::with_capacity(whole.len());
     for (at, out) in whole.iter().zip(centered.chunks_exact_mut(room)) {
-        energies.push(straighten(&samples[at - before..at + after], &mut out[..length]));
+        energies.push(detrend(&samples[at - before..at + after], &mut out[..length]));
     }
     let mut moved = vec![0.0_f32; room];
     let best = whole.iter().enumerate().map(|(one, at)| {
         let mut best = -1.0_f32;
         for shift in 0..=2 * SHIFT {
             let start = at - before + shift - SHIFT;
-            let energy = straighten(&samples[start..start + length], &mut moved[..length]);
+            let energy = detrend(&samples[start..start + length], &mut moved[..length]);
             for (other, (beat, other_energy)) in centered.chunks_exact(room).zip(&energies).enumerate() {
                 let both = energy + other_energy;
                 if other != one && both > 0.0 {
@@ -279,7 +284,7 @@ fn alike(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
 }
 
 /// The share of the largest group of like QRS complexes.
-fn cluster(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
+fn template_share(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
     let half = (QRS_HALF_S * rate).round() as usize;
     let length = 2 * half + 1;
     let whole = beats.iter().filter(|at| **at > half && *at + half + 1 < samples.len());
@@ -294,7 +299,7 @@ fn cluster(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
             let at = 3 * index + shift;
             let start = place + shift - 1;
             energies[at] =
-                straighten(&samples[start..start + length], &mut pieces[at * length..(at + 1) * length]);
+                detrend(&samples[start..start + length], &mut pieces[at * length..(at + 1) * length]);
         }
     }
     let piece = |at: usize| &pieces[at * length..(at + 1) * length];
@@ -312,7 +317,7 @@ fn cluster(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
     Some(most as f64 / (places.len() - 1) as f64)
 }
 
-fn compact(samples: &[f32], rate: f64, beat: usize) -> Option<f32> {
+fn compactness(samples: &[f32], rate: f64, beat: usize) -> Option<f32> {
     let (near, far) = ((0.05 * rate).round() as usize, (0.2 * rate).round() as usize);
     let around = samples.get(beat.checked_sub(far)?..beat + far + 1)?;
     let power = |piece: &[f32]| piece.windows(2).map(|pair| (pair[1] - pair[0]).powi(2)).sum::<f32>();
@@ -321,7 +326,7 @@ fn compact(samples: &[f32], rate: f64, beat: usize) -> Option<f32> {
 }
 
 /// The samples of a beat less the straight line through them (least squares), and their energy.
-fn straighten(beat: &[f32], out: &mut [f32]) -> f32 {
+fn detrend(beat: &[f32], out: &mut [f32]) -> f32 {
     let length = beat.len() as f32;
     let mean = sum_of(beat, |value| value) / length;
     let middle = (length - 1.0) / 2.0;

@@ -41,8 +41,8 @@ const DEFAULT_GAIN: f64 = 200.0;
 /// Frames per second where a header leaves the rate out (WFDB's `WFDB_DEFFREQ`).
 const DEFAULT_FRAME_RATE_HZ: f64 = 250.0;
 /// Above this no frame rate and no number of samples per frame is meant; sums and products of them stay in range.
-const MOST_FRAMES_PER_S: f64 = 1e9;
-const MOST_SAMPLES_PER_FRAME: usize = 1 << 16;
+const MAX_FRAMES_PER_S: f64 = 1e9;
+const MAX_SAMPLES_PER_FRAME: usize = 1 << 16;
 
 impl Header {
     /// Parses the text of a header.
@@ -71,7 +71,7 @@ impl Header {
                 .split(['/', '('])
                 .next()
                 .and_then(|rate| rate.parse::<f64>().ok())
-                .filter(|rate| *rate > 0.0 && *rate <= MOST_FRAMES_PER_S)
+                .filter(|rate| *rate > 0.0 && *rate <= MAX_FRAMES_PER_S)
                 .ok_or_else(|| WfdbError::NoRecordLine(record.to_owned()))?,
         };
         let frames = fields.next().and_then(|field| field.parse().ok()).filter(|frames| *frames > 0);
@@ -152,5 +152,5 @@ fn format_field(field: &str) -> Option<(u32, usize, usize)> {
         }
         rest = &tail[end..];
     }
-    (1..=MOST_SAMPLES_PER_FRAME).contains(&per_frame).then_some((format, per_frame, offset))
+    (1..=MAX_SAMPLES_PER_FRAME).contains(&per_frame).then_some((format, per_frame, offset))
 }

@@ -3,20 +3,20 @@
 use crate::analysis::{Analysis, Quality};
 
 /// What a second of poor signal is worth, compared with one of good signal.
-const POOR: f64 = 0.5;
+const POOR_WEIGHT: f64 = 0.5;
 
 /// How far an analysis can be trusted, 0 to 1: the share of the time that is good (poor counts half), times the mean
 /// confidence of the beats. Comparable between leads of one recording.
 #[must_use]
-pub fn trust(analysis: &Analysis) -> f64 {
+pub fn channel_quality(analysis: &Analysis) -> f64 {
     let (mut worth, mut all) = (0.0, 0.0);
-    for stretch in &analysis.quality_segments {
-        let seconds = stretch.end_s - stretch.start_s;
+    for segment in &analysis.quality_segments {
+        let seconds = segment.end_s - segment.start_s;
         all += seconds;
         worth += seconds
-            * match stretch.quality {
+            * match segment.quality {
                 Quality::Good => 1.0,
-                Quality::Poor => POOR,
+                Quality::Poor => POOR_WEIGHT,
                 Quality::Unusable => 0.0,
             };
     }
@@ -30,10 +30,10 @@ pub fn trust(analysis: &Analysis) -> f64 {
 /// Index of the analysis to trust most, the first of equals; leads of one recording are meant. A lead with a heart rate goes
 /// before one without. Nothing only if there are none.
 #[must_use]
-pub fn most_trustworthy<'a>(analyses: impl IntoIterator<Item = &'a Analysis>) -> Option<usize> {
+pub fn best_channel<'a>(analyses: impl IntoIterator<Item = &'a Analysis>) -> Option<usize> {
     let mut best: Option<(usize, (bool, f64))> = None;
     for (index, analysis) in analyses.into_iter().enumerate() {
-        let this = (analysis.heart_rate.is_some(), trust(analysis));
+        let this = (analysis.heart_rate.is_some(), channel_quality(analysis));
         if best.is_none_or(|(_, best)| this > best) {
             best = Some((index, this));
         }

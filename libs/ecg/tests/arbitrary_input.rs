@@ -5,9 +5,9 @@ use ecg::plot;
 use ecg::synth::{self, Settings};
 use proptest::prelude::*;
 
-mod promises;
+mod strip_checks;
 
-use promises::assert_in_order;
+use strip_checks::assert_in_order;
 
 fn read_anyhow(bytes: &[u8]) {
     for sample_rate_hz in [None, Some(250.0)] {

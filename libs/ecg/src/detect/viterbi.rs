@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use super::judge::Scored;
+use super::scorer::Scored;
 use super::t_wave::TWave;
 use super::tuning::{Tuning, WORK_HZ, work_samples};
 
@@ -15,7 +15,7 @@ const REFRACTORY: usize = work_samples(0.2);
 /// After this time without a beat the rhythm has no say in what comes next.
 const FORGET_RHYTHM: usize = work_samples(4.0);
 /// A pair of close beats costs at most this multiple of its weight.
-const LARGEST_MISMATCH: f32 = 2.0;
+const MAX_MISMATCH: f32 = 2.0;
 
 /// What is known of the rhythm when a stretch is decided.
 #[derive(Debug, Clone, Copy)]
@@ -57,13 +57,13 @@ impl Pairs<'_> {
             score -= self.missing(gap.min(FORGET_RHYTHM), rhythm, hidden);
         }
         if let Some(t_wave) = self.t_wave {
-            score -= tuning.k_t_wave * t_wave.likeness(gap, -ln_ratio);
+            score -= tuning.k_t_wave * t_wave.similarity(gap, -ln_ratio);
         }
         let seconds = gap as f32 / WORK_HZ as f32;
         if seconds < tuning.early_s {
             // What is this close to a beat is its P or T wave, unless it is as high as the beat itself.
             let soon = (tuning.early_s - seconds) / tuning.early_s;
-            let mismatch = (tuning.early_base + tuning.early_ratio * ln_ratio.abs()).min(LARGEST_MISMATCH);
+            let mismatch = (tuning.early_base + tuning.early_ratio * ln_ratio.abs()).min(MAX_MISMATCH);
             score -= tuning.k_early * soon * mismatch;
         }
         score
@@ -78,7 +78,7 @@ impl Pairs<'_> {
 
 /// Leaves in `picked` the indices of the candidates that are beats. `last` is the place of the last beat already decided,
 /// and the logarithm of its height; all candidates come after it.
-pub(crate) fn decide(
+pub(crate) fn best_sequence(
     scored: &[Scored],
     last: Option<(usize, f32)>,
     context: Context,
@@ -98,8 +98,8 @@ pub(crate) fn decide(
         let (at, ln_height) = (this.candidate.at, this.candidate.ln_height);
         let mut choice = match last {
             None => {
-                let likeness = t_wave.map_or(0.0, |t_wave| t_wave.likeness_at_start(at, ln_height));
-                (-tuning.k_t_wave * likeness, None)
+                let similarity = t_wave.map_or(0.0, |t_wave| t_wave.similarity_at_start(at, ln_height));
+                (-tuning.k_t_wave * similarity, None)
             }
             Some((last, last_ln)) => {
                 let gap = at.saturating_sub(last);
