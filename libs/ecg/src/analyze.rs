@@ -1,14 +1,14 @@
-//! From a strip to what can be said of it.
+//! Analysis of a strip: beats, signal quality, heart rate and findings.
 
 use crate::analysis::{Analysis, Beat, Quality, QualitySegment};
 use crate::detect::detect;
 use crate::strip::Strip;
 use crate::{lead_off, quality, rate};
 
-/// A strip is as good as this share of its time.
+/// The quality of a strip is the best one that this share of its time has.
 const MIN_TIME_SHARE: f64 = 0.5;
 
-/// Finds the beats of a strip and says what follows from them.
+/// Detects the beats of a strip and derives heart rate, quality and findings from them.
 #[must_use]
 pub fn analyze(strip: &Strip) -> Analysis {
     let mut beats = Vec::new();
@@ -18,7 +18,8 @@ pub fn analyze(strip: &Strip) -> Analysis {
     for (index, segment) in strip.segments.iter().enumerate() {
         let samples = &segment.samples;
         let time_s = |sample: usize| segment.start_s + sample as f64 / rate_hz;
-        // While the lead is off, nothing is known about the heart. The parts before and after are analysed separately.
+        // While the lead is off, nothing is known about the heart. The parts before and after are analysed
+        // separately.
         let mut from = 0;
         let end = std::iter::once(samples.len()..samples.len());
         for off in lead_off::segments(samples, rate_hz).into_iter().chain(end) {
@@ -37,13 +38,13 @@ pub fn analyze(strip: &Strip) -> Analysis {
             from = off.end;
         }
     }
-    // Where there is no rate anyway, what is poor stays poor.
+    // A strip without a rate keeps the reasons of its segments.
     if !has_evidence && overall(&quality_segments) > Quality::Unusable {
         quality::reject(&mut quality_segments);
     }
     let intervals = rate::intervals(&beats, &quality_segments);
     let overall = overall(&quality_segments);
-    // A few plausible intervals in a strip that is noise otherwise are chance.
+    // A few plausible intervals in a strip of noise occur by chance.
     let heart_rate = (overall != Quality::Unusable).then(|| rate::heart_rate(&intervals)).flatten();
     let no_heart_rate_reason = heart_rate.is_none().then(|| reason(strip, &quality_segments));
     Analysis {

@@ -1,8 +1,9 @@
-//! ECG strips, from bytes to a heart rate that can be trusted, and to a picture of it.
+//! ECG strips: from the bytes of a file to beats, heart rate, signal quality and a picture.
 //!
-//! The way of a strip: [`csv::read`] (or another reader) makes a [`Strip`], [`analyze`] finds its beats and says what
-//! follows from them as an [`Analysis`], [`plot`] draws both on ECG paper. Where nothing can be said honestly, there is
-//! no heart rate but a reason. No I/O beyond a given [`std::io::Read`], no async, no global state.
+//! [`csv::read`] or another reader returns a [`Strip`], [`analyze`] returns its [`Analysis`], and [`plot`]
+//! draws both on ECG paper. If the signal does not support a heart rate, the analysis contains a reason
+//! instead. The crate does no I/O except through a given [`std::io::Read`]; it has no async code and no
+//! global state.
 
 mod analysis;
 mod analyze;

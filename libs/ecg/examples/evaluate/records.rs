@@ -1,4 +1,4 @@
-//! One record: read, analysed, compared with its reference annotations.
+//! Evaluation of one record against its reference annotations.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,33 +10,33 @@ use ecg::score::{MATCH_WINDOW_S, Score, StripScore, compare};
 use ecg::wfdb::{self, Header};
 use ecg::{Quality, Strip};
 
-/// Names of files with reference beats, the best first. `.atr` is the usual one; the others are those of the QT database
-/// (manual) and of a few other sets.
+/// Extensions of files with reference beats, in order of preference. `.atr` is the usual one; the others are
+/// used by the QT database (manual annotations) and a few other databases.
 const REFERENCES: [&str; 5] = ["atr", "ecg", "qrs", "q1c", "man"];
-/// How often the time of the detector is taken.
+/// Number of runs for the timing of the detector.
 const RUNS: usize = 5;
 /// Length of the windows on which rates are compared.
 const WINDOW_S: f64 = 10.0;
 
-/// Which signal of a record to take.
+/// Selection of a channel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Channel {
-    /// The one with this index.
+    /// The channel with this index.
     Number(usize),
-    /// The one whose analysis can be trusted most.
+    /// The channel with the best signal quality.
     Best,
 }
 
-/// Rates of 10 s windows against the reference.
+/// Rates of windows of 10 s against the reference.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Windows {
-    /// Windows with at least two reference beats and no flutter.
+    /// Windows with at least two reference beats and without flutter.
     pub(crate) total: usize,
-    /// Of these, those within 5 bpm or 10 % of the reference.
+    /// Windows within 5 bpm or 10 % of the reference.
     pub(crate) close: usize,
-    /// Of these, those without a rate because the quality does not allow one.
+    /// Windows without a rate.
     pub(crate) unusable: usize,
-    /// Sum of absolute errors of the windows with a rate.
+    /// Sum of the absolute errors of the windows with a rate.
     pub(crate) error_sum: f64,
 }
 
@@ -47,14 +47,14 @@ impl Windows {
     }
 }
 
-/// What is printed of one record.
+/// Results of one record.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) score: Score,
     pub(crate) windows: Windows,
     pub(crate) samples: usize,
-    /// Time the detector took.
+    /// Run time of the detector.
     pub(crate) seconds: f64,
 }
 
@@ -117,7 +117,7 @@ impl std::ops::Add<&Row> for Row {
     }
 }
 
-/// The headers of a folder that have reference beats beside them, in order of name.
+/// Headers in a folder that have reference beats, in order of name.
 pub(crate) fn headers(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let unreadable = |error| format!("{} cannot be read: {error}", folder.display());
     let mut out = BTreeSet::new();
@@ -140,16 +140,16 @@ fn reference(header: &Path) -> Option<PathBuf> {
     REFERENCES.iter().map(|extension| header.with_extension(extension)).find(|path| path.is_file())
 }
 
-/// References that cover only a part of the record, from their first to their last beat.
+/// References that cover a part of the record only, from their first to their last beat.
 const PARTIAL: [&str; 2] = ["q1c", "man"];
 
-/// A signal of a record and what is known of it.
+/// A channel of a record and its reference.
 struct Record {
     name: String,
     strip: Strip,
     beats: Vec<f64>,
     flutter: Vec<(f64, f64)>,
-    /// The reference annotates only a part of the record.
+    /// Whether the reference covers a part of the record only.
     partial: bool,
 }
 
@@ -180,7 +180,7 @@ fn load(path: &Path, channel: Channel) -> Result<Record, String> {
     Ok(Record { name: header.name, strip, beats, flutter, partial })
 }
 
-/// Analyses one signal of a record and compares the result with the reference.
+/// Analyses one channel of a record and compares the result with the reference.
 pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Row, String> {
     let Record { name, strip, beats, flutter, .. } = load(path, channel)?;
     let seconds = detection_time(&strip);
@@ -195,8 +195,8 @@ pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Row, String> {
     })
 }
 
-/// Cuts one signal of a record into strips of each of these lengths, one after the other, and compares the rate of each
-/// with the reference. Strips that touch flutter are left out, and those outside of what the reference covers.
+/// Cuts one channel of a record into consecutive strips of each length, and compares their rates with the
+/// reference. Strips that touch flutter or exceed the reference are skipped.
 pub(crate) fn strip_score(
     path: &Path,
     channel: Channel,
@@ -231,8 +231,7 @@ pub(crate) fn strip_score(
     Ok((name, score))
 }
 
-/// Seconds the detector alone takes, as the figures of other detectors are: the fastest of a few runs is the one that
-/// nothing else on the machine disturbed.
+/// Run time of the detector alone in seconds: the fastest of several runs, which is the least disturbed one.
 fn detection_time(strip: &Strip) -> f64 {
     let runs = (0..RUNS).map(|_| {
         let start = Instant::now();
@@ -244,7 +243,7 @@ fn detection_time(strip: &Strip) -> f64 {
     runs.min().unwrap_or_default().as_secs_f64()
 }
 
-/// The mean rate of the beats in a window, from the first to the last of them.
+/// Mean rate from the first to the last beat of a window.
 fn rate(beats: &[f64], from: f64, to: f64) -> Option<f64> {
     let first = beats.partition_point(|time| *time < from);
     let end = beats.partition_point(|time| *time < to);

@@ -1,4 +1,4 @@
-//! What the analysis makes of a set.
+//! Scores of a set.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use ecg::score::{MATCH_WINDOW_S, Score, StripScore, compare};
 
 use super::sets::Case;
 
-/// Beats this close to the end of a strip may be found or not: a part of them is missing.
+/// Beats this close to the end of a strip are not scored, since they are incomplete.
 const EDGE_S: f64 = 0.2;
 /// A beat this far from both ends of a pause is invented.
 const INSIDE_S: f64 = 0.2;
 
-/// A count and how many of it are as they should be, or should not be.
+/// A count and its total.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Share {
     pub(crate) part: usize,
@@ -35,15 +35,15 @@ impl Share {
 pub(crate) struct Tally {
     pub(crate) strips: StripScore,
     pub(crate) beats: Score,
-    /// Pauses that are reported.
+    /// Reported pauses.
     pub(crate) reported: Share,
-    /// Strips with a pause in which a beat is invented.
+    /// Strips with a pause that contains an invented beat.
     pub(crate) invented: Share,
-    /// Beats of runs that are found.
+    /// Detected beats of runs.
     pub(crate) in_runs: Share,
-    /// Strips with an interval across a lead that is off.
+    /// Strips with an interval across lead-off.
     pub(crate) across: Share,
-    /// Strips with pulses and beats that dissociate whose quality is good.
+    /// Strips with dissociated pulses and beats whose quality is good.
     pub(crate) dissociated_good: Share,
 }
 

@@ -1,10 +1,10 @@
-//! What stands above the rows of a file, and in its comments.
+//! Header and comment lines of a file: column names, units, sampling rate.
 
 use super::header_text;
 use super::layout::{Delimiter, is_ignored, split};
 use crate::units::VoltageUnit;
 
-/// Names and units above the rows.
+/// Contents of the header and the comments.
 #[derive(Default)]
 pub(super) struct Header {
     pub(super) names: Vec<String>,
@@ -32,8 +32,8 @@ impl Header {
                 header.lead.get_or_insert_with(|| lead.chars().take(32).collect());
             }
         }
-        // The names stand in the last line above the rows that has as many cells, commented out or not; a line of units
-        // may stand between.
+        // The names are in the last line above the rows with the same number of cells, even if it is a
+        // comment. A line of units may follow it.
         let mut fields = Vec::new();
         for line in preamble.iter().rev() {
             let line = line.trim_ascii_start();
@@ -49,11 +49,11 @@ impl Header {
             let units = cells.iter().filter(|cell| !cell.is_empty()).all(|cell| header_text::is_unit(cell));
             if units && header.units.is_empty() && columns > 1 {
                 header.units.clone_from(&cells);
-                // It may as well be the only line there is: `s,mV`.
+                // A single header line such as `s,mV` is both.
                 header.names = cells;
                 continue;
             }
-            // Above a single column, a line of several cells is a setting, such as `Unit,mV`.
+            // Above a single column, a line with several cells is a setting such as `Unit,mV`.
             let setting = columns == 1 && line.iter().any(|byte| matches!(byte, b',' | b':' | b';' | b'='));
             if setting {
                 continue;

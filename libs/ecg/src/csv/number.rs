@@ -1,17 +1,16 @@
-//! Numbers and clock times as people write them, read from bytes without copying.
+//! Numbers, dates and clock times in text.
 
-/// Longest field with a decimal comma that is read. Longer fields are not numbers that anything writes.
+/// Longest field with a decimal comma that is read.
 const MAX_COMMA_FIELD: usize = 64;
 
 /// Reads the decimal number at the start of `bytes`. Returns its value and its length in bytes.
 ///
-/// The words `nan` and `inf` are not numbers here, and neither is a number beyond the range of `f64`: a row that holds one has
-/// no value.
+/// `nan`, `inf` and numbers beyond the range of `f64` are not accepted: a row that contains one has no value.
 pub(super) fn prefix(bytes: &[u8], decimal: u8) -> Option<(f64, usize)> {
     if decimal == b'.' {
         return parse(bytes);
     }
-    // `fast_float2` reads points only: a copy with the decimal sign replaced.
+    // `fast_float2` accepts points only, so the decimal sign is replaced in a copy.
     let mut copy = [0; MAX_COMMA_FIELD];
     let length = bytes.len().min(MAX_COMMA_FIELD);
     let copied = copy.get_mut(..length)?;
@@ -37,24 +36,24 @@ fn parse(bytes: &[u8]) -> Option<(f64, usize)> {
     value.is_finite().then_some((value, length))
 }
 
-/// Reads a field that is a number and nothing else, except for white space around it.
+/// Reads a field that contains only a number and white space.
 pub(super) fn whole(field: &[u8], decimal: u8) -> Option<f64> {
     let field = field.trim_ascii();
     let (value, length) = prefix(field, decimal)?;
     (length == field.len()).then_some(value)
 }
 
-/// A point of time as a clock shows it.
+/// A clock time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct ClockTime {
-    /// Seconds since midnight, or since 1970 where the field has a date.
+    /// Seconds since midnight, or since 1970 if the field has a date.
     pub(super) seconds: f64,
-    /// Whether the field has a date, so that midnight needs no guess.
+    /// Whether the field has a date.
     pub(super) dated: bool,
 }
 
-/// Reads `MM:SS.mmm`, `HH:MM:SS.mmm`, or ISO 8601 with a date before it (`T` or a blank between). Brackets around it and a
-/// zone after it are passed over: only differences matter.
+/// Reads `MM:SS.mmm`, `HH:MM:SS.mmm`, or ISO 8601 with a date (`T` or a space between). Brackets and a zone
+/// are ignored: only differences matter.
 pub(super) fn clock(field: &[u8]) -> Option<ClockTime> {
     let field = field.trim_ascii();
     let field = field.strip_prefix(b"[").unwrap_or(field);
@@ -75,7 +74,7 @@ pub(super) fn clock(field: &[u8]) -> Option<ClockTime> {
     Some(ClockTime { seconds: midnight + parts, dated: day.is_some() })
 }
 
-/// Whether a field is a date and nothing else, as in files with date and time in columns of their own.
+/// Whether a field contains only a date, as in files with separate columns for date and time.
 pub(super) fn is_date(field: &[u8]) -> bool {
     let field = field.trim_ascii();
     date(field).is_some_and(|(_, length)| length == field.len())
@@ -86,7 +85,7 @@ pub(super) fn is_date(field: &[u8]) -> bool {
             && field.first().is_some_and(u8::is_ascii_digit))
 }
 
-/// Days since 1970 of a `YYYY-MM-DD` (or with slashes) at the start, and its length.
+/// Days since 1970 of a `YYYY-MM-DD` or `YYYY/MM/DD`, and its length in bytes.
 fn date(field: &[u8]) -> Option<(i64, usize)> {
     let separator = *field.get(4)?;
     if !matches!(separator, b'-' | b'/') || *field.get(7)? != separator {
@@ -98,14 +97,14 @@ fn date(field: &[u8]) -> Option<(i64, usize)> {
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    // Days from civil date, counting years from March so that the leap day is the last.
+    // Days from civil date. The year starts in March, so that the leap day is its last day.
     let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
     let day_of_year = (153 * month + 2) / 5 + day - 1;
     let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year;
     Some((days - 719_468, 10))
 }
 
-/// Seconds of a `[HH:]MM:SS[.fff]` at the start, and what follows it.
+/// Seconds of a `[HH:]MM:SS[.fff]`, and the bytes after it.
 fn time_of_day(field: &[u8]) -> Option<(f64, &[u8])> {
     let mut seconds = 0.0;
     let mut rest = field;
@@ -134,7 +133,7 @@ fn time_of_day(field: &[u8]) -> Option<(f64, &[u8])> {
     }
 }
 
-/// Whether what follows a time of day is nothing, a zone such as `Z` or `+02:00`, or a date after a blank.
+/// Whether the bytes after a time of day are empty, a zone such as `Z` or `+02:00`, or a date after a space.
 fn zone_or_date(rest: &[u8]) -> bool {
     match rest.first() {
         None => true,
@@ -157,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_in_every_common_shape() {
+    fn numbers_are_read_in_common_formats() {
         for (text, value) in [
             ("0", 0.0),
             ("-0.145", -0.145),
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn clock_times_are_read_in_every_common_shape() {
+    fn clock_times_are_read_in_common_formats() {
         let seconds = |text: &str| clock(text.as_bytes()).map(|time| time.seconds);
         assert_eq!(seconds("00:01:02.500"), Some(62.5));
         assert_eq!(seconds("1:02.5"), Some(62.5));

@@ -1,18 +1,18 @@
-//! Rows of numbers from blocks of text: a fast path for rows as they should be, a slow one for the rest.
+//! Rows of numbers: a fast path with `csv_core` for plain rows, and a slow path for all others.
 
 use super::layout::{Delimiter, Layout, MAX_COLUMNS, TimeColumn, is_ignored, split};
 use super::source::first_line;
 use super::timeline::Row;
 use super::{ReadError, number};
 
-/// Line numbers kept for people.
+/// Number of line numbers kept for warnings.
 const KEPT_LINES: usize = 10;
-/// Rows by which the resolution of the times is judged.
+/// Number of rows that the resolution of the times is measured on.
 const RESOLUTION_ROWS: u64 = 400;
-/// Decimals that a double still holds of a time.
+/// Largest number of decimals of a time that `f64` can represent.
 const MAX_DECIMALS: u32 = 12;
 
-/// Refuses what is no text at all, and says how many bytes a byte order mark takes.
+/// Rejects content that is not text. Returns the length of the byte order mark.
 pub(super) fn check_text(head: &[u8]) -> Result<usize, ReadError> {
     const SIGNATURES: [(&[u8], &str); 12] = [
         (b"PK\x03\x04", "a ZIP file or an Excel workbook"),
@@ -40,7 +40,7 @@ pub(super) fn check_text(head: &[u8]) -> Result<usize, ReadError> {
     Ok(if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 })
 }
 
-/// Reads rows and keeps count of them.
+/// Reads rows and counts them.
 pub(super) struct Rows {
     layout: Layout,
     /// The fast path, if the dialect allows it.
@@ -53,7 +53,7 @@ pub(super) struct Rows {
     good: u64,
     skipped: u64,
     first_skipped_lines: Vec<u64>,
-    /// Midnights passed, in seconds, for clocks without a date.
+    /// Seconds added for midnights passed, for clocks without a date.
     midnights_s: f64,
     latest_clock_s: f64,
     decimals: u32,
@@ -83,12 +83,12 @@ impl Rows {
         self.line
     }
 
-    /// Rows with usable numbers.
+    /// Number of rows with usable numbers.
     pub(super) fn good(&self) -> u64 {
         self.good
     }
 
-    /// Rows without.
+    /// Number of rows without.
     pub(super) fn skipped(&self) -> u64 {
         self.skipped
     }
@@ -97,7 +97,7 @@ impl Rows {
         &self.first_skipped_lines
     }
 
-    /// The smallest difference that the times read so far can show.
+    /// Smallest difference between the times read so far.
     pub(super) fn time_resolution(&self) -> f64 {
         10f64.powi(-(self.decimals.min(MAX_DECIMALS) as i32))
     }
@@ -162,7 +162,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Time and voltage of any line, if it has both and no more fields than it should.
+    /// Time and voltage of a line, if it has both and no additional fields.
     fn row<'a>(&mut self, line: &'a [u8], fields: &mut Vec<&'a [u8]>) -> Option<(f64, f32)> {
         split(line, self.layout.delimiter, fields);
         if fields.iter().skip(self.layout.columns).any(|field| !field.is_empty()) {
@@ -173,7 +173,7 @@ impl Rows {
             return None;
         }
         let time = match self.layout.time {
-            // Bad rows take a place, too.
+            // Skipped rows advance the time, too.
             TimeColumn::None { .. } => (self.good + self.skipped) as f64,
             TimeColumn::Number { column, .. } => {
                 let field = fields.get(column)?;
@@ -191,7 +191,7 @@ impl Rows {
         Some((time, value))
     }
 
-    /// A clock without a date starts anew at midnight.
+    /// A clock without a date starts again at midnight.
     fn unwrap_midnight(&mut self, time: number::ClockTime) -> f64 {
         const DAY_S: f64 = 86_400.0;
         if time.dated {
@@ -209,7 +209,7 @@ impl Rows {
         let tail = field.get(at + 1..).unwrap_or_default();
         let decimals = tail.iter().take_while(|byte| byte.is_ascii_digit()).count() as u32;
         let exponent = tail.get(decimals as usize).is_some_and(|byte| matches!(byte, b'e' | b'E'));
-        // An exponent says nothing of the clock: such numbers are written as precise as they are.
+        // An exponent says nothing about the resolution of the clock; such numbers have full precision.
         self.decimals = self.decimals.max(if exponent { MAX_DECIMALS } else { decimals });
     }
 }

@@ -1,14 +1,14 @@
-//! Which column is what, judged by the numbers of the first rows and the header above them.
+//! Roles of the columns, determined from the first rows and the header.
 
 use super::header::Header;
 use super::layout::{Delimiter, Layout, TimeColumn, is_ignored, split};
 use super::{LeadChoice, Options, ReadError, header_text, number};
 use header_text::TimeUnit;
 
-/// Share of rows in which a time must grow.
+/// Share of the rows in which a time column must increase.
 const GROWING_SHARE: f64 = 0.8;
 
-/// Numbers of the first rows, by column; NaN where there is none.
+/// Numbers of the first rows by column; NaN if a field is not a number.
 pub(super) struct Table {
     pub(super) columns: Vec<Column>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Column {
 impl Table {
     pub(super) fn of(data: &[&[u8]], delimiter: Delimiter, decimal: u8) -> Self {
         let mut fields = Vec::new();
-        // The width most rows have.
+        // The most common number of fields.
         let mut widths: Vec<(usize, usize)> = Vec::new();
         for line in data.iter().filter(|line| !is_ignored(line)) {
             split(line, delimiter, &mut fields);
@@ -113,7 +113,8 @@ impl Table {
         })
     }
 
-    /// One column of numbers with a decimal comma looks like two columns, the first of them small and not growing.
+    /// Detects a single column with a decimal comma, which looks like two columns: small integers that do not
+    /// increase, and digits.
     fn decimal_comma(&self, header: &Header, delimiter: Delimiter, options: &Options) -> Option<Layout> {
         let rate_hz = options.sample_rate_hz.or(header.rate_hz)?;
         let [whole, fraction] = self.columns.as_slice() else { return None };
@@ -147,7 +148,8 @@ impl Table {
         if let Some(column) = (0..self.columns.len()).find(|&column| is_clock(column)) {
             return Ok(TimeColumn::Clock { column });
         }
-        // A name is believed before values are; of two names, the one whose values are a time.
+        // A name takes precedence over values. Of two named columns, the one that is not a sample counter is
+        // used.
         let named: Vec<(usize, Option<TimeUnit>)> = (0..self.columns.len())
             .filter_map(|column| {
                 let unit = header_text::time_column(header.name(column)?)?;
@@ -165,7 +167,8 @@ impl Table {
         {
             return Ok(as_time(column, unit));
         }
-        // Without names: a first column that grows; if it only counts rows, a second one that grows as well is better.
+        // Without names, the time is the first column if it increases. If it counts rows and the second
+        // column increases too, the second is used.
         let growing = |column: usize| self.columns.get(column).is_some_and(|column| grows(&column.values));
         if self.columns.len() > 1 && growing(0) {
             let better = counts(&self.columns[0].values) && self.columns.len() > 2 && growing(1);
@@ -231,7 +234,7 @@ fn bare_name(cell: &str) -> String {
     name.chars().take(32).collect()
 }
 
-/// Whether values go up like a time: mostly growing, rarely falling.
+/// Whether values increase like a time: mostly increasing, rarely decreasing.
 fn grows(values: &[f64]) -> bool {
     let known: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
     let steps = known.len().saturating_sub(1);
@@ -240,7 +243,7 @@ fn grows(values: &[f64]) -> bool {
     }
     let risen = known.windows(2).filter(|pair| pair[1] > pair[0]).count();
     let fallen = known.windows(2).filter(|pair| pair[1] < pair[0]).count();
-    // Times cut to milliseconds repeat where the rate is above 1 kHz, so standing still is no witness against.
+    // Times in milliseconds repeat if the rate exceeds 1 kHz, so equal values count neither way.
     (risen + fallen) > 0 && risen as f64 >= GROWING_SHARE * (risen + fallen) as f64 && risen * 5 >= steps
 }
 

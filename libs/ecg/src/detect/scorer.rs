@@ -1,4 +1,7 @@
-//! How much each candidate speaks for being a beat, and what is learned from those that are.
+//! Scores of candidates, and learning from the selected beats.
+//!
+//! A candidate is scored by its height, its contrast and its fit to the learned templates, each relative to
+//! the noise around it. Selected beats update the typical height, the rhythm and the templates.
 
 use super::candidates::Candidate;
 use super::logarithm::ln;
@@ -8,52 +11,55 @@ use super::templates::{Fit, HALF, LENGTH, Products, Templates};
 use super::tuning::{Tuning, work_samples};
 use super::viterbi::{self, Rhythm};
 
-/// Half the stretch whose noise counts for a candidate.
+/// Half the length of the window in which the noise of a candidate is measured.
 const NOISE_REACH: usize = work_samples(1.2);
-/// How fast the known height follows the beats, and the largest change (natural logarithm) one beat can ask for.
+/// Adaptation rate of the typical height, and the largest change (natural logarithm) per beat.
 const LEVEL_STEP: f32 = 0.12;
 const LEVEL_CHANGE: f32 = 0.7;
-/// Intervals the rhythm is made of, and the longest of them.
+/// Number of intervals that the rhythm is estimated from, and the longest of them.
 const INTERVALS: usize = 8;
 const LONGEST_INTERVAL: usize = work_samples(3.0);
-/// An interval off the typical one by more than this share is irregular.
+/// An interval that differs from the typical one by more than this share is irregular.
 const IRREGULAR: f32 = 0.15;
-/// The first decision knows no beats yet, the second one knows those of the first.
+/// The first pass knows no beats; the second pass knows those of the first.
 const PASSES: usize = 2;
-/// Noise in the two bands per square of the envelope's background, before beats are known.
+/// Noise in the two bands divided by the square of the envelope's background, before beats are known.
 const FIRST_NOISE: [f32; 2] = [8.4, 1.2];
-/// Beats remembered for taking them out of the noise: those of the look back at the fastest heart.
+/// Number of past beats kept for noise estimation: those of the look-back at the fastest rate.
 const REMEMBERED: usize = 60;
-/// Beats within this distance on either side make a neighbours ...
+/// A rhythm is dense if at least `MIN_DENSE_BEATS` peaks of about the same height (natural logarithm) lie
+/// within this distance on either side: 120 a minute.
 const DENSE_REACH: usize = work_samples(1.0);
-/// ... if at least so many (120 a minute) are about as high (natural logarithm).
 const MIN_DENSE_BEATS: usize = 5;
 const SAME_HEIGHT: f32 = 0.5;
-/// ... and follow each other evenly: intervals within this share of the typical one, this share of them. Peaks of noise do not.
+/// The peaks of a dense rhythm are evenly spaced: this share of the intervals is within this share of the
+/// typical one. Peaks of noise are not.
 const EVEN: f32 = 0.15;
 const EVEN_SHARE: f32 = 0.75;
-/// The gaps in a neighbours: the lower fifth of the envelope. That of Gaussian noise is lower than its background, the square of its
-/// mean root, by this factor (both follow from the Rayleigh distribution).
+/// The background between the beats of a dense rhythm is estimated from the lower fifth of the envelope. For
+/// Gaussian noise that quantile is lower than the background (the squared mean root) by this factor, which
+/// follows from the Rayleigh distribution.
 const QUIET_SHARE: f32 = 0.2;
 const QUIET_OF_NOISE: f32 = 1.74;
-/// The gaps count as at most this much quieter than the surroundings.
+/// Largest correction of the background of a dense rhythm.
 const MAX_DENSE_CORRECTION: f32 = 4.0;
-/// Strength relative to that of a beat (natural logarithm of the amplitude in the lower band) from which a complex may be, and is,
-/// a wide beat.
+/// Amplitude in the lower band relative to a typical beat (natural logarithm) at which a complex begins to
+/// count as a wide beat, and at which it fully counts.
 const WIDE: (f32, f32) = (-0.7, -0.3);
-/// Noise in the lower band, relative to a beat, from which on wide beats cannot be told from it.
+/// Noise in the lower band, relative to a beat, above which wide beats cannot be distinguished from it.
 const MAX_WIDE_NOISE: f32 = 0.1;
-/// Intervals of a run or a couplet: 80 to 240 a minute.
+/// Intervals within a run or a couplet: 80 to 240 a minute.
 const RUN_INTERVAL: (usize, usize) = (work_samples(0.25), work_samples(0.75));
-/// How much alike the beats of a run are at least: movements of an electrode do not repeat themselves.
+/// Smallest concordance of successive beats of a run. Electrode movements do not repeat with it.
 const REPEATED: f32 = 0.9;
 const RUN_SHIFT: usize = 2;
-/// The lowest beats between tall ones (a sixth of their height): what is lower is a P wave or noise.
+/// Height of the lowest beat relative to a typical one (natural logarithm): a sixth. Lower peaks are P waves
+/// or noise.
 const LOWEST_BEAT: f32 = -1.8;
-/// How far below the known height a candidate can lose points (natural logarithm).
+/// Lower limit of the relative height in the score (natural logarithm).
 const LOWEST_LEVEL: f32 = -2.0;
 
-/// A candidate with its own score.
+/// A candidate with its score.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scored {
     pub(crate) candidate: Candidate,
@@ -62,11 +68,12 @@ pub(crate) struct Scored {
     noise: [f32; 2],
     /// Energy in the lower band.
     energy: f32,
-    /// 1 where the signal is clean, less the more noise could hide a beat.
+    /// 1 in a clean signal, less the more noise could hide a beat.
     pub(crate) clean: f32,
 }
 
-/// A beat, for taking it out of the noise: its place, and what no template explains of it in the two bands.
+/// A beat to be subtracted from the noise: its position, and the energy in the two bands that its template
+/// does not explain.
 #[derive(Debug, Clone, Copy)]
 struct KnownBeat {
     at: usize,
@@ -79,7 +86,7 @@ impl KnownBeat {
     }
 }
 
-/// What has been learned of the signal so far.
+/// Everything learned from the signal so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scorer {
     last: Option<Candidate>,
@@ -92,7 +99,8 @@ pub(crate) struct Scorer {
 }
 
 impl Scorer {
-    /// The most plausible beats among the candidates after the last accepted beat. `end` is where the visible signal ends.
+    /// Returns the most plausible beats among the candidates after the last accepted one. The signal is known
+    /// up to `end`.
     pub(crate) fn select(
         &self,
         signal: &Signal,
@@ -127,7 +135,7 @@ impl Scorer {
             let ln_level = ln(level);
             known.truncate(self.recent.len());
             known.extend_from_slice(&beats);
-            // What most of the beats have around them: a run of beats that are not known yet is no noise.
+            // Noise around most beats, so that a run of unknown beats does not count as noise.
             let noise_floor = noise_floor(signal, &known, end);
             let mut first = 0;
             for ((candidate, products), repeated) in undecided.iter().zip(&repeated) {
@@ -166,7 +174,7 @@ impl Scorer {
         picked.iter().map(|index| scored[*index]).collect()
     }
 
-    /// Takes a beat as decided and learns from it.
+    /// Accepts a beat and learns from it.
     pub(crate) fn accept(&mut self, signal: &Signal, beat: &Scored, tuning: &Tuning) {
         let Scored { candidate, fit, noise, .. } = beat;
         if let Some(last) = self.last.filter(|last| candidate.at - last.at < LONGEST_INTERVAL) {
@@ -207,13 +215,13 @@ impl Scorer {
 }
 
 impl Scored {
-    /// 0 to 1: the score as a probability.
+    /// The score as a probability.
     pub(crate) fn confidence(&self) -> f32 {
         1.0 / (1.0 + (-self.score).exp())
     }
 }
 
-/// The lower quartile of the noise in the lower band around the beats.
+/// Lower quartile of the noise in the lower band around the beats.
 fn noise_floor(signal: &Signal, known: &[KnownBeat], end: usize) -> f32 {
     let mut first = 0;
     let mut noise = Vec::with_capacity(known.len());
@@ -228,25 +236,26 @@ fn noise_floor(signal: &Signal, known: &[KnownBeat], end: usize) -> f32 {
     *noise.select_nth_unstable_by(place, f32::total_cmp).1
 }
 
-/// Energy in the lower band over the length of a template around `at`.
+/// Energy in the lower band within the length of a template around `at`.
 fn energy_at(signal: &Signal, at: usize) -> f32 {
     let at = at - signal.dropped;
     let last = signal.envelope.len();
     signal.energy(at.saturating_sub(HALF).min(last), (at + HALF).min(last))[0] as f32
 }
 
-/// What speaks for a complex that is wide and nearly as strong as a beat: those of ventricles are low in the band of the envelope.
+/// Evidence for a wide complex of nearly the strength of a beat. Ventricular beats are low in the band of the
+/// envelope.
 fn wide(energy: f32, noise: f32, noise_floor: f32, typical: f32, tuning: &Tuning) -> f32 {
     if energy <= noise || typical <= 0.0 {
         return 0.0;
     }
     let strength = (ln((energy - noise) / typical) / 2.0 - WIDE.0) / (WIDE.1 - WIDE.0);
-    // Movements of the electrode are as wide and as strong: nothing is said where the band holds such noise.
+    // Electrode movements are equally wide and strong, so the evidence decreases with noise in that band.
     let quiet = (1.0 - noise_floor / (MAX_WIDE_NOISE * typical)).max(0.0);
     tuning.k_wide * quiet * strength.clamp(0.0, 1.0)
 }
 
-/// Which of the candidates are followed, or preceded, by one of the same template and strength within the interval of a run.
+/// Returns for each candidate whether one of the same shape and strength lies within the interval of a run.
 fn repeated(undecided: &[(Candidate, Products)], signal: &Signal) -> Vec<bool> {
     let mut out = vec![false; undecided.len()];
     for (index, (one, _)) in undecided.iter().enumerate() {
@@ -268,7 +277,7 @@ fn repeated(undecided: &[(Candidate, Products)], signal: &Signal) -> Vec<bool> {
     out
 }
 
-/// The highest concordance (Lin 1989) of two places of a signal, shifted against each other by up to [`RUN_SHIFT`].
+/// The highest concordance (Lin 1989) of two positions of a signal at shifts of up to [`RUN_SHIFT`].
 fn concordance(signal: &[f32], one: usize, other: usize) -> f32 {
     let Some(fixed) = one.checked_sub(HALF).and_then(|low| signal.get(low..low + LENGTH)) else { return 0.0 };
     let energy = |piece: &[f32]| piece.iter().map(|value| value * value).sum::<f32>();
@@ -286,8 +295,8 @@ fn concordance(signal: &[f32], one: usize, other: usize) -> f32 {
     best
 }
 
-/// Where beats are so close that they fill the surroundings, compares them with the gaps between them instead: noise has no
-/// gaps, its lower quantile is as far below its mean everywhere.
+/// Corrects the background of dense rhythms, where beats fill the surroundings, by measuring it in the gaps
+/// between them. Noise has no gaps: its lower quantile is at a fixed ratio to its mean.
 fn adjust_dense_rhythms(
     undecided: &mut [(Candidate, Products)],
     all: &[Candidate],
@@ -323,7 +332,7 @@ fn adjust_dense_rhythms(
     }
 }
 
-/// Whether most of these times follow each other at one interval; they are replaced by the intervals.
+/// Whether most of these times are evenly spaced. Replaces the times by their intervals.
 fn evenly_spaced(times: &mut Vec<f32>) -> bool {
     for index in 0..times.len() - 1 {
         times[index] = times[index + 1] - times[index];
@@ -348,7 +357,8 @@ fn score(candidate: &Candidate, ln_relative: f32, fit: Option<Fit>, tuning: &Tun
     clean * (prominence - low_penalty) + (1.0 - clean) * tuning.bias_in_noise + tuning.k_evidence * evidence
 }
 
-/// Energy of what is no beat around `at`, as far as `end`, over the length of a template, in both bands. The beats are in order of time.
+/// Noise energy around `at` up to `end`, within the length of a template, in both bands. `beats` are in order
+/// of time.
 fn noise_around(at: usize, signal: &Signal, beats: &[KnownBeat], end: usize) -> [f32; 2] {
     let at = at - signal.dropped;
     let low = at.saturating_sub(NOISE_REACH);
@@ -365,7 +375,7 @@ fn noise_around(at: usize, signal: &Signal, beats: &[KnownBeat], end: usize) -> 
         if from >= to {
             continue;
         }
-        // The beat goes, but what no template explains of it stays.
+        // The beat is subtracted; the part that no template explains remains.
         let inside = signal.energy(from, to);
         for band in 0..2 {
             sum[band] -= (inside[band] - f64::from(known.residual[band])).max(0.0);
@@ -378,7 +388,7 @@ fn noise_around(at: usize, signal: &Signal, beats: &[KnownBeat], end: usize) -> 
     sum.map(|sum| (sum.max(0.0) / count.max(1) as f64 * LENGTH as f64) as f32)
 }
 
-/// The upper median; `values` must not be empty.
+/// The upper median. `values` must not be empty.
 fn median(values: &mut [f32]) -> f32 {
     let middle = values.len() / 2;
     *values.select_nth_unstable_by(middle, f32::total_cmp).1

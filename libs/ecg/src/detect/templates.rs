@@ -1,8 +1,8 @@
-//! The templates that beats of this signal have, and how well a place fits them.
+//! Templates of the QRS complexes of a signal, and how well a position fits them.
 //!
-//! A matched filter with an estimate of its own error. Templates are compared in two bands (first and second differences,
-//! about 5-30 Hz and 15-45 Hz), each against the noise in that band: movement artefacts fill the lower one and leave the
-//! upper one usable, muscle noise does the opposite.
+//! A matched filter that estimates its own error. Templates are compared in two bands (first and second
+//! differences, about 5-30 Hz and 15-45 Hz), each against the noise in that band. Movement artefacts occupy
+//! the lower band and leave the upper one usable; muscle noise does the opposite.
 
 use super::logarithm::ln;
 use super::signal::Signal;
@@ -12,48 +12,49 @@ use super::tuning::{Tuning, work_samples};
 pub(crate) const HALF: usize = work_samples(0.1);
 /// Length of a template.
 pub(crate) const LENGTH: usize = 2 * HALF + 1;
-/// The same in whole SIMD registers.
+/// Length in whole SIMD registers.
 const PADDED: usize = LENGTH.next_multiple_of(4);
-/// A peak of the envelope may lie this far from the place where the template fits best.
+/// Largest distance between the peak of the envelope and the position of best fit.
 const SLACK: usize = work_samples(0.024);
 const PLACES: usize = 2 * SLACK + 1;
-/// Normal beats, two kinds of ectopic ones, and one to spare.
+/// Number of templates: normal beats, two kinds of ectopic beats, and one spare.
 const TEMPLATES: usize = 4;
-/// What a template weighs less with each beat: unused ones are replaced first.
+/// Decay of the weight of a template per beat. Unused templates are replaced first.
 const FORGET: f32 = 0.995;
-/// Amplitudes relative to the template that breathing and posture make usual.
+/// Usual range of amplitudes relative to the template, due to breathing and posture.
 const USUAL_AMPLITUDE: (f32, f32) = (0.7, 1.4);
-/// Beats of one template that alternate in height: the lowest over the tallest.
+/// Lowest amplitude of a beat that matches a template.
 const LOWEST_AMPLITUDE: f32 = 0.2;
-/// How much such a beat loses for each unit of noise.
+/// Penalty of such a beat per unit of noise.
 const LOW_IN_NOISE: f32 = 5.0;
-/// From this correlation on, amplitude does not matter for which template a beat has.
+/// Above this correlation a beat belongs to a template whatever its amplitude.
 const SAME_SHAPE: f32 = 0.9;
 
 /// The signal in two bands.
 pub(crate) type Bands = [Vec<f32>; 2];
 
-/// One number for each template: all are worked on at once, as SIMD code.
+/// One value per template, so that all templates are processed together as SIMD code.
 type Lanes = [f32; TEMPLATES];
 
-/// All templates known.
+/// The learned templates.
 #[derive(Debug, Clone)]
 pub(crate) struct Templates {
     known: usize,
-    /// Lower band: the samples of all templates side by side, with as many zeros before and after as there are places.
+    /// Lower band: samples of all templates interleaved, padded on both sides by the number of positions
+    /// minus one.
     lower: [Lanes; LENGTH + 2 * (PLACES - 1)],
     upper: [[f32; PADDED]; TEMPLATES],
-    /// Energy in each band, and its inverse: 0 where no template is known.
+    /// Energy in each band, and its inverse; 0 for unused templates.
     energy: [Lanes; 2],
     inverse: [Lanes; 2],
-    /// Energy of what is not known of a template yet, relative to its own.
+    /// Uncertainty of a template relative to its energy.
     doubt: Lanes,
-    /// Beats it was learned from, forgotten slowly.
+    /// Number of beats it was learned from, with decay.
     weight: Lanes,
 }
 
-/// How each template fits at a place, whatever the noise: inner product with it and energy of the signal at the best place,
-/// in each band.
+/// Inner product of each template with the signal at its best position, and energy of the signal there, in
+/// each band.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Products {
     known: usize,
@@ -62,17 +63,17 @@ pub(crate) struct Products {
     place: [u32; TEMPLATES],
 }
 
-/// How well a place fits the template it fits best.
+/// Fit of the best template at a position.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fit {
     template: usize,
-    /// Where it fits best, relative to the place.
+    /// Offset of the best fit from the position.
     lag: isize,
     /// Correlation with the template in the lower band.
     pub(crate) correlation: f32,
-    /// Noise relative to the template, in the band where it is less.
+    /// Noise relative to the template in the band with less noise.
     pub(crate) noise: f32,
-    /// Logarithm of how much better "this template and noise" explains the signal than "noise" does.
+    /// Log-likelihood ratio of "this template plus noise" against "noise".
     pub(crate) evidence: f32,
     /// Energy that the template does not explain, in each band.
     pub(crate) residual: [f32; 2],
@@ -94,7 +95,7 @@ impl Default for Templates {
 }
 
 impl Templates {
-    /// How each template fits around `at`, counted from the first sample kept.
+    /// Computes the products of all templates around `at`, counted from the first sample kept.
     pub(crate) fn products(&self, signal: &Signal, at: usize) -> Products {
         let mut out = Products::default();
         let Some(low) = at.checked_sub(HALF + SLACK) else { return out };
@@ -104,8 +105,8 @@ impl Templates {
             return out;
         };
         out.known = self.known;
-        // The lower band finds the place, the upper one follows. Each sample meets the samples of the templates that it
-        // lies on at the different places.
+        // The lower band determines the position. Each sample is multiplied with the template samples it
+        // meets at the different positions.
         let mut products = [[0.0_f32; TEMPLATES]; PLACES];
         for (value, templates) in lower.iter().zip(self.lower.windows(PLACES)) {
             for (product, template) in products.iter_mut().rev().zip(templates) {
@@ -137,7 +138,7 @@ impl Templates {
         out
     }
 
-    /// The best fit; nothing while no template is known.
+    /// Returns the best fit. `None` while there is no template.
     pub(crate) fn fit(&self, products: &Products, noise: [f32; 2], tuning: &Tuning) -> Option<Fit> {
         let mut evidence = [0.0; TEMPLATES];
         let mut evidence_low = [-tuning.low_beat; TEMPLATES];
@@ -153,11 +154,11 @@ impl Templates {
                 let amplitude = higher(lower(gain, most), least);
                 let left = higher(energy - 2.0 * amplitude * gain + amplitude * amplitude, 0.0);
                 relative[band][lane] = noise[band] * inverse;
-                // A ratio of two sums instead of a difference: noise has heavy tails, and what is far too large for a
-                // beat of this template must not count for one.
+                // A ratio of sums instead of a difference: noise has heavy tails, and a peak much too large
+                // for this template must not count as evidence for it.
                 let doubt = relative[band][lane] + self.doubt[lane] + tuning.variability;
                 evidence[lane] += weights[band] * ln((doubt + energy) / (doubt + left));
-                // The same template, but lower than breathing makes it: what varies is lower, too.
+                // The same template at a low amplitude; its variability scales with it.
                 let amplitude = higher(lower(gain, least), LOWEST_AMPLITUDE);
                 let square = amplitude * amplitude;
                 let left_low = higher(energy - 2.0 * amplitude * gain + square, 0.0);
@@ -167,7 +168,7 @@ impl Templates {
             }
         }
         for (lane, evidence) in evidence.iter_mut().enumerate() {
-            // Noise looks like low beats of any template.
+            // Noise resembles low beats of any template.
             let noise = lower(relative[0][lane], relative[1][lane]);
             *evidence = higher(*evidence, evidence_low[lane] - LOW_IN_NOISE * noise);
         }
@@ -184,7 +185,7 @@ impl Templates {
         })
     }
 
-    /// Learns from a beat; the less, the more noise there is and the surer the template is already (a Kalman filter).
+    /// Learns from a beat with a Kalman gain: less with more noise and with a more certain template.
     pub(crate) fn learn(
         &mut self,
         signal: &Signal,
@@ -219,7 +220,7 @@ impl Templates {
             *doubt = *doubt * (1.0 - gain) + tuning.drift;
             self.approach(fit.template, &waves, gain);
         } else {
-            // Large noise looks clean beside itself: compare it with what is known best.
+            // Large noise looks clean relative to itself, so it is compared with the best known template.
             let by_weight = |left: &usize, right: &usize| self.weight[*left].total_cmp(&self.weight[*right]);
             let best = (0..self.known).max_by(by_weight);
             let relative = noise[0] / best.map_or(energy[0], |best| self.energy[0][best].min(energy[0]));
@@ -238,7 +239,7 @@ impl Templates {
         }
     }
 
-    /// Moves a template by a share of the way to what was seen.
+    /// Moves a template by the share `gain` towards the observation.
     fn approach(&mut self, template: usize, seen: &[[f32; LENGTH]; 2], gain: f32) {
         let mut energy = [0.0; 2];
         for (old, new) in self.lower[PLACES - 1..].iter_mut().zip(&seen[0]) {
@@ -256,8 +257,7 @@ impl Templates {
     }
 }
 
-/// The lower of two numbers, and the higher one: a single instruction each, other than `min` and `max` that look for
-/// what is no number.
+/// `f32::min` and `f32::max` handle NaN and take more than one instruction; these do not.
 fn lower(left: f32, right: f32) -> f32 {
     if left < right { left } else { right }
 }

@@ -1,9 +1,13 @@
-//! EDF, EDF+ and BDF files: one signal of them as a strip.
+//! Reader for one signal of EDF, EDF+ and BDF files.
 //!
-//! The formats: B. Kemp, A. Värri, A. C. Rosa, K. D. Nielsen and J. Gade, "A simple format for exchange of digitized
-//! polygraphic recordings", Electroencephalography and Clinical Neurophysiology 82, 1992, 391-393; B. Kemp and J. Olivan,
-//! "European data format 'plus' (EDF+)", Clinical Neurophysiology 114, 2003, 1755-1761. BDF is the same with three bytes to
-//! a sample. Who the patient is stands in the header; it is not read.
+//! Formats: B. Kemp, A. Värri, A. C. Rosa, K. D. Nielsen and J. Gade, "A simple format for exchange of
+//! digitized polygraphic recordings", Electroencephalography and Clinical Neurophysiology 82, 1992, 391-393;
+//! B. Kemp and J. Olivan, "European data format 'plus' (EDF+)", Clinical Neurophysiology 114, 2003,
+//! 1755-1761. BDF uses three bytes per sample.
+//!
+//! The reader is custom because it reads one signal of a stream in bounded memory, splits it at gaps and
+//! never reads the patient fields; published crates load whole files. Damaged headers are errors; a truncated
+//! file is read up to its last whole record.
 
 mod error;
 mod header;
@@ -17,17 +21,17 @@ use crate::csv::{LeadChoice, MAX_RATE_HZ, MIN_DURATION_S, MIN_RATE_HZ};
 use crate::strip::{RowCounts, Segment, Strip, Warning};
 use crate::units::{self, PLAUSIBLE_SWING_MV, VoltageUnit};
 
-/// Seconds put between two builder where the file's clock runs backwards.
+/// Length in seconds of a gap at which the clock runs backwards. The true length is unknown.
 const UNKNOWN_GAP_S: f64 = 1.0;
-/// Most builder, so that a file of holes cannot fill memory with their descriptions.
+/// Limit in segments, so that a file full of gaps cannot exhaust memory.
 const MAX_SEGMENTS: usize = 10_000;
 
-/// Which signal is read, and how much of it.
+/// Settings of the reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Which signal; if not given, the first that is named like an ECG.
+    /// The signal to read; if not given, the first that is named like an ECG.
     pub lead: Option<LeadChoice>,
-    /// Most samples that are read; a file with more is refused. Each takes four bytes of memory.
+    /// Limit in samples. A sample takes four bytes of memory.
     pub max_samples: usize,
 }
 
@@ -37,16 +41,16 @@ impl Default for Options {
     }
 }
 
-/// Whether a file that starts with these bytes (256 of them) is EDF or BDF.
+/// Whether a file with these first 256 bytes is EDF or BDF.
 #[must_use]
 pub fn is_edf(head: &[u8]) -> bool {
     header::Kind::of(head).is_some()
 }
 
-/// Reads one signal of an EDF, EDF+ or BDF file; of a discontinuous file each stretch becomes a segment.
+/// Reads one signal of an EDF, EDF+ or BDF file. Gaps of a discontinuous file separate segments.
 ///
 /// # Errors
-/// One sentence that says what is wrong where no strip can come of the file: see [`ReadError`].
+/// Returns a [`ReadError`] if the file is not a usable ECG.
 pub fn read(mut reader: impl Read, options: &Options) -> Result<Strip, ReadError> {
     let header = Header::read(&mut reader)?;
     let (chosen, offset) = choose(&header, options.lead.as_ref())?;
@@ -63,7 +67,7 @@ pub fn read(mut reader: impl Read, options: &Options) -> Result<Strip, ReadError
     let end = start + signal.samples * width;
     while header.records.is_none_or(|count| records < count) {
         record.clear();
-        // Memory grows with what the file has, not with what its header claims.
+        // Memory grows with the content of the file, not with the size that its header claims.
         (&mut reader).take(header.record_bytes() as u64).read_to_end(&mut record)?;
         if record.len() < header.record_bytes() {
             break;
@@ -82,15 +86,15 @@ pub fn read(mut reader: impl Read, options: &Options) -> Result<Strip, ReadError
     finish(&header, chosen, builder, cut)
 }
 
-/// SegmentBuilder as the records bring them.
+/// Collects records into segments.
 struct SegmentBuilder {
     rate_hz: f64,
     record_s: f64,
     segments: Vec<Segment>,
     count: usize,
-    /// When the next record is due, by the clock of the file.
+    /// Expected start of the next record by the clock of the file.
     expected_onset_s: f64,
-    /// Seconds between the clock of the file and that of the strip.
+    /// Offset from file time to strip time.
     shift_s: f64,
     backward: u64,
 }
@@ -136,7 +140,7 @@ impl SegmentBuilder {
     }
 }
 
-/// Index of the signal to read, and how many samples of other signals stand before it in a record.
+/// Index of the signal to read, and the number of samples before it in a record.
 fn choose(header: &Header, choice: Option<&LeadChoice>) -> Result<(usize, usize), ReadError> {
     let ordinary = || header.signals.iter().enumerate().filter(|(_, signal)| !signal.is_annotation());
     let found = match choice {
@@ -161,7 +165,7 @@ fn choose(header: &Header, choice: Option<&LeadChoice>) -> Result<(usize, usize)
     Ok((found.0, before))
 }
 
-/// Names of the signals but one, as far as there is room for them.
+/// Names of up to 16 signals other than `but`.
 fn labels(header: &Header, but: usize) -> String {
     let others =
         header.signals.iter().enumerate().filter(|(index, signal)| *index != but && !signal.is_annotation());
@@ -201,7 +205,7 @@ fn finish(
         warn(
             "unit_assumed",
             format!(
-                "The file names no unit of voltage; values from {low} to {high} were taken as {}.",
+                "The file names no unit of voltage; for values from {low} to {high}, {} were assumed.",
                 inferred.name()
             ),
         );

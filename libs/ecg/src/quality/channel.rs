@@ -1,12 +1,12 @@
-//! Which of several leads of one recording to believe.
+//! Selection of the best channel of a recording by signal quality.
 
 use crate::analysis::{Analysis, Quality};
 
-/// What a second of poor signal is worth, compared with one of good signal.
+/// Weight of a second of poor signal relative to a second of good signal.
 const POOR_WEIGHT: f64 = 0.5;
 
-/// How far an analysis can be trusted, 0 to 1: the share of the time that is good (poor counts half), times the mean
-/// confidence of the beats. Comparable between leads of one recording.
+/// Signal quality of an analysis, 0 to 1: the share of good time (poor time counts half) multiplied by the
+/// mean confidence of the beats. Comparable between leads of one recording.
 #[must_use]
 pub fn channel_quality(analysis: &Analysis) -> f64 {
     let (mut worth, mut all) = (0.0, 0.0);
@@ -27,8 +27,8 @@ pub fn channel_quality(analysis: &Analysis) -> f64 {
     worth / all * confidence / analysis.beats.len() as f64
 }
 
-/// Index of the analysis to trust most, the first of equals; leads of one recording are meant. A lead with a heart rate goes
-/// before one without. Nothing only if there are none.
+/// Index of the analysis with the best signal quality; the first of equals. An analysis with a heart rate is
+/// preferred to one without. `None` if there are no analyses.
 #[must_use]
 pub fn best_channel<'a>(analyses: impl IntoIterator<Item = &'a Analysis>) -> Option<usize> {
     let mut best: Option<(usize, (bool, f64))> = None;

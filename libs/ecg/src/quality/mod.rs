@@ -1,8 +1,9 @@
-//! How far each 10 s of a signal can be trusted, and which of several leads most.
+//! Signal quality of each 10 s, and the best channel of a recording.
 //!
-//! [`Indices`] are measured. A few rules on them exclude what cannot be an ECG; the odds of a heart against noise decide on the rest
-//! (`likelihood`); docs/ECG.md says how well. Two of the published indices, pSQI and basSQI, are
-//! measured but decide nothing: with their published limits they refuse many records in which every beat is found.
+//! [`Indices`] are measured first. A few rules on them exclude signals that cannot be an ECG. A logistic
+//! regression (`log_odds`) decides on the rest; its weights come from `examples/fit_evidence`, and
+//! docs/ECG.md reports its performance. Two published indices, pSQI and basSQI, are measured but not used:
+//! with their published limits they reject many records in which every beat is found.
 
 mod agreement;
 mod channel;
@@ -15,63 +16,64 @@ pub use indices::Indices;
 use crate::analysis::{Quality, QualitySegment};
 use crate::detect::Detection;
 
-/// Length of the segments that get a quality each.
+/// Length of the segments that receive a quality.
 const SEGMENT_S: f64 = 10.0;
-/// A rest shorter than this is judged together with the segment before it.
+/// A remainder shorter than this is part of the segment before it.
 const MIN_SEGMENT_S: f64 = 3.0;
 
 const FLAT: &str = "The signal is a flat line.";
-/// Above this share of still signal there is no ECG but a lead that fell off; the flattest 10 s of MIT-BIH have 0.6.
+/// A larger share of flat signal is a lead that is off; the flattest 10 s of MIT-BIH have 0.6.
 const MAX_FLAT: f64 = 0.9;
-/// 18 bpm: fewer beats than this are no rhythm but chance.
+/// 18 bpm: fewer beats are not a rhythm.
 const MIN_BEATS_PER_S: f64 = 0.3;
-/// What two levels explain of a signal, at most: square waves have 0.97 and more even under noise, ECGs up to 0.92.
+/// Square waves have 0.97 and more, even with noise; ECGs have up to 0.92.
 const MAX_TWO_LEVELS: f64 = 0.94;
-/// One narrow line has at most this share of the power of an ECG (0.77 in MIT-BIH), and more of that of a sine or of hum.
+/// The largest value of MIT-BIH is 0.77; sines and hum have more.
 const MAX_TONE: f64 = 0.85;
-/// Less of the power above 5 Hz have triangle waves and breathing; ECGs 0.04 and more, nearly all above 0.1.
+/// Triangle waves and breathing have less; ECGs have 0.04 and more, nearly all above 0.1.
 const MIN_SHARPNESS: f64 = 0.03;
-/// Sines, triangles and ramps have 1.5 to 2; Gaussian noise has 3, ECGs more.
+/// Sines, triangles and ramps have 1.5 to 2; Gaussian noise has 3; ECGs have more.
 const MIN_KURTOSIS: f64 = 2.2;
-/// A ramp or a telegraph signal jumps and stays for at least this share of the jump; with an elevated ST segment a beat stays for up
-/// to 0.6 of its height.
+/// Ramps and telegraph signals keep at least this share of each jump. With an elevated ST segment a beat
+/// keeps up to 0.6 of its height.
 const MAX_STEP: f32 = 0.65;
-/// Below this contrast (median of the beats over what surrounds them) some beats are no clearer than noise.
+/// Below this median contrast some beats are not clearer than noise.
 const GOOD_CONTRAST: f32 = 4.0;
-/// Odds (natural logarithm) that somewhere in a strip there is a heart and not noise, at least: [`likelihood`]. docs/ECG.md has the
-/// curve of accepted noise against rejected ECG that this point lies on.
+/// Minimum evidence of a strip: the smallest log-odds of its best segment. docs/ECG.md shows the curve of
+/// accepted noise against rejected ECG that this operating point was chosen from.
 const MIN_STRIP_LOG_ODDS: f64 = 1.5;
-/// The same of each segment of a strip that shows a heart somewhere.
+/// The smallest log-odds of each usable segment of a strip with minimum evidence.
 const MIN_SEGMENT_LOG_ODDS: f64 = -1.0;
-/// Fewer beats than this prove less.
+/// Segments with fewer beats provide less evidence.
 const ENOUGH_BEATS: f64 = 8.0;
-/// How irregular intervals count of which there are too few, and how regular at most: paced hearts vary less than that.
+/// RR variation that is assumed if there are too few intervals, and its lower limit: paced rhythms vary less
+/// than that.
 const DEFAULT_RR_VARIATION: f64 = 0.4;
 const MIN_RR_VARIATION: f64 = 0.02;
-/// Beats of a good segment are this much alike (Orphanidou et al. 2015 ask for a mean correlation of 0.66).
+/// Smallest concordance of a good segment (Orphanidou et al. 2015 use a mean correlation of 0.66).
 const GOOD_CONCORDANCE: f64 = 0.85;
-/// How far two detectors agree on a good segment (Li, Mark and Clifford 2008; Behar et al. 2013 ask for 0.8 to 0.9).
+/// Smallest agreement of a good segment (Li, Mark and Clifford 2008; Behar et al. 2013 use 0.8 to 0.9).
 const GOOD_AGREEMENT: f64 = 0.8;
 const GOOD_CONFIDENCE: f32 = 0.9;
-/// More doubtful beats than this share make a segment poor: each may be one too many, or stand for one too few.
+/// Largest share of doubtful beats of a good segment: each may be false, or stand for a missed one.
 const MAX_DOUBTFUL: f64 = 0.2;
-/// An amplifier that spends more than this share of the time at its limit cuts off what is to be seen.
+/// Largest share of clipped samples of a good segment.
 const MAX_CLIPPED: f64 = 0.01;
 
-/// The indices of a whole signal of `rate` samples per second in which the beats were found by [`crate::detect::detect`].
-/// Meant for segments of about 10 s.
+/// Indices of a whole signal of `rate` samples per second. `beats` are the result of
+/// [`crate::detect::detect`]. Intended for segments of about 10 s.
 #[must_use]
 pub fn indices(samples: &[f32], rate: f64, beats: &[Detection]) -> Indices {
     Indices::new(samples, rate, 0, beats)
 }
 
-/// As the detector does: rates outside are no rates of an ECG.
+/// Limits a rate to the range that the detector accepts.
 fn sensible(rate: f64) -> f64 {
     if rate.is_nan() { 250.0 } else { rate.clamp(10.0, 100_000.0) }
 }
 
-/// Appends the quality of the segments of an unbroken signal that starts at `start_s`. Says whether one of them proves that there is
-/// a heart.
+/// Appends the quality of the segments of a continuous signal that starts at `start_s`. Returns whether one
+/// of them has the minimum evidence of a strip.
 pub(crate) fn assess(
     samples: &[f32],
     start_s: f64,
@@ -111,34 +113,32 @@ pub(crate) fn lead_off(start_s: f64, end_s: f64, out: &mut Vec<QualitySegment>) 
     out.push(QualitySegment { start_s, end_s, quality: Quality::Unusable, reason });
 }
 
-/// Makes all segments of a strip unusable: where none proves that there is a heart, beats that are doubtful everywhere may be
-/// chance.
+/// Makes all segments of a strip unusable. Without minimum evidence in any of them, beats may be chance.
 pub(crate) fn reject(segments: &mut [QualitySegment]) {
     for segment in segments.iter_mut().filter(|segment| segment.quality > Quality::Unusable) {
         segment.quality = Quality::Unusable;
         segment.reason =
-            Some("What looks like beats is nowhere clear enough to be told from noise.".to_owned());
+            Some("No part of the strip shows beats that can be distinguished from noise.".to_owned());
     }
 }
 
-/// The logarithm of the odds that a segment shows a heart and not noise, speech or the wave of a generator: a logistic regression on
-/// what makes a heart beat one. docs/ECG.md says on which data, and how it does on patients it has not seen.
+/// Log-odds that a segment contains a heart rhythm and not noise, speech or a generated wave: a logistic
+/// regression. docs/ECG.md names the data it was fitted on and reports the performance on unseen patients.
 fn log_odds(found: &Indices) -> f64 {
     let few = (ENOUGH_BEATS / found.beats.max(1) as f64).max(1.0);
-    // Beats have one shape, in the whole ...
+    // Beats have one shape, over the whole beat and in the QRS complex.
     2.251 * -(1.02 - found.concordance.unwrap_or(0.5)).ln()
-        // ... and in the QRS complex, however they follow each other.
         + 1.354 * -(1.05 - found.template_share.unwrap_or(0.0)).ln()
         + 1.093 * -found.rr_variation.unwrap_or(DEFAULT_RR_VARIATION).clamp(MIN_RR_VARIATION, 1.5).ln()
-        // Two detectors find them, and one is sure of them.
+        // Two detectors agree, and one is certain.
         + 1.273 * found.agreement
         + 1.45 * (-(1.02 - f64::from(found.confidence)).ln()).min(3.0)
-        // A QRS complex is over within a tenth of a second, and the line is back where it was.
+        // A QRS complex is short and returns to the baseline.
         + 8.359 * f64::from(found.compactness).min(0.95)
         - 14.509 * (f64::from(found.step) - 0.25).max(0.0)
         - 0.545 * found.kurtosis.clamp(1.0, 100.0).ln()
         - 1.368 * found.sharpness.clamp(0.01, 1.0).ln()
-        // A few are alike and evenly spaced by chance more easily.
+        // A few beats are similar and evenly spaced by chance more often.
         - 1.661 * few.ln()
         - 19.182
 }
@@ -155,21 +155,21 @@ fn classify(found: &Indices) -> (Quality, Option<&'static str>) {
         return unusable("The signal is a single tone, such as mains hum.");
     }
     if found.sharpness < MIN_SHARPNESS || found.kurtosis < MIN_KURTOSIS {
-        return unusable("The signal swings evenly, without the short spikes of a heart beat.");
+        return unusable("The signal oscillates without the short peaks of heart beats.");
     }
-    // Not a number: nothing is left of the signal below 60 Hz.
+    // NaN: the signal has no power below 60 Hz.
     let nothing = found.sharpness.is_nan() || found.kurtosis.is_nan();
     if nothing || found.beats_per_s < MIN_BEATS_PER_S {
-        return unusable("No beats stand out from the signal.");
+        return unusable("No beats are visible in the signal.");
     }
     if found.step > MAX_STEP {
-        return unusable("The signal jumps and stays, as no heart beat does.");
+        return unusable("The signal consists of steps, not of heart beats.");
     }
     if log_odds(found) < MIN_SEGMENT_LOG_ODDS {
-        return unusable("What looks like beats is not clear enough to be told from noise.");
+        return unusable("The beats cannot be distinguished from noise.");
     }
     if found.clipped > MAX_CLIPPED {
-        return (Quality::Poor, Some("The signal is cut off at the limit of the recorder."));
+        return (Quality::Poor, Some("The signal is clipped at the limit of the recorder."));
     }
     if found.contrast < GOOD_CONTRAST
         || found.confidence < GOOD_CONFIDENCE
