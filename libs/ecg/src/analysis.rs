@@ -20,6 +20,8 @@ pub struct Analysis {
     pub rhythm_notes: Vec<RhythmNote>,
     /// Heart rate over time, one point for each segment that supports a rate.
     pub trend: Vec<TrendPoint>,
+    /// Times of pacemaker pulses, in order. Empty below 250 Hz, where pulses are not detected.
+    pub pacing_pulses_s: Vec<f64>,
     /// Beats in order of time.
     pub beats: Vec<Beat>,
     /// Warnings of the reader and of the analysis.

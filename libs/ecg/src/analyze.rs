@@ -3,7 +3,7 @@
 use crate::analysis::{Analysis, Beat, Quality, QualitySegment};
 use crate::detect::detect;
 use crate::strip::Strip;
-use crate::{lead_off, quality, rate};
+use crate::{lead_off, pacing, quality, rate};
 
 /// The quality of a strip is the best one that this share of its time has.
 const MIN_TIME_SHARE: f64 = 0.5;
@@ -14,6 +14,7 @@ pub fn analyze(strip: &Strip) -> Analysis {
     let mut beats = Vec::new();
     let mut quality_segments: Vec<QualitySegment> = Vec::new();
     let mut has_evidence = false;
+    let mut pacing_pulses_s = Vec::new();
     let rate_hz = strip.sample_rate_hz;
     for (index, segment) in strip.segments.iter().enumerate() {
         let samples = &segment.samples;
@@ -24,9 +25,16 @@ pub fn analyze(strip: &Strip) -> Analysis {
         let end = std::iter::once(samples.len()..samples.len());
         for off in lead_off::segments(samples, rate_hz).into_iter().chain(end) {
             if off.start > from || samples.is_empty() {
-                let part = &samples[from..off.start];
+                let recorded = &samples[from..off.start];
+                let pacing = pacing::remove(recorded, rate_hz);
+                let part = pacing.cleaned.as_deref().unwrap_or(recorded);
                 let found = detect(part, rate_hz);
+                let first = quality_segments.len();
                 has_evidence |= quality::assess(part, time_s(from), rate_hz, &found, &mut quality_segments);
+                if pacing::dissociated(&pacing.pulses, &found, rate_hz) {
+                    quality::dissociated(&mut quality_segments[first..]);
+                }
+                pacing_pulses_s.extend(pacing.pulses.iter().map(|pulse| time_s(from + pulse)));
                 beats.extend(found.iter().map(|detection| {
                     let sample = from + detection.sample as usize;
                     Beat { time_s: time_s(sample), segment: index, sample, confidence: detection.confidence }
@@ -54,7 +62,8 @@ pub fn analyze(strip: &Strip) -> Analysis {
         quality: overall,
         rhythm_notes: heart_rate.map(|rate| rate::notes(&intervals, &rate)).unwrap_or_default(),
         trend: heart_rate.map(|_| rate::trend(&intervals)).unwrap_or_default(),
-        quality_segments: quality_segments,
+        quality_segments,
+        pacing_pulses_s,
         beats,
         warnings: strip.warnings.clone(),
     }

@@ -11,6 +11,7 @@ pub mod csv;
 pub mod detect;
 pub mod edf;
 mod lead_off;
+mod pacing;
 pub mod plot;
 pub mod quality;
 mod rate;

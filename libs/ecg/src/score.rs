@@ -151,7 +151,13 @@ impl StripScore {
     /// Compares the analysis of one strip with its true beats, in seconds and in order of time. A strip with
     /// fewer than two beats has no true rate and is not counted.
     pub fn add(&mut self, analysis: &Analysis, beats: &[f64]) {
-        let Some(truth) = mean_rate(beats) else { return };
+        if let Some(truth) = mean_rate(beats) {
+            self.add_rate(analysis, truth);
+        }
+    }
+
+    /// Compares the analysis of one strip with its true rate in beats per minute.
+    pub fn add_rate(&mut self, analysis: &Analysis, truth: f64) {
         let right = |rate: f64| (rate - truth).abs() <= RATE_BPM.max(RATE_SHARE * truth);
         match analysis.heart_rate {
             Some(rate) if right(rate.mean_bpm) => self.right += 1,

@@ -59,6 +59,7 @@ fn analysis(made: &Synthetic) -> Analysis {
         quality_segments: Vec::new(),
         rhythm_notes: Vec::new(),
         trend: Vec::new(),
+        pacing_pulses_s: Vec::new(),
         beats: made.beat_times_s.iter().map(beat).collect(),
         warnings: Vec::new(),
     }
@@ -129,6 +130,7 @@ fn strip_without_heart_rate_matches_golden_image() {
         no_heart_rate_reason: Some("No beats can be told from the noise.".to_owned()),
         quality: Quality::Unusable,
         quality_segments: vec![stretch(0.0, 8.0, Quality::Unusable)],
+        pacing_pulses_s: Vec::new(),
         beats: Vec::new(),
         ..analysis(&made)
     };

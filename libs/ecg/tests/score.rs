@@ -100,6 +100,7 @@ fn unknown(times: &[f64]) -> Analysis {
         quality_segments: Vec::new(),
         rhythm_notes: Vec::new(),
         trend: Vec::new(),
+        pacing_pulses_s: Vec::new(),
         beats: times.iter().map(beat).collect(),
         warnings: Vec::new(),
     }

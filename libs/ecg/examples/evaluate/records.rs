@@ -195,40 +195,60 @@ pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Row, String> {
     })
 }
 
-/// Cuts one channel of a record into consecutive strips of each length, and compares their rates with the
-/// reference. Strips that touch flutter or exceed the reference are skipped.
+/// Strips with their reference beats in seconds.
+pub(crate) type Strips = Vec<(Strip, Vec<f64>)>;
+
+/// Scores one channel of a record strip by strip; see [`cut`].
 pub(crate) fn strip_score(
     path: &Path,
     channel: Channel,
     lengths_s: &[f64],
 ) -> Result<(String, StripScore), String> {
-    let Record { name, strip, beats, flutter, partial } = load(path, channel)?;
-    let rate = strip.sample_rate_hz;
+    let (name, strips) = strips(path, channel, lengths_s)?;
     let mut score = StripScore::default();
-    for segment in &strip.segments {
+    for (strip, beats) in strips {
+        score.add(&ecg::analyze(&strip), &beats);
+    }
+    Ok((name, score))
+}
+
+/// The strips of one channel of a record; see [`cut`].
+pub(crate) fn strips(path: &Path, channel: Channel, lengths_s: &[f64]) -> Result<(String, Strips), String> {
+    let record = load(path, channel)?;
+    let strips = cut(&record, lengths_s).collect();
+    Ok((record.name, strips))
+}
+
+/// Cuts a channel into consecutive strips of each length, with their reference beats. Strips that touch flutter or exceed
+/// the reference are skipped.
+fn cut<'a>(record: &'a Record, lengths_s: &'a [f64]) -> impl Iterator<Item = (Strip, Vec<f64>)> + 'a {
+    let Record { strip, beats, flutter, partial, .. } = record;
+    let rate = strip.sample_rate_hz;
+    strip.segments.iter().flat_map(move |segment| {
         let end_s = segment.start_s + segment.samples.len() as f64 / rate;
         let (covered_from, covered_to) = match (partial, beats.first(), beats.last()) {
             (true, Some(first), Some(last)) => (*first, last + 1.0 / rate),
             _ => (segment.start_s, end_s),
         };
-        for length_s in lengths_s {
-            let mut from_s = covered_from.max(segment.start_s);
-            while from_s + length_s <= covered_to.min(end_s) + 0.5 / rate {
+        let first_s = covered_from.max(segment.start_s);
+        let last_s = covered_to.min(end_s) + 0.5 / rate;
+        lengths_s.iter().flat_map(move |length_s| {
+            let starts = std::iter::successors(Some(first_s), move |from_s| Some(from_s + length_s))
+                .take_while(move |from_s| from_s + length_s <= last_s);
+            starts.filter_map(move |from_s| {
                 let to_s = from_s + length_s;
-                if !flutter.iter().any(|(start, end)| *start < to_s && *end > from_s) {
-                    let index = |time_s: f64| {
-                        (((time_s - segment.start_s) * rate).round() as usize).min(segment.samples.len())
-                    };
-                    let samples = segment.samples[index(from_s)..index(to_s)].to_vec();
-                    let inside = beats.iter().filter(|time| (from_s..to_s).contains(*time));
-                    let inside: Vec<f64> = inside.map(|time| time - from_s).collect();
-                    score.add(&ecg::analyze(&Strip::from_samples(rate, samples)), &inside);
+                if flutter.iter().any(|(start, end)| *start < to_s && *end > from_s) {
+                    return None;
                 }
-                from_s = to_s;
-            }
-        }
-    }
-    Ok((name, score))
+                let index = |time_s: f64| {
+                    (((time_s - segment.start_s) * rate).round() as usize).min(segment.samples.len())
+                };
+                let samples = segment.samples[index(from_s)..index(to_s)].to_vec();
+                let inside = beats.iter().filter(|time| (from_s..to_s).contains(*time));
+                Some((Strip::from_samples(rate, samples), inside.map(|time| time - from_s).collect()))
+            })
+        })
+    })
 }
 
 /// Run time of the detector alone in seconds: the fastest of several runs, which is the least disturbed one.
@@ -261,8 +281,8 @@ fn windows(strip: &Strip, analysis: &ecg::Analysis, reference: &[f64], flutter: 
         }
         let Some(truth) = rate(reference, from, to) else { continue };
         out.total += 1;
-        let unusable = analysis.quality_segments.iter().any(|stretch| {
-            stretch.quality == Quality::Unusable && stretch.start_s < to && stretch.end_s > from
+        let unusable = analysis.quality_segments.iter().any(|segment| {
+            segment.quality == Quality::Unusable && segment.start_s < to && segment.end_s > from
         });
         match rate(&found, from, to).filter(|_| !unusable) {
             None => out.unusable += 1,

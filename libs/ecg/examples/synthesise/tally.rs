@@ -49,7 +49,9 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn add(&mut self, case: &Case, analysis: &Analysis) {
-        self.strips.add(analysis, &case.beats);
+        if let Some(truth) = rate_without(&case.beats, &case.lead_off) {
+            self.strips.add_rate(analysis, truth);
+        }
         let seconds = case.strip.duration_s();
         let found: Vec<f64> = analysis.beats.iter().map(|beat| beat.time_s).collect();
         let mut left_out = vec![(-1.0, EDGE_S), (seconds - EDGE_S, seconds + 1.0)];
@@ -78,6 +80,14 @@ impl Tally {
                 .add(analysis.heart_rate.is_some() && analysis.quality == ecg::Quality::Good);
         }
     }
+}
+
+/// Mean rate of the intervals that do not cross lead-off. `None` if there are none.
+fn rate_without(beats: &[f64], lead_off: &[(f64, f64)]) -> Option<f64> {
+    let crosses = |pair: &[f64]| lead_off.iter().any(|(from, to)| pair[0] < *to && pair[1] > *from);
+    let intervals: Vec<f64> =
+        beats.windows(2).filter(|pair| !crosses(pair)).map(|pair| pair[1] - pair[0]).collect();
+    (!intervals.is_empty()).then(|| 60.0 * intervals.len() as f64 / intervals.iter().sum::<f64>())
 }
 
 impl fmt::Display for Tally {

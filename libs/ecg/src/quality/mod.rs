@@ -7,10 +7,12 @@
 
 mod agreement;
 mod channel;
+mod evidence;
 mod indices;
 mod spectrum;
 
 pub use channel::{best_channel, channel_quality};
+pub use evidence::{EVIDENCE_FEATURES, EVIDENCE_WEIGHTS, EvidenceWeights, evidence_features};
 pub use indices::Indices;
 
 use crate::analysis::{Quality, QualitySegment};
@@ -44,12 +46,6 @@ const GOOD_CONTRAST: f32 = 4.0;
 const MIN_STRIP_LOG_ODDS: f64 = 1.5;
 /// The smallest log-odds of each usable segment of a strip with minimum evidence.
 const MIN_SEGMENT_LOG_ODDS: f64 = -1.0;
-/// Segments with fewer beats provide less evidence.
-const ENOUGH_BEATS: f64 = 8.0;
-/// RR variation that is assumed if there are too few intervals, and its lower limit: paced rhythms vary less
-/// than that.
-const DEFAULT_RR_VARIATION: f64 = 0.4;
-const MIN_RR_VARIATION: f64 = 0.02;
 /// Smallest concordance of a good segment (Orphanidou et al. 2015 use a mean correlation of 0.66).
 const GOOD_CONCORDANCE: f64 = 0.85;
 /// Smallest agreement of a good segment (Li, Mark and Clifford 2008; Behar et al. 2013 use 0.8 to 0.9).
@@ -96,7 +92,7 @@ pub(crate) fn assess(
         }
         let found = Indices::new(&samples[from..to], rate, from as u64, &beats[first..beat]);
         let (quality, reason) = classify(&found);
-        has_evidence |= quality > Quality::Unusable && log_odds(&found) >= MIN_STRIP_LOG_ODDS;
+        has_evidence |= quality > Quality::Unusable && evidence::log_odds(&found) >= MIN_STRIP_LOG_ODDS;
         out.push(QualitySegment {
             start_s: start_s + from as f64 / rate,
             end_s: start_s + to as f64 / rate,
@@ -113,6 +109,15 @@ pub(crate) fn lead_off(start_s: f64, end_s: f64, out: &mut Vec<QualitySegment>) 
     out.push(QualitySegment { start_s, end_s, quality: Quality::Unusable, reason });
 }
 
+/// Limits segments to poor quality because pacemaker pulses and beats dissociate: a pulse or its tail may hide a beat or
+/// resemble one.
+pub(crate) fn dissociated(segments: &mut [QualitySegment]) {
+    for segment in segments.iter_mut().filter(|segment| segment.quality == Quality::Good) {
+        segment.quality = Quality::Poor;
+        segment.reason = Some("Pacemaker pulses are not followed by beats at a constant delay.".to_owned());
+    }
+}
+
 /// Makes all segments of a strip unusable. Without minimum evidence in any of them, beats may be chance.
 pub(crate) fn reject(segments: &mut [QualitySegment]) {
     for segment in segments.iter_mut().filter(|segment| segment.quality > Quality::Unusable) {
@@ -122,51 +127,37 @@ pub(crate) fn reject(segments: &mut [QualitySegment]) {
     }
 }
 
-/// Log-odds that a segment contains a heart rhythm and not noise, speech or a generated wave: a logistic
-/// regression. docs/ECG.md names the data it was fitted on and reports the performance on unseen patients.
-fn log_odds(found: &Indices) -> f64 {
-    let few = (ENOUGH_BEATS / found.beats.max(1) as f64).max(1.0);
-    // Beats have one shape, over the whole beat and in the QRS complex.
-    2.251 * -(1.02 - found.concordance.unwrap_or(0.5)).ln()
-        + 1.354 * -(1.05 - found.template_share.unwrap_or(0.0)).ln()
-        + 1.093 * -found.rr_variation.unwrap_or(DEFAULT_RR_VARIATION).clamp(MIN_RR_VARIATION, 1.5).ln()
-        // Two detectors agree, and one is certain.
-        + 1.273 * found.agreement
-        + 1.45 * (-(1.02 - f64::from(found.confidence)).ln()).min(3.0)
-        // A QRS complex is short and returns to the baseline.
-        + 8.359 * f64::from(found.compactness).min(0.95)
-        - 14.509 * (f64::from(found.step) - 0.25).max(0.0)
-        - 0.545 * found.kurtosis.clamp(1.0, 100.0).ln()
-        - 1.368 * found.sharpness.clamp(0.01, 1.0).ln()
-        // A few beats are similar and evenly spaced by chance more often.
-        - 1.661 * few.ln()
-        - 19.182
-}
-
-fn classify(found: &Indices) -> (Quality, Option<&'static str>) {
-    let unusable = |reason| (Quality::Unusable, Some(reason));
+/// Why a segment cannot be an ECG, whatever its evidence.
+fn exclusion(found: &Indices) -> Option<&'static str> {
     if found.range <= 0.0 || !found.range.is_finite() || found.flat > MAX_FLAT {
-        return unusable(FLAT);
+        return Some(FLAT);
     }
     if found.two_levels > MAX_TWO_LEVELS {
-        return unusable("The signal jumps between two values, as a square wave does.");
+        return Some("The signal jumps between two values, as a square wave does.");
     }
     if found.tone > MAX_TONE {
-        return unusable("The signal is a single tone, such as mains hum.");
+        return Some("The signal is a single tone, such as mains hum.");
     }
     if found.sharpness < MIN_SHARPNESS || found.kurtosis < MIN_KURTOSIS {
-        return unusable("The signal oscillates without the short peaks of heart beats.");
+        return Some("The signal oscillates without the short peaks of heart beats.");
     }
     // NaN: the signal has no power below 60 Hz.
     let nothing = found.sharpness.is_nan() || found.kurtosis.is_nan();
     if nothing || found.beats_per_s < MIN_BEATS_PER_S {
-        return unusable("No beats are visible in the signal.");
+        return Some("No beats are visible in the signal.");
     }
     if found.step > MAX_STEP {
-        return unusable("The signal consists of steps, not of heart beats.");
+        return Some("The signal consists of steps, not of heart beats.");
     }
-    if log_odds(found) < MIN_SEGMENT_LOG_ODDS {
-        return unusable("The beats cannot be distinguished from noise.");
+    None
+}
+
+fn classify(found: &Indices) -> (Quality, Option<&'static str>) {
+    if let Some(reason) = exclusion(found) {
+        return (Quality::Unusable, Some(reason));
+    }
+    if evidence::log_odds(found) < MIN_SEGMENT_LOG_ODDS {
+        return (Quality::Unusable, Some("The beats cannot be distinguished from noise."));
     }
     if found.clipped > MAX_CLIPPED {
         return (Quality::Poor, Some("The signal is clipped at the limit of the recorder."));
