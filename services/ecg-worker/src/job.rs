@@ -1,4 +1,8 @@
-//! One job, from the stage to the result.
+//! Processing of one job: fetches the staged signal, runs the analysis, publishes the result.
+//!
+//! A redelivered job is harmless: the signal is removed from the staging store once its result is stored, and
+//! results are idempotent. Infrastructure failures defer the job; a signal that fails repeatedly ends with a
+//! `Failed` result.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,10 +16,10 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use crate::Ports;
 use crate::analysis::{AnalysisError, Picture, analyze};
 
-/// Between two looks whether there is room for a result.
+/// Interval between attempts to publish while the result queue is full.
 const ROOM_WAIT: Duration = Duration::from_millis(500);
 
-/// Works on one delivery of the queue of jobs.
+/// Processes one delivery.
 pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
     let job: AnalyzeEcg = match delivery.message() {
         Ok(job) => job,
@@ -31,17 +35,17 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
     let started = Instant::now();
     trace::about_upload(job.upload_id);
     let (outcome, files) = if delivery.is_last_attempt() {
-        // Deferred attempts do not count: the signal kills whoever works on it, or cannot be read again and again. That ends
-        // here, with an answer.
+        // Deferred attempts do not count, so the last attempt means that this signal crashes workers or
+        // cannot be read. The job ends with a result that says so.
         let reason = format!(
-            "The analysis broke off {} times; the file is kept as it was uploaded.",
+            "The analysis was interrupted {} times. The uploaded file is kept.",
             delivery.attempt.saturating_sub(1)
         );
         (EcgOutcome::Failed { reason }, Vec::new())
     } else {
         let key = StagingKey { upload: job.upload_id, sha256: job.signal.sha256 };
         let Some(staged) = ports.stage.get(key).await.map_err(Outcome::from)? else {
-            // Ingest removes a signal when it has stored the result: this job was done before.
+            // Ingest removes a signal after storing its result, so this job is complete.
             tracing::info!(upload_id = %job.upload_id, ecg_id = %job.ecg_id, "signal is no longer staged; nothing to do");
             return Ok(());
         };
@@ -59,8 +63,7 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
             Ok(Err(error @ AnalysisError::Transfer(_))) => return Err(broken_off(&error)),
             Err(panicked) => {
                 tracing::error!(upload_id = %job.upload_id, ecg_id = %job.ecg_id, error = %panicked, "the analysis panicked");
-                let reason =
-                    "The analysis failed on this file; the file is kept as it was uploaded.".to_owned();
+                let reason = "The analysis of this file failed. The uploaded file is kept.".to_owned();
                 (EcgOutcome::Failed { reason }, Vec::new())
             }
         }
@@ -85,7 +88,7 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
     Ok(())
 }
 
-/// What becomes of a job whose signal did not arrive.
+/// Outcome of a job whose signal could not be read completely.
 fn broken_off(error: &AnalysisError) -> Outcome {
     match error {
         AnalysisError::Transfer(cause) if bus::is_outage_of_body(cause) => Outcome::Defer(error.to_string()),
@@ -93,7 +96,7 @@ fn broken_off(error: &AnalysisError) -> Outcome {
     }
 }
 
-/// Sends a result. That ingest is behind is not the fault of this ECG, so its attempts are not spent on waiting for room.
+/// Publishes a result. A full result queue is not a failure of this ECG, so waiting does not use up attempts.
 async fn send(
     ports: &Ports,
     delivery: &Delivery,
@@ -108,14 +111,14 @@ async fn send(
             sent => return sent,
         }
         if !waits {
-            tracing::warn!(upload_id = %result.upload_id, ecg_id = %result.ecg_id, "there is no room for more results; waiting for it");
+            tracing::warn!(upload_id = %result.upload_id, ecg_id = %result.ecg_id, "the result queue is full; waiting");
             waits = true;
         }
         tokio::time::sleep(ROOM_WAIT).await;
     }
 }
 
-/// What the analysis came to, and the files that go with it.
+/// Builds the outcome and the files of a result.
 fn analyzed(job: &AnalyzeEcg, picture: Picture) -> Result<(EcgOutcome, Vec<SmallFile>), String> {
     let Picture { analysis, detail, png, width, height } = picture;
     let detail = serde_json::to_vec(&detail).map_err(|error| error.to_string())?;
@@ -153,7 +156,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_result_waits_for_room_without_another_attempt() {
+    async fn full_result_queue_delays_without_using_attempts() {
         let folder = tempfile::tempdir().unwrap();
         let limits = QueueLimits { max_messages: 1, ..QueueLimits::default() };
         let file = folder.path().join("queues.db");
@@ -194,7 +197,7 @@ mod tests {
         assert_eq!(result.ecg_id, job.ecg_id);
     }
 
-    /// The stage of a bus whose next reads fail.
+    /// A staging store whose next reads fail.
     #[derive(Debug)]
     struct Flaky {
         stage: Arc<dyn StagingStore>,
@@ -210,7 +213,7 @@ mod tests {
         async fn get(&self, key: StagingKey) -> Result<Option<StagedFile>, BusError> {
             let order = Ordering::Relaxed;
             match self.failures.fetch_update(order, order, |left| left.checked_sub(1)) {
-                // Every other one breaks off in the middle of the file.
+                // Every second failure interrupts the body.
                 Ok(left) if left.is_multiple_of(2) => Err(BusError::unavailable("the broker is away")),
                 Ok(_) => {
                     let error = std::io::Error::other(BusError::unavailable("the broker is away"));
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn failures_of_the_infrastructure_never_end_the_analysis_of_an_ecg() {
+    async fn infrastructure_failures_do_not_use_up_attempts() {
         let folder = tempfile::tempdir().unwrap();
         let policy = RetryPolicy {
             max_attempts: 2,

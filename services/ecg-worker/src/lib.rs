@@ -1,8 +1,8 @@
-//! Analyses raw ECGs and draws them.
+//! Worker that analyses and draws raw ECGs.
 //!
-//! Takes a job, reads the signal from the stage, analyses it, draws it, sends the result with picture and detail.
-//! Input that cannot be read is a result, too: trying again would end alike. The worker keeps nothing, so that any number
-//! of them can compete for the jobs.
+//! The worker consumes jobs, reads the signal from the staging store, and publishes the analysis with plot
+//! and details. A file that is not a usable ECG gives a result, too, since a retry would fail again. The
+//! worker has no state, so any number of workers can share the queue.
 
 mod analysis;
 mod job;
@@ -26,19 +26,19 @@ pub struct Config {
     pub concurrency: Option<NonZeroUsize>,
 }
 
-/// What a worker needs of the world.
+/// Ports of the worker.
 #[derive(Debug, Clone)]
 pub struct Ports {
-    /// Jobs and results.
+    /// Queues of jobs and results.
     pub bus: Arc<dyn EventBus>,
-    /// Where signals wait, and where large pictures go.
+    /// Staging store of the signals.
     pub stage: Arc<dyn StagingStore>,
 }
 
-/// Takes jobs until the shutdown begins, then ends what is under way.
+/// Consumes jobs until shutdown, then completes those in progress.
 ///
 /// # Errors
-/// None today: what fails is tried again.
+/// None at present: failures are retried.
 pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(), StartError> {
     let concurrency =
         config.concurrency.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
@@ -59,7 +59,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
     Ok(())
 }
 
-/// What the metrics of a worker mean. They are shown from the start, so that an alert can tell 0 from nothing.
+/// Registers the metrics. They exist from the start, so that an alert can distinguish 0 from no data.
 fn describe_metrics() {
     Metrics::install().of("ecg-worker");
     bus::describe_consumer(&[Queue::EcgJobs]);

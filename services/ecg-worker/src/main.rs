@@ -1,4 +1,4 @@
-//! The ECG worker as a process of its own, on NATS JetStream.
+//! The ECG worker as a process, on NATS JetStream.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use clap::Parser;
 use runtime::admin::Check;
 use runtime::{LogArgs, NatsArgs, Shutdown, StartError, admin, http};
 
-/// Analyses raw ECGs and draws them. Start as many as there is work for.
+/// Analyses and draws raw ECGs. Any number of workers can share the queue.
 #[derive(Debug, Parser)]
 #[command(name = "bedside-ecg-worker", version)]
 struct Program {
@@ -57,7 +57,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn flags_of_all_parts_fit_together() {
+    fn command_line_flags_are_consistent() {
         super::Program::command().debug_assert();
     }
 }

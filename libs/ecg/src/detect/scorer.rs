@@ -1,59 +1,65 @@
-//! How much each candidate speaks for being a beat, and what is learned from those that are.
+//! Scores of candidates, and learning from the selected beats.
+//!
+//! A candidate is scored by its height, its contrast and its fit to the learned templates, each relative to
+//! the noise around it. Selected beats update the typical height, the rhythm and the templates.
 
 use super::candidates::Candidate;
-use super::decide::{self, Rhythm};
 use super::logarithm::ln;
-use super::shapes::{Fit, HALF, LENGTH, Products, Shapes};
 use super::signal::Signal;
 use super::t_wave::TWave;
+use super::templates::{Fit, HALF, LENGTH, Products, Templates};
 use super::tuning::{Tuning, work_samples};
+use super::viterbi::{self, Rhythm};
 
-/// Half the stretch whose noise counts for a candidate.
+/// Half the length of the window in which the noise of a candidate is measured.
 const NOISE_REACH: usize = work_samples(1.2);
-/// How fast the known height follows the beats, and the largest change (natural logarithm) one beat can ask for.
+/// Adaptation rate of the typical height, and the largest change (natural logarithm) per beat.
 const LEVEL_STEP: f32 = 0.12;
 const LEVEL_CHANGE: f32 = 0.7;
-/// Intervals the rhythm is made of, and the longest of them.
+/// Number of intervals that the rhythm is estimated from, and the longest of them.
 const INTERVALS: usize = 8;
 const LONGEST_INTERVAL: usize = work_samples(3.0);
-/// An interval off the usual one by more than this share is irregular.
+/// An interval that differs from the typical one by more than this share is irregular.
 const IRREGULAR: f32 = 0.15;
-/// The first decision knows no beats yet, the second one knows those of the first.
+/// The first pass knows no beats; the second pass knows those of the first.
 const PASSES: usize = 2;
-/// Noise in the two bands per square of the envelope's background, before beats are known.
+/// Noise in the two bands divided by the square of the envelope's background, before beats are known.
 const FIRST_NOISE: [f32; 2] = [8.4, 1.2];
-/// Beats remembered for taking them out of the noise: those of the look back at the fastest heart.
+/// Number of past beats kept for noise estimation: those of the look-back at the fastest rate.
 const REMEMBERED: usize = 60;
-/// Beats within this distance on either side make a crowd ...
-const CROWD: usize = work_samples(1.0);
-/// ... if at least so many (120 a minute) are about as high (natural logarithm).
-const CROWDED: usize = 5;
-const AS_HIGH: f32 = 0.5;
-/// ... and follow each other evenly: intervals within this share of the usual one, this share of them. Peaks of noise do not.
+/// A rhythm is dense if at least `MIN_DENSE_BEATS` peaks of about the same height (natural logarithm) lie
+/// within this distance on either side: 120 a minute.
+const DENSE_REACH: usize = work_samples(1.0);
+const MIN_DENSE_BEATS: usize = 5;
+const SAME_HEIGHT: f32 = 0.5;
+/// The peaks of a dense rhythm are evenly spaced: this share of the intervals is within this share of the
+/// typical one. Peaks of noise are not.
 const EVEN: f32 = 0.15;
 const EVEN_SHARE: f32 = 0.75;
-/// The gaps in a crowd: the lower fifth of the envelope. That of Gaussian noise is lower than its background, the square of its
-/// mean root, by this factor (both follow from the Rayleigh distribution).
+/// The background between the beats of a dense rhythm is estimated from the lower fifth of the envelope. For
+/// Gaussian noise that quantile is lower than the background (the squared mean root) by this factor, which
+/// follows from the Rayleigh distribution.
 const QUIET_SHARE: f32 = 0.2;
 const QUIET_OF_NOISE: f32 = 1.74;
-/// The gaps count as at most this much quieter than the surroundings.
-const MOST_CROWDED: f32 = 4.0;
-/// Strength relative to that of a beat (natural logarithm of the amplitude in the lower band) from which a complex may be, and is,
-/// a wide beat.
+/// Largest correction of the background of a dense rhythm.
+const MAX_DENSE_CORRECTION: f32 = 4.0;
+/// Amplitude in the lower band relative to a typical beat (natural logarithm) at which a complex begins to
+/// count as a wide beat, and at which it fully counts.
 const WIDE: (f32, f32) = (-0.7, -0.3);
-/// Noise in the lower band, relative to a beat, from which on wide beats cannot be told from it.
-const MOST_WIDE_NOISE: f32 = 0.1;
-/// Intervals of a run or a couplet: 80 to 240 a minute.
-const RUN: (usize, usize) = (work_samples(0.25), work_samples(0.75));
-/// How much alike the beats of a run are at least: movements of an electrode do not repeat themselves.
+/// Noise in the lower band, relative to a beat, above which wide beats cannot be distinguished from it.
+const MAX_WIDE_NOISE: f32 = 0.1;
+/// Intervals within a run or a couplet: 80 to 240 a minute.
+const RUN_INTERVAL: (usize, usize) = (work_samples(0.25), work_samples(0.75));
+/// Smallest concordance of successive beats of a run. Electrode movements do not repeat with it.
 const REPEATED: f32 = 0.9;
 const RUN_SHIFT: usize = 2;
-/// The lowest beats between tall ones (a sixth of their height): what is lower is a P wave or noise.
-const TOO_LOW: f32 = -1.8;
-/// How far below the known height a candidate can lose points (natural logarithm).
+/// Height of the lowest beat relative to a typical one (natural logarithm): a sixth. Lower peaks are P waves
+/// or noise.
+const LOWEST_BEAT: f32 = -1.8;
+/// Lower limit of the relative height in the score (natural logarithm).
 const LOWEST_LEVEL: f32 = -2.0;
 
-/// A candidate with its own score.
+/// A candidate with its score.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scored {
     pub(crate) candidate: Candidate,
@@ -62,38 +68,40 @@ pub(crate) struct Scored {
     noise: [f32; 2],
     /// Energy in the lower band.
     energy: f32,
-    /// 1 where the signal is clean, less the more noise could hide a beat.
+    /// 1 in a clean signal, less the more noise could hide a beat.
     pub(crate) clean: f32,
 }
 
-/// A beat, for taking it out of the noise: its place, and what no shape explains of it in the two bands.
+/// A beat to be subtracted from the noise: its position, and the energy in the two bands that its template
+/// does not explain.
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct KnownBeat {
     at: usize,
     residual: [f32; 2],
 }
 
-impl Known {
+impl KnownBeat {
     fn new(scored: &Scored) -> Self {
-        Known { at: scored.candidate.at, residual: scored.fit.map_or([0.0; 2], |fit| fit.residual) }
+        KnownBeat { at: scored.candidate.at, residual: scored.fit.map_or([0.0; 2], |fit| fit.residual) }
     }
 }
 
-/// What has been learned of the signal so far.
+/// Everything learned from the signal so far.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Judge {
+pub(crate) struct Scorer {
     last: Option<Candidate>,
     intervals: Vec<f32>,
     level: Option<f32>,
     /// Energy of a beat in the lower band.
     energy: Option<f32>,
-    shapes: Shapes,
-    recent: Vec<Known>,
+    templates: Templates,
+    recent: Vec<KnownBeat>,
 }
 
-impl Judge {
-    /// The most plausible beats among the candidates after the last accepted beat. `end` is where the visible signal ends.
-    pub(crate) fn judge(
+impl Scorer {
+    /// Returns the most plausible beats among the candidates after the last accepted one. The signal is known
+    /// up to `end`.
+    pub(crate) fn select(
         &self,
         signal: &Signal,
         candidates: &[Candidate],
@@ -108,29 +116,29 @@ impl Judge {
         }
         let decided =
             self.last.map_or(0, |last| candidates.partition_point(|candidate| candidate.at <= last.at));
-        let mut open: Vec<(Candidate, Products)> = candidates[decided..]
+        let mut undecided: Vec<(Candidate, Products)> = candidates[decided..]
             .iter()
             .filter(|candidate| candidate.height > tuning.floor * level)
-            .map(|candidate| (*candidate, self.shapes.products(signal, candidate.at - signal.gone)))
+            .map(|candidate| (*candidate, self.templates.products(signal, candidate.at - signal.dropped)))
             .collect();
-        crowded(&mut open, candidates, signal, end);
-        let t_wave = TWave::look_for(candidates, ln(level), signal.gone == 0);
-        let repeated = repeated(&open, signal);
+        adjust_dense_rhythms(&mut undecided, candidates, signal, end);
+        let t_wave = TWave::look_for(candidates, ln(level), signal.dropped == 0);
+        let repeated = repeated(&undecided, signal);
         let last = self.last.map(|last| (last.at, last.ln_height));
-        let mut usual = self.energy;
-        let mut scored: Vec<Scored> = Vec::with_capacity(open.len());
+        let mut typical = self.energy;
+        let mut scored: Vec<Scored> = Vec::with_capacity(undecided.len());
         let mut picked = Vec::new();
-        let mut beats: Vec<Known> = Vec::new();
+        let mut beats: Vec<KnownBeat> = Vec::new();
         let mut known = self.recent.clone();
         for pass in 0..PASSES {
             scored.clear();
             let ln_level = ln(level);
             known.truncate(self.recent.len());
             known.extend_from_slice(&beats);
-            // What most of the beats have around them: a run of beats that are not known yet is no noise.
-            let unrest = unrest(signal, &known, end);
+            // Noise around most beats, so that a run of unknown beats does not count as noise.
+            let noise_floor = noise_floor(signal, &known, end);
             let mut first = 0;
-            for ((candidate, products), repeated) in open.iter().zip(&repeated) {
+            for ((candidate, products), repeated) in undecided.iter().zip(&repeated) {
                 let noise = if pass == 0 {
                     FIRST_NOISE.map(|factor| factor * candidate.background.powi(2) * LENGTH as f32)
                 } else {
@@ -140,19 +148,19 @@ impl Judge {
                         .count();
                     noise_around(candidate.at, signal, &known[first..], end)
                 };
-                let fit = self.shapes.fit(products, noise, tuning);
+                let fit = self.templates.fit(products, noise, tuning);
                 let clean = clean(fit, tuning);
                 let energy = energy_at(signal, candidate.at);
-                let wide = usual
-                    .filter(|_| *repeated)
-                    .map_or(0.0, |usual| wide(energy, noise[0].min(unrest), unrest, usual, tuning));
+                let wide = typical.filter(|_| *repeated).map_or(0.0, |typical| {
+                    wide(energy, noise[0].min(noise_floor), noise_floor, typical, tuning)
+                });
                 let score = score(candidate, candidate.ln_height - ln_level, fit, tuning) + wide;
                 scored.push(Scored { candidate: *candidate, score, fit, noise, energy, clean });
             }
-            let context = decide::Context { rhythm: self.rhythm(&beats, tuning), t_wave };
-            decide::decide(&scored, last, context, tuning, &mut picked);
+            let context = viterbi::Context { rhythm: self.rhythm(&beats, tuning), t_wave };
+            viterbi::best_sequence(&scored, last, context, tuning, &mut picked);
             beats.clear();
-            beats.extend(picked.iter().map(|index| Known::new(&scored[*index])));
+            beats.extend(picked.iter().map(|index| KnownBeat::new(&scored[*index])));
             if pass == 0 && picked.len() >= 3 {
                 let mut heights: Vec<f32> =
                     picked.iter().map(|index| scored[*index].candidate.height).collect();
@@ -160,13 +168,13 @@ impl Judge {
                 level = self.level.map_or(median, |known| (known * median).sqrt());
                 let mut energies: Vec<f32> = picked.iter().map(|index| scored[*index].energy).collect();
                 let median = self::median(&mut energies);
-                usual = self.energy.map_or(Some(median), |known| Some((known * median).sqrt()));
+                typical = self.energy.map_or(Some(median), |known| Some((known * median).sqrt()));
             }
         }
         picked.iter().map(|index| scored[*index]).collect()
     }
 
-    /// Takes a beat as decided and learns from it.
+    /// Accepts a beat and learns from it.
     pub(crate) fn accept(&mut self, signal: &Signal, beat: &Scored, tuning: &Tuning) {
         let Scored { candidate, fit, noise, .. } = beat;
         if let Some(last) = self.last.filter(|last| candidate.at - last.at < LONGEST_INTERVAL) {
@@ -179,7 +187,7 @@ impl Judge {
         if self.recent.len() >= REMEMBERED {
             self.recent.remove(0);
         }
-        self.recent.push(Known::new(beat));
+        self.recent.push(KnownBeat::new(beat));
         let level = self.level.unwrap_or(candidate.height);
         let confidence = beat.confidence();
         let change = ln(candidate.height / level).clamp(-LEVEL_CHANGE, LEVEL_CHANGE);
@@ -191,10 +199,10 @@ impl Judge {
             let change = ln(beat.energy / energy).clamp(-2.0 * LEVEL_CHANGE, 2.0 * LEVEL_CHANGE);
             self.energy = Some(energy * (change * step).exp());
         }
-        self.shapes.learn(signal, candidate.at - signal.gone, confidence, *noise, tuning);
+        self.templates.learn(signal, candidate.at - signal.dropped, confidence, *noise, tuning);
     }
 
-    fn rhythm(&self, beats: &[Known], tuning: &Tuning) -> Option<Rhythm> {
+    fn rhythm(&self, beats: &[KnownBeat], tuning: &Tuning) -> Option<Rhythm> {
         let mut intervals = self.intervals.clone();
         intervals.extend(beats.windows(2).map(|pair| (pair[1].at - pair[0].at) as f32));
         if intervals.len() < 3 {
@@ -207,17 +215,17 @@ impl Judge {
 }
 
 impl Scored {
-    /// 0 to 1: the score as a probability.
+    /// The score as a probability.
     pub(crate) fn confidence(&self) -> f32 {
         1.0 / (1.0 + (-self.score).exp())
     }
 }
 
-/// The lower quartile of the noise in the lower band around the beats.
-fn unrest(signal: &Signal, known: &[Known], end: usize) -> f32 {
+/// Lower quartile of the noise in the lower band around the beats.
+fn noise_floor(signal: &Signal, known: &[KnownBeat], end: usize) -> f32 {
     let mut first = 0;
     let mut noise = Vec::with_capacity(known.len());
-    for beat in known.iter().filter(|beat| beat.at >= signal.gone) {
+    for beat in known.iter().filter(|beat| beat.at >= signal.dropped) {
         first += known[first..].iter().take_while(|known| known.at + HALF + NOISE_REACH <= beat.at).count();
         noise.push(noise_around(beat.at, signal, &known[first..], end)[0]);
     }
@@ -228,37 +236,39 @@ fn unrest(signal: &Signal, known: &[Known], end: usize) -> f32 {
     *noise.select_nth_unstable_by(place, f32::total_cmp).1
 }
 
-/// Energy in the lower band over the length of a shape around `at`.
+/// Energy in the lower band within the length of a template around `at`.
 fn energy_at(signal: &Signal, at: usize) -> f32 {
-    let at = at - signal.gone;
+    let at = at - signal.dropped;
     let last = signal.envelope.len();
     signal.energy(at.saturating_sub(HALF).min(last), (at + HALF).min(last))[0] as f32
 }
 
-/// What speaks for a complex that is wide and nearly as strong as a beat: those of ventricles are low in the band of the envelope.
-fn wide(energy: f32, noise: f32, unrest: f32, usual: f32, tuning: &Tuning) -> f32 {
-    if energy <= noise || usual <= 0.0 {
+/// Evidence for a wide complex of nearly the strength of a beat. Ventricular beats are low in the band of the
+/// envelope.
+fn wide(energy: f32, noise: f32, noise_floor: f32, typical: f32, tuning: &Tuning) -> f32 {
+    if energy <= noise || typical <= 0.0 {
         return 0.0;
     }
-    let strength = (ln((energy - noise) / usual) / 2.0 - WIDE.0) / (WIDE.1 - WIDE.0);
-    // Movements of the electrode are as wide and as strong: nothing is said where the band holds such noise.
-    let quiet = (1.0 - unrest / (MOST_WIDE_NOISE * usual)).max(0.0);
+    let strength = (ln((energy - noise) / typical) / 2.0 - WIDE.0) / (WIDE.1 - WIDE.0);
+    // Electrode movements are equally wide and strong, so the evidence decreases with noise in that band.
+    let quiet = (1.0 - noise_floor / (MAX_WIDE_NOISE * typical)).max(0.0);
     tuning.k_wide * quiet * strength.clamp(0.0, 1.0)
 }
 
-/// Which of the candidates are followed, or preceded, by one of the same shape and strength within the interval of a run.
-fn repeated(open: &[(Candidate, Products)], signal: &Signal) -> Vec<bool> {
-    let mut out = vec![false; open.len()];
-    for (index, (one, _)) in open.iter().enumerate() {
-        for (other, (next, _)) in open.iter().enumerate().skip(index + 1) {
+/// Returns for each candidate whether one of the same shape and strength lies within the interval of a run.
+fn repeated(undecided: &[(Candidate, Products)], signal: &Signal) -> Vec<bool> {
+    let mut out = vec![false; undecided.len()];
+    for (index, (one, _)) in undecided.iter().enumerate() {
+        for (other, (next, _)) in undecided.iter().enumerate().skip(index + 1) {
             let gap = next.at - one.at;
-            if gap > RUN.1 {
+            if gap > RUN_INTERVAL.1 {
                 break;
             }
-            if gap >= RUN.0
+            if gap >= RUN_INTERVAL.0
                 && !(out[index] && out[other])
-                && (one.ln_height - next.ln_height).abs() < AS_HIGH
-                && concordance(&signal.bands[0], one.at - signal.gone, next.at - signal.gone) >= REPEATED
+                && (one.ln_height - next.ln_height).abs() < SAME_HEIGHT
+                && concordance(&signal.bands[0], one.at - signal.dropped, next.at - signal.dropped)
+                    >= REPEATED
             {
                 (out[index], out[other]) = (true, true);
             }
@@ -267,7 +277,7 @@ fn repeated(open: &[(Candidate, Products)], signal: &Signal) -> Vec<bool> {
     out
 }
 
-/// The highest concordance (Lin 1989) of two places of a signal, shifted against each other by up to [`RUN_SHIFT`].
+/// The highest concordance (Lin 1989) of two positions of a signal at shifts of up to [`RUN_SHIFT`].
 fn concordance(signal: &[f32], one: usize, other: usize) -> f32 {
     let Some(fixed) = one.checked_sub(HALF).and_then(|low| signal.get(low..low + LENGTH)) else { return 0.0 };
     let energy = |piece: &[f32]| piece.iter().map(|value| value * value).sum::<f32>();
@@ -285,31 +295,36 @@ fn concordance(signal: &[f32], one: usize, other: usize) -> f32 {
     best
 }
 
-/// Where beats are so close that they fill the surroundings, compares them with the gaps between them instead: noise has no
-/// gaps, its lower quantile is as far below its mean everywhere.
-fn crowded(open: &mut [(Candidate, Products)], all: &[Candidate], signal: &Signal, end: usize) {
-    let (mut piece, mut crowd) = (Vec::new(), Vec::new());
+/// Corrects the background of dense rhythms, where beats fill the surroundings, by measuring it in the gaps
+/// between them. Noise has no gaps: its lower quantile is at a fixed ratio to its mean.
+fn adjust_dense_rhythms(
+    undecided: &mut [(Candidate, Products)],
+    all: &[Candidate],
+    signal: &Signal,
+    end: usize,
+) {
+    let (mut piece, mut neighbours) = (Vec::new(), Vec::new());
     let mut first = 0;
-    for (candidate, _) in open {
-        first += all[first..].iter().take_while(|other| other.at + CROWD < candidate.at).count();
-        crowd.clear();
-        crowd.extend(
+    for (candidate, _) in undecided {
+        first += all[first..].iter().take_while(|other| other.at + DENSE_REACH < candidate.at).count();
+        neighbours.clear();
+        neighbours.extend(
             all[first..]
                 .iter()
-                .take_while(|other| other.at <= candidate.at + CROWD)
-                .filter(|other| (other.ln_height - candidate.ln_height).abs() < AS_HIGH)
+                .take_while(|other| other.at <= candidate.at + DENSE_REACH)
+                .filter(|other| (other.ln_height - candidate.ln_height).abs() < SAME_HEIGHT)
                 .map(|other| other.at as f32),
         );
-        if crowd.len() < CROWDED || !evenly_spaced(&mut crowd) {
+        if neighbours.len() < MIN_DENSE_BEATS || !evenly_spaced(&mut neighbours) {
             continue;
         }
-        let at = candidate.at - signal.gone;
-        let range = at.saturating_sub(CROWD)..(at + CROWD).min(end - signal.gone);
+        let at = candidate.at - signal.dropped;
+        let range = at.saturating_sub(DENSE_REACH)..(at + DENSE_REACH).min(end - signal.dropped);
         piece.clear();
         piece.extend_from_slice(&signal.envelope[range]);
         let place = (piece.len() as f32 * QUIET_SHARE) as usize;
         let quiet = *piece.select_nth_unstable_by(place, f32::total_cmp).1;
-        let background = (QUIET_OF_NOISE * quiet).max(candidate.background / MOST_CROWDED);
+        let background = (QUIET_OF_NOISE * quiet).max(candidate.background / MAX_DENSE_CORRECTION);
         if background < candidate.background {
             candidate.background = background;
             candidate.ln_contrast = candidate.ln_height - ln(background);
@@ -317,7 +332,7 @@ fn crowded(open: &mut [(Candidate, Products)], all: &[Candidate], signal: &Signa
     }
 }
 
-/// Whether most of these times follow each other at one interval; they are replaced by the intervals.
+/// Whether most of these times are evenly spaced. Replaces the times by their intervals.
 fn evenly_spaced(times: &mut Vec<f32>) -> bool {
     for index in 0..times.len() - 1 {
         times[index] = times[index + 1] - times[index];
@@ -335,23 +350,24 @@ fn clean(fit: Option<Fit>, tuning: &Tuning) -> f32 {
 fn score(candidate: &Candidate, ln_relative: f32, fit: Option<Fit>, tuning: &Tuning) -> f32 {
     let clean = clean(fit, tuning);
     let evidence = fit.map_or(0.0, |fit| fit.evidence.clamp(-tuning.evidence_min, tuning.evidence_max));
-    let too_low = tuning.k_low * (TOO_LOW - ln_relative).max(0.0);
-    let standing_out = tuning.bias
+    let low_penalty = tuning.k_low * (LOWEST_BEAT - ln_relative).max(0.0);
+    let prominence = tuning.bias
         + tuning.k_level * ln_relative.clamp(LOWEST_LEVEL, tuning.level_max)
         + tuning.k_contrast * candidate.ln_contrast.clamp(0.0, tuning.contrast_max);
-    clean * (standing_out - too_low) + (1.0 - clean) * tuning.bias_in_noise + tuning.k_evidence * evidence
+    clean * (prominence - low_penalty) + (1.0 - clean) * tuning.bias_in_noise + tuning.k_evidence * evidence
 }
 
-/// Energy of what is no beat around `at`, as far as `end`, over the length of a shape, in both bands. The beats are in order of time.
-fn noise_around(at: usize, signal: &Signal, beats: &[Known], end: usize) -> [f32; 2] {
-    let at = at - signal.gone;
+/// Noise energy around `at` up to `end`, within the length of a template, in both bands. `beats` are in order
+/// of time.
+fn noise_around(at: usize, signal: &Signal, beats: &[KnownBeat], end: usize) -> [f32; 2] {
+    let at = at - signal.dropped;
     let low = at.saturating_sub(NOISE_REACH);
-    let high = (at + NOISE_REACH).min(end - signal.gone);
+    let high = (at + NOISE_REACH).min(end - signal.dropped);
     let mut sum = signal.energy(low, high);
     let mut count = high - low;
     let mut covered = low;
     for known in beats {
-        let Some(place) = known.at.checked_sub(signal.gone) else { continue };
+        let Some(place) = known.at.checked_sub(signal.dropped) else { continue };
         if place >= high + HALF {
             break;
         }
@@ -359,7 +375,7 @@ fn noise_around(at: usize, signal: &Signal, beats: &[Known], end: usize) -> [f32
         if from >= to {
             continue;
         }
-        // The beat goes, but what no shape explains of it stays.
+        // The beat is subtracted; the part that no template explains remains.
         let inside = signal.energy(from, to);
         for band in 0..2 {
             sum[band] -= (inside[band] - f64::from(known.residual[band])).max(0.0);
@@ -372,7 +388,7 @@ fn noise_around(at: usize, signal: &Signal, beats: &[Known], end: usize) -> [f32
     sum.map(|sum| (sum.max(0.0) / count.max(1) as f64 * LENGTH as f64) as f32)
 }
 
-/// The upper median; `values` must not be empty.
+/// The upper median. `values` must not be empty.
 fn median(values: &mut [f32]) -> f32 {
     let middle = values.len() / 2;
     *values.select_nth_unstable_by(middle, f32::total_cmp).1

@@ -1,15 +1,15 @@
-//! What header and comment words say: units, times, sampling rates.
+//! Interpretation of header and comment text: time columns, units, sampling rates.
 
 use crate::units::VoltageUnit;
 
-/// What one step of a time column is.
+/// Unit of a time column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimeUnit {
     Seconds,
     Milliseconds,
     Microseconds,
     Nanoseconds,
-    /// The column counts samples: the rate must come from elsewhere.
+    /// The column counts samples; the rate must be known from elsewhere.
     Samples,
 }
 
@@ -46,7 +46,7 @@ impl TimeUnit {
     }
 }
 
-/// Text of a header cell, whatever its encoding: bytes that are not UTF-8 are read as Latin-1, where `µ` is 0xB5.
+/// Decodes a header cell. Bytes that are not UTF-8 are read as Latin-1, in which `µ` is 0xB5.
 pub(super) fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.trim().to_owned(),
@@ -54,7 +54,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
     }
 }
 
-/// Words of a header cell in lower case, with both micro signs made one.
+/// Splits a cell into lower-case words. Both micro signs become one.
 fn words(cell: &str) -> Vec<String> {
     cell.to_lowercase()
         .replace('\u{3bc}', "µ")
@@ -64,7 +64,7 @@ fn words(cell: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether a column of this name is the time; with its unit, if the name tells.
+/// Returns whether a column of this name contains times, and its unit if the name states it.
 pub(super) fn time_column(cell: &str) -> Option<Option<TimeUnit>> {
     let words = words(cell);
     let unit = words.iter().find_map(|word| TimeUnit::from_word(word));
@@ -91,7 +91,7 @@ pub(super) fn time_column(cell: &str) -> Option<Option<TimeUnit>> {
     is_time.then_some(unit)
 }
 
-/// Whether a column of this name merely counts rows.
+/// Whether a column of this name contains row numbers.
 pub(super) fn counts_rows(cell: &str) -> bool {
     let words = words(cell);
     words.is_empty()
@@ -106,9 +106,9 @@ fn is_voltage(cell: &str) -> bool {
     voltage_unit(cell, true).is_some()
 }
 
-/// The voltage unit a header cell names, such as `voltage (mV)`, `V5_uV` or, in a row of units, `mV`.
+/// The voltage unit in a header cell such as `voltage (mV)`, `V5_uV` or, in a row of units, `mV`.
 ///
-/// A lone `V` is the name of many a column, so it counts as volt only in a row of units or after a bracket or slash.
+/// A lone `V` is often a name, so it means volts only in a row of units or after a bracket or a slash.
 pub(super) fn voltage_unit(cell: &str, row_of_units: bool) -> Option<VoltageUnit> {
     let words = words(cell);
     let found = words.iter().find_map(|word| match word.as_str() {
@@ -127,12 +127,12 @@ pub(super) fn voltage_unit(cell: &str, row_of_units: bool) -> Option<VoltageUnit
     found.or_else(volt)
 }
 
-/// The unit a time column has by a cell in a row of units, such as `ms` or `hh:mm:ss.mmm`.
+/// The unit of a time column from a cell in a row of units, such as `ms` or `hh:mm:ss.mmm`.
 pub(super) fn time_unit(cell: &str) -> Option<TimeUnit> {
     words(cell).iter().find_map(|word| TimeUnit::from_word(word))
 }
 
-/// Whether a cell is a unit and nothing else, as in the second line of a header.
+/// Whether a cell contains only a unit, as in the second line of a header.
 pub(super) fn is_unit(cell: &str) -> bool {
     let words = words(cell);
     let clock = words.first().is_some_and(|word| word == "hh" || word == "mm");
@@ -143,7 +143,7 @@ pub(super) fn is_unit(cell: &str) -> bool {
                 || words[0] == "nu"))
 }
 
-/// The sampling rate that a line such as `# Sample rate: 360 Hz`, `fs=250` or `Sample Rate,512 hertz` gives.
+/// The sampling rate in a line such as `# Sample rate: 360 Hz`, `fs=250` or `Sample Rate,512 hertz`.
 pub(super) fn sample_rate(line: &str) -> Option<f64> {
     let lower = line.to_lowercase();
     let words = words(&lower);
@@ -161,7 +161,7 @@ pub(super) fn sample_rate(line: &str) -> Option<f64> {
     (super::MIN_RATE_HZ..=super::MAX_RATE_HZ).contains(&rate).then_some(rate)
 }
 
-/// What follows the key in a line such as `Lead,Lead I` or `Unit: µV`.
+/// The value of `key` in a line such as `Lead,Lead I` or `Unit: µV`.
 pub(super) fn value_of<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     let line = line.trim_start_matches(['#', '%', '/', ' ', '"']);
     let (head, tail) = line.split_once([',', ':', ';', '=', '\t'])?;

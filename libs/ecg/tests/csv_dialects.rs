@@ -1,4 +1,4 @@
-//! Text files in all the shapes people have them: what is read from each.
+//! The CSV reader on the dialects of real files.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by its panic")]
 
@@ -12,7 +12,7 @@ fn signal(rate_hz: f64) -> Vec<f32> {
     synth::generate(&settings).strip.segments.remove(0).samples
 }
 
-/// A file of one line per sample, as `line` writes it from index, time in seconds, and millivolts.
+/// A file with one line per sample; `line` formats index, time in seconds, and millivolts.
 fn file(header: &str, rate_hz: f64, line: impl Fn(usize, f64, f32) -> String) -> String {
     let rows = signal(rate_hz);
     let rows = rows.iter().enumerate().map(|(index, &value)| line(index, index as f64 / rate_hz, value));
@@ -27,7 +27,7 @@ fn error_of(text: impl AsRef<[u8]>) -> String {
     read(text.as_ref(), &Options::default()).map(|strip| strip.rows).unwrap_err().to_string()
 }
 
-/// Whether a strip is the ten seconds of [`signal`], whole.
+/// Asserts that a strip is the complete [`signal`].
 #[track_caller]
 fn assert_is_signal(strip: &Strip, rate_hz: f64) {
     assert_eq!(strip.sample_rate_hz, rate_hz);
@@ -44,7 +44,7 @@ fn codes(strip: &Strip) -> Vec<&str> {
 }
 
 #[test]
-fn the_documented_form_is_read_without_a_remark() {
+fn documented_dialect_is_read_without_warnings() {
     let strip = read_text(&file("", 360.0, |_, time, value| format!("{time:.3},{value:.3}\n")));
     assert_is_signal(&strip, 360.0);
     assert_eq!(strip.warnings, []);
@@ -52,7 +52,7 @@ fn the_documented_form_is_read_without_a_remark() {
 }
 
 #[test]
-fn every_punctuation_is_understood() {
+fn delimiters_decimal_signs_and_quotes_are_detected() {
     let comma = |number: String| number.replace('.', ",");
     for (name, text) in [
         ("semicolon", file("", 250.0, |_, time, value| format!("{time:.3};{value:.4}\n"))),
@@ -110,7 +110,7 @@ fn every_punctuation_is_understood() {
 }
 
 #[test]
-fn comments_and_blank_lines_say_nothing() {
+fn comments_and_blank_lines_are_ignored() {
     let text = file("# made by hand\n% and by Matlab\n// and by C\n\n", 360.0, |index, time, value| {
         let aside = if index % 500 == 3 { "# a remark\n\n" } else { "" };
         format!("{aside}{time:.4},{value:.4}\n")
@@ -121,7 +121,7 @@ fn comments_and_blank_lines_say_nothing() {
 }
 
 #[test]
-fn times_in_every_unit_are_found_from_the_header_or_from_the_values() {
+fn time_unit_comes_from_header_or_values() {
     for (header, per_second, rate_hz) in [
         ("time (ms),ecg (mV)\n", 1e3, 250.0),
         ("t_us,mV\n", 1e6, 250.0),
@@ -143,7 +143,7 @@ fn times_in_every_unit_are_found_from_the_header_or_from_the_values() {
 }
 
 #[test]
-fn the_rate_comes_from_the_whole_span_however_coarse_the_clock() {
+fn sampling_rate_is_exact_with_a_coarse_clock() {
     for rate_hz in
         [50.0, 128.0, 180.0, 250.0, 257.0, 333.0, 360.0, 500.0, 720.0, 977.0, 1000.0, 1500.0, 2000.0]
     {
@@ -157,7 +157,7 @@ fn the_rate_comes_from_the_whole_span_however_coarse_the_clock() {
 }
 
 #[test]
-fn clock_times_are_understood_and_may_pass_midnight() {
+fn clock_times_are_read_across_midnight() {
     let clock = |seconds: f64| {
         let seconds = seconds.rem_euclid(86_400.0);
         format!(
@@ -187,7 +187,7 @@ fn clock_times_are_understood_and_may_pass_midnight() {
 }
 
 #[test]
-fn one_column_takes_its_rate_from_the_options_or_from_a_comment() {
+fn single_column_takes_rate_from_options_or_comment() {
     let text = file("", 250.0, |_, _, value| format!("{value:.4}\n"));
     let options = Options { sample_rate_hz: Some(250.0), ..Options::default() };
     assert_is_signal(&read(text.as_bytes(), &options).unwrap(), 250.0);
@@ -200,13 +200,13 @@ fn one_column_takes_its_rate_from_the_options_or_from_a_comment() {
     assert_eq!(strip.lead.as_deref(), Some("Lead I"));
 
     let error = error_of(&text);
-    assert!(error.contains("give its sampling rate"), "{error}");
+    assert!(error.contains("give the sampling rate"), "{error}");
     let given = Options { sample_rate_hz: Some(0.5), ..Options::default() };
     assert!(matches!(read(text.as_bytes(), &given), Err(ReadError::GivenRateImplausible { .. })));
 }
 
 #[test]
-fn a_column_that_counts_samples_needs_a_rate() {
+fn sample_counter_requires_a_rate() {
     for header in ["", "sample,mV\n", "'sample #','MLII'\n"] {
         let text = file(header, 360.0, |index, _, value| format!("{index},{value:.4}\n"));
         let error = error_of(&text);
@@ -217,7 +217,7 @@ fn a_column_that_counts_samples_needs_a_rate() {
 }
 
 #[test]
-fn a_column_of_row_numbers_beside_the_time_is_passed_over() {
+fn row_number_column_is_ignored() {
     for header in ["", ",time,ecg\n", "index,time,ecg\n"] {
         let text = file(header, 250.0, |index, time, value| format!("{index},{time:.3},{value:.4}\n"));
         let strip = read_text(&text);
@@ -227,7 +227,7 @@ fn a_column_of_row_numbers_beside_the_time_is_passed_over() {
 }
 
 #[test]
-fn of_several_leads_the_first_is_read_or_the_one_asked_for() {
+fn first_or_requested_lead_is_read() {
     let text = file("time (s),II (mV),V5_uV\n", 250.0, |_, time, value| {
         format!("{time:.3},{:.4},{:.1}\n", value * 2.0, value * 1000.0)
     });
@@ -248,7 +248,7 @@ fn of_several_leads_the_first_is_read_or_the_one_asked_for() {
 }
 
 #[test]
-fn units_are_taken_from_the_header_or_argued_from_the_range() {
+fn voltage_unit_comes_from_header_or_range() {
     for (header, factor, assumed) in [
         ("time,voltage (V)\n", 1e-3, false),
         ("time,voltage [uV]\n", 1e3, false),
@@ -271,7 +271,7 @@ fn units_are_taken_from_the_header_or_argued_from_the_range() {
 }
 
 #[test]
-fn an_unusual_range_is_remarked_on_but_read() {
+fn unusual_range_is_read_with_a_warning() {
     let text = file("time,ecg (mV)\n", 250.0, |_, time, value| format!("{time:.3},{:.1}\n", value * 1000.0));
     let strip = read_text(&text);
     assert_eq!(codes(&strip), ["range_unusual"]);
@@ -279,7 +279,7 @@ fn an_unusual_range_is_remarked_on_but_read() {
 }
 
 #[test]
-fn bad_rows_are_skipped_and_counted_and_single_ones_bridged() {
+fn bad_rows_are_counted_and_single_ones_interpolated() {
     let text = file("", 360.0, |index, time, value| match index {
         100 => "word,0.1\n".to_owned(),
         200 => format!("{time:.3},nan\n"),
@@ -300,7 +300,7 @@ fn bad_rows_are_skipped_and_counted_and_single_ones_bridged() {
 }
 
 #[test]
-fn holes_split_the_strip_where_they_are() {
+fn gaps_split_the_strip() {
     let missing = |index: usize| (720..1080).contains(&index) || (2000..2010).contains(&index);
     let text =
         file(
@@ -320,7 +320,7 @@ fn holes_split_the_strip_where_they_are() {
 }
 
 #[test]
-fn repeated_rows_are_left_out() {
+fn repeated_rows_are_skipped() {
     let text = file("", 360.0, |index, time, value| {
         let row = format!("{time:.3},{value:.4}\n");
         if index % 400 == 399 { row.repeat(2) } else { row }
@@ -332,7 +332,7 @@ fn repeated_rows_are_left_out() {
 }
 
 #[test]
-fn a_clock_that_runs_backwards_splits_the_strip_and_is_never_drawn_over() {
+fn backward_clock_splits_the_strip() {
     let text = file("", 250.0, |index, time, value| {
         let time = if index < 1250 { time } else { time - 4.0 };
         format!("{time:.3},{value:.4}\n")
@@ -361,7 +361,7 @@ fn single_wrong_times_do_not_split_the_strip() {
 }
 
 #[test]
-fn times_that_tremble_are_taken_as_even() {
+fn jittering_times_are_read_as_even() {
     let mut state = 1u64;
     let trembles: Vec<f64> = (0..2500)
         .map(|_| {
@@ -379,7 +379,7 @@ fn times_that_tremble_are_taken_as_even() {
 }
 
 #[test]
-fn what_is_no_ecg_ends_in_one_sentence_that_says_so() {
+fn non_ecg_files_are_rejected_with_a_reason() {
     let many = |line: &str| line.repeat(3000);
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("nothing", Vec::new(), "empty"),
@@ -447,14 +447,14 @@ fn what_is_no_ecg_ends_in_one_sentence_that_says_so() {
 }
 
 #[test]
-fn rows_beyond_the_limit_are_refused() {
+fn rows_beyond_the_limit_are_rejected() {
     let text = file("", 250.0, |_, time, value| format!("{time:.3},{value:.4}\n"));
     let options = Options { max_rows: 2000, ..Options::default() };
     assert!(matches!(read(text.as_bytes(), &options), Err(ReadError::TooManyRows { limit: 2000 })));
 }
 
 #[test]
-fn a_reader_that_fails_is_reported() {
+fn failing_reader_is_reported() {
     struct Broken;
     impl std::io::Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
@@ -466,7 +466,7 @@ fn a_reader_that_fails_is_reported() {
 }
 
 #[test]
-fn a_stream_in_small_pieces_reads_the_same() {
+fn small_reads_give_the_same_strip() {
     struct Dribble<'a>(&'a [u8], usize);
     impl std::io::Read for Dribble<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {

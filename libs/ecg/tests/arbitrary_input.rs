@@ -1,13 +1,14 @@
-//! No bytes can make a reader panic, hang, or take memory beyond what the bytes are worth; and what is read can be drawn.
+//! Arbitrary bytes never make a reader panic, loop forever or use memory out of proportion; every strip read
+//! can be drawn.
 
 use ecg::csv::{LeadChoice, Options};
 use ecg::plot;
 use ecg::synth::{self, Settings};
 use proptest::prelude::*;
 
-mod promises;
+mod strip_checks;
 
-use promises::assert_in_order;
+use strip_checks::assert_in_order;
 
 fn read_anyhow(bytes: &[u8]) {
     for sample_rate_hz in [None, Some(250.0)] {
@@ -24,7 +25,7 @@ fn read_anyhow(bytes: &[u8]) {
     }
 }
 
-/// Lines that look much like those of an ECG file.
+/// Lines similar to those of an ECG file.
 fn line() -> impl Strategy<Value = String> {
     let field = prop_oneof![
         4 => (-5.0..5.0f64).prop_map(|value| format!("{value:.3}")),
@@ -47,12 +48,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..4000)) {
+    fn arbitrary_bytes_are_read_or_rejected(bytes in proptest::collection::vec(any::<u8>(), 0..4000)) {
         read_anyhow(&bytes);
     }
 
     #[test]
-    fn any_lines_are_read_or_refused(
+    fn arbitrary_lines_are_read_or_rejected(
         header in proptest::collection::vec(line(), 0..4),
         body in line(),
         repeats in 0..400usize,
@@ -63,7 +64,7 @@ proptest! {
     }
 
     #[test]
-    fn any_steps_of_time_are_read_or_refused(
+    fn arbitrary_time_steps_are_read_or_rejected(
         steps in proptest::collection::vec(prop_oneof![20 => Just(4.0), 1 => -1e3..1e3f64, 1 => Just(0.0), 1 => 0.0..9.0f64], 200..2000),
         decimals in 0..4usize,
     ) {
@@ -76,7 +77,7 @@ proptest! {
     }
 }
 
-/// Changes a few bytes here and there, drops and doubles stretches.
+/// Changes, removes and duplicates random parts.
 fn mutated(bytes: &[u8], state: &mut u64) -> Vec<u8> {
     let mut next = |limit: usize| {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -101,7 +102,7 @@ fn mutated(bytes: &[u8], state: &mut u64) -> Vec<u8> {
 }
 
 #[test]
-fn damaged_files_are_read_or_refused_and_what_is_read_is_drawn() {
+fn damaged_files_are_rejected_or_read_and_drawn() {
     let strip =
         synth::generate(&Settings { duration_s: 6.0, sample_rate_hz: 250.0, ..Settings::default() }).strip;
     let text = String::from_utf8(synth::csv(&strip)).unwrap();
@@ -149,7 +150,7 @@ fn damaged_files_are_read_or_refused_and_what_is_read_is_drawn() {
 }
 
 #[test]
-fn an_endless_stream_is_refused_without_taking_it_in() {
+fn endless_stream_is_rejected_in_bounded_memory() {
     struct Endless(&'static [u8], usize);
     impl std::io::Read for Endless {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {

@@ -1,32 +1,32 @@
-//! Which candidates are beats: the most plausible sequence of them.
+//! Selection of beats: the most plausible sequence of candidates, by dynamic programming (Viterbi).
 //!
-//! Every candidate has a score of its own (how it compares with known beats and with its surroundings), every pair of
-//! successive beats has one (how the interval fits the rhythm). The best sum is found by dynamic programming (Viterbi),
-//! so that refractory period, search-back and the rejection of noise are one decision instead of three rules.
+//! Each candidate has a score of its own, and each pair of successive beats has a score for its interval. The
+//! sequence with the highest sum replaces separate rules for refractory period, search-back and rejection of
+//! noise.
 
 use std::sync::LazyLock;
 
-use super::judge::Scored;
+use super::scorer::Scored;
 use super::t_wave::TWave;
 use super::tuning::{Tuning, WORK_HZ, work_samples};
 
-/// No heart beats twice within this time.
+/// Refractory period.
 const REFRACTORY: usize = work_samples(0.2);
-/// After this time without a beat the rhythm has no say in what comes next.
+/// After this time without a beat, the rhythm no longer affects the score.
 const FORGET_RHYTHM: usize = work_samples(4.0);
-/// A pair of close beats costs at most this multiple of its weight.
-const LARGEST_MISMATCH: f32 = 2.0;
+/// Upper limit of the mismatch factor of two close beats.
+const MAX_MISMATCH: f32 = 2.0;
 
-/// What is known of the rhythm when a stretch is decided.
+/// Rhythm known when a sequence is selected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rhythm {
-    /// The interval to expect, in working samples.
+    /// Typical interval in working samples.
     pub(crate) interval: f32,
-    /// 1 for a regular rhythm, less the more it wanders.
+    /// Weight of the rhythm: 1 if it is regular, less the more it varies.
     pub(crate) weight: f32,
 }
 
-/// What is known when a stretch is decided.
+/// Prior knowledge when a sequence is selected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context {
     pub(crate) rhythm: Option<Rhythm>,
@@ -47,7 +47,8 @@ struct Pairs<'a> {
 }
 
 impl Pairs<'_> {
-    /// `ln_ratio` is the height of the second over that of the first; `hidden` is 1 where noise hides what lies between them.
+    /// Score of two successive beats `gap` working samples apart. `ln_ratio` is the height of the second
+    /// relative to the first (natural logarithm); `hidden` is 1 where noise could hide a beat between them.
     fn score(&self, gap: usize, ln_ratio: f32, hidden: f32) -> f32 {
         let Pairs { tuning, .. } = self;
         let mut score = 0.0;
@@ -57,28 +58,28 @@ impl Pairs<'_> {
             score -= self.missing(gap.min(FORGET_RHYTHM), rhythm, hidden);
         }
         if let Some(t_wave) = self.t_wave {
-            score -= tuning.k_t_wave * t_wave.likeness(gap, -ln_ratio);
+            score -= tuning.k_t_wave * t_wave.similarity(gap, -ln_ratio);
         }
         let seconds = gap as f32 / WORK_HZ as f32;
         if seconds < tuning.early_s {
-            // What is this close to a beat is its P or T wave, unless it is as high as the beat itself.
+            // A peak this close to a beat is its P or T wave, unless it is equally high.
             let soon = (tuning.early_s - seconds) / tuning.early_s;
-            let mismatch = (tuning.early_base + tuning.early_ratio * ln_ratio.abs()).min(LARGEST_MISMATCH);
+            let mismatch = (tuning.early_base + tuning.early_ratio * ln_ratio.abs()).min(MAX_MISMATCH);
             score -= tuning.k_early * soon * mismatch;
         }
         score
     }
 
-    /// Cost of the beats that should have come within `gap` and did not.
+    /// Cost of the beats missing in `gap`.
     fn missing(&self, gap: usize, rhythm: Rhythm, hidden: f32) -> f32 {
         let missing = gap as f32 / rhythm.interval - self.tuning.gap_from;
         self.tuning.k_gap * missing.clamp(0.0, self.tuning.gap_max) * rhythm.weight * hidden
     }
 }
 
-/// Leaves in `picked` the indices of the candidates that are beats. `last` is the place of the last beat already decided,
-/// and the logarithm of its height; all candidates come after it.
-pub(crate) fn decide(
+/// Writes the indices of the selected candidates to `picked`. `last` is the position and the logarithmic
+/// height of the last beat already reported; all candidates are later.
+pub(crate) fn best_sequence(
     scored: &[Scored],
     last: Option<(usize, f32)>,
     context: Context,
@@ -90,7 +91,7 @@ pub(crate) fn decide(
     let ln_interval = rhythm.map_or(0.0, |rhythm| rhythm.interval.ln());
     let pairs = Pairs { tuning, logarithms: &LOGARITHMS, rhythm, t_wave, ln_interval };
     let hidden = |clean: f32| 1.0 - tuning.gap_clean * clean;
-    // For each candidate: the best sum of a sequence that ends with it, and the one before it in that sequence.
+    // For each candidate: the best sum of a sequence that ends with it, and its predecessor in that sequence.
     let mut best: Vec<(f32, Option<usize>)> = Vec::with_capacity(scored.len());
     // The best sum of all candidates up to each.
     let mut highest: Vec<f32> = Vec::with_capacity(scored.len());
@@ -98,8 +99,8 @@ pub(crate) fn decide(
         let (at, ln_height) = (this.candidate.at, this.candidate.ln_height);
         let mut choice = match last {
             None => {
-                let likeness = t_wave.map_or(0.0, |t_wave| t_wave.likeness_at_start(at, ln_height));
-                (-tuning.k_t_wave * likeness, None)
+                let similarity = t_wave.map_or(0.0, |t_wave| t_wave.similarity_at_start(at, ln_height));
+                (-tuning.k_t_wave * similarity, None)
             }
             Some((last, last_ln)) => {
                 let gap = at.saturating_sub(last);
@@ -112,7 +113,7 @@ pub(crate) fn decide(
             }
         };
         for before in (0..now).rev() {
-            // Pairs only cost: what is not better without them cannot be with them.
+            // Pair scores are never positive, so a smaller sum cannot become the best.
             if highest[before] <= choice.0 {
                 break;
             }
@@ -135,7 +136,7 @@ pub(crate) fn decide(
         highest.push(highest.last().map_or(sum, |highest| highest.max(sum)));
     }
     let Some(end) = scored.last().map(|scored| scored.candidate.at) else { return };
-    // Beats may also be missing at the end.
+    // Beats can also be missing at the end.
     let total = |index: usize| {
         let gap = end - scored[index].candidate.at;
         best[index].0 - rhythm.map_or(0.0, |rhythm| pairs.missing(gap, rhythm, hidden(scored[index].clean)))
