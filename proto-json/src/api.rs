@@ -491,6 +491,9 @@ pub struct ReceivedUpload {
     pub received_at: Timestamp,
     /// A sentence for people.
     pub message: String,
+    /// SHA-256 over the content of the request. If the status of the upload shows another one, another upload with
+    /// the same `Idempotency-Key` was stored instead.
+    pub fingerprint: BlobHash,
 }
 
 /// Whether an upload is stored.
@@ -508,6 +511,8 @@ pub struct UploadStatus {
     pub state: UploadState,
     /// What was stored.
     pub receipt: UploadReceipt,
+    /// SHA-256 over the content of the stored request.
+    pub fingerprint: BlobHash,
 }
 
 /// A message that was given up, without what it says.

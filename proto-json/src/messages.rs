@@ -2,9 +2,6 @@
 //!
 //! Three work queues ([`UploadReceived`], [`AnalyzeEcg`], [`EcgAnalyzed`]) and one announcement ([`PatientUpdated`]).
 //! Subjects are built from types: no text of a client ever becomes part of one.
-//!
-//! On NATS, small files that only the consumer reads may follow the JSON of a message. A header then lists them in their order,
-//! with a space between two: `Bedside-Enclosed: <upload id>.<SHA-256>:<bytes> ...`.
 
 use std::fmt;
 
