@@ -1,7 +1,8 @@
 //! Throughput of the adapters: `cargo bench -p bus`. Prints a table; asserts nothing.
 //!
-//! One round is the work of an upload: a file of 25 KB is staged, a message is enqueued and delivered, the file is read and
-//! deleted, a receipt is sent, and the message is acknowledged. The parts are also measured separately.
+//! One round is the work of an upload: a file of 25 KB is staged, a message is enqueued and delivered, the
+//! file is read and deleted, a receipt is sent, and the message is acknowledged. The parts are also measured
+//! separately.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed benchmark stops")]
 
 use std::time::{Duration, Instant};

@@ -1,8 +1,10 @@
-//! The consumer loop of every service: takes deliveries, processes several at a time, settles each, and drains on shutdown.
+//! The consumer loop of every service: takes deliveries, processes several at a time, settles each, and
+//! drains on shutdown.
 //!
-//! Work that fails because the infrastructure failed is deferred, and a circuit breaker pauses the consumer. A paused
-//! consumer takes no messages until its dependencies are ready. It then probes with one message, and resumes once that
-//! message was processed. An outage of any length costs one attempt per [`MAX_PAUSE`] and produces no dead letters.
+//! Work that fails because the infrastructure failed is deferred, and a circuit breaker pauses the consumer.
+//! A paused consumer takes no messages until its dependencies are ready. It then probes with one message, and
+//! resumes once that message was processed. An outage of any length costs one attempt per [`MAX_PAUSE`] and
+//! produces no dead letters.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,10 +21,11 @@ use crate::{BusError, Delivery, EnqueueError, WorkQueue};
 pub enum Outcome {
     /// The work is done; the message is removed.
     Done,
-    /// The work failed for this reason, and the message may be the cause. It is retried as often as the policy allows.
+    /// The work failed for this reason, and the message may be the cause. It is retried as often as the
+    /// policy allows.
     Retry(String),
-    /// The work failed for this reason, and the message is not the cause: the store, the broker or a disk is unavailable. It is
-    /// retried without limit, and the consumer pauses.
+    /// The work failed for this reason, and the message is not the cause: the store, the broker or a disk is
+    /// unavailable. It is retried without limit, and the consumer pauses.
     Defer(String),
     /// The work can never succeed for this reason. The message becomes a dead letter.
     Never(String),
@@ -56,9 +59,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// A readiness check that takes longer counts as failed.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Consumes `queue` until `stop` resolves. Processes up to `concurrency` deliveries at a time and settles each by its
-/// [`Outcome`]. If the work panics, its message is given back. While the infrastructure fails the consumer pauses; `ready` is
-/// checked before it resumes.
+/// Consumes `queue` until `stop` resolves. Processes up to `concurrency` deliveries at a time and settles
+/// each by its [`Outcome`]. If the work panics, its message is given back. While the infrastructure fails the
+/// consumer pauses; `ready` is checked before it resumes.
 ///
 /// When this returns, every delivery is settled or given back.
 pub async fn run_consumer<F, Fut>(
@@ -105,8 +108,8 @@ pub async fn run_consumer<F, Fut>(
                 () = &mut stop => break 'connect,
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
                     let (pauses, ended) = ended.unwrap_or((breaker.pauses, Ended::Worked));
-                    // The state has changed: consume with another limit, or pause. Dropping the stream gives back what it
-                    // has prefetched.
+                    // The state has changed: consume with another limit, or pause. Dropping the stream gives
+                    // back what it has prefetched.
                     if breaker.record(pauses, ended) {
                         continue 'connect;
                     }
@@ -171,7 +174,8 @@ impl CircuitBreaker {
         self.state == State::Probing
     }
 
-    /// Records the end of a delivery that started after `pauses` pauses. Returns whether the state has changed.
+    /// Records the end of a delivery that started after `pauses` pauses. Returns whether the state has
+    /// changed.
     fn record(&mut self, pauses: u64, ended: Ended) -> bool {
         if pauses != self.pauses {
             return false;
@@ -291,7 +295,8 @@ fn count(queue: Queue, outcome: &'static str) {
     metrics::counter!("bedside_work_total", "queue" => queue.name(), "outcome" => outcome).increment(1);
 }
 
-/// Describes the metrics of [`run_consumer`] and registers them at zero, so that alerts can tell zero from missing.
+/// Describes the metrics of [`run_consumer`] and registers them at zero, so that alerts can tell zero from
+/// missing.
 pub fn describe_consumer(queues: &[Queue]) {
     use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
     describe_counter!("bedside_work_total", "Processed deliveries, by outcome");

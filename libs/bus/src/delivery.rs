@@ -1,8 +1,9 @@
 //! One delivery of a message, which its consumer must settle.
 //!
-//! A delivery is not an attempt. An attempt starts with [`Delivery::begin`], which counts it durably before the work starts.
-//! A message that kills its consumers is thereby detected. An attempt stops counting if the consumer defers it because the
-//! infrastructure failed. A delivery that was lost on the network, or prefetched and given back, never counts.
+//! A delivery is not an attempt. An attempt starts with [`Delivery::begin`], which counts it durably before
+//! the work starts. A message that kills its consumers is thereby detected. An attempt stops counting if the
+//! consumer defers it because the infrastructure failed. A delivery that was lost on the network, or
+//! prefetched and given back, never counts.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use crate::{BusError, RetryPolicy, StagedFile, StagingKey};
 const SETTLE_MIN_WAIT: Duration = Duration::from_millis(100);
 const SETTLE_MAX_WAIT: Duration = Duration::from_secs(2);
 
-/// The adapter's side of a delivery. Dropping it unsettled gives the message back at once. All calls can be repeated.
+/// The adapter's side of a delivery. Dropping it unsettled gives the message back at once. All calls can be
+/// repeated.
 #[async_trait]
 pub trait Acker: Send + Sync {
     /// Counts an attempt and returns its number, from 1. The count is durable, except on the first delivery.
@@ -37,13 +39,13 @@ pub trait Acker: Send + Sync {
     async fn remove(&self, key: StagingKey) -> Result<(), BusError>;
 }
 
-/// One delivery of a message. Start the work with [`Delivery::begin`]; settle it with [`Delivery::ack`], [`Delivery::fail`],
-/// [`Delivery::defer`] or [`Delivery::dead_letter`]. Dropping an unsettled delivery gives the message back. A consumer that
-/// panics or is cancelled delays the work but does not lose it.
+/// One delivery of a message. Start the work with [`Delivery::begin`]; settle it with [`Delivery::ack`],
+/// [`Delivery::fail`], [`Delivery::defer`] or [`Delivery::dead_letter`]. Dropping an unsettled delivery gives
+/// the message back. A consumer that panics or is cancelled delays the work but does not lose it.
 ///
-/// While the broker fails, settling is repeated: finished work should not be done again, and a deferred attempt must not
-/// count. A deferral is repeated until it succeeds. Other calls are repeated for twice the ack wait; after that the broker
-/// redelivers the message anyway.
+/// While the broker fails, settling is repeated: finished work should not be done again, and a deferred
+/// attempt must not count. A deferral is repeated until it succeeds. Other calls are repeated for twice the
+/// ack wait; after that the broker redelivers the message anyway.
 pub struct Delivery {
     /// The queue.
     pub queue: Queue,
@@ -106,7 +108,8 @@ impl Delivery {
         serde_json::from_slice(&self.payload).map_err(BusError::encoding)
     }
 
-    /// Opens a file that the message refers to: an attachment, or a file in the staging store. `None` if it does not exist.
+    /// Opens a file that the message refers to: an attachment, or a file in the staging store. `None` if it
+    /// does not exist.
     ///
     /// # Errors
     /// If the broker cannot be reached.
@@ -114,8 +117,8 @@ impl Delivery {
         self.acker.open(key).await
     }
 
-    /// Removes a file that the message refers to and that nobody else needs. The file may still be readable until the message
-    /// is settled.
+    /// Removes a file that the message refers to and that nobody else needs. The file may still be readable
+    /// until the message is settled.
     ///
     /// # Errors
     /// If the broker cannot be reached.
@@ -123,9 +126,9 @@ impl Delivery {
         self.acker.remove(key).await
     }
 
-    /// Counts the attempt. Call it before the work starts. From here on the attempt counts against the limit of the policy,
-    /// even if the process dies, unless it is deferred. The count of a first delivery is not durable, for speed. A message
-    /// can therefore kill one more consumer than the policy allows.
+    /// Counts the attempt. Call it before the work starts. From here on the attempt counts against the limit
+    /// of the policy, even if the process dies, unless it is deferred. The count of a first delivery is not
+    /// durable, for speed. A message can therefore kill one more consumer than the policy allows.
     ///
     /// # Errors
     /// If the broker fails; the attempt may or may not be counted. Defer the delivery then.
@@ -142,8 +145,8 @@ impl Delivery {
         self.until_settled(self.settle_timeout(), || self.acker.ack()).await
     }
 
-    /// The work failed: gives the message back for a retry, or dead-letters it if no attempt is left. Returns whether it became
-    /// a dead letter.
+    /// The work failed: gives the message back for a retry, or dead-letters it if no attempt is left. Returns
+    /// whether it became a dead letter.
     ///
     /// # Errors
     /// If the broker refused; the message may then be delivered again.
@@ -157,8 +160,8 @@ impl Delivery {
         Ok(false)
     }
 
-    /// The infrastructure failed: gives the message back for redelivery. The wait grows with the number of deliveries, up to
-    /// 15 s. The attempt does not count.
+    /// The infrastructure failed: gives the message back for redelivery. The wait grows with the number of
+    /// deliveries, up to 15 s. The attempt does not count.
     ///
     /// # Errors
     /// If the broker refused; the message may then be delivered again, and the attempt may count.
@@ -167,7 +170,8 @@ impl Delivery {
         self.until_settled(Duration::MAX, || self.acker.defer(wait)).await
     }
 
-    /// The work can never succeed: dead-letters the message. If the dead letters are full, the message is deferred.
+    /// The work can never succeed: dead-letters the message. If the dead letters are full, the message is
+    /// deferred.
     ///
     /// # Errors
     /// If the message was not moved; it is then delivered again.
@@ -181,7 +185,8 @@ impl Delivery {
         Ok(())
     }
 
-    /// Whether more attempts were started than the policy allows: earlier consumers died during their attempts.
+    /// Whether more attempts were started than the policy allows: earlier consumers died during their
+    /// attempts.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         self.attempt > self.policy.max_attempts
@@ -193,7 +198,8 @@ impl Delivery {
         self.attempt >= self.policy.max_attempts
     }
 
-    /// Runs `work` and reports progress every third of the ack wait. A broker that does not answer does not delay the work.
+    /// Runs `work` and reports progress every third of the ack wait. A broker that does not answer does not
+    /// delay the work.
     pub async fn while_working<T>(&self, work: impl Future<Output = T>) -> T {
         let progress = async {
             let period = self.policy.ack_wait / 3;

@@ -28,8 +28,8 @@ impl BusError {
         BusError::Storage(cause.into())
     }
 
-    /// Whether the broker or its disk failed. The message is then not the cause, and the same call succeeds once the broker
-    /// has recovered.
+    /// Whether the broker or its disk failed. The message is then not the cause, and the same call succeeds
+    /// once the broker has recovered.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         matches!(self, BusError::Unavailable(_) | BusError::Storage(_))

@@ -1,8 +1,9 @@
-//! Ports of the pipeline to its message broker: work queues ([`WorkQueue`]), change notifications ([`PubSub`]), receipts
-//! ([`ReplyInbox`]), dead letters ([`DeadLetters`]) and files that wait for a consumer ([`StagingStore`]).
+//! Ports of the pipeline to its message broker: work queues ([`WorkQueue`]), change notifications
+//! ([`PubSub`]), receipts ([`ReplyInbox`]), dead letters ([`DeadLetters`]) and files that wait for a consumer
+//! ([`StagingStore`]).
 //!
-//! Two adapters implement all ports: [`nats`] (JetStream) and [`local`] (in process, one SQLite file). One conformance
-//! suite runs on both. [`BusPorts`] bundles the ports of an adapter at start-up.
+//! Two adapters implement all ports: [`nats`] (JetStream) and [`local`] (in process, one SQLite file). One
+//! conformance suite runs on both. [`BusPorts`] bundles the ports of an adapter at start-up.
 
 // Without an adapter, the code that only adapters use is dead.
 #![cfg_attr(not(any(feature = "local", feature = "nats")), allow(dead_code, reason = "no adapter is built"))]

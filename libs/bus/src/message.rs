@@ -23,7 +23,8 @@ pub struct Outgoing {
     pub attachments: Vec<Attachment>,
 }
 
-/// A file in memory that is enqueued with a message. Consumers read it with [`Delivery::open`](crate::Delivery::open).
+/// A file in memory that is enqueued with a message. Consumers read it with
+/// [`Delivery::open`](crate::Delivery::open).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {
     /// The upload that the file belongs to.
@@ -79,7 +80,8 @@ pub enum UpdateEvent {
     Updated(Box<PatientUpdated>),
     /// The connection to the broker is lost. No updates are received until [`UpdateEvent::Lagged`].
     Disconnected,
-    /// Updates may have been lost because the connection was interrupted or the subscriber was too slow. Reload summaries.
+    /// Updates may have been lost because the connection was interrupted or the subscriber was too slow.
+    /// Reload summaries.
     Lagged,
 }
 
@@ -119,7 +121,8 @@ pub struct DeadLetter {
     pub attempts: u64,
     /// When the message was dead-lettered.
     pub died_at: Timestamp,
-    /// The stored message does not match its checksum. It cannot be retried, and the other fields may be wrong.
+    /// The stored message does not match its checksum. It cannot be retried, and the other fields may be
+    /// wrong.
     pub damaged: bool,
 }
 

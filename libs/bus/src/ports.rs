@@ -14,24 +14,27 @@ use crate::{
 
 /// Durable work queues with competing consumers.
 ///
-/// Once `enqueue` returns `Ok`, the message is durable. It is delivered until a consumer acknowledges it or it becomes a dead
-/// letter. A message becomes a dead letter after [`RetryPolicy::max_attempts`](crate::RetryPolicy::max_attempts) attempts
-/// that failed or ended with the death of their consumer, or at once on request of its consumer. Deferred attempts
-/// ([`Delivery::defer`]) do not count, and neither do deliveries that were never begun. An outage of any length therefore
-/// produces no dead letters.
+/// Once `enqueue` returns `Ok`, the message is durable. It is delivered until a consumer acknowledges it or
+/// it becomes a dead letter. A message becomes a dead letter after
+/// [`RetryPolicy::max_attempts`](crate::RetryPolicy::max_attempts) attempts that failed or ended with the
+/// death of their consumer, or at once on request of its consumer. Deferred attempts ([`Delivery::defer`]) do
+/// not count, and neither do deliveries that were never begun. An outage of any length therefore produces no
+/// dead letters.
 #[async_trait]
 pub trait WorkQueue: Debug + Send + Sync + 'static {
-    /// Enqueues a message together with its attachments. When this returns `Ok`, message and attachments are durable. The
-    /// message is never delivered before its attachments can be opened. [`send`](crate::send) is the typed form.
+    /// Enqueues a message together with its attachments. When this returns `Ok`, message and attachments are
+    /// durable. The message is never delivered before its attachments can be opened. [`send`](crate::send) is
+    /// the typed form.
     ///
     /// # Errors
-    /// [`EnqueueError::Full`] if the queue or the staging store is full, [`EnqueueError::Bus`] if the broker fails. After
-    /// `Bus` the message may or may not be enqueued: send it again under the same upload id. Attachments may remain in the
-    /// staging store.
+    /// [`EnqueueError::Full`] if the queue or the staging store is full, [`EnqueueError::Bus`] if the broker
+    /// fails. After `Bus` the message may or may not be enqueued: send it again under the same upload id.
+    /// Attachments may remain in the staging store.
     async fn enqueue(&self, message: Outgoing) -> Result<(), EnqueueError>;
 
-    /// Joins the consumers of a queue. Each message is delivered to one consumer at a time. At most `max_in_flight`
-    /// deliveries of this stream are unsettled at any moment. The stream survives broker outages; it ends with the adapter.
+    /// Joins the consumers of a queue. Each message is delivered to one consumer at a time. At most
+    /// `max_in_flight` deliveries of this stream are unsettled at any moment. The stream survives broker
+    /// outages; it ends with the adapter.
     ///
     /// # Errors
     /// If the broker cannot be reached.
@@ -63,8 +66,9 @@ pub trait PubSub: Debug + Send + Sync + 'static {
     /// If the update was certainly not published.
     async fn publish(&self, update: &PatientUpdated, trace_parent: Option<String>) -> Result<(), BusError>;
 
-    /// Subscribes to the updates of one patient, or of all patients. The subscription is active when this returns: every
-    /// later update is received, or [`UpdateEvent::Lagged`] reports that updates may have been lost.
+    /// Subscribes to the updates of one patient, or of all patients. The subscription is active when this
+    /// returns: every later update is received, or [`UpdateEvent::Lagged`] reports that updates may have been
+    /// lost.
     ///
     /// # Errors
     /// If the broker cannot be reached.

@@ -15,8 +15,8 @@ use crate::{BusError, EnqueueError};
 /// A stream of bytes.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
-/// Key of a staged file: its upload and its hash. Each upload has its own copy, so the copy can be deleted with the upload
-/// even if other uploads staged the same bytes.
+/// Key of a staged file: its upload and its hash. Each upload has its own copy, so the copy can be deleted
+/// with the upload even if other uploads staged the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StagingKey {
     /// The upload.
@@ -137,8 +137,8 @@ impl Chunker {
         Chunker { size, chunk: BytesMut::new() }
     }
 
-    /// Takes bytes from `part`. Returns a full chunk once more bytes are known to follow; [`Chunker::finish`] returns the last
-    /// chunk.
+    /// Takes bytes from `part`. Returns a full chunk once more bytes are known to follow; [`Chunker::finish`]
+    /// returns the last chunk.
     pub(crate) fn fill(&mut self, part: &mut Bytes) -> Option<Bytes> {
         if self.chunk.is_empty() && part.len() > self.size {
             return Some(part.split_to(self.size));
@@ -157,12 +157,12 @@ impl Chunker {
 /// Files that wait for a consumer. Durable like the queues: a file that `put` confirmed exists after a crash.
 #[async_trait]
 pub trait StagingStore: fmt::Debug + Send + Sync + 'static {
-    /// Stores `bytes` bytes of `body` under `key` and waits until they are durable. Putting a key again is no error and leaves
-    /// one copy. A body of another length or hash is refused and leaves nothing.
+    /// Stores `bytes` bytes of `body` under `key` and waits until they are durable. Putting a key again is no
+    /// error and leaves one copy. A body of another length or hash is refused and leaves nothing.
     ///
     /// # Errors
-    /// [`EnqueueError::Full`] if the store is full; [`BusError`] if the broker fails. If the body fails, the cause is a
-    /// [`BodyError`].
+    /// [`EnqueueError::Full`] if the store is full; [`BusError`] if the broker fails. If the body fails, the
+    /// cause is a [`BodyError`].
     async fn put(&self, key: StagingKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError>;
 
     /// Opens a staged file; `None` if it does not exist.
@@ -177,8 +177,8 @@ pub trait StagingStore: fmt::Debug + Send + Sync + 'static {
     /// If the broker cannot be reached.
     async fn delete(&self, key: StagingKey) -> Result<(), BusError>;
 
-    /// Lists every staged file with the time it was staged. The list can include files whose `put` is unfinished or was
-    /// interrupted. Such a file cannot be read, but it can be deleted.
+    /// Lists every staged file with the time it was staged. The list can include files whose `put` is
+    /// unfinished or was interrupted. Such a file cannot be read, but it can be deleted.
     ///
     /// # Errors
     /// If the broker cannot be reached.

@@ -29,11 +29,12 @@ pub(super) struct Core {
     pub(super) path: PathBuf,
     pub(super) policy: RetryPolicy,
     pub(super) limits: QueueLimits,
-    /// Declared before the writer, so that they are closed first: the writer checkpoints the log when it is closed as the last
-    /// connection.
+    /// Declared before the writer, so that they are closed first: the writer checkpoints the log when it is
+    /// closed as the last connection.
     readers: Mutex<Vec<Connection>>,
     pub(super) writer: Writer,
-    /// Limits a transaction to one chunk of a large file, so that small writes do not wait for chunks of many files.
+    /// Limits a transaction to one chunk of a large file, so that small writes do not wait for chunks of many
+    /// files.
     pub(super) chunk_permit: Semaphore,
     schedules: Arc<[Schedule; Queue::ALL.len()]>,
     pub(super) updates: broadcast::Sender<Arc<PatientUpdated>>,
@@ -91,7 +92,8 @@ impl Core {
         Schedules(Arc::clone(&self.schedules))
     }
 
-    /// Returns an id that no other message had since the file was opened: a late acknowledgement never affects another message.
+    /// Returns an id that no other message had since the file was opened: a late acknowledgement never
+    /// affects another message.
     pub(super) fn message_id(&self) -> i64 {
         self.next_message.fetch_add(1, Ordering::Relaxed)
     }
@@ -153,8 +155,8 @@ pub(super) fn queue_of(number: usize) -> Option<Queue> {
     Queue::ALL.into_iter().find(|queue| number_of(*queue) == number)
 }
 
-/// Schedules every message of the file and returns the highest id. A message with an unknown queue would never be delivered, so
-/// it becomes a dead letter. Checksums are verified on delivery.
+/// Schedules every message of the file and returns the highest id. A message with an unknown queue would
+/// never be delivered, so it becomes a dead letter. Checksums are verified on delivery.
 fn load_messages(db: &Connection, schedules: &[Schedule]) -> rusqlite::Result<i64> {
     let mut statement = db.prepare("SELECT id, queue, attempts, enqueued_at FROM messages ORDER BY id")?;
     let mut rows = statement.query([])?;

@@ -25,10 +25,10 @@ const CHECKPOINT_PAGES: i64 = 4_000;
 /// Above this size of the log, readers are blocked until it is checkpointed and truncated.
 pub(super) const MAX_LOG_BYTES: u64 = 64 << 20;
 
-/// Payloads are the last columns, so that the index of all messages is loaded without reading them. The id of a chunk is the
-/// id of its blob, shifted by [`super::staging::CHUNK_BITS`], plus the number of the chunk: a blob is one range of rows.
-/// Chunks without a row in `blobs` belong to an interrupted put. Chunks have no checksum, because a file is verified against
-/// its hash when it is read.
+/// Payloads are the last columns, so that the index of all messages is loaded without reading them. The id of
+/// a chunk is the id of its blob, shifted by [`super::staging::CHUNK_BITS`], plus the number of the chunk: a
+/// blob is one range of rows. Chunks without a row in `blobs` belong to an interrupted put. Chunks have no
+/// checksum, because a file is verified against its hash when it is read.
 const SCHEMA: &str = "
     CREATE TABLE messages (
         id INTEGER PRIMARY KEY,
@@ -71,8 +71,8 @@ const SCHEMA: &str = "
 /// Version 2 kept idempotency reservations.
 const TO_VERSION_3: &str = "DROP TABLE claims; PRAGMA user_version = 3;";
 
-/// The checksum does not cover `attempts`, which changes with each delivery. If it is damaged, a message may be dead-lettered
-/// too early; it can then be retried.
+/// The checksum does not cover `attempts`, which changes with each delivery. If it is damaged, a message may
+/// be dead-lettered too early; it can then be retried.
 pub(super) const MESSAGES: Table = Table {
     name: "messages",
     columns: &["id", "queue", "enqueued_at", "mrn", "reply_to", "trace_parent", "payload"],
@@ -167,8 +167,8 @@ fn lock(path: &Path) -> Result<File, LocalError> {
     }
 }
 
-/// Creates an empty file that only its owner can read, because it will contain patient data. SQLite gives the log the same
-/// permissions.
+/// Creates an empty file that only its owner can read, because it will contain patient data. SQLite gives the
+/// log the same permissions.
 fn create_private(path: &Path) -> Result<(), LocalError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

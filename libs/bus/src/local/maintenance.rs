@@ -9,8 +9,8 @@ use super::staging::{CHUNK_BITS, chunk_id};
 
 /// Chunks deleted per step while idle: 4 MiB, a few milliseconds.
 const IDLE_CHUNKS: i64 = 16;
-/// Chunks deleted within the transaction of a group. A group adds at most one chunk of a large file, so pending deletes do not
-/// accumulate.
+/// Chunks deleted within the transaction of a group. A group adds at most one chunk of a large file, so
+/// pending deletes do not accumulate.
 const GROUP_CHUNKS: i64 = 2;
 
 /// Free pages that stay in the file for later use: 64 MiB.

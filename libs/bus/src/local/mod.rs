@@ -1,8 +1,9 @@
 //! Adapter in this process, durable in one SQLite file.
 //!
-//! Messages, dead letters and staged files are rows. One thread writes them, many writes per transaction ([`writer`]). An
-//! index in memory decides which message is delivered when ([`schedule`]). Updates and receipts stay inside the process. What
-//! was confirmed survives `kill -9`; deliveries that were unsettled then are redelivered at once.
+//! Messages, dead letters and staged files are rows. One thread writes them, many writes per transaction
+//! ([`writer`]). An index in memory decides which message is delivered when ([`schedule`]). Updates and
+//! receipts stay inside the process. What was confirmed survives `kill -9`; deliveries that were unsettled
+//! then are redelivered at once.
 
 mod core;
 mod dead_letters;
@@ -49,8 +50,8 @@ impl LocalBus {
     /// Opens the file, and creates it if it does not exist. Its folder must exist.
     ///
     /// # Errors
-    /// A [`BusError`] with a [`LocalError`] as its cause: the file is in use by another process, damaged, written by another
-    /// version, or not writable.
+    /// A [`BusError`] with a [`LocalError`] as its cause: the file is in use by another process, damaged,
+    /// written by another version, or not writable.
     pub fn open(path: &Path, policy: RetryPolicy, limits: QueueLimits) -> Result<Arc<Self>, BusError> {
         let core = Core::open(path, policy, limits)?;
         Ok(Arc::new(LocalBus { core: Arc::new(core) }))

@@ -20,9 +20,10 @@ use crate::{Acker, Attachment, BusError, Delivery, EnqueueError, Outgoing, Stage
 
 /// Writes a message and its attachments in one transaction, and schedules the message.
 ///
-/// If the attachments fit into the write-behind cache, the message is delivered while its write is in progress. Consumers do
-/// not need it to be durable; only its sender does. Everything that a consumer then writes to this file comes after it. What a
-/// consumer does elsewhere may outlive the message if the write fails, as with any message whose sender got no confirmation.
+/// If the attachments fit into the write-behind cache, the message is delivered while its write is in
+/// progress. Consumers do not need it to be durable; only its sender does. Everything that a consumer then
+/// writes to this file comes after it. What a consumer does elsewhere may outlive the message if the write
+/// fails, as with any message whose sender got no confirmation.
 pub(super) async fn enqueue(core: &Core, message: Outgoing) -> Result<(), EnqueueError> {
     let Outgoing { queue, mrn, payload, reply_to, trace_parent, attachments } = message;
     let mrn = mrn.get();
@@ -199,9 +200,9 @@ struct LocalAcker {
     id: i64,
     /// Number of the delivery.
     delivery: u64,
-    /// The attempt count is written with a deferred write, for speed. A crash in that moment leaves the attempt uncounted; but
-    /// after a restart the message counts as recovered, and its attempts are written before they start. A message can
-    /// therefore not crash the process forever.
+    /// The attempt count is written with a deferred write, for speed. A crash in that moment leaves the
+    /// attempt uncounted; but after a restart the message counts as recovered, and its attempts are written
+    /// before they start. A message can therefore not crash the process forever.
     defers_count: bool,
     /// An attempt has begun and counts.
     has_begun: AtomicBool,
@@ -223,8 +224,9 @@ impl LocalAcker {
         had_begun.then(|| self.core.schedule(self.queue).uncount(self.id))
     }
 
-    /// Executes a write that removes the message, and removes it from the schedule once the write is durable. If the write
-    /// fails, the caller still holds the message; if the caller was cancelled, the message is given back.
+    /// Executes a write that removes the message, and removes it from the schedule once the write is durable.
+    /// If the write fails, the caller still holds the message; if the caller was cancelled, the message is
+    /// given back.
     async fn remove_message(
         &self,
         bytes: usize,

@@ -1,7 +1,7 @@
 //! The schedule: an index in memory that decides which message is delivered when.
 //!
-//! A message is ready, waits for redelivery, or is delivered and unsettled. Consumers sleep until a message becomes ready or
-//! the earliest deadline passes; nothing polls.
+//! A message is ready, waits for redelivery, or is delivered and unsettled. Consumers sleep until a message
+//! becomes ready or the earliest deadline passes; nothing polls.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -188,8 +188,8 @@ impl Schedule {
         );
     }
 
-    /// Adds a message with a reservation, and its content if memory was reserved for it. A message that is not in the file yet
-    /// must be added with its content, and removed if its write fails.
+    /// Adds a message with a reservation, and its content if memory was reserved for it. A message that is
+    /// not in the file yet must be added with its content, and removed if its write fails.
     pub(super) fn add(&self, id: i64, enqueued_at: Timestamp, content: Option<Arc<Content>>) {
         self.insert(
             id,
@@ -204,7 +204,8 @@ impl Schedule {
         );
     }
 
-    /// Reserves memory for the content of a message, which must then be passed to [`Schedule::add`]; `false` if there is none.
+    /// Reserves memory for the content of a message, which must then be passed to [`Schedule::add`]; `false`
+    /// if there is none.
     pub(super) fn reserve_memory(&self, content: &Content) -> bool {
         let bytes = content.payload.len();
         self.in_memory
@@ -237,8 +238,8 @@ impl Schedule {
 
     /// Waits until a message is ready and takes the oldest one; `None` if the adapter is closed.
     pub(super) async fn take(&self, ack_wait: Duration) -> Option<Taken> {
-        // Each change wakes one sleeper, which then waits for the earliest deadline. When it returns or is cancelled, another
-        // sleeper must take over.
+        // Each change wakes one sleeper, which then waits for the earliest deadline. When it returns or is
+        // cancelled, another sleeper must take over.
         let _next = NotifyOnDrop(&self.changed);
         loop {
             let earliest = {

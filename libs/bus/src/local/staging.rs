@@ -1,7 +1,7 @@
 //! Staged files: rows of chunks in the queue file.
 //!
-//! A small file is one write. A large file is written chunk by chunk, and becomes visible with its last chunk. At most a few
-//! chunks are in memory.
+//! A small file is one write. A large file is written chunk by chunk, and becomes visible with its last
+//! chunk. At most a few chunks are in memory.
 
 use std::io;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ const CHUNK: usize = 256 << 10;
 /// A file has at most 2^20 chunks (256 GiB).
 pub(super) const CHUNK_BITS: i64 = 20;
 
-/// Files of up to this many chunks are deleted in one transaction; the chunks of larger files become pending deletes.
+/// Files of up to this many chunks are deleted in one transaction; the chunks of larger files become pending
+/// deletes.
 const SMALL_CHUNKS: u64 = 8;
 
 /// Id of a chunk.
@@ -170,8 +171,8 @@ fn stream_chunks(core: Arc<Core>, blob: i64, bytes: u64, first: Option<Bytes>) -
     .boxed()
 }
 
-/// Verifies a body while it is read: the last part is only returned if the hash of the whole body matches. Disks can flip bits,
-/// and a damaged file must not be stored or analysed.
+/// Verifies a body while it is read: the last part is only returned if the hash of the whole body matches.
+/// Disks can flip bits, and a damaged file must not be stored or analysed.
 pub(super) fn verified(sha256: BlobHash, bytes: u64, body: ByteStream) -> ByteStream {
     let start = Some((body, BodyCheck::new(bytes, sha256), 0));
     futures::stream::unfold(start, move |state| async move {

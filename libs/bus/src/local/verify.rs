@@ -22,8 +22,8 @@ pub struct QueueCheck {
     pub damaged: Vec<String>,
 }
 
-/// Verifies a queue file: every message and dead letter by its checksum, every staged file by its hash, and all pages. Only
-/// reads; a running process may have the file open. Blocks.
+/// Verifies a queue file: every message and dead letter by its checksum, every staged file by its hash, and
+/// all pages. Only reads; a running process may have the file open. Blocks.
 ///
 /// # Errors
 /// If the file cannot be read. Damage is no error.

@@ -1,7 +1,8 @@
 //! Write-behind cache: attachments in memory, from the moment they are enqueued.
 //!
-//! Most files are read within milliseconds by a consumer of the same process. A cached file is not read from the SQLite file,
-//! and it can be read before it is written. That allows a message to be delivered while its write is in progress.
+//! Most files are read within milliseconds by a consumer of the same process. A cached file is not read from
+//! the SQLite file, and it can be read before it is written. That allows a message to be delivered while its
+//! write is in progress.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -35,8 +36,8 @@ struct State {
 pub(super) struct WriteBehindCache(Mutex<State>);
 
 impl WriteBehindCache {
-    /// Adds files whose write is about to start. They stay at least until the write ends. Adds all files or, if there is no
-    /// room, none; returns whether they were added.
+    /// Adds files whose write is about to start. They stay at least until the write ends. Adds all files or,
+    /// if there is no room, none; returns whether they were added.
     pub(super) fn insert(&self, files: &[Attachment]) -> bool {
         let wanted: usize = files.iter().map(|file| file.content.len()).sum();
         let mut state = self.state();

@@ -1,8 +1,8 @@
 //! The writer thread: group commit.
 //!
-//! A commit costs one disk sync, whatever its size. All writes that arrive during a commit go into the next transaction, each
-//! in its own savepoint, so that a failed write does not affect the others. A write is confirmed after its commit, never
-//! before.
+//! A commit costs one disk sync, whatever its size. All writes that arrive during a commit go into the next
+//! transaction, each in its own savepoint, so that a failed write does not affect the others. A write is
+//! confirmed after its commit, never before.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
@@ -79,8 +79,8 @@ impl Writer {
         Ok(Writer { sender: Some(sender), thread: Mutex::new(Some(thread)) })
     }
 
-    /// Executes `work` in the next transaction; `end` receives the outcome on the writer thread. `bytes` is the approximate
-    /// size of the write. `work` runs at most once.
+    /// Executes `work` in the next transaction; `end` receives the outcome on the writer thread. `bytes` is
+    /// the approximate size of the write. `work` runs at most once.
     pub(super) fn submit<T: Send + 'static>(
         &self,
         bytes: usize,
@@ -153,8 +153,8 @@ fn run_thread(file: &QueueFile, maintenance: Maintenance, submitted: &mpsc::Rece
     }
 }
 
-/// Returns the next group; `None` if the [`Writer`] is dropped. Calls `maintain` while nothing is submitted and it has work
-/// left.
+/// Returns the next group; `None` if the [`Writer`] is dropped. Calls `maintain` while nothing is submitted
+/// and it has work left.
 fn next_group(
     submitted: &mpsc::Receiver<Submitted>,
     maintenance_left: &mut bool,
@@ -195,7 +195,8 @@ fn next_group(
     }
 }
 
-/// Executes a group in one transaction and reports the outcome of each write. Fails if the whole transaction failed.
+/// Executes a group in one transaction and reports the outcome of each write. Fails if the whole transaction
+/// failed.
 fn commit(file: &QueueFile, group: Vec<Submitted>, maintenance: &Maintenance) -> Result<(), LocalError> {
     let failed = |error: rusqlite::Error| LocalError::of(&file.path, &error);
     let mut whole = run(&file.db, "BEGIN IMMEDIATE").map_err(failed);
@@ -248,8 +249,9 @@ fn run(db: &Connection, statement: &str) -> rusqlite::Result<()> {
     db.prepare_cached(statement)?.execute([]).map(|_| ())
 }
 
-/// Truncates a long write-ahead log. SQLite checkpoints by itself, but restarts the log only when no reader uses it, which may
-/// never happen under constant load. This blocks readers for a moment; each read takes microseconds.
+/// Truncates a long write-ahead log. SQLite checkpoints by itself, but restarts the log only when no reader
+/// uses it, which may never happen under constant load. This blocks readers for a moment; each read takes
+/// microseconds.
 fn truncate_log(file: &QueueFile) {
     if file.log_bytes() > MAX_LOG_BYTES
         && let Err(error) = file.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))

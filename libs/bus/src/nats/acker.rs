@@ -1,13 +1,15 @@
 //! Settles one delivery and counts the attempts of its message.
 //!
-//! JetStream counts deliveries, not failures: a delivery that was sent into a dead connection or deferred in an outage counts
-//! like one that killed its consumer. So `max_deliver` is unlimited, and attempts are counted here, in the stream `ATTEMPTS`
-//! with one subject per message that was delivered more than once. The count is raised before the work starts and lowered
-//! again if the attempt is deferred. The first delivery writes nothing unless it fails.
+//! JetStream counts deliveries, not failures: a delivery that was sent into a dead connection or deferred in
+//! an outage counts like one that killed its consumer. So `max_deliver` is unlimited, and attempts are
+//! counted here, in the stream `ATTEMPTS` with one subject per message that was delivered more than once. The
+//! count is raised before the work starts and lowered again if the attempt is deferred. The first delivery
+//! writes nothing unless it fails.
 //!
-//! Failure modes: a process that is killed between raising and lowering leaves the attempt counted; each death of a consumer
-//! counts at most one attempt. A count that is lost with a broker, or expires after a day without an attempt, starts again at
-//! zero; a poison message then gets its attempts once more. Neither turns an outage into dead letters.
+//! Failure modes: a process that is killed between raising and lowering leaves the attempt counted; each
+//! death of a consumer counts at most one attempt. A count that is lost with a broker, or expires after a day
+//! without an attempt, starts again at zero; a poison message then gets its attempts once more. Neither turns
+//! an outage into dead letters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,8 +109,8 @@ impl NatsAcker {
         })
     }
 
-    /// Sends an acknowledgement and waits for the confirmation. A broker that was killed may not know the delivery; it then
-    /// does not answer.
+    /// Sends an acknowledgement and waits for the confirmation. A broker that was killed may not know the
+    /// delivery; it then does not answer.
     async fn confirm(&self, acknowledgement: Bytes) -> Result<(), BusError> {
         let reply = self.message.reply.as_ref().map(ToString::to_string).unwrap_or_default();
         match self.core.connection.request(reply, acknowledgement).await {
@@ -120,8 +122,8 @@ impl NatsAcker {
         }
     }
 
-    /// Copies the message to the dead letters and stages its attachments, then removes the message. If this is interrupted, it
-    /// is repeated with the same message id.
+    /// Copies the message to the dead letters and stages its attachments, then removes the message. If this
+    /// is interrupted, it is repeated with the same message id.
     async fn move_to_dead_letters(&self, reason: &str, attempts: u64) -> Result<(), BusError> {
         let Some(mrn) = names::mrn_of(&self.message.subject) else {
             return Err(BusError::refused("the subject of the message has no patient"));

@@ -23,7 +23,8 @@ pub struct NatsConfig {
     pub require_tls: bool,
     /// Name of this connection in the broker's connection list.
     pub name: String,
-    /// Subject prefix for replies and receipts. Each user needs its own prefix, to which no other user may subscribe.
+    /// Subject prefix for replies and receipts. Each user needs its own prefix, to which no other user may
+    /// subscribe.
     pub inbox_prefix: String,
     /// Timeout for replies of the broker.
     pub request_timeout: Duration,
@@ -33,8 +34,8 @@ pub struct NatsConfig {
     pub limits: QueueLimits,
     /// Replicas of each stream: 1 on one server, 3 or 5 in a cluster.
     pub replicas: usize,
-    /// Creates missing streams and consumers and adapts existing ones. A user without that permission sets this to false;
-    /// [`super::provision`] must then be run once by another user.
+    /// Creates missing streams and consumers and adapts existing ones. A user without that permission sets
+    /// this to false; [`super::provision`] must then be run once by another user.
     pub create: bool,
 }
 

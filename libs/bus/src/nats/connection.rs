@@ -1,11 +1,12 @@
 //! The connection to the broker: requests, durable publishes, round trips, and the connection history.
 //!
-//! Invariant: every durable publish carries a message id. If no acknowledgement arrives, it is sent again with the same id,
-//! so the stream stores the message once. The duplicate window of the streams is longer than [`PUBLISH_DEADLINE`].
+//! Invariant: every durable publish carries a message id. If no acknowledgement arrives, it is sent again
+//! with the same id, so the stream stores the message once. The duplicate window of the streams is longer
+//! than [`PUBLISH_DEADLINE`].
 //!
-//! Failure modes: a stream without a leader has no responders, or its request times out. Publishes are retried for
-//! [`PUBLISH_DEADLINE`], which is longer than an election. Other requests are retried only if streams are replicated; they
-//! must be idempotent.
+//! Failure modes: a stream without a leader has no responders, or its request times out. Publishes are
+//! retried for [`PUBLISH_DEADLINE`], which is longer than an election. Other requests are retried only if
+//! streams are replicated; they must be idempotent.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -25,14 +26,15 @@ use tokio::time::Instant;
 use super::{NatsConfig, names};
 use crate::{BusError, EnqueueError};
 
-/// A subject without subscribers. The broker answers "no responders" at once, which proves that it has processed everything
-/// that was sent before on this connection.
+/// A subject without subscribers. The broker answers "no responders" at once, which proves that it has
+/// processed everything that was sent before on this connection.
 const PING: &str = "bedside.ping";
 
-/// How long a publish is retried. A stream that lost its leader has a new one after 4 to 9 s; no setting of the server
-/// changes that.
+/// How long a publish is retried. A stream that lost its leader has a new one after 4 to 9 s; no setting of
+/// the server changes that.
 pub(super) const PUBLISH_DEADLINE: Duration = Duration::from_secs(15);
-/// A request that takes longer is sent again, where it may be retried: the server that should answer may have died.
+/// A request that takes longer is sent again, where it may be retried: the server that should answer may have
+/// died.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Wait before a request is sent again.
 const RETRY_WAIT: Duration = Duration::from_millis(100);
@@ -68,14 +70,16 @@ impl ApiError {
         match self.err_code {
             // Storage of the server or the account is used up.
             10_002 | 10_023 | 10_047 => true,
-            // "maximum messages exceeded", "maximum bytes exceeded"; other failures of the store have the same code.
+            // "maximum messages exceeded", "maximum bytes exceeded"; other failures of the store have the
+            // same code.
             10_077 => self.description.contains("maximum"),
             10_122 => true,
             _ => false,
         }
     }
 
-    /// The same publish succeeds later: JetStream has no leader, or an earlier copy of the message is still in process.
+    /// The same publish succeeds later: JetStream has no leader, or an earlier copy of the message is still
+    /// in process.
     fn is_temporary(&self) -> bool {
         (self.code == 503 && !self.is_storage()) || self.err_code == 10_158
     }
@@ -85,8 +89,8 @@ impl ApiError {
         matches!(self.err_code, 10_071 | 10_164)
     }
 
-    /// The message is not the cause: the stream or consumer does not exist (10,014 and 10,059), its store failed (10,077), or
-    /// storage is used up.
+    /// The message is not the cause: the stream or consumer does not exist (10,014 and 10,059), its store
+    /// failed (10,077), or storage is used up.
     fn is_storage(&self) -> bool {
         matches!(self.err_code, 10_014 | 10_059 | 10_077) || self.is_full()
     }
@@ -152,8 +156,8 @@ impl Connection {
         });
         let client = events.connect(&config.urls[..]).await.map_err(BusError::unavailable)?;
         let counts = statistics.get_or_init(|| client.statistics());
-        // The event of the first connection may have arrived before the statistics were set, or may arrive later. Either way
-        // it must not count as a reconnect.
+        // The event of the first connection may have arrived before the statistics were set, or may arrive
+        // later. Either way it must not count as a reconnect.
         first.send_modify(|history| {
             history.is_connected = true;
             history.connects = history.connects.max(counts.connects.load(Ordering::Relaxed));
@@ -170,8 +174,8 @@ impl Connection {
         self.history.clone()
     }
 
-    /// Sends a request and waits for the reply. The request is sent again after a reconnect, and while a replicated stream has
-    /// no leader. It must be idempotent.
+    /// Sends a request and waits for the reply. The request is sent again after a reconnect, and while a
+    /// replicated stream has no leader. It must be idempotent.
     pub(super) async fn request(&self, subject: String, payload: Bytes) -> Result<Message, BusError> {
         let timeout = self.is_replicated.then_some(ATTEMPT_TIMEOUT);
         let requesting = async {
@@ -224,8 +228,8 @@ impl Connection {
         parse(&self.request(format!("$JS.API.{call}"), arguments.to_string().into()).await?)
     }
 
-    /// Publishes to a stream and waits until the message is durable. While the broker does not confirm, the message is sent
-    /// again with the same message id, for up to [`PUBLISH_DEADLINE`].
+    /// Publishes to a stream and waits until the message is durable. While the broker does not confirm, the
+    /// message is sent again with the same message id, for up to [`PUBLISH_DEADLINE`].
     pub(super) async fn publish(
         &self,
         subject: String,
@@ -287,8 +291,8 @@ impl Connection {
             .map_err(BusError::refused)
     }
 
-    /// Returns once the broker has processed everything that was sent before on this connection. A client without permission
-    /// for the ping receives a permission violation instead, which proves the same.
+    /// Returns once the broker has processed everything that was sent before on this connection. A client
+    /// without permission for the ping receives a permission violation instead, which proves the same.
     pub(super) async fn round_trip(&self) -> Result<(), BusError> {
         let mut history = self.history();
         let denials = history.borrow_and_update().denials;
@@ -329,8 +333,8 @@ fn may_have_no_leader(error: RequestErrorKind) -> bool {
     matches!(error, RequestErrorKind::NoResponders | RequestErrorKind::TimedOut)
 }
 
-/// Records an event of the connection. The client drops events if many arrive at once, so the number of connections is read
-/// from its statistics.
+/// Records an event of the connection. The client drops events if many arrive at once, so the number of
+/// connections is read from its statistics.
 fn record(changes: &watch::Sender<History>, statistics: Option<&Arc<Statistics>>, event: &Event) {
     match event {
         Event::Disconnected => tracing::warn!("disconnected from the broker"),

@@ -24,8 +24,8 @@ pub(super) async fn list(core: &Core, after: Option<u64>, limit: usize) -> Resul
     Ok(found)
 }
 
-/// Moves a dead letter back to its queue. If this is interrupted, a repetition within the duplicate window does not enqueue the
-/// message twice.
+/// Moves a dead letter back to its queue. If this is interrupted, a repetition within the duplicate window
+/// does not enqueue the message twice.
 pub(super) async fn retry(core: &Core, id: u64) -> Result<bool, EnqueueError> {
     let Some(message) = get(core, &json!({ "seq": id })).await? else { return Ok(false) };
     let Some((_, Some(letter))) = parse(&message) else { return Ok(false) };

@@ -1,9 +1,10 @@
 //! Attachments inside messages: an optimization of `enqueue` that consumers do not see.
 //!
-//! A small file that only the consumer reads need not be staged, read and deleted. It follows the JSON of its message, and a
-//! header lists the key and length of each file. The file is as durable as the message, is redelivered with it, and is removed
-//! with it. When a message becomes a dead letter, its attachments are staged, because readers of dead letters expect plain
-//! JSON. If the staging store is full, they stay in the message.
+//! A small file that only the consumer reads need not be staged, read and deleted. It follows the JSON of its
+//! message, and a header lists the key and length of each file. The file is as durable as the message, is
+//! redelivered with it, and is removed with it. When a message becomes a dead letter, its attachments are
+//! staged, because readers of dead letters expect plain JSON. If the staging store is full, they stay in the
+//! message.
 
 use std::sync::Arc;
 
@@ -15,8 +16,8 @@ use super::pull_consumer::text;
 use super::{Core, names, staging};
 use crate::{Attachment, BusError, EnqueueError, StagingKey};
 
-/// Longest message with attachments. A consumer may request many messages at once, and the broker disconnects clients whose
-/// pending data exceeds its limit.
+/// Longest message with attachments. A consumer may request many messages at once, and the broker disconnects
+/// clients whose pending data exceeds its limit.
 const MAX_BYTES: usize = 192 << 10;
 
 /// Most attachments in one message: the list of keys counts towards the length of the message.
@@ -25,7 +26,8 @@ const MAX_ATTACHMENTS: usize = 16;
 /// An attachment that came with a message.
 pub(super) type Unpacked = (StagingKey, HashedBytes);
 
-/// Packs attachments into the message while they fit. Returns the payload and the attachments that must be staged.
+/// Packs attachments into the message while they fit. Returns the payload and the attachments that must be
+/// staged.
 pub(super) fn pack(
     max_message_bytes: usize,
     headers: &mut HeaderMap,
@@ -94,8 +96,8 @@ fn split(headers: &HeaderMap, payload: &Bytes) -> Result<(Bytes, Vec<(StagingKey
     Ok((json, files))
 }
 
-/// Stages the attachments of a message that becomes a dead letter. Returns its JSON, or `None` if the attachments must stay in
-/// the message because the staging store is full or the message is damaged.
+/// Stages the attachments of a message that becomes a dead letter. Returns its JSON, or `None` if the
+/// attachments must stay in the message because the staging store is full or the message is damaged.
 ///
 /// # Errors
 /// If the broker cannot be reached.

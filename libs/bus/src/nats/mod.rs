@@ -1,10 +1,11 @@
 //! Adapter for NATS JetStream.
 //!
-//! Each queue is a work-queue stream with one durable pull consumer, which all processes share. Dead letters, attempt counts
-//! and staged files are streams too. Updates and receipts are core NATS messages. In a cluster all streams are replicated.
+//! Each queue is a work-queue stream with one durable pull consumer, which all processes share. Dead letters,
+//! attempt counts and staged files are streams too. Updates and receipts are core NATS messages. In a cluster
+//! all streams are replicated.
 //!
-//! When a server of a cluster dies, its streams accept nothing until a new leader is elected (4 to 9 s). A publish is
-//! therefore retried with the same message id for up to 15 s; see [`connection`].
+//! When a server of a cluster dies, its streams accept nothing until a new leader is elected (4 to 9 s). A
+//! publish is therefore retried with the same message id for up to 15 s; see [`connection`].
 
 mod acker;
 mod config;
@@ -66,8 +67,8 @@ struct Core {
 }
 
 impl NatsBus {
-    /// Connects, and creates streams and consumers if the configuration says so. The connection is restored after every
-    /// outage, however long.
+    /// Connects, and creates streams and consumers if the configuration says so. The connection is restored
+    /// after every outage, however long.
     ///
     /// # Errors
     /// If the broker cannot be reached, refuses the login, or refuses to create a stream.
@@ -112,8 +113,8 @@ impl NatsConnection {
         self.history.borrow().is_connected
     }
 
-    /// Waits until the status differs from the one returned last, and returns it; `None` once the connection is closed. A
-    /// connection that was lost and restored in between is no change.
+    /// Waits until the status differs from the one returned last, and returns it; `None` once the connection
+    /// is closed. A connection that was lost and restored in between is no change.
     pub async fn changed(&mut self) -> Option<bool> {
         let seen = self.seen;
         let now = self.history.wait_for(|history| history.is_connected != seen).await.ok()?.is_connected;

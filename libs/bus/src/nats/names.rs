@@ -19,8 +19,8 @@ pub(super) const TRACE_PARENT: &str = "traceparent";
 pub(super) const REASON: &str = "Bedside-Reason";
 /// Header of a dead letter: number of attempts.
 pub(super) const DEAD_ATTEMPTS: &str = "Bedside-Attempts";
-/// Header: keys and lengths of the attachments that follow the JSON of a message: `<upload>.<sha256>:<bytes>`, separated by
-/// spaces.
+/// Header: keys and lengths of the attachments that follow the JSON of a message:
+/// `<upload>.<sha256>:<bytes>`, separated by spaces.
 pub(super) const ATTACHMENTS: &str = "Bedside-Attachments";
 /// Header of a staged file: name of its chunks, which are separate messages.
 pub(super) const CHUNKS: &str = "Bedside-Chunks";
@@ -28,7 +28,8 @@ pub(super) const CHUNKS: &str = "Bedside-Chunks";
 pub(super) const CHUNK_COUNT: &str = "Bedside-Chunk-Count";
 /// Header of a staged file: its length, if it has chunks.
 pub(super) const BYTES: &str = "Bedside-Bytes";
-/// Header: message id. The broker stores a message once, however often it is published within the duplicate window.
+/// Header: message id. The broker stores a message once, however often it is published within the duplicate
+/// window.
 pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// Header: the broker stores a message only if the last message of the subject has this sequence number.
 pub(super) const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";

@@ -1,7 +1,7 @@
 //! Pauses queues, so that a restore can replace the whole store without concurrent writers.
 //!
-//! The broker holds deliveries back until a deadline. If the program that paused the queues dies, they resume by themselves.
-//! Deliveries made before the pause continue: wait for [`Paused::is_idle`].
+//! The broker holds deliveries back until a deadline. If the program that paused the queues dies, they resume
+//! by themselves. Deliveries made before the pause continue: wait for [`Paused::is_idle`].
 
 use std::time::Duration;
 

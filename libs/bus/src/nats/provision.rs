@@ -24,8 +24,8 @@ const ATTEMPTS_MAX_BYTES: i64 = 16 << 20;
 /// Dead letters are kept until an operator deletes them, but they must not fill the disk.
 const MAX_DEAD_LETTERS: i64 = 100_000;
 
-/// Shares of [`QueueLimits::max_staged_bytes`](crate::QueueLimits::max_staged_bytes), in percent: staged files, and messages
-/// with their attachments.
+/// Shares of [`QueueLimits::max_staged_bytes`](crate::QueueLimits::max_staged_bytes), in percent: staged
+/// files, and messages with their attachments.
 const PERCENT_STAGED: u64 = 60;
 const PERCENT_UPLOADS: u64 = 30;
 const PERCENT_RESULTS: u64 = 10;
@@ -37,8 +37,8 @@ const CREATE_WAIT: Duration = Duration::from_millis(100);
 /// Streams that are created concurrently: in a cluster, creation is mostly waiting.
 const CREATE_CONCURRENCY: usize = 5;
 
-/// Creates missing streams and consumers, and adapts existing ones to `config`. Run it once as a user with that permission if
-/// the users of the services do not have it.
+/// Creates missing streams and consumers, and adapts existing ones to `config`. Run it once as a user with
+/// that permission if the users of the services do not have it.
 ///
 /// # Errors
 /// If the broker cannot be reached or refuses, for example because the limits exceed its storage.
@@ -71,8 +71,8 @@ pub(super) async fn create_all(connection: &Connection, config: &NatsConfig) -> 
     futures::stream::iter(tasks).buffered(CREATE_CONCURRENCY).try_collect().await
 }
 
-/// Creates or updates one stream. If several processes create the same stream, the broker counts its reserved space once for
-/// each of them and may refuse all but one. The others retry and find the stream.
+/// Creates or updates one stream. If several processes create the same stream, the broker counts its reserved
+/// space once for each of them and may refuse all but one. The others retry and find the stream.
 async fn create_stream(jetstream: &Context, stream: Config) -> Result<(), BusError> {
     let mut attempts = 0;
     loop {
@@ -125,10 +125,11 @@ async fn create_queue(jetstream: &Context, config: &NatsConfig, queue: Queue) ->
         durable_name: Some(names::consumer(queue).to_owned()),
         ack_policy: AckPolicy::Explicit,
         ack_wait: config.retry.ack_wait,
-        // Consumers count attempts themselves. The broker counts deliveries, including those caused by outages, and would
-        // leave an exhausted message in the stream forever.
+        // Consumers count attempts themselves. The broker counts deliveries, including those caused by
+        // outages, and would leave an exhausted message in the stream forever.
         max_deliver: -1,
-        // This limit would be shared by all consumers and would include messages that wait for a retry: the queue could stall.
+        // This limit would be shared by all consumers and would include messages that wait for a retry: the
+        // queue could stall.
         max_ack_pending: -1,
         ..pull::Config::default()
     };

@@ -1,8 +1,8 @@
 //! Deliveries of a queue: pulls as many messages as there are free permits, and survives broker outages.
 //!
-//! The pull consumer of async-nats is not used because this one gives prefetched messages back at once when it is dropped,
-//! creates streams that were deleted, and ties each delivery to a permit. One pull request is open at a time. While it is not
-//! fulfilled the queue is empty, so a second one would not help.
+//! The pull consumer of async-nats is not used because this one gives prefetched messages back at once when
+//! it is dropped, creates streams that were deleted, and ties each delivery to a permit. One pull request is
+//! open at a time. While it is not fulfilled the queue is empty, so a second one would not help.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,7 +150,8 @@ impl PullConsumer {
         {
             self.free.push(permit);
         }
-        // The client would buffer a request without a connection and send it with the next one, as a duplicate.
+        // The client would buffer a request without a connection and send it with the next one, as a
+        // duplicate.
         let _ = self.history.wait_for(|history| history.is_connected).await;
         let consumer = format!("{}.{}", self.queue.name(), names::consumer(self.queue));
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{consumer}");

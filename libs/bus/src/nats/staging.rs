@@ -1,8 +1,9 @@
 //! Staged files: messages of the stream `BLOBS`, one subject per file.
 //!
-//! A file that fits into one message is one message: one publish stages it, one read returns it. A larger file is stored as
-//! chunks under a random name, and becomes visible with a manifest that refers to that name. Concurrent puts therefore never
-//! mix. An interrupted put leaves chunks that cannot be read; `list` includes them, and `delete` removes them.
+//! A file that fits into one message is one message: one publish stages it, one read returns it. A larger
+//! file is stored as chunks under a random name, and becomes visible with a manifest that refers to that
+//! name. Concurrent puts therefore never mix. An interrupted put leaves chunks that cannot be read; `list`
+//! includes them, and `delete` removes them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -89,8 +90,8 @@ pub(super) async fn get(core: &Arc<Core>, key: StagingKey) -> Result<Option<Stag
     Ok(Some(StagedFile { bytes, body: body.buffered(READ_CONCURRENCY).boxed(), in_memory: None }))
 }
 
-/// Reads the last message of a subject. Any replica answers a direct read, and a replica may lag; if it finds nothing, the
-/// stream leader is asked whether the message exists.
+/// Reads the last message of a subject. Any replica answers a direct read, and a replica may lag; if it finds
+/// nothing, the stream leader is asked whether the message exists.
 async fn read_consistent(core: &Core, subject: &str) -> Result<Option<Message>, BusError> {
     let started = Instant::now();
     loop {
@@ -267,7 +268,8 @@ impl Put {
                 stored?;
             }
         }
-        // From here on a stored manifest may refer to these chunks. They are deleted only if it is certain that none does.
+        // From here on a stored manifest may refer to these chunks. They are deleted only if it is certain
+        // that none does.
         let Some(chunks) = self.chunks.take() else { return Ok(()) };
         let subject = names::staged_file(self.key);
         let mut headers = HeaderMap::new();
@@ -282,7 +284,8 @@ impl Put {
                     return Err(BusError::unavailable("the staged file was deleted in this moment").into());
                 };
                 let existing = existing.headers.and_then(|headers| text(&headers, names::CHUNKS));
-                // The conflict can be with this manifest: a copy of it may have been stored without an acknowledgement.
+                // The conflict can be with this manifest: a copy of it may have been stored without an
+                // acknowledgement.
                 if existing != Some(chunks.name.clone()) {
                     self.chunks = Some(chunks);
                 }

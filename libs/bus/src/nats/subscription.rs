@@ -76,13 +76,14 @@ impl Subscription {
         }
     }
 
-    /// Compares the connection history with the last check. Returns whether the connection was lost since then.
+    /// Compares the connection history with the last check. Returns whether the connection was lost since
+    /// then.
     async fn check_history(&mut self) -> bool {
         let now = *self.history.borrow_and_update();
         let is_lost = self.seen.is_connected && !now.is_connected;
         if now.connects > self.seen.connects {
-            // The subscriber reloads everything on `Lagged`, so the subscription must be active again before. If this fails,
-            // the connection is lost once more and another event follows.
+            // The subscriber reloads everything on `Lagged`, so the subscription must be active again before.
+            // If this fails, the connection is lost once more and another event follows.
             let _ = self.connection.round_trip().await;
             self.lagged_due = Some(Instant::now());
         } else if now.overflows > self.seen.overflows && self.lagged_due.is_none() {

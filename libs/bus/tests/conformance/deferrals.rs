@@ -50,7 +50,8 @@ pub(crate) async fn deferred_attempts_do_not_count(adapter: Adapter) {
 }
 
 pub(crate) async fn failures_before_a_crash_count_and_deferrals_do_not(adapter: Adapter) {
-    // A broker that is killed may forget that a delivery was given back; it then redelivers after the ack wait.
+    // A broker that is killed may forget that a delivery was given back; it then redelivers after the ack
+    // wait.
     let fixture =
         adapter.fixture_with(RetryPolicy { ack_wait: Duration::from_secs(2), ..fast_policy() }, limits());
     let peer = queued(&fixture, 1..2).await;

@@ -89,8 +89,8 @@ impl Fixture {
         }
     }
 
-    /// Stops everything as with `kill -9`, and restarts it with what was durable. Local peers must join again; connections to
-    /// a server recover by themselves.
+    /// Stops everything as with `kill -9`, and restarts it with what was durable. Local peers must join
+    /// again; connections to a server recover by themselves.
     pub(crate) async fn crash(&self) {
         match &self.backend {
             Backend::Local { folder, generation, bus } => {

@@ -238,7 +238,8 @@ pub(crate) async fn confirmed_messages_survive_a_crash(adapter: Adapter) {
         if number == 10 && adapter == Adapter::Local {
             assert_eq!(delivery.attempt, 2, "the lost attempt counts");
         }
-        // A broker that was killed may not know an earlier delivery. It then does not confirm it and redelivers the message.
+        // A broker that was killed may not know an earlier delivery. It then does not confirm it and
+        // redelivers the message.
         if delivery.ack().await.is_ok() {
             left.insert(number);
         }
