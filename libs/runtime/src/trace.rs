@@ -147,7 +147,7 @@ pub async fn publish(
     update: &PatientUpdated,
     received: Option<&str>,
 ) -> Result<(), BusError> {
-    let span = producer("publish", "patient.updated");
+    let span = producer("announce", "patient.updated");
     let parent = parent_in(&span, received);
     pubsub.publish(update, parent).instrument(span).await
 }
