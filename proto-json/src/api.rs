@@ -481,6 +481,9 @@ pub struct ReceivedUpload {
     pub received_at: Timestamp,
     /// Message for users, one sentence.
     pub message: String,
+    /// SHA-256 over the content of the request. If the status of the upload shows another one, another upload with
+    /// the same `Idempotency-Key` was stored instead.
+    pub fingerprint: BlobHash,
 }
 
 /// Whether an upload is stored.
@@ -498,6 +501,8 @@ pub struct UploadStatus {
     pub state: UploadState,
     /// What was stored.
     pub receipt: UploadReceipt,
+    /// SHA-256 over the content of the stored request.
+    pub fingerprint: BlobHash,
 }
 
 /// A dead-lettered message, without its content.

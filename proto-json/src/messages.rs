@@ -3,9 +3,8 @@
 //! There are three work queue messages ([`UploadReceived`], [`AnalyzeEcg`], [`EcgAnalyzed`]) and one
 //! published message ([`PatientUpdated`]). Subjects are built from typed values; they never contain client
 //! text.
-//!
-//! On NATS, small files that only the consumer reads may follow the JSON of a message. A header lists them in
-//! order, separated by spaces: `Bedside-Enclosed: <upload id>.<SHA-256>:<bytes> ...`.
+
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;

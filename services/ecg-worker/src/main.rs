@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bus::EventBus;
+use bus::WorkQueue;
 use clap::Parser;
 use runtime::admin::Check;
 use runtime::{LogArgs, NatsArgs, Shutdown, StartError, admin, http};
@@ -42,9 +42,9 @@ async fn run(program: Program) -> Result<(), StartError> {
     http::say_where("ecg-worker", &listener)?;
 
     let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
-    let bus: Arc<dyn EventBus> = nats.clone();
-    let checks = vec![Check::bus(&bus)];
-    let ports = ecg_worker::Ports { bus, stage: nats };
+    let queue: Arc<dyn WorkQueue> = nats.clone();
+    let checks = vec![Check::bus(&queue)];
+    let ports = ecg_worker::Ports { queue, staging: nats };
     let (worked, served) = tokio::join!(
         ecg_worker::run(config, ports, shutdown.clone()),
         admin::serve("ecg-worker", listener, checks, &shutdown),

@@ -20,7 +20,7 @@ mod uploads;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{EventBus, StagingStore};
+use bus::{BusPorts, WorkQueue};
 use runtime::disk::DiskReserve;
 use runtime::{Secret, ServerTls, Shutdown, StartError, admin};
 use tokio::net::TcpListener;
@@ -41,10 +41,8 @@ use uploads::spool;
 /// What the gateway works with.
 #[derive(Debug, Clone)]
 pub struct Ports {
-    /// Where uploads are queued and changes are heard of.
-    pub bus: Arc<dyn EventBus>,
-    /// Where the files of uploads wait.
-    pub stage: Arc<dyn StagingStore>,
+    /// The message broker.
+    pub bus: BusPorts,
     /// Where reads are answered.
     pub reads: Reads,
     /// Further parts that `/readyz` asks, where they are in the same process.
@@ -58,8 +56,7 @@ struct App {
     key: Option<Secret>,
     audit: Arc<audit::AuditLog>,
     tokens: Option<watch::Receiver<Arc<tokens::Tokens>>>,
-    bus: Arc<dyn EventBus>,
-    stage: Arc<dyn StagingStore>,
+    bus: BusPorts,
     reads: reads::ReadPath,
     hub: Arc<events::Hub>,
     clock: Arc<clock::Clock>,
@@ -81,8 +78,8 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
 
 /// What `/readyz` asks. Not whether query answers: a gateway without it still takes uploads.
 #[must_use]
-pub fn checks(bus: &Arc<dyn EventBus>, disks: &Arc<DiskReserve>) -> Vec<admin::Check> {
-    vec![admin::Check::bus(bus), admin::Check::disk(disks)]
+pub fn checks(queue: &Arc<dyn WorkQueue>, disks: &Arc<DiskReserve>) -> Vec<admin::Check> {
+    vec![admin::Check::bus(queue), admin::Check::disk(disks)]
 }
 
 /// As [`run`], on a listener that is bound already, which [`Config::listen`] then has no part in.
@@ -105,14 +102,14 @@ pub async fn run_on(
     let clock = Arc::new(clock::Clock::default());
     let disks = config.disks();
     let health = config.admin_for_clients.then(|| {
-        let mut checks = checks(&ports.bus, &disks);
+        let mut checks = checks(&ports.bus.queue, &disks);
         checks.push(clock::Clock::check(&clock));
         checks.extend(ports.checks.clone());
         checks
     });
     let tls = config.tls.open()?;
     let acceptors = tls.as_ref().map(ServerTls::acceptors);
-    let Ports { bus, stage, reads, checks: _ } = ports;
+    let Ports { bus, reads, checks: _ } = ports;
     let tokens = config.tokens()?;
     let reads_in_process = matches!(reads, Reads::InProcess(_));
     let admission = Admission::new(&config.limits, disks.clone(), tokens.is_some(), reads_in_process);
@@ -128,7 +125,6 @@ pub async fn run_on(
         shutdown: shutdown.clone(),
         config,
         bus,
-        stage,
     });
     app.spool.check().map_err(|error| {
         let folder = app.spool.folder().display();
@@ -138,7 +134,7 @@ pub async fn run_on(
     let (listening, heard) = tokio::sync::oneshot::channel();
     let hub = {
         let (app, shutdown) = (app.clone(), shutdown.clone());
-        tokio::spawn(async move { app.hub.listen(app.bus.clone(), listening, shutdown).await })
+        tokio::spawn(async move { app.hub.listen(app.bus.pubsub.clone(), listening, shutdown).await })
     };
     tokio::spawn(disks.watch(shutdown.clone()));
     let clock = {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bus::local::LocalBus;
-use bus::{EventBus, QueueLimits, StagingStore};
+use bus::{BusPorts, QueueLimits};
 use runtime::admin::Check;
 use runtime::{ByteSize, LogArgs, RetryArgs, Secret, Shutdown, StartError};
 use store::PatientStore;
@@ -109,14 +109,15 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
     let local = LocalBus::open(&data.join(data_dir::QUEUES), retry.policy(), limits).map_err(|error| {
         StartError::failed(format!("the queues in {} cannot be opened: {error}", data.display()))
     })?;
-    let bus: Arc<dyn EventBus> = local.clone();
-    let stage: Arc<dyn StagingStore> = local;
+    let bus = BusPorts::of(&local);
+    // The adapter closes its queues when its last reference is dropped, so only the services hold one.
+    drop(local);
 
     let shutdown = Shutdown::on_signal();
     let behind_gateway = Shutdown::new();
-    let ingest_ports = ingest::Ports { bus: bus.clone(), stage: stage.clone(), store: store.clone() };
+    let ingest_ports = ingest::Ports { bus: bus.clone(), store: store.clone() };
     let ingest = tokio::spawn(ingest::run(ingest, ingest_ports, behind_gateway.clone()));
-    let worker_ports = ecg_worker::Ports { bus: bus.clone(), stage: stage.clone() };
+    let worker_ports = ecg_worker::Ports { queue: bus.queue.clone(), staging: bus.staging.clone() };
     let worker = tokio::spawn(ecg_worker::run(worker, worker_ports, behind_gateway.clone()));
     if demo {
         let settings = client::Settings::new(format!("http://{address}"));
@@ -131,8 +132,7 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
 
     let checks = vec![Check::store(&store)];
     let reads = gateway::Reads::InProcess(query::router(store));
-    let served =
-        gateway::run_on(listener, gateway, gateway::Ports { bus, stage, reads, checks }, shutdown).await;
+    let served = gateway::run_on(listener, gateway, gateway::Ports { bus, reads, checks }, shutdown).await;
     behind_gateway.begin();
     for part in [ingest, worker] {
         part.await.map_err(StartError::failed)??;

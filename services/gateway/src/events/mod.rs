@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use bus::{EventBus, UpdateEvent};
+use bus::{PubSub, UpdateEvent};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use proto_json::{Mrn, PatientUpdated};
@@ -68,14 +68,14 @@ impl Hub {
     /// Listens to the bus until the shutdown begins, over outages. `listening` is told when it does for the first time.
     pub(crate) async fn listen(
         &self,
-        bus: Arc<dyn EventBus>,
+        pubsub: Arc<dyn PubSub>,
         listening: tokio::sync::oneshot::Sender<()>,
         shutdown: Shutdown,
     ) {
         let mut listening = Some(listening);
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         while !shutdown.has_begun() {
-            match shutdown.unless_begun(bus.updates(None)).await {
+            match shutdown.unless_begun(pubsub.subscribe(None)).await {
                 None => return,
                 Some(Err(error)) => {
                     tracing::warn!(%error, "cannot listen to announcements; trying again");

@@ -44,7 +44,8 @@ pub(crate) async fn list(
     if after.is_some_and(|after| after > MAX_NUMBER) {
         return Err(ApiError::invalid("`after` must be the `next` value of an earlier page."));
     }
-    let letters = app.bus.dead_letters(after, limit).await.map_err(|error| failed(&error.into()))?;
+    let letters =
+        app.bus.dead_letters.dead_letters(after, limit).await.map_err(|error| failed(&error.into()))?;
     let next = letters.last().filter(|_| letters.len() == limit).map(|letter| letter.id);
     Ok(Json(DeadLetterPage { items: letters.iter().map(summary).collect(), next }))
 }
@@ -75,7 +76,7 @@ pub(crate) async fn retry(
         ));
     }
     let id = letter.id;
-    let was_there = app.bus.retry_dead_letter(id).await.map_err(|error| failed(&error))?;
+    let was_there = app.bus.dead_letters.retry_dead_letter(id).await.map_err(|error| failed(&error))?;
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }
 }
 
@@ -86,7 +87,8 @@ pub(crate) async fn forget(
     id: Number,
 ) -> Result<StatusCode, ApiError> {
     let id = known(&app, &notes, number(id)?).await?.id;
-    let was_there = app.bus.drop_dead_letter(id).await.map_err(|error| failed(&error.into()))?;
+    let was_there =
+        app.bus.dead_letters.delete_dead_letter(id).await.map_err(|error| failed(&error.into()))?;
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }
 }
 
@@ -94,7 +96,8 @@ pub(crate) async fn forget(
 async fn known(app: &App, notes: &AuditNotes, id: u64) -> Result<DeadLetter, ApiError> {
     // Numbers start at 1, and pages begin after a number.
     let before = id.checked_sub(1).ok_or_else(none)?;
-    let letters = app.bus.dead_letters(Some(before), 1).await.map_err(|error| failed(&error.into()))?;
+    let letters =
+        app.bus.dead_letters.dead_letters(Some(before), 1).await.map_err(|error| failed(&error.into()))?;
     let letter = letters.into_iter().find(|letter| letter.id == id).ok_or_else(none)?;
     notes.patient(letter.mrn);
     notes.upload_of(letter.upload_id());

@@ -1,5 +1,5 @@
-//! The one way of an upload, whichever route it came by: claim, stage, enqueue, wait for the receipt. Files that are in
-//! memory go along with the message.
+//! The one way of an upload, whichever route it came by: stage, enqueue, wait for the receipt. Files that are in memory go
+//! along with the message.
 //!
 //! A [`Draft`] has been checked as a whole; nothing is staged before. From the broker's acknowledgement on the upload is
 //! never lost, so the way from there is walked to its end even if the client has gone.
@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::{Claim, EnqueueError, SmallFile, StagingKey};
+use bus::{Attachment, EnqueueError, StagingKey};
 use futures::{StreamExt, TryStreamExt, stream};
 use proto_json::{
     BlobHash, BlobHasher, BlobInfo, Bpm, FileKind, MediaType, Mrn, Receipt, ReceivedUpload, Rename,
@@ -118,21 +118,12 @@ async fn walk(
     trace::about_upload(upload_id);
     wishes.notes.upload(upload_id);
 
-    if wishes.keyed.is_some() {
-        match app.bus.claim(upload_id, fingerprint).await.map_err(|error| refused(&error.into()))? {
-            Claim::New => {}
-            Claim::Other => return Err(key_reused()),
-            Claim::Same => {
-                if let Some(receipt) = app.reads.receipt(upload_id).await {
-                    return Ok(Outcome::Stored { receipt, replayed: true });
-                }
-                // Still on its way, or it never got into the queue: sent again, it is stored once all the same.
-            }
-        }
-    }
-
     let inbox = async {
-        if wishes.respond_async { Ok(None) } else { app.bus.expect_receipt(upload_id).await.map(Some) }
+        if wishes.respond_async {
+            Ok(None)
+        } else {
+            app.bus.replies.expect_receipt(upload_id).await.map(Some)
+        }
     };
     let (inbox, staged) = tokio::join!(
         inbox,
@@ -161,9 +152,10 @@ async fn walk(
         fingerprint,
     };
     let reply_to = inbox.as_ref().map(|inbox| inbox.reply_to.clone());
-    let small = in_memory(upload_id, &draft.files);
+    let attachments = attachments(upload_id, &draft.files);
     let trace_parent = wishes.trace_parent.as_deref();
-    if let Err(error) = trace::send_with(app.bus.as_ref(), small, &message, reply_to, trace_parent).await {
+    if let Err(error) = trace::send_with(&*app.bus.queue, attachments, &message, reply_to, trace_parent).await
+    {
         // A broker that failed may have taken the message all the same: then its files are needed.
         if matches!(error, EnqueueError::Full) {
             unstage(app, upload_id, &draft.files, wishes.keyed).await;
@@ -203,6 +195,7 @@ async fn walk(
             mrn: draft.mrn,
             received_at,
             message: "The upload has been accepted and will be stored shortly.".to_owned(),
+            fingerprint,
         })),
     }
 }
@@ -221,15 +214,15 @@ fn staged_file(file: &DraftFile) -> StagedFile {
     }
 }
 
-/// The contents that are in memory, each once: they are sent along with the message. A raw ECG has to be on the stage, where
-/// its worker looks for it; all others are read by ingest alone.
-fn in_memory(upload: UploadId, files: &[DraftFile]) -> Vec<SmallFile> {
+/// The files in memory, without duplicates; they are enqueued with the message. Raw ECGs are also read by the worker, all
+/// other files only by ingest.
+fn attachments(upload: UploadId, files: &[DraftFile]) -> Vec<Attachment> {
     let is_ecg =
         |sha256| files.iter().any(|file| file.content.sha256 == sha256 && file.kind == FileKind::Ecg);
     distinct(files)
         .filter_map(|file| {
-            let (content, may_enclose) = (file.in_memory()?.clone(), !is_ecg(file.sha256));
-            Some(SmallFile { upload, content, may_enclose })
+            let (content, consumer_only) = (file.in_memory()?.clone(), !is_ecg(file.sha256));
+            Some(Attachment { upload, content, consumer_only })
         })
         .collect()
 }
@@ -240,7 +233,7 @@ async fn stage_large(app: &App, upload: UploadId, files: &[DraftFile]) -> Result
         .filter(|content| content.in_memory().is_none())
         .map(|content| {
             let key = StagingKey { upload, sha256: content.sha256 };
-            app.stage.put(key, content.bytes, content.stream())
+            app.bus.staging.put(key, content.bytes, content.stream())
         })
         .collect();
     stream::iter(puts).buffer_unordered(STAGE_AT_ONCE).try_collect().await
@@ -261,7 +254,7 @@ async fn unstage(app: &App, upload: UploadId, files: &[DraftFile], keyed: Option
         return;
     }
     for content in distinct(files) {
-        if let Err(error) = app.stage.delete(StagingKey { upload, sha256: content.sha256 }).await {
+        if let Err(error) = app.bus.staging.delete(StagingKey { upload, sha256: content.sha256 }).await {
             tracing::warn!(upload_id = %upload, %error, "a staged file was left behind");
         }
     }

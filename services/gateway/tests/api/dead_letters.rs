@@ -1,7 +1,7 @@
 //! What was given up is seen, sent again and dropped, by admins alone.
 
 use axum::http::Method;
-use bus::EventBus;
+use bus::WorkQueue;
 use futures::StreamExt;
 use proto_json::Queue;
 

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bus::local::LocalBus;
-use bus::{EventBus, QueueLimits, RetryPolicy, StagingStore};
+use bus::{BusPorts, PubSub, QueueLimits, RetryPolicy, StagingStore, WorkQueue};
 use bytes::Bytes;
 use gateway::{AuditTarget, Config, Ports, Reads};
 use http_body_util::{BodyExt, Full};
@@ -40,7 +40,7 @@ pub(crate) struct Door {
 }
 
 fn start_ingest(bus: &Arc<LocalBus>, store: &Arc<dyn PatientStore>, shutdown: &Shutdown) {
-    let ports = ingest::Ports { bus: bus.clone(), stage: bus.clone(), store: store.clone() };
+    let ports = ingest::Ports { bus: BusPorts::of(bus), store: store.clone() };
     tokio::spawn(ingest::run(ingest::Config::default(), ports, shutdown.clone()));
 }
 
@@ -122,7 +122,7 @@ impl Start {
         let shutdown = Shutdown::new();
         if self.ingest {
             start_ingest(&bus, &store, &shutdown);
-            let ports = ecg_worker::Ports { bus: bus.clone(), stage: bus.clone() };
+            let ports = ecg_worker::Ports { queue: bus.clone(), staging: bus.clone() };
             tokio::spawn(ecg_worker::run(ecg_worker::Config { concurrency: None }, ports, shutdown.clone()));
         }
         let (query_token, mut query_address) = (Secret::generate().unwrap(), None);
@@ -145,7 +145,7 @@ impl Start {
         config.audit_log = Some(AuditTarget::File(audit_log.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let ports = Ports { bus: bus.clone(), stage: bus.clone(), reads, checks: Vec::new() };
+        let ports = Ports { bus: BusPorts::of(&bus), reads, checks: Vec::new() };
         tokio::spawn(gateway::run_on(listener, config, ports, shutdown.clone()));
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         let query = query_address.map(|address| (address, query_token));
@@ -249,7 +249,7 @@ impl Door {
     /// The reply to `path` once it passes; waits for announcements in between.
     pub(crate) async fn eventually(&self, path: &str, passes: impl Fn(&Reply) -> bool) -> Reply {
         use futures::StreamExt;
-        let mut changes = self.bus.updates(None).await.unwrap();
+        let mut changes = self.bus.subscribe(None).await.unwrap();
         tokio::time::timeout(PATIENCE, async {
             loop {
                 let reply = self.get(path).await;

@@ -138,6 +138,27 @@ async fn the_key_of_an_upload_with_other_content_is_refused() {
 }
 
 #[tokio::test]
+async fn status_shows_a_conflict_that_is_found_after_the_response() {
+    // Without ingest, both uploads are accepted before either is stored.
+    let door = Start { ingest: false, ..Start::default() }.start().await;
+    let headers = [("prefer", "respond-async"), ("idempotency-key", "one")];
+    let first = door.upload("7", Form::default().field("heart_rate", "70"), &headers).await;
+    let other = door.upload("7", Form::default().field("heart_rate", "71"), &headers).await;
+    assert_eq!((first.status.as_u16(), other.status.as_u16()), (202, 202));
+    let (first, other) = (first.json(), other.json());
+    assert_eq!(first["upload_id"], other["upload_id"]);
+    door.start_ingest();
+    let status = format!("/api/v1/uploads/{}", first["upload_id"].as_str().unwrap());
+    let status = door.eventually(&status, |reply| reply.status == 200).await.json();
+    assert_eq!(status["fingerprint"], first["fingerprint"]);
+    assert_ne!(status["fingerprint"], other["fingerprint"]);
+    // A receipt that arrives in time reports the conflict directly.
+    let key = [headers[1]];
+    let form = Form::default().field("heart_rate", "71");
+    door.upload("7", form, &key).await.assert_problem(422, "other content");
+}
+
+#[tokio::test]
 async fn an_upload_without_a_receipt_in_time_is_accepted_and_stored_later() {
     let config = Config { receipt_wait: Duration::from_millis(1), ..Config::default() };
     let door = Start { config, ingest: false, ..Start::default() }.start().await;
@@ -147,7 +168,7 @@ async fn an_upload_without_a_receipt_in_time_is_accepted_and_stored_later() {
     assert_eq!(location, format!("/api/v1/uploads/{}", reply.json()["upload_id"].as_str().unwrap()));
     door.get(&location).await.assert_problem(404, "moment");
 
-    let ports = ingest::Ports { bus: door.bus.clone(), stage: door.bus.clone(), store: door.store.clone() };
+    let ports = ingest::Ports { bus: bus::BusPorts::of(&door.bus), store: door.store.clone() };
     let ingest = tokio::spawn(ingest::run(ingest::Config::default(), ports, runtime::Shutdown::new()));
     let status = door.eventually(&location, |reply| reply.status == 200).await.json();
     assert_eq!((&status["state"], &status["receipt"]["mrn"]), (&json!("stored"), &json!(7)));

@@ -1,25 +1,25 @@
-//! Messages that were given up, and claims.
+//! Dead letters.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proto_json::{BlobHash, Mrn, Queue, Timestamp, UploadId};
+use proto_json::{Mrn, Queue, Timestamp};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 use tokio::sync::oneshot;
 
 use super::LocalError;
 use super::core::{Core, number_of, queue_of, time_of};
-use super::file::{CLAIMS, DEAD_LETTERS, MESSAGES};
+use super::file::{DEAD_LETTERS, MESSAGES};
 use super::queue::delete_message;
-use crate::{BusError, Claim, DeadLetter, EnqueueError};
+use crate::{BusError, DeadLetter, EnqueueError};
 
-/// Why a damaged message cannot be sent again.
+/// The reason of a damaged dead letter.
 const DAMAGED: &str =
     "the message is damaged on the disk and cannot be sent again; have its upload sent again";
 
-/// Moves a message to the dead letters, as it is. If it is damaged, it is marked so: it cannot be sent again.
-pub(super) fn bury(
+/// Moves a message to the dead letters. A damaged message is marked as damaged and cannot be retried.
+pub(super) fn insert(
     db: &Connection,
     message: i64,
     queue: Queue,
@@ -30,7 +30,7 @@ pub(super) fn bury(
     let mut rows = statement.query([message])?;
     let Some(row) = rows.next()? else { return Ok(()) };
     let damaged = !MESSAGES.verify(row)?.row;
-    // Of a damaged one whatever can be read.
+    // Keeps what can be read of a damaged message.
     let (mrn, trace_parent) =
         (row.get::<_, u64>("mrn").ok(), row.get::<_, Option<String>>("trace_parent").ok());
     let payload = match row.get_ref("payload")? {
@@ -56,7 +56,7 @@ pub(super) fn bury(
     delete_message(db, message)
 }
 
-/// A page of dead letters. A damaged one is among them, with what can be read of it.
+/// Lists dead letters. Damaged ones are included, with what can be read of them.
 pub(super) async fn list(
     core: &Arc<Core>,
     after: Option<u64>,
@@ -68,14 +68,14 @@ pub(super) async fn list(
         let mut rows = statement.query(params![after.unwrap_or(0), limit])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            found.push(letter(row)?);
+            found.push(parse(row)?);
         }
         Ok(found)
     })
     .await
 }
 
-fn letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
+fn parse(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
     let intact = DEAD_LETTERS.verify(row)?.row;
     let reason = row.get("reason").ok();
     let mrn = Mrn::new(row.get("mrn").unwrap_or(0)).or_else(|_| Mrn::new(0));
@@ -96,7 +96,7 @@ fn letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
     })
 }
 
-/// Puts a dead letter back on its queue, in one transaction.
+/// Moves a dead letter back to its queue, in one transaction.
 pub(super) async fn retry(core: &Arc<Core>, dead: u64) -> Result<bool, EnqueueError> {
     let found = list(core, dead.checked_sub(1), 1).await.map_err(BusError::from)?;
     let Some(letter) = found.into_iter().find(|letter| letter.id == dead) else { return Ok(false) };
@@ -140,34 +140,12 @@ pub(super) async fn retry(core: &Arc<Core>, dead: u64) -> Result<bool, EnqueueEr
     Ok(outcome.await.unwrap_or(Err(LocalError::Closed))?)
 }
 
-/// Forgets a dead letter.
-pub(super) async fn forget(core: &Core, dead: u64) -> Result<bool, LocalError> {
+pub(super) async fn delete(core: &Core, dead: u64) -> Result<bool, LocalError> {
     core.writer
         .write(0, move |db| {
             db.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?
                 .execute([dead])
                 .map(|found| found == 1)
-        })
-        .await
-}
-
-/// Ties an upload to its content.
-pub(super) async fn claim(core: &Core, upload: UploadId, fingerprint: BlobHash) -> Result<Claim, LocalError> {
-    let now = Timestamp::now().as_millis();
-    core.writer
-        .write(0, move |db| {
-            let upload = upload.as_uuid().as_bytes();
-            let mut statement = db.prepare_cached(&format!("{} WHERE upload = ?1", CLAIMS.select()))?;
-            let mut rows = statement.query([upload])?;
-            if let Some(row) = rows.next()?
-                && CLAIMS.verify(row)?.row
-            {
-                let claimed: [u8; 32] = row.get("fingerprint")?;
-                return Ok(if &claimed == fingerprint.as_bytes() { Claim::Same } else { Claim::Other });
-            }
-            // A damaged claim says nothing; the store has the last word on conflicts.
-            CLAIMS.put(db, params![upload, fingerprint.as_bytes(), now])?;
-            Ok(Claim::New)
         })
         .await
 }

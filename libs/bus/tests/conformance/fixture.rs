@@ -1,4 +1,4 @@
-//! A bus for a test, and what travels on it.
+//! An adapter for a test, and messages to send.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bus::local::LocalBus;
 use bus::nats::{NatsBus, NatsConfig};
-use bus::{Delivery, EventBus, Outgoing, QueueLimits, RetryPolicy, StagingStore};
+use bus::{BusPorts, Delivery, Outgoing, QueueLimits, RetryPolicy};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -19,54 +19,44 @@ use testkit::NatsServer;
 pub(crate) enum Adapter {
     Local,
     Nats,
-    /// As in a cluster, each stream several times; what that is to outlive is tried with a real cluster, in tests/tests.
-    NatsInLanes,
 }
 
-/// A bus of one test, in a folder or on a server of its own.
-pub(crate) struct Rig {
+/// The bus of one test, in its own folder or on its own server.
+pub(crate) struct Fixture {
     pub(crate) policy: RetryPolicy,
     pub(crate) limits: QueueLimits,
-    place: Place,
+    backend: Backend,
 }
 
-enum Place {
+enum Backend {
     Local { folder: TempDir, generation: Mutex<u32>, bus: Mutex<Option<Arc<LocalBus>>> },
-    Nats { server: Mutex<NatsServer>, lanes: usize },
-}
-
-/// One process's view of the bus.
-#[derive(Clone)]
-pub(crate) struct Peer {
-    pub(crate) bus: Arc<dyn EventBus>,
-    pub(crate) stage: Arc<dyn StagingStore>,
+    Nats { server: Mutex<NatsServer> },
 }
 
 impl Adapter {
-    pub(crate) fn rig(self) -> Rig {
-        self.rig_with(patient_policy(), limits())
+    pub(crate) fn fixture(self) -> Fixture {
+        self.fixture_with(patient_policy(), limits())
     }
 
-    pub(crate) fn rig_with(self, policy: RetryPolicy, limits: QueueLimits) -> Rig {
-        let place = match self {
-            Adapter::Local => Place::Local {
+    pub(crate) fn fixture_with(self, policy: RetryPolicy, limits: QueueLimits) -> Fixture {
+        let backend = match self {
+            Adapter::Local => Backend::Local {
                 folder: tempfile::tempdir().unwrap(),
                 generation: Mutex::default(),
                 bus: Mutex::default(),
             },
-            Adapter::Nats => Place::Nats { server: Mutex::new(NatsServer::start()), lanes: 1 },
-            Adapter::NatsInLanes => Place::Nats { server: Mutex::new(NatsServer::start()), lanes: 3 },
+            Adapter::Nats => Backend::Nats { server: Mutex::new(NatsServer::start()) },
         };
-        Rig { policy, limits, place }
+        Fixture { policy, limits, backend }
     }
 }
 
-/// Limits that no test meets by chance, and that leave the disk alone: a broker sets the room aside.
+/// Limits that no test reaches by accident. The broker reserves the space, so they are small.
 pub(crate) fn limits() -> QueueLimits {
     QueueLimits { max_staged_bytes: 1 << 30, ..QueueLimits::default() }
 }
 
-/// A policy under which nothing happens by itself within a test.
+/// A policy under which no timeout expires within a test.
 pub(crate) fn patient_policy() -> RetryPolicy {
     RetryPolicy {
         max_attempts: 3,
@@ -75,46 +65,36 @@ pub(crate) fn patient_policy() -> RetryPolicy {
     }
 }
 
-impl Rig {
-    /// Joins as one more process. In process, there is only one.
-    pub(crate) async fn join(&self) -> Peer {
-        match &self.place {
-            Place::Local { folder, generation, bus } => {
+impl Fixture {
+    /// Connects as another process. The local adapter supports one process only.
+    pub(crate) async fn join(&self) -> BusPorts {
+        match &self.backend {
+            Backend::Local { folder, generation, bus } => {
                 let path = file(folder, *generation.lock().unwrap());
-                let bus = bus
-                    .lock()
-                    .unwrap()
-                    .get_or_insert_with(|| {
-                        LocalBus::open(&path, self.policy.clone(), self.limits.clone()).unwrap()
-                    })
-                    .clone();
-                Peer { bus: bus.clone(), stage: bus }
+                let mut bus = bus.lock().unwrap();
+                let bus = bus.get_or_insert_with(|| {
+                    LocalBus::open(&path, self.policy.clone(), self.limits.clone()).unwrap()
+                });
+                BusPorts::of(bus)
             }
-            Place::Nats { server, lanes } => {
+            Backend::Nats { server } => {
                 let url = server.lock().unwrap().url();
-                let bus = NatsBus::connect(self.config(url, *lanes)).await.unwrap();
-                Peer { bus: bus.clone(), stage: bus }
+                let config = NatsConfig {
+                    retry: self.policy.clone(),
+                    limits: self.limits.clone(),
+                    ..NatsConfig::new([url])
+                };
+                BusPorts::of(&NatsBus::connect(config).await.unwrap())
             }
         }
     }
 
-    fn config(&self, url: String, lanes: usize) -> NatsConfig {
-        NatsConfig {
-            retry: self.policy.clone(),
-            limits: self.limits.clone(),
-            lanes,
-            // Here all of them are on one server: none answers while another does not, and a busy machine is no outage.
-            lane_patience: Duration::from_secs(30),
-            ..NatsConfig::new([url])
-        }
-    }
-
-    /// Everything stops as with `kill -9`, and starts again on what was durable then. Peers have to join again in process;
-    /// connections to a server come back by themselves.
+    /// Stops everything as with `kill -9`, and restarts it with what was durable. Local peers must join
+    /// again; connections to a server recover by themselves.
     pub(crate) async fn crash(&self) {
-        match &self.place {
-            Place::Local { folder, generation, bus } => {
-                // The files as they are at this moment, under another name: what a killed process leaves.
+        match &self.backend {
+            Backend::Local { folder, generation, bus } => {
+                // A copy of the files at this moment is what a killed process leaves.
                 let mut generation = generation.lock().unwrap();
                 let (old, new) = (file(folder, *generation), file(folder, *generation + 1));
                 for ending in ["", "-wal"] {
@@ -124,7 +104,7 @@ impl Rig {
                 *generation += 1;
                 bus.lock().unwrap().take();
             }
-            Place::Nats { server, .. } => {
+            Backend::Nats { server } => {
                 let mut server = server.lock().unwrap();
                 tokio::task::block_in_place(|| server.restart());
             }
@@ -148,6 +128,7 @@ pub(crate) fn job(queue: Queue, number: u64) -> Outgoing {
         payload: Bytes::from(number.to_string()),
         reply_to: None,
         trace_parent: None,
+        attachments: Vec::new(),
     }
 }
 
@@ -156,19 +137,19 @@ pub(crate) fn number(delivery: &Delivery) -> u64 {
     std::str::from_utf8(&delivery.payload).unwrap().parse().unwrap()
 }
 
-/// The next delivery, with its attempt begun.
+/// The next delivery, begun.
 pub(crate) async fn next(deliveries: &mut BoxStream<'static, Delivery>) -> Delivery {
     let mut delivery = fetched(deliveries).await;
     delivery.begin().await.unwrap();
     delivery
 }
 
-/// The next delivery, on which no work has begun.
+/// The next delivery, not begun.
 pub(crate) async fn fetched(deliveries: &mut BoxStream<'static, Delivery>) -> Delivery {
-    deliveries.next().await.expect("the stream goes on as long as the bus is there")
+    deliveries.next().await.expect("the stream lasts as long as the adapter")
 }
 
-/// Whether a delivery comes within a moment. Only for what must not come: a test that passes cannot be slow for it.
+/// Whether no delivery arrives within a moment. A slow machine cannot make this fail.
 pub(crate) async fn nothing_comes(deliveries: &mut BoxStream<'static, Delivery>) -> bool {
     tokio::time::timeout(Duration::from_millis(150), deliveries.next()).await.is_err()
 }
@@ -193,7 +174,7 @@ pub(crate) fn update(patient: u64, version: u64) -> PatientUpdated {
     }
 }
 
-/// Puts until there is room: what is deleted may make room a moment later.
+/// Repeats a call while it returns `Full`: deleting may free space with a delay.
 pub(crate) async fn until_not_full<F: Future<Output = Result<(), bus::EnqueueError>>>(
     mut put: impl FnMut() -> F,
 ) {

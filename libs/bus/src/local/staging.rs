@@ -1,7 +1,7 @@
-//! Staged files: rows of chunks in the same file as the queues.
+//! Staged files: rows of chunks in the queue file.
 //!
-//! A small file is one write. A large one is written chunk by chunk, each in a group with whatever else is written then,
-//! and becomes visible with its last chunk; nothing ever holds more than a few chunks in memory.
+//! A small file is one write. A large file is written chunk by chunk, and becomes visible with its last
+//! chunk. At most a few chunks are in memory.
 
 use std::io;
 use std::sync::Arc;
@@ -18,18 +18,21 @@ use super::core::{Core, time_of};
 use super::file::BLOBS;
 use super::{LocalBus, LocalError};
 use crate::staging::{BodyCheck, Chunker};
-use crate::{BodyError, BusError, ByteStream, EnqueueError, SmallFile, StagedFile, StagingKey, StagingStore};
+use crate::{
+    Attachment, BodyError, BusError, ByteStream, EnqueueError, StagedFile, StagingKey, StagingStore,
+};
 
 /// Bytes in a row of `chunks`.
 const CHUNK: usize = 256 << 10;
 
-/// Chunks a file may have: 2^20, that is 256 GiB.
+/// A file has at most 2^20 chunks (256 GiB).
 pub(super) const CHUNK_BITS: i64 = 20;
 
-/// Files of up to this many chunks are deleted at once, larger ones bit by bit.
-const DELETED_AT_ONCE: u64 = 8;
+/// Files of up to this many chunks are deleted in one transaction; the chunks of larger files become pending
+/// deletes.
+const SMALL_CHUNKS: u64 = 8;
 
-/// Row of a chunk.
+/// Id of a chunk.
 pub(super) fn chunk_id(blob: i64, number: i64) -> i64 {
     (blob << CHUNK_BITS) + number
 }
@@ -37,8 +40,8 @@ pub(super) fn chunk_id(blob: i64, number: i64) -> i64 {
 #[async_trait]
 impl StagingStore for LocalBus {
     async fn put(&self, key: StagingKey, bytes: u64, mut body: ByteStream) -> Result<(), EnqueueError> {
-        let room = Room::take(&self.core, bytes)?;
-        let mut blob = Unfinished { core: Arc::clone(&self.core), id: self.core.blob_id(), chunks: 0 };
+        let reservation = Reservation::new(&self.core, bytes)?;
+        let mut blob = UnfinishedPut { core: Arc::clone(&self.core), id: self.core.blob_id(), chunks: 0 };
         let mut check = BodyCheck::new(bytes, key.sha256);
         let mut chunker = Chunker::new(CHUNK);
         while let Some(part) = body.next().await {
@@ -49,55 +52,15 @@ impl StagingStore for LocalBus {
             }
         }
         check.finish()?;
-        blob.finish(key, bytes, chunker.finish(), room).await
+        blob.finish(key, bytes, chunker.finish(), reservation).await
     }
 
     async fn get(&self, key: StagingKey) -> Result<Option<StagedFile>, BusError> {
-        if let Some(content) = self.core.fresh.get(key) {
-            let parts = (!content.is_empty()).then(|| Ok(content.bytes().clone()));
-            let body = futures::stream::iter(parts).boxed();
-            return Ok(Some(StagedFile { bytes: content.len() as u64, body, in_memory: Some(content) }));
-        }
-        let found = self
-            .core
-            .read(move |db| {
-                let Some((blob, bytes)) = find(db, key)? else { return Ok(None) };
-                Ok(Some((blob, bytes, chunk_of(db, blob, 0)?)))
-            })
-            .await?;
-        let Some((blob, bytes, first)) = found else { return Ok(None) };
-        let body = verified(key.sha256, bytes, read_on(Arc::clone(&self.core), blob, bytes, first));
-        Ok(Some(StagedFile { bytes, body, in_memory: None }))
+        get(&self.core, key).await
     }
 
     async fn delete(&self, key: StagingKey) -> Result<(), BusError> {
-        self.core.fresh.forget(key);
-        let (reply, outcome) = oneshot::channel();
-        let (staged, garbage) = (Arc::clone(&self.core.staged), self.core.garbage.clone());
-        self.core.writer.submit(
-            0,
-            move |db| {
-                let found = find(db, key)?;
-                if let Some((blob, bytes)) = found {
-                    db.prepare_cached("DELETE FROM blobs WHERE id = ?1")?.execute([blob])?;
-                    if is_small(bytes) {
-                        db.prepare_cached("DELETE FROM chunks WHERE id >= ?1 AND id < ?2")?
-                            .execute([chunk_id(blob, 0), chunk_id(blob + 1, 0)])?;
-                    }
-                }
-                Ok(found)
-            },
-            move |outcome: Result<Option<(i64, u64)>, LocalError>| {
-                if let Ok(Some((blob, bytes))) = &outcome {
-                    staged.fetch_sub(*bytes, Ordering::Relaxed);
-                    if !is_small(*bytes) {
-                        garbage.add(*blob);
-                    }
-                }
-                let _ = reply.send(outcome.map(|_| ()));
-            },
-        );
-        Ok(outcome.await.unwrap_or(Err(LocalError::Closed))?)
+        delete(&self.core, key).await
     }
 
     async fn list(&self) -> Result<Vec<(StagingKey, Timestamp)>, BusError> {
@@ -110,8 +73,53 @@ impl StagingStore for LocalBus {
     }
 }
 
+pub(super) async fn get(core: &Arc<Core>, key: StagingKey) -> Result<Option<StagedFile>, BusError> {
+    if let Some(content) = core.cache.get(key) {
+        return Ok(Some(StagedFile::from_memory(content)));
+    }
+    let found = core
+        .read(move |db| {
+            let Some((blob, bytes)) = find(db, key)? else { return Ok(None) };
+            Ok(Some((blob, bytes, chunk_of(db, blob, 0)?)))
+        })
+        .await?;
+    let Some((blob, bytes, first)) = found else { return Ok(None) };
+    let body = verified(key.sha256, bytes, stream_chunks(Arc::clone(core), blob, bytes, first));
+    Ok(Some(StagedFile { bytes, body, in_memory: None }))
+}
+
+pub(super) async fn delete(core: &Core, key: StagingKey) -> Result<(), BusError> {
+    core.cache.remove(key);
+    let (reply, outcome) = oneshot::channel();
+    let (staged_bytes, pending_deletes) = (Arc::clone(&core.staged_bytes), core.pending_deletes.clone());
+    core.writer.submit(
+        0,
+        move |db| {
+            let found = find(db, key)?;
+            if let Some((blob, bytes)) = found {
+                db.prepare_cached("DELETE FROM blobs WHERE id = ?1")?.execute([blob])?;
+                if is_small(bytes) {
+                    db.prepare_cached("DELETE FROM chunks WHERE id >= ?1 AND id < ?2")?
+                        .execute([chunk_id(blob, 0), chunk_id(blob + 1, 0)])?;
+                }
+            }
+            Ok(found)
+        },
+        move |outcome: Result<Option<(i64, u64)>, LocalError>| {
+            if let Ok(Some((blob, bytes))) = &outcome {
+                staged_bytes.fetch_sub(*bytes, Ordering::Relaxed);
+                if !is_small(*bytes) {
+                    pending_deletes.add(*blob);
+                }
+            }
+            let _ = reply.send(outcome.map(|_| ()));
+        },
+    );
+    Ok(outcome.await.unwrap_or(Err(LocalError::Closed))?)
+}
+
 fn is_small(bytes: u64) -> bool {
-    bytes <= DELETED_AT_ONCE * CHUNK as u64
+    bytes <= SMALL_CHUNKS * CHUNK as u64
 }
 
 fn key_of(upload: [u8; 16], sha256: [u8; 32]) -> StagingKey {
@@ -121,7 +129,7 @@ fn key_of(upload: [u8; 16], sha256: [u8; 32]) -> StagingKey {
     }
 }
 
-/// Row and length of a staged file.
+/// Returns id and length of a staged file.
 fn find(db: &Connection, key: StagingKey) -> rusqlite::Result<Option<(i64, u64)>> {
     db.prepare_cached("SELECT id, bytes FROM blobs WHERE upload = ?1 AND sha256 = ?2")?
         .query_row(params![key.upload.as_uuid().as_bytes(), key.sha256.as_bytes()], |row| {
@@ -137,8 +145,8 @@ fn chunk_of(db: &Connection, blob: i64, number: i64) -> rusqlite::Result<Option<
         .map(|bytes| bytes.map(Bytes::from))
 }
 
-/// The bytes of a file whose first chunk is at hand; each further one is read when it is asked for.
-fn read_on(core: Arc<Core>, blob: i64, bytes: u64, first: Option<Bytes>) -> ByteStream {
+/// Streams the chunks of a file; the first chunk is already read.
+fn stream_chunks(core: Arc<Core>, blob: i64, bytes: u64, first: Option<Bytes>) -> ByteStream {
     futures::stream::try_unfold(
         (core, bytes, 0_i64, first),
         move |(core, left, number, in_memory)| async move {
@@ -163,8 +171,8 @@ fn read_on(core: Arc<Core>, blob: i64, bytes: u64, first: Option<Bytes>) -> Byte
     .boxed()
 }
 
-/// The body of a staged file, the last part of which comes only if the whole has its hash. Disks change bits, and a changed
-/// file must not be stored or analysed.
+/// Verifies a body while it is read: the last part is only returned if the hash of the whole body matches.
+/// Disks can flip bits, and a damaged file must not be stored or analysed.
 pub(super) fn verified(sha256: BlobHash, bytes: u64, body: ByteStream) -> ByteStream {
     let start = Some((body, BodyCheck::new(bytes, sha256), 0));
     futures::stream::unfold(start, move |state| async move {
@@ -193,36 +201,36 @@ fn damaged(error: &BodyError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("a staged file is damaged: {error}"))
 }
 
-/// A file that is in memory, on its way to the stage in one write with whatever else belongs to it.
-pub(super) struct WholeFile {
-    room: Room,
+/// The write of a file in memory, as part of a larger write.
+pub(super) struct FileWrite {
+    reservation: Reservation,
     rows: Rows,
 }
 
-/// What is written of a whole file.
+/// The rows of a file in memory.
 pub(super) struct Rows {
     blob: i64,
-    file: SmallFile,
+    file: Attachment,
 }
 
-impl WholeFile {
-    pub(super) fn new(core: &Core, file: SmallFile) -> Result<Self, EnqueueError> {
-        let room = Room::take(core, file.content.len() as u64)?;
-        Ok(WholeFile { room, rows: Rows { blob: core.blob_id(), file } })
+impl FileWrite {
+    pub(super) fn new(core: &Core, file: &Attachment) -> Result<Self, EnqueueError> {
+        let reservation = Reservation::new(core, file.content.len() as u64)?;
+        Ok(FileWrite { reservation, rows: Rows { blob: core.blob_id(), file: file.clone() } })
     }
 
     pub(super) fn len(&self) -> usize {
         self.rows.file.content.len()
     }
 
-    /// The room, to be kept once the rows are durable; and the rows.
-    pub(super) fn split(self) -> (Room, Rows) {
-        (self.room, self.rows)
+    /// Returns the reservation, to be kept once the rows are durable, and the rows.
+    pub(super) fn split(self) -> (Reservation, Rows) {
+        (self.reservation, self.rows)
     }
 }
 
 impl Rows {
-    /// Stages the file. False if it was staged before: then it is as young as a new one.
+    /// Writes the file. Returns `false` if it was staged before; its time is then updated.
     pub(super) fn insert(&self, db: &Connection, now: Timestamp) -> rusqlite::Result<bool> {
         let bytes = self.file.content.bytes();
         let is_new = make_visible(db, self.blob, self.file.key(), bytes.len() as u64, now)?;
@@ -238,7 +246,7 @@ impl Rows {
 
 const INSERT_CHUNK: &str = "INSERT INTO chunks (id, bytes) VALUES (?1, ?2)";
 
-/// Writes the row that makes a file visible. If it was there before, that one becomes as young as a new one: false.
+/// Writes the row that makes a file visible. Returns `false` if the file existed; its time is then updated.
 fn make_visible(
     db: &Connection,
     blob: i64,
@@ -256,45 +264,45 @@ fn make_visible(
     Ok(known.is_none())
 }
 
-/// Room on the stage for one file. Dropped, it is free again.
-pub(super) struct Room {
-    staged: Arc<AtomicU64>,
+/// A reservation of space for one file. Dropping it releases the space.
+pub(super) struct Reservation {
+    staged_bytes: Arc<AtomicU64>,
     bytes: u64,
 }
 
-impl Room {
-    fn take(core: &Core, bytes: u64) -> Result<Self, EnqueueError> {
+impl Reservation {
+    fn new(core: &Core, bytes: u64) -> Result<Self, EnqueueError> {
         let most = core.limits.max_staged_bytes;
-        core.staged
+        core.staged_bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |staged| {
                 staged.checked_add(bytes).filter(|staged| *staged <= most)
             })
             .map_err(|_| EnqueueError::Full)?;
-        Ok(Room { staged: Arc::clone(&core.staged), bytes })
+        Ok(Reservation { staged_bytes: Arc::clone(&core.staged_bytes), bytes })
     }
 
-    /// The file is staged and keeps its room.
+    /// The file is durable and keeps its space.
     pub(super) fn keep(mut self) {
         self.bytes = 0;
     }
 }
 
-impl Drop for Room {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.staged.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.staged_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-/// A file on its way to the stage. Dropped before its end, what is written of it is deleted.
-struct Unfinished {
+/// An unfinished put. Dropping it deletes the chunks that were written.
+struct UnfinishedPut {
     core: Arc<Core>,
     id: i64,
     chunks: i64,
 }
 
-impl Unfinished {
+impl UnfinishedPut {
     async fn append(&mut self, bytes: Bytes) -> Result<(), LocalError> {
-        let _turn = self.core.chunk_turn.acquire().await.map_err(|_| LocalError::Closed)?;
+        let _permit = self.core.chunk_permit.acquire().await.map_err(|_| LocalError::Closed)?;
         let id = chunk_id(self.id, self.chunks);
         self.chunks += 1;
         self.core
@@ -305,16 +313,16 @@ impl Unfinished {
             .await
     }
 
-    /// Writes the last chunk and makes the file visible. Goes through even if the caller is cancelled.
+    /// Writes the last chunk and makes the file visible. Completes even if the caller is cancelled.
     async fn finish(
         mut self,
         key: StagingKey,
         bytes: u64,
         last: Bytes,
-        room: Room,
+        reservation: Reservation,
     ) -> Result<(), EnqueueError> {
         let (blob, chunks, now) = (self.id, self.chunks, Timestamp::now());
-        let garbage = self.core.garbage.clone();
+        let pending_deletes = self.core.pending_deletes.clone();
         let (reply, outcome) = oneshot::channel();
         self.core.writer.submit(
             last.len(),
@@ -327,28 +335,28 @@ impl Unfinished {
             },
             move |outcome: Result<bool, LocalError>| {
                 if let Ok(true) = outcome {
-                    room.keep();
+                    reservation.keep();
                 } else {
-                    // Free before anybody hears of it: who tries again at once must find it.
-                    drop(room);
+                    // Released before the caller is notified: it may retry at once.
+                    drop(reservation);
                     if chunks > 0 {
-                        garbage.add(blob);
+                        pending_deletes.add(blob);
                     }
                 }
                 let _ = reply.send(outcome);
             },
         );
-        // From here on, the writer's thread cleans up.
+        // From here on, the writer thread cleans up.
         self.chunks = 0;
         outcome.await.unwrap_or(Err(LocalError::Closed))?;
         Ok(())
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for UnfinishedPut {
     fn drop(&mut self) {
         if self.chunks > 0 {
-            self.core.garbage.add(self.id);
+            self.core.pending_deletes.add(self.id);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who in this process waits for which receipt.
+//! Registry of the reply inboxes of this process.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,44 +9,44 @@ use futures::future::BoxFuture;
 use proto_json::{Receipt, UploadId};
 use tokio::sync::oneshot;
 
-/// The inboxes of this process, one per waiter. Several may wait for the receipt of one upload: all get it.
+/// The open inboxes. Several tasks can wait for the receipt of one upload; all of them receive it.
 #[derive(Debug, Default)]
 pub(crate) struct Inboxes {
     waiters: Mutex<HashMap<UploadId, Vec<Waiter>>>,
-    next: AtomicU64,
+    next_id: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Waiter {
-    number: u64,
-    to: oneshot::Sender<Receipt>,
+    id: u64,
+    sender: oneshot::Sender<Receipt>,
 }
 
 impl Inboxes {
     /// Opens an inbox. The future resolves with the receipt; dropping it closes the inbox.
     pub(crate) fn open(self: &Arc<Self>, upload: UploadId) -> BoxFuture<'static, Option<Receipt>> {
-        let (to, receipt) = oneshot::channel();
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.with(|waiters| waiters.entry(upload).or_default().push(Waiter { number, to }));
-        let open = Open { inboxes: Arc::clone(self), upload, number };
+        let (sender, receipt) = oneshot::channel();
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        self.with(|waiters| waiters.entry(upload).or_default().push(Waiter { id, sender }));
+        let guard = CloseOnDrop { inboxes: Arc::clone(self), upload, id };
         async move {
             let receipt = receipt.await.ok();
-            drop(open);
+            drop(guard);
             receipt
         }
         .boxed()
     }
 
-    /// Hands a receipt to everyone who waits for it here.
+    /// Delivers a receipt to all tasks that wait for it.
     pub(crate) fn deliver(&self, upload: UploadId, receipt: &Receipt) {
         let waiters = self.with(|waiters| waiters.remove(&upload)).unwrap_or_default();
         for waiter in waiters {
-            // A waiter that has just given up is no error.
-            let _ = waiter.to.send(receipt.clone());
+            // The send fails only if the waiter was dropped.
+            let _ = waiter.sender.send(receipt.clone());
         }
     }
 
-    /// How many uploads somebody waits for.
+    /// Number of uploads with an open inbox.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.with(|waiters| waiters.len())
@@ -57,18 +57,17 @@ impl Inboxes {
     }
 }
 
-/// Closes its inbox when dropped.
-struct Open {
+struct CloseOnDrop {
     inboxes: Arc<Inboxes>,
     upload: UploadId,
-    number: u64,
+    id: u64,
 }
 
-impl Drop for Open {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.inboxes.with(|waiters| {
             if let Some(of_upload) = waiters.get_mut(&self.upload) {
-                of_upload.retain(|waiter| waiter.number != self.number);
+                of_upload.retain(|waiter| waiter.id != self.id);
                 if of_upload.is_empty() {
                     waiters.remove(&self.upload);
                 }
@@ -82,11 +81,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn all_waiters_get_the_receipt_and_none_stays_registered() {
+    async fn all_waiters_receive_the_receipt_and_none_stays_registered() {
         let inboxes = Arc::new(Inboxes::default());
         let upload = UploadId::generate();
-        let (first, second, gone) = (inboxes.open(upload), inboxes.open(upload), inboxes.open(upload));
-        drop(gone);
+        let (first, second, dropped) = (inboxes.open(upload), inboxes.open(upload), inboxes.open(upload));
+        drop(dropped);
         let receipt = Receipt::Conflict { upload_id: upload };
         inboxes.deliver(upload, &receipt);
         assert_eq!(first.await, Some(receipt.clone()));
