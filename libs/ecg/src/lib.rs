@@ -21,6 +21,7 @@ mod start;
 mod strip;
 pub mod synth;
 mod units;
+pub mod waves;
 pub mod wfdb;
 
 pub use analysis::{

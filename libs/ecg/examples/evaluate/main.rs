@@ -13,9 +13,14 @@
 //! `--strips-of 5,10,28` cuts the records into strips of these lengths and analyses each on its own. A rate
 //! is right within 5 bpm or 10 %. The shares are printed in percent for each record and, in the last line,
 //! for all strips.
+//!
+//! `--waves q1c` compares onsets and ends of waves with the annotations in files with this extension (QT database), with the
+//! better lead per beat. The last line contains mean of record means and mean of record SDs in ms, and the found share in
+//! percent, for each boundary.
 
 mod records;
 mod strips;
+mod waves;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,12 +33,13 @@ struct Options {
     channel: Channel,
     csv: Option<PathBuf>,
     strips: Option<PathBuf>,
+    /// Extension of manual wave annotations to compare with.
+    waves: Option<String>,
     /// Lengths in seconds of the strips that records are cut into. If empty, whole records are scored.
     strips_of: Vec<f64>,
 }
 
-const USAGE: &str =
-    "usage: evaluate DIR... [--channel N|best] [--csv FILE] [--strips TRUTH.tsv] [--strips-of SECONDS,...]";
+const USAGE: &str = "usage: evaluate DIR... [--channel N|best] [--csv FILE] [--strips TRUTH.tsv] [--strips-of SECONDS,...] [--waves EXTENSION]";
 
 fn main() -> ExitCode {
     match options().and_then(|options| run(&options)) {
@@ -52,6 +58,7 @@ fn options() -> Result<Options, String> {
         channel: Channel::Number(0),
         csv: None,
         strips: None,
+        waves: None,
         strips_of: Vec::new(),
     };
     let mut arguments = std::env::args().skip(1);
@@ -79,6 +86,7 @@ fn options() -> Result<Options, String> {
                     .collect::<Option<_>>()
                     .ok_or("--strips-of needs lengths in seconds, such as 5,10,28")?;
             }
+            "--waves" => options.waves = Some(value()?),
             "--strips" => options.strips = Some(value()?.into()),
             flag if flag.starts_with('-') => return Err(format!("{flag} is not an option of evaluate")),
             folder => options.folders.push(folder.into()),
@@ -98,6 +106,9 @@ fn run(options: &Options) -> Result<bool, String> {
     }
     if options.folders.is_empty() {
         return Ok(good);
+    }
+    if let Some(extension) = &options.waves {
+        return compare_waves(options, extension, good);
     }
     if !options.strips_of.is_empty() {
         return cut_into_strips(options, good);
@@ -144,6 +155,28 @@ fn run(options: &Options) -> Result<bool, String> {
         gross.samples as f64 / gross.seconds.max(1e-9),
     );
     Ok(good && !rows.is_empty())
+}
+
+/// Compares wave boundaries with manual annotations. Returns whether all files were read.
+fn compare_waves(options: &Options, extension: &str, mut good: bool) -> Result<bool, String> {
+    let mut all = Vec::new();
+    for folder in &options.folders {
+        for header in records::headers(folder)?.iter().filter(|path| path.with_extension(extension).is_file())
+        {
+            match waves::evaluate(header, extension) {
+                Ok(record) => {
+                    println!("{record}");
+                    all.push(record);
+                }
+                Err(message) => {
+                    eprintln!("{}: {message}", header.display());
+                    good = false;
+                }
+            }
+        }
+    }
+    println!("{}", waves::summary(&all));
+    Ok(good && !all.is_empty())
 }
 
 /// Scores the records strip by strip. Returns whether all files were read.

@@ -4,9 +4,8 @@
 //!
 //! Positive examples are strips of 5 and 10 s of the records in the folders (WFDB with reference beats) whose detected
 //! beats give the right rate, and generated strips of `synthesise` (seeds 0 to 199). Negative examples are strips of `noise`
-//! (seeds 0 to 1499 of each kind). Strips that a rule excludes take no part. The features are standardised; each class has
-//! half of the total weight, each folder and the generated strips have equal shares of the positive class; the ridge penalty
-//! is fixed. The result is deterministic and is printed as Rust source.
+//! (seeds 0 to 1499 of each kind). Strips that a rule excludes take no part. The features are standardised, all examples have the same
+//! weight, and the ridge penalty is fixed. The result is deterministic and is printed as Rust source.
 //!
 //! `--folds` additionally fits once per record without that record (leave-one-record-out) and prints a curve over the
 //! threshold: accepted noise (seeds from 100000, never used for fitting) against rejected strips of the left-out records.
@@ -152,18 +151,12 @@ fn noise(seeds: std::ops::Range<u64>) -> Vec<Features> {
 
 /// Logistic regression by Newton's method.
 fn fit(groups: &[&Group], negatives: &[Features]) -> EvidenceWeights {
-    let sources = groups.iter().map(|group| group.source + 1).max().unwrap_or(1);
-    let mut sizes = vec![0.0_f64; sources];
+    let count: usize = groups.iter().map(|group| group.positives.len()).sum::<usize>() + negatives.len();
+    let weight = 1.0 / count.max(1) as f64;
+    let mut examples: Vec<(&Features, f64, f64)> = Vec::with_capacity(count);
     for group in groups {
-        sizes[group.source] += group.positives.len() as f64;
-    }
-    let present = sizes.iter().filter(|size| **size > 0.0).count() as f64;
-    let mut examples: Vec<(&Features, f64, f64)> = Vec::new();
-    for group in groups {
-        let weight = 0.5 / present / sizes[group.source].max(1.0);
         examples.extend(group.positives.iter().map(|features| (features, 1.0, weight)));
     }
-    let weight = 0.5 / negatives.len().max(1) as f64;
     examples.extend(negatives.iter().map(|features| (features, 0.0, weight)));
     // Standardisation.
     let (mut mean, mut deviation) = ([0.0; EVIDENCE_FEATURES], [0.0; EVIDENCE_FEATURES]);

@@ -25,8 +25,8 @@ pub struct EvidenceWeights {
 
 /// The weights in use, as printed by `examples/fit_evidence`.
 pub const EVIDENCE_WEIGHTS: EvidenceWeights = EvidenceWeights {
-    bias: -19.182,
-    features: [2.251, 1.354, -1.093, 1.273, 1.45, 8.359, -14.509, -0.545, -1.368, -1.661],
+    bias: -15.866,
+    features: [1.589, 1.137, -0.606, 2.171, 0.799, 8.687, -7.363, -0.593, -1.863, 0.406],
 };
 
 impl EvidenceWeights {

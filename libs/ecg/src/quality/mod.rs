@@ -43,7 +43,7 @@ const MAX_STEP: f32 = 0.65;
 const GOOD_CONTRAST: f32 = 4.0;
 /// Minimum evidence of a strip: the smallest log-odds of its best segment. docs/ECG.md shows the curve of
 /// accepted noise against rejected ECG that this operating point was chosen from.
-const MIN_STRIP_LOG_ODDS: f64 = 1.5;
+const MIN_STRIP_LOG_ODDS: f64 = 2.0;
 /// The smallest log-odds of each usable segment of a strip with minimum evidence.
 const MIN_SEGMENT_LOG_ODDS: f64 = -1.0;
 /// Smallest concordance of a good segment (Orphanidou et al. 2015 use a mean correlation of 0.66).
