@@ -86,6 +86,7 @@ async fn uploads_only(gateway: &Gateway, mail: &UnboundedSender<Message>) {
             Err(error) => ConnectionStatus::of(Some(&ConnectionState {
                 mode: FeedMode::Offline,
                 since: Timestamp::now(),
+                token_rejected: matches!(error, client::ClientError::Unauthorized(_)),
                 reason: Some(error.to_string()),
             })),
         };

@@ -1,4 +1,4 @@
-//! Pictures for the screen, decoded away from the thread of the window.
+//! Decoding and scaling of pictures. Call it off the UI thread.
 
 use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
@@ -11,22 +11,22 @@ use slint::{Image, Rgba8Pixel, SharedPixelBuffer};
 const MAX_PIXELS: u64 = 100_000_000;
 /// A small picture is not blown up more than this.
 const MAX_GROWTH: f64 = 8.0;
-/// Most memory that decoding may take.
+/// The maximum memory of the decoder.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Why a file cannot be shown as a picture.
+/// The reason why a file cannot be shown as a picture.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
     /// The file cannot be read.
     #[error("the file cannot be read: {0}")]
     Read(#[from] std::io::Error),
-    /// Its bytes are no PNG or JPEG.
+    /// The file is neither PNG nor JPEG.
     #[error("it is not a PNG or JPEG picture")]
     Format,
-    /// It is damaged.
+    /// The file is damaged.
     #[error("the picture is damaged: {0}")]
     Damaged(String),
-    /// It would take too much memory.
+    /// The picture has too many pixels.
     #[error("the picture has {width} x {height} pixels, which is too many")]
     TooLarge {
         /// Width in pixels.
@@ -36,7 +36,7 @@ pub enum PictureError {
     },
 }
 
-/// A decoded picture. Can be sent between threads; becomes an [`Image`] on that of the window.
+/// A decoded picture. It can be sent to the UI thread and converted into an [`Image`] there.
 #[derive(Debug, Clone)]
 pub struct Picture {
     pixels: SharedPixelBuffer<Rgba8Pixel>,
@@ -44,18 +44,18 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Decodes a file: upright, and made smaller if it is larger than `fit` (width, height) needs.
+    /// Decodes a file, applies its orientation, and scales it down to fit into `fit` (width, height in pixels).
     ///
     /// # Errors
-    /// [`PictureError`]: one sentence that says why.
+    /// [`PictureError`].
     pub fn from_file(path: &Path, fit: Option<(u32, u32)>) -> Result<Self, PictureError> {
         Picture::decode(BufReader::new(std::fs::File::open(path)?), fit)
     }
 
-    /// Decodes bytes: upright, and made smaller if it is larger than `fit` (width, height) needs.
+    /// Decodes bytes, applies their orientation, and scales the picture down to fit into `fit` (width, height in pixels).
     ///
     /// # Errors
-    /// [`PictureError`]: one sentence that says why.
+    /// [`PictureError`].
     pub fn from_bytes(bytes: &[u8], fit: Option<(u32, u32)>) -> Result<Self, PictureError> {
         Picture::decode(Cursor::new(bytes), fit)
     }
@@ -92,7 +92,7 @@ impl Picture {
         if let Some((wide, high)) = fit
             && (width.max(height) > wide.max(high))
         {
-            // Averaging is enough to make a picture smaller, and many times faster than anything finer.
+            // The triangle filter is sufficient for scaling down, and several times faster than better filters.
             picture = picture.resize(wide, high, FilterType::Triangle);
         }
         picture.apply_orientation(upright);

@@ -236,20 +236,26 @@ impl Follower {
 
     async fn report_cut_off(&mut self) -> Result<(), Gone> {
         let reason = "the gateway has lost the broker: nothing is pushed, and uploads may fail";
-        self.report_state(FeedMode::Polling, Some(reason.to_owned())).await
+        self.report_state(FeedMode::Polling, Some(reason.to_owned()), false).await
     }
 
     async fn report(&mut self, mode: FeedMode, reason: Option<&ClientError>) -> Result<(), Gone> {
-        self.report_state(mode, reason.map(ToString::to_string)).await
+        let token_rejected = matches!(reason, Some(ClientError::Unauthorized(_)));
+        self.report_state(mode, reason.map(ToString::to_string), token_rejected).await
     }
 
-    async fn report_state(&mut self, mode: FeedMode, reason: Option<String>) -> Result<(), Gone> {
+    async fn report_state(
+        &mut self,
+        mode: FeedMode,
+        reason: Option<String>,
+        token_rejected: bool,
+    ) -> Result<(), Gone> {
         let since = match &self.state {
             Some(state) if state.mode == mode && state.reason == reason => return Ok(()),
             Some(state) if state.mode == mode => state.since,
             _ => self.settings.gateway.now(),
         };
-        let state = ConnectionState { mode, since, reason };
+        let state = ConnectionState { mode, since, reason, token_rejected };
         self.state = Some(state.clone());
         self.tell(FeedEvent::Connection(state)).await
     }

@@ -122,6 +122,9 @@ pub struct ConnectionState {
     /// Why it is not better: one sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Whether the gateway rejects the access token. The mode is [`FeedMode::Offline`] then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub token_rejected: bool,
 }
 
 /// A running feed. It never ends by itself; dropping it ends it.
