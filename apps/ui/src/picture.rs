@@ -70,6 +70,21 @@ impl Picture {
         })
     }
 
+    /// Width and height of an image file in pixels. Reads the header only.
+    ///
+    /// # Errors
+    /// [`PictureError`].
+    pub fn dimensions(path: &Path) -> Result<(u32, u32), PictureError> {
+        let reader = ImageReader::new(BufReader::new(std::fs::File::open(path)?)).with_guessed_format()?;
+        if reader.format().is_none() {
+            return Err(PictureError::Format);
+        }
+        reader.into_dimensions().map_err(|error| match error {
+            image::ImageError::Unsupported(_) => PictureError::Format,
+            error => PictureError::Damaged(error.to_string()),
+        })
+    }
+
     fn decode(source: impl BufRead + Seek, fit: Option<(u32, u32)>) -> Result<Self, PictureError> {
         let damaged = |error: image::ImageError| PictureError::Damaged(error.to_string());
         let mut reader = ImageReader::new(source).with_guessed_format()?;
@@ -105,9 +120,13 @@ impl Picture {
     /// their size at most. The software renderer would leave out pixels.
     #[must_use]
     pub fn fitted(&self, window: (u32, u32)) -> Self {
+        self.scaled_to(window, MAX_GROWTH)
+    }
+
+    fn scaled_to(&self, window: (u32, u32), max_growth: f64) -> Self {
         let (width, height) = self.size();
         let share = |wide: u32, high: u32| f64::from(wide) / f64::from(high.max(1));
-        let scale = share(window.0, width).min(share(window.1, height)).min(MAX_GROWTH);
+        let scale = share(window.0, width).min(share(window.1, height)).min(max_growth);
         let scaled = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
         let (wide, high) = (scaled(width), scaled(height));
         let bytes = self.pixels.as_bytes().to_vec();
@@ -119,6 +138,31 @@ impl Picture {
             }
             _ => self.clone(),
         }
+    }
+
+    /// The part of the picture that fills `window` (width, height) in pixels at `zoom` times the size of [`Picture::fitted`],
+    /// around `center` (shares of width and height). At zoom 1, that is the whole picture.
+    #[must_use]
+    pub fn magnified(&self, window: (u32, u32), zoom: f64, center: (f64, f64)) -> Self {
+        let part = |length: u32, center: f64| {
+            let visible = (f64::from(length) / zoom.max(1.0)).round().clamp(1.0, f64::from(length));
+            let start = (center * f64::from(length) - visible / 2.0).round();
+            (start.clamp(0.0, f64::from(length) - visible) as u32, visible as u32)
+        };
+        let (width, height) = self.size();
+        let ((left, wide), (top, high)) = (part(width, center.0), part(height, center.1));
+        if (wide, high) == (width, height) {
+            return self.fitted(window);
+        }
+        let mut pixels = Vec::with_capacity(wide as usize * high as usize);
+        for row in self.pixels.as_slice().chunks_exact(width as usize).skip(top as usize).take(high as usize)
+        {
+            pixels.extend(row.iter().skip(left as usize).take(wide as usize));
+        }
+        let mut buffer = SharedPixelBuffer::new(wide, high);
+        buffer.make_mut_slice().copy_from_slice(&pixels);
+        // The limit of growth is relative to the whole picture.
+        Picture { pixels: buffer, original: self.original }.scaled_to(window, MAX_GROWTH * zoom)
     }
 
     /// Width and height of the file in pixels, however small it is shown.

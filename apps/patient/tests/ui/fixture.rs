@@ -1,4 +1,4 @@
-//! What a test plays on: the app, its folder, and the hands that press its buttons.
+//! The test fixture: the app, its folder, and access to its controls.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -18,13 +18,14 @@ use tempfile::TempDir;
 use testkit::{Mode, System};
 use ui::{FileChooser, OpenRequest, SaveRequest};
 
-/// Nothing here takes this long unless it is broken.
+/// Time limit of each wait.
 const LIMIT: Duration = Duration::from_secs(40);
-const PLAYING: &str = "BEDSIDE_PLAYING";
+/// Names the test that a child process runs.
+const ISOLATED_TEST: &str = "BEDSIDE_ISOLATED_TEST";
 
-/// Plays one test in a process of its own.
-pub(crate) fn play<F: Future<Output = ()> + 'static>(name: &str, test: fn() -> F) {
-    if std::env::var(PLAYING).is_ok_and(|playing| playing == name) {
+/// Runs one test in a process of its own.
+pub(crate) fn run_isolated<F: Future<Output = ()> + 'static>(name: &str, test: fn() -> F) {
+    if std::env::var(ISOLATED_TEST).is_ok_and(|test| test == name) {
         i_slint_backend_testing::init_integration_test_with_system_time();
         slint::spawn_local(async move {
             test().await;
@@ -35,29 +36,40 @@ pub(crate) fn play<F: Future<Output = ()> + 'static>(name: &str, test: fn() -> F
         return;
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    // What whoever runs the tests has set up for himself is not what is tested.
+    // The settings of the user who runs the tests must not matter.
     for name in ["GATEWAY", "TOKEN", "TOKEN_FILE", "CA", "NATS", "NATS_CREDS", "SETTINGS", "THEME", "OUTBOX"]
     {
         command.env_remove(format!("BEDSIDE_{name}"));
     }
-    let output = command.args(["--exact", name, "--nocapture"]).env(PLAYING, name).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stdout));
+    let output = command.args(["--exact", name, "--nocapture"]).env(ISOLATED_TEST, name).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}{}", String::from_utf8_lossy(&output.stdout));
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "there is no test {name}");
 }
 
-/// A chooser of files that has been told what to choose, and remembers what it was asked.
-#[derive(Default)]
-pub(crate) struct Chooser {
-    pub(crate) choice: RefCell<Vec<PathBuf>>,
-    pub(crate) asked: RefCell<Vec<OpenRequest>>,
+/// File dialogs that answer with prepared files and record the requests.
+pub(crate) struct FakeDialogs {
+    pub(crate) is_available: Cell<bool>,
+    pub(crate) files: RefCell<Vec<PathBuf>>,
+    pub(crate) requests: RefCell<Vec<OpenRequest>>,
 }
 
-impl FileChooser for Chooser {
+impl Default for FakeDialogs {
+    fn default() -> Self {
+        FakeDialogs { is_available: Cell::new(true), files: RefCell::default(), requests: RefCell::default() }
+    }
+}
+
+impl FileChooser for FakeDialogs {
+    fn is_available(&self) -> Pin<Box<dyn Future<Output = bool>>> {
+        let is_available = self.is_available.get();
+        Box::pin(async move { is_available })
+    }
+
     fn open(&self, request: OpenRequest) -> Pin<Box<dyn Future<Output = Vec<PathBuf>>>> {
-        self.asked.borrow_mut().push(request);
-        let choice = self.choice.borrow().clone();
-        Box::pin(async move { choice })
+        self.requests.borrow_mut().push(request);
+        let files = self.files.borrow().clone();
+        Box::pin(async move { files })
     }
 
     fn save(&self, _: SaveRequest) -> Pin<Box<dyn Future<Output = Option<PathBuf>>>> {
@@ -65,32 +77,32 @@ impl FileChooser for Chooser {
     }
 }
 
-/// A folder for everything, and the app on it.
-pub(crate) struct Stage {
+/// The app and the folder with its data.
+pub(crate) struct Fixture {
     app: Option<App>,
-    pub(crate) chooser: Rc<Chooser>,
+    pub(crate) dialogs: Rc<FakeDialogs>,
     pub(crate) has_quit: Rc<Cell<bool>>,
     folder: TempDir,
     gateway: String,
 }
 
-impl Stage {
-    /// The app, with a gateway at this address in its settings.
-    pub(crate) fn with(gateway: &str) -> Self {
-        Stage::with_args(gateway, Args::default())
+impl Fixture {
+    /// Starts the app with this gateway in its settings.
+    pub(crate) fn new(gateway: &str) -> Self {
+        Fixture::with_args(gateway, Args::default())
     }
 
     pub(crate) fn with_args(gateway: &str, args: Args) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut stage = Stage {
+        let mut fixture = Fixture {
             app: None,
-            chooser: Rc::default(),
+            dialogs: Rc::default(),
             has_quit: Rc::default(),
             folder,
             gateway: gateway.to_owned(),
         };
-        stage.start(args);
-        stage
+        fixture.start(args);
+        fixture
     }
 
     fn start(&mut self, mut args: Args) {
@@ -98,14 +110,14 @@ impl Stage {
         args.connection.settings.get_or_insert(self.folder.path().join("settings.json"));
         args.connection.gateway.get_or_insert(self.gateway.clone());
         let has_quit = Rc::clone(&self.has_quit);
-        let app = App::new(&args, self.chooser.clone(), Box::new(move || has_quit.set(true))).unwrap();
+        let app = App::new(&args, self.dialogs.clone(), Box::new(move || has_quit.set(true))).unwrap();
         app.window().window().set_size(slint::PhysicalSize::new(1180, 760));
         app.window().show().unwrap();
         app.window().window().dispatch_event(WindowEvent::WindowActiveChanged(true));
         self.app = Some(app);
     }
 
-    /// Ends the app and starts it anew on the same folder.
+    /// Closes the app and starts it again with the same folder.
     pub(crate) fn restart(&mut self, args: Args) {
         self.close();
         self.start(args);
@@ -127,7 +139,7 @@ impl Stage {
         path
     }
 
-    fn app(&self) -> &App {
+    pub(crate) fn app(&self) -> &App {
         self.app.as_ref().expect("the app runs")
     }
 
@@ -135,11 +147,11 @@ impl Stage {
         self.app().window()
     }
 
-    pub(crate) fn api<T>(&self, look: impl FnOnce(Api<'_>) -> T) -> T {
-        look(self.app().window().global::<Api<'_>>())
+    pub(crate) fn api<T>(&self, read: impl FnOnce(Api<'_>) -> T) -> T {
+        read(self.app().window().global::<Api<'_>>())
     }
 
-    /// Everything with this label, in the order of the window: what is in a dialog comes last.
+    /// All elements with this label, in the order of the window. Elements of a dialog come last.
     pub(crate) fn all(&self, label: &str) -> Vec<ElementHandle> {
         ElementHandle::find_by_accessible_label(self.app().window(), label).collect()
     }
@@ -149,55 +161,53 @@ impl Stage {
     }
 
     fn last(&self, label: &str) -> ElementHandle {
-        self.all(label)
-            .pop()
-            .unwrap_or_else(|| panic!("there is no {label:?}; there are {:?}", self.labels()))
+        self.all(label).pop().unwrap_or_else(|| panic!("no element {label:?} in {:?}", self.labels()))
     }
 
-    /// Every label there is.
+    /// The labels of all elements.
     pub(crate) fn labels(&self) -> Vec<String> {
         self.elements().iter().filter_map(|(_, label)| label.clone()).collect()
     }
 
-    /// Role and label of everything that has a role.
+    /// Role and label of all elements that have a role.
     pub(crate) fn elements(&self) -> Vec<(AccessibleRole, Option<String>)> {
-        let seen = |element: &ElementHandle| {
+        let role_and_label = |element: &ElementHandle| {
             let label = element.accessible_label().map(String::from).filter(|label| !label.is_empty());
             Some((element.accessible_role()?, label))
         };
         let all = ElementQuery::from_root(self.app().window()).find_all();
-        all.iter().filter_map(seen).collect()
+        all.iter().filter_map(role_and_label).collect()
     }
 
-    /// What can be used and has this label, rather than a heading of the same words.
-    fn pressable(&self, label: &str) -> ElementHandle {
+    /// The control with this label, rather than a heading with the same text.
+    fn control(&self, label: &str) -> ElementHandle {
         let roles = [
             AccessibleRole::Button,
             AccessibleRole::RadioButton,
             AccessibleRole::ListItem,
             AccessibleRole::TextInput,
         ];
-        let usable =
+        let is_control =
             |element: &ElementHandle| element.accessible_role().is_some_and(|role| roles.contains(&role));
-        self.all(label).into_iter().rfind(usable).unwrap_or_else(|| self.last(label))
+        self.all(label).into_iter().rfind(is_control).unwrap_or_else(|| self.last(label))
     }
 
-    /// Presses what has this label; in a dialog, if one is open.
+    /// Presses the control with this label; in a dialog, if one is open.
     pub(crate) fn press(&self, label: &str) {
-        let element = self.pressable(label);
+        let element = self.control(label);
         assert_ne!(element.accessible_enabled(), Some(false), "{label:?} is disabled");
         element.invoke_accessible_default_action();
     }
 
     pub(crate) fn is_enabled(&self, label: &str) -> bool {
-        self.pressable(label).accessible_enabled() != Some(false)
+        self.control(label).accessible_enabled() != Some(false)
     }
 
-    /// Types into the field with this label.
+    /// Replaces the text of the field with this label.
     pub(crate) fn type_into(&self, label: &str, text: &str) {
         let fields = self.all(label);
         let field = fields.iter().rfind(|field| field.accessible_role() == Some(AccessibleRole::TextInput));
-        field.unwrap_or_else(|| panic!("there is no field {label:?}")).set_accessible_value(text);
+        field.unwrap_or_else(|| panic!("no field {label:?}")).set_accessible_value(text);
     }
 
     pub(crate) fn value(&self, label: &str) -> String {
@@ -210,7 +220,7 @@ impl Stage {
         descriptions.map(String::from).rfind(|text| !text.is_empty()).unwrap_or_default()
     }
 
-    /// Keys as they come from a keyboard, one after the other.
+    /// Presses these keys in order, then releases them in reverse order.
     pub(crate) fn keys(&self, keys: &[SharedString]) {
         let window = self.app().window().window();
         for key in keys {
@@ -225,25 +235,25 @@ impl Stage {
         self.api(|api| api.get_message().into())
     }
 
-    /// Goes on once it is so.
-    pub(crate) async fn until(&self, what: &str, mut there: impl FnMut(&Stage) -> bool) {
-        let begun = Instant::now();
-        while !there(self) {
-            let told = || format!("message {:?}, labels {:?}", self.message(), self.labels());
-            assert!(begun.elapsed() < LIMIT, "never {what}; {}", told());
-            turn().await;
+    /// Waits until `condition` holds.
+    pub(crate) async fn until(&self, what: &str, mut condition: impl FnMut(&Fixture) -> bool) {
+        let start = Instant::now();
+        while !condition(self) {
+            let state = || format!("message {:?}, labels {:?}", self.message(), self.labels());
+            assert!(start.elapsed() < LIMIT, "timed out waiting for: {what}; {}", state());
+            next_turn().await;
         }
     }
 
     pub(crate) async fn until_message(&self, part: &str) {
-        self.until(&format!("the message {part:?}"), |stage| stage.message().contains(part)).await;
+        self.until(&format!("the message {part:?}"), |app| app.message().contains(part)).await;
     }
 
     pub(crate) async fn until_connected(&self) {
-        self.until("connected", |stage| stage.value("Connection").contains("push")).await;
+        self.until("connected", |app| app.value("Connection").contains("push")).await;
     }
 
-    /// Chooses the type and adds a file by its path.
+    /// Selects the file type and adds a file by its path.
     pub(crate) fn add(&self, kind: &str, path: &std::path::Path) {
         self.press(kind);
         self.type_into("Path of a file", path.to_str().unwrap());
@@ -251,40 +261,40 @@ impl Stage {
     }
 
     /// Adds a file and waits until it has been read.
-    pub(crate) async fn stage_file(&self, kind: &str, path: &std::path::Path) {
+    pub(crate) async fn select_file(&self, kind: &str, path: &std::path::Path) {
         self.add(kind, path);
         let name = path.file_name().unwrap().to_str().unwrap();
-        self.until(&format!("{name} is read"), |stage| {
-            stage.has(name) && !stage.description(name).contains("reading")
+        self.until(&format!("{name} is read"), |app| {
+            app.has(name) && !app.description(name).contains("reading")
         })
         .await;
     }
 
     /// Presses Upload, and Upload again in the dialog.
     pub(crate) async fn upload(&self) {
-        self.until("upload is possible", |stage| stage.is_enabled("Upload")).await;
+        self.until("upload is possible", |app| app.is_enabled("Upload")).await;
         self.press("Upload");
-        self.until("the question", |stage| stage.has("Upload this?") && stage.is_enabled("Upload")).await;
+        self.until("the confirmation", |app| app.has("Upload this?") && app.is_enabled("Upload")).await;
         self.press("Upload");
     }
 }
 
-/// Lets the event loop turn.
-pub(crate) async fn turn() {
-    let (go_on, may_go_on) = tokio::sync::oneshot::channel();
+/// Lets the event loop handle pending events.
+pub(crate) async fn next_turn() {
+    let (done, is_done) = tokio::sync::oneshot::channel();
     slint::Timer::single_shot(Duration::from_millis(3), move || {
-        let _ = go_on.send(());
+        let _ = done.send(());
     });
-    let _ = may_go_on.await;
+    let _ = is_done.await;
 }
 
-/// A Bedside in one process. Starting it takes a moment in which the event loop stands still.
+/// Starts the system in one process. Blocks the event loop meanwhile.
 pub(crate) fn system() -> System {
     System::start(Mode::Standalone)
 }
 
-/// Asks the gateway from outside of the app.
-pub(crate) fn ask<T>(url: &str, question: impl AsyncFnOnce(Gateway) -> T) -> T {
+/// Sends requests to the gateway with a client of its own.
+pub(crate) fn ask<T>(url: &str, request: impl AsyncFnOnce(Gateway) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(question(Gateway::new(&Settings::new(url)).unwrap()))
+    runtime.block_on(request(Gateway::new(&Settings::new(url)).unwrap()))
 }

@@ -1,4 +1,4 @@
-//! Updates as server-sent events of the gateway.
+//! Subscription to the server-sent events of the gateway.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use proto_json::{Mrn, Timestamp};
 use tokio::time::Instant;
 
-use super::source::{Lost, Pushed};
+use super::source::{SourceEvent, SubscriptionEnded};
 use crate::{ClientError, Gateway, ServerTime, SseEvent, SseParser};
 
-/// Data of `ready` and `keep-alive`; a gateway of an earlier version says less.
+/// Data of the events `ready` and `keep-alive`. Gateways of earlier versions send fewer fields.
 #[derive(Debug, serde::Deserialize)]
 struct State {
     keep_alive_ms: Option<u64>,
@@ -24,12 +24,12 @@ pub(super) struct EventStream {
     parser: SseParser,
     waiting: VecDeque<SseEvent>,
     silence: Duration,
-    last_heard: Instant,
+    last_received: Instant,
     server_time: ServerTime,
 }
 
 impl EventStream {
-    /// Opens it and waits, at most `limit`, for the word that the subscription is in force.
+    /// Opens the stream and waits, at most for `limit`, until the gateway confirms the subscription.
     pub(super) async fn open(
         gateway: &Gateway,
         of: Option<Mrn>,
@@ -43,17 +43,17 @@ impl EventStream {
                 parser: SseParser::new(),
                 waiting: VecDeque::new(),
                 silence,
-                last_heard: Instant::now(),
+                last_received: Instant::now(),
                 server_time: gateway.server_time().clone(),
             };
             loop {
                 match stream.next_event().await {
                     Ok(event) if event.event == "ready" => {
-                        stream.take_state(&event.data);
+                        stream.update_state(&event.data);
                         return Ok(stream);
                     }
                     Ok(_) => {}
-                    Err(Lost(reason)) => {
+                    Err(SubscriptionEnded(reason)) => {
                         return Err(ClientError::BadAnswer { gateway: gateway.address().to_owned(), reason });
                     }
                 }
@@ -65,56 +65,63 @@ impl EventStream {
         }
     }
 
-    pub(super) async fn next(&mut self) -> Result<Pushed, Lost> {
+    pub(super) async fn next(&mut self) -> Result<SourceEvent, SubscriptionEnded> {
         loop {
             let SseEvent { event, data } = self.next_event().await?;
             match event.as_str() {
-                // A word we cannot read may be about anything: load the snapshot instead.
+                // The content of an unreadable update is unknown: load the snapshot.
                 "updated" => {
                     return Ok(serde_json::from_str(&data).map_or_else(
                         |error| {
-                            tracing::debug!(%error, "unreadable announcement");
-                            Pushed::Lagged
+                            tracing::debug!(%error, "cannot parse an update");
+                            SourceEvent::Lagged
                         },
-                        Pushed::Updated,
+                        SourceEvent::Updated,
                     ));
                 }
-                "cut-off" => return Ok(Pushed::Disconnected),
-                "missed" => return Ok(Pushed::Lagged),
-                "keep-alive" => self.take_state(&data),
+                "cut-off" => return Ok(SourceEvent::Disconnected),
+                "missed" => return Ok(SourceEvent::Lagged),
+                "keep-alive" => self.update_state(&data),
                 _ => {}
             }
         }
     }
 
-    /// The gateway says what its clock shows, and how often it breaks the silence: waiting less than that would take every
-    /// pause for an end.
-    fn take_state(&mut self, data: &str) {
+    /// Takes the server's time, and its keep-alive interval: the time limit for silence must be longer than this interval.
+    fn update_state(&mut self, data: &str) {
         let Ok(state) = serde_json::from_str::<State>(data) else { return };
         if let Some(period) = state.keep_alive_ms {
             self.silence = self.silence.max(Duration::from_millis(period.saturating_mul(12) / 5));
         }
         if let Some(time) = state.time {
-            self.server_time.heard_with_problem(time, state.clock_problem.as_deref());
+            self.server_time.received_with_problem(time, state.clock_problem.as_deref());
         }
     }
 
-    async fn next_event(&mut self) -> Result<SseEvent, Lost> {
+    async fn next_event(&mut self) -> Result<SseEvent, SubscriptionEnded> {
         loop {
             if let Some(event) = self.waiting.pop_front() {
                 return Ok(event);
             }
-            let due = self.last_heard + self.silence;
+            let due = self.last_received + self.silence;
             match tokio::time::timeout_at(due, self.response.chunk()).await {
                 Ok(Ok(Some(bytes))) => {
-                    self.last_heard = Instant::now();
-                    let events = self.parser.push(&bytes).map_err(|error| Lost(error.to_string()))?;
+                    self.last_received = Instant::now();
+                    let events =
+                        self.parser.push(&bytes).map_err(|error| SubscriptionEnded(error.to_string()))?;
                     self.waiting.extend(events);
                 }
-                Ok(Ok(None)) => return Err(Lost("the gateway closed the stream of events".to_owned())),
-                Ok(Err(_)) => return Err(Lost("the connection to the gateway broke".to_owned())),
+                Ok(Ok(None)) => {
+                    return Err(SubscriptionEnded("the gateway closed the stream of events".to_owned()));
+                }
+                Ok(Err(_)) => {
+                    return Err(SubscriptionEnded("the connection to the gateway broke".to_owned()));
+                }
                 Err(_) => {
-                    return Err(Lost(format!("nothing was heard for {} s", self.silence.as_secs_f32())));
+                    return Err(SubscriptionEnded(format!(
+                        "nothing was received for {} s",
+                        self.silence.as_secs_f32()
+                    )));
                 }
             }
         }

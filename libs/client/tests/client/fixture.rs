@@ -1,4 +1,4 @@
-//! The services, in this process, on the local bus or on a broker.
+//! The test fixture: the services in this process, with the local bus or with NATS.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,10 +19,10 @@ use testkit::Clock;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-/// Nothing here takes this long unless it is broken.
+/// Time limit of each wait.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// Ingest and ECG worker, and what gateways need.
+/// Ingest and ECG worker, and the ports of gateways.
 pub(crate) struct System {
     pub(crate) bus: BusPorts,
     store: Arc<dyn PatientStore>,
@@ -54,16 +54,16 @@ impl System {
         System { bus, store, shutdown, _folder: folder }
     }
 
-    pub(crate) async fn gateway(&self) -> Door {
+    pub(crate) async fn gateway(&self) -> GatewayServer {
         self.gateway_at("127.0.0.1:0".parse().unwrap(), gateway::Config::default()).await
     }
 
-    pub(crate) async fn gateway_at(&self, address: SocketAddr, config: gateway::Config) -> Door {
+    pub(crate) async fn gateway_at(&self, address: SocketAddr, config: gateway::Config) -> GatewayServer {
         let deadline = Instant::now() + LIMIT;
         let listener = loop {
             match runtime::http::bind(address).await {
                 Ok(listener) => break listener,
-                // A connection of another test may have the port for a moment.
+                // A connection of another test may use the port for a moment.
                 Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,
                 Err(error) => panic!("{error}"),
             }
@@ -76,7 +76,7 @@ impl System {
         };
         let shutdown = Shutdown::new();
         let task = tokio::spawn(gateway::run_on(listener, config, ports, shutdown.clone()));
-        Door { address, shutdown, task }
+        GatewayServer { address, shutdown, task }
     }
 }
 
@@ -87,18 +87,18 @@ impl Drop for System {
 }
 
 /// A running gateway.
-pub(crate) struct Door {
+pub(crate) struct GatewayServer {
     pub(crate) address: SocketAddr,
     shutdown: Shutdown,
     task: JoinHandle<Result<(), StartError>>,
 }
 
-impl Door {
+impl GatewayServer {
     pub(crate) fn client(&self) -> Gateway {
         client_of(self.address)
     }
 
-    /// Ends it; its address is free again afterwards.
+    /// Stops the gateway and releases its address.
     pub(crate) async fn stop(self) -> SocketAddr {
         self.shutdown.begin();
         self.task.await.unwrap().unwrap();
@@ -114,7 +114,7 @@ pub(crate) fn mrn(value: u64) -> Mrn {
     Mrn::new(value).unwrap()
 }
 
-/// A clean synthetic ECG as a file.
+/// A synthetic ECG without noise as a CSV file.
 pub(crate) fn strip(duration_s: f64, mean_bpm: f64) -> Bytes {
     let settings = ecg::synth::Settings { duration_s, mean_bpm, ..ecg::synth::Settings::default() };
     ecg::synth::csv(&ecg::synth::generate(&settings).strip).into()
@@ -135,27 +135,34 @@ pub(crate) async fn store(gateway: &Gateway, patient: u64, upload: &Upload) -> U
     }
 }
 
-/// What a screen fed by a feed would show, and how its connection stands.
-pub(crate) struct Screen {
+/// Reads a feed and records its events, the latest versions and the mode.
+pub(crate) struct FeedReader {
     feed: Feed,
     pub(crate) mode: Option<FeedMode>,
     pub(crate) versions: BTreeMap<u64, u64>,
     pub(crate) events: Vec<FeedEvent>,
 }
 
-impl Screen {
+impl FeedReader {
     pub(crate) fn of(feed: Feed) -> Self {
-        Screen { feed, mode: None, versions: BTreeMap::new(), events: Vec::new() }
+        FeedReader { feed, mode: None, versions: BTreeMap::new(), events: Vec::new() }
     }
 
-    /// Follows the feed until the screen is as it should be; how long that took, on a machine that goes on.
-    pub(crate) async fn until(&mut self, what: &str, mut there: impl FnMut(&Screen) -> bool) -> Duration {
-        let (begun, clock) = (Instant::now(), Clock::start());
-        while !there(self) {
-            let event = match timeout_at(begun + LIMIT, self.feed.next()).await {
+    /// Reads the feed until `condition` holds. Returns how long that took, without the time in which the machine was suspended.
+    pub(crate) async fn until(
+        &mut self,
+        what: &str,
+        mut condition: impl FnMut(&FeedReader) -> bool,
+    ) -> Duration {
+        let (start, clock) = (Instant::now(), Clock::start());
+        while !condition(self) {
+            let event = match timeout_at(start + LIMIT, self.feed.next()).await {
                 Ok(Some(event)) => event,
-                Ok(None) => panic!("the feed ended before {what}"),
-                Err(_) => panic!("never {what}; {:?}, {:?}, {:?}", self.mode, self.versions, self.events),
+                Ok(None) => panic!("the feed ended before: {what}"),
+                Err(_) => panic!(
+                    "timed out waiting for: {what}; {:?}, {:?}, {:?}",
+                    self.mode, self.versions, self.events
+                ),
             };
             match &event {
                 FeedEvent::Connection(state) => self.mode = Some(state.mode),
@@ -174,11 +181,11 @@ impl Screen {
     }
 
     pub(crate) async fn until_mode(&mut self, mode: FeedMode) -> Duration {
-        self.until(&format!("{mode:?}"), |screen| screen.mode == Some(mode)).await
+        self.until(&format!("{mode:?}"), |reader| reader.mode == Some(mode)).await
     }
 
-    pub(crate) async fn until_shown(&mut self, patient: u64, version: u64) -> Duration {
+    pub(crate) async fn until_version(&mut self, patient: u64, version: u64) -> Duration {
         let what = format!("patient {patient} at {version}");
-        self.until(&what, |screen| screen.versions.get(&patient) >= Some(&version)).await
+        self.until(&what, |reader| reader.versions.get(&patient) >= Some(&version)).await
     }
 }

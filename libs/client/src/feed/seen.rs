@@ -1,20 +1,20 @@
-//! What the reader of a feed was told already.
+//! The patient versions that a feed has reported already.
 
 use std::collections::HashMap;
 
 use proto_json::{Mrn, PatientSummary, Timestamp};
 
-/// Version and time of change of each patient, as told.
+/// Reported version and time of change of each patient.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct SeenVersions {
     patients: Option<HashMap<Mrn, (u64, Timestamp)>>,
 }
 
-impl Known {
-    /// Takes a snapshot over. `false`: it says nothing new.
+impl SeenVersions {
+    /// Replaces all versions by those of a snapshot. Returns whether anything has changed.
     ///
-    /// The snapshot decides, also where it is older: the store may have been put back, and then nothing else would
-    /// ever be newer again.
+    /// The snapshot replaces newer versions, too: after the store was restored from a backup, updates would otherwise never be
+    /// newer.
     pub(super) fn replace(&mut self, snapshot: &[PatientSummary]) -> bool {
         let patients =
             snapshot.iter().map(|patient| (patient.mrn, (patient.version, patient.updated_at))).collect();
@@ -23,7 +23,7 @@ impl Known {
         new
     }
 
-    /// Takes an announced patient over. `false`: it is not newer than what was told.
+    /// Takes the version of an update. Returns whether it is newer than the reported one.
     pub(super) fn advance(&mut self, patient: &PatientSummary) -> bool {
         let patients = self.patients.get_or_insert_default();
         if patients.get(&patient.mrn).is_some_and(|(version, _)| *version >= patient.version) {
@@ -55,16 +55,16 @@ mod tests {
 
     #[test]
     fn only_higher_versions_pass_and_a_snapshot_decides() {
-        let mut known = Known::default();
-        assert!(known.replace(&[]), "the first snapshot is always told");
-        assert!(!known.replace(&[]));
-        assert!(known.replace(&[patient(1, 5)]));
-        assert!(!known.advance(&patient(1, 5)));
-        assert!(!known.advance(&patient(1, 4)));
-        assert!(known.advance(&patient(1, 6)));
-        assert!(known.advance(&patient(2, 1)), "a patient nobody knew");
-        assert!(!known.replace(&[patient(2, 1), patient(1, 6)]), "nothing new in it");
-        assert!(known.replace(&[patient(1, 2)]), "the store was put back");
-        assert!(known.advance(&patient(1, 3)));
+        let mut seen = SeenVersions::default();
+        assert!(seen.replace(&[]), "the first snapshot is always reported");
+        assert!(!seen.replace(&[]));
+        assert!(seen.replace(&[patient(1, 5)]));
+        assert!(!seen.advance(&patient(1, 5)));
+        assert!(!seen.advance(&patient(1, 4)));
+        assert!(seen.advance(&patient(1, 6)));
+        assert!(seen.advance(&patient(2, 1)), "a new patient");
+        assert!(!seen.replace(&[patient(2, 1), patient(1, 6)]), "the same versions");
+        assert!(seen.replace(&[patient(1, 2)]), "the store was restored");
+        assert!(seen.advance(&patient(1, 3)));
     }
 }
