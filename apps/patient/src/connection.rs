@@ -49,7 +49,9 @@ pub(crate) async fn follow(
 async fn check_uploads_only(gateway: &Gateway, sender: &UiSender) {
     let mut reported = None;
     loop {
-        let status = match gateway.check(CHECK_INTERVAL).await {
+        let checked = gateway.check(CHECK_INTERVAL).await;
+        let token_rejected = matches!(checked, Err(client::ClientError::Unauthorized(_)));
+        let status = match checked {
             Ok(()) => ConnectionStatus {
                 level: ConnectionLevel::Good,
                 text: "connected · uploads only".to_owned(),
@@ -60,12 +62,12 @@ async fn check_uploads_only(gateway: &Gateway, sender: &UiSender) {
                 mode: FeedMode::Offline,
                 since: Timestamp::now(),
                 reason: Some(error.to_string()),
-                token_rejected: false,
+                token_rejected,
             })),
         };
         let level = status.level;
         if reported != Some(level) {
-            sender.send(Message::ConnectionChanged { status, token_rejected: false });
+            sender.send(Message::ConnectionChanged { status, token_rejected });
         }
         if reported == Some(ConnectionLevel::Bad) && level == ConnectionLevel::Good {
             return;
