@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream;
 use tests::load::Load;
-use tests::{System, records};
+use tests::{System, records, within};
 
 /// Every upload is answered within this time. An election takes 4 to 9 s; the gateway retries its publishes meanwhile.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -16,10 +17,13 @@ const UPLOADERS: u64 = 4;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_upload_fails_or_is_lost_when_each_broker_is_killed_in_turn() {
     let mut system = System::start_on_cluster(3);
+    let urls = system.cluster().unwrap().urls();
+    let brokers = async_nats::connect(urls.split(',').collect::<Vec<_>>()).await.unwrap();
     let gateway = system.gateway();
     let load = Load::start_with(UPLOADERS, &gateway, &gateway);
     for index in 0..3 {
         load.goes_on(5).await;
+        every_stream_is_replicated(&brokers).await;
         let _ = (load.longest_silence(), load.slowest());
         system.cluster().unwrap().kill(index);
         load.goes_on(30).await;
@@ -36,4 +40,21 @@ async fn no_upload_fails_or_is_lost_when_each_broker_is_killed_in_turn() {
     load.assert_no_failure("while the last broker restarted");
     let promises = load.end().await;
     records::assert_all_once(&gateway, &promises).await;
+}
+
+/// Waits until every stream has a leader and two replicas that are up to date.
+async fn every_stream_is_replicated(brokers: &async_nats::Client) {
+    let jetstream = jetstream::new(brokers.clone());
+    within("every stream is replicated", || async {
+        for stream in ["UPLOADS", "ECG_JOBS", "ECG_RESULTS", "BLOBS", "ATTEMPTS", "DEAD_LETTERS"] {
+            let cluster = jetstream.get_stream(stream).await.ok()?.cached_info().cluster.clone()?;
+            cluster.leader?;
+            let current = cluster.replicas.iter().filter(|replica| replica.current && !replica.offline);
+            if current.count() < 2 {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
 }
