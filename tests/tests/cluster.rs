@@ -4,9 +4,8 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream;
 use tests::load::Load;
-use tests::{System, records, within};
+use tests::{System, records};
 
 /// Every upload is answered within this time. An election takes 4 to 9 s; the gateway retries its publishes meanwhile.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -44,17 +43,17 @@ async fn no_upload_fails_or_is_lost_when_each_broker_is_killed_in_turn() {
 
 /// Waits until every stream has a leader and two replicas that are up to date.
 async fn every_stream_is_replicated(brokers: &async_nats::Client) {
-    let jetstream = jetstream::new(brokers.clone());
-    within("every stream is replicated", || async {
-        for stream in ["UPLOADS", "ECG_JOBS", "ECG_RESULTS", "BLOBS", "ATTEMPTS", "DEAD_LETTERS"] {
-            let cluster = jetstream.get_stream(stream).await.ok()?.cached_info().cluster.clone()?;
-            cluster.leader?;
-            let current = cluster.replicas.iter().filter(|replica| replica.current && !replica.offline);
-            if current.count() < 2 {
-                return None;
-            }
+    let jetstream = async_nats::jetstream::new(brokers.clone());
+    let is_replicated = async |stream: &str| {
+        let cluster = jetstream.get_stream(stream).await.ok()?.cached_info().cluster.clone()?;
+        let current = cluster.replicas.iter().filter(|replica| replica.current && !replica.offline);
+        Some(cluster.leader.is_some() && current.count() >= 2)
+    };
+    for stream in ["UPLOADS", "ECG_JOBS", "ECG_RESULTS", "BLOBS", "ATTEMPTS", "DEAD_LETTERS"] {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while is_replicated(stream).await != Some(true) {
+            assert!(tokio::time::Instant::now() < deadline, "{stream} is not replicated");
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Some(())
-    })
-    .await;
+    }
 }
