@@ -7,7 +7,6 @@ use bus::local::LocalBus;
 use bus::{EventBus, QueueLimits, StagingStore};
 use runtime::admin::Check;
 use runtime::{ByteSize, LogArgs, RetryArgs, Secret, Shutdown, StartError};
-use store::PatientStore;
 use store::sqlite::SqliteStore;
 
 use crate::folder;
@@ -76,7 +75,7 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
 
     let limits = QueueLimits { max_messages: max_queued, max_staged_bytes: max_staged.0 };
     // In this order: a folder with queues and without patients is not whole, see `folder::open`.
-    let store: Arc<dyn PatientStore> = SqliteStore::open(&data.join(folder::PATIENTS)).map_err(|error| {
+    let store = SqliteStore::open(&data.join(folder::PATIENTS)).map_err(|error| {
         StartError::failed(format!("the patients in {} cannot be opened: {error}", data.display()))
     })?;
     if accept_clock {
@@ -90,7 +89,7 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
 
     let shutdown = Shutdown::on_signal();
     let behind_gateway = Shutdown::new();
-    let ingest_ports = ingest::Ports { bus: bus.clone(), stage: stage.clone(), store: store.clone() };
+    let ingest_ports = ingest::Ports::of(bus.clone(), stage.clone(), store.clone());
     let ingest = tokio::spawn(ingest::run(ingest, ingest_ports, behind_gateway.clone()));
     let worker_ports = ecg_worker::Ports { bus: bus.clone(), stage: stage.clone() };
     let worker = tokio::spawn(ecg_worker::run(worker, worker_ports, behind_gateway.clone()));
@@ -103,8 +102,9 @@ pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
     println!("Data: {}", data.display());
     println!("Not a certified medical device: not for clinical use. Ctrl-C ends it.");
 
-    let checks = vec![Check::store(&store)];
-    let reads = gateway::Reads::InProcess(query::router(store));
+    let query_ports = query::Ports::of(store);
+    let checks = vec![Check::store(&query_ports.patients)];
+    let reads = gateway::Reads::InProcess(query::router(query_ports));
     let served =
         gateway::run_on(listener, gateway, gateway::Ports { bus, stage, reads, checks }, shutdown).await;
     behind_gateway.begin();

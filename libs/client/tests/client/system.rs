@@ -12,7 +12,6 @@ use bytes::Bytes;
 use client::{Feed, FeedEvent, FeedMode, Gateway, Settings, Upload, UploadAnswer, UploadFile};
 use proto_json::{FileKind, Mrn, UploadReceipt};
 use runtime::{Shutdown, StartError};
-use store::PatientStore;
 use store::sqlite::SqliteStore;
 use tempfile::TempDir;
 use test_servers::Clock;
@@ -26,7 +25,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct System {
     pub(crate) stage: Arc<dyn StagingStore>,
     pub(crate) bus: Arc<dyn EventBus>,
-    store: Arc<dyn PatientStore>,
+    store: Arc<SqliteStore>,
     shutdown: Shutdown,
     _folder: TempDir,
 }
@@ -46,9 +45,9 @@ impl System {
     }
 
     fn on(folder: TempDir, bus: Arc<dyn EventBus>, stage: Arc<dyn StagingStore>) -> Self {
-        let store: Arc<dyn PatientStore> = SqliteStore::open(&folder.path().join("p.db")).unwrap();
+        let store = SqliteStore::open(&folder.path().join("p.db")).unwrap();
         let shutdown = Shutdown::new();
-        let ports = ingest::Ports { bus: bus.clone(), stage: stage.clone(), store: store.clone() };
+        let ports = ingest::Ports::of(bus.clone(), stage.clone(), store.clone());
         tokio::spawn(ingest::run(ingest::Config::default(), ports, shutdown.clone()));
         let ports = ecg_worker::Ports { bus: bus.clone(), stage: stage.clone() };
         tokio::spawn(ecg_worker::run(ecg_worker::Config { concurrency: None }, ports, shutdown.clone()));
@@ -73,7 +72,7 @@ impl System {
         let ports = gateway::Ports {
             bus: self.bus.clone(),
             stage: self.stage.clone(),
-            reads: gateway::Reads::InProcess(query::router(self.store.clone())),
+            reads: gateway::Reads::InProcess(query::router(query::Ports::of(self.store.clone()))),
             checks: Vec::new(),
         };
         let shutdown = Shutdown::new();

@@ -43,7 +43,7 @@ impl VerifyArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
         #[cfg(feature = "full-stack")]
         if self.full_stack {
-            use store::Scrub;
+            use store::Maintenance;
             let store = self.mongo.connect().await.map_err(|error| CliError::told(error.to_string()))?;
             let total = store.scrub_total().await.map_err(failed)?;
             return conclude(check_store(total, async |from| store.scrub(from, STEP).await).await?);
