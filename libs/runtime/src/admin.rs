@@ -11,7 +11,7 @@ use axum::routing::get;
 use bus::WorkQueue;
 use futures::future::{BoxFuture, join_all};
 use proto_json::Timestamp;
-use store::PatientStore;
+use store::PatientReader;
 use tokio::net::TcpListener;
 
 use crate::http::Limits;
@@ -57,7 +57,7 @@ impl Check {
 
     /// The clock of this server: it must not be behind the highest time that the store has noted.
     #[must_use]
-    pub fn clock(store: &Arc<dyn PatientStore>) -> Self {
+    pub fn clock(store: &Arc<dyn PatientReader>) -> Self {
         let store = store.clone();
         Check::advisory("clock", move || {
             let store = store.clone();
@@ -84,7 +84,7 @@ impl Check {
 
     /// The patient store, by a round trip.
     #[must_use]
-    pub fn store(store: &Arc<dyn PatientStore>) -> Self {
+    pub fn store(store: &Arc<dyn PatientReader>) -> Self {
         let store = store.clone();
         Check::new("store", move || {
             let store = store.clone();

@@ -374,9 +374,12 @@ impl Drop for System {
     }
 }
 
-/// Looks for lost jobs and files at short periods: tests must not wait for minutes. Files of uploads that never came to be
-/// stay 24 times as long as those of others.
-const RECONCILE: &[&str] = &["--reconcile-every", "1s", "--pending-after", "2s", "--stage-keep", "1s"];
+/// Short periods of the reconciler, so that tests need not wait for minutes. Staged files of unknown uploads are kept 24 times
+/// as long as others.
+#[rustfmt::skip]
+const RECONCILE: &[&str] = &[
+    "--reconcile-every", "1s", "--pending-after", "2s", "--stage-keep", "1s", "--orphan-age", "20s",
+];
 
 fn words(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()

@@ -4,16 +4,16 @@ use axum::Json;
 use axum::extract::State;
 use proto_json::{ServerClock, Timestamp};
 use runtime::problem::ApiError;
-use store::{PatientStore, StoreError};
+use store::{PatientReader, StoreError};
 
-use crate::{Store, store_error};
+use crate::{Ports, store_error};
 
-pub(crate) async fn clock(State(store): State<Store>) -> Result<Json<ServerClock>, ApiError> {
-    state(&*store, Timestamp::now()).await.map(Json).map_err(store_error)
+pub(crate) async fn clock(State(store): State<Ports>) -> Result<Json<ServerClock>, ApiError> {
+    state(&*store.patients, Timestamp::now()).await.map(Json).map_err(store_error)
 }
 
 /// The clock, given that it shows `now`.
-pub(crate) async fn state(store: &dyn PatientStore, now: Timestamp) -> Result<ServerClock, StoreError> {
+pub(crate) async fn state(store: &dyn PatientReader, now: Timestamp) -> Result<ServerClock, StoreError> {
     let highest = store.highest_time().await?;
     let behind = highest.filter(|highest| highest.is_in_future_of(now));
     let problem = behind.map(|highest| {
@@ -24,6 +24,8 @@ pub(crate) async fn state(store: &dyn PatientStore, now: Timestamp) -> Result<Se
 
 #[cfg(test)]
 mod tests {
+    use store::PatientWriter;
+
     use super::*;
 
     #[tokio::test]

@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use proto_json::{BlobInfo, MediaType};
+use proto_json::{BlobInfo, MediaType, UploadId};
 use runtime::problem::{ApiError, ProblemType};
-use store::ByteStream;
+use store::{BlobKey, ByteStream};
 
-use crate::{Store, damaged, file_error, store_error};
+use crate::{Ports, damaged, file_error, store_error};
 
 /// What RFC 8187 lets stand unencoded in `filename*`.
 const EXT_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -24,9 +24,10 @@ const FILE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; sandbox; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-/// Answers a GET or HEAD of a stored file. `stem` names the file where the client gave no name.
+/// Answers a GET or HEAD of a file of this upload. `stem` names the file where the client gave no name.
 pub(crate) async fn serve(
-    store: &Store,
+    store: &Ports,
+    upload: UploadId,
     blob: &BlobInfo,
     stem: &str,
     method: &Method,
@@ -68,7 +69,7 @@ pub(crate) async fn serve(
     if method == Method::HEAD {
         return Ok((status, headers).into_response());
     }
-    let stored = store.blob(blob.sha256).await.map_err(store_error)?;
+    let stored = store.files.blob(BlobKey { upload, sha256: blob.sha256 }).await.map_err(store_error)?;
     let stored =
         stored.ok_or_else(|| damaged(&format!("the stored file (sha256 {}) is missing", blob.sha256)))?;
     // A file that cannot be read, or is damaged, is said so as long as nothing of it is sent; later the connection breaks.

@@ -16,26 +16,26 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use proto_json::legacy::PatientIds;
-use proto_json::{BlobHash, BlobInfo, Bpm, Mrn, MrnError, Page, RecordId, Timestamp};
+use proto_json::{BlobInfo, Bpm, Mrn, MrnError, Page, RecordId, Timestamp, UploadId};
 use runtime::problem::{ApiError, text};
-use store::{ByteStream, PageRequest, StoreError};
+use store::{BlobKey, ByteStream, PageRequest, StoreError};
 
 use crate::params::Segment;
-use crate::{Store, store_error};
+use crate::{Ports, store_error};
 
 /// Records read at once.
 const PAGE: usize = 500;
 /// A file that is read in larger pieces is encoded in pieces of this size, in bytes; a multiple of 3.
 const ENCODE_AT_ONCE: usize = 48 * 1024;
 
-pub(crate) async fn patient_ids(State(store): State<Store>) -> Response {
-    match store.mrns().await {
+pub(crate) async fn patient_ids(State(store): State<Ports>) -> Response {
+    match store.patients.mrns().await {
         Ok(id) => Json(PatientIds { id }).into_response(),
         Err(error) => store_error(error).into_text(),
     }
 }
 
-pub(crate) async fn patient(State(store): State<Store>, raw: Result<Segment, ApiError>) -> Response {
+pub(crate) async fn patient(State(store): State<Ports>, raw: Result<Segment, ApiError>) -> Response {
     let raw = match raw {
         Ok(Segment(raw)) => raw,
         Err(error) => return error.into_text(),
@@ -58,8 +58,8 @@ pub(crate) async fn patient(State(store): State<Store>, raw: Result<Segment, Api
     }
 }
 
-async fn reply(store: Store, mrn: Mrn) -> Result<Option<Response>, ApiError> {
-    let Some(patient) = store.patient(mrn).await.map_err(store_error)? else { return Ok(None) };
+async fn reply(store: Ports, mrn: Mrn) -> Result<Option<Response>, ApiError> {
+    let Some(patient) = store.patients.patient(mrn).await.map_err(store_error)? else { return Ok(None) };
     let ecgs = ecgs(&store, mrn).await?;
     let images = images(&store, mrn).await?;
 
@@ -88,13 +88,13 @@ fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, ApiError> {
 /// What of a file is needed to send it.
 #[derive(Clone, Copy)]
 struct File {
-    sha256: BlobHash,
+    key: BlobKey,
     bytes: u64,
 }
 
-impl From<&BlobInfo> for File {
-    fn from(blob: &BlobInfo) -> Self {
-        File { sha256: blob.sha256, bytes: blob.bytes }
+impl File {
+    fn of(upload: UploadId, blob: &BlobInfo) -> Self {
+        File { key: BlobKey { upload, sha256: blob.sha256 }, bytes: blob.bytes }
     }
 }
 
@@ -115,16 +115,16 @@ struct LegacyEcg {
 }
 
 /// Every ECG that has a picture, oldest first by time of receipt.
-async fn ecgs(store: &Store, mrn: Mrn) -> Result<Vec<LegacyEcg>, ApiError> {
+async fn ecgs(store: &Ports, mrn: Mrn) -> Result<Vec<LegacyEcg>, ApiError> {
     let mut found = Vec::new();
     let mut page = PageRequest { after: None, limit: PAGE };
     loop {
-        let ecgs = whole(store.ecgs(mrn, page).await)?;
+        let ecgs = whole(store.patients.ecgs(mrn, page).await)?;
         found.extend(ecgs.items.iter().filter_map(|ecg| {
             Some(LegacyEcg {
                 received_at: ecg.received_at,
                 id: ecg.id,
-                picture: ecg.plot.as_ref()?.into(),
+                picture: File::of(ecg.upload_id, ecg.plot.as_ref()?),
                 heart_rate: ecg.heart_rate,
             })
         }));
@@ -144,15 +144,15 @@ struct LegacyImage {
 }
 
 /// Every medical image, oldest first.
-async fn images(store: &Store, mrn: Mrn) -> Result<Vec<LegacyImage>, ApiError> {
+async fn images(store: &Ports, mrn: Mrn) -> Result<Vec<LegacyImage>, ApiError> {
     let mut found = Vec::new();
     let mut page = PageRequest { after: None, limit: PAGE };
     loop {
-        let images = whole(store.images(mrn, page).await)?;
+        let images = whole(store.patients.images(mrn, page).await)?;
         found.extend(images.items.iter().map(|image| LegacyImage {
             received_at: image.at,
             id: image.id,
-            file: (&image.file).into(),
+            file: File::of(image.upload_id, &image.file),
         }));
         page.after = images.next;
         if page.after.is_none() {
@@ -193,14 +193,14 @@ impl Pieces {
         }
     }
 
-    fn stream(self, store: Store) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    fn stream(self, store: Ports) -> impl Stream<Item = io::Result<Bytes>> + Send {
         stream::iter(self.queue)
             .then(move |piece| {
                 let store = store.clone();
                 async move {
                     match piece {
                         Piece::Text(text) => stream::once(async move { Ok(text) }).boxed(),
-                        Piece::File(file) => match store.blob(file.sha256).await {
+                        Piece::File(file) => match store.files.blob(file.key).await {
                             Ok(Some(blob)) => base64_stream(blob.body).boxed(),
                             Ok(None) => failed("a record names a file that is not stored"),
                             Err(error) => failed(error),

@@ -14,15 +14,28 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::get;
 use runtime::problem::{ApiError, ProblemType};
-use store::{PatientStore, StoreError};
+use store::{BlobReader, PatientReader, StoreError};
 
 pub use service::{Config, checks, run, run_on};
 
-/// What every handler reads from.
-type Store = Arc<dyn PatientStore>;
+/// The ports that query takes: it only reads.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    /// Patients and their history.
+    pub patients: Arc<dyn PatientReader>,
+    /// Stored files.
+    pub files: Arc<dyn BlobReader>,
+}
+
+impl Ports {
+    /// The ports of one store.
+    pub fn of(store: Arc<impl PatientReader + BlobReader>) -> Self {
+        Ports { patients: store.clone(), files: store }
+    }
+}
 
 /// Every read. Paths are exactly the public ones.
-pub fn router(store: Arc<dyn PatientStore>) -> Router {
+pub fn router(store: Ports) -> Router {
     describe();
     Router::new()
         .route("/api/v1/patients", get(lists::patients))

@@ -6,45 +6,45 @@ use proto_json::{EcgRecord, FormerNames, HeartRateRecord, ImageRecord, Mrn, Page
 use runtime::problem::ApiError;
 
 use crate::params::{ListParams, PathMrn};
-use crate::{Store, records, report_damaged, store_error};
+use crate::{Ports, records, report_damaged, store_error};
 
 pub(crate) async fn patients(
-    State(store): State<Store>,
+    State(store): State<Ports>,
     list: ListParams,
 ) -> Result<Json<Page<PatientSummary>>, ApiError> {
     // No name holds control characters, and not every store can look for them.
     if list.query.as_deref().is_some_and(|query| query.chars().any(char::is_control)) {
         return Ok(Json(Page { items: Vec::new(), next: None, damaged: Vec::new() }));
     }
-    let page = store.patients(list.query.as_deref(), list.page).await.map_err(store_error)?;
+    let page = store.patients.patients(list.query.as_deref(), list.page).await.map_err(store_error)?;
     report_damaged(&page);
     Ok(Json(page))
 }
 
 pub(crate) async fn heart_rates(
-    State(store): State<Store>,
+    State(store): State<Ports>,
     PathMrn(mrn): PathMrn,
     list: ListParams,
 ) -> Result<Json<Page<HeartRateRecord>>, ApiError> {
-    let page = store.heart_rates(mrn, list.page).await.map_err(store_error)?;
+    let page = store.patients.heart_rates(mrn, list.page).await.map_err(store_error)?;
     known(&store, mrn, page).await
 }
 
 pub(crate) async fn ecgs(
-    State(store): State<Store>,
+    State(store): State<Ports>,
     PathMrn(mrn): PathMrn,
     list: ListParams,
 ) -> Result<Json<Page<EcgRecord>>, ApiError> {
-    let page = store.ecgs(mrn, list.page).await.map_err(store_error)?;
+    let page = store.patients.ecgs(mrn, list.page).await.map_err(store_error)?;
     known(&store, mrn, page).await
 }
 
 pub(crate) async fn images(
-    State(store): State<Store>,
+    State(store): State<Ports>,
     PathMrn(mrn): PathMrn,
     list: ListParams,
 ) -> Result<Json<Page<ImageRecord>>, ApiError> {
-    let page = store.images(mrn, list.page).await.map_err(store_error)?;
+    let page = store.patients.images(mrn, list.page).await.map_err(store_error)?;
     known(&store, mrn, page).await
 }
 
@@ -52,10 +52,10 @@ pub(crate) async fn images(
 const FORMER_NAMES: usize = 100;
 
 pub(crate) async fn former_names(
-    State(store): State<Store>,
+    State(store): State<Ports>,
     PathMrn(mrn): PathMrn,
 ) -> Result<Json<FormerNames>, ApiError> {
-    let items = store.former_names(mrn, FORMER_NAMES).await.map_err(store_error)?;
+    let items = store.patients.former_names(mrn, FORMER_NAMES).await.map_err(store_error)?;
     if items.is_empty() {
         records::known_patient(&store, mrn).await?;
     }
@@ -63,7 +63,7 @@ pub(crate) async fn former_names(
 }
 
 /// An empty page of a patient who is not known is a 404. Whoever has records is known: no second look then.
-async fn known<T>(store: &Store, mrn: Mrn, page: Page<T>) -> Result<Json<Page<T>>, ApiError> {
+async fn known<T>(store: &Ports, mrn: Mrn, page: Page<T>) -> Result<Json<Page<T>>, ApiError> {
     report_damaged(&page);
     if page.items.is_empty() && page.damaged.is_empty() {
         records::known_patient(store, mrn).await?;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use clap::Parser;
 use runtime::{LogArgs, MongoArgs, Shutdown, StartError, admin, http};
-use store::PatientStore;
 
 /// The only reader of the patient store: answers every read that the gateway passes on.
 #[derive(Debug, Parser)]
@@ -43,8 +42,8 @@ async fn run(program: Program) -> Result<(), StartError> {
     http::say_where("query", &listener)?;
     http::say_where("query admin", &admin_listener)?;
 
-    let ports: Arc<dyn PatientStore> = store.clone();
-    let checks = query::checks(&ports);
+    let ports = query::Ports::of(store.clone());
+    let checks = query::checks(&ports.patients);
     let served = async {
         tokio::join!(
             query::run_on(listener, token, ports, shutdown.clone()),

@@ -11,8 +11,10 @@ use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
 use runtime::problem::{ApiError, ProblemType};
 use runtime::{Metrics, Secret, Shutdown, StartError, admin, http, observe};
-use store::PatientStore;
+use store::PatientReader;
 use tokio::net::TcpListener;
+
+use crate::Ports;
 
 /// Where query listens, and whom it answers.
 #[derive(Debug, Clone, clap::Args)]
@@ -57,7 +59,7 @@ fn require_token(listen: SocketAddr, token: Option<&Secret>) -> Result<(), Start
 ///
 /// # Errors
 /// When the configuration is unsafe, or the address cannot be bound.
-pub async fn run(config: Config, store: Arc<dyn PatientStore>, shutdown: Shutdown) -> Result<(), StartError> {
+pub async fn run(config: Config, store: Ports, shutdown: Shutdown) -> Result<(), StartError> {
     let token = config.token()?;
     run_on(http::bind(config.listen).await?, token, store, shutdown).await
 }
@@ -69,7 +71,7 @@ pub async fn run(config: Config, store: Arc<dyn PatientStore>, shutdown: Shutdow
 pub async fn run_on(
     listener: TcpListener,
     token: Option<Secret>,
-    store: Arc<dyn PatientStore>,
+    store: Ports,
     shutdown: Shutdown,
 ) -> Result<(), StartError> {
     require_token(listener.local_addr().map_err(StartError::failed)?, token.as_ref())?;
@@ -103,6 +105,6 @@ fn for_gateways(router: Router, token: Option<Secret>) -> Router {
 
 /// What `/readyz` asks.
 #[must_use]
-pub fn checks(store: &Arc<dyn PatientStore>) -> Vec<admin::Check> {
+pub fn checks(store: &Arc<dyn PatientReader>) -> Vec<admin::Check> {
     vec![admin::Check::store(store), admin::Check::clock(store)]
 }

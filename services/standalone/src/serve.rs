@@ -9,7 +9,6 @@ use bus::local::LocalBus;
 use bus::{BusPorts, QueueLimits};
 use runtime::admin::Check;
 use runtime::{ByteSize, LogArgs, RetryArgs, Secret, Shutdown, StartError};
-use store::PatientStore;
 use store::sqlite::SqliteStore;
 
 use crate::data_dir::{self, DataArgs, Purpose};
@@ -99,10 +98,9 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
 
     let limits = QueueLimits { max_messages: max_queued, max_staged_bytes: max_staged.0 };
     // The patients are created first: `data_dir::open` rejects a directory with queues and without patients.
-    let store: Arc<dyn PatientStore> =
-        SqliteStore::open(&data.join(data_dir::PATIENTS)).map_err(|error| {
-            StartError::failed(format!("the patients in {} cannot be opened: {error}", data.display()))
-        })?;
+    let store = SqliteStore::open(&data.join(data_dir::PATIENTS)).map_err(|error| {
+        StartError::failed(format!("the patients in {} cannot be opened: {error}", data.display()))
+    })?;
     if accept_clock {
         println!("{}", ingest::accept_clock(&*store).await.map_err(StartError::failed)?);
     }
@@ -115,7 +113,7 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
 
     let shutdown = Shutdown::on_signal();
     let behind_gateway = Shutdown::new();
-    let ingest_ports = ingest::Ports { bus: bus.clone(), store: store.clone() };
+    let ingest_ports = ingest::Ports::of(bus.clone(), store.clone());
     let ingest = tokio::spawn(ingest::run(ingest, ingest_ports, behind_gateway.clone()));
     let worker_ports = ecg_worker::Ports { queue: bus.queue.clone(), staging: bus.staging.clone() };
     let worker = tokio::spawn(ecg_worker::run(worker, worker_ports, behind_gateway.clone()));
@@ -130,8 +128,9 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
     println!("Press Ctrl-C to stop.");
     println!("Bedside listens on {scheme}://{address}");
 
-    let checks = vec![Check::store(&store)];
-    let reads = gateway::Reads::InProcess(query::router(store));
+    let query_ports = query::Ports::of(store);
+    let checks = vec![Check::store(&query_ports.patients)];
+    let reads = gateway::Reads::InProcess(query::router(query_ports));
     let served = gateway::run_on(listener, gateway, gateway::Ports { bus, reads, checks }, shutdown).await;
     behind_gateway.begin();
     for part in [ingest, worker] {

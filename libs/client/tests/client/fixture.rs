@@ -12,7 +12,6 @@ use bytes::Bytes;
 use client::{Feed, FeedEvent, FeedMode, Gateway, Settings, Upload, UploadAnswer, UploadFile};
 use proto_json::{FileKind, Mrn, UploadReceipt};
 use runtime::{Shutdown, StartError};
-use store::PatientStore;
 use store::sqlite::SqliteStore;
 use tempfile::TempDir;
 use testkit::Clock;
@@ -25,7 +24,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 /// Ingest and ECG worker, and the ports of gateways.
 pub(crate) struct System {
     pub(crate) bus: BusPorts,
-    store: Arc<dyn PatientStore>,
+    store: Arc<SqliteStore>,
     shutdown: Shutdown,
     _folder: TempDir,
 }
@@ -45,9 +44,9 @@ impl System {
     }
 
     fn on(folder: TempDir, bus: BusPorts) -> Self {
-        let store: Arc<dyn PatientStore> = SqliteStore::open(&folder.path().join("p.db")).unwrap();
+        let store = SqliteStore::open(&folder.path().join("p.db")).unwrap();
         let shutdown = Shutdown::new();
-        let ports = ingest::Ports { bus: bus.clone(), store: store.clone() };
+        let ports = ingest::Ports::of(bus.clone(), store.clone());
         tokio::spawn(ingest::run(ingest::Config::default(), ports, shutdown.clone()));
         let ports = ecg_worker::Ports { queue: bus.queue.clone(), staging: bus.staging.clone() };
         tokio::spawn(ecg_worker::run(ecg_worker::Config { concurrency: None }, ports, shutdown.clone()));
@@ -71,7 +70,7 @@ impl System {
         let address = listener.local_addr().unwrap();
         let ports = gateway::Ports {
             bus: self.bus.clone(),
-            reads: gateway::Reads::InProcess(query::router(self.store.clone())),
+            reads: gateway::Reads::InProcess(query::router(query::Ports::of(self.store.clone()))),
             checks: Vec::new(),
         };
         let shutdown = Shutdown::new();

@@ -6,7 +6,7 @@ use std::fmt;
 use client::Gateway;
 use futures::StreamExt as _;
 use mongodb::bson::{Bson, Document, doc};
-use proto_json::{BlobHash, EcgRecord, EcgStatus, ImageRecord, Mrn};
+use proto_json::{BlobHash, EcgRecord, EcgStatus, ImageRecord, Mrn, UploadId};
 
 use super::clients::{Record, Told};
 use crate::{Mode, System, within};
@@ -17,22 +17,16 @@ struct Stored {
     images: Vec<ImageRecord>,
 }
 
-/// A file in the store, read past the system.
+/// A file in the store, read directly from the database.
 struct Kept {
     bytes: i64,
-    /// The upload that the store says has brought it, if it says so.
-    brought_by: Option<String>,
     begins: Vec<u8>,
 }
 
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Kept { bytes, brought_by, begins } = self;
-        write!(f, "{bytes} bytes, \"{}\"..., ", begins.escape_ascii())?;
-        match brought_by {
-            Some(upload) => write!(f, "brought by upload {upload} alone"),
-            None => f.write_str("nobody's: brought by several, or with a record"),
-        }
+        let Kept { bytes, begins } = self;
+        write!(f, "{bytes} bytes, \"{}\"...", begins.escape_ascii())
     }
 }
 
@@ -62,7 +56,7 @@ pub(super) async fn complaints(system: &System, gateway: &Gateway, records: &[Re
         stored.insert(mrn, patient(gateway, mrn).await);
     }
     let mut copies: BTreeMap<(Mrn, BlobHash), usize> = BTreeMap::new();
-    let mut referred: BTreeSet<BlobHash> = BTreeSet::new();
+    let mut referred: BTreeSet<(UploadId, BlobHash)> = BTreeSet::new();
     for (mrn, patient) in &stored {
         for ecg in &patient.ecgs {
             match ecg.status {
@@ -77,12 +71,12 @@ pub(super) async fn complaints(system: &System, gateway: &Gateway, records: &[Re
             if let Some(uploaded) = ecg.signal.as_ref().or(ecg.plot.as_ref()) {
                 *copies.entry((*mrn, uploaded.sha256)).or_default() += 1;
             }
-            referred
-                .extend([&ecg.signal, &ecg.plot, &ecg.detail].into_iter().flatten().map(|blob| blob.sha256));
+            let files = [&ecg.signal, &ecg.plot, &ecg.detail].into_iter().flatten();
+            referred.extend(files.map(|blob| (ecg.upload_id, blob.sha256)));
         }
         for image in &patient.images {
             *copies.entry((*mrn, image.file.sha256)).or_default() += 1;
-            referred.insert(image.file.sha256);
+            referred.insert((image.upload_id, image.file.sha256));
         }
     }
     for record in records {
@@ -106,14 +100,31 @@ pub(super) async fn complaints(system: &System, gateway: &Gateway, records: &[Re
     }
     out.extend(copies.keys().map(|(mrn, hash)| format!("patient {mrn} has a file {hash} that nobody sent")));
     out.extend(bytes(gateway, &stored).await);
-    let kept = blobs(system).await;
-    for (hash, file) in kept.iter().filter(|(hash, _)| !referred.contains(hash)) {
-        out.push(format!("nothing refers to the stored file {hash}, {file}; {}", sender(records, *hash)));
+    let kept = swept(system, &referred).await;
+    for ((upload, hash), file) in kept.iter().filter(|(key, _)| !referred.contains(key)) {
+        let sender = sender(records, *hash);
+        out.push(format!("nothing refers to the stored file {hash} of upload {upload}, {file}; {sender}"));
     }
-    for hash in referred.iter().filter(|hash| !kept.contains_key(hash)) {
-        out.push(format!("the file {hash} is referred to and not stored; {}", sender(records, *hash)));
+    for (upload, hash) in referred.iter().filter(|key| !kept.contains_key(key)) {
+        let sender = sender(records, *hash);
+        out.push(format!("the file {hash} of upload {upload} is referred to and not stored; {sender}"));
     }
     out
+}
+
+/// The stored files, once the sweep has removed those that no record refers to, or after a minute.
+async fn swept(
+    system: &System,
+    referred: &BTreeSet<(UploadId, BlobHash)>,
+) -> BTreeMap<(UploadId, BlobHash), Kept> {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let kept = blobs(system).await;
+        if kept.keys().all(|key| referred.contains(key)) || tokio::time::Instant::now() > deadline {
+            return kept;
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
 }
 
 /// Who sent a file, and what that client was told.
@@ -200,8 +211,8 @@ async fn bytes(gateway: &Gateway, stored: &BTreeMap<Mrn, Stored>) -> Vec<String>
     out
 }
 
-/// All files in the store, read past the system.
-async fn blobs(system: &System) -> BTreeMap<BlobHash, Kept> {
+/// All files in the store, read directly from the database.
+async fn blobs(system: &System) -> BTreeMap<(UploadId, BlobHash), Kept> {
     match (system.mode(), system.database()) {
         (Mode::Processes, Some(name)) => {
             let uri = system.database_uri().expect("a database has an address");
@@ -216,7 +227,13 @@ async fn blobs(system: &System) -> BTreeMap<BlobHash, Kept> {
                 let file = file.expect("a file of the list");
                 let name = file.get_str("filename").expect("its name");
                 let hash = name.parse::<BlobHash>().expect("its name is a hash");
-                kept.insert(hash, kept_in_mongo(&database, &file).await);
+                let metadata = file.get_document("metadata").expect("its metadata");
+                let Some(Bson::Binary(upload)) = metadata.get("upload") else {
+                    panic!("a file has no upload")
+                };
+                let upload = upload.to_uuid().expect("the id of an upload").to_string();
+                let upload = upload.parse::<UploadId>().expect("the id of an upload");
+                kept.insert((upload, hash), kept_in_mongo(&database, &file).await);
             }
             kept
         }
@@ -225,18 +242,17 @@ async fn blobs(system: &System) -> BTreeMap<BlobHash, Kept> {
             let database = rusqlite::Connection::open(path).expect("the database file");
             let mut select = database
                 .prepare(
-                    "SELECT sha256, bytes, hex(upload), substr(data, 1, ?1) FROM blobs
+                    "SELECT sha256, bytes, lower(hex(upload)), substr(data, 1, ?1) FROM blobs
                      LEFT JOIN blob_chunks ON key = number << 20 WHERE complete = 1",
                 )
                 .expect("the files are listed");
             let rows = select.query_map([BEGINNING], |row| {
-                let brought_by = row.get::<_, String>(2)?;
+                let upload = row.get::<_, String>(2)?.parse::<UploadId>().expect("the id of an upload");
                 let kept = Kept {
                     bytes: row.get(1)?,
-                    brought_by: (!brought_by.is_empty()).then_some(brought_by),
                     begins: row.get::<_, Option<Vec<u8>>>(3)?.unwrap_or_default(),
                 };
-                Ok((BlobHash::from_bytes(row.get(0)?), kept))
+                Ok(((upload, BlobHash::from_bytes(row.get(0)?)), kept))
             });
             rows.expect("the files are listed").map(|row| row.expect("a file of the list")).collect()
         }
@@ -249,10 +265,8 @@ async fn kept_in_mongo(database: &mongodb::Database, file: &Document) -> Kept {
     let first =
         chunks.find_one(doc! { "files_id": id, "n": 0 }).await.expect("its first chunk is looked for");
     let begins = first.and_then(|chunk| chunk.get_binary_generic("data").ok().cloned()).unwrap_or_default();
-    let owner = file.get_document("metadata").ok().and_then(|owner| owner.get("upload"));
     Kept {
         bytes: file.get_i64("length").unwrap_or_default(),
-        brought_by: owner.map(ToString::to_string),
         begins: begins.into_iter().take(BEGINNING).collect(),
     }
 }

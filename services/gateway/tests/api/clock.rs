@@ -1,6 +1,7 @@
 //! Server time in responses and events, and what clients learn of a clock that is wrong.
 
 use proto_json::{CLOCK_PROBLEM_HEADER, ServerClock, TIME_HEADER, Timestamp};
+use store::PatientWriter;
 
 use crate::fixture::{Door, Form, PATIENCE, Reply, Start};
 

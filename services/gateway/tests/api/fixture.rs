@@ -18,7 +18,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use proto_json::Queue;
 use runtime::{Secret, Shutdown};
-use store::PatientStore;
+use store::PatientReader;
 use store::sqlite::SqliteStore;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -33,14 +33,14 @@ pub(crate) struct Door {
     pub(crate) query: Option<(SocketAddr, Secret)>,
     pub(crate) audit_log: PathBuf,
     pub(crate) bus: Arc<LocalBus>,
-    pub(crate) store: Arc<dyn PatientStore>,
+    pub(crate) store: Arc<SqliteStore>,
     client: Client<HttpConnector, Full<Bytes>>,
     shutdown: Shutdown,
     _data: TempDir,
 }
 
-fn start_ingest(bus: &Arc<LocalBus>, store: &Arc<dyn PatientStore>, shutdown: &Shutdown) {
-    let ports = ingest::Ports { bus: BusPorts::of(bus), store: store.clone() };
+fn start_ingest(bus: &Arc<LocalBus>, store: &Arc<SqliteStore>, shutdown: &Shutdown) {
+    let ports = ingest::Ports::of(BusPorts::of(bus), store.clone());
     tokio::spawn(ingest::run(ingest::Config::default(), ports, shutdown.clone()));
 }
 
@@ -118,7 +118,7 @@ impl Start {
         let data = tempfile::tempdir().unwrap();
         let bus =
             LocalBus::open(&data.path().join("queues.db"), RetryPolicy::default(), self.limits).unwrap();
-        let store: Arc<dyn PatientStore> = SqliteStore::open(&data.path().join("patients.db")).unwrap();
+        let store = SqliteStore::open(&data.path().join("patients.db")).unwrap();
         let shutdown = Shutdown::new();
         if self.ingest {
             start_ingest(&bus, &store, &shutdown);
@@ -130,10 +130,15 @@ impl Start {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             query_address = listener.local_addr().ok();
-            tokio::spawn(query::run_on(listener, Some(query_token.clone()), store.clone(), shutdown.clone()));
+            tokio::spawn(query::run_on(
+                listener,
+                Some(query_token.clone()),
+                query::Ports::of(store.clone()),
+                shutdown.clone(),
+            ));
             Reads::Http { address: url, token: self.gateway_has_token.then(|| query_token.clone()) }
         } else {
-            Reads::InProcess(query::router(store.clone()))
+            Reads::InProcess(query::router(query::Ports::of(store.clone())))
         };
         let mut config = self.config;
         if config.key_file.is_none() {

@@ -168,7 +168,7 @@ async fn an_upload_without_a_receipt_in_time_is_accepted_and_stored_later() {
     assert_eq!(location, format!("/api/v1/uploads/{}", reply.json()["upload_id"].as_str().unwrap()));
     door.get(&location).await.assert_problem(404, "moment");
 
-    let ports = ingest::Ports { bus: bus::BusPorts::of(&door.bus), store: door.store.clone() };
+    let ports = ingest::Ports::of(bus::BusPorts::of(&door.bus), door.store.clone());
     let ingest = tokio::spawn(ingest::run(ingest::Config::default(), ports, runtime::Shutdown::new()));
     let status = door.eventually(&location, |reply| reply.status == 200).await.json();
     assert_eq!((&status["state"], &status["receipt"]["mrn"]), (&json!("stored"), &json!(7)));

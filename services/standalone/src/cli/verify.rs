@@ -43,7 +43,7 @@ impl VerifyArgs {
         let output = self.output;
         #[cfg(feature = "full-stack")]
         if self.full_stack {
-            use store::Scrub;
+            use store::Maintenance;
             let store = self.mongo.connect().await?;
             let total = store.scrub_total().await.map_err(CliError::failed)?;
             let step = async |from| store.scrub(from, STEP).await;

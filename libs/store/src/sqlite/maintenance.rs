@@ -1,16 +1,17 @@
-//! The scrub of the SQLite file: rows by their checksums, files by their hashes, pages and indexes by SQLite's own check.
+//! Maintenance of the SQLite file: the sweep of orphaned files and the scrub. The scrub verifies rows by their checksums,
+//! files by their hashes, and pages and indexes by SQLite's `integrity_check`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
-use proto_json::{DamagedRecord, RecordKind};
+use proto_json::{DamagedRecord, RecordKind, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 use sqlite::Table;
 use uuid::Uuid;
 
-use crate::{Scrub, ScrubPosition, ScrubState, ScrubStep, StoreError};
+use crate::{Maintenance, ScrubPosition, ScrubState, ScrubStep, StoreError};
 
 use super::blobs::{self, BlobRow};
 use super::failure::broken;
@@ -18,7 +19,7 @@ use super::readers::Readers;
 use super::rows::{self, Checked, checked};
 use super::{SqliteStore, schema};
 
-/// Tables whose rows are checked one by one. Chunks of files are checked with their files.
+/// Tables whose rows are verified one by one. Chunks are verified with their files.
 const RECORDS: [Table; 5] = [rows::PATIENTS, rows::HEART_RATES, rows::ECGS, rows::IMAGES, rows::UPLOADS];
 
 /// Part of the files.
@@ -27,17 +28,17 @@ const FILES: &str = "files";
 /// Part of the pages and indexes.
 const PAGES: &str = "pages";
 
-/// Bytes of files after which a step ends.
+/// A step ends after this many bytes of files.
 const BYTES: u64 = 8 << 20;
 
-/// A file up to this size is checked page by page as a whole. A larger one is checked table by table, without the chunks
-/// of files: SQLite's check holds back the write-ahead log while it runs.
+/// A database file up to this size is checked page by page as a whole. A larger one is checked table by table, without the
+/// chunks of files, because SQLite cannot truncate the write-ahead log while its check runs.
 const CHECK_WHOLE_UP_TO: u64 = 1 << 30;
 
-/// Most sentences of SQLite's check.
-const SENTENCES: usize = 100;
+/// Maximum number of messages of SQLite's check.
+const MESSAGES: usize = 100;
 
-/// A store that is only checked: without the lock, beside a process that has it open, or alone.
+/// A store that is opened only for a scrub. It takes no lock, so another process may have the store open.
 #[derive(Debug)]
 pub struct Verifier {
     readers: Readers,
@@ -45,10 +46,10 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Opens the file for reading. Nothing is changed in it.
+    /// Opens the file for reading.
     ///
     /// # Errors
-    /// When it is not there, cannot be read, or is of another version.
+    /// When it is missing, cannot be read, or has another version.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         if !path.is_file() {
             return Err(StoreError::unavailable(format!("there is no file {}", path.display())));
@@ -57,7 +58,7 @@ impl Verifier {
         Ok(Verifier { readers: Readers::new(path.to_owned()), path: path.to_owned() })
     }
 
-    /// Checks about `records` records from `from` on, as [`Scrub::scrub`].
+    /// Verifies about `records` records after `from`, as [`Maintenance::scrub`].
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -65,7 +66,7 @@ impl Verifier {
         step(&self.readers, &self.path, from, records).await
     }
 
-    /// About how many records and files there are.
+    /// Approximate number of records and files.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -75,7 +76,7 @@ impl Verifier {
 }
 
 #[async_trait]
-impl Scrub for SqliteStore {
+impl Maintenance for SqliteStore {
     async fn scrub(&self, from: Option<ScrubPosition>, records: usize) -> Result<ScrubStep, StoreError> {
         step(&self.readers, self.readers.path(), from, records).await
     }
@@ -84,13 +85,13 @@ impl Scrub for SqliteStore {
         self.readers.read(total).await
     }
 
-    /// No other process has the file open for writing, so nobody else scrubs.
+    /// Only this process has the file open for writing, so no other one scrubs.
     async fn lease_scrub(&self, _holder: Uuid, _lease: Duration) -> Result<Option<ScrubState>, StoreError> {
         let state = self.readers.read(|connection| {
             let mut state = connection.prepare_cached("SELECT state FROM scrub WHERE id = 1")?;
             Ok(state.query_row([], |row| row.get::<_, String>(0)).optional()?)
         });
-        // A state that cannot be read is damaged: the round starts anew.
+        // A state that cannot be read is damaged: the round starts again.
         Ok(Some(state.await?.and_then(|state| rows::parse(&state).ok()).unwrap_or_default()))
     }
 
@@ -104,6 +105,15 @@ impl Scrub for SqliteStore {
                 Ok(())
             })
             .await
+    }
+
+    /// Only this process has the file open for writing, so no other one sweeps.
+    async fn lease_sweep(&self, _holder: Uuid, _lease: Duration) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn sweep_orphans(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        blobs::sweep(&self.writer, before, limit).await
     }
 }
 
@@ -135,7 +145,7 @@ async fn step(
                 step.next = Some(after.unwrap_or_else(|| begin(following)));
                 Ok(step)
             }
-            // A page that cannot be read ends this table; the check of the pages says more.
+            // After a page that cannot be read, the next table follows; the check of the pages reports details.
             Err(error @ StoreError::Corrupt(_)) => Ok(ScrubStep {
                 checked: 0,
                 damaged: vec![format!("{}: {error}", table.name)],
@@ -152,10 +162,10 @@ async fn step(
     let tables = RECORDS.map(|table| table.name);
     let table = if whole { None } else { tables.get(done).copied() };
     let damaged =
-        readers.read(move |connection| Ok(sqlite::check_pages(connection, table, SENTENCES)?)).await?;
+        readers.read(move |connection| Ok(sqlite::check_pages(connection, table, MESSAGES)?)).await?;
     let more = !whole && done + 1 < tables.len();
     let next = more.then(|| ScrubPosition { part: PAGES.to_owned(), after: Some((done + 1).to_string()) });
-    let damaged = damaged.into_iter().map(|sentence| format!("pages of the file: {sentence}")).collect();
+    let damaged = damaged.into_iter().map(|message| format!("pages of the file: {message}")).collect();
     Ok(ScrubStep { checked: 0, damaged, next })
 }
 
@@ -163,14 +173,14 @@ fn begin(part: &str) -> ScrubPosition {
     ScrubPosition { part: part.to_owned(), after: None }
 }
 
-/// Checks the rows of a table after a key. Returns the last key, if there may be more.
+/// Verifies the rows of a table after a key. Returns the last key if more may follow.
 fn check_rows(
     connection: &Connection,
     table: &Table,
     after: Option<&str>,
     records: usize,
 ) -> Result<(ScrubStep, Option<String>), StoreError> {
-    // The order of the table itself, not of an index.
+    // In the order of the table, not of an index.
     let by_key = table.name == rows::HEART_RATES.name;
     let order = if by_key { "mrn, at, id" } else { "rowid" };
     let select = table.select().replacen(" FROM ", &format!(", {} FROM ", order_text(by_key)), 1);
@@ -192,7 +202,7 @@ fn check_rows(
         if !integrity.row {
             step.damaged.push(rows::damaged(table, row)?.to_string());
         }
-        // A damaged key would lead to another place. If all are damaged, it is better than none.
+        // A damaged key is no valid position. It is used only if all keys are damaged.
         if integrity.key || last.is_none() {
             last = Some(position_of(table, row)?);
         }
@@ -201,7 +211,7 @@ fn check_rows(
     Ok((step, last.filter(|_| more)))
 }
 
-/// The key of a row as text, in the order of the table.
+/// The SQL expression for the key of a row as text.
 fn order_text(by_key: bool) -> &'static str {
     if by_key { "mrn || ' ' || at || ' ' || hex(id)" } else { "CAST(rowid AS TEXT)" }
 }
@@ -223,7 +233,7 @@ fn history_key(text: &str) -> Result<Vec<Box<dyn ToSql>>, StoreError> {
     Ok(vec![Box::new(mrn), Box::new(at), Box::new(id)])
 }
 
-/// Checks files, some at a time, after a number.
+/// Verifies some files after a number.
 async fn files(readers: &Readers, after: Option<&str>, records: usize) -> Result<ScrubStep, StoreError> {
     let after: i64 = after.map_or(Ok(i64::MIN), str::parse).map_err(|error| broken("position", error))?;
     let found = readers.read(move |connection| next_files(connection, after, records)).await;

@@ -1,6 +1,7 @@
-//! The scrub of the database: documents by their checksums, files by their hashes.
+//! Maintenance of the database: the scrub, the sweep of orphaned files, and the leases of both.
 //!
-//! Pages and indexes have checksums of the database's own (WiredTiger), which it compares on every read.
+//! The scrub compares documents with their checksums and files with their hashes. Pages and indexes have checksums of
+//! WiredTiger, which it verifies on every read.
 
 use std::time::Duration;
 
@@ -8,40 +9,39 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::{self, Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc};
-use proto_json::{BlobHash, DamagedRecord, RecordKind};
+use proto_json::{BlobHash, DamagedRecord, RecordKind, Timestamp};
 use uuid::Uuid;
 
-use crate::{Scrub, ScrubPosition, ScrubState, ScrubStep, StoreError};
+use crate::{DiskSpace, Maintenance, ScrubPosition, ScrubState, ScrubStep, StoreError};
 
 use super::blobs::{self, FileDocument};
 use super::documents::{
     self, EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument,
-    WritesField,
 };
 use super::failure::{broken, insert, within};
-use super::patients::WRITES;
 use super::reading::all;
 use super::sealed::{Sealed, unseal};
 use super::{Db, MongoStore};
 
-/// The collections of records, in the order in which they are checked; then come the files.
+/// The collections of records, in the order of the scrub. The files follow.
 const PARTS: [&str; 6] = ["patients", "former_names", "heart_rates", "ecgs", "images", "uploads"];
 const FILES: &str = "files";
 
-/// Bytes of files after which a step ends.
+/// A step ends after this many bytes of files.
 const BYTES: u64 = 8 << 20;
 
-/// `_id` of the only document in `scrub`.
-const STATE: &str = "state";
+/// `_id` of the documents in `leases`.
+const SCRUB: &str = "scrub";
+const SWEEP: &str = "sweep";
 
 #[async_trait]
-impl Scrub for MongoStore {
+impl Maintenance for MongoStore {
     async fn scrub(&self, from: Option<ScrubPosition>, records: usize) -> Result<ScrubStep, StoreError> {
         let db = &*self.db;
         let ScrubPosition { part, after } = from.unwrap_or_else(|| begin(PARTS[0]));
         let after = after.as_deref();
         let (mut step, last) = match part.as_str() {
-            "patients" => check(db, &db.patients, after, records, patient).await?,
+            "patients" => check(db, &db.patients, after, records, intact::<PatientDocument>).await?,
             "former_names" => {
                 check(db, &db.former_names, after, records, intact::<FormerNameDocument>).await?
             }
@@ -70,29 +70,59 @@ impl Scrub for MongoStore {
     }
 
     async fn lease_scrub(&self, holder: Uuid, lease: Duration) -> Result<Option<ScrubState>, StoreError> {
-        let db = &*self.db;
-        let now = DateTime::now();
-        let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
-        let until = DateTime::from_millis(now.timestamp_millis().saturating_add(lease));
-        let holder = documents::uuid(&holder);
-        let free = doc! { "_id": STATE, "$or": [{ "holder": holder }, { "until": { "$lt": now } }] };
-        let take = doc! { "$set": { "holder": holder, "until": until } };
-        let found = within(db.limit, db.scrub.find_one_and_update(free, take)).await?;
-        if let Some(found) = found {
-            // A state that cannot be read is damaged: the round starts anew.
-            let state = found.get_str("state").ok().and_then(|state| serde_json::from_str(state).ok());
-            return Ok(Some(state.unwrap_or_default()));
-        }
-        let first = doc! { "_id": STATE, "holder": holder, "until": until };
-        Ok(insert(db.limit, db.scrub.insert_one(first)).await?.then(ScrubState::default))
+        let held = acquire(&self.db, SCRUB, holder, lease).await?;
+        // A state that cannot be read is damaged: the round starts again.
+        let state = |held: Document| serde_json::from_str(held.get_str("state").ok()?).ok();
+        Ok(held.map(|held| state(held).unwrap_or_default()))
     }
 
     async fn save_scrub(&self, holder: Uuid, state: &ScrubState) -> Result<(), StoreError> {
         let db = &*self.db;
         let state = serde_json::to_string(state).map_err(|error| broken("value", error))?;
-        let held = doc! { "_id": STATE, "holder": documents::uuid(&holder) };
-        within(db.limit, db.scrub.update_one(held, doc! { "$set": { "state": state } })).await.map(drop)
+        let held = doc! { "_id": SCRUB, "holder": documents::uuid(&holder) };
+        within(db.limit, db.leases.update_one(held, doc! { "$set": { "state": state } })).await.map(drop)
     }
+
+    async fn lease_sweep(&self, holder: Uuid, lease: Duration) -> Result<bool, StoreError> {
+        Ok(acquire(&self.db, SWEEP, holder, lease).await?.is_some())
+    }
+
+    async fn sweep_orphans(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        blobs::sweep(&self.db, before, limit).await
+    }
+
+    async fn disk_space(&self) -> Result<Option<DiskSpace>, StoreError> {
+        let statistics = self.db.database.run_command(doc! { "dbStats": 1 });
+        Ok(disk_space(&within(self.db.limit, statistics).await?))
+    }
+}
+
+/// Acquires or renews a lease. Returns its document, or `None` while another process holds it.
+async fn acquire(db: &Db, name: &str, holder: Uuid, lease: Duration) -> Result<Option<Document>, StoreError> {
+    let now = DateTime::now();
+    let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+    let until = DateTime::from_millis(now.timestamp_millis().saturating_add(lease));
+    let holder = documents::uuid(&holder);
+    let free = doc! { "_id": name, "$or": [{ "holder": holder }, { "until": { "$lt": now } }] };
+    let take = doc! { "$set": { "holder": holder, "until": until } };
+    let found = within(db.limit, db.leases.find_one_and_update(free, take)).await?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    let first = doc! { "_id": name, "holder": holder, "until": until };
+    Ok(insert(db.limit, db.leases.insert_one(first.clone())).await?.then_some(first))
+}
+
+/// Disk space in the answer of `dbStats`, if the server reports it.
+fn disk_space(statistics: &Document) -> Option<DiskSpace> {
+    let bytes = |name| match statistics.get(name)? {
+        Bson::Double(bytes) if *bytes >= 0.0 => Some(*bytes as u64),
+        Bson::Int64(bytes) => u64::try_from(*bytes).ok(),
+        Bson::Int32(bytes) => u64::try_from(*bytes).ok(),
+        _ => None,
+    };
+    let (total, used) = (bytes("fsTotalSize")?, bytes("fsUsedSize")?);
+    (total > 0).then(|| DiskSpace { free: total.saturating_sub(used), total })
 }
 
 fn begin(part: &str) -> ScrubPosition {
@@ -103,19 +133,7 @@ fn intact<D: Sealed>(raw: &RawDocument) -> Result<(), DamagedRecord> {
     unseal::<D>(raw).map(drop)
 }
 
-fn patient(raw: &RawDocument) -> Result<(), DamagedRecord> {
-    let patient = intact::<PatientDocument>(raw);
-    let writes = raw.get_document(WRITES).is_ok_and(|writes| unseal::<WritesField>(writes).is_ok());
-    match patient {
-        Ok(()) if !writes => {
-            let key = "the list of its last writes".to_owned();
-            Err(DamagedRecord { kind: RecordKind::Patient, key })
-        }
-        patient => patient,
-    }
-}
-
-/// Checks documents in the order of their `_id`. Returns the last one, if there may be more.
+/// Checks documents in the order of their `_id`. Returns the id of the last one if more may follow.
 async fn check(
     db: &Db,
     collection: &Collection<RawDocumentBuf>,
@@ -151,37 +169,37 @@ fn parse_id(text: &str) -> Option<Bson> {
 }
 
 impl MongoStore {
-    /// Checks files in the order of their names, some at a time.
+    /// Checks files in the order of their ids, some at a time.
     async fn files(
         &self,
         after: Option<&str>,
         records: usize,
     ) -> Result<(ScrubStep, Option<String>), StoreError> {
         let db = &self.db;
-        let filter = after.map_or_else(Document::new, |name| doc! { "filename": { "$gt": name } });
+        let filter = after.map_or_else(Document::new, |id| doc! { "_id": { "$gt": id } });
         let limit = i64::try_from(records).unwrap_or(i64::MAX);
         let files = db.files.clone_with_type::<RawDocumentBuf>();
-        let found = all(db, files.find(filter).sort(doc! { "filename": 1 }).limit(limit)).await?;
+        let found = all(db, files.find(filter).sort(doc! { "_id": 1 }).limit(limit)).await?;
         let (mut step, mut bytes, mut last) = (ScrubStep::default(), 0, None);
         let mut more = found.len() >= records;
         let count = found.len();
         for (index, raw) in found.into_iter().enumerate() {
             step.checked += 1;
-            let name = raw.get_str("filename").unwrap_or_default().to_owned();
+            let id = raw.get_str("_id").unwrap_or_default().to_owned();
+            let name = raw.get_str("filename").unwrap_or_default();
             let file = bson::deserialize_from_slice::<FileDocument>(raw.as_bytes());
-            let hash = name.parse::<BlobHash>();
-            let damage = match (file, hash) {
+            let damage = match (file, name.parse::<BlobHash>()) {
                 (Ok(file), Ok(sha256)) => {
                     bytes += u64::try_from(file.length).unwrap_or(0);
-                    self.damage_of(sha256).await?
+                    self.damage_of(file, sha256).await?
                 }
                 _ => Some("its document cannot be read".to_owned()),
             };
             if let Some(damage) = damage {
-                let record = DamagedRecord { kind: RecordKind::File, key: format!("sha256 {name}") };
+                let record = DamagedRecord { kind: RecordKind::File, key: format!("_id {id}") };
                 step.damaged.push(format!("{record} ({damage})"));
             }
-            last = Some(name);
+            last = Some(id);
             if bytes >= BYTES {
                 more |= index + 1 < count;
                 break;
@@ -190,22 +208,32 @@ impl MongoStore {
         Ok((step, last.filter(|_| more)))
     }
 
-    async fn damage_of(&self, sha256: BlobHash) -> Result<Option<String>, StoreError> {
-        let opened = match blobs::open(&self.db, sha256).await {
-            // It was removed meanwhile.
-            Ok(None) => return Ok(None),
-            Ok(Some(opened)) => opened,
-            Err(error @ StoreError::Unavailable(_)) => return Err(error),
-            Err(error) => return Ok(Some(error.to_string())),
-        };
+    async fn damage_of(&self, file: FileDocument, sha256: BlobHash) -> Result<Option<String>, StoreError> {
+        let db = &self.db;
+        let id = file.id.clone();
+        let opened = blobs::read(db, sha256, file).await?;
         match opened.body.try_for_each(|_| async { Ok(()) }).await {
             Ok(()) => Ok(None),
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                // Removed while it was read?
-                let there = blobs::open(&self.db, sha256).await?.is_some();
-                Ok(there.then(|| error.to_string()))
+                // A file that the sweep has removed meanwhile is not damaged.
+                let found = within(db.limit, db.files.find_one(doc! { "_id": id })).await?;
+                Ok(found.map(|_| error.to_string()))
             }
             Err(error) => Err(StoreError::unavailable(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disk_space_is_read_if_the_server_reports_it() {
+        let full = doc! { "db": "bedside", "fsUsedSize": 750.0, "fsTotalSize": 1_000.0, "ok": 1.0 };
+        assert_eq!(disk_space(&full), Some(DiskSpace { free: 250, total: 1_000 }));
+        let whole = doc! { "fsUsedSize": 750_i64, "fsTotalSize": 1_000_i32 };
+        assert_eq!(disk_space(&whole), Some(DiskSpace { free: 250, total: 1_000 }));
+        assert_eq!(disk_space(&doc! { "db": "bedside", "totalSize": 0, "ok": 1.0 }), None);
     }
 }

@@ -1,4 +1,5 @@
-//! What the metrics of ingest mean. They are shown from the start, so that an alert can tell 0 from nothing.
+//! Descriptions of the metrics of ingest. All are registered at the start, so that an alert can distinguish 0 from a
+//! missing metric.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use proto_json::Queue;
@@ -10,15 +11,15 @@ pub(crate) fn describe() {
     bus::describe_consumer(&[Queue::Uploads, Queue::EcgResults]);
     describe_counter!("bedside_uploads_stored_total", "Uploads stored for the first time");
     describe_counter!("bedside_analyses_stored_total", "Results of analyses stored, by status");
-    describe_counter!("bedside_announcements_total", "Changes announced");
+    describe_counter!("bedside_announcements_total", "Changes published");
+    describe_counter!("bedside_jobs_resent_total", "Jobs of pending ECGs sent again because they were lost");
     describe_counter!(
-        "bedside_jobs_resent_total",
-        "Jobs of ECGs sent again because they were in no queue any more"
+        "bedside_staged_files_cleared_total",
+        "Staged files removed because nothing needs them"
     );
-    describe_counter!("bedside_staged_files_cleared_total", "Files left on the stage that were removed");
     describe_counter!(
         "bedside_abandoned_files_removed_total",
-        "Stored files removed because their upload never came to be, or was refused"
+        "Orphaned stored files removed: no record refers to them"
     );
     for name in [
         "bedside_uploads_stored_total",
@@ -40,14 +41,14 @@ pub(crate) fn describe() {
     describe_histogram!(
         "bedside_upload_to_analysis_announced_seconds",
         Unit::Seconds,
-        "Time from the receipt of a raw ECG by the gateway until its analysis was announced"
+        "Time from the receipt of a raw ECG by the gateway until its analysis was published"
     );
     let _ = histogram!("bedside_upload_stored_seconds");
     let _ = histogram!("bedside_upload_to_analysis_announced_seconds");
     describe_gauge!("bedside_queue_messages", "Messages in a queue, delivered or not");
     describe_gauge!(
         "bedside_queue_in_flight",
-        "Messages of a queue that somebody works on, or that wait for their next attempt"
+        "Messages of a queue that are being processed or wait for their next attempt"
     );
     describe_gauge!(
         "bedside_queue_oldest_age_seconds",
@@ -66,7 +67,7 @@ pub(crate) fn describe() {
     counter!("bedside_scrub_records_total").increment(0);
     describe_gauge!(
         "bedside_scrub_damaged",
-        "Damaged records found in this round of the scrub or in the last complete one, whichever are more"
+        "Damaged records found in this round of the scrub or in the last complete one, whichever is more"
     );
     describe_gauge!(
         "bedside_scrub_finished_timestamp_seconds",
@@ -75,9 +76,9 @@ pub(crate) fn describe() {
     );
     gauge!("bedside_scrub_damaged").increment(0.0);
     gauge!("bedside_scrub_finished_timestamp_seconds").increment(0.0);
-    describe_gauge!("bedside_dead_letters", "Messages that were given up and that nobody has dealt with");
+    describe_gauge!("bedside_dead_letters", "Dead letters that have not been retried or dropped");
     describe_gauge!("bedside_ecgs_pending_long", "ECGs whose analysis is overdue, at most 200 of them");
-    describe_gauge!("bedside_staged_files", "Files on the stage");
+    describe_gauge!("bedside_staged_files", "Staged files");
     describe_gauge!(
         "bedside_clock_behind_seconds",
         Unit::Seconds,
