@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use bus::WorkQueue;
 use clap::Parser;
-use runtime::admin::Check;
-use runtime::{LogArgs, NatsArgs, Shutdown, StartError, admin, http};
+use http_server::admin;
+use runtime::health::Check;
+use runtime::{LogArgs, NatsArgs, Shutdown, StartError};
 
 /// Analyses and draws raw ECGs. Any number of workers can share the queue.
 #[derive(Debug, Parser)]
@@ -37,9 +38,9 @@ async fn run(program: Program) -> Result<(), StartError> {
     }
     runtime::init_logging("ecg-worker", &log)?;
     let nats = nats.config("bedside-ecg-worker")?;
-    let listener = http::bind(admin_listen).await?;
+    let listener = http_server::bind(admin_listen).await?;
     let shutdown = Shutdown::on_signal();
-    http::say_where("ecg-worker", &listener)?;
+    http_server::print_address("ecg-worker", &listener)?;
 
     let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
     let queue: Arc<dyn WorkQueue> = nats.clone();

@@ -1,35 +1,28 @@
-//! What holds of every reader here, whatever bytes a client sends: asked by the fuzzer (`scripts/fuzz`), and by a test of
-//! the bytes that the fuzzer has kept.
+//! Properties of all parsers of the gateway, for any input. The fuzzer (`scripts/fuzz`) and the property
+//! tests below call them; one test runs them on the fuzzer's corpus.
 
-#![allow(clippy::expect_used, reason = "what tries others out ends when something fails")]
+#![allow(clippy::expect_used, reason = "a failed expectation is a finding of the fuzzer")]
 
-use std::convert::Infallible;
-use std::time::Duration;
-
-use axum::body::Body;
-use axum::http::HeaderMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use futures::stream;
 use proto_json::Timestamp;
-use runtime::ByteSize;
 use serde_json::Value;
 
 use crate::auth::tokens::Tokens;
-use crate::http::body::{BodyReader, Pace};
-use crate::http::multipart::{Multipart, MultipartError, boundary};
+use crate::http::multipart::boundary;
+use crate::http::multipart::testing::parts;
 use crate::legacy::body::{LegacyBody, decode};
 use crate::uploads::ecg_file::{EcgFileError, EcgFileScan};
 use crate::uploads::fields;
-use crate::uploads::image::{Picture, PictureError, PictureScan};
+use crate::uploads::image::{ImageError, ImageInfo, ImageScan};
 
-/// Pieces as they may arrive, of changing length: how they are cut follows from the last byte.
+/// Splits the input into chunks of varying length. The lengths depend on the last byte, so they are
+/// reproducible.
 fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut state = bytes.last().copied().map_or(0, u32::from);
     let mut rest = bytes;
     std::iter::from_fn(move || {
-        // A linear congruence is random enough for this.
+        // A linear congruential generator.
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let length = 1 + (state >> 16) as usize % 37;
         let (piece, later) = rest.split_at(length.min(rest.len()));
@@ -38,11 +31,11 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Pictures and ECG files are told from their first bytes, however these arrive.
+/// The detected type of image and ECG files does not depend on how the bytes are split into chunks.
 pub fn files(bytes: &[u8]) {
     const MAX_MEGAPIXELS: u32 = 64;
-    fn picture<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Picture, PictureError> {
-        let mut scan = PictureScan::new(MAX_MEGAPIXELS);
+    fn picture<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<ImageInfo, ImageError> {
+        let mut scan = ImageScan::new(MAX_MEGAPIXELS);
         for piece in pieces {
             scan.feed(piece)?;
         }
@@ -57,57 +50,32 @@ pub fn files(bytes: &[u8]) {
     }
     let found = picture(std::iter::once(bytes));
     assert_eq!(picture(pieces(bytes)), found);
-    if let Ok(Picture { width, height, .. }) = found {
+    if let Ok(ImageInfo { width, height, .. }) = found {
         let pixels = u64::from(width) * u64::from(height);
         assert!(pixels > 0 && pixels <= u64::from(MAX_MEGAPIXELS) * 1_000_000, "{width} x {height}");
     }
     assert_eq!(ecg(pieces(bytes)), ecg(std::iter::once(bytes)));
 }
 
-/// Name, name of the file and content of each part.
-pub(crate) type Parts = Vec<(String, Option<String>, Vec<u8>)>;
-
-/// The first line is the `Content-Type`, the rest the body: the same parts come of it however it arrives.
+/// The first line is the `Content-Type`, the rest is the body. The parsed parts do not depend on the chunks.
 pub fn multipart(bytes: &[u8]) {
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     let (head, body) = bytes.split_at(end);
     let body = body.get(1..).unwrap_or_default();
     let boundary = boundary(&String::from_utf8_lossy(head)).unwrap_or_else(|| "XyZ".to_owned());
     let clock = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let (cut, whole) = clock.expect("a runtime without I/O is made of memory alone").block_on(async {
+    let (cut, whole) = clock.expect("a runtime without I/O needs no system resources").block_on(async {
         (parts(pieces(body), &boundary).await, parts(std::iter::once(body), &boundary).await)
     });
     let delimiter = format!("\r\n--{boundary}");
     for (_, _, content) in whole.iter().flatten() {
-        assert!(memchr::memmem::find(content, delimiter.as_bytes()).is_none(), "a part holds its delimiter");
+        assert!(memchr::memmem::find(content, delimiter.as_bytes()).is_none(), "delimiter in a part");
     }
     assert_eq!(cut.map_err(|error| error.to_string()), whole.map_err(|error| error.to_string()));
 }
 
-/// The parts of a body that arrives in these pieces.
-pub(crate) async fn parts<'a>(
-    pieces: impl Iterator<Item = &'a [u8]>,
-    boundary: &str,
-) -> Result<Parts, MultipartError> {
-    let pieces: Vec<_> = pieces.map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece))).collect();
-    let body = Body::from_stream(stream::iter(pieces));
-    let pace =
-        Pace { window: Duration::from_secs(60), min_rate: ByteSize(0), deadline: Duration::from_secs(60) };
-    let body = BodyReader::new(body, &HeaderMap::new(), ByteSize(1 << 30), pace);
-    let mut multipart = Multipart::new(body, boundary);
-    let mut parts = Vec::new();
-    while let Some(head) = multipart.next_part().await? {
-        let mut content = Vec::new();
-        while let Some(chunk) = multipart.chunk().await? {
-            content.extend_from_slice(&chunk);
-        }
-        parts.push((head.name, head.file_name, content));
-    }
-    Ok(parts)
-}
-
-/// A body of the documented route says what a whole JSON parser makes of it, and its base64 is what a whole decoder makes
-/// of it.
+/// The body of the legacy route is parsed like `serde_json` parses the whole text, and its base64 is decoded
+/// like the `base64` crate decodes the whole string.
 pub fn legacy(bytes: &[u8]) {
     let body = LegacyBody::parse(bytes);
     if let Ok(whole) = serde_json::from_slice::<Value>(bytes) {
@@ -125,7 +93,7 @@ pub fn legacy(bytes: &[u8]) {
     }
 }
 
-/// Values of forms are refused or bounded.
+/// Form fields are rejected or bounded.
 pub fn values(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(Some(name)) = fields::name(text.clone().into_owned()) {
@@ -135,7 +103,7 @@ pub fn values(bytes: &[u8]) {
     if let Ok(Some(rate)) = fields::sample_rate(&text) {
         assert!((1.0..=100_000.0).contains(&rate));
     }
-    let now = Timestamp::from_millis(1_800_000_000_000).expect("a time of this century");
+    let now = Timestamp::from_millis(1_800_000_000_000).expect("the time is valid");
     if let Ok(Some(at)) = fields::recorded_at(&text, now) {
         assert_eq!(at.to_string().parse(), Ok(at));
     }
@@ -145,7 +113,7 @@ pub fn values(bytes: &[u8]) {
     }
 }
 
-/// Token lines that were read and written are read as the same again, and none of them is skipped.
+/// Parsed tokens that are written to a file are parsed to the same tokens, and no line is skipped.
 pub fn tokens(bytes: &[u8]) {
     let (tokens, _skipped) = Tokens::parse(bytes);
     let written = tokens.lines();
@@ -157,7 +125,7 @@ pub fn tokens(bytes: &[u8]) {
 mod tests {
     use proptest::prelude::*;
 
-    /// A JSON value, mostly whole, as bodies of the documented route hold them.
+    /// A JSON value, mostly valid, as in bodies of the legacy route.
     fn json() -> impl Strategy<Value = String> {
         prop_oneof![
             4 => "\"[A-Za-z0-9+/=]{0,12}\"",
@@ -196,17 +164,17 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn any_body_of_the_documented_route(body in legacy_body()) {
+        fn legacy_properties_hold_for_generated_bodies(body in legacy_body()) {
             super::legacy(body.as_bytes());
         }
 
         #[test]
-        fn any_file_of_tokens(lines in proptest::collection::vec(tokens_line(), 0..4)) {
+        fn token_properties_hold_for_generated_lines(lines in proptest::collection::vec(tokens_line(), 0..4)) {
             super::tokens(lines.concat().as_bytes());
         }
 
         #[test]
-        fn any_bytes_at_all(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn all_properties_hold_for_random_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             super::files(&bytes);
             super::multipart(&bytes);
             super::legacy(&bytes);
@@ -215,29 +183,29 @@ mod tests {
         }
 
         #[test]
-        fn any_text_as_a_value(text in "[ 0-9A-Za-z.:+/\\\\\\-\u{202e}\u{0}é]{0,40}") {
+        fn field_properties_hold_for_random_text(text in "[ 0-9A-Za-z.:+/\\\\\\-\u{202e}\u{0}é]{0,40}") {
             super::values(text.as_bytes());
         }
     }
 
     #[test]
-    fn what_the_fuzzer_has_kept_holds() {
+    fn all_properties_hold_for_the_fuzzer_corpus() {
         let corpus = std::path::Path::new("../../fuzz/corpus");
-        type Reader = fn(&[u8]);
-        let readers: [(&str, Reader); 5] = [
+        type Property = fn(&[u8]);
+        let properties: [(&str, Property); 5] = [
             ("files", super::files),
             ("multipart", super::multipart),
             ("legacy", super::legacy),
             ("values", super::values),
             ("tokens", super::tokens),
         ];
-        for (name, reader) in readers {
-            let mut kept = 0;
+        for (name, property) in properties {
+            let mut inputs = 0;
             for file in std::fs::read_dir(corpus.join(name)).unwrap() {
-                reader(&std::fs::read(file.unwrap().path()).unwrap());
-                kept += 1;
+                property(&std::fs::read(file.unwrap().path()).unwrap());
+                inputs += 1;
             }
-            assert!(kept > 3, "{name}");
+            assert!(inputs > 3, "{name}");
         }
     }
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use bus::BusPorts;
 use clap::{Parser, Subcommand};
-use runtime::admin::Check;
-use runtime::{LogArgs, MongoArgs, NatsArgs, ProvisionArgs, Shutdown, StartError, admin, http};
+use http_server::admin;
+use runtime::health::Check;
+use runtime::{LogArgs, MongoArgs, NatsArgs, ProvisionArgs, Shutdown, StartError};
 use store::PatientReader;
 
 /// Stores uploads and results of analyses from the queues. The only writer of the patient store.
@@ -81,9 +82,9 @@ async fn run(program: Program) -> Result<(), StartError> {
     }
     let nats = nats.config("bedside-ingest")?;
     let store = mongo.connect().await?;
-    let listener = http::bind(admin_listen).await?;
+    let listener = http_server::bind(admin_listen).await?;
     let shutdown = Shutdown::on_signal();
-    http::say_where("ingest", &listener)?;
+    http_server::print_address("ingest", &listener)?;
 
     let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
     let ready = if provisioning.mongodb_provisioned {

@@ -1,17 +1,19 @@
-//! Single records of `/api/v1`, and their files.
+//! Single records of `/api/v1` and their files.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::Response;
+use http_server::internal::{patient_header, uploaded_by_header};
+use http_server::problem::ApiError;
 use proto_json::{
     BlobInfo, EcgRecord, EcgStatus, Mrn, PatientSummary, RecordId, UploadId, UploadState, UploadStatus,
 };
-use runtime::internal::{about_patient, uploaded_by};
-use runtime::problem::ApiError;
 
+use crate::errors::store_error;
+use crate::files;
 use crate::params::{PathId, PathMrn};
-use crate::{Ports, files, store_error};
+use crate::state::Ports;
 
 pub(crate) async fn patient(
     State(store): State<Ports>,
@@ -20,7 +22,7 @@ pub(crate) async fn patient(
     known_patient(&store, mrn).await.map(Json)
 }
 
-/// The patient, or 404.
+/// Returns the patient, or a 404 error.
 pub(crate) async fn known_patient(store: &Ports, mrn: Mrn) -> Result<PatientSummary, ApiError> {
     let patient = store.patients.patient(mrn).await.map_err(store_error)?;
     patient.ok_or_else(|| ApiError::not_found("There is no patient with this medical record number."))
@@ -31,7 +33,7 @@ pub(crate) async fn ecg(
     PathId(id): PathId<RecordId>,
 ) -> Result<([(HeaderName, HeaderValue); 1], Json<EcgRecord>), ApiError> {
     let ecg = known_ecg(&store, id).await?;
-    Ok(([about_patient(ecg.mrn)], Json(ecg)))
+    Ok(([patient_header(ecg.mrn)], Json(ecg)))
 }
 
 async fn known_ecg(store: &Ports, id: RecordId) -> Result<EcgRecord, ApiError> {
@@ -39,7 +41,7 @@ async fn known_ecg(store: &Ports, id: RecordId) -> Result<EcgRecord, ApiError> {
     ecg.ok_or_else(|| ApiError::not_found("There is no ECG with this id."))
 }
 
-/// One of the files of an ECG.
+/// A file of an ECG.
 #[derive(Clone, Copy)]
 enum Part {
     Plot,
@@ -82,7 +84,7 @@ async fn ecg_part(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let ecg = known_ecg(&store, id).await?;
-    let (name, patient) = about_patient(ecg.mrn);
+    let (name, patient) = patient_header(ecg.mrn);
     let mut served = serve_part(&store, &ecg, part, method, headers).await;
     match &mut served {
         Ok(response) => drop(response.headers_mut().insert(name, patient)),
@@ -137,7 +139,7 @@ pub(crate) async fn image(
     let image = image.ok_or_else(|| ApiError::not_found("There is no image with this id."))?;
     let stem = format!("image-{id}");
     let mut response = files::serve(&store, image.upload_id, &image.file, &stem, &method, &headers).await?;
-    let (name, patient) = about_patient(image.mrn);
+    let (name, patient) = patient_header(image.mrn);
     response.headers_mut().insert(name, patient);
     Ok(response)
 }
@@ -150,14 +152,12 @@ pub(crate) async fn upload(
     let upload = upload.ok_or_else(|| {
         ApiError::not_found("No upload with this id is stored; one that was just accepted may take a moment.")
     })?;
-    let sender = upload.uploaded_by.as_deref().and_then(uploaded_by);
-    let about = [about_patient(upload.receipt.mrn)].into_iter().chain(sender).collect();
-    Ok((
-        about,
-        Json(UploadStatus {
-            state: UploadState::Stored,
-            receipt: upload.receipt,
-            fingerprint: upload.fingerprint,
-        }),
-    ))
+    let sender = upload.uploaded_by.as_deref().and_then(uploaded_by_header);
+    let about = [patient_header(upload.receipt.mrn)].into_iter().chain(sender).collect();
+    let status = UploadStatus {
+        state: UploadState::Stored,
+        receipt: upload.receipt,
+        fingerprint: upload.fingerprint,
+    };
+    Ok((about, Json(status)))
 }

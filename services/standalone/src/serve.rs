@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bus::local::LocalBus;
 use bus::{BusPorts, QueueLimits};
-use runtime::admin::Check;
+use runtime::health::Check;
 use runtime::{ByteSize, LogArgs, RetryArgs, Secret, Shutdown, StartError};
 use store::sqlite::SqliteStore;
 
@@ -93,7 +93,7 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
     }
     gateway.audit_log.get_or_insert_with(|| gateway::AuditTarget::File(data.join(data_dir::AUDIT_LOG)));
     gateway.data_dir = Some(data.clone());
-    let listener = runtime::http::bind(gateway.listen).await?;
+    let listener = http_server::bind(gateway.listen).await?;
     let address = listener.local_addr().map_err(StartError::failed)?;
 
     let limits = QueueLimits { max_messages: max_queued, max_staged_bytes: max_staged.0 };

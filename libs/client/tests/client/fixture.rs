@@ -60,7 +60,7 @@ impl System {
     pub(crate) async fn gateway_at(&self, address: SocketAddr, config: gateway::Config) -> GatewayServer {
         let deadline = Instant::now() + LIMIT;
         let listener = loop {
-            match runtime::http::bind(address).await {
+            match http_server::bind(address).await {
                 Ok(listener) => break listener,
                 // A connection of another test may use the port for a moment.
                 Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,

@@ -1,32 +1,31 @@
-//! The audit log: one line of JSON for each access to patient data.
+//! The audit log: one JSON line for each access to patient data.
 //!
-//! It is a log of its own, apart from the diagnostic log: the log level does not affect it. A line names the patient by a
-//! keyed pseudonym unless record numbers are asked for, so that the log can be kept where logs are kept. Names, measured
-//! values and tokens never go into it.
+//! It is independent of the diagnostic log and of the log level. A line contains a keyed pseudonym of the
+//! patient, or the record number if configured. Names, measured values and tokens are never written.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use proto_json::{Mrn, Timestamp};
 use runtime::{Secret, StartError};
 use serde::Serialize;
 
-/// How often the file is looked at: a program that rotates logs may have renamed it.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Interval at which the file is checked for rotation.
+const ROTATION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where audit lines go.
+/// Destination of audit lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditTarget {
-    /// Standard error, among the lines of the diagnostic log.
+    /// Standard error, together with the diagnostic log.
     Stderr,
     /// Standard output.
     Stdout,
-    /// The end of a file.
+    /// A file; lines are appended.
     File(PathBuf),
 }
 
@@ -42,17 +41,17 @@ impl FromStr for AuditTarget {
     }
 }
 
-/// How audit lines name a patient.
+/// How audit lines identify a patient.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum AuditPatient {
-    /// By a keyed hash of the record number: `bedside audit pseudonym` computes it.
+    /// A keyed hash of the record number. `bedside audit pseudonym` computes it.
     #[default]
     Pseudonym,
-    /// By the record number.
+    /// The record number.
     Number,
 }
 
-/// The pseudonym of a patient in audit lines: 16 hexadecimal digits of a keyed hash of the record number.
+/// Returns the pseudonym of a patient: 16 hexadecimal digits of a keyed hash of the record number.
 #[must_use]
 pub fn pseudonym(key: &Secret, mrn: Mrn) -> String {
     let hash = key.keyed_hash("audit pseudonym", &[mrn.to_string().as_bytes()]);
@@ -60,7 +59,7 @@ pub fn pseudonym(key: &Secret, mrn: Mrn) -> String {
     digits.collect()
 }
 
-/// Writes audit lines.
+/// The audit log.
 pub(crate) struct AuditLog {
     sink: Mutex<Sink>,
     patient: AuditPatient,
@@ -74,8 +73,10 @@ impl fmt::Debug for AuditLog {
 }
 
 impl AuditLog {
+    /// Opens the log.
+    ///
     /// # Errors
-    /// When the file cannot be opened for writing.
+    /// If the file cannot be opened for appending.
     pub(crate) fn open(target: AuditTarget, patient: AuditPatient, key: Secret) -> Result<Self, StartError> {
         let output = match target {
             AuditTarget::Stderr => Output::Stderr,
@@ -85,7 +86,7 @@ impl AuditLog {
         Ok(AuditLog { sink: Mutex::new(Sink { output, failed: false }), patient, key })
     }
 
-    /// How a line names this patient.
+    /// Returns the identifier of a patient in audit lines.
     pub(crate) fn patient(&self, mrn: Mrn) -> String {
         match self.patient {
             AuditPatient::Pseudonym => pseudonym(&self.key, mrn),
@@ -93,13 +94,13 @@ impl AuditLog {
         }
     }
 
-    /// Writes a line. A line that cannot be written is counted and reported in the diagnostic log; the request goes on,
-    /// because monitoring patients comes first.
+    /// Writes a line. A failure is counted and logged, and the request continues: access to patient data has
+    /// priority over the audit log.
     pub(crate) fn write(&self, event: &impl Serialize) {
         let line = Line { timestamp: Timestamp::now(), level: "INFO", target: "audit", event };
         let Ok(mut line) = serde_json::to_vec(&line) else { return };
         line.push(b'\n');
-        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sink = self.sink.lock();
         match sink.output.write(&line) {
             Ok(()) => sink.failed = false,
             Err(error) => {
@@ -113,7 +114,7 @@ impl AuditLog {
     }
 }
 
-/// What all lines have in common; the same keys as lines of the diagnostic log.
+/// The common fields of all lines. The keys are those of the diagnostic log.
 #[derive(Serialize)]
 struct Line<'a, E> {
     timestamp: Timestamp,
@@ -125,7 +126,7 @@ struct Line<'a, E> {
 
 struct Sink {
     output: Output,
-    /// The last line could not be written.
+    /// Whether the last write failed.
     failed: bool,
 }
 
@@ -151,37 +152,43 @@ impl Output {
 struct AuditFile {
     path: PathBuf,
     file: File,
-    looked_at: Instant,
-    /// A line was cut off by an error, such as a full disk: the next one begins on a line of its own.
-    cut_off: bool,
+    checked_at: Instant,
+    /// The last line was written incompletely, for example because the disk is full. The next line starts
+    /// with a newline.
+    incomplete: bool,
 }
 
 impl AuditFile {
     fn open(path: PathBuf) -> Result<Self, String> {
         match append(&path) {
-            Ok(file) => Ok(AuditFile { path, file, looked_at: Instant::now(), cut_off: false }),
+            Ok(file) => Ok(AuditFile { path, file, checked_at: Instant::now(), incomplete: false }),
             Err(error) => Err(format!("--audit-log: {} cannot be written: {error}", path.display())),
         }
     }
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.looked_at.elapsed() >= LOOK_EVERY {
-            self.looked_at = Instant::now();
+        if self.checked_at.elapsed() >= ROTATION_CHECK_INTERVAL {
+            self.checked_at = Instant::now();
             if !is_at(&self.file, &self.path) {
                 self.file = append(&self.path)?;
-                self.cut_off = false;
+                self.incomplete = false;
             }
         }
-        let begun =
-            self.cut_off.then_some(b"\n".as_slice()).into_iter().chain([line]).collect::<Vec<_>>().concat();
-        self.cut_off = true;
-        self.file.write_all(&begun)?;
-        self.cut_off = false;
+        let line = self
+            .incomplete
+            .then_some(b"\n".as_slice())
+            .into_iter()
+            .chain([line])
+            .collect::<Vec<_>>()
+            .concat();
+        self.incomplete = true;
+        self.file.write_all(&line)?;
+        self.incomplete = false;
         Ok(())
     }
 }
 
-/// Only its owner can read a new file.
+/// Opens a file for appending. A new file is readable only by its owner.
 fn append(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).append(true);
@@ -190,7 +197,7 @@ fn append(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Whether the file still has this path.
+/// Returns whether the open file is still the one at this path.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -210,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn target_is_read_from_its_name_or_path() {
+    fn target_is_parsed_from_name_or_path() {
         assert_eq!("stderr".parse(), Ok(AuditTarget::Stderr));
         assert_eq!("-".parse(), Ok(AuditTarget::Stdout));
         assert_eq!("/var/log/audit".parse(), Ok(AuditTarget::File("/var/log/audit".into())));
@@ -227,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn file_that_was_rotated_away_is_opened_anew() {
+    fn rotated_file_is_reopened() {
         #[derive(Serialize)]
         struct Event {
             number: u32,
@@ -239,9 +246,9 @@ mod tests {
         log.write(&Event { number: 1 });
         let rotated = folder.path().join("audit.log.1");
         std::fs::rename(&path, &rotated).unwrap();
-        // As if the time to look at the file had come.
-        if let Output::File(file) = &mut log.sink.lock().unwrap().output {
-            file.looked_at = Instant::now().checked_sub(LOOK_EVERY).unwrap();
+        // Simulate that the check interval has passed.
+        if let Output::File(file) = &mut log.sink.lock().output {
+            file.checked_at = Instant::now().checked_sub(ROTATION_CHECK_INTERVAL).unwrap();
         }
         log.write(&Event { number: 2 });
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();

@@ -1,11 +1,11 @@
-//! Proxies whose word on a client's address counts.
+//! Trusted proxies: their `X-Forwarded-For` header is accepted as the client's address.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// An address, or the addresses of a network, from which a proxy may connect.
+/// The addresses of trusted proxies: an address, a network, `loopback` or `private`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedProxy(Which);
 
@@ -17,7 +17,7 @@ enum Which {
 }
 
 impl TrustedProxy {
-    /// Whether a proxy at this address is trusted.
+    /// Returns whether a proxy with this address is trusted.
     pub(crate) fn includes(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         match &self.0 {
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_that_are_named_are_trusted() {
+    fn only_listed_addresses_are_trusted() {
         let trusts = |proxy: &str, address: &str| {
             proxy.parse::<TrustedProxy>().unwrap().includes(address.parse().unwrap())
         };

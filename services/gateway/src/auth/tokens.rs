@@ -1,10 +1,12 @@
-//! Access tokens and what their holders may do.
+//! Access tokens and roles.
 //!
-//! The token file holds only hashes. It is read again whenever it changes. A token that was removed from it is refused, and
-//! the event streams that its holder has open end.
+//! The token file contains only hashes and is reloaded when it changes. If a token is removed, its requests
+//! are rejected and its open event streams end.
 //!
-//! Revocation fails closed: an empty or missing file means that there are no tokens, and a line that cannot be read gives
-//! nobody access. The other lines stay valid.
+//! Revocation fails closed: an empty or missing file contains no tokens, and an invalid line is skipped. The
+//! other lines stay valid.
+//!
+//! Tokens are opaque random strings; no JWT library is used, because revocation must take effect immediately.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,19 +19,19 @@ use tokio::sync::watch;
 
 use crate::auth::audit::AuditLog;
 
-/// What the holder of a token may do.
+/// The role of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
-    /// Send uploads, and nothing else.
+    /// May only upload.
     Uploader,
-    /// Read, and listen to changes.
+    /// May only read and subscribe to events.
     Viewer,
-    /// Both, and deal with dead letters.
+    /// May do both, and manage dead letters.
     Admin,
 }
 
 impl Role {
-    /// As in the file of tokens.
+    /// Returns the name of the role in the token file.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -39,37 +41,37 @@ impl Role {
         }
     }
 
-    pub(crate) fn may(self, need: Need) -> bool {
-        match need {
-            Need::Upload => matches!(self, Role::Uploader | Role::Admin),
-            Need::Read => matches!(self, Role::Viewer | Role::Admin),
-            // What became of an upload concerns whoever sent it, too.
-            Need::ReadUpload => true,
-            Need::Operate => self == Role::Admin,
+    pub(crate) fn may(self, permission: Permission) -> bool {
+        match permission {
+            Permission::Upload => matches!(self, Role::Uploader | Role::Admin),
+            Permission::Read => matches!(self, Role::Viewer | Role::Admin),
+            // Uploaders may read the status of their own uploads.
+            Permission::ReadUpload => true,
+            Permission::Operate => self == Role::Admin,
         }
     }
 }
 
-/// What a route asks of a client.
+/// The permission that a route requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
+pub(crate) enum Permission {
     Upload,
     Read,
     ReadUpload,
     Operate,
 }
 
-/// Who makes a request.
+/// An authenticated client.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     pub(crate) name: Arc<str>,
     pub(crate) role: Role,
-    /// SHA-256 of the token.
+    /// SHA-256 of its token.
     digest: [u8; 32],
 }
 
 impl Client {
-    /// Whoever is on this machine, where there are no tokens.
+    /// The client of all requests if no tokens are configured.
     pub(crate) fn local() -> Self {
         Client { name: "local".into(), role: Role::Admin, digest: [0; 32] }
     }
@@ -79,7 +81,7 @@ impl Client {
 #[derive(Debug, Default)]
 pub(crate) struct Tokens(Vec<Client>);
 
-/// A line of the token file that is skipped. It is named by its number: its content is secret.
+/// A skipped line of the token file. It is identified by its number, because its content is secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SkippedLine {
     #[error("line {0} is not `name role sha256` with the role uploader, viewer or admin")]
@@ -89,7 +91,7 @@ pub(crate) enum SkippedLine {
 }
 
 impl Tokens {
-    /// Reads the content of a token file, and lists the lines that are skipped.
+    /// Parses a token file. Returns the valid tokens and the skipped lines.
     pub(crate) fn parse(content: &[u8]) -> (Self, Vec<SkippedLine>) {
         let mut tokens: Vec<Client> = Vec::new();
         let mut numbers: Vec<usize> = Vec::new();
@@ -116,19 +118,19 @@ impl Tokens {
         (Tokens(tokens), skipped)
     }
 
-    /// Reads the content of a token file, and logs what an operator must know about it.
+    /// Parses a token file and logs skipped lines and an empty file.
     fn parse_and_log(content: &[u8], path: &Path) -> Self {
         let (tokens, skipped) = Tokens::parse(content);
         for line in skipped {
-            tracing::warn!(file = %path.display(), "a line of the token file is skipped: {line}");
+            tracing::warn!(file = %path.display(), "a line of the token file was skipped: {line}");
         }
         if tokens.0.is_empty() {
-            tracing::warn!(file = %path.display(), "the token file holds no token: every request that needs one is refused");
+            tracing::warn!(file = %path.display(), "the token file contains no token");
         }
         tokens
     }
 
-    /// A file that holds these tokens and nothing else.
+    /// Formats the tokens as a token file.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn lines(&self) -> String {
         let line = |client: &Client| {
@@ -137,8 +139,8 @@ impl Tokens {
         self.0.iter().map(line).collect()
     }
 
-    /// Whose token this is. Takes the same time whichever it is, and whether it is one.
-    pub(crate) fn holder(&self, token: &str) -> Option<&Client> {
+    /// Returns the client of a token. The time does not depend on whether the token is valid.
+    pub(crate) fn client(&self, token: &str) -> Option<&Client> {
         let digest = BlobHash::of(token.as_bytes());
         let mut found = None;
         for client in &self.0 {
@@ -149,8 +151,8 @@ impl Tokens {
         found
     }
 
-    /// Whether the token with which this client came in is still one, of the same name and role.
-    pub(crate) fn still_know(&self, client: &Client) -> bool {
+    /// Returns whether the client's token is still valid for the same name and role.
+    pub(crate) fn is_valid(&self, client: &Client) -> bool {
         self.0.iter().any(|known| {
             bool::from(known.digest.ct_eq(&client.digest))
                 && known.role == client.role
@@ -163,13 +165,13 @@ impl Tokens {
 #[derive(Serialize)]
 struct TokensChanged {
     message: &'static str,
-    /// Number of tokens that are valid now.
+    /// Number of valid tokens.
     tokens: usize,
 }
 
 struct Malformed;
 
-/// The holder that a line names; `None` for a blank line or a comment.
+/// Parses a line. Returns `None` for a blank line or a comment.
 fn parse_line(line: &[u8]) -> Result<Option<Client>, Malformed> {
     let line = std::str::from_utf8(line).map_err(|_| Malformed)?;
     let line = line.split('#').next().unwrap_or_default().trim();
@@ -188,46 +190,47 @@ fn parse_line(line: &[u8]) -> Result<Option<Client>, Malformed> {
     Ok(Some(Client { name: name.into(), role, digest: *digest.as_bytes() }))
 }
 
-/// The valid tokens, which change with their file.
+/// The valid tokens, updated when their file changes.
 #[derive(Debug)]
 pub(crate) struct LiveTokens {
     path: PathBuf,
     file: WatchedFiles,
-    in_force: watch::Sender<Arc<Tokens>>,
+    current: watch::Sender<Arc<Tokens>>,
 }
 
 impl LiveTokens {
-    /// Reads the file for the first time. An empty one is accepted: a token can be added while the gateway runs.
+    /// Reads the file. It may be empty, because tokens can be added while the gateway runs.
     pub(crate) fn open(path: &Path) -> Result<Self, UnreadableFile> {
         let (file, contents) = WatchedFiles::read(vec![path.to_owned()])?;
         let tokens = Tokens::parse_and_log(&contents.concat(), path);
-        Ok(LiveTokens { path: path.to_owned(), file, in_force: watch::Sender::new(Arc::new(tokens)) })
+        Ok(LiveTokens { path: path.to_owned(), file, current: watch::Sender::new(Arc::new(tokens)) })
     }
 
-    pub(crate) fn in_force(&self) -> watch::Receiver<Arc<Tokens>> {
-        self.in_force.subscribe()
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Tokens>> {
+        self.current.subscribe()
     }
 
-    /// Follows the file until the shutdown begins. While it cannot be read, there are no tokens.
+    /// Reloads the file when it changes, until the shutdown begins. No token is valid while the file cannot
+    /// be read.
     pub(crate) async fn follow(mut self, shutdown: Shutdown, audit: Arc<AuditLog>) {
         while let Some(changed) = shutdown.unless_begun(self.file.changed()).await {
             let tokens = match changed {
                 Ok(contents) => Tokens::parse_and_log(&contents.concat(), &self.path),
                 Err(error) => {
-                    tracing::error!(%error, "there is no token file any more: every request that needs a token is refused");
+                    tracing::error!(%error, "the token file cannot be read; no token is valid");
                     Tokens::default()
                 }
             };
             audit.write(&TokensChanged { message: "tokens changed", tokens: tokens.0.len() });
-            self.in_force.send_replace(Arc::new(tokens));
+            self.current.send_replace(Arc::new(tokens));
         }
     }
 }
 
-/// The line of the file of tokens for a token of this holder.
+/// Returns the line of the token file for a token.
 ///
 /// # Errors
-/// When the name cannot stand in such a line.
+/// If the name contains characters that are not allowed in the file.
 pub fn token_line(name: &str, role: Role, token: &str) -> Result<String, String> {
     if name.is_empty()
         || name.len() > 64
@@ -252,41 +255,43 @@ mod tests {
     }
 
     #[test]
-    fn holder_is_found_by_the_token_only() {
-        let tokens = tokens(&format!("# holders\n\nward-3 viewer {ABC} # the screen\n"));
-        let holder = tokens.holder("abc").unwrap();
-        assert_eq!((&*holder.name, holder.role), ("ward-3", Role::Viewer));
-        assert!(tokens.holder("abd").is_none());
-        assert!(tokens.holder("").is_none());
-        assert!(tokens.holder(ABC).is_none());
+    fn client_is_found_only_by_its_token() {
+        let tokens = tokens(&format!("# clients\n\nward-3 viewer {ABC} # the screen\n"));
+        let client = tokens.client("abc").unwrap();
+        assert_eq!((&*client.name, client.role), ("ward-3", Role::Viewer));
+        assert!(tokens.client("abd").is_none());
+        assert!(tokens.client("").is_none());
+        assert!(tokens.client(ABC).is_none());
     }
 
     #[test]
-    fn written_token_line_can_be_read() {
+    fn token_line_round_trips_and_detects_a_changed_role() {
         let line = token_line("ward-3", Role::Uploader, "abc").unwrap();
         assert_eq!(line, format!("ward-3 uploader {ABC}"));
         let known = tokens(&line);
-        let holder = known.holder("abc").unwrap().clone();
-        assert!(known.still_know(&holder));
+        let client = known.client("abc").unwrap().clone();
+        assert!(known.is_valid(&client));
         let demoted = tokens(&format!("ward-3 viewer {ABC}"));
-        assert!(!demoted.still_know(&holder));
+        assert!(!demoted.is_valid(&client));
         for name in ["", "a b", "#a", "a#", "é"] {
             assert!(token_line(name, Role::Viewer, "abc").is_err(), "{name}");
         }
     }
 
     #[test]
-    fn roles_are_kept_apart() {
-        assert!(Role::Uploader.may(Need::Upload) && !Role::Uploader.may(Need::Read));
-        assert!(Role::Viewer.may(Need::Read) && !Role::Viewer.may(Need::Upload));
+    fn each_role_has_only_its_permissions() {
+        assert!(Role::Uploader.may(Permission::Upload) && !Role::Uploader.may(Permission::Read));
+        assert!(Role::Viewer.may(Permission::Read) && !Role::Viewer.may(Permission::Upload));
         assert!(
-            Role::Admin.may(Need::Read) && Role::Admin.may(Need::Upload) && Role::Admin.may(Need::Operate)
+            Role::Admin.may(Permission::Read)
+                && Role::Admin.may(Permission::Upload)
+                && Role::Admin.may(Permission::Operate)
         );
-        assert!(!Role::Uploader.may(Need::Operate) && !Role::Viewer.may(Need::Operate));
+        assert!(!Role::Uploader.may(Permission::Operate) && !Role::Viewer.may(Permission::Operate));
     }
 
     #[test]
-    fn only_malformed_lines_are_skipped_and_their_content_is_not_shown() {
+    fn malformed_lines_are_skipped_without_logging_their_content() {
         let other = BlobHash::of(b"other");
         let text = format!(
             "a viewer secret\na viewer\n\u{1}\u{1} viewer secret\na root {ABC}\na viewer {ABC} secret\n\
@@ -296,8 +301,8 @@ mod tests {
         let text: Vec<u8> = text.bytes().map(|byte| if byte == 1 { 0xff } else { byte }).collect();
         let (tokens, skipped) = Tokens::parse(&text);
         assert_eq!(tokens.0.len(), 2);
-        assert_eq!(tokens.holder("abc").unwrap().role, Role::Viewer);
-        assert_eq!(&*tokens.holder("other").unwrap().name, "last");
+        assert_eq!(tokens.client("abc").unwrap().role, Role::Viewer);
+        assert_eq!(&*tokens.client("other").unwrap().name, "last");
         let malformed = (1..=5).map(SkippedLine::Malformed);
         let repeated = [SkippedLine::Repeated(7, 6), SkippedLine::Repeated(8, 6)];
         assert_eq!(skipped, malformed.chain(repeated).collect::<Vec<_>>());
@@ -305,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_file_holds_no_token() {
+    fn file_without_lines_contains_no_token() {
         for text in ["", "\n\n", "# nobody\n"] {
             assert!(tokens(text).0.is_empty());
         }

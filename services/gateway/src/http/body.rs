@@ -1,4 +1,7 @@
-//! The body of an upload as it arrives, with limits for its size, its rate and its time.
+//! Reads the body of an upload with limits on its size, rate and duration.
+//!
+//! Tower's timeout and body limit layers are not used: they cannot measure a rate, and they would count the
+//! time in which the server does not read.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,22 +10,24 @@ use axum::body::{Body, BodyDataStream};
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use futures::StreamExt;
-use runtime::problem::{ApiError, ProblemType};
+use http_server::problem::{ApiError, ProblemType};
 
 use runtime::ByteSize;
 
 use crate::config::Config;
 
-/// Parts into which the time is divided over which the rate of a body is measured.
+/// Number of slices of the sliding window.
 const SLICES: u64 = 8;
-/// What is read and thrown away of a body that is refused, so that the client gets to read the answer.
+/// Maximum number of bytes, and time, that are read and discarded of a rejected body. The client can then
+/// read the response.
 const DISCARD_BYTES: u64 = 256_000_000;
 const DISCARD_TIME: Duration = Duration::from_secs(10);
 
-/// After so many bytes the task yields: a body that arrives as fast as it is read is always ready to be read on.
-const BYTES_IN_A_ROW: u64 = 128 * 1024;
+/// Number of bytes after which the task yields. A body that arrives as fast as it is read would otherwise
+/// never yield.
+const YIELD_AFTER_BYTES: u64 = 128 * 1024;
 
-/// Why a body did not arrive.
+/// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     #[error("The request body may have at most {0}.")]
@@ -42,25 +47,25 @@ impl From<BodyError> for ApiError {
             BodyError::TooSlow | BodyError::Deadline(_) => ProblemType::TOO_SLOW,
             BodyError::Disconnected => ProblemType::INVALID,
         };
-        let refused = ApiError::new(kind, error.to_string());
-        // The rest of the body never comes: the connection cannot be used again.
+        let error_response = ApiError::new(kind, error.to_string());
+        // The rest of the body never arrives, so the connection cannot be reused.
         match error {
             BodyError::TooSlow | BodyError::Deadline(_) => {
-                refused.header(header::CONNECTION, header::HeaderValue::from_static("close"))
+                error_response.header(header::CONNECTION, header::HeaderValue::from_static("close"))
             }
-            _ => refused,
+            _ => error_response,
         }
     }
 }
 
-/// How fast a body must arrive.
+/// Minimum speed of a body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// Longest time without a byte, and the time over which the rate is measured.
+    /// Maximum time without a byte, and the window over which the rate is measured.
     pub(crate) window: Duration,
-    /// Least bytes per second in each window.
+    /// Minimum bytes per second in each window.
     pub(crate) min_rate: ByteSize,
-    /// Longest time for the whole body.
+    /// Maximum time for the whole body.
     pub(crate) deadline: Duration,
 }
 
@@ -74,30 +79,31 @@ impl From<&Config> for Pace {
     }
 }
 
-/// Measures the rate of a body over a sliding window. Only the time in which the server waits for the client counts:
-/// a client is not slow because the server is busy.
+/// Measures the rate of a body over a sliding window. Counts only the time in which the server waits for the
+/// client, so a busy server does not make a client appear slow.
 #[derive(Debug)]
 struct RateMeter {
     slice: Duration,
-    /// Bytes that have to arrive in a window.
-    least: u64,
+    /// Minimum number of bytes per window.
+    min_bytes: u64,
     waited: Duration,
-    /// Number of a slice, and the bytes that arrived in it.
+    /// Number of a slice and the bytes received in it.
     slices: VecDeque<(u128, u64)>,
 }
 
 impl RateMeter {
     fn new(pace: &Pace) -> Self {
-        let least = u128::from(pace.min_rate.0) * pace.window.as_millis() / 1_000;
+        let min_bytes = u128::from(pace.min_rate.0) * pace.window.as_millis() / 1_000;
         RateMeter {
             slice: (pace.window / SLICES as u32).max(Duration::from_millis(1)),
-            least: u64::try_from(least).unwrap_or(u64::MAX),
+            min_bytes: u64::try_from(min_bytes).unwrap_or(u64::MAX),
             waited: Duration::ZERO,
             slices: VecDeque::new(),
         }
     }
 
-    /// Counts bytes that were waited for; `false` when the last window brought too few.
+    /// Counts bytes that were received after waiting. Returns `false` if the last window is below the
+    /// minimum.
     fn add(&mut self, waited: Duration, bytes: u64) -> bool {
         self.waited += waited;
         let now = self.waited.as_millis() / self.slice.as_millis();
@@ -111,11 +117,11 @@ impl RateMeter {
         while self.slices.front().is_some_and(|(slice, _)| slice + u128::from(SLICES) < now) {
             self.slices.pop_front();
         }
-        self.slices.iter().map(|(_, bytes)| bytes).sum::<u64>() >= self.least
+        self.slices.iter().map(|(_, bytes)| bytes).sum::<u64>() >= self.min_bytes
     }
 }
 
-/// Reads a body piece by piece.
+/// Reads a body in chunks.
 pub(crate) struct BodyReader {
     stream: BodyDataStream,
     limit: ByteSize,
@@ -123,16 +129,16 @@ pub(crate) struct BodyReader {
     rate: RateMeter,
     started: Instant,
     received: u64,
-    /// Read since the task yielded.
-    in_a_row: u64,
+    /// Bytes read since the task last yielded.
+    since_yield: u64,
     ended: bool,
-    /// The client waits for a word before it sends: if that word is an error, there is nothing to discard.
+    /// The client waits for `100 Continue` before it sends. If the response is an error, there is nothing to
+    /// discard.
     expects_continue: bool,
 }
 
 impl BodyReader {
-    /// # Errors
-    /// [`BodyError::TooLarge`] when the head already says that the body is.
+    /// Creates a reader. Does not read yet.
     pub(crate) fn new(body: Body, headers: &HeaderMap, limit: ByteSize, pace: Pace) -> Self {
         BodyReader {
             stream: body.into_data_stream(),
@@ -141,13 +147,13 @@ impl BodyReader {
             rate: RateMeter::new(&pace),
             started: Instant::now(),
             received: 0,
-            in_a_row: 0,
+            since_yield: 0,
             ended: false,
             expects_continue: headers.contains_key(header::EXPECT),
         }
     }
 
-    /// The next piece; `None` at the end.
+    /// Returns the next chunk, or `None` at the end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
         if self.ended {
             return Ok(None);
@@ -170,7 +176,7 @@ impl BodyReader {
             Err(_) => return Err(self.too_slow()),
         };
         self.received += chunk.len() as u64;
-        self.in_a_row += chunk.len() as u64;
+        self.since_yield += chunk.len() as u64;
         if self.received > self.limit.0 {
             return Err(BodyError::TooLarge(self.limit));
         }
@@ -191,13 +197,13 @@ impl BodyReader {
     }
 
     async fn yield_to_others(&mut self) {
-        if self.in_a_row >= BYTES_IN_A_ROW {
-            self.in_a_row = 0;
+        if self.since_yield >= YIELD_AFTER_BYTES {
+            self.since_yield = 0;
             tokio::task::yield_now().await;
         }
     }
 
-    /// Refuses at once what the head says to be too large.
+    /// Rejects a body whose `Content-Length` exceeds the limit.
     pub(crate) fn check_length(&self, headers: &HeaderMap) -> Result<Option<u64>, BodyError> {
         let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let length: Option<u64> = length.and_then(|text| text.parse().ok());
@@ -207,8 +213,8 @@ impl BodyReader {
         }
     }
 
-    /// Reads on after a refusal and throws away what comes: a client that is cut off while it sends would see a broken
-    /// connection instead of the answer.
+    /// Reads and discards the rest of a rejected body. If the connection were closed while the client sends,
+    /// the client would see a connection error and not the response.
     pub(crate) async fn discard(mut self) {
         if self.expects_continue && self.received == 0 {
             return;
@@ -220,7 +226,7 @@ impl BodyReader {
                 match self.stream.next().await {
                     Some(Ok(chunk)) => {
                         discarded += chunk.len() as u64;
-                        self.in_a_row += chunk.len() as u64;
+                        self.since_yield += chunk.len() as u64;
                     }
                     _ => self.ended = true,
                 }
@@ -245,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_slows_down_is_noticed_however_much_came_before() {
+    fn rate_below_minimum_is_detected_after_any_amount_of_fast_data() {
         let mut meter = RateMeter::new(&pace(Duration::from_secs(30), 4_000, Duration::MAX));
         assert!(meter.add(Duration::from_secs(1), 50_000_000));
         let mut seconds = 0;
@@ -257,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_at_the_least_rate_passes_and_so_does_one_that_pauses() {
+    fn minimum_rate_and_pauses_within_the_window_pass() {
         let mut meter = RateMeter::new(&pace(Duration::from_secs(30), 4_000, Duration::MAX));
         assert!((0..1_000).all(|_| meter.add(Duration::from_secs(1), 4_000)));
         let mut meter = RateMeter::new(&pace(Duration::from_secs(30), 4_000, Duration::MAX));
@@ -265,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_in_which_the_server_does_not_read_is_not_the_clients() {
+    async fn time_in_which_the_server_does_not_read_is_not_counted() {
         let bytes = (0..100).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"1")));
         let body = Body::from_stream(futures::stream::iter(bytes));
         let pace = pace(Duration::from_millis(10), 1_000_000, Duration::from_secs(3600));
@@ -277,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_goes_on_and_on_meets_its_deadline() {
+    async fn endless_body_exceeds_its_deadline() {
         let drip = futures::stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_millis(5)).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b"1")), ()))

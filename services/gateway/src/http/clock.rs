@@ -1,46 +1,37 @@
-//! Server time for clients, and what is known to be wrong with it.
+//! The server time for clients, and detection of a wrong clock.
 //!
-//! Stations count ages by the clock of the server, because theirs may be wrong. So every response carries it, and so do the
-//! events of a stream. The gateway gives each upload its time of receipt; so its clock is compared with that of the query
-//! service, which knows the highest time that was ever noted.
+//! Clients compute ages with the server's clock, because their own may be wrong. Every response and every
+//! event stream contains the time. The gateway sets the time of receipt of each upload, so its clock is
+//! compared with that of the query service, which knows the highest time ever recorded.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::Next;
-use axum::response::Response;
-use bytes::Bytes;
-use proto_json::{
-    CLOCK_PROBLEM_HEADER, CLOCK_TOLERANCE_MS, ServerClock, StreamState, TIME_HEADER, Timestamp,
-};
+use axum::response::sse;
+use parking_lot::Mutex;
+use proto_json::{CLOCK_TOLERANCE_MS, ServerClock, StreamState, Timestamp};
 use runtime::Shutdown;
-use runtime::admin::Check;
+use runtime::health::Check;
 use tokio::time::MissedTickBehavior;
 
-use crate::App;
-use crate::reads::ReadPath;
+use crate::reads::query::QueryService;
 
-const TIME: HeaderName = HeaderName::from_static(TIME_HEADER);
-const PROBLEM: HeaderName = HeaderName::from_static(CLOCK_PROBLEM_HEADER);
+/// Interval between comparisons.
+const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often the clocks are compared.
-const EVERY: Duration = Duration::from_secs(5);
-
-/// What is known of the clock.
+/// State of the clock.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     problem: Mutex<Option<Arc<str>>>,
 }
 
 impl Clock {
-    /// What is wrong with it, in one sentence.
+    /// Returns the problem of the clock as one sentence.
     pub(crate) fn problem(&self) -> Option<Arc<str>> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.problem.lock().clone()
     }
 
-    /// For `/readyz`.
+    /// Returns the readiness check.
     pub(crate) fn check(clock: &Arc<Self>) -> Check {
         let clock = clock.clone();
         Check::advisory("clock", move || {
@@ -50,30 +41,31 @@ impl Clock {
     }
 
     fn set(&self, problem: Option<String>) {
-        let mut known = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&problem, known.is_some()) {
-            (Some(problem), false) => tracing::error!(problem, "the clock cannot be trusted"),
-            (None, true) => tracing::info!("the clock can be trusted again"),
+        let mut current = self.problem.lock();
+        match (&problem, current.is_some()) {
+            (Some(problem), false) => tracing::error!(problem, "the clock is wrong"),
+            (None, true) => tracing::info!("the clock is correct again"),
             _ => {}
         }
-        *known = problem.map(Arc::from);
+        *current = problem.map(Arc::from);
     }
 
-    /// An event of a stream that says what the clock shows.
-    pub(crate) fn event(&self, name: &str, keep_alive: Duration) -> Bytes {
+    /// Returns an event of an event stream with the server time.
+    pub(crate) fn event(&self, name: &str, keep_alive: Duration) -> sse::Event {
         let state = StreamState {
             keep_alive_ms: u64::try_from(keep_alive.as_millis()).unwrap_or(u64::MAX),
             time: Timestamp::now(),
             clock_problem: self.problem().map(|problem| problem.to_string()),
         };
-        // Texts and a number always become JSON.
+        // Serialising strings and numbers cannot fail.
         let data = serde_json::to_string(&state).unwrap_or_default();
-        Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
+        sse::Event::default().event(name).data(data)
     }
 
-    /// Compares the clocks until the shutdown begins. While query cannot be asked, the last answer stands.
-    pub(crate) async fn watch(&self, reads: &ReadPath, shutdown: &Shutdown) {
-        let mut period = tokio::time::interval(EVERY);
+    /// Compares the clocks until the shutdown begins. The state does not change while the query service is
+    /// unreachable.
+    pub(crate) async fn watch(&self, reads: &QueryService, shutdown: &Shutdown) {
+        let mut period = tokio::time::interval(INTERVAL);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown.unless_begun(period.tick()).await.is_some() {
             let asked = (Instant::now(), Timestamp::now());
@@ -85,7 +77,8 @@ impl Clock {
     }
 }
 
-/// By how much the other clock is ahead of ours, at least: its answer was made some time between `asked` and `took` later.
+/// Returns the minimum offset of the other clock in milliseconds; positive if it is ahead. Its response was
+/// created between `asked` and `asked + took`.
 fn skew_ms(theirs: &ServerClock, asked: Timestamp, took: Duration) -> i64 {
     let since_asked = theirs.time.millis_since(asked);
     let took = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
@@ -102,18 +95,6 @@ fn problem(theirs: ServerClock, skew_ms: i64) -> Option<String> {
     theirs.problem
 }
 
-/// Adds the time to a response.
-pub(crate) async fn stamp(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    if let Ok(time) = HeaderValue::try_from(Timestamp::now().to_string()) {
-        response.headers_mut().insert(TIME, time);
-    }
-    if let Some(problem) = app.clock.problem().and_then(|text| HeaderValue::try_from(&*text).ok()) {
-        response.headers_mut().insert(PROBLEM, problem);
-    }
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,17 +104,17 @@ mod tests {
     }
 
     #[test]
-    fn slow_answer_is_no_difference_of_clocks() {
+    fn response_time_is_not_counted_as_offset() {
         let asked = Timestamp::from_millis(100_000).unwrap();
         let skew = |theirs, took_s| skew_ms(&shows(theirs), asked, Duration::from_secs(took_s));
         assert_eq!(skew(100_000, 0), 0);
-        assert_eq!(skew(104_000, 20), 0, "it was asked in the middle");
+        assert_eq!(skew(104_000, 20), 0, "the response may be from the middle of the request");
         assert_eq!(skew(130_000, 20), 10_000);
         assert_eq!(skew(93_000, 20), -7_000);
     }
 
     #[test]
-    fn difference_of_clocks_beyond_the_tolerance_is_a_problem() {
+    fn offset_beyond_the_tolerance_is_a_problem() {
         for (skew, is_problem) in [(0, false), (5_000, false), (-5_001, true), (3_600_000, true)] {
             assert_eq!(problem(shows(0), skew).is_some(), is_problem, "{skew}");
         }

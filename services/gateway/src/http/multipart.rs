@@ -1,19 +1,19 @@
-//! Reads `multipart/form-data` (RFC 7578) part by part, as it arrives.
+//! A streaming parser of `multipart/form-data` (RFC 7578).
 //!
-//! Never holds more than one piece of the body and the headers of one part, whatever the client sends: what reads whole
-//! parts or looks for an end that may never come is what uploads of a gigabyte must not meet.
+//! It keeps at most one chunk of the body and the headers of one part in memory. `multer`, which axum uses,
+//! is not used: it buffers part headers up to the whole-body limit, so a 1 GB upload could exhaust memory.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
 
 use crate::http::body::{BodyError, BodyReader};
 
-/// Most bytes of the headers of one part.
+/// Maximum size of the headers of a part in bytes.
 const MAX_PART_HEADERS: usize = 8 * 1024;
-/// RFC 2046, section 5.1.1.
+/// Maximum length of a boundary, RFC 2046 section 5.1.1.
 const MAX_BOUNDARY: usize = 70;
 
-/// Why the parts cannot be read.
+/// Why a form cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MultipartError {
     #[error(transparent)]
@@ -30,7 +30,7 @@ pub(crate) enum MultipartError {
     NoName(usize),
 }
 
-/// The boundary that a `Content-Type` names; `None` where it is no multipart form.
+/// Returns the boundary of a `Content-Type`, or `None` if it is not a valid multipart form.
 pub(crate) fn boundary(content_type: &str) -> Option<String> {
     let (kind, params) = content_type.split_once(';')?;
     if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
@@ -42,8 +42,8 @@ pub(crate) fn boundary(content_type: &str) -> Option<String> {
     (valid && !boundary.ends_with(' ')).then_some(boundary)
 }
 
-/// A parameter of a header value: `; name=token` or `; name="quoted"`. A backslash escapes a quote only: browsers send
-/// the backslashes of Windows paths as they are.
+/// Returns a parameter of a header value: `; name=token` or `; name="quoted"`. A backslash escapes only a
+/// quote, because browsers send the backslashes of Windows paths unescaped.
 fn parameter(mut params: &str, wanted: &str) -> Option<String> {
     loop {
         params = params.trim_start_matches([';', ' ', '\t']);
@@ -78,72 +78,78 @@ fn parameter(mut params: &str, wanted: &str) -> Option<String> {
     }
 }
 
-/// Name of a part, and of its file if it has one.
+/// Name and file name of a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PartHead {
     pub(crate) name: String,
-    /// As the client sent it; empty where a form was sent without choosing a file.
+    /// The file name as sent by the client. Browsers send an empty name if no file was selected.
     pub(crate) file_name: Option<String>,
 }
 
-/// Where the reader stands in the body.
+/// Position of the parser in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum Position {
     /// Before the first boundary.
     Preamble,
-    /// In the bytes of a part.
+    /// In the content of a part.
     Part,
-    /// Right behind a boundary.
+    /// Directly after a boundary.
     Boundary,
     End,
 }
 
-/// The parts of a body. Read one with [`Multipart::next_part`], its bytes with [`Multipart::chunk`].
+/// The parts of a body. [`Multipart::next_part`] starts a part, [`Multipart::chunk`] returns its content.
 pub(crate) struct Multipart {
     body: BodyReader,
-    /// Read from the body and not handed out yet.
+    /// Bytes read from the body and not returned yet.
     buffer: BytesMut,
-    /// Line end, two hyphens, boundary.
+    /// CRLF, two hyphens and the boundary.
     delimiter: memmem::Finder<'static>,
-    at: At,
+    position: Position,
     parts: usize,
 }
 
 impl Multipart {
     pub(crate) fn new(body: BodyReader, boundary: &str) -> Self {
         let delimiter = memmem::Finder::new(&format!("\r\n--{boundary}")).into_owned();
-        // The first boundary may stand at the very beginning, where no line end comes before it.
-        Multipart { body, buffer: BytesMut::from(&b"\r\n"[..]), delimiter, at: At::Preamble, parts: 0 }
+        // The first boundary may be at the start of the body without a preceding CRLF.
+        Multipart {
+            body,
+            buffer: BytesMut::from(&b"\r\n"[..]),
+            delimiter,
+            position: Position::Preamble,
+            parts: 0,
+        }
     }
 
-    /// Gives the body back, for discarding what is left of it.
+    /// Returns the body, so that the rest of it can be discarded.
     pub(crate) fn into_body(self) -> BodyReader {
         self.body
     }
 
-    /// The next part; `None` after the last one. What was not read of the part before is skipped.
+    /// Returns the next part, or `None` after the last one. Skips the unread content of the previous part.
     pub(crate) async fn next_part(&mut self) -> Result<Option<PartHead>, MultipartError> {
-        while matches!(self.at, At::Preamble | At::Part) {
-            let in_preamble = self.at == At::Preamble;
+        while matches!(self.position, Position::Preamble | Position::Part) {
+            let in_preamble = self.position == Position::Preamble;
             match self.up_to_delimiter().await {
                 Err(MultipartError::Disconnected) if in_preamble => return Err(MultipartError::NoBoundary),
                 Err(error) => return Err(error),
                 Ok(_) => {}
             }
         }
-        if self.at == At::End {
+        if self.position == Position::End {
             return Ok(None);
         }
         self.fill(2).await?;
         if self.buffer.starts_with(b"--") {
-            self.at = At::End;
-            // What follows the last boundary means nothing, but must be read before the connection can be used again.
+            self.position = Position::End;
+            // The epilogue has no meaning, but must be read before the connection can be reused.
             self.buffer.clear();
             while self.body.chunk().await?.is_some() {}
             return Ok(None);
         }
         self.parts += 1;
-        // Blanks may follow a boundary; then the line ends.
+        // White space may follow a boundary before the line ends.
         let line = self.line_end().await?;
         if !line.iter().all(|byte| matches!(byte, b' ' | b'\t')) {
             return Err(MultipartError::NoBoundary);
@@ -165,7 +171,7 @@ impl Multipart {
                 disposition = Some(value.trim().to_owned());
             }
         }
-        self.at = At::Part;
+        self.position = Position::Part;
         let (kind, params) = disposition
             .as_deref()
             .and_then(|value| value.split_once(';'))
@@ -177,12 +183,12 @@ impl Multipart {
         Ok(Some(PartHead { name, file_name: parameter(params, "filename") }))
     }
 
-    /// The next bytes of the part; `None` at its end.
+    /// Returns the next chunk of the current part, or `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, MultipartError> {
-        if self.at != At::Part { Ok(None) } else { self.up_to_delimiter().await }
+        if self.position != Position::Part { Ok(None) } else { self.up_to_delimiter().await }
     }
 
-    /// Bytes up to the next delimiter, as many as there are; `None` when the delimiter has been passed.
+    /// Returns the available bytes before the next delimiter, or `None` after consuming the delimiter.
     async fn up_to_delimiter(&mut self) -> Result<Option<Bytes>, MultipartError> {
         loop {
             let delimiter = self.delimiter.needle().len();
@@ -191,10 +197,10 @@ impl Multipart {
                     return Ok(Some(self.buffer.split_to(at).freeze()));
                 }
                 self.buffer.advance(delimiter);
-                self.at = At::Boundary;
+                self.position = Position::Boundary;
                 return Ok(None);
             }
-            // The last bytes may be the beginning of a delimiter.
+            // The last bytes may be the start of a delimiter.
             if self.buffer.len() >= delimiter {
                 let sure = self.buffer.len() - (delimiter - 1);
                 return Ok(Some(self.buffer.split_to(sure).freeze()));
@@ -205,7 +211,7 @@ impl Multipart {
         }
     }
 
-    /// The bytes up to the next line end, which is taken away.
+    /// Returns the bytes up to the next CRLF and consumes both.
     async fn line_end(&mut self) -> Result<Bytes, MultipartError> {
         let mut searched: usize = 0;
         loop {
@@ -219,7 +225,7 @@ impl Multipart {
                 return Ok(line);
             }
             searched = self.buffer.len();
-            // The last byte may be the first of the line end.
+            // The last byte may be the CR of the line end.
             if searched > MAX_PART_HEADERS + 1 {
                 return Err(MultipartError::LongHeaders(self.parts));
             }
@@ -249,15 +255,58 @@ impl Multipart {
     }
 }
 
+/// Helpers of the tests and of the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod testing {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use axum::http::HeaderMap;
+    use futures::stream;
+    use runtime::ByteSize;
+
+    use super::*;
+    use crate::http::body::Pace;
+
+    /// Name, file name and content of each part.
+    pub(crate) type Parts = Vec<(String, Option<String>, Vec<u8>)>;
+
+    /// Parses a body that arrives in these chunks.
+    pub(crate) async fn parts<'a>(
+        pieces: impl Iterator<Item = &'a [u8]>,
+        boundary: &str,
+    ) -> Result<Parts, MultipartError> {
+        let pieces: Vec<_> = pieces.map(|piece| Ok::<_, Infallible>(Bytes::copy_from_slice(piece))).collect();
+        let body = Body::from_stream(stream::iter(pieces));
+        let pace = Pace {
+            window: Duration::from_secs(60),
+            min_rate: ByteSize(0),
+            deadline: Duration::from_secs(60),
+        };
+        let body = BodyReader::new(body, &HeaderMap::new(), ByteSize(1 << 30), pace);
+        let mut multipart = Multipart::new(body, boundary);
+        let mut parts = Vec::new();
+        while let Some(head) = multipart.next_part().await? {
+            let mut content = Vec::new();
+            while let Some(chunk) = multipart.chunk().await? {
+                content.extend_from_slice(&chunk);
+            }
+            parts.push((head.name, head.file_name, content));
+        }
+        Ok(parts)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::testing::Parts;
     use super::*;
-    use crate::fuzzing::{self, Parts};
 
     async fn parts(body: &[u8], chunk: usize) -> Result<Parts, MultipartError> {
-        fuzzing::parts(body.chunks(chunk.max(1)), "XyZ").await
+        testing::parts(body.chunks(chunk.max(1)), "XyZ").await
     }
 
     fn part(name: &str, file_name: Option<&str>, content: &[u8]) -> (String, Option<String>, Vec<u8>) {
@@ -265,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn parts_come_back_however_the_bytes_arrive() {
+    async fn parts_do_not_depend_on_chunk_boundaries() {
         let body = b"preamble\r\n--XyZ \t\r\ncontent-disposition: form-data; name=\"a\"\r\n\r\n\r\n--XyZ\r\n\
             Content-Type: text/plain\r\nContent-Disposition: form-data; filename=\"C:\\dir\\x \\\"y\\\".csv\"; name=file\r\n\r\n\
             1\r\n--XyY\r\r\n--Xy\r\n--XyZ\r\nContent-Disposition: form-data; name=\"\"\r\n\r\n--XyZ\r\n--XyZ--epilogue";
@@ -281,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn broken_bodies_are_errors() {
+    async fn malformed_bodies_are_rejected() {
         let head = "Content-Disposition: form-data; name=\"a\"\r\n";
         for body in [
             String::new(),
@@ -305,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn boundaries_are_found_in_content_types() {
+    fn boundary_is_read_from_the_content_type() {
         assert_eq!(boundary("multipart/form-data; boundary=abc"), Some("abc".to_owned()));
         assert_eq!(boundary("Multipart/Form-Data; charset=utf-8; Boundary=\"a b\""), Some("a b".to_owned()));
         for text in [
@@ -323,7 +372,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic_and_chunks_change_nothing(
+        fn any_input_is_parsed_without_panic_and_independently_of_chunks(
             pieces in proptest::collection::vec(prop_oneof![
                 20 => Just("--XyZ".to_owned()), 20 => Just("\r\n".to_owned()), 20 => Just("--".to_owned()),
                 1 => (MAX_PART_HEADERS - 3..MAX_PART_HEADERS + 3).prop_map(|length| " ".repeat(length)),

@@ -1,9 +1,9 @@
-//! What stands in the path of a request.
+//! Extractors for path parameters.
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
+use http_server::problem::ApiError;
 use proto_json::Mrn;
-use runtime::problem::ApiError;
 
 /// The medical record number in a path.
 pub(crate) struct PathMrn(pub(crate) Mrn);

@@ -1,5 +1,5 @@
-//! The body of `POST /api/new_patient`: a JSON object of which only the known keys are looked at, in place. A base64 string
-//! of 40 MB stays where it arrived and is decoded piece by piece.
+//! Parses the body of `POST /api/new_patient`. Only known keys are read. Values are borrowed from the body,
+//! so a base64 string of 40 MB is not copied and is decoded in pieces.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,12 +10,13 @@ use proto_json::{Bpm, Mrn};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Base64 letters that are decoded at once; a multiple of 4. Few where a fuzzer is to see where pieces meet.
+/// Number of base64 characters decoded at once; a multiple of 4. Small when fuzzing, so that short inputs
+/// have several pieces.
 const DECODE_AT_ONCE: usize = if cfg!(fuzzing) { 16 } else { 64 * 1024 };
-/// Longest text of the client that is repeated in a reply, in characters.
+/// Maximum number of characters of the request that a response repeats.
 const MAX_ECHO_CHARS: usize = 4096;
 
-/// Values of the known keys, as they stand in the body.
+/// The raw JSON values of the known keys.
 #[derive(Default)]
 pub(crate) struct LegacyBody<'a> {
     medical_record_number: Option<&'a str>,
@@ -37,7 +38,7 @@ impl<'de> Deserialize<'de> for LegacyBody<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LegacyBody<'de>, A::Error> {
                 let mut body = LegacyBody::default();
                 while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-                    let place = match &*key {
+                    let slot = match &*key {
                         "medical_record_number" => &mut body.medical_record_number,
                         "name" => &mut body.name,
                         "medical_image" => &mut body.medical_image,
@@ -49,7 +50,7 @@ impl<'de> Deserialize<'de> for LegacyBody<'de> {
                             continue;
                         }
                     };
-                    *place = Some(map.next_value::<&'de RawValue>()?.get());
+                    *slot = Some(map.next_value::<&'de RawValue>()?.get());
                 }
                 Ok(body)
             }
@@ -58,15 +59,15 @@ impl<'de> Deserialize<'de> for LegacyBody<'de> {
     }
 }
 
-/// The key of a file and its base64.
+/// The key of a file and its base64 text.
 pub(crate) type KeyedFile<'a> = (&'static str, Option<Cow<'a, str>>);
 
-/// Why the record number of a body is none.
+/// Why the record number is invalid.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum MrnRefused {
-    /// Absent or `""`.
+pub(crate) enum InvalidMrn {
+    /// Absent or empty.
     Missing,
-    /// With what the client sent.
+    /// Not an integer; contains the value that was sent.
     NotAnInteger(String),
 }
 
@@ -87,14 +88,14 @@ impl<'a> LegacyBody<'a> {
         })
     }
 
-    pub(crate) fn mrn(&self) -> Result<Mrn, MrnRefused> {
-        let raw = self.medical_record_number.ok_or(MrnRefused::Missing)?;
+    pub(crate) fn mrn(&self) -> Result<Mrn, InvalidMrn> {
+        let raw = self.medical_record_number.ok_or(InvalidMrn::Missing)?;
         let text = match string(raw) {
-            Some(text) if text.is_empty() => return Err(MrnRefused::Missing),
+            Some(text) if text.is_empty() => return Err(InvalidMrn::Missing),
             Some(text) => text,
             None => Cow::Borrowed(raw),
         };
-        text.parse().map_err(|_| MrnRefused::NotAnInteger(text.chars().take(MAX_ECHO_CHARS).collect()))
+        text.parse().map_err(|_| InvalidMrn::NotAnInteger(text.chars().take(MAX_ECHO_CHARS).collect()))
     }
 
     pub(crate) fn name(&self) -> Result<Option<String>, String> {
@@ -116,12 +117,12 @@ impl<'a> LegacyBody<'a> {
         }
     }
 
-    /// Base64 of the files, with their keys; `""` and absent ones are left out.
+    /// Returns the keys and base64 texts of the files. Absent and empty ones are `None`.
     pub(crate) fn files(&self) -> Result<[KeyedFile<'a>; 3], String> {
         let base64 = |key, raw: Option<&'a str>| -> Result<KeyedFile<'a>, String> {
             let Some(raw) = raw else { return Ok((key, None)) };
             let text = string(raw).ok_or_else(|| format!("`{key}` must be a string of base64."))?;
-            // Some encoders break their lines.
+            // Some encoders insert line breaks.
             let text = if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
                 Cow::Owned(text.chars().filter(|letter| !letter.is_ascii_whitespace()).collect())
             } else {
@@ -137,7 +138,7 @@ impl<'a> LegacyBody<'a> {
     }
 }
 
-/// The string that a raw JSON value is, without a copy where it has no escapes; `None` where it is something else.
+/// Returns the content of a JSON string, borrowed if it has no escapes, or `None` for another JSON type.
 fn string(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
@@ -147,16 +148,17 @@ fn string(raw: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The text is not base64.
+/// The text is not valid base64.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotBase64;
 
-/// Decodes base64 (standard alphabet, padded) in pieces.
+/// Decodes base64 (standard alphabet with padding) in pieces.
 pub(crate) fn decode(base64: &str) -> impl Iterator<Item = Result<Vec<u8>, NotBase64>> {
     let bytes = base64.as_bytes();
     let pieces = bytes.len().div_ceil(DECODE_AT_ONCE);
     bytes.chunks(DECODE_AT_ONCE).enumerate().map(move |(index, piece)| {
-        // Padding ends the text; the decoder sees one piece only and would take it at the end of any.
+        // Padding is only valid at the end of the text. The decoder sees single pieces and would accept it in
+        // each.
         let padded = piece.last() == Some(&b'=');
         if padded && index + 1 < pieces {
             return Err(NotBase64);
@@ -175,18 +177,18 @@ mod tests {
         LegacyBody::parse(body.as_bytes()).unwrap()
     }
 
-    fn mrn(value: &str) -> Result<u64, MrnRefused> {
+    fn mrn(value: &str) -> Result<u64, InvalidMrn> {
         parse(&format!("{{\"medical_record_number\":{value}}}")).mrn().map(Mrn::get)
     }
 
     #[test]
-    fn record_numbers_are_integers_or_strings_that_hold_one() {
+    fn record_number_is_an_integer_or_a_string_with_one() {
         assert_eq!(mrn("7"), Ok(7));
         assert_eq!(mrn("\" 7 \""), Ok(7));
         assert_eq!(mrn("\"\\u0037\""), Ok(7));
         assert_eq!(mrn("9007199254740991"), Ok(Mrn::MAX));
-        assert_eq!(parse("{}").mrn(), Err(MrnRefused::Missing));
-        assert_eq!(mrn("\"\""), Err(MrnRefused::Missing));
+        assert_eq!(parse("{}").mrn(), Err(InvalidMrn::Missing));
+        assert_eq!(mrn("\"\""), Err(InvalidMrn::Missing));
         for (value, shown) in [
             ("\"abc\"", "abc"),
             ("7.0", "7.0"),
@@ -200,12 +202,12 @@ mod tests {
             ("\" x \"", " x "),
             ("\"  \"", "  "),
         ] {
-            assert_eq!(mrn(value), Err(MrnRefused::NotAnInteger(shown.to_owned())), "{value}");
+            assert_eq!(mrn(value), Err(InvalidMrn::NotAnInteger(shown.to_owned())), "{value}");
         }
     }
 
     #[test]
-    fn heart_rates_are_integers_and_zero_and_nothing_mean_none() {
+    fn heart_rate_is_an_integer_and_zero_or_empty_means_absent() {
         let hr = |value: &str| parse(&format!("{{\"hr\":{value}}}")).heart_rate();
         assert_eq!(parse("{}").heart_rate(), Ok(None));
         assert_eq!(hr("0"), Ok(None));
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn only_objects_are_bodies_and_unknown_keys_are_ignored() {
+    fn body_must_be_an_object_and_unknown_keys_are_ignored() {
         for body in ["", "[]", "7", "\"x\"", "null", "{", "{\"a\":1}x", "[1,\"Ann\"]", "{\"name\":\"\u{7}\"}"]
         {
             assert!(LegacyBody::parse(body.as_bytes()).is_err(), "{body}");
@@ -250,7 +252,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(body in ".{0,200}") {
+        fn any_text_is_parsed_without_panic(body in ".{0,200}") {
             if let Ok(parsed) = LegacyBody::parse(body.as_bytes()) {
                 let _ = (parsed.mrn(), parsed.name(), parsed.heart_rate(), parsed.files().is_ok());
             }

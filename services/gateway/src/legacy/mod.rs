@@ -1,4 +1,5 @@
-//! `POST /api/new_patient`, exactly as its clients know it.
+//! `POST /api/new_patient`: the upload route of the legacy API. Existing clients depend on its responses,
+//! which are part of its contract.
 
 pub(crate) mod body;
 
@@ -8,38 +9,39 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use http_server::problem::{ApiError, text};
 use proto_json::{FileKind, Mrn, Rename, SignalOptions};
-use runtime::problem::{ApiError, text};
 use tokio::runtime::Handle;
 
-use crate::App;
-use crate::auth::access::AuditNotes;
+use crate::app::App;
+use crate::auth::audit_line::AuditNotes;
 use crate::auth::tokens::Client;
 use crate::http::body::{BodyReader, Pace};
-use crate::legacy::body::{LegacyBody, MrnRefused, decode};
 use crate::uploads::arriving_file::{ArrivingFile, FileError};
-use crate::uploads::handler::wishes;
+use crate::uploads::options::RequestOptions;
 use crate::uploads::spool::{Spool, SpooledBody};
-use crate::uploads::submit::{self as intake, Draft, Outcome};
+use crate::uploads::submit::{self, SubmitOutcome, ValidatedUpload};
+use body::{InvalidMrn, LegacyBody, decode};
 
-/// A body up to this size is parsed where it was read: that takes less than a millisecond, whatever is in it.
-const PARSED_AT_ONCE: usize = 128 * 1024;
+/// Maximum size of a body that is parsed on the current thread. This takes less than a millisecond for any
+/// content.
+const MAX_INLINE: usize = 128 * 1024;
 
-/// A refusal: 400 with one of the contract's sentences, or what any route can end with.
-enum Refused {
+/// Why a request is rejected: 400 with a message of the legacy contract, or a general error.
+enum Rejected {
     Contract(String),
     Other(ApiError),
 }
 
-impl From<ApiError> for Refused {
+impl From<ApiError> for Rejected {
     fn from(error: ApiError) -> Self {
-        Refused::Other(error)
+        Rejected::Other(error)
     }
 }
 
-impl From<String> for Refused {
-    fn from(sentence: String) -> Self {
-        Refused::Contract(sentence)
+impl From<String> for Rejected {
+    fn from(message: String) -> Self {
+        Rejected::Contract(message)
     }
 }
 
@@ -50,41 +52,41 @@ pub(crate) async fn new_patient(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let refused = match take(&app, &client, &notes, &parts.headers, body).await {
-        Ok((mrn, outcome)) => return answer(mrn, &outcome),
-        Err(refused) => refused,
+    let rejected = match receive(&app, &client, &notes, &parts.headers, body).await {
+        Ok((mrn, outcome)) => return response(mrn, &outcome),
+        Err(rejected) => rejected,
     };
     metrics::counter!("bedside_gateway_uploads_rejected_total").increment(1);
-    match refused {
-        Refused::Contract(sentence) => text(StatusCode::BAD_REQUEST, sentence),
-        Refused::Other(error) => error.into_text(),
+    match rejected {
+        Rejected::Contract(message) => text(StatusCode::BAD_REQUEST, message),
+        Rejected::Other(error) => error.into_text(),
     }
 }
 
-fn answer(mrn: Mrn, outcome: &Outcome) -> Response {
-    let (status, sentence) = match outcome {
-        Outcome::Stored { receipt, .. } if receipt.patient_created => {
+fn response(mrn: Mrn, outcome: &SubmitOutcome) -> Response {
+    let (status, message) = match outcome {
+        SubmitOutcome::Stored { receipt, .. } if receipt.patient_created => {
             (StatusCode::OK, format!("New patient ID {mrn} is registered"))
         }
-        Outcome::Stored { receipt, .. } if receipt.changed => {
+        SubmitOutcome::Stored { receipt, .. } if receipt.changed => {
             (StatusCode::OK, format!("Patient ID {mrn}'s data has been updated"))
         }
-        Outcome::Stored { .. } => (StatusCode::OK, format!("No further updates for Patient ID {mrn}")),
-        Outcome::Received(_) => (
+        SubmitOutcome::Stored { .. } => (StatusCode::OK, format!("No further updates for Patient ID {mrn}")),
+        SubmitOutcome::Received(_) => (
             StatusCode::ACCEPTED,
             format!("Patient ID {mrn}'s data has been accepted and will be stored shortly"),
         ),
     };
-    text(status, sentence)
+    text(status, message)
 }
 
-async fn take(
+async fn receive(
     app: &Arc<App>,
     client: &Client,
     notes: &AuditNotes,
     headers: &HeaderMap,
     body: Body,
-) -> Result<(Mrn, Outcome), Refused> {
+) -> Result<(Mrn, SubmitOutcome), Rejected> {
     let limit = app.config.limits.max_legacy_body;
     let mut reader = BodyReader::new(body, headers, limit, Pace::from(&app.config));
     let read = match app.admission.upload(client) {
@@ -98,49 +100,52 @@ async fn take(
             return Err(error.into());
         }
     };
-    let wishes = wishes(app, headers, client, notes)?;
-    let draft = match body {
-        SpooledBody::Memory { content, .. } if content.len() <= PARSED_AT_ONCE => {
-            draft(app, &content).await?
-        }
-        body => draft_large(app, client, body).await?,
+    let options = RequestOptions::parse(app.key.as_ref(), headers, client, notes)?;
+    let upload = match body {
+        SpooledBody::Memory { content, .. } if content.len() <= MAX_INLINE => validate(app, &content).await?,
+        body => validate_large(app, client, body).await?,
     };
-    let mrn = draft.mrn;
+    let mrn = upload.mrn;
     notes.patient(mrn);
-    Ok((mrn, intake::accept(app, draft, wishes, permit).await?))
+    Ok((mrn, submit::submit(app, upload, options, permit).await?))
 }
 
-/// The whole body. However slowly it arrives, it takes little memory meanwhile.
+/// Reads the whole body into the spool. A slow body uses little memory.
 async fn read(app: &App, reader: &mut BodyReader, headers: &HeaderMap) -> Result<SpooledBody, ApiError> {
     reader.check_length(headers)?;
     let mut spool = app.spool.body();
-    let failed = |error| FileError::Spool(error).about("the request body");
+    let failed = |error| FileError::Spool(error).into_problem("the request body");
     while let Some(chunk) = reader.chunk().await? {
         spool.write(&chunk).await.map_err(failed)?;
     }
     spool.finish().await.map_err(failed)
 }
 
-/// Parsing, decoding and hashing a large body takes long enough for others to notice: it is done on a thread of lower
-/// priority, for one body of a client after the other, and once there is memory for it.
-async fn draft_large(app: &Arc<App>, client: &Client, mut body: SpooledBody) -> Result<Draft, Refused> {
+/// Validates a large body on a dedicated thread with lower priority, because parsing, decoding and hashing it
+/// would delay other requests. Waits for memory, and for other large bodies of the same client.
+async fn validate_large(
+    app: &Arc<App>,
+    client: &Client,
+    mut body: SpooledBody,
+) -> Result<ValidatedUpload, Rejected> {
     let reserved = app.admission.body_memory.reserve(&client.name, body.bytes_to_read()).await;
     let (app, runtime) = (app.clone(), Handle::current());
     let work = background::run_long(move || {
-        // Until the work is done, even if the client goes before.
+        // The reservation is held until the work is complete, even if the client disconnects.
         let _reserved = reserved;
-        let content = body.read().map_err(|error| FileError::Spool(error).about("the request body"))?;
-        runtime.block_on(draft(&app, &content))
+        let content =
+            body.read().map_err(|error| FileError::Spool(error).into_problem("the request body"))?;
+        runtime.block_on(validate(&app, &content))
     });
     work.await.map_err(ApiError::internal)?
 }
 
-/// Checks a body as a whole, the record number first. Nothing has left this process when it returns.
-async fn draft(app: &App, body: &[u8]) -> Result<Draft, Refused> {
+/// Validates a whole body, the record number first. Nothing has been sent to other services when it returns.
+async fn validate(app: &App, body: &[u8]) -> Result<ValidatedUpload, Rejected> {
     let body = LegacyBody::parse(body)?;
-    let mrn = body.mrn().map_err(|refused| match refused {
-        MrnRefused::Missing => "Make sure to enter the patient id ".to_owned(),
-        MrnRefused::NotAnInteger(raw) => format!("The input {raw} cannot be converted into integer"),
+    let mrn = body.mrn().map_err(|error| match error {
+        InvalidMrn::Missing => "Make sure to enter the patient id ".to_owned(),
+        InvalidMrn::NotAnInteger(raw) => format!("The input {raw} cannot be converted into integer"),
     })?;
     let name = body.name()?;
     let heart_rate = body.heart_rate()?;
@@ -157,7 +162,15 @@ async fn draft(app: &App, body: &[u8]) -> Result<Draft, Refused> {
         }
     }
     let signal_options = SignalOptions::default();
-    Ok(Draft { mrn, name, rename: Rename::Unconfirmed, heart_rate, recorded_at: None, signal_options, files })
+    Ok(ValidatedUpload {
+        mrn,
+        name,
+        rename: Rename::Unconfirmed,
+        heart_rate,
+        recorded_at: None,
+        signal_options,
+        files,
+    })
 }
 
 async fn file(
@@ -166,10 +179,10 @@ async fn file(
     kind: FileKind,
     key: &str,
     base64: &str,
-) -> Result<intake::DraftFile, Refused> {
+) -> Result<submit::ValidatedFile, Rejected> {
     let about = |error: FileError| match error {
-        FileError::Spool(_) => Refused::Other(error.about(key)),
-        error => Refused::Contract(format!("`{key}` {error}.")),
+        FileError::Spool(_) => Rejected::Other(error.into_problem(key)),
+        error => Rejected::Contract(format!("`{key}` {error}.")),
     };
     let mut file = ArrivingFile::begin(kind, spool, &app.config.limits);
     for piece in decode(base64) {

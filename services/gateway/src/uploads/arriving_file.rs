@@ -1,37 +1,37 @@
-//! Takes one file of an upload: checks, hashes and spools it as it arrives.
+//! Receives one file of an upload: validates, hashes and spools it while it arrives.
 
 use std::io;
 
+use http_server::problem::{ApiError, ProblemType};
 use proto_json::{FileKind, MediaType};
-use runtime::problem::{ApiError, ProblemType};
 
 use crate::config::Limits;
 use crate::uploads::ecg_file::{EcgFileError, EcgFileScan};
-use crate::uploads::image::{PictureError, PictureScan};
+use crate::uploads::image::{ImageError, ImageScan};
 use crate::uploads::spool::{Spool, SpoolWriter};
-use crate::uploads::submit::DraftFile;
+use crate::uploads::submit::ValidatedFile;
 
-/// Why a file is not taken.
+/// Why a file is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
     #[error(transparent)]
-    Picture(#[from] PictureError),
+    Image(#[from] ImageError),
     #[error(transparent)]
     Ecg(#[from] EcgFileError),
     #[error("has more than {0}")]
     TooLarge(runtime::ByteSize),
-    #[error("could not be kept while it arrived: {0}")]
+    #[error("cannot be spooled: {0}")]
     Spool(#[from] io::Error),
 }
 
 impl FileError {
-    /// The error of the route that speaks problem documents.
-    pub(crate) fn about(self, key: &str) -> ApiError {
+    /// Converts the error to a problem document. `key` is the name of the form field.
+    pub(crate) fn into_problem(self, key: &str) -> ApiError {
         let kind = match self {
-            FileError::Picture(PictureError::TooManyPixels { .. }) | FileError::TooLarge(_) => {
+            FileError::Image(ImageError::TooManyPixels { .. }) | FileError::TooLarge(_) => {
                 ProblemType::TOO_LARGE
             }
-            FileError::Picture(_) | FileError::Ecg(EcgFileError::NotText) => ProblemType::UNSUPPORTED,
+            FileError::Image(_) | FileError::Ecg(EcgFileError::NotText) => ProblemType::UNSUPPORTED,
             FileError::Ecg(EcgFileError::Empty) => ProblemType::INVALID,
             FileError::Spool(cause) => {
                 tracing::error!(%cause, "the spool folder failed");
@@ -43,11 +43,11 @@ impl FileError {
 }
 
 enum Scan {
-    Picture(PictureScan),
+    Image(ImageScan),
     Ecg(EcgFileScan),
 }
 
-/// A file that is arriving.
+/// A file that is being received.
 pub(crate) struct ArrivingFile<'a> {
     kind: FileKind,
     limit: runtime::ByteSize,
@@ -59,7 +59,7 @@ impl<'a> ArrivingFile<'a> {
     pub(crate) fn begin(kind: FileKind, spool: &'a mut Spool, limits: &Limits) -> Self {
         let (scan, limit) = match kind {
             FileKind::MedicalImage | FileKind::EcgImage => {
-                (Scan::Picture(PictureScan::new(limits.max_megapixels)), limits.max_image)
+                (Scan::Image(ImageScan::new(limits.max_megapixels)), limits.max_image)
             }
             FileKind::Ecg => (Scan::Ecg(EcgFileScan::default()), limits.max_file),
         };
@@ -72,7 +72,7 @@ impl<'a> ArrivingFile<'a> {
 
     pub(crate) async fn write(&mut self, chunk: &[u8]) -> Result<(), FileError> {
         match &mut self.scan {
-            Scan::Picture(scan) => scan.feed(chunk)?,
+            Scan::Image(scan) => scan.feed(chunk)?,
             Scan::Ecg(scan) => scan.feed(chunk)?,
         }
         if self.writer.bytes() + chunk.len() as u64 > self.limit.0 {
@@ -81,14 +81,20 @@ impl<'a> ArrivingFile<'a> {
         Ok(self.writer.write(chunk).await?)
     }
 
-    pub(crate) async fn finish(self, file_name: Option<String>) -> Result<DraftFile, FileError> {
+    pub(crate) async fn finish(self, file_name: Option<String>) -> Result<ValidatedFile, FileError> {
         let (media_type, pixels): (MediaType, _) = match self.scan {
-            Scan::Picture(scan) => {
-                let picture = scan.finish()?;
-                (picture.media_type, Some((picture.width, picture.height)))
+            Scan::Image(scan) => {
+                let image = scan.finish()?;
+                (image.media_type, Some((image.width, image.height)))
             }
             Scan::Ecg(scan) => (scan.finish()?, None),
         };
-        Ok(DraftFile { kind: self.kind, media_type, file_name, pixels, content: self.writer.finish().await? })
+        Ok(ValidatedFile {
+            kind: self.kind,
+            media_type,
+            file_name,
+            pixels,
+            content: self.writer.finish().await?,
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! Messages that were given up: seen, sent again, or dropped by an admin.
+//! Dead letters: lists, shows, retries and deletes messages that failed permanently. Requires the admin role.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
 use bus::{DeadLetter, EnqueueError};
+use http_server::problem::{ApiError, ProblemType};
 use proto_json::{DeadLetterPage, DeadLetterSummary};
-use runtime::problem::{ApiError, ProblemType};
 use serde::Deserialize;
 
-use crate::App;
-use crate::auth::access::AuditNotes;
+use crate::app::App;
+use crate::auth::audit_line::AuditNotes;
 
-/// Entries of a page if the client does not say.
+/// Default page size.
 const DEFAULT_LIMIT: usize = 50;
-/// Most entries of a page.
+/// Maximum page size.
 const MAX_LIMIT: usize = 500;
-/// Largest number that a dead letter can have: databases count with a sign.
+/// Maximum number of a dead letter. Databases use signed integers.
 const MAX_NUMBER: u64 = i64::MAX as u64;
 
 #[derive(Debug, Deserialize)]
@@ -56,7 +56,7 @@ pub(crate) async fn show(
     Extension(notes): Extension<AuditNotes>,
     id: Number,
 ) -> Result<Json<proto_json::DeadLetter>, ApiError> {
-    let letter = known(&app, &notes, number(id)?).await?;
+    let letter = find(&app, &notes, number(id)?).await?;
     let message = serde_json::from_slice(&letter.payload)
         .unwrap_or_else(|_| String::from_utf8_lossy(&letter.payload).into_owned().into());
     Ok(Json(proto_json::DeadLetter { summary: summary(&letter), message }))
@@ -68,7 +68,7 @@ pub(crate) async fn retry(
     Extension(notes): Extension<AuditNotes>,
     id: Number,
 ) -> Result<StatusCode, ApiError> {
-    let letter = known(&app, &notes, number(id)?).await?;
+    let letter = find(&app, &notes, number(id)?).await?;
     if letter.damaged {
         return Err(ApiError::new(
             ProblemType::DAMAGED,
@@ -77,28 +77,26 @@ pub(crate) async fn retry(
     }
     let id = letter.id;
     let was_there = app.bus.dead_letters.retry_dead_letter(id).await.map_err(|error| failed(&error))?;
-    if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }
+    if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(not_found()) }
 }
 
 /// `DELETE /api/v1/dead-letters/{id}`
-pub(crate) async fn forget(
+pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     Extension(notes): Extension<AuditNotes>,
     id: Number,
 ) -> Result<StatusCode, ApiError> {
-    let id = known(&app, &notes, number(id)?).await?.id;
-    let was_there =
-        app.bus.dead_letters.delete_dead_letter(id).await.map_err(|error| failed(&error.into()))?;
-    if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(none()) }
+    let id = find(&app, &notes, number(id)?).await?.id;
+    let was_there = app.bus.dead_letters.delete_dead_letter(id).await.map_err(|error| failed(&error.into()))?;
+    if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(not_found()) }
 }
 
-/// The dead letter of this number; the audit line names its patient.
-async fn known(app: &App, notes: &AuditNotes, id: u64) -> Result<DeadLetter, ApiError> {
-    // Numbers start at 1, and pages begin after a number.
-    let before = id.checked_sub(1).ok_or_else(none)?;
-    let letters =
-        app.bus.dead_letters.dead_letters(Some(before), 1).await.map_err(|error| failed(&error.into()))?;
-    let letter = letters.into_iter().find(|letter| letter.id == id).ok_or_else(none)?;
+/// Returns a dead letter and sets its patient and upload in the audit line.
+async fn find(app: &App, notes: &AuditNotes, id: u64) -> Result<DeadLetter, ApiError> {
+    // Numbers start at 1, and a page starts after the given number.
+    let before = id.checked_sub(1).ok_or_else(not_found)?;
+    let letters = app.bus.dead_letters.dead_letters(Some(before), 1).await.map_err(|error| failed(&error.into()))?;
+    let letter = letters.into_iter().find(|letter| letter.id == id).ok_or_else(not_found)?;
     notes.patient(letter.mrn);
     notes.upload_of(letter.upload_id());
     Ok(letter)
@@ -124,7 +122,7 @@ fn number(id: Number) -> Result<u64, ApiError> {
         .ok_or_else(|| ApiError::invalid("The number of a dead letter in the path is none."))
 }
 
-fn none() -> ApiError {
+fn not_found() -> ApiError {
     ApiError::not_found("There is no dead letter of this number (any more).")
 }
 

@@ -1,15 +1,16 @@
-//! Is it a file that may hold a raw ECG: text, or the European Data Format. What is in it, the worker tells.
+//! Detects whether a file can contain a raw ECG: text (CSV) or the European Data Format. The worker parses
+//! the content.
 
 use proto_json::MediaType;
 
-/// What is looked at.
+/// Number of bytes that are examined.
 const HEAD: usize = 1024;
-/// Version field of an EDF header, "0" and seven blanks.
+/// Version field of an EDF header: "0" and seven spaces.
 const EDF_VERSION: &[u8] = b"0       ";
-/// Length of the part of an EDF header that is always there.
+/// Length of the fixed part of an EDF header.
 const EDF_HEADER: usize = 256;
 
-/// Why a file is no ECG file. Each goes on a sentence that names the file.
+/// Why a file is not an ECG file. The message continues a sentence that starts with the field name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EcgFileError {
     #[error("is empty")]
@@ -18,14 +19,14 @@ pub(crate) enum EcgFileError {
     NotText,
 }
 
-/// Looks at a file as it arrives.
+/// Examines a file while it arrives.
 #[derive(Debug, Default)]
 pub(crate) struct EcgFileScan {
     head: Vec<u8>,
 }
 
 impl EcgFileScan {
-    /// Takes the next bytes of the file.
+    /// Adds the next bytes of the file.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), EcgFileError> {
         let missing = HEAD - self.head.len();
         if missing > 0 {
@@ -37,7 +38,7 @@ impl EcgFileScan {
         Ok(())
     }
 
-    /// The file has ended.
+    /// Returns the media type after the last byte.
     pub(crate) fn finish(self) -> Result<MediaType, EcgFileError> {
         media_type(&self.head)
     }
@@ -52,7 +53,7 @@ fn media_type(head: &[u8]) -> Result<MediaType, EcgFileError> {
     {
         return Ok(MediaType::Edf);
     }
-    // UTF-16, as some devices export; its letters have bytes of zero.
+    // UTF-16, which some devices export. Its characters contain zero bytes.
     if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
         return Ok(MediaType::Csv);
     }
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn text_in_whatever_encoding_and_edf_are_taken() {
+    fn text_in_common_encodings_and_edf_are_accepted() {
         assert_eq!(scan(b"time,mV\r\n0,0.1\r\n"), Ok(MediaType::Csv));
         assert_eq!(scan("Zeit;µV\n0;1\n".as_bytes()), Ok(MediaType::Csv));
         assert_eq!(scan(b"Zeit;\xb5V\n0;1\n"), Ok(MediaType::Csv));
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_binary_files_are_refused() {
+    fn empty_and_binary_files_are_rejected() {
         assert_eq!(scan(b""), Err(EcgFileError::Empty));
         assert_eq!(scan(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), Err(EcgFileError::NotText));
         assert_eq!(scan(b"PK\x03\x04"), Err(EcgFileError::NotText));

@@ -1,23 +1,23 @@
-//! The plain values of an upload: read and bounded alike for both routes. Errors are the second half of a sentence that
-//! begins with the key.
+//! Parses the plain fields of an upload, for both upload routes. An error message continues a sentence that
+//! starts with the field name.
 
 use proto_json::{Bpm, CLOCK_TOLERANCE_MS, Rename, Timestamp};
 
-/// Longest name, in characters.
+/// Maximum length of a patient's name in characters.
 pub(crate) const MAX_NAME_CHARS: usize = 500;
-/// Longest name of a lead, in characters.
+/// Maximum length of a lead name in characters.
 const MAX_LEAD_CHARS: usize = 100;
-/// Longest name of a file, in characters.
+/// Maximum length of a file name in characters.
 const MAX_FILE_NAME_CHARS: usize = 200;
-/// Samples per second of anything called an ECG, with room on both sides.
+/// Accepted sample rates: those of ECG devices, with a margin.
 const SAMPLE_RATES_HZ: std::ops::RangeInclusive<f64> = 1.0..=100_000.0;
 
-/// A patient's name; empty: not given.
+/// Parses a patient's name. Empty means absent.
 pub(crate) fn name(text: String) -> Result<Option<String>, String> {
     bounded(text, MAX_NAME_CHARS)
 }
 
-/// Whether the name may replace another one; empty: no.
+/// Parses whether the name may replace another one. Empty means no.
 pub(crate) fn rename(text: &str) -> Result<Rename, String> {
     match text.trim() {
         "" | "false" => Ok(Rename::No),
@@ -26,7 +26,7 @@ pub(crate) fn rename(text: &str) -> Result<Rename, String> {
     }
 }
 
-/// Name or number of a lead; empty: not given.
+/// Parses the name or number of a lead. Empty means absent.
 pub(crate) fn lead(text: String) -> Result<Option<String>, String> {
     bounded(text, MAX_LEAD_CHARS)
 }
@@ -41,7 +41,7 @@ fn bounded(text: String, max: usize) -> Result<Option<String>, String> {
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
-/// A heart rate; empty: not given.
+/// Parses a heart rate. Empty means absent.
 pub(crate) fn heart_rate(text: &str) -> Result<Option<Bpm>, String> {
     let text = text.trim();
     if text.is_empty() {
@@ -53,7 +53,7 @@ pub(crate) fn heart_rate(text: &str) -> Result<Option<Bpm>, String> {
     Bpm::new(value).map(Some).map_err(|_| wrong())
 }
 
-/// When something was recorded; empty: not given.
+/// Parses the time of recording. Empty means absent.
 pub(crate) fn recorded_at(text: &str, now: Timestamp) -> Result<Option<Timestamp>, String> {
     let text = text.trim();
     if text.is_empty() {
@@ -65,13 +65,14 @@ pub(crate) fn recorded_at(text: &str, now: Timestamp) -> Result<Option<Timestamp
     if at.is_in_future_of(now) {
         let tolerance = CLOCK_TOLERANCE_MS / 1_000;
         return Err(format!(
-            "is more than {tolerance} s in the future of the server, where it is {now}; check the clock of the device"
+            "is more than {tolerance} s in the future of the server, where it is {now}; check the clock of the \
+             device"
         ));
     }
     Ok(Some(at))
 }
 
-/// Samples per second; empty: not given.
+/// Parses the sample rate. Empty means absent.
 pub(crate) fn sample_rate(text: &str) -> Result<Option<f64>, String> {
     let text = text.trim();
     if text.is_empty() {
@@ -84,11 +85,11 @@ pub(crate) fn sample_rate(text: &str) -> Result<Option<f64>, String> {
     })
 }
 
-/// The last part of a file's path, without anything that could mislead whoever sees or saves it. `None` where nothing is
-/// left.
+/// Returns the last component of a path without characters that could mislead a reader, or `None` if nothing
+/// remains.
 pub(crate) fn file_name(text: &str) -> Option<String> {
     let last = text.rsplit(['/', '\\']).next().unwrap_or_default();
-    // Letters that turn the direction of text can make "exe.png" of "gnp.exe".
+    // Bidirectional control characters can display "gnp.exe" as "exe.png".
     let shown = |letter: &char| {
         !letter.is_control()
             && !matches!(letter, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heart_rates_are_whole_numbers_a_heart_can_have() {
+    fn heart_rate_must_be_a_plausible_integer() {
         assert_eq!(heart_rate(" 72 "), Ok(Some(Bpm::new(72).unwrap())));
         assert_eq!(heart_rate(""), Ok(None));
         for text in ["0", "401", "-1", "+72", "72.0", "seventy", "99999999999999999999", "٧٢"] {
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_recording_are_in_the_past() {
+    fn recording_time_must_not_be_in_the_future() {
         let now: Timestamp = "2026-03-14T15:00:00Z".parse().unwrap();
         assert!(recorded_at("2026-03-14T15:00:05Z", now).unwrap().is_some(), "clocks may differ by 5 s");
         assert!(recorded_at("2026-03-14T16:00:05+01:00", now).unwrap().is_some());
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn sample_rates_are_finite_and_plausible() {
+    fn sample_rate_must_be_finite_and_plausible() {
         assert_eq!(sample_rate("360"), Ok(Some(360.0)));
         for text in ["0", "-1", "NaN", "inf", "1e9", "x"] {
             assert!(sample_rate(text).is_err(), "{text}");
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn file_names_lose_folders_and_what_misleads() {
+    fn file_name_loses_folders_and_misleading_characters() {
         assert_eq!(file_name("../../etc/passwd"), Some("passwd".to_owned()));
         assert_eq!(file_name("C:\\scans\\x ray.png"), Some("x ray.png".to_owned()));
         assert_eq!(file_name("a\u{202e}gnp\r\n.exe"), Some("agnp.exe".to_owned()));
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_bounded() {
+    fn name_length_and_characters_are_limited() {
         assert_eq!(name("Ann".to_owned()), Ok(Some("Ann".to_owned())));
         assert_eq!(name(String::new()), Ok(None));
         assert!(name("x".repeat(MAX_NAME_CHARS + 1)).is_err());

@@ -1,28 +1,30 @@
-//! Is it a PNG or JPEG, and how large is the picture: told from the first bytes as they arrive, without decoding anything.
+//! Detects PNG and JPEG files and reads their dimensions from the first bytes while they arrive, without
+//! decoding.
 //!
-//! A file of a few kilobytes can claim to be 40,000 pixels wide; whoever decodes it later would need gigabytes. So the
-//! claim itself is limited.
+//! A file of a few kilobytes can declare a width of 40,000 pixels, and decoding it would need gigabytes.
+//! Therefore the declared size is limited. The `image` crate is not used, because it needs the whole file or
+//! a seekable reader.
 
 use proto_json::MediaType;
 
-/// Signature of PNG, section 5.2 of the PNG specification.
+/// PNG signature, section 5.2 of the PNG specification.
 const PNG_SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
-/// Signature and the whole IHDR chunk, which comes first: length, type, 13 bytes, checksum.
+/// Signature and IHDR chunk, which must be first: length, type, 13 bytes of data, checksum.
 const PNG_HEADER: usize = 8 + 4 + 4 + 13 + 4;
-/// Start of a JPEG: SOI and the first byte of the next marker, ISO/IEC 10918-1 annex B.
+/// Start of a JPEG file: SOI and the first byte of the next marker, ISO/IEC 10918-1 annex B.
 const JPEG_SIGNATURE: [u8; 3] = [0xff, 0xd8, 0xff];
 
-/// A picture that passed.
+/// Type and dimensions of a valid image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Picture {
+pub(crate) struct ImageInfo {
     pub(crate) media_type: MediaType,
     pub(crate) width: u32,
     pub(crate) height: u32,
 }
 
-/// Why a file is no picture we take. Each goes on a sentence that names the file.
+/// Why an image is rejected. The message continues a sentence that starts with the field name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum PictureError {
+pub(crate) enum ImageError {
     #[error("is not a PNG or JPEG file")]
     Unknown,
     #[error("is a PNG or JPEG file that is damaged or cut off at its start")]
@@ -31,37 +33,37 @@ pub(crate) enum PictureError {
     TooManyPixels { width: u32, height: u32, max_megapixels: u32 },
 }
 
-/// Looks at a file as it arrives.
+/// Examines a file while it arrives.
 #[derive(Debug)]
-pub(crate) struct PictureScan {
+pub(crate) struct ImageScan {
     max_megapixels: u32,
     state: State,
-    /// Bytes that wait until there are as many as the state needs.
-    held: Vec<u8>,
+    /// Bytes collected for the current state.
+    collected: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Signature,
     Png,
-    /// Before a marker of a JPEG: two bytes.
+    /// Before a JPEG marker: two bytes.
     Marker,
-    /// Length of a segment that is of no interest: two bytes.
+    /// Length of a segment that is skipped: two bytes.
     Length,
-    /// In such a segment: this many bytes to go.
+    /// In a skipped segment: number of remaining bytes.
     Skip(usize),
     /// Start of frame: length, precision, height, width.
     Frame,
-    Done(Picture),
+    Done(ImageInfo),
 }
 
-impl PictureScan {
+impl ImageScan {
     pub(crate) fn new(max_megapixels: u32) -> Self {
-        PictureScan { max_megapixels, state: State::Signature, held: Vec::with_capacity(PNG_HEADER) }
+        ImageScan { max_megapixels, state: State::Signature, collected: Vec::with_capacity(PNG_HEADER) }
     }
 
-    /// Takes the next bytes of the file.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), PictureError> {
+    /// Adds the next bytes of the file.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), ImageError> {
         while !bytes.is_empty() {
             let needed = match self.state {
                 State::Done(_) => return Ok(()),
@@ -76,23 +78,23 @@ impl PictureScan {
                 State::Marker | State::Length => 2,
                 State::Frame => 7,
             };
-            let taken = needed.saturating_sub(self.held.len()).min(bytes.len());
+            let taken = needed.saturating_sub(self.collected.len()).min(bytes.len());
             let (now, later) = bytes.split_at(taken);
-            self.held.extend_from_slice(now);
+            self.collected.extend_from_slice(now);
             bytes = later;
-            if self.held.len() == needed {
+            if self.collected.len() == needed {
                 self.step()?;
             }
         }
         Ok(())
     }
 
-    /// The state has the bytes it needs.
-    fn step(&mut self) -> Result<(), PictureError> {
-        match (self.state, self.held.as_slice()) {
+    /// Handles a state whose bytes are complete.
+    fn step(&mut self) -> Result<(), ImageError> {
+        match (self.state, self.collected.as_slice()) {
             (State::Signature, held) if *held == JPEG_SIGNATURE => {
-                // The third byte begins the first marker.
-                self.held.drain(..2);
+                // The third byte is the start of the first marker.
+                self.collected.drain(..2);
                 self.state = State::Marker;
                 return Ok(());
             }
@@ -100,10 +102,10 @@ impl PictureScan {
                 self.state = State::Png;
                 return Ok(());
             }
-            (State::Signature, _) => return Err(PictureError::Unknown),
+            (State::Signature, _) => return Err(ImageError::Unknown),
             (State::Png, held) => {
                 if !held.starts_with(&PNG_SIGNATURE) {
-                    return Err(PictureError::Unknown);
+                    return Err(ImageError::Unknown);
                 }
                 let [
                     _,
@@ -133,61 +135,62 @@ impl PictureScan {
                     ..,
                 ] = *held
                 else {
-                    return Err(PictureError::Damaged);
+                    return Err(ImageError::Damaged);
                 };
                 let width = u32::from_be_bytes([w0, w1, w2, w3]);
                 let height = u32::from_be_bytes([h0, h1, h2, h3]);
                 self.done(MediaType::Png, width, height)?;
             }
-            // Any number of fill bytes may stand before a marker.
+            // Any number of fill bytes may precede a marker.
             (State::Marker, [0xff, 0xff]) => {
-                self.held.truncate(1);
+                self.collected.truncate(1);
                 return Ok(());
             }
-            // Start of frame, of whatever coding; C4, C8 and CC are something else.
+            // Start of frame of any coding process. C4, C8 and CC are other markers.
             (State::Marker, [0xff, 0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf]) => {
                 self.state = State::Frame;
             }
-            // Markers that stand alone.
+            // Markers without a length.
             (State::Marker, [0xff, 0x01 | 0xd0..=0xd7]) => {}
-            // The picture's data or its end before its size, or no marker at all.
-            (State::Marker, [0xff, 0x00 | 0xd8..=0xda] | [0..=0xfe, _]) => return Err(PictureError::Damaged),
+            // Image data or the end of the image before its dimensions, or not a marker.
+            (State::Marker, [0xff, 0x00 | 0xd8..=0xda] | [0..=0xfe, _]) => return Err(ImageError::Damaged),
             (State::Marker, _) => self.state = State::Length,
             (State::Length, [high, low]) => {
                 let length = usize::from(u16::from_be_bytes([*high, *low]));
-                let rest = length.checked_sub(2).ok_or(PictureError::Damaged)?;
+                let rest = length.checked_sub(2).ok_or(ImageError::Damaged)?;
                 self.state = if rest == 0 { State::Marker } else { State::Skip(rest) };
             }
             (State::Frame, [_, _, _, h0, h1, w0, w1]) => {
                 let (width, height) = (u16::from_be_bytes([*w0, *w1]), u16::from_be_bytes([*h0, *h1]));
                 self.done(MediaType::Jpeg, width.into(), height.into())?;
             }
-            _ => return Err(PictureError::Damaged),
+            _ => return Err(ImageError::Damaged),
         }
-        self.held.clear();
+        self.collected.clear();
         Ok(())
     }
 
-    fn done(&mut self, media_type: MediaType, width: u32, height: u32) -> Result<(), PictureError> {
-        // The specifications forbid both; a JPEG that tells its height at its end (DNL) is not met in practice.
+    fn done(&mut self, media_type: MediaType, width: u32, height: u32) -> Result<(), ImageError> {
+        // The specifications forbid zero. JPEG files that define the height at the end (DNL) are not used in
+        // practice.
         if width == 0 || height == 0 {
-            return Err(PictureError::Damaged);
+            return Err(ImageError::Damaged);
         }
         let max_megapixels = self.max_megapixels;
         if u64::from(width) * u64::from(height) > u64::from(max_megapixels) * 1_000_000 {
-            return Err(PictureError::TooManyPixels { width, height, max_megapixels });
+            return Err(ImageError::TooManyPixels { width, height, max_megapixels });
         }
-        self.state = State::Done(Picture { media_type, width, height });
+        self.state = State::Done(ImageInfo { media_type, width, height });
         Ok(())
     }
 
-    /// The file has ended.
-    pub(crate) fn finish(self) -> Result<Picture, PictureError> {
+    /// Returns the result after the last byte.
+    pub(crate) fn finish(self) -> Result<ImageInfo, ImageError> {
         match self.state {
             State::Done(picture) => Ok(picture),
-            State::Signature => Err(PictureError::Unknown),
-            State::Png if !self.held.starts_with(&PNG_SIGNATURE) => Err(PictureError::Unknown),
-            _ => Err(PictureError::Damaged),
+            State::Signature => Err(ImageError::Unknown),
+            State::Png if !self.collected.starts_with(&PNG_SIGNATURE) => Err(ImageError::Unknown),
+            _ => Err(ImageError::Damaged),
         }
     }
 }
@@ -198,8 +201,8 @@ mod tests {
 
     use super::*;
 
-    fn scan(file: &[u8], chunk: usize) -> Result<Picture, PictureError> {
-        let mut scan = PictureScan::new(64);
+    fn scan(file: &[u8], chunk: usize) -> Result<ImageInfo, ImageError> {
+        let mut scan = ImageScan::new(64);
         for chunk in file.chunks(chunk.max(1)) {
             scan.feed(chunk)?;
         }
@@ -230,30 +233,30 @@ mod tests {
     }
 
     #[test]
-    fn size_is_told_from_the_header_however_the_bytes_arrive() {
+    fn dimensions_do_not_depend_on_chunk_boundaries() {
         for chunk in [1, 2, 3, 7, 1000] {
-            let picture = Picture { media_type: MediaType::Png, width: 640, height: 480 };
+            let picture = ImageInfo { media_type: MediaType::Png, width: 640, height: 480 };
             assert_eq!(scan(&png(640, 480), chunk), Ok(picture));
-            let picture = Picture { media_type: MediaType::Jpeg, width: 640, height: 480 };
+            let picture = ImageInfo { media_type: MediaType::Jpeg, width: 640, height: 480 };
             assert_eq!(scan(&jpeg(640, 480), chunk), Ok(picture));
         }
     }
 
     #[test]
-    fn a_claim_of_too_many_pixels_is_refused() {
+    fn image_with_too_many_declared_pixels_is_rejected() {
         assert!(scan(&png(8_000, 8_000), 100).is_ok());
         assert_eq!(
             scan(&png(40_000, 40_000), 100),
-            Err(PictureError::TooManyPixels { width: 40_000, height: 40_000, max_megapixels: 64 })
+            Err(ImageError::TooManyPixels { width: 40_000, height: 40_000, max_megapixels: 64 })
         );
-        assert!(matches!(scan(&png(u32::MAX, u32::MAX), 100), Err(PictureError::TooManyPixels { .. })));
-        assert!(matches!(scan(&jpeg(65_535, 65_535), 100), Err(PictureError::TooManyPixels { .. })));
-        assert_eq!(scan(&png(0, 5), 100), Err(PictureError::Damaged));
-        assert_eq!(scan(&jpeg(5, 0), 100), Err(PictureError::Damaged));
+        assert!(matches!(scan(&png(u32::MAX, u32::MAX), 100), Err(ImageError::TooManyPixels { .. })));
+        assert!(matches!(scan(&jpeg(65_535, 65_535), 100), Err(ImageError::TooManyPixels { .. })));
+        assert_eq!(scan(&png(0, 5), 100), Err(ImageError::Damaged));
+        assert_eq!(scan(&jpeg(5, 0), 100), Err(ImageError::Damaged));
     }
 
     #[test]
-    fn a_header_that_is_cut_off_anywhere_is_an_error() {
+    fn header_truncated_at_any_byte_is_rejected() {
         let whole = png(640, 480);
         for end in 0..PNG_HEADER {
             assert!(scan(&whole[..end], 5).is_err(), "{end} bytes of a PNG");
@@ -267,18 +270,18 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_no_pictures() {
+    fn other_file_types_are_rejected() {
         for file in
             [&b""[..], b"time,mV\n0,1\n", b"GIF89a..........................................", b"%PDF-1.7"]
         {
-            assert_eq!(scan(file, 4), Err(PictureError::Unknown));
+            assert_eq!(scan(file, 4), Err(ImageError::Unknown));
         }
-        assert_eq!(scan(b"\x89PNG this is none", 4), Err(PictureError::Unknown));
+        assert_eq!(scan(b"\x89PNG but not really", 4), Err(ImageError::Unknown));
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(start in prop_oneof![Just(PNG_SIGNATURE.to_vec()), Just(JPEG_SIGNATURE.to_vec()), Just(jpeg(4, 4)), Just(vec![])],
+        fn any_input_is_scanned_without_panic_and_independently_of_chunks(start in prop_oneof![Just(PNG_SIGNATURE.to_vec()), Just(JPEG_SIGNATURE.to_vec()), Just(jpeg(4, 4)), Just(vec![])],
                                   rest in proptest::collection::vec(any::<u8>(), 0..200), chunk in 1usize..20) {
             let file = [start, rest].concat();
             let by_chunk = scan(&file, chunk);

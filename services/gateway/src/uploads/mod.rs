@@ -1,4 +1,5 @@
-//! Uploads: reads and validates the fields and files of a request, stages them, and submits the upload to the queue.
+//! Uploads: reads and validates the fields and files of a request, stages them, and submits the upload to the
+//! queue.
 
 pub(crate) mod arriving_file;
 pub(crate) mod dead_letters;
@@ -7,5 +8,6 @@ pub(crate) mod fields;
 pub(crate) mod handler;
 pub(crate) mod image;
 pub(crate) mod names;
+pub(crate) mod options;
 pub(crate) mod spool;
 pub(crate) mod submit;

@@ -1,12 +1,13 @@
 //! Protects the names of patients.
 //!
-//! A wrong record number with another patient's name is the usual sign of an upload for the wrong patient. Therefore an upload
-//! under `/api/v1` that names a known patient differently is rejected with 409, unless it asks for the change
-//! (`rename=true`). The legacy route replaces names, as its contract states.
+//! A wrong record number with another patient's name is the usual sign of an upload for the wrong patient.
+//! Therefore an upload under `/api/v1` that names a known patient differently is rejected with 409, unless it
+//! asks for the change (`rename=true`). The legacy route replaces names, as its contract states.
 //!
-//! The gateway compares with the name that the query service returns, before anything is staged. An upload of the same patient
-//! that is still in the queue, or an unreachable query service, can hide a difference. Then ingest keeps the stored name and
-//! the receipt contains `name_kept`: the upload is not lost, and the name is not replaced.
+//! The gateway compares with the name that the query service returns, before anything is staged. An upload of
+//! the same patient that is still in the queue, or an unreachable query service, can hide a difference. Then
+//! ingest keeps the stored name and the receipt contains `name_kept`: the upload is not lost, and the name is
+//! not replaced.
 
 use std::sync::Arc;
 
@@ -14,14 +15,14 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
+use http_server::problem::{ApiError, ProblemType};
 use proto_json::{Mrn, NameCheck, NameConflict, NameMatch, NameQuery, Rename, match_names};
-use runtime::problem::{ApiError, ProblemType};
 
-use crate::App;
-use crate::auth::tokens::{Client, Need};
+use crate::app::App;
+use crate::auth::tokens::{Client, Permission};
 use crate::http::params::PathMrn;
 use crate::uploads::fields;
-use crate::uploads::submit::Draft;
+use crate::uploads::submit::ValidatedUpload;
 
 /// Largest body of a name check, in bytes.
 const MAX_BODY: usize = 8 * 1024;
@@ -57,7 +58,7 @@ async fn answer(app: &App, mrn: Result<PathMrn, ApiError>, request: Request) -> 
 ///
 /// # Errors
 /// 409 with both names; without the stored name for clients that may not read patients.
-pub(crate) async fn protect(app: &App, client: &Client, draft: &Draft) -> Result<(), ApiError> {
+pub(crate) async fn protect(app: &App, client: &Client, draft: &ValidatedUpload) -> Result<(), ApiError> {
     let Some(given) = draft.name.as_deref().filter(|_| draft.rename == Rename::No) else { return Ok(()) };
     let stored = match app.reads.name(draft.mrn).await {
         Ok(stored) => stored,
@@ -69,7 +70,7 @@ pub(crate) async fn protect(app: &App, client: &Client, draft: &Draft) -> Result
     };
     match stored {
         Some(stored) if match_names(given, Some(&stored)) == NameMatch::Different => {
-            Err(differs(draft.mrn, given, client.role.may(Need::Read).then_some(stored)))
+            Err(differs(draft.mrn, given, client.role.may(Permission::Read).then_some(stored)))
         }
         _ => Ok(()),
     }
@@ -78,12 +79,12 @@ pub(crate) async fn protect(app: &App, client: &Client, draft: &Draft) -> Result
 fn differs(mrn: Mrn, given: &str, stored: Option<String>) -> ApiError {
     let detail = match &stored {
         Some(stored) => format!(
-            "Patient {mrn} is {stored:?}, but the upload names {given:?}. Check the record number. To change the name, send \
-             the upload again with rename=true."
+            "Patient {mrn} is {stored:?}, but the upload names {given:?}. Check the record number. To change \
+             the name, send the upload again with rename=true."
         ),
         None => format!(
-            "Patient {mrn} has another name than {given:?}. Check the record number. To change the name, send the upload \
-             again with rename=true."
+            "Patient {mrn} has another name than {given:?}. Check the record number. To change the name, send \
+             the upload again with rename=true."
         ),
     };
     let names = NameConflict { given: given.to_owned(), stored };

@@ -1,5 +1,8 @@
-//! Where the files of one request wait until all of it has been checked: in memory while they are small, in an anonymous
-//! file when they are not. Each is hashed on the way.
+//! Buffers the files and the body of a request until the request is validated: small ones in memory, large
+//! ones in an anonymous file. Files are hashed at the same time.
+//!
+//! `tempfile::SpooledTempFile` is not used: it does not share a memory budget between requests, and its I/O
+//! is blocking.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -13,16 +16,16 @@ use proto_json::{BlobHash, BlobHasher, HashedBytes};
 
 use crate::admission::{MemoryBudget, Reservation};
 
-/// A file up to this size stays in memory, if there is memory.
+/// Maximum size of a file that stays in memory, if the budget allows.
 const FILE_IN_MEMORY: usize = 1 << 20;
-/// Files of one request that stay in memory, together.
+/// Maximum size of all files of a request that stay in memory.
 const REQUEST_IN_MEMORY: usize = 4 << 20;
-/// Bytes of a body that need no reservation: there are fewer bodies than connections.
+/// Bytes of a body that need no reservation. The number of bodies is limited by the number of connections.
 const BODY_WITHOUT_RESERVATION: usize = 64 * 1024;
-/// What is written to or read from disk at once.
+/// Size of disk reads and writes.
 const BLOCK: usize = 256 * 1024;
 
-/// Folder and memory that the spools of all requests share.
+/// Spool folder and memory budget, shared by all requests.
 #[derive(Debug, Clone)]
 pub(crate) struct SpoolFolder {
     folder: Arc<Path>,
@@ -34,7 +37,7 @@ impl SpoolFolder {
         SpoolFolder { folder: folder.unwrap_or_else(std::env::temp_dir).into(), memory }
     }
 
-    /// Proves that files can be made there.
+    /// Checks that files can be created in the folder.
     pub(crate) fn check(&self) -> io::Result<()> {
         tempfile::tempfile_in(&self.folder).map(drop)
     }
@@ -43,19 +46,19 @@ impl SpoolFolder {
         &self.folder
     }
 
-    /// The spool of one request.
+    /// Returns a spool for the files of one request.
     pub(crate) fn spool(&self) -> Spool {
         Spool { folder: self.clone(), in_memory: 0, file: None, end: 0 }
     }
 
-    /// For the body of one request.
+    /// Returns a spool for the body of one request.
     pub(crate) fn body(&self) -> BodySpool {
         BodySpool { folder: self.clone(), bytes: 0, buffer: Vec::new(), memory: None, file: None }
     }
 }
 
-/// The files of one request. All that go to disk share one anonymous file, so that a request takes one file descriptor
-/// however many files it brings.
+/// The files of one request. All files on disk share one anonymous file, so a request uses one file
+/// descriptor regardless of the number of files.
 pub(crate) struct Spool {
     folder: SpoolFolder,
     in_memory: usize,
@@ -64,7 +67,7 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Begins a file. One at a time.
+    /// Starts a file. Only one file at a time can be written.
     pub(crate) fn begin(&mut self) -> SpoolWriter<'_> {
         SpoolWriter {
             spool: self,
@@ -76,7 +79,7 @@ impl Spool {
         }
     }
 
-    /// Writes what is in the buffer, and adds it to the hash.
+    /// Writes the buffer to disk and updates the hash.
     async fn append(
         &mut self,
         buffer: BytesMut,
@@ -101,14 +104,14 @@ impl Spool {
     }
 }
 
-/// Takes the bytes of one file.
+/// Writes one file.
 pub(crate) struct SpoolWriter<'a> {
     spool: &'a mut Spool,
-    /// Takes what goes to disk; what stays in memory is hashed at the end, in one piece.
+    /// Hashes the bytes on disk. A file in memory is hashed at the end.
     hasher: BlobHasher,
     bytes: u64,
     buffer: BytesMut,
-    /// For the buffer, while the file is in memory.
+    /// Reservation of the buffer while the file is in memory.
     memory: Option<Reservation>,
     on_disk_from: Option<u64>,
 }
@@ -156,7 +159,7 @@ impl SpoolWriter<'_> {
         Ok(())
     }
 
-    /// The whole file, ready to be read as often as needed.
+    /// Completes the file.
     pub(crate) async fn finish(mut self) -> io::Result<Spooled> {
         let (sha256, location) = match self.on_disk_from {
             Some(from) => {
@@ -179,7 +182,7 @@ impl SpoolWriter<'_> {
     }
 }
 
-/// A whole file of a request.
+/// A complete file of a request. It can be read any number of times.
 #[derive(Debug)]
 pub(crate) struct Spooled {
     pub(crate) sha256: BlobHash,
@@ -194,7 +197,7 @@ enum Location {
 }
 
 impl Spooled {
-    /// All of the bytes, if they are in memory.
+    /// Returns the content if it is in memory.
     pub(crate) fn in_memory(&self) -> Option<&HashedBytes> {
         match &self.location {
             Location::Memory { content, .. } => Some(content),
@@ -202,7 +205,7 @@ impl Spooled {
         }
     }
 
-    /// The bytes, from the start.
+    /// Streams the content from the start.
     pub(crate) fn stream(&self) -> ByteStream {
         match &self.location {
             Location::Memory { content, .. } => {
@@ -231,12 +234,12 @@ impl Spooled {
     }
 }
 
-/// Takes the body of one request: in memory while it is small and there is memory, then in an anonymous file. A body that
-/// arrives slowly takes no memory.
+/// Buffers the body of one request: in memory while it is small and the budget allows, otherwise in an
+/// anonymous file. A body on disk holds no reservation while it arrives.
 pub(crate) struct BodySpool {
     folder: SpoolFolder,
     bytes: usize,
-    /// The whole body, or what is not in the file yet.
+    /// The whole body, or the part that is not in the file yet.
     buffer: Vec<u8>,
     memory: Option<Reservation>,
     file: Option<Arc<File>>,
@@ -290,7 +293,7 @@ impl BodySpool {
         Ok(())
     }
 
-    /// The whole body.
+    /// Completes the body.
     pub(crate) async fn finish(mut self) -> io::Result<SpooledBody> {
         self.flush().await?;
         Ok(match self.file {
@@ -300,14 +303,14 @@ impl BodySpool {
     }
 }
 
-/// The whole body of a request.
+/// The complete body of a request.
 pub(crate) enum SpooledBody {
     Memory { content: Vec<u8>, _memory: Option<Reservation> },
     Disk { file: Arc<File>, bytes: usize },
 }
 
 impl SpooledBody {
-    /// Memory that reading the body takes beyond what it takes already.
+    /// Returns the number of bytes that [`SpooledBody::read`] allocates.
     pub(crate) fn bytes_to_read(&self) -> usize {
         match self {
             SpooledBody::Memory { .. } => 0,
@@ -315,7 +318,7 @@ impl SpooledBody {
         }
     }
 
-    /// Reads the body. Blocks.
+    /// Reads the whole body. Blocks.
     pub(crate) fn read(&mut self) -> io::Result<Vec<u8>> {
         match self {
             SpooledBody::Memory { content, .. } => Ok(std::mem::take(content)),
@@ -338,7 +341,7 @@ fn read_block(file: &File, at: u64, block: usize) -> io::Result<Bytes> {
     let mut buffer = vec![0; block];
     let read = read_at(file, &mut buffer, at)?;
     if read == 0 {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the spooled file is shorter than it was"));
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the spool file is truncated"));
     }
     buffer.truncate(read);
     Ok(buffer.into())
@@ -395,7 +398,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_of_any_size_come_back_as_they_went_in() {
+    async fn files_of_any_size_are_read_back_unchanged() {
         let sizes = [0, 1, 9_999, 300_000, 1 << 20, (1 << 20) + 1, 3_000_000, 5, 900_000, 900_000, 900_000];
         for memory in [0, 100_000, 64_000_000] {
             let folder = SpoolFolder::new(None, MemoryBudget::new(memory, 1));
@@ -409,7 +412,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_is_bounded_and_given_back() {
+    async fn memory_is_bounded_and_released() {
         let folder = SpoolFolder::new(None, MemoryBudget::new(1_500_000, 1));
         let (_, spooled) = spool_all(&folder, &[600_000, 600_000, 600_000, 2_000_000]).await;
         let in_memory: Vec<bool> =
@@ -421,7 +424,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bodies_of_any_size_come_back_as_they_went_in() {
+    async fn bodies_of_any_size_are_read_back_unchanged() {
         for memory in [0, 300_000, 64_000_000] {
             let folder = SpoolFolder::new(None, MemoryBudget::new(memory, 1));
             for size in [0, 1, 65_536, 65_537, 300_000, 1 << 20, (1 << 20) + 1, 3_000_000] {
@@ -444,7 +447,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_body_takes_no_memory_while_it_arrives() {
+    async fn large_body_holds_no_memory_while_it_arrives() {
         let folder = SpoolFolder::new(None, MemoryBudget::new(64_000_000, 1));
         let mut spool = folder.body();
         for _ in 0..100 {

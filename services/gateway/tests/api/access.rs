@@ -1,4 +1,4 @@
-//! Tokens, roles, and what keeps strangers out where there are none.
+//! Tests of tokens, roles, the audit log, and access without tokens.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -10,7 +10,7 @@ use runtime::StartError;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::fixture::{Door, Form, PATIENCE, Start, png};
+use crate::fixture::{Api, Form, Start, TIMEOUT, png};
 
 pub(crate) fn tokens_file() -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -28,16 +28,16 @@ pub(crate) fn tokens_file() -> tempfile::NamedTempFile {
     file
 }
 
-pub(crate) async fn with_tokens() -> (Door, tempfile::NamedTempFile) {
+pub(crate) async fn with_tokens() -> (Api, tempfile::NamedTempFile) {
     let file = tokens_file();
     let tokens = Some(file.path().to_owned());
-    let config = Config { tokens, receipt_wait: PATIENCE, admin_for_clients: true, ..Config::default() };
+    let config = Config { tokens, receipt_wait: TIMEOUT, admin_for_clients: true, ..Config::default() };
     (Start { config, ..Start::default() }.start().await, file)
 }
 
 #[tokio::test]
-async fn each_role_may_do_its_part_only() {
-    let (door, _file) = with_tokens().await;
+async fn each_role_has_only_its_permissions() {
+    let (api, _file) = with_tokens().await;
     let upload = [("content-type", Form::CONTENT_TYPE)];
     let form = || Form::default().finish();
     for (token, may_upload, may_read) in
@@ -46,76 +46,76 @@ async fn each_role_may_do_its_part_only() {
         let bearer = format!("Bearer {token}");
         let token = ("authorization", bearer.as_str());
         let uploads = [
-            door.send(Method::POST, "/api/v1/patients/7/uploads", &[upload[0], token], form()).await,
-            door.send(Method::POST, "/api/new_patient", &[token], "{\"medical_record_number\":7}").await,
+            api.send(Method::POST, "/api/v1/patients/7/uploads", &[upload[0], token], form()).await,
+            api.send(Method::POST, "/api/new_patient", &[token], "{\"medical_record_number\":7}").await,
         ];
         for reply in uploads {
             assert_eq!(reply.status != 403, may_upload, "{}", reply.text());
             assert!(reply.status.is_success() == may_upload);
         }
         for path in ["/api/v1/patients", "/api/v1/patients/7", "/api/get_patient", "/api/get_patient/7"] {
-            let reply = door.send(Method::GET, path, &[token], "").await;
+            let reply = api.send(Method::GET, path, &[token], "").await;
             assert_eq!(reply.status, if may_read { 200 } else { 403 }, "{path}");
         }
-        let reply = door.send(Method::GET, "/api/v1/dead-letters", &[token], "").await;
+        let reply = api.send(Method::GET, "/api/v1/dead-letters", &[token], "").await;
         assert_eq!(reply.status, if may_upload && may_read { 200 } else { 403 });
         if !may_read {
-            door.send(Method::GET, "/api/v1/events", &[token], "").await.assert_problem(403, "role uploader");
+            api.send(Method::GET, "/api/v1/events", &[token], "").await.assert_problem(403, "role uploader");
         }
     }
 }
 
 #[tokio::test]
-async fn without_a_token_that_is_known_nobody_comes_in() {
-    let (door, _file) = with_tokens().await;
+async fn request_without_valid_token_is_rejected() {
+    let (api, _file) = with_tokens().await;
     for value in ["", "Bearer", "Bearer ", "Bearer wrong", "Basic YmVkLXNlY3JldA==", "bed-secret"] {
         for path in ["/api/v1/patients", "/api/v1/events", "/api/v1/patients/7/events", "/api/get_patient/7"]
         {
-            let reply = door.send(Method::GET, path, &[("authorization", value)], "").await;
+            let reply = api.send(Method::GET, path, &[("authorization", value)], "").await;
             assert_eq!(reply.status, 401, "{value:?} {path}");
             assert!(reply.header("www-authenticate").starts_with("Bearer"));
         }
     }
-    assert_eq!(door.new_patient("{\"medical_record_number\":7}").await.status, 401);
-    assert_eq!(door.get("/metrics").await.status, 401);
+    assert_eq!(api.new_patient("{\"medical_record_number\":7}").await.status, 401);
+    assert_eq!(api.get("/metrics").await.status, 401);
     let viewer = ("authorization", "Bearer station-secret");
-    assert_eq!(door.send(Method::GET, "/metrics", &[viewer], "").await.status, 200);
-    assert_eq!(door.get("/readyz").await.status, 200);
-    assert_eq!(door.get("/").await.status, 200);
-    door.nothing_is_stored().await;
+    assert_eq!(api.send(Method::GET, "/metrics", &[viewer], "").await.status, 200);
+    assert_eq!(api.get("/readyz").await.status, 200);
+    assert_eq!(api.get("/").await.status, 200);
+    api.nothing_is_stored().await;
 }
 
-/// Waits until the holder of this token gets this status: the gateway looks at the file once a second.
-async fn until_status(door: &Door, token: &str, status: u16) {
+/// Waits until requests with this token get this status. The gateway polls the token file.
+async fn until_status(api: &Api, token: &str, status: u16) {
     let bearer = format!("Bearer {token}");
-    let asking = async {
-        while door.send(Method::GET, "/api/v1/patients", &[("authorization", &bearer)], "").await.status
+    let polling = async {
+        while api.send(Method::GET, "/api/v1/patients", &[("authorization", &bearer)], "").await.status
             != status
         {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{token} never got {status}"));
+    tokio::time::timeout(TIMEOUT, polling).await.unwrap_or_else(|_| panic!("{token} never got {status}"));
 }
 
 #[tokio::test]
-async fn removed_token_is_refused_and_its_event_streams_end() {
-    let (door, file) = with_tokens().await;
-    let mut stream = door.stream_as("/api/v1/events", "Bearer station-secret").await;
+async fn removed_token_is_rejected_and_its_event_streams_end() {
+    let (api, file) = with_tokens().await;
+    let mut stream = api.stream_as("/api/v1/events", "Bearer station-secret").await;
     let text = std::fs::read_to_string(file.path()).unwrap();
     let without: String =
         text.lines().filter(|line| !line.starts_with("station")).map(|line| format!("{line}\n")).collect();
     std::fs::write(file.path(), without).unwrap();
     let ended = async { while stream.frame().await.is_some_and(|frame| frame.is_ok()) {} };
-    tokio::time::timeout(PATIENCE, ended).await.expect("the stream ends");
-    until_status(&door, "station-secret", 401).await;
-    until_status(&door, "bed-secret", 403).await;
+    tokio::time::timeout(TIMEOUT, ended).await.expect("the stream ends");
+    until_status(&api, "station-secret", 401).await;
+    until_status(&api, "bed-secret", 403).await;
 }
 
-/// Revocation fails closed: whatever happens to the file, no token stays valid that is not in it.
+/// Revocation fails closed: after any change of the file, only tokens in it are valid.
 #[tokio::test]
-async fn token_file_that_is_emptied_removed_or_damaged_revokes_what_is_not_in_it() {
-    let (door, file) = with_tokens().await;
+async fn emptied_removed_or_damaged_token_file_revokes_its_tokens() {
+    let (api, file) = with_tokens().await;
     let text = std::fs::read_to_string(file.path()).unwrap();
     let damaged = text.replace("station viewer", "station viewer?");
     for (what, change) in [
@@ -124,57 +124,57 @@ async fn token_file_that_is_emptied_removed_or_damaged_revokes_what_is_not_in_it
         ("only a comment", Some("# name role sha256\n")),
         ("not a token file", Some("what is this")),
     ] {
-        until_status(&door, "station-secret", 200).await;
+        until_status(&api, "station-secret", 200).await;
         match change {
             Some(content) => std::fs::write(file.path(), content).unwrap(),
             None => std::fs::remove_file(file.path()).unwrap(),
         }
         for token in ["bed-secret", "station-secret", "chief-secret"] {
-            until_status(&door, token, 401).await;
+            until_status(&api, token, 401).await;
         }
-        let without = door.get("/api/v1/patients").await.status;
-        assert!(without == 401 || without == 429, "{what}: nobody is answered without a token");
+        let without = api.get("/api/v1/patients").await.status;
+        assert!(without == 401 || without == 429, "{what}: a request without a token is answered");
         std::fs::write(file.path(), &text).unwrap();
     }
-    until_status(&door, "station-secret", 200).await;
+    until_status(&api, "station-secret", 200).await;
     std::fs::write(file.path(), damaged).unwrap();
-    until_status(&door, "station-secret", 401).await;
-    until_status(&door, "chief-secret", 200).await;
+    until_status(&api, "station-secret", 401).await;
+    until_status(&api, "chief-secret", 200).await;
 }
 
 #[tokio::test]
-async fn gateway_starts_with_an_empty_token_file_and_refuses_everybody() {
+async fn gateway_with_an_empty_token_file_starts_and_rejects_all_tokens() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let config = Config { tokens: Some(file.path().to_owned()), ..Config::default() };
-    let door = Start { config, ..Start::default() }.start().await;
-    assert_eq!(door.get("/api/v1/patients").await.status, 401);
+    let api = Start { config, ..Start::default() }.start().await;
+    assert_eq!(api.get("/api/v1/patients").await.status, 401);
     std::fs::write(file.path(), std::fs::read(tokens_file().path()).unwrap()).unwrap();
-    until_status(&door, "chief-secret", 200).await;
+    until_status(&api, "chief-secret", 200).await;
 }
 
 #[tokio::test]
-async fn who_asks_too_often_is_told_when_to_go_on() {
+async fn rate_limited_client_gets_retry_after() {
     let (file, limits) = (tokens_file(), Limits { max_requests_per_second: 1, ..Limits::default() });
     let config = Config { tokens: Some(file.path().to_owned()), limits, ..Config::default() };
-    let door = Start { config, ..Start::default() }.start().await;
+    let api = Start { config, ..Start::default() }.start().await;
     let ask = async |path: &str, token: &str| {
-        door.send(Method::GET, path, &[("authorization", &format!("Bearer {token}"))], "").await
+        api.send(Method::GET, path, &[("authorization", &format!("Bearer {token}"))], "").await
     };
-    let mut refused = None;
+    let mut rejected = None;
     for _ in 0..20 {
         let reply = ask("/api/v1/patients", "station-secret").await;
         if reply.status != 200 {
-            refused = Some(reply);
+            rejected = Some(reply);
             break;
         }
     }
-    let refused = refused.expect("twenty requests are more than one a second");
-    refused.assert_problem(429, "Too many requests");
-    assert_eq!(refused.header("retry-after"), "1");
+    let rejected = rejected.expect("twenty requests exceed the rate");
+    rejected.assert_problem(429, "Too many requests");
+    assert_eq!(rejected.header("retry-after"), "1");
     let legacy = ask("/api/get_patient", "station-secret").await;
     assert!(legacy.status == 429 && legacy.header("content-type").starts_with("text/html"));
-    assert_eq!(ask("/api/v1/patients", "chief-secret").await.status, 200, "others go on");
-    // Guessing tokens is slowed down without harm to those who have one.
+    assert_eq!(ask("/api/v1/patients", "chief-secret").await.status, 200, "other clients are not limited");
+    // Guessing of tokens is limited without affecting clients with a token.
     let mut guesses = 0;
     let slowed = loop {
         let reply = ask("/api/v1/patients", "guess").await;
@@ -189,27 +189,27 @@ async fn who_asks_too_often_is_told_when_to_go_on() {
 }
 
 #[tokio::test]
-async fn one_token_cannot_take_all_places() {
+async fn one_token_cannot_use_all_permits() {
     let file = tokens_file();
     let limits =
         Limits { max_uploads_in_flight: 4, max_watchers: 4, max_reads_in_flight: 4, ..Limits::default() };
     let config = Config { tokens: Some(file.path().to_owned()), limits, ..Config::default() };
-    let door = Start { config, ..Start::default() }.start().await;
+    let api = Start { config, ..Start::default() }.start().await;
     let upload = async |token: &str| {
         let headers = [("content-type", Form::CONTENT_TYPE), ("authorization", token)];
-        door.send(Method::POST, "/api/v1/patients/7/uploads", &headers, Form::default().finish()).await
+        api.send(Method::POST, "/api/v1/patients/7/uploads", &headers, Form::default().finish()).await
     };
     let (bed, chief) = ("Bearer bed-secret", "Bearer chief-secret");
     assert!(upload(bed).await.status.is_success());
-    // A quarter of four is one, and this one never comes to its end.
-    let mut unfinished = TcpStream::connect(door.address).await.unwrap();
+    // The share is a quarter of four permits, and this upload never ends.
+    let mut unfinished = TcpStream::connect(api.address).await.unwrap();
     let head = format!(
         "POST /api/v1/patients/7/uploads HTTP/1.1\r\nHost: localhost\r\nAuthorization: {bed}\r\nContent-Length: 5000\r\n\
          Content-Type: {}\r\n\r\n--XyZ",
         Form::CONTENT_TYPE
     );
     unfinished.write_all(head.as_bytes()).await.unwrap();
-    let refused = tokio::time::timeout(PATIENCE, async {
+    let rejected = tokio::time::timeout(TIMEOUT, async {
         loop {
             let reply = upload(bed).await;
             if !reply.status.is_success() {
@@ -217,79 +217,79 @@ async fn one_token_cannot_take_all_places() {
             }
         }
     });
-    let refused = refused.await.expect("its place is taken");
-    refused.assert_problem(429, "uploads of this token");
-    assert_eq!(refused.header("retry-after"), "1");
-    assert!(upload(chief).await.status.is_success(), "others go on");
+    let rejected = rejected.await.expect("the permit is in use");
+    rejected.assert_problem(429, "uploads of this token");
+    assert_eq!(rejected.header("retry-after"), "1");
+    assert!(upload(chief).await.status.is_success(), "other clients get permits");
     drop(unfinished);
     let free = async { while !upload(bed).await.status.is_success() {} };
-    tokio::time::timeout(PATIENCE, free).await.expect("the place is given back");
+    tokio::time::timeout(TIMEOUT, free).await.expect("the permit is returned");
 
-    let _stream = door.stream_as("/api/v1/events", "Bearer station-secret").await;
+    let _stream = api.stream_as("/api/v1/events", "Bearer station-secret").await;
     let station = [("authorization", "Bearer station-secret")];
-    let refused = door.send(Method::GET, "/api/v1/events", &station, "").await;
-    refused.assert_problem(429, "event streams of this token");
-    let _other = door.stream_as("/api/v1/events", chief).await;
+    let rejected = api.send(Method::GET, "/api/v1/events", &station, "").await;
+    rejected.assert_problem(429, "event streams of this token");
+    let _other = api.stream_as("/api/v1/events", chief).await;
 }
 
 #[tokio::test]
-async fn without_tokens_only_programs_of_this_machine_are_answered() {
-    let door = Door::open().await;
+async fn without_tokens_requests_of_web_pages_are_rejected() {
+    let api = Api::open().await;
     for headers in [
         [("host", "evil.example"), ("accept", "*/*")],
         [("host", "localhost"), ("origin", "http://evil.example")],
         [("host", "localhost"), ("origin", "null")],
-        // Other programs on this machine serve pages, too.
+        // A page of another server on this machine.
         [("host", "localhost:5011"), ("origin", "http://localhost:8000")],
         [("host", "localhost:5011"), ("origin", "http://127.0.0.1:5011")],
         [("host", "localhost"), ("sec-fetch-site", "cross-site")],
         [("host", "localhost"), ("sec-fetch-site", "same-site")],
     ] {
         let body = "{\"medical_record_number\":7}";
-        let reply = door.send(Method::POST, "/api/new_patient", &headers, body).await;
+        let reply = api.send(Method::POST, "/api/new_patient", &headers, body).await;
         assert_eq!(reply.status, 403, "{headers:?}");
-        door.send(Method::GET, "/api/v1/patients", &headers, "").await.assert_problem(403, "localhost");
+        api.send(Method::GET, "/api/v1/patients", &headers, "").await.assert_problem(403, "localhost");
     }
     for twice in
         [[("origin", "http://localhost"), ("origin", "http://evil.example")], [("sec-fetch-site", "none"); 2]]
     {
         let headers = [[("host", "localhost")].as_slice(), &twice].concat();
-        door.send(Method::GET, "/api/v1/patients", &headers, "").await.assert_problem(400, "more than once");
+        api.send(Method::GET, "/api/v1/patients", &headers, "").await.assert_problem(400, "more than once");
     }
-    door.nothing_is_stored().await;
+    api.nothing_is_stored().await;
     for headers in [
         [("host", "localhost:5011"), ("origin", "http://localhost:5011")],
         [("host", "LOCALHOST:5011"), ("sec-fetch-site", "same-origin")],
         [("host", "127.0.0.1"), ("sec-fetch-site", "none")],
     ] {
-        assert_eq!(door.send(Method::GET, "/api/v1/patients", &headers, "").await.status, 200, "{headers:?}");
+        assert_eq!(api.send(Method::GET, "/api/v1/patients", &headers, "").await.status, 200, "{headers:?}");
     }
 }
 
-/// What the legacy routes repeat of a request is text, not a page with scripts.
+/// The legacy routes escape text of the request in their responses.
 #[tokio::test]
-async fn input_is_not_repeated_as_html() {
-    let door = Door::open().await;
+async fn input_is_escaped_in_html_responses() {
+    let api = Api::open().await;
     let path = "/api/get_patient/%3Cimg%20src=x%20onerror=alert(1)%3E%26";
     let shown = "&lt;img src=x onerror=alert(1)>&amp;";
-    let reply = door.get(path).await;
+    let reply = api.get(path).await;
     reply.assert_text(400, &format!("{shown} cannot be converted into integer"));
     let policy = reply.header("content-security-policy");
     for directive in ["default-src 'none'", "sandbox", "form-action 'none'", "base-uri 'none'"] {
         assert!(policy.contains(directive), "{policy}");
     }
     let body = "{\"medical_record_number\":\"<img src=x onerror=alert(1)>&\"}";
-    let reply = door.new_patient(body).await;
+    let reply = api.new_patient(body).await;
     reply.assert_text(400, &format!("The input {shown} cannot be converted into integer"));
 }
 
 #[test]
-fn public_address_needs_tokens_and_encryption() {
+fn public_address_requires_tokens_and_encryption() {
     let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5011));
-    let refused = Config { listen, ..Config::default() }.check().unwrap_err();
-    assert!(matches!(refused, StartError::Config(_)));
-    assert_eq!(refused.exit_code(), 64);
-    assert!(refused.to_string().contains("--tokens"), "{refused}");
+    let rejected = Config { listen, ..Config::default() }.check().unwrap_err();
+    assert!(matches!(rejected, StartError::Config(_)));
+    assert_eq!(rejected.exit_code(), 64);
+    assert!(rejected.to_string().contains("--tokens"), "{rejected}");
     let file = tokens_file();
     let with_tokens = Config { listen, tokens: Some(file.path().to_owned()), ..Config::default() };
     let plain = with_tokens.check().unwrap_err();
@@ -303,30 +303,30 @@ fn public_address_needs_tokens_and_encryption() {
 }
 
 #[tokio::test]
-async fn replies_carry_security_headers_and_health_is_told() {
+async fn responses_have_security_headers_and_health_is_public() {
     let config = Config { admin_for_clients: true, ..Config::default() };
-    let door = Start { config, ..Start::default() }.start().await;
-    let reply = door.get("/api/v1/patients").await;
+    let api = Start { config, ..Start::default() }.start().await;
+    let reply = api.get("/api/v1/patients").await;
     assert_eq!(
         (reply.header("x-content-type-options"), reply.header("cache-control")),
         ("nosniff", "no-store")
     );
     assert!(reply.header("content-security-policy").contains("default-src 'none'"));
-    assert_eq!(door.get("/livez").await.status, 200);
-    assert_eq!(door.get("/readyz").await.status, 200);
-    let metrics = door.get("/metrics").await;
+    assert_eq!(api.get("/livez").await.status, 200);
+    assert_eq!(api.get("/readyz").await.status, 200);
+    let metrics = api.get("/metrics").await;
     assert!(metrics.text().contains("bedside_http_requests_total{"), "{}", metrics.text());
     assert!(metrics.text().contains("route=\"/api/v1/patients\""), "{}", metrics.text());
 }
 
-/// Receipts name patients. Clients know each other's names, and may know or guess idempotency keys: neither helps.
+/// Receipts name patients. Knowing another client's name or idempotency key does not give access to them.
 #[tokio::test]
-async fn receipt_is_shown_only_to_its_uploader_and_to_those_who_may_read_patients() {
+async fn receipt_is_visible_only_to_its_uploader_and_to_readers() {
     for query_over_http in [false, true] {
         let file = tokens_file();
         let config =
-            Config { tokens: Some(file.path().to_owned()), receipt_wait: PATIENCE, ..Config::default() };
-        let door = Start { config, query_over_http, ..Start::default() }.start().await;
+            Config { tokens: Some(file.path().to_owned()), receipt_wait: TIMEOUT, ..Config::default() };
+        let api = Start { config, query_over_http, ..Start::default() }.start().await;
         let send = async |token: &str, key: &str| {
             let authorization = format!("Bearer {token}");
             let headers = [
@@ -335,13 +335,13 @@ async fn receipt_is_shown_only_to_its_uploader_and_to_those_who_may_read_patient
                 ("authorization", &authorization),
             ];
             let form = Form::default().field("name", "Ann").finish();
-            door.send(Method::POST, "/api/v1/patients/7/uploads", &headers, form).await
+            api.send(Method::POST, "/api/v1/patients/7/uploads", &headers, form).await
         };
         let ask = async |token: &str, path: &str| {
             let authorization = format!("Bearer {token}");
-            // What query tells the gateway cannot come from a client.
+            // A client cannot set the internal headers of the query service.
             let headers = [("authorization", authorization.as_str()), ("bedside-uploaded-by", "bed-2")];
-            door.send(Method::GET, path, &headers, "").await
+            api.send(Method::GET, path, &headers, "").await
         };
         let first = send("bed-secret", "one").await;
         assert_eq!(first.status, 201, "{}", first.text());
@@ -358,9 +358,10 @@ async fn receipt_is_shown_only_to_its_uploader_and_to_those_who_may_read_patient
         let unknown = format!("/api/v1/uploads/{}", proto_json::UploadId::generate());
         let (others, none) = (ask("bed-2-secret", &path).await, ask("bed-2-secret", &unknown).await);
         others.assert_problem(404, "No upload of yours");
-        assert_eq!(others.body, none.body, "it does not show whether there is such an upload");
+        assert_eq!(others.body, none.body, "the response does not reveal whether the upload exists");
 
-        // The id does not follow from what others know, and the same key of another client is another upload.
+        // The id cannot be derived from known values, and the same key of another client identifies another
+        // upload.
         let id = first.json()["upload_id"].as_str().unwrap().to_owned();
         assert_ne!(id, proto_json::UploadId::from_idempotency_key("bed", "one").to_string());
         let second = send("bed-2-secret", "one").await;
@@ -373,30 +374,31 @@ async fn receipt_is_shown_only_to_its_uploader_and_to_those_who_may_read_patient
 }
 
 #[test]
-fn tokens_need_a_key_for_upload_ids() {
+fn tokens_require_a_key_file() {
     let file = tokens_file();
     let config = Config { tokens: Some(file.path().to_owned()), ..Config::default() };
-    let refused = config.key().unwrap_err();
-    assert_eq!(refused.exit_code(), 64);
-    assert!(refused.to_string().contains("--key-file"), "{refused}");
+    let rejected = config.key().unwrap_err();
+    assert_eq!(rejected.exit_code(), 64);
+    assert!(rejected.to_string().contains("--key-file"), "{rejected}");
     let unreadable = Config { key_file: Some("/nonexistent/key".into()), ..config };
     assert_eq!(unreadable.key().unwrap_err().exit_code(), 64);
     assert!(Config::default().key().unwrap().is_none());
 }
 
-/// Every access leaves a line that names client, source, patient and outcome, whether the path names the patient or not.
+/// Every access writes a line with client, address, patient and outcome, even if the path does not name the
+/// patient.
 #[tokio::test]
-async fn audit_line_names_client_address_request_patient_and_outcome() {
+async fn audit_line_contains_client_address_patient_and_outcome() {
     let file = tokens_file();
     for query_over_http in [false, true] {
         let config = Config {
             tokens: Some(file.path().to_owned()),
-            receipt_wait: PATIENCE,
+            receipt_wait: TIMEOUT,
             audit_patient: gateway::AuditPatient::Number,
             trusted_proxies: vec!["loopback".parse().unwrap()],
             ..Config::default()
         };
-        let door = Start { config, query_over_http, ..Start::default() }.start().await;
+        let api = Start { config, query_over_http, ..Start::default() }.start().await;
         let mut expected = Vec::new();
         let mut ask = async |method: Method, path: &str, token: &str, body: Vec<u8>, said: [&str; 4]| {
             let authorization = format!("Bearer {token}");
@@ -405,7 +407,7 @@ async fn audit_line_names_client_address_request_patient_and_outcome() {
                 ("content-type", Form::CONTENT_TYPE),
                 ("x-forwarded-for", "1.2.3.4, 192.0.2.7"),
             ];
-            let reply = door.send(method, path, &headers, body).await;
+            let reply = api.send(method, path, &headers, body).await;
             let [client, route, patient, outcome] = said.map(str::to_owned);
             let id = reply.header("x-request-id").to_owned();
             expected.push((id, client, route, patient, reply.status.as_u16(), outcome));
@@ -438,7 +440,7 @@ async fn audit_line_names_client_address_request_patient_and_outcome() {
         ] {
             ask(Method::GET, path, token, Vec::new(), said).await;
         }
-        let log = std::fs::read_to_string(&door.audit_log).unwrap();
+        let log = std::fs::read_to_string(&api.audit_log).unwrap();
         let text = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
         let written: Vec<_> = log
             .lines()

@@ -1,4 +1,5 @@
-//! Starts the gateway on a free port with ingest, worker, query, queues and store behind it, and talks to it.
+//! The fixture: starts the gateway on a free port together with ingest, worker, query, queues and store, and
+//! sends requests.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,13 +24,13 @@ use store::sqlite::SqliteStore;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-/// Generous: other tests may have the processor.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of all waits. Long, because other tests may use the processor.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The whole system; ends when dropped.
-pub(crate) struct Door {
+/// A running system. Dropping it stops all services.
+pub(crate) struct Api {
     pub(crate) address: SocketAddr,
-    /// Where query listens, and its token, if it is asked over HTTP.
+    /// Address and token of query, if the gateway reaches it over HTTP.
     pub(crate) query: Option<(SocketAddr, Secret)>,
     pub(crate) audit_log: PathBuf,
     pub(crate) bus: Arc<LocalBus>,
@@ -44,13 +45,13 @@ fn start_ingest(bus: &Arc<LocalBus>, store: &Arc<SqliteStore>, shutdown: &Shutdo
     tokio::spawn(ingest::run(ingest::Config::default(), ports, shutdown.clone()));
 }
 
-impl Drop for Door {
+impl Drop for Api {
     fn drop(&mut self) {
         self.shutdown.begin();
     }
 }
 
-/// A reply, read to its end.
+/// A response that was read completely.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -71,7 +72,7 @@ impl Reply {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// A problem document of this status whose sentence names `about`.
+    /// Asserts a problem document with this status whose detail contains `about`.
     #[track_caller]
     pub(crate) fn assert_problem(&self, status: u16, about: &str) {
         assert_eq!(self.status.as_u16(), status, "{}", self.text());
@@ -82,7 +83,7 @@ impl Reply {
         assert!(detail.contains(about), "{detail:?} should name {about:?}");
     }
 
-    /// A sentence as the documented routes answer.
+    /// Asserts a text response of the legacy API.
     #[track_caller]
     pub(crate) fn assert_text(&self, status: u16, sentence: &str) {
         assert_eq!((self.status.as_u16(), self.text()), (status, sentence));
@@ -90,19 +91,19 @@ impl Reply {
     }
 }
 
-/// Which services are started.
+/// The services to start.
 pub(crate) struct Start {
     pub(crate) config: Config,
     pub(crate) ingest: bool,
     pub(crate) limits: QueueLimits,
     pub(crate) query_over_http: bool,
-    /// Whether the gateway has the token of query.
+    /// Whether the gateway has query's token.
     pub(crate) gateway_has_token: bool,
 }
 
 impl Default for Start {
     fn default() -> Self {
-        let config = Config { receipt_wait: PATIENCE, ..Config::default() };
+        let config = Config { receipt_wait: TIMEOUT, ..Config::default() };
         Start {
             config,
             ingest: true,
@@ -114,7 +115,7 @@ impl Default for Start {
 }
 
 impl Start {
-    pub(crate) async fn start(self) -> Door {
+    pub(crate) async fn start(self) -> Api {
         let data = tempfile::tempdir().unwrap();
         let bus =
             LocalBus::open(&data.path().join("queues.db"), RetryPolicy::default(), self.limits).unwrap();
@@ -154,12 +155,12 @@ impl Start {
         tokio::spawn(gateway::run_on(listener, config, ports, shutdown.clone()));
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         let query = query_address.map(|address| (address, query_token));
-        Door { address, query, audit_log, bus, store, client, shutdown, _data: data }
+        Api { address, query, audit_log, bus, store, client, shutdown, _data: data }
     }
 }
 
-impl Door {
-    pub(crate) async fn open() -> Door {
+impl Api {
+    pub(crate) async fn open() -> Api {
         Start::default().start().await
     }
 
@@ -186,7 +187,7 @@ impl Door {
         self.ask(method, self.url(path), headers, body.into()).await
     }
 
-    /// Asks another address than the gateway's.
+    /// Sends a request to another address than the gateway's.
     pub(crate) async fn send_to(&self, to: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Reply {
         self.ask(Method::GET, format!("http://{to}{path}"), headers, Bytes::new()).await
     }
@@ -202,12 +203,12 @@ impl Door {
         Reply { status: parts.status, headers: parts.headers, body }
     }
 
-    /// The reply's head; its body comes on and on.
+    /// Returns an open response body.
     pub(crate) async fn stream(&self, path: &str) -> hyper::body::Incoming {
         self.stream_as(path, "").await
     }
 
-    /// The same for the holder of a token.
+    /// Like `stream`, with a token.
     pub(crate) async fn stream_as(&self, path: &str, authorization: &str) -> hyper::body::Incoming {
         let request = Request::get(self.url(path)).header(header::AUTHORIZATION, authorization);
         let request = request.body(Full::default()).unwrap();
@@ -217,7 +218,7 @@ impl Door {
         response.into_body()
     }
 
-    /// The reply's body, to be read as slowly as one likes.
+    /// Returns the response body, to be read at any speed.
     pub(crate) async fn body(&self, path: &str) -> hyper::body::Incoming {
         let request = Request::get(self.url(path)).body(Full::default()).unwrap();
         let response = self.client.request(request).await.unwrap();
@@ -240,7 +241,7 @@ impl Door {
         self.send(Method::POST, &format!("/api/v1/patients/{mrn}/uploads"), &headers, form.finish()).await
     }
 
-    /// Nothing of what was sent is stored, queued or staged.
+    /// Asserts that nothing is stored, queued or staged.
     #[track_caller]
     pub(crate) fn nothing_is_stored(&self) -> impl Future<Output = ()> {
         let at = std::panic::Location::caller();
@@ -251,11 +252,11 @@ impl Door {
         }
     }
 
-    /// The reply to `path` once it passes; waits for announcements in between.
+    /// Requests `path` after each update until the response matches.
     pub(crate) async fn eventually(&self, path: &str, passes: impl Fn(&Reply) -> bool) -> Reply {
         use futures::StreamExt;
         let mut changes = self.bus.subscribe(None).await.unwrap();
-        tokio::time::timeout(PATIENCE, async {
+        tokio::time::timeout(TIMEOUT, async {
             loop {
                 let reply = self.get(path).await;
                 if passes(&reply) {
@@ -265,7 +266,7 @@ impl Door {
             }
         })
         .await
-        .unwrap_or_else(|_| panic!("{path} never became what it should"))
+        .unwrap_or_else(|_| panic!("{path} never matched"))
     }
 }
 
@@ -301,7 +302,7 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// A picture that differs with `seed`.
+/// A PNG whose pixels depend on `seed`.
 pub(crate) fn png(width: u32, height: u32, seed: u8) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, width, height);
@@ -313,7 +314,7 @@ pub(crate) fn png(width: u32, height: u32, seed: u8) -> Vec<u8> {
     file
 }
 
-/// A PNG of a few kilobytes that claims, with right checksums, to be 40,000 pixels wide and high.
+/// A PNG of a few kilobytes with valid checksums that declares 40,000 x 40,000 pixels.
 pub(crate) fn png_bomb() -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, 40_000, 40_000);
@@ -325,7 +326,7 @@ pub(crate) fn png_bomb() -> Vec<u8> {
     file
 }
 
-/// Start of a JPEG as cameras write it, up to and with the frame header, and bytes that differ with `seed`.
+/// The start of a JPEG up to the frame header, as cameras write it, followed by bytes that depend on `seed`.
 pub(crate) fn jpeg(width: u16, height: u16, seed: u8) -> Vec<u8> {
     let mut file = vec![0xff, 0xd8, 0xff, 0xe0, 0, 16];
     file.extend(b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0");
@@ -338,7 +339,7 @@ pub(crate) fn jpeg(width: u16, height: u16, seed: u8) -> Vec<u8> {
     file
 }
 
-/// Thirty seconds of a heart at this rate.
+/// Thirty seconds of an ECG with this heart rate.
 pub(crate) fn ecg_csv(bpm: f64, seed: u64) -> Vec<u8> {
     let settings = ecg::synth::Settings { mean_bpm: bpm, duration_s: 30.0, seed, ..Default::default() };
     ecg::synth::csv(&ecg::synth::generate(&settings).strip)

@@ -1,6 +1,6 @@
-//! The gateway with everything behind it, in one process, over real HTTP.
+//! Tests of the public API: the gateway and all services behind it in one process, over real HTTP.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod access;
 mod attacks;

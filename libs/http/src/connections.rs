@@ -1,24 +1,26 @@
-//! Which connections a server keeps open, and which one it closes to make room for another.
+//! Connection slots: which connections stay open, and which one is closed for a new one.
 //!
-//! A connection is *unauthenticated* until a request on it presents credentials that a handler accepts. Unauthenticated
-//! connections have slots of their own, so they cannot take the slots of authenticated clients. A new connection is never
-//! refused: where its network or the server has no slot left, it replaces the oldest unauthenticated connection, which
-//! has had the most time to authenticate. So a client with credentials gets in even while somebody at the same address
-//! opens connections as fast as possible.
+//! A connection is *unauthenticated* until a handler accepts the credentials of one of its requests.
+//! Unauthenticated connections have their own slots, so they cannot use up the slots of authenticated
+//! clients. A new connection is never rejected: if its network or the server has no free slot, it replaces
+//! the oldest unauthenticated connection, which has had the most time to authenticate. A client with
+//! credentials can therefore connect even while another host at the same address opens connections as fast as
+//! possible.
 //!
-//! Failure mode: an attacker who opens more connections within one round trip of a client than its network has slots
-//! can displace the connection of that client; the client connects again.
+//! Failure mode: an attacker that opens more connections than a network has slots, within one round trip of a
+//! client, can displace the connection of that client. The client reconnects.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
-/// The addresses that count as one client: an IPv4 address, or the /64 network of an IPv6 address, which one
-/// subscriber has to itself.
+/// The addresses that are counted as one client: an IPv4 address, or the /64 network of an IPv6 address,
+/// because one subscriber usually controls a whole /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network(IpAddr);
 
@@ -34,17 +36,17 @@ impl From<IpAddr> for Network {
     }
 }
 
-/// Tells addresses of proxies from those of clients. By default there is no proxy.
+/// Decides which addresses are proxies. The default is none.
 #[derive(Clone, Default)]
 pub struct Proxies(Option<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>);
 
 impl Proxies {
-    /// Proxies are where `is_proxy` says so.
+    /// Uses a predicate.
     pub fn new(is_proxy: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Proxies(Some(Arc::new(is_proxy)))
     }
 
-    pub(super) fn includes(&self, address: IpAddr) -> bool {
+    pub(crate) fn includes(&self, address: IpAddr) -> bool {
         self.0.as_ref().is_some_and(|is_proxy| is_proxy(address))
     }
 }
@@ -55,31 +57,32 @@ impl fmt::Debug for Proxies {
     }
 }
 
-/// Limits of connections that have not authenticated.
+/// Limits of unauthenticated connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Unauthenticated {
-    /// Most of them at the same time; the other slots of the server are for authenticated clients.
+    /// Maximum number. The remaining slots of the server are reserved for authenticated clients.
     pub connections: usize,
-    /// Most of them from one [`Network`] at the same time.
+    /// Maximum number from one [`Network`].
     pub per_network: usize,
-    /// A connection that has not authenticated after this time is closed once its response has been sent.
+    /// Time after which a connection that has not authenticated is closed. A response in progress is
+    /// completed.
     pub lifetime: Duration,
 }
 
-/// There is no slot for another authenticated connection.
+/// No slot is free for an authenticated connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoSlot {
-    /// All slots for authenticated clients are taken.
+    /// All slots for authenticated clients are in use.
     Server,
-    /// The slots of this client are.
+    /// All slots of this client are in use.
     Client,
 }
 
-/// The slots of one server.
+/// The connection slots of a server.
 #[derive(Debug)]
-pub(super) struct ConnectionQuota {
+pub(crate) struct ConnectionQuota {
     limits: Unauthenticated,
-    /// Slots for authenticated connections, in all and of one client.
+    /// Maximum number of authenticated connections, in total and per client.
     authenticated: usize,
     per_client: usize,
     open: Mutex<Open>,
@@ -87,7 +90,7 @@ pub(super) struct ConnectionQuota {
 
 #[derive(Debug, Default)]
 struct Open {
-    /// Numbers the connections in the order in which they were opened.
+    /// Sequence number of the next connection.
     next: u64,
     unauthenticated: usize,
     networks: HashMap<Network, BTreeMap<u64, CancellationToken>>,
@@ -108,7 +111,7 @@ impl Open {
         }
     }
 
-    /// Takes a connection out of the unauthenticated ones; `false` if it is none of them any more.
+    /// Removes an unauthenticated connection. Returns `false` if it was not registered any more.
     fn remove(&mut self, network: Network, number: u64) -> bool {
         let Some(connections) = self.networks.get_mut(&network) else { return false };
         let removed = connections.remove(&number).is_some();
@@ -121,7 +124,8 @@ impl Open {
         removed
     }
 
-    /// The network with the most unauthenticated connections; among equals, the one whose oldest is older.
+    /// Returns the network with the most unauthenticated connections; of several, the one with the oldest
+    /// connection.
     fn largest(&self) -> Option<Network> {
         let rank = |connections: &BTreeMap<u64, CancellationToken>| {
             (connections.len(), std::cmp::Reverse(connections.keys().next().copied()))
@@ -131,8 +135,8 @@ impl Open {
 }
 
 impl ConnectionQuota {
-    /// For `connections` in all, of which one authenticated client gets `per_client` at most.
-    pub(super) fn new(connections: usize, per_client: usize, limits: Unauthenticated) -> Self {
+    /// `connections` in total; at most `per_client` of one authenticated client.
+    pub(crate) fn new(connections: usize, per_client: usize, limits: Unauthenticated) -> Self {
         let unauthenticated = limits.connections.min(connections / 2).max(1);
         ConnectionQuota {
             limits: Unauthenticated { connections: unauthenticated, ..limits },
@@ -143,10 +147,10 @@ impl ConnectionQuota {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 
-    /// A slot for a new connection. Closes another one where there is none; then the second value is `true`.
+    /// Takes a slot for a new connection. The second value is `true` if another connection was closed for it.
     fn open(self: &Arc<Self>, address: IpAddr) -> (Slot, bool) {
         let network = Network::from(address);
         let evicted = CancellationToken::new();
@@ -172,20 +176,20 @@ impl ConnectionQuota {
     }
 }
 
-/// The slot of one open connection; given back when dropped.
+/// The slot of an open connection. Dropping it frees the slot.
 #[derive(Debug)]
 struct Slot {
     quota: Arc<ConnectionQuota>,
     network: Network,
     number: u64,
     evicted: CancellationToken,
-    /// Set once the connection has authenticated.
+    /// The client, once the connection has authenticated.
     client: Mutex<Option<Arc<str>>>,
 }
 
 impl Slot {
     fn client(&self) -> MutexGuard<'_, Option<Arc<str>>> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+        self.client.lock()
     }
 }
 
@@ -207,13 +211,14 @@ impl Drop for Slot {
     }
 }
 
-/// The connection of a request; in the extensions of each of its requests.
+/// The connection of a request. Stored in the request's extensions.
 #[derive(Debug, Clone)]
 pub struct Connection(Option<Arc<Slot>>);
 
 impl Connection {
-    /// A new connection, and whether another one is closed for it. Without a quota, it has no limits of its own.
-    pub(super) fn open(quota: Option<&Arc<ConnectionQuota>>, address: IpAddr) -> (Self, bool) {
+    /// Registers a new connection. The second value is `true` if another connection was closed for it.
+    /// Without a quota, the connection is not limited.
+    pub(crate) fn open(quota: Option<&Arc<ConnectionQuota>>, address: IpAddr) -> (Self, bool) {
         match quota {
             Some(quota) => {
                 let (slot, evicts) = quota.open(address);
@@ -223,16 +228,18 @@ impl Connection {
         }
     }
 
-    /// Whether the connection belongs to one client. Connections of a proxy, which bring requests of many, do not.
+    /// Returns whether the connection belongs to one client. A connection of a proxy carries requests of many
+    /// clients.
     #[must_use]
     pub fn is_of_one_client(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Moves the connection to the slots of an authenticated client. Later calls change nothing.
+    /// Moves the connection to the slots of an authenticated client. Has no effect on an authenticated
+    /// connection.
     ///
     /// # Errors
-    /// When there is no slot; the connection stays unauthenticated.
+    /// If no slot is free. The connection stays unauthenticated.
     pub fn authenticate(&self, client: &Arc<str>) -> Result<(), NoSlot> {
         let Some(slot) = &self.0 else { return Ok(()) };
         let mut of = slot.client();
@@ -246,7 +253,7 @@ impl Connection {
         if open.clients.get(client).is_some_and(|connections| *connections >= slot.quota.per_client) {
             return Err(NoSlot::Client);
         }
-        // A connection that is being closed for another one has no slot to move.
+        // A connection that is being closed for another one has no slot that could be moved.
         if open.remove(slot.network, slot.number) {
             open.authenticated += 1;
             *open.clients.entry(client.clone()).or_default() += 1;
@@ -256,15 +263,15 @@ impl Connection {
     }
 
     /// Resolves when the connection must be closed for another one.
-    pub(super) async fn evicted(&self) {
+    pub(crate) async fn evicted(&self) {
         match &self.0 {
             Some(slot) => slot.evicted.cancelled().await,
             None => std::future::pending().await,
         }
     }
 
-    /// Resolves when the connection has been unauthenticated for as long as it may.
-    pub(super) async fn expired(&self) {
+    /// Resolves when the time to authenticate has passed. Never resolves for an authenticated connection.
+    pub(crate) async fn expired(&self) {
         if let Some(slot) = &self.0 {
             tokio::time::sleep(slot.quota.limits.lifetime).await;
             if slot.client().is_none() {
@@ -301,19 +308,19 @@ mod tests {
     }
 
     #[test]
-    fn a_new_connection_replaces_the_oldest_unauthenticated_one_of_its_network() {
+    fn new_connection_replaces_oldest_unauthenticated_of_its_network() {
         let quota = quota(100, 10, 50, 2);
         let (first, second, other) = (open(&quota, 1), open(&quota, 1), open(&quota, 2));
         first.authenticate(&"ann".into()).unwrap();
         let third = open(&quota, 1);
-        assert!(!is_evicted(&second), "the authenticated connection has given its slot back");
+        assert!(!is_evicted(&second), "the authenticated connection has returned its slot");
         let _fourth = open(&quota, 1);
         assert!(is_evicted(&second));
         assert!(!is_evicted(&first) && !is_evicted(&third) && !is_evicted(&other));
     }
 
     #[test]
-    fn without_a_slot_the_network_with_the_most_connections_gives_one() {
+    fn without_free_slot_the_largest_network_loses_a_connection() {
         let quota = quota(100, 10, 4, 10);
         let lonely = open(&quota, 1);
         let crowd = [open(&quota, 2), open(&quota, 2), open(&quota, 2)];
@@ -322,14 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn one_client_gets_its_share_of_the_slots_for_authenticated_connections() {
+    fn authenticated_connections_are_limited_per_client_and_in_total() {
         let quota = quota(8, 2, 4, 10);
         let (ann, bob): (Arc<str>, Arc<str>) = ("ann".into(), "bob".into());
         let anns = [open(&quota, 1), open(&quota, 1)];
         anns.iter().for_each(|connection| connection.authenticate(&ann).unwrap());
         let third = open(&quota, 1);
         assert_eq!(third.authenticate(&ann), Err(NoSlot::Client));
-        assert_eq!(anns[0].authenticate(&ann), Ok(()), "it is authenticated already");
+        assert_eq!(anns[0].authenticate(&ann), Ok(()), "authenticating again has no effect");
         let bobs = [open(&quota, 1), open(&quota, 1)];
         bobs.iter().for_each(|connection| connection.authenticate(&bob).unwrap());
         assert_eq!(open(&quota, 1).authenticate(&"cyd".into()), Err(NoSlot::Server));
@@ -342,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn an_evicted_connection_cannot_authenticate_into_a_slot() {
+    fn evicted_connection_cannot_take_an_authenticated_slot() {
         let quota = quota(8, 2, 4, 1);
         let first = open(&quota, 1);
         let _second = open(&quota, 1);

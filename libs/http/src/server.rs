@@ -1,10 +1,11 @@
-//! An HTTP/1.1 server that limits what a client may take, and drains on shutdown.
+//! An HTTP/1.1 server with limits per client and graceful shutdown.
 //!
-//! Limits per connection: the time for the TLS handshake and for each request head (which includes the time between two
-//! requests of one connection), and the time in which a client must take at least something of what is sent to it.
-//! Limits for all connections: see [`connections`].
-
-mod connections;
+//! Limits of each connection: the time of the TLS handshake and of each request head (including the idle time
+//! between two requests), and the time in which the client must read some of a response. Limits of all
+//! connections: see [`crate::connections`]. Fairness between clients: see [`crate::scheduler`].
+//!
+//! `axum::serve` is not used: it accepts connections without a limit, has no timeouts for request heads and
+//! stalled clients, and does not bound its graceful shutdown.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,48 +20,48 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use runtime::{Shutdown, StartError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use crate::lane::{Lane, in_lane};
-use crate::{Acceptors, Shutdown};
+use crate::connections::{Connection, ConnectionQuota, Proxies, Unauthenticated};
+use crate::scheduler::{SchedulingGroup, run_scheduled};
+use crate::tls::Acceptors;
 
-use connections::ConnectionQuota;
-pub use connections::{Connection, Network, NoSlot, Proxies, Unauthenticated};
-
-/// Requests under way have this long to end once the shutdown has begun.
+/// Time that requests in progress have to complete after the shutdown begins.
 pub const DRAIN: Duration = Duration::from_secs(10);
 
-/// A response that is under way when its connection expires has this long to be sent.
-const LAST_RESPONSE: Duration = Duration::from_secs(10);
+/// Time that a response in progress has to complete after its connection expires.
+const RESPONSE_GRACE: Duration = Duration::from_secs(10);
 
-/// What a client may take of the server.
+/// Limits of a server.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// The service, for metrics.
+    /// Service name for metrics.
     pub service: &'static str,
-    /// Connections at the same time.
+    /// Maximum number of open connections.
     pub connections: usize,
-    /// Of these, most of one authenticated client. Applies where there are limits for unauthenticated connections.
+    /// Maximum number of connections of one authenticated client. Applies only if `unauthenticated` is set.
     pub connections_per_client: usize,
-    /// Limits for unauthenticated connections. `None` where the server does not tell clients apart: then a connection
-    /// beyond `connections` waits until another one is closed.
+    /// Limits of unauthenticated connections. `None` if the server does not distinguish clients: connections
+    /// beyond `connections` then wait until another one is closed.
     pub unauthenticated: Option<Unauthenticated>,
-    /// Proxies connect for many clients and limit their connections themselves: theirs do not count.
+    /// Connections of proxies do not count, because a proxy serves many clients and limits their connections
+    /// itself.
     pub proxies: Proxies,
-    /// Time for a TLS handshake, and for a request head from the end of the request before it.
+    /// Maximum time of a TLS handshake, and of a request head measured from the end of the previous request.
     pub header_read: Duration,
-    /// Most bytes of a request head.
+    /// Maximum size of a request head in bytes.
     pub header_bytes: usize,
-    /// A client that takes nothing of what is sent to it for this long is disconnected. Linux only.
+    /// A client that reads nothing for this long is disconnected. Linux only.
     pub write_stall: Duration,
 }
 
 impl Limits {
-    /// 4,096 connections, 10 s and 16 KiB for the head of a request, 30 s without progress of a write.
+    /// Defaults: 4,096 connections; 10 s and 16 KiB per request head; 30 s without write progress.
     #[must_use]
     pub fn of(service: &'static str) -> Self {
         Limits {
@@ -76,16 +77,16 @@ impl Limits {
     }
 }
 
-/// Why the server closed a connection; a label of `bedside_http_connections_closed_total`.
+/// Reason why the server closed a connection. Label of `bedside_http_connections_closed_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Closed {
-    /// To make room for a newer one.
+    /// Replaced by a newer connection.
     Replaced,
-    /// It did not authenticate in time.
+    /// Did not authenticate in time.
     Unauthenticated,
-    /// No TLS handshake, or no request head, in time.
+    /// No TLS handshake or request head in time.
     SlowHead,
-    /// The client did not take what was sent to it.
+    /// The client did not read the response.
     WriteStall,
 }
 
@@ -105,21 +106,23 @@ impl Closed {
     }
 }
 
-/// Describes the metrics of servers.
+/// Describes the metrics.
 fn describe(service: &'static str) {
     metrics::describe_counter!(
         "bedside_http_connections_closed_total",
-        "Connections that the server closed, by service and reason: replaced by a newer one, not authenticated in time, \
-         no request head in time, a client that does not read"
+        "Connections closed by the server, by service and reason: replaced by a newer one, not authenticated \
+         in time, no request head in time, client does not read"
     );
     Closed::ALL.iter().for_each(|reason| reason.count(service, 0));
 }
 
-/// Serves until the shutdown begins, then accepts no more and gives the requests under way up to [`DRAIN`].
-/// Handlers find the client's address as `ConnectInfo<SocketAddr>`, its [`Connection`], and the [`Lane`] of the connection.
+/// Serves until the shutdown begins, then stops accepting and gives requests in progress up to [`DRAIN`].
+///
+/// The extensions of each request contain the client's address as `ConnectInfo<SocketAddr>`, the
+/// [`Connection`] and the [`SchedulingGroup`] of its connection.
 ///
 /// # Errors
-/// Never today: errors of single connections end these, errors of accepting are retried.
+/// Currently none: an error of a connection ends only that connection, and accept errors are retried.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -129,7 +132,7 @@ pub async fn serve(
     serve_over(listener, None, router, limits, shutdown).await
 }
 
-/// As [`serve`], over TLS if there is something to show.
+/// Like [`serve`], with TLS if there is a certificate.
 ///
 /// # Errors
 /// As [`serve`].
@@ -154,7 +157,7 @@ pub async fn serve_over(
         .keep_alive(true);
 
     while !shutdown.has_begun() {
-        // With a quota a new connection replaces another one, so that none has to wait.
+        // With a quota, a new connection replaces another one and does not wait for a slot.
         let slot = match quota {
             Some(_) => None,
             None => match shutdown.unless_begun(slots.clone().acquire_owned()).await {
@@ -166,8 +169,8 @@ pub async fn serve_over(
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, most likely: others must end before there is room again.
-                tracing::warn!(%error, "could not accept a connection");
+                // Most likely no file descriptor is free. Wait until connections have been closed.
+                tracing::warn!(%error, "a connection cannot be accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -183,7 +186,7 @@ pub async fn serve_over(
             router: router.clone(),
             address,
             connection,
-            lane: Lane::default(),
+            group: SchedulingGroup::default(),
             service: limits.service,
             shutdown: shutdown.clone(),
         };
@@ -194,7 +197,7 @@ pub async fn serve_over(
             match acceptor {
                 None => task.serve(stream).await,
                 Some(acceptor) => {
-                    // Nothing is under way before the handshake is done: it does not hold up the end.
+                    // A handshake is not a request in progress: the shutdown does not wait for it.
                     let handshake = tokio::time::timeout(limit, acceptor.accept(stream));
                     let handshake = task.shutdown.unless_begun(handshake);
                     let handshake = tokio::select! {
@@ -203,7 +206,7 @@ pub async fn serve_over(
                     };
                     match handshake {
                         Some(Ok(Ok(stream))) => task.serve(stream).await,
-                        Some(Ok(Err(error))) => tracing::debug!(%error, "no TLS with a client"),
+                        Some(Ok(Err(error))) => tracing::debug!(%error, "a TLS handshake failed"),
                         Some(Err(_)) => Closed::SlowHead.count(task.service, 1),
                         None => {}
                     }
@@ -211,38 +214,38 @@ pub async fn serve_over(
             }
             drop(under_way);
         });
-        // The new connection gets to read a request that has arrived before the next connection can replace it.
+        // Let the new connection read a request that has arrived before the next connection can replace it.
         tokio::task::yield_now().await;
     }
 
     drop(listener);
     open.close();
     if tokio::time::timeout(DRAIN, open.wait()).await.is_err() {
-        tracing::warn!("requests still under way were cut off");
+        tracing::warn!("requests in progress were aborted");
     }
     Ok(())
 }
 
-/// Sets the options of a new connection.
+/// Sets the socket options of a new connection.
 fn configure(stream: &TcpStream, limits: &Limits) {
     let _ = stream.set_nodelay(true);
-    // The kernel knows what the client has taken, over slow lines too, where a large send buffer hides it from here. It
-    // also notices a client that has vanished.
+    // Only the kernel knows what the client has acknowledged: a large send buffer hides it from this process.
+    // The option also detects clients that have disappeared.
     #[cfg(target_os = "linux")]
     if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(limits.write_stall)) {
-        tracing::debug!(%error, "a client that does not read will not be noticed");
+        tracing::debug!(%error, "clients that do not read cannot be detected");
     }
     #[cfg(not(target_os = "linux"))]
     let _ = limits;
 }
 
-/// What the task of one connection works with.
+/// State of the task of one connection.
 struct ConnectionTask {
     server: http1::Builder,
     router: Router,
     address: SocketAddr,
     connection: Connection,
-    lane: Lane,
+    group: SchedulingGroup,
     service: &'static str,
     shutdown: Shutdown,
 }
@@ -250,16 +253,16 @@ struct ConnectionTask {
 impl ConnectionTask {
     /// Serves the requests of the connection until the client, a limit or the shutdown ends it.
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
-        let ConnectionTask { server, router, address, connection, lane, service, shutdown } = self;
-        let (connection_of_requests, lane_of_requests) = (connection.clone(), lane.clone());
+        let ConnectionTask { server, router, address, connection, group, service, shutdown } = self;
+        let (connection_of_requests, group_of_requests) = (connection.clone(), group.clone());
         let router = router.map_request(move |request: hyper::Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(address));
             request.extensions_mut().insert(connection_of_requests.clone());
-            request.extensions_mut().insert(lane_of_requests.clone());
+            request.extensions_mut().insert(group_of_requests.clone());
             request
         });
-        let served = in_lane(&lane, async {
+        let served = run_scheduled(&group, async {
             let mut http =
                 pin!(server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
             let (mut expired, mut ending) = (pin!(connection.expired()), false);
@@ -276,7 +279,7 @@ impl ConnectionTask {
                     () = expired.as_mut(), if !ending => {
                         ending = true;
                         Closed::Unauthenticated.count(service, 1);
-                        last_response.set(tokio::time::sleep(LAST_RESPONSE));
+                        last_response.set(tokio::time::sleep(RESPONSE_GRACE));
                         http.as_mut().graceful_shutdown();
                     }
                     () = last_response.as_mut() => return Ok(()),
@@ -289,12 +292,12 @@ impl ConnectionTask {
             } else if is_write_stall(&error) {
                 Closed::WriteStall.count(service, 1);
             }
-            tracing::debug!(%error, "connection ended early");
+            tracing::debug!(%error, "a connection ended with an error");
         }
     }
 }
 
-/// Whether the system gave up on a client that does not take what is sent to it.
+/// Returns whether the kernel gave up on a client that does not read.
 fn is_write_stall(error: &hyper::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -306,52 +309,56 @@ fn is_write_stall(error: &hyper::Error) -> bool {
     false
 }
 
-/// Says on standard output where a service listens; scripts and tests wait for it, and learn the port from it.
+/// Prints the address of a service to standard output. Scripts and tests read the port from it.
 ///
 /// # Errors
-/// When the listener has no address.
-pub fn say_where(service: &str, listener: &TcpListener) -> Result<(), crate::StartError> {
-    say_where_over("http", service, listener)
+/// If the listener has no address.
+pub fn print_address(service: &str, listener: &TcpListener) -> Result<(), StartError> {
+    print_address_with_scheme("http", service, listener)
 }
 
-/// The same for `http` or `https`.
+/// Like [`print_address`], with the scheme `http` or `https`.
 ///
 /// # Errors
-/// As [`say_where`].
-pub fn say_where_over(scheme: &str, service: &str, listener: &TcpListener) -> Result<(), crate::StartError> {
-    let address = listener.local_addr().map_err(crate::StartError::failed)?;
+/// As [`print_address`].
+pub fn print_address_with_scheme(
+    scheme: &str,
+    service: &str,
+    listener: &TcpListener,
+) -> Result<(), StartError> {
+    let address = listener.local_addr().map_err(StartError::failed)?;
     println!("{service} listens on {scheme}://{address}");
     Ok(())
 }
 
-/// Refuses plain HTTP on an address that other machines can reach, unless somebody asked for it with `--insecure`.
+/// Rejects plain HTTP on a non-loopback address unless `--insecure` is set.
 ///
 /// # Errors
-/// A sentence that says what to set.
+/// The setting to change.
 pub fn require_encryption(
     address: SocketAddr,
     has_certificate: bool,
     insecure: bool,
-    how_to_encrypt: &str,
-) -> Result<(), crate::StartError> {
+    encryption_hint: &str,
+) -> Result<(), StartError> {
     if has_certificate || insecure || address.ip().to_canonical().is_loopback() {
         return Ok(());
     }
-    Err(crate::StartError::config(format!(
-        "plain HTTP on {address} would send tokens and patient data unencrypted over the network; {how_to_encrypt}, or set \
-         --insecure if a proxy in front of it or the network itself encrypts"
+    Err(StartError::config(format!(
+        "plain HTTP on {address} would send tokens and patient data unencrypted over the network; \
+         {encryption_hint}, or set --insecure if a proxy in front of it or the network itself encrypts"
     )))
 }
 
 /// Binds a TCP listener.
 ///
 /// # Errors
-/// A sentence that names the address.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, crate::StartError> {
+/// If the address cannot be bound. The message contains the address.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => crate::StartError::failed(format!(
+        io::ErrorKind::AddrInUse => StartError::failed(format!(
             "another program listens on {address} already; choose another address with --listen"
         )),
-        _ => crate::StartError::failed(format!("cannot listen on {address}: {error}")),
+        _ => StartError::failed(format!("cannot listen on {address}: {error}")),
     })
 }

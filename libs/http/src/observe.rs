@@ -1,4 +1,4 @@
-//! Counts, times and traces the requests of an HTTP server. Labels are templates of routes, never paths.
+//! Metrics and traces of HTTP requests. Labels contain route templates, never paths.
 
 use std::time::Instant;
 
@@ -6,11 +6,10 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
+use runtime::trace;
 use tracing::Instrument;
 
-use crate::trace;
-
-/// For `axum::middleware::from_fn`, as a layer around the whole router of this service.
+/// Middleware for `axum::middleware::from_fn`. Must be the outermost layer of the router.
 pub async fn requests(service: &'static str, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
@@ -19,12 +18,12 @@ pub async fn requests(service: &'static str, request: Request, next: Next) -> Re
         Method::HEAD => "HEAD",
         Method::POST => "POST",
         Method::DELETE => "DELETE",
-        // Methods are the client's to invent; labels are not.
+        // Clients can send any method; the number of label values must stay bounded.
         _ => "other",
     };
     let span = trace::request(method, &route, request.headers());
     let response = next.run(request).instrument(span.clone()).await;
-    trace::answered(&span, response.status().as_u16());
+    trace::record_status(&span, response.status().as_u16());
     drop(span);
     let labels = [("service", service.to_owned()), ("route", route), ("method", method.to_owned())];
     metrics::histogram!("bedside_http_request_duration_seconds", &labels)
@@ -35,15 +34,15 @@ pub async fn requests(service: &'static str, request: Request, next: Next) -> Re
     response
 }
 
-/// Says what the metrics of [`requests`] mean.
+/// Describes the metrics of [`requests`].
 pub fn describe() {
     metrics::describe_counter!(
         "bedside_http_requests_total",
-        "Requests answered, by service, template of the route, method and status"
+        "Requests answered, by service, route template, method and status"
     );
     metrics::describe_histogram!(
         "bedside_http_request_duration_seconds",
         metrics::Unit::Seconds,
-        "Time from the head of a request to the head of its answer"
+        "Time from the request head to the response head"
     );
 }

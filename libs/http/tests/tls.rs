@@ -1,4 +1,4 @@
-//! TLS of the HTTP server: only with the right certificate, and with a renewed one as soon as it is there.
+//! Tests of server TLS: the certificate, its renewal, and clients that stall.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -8,18 +8,18 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use runtime::http::{Limits, serve_over};
-use runtime::{Shutdown, TlsArgs};
+use http_server::{Limits, TlsArgs, serve_over};
+use runtime::Shutdown;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
-/// Writes a new certificate of its own and its key; what a client has to trust.
+/// Writes a new self-signed certificate and its key. Returns the certificate that a client must trust.
 fn issue(folder: &Path) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    // As renewing programs do: the files are wrong together for a moment.
+    // Like renewal programs, this writes one file after the other: they do not match for a moment.
     std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
     std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
     made.cert.der().clone()
@@ -44,7 +44,7 @@ async fn ask(address: std::net::SocketAddr, trusted: &CertificateDer<'static>) -
 }
 
 #[tokio::test]
-async fn requests_are_answered_over_tls_and_a_renewed_certificate_is_taken_up() {
+async fn renewed_certificate_is_served_without_restart() {
     let folder = tempfile::tempdir().unwrap();
     let first = issue(folder.path());
     let args = TlsArgs {
@@ -68,7 +68,7 @@ async fn requests_are_answered_over_tls_and_a_renewed_certificate_is_taken_up() 
     plain.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer).await;
-    assert!(!String::from_utf8_lossy(&answer).contains("hello"), "nothing goes over a plain connection");
+    assert!(!String::from_utf8_lossy(&answer).contains("hello"), "plain HTTP is not answered");
 
     let second = issue(folder.path());
     let renewed = async {
@@ -76,17 +76,17 @@ async fn requests_are_answered_over_tls_and_a_renewed_certificate_is_taken_up() 
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), renewed).await.expect("the new certificate is shown");
+    tokio::time::timeout(Duration::from_secs(60), renewed).await.expect("the new certificate is served");
     assert!(ask(address, &first).await.is_err());
 
-    // A client that never speaks does not hold up the end.
+    // A client that sends nothing does not delay the shutdown.
     let _silent = TcpStream::connect(address).await.unwrap();
     shutdown.begin();
     tokio::time::timeout(Duration::from_secs(5), server).await.expect("it ends").unwrap();
 }
 
 #[tokio::test]
-async fn a_client_that_stalls_the_handshake_is_disconnected() {
+async fn stalled_handshake_is_disconnected() {
     let folder = tempfile::tempdir().unwrap();
     issue(folder.path());
     let args = TlsArgs {
@@ -100,18 +100,18 @@ async fn a_client_that_stalls_the_handshake_is_disconnected() {
     tokio::spawn(async move {
         serve_over(listener, Some(acceptors), Router::new(), limits, &Shutdown::new()).await.unwrap();
     });
-    // The beginning of a handshake.
+    // An incomplete TLS record.
     for sent in [&b""[..], b"\x16\x03\x01"] {
         let mut stalled = TcpStream::connect(address).await.unwrap();
         stalled.write_all(sent).await.unwrap();
         let mut rest = Vec::new();
         let closed = tokio::time::timeout(Duration::from_secs(60), stalled.read_to_end(&mut rest));
-        let _ = closed.await.expect("it is closed");
+        let _ = closed.await.expect("the connection is closed");
     }
 }
 
 #[test]
-fn a_key_of_another_certificate_is_refused_before_anything_is_bound() {
+fn mismatched_key_is_a_configuration_error() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     issue(folder.path());
     issue(other.path());
@@ -121,6 +121,6 @@ fn a_key_of_another_certificate_is_refused_before_anything_is_bound() {
     };
     let error = args.open().unwrap_err();
     assert_eq!(error.exit_code(), 64);
-    assert!(error.to_string().contains("do not go together"), "{error}");
+    assert!(error.to_string().contains("do not match"), "{error}");
     assert!(TlsArgs::default().open().unwrap().is_none());
 }

@@ -1,22 +1,21 @@
-//! TLS for servers. Certificates that are renewed are taken up without a restart.
+//! Server TLS. A renewed certificate is loaded without a restart.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use runtime::{Shutdown, StartError, WatchedFiles};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Shutdown, StartError, WatchedFiles};
-
-/// With what a server shows who it is.
+/// Certificate settings of a server.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(id = "tls")]
 pub struct TlsArgs {
-    /// PEM file of the certificate and those between it and an authority; switches TLS on. Read again when changed
+    /// PEM file of the certificate chain; enables TLS. The file is reloaded when it changes
     #[arg(
         id = "tls_cert",
         long = "tls-cert",
@@ -25,7 +24,7 @@ pub struct TlsArgs {
         requires = "tls_key"
     )]
     pub certificate: Option<PathBuf>,
-    /// PEM file of the key of --tls-cert
+    /// PEM file of the key for --tls-cert
     #[arg(
         id = "tls_key",
         long = "tls-key",
@@ -37,23 +36,23 @@ pub struct TlsArgs {
 }
 
 impl TlsArgs {
-    /// Reads the files, where there are any.
+    /// Loads the certificate, if one is configured.
     ///
     /// # Errors
-    /// When they cannot be read, or do not go together.
+    /// If a file cannot be read, or certificate and key do not match.
     pub fn open(&self) -> Result<Option<ServerTls>, StartError> {
         match (&self.certificate, &self.key) {
             (Some(certificate), Some(key)) => ServerTls::open(certificate.clone(), key.clone()).map(Some),
             (None, None) => Ok(None),
-            _ => Err(StartError::config("--tls-cert and --tls-key go together")),
+            _ => Err(StartError::config("--tls-cert and --tls-key must be set together")),
         }
     }
 }
 
-/// Certificate and key in force, which change with their files.
+/// The current certificate and key, and the files they are loaded from.
 pub struct ServerTls {
     files: WatchedFiles,
-    in_force: watch::Sender<Arc<ServerConfig>>,
+    current: watch::Sender<Arc<ServerConfig>>,
 }
 
 impl fmt::Debug for ServerTls {
@@ -67,30 +66,31 @@ impl ServerTls {
         let (files, contents) = WatchedFiles::read(vec![certificate, key])
             .map_err(|error| StartError::config(format!("TLS: {error}")))?;
         let config = configure(&contents).map_err(|error| StartError::config(format!("TLS: {error}")))?;
-        Ok(ServerTls { files, in_force: watch::Sender::new(config) })
+        Ok(ServerTls { files, current: watch::Sender::new(config) })
     }
 
-    /// For new connections, now and later.
+    /// Returns the acceptors of new connections. They use the current certificate at the time of each
+    /// connection.
     #[must_use]
     pub fn acceptors(&self) -> Acceptors {
-        Acceptors(self.in_force.subscribe())
+        Acceptors(self.current.subscribe())
     }
 
-    /// Follows the files until the shutdown begins. While a file is missing, or the files do not match, as in the middle of a
-    /// renewal, the certificate stays in use that was read last: it names this server and gives nobody access, so keeping it
-    /// is safe, and refusing every client would not be.
+    /// Reloads the files when they change, until the shutdown begins. If a file is missing or the files do
+    /// not match, as during a renewal, the last valid certificate stays in use. This is safe, because a
+    /// certificate grants no access.
     pub async fn follow(mut self, shutdown: Shutdown) {
         while let Some(changed) = shutdown.unless_begun(self.files.changed()).await {
             let config = changed.map_err(|error| error.to_string()).and_then(|contents| configure(&contents));
             match config {
                 Ok(config) => {
-                    tracing::info!("the certificate was renewed");
-                    self.in_force.send_replace(config);
+                    tracing::info!("the certificate was reloaded");
+                    self.current.send_replace(config);
                 }
                 Err(error) => {
                     tracing::error!(
                         error,
-                        "the certificate cannot be renewed; the one read before stays in use"
+                        "the certificate cannot be reloaded; the previous one stays in use"
                     );
                 }
             }
@@ -98,7 +98,7 @@ impl ServerTls {
     }
 }
 
-/// Takes up TLS with whoever connects.
+/// Starts TLS handshakes.
 #[derive(Clone)]
 pub struct Acceptors(watch::Receiver<Arc<ServerConfig>>);
 
@@ -114,14 +114,14 @@ impl Acceptors {
     }
 }
 
-/// From the contents of both files.
+/// Parses the contents of both files.
 fn configure(contents: &[Vec<u8>]) -> Result<Arc<ServerConfig>, String> {
     let [certificate, key] = contents else { return Err("a file is missing".to_owned()) };
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
         .collect::<Result<_, _>>()
         .map_err(|error| format!("the certificate is not in PEM format: {error}"))?;
     if chain.is_empty() {
-        return Err("the file of the certificate holds none".to_owned());
+        return Err("the certificate file contains no certificate".to_owned());
     }
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|error| format!("the key is not in PEM format: {error}"))?;
@@ -131,7 +131,7 @@ fn configure(contents: &[Vec<u8>]) -> Result<Arc<ServerConfig>, String> {
         .map_err(|error| error.to_string())?
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .map_err(|error| format!("certificate and key do not go together: {error}"))?;
+        .map_err(|error| format!("certificate and key do not match: {error}"))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -1,4 +1,4 @@
-//! The HTTP server bounds what clients may take, and drains.
+//! Tests of the HTTP server's limits and shutdown.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use http_server::{Limits, admin, serve};
 use runtime::Shutdown;
-use runtime::admin::{self, Check};
-use runtime::http::{Limits, serve};
+use runtime::health::Check;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -34,7 +34,7 @@ async fn ask(address: std::net::SocketAddr, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_client_that_never_finishes_its_request_head_is_cut_off() {
+async fn incomplete_request_head_closes_the_connection() {
     let limits = Limits { header_read: Duration::from_millis(100), ..Limits::of("test") };
     let (address, _shutdown, _server) = start(Router::new(), limits).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -42,12 +42,12 @@ async fn a_client_that_never_finishes_its_request_head_is_cut_off() {
     let mut rest = Vec::new();
     tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest))
         .await
-        .expect("it is cut off")
+        .expect("the connection is closed")
         .unwrap();
 }
 
 #[tokio::test]
-async fn a_silent_connection_is_closed_before_and_after_a_request() {
+async fn idle_connection_is_closed_before_and_after_a_request() {
     let limits = Limits { header_read: Duration::from_millis(100), ..Limits::of("test") };
     let (address, _shutdown, _server) = start(Router::new().route("/", get(async || "hello")), limits).await;
     for request in ["", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"] {
@@ -55,14 +55,14 @@ async fn a_silent_connection_is_closed_before_and_after_a_request() {
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut rest = Vec::new();
         let closed = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut rest));
-        closed.await.expect("it is closed").unwrap();
+        closed.await.expect("the connection is closed").unwrap();
         assert_eq!(rest.ends_with(b"hello"), !request.is_empty());
     }
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_client_that_does_not_read_is_disconnected() {
+async fn client_that_does_not_read_is_disconnected() {
     let (dropped, is_dropped) = tokio::sync::oneshot::channel::<()>();
     let dropped = std::sync::Arc::new(std::sync::Mutex::new(Some(dropped)));
     let endless = move || {
@@ -85,7 +85,7 @@ async fn a_client_that_does_not_read_is_disconnected() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_after_the_shutdown_has_begun() {
+async fn request_in_progress_completes_after_shutdown_begins() {
     let entered = std::sync::Arc::new(tokio::sync::Notify::new());
     let leave = std::sync::Arc::new(tokio::sync::Notify::new());
     let (in_handler, may_leave) = (entered.clone(), leave.clone());
@@ -108,7 +108,7 @@ async fn a_request_under_way_is_answered_after_the_shutdown_has_begun() {
 }
 
 #[tokio::test]
-async fn readiness_names_the_part_that_fails_but_not_the_cause() {
+async fn readiness_names_the_failed_check_and_not_its_cause() {
     let checks = vec![
         Check::new("store", async || Ok(())),
         Check::new("bus", async || Err("10.0.0.7 refused".to_owned())),
@@ -125,7 +125,7 @@ async fn readiness_names_the_part_that_fails_but_not_the_cause() {
 }
 
 #[tokio::test]
-async fn a_health_check_passes_when_everything_is_ready_and_fails_when_nobody_is_there() {
+async fn healthcheck_passes_if_ready_and_fails_if_nothing_listens() {
     let checks = vec![Check::new("store", async || Ok(()))];
     let (address, shutdown, server) =
         start(admin::router("query", checks, runtime::Metrics::install()), Limits::of("test")).await;

@@ -1,18 +1,18 @@
-//! Errors of an HTTP API as RFC 9457 problem documents, or as one plain sentence where a route speaks text.
+//! Errors of the HTTP API: RFC 9457 problem documents under `/api/v1`, plain text on the legacy routes.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use proto_json::{NameConflict, Problem};
 
-/// A kind of problem: status, stable name and title go together.
+/// The type of a problem: HTTP status, stable name and title.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProblemType {
     /// HTTP status.
     pub status: StatusCode,
-    /// Last part of the type URI `urn:bedside:problem:…`.
+    /// Last component of the type URI `urn:bedside:problem:…`.
     pub name: &'static str,
-    /// The problem in a few words.
+    /// Short summary of the problem type.
     pub title: &'static str,
 }
 
@@ -60,63 +60,64 @@ kinds! {
     UNAVAILABLE = SERVICE_UNAVAILABLE "unavailable" "Not available for now";
 }
 
-/// Header of an answer of an internal service that says which kind of problem it is, where the answer itself does not.
+/// Response header of an internal service. Contains the problem type name if the status alone does not
+/// identify it.
 pub const PROBLEM: HeaderName = HeaderName::from_static("bedside-problem");
 
-/// The one error of HTTP handlers.
+/// The error type of HTTP handlers.
 #[derive(Debug, Clone)]
 pub struct ApiError {
-    /// What kind of problem it is.
+    /// The problem type.
     pub kind: ProblemType,
-    /// One sentence on this very case that a person can act on.
+    /// One sentence about this occurrence that tells the client what to do.
     pub detail: String,
-    /// Headers that go with it, such as `Retry-After`.
+    /// Additional response headers, such as `Retry-After`.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The names, for [`ProblemType::NAME_DIFFERS`].
+    /// Both names, for [`ProblemType::NAME_DIFFERS`].
     pub names: Option<Box<NameConflict>>,
 }
 
 impl ApiError {
-    /// A problem of this kind; `detail` is one sentence a person can act on.
+    /// Returns an error of this type. `detail` is one sentence that tells the client what to do.
     pub fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
         ApiError { kind, detail: detail.into(), headers: Vec::new(), names: None }
     }
 
-    /// 400 with a sentence.
+    /// Returns a 400 error.
     pub fn invalid(detail: impl Into<String>) -> Self {
         ApiError::new(ProblemType::INVALID, detail)
     }
 
-    /// 404 with a sentence.
+    /// Returns a 404 error.
     pub fn not_found(detail: impl Into<String>) -> Self {
         ApiError::new(ProblemType::NOT_FOUND, detail)
     }
 
-    /// 503 with a sentence and the seconds after which to try again.
+    /// Returns a 503 error with `Retry-After` in seconds.
     pub fn unavailable(detail: impl Into<String>, retry_after_s: u16) -> Self {
         ApiError::new(ProblemType::UNAVAILABLE, detail).header(header::RETRY_AFTER, retry_after_s.into())
     }
 
-    /// 500: something that is stored is damaged. `detail` says what.
+    /// Returns a 500 error for a damaged stored record. `detail` identifies the record.
     pub fn damaged(detail: impl Into<String>) -> Self {
         ApiError::new(ProblemType::DAMAGED, detail)
             .header(PROBLEM, HeaderValue::from_static(ProblemType::DAMAGED.name))
     }
 
-    /// 500. The cause is for the log alone.
+    /// Returns a 500 error. The cause is logged and not sent to the client.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         tracing::error!(%cause, "internal error");
         ApiError::new(ProblemType::INTERNAL, "The server failed at this request; its log says why.")
     }
 
-    /// Adds a header.
+    /// Adds a response header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// The sentence alone, as routes answer that speak `text/html`.
+    /// Converts the error to a `text/html` response that contains only the detail.
     #[must_use]
     pub fn into_text(self) -> Response {
         let mut response = text(self.kind.status, self.detail);
@@ -125,14 +126,14 @@ impl ApiError {
     }
 }
 
-/// A reply of the routes that speak `text/html`: one sentence. What it repeats of a request is never read as HTML.
-pub fn text(status: StatusCode, sentence: impl AsRef<str>) -> Response {
+/// Returns a `text/html` response. The message is escaped, because it may contain text of the request.
+pub fn text(status: StatusCode, message: impl AsRef<str>) -> Response {
     let html = HeaderValue::from_static("text/html; charset=utf-8");
-    (status, [(header::CONTENT_TYPE, html)], escaped(sentence.as_ref())).into_response()
+    (status, [(header::CONTENT_TYPE, html)], escaped(message.as_ref())).into_response()
 }
 
-/// Text as HTML that shows the same. Other characters stay as they are: they mean something only within a tag, and none
-/// can begin.
+/// Escapes text for HTML content. Only `&` and `<` need it; other characters have no meaning outside of a
+/// tag.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
@@ -147,7 +148,7 @@ impl IntoResponse for ApiError {
             names: self.names.map(|names| *names),
         };
         let json = HeaderValue::from_static("application/problem+json");
-        // A struct of texts and a number always becomes JSON.
+        // Serialising strings and a number cannot fail.
         let body = Body::from(serde_json::to_vec(&problem).unwrap_or_default());
         let mut response = (self.kind.status, [(header::CONTENT_TYPE, json)], body).into_response();
         response.headers_mut().extend(self.headers);
