@@ -253,7 +253,7 @@ fn every_state_has_a_picture_in_both_themes() {
             screen.hand(&["key", "Down", "Down", "Return"]);
             album.take("patient", &list, |shot| shows_ecgs(shot, 2));
             // The pointer over the trend changes the text above it.
-            let reading = || screen.part(312, 528, 260, 24);
+            let reading = || screen.part(312, 506, 260, 24);
             let before = reading();
             screen.hand(&["mousemove", "620", "700"]);
             let begun = Instant::now();
