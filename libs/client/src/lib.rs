@@ -16,6 +16,7 @@ mod gateway;
 pub mod limits;
 mod multipart;
 mod outbox;
+mod send;
 mod server_time;
 mod settings;
 mod sse;
@@ -28,9 +29,8 @@ pub use feed::{ConnectionState, Feed, FeedEvent, FeedMode, FeedSettings};
 pub use feed::{DEFAULT_NATS_INBOX, NatsCredentials, NatsSettings};
 pub use gateway::Gateway;
 pub use outbox::{EntryId, Outbox, OutboxEntry, OutboxError, OutboxEvent};
+pub use send::{Progress, RetryPolicy, UploadAnswer};
 pub use server_time::ServerTime;
 pub use settings::{DEFAULT_GATEWAY, Settings, Timeouts, Token};
 pub use sse::{SseError, SseEvent, SseParser};
-pub use upload::{
-    FileContent, IdempotencyKey, IdempotencyKeyError, Progress, RetryPolicy, Upload, UploadAnswer, UploadFile,
-};
+pub use upload::{FileContent, IdempotencyKey, IdempotencyKeyError, Upload, UploadFile};

@@ -13,8 +13,8 @@ use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
-use crate::upload::{FileContent, Upload, UploadFile};
-use crate::{ClientError, upload::field};
+use crate::ClientError;
+use crate::upload::{FileContent, Upload, UploadFile, field};
 
 /// Bytes handed to the connection at a time: small enough for a smooth progress bar.
 const CHUNK: usize = 64 << 10;

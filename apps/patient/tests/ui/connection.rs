@@ -21,9 +21,9 @@ async fn upload_and_compare(app: &Fixture, patient: &str) {
     .await;
 }
 
-async fn until_status(app: &Fixture, level: ConnectionLevel, words: &str) {
-    app.until(words, |app| {
-        app.value("Connection") == words && app.api(|api| api.get_connection_level()) == level
+async fn until_status(app: &Fixture, level: ConnectionLevel, text: &str) {
+    app.until(text, |app| {
+        app.value("Connection") == text && app.api(|api| api.get_connection_level()) == level
     })
     .await;
     assert!(app.description("Connection").starts_with("Since "), "{}", app.description("Connection"));

@@ -176,7 +176,7 @@ fn newer_selection_is_shown_while_a_long_ecg_is_read() {
             app.has("Picture of long.csv")
         })
         .await;
-        assert!(progress.iter().any(|words| words.contains(" of ")), "{progress:?}");
+        assert!(progress.iter().any(|text| text.contains(" of ")), "{progress:?}");
         assert_eq!(app.value("Estimated heart rate"), "60 bpm");
     });
 }

@@ -78,8 +78,8 @@ fn upload_interrupted_by_a_gateway_crash_is_stored_once() {
             app.has("Upload progress") && app.value("Upload progress").contains("Sent ")
         })
         .await;
-        let words = app.value("Upload progress");
-        assert!(words.contains("B of ") && !words.contains("All "), "{words}");
+        let text = app.value("Upload progress");
+        assert!(text.contains("B of ") && !text.contains("All "), "{text}");
         system.service(Service::Gateway).kill();
         app.until_message("is kept on this computer").await;
         app.until("it waits", |app| app.has("1 waiting")).await;

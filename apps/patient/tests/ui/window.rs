@@ -82,9 +82,9 @@ fn settings_are_tested_saved_and_applied() {
         // The settings file decides where no flag is given.
         let mut args = Args::default();
         args.connection.gateway = None;
-        let kept: serde_json::Value =
+        let saved: serde_json::Value =
             serde_json::from_slice(&std::fs::read(app.path("settings.json")).unwrap()).unwrap();
-        assert_eq!((kept["gateway"].as_str(), kept["theme"].as_str()), (Some(url.as_str()), Some("dark")));
+        assert_eq!((saved["gateway"].as_str(), saved["theme"].as_str()), (Some(url.as_str()), Some("dark")));
         args.connection.gateway = Some(url);
         app.restart(args);
         app.until_connected().await;

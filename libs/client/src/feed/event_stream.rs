@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto_json::{Mrn, Timestamp};
 use tokio::time::Instant;
 
-use super::source::{SourceEvent, SubscriptionEnded};
+use super::subscription::{SourceEvent, SubscriptionEnded};
 use crate::{ClientError, Gateway, ServerTime, SseEvent, SseParser};
 
 /// Data of the events `ready` and `keep-alive`. Gateways of earlier versions send fewer fields.

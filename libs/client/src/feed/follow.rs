@@ -11,10 +11,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
+use super::event::{ConnectionState, FeedEvent, FeedMode};
 use super::event_stream::EventStream;
 use super::seen::SeenVersions;
-use super::source::{Source, SourceEvent, SubscriptionEnded};
-use super::{ConnectionState, FeedEvent, FeedMode, FeedSettings};
+use super::settings::FeedSettings;
+use super::source::Source;
+use super::subscription::{SourceEvent, SubscriptionEnded};
 use crate::ClientError;
 
 /// Time limit to open an event stream.

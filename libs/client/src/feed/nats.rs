@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::backoff::Backoff;
-use super::source::{SourceEvent, SubscriptionEnded};
+use super::subscription::{SourceEvent, SubscriptionEnded};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Wait after the broker has rejected the credentials.

@@ -1,9 +1,8 @@
 //! The source of pushed updates: NATS or the gateway.
 
-use proto_json::PatientUpdated;
-
-use super::FeedMode;
+use super::event::FeedMode;
 use super::event_stream::EventStream;
+use super::subscription::{SourceEvent, SubscriptionEnded};
 
 /// An active subscription.
 #[derive(Debug)]
@@ -12,20 +11,6 @@ pub(super) enum Source {
     #[cfg(feature = "nats")]
     Nats(super::nats::Subscription),
 }
-
-/// An event of a subscription.
-#[derive(Debug)]
-pub(super) enum SourceEvent {
-    Updated(Box<PatientUpdated>),
-    /// The gateway has lost the broker. No updates arrive until [`SourceEvent::Lagged`].
-    Disconnected,
-    /// Updates may have been missed.
-    Lagged,
-}
-
-/// The subscription has ended, for this reason.
-#[derive(Debug)]
-pub(super) struct SubscriptionEnded(pub(super) String);
 
 impl Source {
     pub(super) fn mode(&self) -> FeedMode {

@@ -17,7 +17,7 @@ use proto_json::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{EntryId, OutboxEntry, OutboxError};
+use super::entry::{EntryId, OutboxEntry, OutboxError};
 use crate::{FileContent, IdempotencyKey, Progress, Upload, UploadFile};
 
 const MANIFEST: &str = "manifest.json";
@@ -455,9 +455,9 @@ mod tests {
     fn time_of_a_wrong_clock_is_corrected_once() {
         const YEAR: i64 = 365 * 86_400_000;
         let folder = tempfile::tempdir().unwrap();
-        let chosen: Timestamp = "2026-03-14T15:00:00Z".parse().unwrap();
+        let selected: Timestamp = "2026-03-14T15:00:00Z".parse().unwrap();
         let upload =
-            Upload { recorded_at: Some(chosen), recorded_by_this_computer: true, ..Upload::of(Vec::new()) };
+            Upload { recorded_at: Some(selected), recorded_by_this_computer: true, ..Upload::of(Vec::new()) };
         for (ahead_ms, now, corrected) in [
             (0, 60_000, Some(0)),
             (-4_000, 60_000, Some(0)),
@@ -472,13 +472,13 @@ mod tests {
             write(folder.path(), id, Mrn::new(7).unwrap(), &upload, &|_| {}, &|| false).unwrap();
             let mut manifest = Manifest::read(folder.path(), id).unwrap();
             assert!(manifest.recorded_by_this_computer);
-            manifest.correct_time(folder.path(), id, ahead_ms, chosen.plus_millis(now)).unwrap();
+            manifest.correct_time(folder.path(), id, ahead_ms, selected.plus_millis(now)).unwrap();
             let stored = Manifest::read(folder.path(), id).unwrap();
             assert!(!stored.recorded_by_this_computer, "each attempt sends the same time");
             let sent = stored.upload(folder.path(), id);
             assert_eq!(
                 sent.recorded_at,
-                corrected.map(|millis| chosen.plus_millis(millis)),
+                corrected.map(|millis| selected.plus_millis(millis)),
                 "{ahead_ms} {now}"
             );
             assert_eq!(sent.idempotency_key, upload.idempotency_key);

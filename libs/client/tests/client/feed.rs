@@ -148,7 +148,9 @@ async fn rejected_token_is_reported_as_such() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = folder.path().join("tokens");
     std::fs::write(&tokens, format!("ward viewer {}\n", proto_json::BlobHash::of(b"good-token"))).unwrap();
-    let config = gateway::Config { tokens: Some(tokens), ..gateway::Config::default() };
+    let key = folder.path().join("key");
+    std::fs::write(&key, "0123456789abcdef0123456789abcdef").unwrap();
+    let config = gateway::Config { tokens: Some(tokens), key_file: Some(key), ..gateway::Config::default() };
     let server = system.gateway_at("127.0.0.1:0".parse().unwrap(), config).await;
     let settings = Settings::new(server.address.to_string()).with_token("wrong-token".parse().ok());
     let mut reader = FeedReader::of(Feed::start(FeedSettings::new(Gateway::new(&settings).unwrap(), None)));
