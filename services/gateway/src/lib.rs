@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 pub use auth::audit::{AuditPatient, AuditTarget, pseudonym};
 pub use auth::proxies::TrustedProxy;
-pub use auth::tokens::{Role, token_line};
+pub use auth::tokens::{Role, TokenEntry, token_line};
 pub use config::{Config, Limits, RECEIPT_WAIT_IN_CLUSTER};
 pub use reads::Reads;
 

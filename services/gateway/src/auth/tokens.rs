@@ -5,11 +5,14 @@
 //!
 //! Revocation fails closed: an empty or missing file means that there are no tokens, and a line that cannot be read gives
 //! nobody access. The other lines stay valid.
+//!
+//! A token may have an expiry time. From then on it is rejected, and open event streams of its client end.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use proto_json::BlobHash;
+use proto_json::{BlobHash, Timestamp};
 use runtime::{Shutdown, UnreadableFile, WatchedFiles};
 use serde::Serialize;
 use subtle::ConstantTimeEq;
@@ -66,12 +69,14 @@ pub(crate) struct Client {
     pub(crate) role: Role,
     /// SHA-256 of the token.
     digest: [u8; 32],
+    /// The token is rejected from this time on.
+    expires: Option<Timestamp>,
 }
 
 impl Client {
     /// Whoever is on this machine, where there are no tokens.
     pub(crate) fn local() -> Self {
-        Client { name: "local".into(), role: Role::Admin, digest: [0; 32] }
+        Client { name: "local".into(), role: Role::Admin, digest: [0; 32], expires: None }
     }
 }
 
@@ -82,7 +87,7 @@ pub(crate) struct Tokens(Vec<Client>);
 /// A line of the token file that is skipped. It is named by its number: its content is secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SkippedLine {
-    #[error("line {0} is not `name role sha256` with the role uploader, viewer or admin")]
+    #[error("line {0} is not `name role sha256 [expiry]` with the role uploader, viewer or admin")]
     Malformed(usize),
     #[error("line {0} has the name or the token of line {1}")]
     Repeated(usize, usize),
@@ -132,7 +137,9 @@ impl Tokens {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn lines(&self) -> String {
         let line = |client: &Client| {
-            format!("{} {} {}\n", client.name, client.role.name(), BlobHash::from_bytes(client.digest))
+            let expiry = client.expires.map(|at| format!(" {at}")).unwrap_or_default();
+            let hash = BlobHash::from_bytes(client.digest);
+            format!("{} {} {hash}{expiry}\n", client.name, client.role.name())
         };
         self.0.iter().map(line).collect()
     }
@@ -146,16 +153,31 @@ impl Tokens {
                 found = Some(client);
             }
         }
-        found
+        found.filter(|client| client.is_valid(Timestamp::now()))
     }
 
     /// Whether the token with which this client came in is still one, of the same name and role.
     pub(crate) fn still_know(&self, client: &Client) -> bool {
+        let now = Timestamp::now();
         self.0.iter().any(|known| {
             bool::from(known.digest.ct_eq(&client.digest))
+                && known.is_valid(now)
                 && known.role == client.role
                 && known.name == client.name
         })
+    }
+}
+
+impl Tokens {
+    /// Returns the next time after `now` at which a token expires.
+    fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        self.0.iter().filter_map(|client| client.expires).filter(|at| *at > now).min()
+    }
+}
+
+impl Client {
+    fn is_valid(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|at| now < at)
     }
 }
 
@@ -177,7 +199,11 @@ fn parse_line(line: &[u8]) -> Result<Option<Client>, Malformed> {
         return Ok(None);
     }
     let words: Vec<&str> = line.split_whitespace().collect();
-    let [name, role, digest] = *words else { return Err(Malformed) };
+    let (name, role, digest, expires) = match *words {
+        [name, role, digest] => (name, role, digest, None),
+        [name, role, digest, expires] => (name, role, digest, Some(expires.parse().map_err(|_| Malformed)?)),
+        _ => return Err(Malformed),
+    };
     let role = match role {
         "uploader" => Role::Uploader,
         "viewer" => Role::Viewer,
@@ -185,7 +211,7 @@ fn parse_line(line: &[u8]) -> Result<Option<Client>, Malformed> {
         _ => return Err(Malformed),
     };
     let digest: BlobHash = digest.to_ascii_lowercase().parse().map_err(|_| Malformed)?;
-    Ok(Some(Client { name: name.into(), role, digest: *digest.as_bytes() }))
+    Ok(Some(Client { name: name.into(), role, digest: *digest.as_bytes(), expires }))
 }
 
 /// The valid tokens, which change with their file.
@@ -210,7 +236,17 @@ impl LiveTokens {
 
     /// Follows the file until the shutdown begins. While it cannot be read, there are no tokens.
     pub(crate) async fn follow(mut self, shutdown: Shutdown, audit: Arc<AuditLog>) {
-        while let Some(changed) = shutdown.unless_begun(self.file.changed()).await {
+        loop {
+            let next_expiry = self.in_force.borrow().next_expiry(Timestamp::now());
+            let changed = tokio::select! {
+                changed = shutdown.unless_begun(self.file.changed()) => changed,
+                () = reached(next_expiry) => {
+                    // Ends the event streams of clients whose tokens have expired.
+                    self.in_force.send_modify(|_| {});
+                    continue;
+                }
+            };
+            let Some(changed) = changed else { return };
             let tokens = match changed {
                 Ok(contents) => Tokens::parse_and_log(&contents.concat(), &self.path),
                 Err(error) => {
@@ -224,11 +260,44 @@ impl LiveTokens {
     }
 }
 
+/// Waits until a time, or forever without one. Checks the clock every minute, because it can be corrected meanwhile.
+async fn reached(time: Option<Timestamp>) {
+    const LONGEST_WAIT: Duration = Duration::from_secs(60);
+    let Some(time) = time else { return std::future::pending().await };
+    loop {
+        let left = u64::try_from(time.millis_since(Timestamp::now())).unwrap_or(0);
+        if left == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(left).min(LONGEST_WAIT)).await;
+    }
+}
+
+/// A line of a token file, without the hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenEntry {
+    /// Name of the client.
+    pub name: String,
+    /// Permissions of the client.
+    pub role: Role,
+    /// The token is rejected from this time on.
+    pub expires: Option<Timestamp>,
+}
+
+impl TokenEntry {
+    /// Parses a line. Returns `None` for an empty line, a comment, and a line that the gateway skips.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let client = parse_line(line.as_bytes()).ok()??;
+        Some(TokenEntry { name: client.name.to_string(), role: client.role, expires: client.expires })
+    }
+}
+
 /// The line of the file of tokens for a token of this holder.
 ///
 /// # Errors
 /// When the name cannot stand in such a line.
-pub fn token_line(name: &str, role: Role, token: &str) -> Result<String, String> {
+pub fn token_line(name: &str, role: Role, token: &str, expires: Option<Timestamp>) -> Result<String, String> {
     if name.is_empty()
         || name.len() > 64
         || name.contains('#')
@@ -236,7 +305,8 @@ pub fn token_line(name: &str, role: Role, token: &str) -> Result<String, String>
     {
         return Err("a name is 1 to 64 letters, digits and signs without blanks and without #".to_owned());
     }
-    Ok(format!("{name} {} {}", role.name(), BlobHash::of(token.as_bytes())))
+    let expiry = expires.map(|at| format!(" {at}")).unwrap_or_default();
+    Ok(format!("{name} {} {}{expiry}", role.name(), BlobHash::of(token.as_bytes())))
 }
 
 #[cfg(test)]
@@ -263,7 +333,7 @@ mod tests {
 
     #[test]
     fn written_token_line_can_be_read() {
-        let line = token_line("ward-3", Role::Uploader, "abc").unwrap();
+        let line = token_line("ward-3", Role::Uploader, "abc", None).unwrap();
         assert_eq!(line, format!("ward-3 uploader {ABC}"));
         let known = tokens(&line);
         let holder = known.holder("abc").unwrap().clone();
@@ -271,7 +341,7 @@ mod tests {
         let demoted = tokens(&format!("ward-3 viewer {ABC}"));
         assert!(!demoted.still_know(&holder));
         for name in ["", "a b", "#a", "a#", "é"] {
-            assert!(token_line(name, Role::Viewer, "abc").is_err(), "{name}");
+            assert!(token_line(name, Role::Viewer, "abc", None).is_err(), "{name}");
         }
     }
 
@@ -302,6 +372,21 @@ mod tests {
         let repeated = [SkippedLine::Repeated(7, 6), SkippedLine::Repeated(8, 6)];
         assert_eq!(skipped, malformed.chain(repeated).collect::<Vec<_>>());
         assert!(skipped.iter().all(|line| !line.to_string().contains("secret")));
+    }
+
+    #[test]
+    fn expired_token_is_rejected() {
+        let now = Timestamp::now();
+        let line = |expires| token_line("ward-3", Role::Viewer, "abc", Some(expires)).unwrap();
+        let valid = tokens(&line(now.plus_millis(60_000)));
+        let holder = valid.holder("abc").unwrap().clone();
+        assert!(valid.still_know(&holder));
+        assert_eq!(valid.next_expiry(now), Some(now.plus_millis(60_000)));
+        let expired = tokens(&line(now));
+        assert!(expired.holder("abc").is_none() && !expired.still_know(&holder));
+        assert_eq!(expired.next_expiry(now), None);
+        assert_eq!(TokenEntry::parse(&line(now)).unwrap().expires, Some(now));
+        assert_eq!(Tokens::parse(format!("a viewer {ABC} soon").as_bytes()).1, [SkippedLine::Malformed(1)]);
     }
 
     #[test]

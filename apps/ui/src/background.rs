@@ -1,45 +1,39 @@
-//! The threads on which everything runs that may take time: calls to the gateway, reading files, analysis.
+//! The threads for work that may take time: requests to the gateway, reading files, analysis.
 
 use std::future::Future;
 use std::io;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-/// A tokio runtime of its own, beside the thread of the window. Dropping it ends what runs on it.
+/// A tokio runtime next to the UI thread. Dropping it aborts its tasks.
 #[derive(Debug)]
-pub struct Network(Option<Runtime>);
+pub struct BackgroundRuntime(Option<Runtime>);
 
-impl Network {
-    /// Starts it.
+impl BackgroundRuntime {
+    /// Starts the runtime.
     ///
     /// # Errors
-    /// When the operating system gives no threads.
+    /// The operating system does not provide threads.
     pub fn start() -> io::Result<Self> {
         let runtime =
-            Builder::new_multi_thread().worker_threads(2).thread_name("network").enable_all().build()?;
-        Ok(Network(Some(runtime)))
+            Builder::new_multi_thread().worker_threads(2).thread_name("background").enable_all().build()?;
+        Ok(BackgroundRuntime(Some(runtime)))
     }
 
-    /// To spawn from elsewhere.
-    #[must_use]
-    pub fn handle(&self) -> Option<Handle> {
-        self.0.as_ref().map(|runtime| runtime.handle().clone())
-    }
-
-    /// Runs this until it ends or the task is dropped. Results go to the window with `upgrade_in_event_loop`.
+    /// Spawns a future that runs until it completes or the returned [`Task`] is dropped.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Task {
         Task(self.0.as_ref().map(|runtime| runtime.spawn(future)))
     }
 
-    /// Runs this to its end, whatever becomes of who started it.
+    /// Spawns a future that runs until it completes or the runtime is dropped.
     pub fn spawn_detached(&self, future: impl Future<Output = ()> + Send + 'static) {
         if let Some(runtime) = &self.0 {
             drop(runtime.spawn(future));
         }
     }
 
-    /// Runs this, which computes or blocks, on a thread of its own. It cannot be cut off from outside.
+    /// Runs a function that computes or blocks on a thread of its own. It cannot be aborted.
     pub fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
         if let Some(runtime) = &self.0 {
             drop(runtime.spawn_blocking(work));
@@ -47,21 +41,21 @@ impl Network {
     }
 }
 
-impl Drop for Network {
+impl Drop for BackgroundRuntime {
     fn drop(&mut self) {
-        // A window that is closed does not wait for a slow file.
+        // Does not wait: a slow read must not keep a closed window open.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// Something that runs on the network; dropping it cuts it off.
+/// A spawned future. Dropping the task aborts it.
 #[derive(Debug, Default)]
 pub struct Task(Option<JoinHandle<()>>);
 
 impl Task {
-    /// Whether it has come to its end, or never was.
+    /// Whether the future has completed or was never spawned.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.0.as_ref().is_none_or(JoinHandle::is_finished)
