@@ -1,6 +1,8 @@
 //! The command-line flags and environment variables that both apps share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use client::NatsCredentials;
 
 use crate::settings::{Settings, SettingsError, SettingsFile, Theme};
 
@@ -26,6 +28,15 @@ pub struct ConnectionArgs {
     /// File of NATS credentials: one line with user:password or a token
     #[arg(long, env = "BEDSIDE_NATS_CREDS", value_name = "FILE")]
     pub nats_creds: Option<PathBuf>,
+    /// NATS user; requires a password
+    #[arg(long, env = "BEDSIDE_NATS_USER", value_name = "USER", conflicts_with = "nats_creds")]
+    pub nats_user: Option<String>,
+    /// Password of the NATS user. Prefer --nats-password-file: other users can see flags in the process list
+    #[arg(long, env = "BEDSIDE_NATS_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
+    pub nats_password: Option<String>,
+    /// File that contains the password of the NATS user and nothing else
+    #[arg(long, env = "BEDSIDE_NATS_PASSWORD_FILE", value_name = "FILE")]
+    pub nats_password_file: Option<PathBuf>,
     /// Inbox prefix that the NATS user may subscribe to
     #[arg(long, env = "BEDSIDE_NATS_INBOX", value_name = "PREFIX")]
     pub nats_inbox: Option<String>,
@@ -55,12 +66,7 @@ impl ConnectionArgs {
             settings.gateway.clone_from(gateway);
         }
         if let Some(file) = &self.token_file {
-            let fail = |error: std::io::Error| SettingsError::Referenced {
-                what: "token file",
-                path: file.clone(),
-                reason: error.to_string(),
-            };
-            std::fs::read_to_string(file).map_err(fail)?.trim().clone_into(&mut settings.token);
+            settings.token = read("token file", file)?;
         }
         if let Some(token) = &self.token {
             token.trim().clone_into(&mut settings.token);
@@ -74,6 +80,19 @@ impl ConnectionArgs {
         if let Some(file) = &self.nats_creds {
             settings.nats_credentials = path(file);
         }
+        if let Some(user) = self.nats_user.clone().filter(|user| !user.is_empty()) {
+            let password = match (&self.nats_password, &self.nats_password_file) {
+                (Some(password), _) => password.clone(),
+                (None, Some(file)) => read("NATS password file", file)?,
+                (None, None) => {
+                    return Err(SettingsError::Client(client::ClientError::Settings(
+                        "--nats-user requires --nats-password-file or BEDSIDE_NATS_PASSWORD".to_owned(),
+                    )));
+                }
+            };
+            settings.nats_login = Some(NatsCredentials::Password { user, password });
+            settings.nats_credentials.clear();
+        }
         if let Some(inbox) = &self.nats_inbox {
             settings.nats_inbox.clone_from(inbox);
         }
@@ -81,5 +100,15 @@ impl ConnectionArgs {
             settings.theme = theme;
         }
         Ok(settings)
+    }
+}
+
+/// Reads a file that contains a secret. Surrounding white space is removed.
+fn read(what: &'static str, file: &Path) -> Result<String, SettingsError> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => {
+            Err(SettingsError::Referenced { what, path: file.to_owned(), reason: error.to_string() })
+        }
     }
 }

@@ -73,6 +73,9 @@ pub struct Settings {
     pub nats: String,
     /// File of NATS credentials, see [`read_credentials`].
     pub nats_credentials: String,
+    /// User and password from the command line or the environment. Never saved. The file of credentials takes precedence.
+    #[serde(skip)]
+    pub nats_login: Option<NatsCredentials>,
     /// Inbox prefix of the NATS user.
     pub nats_inbox: String,
     /// Colour theme of the app.
@@ -87,6 +90,7 @@ impl Default for Settings {
             ca: String::new(),
             nats: String::new(),
             nats_credentials: String::new(),
+            nats_login: None,
             nats_inbox: DEFAULT_INBOX.to_owned(),
             theme: Theme::System,
         }
@@ -102,6 +106,7 @@ impl std::fmt::Debug for Settings {
             .field("ca", &self.ca)
             .field("nats", &self.nats)
             .field("nats_credentials", &self.nats_credentials)
+            .field("nats_login", &self.nats_login)
             .field("nats_inbox", &self.nats_inbox)
             .field("theme", &self.theme)
             .finish()
@@ -119,6 +124,7 @@ impl Settings {
             ca: trim(&self.ca),
             nats: trim(&self.nats),
             nats_credentials: trim(&self.nats_credentials),
+            nats_login: self.nats_login.clone(),
             nats_inbox: trim(&self.nats_inbox),
             theme: self.theme,
         }
@@ -137,6 +143,7 @@ impl Settings {
             ca: pick(&self.ca, &shown.ca, &edited.ca),
             nats: pick(&self.nats, &shown.nats, &edited.nats),
             nats_credentials: pick(&self.nats_credentials, &shown.nats_credentials, &edited.nats_credentials),
+            nats_login: None,
             nats_inbox: pick(&self.nats_inbox, &shown.nats_inbox, &edited.nats_inbox),
             theme: if shown.theme == edited.theme { self.theme } else { edited.theme },
         }
@@ -181,7 +188,7 @@ impl Settings {
             return Ok(None);
         }
         let credentials = match self.nats_credentials.trim() {
-            "" => None,
+            "" => self.nats_login.clone(),
             path => Some(read_credentials(Path::new(path))?),
         };
         let inbox = self.nats_inbox.trim();

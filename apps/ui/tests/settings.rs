@@ -83,3 +83,26 @@ fn unreadable_files_in_settings_are_named_in_the_error() {
     assert!(Settings::default().nats_settings().unwrap().is_none(), "without an address there is no NATS");
     assert!(Settings { gateway: "ftp://x".into(), ..Default::default() }.gateway_client().is_err());
 }
+
+#[test]
+fn nats_user_of_the_command_line_is_used_and_never_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let password_file = folder.path().join("password");
+    std::fs::write(&password_file, "s3cret\n").unwrap();
+    let saved = Settings {
+        nats: "nats://127.0.0.1:4222".into(),
+        nats_credentials: "/no/such/file".into(),
+        ..Default::default()
+    };
+    let given = args(&["--nats-user", "monitor", "--nats-password-file", password_file.to_str().unwrap()]);
+    let settings = given.apply_to(&saved).unwrap();
+    let expected =
+        client::NatsCredentials::Password { user: "monitor".to_owned(), password: "s3cret".to_owned() };
+    assert_eq!(settings.nats_settings().unwrap().unwrap().credentials, Some(expected));
+    assert!(!format!("{settings:?}").contains("s3cret"));
+    let file = SettingsFile::at(folder.path().join("settings.json"));
+    file.save(&settings).unwrap();
+    assert!(!std::fs::read_to_string(file.path()).unwrap().contains("s3cret"));
+    assert_eq!(saved.with_edits(&settings, &settings), saved);
+    assert!(args(&["--nats-user", "monitor"]).apply_to(&saved).is_err(), "a password is required");
+}

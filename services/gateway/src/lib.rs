@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 
 pub use auth::audit::{AuditPatient, AuditTarget, pseudonym};
 pub use auth::proxies::TrustedProxy;
-pub use auth::tokens::{Role, token_line};
+pub use auth::tokens::{Role, TokenEntry, token_line};
 pub use config::{Config, Limits, RECEIPT_WAIT_IN_CLUSTER};
 pub use reads::query::Reads;
 

@@ -574,9 +574,11 @@ fn revoked_and_rotated_tokens_are_rejected() {
     };
     let (one, two) = (token(&["new", "one", "--role", "viewer"]), token(&["new", "two", "--role", "admin"]));
     let listed = token(&["list", "--json"]);
-    assert_eq!(listed.lines().next().unwrap(), r#"{"name":"one","role":"viewer"}"#);
+    assert_eq!(listed.lines().next().unwrap(), r#"{"expires":null,"name":"one","role":"viewer"}"#);
     assert!(!listed.contains(&one));
-    let rotated = token(&["rotate", "one"]);
+    let rotated = token(&["rotate", "one", "--days", "1"]);
+    let entry: Value = serde_json::from_str(token(&["list", "--json"]).lines().next().unwrap()).unwrap();
+    assert!(entry["expires"].is_string(), "{entry}");
     token(&["revoke", "two"]);
     let bedside = Bedside::start(&["--tokens", path]);
     assert_eq!(bedside.ok(&["patients", "--token", &rotated]), "No patients yet.\n");

@@ -6,12 +6,15 @@
 //! Revocation fails closed: an empty or missing file contains no tokens, and an invalid line is skipped. The
 //! other lines stay valid.
 //!
+//! A token can have an expiry time. From then on it is rejected, and open event streams of its client end.
+//!
 //! Tokens are opaque random strings; no JWT library is used, because revocation must take effect immediately.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use proto_json::BlobHash;
+use proto_json::{BlobHash, Timestamp};
 use runtime::{Shutdown, UnreadableFile, WatchedFiles};
 use serde::Serialize;
 use subtle::ConstantTimeEq;
@@ -68,12 +71,14 @@ pub(crate) struct Client {
     pub(crate) role: Role,
     /// SHA-256 of its token.
     digest: [u8; 32],
+    /// The token is rejected from this time on.
+    expires: Option<Timestamp>,
 }
 
 impl Client {
     /// The client of all requests if no tokens are configured.
     pub(crate) fn local() -> Self {
-        Client { name: "local".into(), role: Role::Admin, digest: [0; 32] }
+        Client { name: "local".into(), role: Role::Admin, digest: [0; 32], expires: None }
     }
 }
 
@@ -84,7 +89,7 @@ pub(crate) struct Tokens(Vec<Client>);
 /// A skipped line of the token file. It is identified by its number, because its content is secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SkippedLine {
-    #[error("line {0} is not `name role sha256` with the role uploader, viewer or admin")]
+    #[error("line {0} is not `name role sha256 [expiry]` with the role uploader, viewer or admin")]
     Malformed(usize),
     #[error("line {0} has the name or the token of line {1}")]
     Repeated(usize, usize),
@@ -134,7 +139,9 @@ impl Tokens {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn lines(&self) -> String {
         let line = |client: &Client| {
-            format!("{} {} {}\n", client.name, client.role.name(), BlobHash::from_bytes(client.digest))
+            let expiry = client.expires.map(|at| format!(" {at}")).unwrap_or_default();
+            let hash = BlobHash::from_bytes(client.digest);
+            format!("{} {} {hash}{expiry}\n", client.name, client.role.name())
         };
         self.0.iter().map(line).collect()
     }
@@ -148,16 +155,31 @@ impl Tokens {
                 found = Some(client);
             }
         }
-        found
+        found.filter(|client| client.is_valid(Timestamp::now()))
     }
 
     /// Returns whether the client's token is still valid for the same name and role.
     pub(crate) fn is_valid(&self, client: &Client) -> bool {
+        let now = Timestamp::now();
         self.0.iter().any(|known| {
             bool::from(known.digest.ct_eq(&client.digest))
+                && known.is_valid(now)
                 && known.role == client.role
                 && known.name == client.name
         })
+    }
+}
+
+impl Tokens {
+    /// Returns the next time after `now` at which a token expires.
+    fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+        self.0.iter().filter_map(|client| client.expires).filter(|at| *at > now).min()
+    }
+}
+
+impl Client {
+    fn is_valid(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|at| now < at)
     }
 }
 
@@ -179,7 +201,11 @@ fn parse_line(line: &[u8]) -> Result<Option<Client>, Malformed> {
         return Ok(None);
     }
     let words: Vec<&str> = line.split_whitespace().collect();
-    let [name, role, digest] = *words else { return Err(Malformed) };
+    let (name, role, digest, expires) = match *words {
+        [name, role, digest] => (name, role, digest, None),
+        [name, role, digest, expires] => (name, role, digest, Some(expires.parse().map_err(|_| Malformed)?)),
+        _ => return Err(Malformed),
+    };
     let role = match role {
         "uploader" => Role::Uploader,
         "viewer" => Role::Viewer,
@@ -187,7 +213,7 @@ fn parse_line(line: &[u8]) -> Result<Option<Client>, Malformed> {
         _ => return Err(Malformed),
     };
     let digest: BlobHash = digest.to_ascii_lowercase().parse().map_err(|_| Malformed)?;
-    Ok(Some(Client { name: name.into(), role, digest: *digest.as_bytes() }))
+    Ok(Some(Client { name: name.into(), role, digest: *digest.as_bytes(), expires }))
 }
 
 /// The valid tokens, updated when their file changes.
@@ -213,7 +239,17 @@ impl LiveTokens {
     /// Reloads the file when it changes, until the shutdown begins. No token is valid while the file cannot
     /// be read.
     pub(crate) async fn follow(mut self, shutdown: Shutdown, audit: Arc<AuditLog>) {
-        while let Some(changed) = shutdown.unless_begun(self.file.changed()).await {
+        loop {
+            let next_expiry = self.current.borrow().next_expiry(Timestamp::now());
+            let changed = tokio::select! {
+                changed = shutdown.unless_begun(self.file.changed()) => changed,
+                () = reached(next_expiry) => {
+                    // Ends the event streams of clients whose tokens have expired.
+                    self.current.send_modify(|_| {});
+                    continue;
+                }
+            };
+            let Some(changed) = changed else { return };
             let tokens = match changed {
                 Ok(contents) => Tokens::parse_and_log(&contents.concat(), &self.path),
                 Err(error) => {
@@ -227,11 +263,44 @@ impl LiveTokens {
     }
 }
 
+/// Waits until a time, or forever without one. Checks the clock every minute, because it can be corrected meanwhile.
+async fn reached(time: Option<Timestamp>) {
+    const LONGEST_WAIT: Duration = Duration::from_secs(60);
+    let Some(time) = time else { return std::future::pending().await };
+    loop {
+        let left = u64::try_from(time.millis_since(Timestamp::now())).unwrap_or(0);
+        if left == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(left).min(LONGEST_WAIT)).await;
+    }
+}
+
+/// A line of a token file, without the hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenEntry {
+    /// Name of the client.
+    pub name: String,
+    /// Permissions of the client.
+    pub role: Role,
+    /// The token is rejected from this time on.
+    pub expires: Option<Timestamp>,
+}
+
+impl TokenEntry {
+    /// Parses a line. Returns `None` for an empty line, a comment, and a line that the gateway skips.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let client = parse_line(line.as_bytes()).ok()??;
+        Some(TokenEntry { name: client.name.to_string(), role: client.role, expires: client.expires })
+    }
+}
+
 /// Returns the line of the token file for a token.
 ///
 /// # Errors
 /// If the name contains characters that are not allowed in the file.
-pub fn token_line(name: &str, role: Role, token: &str) -> Result<String, String> {
+pub fn token_line(name: &str, role: Role, token: &str, expires: Option<Timestamp>) -> Result<String, String> {
     if name.is_empty()
         || name.len() > 64
         || name.contains('#')
@@ -239,7 +308,8 @@ pub fn token_line(name: &str, role: Role, token: &str) -> Result<String, String>
     {
         return Err("a name is 1 to 64 letters, digits and signs without blanks and without #".to_owned());
     }
-    Ok(format!("{name} {} {}", role.name(), BlobHash::of(token.as_bytes())))
+    let expiry = expires.map(|at| format!(" {at}")).unwrap_or_default();
+    Ok(format!("{name} {} {}{expiry}", role.name(), BlobHash::of(token.as_bytes())))
 }
 
 #[cfg(test)]
@@ -266,7 +336,7 @@ mod tests {
 
     #[test]
     fn token_line_round_trips_and_detects_a_changed_role() {
-        let line = token_line("ward-3", Role::Uploader, "abc").unwrap();
+        let line = token_line("ward-3", Role::Uploader, "abc", None).unwrap();
         assert_eq!(line, format!("ward-3 uploader {ABC}"));
         let known = tokens(&line);
         let client = known.client("abc").unwrap().clone();
@@ -274,7 +344,7 @@ mod tests {
         let demoted = tokens(&format!("ward-3 viewer {ABC}"));
         assert!(!demoted.is_valid(&client));
         for name in ["", "a b", "#a", "a#", "é"] {
-            assert!(token_line(name, Role::Viewer, "abc").is_err(), "{name}");
+            assert!(token_line(name, Role::Viewer, "abc", None).is_err(), "{name}");
         }
     }
 
@@ -307,6 +377,21 @@ mod tests {
         let repeated = [SkippedLine::Repeated(7, 6), SkippedLine::Repeated(8, 6)];
         assert_eq!(skipped, malformed.chain(repeated).collect::<Vec<_>>());
         assert!(skipped.iter().all(|line| !line.to_string().contains("secret")));
+    }
+
+    #[test]
+    fn expired_token_is_rejected() {
+        let now = Timestamp::now();
+        let line = |expires| token_line("ward-3", Role::Viewer, "abc", Some(expires)).unwrap();
+        let valid = tokens(&line(now.plus_millis(60_000)));
+        let client = valid.client("abc").unwrap().clone();
+        assert!(valid.is_valid(&client));
+        assert_eq!(valid.next_expiry(now), Some(now.plus_millis(60_000)));
+        let expired = tokens(&line(now));
+        assert!(expired.client("abc").is_none() && !expired.is_valid(&client));
+        assert_eq!(expired.next_expiry(now), None);
+        assert_eq!(TokenEntry::parse(&line(now)).unwrap().expires, Some(now));
+        assert_eq!(Tokens::parse(format!("a viewer {ABC} soon").as_bytes()).1, [SkippedLine::Malformed(1)]);
     }
 
     #[test]

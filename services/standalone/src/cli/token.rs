@@ -1,15 +1,15 @@
 //! `bedside token`: creates and manages access tokens.
 //!
-//! A token file has a line `name role sha256` for each token; `#` starts a comment. It contains no tokens,
-//! only hashes. A running gateway reads the file again when it changes. Changes replace the file atomically
-//! and keep all other lines.
+//! A token file has a line `name role sha256 [expiry]` for each token; `#` starts a comment. It contains no
+//! tokens, only hashes. A running gateway reads the file again when it changes. Changes replace the file
+//! atomically and keep all other lines.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
-use gateway::{Role, token_line};
+use gateway::{Role, TokenEntry, token_line};
+use proto_json::Timestamp;
 use serde_json::json;
 
 use super::error::{CliError, cannot_read, cannot_write};
@@ -30,7 +30,7 @@ enum Command {
 
 Examples:
   bedside token new bed-12 --role uploader
-  bedside token new station-3 --role viewer --file tokens"
+  bedside token new station-3 --role viewer --days 90 --file tokens"
     )]
     New {
         /// Name of the client, for the audit log; no spaces
@@ -38,13 +38,15 @@ Examples:
         /// Permissions of the client
         #[arg(long, value_enum)]
         role: Role,
+        #[command(flatten)]
+        expiry: Expiry,
         /// Add the line to this token file instead of printing it
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// List names and roles in a token file
+    /// List names, roles and expiry times in a token file
     List {
         #[command(flatten)]
         file: TokenFile,
@@ -60,10 +62,12 @@ Examples:
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Replace a token by a new one with the same name and role; the old token is rejected at once
+    /// Replace a token by a new one with the same name, role and expiry; the old token is rejected
     Rotate {
         /// Name of the client
         name: String,
+        #[command(flatten)]
+        expiry: Expiry,
         #[command(flatten)]
         file: TokenFile,
         #[command(flatten)]
@@ -78,28 +82,54 @@ struct TokenFile {
     path: PathBuf,
 }
 
+#[derive(Debug, clap::Args)]
+struct Expiry {
+    /// Days until the token expires
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    days: Option<u32>,
+}
+
+impl Expiry {
+    /// Returns the expiry time, if one is set.
+    fn time(&self) -> Option<Timestamp> {
+        self.days.map(|days| Timestamp::now().plus_millis(i64::from(days) * 86_400_000))
+    }
+}
+
 impl TokenArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
         match self.command {
-            Command::New { name, role, file, output } => create(&name, role, file.as_deref(), output),
+            Command::New { name, role, expiry, file, output } => {
+                create(&name, role, expiry.time(), file.as_deref(), output)
+            }
             Command::List { file, output } => list(&file.path, output),
             Command::Revoke { name, file, output } => {
                 edit(&file.path, &name, |_| Ok(None))?;
                 output.print(format!("The token of {name} is revoked."), &json!({ "revoked": name }))
             }
-            Command::Rotate { name, file, output } => {
+            Command::Rotate { name, expiry, file, output } => {
                 let token = generate()?;
-                edit(&file.path, &name, |role| token_line(&name, role, &token).map(Some))?;
+                let new_expiry = expiry.time();
+                edit(&file.path, &name, |entry| {
+                    token_line(&name, entry.role, &token, new_expiry.or(entry.expires)).map(Some)
+                })?;
                 output.print(&token, &json!({ "name": name, "token": token }))
             }
         }
     }
 }
 
-fn create(name: &str, role: Role, file: Option<&Path>, output: OutputArgs) -> Result<(), CliError> {
+fn create(
+    name: &str,
+    role: Role,
+    expires: Option<Timestamp>,
+    file: Option<&Path>,
+    output: OutputArgs,
+) -> Result<(), CliError> {
     let token = generate()?;
-    let line = token_line(name, role, &token).map_err(CliError::usage)?;
-    let value = json!({ "name": name, "role": role.name(), "token": token, "line": line });
+    let line = token_line(name, role, &token, expires).map_err(CliError::usage)?;
+    let value =
+        json!({ "name": name, "role": role.name(), "expires": expires, "token": token, "line": line });
     match file {
         Some(file) => {
             append(file, name, &line)?;
@@ -111,27 +141,28 @@ fn create(name: &str, role: Role, file: Option<&Path>, output: OutputArgs) -> Re
 
 fn list(file: &Path, output: OutputArgs) -> Result<(), CliError> {
     let text = fs::read_to_string(file).map_err(cannot_read(file))?;
+    let now = Timestamp::now();
     for (number, line) in (1..).zip(text.lines()) {
-        match entry(line) {
-            Some((name, Some(role))) => {
-                let value = json!({ "name": name, "role": role.name() });
-                output.print(format!("{name:<32}  {}", role.name()), &value)?;
+        match (name(line), TokenEntry::parse(line)) {
+            (_, Some(TokenEntry { name, role, expires })) => {
+                let expiry = match expires {
+                    None => "does not expire".to_owned(),
+                    Some(at) if at <= now => format!("expired {}", at.local_seconds()),
+                    Some(at) => format!("expires {}", at.local_seconds()),
+                };
+                let value = json!({ "name": name, "role": role.name(), "expires": expires });
+                output.print(format!("{name:<32}  {:<8}  {expiry}", role.name()), &value)?;
             }
-            Some((name, None)) => eprintln!("line {number} ({name}) is invalid; the gateway skips it"),
-            None => {}
+            (Some(name), None) => eprintln!("line {number} ({name}) is invalid; the gateway skips it"),
+            (None, None) => {}
         }
     }
     Ok(())
 }
 
-/// Returns name and role of a line, or `None` for an empty line or a comment. The role is `None` if the line
-/// is invalid.
-fn entry(line: &str) -> Option<(&str, Option<Role>)> {
-    let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
-    let name = words.next()?;
-    let role = words.next().and_then(|role| Role::from_str(role, false).ok());
-    // The hash.
-    Some((name, role.filter(|_| words.next().is_some())))
+/// Returns the name in a line, or `None` for an empty line or a comment. The rest of the line may be invalid.
+fn name(line: &str) -> Option<&str> {
+    line.split('#').next().unwrap_or_default().split_whitespace().next()
 }
 
 /// Returns 256 random bits in hexadecimal digits. The prefix lets secret scanners recognise a token.
@@ -150,7 +181,7 @@ fn append(file: &Path, name: &str, line: &str) -> Result<(), CliError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(cannot_read(file)(error)),
     };
-    if before.lines().filter_map(entry).any(|(known, _)| known == name) {
+    if before.lines().filter_map(self::name).any(|known| known == name) {
         return Err(CliError::failed(format!(
             "{} already contains a token of {name}; revoke or rotate it, or choose another name",
             file.display()
@@ -163,23 +194,22 @@ fn append(file: &Path, name: &str, line: &str) -> Result<(), CliError> {
     options.open(file).and_then(|mut file| writeln!(file, "{separator}{line}")).map_err(cannot_write(file))
 }
 
-/// Replaces or removes the line of a client. `change` receives its role and returns the new line.
+/// Replaces or removes the line of a client. `change` receives the old entry and returns the new line.
 fn edit(
     file: &Path,
     name: &str,
-    change: impl Fn(Role) -> Result<Option<String>, String>,
+    change: impl Fn(TokenEntry) -> Result<Option<String>, String>,
 ) -> Result<(), CliError> {
     let text = fs::read_to_string(file).map_err(cannot_read(file))?;
     let mut found = false;
     let mut lines = String::with_capacity(text.len());
     for line in text.lines() {
-        let new = match entry(line) {
-            Some((known, role)) if known == name => {
-                found = true;
-                // An invalid line has no role. It can be removed, but not replaced.
-                role.map_or(Ok(None), &change).map_err(CliError::failed)?
-            }
-            _ => Some(line.to_owned()),
+        let new = if self::name(line) == Some(name) {
+            found = true;
+            // An invalid line gives no access. It is removed.
+            TokenEntry::parse(line).map_or(Ok(None), &change).map_err(CliError::failed)?
+        } else {
+            Some(line.to_owned())
         };
         if let Some(new) = new {
             lines.push_str(&new);
@@ -222,16 +252,18 @@ mod tests {
     fn edits_keep_all_other_lines() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tokens");
-        fs::write(&file, "# ward 3\nbed-1 uploader aa # old\nbed-10 viewer bb\nbed-2 root cc").unwrap();
-        edit(&file, "bed-1", |role| Ok(Some(format!("bed-1 {} dd", role.name())))).unwrap();
+        let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let (one, ten) = (format!("bed-1 uploader {hash} # old"), format!("bed-10 viewer {hash}"));
+        fs::write(&file, format!("# ward 3\n{one}\n{ten}\nbed-2 root {hash}")).unwrap();
+        edit(&file, "bed-1", |entry| Ok(Some(format!("bed-1 {}", entry.role.name())))).unwrap();
         assert_eq!(
             fs::read_to_string(&file).unwrap(),
-            "# ward 3\nbed-1 uploader dd\nbed-10 viewer bb\nbed-2 root cc\n"
+            format!("# ward 3\nbed-1 uploader\n{ten}\nbed-2 root {hash}\n")
         );
         for name in ["bed-1", "bed-2"] {
             edit(&file, name, |_| Ok(None)).unwrap();
         }
-        assert_eq!(fs::read_to_string(&file).unwrap(), "# ward 3\nbed-10 viewer bb\n");
+        assert_eq!(fs::read_to_string(&file).unwrap(), format!("# ward 3\n{ten}\n"));
         assert!(edit(&file, "bed-3", |_| Ok(None)).is_err());
         assert!(append(&file, "bed-10", "bed-10 viewer ee").is_err());
     }
