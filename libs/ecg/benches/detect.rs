@@ -26,6 +26,16 @@ fn main() {
         row(&format!("detection at {rate_hz:.0} Hz"), &format!("{speed:.1} Ms/s"), aim);
     }
 
+    let long = strip(RATE_HZ, 600.0);
+    let analysis = analyze(&long);
+    let seconds = best(10, || {
+        let waves = ecg::waves::delineate(&long, &analysis.beats);
+        let types = ecg::beat_types::classify(&long, &analysis, &waves);
+        ecg::rhythm::findings(&long, &analysis, &waves, &types).len()
+    });
+    let speed = long.sample_count() as f64 / 1e6 / seconds;
+    row("waves, beat types and rhythm at 360 Hz", &format!("{speed:.1} Ms/s"), "10 Ms/s");
+
     let short = strip(RATE_HZ, 28.0);
     let text = synth::csv(&short);
     let options = Options::default();

@@ -7,6 +7,7 @@
 
 mod analysis;
 mod analyze;
+pub mod beat_types;
 pub mod csv;
 pub mod detect;
 pub mod edf;
@@ -16,6 +17,7 @@ pub mod plot;
 pub mod quality;
 mod rate;
 mod read;
+pub mod rhythm;
 pub mod score;
 mod start;
 mod strip;

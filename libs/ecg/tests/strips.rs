@@ -57,3 +57,26 @@ fn beats_of_30_to_250_a_minute_are_found() {
         assert!(tally.beats.positive_predictivity() >= 99.0, "{set}: {tally}");
     }
 }
+
+#[test]
+fn paced_beats_are_found_and_pulses_are_not() {
+    let paced = scored("paced_effective");
+    assert!(paced.strips.right >= 95, "{paced}");
+    assert!(paced.beats.sensitivity() >= 99.0 && paced.beats.positive_predictivity() >= 99.0, "{paced}");
+}
+
+#[test]
+fn dissociated_pacing_is_rarely_good_and_its_rate_is_right() {
+    let dissociated = scored("paced_ineffective");
+    // The rest are pulses too low to be visible, and pulses that happen to precede each beat at a constant delay.
+    assert!(dissociated.dissociated_good.percent() <= 8.0, "{dissociated}");
+    assert!(dissociated.strips.right >= 92, "{dissociated}");
+    assert_eq!(dissociated.strips.wrong_good, 0, "{dissociated}");
+}
+
+#[test]
+fn no_interval_spans_lead_off() {
+    let off = scored("lead_off");
+    assert!(off.across.percent() <= 2.0, "{off}");
+    assert_eq!(off.strips.wrong_good, 0, "{off}");
+}

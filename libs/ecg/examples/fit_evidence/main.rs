@@ -18,6 +18,7 @@ mod kinds;
 #[path = "../evaluate/records.rs"]
 #[allow(dead_code, reason = "shared with the evaluate example, which uses all of it")]
 mod records;
+mod regression;
 #[path = "../synthesise/sets.rs"]
 #[allow(dead_code, reason = "shared with the synthesise example, which uses all of it")]
 mod sets;
@@ -37,18 +38,12 @@ const SEGMENT_S: f64 = 10.0;
 const SYNTHETIC_STRIPS: u64 = 200;
 const NOISE_STRIPS: u64 = 1500;
 const TEST_NOISE_FROM: u64 = 100_000;
-/// Ridge penalty of the standardised weights, relative to the total weight of the examples.
-const RIDGE: f64 = 1e-3;
-const NEWTON_STEPS: usize = 30;
-/// Number of unknowns: the features and the bias.
-const UNKNOWNS: usize = EVIDENCE_FEATURES + 1;
-
 type Features = [f64; EVIDENCE_FEATURES];
 
 /// The strips of one record, or of one generated set.
 struct Group {
     name: String,
-    /// Index of the source whose groups share one part of the positive class.
+    /// Index of the folder; generated sets come after the folders.
     source: usize,
     /// Features of the strips with right beats that no rule excludes.
     positives: Vec<Features>,
@@ -149,84 +144,19 @@ fn noise(seeds: std::ops::Range<u64>) -> Vec<Features> {
     out
 }
 
-/// Logistic regression by Newton's method.
+/// Fits the regression. All examples have the same weight.
 fn fit(groups: &[&Group], negatives: &[Features]) -> EvidenceWeights {
-    let count: usize = groups.iter().map(|group| group.positives.len()).sum::<usize>() + negatives.len();
-    let weight = 1.0 / count.max(1) as f64;
-    let mut examples: Vec<(&Features, f64, f64)> = Vec::with_capacity(count);
+    let example = |features, positive| regression::Example { features, positive, weight: 1.0 };
+    let mut examples: Vec<regression::Example<'_>> = Vec::new();
     for group in groups {
-        examples.extend(group.positives.iter().map(|features| (features, 1.0, weight)));
+        examples.extend(group.positives.iter().map(|features| example(features.as_slice(), true)));
     }
-    examples.extend(negatives.iter().map(|features| (features, 0.0, weight)));
-    // Standardisation.
-    let (mut mean, mut deviation) = ([0.0; EVIDENCE_FEATURES], [0.0; EVIDENCE_FEATURES]);
-    for (features, _, weight) in &examples {
-        for (mean, feature) in mean.iter_mut().zip(*features) {
-            *mean += weight * feature;
-        }
+    examples.extend(negatives.iter().map(|features| example(features.as_slice(), false)));
+    let weights = regression::fit(&examples);
+    EvidenceWeights {
+        bias: weights[EVIDENCE_FEATURES],
+        features: std::array::from_fn(|index| weights[index]),
     }
-    for (features, _, weight) in &examples {
-        for index in 0..EVIDENCE_FEATURES {
-            deviation[index] += weight * (features[index] - mean[index]).powi(2);
-        }
-    }
-    for deviation in &mut deviation {
-        *deviation = deviation.sqrt().max(1e-9);
-    }
-    let mut beta = [0.0; UNKNOWNS];
-    for _ in 0..NEWTON_STEPS {
-        let mut gradient = [0.0; UNKNOWNS];
-        let mut hessian = [[0.0; UNKNOWNS]; UNKNOWNS];
-        for (features, label, weight) in &examples {
-            let mut row = [1.0; UNKNOWNS];
-            for index in 0..EVIDENCE_FEATURES {
-                row[index] = (features[index] - mean[index]) / deviation[index];
-            }
-            let score: f64 = row.iter().zip(&beta).map(|(left, right)| left * right).sum();
-            let probability = 1.0 / (1.0 + (-score).exp());
-            let curvature = weight * probability * (1.0 - probability);
-            for left in 0..UNKNOWNS {
-                gradient[left] += weight * (label - probability) * row[left];
-                for right in 0..UNKNOWNS {
-                    hessian[left][right] += curvature * row[left] * row[right];
-                }
-            }
-        }
-        for index in 0..EVIDENCE_FEATURES {
-            gradient[index] -= RIDGE * beta[index];
-            hessian[index][index] += RIDGE;
-        }
-        let step = solve(hessian, gradient);
-        for (beta, step) in beta.iter_mut().zip(step) {
-            *beta += step;
-        }
-        if step.iter().all(|step| step.abs() < 1e-10) {
-            break;
-        }
-    }
-    let features: [f64; EVIDENCE_FEATURES] = std::array::from_fn(|index| beta[index] / deviation[index]);
-    let shift: f64 = features.iter().zip(mean).map(|(weight, mean)| weight * mean).sum();
-    EvidenceWeights { bias: beta[EVIDENCE_FEATURES] - shift, features }
-}
-
-/// Solves a symmetric positive definite system by Gaussian elimination.
-fn solve(mut matrix: [[f64; UNKNOWNS]; UNKNOWNS], mut right: [f64; UNKNOWNS]) -> [f64; UNKNOWNS] {
-    for pivot in 0..UNKNOWNS {
-        for row in pivot + 1..UNKNOWNS {
-            let factor = matrix[row][pivot] / matrix[pivot][pivot];
-            for column in pivot..UNKNOWNS {
-                matrix[row][column] -= factor * matrix[pivot][column];
-            }
-            right[row] -= factor * right[pivot];
-        }
-    }
-    for row in (0..UNKNOWNS).rev() {
-        for column in row + 1..UNKNOWNS {
-            right[row] -= matrix[row][column] * right[column];
-        }
-        right[row] /= matrix[row][row];
-    }
-    right
 }
 
 fn print_source(weights: &EvidenceWeights) {
