@@ -4,8 +4,8 @@
 use ecg::csv::{LeadChoice, Options};
 use ecg::plot;
 
-#[path = "../../libs/ecg/tests/promises/mod.rs"]
-mod promises;
+#[path = "../../libs/ecg/tests/strip_checks/mod.rs"]
+mod strip_checks;
 
 /// Longer strips are read but not analysed, so that more inputs are tried in the same time.
 const ANALYSED_SAMPLES: usize = 20_000;
@@ -21,7 +21,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     };
     match ecg::read(bytes, &options) {
         Ok(strip) => {
-            promises::assert_in_order(&strip, bytes.len());
+            strip_checks::assert_in_order(&strip, bytes.len());
             if strip.sample_count() <= ANALYSED_SAMPLES {
                 let analysis = ecg::analyze(&strip);
                 if strip.sample_count() <= DRAWN_SAMPLES && choice & 12 == 12 {

@@ -58,7 +58,7 @@ async fn valid_values_are_imported_once_and_others_are_reported() {
     let nobody = doc! { "_id": "Ann" };
     let (from, old) = source_database(&server, vec![whole, bare, odd, nobody]).await;
     let system = System::start(Mode::Standalone);
-    let options = Options { zone: TimeZone::UTC, ..Options::new(from) };
+    let options = Options { zone: TimeZone::UTC, ..Options::new(from, 4) };
 
     let dry_run = import_all(&system, &Options { dry_run: true, ..options.clone() }).await;
     assert_eq!(dry_run.0.patients, 3);

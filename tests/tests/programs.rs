@@ -32,6 +32,9 @@ fn programs_have_help_and_version() {
         "dead-letters",
         "backup",
         "import",
+        "restore",
+        "verify",
+        "cert",
         "healthcheck",
     ] {
         assert!(run("bedside", &[command, "--help"]).status.success(), "{command}");
@@ -76,7 +79,7 @@ fn data_directory_in_use_is_rejected() {
     let output = run("bedside", &["--listen", "127.0.0.1:0", "--data", &data.to_string_lossy()]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("another Bedside uses the data folder"), "{said}");
+    assert!(said.contains("another Bedside uses the data directory"), "{said}");
     assert_eq!(system.service(Service::Gateway).terminate(), Some(0));
 }
 

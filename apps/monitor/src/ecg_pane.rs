@@ -151,7 +151,7 @@ impl EcgPane {
     pub(crate) fn draw(&self, style: &Style) -> Option<Drawn> {
         let (_, scene, view) = self.scene.as_ref()?;
         let ticks: Vec<TickData> = view.ticks(self.size).into_iter().map(|tick| self.tick(tick)).collect();
-        let beats = ui::words::count(scene.beat_count() as u64, "beat", "beats");
+        let beats = ui::format::count(scene.beat_count() as u64, "beat", "beats");
         Some(Drawn {
             picture: Image::from_rgb8(scene.draw(view, self.size, style)),
             scale: view.scale().into(),

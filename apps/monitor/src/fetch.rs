@@ -7,7 +7,7 @@ use client::{ClientError, Gateway};
 use ecg::csv::{LeadChoice, Options};
 use proto_json::{BlobInfo, EcgDetail, EcgQuality, EcgRecord, EcgStatus, ImageRecord, MediaType, RecordId};
 use ui::Picture;
-use ui::trace::{EcgScene, Spark};
+use ui::trace::{EcgScene, Sparkline};
 
 use crate::pages::{PAGE, Wanted};
 use crate::patient::{Answer, Ask, Content, EcgShown, Side};
@@ -41,7 +41,7 @@ pub(crate) async fn answer(gateway: &Gateway, mrn: proto_json::Mrn, ask: Ask) ->
 }
 
 /// The small strip of a tile; nothing where there is no signal that can be read.
-pub(crate) async fn spark(gateway: &Gateway, id: RecordId) -> Result<Option<Spark>, ClientError> {
+pub(crate) async fn spark(gateway: &Gateway, id: RecordId) -> Result<Option<Sparkline>, ClientError> {
     let mut download = match gateway.signal(id).await {
         Ok(download) => download,
         Err(ClientError::NotFound(_)) => return Ok(None),
@@ -61,7 +61,7 @@ pub(crate) async fn spark(gateway: &Gateway, id: RecordId) -> Result<Option<Spar
             head.truncate(end + 1);
         }
         let strip = ecg::read(head.as_slice(), &Options::default()).ok()?;
-        Spark::of(&strip, SPARK_SECONDS)
+        Sparkline::of(&strip, SPARK_SECONDS)
     })
     .await
     .flatten())
@@ -80,7 +80,7 @@ async fn shown(
         Some(signal) if signal.bytes > LONGEST_SIGNAL => {
             format!(
                 "the signal of {} is too long to be drawn here: this is its picture",
-                ui::words::bytes(signal.bytes)
+                ui::format::bytes(signal.bytes)
             )
         }
         Some(signal) => match trace(gateway, &record, signal, strip).await {

@@ -68,7 +68,7 @@ impl App {
             // Fails only when the window is gone, or in a test without an event loop, which takes messages itself.
             let _ = weak.upgrade_in_event_loop(|window| window.global::<window::Api>().invoke_deliver());
         });
-        let settings = args.connection.file("monitor");
+        let settings = args.connection.settings_file("monitor");
         let alarms = args.alarms.clone().unwrap_or_else(|| kept::alarms_beside(settings.path()));
         let start = Start {
             keeper: keeper::Keeper::start(settings.clone(), alarms.clone(), outbox.clone())?,

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use client::{Feed, FeedEvent, FeedSettings, Gateway};
 use proto_json::{Mrn, RecordId};
 use tokio::sync::Semaphore;
-use ui::trace::Spark;
-use ui::{Network, Settings, Task};
+use ui::trace::Sparkline;
+use ui::{BackgroundRuntime, Settings, Task};
 
 use crate::fetch;
 use crate::patient::{Answer, Ask, Ticket};
@@ -30,7 +30,7 @@ pub(crate) enum Message {
     /// What the feed of a connection tells.
     Feed(u64, FeedEvent),
     /// A small strip is here; an error if it could not be fetched.
-    Spark(Mrn, RecordId, Result<Option<Spark>, ()>),
+    Spark(Mrn, RecordId, Result<Option<Sparkline>, ()>),
     /// An answer.
     Answer(Ticket, Answer),
     /// A file was saved, or not.
@@ -99,7 +99,7 @@ pub(crate) fn channel(wake: impl Fn() + Send + Sync + 'static) -> (Outbox, Inbox
 /// Everything that runs beside the window.
 #[derive(Debug)]
 pub(crate) struct Link {
-    network: Network,
+    network: BackgroundRuntime,
     outbox: Outbox,
     feed: Task,
     gateway: Option<Gateway>,
@@ -114,7 +114,7 @@ impl Link {
     /// # Errors
     /// When the operating system gives no threads.
     pub(crate) fn start(outbox: Outbox) -> std::io::Result<Self> {
-        let network = Network::start()?;
+        let network = BackgroundRuntime::start()?;
         let sparks = Arc::new(Semaphore::new(SPARKS_AT_ONCE));
         Ok(Link { network, outbox, feed: Task::default(), gateway: None, questions: Vec::new(), sparks })
     }
@@ -133,7 +133,7 @@ impl Link {
         self.feed = self.network.spawn(async move {
             // Reads files.
             let made = tokio::task::spawn_blocking(move || {
-                let made = settings.connect().and_then(|gateway| Ok((gateway, settings.broker()?)));
+                let made = settings.clients();
                 made.map_err(|error| error.to_string())
             });
             let (gateway, broker) = match made.await {
@@ -204,8 +204,7 @@ impl Link {
         let outbox = self.outbox.clone();
         self.network.spawn_detached(async move {
             let begun = Instant::now();
-            let made =
-                tokio::task::spawn_blocking(move || settings.broker().and_then(|_| settings.connect()));
+            let made = tokio::task::spawn_blocking(move || settings.clients().map(|(gateway, _)| gateway));
             let tested = match made.await {
                 Ok(Ok(gateway)) => match gateway.patients(None, None, Some(1)).await {
                     Ok(_) => Ok(begun.elapsed()),

@@ -6,7 +6,7 @@ use proto_json::{
     CLOCK_TOLERANCE_MS, DamagedRecord, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, HeartRateSource,
     ImageRecord, NameChange, PatientSummary, Timestamp, ValueTime,
 };
-use ui::words;
+use ui::format;
 
 use crate::age;
 use crate::alarms::{Alarm, Limits, Severity};
@@ -40,7 +40,7 @@ fn unconfirmed_rename(patient: &PatientSummary, now: Timestamp) -> Option<&NameC
 #[must_use]
 pub(crate) fn rename_notice(patient: &PatientSummary, now: Timestamp) -> String {
     unconfirmed_rename(patient, now).map_or_else(String::new, |change| {
-        let since = words::clock_or_date(change.at, now);
+        let since = format::time_or_date(change.at, now);
         format!("Until {since}: {}.\nNobody confirmed the new name.", change.from)
     })
 }
@@ -79,8 +79,8 @@ fn is_time_stale(time: ValueTime, now: Timestamp, limit: Duration) -> bool {
 pub(crate) fn short_age(patient: &PatientSummary, now: Timestamp, limit: Duration) -> String {
     let Some(time) = value_time(patient, now) else { return "no rate yet".to_owned() };
     let age = match time {
-        ValueTime::Recorded(at) => words::age(now.millis_since(at)),
-        ValueTime::Received(at) => format!("received {}", words::minute_or_day(at, now)),
+        ValueTime::Recorded(at) => format::age(now.millis_since(at)),
+        ValueTime::Received(at) => format!("received {}", format::minute_or_date(at, now)),
         ValueTime::ClockWrong => return CLOCK_WRONG.to_owned(),
     };
     if is_time_stale(time, now, limit) { format!("stale · {age}") } else { age }
@@ -102,7 +102,7 @@ pub(crate) fn long_age(patient: &PatientSummary, now: Timestamp, limit: Duration
 }
 
 fn ago(at: Timestamp, now: Timestamp) -> String {
-    match words::age(now.millis_since(at)) {
+    match format::age(now.millis_since(at)) {
         now if now == "now" => now,
         age => format!("{age} ago"),
     }
@@ -112,8 +112,8 @@ fn ago(at: Timestamp, now: Timestamp) -> String {
 #[must_use]
 pub(crate) fn when(time: ValueTime, now: Timestamp) -> String {
     match time {
-        ValueTime::Recorded(at) => words::clock_or_date(at, now),
-        ValueTime::Received(at) => format!("received {}", words::clock_or_date(at, now)),
+        ValueTime::Recorded(at) => format::time_or_date(at, now),
+        ValueTime::Received(at) => format!("received {}", format::time_or_date(at, now)),
         ValueTime::ClockWrong => CLOCK_WRONG.to_owned(),
     }
 }
@@ -126,7 +126,7 @@ pub(crate) fn clock_alarm(problem: Option<&str>, ahead_ms: Option<i64>) -> Optio
         return Some(format!("Clock wrong. {problem}"));
     }
     let ahead = ahead_ms.filter(|ahead| ahead.abs() > CLOCK_TOLERANCE_MS)?;
-    let off = words::age(ahead.abs());
+    let off = format::age(ahead.abs());
     let direction = if ahead > 0 { "behind" } else { "ahead of" };
     Some(format!(
         "This station's clock is {off} {direction} the server's. All times shown are by the server's clock."
@@ -176,8 +176,8 @@ pub(crate) fn rate_severity(patient: &PatientSummary, limits: Limits) -> window:
 /// When the reason of an alarm is from, if that is not the last strip.
 fn reason_time(alarm: &Alarm, now: Timestamp) -> Option<String> {
     alarm.is_reason_past().then(|| match alarm.worst_at() {
-        Some(at) => format!("at {}", words::clock_or_date(at, now)),
-        None => format!("raised {}", words::clock_or_date(alarm.since, now)),
+        Some(at) => format!("at {}", format::time_or_date(at, now)),
+        None => format!("raised {}", format::time_or_date(alarm.since, now)),
     })
 }
 
@@ -195,7 +195,7 @@ pub(crate) fn alarm_state(alarm: &Alarm, now: Timestamp) -> String {
     if alarm.is_acknowledged {
         parts.push("acknowledged".to_owned());
     } else if let Some(until) = alarm.silent_until.filter(|until| *until > now) {
-        parts.push(format!("silent {}", words::age(until.millis_since(now) + 999)));
+        parts.push(format!("silent {}", format::age(until.millis_since(now) + 999)));
     }
     parts.join(" · ")
 }
@@ -237,7 +237,7 @@ pub(crate) fn tile(
     }
     match value_time(patient, now) {
         Some(ValueTime::Received(at)) => {
-            spoken.push_str(&format!(", received {}", words::clock_or_date(at, now)));
+            spoken.push_str(&format!(", received {}", format::time_or_date(at, now)));
         }
         Some(ValueTime::ClockWrong) => spoken.push_str(", clock wrong"),
         Some(ValueTime::Recorded(_)) | None => {}
@@ -331,7 +331,7 @@ pub(crate) fn image_choice(record: &ImageRecord, now: Timestamp) -> ChoiceData {
             .file
             .file_name
             .as_deref()
-            .map_or_else(|| words::bytes(record.file.bytes), |name| words::shortened(name, LONGEST_FILE_NAME))
+            .map_or_else(|| format::bytes(record.file.bytes), |name| format::elided(name, LONGEST_FILE_NAME))
             .into(),
         severity: window::Severity::None,
     }
@@ -344,9 +344,9 @@ pub(crate) fn findings(analysis: &EcgAnalysis) -> String {
     let lead = analysis.lead.as_ref().map(|lead| format!("lead {lead}, ")).unwrap_or_default();
     lines.push(format!(
         "{}: {lead}{}, {}",
-        words::duration(analysis.duration_s),
+        format::duration(analysis.duration_s),
         quality(analysis.quality),
-        words::count(analysis.beat_count, "beat", "beats")
+        format::count(analysis.beat_count, "beat", "beats")
     ));
     if let Some(rate) = &analysis.heart_rate {
         lines.push(format!("{:.0} to {:.0} bpm within the strip", rate.min_bpm, rate.max_bpm));

@@ -2,8 +2,8 @@
 
 use proto_json::Timestamp;
 use slint::{Image, ModelRc, VecModel};
+use ui::format;
 use ui::trace::{Size, Tick, TrendScene, TrendStyle, TrendView};
-use ui::words;
 
 use crate::alarms::Limits;
 use crate::window::{TickData, TrendData};
@@ -92,7 +92,7 @@ impl TrendPane {
         };
         let reading = self.pointer.and_then(|x| scene.reading(&view, x, self.size)).map(|reading| {
             let time = Timestamp::from_millis(reading.at_ms)
-                .map_or_else(|_| String::new(), |at| words::clock_or_date(at, now));
+                .map_or_else(|_| String::new(), |at| format::time_or_date(at, now));
             if reading.count == 1 && reading.low == reading.high {
                 format!("{time} · {:.0} bpm", reading.mean)
             } else {
@@ -100,7 +100,7 @@ impl TrendPane {
             }
         });
         let shown = scene.points().iter().filter(|point| point.at_ms >= view.from_ms).count();
-        let summary = || words::count(shown as u64, "value", "values");
+        let summary = || format::count(shown as u64, "value", "values");
         TrendData {
             has_values: shown > 0,
             message: if shown == 0 {

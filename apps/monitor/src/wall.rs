@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use proto_json::{Mrn, PatientSummary, RecordId};
-use ui::trace::Spark;
+use ui::trace::Sparkline;
 
 use crate::alarms::Severity;
 
@@ -14,7 +14,7 @@ pub struct Tile {
     /// What is known of the patient.
     pub patient: PatientSummary,
     /// The small strip, and the ECG it is of.
-    pub spark: Option<(RecordId, Option<Spark>)>,
+    pub spark: Option<(RecordId, Option<Sparkline>)>,
     place: Place,
 }
 
@@ -117,7 +117,7 @@ impl Wall {
     }
 
     /// The small strip of an ECG is here; it is shown only if the ECG is still the patient's latest.
-    pub fn set_spark(&mut self, mrn: Mrn, ecg: RecordId, spark: Option<Spark>) -> Option<Edit> {
+    pub fn set_spark(&mut self, mrn: Mrn, ecg: RecordId, spark: Option<Sparkline>) -> Option<Edit> {
         let tile = self.tiles.get_mut(&mrn)?;
         if tile.patient.latest_ecg.as_ref()?.id != ecg {
             return None;

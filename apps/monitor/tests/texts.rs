@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use monitor::wall::Grid;
 use monitor::window::{
-    AlarmData, Api, ChoiceData, EcgData, HistoryData, ImageData, Level, Main, Page, PaneState, Severity,
-    Theme, ThemeChoice, TileData, TrendData, VitalsData,
+    AlarmData, Api, ChoiceData, ConnectionLevel, EcgData, HistoryData, ImageData, Main, Page, PaneState,
+    Severity, Theme, ThemeChoice, TileData, TrendData, VitalsData,
 };
 use slint::{ComponentHandle, Model, ModelRc, SharedString, VecModel};
 
@@ -62,7 +62,7 @@ fn age(at: usize) -> SharedString {
 /// Shows the longest texts that can come up.
 fn fill(api: &Api) {
     api.set_clock("23:59:59".into());
-    api.set_level(Level::Fair);
+    api.set_level(ConnectionLevel::Fair);
     api.set_connection("connected · asks every 5 s".into());
     api.set_connection_since(format!("since {DATE}").into());
     api.set_alarm_count("1,000 alarms".into());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use client::Gateway;
 use proto_json::{EcgRecord, EcgStatus, FileKind, Mrn, RecordId, UploadReceipt};
 use tokio::sync::Notify;
-use ui::{Task, words};
+use ui::{Task, format};
 
 use crate::link::Link;
 use crate::message::Message;
@@ -102,7 +102,7 @@ impl Analyses {
         let mut text: Vec<String> =
             self.ecgs.iter().filter_map(|ecg| ecg.answer.as_ref()).map(|(words, _)| words.clone()).collect();
         if waiting > 0 {
-            let what = words::count(waiting as u64, "ECG", "ECGs");
+            let what = format::count(waiting as u64, "ECG", "ECGs");
             text.push(format!("The server is analysing {what}…"));
         }
         let differs = self.ecgs.iter().filter_map(|ecg| ecg.answer.as_ref()).any(|(_, agrees)| !agrees);
@@ -123,17 +123,17 @@ fn compared(record: &EcgRecord, mean: Option<f64>, preview: &Preview) -> (String
     let name = &preview.name;
     if record.status == EcgStatus::Failed {
         let reason = record.failure.as_deref().unwrap_or("it does not say why");
-        return (format!("The server could not analyse {name}: {}", words::sentence(reason)), false);
+        return (format!("The server could not analyse {name}: {}", format::sentence(reason)), false);
     }
     match (mean, preview.mean_bpm) {
         (Some(server), Some(ours)) if (server - ours).abs() < AGREE_BPM => (
-            format!("The server finds {} bpm in {name}, as the preview did.", words::bpm(Some(server))),
+            format!("The server finds {} bpm in {name}, as the preview did.", format::bpm(Some(server))),
             true,
         ),
         (None, None) => (format!("The server finds no heart rate in {name}, as the preview."), true),
         (server, ours) => {
             let rate = |rate: Option<f64>| {
-                rate.map_or("no heart rate".to_owned(), |rate| format!("{} bpm", words::bpm(Some(rate))))
+                rate.map_or("no heart rate".to_owned(), |rate| format!("{} bpm", format::bpm(Some(rate))))
             };
             let (server, ours) = (rate(server), rate(ours));
             let told =

@@ -8,9 +8,11 @@ use client::{Gateway, NatsSettings};
 use proto_json::{Mrn, Timestamp};
 use slint::{CloseRequestResponse, ComponentHandle as _, ModelRc, PlatformError, SharedString, VecModel};
 use tokio::sync::mpsc;
-use ui::{FileChooser, FileFilter, Level, Light, Network, OpenRequest, Task, words};
+use ui::{
+    BackgroundRuntime, ConnectionLevel, ConnectionStatus, FileChooser, FileFilter, OpenRequest, StartError,
+    Task, format,
+};
 
-use crate::StartError;
 use crate::analysis::Analyses;
 use crate::args::Args;
 use crate::dialogs::{Connected, Kept, SettingsDesk};
@@ -20,7 +22,7 @@ use crate::patient_form::{Known, PatientForm};
 use crate::recording::Recording;
 use crate::sending::{Named, Outcome, Sending};
 use crate::staging::{FileId, Staging};
-use crate::window::{self, Api, Asking, Confirmation, Main, Tone};
+use crate::window::{Api, Asking, Confirmation, Main, Tone};
 
 /// Place of ECGs in the chooser of file types; images come before.
 const ECG_TYPE: i32 = 1;
@@ -43,7 +45,7 @@ pub(crate) struct Desk {
     /// The patient whose changes are followed.
     followed: Option<Mrn>,
     follower: Task,
-    level: Level,
+    level: ConnectionLevel,
     /// Where files were chosen last.
     folder: Option<PathBuf>,
 }
@@ -70,7 +72,7 @@ impl Desk {
         quit: Box<dyn Fn()>,
     ) -> Result<Rc<RefCell<Self>>, StartError> {
         let (mail, letters) = mpsc::unbounded_channel();
-        let link = Link::new(window, Network::start()?, mail);
+        let link = Link::new(window, BackgroundRuntime::start()?, mail);
         let typed = |text: &Option<String>| text.clone().unwrap_or_default();
         let desk = Desk {
             form: PatientForm::new(link.clone(), typed(&args.mrn), typed(&args.name)),
@@ -86,7 +88,7 @@ impl Desk {
             nats: None,
             followed: None,
             follower: Task::default(),
-            level: Level::Unknown,
+            level: ConnectionLevel::Unknown,
             folder: None,
             link,
         };
@@ -96,7 +98,7 @@ impl Desk {
         slint::spawn_local(reader).map_err(|error| PlatformError::Other(error.to_string()))?;
         let mut it = desk.borrow_mut();
         it.link.api(|api| api.set_version(env!("CARGO_PKG_VERSION").into()));
-        it.stand(ui::light(None));
+        it.stand(ConnectionStatus::of(None));
         it.settings.connect();
         for path in &args.files {
             it.add(path.clone(), !looks_like_image(path));
@@ -139,7 +141,11 @@ impl Desk {
                 Connected::Use { gateway, nats, saved } => self.connected(gateway, nats, saved),
                 Connected::Wrong(reason) => {
                     let detail = reason.clone();
-                    self.stand(Light { level: Level::Bad, words: "not set up".to_owned(), detail });
+                    self.stand(ConnectionStatus {
+                        level: ConnectionLevel::Bad,
+                        text: "not set up".to_owned(),
+                        detail,
+                    });
                     self.say(Tone::Danger, &reason);
                 }
                 Connected::Nothing => {}
@@ -187,18 +193,13 @@ impl Desk {
         self.follower = self.link.network.spawn(follow(gateway, nats, mrn, mail));
     }
 
-    fn stand(&mut self, light: Light) {
-        let back = self.level != Level::Good && light.level == Level::Good;
+    fn stand(&mut self, light: ConnectionStatus) {
+        let back = self.level != ConnectionLevel::Good && light.level == ConnectionLevel::Good;
         self.level = light.level;
-        let level = match light.level {
-            Level::Unknown => window::Level::Unknown,
-            Level::Good => window::Level::Good,
-            Level::Fair => window::Level::Fair,
-            Level::Bad => window::Level::Bad,
-        };
+        let level = light.level.into();
         self.link.api(|api| {
             api.set_light(level);
-            api.set_light_words(light.words.into());
+            api.set_light_words(light.text.into());
             api.set_light_detail(light.detail.into());
         });
         if back {
@@ -298,7 +299,7 @@ impl Desk {
         }
         match self.form.mrn() {
             None => return Some("Enter the medical record number to upload.".to_owned()),
-            Some(Err(error)) => return Some(words::sentence(&error.to_string())),
+            Some(Err(error)) => return Some(format::sentence(&error.to_string())),
             Some(Ok(_)) => {}
         }
         if let Some(problem) = self.form.name_problem() {
@@ -319,14 +320,14 @@ impl Desk {
         let (images, ecgs, bytes) = self.staging.totals();
         let mut parts = Vec::new();
         if images > 0 {
-            parts.push(words::count(images as u64, "medical image", "medical images"));
+            parts.push(format::count(images as u64, "medical image", "medical images"));
         }
         if ecgs > 0 {
-            parts.push(words::count(ecgs as u64, "ECG", "ECGs"));
+            parts.push(format::count(ecgs as u64, "ECG", "ECGs"));
         }
         match parts.is_empty() {
             true => "no files".to_owned(),
-            false => format!("{}, {}", parts.join(" and "), words::bytes(bytes)),
+            false => format!("{}, {}", parts.join(" and "), format::bytes(bytes)),
         }
     }
 
@@ -346,7 +347,7 @@ impl Desk {
             return;
         }
         // Offline the question could only hold up what is kept here anyway.
-        self.checking = self.level != Level::Bad && self.sending.gateway().is_some();
+        self.checking = self.level != ConnectionLevel::Bad && self.sending.gateway().is_some();
         if self.checking {
             self.form.look_up(self.sending.gateway(), std::time::Duration::ZERO);
         }
@@ -362,7 +363,7 @@ impl Desk {
         if let Some(line) = self.recording.line(self.now()) {
             text.push_str(&format!("\n{line}"));
         }
-        if self.level == Level::Bad {
+        if self.level == ConnectionLevel::Bad {
             text.push_str("\n\nThe gateway cannot be reached: the upload will be kept here and sent later.");
         } else if let (Known::Unclear(reason), false) = (self.form.known(), self.checking) {
             text.push_str(&format!("\n\nWho has this number cannot be checked: {reason}."));
@@ -483,7 +484,7 @@ impl Desk {
         match self.sending.waiting() {
             0 => {}
             waiting => {
-                let what = words::count(waiting as u64, "upload waits", "uploads wait");
+                let what = format::count(waiting as u64, "upload waits", "uploads wait");
                 text.push_str(&format!(
                     "{what} on this computer, to be sent when the app is started again. "
                 ));

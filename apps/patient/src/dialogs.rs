@@ -1,17 +1,11 @@
 //! Settings, and what stands in the way until it is answered.
 
-use std::time::Duration;
-
-use client::{ClientError, Feed, FeedEvent, FeedMode, FeedSettings, Gateway, NatsSettings};
-use proto_json::Mrn;
-use ui::{Settings, SettingsFile, Task, words};
+use client::{Gateway, NatsSettings};
+use ui::{Settings, SettingsFile, Task, format};
 
 use crate::link::Link;
 use crate::message::Message;
-use crate::window::{SettingsForm, ThemeChoice, Tone};
-
-/// How long a gateway, and a broker, have to answer a test.
-const TEST_LIMIT: Duration = Duration::from_secs(4);
+use crate::window::{SettingsForm, Tone};
 
 /// The settings in force, and where they come from.
 pub(crate) struct Kept {
@@ -61,21 +55,13 @@ impl SettingsDesk {
 
     fn apply_theme(&self) {
         use slint::ComponentHandle as _;
-        let choice = theme_choice(self.settings.shown.theme);
+        let choice = self.settings.shown.theme.into();
         self.link.window(|window| window.global::<crate::window::Theme<'_>>().invoke_choose(choice));
     }
 
     /// Fills the form with what is in force.
     pub(crate) fn fill(&self) {
-        let shown = &self.settings.shown;
-        let form = SettingsForm {
-            gateway: (&shown.gateway).into(),
-            token: (&shown.token).into(),
-            ca: (&shown.ca).into(),
-            nats: (&shown.nats).into(),
-            nats_credentials: (&shown.nats_credentials).into(),
-            theme: theme_choice(shown.theme),
-        };
+        let form = SettingsForm::from(&self.settings.shown);
         self.link.api(|api| api.set_settings(form));
         self.say(Tone::Neutral, "", false);
     }
@@ -89,20 +75,7 @@ impl SettingsDesk {
     }
 
     fn typed(&self, form: &SettingsForm) -> Settings {
-        let settings = Settings {
-            gateway: form.gateway.to_string(),
-            token: form.token.to_string(),
-            ca: form.ca.to_string(),
-            nats: form.nats.to_string(),
-            nats_credentials: form.nats_credentials.to_string(),
-            theme: match form.theme {
-                ThemeChoice::Light => ui::Theme::Light,
-                ThemeChoice::Dark => ui::Theme::Dark,
-                ThemeChoice::System => ui::Theme::System,
-            },
-            ..self.settings.shown.clone()
-        };
-        settings.trimmed()
+        form.to_settings(&self.settings.shown)
     }
 
     /// Makes a client of what is in force; the answer comes as [`Message::Connected`].
@@ -115,7 +88,7 @@ impl SettingsDesk {
         self.number += 1;
         let (number, mail) = (self.number, self.link.mail.clone());
         self.link.network.spawn_blocking(move || {
-            let result = clients(&settings);
+            let result = settings.clients().map_err(|error| format::sentence(&error.to_string()));
             let _ = mail.send(Message::Connected { number, result });
         });
     }
@@ -149,7 +122,7 @@ impl SettingsDesk {
         if let Some(edited) = pending {
             let keep = self.settings.kept.with_edits(&self.settings.shown, &edited);
             if let Err(error) = self.settings.file.save(&keep) {
-                self.say(Tone::Danger, &words::sentence(&error.to_string()), false);
+                self.say(Tone::Danger, &format::sentence(&error.to_string()), false);
                 return Connected::Nothing;
             }
             self.settings.kept = keep;
@@ -166,14 +139,10 @@ impl SettingsDesk {
         let (number, mail) = (self.number, self.link.mail.clone());
         self.say(Tone::Neutral, "", true);
         self.task = self.link.network.spawn(async move {
-            let tried = tokio::task::spawn_blocking(move || clients(&settings)).await;
-            let tested = match tried {
-                Ok(Ok((gateway, nats))) => test(gateway, nats).await,
-                Ok(Err(reason)) => Err(reason),
-                Err(_) => Err("The test could not be run.".to_owned()),
-            };
+            let tested = ui::test_connection(settings).await;
             let good = tested.is_ok();
-            let words = tested.unwrap_or_else(|reason| reason);
+            let words =
+                tested.map_or_else(|error| format::sentence(&error.to_string()), |passed| passed.to_string());
             let _ = mail.send(Message::Tested { number, good, words });
         });
     }
@@ -188,50 +157,5 @@ impl SettingsDesk {
     pub(crate) fn closed(&mut self) {
         self.task = Task::default();
         self.pending = None;
-    }
-}
-
-fn theme_choice(theme: ui::Theme) -> ThemeChoice {
-    match theme {
-        ui::Theme::Light => ThemeChoice::Light,
-        ui::Theme::Dark => ThemeChoice::Dark,
-        ui::Theme::System => ThemeChoice::System,
-    }
-}
-
-fn clients(settings: &Settings) -> Result<(Gateway, Option<NatsSettings>), String> {
-    let gateway = settings.connect().map_err(|error| words::sentence(&error.to_string()))?;
-    let nats = settings.broker().map_err(|error| words::sentence(&error.to_string()))?;
-    Ok((gateway, nats))
-}
-
-/// Whether gateway, token and broker work, in a sentence.
-async fn test(gateway: Gateway, nats: Option<NatsSettings>) -> Result<String, String> {
-    let fail = |error: ClientError| words::sentence(&error.to_string());
-    gateway.check(TEST_LIMIT).await.map_err(fail)?;
-    let Ok(nobody) = Mrn::new(0) else { return Err(String::new()) };
-    match gateway.patient(nobody).await {
-        Ok(_) => {}
-        Err(ClientError::Forbidden(_)) => {
-            return Ok("The gateway answers; the token allows uploads, and nothing else.".to_owned());
-        }
-        Err(error) => return Err(fail(error)),
-    }
-    let wanted = if nats.is_some() { FeedMode::Nats } else { FeedMode::ServerSentEvents };
-    let mut feed = Feed::start(FeedSettings { nats, ..FeedSettings::new(gateway, Some(nobody)) });
-    let reached = tokio::time::timeout(TEST_LIMIT, async {
-        while let Some(event) = feed.next().await {
-            if matches!(&event, FeedEvent::Connection(state) if state.mode == wanted) {
-                return;
-            }
-        }
-    });
-    match (reached.await, wanted) {
-        (Ok(()), FeedMode::Nats) => Ok("The gateway answers, and NATS pushes updates.".to_owned()),
-        (Ok(()), _) => Ok("The gateway answers, and pushes updates.".to_owned()),
-        (Err(_), FeedMode::Nats) => {
-            Err("The gateway answers, but NATS does not: check its address and credentials.".to_owned())
-        }
-        (Err(_), _) => Err("The gateway answers, but does not push updates.".to_owned()),
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ecg::{Analysis, Quality, Strip};
 use proto_json::Timestamp;
-use ui::{Picture, words};
+use ui::{Picture, format};
 
 use crate::staging::Stamp;
 
@@ -45,7 +45,7 @@ pub(crate) fn read(
         return Err(String::new());
     }
     let strip = strip.map_err(|error| error.to_string())?;
-    let samples = words::count(strip.sample_count() as u64, "sample", "samples");
+    let samples = format::count(strip.sample_count() as u64, "sample", "samples");
     tell(-1.0, format!("Finding the beats in {samples}…"));
     let analysis = ecg::analyze(&strip);
     if cancelled.load(Ordering::Relaxed) {
@@ -85,7 +85,7 @@ impl Read for Watched<'_> {
         if self.told.elapsed() >= STEP {
             self.told = Instant::now();
             let share = self.read as f32 / self.total.max(1) as f32;
-            let (read, total) = (words::bytes(self.read), words::bytes(self.total));
+            let (read, total) = (format::bytes(self.read), format::bytes(self.total));
             (self.tell)(share.min(1.0), format!("Read {read} of {total}"));
         }
         Ok(read)
@@ -106,7 +106,7 @@ impl Reading {
     /// Lowest to highest rate.
     pub(crate) fn range(&self) -> String {
         self.analysis.heart_rate.map_or(String::new(), |rate| {
-            format!("{} to {}", words::bpm(Some(rate.min_bpm)), words::bpm(Some(rate.max_bpm)))
+            format!("{} to {}", format::bpm(Some(rate.min_bpm)), format::bpm(Some(rate.max_bpm)))
         })
     }
 
@@ -119,12 +119,12 @@ impl Reading {
         let rate = self.strip.sample_rate_hz;
         let rate =
             if (rate - rate.round()).abs() < 0.05 { format!("{rate:.0}") } else { format!("{rate:.1}") };
-        let mut detail = format!("{} · {rate} Hz", words::duration(self.strip.duration_s()));
+        let mut detail = format!("{} · {rate} Hz", format::duration(self.strip.duration_s()));
         if let Some(lead) = &self.strip.lead {
             detail.push_str(" · lead ");
             detail.extend(lead.chars().take(16));
         }
-        let beats = words::count(self.analysis.beats.len() as u64, "beat", "beats");
+        let beats = format::count(self.analysis.beats.len() as u64, "beat", "beats");
         format!("{detail} · {beats}")
     }
 

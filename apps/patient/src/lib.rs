@@ -24,29 +24,8 @@ use ui::{FileChooser, NativeDialogs, Settings};
 
 pub use args::Args;
 use desk::Desk;
+pub use ui::StartError;
 use window::Main;
-
-/// Why the app cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The settings cannot be read.
-    #[error(transparent)]
-    Settings(#[from] ui::SettingsError),
-    /// There is no window.
-    #[error("the window cannot be opened: {0}")]
-    Window(#[from] slint::PlatformError),
-    /// There are no threads.
-    #[error("the network cannot be started: {0}")]
-    Network(#[from] std::io::Error),
-}
-
-impl StartError {
-    /// 64 where what was given cannot work, else 1.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        if matches!(self, StartError::Settings(_)) { 64 } else { 1 }
-    }
-}
 
 /// The app, on the thread of its window.
 pub struct App {
@@ -60,9 +39,9 @@ impl App {
     /// # Errors
     /// [`StartError`].
     pub fn new(args: &Args, chooser: Rc<dyn FileChooser>, quit: Box<dyn Fn()>) -> Result<Self, StartError> {
-        let file = args.connection.file("patient");
+        let file = args.connection.settings_file("patient");
         let kept: Settings = file.load()?;
-        let shown = args.connection.over(&kept)?;
+        let shown = args.connection.apply_to(&kept)?;
         let window = Main::new()?;
         let desk = Desk::new(&window, args, dialogs::Kept { file, kept, shown }, chooser, quit)?;
         Ok(App { window, desk })

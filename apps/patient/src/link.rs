@@ -6,7 +6,7 @@ use client::{ConnectionState, Feed, FeedEvent, FeedMode, FeedSettings, Gateway, 
 use proto_json::{Mrn, Timestamp};
 use slint::{ComponentHandle as _, Weak};
 use tokio::sync::mpsc::UnboundedSender;
-use ui::{Level, Light, Network};
+use ui::{BackgroundRuntime, ConnectionLevel, ConnectionStatus};
 
 use crate::message::Message;
 use crate::window::{Api, Main};
@@ -18,12 +18,12 @@ const PROBE_EVERY: std::time::Duration = std::time::Duration::from_secs(3);
 #[derive(Clone)]
 pub(crate) struct Link {
     window: Weak<Main>,
-    pub(crate) network: Rc<Network>,
+    pub(crate) network: Rc<BackgroundRuntime>,
     pub(crate) mail: UnboundedSender<Message>,
 }
 
 impl Link {
-    pub(crate) fn new(window: &Main, network: Network, mail: UnboundedSender<Message>) -> Self {
+    pub(crate) fn new(window: &Main, network: BackgroundRuntime, mail: UnboundedSender<Message>) -> Self {
         Link { window: window.as_weak(), network: Rc::new(network), mail }
     }
 
@@ -61,7 +61,7 @@ pub(crate) async fn follow(
         let mut feed = Feed::start(settings);
         while let Some(event) = feed.next().await {
             let message = match event {
-                FeedEvent::Connection(state) => Message::Standing(ui::light(Some(&state))),
+                FeedEvent::Connection(state) => Message::Standing(ConnectionStatus::of(Some(&state))),
                 FeedEvent::Updated(update) => Message::Updated(update),
                 FeedEvent::Snapshot(_) | FeedEvent::Damaged(_) => continue,
             };
@@ -77,13 +77,13 @@ async fn uploads_only(gateway: &Gateway, mail: &UnboundedSender<Message>) {
     let mut told = None;
     loop {
         let light = match gateway.check(PROBE_EVERY).await {
-            Ok(()) => Light {
-                level: Level::Good,
-                words: "connected · uploads only".to_owned(),
+            Ok(()) => ConnectionStatus {
+                level: ConnectionLevel::Good,
+                text: "connected · uploads only".to_owned(),
                 detail: "The access token allows uploads; what the server makes of them cannot be shown."
                     .to_owned(),
             },
-            Err(error) => ui::light(Some(&ConnectionState {
+            Err(error) => ConnectionStatus::of(Some(&ConnectionState {
                 mode: FeedMode::Offline,
                 since: Timestamp::now(),
                 reason: Some(error.to_string()),
@@ -93,7 +93,7 @@ async fn uploads_only(gateway: &Gateway, mail: &UnboundedSender<Message>) {
         if told != Some(level) && mail.send(Message::Standing(light)).is_err() {
             return;
         }
-        if told == Some(Level::Bad) && level == Level::Good {
+        if told == Some(ConnectionLevel::Bad) && level == ConnectionLevel::Good {
             return;
         }
         told = Some(level);

@@ -5,11 +5,5 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    match patient::run(patient::Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("patient: {error}");
-            ExitCode::from(error.exit_code())
-        }
-    }
+    ui::exit("patient", patient::run(patient::Args::parse()))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use client::{ClientError, EntryId, Gateway, NatsSettings, Outbox, OutboxError, OutboxEvent, Progress};
 use proto_json::{EcgRecord, Mrn, PatientUpdated, RecordId};
-use ui::{Light, Picture};
+use ui::{ConnectionStatus, Picture};
 
 use crate::ecg_file::Reading;
 use crate::patient_form::Known;
@@ -27,7 +27,7 @@ pub(crate) enum Message {
     /// The settings have become a client, or why they cannot.
     Connected { number: u64, result: Result<(Gateway, Option<NatsSettings>), String> },
     /// How the connection stands.
-    Standing(Light),
+    Standing(ConnectionStatus),
     /// Something of the followed patient has changed.
     Updated(Box<PatientUpdated>),
     /// The outbox is open, or why not.

@@ -2,7 +2,7 @@
 
 use client::{ClientError, Gateway};
 use proto_json::{Mrn, MrnError, NameMatch, match_names};
-use ui::{Task, words};
+use ui::{Task, format};
 
 use crate::link::Link;
 use crate::message::Message;
@@ -177,7 +177,7 @@ impl PatientForm {
 
     fn refresh(&self) {
         let error = match self.mrn() {
-            Some(Err(error)) => words::sentence(&error.to_string()),
+            Some(Err(error)) => format::sentence(&error.to_string()),
             _ => String::new(),
         };
         let hint = match (&self.known, self.name_warning()) {

@@ -1,7 +1,7 @@
 //! When the ECGs were recorded: as their files state it, as the person types it, or else when they were chosen.
 
 use proto_json::Timestamp;
-use ui::times;
+use ui::format;
 
 use crate::link::Link;
 
@@ -62,7 +62,7 @@ impl Recording {
             }
             (Some(text), _) if text.trim().is_empty() => Ok(Recorded::default()),
             (Some(text), _) => {
-                let at = times::parse(text, now)
+                let at = format::parse_time(text, now)
                     .ok_or("Enter the recording time as 2026-03-14 15:09:26 or 15:09.")?;
                 if at.is_in_future_of(now) {
                     return Err("The recording time is in the future.".to_owned());

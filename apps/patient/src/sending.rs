@@ -9,7 +9,7 @@ use client::{
 };
 use proto_json::{Mrn, Timestamp, UploadReceipt};
 use slint::{ModelRc, VecModel};
-use ui::{Task, words};
+use ui::{Task, format};
 
 use crate::link::Link;
 use crate::message::Message;
@@ -96,7 +96,7 @@ impl Sending {
                 self.run();
                 self.refresh();
             }
-            Err(error) => self.problem = Some(words::sentence(&error.to_string())),
+            Err(error) => self.problem = Some(format::sentence(&error.to_string())),
         }
     }
 
@@ -181,7 +181,7 @@ impl Sending {
 
     pub(crate) fn keeping(&self, number: u64, progress: Progress) {
         if number == self.number && matches!(self.phase, Phase::Keeping(_)) {
-            let (sent, total) = (words::bytes(progress.sent), words::bytes(progress.total));
+            let (sent, total) = (format::bytes(progress.sent), format::bytes(progress.total));
             self.show_progress(0.0, &format!("Preparing: {sent} of {total}"));
         }
     }
@@ -192,7 +192,7 @@ impl Sending {
             let removed = result.ok().and_then(|id| self.outbox.as_ref().map(|outbox| outbox.remove(id)));
             self.refresh();
             return match removed {
-                Some(Err(error)) => Some(Outcome::Failed(words::sentence(&error.to_string()))),
+                Some(Err(error)) => Some(Outcome::Failed(format::sentence(&error.to_string()))),
                 _ => None,
             };
         }
@@ -205,7 +205,7 @@ impl Sending {
             }
             Err(reason) => {
                 self.end();
-                Some(Outcome::Failed(format!("Not uploaded. {}", words::sentence(&reason))))
+                Some(Outcome::Failed(format!("Not uploaded. {}", format::sentence(&reason))))
             }
         }
     }
@@ -217,7 +217,7 @@ impl Sending {
             && let Some(Err(error)) = self.outbox.as_ref().map(|outbox| outbox.remove(id))
         {
             self.phase = Phase::Sending(id);
-            return Some(Outcome::Failed(words::sentence(&error.to_string())));
+            return Some(Outcome::Failed(format::sentence(&error.to_string())));
         }
         // A copy that is being made removes what it has written.
         self.number += 1;
@@ -232,7 +232,7 @@ impl Sending {
             OutboxEvent::Progress { id, progress } => {
                 if mine == Some(id) {
                     let share = progress.sent as f32 / progress.total.max(1) as f32;
-                    let (sent, total) = (words::bytes(progress.sent), words::bytes(progress.total));
+                    let (sent, total) = (format::bytes(progress.sent), format::bytes(progress.total));
                     let words = if progress.sent < progress.total {
                         format!("Sent {sent} of {total}")
                     } else {
@@ -261,7 +261,7 @@ impl Sending {
                 self.refresh();
                 Some(Outcome::Delivered(format!(
                     "An upload that had waited was refused and needs attention. {}",
-                    words::sentence(&error.to_string())
+                    format::sentence(&error.to_string())
                 )))
             }
             OutboxEvent::Delayed { error, .. } => {
@@ -271,7 +271,7 @@ impl Sending {
                 }
                 self.end();
                 let mrn = self.mrn.map_or(String::new(), |mrn| format!(" for patient {mrn}"));
-                let reason = words::sentence(&error.to_string());
+                let reason = format::sentence(&error.to_string());
                 Some(Outcome::Kept(format!(
                     "The upload{mrn} is kept on this computer and will be sent as soon as possible. {reason}"
                 )))
@@ -283,10 +283,10 @@ impl Sending {
     fn take_back(&mut self, id: EntryId, error: &ClientError) -> Outcome {
         let removed = self.outbox.as_ref().map_or(Ok(()), |outbox| outbox.remove(id));
         self.end();
-        let told = format!("Not uploaded. {}", words::sentence(&error.to_string()));
+        let told = format!("Not uploaded. {}", format::sentence(&error.to_string()));
         match removed {
             Ok(()) => Outcome::Failed(told),
-            Err(error) => Outcome::Failed(format!("{told} {}", words::sentence(&error.to_string()))),
+            Err(error) => Outcome::Failed(format!("{told} {}", format::sentence(&error.to_string()))),
         }
     }
 
@@ -326,7 +326,7 @@ impl Sending {
         let entry = outbox.entries().into_iter().find(|entry| entry.id.to_string() == id);
         let done = entry.map_or(Ok(()), |entry| act(outbox, entry.id));
         self.refresh();
-        done.map_err(|error| words::sentence(&error.to_string()))
+        done.map_err(|error| format::sentence(&error.to_string()))
     }
 
     /// Shows what waits.
@@ -340,7 +340,7 @@ impl Sending {
             parts.push(format!("{} waiting", entries.len() - attention));
         }
         if attention > 0 {
-            parts.push(words::count(attention as u64, "needs attention", "need attention"));
+            parts.push(format::count(attention as u64, "needs attention", "need attention"));
         }
         if outbox.damaged() > 0 {
             parts.push(format!("{} damaged", outbox.damaged()));
@@ -356,9 +356,9 @@ impl Sending {
                 Some(reason) => format!("Refused: {reason}").into(),
                 None => format!(
                     "{}, {}, since {}",
-                    words::count(entry.files as u64, "file", "files"),
-                    words::bytes(entry.bytes),
-                    words::clock_or_date(entry.created_at, now)
+                    format::count(entry.files as u64, "file", "files"),
+                    format::bytes(entry.bytes),
+                    format::time_or_date(entry.created_at, now)
                 )
                 .into(),
             },

@@ -11,7 +11,7 @@ use client::UploadFile;
 use ecg::Quality;
 use proto_json::{FileKind, Timestamp};
 use slint::{Image, ModelRc, SharedString, VecModel};
-use ui::{Picture, words};
+use ui::{Picture, format};
 
 use crate::ecg_file::{self, Reading, quality_word};
 use crate::link::Link;
@@ -326,13 +326,13 @@ impl Staging {
             Ok((reading, stamp)) => {
                 let file = &mut self.files[at];
                 let rate = match reading.mean_bpm() {
-                    Some(_) => format!("{} bpm", words::bpm(reading.mean_bpm())),
+                    Some(_) => format!("{} bpm", format::bpm(reading.mean_bpm())),
                     None => "no heart rate".to_owned(),
                 };
                 let detail = format!(
                     "{rate}, {} quality, {}",
                     quality_word(reading.quality()),
-                    words::bytes(stamp.bytes)
+                    format::bytes(stamp.bytes)
                 );
                 file.facts = Some((stamp, detail));
                 file.mean_bpm = reading.mean_bpm();
@@ -362,7 +362,7 @@ impl Staging {
         match result {
             Ok((picture, stamp)) => {
                 let (width, height) = picture.original_size();
-                let detail = format!("{width} × {height}, {}", words::bytes(stamp.bytes));
+                let detail = format!("{width} × {height}, {}", format::bytes(stamp.bytes));
                 self.files[at].facts = Some((stamp, detail));
                 if self.image.shows == Some(id) {
                     self.image.content = Some(picture);
@@ -374,7 +374,7 @@ impl Staging {
                 let gone = self.files.remove(at);
                 if self.image.shows == Some(id) {
                     self.image.clear(None);
-                    self.image_failed = Some((gone.name(), words::sentence(&reason)));
+                    self.image_failed = Some((gone.name(), format::sentence(&reason)));
                     self.show_image();
                 }
             }
@@ -441,14 +441,14 @@ impl Staging {
             let file = self.files.iter().find(|file| file.id == id);
             file.map(|file| shown_name(&file.name()))
         };
-        let mut view = EcgView { heart_rate: words::bpm(None).into(), ..EcgView::default() };
+        let mut view = EcgView { heart_rate: format::bpm(None).into(), ..EcgView::default() };
         if let Some((name, reason)) = &self.ecg_failed {
             view.state = PaneState::Failed;
             view.file_name = shown_name(name).into();
             view.error = reason.into();
         } else if let Some(reading) = &self.ecg.content {
             view.state = PaneState::Shown;
-            view.heart_rate = words::bpm(reading.mean_bpm()).into();
+            view.heart_rate = format::bpm(reading.mean_bpm()).into();
             view.heart_rate_range = reading.range().into();
             view.quality = format!("Signal quality {}", quality_word(reading.quality())).into();
             view.quality_tone = match reading.quality() {
@@ -512,7 +512,7 @@ impl Staging {
 
 /// A file's name as the window shows it: the middle of a long one is left out.
 fn shown_name(name: &str) -> String {
-    words::shortened(name, LONGEST_FILE_NAME)
+    format::elided(name, LONGEST_FILE_NAME)
 }
 
 fn read_image(path: &Path) -> Result<(Picture, Stamp), String> {

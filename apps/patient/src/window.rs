@@ -16,3 +16,5 @@ mod generated {
 }
 
 pub use generated::*;
+
+ui::window_conversions!(generated);

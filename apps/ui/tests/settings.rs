@@ -59,7 +59,7 @@ fn flags_win_over_the_file_and_are_not_written_to_it() {
         "--theme",
         "dark",
     ]);
-    let shown = given.over(&kept).unwrap();
+    let shown = given.apply_to(&kept).unwrap();
     assert_eq!((shown.gateway.as_str(), shown.token.as_str()), ("http://flag:2", "s3cret"));
     assert_eq!((shown.nats.as_str(), shown.theme), ("nats://kept:4222", Theme::Dark));
     let edited = Settings { nats: String::new(), ..shown.clone() };
@@ -72,10 +72,11 @@ fn flags_win_over_the_file_and_are_not_written_to_it() {
 fn files_that_settings_name_are_told_of_when_they_cannot_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("no-such-file").display().to_string();
-    let told = Settings { ca: missing.clone(), ..Default::default() }.connect().unwrap_err().to_string();
+    let told =
+        Settings { ca: missing.clone(), ..Default::default() }.gateway_client().unwrap_err().to_string();
     assert!(told.contains("file of certificates") && told.contains(&missing), "{told}");
     let broken = Settings { nats: "nats://a:4222".into(), nats_credentials: missing, ..Default::default() };
-    let told = broken.broker().unwrap_err().to_string();
+    let told = broken.nats_settings().unwrap_err().to_string();
     assert!(told.contains("NATS credentials"), "{told}");
     let file = folder.path().join("creds");
     std::fs::write(&file, "\n").unwrap();
@@ -83,6 +84,6 @@ fn files_that_settings_name_are_told_of_when_they_cannot_be_read() {
     std::fs::write(&file, "monitor:pass:word\n").unwrap();
     let expected = client::NatsCredentials::Password { user: "monitor".into(), password: "pass:word".into() };
     assert_eq!(read_credentials(&file).unwrap(), expected);
-    assert!(Settings::default().broker().unwrap().is_none(), "no address, no broker");
-    assert!(Settings { gateway: "ftp://x".into(), ..Default::default() }.connect().is_err());
+    assert!(Settings::default().nats_settings().unwrap().is_none(), "no address, no broker");
+    assert!(Settings { gateway: "ftp://x".into(), ..Default::default() }.gateway_client().is_err());
 }

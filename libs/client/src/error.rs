@@ -138,7 +138,34 @@ fn root_cause(error: &reqwest::Error) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    if error.source().is_none() { "the request could not be sent".to_owned() } else { cause.to_string() }
+    if error.source().is_none() {
+        return "the request could not be sent".to_owned();
+    }
+    let reason = cause.to_string();
+    match tls_advice(&reason) {
+        Some(advice) => format!("{advice} ({reason})"),
+        None => reason,
+    }
+}
+
+/// Explains a TLS error. The certificate verifier reports errors of different types, so this compares their texts.
+fn tls_advice(reason: &str) -> Option<&'static str> {
+    if reason.contains("CaUsedAsEndEntity") {
+        Some(
+            "its certificate is a CA certificate, which a server must not present; create a CA and a server \
+             certificate with `bedside cert`, set the server certificate at the gateway and trust the CA",
+        )
+    } else if reason.contains("UnknownIssuer") {
+        Some("its certificate is not issued by a trusted CA; trust the CA certificate (--ca)")
+    } else if reason.contains("not valid for name") || reason.contains("NotValidForName") {
+        Some("its certificate is not valid for this host name; create one that contains the name")
+    } else if reason.contains("certificate expired") || reason.contains("Expired") {
+        Some("its certificate has expired, or the clock of this computer is wrong")
+    } else if reason.contains("InvalidContentType") {
+        Some("it does not use TLS; use an address that starts with http://")
+    } else {
+        None
+    }
 }
 
 fn words(problem: &Problem) -> String {
@@ -150,4 +177,25 @@ fn words(problem: &Problem) -> String {
 
 fn detail(problem: &Problem) -> String {
     problem.detail.as_ref().map_or_else(|| format!(" ({})", problem.status), |detail| format!(": {detail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_errors_state_what_to_do() {
+        let advice = |reason| tls_advice(reason).unwrap_or_default();
+        let ca = "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))";
+        assert!(advice(ca).contains("bedside cert"));
+        assert!(advice("invalid peer certificate: UnknownIssuer").contains("--ca"));
+        assert!(
+            advice("invalid peer certificate: certificate not valid for name \"a\"").contains("host name")
+        );
+        assert!(
+            advice("invalid peer certificate: certificate expired: verification time 5").contains("expired")
+        );
+        assert!(advice("received corrupt message of type InvalidContentType").contains("http://"));
+        assert_eq!(tls_advice("connection refused"), None);
+    }
 }

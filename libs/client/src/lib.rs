@@ -24,11 +24,11 @@ pub use download::Download;
 pub use error::ClientError;
 pub use feed::{ConnectionState, Feed, FeedEvent, FeedMode, FeedSettings};
 #[cfg(feature = "nats")]
-pub use feed::{NatsCredentials, NatsSettings};
+pub use feed::{DEFAULT_NATS_INBOX, NatsCredentials, NatsSettings};
 pub use gateway::Gateway;
 pub use outbox::{EntryId, Outbox, OutboxEntry, OutboxError, OutboxEvent};
 pub use server_time::ServerTime;
-pub use settings::{Settings, Timeouts, Token};
+pub use settings::{DEFAULT_GATEWAY, Settings, Timeouts, Token};
 pub use sse::{SseError, SseEvent, SseParser};
 pub use upload::{
     FileContent, IdempotencyKey, IdempotencyKeyError, Progress, RetryPolicy, Upload, UploadAnswer, UploadFile,

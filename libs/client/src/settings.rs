@@ -7,6 +7,9 @@ use reqwest::Url;
 
 use crate::ClientError;
 
+/// Address of a gateway on this machine, with its default port.
+pub const DEFAULT_GATEWAY: &str = "http://127.0.0.1:5011";
+
 /// How to reach a gateway.
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -1,4 +1,4 @@
-//! How fast text files are read, and how much memory a day of ECG takes: `cargo bench -p ecg --bench csv`.
+//! Speed and memory of the CSV reader: `cargo bench -p ecg --bench csv`
 
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing else to say")]
 
@@ -56,7 +56,7 @@ fn report(name: &str, bytes: &[u8]) {
         })
         .collect();
     spans.sort();
-    // The fastest run is the one that nothing else on the machine disturbed.
+    // The fastest run is the least disturbed one.
     let (best, median) = (spans[0].as_secs_f64(), spans[spans.len() / 2].as_secs_f64());
     let rows = bytes.iter().filter(|&&byte| byte == b'\n').count();
     println!(

@@ -1,5 +1,5 @@
-//! How fast beats are found, a strip becomes a result and a picture, and a day is analysed:
-//! `cargo bench -p ecg --bench detect`.
+//! Speed of detection, analysis and plotting, up to a recording of 24 hours: `cargo bench -p ecg --bench
+//! detect`
 
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing else to say")]
 
@@ -65,13 +65,13 @@ fn row(name: &str, measured: &str, aim: &str) {
     println!("{name:<44} {measured:>12} {aim:>12}");
 }
 
-/// An ECG with noise, a wandering baseline and ectopic beats.
+/// An ECG with noise, baseline drift and ectopic beats.
 fn strip(sample_rate_hz: f64, duration_s: f64) -> Strip {
     let settings = Settings { sample_rate_hz, duration_s, noise_mv: 0.05, ..Settings::default() };
     synth::generate(&settings).strip
 }
 
-/// Seconds of the fastest of `times` runs: the one that nothing else on the machine disturbed.
+/// Seconds of the fastest run, which is the least disturbed one.
 fn best(times: usize, mut run: impl FnMut() -> usize) -> f64 {
     let spent = (0..times).map(|_| {
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! How fast strips are drawn: `cargo bench -p ecg --bench plot`.
+//! Speed of plotting: `cargo bench -p ecg --bench plot`
 
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing else to say")]
 
@@ -45,6 +45,6 @@ fn best_ms(mut draw: impl FnMut()) -> f64 {
         })
         .collect();
     spans.sort_by(f64::total_cmp);
-    // The fastest run is the one that nothing else on the machine disturbed.
+    // The fastest run is the least disturbed one.
     spans[0]
 }

@@ -1,7 +1,9 @@
-//! Draws what each stage of the analysis makes of a short synthetic strip: `cargo run --release -p ecg --example stages -- FILE.svg`.
+//! Draws the outputs of the stages of the detector for a short synthetic strip:
 //!
-//! From above: the signal with its beats; how high each beat stands in the QRS band, over what surrounds it; how much it looks
-//! like the beats before; how sure the detector is. In the middle of the strip noise grows and goes again.
+//! `cargo run --release -p ecg --example stages -- FILE.svg`
+//!
+//! From top to bottom: signal and beats, contrast, template correlation, confidence. The middle third of the
+//! strip contains strong noise.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -45,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     trace(&mut svg, samples, &beats)?;
     panel(&mut svg, 1, "height over\nsurroundings", &beats, |beat| Some(f64::from(beat.contrast) / 12.0))?;
-    panel(&mut svg, 2, "likeness", &beats, |beat| beat.likeness.map(f64::from))?;
+    panel(&mut svg, 2, "correlation", &beats, |beat| beat.correlation.map(f64::from))?;
     panel(&mut svg, 3, "confidence", &beats, |beat| Some(f64::from(beat.confidence)))?;
     let words = match analysis.heart_rate {
         Some(rate) => format!("{:.0} bpm (true 72)", rate.mean_bpm),
@@ -56,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A synthetic strip; from 10 to 20 s the noise is as strong as the beats.
+/// A synthetic strip with noise as strong as the beats from 10 to 20 s.
 fn strip() -> Strip {
     let with_noise = |noise_mv| {
         let settings =
@@ -94,7 +96,7 @@ fn trace(svg: &mut String, samples: &[f32], beats: &[Detection]) -> std::fmt::Re
     Ok(())
 }
 
-/// A bar for each beat, 1 high at most.
+/// Draws a bar of height 0 to 1 for each beat.
 fn panel(
     svg: &mut String,
     row: u32,

@@ -1,5 +1,6 @@
-//! Reads ECG files and says what the library makes of each: `cargo run --release -p ecg --example strip -- FILE…`.
-//! With `PICTURES=FOLDER` in the environment it also draws each as PNG and SVG into that folder.
+//! Prints the analysis of ECG files: `cargo run --release -p ecg --example strip -- FILE…`
+//!
+//! If the environment variable `PICTURES` names a folder, each strip is also written there as PNG and SVG.
 
 use std::error::Error;
 use std::fs::File;

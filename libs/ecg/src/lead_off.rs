@@ -1,24 +1,24 @@
 //! Finds the parts of a signal in which the lead is off or the amplifier is saturated.
 //!
-//! An electrode on a living body always delivers noise, so a line that stays constant for half a second comes from a lead that
-//! fell off. A signal that has no noise anywhere, such as a drawing, is treated differently: there a constant line is a normal
-//! baseline, unless it lasts longer than a pause can.
+//! An electrode on a living body always delivers noise, so a line that is constant for half a second comes
+//! from a lead that is off. A signal without any noise, such as a generated one, is treated differently: its
+//! baseline may be constant, so a constant line counts only if it lasts longer than a pause can.
 
 use std::ops::Range;
 
-/// A line that is constant for this long comes from a lead that is off or from a saturated amplifier.
-const SHORTEST_S: f64 = 0.5;
-/// A level beyond the range of the rest by this share of the range is a level that the heart does not reach.
-const STILL: f32 = 1e-4;
-/// A recording has noise if the lower quartile of its second differences is above this share of its range.
-const NOISE: f32 = 2e-4;
-/// A constant line of a signal without noise counts from this length on.
-const LONGEST_DRAWN_S: f64 = 6.0;
+/// Shortest constant line that counts as lead off.
+const MIN_FLAT_S: f64 = 0.5;
+/// A level that exceeds the range of the rest by this share of the range is a saturated amplifier.
+const LEVEL_TOLERANCE: f32 = 1e-4;
+/// A recording has noise if the lower quartile of its second differences exceeds this share of its range.
+const MIN_NOISE: f32 = 2e-4;
+/// Shortest constant line that counts as lead off in a signal without noise.
+const MAX_NOISELESS_PAUSE_S: f64 = 6.0;
 
-/// The parts of a signal of `rate` samples per second in which the lead is off.
-pub(crate) fn stretches(samples: &[f32], rate: f64) -> Vec<Range<usize>> {
-    let shortest = ((SHORTEST_S * rate) as usize).max(2);
-    let runs = still(samples, shortest);
+/// Returns the sample ranges in which the lead is off, in order. `rate` is in samples per second.
+pub(crate) fn segments(samples: &[f32], rate: f64) -> Vec<Range<usize>> {
+    let shortest = ((MIN_FLAT_S * rate) as usize).max(2);
+    let runs = flat_runs(samples, shortest);
     if runs.is_empty() {
         return runs;
     }
@@ -40,18 +40,19 @@ pub(crate) fn stretches(samples: &[f32], rate: f64) -> Vec<Range<usize>> {
     }
     let place = changes.len() / 4;
     let noise = *changes.select_nth_unstable_by(place, f32::total_cmp).1;
-    let longest = (LONGEST_DRAWN_S * rate) as usize;
+    let longest = (MAX_NOISELESS_PAUSE_S * rate) as usize;
     let limit = |run: &Range<usize>| {
         let level = samples[run.start];
-        // The amplifier is saturated.
-        let beyond = level > high + STILL * (high - low) || level < low - STILL * (high - low);
-        beyond || noise > NOISE * (high - low) || run.len() >= longest
+        // A level outside the range of the rest is a saturated amplifier.
+        let beyond =
+            level > high + LEVEL_TOLERANCE * (high - low) || level < low - LEVEL_TOLERANCE * (high - low);
+        beyond || noise > MIN_NOISE * (high - low) || run.len() >= longest
     };
     runs.into_iter().filter(limit).collect()
 }
 
 /// Runs of at least `shortest` equal samples.
-fn still(samples: &[f32], shortest: usize) -> Vec<Range<usize>> {
+fn flat_runs(samples: &[f32], shortest: usize) -> Vec<Range<usize>> {
     let mut out = Vec::new();
     let mut start = 0;
     for index in 1..=samples.len() {

@@ -1,8 +1,9 @@
-//! ECG strips, from bytes to a heart rate that can be trusted, and to a picture of it.
+//! ECG strips: from the bytes of a file to beats, heart rate, signal quality and a picture.
 //!
-//! The way of a strip: [`csv::read`] (or another reader) makes a [`Strip`], [`analyze`] finds its beats and says what
-//! follows from them as an [`Analysis`], [`plot`] draws both on ECG paper. Where nothing can be said honestly, there is
-//! no heart rate but a reason. No I/O beyond a given [`std::io::Read`], no async, no global state.
+//! [`csv::read`] or another reader returns a [`Strip`], [`analyze`] returns its [`Analysis`], and [`plot`]
+//! draws both on ECG paper. If the signal does not support a heart rate, the analysis contains a reason
+//! instead. The crate does no I/O except through a given [`std::io::Read`]; it has no async code and no
+//! global state.
 
 mod analysis;
 mod analyze;
@@ -10,6 +11,7 @@ pub mod csv;
 pub mod detect;
 pub mod edf;
 mod lead_off;
+mod pacing;
 pub mod plot;
 pub mod quality;
 mod rate;
@@ -19,6 +21,7 @@ mod start;
 mod strip;
 pub mod synth;
 mod units;
+pub mod waves;
 pub mod wfdb;
 
 pub use analysis::{
@@ -26,7 +29,7 @@ pub use analysis::{
 };
 pub use analyze::analyze;
 pub use detect::{Detection, Detector};
-pub use quality::most_trustworthy;
+pub use quality::best_channel;
 pub use read::{ReadError, read};
 pub use start::{START_BYTES, Start, start_of, start_of_wfdb};
 pub use strip::{Gap, RowCounts, Segment, Strip, Warning};

@@ -1,46 +1,46 @@
-//! What follows from the beats: RR intervals, heart rate, variability, trend, and what a strip shows of its rhythm.
+//! RR intervals, heart rate, variability, trend and rhythm findings, derived from the beats of a strip.
 
 use crate::analysis::{Beat, HeartRate, Quality, QualitySegment, RhythmNote, RrStatistics, TrendPoint};
 
-/// Lowest and highest rate are those of windows of this many beats.
+/// The lowest and the highest rate are those of windows of this many beats.
 const WINDOW_BEATS: usize = 8;
-/// Length of the stretches of the trend.
+/// Length of the segments of the trend.
 pub(crate) const TREND_STEP_S: f64 = 10.0;
-/// A strip shows a pause when no beat comes for longer than this.
+/// An RR interval longer than this is a pause.
 const PAUSE_S: f64 = 2.0;
 /// Usual limits of the resting rate of adults.
 const SLOW_BPM: f64 = 60.0;
 const FAST_BPM: f64 = 100.0;
-/// Successive intervals that differ by more than this share count as a change of rhythm ...
+/// Two successive intervals that differ by more than this share are a change of rhythm.
 const CHANGE: f64 = 0.15;
-/// ... and a strip in which this share of them does is irregular.
+/// A strip in which this share of the successive intervals changes is irregular.
 const IRREGULAR_SHARE: f64 = 0.25;
 
-/// One interval between two beats that follow each other without a gap or an unusable stretch between them.
+/// An interval between two successive beats with no gap and no unusable segment between them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Interval {
-    /// Index of the beat that ends it.
+    /// Index of the beat at the end of the interval.
     pub(crate) ends: usize,
     pub(crate) start_s: f64,
     pub(crate) seconds: f64,
 }
 
-/// The valid intervals: both beats in one segment, no unusable stretch touched.
-pub(crate) fn intervals(beats: &[Beat], stretches: &[QualitySegment]) -> Vec<Interval> {
+/// Returns the valid intervals: both beats in one segment of the strip, and no unusable segment touched.
+pub(crate) fn intervals(beats: &[Beat], quality_segments: &[QualitySegment]) -> Vec<Interval> {
     let mut out = Vec::with_capacity(beats.len());
-    let mut stretch = 0;
+    let mut segment = 0;
     for (index, pair) in beats.windows(2).enumerate() {
         let [first, second] = [pair[0], pair[1]];
         if first.segment != second.segment {
             continue;
         }
-        while stretches.get(stretch).is_some_and(|stretch| stretch.end_s <= first.time_s) {
-            stretch += 1;
+        while quality_segments.get(segment).is_some_and(|segment| segment.end_s <= first.time_s) {
+            segment += 1;
         }
-        let usable = stretches[stretch.min(stretches.len())..]
+        let usable = quality_segments[segment.min(quality_segments.len())..]
             .iter()
-            .take_while(|stretch| stretch.start_s <= second.time_s)
-            .all(|stretch| stretch.quality != Quality::Unusable);
+            .take_while(|segment| segment.start_s <= second.time_s)
+            .all(|segment| segment.quality != Quality::Unusable);
         if usable {
             let seconds = second.time_s - first.time_s;
             out.push(Interval { ends: index + 1, start_s: first.time_s, seconds });
@@ -64,11 +64,12 @@ pub(crate) fn heart_rate(intervals: &[Interval]) -> Option<HeartRate> {
             (min_bpm, max_bpm) = (min_bpm.min(rate), max_bpm.max(rate));
         }
     }
-    // Beats at the ends lie in fewer windows than others, so the mean of all can lie outside of those of the windows.
+    // Beats at the ends are part of fewer windows, so the mean of all can lie outside the range of the
+    // windows.
     Some(HeartRate { mean_bpm, min_bpm: min_bpm.min(mean_bpm), max_bpm: max_bpm.max(mean_bpm) })
 }
 
-/// Intervals that follow each other beat by beat.
+/// Groups of intervals in which each interval starts where the one before ends.
 fn runs(intervals: &[Interval]) -> impl Iterator<Item = &[Interval]> {
     intervals.chunk_by(|left, right| left.ends + 1 == right.ends)
 }
@@ -93,20 +94,20 @@ pub(crate) fn statistics(intervals: &[Interval]) -> Option<RrStatistics> {
     Some(RrStatistics { count, median_ms, sdnn_ms, rmssd_ms })
 }
 
-/// One point for each stretch in which at least one interval has its middle.
+/// One point for each segment that contains the middle of at least one interval.
 pub(crate) fn trend(intervals: &[Interval]) -> Vec<TrendPoint> {
     let step = |interval: &Interval| ((interval.start_s + interval.seconds / 2.0) / TREND_STEP_S).floor();
     intervals
         .chunk_by(|left, right| step(left) == step(right))
-        .map(|stretch| {
-            let total: f64 = stretch.iter().map(|interval| interval.seconds).sum();
+        .map(|segment| {
+            let total: f64 = segment.iter().map(|interval| interval.seconds).sum();
             let (shortest, longest) =
-                stretch.iter().fold((f64::INFINITY, 0.0_f64), |(low, high), interval| {
+                segment.iter().fold((f64::INFINITY, 0.0_f64), |(low, high), interval| {
                     (low.min(interval.seconds), high.max(interval.seconds))
                 });
             TrendPoint {
-                time_s: (step(&stretch[0]) + 0.5) * TREND_STEP_S,
-                mean_bpm: 60.0 * stretch.len() as f64 / total,
+                time_s: (step(&segment[0]) + 0.5) * TREND_STEP_S,
+                mean_bpm: 60.0 * segment.len() as f64 / total,
                 min_bpm: 60.0 / longest,
                 max_bpm: 60.0 / shortest,
             }
@@ -177,12 +178,12 @@ mod tests {
         times.map(|time_s| Beat { time_s, segment: 0, sample: 0, confidence: 1.0 }).collect()
     }
 
-    fn stretch(start_s: f64, end_s: f64, quality: Quality) -> QualitySegment {
+    fn segment(start_s: f64, end_s: f64, quality: Quality) -> QualitySegment {
         QualitySegment { start_s, end_s, quality, reason: None }
     }
 
     fn of(intervals_s: &[f64]) -> Vec<Interval> {
-        intervals(&beats(intervals_s), &[stretch(0.0, 1000.0, Quality::Good)])
+        intervals(&beats(intervals_s), &[segment(0.0, 1000.0, Quality::Good)])
     }
 
     fn codes(intervals: &[Interval]) -> Vec<&'static str> {
@@ -191,23 +192,24 @@ mod tests {
     }
 
     #[test]
-    fn the_extremes_are_those_of_windows_of_eight_beats() {
-        // Ten intervals of 1 s, then seven of 0.5 s: only one window holds nothing but fast beats.
+    fn extreme_rates_come_from_windows_of_eight_beats() {
+        // Ten intervals of 1 s, then seven of 0.5 s: exactly one window contains fast beats only.
         let rate = heart_rate(&of(&[[1.0; 10].as_slice(), &[0.5; 7]].concat())).expect("a rate");
         assert!((rate.mean_bpm - 60.0 * 17.0 / 13.5).abs() < 1e-9, "{rate:?}");
         assert!((rate.min_bpm - 60.0).abs() < 1e-9 && (rate.max_bpm - 120.0).abs() < 1e-9, "{rate:?}");
         // One fast interval is no window.
         let rate = heart_rate(&of(&[[1.0; 10].as_slice(), &[0.5], &[1.0; 10]].concat())).expect("a rate");
         assert!((rate.max_bpm - 60.0 * 7.0 / 6.5).abs() < 1e-9, "{rate:?}");
-        // Fewer than eight beats: the mean is all there is.
+        // With fewer than eight beats, lowest and highest equal the mean.
         let rate = heart_rate(&of(&[1.0, 0.5])).expect("a rate");
         assert_eq!((rate.min_bpm, rate.max_bpm), (rate.mean_bpm, rate.mean_bpm));
         assert_eq!(heart_rate(&of(&[1.0])), None, "one interval is no rate");
     }
 
     #[test]
-    fn variability_is_that_of_the_task_force() {
-        // European Society of Cardiology 1996: SDNN of the intervals, RMSSD of the differences of neighbours.
+    fn variability_matches_task_force_definitions() {
+        // European Society of Cardiology 1996: SDNN of the intervals, RMSSD of differences of adjacent
+        // intervals.
         let found = statistics(&of(&[0.8, 1.0, 0.9, 1.1])).expect("enough intervals");
         assert_eq!(found.count, 4);
         assert!((found.median_ms - 950.0).abs() < 1e-6, "{found:?}");
@@ -217,24 +219,25 @@ mod tests {
     }
 
     #[test]
-    fn intervals_across_gaps_and_unusable_stretches_are_left_out() {
+    fn intervals_across_gaps_and_unusable_segments_are_excluded() {
         let mut found = beats(&[1.0; 9]);
         found.iter_mut().skip(3).for_each(|beat| beat.segment = 1);
-        let stretches = [
-            stretch(0.0, 5.5, Quality::Good),
-            stretch(5.5, 6.5, Quality::Unusable),
-            stretch(6.5, 10.0, Quality::Poor),
+        let quality_segments = [
+            segment(0.0, 5.5, Quality::Good),
+            segment(5.5, 6.5, Quality::Unusable),
+            segment(6.5, 10.0, Quality::Poor),
         ];
-        let ends: Vec<usize> = intervals(&found, &stretches).iter().map(|interval| interval.ends).collect();
-        // Not 3 (across the gap), 6 and 7 (on either side of the beat at 6 s).
+        let ends: Vec<usize> =
+            intervals(&found, &quality_segments).iter().map(|interval| interval.ends).collect();
+        // Beat 3 is across the gap; 6 and 7 are on either side of the beat at 6 s.
         assert_eq!(ends, [1, 2, 4, 5, 8, 9]);
-        // Neighbours in the list that are none in the strip make no difference and no window.
-        let runs: Vec<usize> = runs(&intervals(&found, &stretches)).map(<[_]>::len).collect();
+        // Intervals that are adjacent in the list but not in the strip form no difference and no window.
+        let runs: Vec<usize> = runs(&intervals(&found, &quality_segments)).map(<[_]>::len).collect();
         assert_eq!(runs, [2, 2, 2]);
     }
 
     #[test]
-    fn notes_say_what_the_strip_shows() {
+    fn rhythm_notes_match_intervals() {
         assert_eq!(codes(&of(&[0.8; 20])), [""; 0]);
         assert_eq!(codes(&of(&[1.2; 20])), ["slow"]);
         assert_eq!(codes(&of(&[0.5; 20])), ["fast"]);
@@ -250,14 +253,14 @@ mod tests {
     }
 
     #[test]
-    fn the_trend_has_a_point_for_each_ten_seconds_with_beats() {
+    fn trend_has_a_point_per_ten_seconds_with_beats() {
         let mut found = beats(&[[1.0; 10].as_slice(), &[0.5; 20]].concat());
-        // Nothing from 10 to 20 s.
+        // No beats from 10 to 20 s.
         found.iter_mut().skip(11).for_each(|beat| {
             beat.time_s += 10.0;
             beat.segment = 1;
         });
-        let points = trend(&intervals(&found, &[stretch(0.0, 100.0, Quality::Good)]));
+        let points = trend(&intervals(&found, &[segment(0.0, 100.0, Quality::Good)]));
         let rates: Vec<(f64, f64)> =
             points.iter().map(|point| (point.time_s, point.mean_bpm.round())).collect();
         assert_eq!(rates, [(5.0, 60.0), (25.0, 120.0)]);

@@ -1,26 +1,26 @@
-//! One door for files of any kind this crate reads from a single stream.
+//! Reader that selects the format by the first bytes of a file.
 
 use std::io::Read;
 
 use crate::{Strip, csv, edf};
 
-/// Why no strip came of a file of whatever kind.
+/// Error of [`read`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// It was read as text.
+    /// Error of the text reader.
     #[error(transparent)]
     Csv(#[from] csv::ReadError),
-    /// It was read as EDF or BDF.
+    /// Error of the EDF reader.
     #[error(transparent)]
     Edf(#[from] edf::ReadError),
 }
 
-/// Reads an ECG from a text file ([`csv::read`]) or from EDF, EDF+ or BDF ([`edf::read`]), whichever its first bytes are.
-/// WFDB records are several files and have a reader of their own: [`crate::wfdb`].
+/// Reads an ECG from a text file ([`csv::read`]) or from EDF, EDF+ or BDF ([`edf::read`]), depending on the
+/// first bytes. A WFDB record consists of several files; [`crate::wfdb`] reads it.
 ///
 /// # Errors
-/// Those of the reader that the file's kind calls for.
+/// Returns the error of the selected reader.
 pub fn read(mut reader: impl Read, options: &csv::Options) -> Result<Strip, ReadError> {
     let mut head = Vec::with_capacity(256);
     (&mut reader).take(256).read_to_end(&mut head).map_err(csv::ReadError::Io)?;

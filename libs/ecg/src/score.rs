@@ -1,28 +1,28 @@
-//! Scoring of found beats against reference beats, beat by beat, as AAMI EC57 asks and WFDB's `bxb` does, and of the rates of
-//! whole strips.
+//! Comparison of detected beats with reference beats (AAMI EC57, as WFDB's `bxb`), and of the rates of whole
+//! strips.
 
 use crate::analysis::{Analysis, Quality};
 
-/// Largest distance of a found beat from its reference beat, in seconds (AAMI EC57).
+/// Largest distance between a detected beat and its reference beat, in seconds (AAMI EC57).
 pub const MATCH_WINDOW_S: f64 = 0.15;
 
-/// How many beats were found, missed and made up.
+/// Numbers of matched, missed and false beats.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Score {
-    /// Reference beats that were found.
+    /// Reference beats that were detected.
     pub matched: usize,
-    /// Reference beats that were not found.
+    /// Reference beats that were not detected.
     pub missed: usize,
-    /// Found beats that are none.
+    /// Detected beats without a reference beat.
     pub false_beats: usize,
 }
 
-/// A beat of one of two lists that has no partner in the other.
+/// An unmatched beat, with its time in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Error {
-    /// A reference beat at this time was not found.
+    /// A reference beat that was not detected.
     Missed(f64),
-    /// What was found at this time is no beat.
+    /// A detection without a reference beat.
     False(f64),
 }
 
@@ -33,13 +33,13 @@ impl Score {
         self.matched + self.missed
     }
 
-    /// Sensitivity in percent: the share of the reference beats that were found.
+    /// Sensitivity in percent: detected share of the reference beats.
     #[must_use]
     pub fn sensitivity(&self) -> f64 {
         percent(self.matched, self.matched + self.missed)
     }
 
-    /// Positive predictivity in percent: the share of the found beats that are beats.
+    /// Positive predictivity in percent: true share of the detected beats.
     #[must_use]
     pub fn positive_predictivity(&self) -> f64 {
         percent(self.matched, self.matched + self.false_beats)
@@ -64,10 +64,11 @@ fn percent(part: usize, whole: usize) -> f64 {
     if whole == 0 { 100.0 } else { 100.0 * part as f64 / whole as f64 }
 }
 
-/// Compares found beats with reference beats, both in seconds and in order of time; calls `each` with every error.
+/// Compares detected beats with reference beats, both in seconds and in order of time. Calls `each` for every
+/// error.
 ///
-/// A reference beat and a found beat are a pair when they are at most `window_s` apart and neither has a nearer partner
-/// that comes next. Beats of either list within `left_out` stretches do not count.
+/// A reference beat and a detected beat match if they are at most `window_s` apart and neither is closer to
+/// the next beat of the other list. Beats of either list inside one of the `left_out` intervals do not count.
 pub fn compare(
     reference: &[f64],
     found: &[f64],
@@ -99,7 +100,7 @@ pub fn compare(
                     |next: Option<&f64>, to: f64| next.is_some_and(|next| (next - to).abs() < distance);
                 let (next_found_is_nearer, next_truth_is_nearer) =
                     (nearer(found.get(f + 1), truth), nearer(reference.get(r + 1), beat));
-                // Only the earlier of the two can lose its partner to a later beat.
+                // Only the earlier of the two can lose its match to a later beat.
                 let pair = distance <= window_s
                     && if beat < truth { !next_found_is_nearer } else { !next_truth_is_nearer };
                 if pair {
@@ -120,23 +121,23 @@ pub fn compare(
     }
 }
 
-/// A rate is right within this many beats per minute or [`RATE_SHARE`], whichever is more.
+/// A rate is right within this many beats per minute or within [`RATE_SHARE`], whichever is more.
 pub const RATE_BPM: f64 = 5.0;
-/// A rate is right within this share of the true one or [`RATE_BPM`], whichever is more.
+/// A rate is right within this share of the true rate or within [`RATE_BPM`], whichever is more.
 pub const RATE_SHARE: f64 = 0.1;
 
-/// What became of strips whose beats are known.
+/// Results of strips whose beats are known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StripScore {
-    /// Strips whose rate is right, whatever their quality.
+    /// Strips with a right rate of any quality.
     pub right: usize,
-    /// Strips whose rate is wrong and whose quality is good.
+    /// Strips with a wrong rate of good quality.
     pub wrong_good: usize,
-    /// Strips whose rate is wrong and whose quality is poor: the rate is marked as doubtful.
+    /// Strips with a wrong rate of poor quality. Poor quality marks a rate as doubtful.
     pub wrong_poor: usize,
     /// Strips without a rate.
     pub refused: usize,
-    /// Strips without a rate although the beats that were found in them give the right one; part of `refused`.
+    /// Strips without a rate whose detected beats would give the right one. Part of `refused`.
     pub refused_though_right: usize,
 }
 
@@ -147,10 +148,16 @@ impl StripScore {
         self.right + self.wrong_good + self.wrong_poor + self.refused
     }
 
-    /// Compares the analysis of one strip with its true beats, in seconds and in order of time. Strips with fewer than two
-    /// beats have no true rate and are not counted.
+    /// Compares the analysis of one strip with its true beats, in seconds and in order of time. A strip with
+    /// fewer than two beats has no true rate and is not counted.
     pub fn add(&mut self, analysis: &Analysis, beats: &[f64]) {
-        let Some(truth) = mean_rate(beats) else { return };
+        if let Some(truth) = mean_rate(beats) {
+            self.add_rate(analysis, truth);
+        }
+    }
+
+    /// Compares the analysis of one strip with its true rate in beats per minute.
+    pub fn add_rate(&mut self, analysis: &Analysis, truth: f64) {
         let right = |rate: f64| (rate - truth).abs() <= RATE_BPM.max(RATE_SHARE * truth);
         match analysis.heart_rate {
             Some(rate) if right(rate.mean_bpm) => self.right += 1,
@@ -192,7 +199,7 @@ impl std::fmt::Display for StripScore {
     }
 }
 
-/// The mean rate from the first to the last of some beats, in beats per minute; nothing of fewer than two.
+/// Mean rate from the first to the last beat, in beats per minute. `None` for fewer than two beats.
 #[must_use]
 pub fn mean_rate(beats: &[f64]) -> Option<f64> {
     match beats {

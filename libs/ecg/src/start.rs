@@ -1,16 +1,17 @@
-//! When a recording began, as its file states it.
+//! Date and time at which a recording began, as stated in its file.
 //!
-//! EDF has a date and a time in its header, WFDB in the first line of a `.hea` file; text files have it in the first row of
-//! data, where times have a date, or in a line above that is called start or recording. Most files state local time without
-//! saying where; then there is no [`Start::offset_s`].
+//! EDF states it in its header, WFDB in the first line of the `.hea` file. A text file states it in the first
+//! row of data, if the times have a date, or in an earlier line that names a start or a recording. Most files
+//! state local time without a zone; [`Start::offset_s`] is then `None`.
 
-/// Bytes at the start of a file that are looked at: the header of an EDF file, or the first lines of a text.
+/// Number of bytes at the start of a file to pass to [`start_of`]: more than an EDF header or the first lines
+/// of a text.
 pub const START_BYTES: usize = 64 * 1024;
 
-/// Lines of a text file that are looked at.
-const MOST_LINES: usize = 100;
+/// Number of lines of a text file that are searched.
+const MAX_LINES: usize = 100;
 
-/// Date and time of day, as the file states them.
+/// Date and time of day as stated in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
     /// Year.
@@ -27,22 +28,24 @@ pub struct Start {
     pub second: i8,
     /// Millisecond, 0 to 999.
     pub millisecond: i16,
-    /// Seconds east of UTC, where the file says so.
+    /// Seconds east of UTC, if stated.
     pub offset_s: Option<i32>,
 }
 
-/// When the recording began, by the first [`START_BYTES`] of an EDF, BDF or text file. `None` where the file does not say it,
-/// or says what stands for "not known": 1 January 1985 in EDF, where a patient is to stay anonymous, or a year before 1970.
+/// Returns the start of a recording from the first [`START_BYTES`] of an EDF, BDF or text file.
+///
+/// Returns `None` if the file does not state it or states a placeholder: 1 January 1985, which anonymous EDF
+/// files use, or a year before 1970.
 #[must_use]
 pub fn start_of(head: &[u8]) -> Option<Start> {
     let start = if crate::edf::is_edf(head) { of_edf(head) } else { of_text(head) };
     start.filter(Start::is_plausible)
 }
 
-/// The same for the text of a WFDB header (`.hea`).
+/// Returns the start of a recording from the text of a WFDB header (`.hea`).
 #[must_use]
 pub fn start_of_wfdb(header: &str) -> Option<Start> {
-    // record signals [rate [samples [time [date]]]]
+    // The record line: `record signals [rate [samples [time [date]]]]`.
     let line = header.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (time, date) = (time_of(fields.get(4)?.as_bytes())?, fields.get(5)?);
@@ -53,7 +56,7 @@ pub fn start_of_wfdb(header: &str) -> Option<Start> {
 }
 
 impl Start {
-    /// Whether date and time exist, and are not what stands for "not known".
+    /// Whether date and time exist and are not a placeholder.
     fn is_plausible(&self) -> bool {
         let leap = self.year % 4 == 0 && (self.year % 100 != 0 || self.year % 400 == 0);
         let days = match self.month {
@@ -72,7 +75,8 @@ impl Start {
     }
 }
 
-/// The header has `dd.mm.yy` and `hh.mm.ss`; EDF+ repeats the date with four digits of the year in the field before.
+/// The header contains `dd.mm.yy` and `hh.mm.ss`. EDF+ repeats the date with a four-digit year in the field
+/// before.
 fn of_edf(head: &[u8]) -> Option<Start> {
     let field = |from: usize, to: usize| {
         head.get(from..to).and_then(|bytes| std::str::from_utf8(bytes).ok()).map(str::trim)
@@ -83,7 +87,7 @@ fn of_edf(head: &[u8]) -> Option<Start> {
     };
     let [day, month, short_year] = numbers(field(168, 176)?)?;
     let [hour, minute, second] = numbers(field(176, 184)?)?;
-    // Two digits: 85 is 1985, 84 is 2084.
+    // EDF defines two-digit years: 85 is 1985, 84 is 2084.
     let year = if (0..85).contains(&short_year) { 2000 + short_year } else { 1900 + short_year };
     let stated = field(88, 168).and_then(|recording| {
         let mut words = recording.split_whitespace();
@@ -106,7 +110,7 @@ fn of_edf(head: &[u8]) -> Option<Start> {
 /// The first row of data decides, unless a line above it names the start.
 fn of_text(head: &[u8]) -> Option<Start> {
     let lines = head.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| !line.trim_ascii().is_empty());
-    for line in lines.take(MOST_LINES) {
+    for line in lines.take(MAX_LINES) {
         let found = (0..line.len()).find_map(|at| date_time(line.get(at..)?).map(|start| (at, start)));
         let before = line.get(..found.map_or(line.len(), |(at, _)| at)).unwrap_or_default();
         let is_data = !before.iter().any(u8::is_ascii_alphabetic)
@@ -124,15 +128,15 @@ fn of_text(head: &[u8]) -> Option<Start> {
     None
 }
 
-/// Whether the words before a time say that it is when the recording began.
+/// Whether the text before a time names it as the start of the recording.
 fn names_start(words: &[u8]) -> bool {
     let words = words.to_ascii_lowercase();
     let has = |word: &[u8]| words.windows(word.len()).any(|window| window == word);
     [b"record".as_slice(), b"start", b"begin", b"acqui"].iter().any(|word| has(word))
 }
 
-/// `YYYY-MM-DD`, a separator and `HH:MM[:SS[.fff]]` with its zone at the start; or `HH:MM:SS.mmm DD/MM/YYYY`, as PhysioNet
-/// writes it in brackets.
+/// Reads `YYYY-MM-DD`, a separator and `HH:MM[:SS[.fff]]` with an optional zone, or `HH:MM:SS.mmm DD/MM/YYYY`
+/// as PhysioNet writes it in brackets.
 fn date_time(bytes: &[u8]) -> Option<Start> {
     if let Some((year, month, day)) = date(bytes) {
         let rest = bytes.get(10..)?;
@@ -165,7 +169,7 @@ fn date(bytes: &[u8]) -> Option<(i16, i8, i8)> {
     Some((number(0, 4)?, i8::try_from(number(5, 7)?).ok()?, i8::try_from(number(8, 10)?).ok()?))
 }
 
-/// A time of day at the start, and what follows it. The date is left open.
+/// Reads a time of day. Returns it with an empty date, and the bytes after it.
 fn time_of(bytes: &[u8]) -> Option<(Start, &[u8])> {
     let hours = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
     (1..=2).contains(&hours).then_some(())?;
@@ -184,7 +188,7 @@ fn time_of(bytes: &[u8]) -> Option<(Start, &[u8])> {
         rest = rest.get(3..)?;
         if let Some(fraction) = rest.strip_prefix(b".").or_else(|| rest.strip_prefix(b",")) {
             let length = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            // A comma may also be the end of the field.
+            // A comma may also end the field.
             if length > 0 && (rest.first() == Some(&b'.') || length == 3) {
                 let shown: Vec<u8> = fraction.iter().copied().take(length).chain(*b"000").take(3).collect();
                 millisecond = digits(&shown)?;
@@ -206,7 +210,7 @@ fn time_of(bytes: &[u8]) -> Option<(Start, &[u8])> {
     Some((start, rest))
 }
 
-/// Seconds east of UTC of a zone at the start: `Z`, `+02:00`, `+0200`, ` +0200`.
+/// Seconds east of UTC of a zone: `Z`, `+02:00`, `+0200` or ` +0200`.
 fn zone(bytes: &[u8]) -> Option<i32> {
     let bytes = bytes.strip_prefix(b" ").unwrap_or(bytes);
     let sign = match bytes.first()? {
@@ -241,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn text_files_state_their_start_in_the_first_row_or_by_name() {
+    fn text_start_is_read_from_first_row_or_named_line() {
         for (text, start) in [
             ("time,mV\n2026-03-14T15:09:26.535Z,0.1\n", "2026-03-14 15:09:26.535 +0"),
             ("2026-03-14 15:09:26,0.1\n2026-03-15 00:00:00,0.2\n", "2026-03-14 15:09:26.000"),
@@ -274,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn edf_headers_state_their_start_unless_it_stands_for_not_known() {
+    fn edf_start_is_read_unless_placeholder() {
         let start = |recording, date, time| shown(start_of(&edf(recording, date, time)));
         assert_eq!(start("", "14.03.26", "15.09.26"), "2026-03-14 15:09:26.000");
         assert_eq!(start("", "14.03.98", "15.09.26"), "1998-03-14 15:09:26.000");
@@ -286,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn wfdb_headers_state_their_start_if_they_have_time_and_date() {
+    fn wfdb_start_requires_time_and_date() {
         let start = |line: &str| shown(start_of_wfdb(&format!("# a comment\n{line}\n100.dat 212 200\n")));
         assert_eq!(start("100 2 360 650000 15:09:26.5 14/03/2026"), "2026-03-14 15:09:26.500");
         assert_eq!(start("100 2 360 650000 15:09:26"), "");
@@ -294,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bytes_panic() {
+    fn arbitrary_bytes_do_not_panic() {
         let text = b"2026-03-14T15:09:26.535+02:00,'[15:09:26.000 14/03/2026]' start";
         for from in 0..text.len() {
             for to in from..text.len() {

@@ -1,4 +1,4 @@
-//! Units of voltage: as a file names them, or as the range of its values argues.
+//! Units of voltage: named by a file, or inferred from the range of its values.
 
 /// A unit of voltage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,12 +9,12 @@ pub(crate) enum VoltageUnit {
     Nanovolt,
 }
 
-/// Peak-to-peak size of two seconds of ECG, in millivolt, that needs no remark: from a tenth of a small QRS complex to ten
-/// times a tall one, so that noise and drift do not make a unit wrong.
+/// Plausible peak-to-peak amplitude of two seconds of ECG, in millivolts: from a tenth of a small QRS complex
+/// to ten times a tall one, so that noise and drift do not change the inferred unit.
 pub(crate) const PLAUSIBLE_SWING_MV: std::ops::Range<f64> = 0.02..50.0;
 
 impl VoltageUnit {
-    /// What a value in this unit is multiplied by to be millivolt.
+    /// Factor from this unit to millivolts.
     pub(crate) fn to_millivolt(self) -> f64 {
         match self {
             VoltageUnit::Volt => 1e3,
@@ -44,8 +44,8 @@ impl VoltageUnit {
         }
     }
 
-    /// The unit that makes a typical swing (peak to peak of two seconds) the size of an ECG.
-    pub(crate) fn argued_from(swing: f64) -> Self {
+    /// The unit in which a typical peak-to-peak amplitude of two seconds is that of an ECG.
+    pub(crate) fn inferred_from(swing: f64) -> Self {
         if swing < PLAUSIBLE_SWING_MV.start {
             VoltageUnit::Volt
         } else if swing < PLAUSIBLE_SWING_MV.end {
@@ -58,7 +58,7 @@ impl VoltageUnit {
     }
 }
 
-/// Typical swing of a signal: the median, over stretches of `window` samples, of highest minus lowest value.
+/// Median of the peak-to-peak amplitudes of windows of `window` samples. Zero if there are no samples.
 pub(crate) fn typical_swing<'a>(stretches: impl Iterator<Item = &'a [f32]>, window: usize) -> f64 {
     let mut swings: Vec<f32> = stretches
         .flat_map(|samples| samples.chunks(window.max(1)))
@@ -75,7 +75,7 @@ pub(crate) fn typical_swing<'a>(stretches: impl Iterator<Item = &'a [f32]>, wind
     f64::from(*median)
 }
 
-/// Lowest and highest of `samples`; (∞, −∞) where there are none.
+/// Lowest and highest of `samples`, or (∞, −∞) if there are none.
 pub(crate) fn extremes(samples: &[f32]) -> (f32, f32) {
     samples
         .iter()

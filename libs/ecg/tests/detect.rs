@@ -1,9 +1,10 @@
-//! What the detector promises whatever the signal: it follows shifts, scales, rates and pieces, and never panics.
+//! Invariants of the detector: time shift, scale, rate, division into pieces, arbitrary values.
 
 use ecg::{Detector, Quality, Segment, Strip, analyze, detect::detect};
 use proptest::prelude::*;
 
-/// Beats at irregular times: a P wave, a QRS complex and a T wave each, on a slow drift with a little noise.
+/// Beats at irregular times, each with a P wave, a QRS complex and a T wave, on a slow drift with a little
+/// noise.
 fn signal(rate: f64, seconds: f64, seed: u64) -> (Vec<f32>, Vec<f64>) {
     let mut state = seed | 1;
     let mut random = move || {
@@ -47,7 +48,7 @@ fn assert_same(found: &[f64], beats: &[f64], tolerance: f64) {
 }
 
 #[test]
-fn r_peaks_are_found_to_the_sample_at_any_rate() {
+fn r_peaks_are_exact_at_any_rate() {
     for rate in [50.0, 100.0, 128.0, 180.0, 250.0, 257.3, 360.0, 500.0, 1000.0, 2000.0] {
         let (samples, beats) = signal(rate, 31.0, 7);
         assert_same(&times(&samples, rate), &beats, 1.01 / rate);
@@ -55,13 +56,13 @@ fn r_peaks_are_found_to_the_sample_at_any_rate() {
 }
 
 #[test]
-fn a_strip_of_three_seconds_has_its_beats() {
+fn strip_of_three_seconds_has_its_beats() {
     let (samples, beats) = signal(250.0, 3.5, 3);
     assert_same(&times(&samples, 250.0), &beats, 0.005);
 }
 
 #[test]
-fn offset_scale_and_polarity_change_nothing() {
+fn offset_scale_and_polarity_do_not_change_beats() {
     let (samples, beats) = signal(360.0, 40.0, 11);
     for (scale, offset) in [(-1.0, 0.0), (1e-6, 0.0), (1e6, 0.0), (1.0, 100.0), (-0.3, -5.0)] {
         let changed: Vec<f32> = samples.iter().map(|value| value * scale + offset).collect();
@@ -70,7 +71,7 @@ fn offset_scale_and_polarity_change_nothing() {
 }
 
 #[test]
-fn a_gap_does_not_change_the_beats_on_its_sides() {
+fn gap_does_not_change_adjacent_beats() {
     let (first, first_beats) = signal(250.0, 20.0, 5);
     let (second, second_beats) = signal(250.0, 25.0, 6);
     let mut strip = Strip::from_samples(250.0, first);
@@ -80,12 +81,12 @@ fn a_gap_does_not_change_the_beats_on_its_sides() {
     let analysis = analyze(&strip);
     let found: Vec<f64> = analysis.beats.iter().map(|beat| beat.time_s).collect();
     assert_same(&found, &expected, 0.0041);
-    // The hole is no interval between beats.
+    // No RR interval spans the gap.
     assert_eq!(analysis.rr.map(|rr| rr.count), Some(expected.len() - 2));
 }
 
 #[test]
-fn no_heart_rate_comes_from_what_is_no_ecg() {
+fn non_ecg_has_no_heart_rate() {
     for seed in [99, 1234, 777_777, 31_415_926, 2_718_281_828] {
         no_ecg(seed);
     }
@@ -116,7 +117,7 @@ fn no_ecg(seed: u64) {
     let slow: Vec<f32> =
         (0..count).map(|index| (time(index) * 1.2 * std::f64::consts::TAU).sin() as f32).collect();
     let square: Vec<f32> = (0..count).map(|index| if time(index) % 1.0 < 0.5 { 1.0 } else { 0.0 }).collect();
-    // Syllables: a carrier in bursts of irregular length and strength.
+    // Syllables: a carrier in bursts of random length and amplitude.
     let mut strength = 0.0_f32;
     let speech: Vec<f32> = (0..count)
         .map(|index| {
@@ -147,7 +148,7 @@ fn no_ecg(seed: u64) {
 }
 
 #[test]
-fn a_clean_strip_is_good_and_its_rate_right() {
+fn clean_strip_is_good_with_the_right_rate() {
     let (samples, beats) = signal(360.0, 60.0, 21);
     let analysis = analyze(&Strip::from_samples(360.0, samples));
     let rate = analysis.heart_rate.expect("a clean strip has a rate").mean_bpm;

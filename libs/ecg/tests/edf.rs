@@ -1,20 +1,20 @@
-//! EDF, EDF+ and BDF files, written by hand here, are read right.
+//! The EDF reader on files written byte by byte.
 
 use ecg::csv::LeadChoice;
 use ecg::edf::{Options, ReadError, read};
 use ecg::synth::{self, Settings};
 
-/// A signal of a file to be written.
+/// A signal of a test file.
 struct Signal<'a> {
     label: &'a str,
     unit: &'a str,
     range: (f64, f64),
-    /// Samples in a record.
+    /// Samples per record.
     samples: usize,
     values: Vec<f64>,
 }
 
-/// Writes a file with records of one second; `onsets` makes it EDF+D.
+/// Writes a file with records of one second. `onsets` selects EDF+D.
 fn edf(signals: &[Signal<'_>], records: usize, onsets: Option<&[f64]>, bdf: bool) -> Vec<u8> {
     let field = |text: &str, width: usize| format!("{text:<width$}").into_bytes();
     let count = signals.len() + usize::from(onsets.is_some());
@@ -88,7 +88,7 @@ fn assert_is_signal(strip: &ecg::Strip) {
 }
 
 #[test]
-fn the_ecg_among_other_signals_is_found_and_scaled() {
+fn ecg_signal_is_selected_and_scaled() {
     for (unit, factor) in [("mV", 1.0), ("uV", 1000.0), ("V", 0.001)] {
         let file = edf(&[other("EEG Fpz-Cz"), ecg("ECG V5", unit, factor), other("EMG")], 10, None, false);
         let strip = read(file.as_slice(), &Options::default()).unwrap();
@@ -100,14 +100,14 @@ fn the_ecg_among_other_signals_is_found_and_scaled() {
 }
 
 #[test]
-fn samples_of_three_bytes_are_read_as_well() {
+fn bdf_samples_of_three_bytes_are_read() {
     assert_is_signal(
         &read(edf(&[ecg("ECG", "mV", 1.0)], 10, None, true).as_slice(), &Options::default()).unwrap(),
     );
 }
 
 #[test]
-fn a_signal_is_chosen_by_name_or_number() {
+fn signal_is_selected_by_name_or_index() {
     let file = edf(&[ecg("I", "mV", 2.0), ecg("V5", "mV", 1.0)], 10, None, false);
     for lead in [LeadChoice::Name("v5".to_owned()), LeadChoice::Index(1)] {
         assert_is_signal(
@@ -122,7 +122,7 @@ fn a_signal_is_chosen_by_name_or_number() {
 }
 
 #[test]
-fn holes_between_records_split_the_strip() {
+fn gaps_between_records_split_the_strip() {
     let onsets = [0.5, 1.5, 2.5, 3.5, 10.5, 11.5, 12.5, 13.5, 14.5, 15.5];
     let file = edf(&[ecg("ECG", "mV", 1.0)], 10, Some(&onsets), false);
     let strip = read(file.as_slice(), &Options::default()).unwrap();
@@ -133,7 +133,7 @@ fn holes_between_records_split_the_strip() {
 }
 
 #[test]
-fn a_file_that_was_cut_off_is_read_as_far_as_it_goes() {
+fn truncated_file_is_read_with_a_warning() {
     let file = edf(&[ecg("ECG", "mV", 1.0)], 10, None, false);
     let strip = read(&file[..file.len() - 700], &Options::default()).unwrap();
     assert_eq!(strip.sample_count(), 2000);
@@ -141,14 +141,14 @@ fn a_file_that_was_cut_off_is_read_as_far_as_it_goes() {
 }
 
 #[test]
-fn damaged_headers_end_in_one_sentence() {
+fn damaged_headers_are_rejected_with_a_reason() {
     let file = edf(&[ecg("ECG", "mV", 1.0)], 10, None, false);
     for (at, text, part) in [
         (244, "0       ", "no length"),
         (244, "abc     ", "how long a data record is"),
         (252, "9999", "does not start as one"),
         (256 + 104, "x       ", "no physical minimum"),
-        (256 + 112, "-5      ", "range of nothing"),
+        (256 + 112, "-5      ", "an empty range"),
         (256 + 216, "-1      ", "no number of samples"),
         (256 + 216, "99999999", "no number of samples"),
         (256 + 216, "1       ", "1.0000 samples per second"),
@@ -166,7 +166,7 @@ fn damaged_headers_end_in_one_sentence() {
 }
 
 #[test]
-fn one_door_takes_text_and_edf_alike() {
+fn read_selects_the_format() {
     let options = ecg::csv::Options::default();
     let file = edf(&[ecg("ECG", "mV", 1.0)], 10, None, false);
     assert_is_signal(&ecg::read(file.as_slice(), &options).unwrap());

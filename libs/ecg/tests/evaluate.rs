@@ -1,4 +1,4 @@
-//! The command `evaluate` on folders that it has never seen: both formats, rates from 128 to 1000 Hz.
+//! The `evaluate` example on generated records: two sample formats, rates from 128 to 1000 Hz.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -7,14 +7,14 @@ use std::process::Command;
 
 use ecg::synth::{self, Settings};
 
-/// Cargo builds examples along with tests, beside them.
+/// Cargo builds examples next to the tests.
 fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap().join("examples");
     folder.join(format!("evaluate{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// Two samples of twelve bits in three bytes.
+/// Packs two samples of twelve bits into three bytes.
 fn format_212(samples: &[i16]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for pair in samples.chunks(2) {
@@ -25,7 +25,7 @@ fn format_212(samples: &[i16]) -> Vec<u8> {
     bytes
 }
 
-/// Annotations of normal beats (code 1) in the MIT format: ten bits of time since the last one, six of code.
+/// Writes normal beats (code 1) in the MIT format: ten bits of interval, six bits of code.
 fn annotations(beats: &[u64]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut last = 0;
@@ -33,7 +33,7 @@ fn annotations(beats: &[u64]) -> Vec<u8> {
         let since = beat - last;
         last = *beat;
         if since > 1023 {
-            // SKIP, with the interval in four bytes, the high half first.
+            // SKIP with the interval in four bytes, high half first.
             bytes.extend((59_u16 << 10).to_le_bytes());
             bytes.extend(((since >> 16) as u16).to_le_bytes());
             bytes.extend((since as u16).to_le_bytes());
@@ -46,7 +46,7 @@ fn annotations(beats: &[u64]) -> Vec<u8> {
     bytes
 }
 
-/// Writes a record of two minutes with its beats. Returns how many there are.
+/// Writes a record of two minutes with its beats. Returns the number of beats.
 fn record(folder: &Path, name: &str, rate: f64, format: u32, seed: u64) -> usize {
     let settings = Settings { sample_rate_hz: rate, duration_s: 120.0, seed, ..Settings::default() };
     let made = synth::generate(&settings);
@@ -66,7 +66,7 @@ fn record(folder: &Path, name: &str, rate: f64, format: u32, seed: u64) -> usize
 }
 
 #[test]
-fn any_folder_of_records_is_scored_and_the_last_line_is_the_gross_result() {
+fn folder_is_scored_with_a_gross_result() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("evaluate");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
@@ -97,7 +97,7 @@ fn any_folder_of_records_is_scored_and_the_last_line_is_the_gross_result() {
 }
 
 #[test]
-fn records_are_cut_into_strips_and_the_last_line_holds_the_shares() {
+fn strips_of_records_are_scored() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("evaluate_strips");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
@@ -109,7 +109,7 @@ fn records_are_cut_into_strips_and_the_last_line_holds_the_shares() {
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     let lines: Vec<&str> = said.lines().collect();
     assert!(lines[0].starts_with("one") && lines[1].starts_with("two"), "{said}");
-    // Two minutes hold 24, 12 and 4 strips of these lengths.
+    // Two minutes contain 24, 12 and 4 strips of these lengths.
     assert_eq!(
         lines[2],
         "strips right=100.0 wrong_good=0.0 wrong_poor=0.0 refused=0.0 refused_though_right=0.0 strips=80"

@@ -1,11 +1,11 @@
-//! What changes a recording without changing the heart leaves the beats where they are.
+//! Changes of the recording that do not concern the heart do not change the beats.
 
 use ecg::detect::detect;
 use ecg::synth::{self, Settings};
 use ecg::{Segment, Strip, analyze};
 use proptest::prelude::*;
 
-/// The value at any time, by a windowed sinc over 8 samples on either side (band-limited, unlike a straight line).
+/// Interpolates by a windowed sinc over 8 samples on either side, which is band-limited.
 fn value_at(samples: &[f32], position: f64) -> f32 {
     let middle = position.floor() as i64;
     let sum: f64 = (middle - 7..=middle + 8)
@@ -47,7 +47,7 @@ proptest! {
         to_hz in 200.0..1000.0,
         mean_bpm in 50.0..140.0,
     ) {
-        // White noise reaches up to half of the sampling rate: at another rate it is another noise.
+        // White noise extends to half the sampling rate, so it differs at another rate.
         let settings =
             Settings { sample_rate_hz: from_hz, duration_s: 25.0, mean_bpm, noise_mv: 0.0, seed, ..Settings::default() };
         let samples = synth::generate(&settings).strip.segments.remove(0).samples;
@@ -55,7 +55,7 @@ proptest! {
         let after = times(&resampled(&samples, from_hz, to_hz), to_hz);
         let sample_s = 1.0 / f64::min(from_hz, to_hz);
         for (beats, others) in [(&before, &after), (&after, &before)] {
-            // A beat so close to either end that half of it is missing may be there or not.
+            // A beat at either end may be incomplete.
             for beat in beats.iter().filter(|time| (0.3..24.7).contains(*time)) {
                 let moved = others.iter().map(|other| (other - beat).abs() / sample_s).fold(f64::INFINITY, f64::min);
                 prop_assert!(moved < 1.0, "the beat at {} moved by {} samples", beat, moved);
@@ -85,7 +85,7 @@ proptest! {
         for (found, expected) in found.iter().zip(&expected) {
             prop_assert!((found - expected).abs() < 1e-9, "{} instead of {}", found, expected);
         }
-        // No interval goes across the gap.
+        // No interval spans the gap.
         let intervals = |strip: &Strip| analyze(strip).rr.map_or(0, |rr| rr.count);
         prop_assert!(intervals(&joined) <= expected.len().saturating_sub(2));
     }

@@ -1,11 +1,11 @@
-//! The detector keeps no more of a signal than it needs. A program of its own: nothing else may take memory beside it.
+//! Memory of the streaming detector. This test has its own process, so that no other test affects the peak.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use ecg::Detector;
 use ecg::synth::{self, Settings};
 
-/// Peak of the resident memory of this process, in MB.
+/// Peak resident memory of the process in MB.
 fn peak_mb() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -13,7 +13,7 @@ fn peak_mb() -> f64 {
 }
 
 #[test]
-fn a_day_takes_no_more_memory_than_a_minute() {
+fn memory_does_not_grow_with_duration() {
     let strip = synth::generate(&Settings { duration_s: 60.0, ..Settings::default() }).strip;
     let samples = &strip.segments[0].samples;
     let mut detector = Detector::new(360.0);
@@ -23,7 +23,7 @@ fn a_day_takes_no_more_memory_than_a_minute() {
         beats += detector.push(samples).len();
     }
     beats += detector.finish().len();
-    // The samples alone of a day are 124 MB.
+    // The samples of a day alone take 124 MB.
     assert!(peak_mb() - before < 8.0, "{} MB more", peak_mb() - before);
     assert!((100_000..108_000).contains(&beats), "{beats} beats");
 }

@@ -1,4 +1,4 @@
-//! Pictures look as they did (`UPDATE_GOLDEN=1` draws them anew: look at them before you keep them), and show what they must.
+//! Plots match golden images. `UPDATE_GOLDEN=1` writes them again; inspect the images before committing them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by its panic")]
 
@@ -8,9 +8,9 @@ use ecg::plot::{Options, PlotError, pixels, png, svg};
 use ecg::synth::{self, Dropout, DropoutKind, Settings, Synthetic};
 use ecg::{Analysis, Beat, HeartRate, Quality, QualitySegment, RhythmNote, Strip, TrendPoint, Warning};
 
-/// Share of pixels that may differ visibly, for the last bits of sines differ from machine to machine.
+/// Share of pixels that may differ, since the last bits of sines depend on the platform.
 const MAX_DIFFERENT: f64 = 0.002;
-/// Difference of a colour's part that is visible.
+/// Smallest visible difference of a colour component.
 const VISIBLE: u8 = 48;
 
 fn drawn(name: &str, made: &Synthetic, analysis: &Analysis) {
@@ -43,7 +43,7 @@ fn decoded(file: &[u8]) -> (u32, u32, Vec<u8>) {
     (info.width, info.height, pixels)
 }
 
-/// An analysis as the beats' times make it, so that pictures do not change with the detector.
+/// An analysis with fixed beat times, so that the images do not depend on the detector.
 fn analysis(made: &Synthetic) -> Analysis {
     let beat = |time_s: &f64| {
         let starts = made.strip.segments.iter().map(|segment| segment.start_s);
@@ -59,6 +59,7 @@ fn analysis(made: &Synthetic) -> Analysis {
         quality_segments: Vec::new(),
         rhythm_notes: Vec::new(),
         trend: Vec::new(),
+        pacing_pulses_s: Vec::new(),
         beats: made.beat_times_s.iter().map(beat).collect(),
         warnings: Vec::new(),
     }
@@ -95,13 +96,13 @@ fn strip_with_everything() -> (Synthetic, Analysis) {
 }
 
 #[test]
-fn a_strip_with_gap_shade_marks_and_notes_looks_as_it_did() {
+fn strip_with_all_elements_matches_golden_image() {
     let (made, analysis) = strip_with_everything();
     drawn("strip.png", &made, &analysis);
 }
 
 #[test]
-fn a_long_recording_looks_as_it_did() {
+fn long_recording_matches_golden_image() {
     let settings = Settings {
         duration_s: 900.0,
         dropouts: vec![Dropout { start_s: 300.0, length_s: 60.0, kind: DropoutKind::Missing }],
@@ -122,13 +123,14 @@ fn a_long_recording_looks_as_it_did() {
 }
 
 #[test]
-fn a_strip_without_a_heart_rate_looks_as_it_did() {
+fn strip_without_heart_rate_matches_golden_image() {
     let made = synth::generate(&Settings { duration_s: 8.0, amplitude_mv: 9.0, ..Settings::default() });
     let analysis = Analysis {
         heart_rate: None,
         no_heart_rate_reason: Some("No beats can be told from the noise.".to_owned()),
         quality: Quality::Unusable,
         quality_segments: vec![stretch(0.0, 8.0, Quality::Unusable)],
+        pacing_pulses_s: Vec::new(),
         beats: Vec::new(),
         ..analysis(&made)
     };
@@ -136,7 +138,7 @@ fn a_strip_without_a_heart_rate_looks_as_it_did() {
 }
 
 #[test]
-fn the_svg_measures_in_millimetres_and_says_what_it_must() {
+fn svg_has_physical_size_and_labels() {
     let (mut made, analysis) = strip_with_everything();
     made.strip.lead = Some("MLII <&>".to_owned());
     let document = svg(&made.strip, &analysis, &Options::default()).unwrap();
@@ -156,7 +158,7 @@ fn the_svg_measures_in_millimetres_and_says_what_it_must() {
 }
 
 #[test]
-fn any_signal_can_be_drawn() {
+fn arbitrary_signals_are_drawn() {
     let made = synth::generate(&Settings { duration_s: 12.0, ..Settings::default() });
     let analysis = analysis(&made);
     type Change = fn(f32) -> f32;
@@ -182,7 +184,7 @@ fn any_signal_can_be_drawn() {
 }
 
 #[test]
-fn a_picture_for_a_window_fits_it_and_fills_it_as_well_as_it_can() {
+fn plot_for_a_window_fits_and_fills_it() {
     let made = synth::generate(&Settings { duration_s: 30.0, ..Settings::default() });
     let options = Options { captions: false, ..Options::default() };
     for window in [(560, 180), (860, 300), (1500, 900), (300, 900)] {

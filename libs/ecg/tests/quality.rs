@@ -1,4 +1,4 @@
-//! No heart rate comes from what is no ECG, and what an analysis says does not contradict itself.
+//! Signals that are not ECGs have no heart rate, and analyses are consistent.
 
 #[path = "../examples/noise/kinds.rs"]
 mod kinds;
@@ -6,10 +6,10 @@ mod kinds;
 use std::f64::consts::TAU;
 
 use ecg::synth::{self, Rhythm, Settings};
-use ecg::{Analysis, Quality, Strip, analyze, most_trustworthy};
+use ecg::{Analysis, Quality, Strip, analyze, best_channel};
 use proptest::prelude::*;
 
-/// Random numbers that are the same on every machine.
+/// Random numbers that are the same on all platforms.
 struct Random(u64);
 
 impl Random {
@@ -25,11 +25,11 @@ impl Random {
     }
 }
 
-/// Noise of all colours, `count` samples of it at `rate`.
+/// `count` samples of noise of all colours at `rate`.
 fn noises(random: &mut Random, rate: f64, count: usize) -> Vec<(&'static str, Vec<f64>)> {
     let mut out = Vec::new();
     out.push(("white noise", (0..count).map(|_| random.normal()).collect()));
-    // One random number for each octave, renewed half as often as that of the octave above (Voss 1978).
+    // One random number per octave, renewed half as often as that of the octave above (Voss 1978).
     let mut octaves = [0.0; 12];
     let pink = (0..count).map(|at| {
         for (octave, value) in octaves.iter_mut().enumerate() {
@@ -48,7 +48,7 @@ fn noises(random: &mut Random, rate: f64, count: usize) -> Vec<(&'static str, Ve
         });
         brown.collect()
     }));
-    // A resonance, as strong as a syllable is loud.
+    // A resonance with the amplitude of syllables.
     for (center_hz, syllables_per_s) in [(6.0, 1.5), (8.0, 3.0), (10.0, 4.0), (14.0, 2.0)] {
         let keep = 0.9_f64.powf(250.0 / rate);
         let turn = 2.0 * keep * (TAU * center_hz / rate).cos();
@@ -69,10 +69,10 @@ fn noises(random: &mut Random, rate: f64, count: usize) -> Vec<(&'static str, Ve
     out
 }
 
-/// One period of a wave, by its phase from 0 to 1.
+/// One period of a wave by its phase, 0 to 1.
 type Shape = fn(f64) -> f64;
 
-/// Waves that a generator makes, `hertz` times per second, with a little noise.
+/// Generated waves at `hertz` with a little noise.
 fn waves(
     random: &mut Random,
     rate: f64,
@@ -94,7 +94,7 @@ fn waves(
 }
 
 fn assert_no_heart_rate(name: &str, rate: f64, samples: &[f64]) {
-    // As long as the strips that are uploaded, so that one lucky stretch is enough to fail.
+    // As long as uploaded strips, so that one accepted segment fails the test.
     for strip in samples.chunks((10.0 * rate) as usize) {
         let strip = Strip::from_samples(rate, strip.iter().map(|value| *value as f32).collect());
         let analysis = analyze(&strip);
@@ -126,7 +126,7 @@ fn assert_consistent(analysis: &Analysis) {
 }
 
 #[test]
-fn noise_of_any_colour_has_no_heart_rate() {
+fn coloured_noise_has_no_heart_rate() {
     for (seed, rate) in [125.0, 250.0, 360.0, 500.0].into_iter().enumerate() {
         let mut random = Random(0x9e37_79b9_7f4a_7c15 + seed as u64);
         for (name, samples) in noises(&mut random, rate, (60.0 * rate) as usize) {
@@ -136,7 +136,7 @@ fn noise_of_any_colour_has_no_heart_rate() {
 }
 
 #[test]
-fn waves_of_a_generator_have_no_heart_rate() {
+fn generated_waves_have_no_heart_rate() {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     for (rate, hertz, noise) in
         [(250.0, 0.5, 0.0), (250.0, 1.0, 0.02), (360.0, 1.3, 0.0), (360.0, 2.0, 0.05), (500.0, 3.0, 0.01)]
@@ -147,9 +147,9 @@ fn waves_of_a_generator_have_no_heart_rate() {
     }
 }
 
-/// Strips that earlier rules took for a heart: the hardest of all that were searched.
+/// The hardest strips of earlier searches, which had a heart rate then.
 #[test]
-fn strips_of_noise_that_once_had_a_heart_rate_have_none() {
+fn hardest_noise_strips_have_no_heart_rate() {
     for (word, seed) in [
         ("syllables", 617),
         ("syllables", 3703),
@@ -165,9 +165,9 @@ fn strips_of_noise_that_once_had_a_heart_rate_have_none() {
     }
 }
 
-/// The beginning of the search of `examples/noise`.
+/// The first strips of the search of `examples/noise`.
 #[test]
-fn noise_speech_and_waves_of_every_sort_have_no_heart_rate() {
+fn noise_speech_and_waves_have_no_heart_rate() {
     for (name, kind) in kinds::KINDS {
         for seed in 0..40 {
             let analysis = analyze(&kinds::strip(kind, seed));
@@ -182,7 +182,7 @@ fn noise_speech_and_waves_of_every_sort_have_no_heart_rate() {
 fn mains_hum_has_no_heart_rate() {
     for rate in [250.0, 360.0, 500.0, 1000.0] {
         for hertz in [50.0, 60.0] {
-            // The mains wander, swell and have a third harmonic; the baseline moves a little.
+            // Mains hum with a varying frequency and amplitude and a third harmonic, on a moving baseline.
             let hum = (0..(30.0 * rate) as usize).map(|at| {
                 let time_s = at as f64 / rate;
                 let swell = 1.0 + 0.1 * (TAU * 0.3 * time_s).sin();
@@ -196,7 +196,7 @@ fn mains_hum_has_no_heart_rate() {
 }
 
 #[test]
-fn a_lead_that_fell_off_has_no_heart_rate() {
+fn lead_off_has_no_heart_rate() {
     assert_no_heart_rate("zeros", 250.0, &[0.0; 5000]);
     let mut random = Random(7);
     let touched: Vec<f64> =
@@ -205,7 +205,7 @@ fn a_lead_that_fell_off_has_no_heart_rate() {
 }
 
 #[test]
-fn beats_under_strong_white_noise_are_no_heart_rate() {
+fn beats_below_strong_noise_give_no_rate() {
     for seed in 1..=5 {
         let settings =
             Settings { noise_mv: 0.6, amplitude_mv: 1.1, duration_s: 28.0, seed, ..Settings::default() };
@@ -216,9 +216,9 @@ fn beats_under_strong_white_noise_are_no_heart_rate() {
 }
 
 #[test]
-fn noise_that_leaves_every_beat_visible_leaves_the_heart_rate() {
+fn moderate_noise_keeps_the_rate() {
     for (noise_mv, muscle_mv, mains_mv) in [(0.1, 0.0, 0.0), (0.0, 0.12, 0.0), (0.0, 0.0, 0.4)] {
-        // Beats that come at any time have to be more alike.
+        // Beats at irregular times need a higher concordance.
         for (rhythm, rr_sd_ms, share) in [(Rhythm::Sinus, 30.0, 1.0), (Rhythm::Irregular, 150.0, 0.5)] {
             let settings = Settings {
                 noise_mv: share * noise_mv,
@@ -238,7 +238,7 @@ fn noise_that_leaves_every_beat_visible_leaves_the_heart_rate() {
 }
 
 #[test]
-fn what_real_recordings_have_leaves_a_good_strip_good() {
+fn usual_disturbances_keep_good_quality() {
     for settings in [
         Settings { mains_mv: 0.1, ..Settings::default() },
         Settings { drift_mv: 1.0, ..Settings::default() },
@@ -257,7 +257,7 @@ fn what_real_recordings_have_leaves_a_good_strip_good() {
 }
 
 #[test]
-fn an_amplifier_at_its_limit_makes_a_strip_poor() {
+fn saturation_makes_a_strip_poor() {
     let mut strip = synth::generate(&Settings { duration_s: 10.0, ..Settings::default() }).strip;
     for sample in &mut strip.segments[0].samples {
         *sample = sample.clamp(-0.3, 0.5);
@@ -265,16 +265,16 @@ fn an_amplifier_at_its_limit_makes_a_strip_poor() {
     let analysis = analyze(&strip);
     assert_eq!(analysis.quality, Quality::Poor);
     let reason = analysis.quality_segments[0].reason.clone().unwrap_or_default();
-    assert!(reason.contains("cut off"), "{reason}");
+    assert!(reason.contains("clipped"), "{reason}");
 }
 
 #[test]
-fn the_cleaner_of_several_leads_is_trusted_more() {
+fn best_channel_is_the_cleanest() {
     let lead = |noise_mv| analyze(&synth::generate(&Settings { noise_mv, ..Settings::default() }).strip);
     let leads = [lead(0.3), lead(0.02), lead(1.0), lead(0.02)];
-    assert_eq!(most_trustworthy(&leads), Some(1), "the first of equals");
-    assert_eq!(most_trustworthy(&leads[2..3]), Some(0));
-    assert_eq!(most_trustworthy([]), None);
+    assert_eq!(best_channel(&leads), Some(1), "the first of equals");
+    assert_eq!(best_channel(&leads[2..3]), Some(0));
+    assert_eq!(best_channel([]), None);
 }
 
 proptest! {

@@ -1,4 +1,4 @@
-//! What hearts and electrodes do: rhythms and disturbances of which it is known where the beats are.
+//! Rhythms and disturbances with known beats.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use ecg::detect::detect;
@@ -6,7 +6,7 @@ use ecg::synth::{self, Dropout, DropoutKind, Settings};
 use ecg::{Detector, Quality, analyze};
 use proptest::prelude::*;
 
-/// A beat: when its R peak is, and whether it comes from a ventricle: wide, without a P wave, its T wave the other way.
+/// Time of the R peak, and whether the beat is ventricular: wide, without a P wave, with an inverted T wave.
 #[derive(Clone, Copy)]
 struct Beat {
     at: f64,
@@ -31,7 +31,7 @@ fn wave(beat: &Beat, t: f64) -> f64 {
     }
 }
 
-/// `seconds` of these beats, and what `beside` adds to them at each time.
+/// `seconds` of these beats, plus `beside` at each time.
 fn drawn(rate: f64, seconds: f64, beats: &[Beat], beside: impl Fn(f64) -> f64) -> Vec<f32> {
     (0..(seconds * rate) as usize)
         .map(|index| {
@@ -48,7 +48,7 @@ fn regular(rr: f64, seconds: f64) -> Vec<Beat> {
     (0..=count).map(|number| Beat { at: 0.6 + rr * number as f64, wide: false }).collect()
 }
 
-/// Every beat is found once, within 40 ms, and nothing else.
+/// Asserts that each beat is detected once within 40 ms, and nothing else.
 fn assert_found(what: &str, rate: f64, samples: &[f32], beats: &[Beat]) {
     for (way, sign) in [("up", 1.0), ("down", -1.0)] {
         let turned: Vec<f32> = samples.iter().map(|value| value * sign).collect();
@@ -64,7 +64,7 @@ fn assert_found(what: &str, rate: f64, samples: &[f32], beats: &[Beat]) {
 const RATES_HZ: [f64; 5] = [128.0, 250.0, 360.0, 500.0, 1000.0];
 
 #[test]
-fn both_beats_of_a_bigeminy_are_found() {
+fn bigeminy_beats_are_detected() {
     let mut beats = Vec::new();
     for pair in 0..18 {
         let at = 0.6 + 1.5 * f64::from(pair);
@@ -76,8 +76,8 @@ fn both_beats_of_a_bigeminy_are_found() {
 }
 
 #[test]
-fn waves_of_an_atrial_flutter_are_no_beats() {
-    // 300 a minute, of which every third or fourth gets through.
+fn flutter_waves_are_not_beats() {
+    // 300 a minute, of which every third or fourth is conducted.
     let mut at = 0.6;
     let mut beats = Vec::new();
     for number in 0..30 {
@@ -91,7 +91,7 @@ fn waves_of_an_atrial_flutter_are_no_beats() {
 }
 
 #[test]
-fn a_paced_beat_is_one_beat_and_its_spike_none() {
+fn pacing_spike_is_not_a_beat() {
     let beats: Vec<Beat> = regular(0.85, 28.0).into_iter().map(|beat| Beat { wide: true, ..beat }).collect();
     let spikes = beats.clone();
     let spike = move |t: f64| {
@@ -104,7 +104,7 @@ fn a_paced_beat_is_one_beat_and_its_spike_none() {
 }
 
 #[test]
-fn a_drifting_baseline_and_an_amplifier_at_its_limit_hide_no_beat() {
+fn drift_and_saturation_hide_no_beat() {
     let beats = regular(0.8, 28.0);
     for rate in RATES_HZ {
         let drifting = drawn(rate, 28.0, &beats, |t| 1.5 * (2.0 * std::f64::consts::PI * 0.3 * t).sin());
@@ -116,12 +116,12 @@ fn a_drifting_baseline_and_an_amplifier_at_its_limit_hide_no_beat() {
 }
 
 #[test]
-fn a_lead_that_fell_off_for_a_while_has_no_beats_there_and_all_beside() {
+fn temporary_lead_off_has_no_beats() {
     let lost = Dropout { start_s: 20.0, length_s: 12.0, kind: DropoutKind::LeadOff };
     let settings = Settings { duration_s: 50.0, dropouts: vec![lost], ..Settings::default() };
     let made = synth::generate(&settings);
     let analysis = analyze(&made.strip);
-    // Where the line jumps, a beat more or less cannot be told.
+    // Near a jump of the line, a beat more or less is acceptable.
     let clear = |time: &f64| (time - 20.0).abs() > 0.5 && (time - 32.0).abs() > 0.5;
     let found: Vec<f64> = analysis.beats.iter().map(|beat| beat.time_s).filter(clear).collect();
     let expected: Vec<f64> = made.beat_times_s.iter().copied().filter(clear).collect();
@@ -178,7 +178,7 @@ proptest! {
         let (before, after) = (places(&samples), places(&changed));
         prop_assert_eq!(before.len(), after.len());
         for (one, other) in before.iter().zip(&after) {
-            // Rounding may make the neighbour of a flat peak the higher one.
+            // Rounding can make the neighbour of a flat peak the highest sample.
             prop_assert!(one.abs_diff(*other) <= 1, "{} and {}", one, other);
         }
     }

@@ -1,4 +1,4 @@
-//! Beats are paired as WFDB's `bxb` pairs them.
+//! Beats are matched as by WFDB's `bxb`.
 
 use ecg::score::{Error, MATCH_WINDOW_S, Score, StripScore, compare};
 use ecg::{Analysis, Beat, HeartRate, Quality};
@@ -22,7 +22,7 @@ fn a_beat_within_150_ms_on_either_side_is_found() {
 }
 
 #[test]
-fn a_beat_found_twice_is_found_once_by_the_nearer() {
+fn nearer_of_two_detections_matches() {
     let (found, errors) = score(&[1.0], &[0.9, 1.02], &[]);
     assert_eq!((found, errors), (counts(1, 0, 1), vec![Error::False(0.9)]));
     let (found, errors) = score(&[1.0], &[1.02, 1.1], &[]);
@@ -30,7 +30,7 @@ fn a_beat_found_twice_is_found_once_by_the_nearer() {
 }
 
 #[test]
-fn one_find_between_two_beats_belongs_to_the_nearer() {
+fn detection_between_two_beats_matches_the_nearer() {
     let (found, errors) = score(&[1.0, 1.2], &[1.11], &[]);
     assert_eq!((found, errors), (counts(1, 1, 0), vec![Error::Missed(1.0)]));
     let (found, errors) = score(&[1.0, 1.2], &[1.09], &[]);
@@ -38,14 +38,14 @@ fn one_find_between_two_beats_belongs_to_the_nearer() {
 }
 
 #[test]
-fn an_empty_list_on_either_side_counts_in_full() {
+fn empty_list_counts_all_as_errors() {
     assert_eq!(score(&[1.0, 2.0], &[], &[]).0, counts(0, 2, 0));
     assert_eq!(score(&[], &[1.0, 2.0], &[]).0, counts(0, 0, 2));
     assert_eq!(score(&[], &[], &[]).0.f1(), 100.0);
 }
 
 #[test]
-fn flutter_counts_on_neither_side() {
+fn flutter_is_excluded() {
     let (found, errors) = score(&[1.0, 5.0, 9.0], &[1.0, 4.5, 6.0, 9.0], &[(4.0, 7.0)]);
     assert_eq!((found, errors), (counts(2, 0, 0), vec![]));
     assert_eq!(score(&[1.0], &[1.0, 8.0, 9.0], &[(7.0, f64::INFINITY)]).0, counts(1, 0, 0));
@@ -71,14 +71,14 @@ fn strips_are_counted_by_rate_and_quality() {
         ..unknown(&beats)
     };
     let mut score = StripScore::default();
-    // Within 5 bpm, and within 10 % of a fast rate, a rate is right.
+    // A rate is right within 5 bpm, and within 10 % of a fast rate.
     score.add(&analysis(Some(64.9), Quality::Good), &beats);
     score.add(&analysis(Some(218.0), Quality::Poor), &[0.0, 0.3, 0.6]);
     score.add(&analysis(Some(66.1), Quality::Good), &beats);
     score.add(&analysis(Some(50.0), Quality::Poor), &beats);
     score.add(&analysis(None, Quality::Unusable), &beats);
     score.add(&analysis(None, Quality::Unusable), &[0.5, 1.0, 1.5]);
-    // One beat gives no rate to compare with.
+    // One beat gives no reference rate.
     score.add(&analysis(None, Quality::Unusable), &[0.5]);
     let counted = StripScore { right: 2, wrong_good: 1, wrong_poor: 1, refused: 2, refused_though_right: 1 };
     assert_eq!(score, counted);
@@ -88,7 +88,7 @@ fn strips_are_counted_by_rate_and_quality() {
     );
 }
 
-/// An analysis that found beats at these times and says nothing else.
+/// An analysis that contains only beats at these times.
 fn unknown(times: &[f64]) -> Analysis {
     let beat =
         |time: &f64| Beat { time_s: *time, segment: 0, sample: (time * 250.0) as usize, confidence: 1.0 };
@@ -100,6 +100,7 @@ fn unknown(times: &[f64]) -> Analysis {
         quality_segments: Vec::new(),
         rhythm_notes: Vec::new(),
         trend: Vec::new(),
+        pacing_pulses_s: Vec::new(),
         beats: times.iter().map(beat).collect(),
         warnings: Vec::new(),
     }

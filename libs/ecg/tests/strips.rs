@@ -1,5 +1,4 @@
-//! Strips as `examples/synthesise` draws them: what is asked of the rates, of pauses and of runs. The seeds are those for
-//! reporting; rules were chosen on others.
+//! Requirements on rates, pauses and runs, measured on strips of `examples/synthesise` with reporting seeds.
 
 #[path = "../examples/synthesise/draw.rs"]
 mod draw;
@@ -26,7 +25,7 @@ fn scored(set: &str) -> Tally {
 }
 
 #[test]
-fn t_waves_as_high_as_the_r_wave_are_no_beats() {
+fn tall_t_waves_are_not_beats() {
     for set in ["tall_t", "tall_t_wide_qrs", "ec13_tall_t"] {
         let tally = scored(set);
         assert!(tally.beats.positive_predictivity() >= 99.5, "{set}: {tally}");
@@ -36,14 +35,14 @@ fn t_waves_as_high_as_the_r_wave_are_no_beats() {
 }
 
 #[test]
-fn pauses_are_reported_and_not_filled_with_beats() {
+fn pauses_are_reported_without_invented_beats() {
     let tally = scored("pauses");
     assert!(tally.reported.percent() >= 95.0, "{tally}");
     assert!(tally.invented.percent() <= 2.0, "{tally}");
 }
 
 #[test]
-fn beats_of_runs_and_low_beats_are_found() {
+fn run_beats_and_low_beats_are_detected() {
     let runs = scored("runs");
     assert!(runs.in_runs.percent() >= 88.0, "{runs}");
     let low = scored("low_beats");

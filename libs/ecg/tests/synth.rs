@@ -1,4 +1,4 @@
-//! The synthetic ECG is what it claims to be.
+//! Properties of the synthetic ECG.
 
 use ecg::synth::{self, Dropout, DropoutKind, Rhythm, Settings};
 
@@ -13,7 +13,7 @@ fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
 }
 
 #[test]
-fn rate_and_variability_are_as_asked_for() {
+fn rate_and_variability_match_settings() {
     for (mean_bpm, rr_sd_ms) in [(45.0, 60.0), (72.0, 30.0), (150.0, 10.0)] {
         let settings = Settings { mean_bpm, rr_sd_ms, duration_s: 600.0, ..Settings::default() };
         let (mean_ms, sd_ms) = mean_and_deviation(&intervals_ms(&synth::generate(&settings).beat_times_s));
@@ -23,7 +23,7 @@ fn rate_and_variability_are_as_asked_for() {
 }
 
 #[test]
-fn beat_times_are_peaks_of_the_trace_and_as_high_as_asked_for() {
+fn beat_times_are_peaks_of_the_requested_height() {
     for amplitude_mv in [1.2, -0.8] {
         for mean_bpm in [50.0, 72.0, 120.0, 180.0] {
             let settings = Settings {
@@ -54,7 +54,7 @@ fn beat_times_are_peaks_of_the_trace_and_as_high_as_asked_for() {
 }
 
 #[test]
-fn one_seed_makes_one_recording_and_another_seed_another() {
+fn recording_depends_on_seed_only() {
     let settings = Settings { noise_mv: 0.05, muscle_mv: 0.02, ectopy: 0.1, ..Settings::default() };
     assert_eq!(synth::generate(&settings), synth::generate(&settings));
     let other = Settings { seed: 2, ..settings.clone() };
@@ -62,7 +62,7 @@ fn one_seed_makes_one_recording_and_another_seed_another() {
 }
 
 #[test]
-fn premature_beats_come_early_and_are_followed_by_a_pause() {
+fn premature_beats_have_a_compensatory_pause() {
     let settings = Settings { ectopy: 0.15, rr_sd_ms: 0.0, duration_s: 120.0, ..Settings::default() };
     let intervals = intervals_ms(&synth::generate(&settings).beat_times_s);
     let early: Vec<_> = intervals.windows(2).filter(|pair| pair[0] < 600.0).collect();
@@ -73,14 +73,14 @@ fn premature_beats_come_early_and_are_followed_by_a_pause() {
 }
 
 #[test]
-fn the_irregular_rhythm_is_irregular() {
+fn irregular_rhythm_is_irregular() {
     let settings = Settings { rhythm: Rhythm::Irregular, duration_s: 120.0, ..Settings::default() };
     let (mean_ms, sd_ms) = mean_and_deviation(&intervals_ms(&synth::generate(&settings).beat_times_s));
     assert!(sd_ms / mean_ms > 0.15, "{sd_ms} of {mean_ms}");
 }
 
 #[test]
-fn dropouts_are_flat_or_missing_and_hold_no_beats() {
+fn dropouts_contain_no_beats() {
     let settings = Settings {
         dropouts: vec![
             Dropout { start_s: 5.0, length_s: 3.0, kind: DropoutKind::LeadOff },
@@ -99,7 +99,7 @@ fn dropouts_are_flat_or_missing_and_hold_no_beats() {
 }
 
 #[test]
-fn settings_out_of_range_make_a_recording_all_the_same() {
+fn settings_out_of_range_are_clamped() {
     let wild = Settings {
         sample_rate_hz: f64::NAN,
         duration_s: -1.0,
@@ -118,7 +118,7 @@ fn settings_out_of_range_make_a_recording_all_the_same() {
 }
 
 #[test]
-fn written_as_csv_it_is_read_back_the_same() {
+fn csv_round_trip_preserves_samples() {
     for rate in [50.0, 128.0, 250.0, 360.0, 500.0, 1000.0, 2000.0] {
         let settings = Settings {
             sample_rate_hz: rate,

@@ -1,4 +1,4 @@
-//! WFDB records byte by byte: sample formats, headers as people write them, and annotations with all their side words.
+//! The WFDB reader byte by byte: sample formats, headers and annotations.
 
 use ecg::wfdb::{Annotation, Header, WfdbError, annotations, beats_and_flutter, signal, strip};
 
@@ -6,7 +6,7 @@ fn header(text: &str) -> Header {
     Header::parse(text).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// An annotation word: six bits of code, ten of what comes with it.
+/// An annotation word: six bits of code, ten bits of value.
 fn word(code: u16, value: u16) -> [u8; 2] {
     (code << 10 | value).to_le_bytes()
 }
@@ -24,7 +24,7 @@ const AUX: u16 = 63;
 
 #[test]
 fn format_212_holds_two_samples_in_three_bytes() {
-    // 1 and -2, then 2047 and the mark of a missing sample.
+    // 1 and -2, then 2047 and the marker of a missing sample.
     let bytes = [0x01, 0xf0, 0xfe, 0xff, 0x87, 0x00];
     let two = header("r 2 360 2\nr.dat 212 1(0)/mV 12 0 0 0 0 MLII\nr.dat 212 1(0)/mV 12 0 0 0 0 V5\n");
     assert_eq!(signal(&two, 0, &bytes).unwrap(), [1.0, 2047.0]);
@@ -33,7 +33,7 @@ fn format_212_holds_two_samples_in_three_bytes() {
     assert!(second[1].is_nan());
 
     let one = header("r 1 360\nr.dat 212 1(0)/mV\n");
-    // A last single sample has two of its three bytes.
+    // A single last sample takes two of its three bytes.
     assert_eq!(signal(&one, 0, &[0x01, 0xf0, 0xfe, 0x03, 0x00]).unwrap(), [1.0, -2.0, 3.0]);
 }
 
@@ -56,7 +56,7 @@ fn format_80_is_a_byte_with_an_offset_of_128() {
 }
 
 #[test]
-fn gain_baseline_and_unit_make_millivolts() {
+fn gain_baseline_and_unit_convert_to_millivolts() {
     let sample = 1224_i16.to_le_bytes();
     let of = |line: &str| signal(&header(&format!("r 1 250\n{line}\n")), 0, &sample).unwrap()[0];
     assert_eq!(of("r.dat 16 200 12 1024 0 0 0 I"), 1.0, "without a baseline, zero is that of the converter");
@@ -66,7 +66,7 @@ fn gain_baseline_and_unit_make_millivolts() {
 }
 
 #[test]
-fn frames_of_several_samples_and_bytes_to_leave_out_are_followed() {
+fn multi_sample_frames_and_byte_offsets_are_read() {
     let text = "r 2 100 2\nr.dat 16x2+4 1(0)/mV\nr.dat 16+4 1(0)/mV\n";
     let bytes: Vec<u8> =
         [9_i16, 9, 1, 2, 30, 3, 4, 40, 5, 6, 50].iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -77,7 +77,7 @@ fn frames_of_several_samples_and_bytes_to_leave_out_are_followed() {
 }
 
 #[test]
-fn short_holes_are_bridged_and_long_ones_split_the_strip() {
+fn short_gaps_are_interpolated_and_long_ones_split() {
     let missing = i16::MIN;
     let mut values = vec![0_i16; 300];
     values[100] = missing;
@@ -93,7 +93,7 @@ fn short_holes_are_bridged_and_long_ones_split_the_strip() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named() {
+fn unsupported_records_are_rejected_with_a_reason() {
     assert!(matches!(Header::parse("# nothing\n"), Err(WfdbError::NoRecordLine(_))));
     assert!(matches!(Header::parse("r/3 2 360\n"), Err(WfdbError::MultiSegment)));
     assert!(matches!(Header::parse("r 1 360\nr.dat abc\n"), Err(WfdbError::BadLine { line: 2, .. })));
@@ -103,7 +103,7 @@ fn what_cannot_be_read_is_named() {
 }
 
 #[test]
-fn annotations_carry_time_text_and_side_words() {
+fn annotations_have_time_and_text() {
     let bytes: Vec<u8> = [
         word(RHYTHM, 18).as_slice(),
         &word(AUX, 3),
@@ -112,7 +112,7 @@ fn annotations_carry_time_text_and_side_words() {
         &word(NUM, 7),
         &word(SUB, 1),
         &word(CHN, 1),
-        // An interval of 0x0001_2345 samples: the high half comes first. The next annotation adds its own.
+        // An interval of 0x0001_2345 samples, high half first. The next annotation adds its own.
         &word(SKIP, 0),
         &[0x01, 0x00, 0x45, 0x23],
         &word(VENTRICULAR, 5),
@@ -132,21 +132,21 @@ fn annotations_carry_time_text_and_side_words() {
 }
 
 #[test]
-fn an_interval_can_go_backwards() {
+fn negative_interval_is_read() {
     let bytes = [word(NORMAL, 100), word(SKIP, 0), [0xff, 0xff], [0xf6, 0xff], word(NORMAL, 0)].concat();
     let ticks: Vec<i64> = annotations(&bytes).unwrap().iter().map(|annotation| annotation.tick).collect();
     assert_eq!(ticks, [100, 90]);
 }
 
 #[test]
-fn annotations_cut_off_are_an_error() {
+fn truncated_annotations_are_rejected() {
     for bytes in [&[word(SKIP, 0), [0, 0]].concat(), &[word(NORMAL, 3), word(AUX, 9)].concat()] {
         assert!(matches!(annotations(bytes), Err(WfdbError::AnnotationsCutOff(_))), "{bytes:?}");
     }
 }
 
 #[test]
-fn beats_are_told_from_marks_and_flutter_from_beats() {
+fn beats_and_flutter_are_separated() {
     let bytes: Vec<u8> = [
         word(NORMAL, 250),
         word(RHYTHM, 10),
@@ -163,7 +163,7 @@ fn beats_are_told_from_marks_and_flutter_from_beats() {
 }
 
 #[test]
-fn annotations_can_have_a_clock_of_their_own() {
+fn annotation_clock_is_read() {
     let text = "## time resolution: 1000";
     let mut bytes = [word(22, 0), word(AUX, text.len() as u16)].concat();
     bytes.extend(text.as_bytes());
@@ -172,7 +172,7 @@ fn annotations_can_have_a_clock_of_their_own() {
 }
 
 #[test]
-fn numbers_without_sense_are_refused_or_make_missing_samples() {
+fn absurd_numbers_are_rejected_or_missing() {
     let bytes = [1, 2, 3, 4, 5, 6, 7, 8];
     let many = format!("r 2 360\na.dat 16x{0}\na.dat 16x{0}\n", usize::MAX);
     assert!(matches!(Header::parse(&many), Err(WfdbError::BadLine { line: 2, .. })));

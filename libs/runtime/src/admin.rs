@@ -8,7 +8,7 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use bus::EventBus;
+use bus::WorkQueue;
 use futures::future::{BoxFuture, join_all};
 use proto_json::Timestamp;
 use store::PatientStore;
@@ -74,11 +74,11 @@ impl Check {
 
     /// The message broker, by a round trip.
     #[must_use]
-    pub fn bus(bus: &Arc<dyn EventBus>) -> Self {
-        let bus = bus.clone();
+    pub fn bus(queue: &Arc<dyn WorkQueue>) -> Self {
+        let queue = queue.clone();
         Check::new("bus", move || {
-            let bus = bus.clone();
-            async move { bus.check().await.map_err(|error| error.to_string()) }
+            let queue = queue.clone();
+            async move { queue.check().await.map_err(|error| error.to_string()) }
         })
     }
 

@@ -60,8 +60,7 @@ pub struct NatsArgs {
         default_value_t = QueueLimits::default().max_messages
     )]
     pub max_messages: u64,
-    /// Bytes of files that may wait in the broker, on the stage (60 %) and inside of messages, when this service makes the place
-    /// for them; it is reserved there
+    /// Bytes of files that may wait in the broker, when this service creates the streams; the broker reserves the space
     #[arg(
         long = "nats-max-staged",
         env = "BEDSIDE_NATS_MAX_STAGED",
@@ -112,7 +111,8 @@ impl NatsArgs {
             create: !self.provisioned,
             retry: bus::RetryPolicy { ack_wait: self.ack_wait, ..self.retry.policy() },
             limits: QueueLimits { max_messages: self.max_messages, max_staged_bytes: self.max_staged.0 },
-            ..NatsConfig::new(self.urls.clone()).replicated(self.replicas)
+            replicas: self.replicas,
+            ..NatsConfig::new(self.urls.clone())
         })
     }
 

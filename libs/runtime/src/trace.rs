@@ -5,7 +5,7 @@
 //! this does nothing but pass on the W3C `traceparent` that came in.
 
 use axum::http::HeaderMap;
-use bus::{BusError, Delivery, EnqueueError, EventBus, SmallFile};
+use bus::{Attachment, BusError, Delivery, EnqueueError, PubSub, WorkQueue};
 use proto_json::{PatientUpdated, QueueMessage};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
@@ -114,42 +114,42 @@ fn parent_in(span: &Span, received: Option<&str>) -> Option<String> {
 /// # Errors
 /// As [`bus::send`].
 pub async fn send<M: QueueMessage>(
-    bus: &dyn EventBus,
+    queue: &dyn WorkQueue,
     message: &M,
     reply_to: Option<String>,
     received: Option<&str>,
 ) -> Result<(), EnqueueError> {
-    send_with(bus, Vec::new(), message, reply_to, received).await
+    send_with(queue, Vec::new(), message, reply_to, received).await
 }
 
-/// Stages files in memory and puts the message that needs them on its queue, in the current trace.
+/// Enqueues a message with attachments, in the current trace.
 ///
 /// # Errors
 /// As [`bus::send_with`].
 pub async fn send_with<M: QueueMessage>(
-    bus: &dyn EventBus,
-    files: Vec<SmallFile>,
+    queue: &dyn WorkQueue,
+    attachments: Vec<Attachment>,
     message: &M,
     reply_to: Option<String>,
     received: Option<&str>,
 ) -> Result<(), EnqueueError> {
     let span = producer("send", M::QUEUE.name());
     let parent = parent_in(&span, received);
-    bus::send_with(bus, files, message, reply_to, parent).instrument(span).await
+    bus::send_with(queue, attachments, message, reply_to, parent).instrument(span).await
 }
 
-/// Announces a change, in the current trace.
+/// Publishes an update, in the current trace.
 ///
 /// # Errors
-/// As [`EventBus::announce`].
-pub async fn announce(
-    bus: &dyn EventBus,
+/// As [`PubSub::publish`].
+pub async fn publish(
+    pubsub: &dyn PubSub,
     update: &PatientUpdated,
     received: Option<&str>,
 ) -> Result<(), BusError> {
     let span = producer("announce", "patient.updated");
     let parent = parent_in(&span, received);
-    bus.announce(update, parent).instrument(span).await
+    pubsub.publish(update, parent).instrument(span).await
 }
 
 fn producer(operation: &'static str, destination: &'static str) -> Span {

@@ -1,4 +1,4 @@
-//! From the bytes of a signal to everything that is stored of it.
+//! Analysis of one ECG: reads a signal and produces the analysis, the details and the plot.
 
 use std::io::Read;
 
@@ -8,39 +8,40 @@ use proto_json::{
     EcgRrStatistics, EcgTrendPoint, EcgWarning, SignalOptions,
 };
 
-/// Findings and warnings that go into the record; further ones would only repeat them.
+/// Limit on findings and on warnings of a result.
 const MOST_REMARKS: usize = 50;
 
-/// Everything that comes of a signal.
+/// Result of the analysis of a signal.
 #[derive(Debug, Clone)]
 pub struct Picture {
-    /// What was found.
+    /// Summary of the analysis.
     pub analysis: EcgAnalysis,
-    /// Every beat and the trend.
+    /// All beats, the quality segments and the trend.
     pub detail: EcgDetail,
-    /// The signal on ECG paper, as PNG.
+    /// The plot as PNG.
     pub png: Bytes,
-    /// Width of the picture in pixels.
+    /// Width of the plot in pixels.
     pub width: u32,
-    /// Height of the picture in pixels.
+    /// Height of the plot in pixels.
     pub height: u32,
 }
 
-/// Why nothing came of a signal.
+/// Error of [`analyze`].
 #[derive(Debug, thiserror::Error)]
 pub enum AnalysisError {
-    /// The bytes are not an ECG: one sentence for a person.
+    /// The bytes are not a usable ECG. The text is one sentence for people.
     #[error("{0}")]
     Signal(String),
-    /// The bytes did not arrive.
-    #[error("the signal could not be read from the stage: {0}")]
+    /// The bytes could not be read completely.
+    #[error("the signal could not be read from the staging store: {0}")]
     Transfer(#[source] std::io::Error),
 }
 
-/// Reads a signal, analyses it and draws it. `time` goes into the header of the picture. Blocking.
+/// Reads, analyses and draws a signal. `time` is shown in the header of the plot. Blocks.
 ///
 /// # Errors
-/// [`AnalysisError::Signal`] where the bytes are not an ECG, [`AnalysisError::Transfer`] where they did not arrive.
+/// Returns [`AnalysisError::Signal`] if the bytes are not a usable ECG, [`AnalysisError::Transfer`] if they
+/// could not be read completely.
 pub fn analyze(reader: impl Read, options: &SignalOptions, time: String) -> Result<Picture, AnalysisError> {
     let lead = options.lead.as_deref().map(lead_choice);
     let options = ecg::csv::Options { sample_rate_hz: options.sample_rate_hz, lead, ..Default::default() };
@@ -63,7 +64,7 @@ pub fn analyze(reader: impl Read, options: &SignalOptions, time: String) -> Resu
     })
 }
 
-/// A number is a place, from 1; anything else is a name.
+/// A number is an index from 1; anything else is a name.
 fn lead_choice(text: &str) -> ecg::csv::LeadChoice {
     match text.trim().parse::<usize>() {
         Ok(place) if place > 0 => ecg::csv::LeadChoice::Index(place - 1),
@@ -71,7 +72,7 @@ fn lead_choice(text: &str) -> ecg::csv::LeadChoice {
     }
 }
 
-/// Width and height from the header of a PNG file, as big-endian numbers at fixed places (PNG specification, 11.2.2 IHDR).
+/// Width and height from the IHDR chunk of a PNG file (PNG specification, 11.2.2).
 fn png_size(png: &[u8]) -> (u32, u32) {
     let number =
         |at: usize| png.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
@@ -161,7 +162,7 @@ fn quality(quality: ecg::Quality) -> EcgQuality {
     }
 }
 
-/// Digits beyond what the method gives would only look exact.
+/// Further digits would exceed the accuracy of the method.
 fn round(value: f64, digits: i32) -> f64 {
     let scale = 10_f64.powi(digits);
     (value * scale).round() / scale

@@ -1,9 +1,13 @@
-//! One job, from the stage to the result.
+//! Processing of one job: fetches the staged signal, runs the analysis, publishes the result.
+//!
+//! A redelivered job is harmless: the signal is removed from the staging store once its result is stored, and
+//! results are idempotent. Infrastructure failures defer the job; a signal that fails repeatedly ends with a
+//! `Failed` result.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::{Delivery, EnqueueError, Outcome, SmallFile, StagingKey};
+use bus::{Attachment, Delivery, EnqueueError, Outcome, StagingKey};
 use bytes::Bytes;
 use proto_json::{AnalyzeEcg, BlobInfo, EcgAnalyzed, EcgOutcome, HashedBytes, MediaType, Timestamp};
 use runtime::trace;
@@ -12,10 +16,10 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use crate::Ports;
 use crate::analysis::{AnalysisError, Picture, analyze};
 
-/// Between two looks whether there is room for a result.
+/// Interval between attempts to publish while the result queue is full.
 const ROOM_WAIT: Duration = Duration::from_millis(500);
 
-/// Works on one delivery of the queue of jobs.
+/// Processes one delivery.
 pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
     let job: AnalyzeEcg = match delivery.message() {
         Ok(job) => job,
@@ -31,17 +35,17 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
     let started = Instant::now();
     trace::about_upload(job.upload_id);
     let (outcome, files) = if delivery.is_last_attempt() {
-        // Deferred attempts do not count: the signal kills whoever works on it, or cannot be read again and again. That ends
-        // here, with an answer.
+        // Deferred attempts do not count, so the last attempt means that this signal crashes workers or
+        // cannot be read. The job ends with a result that says so.
         let reason = format!(
-            "The analysis broke off {} times; the file is kept as it was uploaded.",
+            "The analysis was interrupted {} times. The uploaded file is kept.",
             delivery.attempt.saturating_sub(1)
         );
         (EcgOutcome::Failed { reason }, Vec::new())
     } else {
         let key = StagingKey { upload: job.upload_id, sha256: job.signal.sha256 };
-        let Some(staged) = ports.stage.get(key).await.map_err(Outcome::from)? else {
-            // Ingest removes a signal when it has stored the result: this job was done before.
+        let Some(staged) = ports.staging.get(key).await.map_err(Outcome::from)? else {
+            // Ingest removes a signal after storing its result, so this job is complete.
             tracing::info!(upload_id = %job.upload_id, ecg_id = %job.ecg_id, "signal is no longer staged; nothing to do");
             return Ok(());
         };
@@ -59,8 +63,7 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
             Ok(Err(error @ AnalysisError::Transfer(_))) => return Err(broken_off(&error)),
             Err(panicked) => {
                 tracing::error!(upload_id = %job.upload_id, ecg_id = %job.ecg_id, error = %panicked, "the analysis panicked");
-                let reason =
-                    "The analysis failed on this file; the file is kept as it was uploaded.".to_owned();
+                let reason = "The analysis of this file failed. The uploaded file is kept.".to_owned();
                 (EcgOutcome::Failed { reason }, Vec::new())
             }
         }
@@ -85,7 +88,7 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
     Ok(())
 }
 
-/// What becomes of a job whose signal did not arrive.
+/// Outcome of a job whose signal could not be read completely.
 fn broken_off(error: &AnalysisError) -> Outcome {
     match error {
         AnalysisError::Transfer(cause) if bus::is_outage_of_body(cause) => Outcome::Defer(error.to_string()),
@@ -93,36 +96,36 @@ fn broken_off(error: &AnalysisError) -> Outcome {
     }
 }
 
-/// Sends a result. That ingest is behind is not the fault of this ECG, so its attempts are not spent on waiting for room.
+/// Publishes a result. A full result queue is not a failure of this ECG, so waiting does not use up attempts.
 async fn send(
     ports: &Ports,
     delivery: &Delivery,
-    files: Vec<SmallFile>,
+    files: Vec<Attachment>,
     result: &EcgAnalyzed,
 ) -> Result<(), EnqueueError> {
     let mut waits = false;
     loop {
         let parent = delivery.trace_parent.as_deref();
-        match trace::send_with(&*ports.bus, files.clone(), result, None, parent).await {
+        match trace::send_with(&*ports.queue, files.clone(), result, None, parent).await {
             Err(EnqueueError::Full) => {}
             sent => return sent,
         }
         if !waits {
-            tracing::warn!(upload_id = %result.upload_id, ecg_id = %result.ecg_id, "there is no room for more results; waiting for it");
+            tracing::warn!(upload_id = %result.upload_id, ecg_id = %result.ecg_id, "the result queue is full; waiting");
             waits = true;
         }
         tokio::time::sleep(ROOM_WAIT).await;
     }
 }
 
-/// What the analysis came to, and the files that go with it.
-fn analyzed(job: &AnalyzeEcg, picture: Picture) -> Result<(EcgOutcome, Vec<SmallFile>), String> {
+/// Builds the outcome and the files of a result.
+fn analyzed(job: &AnalyzeEcg, picture: Picture) -> Result<(EcgOutcome, Vec<Attachment>), String> {
     let Picture { analysis, detail, png, width, height } = picture;
     let detail = serde_json::to_vec(&detail).map_err(|error| error.to_string())?;
-    let small = |bytes: Bytes| SmallFile {
+    let small = |bytes: Bytes| Attachment {
         upload: job.upload_id,
         content: HashedBytes::of(bytes),
-        may_enclose: true,
+        consumer_only: true,
     };
     let (png, detail) = (small(png), small(detail.into()));
     let plot_info = info(&png, MediaType::Png, Some((width, height)));
@@ -131,7 +134,7 @@ fn analyzed(job: &AnalyzeEcg, picture: Picture) -> Result<(EcgOutcome, Vec<Small
     Ok((outcome, vec![png, detail]))
 }
 
-fn info(file: &SmallFile, media_type: MediaType, size: Option<(u32, u32)>) -> BlobInfo {
+fn info(file: &Attachment, media_type: MediaType, size: Option<(u32, u32)>) -> BlobInfo {
     BlobInfo {
         sha256: file.content.sha256(),
         bytes: file.content.len() as u64,
@@ -146,21 +149,23 @@ fn info(file: &SmallFile, media_type: MediaType, size: Option<(u32, u32)>) -> Bl
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use bus::{BusError, ByteStream, Outgoing, QueueLimits, RetryPolicy, StagedFile, StagingStore};
+    use bus::{
+        BusError, ByteStream, DeadLetters, Outgoing, QueueLimits, RetryPolicy, StagedFile, StagingStore,
+    };
     use futures::StreamExt;
     use proto_json::{Mrn, Queue, SignalOptions, UploadId};
 
     use super::*;
 
     #[tokio::test]
-    async fn a_result_waits_for_room_without_another_attempt() {
+    async fn full_result_queue_delays_without_using_attempts() {
         let folder = tempfile::tempdir().unwrap();
         let limits = QueueLimits { max_messages: 1, ..QueueLimits::default() };
         let file = folder.path().join("queues.db");
         let local = bus::local::LocalBus::open(&file, RetryPolicy::default(), limits).unwrap();
-        let ports = Ports { bus: local.clone(), stage: local };
+        let ports = Ports { queue: local.clone(), staging: local };
         let signal = HashedBytes::of(Bytes::from_static(b"no ECG"));
-        let signal = SmallFile { upload: UploadId::generate(), content: signal, may_enclose: false };
+        let signal = Attachment { upload: UploadId::generate(), content: signal, consumer_only: false };
         let (upload_id, mrn) = (signal.upload, Mrn::new(7).unwrap());
         let job = AnalyzeEcg {
             ecg_id: upload_id.record("ecg", 0),
@@ -171,30 +176,31 @@ mod tests {
             signal: info(&signal, MediaType::Csv, None),
             options: SignalOptions::default(),
         };
-        bus::send_with(&*ports.bus, vec![signal], &job, None, None).await.unwrap();
+        bus::send_with(&*ports.queue, vec![signal], &job, None, None).await.unwrap();
         let filler = Outgoing {
             queue: Queue::EcgResults,
             mrn,
             payload: "{}".into(),
             reply_to: None,
             trace_parent: None,
+            attachments: Vec::new(),
         };
-        ports.bus.enqueue(filler).await.unwrap();
-        let delivery = ports.bus.consume(Queue::EcgJobs, 1).await.unwrap().next().await.unwrap();
+        ports.queue.enqueue(filler).await.unwrap();
+        let delivery = ports.queue.consume(Queue::EcgJobs, 1).await.unwrap().next().await.unwrap();
         let delivery = Arc::new(delivery);
         let mut working = tokio::spawn({
             let ports = ports.clone();
             async move { take(&ports, &delivery).await }
         });
         assert!(tokio::time::timeout(ROOM_WAIT, &mut working).await.is_err(), "there is no room");
-        let mut results = ports.bus.consume(Queue::EcgResults, 1).await.unwrap();
+        let mut results = ports.queue.consume(Queue::EcgResults, 1).await.unwrap();
         results.next().await.unwrap().ack().await.unwrap();
         assert_eq!(working.await.unwrap(), Outcome::Done);
         let result: EcgAnalyzed = results.next().await.unwrap().message().unwrap();
         assert_eq!(result.ecg_id, job.ecg_id);
     }
 
-    /// The stage of a bus whose next reads fail.
+    /// A staging store whose next reads fail.
     #[derive(Debug)]
     struct Flaky {
         stage: Arc<dyn StagingStore>,
@@ -210,7 +216,7 @@ mod tests {
         async fn get(&self, key: StagingKey) -> Result<Option<StagedFile>, BusError> {
             let order = Ordering::Relaxed;
             match self.failures.fetch_update(order, order, |left| left.checked_sub(1)) {
-                // Every other one breaks off in the middle of the file.
+                // Every second failure interrupts the body.
                 Ok(left) if left.is_multiple_of(2) => Err(BusError::unavailable("the broker is away")),
                 Ok(_) => {
                     let error = std::io::Error::other(BusError::unavailable("the broker is away"));
@@ -231,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn failures_of_the_infrastructure_never_end_the_analysis_of_an_ecg() {
+    async fn infrastructure_failures_do_not_use_up_attempts() {
         let folder = tempfile::tempdir().unwrap();
         let policy = RetryPolicy {
             max_attempts: 2,
@@ -242,12 +248,12 @@ mod tests {
             bus::local::LocalBus::open(&folder.path().join("queues.db"), policy, QueueLimits::default());
         let local = local.unwrap();
         let stage = Arc::new(Flaky { stage: local.clone(), failures: AtomicU64::new(5) });
-        let ports = Ports { bus: local.clone(), stage: stage.clone() };
+        let ports = Ports { queue: local.clone(), staging: stage.clone() };
         let strip: String = std::iter::once("time,mv\n".to_owned())
             .chain((0..2_000).map(|n| format!("{},{}\n", n as f64 / 250.0, (n as f64 / 9.0).sin())))
             .collect();
         let signal = HashedBytes::of(Bytes::from(strip));
-        let signal = SmallFile { upload: UploadId::generate(), content: signal, may_enclose: false };
+        let signal = Attachment { upload: UploadId::generate(), content: signal, consumer_only: false };
         let (upload_id, mrn) = (signal.upload, Mrn::new(7).unwrap());
         let job = AnalyzeEcg {
             ecg_id: upload_id.record("ecg", 0),
@@ -258,8 +264,8 @@ mod tests {
             signal: info(&signal, MediaType::Csv, None),
             options: SignalOptions::default(),
         };
-        bus::send_with(&*ports.bus, vec![signal], &job, None, None).await.unwrap();
-        let mut results = ports.bus.consume(Queue::EcgResults, 1).await.unwrap();
+        bus::send_with(&*ports.queue, vec![signal], &job, None, None).await.unwrap();
+        let mut results = ports.queue.consume(Queue::EcgResults, 1).await.unwrap();
         let shutdown = runtime::Shutdown::new();
         let working =
             tokio::spawn(crate::run(crate::Config { concurrency: None }, ports.clone(), shutdown.clone()));
@@ -270,6 +276,6 @@ mod tests {
         delivery.ack().await.unwrap();
         shutdown.begin();
         working.await.unwrap().unwrap();
-        assert_eq!(ports.bus.dead_letters(None, 9).await.unwrap(), []);
+        assert_eq!(local.dead_letters(None, 9).await.unwrap(), []);
     }
 }

@@ -1,8 +1,8 @@
-//! Analyses raw ECGs and draws them.
+//! Worker that analyses and draws raw ECGs.
 //!
-//! Takes a job, reads the signal from the stage, analyses it, draws it, sends the result with picture and detail.
-//! Input that cannot be read is a result, too: trying again would end alike. The worker keeps nothing, so that any number
-//! of them can compete for the jobs.
+//! The worker consumes jobs, reads the signal from the staging store, and publishes the analysis with plot
+//! and details. A file that is not a usable ECG gives a result, too, since a retry would fail again. The
+//! worker has no state, so any number of workers can share the queue.
 
 mod analysis;
 mod job;
@@ -10,7 +10,7 @@ mod job;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use bus::{EventBus, Readiness, StagingStore, run_consumer};
+use bus::{Readiness, StagingStore, WorkQueue, run_consumer};
 use proto_json::Queue;
 use runtime::{Metrics, Shutdown, StartError, trace};
 use tracing::Instrument;
@@ -26,31 +26,31 @@ pub struct Config {
     pub concurrency: Option<NonZeroUsize>,
 }
 
-/// What a worker needs of the world.
+/// Ports of the worker.
 #[derive(Debug, Clone)]
 pub struct Ports {
-    /// Jobs and results.
-    pub bus: Arc<dyn EventBus>,
-    /// Where signals wait, and where large pictures go.
-    pub stage: Arc<dyn StagingStore>,
+    /// Queues of jobs and results.
+    pub queue: Arc<dyn WorkQueue>,
+    /// Staging store of the signals.
+    pub staging: Arc<dyn StagingStore>,
 }
 
-/// Takes jobs until the shutdown begins, then ends what is under way.
+/// Consumes jobs until shutdown, then completes those in progress.
 ///
 /// # Errors
-/// None today: what fails is tried again.
+/// None at present: failures are retried.
 pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(), StartError> {
     let concurrency =
         config.concurrency.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     tracing::info!(concurrency, "ecg-worker is running");
     describe_metrics();
     let for_jobs = ports.clone();
-    let bus = ports.bus.clone();
+    let queue = ports.queue.clone();
     let ready: Readiness = Arc::new(move || {
-        let bus = bus.clone();
-        Box::pin(async move { bus.check().await.map_err(|error| error.to_string()) })
+        let queue = queue.clone();
+        Box::pin(async move { queue.check().await.map_err(|error| error.to_string()) })
     });
-    run_consumer(&*ports.bus, Queue::EcgJobs, concurrency, shutdown.begun(), ready, move |delivery| {
+    run_consumer(&*ports.queue, Queue::EcgJobs, concurrency, shutdown.begun(), ready, move |delivery| {
         let ports = for_jobs.clone();
         let span = trace::work("analyse ECG", &delivery);
         async move { job::take(&ports, &delivery).await }.instrument(span)
@@ -59,7 +59,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
     Ok(())
 }
 
-/// What the metrics of a worker mean. They are shown from the start, so that an alert can tell 0 from nothing.
+/// Registers the metrics. They exist from the start, so that an alert can distinguish 0 from no data.
 fn describe_metrics() {
     Metrics::install().of("ecg-worker");
     bus::describe_consumer(&[Queue::EcgJobs]);

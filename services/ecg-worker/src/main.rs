@@ -1,15 +1,15 @@
-//! The ECG worker as a process of its own, on NATS JetStream.
+//! The ECG worker as a process, on NATS JetStream.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bus::EventBus;
+use bus::WorkQueue;
 use clap::Parser;
 use runtime::admin::Check;
 use runtime::{LogArgs, NatsArgs, Shutdown, StartError, admin, http};
 
-/// Analyses raw ECGs and draws them. Start as many as there is work for.
+/// Analyses and draws raw ECGs. Any number of workers can share the queue.
 #[derive(Debug, Parser)]
 #[command(name = "bedside-ecg-worker", version)]
 struct Program {
@@ -42,9 +42,9 @@ async fn run(program: Program) -> Result<(), StartError> {
     http::say_where("ecg-worker", &listener)?;
 
     let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
-    let bus: Arc<dyn EventBus> = nats.clone();
-    let checks = vec![Check::bus(&bus)];
-    let ports = ecg_worker::Ports { bus, stage: nats };
+    let queue: Arc<dyn WorkQueue> = nats.clone();
+    let checks = vec![Check::bus(&queue)];
+    let ports = ecg_worker::Ports { queue, staging: nats };
     let (worked, served) = tokio::join!(
         ecg_worker::run(config, ports, shutdown.clone()),
         admin::serve("ecg-worker", listener, checks, &shutdown),
@@ -57,7 +57,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn flags_of_all_parts_fit_together() {
+    fn command_line_flags_are_consistent() {
         super::Program::command().debug_assert();
     }
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use runtime::disk::{DISK_RESERVE, DiskReserve};
 use runtime::{ByteSize, Secret, StartError, TlsArgs, WatchedFiles, http, parse_duration};
 
-use crate::audit::{AuditPatient, AuditTarget};
-use crate::proxies::TrustedProxy;
-use crate::tokens::LiveTokens;
+use crate::auth::audit::{AuditPatient, AuditTarget};
+use crate::auth::proxies::TrustedProxy;
+use crate::auth::tokens::LiveTokens;
 
-/// A receipt may be lost with the broker that passes it on: where one may die and uploads are to go on, none is waited for for
-/// longer than this.
+/// Longest wait for a receipt in a cluster: a receipt can be lost with the broker that forwards it, and an upload may already
+/// have waited for the election of a new leader.
 pub const RECEIPT_WAIT_IN_CLUSTER: Duration = Duration::from_secs(2);
 
 /// Settings of the gateway; each can be given as a flag or in the environment.

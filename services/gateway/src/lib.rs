@@ -3,61 +3,46 @@
 //! An upload is checked as a whole before anything of it leaves this process; then its files go to the blob stage, its
 //! message to the queue, and the client is told what became of it.
 
-mod access;
 mod admission;
+mod auth;
+mod config;
+mod events;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
-pub mod any_bytes;
-mod audit;
-mod body;
-mod clock;
-mod config;
-mod dead_letters;
-mod ecg_file;
-mod events;
-mod fields;
-mod files_in;
-mod intake;
+pub mod fuzzing;
+mod http;
 mod legacy;
-mod legacy_body;
-mod meaning;
-mod multipart;
-mod names;
+mod metrics;
 mod openapi;
-mod params;
-mod picture;
-mod proxies;
 mod reads;
-mod routes;
-mod spool;
-mod tokens;
-mod upload;
+mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{EventBus, StagingStore};
+use bus::{BusPorts, WorkQueue};
 use runtime::disk::DiskReserve;
-use runtime::{Secret, ServerTls, Shutdown, StartError, admin, http};
+use runtime::{Secret, ServerTls, Shutdown, StartError, admin};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub use audit::{AuditPatient, AuditTarget, pseudonym};
+pub use auth::audit::{AuditPatient, AuditTarget, pseudonym};
+pub use auth::proxies::TrustedProxy;
+pub use auth::tokens::{Role, token_line};
 pub use config::{Config, Limits, RECEIPT_WAIT_IN_CLUSTER};
-pub use proxies::TrustedProxy;
 pub use reads::Reads;
-pub use tokens::{Role, token_line};
 
 use admission::Admission;
-use tokens::LiveTokens;
+use auth::tokens::LiveTokens;
+use auth::{audit, tokens};
+use http::{clock, routes};
+use uploads::spool;
 
 /// What the gateway works with.
 #[derive(Debug, Clone)]
 pub struct Ports {
-    /// Where uploads are queued and changes are heard of.
-    pub bus: Arc<dyn EventBus>,
-    /// Where the files of uploads wait.
-    pub stage: Arc<dyn StagingStore>,
+    /// The message broker.
+    pub bus: BusPorts,
     /// Where reads are answered.
     pub reads: Reads,
     /// Further parts that `/readyz` asks, where they are in the same process.
@@ -71,8 +56,7 @@ struct App {
     key: Option<Secret>,
     audit: Arc<audit::AuditLog>,
     tokens: Option<watch::Receiver<Arc<tokens::Tokens>>>,
-    bus: Arc<dyn EventBus>,
-    stage: Arc<dyn StagingStore>,
+    bus: BusPorts,
     reads: reads::ReadPath,
     hub: Arc<events::Hub>,
     clock: Arc<clock::Clock>,
@@ -88,14 +72,14 @@ struct App {
 pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(), StartError> {
     config.check()?;
     config.key()?;
-    let listener = http::bind(config.listen).await?;
+    let listener = runtime::http::bind(config.listen).await?;
     run_on(listener, config, ports, shutdown).await
 }
 
 /// What `/readyz` asks. Not whether query answers: a gateway without it still takes uploads.
 #[must_use]
-pub fn checks(bus: &Arc<dyn EventBus>, disks: &Arc<DiskReserve>) -> Vec<admin::Check> {
-    vec![admin::Check::bus(bus), admin::Check::disk(disks)]
+pub fn checks(queue: &Arc<dyn WorkQueue>, disks: &Arc<DiskReserve>) -> Vec<admin::Check> {
+    vec![admin::Check::bus(queue), admin::Check::disk(disks)]
 }
 
 /// As [`run`], on a listener that is bound already, which [`Config::listen`] then has no part in.
@@ -108,7 +92,7 @@ pub async fn run_on(
     ports: Ports,
     shutdown: Shutdown,
 ) -> Result<(), StartError> {
-    meaning::describe();
+    metrics::describe();
     let address = listener.local_addr().map_err(StartError::failed)?;
     config.listen = address;
     config.check()?;
@@ -118,14 +102,14 @@ pub async fn run_on(
     let clock = Arc::new(clock::Clock::default());
     let disks = config.disks();
     let health = config.admin_for_clients.then(|| {
-        let mut checks = checks(&ports.bus, &disks);
+        let mut checks = checks(&ports.bus.queue, &disks);
         checks.push(clock::Clock::check(&clock));
         checks.extend(ports.checks.clone());
         checks
     });
     let tls = config.tls.open()?;
     let acceptors = tls.as_ref().map(ServerTls::acceptors);
-    let Ports { bus, stage, reads, checks: _ } = ports;
+    let Ports { bus, reads, checks: _ } = ports;
     let tokens = config.tokens()?;
     let reads_in_process = matches!(reads, Reads::InProcess(_));
     let admission = Admission::new(&config.limits, disks.clone(), tokens.is_some(), reads_in_process);
@@ -141,7 +125,6 @@ pub async fn run_on(
         shutdown: shutdown.clone(),
         config,
         bus,
-        stage,
     });
     app.spool.check().map_err(|error| {
         let folder = app.spool.folder().display();
@@ -151,7 +134,7 @@ pub async fn run_on(
     let (listening, heard) = tokio::sync::oneshot::channel();
     let hub = {
         let (app, shutdown) = (app.clone(), shutdown.clone());
-        tokio::spawn(async move { app.hub.listen(app.bus.clone(), listening, shutdown).await })
+        tokio::spawn(async move { app.hub.listen(app.bus.pubsub.clone(), listening, shutdown).await })
     };
     tokio::spawn(disks.watch(shutdown.clone()));
     let clock = {
@@ -173,7 +156,8 @@ pub async fn run_on(
 
     tracing::info!(%address, tokens = app.tokens.is_some(), "gateway listens");
     let limits = app.config.connection_limits();
-    let served = http::serve_over(listener, acceptors, routes::router(&app, health), limits, &shutdown).await;
+    let served =
+        runtime::http::serve_over(listener, acceptors, routes::router(&app, health), limits, &shutdown).await;
     hub.abort();
     clock.abort();
     served.map_err(|error| StartError::failed(format!("the gateway stopped serving: {error}")))

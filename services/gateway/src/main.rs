@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use bus::EventBus;
+use bus::BusPorts;
 use clap::Parser;
 use runtime::{LogArgs, NatsArgs, Secret, Shutdown, StartError, admin, http};
 
@@ -56,10 +55,10 @@ async fn run(program: Program) -> Result<(), StartError> {
     http::say_where("gateway admin", &admin_listener)?;
 
     let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
-    let bus: Arc<dyn EventBus> = nats.clone();
-    let checks = gateway::checks(&bus, &config.disks());
+    let bus = BusPorts::of(&nats);
+    let checks = gateway::checks(&bus.queue, &config.disks());
     let reads = gateway::Reads::Http { address: query, token: query_token };
-    let ports = gateway::Ports { bus, stage: nats, reads, checks: Vec::new() };
+    let ports = gateway::Ports { bus, reads, checks: Vec::new() };
     let (served, admin) = tokio::join!(
         gateway::run_on(listener, config, ports, shutdown.clone()),
         admin::serve("gateway", admin_listener, checks, &shutdown),

@@ -10,7 +10,7 @@ use runtime::trace;
 use store::{AnalysisResult, Origin};
 
 use crate::blobs::{self, MoveError};
-use crate::{Ports, announce, clock, failed};
+use crate::{Ports, clock, failed, publish};
 
 /// Works on one delivery of the queue of results.
 pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
@@ -71,17 +71,15 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
     if let Some(patient) = patient {
         let changes = vec![Change { kind: ChangeKind::EcgAnalyzed, id: Some(ecg_id) }];
         let update = PatientUpdated { upload_id: Some(upload_id), changes, patient, sent_at: None };
-        announce(&*ports.bus, update, delivery.trace_parent.as_deref()).await;
+        publish(&*ports.bus.pubsub, update, delivery.trace_parent.as_deref()).await;
         let waited = Timestamp::now().millis_since(received_at);
         metrics::histogram!("bedside_upload_to_analysis_announced_seconds").record(waited as f64 / 1000.0);
     }
-    // Files of a result that came too late stay or go to the stage: the reconciler removes them there and, if they came that
-    // far, in the store.
+    // Staged files of a late result stay for the reconciler, which also removes stored copies.
     let refers = |file: &BlobHash| {
         *file == signal || [&ecg.plot, &ecg.detail].into_iter().flatten().any(|blob| blob.sha256 == *file)
     };
-    let (needless, late): (Vec<_>, Vec<_>) = staged.into_iter().partition(|file| stored_now || refers(file));
-    blobs::leave_to_reconciler(ports, delivery, &late).await?;
-    blobs::unstage(ports, delivery, upload_id, needless).await;
+    staged.retain(|file| stored_now || refers(file));
+    blobs::unstage(delivery, upload_id, staged).await;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Moves files from messages and the stage to the store.
+//! Moves files from the staging store to the patient store.
 //!
 //! Small files are read into memory and stored together with the record that refers to them: on one machine that saves a
 //! sync of the disk for each. Longer ones go from the stage to the store piece by piece, before the record.
@@ -46,8 +46,8 @@ impl MoveError {
     }
 }
 
-/// Takes each of these files from the message it came in, or from the stage: gives the small ones, to be stored with their
-/// record, and has stored the others. The staged copies stay.
+/// Reads each of these files: returns the small ones, to be stored with their record, and stores the others. The staged copies
+/// stay.
 pub(crate) async fn take(
     ports: &Ports,
     delivery: &Delivery,
@@ -61,10 +61,7 @@ pub(crate) async fn take(
     let taken: Vec<Option<HashedBytes>> = stream::iter(files)
         .map(|sha256| async move {
             let key = StagingKey { upload: from.upload, sha256 };
-            if let Some(file) = delivery.enclosed(key) {
-                return Ok(Some(file.content.clone()));
-            }
-            let staged = ports.stage.get(key).await.map_err(MoveError::failed)?;
+            let staged = delivery.open(key).await.map_err(MoveError::failed)?;
             let staged = staged.ok_or(MoveError::NotStaged)?;
             if let Some(content) = staged.in_memory {
                 return Ok(Some(content));
@@ -95,25 +92,11 @@ fn take_room(room: &AtomicU64, bytes: u64) -> bool {
     room.fetch_update(order, order, |left| left.checked_sub(bytes)).is_ok()
 }
 
-/// Stages what came inside of the message, though it is not needed: whoever clears the stage later looks whether it came into
-/// the store, and removes it there, too.
-pub(crate) async fn leave_to_reconciler(
-    ports: &Ports,
-    delivery: &Delivery,
-    files: &[BlobHash],
-) -> Result<(), Outcome> {
-    for file in delivery.enclosed.iter().filter(|file| files.contains(&file.content.sha256())) {
-        ports.stage.put_bytes(file.key(), file.content.bytes().clone()).await.map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// Removes staged files, all at once. One that stays is removed by the reconciler later.
-pub(crate) async fn unstage(ports: &Ports, delivery: &Delivery, upload: UploadId, files: Vec<BlobHash>) {
+/// Removes staged files concurrently. The reconciler removes files for which this fails.
+pub(crate) async fn unstage(delivery: &Delivery, upload: UploadId, files: Vec<BlobHash>) {
     let keys = files.into_iter().map(|sha256| StagingKey { upload, sha256 });
-    // What came inside of the message was never staged.
-    let removals = keys.filter(|key| delivery.enclosed(*key).is_none()).map(|key| async move {
-        if let Err(error) = ports.stage.delete(key).await {
+    let removals = keys.map(|key| async move {
+        if let Err(error) = delivery.remove(key).await {
             tracing::warn!(upload_id = %upload, error = %error, "a staged file was not removed");
         }
     });

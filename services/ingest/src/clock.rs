@@ -12,7 +12,7 @@ use proto_json::{PatientUpdated, Timestamp};
 use store::{PatientStore, StoreError};
 use tokio::time::MissedTickBehavior;
 
-use crate::{Ports, announce};
+use crate::{Ports, publish};
 
 /// How often the time is noted. What was stored in between is noted with it, unless the process dies before.
 const EVERY: Duration = Duration::from_secs(10);
@@ -73,7 +73,7 @@ pub(crate) async fn check(ports: &Ports, now: Timestamp) -> Result<Timestamp, St
         for patient in ports.store.mark_clock_wrong(now).await? {
             metrics::counter!("bedside_values_from_future_total").increment(1);
             let update = PatientUpdated { upload_id: None, changes: Vec::new(), patient, sent_at: None };
-            announce(&*ports.bus, update, None).await;
+            publish(&*ports.bus.pubsub, update, None).await;
         }
     }
     Ok(highest)
@@ -131,7 +131,7 @@ mod tests {
         };
         assert_eq!(check(&ports, ahead).await.unwrap(), ahead);
         ports.store.store_upload(&upload, Vec::new()).await.unwrap();
-        let mut updates = ports.bus.updates(None).await.unwrap();
+        let mut updates = ports.bus.pubsub.subscribe(None).await.unwrap();
         assert_eq!(check(&ports, right).await.unwrap(), ahead, "the highest time stays");
         let update = loop {
             if let bus::UpdateEvent::Updated(update) = updates.next().await.unwrap() {

@@ -16,7 +16,7 @@ mod uploads;
 
 use std::sync::Arc;
 
-use bus::{BusError, EnqueueError, EventBus, Outcome, Readiness, StagingStore, run_consumer};
+use bus::{BusError, BusPorts, EnqueueError, Outcome, PubSub, Readiness, run_consumer};
 use proto_json::{PatientUpdated, Queue, Timestamp};
 use runtime::{Shutdown, StartError, trace};
 use store::{PatientStore, StoreError};
@@ -28,10 +28,8 @@ pub use config::Config;
 /// What ingest needs of the world.
 #[derive(Debug, Clone)]
 pub struct Ports {
-    /// Queues and announcements.
-    pub bus: Arc<dyn EventBus>,
-    /// Where files wait that are not inside of messages.
-    pub stage: Arc<dyn StagingStore>,
+    /// The message broker.
+    pub bus: BusPorts,
     /// Where everything ends up.
     pub store: Arc<dyn PatientStore>,
 }
@@ -39,11 +37,11 @@ pub struct Ports {
 impl Ports {
     /// Whether broker and store answer: asked while the consumers are paused.
     fn readiness(&self) -> Readiness {
-        let (bus, store) = (self.bus.clone(), self.store.clone());
+        let (queue, store) = (self.bus.queue.clone(), self.store.clone());
         Arc::new(move || {
-            let (bus, store) = (bus.clone(), store.clone());
+            let (queue, store) = (queue.clone(), store.clone());
             Box::pin(async move {
-                bus.check().await.map_err(|error| error.to_string())?;
+                queue.check().await.map_err(|error| error.to_string())?;
                 store.check().await.map_err(|error| error.to_string())
             })
         })
@@ -62,7 +60,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
     let ready = ports.readiness();
     tokio::join!(
         run_consumer(
-            &*ports.bus,
+            &*ports.bus.queue,
             Queue::Uploads,
             concurrency,
             shutdown.begun(),
@@ -73,11 +71,18 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
                 async move { uploads::take(&ports, &delivery).await }.instrument(span)
             }
         ),
-        run_consumer(&*ports.bus, Queue::EcgResults, concurrency, shutdown.begun(), ready, move |delivery| {
-            let ports = for_results.clone();
-            let span = trace::work("store analysis", &delivery);
-            async move { analyses::take(&ports, &delivery).await }.instrument(span)
-        }),
+        run_consumer(
+            &*ports.bus.queue,
+            Queue::EcgResults,
+            concurrency,
+            shutdown.begun(),
+            ready,
+            move |delivery| {
+                let ports = for_results.clone();
+                let span = trace::work("store analysis", &delivery);
+                async move { analyses::take(&ports, &delivery).await }.instrument(span)
+            }
+        ),
         shutdown.unless_begun(reconcile::run(&config, &ports)),
         shutdown.unless_begun(queues::watch(&ports)),
         shutdown.unless_begun(scrub::run(&config, &ports)),
@@ -88,9 +93,9 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
 }
 
 /// Publishes a change. One that is lost delays a screen, so it is logged, but stops nothing.
-async fn announce(bus: &dyn EventBus, mut update: PatientUpdated, trace_parent: Option<&str>) {
+async fn publish(pubsub: &dyn PubSub, mut update: PatientUpdated, trace_parent: Option<&str>) {
     update.sent_at = Some(Timestamp::now());
-    match trace::announce(bus, &update, trace_parent).await {
+    match trace::publish(pubsub, &update, trace_parent).await {
         Ok(()) => metrics::counter!("bedside_announcements_total").increment(1),
         Err(error) => {
             let upload_id = update.upload_id.map(|id| id.to_string());
@@ -108,7 +113,7 @@ fn local_ports() -> (tempfile::TempDir, Ports) {
         bus::local::LocalBus::open(&folder.path().join("queues.db"), policy, bus::QueueLimits::default());
     let local = local.unwrap();
     let store = store::sqlite::SqliteStore::open(&folder.path().join("patients.db")).unwrap();
-    (folder, Ports { bus: local.clone(), stage: local, store })
+    (folder, Ports { bus: BusPorts::of(&local), store })
 }
 
 /// What becomes of work when a port fails: deferred if the port failed as a whole, else tried again a limited number of

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bus::EventBus;
+use bus::BusPorts;
 use clap::{Parser, Subcommand};
 use runtime::admin::Check;
 use runtime::{LogArgs, MongoArgs, NatsArgs, ProvisionArgs, Shutdown, StartError, admin, http};
@@ -94,9 +94,9 @@ async fn run(program: Program) -> Result<(), StartError> {
     if !ready {
         return Ok(());
     }
-    let (bus, store): (Arc<dyn EventBus>, Arc<dyn PatientStore>) = (nats.clone(), store);
-    let checks = vec![Check::bus(&bus), Check::store(&store), Check::clock(&store)];
-    let ports = ingest::Ports { bus, stage: nats, store };
+    let (bus, store): (_, Arc<dyn PatientStore>) = (BusPorts::of(&nats), store);
+    let checks = vec![Check::bus(&bus.queue), Check::store(&store), Check::clock(&store)];
+    let ports = ingest::Ports { bus, store };
     let (worked, served) = tokio::join!(
         ingest::run(config, ports, shutdown.clone()),
         admin::serve("ingest", listener, checks, &shutdown),

@@ -18,7 +18,7 @@ pub(crate) async fn watch(ports: &Ports) {
     loop {
         period.tick().await;
         for queue in Queue::ALL {
-            match ports.bus.queue_status(queue).await {
+            match ports.bus.queue.queue_status(queue).await {
                 Ok(status) => {
                     let age = status.oldest.map_or(0, |at| Timestamp::now().millis_since(at).max(0));
                     let name = queue.name();

@@ -70,7 +70,7 @@ async fn resend_lost_jobs(
     // In the order of the way: a message that leaves one queue meanwhile is found in the next.
     let mut oldest = Vec::new();
     for queue in WAY {
-        let status = ports.bus.queue_status(queue).await.map_err(|error| error.to_string())?;
+        let status = ports.bus.queue.queue_status(queue).await.map_err(|error| error.to_string())?;
         oldest.push(status.oldest);
     }
     let asked_at = Timestamp::now();
@@ -105,7 +105,7 @@ async fn resend_lost_jobs(
                 }
             }
         }
-        bus::send(&*ports.bus, &job, None, None).await.map_err(|error| error.to_string())?;
+        bus::send(&*ports.bus.queue, &job, None, None).await.map_err(|error| error.to_string())?;
         *watch = Watched { left: 1, since: Timestamp::now() };
         metrics::counter!("bedside_jobs_resent_total").increment(1);
         tracing::warn!(upload_id = %job.upload_id, ecg_id = %job.ecg_id, "job of a pending ECG sent again");
@@ -168,7 +168,7 @@ async fn clear_stage(
     let longer = config.stage_keep.saturating_mul(UNKNOWN_UPLOAD_FACTOR);
     let keep_after = ago(now.wall, config.stage_keep);
     let given_up = ago(now.wall, longer);
-    let staged = ports.stage.list().await.map_err(|error| error.to_string())?;
+    let staged = ports.bus.staging.list().await.map_err(|error| error.to_string())?;
     metrics::gauge!("bedside_staged_files").set(staged.len() as f64);
     let is_old = |at: Timestamp| at < keep_after || at.is_in_future_of(now.wall);
     let old: Vec<_> = staged.into_iter().filter(|(_, at)| is_old(*at)).collect();
@@ -180,7 +180,8 @@ async fn clear_stage(
     // Asked for before and after the queue: a message may become a dead letter in between, and a dead letter may be sent
     // again.
     let mut dead = dead_uploads(ports).await?;
-    let waiting = ports.bus.queue_status(Queue::Uploads).await.map_err(|error| error.to_string())?.oldest;
+    let waiting =
+        ports.bus.queue.queue_status(Queue::Uploads).await.map_err(|error| error.to_string())?.oldest;
     dead.extend(dead_uploads(ports).await?);
     let mut done = Vec::new();
     for (key, staged_at) in old {
@@ -224,13 +225,13 @@ async fn clear_stage(
     if done.is_empty() {
         return Ok(());
     }
-    let staged = ports.stage.list().await.map_err(|error| error.to_string())?;
+    let staged = ports.bus.staging.list().await.map_err(|error| error.to_string())?;
     let staged: HashMap<StagingKey, Timestamp> = staged.into_iter().collect();
     for (key, staged_at) in done {
         if staged.get(&key) != Some(&staged_at) {
             continue;
         }
-        ports.stage.delete(key).await.map_err(|error| error.to_string())?;
+        ports.bus.staging.delete(key).await.map_err(|error| error.to_string())?;
         unknown.remove(&key);
         metrics::counter!("bedside_staged_files_cleared_total").increment(1);
         tracing::info!(upload_id = %key.upload, "file left on the stage removed");
@@ -259,7 +260,12 @@ async fn dead_uploads(ports: &Ports) -> Result<HashSet<UploadId>, String> {
     let mut count = 0;
     let mut after = None;
     loop {
-        let letters = ports.bus.dead_letters(after, DEAD_LETTERS).await.map_err(|error| error.to_string())?;
+        let letters = ports
+            .bus
+            .dead_letters
+            .dead_letters(after, DEAD_LETTERS)
+            .await
+            .map_err(|error| error.to_string())?;
         count += letters.len();
         let Some(last) = letters.last() else {
             metrics::gauge!("bedside_dead_letters").set(count as f64);
@@ -339,7 +345,7 @@ mod tests {
         };
         ports.store.store_upload(&record, vec![content]).await.unwrap();
         resend_lost_jobs(&Config::default(), &ports, &mut HashMap::new()).await.unwrap();
-        let mut jobs = ports.bus.consume(Queue::EcgJobs, 1).await.unwrap();
+        let mut jobs = ports.bus.queue.consume(Queue::EcgJobs, 1).await.unwrap();
         let job: AnalyzeEcg = jobs.next().await.unwrap().message().unwrap();
         assert_eq!((job.ecg_id, job.received_at), (id, year));
     }
@@ -359,7 +365,7 @@ mod tests {
         let (folder, ports) = crate::local_ports();
         let bytes: &'static [u8] = b"an image";
         let key = StagingKey { upload: UploadId::generate(), sha256: BlobHash::of(bytes) };
-        ports.stage.put_bytes(key, bytes.into()).await.unwrap();
+        ports.bus.staging.put_bytes(key, bytes.into()).await.unwrap();
         let upload = UploadReceived {
             upload_id: key.upload,
             mrn: Mrn::new(7).unwrap(),
@@ -380,20 +386,20 @@ mod tests {
     async fn files_of_an_upload_in_the_queue_stay_however_long_it_waits_and_others_go() {
         let config = Config { stage_keep: Duration::from_millis(1), ..Config::default() };
         let (_folder, ports, upload, key) = staged().await;
-        bus::send(&*ports.bus, &upload, None, None).await.unwrap();
+        bus::send(&*ports.bus.queue, &upload, None, None).await.unwrap();
         let mut unknown = HashMap::new();
         for _ in 0..3 {
             tokio::time::sleep(Duration::from_millis(30)).await;
             clear_stage(&config, &ports, &mut unknown, Moment::now()).await.unwrap();
-            assert!(ports.stage.get(key).await.unwrap().is_some(), "its upload still waits");
+            assert!(ports.bus.staging.get(key).await.unwrap().is_some(), "its upload still waits");
         }
         // Another upload is behind it in the queue; once that one is the oldest, the first has gone.
         let behind = UploadReceived { upload_id: UploadId::generate(), ..upload };
-        bus::send(&*ports.bus, &behind, None, None).await.unwrap();
-        let mut deliveries = ports.bus.consume(Queue::Uploads, 1).await.unwrap();
+        bus::send(&*ports.bus.queue, &behind, None, None).await.unwrap();
+        let mut deliveries = ports.bus.queue.consume(Queue::Uploads, 1).await.unwrap();
         deliveries.next().await.unwrap().ack().await.unwrap();
         clear_stage(&config, &ports, &mut unknown, Moment::now()).await.unwrap();
-        assert!(ports.stage.get(key).await.unwrap().is_none(), "nothing needs it any more");
+        assert!(ports.bus.staging.get(key).await.unwrap().is_none(), "nothing needs it any more");
     }
 
     #[tokio::test]
@@ -403,10 +409,10 @@ mod tests {
         let start = Moment::now();
         for hours in [23, 25] {
             clear_stage(&hour(), &ports, &mut unknown, hours_on(start, hours)).await.unwrap();
-            assert!(ports.stage.get(key).await.unwrap().is_some(), "{hours}: a retry may still come");
+            assert!(ports.bus.staging.get(key).await.unwrap().is_some(), "{hours}: a retry may still come");
         }
         clear_stage(&hour(), &ports, &mut unknown, hours_on(start, 26)).await.unwrap();
-        assert!(ports.stage.get(key).await.unwrap().is_none());
+        assert!(ports.bus.staging.get(key).await.unwrap().is_none());
     }
 
     #[tokio::test]
@@ -420,7 +426,7 @@ mod tests {
                 let later = hours_on(start, hours);
                 let jumped = Moment { wall: later.wall.plus_millis(jump * 3_600_000), ..later };
                 clear_stage(&hour(), &ports, &mut unknown, jumped).await.unwrap();
-                ports.stage.get(key).await.unwrap().is_some()
+                ports.bus.staging.get(key).await.unwrap().is_some()
             };
             assert!(look(0).await, "{jump}: its message may come at any moment");
             assert!(look(stays_until_hours).await, "{jump}");
@@ -430,14 +436,14 @@ mod tests {
 
     /// Brings the staged file to the store, as an upload does that fails afterwards.
     async fn bring(ports: &Ports, upload: &UploadReceived, key: StagingKey) {
-        let staged = ports.stage.get(key).await.unwrap().unwrap();
+        let staged = ports.bus.staging.get(key).await.unwrap().unwrap();
         let from = Origin { upload: upload.upload_id, received_at: upload.received_at };
         ports.store.put_blob(from, key.sha256, staged.bytes, staged.body).await.unwrap();
     }
 
     /// Whether the file is on the stage, and whether it is in the store.
     async fn places(ports: &Ports, key: StagingKey) -> (bool, bool) {
-        let staged = ports.stage.get(key).await.unwrap().is_some();
+        let staged = ports.bus.staging.get(key).await.unwrap().is_some();
         (staged, ports.store.blob(key.sha256).await.unwrap().is_some())
     }
 
@@ -517,10 +523,10 @@ mod tests {
         assert_eq!(places(&ports, key).await, (false, true));
     }
 
-    /// One image, as it comes inside of a message.
-    async fn deliver_inside(ports: &Ports, upload: &UploadReceived, bytes: &'static [u8]) -> StagingKey {
+    /// Delivers an upload of one image, which is attached to its message.
+    async fn deliver_image(ports: &Ports, upload: &UploadReceived, bytes: &'static [u8]) -> StagingKey {
         let content = proto_json::HashedBytes::of(bytes.into());
-        let file = bus::SmallFile { upload: upload.upload_id, content, may_enclose: true };
+        let file = bus::Attachment { upload: upload.upload_id, content, consumer_only: true };
         let key = file.key();
         let blob = proto_json::BlobInfo {
             sha256: key.sha256,
@@ -532,24 +538,22 @@ mod tests {
         };
         let files = vec![proto_json::StagedFile { kind: FileKind::MedicalImage, blob }];
         let upload = UploadReceived { files, fingerprint: key.sha256, ..upload.clone() };
-        bus::send(&*ports.bus, &upload, None, None).await.unwrap();
-        let mut deliveries = ports.bus.consume(Queue::Uploads, 1).await.unwrap();
-        let mut delivery = deliveries.next().await.unwrap();
-        delivery.enclosed.push(file);
-        let delivery = std::sync::Arc::new(delivery);
+        bus::send_with(&*ports.bus.queue, vec![file], &upload, None, None).await.unwrap();
+        let mut deliveries = ports.bus.queue.consume(Queue::Uploads, 1).await.unwrap();
+        let delivery = std::sync::Arc::new(deliveries.next().await.unwrap());
         assert_eq!(crate::uploads::take(ports, &delivery).await, bus::Outcome::Done);
         std::sync::Arc::into_inner(delivery).unwrap().ack().await.unwrap();
         key
     }
 
     #[tokio::test]
-    async fn what_came_inside_of_a_message_is_stored_and_what_is_refused_leaves_nothing() {
+    async fn refused_upload_leaves_no_files_and_the_first_upload_keeps_its_files() {
         let (_folder, ports, upload, staged) = staged().await;
-        ports.stage.delete(staged).await.unwrap();
-        let stored = deliver_inside(&ports, &upload, b"an image").await;
+        ports.bus.staging.delete(staged).await.unwrap();
+        let stored = deliver_image(&ports, &upload, b"an image").await;
         assert_eq!(places(&ports, stored).await, (false, true));
-        // Another one under the same id. An earlier attempt may have stored its file: so the stage tells of it.
-        let refused = deliver_inside(&ports, &upload, b"another image").await;
+        // Another upload with the same id. An earlier attempt may have stored its file.
+        let refused = deliver_image(&ports, &upload, b"another image").await;
         assert!(places(&ports, refused).await.0);
         bring(&ports, &upload, refused).await;
         look_twice(&ports).await;
@@ -561,13 +565,13 @@ mod tests {
     async fn a_stored_file_of_a_dead_letter_stays_until_a_person_drops_it() {
         let (_folder, ports, upload, key) = staged().await;
         bring(&ports, &upload, key).await;
-        bus::send(&*ports.bus, &upload, None, None).await.unwrap();
-        let mut deliveries = ports.bus.consume(Queue::Uploads, 1).await.unwrap();
+        bus::send(&*ports.bus.queue, &upload, None, None).await.unwrap();
+        let mut deliveries = ports.bus.queue.consume(Queue::Uploads, 1).await.unwrap();
         deliveries.next().await.unwrap().dead_letter("no").await.unwrap();
         look_twice(&ports).await;
         assert_eq!(places(&ports, key).await, (true, true));
-        let letters = ports.bus.dead_letters(None, 9).await.unwrap();
-        ports.bus.drop_dead_letter(letters[0].id).await.unwrap();
+        let letters = ports.bus.dead_letters.dead_letters(None, 9).await.unwrap();
+        ports.bus.dead_letters.delete_dead_letter(letters[0].id).await.unwrap();
         look_twice(&ports).await;
         assert_eq!(places(&ports, key).await, (false, false));
     }

@@ -12,7 +12,7 @@ use runtime::trace;
 use store::{NewEcg, NewHeartRate, NewImage, NewUpload, Origin, UploadOutcome};
 
 use crate::blobs::{self, MoveError};
-use crate::{Ports, announce, clock, failed};
+use crate::{Ports, clock, failed, publish};
 
 /// Works on one delivery of the queue of uploads.
 pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
@@ -67,7 +67,7 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
                 if !changes.is_empty() {
                     let update =
                         PatientUpdated { upload_id: Some(id), changes, patient: *patient, sent_at: None };
-                    announce(&*ports.bus, update, delivery.trace_parent.as_deref()).await;
+                    publish(&*ports.bus.pubsub, update, delivery.trace_parent.as_deref()).await;
                 }
                 answer(ports, delivery, &Receipt::Stored(receipt)).await;
             };
@@ -79,7 +79,7 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             metrics::histogram!("bedside_upload_stored_seconds").record(waited as f64 / 1000.0);
             tracing::info!(upload_id = %id, files = upload.files.len(), deliveries = delivery.deliveries, "upload stored");
             // The signals stay for the workers until their results are in.
-            blobs::unstage(ports, delivery, id, hashes(upload, |file| file.kind != FileKind::Ecg)).await;
+            blobs::unstage(delivery, id, hashes(upload, |file| file.kind != FileKind::Ecg)).await;
             Ok(())
         }
     }
@@ -107,44 +107,44 @@ async fn repeat(
     if let Some(patient) = ports.store.patient(upload.mrn).await.map_err(failed)? {
         let changes = changes(upload, &receipt);
         let update = PatientUpdated { upload_id: Some(id), changes, patient, sent_at: None };
-        announce(&*ports.bus, update, delivery.trace_parent.as_deref()).await;
+        publish(&*ports.bus.pubsub, update, delivery.trace_parent.as_deref()).await;
     }
     tracing::info!(upload_id = %id, deliveries = delivery.deliveries, "upload was stored before");
     answer(ports, delivery, &Receipt::Stored(receipt)).await;
-    blobs::unstage(ports, delivery, id, hashes(upload, |file| !needed.contains(&file.blob.sha256))).await;
+    blobs::unstage(delivery, id, hashes(upload, |file| !needed.contains(&file.blob.sha256))).await;
     Ok(())
 }
 
-/// Another upload has this id. Its files, if they are others, are nobody's: the reconciler finds them on the stage and
-/// removes them there and in the store.
+/// Another upload was stored under this id. Staged files stay, because the other upload may need the same files; the
+/// reconciler removes the others.
 async fn refuse(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> Result<(), Outcome> {
     tracing::warn!(upload_id = %upload.upload_id, "another upload was stored under this id before");
     answer(ports, delivery, &Receipt::Conflict { upload_id: upload.upload_id }).await;
-    blobs::leave_to_reconciler(ports, delivery, &hashes(upload, |_| true)).await
+    Ok(())
 }
 
 /// Puts the signal of a job back on the stage from the store, if it is gone from there.
 pub(crate) async fn restage(ports: &Ports, job: &AnalyzeEcg) -> Result<(), Outcome> {
     let key = StagingKey { upload: job.upload_id, sha256: job.signal.sha256 };
-    let staged = ports.stage.get(key).await.map_err(failed)?;
+    let staged = ports.bus.staging.get(key).await.map_err(failed)?;
     if staged.is_some() {
         return Ok(());
     }
     let blob = ports.store.blob(key.sha256).await.map_err(failed)?;
     let blob = blob.ok_or_else(|| Outcome::Retry("the signal of an ECG is not in the store".to_owned()))?;
-    ports.stage.put(key, blob.bytes, blob.body).await.map_err(failed)
+    ports.bus.staging.put(key, blob.bytes, blob.body).await.map_err(failed)
 }
 
 async fn send_jobs(ports: &Ports, delivery: &Delivery, jobs: Vec<AnalyzeEcg>) -> Result<(), Outcome> {
     let parent = delivery.trace_parent.as_deref();
-    let sends = jobs.iter().map(|job| trace::send(&*ports.bus, job, None, parent));
+    let sends = jobs.iter().map(|job| trace::send(&*ports.bus.queue, job, None, parent));
     future::try_join_all(sends).await.map_err(failed)?;
     Ok(())
 }
 
 async fn answer(ports: &Ports, delivery: &Delivery, receipt: &Receipt) {
     if let Some(reply_to) = &delivery.reply_to
-        && let Err(error) = ports.bus.send_receipt(reply_to, receipt).await
+        && let Err(error) = ports.bus.replies.send_receipt(reply_to, receipt).await
     {
         // The gateway then answers 202, which stays true.
         tracing::warn!(error = %error, "a receipt was not sent");

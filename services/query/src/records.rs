@@ -151,5 +151,12 @@ pub(crate) async fn upload(
     })?;
     let sender = upload.uploaded_by.as_deref().and_then(uploaded_by);
     let about = [about_patient(upload.receipt.mrn)].into_iter().chain(sender).collect();
-    Ok((about, Json(UploadStatus { state: UploadState::Stored, receipt: upload.receipt })))
+    Ok((
+        about,
+        Json(UploadStatus {
+            state: UploadState::Stored,
+            receipt: upload.receipt,
+            fingerprint: upload.fingerprint,
+        }),
+    ))
 }

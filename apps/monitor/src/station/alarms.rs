@@ -2,7 +2,7 @@
 
 use proto_json::{Mrn, Timestamp};
 use slint::{ComponentHandle, Model};
-use ui::words;
+use ui::format;
 
 use super::Station;
 use crate::alarms::{Alarm, Latching, Limits, LimitsError, RawLimits, Remembered, Severity};
@@ -35,7 +35,7 @@ impl Station {
             |severity| self.alarms.all().any(|(_, alarm)| alarm.severity == severity && alarm.flashes(now));
         let api = self.window.global::<Api>();
         let text =
-            if count == 0 { "No alarms".to_owned() } else { words::count(count as u64, "alarm", "alarms") };
+            if count == 0 { "No alarms".to_owned() } else { format::count(count as u64, "alarm", "alarms") };
         api.set_alarm_count(text.into());
         api.set_worst(phrases::severity(worst));
         api.set_any_high_flashes(flashes(Severity::High));
@@ -81,7 +81,7 @@ impl Station {
             patient: self.name_of(mrn).into(),
             severity: phrases::severity(Some(alarm.severity)),
             text: alarm.reason().into(),
-            since: format!("since {}", words::clock_or_date(alarm.since, now)).into(),
+            since: format!("since {}", format::time_or_date(alarm.since, now)).into(),
             state: phrases::alarm_state(alarm, now).into(),
             flashes: alarm.flashes(now),
             can_acknowledge: !alarm.is_acknowledged,
@@ -90,7 +90,7 @@ impl Station {
 
     fn history_row(&self, entry: &Remembered, now: Timestamp) -> HistoryData {
         HistoryData {
-            at: words::clock_or_date(entry.at, now).into(),
+            at: format::time_or_date(entry.at, now).into(),
             mrn: entry.mrn.map(|mrn| mrn.to_string()).unwrap_or_default().into(),
             patient: entry.mrn.map_or_else(|| "This station".to_owned(), |mrn| self.name_of(mrn)).into(),
             severity: phrases::severity(Some(entry.severity)),
@@ -181,7 +181,7 @@ impl Station {
 
     pub(super) fn save_limits(&mut self, form: &LimitsForm) {
         if let Err(error) = self.take_limits(form) {
-            self.window.global::<Api>().set_limits_error(words::sentence(&error.to_string()).into());
+            self.window.global::<Api>().set_limits_error(format::sentence(&error.to_string()).into());
             return;
         }
         self.window.global::<Api>().set_sheet(Sheet::None);

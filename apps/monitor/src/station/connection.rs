@@ -3,7 +3,7 @@
 use client::{FeedEvent, FeedMode, Gateway};
 use proto_json::{ChangeKind, PatientSummary, PatientUpdated};
 use slint::{ComponentHandle, Model};
-use ui::words;
+use ui::format;
 
 use super::Station;
 use crate::alarms::Happening;
@@ -37,10 +37,10 @@ impl Station {
             }
             Err(reason) => {
                 let api = self.window.global::<Api>();
-                api.set_level(window::Level::Bad);
+                api.set_level(window::ConnectionLevel::Bad);
                 api.set_connection("not connected".into());
                 api.set_technical_alarm("Not connected: the settings cannot work".into());
-                self.say(Tone::Danger, &words::sentence(&reason));
+                self.say(Tone::Danger, &format::sentence(&reason));
             }
         }
     }
@@ -129,16 +129,16 @@ impl Station {
     /// Shows how the connection stands, and whether numbers may look live.
     pub(super) fn show_connection(&self) {
         let api = self.window.global::<Api>();
-        let light = ui::light(self.state.as_ref());
+        let light = ui::ConnectionStatus::of(self.state.as_ref());
         api.set_level(match light.level {
-            ui::Level::Unknown => window::Level::Unknown,
-            ui::Level::Good => window::Level::Good,
-            ui::Level::Fair => window::Level::Fair,
-            ui::Level::Bad => window::Level::Bad,
+            ui::ConnectionLevel::Unknown => window::ConnectionLevel::Unknown,
+            ui::ConnectionLevel::Good => window::ConnectionLevel::Good,
+            ui::ConnectionLevel::Fair => window::ConnectionLevel::Fair,
+            ui::ConnectionLevel::Bad => window::ConnectionLevel::Bad,
         });
         let now = self.now();
-        let since = self.state.as_ref().map(|state| words::clock_or_date(state.since, now));
-        api.set_connection(light.words.into());
+        let since = self.state.as_ref().map(|state| format::time_or_date(state.since, now));
+        api.set_connection(light.text.into());
         api.set_connection_since(
             since.as_ref().map(|since| format!("since {since}")).unwrap_or_default().into(),
         );
@@ -147,7 +147,7 @@ impl Station {
         api.set_live(!is_offline);
         let alarm = match (&self.state, &since) {
             (Some(state), Some(since)) if is_offline => {
-                let reason = state.reason.as_deref().map(words::sentence).unwrap_or_default();
+                let reason = state.reason.as_deref().map(format::sentence).unwrap_or_default();
                 format!("Connection lost since {since}. What is shown may be out of date. {reason}")
             }
             _ => self.clock_alarm.clone().or_else(|| self.damage_alarm()).unwrap_or_default(),

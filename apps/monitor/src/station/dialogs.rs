@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use slint::ComponentHandle;
-use ui::{FileChooser, NativeDialogs, SaveRequest, Settings, words};
+use ui::{FileChooser, NativeDialogs, SaveRequest, Settings, format};
 
 use super::{Looked, Station};
 use crate::link::Message;
@@ -90,7 +90,7 @@ impl Station {
                     api.set_save_error("There is no connection.".into());
                 }
             }
-            Err(error) => api.set_save_error(words::sentence(&error.to_string()).into()),
+            Err(error) => api.set_save_error(format::sentence(&error.to_string()).into()),
         }
     }
 
@@ -107,7 +107,7 @@ impl Station {
             }
             Err(SaveError::Exists(_)) => api.set_sheet(Sheet::Overwrite),
             Err(error) => {
-                api.set_save_error(words::sentence(&error.to_string()).into());
+                api.set_save_error(format::sentence(&error.to_string()).into());
                 api.set_sheet(Sheet::Save);
             }
         }
@@ -133,7 +133,7 @@ impl Station {
         api.set_testing(false);
         let (tone, text) = match tested {
             Ok(took) => (Tone::Good, format!("The gateway answers, in {} ms.", took.as_millis())),
-            Err(reason) => (Tone::Danger, words::sentence(&reason)),
+            Err(reason) => (Tone::Danger, format::sentence(&reason)),
         };
         api.set_settings_tone(tone);
         api.set_settings_message(text.into());

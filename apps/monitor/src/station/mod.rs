@@ -17,7 +17,7 @@ use std::time::Duration;
 use client::{ConnectionState, ServerTime};
 use proto_json::{DamagedRecord, Mrn, RecordId, Timestamp};
 use slint::{ComponentHandle, ModelRc, SharedString, VecModel};
-use ui::{ConnectionArgs, Settings, SettingsFile, words};
+use ui::{ConnectionArgs, Settings, SettingsFile, format};
 
 use crate::alarms::Alarms;
 use crate::ecg_pane::EcgPane;
@@ -126,7 +126,7 @@ impl Station {
             complaint = Some(error.to_string());
             Kept::default()
         });
-        let settings = start.connection.over(&kept.connection).unwrap_or_else(|error| {
+        let settings = start.connection.apply_to(&kept.connection).unwrap_or_else(|error| {
             complaint = Some(error.to_string());
             kept.connection.clone()
         });
@@ -178,7 +178,7 @@ impl Station {
             station.show_alarms();
             station.tick();
             if let Some(complaint) = complaint {
-                station.say(Tone::Danger, &words::sentence(&complaint));
+                station.say(Tone::Danger, &format::sentence(&complaint));
             }
             station.connect();
         }
@@ -266,7 +266,7 @@ impl Station {
             Message::Answer(ticket, answer) => self.take_answer(ticket, answer),
             Message::Saved(path, saved) => self.take_saved(&path, saved),
             Message::Tested(tested) => self.take_tested(tested),
-            Message::NotKept(reason) => self.say(Tone::Danger, &words::sentence(&reason)),
+            Message::NotKept(reason) => self.say(Tone::Danger, &format::sentence(&reason)),
             Message::Place(path) => self.take_place(&path),
         }
     }
@@ -275,7 +275,7 @@ impl Station {
     fn tick(&mut self) {
         let now = self.now();
         let api = self.window.global::<Api>();
-        api.set_clock(words::clock(now).into());
+        api.set_clock(format::time_of_day(now).into());
         self.check_clocks();
         self.age_tiles(now);
         self.age_patient(now);

@@ -2,7 +2,7 @@
 
 use proto_json::{EcgRecord, Mrn, PatientSummary, PatientUpdated, RecordId, Timestamp};
 use slint::{ComponentHandle, Model, VecModel};
-use ui::words;
+use ui::format;
 
 use super::{Looked, Station};
 use crate::alarms::Alarm;
@@ -218,7 +218,7 @@ impl Station {
         let record = view.image_record();
         let caption = record.map(|record| {
             let name = record.file.file_name.as_deref().unwrap_or("no name");
-            let name = words::shortened(name, phrases::LONGEST_FILE_NAME);
+            let name = format::elided(name, phrases::LONGEST_FILE_NAME);
             format!("{} · {name}", phrases::when(record.time(now), now))
         });
         let (state, message) = match view.image() {
@@ -226,7 +226,7 @@ impl Station {
             Slot::Empty => (PaneState::Empty, String::new()),
             Slot::Loading => (PaneState::Loading, "Loading…".to_owned()),
             Slot::Here(_) => (PaneState::Shown, String::new()),
-            Slot::Failed(reason) => (PaneState::Failed, words::sentence(reason)),
+            Slot::Failed(reason) => (PaneState::Failed, format::sentence(reason)),
         };
         let picture = view.image().get().cloned().map(ui::Picture::into_image).unwrap_or_default();
         let api = self.window.global::<Api>();
@@ -259,7 +259,7 @@ impl Station {
                 (PaneState::Empty, "Choose an ECG of another time to see it beside the latest.".to_owned())
             }
             (Slot::Loading, _) => (PaneState::Loading, "Loading…".to_owned()),
-            (Slot::Failed(reason), _) => (PaneState::Failed, words::sentence(reason)),
+            (Slot::Failed(reason), _) => (PaneState::Failed, format::sentence(reason)),
             (Slot::Here(shown), _) => match &shown.content {
                 Content::Trace(..) => (PaneState::Shown, String::new()),
                 Content::Picture(_, why) if is_waiting(shown.record.status) => {
@@ -277,9 +277,9 @@ fn list_note<T: crate::pages::Entry>(
     one: &str,
     many: &str,
 ) -> String {
-    let count = words::count(pages.entries().len() as u64, one, many);
+    let count = format::count(pages.entries().len() as u64, one, many);
     match failure {
-        Some(reason) => words::sentence(reason),
+        Some(reason) => format::sentence(reason),
         None if pages.is_complete() => count,
         None if pages.entries().is_empty() => "Loading…".to_owned(),
         None => format!("{count}, more as you scroll"),

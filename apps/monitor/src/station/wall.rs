@@ -2,8 +2,8 @@
 
 use proto_json::{Mrn, RecordId, Timestamp};
 use slint::{ComponentHandle, Image, Model, SharedString};
-use ui::trace::{Colour, Spark};
-use ui::words;
+use ui::format;
+use ui::trace::{Colour, Sparkline};
 
 use super::{MOST_TILES, Station};
 use crate::phrases;
@@ -114,7 +114,7 @@ impl Station {
         }
     }
 
-    fn spark_picture(&self, spark: &Spark, is_crowded: bool) -> Image {
+    fn spark_picture(&self, spark: &Sparkline, is_crowded: bool) -> Image {
         let api = self.window.global::<Api>();
         let (width, height) = (api.get_tile_width() - 6.0, api.get_tile_height() - 6.0);
         // As the tile is laid out.
@@ -127,7 +127,7 @@ impl Station {
         } else {
             Colour::opaque(0x0b_7a_3c)
         };
-        Image::from_rgba8_premultiplied(ui::trace::spark(spark, size, colour))
+        Image::from_rgba8_premultiplied(spark.draw(size, colour))
     }
 
     pub(super) fn resize_wall(&mut self, width: f32, height: f32) {
@@ -197,7 +197,7 @@ impl Station {
         }
     }
 
-    pub(super) fn take_spark(&mut self, mrn: Mrn, id: RecordId, spark: Result<Option<Spark>, ()>) {
+    pub(super) fn take_spark(&mut self, mrn: Mrn, id: RecordId, spark: Result<Option<Sparkline>, ()>) {
         let next = self.sparks.remove(&mrn).and_then(|(_, next)| next);
         if let Ok(spark) = spark
             && let Some(edit) = self.wall.set_spark(mrn, id, spark)
@@ -236,9 +236,9 @@ impl Station {
             (_, 0) => "There are no patients yet.".to_owned(),
             (0, _) => "Nobody has that in name or number.".to_owned(),
             (some, all) if some < all => {
-                format!("{some} of {}", words::count(all as u64, "patient", "patients"))
+                format!("{some} of {}", format::count(all as u64, "patient", "patients"))
             }
-            (_, all) => words::count(all as u64, "patient", "patients"),
+            (_, all) => format::count(all as u64, "patient", "patients"),
         };
         self.models.patients.set_vec(choices);
         self.window.global::<Api>().set_patients_note(note.into());

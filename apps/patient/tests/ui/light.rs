@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use patient::Args;
-use patient::window::Level;
+use patient::window::ConnectionLevel;
 use testkit::{Mode, Service, System, material};
 
 use crate::stage::{Stage, play};
@@ -22,7 +22,7 @@ async fn upload_and_compare(stage: &Stage, patient: &str) {
         .await;
 }
 
-async fn until_light(stage: &Stage, level: Level, words: &str) {
+async fn until_light(stage: &Stage, level: ConnectionLevel, words: &str) {
     stage
         .until(words, |stage| stage.value("Connection") == words && stage.api(|api| api.get_light()) == level)
         .await;
@@ -43,15 +43,15 @@ fn where_nothing_is_pushed_it_says_polling_and_the_analysis_is_looked_up() {
         assert_eq!(&answer, b"HTTP/1.1 200");
 
         let stage = Stage::with(&system.url());
-        until_light(&stage, Level::Fair, "connected · polling").await;
+        until_light(&stage, ConnectionLevel::Fair, "connected · polling").await;
         upload_and_compare(&stage, "7").await;
-        until_light(&stage, Level::Fair, "connected · polling").await;
+        until_light(&stage, ConnectionLevel::Fair, "connected · polling").await;
         drop(watcher);
-        until_light(&stage, Level::Good, "connected · push").await;
+        until_light(&stage, ConnectionLevel::Good, "connected · push").await;
         system.service(Service::Gateway).kill();
-        until_light(&stage, Level::Bad, "offline").await;
+        until_light(&stage, ConnectionLevel::Bad, "offline").await;
         system.service(Service::Gateway).restart();
-        until_light(&stage, Level::Good, "connected · push").await;
+        until_light(&stage, ConnectionLevel::Good, "connected · push").await;
     });
 }
 
@@ -62,17 +62,17 @@ fn with_a_broker_it_says_nats_and_what_is_left_when_that_is_gone() {
         let mut args = Args::default();
         args.connection.nats = system.nats().map(|nats| nats.url());
         let stage = Stage::with_args(&system.url(), args);
-        until_light(&stage, Level::Good, "connected · push (NATS)").await;
+        until_light(&stage, ConnectionLevel::Good, "connected · push (NATS)").await;
         upload_and_compare(&stage, "7").await;
         // A gateway without its broker has nothing to push.
         system.nats().unwrap().kill();
-        until_light(&stage, Level::Fair, "connected · polling").await;
+        until_light(&stage, ConnectionLevel::Fair, "connected · polling").await;
         system.nats().unwrap().restart();
-        until_light(&stage, Level::Good, "connected · push (NATS)").await;
+        until_light(&stage, ConnectionLevel::Good, "connected · push (NATS)").await;
         // Without the gateway nothing can be uploaded, whatever the broker pushes.
         system.service(Service::Gateway).kill();
-        until_light(&stage, Level::Bad, "offline").await;
+        until_light(&stage, ConnectionLevel::Bad, "offline").await;
         system.service(Service::Gateway).restart();
-        until_light(&stage, Level::Good, "connected · push (NATS)").await;
+        until_light(&stage, ConnectionLevel::Good, "connected · push (NATS)").await;
     });
 }

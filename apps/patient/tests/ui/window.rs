@@ -160,7 +160,7 @@ fn tab_moves_through_the_fields_and_buttons_of_a_dialog() {
         let stage = Stage::with(NOWHERE);
         stage.press("Settings");
         turn().await;
-        let certificates = "File of trusted certificates (PEM)";
+        let certificates = "Trusted certificates (PEM file)";
         assert_eq!(stage.value("Gateway address"), NOWHERE);
         stage.keys(&[Key::Tab.into(), Key::Tab.into(), "p".into()]);
         assert_eq!(

@@ -6,12 +6,12 @@
 mod canvas;
 mod ecg;
 mod envelope;
-mod spark;
+mod sparkline;
 mod trend;
 
 pub use canvas::Colour;
 pub use ecg::{Caliper, EcgScene, EcgView, Style};
-pub use spark::{Spark, spark};
+pub use sparkline::Sparkline;
 pub use trend::{TrendPoint, TrendReading, TrendScene, TrendStyle, TrendView};
 
 /// Words at a place on an axis of a picture.

@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::Gateway;
 #[cfg(feature = "nats")]
-pub use nats::{NatsCredentials, NatsSettings};
+pub use nats::{DEFAULT_NATS_INBOX, NatsCredentials, NatsSettings};
 
 /// Events that wait for a slow reader before the feed waits for it in turn.
 const WAITING: usize = 256;

@@ -18,6 +18,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Wait after the broker refused: only a person can mend that.
 const REFUSED_WAIT: Duration = Duration::from_secs(10);
 
+/// Prefix of the reply subjects of the NATS user `monitor`.
+pub const DEFAULT_NATS_INBOX: &str = "_INBOX_monitor";
+
 /// How to reach the broker.
 #[derive(Debug, Clone)]
 pub struct NatsSettings {
@@ -38,7 +41,7 @@ impl NatsSettings {
         NatsSettings {
             url: url.into(),
             credentials: None,
-            inbox_prefix: "_INBOX_monitor".to_owned(),
+            inbox_prefix: DEFAULT_NATS_INBOX.to_owned(),
             extra_certificates: None,
         }
     }
@@ -56,6 +59,19 @@ pub enum NatsCredentials {
     },
     /// A token.
     Token(String),
+}
+
+impl NatsCredentials {
+    /// Parses `user:password`, or a token.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text.split_once(':') {
+            Some((user, password)) => {
+                NatsCredentials::Password { user: user.to_owned(), password: password.to_owned() }
+            }
+            None => NatsCredentials::Token(text.to_owned()),
+        }
+    }
 }
 
 impl fmt::Debug for NatsCredentials {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bus::local::LocalBus;
 use bus::nats::{NatsBus, NatsConfig};
-use bus::{EventBus, QueueLimits, RetryPolicy, StagingStore};
+use bus::{BusPorts, QueueLimits, RetryPolicy};
 use bytes::Bytes;
 use client::{Feed, FeedEvent, FeedMode, Gateway, Settings, Upload, UploadAnswer, UploadFile};
 use proto_json::{FileKind, Mrn, UploadReceipt};
@@ -24,8 +24,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Ingest and ECG worker, and what gateways need.
 pub(crate) struct System {
-    pub(crate) stage: Arc<dyn StagingStore>,
-    pub(crate) bus: Arc<dyn EventBus>,
+    pub(crate) bus: BusPorts,
     store: Arc<dyn PatientStore>,
     shutdown: Shutdown,
     _folder: TempDir,
@@ -37,22 +36,22 @@ impl System {
         let local =
             LocalBus::open(&folder.path().join("q.db"), RetryPolicy::default(), QueueLimits::default())
                 .unwrap();
-        System::on(folder, local.clone(), local)
+        System::on(folder, BusPorts::of(&local))
     }
 
     pub(crate) async fn on_broker(config: NatsConfig) -> Self {
         let broker = NatsBus::connect(config).await.unwrap();
-        System::on(tempfile::tempdir().unwrap(), broker.clone(), broker)
+        System::on(tempfile::tempdir().unwrap(), BusPorts::of(&broker))
     }
 
-    fn on(folder: TempDir, bus: Arc<dyn EventBus>, stage: Arc<dyn StagingStore>) -> Self {
+    fn on(folder: TempDir, bus: BusPorts) -> Self {
         let store: Arc<dyn PatientStore> = SqliteStore::open(&folder.path().join("p.db")).unwrap();
         let shutdown = Shutdown::new();
-        let ports = ingest::Ports { bus: bus.clone(), stage: stage.clone(), store: store.clone() };
+        let ports = ingest::Ports { bus: bus.clone(), store: store.clone() };
         tokio::spawn(ingest::run(ingest::Config::default(), ports, shutdown.clone()));
-        let ports = ecg_worker::Ports { bus: bus.clone(), stage: stage.clone() };
+        let ports = ecg_worker::Ports { queue: bus.queue.clone(), staging: bus.staging.clone() };
         tokio::spawn(ecg_worker::run(ecg_worker::Config { concurrency: None }, ports, shutdown.clone()));
-        System { stage, bus, store, shutdown, _folder: folder }
+        System { bus, store, shutdown, _folder: folder }
     }
 
     pub(crate) async fn gateway(&self) -> Door {
@@ -72,7 +71,6 @@ impl System {
         let address = listener.local_addr().unwrap();
         let ports = gateway::Ports {
             bus: self.bus.clone(),
-            stage: self.stage.clone(),
             reads: gateway::Reads::InProcess(query::router(self.store.clone())),
             checks: Vec::new(),
         };

@@ -57,7 +57,7 @@ async fn a_cancelled_upload_leaves_nothing() {
     // Whatever the gateway made of the first, it has seen the end of it once it takes another one.
     store(&gateway, 9, &named("Ida")).await;
     assert_eq!(gateway.patient(mrn(8)).await.unwrap(), None);
-    assert!(system.stage.list().await.unwrap().is_empty());
+    assert!(system.bus.staging.list().await.unwrap().is_empty());
 }
 
 #[tokio::test]

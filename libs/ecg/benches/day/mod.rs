@@ -1,4 +1,4 @@
-//! A day of ECG to measure with.
+//! A recording of 24 hours as a stream.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 const RATE_HZ: f64 = 360.0;
 const DAY_ROWS: usize = 24 * 3600 * RATE_HZ as usize;
 
-/// A day of ECG as text, written as it is read so that only the reader's memory counts.
+/// 24 hours of ECG as text, generated while it is read, so that only the reader uses memory.
 pub(crate) struct Day {
     values: Vec<f32>,
     row: usize,
     text: Vec<u8>,
     at: usize,
-    /// Bytes given so far.
+    /// Bytes returned.
     pub(crate) given: usize,
-    /// Time spent writing, which is no part of the measurement.
+    /// Time spent on generation, which is subtracted from the measurement.
     pub(crate) spent: Duration,
 }
 
 impl Day {
-    /// Of a stretch at [`RATE_HZ`] that is repeated.
+    /// Creates a day that repeats `values` at [`RATE_HZ`].
     pub(crate) fn new(values: Vec<f32>) -> Self {
         Day { values, row: 0, text: Vec::new(), at: 0, given: 0, spent: Duration::ZERO }
     }
@@ -47,7 +47,7 @@ impl Read for Day {
     }
 }
 
-/// Largest memory that the process has had, in megabytes (Linux; elsewhere nothing is known).
+/// Peak resident memory of the process in megabytes (Linux only, else NaN).
 pub(crate) fn peak_memory_mb() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));

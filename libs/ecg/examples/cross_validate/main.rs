@@ -1,10 +1,13 @@
-//! How the detector does on records its constants were not chosen on:
+//! Measures the detector on records that its constants were not fitted on:
 //!
 //! `cargo run --release -p ecg --example cross_validate -- DIR [--folds 4] [--start 1]`
 //!
-//! The records of a folder (WFDB, with reference beats) are dealt into folds. For each fold the weights are scattered at random, then chosen
-//! anew by coordinate search on the other folds, and scored on the fold that was left out. `--start` is the seed of the scattering.
-//! What this cannot undo: the stages of the detector themselves were chosen by people who had seen all of these records.
+//! The records of a folder (WFDB with reference beats) are divided into folds. For each fold the constants
+//! are perturbed at random, fitted again by coordinate search on the other folds, and scored on the left-out
+//! fold. `--start` seeds the perturbation. The stages of the detector themselves were designed with knowledge
+//! of all records; this program cannot correct for that.
+//!
+//! `fit_evidence --folds` cross-validates the weights of the signal quality.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,9 +17,9 @@ use ecg::score::{MATCH_WINDOW_S, Score, compare};
 use ecg::synth::Random;
 use ecg::wfdb::{self, Header};
 
-/// Each weight starts up to this factor away from where it is shipped.
+/// Largest factor of the perturbation.
 const SCATTER: f32 = 1.5;
-/// The share by which a weight is changed at first, and the share below which no change is tried any more.
+/// Relative step at the start of the search, and the step at which it ends.
 const FIRST_STEP: f32 = 0.4;
 const LAST_STEP: f32 = 0.04;
 const ROUNDS: usize = 12;
@@ -139,7 +142,7 @@ fn errors(records: &[&Record], tuning: Tuning) -> usize {
     score.missed + score.false_beats
 }
 
-/// One weight after the other is moved up or down while that lessens the errors; steps that do not are halved.
+/// Coordinate search: changes one constant at a time while the errors decrease; halves steps without success.
 fn search(records: &[&Record], start: Tuning) -> Tuning {
     let mut best = start;
     let mut least = errors(records, best);

@@ -1,18 +1,26 @@
-//! Scores the beat detector on folders of annotated WFDB records:
+//! Scores the detector on folders of annotated WFDB records:
 //!
-//! `cargo run --release -p ecg --example evaluate -- DIR... [--channel N|trusted] [--csv FILE] [--strips TRUTH.tsv]
-//! [--strips-of SECONDS,...]`
+//! `cargo run --release -p ecg --example evaluate -- DIR... [--channel N|best] [--csv FILE] [--strips
+//! TRUTH.tsv] [--strips-of SECONDS,...]`
 //!
-//! Beats are compared as AAMI EC57 asks and WFDB's `bxb` does: 150 ms, stretches of flutter (`[` to `]`) left out, from
-//! the start of the record. `--channel trusted` takes the channel of each record whose analysis is the most trustworthy.
-//! Rates are compared on windows of 10 s. `--strips` checks CSV strips, which lie beside the given table, against its
-//! columns `file`, `beats`, `heart_rate_bpm`, `tolerance_bpm`.
+//! Beats are compared according to AAMI EC57 and WFDB's `bxb`: within 150 ms, from the start of the record,
+//! without flutter (`[` to `]`). Rates are compared on windows of 10 s. `--channel best` selects the channel
+//! with the best signal quality.
 //!
-//! `--strips-of 5,10,28` cuts the records into strips of these lengths and analyses each strip on its own. A rate is right
-//! within 5 bpm or 10 %. It prints the shares in percent for each record and, in its last line, of all strips.
+//! `--strips` compares CSV strips with the table next to them (columns `file`, `beats`, `heart_rate_bpm`,
+//! `tolerance_bpm`).
+//!
+//! `--strips-of 5,10,28` cuts the records into strips of these lengths and analyses each on its own. A rate
+//! is right within 5 bpm or 10 %. The shares are printed in percent for each record and, in the last line,
+//! for all strips.
+//!
+//! `--waves q1c` compares onsets and ends of waves with the annotations in files with this extension (QT database), with the
+//! better lead per beat. The last line contains mean of record means and mean of record SDs in ms, and the found share in
+//! percent, for each boundary.
 
 mod records;
 mod strips;
+mod waves;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,11 +33,13 @@ struct Options {
     channel: Channel,
     csv: Option<PathBuf>,
     strips: Option<PathBuf>,
-    /// Lengths in seconds of the strips that records are cut into; none: whole records are scored.
+    /// Extension of manual wave annotations to compare with.
+    waves: Option<String>,
+    /// Lengths in seconds of the strips that records are cut into. If empty, whole records are scored.
     strips_of: Vec<f64>,
 }
 
-const USAGE: &str = "usage: evaluate DIR... [--channel N|trusted] [--csv FILE] [--strips TRUTH.tsv] [--strips-of SECONDS,...]";
+const USAGE: &str = "usage: evaluate DIR... [--channel N|best] [--csv FILE] [--strips TRUTH.tsv] [--strips-of SECONDS,...] [--waves EXTENSION]";
 
 fn main() -> ExitCode {
     match options().and_then(|options| run(&options)) {
@@ -48,6 +58,7 @@ fn options() -> Result<Options, String> {
         channel: Channel::Number(0),
         csv: None,
         strips: None,
+        waves: None,
         strips_of: Vec::new(),
     };
     let mut arguments = std::env::args().skip(1);
@@ -58,10 +69,10 @@ fn options() -> Result<Options, String> {
                 let word = value()?;
                 options.channel = match word.parse() {
                     Ok(number) => Channel::Number(number),
-                    Err(_) if word == "trusted" => Channel::Trusted,
+                    Err(_) if word == "best" => Channel::Best,
                     Err(_) => {
                         return Err(
-                            "--channel needs the number of a signal, from 0, or the word trusted".to_owned()
+                            "--channel needs the number of a signal, from 0, or the word best".to_owned()
                         );
                     }
                 };
@@ -75,6 +86,7 @@ fn options() -> Result<Options, String> {
                     .collect::<Option<_>>()
                     .ok_or("--strips-of needs lengths in seconds, such as 5,10,28")?;
             }
+            "--waves" => options.waves = Some(value()?),
             "--strips" => options.strips = Some(value()?.into()),
             flag if flag.starts_with('-') => return Err(format!("{flag} is not an option of evaluate")),
             folder => options.folders.push(folder.into()),
@@ -86,7 +98,7 @@ fn options() -> Result<Options, String> {
     Ok(options)
 }
 
-/// Whether everything could be read and all strips are right.
+/// Returns whether all files were read and all strips are right.
 fn run(options: &Options) -> Result<bool, String> {
     let mut good = true;
     if let Some(table) = &options.strips {
@@ -94,6 +106,9 @@ fn run(options: &Options) -> Result<bool, String> {
     }
     if options.folders.is_empty() {
         return Ok(good);
+    }
+    if let Some(extension) = &options.waves {
+        return compare_waves(options, extension, good);
     }
     if !options.strips_of.is_empty() {
         return cut_into_strips(options, good);
@@ -142,7 +157,29 @@ fn run(options: &Options) -> Result<bool, String> {
     Ok(good && !rows.is_empty())
 }
 
-/// Scores the records strip by strip. Whether everything could be read.
+/// Compares wave boundaries with manual annotations. Returns whether all files were read.
+fn compare_waves(options: &Options, extension: &str, mut good: bool) -> Result<bool, String> {
+    let mut all = Vec::new();
+    for folder in &options.folders {
+        for header in records::headers(folder)?.iter().filter(|path| path.with_extension(extension).is_file())
+        {
+            match waves::evaluate(header, extension) {
+                Ok(record) => {
+                    println!("{record}");
+                    all.push(record);
+                }
+                Err(message) => {
+                    eprintln!("{}: {message}", header.display());
+                    good = false;
+                }
+            }
+        }
+    }
+    println!("{}", waves::summary(&all));
+    Ok(good && !all.is_empty())
+}
+
+/// Scores the records strip by strip. Returns whether all files were read.
 fn cut_into_strips(options: &Options, mut good: bool) -> Result<bool, String> {
     let mut sum = StripScore::default();
     for folder in &options.folders {

@@ -1,4 +1,4 @@
-//! One record: read, analysed, compared with its reference annotations.
+//! Evaluation of one record against its reference annotations.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,33 +10,33 @@ use ecg::score::{MATCH_WINDOW_S, Score, StripScore, compare};
 use ecg::wfdb::{self, Header};
 use ecg::{Quality, Strip};
 
-/// Names of files with reference beats, the best first. `.atr` is the usual one; the others are those of the QT database
-/// (manual) and of a few other sets.
+/// Extensions of files with reference beats, in order of preference. `.atr` is the usual one; the others are
+/// used by the QT database (manual annotations) and a few other databases.
 const REFERENCES: [&str; 5] = ["atr", "ecg", "qrs", "q1c", "man"];
-/// How often the time of the detector is taken.
+/// Number of runs for the timing of the detector.
 const RUNS: usize = 5;
 /// Length of the windows on which rates are compared.
 const WINDOW_S: f64 = 10.0;
 
-/// Which signal of a record to take.
+/// Selection of a channel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Channel {
-    /// The one with this index.
+    /// The channel with this index.
     Number(usize),
-    /// The one whose analysis can be trusted most.
-    Trusted,
+    /// The channel with the best signal quality.
+    Best,
 }
 
-/// Rates of 10 s windows against the reference.
+/// Rates of windows of 10 s against the reference.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Windows {
-    /// Windows with at least two reference beats and no flutter.
+    /// Windows with at least two reference beats and without flutter.
     pub(crate) total: usize,
-    /// Of these, those within 5 bpm or 10 % of the reference.
+    /// Windows within 5 bpm or 10 % of the reference.
     pub(crate) close: usize,
-    /// Of these, those without a rate because the quality does not allow one.
+    /// Windows without a rate.
     pub(crate) unusable: usize,
-    /// Sum of absolute errors of the windows with a rate.
+    /// Sum of the absolute errors of the windows with a rate.
     pub(crate) error_sum: f64,
 }
 
@@ -47,14 +47,14 @@ impl Windows {
     }
 }
 
-/// What is printed of one record.
+/// Results of one record.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) score: Score,
     pub(crate) windows: Windows,
     pub(crate) samples: usize,
-    /// Time the detector took.
+    /// Run time of the detector.
     pub(crate) seconds: f64,
 }
 
@@ -117,7 +117,7 @@ impl std::ops::Add<&Row> for Row {
     }
 }
 
-/// The headers of a folder that have reference beats beside them, in order of name.
+/// Headers in a folder that have reference beats, in order of name.
 pub(crate) fn headers(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let unreadable = |error| format!("{} cannot be read: {error}", folder.display());
     let mut out = BTreeSet::new();
@@ -140,16 +140,16 @@ fn reference(header: &Path) -> Option<PathBuf> {
     REFERENCES.iter().map(|extension| header.with_extension(extension)).find(|path| path.is_file())
 }
 
-/// References that cover only a part of the record, from their first to their last beat.
+/// References that cover a part of the record only, from their first to their last beat.
 const PARTIAL: [&str; 2] = ["q1c", "man"];
 
-/// A signal of a record and what is known of it.
+/// A channel of a record and its reference.
 struct Record {
     name: String,
     strip: Strip,
     beats: Vec<f64>,
     flutter: Vec<(f64, f64)>,
-    /// The reference annotates only a part of the record.
+    /// Whether the reference covers a part of the record only.
     partial: bool,
 }
 
@@ -167,10 +167,10 @@ fn load(path: &Path, channel: Channel) -> Result<Record, String> {
     };
     let strip = match channel {
         Channel::Number(index) => load(index)?,
-        Channel::Trusted => {
+        Channel::Best => {
             let mut strips = (0..count).map(load).collect::<Result<Vec<_>, _>>()?;
             let analyses: Vec<_> = strips.iter().map(ecg::analyze).collect();
-            strips.swap_remove(ecg::most_trustworthy(&analyses).ok_or("the record has no signal")?)
+            strips.swap_remove(ecg::best_channel(&analyses).ok_or("the record has no signal")?)
         }
     };
     let reference = reference(path).ok_or("there are no reference beats")?;
@@ -180,7 +180,7 @@ fn load(path: &Path, channel: Channel) -> Result<Record, String> {
     Ok(Record { name: header.name, strip, beats, flutter, partial })
 }
 
-/// Analyses one signal of a record and compares the result with the reference.
+/// Analyses one channel of a record and compares the result with the reference.
 pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Row, String> {
     let Record { name, strip, beats, flutter, .. } = load(path, channel)?;
     let seconds = detection_time(&strip);
@@ -195,44 +195,63 @@ pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Row, String> {
     })
 }
 
-/// Cuts one signal of a record into strips of each of these lengths, one after the other, and compares the rate of each
-/// with the reference. Strips that touch flutter are left out, and those outside of what the reference covers.
+/// Strips with their reference beats in seconds.
+pub(crate) type Strips = Vec<(Strip, Vec<f64>)>;
+
+/// Scores one channel of a record strip by strip; see [`cut`].
 pub(crate) fn strip_score(
     path: &Path,
     channel: Channel,
     lengths_s: &[f64],
 ) -> Result<(String, StripScore), String> {
-    let Record { name, strip, beats, flutter, partial } = load(path, channel)?;
-    let rate = strip.sample_rate_hz;
+    let (name, strips) = strips(path, channel, lengths_s)?;
     let mut score = StripScore::default();
-    for segment in &strip.segments {
+    for (strip, beats) in strips {
+        score.add(&ecg::analyze(&strip), &beats);
+    }
+    Ok((name, score))
+}
+
+/// The strips of one channel of a record; see [`cut`].
+pub(crate) fn strips(path: &Path, channel: Channel, lengths_s: &[f64]) -> Result<(String, Strips), String> {
+    let record = load(path, channel)?;
+    let strips = cut(&record, lengths_s).collect();
+    Ok((record.name, strips))
+}
+
+/// Cuts a channel into consecutive strips of each length, with their reference beats. Strips that touch flutter or exceed
+/// the reference are skipped.
+fn cut<'a>(record: &'a Record, lengths_s: &'a [f64]) -> impl Iterator<Item = (Strip, Vec<f64>)> + 'a {
+    let Record { strip, beats, flutter, partial, .. } = record;
+    let rate = strip.sample_rate_hz;
+    strip.segments.iter().flat_map(move |segment| {
         let end_s = segment.start_s + segment.samples.len() as f64 / rate;
         let (covered_from, covered_to) = match (partial, beats.first(), beats.last()) {
             (true, Some(first), Some(last)) => (*first, last + 1.0 / rate),
             _ => (segment.start_s, end_s),
         };
-        for length_s in lengths_s {
-            let mut from_s = covered_from.max(segment.start_s);
-            while from_s + length_s <= covered_to.min(end_s) + 0.5 / rate {
+        let first_s = covered_from.max(segment.start_s);
+        let last_s = covered_to.min(end_s) + 0.5 / rate;
+        lengths_s.iter().flat_map(move |length_s| {
+            let starts = std::iter::successors(Some(first_s), move |from_s| Some(from_s + length_s))
+                .take_while(move |from_s| from_s + length_s <= last_s);
+            starts.filter_map(move |from_s| {
                 let to_s = from_s + length_s;
-                if !flutter.iter().any(|(start, end)| *start < to_s && *end > from_s) {
-                    let index = |time_s: f64| {
-                        (((time_s - segment.start_s) * rate).round() as usize).min(segment.samples.len())
-                    };
-                    let samples = segment.samples[index(from_s)..index(to_s)].to_vec();
-                    let inside = beats.iter().filter(|time| (from_s..to_s).contains(*time));
-                    let inside: Vec<f64> = inside.map(|time| time - from_s).collect();
-                    score.add(&ecg::analyze(&Strip::from_samples(rate, samples)), &inside);
+                if flutter.iter().any(|(start, end)| *start < to_s && *end > from_s) {
+                    return None;
                 }
-                from_s = to_s;
-            }
-        }
-    }
-    Ok((name, score))
+                let index = |time_s: f64| {
+                    (((time_s - segment.start_s) * rate).round() as usize).min(segment.samples.len())
+                };
+                let samples = segment.samples[index(from_s)..index(to_s)].to_vec();
+                let inside = beats.iter().filter(|time| (from_s..to_s).contains(*time));
+                Some((Strip::from_samples(rate, samples), inside.map(|time| time - from_s).collect()))
+            })
+        })
+    })
 }
 
-/// Seconds the detector alone takes, as the figures of other detectors are: the fastest of a few runs is the one that
-/// nothing else on the machine disturbed.
+/// Run time of the detector alone in seconds: the fastest of several runs, which is the least disturbed one.
 fn detection_time(strip: &Strip) -> f64 {
     let runs = (0..RUNS).map(|_| {
         let start = Instant::now();
@@ -244,7 +263,7 @@ fn detection_time(strip: &Strip) -> f64 {
     runs.min().unwrap_or_default().as_secs_f64()
 }
 
-/// The mean rate of the beats in a window, from the first to the last of them.
+/// Mean rate from the first to the last beat of a window.
 fn rate(beats: &[f64], from: f64, to: f64) -> Option<f64> {
     let first = beats.partition_point(|time| *time < from);
     let end = beats.partition_point(|time| *time < to);
@@ -262,8 +281,8 @@ fn windows(strip: &Strip, analysis: &ecg::Analysis, reference: &[f64], flutter: 
         }
         let Some(truth) = rate(reference, from, to) else { continue };
         out.total += 1;
-        let unusable = analysis.quality_segments.iter().any(|stretch| {
-            stretch.quality == Quality::Unusable && stretch.start_s < to && stretch.end_s > from
+        let unusable = analysis.quality_segments.iter().any(|segment| {
+            segment.quality == Quality::Unusable && segment.start_s < to && segment.end_s > from
         });
         match rate(&found, from, to).filter(|_| !unusable) {
             None => out.unusable += 1,

@@ -1,8 +1,8 @@
-//! CSV strips against a table of what is true of them.
+//! Comparison of CSV strips with a table of reference values.
 
 use std::path::Path;
 
-/// Prints a line for each strip of the table and says whether all are right.
+/// Prints a line per strip of the table. Returns whether all are right.
 pub(crate) fn check(table: &Path) -> Result<bool, String> {
     let unreadable = |error| format!("{} cannot be read: {error}", table.display());
     let text = std::fs::read_to_string(table).map_err(unreadable)?;

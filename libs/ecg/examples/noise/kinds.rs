@@ -1,10 +1,11 @@
-//! What is no ECG: noise, speech and waves of a generator, each strip drawn with other parameters.
+//! Generators of signals that are not ECGs: noise, speech and generated waves, with random parameters for
+//! each strip.
 
 use std::f64::consts::{PI, TAU};
 
 use ecg::Strip;
 
-/// Random numbers that are the same on every machine (xorshift64* of Vigna, seeded by SplitMix64).
+/// Random numbers that are the same on all platforms (xorshift64* of Vigna, seeded by SplitMix64).
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -15,7 +16,7 @@ impl Random {
         Random((word ^ (word >> 31)).max(1))
     }
 
-    /// From 0 up to, not including, 1.
+    /// Uniform in [0, 1).
     pub(crate) fn uniform(&mut self) -> f64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -31,14 +32,14 @@ impl Random {
         values[(self.uniform() * values.len() as f64) as usize]
     }
 
-    /// Mean 0, standard deviation 1 (Box and Muller 1958).
+    /// Normal with mean 0 and standard deviation 1 (Box and Muller 1958).
     pub(crate) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         radius * (TAU * self.uniform()).cos()
     }
 }
 
-/// So many samples at that rate.
+/// Length and rate of a signal.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Length {
     pub(crate) rate: f64,
@@ -51,10 +52,10 @@ impl Length {
     }
 }
 
-/// Draws the samples of a strip.
+/// Generates the samples of a strip.
 pub(crate) type Kind = fn(&mut Random, Length) -> Vec<f64>;
 
-/// The kinds, by name. What the beginnings of the names have in common belongs together.
+/// The kinds by name. The prefix of a name is its group.
 pub(crate) const KINDS: [(&str, Kind); 20] = [
     ("noise: white", white),
     ("noise: pink", pink),
@@ -81,7 +82,7 @@ pub(crate) const KINDS: [(&str, Kind); 20] = [
 const RATES_HZ: [f64; 6] = [100.0, 125.0, 250.0, 360.0, 500.0, 1000.0];
 const LENGTHS_S: [f64; 3] = [5.0, 10.0, 28.0];
 
-/// The strip of a kind with the number `seed`: 5, 10 or 28 s at 100 to 1000 Hz.
+/// The strip of a kind with seed `seed`: 5, 10 or 28 s at 100 to 1000 Hz.
 pub(crate) fn strip(kind: Kind, seed: u64) -> Strip {
     let mut random = Random::new(seed);
     let (rate, seconds) = (random.one_of(&RATES_HZ), random.one_of(&LENGTHS_S));
@@ -93,7 +94,7 @@ fn white(random: &mut Random, length: Length) -> Vec<f64> {
     length.of(|_| random.normal())
 }
 
-/// One random number for each octave, renewed half as often as that of the octave above (Voss 1978).
+/// One random number per octave, renewed half as often as that of the octave above (Voss 1978).
 fn pink(random: &mut Random, length: Length) -> Vec<f64> {
     let mut octaves = [0.0; 12];
     let sample = |at: usize| {
@@ -108,7 +109,7 @@ fn pink(random: &mut Random, length: Length) -> Vec<f64> {
 }
 
 fn brown(random: &mut Random, length: Length) -> Vec<f64> {
-    // With a leak some strips, so that it stays near zero.
+    // Some strips have a leak, so that they stay near zero.
     let keep = random.one_of(&[1.0, 0.99, 0.95]);
     let mut walk = 0.0;
     length.of(|_| {
@@ -117,7 +118,7 @@ fn brown(random: &mut Random, length: Length) -> Vec<f64> {
     })
 }
 
-/// Noise that passes a resonance, of constant loudness.
+/// Band-limited noise of constant amplitude.
 fn band(random: &mut Random, length: Length) -> Vec<f64> {
     let mut filter = Resonance::draw(random, length.rate, 2.0, 35.0);
     length.of(|_| filter.pass(random.normal()))
@@ -128,7 +129,7 @@ fn regular_bursts(random: &mut Random, length: Length) -> Vec<f64> {
     length.of(|time_s| (TAU * hertz * time_s).sin().max(0.0).powf(power) * random.normal())
 }
 
-/// A resonance with two poles.
+/// A two-pole resonator.
 struct Resonance {
     keep: f64,
     turn: f64,
@@ -153,7 +154,7 @@ impl Resonance {
     }
 }
 
-/// As loud as syllables are: a new loudness for each, towards which it glides.
+/// The amplitude of speech: a new target for each syllable, approached exponentially.
 struct Loudness {
     hold: usize,
     glide: f64,
@@ -194,7 +195,7 @@ fn two_resonances(random: &mut Random, length: Length) -> Vec<f64> {
     })
 }
 
-/// Bursts of 0.1 to 0.3 s with pauses between them, over a little noise.
+/// Bursts of 0.1 to 0.3 s separated by pauses, with a little noise.
 fn syllables(random: &mut Random, length: Length) -> Vec<f64> {
     let mut filter = Resonance::draw(random, length.rate, 4.0, 25.0);
     let noise = random.one_of(&[0.0, 0.02, 0.1]);
@@ -211,10 +212,10 @@ fn syllables(random: &mut Random, length: Length) -> Vec<f64> {
     })
 }
 
-/// How often a voice is computed: as a telephone does.
+/// Sampling rate of voices, as used by telephones.
 const VOICE_HZ: f64 = 8000.0;
 
-/// Glottal pulses through two formants, as loud as syllables are, at [`VOICE_HZ`].
+/// A voice at [`VOICE_HZ`]: glottal pulses through two formants with the amplitude of syllables.
 fn spoken(random: &mut Random, seconds: f64) -> Vec<f64> {
     let mut formants = [(300.0, 900.0), (900.0, 2500.0)]
         .map(|(low, high)| Resonance::new(VOICE_HZ, random.between(low, high), random.between(60.0, 150.0)));
@@ -233,7 +234,7 @@ fn spoken(random: &mut Random, seconds: f64) -> Vec<f64> {
         .collect()
 }
 
-/// A voice as an electrode takes it: through the low pass of the recorder.
+/// A voice after the low-pass filter of a recorder.
 fn voice(random: &mut Random, length: Length) -> Vec<f64> {
     let fast = spoken(random, length.count as f64 / length.rate);
     let step = VOICE_HZ / length.rate;
@@ -244,13 +245,13 @@ fn voice(random: &mut Random, length: Length) -> Vec<f64> {
     (0..length.count).map(mean).collect()
 }
 
-/// A voice of which one sample in many is taken, as a recorder without a low pass does.
+/// A voice sampled without a low-pass filter.
 fn aliased_voice(random: &mut Random, length: Length) -> Vec<f64> {
     let fast = spoken(random, length.count as f64 / length.rate);
     (0..length.count).map(|at| fast[(at as f64 * VOICE_HZ / length.rate) as usize]).collect()
 }
 
-/// What a rectifier makes of a voice.
+/// A rectified and smoothed voice.
 fn loudness(random: &mut Random, length: Length) -> Vec<f64> {
     let smoothing_s = random.between(0.01, 0.06);
     let mut now = 0.0;
@@ -262,7 +263,7 @@ fn loudness(random: &mut Random, length: Length) -> Vec<f64> {
     follow.collect()
 }
 
-/// How often a wave swings, and how strong the noise on it is.
+/// A periodic wave with random frequency and noise.
 fn wave(random: &mut Random, length: Length, shape: impl Fn(f64) -> f64) -> Vec<f64> {
     let (hertz, noise) = (random.between(0.4, 4.0), random.one_of(&[0.0, 0.01, 0.05, 0.2]));
     length.of(|time_s| shape((hertz * time_s) % 1.0) + noise * random.normal())
@@ -290,7 +291,7 @@ fn pulses(random: &mut Random, length: Length) -> Vec<f64> {
     wave(random, length, |phase| f64::from(phase < duty))
 }
 
-/// A square wave whose edges come at random.
+/// A square wave with random edges.
 fn telegraph(random: &mut Random, length: Length) -> Vec<f64> {
     let (hertz, noise) = (random.between(0.5, 4.0), random.one_of(&[0.0, 0.01, 0.05]));
     let mut level = 1.0;
@@ -302,7 +303,8 @@ fn telegraph(random: &mut Random, length: Length) -> Vec<f64> {
     })
 }
 
-/// The mains wander, swell and have a third harmonic; the baseline moves, and there is noise.
+/// Mains hum with a drifting frequency, a varying amplitude and a third harmonic, on a moving baseline with
+/// noise.
 fn hum(random: &mut Random, length: Length) -> Vec<f64> {
     let hertz = random.one_of(&[50.0, 60.0]) + random.between(-0.1, 0.1);
     let (swell, harmonic, drift) =

@@ -1,10 +1,10 @@
-//! Searches noise, speech and waves of a generator for strips that get a heart rate; there must be none:
+//! Searches noise, speech and generated waves for strips with a heart rate. There should be none:
 //!
 //! `cargo run --release -p ecg --example noise -- [--strips N] [--from SEED] [--kind WORD]`
 //!
-//! `N` strips of each kind (1000), of 5, 10 or 28 s at 100 to 1000 Hz, drawn with the numbers from `SEED` (0) on; `--kind`
-//! takes only those with the word in their name. Prints each strip that gets a rate with its number and the indices of its
-//! quality, then a line for each kind. Ends with 1 if there are any.
+//! Generates `N` strips of each kind (1000) with the seeds from `SEED` (0), each of 5, 10 or 28 s at 100 to
+//! 1000 Hz. `--kind` selects the kinds whose name contains the word. Prints each strip with a rate and its
+//! quality indices, then a line per kind. Exits with 1 if any strip has a rate.
 
 mod kinds;
 
@@ -47,7 +47,7 @@ fn options() -> Result<Options, String> {
     Ok(options)
 }
 
-/// How many strips get a heart rate.
+/// Returns the number of strips with a heart rate.
 fn search(options: &Options) -> u64 {
     let (mut strips, mut with_rate) = (0, 0);
     for (name, kind) in KINDS.iter().filter(|(name, _)| name.contains(&options.kind)) {

@@ -1,21 +1,21 @@
-//! Draws beats of known shape at known times, and what recorders add to them.
+//! Drawing of beats of known shape at known times, and of disturbances.
 
 use std::f64::consts::TAU;
 
 use ecg::synth::Random;
 
-/// How a wave rises and falls around its middle.
+/// Shape of a wave around its center.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Form {
-    /// A bell; `width_s` is its standard deviation.
-    Bell,
-    /// Straight up and down; `width_s` is half its base.
+    /// A Gaussian; `width_s` is its standard deviation.
+    Gaussian,
+    /// A triangle; `width_s` is half its base.
     Triangle,
-    /// The upper half of a sine; `width_s` is half its base.
+    /// Half a period of a sine; `width_s` is half its base.
     HalfSine,
 }
 
-/// One wave of a beat.
+/// A wave of a beat.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Wave {
     /// Seconds after the R peak.
@@ -25,21 +25,21 @@ pub(crate) struct Wave {
     pub(crate) form: Form,
 }
 
-/// A wave that is a bell.
-pub(crate) fn bell(offset_s: f64, height_mv: f64, width_s: f64) -> Wave {
-    Wave { offset_s, height_mv, width_s, form: Form::Bell }
+/// A Gaussian wave.
+pub(crate) fn gaussian(offset_s: f64, height_mv: f64, width_s: f64) -> Wave {
+    Wave { offset_s, height_mv, width_s, form: Form::Gaussian }
 }
 
 impl Wave {
     fn reach_s(&self) -> f64 {
-        if self.form == Form::Bell { 5.0 * self.width_s } else { self.width_s }
+        if self.form == Form::Gaussian { 5.0 * self.width_s } else { self.width_s }
     }
 
     fn at(&self, since_peak_s: f64) -> f64 {
         let place = (since_peak_s - self.offset_s) / self.width_s;
         self.height_mv
             * match self.form {
-                Form::Bell => (-place * place / 2.0).exp(),
+                Form::Gaussian => (-place * place / 2.0).exp(),
                 Form::Triangle => (1.0 - place.abs()).max(0.0),
                 Form::HalfSine if place.abs() < 1.0 => (place * TAU / 4.0).cos(),
                 Form::HalfSine => 0.0,
@@ -47,7 +47,7 @@ impl Wave {
     }
 }
 
-/// A recording that is being drawn.
+/// A recording in progress.
 #[derive(Debug, Clone)]
 pub(crate) struct Trace {
     pub(crate) rate_hz: f64,
@@ -68,7 +68,7 @@ impl Trace {
         index(from_s)..index(to_s).max(index(from_s))
     }
 
-    /// Adds the waves of a beat whose R peak is at `time_s`, scaled by `gain`.
+    /// Adds the waves of a beat with its R peak at `time_s`, scaled by `gain`.
     pub(crate) fn beat(&mut self, time_s: f64, waves: &[Wave], gain: f64) {
         for wave in waves {
             let middle_s = time_s + wave.offset_s;
@@ -78,7 +78,7 @@ impl Trace {
         }
     }
 
-    /// Adds to each sample what `value` gives for its time.
+    /// Adds `value(time)` to each sample.
     pub(crate) fn add(&mut self, mut value: impl FnMut(f64) -> f64) {
         for (index, sample) in self.samples.iter_mut().enumerate() {
             *sample += value(index as f64 / self.rate_hz);
@@ -89,7 +89,7 @@ impl Trace {
         self.add(|_| sd_mv * random.normal());
     }
 
-    /// Muscle noise: white noise above 20 Hz (one pole) of this standard deviation, from one time to another.
+    /// Adds muscle noise within an interval: white noise above 20 Hz (one pole) with this standard deviation.
     pub(crate) fn muscle(&mut self, sd_mv: f64, from_s: f64, to_s: f64, random: &mut Random) {
         let keep = 1.0 / (1.0 + TAU * 20.0 / self.rate_hz);
         let gain = sd_mv * ((1.0 + keep) / (2.0 * keep * keep)).sqrt();
@@ -102,14 +102,14 @@ impl Trace {
         });
     }
 
-    /// A slow wave of this amplitude.
+    /// Adds a sine of this amplitude.
     pub(crate) fn drift(&mut self, amplitude_mv: f64, hertz: f64, random: &mut Random) {
         let phase = TAU * random.uniform();
         self.add(|time_s| amplitude_mv * (TAU * hertz * time_s + phase).sin());
     }
 
-    /// The pulse of a pacemaker: a box as narrow as `width_s`, averaged over the sample it falls into as the low pass of a
-    /// recorder does, with an opposite tail (AAMI EC13 4.1.4.2) that decays with `decay_s`.
+    /// Adds a pacemaker pulse: a box of `width_s` averaged over one sample, as by the low-pass filter of a
+    /// recorder, with an opposite exponential tail (AAMI EC13 4.1.4.2).
     pub(crate) fn pulse(&mut self, time_s: f64, height_mv: f64, width_s: f64, tail_mv: f64, decay_s: f64) {
         let at = time_s * self.rate_hz;
         let (index, share) = (at.floor() as usize, at.fract());
@@ -125,7 +125,7 @@ impl Trace {
         }
     }
 
-    /// The line stays at the value it has at `from_s`, or at `level_mv` where one is given, until `to_s`.
+    /// Holds the signal constant in an interval, at `level_mv` or at its value at `from_s`.
     pub(crate) fn hold(&mut self, from_s: f64, to_s: f64, level_mv: Option<f64>) {
         let range = self.range(from_s, to_s);
         let level = level_mv.unwrap_or(self.samples.get(range.start).copied().unwrap_or(0.0));

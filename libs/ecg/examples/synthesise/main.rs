@@ -1,12 +1,15 @@
-//! Draws strips of which it is known where the beats are, and scores the analysis on them:
+//! Generates strips with known beats and scores the analysis on them:
 //!
 //! `cargo run --release -p ecg --example synthesise -- [--strips N] [--from SEED] [--set WORD] [--list]`
 //!
-//! `N` strips of each set (300) with the numbers from `SEED` (0) on; `--set` takes only sets with the word in their name.
-//! `--list` prints each strip that is wrong or without a rate. The line of a set has the shares that `evaluate --strips-of`
-//! prints, and what the set is for: pauses of at least 2.2 s that are reported and strips with a beat invented in one; beats of
-//! runs that are found; strips with an interval across a lead that is off; and the beats of all strips that are found (`se`)
-//! and that are beats (`pp`). Seeds below 100000 are for choosing rules, those from there on for reporting.
+//! Generates `N` strips of each set (300) with the seeds from `SEED` (0). `--set` selects the sets whose name
+//! contains the word. `--list` prints each strip with a wrong or missing rate.
+//!
+//! The line of a set contains the shares of `evaluate --strips-of`, the sensitivity (`se`) and positive
+//! predictivity (`pp`) of the beats and, depending on the set: reported pauses of at least 2.2 s, pauses with
+//! an invented beat, detected beats of runs, and strips with an interval across lead-off.
+//!
+//! Seeds below 100000 are for development, seeds from 100000 on for reporting.
 
 mod draw;
 mod sets;

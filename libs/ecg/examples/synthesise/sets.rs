@@ -1,28 +1,28 @@
-//! The test sets: each draws a strip by its number, and says what is true of it.
+//! The test sets. Each generates a strip from a seed, with its reference.
 
 use std::f64::consts::TAU;
 
 use ecg::Strip;
 use ecg::synth::{self, Random};
 
-use super::draw::{Form, Trace, Wave, bell};
+use super::draw::{Form, Trace, Wave, gaussian};
 
-/// A strip and what is true of it. Times in seconds from its start.
+/// A strip and its reference. Times are seconds from its start.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) strip: Strip,
     pub(crate) beats: Vec<f64>,
-    /// Stretches of at least 2.2 s without a beat.
+    /// Intervals of at least 2.2 s without a beat.
     pub(crate) pauses: Vec<(f64, f64)>,
-    /// Beats of runs and couplets; part of `beats`.
+    /// Beats of runs and couplets. A subset of `beats`.
     pub(crate) runs: Vec<f64>,
-    /// Stretches in which the lead is off: nothing is known of the heart there.
+    /// Intervals in which the lead is off.
     pub(crate) lead_off: Vec<(f64, f64)>,
-    /// Whether the rate is compared: not where the heart and a pacemaker dissociate at random.
+    /// Whether heart and pacemaker dissociate.
     pub(crate) dissociated: bool,
 }
 
-/// Draws the strip with this number.
+/// Generates a strip.
 pub(crate) type Draw = fn(&mut Random) -> Case;
 
 /// The sets by name.
@@ -47,10 +47,10 @@ pub(crate) const SETS: [(&str, Draw); 16] = [
 
 const RATES_HZ: [f64; 7] = [100.0, 125.0, 200.0, 250.0, 360.0, 500.0, 1000.0];
 const LENGTHS_S: [f64; 3] = [5.0, 10.0, 28.0];
-/// A pause that has to be reported is at least this long.
+/// Shortest pause that must be reported.
 const PAUSE_S: f64 = 2.2;
 
-/// The strip of a set with this number.
+/// The strip of a set with this seed.
 pub(crate) fn case(draw: Draw, seed: u64) -> Case {
     draw(&mut Random::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(77)))
 }
@@ -63,7 +63,7 @@ fn one_of<T: Copy>(random: &mut Random, values: &[T]) -> T {
     values[(random.uniform() * values.len() as f64) as usize]
 }
 
-/// The waves of a heart, drawn for each strip.
+/// The waves of a heart, drawn at random for each strip.
 #[derive(Debug, Clone)]
 struct Heart {
     normal: Vec<Wave>,
@@ -73,25 +73,25 @@ struct Heart {
 }
 
 impl Heart {
-    /// `t_share` is the height of the T wave over that of the R wave. Times follow the interval as the QT interval does, with
-    /// its square root (Bazett, Heart 7, 1920).
+    /// `t_share` is the height of the T wave relative to the R wave. Times scale with the square root of the
+    /// interval, as the QT interval does (Bazett, Heart 7, 1920).
     fn draw(random: &mut Random, rr_s: f64, qrs_s: (f64, f64), t_share: f64) -> Self {
         let root = rr_s.sqrt().clamp(0.45, 1.3);
         let (r_mv, width_s) = (between(random, 0.6, 1.8), between(random, qrs_s.0, qrs_s.1));
         let sign = if random.uniform() < 0.2 { -1.0 } else { 1.0 };
         let (q, s) = (between(random, 0.0, 0.2), between(random, 0.0, 0.5));
-        let t = bell(
+        let t = gaussian(
             between(random, 0.26, 0.31) * root,
             sign * t_share * r_mv,
             between(random, 0.04, 0.06) * root,
         );
         let without_p = vec![
-            bell(-2.6 * width_s, -sign * q * r_mv, width_s),
-            bell(0.0, sign * r_mv, width_s),
-            bell(2.6 * width_s, -sign * s * r_mv, width_s),
+            gaussian(-2.6 * width_s, -sign * q * r_mv, width_s),
+            gaussian(0.0, sign * r_mv, width_s),
+            gaussian(2.6 * width_s, -sign * s * r_mv, width_s),
             t,
         ];
-        let p = bell(
+        let p = gaussian(
             -between(random, 0.13, 0.18) * rr_s.clamp(0.25, 1.0).sqrt(),
             between(random, 0.05, 0.2) * r_mv,
             0.02 * root,
@@ -101,21 +101,21 @@ impl Heart {
         let (high, wide_s) = (between(random, 0.8, 1.6) * r_mv, between(random, 0.028, 0.04));
         let turn = one_of(random, &[1.0, -1.0]);
         let wide = vec![
-            bell(0.0, turn * high, wide_s),
-            bell(2.6 * wide_s, -turn * between(random, 0.1, 0.4) * high, wide_s),
-            bell(0.3, -turn * 0.25 * high, 0.05),
+            gaussian(0.0, turn * high, wide_s),
+            gaussian(2.6 * wide_s, -turn * between(random, 0.1, 0.4) * high, wide_s),
+            gaussian(0.3, -turn * 0.25 * high, 0.05),
         ];
         Heart { normal, without_p, wide, p }
     }
 
-    /// An adult's heart at this interval with a T wave of usual height.
+    /// The heart of an adult at this interval with a T wave of usual height.
     fn usual(random: &mut Random, rr_s: f64) -> Self {
         let share = between(random, 0.1, 0.35);
         Self::draw(random, rr_s, (0.008, 0.013), share)
     }
 }
 
-/// What most recordings have on top of the heart.
+/// Adds the disturbances of most recordings.
 fn disturb(trace: &mut Trace, random: &mut Random) {
     let (noise, drift) = (between(random, 0.002, 0.03), between(random, 0.0, 0.3));
     trace.white(noise, random);
@@ -146,7 +146,8 @@ fn blank(random: &mut Random) -> Trace {
     Trace::new(rate_hz, seconds)
 }
 
-/// Beat times from before the start to beyond the end, with intervals that vary by this share.
+/// Beat times from before the start to after the end. `spread` is the relative standard deviation of the
+/// intervals.
 fn regular(random: &mut Random, rr_s: f64, spread: f64, seconds: f64) -> Vec<f64> {
     let mut out = vec![-between(random, 0.0, 1.0) * rr_s];
     while out[out.len() - 1] < seconds + 1.0 {
@@ -199,7 +200,7 @@ fn neonates(random: &mut Random) -> Case {
     sinus(random, rr_s, &heart)
 }
 
-/// A beat to be drawn: normal, without a P wave, wide, or with this height.
+/// A beat: normal, without a P wave, wide, or with a relative height.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
     Normal,
@@ -301,7 +302,8 @@ fn tall_t(random: &mut Random) -> Case {
     sinus(random, rr_s, &heart)
 }
 
-/// Gives the T wave one of the forms it has: even, tented (as in hyperkalaemia), or rising slowly and falling fast.
+/// Gives the T wave a random shape: symmetric, tented (as in hyperkalaemia), triangular, or with a slow rise
+/// and a fast fall.
 fn shape_t(heart: &mut Heart, rr_s: f64, random: &mut Random) {
     let root = rr_s.sqrt().clamp(0.45, 1.3);
     let tent_s = between(random, 0.07, 0.11) * root;
@@ -312,17 +314,17 @@ fn shape_t(heart: &mut Heart, rr_s: f64, random: &mut Random) {
         2 => vec![Wave { form: Form::Triangle, width_s: tent_s, ..wave }],
         _ => vec![
             Wave { height_mv: 0.8 * wave.height_mv, width_s: 0.7 * wave.width_s, ..wave },
-            bell(wave.offset_s - 1.3 * wave.width_s, 0.45 * wave.height_mv, wave.width_s),
+            gaussian(wave.offset_s - 1.3 * wave.width_s, 0.45 * wave.height_mv, wave.width_s),
         ],
     };
     for waves in [&mut heart.normal, &mut heart.without_p] {
-        // The T wave is the fourth of those that are drawn.
+        // The T wave is the fourth wave.
         let t = waves.remove(3);
         waves.extend(change(t));
     }
 }
 
-/// The same after a QRS complex as wide as in a bundle branch block.
+/// Like [`tall_t`], with QRS complexes as wide as in bundle branch block.
 fn tall_t_wide_qrs(random: &mut Random) -> Case {
     let rr_s = 60.0 / between(random, 40.0, 90.0);
     let share = between(random, 0.2, 0.7);
@@ -338,7 +340,7 @@ fn pauses(random: &mut Random) -> Case {
     let mut trace = Trace::new(rate_hz, one_of(random, &[10.0, 28.0]));
     let (seconds, pause) = (trace.seconds(), between(random, PAUSE_S + 0.05, 4.5));
     let after = match (random.uniform() * 3.0) as usize {
-        // One or two beats before it, somewhere, or two or three after it.
+        // One or two beats before the pause, several on both sides, or two or three after it.
         0 => between(random, 0.2, 1.2),
         1 => between(random, 2.0, seconds - pause - 2.0),
         _ => seconds - pause - between(random, 0.9, 2.2),
@@ -362,7 +364,7 @@ fn pauses(random: &mut Random) -> Case {
     Case { pauses: vec![(after, after + pause)], ..finish(trace, &beats) }
 }
 
-/// Shapes and rates after AAMI EC13: triangles of 40 to 120 ms, bigeminy, tachycardia.
+/// Shapes and rates according to AAMI EC13: triangles of 40 to 120 ms, bigeminy, tachycardia.
 fn ec13(random: &mut Random) -> Case {
     let mut trace = blank(random);
     let (half_s, high) = (between(random, 0.02, 0.06), between(random, 0.5, 2.0));
@@ -419,7 +421,7 @@ fn ec13_tall_t(random: &mut Random) -> Case {
     finish(trace, &beats)
 }
 
-/// A pacemaker's pulse as a recorder shows it.
+/// A pacemaker pulse as recorded.
 #[derive(Debug, Clone, Copy)]
 struct Pulse {
     height_mv: f64,
@@ -450,7 +452,7 @@ impl Pulse {
     }
 }
 
-/// Recorders of less than 250 Hz do not show a pulse.
+/// Below 250 Hz recorders do not resolve pulses.
 const PACED_RATES_HZ: [f64; 4] = [250.0, 360.0, 500.0, 1000.0];
 
 fn paced_effective(random: &mut Random) -> Case {
@@ -470,7 +472,7 @@ fn paced_effective(random: &mut Random) -> Case {
     finish(trace, &beats)
 }
 
-/// Pulses at a fixed rate, and a heart that beats slower at its own.
+/// Pulses at a fixed rate, and a slower independent rhythm of the heart.
 fn paced_ineffective(random: &mut Random) -> Case {
     let mut trace = Trace::new(one_of(random, &PACED_RATES_HZ), one_of(random, &LENGTHS_S));
     let (rr_s, paced_s) = (60.0 / between(random, 30.0, 80.0), 60.0 / between(random, 55.0, 100.0));
@@ -509,7 +511,7 @@ fn runs(random: &mut Random) -> Case {
             until_run = 5 + (random.uniform() * 5.0) as usize;
             at += run_s * 1.05;
             for number in 0..length {
-                // The T wave of a beat in a run is under the next beat.
+                // The T wave of a beat in a run is hidden by the next beat.
                 let last = number + 1 == length;
                 trace.beat(at, &heart.wide[..if last { 3 } else { 2 }], gain);
                 beats.push(at);
@@ -570,9 +572,9 @@ fn shapes(random: &mut Random) -> Case {
         // A plateau from the QRS complex to the T wave.
         let high = between(random, 0.2, 0.6) * heart.normal[1].height_mv;
         heart.normal.extend([
-            bell(0.08 * root, high, 0.03 * root),
-            bell(0.15 * root, high, 0.04 * root),
-            bell(0.22 * root, high, 0.04 * root),
+            gaussian(0.08 * root, high, 0.03 * root),
+            gaussian(0.15 * root, high, 0.04 * root),
+            gaussian(0.22 * root, high, 0.04 * root),
         ]);
     }
     let beats = regular(random, rr_s, 0.04, trace.seconds());
@@ -605,7 +607,7 @@ fn shapes(random: &mut Random) -> Case {
     finish(trace, &beats)
 }
 
-/// A good strip of which a part is drowned in muscle noise and jumps of the electrode.
+/// A good strip with a section of muscle noise and electrode movement.
 fn poor_part(random: &mut Random) -> Case {
     let mut trace = Trace::new(one_of(random, &RATES_HZ), one_of(random, &[10.0, 28.0]));
     let rr_s = between(random, 0.5, 1.1);

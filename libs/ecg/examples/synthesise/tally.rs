@@ -1,4 +1,4 @@
-//! What the analysis makes of a set.
+//! Scores of a set.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use ecg::score::{MATCH_WINDOW_S, Score, StripScore, compare};
 
 use super::sets::Case;
 
-/// Beats this close to the end of a strip may be found or not: a part of them is missing.
+/// Beats this close to the end of a strip are not scored, since they are incomplete.
 const EDGE_S: f64 = 0.2;
 /// A beat this far from both ends of a pause is invented.
 const INSIDE_S: f64 = 0.2;
 
-/// A count and how many of it are as they should be, or should not be.
+/// A count and its total.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Share {
     pub(crate) part: usize,
@@ -35,21 +35,23 @@ impl Share {
 pub(crate) struct Tally {
     pub(crate) strips: StripScore,
     pub(crate) beats: Score,
-    /// Pauses that are reported.
+    /// Reported pauses.
     pub(crate) reported: Share,
-    /// Strips with a pause in which a beat is invented.
+    /// Strips with a pause that contains an invented beat.
     pub(crate) invented: Share,
-    /// Beats of runs that are found.
+    /// Detected beats of runs.
     pub(crate) in_runs: Share,
-    /// Strips with an interval across a lead that is off.
+    /// Strips with an interval across lead-off.
     pub(crate) across: Share,
-    /// Strips with pulses and beats that dissociate whose quality is good.
+    /// Strips with dissociated pulses and beats whose quality is good.
     pub(crate) dissociated_good: Share,
 }
 
 impl Tally {
     pub(crate) fn add(&mut self, case: &Case, analysis: &Analysis) {
-        self.strips.add(analysis, &case.beats);
+        if let Some(truth) = rate_without(&case.beats, &case.lead_off) {
+            self.strips.add_rate(analysis, truth);
+        }
         let seconds = case.strip.duration_s();
         let found: Vec<f64> = analysis.beats.iter().map(|beat| beat.time_s).collect();
         let mut left_out = vec![(-1.0, EDGE_S), (seconds - EDGE_S, seconds + 1.0)];
@@ -78,6 +80,14 @@ impl Tally {
                 .add(analysis.heart_rate.is_some() && analysis.quality == ecg::Quality::Good);
         }
     }
+}
+
+/// Mean rate of the intervals that do not cross lead-off. `None` if there are none.
+fn rate_without(beats: &[f64], lead_off: &[(f64, f64)]) -> Option<f64> {
+    let crosses = |pair: &[f64]| lead_off.iter().any(|(from, to)| pair[0] < *to && pair[1] > *from);
+    let intervals: Vec<f64> =
+        beats.windows(2).filter(|pair| !crosses(pair)).map(|pair| pair[1] - pair[0]).collect();
+    (!intervals.is_empty()).then(|| 60.0 * intervals.len() as f64 / intervals.iter().sum::<f64>())
 }
 
 impl fmt::Display for Tally {

@@ -1,152 +1,152 @@
-//! Why a file is not a strip: one sentence a person can act on.
+//! Errors of the text reader. Each is one sentence that tells a person what to do.
 
 use std::io;
 
-/// Why no strip came of a file.
+/// Error of [`super::read`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The reader itself failed.
+    /// The underlying reader failed.
     #[error("The file could not be read to its end: {0}.")]
     Io(#[from] io::Error),
-    /// Nothing in it.
+    /// The file is empty.
     #[error("The file is empty.")]
     Empty,
-    /// A file of another kind.
+    /// The file is of another format.
     #[error("This is not a text file of numbers but {kind}: export the ECG as CSV and upload that.")]
     NotText {
-        /// What it looks like instead, with its article.
+        /// The detected format, with its article.
         kind: &'static str,
     },
-    /// Text without numbers.
+    /// The file contains no numbers.
     #[error(
         "No line of the file holds numbers: an ECG file has rows of a time and a voltage, such as 0.004,-0.145."
     )]
     NoNumbers,
-    /// A line nobody writes by hand or by program.
-    #[error("Line {line} is longer than {limit} bytes: this is not a CSV file of an ECG.")]
+    /// A line exceeds the limit.
+    #[error("Line {line} is longer than {limit} bytes, so the file is not a CSV file of an ECG.")]
     LineTooLong {
         /// Line number, from 1.
         line: u64,
-        /// Most bytes a line may have.
+        /// Limit in bytes.
         limit: usize,
     },
-    /// More rows than the reader was told to take.
+    /// The file has more rows than the limit.
     #[error("The file has more than {limit} rows: cut the recording into shorter files.")]
     TooManyRows {
-        /// Most rows a file may have.
+        /// Limit in rows.
         limit: u64,
     },
-    /// A handful of rows.
+    /// The file has too few rows.
     #[error("{} a time and a voltage{}: {MIN_DURATION_S} s of ECG need at least {needed}.", rows_hold(*.rows), bad_lines(.lines))]
     TooFewRows {
-        /// Rows with usable numbers.
+        /// Rows with a time and a voltage.
         rows: u64,
-        /// Rows that the shortest strip has.
+        /// Rows of the shortest accepted strip.
         needed: u64,
         /// Line numbers, from 1, of the first rows without usable numbers.
         lines: Vec<u64>,
     },
-    /// Most of the file is not what it should be.
-    #[error("{skipped} of {total} rows hold no usable time and voltage{}: the file is damaged or of another kind.", first_at(.lines))]
+    /// Too many rows have no usable numbers.
+    #[error("{skipped} of {total} rows hold no usable time and voltage{}: the file is damaged or in another format.", first_at(.lines))]
     TooManyBadRows {
-        /// Rows left out.
+        /// Rows skipped.
         skipped: u64,
-        /// All rows.
+        /// Rows in total.
         total: u64,
-        /// Line numbers, from 1, of the first of them.
+        /// Line numbers, from 1, of the first skipped rows.
         lines: Vec<u64>,
     },
-    /// Less than a few heart beats.
+    /// The strip is too short.
     #[error("The strip is {duration_s:.1} s long: a heart rate needs at least {MIN_DURATION_S} s.")]
     TooShort {
-        /// Seconds of signal.
+        /// Duration in seconds.
         duration_s: f64,
     },
-    /// Voltages and nothing to tell the rate from.
+    /// No time column and no sampling rate.
     #[error(
-        "No column of the file grows like a time: if it holds voltages only, give its sampling rate (samples per second)."
+        "No column of the file contains times. If it contains only voltages, give the sampling rate (samples per second)."
     )]
     NoTime,
-    /// A column of row numbers.
+    /// The time column counts rows, and no sampling rate is given.
     #[error(
-        "The time column counts in steps of one, which may be samples or milliseconds: give the sampling rate (samples per second), or name the column with its unit."
+        "The time column increases by one, which may mean samples or milliseconds: give the sampling rate (samples per second), or name the unit in the header."
     )]
     TimeCountsRows,
-    /// A column that is called time but is none.
+    /// The time column does not increase.
     #[error("The time does not grow from row to row (first on line {line}): check the time column.")]
     TimeDoesNotGrow {
         /// Line number, from 1.
         line: u64,
     },
-    /// Times that no even sampling explains.
-    #[error("The times do not follow an even step (first on line {line}): an ECG is sampled evenly.")]
+    /// The times are not evenly spaced.
+    #[error("The times are not evenly spaced (first on line {line}); an ECG is sampled at a constant rate.")]
     TimeUneven {
         /// Line number, from 1.
         line: u64,
     },
-    /// A rate no ECG has.
+    /// The times give a rate outside the accepted range.
     #[error(
         "The times mean {rate_hz:.4} samples per second, but an ECG has {MIN_RATE_HZ} to {MAX_RATE_HZ}: check the unit of the time column or give the sampling rate."
     )]
     ImplausibleRate {
-        /// Samples per second that follow from the times.
+        /// Samples per second computed from the times.
         rate_hz: f64,
     },
-    /// A given rate no ECG has.
+    /// The given rate is outside the accepted range.
     #[error(
         "A sampling rate of {rate_hz} per second was given, but an ECG has {MIN_RATE_HZ} to {MAX_RATE_HZ}."
     )]
     GivenRateImplausible {
-        /// Samples per second that were given.
+        /// The given samples per second.
         rate_hz: f64,
     },
-    /// Full of holes.
+    /// The recording has too many gaps.
     #[error(
-        "The recording has more than {limit} holes (the last one on line {line}): it is no continuous ECG."
+        "The recording has more than {limit} gaps (the last one on line {line}) and is not a continuous ECG."
     )]
     TooManyGaps {
-        /// Most holes a recording may have.
+        /// Limit in gaps.
         limit: usize,
         /// Line number, from 1.
         line: u64,
     },
-    /// A flat line.
+    /// All voltages are equal.
     #[error(
         "Every one of the {rows} voltages is {value}: the lead was not connected or the wrong column was exported."
     )]
     Constant {
-        /// The one value.
+        /// The voltage.
         value: f64,
         /// Rows with usable numbers.
         rows: u64,
     },
-    /// A time and nothing else.
-    #[error("The file has times but no column of voltages.")]
+    /// The file has no column of voltages.
+    #[error("The file has a time column but no column of voltages.")]
     NoLead,
-    /// A lead that is not there, by name.
+    /// No lead has the requested name.
     #[error("The file has no lead of the name {wanted:?}; it has {available}.")]
     NoSuchLead {
-        /// The name asked for.
+        /// The requested name.
         wanted: String,
-        /// The names there are.
+        /// The available names.
         available: String,
     },
-    /// A lead that is not there, by number.
-    #[error("Lead number {wanted} was asked for (counting from 0), but the file has {count}.")]
+    /// No lead has the requested index.
+    #[error("Lead number {wanted} was requested (counting from 0), but the file has {count}.")]
     NoLeadAt {
-        /// The index asked for.
+        /// The requested index.
         wanted: usize,
-        /// How many leads there are.
+        /// Number of leads.
         count: usize,
     },
 }
 
-/// Shortest strip that supports a heart rate, in seconds.
+/// Shortest accepted strip in seconds.
 pub const MIN_DURATION_S: f64 = 3.0;
-/// Lowest sampling rate that still shows a QRS complex.
+/// Lowest accepted sampling rate.
 pub const MIN_RATE_HZ: f64 = 40.0;
-/// Highest sampling rate taken for an ECG; above, the unit of time is wrong.
+/// Highest accepted sampling rate. Above it, the unit of time is wrong.
 pub const MAX_RATE_HZ: f64 = 20_000.0;
 
 fn rows_hold(rows: u64) -> String {
@@ -172,7 +172,7 @@ fn first_at(lines: &[u64]) -> String {
     }
 }
 
-/// `line 4`, or `lines 4, 9 and 11`.
+/// Formats `line 4` or `lines 4, 9 and 11`.
 pub(crate) fn name_lines(lines: &[u64]) -> String {
     match lines {
         [line] => format!("line {line}"),
@@ -180,7 +180,7 @@ pub(crate) fn name_lines(lines: &[u64]) -> String {
     }
 }
 
-/// `4, 9 and 11`.
+/// Formats `4, 9 and 11`.
 fn enumerate(lines: &[u64]) -> String {
     let mut text = String::new();
     for (index, line) in lines.iter().enumerate() {

@@ -1,59 +1,59 @@
-//! What the columns of a file are: found once, from its first lines.
+//! Dialect and column layout of a file, determined once from its first lines.
 
 use super::header::Header;
 use super::table::Table;
-use super::{Options, ReadError, number, source::first_line, words};
+use super::{Options, ReadError, header_text, number, source::first_line};
 use crate::units::VoltageUnit;
-use words::TimeUnit;
+use header_text::TimeUnit;
 
-/// Lines that the layout is judged by.
+/// Number of lines that the layout is determined from.
 const SAMPLE_LINES: usize = 400;
-/// Lines that the punctuation is judged by, spread over those.
+/// Number of those lines, evenly spread, that delimiter and decimal sign are determined from.
 const PUNCTUATION_LINES: usize = 60;
 
-/// Columns beyond these are not looked at.
-const MAX_COLUMNS: usize = 512;
+/// Columns after these are ignored.
+pub(super) const MAX_COLUMNS: usize = 512;
 
-/// How fields are set apart.
+/// Delimiter of the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delimiter {
     Byte(u8),
-    /// Any number of blanks and tabs.
+    /// Any number of spaces and tabs.
     Blanks,
 }
 
-/// Where the time comes from.
+/// Source of the times.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum TimeColumn {
-    /// Nowhere: rows follow each other at a given rate.
+    /// None: rows are evenly spaced at a given rate.
     None { rate_hz: f64 },
-    /// A number, in a unit that the header tells or the values will.
+    /// A number, in a unit from the header or inferred from the values.
     Number { column: usize, unit: Option<TimeUnit> },
-    /// A clock.
+    /// A clock time.
     Clock { column: usize },
 }
 
-/// What the columns of a file are.
+/// Dialect and columns of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Layout {
     pub(super) delimiter: Delimiter,
     pub(super) decimal: u8,
-    /// Fields of a row.
+    /// Number of fields per row.
     pub(super) columns: usize,
     pub(super) time: TimeColumn,
-    /// Column of the voltages.
+    /// Index of the column of voltages.
     pub(super) lead: usize,
     pub(super) lead_name: Option<String>,
-    /// Leads that were not chosen, by name or by number.
+    /// Names or numbers of the leads that are not read.
     pub(super) other_leads: Vec<String>,
     pub(super) unit: Option<VoltageUnit>,
-    /// Sampling rate that the options or a comment give.
+    /// Sampling rate from the options or from a comment.
     pub(super) given_rate_hz: Option<f64>,
-    /// Lines before the first row of numbers.
+    /// Number of lines before the first row of numbers.
     pub(super) header_lines: u64,
 }
 
-/// Fields of a line, blanks and quotes taken off, for any delimiter.
+/// Splits a line into fields without surrounding spaces and quotes.
 pub(super) fn split<'a>(line: &'a [u8], delimiter: Delimiter, fields: &mut Vec<&'a [u8]>) {
     fields.clear();
     match delimiter {
@@ -75,7 +75,7 @@ pub(super) fn split<'a>(line: &'a [u8], delimiter: Delimiter, fields: &mut Vec<&
                             return;
                         }
                     }
-                    // A quote opens only at the start of a field; elsewhere it is a letter.
+                    // A quote has a meaning at the start of a field only.
                     None if matches!(byte, b'"' | b'\'')
                         && line.get(start..at).is_some_and(|before| before.trim_ascii().is_empty()) =>
                     {
@@ -103,7 +103,7 @@ fn unquoted(field: &[u8]) -> &[u8] {
 }
 
 /// Whether a line is blank or a comment.
-pub(super) fn is_silent(line: &[u8]) -> bool {
+pub(super) fn is_ignored(line: &[u8]) -> bool {
     let line = line.trim_ascii_start();
     match line.first() {
         None | Some(b'#' | b'%') => true,
@@ -117,7 +117,7 @@ pub(super) fn is_value(field: &[u8], decimal: u8) -> bool {
 }
 
 impl Layout {
-    /// Judges the first lines of a file.
+    /// Determines the layout from the first lines of a file.
     pub(super) fn of(head: &[u8], terminator: u8, options: &Options) -> Result<Self, ReadError> {
         let mut lines = Vec::new();
         let mut rest = head;
@@ -126,8 +126,8 @@ impl Layout {
             lines.push(line);
             rest = rest.get(taken..).unwrap_or_default();
         }
-        let told = lines.first().and_then(|line| delimiter_line(line));
-        let (delimiter, decimal) = punctuation(&lines, told);
+        let declared = lines.first().and_then(|line| delimiter_line(line));
+        let (delimiter, decimal) = punctuation(&lines, declared);
         let first_row = first_row(&lines, delimiter, decimal).ok_or(ReadError::NoNumbers)?;
         let (preamble, data) = lines.split_at(first_row);
         let table = Table::of(data, delimiter, decimal);
@@ -140,7 +140,7 @@ impl Layout {
     }
 }
 
-/// What is wrong with a handful of rows is that they are few, whatever else may be.
+/// If there are few rows, that error is reported before any other.
 fn too_few(
     data: &[&[u8]],
     first: usize,
@@ -154,7 +154,7 @@ fn too_few(
     let mut fields = Vec::new();
     let mut lines = Vec::new();
     let mut rows = 0;
-    for (index, line) in data.iter().enumerate().filter(|(_, line)| !is_silent(line)) {
+    for (index, line) in data.iter().enumerate().filter(|(_, line)| !is_ignored(line)) {
         split(line, delimiter, &mut fields);
         if fields.len() == columns && fields.iter().all(|field| is_value(field, decimal)) {
             rows += 1;
@@ -166,7 +166,7 @@ fn too_few(
     Some(ReadError::TooFewRows { rows, needed: super::MIN_ROWS, lines })
 }
 
-/// The `sep=;` that spreadsheet programs write as a first line.
+/// The `sep=;` line that spreadsheet programs write first.
 fn delimiter_line(line: &[u8]) -> Option<u8> {
     match line {
         [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', delimiter] => Some(*delimiter),
@@ -174,8 +174,8 @@ fn delimiter_line(line: &[u8]) -> Option<u8> {
     }
 }
 
-/// Delimiter and decimal sign that make numbers of most lines.
-fn punctuation(lines: &[&[u8]], told: Option<u8>) -> (Delimiter, u8) {
+/// Selects delimiter and decimal sign: the combination that makes numbers of most lines.
+fn punctuation(lines: &[&[u8]], declared: Option<u8>) -> (Delimiter, u8) {
     const CANDIDATES: [(Delimiter, u8); 9] = [
         (Delimiter::Byte(b';'), b'.'),
         (Delimiter::Byte(b';'), b','),
@@ -192,15 +192,15 @@ fn punctuation(lines: &[&[u8]], told: Option<u8>) -> (Delimiter, u8) {
     let mut fields = Vec::new();
     let spread = (lines.len() / PUNCTUATION_LINES).max(1);
     for candidate @ (delimiter, decimal) in CANDIDATES {
-        if told.is_some_and(|told| delimiter != Delimiter::Byte(told)) {
+        if declared.is_some_and(|declared| delimiter != Delimiter::Byte(declared)) {
             continue;
         }
         let mut score = 0;
-        for line in lines.iter().step_by(spread).filter(|line| !is_silent(line)) {
+        for line in lines.iter().step_by(spread).filter(|line| !is_ignored(line)) {
             split(line, delimiter, &mut fields);
             let values = fields.iter().filter(|field| is_value(field, decimal)).count();
             let filled = fields.iter().filter(|field| !field.is_empty()).count();
-            // Two fields make a table; a line that is all numbers is a better witness than one with text in it.
+            // Two values make a table. A line with values only counts more than one that also contains text.
             score += match values {
                 0 | 1 => 0,
                 _ if values == filled => 2,
@@ -214,11 +214,11 @@ fn punctuation(lines: &[&[u8]], told: Option<u8>) -> (Delimiter, u8) {
     best.unwrap_or_else(|| single_column(lines))
 }
 
-/// Punctuation where no delimiter makes two columns: a decimal sign is all there is to find.
+/// Decimal sign of a single column.
 fn single_column(lines: &[&[u8]]) -> (Delimiter, u8) {
     let count =
         |decimal| lines.iter().filter(|line| number::whole(unquoted(line), decimal).is_some()).count();
-    // A comma never is a decimal sign and a delimiter at once; a blank is in nobody's numbers.
+    // A comma cannot be delimiter and decimal sign at once.
     let decimal = if count(b',') > count(b'.') { b',' } else { b'.' };
     (Delimiter::Blanks, decimal)
 }
@@ -227,7 +227,7 @@ fn single_column(lines: &[&[u8]]) -> (Delimiter, u8) {
 fn first_row(lines: &[&[u8]], delimiter: Delimiter, decimal: u8) -> Option<usize> {
     let mut fields = Vec::new();
     let mut alone = None;
-    for (index, line) in lines.iter().enumerate().filter(|(_, line)| !is_silent(line)) {
+    for (index, line) in lines.iter().enumerate().filter(|(_, line)| !is_ignored(line)) {
         split(line, delimiter, &mut fields);
         let values = fields.iter().filter(|field| is_value(field, decimal)).count();
         let filled = fields.iter().filter(|field| !field.is_empty()).count();

@@ -1,12 +1,17 @@
-//! ECG strips from text files, as people have them.
+//! Reader for ECG strips in text files.
 //!
-//! [`read`] takes any table of numbers: with or without a header, with comma, semicolon, tab or blanks between the
-//! columns, decimal points or commas, comments and bad rows, and a time in seconds, milliseconds, samples or clock time.
-//! It reads a stream once, holds the samples as `f32` and little more, and either gives a [`Strip`] with warnings that
-//! say what was assumed, or one sentence that says what is wrong.
+//! [`read`] accepts tables of numbers with or without a header, with comma, semicolon, tab or spaces as
+//! delimiter, with decimal points or commas, with comments and damaged rows, and with times in seconds,
+//! milliseconds, samples or as clock times. `layout` determines dialect, columns and units from the first
+//! lines; `csv-core` then splits the records and `fast-float2` reads the numbers (`rows`); `timeline` places
+//! the samples on an even grid.
+//!
+//! The stream is read once; memory holds one block and the samples as `f32`. The result is a [`Strip`] with
+//! warnings for everything that was assumed, or an error that states the problem in one sentence.
 
 mod error;
 mod header;
+mod header_text;
 mod layout;
 mod number;
 mod rows;
@@ -14,7 +19,6 @@ mod source;
 mod table;
 mod timeline;
 mod warnings;
-mod words;
 
 use std::io::Read;
 
@@ -23,38 +27,39 @@ pub use error::{MAX_RATE_HZ, MIN_DURATION_S, MIN_RATE_HZ, ReadError};
 
 use crate::strip::{RowCounts, Segment, Strip};
 use crate::units;
+use header_text::TimeUnit;
 use layout::{Layout, TimeColumn};
 use rows::Rows;
 use source::Source;
 use timeline::{Grid, Row, Run, Timeline};
-use words::TimeUnit;
 
-/// Share of rows without usable numbers above which a file is not believed at all.
+/// Largest share of rows without usable numbers.
 pub const MAX_BAD_SHARE: f64 = 0.2;
-/// Fewest rows that can be an ECG: the shortest strip at the lowest rate.
+/// Smallest number of rows: the shortest strip at the lowest rate.
 const MIN_ROWS: u64 = (MIN_DURATION_S * MIN_RATE_HZ) as u64;
-/// Seconds put between two stretches where the clock ran backwards and the true distance is not known.
+/// Length of a gap at which the clock runs backwards, in seconds. The true length is unknown.
 const UNKNOWN_GAP_S: f64 = 1.0;
 
-/// What the reader cannot see in the file, and how much it takes.
+/// Settings of the reader.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Samples per second, for files without a time or with one that counts samples. Times in the file win.
+    /// Samples per second, for files without times or with times that count samples. Other times in the file
+    /// take precedence.
     pub sample_rate_hz: Option<f64>,
-    /// Which lead of several; the first one if not given.
+    /// The lead to read; the first one if not given.
     pub lead: Option<LeadChoice>,
-    /// Most rows that are read; a file with more is refused. One lead takes four bytes of memory for each.
+    /// Limit in rows. A row takes four bytes of memory.
     pub max_rows: u64,
-    /// Most bytes in one line (64 bytes to 128 KiB).
+    /// Limit in bytes per line (64 bytes to 128 KiB).
     pub max_line_bytes: usize,
 }
 
-/// One lead of several.
+/// Selection of a lead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeadChoice {
-    /// By its name in the header, upper or lower case.
+    /// By its name in the header, ignoring case.
     Name(String),
-    /// By its place among the leads, from 0.
+    /// By its index among the leads, from 0.
     Index(usize),
 }
 
@@ -68,7 +73,7 @@ impl Default for Options {
 /// Reads one lead of an ECG from a text file.
 ///
 /// # Errors
-/// One sentence that says what is wrong, and on which line, where no strip can come of the file: see [`ReadError`].
+/// Returns a [`ReadError`] if the file is not a usable ECG.
 pub fn read(reader: impl Read, options: &Options) -> Result<Strip, ReadError> {
     if let Some(rate_hz) = options.sample_rate_hz
         && !(MIN_RATE_HZ..=MAX_RATE_HZ).contains(&rate_hz)
@@ -90,7 +95,8 @@ pub fn read(reader: impl Read, options: &Options) -> Result<Strip, ReadError> {
     let layout = Layout::of(head, terminator, options)?;
     let mut rows = Rows::new(layout.clone(), terminator, options.max_rows, source.max_line_bytes());
 
-    // The first block is kept as rows until the grid of its times is known; all later ones go straight to the timeline.
+    // The rows of the first block are kept until the grid of their times is known. Later rows go to the
+    // timeline directly.
     let mut first = Vec::new();
     rows.read_block(head, |row| {
         first.push(row);
@@ -98,7 +104,7 @@ pub fn read(reader: impl Read, options: &Options) -> Result<Strip, ReadError> {
     })?;
     let clock = match Clock::of(&layout, &first, &rows) {
         Ok(clock) => clock,
-        // What is wrong with the times of a few rows is that they are few, or that they are hardly there.
+        // If there are few rows, that error is reported before any other.
         Err(error) => {
             while source.advance()? {
                 let block = source.block(rows.line())?;
@@ -120,16 +126,16 @@ pub fn read(reader: impl Read, options: &Options) -> Result<Strip, ReadError> {
     finish(&layout, &clock, &rows, timeline)
 }
 
-/// How times of the file become seconds.
+/// Conversion of times to seconds.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     grid: Grid,
     seconds_per_unit: f64,
-    /// The unit, where the column is numbers.
+    /// Unit of a numeric time column.
     unit: Option<TimeUnit>,
-    /// Whether the unit was argued from the values.
-    argued: bool,
-    /// A rate that holds whatever the times say, since they count samples or there are none.
+    /// Whether the unit was inferred from the values.
+    inferred: bool,
+    /// A given rate, if the times count samples or there are none.
     fixed_rate_hz: Option<f64>,
 }
 
@@ -166,7 +172,7 @@ impl Clock {
                 grid,
                 seconds_per_unit,
                 unit: Some(unit),
-                argued: false,
+                inferred: false,
                 fixed_rate_hz: Some(rate_hz),
             });
         };
@@ -177,29 +183,29 @@ impl Clock {
             grid,
             seconds_per_unit: 1.0 / per_second,
             unit: Some(unit),
-            argued: !by_name,
+            inferred: !by_name,
             fixed_rate_hz: None,
         })
     }
 
-    /// Rows that follow each other at a given rate: the row number is the time.
+    /// Times that are row numbers at a given rate.
     fn counting(rate_hz: f64) -> Self {
         Clock {
             grid: Grid { step: 1.0, tolerance: 0.5, resolution: 1e-9 },
             seconds_per_unit: 1.0 / rate_hz,
             unit: None,
-            argued: false,
+            inferred: false,
             fixed_rate_hz: Some(rate_hz),
         }
     }
 }
 
-/// Whether times count in ones, whatever their unit.
+/// Whether times increase by one.
 fn is_one(grid: &Grid, first: &[Row]) -> bool {
     (grid.step - 1.0).abs() < 1e-6 && first.iter().all(|row| row.time.fract() == 0.0)
 }
 
-/// Whether there are enough good rows to go on.
+/// Checks the number and the share of usable rows.
 fn check_rows(rows: &Rows, left_out: u64) -> Result<(), ReadError> {
     let skipped = rows.skipped() + left_out;
     let used = rows.good().saturating_sub(left_out);
@@ -216,7 +222,7 @@ fn check_rows(rows: &Rows, left_out: u64) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// Makes a strip of the runs and says what a person should know of it.
+/// Builds the strip and its warnings from the runs.
 fn finish(layout: &Layout, clock: &Clock, rows: &Rows, timeline: Timeline) -> Result<Strip, ReadError> {
     let (mut runs, events, _) = timeline.finish();
     check_rows(rows, events.repeated + events.stray)?;
@@ -243,7 +249,7 @@ fn finish(layout: &Layout, clock: &Clock, rows: &Rows, timeline: Timeline) -> Re
     let window = (2.0 * rate_hz) as usize;
     let swing = units::typical_swing(runs.iter().map(|run| run.samples.as_slice()), window);
     let swing = if swing > 0.0 { swing } else { f64::from(high) - f64::from(low) };
-    let unit = layout.unit.unwrap_or_else(|| units::VoltageUnit::argued_from(swing));
+    let unit = layout.unit.unwrap_or_else(|| units::VoltageUnit::inferred_from(swing));
     let factor = unit.to_millivolt() as f32;
     if factor != 1.0 {
         for sample in runs.iter_mut().flat_map(|run| run.samples.iter_mut()) {
@@ -277,7 +283,8 @@ fn finish(layout: &Layout, clock: &Clock, rows: &Rows, timeline: Timeline) -> Re
     })
 }
 
-/// The whole number of samples per second that was meant, if the measured rate cannot be told from it.
+/// Returns the nearest whole rate if the measured rate cannot be distinguished from it, else the measured
+/// rate.
 fn nominal_rate(measured_hz: f64, runs: &[Run], clock: &Clock) -> f64 {
     let span: f64 = runs.iter().map(|run| run.last - run.first).sum();
     let doubt = 2.0 * clock.grid.resolution.max(clock.grid.tolerance * 0.1) / span.max(f64::MIN_POSITIVE);
@@ -286,10 +293,10 @@ fn nominal_rate(measured_hz: f64, runs: &[Run], clock: &Clock) -> f64 {
     if whole >= 1.0 && near <= doubt.clamp(1e-6, 2e-3) { whole } else { measured_hz }
 }
 
-/// Places the runs on one axis of seconds that never goes back.
+/// Places the runs on one time axis that never decreases.
 fn segments(runs: Vec<Run>, clock: &Clock, rate_hz: f64) -> Vec<Segment> {
     let mut segments: Vec<Segment> = Vec::with_capacity(runs.len());
-    // Seconds between the time of the file and that of the strip; changes where the clock ran backwards.
+    // Offset from file time to strip time; it changes where the clock runs backwards.
     let mut shift = runs.first().map_or(0.0, |run| -run.first * clock.seconds_per_unit);
     for run in runs {
         let mut start_s = run.first * clock.seconds_per_unit + shift;

@@ -1,138 +1,59 @@
-//! Numbers and clock times as people write them, read from bytes without copying.
+//! Numbers, dates and clock times in text.
 
-/// Powers of ten that a double holds exactly.
-const POWERS_OF_TEN: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
-    1e19, 1e20, 1e21, 1e22,
-];
+/// Longest field with a decimal comma that is read.
+const MAX_COMMA_FIELD: usize = 64;
 
-/// Digits that surely fit into 64 bits.
-const MAX_DIGITS: u32 = 19;
-
-/// Reads the decimal number at the start of `bytes` and says how many bytes it takes. Right to two units in the last
-/// place of a double, which is far more than a clock or an amplifier has, and several times faster than exact.
+/// Reads the decimal number at the start of `bytes`. Returns its value and its length in bytes.
 ///
-/// Words such as `nan` and `inf` are not numbers here: a row that holds one says nothing.
-#[inline]
+/// `nan`, `inf` and numbers beyond the range of `f64` are not accepted: a row that contains one has no value.
 pub(super) fn prefix(bytes: &[u8], decimal: u8) -> Option<(f64, usize)> {
-    let (negative, unsigned) = match bytes {
-        [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        _ => (false, bytes),
-    };
-    let (mut mantissa, mut rest) = digits_of(unsigned, 0);
-    let mut digits = unsigned.len() - rest.len();
-    let mut scale = 0;
-    if let [sign, fraction @ ..] = rest
-        && *sign == decimal
-    {
-        (mantissa, rest) = digits_of(fraction, mantissa);
-        scale = fraction.len() - rest.len();
-        digits += scale;
+    if decimal == b'.' {
+        return parse(bytes);
     }
-    if digits == 0 {
+    // `fast_float2` accepts points only, so the decimal sign is replaced in a copy.
+    let mut copy = [0; MAX_COMMA_FIELD];
+    let length = bytes.len().min(MAX_COMMA_FIELD);
+    let copied = copy.get_mut(..length)?;
+    for (to, from) in copied.iter_mut().zip(bytes) {
+        *to = match *from {
+            b'.' => b' ',
+            byte if byte == decimal => b'.',
+            byte => byte,
+        };
+    }
+    parse(copied)
+}
+
+fn parse(bytes: &[u8]) -> Option<(f64, usize)> {
+    let unsigned = match bytes {
+        [b'-' | b'+', rest @ ..] => rest,
+        _ => bytes,
+    };
+    if !matches!(unsigned.first(), Some(b'0'..=b'9' | b'.')) {
         return None;
     }
-    if digits > MAX_DIGITS as usize || matches!(rest, [b'e' | b'E', ..]) {
-        return long_prefix(bytes, decimal);
-    }
-    let value = mantissa as f64 / POWERS_OF_TEN[scale];
-    Some((if negative { -value } else { value }, bytes.len() - rest.len()))
+    let (value, length) = fast_float2::parse_partial::<f64, _>(bytes).ok()?;
+    value.is_finite().then_some((value, length))
 }
 
-/// Appends the digits at the start of `bytes` to `mantissa`; what follows them.
-#[inline]
-fn digits_of(mut bytes: &[u8], mut mantissa: u64) -> (u64, &[u8]) {
-    while let [byte, rest @ ..] = bytes {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            break;
-        }
-        mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
-        bytes = rest;
-    }
-    (mantissa, bytes)
-}
-
-/// The rare shapes: more digits than 64 bits hold, or an exponent.
-#[cold]
-fn long_prefix(bytes: &[u8], decimal: u8) -> Option<(f64, usize)> {
-    let mut at = 0;
-    let negative = bytes.first() == Some(&b'-');
-    if matches!(bytes.first(), Some(b'-' | b'+')) {
-        at = 1;
-    }
-    let (mut mantissa, mut kept, mut exponent) = (0u64, 0u32, 0i64);
-    let mut in_fraction = false;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'0'..=b'9' => {
-                if kept < MAX_DIGITS {
-                    mantissa = mantissa * 10 + u64::from(byte - b'0');
-                    // Leading zeros say nothing, so that they do not use up the digits that count.
-                    kept += u32::from(mantissa != 0);
-                    exponent -= i64::from(in_fraction);
-                } else {
-                    exponent += i64::from(!in_fraction);
-                }
-            }
-            _ if byte == decimal && !in_fraction => in_fraction = true,
-            _ => break,
-        }
-        at += 1;
-    }
-    if let Some(b'e' | b'E') = bytes.get(at) {
-        let mut ahead = at + 1;
-        let falls = bytes.get(ahead) == Some(&b'-');
-        if matches!(bytes.get(ahead), Some(b'-' | b'+')) {
-            ahead += 1;
-        }
-        let power_start = ahead;
-        let mut power = 0i64;
-        while let Some(digit) =
-            bytes.get(ahead).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit < 10)
-        {
-            power = (power * 10 + i64::from(digit)).min(100_000);
-            ahead += 1;
-        }
-        if ahead > power_start {
-            exponent += if falls { -power } else { power };
-            at = ahead;
-        }
-    }
-    let magnitude = scaled(mantissa as f64, exponent);
-    magnitude.is_finite().then_some((if negative { -magnitude } else { magnitude }, at))
-}
-
-/// `value` times ten to the `exponent`.
-fn scaled(value: f64, exponent: i64) -> f64 {
-    if value == 0.0 {
-        return 0.0;
-    }
-    // Beyond these a double is zero or infinite anyway.
-    let exponent = exponent.clamp(-700, 700) as i32;
-    // In two steps, since ten to the -320 on its own has lost its digits.
-    value * 10f64.powi(exponent / 2) * 10f64.powi(exponent - exponent / 2)
-}
-
-/// Reads a field that is nothing but a number, blanks around it aside.
+/// Reads a field that contains only a number and white space.
 pub(super) fn whole(field: &[u8], decimal: u8) -> Option<f64> {
     let field = field.trim_ascii();
     let (value, length) = prefix(field, decimal)?;
     (length == field.len()).then_some(value)
 }
 
-/// A point of time as a clock shows it.
+/// A clock time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct ClockTime {
-    /// Seconds since midnight, or since 1970 where the field has a date.
+    /// Seconds since midnight, or since 1970 if the field has a date.
     pub(super) seconds: f64,
-    /// Whether the field has a date, so that midnight needs no guess.
+    /// Whether the field has a date.
     pub(super) dated: bool,
 }
 
-/// Reads `MM:SS.mmm`, `HH:MM:SS.mmm`, or ISO 8601 with a date before it (`T` or a blank between). Brackets around it and a
-/// zone after it are passed over: only differences matter.
+/// Reads `MM:SS.mmm`, `HH:MM:SS.mmm`, or ISO 8601 with a date (`T` or a space between). Brackets and a zone
+/// are ignored: only differences matter.
 pub(super) fn clock(field: &[u8]) -> Option<ClockTime> {
     let field = field.trim_ascii();
     let field = field.strip_prefix(b"[").unwrap_or(field);
@@ -153,7 +74,7 @@ pub(super) fn clock(field: &[u8]) -> Option<ClockTime> {
     Some(ClockTime { seconds: midnight + parts, dated: day.is_some() })
 }
 
-/// Whether a field is a date and nothing else, as in files with date and time in columns of their own.
+/// Whether a field contains only a date, as in files with separate columns for date and time.
 pub(super) fn is_date(field: &[u8]) -> bool {
     let field = field.trim_ascii();
     date(field).is_some_and(|(_, length)| length == field.len())
@@ -164,7 +85,7 @@ pub(super) fn is_date(field: &[u8]) -> bool {
             && field.first().is_some_and(u8::is_ascii_digit))
 }
 
-/// Days since 1970 of a `YYYY-MM-DD` (or with slashes) at the start, and its length.
+/// Days since 1970 of a `YYYY-MM-DD` or `YYYY/MM/DD`, and its length in bytes.
 fn date(field: &[u8]) -> Option<(i64, usize)> {
     let separator = *field.get(4)?;
     if !matches!(separator, b'-' | b'/') || *field.get(7)? != separator {
@@ -176,14 +97,14 @@ fn date(field: &[u8]) -> Option<(i64, usize)> {
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    // Days from civil date, counting years from March so that the leap day is the last.
+    // Days from civil date. The year starts in March, so that the leap day is its last day.
     let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
     let day_of_year = (153 * month + 2) / 5 + day - 1;
     let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year;
     Some((days - 719_468, 10))
 }
 
-/// Seconds of a `[HH:]MM:SS[.fff]` at the start, and what follows it.
+/// Seconds of a `[HH:]MM:SS[.fff]`, and the bytes after it.
 fn time_of_day(field: &[u8]) -> Option<(f64, &[u8])> {
     let mut seconds = 0.0;
     let mut rest = field;
@@ -212,7 +133,7 @@ fn time_of_day(field: &[u8]) -> Option<(f64, &[u8])> {
     }
 }
 
-/// Whether what follows a time of day is nothing, a zone such as `Z` or `+02:00`, or a date after a blank.
+/// Whether the bytes after a time of day are empty, a zone such as `Z` or `+02:00`, or a date after a space.
 fn zone_or_date(rest: &[u8]) -> bool {
     match rest.first() {
         None => true,
@@ -235,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_in_every_common_shape() {
+    fn numbers_are_read_in_common_formats() {
         for (text, value) in [
             ("0", 0.0),
             ("-0.145", -0.145),
@@ -267,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn clock_times_are_read_in_every_common_shape() {
+    fn clock_times_are_read_in_common_formats() {
         let seconds = |text: &str| clock(text.as_bytes()).map(|time| time.seconds);
         assert_eq!(seconds("00:01:02.500"), Some(62.5));
         assert_eq!(seconds("1:02.5"), Some(62.5));

@@ -1,18 +1,18 @@
-//! Rows of numbers from blocks of text: a fast path for rows as they should be, a patient one for the rest.
+//! Rows of numbers: a fast path with `csv_core` for plain rows, and a slow path for all others.
 
-use super::layout::{Delimiter, Layout, TimeColumn, is_silent, split};
+use super::layout::{Delimiter, Layout, MAX_COLUMNS, TimeColumn, is_ignored, split};
 use super::source::first_line;
 use super::timeline::Row;
 use super::{ReadError, number};
 
-/// Line numbers kept for people.
+/// Number of line numbers kept for warnings.
 const KEPT_LINES: usize = 10;
-/// Rows by which the resolution of the times is judged.
-const PATIENT_ROWS: u64 = 400;
-/// Decimals that a double still holds of a time.
+/// Number of rows that the resolution of the times is measured on.
+const RESOLUTION_ROWS: u64 = 400;
+/// Largest number of decimals of a time that `f64` can represent.
 const MAX_DECIMALS: u32 = 12;
 
-/// Refuses what is no text at all, and says how many bytes a byte order mark takes.
+/// Rejects content that is not text. Returns the length of the byte order mark.
 pub(super) fn check_text(head: &[u8]) -> Result<usize, ReadError> {
     const SIGNATURES: [(&[u8], &str); 12] = [
         (b"PK\x03\x04", "a ZIP file or an Excel workbook"),
@@ -40,9 +40,11 @@ pub(super) fn check_text(head: &[u8]) -> Result<usize, ReadError> {
     Ok(if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 })
 }
 
-/// Reads rows and keeps count of them.
+/// Reads rows and counts them.
 pub(super) struct Rows {
     layout: Layout,
+    /// The fast path, if the dialect allows it.
+    records: Option<Records>,
     terminator: u8,
     max_rows: u64,
     max_line_bytes: usize,
@@ -51,7 +53,7 @@ pub(super) struct Rows {
     good: u64,
     skipped: u64,
     first_skipped_lines: Vec<u64>,
-    /// Midnights passed, in seconds, for clocks without a date.
+    /// Seconds added for midnights passed, for clocks without a date.
     midnights_s: f64,
     latest_clock_s: f64,
     decimals: u32,
@@ -59,8 +61,10 @@ pub(super) struct Rows {
 
 impl Rows {
     pub(super) fn new(layout: Layout, terminator: u8, max_rows: u64, max_line_bytes: usize) -> Self {
+        let records = Records::new(&layout, terminator, max_line_bytes);
         Rows {
             layout,
+            records,
             terminator,
             max_rows,
             max_line_bytes,
@@ -79,12 +83,12 @@ impl Rows {
         self.line
     }
 
-    /// Rows with usable numbers.
+    /// Number of rows with usable numbers.
     pub(super) fn good(&self) -> u64 {
         self.good
     }
 
-    /// Rows without.
+    /// Number of rows without.
     pub(super) fn skipped(&self) -> u64 {
         self.skipped
     }
@@ -93,53 +97,37 @@ impl Rows {
         &self.first_skipped_lines
     }
 
-    /// The smallest difference that the times read so far can show.
+    /// Smallest difference between the times read so far.
     pub(super) fn time_resolution(&self) -> f64 {
         10f64.powi(-(self.decimals.min(MAX_DECIMALS) as i32))
     }
 
-    /// Reads a block of whole lines and hands on its rows.
+    /// Reads a block of whole lines and passes its rows to `take`.
     pub(super) fn read_block(
         &mut self,
         block: &[u8],
         mut take: impl FnMut(Row) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
         let mut rest = block;
-        let plain = match (self.layout.delimiter, self.layout.time) {
-            (Delimiter::Byte(delimiter), TimeColumn::Number { column, .. }) if column < self.layout.lead => {
-                Some(Plain {
-                    delimiter,
-                    decimal: self.layout.decimal,
-                    terminator: self.terminator,
-                    before: column,
-                    between: self.layout.lead - column - 1,
-                    last: self.layout.lead + 1 == self.layout.columns,
-                })
-            }
-            _ => None,
-        };
         let mut fields = Vec::new();
-        // The resolution of the times is judged by the first rows, which all come through the patient path.
-        let mut patient = if self.good < PATIENT_ROWS { PATIENT_ROWS } else { 0 };
         while !rest.is_empty() {
-            if patient == 0
-                && let Some(plain) = &plain
-                && let Some((time, value, taken)) = plain.row(rest)
+            // The resolution of the times is measured on the first rows, which all take the slow path.
+            if self.good >= RESOLUTION_ROWS
+                && rest.first() != Some(&self.terminator)
+                && let Some(records) = &mut self.records
+                && let Some((time, value, taken)) = records.row(rest)
             {
-                let value = value as f32;
-                if value.is_finite() {
-                    self.count_good()?;
-                    take(Row { line: self.line, time, value })?;
-                    self.line += 1;
-                    rest = rest.get(taken..).unwrap_or_default();
-                    continue;
-                }
+                self.count_good()?;
+                take(Row { line: self.line, time, value })?;
+                self.line += 1;
+                rest = rest.get(taken..).unwrap_or_default();
+                continue;
             }
             let (line, taken) = first_line(rest, self.terminator);
             if line.len() > self.max_line_bytes {
                 return Err(ReadError::LineTooLong { line: self.line, limit: self.max_line_bytes });
             }
-            if self.line > self.layout.header_lines && !is_silent(line) {
+            if self.line > self.layout.header_lines && !is_ignored(line) {
                 match self.row(line, &mut fields) {
                     Some((time, value)) => {
                         self.count_good()?;
@@ -147,7 +135,6 @@ impl Rows {
                     }
                     None => self.skip()?,
                 }
-                patient = if patient > 0 { patient - 1 } else { 0 };
             }
             self.line += 1;
             rest = rest.get(taken..).unwrap_or_default();
@@ -175,7 +162,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Time and voltage of any line, if it has both and no more fields than it should.
+    /// Time and voltage of a line, if it has both and no additional fields.
     fn row<'a>(&mut self, line: &'a [u8], fields: &mut Vec<&'a [u8]>) -> Option<(f64, f32)> {
         split(line, self.layout.delimiter, fields);
         if fields.iter().skip(self.layout.columns).any(|field| !field.is_empty()) {
@@ -186,7 +173,7 @@ impl Rows {
             return None;
         }
         let time = match self.layout.time {
-            // Bad rows take a place, too.
+            // Skipped rows advance the time, too.
             TimeColumn::None { .. } => (self.good + self.skipped) as f64,
             TimeColumn::Number { column, .. } => {
                 let field = fields.get(column)?;
@@ -204,7 +191,7 @@ impl Rows {
         Some((time, value))
     }
 
-    /// A clock without a date starts anew at midnight.
+    /// A clock without a date starts again at midnight.
     fn unwrap_midnight(&mut self, time: number::ClockTime) -> f64 {
         const DAY_S: f64 = 86_400.0;
         if time.dated {
@@ -222,69 +209,69 @@ impl Rows {
         let tail = field.get(at + 1..).unwrap_or_default();
         let decimals = tail.iter().take_while(|byte| byte.is_ascii_digit()).count() as u32;
         let exponent = tail.get(decimals as usize).is_some_and(|byte| matches!(byte, b'e' | b'E'));
-        // An exponent says nothing of the clock: such numbers are written as precise as they are.
+        // An exponent says nothing about the resolution of the clock; such numbers have full precision.
         self.decimals = self.decimals.max(if exponent { MAX_DECIMALS } else { decimals });
     }
 }
 
-/// The shape of a row as it should be: numbers at known places, one delimiter between.
-struct Plain {
-    delimiter: u8,
+/// Reads rows of plain numbers with `csv_core`.
+///
+/// Quoting is off, so that a record never spans lines and an unbalanced quote cannot hide the rest of the file. Quoted rows,
+/// comments, and rows with missing or damaged numbers take the slow path, which reports them.
+struct Records {
+    reader: csv_core::Reader,
     decimal: u8,
-    terminator: u8,
-    /// Fields before the time.
-    before: usize,
-    /// Fields between time and voltage.
-    between: usize,
-    /// Whether the voltage is the last field.
-    last: bool,
+    columns: usize,
+    time: usize,
+    lead: usize,
+    /// The fields of one record side by side, and the end of each.
+    output: Vec<u8>,
+    ends: Vec<usize>,
 }
 
-impl Plain {
-    /// Time, voltage and length of the row at the start of `bytes`; nothing for any row out of the ordinary.
-    #[inline]
-    fn row(&self, bytes: &[u8]) -> Option<(f64, f64, usize)> {
-        let mut at = 0;
-        for _ in 0..self.before {
-            at += self.field(bytes.get(at..)?)?;
-        }
-        let (time, used) = number::prefix(bytes.get(at..)?, self.decimal)?;
-        at += used;
-        if bytes.get(at) != Some(&self.delimiter) {
+impl Records {
+    /// `None` if the dialect has no delimiter byte or no column of numeric times.
+    fn new(layout: &Layout, terminator: u8, max_line_bytes: usize) -> Option<Self> {
+        let (Delimiter::Byte(delimiter), TimeColumn::Number { column, .. }) = (layout.delimiter, layout.time)
+        else {
             return None;
-        }
-        at += 1;
-        for _ in 0..self.between {
-            at += self.field(bytes.get(at..)?)?;
-        }
-        while bytes.get(at) == Some(&b' ') {
-            at += 1;
-        }
-        let (value, used) = number::prefix(bytes.get(at..)?, self.decimal)?;
-        at += used;
-        match *bytes.get(at)? {
-            byte if byte == self.terminator => Some((time, value, at + 1)),
-            b'\r' if bytes.get(at + 1) == Some(&b'\n') => Some((time, value, at + 2)),
-            byte if byte == self.delimiter && !self.last => {
-                let rest = bytes.get(at..)?;
-                let end = memchr::memchr(self.terminator, rest)?;
-                Some((time, value, at + end + 1))
-            }
-            _ => None,
-        }
+        };
+        let reader = csv_core::ReaderBuilder::new()
+            .delimiter(delimiter)
+            .terminator(csv_core::Terminator::Any(terminator))
+            .quoting(false)
+            .build();
+        Some(Records {
+            reader,
+            decimal: layout.decimal,
+            columns: layout.columns,
+            time: column,
+            lead: layout.lead,
+            output: vec![0; max_line_bytes],
+            ends: vec![0; MAX_COLUMNS + 1],
+        })
     }
 
-    /// Length of a field that is passed over, its delimiter included; nothing where it is quoted or the line ends.
-    #[inline]
-    fn field(&self, bytes: &[u8]) -> Option<usize> {
-        for (at, &byte) in bytes.iter().enumerate() {
-            if byte == self.delimiter {
-                return Some(at + 1);
-            }
-            if byte == self.terminator || byte == b'"' || byte == b'\'' {
-                return None;
-            }
+    /// Time, voltage and length in bytes of the row at the start of `bytes`, which must not be blank. `None` for a row that
+    /// the slow path has to read.
+    fn row(&mut self, bytes: &[u8]) -> Option<(f64, f32, usize)> {
+        let (result, taken, _, fields) = self.reader.read_record(bytes, &mut self.output, &mut self.ends);
+        if result != csv_core::ReadRecordResult::Record {
+            self.reader.reset();
+            return None;
         }
-        None
+        let field = |index: usize| {
+            let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+            self.output.get(start..self.ends[index])
+        };
+        if self.time >= fields
+            || self.lead >= fields
+            || (self.columns..fields).any(|index| !field(index).unwrap_or_default().trim_ascii().is_empty())
+        {
+            return None;
+        }
+        let time = number::whole(field(self.time)?, self.decimal)?;
+        let value = number::whole(field(self.lead)?, self.decimal)? as f32;
+        value.is_finite().then_some((time, value, taken))
     }
 }

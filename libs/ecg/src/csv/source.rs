@@ -1,18 +1,18 @@
-//! Bytes of a file as blocks of whole lines, with memory for one block only.
+//! Reads a file in blocks of whole lines. Memory holds one block.
 
 use std::io::{self, Read};
 
 use super::ReadError;
 
-/// Bytes read at once; also what the layout of a file is judged by.
+/// Size of a block. The layout is determined from the first block.
 const BLOCK_BYTES: usize = 256 * 1024;
 
-/// Hands out the file as blocks that end at the end of a line.
+/// Returns the file as blocks that end with a line.
 pub(super) struct Source<R> {
     reader: R,
     buffer: Vec<u8>,
     filled: usize,
-    /// End of the last whole line in the buffer.
+    /// End of the last complete line in the buffer.
     whole: usize,
     ended: bool,
     terminator: u8,
@@ -33,7 +33,7 @@ impl<R: Read> Source<R> {
         }
     }
 
-    /// Lines of old spreadsheet programs end with a carriage return alone.
+    /// Sets the terminator: old spreadsheet programs end lines with a carriage return alone.
     pub(super) fn set_terminator(&mut self, terminator: u8) {
         self.terminator = terminator;
         self.find_whole();
@@ -43,12 +43,12 @@ impl<R: Read> Source<R> {
         self.terminator
     }
 
-    /// Everything that is in the buffer, whole lines or not.
+    /// All bytes in the buffer.
     pub(super) fn raw(&self) -> &[u8] {
         self.buffer.get(..self.filled).unwrap_or_default()
     }
 
-    /// Replaces what has been handed out by the next bytes of the file. False at its end.
+    /// Replaces the returned block by the next bytes of the file. Returns false at the end.
     pub(super) fn advance(&mut self) -> Result<bool, ReadError> {
         self.buffer.copy_within(self.whole..self.filled, 0);
         self.filled -= self.whole;
@@ -57,7 +57,7 @@ impl<R: Read> Source<R> {
             let Some(free) = self.buffer.get_mut(self.filled..) else { break };
             match self.reader.read(free) {
                 Ok(0) => self.ended = true,
-                // A reader that claims more than it was given room for breaks its contract; it must not break ours.
+                // A reader may violate its contract and report more bytes than there is space for.
                 Ok(count) => self.filled = (self.filled + count).min(self.buffer.len()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
@@ -75,7 +75,7 @@ impl<R: Read> Source<R> {
         };
     }
 
-    /// The whole lines in the buffer. `line` is the number of the first, for the error where it does not end.
+    /// The complete lines in the buffer. `line` is the number of the first, for the error message.
     pub(super) fn block(&self, line: u64) -> Result<&[u8], ReadError> {
         let block = self.buffer.get(..self.whole).unwrap_or_default();
         if block.is_empty() && self.filled > 0 {
@@ -89,7 +89,7 @@ impl<R: Read> Source<R> {
     }
 }
 
-/// Takes the first line off `block`: the line without its end, and how many bytes it takes with it.
+/// Splits the first line off `block`. Returns it without its terminator, and its length with it.
 #[inline]
 pub(super) fn first_line(block: &[u8], terminator: u8) -> (&[u8], usize) {
     match memchr::memchr(terminator, block) {

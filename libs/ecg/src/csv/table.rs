@@ -1,14 +1,14 @@
-//! Which column is what, judged by the numbers of the first rows and the header above them.
+//! Roles of the columns, determined from the first rows and the header.
 
 use super::header::Header;
-use super::layout::{Delimiter, Layout, TimeColumn, is_silent, split};
-use super::{LeadChoice, Options, ReadError, number, words};
-use words::TimeUnit;
+use super::layout::{Delimiter, Layout, TimeColumn, is_ignored, split};
+use super::{LeadChoice, Options, ReadError, header_text, number};
+use header_text::TimeUnit;
 
-/// Share of rows in which a time must grow.
+/// Share of the rows in which a time column must increase.
 const GROWING_SHARE: f64 = 0.8;
 
-/// Numbers of the first rows, by column; NaN where there is none.
+/// Numbers of the first rows by column; NaN if a field is not a number.
 pub(super) struct Table {
     pub(super) columns: Vec<Column>,
 }
@@ -23,9 +23,9 @@ pub(super) struct Column {
 impl Table {
     pub(super) fn of(data: &[&[u8]], delimiter: Delimiter, decimal: u8) -> Self {
         let mut fields = Vec::new();
-        // The width most rows have.
+        // The most common number of fields.
         let mut widths: Vec<(usize, usize)> = Vec::new();
-        for line in data.iter().filter(|line| !is_silent(line)) {
+        for line in data.iter().filter(|line| !is_ignored(line)) {
             split(line, delimiter, &mut fields);
             let mut width = fields.len();
             if fields.last().is_some_and(|field| field.is_empty()) {
@@ -39,7 +39,7 @@ impl Table {
         let width = widths.iter().max_by_key(|(_, count)| *count).map_or(1, |(width, _)| (*width).max(1));
         let mut columns: Vec<Column> = Vec::new();
         columns.resize_with(width, Column::default);
-        for line in data.iter().filter(|line| !is_silent(line)) {
+        for line in data.iter().filter(|line| !is_ignored(line)) {
             split(line, delimiter, &mut fields);
             for (index, column) in columns.iter_mut().enumerate() {
                 let field = fields.get(index).copied().unwrap_or_default();
@@ -89,9 +89,9 @@ impl Table {
                 .or_else(|| if leads.len() == 1 { header.lead.clone() } else { None })
         };
         let lead = choose(options.lead.as_ref(), &leads, name_of)?;
-        let unit = header.units.get(lead).and_then(|cell| words::voltage_unit(cell, true));
+        let unit = header.units.get(lead).and_then(|cell| header_text::voltage_unit(cell, true));
         let unit = unit
-            .or_else(|| header.name(lead).and_then(|cell| words::voltage_unit(cell, false)))
+            .or_else(|| header.name(lead).and_then(|cell| header_text::voltage_unit(cell, false)))
             .or(header.unit);
         let other_leads = leads
             .iter()
@@ -113,7 +113,8 @@ impl Table {
         })
     }
 
-    /// One column of numbers with a decimal comma looks like two columns, the first of them small and not growing.
+    /// Detects a single column with a decimal comma, which looks like two columns: small integers that do not
+    /// increase, and digits.
     fn decimal_comma(&self, header: &Header, delimiter: Delimiter, options: &Options) -> Option<Layout> {
         let rate_hz = options.sample_rate_hz.or(header.rate_hz)?;
         let [whole, fraction] = self.columns.as_slice() else { return None };
@@ -147,13 +148,14 @@ impl Table {
         if let Some(column) = (0..self.columns.len()).find(|&column| is_clock(column)) {
             return Ok(TimeColumn::Clock { column });
         }
-        // A name is believed before values are; of two names, the one whose values are a time.
+        // A name takes precedence over values. Of two named columns, the one that is not a sample counter is
+        // used.
         let named: Vec<(usize, Option<TimeUnit>)> = (0..self.columns.len())
             .filter_map(|column| {
-                let unit = words::time_column(header.name(column)?)?;
+                let unit = header_text::time_column(header.name(column)?)?;
                 Some((
                     column,
-                    unit.or_else(|| header.units.get(column).and_then(|cell| words::time_unit(cell))),
+                    unit.or_else(|| header.units.get(column).and_then(|cell| header_text::time_unit(cell))),
                 ))
             })
             .filter(|&(column, _)| self.columns[column].values.iter().any(|value| !value.is_nan()))
@@ -165,7 +167,8 @@ impl Table {
         {
             return Ok(as_time(column, unit));
         }
-        // Without names: a first column that grows; if it only counts rows, a second one that grows as well is better.
+        // Without names, the time is the first column if it increases. If it counts rows and the second
+        // column increases too, the second is used.
         let growing = |column: usize| self.columns.get(column).is_some_and(|column| grows(&column.values));
         if self.columns.len() > 1 && growing(0) {
             let better = counts(&self.columns[0].values) && self.columns.len() > 2 && growing(1);
@@ -188,8 +191,9 @@ impl Table {
             return false;
         }
         let counter = self.columns.len() > 2 || time.is_none() && self.columns.len() > 1;
-        let unnamed_counter = header.names.is_empty() || header.name(index).is_none_or(words::counts_rows);
-        let also_time = header.name(index).is_some_and(|name| words::time_column(name).is_some());
+        let unnamed_counter =
+            header.names.is_empty() || header.name(index).is_none_or(header_text::counts_rows);
+        let also_time = header.name(index).is_some_and(|name| header_text::time_column(name).is_some());
         !(counter && ((unnamed_counter && counts(&column.values)) || (also_time && grows(&column.values))))
     }
 }
@@ -223,14 +227,14 @@ fn choose(
 /// Name of a lead without its unit: `V5` of `V5_uV`, `voltage` of `voltage (mV)`.
 fn bare_name(cell: &str) -> String {
     let mut name = cell.trim();
-    if words::voltage_unit(name, false).is_some() {
+    if header_text::voltage_unit(name, false).is_some() {
         let end = name.rfind(['(', '[', '/', ',', '_', ' ']).unwrap_or(0);
         name = name.get(..end).unwrap_or_default().trim_end_matches(['(', '[', '/', ',', '_', ' ']);
     }
     name.chars().take(32).collect()
 }
 
-/// Whether values go up like a time: mostly growing, rarely falling.
+/// Whether values increase like a time: mostly increasing, rarely decreasing.
 fn grows(values: &[f64]) -> bool {
     let known: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
     let steps = known.len().saturating_sub(1);
@@ -239,7 +243,7 @@ fn grows(values: &[f64]) -> bool {
     }
     let risen = known.windows(2).filter(|pair| pair[1] > pair[0]).count();
     let fallen = known.windows(2).filter(|pair| pair[1] < pair[0]).count();
-    // Times cut to milliseconds repeat where the rate is above 1 kHz, so standing still is no witness against.
+    // Times in milliseconds repeat if the rate exceeds 1 kHz, so equal values count neither way.
     (risen + fallen) > 0 && risen as f64 >= GROWING_SHARE * (risen + fallen) as f64 && risen * 5 >= steps
 }
 

@@ -1,35 +1,36 @@
-//! Puts samples on an even grid as they come, and notices where the recording does not follow it.
+//! Places samples on an even grid, and detects where the recording does not follow it.
 //!
-//! Times in files are cut to milliseconds, jitter, repeat, jump and run backwards. None of them is stored: a phase-locked
-//! loop predicts the time of the next sample, and a row is judged by how far it is off. Memory is what the samples take.
+//! Times in files are truncated to milliseconds, jitter, repeat, jump and run backwards. They are not stored:
+//! a phase-locked loop predicts the time of the next sample, and a row is classified by its deviation. Memory
+//! holds the samples only.
 
 use super::error::ReadError;
 
-/// How far the loop follows a single time once it has settled: one part in this many.
+/// Inverse gain of the loop once it has settled.
 const SETTLED_GAIN_ROWS: u64 = 32;
-/// Rows after which the step is measured anew from the run so far.
+/// Number of rows after which the step is measured again from the current run.
 const REMEASURE_ROWS: u64 = 4096;
-/// Rows that must follow each other evenly to start a new run after a jump.
+/// Number of evenly spaced rows that start a new run after a jump.
 const ROWS_TO_TRUST: usize = 3;
-/// Rows held while it is not clear whether the clock jumped or single times are wrong.
+/// Number of rows held while it is undecided whether the clock jumped or single times are wrong.
 const MAX_PENDING: usize = 16;
-/// Longest hole that a straight line may fill, in seconds: shorter than any part of a QRS complex that matters.
+/// Longest gap in seconds that is filled by interpolation: shorter than any relevant part of a QRS complex.
 const MAX_FILL_S: f64 = 0.02;
-/// Most runs, so that a file of holes cannot fill memory with their descriptions.
+/// Limit in runs, so that a file full of gaps cannot exhaust memory.
 const MAX_RUNS: usize = 10_000;
-/// Rows that the grid is measured on; the sampling rate itself comes from the whole file.
+/// Number of rows that the grid is measured on. The sampling rate is computed from the whole file.
 const MEASURED_ROWS: usize = 4000;
-/// Line numbers kept for people.
+/// Number of line numbers kept for warnings.
 const KEPT_LINES: usize = 10;
 
-/// The even grid that times follow, in the unit of the time column.
+/// The even grid of the times, in the unit of the time column.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Grid {
-    /// From one sample to the next.
+    /// Distance of two samples.
     pub(super) step: f64,
-    /// Largest deviation that still is the same sample.
+    /// Largest deviation of a time from its grid point.
     pub(super) tolerance: f64,
-    /// Smallest difference that the times can show.
+    /// Smallest difference that the times can represent.
     pub(super) resolution: f64,
 }
 
@@ -41,38 +42,38 @@ pub(super) struct Row {
     pub(super) value: f32,
 }
 
-/// An unbroken stretch of samples.
+/// Samples without a gap.
 #[derive(Debug, Default)]
 pub(super) struct Run {
     pub(super) samples: Vec<f32>,
-    /// Time of the first sample, as the loop sees it.
+    /// Time of the first sample according to the loop.
     pub(super) first: f64,
-    /// Time of the last sample, as the loop sees it.
+    /// Time of the last sample according to the loop.
     pub(super) last: f64,
     /// Line of the first row.
     pub(super) line: u64,
 }
 
-/// What happened on the way.
+/// Irregularities of the times.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    /// Samples put in by a straight line.
+    /// Samples filled by interpolation.
     pub(super) filled: u64,
     /// Rows with the same time as the row before.
     pub(super) repeated: u64,
     pub(super) first_repeated_line: u64,
-    /// Jumps back that the recording continues from.
+    /// Backward jumps after which the recording continues.
     pub(super) backward: u64,
     pub(super) first_backward_line: u64,
-    /// Rows whose time fits nothing around them, left out.
+    /// Rows skipped because their time fits no neighbour.
     pub(super) stray: u64,
-    /// Rows whose time fits nothing around them, but whose place in the file is the one sample missing there.
+    /// Rows with a wrong time that are kept because exactly their sample is missing.
     pub(super) retimed: u64,
     pub(super) first_retimed_line: u64,
     pub(super) lines_left_out: Vec<u64>,
 }
 
-/// See the head of this file.
+/// Places rows on the grid; see the module documentation.
 #[derive(Debug)]
 pub(super) struct Timeline {
     grid: Grid,
@@ -84,12 +85,12 @@ pub(super) struct Timeline {
     rows_in_run: u64,
     pending: Vec<Row>,
     pub(super) events: Events,
-    /// Deviations of the first rows, for the measurement of the grid.
+    /// Deviations of the rows, collected while the grid is measured.
     deviations: Option<Vec<f64>>,
 }
 
 impl Timeline {
-    /// `seconds_per_unit` may be a guess: it only decides how long a hole is filled.
+    /// `seconds_per_unit` may be approximate: it only determines how long a filled gap may be.
     pub(super) fn new(grid: Grid, seconds_per_unit: f64) -> Self {
         let fill = MAX_FILL_S / (grid.step * seconds_per_unit);
         Timeline {
@@ -106,7 +107,7 @@ impl Timeline {
         }
     }
 
-    /// Takes the next row.
+    /// Adds a row.
     #[inline]
     pub(super) fn push(&mut self, row: Row) -> Result<(), ReadError> {
         let deviation = row.time - self.predicted;
@@ -124,16 +125,16 @@ impl Timeline {
             }
             return Ok(());
         }
-        self.push_with_care(row)
+        self.push_irregular(row)
     }
 
-    /// Anything but the next sample of a settled run.
-    fn push_with_care(&mut self, row: Row) -> Result<(), ReadError> {
+    /// Adds a row that is not the next sample of a settled run.
+    fn push_irregular(&mut self, row: Row) -> Result<(), ReadError> {
         if self.run.samples.is_empty() {
             self.start(row);
             return Ok(());
         }
-        // Two rows with one time are one sample told twice, unless the clock is too coarse to tell samples apart.
+        // Two rows with the same time are one sample, unless the clock cannot distinguish successive samples.
         let before = self.pending.last().map_or(self.latest, |held| held.time);
         if row.time == before && self.grid.step > 1.5 * self.grid.resolution {
             self.events.repeated += 1;
@@ -144,7 +145,7 @@ impl Timeline {
             return Ok(());
         }
         let deviation = row.time - self.predicted;
-        // A run that has just begun does not know its phase better than the clock's resolution.
+        // The phase of a new run is not known better than the resolution of the clock.
         let settling = self.rows_in_run <= SETTLED_GAIN_ROWS;
         let tolerance = self.grid.tolerance + if settling { self.grid.resolution / 2.0 } else { 0.0 };
         let slots = (deviation / self.grid.step).round();
@@ -178,7 +179,7 @@ impl Timeline {
         self.rows_in_run = 1;
     }
 
-    /// Takes a row that lies `missing` samples behind the next one, which a straight line then fills.
+    /// Adds a row that comes `missing` samples late, and fills those by interpolation.
     fn accept(&mut self, row: Row, missing: u64) {
         if missing > 0 {
             let from = self.run.samples.last().copied().unwrap_or(row.value);
@@ -195,7 +196,7 @@ impl Timeline {
         {
             deviations.push(deviation.abs());
         }
-        // The first rows of a run are averaged, so that its phase settles fast.
+        // The first rows of a run are averaged, so that its phase settles quickly.
         let gain = 1.0 / self.rows_in_run.saturating_add(1).min(SETTLED_GAIN_ROWS) as f64;
         if self.rows_in_run < SETTLED_GAIN_ROWS {
             self.run.first += deviation * gain;
@@ -206,7 +207,7 @@ impl Timeline {
         self.run.samples.push(row.value);
     }
 
-    /// Keeps a row that does not fit until it is clear what happened.
+    /// Holds a row that does not fit until later rows decide.
     fn hold(&mut self, row: Row) -> Result<(), ReadError> {
         self.pending.push(row);
         let apart = self.grid.tolerance + self.grid.resolution / 2.0;
@@ -238,7 +239,7 @@ impl Timeline {
         Ok(())
     }
 
-    /// The held rows are exactly the samples that are missing: only their times are wrong.
+    /// The held rows are exactly the missing samples: only their times are wrong.
     fn retime_pending(&mut self) {
         for held in self.pending.drain(..) {
             self.events.retimed += 1;
@@ -251,7 +252,7 @@ impl Timeline {
         }
     }
 
-    /// The held rows fit neither what came before nor what came after.
+    /// The held rows fit neither the rows before nor the rows after them.
     fn drop_pending(&mut self) {
         for index in 0..self.pending.len() {
             self.events.stray += 1;
@@ -270,7 +271,7 @@ impl Timeline {
     fn remeasure(&mut self) {
         let slots = self.run.samples.len() as f64;
         let measured = (self.predicted - self.run.first) / slots;
-        // Slowly: one glitch must not turn the grid.
+        // Large changes are ignored: one glitch must not change the grid.
         if (measured / self.grid.step - 1.0).abs() < 0.01 {
             self.grid.step = measured;
         }
@@ -293,15 +294,16 @@ impl Timeline {
     }
 }
 
-/// The step over all runs, each weighed by how long it is.
+/// Step over all runs, weighted by their lengths.
 pub(super) fn step_of(runs: &[Run]) -> Option<f64> {
     let slots: f64 = runs.iter().map(|run| run.samples.len() as f64 - 1.0).sum();
     let span: f64 = runs.iter().map(|run| run.last - run.first).sum();
     (slots >= 1.0 && span > 0.0).then(|| span / slots)
 }
 
-/// Measures the grid that the first rows of a file follow, over their whole span: two rows alone say nothing, since times
-/// cut to milliseconds make 360 Hz look like 333. `resolution` is the smallest difference that the column can show.
+/// Measures the grid of the first rows over their whole span. Two rows are not sufficient, since times
+/// truncated to milliseconds make 360 Hz look like 333 Hz. `resolution` is the smallest difference that the
+/// column can represent.
 pub(super) fn measure(rows: &[Row], resolution: f64) -> Result<Grid, ReadError> {
     let rows = rows.get(..MEASURED_ROWS).unwrap_or(rows);
     let uneven = || ReadError::TimeUneven { line: rows.get(1).map_or(0, |row| row.line) };
@@ -318,7 +320,7 @@ pub(super) fn measure(rows: &[Row], resolution: f64) -> Result<Grid, ReadError> 
     if !median.is_finite() || median <= 0.0 {
         return Err(ReadError::TimeDoesNotGrow { line });
     }
-    // Where the median step is several times what the clock can show, a time that stands still is a row told twice.
+    // If the median step is several times the resolution, an equal time is a repeated row.
     let coarse = median < 2.0 * resolution;
     let jump = 5.0 * median + 2.0 * resolution;
     let (mut span, mut count) = (0.0, 0u64);
@@ -333,20 +335,20 @@ pub(super) fn measure(rows: &[Row], resolution: f64) -> Result<Grid, ReadError> 
         return Err(uneven());
     }
     let mut grid = Grid { step: span / count as f64, tolerance: jump / 2.0, resolution };
-    // A few rounds: with a better step, missing samples are counted as missing and the step gets better.
+    // Iteration: a better step identifies missing samples, which improves the step.
     for _ in 0..3 {
         let mut timeline = Timeline::new(grid, 0.0);
         timeline.max_fill = 20.0;
         timeline.deviations = Some(Vec::new());
         for &row in rows {
-            timeline.push_with_care(row)?;
+            timeline.push_irregular(row)?;
         }
         let mut deviations = timeline.deviations.take().unwrap_or_default();
         let (runs, _, _) = timeline.finish();
         if deviations.is_empty() {
             return Err(uneven());
         }
-        // The first ones only tell how the phase settled.
+        // The first deviations are those of the settling phase.
         let skip = if deviations.len() > 200 { 50 } else { 0 };
         let settled = deviations.get_mut(skip..).unwrap_or_default();
         let at = settled.len() * 95 / 100;
@@ -360,7 +362,7 @@ pub(super) fn measure(rows: &[Row], resolution: f64) -> Result<Grid, ReadError> 
 }
 
 impl Grid {
-    /// Whether times wander by more than half a sample, so that single missing samples cannot be told.
+    /// Whether times deviate by more than half a step, so that single missing samples cannot be detected.
     pub(super) fn jitters(&self) -> bool {
         self.tolerance > 0.51 * self.step && self.step > self.resolution
     }

@@ -1,4 +1,4 @@
-//! What a person should know of how a file was read: one sentence each.
+//! Warnings of the text reader, each one sentence.
 
 use super::layout::Layout;
 use super::rows::Rows;
@@ -7,12 +7,12 @@ use super::{Clock, name_lines};
 use crate::strip::Warning;
 use crate::units::{PLAUSIBLE_SWING_MV, VoltageUnit};
 
-/// Line numbers kept for people.
+/// Number of line numbers kept for warnings.
 const KEPT_LINES: usize = 10;
-/// Relative difference of a given and a measured rate that is worth a word.
+/// Relative difference between a given and a measured rate that causes a warning.
 const RATE_DIFFERENCE: f64 = 0.02;
 
-/// Everything that was found out.
+/// Everything that the warnings depend on.
 pub(super) struct Facts<'a> {
     pub(super) layout: &'a Layout,
     pub(super) clock: &'a Clock,
@@ -21,14 +21,14 @@ pub(super) struct Facts<'a> {
     pub(super) runs: &'a [Run],
     pub(super) rate_hz: f64,
     pub(super) unit: VoltageUnit,
-    /// Typical peak-to-peak size, in the unit of the file.
+    /// Typical peak-to-peak amplitude in the unit of the file.
     pub(super) swing: f64,
     pub(super) low: f32,
     pub(super) high: f32,
 }
 
 impl Facts<'_> {
-    /// The first lines that were left out, for whatever reason.
+    /// The first skipped lines, for any reason.
     pub(super) fn skipped_lines(&self) -> Vec<u64> {
         let mut lines = self.rows.first_skipped_lines().to_vec();
         lines.extend_from_slice(&self.events.lines_left_out);
@@ -47,7 +47,7 @@ impl Facts<'_> {
             warn(
                 "rows_skipped",
                 format!(
-                    "{} of {total} rows {} no usable time and voltage and {} left out ({}{lines}).",
+                    "{} of {total} rows {} no usable time and voltage and {} skipped ({}{lines}).",
                     self.rows.skipped(),
                     if self.rows.skipped() == 1 { "holds" } else { "hold" },
                     if self.rows.skipped() == 1 { "was" } else { "were" },
@@ -59,7 +59,7 @@ impl Facts<'_> {
             warn(
                 "time_repeated",
                 format!(
-                    "{} the time of the row before and {} left out (first on line {}).",
+                    "{} the time of the row before and {} skipped (first on line {}).",
                     rows(self.events.repeated, "repeats", "repeat"),
                     if self.events.repeated == 1 { "was" } else { "were" },
                     self.events.first_repeated_line
@@ -70,7 +70,7 @@ impl Facts<'_> {
             warn(
                 "time_stray",
                 format!(
-                    "{} a time that does not fit the rows around and {} left out (first on line {}).",
+                    "{} a time that does not fit the adjacent rows and {} skipped (first on line {}).",
                     rows(self.events.stray, "has", "have"),
                     if self.events.stray == 1 { "was" } else { "were" },
                     self.events.lines_left_out.first().copied().unwrap_or_default()
@@ -81,7 +81,7 @@ impl Facts<'_> {
             warn(
                 "time_stray",
                 format!(
-                    "{} a time that does not fit the rows around: the place in the file was believed (first on line {}).",
+                    "{} a time that does not fit the adjacent rows; the order of the file was used (first on line {}).",
                     rows(self.events.retimed, "has", "have"),
                     self.events.first_retimed_line
                 ),
@@ -92,14 +92,14 @@ impl Facts<'_> {
             warn(
                 "samples_filled",
                 format!(
-                    "{} missing sample{} {} filled in by a straight line; longer holes are left open.",
+                    "{} missing sample{} {} interpolated; longer gaps split the strip.",
                     self.events.filled,
                     if one { "" } else { "s" },
                     if one { "was" } else { "were" },
                 ),
             );
         }
-        self.holes(&mut warn);
+        self.gaps(&mut warn);
         self.times(&mut warn);
         self.voltages(&mut warn);
         if !self.layout.other_leads.is_empty() {
@@ -113,7 +113,7 @@ impl Facts<'_> {
         warnings
     }
 
-    fn holes(&self, warn: &mut impl FnMut(&'static str, String)) {
+    fn gaps(&self, warn: &mut impl FnMut(&'static str, String)) {
         if self.events.backward > 0 {
             warn(
                 "time_backward",
@@ -125,17 +125,17 @@ impl Facts<'_> {
             );
         }
         let scale = self.clock.seconds_per_unit;
-        let holes: Vec<(f64, u64)> = self
+        let gaps: Vec<(f64, u64)> = self
             .runs
             .windows(2)
             .map(|pair| ((pair[1].first - pair[0].last) * scale - 1.0 / self.rate_hz, pair[1].line))
             .filter(|(length_s, _)| *length_s > 0.0)
             .collect();
-        if let Some((first_s, line)) = holes.first() {
-            let sum_s: f64 = holes.iter().map(|(length_s, _)| length_s).sum();
+        if let Some((first_s, line)) = gaps.first() {
+            let sum_s: f64 = gaps.iter().map(|(length_s, _)| length_s).sum();
             warn(
                 "time_gap",
-                match holes.len() {
+                match gaps.len() {
                     1 => format!(
                         "{first_s:.2} s of the recording are missing before line {line}: the strip is split there."
                     ),
@@ -149,13 +149,13 @@ impl Facts<'_> {
 
     fn times(&self, warn: &mut impl FnMut(&'static str, String)) {
         if let Some(unit) = self.clock.unit
-            && self.clock.argued
+            && self.clock.inferred
             && unit != super::TimeUnit::Seconds
         {
             warn(
                 "time_unit_assumed",
                 format!(
-                    "The time column names no unit; taken as {}, which makes {:.4} samples per second.",
+                    "The time column names no unit; {} were assumed, which gives {:.4} samples per second.",
                     unit.name(),
                     self.rate_hz
                 ),
@@ -167,7 +167,7 @@ impl Facts<'_> {
             warn(
                 "rate_differs",
                 format!(
-                    "A sampling rate of {given} per second was given, but the times mean {:.4}: the times were believed.",
+                    "A sampling rate of {given} per second was given, but the times mean {:.4}; the times were used.",
                     self.rate_hz
                 ),
             );
@@ -175,7 +175,7 @@ impl Facts<'_> {
         if self.clock.fixed_rate_hz.is_none() && self.clock.grid.jitters() {
             warn(
                 "time_jitter",
-                "The times wander by more than half a sample; they were taken as evenly spaced.".to_owned(),
+                "The times deviate by more than half a sample; even spacing was assumed.".to_owned(),
             );
         }
     }
@@ -187,7 +187,7 @@ impl Facts<'_> {
             warn(
                 "unit_assumed",
                 format!(
-                    "The file names no unit, and values from {low} to {high} are too {why} for millivolts: taken as {name}."
+                    "The file names no unit, and values from {low} to {high} are too {why} for millivolts; {name} were assumed."
                 ),
             );
         }

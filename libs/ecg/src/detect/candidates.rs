@@ -1,31 +1,31 @@
-//! Places that may be beats: the peaks of the envelope.
+//! Beat candidates: the peaks of the envelope.
 
 use super::logarithm::ln;
 use super::signal::Signal;
 use super::tuning::{Tuning, work_samples};
 
-/// No two candidates are closer: the QRS complex itself lasts this long.
+/// Smallest distance between two candidates: the duration of a QRS complex.
 const SEPARATION: usize = work_samples(0.08);
-/// Half the stretch a peak is compared with for its contrast.
+/// Half the length of the window that a peak is compared with for its contrast.
 const SURROUNDINGS: usize = work_samples(1.0);
 
 /// A peak of the envelope.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
-    /// Working sample of the peak, counted from the start of the signal.
+    /// Position of the peak in working samples from the start of the signal.
     pub(crate) at: usize,
-    /// Height of the envelope.
+    /// Height of the envelope at the peak.
     pub(crate) height: f32,
-    /// What the envelope typically is around it.
+    /// Typical height of the envelope around the peak.
     pub(crate) background: f32,
-    /// Natural logarithms of the height, and of the height over the background.
+    /// Natural logarithms of the height, and of the ratio of height and background.
     pub(crate) ln_height: f32,
     pub(crate) ln_contrast: f32,
 }
 
-/// Appends the peaks that stand out, from working sample `from` to `to`, of the signal that is visible until `end`.
+/// Appends the peaks between the working samples `from` and `to`. The signal is known up to `end`.
 ///
-/// Depends on `SURROUNDINGS` samples on either side, as far as they exist.
+/// The result depends on `SURROUNDINGS` samples on either side, as far as they exist.
 pub(crate) fn find(
     signal: &Signal,
     from: usize,
@@ -34,12 +34,12 @@ pub(crate) fn find(
     tuning: &Tuning,
     out: &mut Vec<Candidate>,
 ) {
-    let gone = signal.gone;
-    let envelope = &signal.envelope[..end - gone];
-    let to = to - gone;
-    let mut at = from - gone;
+    let dropped = signal.dropped;
+    let envelope = &signal.envelope[..end - dropped];
+    let to = to - dropped;
+    let mut at = from - dropped;
     while at < to {
-        // Where something higher follows there is no peak before it.
+        // A rising envelope has no peak.
         let rise = envelope[at..].windows(2).take_while(|pair| pair[1] >= pair[0]).count();
         at += rise;
         if at >= to {
@@ -53,12 +53,12 @@ pub(crate) fn find(
         }
         let low = at.saturating_sub(SEPARATION);
         if height > 0.0 && envelope[low..at].iter().all(|value| *value <= height) {
-            // Not zero: the peak itself is part of it.
+            // The background is never zero: the peak itself is part of it.
             let background =
                 signal.background(at.saturating_sub(SURROUNDINGS), (at + SURROUNDINGS).min(envelope.len()));
             if height > tuning.contrast_floor * background {
                 let (ln_height, ln_contrast) = (ln(height), ln(height / background));
-                out.push(Candidate { at: gone + at, height, background, ln_height, ln_contrast });
+                out.push(Candidate { at: dropped + at, height, background, ln_height, ln_contrast });
             }
         }
         at += SEPARATION + 1;

@@ -1,20 +1,21 @@
-//! Where the beats are.
+//! Beat detection.
 //!
-//! The way of a sample: [`resample`] to one working rate; [`signal`] filters; [`candidates`] are the peaks of the
-//! envelope; [`judge`] scores each by height, contrast and likeness to the learned [`shapes`]; [`decide`] picks the most
-//! plausible sequence; [`stream`] does so step by step with a bounded look ahead. docs/ECG.md explains it with pictures.
+//! [`resample`] converts the signal to one working rate, [`signal`] filters it, and the peaks of the envelope
+//! are the [`candidates`]. [`scorer`] scores each candidate by height, contrast and correlation with the
+//! learned [`templates`]. [`viterbi`] selects the most plausible sequence. [`stream`] runs these stages step
+//! by step with bounded look-ahead. docs/ECG.md explains them with figures.
 
 mod candidates;
-mod decide;
 mod filter;
-mod judge;
 mod logarithm;
 mod resample;
-mod shapes;
+mod scorer;
 mod signal;
 mod stream;
 mod t_wave;
+mod templates;
 mod tuning;
+mod viterbi;
 
 pub use stream::{Detection, Detector, detect, detect_with};
 pub use tuning::Tuning;

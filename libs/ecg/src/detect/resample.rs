@@ -1,50 +1,51 @@
-//! From any sampling rate to the one working rate.
+//! Conversion from any sampling rate to the working rate.
 //!
-//! Each working sample is an average of the input around it with a triangular weight. Its half width is one working
-//! sample, so that its zeros keep aliases away from the QRS band; for slow input it is one input sample, which makes it
-//! linear interpolation.
+//! Each working sample is a weighted mean of the input around it with triangular weights. The half width is
+//! one working sample, so that the zeros of the filter keep aliases out of the QRS band. For slow input it is
+//! one input sample, which is linear interpolation.
 
 use super::tuning::WORK_HZ;
 
-/// Inputs that are weighed together; the loops over them become SIMD code.
+/// Inputs that are processed together, so that the compiler emits SIMD code.
 const LANES: usize = 4;
-/// Outputs whose weights are kept in a table. After as many, any whole rate has come back to where it began.
+/// Number of outputs whose weights are tabulated. After this many outputs, the phase of any whole rate
+/// repeats.
 const LONGEST_TURN: usize = WORK_HZ as usize;
-/// Shorter turns are repeated, so that there is something to loop over.
+/// Shorter periods are repeated, so that the loop is long enough.
 const SHORTEST_TURN: usize = 25;
-/// Rates closer to a fraction than this share are taken for it.
+/// Relative tolerance for a rate that is a whole fraction.
 const SAME: f64 = 1e-12;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Resampler {
     /// Input samples per working sample.
     ratio: f64,
-    /// Half the width of the weight in input samples.
+    /// Half the width of the weights in input samples.
     half: f64,
-    /// Number of inputs that are looked at for each output: all that have a weight, in whole lanes.
+    /// Number of inputs per output: all with a weight, rounded up to whole lanes.
     taps: usize,
-    /// Outputs of one turn and their weights, `taps` for each.
+    /// The outputs of one period and their weights, `taps` for each.
     places: Vec<Place>,
     weights: Vec<[f32; LANES]>,
-    /// First input that is looked at, counted from the start of the turn, and number of all of them.
+    /// First input of a period relative to its start, and the number of inputs.
     before: i64,
     span: usize,
-    /// Inputs of a turn, if that is a whole number: the weights of all turns are the same then.
+    /// Inputs per period, if that is a whole number: the weights of all periods are then the same.
     stride: Option<i64>,
-    /// The next output: how many turns came before it, the input the turn starts with, and its place in it.
+    /// The next output: number of complete periods, first input of its period, and its index in the period.
     turns: usize,
     start: i64,
     next: usize,
-    /// What is subtracted from all input, so that a large offset costs no precision.
+    /// Offset subtracted from the input, so that a large offset costs no precision.
     offset: Option<f32>,
-    /// Copy of the input where it does not reach far enough.
+    /// Copy of the input at its edges.
     edge: Vec<f32>,
 }
 
 /// The inputs of one output.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// Counted from the first input of the turn that is looked at.
+    /// Index relative to the first input of the period.
     first: usize,
     /// Number of inputs that have a weight.
     length: usize,
@@ -80,7 +81,7 @@ impl Resampler {
         resampler
     }
 
-    /// Weights of the outputs of this turn.
+    /// Computes the weights of the outputs of the current period.
     fn tabulate(&mut self, length: usize) {
         let start = (self.turns * length) as f64 * self.ratio;
         self.start = start.floor() as i64;
@@ -107,8 +108,9 @@ impl Resampler {
         }
     }
 
-    /// Appends the working samples that became known. `input` is all finite; `gone` samples before it were dropped.
-    pub(crate) fn run(&mut self, input: &[f32], gone: u64, out: &mut Vec<f32>) {
+    /// Appends the working samples that are complete. All of `input` is finite; `dropped` samples before it
+    /// were dropped.
+    pub(crate) fn run(&mut self, input: &[f32], dropped: u64, out: &mut Vec<f32>) {
         let Some(first) = input.first() else { return };
         let offset = *self.offset.get_or_insert(*first);
         loop {
@@ -120,7 +122,7 @@ impl Resampler {
                     None => self.tabulate(self.places.len()),
                 }
             }
-            let start = self.start - gone as i64;
+            let start = self.start - dropped as i64;
             if self.next == 0
                 && let Some(input) =
                     usize::try_from(start + self.before).ok().and_then(|from| input.get(from..))
@@ -142,13 +144,13 @@ impl Resampler {
                 self.next = self.places.len();
                 continue;
             }
-            // Not all of the turn is known yet.
+            // The period is not complete yet.
             let place = self.places[self.next];
             let from = start + self.before + place.first as i64;
             if from + place.length as i64 > input.len() as i64 {
                 return;
             }
-            // As if the signal had always been at its first value; what comes after it has no weight.
+            // Before its start the signal has its first value. Inputs after the end have zero weight.
             self.edge.clear();
             let last = input.len() as i64 - 1;
             let around = from..from + self.taps as i64;
@@ -159,7 +161,8 @@ impl Resampler {
         }
     }
 
-    /// A whole turn of outputs with `CHUNKS` times `LANES` inputs for each; `input` starts with those of the first.
+    /// Computes a whole period with `CHUNKS` times `LANES` inputs per output. `input` starts with the inputs
+    /// of the first.
     fn turn<const CHUNKS: usize>(&self, input: &[f32], offset: f32, out: &mut Vec<f32>) {
         let weights = self.weights.as_chunks::<CHUNKS>().0;
         out.extend(self.places.iter().zip(weights).map(|(place, weights)| {
@@ -167,7 +170,7 @@ impl Resampler {
         }));
     }
 
-    /// Position of a working sample among the input samples.
+    /// Position of a working sample in input samples.
     pub(crate) fn input_position(&self, work: f64) -> f64 {
         work * self.ratio
     }

@@ -1,28 +1,29 @@
-//! The signal at the working rate, and what the filters make of it.
+//! The signal at the working rate, and its filtered versions.
 
 use super::filter::{Quadrature, REACH};
 use super::resample::Resampler;
-use super::shapes::Bands;
+use super::templates::Bands;
 use super::tuning::{Tuning, work_samples};
 
-/// Stretches in each of which a beat is expected, for the typical height of a beat.
+/// Length of the bins whose maxima give the typical height of a beat: each contains one.
 pub(crate) const BIN: usize = work_samples(1.5);
 
-/// The last stretch of the signal; what lies before `gone` has been dropped.
+/// The most recent part of the signal; `dropped` samples before it were dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Signal {
     pub(crate) resampler: Resampler,
     filter: Quadrature,
-    /// Ahead of everything below by the reach of the filter on both sides.
+    /// Ahead of all other fields by the reach of the filter on both sides.
     work: Vec<f32>,
     pub(crate) envelope: Vec<f32>,
     pub(crate) bands: Bands,
-    /// Running sums of the squares of the bands and of the root of the envelope, one value longer than they are.
+    /// Running sums of the squares of the bands and of the square root of the envelope; one value longer than
+    /// those.
     sums: Vec<[f64; 3]>,
-    /// Highest value of the envelope in each whole bin.
+    /// Maximum of the envelope in each whole bin.
     highest: Vec<f32>,
-    /// Working samples dropped, in whole bins.
-    pub(crate) gone: usize,
+    /// Working samples dropped, a whole number of bins.
+    pub(crate) dropped: usize,
 }
 
 impl Signal {
@@ -35,26 +36,27 @@ impl Signal {
             bands: Bands::default(),
             sums: vec![[0.0; 3]],
             highest: Vec::new(),
-            gone: 0,
+            dropped: 0,
         }
     }
 
-    /// Number of working samples that went through the filters since the start.
+    /// Number of working samples filtered since the start.
     pub(crate) fn end(&self) -> usize {
-        self.gone + self.envelope.len()
+        self.dropped + self.envelope.len()
     }
 
-    /// Takes what is new in `input`, all finite, of which `input_gone` samples were dropped.
-    pub(crate) fn push(&mut self, input: &[f32], input_gone: u64) {
-        if self.gone == 0 && self.work.is_empty() && !input.is_empty() {
-            // As if the signal had always been at its first value.
+    /// Processes the new part of `input`, which is all finite and of which `input_dropped` samples were
+    /// dropped.
+    pub(crate) fn push(&mut self, input: &[f32], input_dropped: u64) {
+        if self.dropped == 0 && self.work.is_empty() && !input.is_empty() {
+            // Before its start the signal has its first value.
             self.work.resize(REACH, 0.0);
         }
-        self.resampler.run(input, input_gone, &mut self.work);
+        self.resampler.run(input, input_dropped, &mut self.work);
         self.filter();
     }
 
-    /// As if the signal stayed at its last value: a beat at the very end must not be lost.
+    /// Extends the signal with its last value, so that a beat at the very end is not lost.
     pub(crate) fn hold(&mut self) {
         let last = self.work.last().copied().unwrap_or(0.0);
         self.work.resize(self.work.len() + REACH, last);
@@ -79,7 +81,7 @@ impl Signal {
         }
     }
 
-    /// Continues the running sums with the samples from `from` on.
+    /// Continues the running sums from the sample `from`.
     fn sum(&mut self, from: usize) {
         let mut sums = self.sums.last().copied().unwrap_or_default();
         let bands = self.bands[0][from..].iter().zip(&self.bands[1][from..]);
@@ -97,16 +99,16 @@ impl Signal {
         [high[0] - low[0], high[1] - low[1]]
     }
 
-    /// The typical height of the envelope from `low` to `high`, counted from the first sample kept: the square of the
-    /// mean root is little moved by the few high values of a QRS complex.
+    /// Typical height of the envelope from `low` to `high`, counted from the first sample kept. The squared
+    /// mean root is robust against the few high values of a QRS complex.
     pub(crate) fn background(&self, low: usize, high: usize) -> f32 {
         let mean = ((self.sums[high][2] - self.sums[low][2]) / (high - low) as f64) as f32;
         mean * mean
     }
 
-    /// The highest value of the envelope in each bin before `end`.
+    /// Maxima of the envelope in all bins before `end`.
     pub(crate) fn heights(&self, end: usize) -> Vec<f32> {
-        let visible = &self.envelope[..end - self.gone];
+        let visible = &self.envelope[..end - self.dropped];
         let whole = visible.len() / BIN;
         let mut heights = self.highest[..whole].to_vec();
         let rest = &visible[whole * BIN..];
@@ -116,7 +118,7 @@ impl Signal {
         heights
     }
 
-    /// Drops at most this many samples.
+    /// Drops at most `samples` samples.
     pub(crate) fn forget(&mut self, samples: usize) {
         let bins = samples / BIN;
         let samples = bins * BIN;
@@ -127,7 +129,7 @@ impl Signal {
         for band in 0..2 {
             self.bands[band].drain(..samples);
         }
-        self.gone += samples;
+        self.dropped += samples;
     }
 }
 

@@ -1,70 +1,72 @@
-//! The detector: samples in, beats out a few seconds later.
+//! The streaming detector.
+//!
+//! Memory and delay are bounded. The beats do not depend on how the input is divided into pieces.
 
 use super::candidates::{self, Candidate};
-use super::judge::{Judge, Scored};
+use super::scorer::{Scored, Scorer};
 use super::signal::Signal;
 use super::tuning::{TUNING, Tuning, work_samples};
 
-/// Beats are decided in steps of this length ...
+/// Beats are selected in steps of this length.
 const HOP: usize = work_samples(4.0);
-/// ... with a look ahead of this length ...
+/// Look-ahead of a selection.
 const AHEAD: usize = work_samples(5.0);
-/// ... and a look back of this length for what is typical.
+/// Look-back of a selection, for typical values.
 const BACK: usize = work_samples(6.0);
-/// Candidates wait this long for what follows them.
+/// A candidate is searched only when this much signal after it is known.
 const MARGIN: usize = work_samples(0.3);
-/// The R peak lies this close to the peak of the envelope.
+/// Largest distance of the R peak from the peak of the envelope.
 const PEAK_REACH_S: f64 = 0.06;
-/// Input is taken in pieces of this length, so that a long one needs no second copy of itself.
+/// Input is processed in pieces of this length, so that a long signal is not copied as a whole.
 const PIECE: usize = 4096;
-/// Rates outside are no rates of an ECG; they are taken as the nearest of these, so that memory stays bounded.
+/// Supported sampling rates. Others are clamped, so that memory stays bounded.
 const RATES_HZ: (f64, f64) = (10.0, 100_000.0);
-/// Larger magnitudes would overflow when squared; no ECG has them, whatever its unit.
+/// Larger magnitudes are clamped because their squares would overflow.
 const LARGEST: f32 = 1e15;
 
-/// A beat that was found.
+/// A detected beat.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Detection {
-    /// Index of the sample of its R peak, counted from the first sample pushed.
+    /// Sample index of the R peak, counted from the first sample pushed.
     pub sample: u64,
-    /// 0 (doubtful) to 1 (certain).
+    /// Confidence, from 0 (doubtful) to 1 (certain).
     pub confidence: f32,
-    /// Height of its QRS complex in the band that is looked at, in the unit of the input.
+    /// Height of the QRS complex in the QRS band, in the unit of the input.
     pub height: f32,
-    /// Height over what the band typically holds in the second before and after.
+    /// Height divided by the typical level of that band within one second.
     pub contrast: f32,
-    /// How much it looks like earlier beats: a correlation, -1 to 1; nothing for the first beats.
-    pub likeness: Option<f32>,
+    /// Correlation with the learned templates, from -1 to 1. `None` for the first beats.
+    pub correlation: Option<f32>,
 }
 
-/// Finds beats in a signal that comes piece by piece. Memory and delay are bounded (see [`Detector::MAX_DELAY_S`]).
+/// Detects beats in a signal that arrives in pieces. Memory and delay are bounded; see
+/// [`Detector::MAX_DELAY_S`].
 ///
-/// Millivolts are usual, but only ratios of amplitudes matter. The beats do not depend on how the signal is cut into
-/// pieces.
+/// The input is usually in millivolts, but only ratios of amplitudes matter.
 #[derive(Debug, Clone)]
 pub struct Detector {
     tuning: Tuning,
     rate: f64,
-    /// Input samples kept to find the R peak in, and how many are gone.
+    /// Input kept for locating R peaks, and the number of samples dropped before it.
     input: Vec<f32>,
-    input_gone: u64,
+    input_dropped: u64,
     last_finite: f32,
     signal: Signal,
-    /// Working samples up to here have been analysed, and searched for candidates.
+    /// Number of working samples analysed, and number searched for candidates.
     analysed: usize,
     searched: usize,
     candidates: Vec<Candidate>,
-    judge: Judge,
+    scorer: Scorer,
     out: Vec<Detection>,
 }
 
-/// Finds the beats of a whole signal of `sample_rate_hz` samples per second.
+/// Detects the beats of a whole signal of `sample_rate_hz` samples per second.
 #[must_use]
 pub fn detect(samples: &[f32], sample_rate_hz: f64) -> Vec<Detection> {
     detect_with(samples, sample_rate_hz, Tuning::default())
 }
 
-/// The same with other constants than the ones that were chosen.
+/// Like [`detect`], with other constants.
 #[must_use]
 pub fn detect_with(samples: &[f32], sample_rate_hz: f64, tuning: Tuning) -> Vec<Detection> {
     let mut detector = Detector::new(sample_rate_hz);
@@ -75,10 +77,10 @@ pub fn detect_with(samples: &[f32], sample_rate_hz: f64, tuning: Tuning) -> Vec<
 }
 
 impl Detector {
-    /// A beat is reported at most this long after its R peak.
+    /// Largest delay between an R peak and its report.
     pub const MAX_DELAY_S: f64 = 11.0;
 
-    /// A detector for a signal of `sample_rate_hz` samples per second (50 to 2000 are sensible).
+    /// Creates a detector for `sample_rate_hz` samples per second. 50 to 2000 are typical.
     #[must_use]
     pub fn new(sample_rate_hz: f64) -> Self {
         let rate = if sample_rate_hz.is_nan() { 250.0 } else { sample_rate_hz.clamp(RATES_HZ.0, RATES_HZ.1) };
@@ -86,22 +88,22 @@ impl Detector {
             tuning: TUNING,
             rate,
             input: Vec::new(),
-            input_gone: 0,
+            input_dropped: 0,
             last_finite: 0.0,
             signal: Signal::new(rate, &TUNING),
             analysed: 0,
             searched: 0,
             candidates: Vec::new(),
-            judge: Judge::default(),
+            scorer: Scorer::default(),
             out: Vec::new(),
         }
     }
 
-    /// Takes the next samples and returns the beats that are decided by now. Samples that are not finite count as the
-    /// last finite one before them.
+    /// Processes samples and returns the beats that are final. A sample that is not finite is replaced by the
+    /// last finite one.
     pub fn push(&mut self, samples: &[f32]) -> Vec<Detection> {
         for piece in samples.chunks(PIECE) {
-            // Without an early end the test is SIMD code.
+            // No early exit, so that the loop becomes SIMD code.
             if piece.iter().fold(true, |all, value| all & (value.abs() <= LARGEST)) {
                 self.input.extend_from_slice(piece);
             } else {
@@ -113,7 +115,7 @@ impl Detector {
                 }
             }
             self.last_finite = self.input.last().copied().unwrap_or(0.0);
-            self.signal.push(&self.input, self.input_gone);
+            self.signal.push(&self.input, self.input_dropped);
             while self.signal.end() >= self.analysed + HOP {
                 self.analysed += HOP;
                 let end = self.analysed;
@@ -123,7 +125,7 @@ impl Detector {
         std::mem::take(&mut self.out)
     }
 
-    /// Ends the signal and returns the last beats.
+    /// Ends the signal and returns the remaining beats.
     #[must_use]
     pub fn finish(mut self) -> Vec<Detection> {
         if !self.input.is_empty() {
@@ -134,16 +136,17 @@ impl Detector {
         self.out
     }
 
-    /// Analyses what is visible before `end`: finds candidates before `search`, decides on beats before `commit`.
+    /// Processes the signal up to `end`: searches candidates up to `search` and reports beats before
+    /// `commit`.
     fn step(&mut self, end: usize, search: usize, commit: usize) {
         if search > self.searched {
             candidates::find(&self.signal, self.searched, search, end, &self.tuning, &mut self.candidates);
             self.searched = search;
         }
         if commit > 0 {
-            let beats = self.judge.judge(&self.signal, &self.candidates, end, &self.tuning);
+            let beats = self.scorer.select(&self.signal, &self.candidates, end, &self.tuning);
             for beat in beats.iter().take_while(|beat| beat.candidate.at < commit) {
-                self.judge.accept(&self.signal, beat, &self.tuning);
+                self.scorer.accept(&self.signal, beat, &self.tuning);
                 let detection = self.detection(beat);
                 self.out.push(detection);
             }
@@ -157,16 +160,17 @@ impl Detector {
             confidence: beat.confidence(),
             height: beat.candidate.height,
             contrast: beat.candidate.height / beat.candidate.background,
-            likeness: beat.fit.map(|fit| fit.correlation),
+            correlation: beat.fit.map(|fit| fit.correlation),
         }
     }
 
-    /// The R peak: the sample farthest from the straight line under the QRS complex.
+    /// R peak: the sample with the largest distance from the line through the ends of the QRS complex.
     fn peak(&self, at: usize) -> u64 {
         let center = self.signal.resampler.input_position(at as f64);
         let last = self.input.len().saturating_sub(1);
-        let index =
-            |position: f64| ((position.max(0.0) as u64).saturating_sub(self.input_gone) as usize).min(last);
+        let index = |position: f64| {
+            ((position.max(0.0) as u64).saturating_sub(self.input_dropped) as usize).min(last)
+        };
         let low = index((center - PEAK_REACH_S * self.rate).ceil());
         let high = index((center + PEAK_REACH_S * self.rate).floor()).max(low);
         let piece = &self.input[low..=high];
@@ -178,21 +182,21 @@ impl Detector {
                 best = (index, off);
             }
         }
-        self.input_gone + (low + best.0) as u64
+        self.input_dropped + (low + best.0) as u64
     }
 
-    /// Drops what no later decision looks at.
+    /// Drops everything that later steps do not need.
     fn forget(&mut self, before: usize) {
-        let drop = before.saturating_sub(self.signal.gone);
+        let drop = before.saturating_sub(self.signal.dropped);
         if drop < 4 * HOP {
             return;
         }
         self.signal.forget(drop);
-        let gone = self.signal.gone;
-        self.candidates.retain(|candidate| candidate.at >= gone);
-        let keep = (self.signal.resampler.input_position(gone as f64) - self.rate).max(0.0) as u64;
-        let drop = (keep.saturating_sub(self.input_gone) as usize).min(self.input.len());
+        let dropped = self.signal.dropped;
+        self.candidates.retain(|candidate| candidate.at >= dropped);
+        let keep = (self.signal.resampler.input_position(dropped as f64) - self.rate).max(0.0) as u64;
+        let drop = (keep.saturating_sub(self.input_dropped) as usize).min(self.input.len());
         self.input.drain(..drop);
-        self.input_gone += drop as u64;
+        self.input_dropped += drop as u64;
     }
 }

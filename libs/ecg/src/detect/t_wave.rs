@@ -1,50 +1,52 @@
-//! The T wave as the habit of a heart: each beat is followed by a lower hump after the same time.
+//! Detection of T waves: a lower peak at a constant delay after most beats.
 
 use super::candidates::Candidate;
 use super::tuning::work_samples;
 
-/// A T wave peaks this long after its R peak: not before the shortest refractory period, and before the end of a long QT
-/// interval (480 ms by Bazett at 60 a minute) ...
+/// A T wave peaks between the refractory period and the end of a long QT interval (480 ms by Bazett at 60
+/// bpm).
 const FIRST: usize = work_samples(0.18);
 const LAST: usize = work_samples(0.46);
-/// ... and in the first half of the interval, as far as beats leave room. A low beat between two high ones comes in the middle.
+/// It peaks in the first half of the interval. A low beat between two high ones lies in the middle.
 const SHARE_OF_INTERVAL: f32 = 0.47;
-/// How much lower than its QRS complex a T wave is in the band that is looked at (natural logarithm): those of the height of
-/// their R wave have 1.0 and more after narrow complexes, 0.6 after the widest.
-const LEAST_DROP: f32 = 0.5;
+/// Height of a T wave below that of its QRS complex in the QRS band (natural logarithm). T waves as high as
+/// their R wave have 1.0 and more after narrow complexes and 0.6 after the widest.
+const MIN_DROP: f32 = 0.5;
 const CLEAR_DROP: f32 = 0.8;
-/// Lower humps are not looked at anyway.
-const LARGEST_DROP: f32 = 3.0;
-/// Times and heights of the T waves of one heart differ by up to this.
+/// Lower peaks are not candidates.
+const MAX_DROP: f32 = 3.0;
+/// Tolerance of delay and height for T waves of one heart.
 const SAME_DELAY: usize = work_samples(0.048);
 const SAME_DROP: f32 = 0.45;
-/// A beat is this high (natural logarithm, relative to the known height) at least to say something of what follows it.
+/// Smallest height of a beat whose T wave is searched, relative to the typical height (natural logarithm).
 const HIGH: f32 = -0.45;
-/// Fewer beats do not make a habit.
-const LEAST_BEATS: usize = 2;
-/// A habit is what this share of the beats shows, and is certain from the second on.
-const LEAST_SHARE: f32 = 0.4;
+/// Smallest number of beats with a T wave.
+const MIN_BEATS: usize = 2;
+/// Share of the beats that must show a T wave, and share from which it is certain.
+const MIN_SHARE: f32 = 0.4;
 const CLEAR_SHARE: f32 = 0.7;
 
-/// What follows the beats of a stretch.
+/// Typical T wave of a section of the signal.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TWave {
-    /// Usual distance from the R peak, and how much lower it is (natural logarithm).
+    /// Delay from the R peak, and height below it (natural logarithm).
     delay: usize,
     drop: f32,
-    /// 0 to 1: how sure it is that beats are followed by one.
+    /// Certainty, from 0 to 1.
     weight: f32,
-    /// Usual logarithm of its height, and the end of the time in which one without its beat is met: at the start of a signal.
+    /// Typical logarithmic height, and the end of the section at the start of a signal in which a T wave can
+    /// appear without its beat.
     ln_height: f32,
     until: usize,
 }
 
 impl TWave {
-    /// Looks at what follows the high ones of some candidates; `from_start` says that they are the first of the signal.
+    /// Searches the T waves of the high candidates. `from_start` states that they are the first of the
+    /// signal.
     pub(crate) fn look_for(candidates: &[Candidate], ln_level: f32, from_start: bool) -> Option<Self> {
         let high: Vec<usize> =
             (0..candidates.len()).filter(|at| candidates[*at].ln_height > ln_level + HIGH).collect();
-        if high.len() < LEAST_BEATS + 1 {
+        if high.len() < MIN_BEATS + 1 {
             return None;
         }
         let mut intervals: Vec<usize> =
@@ -52,7 +54,7 @@ impl TWave {
         let middle = intervals.len() / 2;
         let interval = *intervals.select_nth_unstable(middle).1;
         let last = LAST.min((SHARE_OF_INTERVAL * interval as f32) as usize);
-        // What follows each: the highest hump in the time of the T wave, if it is low enough.
+        // For each beat: the highest peak in the range of the T wave, if it is low enough.
         let mut followers: Vec<(usize, f32)> = Vec::with_capacity(high.len());
         let mut asked = 0_u32;
         for (place, index) in high.iter().enumerate() {
@@ -69,12 +71,12 @@ impl TWave {
                 .max_by(|left, right| left.height.total_cmp(&right.height));
             if let Some(hump) = hump {
                 let drop = beat.ln_height - hump.ln_height;
-                if (LEAST_DROP..LARGEST_DROP).contains(&drop) {
+                if (MIN_DROP..MAX_DROP).contains(&drop) {
                     followers.push((hump.at - beat.at, drop));
                 }
             }
         }
-        if followers.len() < LEAST_BEATS {
+        if followers.len() < MIN_BEATS {
             return None;
         }
         let middle = followers.len() / 2;
@@ -86,21 +88,21 @@ impl TWave {
             .filter(|(_, other)| (other - drop).abs() <= SAME_DROP)
             .count();
         let share = same as f32 / asked.max(1) as f32;
-        let weight = ((share - LEAST_SHARE) / (CLEAR_SHARE - LEAST_SHARE)).clamp(0.0, 1.0)
-            * ((drop - LEAST_DROP) / (CLEAR_DROP - LEAST_DROP)).clamp(0.0, 1.0);
+        let weight = ((share - MIN_SHARE) / (CLEAR_SHARE - MIN_SHARE)).clamp(0.0, 1.0)
+            * ((drop - MIN_DROP) / (CLEAR_DROP - MIN_DROP)).clamp(0.0, 1.0);
         let until = if from_start { last } else { 0 };
         (weight > 0.0).then_some(TWave { delay, drop, weight, ln_height: ln_level - drop, until })
     }
 
-    /// 0 to 1: how much a hump `gap` after a beat, by `drop` lower than it, looks like its T wave.
-    pub(crate) fn likeness(&self, gap: usize, drop: f32) -> f32 {
+    /// Similarity, 0 to 1, of a peak to the T wave: `gap` after a beat and lower than it by `drop`.
+    pub(crate) fn similarity(&self, gap: usize, drop: f32) -> f32 {
         let off = gap.abs_diff(self.delay) as f32 / SAME_DELAY as f32;
         let lower = (drop - self.drop).abs() / SAME_DROP;
         self.weight * (1.0 - off.max(lower).powi(4)).max(0.0)
     }
 
-    /// The same of a hump at the very start, whose beat would be before it.
-    pub(crate) fn likeness_at_start(&self, at: usize, ln_height: f32) -> f32 {
+    /// Like [`TWave::similarity`], for a peak at the start of a signal whose beat would lie before it.
+    pub(crate) fn similarity_at_start(&self, at: usize, ln_height: f32) -> f32 {
         let lower = (ln_height - self.ln_height).abs() / SAME_DROP;
         if at <= self.until { self.weight * (1.0 - lower.powi(4)).max(0.0) } else { 0.0 }
     }

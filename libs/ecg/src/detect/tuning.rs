@@ -1,97 +1,97 @@
-//! The constants of the detector, each with what it means. There is one setting for all signals.
+//! Constants of the detector. One set is used for all signals.
 //!
-//! They were chosen by coordinate search on half of the MIT-BIH records with and without added noise, in records cut to
-//! 10 s, and at other sampling rates; docs/ECG.md says what each stage is worth.
+//! They were chosen by coordinate search on half of the MIT-BIH records with and without added noise, on
+//! records cut to 10 s, and at other sampling rates. docs/ECG.md reports the contribution of each stage.
 
-/// Samples per second of everything behind the resampler: enough for the 5-40 Hz of a QRS complex, and no more.
+/// Working rate behind the resampler: sufficient for the 5-40 Hz of a QRS complex.
 pub(crate) const WORK_HZ: f64 = 125.0;
 
-/// Seconds as a number of working samples.
+/// Converts seconds to working samples.
 pub(crate) const fn work_samples(seconds: f64) -> usize {
     (seconds * WORK_HZ + 0.5) as usize
 }
 
-/// What the detector can be tuned by, for experiments ([`crate::detect::detect_with`]); everything else uses the one setting,
-/// which is the default. Scores are in units of a natural
-/// logarithm of odds; "noise" is the energy of what is no beat, relative to that of a beat.
+/// Constants of the detector, adjustable for experiments with [`crate::detect::detect_with`]. All other code
+/// uses the default. Scores are natural logarithms of odds. "Noise" is the energy of everything that is not a
+/// beat, relative to the energy of a beat.
 #[derive(Debug, Clone, Copy)]
 pub struct Tuning {
-    /// Middle of the band whose envelope is searched for peaks, in Hz. QRS energy has its maximum at 8-15 Hz.
+    /// Center of the band of the envelope in Hz. QRS energy has its maximum at 8-15 Hz.
     pub center_hz: f64,
-    /// Standard deviation of the bell that limits the filter in time, in seconds: about a quarter of a QRS complex.
+    /// Standard deviation of the Gaussian window of the filter in seconds: about a quarter of a QRS complex.
     pub sigma_s: f64,
-    /// Peaks lower than this share of a beat are not looked at.
+    /// Peaks below this share of the height of a beat are ignored.
     pub floor: f32,
-    /// Peaks that exceed their surroundings by less than this factor are not looked at.
+    /// Peaks whose contrast is below this factor are ignored.
     pub contrast_floor: f32,
 
-    /// Score of a peak before anything is known of it, where the signal is clean.
+    /// Prior score of a peak in a clean signal.
     pub bias: f32,
-    /// The same where noise hides everything but the shape.
+    /// Prior score of a peak where noise hides everything except the template correlation.
     pub bias_in_noise: f32,
     /// Weight of the height relative to known beats (logarithm).
     pub k_level: f32,
-    /// Limit of that.
+    /// Upper limit of that height.
     pub level_max: f32,
-    /// Weight of how much a peak is below the lowest beats (logarithm).
+    /// Weight of the distance below the lowest plausible beat (logarithm).
     pub k_low: f32,
     /// Weight of the strength of a wide complex.
     pub k_wide: f32,
-    /// How much a known shape at an unusually low amplitude counts less than at a usual one.
+    /// Penalty of a known template at an unusually low amplitude.
     pub low_beat: f32,
-    /// Weight of the height relative to the surroundings (logarithm).
+    /// Weight of the height relative to the background (logarithm).
     pub k_contrast: f32,
-    /// Limit of that.
+    /// Upper limit of that contrast.
     pub contrast_max: f32,
-    /// How fast height and contrast lose their say as noise grows.
+    /// How fast the weight of height and contrast decreases with noise.
     pub noise_damping: f32,
-    /// Weight of the likeness to known shapes.
+    /// Weight of the template evidence.
     pub k_evidence: f32,
-    /// Limit of that, downwards.
+    /// Lower limit of that evidence, as a positive number.
     pub evidence_min: f32,
-    /// Limit of that, upwards.
+    /// Upper limit of that evidence.
     pub evidence_max: f32,
-    /// Weight of the upper of the two bands in which shapes are compared.
+    /// Weight of the upper of the two bands in which templates are compared.
     pub upper_band: f32,
 
-    /// How much beats of one shape differ from each other, as a share of their energy.
+    /// Variability of beats of one template, as a share of their energy.
     pub variability: f32,
-    /// How fast a known shape may change, as a share of its energy for each beat.
+    /// Change of a template per beat, as a share of its energy.
     pub drift: f32,
-    /// Likeness from which a beat counts as one of a known shape.
+    /// Evidence above which a beat is assigned to a known template.
     pub learn_from: f32,
-    /// How much more noise counts when a shape is learned than when it is compared.
+    /// Factor of the noise when a template is learned, compared with when it is matched.
     pub caution: f32,
-    /// New shapes are learned below this noise.
+    /// Largest noise at which a new template is learned.
     pub new_noise: f32,
-    /// Doubt with which a new shape is learned.
+    /// Initial uncertainty of a new template.
     pub new_doubt: f32,
-    /// What a shape does not explain of a beat counts as noise up to this multiple of the shape's energy.
+    /// The residual of a beat counts as noise up to this multiple of the energy of its template.
     pub residual_cap: f32,
 
-    /// Cost of an interval that differs from the usual one (squared logarithm of the ratio).
+    /// Cost of an interval that differs from the typical one (squared logarithm of the ratio).
     pub k_rhythm: f32,
-    /// Limit of that.
+    /// Upper limit of that cost.
     pub rhythm_cap: f32,
-    /// Cost of each beat that is missing in an interval.
+    /// Cost of each beat missing in an interval.
     pub k_gap: f32,
-    /// Intervals up to this, in usual ones, miss no beat.
+    /// Longest interval without a missing beat, in typical intervals.
     pub gap_from: f32,
-    /// More beats than this are not counted as missing.
+    /// Largest number of missing beats that is counted.
     pub gap_max: f32,
-    /// How much less a missing beat costs where the signal is clean: what is not seen there is not there.
+    /// Reduction of the cost of a missing beat in a clean signal, where a beat would be visible.
     pub gap_clean: f32,
-    /// Cost of a hump where the T wave of a beat is usual.
+    /// Cost of a peak at the position of a usual T wave.
     pub k_t_wave: f32,
-    /// How much less the rhythm counts when all intervals differ from the usual one.
+    /// Reduction of the rhythm weight if all intervals are irregular.
     pub irregular: f32,
-    /// Cost of two beats that are close to each other.
+    /// Cost of two beats close to each other.
     pub k_early: f32,
-    /// Beats closer than this, in seconds, cost.
+    /// Distance in seconds below which two beats are close.
     pub early_s: f32,
-    /// How much of that they cost when they are equally high ...
+    /// Share of that cost for two beats of equal height.
     pub early_base: f32,
-    /// ... and how much more for each unit by which their heights differ (logarithm).
+    /// Additional share per unit of difference in height (logarithm).
     pub early_ratio: f32,
 }
 
@@ -102,7 +102,8 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    /// The constants that decide, by name. Those of the filter are left out: they are taken from the literature.
+    /// The constants that affect decisions, by name. The constants of the filter come from the literature and
+    /// are not listed.
     pub fn weights(&mut self) -> [(&'static str, &mut f32); 35] {
         [
             ("floor", &mut self.floor),
@@ -144,7 +145,7 @@ impl Tuning {
     }
 }
 
-/// The one setting.
+/// The default constants.
 pub(crate) const TUNING: Tuning = Tuning {
     center_hz: 12.0,
     sigma_s: 0.025,

@@ -1,80 +1,80 @@
-//! Why an EDF file is not a strip: one sentence a person can act on.
+//! Errors of the EDF reader. Each is one sentence that tells a person what to do.
 
 use std::io;
 
 use crate::csv::{MAX_RATE_HZ, MIN_DURATION_S, MIN_RATE_HZ};
 
-/// Why no strip came of an EDF file.
+/// Error of [`super::read`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The reader itself failed.
+    /// The underlying reader failed.
     #[error("The file could not be read to its end: {0}.")]
     Io(#[from] io::Error),
-    /// Not this format.
+    /// The file is of another format.
     #[error("This is not an EDF file: it does not start as one.")]
     NotEdf,
-    /// A damaged header.
+    /// The header is damaged.
     #[error("The header of the EDF file is damaged: {what}.")]
     Header {
-        /// What is wrong, as the rest of a sentence.
+        /// The problem, as the end of a sentence.
         what: String,
     },
-    /// Annotations and nothing else.
+    /// The file contains annotations only.
     #[error("The EDF file holds no signal.")]
     NoEcg,
-    /// Signals, but none that is named like an ECG.
-    #[error("None of the signals of the EDF file is named as an ECG; choose one of {available}.")]
+    /// No signal is named like an ECG.
+    #[error("No signal of the EDF file is named like an ECG; select one of {available}.")]
     NoEcgAmong {
-        /// Their names.
+        /// The available names.
         available: String,
     },
-    /// A signal that is not there, by name.
+    /// No signal has the requested name.
     #[error("The EDF file has no signal of the name {wanted:?}; it has {available}.")]
     NoSuchSignal {
-        /// The name asked for.
+        /// The requested name.
         wanted: String,
-        /// The names there are.
+        /// The available names.
         available: String,
     },
-    /// A signal that is not there, by number.
-    #[error("Signal number {wanted} was asked for (counting from 0), but the EDF file has {count}.")]
+    /// No signal has the requested index.
+    #[error("Signal number {wanted} was requested (counting from 0), but the EDF file has {count}.")]
     NoSignalAt {
-        /// The index asked for.
+        /// The requested index.
         wanted: usize,
-        /// How many there are.
+        /// Number of signals.
         count: usize,
     },
-    /// A rate no ECG has.
+    /// The rate is outside the accepted range.
     #[error("The signal has {rate_hz:.4} samples per second, but an ECG has {MIN_RATE_HZ} to {MAX_RATE_HZ}.")]
     ImplausibleRate {
         /// Samples per second.
         rate_hz: f64,
     },
-    /// Less than a few heart beats.
+    /// The recording is too short.
     #[error("The recording is {duration_s:.1} s long: a heart rate needs at least {MIN_DURATION_S} s.")]
     TooShort {
-        /// Seconds of signal.
+        /// Duration in seconds.
         duration_s: f64,
     },
-    /// More than the reader was told to take.
+    /// The signal has more samples than the limit.
     #[error("The signal has more than {limit} samples: cut the recording into shorter files.")]
     TooLong {
-        /// Most samples that are read.
+        /// Limit in samples.
         limit: usize,
     },
-    /// Full of holes.
-    #[error("The recording has more than {limit} holes: it is no continuous ECG.")]
+    /// The recording has too many gaps.
+    #[error("The recording has more than {limit} gaps and is not a continuous ECG.")]
     TooManyGaps {
-        /// Most stretches a recording may have.
+        /// Limit in segments.
         limit: usize,
     },
-    /// A flat line.
+    /// All samples are equal.
     #[error(
         "Every sample of the signal is {value}: the lead was not connected or the wrong signal was chosen."
     )]
     Constant {
-        /// The one value.
+        /// The value.
         value: f64,
     },
 }

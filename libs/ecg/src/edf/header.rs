@@ -1,22 +1,22 @@
-//! The header of an EDF file, and the times that EDF+ keeps in its records.
+//! EDF headers, and the record times of EDF+.
 
 use std::io::Read;
 
 use super::ReadError;
 
-/// Bytes of the fixed part, and of the part of each signal.
+/// Size in bytes of the fixed part, and of the part of each signal.
 const PART_BYTES: usize = 256;
-/// Most signals; the largest recordings have a few hundred.
+/// Limit in signals. The largest recordings have a few hundred.
 const MAX_SIGNALS: usize = 4096;
-/// Most bytes of one record; the format's own advice is 61,440.
+/// Limit in bytes per record. The format recommends at most 61,440.
 const MAX_RECORD_BYTES: usize = 64 << 20;
-/// Names that leads of an ECG go by, beside all that say ECG or EKG.
+/// Names of ECG leads, in addition to all that contain ECG or EKG.
 const LEADS: [&str; 20] = [
     "I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6", "MLI", "MLII", "MLIII",
     "MCL1", "CM5", "D1", "D2", "D3",
 ];
 
-/// Which of the formats.
+/// File format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Edf,
@@ -24,7 +24,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// By the first bytes of a file: the version, and a size of the header that fits the number of signals.
+    /// Detects the format from the first bytes: the version, and a header size that fits the number of
+    /// signals.
     pub(super) fn of(head: &[u8]) -> Option<Self> {
         let kind = match head.get(..8)? {
             b"0       " => Kind::Edf,
@@ -36,7 +37,7 @@ impl Kind {
         (size == signals.checked_add(1)?.checked_mul(PART_BYTES)?).then_some(kind)
     }
 
-    /// Bytes of a sample.
+    /// Bytes per sample.
     pub(super) fn width(self) -> usize {
         match self {
             Kind::Edf => 2,
@@ -45,29 +46,29 @@ impl Kind {
     }
 }
 
-/// What the header says, but for the patient.
+/// Contents of the header except for the patient fields.
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) kind: Kind,
-    /// Number of records, if the recorder lived to write it.
+    /// Number of records, if the recorder wrote it.
     pub(super) records: Option<u64>,
-    /// Length of a record in seconds.
+    /// Duration of a record in seconds.
     pub(super) record_s: f64,
     pub(super) signals: Vec<Signal>,
-    /// Whether records may have holes between them.
+    /// Whether there may be gaps between records.
     discontinuous: bool,
 }
 
-/// One signal.
+/// Header of one signal.
 #[derive(Debug)]
 pub(super) struct Signal {
     pub(super) label: String,
     pub(super) unit: String,
     pub(super) physical_min: f64,
     pub(super) digital_min: f64,
-    /// Physical units to a digital step.
+    /// Physical units per digital step.
     pub(super) gain: f64,
-    /// Samples in a record.
+    /// Samples per record.
     pub(super) samples: usize,
 }
 
@@ -80,7 +81,7 @@ impl Header {
         let count: usize =
             field(252, 256).parse().map_err(|_| damaged("it does not say how many signals there are"))?;
         if count > MAX_SIGNALS {
-            return Err(damaged("it claims more than 4096 signals"));
+            return Err(damaged("it states more than 4096 signals"));
         }
         let record_s: f64 =
             field(244, 252).parse().map_err(|_| damaged("it does not say how long a data record is"))?;
@@ -111,7 +112,7 @@ impl Header {
         self.signals.iter().map(|signal| signal.samples * self.kind.width()).sum()
     }
 
-    /// When a record of a discontinuous file starts: the first time in its annotations.
+    /// Start time of a record of a discontinuous file: the first time in its annotations.
     pub(super) fn onset_s(&self, record: &[u8]) -> Option<f64> {
         if !self.discontinuous {
             return None;
@@ -128,7 +129,7 @@ impl Header {
 }
 
 impl Signal {
-    /// The parts of all signals are interleaved: all labels, then all transducers, and so on.
+    /// Fields are interleaved: the labels of all signals, then all transducers, and so on.
     fn of(rest: &[u8], index: usize, count: usize) -> Result<Self, ReadError> {
         let field = |before: usize, width: usize| {
             let start = before * count + index * width;
@@ -137,7 +138,7 @@ impl Signal {
         let label = field(0, 16);
         let number = |before: usize, what: &str| -> Result<f64, ReadError> {
             let text = field(before, 8);
-            // Some writers follow the custom of their country.
+            // Some writers use a decimal comma.
             let value: Option<f64> =
                 text.replace(',', ".").parse().ok().filter(|value: &f64| value.is_finite());
             value.ok_or_else(|| damaged(&format!("signal {label:?} has no {what}")))
@@ -159,7 +160,7 @@ impl Signal {
             samples,
         };
         if !signal.is_annotation() && (!signal.gain.is_finite() || signal.gain == 0.0) {
-            return Err(damaged(&format!("signal {:?} has a range of nothing", signal.label)));
+            return Err(damaged(&format!("signal {:?} has an empty range", signal.label)));
         }
         Ok(signal)
     }
@@ -168,7 +169,7 @@ impl Signal {
         self.label == "EDF Annotations" || self.label == "BDF Annotations" || self.label == "Status"
     }
 
-    /// `MLII` of `ECG MLII`.
+    /// `MLII` for `ECG MLII`.
     pub(super) fn lead_name(&self) -> &str {
         self.label
             .strip_prefix("ECG ")
@@ -177,7 +178,7 @@ impl Signal {
             .trim()
     }
 
-    pub(super) fn goes_by(&self, name: &str) -> bool {
+    pub(super) fn matches_name(&self, name: &str) -> bool {
         let name = name.trim();
         self.label.eq_ignore_ascii_case(name) || self.lead_name().eq_ignore_ascii_case(name)
     }
@@ -192,7 +193,7 @@ fn damaged(what: &str) -> ReadError {
     ReadError::Header { what: what.to_owned() }
 }
 
-/// Text of a field; what is not ASCII is read as Latin-1, where the micro sign is 0xB5.
+/// Text of a field. Bytes that are not ASCII are read as Latin-1, in which the micro sign is 0xB5.
 fn ascii(bytes: &[u8]) -> String {
     let text: String = bytes.iter().map(|&byte| char::from(byte)).collect();
     text.trim_matches(|letter: char| letter.is_whitespace() || letter == '\0').to_owned()

@@ -1,9 +1,13 @@
-//! EDF, EDF+ and BDF files: one signal of them as a strip.
+//! Reader for one signal of EDF, EDF+ and BDF files.
 //!
-//! The formats: B. Kemp, A. Värri, A. C. Rosa, K. D. Nielsen and J. Gade, "A simple format for exchange of digitized
-//! polygraphic recordings", Electroencephalography and Clinical Neurophysiology 82, 1992, 391-393; B. Kemp and J. Olivan,
-//! "European data format 'plus' (EDF+)", Clinical Neurophysiology 114, 2003, 1755-1761. BDF is the same with three bytes to
-//! a sample. Who the patient is stands in the header; it is not read.
+//! Formats: B. Kemp, A. Värri, A. C. Rosa, K. D. Nielsen and J. Gade, "A simple format for exchange of
+//! digitized polygraphic recordings", Electroencephalography and Clinical Neurophysiology 82, 1992, 391-393;
+//! B. Kemp and J. Olivan, "European data format 'plus' (EDF+)", Clinical Neurophysiology 114, 2003,
+//! 1755-1761. BDF uses three bytes per sample.
+//!
+//! The reader is custom because it reads one signal of a stream in bounded memory, splits it at gaps and
+//! never reads the patient fields; published crates load whole files. Damaged headers are errors; a truncated
+//! file is read up to its last whole record.
 
 mod error;
 mod header;
@@ -17,17 +21,17 @@ use crate::csv::{LeadChoice, MAX_RATE_HZ, MIN_DURATION_S, MIN_RATE_HZ};
 use crate::strip::{RowCounts, Segment, Strip, Warning};
 use crate::units::{self, PLAUSIBLE_SWING_MV, VoltageUnit};
 
-/// Seconds put between two stretches where the file's clock runs backwards.
+/// Length in seconds of a gap at which the clock runs backwards. The true length is unknown.
 const UNKNOWN_GAP_S: f64 = 1.0;
-/// Most stretches, so that a file of holes cannot fill memory with their descriptions.
+/// Limit in segments, so that a file full of gaps cannot exhaust memory.
 const MAX_SEGMENTS: usize = 10_000;
 
-/// Which signal is read, and how much of it.
+/// Settings of the reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Which signal; if not given, the first that is named like an ECG.
+    /// The signal to read; if not given, the first that is named like an ECG.
     pub lead: Option<LeadChoice>,
-    /// Most samples that are read; a file with more is refused. Each takes four bytes of memory.
+    /// Limit in samples. A sample takes four bytes of memory.
     pub max_samples: usize,
 }
 
@@ -37,16 +41,16 @@ impl Default for Options {
     }
 }
 
-/// Whether a file that starts with these bytes (256 of them) is EDF or BDF.
+/// Whether a file with these first 256 bytes is EDF or BDF.
 #[must_use]
 pub fn is_edf(head: &[u8]) -> bool {
     header::Kind::of(head).is_some()
 }
 
-/// Reads one signal of an EDF, EDF+ or BDF file; of a discontinuous file each stretch becomes a segment.
+/// Reads one signal of an EDF, EDF+ or BDF file. Gaps of a discontinuous file separate segments.
 ///
 /// # Errors
-/// One sentence that says what is wrong where no strip can come of the file: see [`ReadError`].
+/// Returns a [`ReadError`] if the file is not a usable ECG.
 pub fn read(mut reader: impl Read, options: &Options) -> Result<Strip, ReadError> {
     let header = Header::read(&mut reader)?;
     let (chosen, offset) = choose(&header, options.lead.as_ref())?;
@@ -55,7 +59,7 @@ pub fn read(mut reader: impl Read, options: &Options) -> Result<Strip, ReadError
     if !(MIN_RATE_HZ..=MAX_RATE_HZ).contains(&rate_hz) {
         return Err(ReadError::ImplausibleRate { rate_hz });
     }
-    let mut stretches = Stretches::new(rate_hz, header.record_s);
+    let mut builder = SegmentBuilder::new(rate_hz, header.record_s);
     let mut record = Vec::new();
     let mut records = 0u64;
     let width = header.kind.width();
@@ -63,45 +67,53 @@ pub fn read(mut reader: impl Read, options: &Options) -> Result<Strip, ReadError
     let end = start + signal.samples * width;
     while header.records.is_none_or(|count| records < count) {
         record.clear();
-        // Memory grows with what the file has, not with what its header claims.
+        // Memory grows with the content of the file, not with the size that its header claims.
         (&mut reader).take(header.record_bytes() as u64).read_to_end(&mut record)?;
         if record.len() < header.record_bytes() {
             break;
         }
         let onset_s = header.onset_s(&record).unwrap_or(records as f64 * header.record_s);
-        if stretches.count + signal.samples > options.max_samples {
+        if builder.count + signal.samples > options.max_samples {
             return Err(ReadError::TooLong { limit: options.max_samples });
         }
         let bytes = record.get(start..end).unwrap_or_default();
-        stretches.add(onset_s, bytes.chunks_exact(width).map(|sample| signal.value(sample)))?;
+        builder.add(onset_s, bytes.chunks_exact(width).map(|sample| signal.value(sample)))?;
         records += 1;
     }
     let cut = (header.records.is_some_and(|count| records < count)
         || !record.is_empty() && record.len() < header.record_bytes())
     .then_some(records);
-    finish(&header, chosen, stretches, cut)
+    finish(&header, chosen, builder, cut)
 }
 
-/// Stretches as the records bring them.
-struct Stretches {
+/// Collects records into segments.
+struct SegmentBuilder {
     rate_hz: f64,
     record_s: f64,
     segments: Vec<Segment>,
     count: usize,
-    /// When the next record is due, by the clock of the file.
-    due_s: f64,
-    /// Seconds between the clock of the file and that of the strip.
+    /// Expected start of the next record by the clock of the file.
+    expected_onset_s: f64,
+    /// Offset from file time to strip time.
     shift_s: f64,
     backward: u64,
 }
 
-impl Stretches {
+impl SegmentBuilder {
     fn new(rate_hz: f64, record_s: f64) -> Self {
-        Stretches { rate_hz, record_s, segments: Vec::new(), count: 0, due_s: 0.0, shift_s: 0.0, backward: 0 }
+        SegmentBuilder {
+            rate_hz,
+            record_s,
+            segments: Vec::new(),
+            count: 0,
+            expected_onset_s: 0.0,
+            shift_s: 0.0,
+            backward: 0,
+        }
     }
 
     fn add(&mut self, onset_s: f64, values: impl Iterator<Item = f32>) -> Result<(), ReadError> {
-        let off_s = onset_s - self.due_s;
+        let off_s = onset_s - self.expected_onset_s;
         let continues = !self.segments.is_empty() && off_s.abs() < 1.0 / self.rate_hz;
         if !continues {
             if self.segments.len() >= MAX_SEGMENTS {
@@ -123,12 +135,12 @@ impl Stretches {
             segment.samples.extend(values);
             self.count += segment.samples.len() - before;
         }
-        self.due_s = onset_s + self.record_s;
+        self.expected_onset_s = onset_s + self.record_s;
         Ok(())
     }
 }
 
-/// Index of the signal to read, and how many samples of other signals stand before it in a record.
+/// Index of the signal to read, and the number of samples before it in a record.
 fn choose(header: &Header, choice: Option<&LeadChoice>) -> Result<(usize, usize), ReadError> {
     let ordinary = || header.signals.iter().enumerate().filter(|(_, signal)| !signal.is_annotation());
     let found = match choice {
@@ -137,9 +149,8 @@ fn choose(header: &Header, choice: Option<&LeadChoice>) -> Result<(usize, usize)
             ordinary().nth(*wanted).ok_or(ReadError::NoSignalAt { wanted: *wanted, count })?
         }
         Some(LeadChoice::Name(wanted)) => {
-            ordinary().find(|(_, signal)| signal.goes_by(wanted)).ok_or_else(|| ReadError::NoSuchSignal {
-                wanted: wanted.clone(),
-                available: labels(header, usize::MAX),
+            ordinary().find(|(_, signal)| signal.matches_name(wanted)).ok_or_else(|| {
+                ReadError::NoSuchSignal { wanted: wanted.clone(), available: labels(header, usize::MAX) }
             })?
         }
         None => ordinary()
@@ -154,7 +165,7 @@ fn choose(header: &Header, choice: Option<&LeadChoice>) -> Result<(usize, usize)
     Ok((found.0, before))
 }
 
-/// Names of the signals but one, as far as there is room for them.
+/// Names of up to 16 signals other than `but`.
 fn labels(header: &Header, but: usize) -> String {
     let others =
         header.signals.iter().enumerate().filter(|(index, signal)| *index != but && !signal.is_annotation());
@@ -165,11 +176,11 @@ fn labels(header: &Header, but: usize) -> String {
 fn finish(
     header: &Header,
     chosen: usize,
-    stretches: Stretches,
+    builder: SegmentBuilder,
     cut: Option<u64>,
 ) -> Result<Strip, ReadError> {
     let signal = header.signals.get(chosen).ok_or(ReadError::NoEcg)?;
-    let Stretches { rate_hz, mut segments, count, backward, .. } = stretches;
+    let SegmentBuilder { rate_hz, mut segments, count, backward, .. } = builder;
     segments.retain(|segment| !segment.samples.is_empty());
     let duration_s = count as f64 / rate_hz;
     if duration_s < MIN_DURATION_S {
@@ -190,15 +201,15 @@ fn finish(
     let swing = units::typical_swing(segments.iter().map(|segment| segment.samples.as_slice()), window);
     let swing = if swing > 0.0 { swing } else { f64::from(high) - f64::from(low) };
     let unit = VoltageUnit::from_symbol(&signal.unit).unwrap_or_else(|| {
-        let argued = VoltageUnit::argued_from(swing);
+        let inferred = VoltageUnit::inferred_from(swing);
         warn(
             "unit_assumed",
             format!(
-                "The file names no unit of voltage; values from {low} to {high} were taken as {}.",
-                argued.name()
+                "The file names no unit of voltage; for values from {low} to {high}, {} were assumed.",
+                inferred.name()
             ),
         );
-        argued
+        inferred
     });
     let factor = unit.to_millivolt() as f32;
     if factor != 1.0 {

@@ -1,7 +1,7 @@
-//! Pictures of a strip on ECG paper: 25 mm/s, 10 mm/mV, a grid of 1 and 5 mm, rows of ten seconds.
+//! Plots of a strip on ECG paper: 25 mm/s, 10 mm/mV, a grid of 1 and 5 mm, rows of ten seconds.
 //!
-//! One drawing, measured in hundredths of a millimetre, goes through `plotters` to two back ends: its own for SVG, and
-//! [`raster`] for PNG. The picture names no patient: it shows what the strip and its analysis say, and nothing else.
+//! The drawing is measured in hundredths of a millimetre. `plotters` renders it as SVG with its own back end,
+//! and as PNG with [`raster`]. A plot contains no name of a patient.
 
 mod overview;
 mod palette;
@@ -17,16 +17,17 @@ use plotters_backend::DrawingBackend;
 use crate::{Analysis, Strip};
 use paper::Sheet;
 
-/// How a picture is drawn.
+/// Settings of a plot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Pixels per millimetre of paper, for PNG (2 to 20).
+    /// Pixels per millimetre of paper for PNG (2 to 20).
     pub pixels_per_mm: f64,
-    /// Rows of ten seconds on the page; what is longer is shown as an overview below them.
+    /// Rows of ten seconds per page. A longer recording is shown as an overview below them.
     pub rows: usize,
-    /// When the strip was recorded, as it should stand in the header. Not the patient's name.
+    /// Time of the recording, for the header. Must not contain the name of the patient.
     pub recorded_at: Option<String>,
-    /// Header and footer in words. A window that says all that beside the picture wants the paper alone.
+    /// Whether header and footer are drawn. An application that shows their contents itself draws the paper
+    /// only.
     pub captions: bool,
 }
 
@@ -36,11 +37,11 @@ impl Default for Options {
     }
 }
 
-/// Why there is no picture.
+/// Error of a plot.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlotError {
-    /// Nothing to draw.
+    /// The strip has no samples.
     #[error("The strip has no samples to draw.")]
     Empty,
     /// The drawing library failed.
@@ -51,10 +52,10 @@ pub enum PlotError {
     Encoding(#[from] png::EncodingError),
 }
 
-/// Draws a strip with its analysis as a PNG picture.
+/// Draws a strip and its analysis as PNG.
 ///
 /// # Errors
-/// [`PlotError::Empty`] where the strip has no samples.
+/// Returns [`PlotError::Empty`] if the strip has no samples.
 pub fn png(strip: &Strip, analysis: &Analysis, options: &Options) -> Result<Vec<u8>, PlotError> {
     let sheet = Sheet::of(strip, analysis, options)?;
     let mut backend = raster::Raster::new(sheet.size(), options.pixels_per_mm)?;
@@ -62,25 +63,25 @@ pub fn png(strip: &Strip, analysis: &Analysis, options: &Options) -> Result<Vec<
     backend.into_png()
 }
 
-/// A picture this wide, as a share of the window, is wide enough.
-const FULL_ENOUGH: f64 = 0.75;
+/// Share of the width of a window that a plot should fill.
+const MIN_WIDTH_SHARE: f64 = 0.75;
 
-/// Pixels of a picture, for a window.
+/// A plot as pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pixels {
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// Red, green, blue and 255 of each pixel, row by row.
+    /// Red, green, blue and alpha (255) of each pixel, row by row.
     pub rgba: Vec<u8>,
 }
 
-/// Draws a strip with its analysis to fill a window of this size as well as it can: as many rows as fit, and the rest as
-/// an overview below them. The picture is never larger than the window.
+/// Draws a strip and its analysis to fill a window: as many rows as fit, and an overview if the recording is
+/// longer. The plot is never larger than the window.
 ///
 /// # Errors
-/// [`PlotError::Empty`] where the strip has no samples.
+/// Returns [`PlotError::Empty`] if the strip has no samples.
 pub fn pixels(
     strip: &Strip,
     analysis: &Analysis,
@@ -98,22 +99,22 @@ pub fn pixels(
         if best.as_ref().is_none_or(|(largest, _)| scale > *largest) {
             best = Some((scale, sheet));
         }
-        // All rows a little smaller say more than fewer of them, but not many tiny ones.
-        if scale >= FULL_ENOUGH * by_width {
+        // Slightly smaller rows are better than fewer rows, but very small rows are not.
+        if scale >= MIN_WIDTH_SHARE * by_width {
             break;
         }
     }
     let Some((scale, mut sheet)) = best else { return Err(PlotError::Empty) };
-    sheet.suit(scale);
+    sheet.adapt_to(scale);
     let mut backend = raster::Raster::for_window(sheet.size(), scale)?;
     draw(&sheet, &mut backend)?;
     Ok(backend.into_pixels())
 }
 
-/// Draws a strip with its analysis as an SVG document that measures its true size in millimetres.
+/// Draws a strip and its analysis as an SVG document with its true size in millimetres.
 ///
 /// # Errors
-/// [`PlotError::Empty`] where the strip has no samples.
+/// Returns [`PlotError::Empty`] if the strip has no samples.
 pub fn svg(strip: &Strip, analysis: &Analysis, options: &Options) -> Result<String, PlotError> {
     let sheet = Sheet::of(strip, analysis, options)?;
     let (width, height) = sheet.size();
@@ -122,7 +123,7 @@ pub fn svg(strip: &Strip, analysis: &Analysis, options: &Options) -> Result<Stri
         let mut backend = SVGBackend::with_string(&mut document, (width, height));
         draw(&sheet, &mut backend)?;
     }
-    // The back end measures in pixels; the paper is measured in hundredths of a millimetre.
+    // The back end writes pixels; the document is measured in hundredths of a millimetre.
     let counted = format!("width=\"{width}\" height=\"{height}\"");
     let measured = format!(
         "width=\"{:.2}mm\" height=\"{:.2}mm\" role=\"img\"",

@@ -1,4 +1,4 @@
-//! The whole of a long recording at a glance: the envelope of the signal and the heart rate over time.
+//! Overview of a long recording: envelope of the signal, and heart rate over time.
 
 use plotters::style::Color;
 use plotters_backend::DrawingBackend;
@@ -7,10 +7,10 @@ use super::paper::{
     BLUE, COARSE, Drawn, FINE, INK, PAPER, PAPER_LEFT, PAPER_RIGHT, QUIET, SHADE, SLATE, TRACE_LEFT, at,
 };
 use super::rows::clock;
-use super::text::Look;
+use super::text::TextLook;
 use crate::{Analysis, Quality, Strip};
 
-/// Columns of the overview: four per millimetre.
+/// Number of columns: four per millimetre.
 const COLUMNS: usize = 1000;
 const ENVELOPE_TOP: f64 = 9.0;
 const ENVELOPE_HEIGHT: f64 = 20.0;
@@ -19,22 +19,22 @@ const TREND_HEIGHT: f64 = 25.0;
 /// Steps of the time axis, in seconds.
 const TIME_STEPS_S: [f64; 12] =
     [10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0, 43_200.0, 86_400.0];
-const TITLE: Look = Look::new(2.8, INK).bold();
-const LABEL: Look = Look::new(2.4, QUIET);
+const TITLE: TextLook = TextLook::new(2.8, INK).bold();
+const LABEL: TextLook = TextLook::new(2.4, QUIET);
 
-/// What is left of a long recording in a thousand columns.
+/// A long recording reduced to a thousand columns.
 pub(super) struct Overview {
     duration_s: f64,
-    /// Lowest and highest sample of each column.
+    /// Lowest and highest sample per column.
     envelope: Vec<Option<(f32, f32)>>,
-    /// Lowest, mean and highest rate of each column.
+    /// Lowest, mean and highest rate per column.
     trend: Vec<Option<[f64; 3]>>,
-    /// Columns whose signal is unusable.
+    /// Whether the signal is unusable, per column.
     unusable: Vec<bool>,
 }
 
 impl Overview {
-    /// Room it takes below the rows, in millimetres.
+    /// Height of the overview in millimetres.
     pub(super) const HEIGHT: f64 = TREND_TOP + TREND_HEIGHT + 6.0;
 
     pub(super) fn of(strip: &Strip, analysis: &Analysis) -> Self {
@@ -61,7 +61,7 @@ impl Overview {
         self.draw_trend(backend, &trend)
     }
 
-    /// Upright lines at round times, their labels below the lower panel.
+    /// Vertical lines at round times, with labels below the lower panel.
     fn times<B: DrawingBackend>(&self, backend: &mut B, panel: &Panel, duration_s: f64) -> Drawn<B> {
         let last = TIME_STEPS_S[TIME_STEPS_S.len() - 1];
         let step_s = TIME_STEPS_S.into_iter().find(|step_s| duration_s / step_s <= 14.0);
@@ -79,7 +79,7 @@ impl Overview {
     }
 
     fn draw_unusable<B: DrawingBackend>(&self, backend: &mut B, panel: &Panel) -> Drawn<B> {
-        for (start, end) in stretches(&self.unusable, |&unusable| unusable) {
+        for (start, end) in runs(&self.unusable, |&unusable| unusable) {
             backend.draw_rect(
                 at(column_x(start as f64), panel.top),
                 at(column_x(end as f64), panel.bottom()),
@@ -96,7 +96,7 @@ impl Overview {
         if lows.is_empty() {
             return Ok(());
         }
-        // One wild column in a hundred must not flatten all others.
+        // The range excludes 1 % of the columns at each end, so that an outlier does not compress the rest.
         let rank = lows.len() / 100;
         let low = f64::from(*lows.select_nth_unstable_by(rank, f32::total_cmp).1);
         let rank = highs.len() - 1 - highs.len() / 100;
@@ -104,7 +104,7 @@ impl Overview {
         let span = (high - low).max(1e-9) * 1.1;
         let middle = (high + low) / 2.0;
         let y = |value: f32| panel.y((f64::from(value) - middle) / span + 0.5);
-        for (start, end) in stretches(&self.envelope, Option::is_some) {
+        for (start, end) in runs(&self.envelope, Option::is_some) {
             let columns = || (start..end).filter_map(|column| Some((column, self.envelope[column]?)));
             let upper = columns().map(|(column, (_, high))| at(column_x(column as f64 + 0.5), y(high) - 0.1));
             let lower = columns().map(|(column, (low, _))| at(column_x(column as f64 + 0.5), y(low) + 0.1));
@@ -148,7 +148,7 @@ impl Overview {
             backend.draw_path([at(TRACE_LEFT, y(rate)), at(PAPER_RIGHT, y(rate))], &FINE.stroke_width(15))?;
             LABEL.right().draw(backend, &format!("{rate:.0}"), at(TRACE_LEFT - 1.5, y(rate)))?;
         }
-        // Rates come every few seconds; in a recording of minutes there are columns between them that belong to them.
+        // In a short recording there are empty columns between two rates; these do not interrupt the line.
         let known: Vec<(usize, [f64; 3])> =
             self.trend.iter().enumerate().filter_map(|(column, rates)| Some((column, (*rates)?))).collect();
         let apart = (60.0 / self.duration_s * COLUMNS as f64).max(3.0) as usize;
@@ -165,7 +165,7 @@ impl Overview {
     }
 }
 
-/// A framed stretch of paper under the rows.
+/// A framed area below the rows.
 struct Panel {
     top: f64,
     height: f64,
@@ -176,7 +176,7 @@ impl Panel {
         self.top + self.height
     }
 
-    /// Height of a value from 0 (bottom) to 1 (top).
+    /// Position of a value from 0 (bottom) to 1 (top).
     fn y(&self, share: f64) -> f64 {
         self.top + self.height * (1.0 - share.clamp(0.0, 1.0))
     }
@@ -204,7 +204,8 @@ fn envelope(strip: &Strip, duration_s: f64) -> Vec<Option<(f32, f32)>> {
         while index < segment.samples.len() {
             let time_s = segment.start_s + index as f64 / strip.sample_rate_hz;
             let column = column_of(time_s, duration_s);
-            // The first sample of the next column, and at least one further so that rounding cannot stand still.
+            // The first sample of the next column, and at least one further, so that rounding cannot cause an
+            // endless loop.
             let end_s = (column + 1) as f64 / COLUMNS as f64 * duration_s;
             let end = ((end_s - segment.start_s) * strip.sample_rate_hz).ceil() as usize;
             let end = end.max(index + 1).min(segment.samples.len());
@@ -245,8 +246,8 @@ fn unusable(analysis: &Analysis, duration_s: f64) -> Vec<bool> {
     columns
 }
 
-/// Start and end of each unbroken stretch of columns that `belongs` holds for.
-fn stretches<T>(columns: &[T], belongs: impl Fn(&T) -> bool) -> Vec<(usize, usize)> {
+/// Start and end of each run of columns that satisfies `belongs`.
+fn runs<T>(columns: &[T], belongs: impl Fn(&T) -> bool) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut start = None;
     for (index, column) in columns.iter().enumerate() {

@@ -1,20 +1,20 @@
-//! The few colours of a picture of ECG paper.
+//! Palette for PNG plots.
 
 use std::collections::HashMap;
 
 use plotters::style::RGBColor;
 use plotters_backend::BackendColor;
 
-use super::paper::FLAT;
+use super::paper::COLORS;
 
-/// Pixels compared at once with those above them.
+/// Number of pixels compared at once with the row above.
 const BLOCK: usize = 16;
 
-/// Palette and indices of a picture.
+/// Palette and indices of the pixels.
 pub(super) fn indexed(pixels: &[u32], width: usize) -> (Vec<u8>, Vec<u8>) {
     let mut palette = Palette { known: HashMap::new(), bytes: Vec::new(), recent: [(u32::MAX, 0); 64] };
-    // Flat colours come first, so that blends cannot take their place.
-    for RGBColor(r, g, b) in FLAT {
+    // Flat colours come first, so that blends cannot displace them.
+    for RGBColor(r, g, b) in COLORS {
         palette.index(packed(BackendColor { alpha: 1.0, rgb: (r, g, b) }));
     }
     let mut indices: Vec<u8> = Vec::with_capacity(pixels.len());
@@ -22,7 +22,7 @@ pub(super) fn indexed(pixels: &[u32], width: usize) -> (Vec<u8>, Vec<u8>) {
     for row in pixels.chunks(width.max(1)) {
         for (number, block) in row.chunks(BLOCK).enumerate() {
             let start = number * BLOCK;
-            // Paper repeats itself from row to row.
+            // Rows of ECG paper repeat, so a chunk equal to the row above is copied.
             if above.get(start..start + block.len()) == Some(block) {
                 let from = indices.len() - width;
                 indices.extend_from_within(from..from + block.len());
@@ -37,11 +37,11 @@ pub(super) fn indexed(pixels: &[u32], width: usize) -> (Vec<u8>, Vec<u8>) {
     (palette.bytes, indices)
 }
 
-/// The colours met so far.
+/// Colours found so far.
 struct Palette {
     known: HashMap<u32, u8>,
     bytes: Vec<u8>,
-    /// A pixel mostly has the colour of one of the last few.
+    /// Cache of recent colours.
     recent: [(u32, u8); 64],
 }
 
@@ -64,7 +64,8 @@ impl Palette {
         index
     }
 
-    /// A new entry while there is room. After that the nearest one: what is left then are rare blends at soft edges.
+    /// Adds an entry while there is space, else returns the nearest. The remaining colours are rare blends at
+    /// edges.
     fn new_or_nearest(&mut self, pixel: u32) -> u8 {
         let parts = [(pixel >> 16) as u8, (pixel >> 8) as u8, pixel as u8];
         if let Ok(index) = u8::try_from(self.bytes.len() / 3) {

@@ -1,4 +1,4 @@
-//! The sheet: where everything lies, its header, its grid, its legend.
+//! Layout of the sheet: header, grid, rows and legend.
 
 use plotters::style::{Color, RGBColor};
 use plotters_backend::{DrawingBackend, DrawingErrorKind};
@@ -6,7 +6,7 @@ use plotters_backend::{DrawingBackend, DrawingErrorKind};
 use super::overview::Overview;
 use super::rows::Row;
 use super::scale::{self, ROW_S, Scale};
-use super::text::Look;
+use super::text::TextLook;
 use super::{Options, PlotError};
 use crate::{Analysis, Quality, Strip};
 
@@ -27,13 +27,13 @@ pub(super) const SLATE: RGBColor = RGBColor(62, 70, 96);
 pub(super) const BLUE: RGBColor = RGBColor(32, 84, 164);
 pub(super) const WHITE: RGBColor = RGBColor(255, 255, 255);
 
-/// Every flat colour of a sheet.
-pub(super) const FLAT: [RGBColor; 13] =
+/// All flat colours of a sheet.
+pub(super) const COLORS: [RGBColor; 13] =
     [WHITE, PAPER, FINE, COARSE, INK, QUIET, MARK, FAINT_MARK, SHADE, AMBER, GREEN, SLATE, BLUE];
 
 /// Left edge of the paper, in millimetres.
 pub(super) const PAPER_LEFT: f64 = 5.0;
-/// Left of the first sample: before it stands the calibration pulse.
+/// Position of the first sample in millimetres. The calibration pulse is to its left.
 pub(super) const TRACE_LEFT: f64 = 20.0;
 /// Right edge of the paper, in millimetres: ten seconds at 25 mm/s.
 pub(super) const PAPER_RIGHT: f64 = TRACE_LEFT + ROW_S * scale::SPEED_MM_PER_S;
@@ -42,33 +42,33 @@ const PAGE_WIDTH: f64 = PAPER_RIGHT + 5.0;
 const HEADER_HEIGHT: f64 = 19.0;
 const LINE_HEIGHT: f64 = 5.0;
 const FOOTER_HEIGHT: f64 = 9.0;
-/// Room above and below the paper where there are no captions.
+/// Margin above and below the paper without captions.
 const BARE_MARGIN: f64 = 1.0;
-/// Pixels per millimetre from which on lines every millimetre can be told apart.
+/// Pixels per millimetre above which the lines of the fine grid are distinguishable.
 const FINE_GRID_SCALE: f64 = 3.0;
-/// Room between cells of the header.
+/// Space between cells of the header.
 const CELL_GAP: f64 = 9.0;
-const CAPTION: Look = Look::new(2.3, QUIET);
-const VALUE: Look = Look::new(4.0, INK).bold();
-const NOTE: Look = Look::new(2.8, INK);
-const LEGEND: Look = Look::new(2.4, QUIET);
-/// Most letters of a lead's name: names of leads are short, and longer ones may be something else.
+const CAPTION: TextLook = TextLook::new(2.3, QUIET);
+const VALUE: TextLook = TextLook::new(4.0, INK).bold();
+const NOTE: TextLook = TextLook::new(2.8, INK);
+const LEGEND: TextLook = TextLook::new(2.4, QUIET);
+/// Longest name of a lead that is drawn.
 const LEAD_LETTERS: usize = 16;
-/// Most rows of a page, whatever the options say.
+/// Limit in rows per page.
 const MAX_ROWS: usize = 60;
 
-/// Hundredths of a millimetre.
+/// Converts millimetres to hundredths.
 pub(super) fn hundredths(mm: f64) -> i32 {
-    // Clamped far beyond the page, so that a wild value cannot overflow on the way to pixels.
+    // Clamped far beyond the page, so that extreme values cannot overflow.
     (mm * 100.0).round().clamp(-10_000_000.0, 10_000_000.0) as i32
 }
 
-/// A point given in millimetres.
+/// A point in millimetres.
 pub(super) fn at(x: f64, y: f64) -> (i32, i32) {
     (hundredths(x), hundredths(y))
 }
 
-/// A strip laid out on paper.
+/// Layout of a strip on paper.
 pub(super) struct Sheet<'a> {
     strip: &'a Strip,
     analysis: &'a Analysis,
@@ -92,13 +92,13 @@ impl<'a> Sheet<'a> {
         }
         let duration_s = strip.duration_s();
         let on_page = options.rows.clamp(1, MAX_ROWS);
-        // A few samples more than a row do not make another row.
+        // A few samples more than a row do not start another row.
         let needed = ((duration_s - 0.05) / ROW_S).ceil().max(1.0);
         let rows = scale::samples_of_rows(strip, on_page.min(needed as usize));
         let scale = Scale::of(&rows);
         let overview = (needed as usize > on_page).then(|| Overview::of(strip, analysis));
         let width = PAPER_RIGHT - PAPER_LEFT;
-        let lines = [(findings(analysis), INK), (remarks(analysis), QUIET)];
+        let lines = [(findings(analysis), INK), (warnings(analysis), QUIET)];
         let lines = lines.into_iter().filter(|(text, _)| options.captions && !text.is_empty());
         let lines = lines.map(|(text, color)| (NOTE.fitted(&text, width), color)).collect();
         Ok(Sheet { strip, analysis, options, scale, rows, overview, lines, fine_grid: true })
@@ -111,8 +111,8 @@ impl<'a> Sheet<'a> {
         (hundredths(PAGE_WIDTH) as u32, hundredths(height) as u32)
     }
 
-    /// Leaves out what could not be told apart at this many pixels per millimetre.
-    pub(super) fn suit(&mut self, pixels_per_mm: f64) {
+    /// Omits the fine grid if it is not distinguishable at this scale.
+    pub(super) fn adapt_to(&mut self, pixels_per_mm: f64) {
         self.fine_grid = pixels_per_mm >= FINE_GRID_SCALE;
     }
 
@@ -164,7 +164,7 @@ impl<'a> Sheet<'a> {
             Some(rate) => (format!("{:.0} bpm", rate.mean_bpm), INK),
             None => ("no heart rate".to_owned(), MARK),
         };
-        let big = Look::new(7.0, rate_color).bold();
+        let big = TextLook::new(7.0, rate_color).bold();
         CAPTION.draw(backend, "Heart rate", at(x, 5.0))?;
         big.draw(backend, &rate, at(x, 12.0))?;
         x += big.width_mm(&rate) + CELL_GAP * 1.3;
@@ -174,17 +174,17 @@ impl<'a> Sheet<'a> {
                 break;
             }
             CAPTION.draw(backend, caption, at(x, 5.0))?;
-            Look { color, ..VALUE }.draw(backend, &value, at(x, 12.0))?;
+            TextLook { color, ..VALUE }.draw(backend, &value, at(x, 12.0))?;
             x += width + CELL_GAP;
         }
         for (index, (text, color)) in self.lines.iter().enumerate() {
             let y = HEADER_HEIGHT + index as f64 * LINE_HEIGHT;
-            Look { color: *color, ..NOTE }.draw(backend, text, at(PAPER_LEFT, y))?;
+            TextLook { color: *color, ..NOTE }.draw(backend, text, at(PAPER_LEFT, y))?;
         }
         Ok(())
     }
 
-    /// Caption, value and colour of each cell of the header after the heart rate.
+    /// Caption, value and colour of the cells of the header after the heart rate.
     fn cells(&self) -> Vec<(&'static str, String, RGBColor)> {
         let mut cells = Vec::new();
         if let Some(rate) = &self.analysis.heart_rate {
@@ -199,7 +199,7 @@ impl<'a> Sheet<'a> {
         let lead = self.strip.lead.as_deref().unwrap_or("not named");
         let lead: String = lead.chars().take(LEAD_LETTERS).collect();
         cells.push(("Lead", lead, INK));
-        cells.push(("Duration", spoken_duration(self.strip.duration_s()), INK));
+        cells.push(("Duration", format_duration(self.strip.duration_s()), INK));
         cells.push(("Sampling", format!("{} Hz", rounded(self.strip.sample_rate_hz)), INK));
         if let Some(time) = &self.options.recorded_at {
             cells.push(("Recorded", time.chars().take(40).collect(), INK));
@@ -212,7 +212,7 @@ impl<'a> Sheet<'a> {
         let pulse = format!("pulse: {} mV", rounded(self.scale.pulse_mv()));
         let mut text = format!("{}   {pulse}", self.scale.text());
         if cut {
-            text.push_str("   what leaves a row is cut off");
+            text.push_str("   values outside a row are clipped");
         }
         LEGEND.draw(backend, &text, at(PAPER_LEFT, y))?;
         let mut x = PAPER_RIGHT;
@@ -235,7 +235,7 @@ impl<'a> Sheet<'a> {
     }
 }
 
-/// What the strip shows, or why it shows nothing.
+/// Findings of the strip, or the reason for a missing rate.
 fn findings(analysis: &Analysis) -> String {
     if let Some(reason) = &analysis.no_heart_rate_reason {
         return reason.clone();
@@ -244,19 +244,19 @@ fn findings(analysis: &Analysis) -> String {
     notes.join("  ")
 }
 
-/// What should be known of how the file was read. Names of other leads come from the file and say nothing of this one.
-fn remarks(analysis: &Analysis) -> String {
+/// Warnings of the reader. Names of other leads do not concern this one.
+fn warnings(analysis: &Analysis) -> String {
     let warnings = analysis.warnings.iter().filter(|warning| warning.code != "other_leads");
     let texts: Vec<&str> = warnings.map(|warning| warning.message.as_str()).collect();
     texts.join("  ")
 }
 
-/// A beat's mark, its tip downwards.
+/// Draws the mark of a beat with its tip down.
 pub(super) fn mark<B: DrawingBackend>(backend: &mut B, x: f64, top: f64, color: RGBColor) -> Drawn<B> {
     backend.fill_polygon([at(x - 1.1, top), at(x + 1.1, top), at(x, top + 2.0)], &color)
 }
 
-/// White paper between two dashed lines: nothing was recorded here.
+/// Draws a gap: white paper between two dashed lines.
 pub(super) fn frame_gap<B: DrawingBackend>(backend: &mut B, from: (f64, f64), to: (f64, f64)) -> Drawn<B> {
     backend.draw_rect(at(from.0, from.1), at(to.0, to.1), &WHITE.mix(0.85), true)?;
     let mut y = from.1;
@@ -269,7 +269,7 @@ pub(super) fn frame_gap<B: DrawingBackend>(backend: &mut B, from: (f64, f64), to
     Ok(())
 }
 
-/// Paper with lines every 1 and 5 mm.
+/// Draws the grid of 1 and 5 mm.
 pub(super) fn grid<B: DrawingBackend>(
     backend: &mut B,
     from: (f64, f64),
@@ -282,7 +282,7 @@ pub(super) fn grid<B: DrawingBackend>(
             continue;
         }
         let style = color.stroke_width(width);
-        // One pen stroke up and down, so that the SVG stays small.
+        // All lines of a direction are one path, so that the SVG stays small.
         let columns = ((to.0 - from.0) / step).round() as usize;
         let stroke = (0..=columns).flat_map(|column| {
             let x = from.0 + column as f64 * step;
@@ -299,8 +299,8 @@ pub(super) fn grid<B: DrawingBackend>(
     Ok(())
 }
 
-/// `27.8 s`, `5 min 3 s`, `24 h 0 min`.
-fn spoken_duration(seconds: f64) -> String {
+/// Formats `27.8 s`, `5 min 3 s` or `24 h 0 min`.
+fn format_duration(seconds: f64) -> String {
     if seconds < 60.0 {
         return format!("{seconds:.1} s");
     }
@@ -312,7 +312,7 @@ fn spoken_duration(seconds: f64) -> String {
     }
 }
 
-/// At most three decimals, none that say nothing.
+/// Formats at most three decimals without trailing zeros.
 pub(super) fn rounded(value: f64) -> String {
     let text = format!("{value:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

@@ -1,5 +1,5 @@
-//! A `plotters` back end for pixels that is made for ECG paper: grid lines without blur, traces with soft edges, text in
-//! the embedded font, and a PNG of few colours.
+//! A `plotters` back end for pixels: grid lines on whole pixels, anti-aliased traces, text in the embedded
+//! font, and PNG with a palette.
 
 use std::collections::HashMap;
 
@@ -13,19 +13,20 @@ use super::palette::{indexed, packed};
 use super::text::{LINE_PER_SIZE, advance_em, font};
 use super::{Pixels, PlotError};
 
-/// Steps between no and full cover of a pixel: few, so that all colours of a picture fit a palette.
+/// Levels of pixel coverage. Few levels keep the number of colours within a palette.
 const COVER_STEPS: u32 = 15;
-/// Half the height of a small letter, as a share of the font's size: text is centred on it, as `0.5ex` does in SVG.
+/// Half the height of a lower-case letter relative to the font size. Text is centred on it, as `0.5ex` in
+/// SVG.
 const HALF_LETTER: f64 = 0.273;
-/// Lines that a row of pixels is cut into where areas are filled.
+/// Scan lines per row of pixels when areas are filled.
 const SUBROWS: i64 = 4;
-/// Most pixels of a picture, whatever the options say.
+/// Limit in pixels.
 const MAX_PIXELS: usize = 64_000_000;
 
-/// Nothing that is drawn into memory can fail.
+/// Drawing into memory cannot fail.
 pub(super) type Never = std::convert::Infallible;
 
-/// Pixels, addressed in hundredths of a millimetre.
+/// An image addressed in hundredths of a millimetre.
 pub(super) struct Raster {
     /// Size in hundredths of a millimetre.
     size: (u32, u32),
@@ -35,7 +36,7 @@ pub(super) struct Raster {
     scale: f64,
     /// 0x00RRGGBB.
     pixels: Vec<u32>,
-    /// Cover of the path that is being drawn, 0 to 255; all zero between paths.
+    /// Coverage of the current path, 0 to 255. All zero between paths.
     cover: Vec<u8>,
     fonts: [Option<FontRef<'static>>; 2],
     glyphs: HashMap<(char, u32, bool), Option<OutlinedGlyph>>,
@@ -47,7 +48,7 @@ impl Raster {
         Raster::at_scale(size, finite.clamp(2.0, 20.0) / 100.0)
     }
 
-    /// For a window, however small.
+    /// Like [`Raster::new`], for a window of any size.
     pub(super) fn for_window(size: (u32, u32), pixels_per_mm: f64) -> Result<Self, PlotError> {
         let finite = if pixels_per_mm.is_finite() { pixels_per_mm } else { 1.0 };
         Raster::at_scale(size, finite.clamp(0.1, 40.0) / 100.0)
@@ -83,7 +84,7 @@ impl Raster {
         let ink = packed(color);
         let rows = inside(from.1, self.height)..inside(to.1, self.height);
         if right == left + 1 && cover >= 255 {
-            // An upright line of one pixel, of which a grid has hundreds.
+            // Fast path for a vertical line of one pixel, of which a grid has hundreds.
             let column = self.pixels.get_mut(rows.start * self.width + left..).unwrap_or_default();
             column.iter_mut().step_by(self.width).take(rows.len()).for_each(|pixel| *pixel = ink);
             return;
@@ -101,7 +102,7 @@ impl Raster {
         }
     }
 
-    /// A line along one axis, on whole pixels.
+    /// Draws a horizontal or vertical line on whole pixels.
     fn crisp_line(&mut self, from: BackendCoord, to: BackendCoord, width: u32, color: BackendColor) {
         let thick = (f64::from(width) * self.scale).round().max(1.0) as i64;
         let start = |hundredths: i32| ((self.pixel(hundredths) - thick as f64 / 2.0).round()) as i64;
@@ -110,7 +111,7 @@ impl Raster {
         self.fill((x0, y0), (x1 + thick, y1 + thick), color);
     }
 
-    /// A line of any direction with soft edges, into the cover.
+    /// Adds an anti-aliased line to the coverage.
     fn soft_line(&mut self, from: (f32, f32), to: (f32, f32), half: f32) {
         let reach = half + 1.0;
         let inside = |value: f32, limit: usize| value.clamp(0.0, limit as f32) as usize;
@@ -126,7 +127,7 @@ impl Raster {
             let py = y as f32 + 0.5 - from.1;
             for (x, cover) in (columns.start..).zip(row) {
                 let px = x as f32 + 0.5 - from.0;
-                // Distance of the pixel's middle from the line; where it is farther than the pen, no ink.
+                // Distance of the center of the pixel from the line.
                 let along = ((px * dx + py * dy) * inverse).clamp(0.0, 1.0);
                 let (ox, oy) = (px - along * dx, py - along * dy);
                 let ink = (half + 0.5 - (ox * ox + oy * oy).sqrt()).clamp(0.0, 1.0);
@@ -135,7 +136,7 @@ impl Raster {
         }
     }
 
-    /// Adds a subrow's share of cover from `left` to `right`, in pixels, soft at both ends.
+    /// Adds one scan line of coverage from `left` to `right`, in pixels, anti-aliased at both ends.
     fn cover_span(&mut self, row: usize, left: f64, right: f64) {
         let (left, right) = (left.clamp(0.0, self.width as f64), right.clamp(0.0, self.width as f64));
         let columns = left.floor() as usize..right.ceil() as usize;
@@ -152,7 +153,7 @@ impl Raster {
         }
     }
 
-    /// Lays the cover between two rows over the picture and clears it.
+    /// Blends the coverage between two rows into the image and clears it.
     fn lay_cover(&mut self, top: f32, bottom: f32, color: BackendColor) {
         let ink = packed(color);
         let inside = |value: f32| value.clamp(0.0, self.height as f32) as usize;
@@ -190,7 +191,7 @@ impl Raster {
         let mut marks: Vec<(usize, u32)> = Vec::new();
         let Some(glyph) = self.glyph(letter, size, bold) else { return };
         let bounds = glyph.px_bounds();
-        // Letters stand on whole pixels, so that each looks the same wherever it stands.
+        // Letters are placed on whole pixels, so that equal letters look equal.
         let left = origin.0.round() as i64 + bounds.min.x as i64;
         let top = origin.1.round() as i64 + bounds.min.y as i64;
         glyph.draw(|x, y, cover| {
@@ -207,14 +208,14 @@ impl Raster {
         }
     }
 
-    /// The picture as it is.
+    /// Returns the image as RGBA pixels.
     pub(super) fn into_pixels(self) -> Pixels {
         let color = |pixel: u32| [(pixel >> 16) as u8, (pixel >> 8) as u8, pixel as u8, 255];
         let rgba = self.pixels.iter().copied().flat_map(color).collect();
         Pixels { width: self.width as u32, height: self.height as u32, rgba }
     }
 
-    /// The picture as PNG with a palette.
+    /// Returns the image as PNG with a palette.
     pub(super) fn into_png(self) -> Result<Vec<u8>, PlotError> {
         let mut file = Vec::with_capacity(self.pixels.len() / 8);
         let mut encoder = png::Encoder::new(&mut file, self.width as u32, self.height as u32);
@@ -229,7 +230,7 @@ impl Raster {
         let (palette, data) = indexed(&self.pixels, self.width);
         encoder.set_color(png::ColorType::Indexed);
         encoder.set_palette(palette);
-        // Paper repeats itself from row to row.
+        // Rows of ECG paper repeat.
         encoder.set_filter(png::Filter::Up);
         let mut writer = encoder.write_header()?;
         writer.write_image_data(&data)?;
@@ -238,13 +239,13 @@ impl Raster {
     }
 }
 
-/// Cover in few steps, by the opacity of the ink.
+/// Coverage rounded to few levels, multiplied by the opacity.
 fn stepped(cover: u32, alpha: f64) -> u32 {
     let cover = (f64::from(cover) * alpha.clamp(0.0, 1.0)) as u32;
     (cover * COVER_STEPS + 127) / 255 * 255 / COVER_STEPS
 }
 
-/// `ink` over `under`, with a cover of 0 to 255.
+/// Blends `ink` over `under` with a coverage of 0 to 255.
 fn blended(under: u32, ink: u32, cover: u32) -> u32 {
     let mix = |shift: u32| {
         let (below, above) = (under >> shift & 0xff, ink >> shift & 0xff);
@@ -382,7 +383,7 @@ impl DrawingBackend for Raster {
                 VPos::Center => em * HALF_LETTER,
                 VPos::Bottom => -em * HALF_LETTER,
             };
-        // The font crate wants the height of a line where everybody else says size.
+        // The font crate expects the line height instead of the font size.
         let size = self.fonts[usize::from(bold)].as_ref().map_or(em, |font| {
             em * f64::from(font.height_unscaled() / font.units_per_em().unwrap_or(2048.0))
         });

@@ -1,4 +1,4 @@
-//! A row of ten seconds: calibration pulse, trace, beat marks, gaps, quality.
+//! A row of ten seconds: calibration pulse, trace, beat marks, gaps and quality.
 
 use plotters::style::Color;
 use plotters_backend::DrawingBackend;
@@ -8,26 +8,26 @@ use super::paper::{
     mark,
 };
 use super::scale::{self, ROW_S, SPEED_MM_PER_S, Scale};
-use super::text::Look;
+use super::text::TextLook;
 use crate::{Analysis, Gap, Quality, Segment, Strip};
 
-/// Width of the pen, in hundredths of a millimetre.
+/// Width of the pen in hundredths of a millimetre.
 const PEN: u32 = 28;
-/// Width of a column in which a dense trace is drawn by its extremes, in millimetres.
+/// Width in millimetres of a column in which a dense trace is reduced to its extremes.
 const COLUMN_MM: f64 = 0.1;
-/// Beats below this confidence are marked faintly.
+/// Beats below this confidence have a faint mark.
 const CERTAIN: f32 = 0.5;
-const LABEL: Look = Look::new(2.4, QUIET);
+const LABEL: TextLook = TextLook::new(2.4, QUIET);
 
 /// A row of the page.
 pub(super) struct Row<'a> {
     pub(super) strip: &'a Strip,
     pub(super) analysis: &'a Analysis,
     pub(super) scale: &'a Scale,
-    /// Upper edge, in millimetres.
+    /// Upper edge in millimetres.
     pub(super) top: f64,
     pub(super) start_s: f64,
-    /// The voltage that lies on the baseline.
+    /// The voltage on the baseline.
     pub(super) middle_mv: f64,
 }
 
@@ -46,7 +46,7 @@ impl Row<'_> {
         Ok(())
     }
 
-    /// Whether part of the trace lies outside of the row.
+    /// Whether part of the trace is outside the row.
     pub(super) fn is_cut(&self, samples: &[f32]) -> bool {
         samples.iter().any(|&sample| {
             let y = self.unclamped(sample);
@@ -78,7 +78,7 @@ impl Row<'_> {
         self.unclamped(sample).clamp(self.top + 0.3, self.bottom() - 0.3)
     }
 
-    /// Left and right edge of a stretch, as far as it lies in the row.
+    /// Left and right edge of a time interval, limited to the row.
     fn span(&self, start_s: f64, end_s: f64) -> Option<(f64, f64)> {
         let (start_s, end_s) = (start_s.max(self.start_s), end_s.min(self.end_s()));
         (start_s < end_s).then(|| (self.x(start_s), self.x(end_s)))
@@ -117,7 +117,7 @@ impl Row<'_> {
         Ok(())
     }
 
-    /// Writes a word at the foot of a stretch, if there is room.
+    /// Writes a label at the bottom of an interval if there is space.
     fn label<B: DrawingBackend>(&self, backend: &mut B, text: &str, left: f64, right: f64) -> Drawn<B> {
         if LABEL.width_mm(text) + 2.0 > right - left {
             return Ok(());
@@ -125,7 +125,7 @@ impl Row<'_> {
         LABEL.centred().draw(backend, text, at((left + right) / 2.0, self.bottom() - 2.5))
     }
 
-    /// The pulse that shows the scale, and the time of the row.
+    /// Draws the calibration pulse and the time of the row.
     fn pulse<B: DrawingBackend>(&self, backend: &mut B) -> Drawn<B> {
         let height = self.scale.pulse_mv() * self.scale.gain_mm_per_mv;
         let row = self.scale.row_height_mm;
@@ -166,7 +166,7 @@ impl Row<'_> {
     }
 }
 
-/// `0:10`, or `1:00:10` beyond an hour.
+/// Formats `0:10`, or `1:00:10` for an hour and more.
 pub(super) fn clock(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     if whole < 3600 {
@@ -176,12 +176,12 @@ pub(super) fn clock(seconds: f64) -> String {
     }
 }
 
-/// A line that keeps of each narrow column its first, lowest, highest and last point: more is not seen.
+/// A path reduced to the first, lowest, highest and last point of each narrow column.
 #[derive(Default)]
 struct Stroke {
     points: Vec<(i32, i32)>,
     column: i64,
-    /// First, lowest, highest and last point of the open column, with the order they came in.
+    /// First, lowest, highest and last point of the current column, with their order.
     open: Option<[(usize, (i32, i32)); 4]>,
     count: usize,
 }

@@ -1,26 +1,26 @@
-//! How high the trace is drawn, and on how much paper.
+//! Scale of the trace and height of the rows.
 
 use crate::Strip;
 
-/// Millimetres per second, as on every ECG.
+/// Paper speed in millimetres per second.
 pub(super) const SPEED_MM_PER_S: f64 = 25.0;
 /// Seconds of a row.
 pub(super) const ROW_S: f64 = 10.0;
-/// Millimetres per millivolt, from the usual down to what fits the wildest signal.
+/// Gains in millimetres per millivolt, from the standard one down.
 const GAINS_MM_PER_MV: [f64; 6] = [10.0, 5.0, 2.5, 1.0, 0.5, 0.1];
-/// Lowest and highest row, in millimetres.
+/// Smallest and largest height of a row in millimetres.
 const ROW_HEIGHT_MM: (f64, f64) = (25.0, 50.0);
-/// Paper left free above and below the trace, in millimetres: above for beat marks.
+/// Margins above and below the trace in millimetres. The upper one contains beat marks.
 const MARGIN_MM: (f64, f64) = (6.0, 3.0);
-/// Share of samples that may be cut off at each end, so that one spike does not flatten the rest.
+/// Share of samples that may be cut off at each end, so that a spike does not compress the rest.
 const CUT_SHARE: f64 = 0.0005;
 
-/// Height of the trace.
+/// Scale of the trace.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scale {
     pub(super) gain_mm_per_mv: f64,
     pub(super) row_height_mm: f64,
-    /// Where the baseline of a row lies, from its top.
+    /// Position of the baseline from the top of the row.
     pub(super) baseline_mm: f64,
 }
 
@@ -37,7 +37,7 @@ impl Scale {
         let smallest = GAINS_MM_PER_MV[GAINS_MM_PER_MV.len() - 1];
         let gain =
             GAINS_MM_PER_MV.into_iter().find(|&gain| needed(gain) <= ROW_HEIGHT_MM.1).unwrap_or(smallest);
-        // A signal beyond all measure gets whatever gain shows it.
+        // An extreme signal has the gain that fits it.
         let span = (high - low).max(f64::MIN_POSITIVE);
         let gain = if needed(gain) > ROW_HEIGHT_MM.1 { 40.0 / span } else { gain };
         let row_height_mm = ((needed(gain) / 5.0).ceil() * 5.0).clamp(ROW_HEIGHT_MM.0, ROW_HEIGHT_MM.1);
@@ -50,19 +50,19 @@ impl Scale {
         }
     }
 
-    /// Voltage of the calibration pulse: 1 mV, or more where that would be too low to see.
+    /// Voltage of the calibration pulse: 1 mV, or more at gains that make it invisible.
     pub(super) fn pulse_mv(&self) -> f64 {
         if self.gain_mm_per_mv >= 2.5 { 1.0 } else { 10.0 / self.gain_mm_per_mv }
     }
 
-    /// As a reader of ECGs expects it, such as `25 mm/s, 10 mm/mV`.
+    /// Text such as `25 mm/s, 10 mm/mV`.
     pub(super) fn text(&self) -> String {
         let gain = self.gain_mm_per_mv;
         if gain >= 0.1 { format!("25 mm/s   {gain} mm/mV") } else { format!("25 mm/s   {gain:.1e} mm/mV") }
     }
 }
 
-/// Samples of each row of the page, gaps left out.
+/// Samples of each row of the page, without gaps.
 pub(super) fn samples_of_rows(strip: &Strip, rows: usize) -> Vec<Vec<f32>> {
     let mut samples = vec![Vec::new(); rows];
     for (row, samples) in samples.iter_mut().enumerate() {
@@ -75,14 +75,14 @@ pub(super) fn samples_of_rows(strip: &Strip, rows: usize) -> Vec<Vec<f32>> {
     samples
 }
 
-/// Indices of a segment's samples that fall into the row that starts at `row_start_s`.
+/// Range of the samples of a segment in the row that starts at `row_start_s`.
 pub(super) fn index_range(
     segment_start_s: f64,
     count: usize,
     rate_hz: f64,
     row_start_s: f64,
 ) -> std::ops::Range<usize> {
-    // Casting to an integer takes what is negative or beyond all bounds to the nearest there is.
+    // The conversion to an integer saturates.
     let index =
         |time_s: f64| (((time_s - segment_start_s) * rate_hz - 1e-6).ceil().max(0.0) as usize).min(count);
     let start = index(row_start_s);

@@ -1,42 +1,42 @@
-//! Text on the sheet: sizes in millimetres, widths by the embedded font.
+//! Text on the sheet. Sizes are in millimetres; widths are those of the embedded font.
 
 use ab_glyph::{Font, FontRef};
 use plotters::style::{FontStyle, IntoFont, RGBColor, TextStyle};
 use plotters_backend::text_anchor::{HPos, Pos, VPos};
 use plotters_backend::{DrawingBackend, DrawingErrorKind};
 
-/// Fonts a viewer of the SVG may have, the first being the one that PNG pictures embed.
+/// Fonts of the SVG. The first is the one embedded for PNG.
 const FAMILY: &str = "DejaVu Sans, Verdana, Arial, sans-serif";
-/// `plotters` takes the height of a line for the size of a font.
+/// `plotters` interprets the line height as the font size.
 pub(super) const LINE_PER_SIZE: f64 = 1.24;
 
-/// How a piece of text looks.
+/// Style of a text.
 #[derive(Clone, Copy)]
-pub(super) struct Look {
+pub(super) struct TextLook {
     pub(super) size_mm: f64,
     pub(super) bold: bool,
     pub(super) color: RGBColor,
     pub(super) align: HPos,
 }
 
-impl Look {
+impl TextLook {
     pub(super) const fn new(size_mm: f64, color: RGBColor) -> Self {
-        Look { size_mm, bold: false, color, align: HPos::Left }
+        TextLook { size_mm, bold: false, color, align: HPos::Left }
     }
 
     pub(super) const fn bold(self) -> Self {
-        Look { bold: true, ..self }
+        TextLook { bold: true, ..self }
     }
 
     pub(super) const fn centred(self) -> Self {
-        Look { align: HPos::Center, ..self }
+        TextLook { align: HPos::Center, ..self }
     }
 
     pub(super) const fn right(self) -> Self {
-        Look { align: HPos::Right, ..self }
+        TextLook { align: HPos::Right, ..self }
     }
 
-    /// Draws `text` with its middle line at `at` (hundredths of a millimetre).
+    /// Draws `text`, vertically centred at `at` (hundredths of a millimetre).
     pub(super) fn draw<B: DrawingBackend>(
         &self,
         backend: &mut B,
@@ -54,7 +54,7 @@ impl Look {
         width_em(text, self.bold) * self.size_mm
     }
 
-    /// `text`, cut with an ellipsis if it is wider than `width_mm`.
+    /// `text`, truncated with an ellipsis if it is wider than `width_mm`.
     pub(super) fn fitted(&self, text: &str, width_mm: f64) -> String {
         let Some(font) = font(self.bold) else { return text.to_owned() };
         let room = width_mm / self.size_mm;
@@ -80,13 +80,13 @@ pub(super) fn font(bold: bool) -> Option<FontRef<'static>> {
     FontRef::try_from_slice(bytes).ok()
 }
 
-/// Width of `text` in units of the font's size.
+/// Width of `text` in units of the font size.
 fn width_em(text: &str, bold: bool) -> f64 {
     let Some(font) = font(bold) else { return text.chars().count() as f64 * 0.65 };
     text.chars().map(|letter| advance_em(&font, letter)).sum()
 }
 
-/// Width of a letter in units of the font's size.
+/// Width of a letter in units of the font size.
 pub(super) fn advance_em(font: &FontRef<'_>, letter: char) -> f64 {
     let units = f64::from(font.units_per_em().unwrap_or(2048.0));
     f64::from(font.h_advance_unscaled(font.glyph_id(letter))) / units

@@ -1,22 +1,24 @@
-//! A second, simple detector, to see whether it finds the same beats.
+//! Agreement with a second, simple detector (bSQI).
 
-/// The signal is smoothed over this time: a zero at 25 Hz and little above it.
+/// Length of the moving average that smooths the signal: a zero at 25 Hz.
 const SMOOTHING_S: f64 = 0.04;
-/// The length of the curve is taken over this time, that of a wide QRS complex.
+/// Length of the curve-length window: the duration of a wide QRS complex.
 const LENGTH_S: f64 = 0.13;
-/// No two beats are closer.
+/// Shortest distance between two beats.
 const REFRACTORY_S: f64 = 0.25;
-/// Highest values of stretches this long are what a beat is like.
+/// The typical height is the median of the maxima of windows of this length.
 const BIN_S: f64 = 2.0;
-/// A beat reaches this share of that height.
+/// A beat reaches this share of the typical height.
 const THRESHOLD: f32 = 0.4;
-/// Beats of the two detectors are the same up to this distance (Li, Mark and Clifford 2008).
+/// Largest distance of two detections of the same beat (Li, Mark and Clifford 2008).
 const SAME_S: f64 = 0.15;
 
-/// Beats found by both, over beats found by either. The second detector is the length of the curve of W. Zong, G. B. Moody and
-/// D. Jiang, "A robust open-source algorithm to detect onset and duration of QRS complexes", Computers in Cardiology 30,
-/// 2003, with a fixed threshold: it knows no shapes, no rhythm and no contrast, and noise misleads it in other places.
-pub(super) fn with_second_detector(samples: &[f32], rate: f64, beats: &[usize]) -> f64 {
+/// Number of beats found by both detectors divided by the number found by either.
+///
+/// The second detector is the curve length of W. Zong, G. B. Moody and D. Jiang, "A robust open-source
+/// algorithm to detect onset and duration of QRS complexes", Computers in Cardiology 30, 2003, with a fixed
+/// threshold. It uses no templates, no rhythm and no contrast, so noise causes different errors.
+pub(super) fn bsqi(samples: &[f32], rate: f64, beats: &[usize]) -> f64 {
     let found = length_transform(samples, rate);
     let same = SAME_S * rate;
     let (mut both, mut at) = (0, 0);
@@ -56,7 +58,7 @@ fn length_transform(samples: &[f32], rate: f64) -> Vec<usize> {
     let middle = highest.len() / 2;
     let threshold = THRESHOLD * *highest.select_nth_unstable_by(middle, f32::total_cmp).1;
     let reach = steps(REFRACTORY_S);
-    // The middle of the stretch whose curve is longest.
+    // Center of the window with the longest curve.
     let middle = (length + smooth) / 2;
     let mut out: Vec<usize> = Vec::new();
     for at in 0..curve.len() {

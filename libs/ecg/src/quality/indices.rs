@@ -1,78 +1,84 @@
-//! Published indices of signal quality, each of one stretch of a signal.
+//! Indices of signal quality of one segment.
 
 use super::agreement;
 use super::spectrum::Spectrum;
 use crate::detect::Detection;
 
-/// Samples per second, about, at which the indices are computed: the QRS complex lies below 40 Hz.
+/// Approximate rate at which the indices are computed: QRS energy is below 40 Hz.
 const WORK_HZ: f64 = 125.0;
-/// Half a QRS complex and the ST segment behind it: the part of a beat that is compared with other beats.
+/// Part of a beat that is compared with other beats: half a QRS complex before the R peak, the ST segment
+/// after it.
 const BEFORE_BEAT_S: f64 = 0.15;
 const AFTER_BEAT_S: f64 = 0.35;
-/// Beats are shifted against each other by up to this many samples: the R peak is known to one sample of the input.
+/// Beats are compared at shifts of up to this many samples, since R peaks are known to one sample of the
+/// input.
 const SHIFT: usize = 2;
-/// A beat of less confidence is doubtful.
+/// A beat below this confidence is doubtful.
 const DOUBTFUL: f32 = 0.8;
-/// Half a QRS complex, and how much alike those of one group are.
+/// Half the length of a QRS complex, and the concordance of complexes of one group.
 const QRS_HALF_S: f64 = 0.09;
 const SAME_QRS: f64 = 0.85;
-/// Changes up to this share of the range are none.
-const STILL: f32 = 0.001;
-/// What is slower than this is baseline, where kurtosis is concerned.
+/// Differences up to this share of the range count as flat.
+const FLAT_TOLERANCE: f32 = 0.001;
+/// Length of the moving average that is subtracted as baseline for the kurtosis.
 const BASELINE_S: f64 = 1.0;
 
-/// Indices of signal quality of one stretch.
+/// Indices of signal quality of one segment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Indices {
     /// Largest minus smallest value.
     pub range: f32,
-    /// Share of the signal that stays where it was, within a thousandth of the range from one 8 ms to the next: a lead that fell
-    /// off.
+    /// Share of steps of 8 ms that change by less than a thousandth of the range: high if the lead is off.
     pub flat: f64,
-    /// Share of the samples that repeat the one before them at the lower or upper extreme: an amplifier at its limit.
+    /// Share of samples that repeat their predecessor at the lower or upper extreme: high if the amplifier is
+    /// saturated.
     pub clipped: f64,
-    /// How well two levels describe the signal: the share of its variance that lies between the two (Otsu, IEEE Trans Syst
-    /// Man Cybern 9(1), 1979), near 1 for square waves even under noise.
+    /// Share of the variance explained by two levels (Otsu, IEEE Trans Syst Man Cybern 9(1), 1979): near 1
+    /// for square waves, even with noise.
     pub two_levels: f64,
-    /// Median over the beats: how far the signal is from where it was before the QRS complex once that is over, as a share of
-    /// its height. A step does not come back, a QRS complex does.
+    /// Median over the beats of the difference between the signal after and before the QRS complex, relative
+    /// to its height. High for steps, low for QRS complexes.
     pub step: f32,
-    /// Kurtosis (kSQI): 3 for normal noise, 1.5 for a sine, above 5 for most ECGs (Li, Mark and Clifford, Physiol Meas
-    /// 29(1), 2008; Clifford et al., Physiol Meas 33(9), 2012).
+    /// Kurtosis (kSQI): 3 for Gaussian noise, 1.5 for a sine, above 5 for most ECGs (Li, Mark and Clifford,
+    /// Physiol Meas 29(1), 2008; Clifford et al., Physiol Meas 33(9), 2012).
     pub kurtosis: f64,
-    /// Power of 5-15 Hz over that of 5-40 Hz (pSQI): QRS complexes have most of theirs below 15 Hz, muscles above (Li, Mark
-    /// and Clifford 2008; the limits are those of Clifford et al. 2012).
+    /// Power of 5-15 Hz divided by power of 5-40 Hz (pSQI): QRS complexes have most power below 15 Hz, muscle
+    /// noise above (Li, Mark and Clifford 2008; limits of Clifford et al. 2012).
     pub qrs_power: f64,
-    /// Power of 5-40 Hz over that of 1-40 Hz: little where what repeats is rounder than a QRS complex, as triangle waves are.
+    /// Power of 5-40 Hz divided by power of 1-40 Hz: low for waves rounder than a QRS complex, such as
+    /// triangle waves.
     pub sharpness: f64,
-    /// Power of 1-40 Hz over that of 0-40 Hz (basSQI): little where the baseline wanders (Clifford et al. 2012).
+    /// Power of 1-40 Hz divided by power of 0-40 Hz (basSQI): low if the baseline drifts (Clifford et al.
+    /// 2012).
     pub baseline: f64,
-    /// Largest share of the power above 1 Hz within a band of 1.2 Hz: near 1 for hum and tones.
+    /// Largest share of the power above 1 Hz within 1.2 Hz: near 1 for hum and tones.
     pub tone: f64,
-    /// Beats that two detectors of different kind agree on, over all that either found (bSQI; Li, Mark and Clifford 2008).
+    /// Beats that two different detectors agree on, divided by the beats that either found (bSQI; Li, Mark
+    /// and Clifford 2008).
     pub agreement: f64,
-    /// How much beats are like another beat of the stretch, in shape and in height, from before the QRS complex to the T wave:
-    /// the median of the best concordances (Lin, Biometrics 45(1), 1989: the correlation, less where amplitudes differ; after
-    /// Orphanidou et al., IEEE J Biomed Health Inform 19(3), 2015, who correlate with the mean beat; premature beats are
-    /// like each other, not like the mean). Nothing where fewer than two beats lie within the stretch as a whole.
-    pub alike: Option<f64>,
-    /// Share of the beats whose QRS complex is like that of the beat that most others are like (concordance of
-    /// [`SAME_QRS`] or more); nothing where fewer than three lie within the stretch as a whole.
-    pub cluster: Option<f64>,
-    /// Median over the beats: how much of the power within 0.2 s of a beat, in slopes, lies within 0.05 s of it. A QRS complex is over
-    /// soon; a syllable lasts longer.
-    pub compact: f32,
-    /// Standard deviation of the intervals between beats over their mean: little in a regular rhythm, 0.2 to 0.4 in atrial
-    /// fibrillation. Nothing where there are fewer than two intervals.
-    pub irregular: Option<f64>,
-    /// Median over the beats: height in the QRS band over what surrounds it.
+    /// Median over the beats of the best concordance with another beat of the segment, from before the QRS
+    /// complex to the T wave. Concordance (Lin, Biometrics 45(1), 1989) is a correlation that also decreases
+    /// with a difference in amplitude. Orphanidou et al. (IEEE J Biomed Health Inform 19(3), 2015) correlate
+    /// with the mean beat instead; premature beats resemble each other, not the mean. `None` if fewer than
+    /// two beats lie completely within the segment.
+    pub concordance: Option<f64>,
+    /// Share of the beats whose QRS complex matches the most common one with a concordance of [`SAME_QRS`] or
+    /// more. `None` if fewer than three beats lie completely within the segment.
+    pub template_share: Option<f64>,
+    /// Median over the beats of the slope power within 0.05 s of the R peak divided by that within 0.2 s. A
+    /// QRS complex is short; a syllable is longer.
+    pub compactness: f32,
+    /// Standard deviation of the RR intervals divided by their mean: low in a regular rhythm, 0.2 to 0.4 in
+    /// atrial fibrillation. `None` if there are fewer than two intervals.
+    pub rr_variation: Option<f64>,
+    /// Median over the beats of the height in the QRS band divided by the background.
     pub contrast: f32,
-    /// Median over the beats: confidence of the detector.
+    /// Median over the beats of the confidence of the detector.
     pub confidence: f32,
-    /// Share of the beats whose confidence is below 0.8.
+    /// Share of the beats with a confidence below 0.8.
     pub doubtful: f64,
-    /// Median over the beats: likeness of the QRS complex to those learned before.
-    pub likeness: f32,
+    /// Median over the beats of the correlation with the learned templates.
+    pub correlation: f32,
     /// Number of beats.
     pub beats: usize,
     /// Beats per second.
@@ -80,7 +86,8 @@ pub struct Indices {
 }
 
 impl Indices {
-    /// Of `samples` at `rate` per second, in which the beats of `beats` were found; their samples are counted from `start`.
+    /// Indices of `samples` at `rate` samples per second. Positions in `beats` are counted from a sample
+    /// `start` before.
     pub(super) fn new(samples: &[f32], rate: f64, start: u64, beats: &[Detection]) -> Self {
         let rate = super::sensible(rate);
         let (low, high) = extremes(samples);
@@ -94,11 +101,14 @@ impl Indices {
         Indices {
             range,
             flat: share(
-                work.samples.windows(2).filter(|pair| (pair[1] - pair[0]).abs() <= STILL * range).count(),
+                work.samples
+                    .windows(2)
+                    .filter(|pair| (pair[1] - pair[0]).abs() <= FLAT_TOLERANCE * range)
+                    .count(),
                 work.samples.len(),
             ),
             clipped: share(
-                // `&` and `|`: without branches the compiler counts several at a time.
+                // `&` and `|` instead of `&&` and `||`, so that the loop becomes SIMD code.
                 samples
                     .windows(2)
                     .filter(|pair| (pair[0] == pair[1]) & ((pair[0] == low) | (pair[0] == high)))
@@ -108,28 +118,30 @@ impl Indices {
             two_levels: two_levels(&work.samples),
             step: median_of(at.iter().filter_map(|at| step(&work.samples, work.rate, *at)).collect())
                 .unwrap_or(0.0),
-            kurtosis: kurtosis(&without_baseline(&work.samples, (BASELINE_S * work.rate) as usize)),
+            kurtosis: kurtosis(&remove_baseline(&work.samples, (BASELINE_S * work.rate) as usize)),
             qrs_power: power(5.0, 15.0) / power(5.0, 40.0),
             sharpness: power(5.0, 40.0) / power(1.0, 40.0),
             baseline: power(1.0, 40.0) / power(0.0, 40.0),
             tone: spectrum.tone(),
-            agreement: agreement::with_second_detector(&work.samples, work.rate, &at),
-            alike: alike(&smoothed(&work.samples), work.rate, &at),
-            cluster: cluster(&smoothed(&work.samples), work.rate, &at),
-            compact: median_of(at.iter().filter_map(|at| compact(&work.samples, work.rate, *at)).collect())
-                .unwrap_or(0.0),
-            irregular: irregular(beats),
+            agreement: agreement::bsqi(&work.samples, work.rate, &at),
+            concordance: concordance(&smoothed(&work.samples), work.rate, &at),
+            template_share: template_share(&smoothed(&work.samples), work.rate, &at),
+            compactness: median_of(
+                at.iter().filter_map(|at| compactness(&work.samples, work.rate, *at)).collect(),
+            )
+            .unwrap_or(0.0),
+            rr_variation: rr_variation(beats),
             contrast: median(|beat| Some(beat.contrast)).unwrap_or(0.0),
             confidence: median(|beat| Some(beat.confidence)).unwrap_or(0.0),
             doubtful: share(beats.iter().filter(|beat| beat.confidence < DOUBTFUL).count(), beats.len()),
-            likeness: median(|beat| beat.likeness).unwrap_or(1.0),
+            correlation: median(|beat| beat.correlation).unwrap_or(1.0),
             beats: beats.len(),
             beats_per_s: beats.len() as f64 * rate / samples.len().max(1) as f64,
         }
     }
 }
 
-/// The stretch at about [`WORK_HZ`]: means of a whole number of samples.
+/// The segment at about [`WORK_HZ`]: means of a whole number of samples.
 struct Work {
     samples: Vec<f32>,
     rate: f64,
@@ -139,7 +151,7 @@ struct Work {
 impl Work {
     fn new(samples: &[f32], rate: f64) -> Self {
         let step = ((rate / WORK_HZ).round() as usize).max(1);
-        // Without a large offset, which would cost precision.
+        // A large offset is subtracted because it would cost precision.
         let offset = samples.first().copied().unwrap_or(0.0);
         let mean = |piece: &[f32]| piece.iter().map(|value| value - offset).sum::<f32>() / step as f32;
         Work { samples: samples.chunks_exact(step).map(mean).collect(), rate: rate / step as f64, step }
@@ -158,8 +170,8 @@ fn median_of(mut values: Vec<f32>) -> Option<f32> {
     Some(*values.select_nth_unstable_by(middle, f32::total_cmp).1)
 }
 
-/// Less the mean of the `width` samples around each.
-fn without_baseline(samples: &[f32], width: usize) -> Vec<f32> {
+/// Subtracts from each sample the mean of the `width` samples around it.
+fn remove_baseline(samples: &[f32], width: usize) -> Vec<f32> {
     let mut sum = 0.0_f64;
     let sums: Vec<f64> = std::iter::once(0.0)
         .chain(samples.iter().map(|value| {
@@ -174,7 +186,7 @@ fn without_baseline(samples: &[f32], width: usize) -> Vec<f32> {
     samples.iter().enumerate().map(|(at, value)| value - around(at)).collect()
 }
 
-/// Otsu's criterion on a histogram.
+/// Otsu's criterion, computed on a histogram.
 fn two_levels(samples: &[f32]) -> f64 {
     const BINS: usize = 64;
     let (low, high) = extremes(samples);
@@ -219,7 +231,7 @@ fn kurtosis(samples: &[f32]) -> f64 {
     fourth * count / (square * square)
 }
 
-/// The mean of each sample and its neighbours: what is above 30 Hz makes beats unlike each other, not noise like beats.
+/// Moving average of three samples: components above 30 Hz reduce the concordance of beats.
 fn smoothed(samples: &[f32]) -> Vec<f32> {
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Vec::new() };
     let mut out = Vec::with_capacity(samples.len());
@@ -229,8 +241,8 @@ fn smoothed(samples: &[f32]) -> Vec<f32> {
     out
 }
 
-/// The coefficient of variation of the intervals.
-fn irregular(beats: &[Detection]) -> Option<f64> {
+/// Coefficient of variation of the RR intervals.
+fn rr_variation(beats: &[Detection]) -> Option<f64> {
     if beats.len() < 3 {
         return None;
     }
@@ -241,8 +253,8 @@ fn irregular(beats: &[Detection]) -> Option<f64> {
     Some(square.sqrt() / mean)
 }
 
-/// The median over the beats of the best concordance with another beat of the stretch.
-fn alike(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
+/// Median over the beats of the best concordance with another beat of the segment.
+fn concordance(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
     let (before, after) = ((BEFORE_BEAT_S * rate) as usize, (AFTER_BEAT_S * rate) as usize);
     let whole: Vec<usize> = beats
         .iter()
@@ -253,19 +265,19 @@ fn alike(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
         return None;
     }
     let length = before + after;
-    // A whole number of lanes each, the rest zeros.
+    // Each beat takes a whole number of lanes, padded with zeros.
     let room = length.next_multiple_of(LANES);
     let mut centered = vec![0.0_f32; whole.len() * room];
     let mut energies = Vec::with_capacity(whole.len());
     for (at, out) in whole.iter().zip(centered.chunks_exact_mut(room)) {
-        energies.push(straighten(&samples[at - before..at + after], &mut out[..length]));
+        energies.push(detrend(&samples[at - before..at + after], &mut out[..length]));
     }
     let mut moved = vec![0.0_f32; room];
     let best = whole.iter().enumerate().map(|(one, at)| {
         let mut best = -1.0_f32;
         for shift in 0..=2 * SHIFT {
             let start = at - before + shift - SHIFT;
-            let energy = straighten(&samples[start..start + length], &mut moved[..length]);
+            let energy = detrend(&samples[start..start + length], &mut moved[..length]);
             for (other, (beat, other_energy)) in centered.chunks_exact(room).zip(&energies).enumerate() {
                 let both = energy + other_energy;
                 if other != one && both > 0.0 {
@@ -278,8 +290,8 @@ fn alike(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
     median_of(best.collect()).map(f64::from)
 }
 
-/// The share of the largest group of like QRS complexes.
-fn cluster(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
+/// Share of the largest group of matching QRS complexes.
+fn template_share(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
     let half = (QRS_HALF_S * rate).round() as usize;
     let length = 2 * half + 1;
     let whole = beats.iter().filter(|at| **at > half && *at + half + 1 < samples.len());
@@ -294,7 +306,7 @@ fn cluster(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
             let at = 3 * index + shift;
             let start = place + shift - 1;
             energies[at] =
-                straighten(&samples[start..start + length], &mut pieces[at * length..(at + 1) * length]);
+                detrend(&samples[start..start + length], &mut pieces[at * length..(at + 1) * length]);
         }
     }
     let piece = |at: usize| &pieces[at * length..(at + 1) * length];
@@ -312,7 +324,7 @@ fn cluster(samples: &[f32], rate: f64, beats: &[usize]) -> Option<f64> {
     Some(most as f64 / (places.len() - 1) as f64)
 }
 
-fn compact(samples: &[f32], rate: f64, beat: usize) -> Option<f32> {
+fn compactness(samples: &[f32], rate: f64, beat: usize) -> Option<f32> {
     let (near, far) = ((0.05 * rate).round() as usize, (0.2 * rate).round() as usize);
     let around = samples.get(beat.checked_sub(far)?..beat + far + 1)?;
     let power = |piece: &[f32]| piece.windows(2).map(|pair| (pair[1] - pair[0]).powi(2)).sum::<f32>();
@@ -320,14 +332,14 @@ fn compact(samples: &[f32], rate: f64, beat: usize) -> Option<f32> {
     (all > 0.0).then(|| power(&around[far - near..=far + near]) / all)
 }
 
-/// The samples of a beat less the straight line through them (least squares), and their energy.
-fn straighten(beat: &[f32], out: &mut [f32]) -> f32 {
+/// Subtracts the least-squares line from a beat. Returns the energy of the result.
+fn detrend(beat: &[f32], out: &mut [f32]) -> f32 {
     let length = beat.len() as f32;
     let mean = sum_of(beat, |value| value) / length;
     let middle = (length - 1.0) / 2.0;
     let up: f32 =
         beat.iter().enumerate().map(|(index, value)| (index as f32 - middle) * (value - mean)).sum();
-    // The sum of the squares of (index - middle).
+    // The denominator is the sum of (index - middle)².
     let slope = up / (length * (length * length - 1.0) / 12.0);
     for (index, (out, value)) in out.iter_mut().zip(beat).enumerate() {
         *out = value - mean - slope * (index as f32 - middle);
@@ -335,7 +347,7 @@ fn straighten(beat: &[f32], out: &mut [f32]) -> f32 {
     sum_of(out, |value| value * value)
 }
 
-/// As many sums side by side as vector units of today take at once; one sum alone would wait for each addition.
+/// Number of partial sums: one per SIMD lane, so that additions do not wait for each other.
 const LANES: usize = 8;
 
 fn dot(left: &[f32], right: &[f32]) -> f32 {
@@ -360,11 +372,11 @@ fn sum_of(values: &[f32], of: impl Fn(f32) -> f32) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// The smallest and the largest value; of none, infinite.
+/// Smallest and largest value; infinite if there are none.
 fn extremes(values: &[f32]) -> (f32, f32) {
     let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
     let mut take = |lane: usize, value: f32| {
-        // Comparisons, which pass over what is not a number, become vector instructions; `f32::min` does not.
+        // Comparisons become SIMD instructions and skip NaN; `f32::min` does not become one.
         low[lane] = if value < low[lane] { value } else { low[lane] };
         high[lane] = if value > high[lane] { value } else { high[lane] };
     };

@@ -1,77 +1,75 @@
-//! How far each 10 s of a signal can be trusted, and which of several leads most.
+//! Signal quality of each 10 s, and the best channel of a recording.
 //!
-//! [`Indices`] are measured. A few rules on them exclude what cannot be an ECG; the odds of a heart against noise decide on the rest
-//! (`likelihood`); docs/ECG.md says how well. Two of the published indices, pSQI and basSQI, are
-//! measured but decide nothing: with their published limits they refuse many records in which every beat is found.
+//! [`Indices`] are measured first. A few rules on them exclude signals that cannot be an ECG. A logistic
+//! regression (`log_odds`) decides on the rest; its weights come from `examples/fit_evidence`, and
+//! docs/ECG.md reports its performance. Two published indices, pSQI and basSQI, are measured but not used:
+//! with their published limits they reject many records in which every beat is found.
 
 mod agreement;
+mod channel;
+mod evidence;
 mod indices;
 mod spectrum;
-mod trust;
 
+pub use channel::{best_channel, channel_quality};
+pub use evidence::{EVIDENCE_FEATURES, EVIDENCE_WEIGHTS, EvidenceWeights, evidence_features};
 pub use indices::Indices;
-pub use trust::{most_trustworthy, trust};
 
 use crate::analysis::{Quality, QualitySegment};
 use crate::detect::Detection;
 
-/// Length of the stretches that get a quality each.
-const STRETCH_S: f64 = 10.0;
-/// A rest shorter than this is judged together with the stretch before it.
-const SHORTEST_S: f64 = 3.0;
+/// Length of the segments that receive a quality.
+const SEGMENT_S: f64 = 10.0;
+/// A remainder shorter than this is part of the segment before it.
+const MIN_SEGMENT_S: f64 = 3.0;
 
 const FLAT: &str = "The signal is a flat line.";
-/// Above this share of still signal there is no ECG but a lead that fell off; the flattest 10 s of MIT-BIH have 0.6.
-const MOST_FLAT: f64 = 0.9;
-/// 18 bpm: fewer beats than this are no rhythm but chance.
-const LEAST_BEATS_PER_S: f64 = 0.3;
-/// What two levels explain of a signal, at most: square waves have 0.97 and more even under noise, ECGs up to 0.92.
-const MOST_TWO_LEVELS: f64 = 0.94;
-/// One narrow line has at most this share of the power of an ECG (0.77 in MIT-BIH), and more of that of a sine or of hum.
-const LARGEST_TONE: f64 = 0.85;
-/// Less of the power above 5 Hz have triangle waves and breathing; ECGs 0.04 and more, nearly all above 0.1.
-const LEAST_SHARPNESS: f64 = 0.03;
-/// Sines, triangles and ramps have 1.5 to 2; Gaussian noise has 3, ECGs more.
-const LEAST_KURTOSIS: f64 = 2.2;
-/// A ramp or a telegraph signal jumps and stays for at least this share of the jump; with an elevated ST segment a beat stays for up
-/// to 0.6 of its height.
-const LARGEST_STEP: f32 = 0.65;
-/// Below this contrast (median of the beats over what surrounds them) some beats are no clearer than noise.
-const CLEAR_CONTRAST: f32 = 4.0;
-/// Odds (natural logarithm) that somewhere in a strip there is a heart and not noise, at least: [`likelihood`]. docs/ECG.md has the
-/// curve of accepted noise against rejected ECG that this point lies on.
-const PROVEN: f64 = 1.5;
-/// The same of each stretch of a strip that shows a heart somewhere.
-const USABLE: f64 = -1.0;
-/// Fewer beats than this prove less.
-const ENOUGH_BEATS: f64 = 8.0;
-/// How irregular intervals count of which there are too few, and how regular at most: paced hearts vary less than that.
-const IRREGULAR: f64 = 0.4;
-const REGULAR: f64 = 0.02;
-/// Beats of a good stretch are this much alike (Orphanidou et al. 2015 ask for a mean correlation of 0.66).
-const CLEARLY_ALIKE: f64 = 0.85;
-/// How far two detectors agree on a good stretch (Li, Mark and Clifford 2008; Behar et al. 2013 ask for 0.8 to 0.9).
-const CLEAR_AGREEMENT: f64 = 0.8;
-const CLEAR_CONFIDENCE: f32 = 0.9;
-/// More doubtful beats than this share make a stretch poor: each may be one too many, or stand for one too few.
-const MOST_DOUBTFUL: f64 = 0.2;
-/// An amplifier that spends more than this share of the time at its limit cuts off what is to be seen.
-const MOST_CLIPPED: f64 = 0.01;
+/// A larger share of flat signal is a lead that is off; the flattest 10 s of MIT-BIH have 0.6.
+const MAX_FLAT: f64 = 0.9;
+/// 18 bpm: fewer beats are not a rhythm.
+const MIN_BEATS_PER_S: f64 = 0.3;
+/// Square waves have 0.97 and more, even with noise; ECGs have up to 0.92.
+const MAX_TWO_LEVELS: f64 = 0.94;
+/// The largest value of MIT-BIH is 0.77; sines and hum have more.
+const MAX_TONE: f64 = 0.85;
+/// Triangle waves and breathing have less; ECGs have 0.04 and more, nearly all above 0.1.
+const MIN_SHARPNESS: f64 = 0.03;
+/// Sines, triangles and ramps have 1.5 to 2; Gaussian noise has 3; ECGs have more.
+const MIN_KURTOSIS: f64 = 2.2;
+/// Ramps and telegraph signals keep at least this share of each jump. With an elevated ST segment a beat
+/// keeps up to 0.6 of its height.
+const MAX_STEP: f32 = 0.65;
+/// Below this median contrast some beats are not clearer than noise.
+const GOOD_CONTRAST: f32 = 4.0;
+/// Minimum evidence of a strip: the smallest log-odds of its best segment. docs/ECG.md shows the curve of
+/// accepted noise against rejected ECG that this operating point was chosen from.
+const MIN_STRIP_LOG_ODDS: f64 = 2.0;
+/// The smallest log-odds of each usable segment of a strip with minimum evidence.
+const MIN_SEGMENT_LOG_ODDS: f64 = -1.0;
+/// Smallest concordance of a good segment (Orphanidou et al. 2015 use a mean correlation of 0.66).
+const GOOD_CONCORDANCE: f64 = 0.85;
+/// Smallest agreement of a good segment (Li, Mark and Clifford 2008; Behar et al. 2013 use 0.8 to 0.9).
+const GOOD_AGREEMENT: f64 = 0.8;
+const GOOD_CONFIDENCE: f32 = 0.9;
+/// Largest share of doubtful beats of a good segment: each may be false, or stand for a missed one.
+const MAX_DOUBTFUL: f64 = 0.2;
+/// Largest share of clipped samples of a good segment.
+const MAX_CLIPPED: f64 = 0.01;
 
-/// The indices of a whole signal of `rate` samples per second in which the beats were found by [`crate::detect::detect`].
-/// Meant for stretches of about 10 s.
+/// Indices of a whole signal of `rate` samples per second. `beats` are the result of
+/// [`crate::detect::detect`]. Intended for segments of about 10 s.
 #[must_use]
 pub fn indices(samples: &[f32], rate: f64, beats: &[Detection]) -> Indices {
     Indices::new(samples, rate, 0, beats)
 }
 
-/// As the detector does: rates outside are no rates of an ECG.
+/// Limits a rate to the range that the detector accepts.
 fn sensible(rate: f64) -> f64 {
     if rate.is_nan() { 250.0 } else { rate.clamp(10.0, 100_000.0) }
 }
 
-/// Appends the quality of the stretches of an unbroken signal that starts at `start_s`. Says whether one of them proves that there is
-/// a heart.
+/// Appends the quality of the segments of a continuous signal that starts at `start_s`. Returns whether one
+/// of them has the minimum evidence of a strip.
 pub(crate) fn assess(
     samples: &[f32],
     start_s: f64,
@@ -81,20 +79,20 @@ pub(crate) fn assess(
 ) -> bool {
     let rate = sensible(rate);
     let total = samples.len() as f64 / rate;
-    let count = (((total - SHORTEST_S) / STRETCH_S).ceil()).max(1.0) as usize;
+    let count = (((total - MIN_SEGMENT_S) / SEGMENT_S).ceil()).max(1.0) as usize;
     let mut beat = 0;
-    let mut proven = false;
+    let mut has_evidence = false;
     for index in 0..count {
-        let from = (index as f64 * STRETCH_S * rate) as usize;
+        let from = (index as f64 * SEGMENT_S * rate) as usize;
         let to =
-            if index + 1 == count { samples.len() } else { ((index + 1) as f64 * STRETCH_S * rate) as usize };
+            if index + 1 == count { samples.len() } else { ((index + 1) as f64 * SEGMENT_S * rate) as usize };
         let first = beat;
         while beats.get(beat).is_some_and(|found| found.sample < to as u64) {
             beat += 1;
         }
         let found = Indices::new(&samples[from..to], rate, from as u64, &beats[first..beat]);
-        let (quality, reason) = verdict(&found);
-        proven |= quality > Quality::Unusable && likelihood(&found) >= PROVEN;
+        let (quality, reason) = classify(&found);
+        has_evidence |= quality > Quality::Unusable && evidence::log_odds(&found) >= MIN_STRIP_LOG_ODDS;
         out.push(QualitySegment {
             start_s: start_s + from as f64 / rate,
             end_s: start_s + to as f64 / rate,
@@ -102,80 +100,73 @@ pub(crate) fn assess(
             reason: reason.map(str::to_owned),
         });
     }
-    proven
+    has_evidence
 }
 
-/// Appends a stretch in which the lead is off.
+/// Appends a segment in which the lead is off.
 pub(crate) fn lead_off(start_s: f64, end_s: f64, out: &mut Vec<QualitySegment>) {
     let reason = Some(FLAT.to_owned());
     out.push(QualitySegment { start_s, end_s, quality: Quality::Unusable, reason });
 }
 
-/// Makes all stretches of a strip unusable: where none proves that there is a heart, beats that are doubtful everywhere may be
-/// chance.
-pub(crate) fn refuse(stretches: &mut [QualitySegment]) {
-    for stretch in stretches.iter_mut().filter(|stretch| stretch.quality > Quality::Unusable) {
-        stretch.quality = Quality::Unusable;
-        stretch.reason =
-            Some("What looks like beats is nowhere clear enough to be told from noise.".to_owned());
+/// Limits segments to poor quality because pacemaker pulses and beats dissociate: a pulse or its tail may hide a beat or
+/// resemble one.
+pub(crate) fn dissociated(segments: &mut [QualitySegment]) {
+    for segment in segments.iter_mut().filter(|segment| segment.quality == Quality::Good) {
+        segment.quality = Quality::Poor;
+        segment.reason = Some("Pacemaker pulses are not followed by beats at a constant delay.".to_owned());
     }
 }
 
-/// The logarithm of the odds that a stretch shows a heart and not noise, speech or the wave of a generator: a logistic regression on
-/// what makes a heart beat one. docs/ECG.md says on which data, and how it does on patients it has not seen.
-fn likelihood(found: &Indices) -> f64 {
-    let few = (ENOUGH_BEATS / found.beats.max(1) as f64).max(1.0);
-    // Beats have one shape, in the whole ...
-    2.251 * -(1.02 - found.alike.unwrap_or(0.5)).ln()
-        // ... and in the QRS complex, however they follow each other.
-        + 1.354 * -(1.05 - found.cluster.unwrap_or(0.0)).ln()
-        + 1.093 * -found.irregular.unwrap_or(IRREGULAR).clamp(REGULAR, 1.5).ln()
-        // Two detectors find them, and one is sure of them.
-        + 1.273 * found.agreement
-        + 1.45 * (-(1.02 - f64::from(found.confidence)).ln()).min(3.0)
-        // A QRS complex is over within a tenth of a second, and the line is back where it was.
-        + 8.359 * f64::from(found.compact).min(0.95)
-        - 14.509 * (f64::from(found.step) - 0.25).max(0.0)
-        - 0.545 * found.kurtosis.clamp(1.0, 100.0).ln()
-        - 1.368 * found.sharpness.clamp(0.01, 1.0).ln()
-        // A few are alike and evenly spaced by chance more easily.
-        - 1.661 * few.ln()
-        - 19.182
+/// Makes all segments of a strip unusable. Without minimum evidence in any of them, beats may be chance.
+pub(crate) fn reject(segments: &mut [QualitySegment]) {
+    for segment in segments.iter_mut().filter(|segment| segment.quality > Quality::Unusable) {
+        segment.quality = Quality::Unusable;
+        segment.reason =
+            Some("No part of the strip shows beats that can be distinguished from noise.".to_owned());
+    }
 }
 
-fn verdict(found: &Indices) -> (Quality, Option<&'static str>) {
-    let unusable = |reason| (Quality::Unusable, Some(reason));
-    if found.range <= 0.0 || !found.range.is_finite() || found.flat > MOST_FLAT {
-        return unusable(FLAT);
+/// Why a segment cannot be an ECG, whatever its evidence.
+fn exclusion(found: &Indices) -> Option<&'static str> {
+    if found.range <= 0.0 || !found.range.is_finite() || found.flat > MAX_FLAT {
+        return Some(FLAT);
     }
-    if found.two_levels > MOST_TWO_LEVELS {
-        return unusable("The signal jumps between two values, as a square wave does.");
+    if found.two_levels > MAX_TWO_LEVELS {
+        return Some("The signal jumps between two values, as a square wave does.");
     }
-    if found.tone > LARGEST_TONE {
-        return unusable("The signal is a single tone, such as mains hum.");
+    if found.tone > MAX_TONE {
+        return Some("The signal is a single tone, such as mains hum.");
     }
-    if found.sharpness < LEAST_SHARPNESS || found.kurtosis < LEAST_KURTOSIS {
-        return unusable("The signal swings evenly, without the short spikes of a heart beat.");
+    if found.sharpness < MIN_SHARPNESS || found.kurtosis < MIN_KURTOSIS {
+        return Some("The signal oscillates without the short peaks of heart beats.");
     }
-    // Not a number: nothing is left of the signal below 60 Hz.
+    // NaN: the signal has no power below 60 Hz.
     let nothing = found.sharpness.is_nan() || found.kurtosis.is_nan();
-    if nothing || found.beats_per_s < LEAST_BEATS_PER_S {
-        return unusable("No beats stand out from the signal.");
+    if nothing || found.beats_per_s < MIN_BEATS_PER_S {
+        return Some("No beats are visible in the signal.");
     }
-    if found.step > LARGEST_STEP {
-        return unusable("The signal jumps and stays, as no heart beat does.");
+    if found.step > MAX_STEP {
+        return Some("The signal consists of steps, not of heart beats.");
     }
-    if likelihood(found) < USABLE {
-        return unusable("What looks like beats is not clear enough to be told from noise.");
+    None
+}
+
+fn classify(found: &Indices) -> (Quality, Option<&'static str>) {
+    if let Some(reason) = exclusion(found) {
+        return (Quality::Unusable, Some(reason));
     }
-    if found.clipped > MOST_CLIPPED {
-        return (Quality::Poor, Some("The signal is cut off at the limit of the recorder."));
+    if evidence::log_odds(found) < MIN_SEGMENT_LOG_ODDS {
+        return (Quality::Unusable, Some("The beats cannot be distinguished from noise."));
     }
-    if found.contrast < CLEAR_CONTRAST
-        || found.confidence < CLEAR_CONFIDENCE
-        || found.alike.is_none_or(|alike| alike < CLEARLY_ALIKE)
-        || found.doubtful > MOST_DOUBTFUL
-        || found.agreement < CLEAR_AGREEMENT
+    if found.clipped > MAX_CLIPPED {
+        return (Quality::Poor, Some("The signal is clipped at the limit of the recorder."));
+    }
+    if found.contrast < GOOD_CONTRAST
+        || found.confidence < GOOD_CONFIDENCE
+        || found.concordance.is_none_or(|concordance| concordance < GOOD_CONCORDANCE)
+        || found.doubtful > MAX_DOUBTFUL
+        || found.agreement < GOOD_AGREEMENT
     {
         return (Quality::Poor, Some("Noise makes some beats doubtful."));
     }

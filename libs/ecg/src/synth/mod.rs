@@ -1,10 +1,10 @@
-//! Synthetic ECG with beat times that are known, for demonstrations and tests.
+//! Synthetic ECG with known beat times, for demonstrations and tests.
 //!
-//! The dynamical model of P. E. McSharry, G. D. Clifford, L. Tarassenko and L. A. Smith, "A dynamical model for
-//! generating synthetic electrocardiogram signals", IEEE Transactions on Biomedical Engineering 50(3), 289-294, 2003: a
-//! point runs round a unit circle once per heart beat and is pushed up and down as it passes the angles of the P, Q, R, S
-//! and T waves. How long each round takes follows a spectrum with a slow (Mayer) and a respiratory peak. On top come what
-//! real recordings have: noise, mains hum, drift, premature beats, an irregular rhythm and leads that fall off.
+//! The dynamical model of P. E. McSharry, G. D. Clifford, L. Tarassenko and L. A. Smith, "A dynamical model
+//! for generating synthetic electrocardiogram signals", IEEE Transactions on Biomedical Engineering 50(3),
+//! 289-294, 2003. A point moves around a unit circle once per heart beat; Gaussian terms at the angles of the
+//! P, Q, R, S and T waves move it up and down. The spectrum of the RR intervals has a slow (Mayer) and a
+//! respiratory peak. Noise, mains hum, drift, premature beats, an irregular rhythm and dropouts are added.
 
 mod noise;
 mod random;
@@ -14,10 +14,10 @@ mod waves;
 use crate::strip::{Segment, Strip};
 pub use random::Random;
 
-/// What the synthetic recording is like. [`Settings::default`] is half a minute of quiet sinus rhythm.
+/// Settings of the generator. [`Settings::default`] is half a minute of sinus rhythm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Samples per second, 50 or more.
+    /// Samples per second, at least 50.
     pub sample_rate_hz: f64,
     /// Length in seconds.
     pub duration_s: f64,
@@ -25,56 +25,57 @@ pub struct Settings {
     pub mean_bpm: f64,
     /// Standard deviation of the RR intervals in milliseconds.
     pub rr_sd_ms: f64,
-    /// Power of the slow (0.1 Hz) over that of the respiratory (0.25 Hz) swing of the RR intervals.
+    /// Power of the slow (0.1 Hz) divided by power of the respiratory (0.25 Hz) component of the RR
+    /// intervals.
     pub lf_hf_ratio: f64,
-    /// How beats follow each other.
+    /// Rhythm.
     pub rhythm: Rhythm,
-    /// Share of beats that are premature and wide, followed by a compensatory pause: 0 to 0.5.
+    /// Share of premature wide beats with a compensatory pause, 0 to 0.5.
     pub ectopy: f64,
-    /// Height of the R wave in millivolt; negative turns the lead upside down.
+    /// Height of the R wave in millivolts. Negative values invert the lead.
     pub amplitude_mv: f64,
-    /// Standard deviation of white noise in millivolt.
+    /// Standard deviation of white noise in millivolts.
     pub noise_mv: f64,
-    /// Standard deviation of muscle noise (above 20 Hz, in bursts) in millivolt.
+    /// Standard deviation of muscle noise (above 20 Hz, in bursts) in millivolts.
     pub muscle_mv: f64,
-    /// Amplitude of mains hum in millivolt.
+    /// Amplitude of mains hum in millivolts.
     pub mains_mv: f64,
-    /// Frequency of the mains.
+    /// Mains frequency in hertz.
     pub mains_hz: f64,
-    /// Amplitude of the baseline's drift in millivolt.
+    /// Amplitude of the baseline drift in millivolts.
     pub drift_mv: f64,
-    /// Stretches without a usable signal.
+    /// Intervals without a usable signal.
     pub dropouts: Vec<Dropout>,
-    /// Two runs with one seed are the same to the last bit.
+    /// Seed. Equal seeds give identical samples.
     pub seed: u64,
 }
 
-/// How beats follow each other.
+/// Rhythm of the beats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rhythm {
-    /// Regular, but for the variability asked for.
+    /// Regular, with the requested variability.
     Sinus,
-    /// As in atrial fibrillation: intervals without pattern, no P waves, a trembling baseline.
+    /// As in atrial fibrillation: random intervals, no P waves, fibrillation waves.
     Irregular,
 }
 
-/// A stretch without a usable signal.
+/// An interval without a usable signal.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
     /// Seconds from the start.
     pub start_s: f64,
-    /// Length in seconds.
+    /// Duration in seconds.
     pub length_s: f64,
-    /// What the recording has there.
+    /// Content of the recording during the dropout.
     pub kind: DropoutKind,
 }
 
-/// What a recording has where the signal is lost.
+/// Content of the recording during a dropout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DropoutKind {
-    /// A flat line: the lead fell off.
+    /// A constant value: the lead is off.
     LeadOff,
-    /// Nothing at all: the strip has a gap.
+    /// No samples: the strip has a gap.
     Missing,
 }
 
@@ -100,16 +101,16 @@ impl Default for Settings {
     }
 }
 
-/// A recording and what is true of it.
+/// A generated recording and its beats.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Synthetic {
     /// The recording.
     pub strip: Strip,
-    /// Seconds from the start to each R peak that the recording shows; none lies in a dropout.
+    /// Times of the R peaks in seconds. None is in a dropout.
     pub beat_times_s: Vec<f64>,
 }
 
-/// Makes a recording. Settings out of range are brought to the nearest that make sense.
+/// Generates a recording. Settings out of range are clamped.
 #[must_use]
 pub fn generate(settings: &Settings) -> Synthetic {
     let settings = settings.brought_into_range();
@@ -142,7 +143,7 @@ impl Settings {
         let default = Settings::default();
         Settings {
             sample_rate_hz: finite(self.sample_rate_hz, 50.0, 20_000.0, default.sample_rate_hz),
-            // A week is more than anyone demonstrates.
+            // Limit: one week.
             duration_s: finite(self.duration_s, 0.0, 604_800.0, default.duration_s),
             mean_bpm: finite(self.mean_bpm, 20.0, 300.0, default.mean_bpm),
             rr_sd_ms: finite(self.rr_sd_ms, 0.0, 500.0, 0.0),
@@ -164,7 +165,7 @@ impl Dropout {
         (self.start_s..self.start_s + self.length_s).contains(&time_s)
     }
 
-    /// Indices of the samples it takes.
+    /// Range of the samples of the dropout.
     fn samples(&self, rate_hz: f64, count: usize) -> std::ops::Range<usize> {
         let index = |time_s: f64| ((time_s * rate_hz).round().max(0.0) as usize).min(count);
         let start = index(self.start_s);
@@ -172,27 +173,27 @@ impl Dropout {
     }
 }
 
-/// Takes missing stretches out of a strip of one segment.
+/// Removes missing intervals from a strip of one segment.
 fn cut_missing(strip: &mut Strip, settings: &Settings) {
     let Some(whole) = strip.segments.pop() else { return };
     let count = whole.samples.len();
     let rate_hz = strip.sample_rate_hz;
     let missing = settings.dropouts.iter().filter(|dropout| dropout.kind == DropoutKind::Missing);
-    let mut holes: Vec<_> = missing.map(|dropout| dropout.samples(rate_hz, count)).collect();
-    holes.sort_by_key(|hole| hole.start);
-    holes.push(count..count);
+    let mut gaps: Vec<_> = missing.map(|dropout| dropout.samples(rate_hz, count)).collect();
+    gaps.sort_by_key(|gap| gap.start);
+    gaps.push(count..count);
     let mut from = 0;
-    for hole in holes {
-        if let Some(samples) = whole.samples.get(from..hole.start).filter(|samples| !samples.is_empty()) {
+    for gap in gaps {
+        if let Some(samples) = whole.samples.get(from..gap.start).filter(|samples| !samples.is_empty()) {
             strip.segments.push(Segment { start_s: from as f64 / rate_hz, samples: samples.to_vec() });
         }
-        from = from.max(hole.end);
+        from = from.max(gap.end);
     }
     strip.rows.used = strip.sample_count() as u64;
 }
 
-/// Writes a strip as the text that [`crate::csv::read`] and the patient app take: a time in seconds and a voltage in
-/// millivolt per line, no header.
+/// Writes a strip in the CSV dialect of the patient app: one line per sample with seconds and millivolts, no
+/// header.
 #[must_use]
 pub fn csv(strip: &Strip) -> Vec<u8> {
     use std::io::Write as _;

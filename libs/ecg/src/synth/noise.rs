@@ -1,18 +1,18 @@
-//! What real recordings have on top of the heart.
+//! Noise, mains hum and baseline drift.
 
 use std::f64::consts::TAU;
 
 use super::Settings;
 use super::random::Random;
 
-/// Muscle noise lies above this, in hertz.
+/// Lowest frequency of muscle noise in hertz.
 const MUSCLE_ABOVE_HZ: f64 = 20.0;
-/// Muscles tense and relax about once in this many seconds.
+/// Period of the bursts of muscle noise.
 const MUSCLE_BURST_S: f64 = 2.5;
-/// Parts of the drift: frequency in hertz, share of its amplitude. Breathing, then slow movements.
+/// Components of the drift (breathing and slow movements): frequency in hertz, share of the amplitude.
 const DRIFT: [(f64, f64); 4] = [(0.27, 0.35), (0.15, 0.25), (0.07, 0.25), (0.031, 0.15)];
 
-/// Adds noise, hum and drift.
+/// Adds all configured disturbances to `samples`.
 pub(super) fn add(settings: &Settings, samples: &mut [f32], random: &mut Random) {
     let step_s = 1.0 / settings.sample_rate_hz;
     if settings.noise_mv > 0.0 {
@@ -46,10 +46,10 @@ pub(super) fn add(settings: &Settings, samples: &mut [f32], random: &mut Random)
     }
 }
 
-/// White noise without its low end, swelling and ebbing.
+/// High-pass filtered white noise with a varying amplitude.
 fn add_muscle(settings: &Settings, samples: &mut [f32], random: &mut Random) {
     let step_s = 1.0 / settings.sample_rate_hz;
-    // A first-order high pass, brought back to the deviation asked for.
+    // A first-order high-pass, scaled to the requested standard deviation.
     let keep = 1.0 / (1.0 + TAU * MUSCLE_ABOVE_HZ * step_s);
     let gain = settings.muscle_mv * ((1.0 + keep) / (2.0 * keep * keep)).sqrt();
     let phase = TAU * random.uniform();

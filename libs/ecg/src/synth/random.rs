@@ -1,4 +1,4 @@
-//! Random numbers that are the same on every machine.
+//! Random numbers that are the same on all platforms.
 
 /// xoshiro256++ of Blackman and Vigna, seeded by SplitMix64.
 #[derive(Debug, Clone)]
@@ -8,7 +8,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// The sequence with this number.
+    /// Creates the sequence with this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut mixed = seed;
@@ -30,12 +30,12 @@ impl Random {
         result
     }
 
-    /// From 0 up to, not including, 1.
+    /// Uniform in [0, 1).
     pub fn uniform(&mut self) -> f64 {
         (self.word() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Normally distributed with mean 0 and standard deviation 1 (Marsaglia's polar method).
+    /// Normal with mean 0 and standard deviation 1 (Marsaglia's polar method).
     pub fn normal(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
             return spare;

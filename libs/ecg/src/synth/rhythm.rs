@@ -1,30 +1,30 @@
-//! When the heart beats.
+//! Beat times.
 
 use std::f64::consts::TAU;
 
 use super::random::Random;
 use super::{Rhythm, Settings};
 
-/// Centre and width of the slow (Mayer) swing of the RR intervals, in hertz.
+/// Center and width of the slow (Mayer) peak of the RR spectrum in hertz.
 const SLOW_HZ: (f64, f64) = (0.1, 0.01);
-/// Centre and width of the respiratory swing, in hertz.
+/// Center and width of the respiratory peak in hertz.
 const RESPIRATORY_HZ: (f64, f64) = (0.25, 0.01);
-/// Sine waves that stand for each of them.
+/// Number of sine waves per peak.
 const WAVES: usize = 12;
-/// A premature beat comes after this share of the interval that was due.
+/// A premature beat follows after this share of the regular interval.
 const PREMATURE: f64 = 0.62;
-/// Standard deviation of intervals in the irregular rhythm, as a share of their mean.
+/// Standard deviation of irregular intervals as a share of their mean.
 const IRREGULAR_SD: f64 = 0.22;
 
-/// A heart beat to be drawn.
+/// A beat to be drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Beat {
     pub(super) time_s: f64,
-    /// Premature and wide.
+    /// Whether the beat is premature and wide.
     pub(super) ectopic: bool,
 }
 
-/// Beats from before the start to beyond the end, so that both ends of the recording have their waves.
+/// Returns beats from before the start to after the end, so that both ends have complete waves.
 pub(super) fn beats(settings: &Settings, random: &mut Random) -> Vec<Beat> {
     let mean_s = 60.0 / settings.mean_bpm;
     let tachogram = Tachogram::new(settings, random);
@@ -37,7 +37,7 @@ pub(super) fn beats(settings: &Settings, random: &mut Random) -> Vec<Beat> {
             Rhythm::Sinus => (mean_s + tachogram.deviation_s(time_s)).max(0.35 * mean_s),
             Rhythm::Irregular => mean_s * (1.0 + IRREGULAR_SD * random.normal()).clamp(0.5, 1.8),
         };
-        // A premature beat takes the place of the one that was due, and the next one comes as if nothing had been.
+        // A premature beat replaces the regular one. The next beat comes at its regular time.
         if !just_ectopic && random.uniform() < settings.ectopy {
             beats.push(Beat { time_s: time_s + PREMATURE * interval_s, ectopic: true });
             time_s += 2.0 * interval_s;
@@ -50,7 +50,7 @@ pub(super) fn beats(settings: &Settings, random: &mut Random) -> Vec<Beat> {
     beats
 }
 
-/// Deviation of the RR interval over time: lines of the model's two-peaked spectrum with random phases.
+/// Deviation of the RR interval over time: spectral lines with random phases.
 struct Tachogram {
     /// Frequency in hertz, phase, amplitude in seconds.
     waves: Vec<(f64, f64, f64)>,
@@ -62,7 +62,7 @@ impl Tachogram {
         let slow = settings.lf_hf_ratio / (1.0 + settings.lf_hf_ratio);
         let mut waves = Vec::with_capacity(2 * WAVES);
         for ((centre, width), share) in [(SLOW_HZ, slow), (RESPIRATORY_HZ, 1.0 - slow)] {
-            // Sine waves of amplitude a have variance a²/2.
+            // A sine of amplitude a has the variance a²/2.
             let amplitude = sd_s * (2.0 * share / WAVES as f64).sqrt();
             for _ in 0..WAVES {
                 let frequency = (centre + width * random.normal()).max(0.01);

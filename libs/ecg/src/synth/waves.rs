@@ -1,4 +1,4 @@
-//! The waves of each beat: the model's third equation along the circle.
+//! The waves of each beat: the third equation of the model along the circle.
 
 use std::f64::consts::{PI, TAU};
 
@@ -6,7 +6,7 @@ use super::random::Random;
 use super::rhythm::Beat;
 use super::{Rhythm, Settings};
 
-/// A wave of the beat: its angle on the circle in radians, its push, its width in radians.
+/// A wave of a beat: angle and width in radians, and strength.
 #[derive(Debug, Clone, Copy)]
 struct Wave {
     angle: f64,
@@ -18,7 +18,7 @@ const fn wave(degrees: f64, push: f64, width: f64) -> Wave {
     Wave { angle: degrees * PI / 180.0, push, width }
 }
 
-/// Table I of the paper: P, Q, R, S, T, for a rate of 60 beats per minute.
+/// Table I of the paper (P, Q, R, S, T) for 60 beats per minute.
 const NORMAL: [Wave; 5] = [
     wave(-70.0, 1.2, 0.25),
     wave(-15.0, -5.0, 0.1),
@@ -28,21 +28,22 @@ const NORMAL: [Wave; 5] = [
 ];
 /// The same without a P wave.
 const WITHOUT_P: [Wave; 4] = [NORMAL[1], NORMAL[2], NORMAL[3], NORMAL[4]];
-/// A premature ventricular beat (not of the paper): no P wave, a QRS complex thrice as wide, a T wave against it.
+/// A premature ventricular beat (not in the paper): no P wave, a QRS complex three times as wide, an inverted
+/// T wave.
 const ECTOPIC: [Wave; 3] = [wave(0.0, 6.4, 0.27), wave(42.0, -1.7, 0.3), wave(115.0, -0.55, 0.45)];
-/// Height that the R wave of [`NORMAL`] has at 60 beats per minute, in the model's own unit.
+/// Height of the R wave of [`NORMAL`] at 60 beats per minute in units of the model.
 const R_HEIGHT: f64 = 0.0425;
-/// The circle runs at most this much slower or faster than it does on average, so that a long pause does not stretch
-/// the beat before it.
+/// Limits of the speed along the circle relative to its mean, so that a long pause does not stretch the beat
+/// before it.
 const STRETCH: std::ops::Range<f64> = 0.7..1.3;
-/// Widths of a wave beyond which its push is nothing.
+/// Number of widths at which a wave is cut off.
 const REACH: f64 = 5.0;
-/// Fibrillation waves: frequency in hertz and amplitude as a share of the R wave.
+/// Fibrillation waves: frequency in hertz, amplitude as a share of the R wave.
 const FIBRILLATION: (f64, f64) = (6.0, 0.05);
-/// Half the time around angle 0 in which the peak of a beat is looked for, in seconds.
+/// Half the length of the window in which the peak of a beat is searched.
 const PEAK_REACH_S: f64 = 0.06;
 
-/// The trace without noise, in millivolt, and the index of each R peak in it.
+/// Returns the trace without noise in millivolts, and the index of each R peak.
 pub(super) fn trace(
     settings: &Settings,
     beats: &[Beat],
@@ -52,7 +53,7 @@ pub(super) fn trace(
     let rate_hz = settings.sample_rate_hz;
     let step_s = 1.0 / rate_hz;
     let mean_s = 60.0 / settings.mean_bpm;
-    // As in the authors' own program: waves take a larger part of a faster round, by the square root of the rate.
+    // As in the authors' program, waves take a larger part of a faster cycle, by the square root of the rate.
     let spread = (settings.mean_bpm / 60.0).sqrt();
     let scale = settings.amplitude_mv / R_HEIGHT;
     let (tremble_hz, tremble_mv) = match settings.rhythm {
@@ -65,7 +66,7 @@ pub(super) fn trace(
     let mut samples = Vec::with_capacity(count);
     let mut height = 0.0;
     let mut next = 1;
-    // Half a second ahead of the start, so that the trace has swung in.
+    // Starts half a second early, so that the trace has settled.
     let lead_in = (0.5 * rate_hz) as i64;
     for index in -lead_in..count as i64 {
         let time_s = index as f64 * step_s;
@@ -82,21 +83,22 @@ pub(super) fn trace(
         let round_s = round_s.clamp(STRETCH.start * mean_s, STRETCH.end * mean_s);
         let speed = TAU / round_s;
         let angle = (time_s - beat.time_s) * speed;
-        // In a pause longer than a round the point waits where it is and nothing pushes it.
+        // In a pause longer than a cycle the point waits, and no wave acts on it.
         let waits = angle.abs() > PI;
         let waves: &[Wave] = match (beat.ectopic, settings.rhythm) {
             (true, _) => &ECTOPIC,
             (false, Rhythm::Sinus) => &NORMAL,
             (false, Rhythm::Irregular) => &WITHOUT_P,
         };
-        // The push goes with the speed, so that a wave is as high whichever way the round is stretched.
+        // The strength follows the speed, so that the height of a wave does not depend on the length of the
+        // cycle.
         let push: f64 = if waits {
             0.0
         } else {
             waves.iter().map(|wave| wave.push_at(angle, spread)).sum::<f64>() * mean_s / round_s
         };
-        // dz/dt = push - z, stepped exactly in z. A point that starts on the circle stays on it, so that of the model's
-        // first two equations only the angle is left.
+        // dz/dt = push - z, integrated exactly in z. A point that starts on the circle stays on it, so only
+        // the angle of the first two equations is needed.
         let decay = (-step_s).exp();
         height = height * decay + push * (1.0 - decay);
         if index >= 0 {
@@ -112,16 +114,16 @@ pub(super) fn trace(
     (samples, peaks)
 }
 
-/// When one beat's half of the round ends and the next one's begins.
+/// Time at which the part of one beat ends and that of the next begins.
 fn nearest_changes(before: Beat, after: Beat) -> f64 {
     (before.time_s + after.time_s) / 2.0
 }
 
 impl Wave {
     fn push_at(&self, angle: f64, spread: f64) -> f64 {
-        // The R wave stays at angle 0; the others move away from it as the rate rises, those far off less.
+        // The R wave stays at angle 0. Other waves move away from it with the rate, distant ones less.
         let away = if self.angle.abs() < PI / 4.0 { spread } else { spread.sqrt() };
-        // Round the circle: what a fast rate leaves of a T wave comes at the start of the next round.
+        // Angles wrap around: at a fast rate the T wave extends into the next cycle.
         let off = (angle - self.angle * away + PI).rem_euclid(TAU) - PI;
         let width = self.width * spread;
         if off.abs() > REACH * width {
@@ -131,7 +133,7 @@ impl Wave {
     }
 }
 
-/// Index of the sample where the deflection at `time_s` is largest, if the trace has it.
+/// Index of the largest deflection near `time_s`, if it is inside the trace.
 fn peak_near(samples: &[f32], time_s: f64, rate_hz: f64, amplitude_mv: f64) -> Option<usize> {
     let reach = PEAK_REACH_S * rate_hz;
     let middle = time_s * rate_hz;

@@ -5,17 +5,17 @@ use super::WfdbError;
 /// One annotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Annotation {
-    /// Time in ticks of the annotation clock; mostly the frame rate of the record.
+    /// Time in ticks of the annotation clock, usually the frame rate of the record.
     pub tick: i64,
-    /// What it says, as WFDB's one-letter mnemonic (`N`, `V`, `+`, `~`, ...).
+    /// Mnemonic of one character (`N`, `V`, `+`, `~`, ...).
     pub symbol: char,
     /// Text attached to it.
     pub text: Option<String>,
 }
 
-/// The symbols of codes 1 to 49; blanks are codes without a meaning.
+/// The symbols of codes 1 to 49. Unassigned codes are spaces.
 const SYMBOLS: &[u8; 50] = b" NLRaVFJASEj/Q~ | sT*D\"=pB^t+u?![]en@xf()r        ";
-/// Codes that are not annotations but change how the next or the last one is to be read.
+/// Codes that are not annotations but modify the next or the previous one.
 const SKIP: u16 = 59;
 const NUM: u16 = 60;
 const SUB: u16 = 61;
@@ -25,7 +25,7 @@ const AUX: u16 = 63;
 /// Parses an annotation file in the MIT format.
 ///
 /// # Errors
-/// When the file ends within an annotation.
+/// Returns an error if the file ends within an annotation.
 pub fn annotations(bytes: &[u8]) -> Result<Vec<Annotation>, WfdbError> {
     let mut out: Vec<Annotation> = Vec::new();
     let (mut at, mut tick) = (0_usize, 0_i64);
@@ -39,7 +39,7 @@ pub fn annotations(bytes: &[u8]) -> Result<Vec<Annotation>, WfdbError> {
         match code {
             SKIP => {
                 let long = bytes.get(at..at + 4).ok_or(WfdbError::AnnotationsCutOff(at))?;
-                // The two halves of the interval are stored high half first, each little-endian.
+                // The high half of the interval is stored first; each half is little-endian.
                 let interval = i32::from_le_bytes([long[2], long[3], long[0], long[1]]);
                 tick = tick.saturating_add(i64::from(interval));
                 at += 4;
@@ -64,12 +64,13 @@ pub fn annotations(bytes: &[u8]) -> Result<Vec<Annotation>, WfdbError> {
     Ok(out)
 }
 
-/// Symbols that stand for a beat, as AAMI EC57 and WFDB's `isqrs` count them.
+/// Symbols of beats according to AAMI EC57 and WFDB's `isqrs`.
 const BEATS: &str = "NLRaVFJASEj/QefnBr?";
 
-/// The beats in seconds, and the stretches of flutter or fibrillation (`[` to `]`) that scoring leaves out.
+/// Returns the beats in seconds, and the intervals of flutter or fibrillation (`[` to `]`) that scoring
+/// excludes.
 ///
-/// `frame_rate_hz` is the clock of the ticks, unless the file itself says otherwise (a note `## time resolution: N`).
+/// `frame_rate_hz` is the clock of the ticks unless the file states another (a note `## time resolution: N`).
 #[must_use]
 pub fn beats_and_flutter(annotations: &[Annotation], frame_rate_hz: f64) -> (Vec<f64>, Vec<(f64, f64)>) {
     let clock = annotations

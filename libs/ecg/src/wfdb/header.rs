@@ -1,54 +1,54 @@
-//! The text header of a record: header(5) of the WFDB Applications Guide.
+//! Record headers: header(5) of the WFDB Applications Guide.
 
 use super::WfdbError;
 
-/// What a header says.
+/// Header of a record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Header {
     /// Name of the record.
     pub name: String,
     /// Frames per second: the clock of the annotations.
     pub frame_rate_hz: f64,
-    /// Number of frames, if the header says it.
+    /// Number of frames, if stated.
     pub frames: Option<u64>,
-    /// The signals in order.
+    /// The signals, in order.
     pub signals: Vec<SignalSpec>,
 }
 
-/// What a header says of one signal.
+/// Header of one signal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SignalSpec {
-    /// Name of the file that holds the samples.
+    /// Name of the file that contains the samples.
     pub file: String,
     /// Storage format, such as 16 or 212.
     pub format: u32,
-    /// Samples of this signal in each frame.
+    /// Samples of this signal per frame.
     pub samples_per_frame: usize,
-    /// Bytes to leave out at the start of the file.
+    /// Bytes to skip at the start of the file.
     pub byte_offset: usize,
-    /// Steps of the converter per unit.
+    /// Converter steps per physical unit.
     pub gain: f64,
-    /// Value of the converter at zero.
+    /// Converter value at zero.
     pub baseline: f64,
-    /// Physical unit, `mV` unless the header says otherwise.
+    /// Physical unit; `mV` if not stated.
     pub unit: String,
-    /// Description, mostly the name of the lead.
+    /// Description, usually the name of the lead.
     pub description: Option<String>,
 }
 
-/// Steps per millivolt where a header leaves the gain out or gives zero (WFDB's `WFDB_DEFGAIN`).
+/// Steps per millivolt if the gain is missing or zero (WFDB's `WFDB_DEFGAIN`).
 const DEFAULT_GAIN: f64 = 200.0;
-/// Frames per second where a header leaves the rate out (WFDB's `WFDB_DEFFREQ`).
+/// Frames per second if the rate is missing (WFDB's `WFDB_DEFFREQ`).
 const DEFAULT_FRAME_RATE_HZ: f64 = 250.0;
-/// Above this no frame rate and no number of samples per frame is meant; sums and products of them stay in range.
-const MOST_FRAMES_PER_S: f64 = 1e9;
-const MOST_SAMPLES_PER_FRAME: usize = 1 << 16;
+/// Limits on frame rate and samples per frame, so that their sums and products cannot overflow.
+const MAX_FRAMES_PER_S: f64 = 1e9;
+const MAX_SAMPLES_PER_FRAME: usize = 1 << 16;
 
 impl Header {
     /// Parses the text of a header.
     ///
     /// # Errors
-    /// When a line does not follow header(5), or the record consists of several segments.
+    /// Returns an error if a line does not conform to header(5), or if the record has several segments.
     pub fn parse(text: &str) -> Result<Header, WfdbError> {
         let mut lines = text
             .lines()
@@ -71,11 +71,11 @@ impl Header {
                 .split(['/', '('])
                 .next()
                 .and_then(|rate| rate.parse::<f64>().ok())
-                .filter(|rate| *rate > 0.0 && *rate <= MOST_FRAMES_PER_S)
+                .filter(|rate| *rate > 0.0 && *rate <= MAX_FRAMES_PER_S)
                 .ok_or_else(|| WfdbError::NoRecordLine(record.to_owned()))?,
         };
         let frames = fields.next().and_then(|field| field.parse().ok()).filter(|frames| *frames > 0);
-        // A damaged count must not make us reserve memory: signals are taken one by one.
+        // A damaged count must not reserve memory, so signals are parsed one by one.
         let mut signals = Vec::new();
         for (line, text) in lines.take(count) {
             signals
@@ -133,7 +133,7 @@ fn signal_line(text: &str) -> Option<SignalSpec> {
     })
 }
 
-/// `212x4:5+24` is format 212, 4 samples per frame, skew 5 (not corrected here), 24 bytes to leave out.
+/// `212x4:5+24` means format 212, 4 samples per frame, skew 5 (not corrected), 24 bytes to skip.
 fn format_field(field: &str) -> Option<(u32, usize, usize)> {
     let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let end = digits(field);
@@ -152,5 +152,5 @@ fn format_field(field: &str) -> Option<(u32, usize, usize)> {
         }
         rest = &tail[end..];
     }
-    (1..=MOST_SAMPLES_PER_FRAME).contains(&per_frame).then_some((format, per_frame, offset))
+    (1..=MAX_SAMPLES_PER_FRAME).contains(&per_frame).then_some((format, per_frame, offset))
 }

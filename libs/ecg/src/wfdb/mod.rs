@@ -1,7 +1,8 @@
-//! Records in the format of PhysioNet's WFDB: `.hea` headers, `.dat` signals, `.atr` annotations.
+//! Reader for records in PhysioNet's WFDB format: `.hea` headers, `.dat` signals, `.atr` annotations.
 //!
-//! Everything here works on text and bytes already in memory; opening files is the caller's business. The formats are
-//! described in the WFDB Applications Guide, pages header(5), signal(5) and annot(5).
+//! All functions take text and bytes in memory; the caller opens the files. Formats: WFDB Applications Guide,
+//! header(5), signal(5) and annot(5). The reader is custom because no maintained crate covers signals and
+//! annotations without I/O.
 
 mod annotations;
 mod header;
@@ -11,7 +12,7 @@ pub use annotations::{Annotation, annotations, beats_and_flutter};
 pub use header::{Header, SignalSpec};
 pub use signal::{signal, strip};
 
-/// Why a record could not be read.
+/// Error of the WFDB reader.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WfdbError {
     /// The header is empty or its first line is not a record line.
@@ -27,16 +28,16 @@ pub enum WfdbError {
         /// The line.
         text: String,
     },
-    /// The record consists of several segments with headers of their own.
+    /// The record consists of several segments with their own headers.
     #[error("the record has several segments, each a record of its own: read those one by one")]
     MultiSegment,
-    /// The sample format is none of those that are read.
+    /// The sample format is not supported.
     #[error("signals in format {0} are not read, only formats 16, 24, 32, 61, 80 and 212")]
     Format(u32),
-    /// No such signal.
+    /// No signal has the requested index.
     #[error("the record has {count} signals, there is no signal {index}")]
     NoSignal {
-        /// Index asked for, from 0.
+        /// The requested index, from 0.
         index: usize,
         /// Number of signals.
         count: usize,

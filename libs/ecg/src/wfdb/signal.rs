@@ -3,19 +3,20 @@
 use super::{Header, SignalSpec, WfdbError};
 use crate::strip::{Segment, Strip};
 
-/// Shorter runs of missing samples are bridged by a straight line, longer ones split the strip.
+/// Longest gap that is filled by interpolation. Longer gaps split the strip.
 const LONGEST_BRIDGED_HOLE_S: f64 = 0.1;
 
-/// The samples of one signal in physical units (millivolt, whatever scale the header uses); missing ones are NaN.
+/// Returns the samples of one signal in millivolts, converted from the unit in the header. Missing samples
+/// are NaN.
 ///
-/// `bytes` is the content of the file the signal's [`SignalSpec::file`] names. What is cut off at its end is left out.
+/// `bytes` is the content of the file [`SignalSpec::file`]. An incomplete frame at its end is ignored.
 ///
 /// # Errors
-/// When there is no such signal or its format is not read.
+/// Returns an error if there is no such signal or its format is not supported.
 pub fn signal(header: &Header, index: usize, bytes: &[u8]) -> Result<Vec<f32>, WfdbError> {
     let count = header.signals.len();
     let spec = header.signals.get(index).ok_or(WfdbError::NoSignal { index, count })?;
-    // Signals that share a file are interleaved in it, frame by frame.
+    // Signals in the same file are interleaved frame by frame.
     let group: Vec<(usize, &SignalSpec)> =
         header.signals.iter().enumerate().filter(|(_, other)| other.file == spec.file).collect();
     let frame: usize = group.iter().map(|(_, other)| other.samples_per_frame).sum();
@@ -36,7 +37,7 @@ pub fn signal(header: &Header, index: usize, bytes: &[u8]) -> Result<Vec<f32>, W
     let mut out = Vec::with_capacity(frames * spec.samples_per_frame);
     let mut take = |value: i32, missing: i32| {
         let millivolt = ((f64::from(value) - baseline) * scale) as f32;
-        // A gain or a baseline without sense makes numbers without end.
+        // An absurd gain or baseline gives values that are not finite.
         out.push(if value == missing || !millivolt.is_finite() { f32::NAN } else { millivolt });
     };
     for start in (0..frames).map(|index| index * frame + first) {
@@ -60,20 +61,21 @@ pub fn signal(header: &Header, index: usize, bytes: &[u8]) -> Result<Vec<f32>, W
     Ok(out)
 }
 
-/// Number of whole samples in `bytes`.
+/// Number of complete samples in `bytes`.
 fn stored_samples(format: u32, bytes: &[u8]) -> Result<usize, WfdbError> {
     Ok(match format {
         16 | 61 => bytes.len() / 2,
         24 => bytes.len() / 3,
         32 => bytes.len() / 4,
         80 => bytes.len(),
-        // Two samples in three bytes; a last single one still needs two of them.
+        // Two samples take three bytes; a single last one takes two.
         212 => bytes.len() / 3 * 2 + usize::from(bytes.len() % 3 == 2),
         other => return Err(WfdbError::Format(other)),
     })
 }
 
-/// Format 212: the low bytes are the first and the third of three, the second holds both high nibbles.
+/// Format 212: the first and the third byte are the low bytes of two samples; the second contains both high
+/// nibbles.
 fn sample_212(bytes: &[u8], at: usize) -> i32 {
     let start = at / 2 * 3;
     let nibbles = i32::from(bytes[start + 1]);
@@ -85,10 +87,10 @@ fn sample_212(bytes: &[u8], at: usize) -> i32 {
     if value >= 2048 { value - 4096 } else { value }
 }
 
-/// One signal of a record as a strip: split where samples are missing for longer than a moment.
+/// Returns one signal of a record as a strip, split at gaps.
 ///
 /// # Errors
-/// When there is no such signal or its format is not read.
+/// Returns an error if there is no such signal or its format is not supported.
 pub fn strip(header: &Header, index: usize, bytes: &[u8]) -> Result<Strip, WfdbError> {
     let samples = signal(header, index, bytes)?;
     let spec = &header.signals[index];

@@ -18,8 +18,8 @@ use runtime::Turns;
 use runtime::disk::DiskReserve;
 use runtime::problem::{ApiError, ProblemType};
 
+use crate::auth::tokens::Client;
 use crate::config::Limits;
-use crate::tokens::Client;
 
 pub(crate) use concurrency::{ConcurrencyLimiter, NoPermit, Permit};
 pub(crate) use memory::{MemoryBudget, Reservation};

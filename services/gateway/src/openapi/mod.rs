@@ -12,7 +12,7 @@ mod replies;
 mod tests {
     use std::collections::BTreeSet;
 
-    use crate::routes::{OWN, READS};
+    use crate::http::routes::{OWN, READS};
 
     #[test]
     fn checked_in_document_is_that_of_the_routes() {

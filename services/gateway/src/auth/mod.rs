@@ -1,0 +1,6 @@
+//! Authentication, authorisation and the audit log.
+
+pub(crate) mod access;
+pub(crate) mod audit;
+pub(crate) mod proxies;
+pub(crate) mod tokens;
