@@ -170,16 +170,19 @@ async fn station_computes_ages_from_the_server_clock_and_reports_that_its_own_is
             .env("FAKETIME", format!("{offset_s:+}"))
             .output()
             .unwrap();
-        let (shown, said) =
+        let (shown, warning) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let line = |bpm: &str| shown.lines().find(|line| line.contains(bpm)).unwrap_or_default().to_owned();
-        assert!(line("44 bpm").contains("  2 h  "), "{offset_s}: {shown}{said}");
+        assert!(line("44 bpm").contains("  2 h  "), "{offset_s}: {shown}{warning}");
         assert!(
             line("72 bpm").contains("received ") && line("72 bpm").contains(" s  "),
             "{offset_s}: {shown}"
         );
         let direction = if offset_s < 0 { "behind the server's" } else { "ahead of the server's" };
-        assert!(said.contains("this computer's clock is") && said.contains(direction), "{offset_s}: {said}");
+        assert!(
+            warning.contains("this computer's clock is") && warning.contains(direction),
+            "{offset_s}: {warning}"
+        );
     }
 }
 

@@ -71,9 +71,9 @@ async fn read_only_disk_is_reported_and_data_is_complete_when_it_is_writable_aga
     let data = disk.folder().join("data");
     copy(&system.data_folder(), &data);
     disk.read_only(true).unwrap();
-    let said = start_rejected(&data);
-    assert!(said.contains("Read-only file system"), "{said}");
-    assert!(said.contains(&*data.to_string_lossy()), "the message names the directory: {said}");
+    let message = start_rejected(&data);
+    assert!(message.contains("Read-only file system"), "{message}");
+    assert!(message.contains(&*data.to_string_lossy()), "the message names the directory: {message}");
     disk.read_only(false).unwrap();
     fs::remove_dir_all(system.data_folder()).unwrap();
     copy(&data, &system.data_folder());
@@ -101,10 +101,10 @@ async fn damaged_file_is_rejected_and_not_changed() {
         ];
         for (kind, damaged) in kinds {
             fs::write(&path, &damaged).unwrap();
-            let said = start_rejected(&data);
-            let clear = said.contains("is damaged") || said.contains("is not a SQLite database");
-            assert!(clear, "{name} with {kind}: {said}");
-            assert!(said.contains("restore it from a backup"), "{name} with {kind}: {said}");
+            let message = start_rejected(&data);
+            let clear = message.contains("is damaged") || message.contains("is not a SQLite database");
+            assert!(clear, "{name} with {kind}: {message}");
+            assert!(message.contains("restore it from a backup"), "{name} with {kind}: {message}");
             assert!(fs::read(&path).unwrap() == damaged, "{name} with {kind} was written to");
         }
         fs::write(&path, whole).unwrap();

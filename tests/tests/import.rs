@@ -55,8 +55,8 @@ async fn valid_values_are_imported_once_and_others_are_reported() {
         "_id": "9", "name": "A\u{7}B", "medical_image": "none", "ecg_image": ["****", BASE64.encode("no picture"), &a],
         "heart_rate": [60, "61", 62.0, 999], "timestamp": ["2018-01-01 00:00:00", 5],
     };
-    let nobody = doc! { "_id": "Ann" };
-    let (from, old) = source_database(&server, vec![whole, bare, odd, nobody]).await;
+    let without_number = doc! { "_id": "Ann" };
+    let (from, old) = source_database(&server, vec![whole, bare, odd, without_number]).await;
     let system = System::start(Mode::Standalone);
     let options = Options { zone: TimeZone::UTC, ..Options::new(from, 4) };
 
@@ -126,19 +126,19 @@ async fn command_writes_imported_patients_and_skipped_values_to_files() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    let said = run();
-    assert!(said.starts_with("2 patients imported, with 0 ECG images, 1 heart rates"), "{said}");
-    assert!(said.ends_with("2 values were skipped or changed.\n"), "{said}");
+    let printed = run();
+    assert!(printed.starts_with("2 patients imported, with 0 ECG images, 1 heart rates"), "{printed}");
+    assert!(printed.ends_with("2 values were skipped or changed.\n"), "{printed}");
     let noted = std::fs::read_to_string(&report).unwrap();
     let last: Value = serde_json::from_str(noted.lines().last().unwrap()).unwrap();
     assert_eq!(last, json!({ "id": "8", "place": "heart_rate[1]", "reason": "is not an integer" }));
 
     old.insert_one(doc! { "_id": 9 }).await.unwrap();
-    let said = run();
+    let printed = run();
     assert!(
-        said.starts_with("1 patients imported")
-            && said.contains("2 patients were imported by an earlier run."),
-        "{said}"
+        printed.starts_with("1 patients imported")
+            && printed.contains("2 patients were imported by an earlier run."),
+        "{printed}"
     );
     assert_eq!(get(&system, "/api/get_patient").await, json!({ "ID": [7, 8, 9] }));
 }

@@ -64,10 +64,10 @@ fn unusable_configuration_ends_with_64_and_one_sentence() {
     ];
     for (name, args) in cases {
         let output = run(name, args);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(64), "{name} {args:?}: {said}");
-        assert_eq!(said.trim_end().lines().count(), 1, "{name} {args:?}: {said}");
-        assert!(said.starts_with(&format!("{name}: ")), "{name} {args:?}: {said}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{name} {args:?}: {message}");
+        assert_eq!(message.trim_end().lines().count(), 1, "{name} {args:?}: {message}");
+        assert!(message.starts_with(&format!("{name}: ")), "{name} {args:?}: {message}");
         assert_eq!(output.stdout, b"", "{name} {args:?}: an address was bound");
     }
 }
@@ -77,9 +77,9 @@ fn data_directory_in_use_is_rejected() {
     let mut system = System::start(Mode::Standalone);
     let data = system.data_folder();
     let output = run("bedside", &["--listen", "127.0.0.1:0", "--data", &data.to_string_lossy()]);
-    let said = String::from_utf8(output.stderr).unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("another Bedside uses the data directory"), "{said}");
+    assert!(message.contains("another Bedside uses the data directory"), "{message}");
     assert_eq!(system.service(Service::Gateway).terminate(), Some(0));
 }
 

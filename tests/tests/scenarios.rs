@@ -126,35 +126,35 @@ async fn analysis_in_the_api_equals_that_of_the_library(system: System) {
     let detail = gateway.ecg_detail(record.id).await.unwrap().unwrap();
 
     let strip = ecg::read(csv.as_bytes(), &ecg::csv::Options::default()).unwrap();
-    let says = ecg::analyze(&strip);
+    let expected_analysis = ecg::analyze(&strip);
     let close =
         |left: f64, right: f64, within: f64| assert!((left - right).abs() <= within, "{left} {right}");
-    let (rate, said) = (answer.heart_rate.unwrap(), says.heart_rate.unwrap());
-    close(rate.mean_bpm, said.mean_bpm, 0.05);
-    close(rate.min_bpm, said.min_bpm, 0.05);
-    close(rate.max_bpm, said.max_bpm, 0.05);
-    assert_eq!(format!("{:?}", answer.quality), format!("{:?}", says.quality));
+    let (rate, expected) = (answer.heart_rate.unwrap(), expected_analysis.heart_rate.unwrap());
+    close(rate.mean_bpm, expected.mean_bpm, 0.05);
+    close(rate.min_bpm, expected.min_bpm, 0.05);
+    close(rate.max_bpm, expected.max_bpm, 0.05);
+    assert_eq!(format!("{:?}", answer.quality), format!("{:?}", expected_analysis.quality));
     assert_eq!((answer.rows_used, answer.rows_skipped), (strip.rows.used, strip.rows.skipped));
     assert!(answer.rows_skipped > 0);
     let messages =
         |all: &[proto_json::EcgWarning]| all.iter().map(|one| one.message.clone()).collect::<Vec<_>>();
     assert_eq!(
         messages(&answer.warnings),
-        says.warnings.iter().map(|one| one.message.clone()).collect::<Vec<_>>()
+        expected_analysis.warnings.iter().map(|one| one.message.clone()).collect::<Vec<_>>()
     );
     assert!(!answer.warnings.is_empty());
     assert_eq!(
         answer.notes.iter().map(|note| note.message.clone()).collect::<Vec<_>>(),
-        says.rhythm_notes.iter().map(|note| note.message.clone()).collect::<Vec<_>>()
+        expected_analysis.rhythm_notes.iter().map(|note| note.message.clone()).collect::<Vec<_>>()
     );
-    assert_eq!(detail.beats.len(), says.beats.len());
-    for (beat, said) in detail.beats.iter().zip(&says.beats) {
-        close(beat.time_s, said.time_s, 0.001);
+    assert_eq!(detail.beats.len(), expected_analysis.beats.len());
+    for (beat, expected) in detail.beats.iter().zip(&expected_analysis.beats) {
+        close(beat.time_s, expected.time_s, 0.001);
     }
     assert_eq!(detail.gaps.len(), 1);
-    assert_eq!(detail.quality_segments.len(), says.quality_segments.len());
+    assert_eq!(detail.quality_segments.len(), expected_analysis.quality_segments.len());
     let patient = with_rate(&gateway, mrn(8)).await;
-    assert_eq!(patient.latest_heart_rate.unwrap().bpm, Bpm::rounded(said.mean_bpm).unwrap());
+    assert_eq!(patient.latest_heart_rate.unwrap().bpm, Bpm::rounded(expected.mean_bpm).unwrap());
 }
 
 async fn post_legacy(system: &System, body: &Value) -> (u16, String) {

@@ -103,7 +103,7 @@ pub async fn run(run_settings: &FaultRun) -> Report {
         gateway: fragile,
         url: system.fragile_url(),
         uploads: usize::MAX,
-        started_uploads: Arc::new(AtomicUsize::new(0)),
+        started: Arc::new(AtomicUsize::new(0)),
         stop: Arc::new(AtomicBool::new(false)),
         patients: PATIENTS,
         seed: run_settings.seed,
@@ -116,7 +116,7 @@ pub async fn run(run_settings: &FaultRun) -> Report {
     // Rounds until both minimum numbers are reached.
     let mut round = 0;
     while faults < run_settings.faults
-        || client_settings.started_uploads.load(Ordering::Relaxed) < run_settings.uploads
+        || client_settings.started.load(Ordering::Relaxed) < run_settings.uploads
     {
         let seed = run_settings.seed.wrapping_add(round);
         for step in plan::schedule(
@@ -130,7 +130,7 @@ pub async fn run(run_settings: &FaultRun) -> Report {
                 eprintln!(
                     "{:7.1} s, {} uploads started: {step}",
                     started.elapsed().as_secs_f64(),
-                    client_settings.started_uploads.load(Ordering::Relaxed)
+                    client_settings.started.load(Ordering::Relaxed)
                 );
             }
             records.extend(inject(&mut system, &client_settings, run_settings, step, faults as u64).await);
@@ -149,10 +149,10 @@ pub async fn run(run_settings: &FaultRun) -> Report {
     wait_until_idle(&mut system, &mut violations).await;
     violations.extend(check::violations(&system, &system.gateway(), &records).await);
     violations.extend(check_watchers(&system, &watchers, &records).await);
-    let count = |of: fn(&Answer) -> bool| records.iter().filter(|record| of(&record.answers)).count();
+    let count = |of: fn(&Answer) -> bool| records.iter().filter(|record| of(&record.answer)).count();
     if run_settings.verbose {
         for record in &records {
-            if let Answer::Refused(reason) = &record.answers {
+            if let Answer::Refused(reason) = &record.answer {
                 eprintln!("refused: {reason}");
             }
         }

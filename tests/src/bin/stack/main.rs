@@ -72,7 +72,7 @@ async fn main() {
         stack.compose(&format!("restart {server}")).await;
         load.goes_on(10).await;
         let (failures, slowest) = (load.failures().len(), load.slowest().as_secs_f64());
-        println!("   {failures} attempts were told to come again; the slowest upload took {slowest:.1} s");
+        println!("   {failures} attempts were rejected temporarily; the slowest upload took {slowest:.1} s");
     }
 
     step("a backup is taken under load");
