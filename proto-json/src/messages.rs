@@ -4,8 +4,6 @@
 //! published message ([`PatientUpdated`]). Subjects are built from typed values; they never contain client
 //! text.
 
-use std::fmt;
-
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The bedside app: uploads a patient, images and ECG strips.
+//! Entry point of the patient app.
 
 use std::process::ExitCode;
 

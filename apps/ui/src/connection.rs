@@ -33,7 +33,7 @@ impl ConnectionStatus {
     /// The status of a feed. `None` means that the feed has not reported its state yet.
     #[must_use]
     pub fn of(state: Option<&ConnectionState>) -> ConnectionStatus {
-        let Some(ConnectionState { mode, since, reason, .. }) = state else {
+        let Some(ConnectionState { mode, since, reason, token_rejected }) = state else {
             let (level, text) = (ConnectionLevel::Unknown, "connecting…".to_owned());
             return ConnectionStatus { level, text, detail: String::new() };
         };
@@ -41,6 +41,7 @@ impl ConnectionStatus {
             FeedMode::Nats => (ConnectionLevel::Good, "connected · push (NATS)"),
             FeedMode::ServerSentEvents => (ConnectionLevel::Good, "connected · push"),
             FeedMode::Polling => (ConnectionLevel::Fair, "connected · polling"),
+            FeedMode::Offline if *token_rejected => (ConnectionLevel::Bad, "access token rejected"),
             FeedMode::Offline => (ConnectionLevel::Bad, "offline"),
         };
         let mut detail = format!("Since {}.", format::time_or_date(*since, Timestamp::now()));

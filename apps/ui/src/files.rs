@@ -53,6 +53,10 @@ pub struct SaveRequest {
 
 /// Selects files. Called on the UI thread, which awaits the future with `slint::spawn_local`.
 pub trait FileChooser {
+    /// Whether dialogs can be shown.
+    fn is_available(&self) -> Selection<bool> {
+        Box::pin(async { true })
+    }
     /// The files to open. Empty if the dialog was cancelled.
     fn open(&self, request: OpenRequest) -> Selection<Vec<PathBuf>>;
     /// The file to save to. `None` if the dialog was cancelled.

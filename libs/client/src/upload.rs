@@ -1,48 +1,46 @@
-//! What a patient app sends: streamed from disk, with progress, safe to send again.
+//! Uploads: streamed from disk, with progress and retries. The gateway stores an upload once, however often it is sent.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
-use futures::StreamExt;
 use proto_json::{Bpm, FileKind, MediaType, Mrn, ReceivedUpload, SignalOptions, Timestamp, UploadReceipt};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::multipart::{FileError, FilePart, Form};
+use crate::multipart::{self, FileError, UploadForm};
 use crate::{ClientError, Gateway};
 
-/// Everything of one upload. The same upload sent again, under the same key, is stored once.
+/// One upload. Sent again with the same idempotency key, it is stored once.
 #[derive(Debug, Clone)]
 pub struct Upload {
-    /// Name of the patient, if known.
+    /// Name of the patient, if it is known.
     pub name: Option<String>,
-    /// The name may replace another name of the patient. Otherwise the gateway rejects an upload that names a known patient
-    /// differently.
+    /// Whether the name may replace another name of the patient. Otherwise the gateway rejects an upload with another name
+    /// for a known patient.
     pub rename: bool,
-    /// A heart rate that was read elsewhere.
+    /// A heart rate that another device has measured.
     pub heart_rate: Option<Bpm>,
-    /// When ECGs and heart rate were recorded, if known.
+    /// When ECGs and heart rate were recorded, if it is known.
     pub recorded_at: Option<Timestamp>,
-    /// `recorded_at` is by the clock of this computer: an outbox corrects it before it sends the upload for the first time,
-    /// if that clock differs from the server's by more than clocks may.
+    /// Whether `recorded_at` was read from the clock of this computer. Before the first attempt to send the upload, an outbox
+    /// corrects it if that clock and the server's differ by more than the tolerance.
     pub recorded_by_this_computer: bool,
-    /// How to read the raw ECGs.
+    /// Sampling rate and lead of the raw ECGs.
     pub signal_options: SignalOptions,
     /// The files, in order.
     pub files: Vec<UploadFile>,
-    /// Tells a retry from another upload.
+    /// Identifies the upload across retries.
     pub idempotency_key: IdempotencyKey,
-    /// Do not wait until it is stored: durably queued is enough.
+    /// Whether the gateway may answer when the upload is durably queued, before it is stored.
     pub respond_async: bool,
 }
 
 impl Upload {
-    /// An upload of these files under a new key.
+    /// An upload of these files with a new idempotency key.
     #[must_use]
     pub fn of(files: Vec<UploadFile>) -> Self {
         Upload {
@@ -62,27 +60,27 @@ impl Upload {
 /// One file of an upload.
 #[derive(Debug, Clone)]
 pub struct UploadFile {
-    /// What it is.
+    /// Kind of the file.
     pub kind: FileKind,
-    /// Where its bytes are.
+    /// Its content.
     pub content: FileContent,
-    /// Its name, to be shown later.
+    /// Its name, for display.
     pub file_name: String,
-    /// Its format, where known; the gateway looks at the bytes in any case.
+    /// Its format, if it is known. The gateway checks the content in any case.
     pub media_type: Option<MediaType>,
 }
 
-/// Where the bytes of a file are.
+/// The content of a file.
 #[derive(Debug, Clone)]
 pub enum FileContent {
-    /// On disk; read while it is sent.
+    /// A file on disk. It is read while it is sent.
     Path(PathBuf),
-    /// In memory.
+    /// Bytes in memory.
     Bytes(Bytes),
 }
 
 impl UploadFile {
-    /// A file on disk under its own name.
+    /// A file on disk with its own name.
     #[must_use]
     pub fn from_path(kind: FileKind, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
@@ -91,20 +89,21 @@ impl UploadFile {
         UploadFile { kind, content: FileContent::Path(path), file_name, media_type }
     }
 
-    /// Bytes in memory under this name.
+    /// Bytes in memory with this name.
     #[must_use]
     pub fn from_bytes(kind: FileKind, file_name: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         let file_name = file_name.into();
         let media_type = media_type_of(kind, Path::new(&file_name));
         UploadFile { kind, content: FileContent::Bytes(bytes.into()), file_name, media_type }
     }
+}
 
-    fn field(&self) -> &'static str {
-        match self.kind {
-            FileKind::MedicalImage => "medical_image",
-            FileKind::EcgImage => "ecg_image",
-            FileKind::Ecg => "ecg",
-        }
+/// The name of the form field for files of this kind.
+pub(crate) fn field(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::MedicalImage => "medical_image",
+        FileKind::EcgImage => "ecg_image",
+        FileKind::Ecg => "ecg",
     }
 }
 
@@ -119,18 +118,18 @@ fn media_type_of(kind: FileKind, path: &Path) -> Option<MediaType> {
     }
 }
 
-/// Names one upload, however often it is sent.
+/// Identifies an upload across retries.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IdempotencyKey(String);
 
-/// The text is no key.
+/// The text is not a valid idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an idempotency key is 1 to 128 letters, digits or signs of ASCII, without blanks")]
+#[error("an idempotency key has 1 to 128 printable ASCII characters without spaces")]
 pub struct IdempotencyKeyError;
 
 impl IdempotencyKey {
-    /// A new key.
+    /// A new, unique key.
     #[must_use]
     pub fn generate() -> Self {
         IdempotencyKey(uuid::Uuid::now_v7().to_string())
@@ -167,32 +166,32 @@ impl From<IdempotencyKey> for String {
     }
 }
 
-/// How far an upload has come.
+/// Progress of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes handed to the connection.
+    /// Bytes of the files that were handed to the connection.
     pub sent: u64,
-    /// Bytes of the whole request.
+    /// Size of all files in bytes.
     pub total: u64,
 }
 
-/// What the gateway says to an upload.
+/// Answer of the gateway to an upload.
 #[derive(Debug, Clone, PartialEq)]
 pub enum UploadAnswer {
-    /// Everything in it is stored.
+    /// The upload is stored.
     Stored(UploadReceipt),
-    /// It is durably queued and will be stored.
+    /// The upload is durably queued and will be stored.
     Accepted(ReceivedUpload),
 }
 
-/// How often to send again after a failure that may pass.
+/// When an upload is sent again after a transient error.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryPolicy {
-    /// Attempts in all.
+    /// Number of attempts, including the first.
     pub attempts: u32,
-    /// Wait after the first; doubled after each further one.
+    /// Wait after the first attempt. It doubles after each further one.
     pub first_wait: Duration,
-    /// The longest wait, also if the gateway asks for a longer one.
+    /// Longest wait, even if the gateway asks for a longer one.
     pub longest_wait: Duration,
 }
 
@@ -207,11 +206,11 @@ impl Default for RetryPolicy {
 }
 
 impl Gateway {
-    /// Sends an upload once. Dropping the future cancels it: then the gateway stores nothing of it, unless it had every
-    /// byte already. `progress` is called as bytes leave, from 0 to the total.
+    /// Sends an upload once. Dropping the future cancels the upload: the gateway stores nothing of it, unless it has received
+    /// every byte. `progress` is called while the files are sent, from 0 to the total.
     ///
     /// # Errors
-    /// [`ClientError`]; after a transient one it may or may not be stored, so send it again under the same key.
+    /// [`ClientError`]. After a transient error the upload may be stored or not: send it again with the same key.
     pub async fn upload(
         &self,
         mrn: Mrn,
@@ -221,10 +220,10 @@ impl Gateway {
         self.send_upload(mrn, upload, Arc::new(progress)).await
     }
 
-    /// Sends an upload until the gateway takes or refuses it, or the attempts are used up.
+    /// Sends an upload until the gateway accepts or rejects it, or all attempts have failed.
     ///
     /// # Errors
-    /// The last [`ClientError`].
+    /// The [`ClientError`] of the last attempt.
     pub async fn upload_with_retries(
         &self,
         mrn: Mrn,
@@ -233,18 +232,16 @@ impl Gateway {
         progress: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<UploadAnswer, ClientError> {
         let progress = Arc::new(progress);
-        let mut wait = policy.first_wait;
-        for _ in 1..policy.attempts {
-            match self.send_upload(mrn, upload, Arc::clone(&progress)).await {
-                Err(error) if error.is_transient() => {
-                    tracing::debug!(%error, "upload failed, trying again");
-                    tokio::time::sleep(error.retry_after().unwrap_or(wait).min(policy.longest_wait)).await;
-                    wait = (wait * 2).min(policy.longest_wait);
-                }
-                answer => return answer,
-            }
-        }
-        self.send_upload(mrn, upload, progress).await
+        let backoff = ExponentialBuilder::new()
+            .with_min_delay(policy.first_wait)
+            .with_max_delay(policy.longest_wait)
+            .with_max_times(policy.attempts.saturating_sub(1) as usize);
+        (|| self.send_upload(mrn, upload, Arc::clone(&progress)))
+            .retry(backoff)
+            .when(ClientError::is_transient)
+            .adjust(|error, wait| Some(error.retry_after().unwrap_or(wait?).min(policy.longest_wait)))
+            .notify(|error, _| tracing::debug!(%error, "upload failed, sending it again"))
+            .await
     }
 
     async fn send_upload(
@@ -253,35 +250,28 @@ impl Gateway {
         upload: &Upload,
         progress: Arc<impl Fn(Progress) + Send + Sync + 'static>,
     ) -> Result<UploadAnswer, ClientError> {
-        let form = form(upload).await?;
-        let content_type = form.content_type();
-        let (total, chunks) = form.finish();
-        let meter = Meter::new(total);
-        let (broken, broke) = watch::channel(None);
-        let body = {
-            let meter = meter.clone();
-            progress(Progress { sent: 0, total });
-            chunks.inspect(move |chunk| match chunk {
-                Ok(chunk) => progress(meter.add(chunk.len() as u64)),
-                Err(error) => drop(broken.send(Some(error.clone()))),
-            })
-        };
+        let meter = Meter::default();
+        let counter = meter.clone();
+        let report = Arc::clone(&progress);
+        let UploadForm { form, total, failed } =
+            multipart::form(upload, move |bytes| report(counter.add(bytes))).await?;
+        meter.start(total);
+        progress(Progress { sent: 0, total });
         let mut request = self
             .post(self.api(&["patients", &mrn.to_string(), "uploads"]))
-            .header(CONTENT_TYPE, content_type)
-            .header(CONTENT_LENGTH, total)
+            .multipart(form)
             .header("idempotency-key", upload.idempotency_key.as_str());
         if upload.respond_async {
             request = request.header("prefer", "respond-async");
         }
         let sent = tokio::select! {
-            sent = request.body(reqwest::Body::wrap_stream(body)).send() => sent,
+            sent = request.send() => sent,
             limit = meter.stalled(self.timeouts().stall, self.timeouts().receipt) => {
                 return Err(ClientError::TimedOut { gateway: self.address().to_owned(), limit });
             }
         };
-        // A file that cannot be read on breaks the connection, too; the file is what to tell of.
-        if let Some(FileError { path, reason }) = broke.borrow().clone() {
+        // A file that cannot be read breaks the connection, too. The file is the cause.
+        if let Some(FileError { path, reason }) = failed.borrow().clone() {
             return Err(ClientError::File { path, reason });
         }
         let response = self.accepted(sent, self.timeouts().receipt).await?;
@@ -293,71 +283,45 @@ impl Gateway {
     }
 }
 
-/// The fields come before the files, so that the gateway can refuse them before it takes a gigabyte.
-async fn form(upload: &Upload) -> Result<Form, ClientError> {
-    let mut form = Form::new();
-    let options = &upload.signal_options;
-    let fields = [
-        ("name", upload.name.clone()),
-        ("rename", upload.rename.then(|| "true".to_owned())),
-        ("heart_rate", upload.heart_rate.map(|bpm| bpm.to_string())),
-        ("recorded_at", upload.recorded_at.map(|at| at.to_string())),
-        ("ecg_sample_rate", options.sample_rate_hz.map(|rate| rate.to_string())),
-        ("ecg_lead", options.lead.clone()),
-    ];
-    for (field, value) in fields {
-        if let Some(value) = value {
-            form.text(field, &value);
-        }
-    }
-    for file in &upload.files {
-        let part = FilePart {
-            field: file.field(),
-            file_name: &file.file_name,
-            media_type: file.media_type.map_or("application/octet-stream", MediaType::as_str),
-        };
-        match &file.content {
-            FileContent::Bytes(bytes) => form.bytes(&part, bytes.clone()),
-            FileContent::Path(path) => {
-                let fail = |reason: String| ClientError::File { path: path.display().to_string(), reason };
-                let opened = tokio::fs::File::open(path).await.map_err(|error| fail(error.to_string()))?;
-                let facts = opened.metadata().await.map_err(|error| fail(error.to_string()))?;
-                if !facts.is_file() {
-                    return Err(fail("it is not a file".to_owned()));
-                }
-                form.file(&part, path.clone(), opened, facts.len());
-            }
-        }
-    }
-    Ok(form)
-}
-
-/// Counts what leaves, and notices when nothing does.
+/// Counts the bytes that are sent, and detects when no more are.
 #[derive(Debug, Clone)]
 struct Meter {
     started: Instant,
-    total: u64,
+    total: Arc<AtomicU64>,
     sent: Arc<AtomicU64>,
+    /// When the last bytes were sent, in milliseconds after the start.
     last_ms: Arc<AtomicU64>,
 }
 
+impl Default for Meter {
+    fn default() -> Self {
+        Meter {
+            started: Instant::now(),
+            total: Arc::default(),
+            sent: Arc::default(),
+            last_ms: Arc::default(),
+        }
+    }
+}
+
 impl Meter {
-    fn new(total: u64) -> Self {
-        Meter { started: Instant::now(), total, sent: Arc::default(), last_ms: Arc::default() }
+    /// Sets the number of bytes to send.
+    fn start(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
     }
 
     fn add(&self, bytes: u64) -> Progress {
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.store(elapsed, Ordering::Relaxed);
         let sent = self.sent.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        Progress { sent, total: self.total }
+        Progress { sent, total: self.total.load(Ordering::Relaxed) }
     }
 
-    /// Resolves, with the limit, when no byte left for longer than `stall`, or no answer came within `receipt` after
-    /// the last one.
+    /// Resolves with the limit that was exceeded: `stall` while bytes are left, `receipt` after the last one.
     async fn stalled(&self, stall: Duration, receipt: Duration) -> Duration {
         loop {
-            let limit = if self.sent.load(Ordering::Relaxed) < self.total { stall } else { receipt };
+            let all_sent = self.sent.load(Ordering::Relaxed) >= self.total.load(Ordering::Relaxed);
+            let limit = if all_sent { receipt } else { stall };
             let last = Duration::from_millis(self.last_ms.load(Ordering::Relaxed));
             let due = self.started + last + limit;
             if due <= Instant::now() {

@@ -375,7 +375,10 @@ impl Drop for System {
 
 /// Short reconciliation intervals, so that tests do not wait for minutes. Staged files of uploads that were never queued are kept
 /// 24 times as long as `--stage-keep`.
-const RECONCILE: &[&str] = &["--reconcile-every", "1s", "--pending-after", "2s", "--stage-keep", "1s"];
+#[rustfmt::skip]
+const RECONCILE: &[&str] = &[
+    "--reconcile-every", "1s", "--pending-after", "2s", "--stage-keep", "1s", "--orphan-age", "20s",
+];
 
 fn words(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()

@@ -2,8 +2,8 @@
 
 use slint::{Rgba8Pixel, SharedPixelBuffer};
 
-use super::Size;
 use super::canvas::{Colour, Mask};
+use super::geometry::Size;
 
 /// A few seconds of a lead, reduced to the resolution of a tile.
 #[derive(Debug, Clone, PartialEq)]

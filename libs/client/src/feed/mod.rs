@@ -1,15 +1,15 @@
-//! What changes, pushed: subscribe, then load the snapshot, then pass on what is newer; on every reconnect again.
+//! Updates of patients: subscribes, loads a snapshot, and reports newer updates. Repeats this after each reconnect.
 //!
-//! Announcements come over NATS if that is configured and answers, else as server-sent events of the gateway; while
-//! neither works, the snapshot is polled. The feed falls back and climbs up again by itself and says which it is on.
+//! Updates arrive over NATS if it is configured and reachable, otherwise as server-sent events of the gateway. While neither
+//! works, the snapshot is polled. The feed changes the source on its own and reports which one it uses.
 
 mod backoff;
+mod event_stream;
 mod follow;
-mod known;
 #[cfg(feature = "nats")]
 mod nats;
+mod seen;
 mod source;
-mod stream;
 
 use std::fmt;
 use std::pin::Pin;
@@ -26,30 +26,29 @@ use crate::Gateway;
 #[cfg(feature = "nats")]
 pub use nats::{DEFAULT_NATS_INBOX, NatsCredentials, NatsSettings};
 
-/// Events that wait for a slow reader before the feed waits for it in turn.
-const WAITING: usize = 256;
+/// Events that are buffered for a slow reader.
+const MAX_BUFFERED: usize = 256;
 
-/// What to follow, and how.
+/// Settings of a feed.
 #[derive(Debug, Clone)]
 pub struct FeedSettings {
-    /// Where snapshots and server-sent events come from.
+    /// Source of snapshots and server-sent events.
     pub gateway: Gateway,
-    /// One patient, or all.
+    /// One patient, or all patients if `None`.
     pub of: Option<Mrn>,
-    /// The broker, for those who have access to it.
+    /// Connection to NATS, for clients that have access to it.
     #[cfg(feature = "nats")]
     pub nats: Option<NatsSettings>,
-    /// How often to load the snapshot while nothing is pushed.
+    /// Interval at which the snapshot is loaded while no updates are pushed.
     pub poll_every: Duration,
-    /// How often to load the snapshot while updates are pushed: heals what a lost announcement left behind.
+    /// Interval at which the snapshot is loaded while updates are pushed. Corrects the effect of lost updates.
     pub reload_every: Duration,
-    /// How long a connection may be silent before it counts as dead; at least a little more than two of the gateway's
-    /// keep-alive intervals, whatever is set here.
+    /// Longest silence of a connection before it counts as broken. At least 2.4 keep-alive intervals of the gateway are used.
     pub silence: Duration,
 }
 
 impl FeedSettings {
-    /// Follows one patient or all through this gateway.
+    /// Settings for one patient, or all patients, of this gateway.
     #[must_use]
     pub fn new(gateway: Gateway, of: Option<Mrn>) -> Self {
         FeedSettings {
@@ -64,37 +63,36 @@ impl FeedSettings {
     }
 }
 
-/// What the feed tells.
+/// An event of a feed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FeedEvent {
-    /// How updates come from now on. While it says [`FeedMode::Offline`], what is shown may be out of date.
+    /// The state of the connection has changed. In mode [`FeedMode::Offline`], earlier data may be out of date.
     Connection(ConnectionState),
-    /// Everything there is now: replaces all that was told before. Comes first, and again whenever updates may have
-    /// been missed and something is different.
+    /// All current patients. Replaces everything reported before. Sent first, and again whenever updates may have been missed
+    /// and the data has changed.
     Snapshot(Vec<PatientSummary>),
-    /// The patients' records that are damaged and therefore missing from the snapshot. Comes whenever they are others than
-    /// before; empty when there are none any more.
+    /// The damaged records, which are missing from the snapshot. Sent whenever the list changes.
     Damaged(Vec<DamagedRecord>),
-    /// One patient has changed; always newer than what was told of that patient before.
+    /// One patient has changed. Always newer than everything reported about this patient before.
     Updated(Box<PatientUpdated>),
 }
 
-/// How updates come.
+/// How updates arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FeedMode {
-    /// Pushed by the broker.
+    /// Pushed by NATS.
     Nats,
     /// Pushed by the gateway.
     ServerSentEvents,
-    /// Asked for again and again.
+    /// Polled from the gateway.
     Polling,
-    /// The gateway cannot be reached or does not answer: nothing older can be loaded, and nothing may come at all.
+    /// The gateway cannot be reached or rejects the client. Nothing can be loaded, and updates may be missing.
     Offline,
 }
 
 impl FeedMode {
-    /// Whether updates come by themselves.
+    /// Whether updates are pushed.
     #[must_use]
     pub fn is_push(self) -> bool {
         matches!(self, FeedMode::Nats | FeedMode::ServerSentEvents)
@@ -112,19 +110,22 @@ impl fmt::Display for FeedMode {
     }
 }
 
-/// How updates come, and since when.
+/// State of the connection of a feed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConnectionState {
-    /// How.
+    /// How updates arrive.
     pub mode: FeedMode,
-    /// Since when, by this machine's clock.
+    /// Since when, by the server's clock if it is known.
     pub since: Timestamp,
-    /// Why it is not better: one sentence.
+    /// Why no better mode is possible, in one sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Whether the gateway rejects the access token. The mode is [`FeedMode::Offline`] then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub token_rejected: bool,
 }
 
-/// A running feed. It never ends by itself; dropping it ends it.
+/// A running feed. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Feed {
     events: mpsc::Receiver<FeedEvent>,
@@ -135,11 +136,11 @@ impl Feed {
     /// Starts a feed on the current tokio runtime.
     #[must_use]
     pub fn start(settings: FeedSettings) -> Self {
-        let (tell, events) = mpsc::channel(WAITING);
-        Feed { events, task: tokio::spawn(follow::run(settings, tell)) }
+        let (sender, events) = mpsc::channel(MAX_BUFFERED);
+        Feed { events, task: tokio::spawn(follow::run(settings, sender)) }
     }
 
-    /// The next event. Dropping the future loses none.
+    /// The next event. Cancel safe.
     pub async fn next(&mut self) -> Option<FeedEvent> {
         self.events.recv().await
     }

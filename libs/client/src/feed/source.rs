@@ -1,11 +1,11 @@
-//! One of the ways by which updates are pushed.
+//! The source of pushed updates: NATS or the gateway.
 
 use proto_json::PatientUpdated;
 
 use super::FeedMode;
-use super::stream::EventStream;
+use super::event_stream::EventStream;
 
-/// A subscription in force.
+/// An active subscription.
 #[derive(Debug)]
 pub(super) enum Source {
     ServerSentEvents(EventStream),
@@ -13,19 +13,19 @@ pub(super) enum Source {
     Nats(super::nats::Subscription),
 }
 
-/// What a subscription gives.
+/// An event of a subscription.
 #[derive(Debug)]
-pub(super) enum Pushed {
+pub(super) enum SourceEvent {
     Updated(Box<PatientUpdated>),
-    /// Nothing will be heard until [`Pushed::Lagged`].
+    /// The gateway has lost the broker. No updates arrive until [`SourceEvent::Lagged`].
     Disconnected,
-    /// Something may have been lost.
+    /// Updates may have been missed.
     Lagged,
 }
 
-/// The subscription is no longer in force, and why.
+/// The subscription has ended, for this reason.
 #[derive(Debug)]
-pub(super) struct Lost(pub(super) String);
+pub(super) struct SubscriptionEnded(pub(super) String);
 
 impl Source {
     pub(super) fn mode(&self) -> FeedMode {
@@ -36,8 +36,8 @@ impl Source {
         }
     }
 
-    /// Dropping the future loses nothing.
-    pub(super) async fn next(&mut self) -> Result<Pushed, Lost> {
+    /// The next event. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<SourceEvent, SubscriptionEnded> {
         match self {
             Source::ServerSentEvents(events) => events.next().await,
             #[cfg(feature = "nats")]

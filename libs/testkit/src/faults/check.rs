@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use client::Gateway;
 use futures::StreamExt as _;
 use mongodb::bson::{Bson, Document, doc};
-use proto_json::{BlobHash, EcgRecord, EcgStatus, ImageRecord, Mrn};
+use proto_json::{BlobHash, EcgRecord, EcgStatus, ImageRecord, Mrn, UploadId};
 
 use super::clients::{Answer, Record};
 use crate::{Mode, System, within};
@@ -20,21 +21,17 @@ struct Stored {
 /// A stored file, read directly from the database.
 struct StoredFile {
     bytes: i64,
-    /// The upload that it belongs to.
-    upload: Option<String>,
     start: Vec<u8>,
 }
 
 impl fmt::Display for StoredFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StoredFile { bytes, upload, start } = self;
-        write!(f, "{bytes} bytes, \"{}\"..., ", start.escape_ascii())?;
-        match upload {
-            Some(upload) => write!(f, "of upload {upload}"),
-            None => f.write_str("without an upload"),
-        }
+        write!(f, "{} bytes, \"{}\"...", self.bytes, self.start.escape_ascii())
     }
 }
+
+/// A stored file belongs to one upload.
+type FileKey = (UploadId, BlobHash);
 
 /// Number of bytes at the start of a file that messages show.
 const START: usize = 24;
@@ -61,7 +58,7 @@ pub(super) async fn violations(system: &System, gateway: &Gateway, records: &[Re
         stored.insert(mrn, patient(gateway, mrn).await);
     }
     let mut copies: BTreeMap<(Mrn, BlobHash), usize> = BTreeMap::new();
-    let mut referenced: BTreeSet<BlobHash> = BTreeSet::new();
+    let mut referenced: BTreeSet<FileKey> = BTreeSet::new();
     for (mrn, patient) in &stored {
         for ecg in &patient.ecgs {
             match ecg.status {
@@ -76,12 +73,12 @@ pub(super) async fn violations(system: &System, gateway: &Gateway, records: &[Re
             if let Some(uploaded) = ecg.signal.as_ref().or(ecg.plot.as_ref()) {
                 *copies.entry((*mrn, uploaded.sha256)).or_default() += 1;
             }
-            referenced
-                .extend([&ecg.signal, &ecg.plot, &ecg.detail].into_iter().flatten().map(|blob| blob.sha256));
+            let files = [&ecg.signal, &ecg.plot, &ecg.detail].into_iter().flatten();
+            referenced.extend(files.map(|blob| (ecg.upload_id, blob.sha256)));
         }
         for image in &patient.images {
             *copies.entry((*mrn, image.file.sha256)).or_default() += 1;
-            referenced.insert(image.file.sha256);
+            referenced.insert((image.upload_id, image.file.sha256));
         }
     }
     for record in records {
@@ -107,14 +104,28 @@ pub(super) async fn violations(system: &System, gateway: &Gateway, records: &[Re
         copies.keys().map(|(mrn, hash)| format!("patient {mrn} has a file {hash} that no client sent")),
     );
     out.extend(bytes(gateway, &stored).await);
-    let stored_files = blobs(system).await;
-    for (hash, file) in stored_files.iter().filter(|(hash, _)| !referenced.contains(hash)) {
-        out.push(format!("the stored file {hash} ({file}) is not referenced; {}", sender(records, *hash)));
+    let stored_files = files_after_sweep(system, &referenced).await;
+    for ((upload, hash), file) in stored_files.iter().filter(|(key, _)| !referenced.contains(key)) {
+        let sender = sender(records, *hash);
+        out.push(format!("the stored file {hash} of upload {upload} ({file}) is not referenced; {sender}"));
     }
-    for hash in referenced.iter().filter(|hash| !stored_files.contains_key(hash)) {
-        out.push(format!("the referenced file {hash} is not stored; {}", sender(records, *hash)));
+    for (upload, hash) in referenced.iter().filter(|key| !stored_files.contains_key(key)) {
+        let sender = sender(records, *hash);
+        out.push(format!("the referenced file {hash} of upload {upload} is not stored; {sender}"));
     }
     out
+}
+
+/// The stored files after the sweep has removed orphaned ones. Waits at most a minute.
+async fn files_after_sweep(system: &System, referenced: &BTreeSet<FileKey>) -> BTreeMap<FileKey, StoredFile> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let files = stored_files(system).await;
+        if files.keys().all(|key| referenced.contains(key)) || Instant::now() > deadline {
+            return files;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Describes the upload of a file and its answer.
@@ -202,7 +213,7 @@ async fn bytes(gateway: &Gateway, stored: &BTreeMap<Mrn, Stored>) -> Vec<String>
 }
 
 /// All stored files, read directly from the database.
-async fn blobs(system: &System) -> BTreeMap<BlobHash, StoredFile> {
+async fn stored_files(system: &System) -> BTreeMap<FileKey, StoredFile> {
     match (system.mode(), system.database()) {
         (Mode::Processes, Some(name)) => {
             let uri = system.database_uri().expect("a database has an address");
@@ -217,7 +228,13 @@ async fn blobs(system: &System) -> BTreeMap<BlobHash, StoredFile> {
                 let file = file.expect("a file of the list");
                 let name = file.get_str("filename").expect("the name");
                 let hash = name.parse::<BlobHash>().expect("the name is a hash");
-                stored_files.insert(hash, file_in_mongo(&database, &file).await);
+                let metadata = file.get_document("metadata").expect("the metadata");
+                let Some(Bson::Binary(upload)) = metadata.get("upload") else {
+                    panic!("a file has no upload")
+                };
+                let upload = upload.to_uuid().expect("an upload id").to_string();
+                let upload = upload.parse::<UploadId>().expect("an upload id");
+                stored_files.insert((upload, hash), file_in_mongo(&database, &file).await);
             }
             stored_files
         }
@@ -226,18 +243,17 @@ async fn blobs(system: &System) -> BTreeMap<BlobHash, StoredFile> {
             let database = rusqlite::Connection::open(path).expect("the database file");
             let mut select = database
                 .prepare(
-                    "SELECT sha256, bytes, hex(upload), substr(data, 1, ?1) FROM blobs
+                    "SELECT sha256, bytes, lower(hex(upload)), substr(data, 1, ?1) FROM blobs
                      LEFT JOIN blob_chunks ON key = number << 20 WHERE complete = 1",
                 )
                 .expect("the files are listed");
             let rows = select.query_map([START], |row| {
-                let upload = row.get::<_, String>(2)?;
+                let upload = row.get::<_, String>(2)?.parse::<UploadId>().expect("an upload id");
                 let file = StoredFile {
                     bytes: row.get(1)?,
-                    upload: (!upload.is_empty()).then_some(upload),
                     start: row.get::<_, Option<Vec<u8>>>(3)?.unwrap_or_default(),
                 };
-                Ok((BlobHash::from_bytes(row.get(0)?), file))
+                Ok(((upload, BlobHash::from_bytes(row.get(0)?)), file))
             });
             rows.expect("the files are listed").map(|row| row.expect("a file of the list")).collect()
         }
@@ -249,10 +265,8 @@ async fn file_in_mongo(database: &mongodb::Database, file: &Document) -> StoredF
     let chunks = database.collection::<Document>("blobs.chunks");
     let first = chunks.find_one(doc! { "files_id": id, "n": 0 }).await.expect("the first chunk can be read");
     let start = first.and_then(|chunk| chunk.get_binary_generic("data").ok().cloned()).unwrap_or_default();
-    let owner = file.get_document("metadata").ok().and_then(|owner| owner.get("upload"));
     StoredFile {
         bytes: file.get_i64("length").unwrap_or_default(),
-        upload: owner.map(ToString::to_string),
         start: start.into_iter().take(START).collect(),
     }
 }
