@@ -187,7 +187,7 @@ impl System {
         args.extend(words(RECONCILE));
         args.extend(extras.gateway.clone());
         let log = self.folder.path().join("bedside.log");
-        let mut process = Process::start_in("bedside", args, extras.env.clone(), log, 1);
+        let mut process = Process::start_in("bedside", args, environment(extras), log, 1);
         process.pin("--listen", process.address(0).to_owned());
         self.processes.push(process);
     }
@@ -211,7 +211,7 @@ impl System {
         let reconcile = words(RECONCILE);
         let log = |name: &str| self.folder.path().join(format!("{name}.log"));
         let start = |name: &'static str, parts: &[&[String]], addresses: usize| {
-            Process::start_in(name, parts.concat(), extras.env.clone(), log(name), addresses)
+            Process::start_in(name, parts.concat(), environment(extras), log(name), addresses)
         };
         let ingest = start("ingest", &[&bus, &store, &admin, &reconcile], 1);
         let worker = start("ecg-worker", &[&bus, &admin], 1);
@@ -375,10 +375,14 @@ impl Drop for System {
 
 /// Short reconciliation intervals, so that tests do not wait for minutes. Staged files of uploads that were never queued are kept
 /// 24 times as long as `--stage-keep`.
-#[rustfmt::skip]
-const RECONCILE: &[&str] = &[
-    "--reconcile-every", "1s", "--pending-after", "2s", "--stage-keep", "1s", "--orphan-age", "20s",
-];
+const RECONCILE: &[&str] = &["--reconcile-every", "1s", "--pending-after", "2s", "--stage-keep", "1s"];
+
+/// Environment of the services, with a short age of orphaned files.
+fn environment(extras: &Extras) -> Vec<(String, String)> {
+    let mut environment = vec![("BEDSIDE_ORPHAN_AGE".to_owned(), "20s".to_owned())];
+    environment.extend(extras.env.clone());
+    environment
+}
 
 fn words(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()
