@@ -16,10 +16,13 @@ const UPLOADERS: u64 = 4;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_upload_fails_or_is_lost_when_each_broker_is_killed_in_turn() {
     let mut system = System::start_on_cluster(3);
+    let urls = system.cluster().unwrap().urls();
+    let brokers = async_nats::connect(urls.split(',').collect::<Vec<_>>()).await.unwrap();
     let gateway = system.gateway();
     let load = Load::start_with(UPLOADERS, &gateway, &gateway);
     for index in 0..3 {
         load.goes_on(5).await;
+        every_stream_is_replicated(&brokers).await;
         let _ = (load.longest_silence(), load.slowest());
         system.cluster().unwrap().kill(index);
         load.goes_on(30).await;
@@ -36,4 +39,21 @@ async fn no_upload_fails_or_is_lost_when_each_broker_is_killed_in_turn() {
     load.assert_no_failure("while the last broker restarted");
     let promises = load.end().await;
     records::assert_all_once(&gateway, &promises).await;
+}
+
+/// Waits until every stream has a leader and two replicas that are up to date.
+async fn every_stream_is_replicated(brokers: &async_nats::Client) {
+    let jetstream = async_nats::jetstream::new(brokers.clone());
+    let is_replicated = async |stream: &str| {
+        let cluster = jetstream.get_stream(stream).await.ok()?.cached_info().cluster.clone()?;
+        let current = cluster.replicas.iter().filter(|replica| replica.current && !replica.offline);
+        Some(cluster.leader.is_some() && current.count() >= 2)
+    };
+    for stream in ["UPLOADS", "ECG_JOBS", "ECG_RESULTS", "BLOBS", "ATTEMPTS", "DEAD_LETTERS"] {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while is_replicated(stream).await != Some(true) {
+            assert!(tokio::time::Instant::now() < deadline, "{stream} is not replicated");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
 }

@@ -96,6 +96,22 @@ async fn damaged_file_is_refused_with_a_clear_error() {
     assert_eq!(open(&path).unwrap().queue_status(Queue::Uploads).await.unwrap().messages, 500);
 }
 
+#[tokio::test]
+async fn file_of_the_previous_version_is_migrated_and_an_older_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bus.sqlite");
+    let bus = open(&path).unwrap();
+    bus.enqueue(job()).await.unwrap();
+    drop(bus);
+    let execute = |sql: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    execute("CREATE TABLE claims (upload BLOB PRIMARY KEY); PRAGMA user_version = 2;");
+    assert_eq!(open(&path).unwrap().queue_status(Queue::Uploads).await.unwrap().messages, 1);
+    assert_eq!(bus::local::verify(&path).unwrap().damaged, Vec::<String>::new());
+    execute("PRAGMA user_version = 1;");
+    let refused = cause(open(&path).unwrap_err());
+    assert!(matches!(refused, LocalError::TooOld(_)), "{refused}");
+}
+
 #[test]
 fn error_names_a_missing_folder() {
     let refused = open(Path::new("/nowhere/at/all/bus.sqlite")).unwrap_err();

@@ -18,7 +18,7 @@ const _: () = assert!(DUPLICATE_WINDOW.as_secs() > PUBLISH_DEADLINE.as_secs());
 
 /// Each attempt rewrites its count, and attempts are minutes apart at most.
 const ATTEMPTS_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
-/// Room for 100,000 counts and more. The oldest are discarded first.
+/// Enough for more than 100,000 counts. The oldest are discarded first.
 const ATTEMPTS_MAX_BYTES: i64 = 16 << 20;
 
 /// Dead letters are kept until an operator deletes them, but they must not fill the disk.

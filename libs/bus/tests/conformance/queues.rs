@@ -21,7 +21,7 @@ pub(crate) async fn message_is_delivered_unchanged_and_once(adapter: Adapter) {
     let before = Timestamp::now();
     for queue in Queue::ALL {
         let mut sent = job(queue, 7);
-        sent.reply_to = Some("somebody".to_owned());
+        sent.reply_to = Some("an-inbox".to_owned());
         sent.trace_parent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
         peer.queue.enqueue(sent.clone()).await.unwrap();
         let status = peer.queue.queue_status(queue).await.unwrap();
