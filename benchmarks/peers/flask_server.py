@@ -1,10 +1,10 @@
-"""The documented routes as they are usually written: Flask, pymodm, and one document for each patient.
+"""A typical implementation of the legacy API: Flask, pymodm, and one document per patient.
 
-A peer to measure Bedside against (`cargo run --release -p benchmarks --bin peers`), written from the description of the routes.
-Everything of a patient is embedded in the patient's document: pictures as base64 text in lists, beside the lists of heart
-rates and times. An upload reads the document, appends to its lists, and saves it.
+For comparison with Bedside (`cargo run --release -p benchmarks --bin peers`), written from the description of the routes. All data of a
+patient is embedded in one document: images as lists of base64 text, and lists of heart rates and times. An upload reads the
+document, appends to its lists, and saves it.
 
-The database is named by PEER_MONGODB, such as mongodb://127.0.0.1:27017/peer.
+PEER_MONGODB is the connection string, for example mongodb://127.0.0.1:27017/peer.
 """
 
 import base64
@@ -33,7 +33,7 @@ class Patient(MongoModel):
 
 
 class BadRequest(Exception):
-    """What the client is told, with 400."""
+    """An error that is answered with 400 and its message."""
 
 
 @app.errorhandler(BadRequest)

@@ -1,11 +1,13 @@
-//! What an ordinary client notices while others attack, as a table: `cargo run --release -p benchmarks --bin attacks`.
+//! Measures the latency of a client while other clients attack, and prints a table:
+//! `cargo run --release -p benchmarks --bin attacks`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark ends when something fails")]
 
 use std::time::Duration;
 
+use benchmarks::quantile;
 use testkit::Mode;
-use testkit::attacks::{ATTACKS, Attackers, NO_ATTACK, attack, notice, quantile, system};
+use testkit::attacks::{ATTACKS, Attackers, NO_ATTACK, attack, measure, system};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -14,8 +16,8 @@ fn main() {
         ["--attack", name, address, token] => runtime.block_on(attack(name, address, token)),
         ["--help" | "-h", ..] => {
             println!(
-                "Usage: attacks [standalone|processes] [ATTACK]...\n\nAttacks a whole Bedside with one token and measures \
-                 what the holder of another notices; prints a Markdown table.\n\nAttacks:"
+                "Usage: attacks [standalone|processes] [ATTACK]...\n\nAttacks a full system with one token, measures the latency \
+                 of a client with another token, and prints a Markdown table.\n\nAttacks:"
             );
             for (name, what) in ATTACKS {
                 println!("  {name:18}{what}");
@@ -30,21 +32,21 @@ fn main() {
 async fn table(mode: Mode, names: &[&str]) {
     let program = std::env::current_exe().unwrap();
     println!(
-        "| attack | upload p50 ms | during | ratio | p99 | during | read p50 ms | during | ratio | failed | resident MB, most |"
+        "| attack | upload p50 ms | during | ratio | p99 | during | read p50 ms | during | ratio | failed | max. resident MB |"
     );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     for (name, what) in ATTACKS.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
         let folder = tempfile::tempdir().unwrap();
         let system = system(folder.path(), mode);
-        notice(&system, Duration::from_secs(2)).await;
-        let harmless = Attackers::start(&program, NO_ATTACK, &system);
+        measure(&system, Duration::from_secs(2)).await;
+        let baseline = Attackers::start(&program, NO_ATTACK, &system);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let before = notice(&system, Duration::from_secs(8)).await;
-        drop(harmless);
+        let before = measure(&system, Duration::from_secs(8)).await;
+        drop(baseline);
         let mut attackers = Attackers::start(&program, name, &system);
         tokio::time::sleep(Duration::from_secs(3)).await;
-        let during = notice(&system, Duration::from_secs(12)).await;
-        assert!(attackers.go_on(), "the attack {name} ended by itself");
+        let during = measure(&system, Duration::from_secs(12)).await;
+        assert!(attackers.is_running(), "the attack {name} ended by itself");
         drop(attackers);
         let (uploads, reads) = (&during.uploads, &during.reads);
         println!(

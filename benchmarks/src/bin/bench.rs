@@ -1,6 +1,6 @@
-//! Figures of both ways to run, as tables. Never a test: what a figure means depends on the machine, so compare figures of
-//! one run. `cargo run --release -p benchmarks --bin bench [-- standalone|processes] [--quick]`;
-//! `--cost` measures nothing but the processor time of uploads.
+//! Measures uploads and reads of both ways to run and prints tables. Figures depend on the machine: compare figures of one run.
+//! `cargo run --release -p benchmarks --bin bench [-- standalone|processes] [--quick]`; `--cost` measures only the processor
+//! time of uploads.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark ends when something fails")]
 
@@ -9,19 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use client::{Feed, FeedEvent, FeedMode, FeedSettings, Gateway, Upload, UploadAnswer, UploadFile};
+use benchmarks::{pushed_feed, quantile};
+use client::{FeedEvent, Gateway, Upload, UploadAnswer, UploadFile};
 use futures::future::join_all;
 use proto_json::{Bpm, ChangeKind, FileKind, Mrn};
 use testkit::{Mode, System, cpu_seconds, material, resident_bytes};
 
-/// Earlier uploads of the patients, and how many such patients share the measured uploads, so that few are added to each.
+/// Number of earlier uploads per patient, and number of patients that share the measured uploads, so that each gets few more.
 const HISTORIES: [(usize, u64); 3] = [(1, 200), (100, 10), (5_000, 1)];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         println!(
-            "Usage: bench [standalone|processes] [--quick|--cost]\n\nMeasures uploads, analyses and reads of a whole Bedside; prints Markdown tables."
+            "Usage: bench [standalone|processes] [--quick|--cost]\n\nMeasures uploads, analyses and reads of a full system and prints Markdown tables."
         );
         return;
     }
@@ -30,7 +31,7 @@ fn main() {
             || args.iter().any(|arg| arg == name)
     };
     let quick = args.iter().any(|arg| arg == "--quick");
-    // Made before anything is measured.
+    // Generated before the measurement starts.
     let _ = material::one_of_many_strips(0);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     for (name, mode) in [("standalone", Mode::Standalone), ("processes", Mode::Processes)] {
@@ -54,7 +55,7 @@ async fn bench(name: &str, mode: Mode, quick: bool) {
         "start until ready: {:.2} s (all processes, one after the other)\n",
         started.elapsed().as_secs_f64()
     );
-    // Idle: started, nothing done yet. Two seconds let start-up work end.
+    // Two seconds, so that start-up work has ended.
     tokio::time::sleep(Duration::from_secs(2)).await;
     println!("| idle process | resident MB |\n|---|---:|");
     for process in system.processes() {
@@ -76,7 +77,7 @@ async fn bench(name: &str, mode: Mode, quick: bool) {
     let mut histories: Vec<usize> = patients.keys().copied().collect();
     histories.sort_unstable();
 
-    // Rounds of all histories in turn, so that a slow moment of the machine does not hit one of them alone.
+    // All histories in turn, so that a slow moment of the machine does not affect only one of them.
     let rounds = if quick { 1 } else { 3 };
     let mut table = Table::default();
     for round in 0..rounds {
@@ -85,7 +86,7 @@ async fn bench(name: &str, mode: Mode, quick: bool) {
             let seed = (round as u64) << 32 | (history as u64) << 16;
             for connections in [1, 8] {
                 let count = if connections == 1 { 100 } else { 400 };
-                // No content is uploaded twice.
+                // No two uploads have the same content.
                 let seed = seed + (connections << 8) as u64;
                 let images =
                     uploads(&gateway, mrns, connections, count, |index| image_upload(seed + index)).await;
@@ -93,7 +94,7 @@ async fn bench(name: &str, mode: Mode, quick: bool) {
                 let ecgs =
                     uploads(&gateway, mrns, connections, count / 4, |index| ecg_upload(seed + index)).await;
                 table.add(&format!("ECG upload 130 KB, {connections} conn."), history, ecgs);
-                settle(&gateway, mrns).await;
+                wait_for_analyses(&gateway, mrns).await;
             }
             let count = if quick { 20 } else { 40 };
             table.add("POST to announced analysis", history, announced(&gateway, mrns, count, seed).await);
@@ -104,7 +105,7 @@ async fn bench(name: &str, mode: Mode, quick: bool) {
     cost(system, &patients[&histories[0]]).await;
 }
 
-/// Processor time that each process spends on an upload and all that follows from it.
+/// Processor time of each process per upload, including everything that follows from it.
 async fn cost(mut system: System, mrns: &[Mrn]) {
     const UPLOADS: usize = 200;
     let gateway = system.gateway();
@@ -118,7 +119,7 @@ async fn cost(mut system: System, mrns: &[Mrn]) {
     for upload in [image_upload, ecg_upload] {
         let before: Vec<_> = processes.iter().map(|(_, pid)| cpu_seconds(*pid)).collect();
         uploads(&gateway, mrns, 8, UPLOADS, |index| upload(0xC057_0000 + index)).await;
-        settle(&gateway, mrns).await;
+        wait_for_analyses(&gateway, mrns).await;
         let after = processes.iter().map(|(_, pid)| cpu_seconds(*pid));
         let each = before
             .iter()
@@ -139,9 +140,9 @@ struct Table {
 }
 
 struct Measured {
-    /// Seconds of each request.
+    /// Seconds per request.
     latencies: Vec<f64>,
-    /// Seconds from the first request to the last answer.
+    /// Seconds from the first request to the last response.
     elapsed: f64,
 }
 
@@ -179,11 +180,6 @@ impl Table {
     }
 }
 
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let index = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
-    sorted.get(index).copied().unwrap_or(f64::NAN)
-}
-
 fn image_upload(seed: u64) -> Upload {
     Upload::of(vec![UploadFile::from_bytes(
         FileKind::MedicalImage,
@@ -199,7 +195,7 @@ fn ecg_upload(seed: u64) -> Upload {
 /// About 25 KB as JPEG.
 const IMAGE_SIDE: u16 = 162;
 
-/// Gives each patient a history: an image, an ECG picture and a heart rate by each upload.
+/// Gives each patient a history. Each upload has an image, an ECG picture and a heart rate.
 async fn fill(gateway: &Gateway, mrns: &[Mrn], history: usize) {
     let total = mrns.len() * history;
     let next = Arc::new(AtomicUsize::new(0));
@@ -240,7 +236,7 @@ async fn uploads(
     count: usize,
     upload: impl Fn(u64) -> Upload,
 ) -> Measured {
-    // Made before the clock runs.
+    // Generated before the measurement starts.
     let uploads: Arc<Vec<Upload>> = Arc::new((0..count as u64).map(upload).collect());
     let next = Arc::new(AtomicUsize::new(0));
     let started = Instant::now();
@@ -261,8 +257,8 @@ async fn uploads(
     Measured { latencies, elapsed: started.elapsed().as_secs_f64() }
 }
 
-/// Waits until nothing is pending any more, so that analyses do not run into the next measurement.
-async fn settle(gateway: &Gateway, mrns: &[Mrn]) {
+/// Waits until no ECG is pending, so that analyses do not overlap with the next measurement.
+async fn wait_for_analyses(gateway: &Gateway, mrns: &[Mrn]) {
     for mrn in mrns {
         testkit::within("every ECG is analysed", || async {
             let page = gateway.ecgs(*mrn, None, Some(200)).await.ok()?;
@@ -272,19 +268,9 @@ async fn settle(gateway: &Gateway, mrns: &[Mrn]) {
     }
 }
 
-/// Time from the start of a POST until its analysis is announced to a watcher, one after the other.
+/// Time from the start of a POST until a watcher receives its analysis, one upload after another.
 async fn announced(gateway: &Gateway, mrns: &[Mrn], count: usize, seed: u64) -> Measured {
-    let mut settings = FeedSettings::new(gateway.clone(), None);
-    settings.poll_every = Duration::from_secs(3600);
-    settings.reload_every = Duration::from_secs(3600);
-    let mut feed = Feed::start(settings);
-    loop {
-        if let FeedEvent::Connection(state) = feed.next().await.unwrap()
-            && state.mode == FeedMode::ServerSentEvents
-        {
-            break;
-        }
-    }
+    let mut feed = pushed_feed(gateway).await;
     let mut latencies = Vec::new();
     let started = Instant::now();
     for index in 0..count {

@@ -1,22 +1,22 @@
-//! Uploads under faults, by hand and for long: `cargo run --release -p benchmarks --bin faults -- --uploads 10000`.
-//! A run that fails says its seed; the same seed makes the same schedule.
+//! Long runs of uploads under faults: `cargo run --release -p benchmarks --bin faults -- --uploads 10000`.
+//! A failed run prints its seed. The same seed gives the same schedule.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use testkit::Mode;
-use testkit::faults::{Trial, possible, run};
+use testkit::faults::{FaultRun, possible, run};
 
 const USAGE: &str = "Usage: faults [standalone|processes] [--uploads N] [--faults N] [--seed N] [--clients N] [--quiet]
               [--gentle-database]
 
-Uploads all the while, on a schedule of faults that the seed tells, and then compares what clients were told with what
-is stored and what watchers saw. Needs root: it mounts a small disk to fill it.
---gentle-database: the database is told to end instead of being killed, for a stand-in that would lose what it acknowledged.";
+Uploads while faults are injected on a schedule that the seed determines. Then compares the answers to clients with the
+stored data and with the updates that watchers received. Needs root, because it mounts a small disk to fill it.
+--gentle-database: stop the database with SIGTERM instead of SIGKILL, for a stand-in that would lose acknowledged writes.";
 
 fn main() -> ExitCode {
-    match trials(&std::env::args().skip(1).collect::<Vec<_>>()) {
-        Ok(trials) => run_all(&trials),
+    match parse(&std::env::args().skip(1).collect::<Vec<_>>()) {
+        Ok(runs) => run_all(&runs),
         Err(message) => {
             eprintln!("{message}");
             ExitCode::from(64)
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn trials(args: &[String]) -> Result<Vec<Trial>, String> {
+fn parse(args: &[String]) -> Result<Vec<FaultRun>, String> {
     if args.iter().any(|arg| arg == "--help" || arg == "-h") {
         println!("{USAGE}");
         std::process::exit(0);
@@ -54,7 +54,7 @@ fn trials(args: &[String]) -> Result<Vec<Trial>, String> {
             "--faults" => 1,
             "--seed" => 2,
             "--clients" => 3,
-            other => return Err(format!("{other} is no option\n\n{USAGE}")),
+            other => return Err(format!("unknown option {other}\n\n{USAGE}")),
         };
         let value = args.next().and_then(|value| value.parse::<u64>().ok());
         numbers[index] = value.ok_or_else(|| format!("{arg} needs a number\n\n{USAGE}"))?;
@@ -63,7 +63,7 @@ fn trials(args: &[String]) -> Result<Vec<Trial>, String> {
         modes = vec![Mode::Standalone, Mode::Processes];
     }
     let [uploads, faults, seed, clients] = numbers;
-    let trial = |mode| Trial {
+    let in_mode = |mode| FaultRun {
         mode,
         seed,
         faults: if faults == 0 { possible(mode).len() } else { faults as usize },
@@ -75,35 +75,35 @@ fn trials(args: &[String]) -> Result<Vec<Trial>, String> {
         gentle_database,
         verbose,
     };
-    Ok(modes.into_iter().map(trial).collect())
+    Ok(modes.into_iter().map(in_mode).collect())
 }
 
-fn run_all(trials: &[Trial]) -> ExitCode {
+fn run_all(runs: &[FaultRun]) -> ExitCode {
     let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().enable_all().build() else {
-        eprintln!("no threads");
+        eprintln!("the async runtime cannot start");
         return ExitCode::FAILURE;
     };
     let mut code = ExitCode::SUCCESS;
     println!(
-        "| way to run | seed | faults | uploads | stored | accepted | refused | no last word | attempts | updates seen | took s | complaints |"
+        "| way to run | seed | faults | uploads | stored | accepted | refused | no answer | attempts | updates seen | took s | violations |"
     );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
-    for trial in trials {
-        let report = runtime.block_on(run(trial));
-        let [stored, accepted, refused, nothing] = report.told;
+    for settings in runs {
+        let report = runtime.block_on(run(settings));
+        let [stored, accepted, refused, nothing] = report.answers;
         println!(
             "| {:?} | {} | {} | {} | {stored} | {accepted} | {refused} | {nothing} | {} | {} | {:.0} | {} |",
-            trial.mode,
-            trial.seed,
+            settings.mode,
+            settings.seed,
             report.faults,
             report.uploads,
             report.attempts,
             report.updates,
             report.took.as_secs_f64(),
-            report.complaints.len()
+            report.violations.len()
         );
-        for complaint in &report.complaints {
-            eprintln!("seed {}: {complaint}", trial.seed);
+        for violation in &report.violations {
+            eprintln!("seed {}: {violation}", settings.seed);
             code = ExitCode::FAILURE;
         }
     }

@@ -1,18 +1,18 @@
-//! Time that a program had, on a machine that may stand still.
+//! A stopwatch that excludes time in which the machine was stalled.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// How often the clock looks whether it runs.
+/// Interval at which the clock checks that its thread runs.
 const TICK: Duration = Duration::from_millis(20);
-/// A tick that is no later than this is that of a busy machine, and counts: only one that stood still does not.
+/// A tick with at most this lateness counts as time on a busy machine; a later one counts as a stall.
 const BUSY: Duration = Duration::from_millis(250);
 
-/// Measures time without that in which threads of this process got no processor at all: a promise such as "shows within 2 s" is
-/// about the program, not about a shared machine that stops for a second.
+/// Measures time, without the time in which threads of this process got no processor. A limit such as "within 2 s" is about the
+/// program, not about a shared machine that stalls for a second.
 #[derive(Debug)]
 pub struct Clock {
-    begun: Instant,
+    started: Instant,
     ticks: Arc<Mutex<Ticks>>,
 }
 
@@ -23,7 +23,7 @@ struct Ticks {
 }
 
 impl Ticks {
-    /// By how much a tick at `now` is late.
+    /// Lateness of a tick at `now`, if it is a stall.
     fn lateness(&self, now: Instant) -> Duration {
         let late = now.saturating_duration_since(self.last).saturating_sub(TICK);
         if late > BUSY { late } else { Duration::ZERO }
@@ -31,22 +31,22 @@ impl Ticks {
 }
 
 impl Clock {
-    /// Starts one, on a thread that ends soon after it.
+    /// Starts a clock. Its thread ends soon after the clock is dropped.
     #[must_use]
     pub fn start() -> Self {
-        let begun = Instant::now();
-        let ticks = Arc::new(Mutex::new(Ticks { last: begun, stalled: Duration::ZERO }));
+        let started = Instant::now();
+        let ticks = Arc::new(Mutex::new(Ticks { last: started, stalled: Duration::ZERO }));
         let watched = Arc::downgrade(&ticks);
         std::thread::spawn(move || tick(&watched));
-        Clock { begun, ticks }
+        Clock { started, ticks }
     }
 
-    /// Since the start, less what the machine stood still.
+    /// Time since the start, without stalls.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
-        let ticks = held(&self.ticks);
+        let ticks = lock(&self.ticks);
         let now = Instant::now();
-        now.saturating_duration_since(self.begun).saturating_sub(ticks.stalled + ticks.lateness(now))
+        now.saturating_duration_since(self.started).saturating_sub(ticks.stalled + ticks.lateness(now))
     }
 }
 
@@ -59,7 +59,7 @@ impl Default for Clock {
 fn tick(ticks: &Weak<Mutex<Ticks>>) {
     while let Some(ticks) = ticks.upgrade() {
         {
-            let mut ticks = held(&ticks);
+            let mut ticks = lock(&ticks);
             let now = Instant::now();
             let late = ticks.lateness(now);
             ticks.stalled += late;
@@ -70,7 +70,7 @@ fn tick(ticks: &Weak<Mutex<Ticks>>) {
     }
 }
 
-fn held(ticks: &Mutex<Ticks>) -> MutexGuard<'_, Ticks> {
+fn lock(ticks: &Mutex<Ticks>) -> MutexGuard<'_, Ticks> {
     ticks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -79,22 +79,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_late_does_not_count_and_what_is_in_time_does() {
-        let begun = Instant::now();
-        let ticks = Ticks { last: begun, stalled: Duration::ZERO };
-        let late_at = |millis| ticks.lateness(begun + Duration::from_millis(millis));
+    fn only_late_ticks_are_stalls() {
+        let started = Instant::now();
+        let ticks = Ticks { last: started, stalled: Duration::ZERO };
+        let late_at = |millis| ticks.lateness(started + Duration::from_millis(millis));
         assert_eq!([10, 20, 40, 270].map(late_at), [Duration::ZERO; 4]);
         assert_eq!(late_at(1_020), Duration::from_secs(1));
     }
 
     #[test]
-    fn a_clock_stands_while_its_thread_does() {
+    fn elapsed_time_excludes_stalls_of_the_thread() {
         let clock = Clock::start();
         let before = clock.elapsed();
-        let ticks = held(&clock.ticks);
+        let ticks = lock(&clock.ticks);
         std::thread::sleep(Duration::from_secs(1));
         drop(ticks);
-        let standing = clock.elapsed().saturating_sub(before);
-        assert!(standing < Duration::from_millis(500), "{standing:?}");
+        let counted = clock.elapsed().saturating_sub(before);
+        assert!(counted < Duration::from_millis(500), "{counted:?}");
     }
 }

@@ -1,46 +1,46 @@
-//! A disk so small that it can be filled.
+//! A small file system that tests can fill.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A file system in memory. Dropping it unmounts it.
+/// A tmpfs. Dropping it unmounts it.
 #[derive(Debug)]
 pub struct SmallDisk {
     folder: PathBuf,
 }
 
 impl SmallDisk {
-    /// Mounts one of 512 MB in a folder that it makes.
+    /// Creates a directory and mounts a file system of 512 MB on it.
     ///
     /// # Panics
-    /// When that is not allowed: it takes root on a machine, or in a container, that may mount.
+    /// If mounting is not permitted: it needs root.
     #[must_use]
     pub fn mount(folder: &Path) -> Self {
-        fs::create_dir_all(folder).expect("a folder to mount in");
+        fs::create_dir_all(folder).expect("a directory for the mount");
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", "size=512m", "tmpfs"]).arg(folder).output();
         match mounted {
             Ok(output) if output.status.success() => SmallDisk { folder: folder.to_owned() },
             Ok(output) => panic!(
-                "a small disk to be filled cannot be mounted, run this as root: {}",
+                "a small disk cannot be mounted; run this test as root: {}",
                 String::from_utf8_lossy(&output.stderr).trim()
             ),
-            Err(error) => panic!("a small disk to be filled cannot be mounted: {error}"),
+            Err(error) => panic!("a small disk cannot be mounted: {error}"),
         }
     }
 
-    /// Where it is mounted.
+    /// The mount point.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Takes all the room that is left.
+    /// Fills the free space.
     ///
     /// # Panics
-    /// When no file can be made on it.
+    /// If no file can be created on it.
     pub fn fill(&self) {
         let mut ballast = self.open_ballast();
         for size in [1 << 20, 4096, 1] {
@@ -49,32 +49,32 @@ impl SmallDisk {
         }
     }
 
-    /// Takes `bytes` of the room.
+    /// Uses `bytes` of the free space.
     ///
     /// # Panics
-    /// When there are not so many.
+    /// If less is free.
     pub fn take(&self, bytes: u64) {
         let mut ballast = self.open_ballast();
         let copied = std::io::copy(&mut std::io::repeat(0).take(bytes), &mut ballast);
-        assert_eq!(copied.expect("there is room"), bytes);
+        assert_eq!(copied.expect("there is enough space"), bytes);
     }
 
     fn open_ballast(&self) -> fs::File {
         fs::File::create(self.ballast()).expect("a file on the small disk")
     }
 
-    /// Gives the room back.
+    /// Frees the space that [`SmallDisk::fill`] or [`SmallDisk::take`] used.
     ///
     /// # Panics
-    /// When the file that takes it cannot be removed.
+    /// If the file cannot be removed.
     pub fn free(&self) {
         fs::remove_file(self.ballast()).expect("the ballast can be removed");
     }
 
-    /// Makes it read-only, or writable again. Fails while a file on it is open for writing.
+    /// Makes it read-only or writable. Fails while a file on it is open for writing.
     ///
     /// # Errors
-    /// What `mount` says.
+    /// The message of `mount`.
     pub fn read_only(&self, read_only: bool) -> Result<(), String> {
         let option = if read_only { "remount,ro" } else { "remount,rw" };
         let output = Command::new("mount").args(["-o", option]).arg(&self.folder).output();
@@ -93,7 +93,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: whoever has files open on it is about to end.
+        // Lazily: processes with open files on it are about to end.
         let _ = Command::new("umount").arg("--lazy").arg(&self.folder).status();
     }
 }

@@ -1,4 +1,4 @@
-//! Clients that upload and read all the time, and note every request that failed.
+//! Clients that upload and read continuously and record every failed request.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,39 +11,39 @@ use tokio::task::JoinHandle;
 use crate::{Clock, material, within};
 
 const UPLOADERS: u64 = 3;
-/// Between two uploads of one client: the load shall be steady, not all that the machine can do.
+/// Pause between two uploads of one client, so that the load is steady and below the capacity of the machine.
 const PAUSE: Duration = Duration::from_millis(120);
 
-/// What a client was told is stored or will be.
+/// An upload that was answered with success.
 #[derive(Debug, Clone)]
 pub struct Promise {
     /// The upload.
     pub upload: UploadId,
     /// Its patient.
     pub mrn: Mrn,
-    /// The raw ECG in it.
+    /// Hash of its raw ECG.
     pub ecg: BlobHash,
-    /// The image in it.
+    /// Hash of its image.
     pub image: BlobHash,
 }
 
 #[derive(Debug, Default)]
-struct Notes {
+struct Statistics {
     clock: Clock,
     ended: AtomicBool,
-    /// Requests that were answered.
+    /// Successful requests.
     uploads: AtomicUsize,
     reads: AtomicUsize,
-    /// Requests that were not, or not well.
+    /// Failed requests.
     failures: Mutex<Vec<String>>,
-    /// The longest an upload took from its first attempt to its answer.
+    /// Longest time from the first attempt of an upload to its answer.
     slowest: Mutex<Duration>,
-    /// When an upload was answered last, and the longest time for which none was, on a machine that goes on.
+    /// Time of the last answer to an upload, and the longest interval between two answers, without stalls of the machine.
     silence: Mutex<(Option<Duration>, Duration)>,
 }
 
-impl Notes {
-    fn answered(&self, took: Duration) {
+impl Statistics {
+    fn record_upload(&self, took: Duration) {
         let mut slowest = self.slowest.lock().unwrap();
         *slowest = slowest.max(took);
         let (last, longest) = &mut *self.silence.lock().unwrap();
@@ -56,78 +56,79 @@ impl Notes {
     }
 }
 
-/// Load that runs until [`Load::end`].
+/// Clients that run until [`Load::end`].
 #[derive(Debug)]
 pub struct Load {
-    notes: Arc<Notes>,
+    statistics: Arc<Statistics>,
     uploaders: Vec<JoinHandle<Vec<Promise>>>,
     readers: Vec<JoinHandle<()>>,
 }
 
 impl Load {
-    /// Three clients upload an ECG and an image each, again and again; two read.
+    /// Starts three clients that upload an ECG and an image repeatedly, and two that read.
     #[must_use]
     pub fn start(uploader: &Gateway, viewer: &Gateway) -> Self {
         Self::start_with(UPLOADERS, uploader, viewer)
     }
 
-    /// The same with so many clients that upload.
+    /// [`Load::start`] with this number of uploading clients.
     #[must_use]
     pub fn start_with(uploaders: u64, uploader: &Gateway, viewer: &Gateway) -> Self {
-        let notes = Arc::<Notes>::default();
+        let statistics = Arc::<Statistics>::default();
         let uploaders = (0..uploaders)
-            .map(|client| tokio::spawn(upload(uploader.clone(), client, Arc::clone(&notes))))
+            .map(|client| tokio::spawn(upload(uploader.clone(), client, Arc::clone(&statistics))))
             .collect();
-        let readers =
-            (0..2).map(|client| tokio::spawn(read(viewer.clone(), client, Arc::clone(&notes)))).collect();
-        Load { notes, uploaders, readers }
+        let readers = (0..2)
+            .map(|client| tokio::spawn(read(viewer.clone(), client, Arc::clone(&statistics))))
+            .collect();
+        Load { statistics, uploaders, readers }
     }
 
-    /// Waits until so many more uploads and reads were answered.
+    /// Waits until this number of further uploads and reads have succeeded.
     pub async fn goes_on(&self, more: usize) {
-        let uploads = self.notes.uploads.load(Ordering::Relaxed) + more;
-        let reads = self.notes.reads.load(Ordering::Relaxed) + more;
-        within("uploads and reads go on", || async {
-            (self.notes.uploads.load(Ordering::Relaxed) >= uploads
-                && self.notes.reads.load(Ordering::Relaxed) >= reads)
+        let uploads = self.statistics.uploads.load(Ordering::Relaxed) + more;
+        let reads = self.statistics.reads.load(Ordering::Relaxed) + more;
+        within("uploads and reads continue", || async {
+            (self.statistics.uploads.load(Ordering::Relaxed) >= uploads
+                && self.statistics.reads.load(Ordering::Relaxed) >= reads)
                 .then_some(())
         })
         .await;
     }
 
-    /// How many uploads were answered.
+    /// Number of successful uploads.
     #[must_use]
     pub fn uploads(&self) -> usize {
-        self.notes.uploads.load(Ordering::Relaxed)
+        self.statistics.uploads.load(Ordering::Relaxed)
     }
 
-    /// Fails when a request has failed since the last call.
+    /// Panics if a request has failed since the last call.
     pub fn assert_no_failure(&self, during: &str) {
         let failures = self.failures();
         assert!(failures.is_empty(), "requests failed {during}:\n{}", failures.join("\n"));
     }
 
-    /// Requests that failed since the last call.
+    /// Failed requests since the last call.
     #[must_use]
     pub fn failures(&self) -> Vec<String> {
-        std::mem::take(&mut *self.notes.failures.lock().unwrap())
+        std::mem::take(&mut *self.statistics.failures.lock().unwrap())
     }
 
-    /// The longest that an upload took since the last call.
+    /// Longest time of an upload since the last call.
     #[must_use]
     pub fn slowest(&self) -> Duration {
-        std::mem::take(&mut *self.notes.slowest.lock().unwrap())
+        std::mem::take(&mut *self.statistics.slowest.lock().unwrap())
     }
 
-    /// The longest time without an answered upload since the last call.
+    /// Longest time without a successful upload since the last call.
     #[must_use]
     pub fn longest_silence(&self) -> Duration {
-        std::mem::take(&mut self.notes.silence.lock().unwrap().1)
+        std::mem::take(&mut self.statistics.silence.lock().unwrap().1)
     }
 
-    /// Ends it; gives every promise.
+    /// Ends the load and returns every promise.
     pub async fn end(self) -> Vec<Promise> {
-        self.notes.ended.store(true, Ordering::Relaxed);
+        self.statistics.ended.store(true, Ordering::Relaxed);
         for reader in self.readers {
             reader.await.unwrap();
         }
@@ -135,12 +136,12 @@ impl Load {
         for uploader in self.uploaders {
             promises.extend(uploader.await.unwrap());
         }
-        println!("   {} uploads, {} reads", promises.len(), self.notes.reads.load(Ordering::Relaxed));
+        println!("   {} uploads, {} reads", promises.len(), self.statistics.reads.load(Ordering::Relaxed));
         promises
     }
 }
 
-/// Patients of the load.
+/// Patients whose data the load uploads.
 #[must_use]
 pub fn patients() -> Vec<Mrn> {
     (0..UPLOADERS).map(mrn_of).collect()
@@ -150,12 +151,12 @@ fn mrn_of(client: u64) -> Mrn {
     Mrn::new(1_000 + client).unwrap()
 }
 
-/// Each attempt is one request; one that fails is noted, and sent again under the same key.
-async fn upload(gateway: Gateway, client: u64, notes: Arc<Notes>) -> Vec<Promise> {
+/// Each attempt is one request. A failed attempt is recorded and repeated with the same key.
+async fn upload(gateway: Gateway, client: u64, statistics: Arc<Statistics>) -> Vec<Promise> {
     let mrn = mrn_of(client);
     let mut promises = Vec::new();
     for number in 0.. {
-        if notes.ended.load(Ordering::Relaxed) {
+        if statistics.ended.load(Ordering::Relaxed) {
             break;
         }
         let seed = client * 100_000 + number;
@@ -165,14 +166,16 @@ async fn upload(gateway: Gateway, client: u64, notes: Arc<Notes>) -> Vec<Promise
             UploadFile::from_bytes(FileKind::Ecg, "strip.csv", ecg),
             UploadFile::from_bytes(FileKind::MedicalImage, "image.jpg", image),
         ]);
-        let begun = Instant::now();
+        let started = Instant::now();
         let answer = loop {
             match gateway.upload(mrn, &upload, |_| {}).await {
                 Ok(answer) => break answer,
-                Err(error) => note(&notes, &format!("upload {number} of client {client}"), &error).await,
+                Err(error) => {
+                    record_failure(&statistics, &format!("upload {number} of client {client}"), &error).await
+                }
             }
         };
-        notes.answered(begun.elapsed());
+        statistics.record_upload(started.elapsed());
         let upload = match answer {
             UploadAnswer::Stored(receipt) => receipt.upload_id,
             UploadAnswer::Accepted(received) => received.upload_id,
@@ -183,9 +186,9 @@ async fn upload(gateway: Gateway, client: u64, notes: Arc<Notes>) -> Vec<Promise
     promises
 }
 
-async fn read(gateway: Gateway, client: u64, notes: Arc<Notes>) {
-    let mut is_there = false;
-    while !notes.ended.load(Ordering::Relaxed) {
+async fn read(gateway: Gateway, client: u64, statistics: Arc<Statistics>) {
+    let mut exists = false;
+    while !statistics.ended.load(Ordering::Relaxed) {
         let mrn = mrn_of(client);
         let answer = async {
             gateway.patients(None, None, Some(10)).await?;
@@ -197,20 +200,20 @@ async fn read(gateway: Gateway, client: u64, notes: Arc<Notes>) {
         };
         match answer.await {
             Ok(()) => {
-                is_there = true;
-                notes.reads.fetch_add(1, Ordering::Relaxed);
+                exists = true;
+                statistics.reads.fetch_add(1, Ordering::Relaxed);
             }
-            // A patient is not there before its first upload is stored.
-            Err(error) if !is_there => drop(error),
-            Err(error) => note(&notes, &format!("a read of client {client}"), &error).await,
+            // A patient does not exist before its first upload is stored.
+            Err(error) if !exists => drop(error),
+            Err(error) => record_failure(&statistics, &format!("a read of client {client}"), &error).await,
         }
         pause().await;
     }
 }
 
-async fn note(notes: &Notes, what: &str, error: &ClientError) {
-    assert!(error.is_transient(), "{what} was refused: {error}");
-    notes.failures.lock().unwrap().push(format!("{what}: {error}"));
+async fn record_failure(statistics: &Statistics, what: &str, error: &ClientError) {
+    assert!(error.is_transient(), "{what} was rejected: {error}");
+    statistics.failures.lock().unwrap().push(format!("{what}: {error}"));
     pause().await;
 }
 

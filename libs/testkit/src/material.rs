@@ -1,4 +1,4 @@
-//! Strips and pictures that tests make for themselves: the project holds no data of others.
+//! Generated test data: ECG files and images. The repository contains no recorded data.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use ecg::synth;
 
-/// A CSV of `duration_s` seconds at 360 Hz and about `bpm` beats per minute; other seeds give other bytes.
+/// A CSV of `duration_s` seconds at 360 Hz with about `bpm` beats per minute. Different seeds give different bytes.
 #[must_use]
 pub fn strip_csv(bpm: f64, duration_s: f64, seed: u64) -> Vec<u8> {
     let settings = synth::Settings {
@@ -22,8 +22,8 @@ pub fn strip_csv(bpm: f64, duration_s: f64, seed: u64) -> Vec<u8> {
     synth::csv(&synth::generate(&settings).strip)
 }
 
-/// The `number`th of many CSVs of 28 s at 360 Hz, about 130 KB. Each has other bytes; the signals, made once, take turns, so
-/// that their pictures are unlike, too. The first call makes all of them, which takes a second.
+/// A CSV of 28 s at 360 Hz, about 130 KB. Each number gives different bytes. 128 generated signals are reused in turn, so that
+/// most plots differ as well. The first call takes a second, because it generates all signals.
 #[must_use]
 pub fn one_of_many_strips(number: u64) -> Bytes {
     const SIGNALS: u64 = 128;
@@ -34,25 +34,26 @@ pub fn one_of_many_strips(number: u64) -> Bytes {
     bytes.into()
 }
 
-/// Writes a CSV of so many seconds at 350 Hz, a day of which is 30 million samples: ten seconds of one strip, again and
-/// again, with times that go on.
+/// Writes a CSV of `seconds` seconds at 350 Hz (a day has 30 million samples). It repeats ten seconds of one strip with
+/// increasing times.
 ///
 /// # Panics
-/// When it cannot be written.
+/// If the file cannot be written.
 pub fn long_csv(path: &Path, seconds: u32) {
     const RATE: usize = 350;
     let settings =
         synth::Settings { sample_rate_hz: RATE as f64, duration_s: 10.0, ..synth::Settings::default() };
-    let made = synth::generate(&settings);
-    let samples: Vec<f32> = made.strip.segments.iter().flat_map(|segment| segment.samples.clone()).collect();
-    // All of a row but the whole seconds: a day is written in moments.
+    let generated = synth::generate(&settings);
+    let samples: Vec<f32> =
+        generated.strip.segments.iter().flat_map(|segment| segment.samples.clone()).collect();
+    // Each row without its whole seconds, so that writing a day is fast.
     let rows: Vec<String> = (0..10 * RATE)
         .map(|row| {
             let fraction = format!("{:.5}", (row % RATE) as f64 / RATE as f64);
             format!("{},{:.3}\n", &fraction[1..], samples[row % samples.len()])
         })
         .collect();
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path).expect("a file can be made"));
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path).expect("a file can be created"));
     let mut text = Vec::new();
     for second in 0..seconds {
         let whole = second.to_string();
@@ -67,10 +68,10 @@ pub fn long_csv(path: &Path, seconds: u32) {
     file.flush().expect("it can be written");
 }
 
-/// A JPEG of noise, `side` x `side` pixels; other seeds give other bytes. 160 pixels are about 25 KB.
+/// A JPEG of noise, `side` x `side` pixels. Different seeds give different bytes. 160 pixels are about 25 KB.
 ///
 /// # Panics
-/// Never for sides that a JPEG can have.
+/// If `side` is 0.
 #[must_use]
 pub fn jpeg(side: u16, seed: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -81,10 +82,10 @@ pub fn jpeg(side: u16, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// A PNG of noise, `side` x `side` pixels; other seeds give other bytes.
+/// A PNG of noise, `side` x `side` pixels. Different seeds give different bytes.
 ///
 /// # Panics
-/// Never for sides that a PNG can have.
+/// If `side` is 0.
 #[must_use]
 pub fn png(side: u32, seed: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -97,7 +98,7 @@ pub fn png(side: u32, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Bytes that no compression makes much smaller (xorshift64*, Vigna 2016).
+/// Incompressible bytes (xorshift64*, Vigna 2016).
 #[must_use]
 pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;

@@ -1,4 +1,4 @@
-//! One process of the system: started, ready, killed, started again.
+//! A process of the system under test.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::programs::program;
 
-/// How long a process may take until it is ready. Generous: all cores may be busy with other tests.
+/// Time limit for a start. It is long because other tests may use all cores.
 const START: Duration = Duration::from_secs(60);
 
-/// One process of the system. Dropping it kills it.
+/// A process of the system. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
     name: &'static str,
@@ -21,26 +21,26 @@ pub struct Process {
     env: Vec<(String, String)>,
     log: PathBuf,
     child: Option<Child>,
-    /// What it said after "listens on", in the order it said it.
+    /// The addresses that it printed after "listens on", in this order.
     addresses: Vec<String>,
-    /// How many addresses it says.
+    /// Number of addresses that it prints.
     expected: usize,
 }
 
 impl Process {
-    /// Starts a program and waits until it has said on how many addresses it listens. Its log goes to a file.
+    /// Starts a program and waits until it has printed `expected` addresses. Its log goes to a file.
     ///
     /// # Panics
-    /// When it ends before, or takes too long.
+    /// If the process ends early or takes too long.
     #[must_use]
     pub fn start(name: &'static str, args: Vec<String>, log: PathBuf, expected: usize) -> Self {
         Self::start_in(name, args, Vec::new(), log, expected)
     }
 
-    /// The same with further variables of the environment.
+    /// [`Process::start`] with additional environment variables.
     ///
     /// # Panics
-    /// When it ends before, or takes too long.
+    /// If the process ends early or takes too long.
     #[must_use]
     pub fn start_in(
         name: &'static str,
@@ -67,7 +67,7 @@ impl Process {
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", self.name));
         let output = child.stdout.take().expect("the output is piped");
         self.child = Some(child);
-        let (lines, said) = mpsc::channel();
+        let (lines, received) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 let _ = lines.send(line);
@@ -76,7 +76,7 @@ impl Process {
         let deadline = Instant::now() + START;
         self.addresses.clear();
         while self.addresses.len() < self.expected {
-            match said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match received.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     if let Some((_, url)) = line.split_once("listens on http")
                         && let Some((_, address)) = url.split_once("://")
@@ -90,19 +90,19 @@ impl Process {
         Ok(())
     }
 
-    /// The `index`-th address it listens on, such as `127.0.0.1:34567`.
+    /// The address with this index, for example `127.0.0.1:34567`.
     #[must_use]
     pub fn address(&self, index: usize) -> &str {
         &self.addresses[index]
     }
 
-    /// Replaces an argument, for the next start: a free port becomes the one it had.
+    /// Replaces the value of an argument for the next start, so that a restarted process keeps its port.
     pub fn pin(&mut self, flag: &str, value: String) {
         let at = self.args.iter().position(|arg| arg == flag).expect("the argument is there");
         self.args[at + 1] = value;
     }
 
-    /// Its arguments.
+    /// The arguments.
     #[must_use]
     pub fn args(&self) -> &[String] {
         &self.args
@@ -114,16 +114,16 @@ impl Process {
         self.name
     }
 
-    /// Its process id.
+    /// The process id.
     ///
     /// # Panics
-    /// When it does not run.
+    /// If the process does not run.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("it runs").id()
+        self.child.as_ref().expect("the process runs").id()
     }
 
-    /// Ends it as `kill -9` does.
+    /// Kills the process (SIGKILL).
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
@@ -131,17 +131,17 @@ impl Process {
         }
     }
 
-    /// Starts it again with the same arguments.
+    /// Kills the process and starts it again with the same arguments.
     ///
     /// # Panics
-    /// When it ends before it listens, or takes too long.
+    /// If the process ends early or takes too long.
     pub fn restart(&mut self) {
         let deadline = Instant::now() + START;
         loop {
             self.kill();
             match self.launch() {
                 Ok(()) => return,
-                // A connection of another program may have its port for a moment.
+                // A connection of another program can use the port for a moment.
                 Err(error) if error.contains("in use") && Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(50));
                 }
@@ -150,24 +150,24 @@ impl Process {
         }
     }
 
-    /// Stops it (SIGSTOP) until [`Process::resume`].
+    /// Pauses the process (SIGSTOP) until [`Process::resume`].
     pub fn pause(&self) {
         signal(self.pid(), "STOP");
     }
 
-    /// Lets it go on.
+    /// Resumes the process (SIGCONT).
     pub fn resume(&self) {
         signal(self.pid(), "CONT");
     }
 
-    /// Asks it to end (SIGTERM) and gives its exit code, or `None` where a signal ended it.
+    /// Sends SIGTERM and returns the exit code, or `None` if a signal ended the process.
     pub fn terminate(&mut self) -> Option<i32> {
         let mut child = self.child.take()?;
         signal(child.id(), "TERM");
-        child.wait().expect("it ends").code()
+        child.wait().expect("the process ends").code()
     }
 
-    /// Everything it has logged.
+    /// The whole log.
     #[must_use]
     pub fn log(&self) -> String {
         let mut text = String::new();
@@ -177,8 +177,8 @@ impl Process {
 }
 
 fn signal(pid: u32, name: &str) {
-    let told = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
-    assert!(told.is_ok_and(|status| status.success()), "process {pid} takes the signal {name}");
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "process {pid} receives the signal {name}");
 }
 
 impl Drop for Process {
@@ -187,7 +187,7 @@ impl Drop for Process {
     }
 }
 
-/// Memory that a process holds right now, in bytes (Linux).
+/// Resident memory of a process, in bytes (Linux).
 #[must_use]
 pub fn resident_bytes(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -195,11 +195,11 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
 }
 
-/// Processor time that a process has used so far, in seconds (Linux, whose clock of this ticks a hundred times a second).
+/// Processor time that a process has used, in seconds, with a resolution of 10 ms (Linux).
 #[must_use]
 pub fn cpu_seconds(pid: u32) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold anything, so count from its end: user and system time are the 12th and 13th field after it.
+    // The process name can contain any character. User and system time are the 12th and 13th field after it.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
     Some(ticks as f64 / 100.0)

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The program of this name: in the folder that BEDSIDE_TEST_PROGRAMS names, else built now, so that a test never runs an
-/// old one.
+/// Path of a program of this project: in the directory `BEDSIDE_TEST_PROGRAMS`, otherwise built now, so that a test does not run
+/// an outdated program.
 ///
 /// # Panics
-/// When it cannot be built.
+/// If the program cannot be built.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder =
         FOLDER.get_or_init(|| env::var_os("BEDSIDE_TEST_PROGRAMS").map_or_else(build, PathBuf::from));
     let path = folder.join(name);
-    assert!(path.is_file(), "{} is not there: build all programs first", path.display());
+    assert!(path.is_file(), "{} does not exist: build all programs first", path.display());
     path
 }
 
@@ -28,20 +28,20 @@ fn build() -> PathBuf {
         command.arg("--release");
     }
     assert!(command.status().expect("cargo runs").success(), "the programs under test cannot be built");
-    // target/debug/deps/this_test-0123 or target/debug/bench
+    // For example target/debug/deps/this_test-0123 or target/debug/bench.
     let this = env::current_exe().expect("the path of this program");
     let profile = if release { "release" } else { "debug" };
     this.ancestors()
         .find(|folder| folder.file_name().is_some_and(|name| name == profile))
-        .expect("this program is in the build folder")
+        .expect("this program is in the build directory")
         .to_owned()
 }
 
-/// The program named by the environment variable `variable`, else `name` on the PATH, else the one that `scripts/test`
-/// installs.
+/// Path of a server: from the environment variable `variable`, otherwise `name` on the PATH, otherwise as installed by
+/// `scripts/test`.
 ///
 /// # Panics
-/// When there is none.
+/// If there is none.
 #[must_use]
 pub(crate) fn find(name: &str, variable: &str) -> PathBuf {
     if let Some(named) = env::var_os(variable) {
@@ -56,7 +56,7 @@ pub(crate) fn find(name: &str, variable: &str) -> PathBuf {
         .find(|program| program.is_file())
         .unwrap_or_else(|| {
             panic!(
-                "these tests need the program {name}: run scripts/test, which installs it, or name it in {variable}"
+                "this test needs {name}: run scripts/test, which installs it, or set {variable} to its path"
             )
         })
 }

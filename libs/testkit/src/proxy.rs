@@ -1,4 +1,4 @@
-//! A TCP proxy between two parts of the system that can be slow, silent or cut.
+//! A TCP proxy between two parts of the system that delays, blocks or cuts connections.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,27 +6,27 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Two parts with a proxy on the line between them.
+/// The two parts that a proxy connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Between {
-    /// Uploads and watchers on the one side, the gateway on the other.
+    /// Clients and the gateway.
     ClientsAndGateway,
     /// The services and NATS.
     ServicesAndBroker,
-    /// ingest and query, and the database.
+    /// ingest, query and the database.
     ServicesAndDatabase,
 }
 
-/// What the line is like.
+/// State of the connections through a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
-    /// As if there was no proxy.
+    /// Forwards everything immediately.
     Clear,
-    /// Every piece of data comes this much later.
+    /// Forwards each piece of data after this delay.
     Slow(Duration),
-    /// Connections stand, nothing comes through: a cable that was pulled.
+    /// Connections stay open, nothing is forwarded: like a pulled cable.
     Silent,
-    /// Connections are reset, new ones end at once.
+    /// Connections are closed, new ones end immediately.
     Cut,
 }
 
@@ -36,8 +36,7 @@ struct State {
     changed: Condvar,
 }
 
-/// Listens on a free port of the loopback and passes everything on. It lives as long as the process: its threads end with
-/// their connections.
+/// Listens on a free loopback port and forwards connections. It runs until the process ends.
 #[derive(Debug, Clone)]
 pub struct Proxy {
     address: SocketAddr,
@@ -45,10 +44,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A clear line to a port of the loopback.
+    /// Starts a proxy for a loopback port.
     ///
     /// # Panics
-    /// When no port is free.
+    /// If no port is free.
     #[must_use]
     pub fn to(port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
@@ -63,13 +62,13 @@ impl Proxy {
         Proxy { address, state }
     }
 
-    /// Its port.
+    /// The port to connect to.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Makes the line like this from now on.
+    /// Changes the state of all connections.
     pub fn set(&self, line: Line) {
         let mut state = self.state.line.lock().unwrap_or_else(PoisonError::into_inner);
         state.0 = line;
@@ -88,7 +87,7 @@ impl State {
         if state.0 == Line::Cut {
             return;
         }
-        // A server that is gone closes the near end, too.
+        // If the server is not running, dropping `near` closes the connection.
         let Ok(far) = TcpStream::connect(("127.0.0.1", port)) else { return };
         let _ = (near.set_nodelay(true), far.set_nodelay(true));
         for (from, to) in [(&near, &far), (&far, &near)] {
@@ -97,11 +96,11 @@ impl State {
             };
             state.1.push(kept);
             let shared = Arc::clone(self);
-            thread::spawn(move || shared.pass_on(from, to));
+            thread::spawn(move || shared.forward(from, to));
         }
     }
 
-    fn pass_on(&self, mut from: TcpStream, mut to: TcpStream) {
+    fn forward(&self, mut from: TcpStream, mut to: TcpStream) {
         let mut piece = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = from.read(&mut piece) {
             self.wait();
@@ -112,7 +111,7 @@ impl State {
         let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
     }
 
-    /// Until the line lets data through.
+    /// Waits until data may be forwarded.
     fn wait(&self) {
         let mut state = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         while state.0 == Line::Silent {

@@ -1,4 +1,4 @@
-//! What is stored: that it is all there once, and the same after a restart or a restore.
+//! Checks of stored records: complete, stored once, unchanged after a restart or a restore.
 
 use std::collections::BTreeSet;
 
@@ -34,14 +34,13 @@ async fn all_images(gateway: &Gateway, mrn: Mrn) -> Option<Vec<ImageRecord>> {
     }
 }
 
-/// Waits until every promised upload is there and every ECG has a result; fails when anything is there twice, is missing, or
-/// was not promised.
+/// Waits until every promised upload is stored and every ECG has a result.
 ///
 /// # Panics
-/// When it is so.
+/// If anything is missing, is stored twice, or was not promised.
 pub async fn assert_all_once(gateway: &Gateway, promises: &[Promise]) {
     let uploads: BTreeSet<_> = promises.iter().map(|promise| promise.upload).collect();
-    assert_eq!(uploads.len(), promises.len(), "each upload has an id of its own");
+    assert_eq!(uploads.len(), promises.len(), "each upload has its own id");
     for mrn in patients() {
         let promised: Vec<_> = promises.iter().filter(|promise| promise.mrn == mrn).collect();
         let ecgs = within("each upload is stored, each ECG has a result", || async {
@@ -59,27 +58,27 @@ pub async fn assert_all_once(gateway: &Gateway, promises: &[Promise]) {
         let expected: BTreeSet<_> = promised.iter().map(|promise| promise.ecg).collect();
         let stored: BTreeSet<_> =
             ecgs.iter().filter_map(|ecg| ecg.signal.as_ref()).map(|file| file.sha256).collect();
-        assert_eq!((stored.len(), ecgs.len()), (expected.len(), expected.len()), "each ECG is there once");
+        assert_eq!((stored.len(), ecgs.len()), (expected.len(), expected.len()), "each ECG is stored once");
         assert_eq!(stored, expected);
         let expected: BTreeSet<_> = promised.iter().map(|promise| promise.image).collect();
         let stored: BTreeSet<_> = images.iter().map(|image| image.file.sha256).collect();
         assert_eq!(
             (stored.len(), images.len()),
             (expected.len(), expected.len()),
-            "each image is there once"
+            "each image is stored once"
         );
         assert_eq!(stored, expected);
     }
 }
 
-/// Reads every file of every record that is listed. Returns what was read.
+/// Reads every file of every listed record and returns their hashes.
 ///
 /// # Panics
-/// When something cannot be read.
+/// If a file cannot be read.
 pub async fn read_all_files(gateway: &Gateway) -> BTreeSet<BlobHash> {
     let mut read = BTreeSet::new();
     let mut take = async |file: Result<client::Download, client::ClientError>| {
-        let bytes = file.expect("a file can be read").bytes(1 << 24).await.expect("all of it");
+        let bytes = file.expect("a file can be read").bytes(1 << 24).await.expect("the file is complete");
         read.insert(BlobHash::of(&bytes));
     };
     for patient in gateway.all_patients(None).await.expect("patients can be listed").items {
@@ -96,10 +95,10 @@ pub async fn read_all_files(gateway: &Gateway) -> BTreeSet<BlobHash> {
     read
 }
 
-/// Every answer that shows what is stored, and bytes of the newest files.
+/// All records as text, and hashes of the newest files, for comparison.
 ///
 /// # Panics
-/// When one is refused.
+/// If a request fails.
 pub async fn answers(gateway: &Gateway) -> Vec<String> {
     let mut answers = Vec::new();
     for patient in gateway.all_patients(None).await.expect("patients can be listed").items {
@@ -110,13 +109,14 @@ pub async fn answers(gateway: &Gateway) -> Vec<String> {
         let rates = gateway.heart_rates(mrn, None, PAGE).await.expect("heart rates can be listed").items;
         if let Some(ecg) = ecgs.first() {
             for file in [gateway.signal(ecg.id).await, gateway.plot(ecg.id).await] {
-                let bytes = file.expect("a file can be read").bytes(1 << 24).await.expect("all of it");
+                let bytes =
+                    file.expect("a file can be read").bytes(1 << 24).await.expect("the file is complete");
                 answers.push(BlobHash::of(&bytes).to_string());
             }
         }
         if let Some(image) = images.first() {
             let file = gateway.image(image.id).await.expect("an image can be read");
-            answers.push(BlobHash::of(&file.bytes(1 << 24).await.expect("all of it")).to_string());
+            answers.push(BlobHash::of(&file.bytes(1 << 24).await.expect("the file is complete")).to_string());
         }
         answers.extend(ecgs.iter().map(|ecg| format!("{ecg:?}")));
         answers.extend(images.iter().map(|image| format!("{image:?}")));

@@ -1,4 +1,4 @@
-//! A screen that nobody looks at: an X server of its own, what is on it, and the hands that type and point.
+//! A virtual screen (Xvfb) with screenshots, keyboard and pointer (xdotool).
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Nothing takes this long unless it is broken; a debug build draws slowly.
+/// Time limit of a wait. Debug builds draw slowly.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// An `Xvfb` on a free display, whose picture lies in a file. Dropping it ends it.
+/// An `Xvfb` server on a free display. Its frame buffer is in a file. Dropping the value ends the server.
 #[derive(Debug)]
 pub struct Screen {
     server: Child,
@@ -21,10 +21,10 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Starts one of this size in pixels.
+    /// Starts a screen of this size in pixels.
     ///
     /// # Panics
-    /// When Xvfb is not installed or does not start.
+    /// If Xvfb is not installed or does not start.
     #[must_use]
     pub fn start(width: u32, height: u32) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -39,33 +39,34 @@ impl Screen {
             .expect("Xvfb is installed: see scripts/test");
         let mut number = String::new();
         let output = server.stdout.take().expect("the output is piped");
-        BufReader::new(output).read_line(&mut number).expect("Xvfb says its number");
+        BufReader::new(output).read_line(&mut number).expect("Xvfb prints its display number");
         Screen { server, display: format!(":{}", number.trim()), size: (width, height), folder }
     }
 
-    /// For the variable `DISPLAY`.
+    /// Value for the variable `DISPLAY`.
     #[must_use]
     pub fn display(&self) -> &str {
         &self.display
     }
 
-    /// What is on it now.
+    /// A screenshot.
     #[must_use]
     pub fn shot(&self) -> Shot {
         self.part(0, 0, self.size.0, self.size.1)
     }
 
-    /// What is on a part of it now.
+    /// A screenshot of a rectangle.
     ///
     /// # Panics
-    /// When the part is not on the screen.
+    /// If the rectangle is not on the screen.
     #[must_use]
     pub fn part(&self, x: u32, y: u32, width: u32, height: u32) -> Shot {
-        assert!(x + width <= self.size.0 && y + height <= self.size.1, "the part is on the screen");
-        // Xvfb keeps it as an XWD file: a header of numbers in big-endian order, a table of colours, rows of pixels.
-        let mut file = File::open(self.folder.path().join("Xvfb_screen0")).expect("Xvfb keeps its picture");
+        assert!(x + width <= self.size.0 && y + height <= self.size.1, "the rectangle is on the screen");
+        // The file is in XWD format: a header of big-endian numbers, a colour table, rows of pixels.
+        let mut file =
+            File::open(self.folder.path().join("Xvfb_screen0")).expect("Xvfb writes its frame buffer");
         let mut header = [0; 100];
-        file.read_exact(&mut header).expect("the picture has a header");
+        file.read_exact(&mut header).expect("the frame buffer has a header");
         let field = |index: usize| {
             let bytes = [0, 1, 2, 3].map(|byte| header[index * 4 + byte]);
             u32::from_be_bytes(bytes)
@@ -73,9 +74,9 @@ impl Screen {
         assert_eq!((field(7), field(11)), (0, 32), "least significant byte first, four bytes a pixel");
         let line = field(12);
         let start = field(0) + field(19) * 12 + y * line;
-        file.seek(SeekFrom::Start(u64::from(start))).expect("the picture is whole");
+        file.seek(SeekFrom::Start(u64::from(start))).expect("the frame buffer is complete");
         let mut rows = vec![0; line as usize * height as usize];
-        file.read_exact(&mut rows).expect("the picture is whole");
+        file.read_exact(&mut rows).expect("the frame buffer is complete");
         let mut rgb = Vec::with_capacity((width * height * 3) as usize);
         for row in rows.chunks_exact(line as usize) {
             let row = &row[x as usize * 4..(x + width) as usize * 4];
@@ -84,10 +85,10 @@ impl Screen {
         Shot { width, height, rgb }
     }
 
-    /// Lets a hand do something, in the words of xdotool; what it says.
+    /// Runs xdotool with these arguments and returns its output.
     ///
     /// # Panics
-    /// When xdotool is not installed or cannot do it.
+    /// If xdotool is not installed or fails.
     pub fn hand(&self, words: &[&str]) -> String {
         let output = Command::new("xdotool").args(words).env("DISPLAY", &self.display).output();
         let output = output.expect("xdotool is installed: see scripts/test");
@@ -95,22 +96,22 @@ impl Screen {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// Makes the window of this name fill the screen and take the keyboard.
+    /// Makes the window with this name fill the screen and focuses it.
     ///
     /// # Panics
-    /// When it never appears.
+    /// If the window does not appear.
     pub fn fill(&self, window: &str) {
         let found = self.hand(&["search", "--sync", "--onlyvisible", "--name", window]);
-        let window = found.lines().next().expect("it was found");
+        let window = found.lines().next().expect("the window was found");
         self.hand(&["windowmove", window, "0", "0"]);
         self.hand(&["windowsize", window, &self.size.0.to_string(), &self.size.1.to_string()]);
         self.hand(&["windowfocus", "--sync", window]);
     }
 
-    /// Goes on once the picture is so.
+    /// Waits until a screenshot satisfies the condition and returns it.
     ///
     /// # Panics
-    /// When it never is.
+    /// If none does within the time limit.
     pub fn until(&self, what: &str, mut there: impl FnMut(&Shot) -> bool) -> Shot {
         let begun = Instant::now();
         loop {
@@ -123,11 +124,11 @@ impl Screen {
         }
     }
 
-    /// Goes on once the picture no longer changes, but for a cursor that blinks.
+    /// Waits until the screen no longer changes, except for a blinking cursor.
     pub fn settled(&self) -> Shot {
         let mut last = self.shot();
         let mut alike = 0;
-        self.until("the picture stands still", |shot| {
+        self.until("the screen does not change", |shot| {
             thread::sleep(Duration::from_millis(60));
             alike = if shot.difference(&last) < 0.0005 { alike + 1 } else { 0 };
             last = shot.clone();
@@ -143,32 +144,32 @@ impl Drop for Screen {
     }
 }
 
-/// A picture of a screen.
+/// A screenshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shot {
-    /// Pixels from left to right.
+    /// Width in pixels.
     pub width: u32,
-    /// Pixels from top to bottom.
+    /// Height in pixels.
     pub height: u32,
     /// Red, green and blue of each pixel, row by row.
     pub rgb: Vec<u8>,
 }
 
 impl Shot {
-    /// Share of pixels of about this colour.
+    /// Share of pixels with nearly this colour, 0 to 1.
     #[must_use]
     pub fn share(&self, color: [u8; 3]) -> f64 {
         let same = |pixel: &&[u8]| pixel.iter().zip(color).all(|(part, wanted)| part.abs_diff(wanted) <= 3);
         self.rgb.chunks_exact(3).filter(same).count() as f64 / (self.rgb.len() / 3) as f64
     }
 
-    /// Number of different colours.
+    /// Number of distinct colours.
     #[must_use]
     pub fn colors(&self) -> usize {
         self.rgb.chunks_exact(3).collect::<std::collections::HashSet<_>>().len()
     }
 
-    /// Share of pixels that differ.
+    /// Share of pixels that differ, 0 to 1.
     #[must_use]
     pub fn difference(&self, other: &Shot) -> f64 {
         let pairs = self.rgb.chunks_exact(3).zip(other.rgb.chunks_exact(3));

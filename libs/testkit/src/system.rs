@@ -1,4 +1,4 @@
-//! A whole Bedside of real processes.
+//! The full system as real processes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,42 +14,42 @@ use crate::{Between, MongoServer, NatsCluster, NatsServer, Process, Proxy, Small
 pub enum Mode {
     /// One process, `bedside`, on its local adapters.
     Standalone,
-    /// Four processes on a real nats-server and a server of the MongoDB protocol.
+    /// Four processes with a real nats-server and a server of the MongoDB protocol.
     Processes,
 }
 
-/// One of the services.
+/// A service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// HTTP in.
+    /// Public API.
     Gateway,
-    /// Writes the store.
+    /// Writer of the store.
     Ingest,
-    /// Reads the store.
+    /// Reader of the store.
     Query,
-    /// Analyses.
+    /// ECG analysis.
     EcgWorker,
 }
 
 impl Service {
-    /// Every service.
+    /// All services.
     pub const ALL: [Service; 4] = [Service::Gateway, Service::Ingest, Service::Query, Service::EcgWorker];
 }
 
-/// What is other than usual in a system.
+/// Deviations from the default system.
 #[derive(Clone, Default)]
 pub struct Extras {
-    /// Further arguments for the gateway.
+    /// Additional arguments of the gateway.
     pub gateway: Vec<String>,
-    /// Further lines for the configuration of the broker.
+    /// Additional configuration lines of the broker.
     pub nats: String,
-    /// Further arguments for whoever connects to the broker.
+    /// Additional arguments of the services that connect to the broker.
     pub bus: Vec<String>,
-    /// Where the services reach the database, from its port; directly, if not given.
+    /// Maps the port of the database to the port that the services use; default: the same port.
     pub mongodb: Option<Arc<dyn Fn(u16) -> u16 + Send + Sync>>,
-    /// Further arguments for whoever connects to the database.
+    /// Additional arguments of the services that connect to the database.
     pub store: Vec<String>,
-    /// Further variables of the environment of each service.
+    /// Additional environment variables of each service.
     pub env: Vec<(String, String)>,
 }
 
@@ -62,46 +62,46 @@ impl std::fmt::Debug for Extras {
     }
 }
 
-/// A whole Bedside. Dropping it ends every process and removes every file.
+/// The full system. Dropping it ends every process and removes every file. If the test has panicked, it prints all logs.
 #[derive(Debug)]
 pub struct System {
     mode: Mode,
-    /// gateway, ingest, query, ecg-worker; or bedside alone.
+    /// gateway, ingest, query, ecg-worker; or only bedside.
     processes: Vec<Process>,
     nats: Option<NatsServer>,
     cluster: Option<NatsCluster>,
     mongo: Option<MongoServer>,
     database: Option<String>,
     lines: Vec<(Between, Proxy)>,
-    /// Unmounted before the folder that they are mounted in is removed.
+    /// Declared before `folder`, so that it is unmounted before its mount point is removed.
     disk: Option<SmallDisk>,
     database_disk: Option<SmallDisk>,
     folder: TempDir,
 }
 
 impl System {
-    /// Starts everything on free ports, and waits until it is ready.
+    /// Starts all processes on free ports and waits until they are ready.
     ///
     /// # Panics
-    /// When something does not start.
+    /// If a process does not start.
     #[must_use]
     pub fn start(mode: Mode) -> Self {
         Self::start_with(mode, &[])
     }
 
-    /// The same with further arguments for the gateway.
+    /// [`System::start`] with additional arguments of the gateway.
     ///
     /// # Panics
-    /// When something does not start.
+    /// If a process does not start.
     #[must_use]
     pub fn start_with(mode: Mode, gateway_args: &[&str]) -> Self {
         Self::start_extra(mode, &Extras { gateway: words(gateway_args), ..Extras::default() })
     }
 
-    /// The same with whatever is other than usual.
+    /// [`System::start`] with these deviations.
     ///
     /// # Panics
-    /// When something does not start.
+    /// If a process does not start.
     #[must_use]
     pub fn start_extra(mode: Mode, extras: &Extras) -> Self {
         let mut system = System::empty(mode);
@@ -116,10 +116,10 @@ impl System {
         system
     }
 
-    /// One that can be harmed: its queue is short and lies on a small disk, its parts are connected through proxies.
+    /// Starts a system for fault injection: its data is on small disks, and its parts are connected through proxies.
     ///
     /// # Panics
-    /// When something does not start, or a file system cannot be mounted.
+    /// If a process does not start or a file system cannot be mounted.
     #[must_use]
     pub fn start_fragile(mode: Mode, extras: &Extras) -> Self {
         let mut system = System::empty(mode);
@@ -136,13 +136,13 @@ impl System {
                 let nats = NatsServer::start_in(&store);
                 let to_nats = Proxy::to(nats.port());
                 let to_mongo = Arc::new(std::sync::OnceLock::new());
-                let door = Arc::clone(&to_mongo);
-                let mongodb = move |port| door.get_or_init(|| Proxy::to(port)).port();
+                let shared = Arc::clone(&to_mongo);
+                let mongodb = move |port| shared.get_or_init(|| Proxy::to(port)).port();
                 let extras = Extras { mongodb: Some(Arc::new(mongodb)), ..extras.clone() };
                 system.start_processes(&format!("nats://127.0.0.1:{}", to_nats.port()), &extras);
                 system.nats = Some(nats);
                 system.lines.push((Between::ServicesAndBroker, to_nats));
-                let to_mongo = to_mongo.get().cloned().expect("the services asked for the database");
+                let to_mongo = to_mongo.get().cloned().expect("the services connect to the database");
                 system.lines.push((Between::ServicesAndDatabase, to_mongo));
             }
         }
@@ -151,10 +151,10 @@ impl System {
         system
     }
 
-    /// Starts the services as processes on a cluster of brokers, each of which holds everything.
+    /// Starts the services with a cluster of `size` brokers that replicates every stream to all of them.
     ///
     /// # Panics
-    /// When something does not start.
+    /// If a process does not start.
     #[must_use]
     pub fn start_on_cluster(size: usize) -> Self {
         let mut system = System::empty(Mode::Processes);
@@ -187,13 +187,13 @@ impl System {
         args.extend(words(RECONCILE));
         args.extend(extras.gateway.clone());
         let log = self.folder.path().join("bedside.log");
-        let mut process = Process::start_in("bedside", args, extras.env.clone(), log, 1);
+        let mut process = Process::start_in("bedside", args, environment(extras), log, 1);
         process.pin("--listen", process.address(0).to_owned());
         self.processes.push(process);
     }
 
     fn start_processes(&mut self, nats_url: &str, extras: &Extras) {
-        // A door before it needs to know its port.
+        // A proxy needs the port of the database.
         let mongo = match &self.database_disk {
             Some(disk) => MongoServer::start_in(&disk.folder().join("data")),
             None if extras.mongodb.is_some() => MongoServer::start_own(),
@@ -211,7 +211,7 @@ impl System {
         let reconcile = words(RECONCILE);
         let log = |name: &str| self.folder.path().join(format!("{name}.log"));
         let start = |name: &'static str, parts: &[&[String]], addresses: usize| {
-            Process::start_in(name, parts.concat(), extras.env.clone(), log(name), addresses)
+            Process::start_in(name, parts.concat(), environment(extras), log(name), addresses)
         };
         let ingest = start("ingest", &[&bus, &store, &admin, &reconcile], 1);
         let worker = start("ecg-worker", &[&bus, &admin], 1);
@@ -228,13 +228,13 @@ impl System {
         self.database = Some(database);
     }
 
-    /// File of the secret from which the gateways compute upload ids, where they are processes of their own.
+    /// File of the secret from which the gateways derive upload ids, if they are separate processes.
     #[must_use]
     pub fn key_file(&self) -> String {
         self.secret_file("key")
     }
 
-    /// The arguments with which the gateway was started, for another one beside it on ports of its own.
+    /// The arguments of the gateway, for a second gateway on other ports.
     #[must_use]
     pub fn gateway_arguments(&self) -> Vec<String> {
         let mut arguments = self.processes[0].args().to_vec();
@@ -245,7 +245,7 @@ impl System {
         arguments
     }
 
-    /// A file in this system's folder, with a secret that follows from its name.
+    /// Creates a file with a secret that is derived from its name.
     fn secret_file(&self, name: &str) -> String {
         let path = self.folder.path().join(name);
         std::fs::write(&path, format!("{name}-of-the-tests-0123456789abcdef0123456789abcdef"))
@@ -253,55 +253,55 @@ impl System {
         path.to_string_lossy().into_owned()
     }
 
-    /// How it runs.
+    /// The way to run.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// Where standalone keeps its data.
+    /// Data directory of standalone.
     #[must_use]
     pub fn data_folder(&self) -> PathBuf {
         self.disk.as_ref().map_or(self.folder.path(), SmallDisk::folder).join("data")
     }
 
-    /// The proxy between two parts, where there is one.
+    /// The proxy between two parts, if there is one.
     #[must_use]
     pub fn line(&self, between: Between) -> Option<&Proxy> {
         self.lines.iter().find(|(place, _)| *place == between).map(|(_, line)| line)
     }
 
-    /// The disk of the queue, where it is a small one.
+    /// The small disk of the queues, if there is one.
     #[must_use]
     pub fn disk(&self) -> Option<&SmallDisk> {
         self.disk.as_ref()
     }
 
-    /// The disk of the database, where it is a small one.
+    /// The small disk of the database, if there is one.
     #[must_use]
     pub fn database_disk(&self) -> Option<&SmallDisk> {
         self.database_disk.as_ref()
     }
 
-    /// Where that server is reached without a proxy.
+    /// Address of the database, without a proxy.
     #[must_use]
     pub fn database_uri(&self) -> Option<String> {
         self.mongo.as_ref().map(MongoServer::uri)
     }
 
-    /// Name of the database, where there is a server for it.
+    /// Name of the database, if there is a server.
     #[must_use]
     pub fn database(&self) -> Option<&str> {
         self.database.as_deref()
     }
 
-    /// The gateway's address, as in `http://127.0.0.1:34567`.
+    /// Address of the gateway, for example `http://127.0.0.1:34567`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.processes[0].address(0))
     }
 
-    /// The gateway's address as clients reach it that are not spared the faults of the line.
+    /// Address of the gateway through the proxy, if there is one.
     #[must_use]
     pub fn fragile_url(&self) -> String {
         self.line(Between::ClientsAndGateway)
@@ -311,13 +311,13 @@ impl System {
     /// A client of the gateway.
     ///
     /// # Panics
-    /// Never: the address is one.
+    /// If the address is invalid, which does not happen.
     #[must_use]
     pub fn gateway(&self) -> Gateway {
-        Gateway::new(&Settings::new(self.url())).expect("the gateway's address is one")
+        Gateway::new(&Settings::new(self.url())).expect("a valid address")
     }
 
-    /// The process of a service; in standalone mode the one process for all of them.
+    /// The process of a service. Standalone has one process for all services.
     pub fn service(&mut self, service: Service) -> &mut Process {
         let index = match (self.mode, service) {
             (Mode::Standalone, _) | (_, Service::Gateway) => 0,
@@ -328,7 +328,7 @@ impl System {
         &mut self.processes[index]
     }
 
-    /// Where a service serves its health and metrics.
+    /// Address of health and metrics of a service.
     pub fn admin_url(&mut self, service: Service) -> String {
         let index = match (self.mode, service) {
             (Mode::Standalone, _) | (_, Service::Ingest | Service::EcgWorker) => 0,
@@ -337,35 +337,34 @@ impl System {
         format!("http://{}", self.service(service).address(index))
     }
 
-    /// Every process.
+    /// All processes.
     #[must_use]
     pub fn processes(&self) -> &[Process] {
         &self.processes
     }
 
-    /// The broker, where there is one.
+    /// The broker, if there is one.
     pub fn nats(&mut self) -> Option<&mut NatsServer> {
         self.nats.as_mut()
     }
 
-    /// The cluster of brokers, where there is one.
+    /// The cluster of brokers, if there is one.
     pub fn cluster(&mut self) -> Option<&mut NatsCluster> {
         self.cluster.as_mut()
     }
 
-    /// The database, where there is one.
+    /// The database, if there is one.
     pub fn mongo(&mut self) -> Option<&mut MongoServer> {
         self.mongo.as_mut()
     }
 
-    /// What each process has logged, for when a test fails.
+    /// The logs of all processes.
     #[must_use]
     pub fn logs(&self) -> String {
         self.processes.iter().map(|process| format!("---- {}\n{}\n", process.name(), process.log())).collect()
     }
 }
 
-/// A test that fails says what the processes said.
 impl Drop for System {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -374,22 +373,25 @@ impl Drop for System {
     }
 }
 
-/// Short periods of the reconciler, so that tests need not wait for minutes. Staged files of unknown uploads are kept 24 times
-/// as long as others.
-#[rustfmt::skip]
-const RECONCILE: &[&str] = &[
-    "--reconcile-every", "1s", "--pending-after", "2s", "--stage-keep", "1s", "--orphan-age", "20s",
-];
+/// Short reconciliation intervals, so that tests do not wait for minutes. Staged files of uploads that were never queued are kept
+/// 24 times as long as `--stage-keep`.
+const RECONCILE: &[&str] = &["--reconcile-every", "1s", "--pending-after", "2s", "--stage-keep", "1s"];
+
+/// Environment of the services, with a short age of orphaned files.
+fn environment(extras: &Extras) -> Vec<(String, String)> {
+    let mut environment = vec![("BEDSIDE_ORPHAN_AGE".to_owned(), "20s".to_owned())];
+    environment.extend(extras.env.clone());
+    environment
+}
 
 fn words(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
-/// Asks again and again until there is an answer, and fails the test with `what` when there is none after 60 s. For states
-/// that nothing announces.
+/// Polls until `ask` returns a value, for states that nothing announces.
 ///
 /// # Panics
-/// When there is none in time.
+/// With the message `what`, if there is no value within 60 s.
 pub async fn within<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let asking = async {
         loop {

@@ -1,4 +1,4 @@
-//! Certificates, and a door with TLS before a server that has none.
+//! Certificates, and a TLS proxy for servers without TLS.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,29 +10,29 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-/// A certificate for this machine that vouches for itself, and its key, in files.
+/// A self-signed certificate for this machine and its key, in files.
 #[derive(Debug)]
 pub struct Certificate {
     folder: TempDir,
 }
 
 impl Certificate {
-    /// A new one.
+    /// Creates a certificate.
     ///
     /// # Panics
-    /// When the files cannot be written.
+    /// If the files cannot be written.
     #[must_use]
     pub fn issue() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let generated = rcgen::generate_simple_self_signed(names).expect("a certificate");
         let certificate = Certificate { folder };
-        std::fs::write(certificate.file(), made.cert.pem()).expect("a file");
-        std::fs::write(certificate.key_file(), made.signing_key.serialize_pem()).expect("a file");
+        std::fs::write(certificate.file(), generated.cert.pem()).expect("a file");
+        std::fs::write(certificate.key_file(), generated.signing_key.serialize_pem()).expect("a file");
         certificate
     }
 
-    /// PEM file of the certificate, for its owner and for those who shall trust it.
+    /// PEM file of the certificate.
     #[must_use]
     pub fn file(&self) -> PathBuf {
         self.folder.path().join("cert.pem")
@@ -44,11 +44,11 @@ impl Certificate {
         self.folder.path().join("key.pem")
     }
 
-    /// Starts to pass on what comes over TLS to this port of the loopback. Returns the port to connect to. Ends with the
-    /// process.
+    /// Starts a proxy that terminates TLS for a loopback port. Returns the port to connect to. It runs until the process
+    /// ends.
     ///
     /// # Panics
-    /// When there is no port.
+    /// If no port is free.
     #[must_use]
     pub fn front(&self, port: u16) -> u16 {
         let chain = CertificateDer::pem_file_iter(self.file())
@@ -62,10 +62,10 @@ impl Certificate {
             .expect("versions")
             .with_no_client_auth()
             .with_single_cert(chain, key)
-            .expect("they go together");
+            .expect("certificate and key match");
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("a socket of ours");
+        listener.set_nonblocking(true).expect("a non-blocking socket");
         let own = listener.local_addr().expect("an address").port();
         std::thread::spawn(move || {
             let runtime =

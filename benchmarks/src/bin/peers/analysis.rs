@@ -1,28 +1,29 @@
-//! Raw ECGs of Bedside: how many it takes and analyses, and how soon at half of that.
+//! Raw ECGs: highest rate of analyses, and their latency at half of that rate.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use benchmarks::pushed_feed;
 use client::Gateway;
 use futures::future::join_all;
 use proto_json::Mrn;
 
 use crate::load::Measured;
-use crate::notice::{analysed, ecg_upload, listening};
+use crate::notification::{analysed, ecg_upload};
 
 const CONNECTIONS: usize = 8;
-/// Each upload is of a patient of its own, so that its announcement is known.
+/// Each upload has its own patient, so that its update can be identified.
 const FIRST: u64 = 1_000_000;
 
 #[derive(Debug)]
 pub(crate) struct Analysis {
-    /// Uploads a second at the highest load, until the last of them is analysed.
+    /// Uploads per second at the highest load, until the last one is analysed.
     pub(crate) highest: f64,
-    /// Uploads a second that were sent at half of it.
+    /// Uploads per second at half of the highest load.
     pub(crate) paced: f64,
-    /// From the moment at which an upload was due until its analysis is announced.
+    /// From the scheduled time of an upload until its analysis is published.
     pub(crate) announced: Measured,
 }
 
@@ -30,20 +31,20 @@ pub(crate) async fn measure(gateway: &Gateway, seconds: f64) -> Analysis {
     let highest = highest(gateway, seconds).await;
     let paced = highest / 2.0;
     let count = (paced * seconds * 3.0).max(20.0) as u64;
-    let begun = Instant::now();
+    let started = Instant::now();
     let latencies = at_pace(gateway, paced, count).await;
-    Analysis { highest, paced, announced: Measured::of(latencies, begun.elapsed().as_secs_f64()) }
+    Analysis { highest, paced, announced: Measured::of(latencies, started.elapsed().as_secs_f64()) }
 }
 
-/// As many as eight connections can send, until the last is analysed.
+/// Uploads on eight connections at full speed until the last one is analysed.
 async fn highest(gateway: &Gateway, seconds: f64) -> f64 {
-    let mut feed = listening(gateway).await;
+    let mut feed = pushed_feed(gateway).await;
     let next = Arc::new(AtomicU64::new(0));
-    let begun = Instant::now();
+    let started = Instant::now();
     let senders = (0..CONNECTIONS).map(|_| {
         let (gateway, next) = (gateway.clone(), next.clone());
         async move {
-            while begun.elapsed().as_secs_f64() < seconds {
+            while started.elapsed().as_secs_f64() < seconds {
                 send(&gateway, FIRST + next.fetch_add(1, Ordering::Relaxed)).await;
             }
         }
@@ -52,20 +53,20 @@ async fn highest(gateway: &Gateway, seconds: f64) -> f64 {
     let mut done = 0;
     loop {
         if sent.is_finished() && done >= next.load(Ordering::Relaxed) {
-            return done as f64 / begun.elapsed().as_secs_f64();
+            return done as f64 / started.elapsed().as_secs_f64();
         }
-        // The last analysis can be known before the last answer.
+        // The last analysis can arrive before the last response.
         if tokio::time::timeout(Duration::from_millis(50), analysed(&mut feed)).await.is_ok() {
             done += 1;
         }
     }
 }
 
-/// Sent when they are due, whether those before are answered or not; seconds until each is announced.
+/// Sends uploads at their scheduled times, independent of responses. Returns the seconds until each analysis is published.
 async fn at_pace(gateway: &Gateway, per_second: f64, count: u64) -> Vec<f64> {
-    let mut feed = listening(gateway).await;
-    let begun = Instant::now() + Duration::from_millis(100);
-    let due = move |number: u64| begun + Duration::from_secs_f64(number as f64 / per_second);
+    let mut feed = pushed_feed(gateway).await;
+    let started = Instant::now() + Duration::from_millis(100);
+    let due = move |number: u64| started + Duration::from_secs_f64(number as f64 / per_second);
     let sender = gateway.clone();
     tokio::spawn(async move {
         for number in 0..count {
@@ -85,7 +86,7 @@ async fn at_pace(gateway: &Gateway, per_second: f64, count: u64) -> Vec<f64> {
 }
 
 async fn send(gateway: &Gateway, mrn: u64) {
-    let mrn = Mrn::new(mrn).expect("a number that a record can have");
+    let mrn = Mrn::new(mrn).expect("a valid number");
     let upload = ecg_upload(mrn.get());
     gateway.upload(mrn, &upload, |_| {}).await.expect("an upload is answered");
 }

@@ -48,7 +48,7 @@ impl Peer for Bedside {
         Watch::Push(self.system.gateway())
     }
 
-    /// 202 would be "accepted, will be stored".
+    /// 202 would mean that it is not stored yet.
     fn is_stored(&self, status: u16, _answer: &[u8]) -> bool {
         status == 201
     }

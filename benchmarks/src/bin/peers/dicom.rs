@@ -1,16 +1,16 @@
-//! A JPEG file wrapped as DICOM: a Part 10 file of one secondary capture image, pixels encapsulated as they are.
+//! Wraps a JPEG as DICOM: a Part 10 file with one secondary capture image and encapsulated pixels.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::pictures::SIDE;
+use crate::images::SIDE;
 
 const SECONDARY_CAPTURE: &str = "1.2.840.10008.5.1.4.1.1.7";
 const JPEG_BASELINE: &str = "1.2.840.10008.1.2.4.50";
-/// Below 2.25, everybody may use numbers that are UUIDs (PS3.5, B.2).
+/// UIDs below 2.25 are derived from UUIDs (PS3.5, B.2).
 const IMPLEMENTATION: &str = "2.25.302043790172249692526321623266752743501";
 
-/// Another one at each call.
+/// A new UID at each call.
 fn instance_uid() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     static BASE: std::sync::OnceLock<u128> = std::sync::OnceLock::new();
@@ -19,7 +19,7 @@ fn instance_uid() -> String {
     format!("2.25.{base}{:08}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The file: one study and series for each patient, one instance for each call.
+/// Creates a file: one study and series per patient, one instance per call.
 pub(crate) fn wrapped(mrn: u64, jpeg: &[u8]) -> Vec<u8> {
     let instance = instance_uid();
     let mut meta = Vec::new();
@@ -96,7 +96,7 @@ fn element(file: &mut Vec<u8>, at: (u16, u16), representation: &[u8; 2], value: 
     file.extend_from_slice(value);
 }
 
-/// Text is filled up to an even length: identifiers with a zero, the rest with a blank.
+/// Text is padded to an even length: UIDs with a zero, other values with a space.
 fn text(file: &mut Vec<u8>, at: (u16, u16), representation: &[u8; 2], value: &str) {
     let mut bytes = value.as_bytes().to_vec();
     if bytes.len() % 2 == 1 {

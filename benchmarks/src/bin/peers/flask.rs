@@ -1,4 +1,4 @@
-//! The documented routes as they are usually written (`benchmarks/peers/flask_server.py`), under gunicorn.
+//! A typical Flask server of the legacy routes (`benchmarks/peers/flask_server.py`) on gunicorn.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,7 +36,7 @@ impl Flask {
             |(base, query)| (base.to_owned(), format!("?{query}")),
         );
         let server = Command::new(&gunicorn)
-            // Threads, because gunicorn's plain workers close the connection after each answer.
+            // Threads, because gunicorn's sync workers close the connection after each response.
             .args(["--workers", "2", "--threads", "8", "--bind", &format!("127.0.0.1:{port}")])
             .args(["--chdir", concat!(env!("CARGO_MANIFEST_DIR"), "/peers"), "flask_server:app"])
             .env("PEER_MONGODB", format!("{base}/{database}{query}"))
@@ -57,13 +57,13 @@ impl Flask {
     }
 }
 
-/// Where `benchmarks/peers/install` has put it.
+/// Path as installed by `benchmarks/peers/install`.
 fn gunicorn() -> PathBuf {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(target, PathBuf::from);
     let tools = std::env::var_os("BEDSIDE_TOOLS").map_or(target.join("tools"), PathBuf::from);
     let program = tools.join("peers/bin/gunicorn");
-    assert!(program.is_file(), "{} is not there: run benchmarks/peers/install", program.display());
+    assert!(program.is_file(), "{} does not exist: run benchmarks/peers/install", program.display());
     program
 }
 
@@ -84,7 +84,7 @@ impl Peer for Flask {
         status == 200
     }
 
-    /// There is one route for everything of a patient.
+    /// One route returns all data of a patient.
     fn latest(&self, mrn: u64, _answer: &Value) -> String {
         format!("{}/api/get_patient/{mrn}", self.url)
     }
@@ -113,7 +113,7 @@ impl Peer for Flask {
         let (uri, database) = (self.mongo.uri(), self.database.clone());
         Some(
             async move {
-                let client = mongodb::Client::with_uri_str(&uri).await.expect("the database is there");
+                let client = mongodb::Client::with_uri_str(&uri).await.expect("the database is reachable");
                 let patients = client.database(&database).collection::<Document>("patients");
                 for mrn in mrns {
                     let number = i64::try_from(mrn).expect("a small number");
@@ -128,7 +128,7 @@ impl Peer for Flask {
         )
     }
 
-    /// A document of MongoDB ends at 16 MiB.
+    /// A MongoDB document is limited to 16 MiB.
     fn most_images(&self, bytes: usize) -> usize {
         15_900_000 / (bytes.div_ceil(3) * 4 + 16)
     }

@@ -1,32 +1,32 @@
-//! The load generator, the same for every system: so many connections, each sends its next request when the last is
-//! answered.
+//! The load generator: a number of connections, each of which sends its next request after the response to the last one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use benchmarks::quantile;
 use futures::future::join_all;
 use reqwest::Client;
 
+use crate::images::TestImages;
 use crate::peer::{Call, Peer};
-use crate::pictures::Pictures;
 
-/// What was measured of one kind of request.
+/// Results for one kind of request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Measured {
-    /// Seconds of each request that was answered well, shortest first.
+    /// Seconds of each successful request, sorted.
     pub(crate) latencies: Vec<f64>,
-    /// Seconds from the first request to the last answer.
+    /// Seconds from the first request to the last response.
     pub(crate) elapsed: f64,
-    /// Requests that were not, and what the first of them was told.
+    /// Number of failed requests, and the first error.
     pub(crate) failures: usize,
-    pub(crate) complaint: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 impl Measured {
     pub(crate) fn of(mut latencies: Vec<f64>, elapsed: f64) -> Self {
         latencies.sort_by(f64::total_cmp);
-        Measured { latencies, elapsed, failures: 0, complaint: None }
+        Measured { latencies, elapsed, failures: 0, error: None }
     }
 
     pub(crate) fn per_second(&self) -> f64 {
@@ -44,12 +44,7 @@ impl Measured {
     }
 }
 
-pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let index = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
-    sorted.get(index).copied().unwrap_or(f64::NAN)
-}
-
-/// When a load ends: no request is begun after so many, or after this time.
+/// End of a load: no request is started after this number or after this time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Until {
     pub(crate) count: u64,
@@ -66,7 +61,7 @@ impl Until {
     }
 }
 
-/// Sends what `make` makes of the numbers from 0 on; making it is not part of a request's time.
+/// Sends the requests that `make` builds for the numbers from 0. Building a request is not part of its time.
 pub(crate) async fn load(connections: usize, until: Until, make: impl Requests) -> Measured {
     let client = client();
     let make = Arc::new(make);
@@ -75,11 +70,11 @@ pub(crate) async fn load(connections: usize, until: Until, make: impl Requests) 
     let senders = (0..connections).map(|_| {
         let (client, make, next) = (client.clone(), make.clone(), next.clone());
         tokio::spawn(async move {
-            let (mut latencies, mut failures, mut complaint) = (Vec::new(), 0, None);
+            let (mut latencies, mut failures, mut error) = (Vec::new(), 0, None);
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= until.count || started.elapsed() >= until.time {
-                    return (latencies, failures, complaint);
+                    return (latencies, failures, error);
                 }
                 let call = make.call(number);
                 let sent = Instant::now();
@@ -89,20 +84,20 @@ pub(crate) async fn load(connections: usize, until: Until, make: impl Requests) 
                     }
                     bad => {
                         failures += 1;
-                        complaint.get_or_insert_with(|| said(bad));
+                        error.get_or_insert_with(|| describe(bad));
                     }
                 }
             }
         })
     });
     let mut latencies = Vec::new();
-    let (mut failures, mut complaint) = (0, None);
+    let (mut failures, mut error) = (0, None);
     for (times, failed, first) in join_all(senders).await.into_iter().flatten() {
         latencies.extend(times);
         failures += failed;
-        complaint = complaint.or(first);
+        error = error.or(first);
     }
-    Measured { failures, complaint, ..Measured::of(latencies, started.elapsed().as_secs_f64()) }
+    Measured { failures, error, ..Measured::of(latencies, started.elapsed().as_secs_f64()) }
 }
 
 pub(crate) fn client() -> Client {
@@ -110,7 +105,7 @@ pub(crate) fn client() -> Client {
     Client::builder().no_proxy().tcp_nodelay(true).build().expect("a client without settings")
 }
 
-/// The answer, read to its end.
+/// Sends a request and reads the whole response.
 pub(crate) async fn send(client: &Client, call: Call) -> reqwest::Result<(u16, bytes::Bytes)> {
     let mut request = client.request(call.method, &call.url);
     if !call.content_type.is_empty() {
@@ -120,7 +115,7 @@ pub(crate) async fn send(client: &Client, call: Call) -> reqwest::Result<(u16, b
     Ok((answer.status().as_u16(), answer.bytes().await?))
 }
 
-fn said(bad: reqwest::Result<(u16, bytes::Bytes)>) -> String {
+fn describe(bad: reqwest::Result<(u16, bytes::Bytes)>) -> String {
     match bad {
         Ok((status, body)) => {
             let text = String::from_utf8_lossy(&body);
@@ -130,25 +125,25 @@ fn said(bad: reqwest::Result<(u16, bytes::Bytes)>) -> String {
     }
 }
 
-/// What is sent, and what is a good answer to it.
+/// Requests of a load and the test for their success.
 pub(crate) trait Requests: Send + Sync + 'static {
     fn call(&self, number: u64) -> Call;
     fn is_good(&self, status: u16, answer: &[u8]) -> bool;
 }
 
-/// Images for these patients in turn.
+/// Uploads of images for these patients in turn.
 pub(crate) struct Uploads {
     pub(crate) peer: Arc<dyn Peer>,
-    pub(crate) pictures: Arc<Pictures>,
+    pub(crate) images: Arc<TestImages>,
     pub(crate) mrns: Vec<u64>,
-    /// Number of the first picture: no two uploads of a run are alike.
+    /// Number of the first image. No two uploads of a run have the same content.
     pub(crate) first: u64,
 }
 
 impl Requests for Uploads {
     fn call(&self, number: u64) -> Call {
         let mrn = self.mrns[(number % self.mrns.len() as u64) as usize];
-        self.peer.upload(mrn, &self.pictures.get(self.first + number))
+        self.peer.upload(mrn, &self.images.get(self.first + number))
     }
 
     fn is_good(&self, status: u16, answer: &[u8]) -> bool {
@@ -156,7 +151,7 @@ impl Requests for Uploads {
     }
 }
 
-/// The same page again and again.
+/// Reads of one URL.
 pub(crate) struct Reads(pub(crate) String);
 
 impl Requests for Reads {

@@ -1,6 +1,6 @@
-//! Bedside beside what people use today, in one run on one machine with one load generator: tables and plots.
+//! Compares Bedside with other servers in one run on one machine with one load generator. Prints tables and draws plots.
 //! `cargo run --release -p benchmarks --bin peers [-- standalone|processes|flask|orthanc|fanout...] [--quick] [--plots DIR]`.
-//! `benchmarks/peers/install` installs the others. Compare figures of one run.
+//! `benchmarks/peers/install` installs the other servers. Compare figures of one run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark ends when something fails")]
 
@@ -9,16 +9,15 @@ mod bedside;
 mod dicom;
 mod fanout;
 mod flask;
+mod images;
 mod load;
 mod machine;
 mod measure;
 mod multipart;
-mod notice;
+mod notification;
 mod orthanc;
 mod peer;
-mod pictures;
 mod plots;
-mod svg;
 mod tables;
 
 use std::path::PathBuf;
@@ -30,8 +29,8 @@ use peer::Kind;
 const USAGE: &str = "\
 Usage: peers [standalone] [processes] [flask] [orthanc] [fanout] [--quick] [--plots DIR]
 
-Measures Bedside in both ways to run, a Flask server of the documented routes, and Orthanc; `fanout` measures how soon many
-watchers of Bedside are told. Without a name, all of them. Prints Markdown tables; --plots writes SVG pictures into a folder.";
+Measures Bedside in both ways to run, a Flask server with the legacy routes, and Orthanc. `fanout` measures how fast many
+watchers of Bedside receive an update. Default: all. Prints Markdown tables; --plots writes SVG files into a directory.";
 
 fn main() -> ExitCode {
     let mut kinds = Vec::new();
@@ -49,7 +48,7 @@ fn main() -> ExitCode {
             word => match Kind::ALL.into_iter().find(|kind| kind.word() == word) {
                 Some(kind) => kinds.push(kind),
                 None => {
-                    eprintln!("{word} is not known\n\n{USAGE}");
+                    eprintln!("unknown argument {word}\n\n{USAGE}");
                     return ExitCode::from(64);
                 }
             },
@@ -61,11 +60,11 @@ fn main() -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let extent = if quick { Extent::quick() } else { Extent::full() };
-    // Made before anything is measured.
+    // Generated before the measurement starts.
     let _ = testkit::material::one_of_many_strips(0);
     let mut all = Vec::new();
     for kind in kinds {
-        // One that cannot be measured does not take the figures of the others with it.
+        // If one server cannot be measured, the figures of the others are still printed.
         match runtime.block_on(async { tokio::spawn(measure::measure(kind, extent)).await }) {
             Ok(figures) => all.push(figures),
             Err(_) => eprintln!("{} could not be measured", kind.title()),
@@ -74,12 +73,12 @@ fn main() -> ExitCode {
     if !all.is_empty() {
         tables::print(&all, extent);
     }
-    let told = if fanout { runtime.block_on(fanout::measure(quick)) } else { Vec::new() };
-    if !told.is_empty() {
-        tables::print_fanout(&told);
+    let fanout = if fanout { runtime.block_on(fanout::measure(quick)) } else { Vec::new() };
+    if !fanout.is_empty() {
+        tables::print_fanout(&fanout);
     }
     if let Some(folder) = plots {
-        plots::write(&folder, &all, extent, &told).expect("the plots can be written");
+        plots::write(&folder, &all, extent, &fanout).expect("the plots can be written");
     }
     ExitCode::SUCCESS
 }

@@ -1,36 +1,36 @@
-//! One system, from its start to its end: uploads, reads, and what both take of the machine.
+//! Measures one server: uploads, reads and resource usage.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::images::TestImages;
 use crate::load::{Measured, Reads, Until, Uploads, client, load, send};
 use crate::machine;
 use crate::peer::{Kind, Peer, Watch};
-use crate::pictures::Pictures;
-use crate::{analysis, notice};
+use crate::{analysis, notification};
 
-/// How much is measured.
+/// Extent of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extent {
-    /// Seconds of each load.
+    /// Duration of each load in seconds.
     pub(crate) load: f64,
-    /// Requests of each kind of read, at most.
+    /// Maximum number of requests per kind of read.
     pub(crate) reads: u64,
-    /// Earlier uploads, fewest first.
+    /// Numbers of earlier uploads, ascending.
     pub(crate) histories: [usize; 3],
-    /// Uploads of which is measured when a monitor knows.
-    pub(crate) notices: usize,
+    /// Number of uploads for which the notification is measured.
+    pub(crate) notifications: usize,
 }
 
 impl Extent {
     pub(crate) fn full() -> Self {
-        Extent { load: 5.0, reads: 200, histories: [1, 100, 5_000], notices: 60 }
+        Extent { load: 5.0, reads: 200, histories: [1, 100, 5_000], notifications: 60 }
     }
 
     pub(crate) fn quick() -> Self {
-        Extent { load: 1.5, reads: 50, histories: [1, 30, 600], notices: 20 }
+        Extent { load: 1.5, reads: 50, histories: [1, 30, 600], notifications: 20 }
     }
 }
 
@@ -39,7 +39,7 @@ const LONGEST: u64 = 12;
 
 pub(crate) const CONNECTIONS: [usize; 3] = [1, 8, 64];
 
-/// Uploads of one history on so many connections.
+/// Uploads for patients with one history on a number of connections.
 #[derive(Debug)]
 pub(crate) struct Intake {
     pub(crate) history: usize,
@@ -47,7 +47,7 @@ pub(crate) struct Intake {
     pub(crate) measured: Measured,
 }
 
-/// What is read.
+/// Kinds of reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum What {
     Latest,
@@ -74,27 +74,27 @@ pub(crate) struct Read {
     pub(crate) measured: Measured,
 }
 
-/// All figures of one system.
+/// All figures of one server.
 #[derive(Debug)]
 pub(crate) struct Figures {
     pub(crate) kind: Kind,
-    /// Seconds from the start of the first process until it answers.
+    /// Seconds from the start of the first process to the first response.
     pub(crate) start: f64,
-    /// Bytes, when nothing was done yet, and after the uploads.
+    /// Memory in bytes before and after the uploads.
     pub(crate) idle_memory: u64,
     pub(crate) memory: u64,
-    /// Processor milliseconds of an upload.
+    /// Processor time per upload in ms.
     pub(crate) processor: f64,
-    /// Bytes that an upload takes in files, and in a database by its own account.
+    /// Bytes that an upload uses in files and in the database.
     pub(crate) stored: f64,
-    /// Bytes of an image.
+    /// Size of an image in bytes.
     pub(crate) image: usize,
     pub(crate) intake: Vec<Intake>,
     pub(crate) reads: Vec<Read>,
-    /// Where it ended before the longest history: how many uploads it had, and what it said.
+    /// If it failed before the longest history: number of uploads and error.
     pub(crate) end: Option<(usize, String)>,
-    /// Time until a monitor knows.
-    pub(crate) notice: Measured,
+    /// Time until a monitor is notified.
+    pub(crate) notification: Measured,
     pub(crate) analysis: Option<analysis::Analysis>,
 }
 
@@ -116,7 +116,7 @@ impl Figures {
 
 pub(crate) async fn measure(kind: Kind, extent: Extent) -> Figures {
     step(kind, "three starts");
-    // The first start warms the page cache; the middle one of three counts.
+    // The first start warms the page cache. The median of three is used.
     let mut starts = Vec::new();
     for _ in 0..2 {
         starts.push(kind.start().await.took.as_secs_f64());
@@ -125,7 +125,7 @@ pub(crate) async fn measure(kind: Kind, extent: Extent) -> Figures {
     starts.push(started.took.as_secs_f64());
     starts.sort_by(f64::total_cmp);
 
-    let mut run = Run { peer: started.peer, pictures: Arc::new(Pictures::draw()), next_picture: 0 };
+    let mut run = Run { peer: started.peer, images: Arc::new(TestImages::generate()), next_image: 0 };
     let mut figures = Figures {
         kind,
         start: starts[1],
@@ -133,11 +133,11 @@ pub(crate) async fn measure(kind: Kind, extent: Extent) -> Figures {
         memory: 0,
         processor: 0.0,
         stored: 0.0,
-        image: run.pictures.get(0).len(),
+        image: run.images.get(0).len(),
         intake: Vec::new(),
         reads: Vec::new(),
         end: None,
-        notice: Measured::default(),
+        notification: Measured::default(),
         analysis: None,
     };
     let [few, some, many] = extent.histories;
@@ -155,8 +155,8 @@ pub(crate) async fn measure(kind: Kind, extent: Extent) -> Figures {
     run.intake(&patients, some, &CONNECTIONS, until, &mut figures).await;
     run.reads(11, some, extent.reads, &mut figures).await;
 
-    step(kind, "time until a monitor knows");
-    figures.notice = notice::measure(run.peer.as_ref(), &run.pictures, extent.notices).await;
+    step(kind, "time until a monitor is notified");
+    figures.notification = notification::measure(run.peer.as_ref(), &run.images, extent.notifications).await;
     if let Watch::Push(gateway) = run.peer.watch(0) {
         step(kind, "analyses at half of the highest load");
         figures.analysis = Some(analysis::measure(&gateway, extent.load).await);
@@ -173,41 +173,41 @@ pub(crate) async fn measure(kind: Kind, extent: Extent) -> Figures {
     figures
 }
 
-/// Says on standard error what is done now, and when that began.
+/// Prints the current step and the time since the first step to standard error.
 pub(crate) fn step(kind: Kind, what: &str) {
-    static BEGUN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    let begun = BEGUN.get_or_init(Instant::now);
-    eprintln!("{:>4.0} s  {}: {what}", begun.elapsed().as_secs_f64(), kind.title());
+    static FIRST_STEP: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let first = FIRST_STEP.get_or_init(Instant::now);
+    eprintln!("{:>4.0} s  {}: {what}", first.elapsed().as_secs_f64(), kind.title());
 }
 
 struct Run {
     peer: Arc<dyn Peer>,
-    pictures: Arc<Pictures>,
-    next_picture: u64,
+    images: Arc<TestImages>,
+    next_image: u64,
 }
 
 impl Run {
-    /// Memory before anything was done; two seconds let start-up work end.
+    /// Memory of the idle server, after two seconds for start-up work.
     async fn idle(&self) -> u64 {
         tokio::time::sleep(Duration::from_secs(2)).await;
         machine::memory(&self.peer.processes())
     }
 
     async fn upload(&mut self, mrns: &[u64], connections: usize, until: Until) -> Measured {
-        let first = self.next_picture;
+        let first = self.next_image;
         // More than any load sends.
-        self.next_picture += 1_000_000;
-        let (peer, pictures) = (Arc::clone(&self.peer), Arc::clone(&self.pictures));
-        load(connections, until, Uploads { peer, pictures, mrns: mrns.to_vec(), first }).await
+        self.next_image += 1_000_000;
+        let (peer, images) = (Arc::clone(&self.peer), Arc::clone(&self.images));
+        load(connections, until, Uploads { peer, images, mrns: mrns.to_vec(), first }).await
     }
 
-    /// New patients, each with so many uploads.
+    /// Creates patients with this number of uploads each.
     async fn patients(&mut self, first: u64, count: u64, history: usize) -> Vec<u64> {
         let mrns: Vec<u64> = (first..first + count).collect();
         let copied = history > 1 && self.peer.copy_images(Vec::new(), 0).is_some();
-        let through_the_door = if copied { 1 } else { history as u64 };
-        let filled = self.upload(&mrns, 8, Until::count(count * through_the_door)).await;
-        assert_eq!(filled.failures, 0, "uploads that fill: {:?}", filled.complaint);
+        let uploaded = if copied { 1 } else { history as u64 };
+        let filled = self.upload(&mrns, 8, Until::count(count * uploaded)).await;
+        assert_eq!(filled.failures, 0, "uploads of the history: {:?}", filled.error);
         if copied && let Some(copying) = self.peer.copy_images(mrns.clone(), history - 1) {
             copying.await;
         }
@@ -228,19 +228,19 @@ impl Run {
         }
     }
 
-    /// Processor time of an upload and what is stored of it, over as many as take some seconds.
+    /// Processor time and storage per upload, over some seconds of uploads.
     async fn cost(&mut self, mrns: &[u64], figures: &mut Figures) {
         let processes = self.peer.processes();
-        settle().await;
+        wait_for_background_work().await;
         let (stored, processor) = (self.stored().await, machine::processor(&processes));
         let uploads = self.upload(mrns, 8, Until::seconds(4.0)).await;
-        settle().await;
+        wait_for_background_work().await;
         let count = uploads.latencies.len() as f64;
         figures.processor = (machine::processor(&processes) - processor) * 1e3 / count;
         figures.stored = self.stored().await.saturating_sub(stored) as f64 / count;
     }
 
-    /// Bytes of everything it keeps.
+    /// Total bytes of stored data.
     async fn stored(&self) -> u64 {
         let files: u64 = self.peer.folders().iter().map(|folder| machine::disk(folder)).sum();
         match self.peer.database() {
@@ -249,26 +249,26 @@ impl Run {
         }
     }
 
-    /// Uploads so many to one patient, or says where it ended.
+    /// Uploads `history` images for one patient, or returns the number and error of the first failure.
     async fn fill(&mut self, mrn: u64, history: usize) -> Result<(), (usize, String)> {
-        let before = history.min(self.peer.most_images(self.pictures.get(0).len()));
+        let before = history.min(self.peer.most_images(self.images.get(0).len()));
         self.patients(mrn, 1, before).await;
         for number in before..history {
             let filled = self.upload(&[mrn], 1, Until::count(1)).await;
-            if let Some(complaint) = filled.complaint {
-                return Err((number, complaint));
+            if let Some(error) = filled.error {
+                return Err((number, error));
             }
         }
         Ok(())
     }
 
-    /// Reads of a patient with so many uploads.
+    /// Measures reads of a patient with `history` uploads.
     async fn reads(&mut self, mrn: u64, history: usize, count: u64, figures: &mut Figures) {
         if mrn != LONGEST {
             self.patients(mrn, 1, history).await;
         }
-        self.next_picture += 1;
-        let call = self.peer.upload(mrn, &self.pictures.get(self.next_picture));
+        self.next_image += 1;
+        let call = self.peer.upload(mrn, &self.images.get(self.next_image));
         let (_, answer) = send(&client(), call).await.expect("an upload is answered");
         let answer: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
         for what in What::ALL {
@@ -277,14 +277,14 @@ impl Run {
                 What::Image => self.peer.image(mrn, &answer),
                 What::List => self.peer.list(),
             };
-            // What takes long is read for some seconds only.
+            // Slow reads are limited to some seconds.
             let measured = load(1, Until { count, time: Duration::from_secs(5) }, Reads(url)).await;
             figures.reads.push(Read { what, history, measured });
         }
     }
 }
 
-/// What follows from uploads goes on after their answers.
-async fn settle() {
+/// Waits for work that continues after the responses to uploads.
+async fn wait_for_background_work() {
     tokio::time::sleep(Duration::from_secs(2)).await;
 }

@@ -1,4 +1,4 @@
-//! A multipart body with one file, written out.
+//! Multipart bodies with one file.
 
 const BOUNDARY: &str = "bedside-peers-7MA4YWxkTrZu0gW";
 

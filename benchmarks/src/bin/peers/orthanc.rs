@@ -1,4 +1,4 @@
-//! Orthanc, from Debian's package, with its own settings but for ports and folders.
+//! Orthanc from Debian's package, with default settings except ports and directories.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -46,7 +46,7 @@ impl Orthanc {
     }
 }
 
-/// Debian puts it where services are.
+/// Debian installs it in /usr/sbin.
 fn program() -> PathBuf {
     let service = Path::new("/usr/sbin/Orthanc");
     if service.is_file() { service.to_owned() } else { "Orthanc".into() }
@@ -61,13 +61,13 @@ impl Peer for Orthanc {
         Watch::Poll(format!("{}/changes?last", self.url))
     }
 
-    /// An image it has already is `AlreadyStored`.
+    /// The status of a known image is `AlreadyStored`.
     fn is_stored(&self, status: u16, answer: &[u8]) -> bool {
         status == 200
             && serde_json::from_slice(answer).is_ok_and(|answer: Value| answer["Status"] == "Success")
     }
 
-    /// It keeps no state of a patient; what is newest stands in the list of instances.
+    /// It has no current state of a patient; the list of instances shows the newest.
     fn latest(&self, _mrn: u64, answer: &Value) -> String {
         let patient = answer["ParentPatient"].as_str().expect("the answer names the patient");
         format!("{}/patients/{patient}/instances", self.url)

@@ -1,4 +1,4 @@
-//! What every system that is measured has in common.
+//! The interface of the measured servers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use reqwest::Method;
 use serde_json::Value;
 
-/// One request, made before the clock runs.
+/// A request. It is built before its time is measured.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) method: Method,
@@ -28,20 +28,20 @@ impl Call {
     }
 }
 
-/// How a monitor learns what is new.
+/// How a monitor learns of changes.
 pub(crate) enum Watch {
-    /// It is told.
+    /// The server pushes updates.
     Push(client::Gateway),
-    /// It asks for this page again and again; another answer is news.
+    /// The monitor polls this URL; a different response means a change.
     Poll(String),
 }
 
-/// A system that takes images. Dropping it ends its processes and removes its files.
+/// A server that accepts images. Dropping it ends its processes and removes its files.
 pub(crate) trait Peer: Send + Sync {
-    /// Takes one image of a patient.
+    /// The request that uploads an image of a patient.
     fn upload(&self, mrn: u64, image: &[u8]) -> Call;
 
-    /// Takes one ECG of a patient, in the form that a patient app for this system sends.
+    /// The request that uploads an ECG of a patient, as an app for this server sends it.
     fn ecg(&self, mrn: u64, picture: &[u8]) -> Call {
         self.upload(mrn, picture)
     }
@@ -49,47 +49,47 @@ pub(crate) trait Peer: Send + Sync {
     /// How a monitor learns that a patient has a new ECG.
     fn watch(&self, mrn: u64) -> Watch;
 
-    /// Whether this answer with status 200 or 201 says that the image is stored.
+    /// Whether this response states that the image is stored.
     fn is_stored(&self, status: u16, answer: &[u8]) -> bool;
 
-    /// Reads the latest state of the patient whose last upload was answered so.
+    /// URL of the latest state of a patient, given the response to its last upload.
     fn latest(&self, mrn: u64, answer: &Value) -> String;
 
-    /// Reads the image whose upload was answered so.
+    /// URL of an image, given the response to its upload.
     fn image(&self, mrn: u64, answer: &Value) -> String;
 
-    /// Reads the list of patients.
+    /// URL of the list of patients.
     fn list(&self) -> String;
 
-    /// Processes that it was started with; those that they start count, too.
+    /// Its processes, without their children.
     fn processes(&self) -> Vec<u32>;
 
-    /// Where it keeps its data, but for a MongoDB.
+    /// Its data directories, without those of MongoDB.
     fn folders(&self) -> Vec<PathBuf>;
 
-    /// The MongoDB it keeps its data in: connection string and name of the database.
+    /// Its MongoDB: connection string and database name.
     fn database(&self) -> Option<(String, String)> {
         None
     }
 
-    /// Adds copies of a patient's only image without going through the door, where filling it that way would take hours.
+    /// Adds copies of a patient's only image directly in the database, if uploads would take hours.
     fn copy_images(&self, _mrns: Vec<u64>, _copies: usize) -> Option<BoxFuture<'static, ()>> {
         None
     }
 
-    /// Most images of this size that one patient is sure to hold; beyond them, each upload may be the one that fails.
+    /// Number of images of this size that a patient can certainly hold. Further uploads can fail.
     fn most_images(&self, _bytes: usize) -> usize {
         usize::MAX
     }
 }
 
-/// How long it took to start, with all of its processes.
+/// A started server and the duration of its start.
 pub(crate) struct Started {
     pub(crate) peer: Arc<dyn Peer>,
     pub(crate) took: Duration,
 }
 
-/// The systems that can be measured.
+/// The servers that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Standalone,
@@ -101,7 +101,7 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) const ALL: [Kind; 4] = [Kind::Standalone, Kind::FullStack, Kind::Flask, Kind::Orthanc];
 
-    /// As it is named on the command line.
+    /// Name on the command line.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Kind::Standalone => "standalone",
@@ -111,7 +111,7 @@ impl Kind {
         }
     }
 
-    /// As it stands in tables.
+    /// Name in tables.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Kind::Standalone => "Bedside, standalone",
@@ -122,13 +122,13 @@ impl Kind {
     }
 
     pub(crate) async fn start(self) -> Started {
-        let begun = std::time::Instant::now();
+        let started = std::time::Instant::now();
         let peer: Arc<dyn Peer> = match self {
             Kind::Standalone => Arc::new(crate::bedside::Bedside::start(testkit::Mode::Standalone)),
             Kind::FullStack => Arc::new(crate::bedside::Bedside::start(testkit::Mode::Processes)),
             Kind::Flask => Arc::new(crate::flask::Flask::start().await),
             Kind::Orthanc => Arc::new(crate::orthanc::Orthanc::start().await),
         };
-        Started { peer, took: begun.elapsed() }
+        Started { peer, took: started.elapsed() }
     }
 }

@@ -1,19 +1,19 @@
-//! The figures as Markdown tables.
+//! Markdown tables of the figures.
 
-use crate::fanout::Told;
+use crate::fanout::Fanout;
 use crate::load::Measured;
 use crate::measure::{CONNECTIONS, Extent, Figures, What};
 use crate::peer::Kind;
 
 pub(crate) fn print(all: &[Figures], extent: Extent) {
     let image = all.first().map_or(0.0, |figures| figures.image as f64 / 1e3);
-    println!("\n## Side by side\n\nUploads of one image of {image:.0} KB:\n");
+    println!("\n## Comparison\n\nUploads of one image of {image:.0} KB:\n");
     intake(all, extent);
     println!("\nReads on one connection, milliseconds:\n");
     reads(all, extent);
-    println!("\nTime until a monitor knows of a new ECG, milliseconds:\n");
-    notice(all);
-    println!("\nWhat it takes:\n");
+    println!("\nTime until a monitor is notified of a new ECG, milliseconds:\n");
+    notification(all);
+    println!("\nResources:\n");
     cost(all);
     if all.iter().any(|figures| figures.analysis.is_some()) {
         println!(
@@ -21,8 +21,8 @@ pub(crate) fn print(all: &[Figures], extent: Extent) {
         );
         analysis(all);
     }
-    println!("\nThe aims:\n");
-    aims(all, extent);
+    println!("\nGoals:\n");
+    goals(all, extent);
 }
 
 fn intake(all: &[Figures], extent: Extent) {
@@ -49,15 +49,15 @@ fn intake(all: &[Figures], extent: Extent) {
         }
     }
     for figures in all {
-        if let Some((most, complaint)) = &figures.end {
+        if let Some((most, error)) = &figures.end {
             println!(
-                "\n{}: takes no upload after {most} of one patient; answer: `{complaint}`.",
+                "\n{}: accepts no upload after {most} of one patient; response: `{error}`.",
                 figures.kind.title()
             );
         }
         for intake in &figures.intake {
-            if let Some(complaint) = &intake.measured.complaint {
-                println!("\n{}: a failed upload said `{complaint}`.", figures.kind.title());
+            if let Some(error) = &intake.measured.error {
+                println!("\n{}: error of a failed upload: `{error}`.", figures.kind.title());
             }
         }
     }
@@ -70,7 +70,7 @@ fn reads(all: &[Figures], extent: Extent) {
         for history in extent.histories {
             for figures in all {
                 let (at, found) = match (figures.read(what, history), &figures.end) {
-                    (None, Some((most, _))) => (format!("{most} (its end)"), figures.read(what, *most)),
+                    (None, Some((most, _))) => (format!("{most} (last)"), figures.read(what, *most)),
                     (found, _) => (history.to_string(), found),
                 };
                 let Some(measured) = found else { continue };
@@ -80,15 +80,15 @@ fn reads(all: &[Figures], extent: Extent) {
     }
 }
 
-fn notice(all: &[Figures]) {
+fn notification(all: &[Figures]) {
     println!("| server | how | p50 | p99 |\n|---|---|---:|---:|");
     for figures in all {
         let how = if figures.is_bedside() {
             "push, raw ECG uploaded and analysed"
         } else {
-            "poll every 5 s, picture uploaded"
+            "poll every 5 s, image uploaded"
         };
-        println!("| {} | {how} | {} |", figures.kind.title(), cells(&figures.notice));
+        println!("| {} | {how} | {} |", figures.kind.title(), cells(&figures.notification));
     }
 }
 
@@ -112,7 +112,7 @@ fn cost(all: &[Figures]) {
 
 fn analysis(all: &[Figures]) {
     println!(
-        "| server | highest load, ECGs/s | load, ECGs/s | p50 ms | p99 ms | p99 aim |\n|---|---:|---:|---:|---:|---:|"
+        "| server | highest load, ECGs/s | load, ECGs/s | p50 ms | p99 ms | p99 goal |\n|---|---:|---:|---:|---:|---:|"
     );
     for figures in all {
         if let Some(analysis) = &figures.analysis {
@@ -126,14 +126,14 @@ fn analysis(all: &[Figures]) {
     }
 }
 
-fn aims(all: &[Figures], extent: Extent) {
-    println!("| uploads on 8 connections | times | aim |\n|---|---:|---:|");
+fn goals(all: &[Figures], extent: Extent) {
+    println!("| uploads on 8 connections | times | goal |\n|---|---:|---:|");
     let rate = |kind: Kind, history: usize| {
         let figures = all.iter().find(|figures| figures.kind == kind)?;
         figures.intake(history, 8).map(Measured::per_second)
     };
     let [few, some, _] = extent.histories;
-    for (ours, theirs, history, aim) in [
+    for (ours, theirs, history, goal) in [
         (Kind::Standalone, Kind::Orthanc, few, 5.0),
         (Kind::FullStack, Kind::Orthanc, few, 2.0),
         (Kind::Standalone, Kind::Flask, some, 20.0),
@@ -141,7 +141,7 @@ fn aims(all: &[Figures], extent: Extent) {
     ] {
         if let (Some(our), Some(their)) = (rate(ours, history), rate(theirs, history)) {
             println!(
-                "| {} against {}, {history} earlier | {:.1} | {aim} |",
+                "| {} against {}, {history} earlier | {:.1} | {goal} |",
                 ours.title(),
                 theirs.title(),
                 our / their
@@ -150,13 +150,13 @@ fn aims(all: &[Figures], extent: Extent) {
     }
 }
 
-pub(crate) fn print_fanout(told: &[Told]) {
-    println!("\n## Push fan-out\n\nFrom POST of an image until the last watcher is told:\n");
+pub(crate) fn print_fanout(fanout: &[Fanout]) {
+    println!("\n## Push fan-out\n\nFrom POST of an image until the last watcher receives it:\n");
     println!(
-        "| server | watched | watchers | p50 ms | p99 ms | any watcher p50 ms | KB per watcher | processor % when nothing happens |"
+        "| server | watched | watchers | p50 ms | p99 ms | any watcher p50 ms | KB per watcher | idle processor % |"
     );
     println!("|---|---|---:|---:|---:|---:|---:|---:|");
-    for row in told {
+    for row in fanout {
         println!(
             "| {} | {} | {} | {} | {} | {} | {:.0} |",
             row.kind.title(),
@@ -174,7 +174,7 @@ fn cells(measured: &Measured) -> String {
     format!("{} | {}", short(measured.p50()), short(measured.p99()))
 }
 
-/// Three digits that count.
+/// Three significant digits.
 pub(crate) fn short(value: f64) -> String {
     match value {
         value if !value.is_finite() => "?".to_owned(),

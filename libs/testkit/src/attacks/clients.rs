@@ -1,4 +1,4 @@
-//! The attackers.
+//! The attacks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::material;
 
 const BOUNDARY: &str = "XyZ";
 
-/// Where and as whom.
+/// The attacked gateway and the token of the attackers.
 struct Target {
     address: String,
     token: String,
-    /// Id of an image of 20 MB, once it is uploaded.
+    /// Id of an uploaded image of 20 MB.
     large_image: OnceCell<String>,
 }
 
 impl Target {
-    /// The first lines of a request; further ones, and the empty one, follow.
+    /// The first lines of a request, without the empty line at the end.
     fn head(&self, request: &str) -> String {
         format!("{request} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n", self.token)
     }
@@ -35,12 +35,12 @@ impl Target {
         format!("{head}Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n")
     }
 
-    /// Uploads the large image until it is stored.
+    /// Uploads the large image and returns its id.
     async fn upload_large_image(&self) -> String {
         let image = [one_pixel(), vec![0; 20_000_000]].concat();
         let settings =
             Settings { token: self.token.parse().ok(), ..Settings::new(format!("http://{}", self.address)) };
-        let gateway = Gateway::new(&settings).expect("the gateway's address is one");
+        let gateway = Gateway::new(&settings).expect("a valid address");
         let mrn = Mrn::new(66).expect("a number");
         loop {
             let file = UploadFile::from_bytes(FileKind::MedicalImage, "a.png", image.clone());
@@ -53,7 +53,7 @@ impl Target {
         }
     }
 
-    /// Sends a request of known length and waits for the beginning of the answer.
+    /// Sends a request with a content length and waits for the start of the response.
     async fn send(&self, head: &str, body: &[u8]) -> std::io::Result<()> {
         let mut connection = TcpStream::connect(&self.address).await?;
         connection.write_all(format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes()).await?;
@@ -73,10 +73,10 @@ fn form(parts: &[Vec<u8>]) -> Vec<u8> {
     [parts.concat(), format!("--{BOUNDARY}--\r\n").into_bytes()].concat()
 }
 
-/// Attacks until the process is ended.
+/// Attacks until the process is killed.
 ///
 /// # Panics
-/// When there is no such attack.
+/// If there is no attack with this name.
 pub async fn attack(name: &str, address: &str, token: &str) {
     if name == NO_ATTACK {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -101,7 +101,7 @@ pub async fn attack(name: &str, address: &str, token: &str) {
     let attackers = (0..many).map(|number| {
         let (target, name) = (target.clone(), name.to_owned());
         tokio::spawn(async move {
-            // Whoever is thrown out comes again.
+            // Attackers reconnect when they are disconnected.
             for round in 0.. {
                 let _ = once(&target, &name, number, round).await;
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -129,13 +129,13 @@ async fn once(target: &Target, name: &str, number: u64, round: u64) -> std::io::
         }
         "idle-connections" => loop {
             let mut connection = TcpStream::connect(&target.address).await?;
-            while ask_for_root(&mut connection).await? {
+            while request_root(&mut connection).await? {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         },
         "flood-without-token" => {
             let mut connection = TcpStream::connect(&target.address).await?;
-            while ask_for_root(&mut connection).await? {}
+            while request_root(&mut connection).await? {}
             Ok(())
         }
         "slow-legacy-bodies" => {
@@ -196,7 +196,7 @@ async fn once(target: &Target, name: &str, number: u64, round: u64) -> std::io::
             let mut connection = TcpStream::connect(&target.address).await?;
             let head = target.head("GET /api/v1/events");
             connection.write_all(format!("{head}\r\n").as_bytes()).await?;
-            // One of them sees to it that there is something to send.
+            // The first attacker uploads, so that there are events to send.
             if number > 0 {
                 return std::future::pending().await;
             }
@@ -227,13 +227,13 @@ async fn once(target: &Target, name: &str, number: u64, round: u64) -> std::io::
     }
 }
 
-/// Asks for what needs no token; `false` when the connection was closed.
-async fn ask_for_root(connection: &mut TcpStream) -> std::io::Result<bool> {
+/// Requests `/`, which needs no token. Returns `false` if the connection was closed.
+async fn request_root(connection: &mut TcpStream) -> std::io::Result<bool> {
     connection.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
     Ok(connection.read(&mut [0; 4096]).await? > 0)
 }
 
-/// Chunks without an end, through one route or the other.
+/// Sends an endless chunked body through one of the two APIs.
 async fn endless(target: &Target, number: u64) -> std::io::Result<()> {
     let connection = TcpStream::connect(&target.address).await?;
     let (mut read, mut write) = connection.into_split();
@@ -254,16 +254,16 @@ async fn endless(target: &Target, number: u64) -> std::io::Result<()> {
     };
     tokio::select! {
         sent = sending => sent,
-        () = answered(&mut read) => Ok(()),
+        () = wait_for_response(&mut read) => Ok(()),
     }
 }
 
-async fn answered(read: &mut OwnedReadHalf) {
+async fn wait_for_response(read: &mut OwnedReadHalf) {
     let mut answer = [0; 1024];
     let _ = read.read(&mut answer).await;
 }
 
-/// A whole picture, as small as it can be.
+/// A valid image of one pixel.
 fn one_pixel() -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
@@ -274,19 +274,19 @@ fn one_pixel() -> Vec<u8> {
     bytes
 }
 
-/// A picture whose head claims 40,000 x 40,000 pixels.
+/// An image whose header claims 40,000 x 40,000 pixels.
 fn enormous() -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 40_000, 40_000);
     encoder.set_color(png::ColorType::Grayscale);
     if let Ok(mut writer) = encoder.write_header() {
-        // Its pixels are cut off: nobody is to get that far.
+        // The pixels are truncated: no decoder may get that far.
         let _ = writer.write_chunk(png::chunk::IDAT, &[0; 2_000]);
     }
     bytes
 }
 
-/// 64 megapixels of black: a thousand times smaller than what it stands for.
+/// 64 megapixels of black: the file is a thousand times smaller than its pixels.
 fn one_colour() -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 8_000, 8_000);

@@ -1,7 +1,7 @@
-//! Clients that take what they can get, and what an ordinary client notices of them.
+//! Clients that attack the gateway, and the latency that another client measures meanwhile.
 //!
-//! The attackers run in a process of their own, at low priority: what it costs to attack is not to be mistaken for what it
-//! costs to be attacked.
+//! The attackers run in their own process with low priority, so that the cost of the attack is not counted as the cost of the
+//! server.
 
 mod clients;
 
@@ -16,125 +16,117 @@ use crate::{Extras, Mode, System, material, resident_bytes};
 
 pub use clients::attack;
 
-/// Every attack, with what it does.
+/// Name and description of each attack.
 pub const ATTACKS: [(&str, &str); 15] = [
-    ("idle-connections", "2,000 connections without a token that ask for `/` every second"),
-    ("flood-without-token", "64 connections without a token that ask for `/` as fast as they are answered"),
-    ("slow-legacy-bodies", "64 uploads of 58 MB that stop at 50 MB and go on with 5 KB each second"),
-    ("large-legacy-bodies", "16 uploads of 58 MB at the same time, again and again"),
-    ("unread-downloads", "520 downloads of 20 MB that nobody reads"),
-    ("slow-heads", "2,000 connections, a letter of a request head each second"),
-    ("slow-bodies", "1,000 connections, 1,100 bytes of an upload each second"),
-    ("endless-bodies", "8 uploads that do not end, as fast as they are taken, through both doors"),
-    ("bombs", "pictures of 40,000 x 40,000 pixels in a few KB, and of 64 megapixels of one colour"),
-    ("deep-json", "30 MB of opening brackets, again and again"),
-    ("many-parts", "forms of a million parts"),
-    ("long-csv", "30 MB of CSV that is no ECG, again and again"),
-    ("unread-streams", "2,000 event streams that nobody reads, while patients change"),
-    ("flood-of-uploads", "64 connections that upload pictures as fast as they are taken"),
-    ("flood-of-reads", "64 connections that read lists and plots as fast as they are given"),
+    ("idle-connections", "2,000 connections without a token that request `/` every second"),
+    ("flood-without-token", "64 connections without a token that request `/` at full speed"),
+    ("slow-legacy-bodies", "64 uploads of 58 MB that slow down to 5 KB per second at 50 MB"),
+    ("large-legacy-bodies", "16 concurrent uploads of 58 MB, repeated"),
+    ("unread-downloads", "520 unread downloads of 20 MB"),
+    ("slow-heads", "2,000 connections, one byte of a request head per second"),
+    ("slow-bodies", "1,000 connections, 1,100 bytes of an upload per second"),
+    ("endless-bodies", "8 endless uploads at full speed, through both APIs"),
+    ("bombs", "images of 40,000 x 40,000 pixels in a few KB, and of 64 megapixels of one colour"),
+    ("deep-json", "30 MB of opening brackets, repeated"),
+    ("many-parts", "forms with a million parts"),
+    ("long-csv", "30 MB of CSV that is not an ECG, repeated"),
+    ("unread-streams", "2,000 unread event streams while patients change"),
+    ("flood-of-uploads", "64 connections that upload images at full speed"),
+    ("flood-of-reads", "64 connections that read lists and plots at full speed"),
 ];
 
-/// No attack: a process that keeps all processors busy at the priority of the attackers, and leaves the server alone. What
-/// is noticed of it is noticed of any other program on the same machine, and nothing that the server could mend: syncs of
-/// a virtual disk, for one, take longer while its processors are never idle.
+/// The baseline: a process that keeps all processors busy with the priority of the attackers and does not use the server. Its
+/// effects are those of any other program on the machine; for example, syncs of a virtual disk take longer.
 pub const NO_ATTACK: &str = "none";
 
 const ATTACKER: &str = "attacker-secret";
-/// Token of the ordinary client.
+/// Token of the measuring client.
 pub const NURSE: &str = "nurse-secret";
 
-/// What an ordinary client has noticed.
+/// Latencies and failures that the measuring client has seen.
 #[derive(Debug, Clone, Default)]
-pub struct Noticed {
-    /// Times of uploads, in ms, sorted.
+pub struct Measurement {
+    /// Durations of uploads in ms, sorted.
     pub uploads: Vec<f64>,
-    /// Times of reads, in ms, sorted.
+    /// Durations of reads in ms, sorted.
     pub reads: Vec<f64>,
-    /// Requests that failed, and how.
+    /// Failed requests with their errors.
     pub failures: Vec<String>,
-    /// The most memory that the server held, in bytes.
+    /// Highest resident memory of the server, in bytes.
     pub resident: u64,
 }
 
-/// The value below which so much of a sorted list lies.
-#[must_use]
-pub fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let last = sorted.len().saturating_sub(1);
-    sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
-}
-
-/// A system that knows an ordinary client and an attacker, each by a token.
+/// Starts a system with tokens for the measuring client and the attackers.
 ///
 /// # Panics
-/// When it does not start.
+/// If the system does not start.
 #[must_use]
 pub fn system(folder: &Path, mode: Mode) -> System {
     system_with(folder, mode, &[])
 }
 
-/// The same with further arguments for the gateway.
+/// [`system`] with additional arguments of the gateway.
 ///
 /// # Panics
-/// When it does not start.
+/// If the system does not start.
 #[must_use]
 pub fn system_with(folder: &Path, mode: Mode, args: &[&str]) -> System {
     let line = |name: &str, secret: &str| format!("{name} admin {}\n", BlobHash::of(secret.as_bytes()));
     let tokens = folder.join("tokens");
-    std::fs::write(&tokens, line("nurse", NURSE) + &line("attacker", ATTACKER)).expect("a file of tokens");
+    std::fs::write(&tokens, line("nurse", NURSE) + &line("attacker", ATTACKER)).expect("a token file");
     let tokens = tokens.to_string_lossy();
     let gateway = ["--tokens", &tokens].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
     System::start_extra(mode, &Extras { gateway, ..Extras::default() })
 }
 
-/// The ordinary client of such a system.
+/// The measuring client of such a system.
 ///
 /// # Panics
-/// Never: the address is one.
+/// If the address is invalid, which does not happen.
 #[must_use]
 pub fn nurse(system: &System) -> Gateway {
     let settings = Settings { token: Some(NURSE.parse().expect("a token")), ..Settings::new(system.url()) };
-    Gateway::new(&settings).expect("the gateway's address is one")
+    Gateway::new(&settings).expect("a valid address")
 }
 
-/// Uploads a picture and reads a patient, again and again with a pause between, for so long.
-pub async fn notice(system: &System, time: Duration) -> Noticed {
+/// Uploads an image and reads a patient repeatedly, with a pause between, for this time.
+pub async fn measure(system: &System, time: Duration) -> Measurement {
     let gateway = nurse(system);
-    let mut noticed = Noticed::default();
+    let mut measurement = Measurement::default();
     let mrn = Mrn::new(7).expect("a number");
     let end = Instant::now() + time;
     let mut seed = u64::from(std::process::id()) << 32 | u64::from(Instant::now().elapsed().subsec_nanos());
     while Instant::now() < end {
         seed += 1;
         let image = UploadFile::from_bytes(FileKind::MedicalImage, "image.jpg", material::jpeg(160, seed));
-        let begun = Instant::now();
+        let started = Instant::now();
         match gateway.upload(mrn, &Upload::of(vec![image]), |_| {}).await {
-            Ok(_) => noticed.uploads.push(begun.elapsed().as_secs_f64() * 1e3),
-            Err(error) => noticed.failures.push(format!("upload: {error}")),
+            Ok(_) => measurement.uploads.push(started.elapsed().as_secs_f64() * 1e3),
+            Err(error) => measurement.failures.push(format!("upload: {error}")),
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         match gateway.patient(mrn).await {
-            Ok(_) => noticed.reads.push(begun.elapsed().as_secs_f64() * 1e3),
-            Err(error) => noticed.failures.push(format!("read: {error}")),
+            Ok(_) => measurement.reads.push(started.elapsed().as_secs_f64() * 1e3),
+            Err(error) => measurement.failures.push(format!("read: {error}")),
         }
         let held: u64 = system.processes().iter().filter_map(|process| resident_bytes(process.pid())).sum();
-        noticed.resident = noticed.resident.max(held);
+        measurement.resident = measurement.resident.max(held);
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
-    noticed.uploads.sort_by(f64::total_cmp);
-    noticed.reads.sort_by(f64::total_cmp);
-    noticed
+    measurement.uploads.sort_by(f64::total_cmp);
+    measurement.reads.sort_by(f64::total_cmp);
+    measurement
 }
 
-/// Attackers in a process of their own; ended when dropped.
+/// The process of the attackers. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Attackers(Child);
 
 impl Attackers {
-    /// Starts an attack, by the program that calls [`attack`] with these arguments.
+    /// Starts an attack with a program that passes its arguments to [`attack`].
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If the program cannot be started.
     #[must_use]
     pub fn start(program: &Path, name: &str, system: &System) -> Self {
         let address = system.url().replace("http://", "");
@@ -143,12 +135,12 @@ impl Attackers {
         Attackers(attackers.spawn().expect("the attackers start"))
     }
 
-    /// Whether they are still at it: an attack that ended by itself shows nothing.
+    /// Whether the attack still runs. An attack that has ended shows nothing.
     ///
     /// # Panics
-    /// Never where processes can be asked.
-    pub fn go_on(&mut self) -> bool {
-        self.0.try_wait().expect("a process can be asked").is_none()
+    /// If the process cannot be queried.
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().expect("the process can be queried").is_none()
     }
 }
 

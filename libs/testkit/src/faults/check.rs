@@ -1,45 +1,47 @@
-//! Compares what clients were told with what is stored.
+//! Compares the answers that clients received with the stored data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use client::Gateway;
 use futures::StreamExt as _;
 use mongodb::bson::{Bson, Document, doc};
 use proto_json::{BlobHash, EcgRecord, EcgStatus, ImageRecord, Mrn, UploadId};
 
-use super::clients::{Record, Told};
+use super::clients::{Answer, Record};
 use crate::{Mode, System, within};
 
-/// What is stored of one patient.
+/// The stored records of a patient.
 struct Stored {
     ecgs: Vec<EcgRecord>,
     images: Vec<ImageRecord>,
 }
 
-/// A file in the store, read directly from the database.
-struct Kept {
+/// A stored file, read directly from the database.
+struct StoredFile {
     bytes: i64,
-    begins: Vec<u8>,
+    start: Vec<u8>,
 }
 
-impl fmt::Display for Kept {
+impl fmt::Display for StoredFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Kept { bytes, begins } = self;
-        write!(f, "{bytes} bytes, \"{}\"...", begins.escape_ascii())
+        write!(f, "{} bytes, \"{}\"...", self.bytes, self.start.escape_ascii())
     }
 }
 
-/// How much of a file says what it is.
-const BEGINNING: usize = 24;
+/// A stored file belongs to one upload.
+type FileKey = (UploadId, BlobHash);
 
-/// Everything that is not as promised, one sentence each. Waits until everything accepted is stored and every ECG has
-/// come to an end.
-pub(super) async fn complaints(system: &System, gateway: &Gateway, records: &[Record]) -> Vec<String> {
+/// Number of bytes at the start of a file that messages show.
+const START: usize = 24;
+
+/// Violated guarantees, one sentence each. Waits until every accepted upload is stored and no ECG is pending.
+pub(super) async fn violations(system: &System, gateway: &Gateway, records: &[Record]) -> Vec<String> {
     let mut out = Vec::new();
     for record in records {
-        if let Told::Accepted(Some(upload)) | Told::Stored(Some(upload)) = &record.told {
-            let receipt = within("what was accepted is stored", || async {
+        if let Answer::Accepted(Some(upload)) | Answer::Stored(Some(upload)) = &record.answer {
+            let receipt = within("accepted uploads are stored", || async {
                 gateway.upload_status(*upload).await.ok().flatten().map(|status| status.receipt)
             })
             .await;
@@ -56,13 +58,13 @@ pub(super) async fn complaints(system: &System, gateway: &Gateway, records: &[Re
         stored.insert(mrn, patient(gateway, mrn).await);
     }
     let mut copies: BTreeMap<(Mrn, BlobHash), usize> = BTreeMap::new();
-    let mut referred: BTreeSet<(UploadId, BlobHash)> = BTreeSet::new();
+    let mut referenced: BTreeSet<FileKey> = BTreeSet::new();
     for (mrn, patient) in &stored {
         for ecg in &patient.ecgs {
             match ecg.status {
-                EcgStatus::Pending => out.push(format!("ECG {} of patient {mrn} still waits", ecg.id)),
+                EcgStatus::Pending => out.push(format!("ECG {} of patient {mrn} is still pending", ecg.id)),
                 EcgStatus::Failed => out.push(format!(
-                    "ECG {} of patient {mrn} failed although its strip is clean: {}",
+                    "ECG {} of patient {mrn} failed, although its strip is clean: {}",
                     ecg.id,
                     ecg.failure.as_deref().unwrap_or("no reason")
                 )),
@@ -72,11 +74,11 @@ pub(super) async fn complaints(system: &System, gateway: &Gateway, records: &[Re
                 *copies.entry((*mrn, uploaded.sha256)).or_default() += 1;
             }
             let files = [&ecg.signal, &ecg.plot, &ecg.detail].into_iter().flatten();
-            referred.extend(files.map(|blob| (ecg.upload_id, blob.sha256)));
+            referenced.extend(files.map(|blob| (ecg.upload_id, blob.sha256)));
         }
         for image in &patient.images {
             *copies.entry((*mrn, image.file.sha256)).or_default() += 1;
-            referred.insert((image.upload_id, image.file.sha256));
+            referenced.insert((image.upload_id, image.file.sha256));
         }
     }
     for record in records {
@@ -86,67 +88,66 @@ pub(super) async fn complaints(system: &System, gateway: &Gateway, records: &[Re
             .map(|(_, hash)| copies.remove(&(record.mrn, *hash)).unwrap_or_default())
             .collect();
         let all = |count: usize| counts.iter().all(|found| *found == count);
-        let kept = match &record.told {
-            Told::Stored(_) | Told::Accepted(_) => all(1),
-            Told::Refused(_) => all(0),
-            Told::Nothing => all(1) || all(0),
+        let as_answered = match &record.answer {
+            Answer::Stored(_) | Answer::Accepted(_) => all(1),
+            Answer::Refused(_) => all(0),
+            Answer::Nothing => all(1) || all(0),
         };
-        if !kept {
+        if !as_answered {
             out.push(format!(
-                "an upload for patient {} after {} attempts, told {:?}: its files are there {counts:?} times",
-                record.mrn, record.attempts, record.told
+                "an upload for patient {} with {} attempts and the answer {:?}: its files are stored {counts:?} times",
+                record.mrn, record.attempts, record.answer
             ));
         }
     }
-    out.extend(copies.keys().map(|(mrn, hash)| format!("patient {mrn} has a file {hash} that nobody sent")));
+    out.extend(
+        copies.keys().map(|(mrn, hash)| format!("patient {mrn} has a file {hash} that no client sent")),
+    );
     out.extend(bytes(gateway, &stored).await);
-    let kept = swept(system, &referred).await;
-    for ((upload, hash), file) in kept.iter().filter(|(key, _)| !referred.contains(key)) {
+    let stored_files = files_after_sweep(system, &referenced).await;
+    for ((upload, hash), file) in stored_files.iter().filter(|(key, _)| !referenced.contains(key)) {
         let sender = sender(records, *hash);
-        out.push(format!("nothing refers to the stored file {hash} of upload {upload}, {file}; {sender}"));
+        out.push(format!("the stored file {hash} of upload {upload} ({file}) is not referenced; {sender}"));
     }
-    for (upload, hash) in referred.iter().filter(|key| !kept.contains_key(key)) {
+    for (upload, hash) in referenced.iter().filter(|key| !stored_files.contains_key(key)) {
         let sender = sender(records, *hash);
-        out.push(format!("the file {hash} of upload {upload} is referred to and not stored; {sender}"));
+        out.push(format!("the referenced file {hash} of upload {upload} is not stored; {sender}"));
     }
     out
 }
 
-/// The stored files, once the sweep has removed those that no record refers to, or after a minute.
-async fn swept(
-    system: &System,
-    referred: &BTreeSet<(UploadId, BlobHash)>,
-) -> BTreeMap<(UploadId, BlobHash), Kept> {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+/// The stored files after the sweep has removed orphaned ones. Waits at most a minute.
+async fn files_after_sweep(system: &System, referenced: &BTreeSet<FileKey>) -> BTreeMap<FileKey, StoredFile> {
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let kept = blobs(system).await;
-        if kept.keys().all(|key| referred.contains(key)) || tokio::time::Instant::now() > deadline {
-            return kept;
+        let files = stored_files(system).await;
+        if files.keys().all(|key| referenced.contains(key)) || Instant::now() > deadline {
+            return files;
         }
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
-/// Who sent a file, and what that client was told.
+/// Describes the upload of a file and its answer.
 fn sender(records: &[Record], hash: BlobHash) -> String {
     let of = |record: &&Record| record.files.iter().any(|(_, file)| *file == hash);
     let Some(record) = records.iter().find(of) else {
-        return "no client sent it: the picture or the details of an analysis".to_owned();
+        return "no client sent it: it is a plot or the details of an analysis".to_owned();
     };
     let place = record.files.iter().position(|(_, file)| *file == hash).unwrap_or_default();
     format!(
-        "it was sent as file {} of {} ({:?}) for patient {}, in {} attempts, and its client was told {:?}",
+        "it was sent as file {} of {} ({:?}) for patient {} in {} attempts, with the answer {:?}",
         place + 1,
         record.files.len(),
         record.files[place].0,
         record.mrn,
         record.attempts,
-        record.told
+        record.answer
     )
 }
 
 async fn patient(gateway: &Gateway, mrn: Mrn) -> Stored {
-    let ecgs = within("each ECG comes to an end", || async {
+    let ecgs = within("no ECG is pending", || async {
         let mut ecgs = Vec::new();
         let mut after = None;
         loop {
@@ -176,14 +177,14 @@ async fn patient(gateway: &Gateway, mrn: Mrn) -> Stored {
     Stored { ecgs, images }
 }
 
-/// Fetches every file and compares its hash.
+/// Reads every file through the API and compares its hash.
 async fn bytes(gateway: &Gateway, stored: &BTreeMap<Mrn, Stored>) -> Vec<String> {
     let mut out = Vec::new();
     let mut compare =
         |what: String, expected: BlobHash, bytes: Result<bytes::Bytes, client::ClientError>| match bytes {
             Ok(bytes) if BlobHash::of(&bytes) == expected => {}
-            Ok(_) => out.push(format!("{what} came back with other bytes")),
-            Err(error) => out.push(format!("{what} cannot be fetched: {error}")),
+            Ok(_) => out.push(format!("{what} has other bytes")),
+            Err(error) => out.push(format!("{what} cannot be read: {error}")),
         };
     const MOST: usize = 64 << 20;
     for patient in stored.values() {
@@ -211,8 +212,8 @@ async fn bytes(gateway: &Gateway, stored: &BTreeMap<Mrn, Stored>) -> Vec<String>
     out
 }
 
-/// All files in the store, read directly from the database.
-async fn blobs(system: &System) -> BTreeMap<(UploadId, BlobHash), Kept> {
+/// All stored files, read directly from the database.
+async fn stored_files(system: &System) -> BTreeMap<FileKey, StoredFile> {
     match (system.mode(), system.database()) {
         (Mode::Processes, Some(name)) => {
             let uri = system.database_uri().expect("a database has an address");
@@ -222,20 +223,20 @@ async fn blobs(system: &System) -> BTreeMap<(UploadId, BlobHash), Kept> {
                 .find(doc! {})
                 .await
                 .expect("the files are listed");
-            let mut kept = BTreeMap::new();
+            let mut stored_files = BTreeMap::new();
             while let Some(file) = files.next().await {
                 let file = file.expect("a file of the list");
-                let name = file.get_str("filename").expect("its name");
-                let hash = name.parse::<BlobHash>().expect("its name is a hash");
-                let metadata = file.get_document("metadata").expect("its metadata");
+                let name = file.get_str("filename").expect("the name");
+                let hash = name.parse::<BlobHash>().expect("the name is a hash");
+                let metadata = file.get_document("metadata").expect("the metadata");
                 let Some(Bson::Binary(upload)) = metadata.get("upload") else {
                     panic!("a file has no upload")
                 };
-                let upload = upload.to_uuid().expect("the id of an upload").to_string();
-                let upload = upload.parse::<UploadId>().expect("the id of an upload");
-                kept.insert((upload, hash), kept_in_mongo(&database, &file).await);
+                let upload = upload.to_uuid().expect("an upload id").to_string();
+                let upload = upload.parse::<UploadId>().expect("an upload id");
+                stored_files.insert((upload, hash), file_in_mongo(&database, &file).await);
             }
-            kept
+            stored_files
         }
         _ => {
             let path = system.data_folder().join("patients.db");
@@ -246,27 +247,26 @@ async fn blobs(system: &System) -> BTreeMap<(UploadId, BlobHash), Kept> {
                      LEFT JOIN blob_chunks ON key = number << 20 WHERE complete = 1",
                 )
                 .expect("the files are listed");
-            let rows = select.query_map([BEGINNING], |row| {
-                let upload = row.get::<_, String>(2)?.parse::<UploadId>().expect("the id of an upload");
-                let kept = Kept {
+            let rows = select.query_map([START], |row| {
+                let upload = row.get::<_, String>(2)?.parse::<UploadId>().expect("an upload id");
+                let file = StoredFile {
                     bytes: row.get(1)?,
-                    begins: row.get::<_, Option<Vec<u8>>>(3)?.unwrap_or_default(),
+                    start: row.get::<_, Option<Vec<u8>>>(3)?.unwrap_or_default(),
                 };
-                Ok(((upload, BlobHash::from_bytes(row.get(0)?)), kept))
+                Ok(((upload, BlobHash::from_bytes(row.get(0)?)), file))
             });
             rows.expect("the files are listed").map(|row| row.expect("a file of the list")).collect()
         }
     }
 }
 
-async fn kept_in_mongo(database: &mongodb::Database, file: &Document) -> Kept {
+async fn file_in_mongo(database: &mongodb::Database, file: &Document) -> StoredFile {
     let id = file.get("_id").cloned().unwrap_or(Bson::Null);
     let chunks = database.collection::<Document>("blobs.chunks");
-    let first =
-        chunks.find_one(doc! { "files_id": id, "n": 0 }).await.expect("its first chunk is looked for");
-    let begins = first.and_then(|chunk| chunk.get_binary_generic("data").ok().cloned()).unwrap_or_default();
-    Kept {
+    let first = chunks.find_one(doc! { "files_id": id, "n": 0 }).await.expect("the first chunk can be read");
+    let start = first.and_then(|chunk| chunk.get_binary_generic("data").ok().cloned()).unwrap_or_default();
+    StoredFile {
         bytes: file.get_i64("length").unwrap_or_default(),
-        begins: begins.into_iter().take(BEGINNING).collect(),
+        start: start.into_iter().take(START).collect(),
     }
 }

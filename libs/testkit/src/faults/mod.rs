@@ -1,5 +1,5 @@
-//! Faults on a random schedule, uploads all the while, and a checker that compares what clients were told with what is
-//! stored and what watchers saw.
+//! Fault injection: faults on a random schedule during uploads. A checker then compares the answers of the gateway with the stored
+//! data and with the updates that watchers received.
 
 mod check;
 mod clients;
@@ -13,161 +13,170 @@ use std::time::{Duration, Instant};
 use client::{FeedSettings, Gateway, NatsSettings, Settings, Timeouts};
 
 use crate::{Between, Extras, Line, Mode, MongoServer, Service, System, within};
-use clients::{Orders, Record, Told};
+use clients::{Answer, ClientSettings, Record};
 use watch::Watcher;
 
 pub use plan::{Fault, Step, possible, schedule};
 
-/// How much to try.
+/// Parameters of a run.
 #[derive(Debug, Clone)]
-pub struct Trial {
-    /// Which way to run.
+pub struct FaultRun {
+    /// Way to run the system.
     pub mode: Mode,
-    /// Tells the schedule and the uploads.
+    /// Determines the schedule and the uploads.
     pub seed: u64,
-    /// At least so many faults ...
+    /// Minimum number of faults.
     pub faults: usize,
-    /// ... and uploads.
+    /// Minimum number of uploads.
     pub uploads: usize,
-    /// Clients that upload side by side.
+    /// Number of concurrent clients.
     pub clients: u64,
-    /// How long a process that is paused stays so, about; longer than `ack_wait` for what it is meant for.
+    /// Mean duration of a pause; longer than `ack_wait`, so that deliveries of the paused process are redelivered.
     pub pause: Duration,
-    /// How long an outage lasts that is longer than all attempts at a message together.
+    /// Duration of a long outage: longer than all attempts at a message together.
     pub outage: Duration,
-    /// Time after which a delivery counts as lost.
+    /// Acknowledgement timeout of the broker.
     pub ack_wait: Duration,
-    /// The database is told to end (SIGTERM) instead of being killed: for a stand-in that then loses what it acknowledged.
+    /// Stop the database with SIGTERM instead of SIGKILL, for a stand-in that would lose acknowledged writes.
     pub gentle_database: bool,
-    /// Say what happens.
+    /// Print each step.
     pub verbose: bool,
 }
 
-/// What was tried and what came of it.
+/// Result of a run.
 #[derive(Debug)]
 pub struct Report {
-    /// Uploads that were begun.
+    /// Started uploads.
     pub uploads: usize,
-    /// Of these: stored, accepted, refused, no last word.
-    pub told: [usize; 4],
-    /// Attempts in all.
+    /// Of these: stored, accepted, refused, without a definite answer.
+    pub answers: [usize; 4],
+    /// Total number of attempts.
     pub attempts: usize,
-    /// Faults that happened.
+    /// Number of injected faults.
     pub faults: usize,
-    /// Updates that watchers were pushed.
+    /// Updates that watchers received.
     pub updates: usize,
-    /// How long it took, the wait for quiet and the check included.
+    /// Total time, including the check.
     pub took: Duration,
-    /// Everything that was not as promised.
-    pub complaints: Vec<String>,
+    /// Violated guarantees, one sentence each.
+    pub violations: Vec<String>,
 }
 
-/// Messages that a queue takes: few, so that it can be filled.
+/// Capacity of a queue: small, so that a run can fill it.
 const QUEUE: &str = "150";
 const FLOOD: u64 = 400;
 const PATIENTS: u64 = 12;
 
-/// So few attempts at a message, with waits so short, that all of them together end before an outage does.
+/// All attempts at a message together are shorter than an outage.
 const RETRIES: &[&str] = &["--max-attempts", "3", "--retry-waits", "50ms,200ms"];
 
-/// Runs one trial.
+/// Runs the system under faults and checks the result.
 ///
 /// # Panics
-/// When the system does not come back, or does not come to rest.
-pub async fn run(trial: &Trial) -> Report {
+/// If a process does not start again or the system does not become idle.
+pub async fn run(run_settings: &FaultRun) -> Report {
     let started = Instant::now();
-    let ack_wait = format!("{}ms", trial.ack_wait.as_millis());
+    let ack_wait = format!("{}ms", run_settings.ack_wait.as_millis());
     let queue = ["--nats-max-messages", QUEUE, "--nats-max-staged", "64MB", "--nats-ack-wait", &ack_wait];
-    let gateway: &[&str] = match trial.mode {
+    let gateway: &[&str] = match run_settings.mode {
         Mode::Standalone => &["--max-queued", QUEUE],
         Mode::Processes => &["--receipt-wait", "2s"],
     };
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let (mut gateway, mut bus) = (words(gateway), words(&queue));
-    match trial.mode {
+    match run_settings.mode {
         Mode::Standalone => gateway.extend(words(RETRIES)),
         Mode::Processes => bus.extend(words(RETRIES)),
     }
     let extras = Extras { gateway, bus, ..Extras::default() };
-    let mut system = System::start_fragile(trial.mode, &extras);
+    let mut system = System::start_fragile(run_settings.mode, &extras);
     let timeouts = Timeouts {
         connect: Duration::from_secs(2),
         stall: Duration::from_secs(5),
         receipt: Duration::from_secs(15),
         ..Timeouts::default()
     };
-    let fragile = Gateway::new(&Settings { timeouts, ..Settings::new(system.fragile_url()) })
-        .expect("the address of the proxy is one");
+    let fragile =
+        Gateway::new(&Settings { timeouts, ..Settings::new(system.fragile_url()) }).expect("a valid address");
     let watchers = start_watchers(&mut system, &fragile);
-    let orders = Orders {
+    let client_settings = ClientSettings {
         gateway: fragile,
         url: system.fragile_url(),
         uploads: usize::MAX,
-        begun: Arc::new(AtomicUsize::new(0)),
+        started: Arc::new(AtomicUsize::new(0)),
         stop: Arc::new(AtomicBool::new(false)),
         patients: PATIENTS,
-        seed: trial.seed,
+        seed: run_settings.seed,
     };
-    let uploading: Vec<_> =
-        (0..trial.clients).map(|client| tokio::spawn(clients::upload_all(orders.clone(), client))).collect();
+    let uploading: Vec<_> = (0..run_settings.clients)
+        .map(|client| tokio::spawn(clients::upload_all(client_settings.clone(), client)))
+        .collect();
     let mut records = Vec::new();
     let mut faults = 0;
-    // As many rounds as it takes to see both numbers.
+    // Rounds until both minimum numbers are reached.
     let mut round = 0;
-    while faults < trial.faults || orders.begun.load(Ordering::Relaxed) < trial.uploads {
-        let seed = trial.seed.wrapping_add(round);
-        for step in plan::schedule(trial.mode, seed, trial.faults.max(1), trial.pause, trial.outage) {
-            if trial.verbose {
+    while faults < run_settings.faults
+        || client_settings.started.load(Ordering::Relaxed) < run_settings.uploads
+    {
+        let seed = run_settings.seed.wrapping_add(round);
+        for step in plan::schedule(
+            run_settings.mode,
+            seed,
+            run_settings.faults.max(1),
+            run_settings.pause,
+            run_settings.outage,
+        ) {
+            if run_settings.verbose {
                 eprintln!(
-                    "{:7.1} s, {} uploads begun: {step}",
+                    "{:7.1} s, {} uploads started: {step}",
                     started.elapsed().as_secs_f64(),
-                    orders.begun.load(Ordering::Relaxed)
+                    client_settings.started.load(Ordering::Relaxed)
                 );
             }
-            records.extend(harm(&mut system, &orders, trial, step, faults as u64).await);
+            records.extend(inject(&mut system, &client_settings, run_settings, step, faults as u64).await);
             faults += 1;
             tokio::time::sleep(step.rest).await;
         }
         round += 1;
     }
-    // The last word on each upload, with everything in order again.
-    orders.stop.store(true, Ordering::Relaxed);
+    // Without faults, every client receives its final answer.
+    client_settings.stop.store(true, Ordering::Relaxed);
     for client in uploading {
         records.extend(client.await.expect("a client does not panic"));
     }
-    // First: what is still on its way becomes stored between two looks of the check.
-    let mut complaints = Vec::new();
-    quiet(&mut system, &mut complaints).await;
-    complaints.extend(check::complaints(&system, &system.gateway(), &records).await);
-    complaints.extend(screens(&system, &watchers, &records).await);
-    let count = |of: fn(&Told) -> bool| records.iter().filter(|record| of(&record.told)).count();
-    if trial.verbose {
+    // Wait until the system is idle: otherwise uploads are stored while the check reads.
+    let mut violations = Vec::new();
+    wait_until_idle(&mut system, &mut violations).await;
+    violations.extend(check::violations(&system, &system.gateway(), &records).await);
+    violations.extend(check_watchers(&system, &watchers, &records).await);
+    let count = |of: fn(&Answer) -> bool| records.iter().filter(|record| of(&record.answer)).count();
+    if run_settings.verbose {
         for record in &records {
-            if let Told::Refused(reason) = &record.told {
+            if let Answer::Refused(reason) = &record.answer {
                 eprintln!("refused: {reason}");
             }
         }
     }
-    if !complaints.is_empty() {
+    if !violations.is_empty() {
         eprintln!("{}", system.logs());
     }
     Report {
         uploads: records.len(),
-        told: [
-            count(|told| matches!(told, Told::Stored(_))),
-            count(|told| matches!(told, Told::Accepted(_))),
-            count(|told| matches!(told, Told::Refused(_))),
-            count(|told| matches!(told, Told::Nothing)),
+        answers: [
+            count(|answers| matches!(answers, Answer::Stored(_))),
+            count(|answers| matches!(answers, Answer::Accepted(_))),
+            count(|answers| matches!(answers, Answer::Refused(_))),
+            count(|answers| matches!(answers, Answer::Nothing)),
         ],
         attempts: records.iter().map(|record| record.attempts).sum(),
         faults,
-        updates: watchers.iter().map(|watcher| watcher.complaints().1).sum(),
+        updates: watchers.iter().map(|watcher| watcher.violations().1).sum(),
         took: started.elapsed(),
-        complaints,
+        violations,
     }
 }
 
-/// One over server-sent events, and where there is a broker one over NATS.
+/// Starts a watcher over server-sent events and, if there is a broker, one over NATS.
 fn start_watchers(system: &mut System, gateway: &Gateway) -> Vec<Watcher> {
     let settings = || {
         let mut settings = FeedSettings::new(gateway.clone(), None);
@@ -184,8 +193,14 @@ fn start_watchers(system: &mut System, gateway: &Gateway) -> Vec<Watcher> {
     watchers
 }
 
-async fn harm(system: &mut System, orders: &Orders, trial: &Trial, step: Step, salt: u64) -> Vec<Record> {
-    let wait = || tokio::time::sleep(step.stays);
+async fn inject(
+    system: &mut System,
+    client_settings: &ClientSettings,
+    run_settings: &FaultRun,
+    step: Step,
+    salt: u64,
+) -> Vec<Record> {
+    let wait = || tokio::time::sleep(step.duration);
     match step.fault {
         Fault::Kill(service) => {
             system.service(service).kill();
@@ -204,22 +219,22 @@ async fn harm(system: &mut System, orders: &Orders, trial: &Trial, step: Step, s
             nats.restart();
         }
         Fault::KillDatabase => {
-            lose(system.mongo().expect("a database"), trial);
+            stop_database(system.mongo().expect("a database"), run_settings);
             wait().await;
             system.mongo().expect("a database").restart();
         }
-        Fault::Cut(between) => with_line(system, between, Line::Cut, step.stays).await,
-        Fault::Silence(between) => with_line(system, between, Line::Silent, step.stays).await,
+        Fault::Cut(between) => with_line(system, between, Line::Cut, step.duration).await,
+        Fault::Silence(between) => with_line(system, between, Line::Silent, step.duration).await,
         Fault::Slow(between) => {
-            with_line(system, between, Line::Slow(Duration::from_millis(40)), step.stays).await
+            with_line(system, between, Line::Slow(Duration::from_millis(40)), step.duration).await
         }
         Fault::FillQueue => {
-            // Standalone works its queue off in the same process; there the flood alone has to do.
+            // Standalone consumes its queue in the same process, so only the flood can fill it.
             let paused = system.mode() == Mode::Processes;
             if paused {
                 system.service(Service::Ingest).pause();
             }
-            let records = clients::flood(orders, FLOOD, salt).await;
+            let records = clients::flood(client_settings, FLOOD, salt).await;
             if paused {
                 system.service(Service::Ingest).resume();
             }
@@ -229,7 +244,7 @@ async fn harm(system: &mut System, orders: &Orders, trial: &Trial, step: Step, s
             system.disk().expect("a small disk").fill();
             wait().await;
             system.disk().expect("a small disk").free();
-            // A broker that met a full disk takes nothing until it is started again, as its container does by itself.
+            // A broker rejects writes after a full disk until it is restarted; its container does that.
             if let Some(nats) = system.nats() {
                 nats.restart();
             }
@@ -238,11 +253,11 @@ async fn harm(system: &mut System, orders: &Orders, trial: &Trial, step: Step, s
             system.database_disk().expect("a small disk of the database").fill();
             wait().await;
             system.database_disk().expect("a small disk of the database").free();
-            // A database that met a full disk ends, and is started by its container.
+            // A database ends after a full disk; its container restarts it.
             system.mongo().expect("a database").restart();
         }
         Fault::LoseDatabase => {
-            lose(system.mongo().expect("a database"), trial);
+            stop_database(system.mongo().expect("a database"), run_settings);
             wait().await;
             system.mongo().expect("a database").restart();
         }
@@ -255,23 +270,23 @@ async fn harm(system: &mut System, orders: &Orders, trial: &Trial, step: Step, s
     Vec::new()
 }
 
-fn lose(database: &mut MongoServer, trial: &Trial) {
-    if trial.gentle_database {
+fn stop_database(database: &mut MongoServer, run_settings: &FaultRun) {
+    if run_settings.gentle_database {
         database.stop();
     } else {
         database.kill();
     }
 }
 
-async fn with_line(system: &System, between: Between, line: Line, stays: Duration) {
-    let proxy = system.line(between).expect("a proxy on every line");
+async fn with_line(system: &System, between: Between, line: Line, duration: Duration) {
+    let proxy = system.line(between).expect("a proxy");
     proxy.set(line);
-    tokio::time::sleep(stays).await;
+    tokio::time::sleep(duration).await;
     proxy.set(Line::Clear);
 }
 
-/// Nothing is left on the stage, and nothing was given up.
-async fn quiet(system: &mut System, complaints: &mut Vec<String>) {
+/// Waits until no staged files remain, and reports dead letters.
+async fn wait_until_idle(system: &mut System, violations: &mut Vec<String>) {
     let url = system.admin_url(Service::Ingest);
     let gauge = |name: &'static str| {
         let url = url.clone();
@@ -291,16 +306,16 @@ async fn quiet(system: &mut System, complaints: &mut Vec<String>) {
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
     if staged != Some(0.0) {
-        complaints.push(format!("files left on the stage: {staged:?}"));
+        violations.push(format!("staged files remain: {staged:?}"));
     }
-    let dead = within("ingest has counted dead letters", || gauge("bedside_dead_letters ")).await;
+    let dead = within("ingest reports dead letters", || gauge("bedside_dead_letters ")).await;
     if dead > 0.0 {
-        complaints.push(format!("{dead} dead letters"));
+        violations.push(format!("{dead} dead letters"));
     }
 }
 
-/// Every watcher ends on the last version of each patient, and none has seen a version go back.
-async fn screens(system: &System, watchers: &[Watcher], records: &[Record]) -> Vec<String> {
+/// Every watcher has the latest version of each patient, and no version has decreased.
+async fn check_watchers(system: &System, watchers: &[Watcher], records: &[Record]) -> Vec<String> {
     let mut out = Vec::new();
     let gateway = system.gateway();
     let mut latest = std::collections::BTreeMap::new();
@@ -317,7 +332,7 @@ async fn screens(system: &System, watchers: &[Watcher], records: &[Record]) -> V
         if watcher.versions() != latest {
             out.push(format!("watcher {number} shows {:?}, latest is {latest:?}", watcher.versions()));
         }
-        out.extend(watcher.complaints().0);
+        out.extend(watcher.violations().0);
     }
     out
 }

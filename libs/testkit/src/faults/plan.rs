@@ -1,4 +1,4 @@
-//! Which faults happen, in what order: a random schedule that its seed tells.
+//! The schedule of faults, determined by a seed.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,43 +7,43 @@ use ecg::synth::Random;
 
 use crate::{Between, Mode, Service};
 
-/// One thing that goes wrong, and is put right again after a while.
+/// A fault that is injected and later removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// `kill -9`, and a start.
+    /// SIGKILL, then a restart.
     Kill(Service),
-    /// SIGSTOP, and SIGCONT.
+    /// SIGSTOP, then SIGCONT.
     Pause(Service),
-    /// The broker is killed and started.
+    /// The broker is killed and restarted.
     KillBroker,
-    /// The database is killed and started.
+    /// The database is killed and restarted.
     KillDatabase,
-    /// The line between two parts is cut.
+    /// Connections between two parts are closed.
     Cut(Between),
-    /// It stands, and nothing comes through.
+    /// Connections between two parts stay open, but nothing is forwarded.
     Silence(Between),
-    /// It is slow.
+    /// Data between two parts is delayed.
     Slow(Between),
-    /// More uploads than the queue takes, while nobody works them off.
+    /// More uploads than the queue holds, while its consumer is paused.
     FillQueue,
-    /// The disk of whoever keeps the queue is full, for long.
+    /// The disk of the queues is full, for a long outage.
     FillDisk,
-    /// The disk of the database is full, for long.
+    /// The disk of the database is full, for a long outage.
     FillDatabaseDisk,
-    /// The database is killed, and started after long.
+    /// The database is killed and restarted after a long outage.
     LoseDatabase,
-    /// SIGSTOP of the database, and SIGCONT after long.
+    /// The database is paused for a long outage.
     PauseDatabase,
 }
 
-/// A fault, how long it stays and how long the system then has before the next.
+/// A fault with its duration and the time until the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
-    /// What.
+    /// The fault.
     pub fault: Fault,
-    /// How long.
-    pub stays: Duration,
-    /// Rest after it.
+    /// Its duration.
+    pub duration: Duration,
+    /// Time without faults after it.
     pub rest: Duration,
 }
 
@@ -53,13 +53,13 @@ impl fmt::Display for Step {
             f,
             "{:?} for {} ms, then {} ms of rest",
             self.fault,
-            self.stays.as_millis(),
+            self.duration.as_millis(),
             self.rest.as_millis()
         )
     }
 }
 
-/// The faults that a way to run can have.
+/// The faults that are possible in a mode.
 #[must_use]
 pub fn possible(mode: Mode) -> Vec<Fault> {
     let mut faults = vec![Fault::FillQueue, Fault::FillDisk];
@@ -79,7 +79,8 @@ pub fn possible(mode: Mode) -> Vec<Fault> {
     faults
 }
 
-/// `count` steps; those that stay for long stay for `outage`. Every fault comes once before any comes again, so that a short run has seen them all.
+/// Returns `count` steps. Long outages last `outage`, pauses about `pause`. Every fault occurs once before any occurs again, so that a
+/// short run contains all of them.
 #[must_use]
 pub fn schedule(mode: Mode, seed: u64, count: usize, pause: Duration, outage: Duration) -> Vec<Step> {
     let mut random = Random::new(seed);
@@ -93,13 +94,13 @@ pub fn schedule(mode: Mode, seed: u64, count: usize, pause: Duration, outage: Du
         let between = |low: f64, high: f64, random: &mut Random| {
             Duration::from_millis((low + (high - low) * random.uniform()) as u64)
         };
-        let stays = match fault {
-            // Long enough for deliveries to count as lost while the one who has them still believes in them.
+        let duration = match fault {
+            // Around the acknowledgement timeout: a paused consumer can lose its deliveries without noticing.
             Fault::Pause(_) => pause.mul_f64(0.5 + random.uniform()),
             Fault::FillDisk | Fault::FillDatabaseDisk | Fault::LoseDatabase | Fault::PauseDatabase => outage,
             _ => between(50.0, 1_500.0, &mut random),
         };
-        steps.push(Step { fault, stays, rest: between(100.0, 1_000.0, &mut random) });
+        steps.push(Step { fault, duration, rest: between(100.0, 1_000.0, &mut random) });
     }
     steps
 }
@@ -109,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_tells_the_schedule_and_every_fault_comes_once_before_any_comes_again() {
+    fn schedule_is_determined_by_its_seed_and_contains_every_fault_once_per_round() {
         let (pause, outage) = (Duration::from_secs(1), Duration::from_secs(2));
         for mode in [Mode::Standalone, Mode::Processes] {
             let all = possible(mode);

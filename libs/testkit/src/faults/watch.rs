@@ -1,4 +1,4 @@
-//! Watchers: what a monitor would have seen.
+//! Watchers: the updates that a monitor would have received.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,26 +7,26 @@ use client::{Feed, FeedEvent, FeedSettings};
 use proto_json::Mrn;
 use tokio::task::JoinHandle;
 
-/// What one watcher has on its screen, and what was wrong on the way.
+/// The state that a watcher shows.
 #[derive(Debug, Default)]
-struct Screen {
+struct Shown {
     versions: BTreeMap<Mrn, u64>,
-    complaints: Vec<String>,
+    violations: Vec<String>,
     updates: usize,
 }
 
-/// A feed that is followed through all faults. Dropping it ends it.
+/// Follows a feed until it is dropped.
 #[derive(Debug)]
 pub(super) struct Watcher {
-    screen: Arc<Mutex<Screen>>,
+    screen: Arc<Mutex<Shown>>,
     task: JoinHandle<()>,
 }
 
 impl Watcher {
-    /// Follows a feed from now on.
+    /// Starts to follow a feed.
     #[must_use]
     pub(super) fn start(settings: FeedSettings) -> Self {
-        let screen = Arc::<Mutex<Screen>>::default();
+        let screen = Arc::<Mutex<Shown>>::default();
         let shown = Arc::clone(&screen);
         let task = tokio::spawn(async move {
             let mut feed = Feed::start(settings);
@@ -49,25 +49,25 @@ impl Watcher {
         Watcher { screen, task }
     }
 
-    /// The version it shows of each patient.
+    /// The latest version of each patient.
     #[must_use]
     pub(super) fn versions(&self) -> BTreeMap<Mrn, u64> {
         self.screen.lock().unwrap_or_else(PoisonError::into_inner).versions.clone()
     }
 
-    /// Everything that went backwards, and how many updates were seen.
+    /// Versions that decreased, and the number of updates.
     #[must_use]
-    pub(super) fn complaints(&self) -> (Vec<String>, usize) {
+    pub(super) fn violations(&self) -> (Vec<String>, usize) {
         let screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
-        (screen.complaints.clone(), screen.updates)
+        (screen.violations.clone(), screen.updates)
     }
 }
 
-impl Screen {
+impl Shown {
     fn show(&mut self, mrn: Mrn, version: u64, must_be_newer: bool) {
         let shown = self.versions.entry(mrn).or_default();
         if version < *shown || (must_be_newer && version == *shown) {
-            self.complaints.push(format!("patient {mrn} went from version {shown} to {version}"));
+            self.violations.push(format!("patient {mrn} went from version {shown} to {version}"));
         }
         *shown = version;
     }

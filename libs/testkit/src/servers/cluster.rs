@@ -1,4 +1,4 @@
-//! Several `nats-server`s that hold every stream together.
+//! A cluster of `nats-server` processes.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,39 +7,39 @@ use std::time::{Duration, Instant};
 
 use crate::NatsServer;
 
-/// How long the servers may take to find each other, or one of them to catch up.
-const AGREE: Duration = Duration::from_secs(60);
-/// How long they may take when they are started, unless it is the last try.
-const AGREE_AT_START: Duration = Duration::from_secs(25);
-/// How often they are started at most.
+/// Time limit until all servers are healthy, at a start and after a restart.
+const HEALTHY: Duration = Duration::from_secs(60);
+/// Time limit of a start, except the last attempt.
+const HEALTHY_AT_START: Duration = Duration::from_secs(25);
+/// Maximum number of attempts to start.
 const STARTS: usize = 3;
 
-/// A cluster of `nats-server`s on the loopback. Dropping it kills all of them.
+/// A cluster of `nats-server` processes on the loopback address. Dropping it kills them.
 #[derive(Debug)]
 pub struct NatsCluster {
     servers: Vec<NatsServer>,
-    /// Where each shows its health.
+    /// Monitoring port of each server.
     health: Vec<u16>,
 }
 
 impl NatsCluster {
-    /// Starts so many servers, and waits until all of them are in order.
+    /// Starts `size` servers and waits until all are healthy.
     ///
     /// # Panics
-    /// When they cannot be started.
+    /// If they cannot be started.
     #[must_use]
     pub fn start(size: usize) -> Self {
-        // Between the choice of a port and its use somebody else may have taken it; and servers that met at a bad moment
-        // may wait for each other for long.
+        // Another process can take a port between its choice and its use, and servers that start at a bad moment can wait
+        // for each other for a long time.
         for _ in 1..STARTS {
             let cluster = NatsCluster::start_once(size);
-            match cluster.agree(AGREE_AT_START) {
+            match cluster.wait_until_healthy(HEALTHY_AT_START) {
                 Ok(()) => return cluster,
-                Err(said) => eprintln!("a cluster did not come to be and is started anew: {said}"),
+                Err(reports) => eprintln!("a cluster is not healthy and is started again: {reports}"),
             }
         }
         let cluster = NatsCluster::start_once(size);
-        cluster.agree(AGREE).expect("the servers of the cluster agree in time");
+        cluster.wait_until_healthy(HEALTHY).expect("the servers of the cluster are healthy in time");
         cluster
     }
 
@@ -61,56 +61,56 @@ impl NatsCluster {
         NatsCluster { servers, health }
     }
 
-    /// Where clients connect: every server, separated by commas.
+    /// Addresses of all servers, separated by commas.
     #[must_use]
     pub fn urls(&self) -> String {
         self.servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(",")
     }
 
-    /// How many servers it has.
+    /// Number of servers.
     #[must_use]
     pub fn size(&self) -> usize {
         self.servers.len()
     }
 
-    /// Ends a server as `kill -9` does. Its store stays.
+    /// Kills a server (SIGKILL). Its store remains.
     pub fn kill(&mut self, index: usize) {
         self.servers[index].kill();
     }
 
-    /// Starts a server again, and waits until it has caught up with the others.
+    /// Starts a server again and waits until all are healthy.
     ///
     /// # Panics
-    /// When it does not.
+    /// If they are not in time.
     pub fn restart(&mut self, index: usize) {
         self.servers[index].restart();
-        self.agree(AGREE).expect("the servers of the cluster agree in time");
+        self.wait_until_healthy(HEALTHY).expect("the servers of the cluster are healthy in time");
     }
 
-    /// Waits until every server says that it and all it holds are in order; else gives what each said last.
-    fn agree(&self, limit: Duration) -> Result<(), String> {
+    /// Waits until every server reports that it is healthy. Otherwise returns the last report of each.
+    fn wait_until_healthy(&self, limit: Duration) -> Result<(), String> {
         let deadline = Instant::now() + limit;
         loop {
-            let said: Vec<_> = self.health.iter().map(|port| health(*port)).collect();
-            if said.iter().all(|said| matches!(said, Ok(said) if said.starts_with("200 "))) {
+            let reports: Vec<_> = self.health.iter().map(|port| health(*port)).collect();
+            if reports.iter().all(|reports| matches!(reports, Ok(reports) if reports.starts_with("200 "))) {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(format!("{said:?}"));
+                return Err(format!("{reports:?}"));
             }
             thread::sleep(Duration::from_millis(50));
         }
     }
 }
 
-/// Ports that nobody listens to now.
+/// Unused ports.
 fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<_> =
         (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("its number").port()).collect()
+    listeners.iter().map(|listener| listener.local_addr().expect("an address").port()).collect()
 }
 
-/// Status and body of what a server says of itself.
+/// Status and body of the health endpoint.
 fn health(port: u16) -> io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;

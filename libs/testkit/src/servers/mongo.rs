@@ -1,4 +1,4 @@
-//! A server that speaks the MongoDB protocol.
+//! A server with the MongoDB protocol.
 
 use std::env;
 use std::fs::File;
@@ -14,14 +14,14 @@ use tempfile::TempDir;
 
 use crate::programs;
 
-/// How long a server may take to start.
+/// Time limit for a start.
 const START: Duration = Duration::from_secs(60);
 
-/// Names a server that runs already.
+/// Variable with the address of a running server.
 const URI: &str = "BEDSIDE_TEST_MONGODB_URI";
 
-/// A server with the MongoDB protocol: one that this test started, or the one named by `BEDSIDE_TEST_MONGODB_URI`.
-/// Dropping it kills the one that was started and removes its folder.
+/// A server with the MongoDB protocol: a new one, or the one at `BEDSIDE_TEST_MONGODB_URI`. Dropping the value kills a new server
+/// and removes its directory.
 #[derive(Debug)]
 pub struct MongoServer {
     address: Address,
@@ -42,10 +42,10 @@ struct OwnServer {
 }
 
 impl MongoServer {
-    /// The server named by `BEDSIDE_TEST_MONGODB_URI`, or a new one on a free port of the loopback.
+    /// Uses the server at `BEDSIDE_TEST_MONGODB_URI`, or starts one on a free loopback port.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If the server cannot be started.
     #[must_use]
     pub fn start() -> Self {
         match env::var(URI) {
@@ -54,19 +54,19 @@ impl MongoServer {
         }
     }
 
-    /// A new server, for tests that end it and start it again.
+    /// Starts a new server, for tests that restart it.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If the server cannot be started.
     #[must_use]
     pub fn start_own() -> Self {
         Self::start_own_in(None)
     }
 
-    /// A new server with its data in this folder.
+    /// Starts a new server with its data in this directory.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If the server cannot be started.
     #[must_use]
     pub fn start_in(data: &Path) -> Self {
         Self::start_own_in(Some(data))
@@ -89,7 +89,7 @@ impl MongoServer {
         }
     }
 
-    /// The name of a database that nobody has used yet; another one at each call.
+    /// A new database name at each call.
     #[must_use]
     pub fn fresh_database(&self) -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -98,41 +98,41 @@ impl MongoServer {
         format!("bedside_test_{since}_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Its port on 127.0.0.1; it stays the same over restarts.
+    /// Port on 127.0.0.1. A restart keeps it.
     ///
     /// # Panics
-    /// When it is not of this test.
+    /// If the server is external.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.own().port
     }
 
-    /// Its process, to be paused or measured.
+    /// The process id.
     ///
     /// # Panics
-    /// When it was killed, or is not of this test.
+    /// If the server was killed or is external.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.own().process.as_ref().expect("the server runs").id()
     }
 
-    /// Stops it where it stands (SIGSTOP): connections stay, and nothing is answered.
+    /// Pauses the server (SIGSTOP): connections stay open, and nothing is answered.
     ///
     /// # Panics
-    /// When it cannot be told, or is not of this test.
+    /// If the server is external or the signal cannot be sent.
     pub fn pause(&self) {
         signal(self.pid(), "STOP");
     }
 
-    /// Lets it go on after [`MongoServer::pause`].
+    /// Resumes the server after [`MongoServer::pause`].
     ///
     /// # Panics
-    /// When it cannot be told, or is not of this test.
+    /// If the server is external or the signal cannot be sent.
     pub fn resume(&self) {
         signal(self.pid(), "CONT");
     }
 
-    /// Its process; `None` where it is not of this test, or was killed.
+    /// The process id; `None` if the server was killed or is external.
     #[must_use]
     pub fn own_pid(&self) -> Option<u32> {
         match &self.address {
@@ -141,18 +141,18 @@ impl MongoServer {
         }
     }
 
-    /// Ends it as `kill -9` does, and waits until it is gone. Its data stay.
+    /// Kills the server (SIGKILL) and waits until it has ended. The data remains.
     ///
     /// # Panics
-    /// When the system does not let go of it, or it is not of this test.
+    /// If the server is external or cannot be killed.
     pub fn kill(&mut self) {
         self.own_mut().kill();
     }
 
-    /// Ends it as an administrator does (SIGTERM), and waits until it is gone.
+    /// Stops the server (SIGTERM) and waits until it has ended.
     ///
     /// # Panics
-    /// When it cannot be told, or is not of this test.
+    /// If the server is external or the signal cannot be sent.
     pub fn stop(&mut self) {
         let server = self.own_mut();
         if let Some(mut process) = server.process.take() {
@@ -161,10 +161,10 @@ impl MongoServer {
         }
     }
 
-    /// Starts it again on the same port and data; kills it before if it runs.
+    /// Starts the server again on the same port and data. Kills it first if it runs.
     ///
     /// # Panics
-    /// When it cannot be started, or is not of this test.
+    /// If the server is external or cannot be started.
     pub fn restart(&mut self) {
         let server = self.own_mut();
         server.kill();
@@ -174,14 +174,14 @@ impl MongoServer {
     fn own(&self) -> &OwnServer {
         match &self.address {
             Address::Own(server) => server,
-            Address::Named(_) => panic!("the server that {URI} names is not ours; use start_own"),
+            Address::Named(_) => panic!("the server at {URI} is external; use start_own"),
         }
     }
 
     fn own_mut(&mut self) -> &mut OwnServer {
         match &mut self.address {
             Address::Own(server) => server,
-            Address::Named(_) => panic!("the server that {URI} names is not ours; use start_own"),
+            Address::Named(_) => panic!("the server at {URI} is external; use start_own"),
         }
     }
 }
@@ -205,9 +205,9 @@ impl OwnServer {
                 .spawn()
                 .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
             let ended = loop {
-                // Another server may have taken the port in between, and answers for it.
+                // Another server can have taken the port and answer instead.
                 let answers = ping(port).is_ok();
-                let ended = process.try_wait().expect("the server can be looked at").is_some();
+                let ended = process.try_wait().expect("the process can be queried").is_some();
                 if answers && !ended {
                     self.port = port;
                     self.process = Some(process);
@@ -220,10 +220,10 @@ impl OwnServer {
             };
             let _ = process.kill();
             let _ = process.wait();
-            // Ended at once: somebody else took the port in between. Otherwise it is not well.
+            // If the server ended immediately, another process took the port: try another one.
             if !ended || Instant::now() > deadline {
-                let said = std::fs::read_to_string(&log).unwrap_or_default();
-                panic!("{} does not answer; it said:\n{said}", program.display());
+                let log = std::fs::read_to_string(&log).unwrap_or_default();
+                panic!("{} does not answer; its log:\n{log}", program.display());
             }
         }
     }
@@ -243,16 +243,16 @@ impl Drop for OwnServer {
 }
 
 fn signal(pid: u32, signal: &str) {
-    let told = Command::new("kill").args(["-s", signal, &pid.to_string()]).status();
-    assert!(told.is_ok_and(|told| told.success()), "the server can be sent {signal}");
+    let sent = Command::new("kill").args(["-s", signal, &pid.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "the server receives the signal {signal}");
 }
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("its number").port()
+    listener.local_addr().expect("an address").port()
 }
 
-/// Asks `{ ping: 1, $db: "admin" }` and waits for any answer.
+/// Sends `{ ping: 1, $db: "admin" }` and waits for any answer.
 fn ping(port: u16) -> io::Result<()> {
     const OP_MSG: u32 = 2013;
     let mut document: Vec<u8> = Vec::new();
@@ -278,7 +278,7 @@ mod tests {
     use super::{MongoServer, ping};
 
     #[test]
-    fn a_server_comes_back_on_its_port() {
+    fn restarted_server_keeps_its_port() {
         let mut server = MongoServer::start_own();
         assert!(ping(server.port()).is_ok());
         server.kill();

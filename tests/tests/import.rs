@@ -1,4 +1,4 @@
-//! Patients of the original server are moved in: everything that can be taken, once, however often it is tried.
+//! Import of patients from the database of the original server.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -12,8 +12,8 @@ use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 use testkit::{Mode, MongoServer, System, material, program};
 
-/// The old database with these patients; its connection string.
-async fn old_server(
+/// Creates the source database. Returns its connection string and collection.
+async fn source_database(
     server: &MongoServer,
     patients: Vec<Document>,
 ) -> (String, mongodb::Collection<Document>) {
@@ -29,7 +29,7 @@ async fn get(system: &System, path: &str) -> Value {
     answer.json().await.unwrap()
 }
 
-async fn move_all(system: &System, options: &Options) -> (Counts, Vec<Finding>) {
+async fn import_all(system: &System, options: &Options) -> (Counts, Vec<Finding>) {
     let mut findings = Vec::new();
     let gateway = system.gateway();
     let moved = import::run(&gateway, options, |outcome, _| {
@@ -42,7 +42,7 @@ async fn move_all(system: &System, options: &Options) -> (Counts, Vec<Finding>) 
 }
 
 #[tokio::test]
-async fn what_can_be_taken_is_there_once_and_the_rest_is_reported() {
+async fn valid_values_are_imported_once_and_others_are_reported() {
     let server = MongoServer::start();
     let (first, second, xray) = (material::jpeg(40, 1), material::png(30, 2), material::png(20, 3));
     let [a, b, x] = [&first, &second, &xray].map(|bytes| BASE64.encode(bytes));
@@ -55,16 +55,16 @@ async fn what_can_be_taken_is_there_once_and_the_rest_is_reported() {
         "_id": "9", "name": "A\u{7}B", "medical_image": "none", "ecg_image": ["****", BASE64.encode("no picture"), &a],
         "heart_rate": [60, "61", 62.0, 999], "timestamp": ["2018-01-01 00:00:00", 5],
     };
-    let nobody = doc! { "_id": "Ann" };
-    let (from, old) = old_server(&server, vec![whole, bare, odd, nobody]).await;
+    let without_number = doc! { "_id": "Ann" };
+    let (from, old) = source_database(&server, vec![whole, bare, odd, without_number]).await;
     let system = System::start(Mode::Standalone);
     let options = Options { zone: TimeZone::UTC, ..Options::new(from, 4) };
 
-    let judged = move_all(&system, &Options { dry_run: true, ..options.clone() }).await;
-    assert_eq!(judged.0.patients, 3);
+    let dry_run = import_all(&system, &Options { dry_run: true, ..options.clone() }).await;
+    assert_eq!(dry_run.0.patients, 3);
     assert_eq!(get(&system, "/api/get_patient").await, json!({ "ID": [] }));
 
-    let (counts, findings) = move_all(&system, &options).await;
+    let (counts, findings) = import_all(&system, &options).await;
     assert_eq!(counts, Counts { patients: 3, ecg_images: 3, heart_rates: 4, medical_images: 1 });
     let places: Vec<_> = findings.iter().map(|found| (found.id.as_str(), found.place.as_str())).collect();
     let odd = "\"9\"";
@@ -94,19 +94,19 @@ async fn what_can_be_taken_is_there_once_and_the_rest_is_reported() {
     let rates = get(&system, "/api/v1/patients/9/heart-rates").await;
     assert_eq!(rates["items"].as_array().unwrap().len(), 3);
 
-    // Again: nothing changes. Then a new entry in the old database: it alone is added.
+    // A second import changes nothing. A new entry in the source database is added.
     let before = get(&system, "/api/v1/patients").await;
-    assert_eq!(move_all(&system, &options).await, (counts, findings));
+    assert_eq!(import_all(&system, &options).await, (counts, findings));
     assert_eq!(get(&system, "/api/v1/patients").await, before);
     let added = doc! { "$push": { "ecg_image": &b, "heart_rate": 73, "timestamp": "2018-04-21 00:00:00" } };
     old.update_one(doc! { "_id": 7 }, added).await.unwrap();
-    move_all(&system, &options).await;
+    import_all(&system, &options).await;
     let ann = get(&system, "/api/get_patient/7").await;
     assert_eq!(ann["heart_rate"], json!([71, 0, 73]));
 
-    // Whoever is noted as moved is left out.
+    // Patients that are recorded as imported are skipped.
     let done = ["7", "8", "\"9\""].map(str::to_owned).into();
-    let (counts, _) = move_all(&system, &Options { done, ..options }).await;
+    let (counts, _) = import_all(&system, &Options { done, ..options }).await;
     assert_eq!(counts.patients, 0);
 }
 
@@ -114,7 +114,7 @@ async fn what_can_be_taken_is_there_once_and_the_rest_is_reported() {
 async fn command_writes_imported_patients_and_skipped_values_to_files() {
     let server = MongoServer::start();
     let patients = vec![doc! { "_id": 7, "name": "Ann" }, doc! { "_id": 8, "heart_rate": [70, "many"] }];
-    let (from, old) = old_server(&server, patients).await;
+    let (from, old) = source_database(&server, patients).await;
     let system = System::start(Mode::Standalone);
     let folder = tempfile::tempdir().unwrap();
     let [state, report] = ["state", "report"].map(|name| folder.path().join(name));
@@ -126,19 +126,19 @@ async fn command_writes_imported_patients_and_skipped_values_to_files() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    let said = run();
-    assert!(said.starts_with("2 patients imported, with 0 ECG images, 1 heart rates"), "{said}");
-    assert!(said.ends_with("2 values were skipped or changed.\n"), "{said}");
+    let printed = run();
+    assert!(printed.starts_with("2 patients imported, with 0 ECG images, 1 heart rates"), "{printed}");
+    assert!(printed.ends_with("2 values were skipped or changed.\n"), "{printed}");
     let noted = std::fs::read_to_string(&report).unwrap();
     let last: Value = serde_json::from_str(noted.lines().last().unwrap()).unwrap();
     assert_eq!(last, json!({ "id": "8", "place": "heart_rate[1]", "reason": "is not an integer" }));
 
     old.insert_one(doc! { "_id": 9 }).await.unwrap();
-    let said = run();
+    let printed = run();
     assert!(
-        said.starts_with("1 patients imported")
-            && said.contains("2 patients were imported by an earlier run."),
-        "{said}"
+        printed.starts_with("1 patients imported")
+            && printed.contains("2 patients were imported by an earlier run."),
+        "{printed}"
     );
     assert_eq!(get(&system, "/api/get_patient").await, json!({ "ID": [7, 8, 9] }));
 }
