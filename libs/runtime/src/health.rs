@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::EventBus;
+use bus::WorkQueue;
 use futures::future::{BoxFuture, join_all};
 use proto_json::Timestamp;
-use store::PatientStore;
+use store::PatientReader;
 
 /// A check that does not answer within this time fails.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -61,7 +61,7 @@ impl Check {
 
     /// Checks that the system clock is not behind the highest time recorded in the store.
     #[must_use]
-    pub fn clock(store: &Arc<dyn PatientStore>) -> Self {
+    pub fn clock(store: &Arc<dyn PatientReader>) -> Self {
         let store = store.clone();
         Check::advisory("clock", move || {
             let store = store.clone();
@@ -78,17 +78,17 @@ impl Check {
 
     /// Checks the message broker with a round trip.
     #[must_use]
-    pub fn bus(bus: &Arc<dyn EventBus>) -> Self {
-        let bus = bus.clone();
+    pub fn bus(queue: &Arc<dyn WorkQueue>) -> Self {
+        let queue = queue.clone();
         Check::new("bus", move || {
-            let bus = bus.clone();
-            async move { bus.check().await.map_err(|error| error.to_string()) }
+            let queue = queue.clone();
+            async move { queue.check().await.map_err(|error| error.to_string()) }
         })
     }
 
     /// Checks the patient store with a round trip.
     #[must_use]
-    pub fn store(store: &Arc<dyn PatientStore>) -> Self {
+    pub fn store(store: &Arc<dyn PatientReader>) -> Self {
         let store = store.clone();
         Check::new("store", move || {
             let store = store.clone();

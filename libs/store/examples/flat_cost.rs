@@ -13,9 +13,7 @@ use proto_json::{
 };
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
-use store::{
-    AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload, PageRequest, PatientReader, PatientWriter,
-};
+use store::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload, PageRequest, PatientWriter};
 use testkit::MongoServer;
 
 /// Measured calls of each operation.

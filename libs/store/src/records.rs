@@ -186,7 +186,7 @@ impl NewUpload {
     /// Applies this upload to its patient; `None` if it is the first upload of the patient.
     pub(crate) fn apply(&self, known: Option<PatientSummary>) -> AppliedUpload {
         let created = known.is_none();
-        let mut patient = known.unwrap_or_else(|| PatientSummary {
+        let mut patient = known.unwrap_or(PatientSummary {
             mrn: self.mrn,
             name: None,
             version: 0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bus::{Delivery, Outcome, StagingKey};
+use bus::{BusPorts, Delivery, Outcome, StagingKey};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use proto_json::{
@@ -15,7 +15,7 @@ use proto_json::{
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{BlobKey, PageRequest};
-use test_servers::MongoServer;
+use testkit::MongoServer;
 
 use crate::{Ports, analyses, uploads};
 
@@ -96,7 +96,7 @@ fn info(file: &HashedBytes, media_type: MediaType) -> BlobInfo {
 
 async fn stage(ports: &Ports, upload: UploadId, file: &HashedBytes) {
     let key = StagingKey { upload, sha256: file.sha256() };
-    ports.stage.put_bytes(key, file.bytes().clone()).await.unwrap();
+    ports.bus.staging.put_bytes(key, file.bytes().clone()).await.unwrap();
 }
 
 /// An upload with a heart rate and, as files, an image and an ECG. The image is too long for the transaction.
@@ -124,7 +124,7 @@ async fn send_upload(ports: &Ports, number: u64) -> UploadReceived {
         signal_options: SignalOptions::default(),
         fingerprint: image.sha256(),
     };
-    bus::send(&*ports.bus, &upload, None, None).await.unwrap();
+    bus::send(&*ports.bus.queue, &upload, None, None).await.unwrap();
     upload
 }
 
@@ -161,7 +161,7 @@ async fn send_result(ports: &Ports, upload: &UploadReceived) {
             detail: info(&detail, MediaType::Json),
         },
     };
-    bus::send(&*ports.bus, &result, None, None).await.unwrap();
+    bus::send(&*ports.bus.queue, &result, None, None).await.unwrap();
 }
 
 async fn assert_stored_once(ports: &Ports, upload: &UploadReceived, is_analysed: bool) {
@@ -186,8 +186,8 @@ async fn assert_stored_once(ports: &Ports, upload: &UploadReceived, is_analysed:
 
 /// Interrupts an upload and a result after 0, 1, 2, ... polls, until neither is interrupted any more.
 async fn each_interruption(ports: Ports) {
-    let mut uploads = ports.bus.consume(Queue::Uploads, 1).await.unwrap();
-    let mut results = ports.bus.consume(Queue::EcgResults, 1).await.unwrap();
+    let mut uploads = ports.bus.queue.consume(Queue::Uploads, 1).await.unwrap();
+    let mut results = ports.bus.queue.consume(Queue::EcgResults, 1).await.unwrap();
     let mut interruptions = 0;
     for polls in 0.. {
         let upload = send_upload(&ports, polls as u64 + 1).await;
@@ -212,7 +212,7 @@ async fn upload_and_result_are_stored_once_in_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let bus = bus_in(&folder, "queues.db");
     let store = SqliteStore::open(&folder.path().join("patients.db")).unwrap();
-    each_interruption(Ports::of(bus.clone(), bus, store)).await;
+    each_interruption(Ports::of(BusPorts::of(&bus), store)).await;
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn upload_and_result_are_stored_once_in_mongodb() {
     let store = MongoStore::connect(MongoConfig::new(server.uri(), server.fresh_database())).await.unwrap();
     store.ensure_indexes().await.unwrap();
     let bus = bus_in(&folder, "queues.db");
-    each_interruption(Ports::of(bus.clone(), bus, store)).await;
+    each_interruption(Ports::of(BusPorts::of(&bus), store)).await;
 }
 
 #[tokio::test]
@@ -234,14 +234,18 @@ async fn upload_in_two_ingest_processes_is_stored_once() {
     let (one, other) = (one.unwrap(), other.unwrap());
     one.ensure_indexes().await.unwrap();
     let (bus, other_bus) = (bus_in(&folder, "queues.db"), bus_in(&folder, "other.db"));
-    // Both processes have a delivery of the same upload, and share the staging store.
-    let ports = Ports::of(bus.clone(), bus.clone(), one);
-    let other = Ports::of(other_bus, bus, other);
+    // Both processes have a delivery of the same upload, and the staged files of it.
+    let ports = Ports::of(BusPorts::of(&bus), one);
+    let other = Ports::of(BusPorts::of(&other_bus), other);
     for number in 1..=4 {
         let upload = send_upload(&ports, number).await;
-        bus::send(&*other.bus, &upload, None, None).await.unwrap();
-        let mut first = ports.bus.consume(Queue::Uploads, 1).await.unwrap();
-        let mut second = other.bus.consume(Queue::Uploads, 1).await.unwrap();
+        for (key, _) in ports.bus.staging.list().await.unwrap() {
+            let staged = ports.bus.staging.get(key).await.unwrap().unwrap();
+            other.bus.staging.put(key, staged.bytes, staged.body).await.unwrap();
+        }
+        bus::send(&*other.bus.queue, &upload, None, None).await.unwrap();
+        let mut first = ports.bus.queue.consume(Queue::Uploads, 1).await.unwrap();
+        let mut second = other.bus.queue.consume(Queue::Uploads, 1).await.unwrap();
         tokio::join!(
             interrupt(&ports, Queue::Uploads, &mut first, usize::MAX),
             interrupt(&other, Queue::Uploads, &mut second, usize::MAX),

@@ -173,7 +173,8 @@ async fn clear_stage(
     let seen_at = Timestamp::now();
     // Read before and after the queue: a message may become a dead letter in between, and a dead letter may be retried.
     let mut dead = dead_lettered_uploads(ports).await?;
-    let waiting = ports.bus.queue.queue_status(Queue::Uploads).await.map_err(|error| error.to_string())?.oldest;
+    let waiting =
+        ports.bus.queue.queue_status(Queue::Uploads).await.map_err(|error| error.to_string())?.oldest;
     dead.extend(dead_lettered_uploads(ports).await?);
     let mut done = Vec::new();
     for (key, staged_at) in old {
@@ -452,7 +453,7 @@ mod tests {
     #[tokio::test]
     async fn staged_file_of_a_stored_upload_is_removed() {
         let (_folder, ports, upload, key) = staged().await;
-        let content = ports.stage.get(key).await.unwrap().unwrap();
+        let content = ports.bus.staging.get(key).await.unwrap().unwrap();
         let content = bus::collect(content.body, content.bytes).await.unwrap();
         let mut record = record_of(&upload);
         record.files.push(proto_json::StoredFile {

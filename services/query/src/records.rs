@@ -154,10 +154,7 @@ pub(crate) async fn upload(
     })?;
     let sender = upload.uploaded_by.as_deref().and_then(uploaded_by_header);
     let about = [patient_header(upload.receipt.mrn)].into_iter().chain(sender).collect();
-    let status = UploadStatus {
-        state: UploadState::Stored,
-        receipt: upload.receipt,
-        fingerprint: upload.fingerprint,
-    };
+    let status =
+        UploadStatus { state: UploadState::Stored, receipt: upload.receipt, fingerprint: upload.fingerprint };
     Ok((about, Json(status)))
 }

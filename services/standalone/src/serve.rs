@@ -3,8 +3,6 @@
 //! Shutdown order: the gateway stops first, so that no new uploads arrive. Then ingest and the ECG worker
 //! stop.
 
-use std::sync::Arc;
-
 use bus::local::LocalBus;
 use bus::{BusPorts, QueueLimits};
 use runtime::health::Check;

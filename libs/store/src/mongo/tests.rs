@@ -11,7 +11,7 @@ use proto_json::{
     BlobHash, BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRate, EcgStatus, FileKind, HeartRateSource,
     MediaType, SignalOptions, StoredFile, UploadId, UploadReceipt,
 };
-use test_servers::MongoServer;
+use testkit::MongoServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -502,7 +502,7 @@ impl Commands {
         let is_majority = event
             .command
             .get_document("writeConcern")
-            .is_ok_and(|concern| concern.get_str("w") == Ok("majority"));
+            .is_ok_and(|concern| concern.get_str("w").is_ok_and(|w| w == "majority"));
         if is_majority {
             self.majority.fetch_add(1, Ordering::SeqCst);
         }

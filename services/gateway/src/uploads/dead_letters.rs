@@ -87,7 +87,8 @@ pub(crate) async fn delete(
     id: Number,
 ) -> Result<StatusCode, ApiError> {
     let id = find(&app, &notes, number(id)?).await?.id;
-    let was_there = app.bus.dead_letters.delete_dead_letter(id).await.map_err(|error| failed(&error.into()))?;
+    let was_there =
+        app.bus.dead_letters.delete_dead_letter(id).await.map_err(|error| failed(&error.into()))?;
     if was_there { Ok(StatusCode::NO_CONTENT) } else { Err(not_found()) }
 }
 
@@ -95,7 +96,8 @@ pub(crate) async fn delete(
 async fn find(app: &App, notes: &AuditNotes, id: u64) -> Result<DeadLetter, ApiError> {
     // Numbers start at 1, and a page starts after the given number.
     let before = id.checked_sub(1).ok_or_else(not_found)?;
-    let letters = app.bus.dead_letters.dead_letters(Some(before), 1).await.map_err(|error| failed(&error.into()))?;
+    let letters =
+        app.bus.dead_letters.dead_letters(Some(before), 1).await.map_err(|error| failed(&error.into()))?;
     let letter = letters.into_iter().find(|letter| letter.id == id).ok_or_else(not_found)?;
     notes.patient(letter.mrn);
     notes.upload_of(letter.upload_id());
