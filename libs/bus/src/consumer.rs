@@ -3,8 +3,8 @@
 //!
 //! Work that fails because the infrastructure failed is deferred, and a circuit breaker pauses the consumer.
 //! A paused consumer takes no messages until its dependencies are ready. It then probes with one message, and
-//! resumes once that message was processed. An outage of any length costs one attempt per [`MAX_PAUSE`] and
-//! produces no dead letters.
+//! resumes once that message was processed, or if no message arrives for [`PROBE_TIMEOUT`]. An outage of any
+//! length costs one attempt per [`MAX_PAUSE`] and produces no dead letters.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,6 +59,10 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// A readiness check that takes longer counts as failed.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A probing consumer resumes if no message arrives in this time. It is longer than the longest deferral, so
+/// that a deferred message arrives first if there is one. Unit tests use a short one.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 20_000 });
+
 /// Consumes `queue` until `stop` resolves. Processes up to `concurrency` deliveries at a time and settles
 /// each by its [`Outcome`]. If the work panics, its message is given back. While the infrastructure fails the
 /// consumer pauses; `ready` is checked before it resumes.
@@ -102,6 +106,8 @@ pub async fn run_consumer<F, Fut>(
                 }
             }
         };
+        let mut probe_timeout = std::pin::pin!(tokio::time::sleep(PROBE_TIMEOUT));
+        let mut probe_started = false;
         loop {
             let delivery = tokio::select! {
                 biased;
@@ -116,8 +122,13 @@ pub async fn run_consumer<F, Fut>(
                     continue;
                 }
                 delivery = deliveries.next(), if tasks.len() < concurrency => delivery,
+                () = &mut probe_timeout, if breaker.is_probing() && !probe_started => {
+                    breaker.resume();
+                    continue 'connect;
+                }
             };
             let Some(delivery) = delivery else { continue 'connect };
+            probe_started = true;
             let work = work.clone();
             let pauses = breaker.pauses;
             tasks.spawn(async move { (pauses, process(delivery, &*work).await) });
@@ -187,14 +198,17 @@ impl CircuitBreaker {
                 self.state = State::Paused;
             }
             (State::Probing, Ended::Deferred) => self.state = State::Paused,
-            (State::Probing, Ended::Worked) => {
-                tracing::info!(queue = %self.queue, "the consumer resumes");
-                self.state = State::Running;
-                self.wait = MIN_PAUSE;
-            }
+            (State::Probing, Ended::Worked) => self.resume(),
         }
         self.update_metric();
         true
+    }
+
+    fn resume(&mut self) {
+        tracing::info!(queue = %self.queue, "the consumer resumes");
+        self.state = State::Running;
+        self.wait = MIN_PAUSE;
+        self.update_metric();
     }
 
     /// Waits until everything is ready, and at least for the current wait.
@@ -324,7 +338,97 @@ pub fn describe_consumer(queues: &[Queue]) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use futures::stream::{self, BoxStream};
+
     use super::*;
+    use crate::{Acker, Outgoing, QueueStatus, RetryPolicy, StagedFile, StagingKey};
+
+    /// A queue with one message, which can be deferred once.
+    #[derive(Debug, Default)]
+    struct OneMessage {
+        /// The limit of each call of `consume`.
+        limits: Mutex<Vec<usize>>,
+    }
+
+    #[async_trait]
+    impl WorkQueue for OneMessage {
+        async fn enqueue(&self, _message: Outgoing) -> Result<(), EnqueueError> {
+            Ok(())
+        }
+
+        async fn consume(
+            &self,
+            queue: Queue,
+            max_in_flight: usize,
+        ) -> Result<BoxStream<'static, Delivery>, BusError> {
+            let mut limits = self.limits.lock().unwrap();
+            limits.push(max_in_flight);
+            let policy = RetryPolicy::default();
+            let delivery = (limits.len() == 1)
+                .then(|| Delivery::new(queue, Bytes::new(), 1, Timestamp::now(), policy, Box::new(NoBroker)));
+            Ok(stream::iter(delivery).chain(stream::pending()).boxed())
+        }
+
+        async fn queue_status(&self, _queue: Queue) -> Result<QueueStatus, BusError> {
+            Ok(QueueStatus::default())
+        }
+
+        async fn check(&self) -> Result<(), BusError> {
+            Ok(())
+        }
+    }
+
+    struct NoBroker;
+
+    #[async_trait]
+    impl Acker for NoBroker {
+        async fn begin(&self) -> Result<u64, BusError> {
+            Ok(1)
+        }
+
+        async fn ack(&self) -> Result<(), BusError> {
+            Ok(())
+        }
+
+        async fn retry_after(&self, _wait: Duration) -> Result<(), BusError> {
+            Ok(())
+        }
+
+        async fn defer(&self, _wait: Duration) -> Result<(), BusError> {
+            Ok(())
+        }
+
+        async fn in_progress(&self) -> Result<(), BusError> {
+            Ok(())
+        }
+
+        async fn dead_letter(&self, _reason: &str, _attempts: u64) -> Result<(), BusError> {
+            Ok(())
+        }
+
+        async fn open(&self, _key: StagingKey) -> Result<Option<StagedFile>, BusError> {
+            Ok(None)
+        }
+
+        async fn remove(&self, _key: StagingKey) -> Result<(), BusError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn consumer_resumes_if_no_message_arrives_to_probe_with() {
+        let source = OneMessage::default();
+        let ready: Readiness = Arc::new(|| Box::pin(async { Ok(()) }));
+        let consuming = run_consumer(&source, Queue::Uploads, 2, std::future::pending(), ready, |_| async {
+            Outcome::Defer("the store is unavailable".to_owned())
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(2), consuming).await;
+        assert_eq!(*source.limits.lock().unwrap(), [2, 1, 2]);
+    }
 
     #[tokio::test]
     async fn work_started_before_a_pause_does_not_pause_the_consumer_again() {

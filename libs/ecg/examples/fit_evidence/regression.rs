@@ -44,8 +44,7 @@ pub(crate) fn fit(examples: &[Example<'_>]) -> Vec<f64> {
             let weight = example.weight / total;
             let error = weight * (f64::from(example.positive) - probability);
             let curvature = weight * probability * (1.0 - probability);
-            #[expect(clippy::needless_range_loop, reason = "two rows of the matrix are used at a time")]
-        for left in 0..unknowns {
+            for left in 0..unknowns {
                 gradient[left] += error * row[left];
                 let scaled = curvature * row[left];
                 for (sum, right) in hessian[left].iter_mut().zip(&row).skip(left) {
@@ -53,9 +52,11 @@ pub(crate) fn fit(examples: &[Example<'_>]) -> Vec<f64> {
                 }
             }
         }
-        for left in 0..unknowns {
-            for right in 0..left {
-                hessian[left][right] = hessian[right][left];
+        // Only the upper triangle was summed.
+        for left in 1..unknowns {
+            let (above, below) = hessian.split_at_mut(left);
+            for (value, row) in below[0].iter_mut().zip(above) {
+                *value = row[left];
             }
         }
         for index in 0..count {
