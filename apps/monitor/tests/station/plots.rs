@@ -83,6 +83,10 @@ fn beats_can_be_hidden_and_the_style_can_be_paper() {
         let pixels = screen.window().global::<Api>().get_latest().picture.to_rgb8().unwrap();
         pixels.as_bytes().to_vec()
     };
+    // The marks of the beats are blue; the ECG and its grid are not. The picture is drawn in the background.
+    let has_marks =
+        |pixels: &[u8]| pixels.chunks(3).any(|rgb| rgb[2] > 200 && rgb[2] > rgb[1].saturating_add(30));
+    screen.until("the beats are marked", |screen| has_marks(&picture(screen)));
     let marked = picture(&screen);
     screen.press("Beats: latest ECG");
     screen.until("the beats are hidden", |screen| picture(screen) != marked);

@@ -44,7 +44,7 @@ fn selected_ecg_is_drawn_with_heart_rate_quality_and_skipped_rows() {
         app.until("it is drawn", |app| app.has("Picture of strip.csv")).await;
         assert_eq!(app.value("Estimated heart rate"), "72 bpm");
         assert_eq!(app.value("Signal quality"), "Signal quality good");
-        let note = app.labels().into_iter().find(|label| label.contains("left out"));
+        let note = app.labels().into_iter().find(|label| label.contains("skipped"));
         assert!(note.as_ref().is_some_and(|note| note.contains("101")), "{note:?}");
         let picture = app.api(|api| api.get_ecg_picture()).size();
         let pane = app.all("Picture of strip.csv")[0].size();
