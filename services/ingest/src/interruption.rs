@@ -71,7 +71,11 @@ async fn interrupt(
             // Dropped without an acknowledgement, it is redelivered.
             None => is_interrupted = true,
             // The write of the first attempt may still be in progress.
-            Some(Outcome::Retry(_)) => drop(delivery.fail("retry").await.unwrap()),
+            Some(Outcome::Retry(_)) => {
+                let is_dead_letter = delivery.fail("retry").await.unwrap();
+                assert!(!is_dead_letter);
+            }
+            Some(Outcome::Defer(_)) => delivery.defer().await.unwrap(),
             Some(outcome) => panic!("{outcome:?}"),
         }
     }

@@ -311,8 +311,8 @@ impl Control {
     }
 }
 
-/// Runs `write` in a process that is killed at each statement of its transaction, before or after the server gets it. After
-/// each, `repeat` stores the same in another process. Ends when no statement is left.
+/// Stores in a process that is killed at each statement of its transaction, before or after the server gets it. Then another
+/// process stores the same. Ends when no statement is left.
 async fn killed_at_each_statement(is_result: bool, content: Content) {
     let fixture = Fixture::start().await;
     let (mut mrn, mut kills) = (1, 0);

@@ -1,8 +1,8 @@
-//! Reading: single records, histories and the list of patients.
+//! Reads of single records, histories and the list of patients.
 //!
-//! A flipped bit in a key or an index must not hide a record. So a range of rows is read as complete only if the rows at
-//! both of its ends prove it: each carries a checksum of its key, and the keys are in order ([`Range`]). The same holds for
-//! a record that is not found: the rows beside its place are looked at ([`absent`]).
+//! A flipped bit in a key or an index must not hide a record. So a range of rows is complete only if the checksums of the
+//! keys match and the keys are in order, including the rows at both ends ([`Range`]). If a record is not found, the
+//! neighbouring rows are verified ([`absent`]).
 
 use std::cmp::Ordering;
 
@@ -20,10 +20,10 @@ use crate::{PendingEcg, StoreError, StoredUpload};
 use super::failure::broken;
 use super::rows::{self, Checked, checked, required};
 
-/// Most damaged records that a page reports; where there are more, the list is an error.
+/// Maximum number of damaged records that a page reports; with more, the list is an error.
 const DAMAGED: usize = 100;
 
-/// What is read of a range of rows.
+/// The records of a range of rows.
 struct Range<T> {
     items: Vec<T>,
     damaged: Vec<DamagedRecord>,
@@ -47,7 +47,7 @@ impl<T> Range<T> {
     }
 }
 
-/// An index leads to a row that does not belong there.
+/// The error for an index entry that leads to a wrong row.
 fn disordered(table: &Table) -> StoreError {
     StoreError::Corrupt(format!(
         "rows of {} are not in order, so an index is damaged; restore the file from a backup",
@@ -114,7 +114,7 @@ where
     Ok(None)
 }
 
-/// Makes sure that a row that was not found is not there: that its neighbours are where they belong.
+/// Verifies that a row that was not found does not exist: its neighbours must be in order.
 fn absent<K>(connection: &Connection, table: &Table, key: &str, value: &K) -> Result<(), StoreError>
 where
     K: ToSql + rusqlite::types::FromSql + Ord,
@@ -145,7 +145,7 @@ pub(super) fn patients(
     let after = after.map_or(-1, rows::number);
     let matching = match search {
         None => "",
-        // instr and substr know no wildcards, so there is nothing to escape.
+        // instr and substr have no wildcards, so nothing is escaped.
         Some(_) => " AND (instr(name_key, ?2) > 0 OR substr(mrn, 1, length(?3)) = ?3)",
     };
     let sql = format!("{} WHERE mrn > ?1{matching} ORDER BY mrn", table.select());
@@ -163,7 +163,7 @@ pub(super) fn patients(
             Checked::Damaged(record) => range.add_damaged(record)?,
         }
     }
-    // A damaged row just before the beginning may have kept others from being found, or belong behind it.
+    // A damaged row just before the beginning may hide others, or may belong after it.
     let sql = format!("{} WHERE mrn <= ?1 ORDER BY mrn DESC LIMIT 1", table.select());
     let mut statement = connection.prepare_cached(&sql)?;
     let mut found = statement.query([after])?;
@@ -175,7 +175,7 @@ pub(super) fn patients(
     Ok(range.into_page(limit, |patient| Cursor::Patient(patient.mrn)))
 }
 
-/// Every number. This list has no place for a damaged record, so that is an error.
+/// All record numbers. A damaged record is an error, because this list cannot report it.
 pub(super) fn mrns(connection: &Connection) -> Result<Vec<Mrn>, StoreError> {
     let table = rows::PATIENTS;
     let mut statement = connection.prepare_cached(&format!("{} ORDER BY mrn", table.select()))?;
@@ -190,18 +190,18 @@ pub(super) fn mrns(connection: &Connection) -> Result<Vec<Mrn>, StoreError> {
     Ok(numbers)
 }
 
-/// The rows before a place, newest first. They are not limited to one patient: the first row of another one proves that
-/// the history ends there.
+/// The rows before a position, newest first. They are not limited to one patient: the first row of another patient proves
+/// that the history ends there.
 fn history_sql(table: &Table) -> String {
     format!("{} WHERE (mrn, at, id) < (?1, ?2, ?3) ORDER BY mrn DESC, at DESC, id DESC", table.select())
 }
 
-/// The row at the place, or the first behind it.
+/// The row at the position, or the first one after it.
 fn newer_sql(table: &Table) -> String {
     format!("{} WHERE (mrn, at, id) >= (?1, ?2, ?3) ORDER BY mrn, at, id LIMIT 1", table.select())
 }
 
-/// The columns that a history is ordered by.
+/// The columns that order a history.
 type Key = (i64, i64, Vec<u8>);
 
 fn key_of(row: &Row<'_>) -> Result<Key, StoreError> {
@@ -288,7 +288,7 @@ fn pending_sql(received: &str) -> String {
     format!("{select} WHERE pending = 1 AND received_at {received} ?1 ORDER BY received_at, id LIMIT ?2")
 }
 
-/// ECGs that wait for their analysis. Damaged ones are left out: they cannot be analysed, and the others can.
+/// ECGs that wait for their analysis. Damaged ones are left out: they cannot be analysed.
 pub(super) fn pending(
     connection: &Connection,
     before: Timestamp,

@@ -1,4 +1,6 @@
 //! The schema, its version and migrations, and the setup of connections.
+//!
+//! `rusqlite_migration` is not used: its current version (2.6) requires another version of `rusqlite` and Rust 1.95.
 
 use std::path::Path;
 use std::time::Duration;

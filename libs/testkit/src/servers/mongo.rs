@@ -196,7 +196,15 @@ impl OwnServer {
             let port = port.unwrap_or_else(free_port);
             let output = File::create(&log).expect("the log of the server can be written");
             let mut process = Command::new(&program)
-                .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--storage-path"])
+                // The server ignores the journal of commitTransaction unless it syncs at every commit.
+                .args([
+                    "--sync-on-commit",
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    &port.to_string(),
+                    "--storage-path",
+                ])
                 .arg(&self.data)
                 .current_dir(self.folder.path())
                 .stdin(Stdio::null())
