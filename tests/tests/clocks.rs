@@ -180,7 +180,7 @@ async fn station_computes_ages_from_the_server_clock_and_reports_that_its_own_is
         );
         let direction = if offset_s < 0 { "behind the server's" } else { "ahead of the server's" };
         assert!(
-            warning.contains("this computer's clock is") && warning.contains(direction),
+            warning.contains("the clock of this computer is") && warning.contains(direction),
             "{offset_s}: {warning}"
         );
     }
