@@ -31,7 +31,7 @@ async fn unreadable_message_is_dead_lettered_and_can_be_retried_and_dropped() {
     sent.await.unwrap().await.unwrap();
     let letter = within("the message is dead-lettered", || async { list(&system).pop() }).await;
     assert_eq!((&letter["queue"], &letter["mrn"]), (&"UPLOADS".into(), &7.into()));
-    assert!(letter["reason"].as_str().unwrap().contains("not of the form it should have"), "{letter}");
+    assert!(letter["reason"].as_str().unwrap().contains("has an unexpected format"), "{letter}");
 
     let id = letter["id"].to_string();
     let shown: Value = serde_json::from_slice(&bedside(&system, &["show", &id]).stdout).unwrap();
