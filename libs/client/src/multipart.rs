@@ -58,10 +58,16 @@ pub(crate) async fn form(
         ("ecg_sample_rate", options.sample_rate_hz.map(|rate| rate.to_string())),
         ("ecg_lead", options.lead.clone()),
     ];
+    let mut is_empty = upload.files.is_empty();
     for (field, value) in fields {
         if let Some(value) = value {
             form = form.text(field, value);
+            is_empty = false;
         }
+    }
+    if is_empty {
+        // `reqwest` sends a form without parts as an empty body, which the gateway rejects. An empty name means no name.
+        form = form.text("name", "");
     }
     for file in &upload.files {
         let source = open(file).await?;

@@ -52,4 +52,4 @@ pub use http::{http_client, http_client_trusting};
 #[cfg(feature = "system")]
 pub use proxy::{Between, Line, Proxy};
 #[cfg(feature = "system")]
-pub use system::{Extras, Mode, Service, System, within};
+pub use system::{Extras, Mode, Service, System, within, within_limit};

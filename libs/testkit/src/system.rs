@@ -392,7 +392,19 @@ fn words(args: &[&str]) -> Vec<String> {
 ///
 /// # Panics
 /// With the message `what`, if there is no value within 60 s.
-pub async fn within<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub async fn within<T, F: Future<Output = Option<T>>>(what: &str, ask: impl FnMut() -> F) -> T {
+    within_limit(Duration::from_secs(60), what, ask).await
+}
+
+/// Like [`within`], with another time limit.
+///
+/// # Panics
+/// If there is no answer within the limit.
+pub async fn within_limit<T, F: Future<Output = Option<T>>>(
+    limit: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
     let asking = async {
         loop {
             if let Some(answer) = ask().await {
@@ -401,7 +413,7 @@ pub async fn within<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl 
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), asking)
+    tokio::time::timeout(limit, asking)
         .await
-        .unwrap_or_else(|_| panic!("not within 60 s: {what}"))
+        .unwrap_or_else(|_| panic!("not within {} s: {what}", limit.as_secs()))
 }

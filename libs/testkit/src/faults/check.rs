@@ -10,7 +10,7 @@ use mongodb::bson::{Bson, Document, doc};
 use proto_json::{BlobHash, EcgRecord, EcgStatus, ImageRecord, Mrn, UploadId};
 
 use super::clients::{Answer, Record};
-use crate::{Mode, System, within};
+use crate::{Mode, System, within, within_limit};
 
 /// The stored records of a patient.
 struct Stored {
@@ -36,12 +36,16 @@ type FileKey = (UploadId, BlobHash);
 /// Number of bytes at the start of a file that messages show.
 const START: usize = 24;
 
+/// Time limit until an accepted upload is stored. MongoDB aborts the transaction of a killed ingest process after 60 s; until
+/// then other uploads of its patient are deferred.
+const STORED_LIMIT: Duration = Duration::from_secs(180);
+
 /// Violated guarantees, one sentence each. Waits until every accepted upload is stored and no ECG is pending.
 pub(super) async fn violations(system: &System, gateway: &Gateway, records: &[Record]) -> Vec<String> {
     let mut out = Vec::new();
     for record in records {
         if let Answer::Accepted(Some(upload)) | Answer::Stored(Some(upload)) = &record.answer {
-            let receipt = within("accepted uploads are stored", || async {
+            let receipt = within_limit(STORED_LIMIT, "accepted uploads are stored", || async {
                 gateway.upload_status(*upload).await.ok().flatten().map(|status| status.receipt)
             })
             .await;
