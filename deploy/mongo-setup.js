@@ -1,15 +1,15 @@
-// Creates a role and a user for each service, with the actions it needs and no others. Runs at every start: what exists is
-// brought up to date, and passwords become those of the secrets. Waits until the database can be used.
+// Creates a role and a user for each service, with only the actions that it needs. Runs at every start: existing roles and users
+// are updated, and passwords are set from the secrets. Waits until the database is available.
 //
-// Without MONGODB_ADMIN_URI_FILE it logs in as `root` of MONGODB_HOSTS, whom mongo-bootstrap.js creates.
+// Without MONGODB_ADMIN_URI_FILE, it logs in at MONGODB_HOSTS as `root`, which mongo-bootstrap.js creates.
 
 const fs = require('fs');
 
 const SECRETS = process.env.SECRETS || '/secrets';
-const PATIENCE_S = Number(process.env.MONGODB_SETUP_PATIENCE_S || 180);
+const TIMEOUT_S = Number(process.env.MONGODB_SETUP_PATIENCE_S || 180);
 const database = process.env.DATABASE || 'bedside';
 
-// Codes of the server.
+// Error codes of MongoDB.
 const UNAUTHORIZED = 13;
 const AUTHENTICATION_FAILED = 18;
 
@@ -19,11 +19,11 @@ const password = (user) => read(`${SECRETS}/mongo/${user}-password`);
 const ROLES = {
   // Reads for clients.
   query: ['find'],
-  // The only writer. It defines no collections and no indexes; it looks how much space there is.
+  // The only writer. It reads the free space. It creates no collections and no indexes.
   ingest: ['find', 'insert', 'update', 'remove', 'dbStats'],
-  // Defines collections and indexes. It reads and writes no document.
+  // Creates collections and indexes. It has no access to documents.
   setup: ['createCollection', 'createIndex', 'listCollections', 'listIndexes'],
-  // For deploy/backup and deploy/restore: reads everything, and replaces collections.
+  // For deploy/backup and deploy/restore: reads everything and replaces collections.
   backup: [
     'find', 'insert', 'remove', 'listCollections', 'listIndexes', 'createCollection', 'createIndex', 'dropCollection',
     'renameCollectionSameDB',
@@ -37,30 +37,29 @@ function adminUri() {
   return `mongodb://root:${password('root')}@${process.env.MONGODB_HOSTS}/admin?${options.filter(Boolean).join('&')}`;
 }
 
-// Which failures end the waiting: the first user may still be about to be created, but an administrator that was named is
-// there or is not.
+// Errors that end the wait. The first user may not exist yet, but a configured administrator must.
 function isPermanent(error) {
   if (error.code === UNAUTHORIZED) return true;
   return error.code === AUTHENTICATION_FAILED && Boolean(process.env.MONGODB_ADMIN_URI_FILE);
 }
 
-function whatToDo(error) {
+function advice(error) {
   if (error.code === AUTHENTICATION_FAILED) {
     return 'the user or the password is wrong. Do the secrets and the data belong to the same installation?';
   }
   if (error.code === UNAUTHORIZED) return 'this user may not administer users; it needs the role userAdmin';
-  return 'is the database running, and can it be reached from here?';
+  return 'is the database running and reachable?';
 }
 
 function attempt(action) {
   for (let second = 0; ; second++) {
     try {
-      // mongosh waits at each statement, but not at `return`: a failure would pass the `catch`.
+      // mongosh awaits statements but not `return`, so the error would not reach the `catch`.
       action();
       return;
     } catch (error) {
-      if (isPermanent(error) || second >= PATIENCE_S) {
-        print(`mongo-setup: ${error.message}: ${whatToDo(error)}`);
+      if (isPermanent(error) || second >= TIMEOUT_S) {
+        print(`mongo-setup: ${error.message}: ${advice(error)}`);
         quit(1);
       }
       if (second % 10 === 5) print(`mongo-setup: waiting for the database (${error.message})`);
@@ -82,7 +81,7 @@ attempt(() => {
     define(db, 'Role', `bedside-${name}`, { privileges, roles: [] });
     define(db, 'User', name, { pwd: password(name), roles: [{ role: `bedside-${name}`, db: database }] });
   }
-  // Earlier versions had a user with rights on all databases.
+  // Earlier versions created a user with rights on all databases.
   const admin = db.getSiblingDB('admin');
   if (!process.env.MONGODB_ADMIN_URI_FILE && admin.runCommand({ usersInfo: 'backup' }).users.length > 0) {
     admin.runCommand({ dropUser: 'backup' });

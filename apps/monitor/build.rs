@@ -1,6 +1,6 @@
-//! Compiles the windows; the shared widgets are imported as `@ui`.
+//! Compiles the Slint files. The shared widgets are imported as `@ui`.
 fn main() {
-    // Asked when it runs: a build folder may be shared by several checkouts.
+    // Read at run time, because several checkouts may share a target folder.
     let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| ".".into());
     let shared = std::path::Path::new(&package).join("../ui/ui");
     let configuration = slint_build::CompilerConfiguration::new()

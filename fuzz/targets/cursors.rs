@@ -1,4 +1,4 @@
-//! What stands in paths and query strings, and in settings: what is read is written as it was, or as the same again.
+//! Values of paths, query strings and settings: parsed values survive a round trip.
 #![no_main]
 
 use std::fmt::{Debug, Display};
@@ -7,19 +7,19 @@ use std::str::FromStr;
 use proto_json::{BlobHash, Cursor, Mrn, RecordId, Timestamp, UploadId};
 use runtime::ByteSize;
 
-fn same_again<T: FromStr<Err: Debug> + Display + Debug + PartialEq>(text: &str) {
+fn round_trip<T: FromStr<Err: Debug> + Display + Debug + PartialEq>(text: &str) {
     if let Ok(value) = text.parse::<T>() {
-        let again = value.to_string().parse::<T>().expect("what was written can be read");
+        let again = value.to_string().parse::<T>().expect("a formatted value can be parsed");
         assert_eq!(again, value);
     }
 }
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
-    same_again::<Mrn>(text);
-    same_again::<RecordId>(text);
-    same_again::<UploadId>(text);
-    same_again::<BlobHash>(text);
-    same_again::<Timestamp>(text);
+    round_trip::<Mrn>(text);
+    round_trip::<RecordId>(text);
+    round_trip::<UploadId>(text);
+    round_trip::<BlobHash>(text);
+    round_trip::<Timestamp>(text);
     if let Ok(cursor) = text.parse::<Cursor>() {
         assert_eq!(cursor.to_string(), text);
     }

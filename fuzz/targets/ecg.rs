@@ -1,4 +1,4 @@
-//! CSV and EDF: read, analysed and, where it is short, drawn.
+//! CSV and EDF files: read, analysed and, if short, plotted.
 #![no_main]
 
 use ecg::csv::{LeadChoice, Options};
@@ -7,12 +7,12 @@ use ecg::plot;
 #[path = "../../libs/ecg/tests/strip_checks/mod.rs"]
 mod strip_checks;
 
-/// What is longer is read and not analysed, so that more is tried in the same time.
+/// Longer strips are read but not analysed, so that more inputs are tried in the same time.
 const ANALYSED_SAMPLES: usize = 20_000;
 const DRAWN_SAMPLES: usize = 1_000;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    // The last byte chooses how to read.
+    // The last byte selects the options.
     let choice = bytes.last().copied().unwrap_or_default();
     let options = Options {
         sample_rate_hz: (choice & 1 == 1).then_some(250.0),
@@ -25,8 +25,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             if strip.sample_count() <= ANALYSED_SAMPLES {
                 let analysis = ecg::analyze(&strip);
                 if strip.sample_count() <= DRAWN_SAMPLES && choice & 12 == 12 {
-                    plot::png(&strip, &analysis, &plot::Options::default())
-                        .expect("what is read can be drawn");
+                    plot::png(&strip, &analysis, &plot::Options::default()).expect("a strip can be plotted");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Messages of the bus and bodies of replies: what can be read can be written and read again.
+//! Messages and response bodies: parsed values survive a round trip.
 #![no_main]
 
 use proto_json::{
@@ -8,9 +8,9 @@ use proto_json::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-fn same_again<T: DeserializeOwned + Serialize>(bytes: &[u8]) {
+fn round_trip<T: DeserializeOwned + Serialize>(bytes: &[u8]) {
     if let Ok(value) = serde_json::from_slice::<T>(bytes) {
-        let written = serde_json::to_vec(&value).expect("what was read can be written");
+        let written = serde_json::to_vec(&value).expect("a parsed value can be serialised");
         if let Err(error) = serde_json::from_slice::<T>(&written) {
             panic!("{error}: {}", String::from_utf8_lossy(&written));
         }
@@ -18,17 +18,17 @@ fn same_again<T: DeserializeOwned + Serialize>(bytes: &[u8]) {
 }
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    same_again::<UploadReceived>(bytes);
-    same_again::<AnalyzeEcg>(bytes);
-    same_again::<EcgAnalyzed>(bytes);
-    same_again::<PatientUpdated>(bytes);
-    same_again::<Receipt>(bytes);
-    same_again::<EcgDetail>(bytes);
-    same_again::<Page<EcgRecord>>(bytes);
-    same_again::<Page<PatientSummary>>(bytes);
-    same_again::<DeadLetterPage>(bytes);
-    same_again::<UploadStatus>(bytes);
-    same_again::<Problem>(bytes);
-    same_again::<legacy::PatientData>(bytes);
-    same_again::<legacy::NewPatient>(bytes);
+    round_trip::<UploadReceived>(bytes);
+    round_trip::<AnalyzeEcg>(bytes);
+    round_trip::<EcgAnalyzed>(bytes);
+    round_trip::<PatientUpdated>(bytes);
+    round_trip::<Receipt>(bytes);
+    round_trip::<EcgDetail>(bytes);
+    round_trip::<Page<EcgRecord>>(bytes);
+    round_trip::<Page<PatientSummary>>(bytes);
+    round_trip::<DeadLetterPage>(bytes);
+    round_trip::<UploadStatus>(bytes);
+    round_trip::<Problem>(bytes);
+    round_trip::<legacy::PatientData>(bytes);
+    round_trip::<legacy::NewPatient>(bytes);
 });

@@ -1,4 +1,4 @@
-//! Pictures and ECG files, told from their first bytes.
+//! Detection of image and ECG formats from the first bytes.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::any_bytes::files(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::fuzzing::files(bytes));

@@ -1,4 +1,4 @@
-//! JSON bodies of the documented route, with their base64.
+//! JSON bodies of the legacy API, with base64.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::any_bytes::legacy(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::fuzzing::legacy(bytes));

@@ -1,4 +1,4 @@
-//! Bodies of uploads: the `Content-Type` in the first line, then the parts.
+//! Multipart bodies: the first line is the `Content-Type`, the rest the body.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::any_bytes::multipart(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::fuzzing::multipart(bytes));

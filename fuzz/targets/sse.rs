@@ -1,10 +1,10 @@
-//! Event streams as the apps read them: the same events come of the same bytes, however they arrive.
+//! Event streams: the parsed events do not depend on how the bytes are split.
 #![no_main]
 
 use proto_json::PatientUpdated;
 use sse::{SseError, SseEvent, SseParser};
 
-// The parser alone: the rest of the client is an HTTP client with all that this takes.
+// Includes only the parser, without the dependencies of the client.
 #[path = "../../libs/client/src/sse.rs"]
 mod sse;
 

@@ -1,4 +1,4 @@
-//! The file of access tokens.
+//! Token files.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::any_bytes::tokens(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::fuzzing::tokens(bytes));

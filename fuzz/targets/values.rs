@@ -1,4 +1,4 @@
-//! Names, numbers, times and file names of forms.
+//! Names, numbers, times and file names in forms.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::any_bytes::values(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gateway::fuzzing::values(bytes));

@@ -1,4 +1,4 @@
-//! WFDB: a header up to the first byte of zero; what follows is taken as its signals, and as annotations.
+//! WFDB: the header ends at the first zero byte. The rest is parsed as signals and as annotations.
 #![no_main]
 
 use ecg::wfdb::{self, Header};

@@ -3,36 +3,41 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    BlobHash, Bpm, Cursor, EcgAnalysis, EcgQuality, EcgStatus, HeartRateSource, MediaType, Mrn, RecordId,
-    Timestamp, UploadId,
-};
+use crate::cursor::Cursor;
+use crate::ecg::{EcgAnalysis, EcgQuality, EcgStatus};
+use crate::files::{BlobInfo, FileKind, MediaType};
+use crate::ids::{BlobHash, Mrn, RecordId, UploadId};
+use crate::queue::Queue;
+use crate::time::Timestamp;
+use crate::vitals::{Bpm, HeartRateSource};
 
-/// What is known of a patient at one look. Bounded in size, however long the history.
+/// Summary of a patient. Its size does not depend on the length of the history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PatientSummary {
     /// Medical record number.
     pub mrn: Mrn,
-    /// Name, if one was ever given.
+    /// Name, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The last change of the name; absent if the name has never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renamed: Option<NameChange>,
-    /// Grows with every change: of two summaries of a patient, the one with the higher version is the later one.
+    /// Each change increases the version: of two summaries of a patient, the one with the higher version is
+    /// newer.
     pub version: u64,
     /// When the first upload was stored.
     pub created_at: Timestamp,
     /// When the last change was stored.
     pub updated_at: Timestamp,
-    /// The latest heart rate by time of recording, or of receipt where that is not known.
+    /// The latest heart rate, by recording time, or by time of receipt if the recording time is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_heart_rate: Option<LatestHeartRate>,
-    /// The latest ECG by time of recording, or of receipt where that is not known, whatever its status.
+    /// The latest ECG of any status, by recording time, or by time of receipt if the recording time is
+    /// unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_ecg: Option<LatestEcg>,
-    /// The latest medical image by time of receipt. For all three: where a time is in the future, the later upload is
-    /// the latest.
+    /// The latest medical image, by time of receipt. If the time of a value is in the future, the order of
+    /// uploads decides; this also applies to the latest heart rate and the latest ECG.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_image: Option<LatestImage>,
 }
@@ -44,21 +49,21 @@ pub struct NameChange {
     pub from: String,
     /// When the new name was stored.
     pub at: Timestamp,
-    /// The client asked for the change. `false` for the legacy route, which replaces a name without a question: stations
-    /// show a notice.
+    /// Whether the client asked for the change. `false` for the legacy API, which replaces a name without
+    /// confirmation; stations then show a notice.
     pub confirmed: bool,
 }
 
-/// A name that a patient had before.
+/// A former name of a patient.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FormerName {
     /// The name.
     pub name: String,
-    /// When another name replaced it.
+    /// When it was replaced by another name.
     pub replaced_at: Timestamp,
-    /// The upload that replaced it.
+    /// The upload that changed the name.
     pub upload_id: UploadId,
-    /// The client asked for the change; see [`NameChange::confirmed`].
+    /// Whether the client asked for the change; see [`NameChange::confirmed`].
     pub confirmed: bool,
 }
 
@@ -78,11 +83,12 @@ pub struct NameQuery {
     pub name: String,
 }
 
-/// Result of a name check. It does not contain the stored name, so that clients which may only upload can ask for it.
+/// Result of a name check. It does not contain the stored name, so clients that may only upload can request
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NameMatch {
-    /// The patient has this name. Upper and lower case are not distinguished.
+    /// The patient has this name. The comparison ignores case.
     Same,
     /// The patient has another name.
     Different,
@@ -90,15 +96,15 @@ pub enum NameMatch {
     Unnamed,
 }
 
-/// Answer to a name check.
+/// Response to a name check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NameCheck {
     /// The result.
     pub result: NameMatch,
 }
 
-/// Compares a given name with the stored name of a patient. Differences of case and of white space at the ends and
-/// between words are ignored.
+/// Compares a given name with the stored name of a patient. Ignores case, leading and trailing white space,
+/// and the amount of white space between words.
 #[must_use]
 pub fn match_names(given: &str, stored: Option<&str>) -> NameMatch {
     let key = |name: &str| -> String {
@@ -112,8 +118,8 @@ pub fn match_names(given: &str, stored: Option<&str>) -> NameMatch {
     }
 }
 
-/// Case-insensitive form of a name: characters are mapped to upper and then to lower case one by one, so that `ß` equals
-/// `SS` and all three sigmas are equal.
+/// Case-insensitive form of a name. Maps each character to upper case and then to lower case, so that `ß`
+/// equals `SS` and all three sigmas are equal.
 #[must_use]
 pub fn name_key(text: &str) -> String {
     text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
@@ -122,40 +128,41 @@ pub fn name_key(text: &str) -> String {
 /// The latest heart rate of a patient.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LatestHeartRate {
-    /// Record of the history of heart rates.
+    /// Record in the heart rate history.
     pub id: RecordId,
     /// The rate.
     pub bpm: Bpm,
-    /// When it was recorded, or received where that is not known.
+    /// When it was recorded, or received if the recording time is unknown.
     pub at: Timestamp,
-    /// When the gateway received it; absent in records of versions that did not keep it.
+    /// When the gateway received it; absent in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_at: Option<Timestamp>,
-    /// When it was recorded, if the client said so. Where it is absent, `at` is the time of receipt.
+    /// When it was recorded, if the client stated it. If absent, `at` is the time of receipt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded_at: Option<Timestamp>,
-    /// Where it comes from.
+    /// Source of the value.
     pub source: HeartRateSource,
-    /// The ECG it comes from or came with.
+    /// The ECG from which it was computed or with which it was uploaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ecg_id: Option<RecordId>,
-    /// Version of the patient with the upload that brought it: the order of uploads, whatever clocks said.
+    /// Version of the patient after the upload that contained it: the order of uploads, independent of
+    /// clocks.
     #[serde(default)]
     pub upload_version: u64,
-    /// Its time was in the future when it was stored, or has become so when the server's clock was corrected. Then nobody
-    /// can tell how old it is: do not show an age.
+    /// Whether its time was in the future when it was stored, or is in the future since the server's clock
+    /// was corrected. The age is then unknown: do not show one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clock_wrong: bool,
 }
 
-/// When a value is from, as far as that can be told.
+/// Time of a value, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueTime {
     /// When it was recorded.
     Recorded(Timestamp),
-    /// When it was received; when it was recorded is not known, only that it was not later.
+    /// When it was received. The recording time is unknown, but not later.
     Received(Timestamp),
-    /// It is from the future: a clock was wrong, so its age cannot be told.
+    /// The time is in the future: a clock was wrong, and the age is unknown.
     ClockWrong,
 }
 
@@ -170,7 +177,7 @@ impl ValueTime {
 }
 
 impl LatestHeartRate {
-    /// When it is from; `now` by the clock of the server.
+    /// Returns the time of this record. `now` is the server's time.
     #[must_use]
     pub fn time(&self, now: Timestamp) -> ValueTime {
         ValueTime::of(self.at, self.recorded_at, self.clock_wrong, now)
@@ -178,7 +185,7 @@ impl LatestHeartRate {
 }
 
 impl HeartRateRecord {
-    /// When it is from; `now` by the clock of the server.
+    /// Returns the time of this record. `now` is the server's time.
     #[must_use]
     pub fn time(&self, now: Timestamp) -> ValueTime {
         ValueTime::of(self.at, self.recorded_at, false, now)
@@ -186,7 +193,7 @@ impl HeartRateRecord {
 }
 
 impl EcgRecord {
-    /// When it is from; `now` by the clock of the server.
+    /// Returns the time of this record. `now` is the server's time.
     #[must_use]
     pub fn time(&self, now: Timestamp) -> ValueTime {
         ValueTime::of(self.at, self.recorded_at, false, now)
@@ -194,7 +201,7 @@ impl EcgRecord {
 }
 
 impl ImageRecord {
-    /// When it was received; `now` by the clock of the server.
+    /// Returns the time of receipt. `now` is the server's time.
     #[must_use]
     pub fn time(&self, now: Timestamp) -> ValueTime {
         ValueTime::of(self.at, None, false, now)
@@ -202,14 +209,14 @@ impl ImageRecord {
 }
 
 impl LatestEcg {
-    /// When it is from; `now` by the clock of the server.
+    /// Returns the time of this record. `now` is the server's time.
     #[must_use]
     pub fn time(&self, now: Timestamp) -> ValueTime {
         ValueTime::of(self.at, self.recorded_at, self.clock_wrong, now)
     }
 
-    /// Whether it comes after this heart rate, which may be its own. Where the time of one of them cannot be trusted, the
-    /// order of uploads decides.
+    /// Returns whether this ECG is newer than `rate`, which may be computed from this ECG. If one of the
+    /// times is wrong, the order of uploads decides.
     #[must_use]
     pub fn is_after(&self, rate: &LatestHeartRate) -> bool {
         if self.clock_wrong || rate.clock_wrong {
@@ -225,27 +232,28 @@ impl LatestEcg {
 pub struct LatestEcg {
     /// The ECG.
     pub id: RecordId,
-    /// When it was recorded, or received where that is not known.
+    /// When it was recorded, or received if the recording time is unknown.
     pub at: Timestamp,
-    /// When the gateway received it; absent in records of versions that did not keep it.
+    /// When the gateway received it; absent in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_at: Option<Timestamp>,
-    /// When it was recorded, if the client said so. Where it is absent, `at` is the time of receipt.
+    /// When it was recorded, if the client stated it. If absent, `at` is the time of receipt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded_at: Option<Timestamp>,
-    /// How far its analysis has come.
+    /// Status of its analysis.
     pub status: EcgStatus,
-    /// Its heart rate, once there is one.
+    /// Its heart rate, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heart_rate: Option<Bpm>,
-    /// Its quality, once it is analysed.
+    /// Its signal quality; present after the analysis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<EcgQuality>,
-    /// Version of the patient with the upload that brought it: the order of uploads, whatever clocks said.
+    /// Version of the patient after the upload that contained it: the order of uploads, independent of
+    /// clocks.
     #[serde(default)]
     pub upload_version: u64,
-    /// Its time was in the future when it was stored, or has become so when the server's clock was corrected. Then nobody
-    /// can tell how old it is: do not show an age.
+    /// Whether its time was in the future when it was stored, or is in the future since the server's clock
+    /// was corrected. The age is then unknown: do not show one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clock_wrong: bool,
 }
@@ -259,134 +267,116 @@ pub struct LatestImage {
     pub at: Timestamp,
     /// Format.
     pub media_type: MediaType,
-    /// Name of the uploaded file, if the client gave one.
+    /// Name of the uploaded file, if the client stated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_name: Option<String>,
-    /// Version of the patient with the upload that brought it: the order of uploads, whatever clocks said.
+    /// Version of the patient after the upload that contained it: the order of uploads, independent of
+    /// clocks.
     #[serde(default)]
     pub upload_version: u64,
-    /// Its time was in the future when it was stored, or has become so when the server's clock was corrected. Then nobody
-    /// can tell how old it is: do not show an age.
+    /// Whether its time was in the future when it was stored, or is in the future since the server's clock
+    /// was corrected. The age is then unknown: do not show one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clock_wrong: bool,
 }
 
-/// One heart rate of the history.
+/// A heart rate in a patient's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HeartRateRecord {
-    /// This record.
+    /// Id of this record.
     pub id: RecordId,
-    /// Whose it is.
+    /// Medical record number of the patient.
     pub mrn: Mrn,
     /// The rate.
     pub bpm: Bpm,
-    /// When it was recorded, or received where that is not known.
+    /// When it was recorded, or received if the recording time is unknown.
     pub at: Timestamp,
-    /// When the gateway received it; absent in records of versions that did not keep it.
+    /// When the gateway received it; absent in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_at: Option<Timestamp>,
-    /// When it was recorded, if the client said so. Where it is absent, `at` is the time of receipt.
+    /// When it was recorded, if the client stated it. If absent, `at` is the time of receipt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded_at: Option<Timestamp>,
-    /// Where it comes from.
+    /// Source of the value.
     pub source: HeartRateSource,
-    /// The ECG it comes from or came with.
+    /// The ECG from which it was computed or with which it was uploaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ecg_id: Option<RecordId>,
 }
 
-/// One ECG of the history.
+/// An ECG in a patient's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EcgRecord {
-    /// This record.
+    /// Id of this record.
     pub id: RecordId,
-    /// Whose it is.
+    /// Medical record number of the patient.
     pub mrn: Mrn,
-    /// The upload that brought it.
+    /// The upload that contained it.
     pub upload_id: UploadId,
-    /// When it was recorded, or received where that is not known: the order of the history.
+    /// When it was recorded, or received if the recording time is unknown. The history is sorted by this
+    /// time.
     pub at: Timestamp,
     /// When the gateway received it.
     pub received_at: Timestamp,
-    /// When it was recorded, if the client said so.
+    /// When it was recorded, if the client stated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded_at: Option<Timestamp>,
-    /// How far its analysis has come.
+    /// Status of its analysis.
     pub status: EcgStatus,
-    /// Its heart rate: computed from the signal, or reported along with a picture.
+    /// Its heart rate: computed from the signal, or reported with an ECG image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heart_rate: Option<Bpm>,
-    /// The signal as uploaded; absent for a picture.
+    /// The uploaded signal; absent for an ECG image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<BlobInfo>,
-    /// The picture: uploaded, or drawn from the signal.
+    /// The uploaded image, or the plot of the signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plot: Option<BlobInfo>,
-    /// Every beat and the trend, as [`crate::EcgDetail`]; present once it is analysed.
+    /// Beats and trend, as [`crate::EcgDetail`]; present after the analysis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<BlobInfo>,
-    /// What was found in it.
+    /// Result of the analysis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<EcgAnalysis>,
-    /// Why it could not be analysed: one sentence.
+    /// Why the analysis failed, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
 }
 
-/// One medical image of the history.
+/// A medical image in a patient's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ImageRecord {
-    /// This record.
+    /// Id of this record.
     pub id: RecordId,
-    /// Whose it is.
+    /// Medical record number of the patient.
     pub mrn: Mrn,
-    /// The upload that brought it.
+    /// The upload that contained it.
     pub upload_id: UploadId,
-    /// When the gateway received it: the order of the history.
+    /// When the gateway received it. The history is sorted by this time.
     pub at: Timestamp,
-    /// The bytes.
+    /// The image file.
     pub file: BlobInfo,
-}
-
-/// A stored file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct BlobInfo {
-    /// SHA-256 of the bytes.
-    pub sha256: BlobHash,
-    /// Length in bytes.
-    pub bytes: u64,
-    /// Format.
-    pub media_type: MediaType,
-    /// Name of the uploaded file, if the client gave one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file_name: Option<String>,
-    /// Width in pixels, of a picture.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub width: Option<u32>,
-    /// Height in pixels, of a picture.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub height: Option<u32>,
 }
 
 /// One page of a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Page<T> {
-    /// The entries of this page.
+    /// The items of this page.
     pub items: Vec<T>,
-    /// Pass it as `after` to get the next page; absent on the last one.
+    /// Pass this value as `after` to get the next page; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Cursor>,
-    /// Stored records that belong, or may belong, on this page and cannot be shown because they are damaged.
+    /// Damaged records that belong, or may belong, on this page. Their content is not returned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<DamagedRecord>,
 }
 
-/// A stored record that is damaged: its checksum does not match. Its content is never shown.
+/// A stored record whose checksum does not match. Its content is never returned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DamagedRecord {
-    /// What kind of record it is.
+    /// Kind of the record.
     pub kind: RecordKind,
-    /// Its key, as far as it can be read; the key itself may be damaged.
+    /// Key of the record, as far as it is readable. The key may be damaged as well.
     pub key: String,
 }
 
@@ -396,7 +386,7 @@ pub struct DamagedRecord {
 pub enum RecordKind {
     /// The summary of a patient.
     Patient,
-    /// A name that a patient had before.
+    /// A former name of a patient.
     FormerName,
     /// A heart rate in a patient's history.
     HeartRate,
@@ -413,7 +403,7 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    /// The kind in words.
+    /// Returns the name of the kind for messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -429,7 +419,7 @@ impl RecordKind {
     }
 }
 
-/// Names the record, so it is not for logs.
+/// The text contains the key of the record and must not be logged.
 impl std::fmt::Display for DamagedRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
@@ -441,126 +431,131 @@ impl std::fmt::Display for DamagedRecord {
     }
 }
 
-/// Answer to an upload whose storing is confirmed.
+/// Response to an upload that is confirmed as stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UploadReceipt {
     /// The upload.
     pub upload_id: UploadId,
-    /// Whose it is.
+    /// Medical record number of the patient.
     pub mrn: Mrn,
     /// When the gateway received it.
     pub received_at: Timestamp,
-    /// This upload made the patient known.
+    /// Whether this upload created the patient.
     pub patient_created: bool,
-    /// This upload brought anything new: a name, a heart rate, a file.
+    /// Whether this upload changed anything: a name, a heart rate or a file.
     pub changed: bool,
-    /// The upload named the patient differently, and the stored name was kept.
+    /// Whether the upload contained another name than the stored one, and the stored name was kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub name_kept: bool,
-    /// Version of the patient after this upload was stored: the order of uploads.
+    /// Version of the patient after this upload: the order of uploads.
     pub version: u64,
-    /// The heart rate that was reported.
+    /// Record of the reported heart rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heart_rate: Option<RecordId>,
-    /// What became of each file, in the order of the request.
+    /// The stored files, in the order of the request.
     pub files: Vec<StoredFile>,
 }
 
-/// What became of an uploaded file.
+/// A stored file of an upload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StoredFile {
-    /// The ECG or image it became.
+    /// Id of the ECG or image.
     pub id: RecordId,
-    /// What it is.
-    pub kind: crate::FileKind,
+    /// Kind of the file.
+    pub kind: FileKind,
     /// SHA-256 of the bytes.
     pub sha256: BlobHash,
-    /// Name of the uploaded file, if the client gave one.
+    /// Name of the uploaded file, if the client stated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_name: Option<String>,
 }
 
-/// Answer to an upload that is durably queued, but not known to be stored yet.
+/// Response to an upload that is durably queued, but not confirmed as stored yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReceivedUpload {
-    /// The upload; `GET /api/v1/uploads/{id}` tells what became of it.
+    /// The upload; `GET /api/v1/uploads/{id}` returns its status.
     pub upload_id: UploadId,
-    /// Whose it is.
+    /// Medical record number of the patient.
     pub mrn: Mrn,
     /// When the gateway received it.
     pub received_at: Timestamp,
-    /// A sentence for people.
+    /// Message for users, one sentence.
     pub message: String,
+    /// SHA-256 over the content of the request. If the status of the upload shows another one, another upload with
+    /// the same `Idempotency-Key` was stored instead.
+    pub fingerprint: BlobHash,
 }
 
 /// Whether an upload is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UploadState {
-    /// Stored; the receipt says what.
+    /// Stored; see the receipt.
     Stored,
 }
 
-/// What became of an upload.
+/// Status of an upload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UploadStatus {
     /// Whether it is stored.
     pub state: UploadState,
     /// What was stored.
     pub receipt: UploadReceipt,
+    /// SHA-256 over the content of the stored request.
+    pub fingerprint: BlobHash,
 }
 
-/// A message that was given up, without what it says.
+/// A dead-lettered message, without its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetterSummary {
-    /// Its number.
+    /// Number of the dead letter.
     pub id: u64,
-    /// The queue it was on.
-    pub queue: crate::Queue,
-    /// The patient it is about.
+    /// The queue it was taken from.
+    pub queue: Queue,
+    /// Medical record number of the patient.
     pub mrn: Mrn,
-    /// The upload it goes back to, where the message can be read.
+    /// The upload that caused it; absent if the message cannot be parsed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload_id: Option<UploadId>,
-    /// Why it was given up.
+    /// Why it was dead-lettered.
     pub reason: String,
-    /// How often it was tried.
+    /// Number of delivery attempts.
     pub attempts: u64,
-    /// When it was given up.
+    /// When it was dead-lettered.
     pub died_at: Timestamp,
-    /// Length of the message.
+    /// Length of the message in bytes.
     pub bytes: u64,
 }
 
-/// A message that was given up.
+/// A dead-lettered message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetter {
-    /// What is known of it.
+    /// Everything but the content.
     #[serde(flatten)]
     pub summary: DeadLetterSummary,
-    /// The message; as text where it is no JSON.
+    /// Content of the message; a string if the message is not JSON.
     pub message: serde_json::Value,
 }
 
 /// One page of dead letters, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetterPage {
-    /// The entries of this page.
+    /// The items of this page.
     pub items: Vec<DeadLetterSummary>,
-    /// Pass it as `after` to get the next page; absent on the last one.
+    /// Pass this value as `after` to get the next page; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
 }
 
-/// What the clock of the server shows, and whether it can be trusted.
+/// Time of the server, and whether it is reliable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerClock {
-    /// What it shows now. Count the age of a value by this clock, not by your own.
+    /// Current time of the server. Compute the age of a value from it, not from the local clock.
     pub time: Timestamp,
-    /// The highest time that it has shown.
+    /// The highest time that the server's clock has shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub highest: Option<Timestamp>,
-    /// What is wrong with it, in one sentence; absent while nothing is known to be.
+    /// Problem of the server's clock, in one sentence; absent if none is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -568,26 +563,26 @@ pub struct ServerClock {
 /// Data of the events `ready` and `keep-alive` of an event stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StreamState {
-    /// Longest silence between two events, in milliseconds.
+    /// Maximum time between two events, in milliseconds.
     pub keep_alive_ms: u64,
-    /// What the clock of the server shows. Count the age of a value by this clock, not by your own.
+    /// Current time of the server. Compute the age of a value from it, not from the local clock.
     pub time: Timestamp,
-    /// What is wrong with that clock, in one sentence; absent while nothing is known to be.
+    /// Problem of the server's clock, in one sentence; absent if none is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_problem: Option<String>,
 }
 
-/// An error, as RFC 9457 has it (`application/problem+json`).
+/// An error response as defined by RFC 9457 (`application/problem+json`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {
-    /// `about:blank`, or the stable name of the problem: `urn:bedside:problem:…`.
+    /// `about:blank`, or the stable identifier of the problem type: `urn:bedside:problem:…`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The problem in a few words, alike for all of its kind.
+    /// Short title, the same for all problems of this type.
     pub title: String,
     /// HTTP status.
     pub status: u16,
-    /// One sentence on this very case that a person can act on.
+    /// Explanation of this occurrence, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// The two names, if the type is `urn:bedside:problem:name-differs`.
@@ -595,7 +590,7 @@ pub struct Problem {
     pub names: Option<NameConflict>,
 }
 
-/// The names of an upload that was rejected because it names a known patient differently.
+/// The names of an upload that was rejected because the patient has another name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NameConflict {
     /// The name in the upload.

@@ -1,4 +1,4 @@
-//! Where a page of a list ends.
+//! Cursors for lists that are read page by page.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,20 +7,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Mrn, RecordId, Timestamp};
+use crate::ids::{Mrn, RecordId};
+use crate::time::Timestamp;
 
-/// Where a page of a list ends, and so where the next one starts. Clients pass it back as they got it.
+/// End of a page, and start of the next page. Clients pass it back unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub enum Cursor {
-    /// In the list of patients, ascending by number: after this one.
+    /// Position in the list of patients, which ascends by record number: after this patient.
     Patient(Mrn),
-    /// In a history, newest first: before the record of this time and id.
+    /// Position in a history, newest first: before the record with this time and id.
     Record(Timestamp, RecordId),
 }
 
-/// The text is no cursor of ours.
+/// The text is not a cursor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`after` must be the `next` value of an earlier page of the same list")]
 pub struct CursorError;
@@ -45,7 +46,7 @@ impl FromStr for Cursor {
                 at.parse().ok().and_then(|millis| Timestamp::from_millis(millis).ok()).ok_or(CursorError)?;
             Cursor::Record(at, RecordId::from_uuid(Uuid::try_parse(id).map_err(|_| CursorError)?))
         };
-        // One spelling for each cursor: what we did not write ourselves is refused.
+        // Each cursor has one spelling. Other spellings are rejected.
         if parsed.to_string() == text { Ok(parsed) } else { Err(CursorError) }
     }
 }
@@ -71,7 +72,7 @@ mod tests {
     use crate::UploadId;
 
     #[test]
-    fn cursors_round_trip_and_refuse_other_text() {
+    fn cursors_round_trip_and_other_text_is_rejected() {
         let id = UploadId::from_idempotency_key("", "a").record("ecg", 0);
         for cursor in
             [Cursor::Patient(Mrn::new(7).unwrap()), Cursor::Record(Timestamp::from_millis(-5).unwrap(), id)]
@@ -88,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_cursor_is_read_as_it_was_written(mrn in 0..=Mrn::MAX, millis in MILLIS, id in any::<u128>()) {
+        fn every_cursor_round_trips(mrn in 0..=Mrn::MAX, millis in MILLIS, id in any::<u128>()) {
             let id = RecordId::from_uuid(Uuid::from_u128(id));
             let at = Timestamp::from_millis(millis).unwrap();
             for cursor in [Cursor::Patient(Mrn::new(mrn).unwrap()), Cursor::Record(at, id)] {
@@ -97,7 +98,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_read_was_written_by_us(text in "[pr]?[-+ 0-9]{0,17}(\\.[0-9a-fA-F-]{30,36})?") {
+        fn accepted_text_is_the_only_spelling(text in "[pr]?[-+ 0-9]{0,17}(\\.[0-9a-fA-F-]{30,36})?") {
             if let Ok(cursor) = text.parse::<Cursor>() {
                 prop_assert_eq!(cursor.to_string(), text);
             }

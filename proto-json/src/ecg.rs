@@ -1,59 +1,59 @@
-//! What is said of a raw ECG.
+//! Options and results of the ECG analysis.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How to read a signal where the file itself does not say it.
+/// How to read a signal, for files that do not state it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SignalOptions {
-    /// Samples per second of a file that holds no times.
+    /// Samples per second, for a file without times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_rate_hz: Option<f64>,
-    /// Name or 1-based number of the lead to analyse, in a file that holds several.
+    /// Name or 1-based number of the lead to analyse, for a file with several leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lead: Option<String>,
 }
 
-/// How far the analysis of an ECG has come.
+/// Status of the analysis of an ECG.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EcgStatus {
-    /// Stored; a worker will analyse it.
+    /// Stored; the analysis is pending.
     Pending,
-    /// Analysed. That does not promise a heart rate: the signal may not support one.
+    /// Analysed. The result may lack a heart rate if the signal does not support one.
     Analyzed,
-    /// Could not be read as an ECG; the reason is in `failure`.
+    /// The file could not be read as an ECG; `failure` states the reason.
     Failed,
-    /// Uploaded as a picture: there is no signal to analyse.
+    /// Uploaded as an image: there is no signal to analyse.
     Picture,
 }
 
-/// How far a signal can be trusted.
+/// Quality of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EcgQuality {
-    /// Beats stand out clearly.
+    /// Beats are clearly detectable.
     Good,
-    /// Beats are found, with doubt.
+    /// Beats are detected, but some may be wrong.
     Poor,
-    /// Nothing can be said; no heart rate comes from it.
+    /// Beats cannot be detected reliably; no heart rate is computed.
     Unusable,
 }
 
-/// What was found in a raw ECG. Bounded in size; every beat is in [`EcgDetail`].
+/// Result of the analysis of a raw ECG. Bounded in size; [`EcgDetail`] contains every beat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EcgAnalysis {
-    /// Length in seconds, gaps included.
+    /// Length in seconds, including gaps.
     pub duration_s: f64,
     /// Samples per second.
     pub sample_rate_hz: f64,
-    /// The lead that was analysed, as the file names it.
+    /// Name of the analysed lead, as in the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lead: Option<String>,
-    /// Heart rate; absent where the signal does not support one.
+    /// Heart rate; absent if the signal does not support one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heart_rate: Option<EcgRate>,
-    /// One sentence; present exactly when there is no heart rate.
+    /// Why there is no heart rate, in one sentence; present if and only if `heart_rate` is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_heart_rate_reason: Option<String>,
     /// Statistics of the valid RR intervals.
@@ -61,28 +61,28 @@ pub struct EcgAnalysis {
     pub rr: Option<EcgRrStatistics>,
     /// Quality of the whole strip.
     pub quality: EcgQuality,
-    /// Number of beats found.
+    /// Number of detected beats.
     pub beat_count: u64,
-    /// Findings of the strip; not a diagnosis. The first 50.
+    /// Findings, not a diagnosis. The first 50.
     pub notes: Vec<EcgNote>,
-    /// What a person should know of how the file was read and analysed. The first 50.
+    /// Warnings about how the file was read and analysed. The first 50.
     pub warnings: Vec<EcgWarning>,
-    /// Rows of the file that became samples.
+    /// Number of rows that were used as samples.
     pub rows_used: u64,
-    /// Rows of the file that were left out.
+    /// Number of rows that were skipped.
     pub rows_skipped: u64,
-    /// Line numbers, from 1, of the first rows left out.
+    /// Line numbers, starting at 1, of the first skipped rows.
     pub first_skipped_lines: Vec<u64>,
 }
 
 /// Heart rate in beats per minute.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EcgRate {
-    /// 60 s over the mean valid RR interval.
+    /// 60 s divided by the mean valid RR interval.
     pub mean_bpm: f64,
-    /// Lowest rate of any window of 8 beats.
+    /// Lowest rate of all windows of 8 beats.
     pub min_bpm: f64,
-    /// Highest rate of any window of 8 beats.
+    /// Highest rate of all windows of 8 beats.
     pub max_bpm: f64,
 }
 
@@ -100,81 +100,82 @@ pub struct EcgRrStatistics {
     pub rmssd_ms: Option<f64>,
 }
 
-/// A finding of the strip.
+/// A finding of the analysis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EcgNote {
-    /// Stable word for programs.
+    /// Stable code for programs.
     pub code: String,
-    /// One sentence for people.
+    /// Message for users, one sentence.
     pub message: String,
-    /// Seconds from the start, if it is at one place.
+    /// Position in seconds from the start, if the finding has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_s: Option<f64>,
 }
 
-/// Something a person should know of how the file was read and analysed.
+/// A warning about how the file was read or analysed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EcgWarning {
-    /// Stable word for programs.
+    /// Stable code for programs.
     pub code: String,
-    /// One sentence for people.
+    /// Message for users, one sentence.
     pub message: String,
 }
 
-/// The long part of an analysis: its size grows with the strip. Times are seconds from the start of the strip.
+/// Beats and trend of an analysis. The size grows with the length of the strip. Times are seconds from its
+/// start.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EcgDetail {
-    /// Every beat, in order of time.
+    /// Every beat, in chronological order.
     pub beats: Vec<BeatMark>,
-    /// Quality of each stretch of 10 s.
+    /// Quality of each segment of 10 s.
     pub quality_segments: Vec<EcgQualitySegment>,
     /// Heart rate over time.
     pub trend: Vec<EcgTrendPoint>,
-    /// Holes in the recording.
+    /// Gaps in the recording.
     pub gaps: Vec<EcgGap>,
 }
 
-/// One beat.
+/// A beat.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BeatMark {
-    /// Time of the R peak.
+    /// Time of the R peak, in seconds.
     pub time_s: f64,
-    /// 0 (doubtful) to 1 (certain).
+    /// Confidence of the detection, from 0 (low) to 1 (high).
     pub confidence: f32,
 }
 
-/// Quality of one stretch.
+/// Quality of a segment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EcgQualitySegment {
-    /// Start.
+    /// Start, in seconds.
     pub start_s: f64,
-    /// End.
+    /// End, in seconds.
     pub end_s: f64,
-    /// Its quality.
+    /// Quality.
     pub quality: EcgQuality,
-    /// One sentence where it is not good.
+    /// Why the quality is not good, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// Heart rate at one point of time.
+/// Heart rate at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EcgTrendPoint {
-    /// Middle of the stretch.
+    /// Middle of the window, in seconds.
     pub time_s: f64,
-    /// Mean rate.
+    /// Mean rate in the window.
     pub mean_bpm: f64,
-    /// Lowest instantaneous rate.
+    /// Lowest instantaneous rate in the window.
     pub min_bpm: f64,
-    /// Highest instantaneous rate.
+    /// Highest instantaneous rate in the window.
     pub max_bpm: f64,
 }
 
-/// A hole in the recording.
+/// A gap in the recording.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EcgGap {
-    /// Start.
+    /// Start, in seconds.
     pub start_s: f64,
-    /// End.
+    /// End, in seconds.
     pub end_s: f64,
 }

@@ -1,13 +1,13 @@
-//! Hashing: what turns bytes into the [`BlobHash`] they are known by.
+//! SHA-256 hashing of blobs.
 
 use std::fmt;
 
 use bytes::Bytes;
 use ring::digest::{Context, SHA256, digest};
 
-use crate::BlobHash;
+use crate::ids::BlobHash;
 
-/// Takes the SHA-256 of bytes as they come.
+/// Computes a SHA-256 incrementally.
 #[derive(Clone)]
 pub struct BlobHasher(Context);
 
@@ -18,21 +18,21 @@ impl fmt::Debug for BlobHasher {
 }
 
 impl BlobHasher {
-    /// Before the first byte.
+    /// Creates a hasher that has processed no bytes.
     #[must_use]
     pub fn new() -> Self {
         BlobHasher(Context::new(&SHA256))
     }
 
-    /// Takes the next bytes.
+    /// Processes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The hash of everything it took.
+    /// Returns the hash of all processed bytes.
     #[must_use]
     pub fn finish(self) -> BlobHash {
-        whole(&self.0.finish())
+        finished(&self.0.finish())
     }
 }
 
@@ -43,21 +43,21 @@ impl Default for BlobHasher {
 }
 
 impl BlobHash {
-    /// The hash of bytes held in memory.
+    /// Computes the hash of bytes in memory.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        whole(&digest(&SHA256, bytes))
+        finished(&digest(&SHA256, bytes))
     }
 }
 
-fn whole(digest: &ring::digest::Digest) -> BlobHash {
+fn finished(digest: &ring::digest::Digest) -> BlobHash {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest.as_ref());
     BlobHash::from_bytes(hash)
 }
 
-/// Bytes in memory with their hash. The only way to make one is to take the hash, so that whoever is handed one need not
-/// take it again.
+/// Bytes in memory with their hash. Every constructor computes the hash, so a receiver does not need to
+/// compute it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HashedBytes {
     sha256: BlobHash,
@@ -65,31 +65,31 @@ pub struct HashedBytes {
 }
 
 impl HashedBytes {
-    /// Takes the hash.
+    /// Computes the hash of `bytes`.
     #[must_use]
     pub fn of(bytes: Bytes) -> Self {
         HashedBytes { sha256: BlobHash::of(&bytes), bytes }
     }
 
-    /// Their hash.
+    /// Returns the hash.
     #[must_use]
     pub fn sha256(&self) -> BlobHash {
         self.sha256
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// How many there are.
+    /// Returns the number of bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
@@ -102,7 +102,7 @@ mod tests {
 
     /// FIPS 180-2, appendix B.
     #[test]
-    fn the_hash_is_sha_256_in_one_piece_and_in_parts() {
+    fn hash_is_sha_256_for_whole_and_chunked_input() {
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(BlobHash::of(b"abc").to_string(), expected);
         let mut hasher = BlobHasher::new();

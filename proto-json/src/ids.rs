@@ -1,4 +1,4 @@
-//! Names of things: medical record numbers, uploads, records and blobs.
+//! Identifiers of patients, uploads, records and blobs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,16 +7,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Medical record number: an integer from 0 to 2^53 - 1, so that every JSON client can hold it.
+/// Medical record number: an integer from 0 to 2^53 - 1, which every JSON client can represent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "u64", into = "u64")]
 #[schemars(with = "u64", extend("maximum" = 9_007_199_254_740_991_u64))]
 pub struct Mrn(u64);
 
-/// Why a number or text is no medical record number.
+/// Why a number or text is not a medical record number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MrnError {
-    /// Not a plain run of digits (blanks around it and one sign before it are allowed).
+    /// Not a sequence of ASCII digits. Surrounding white space and one leading sign are accepted.
     #[error("the medical record number must be an integer")]
     NotAnInteger,
     /// Negative or above [`Mrn::MAX`].
@@ -28,13 +28,15 @@ impl Mrn {
     /// The largest medical record number, 2^53 - 1.
     pub const MAX: u64 = (1 << 53) - 1;
 
+    /// Creates a medical record number.
+    ///
     /// # Errors
     /// [`MrnError::OutOfRange`] above [`Mrn::MAX`].
     pub fn new(value: u64) -> Result<Self, MrnError> {
         if value <= Self::MAX { Ok(Mrn(value)) } else { Err(MrnError::OutOfRange) }
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub fn get(self) -> u64 {
         self.0
@@ -60,8 +62,8 @@ impl fmt::Display for Mrn {
     }
 }
 
-/// Reads ASCII digits with blanks around and at most one sign before them; nothing else, so that no subject wildcard,
-/// path part or digit of another script can pass for a number.
+/// Accepts ASCII digits with surrounding white space and at most one leading sign. Subject wildcards, path
+/// segments and digits of other scripts are rejected.
 impl FromStr for Mrn {
     type Err = MrnError;
     fn from_str(text: &str) -> Result<Self, MrnError> {
@@ -87,7 +89,7 @@ macro_rules! uuid_id {
         pub struct $name(#[schemars(with = "String", extend("format" = "uuid"))] Uuid);
 
         impl $name {
-            /// The UUID itself.
+            /// Returns the UUID.
             #[must_use]
             pub fn as_uuid(&self) -> &Uuid {
                 &self.0
@@ -116,34 +118,35 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
-    /// One request of an uploading client. A retry with the same `Idempotency-Key` has the same id.
+    /// Identifies an upload. A retry with the same `Idempotency-Key` has the same id.
     UploadId
 }
 
 uuid_id! {
-    /// One stored record: a heart rate, an ECG or an image. Derived from its upload, so that a redelivery names it alike.
+    /// Identifies a stored record: a heart rate, an ECG or an image. Derived from its upload, so that a
+    /// redelivery yields the same id.
     RecordId
 }
 
-/// Name space of upload ids that are derived from a client's `Idempotency-Key`.
+/// Namespace of upload ids that are derived from an `Idempotency-Key`.
 const IDEMPOTENCY_KEYS: Uuid = Uuid::from_u128(0x6f0b_6d0e_31f7_4f0c_9b5e_8f0a_51d3_c8a1);
 
 impl UploadId {
-    /// A new id: UUID version 7, so that ids sort by the time they were given.
+    /// Creates a new id: a UUID version 7, so that ids sort by creation time.
     #[must_use]
     pub fn generate() -> Self {
         UploadId(Uuid::now_v7())
     }
 
-    /// The id of a client's `Idempotency-Key`: UUID version 5 of client and key. The same key of another client is
-    /// another upload.
+    /// Derives the id from a client's `Idempotency-Key`: a UUID version 5 of client and key. The same key of
+    /// another client yields another id.
     #[must_use]
     pub fn from_idempotency_key(client: &str, key: &str) -> Self {
         UploadId(Uuid::new_v5(&IDEMPOTENCY_KEYS, format!("{client}\n{key}").as_bytes()))
     }
 
-    /// The id of a client's `Idempotency-Key`, from a keyed hash of client and key: UUID version 8. Whoever does not know
-    /// the key of the hash cannot compute it from the names of clients and their idempotency keys.
+    /// Derives the id from a keyed hash of client and `Idempotency-Key`: a UUID version 8. Without the secret
+    /// key, the id cannot be computed from client names and idempotency keys.
     #[must_use]
     pub fn from_keyed_hash(hash: [u8; 32]) -> Self {
         let mut bytes = [0; 16];
@@ -151,13 +154,14 @@ impl UploadId {
         UploadId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
 
-    /// Whether it comes from a client's `Idempotency-Key`, so that it may have been used before.
+    /// Returns whether the id is derived from an `Idempotency-Key`, so that an earlier upload may have the
+    /// same id.
     #[must_use]
     pub fn is_from_key(&self) -> bool {
         matches!(self.0.get_version_num(), 5 | 8)
     }
 
-    /// The id of the `index`-th record of `kind` that this upload brings.
+    /// Returns the id of the `index`-th record of `kind` in this upload.
     #[must_use]
     pub fn record(&self, kind: &str, index: usize) -> RecordId {
         RecordId(Uuid::new_v5(&self.0, format!("{kind}/{index}").as_bytes()))
@@ -165,22 +169,22 @@ impl UploadId {
 }
 
 impl RecordId {
-    /// The id of a record that follows from this one, such as the heart rate of an ECG.
+    /// Returns the id of a record that is derived from this record, such as the heart rate of an ECG.
     #[must_use]
     pub fn derived(&self, kind: &str) -> RecordId {
         RecordId(Uuid::new_v5(&self.0, kind.as_bytes()))
     }
 }
 
-/// SHA-256 of a blob's bytes; 64 lower-case hexadecimal digits as text.
+/// SHA-256 of a blob. Its text form is 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String", extend("pattern" = "^[0-9a-f]{64}$"))]
 pub struct BlobHash([u8; 32]);
 
-/// The text is not a SHA-256.
+/// The text is not a SHA-256 in lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a blob is named by the 64 lower-case hexadecimal digits of its SHA-256")]
+#[error("a blob hash consists of 64 lower-case hexadecimal digits")]
 pub struct HashError;
 
 impl BlobHash {
@@ -190,7 +194,7 @@ impl BlobHash {
         BlobHash(bytes)
     }
 
-    /// The 32 bytes.
+    /// Returns the 32 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -247,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mrn_reads_integers_with_blanks_and_sign_only() {
+    fn mrn_accepts_only_integers_with_white_space_and_sign() {
         assert_eq!(" 7 ".parse(), Ok(Mrn(7)));
         assert_eq!("+7".parse(), Ok(Mrn(7)));
         assert_eq!("-0".parse(), Ok(Mrn(0)));
@@ -276,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn blob_hash_round_trips_and_refuses_other_text() {
+    fn blob_hash_round_trips_and_other_text_is_rejected() {
         let hash = BlobHash::of(b"abc");
         assert_eq!(hash.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(hash.to_string().parse(), Ok(hash));

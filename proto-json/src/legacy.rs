@@ -1,14 +1,14 @@
-//! Bodies of the documented routes, with their names as existing clients know them.
+//! Bodies of the legacy API. The field names are those that existing clients use.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Mrn;
+use crate::ids::Mrn;
 
 /// `GET /api/get_patient`: every medical record number, ascending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PatientIds {
-    /// The numbers.
+    /// The record numbers.
     #[serde(rename = "ID")]
     pub id: Vec<Mrn>,
 }
@@ -16,9 +16,9 @@ pub struct PatientIds {
 /// `GET /api/get_patient/{id}`. The three lists `ecg_image`, `heart_rate` and `timestamp` are index-aligned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PatientData {
-    /// Pictures of ECGs, oldest first, base64.
+    /// ECG images, oldest first, base64.
     pub ecg_image: Vec<String>,
-    /// Heart rate of each ECG; 0 where none is known.
+    /// Heart rate of each ECG; 0 if unknown.
     pub heart_rate: Vec<u16>,
     /// Medical record number.
     pub id: Mrn,
@@ -33,7 +33,7 @@ pub struct PatientData {
 /// `POST /api/new_patient`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NewPatient {
-    /// Medical record number: an integer, or a string holding one.
+    /// Medical record number: an integer, or a string that contains one.
     pub medical_record_number: serde_json::Value,
     /// Name; empty or absent: not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]

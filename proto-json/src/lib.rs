@@ -1,24 +1,26 @@
-//! Every message and HTTP body of Bedside, and the subjects they travel on.
+//! Messages, HTTP bodies and subjects of Bedside.
 //!
-//! What crosses a process boundary is defined here once, as types that cannot hold a wrong value: an [`Mrn`] is in range,
-//! a [`Bpm`] is a rate a heart can have, a [`BlobHash`] is 32 bytes. The JSON Schemas under `schemas/` are made from these
-//! types, and a test fails when they drift.
+//! Everything that crosses a process boundary is defined here, as types that cannot hold an invalid value: an
+//! [`Mrn`] is in range, a [`Bpm`] is from 1 to 400, a [`BlobHash`] has 32 bytes. The JSON Schemas in
+//! `schemas/` are generated from these types; a test fails if they differ.
 
 mod api;
 mod cursor;
 mod ecg;
+mod files;
 mod hash;
 mod ids;
 pub mod legacy;
 mod messages;
+mod queue;
 pub mod schemas;
 mod time;
 mod vitals;
 
 pub use api::{
-    BlobInfo, DamagedRecord, DeadLetter, DeadLetterPage, DeadLetterSummary, EcgRecord, FormerName,
-    FormerNames, HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate, LatestImage, NameChange,
-    NameCheck, NameConflict, NameMatch, NameQuery, Page, PatientSummary, Problem, ReceivedUpload, RecordKind,
+    DamagedRecord, DeadLetter, DeadLetterPage, DeadLetterSummary, EcgRecord, FormerName, FormerNames,
+    HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate, LatestImage, NameChange, NameCheck,
+    NameConflict, NameMatch, NameQuery, Page, PatientSummary, Problem, ReceivedUpload, RecordKind,
     ServerClock, StoredFile, StreamState, UploadReceipt, UploadState, UploadStatus, ValueTime, match_names,
     name_key,
 };
@@ -27,11 +29,13 @@ pub use ecg::{
     BeatMark, EcgAnalysis, EcgDetail, EcgGap, EcgNote, EcgQuality, EcgQualitySegment, EcgRate,
     EcgRrStatistics, EcgStatus, EcgTrendPoint, EcgWarning, SignalOptions,
 };
+pub use files::{BlobInfo, FileKind, MediaType};
 pub use hash::{BlobHasher, HashedBytes};
 pub use ids::{BlobHash, HashError, Mrn, MrnError, RecordId, UploadId};
 pub use messages::{
-    AnalyzeEcg, Change, ChangeKind, EcgAnalyzed, EcgOutcome, FileKind, MediaType, PatientUpdated, Queue,
-    QueueMessage, Receipt, Rename, StagedFile, UploadReceived, updates_subject,
+    AnalyzeEcg, Change, ChangeKind, EcgAnalyzed, EcgOutcome, PatientUpdated, QueueMessage, Receipt, Rename,
+    StagedFile, UploadReceived, updates_subject,
 };
+pub use queue::Queue;
 pub use time::{CLOCK_PROBLEM_HEADER, CLOCK_TOLERANCE_MS, TIME_HEADER, Timestamp, TimestampError};
 pub use vitals::{Bpm, BpmError, HeartRateSource};

@@ -1,4 +1,4 @@
-//! The JSON Schemas under `schemas/`, made from the types.
+//! Generates the JSON Schemas in `schemas/` from the types.
 
 use schemars::{JsonSchema, schema_for};
 
@@ -8,7 +8,7 @@ use crate::{
     UploadReceipt, UploadReceived, UploadStatus, legacy,
 };
 
-/// File name and pretty-printed JSON Schema of every message and HTTP body.
+/// Returns file name and formatted JSON Schema of each message and HTTP body.
 #[must_use]
 pub fn all() -> Vec<(&'static str, String)> {
     fn one<T: JsonSchema>(name: &'static str) -> (&'static str, String) {

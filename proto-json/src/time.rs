@@ -1,4 +1,4 @@
-//! Points of time with millisecond precision.
+//! Timestamps with millisecond precision.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,54 +6,59 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A point of time in UTC, to the millisecond; RFC 3339 as text, always with three digits of milliseconds and `Z`.
+/// A time in UTC with millisecond precision. Its text form is RFC 3339 with three digits of milliseconds and
+/// `Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String", extend("format" = "date-time"))]
 pub struct Timestamp(jiff::Timestamp);
 
-/// Clocks of two machines may differ by so many milliseconds before one of them counts as wrong.
+/// Difference between the clocks of two machines, in milliseconds, above which one of them is considered
+/// wrong.
 pub const CLOCK_TOLERANCE_MS: i64 = 5_000;
 
-/// Header of every HTTP response of the gateway: what its clock shows ([`Timestamp`] as text).
+/// Header of every HTTP response of the gateway: its current time, as the text form of [`Timestamp`].
 pub const TIME_HEADER: &str = "bedside-time";
-/// Header of responses while the clock of the server cannot be trusted: one sentence in ASCII that says why.
+/// Header of responses while the server's clock is unreliable: the reason, one sentence in ASCII.
 pub const CLOCK_PROBLEM_HEADER: &str = "bedside-clock-problem";
 
-/// The text is not a point of time.
+/// The text or number is not a valid time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a time is written as in 2026-03-14T15:09:26Z, with its offset from UTC")]
 pub struct TimestampError;
 
 impl Timestamp {
-    /// The time now.
+    /// Returns the current time of this machine.
     #[must_use]
     pub fn now() -> Self {
         Timestamp::from_jiff(jiff::Timestamp::now())
     }
 
     fn from_jiff(time: jiff::Timestamp) -> Self {
-        // Milliseconds of a valid time are in range: rounding goes towards zero.
+        // Rounds towards zero, so the result of a valid time is in range.
         jiff::Timestamp::from_millisecond(time.as_millisecond()).map_or(Timestamp(time), Timestamp)
     }
 
-    /// Milliseconds since 1970-01-01T00:00:00Z.
+    /// Returns the milliseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn as_millis(self) -> i64 {
         self.0.as_millisecond()
     }
 
+    /// Creates a timestamp from milliseconds since 1970-01-01T00:00:00Z.
+    ///
     /// # Errors
     /// [`TimestampError`] for years outside of -9999 to 9999.
     pub fn from_millis(millis: i64) -> Result<Self, TimestampError> {
         jiff::Timestamp::from_millisecond(millis).map(Timestamp).map_err(|_| TimestampError)
     }
 
-    /// A date (year, month, day) and a time of day (hour, minute, second, millisecond), at this offset from UTC in seconds;
-    /// without one, in the time zone of this machine.
+    /// Creates a timestamp from a date (year, month, day) and a time of day (hour, minute, second,
+    /// millisecond). `offset_s` is the offset from UTC in seconds; `None` selects the time zone of this
+    /// machine.
     ///
     /// # Errors
-    /// [`TimestampError`] where there is no such time.
+    /// [`TimestampError`] if the time does not exist.
     pub fn from_calendar(
         (year, month, day): (i16, i8, i8),
         (hour, minute, second, millisecond): (i8, i8, i8, i16),
@@ -70,26 +75,26 @@ impl Timestamp {
             .map_err(|_| TimestampError)
     }
 
-    /// Milliseconds from `earlier` to this time; negative if this time is the earlier one.
+    /// Returns the milliseconds from `earlier` to this time. Negative if this time is before `earlier`.
     #[must_use]
     pub fn millis_since(self, earlier: Timestamp) -> i64 {
         self.as_millis() - earlier.as_millis()
     }
 
-    /// This time plus so many milliseconds; as far as there are times.
+    /// Adds milliseconds. Returns the time unchanged if the result is out of range.
     #[must_use]
     pub fn plus_millis(self, millis: i64) -> Timestamp {
         Timestamp::from_millis(self.as_millis().saturating_add(millis)).unwrap_or(self)
     }
 
-    /// Whether it is in the future of `now` by more than clocks may differ ([`CLOCK_TOLERANCE_MS`]): then the clock that
-    /// gave it, or the one that gave `now`, is wrong.
+    /// Returns whether this time is more than [`CLOCK_TOLERANCE_MS`] after `now`. If so, the clock of one of
+    /// the two times is wrong.
     #[must_use]
     pub fn is_in_future_of(self, now: Timestamp) -> bool {
         self.millis_since(now) > CLOCK_TOLERANCE_MS
     }
 
-    /// `YYYY-MM-DD HH:MM:SS` in the local time zone of this machine.
+    /// Formats as `YYYY-MM-DD HH:MM:SS` in the time zone of this machine.
     #[must_use]
     pub fn local_seconds(self) -> String {
         self.0.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
@@ -127,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timestamps_keep_milliseconds_and_order() {
+    fn timestamps_round_trip_with_milliseconds() {
         let time: Timestamp = "2026-03-14T15:09:26.5357+01:00".parse().unwrap();
         assert_eq!(time.to_string(), "2026-03-14T14:09:26.535Z");
         assert_eq!(Timestamp::from_millis(time.as_millis()), Ok(time));
@@ -136,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn calendar_times_are_taken_at_their_offset_or_in_the_local_zone() {
+    fn calendar_time_uses_its_offset_or_the_local_zone() {
         let at = |offset| Timestamp::from_calendar((2026, 3, 14), (15, 9, 26, 535), offset).unwrap();
         assert_eq!(at(Some(3600)).to_string(), "2026-03-14T14:09:26.535Z");
         assert_eq!(at(None).local_seconds(), "2026-03-14 15:09:26");
@@ -145,12 +150,12 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_in_the_future_only_beyond_what_clocks_may_differ() {
+    fn time_is_in_the_future_only_beyond_the_clock_tolerance() {
         let at = |millis| Timestamp::from_millis(millis).unwrap();
         assert!(!at(5_000).is_in_future_of(at(0)));
         assert!(at(5_001).is_in_future_of(at(0)));
         assert!(!at(-1).is_in_future_of(at(0)));
         assert_eq!(at(1).plus_millis(-2), at(-1));
-        assert_eq!(at(1).plus_millis(i64::MAX), at(1), "there is no such time");
+        assert_eq!(at(1).plus_millis(i64::MAX), at(1), "out of range");
     }
 }

@@ -11,28 +11,30 @@ use serde::{Deserialize, Serialize};
 #[schemars(with = "u16", extend("minimum" = 1, "maximum" = 400))]
 pub struct Bpm(u16);
 
-/// The number is not a heart rate.
+/// The number is not a valid heart rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a heart rate is a whole number from 1 to 400 beats per minute")]
 pub struct BpmError;
 
 impl Bpm {
+    /// Creates a heart rate.
+    ///
     /// # Errors
     /// [`BpmError`] outside of 1 to 400.
     pub fn new(value: i64) -> Result<Self, BpmError> {
         u16::try_from(value).ok().filter(|value| (1..=400).contains(value)).map(Bpm).ok_or(BpmError)
     }
 
-    /// The nearest whole rate.
+    /// Rounds to the nearest integer.
     ///
     /// # Errors
-    /// [`BpmError`] where that is outside of 1 to 400, or for NaN.
+    /// [`BpmError`] if the result is outside of 1 to 400, and for NaN.
     pub fn rounded(value: f64) -> Result<Self, BpmError> {
         let rounded = value.round();
         if (1.0..=400.0).contains(&rounded) { Bpm::new(rounded as i64) } else { Err(BpmError) }
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub fn get(self) -> u16 {
         self.0
@@ -58,11 +60,11 @@ impl fmt::Display for Bpm {
     }
 }
 
-/// Where a heart rate comes from.
+/// Source of a heart rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeartRateSource {
-    /// Sent along by the uploading client.
+    /// Reported by the uploading client.
     Reported,
     /// Computed from a raw ECG.
     Ecg,
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bpm_holds_only_rates_a_heart_can_have() {
+    fn bpm_accepts_only_1_to_400() {
         assert_eq!(Bpm::new(0), Err(BpmError));
         assert_eq!(Bpm::new(401), Err(BpmError));
         assert_eq!(Bpm::new(-1), Err(BpmError));

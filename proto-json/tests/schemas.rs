@@ -1,11 +1,11 @@
-//! The checked-in JSON Schemas are those of the types. `BEDSIDE_UPDATE=1 cargo test -p proto-json` writes them anew.
+//! Compares the committed JSON Schemas with the types. `BEDSIDE_UPDATE=1 cargo test -p proto-json` updates them.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 #[test]
-fn checked_in_schemas_are_those_of_the_types() {
+fn committed_schemas_match_the_types() {
     let folder = Path::new("schemas");
     let schemas = proto_json::schemas::all();
     if std::env::var_os("BEDSIDE_UPDATE").is_some() {
@@ -17,7 +17,7 @@ fn checked_in_schemas_are_those_of_the_types() {
         let on_disk = fs::read_to_string(folder.join(name)).unwrap_or_default();
         assert!(
             on_disk == *schema,
-            "schemas/{name} has drifted from its type; run `BEDSIDE_UPDATE=1 cargo test -p proto-json` and review the change"
+            "schemas/{name} differs from its type; run `BEDSIDE_UPDATE=1 cargo test -p proto-json` and review the change"
         );
     }
     let names: BTreeSet<String> = schemas.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -25,5 +25,5 @@ fn checked_in_schemas_are_those_of_the_types() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert_eq!(files, names, "schemas/ holds exactly the schemas of today's types");
+    assert_eq!(files, names, "schemas/ contains exactly the schemas of the types");
 }

@@ -1,7 +1,6 @@
-"""A MongoDB server for the tests of the start-up scripts, and the real mongosh to run them with.
+"""A MongoDB stand-in for the tests of the start-up scripts, which run in the real mongosh.
 
-The server is the stand-in that the full stack uses where no image can be pulled. The real one is used instead if
-BEDSIDE_TEST_MONGOD names its program."""
+The stand-in is the one that tests/stack uses."""
 
 import importlib.machinery
 import importlib.util
@@ -27,7 +26,7 @@ def stand_in():
 
 
 class Database:
-    """The stand-in, on a free port. `hold_at(n)` makes it hold back its answer to the nth administrative command."""
+    """The stand-in on a free port. After `hold_at(n)`, it delays its answer to the nth administrative command."""
 
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory()
@@ -95,7 +94,7 @@ class Database:
         return process.returncode, printed
 
     def run_and_kill_at(self, script, number):
-        """Kills mongosh after the server has done its nth administrative command. False if the script ends before."""
+        """Kills mongosh after the nth administrative command. Returns False if the script ends before."""
         self.hold_at(number)
         process = self.begin(script)
         while not self.held.wait(0.05):
@@ -129,4 +128,4 @@ class Database:
 
 
 if __name__ == "__main__":
-    sys.exit("this is a part of the tests; run tests/deploy/run")
+    sys.exit("this is a module of the tests; run tests/deploy/run.py")

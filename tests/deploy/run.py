@@ -1,4 +1,4 @@
-"""Runs all tests of this folder, three at a time, each in a process of its own."""
+"""Runs all tests of this directory, three at a time, each in its own process."""
 
 import concurrent.futures
 import pathlib

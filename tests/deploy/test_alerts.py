@@ -1,4 +1,4 @@
-"""Alert rules and the configuration of Prometheus and Alertmanager, checked by their own tools."""
+"""Checks of alert rules and of the configuration of Prometheus and Alertmanager with promtool and amtool."""
 
 import os
 import pathlib
@@ -31,23 +31,23 @@ class Alerts(unittest.TestCase):
         status, printed = run("amtool", "check-config", OBSERVABILITY / "alertmanager.yml")
         self.assertEqual(status, 0, printed)
 
-    def test_each_rule_fires_when_it_should_and_says_what_about(self):
+    def test_rules_fire_under_their_conditions_with_the_right_text(self):
         status, printed = run("promtool", "test", "rules", "alerts.yml")
         self.assertEqual(status, 0, printed)
 
-    def test_no_rule_is_left_out_of_the_tests(self):
+    def test_every_rule_is_tested(self):
         tests = yaml.safe_load((HERE / "alerts.yml").read_text())["tests"]
         fires = {
             case["alertname"] for test in tests for case in test["alert_rule_test"] if case["exp_alerts"]
         }
         self.assertEqual(fires, {rule["alert"] for rule in self.rules()})
 
-    def test_operations_says_what_to_do_about_each_alert(self):
+    def test_operations_manual_documents_every_alert(self):
         text = (ROOT / "docs" / "OPERATIONS.md").read_text()
         for rule in self.rules():
             self.assertIn(f"| `{rule['alert']}` |", text)
 
-    def test_alerts_that_page_reach_the_receiver_that_pages(self):
+    def test_alerts_are_routed_by_severity(self):
         configuration = OBSERVABILITY / "alertmanager.yml"
         for severity, receiver in (("page", "page"), ("warn", "warn")):
             status, printed = run(

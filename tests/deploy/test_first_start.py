@@ -1,4 +1,4 @@
-"""The start-up scripts of the database, run by the real mongosh."""
+"""Tests of the start-up scripts of the database with the real mongosh."""
 
 import unittest
 
@@ -46,11 +46,11 @@ class FirstStart(unittest.TestCase):
                 attempt()
             self.assertEqual(refusal.exception.code, UNAUTHORIZED, what)
 
-    def test_users_have_the_rights_they_need_and_no_others(self):
+    def test_users_have_exactly_the_rights_they_need(self):
         self.run_scripts()
         self.assert_users_have_their_rights()
 
-    def test_scripts_that_run_again_change_passwords_and_nothing_else(self):
+    def test_repeated_runs_change_only_passwords(self):
         self.run_scripts()
         root = self.database.client("root")
         self.addCleanup(root.close)
@@ -67,8 +67,8 @@ class FirstStart(unittest.TestCase):
         with self.assertRaises(pymongo.errors.OperationFailure), self.database.client("query") as query:
             query.bedside.patients.find_one()
 
-    def test_a_start_that_is_killed_at_any_step_is_completed_by_the_next(self):
-        # What bootstrap has done it does not do again: its next command is the first one of the next run.
+    def test_a_start_killed_at_any_step_is_completed_by_the_next(self):
+        # A step that is done is not repeated, so the next step is the first command of the next run.
         for step in ("the replica set", "root"):
             self.assertTrue(self.database.run_and_kill_at("mongo-bootstrap.js", 1), step)
         # A role and a user for each of four services.
@@ -99,13 +99,13 @@ class FirstStart(unittest.TestCase):
         self.assertEqual(status, 0, printed)
         self.assert_users_have_their_rights()
 
-    def test_a_server_without_a_member_name_waits_to_be_added_to_a_set(self):
+    def test_a_server_without_member_name_waits_to_be_added_to_a_set(self):
         status, printed = self.database.run("mongo-bootstrap.js", MONGO_MEMBER="")
         self.assertEqual(status, 0, printed)
         self.assertIn("waits to be added", printed)
         self.assertEqual(self.database.commands, [])
 
-    def test_a_secondary_of_a_grown_set_is_left_as_it_is(self):
+    def test_a_secondary_is_not_changed(self):
         self.run_scripts()
         inner = self.database.dispatch
 

@@ -1,4 +1,4 @@
-"""What trying again cannot mend ends the start of a service, with a message and an exit code."""
+"""Permanent errors of the database end the start of a service with a message and exit code 64."""
 
 import os
 import pathlib
@@ -68,7 +68,7 @@ class PermanentErrors(unittest.TestCase):
     def test_missing_rights_end_each_start(self):
         for command, user in ((("ingest", "provision"), "query"), (("ingest",), "ingest"), (("query",), "setup")):
             with self.subTest(command):
-                # Without --mongodb-provisioned ingest wants to define indexes, which this user may not.
+                # Without --mongodb-provisioned, ingest creates indexes, which this user is not permitted to do.
                 self.assert_ends(self.start(*command, user=user), "refuses this user", "rights")
 
     def test_index_that_differs_ends_the_provisioning(self):

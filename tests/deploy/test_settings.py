@@ -1,4 +1,4 @@
-"""The Compose files pass every setting of every program on, and .env.example names every setting of the Compose files."""
+"""The compose files pass every setting to its program, and .env.example and docs/SETTINGS.md document every setting."""
 
 import os
 import pathlib
@@ -16,10 +16,10 @@ FILES = sorted(DEPLOY.glob("compose*.yaml"))
 # The service of compose.yaml that runs each program.
 SERVICES = {"gateway": "gateway", "ingest": "ingest", "query": "query", "ecg-worker": "ecg-worker"}
 
-# What the containers must not be told, and why.
+# Settings that the containers must not get, with the reason.
 LEFT_OUT = {
-    "BEDSIDE_MONGODB": "BEDSIDE_MONGODB_FILE is given, so that the password is in no environment",
-    "BEDSIDE_TLS_CERT": "TLS ends at the reverse proxy; between containers there is none",
+    "BEDSIDE_MONGODB": "BEDSIDE_MONGODB_FILE is set instead, so that no environment contains the password",
+    "BEDSIDE_TLS_CERT": "the reverse proxy terminates TLS",
     "BEDSIDE_TLS_KEY": "as above",
     "BEDSIDE_SPOOL_DIR": "set by the image",
 }
@@ -30,13 +30,13 @@ def compose():
 
 
 def settings_of(program):
-    """Variables that `--help` names, and their explanation."""
+    """Variables in the output of `--help`."""
     printed = subprocess.run([PROGRAMS / program, "--help"], capture_output=True, text=True, check=True)
     return set(re.findall(r"\[env: ([A-Z_]+)=?", printed.stdout))
 
 
 def interpolated():
-    """Variables that the Compose files read, from `${NAME...}` or as an environment variable without a value."""
+    """Variables that the compose files read: `${NAME...}` and environment variables without a value."""
     names = set()
     for file in FILES:
         names |= set(re.findall(r"\$\{([A-Z_]+)", file.read_text()))
@@ -57,7 +57,7 @@ class Settings(unittest.TestCase):
             known = settings_of(program)
             self.assertGreater(len(known), 5, f"{program} --help names its settings")
             missing = known - set(services[service]["environment"]) - set(LEFT_OUT)
-            self.assertEqual(missing, set(), f"compose.yaml does not pass these to {service}")
+            self.assertEqual(missing, set(), f"compose.yaml does not pass these settings to {service}")
             unknown = {
                 name
                 for name in services[service]["environment"]
@@ -65,23 +65,27 @@ class Settings(unittest.TestCase):
             }
             self.assertEqual(unknown, set(), f"{program} does not know these settings of compose.yaml")
 
-    def test_every_setting_of_the_compose_files_is_documented_and_no_other(self):
-        # Profiles are Compose's own setting, and the interval is for tests.
+    def test_env_example_documents_exactly_the_settings_of_the_compose_files(self):
+        # COMPOSE_PROFILES is a setting of Compose; HEALTH_INTERVAL is for tests.
         self.assertEqual(interpolated() - {"HEALTH_INTERVAL"}, documented() - {"COMPOSE_PROFILES"})
 
-    def test_settings_that_operations_names_exist(self):
+    def test_settings_in_the_operations_manual_exist(self):
         text = (ROOT / "docs" / "OPERATIONS.md").read_text()
         known = interpolated().union(*(settings_of(program) for program in SERVICES))
         named = set(re.findall(r"\b((?:BEDSIDE|MONGO|MONGODB|NATS|DOOR|OBSERVE)_[A-Z_]*[A-Z])\b", text))
         self.assertEqual({name for name in named if name not in known and not name.startswith("BEDSIDE_TEST")}, set())
 
-    def test_one_service_builds_the_image_and_the_others_use_it(self):
+    def test_page_of_settings_matches_the_programs(self):
+        checked = subprocess.run([ROOT / "scripts" / "settings", "--check"], capture_output=True, text=True)
+        self.assertEqual(checked.returncode, 0, checked.stderr)
+
+    def test_only_one_service_builds_the_image(self):
         services = compose()["services"]
         self.assertEqual([name for name, service in services.items() if "build" in service], ["init"])
         image = services["init"]["image"]
         self.assertEqual(sum(service["image"] == image for service in services.values()), 7)
 
-    def test_every_container_may_open_many_files(self):
+    def test_every_container_has_a_limit_of_open_files(self):
         for name, service in compose()["services"].items():
             self.assertEqual(service["ulimits"]["nofile"], dict.fromkeys(["soft", "hard"], "${OPEN_FILES:-65536}"), name)
 
@@ -92,17 +96,16 @@ class Settings(unittest.TestCase):
             joined = compose()["services"][name]["networks"] + external["services"].get(name, {}).get("networks", [])
             self.assertTrue(any(not networks[one].get("internal") for one in joined), name)
         for name, service in compose()["services"].items():
-            self.assertFalse({"nats", "mongo"} & set(service.get("depends_on", {})), f"{name} waits by itself")
+            self.assertFalse({"nats", "mongo"} & set(service.get("depends_on", {})), f"{name} must not depend on a bundled server")
 
-    def test_backups_do_not_go_to_the_logs(self):
+    def test_backup_output_is_not_logged(self):
         self.assertEqual(compose()["services"]["backup"]["logging"], {"driver": "none"})
 
-    def test_mongod_is_told_to_leave_restartable_sequences_to_the_c_library(self):
+    def test_mongod_leaves_restartable_sequences_to_the_c_library(self):
         mongo = compose()["services"]["mongo"]
         self.assertEqual(mongo["environment"]["GLIBC_TUNABLES"], "glibc.pthread.rseq=1")
 
-
-    def test_settings_that_may_be_empty_are_not_replaced_by_their_defaults(self):
+    def test_empty_settings_are_not_replaced_by_defaults(self):
         text = (DEPLOY / "compose.yaml").read_text()
         for name in ("MONGODB_OPTIONS", "MONGO_MEMBER"):
             self.assertNotIn("${" + name + ":-", text)
@@ -110,11 +113,11 @@ class Settings(unittest.TestCase):
 
 class ConnectionStrings(unittest.TestCase):
     def uri(self, **environment):
-        """The connection string that deploy/init writes, without changing the owners of files."""
+        """The connection string that deploy/init writes."""
         script = (DEPLOY / "init").read_text()
         start = script.index("uri() {")
         function = script[start : script.index("\n}\n", start) + 3]
-        before = script[script.index("hosts=") : script.index("# The users")]
+        before = script[script.index("hosts=") : script.index("# User ids")]
         printed = subprocess.run(
             ["sh", "-eu", "-c", f"{before}\npassword() {{ printf secret; }}\n{function}\nuri query"],
             env={"PATH": os.environ["PATH"], **environment},

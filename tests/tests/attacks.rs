@@ -1,29 +1,27 @@
-//! While a client with a token attacks, by whatever means, another one goes on to be served, and the server's memory stays
-//! within what docs/SECURITY.md says. `cargo run --release -p tests --bin attacks` measures how much the other one notices.
+//! While a client attacks, another client is served, and the memory of the server stays bounded.
+//! `cargo run --release -p benchmarks --bin attacks` measures the latency of the other client.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
-use std::path::Path;
 use std::time::Duration;
 
-use tests::Mode;
-use tests::attacks::{ATTACKS, Attackers, notice, system};
+use testkit::attacks::{ATTACKS, Attackers, measure, system};
+use testkit::{Mode, program};
 
-/// `--upload-memory` by default, and as much again for everything else.
-const MOST_RESIDENT: u64 = 512_000_000;
+/// Twice the default of `--upload-memory`.
+const MAX_RESIDENT: u64 = 512_000_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn under_every_attack_others_are_served_and_memory_is_bounded() {
-    let program = Path::new(env!("CARGO_BIN_EXE_attacks"));
+async fn other_clients_are_served_and_memory_is_bounded_under_every_attack() {
     let folder = tempfile::tempdir().unwrap();
     let system = system(folder.path(), Mode::Standalone);
     for (name, _) in ATTACKS {
-        let mut attackers = Attackers::start(program, name, &system);
+        let mut attackers = Attackers::start(&program("attacks"), name, &system);
         tokio::time::sleep(Duration::from_millis(1_500)).await;
-        let noticed = notice(&system, Duration::from_millis(2_500)).await;
-        assert!(attackers.go_on(), "the attack {name} ended by itself");
-        assert!(noticed.failures.is_empty(), "{name}: {:?}", noticed.failures);
-        assert!(!noticed.uploads.is_empty(), "{name}: no upload was answered");
-        assert!(noticed.resident < MOST_RESIDENT, "{name}: {} bytes resident", noticed.resident);
+        let measured = measure(&system, Duration::from_millis(2_500)).await;
+        assert!(attackers.is_running(), "the attack {name} ended by itself");
+        assert!(measured.failures.is_empty(), "{name}: {:?}", measured.failures);
+        assert!(!measured.uploads.is_empty(), "{name}: no upload succeeded");
+        assert!(measured.resident < MAX_RESIDENT, "{name}: {} bytes resident", measured.resident);
     }
 }

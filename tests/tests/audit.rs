@@ -1,4 +1,4 @@
-//! Every access to patient data leaves an audit line, also when the client goes away; and no log line names a patient.
+//! Every access to patient data is written to the audit log, also if the client disconnects. No log line names a patient.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::{Extras, Mode, Service, System, material, program, within};
+use testkit::{Extras, Mode, Service, System, material, program, within};
 
-/// Nobody else has this number.
+/// A number that occurs nowhere else in logs.
 const MRN: &str = "4242424242";
 
 fn audit(system: &System) -> Vec<Value> {
@@ -19,9 +19,9 @@ fn audit(system: &System) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn an_access_leaves_a_line_with_who_what_and_how_it_ended_and_never_whose_data() {
+async fn access_is_logged_with_client_route_and_outcome_and_without_patient_data() {
     let mut system = System::start(Mode::Processes);
-    let (http, url) = (tests::http_client(), system.url());
+    let (http, url) = (testkit::http_client(), system.url());
     let upload = format!("{url}/api/v1/patients/{MRN}/uploads");
     let form = || {
         let ecg = reqwest::multipart::Part::bytes(material::strip_csv(72.0, 10.0, 1)).file_name("strip.csv");
@@ -34,8 +34,9 @@ async fn an_access_leaves_a_line_with_who_what_and_how_it_ended_and_never_whose_
     {
         assert_eq!(http.get(format!("{url}{path}")).send().await.unwrap().status(), 200, "{path}");
     }
-    let lines =
-        within("all four are in the log", || async { Some(audit(&system)).filter(|lines| lines.len() == 4) });
+    let lines = within("all four accesses are logged", || async {
+        Some(audit(&system)).filter(|lines| lines.len() == 4)
+    });
     let lines = lines.await;
     assert_eq!(
         (&lines[0]["client"], &lines[0]["role"], &lines[0]["status"]),
@@ -45,11 +46,11 @@ async fn an_access_leaves_a_line_with_who_what_and_how_it_ended_and_never_whose_
     assert_eq!((&lines[1]["route"], &lines[1]["id"]), (&"/api/v1/ecgs/{id}".into(), &ecg.into()));
     assert_eq!(lines[2]["route"], "/api/get_patient/{id}");
 
-    // Nobody stores it, so the gateway waits; the client does not.
+    // Without ingest, the gateway waits for the receipt. The client disconnects first.
     system.service(Service::Ingest).kill();
-    let gone = http.post(&upload).multipart(form()).timeout(Duration::from_secs(4)).send().await;
-    assert!(gone.unwrap_err().is_timeout());
-    let line = within("the client that went away is in the log", || async {
+    let aborted = http.post(&upload).multipart(form()).timeout(Duration::from_secs(4)).send().await;
+    assert!(aborted.unwrap_err().is_timeout());
+    let line = within("the disconnected client is logged", || async {
         audit(&system).pop().filter(|line| line["status"] == 499)
     });
     assert_eq!(line.await["route"], "/api/v1/patients/{mrn}/uploads");
@@ -60,17 +61,16 @@ async fn an_access_leaves_a_line_with_who_what_and_how_it_ended_and_never_whose_
     }
 }
 
-/// The audit log is no part of the diagnostic log: its level does not matter.
+/// The audit log does not depend on the level of the diagnostic log.
 #[tokio::test]
 async fn audit_lines_are_written_at_every_log_level_and_name_the_patient() {
     let env = [("BEDSIDE_LOG".to_owned(), "error".to_owned())].to_vec();
     let system = System::start_extra(Mode::Processes, &Extras { env, ..Extras::default() });
     let url = format!("{}/api/v1/patients/{MRN}", system.url());
-    let reply = tests::http_client().get(url).send().await.unwrap();
+    let reply = testkit::http_client().get(url).send().await.unwrap();
     assert_eq!(reply.status(), 404);
     let request_id = reply.headers()["x-request-id"].to_str().unwrap().to_owned();
-    let lines =
-        within("the read is in the log", || async { Some(audit(&system)).filter(|all| !all.is_empty()) });
+    let lines = within("the read is logged", || async { Some(audit(&system)).filter(|all| !all.is_empty()) });
     let [line] = &lines.await[..] else { panic!("one line") };
     let output = Command::new(program("bedside"))
         .args(["audit", "pseudonym", MRN, "--key-file", &system.key_file()])
@@ -84,13 +84,13 @@ async fn audit_lines_are_written_at_every_log_level_and_name_the_patient() {
     assert!(!system.logs().contains(MRN));
 }
 
-/// Standalone keeps its audit log in its data folder, readable by its owner only.
+/// The file is in the data directory and readable only by its owner.
 #[tokio::test]
 async fn standalone_writes_its_audit_log_to_a_file() {
     let env = [("BEDSIDE_LOG".to_owned(), "error".to_owned())].to_vec();
     let mut system = System::start_extra(Mode::Standalone, &Extras { env, ..Extras::default() });
     let url = format!("{}/api/v1/patients/{MRN}", system.url());
-    assert_eq!(tests::http_client().get(url).send().await.unwrap().status(), 404);
+    assert_eq!(testkit::http_client().get(url).send().await.unwrap().status(), 404);
     assert_eq!(system.service(Service::Gateway).terminate(), Some(0));
     let data = system.data_folder();
     let output = Command::new(program("bedside"))
@@ -110,10 +110,10 @@ async fn standalone_writes_its_audit_log_to_a_file() {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_away_delays_no_end() {
+async fn unreachable_trace_collector_does_not_delay_shutdown() {
     let env = [("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), "http://127.0.0.1:9".to_owned())].to_vec();
     let mut system = System::start_extra(Mode::Processes, &Extras { env, ..Extras::default() });
-    let read = tests::http_client().get(format!("{}/api/v1/patients", system.url())).send().await.unwrap();
+    let read = testkit::http_client().get(format!("{}/api/v1/patients", system.url())).send().await.unwrap();
     assert_eq!(read.status(), 200);
     let started = std::time::Instant::now();
     assert_eq!(system.service(Service::Gateway).terminate(), Some(0));

@@ -1,5 +1,5 @@
-//! Clocks that are an hour or a year off, ahead and behind: of the server while it runs, and of a station. Real processes
-//! under libfaketime, which changes what the wall clock shows and leaves the monotonic one alone.
+//! Wrong clocks, by an hour and a year in both directions: of the running server, and of a station. Real processes run under
+//! libfaketime, which changes the wall clock and not the monotonic clock.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -10,14 +10,14 @@ use client::{Gateway, Outbox, Upload, UploadFile};
 use proto_json::{Bpm, FileKind, LatestHeartRate, Mrn, Timestamp};
 use tempfile::TempDir;
 
-use tests::{Extras, Mode, System, material, program, within};
+use testkit::{Extras, Mode, System, material, program, within};
 
 const HOUR_S: i64 = 3_600;
 const YEAR_S: i64 = 365 * 24 * HOUR_S;
-/// By how much a clock is off. The server's clock is behind first: once it was ahead, it stays under suspicion.
+/// Offsets of a clock. The negative ones come first, because a clock that was ahead remains marked as wrong.
 const OFFSETS_S: [i64; 4] = [-HOUR_S, -YEAR_S, HOUR_S, YEAR_S];
 
-/// The library that changes clocks, from the package `faketime`.
+/// The library of the package `faketime`.
 fn library() -> PathBuf {
     let folders = std::fs::read_dir("/usr/lib").unwrap().flatten().map(|folder| folder.path());
     folders
@@ -33,7 +33,7 @@ fn preloaded() -> Vec<(String, String)> {
         .to_vec()
 }
 
-/// A system whose clock can be set while it runs.
+/// A system with an adjustable clock.
 struct Clocked {
     system: System,
     folder: TempDir,
@@ -56,12 +56,12 @@ impl Clocked {
         Clocked { system, folder }
     }
 
-    /// Sets the clock of the server off by so many seconds, and waits until it shows.
+    /// Sets the offset of the server's clock and waits until responses show it.
     async fn set(&self, offset_s: i64) {
         write(self.folder.path(), offset_s);
         let gateway = self.system.gateway();
         within("the clock of the server is set", || async {
-            // A new client each time: it has heard nothing of the clock before.
+            // A new client each time, without earlier measurements of the clock.
             let gateway = Gateway::new(&client::Settings::new(gateway.address())).unwrap();
             gateway.check(std::time::Duration::from_secs(5)).await.ok()?;
             let ahead = gateway.server_time().ahead_of_computer_ms()?;
@@ -72,7 +72,7 @@ impl Clocked {
 }
 
 fn write(folder: &Path, offset_s: i64) {
-    // Renamed, so that nobody reads half of it.
+    // Renamed, so that no process reads a partial file.
     let new = folder.join("new");
     std::fs::write(&new, format!("{offset_s:+}\n")).unwrap();
     std::fs::rename(new, folder.join("clock")).unwrap();
@@ -90,7 +90,7 @@ async fn send(gateway: &Gateway, patient: u64, upload: &Upload) {
     gateway.upload_with_retries(mrn(patient), upload, client::RetryPolicy::default(), |_| {}).await.unwrap();
 }
 
-/// The latest heart rate once it is this one.
+/// Waits until the latest heart rate is `bpm`.
 async fn latest(gateway: &Gateway, patient: u64, bpm: u16) -> LatestHeartRate {
     within(&format!("patient {patient} has {bpm} bpm"), || async {
         let latest = gateway.patient(mrn(patient)).await.ok()??.latest_heart_rate?;
@@ -99,16 +99,16 @@ async fn latest(gateway: &Gateway, patient: u64, bpm: u16) -> LatestHeartRate {
     .await
 }
 
-/// Whether the server says of its own clock that something is wrong.
+/// Waits until the server reports a problem with its clock, or none.
 async fn problem_is(gateway: &Gateway, wanted: bool) {
-    within(&format!("a problem of the clock: {wanted}"), || async {
+    within(&format!("clock problem reported: {wanted}"), || async {
         gateway.check(std::time::Duration::from_secs(5)).await.ok()?;
         (gateway.server_time().problem().is_some() == wanted).then_some(())
     })
     .await;
 }
 
-async fn newest_upload_shows_whatever_the_server_clock_does(mode: Mode) {
+async fn newest_upload_is_shown_with_a_wrong_server_clock(mode: Mode) {
     let clocked = Clocked::start(mode);
     let gateway = clocked.system.gateway();
     for (number, offset_s) in (0..).zip(OFFSETS_S) {
@@ -134,8 +134,8 @@ async fn newest_upload_shows_whatever_the_server_clock_does(mode: Mode) {
         send(&gateway, both, &rate(70)).await;
         let right = latest(&gateway, both, 70).await;
         assert!(!right.clock_wrong && right.at.millis_since(Timestamp::now()).abs() < 120_000, "{right:?}");
-        // What was received in the future is marked for good; what was received in the past looks as old as its time.
-        let marked = within("the value is judged", || async {
+        // A value from the future remains marked. A value from the past shows its age.
+        let marked = within("the value is marked", || async {
             let latest = gateway.patient(mrn(only_wrong)).await.ok()??.latest_heart_rate?;
             (latest.clock_wrong == (offset_s > 0)).then_some(latest)
         });
@@ -145,18 +145,18 @@ async fn newest_upload_shows_whatever_the_server_clock_does(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn standalone_shows_the_newest_upload_whatever_its_clock_does() {
-    newest_upload_shows_whatever_the_server_clock_does(Mode::Standalone).await;
+async fn standalone_shows_the_newest_upload_with_a_wrong_clock() {
+    newest_upload_is_shown_with_a_wrong_server_clock(Mode::Standalone).await;
 }
 
-/// The clock of the broker is right all the while.
+/// The clock of the broker is correct.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_services_show_the_newest_upload_whatever_their_clock_does() {
-    newest_upload_shows_whatever_the_server_clock_does(Mode::Processes).await;
+async fn full_stack_shows_the_newest_upload_with_a_wrong_clock() {
+    newest_upload_is_shown_with_a_wrong_server_clock(Mode::Processes).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn station_counts_ages_by_the_clock_of_the_server_and_says_that_its_own_is_wrong() {
+async fn station_computes_ages_from_the_server_clock_and_reports_that_its_own_is_wrong() {
     let system = System::start(Mode::Standalone);
     let gateway = system.gateway();
     let recorded =
@@ -170,26 +170,29 @@ async fn station_counts_ages_by_the_clock_of_the_server_and_says_that_its_own_is
             .env("FAKETIME", format!("{offset_s:+}"))
             .output()
             .unwrap();
-        let (shown, said) =
+        let (shown, warning) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         let line = |bpm: &str| shown.lines().find(|line| line.contains(bpm)).unwrap_or_default().to_owned();
-        assert!(line("44 bpm").contains("  2 h  "), "{offset_s}: {shown}{said}");
+        assert!(line("44 bpm").contains("  2 h  "), "{offset_s}: {shown}{warning}");
         assert!(
             line("72 bpm").contains("received ") && line("72 bpm").contains(" s  "),
             "{offset_s}: {shown}"
         );
         let direction = if offset_s < 0 { "behind the server's" } else { "ahead of the server's" };
-        assert!(said.contains("this computer's clock is") && said.contains(direction), "{offset_s}: {said}");
+        assert!(
+            warning.contains("this computer's clock is") && warning.contains(direction),
+            "{offset_s}: {warning}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn time_of_choosing_by_a_wrong_clock_is_corrected_before_it_is_sent() {
+async fn selection_time_from_a_wrong_clock_is_corrected_before_the_upload() {
     let clocked = Clocked::start(Mode::Standalone);
     let gateway = clocked.system.gateway();
     let folder = tempfile::tempdir().unwrap();
     for (patient, offset_s) in (1..).zip(OFFSETS_S) {
-        // The clock of this computer is wrong, seen from the server.
+        // Relative to the server, the clock of this computer is wrong.
         clocked.set(offset_s).await;
         let gateway = Gateway::new(&client::Settings::new(gateway.address())).unwrap();
         let outbox = Outbox::open(folder.path()).unwrap();

@@ -1,5 +1,5 @@
-//! `kill -9` of any process in the middle of uploads, then a restart: each upload that was answered 2xx is there exactly
-//! once, each ECG gets analysed, and there are no dead letters.
+//! SIGKILL of a process during uploads, then a restart: each upload answered with 2xx is stored exactly once, each ECG is
+//! analysed, and there are no dead letters.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -10,39 +10,39 @@ use std::time::Duration;
 
 use client::{Gateway, RetryPolicy, Upload, UploadAnswer, UploadFile};
 use proto_json::{BlobHash, EcgStatus, FileKind, Mrn, UploadId};
-use tests::{Mode, Service, System, material, within};
+use testkit::{Mode, Service, System, material, within};
 
 const CLIENTS: u64 = 4;
-/// Uploads that must be confirmed after the last crash before the test looks at what is stored.
+/// Number of successful uploads after the last crash, before the stored data is checked.
 const AFTER_LAST_CRASH: usize = 12;
 const CRASHES: usize = 3;
 
 #[tokio::test]
-async fn killing_bedside_loses_and_doubles_nothing() {
+async fn uploads_are_stored_once_when_bedside_is_killed() {
     crash(Mode::Standalone, Service::Gateway).await;
 }
 
 #[tokio::test]
-async fn killing_the_gateway_loses_and_doubles_nothing() {
+async fn uploads_are_stored_once_when_the_gateway_is_killed() {
     crash(Mode::Processes, Service::Gateway).await;
 }
 
 #[tokio::test]
-async fn killing_ingest_loses_and_doubles_nothing() {
+async fn uploads_are_stored_once_when_ingest_is_killed() {
     crash(Mode::Processes, Service::Ingest).await;
 }
 
 #[tokio::test]
-async fn killing_the_ecg_worker_loses_and_doubles_nothing() {
+async fn uploads_are_stored_once_when_the_ecg_worker_is_killed() {
     crash(Mode::Processes, Service::EcgWorker).await;
 }
 
 #[tokio::test]
-async fn killing_query_loses_and_doubles_nothing() {
+async fn uploads_are_stored_once_when_query_is_killed() {
     crash(Mode::Processes, Service::Query).await;
 }
 
-/// What a client was told is stored or will be.
+/// An upload that was answered with success.
 struct Promise {
     upload: UploadId,
     mrn: Mrn,
@@ -61,12 +61,12 @@ async fn crash(mode: Mode, victim: Service) {
 
     for _ in 0..CRASHES {
         let before = confirmed.load(Ordering::Relaxed);
-        reach(&confirmed, before + 5).await;
+        wait_for(&confirmed, before + 5).await;
         system.service(victim).kill();
         system.service(victim).restart();
     }
     let before = confirmed.load(Ordering::Relaxed);
-    reach(&confirmed, before + AFTER_LAST_CRASH).await;
+    wait_for(&confirmed, before + AFTER_LAST_CRASH).await;
     done.store(true, Ordering::Relaxed);
     let mut promises = Vec::new();
     for client in clients {
@@ -96,9 +96,9 @@ async fn crash(mode: Mode, victim: Service) {
         assert_eq!(images.iter().map(|image| image.file.sha256).collect::<BTreeSet<_>>().len(), images.len());
         assert!(promised.iter().all(|promise| stored.contains(&promise.ecg)));
         assert!(promised.iter().all(|promise| images.iter().any(|image| image.file.sha256 == promise.image)));
-        // Every upload of this test was retried until it was confirmed: nothing else may be there.
+        // Every upload was retried until it succeeded, so nothing else may be stored.
         assert_eq!((ecgs.len(), images.len()), (promised.len(), promised.len()));
-        // And the bytes are those that were sent.
+        // The stored bytes are the uploaded ones.
         let last = ecgs.first().unwrap();
         let bytes = gateway.signal(last.id).await.unwrap().bytes(1 << 20).await.unwrap();
         assert_eq!(BlobHash::of(&bytes), last.signal.as_ref().unwrap().sha256);
@@ -106,8 +106,8 @@ async fn crash(mode: Mode, victim: Service) {
     assert_eq!(dead_letters(&mut system).await, 0, "{}", system.logs());
 }
 
-async fn reach(confirmed: &AtomicUsize, count: usize) {
-    within("uploads go on", || async { (confirmed.load(Ordering::Relaxed) >= count).then_some(()) }).await;
+async fn wait_for(confirmed: &AtomicUsize, count: usize) {
+    within("uploads continue", || async { (confirmed.load(Ordering::Relaxed) >= count).then_some(()) }).await;
 }
 
 fn mrn_of(client: u64) -> Mrn {
@@ -121,7 +121,7 @@ async fn upload_until(
     confirmed: Arc<AtomicUsize>,
 ) -> Vec<Promise> {
     let mut promises = Vec::new();
-    let patience = RetryPolicy {
+    let retries = RetryPolicy {
         attempts: 200,
         first_wait: Duration::from_millis(50),
         longest_wait: Duration::from_millis(500),
@@ -139,7 +139,7 @@ async fn upload_until(
             UploadFile::from_bytes(FileKind::MedicalImage, "image.jpg", image),
         ]);
         let mrn = mrn_of(client);
-        let answer = gateway.upload_with_retries(mrn, &upload, patience, |_| {}).await;
+        let answer = gateway.upload_with_retries(mrn, &upload, retries, |_| {}).await;
         let id = match answer.unwrap_or_else(|error| panic!("upload {number} of client {client}: {error}")) {
             UploadAnswer::Stored(receipt) => receipt.upload_id,
             UploadAnswer::Accepted(received) => received.upload_id,
@@ -150,11 +150,12 @@ async fn upload_until(
     promises
 }
 
-/// Dead letters as the metrics of ingest count them, after its next look.
+/// Number of dead letters in the metrics of ingest.
 async fn dead_letters(system: &mut System) -> u64 {
     let url = system.admin_url(Service::Ingest);
-    within("ingest has counted dead letters", || async {
-        let text = tests::http_client().get(format!("{url}/metrics")).send().await.ok()?.text().await.ok()?;
+    within("ingest reports dead letters", || async {
+        let text =
+            testkit::http_client().get(format!("{url}/metrics")).send().await.ok()?.text().await.ok()?;
         let line = text.lines().find(|line| line.starts_with("bedside_dead_letters "))?;
         line.rsplit(' ').next()?.parse::<f64>().ok().map(|count| count as u64)
     })

@@ -1,5 +1,5 @@
-//! Standalone on a disk that may only be read, and on files that were damaged: it says what is wrong and does not start, or
-//! does not answer, rather than lose or change something in silence.
+//! Standalone on a read-only disk and on damaged files: it reports the problem and does not start or does not answer. It does not
+//! lose or change data silently.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 
 use client::{Upload, UploadFile};
 use proto_json::{FileKind, Mrn};
-use tests::faults::SmallDisk;
-use tests::{Mode, Service, System, http_client, material, program, within};
+use testkit::{Mode, Service, SmallDisk, System, http_client, material, program, within};
 
 const MRN: u64 = 7;
 
-/// Stores an image and an ECG, waits for its heart rate, and ends the system. Gives the bytes of the image.
-async fn filled(system: &mut System) -> Vec<u8> {
+/// Stores an image and an ECG, waits for the heart rate, and stops the system. Returns the bytes of the image.
+async fn store_and_stop(system: &mut System) -> Vec<u8> {
     let image = material::jpeg(160, 1);
     let gateway = system.gateway();
     let files = vec![
@@ -24,23 +23,23 @@ async fn filled(system: &mut System) -> Vec<u8> {
         UploadFile::from_bytes(FileKind::Ecg, "strip.csv", material::strip_csv(75.0, 10.0, 1)),
     ];
     gateway.upload(Mrn::new(MRN).unwrap(), &Upload::of(files), |_| {}).await.unwrap();
-    all_there(system).await;
+    wait_until_complete(system).await;
     assert_eq!(system.service(Service::Gateway).terminate(), Some(0));
     image.to_vec()
 }
 
 /// Waits until the patient has an image and a heart rate.
-async fn all_there(system: &System) {
+async fn wait_until_complete(system: &System) {
     let gateway = system.gateway();
-    within("the patient with image and heart rate", || async {
+    within("the patient has an image and a heart rate", || async {
         let patient = gateway.patient(Mrn::new(MRN).unwrap()).await.ok()??;
         (patient.latest_image.is_some() && patient.latest_heart_rate.is_some()).then_some(())
     })
     .await;
 }
 
-/// Starts `bedside` on this folder; it must end by itself, as failed. Gives what it said.
-fn refusal(data: &Path) -> String {
+/// Starts `bedside` on a directory that it must reject. Returns its standard error.
+fn start_rejected(data: &Path) -> String {
     let mut child = Command::new(program("bedside"))
         .args(["--listen", "127.0.0.1:0", "--data"])
         .arg(data)
@@ -49,11 +48,11 @@ fn refusal(data: &Path) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let patience = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while child.try_wait().unwrap().is_none() {
-        if Instant::now() > patience {
+        if Instant::now() > deadline {
             child.kill().unwrap();
-            panic!("it runs on a folder that it must refuse");
+            panic!("bedside runs on a directory that it must reject");
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -63,29 +62,29 @@ fn refusal(data: &Path) -> String {
 }
 
 #[tokio::test]
-async fn a_disk_that_may_only_be_read_is_said_and_everything_is_there_once_it_may_be_written() {
+async fn read_only_disk_is_reported_and_data_is_complete_when_it_is_writable_again() {
     let mut system = System::start_extra(Mode::Standalone, &Default::default());
-    filled(&mut system).await;
-    // What was written is put on a disk of its own.
+    store_and_stop(&mut system).await;
+    // The data is copied to a separate disk.
     let folder = tempfile::tempdir().unwrap();
     let disk = SmallDisk::mount(&folder.path().join("disk"));
     let data = disk.folder().join("data");
     copy(&system.data_folder(), &data);
     disk.read_only(true).unwrap();
-    let said = refusal(&data);
-    assert!(said.contains("Read-only file system"), "{said}");
-    assert!(said.contains(&*data.to_string_lossy()), "it names the place: {said}");
+    let message = start_rejected(&data);
+    assert!(message.contains("Read-only file system"), "{message}");
+    assert!(message.contains(&*data.to_string_lossy()), "the message names the directory: {message}");
     disk.read_only(false).unwrap();
     fs::remove_dir_all(system.data_folder()).unwrap();
     copy(&data, &system.data_folder());
     system.service(Service::Gateway).restart();
-    all_there(&system).await;
+    wait_until_complete(&system).await;
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_refused_and_not_touched() {
+async fn damaged_file_is_rejected_and_not_changed() {
     let mut system = System::start_extra(Mode::Standalone, &Default::default());
-    filled(&mut system).await;
+    store_and_stop(&mut system).await;
     let data = system.data_folder();
     for name in ["patients.db", "queues.db"] {
         let path = data.join(name);
@@ -95,35 +94,35 @@ async fn a_damaged_file_is_refused_and_not_touched() {
         let mut headless = whole.clone();
         headless[..100].fill(0);
         let kinds = [
-            ("a page of rubbish", scribbled),
+            ("a damaged page", scribbled),
             ("no header", headless),
-            ("its end cut off", whole[..whole.len() / 2].to_vec()),
+            ("a truncated end", whole[..whole.len() / 2].to_vec()),
             ("text", b"Dear diary, ".repeat(1_000)),
         ];
         for (kind, damaged) in kinds {
             fs::write(&path, &damaged).unwrap();
-            let said = refusal(&data);
-            let clear = said.contains("is damaged") || said.contains("is not a SQLite database");
-            assert!(clear, "{name} with {kind}: {said}");
-            assert!(said.contains("restore it from a backup"), "{name} with {kind}: {said}");
+            let message = start_rejected(&data);
+            let clear = message.contains("is damaged") || message.contains("is not a SQLite database");
+            assert!(clear, "{name} with {kind}: {message}");
+            assert!(message.contains("restore it from a backup"), "{name} with {kind}: {message}");
             assert!(fs::read(&path).unwrap() == damaged, "{name} with {kind} was written to");
         }
         fs::write(&path, whole).unwrap();
     }
     system.service(Service::Gateway).restart();
-    all_there(&system).await;
+    wait_until_complete(&system).await;
 }
 
-/// Changes one bit of the file of patients, in the middle of what is found by `part`.
+/// Flips one bit of patients.db, in the middle of the first occurrence of `part`.
 fn flip(system: &System, part: &[u8]) {
     let path = system.data_folder().join("patients.db");
     let mut file = fs::read(&path).unwrap();
-    let at = file.windows(part.len()).position(|window| window == part).expect("it is in the file");
+    let at = file.windows(part.len()).position(|window| window == part).expect("the file contains it");
     file[at + part.len() / 2] ^= 0x10;
     fs::write(&path, file).unwrap();
 }
 
-/// Runs `bedside verify` on the data. Gives its exit code and what it printed.
+/// Runs `bedside verify` on the data. Returns its exit code and output.
 fn verify(system: &System) -> (Option<i32>, String) {
     let output = Command::new(program("bedside"))
         .args(["verify", "--data"])
@@ -134,7 +133,7 @@ fn verify(system: &System) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 
-/// Status and problem document of a GET.
+/// Status and problem document of a GET request.
 async fn problem(system: &System, path: &str) -> (u16, serde_json::Value) {
     let answer = http_client().get(format!("{}{path}", system.url())).send().await.unwrap();
     let status = answer.status().as_u16();
@@ -142,9 +141,9 @@ async fn problem(system: &System, path: &str) -> (u16, serde_json::Value) {
 }
 
 #[tokio::test]
-async fn damaged_picture_is_a_problem_document_and_no_picture() {
+async fn damaged_image_is_answered_with_a_problem_document() {
     let mut system = System::start_extra(Mode::Standalone, &Default::default());
-    let image = filled(&mut system).await;
+    let image = store_and_stop(&mut system).await;
     assert_eq!(verify(&system).0, Some(0));
     flip(&system, &image[image.len() / 2..][..64]);
     let (code, found) = verify(&system);
@@ -159,15 +158,15 @@ async fn damaged_picture_is_a_problem_document_and_no_picture() {
     assert!(detail.starts_with("The stored part of a file (key ") && detail.contains("backup"), "{detail}");
     let log = system.service(Service::Gateway).log();
     assert!(log.contains("a stored record is damaged"), "{log}");
-    // The legacy route holds it within a longer answer, which then breaks off.
+    // The legacy route has already started its response, which is then aborted.
     let all = http_client().get(format!("{}/api/get_patient/{MRN}", system.url())).send().await;
     let all = match all {
         Ok(answer) => answer.bytes().await,
         Err(error) => Err(error),
     };
-    assert!(all.is_err(), "an answer with a damaged picture came to its end");
-    // Everything else goes on.
-    all_there(&system).await;
+    assert!(all.is_err(), "a response with a damaged image was completed");
+    // Everything else is available.
+    wait_until_complete(&system).await;
 }
 
 #[tokio::test]
@@ -184,7 +183,7 @@ async fn damaged_patient_is_named_in_lists_and_a_problem_document_elsewhere() {
         "the stored patient (mrn 7) is damaged: its checksum does not match; restore it from a backup";
     assert_eq!((code, found.trim()), (Some(1), sentence));
     system.service(Service::Gateway).restart();
-    // Also while it runs.
+    // The same while Bedside runs.
     assert_eq!(verify(&system), (Some(1), format!("{sentence}\n")));
     let (status, document) = problem(&system, &format!("/api/v1/patients/{MRN}")).await;
     assert_eq!((status, &document["type"]), (500, &"urn:bedside:problem:record-damaged".into()));

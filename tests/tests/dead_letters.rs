@@ -1,11 +1,11 @@
-//! A message that nobody can work off is seen with its reason, sent again, and dropped, by a person with `bedside`.
+//! Dead letters can be listed with their reason, retried and dropped with `bedside`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use tests::{Mode, Service, System, program, within};
+use testkit::{Mode, Service, System, program, within};
 
 fn bedside(system: &System, args: &[&str]) -> Output {
     let mut command = Command::new(program("bedside"));
@@ -23,13 +23,13 @@ fn list(system: &System) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_read_is_seen_sent_again_and_dropped() {
+async fn unreadable_message_is_dead_lettered_and_can_be_retried_and_dropped() {
     let mut system = System::start(Mode::Processes);
     let broker = async_nats::connect(system.nats().unwrap().url()).await.unwrap();
     let jetstream = async_nats::jetstream::new(broker);
     let sent = jetstream.publish("upload.received.7", "{\"name\": 5}".into());
     sent.await.unwrap().await.unwrap();
-    let letter = within("it is given up", || async { list(&system).pop() }).await;
+    let letter = within("the message is dead-lettered", || async { list(&system).pop() }).await;
     assert_eq!((&letter["queue"], &letter["mrn"]), (&"UPLOADS".into(), &7.into()));
     assert!(letter["reason"].as_str().unwrap().contains("not of the form it should have"), "{letter}");
 
@@ -37,15 +37,15 @@ async fn a_message_that_cannot_be_read_is_seen_sent_again_and_dropped() {
     let shown: Value = serde_json::from_slice(&bedside(&system, &["show", &id]).stdout).unwrap();
     assert_eq!(shown["message"]["name"], 5);
     assert!(bedside(&system, &["retry", &id]).status.success());
-    // It is as unreadable as before.
-    let again = within("it is given up again", || async {
+    // The message is still unreadable.
+    let again = within("the message is dead-lettered again", || async {
         list(&system).pop().filter(|again| again["id"] != letter["id"])
     })
     .await;
     assert_eq!(list(&system).len(), 1);
     let metrics = format!("{}/metrics", system.admin_url(Service::Ingest));
     let count = "bedside_work_total{queue=\"UPLOADS\",outcome=\"dead_letter\"} 2";
-    let text = tests::http_client().get(metrics).send().await.unwrap().text().await.unwrap();
+    let text = testkit::http_client().get(metrics).send().await.unwrap().text().await.unwrap();
     assert!(text.contains(count), "{text}");
 
     assert!(bedside(&system, &["drop", &again["id"].to_string()]).status.success());

@@ -1,25 +1,25 @@
-//! A short run of the fault suite in both ways to run: every fault once, uploads all the while, nothing lost, doubled or
-//! left over. `cargo run --release -p tests --bin faults` runs it for long.
+//! One round of the fault suite per way to run: every fault once, during uploads. Nothing is lost, stored twice or left over.
+//! `cargo run --release -p benchmarks --bin faults` runs it longer.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 use std::time::Duration;
 
-use tests::Mode;
-use tests::faults::{Trial, possible, run};
+use testkit::Mode;
+use testkit::faults::{FaultRun, possible, run};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn standalone_keeps_its_promises_through_every_fault() {
-    keeps_its_promises(Mode::Standalone).await;
+async fn standalone_keeps_its_guarantees_under_every_fault() {
+    keeps_its_guarantees(Mode::Standalone).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_services_keep_their_promises_through_every_fault() {
-    keeps_its_promises(Mode::Processes).await;
+async fn full_stack_keeps_its_guarantees_under_every_fault() {
+    keeps_its_guarantees(Mode::Processes).await;
 }
 
-async fn keeps_its_promises(mode: Mode) {
-    let trial = Trial {
+async fn keeps_its_guarantees(mode: Mode) {
+    let settings = FaultRun {
         mode,
         seed: 20_261_122,
         faults: possible(mode).len(),
@@ -31,8 +31,8 @@ async fn keeps_its_promises(mode: Mode) {
         gentle_database: false,
         verbose: false,
     };
-    let report = run(&trial).await;
-    assert!(report.complaints.is_empty(), "seed {}: {:#?}", trial.seed, report.complaints);
-    assert!(report.told[0] > 0, "nothing was stored: {report:?}");
-    assert!(report.updates > 0, "nobody saw an update: {report:?}");
+    let report = run(&settings).await;
+    assert!(report.violations.is_empty(), "seed {}: {:#?}", settings.seed, report.violations);
+    assert!(report.answers[0] > 0, "nothing was stored: {report:?}");
+    assert!(report.updates > 0, "no watcher received an update: {report:?}");
 }

@@ -1,4 +1,4 @@
-//! Every metric that a service shows is explained in docs/METRICS.md, and every one explained there is shown.
+//! docs/METRICS.md documents exactly the metrics that the services export.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use client::{Upload, UploadFile};
 use proto_json::{EcgStatus, FileKind, Mrn};
-use tests::{Mode, Service, System, material, within};
+use testkit::{Mode, Service, System, material, within};
 
 fn documented() -> BTreeSet<String> {
     let text = std::fs::read_to_string("../docs/METRICS.md").unwrap();
@@ -15,7 +15,7 @@ fn documented() -> BTreeSet<String> {
 }
 
 async fn metrics(address: &str) -> String {
-    tests::http_client().get(format!("{address}/metrics")).send().await.unwrap().text().await.unwrap()
+    testkit::http_client().get(format!("{address}/metrics")).send().await.unwrap().text().await.unwrap()
 }
 
 fn names(text: &str) -> BTreeSet<String> {
@@ -23,8 +23,8 @@ fn names(text: &str) -> BTreeSet<String> {
     lines.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
 }
 
-/// Sends an ECG, waits for its analysis, reads it.
-async fn use_it(system: &System) {
+/// Uploads an ECG and waits for its analysis.
+async fn upload_ecg(system: &System) {
     let gateway = system.gateway();
     let file = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", material::strip_csv(72.0, 10.0, 1));
     gateway.upload(Mrn::new(7).unwrap(), &Upload::of(vec![file]), |_| {}).await.unwrap();
@@ -36,15 +36,15 @@ async fn use_it(system: &System) {
 }
 
 #[tokio::test]
-async fn every_metric_is_documented_and_every_documented_one_is_shown() {
+async fn services_export_exactly_the_documented_metrics() {
     let mut system = System::start(Mode::Processes);
-    use_it(&system).await;
+    upload_ecg(&system).await;
     let mut shown = BTreeSet::new();
     for service in Service::ALL {
         let text = metrics(&system.admin_url(service)).await;
         for line in text.lines().filter(|line| line.starts_with("bedside_")) {
             let labels = line.split_once('{').map_or("", |(_, labels)| labels);
-            assert!(!labels.contains("/7"), "no label names a patient: {line}");
+            assert!(!labels.contains("/7"), "a label names a patient: {line}");
         }
         shown.extend(names(&text));
     }
@@ -59,9 +59,9 @@ async fn every_metric_is_documented_and_every_documented_one_is_shown() {
 }
 
 #[tokio::test]
-async fn standalone_shows_the_same_metrics_in_one_place() {
+async fn standalone_exports_the_same_metrics() {
     let mut system = System::start(Mode::Standalone);
-    use_it(&system).await;
+    upload_ecg(&system).await;
     let shown = names(&metrics(&system.admin_url(Service::Gateway)).await);
     assert_eq!(shown, documented());
 }

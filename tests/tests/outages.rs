@@ -1,6 +1,6 @@
-//! Outages that last longer than all attempts at a message together: nothing becomes a dead letter, everything that was
-//! accepted is stored, and nobody has to do anything. The times are those of a long outage with shortened waits: all
-//! attempts are used up within a second instead of five minutes, so that some seconds stand for an hour.
+//! Outages that last longer than all attempts at a message: no message becomes a dead letter, every accepted
+//! upload is stored, and no operator has to act. Retry waits are shortened: all attempts would be used up
+//! within a second instead of five minutes, so a few seconds correspond to an hour.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use client::{Gateway, Upload, UploadAnswer, UploadFile};
 use proto_json::{EcgStatus, FileKind, Mrn, UploadId};
-use tests::{Extras, Mode, Service, System, http_client, material, within};
+use testkit::{Extras, Mode, Service, System, http_client, material, within};
 
 const MRN: u64 = 7;
 
-/// All attempts at a message end within a second, but for the time that an attempt takes.
+/// All attempts at a message end within a second, apart from the duration of the attempts.
 const RETRIES: [&str; 4] = ["--max-attempts", "2", "--retry-waits", "100ms"];
-/// The driver looks for a server of the database for 5 s: longer than two attempts, where the database is gone.
+/// Longer than two attempts without a database: the driver looks for a server for 5 s.
 const OUTAGE_OF_DATABASE: Duration = Duration::from_secs(13);
 const FULL_DISK: Duration = Duration::from_secs(5);
 
@@ -30,7 +30,7 @@ fn standalone(args: &[&str]) -> System {
     System::start_fragile(Mode::Standalone, &Extras { gateway, ..Extras::default() })
 }
 
-/// Services with a database of their own.
+/// Starts the services with their own database.
 fn processes() -> System {
     let extras = Extras { bus: words(&RETRIES), mongodb: Some(Arc::new(|port| port)), ..Extras::default() };
     System::start_extra(Mode::Processes, &extras)
@@ -51,7 +51,7 @@ fn ecg(number: u64) -> Upload {
     Upload { respond_async: true, ..Upload::of(vec![file]) }
 }
 
-/// Sends it, and returns its id if it was accepted.
+/// Sends an upload and returns its id if it was accepted.
 async fn accepted(gateway: &Gateway, upload: &Upload) -> Option<UploadId> {
     match gateway.upload(mrn(), upload, |_| {}).await.ok()? {
         UploadAnswer::Accepted(received) => Some(received.upload_id),
@@ -64,11 +64,11 @@ async fn metrics(system: &mut System, service: Service) -> String {
     http_client().get(url).send().await.unwrap().text().await.unwrap()
 }
 
-/// A number in the text of `/metrics`.
+/// Parses the value of a metric.
 fn value(metrics: &str, name: &str) -> f64 {
     let line = metrics.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
-        .unwrap_or_else(|| panic!("{name} is not shown"))
+        .unwrap_or_else(|| panic!("there is no metric {name}"))
 }
 
 const DEFERRED: &str = "bedside_work_total{queue=\"UPLOADS\",outcome=\"deferred\"}";
@@ -80,16 +80,16 @@ async fn ready(url: &str) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-/// Everything accepted is stored, each ECG has its heart rate, and nothing was given up.
+/// Waits until every accepted upload is stored and every ECG is analysed; there must be no dead letters.
 async fn all_stored(system: &mut System, uploads: &[UploadId]) {
     let gateway = system.gateway();
     for upload in uploads {
-        within("what was accepted is stored", || async {
+        within("every accepted upload is stored", || async {
             gateway.upload_status(*upload).await.ok().flatten().map(drop)
         })
         .await;
     }
-    within("each ECG is analysed", || async {
+    within("every ECG is analysed", || async {
         let ecgs = gateway.ecgs(mrn(), None, Some(200)).await.ok()?;
         assert!(ecgs.items.iter().all(|ecg| ecg.status != EcgStatus::Failed), "{:?}", ecgs.items);
         ecgs.items.iter().all(|ecg| ecg.status == EcgStatus::Analyzed).then_some(())
@@ -98,7 +98,7 @@ async fn all_stored(system: &mut System, uploads: &[UploadId]) {
     assert_eq!(gateway.dead_letters(None, None).await.unwrap().items, []);
     let text = metrics(system, Service::Ingest).await;
     assert_eq!(value(&text, DEAD), 0.0);
-    within("work goes on", || async {
+    within("the consumer resumes", || async {
         let text =
             http_client().get(format!("{}/metrics", ingest(system))).send().await.ok()?.text().await.ok()?;
         (value(&text, PAUSED) == 0.0).then_some(())
@@ -106,7 +106,7 @@ async fn all_stored(system: &mut System, uploads: &[UploadId]) {
     .await;
 }
 
-/// Where the metrics of ingest are, without borrowing the system for change.
+/// Admin address of ingest, without a mutable borrow of the system.
 fn ingest(system: &System) -> String {
     let (process, address) = match system.mode() {
         Mode::Standalone => (0, 0),
@@ -115,30 +115,30 @@ fn ingest(system: &System) -> String {
     format!("http://{}", system.processes()[process].address(address))
 }
 
-async fn outlives(mut system: System, begin: impl Fn(&mut System), end: impl Fn(&mut System)) {
+async fn survives(mut system: System, begin: impl Fn(&mut System), end: impl Fn(&mut System)) {
     let gateway = system.gateway();
-    let mut uploads = vec![accepted(&gateway, &image(0)).await.expect("all is well")];
+    let mut uploads = vec![accepted(&gateway, &image(0)).await.expect("the system is healthy")];
     all_stored(&mut system, &uploads).await;
     begin(&mut system);
     for number in 1..6 {
-        uploads.push(accepted(&gateway, &image(number)).await.expect("the broker is well"));
+        uploads.push(accepted(&gateway, &image(number)).await.expect("the broker is healthy"));
     }
-    uploads.push(accepted(&gateway, &ecg(9)).await.expect("the broker is well"));
+    uploads.push(accepted(&gateway, &ecg(9)).await.expect("the broker is healthy"));
     tokio::time::sleep(OUTAGE_OF_DATABASE).await;
     let text = metrics(&mut system, Service::Ingest).await;
-    assert!(value(&text, DEFERRED) > 0.0, "nothing met the outage");
+    assert!(value(&text, DEFERRED) > 0.0, "no work was deferred");
     assert_eq!((value(&text, PAUSED), value(&text, DEAD)), (1.0, 0.0));
     let (status, said) = ready(&system.admin_url(Service::Ingest)).await;
     assert_eq!(status, 503, "{said}");
     assert!(said.contains("store: unavailable"), "{said}");
-    assert_eq!(ready(&system.admin_url(Service::Gateway)).await.0, 200, "uploads are taken all the while");
+    assert_eq!(ready(&system.admin_url(Service::Gateway)).await.0, 200, "uploads are still accepted");
     end(&mut system);
     all_stored(&mut system, &uploads).await;
 }
 
 #[tokio::test]
-async fn uploads_wait_for_a_database_that_is_gone_however_long() {
-    outlives(
+async fn accepted_uploads_are_stored_after_the_database_was_down() {
+    survives(
         processes(),
         |system| system.mongo().unwrap().kill(),
         |system| system.mongo().unwrap().restart(),
@@ -147,8 +147,8 @@ async fn uploads_wait_for_a_database_that_is_gone_however_long() {
 }
 
 #[tokio::test]
-async fn uploads_wait_for_a_database_that_does_not_answer_however_long() {
-    outlives(
+async fn accepted_uploads_are_stored_after_the_database_did_not_answer() {
+    survives(
         processes(),
         |system| system.mongo().unwrap().pause(),
         |system| system.mongo().unwrap().resume(),
@@ -157,9 +157,9 @@ async fn uploads_wait_for_a_database_that_does_not_answer_however_long() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_accepted_before_the_disk_was_full_is_stored_once_there_is_room() {
+async fn accepted_uploads_are_stored_after_the_disk_was_full() {
     let mut system = standalone(&["--disk-reserve", "0"]);
-    // Uploads all the while, so that some are accepted and not yet stored when the last byte is taken.
+    // Uploads continue, so that some are accepted but not yet stored when the disk becomes full.
     let stop = Arc::new(AtomicBool::new(false));
     let senders: Vec<_> = (0..8)
         .map(|sender| {
@@ -194,26 +194,26 @@ async fn what_was_accepted_before_the_disk_was_full_is_stored_once_there_is_room
         .iter()
         .map(|queue| value(&text, &format!("bedside_work_total{{queue=\"{queue}\",outcome=\"deferred\"}}")))
         .sum();
-    assert!(deferred > 0.0, "nothing met the full disk");
+    assert!(deferred > 0.0, "no work was deferred");
     assert_eq!(accepted(&system.gateway(), &image(1)).await, None, "the disk is full");
     system.disk().unwrap().free();
     all_stored(&mut system, &uploads).await;
-    // And it takes new ones.
-    let upload = accepted(&system.gateway(), &image(2)).await.expect("there is room again");
+    // New uploads are accepted as well.
+    let upload = accepted(&system.gateway(), &image(2)).await.expect("there is free space again");
     all_stored(&mut system, &[upload]).await;
 }
 
 #[tokio::test]
-async fn below_the_reserve_of_free_space_uploads_are_answered_503_and_reads_go_on() {
+async fn below_the_disk_reserve_uploads_are_answered_503_and_reads_continue() {
     let mut system = standalone(&[]);
     let gateway = system.gateway();
-    let upload = accepted(&gateway, &image(0)).await.expect("all is well");
+    let upload = accepted(&gateway, &image(0)).await.expect("the system is healthy");
     all_stored(&mut system, &[upload]).await;
     let url = system.url();
     assert_eq!(ready(&url).await.0, 200);
-    // A tenth of this disk of 512 MiB is the reserve.
+    // The reserve is a tenth of this disk of 512 MiB.
     system.disk().unwrap().take(480 << 20);
-    within("the gateway has noticed", || async { (ready(&url).await.0 == 503).then_some(()) }).await;
+    within("the gateway is not ready", || async { (ready(&url).await.0 == 503).then_some(()) }).await;
     let said = ready(&url).await.1;
     assert!(said.contains("disk: unavailable") && said.contains("store: ok"), "{said}");
     let body = serde_json::json!({ "medical_record_number": MRN, "patient_name": "Ann" });
@@ -229,40 +229,40 @@ async fn below_the_reserve_of_free_space_uploads_are_answered_503_and_reads_go_o
         assert!((1..=60).contains(&wait));
         assert!(answer.text().await.unwrap().contains("disk of this server is nearly full"));
     }
-    assert!(gateway.patient(mrn()).await.unwrap().is_some(), "reads go on");
+    assert!(gateway.patient(mrn()).await.unwrap().is_some(), "reads continue");
     let text = metrics(&mut system, Service::Gateway).await;
     let free = value(&text, "bedside_disk_free_bytes{disk=\"data\"}");
     assert!(free < value(&text, "bedside_disk_reserve_bytes{disk=\"data\"}"), "{free}");
     system.disk().unwrap().free();
-    within("uploads are taken again", || async { accepted(&gateway, &image(1)).await }).await;
+    within("uploads are accepted again", || async { accepted(&gateway, &image(1)).await }).await;
 }
 
-/// The broker's disk is full; the health check that its container runs ends it as often as it takes, and Docker's part is
-/// to start it again.
+/// The health check of the broker's container ends a broker that cannot write. This test restarts it, as Docker
+/// does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_with_a_full_disk_is_restarted_by_its_health_check_until_there_is_room() {
+async fn broker_with_a_full_disk_is_restarted_by_its_health_check_until_there_is_space() {
     let extras =
         Extras { bus: words(&[&RETRIES[..], &["--nats-max-staged", "64MB"]].concat()), ..Extras::default() };
     let mut system = System::start_fragile(Mode::Processes, &extras);
     let gateway = system.gateway();
-    let mut uploads = vec![accepted(&gateway, &image(0)).await.expect("all is well")];
+    let mut uploads = vec![accepted(&gateway, &image(0)).await.expect("the system is healthy")];
     all_stored(&mut system, &uploads).await;
     tokio::task::block_in_place(|| system.disk().unwrap().fill());
-    // What is left of the last pages of its files may be enough for some.
+    // Free space in the last pages of its files may suffice for a few uploads.
     let mut number = 0;
     loop {
         number += 1;
-        assert!(number < 100, "a broker without room goes on");
+        assert!(number < 100, "a broker without free space accepts uploads");
         match accepted(&gateway, &image(number)).await {
             Some(upload) => uploads.push(upload),
             None => break,
         }
     }
-    assert!(!tokio::task::block_in_place(|| healthy(&mut system)), "the health check finds that out");
+    assert!(!tokio::task::block_in_place(|| healthy(&mut system)), "the health check fails");
     tokio::time::sleep(FULL_DISK).await;
     system.disk().unwrap().free();
     uploads.push(
-        within("uploads are taken again", || {
+        within("uploads are accepted again", || {
             number += 1;
             tokio::task::block_in_place(|| healthy(&mut system));
             let gateway = gateway.clone();
@@ -270,11 +270,11 @@ async fn a_broker_with_a_full_disk_is_restarted_by_its_health_check_until_there_
         })
         .await,
     );
-    uploads.push(accepted(&gateway, &ecg(1)).await.expect("all is well"));
+    uploads.push(accepted(&gateway, &ecg(1)).await.expect("the system is healthy"));
     all_stored(&mut system, &uploads).await;
 }
 
-/// Runs the health check of the broker's container once, and starts a broker that it has ended.
+/// Runs the health check of the broker's container once, and restarts a broker that it has ended.
 fn healthy(system: &mut System) -> bool {
     let nats = system.nats().unwrap();
     let check = Command::new("sh")

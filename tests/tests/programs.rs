@@ -1,11 +1,10 @@
-//! Every program says what it can do, ends with one sentence on a configuration that cannot work, and drains when told to.
+//! Help, exit codes and shutdown of the programs.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 use std::process::{Command, Output};
 
-use test_servers::{MongoServer, NatsServer};
-use tests::{Mode, Service, System, program};
+use testkit::{Mode, MongoServer, NatsServer, Service, System, program};
 
 const PROGRAMS: [&str; 5] = ["bedside", "gateway", "ingest", "query", "ecg-worker"];
 
@@ -14,7 +13,7 @@ fn run(name: &str, args: &[&str]) -> Output {
 }
 
 #[test]
-fn every_program_has_help_and_a_version() {
+fn programs_have_help_and_version() {
     for name in PROGRAMS {
         let help = run(name, &["--help"]);
         assert!(help.status.success(), "{name}");
@@ -33,6 +32,9 @@ fn every_program_has_help_and_a_version() {
         "dead-letters",
         "backup",
         "import",
+        "restore",
+        "verify",
+        "cert",
         "healthcheck",
     ] {
         assert!(run("bedside", &[command, "--help"]).status.success(), "{command}");
@@ -40,7 +42,7 @@ fn every_program_has_help_and_a_version() {
 }
 
 #[test]
-fn a_configuration_that_cannot_work_ends_with_64_and_one_sentence() {
+fn unusable_configuration_ends_with_64_and_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let (tokens, secret) = (folder.path().join("tokens"), folder.path().join("secret"));
     std::fs::write(&tokens, "").unwrap();
@@ -62,27 +64,27 @@ fn a_configuration_that_cannot_work_ends_with_64_and_one_sentence() {
     ];
     for (name, args) in cases {
         let output = run(name, args);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(64), "{name} {args:?}: {said}");
-        assert_eq!(said.trim_end().lines().count(), 1, "{name} {args:?}: {said}");
-        assert!(said.starts_with(&format!("{name}: ")), "{name} {args:?}: {said}");
-        assert_eq!(output.stdout, b"", "{name} {args:?}: nothing was bound");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{name} {args:?}: {message}");
+        assert_eq!(message.trim_end().lines().count(), 1, "{name} {args:?}: {message}");
+        assert!(message.starts_with(&format!("{name}: ")), "{name} {args:?}: {message}");
+        assert_eq!(output.stdout, b"", "{name} {args:?}: an address was bound");
     }
 }
 
 #[test]
-fn a_data_folder_in_use_is_refused() {
+fn data_directory_in_use_is_rejected() {
     let mut system = System::start(Mode::Standalone);
     let data = system.data_folder();
     let output = run("bedside", &["--listen", "127.0.0.1:0", "--data", &data.to_string_lossy()]);
-    let said = String::from_utf8(output.stderr).unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("another Bedside uses the data folder"), "{said}");
+    assert!(message.contains("another Bedside uses the data directory"), "{message}");
     assert_eq!(system.service(Service::Gateway).terminate(), Some(0));
 }
 
 #[test]
-fn each_service_ends_with_0_when_it_is_told_to_end() {
+fn services_end_with_0_after_sigterm() {
     let mut system = System::start(Mode::Processes);
     for service in Service::ALL {
         assert_eq!(system.service(service).terminate(), Some(0), "{service:?}");
@@ -90,7 +92,7 @@ fn each_service_ends_with_0_when_it_is_told_to_end() {
 }
 
 #[test]
-fn a_service_is_asked_for_its_health_by_its_own_program() {
+fn healthcheck_reports_the_health_of_a_running_service() {
     let mut system = System::start(Mode::Processes);
     let names = ["gateway", "ingest", "query", "ecg-worker"];
     let ask = |name: &str, url: &str| {
@@ -103,13 +105,13 @@ fn a_service_is_asked_for_its_health_by_its_own_program() {
     }
     system.nats().unwrap().kill();
     assert_eq!(ask("gateway", &urls[0]), Some(1));
-    assert_eq!(ask("query", &urls[2]), Some(0), "query needs no broker");
+    assert_eq!(ask("query", &urls[2]), Some(0), "query does not need the broker");
     system.service(Service::EcgWorker).kill();
     assert_eq!(ask("ecg-worker", &urls[3]), Some(1));
 }
 
 #[test]
-fn provisioning_is_a_step_of_its_own_after_which_services_need_not_make_anything() {
+fn provisioning_can_be_repeated() {
     let nats = NatsServer::start();
     let mongo = MongoServer::start();
     let (url, uri, database) = (nats.url(), mongo.uri(), mongo.fresh_database());
@@ -122,7 +124,7 @@ fn provisioning_is_a_step_of_its_own_after_which_services_need_not_make_anything
 }
 
 #[test]
-fn a_sample_is_a_strip_of_the_asked_length() {
+fn sample_has_the_requested_length() {
     let output = run("bedside", &["sample", "--seconds", "10", "--bpm", "80"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().count(), 3600);

@@ -1,4 +1,4 @@
-//! Receipts and upload ids, with tokens, over several gateways and restarts.
+//! Receipts and upload ids with tokens, across several gateways and restarts.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -6,10 +6,9 @@ use std::path::PathBuf;
 
 use proto_json::BlobHash;
 use serde_json::Value;
-use test_servers::Process;
-use tests::{Mode, Service, System, within};
+use testkit::{Mode, Process, Service, System, within};
 
-/// A token file of two clients that upload and one that reads; the token of each is its name with `-secret`.
+/// A token file with two uploaders and a viewer. Each token is the name with `-secret`.
 fn tokens(folder: &tempfile::TempDir) -> PathBuf {
     let file = folder.path().join("tokens");
     let line = |name: &str, role: &str| {
@@ -32,28 +31,28 @@ async fn read(response: reqwest::Response) -> Answer {
     Answer { status, replayed, json: response.json().await.unwrap() }
 }
 
-/// Sends the same upload under the same key as this client.
+/// Sends the same upload with the same key as `client`.
 async fn send(url: &str, client: &str, prefer: &str) -> Answer {
     let form = reqwest::multipart::Form::new().text("heart_rate", "72");
-    let request = tests::http_client().post(format!("{url}/api/v1/patients/7/uploads")).multipart(form);
+    let request = testkit::http_client().post(format!("{url}/api/v1/patients/7/uploads")).multipart(form);
     let request = request.bearer_auth(format!("{client}-secret")).header("prefer", prefer);
     read(request.header("idempotency-key", "the-same-key").send().await.unwrap()).await
 }
 
 async fn receipt(url: &str, client: &str, id: &Value) -> Answer {
     let path = format!("{url}/api/v1/uploads/{}", id.as_str().unwrap());
-    let request = tests::http_client().get(path).bearer_auth(format!("{client}-secret"));
+    let request = testkit::http_client().get(path).bearer_auth(format!("{client}-secret"));
     read(request.send().await.unwrap()).await
 }
 
 async fn heart_rates(url: &str) -> usize {
     let path = format!("{url}/api/v1/patients/7/heart-rates");
-    let request = tests::http_client().get(path).bearer_auth("station-secret");
+    let request = testkit::http_client().get(path).bearer_auth("station-secret");
     read(request.send().await.unwrap()).await.json["items"].as_array().unwrap().len()
 }
 
 #[tokio::test]
-async fn retry_through_another_gateway_or_after_a_restart_is_the_same_upload() {
+async fn retry_through_another_gateway_or_after_a_restart_is_one_upload() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = tokens(&folder).to_string_lossy().into_owned();
     let mut system = System::start_with(Mode::Processes, &["--tokens", &tokens]);
@@ -62,11 +61,11 @@ async fn retry_through_another_gateway_or_after_a_restart_is_the_same_upload() {
     let second = Process::start("gateway", arguments, folder.path().join("second.log"), 2);
     let second_url = format!("http://{}", second.address(0));
 
-    // Not waited for: the receipt comes from the store.
+    // The client does not wait, so the receipt is read from the store.
     let first = send(&first_url, "bed-1", "respond-async").await;
     assert_eq!(first.status, 202);
     let id = &first.json["upload_id"];
-    within("it is stored", || async {
+    within("the upload is stored", || async {
         (receipt(&second_url, "bed-1", id).await.status == 200).then_some(())
     })
     .await;
@@ -81,7 +80,7 @@ async fn retry_through_another_gateway_or_after_a_restart_is_the_same_upload() {
         assert_eq!(receipt(url, "bed-2", id).await.status, 404);
         assert_eq!(receipt(url, "station", id).await.status, 200);
     }
-    // Another client's upload under the same key is its own; its receipt comes over the broker.
+    // An upload of another client with the same key is a different upload. Its receipt arrives through the broker.
     let other = send(&second_url, "bed-2", "").await;
     assert_eq!((other.status, other.replayed), (201, false));
     assert_ne!(&other.json["upload_id"], id);
@@ -90,7 +89,7 @@ async fn retry_through_another_gateway_or_after_a_restart_is_the_same_upload() {
 }
 
 #[tokio::test]
-async fn standalone_keeps_the_key_of_its_upload_ids_over_a_restart() {
+async fn standalone_keeps_the_key_of_its_upload_ids_across_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = tokens(&folder).to_string_lossy().into_owned();
     let mut system = System::start_with(Mode::Standalone, &["--tokens", &tokens]);

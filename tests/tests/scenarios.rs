@@ -1,4 +1,4 @@
-//! What a user does, from end to end, in both ways to run. One source for both: each scenario is a function of a system.
+//! User scenarios, each run on standalone and on the full stack.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -14,7 +14,7 @@ use proto_json::{
     RecordId, UploadReceipt,
 };
 use serde_json::{Value, json};
-use tests::{Mode, System, material, within};
+use testkit::{Mode, System, material, within};
 
 macro_rules! in_both_modes {
     ($($scenario:ident),* $(,)?) => {
@@ -30,18 +30,18 @@ macro_rules! in_both_modes {
 }
 
 in_both_modes!(
-    a_raw_ecg_comes_back_bit_for_bit_with_heart_rate_and_plot,
-    what_the_api_answers_of_an_ecg_is_what_the_library_says,
-    a_raw_ecg_through_the_documented_route_is_analysed,
-    pictures_through_the_documented_route_come_back_aligned,
-    an_image_comes_back_bit_for_bit_and_is_cached_by_its_hash,
-    many_files_of_one_upload_become_records_in_their_order,
-    what_cannot_be_read_as_an_ecg_ends_as_failed_with_a_reason,
-    a_retry_under_the_same_key_is_stored_once_and_other_content_is_refused,
-    an_upload_that_does_not_wait_is_stored_all_the_same,
-    updates_of_a_patient_are_pushed_without_polling,
-    histories_are_paged_without_loss,
-    the_latest_heart_rate_is_the_latest_recorded_not_the_latest_received,
+    raw_ecg_is_returned_unchanged_with_heart_rate_and_plot,
+    analysis_in_the_api_equals_that_of_the_library,
+    raw_ecg_through_the_legacy_route_is_analysed,
+    images_through_the_legacy_route_are_returned_aligned,
+    image_is_returned_unchanged_and_cached_by_its_hash,
+    files_of_one_upload_become_records_in_their_order,
+    unreadable_ecg_fails_with_a_reason,
+    retry_with_the_same_key_is_stored_once_and_other_content_is_rejected,
+    asynchronous_upload_is_stored,
+    updates_of_a_patient_are_pushed,
+    history_pages_are_complete,
+    latest_heart_rate_is_the_latest_recorded,
 );
 
 fn mrn(number: u64) -> Mrn {
@@ -67,7 +67,7 @@ async fn analyzed(gateway: &Gateway, id: RecordId) -> EcgRecord {
     .await
 }
 
-/// The patient, once the heart rate is known: it follows the analysis of the ECG.
+/// Waits until the patient has a heart rate, which follows the analysis of the ECG.
 async fn with_rate(gateway: &Gateway, mrn: Mrn) -> PatientSummary {
     within("the patient has a heart rate", || async {
         gateway.patient(mrn).await.unwrap().filter(|patient| patient.latest_heart_rate.is_some())
@@ -75,7 +75,7 @@ async fn with_rate(gateway: &Gateway, mrn: Mrn) -> PatientSummary {
     .await
 }
 
-async fn a_raw_ecg_comes_back_bit_for_bit_with_heart_rate_and_plot(system: System) {
+async fn raw_ecg_is_returned_unchanged_with_heart_rate_and_plot(system: System) {
     let gateway = system.gateway();
     let csv = material::strip_csv(72.0, 20.0, 1);
     let mut upload = Upload::of(vec![UploadFile::from_bytes(FileKind::Ecg, "strip.csv", csv.clone())]);
@@ -104,9 +104,9 @@ async fn a_raw_ecg_comes_back_bit_for_bit_with_heart_rate_and_plot(system: Syste
     assert_eq!(patient.latest_ecg.unwrap().status, EcgStatus::Analyzed);
 }
 
-async fn what_the_api_answers_of_an_ecg_is_what_the_library_says(system: System) {
+async fn analysis_in_the_api_equals_that_of_the_library(system: System) {
     let gateway = system.gateway();
-    // A strip that makes the library talk: beats, poor stretches, a hole, and rows that are none.
+    // A strip with beats, poor segments, a gap and invalid rows.
     let noisy = ecg::synth::Settings {
         duration_s: 45.0,
         mean_bpm: 48.0,
@@ -126,35 +126,35 @@ async fn what_the_api_answers_of_an_ecg_is_what_the_library_says(system: System)
     let detail = gateway.ecg_detail(record.id).await.unwrap().unwrap();
 
     let strip = ecg::read(csv.as_bytes(), &ecg::csv::Options::default()).unwrap();
-    let says = ecg::analyze(&strip);
+    let expected_analysis = ecg::analyze(&strip);
     let close =
         |left: f64, right: f64, within: f64| assert!((left - right).abs() <= within, "{left} {right}");
-    let (rate, said) = (answer.heart_rate.unwrap(), says.heart_rate.unwrap());
-    close(rate.mean_bpm, said.mean_bpm, 0.05);
-    close(rate.min_bpm, said.min_bpm, 0.05);
-    close(rate.max_bpm, said.max_bpm, 0.05);
-    assert_eq!(format!("{:?}", answer.quality), format!("{:?}", says.quality));
+    let (rate, expected) = (answer.heart_rate.unwrap(), expected_analysis.heart_rate.unwrap());
+    close(rate.mean_bpm, expected.mean_bpm, 0.05);
+    close(rate.min_bpm, expected.min_bpm, 0.05);
+    close(rate.max_bpm, expected.max_bpm, 0.05);
+    assert_eq!(format!("{:?}", answer.quality), format!("{:?}", expected_analysis.quality));
     assert_eq!((answer.rows_used, answer.rows_skipped), (strip.rows.used, strip.rows.skipped));
     assert!(answer.rows_skipped > 0);
     let messages =
         |all: &[proto_json::EcgWarning]| all.iter().map(|one| one.message.clone()).collect::<Vec<_>>();
     assert_eq!(
         messages(&answer.warnings),
-        says.warnings.iter().map(|one| one.message.clone()).collect::<Vec<_>>()
+        expected_analysis.warnings.iter().map(|one| one.message.clone()).collect::<Vec<_>>()
     );
     assert!(!answer.warnings.is_empty());
     assert_eq!(
         answer.notes.iter().map(|note| note.message.clone()).collect::<Vec<_>>(),
-        says.rhythm_notes.iter().map(|note| note.message.clone()).collect::<Vec<_>>()
+        expected_analysis.rhythm_notes.iter().map(|note| note.message.clone()).collect::<Vec<_>>()
     );
-    assert_eq!(detail.beats.len(), says.beats.len());
-    for (beat, said) in detail.beats.iter().zip(&says.beats) {
-        close(beat.time_s, said.time_s, 0.001);
+    assert_eq!(detail.beats.len(), expected_analysis.beats.len());
+    for (beat, expected) in detail.beats.iter().zip(&expected_analysis.beats) {
+        close(beat.time_s, expected.time_s, 0.001);
     }
     assert_eq!(detail.gaps.len(), 1);
-    assert_eq!(detail.quality_segments.len(), says.quality_segments.len());
+    assert_eq!(detail.quality_segments.len(), expected_analysis.quality_segments.len());
     let patient = with_rate(&gateway, mrn(8)).await;
-    assert_eq!(patient.latest_heart_rate.unwrap().bpm, Bpm::rounded(said.mean_bpm).unwrap());
+    assert_eq!(patient.latest_heart_rate.unwrap().bpm, Bpm::rounded(expected.mean_bpm).unwrap());
 }
 
 async fn post_legacy(system: &System, body: &Value) -> (u16, String) {
@@ -168,10 +168,10 @@ async fn get(system: &System, path: &str) -> reqwest::Response {
 }
 
 fn reqwest_client() -> reqwest::Client {
-    tests::http_client()
+    testkit::http_client()
 }
 
-async fn a_raw_ecg_through_the_documented_route_is_analysed(system: System) {
+async fn raw_ecg_through_the_legacy_route_is_analysed(system: System) {
     let csv = material::strip_csv(95.0, 15.0, 2);
     let (status, text) = post_legacy(
         &system,
@@ -179,7 +179,7 @@ async fn a_raw_ecg_through_the_documented_route_is_analysed(system: System) {
     )
     .await;
     assert_eq!((status, text.as_str()), (200, "New patient ID 8 is registered"));
-    let patient = within("the drawn picture is listed", || async {
+    let patient = within("the plot is listed", || async {
         let patient: Value = get(&system, "/api/get_patient/8").await.json().await.unwrap();
         (!patient["ecg_image"].as_array().unwrap().is_empty()).then_some(patient)
     })
@@ -192,7 +192,7 @@ async fn a_raw_ecg_through_the_documented_route_is_analysed(system: System) {
     assert_eq!(system.gateway().signal(ecgs.items[0].id).await.unwrap().bytes(1 << 20).await.unwrap(), csv);
 }
 
-async fn pictures_through_the_documented_route_come_back_aligned(system: System) {
+async fn images_through_the_legacy_route_are_returned_aligned(system: System) {
     let (xray, first, second) = (material::png(90, 1), material::jpeg(80, 2), material::png(70, 3));
     let register = json!({"medical_record_number": 9, "name": "Bo", "medical_image": BASE64.encode(&xray)});
     assert_eq!(post_legacy(&system, &register).await, (200, "New patient ID 9 is registered".to_owned()));
@@ -223,7 +223,7 @@ async fn pictures_through_the_documented_route_come_back_aligned(system: System)
     assert_eq!(get(&system, "/api/get_patient").await.text().await.unwrap(), r#"{"ID":[9]}"#);
 }
 
-async fn an_image_comes_back_bit_for_bit_and_is_cached_by_its_hash(system: System) {
+async fn image_is_returned_unchanged_and_cached_by_its_hash(system: System) {
     let gateway = system.gateway();
     let jpeg = material::jpeg(160, 4);
     let upload =
@@ -246,7 +246,7 @@ async fn an_image_comes_back_bit_for_bit_and_is_cached_by_its_hash(system: Syste
     assert_eq!((images.items[0].file.width, images.items[0].file.height), (Some(160), Some(160)));
 }
 
-async fn many_files_of_one_upload_become_records_in_their_order(system: System) {
+async fn files_of_one_upload_become_records_in_their_order(system: System) {
     let gateway = system.gateway();
     let strip = material::strip_csv(60.0, 10.0, 5);
     let upload = Upload::of(vec![
@@ -254,7 +254,7 @@ async fn many_files_of_one_upload_become_records_in_their_order(system: System) 
         UploadFile::from_bytes(FileKind::Ecg, "one.csv", strip.clone()),
         UploadFile::from_bytes(FileKind::EcgImage, "trace.jpg", material::jpeg(50, 6)),
         UploadFile::from_bytes(FileKind::Ecg, "two.csv", material::strip_csv(100.0, 10.0, 6)),
-        // The same bytes once more: the same record.
+        // The same bytes again are the same record.
         UploadFile::from_bytes(FileKind::Ecg, "one again.csv", strip),
     ]);
     let receipt = send(&gateway, mrn(11), upload).await;
@@ -267,14 +267,14 @@ async fn many_files_of_one_upload_become_records_in_their_order(system: System) 
     assert_eq!(gateway.images(mrn(11), None, None).await.unwrap().items.len(), 1);
 }
 
-async fn what_cannot_be_read_as_an_ecg_ends_as_failed_with_a_reason(system: System) {
+async fn unreadable_ecg_fails_with_a_reason(system: System) {
     let gateway = system.gateway();
     let rows = |row: &dyn Fn(usize) -> String| (0..4000).map(row).collect::<String>().into_bytes();
     let cases = [
         ("zeros", rows(&|index| format!("{:.3},0\n", index as f64 / 250.0))),
         ("text", b"Dear colleague,\nplease find attached\nthe recording of today.\n".to_vec()),
         ("one row", b"0.0,0.12\n".to_vec()),
-        ("time that stands still", rows(&|index| format!("1.0,{}\n", index % 7))),
+        ("constant time", rows(&|index| format!("1.0,{}\n", index % 7))),
     ];
     for (name, content) in cases {
         let upload = Upload::of(vec![UploadFile::from_bytes(FileKind::Ecg, "bad.csv", content)]);
@@ -286,11 +286,11 @@ async fn what_cannot_be_read_as_an_ecg_ends_as_failed_with_a_reason(system: Syst
         assert_eq!((ecg.heart_rate, ecg.plot), (None, None), "{name}");
     }
     let patient = gateway.patient(mrn(12)).await.unwrap().unwrap();
-    assert_eq!(patient.latest_heart_rate, None, "no heart rate is invented");
+    assert_eq!(patient.latest_heart_rate, None, "a heart rate exists without a valid ECG");
     assert_eq!(gateway.heart_rates(mrn(12), None, None).await.unwrap().items, []);
 }
 
-async fn a_retry_under_the_same_key_is_stored_once_and_other_content_is_refused(system: System) {
+async fn retry_with_the_same_key_is_stored_once_and_other_content_is_rejected(system: System) {
     let gateway = system.gateway();
     let upload = Upload::of(vec![UploadFile::from_bytes(
         FileKind::Ecg,
@@ -313,7 +313,7 @@ async fn a_retry_under_the_same_key_is_stored_once_and_other_content_is_refused(
     assert_eq!(gateway.patient(mrn(13)).await.unwrap().unwrap().name, None);
 }
 
-async fn an_upload_that_does_not_wait_is_stored_all_the_same(system: System) {
+async fn asynchronous_upload_is_stored(system: System) {
     let gateway = system.gateway();
     let mut upload =
         Upload::of(vec![UploadFile::from_bytes(FileKind::MedicalImage, "a.png", material::png(40, 8))]);
@@ -327,7 +327,7 @@ async fn an_upload_that_does_not_wait_is_stored_all_the_same(system: System) {
     assert_eq!(gateway.images(mrn(15), None, None).await.unwrap().items.len(), 1);
 }
 
-async fn updates_of_a_patient_are_pushed_without_polling(mut system: System) {
+async fn updates_of_a_patient_are_pushed(mut system: System) {
     let gateway = system.gateway();
     let mut settings = vec![(FeedMode::ServerSentEvents, FeedSettings::new(gateway.clone(), Some(mrn(16))))];
     if let Some(nats) = system.nats() {
@@ -372,7 +372,7 @@ async fn updates_of_a_patient_are_pushed_without_polling(mut system: System) {
     }
 }
 
-async fn histories_are_paged_without_loss(system: System) {
+async fn history_pages_are_complete(system: System) {
     let gateway = system.gateway();
     let mut sent = Vec::new();
     for number in 0..7 {
@@ -394,7 +394,7 @@ async fn histories_are_paged_without_loss(system: System) {
     assert_eq!(read, sent, "newest first, each once");
 }
 
-async fn the_latest_heart_rate_is_the_latest_recorded_not_the_latest_received(system: System) {
+async fn latest_heart_rate_is_the_latest_recorded(system: System) {
     let gateway = system.gateway();
     let at = |time: &str| Some(time.parse().unwrap());
     for (time, bpm) in [("2026-01-02T10:00:00Z", 80), ("2026-01-02T09:00:00Z", 60)] {

@@ -1,4 +1,4 @@
-//! Everything goes over TLS where certificates are given: clients to the gateway, services to broker and database.
+//! TLS between clients and gateway, and between services, broker and database.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -11,9 +11,8 @@ use client::{
     UploadAnswer, UploadFile,
 };
 use proto_json::{EcgStatus, FileKind, Mrn};
-use test_servers::NatsServer;
-use tests::tls::Certificate;
-use tests::{Extras, Mode, System, material, program, within};
+use testkit::tls::Certificate;
+use testkit::{Extras, Mode, NatsServer, System, material, program, within};
 
 fn text(path: std::path::PathBuf) -> String {
     path.to_str().unwrap().to_owned()
@@ -30,7 +29,7 @@ fn connect(system: &System, certificate: &Certificate) -> Gateway {
     Gateway::new(&Settings { extra_certificates, ..Settings::new(url) }).unwrap()
 }
 
-async fn an_ecg_goes_all_the_way(gateway: &Gateway) {
+async fn upload_and_analyse(gateway: &Gateway) {
     let file = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", material::strip_csv(72.0, 10.0, 1));
     let answer = gateway.upload(Mrn::new(7).unwrap(), &Upload::of(vec![file]), |_| {}).await.unwrap();
     let UploadAnswer::Stored(receipt) = answer else { panic!("{answer:?}") };
@@ -42,12 +41,12 @@ async fn an_ecg_goes_all_the_way(gateway: &Gateway) {
 }
 
 #[tokio::test]
-async fn standalone_speaks_tls_to_those_who_trust_its_certificate() {
+async fn standalone_serves_tls_to_clients_that_trust_its_certificate() {
     let certificate = Certificate::issue();
     let extras = Extras { gateway: gateway_args(&certificate), ..Extras::default() };
     let system = System::start_extra(Mode::Standalone, &extras);
     let gateway = connect(&system, &certificate);
-    an_ecg_goes_all_the_way(&gateway).await;
+    upload_and_analyse(&gateway).await;
     let stranger = connect(&system, &Certificate::issue());
     let refused = stranger.patients(None, None, None).await.unwrap_err();
     assert!(matches!(refused, ClientError::Unreachable { .. }), "{refused}");
@@ -60,18 +59,18 @@ async fn standalone_speaks_tls_to_those_who_trust_its_certificate() {
     assert_eq!(health(&certificate), Some(0));
     assert_eq!(health(&Certificate::issue()), Some(1));
     let answer =
-        tests::http_client_trusting(&certificate.file()).get(gateway.address()).send().await.unwrap();
+        testkit::http_client_trusting(&certificate.file()).get(gateway.address()).send().await.unwrap();
     assert_eq!(answer.headers()["strict-transport-security"], "max-age=31536000");
 }
 
 #[tokio::test]
-async fn services_reach_broker_and_database_over_tls() {
+async fn services_connect_to_broker_and_database_over_tls() {
     let certificate = Arc::new(Certificate::issue());
     let (cert, key) = (text(certificate.file()), text(certificate.key_file()));
     let front = certificate.clone();
     let extras = Extras {
         gateway: gateway_args(&certificate),
-        // The broker asks for a certificate of the services, too.
+        // The broker also requires a client certificate.
         nats: format!("tls {{ cert_file: {cert:?}, key_file: {key:?}, ca_file: {cert:?}, verify: true }}"),
         bus: ["--nats-ca", &cert, "--nats-cert", &cert, "--nats-key", &key, "--nats-require-tls"]
             .map(str::to_owned)
@@ -81,11 +80,11 @@ async fn services_reach_broker_and_database_over_tls() {
         ..Extras::default()
     };
     let system = System::start_extra(Mode::Processes, &extras);
-    an_ecg_goes_all_the_way(&connect(&system, &certificate)).await;
+    upload_and_analyse(&connect(&system, &certificate)).await;
 }
 
 #[tokio::test]
-async fn a_monitor_takes_updates_from_the_broker_over_tls() {
+async fn monitor_receives_updates_from_the_broker_over_tls() {
     let certificate = Certificate::issue();
     let (cert, key) = (text(certificate.file()), text(certificate.key_file()));
     let broker = NatsServer::start_with(&format!("tls {{ cert_file: {cert:?}, key_file: {key:?} }}"));

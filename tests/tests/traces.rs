@@ -1,4 +1,4 @@
-//! One upload is one trace: seen in a collector that this test runs.
+//! Traces of an upload, received by a collector in this test.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -13,7 +13,7 @@ use futures::StreamExt;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use prost::Message;
-use tests::{Extras, Mode, System, material, within};
+use testkit::{Extras, Mode, System, material, within};
 use tokio::net::TcpListener;
 
 #[derive(Debug, Clone)]
@@ -28,17 +28,17 @@ struct Span {
 
 type Spans = Arc<Mutex<Vec<Span>>>;
 
-/// Takes OTLP over HTTP as collectors do.
+/// Starts a collector for OTLP over HTTP.
 async fn collector() -> (String, Spans) {
     let spans = Spans::default();
-    let router = Router::new().route("/v1/traces", post(take)).with_state(spans.clone());
+    let router = Router::new().route("/v1/traces", post(receive)).with_state(spans.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     (address, spans)
 }
 
-async fn take(State(spans): State<Spans>, body: Bytes) {
+async fn receive(State(spans): State<Spans>, body: Bytes) {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     for resource in ExportTraceServiceRequest::decode(body).unwrap().resource_spans {
         let attributes = resource.resource.unwrap().attributes;
@@ -57,8 +57,8 @@ async fn take(State(spans): State<Spans>, body: Bytes) {
     }
 }
 
-/// What one raw ECG brings about, as service and span.
-const WAY: [(&str, &str); 9] = [
+/// The spans of one raw ECG, as service and name.
+const EXPECTED: [(&str, &str); 9] = [
     ("bedside-gateway", "POST /api/v1/patients/{mrn}/uploads"),
     ("bedside-gateway", "send UPLOADS"),
     ("bedside-ingest", "store upload"),
@@ -71,7 +71,7 @@ const WAY: [(&str, &str); 9] = [
 ];
 
 #[tokio::test]
-async fn one_upload_is_one_trace_from_the_request_to_the_announcements() {
+async fn upload_is_one_trace_from_the_request_to_the_updates() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     const CLIENT: &str = "b7ad6b7169203331";
     let (endpoint, spans) = collector().await;
@@ -84,44 +84,44 @@ async fn one_upload_is_one_trace_from_the_request_to_the_announcements() {
 
     let ecg = reqwest::multipart::Part::bytes(material::strip_csv(72.0, 10.0, 1)).file_name("strip.csv");
     let form = reqwest::multipart::Form::new().text("name", "Ann Example").part("ecg", ecg);
-    let sent = tests::http_client()
+    let sent = testkit::http_client()
         .post(format!("{}/api/v1/patients/4242424242/uploads", system.url()))
         .header("traceparent", format!("00-{TRACE}-{CLIENT}-01"))
         .multipart(form)
         .send();
     assert_eq!(sent.await.unwrap().status(), 201);
 
-    // Stored, then analysed: announced twice, both in the trace.
+    // Two updates, after storing and after the analysis. Both belong to the trace.
     for _ in 0..2 {
         let announcement = announcements.next().await.unwrap();
         let parent = announcement.headers.unwrap().get("traceparent").unwrap().to_string();
         assert!(parent.starts_with(&format!("00-{TRACE}-")), "{parent}");
     }
-    let trace = within("every span of the way has come", || async {
+    let trace = within("every span has arrived", || async {
         let trace: Vec<Span> =
             spans.lock().unwrap().iter().filter(|span| span.trace == TRACE).cloned().collect();
         let is_there = |(service, name): &(&str, &str)| {
             trace.iter().any(|span| span.service == *service && span.name == *name)
         };
         let announced = trace.iter().filter(|span| span.name == "announce patient.updated").count();
-        (WAY.iter().all(is_there) && announced == 2).then_some(trace)
+        (EXPECTED.iter().all(is_there) && announced == 2).then_some(trace)
     })
     .await;
 
-    // They hang together: each began in another one of them, the first in the client's.
+    // The parent of each span is another span of the trace; that of the first is the client's.
     let ids: HashSet<&str> = trace.iter().map(|span| span.id.as_str()).chain([CLIENT]).collect();
     for span in &trace {
-        assert!(ids.contains(span.parent.as_str()), "{span:?} hangs in the air");
+        assert!(ids.contains(span.parent.as_str()), "{span:?} has an unknown parent");
         assert!(!span.attributes.contains("4242424242") && !span.attributes.contains("Ann"), "{span:?}");
     }
     let of = |name: &str| trace.iter().find(|span| span.name == name).unwrap();
-    assert_eq!(of(WAY[0].1).parent, CLIENT);
+    assert_eq!(of(EXPECTED[0].1).parent, CLIENT);
     assert_eq!(of("store upload").parent, of("send UPLOADS").id);
     assert_eq!(of("analyse ECG").parent, of("send ECG_JOBS").id);
     assert_eq!(of("store analysis").parent, of("send ECG_RESULTS").id);
 
-    // A read goes on to query, in a trace of its own.
-    let read = tests::http_client().get(format!("{}/api/v1/patients", system.url())).send().await.unwrap();
+    // A read has its own trace, which includes query.
+    let read = testkit::http_client().get(format!("{}/api/v1/patients", system.url())).send().await.unwrap();
     assert_eq!(read.status(), 200);
     within("the read is seen in both services", || async {
         let spans = spans.lock().unwrap();

@@ -1,9 +1,9 @@
-//! How long frames take, and how much memory, with many patients and many updates: the real app drawn by the software
-//! renderer into memory, beside a real gateway.
+//! Measures frame time and memory with many patients and updates. The app is drawn by the software renderer into memory and
+//! connects to a real gateway.
 //!
 //!     frames [--seconds 60] [--patients 64] [--rate 10]
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a measurement that cannot go on has to stop")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed measurement ends with a panic")]
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -16,27 +16,27 @@ use slint::platform::software_renderer::{MinimalSoftwareWindow, RepaintBufferTyp
 use slint::platform::{Platform, WindowAdapter};
 use slint::{ComponentHandle, PhysicalSize, PlatformError, Rgb8Pixel};
 
-#[path = "../tests/beside/mod.rs"]
-mod beside;
+#[path = "../tests/fixture/mod.rs"]
+mod fixture;
 
-use beside::{System, material};
+use fixture::{System, test_data};
 
 const SIZE: (u32, u32) = (1920, 1080);
 
 #[derive(Debug, Parser)]
-struct Wanted {
-    /// How long to measure
+struct Options {
+    /// Duration of the measurement
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Patients on the wall
+    /// Number of patients
     #[arg(long, default_value_t = 64)]
     patients: u64,
-    /// Strips a second, of all patients together
+    /// Strips per second of all patients together
     #[arg(long, default_value_t = 10)]
     rate: u64,
 }
 
-/// Draws into memory.
+/// A platform that draws into memory.
 struct Memory(Rc<MinimalSoftwareWindow>, Instant);
 
 impl Platform for Memory {
@@ -50,15 +50,15 @@ impl Platform for Memory {
 }
 
 fn main() {
-    let wanted = Wanted::parse();
+    let options = Options::parse();
     let window = MinimalSoftwareWindow::new(RepaintBufferType::ReusedBuffer);
     slint::platform::set_platform(Box::new(Memory(window.clone(), Instant::now()))).unwrap();
     let system = System::standalone();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let strips: Vec<Vec<u8>> =
-        (0..40).map(|seed| material::strip_csv(50.0 + 2.5 * seed as f64, 10.0, seed)).collect();
+        (0..40).map(|seed| test_data::strip_csv(50.0 + 2.5 * seed as f64, 10.0, seed)).collect();
     let (gateway, patients, pause) =
-        (system.client(), wanted.patients, Duration::from_micros(1_000_000 / wanted.rate));
+        (system.client(), options.patients, Duration::from_micros(1_000_000 / options.rate));
     let send = move |number: u64| {
         let csv = strips[(number * 7 % 40) as usize].clone();
         let upload = Upload {
@@ -99,7 +99,7 @@ fn main() {
     let warm = Duration::from_secs(5);
     let mut next_line = warm;
     println!("{:>6} {:>8} {:>10}", "s", "frames", "RSS MB");
-    while begun.elapsed() < warm + Duration::from_secs(wanted.seconds) {
+    while begun.elapsed() < warm + Duration::from_secs(options.seconds) {
         let busy = Instant::now();
         slint::platform::update_timers_and_animations();
         while app.wait(Duration::ZERO) {}
@@ -112,9 +112,9 @@ fn main() {
             work.push(busy.elapsed());
         }
         if begun.elapsed() >= next_line {
-            let own = test_servers::resident_bytes(std::process::id()).expect("Linux") as f64 / 1e6;
+            let own = testkit::resident_bytes(std::process::id()).expect("Linux") as f64 / 1e6;
             println!("{:>6} {:>8} {own:>10.1}", begun.elapsed().as_secs(), frames.len());
-            next_line += Duration::from_secs((wanted.seconds / 10).max(1));
+            next_line += Duration::from_secs((options.seconds / 10).max(1));
         }
         let rest = Duration::from_millis(16).saturating_sub(busy.elapsed());
         app.wait(rest);
@@ -122,9 +122,9 @@ fn main() {
     frames.sort_unstable();
     let share = |part: f64| frames[((frames.len() - 1) as f64 * part) as usize].as_secs_f64() * 1000.0;
     println!(
-        "{} patients, {} strips a second, {} x {}: {} frames, p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
-        wanted.patients,
-        wanted.rate,
+        "{} patients, {} strips per second, {} x {}: {} frames, p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
+        options.patients,
+        options.rate,
         SIZE.0,
         SIZE.1,
         frames.len(),

@@ -1,8 +1,8 @@
-//! From the POST of an ECG to the pixel that changes: a real gateway, the real app on a real X server.
+//! Measures the time from the POST of an ECG to the changed pixel, with a real gateway and the app on a real X server.
 //!
 //!     latency [--uploads 60] [--monitor target/release/monitor]
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a measurement that cannot go on has to stop")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed measurement ends with a panic")]
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -12,25 +12,25 @@ use clap::Parser;
 use client::{Upload, UploadFile};
 use proto_json::{FileKind, Mrn, Timestamp};
 
-#[path = "../tests/beside/mod.rs"]
-mod beside;
+#[path = "../tests/fixture/mod.rs"]
+mod fixture;
 
-use beside::{System, material};
-use test_servers::{Screen, Shot};
+use fixture::{System, test_data};
+use testkit::{Screen, Shot};
 
 #[derive(Debug, Parser)]
-struct Wanted {
-    /// How often to measure
+struct Options {
+    /// Number of measurements
     #[arg(long, default_value_t = 60)]
     uploads: usize,
-    /// The app
+    /// Path of the app
     #[arg(long, default_value = "target/release/monitor")]
     monitor: PathBuf,
 }
 
-struct Ended(Child);
+struct ChildGuard(Child);
 
-impl Drop for Ended {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -38,11 +38,11 @@ impl Drop for Ended {
 }
 
 fn main() {
-    let wanted = Wanted::parse();
+    let options = Options::parse();
     let system = System::standalone();
     let screen = Screen::start(1440, 900);
     let folder = tempfile::tempdir().unwrap();
-    let app = Command::new(&wanted.monitor)
+    let app = Command::new(&options.monitor)
         .args(["--gateway", &system.url(), "--theme", "dark", "--settings"])
         .arg(folder.path().join("monitor.json"))
         .env("DISPLAY", screen.display())
@@ -51,11 +51,11 @@ fn main() {
         .stderr(Stdio::null())
         .spawn()
         .expect("the app starts");
-    let _app = Ended(app);
+    let _app = ChildGuard(app);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let gateway = system.client();
     let send = |bpm: f64, seed: u64| {
-        let csv = material::strip_csv(bpm, 10.0, seed);
+        let csv = test_data::strip_csv(bpm, 10.0, seed);
         let upload = Upload {
             name: Some("Ann".to_owned()),
             recorded_at: Some(Timestamp::now()),
@@ -67,9 +67,9 @@ fn main() {
         }
     };
     runtime.block_on(send(60.0, 0));
-    // The one tile stands at the upper left; its digits, and its small strip beside them.
+    // The digits and the sparkline of the only tile, at the upper left.
     let digits = || screen.part(20, 105, 150, 80);
-    let strip = || screen.part(190, 105, 220, 80);
+    let sparkline = || screen.part(190, 105, 220, 80);
     let settled = |look: &dyn Fn() -> Shot| {
         let mut before = look();
         let mut since = Instant::now();
@@ -83,17 +83,17 @@ fn main() {
         before
     };
     std::thread::sleep(Duration::from_secs(3));
-    let (mut to_strip, mut to_rate) = (Vec::new(), Vec::new());
-    for number in 0..wanted.uploads {
-        let (old_digits, old_strip) = (settled(&digits), settled(&strip));
+    let (mut to_sparkline, mut to_rate) = (Vec::new(), Vec::new());
+    for number in 0..options.uploads {
+        let (old_digits, old_sparkline) = (settled(&digits), settled(&sparkline));
         let bpm = if number % 2 == 0 { 90.0 } else { 60.0 };
         let upload = send(bpm, number as u64 + 1);
         let begun = Instant::now();
         let sending = runtime.spawn(upload);
-        let (mut strip_at, mut rate_at) = (None, None);
-        while strip_at.is_none() || rate_at.is_none() {
-            if strip_at.is_none() && strip() != old_strip {
-                strip_at = Some(begun.elapsed());
+        let (mut sparkline_at, mut rate_at) = (None, None);
+        while sparkline_at.is_none() || rate_at.is_none() {
+            if sparkline_at.is_none() && sparkline() != old_sparkline {
+                sparkline_at = Some(begun.elapsed());
             }
             if rate_at.is_none() && digits() != old_digits {
                 rate_at = Some(begun.elapsed());
@@ -102,10 +102,10 @@ fn main() {
             std::thread::sleep(Duration::from_millis(1));
         }
         runtime.block_on(sending).unwrap();
-        to_strip.extend(strip_at);
+        to_sparkline.extend(sparkline_at);
         to_rate.extend(rate_at);
     }
-    for (what, mut times) in [("the strip on the tile", to_strip), ("its heart rate", to_rate)] {
+    for (what, mut times) in [("the sparkline on the tile", to_sparkline), ("its heart rate", to_rate)] {
         times.sort_unstable();
         let share = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1000.0;
         println!(

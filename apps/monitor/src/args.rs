@@ -6,21 +6,22 @@ use std::time::Duration;
 use proto_json::Mrn;
 use ui::ConnectionArgs;
 
-/// Bedside Monitor: all patients at one look, with heart rates, ECGs and alarms, as soon as they are known. Not a
-/// certified medical device: not for clinical use.
+/// Bedside Monitor: shows the heart rates, ECGs and alarms of all patients as soon as they are uploaded.
+///
+/// Not a certified medical device and not for clinical use.
 #[derive(Debug, Clone, Default, clap::Parser)]
 #[command(name = "monitor", version)]
 pub struct Args {
-    /// How to reach the system.
+    /// The connection settings.
     #[command(flatten)]
     pub connection: ConnectionArgs,
-    /// Age in seconds past which a value is shown as stale; by default 60
+    /// Age in seconds after which a value is shown as stale. The default is 60
     #[arg(long, env = "BEDSIDE_STALE_AFTER", value_name = "SECONDS", value_parser = seconds)]
     pub stale_after: Option<Duration>,
-    /// File of alarm limits, alarms and their history; by default one beside the settings
+    /// File of alarm limits, alarms and their history. By default a file next to the settings file
     #[arg(long, env = "BEDSIDE_ALARMS", value_name = "FILE")]
     pub alarms: Option<PathBuf>,
-    /// Opens this patient at once
+    /// Opens this patient at start
     #[arg(long, value_name = "MRN")]
     pub patient: Option<Mrn>,
 }
@@ -28,6 +29,6 @@ pub struct Args {
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
-        _ => Err("a whole number of seconds from 1 to 86400".to_owned()),
+        _ => Err("a whole number of seconds from 1 to 86400 is required".to_owned()),
     }
 }

@@ -1,25 +1,25 @@
-//! One ECG on the screen: which part of it is shown, what is measured, and the picture of it.
+//! The plot of one ECG: the visible part, the calipers, and the picture.
 
 use std::sync::Arc;
 
 use proto_json::RecordId;
 use slint::{Image, ModelRc, SharedString};
-use ui::trace::{Caliper, EcgScene, EcgView, Size, Style};
+use ui::trace::{Caliper, EcgScene, EcgStyle, EcgView, Size};
 
 use crate::window::{Gesture, TickData};
 
-/// One step of a wheel or a key makes this much of a difference.
-const STEP: f64 = 1.25;
+/// The factor of one zoom step.
+const ZOOM_STEP: f64 = 1.25;
 
-/// One ECG on the screen.
+/// The plot of one ECG.
 #[derive(Debug)]
 pub(crate) struct EcgPane {
     size: Size,
     scene: Option<(RecordId, Arc<EcgScene>, EcgView)>,
     measures: bool,
     marks_beats: bool,
-    /// Where the pointer was when it was last heard of, while it is pressed.
-    grip: Option<(f32, f32)>,
+    /// The last position of the pointer in physical pixels while it is pressed.
+    pointer: Option<(f32, f32)>,
 }
 
 impl Default for EcgPane {
@@ -29,22 +29,22 @@ impl Default for EcgPane {
             scene: None,
             measures: false,
             marks_beats: true,
-            grip: None,
+            pointer: None,
         }
     }
 }
 
 impl EcgPane {
-    /// Shows an ECG, or none. Another ECG begins at its start, at the speed and gain that were chosen; the same one, when
-    /// more is known of it, stays as it is.
+    /// Shows an ECG, or none. Another ECG is shown from its start and keeps the paper speed. The same ECG with new data, such as
+    /// its analysis, keeps the whole view with its calipers.
     pub(crate) fn show(&mut self, scene: Option<(RecordId, Arc<EcgScene>)>) {
         let before = self.scene.take();
         self.scene = scene.map(|(id, scene)| {
-            let fresh = EcgView { shows_beats: self.marks_beats, ..EcgView::of(&scene, self.size) };
+            let initial = EcgView { shows_beats: self.marks_beats, ..EcgView::of(&scene, self.size) };
             let view = match before {
                 Some((known, _, view)) if known == id => view,
-                Some((_, _, view)) => EcgView { speed: view.speed, ..fresh },
-                None => fresh,
+                Some((_, _, view)) => EcgView { speed: view.speed, ..initial },
+                None => initial,
             };
             (id, scene, view)
         });
@@ -53,23 +53,23 @@ impl EcgPane {
         }
     }
 
-    /// Forgets speed and gain, too: another patient.
-    pub(crate) fn clear(&mut self) {
+    /// Resets the view for another patient.
+    pub(crate) fn reset(&mut self) {
         *self = EcgPane { size: self.size, marks_beats: self.marks_beats, ..EcgPane::default() };
     }
 
-    /// Gives whether the size has changed.
+    /// Sets the size. Returns whether it has changed.
     pub(crate) fn resize(&mut self, size: Size) -> bool {
         let changed = size != self.size;
         self.size = size;
         changed
     }
 
-    /// The pointer was pressed, dragged or let go at a place in logical pixels.
+    /// The pointer was pressed, dragged or released at a position in logical pixels.
     pub(crate) fn gesture(&mut self, gesture: Gesture, x: f32, y: f32) {
         let (x, y) = (x * self.size.scale, y * self.size.scale);
-        let grip = self.grip;
-        self.grip = (gesture != Gesture::Release).then_some((x, y));
+        let before = self.pointer;
+        self.pointer = (gesture != Gesture::Release).then_some((x, y));
         let Some((_, scene, view)) = &mut self.scene else { return };
         if self.measures {
             let at = view.point(x, y, self.size);
@@ -78,27 +78,27 @@ impl EcgPane {
                 (Gesture::Drag, Some(caliper)) => caliper.to = at,
                 _ => {}
             }
-        } else if let (Gesture::Drag, Some(from)) = (gesture, grip) {
+        } else if let (Gesture::Drag, Some(from)) = (gesture, before) {
             view.pan(x - from.0, y - from.1, scene, self.size);
         }
     }
 
-    /// Shows more detail in time around a place in logical pixels, or less.
+    /// Zooms in time around a position in logical pixels. Negative steps zoom out.
     pub(crate) fn zoom(&mut self, steps: f32, x: f32) {
         let size = self.size;
         if let Some((_, scene, view)) = &mut self.scene {
-            view.zoom(STEP.powf(f64::from(steps)), x * size.scale, scene, size);
+            view.zoom(ZOOM_STEP.powf(f64::from(steps)), x * size.scale, scene, size);
         }
     }
 
-    /// Draws millivolts higher, or less high.
+    /// Changes the gain. Negative steps reduce it.
     pub(crate) fn amplify(&mut self, steps: f32) {
         if let Some((_, _, view)) = &mut self.scene {
-            view.amplify(STEP.powf(f64::from(steps)));
+            view.amplify(ZOOM_STEP.powf(f64::from(steps)));
         }
     }
 
-    /// The whole strip; and from there back to the usual speed.
+    /// Shows the whole strip. If it is visible already, returns to the standard speed.
     pub(crate) fn fit(&mut self) {
         let size = self.size;
         if let Some((_, scene, view)) = &mut self.scene {
@@ -110,7 +110,7 @@ impl EcgPane {
         }
     }
 
-    /// Moves on by so many widths of what is shown.
+    /// Scrolls by a number of visible widths.
     pub(crate) fn step(&mut self, pages: f32) {
         let size = self.size;
         if let Some((_, scene, view)) = &mut self.scene {
@@ -118,7 +118,7 @@ impl EcgPane {
         }
     }
 
-    /// Begins or ends measuring.
+    /// Turns the calipers on or off.
     pub(crate) fn measure(&mut self, on: bool) {
         self.measures = on;
         if let Some((_, _, view)) = &mut self.scene {
@@ -126,7 +126,7 @@ impl EcgPane {
         }
     }
 
-    /// Marks beats, or not.
+    /// Turns the marks of beats on or off.
     pub(crate) fn mark_beats(&mut self, on: bool) {
         self.marks_beats = on;
         if let Some((_, _, view)) = &mut self.scene {
@@ -134,7 +134,7 @@ impl EcgPane {
         }
     }
 
-    /// Whether it measures.
+    /// Whether the calipers are on.
     #[must_use]
     pub(crate) fn measures(&self) -> bool {
         self.measures
@@ -146,17 +146,17 @@ impl EcgPane {
         self.marks_beats
     }
 
-    /// The picture of what is shown, and the words that go with it.
+    /// Draws the visible part. `None` without an ECG.
     #[must_use]
-    pub(crate) fn draw(&self, style: &Style) -> Option<Drawn> {
+    pub(crate) fn draw(&self, style: &EcgStyle) -> Option<Drawn> {
         let (_, scene, view) = self.scene.as_ref()?;
         let ticks: Vec<TickData> = view.ticks(self.size).into_iter().map(|tick| self.tick(tick)).collect();
-        let beats = ui::words::count(scene.beat_count() as u64, "beat", "beats");
+        let beats = ui::format::count(scene.beat_count() as u64, "beat", "beats");
         Some(Drawn {
             picture: Image::from_rgb8(scene.draw(view, self.size, style)),
             scale: view.scale().into(),
             reading: view.caliper.map(|caliper| caliper.reading()).unwrap_or_default().into(),
-            spoken: format!("{}, {}, {beats}", scene.spoken(view, self.size), view.scale()).into(),
+            description: format!("{}, {}, {beats}", scene.description(view, self.size), view.scale()).into(),
             ticks: ModelRc::new(slint::VecModel::from(ticks)),
         })
     }
@@ -166,17 +166,17 @@ impl EcgPane {
     }
 }
 
-/// A picture of an ECG with its words.
+/// A picture of an ECG with its texts.
 #[derive(Debug)]
 pub(crate) struct Drawn {
     /// The picture.
     pub(crate) picture: Image,
     /// Speed and gain.
     pub(crate) scale: SharedString,
-    /// What the calipers read.
+    /// The measurement of the calipers.
     pub(crate) reading: SharedString,
-    /// What is shown, for those who do not see it.
-    pub(crate) spoken: SharedString,
-    /// Times at the lower edge.
+    /// The visible part as a text for screen readers.
+    pub(crate) description: SharedString,
+    /// The time axis.
     pub(crate) ticks: ModelRc<TickData>,
 }

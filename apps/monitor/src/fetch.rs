@@ -1,4 +1,4 @@
-//! Answers to what the screen asks: calls to the gateway, and the work on what comes back.
+//! Executes the requests of the window: calls the gateway, decodes the results.
 
 use std::sync::Arc;
 
@@ -7,41 +7,47 @@ use client::{ClientError, Gateway};
 use ecg::csv::{LeadChoice, Options};
 use proto_json::{BlobInfo, EcgDetail, EcgQuality, EcgRecord, EcgStatus, ImageRecord, MediaType, RecordId};
 use ui::Picture;
-use ui::trace::{EcgScene, Spark};
+use ui::trace::{EcgScene, Sparkline};
 
-use crate::pages::{PAGE, Wanted};
-use crate::patient::{Answer, Ask, Content, EcgShown, Side};
+use crate::paged_list::{PAGE_SIZE, PageRequest};
+use crate::patient::{EcgContent, LoadedEcg, Request, Response, Side};
 
-/// The longest signal that is drawn sample by sample, in bytes of its file; of longer ones, the picture is shown.
-const LONGEST_SIGNAL: u64 = 64 << 20;
-/// The largest picture.
-const LARGEST_PICTURE: usize = 64 << 20;
-/// How much of a signal a tile needs at most, in bytes of its file.
-const SPARK_BYTES: usize = 384 << 10;
-/// Seconds on a tile.
-const SPARK_SECONDS: f64 = 5.0;
-/// Heart rates fetched at a time.
-const RATES: u32 = 500;
-/// Pictures are shown no larger than this, in pixels.
-const SHOWN: (u32, u32) = (2400, 1600);
+/// The maximum size of a signal file that is drawn sample by sample. Of a larger one, the stored picture is shown.
+const MAX_SIGNAL_BYTES: u64 = 64 << 20;
+/// The maximum size of a picture file.
+const MAX_PICTURE_BYTES: usize = 64 << 20;
+/// How much of a signal file is read for a sparkline.
+const SPARKLINE_BYTES: usize = 384 << 10;
+/// The duration of a sparkline in seconds.
+const SPARKLINE_SECONDS: f64 = 5.0;
+/// The number of heart rates in a page.
+const RATES_PAGE_SIZE: u32 = 500;
+/// The maximum width and height of a decoded picture in pixels.
+const MAX_PICTURE_SIZE: (u32, u32) = (2400, 1600);
 
-/// Answers one question.
-pub(crate) async fn answer(gateway: &Gateway, mrn: proto_json::Mrn, ask: Ask) -> Answer {
-    let after = |wanted: Wanted| match wanted {
-        Wanted::Newest => None,
-        Wanted::After(cursor) => Some(cursor),
+/// Executes one request.
+pub(crate) async fn respond(gateway: &Gateway, mrn: proto_json::Mrn, request: Request) -> Response {
+    let cursor = |page: PageRequest| match page {
+        PageRequest::Newest => None,
+        PageRequest::After(cursor) => Some(cursor),
     };
-    match ask {
-        Ask::Ecgs(wanted) => Answer::Ecgs(wanted, gateway.ecgs(mrn, after(wanted), Some(PAGE)).await),
-        Ask::Images(wanted) => Answer::Images(wanted, gateway.images(mrn, after(wanted), Some(PAGE)).await),
-        Ask::Rates(after) => Answer::Rates(gateway.heart_rates(mrn, after, Some(RATES)).await),
-        Ask::Ecg(side, id, strip) => Answer::Ecg(side, shown(gateway, side, id, strip).await.map(Box::new)),
-        Ask::Image(record) => Answer::Image(image(gateway, record).await),
+    match request {
+        Request::Ecgs(page) => Response::Ecgs(page, gateway.ecgs(mrn, cursor(page), Some(PAGE_SIZE)).await),
+        Request::Images(page) => {
+            Response::Images(page, gateway.images(mrn, cursor(page), Some(PAGE_SIZE)).await)
+        }
+        Request::Rates(after) => {
+            Response::Rates(gateway.heart_rates(mrn, after, Some(RATES_PAGE_SIZE)).await)
+        }
+        Request::Ecg(side, id, strip) => {
+            Response::Ecg(side, load_ecg(gateway, side, id, strip).await.map(Box::new))
+        }
+        Request::Image(record) => Response::Image(load_image(gateway, record).await),
     }
 }
 
-/// The small strip of a tile; nothing where there is no signal that can be read.
-pub(crate) async fn spark(gateway: &Gateway, id: RecordId) -> Result<Option<Spark>, ClientError> {
+/// Loads a sparkline. `None` if the ECG has no readable signal.
+pub(crate) async fn sparkline(gateway: &Gateway, id: RecordId) -> Result<Option<Sparkline>, ClientError> {
     let mut download = match gateway.signal(id).await {
         Ok(download) => download,
         Err(ClientError::NotFound(_)) => return Ok(None),
@@ -51,56 +57,56 @@ pub(crate) async fn spark(gateway: &Gateway, id: RecordId) -> Result<Option<Spar
     let mut is_whole = true;
     while let Some(chunk) = download.chunk().await? {
         head.extend_from_slice(&chunk);
-        if head.len() >= SPARK_BYTES {
+        if head.len() >= SPARKLINE_BYTES {
             is_whole = false;
             break;
         }
     }
-    Ok(off_thread(move || {
+    Ok(run_blocking(move || {
         if !is_whole && let Some(end) = head.iter().rposition(|byte| *byte == b'\n') {
             head.truncate(end + 1);
         }
         let strip = ecg::read(head.as_slice(), &Options::default()).ok()?;
-        Spark::of(&strip, SPARK_SECONDS)
+        Sparkline::of(&strip, SPARKLINE_SECONDS)
     })
     .await
     .flatten())
 }
 
-async fn shown(
+async fn load_ecg(
     gateway: &Gateway,
     side: Side,
     id: RecordId,
     strip: Option<Arc<ecg::Strip>>,
-) -> Result<EcgShown, String> {
+) -> Result<LoadedEcg, String> {
     let record = gateway.ecg(id).await.map_err(|error| error.to_string())?;
     let record = record.ok_or_else(|| "this ECG is no longer stored".to_owned())?;
-    let why_none = match &record.signal {
+    let no_plot_reason = match &record.signal {
         None => "uploaded as a picture".to_owned(),
-        Some(signal) if signal.bytes > LONGEST_SIGNAL => {
+        Some(signal) if signal.bytes > MAX_SIGNAL_BYTES => {
             format!(
-                "the signal of {} is too long to be drawn here: this is its picture",
-                ui::words::bytes(signal.bytes)
+                "the signal of {} is too long to be drawn; this is the stored picture",
+                ui::format::bytes(signal.bytes)
             )
         }
-        Some(signal) => match trace(gateway, &record, signal, strip).await {
-            Ok((strip, scene)) => return Ok(EcgShown { record, content: Content::Trace(strip, scene) }),
+        Some(signal) => match load_signal(gateway, &record, signal, strip).await {
+            Ok((strip, scene)) => return Ok(LoadedEcg { record, content: EcgContent::Signal(strip, scene) }),
             Err(reason) => reason,
         },
     };
-    tracing::debug!(?side, "no trace: {why_none}");
+    tracing::debug!(?side, reason = no_plot_reason, "the signal cannot be drawn");
     match &record.plot {
         Some(_) => {
             let file = gateway.plot(id).await.map_err(|error| error.to_string())?;
-            let bytes = file.bytes(LARGEST_PICTURE).await.map_err(|error| error.to_string())?;
-            let picture = decoded(bytes).await?;
-            Ok(EcgShown { record, content: Content::Picture(picture, why_none) })
+            let bytes = file.bytes(MAX_PICTURE_BYTES).await.map_err(|error| error.to_string())?;
+            let picture = decode(bytes).await?;
+            Ok(LoadedEcg { record, content: EcgContent::Picture(picture, no_plot_reason) })
         }
-        None => Err(record.failure.clone().unwrap_or(why_none)),
+        None => Err(record.failure.clone().unwrap_or(no_plot_reason)),
     }
 }
 
-async fn trace(
+async fn load_signal(
     gateway: &Gateway,
     record: &EcgRecord,
     signal: &BlobInfo,
@@ -120,10 +126,10 @@ async fn trace(
     );
     let bytes = bytes.map_err(|error: ClientError| error.to_string())?;
     let detail = detail.map_err(|error| error.to_string())?.unwrap_or_default();
-    let options = options(record);
-    off_thread(move || {
+    let options = read_options(record);
+    run_blocking(move || {
         let strip = match bytes {
-            Ok(bytes) => Arc::new(read(&bytes, options)?),
+            Ok(bytes) => Arc::new(read_signal(&bytes, options)?),
             Err(strip) => strip,
         };
         let scene = Arc::new(scene(strip.clone(), &detail));
@@ -133,15 +139,15 @@ async fn trace(
     .unwrap_or_else(|| Err("the signal could not be read".to_owned()))
 }
 
-/// Reads a signal as the analysis read it; where that does not fit, as it stands.
-fn read(bytes: &Bytes, options: Options) -> Result<ecg::Strip, String> {
+/// Reads a signal with the options of the analysis. If the file does not have the lead of the analysis, reads the first lead.
+fn read_signal(bytes: &Bytes, options: Options) -> Result<ecg::Strip, String> {
     ecg::read(bytes.as_ref(), &options)
         .or_else(|_| ecg::read(bytes.as_ref(), &Options { lead: None, ..options }))
         .map_err(|error| error.to_string())
 }
 
-/// What the analysis knows of how to read the file.
-fn options(record: &EcgRecord) -> Options {
+/// The sampling rate and the lead that the analysis used.
+fn read_options(record: &EcgRecord) -> Options {
     let analysis = record.analysis.as_ref();
     Options {
         sample_rate_hz: analysis.map(|analysis| analysis.sample_rate_hz),
@@ -161,22 +167,24 @@ fn scene(strip: Arc<ecg::Strip>, detail: &EcgDetail) -> EcgScene {
     EcgScene::new(strip, beats, unusable)
 }
 
-async fn image(gateway: &Gateway, record: ImageRecord) -> Result<Picture, String> {
+async fn load_image(gateway: &Gateway, record: ImageRecord) -> Result<Picture, String> {
     if !matches!(record.file.media_type, MediaType::Png | MediaType::Jpeg) {
-        return Err("this is no picture that can be shown".to_owned());
+        return Err("this file format cannot be shown".to_owned());
     }
     let file = gateway.image(record.id).await.map_err(|error| error.to_string())?;
-    let bytes = file.bytes(LARGEST_PICTURE).await.map_err(|error| error.to_string())?;
-    decoded(bytes).await
+    let bytes = file.bytes(MAX_PICTURE_BYTES).await.map_err(|error| error.to_string())?;
+    decode(bytes).await
 }
 
-async fn decoded(bytes: Bytes) -> Result<Picture, String> {
-    off_thread(move || Picture::from_bytes(&bytes, Some(SHOWN)).map_err(|error| error.to_string()))
-        .await
-        .unwrap_or_else(|| Err("the picture could not be read".to_owned()))
+async fn decode(bytes: Bytes) -> Result<Picture, String> {
+    run_blocking(move || {
+        Picture::from_bytes(&bytes, Some(MAX_PICTURE_SIZE)).map_err(|error| error.to_string())
+    })
+    .await
+    .unwrap_or_else(|| Err("the picture could not be read".to_owned()))
 }
 
-/// Runs what computes for long where it holds up nothing; nothing where it fell over.
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+/// Runs a function on a thread for blocking work. `None` if it panicked.
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
 }

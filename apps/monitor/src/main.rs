@@ -1,4 +1,4 @@
-//! The station app: watches patients.
+//! The monitor app.
 
 use std::process::ExitCode;
 
@@ -6,11 +6,5 @@ use clap::Parser as _;
 use monitor::{App, Args};
 
 fn main() -> ExitCode {
-    match App::new(Args::parse()).and_then(App::run) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("monitor: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    ui::exit("monitor", App::new(Args::parse()).and_then(App::run))
 }

@@ -1,4 +1,4 @@
-//! Saving what was uploaded, byte for byte, and never over another file unasked.
+//! Saves stored files. The saved file is identical to the uploaded one. A file is replaced only if the user confirms it.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use client::{ClientError, Download, Gateway};
 use proto_json::{MediaType, Mrn, RecordId, Timestamp};
 
-/// What to save.
+/// A stored file to save.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum SaveItem {
     /// The picture of an ECG.
     Plot(RecordId),
     /// The signal of an ECG.
@@ -18,43 +18,43 @@ pub(crate) enum What {
     Image(RecordId),
 }
 
-/// Why nothing was saved.
+/// The reason why a file was not saved.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SaveError {
-    /// There is a file of this name.
-    #[error("{} is there already", .0.display())]
+    /// A file with this name exists.
+    #[error("{} exists already", .0.display())]
     Exists(PathBuf),
-    /// It did not come whole.
+    /// The download failed.
     #[error(transparent)]
     Gateway(#[from] ClientError),
-    /// It cannot be written.
+    /// The file cannot be written.
     #[error("{} cannot be written: {reason}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: String,
     },
-    /// What was typed is no name.
+    /// The user typed an invalid file name.
     #[error("{0}")]
     Name(&'static str),
 }
 
-/// Number, kind and time: what a file of a patient is called unless somebody has a better idea.
+/// The suggested file name: record number, kind and time.
 #[must_use]
-pub(crate) fn suggested(mrn: Mrn, kind: &str, at: Timestamp, media_type: MediaType) -> String {
+pub(crate) fn suggested_name(mrn: Mrn, kind: &str, at: Timestamp, media_type: MediaType) -> String {
     let time = at.local_seconds().replace(' ', "_").replace(':', "-");
     format!("{mrn}-{kind}-{time}.{}", media_type.extension())
 }
 
-/// The path of what was typed.
+/// Joins the folder and the file name that the user typed.
 ///
 /// # Errors
-/// [`SaveError::Name`], and [`SaveError::File`] where there is no such folder.
+/// [`SaveError::Name`] for an invalid name, [`SaveError::File`] if the folder does not exist.
 pub(crate) fn path(folder: &str, name: &str) -> Result<PathBuf, SaveError> {
     let name = name.trim();
     if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\\', '\0']) {
-        return Err(SaveError::Name("a file name has no slashes, and there must be one"));
+        return Err(SaveError::Name("enter a file name without slashes"));
     }
     let folder = PathBuf::from(folder.trim());
     if !folder.is_dir() {
@@ -63,23 +63,23 @@ pub(crate) fn path(folder: &str, name: &str) -> Result<PathBuf, SaveError> {
     Ok(folder.join(name))
 }
 
-/// Fetches and saves it. The file appears under its name only when it is whole.
+/// Downloads and saves a file. The file has its name only once it is complete.
 ///
 /// # Errors
 /// [`SaveError`].
 pub(crate) async fn save(
     gateway: &Gateway,
-    what: What,
+    item: SaveItem,
     path: &Path,
     overwrite: bool,
 ) -> Result<(), SaveError> {
     if !overwrite && path.exists() {
         return Err(SaveError::Exists(path.to_owned()));
     }
-    let download = match what {
-        What::Plot(id) => gateway.plot(id).await?,
-        What::Signal(id) => gateway.signal(id).await?,
-        What::Image(id) => gateway.image(id).await?,
+    let download = match item {
+        SaveItem::Plot(id) => gateway.plot(id).await?,
+        SaveItem::Signal(id) => gateway.signal(id).await?,
+        SaveItem::Image(id) => gateway.image(id).await?,
     };
     let mut part = path.as_os_str().to_owned();
     part.push(format!(".{}.part", std::process::id()));
@@ -92,23 +92,24 @@ pub(crate) async fn save(
 }
 
 async fn write(mut download: Download, part: &Path, path: &Path, overwrite: bool) -> Result<(), SaveError> {
-    let cannot = |error: std::io::Error| SaveError::File { path: path.to_owned(), reason: error.to_string() };
-    let mut file = fs::File::create(part).map_err(cannot)?;
+    let write_error =
+        |error: std::io::Error| SaveError::File { path: path.to_owned(), reason: error.to_string() };
+    let mut file = fs::File::create(part).map_err(write_error)?;
     while let Some(chunk) = download.chunk().await? {
-        file.write_all(&chunk).map_err(cannot)?;
+        file.write_all(&chunk).map_err(write_error)?;
     }
-    file.sync_all().map_err(cannot)?;
+    file.sync_all().map_err(write_error)?;
     if !overwrite {
-        // Takes the name in one step, or not at all: whoever was faster keeps it.
+        // Creates the file atomically: if another program was faster, its file is not replaced.
         match fs::File::options().write(true).create_new(true).open(path) {
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 return Err(SaveError::Exists(path.to_owned()));
             }
-            Err(error) => return Err(cannot(error)),
+            Err(error) => return Err(write_error(error)),
         }
     }
-    fs::rename(part, path).map_err(cannot)
+    fs::rename(part, path).map_err(write_error)
 }
 
 #[cfg(test)]
@@ -116,14 +117,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_suggested_name_says_whose_what_and_when_and_is_one_name() {
-        let name = suggested(Mrn::new(7).unwrap(), "ecg", Timestamp::from_millis(0).unwrap(), MediaType::Csv);
+    fn suggested_name_has_number_kind_and_time_and_no_separators() {
+        let name =
+            suggested_name(Mrn::new(7).unwrap(), "ecg", Timestamp::from_millis(0).unwrap(), MediaType::Csv);
         assert!(name.starts_with("7-ecg-19") && name.ends_with(".csv"), "{name}");
         assert!(!name.contains(['/', ':', ' ']));
     }
 
     #[test]
-    fn names_that_lead_elsewhere_are_refused() {
+    fn name_with_a_path_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let here = folder.path().to_string_lossy();
         for wrong in ["", "  ", "..", "a/b", "..\\x"] {

@@ -1,29 +1,29 @@
-//! The trend on the screen: which time is shown, and what the pointer reads.
+//! The plot of the heart rate trend: the time range, the pointer, and the picture.
 
 use proto_json::Timestamp;
 use slint::{Image, ModelRc, VecModel};
+use ui::format;
 use ui::trace::{Size, Tick, TrendScene, TrendStyle, TrendView};
-use ui::words;
 
 use crate::alarms::Limits;
 use crate::window::{TickData, TrendData};
 
-/// Ranges that can be chosen: their names and minutes.
+/// The selectable time ranges: name and minutes.
 pub(crate) const RANGES: [(&str, i64); 5] =
     [("15 min", 15), ("1 h", 60), ("6 h", 360), ("24 h", 1440), ("7 d", 10_080)];
 
-/// The trend on the screen.
+/// The plot of the trend.
 #[derive(Debug)]
 pub(crate) struct TrendPane {
     size: Size,
     range: usize,
     pointer: Option<f32>,
-    /// Right edge of the last picture.
+    /// The time at the right edge of the last picture in milliseconds since 1970.
     drawn_to: i64,
 }
 
 impl TrendPane {
-    /// With this range at first.
+    /// Creates a plot with this time range.
     #[must_use]
     pub(crate) fn new(range: usize) -> Self {
         TrendPane {
@@ -34,38 +34,38 @@ impl TrendPane {
         }
     }
 
-    /// The range that is shown.
+    /// The index of the time range.
     #[must_use]
     pub(crate) fn range(&self) -> usize {
         self.range
     }
 
-    /// Shows another range.
+    /// Changes the time range.
     pub(crate) fn set_range(&mut self, range: usize) {
         self.range = range.min(RANGES.len() - 1);
     }
 
-    /// Gives whether the size has changed.
+    /// Sets the size. Returns whether it has changed.
     pub(crate) fn resize(&mut self, size: Size) -> bool {
         let changed = size != self.size;
         self.size = size;
         changed
     }
 
-    /// Where the pointer is, in logical pixels.
-    pub(crate) fn point(&mut self, x: Option<f32>) {
+    /// Sets the position of the pointer in logical pixels.
+    pub(crate) fn set_pointer(&mut self, x: Option<f32>) {
         self.pointer = x.map(|x| x * self.size.scale);
     }
 
-    /// From when on values are shown.
+    /// The start of the time range.
     #[must_use]
-    pub(crate) fn from(&self, now: Timestamp) -> Timestamp {
+    pub(crate) fn start(&self, now: Timestamp) -> Timestamp {
         Timestamp::from_millis(now.as_millis() - self.span_ms()).unwrap_or(now)
     }
 
-    /// Whether time has gone on by a pixel since the last picture.
+    /// Whether the last picture is outdated by at least a pixel.
     #[must_use]
-    pub(crate) fn is_behind(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_outdated(&self, now: Timestamp) -> bool {
         now.as_millis() - self.drawn_to >= self.span_ms() / i64::from(self.size.width.max(1))
     }
 
@@ -73,7 +73,7 @@ impl TrendPane {
         RANGES[self.range].1 * 60_000
     }
 
-    /// The picture and its words.
+    /// Draws the trend up to now.
     pub(crate) fn draw(
         &mut self,
         scene: &TrendScene,
@@ -87,12 +87,12 @@ impl TrendPane {
             from_ms: to_ms - self.span_ms(),
             to_ms,
             limits: (f32::from(limits.low()), f32::from(limits.high())),
-            extremes: (f32::from(limits.extreme_low()), f32::from(limits.extreme_high())),
+            critical_limits: (f32::from(limits.critical_low()), f32::from(limits.critical_high())),
             pointer: self.pointer,
         };
         let reading = self.pointer.and_then(|x| scene.reading(&view, x, self.size)).map(|reading| {
             let time = Timestamp::from_millis(reading.at_ms)
-                .map_or_else(|_| String::new(), |at| words::clock_or_date(at, now));
+                .map_or_else(|_| String::new(), |at| format::time_or_date(at, now));
             if reading.count == 1 && reading.low == reading.high {
                 format!("{time} · {:.0} bpm", reading.mean)
             } else {
@@ -100,7 +100,7 @@ impl TrendPane {
             }
         });
         let shown = scene.points().iter().filter(|point| point.at_ms >= view.from_ms).count();
-        let summary = || words::count(shown as u64, "value", "values");
+        let summary = || format::count(shown as u64, "value", "values");
         TrendData {
             has_values: shown > 0,
             message: if shown == 0 {

@@ -1,5 +1,5 @@
-//! The software renderer repaints only what changed. After two minutes of changes on each page, every pixel on the screen must
-//! be as if the whole window had just been painted.
+//! The software renderer repaints only what has changed. After two minutes of changes on each page, the window has to look as if
+//! it had been repainted as a whole.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -12,25 +12,25 @@ use proto_json::{Bpm, FileKind, Mrn, Timestamp};
 use slint::ComponentHandle;
 use tokio::runtime::Runtime;
 
-mod beside;
 #[path = "../../ui/tests/canvas/mod.rs"]
 mod canvas;
+mod fixture;
 
-use beside::{System, material};
 use canvas::Canvas;
+use fixture::{System, test_data};
 
 const SIZE: (u32, u32) = (1440, 900);
-/// Nothing here takes this long unless it is broken.
+/// The time after which the test fails.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Patients on the overview.
+/// The number of patients.
 const PATIENTS: u64 = 8;
 /// Two minutes of display.
 const SECONDS: usize = 120;
-/// The renderer sweeps its cache of shaped text after 1024 texts. So many texts cause at least one sweep.
+/// The number of texts that causes at least one sweep of the cache of shaped text, which happens after 1024 texts.
 const TEXTS: usize = 1100;
 
-/// A monitor in memory, and the system it watches.
-struct Station {
+/// A monitor that is drawn into memory, and its system.
+struct Monitor {
     app: App,
     canvas: Canvas,
     gateway: Gateway,
@@ -39,7 +39,7 @@ struct Station {
     _folder: tempfile::TempDir,
 }
 
-impl Station {
+impl Monitor {
     fn start(theme: &str) -> Self {
         let (system, folder) = (System::standalone(), tempfile::tempdir().unwrap());
         let settings = folder.path().join("monitor.json");
@@ -52,7 +52,7 @@ impl Station {
         app.window().show().unwrap();
         canvas.open();
         let (gateway, runtime) = (system.client(), Runtime::new().unwrap());
-        Station { app, canvas, gateway, runtime, _system: system, _folder: folder }
+        Monitor { app, canvas, gateway, runtime, _system: system, _folder: folder }
     }
 
     fn store(&self, mrn: u64, upload: Upload) {
@@ -73,7 +73,7 @@ impl Station {
     }
 
     fn strip(&self, mrn: u64, bpm: f64, seed: u64) {
-        let csv = material::strip_csv(bpm, 10.0, seed);
+        let csv = test_data::strip_csv(bpm, 10.0, seed);
         let file = UploadFile::from_bytes(FileKind::Ecg, "strip.csv".to_owned(), csv);
         let upload = Upload {
             name: Some(format!("Patient {mrn}")),
@@ -83,36 +83,36 @@ impl Station {
         self.store(mrn, upload);
     }
 
-    /// Takes all messages that are here, and draws.
+    /// Processes all events and draws.
     fn settle(&self) {
         while self.app.wait(Duration::ZERO) {}
         self.canvas.pass(Duration::ZERO);
     }
 
-    fn until(&self, what: &str, there: impl Fn(&Api) -> bool) {
+    fn until(&self, what: &str, condition: impl Fn(&Api) -> bool) {
         let begun = Instant::now();
         loop {
             self.settle();
-            if there(&self.app.window().global::<Api>()) {
+            if condition(&self.app.window().global::<Api>()) {
                 return;
             }
-            assert!(begun.elapsed() < LIMIT, "never: {what}");
+            assert!(begun.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
             self.app.wait(Duration::from_millis(20));
         }
     }
 
-    /// Lets the station's clock go on by so many seconds, and draws each change on its own.
+    /// Advances the clock by a number of seconds and draws each change separately.
     fn seconds(&self, count: usize) {
         for _ in 0..count {
-            self.app.turn_clock(Duration::from_secs(1));
+            self.app.advance_clock(Duration::from_secs(1));
             self.settle();
             self.canvas.pass(Duration::from_millis(250));
             self.canvas.pass(Duration::from_millis(250));
         }
     }
 
-    /// Draws so many new texts at the lower edge, each in a frame of its own, that the renderer sweeps its cache of shaped
-    /// text. Nothing else on the page is drawn meanwhile.
+    /// Draws many texts in the status bar, each in a frame of its own, until the renderer sweeps its cache of shaped text. Nothing
+    /// else is drawn meanwhile.
     fn sweep_text_cache(&self) {
         let api = self.app.window();
         let api = api.global::<Api>();
@@ -128,14 +128,14 @@ impl Station {
         self.app.window().global::<Api>().get_alarm_count().to_string()
     }
 
-    /// Raises an alarm of a patient, and ends it. Both change the number of alarms and their colour.
+    /// Raises and ends an alarm of a patient. Both change the number of alarms and their colour.
     fn alarm_and_end(&self, mrn: u64, page: &str) {
         for (bpm, state) in [(160, "raised"), (80, "over and acknowledged")] {
             self.sweep_text_cache();
             let before = self.alarms();
             self.rate(mrn, bpm);
             if bpm == 80 {
-                // A high alarm stays until somebody has seen it.
+                // A high alarm stays until it is acknowledged.
                 self.app.window().global::<Api>().invoke_acknowledge(mrn.to_string().into());
             }
             self.until(&format!("the alarm {state}"), |api| api.get_alarm_count() != before);
@@ -146,45 +146,45 @@ impl Station {
 }
 
 #[test]
-fn after_two_minutes_every_pixel_shows_the_present_state() {
-    let station = Station::start("light");
+fn all_pixels_are_up_to_date_after_two_minutes() {
+    let monitor = Monitor::start("light");
     for mrn in 1..=PATIENTS {
-        station.strip(mrn, 60.0 + 4.0 * mrn as f64, mrn);
+        monitor.strip(mrn, 60.0 + 4.0 * mrn as f64, mrn);
     }
-    station.rate(PATIENTS, 130);
-    station.until("all patients with their strips", |api| {
+    monitor.rate(PATIENTS, 130);
+    monitor.until("all patients with their strips", |api| {
         use slint::Model;
         let tiles: Vec<_> = api.get_tiles().iter().collect();
-        tiles.len() == PATIENTS as usize && tiles.iter().all(|tile| tile.has_spark && tile.rate != "–")
+        tiles.len() == PATIENTS as usize && tiles.iter().all(|tile| tile.has_sparkline && tile.rate != "–")
     });
-    station.until("an alarm", |api| api.get_alarm_count() == "1 alarm");
-    station.canvas.assert_up_to_date("the overview at first");
+    monitor.until("an alarm", |api| api.get_alarm_count() == "1 alarm");
+    monitor.canvas.assert_up_to_date("the overview at first");
 
-    station.seconds(SECONDS);
-    station.canvas.assert_up_to_date("the overview after two minutes");
-    // The comparison repaints everything and so repairs what is lost. What follows begins with a sweep each.
-    station.sweep_text_cache();
-    station.seconds(1);
-    station.canvas.assert_up_to_date("the overview, clock and ages");
-    station.alarm_and_end(3, "the overview");
+    monitor.seconds(SECONDS);
+    monitor.canvas.assert_up_to_date("the overview after two minutes");
+    // The comparison repaints the window, so each of the following steps starts with a sweep.
+    monitor.sweep_text_cache();
+    monitor.seconds(1);
+    monitor.canvas.assert_up_to_date("the overview, clock and ages");
+    monitor.alarm_and_end(3, "the overview");
 
-    let api = station.app.window();
+    let api = monitor.app.window();
     let api = api.global::<Api>();
     api.invoke_open_patient("2".into());
-    station.until("the patient's ECG", |api| api.get_latest().is_trace);
-    station.seconds(SECONDS);
-    station.canvas.assert_up_to_date("the patient view after two minutes");
-    station.sweep_text_cache();
-    station.rate(2, 111);
-    station.until("the new heart rate", |api| api.get_vitals().rate == "111");
-    station.seconds(1);
-    station.canvas.assert_up_to_date("the patient view, another heart rate");
-    station.alarm_and_end(2, "the patient view");
+    monitor.until("the patient's ECG", |api| api.get_latest().is_plot);
+    monitor.seconds(SECONDS);
+    monitor.canvas.assert_up_to_date("the patient view after two minutes");
+    monitor.sweep_text_cache();
+    monitor.rate(2, 111);
+    monitor.until("the new heart rate", |api| api.get_vitals().rate == "111");
+    monitor.seconds(1);
+    monitor.canvas.assert_up_to_date("the patient view, another heart rate");
+    monitor.alarm_and_end(2, "the patient view");
 
     api.invoke_show_alarms();
-    station.settle();
+    monitor.settle();
     assert!(api.get_page() == Page::Alarms);
-    station.seconds(SECONDS);
-    station.canvas.assert_up_to_date("the list of alarms after two minutes");
-    station.alarm_and_end(4, "the list of alarms");
+    monitor.seconds(SECONDS);
+    monitor.canvas.assert_up_to_date("the list of alarms after two minutes");
+    monitor.alarm_and_end(4, "the list of alarms");
 }

@@ -1,5 +1,6 @@
-//! The real app on a real X server: every state has its picture, in both themes. They end up in `screenshots/monitor` of the
-//! build folder, for people to look at.
+//! The app on a real X server: a picture of every state in both themes.
+//!
+//! The pictures are written to `screenshots/monitor` in the target folder.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -12,18 +13,18 @@ use client::{Gateway, Upload, UploadAnswer, UploadFile};
 use ecg::synth::{Rhythm, Settings};
 use proto_json::{Bpm, FileKind, Mrn, Timestamp};
 
-mod beside;
+mod fixture;
 
-use beside::{System, material};
-use test_servers::{Screen, Shot};
+use fixture::{System, test_data};
+use testkit::{Screen, Shot};
 
 const SIZE: (u32, u32) = (1440, 900);
 const SMALLEST: (u32, u32) = (900, 600);
-/// Colours of the theme that tell what is there.
+/// Colours by which the tests recognize the state.
 const HIGH: [u8; 3] = [0xe5, 0x25, 0x2a];
 const TECHNICAL: [u8; 3] = [0x00, 0xb7, 0xd6];
 const GROUNDS: [[u8; 3]; 2] = [[0x06, 0x0d, 0x0a], [0xff, 0xf9, 0xf6]];
-/// Nothing here takes this long unless it is broken.
+/// The time after which a test fails.
 const LIMIT: Duration = Duration::from_secs(40);
 
 struct Monitor(Child);
@@ -54,7 +55,7 @@ impl Drop for Monitor {
     }
 }
 
-/// Names that nobody has.
+/// Invented names.
 const NAMES: [&str; 24] = [
     "Sample Abel",
     "Sample Bruna",
@@ -107,7 +108,7 @@ fn strip(index: usize) -> Vec<u8> {
     ecg::synth::csv(&ecg::synth::generate(&settings).strip)
 }
 
-/// Patients with fresh strips; the second one with a history and images.
+/// Stores patients with strips. The second patient has a history and images.
 async fn fill(gateway: &Gateway) {
     let now = Timestamp::now().as_millis();
     let second = 101;
@@ -125,7 +126,7 @@ async fn fill(gateway: &Gateway) {
         let file = UploadFile::from_bytes(
             FileKind::MedicalImage,
             name.to_owned(),
-            material::picture(240, seed, image::ImageFormat::Png),
+            test_data::picture(240, seed, image::ImageFormat::Png),
         );
         store(gateway, second, &Upload::of(vec![file])).await;
     }
@@ -143,19 +144,19 @@ async fn fill(gateway: &Gateway) {
     }
 }
 
-/// The high alarm has its frame; on a screen that still connects only the bar at the top has its colour.
+/// Whether a high alarm is visible. Before the first connection, only the button at the top has its colour.
 fn shows_high_alarm(shot: &Shot) -> bool {
     shot.share(HIGH) > 0.0008
 }
 
-/// So many ECGs are there, between the lines of whose grids one sees the ground.
+/// Whether a number of ECGs is visible, by the background between their grid lines.
 fn shows_ecgs(shot: &Shot, count: usize) -> bool {
     GROUNDS.iter().any(|ground| shot.share(*ground) > 0.055 * count as f64)
 }
 
-/// Waits until what is wanted is there, and the screen neither as it was nor in motion, but for what flashes: at most this
-/// share of it.
-fn settled(screen: &Screen, before: &Shot, flashing: f64, there: impl Fn(&Shot) -> bool) -> Shot {
+/// Waits until the condition holds, the screen differs from `before`, and it no longer changes except for flashing, which is at
+/// most the given share of the screen.
+fn settled(screen: &Screen, before: &Shot, flashing: f64, condition: impl Fn(&Shot) -> bool) -> Shot {
     let begun = Instant::now();
     let (mut last, mut since) = (screen.shot(), Instant::now());
     loop {
@@ -164,14 +165,14 @@ fn settled(screen: &Screen, before: &Shot, flashing: f64, there: impl Fn(&Shot) 
         if now.difference(&last) > flashing {
             (last, since) = (now.clone(), Instant::now());
         }
-        if since.elapsed() > Duration::from_millis(900) && now.difference(before) > 0.01 && there(&now) {
+        if since.elapsed() > Duration::from_millis(900) && now.difference(before) > 0.01 && condition(&now) {
             return now;
         }
         assert!(begun.elapsed() < LIMIT, "the screen does not change");
     }
 }
 
-/// Whether nothing reaches into this strip of the screen, from top to bottom.
+/// Whether this vertical strip of the screen is empty.
 fn is_clear(shot: &Shot, from: u32, to: u32) -> bool {
     let row =
         |y: u32| &shot.rgb[((y * shot.width + from) * 3) as usize..((y * shot.width + to) * 3) as usize];
@@ -185,7 +186,7 @@ fn folder() -> PathBuf {
     folder
 }
 
-/// Pictures of one theme in one size.
+/// The pictures of one theme in one size.
 struct Album<'a> {
     screen: &'a Screen,
     theme: &'static str,
@@ -204,23 +205,24 @@ impl Album<'_> {
         self.taken.push((name.to_owned(), shot));
     }
 
-    /// Takes the picture once the screen is no longer as before, and shows this.
-    fn take(&mut self, name: &str, before: &Shot, there: impl Fn(&Shot) -> bool) -> Shot {
-        let shot = settled(self.screen, before, self.flashing, there);
+    /// Takes a picture once the screen has changed and the condition holds.
+    fn take(&mut self, name: &str, before: &Shot, condition: impl Fn(&Shot) -> bool) -> Shot {
+        let shot = settled(self.screen, before, self.flashing, condition);
         self.keep(name, shot.clone());
         shot
     }
 }
 
-/// A file of settings.
+/// Writes a settings file.
 fn settings(folder: &Path, theme: &str, paper: bool, range: u32) -> PathBuf {
     let path = folder.join(format!("{theme}-{paper}-{range}.json"));
-    fs::write(&path, format!(r#"{{"theme":"{theme}","paper":{paper},"range":{range}}}"#)).unwrap();
+    fs::write(&path, format!(r#"{{"theme":"{theme}","paper":{paper},"range":{range},"order":"severity"}}"#))
+        .unwrap();
     path
 }
 
 #[test]
-fn every_state_has_its_picture_in_both_themes() {
+fn every_state_has_a_picture_in_both_themes() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for theme in ["dark", "light"] {
         let mut system = System::standalone();
@@ -234,10 +236,10 @@ fn every_state_has_its_picture_in_both_themes() {
             let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &[]);
             let nobody = album.take("empty", &empty, |_| true);
             runtime.block_on(fill(&system.client()));
-            let wall = album.take("wall", &nobody, shows_high_alarm);
+            let overview = album.take("overview", &nobody, shows_high_alarm);
             screen.hand(&["key", "ctrl+l"]);
             // Each row of the list flashes, on a larger part of the screen than a tile.
-            let list = settled(&screen, &wall, 0.03, |_| true);
+            let list = settled(&screen, &overview, 0.03, |_| true);
             album.keep("alarms", list);
         }
         {
@@ -245,17 +247,17 @@ fn every_state_has_its_picture_in_both_themes() {
             let more = ["--patient", "101", "--stale-after", "600"];
             let _monitor = Monitor::start(&screen, &system, &paper, &more);
             let alone = settled(&screen, &empty, album.flashing, |shot| shows_ecgs(shot, 1));
-            // Another ECG beside the latest: the second in the list.
+            // Selects the second ECG of the list.
             screen.hand(&["mousemove", "1150", "86", "click", "1"]);
             let list = settled(&screen, &alone, album.flashing, |_| true);
             screen.hand(&["key", "Down", "Down", "Return"]);
             album.take("patient", &list, |shot| shows_ecgs(shot, 2));
-            // The pointer over the trend reads it, in the words above it.
-            let words = || screen.part(312, 528, 260, 24);
-            let before = words();
+            // The pointer over the trend changes the text above it.
+            let reading = || screen.part(312, 506, 260, 24);
+            let before = reading();
             screen.hand(&["mousemove", "620", "700"]);
             let begun = Instant::now();
-            while words() == before {
+            while reading() == before {
                 assert!(begun.elapsed() < LIMIT, "the trend is not read");
                 std::thread::sleep(Duration::from_millis(50));
             }
@@ -278,7 +280,7 @@ fn every_state_has_its_picture_in_both_themes() {
     }
 }
 
-/// In the smallest window there is, nothing sticks out of its place.
+/// Nothing overflows in the smallest window.
 fn small(system: &System, theme: &'static str, files: &Path) {
     let screen = Screen::start(SMALLEST.0, SMALLEST.1);
     let empty = screen.shot();
@@ -287,14 +289,11 @@ fn small(system: &System, theme: &'static str, files: &Path) {
     let _monitor = Monitor::start(&screen, system, &file, &["--patient", "100", "--stale-after", "600"]);
     let patient = album.take("small-patient", &empty, shows_high_alarm);
     screen.hand(&["key", "Escape"]);
-    let wall = album.take("small-wall", &patient, shows_high_alarm);
+    let overview = album.take("small-overview", &patient, shows_high_alarm);
     screen.hand(&["key", "ctrl+l"]);
-    let alarms = album.take("small-alarms", &wall, |_| true);
-    for (name, shot) in [("patient", &patient), ("wall", &wall), ("alarms", &alarms)] {
-        assert!(
-            is_clear(shot, SMALLEST.0 - 6, SMALLEST.0),
-            "something sticks out at the right of the {name}"
-        );
+    let alarms = album.take("small-alarms", &overview, |_| true);
+    for (name, shot) in [("patient", &patient), ("overview", &overview), ("alarms", &alarms)] {
+        assert!(is_clear(shot, SMALLEST.0 - 6, SMALLEST.0), "something overflows at the right of {name}");
     }
     // Between the two columns of panes.
     let bar = 52;
@@ -303,15 +302,15 @@ fn small(system: &System, theme: &'static str, files: &Path) {
         rgb: patient.rgb[(bar * patient.width * 3) as usize..].to_vec(),
         ..patient
     };
-    assert!(is_clear(&below, 564, 569), "something sticks out of a pane");
+    assert!(is_clear(&below, 564, 569), "something overflows a pane");
 }
 
-/// A part of the screen that must not stand still.
+/// A part of the screen that has to change.
 struct Region {
     name: &'static str,
     /// Left, top, width, height.
     place: (u32, u32, u32, u32),
-    /// Longest time without a change. Generous: a busy machine draws late.
+    /// The maximum time without a change. It is generous for busy machines.
     limit: Duration,
 }
 
@@ -322,7 +321,7 @@ const EVERY_SECOND: Duration = Duration::from_secs(15);
 /// A demo patient sends a strip every few seconds.
 const EVERY_STRIP: Duration = Duration::from_secs(45);
 
-/// Watches the regions for two minutes, and fails as soon as one stands still for longer than its limit.
+/// Watches the regions for two minutes. Fails if one does not change within its limit.
 fn watch(screen: &Screen, page: &str, regions: &[Region], mut each_second: impl FnMut()) {
     let part = |region: &Region| {
         let (x, y, width, height) = region.place;
@@ -345,17 +344,17 @@ fn watch(screen: &Screen, page: &str, regions: &[Region], mut each_second: impl 
     }
 }
 
-/// How many alarms are on and how severe the worst is, from the file in which the monitor keeps them.
-fn alarms_on(file: &Path) -> Option<(usize, String)> {
-    let kept: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    let on = kept["on"].as_object()?;
+/// The number of alarms and the highest severity, from the alarms file of the monitor.
+fn active_alarms(file: &Path) -> Option<(usize, String)> {
+    let stored: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    let on = stored["active"].as_object()?;
     let severities: Vec<&str> = on.values().filter_map(|alarm| alarm["severity"].as_str()).collect();
     let worst = ["high", "medium", "technical"].into_iter().find(|worst| severities.contains(worst));
     Some((on.len(), worst.unwrap_or("none").to_owned()))
 }
 
 #[test]
-fn every_region_follows_two_minutes_of_demo() {
+fn every_region_changes_within_two_minutes_of_demo() {
     let system = System::standalone_with(&["--demo"]);
     let files = tempfile::tempdir().unwrap();
     std::thread::scope(|scope| {
@@ -363,7 +362,7 @@ fn every_region_follows_two_minutes_of_demo() {
             let screen = Screen::start(SIZE.0, SIZE.1);
             let empty = screen.shot();
             let file = settings(files.path(), "light", false, 1);
-            let kept = file.with_extension("alarms.json");
+            let alarms = file.with_extension("alarms.json");
             let _monitor = Monitor::start(&screen, &system, &file, &["--stale-after", "600"]);
             let technical = |shot: &Shot| shot.share(TECHNICAL) > 0.003;
             settled(&screen, &empty, 0.05, technical);
@@ -375,16 +374,16 @@ fn every_region_follows_two_minutes_of_demo() {
                 let place = (12 + column * 475, 64 + row * 230, 465, 222);
                 regions.push(Region { name, place, limit: EVERY_SECOND });
             }
-            // The count and its colour: what they look like must be another for another number or severity.
+            // The button has to look different for another number or severity of alarms.
             let button = || screen.part(1180, 8, 100, 38);
             let mut looks: Vec<((usize, String), Shot)> = Vec::new();
             let mut state: (Option<(usize, String)>, Instant) = (None, Instant::now());
             watch(&screen, "the overview", &regions, || {
-                let now = alarms_on(&kept);
+                let now = active_alarms(&alarms);
                 if now != state.0 {
                     state = (now, Instant::now());
                 }
-                // The screen can be ahead of the file: on a busy machine writing it takes seconds.
+                // The screen can be ahead of the file, because writing takes seconds on a busy machine.
                 let Some(now) = state.0.clone().filter(|_| state.1.elapsed() > Duration::from_secs(5)) else {
                     return;
                 };

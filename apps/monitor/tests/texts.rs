@@ -1,5 +1,6 @@
-//! No number on the screen is ever cut: the longest texts of every page, in every size of window, in both themes.
-//! The pictures are left in `screenshots/monitor` of the build folder, to be looked at.
+//! No number on the screen is cut off: the longest texts of every page, in every size of the window, in both themes.
+//!
+//! The pictures are written to `screenshots/monitor` in the target folder.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -7,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use monitor::wall::Grid;
+use monitor::overview::Grid;
 use monitor::window::{
-    AlarmData, Api, ChoiceData, EcgData, HistoryData, ImageData, Level, Main, Page, PaneState, Severity,
-    Theme, ThemeChoice, TileData, TrendData, VitalsData,
+    AlarmData, Api, ConnectionLevel, EcgData, HistoryData, ImageData, Main, OptionData, OtherAlarmData, Page,
+    PaneState, Severity, Theme, ThemeChoice, TileData, TrendData, VitalsData,
 };
 use slint::{ComponentHandle, Model, ModelRc, SharedString, VecModel};
 
@@ -21,11 +22,11 @@ use canvas::Canvas;
 
 const SIZES: [(u32, u32); 6] =
     [(900, 600), (1024, 768), (1280, 800), (1440, 900), (1920, 1080), (3840, 2160)];
-/// The largest record number there is.
+/// The largest record number.
 const MRN: &str = "9007199254740991";
 const LONG_NAME: &str = "Sample Maximiliana Bartholomea von und zu Hohenlohe-Schillingsfürst-Langenburg";
 const DATE: &str = "2026-11-28 23:59:59";
-const STATES: [&str; 5] = ["", "seen", "silent", "ended", "earlier"];
+const STATES: [&str; 5] = ["", "seen", "paused", "ended", "earlier"];
 const ALARMS: [(&str, Severity); 4] = [
     ("HR 300 > 150", Severity::High),
     ("HR 149 > 120", Severity::Medium),
@@ -49,9 +50,9 @@ fn tile(at: usize) -> TileData {
         alarm_state: if alarm.is_empty() { "" } else { STATES[at / ALARMS.len() % STATES.len()] }.into(),
         flashes: at.is_multiple_of(2),
         stale: at % 3 == 1,
-        has_spark: false,
-        spark: slint::Image::default(),
-        spoken: format!("tile {at}").into(),
+        has_sparkline: false,
+        sparkline: slint::Image::default(),
+        accessible_text: format!("tile {at}").into(),
     }
 }
 
@@ -59,17 +60,17 @@ fn age(at: usize) -> SharedString {
     ["stale · 23 h 59 min", "59 s", "no rate yet", "stale · 365 d"][at % 4].into()
 }
 
-/// Shows the longest texts that can come up.
+/// Shows the longest possible texts.
 fn fill(api: &Api) {
     api.set_clock("23:59:59".into());
-    api.set_level(Level::Fair);
-    api.set_connection("connected · asks every 5 s".into());
+    api.set_connection_level(ConnectionLevel::Fair);
+    api.set_connection("connected · push (NATS)".into());
     api.set_connection_since(format!("since {DATE}").into());
     api.set_alarm_count("1,000 alarms".into());
     api.set_worst(Severity::High);
     api.set_ranges(model(["15 min", "1 h", "6 h", "24 h", "7 d"].map(SharedString::from).to_vec()));
     let caption = format!("{DATE} · 300 bpm");
-    let state = format!("at {DATE} · now HR 127 > 120 · silent 10 min");
+    let state = format!("at {DATE} · now HR 127 > 120 · flashing paused 10 min");
     api.set_vitals(VitalsData {
         known: true,
         name: LONG_NAME.into(),
@@ -77,15 +78,15 @@ fn fill(api: &Api) {
         rate: "300".into(),
         rate_severity: Severity::High,
         time: DATE.into(),
-        source: "measured from the last strip".into(),
+        source: "measured from the latest strip".into(),
         stale: true,
         severity: Severity::High,
         alarm: "HR 300 > 150".into(),
         alarm_state: state.clone().into(),
         flashes: true,
         can_acknowledge: true,
-        can_silence: true,
-        limits: "Alarm limits 100 to 120 bpm, extreme 100 and 150 (of this patient)".into(),
+        can_pause: true,
+        limits: "Alarm limits: 100 to 120 bpm, critical below 100 or above 150 (of this patient)".into(),
         findings: "1 min 30 s: lead aVR, good signal, 1,000 beats\n120 to 300 bpm within the strip\nRR 1000 ms (median), SDNN \
                    100 ms"
             .into(),
@@ -97,13 +98,22 @@ fn fill(api: &Api) {
         caption: caption.clone().into(),
         caption_lines: caption.replacen(" · ", "\n", 1).into(),
         quality: "unusable signal".into(),
-        is_trace: true,
+        is_plot: true,
         scale: "12.5 mm/s · 10 mm/mV".into(),
         reading: "Δ 1000 ms · 300 bpm · 0.45 mV".into(),
         ..EcgData::default()
     };
-    api.set_latest(ecg.clone());
-    api.set_chosen(ecg);
+    let frozen = format!("Frozen {DATE} · 1,000 newer ECGs").into();
+    api.set_latest(EcgData { frozen, ..ecg.clone() });
+    api.set_selected(ecg);
+    api.set_other_alarm(OtherAlarmData {
+        mrn: MRN.into(),
+        patient: LONG_NAME.into(),
+        severity: Severity::High,
+        text: "HR 300 > 150".into(),
+        flashes: true,
+        more: "and 1,000 other patients".into(),
+    });
     api.set_image(ImageData {
         state: PaneState::Failed,
         message: "The image cannot be shown: it has 30,000 x 30,000 pixels.".into(),
@@ -111,7 +121,7 @@ fn fill(api: &Api) {
         caption_lines: format!("{DATE}\nsimulated-pha…antom-2026.png").into(),
         picture: slint::Image::default(),
     });
-    api.set_images(model(vec![ChoiceData { key: "1".into(), ..ChoiceData::default() }]));
+    api.set_images(model(vec![OptionData { key: "1".into(), ..OptionData::default() }]));
     api.set_trend(TrendData {
         has_values: true,
         reading: format!("{DATE} · mean 300, 200 to 300 bpm").into(),
@@ -138,14 +148,14 @@ fn fill(api: &Api) {
             mrn: if at == 1 { "" } else { MRN }.into(),
             patient: if at == 1 { "This station" } else { LONG_NAME }.into(),
             severity: ALARMS[at % 3].1,
-            what: "acknowledged".into(),
+            event: "acknowledged".into(),
             text: ALARMS[at % 3].0.into(),
         })
         .collect(),
     ));
 }
 
-/// Makes the tiles as large as they can be, as the station does.
+/// Makes the tiles as large as possible, as the controller does.
 fn fit(api: &Api, width: f32, height: f32) {
     let grid = Grid::of(api.get_tiles().row_count(), width, height);
     api.set_columns(grid.columns as i32);
@@ -159,7 +169,7 @@ fn folder() -> PathBuf {
 }
 
 #[test]
-fn no_number_is_cut_on_any_page_in_any_size() {
+fn numbers_are_never_cut_off() {
     let mut canvas = Canvas::new(1440, 900);
     let window = Main::new().unwrap();
     window.show().unwrap();
@@ -167,11 +177,11 @@ fn no_number_is_cut_on_any_page_in_any_size() {
     let api = window.global::<Api>();
     fill(&api);
     let weak = window.as_weak();
-    api.on_wall_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
+    api.on_overview_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
     for theme in [ThemeChoice::Light, ThemeChoice::Dark] {
         window.global::<Theme>().invoke_choose(theme);
         for (width, height) in SIZES {
-            // The colours of a theme take no room: one theme is enough in the sizes between.
+            // The layout does not depend on the theme: one theme is enough in the other sizes.
             if theme == ThemeChoice::Dark && ![900, 3840].contains(&width) {
                 continue;
             }
@@ -179,26 +189,26 @@ fn no_number_is_cut_on_any_page_in_any_size() {
                 canvas.resize(width, height);
                 let name = format!("texts-{page}-{theme:?}-{width}x{height}");
                 canvas.assert_numbers_whole(&name);
-                // The largest pictures take seconds to write.
+                // Large pictures take seconds to write.
                 if width < 3840 || page == "patient" {
                     canvas.save(&folder().join(format!("{name}.png")));
                 }
             };
             for alarm in [
                 "",
-                "Connection lost since 2026-11-28 23:59:59. What is shown may be out of date. The gateway at 127.0.0.1:5011 does not answer.",
+                "Connection lost since 2026-11-28 23:59:59. The screen may be out of date. The gateway at 127.0.0.1:5011 does not answer.",
             ] {
                 api.set_technical_alarm(alarm.into());
                 for count in [1, 2, 8, 24, 72] {
                     if !alarm.is_empty() && count != 24 {
                         continue;
                     }
-                    // The overview is made anew, and asks for its tiles to be fitted.
+                    // The overview is created again and requests the grid.
                     api.set_page(Page::Patient);
                     canvas.pass(Duration::ZERO);
                     api.set_tiles(model((0..count).map(tile).collect()));
                     api.set_ages(model((0..count).map(age).collect()));
-                    api.set_page(Page::Wall);
+                    api.set_page(Page::Overview);
                     check(
                         &mut canvas,
                         &format!("overview{}-{count}", if alarm.is_empty() { "" } else { "-offline" }),

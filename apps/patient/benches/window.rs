@@ -1,4 +1,4 @@
-//! How fast the app is on a screen: `cargo bench -p patient --bench window`. Needs Xvfb and xdotool.
+//! Measures the app on a virtual screen: `cargo bench -p patient --bench window`. Needs Xvfb and xdotool.
 
 #![allow(
     clippy::expect_used,
@@ -16,14 +16,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use screen::{Running, Screen};
-use tests::material;
+use testkit::material;
 
 const NOWHERE: [&str; 4] = ["--gateway", "http://127.0.0.1:9", "--theme", "light"];
 const WINDOW: [u8; 3] = [0xee, 0xf2, 0xf6];
 const PAPER: [u8; 3] = [255, 248, 246];
 const SIZE: (u32, u32) = (1180, 760);
 
-/// Types the path of an ECG into the form and leaves Enter to be pressed.
+/// Types the path of an ECG into the form. Enter then selects the file.
 fn type_path(screen: &Screen, path: &Path) {
     screen.hand(&["key", "Tab", "Tab", "Right", "Right", "Tab"]);
     screen.hand(&["type", path.to_str().unwrap()]);
@@ -61,7 +61,7 @@ fn main() {
     });
     let shown: Vec<f64> = shown.collect();
     println!(
-        "30 s ECG, Enter to seen (with starting xdotool): median {:.0} ms of {shown:.0?}",
+        "30 s ECG, Enter to drawn (including the start of xdotool): median {:.0} ms of {shown:.0?}",
         median(shown.clone())
     );
 
@@ -84,7 +84,7 @@ fn main() {
     gaps.sort_by(f64::total_cmp);
     let (at, longest) = (gaps.len() * 95 / 100, gaps.last().copied().unwrap_or_default());
     println!(
-        "24 h ECG, {megabytes} MB, 30 million samples: seen after {:.1} s; meanwhile {frames} different frames, time between two: p95 {:.0} ms, longest {longest:.0} ms",
+        "24 h ECG, {megabytes} MB, 30 million samples: drawn after {:.1} s; {frames} different frames before, time between frames: p95 {:.0} ms, longest {longest:.0} ms",
         begun.elapsed().as_secs_f64(),
         gaps[at]
     );
@@ -94,10 +94,10 @@ fn main() {
     app.fill(&screen);
     screen.until("the strip", |shot| shot.share(PAPER) > 0.02);
     let _ = screen.settled();
-    let processor_time = || test_servers::cpu_seconds(app.pid()).expect("Linux");
+    let processor_time = || testkit::cpu_seconds(app.pid()).expect("Linux");
     let (before, begun) = (processor_time(), Instant::now());
     std::thread::sleep(Duration::from_secs(20));
     let used = (processor_time() - before) / begun.elapsed().as_secs_f64();
-    let memory = test_servers::resident_bytes(app.pid()).expect("Linux") as f64 / 1e6;
-    println!("idle, a strip on show, offline: {:.2} % of one core, {memory:.0} MB", used * 100.0);
+    let memory = testkit::resident_bytes(app.pid()).expect("Linux") as f64 / 1e6;
+    println!("idle, ECG shown, offline: {:.2} % of one core, {memory:.0} MB", used * 100.0);
 }

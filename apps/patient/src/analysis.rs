@@ -1,4 +1,4 @@
-//! What the server makes of the ECGs of the last upload, beside what the preview made of them.
+//! Compares the server's analysis of the last upload with the preview.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,139 +6,136 @@ use std::time::Duration;
 use client::Gateway;
 use proto_json::{EcgRecord, EcgStatus, FileKind, Mrn, RecordId, UploadReceipt};
 use tokio::sync::Notify;
-use ui::{Task, words};
+use ui::{Task, format};
 
-use crate::link::Link;
+use crate::backend::Backend;
 use crate::message::Message;
-use crate::staging::Preview;
+use crate::messages;
+use crate::model::{Comparison, Preview};
 use crate::window::Tone;
 
-/// How often to look while nothing is pushed, and how long in all.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-const LOOKS: u32 = 120;
-/// Rates closer than this agree: both are shown as whole beats per minute.
-const AGREE_BPM: f64 = 1.0;
+/// Interval and number of requests while no update is pushed.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+const MAX_POLLS: u32 = 120;
+/// Rates that differ by less than this agree, because both are shown as whole beats per minute.
+const MAX_DIFFERENCE_BPM: f64 = 1.0;
 
 /// One ECG of the last upload.
-struct Awaited {
+struct UploadedEcg {
     id: RecordId,
     preview: Preview,
-    /// What came of it, and whether that is as the preview had it.
-    answer: Option<(String, bool)>,
+    /// `None` until the server has analysed the ECG.
+    comparison: Option<Comparison>,
 }
 
-/// What the server makes of the ECGs of the last upload.
-pub(crate) struct Analyses {
-    link: Link,
+/// Waits for the server's analysis of the ECGs of the last upload and shows it.
+pub(crate) struct AnalysisController {
+    backend: Backend,
     mrn: Option<Mrn>,
-    ecgs: Vec<Awaited>,
-    changed: Arc<Notify>,
-    looking: Task,
+    ecgs: Vec<UploadedEcg>,
+    patient_changed: Arc<Notify>,
+    polling: Task,
 }
 
-impl Analyses {
-    pub(crate) fn new(link: Link) -> Self {
-        Analyses { link, mrn: None, ecgs: Vec::new(), changed: Arc::default(), looking: Task::default() }
+impl AnalysisController {
+    pub(crate) fn new(backend: Backend) -> Self {
+        AnalysisController {
+            backend,
+            mrn: None,
+            ecgs: Vec::new(),
+            patient_changed: Arc::default(),
+            polling: Task::default(),
+        }
     }
 
-    /// Waits for the ECGs of this upload.
+    /// Waits for the analysis of the ECGs of this upload. `previews` holds one entry for each ECG, in the same order.
     pub(crate) fn expect(&mut self, gateway: Gateway, receipt: &UploadReceipt, previews: Vec<Preview>) {
         let ids = receipt.files.iter().filter(|file| file.kind == FileKind::Ecg).map(|file| file.id);
-        let ecgs = ids.zip(previews).map(|(id, preview)| Awaited { id, preview, answer: None });
+        let ecgs = ids.zip(previews).map(|(id, preview)| UploadedEcg { id, preview, comparison: None });
         self.ecgs = ecgs.collect();
         self.mrn = Some(receipt.mrn);
         self.show();
         if self.ecgs.is_empty() {
-            self.looking = Task::default();
+            self.polling = Task::default();
             return;
         }
         let mut pending: Vec<RecordId> = self.ecgs.iter().map(|ecg| ecg.id).collect();
-        let (mail, changed) = (self.link.mail.clone(), Arc::clone(&self.changed));
-        self.looking = self.link.network.spawn(async move {
-            for _ in 0..LOOKS {
-                let mut open = Vec::new();
+        let (sender, changed) = (self.backend.sender.clone(), Arc::clone(&self.patient_changed));
+        self.polling = self.backend.background.spawn(async move {
+            for _ in 0..MAX_POLLS {
+                let mut still_pending = Vec::new();
                 for id in pending {
                     match gateway.ecg(id).await {
                         Ok(Some(record)) if record.status != EcgStatus::Pending => {
-                            drop(mail.send(Message::Analyzed { id, record: Box::new(record) }));
+                            sender.send(Message::EcgAnalyzed { id, record: Box::new(record) });
                         }
-                        _ => open.push(id),
+                        _ => still_pending.push(id),
                     }
                 }
-                pending = open;
+                pending = still_pending;
                 if pending.is_empty() {
                     return;
                 }
-                // Pushed, or looked up where nothing pushes.
-                let _ = tokio::time::timeout(LOOK_EVERY, changed.notified()).await;
+                // A pushed update ends the wait early.
+                let _ = tokio::time::timeout(POLL_INTERVAL, changed.notified()).await;
             }
         });
     }
 
-    /// Something of this patient has changed.
+    /// Asks for the analysis at once if this patient is the one of the last upload.
     pub(crate) fn patient_changed(&self, mrn: Mrn) {
         if self.mrn == Some(mrn) {
-            self.changed.notify_one();
+            self.patient_changed.notify_one();
         }
     }
 
-    pub(crate) fn arrived(&mut self, id: RecordId, record: &EcgRecord) {
+    pub(crate) fn analyzed(&mut self, id: RecordId, record: &EcgRecord) {
         if let Some(ecg) = self.ecgs.iter_mut().find(|ecg| ecg.id == id) {
-            let mean = record.analysis.as_ref().and_then(|found| found.heart_rate).map(|rate| rate.mean_bpm);
-            ecg.answer = Some(compared(record, mean, &ecg.preview));
+            ecg.comparison = Some(compare(record, &ecg.preview));
             self.show();
         }
     }
 
-    /// Nothing of it is of interest any more.
+    /// Stops waiting and clears what is shown.
     pub(crate) fn clear(&mut self) {
         self.ecgs.clear();
-        self.looking = Task::default();
+        self.polling = Task::default();
         self.show();
     }
 
     fn show(&self) {
-        let waiting = self.ecgs.iter().filter(|ecg| ecg.answer.is_none()).count();
+        let compared = || self.ecgs.iter().filter_map(|ecg| Some((ecg, ecg.comparison.as_ref()?)));
+        let pending = self.ecgs.len() - compared().count();
         let mut text: Vec<String> =
-            self.ecgs.iter().filter_map(|ecg| ecg.answer.as_ref()).map(|(words, _)| words.clone()).collect();
-        if waiting > 0 {
-            let what = words::count(waiting as u64, "ECG", "ECGs");
+            compared().map(|(ecg, comparison)| messages::comparison(&ecg.preview.name, comparison)).collect();
+        if pending > 0 {
+            let what = format::count(pending as u64, "ECG", "ECGs");
             text.push(format!("The server is analysing {what}…"));
         }
-        let differs = self.ecgs.iter().filter_map(|ecg| ecg.answer.as_ref()).any(|(_, agrees)| !agrees);
-        let tone = match (differs, waiting) {
-            (true, _) => Tone::Warning,
-            (false, 0) => Tone::Good,
-            (false, _) => Tone::Neutral,
+        let agrees = compared().all(|(_, comparison)| matches!(comparison, Comparison::Agrees(_)));
+        let tone = match (agrees, pending) {
+            (false, _) => Tone::Warning,
+            (true, 0) => Tone::Good,
+            (true, _) => Tone::Neutral,
         };
-        self.link.api(|api| {
+        self.backend.api(|api| {
             api.set_analysis(text.join(" ").into());
             api.set_analysis_tone(tone);
         });
     }
 }
 
-/// What the server found in a sentence, and whether that is as the preview had it.
-fn compared(record: &EcgRecord, mean: Option<f64>, preview: &Preview) -> (String, bool) {
-    let name = &preview.name;
+fn compare(record: &EcgRecord, preview: &Preview) -> Comparison {
     if record.status == EcgStatus::Failed {
-        let reason = record.failure.as_deref().unwrap_or("it does not say why");
-        return (format!("The server could not analyse {name}: {}", words::sentence(reason)), false);
+        return Comparison::Failed(record.failure.clone());
     }
-    match (mean, preview.mean_bpm) {
-        (Some(server), Some(ours)) if (server - ours).abs() < AGREE_BPM => (
-            format!("The server finds {} bpm in {name}, as the preview did.", words::bpm(Some(server))),
-            true,
-        ),
-        (None, None) => (format!("The server finds no heart rate in {name}, as the preview."), true),
-        (server, ours) => {
-            let rate = |rate: Option<f64>| {
-                rate.map_or("no heart rate".to_owned(), |rate| format!("{} bpm", words::bpm(Some(rate))))
-            };
-            let (server, ours) = (rate(server), rate(ours));
-            let told =
-                format!("The server finds {server} in {name}, the preview found {ours}: look at the strip.");
-            (told, false)
+    let analysis = record.analysis.as_ref();
+    let server = analysis.and_then(|analysis| analysis.heart_rate).map(|rate| rate.mean_bpm);
+    match (server, preview.mean_bpm) {
+        (Some(server), Some(preview)) if (server - preview).abs() < MAX_DIFFERENCE_BPM => {
+            Comparison::Agrees(Some(server))
         }
+        (None, None) => Comparison::Agrees(None),
+        (server, preview) => Comparison::Differs { server, preview },
     }
 }

@@ -1,4 +1,4 @@
-//! Flags of the patient app.
+//! Command line arguments of the patient app.
 
 use std::path::PathBuf;
 
@@ -10,31 +10,31 @@ use ui::ConnectionArgs;
     name = "patient",
     version,
     after_help = "Keys: Ctrl+O select files, Ctrl+U upload, Ctrl+R reset all, Ctrl+Q quit, Ctrl+, settings, F1 about, \
-                  Tab to move, Delete on a file to remove it, Esc to cancel.
+                  Tab next field, Delete remove the focused file, Esc cancel.
 
-Settings are kept in bedside/patient.json in your folder of configurations, uploads that wait for the gateway in
-bedside/patient-outbox in your folder of data. What is given as a flag wins over the environment, and both over the
-file."
+Settings are stored in bedside/patient.json in the user's configuration folder. Uploads that wait for the gateway are
+stored in bedside/patient-outbox in the user's data folder. Flags override environment variables, and both override
+the settings file."
 )]
 pub struct Args {
-    /// Files to choose right away: PNG and JPEG as medical images, all others as ECGs
+    /// Files to select at start: PNG and JPEG files as medical images, all others as ECGs
     pub files: Vec<PathBuf>,
-    /// Medical record number to start with
+    /// Initial medical record number
     #[arg(long, value_name = "NUMBER")]
     pub mrn: Option<String>,
-    /// Name to start with
+    /// Initial name
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Folder in which uploads wait until the gateway has them
+    /// Folder in which uploads wait until the gateway has accepted them
     #[arg(long, env = "BEDSIDE_OUTBOX", value_name = "DIR")]
     pub outbox: Option<PathBuf>,
-    /// How to reach the system.
+    /// How to connect to the gateway and the broker.
     #[command(flatten)]
     pub connection: ConnectionArgs,
 }
 
 impl Args {
-    /// The outbox's folder.
+    /// Folder of the outbox.
     pub(crate) fn outbox_folder(&self) -> PathBuf {
         self.outbox.clone().unwrap_or_else(|| {
             let data = dirs::data_local_dir().or_else(dirs::home_dir).unwrap_or_default();

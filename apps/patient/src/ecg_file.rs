@@ -1,4 +1,4 @@
-//! A raw ECG from its file to words and pixels. Runs off the thread of the window.
+//! Reads, analyses and draws one raw ECG file. Runs on background threads.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,55 +6,119 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ecg::{Analysis, Quality, Strip};
-use proto_json::Timestamp;
-use ui::{Picture, words};
+use client::limits;
+use ecg::csv::LeadChoice;
+use ecg::{Analysis, Quality, ReadError, Strip};
+use proto_json::{SignalOptions, Timestamp};
+use ui::{Picture, format};
 
-use crate::staging::Stamp;
+use crate::model::FileStamp;
 
-/// Steps of the progress of reading are no closer than this.
-const STEP: Duration = Duration::from_millis(60);
-/// Rows of ten seconds, at most; what is longer is drawn as an overview.
+/// Shortest interval between two progress reports.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(60);
+/// Most rows of ten seconds each. A longer ECG is drawn as an overview.
 const ROWS: usize = 4;
+/// Longest part of a lead's name that is shown, in characters.
+const MAX_LEAD_CHARS: usize = 16;
 
-/// A raw ECG and what was found in it.
+/// Why a file gives no ECG.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EcgFileError {
+    /// The file was removed or is read again.
+    Cancelled,
+    /// The file can be read once the user enters a sampling rate or a lead. One sentence says which.
+    NeedsOptions(String),
+    /// The file cannot be used. One sentence says why.
+    Rejected(String),
+}
+
+/// A raw ECG and its analysis.
 pub(crate) struct Reading {
     strip: Strip,
     analysis: Analysis,
     recorded_at: Option<Timestamp>,
 }
 
-/// Reads and analyses a file. `tell` gets the share read so far, then a number below 0 while beats are found.
+/// Reads and analyses a file. `report` receives the share that is read, from 0 to 1, then a number below 0 while beats are
+/// detected.
 ///
-/// Err: one sentence; empty if it was cancelled.
+/// # Errors
+/// [`EcgFileError`].
 pub(crate) fn read(
     path: &Path,
-    tell: &dyn Fn(f32, String),
+    options: &SignalOptions,
+    report: &dyn Fn(f32, String),
     cancelled: &AtomicBool,
-) -> Result<(Reading, Stamp), String> {
-    let unreadable = |error: io::Error| format!("The file cannot be read: {error}.");
+) -> Result<(Reading, FileStamp), EcgFileError> {
+    let unreadable = |error: io::Error| EcgFileError::Rejected(format!("The file cannot be read: {error}."));
     let file = File::open(path).map_err(unreadable)?;
-    let facts = file.metadata().map_err(unreadable)?;
-    if !facts.is_file() {
-        return Err("This is not a file.".to_owned());
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(EcgFileError::Rejected("This is not a file.".to_owned()));
+    }
+    if metadata.len() > limits::MAX_FILE_BYTES {
+        return Err(EcgFileError::Rejected(format!(
+            "The file has {}, but an ECG may have at most {}.",
+            format::bytes(metadata.len()),
+            format::bytes(limits::MAX_FILE_BYTES)
+        )));
     }
     let recorded_at = recorded_at(path).map_err(unreadable)?;
-    let source = Watched { file, read: 0, total: facts.len(), told: Instant::now(), tell, cancelled };
-    let strip = ecg::read(source, &ecg::csv::Options::default());
+    let source = ProgressReader {
+        file,
+        read: 0,
+        total: metadata.len(),
+        reported_at: Instant::now(),
+        report,
+        cancelled,
+    };
+    let strip = ecg::read(source, &reader_options(options));
     if cancelled.load(Ordering::Relaxed) {
-        return Err(String::new());
+        return Err(EcgFileError::Cancelled);
     }
-    let strip = strip.map_err(|error| error.to_string())?;
-    let samples = words::count(strip.sample_count() as u64, "sample", "samples");
-    tell(-1.0, format!("Finding the beats in {samples}…"));
+    let strip = strip.map_err(|error| {
+        let message = error.to_string();
+        if needs_options(&error) {
+            EcgFileError::NeedsOptions(message)
+        } else {
+            EcgFileError::Rejected(message)
+        }
+    })?;
+    let samples = format::count(strip.sample_count() as u64, "sample", "samples");
+    report(-1.0, format!("Detecting beats in {samples}…"));
     let analysis = ecg::analyze(&strip);
     if cancelled.load(Ordering::Relaxed) {
-        return Err(String::new());
+        return Err(EcgFileError::Cancelled);
     }
-    Ok((Reading { strip, analysis, recorded_at }, Stamp::of(&facts)))
+    Ok((Reading { strip, analysis, recorded_at }, FileStamp::of(&metadata)))
 }
 
-/// When the recording began, if the file states it. A time without a zone is local.
+/// The same options that the server's worker derives from an upload. A number selects a lead by its position, from 1.
+fn reader_options(options: &SignalOptions) -> ecg::csv::Options {
+    let lead = options.lead.as_deref().map(|text| match text.trim().parse::<usize>() {
+        Ok(position) if position > 0 => LeadChoice::Index(position - 1),
+        _ => LeadChoice::Name(text.trim().to_owned()),
+    });
+    ecg::csv::Options { sample_rate_hz: options.sample_rate_hz, lead, ..ecg::csv::Options::default() }
+}
+
+/// Whether another sampling rate or lead could make the file readable.
+fn needs_options(error: &ReadError) -> bool {
+    use ecg::csv::ReadError as Csv;
+    use ecg::edf::ReadError as Edf;
+    matches!(
+        error,
+        ReadError::Csv(
+            Csv::NoTime
+                | Csv::TimeCountsRows
+                | Csv::GivenRateImplausible { .. }
+                | Csv::NoSuchLead { .. }
+                | Csv::NoLeadAt { .. }
+        ) | ReadError::Edf(Edf::NoEcgAmong { .. } | Edf::NoSuchSignal { .. } | Edf::NoSignalAt { .. })
+    )
+}
+
+/// Start of the recording, if the file states it. A time without a zone is local time.
 fn recorded_at(path: &Path) -> io::Result<Option<Timestamp>> {
     let mut head = Vec::new();
     File::open(path)?.take(ecg::START_BYTES as u64).read_to_end(&mut head)?;
@@ -65,48 +129,48 @@ fn recorded_at(path: &Path) -> io::Result<Option<Timestamp>> {
     }))
 }
 
-/// A file that says how far it has been read, and stops when told to.
-struct Watched<'a> {
+/// Reads a file, reports progress and stops when it is cancelled.
+struct ProgressReader<'a> {
     file: File,
     read: u64,
     total: u64,
-    told: Instant,
-    tell: &'a dyn Fn(f32, String),
+    reported_at: Instant,
+    report: &'a dyn Fn(f32, String),
     cancelled: &'a AtomicBool,
 }
 
-impl Read for Watched<'_> {
+impl Read for ProgressReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.cancelled.load(Ordering::Relaxed) {
-            return Err(io::Error::other("no longer wanted"));
+            return Err(io::Error::other("cancelled"));
         }
         let read = self.file.read(buffer)?;
         self.read += read as u64;
-        if self.told.elapsed() >= STEP {
-            self.told = Instant::now();
+        if self.reported_at.elapsed() >= PROGRESS_INTERVAL {
+            self.reported_at = Instant::now();
             let share = self.read as f32 / self.total.max(1) as f32;
-            let (read, total) = (words::bytes(self.read), words::bytes(self.total));
-            (self.tell)(share.min(1.0), format!("Read {read} of {total}"));
+            let (read, total) = (format::bytes(self.read), format::bytes(self.total));
+            (self.report)(share.min(1.0), format!("Read {read} of {total}"));
         }
         Ok(read)
     }
 }
 
 impl Reading {
-    /// Mean heart rate.
+    /// Mean heart rate in beats per minute.
     pub(crate) fn mean_bpm(&self) -> Option<f64> {
         self.analysis.heart_rate.map(|rate| rate.mean_bpm)
     }
 
-    /// When it was recorded, if the file states it.
+    /// Start of the recording, if the file states it.
     pub(crate) fn recorded_at(&self) -> Option<Timestamp> {
         self.recorded_at
     }
 
-    /// Lowest to highest rate.
+    /// Lowest to highest heart rate.
     pub(crate) fn range(&self) -> String {
         self.analysis.heart_rate.map_or(String::new(), |rate| {
-            format!("{} to {}", words::bpm(Some(rate.min_bpm)), words::bpm(Some(rate.max_bpm)))
+            format!("{} to {}", format::bpm(Some(rate.min_bpm)), format::bpm(Some(rate.max_bpm)))
         })
     }
 
@@ -114,30 +178,30 @@ impl Reading {
         self.analysis.quality
     }
 
-    /// Length, sampling rate, lead, beats.
+    /// Duration, sampling rate, lead and number of beats.
     pub(crate) fn detail(&self) -> String {
         let rate = self.strip.sample_rate_hz;
         let rate =
             if (rate - rate.round()).abs() < 0.05 { format!("{rate:.0}") } else { format!("{rate:.1}") };
-        let mut detail = format!("{} · {rate} Hz", words::duration(self.strip.duration_s()));
+        let mut detail = format!("{} · {rate} Hz", format::duration(self.strip.duration_s()));
         if let Some(lead) = &self.strip.lead {
             detail.push_str(" · lead ");
-            detail.extend(lead.chars().take(16));
+            detail.extend(lead.chars().take(MAX_LEAD_CHARS));
         }
-        let beats = words::count(self.analysis.beats.len() as u64, "beat", "beats");
+        let beats = format::count(self.analysis.beats.len() as u64, "beat", "beats");
         format!("{detail} · {beats}")
     }
 
-    /// One sentence each: why there is no rate, findings, warnings with the rows left out.
+    /// One sentence each: why there is no heart rate, findings, and warnings with the skipped rows.
     pub(crate) fn notes(&self) -> Vec<String> {
         let reason = self.analysis.no_heart_rate_reason.iter().cloned();
         let findings = self.analysis.rhythm_notes.iter().map(|note| note.message.clone());
-        // Told with every file of several leads, and nothing to worry about.
+        // This warning comes with every file of several leads and needs no action.
         let warnings = self.analysis.warnings.iter().filter(|warning| warning.code != "other_leads");
         reason.chain(findings).chain(warnings.map(|warning| warning.message.clone())).collect()
     }
 
-    /// The strip on paper, to fill a pane of this size in pixels.
+    /// Draws the strip on ECG paper for a pane of this size in pixels.
     pub(crate) fn draw(&self, pane: (u32, u32)) -> Option<Picture> {
         let options = ecg::plot::Options { captions: false, rows: ROWS, ..Default::default() };
         let pixels = ecg::plot::pixels(&self.strip, &self.analysis, &options, pane).ok()?;
@@ -145,8 +209,8 @@ impl Reading {
     }
 }
 
-/// A quality in a word.
-pub(crate) fn quality_word(quality: Quality) -> &'static str {
+/// The name of a signal quality.
+pub(crate) fn quality_name(quality: Quality) -> &'static str {
     match quality {
         Quality::Good => "good",
         Quality::Poor => "poor",

@@ -1,71 +1,64 @@
-//! The bedside app: uploads a patient's name, record number, medical images and ECG strips.
+//! The patient app: uploads a patient's name, record number, medical images and ECG strips.
 //!
-//! The window ([`window`]) shows what [`window::Api`] holds and decides nothing. One [`Desk`](desk) on the thread of the
-//! window answers what the person does; everything that may take time runs on the network's threads and comes back as a
-//! [message](message).
+//! The window ([`window`]) shows the values of [`window::Api`] and contains no logic. The
+//! [`AppController`](app::AppController) runs on the thread of the window and owns one controller for each part of it. All
+//! work that may take time runs on background threads and returns as a [`Message`](message::Message).
 
 mod analysis;
+mod app;
 mod args;
-mod desk;
-mod dialogs;
+mod backend;
+mod callbacks;
+mod connection;
+mod drop_files;
 mod ecg_file;
-mod link;
+mod file_browser;
+mod file_dialog;
+mod folder;
+mod image_view;
 mod message;
+mod messages;
+mod model;
 mod patient_form;
 mod recording;
-mod sending;
-mod staging;
+mod selected_files;
+mod settings;
+mod uploads;
 pub mod window;
 
 use std::rc::Rc;
 
 use slint::ComponentHandle as _;
-use ui::{FileChooser, NativeDialogs, Settings};
+use ui::{FileChooser, Settings};
 
+use app::AppController;
 pub use args::Args;
-use desk::Desk;
+use file_dialog::DesktopDialogs;
+use settings::AppSettings;
+pub use ui::StartError;
 use window::Main;
 
-/// Why the app cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The settings cannot be read.
-    #[error(transparent)]
-    Settings(#[from] ui::SettingsError),
-    /// There is no window.
-    #[error("the window cannot be opened: {0}")]
-    Window(#[from] slint::PlatformError),
-    /// There are no threads.
-    #[error("the network cannot be started: {0}")]
-    Network(#[from] std::io::Error),
-}
-
-impl StartError {
-    /// 64 where what was given cannot work, else 1.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        if matches!(self, StartError::Settings(_)) { 64 } else { 1 }
-    }
-}
-
-/// The app, on the thread of its window.
+/// The app. Lives on the thread of its window.
 pub struct App {
     window: Main,
-    desk: Rc<std::cell::RefCell<Desk>>,
+    controller: Rc<std::cell::RefCell<AppController>>,
 }
 
 impl App {
-    /// Makes the window and everything behind it; nothing is shown yet.
+    /// Creates the window and the controllers. Does not show the window yet.
     ///
     /// # Errors
     /// [`StartError`].
     pub fn new(args: &Args, chooser: Rc<dyn FileChooser>, quit: Box<dyn Fn()>) -> Result<Self, StartError> {
-        let file = args.connection.file("patient");
-        let kept: Settings = file.load()?;
-        let shown = args.connection.over(&kept)?;
+        let file = args.connection.settings_file("patient");
+        let saved: Settings = file.load()?;
+        let effective = args.connection.apply_to(&saved)?;
         let window = Main::new()?;
-        let desk = Desk::new(&window, args, dialogs::Kept { file, kept, shown }, chooser, quit)?;
-        Ok(App { window, desk })
+        let settings = AppSettings { file, saved, effective };
+        let controller = AppController::new(&window, args, settings, chooser, quit)?;
+        callbacks::connect(&window, &controller);
+        drop_files::connect(&window, &controller);
+        Ok(App { window, controller })
     }
 
     /// The window.
@@ -74,7 +67,12 @@ impl App {
         &self.window
     }
 
-    /// Shows the window and runs until the person quits.
+    /// Selects files that were dropped on the window: PNG and JPEG files as medical images, all others as ECGs.
+    pub fn drop_files(&self, files: Vec<std::path::PathBuf>) {
+        self.controller.borrow_mut().files_dropped(files);
+    }
+
+    /// Shows the window and runs until the user quits.
     ///
     /// # Errors
     /// [`StartError::Window`].
@@ -85,15 +83,15 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        self.desk.borrow_mut().stop();
+        self.controller.borrow_mut().stop();
     }
 }
 
-/// The whole app, until the person quits.
+/// Runs the app until the user quits.
 ///
 /// # Errors
 /// [`StartError`].
 pub fn run(args: Args) -> Result<(), StartError> {
     let quit = || drop(slint::quit_event_loop());
-    App::new(&args, Rc::new(NativeDialogs), Box::new(quit))?.run()
+    App::new(&args, Rc::new(DesktopDialogs), Box::new(quit))?.run()
 }

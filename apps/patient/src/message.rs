@@ -1,49 +1,58 @@
-//! What comes back from the network's threads.
+//! Messages from background work to the thread of the window.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use client::{ClientError, EntryId, Gateway, NatsSettings, Outbox, OutboxError, OutboxEvent, Progress};
 use proto_json::{EcgRecord, Mrn, PatientUpdated, RecordId};
-use ui::{Light, Picture};
+use ui::{ConnectionStatus, Picture};
 
-use crate::ecg_file::Reading;
-use crate::patient_form::Known;
-use crate::staging::{FileId, Stamp};
+use crate::ecg_file::{EcgFileError, Reading};
+use crate::folder::FolderListing;
+use crate::model::{FileId, FileStamp, PatientLookup};
 
-/// What comes back from the network's threads. A number tells the latest attempt from one that was given up.
+/// A message from background work to the thread of the window.
+///
+/// The field `number` identifies the attempt. Controllers ignore messages of earlier attempts.
 pub(crate) enum Message {
-    /// A file is being read; below 0: its beats are being found.
-    EcgProgress { file: FileId, progress: f32, words: String },
-    /// A raw ECG has been read, or why not.
-    EcgRead { file: FileId, result: Result<(Arc<Reading>, Stamp), String> },
-    /// The ECG on show has been drawn.
+    /// Progress of reading an ECG, from 0 to 1; below 0 while beats are detected.
+    EcgProgress { file: FileId, number: u64, progress: f32, text: String },
+    /// An ECG was read or rejected.
+    EcgRead { file: FileId, number: u64, result: Result<(Arc<Reading>, FileStamp), EcgFileError> },
+    /// The ECG in the pane was drawn.
     EcgDrawn { number: u64, picture: Option<Picture> },
-    /// An image has been read, or why not.
-    ImageRead { file: FileId, result: Result<(Picture, Stamp), String> },
-    /// The image on show has been made to fit.
-    ImageFitted { number: u64, picture: Picture },
-    /// Who has this record number.
-    Known { number: u64, mrn: Mrn, answer: Result<Known, ClientError> },
-    /// The settings have become a client, or why they cannot.
-    Connected { number: u64, result: Result<(Gateway, Option<NatsSettings>), String> },
-    /// How the connection stands.
-    Standing(Light),
-    /// Something of the followed patient has changed.
-    Updated(Box<PatientUpdated>),
-    /// The outbox is open, or why not.
+    /// An image was read, or rejected with this reason.
+    ImageRead { file: FileId, number: u64, result: Result<(Picture, FileStamp), String> },
+    /// The image in the pane was scaled.
+    ImageScaled { number: u64, picture: Picture },
+    /// The gateway answered who has this record number.
+    PatientLookedUp { number: u64, mrn: Mrn, result: Result<PatientLookup, ClientError> },
+    /// The entered sampling rate and lead have not changed for a moment.
+    SignalOptionsSettled { number: u64 },
+    /// Clients were created from the settings, or the settings are wrong.
+    ClientsCreated { number: u64, result: Result<(Gateway, Option<NatsSettings>), String> },
+    /// The connection status has changed.
+    ConnectionChanged { status: ConnectionStatus, token_rejected: bool },
+    /// The followed patient has changed.
+    PatientUpdated(Box<PatientUpdated>),
+    /// The outbox was opened.
     OutboxOpened(Result<Outbox, OutboxError>),
-    /// Entries of the outbox have come or gone.
+    /// An entry of the outbox was added, changed or removed.
     OutboxChanged,
-    /// The outbox tells.
+    /// The outbox reports about one of its uploads.
     Outbox(OutboxEvent),
-    /// An upload is being copied to the outbox.
-    Keeping { number: u64, progress: Progress },
-    /// It is in the outbox, or why not.
-    Kept { number: u64, result: Result<EntryId, String> },
+    /// Progress of copying an upload to the outbox.
+    Copying { number: u64, progress: Progress },
+    /// The upload was written to the outbox, or not, with this reason.
+    Queued { number: u64, result: Result<EntryId, String> },
     /// The server has analysed an ECG.
-    Analyzed { id: RecordId, record: Box<EcgRecord> },
-    /// Settings have been tried out.
-    Tested { number: u64, good: bool, words: String },
-    /// Files have been chosen in a dialog.
-    Chosen { files: Vec<std::path::PathBuf>, is_ecg: bool },
+    EcgAnalyzed { id: RecordId, record: Box<EcgRecord> },
+    /// The connection test of the settings dialog has ended with this message.
+    SettingsTested { number: u64, result: Result<String, String> },
+    /// Files were selected in a dialog.
+    FilesSelected { files: Vec<PathBuf>, is_ecg: bool },
+    /// The desktop offers no file dialog.
+    NoFileDialog { is_ecg: bool },
+    /// The file browser has read a folder.
+    FolderRead { number: u64, result: Result<FolderListing, String> },
 }

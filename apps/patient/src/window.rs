@@ -1,4 +1,5 @@
-//! What Slint makes of `ui/*.slint`: the window and the one global, [`Api`], through which Rust and the window talk.
+//! The code that Slint generates from `ui/*.slint`: the window and the global [`Api`], the only interface between Rust and
+//! the window.
 
 #[allow(
     missing_docs,
@@ -16,3 +17,5 @@ mod generated {
 }
 
 pub use generated::*;
+
+ui::window_conversions!(generated);

@@ -26,11 +26,11 @@ fn every_text_that_changes_is_repainted_after_many_texts() {
     let show = |round: usize| {
         let text = |what: &str| SharedString::from(format!("{what} {round}"));
         api.set_mrn_hint(text("hint"));
-        api.set_light_words(text("connected"));
-        api.set_waiting_words(text("waiting"));
+        api.set_connection_text(text("connected"));
+        api.set_outbox_text(text("waiting"));
         api.set_analysis(text("analysis"));
         api.set_upload_reason(text("reason"));
-        api.set_progress_words(text("progress"));
+        api.set_progress_text(text("progress"));
         api.set_uploading(round > 2);
         let mut ecg = api.get_ecg();
         ecg.state = PaneState::Shown;

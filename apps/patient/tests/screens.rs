@@ -1,5 +1,5 @@
-//! The real app on a real screen (Xvfb, software renderer): pictures of its main states, in both themes, at two sizes.
-//! They are left in `screenshots/patient` in the build folder, to be looked at.
+//! Takes screenshots of the main states of the app (Xvfb, software renderer) in both themes and two sizes, and compares them.
+//! They are saved in `screenshots/patient` in the build folder.
 
 #![allow(
     clippy::expect_used,
@@ -13,10 +13,9 @@ mod screen;
 use std::path::{Path, PathBuf};
 
 use screen::{Running, Screen};
-use test_servers::Shot;
-use tests::{Mode, Service, System, material};
+use testkit::{Mode, Service, Shot, System, material};
 
-/// Colours of the theme that tell the states apart.
+/// Colours of a theme that identify the states.
 struct Colors {
     window: [u8; 3],
     good: [u8; 3],
@@ -43,7 +42,7 @@ fn folder() -> PathBuf {
     program.parent().and_then(Path::parent).unwrap().join("screenshots/patient")
 }
 
-/// A picture of soft shapes, so that the image pane shows something.
+/// An artificial image with soft shapes.
 fn radiograph(path: &Path) {
     let (width, height) = (900_u32, 700_u32);
     let picture = image::GrayImage::from_fn(width, height, |x, y| {
@@ -63,10 +62,10 @@ fn save(shot: &Shot, path: &Path) {
     image::save_buffer(path, &shot.rgb, shot.width, shot.height, image::ColorType::Rgb8).unwrap();
 }
 
-/// Presses Enter until the question is gone: while the number is looked up, it answers nothing.
+/// Presses Enter until the dialog closes. The dialog ignores it while the record number is looked up.
 fn confirm(screen: &Screen, question: &Shot) {
     screen.until("it is confirmed", |shot| {
-        // Behind a question, the window is veiled.
+        // The window behind a dialog is darkened.
         let gone = shot.difference(question) > 0.3;
         if !gone {
             screen.hand(&["key", "Return"]);
@@ -163,10 +162,10 @@ impl Album<'_> {
 }
 
 #[test]
-fn pictures_of_all_states_in_both_themes_at_two_sizes() {
+fn screenshots_of_all_states_in_both_themes_at_two_sizes() {
     let files = tempfile::tempdir().unwrap();
     std::fs::write(files.path().join("strip.csv"), material::strip_csv(72.0, 30.0, 3)).unwrap();
-    // More than any buffer on the way holds: it cannot be sent to one who does not read.
+    // Larger than all buffers on the way, so that the upload cannot complete.
     std::fs::write(files.path().join("holter.csv"), material::strip_csv(64.0, 3600.0, 3)).unwrap();
     std::fs::write(files.path().join("letter.txt"), "Dear colleague,\nplease find the strip attached.\n")
         .unwrap();

@@ -1,10 +1,10 @@
-//! No number in the patient app is ever cut: the longest texts, in every size of window.
+//! The longest texts fit into the window at all sizes: no number is cut.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 use std::rc::Rc;
 
-use patient::window::{Api, Asking, Main, PaneState, StagedFile, Tone, WaitingUpload};
+use patient::window::{Api, DialogKind, Main, OutboxUpload, PaneState, SelectedFile, Tone};
 use slint::{ComponentHandle, ModelRc, SharedString, VecModel};
 
 #[path = "../../ui/tests/canvas/mod.rs"]
@@ -29,8 +29,8 @@ fn no_number_is_cut_in_any_size() {
     api.set_mrn_hint(
         "Known as Maximiliana Bartholomea, last heart rate 300 bpm on 2026-11-28 23:59:59.".into(),
     );
-    api.set_light_words("connected · asks every 5 s".into());
-    api.set_waiting_words("1,000 uploads wait".into());
+    api.set_connection_text("connected · asks every 5 s".into());
+    api.set_outbox_text("1,000 uploads wait".into());
     api.set_message(
         "Upload 9007199254740991 was kept on this computer: the gateway answered 503 after 10 s.".into(),
     );
@@ -48,16 +48,16 @@ fn no_number_is_cut_in_any_size() {
     (image.state, image.file_name) = (PaneState::Failed, FILE.into());
     image.error = "The image has 30,000 x 30,000 pixels; at most 100,000,000 can be shown.".into();
     api.set_image(image);
-    let files = (0..5).map(|id| StagedFile {
+    let files = (0..5).map(|id| SelectedFile {
         id,
         is_ecg: true,
         name: FILE.into(),
         detail: "2.05 GB · 24 h 00 min · 1000 Hz · 300 bpm · 30,000,000 rows skipped".into(),
-        busy: false,
+        loading: false,
         shown: id == 0,
     });
     api.set_files(model(files.collect()));
-    let waiting = (0..5).map(|id| WaitingUpload {
+    let waiting = (0..5).map(|id| OutboxUpload {
         id: id.to_string().into(),
         title:
             "Maximiliana Bartholomea von und zu Hohenlohe · 9007199254740991 · 12 files · 2026-11-28 23:59:59"
@@ -66,14 +66,14 @@ fn no_number_is_cut_in_any_size() {
         needs_attention: id == 0,
         name_differs: id == 1,
     });
-    api.set_waiting(model(waiting.collect()));
+    api.set_outbox_uploads(model(waiting.collect()));
     let mut confirmation = api.get_confirmation();
     confirmation.text = "12 files go to record 9007199254740991.".into();
     confirmation.files = model(vec![format!("{FILE}, 2.05 GB, 24 h 00 min, 300 bpm").into(); 4]);
     api.set_confirmation(confirmation);
     for (width, height) in SIZES {
-        for asking in [Asking::Nothing, Asking::Upload, Asking::Outbox] {
-            api.set_asking(asking);
+        for asking in [DialogKind::None, DialogKind::Upload, DialogKind::Outbox] {
+            api.set_dialog(asking);
             canvas.resize(width, height);
             canvas.assert_numbers_whole(&format!("{asking:?} {width}x{height}"));
         }

@@ -1,66 +1,72 @@
-//! Flags and environment variables that both apps understand.
+//! The command-line flags and environment variables that both apps share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use client::NatsCredentials;
 
 use crate::settings::{Settings, SettingsError, SettingsFile, Theme};
 
-/// How to reach the system. What is given here wins over the settings file, and is not written to it.
+/// The connection settings on the command line. They override the settings file and are never written to it.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ConnectionArgs {
-    /// Address of the gateway, as in http://127.0.0.1:5011
+    /// Address of the gateway, for example http://127.0.0.1:5011
     #[arg(long, env = "BEDSIDE_GATEWAY", value_name = "URL")]
     pub gateway: Option<String>,
-    /// Access token, where the gateway asks for one; a flag shows in the list of processes, so prefer a file
+    /// Access token, if the gateway requires one. Prefer --token-file: other users can see flags in the process list
     #[arg(long, env = "BEDSIDE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// File that holds the access token and nothing else
+    /// File that contains the access token and nothing else
     #[arg(long, env = "BEDSIDE_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
     pub token_file: Option<PathBuf>,
-    /// File of certificates (PEM) to trust besides those of the operating system
+    /// PEM file of certificates to trust in addition to those of the operating system
     #[arg(long, env = "BEDSIDE_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// NATS servers to take updates from, as in nats://127.0.0.1:4222; without, the gateway pushes them
+    /// NATS servers that push updates, for example nats://127.0.0.1:4222. By default the gateway pushes updates
     #[arg(long, env = "BEDSIDE_NATS", value_name = "URL")]
     pub nats: Option<String>,
-    /// File of NATS credentials: one line, user:password, or a token
+    /// File of NATS credentials: one line with user:password or a token
     #[arg(long, env = "BEDSIDE_NATS_CREDS", value_name = "FILE")]
     pub nats_creds: Option<PathBuf>,
-    /// Prefix of the reply subjects of the NATS user
+    /// NATS user; requires a password
+    #[arg(long, env = "BEDSIDE_NATS_USER", value_name = "USER", conflicts_with = "nats_creds")]
+    pub nats_user: Option<String>,
+    /// Password of the NATS user. Prefer --nats-password-file: other users can see flags in the process list
+    #[arg(long, env = "BEDSIDE_NATS_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
+    pub nats_password: Option<String>,
+    /// File that contains the password of the NATS user and nothing else
+    #[arg(long, env = "BEDSIDE_NATS_PASSWORD_FILE", value_name = "FILE")]
+    pub nats_password_file: Option<PathBuf>,
+    /// Inbox prefix that the NATS user may subscribe to
     #[arg(long, env = "BEDSIDE_NATS_INBOX", value_name = "PREFIX")]
     pub nats_inbox: Option<String>,
-    /// File to keep the settings in; by default one in your folder of configurations
+    /// Settings file. By default a file in the configuration directory of the user
     #[arg(long, env = "BEDSIDE_SETTINGS", value_name = "FILE")]
     pub settings: Option<PathBuf>,
-    /// Look of the app
+    /// Colour theme of the app
     #[arg(long, env = "BEDSIDE_THEME", value_enum)]
     pub theme: Option<Theme>,
 }
 
 impl ConnectionArgs {
-    /// The settings file: that of `app`, unless another one is given.
+    /// The settings file given on the command line, or else the default file of `app`.
     #[must_use]
-    pub fn file(&self, app: &str) -> SettingsFile {
+    pub fn settings_file(&self, app: &str) -> SettingsFile {
         self.settings.as_ref().map_or_else(|| SettingsFile::of_app(app), SettingsFile::at)
     }
 
-    /// What is in force: `kept` with everything that is given here laid over it.
+    /// The saved settings, overridden by everything that the command line gives.
     ///
     /// # Errors
-    /// [`SettingsError::Named`] when the token file cannot be read.
-    pub fn over(&self, kept: &Settings) -> Result<Settings, SettingsError> {
-        let mut settings = kept.clone();
+    /// [`SettingsError::Referenced`]: the token file cannot be read.
+    pub fn apply_to(&self, saved: &Settings) -> Result<Settings, SettingsError> {
+        let mut settings = saved.clone();
         let path = |path: &PathBuf| path.display().to_string();
         if let Some(gateway) = &self.gateway {
             settings.gateway.clone_from(gateway);
         }
         if let Some(file) = &self.token_file {
-            let fail = |error: std::io::Error| SettingsError::Named {
-                what: "token file",
-                path: file.clone(),
-                reason: error.to_string(),
-            };
-            std::fs::read_to_string(file).map_err(fail)?.trim().clone_into(&mut settings.token);
+            settings.token = read("token file", file)?;
         }
         if let Some(token) = &self.token {
             token.trim().clone_into(&mut settings.token);
@@ -74,6 +80,19 @@ impl ConnectionArgs {
         if let Some(file) = &self.nats_creds {
             settings.nats_credentials = path(file);
         }
+        if let Some(user) = self.nats_user.clone().filter(|user| !user.is_empty()) {
+            let password = match (&self.nats_password, &self.nats_password_file) {
+                (Some(password), _) => password.clone(),
+                (None, Some(file)) => read("NATS password file", file)?,
+                (None, None) => {
+                    return Err(SettingsError::Client(client::ClientError::Settings(
+                        "--nats-user requires --nats-password-file or BEDSIDE_NATS_PASSWORD".to_owned(),
+                    )));
+                }
+            };
+            settings.nats_login = Some(NatsCredentials::Password { user, password });
+            settings.nats_credentials.clear();
+        }
         if let Some(inbox) = &self.nats_inbox {
             settings.nats_inbox.clone_from(inbox);
         }
@@ -81,5 +100,15 @@ impl ConnectionArgs {
             settings.theme = theme;
         }
         Ok(settings)
+    }
+}
+
+/// Reads a file that contains a secret. Surrounding white space is removed.
+fn read(what: &'static str, file: &Path) -> Result<String, SettingsError> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => {
+            Err(SettingsError::Referenced { what, path: file.to_owned(), reason: error.to_string() })
+        }
     }
 }

@@ -1,50 +1,54 @@
-//! The connection light: a colour, and words that say the same.
+//! The connection status as it is shown: a level, which becomes a colour, and a text that says the same.
 
 use client::{ConnectionState, FeedMode};
 use proto_json::Timestamp;
 
-use crate::words;
+use crate::format;
 
-/// How the connection stands.
+/// The quality of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub enum ConnectionLevel {
     /// Not known yet.
     Unknown,
-    /// Updates come by themselves.
+    /// Updates are pushed.
     Good,
-    /// Updates are asked for again and again.
+    /// Updates are polled.
     Fair,
-    /// Nothing comes.
+    /// There are no updates.
     Bad,
 }
 
-/// What the light shows.
+/// The connection status of an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Light {
-    /// Its colour.
-    pub level: Level,
-    /// A few words.
-    pub words: String,
-    /// One or two sentences more: since when, and why it is not better.
+pub struct ConnectionStatus {
+    /// Determines the colour.
+    pub level: ConnectionLevel,
+    /// A few words, such as "connected · push".
+    pub text: String,
+    /// One or two sentences: since when, and why the connection is not better. Empty if nothing is known.
     pub detail: String,
 }
 
-/// What the light shows of a state; `None` while nothing is known.
-#[must_use]
-pub fn light(state: Option<&ConnectionState>) -> Light {
-    let Some(ConnectionState { mode, since, reason }) = state else {
-        return Light { level: Level::Unknown, words: "connecting…".to_owned(), detail: String::new() };
-    };
-    let (level, what) = match mode {
-        FeedMode::Nats => (Level::Good, "connected · push (NATS)"),
-        FeedMode::ServerSentEvents => (Level::Good, "connected · push"),
-        FeedMode::Polling => (Level::Fair, "connected · polling"),
-        FeedMode::Offline => (Level::Bad, "offline"),
-    };
-    let mut detail = format!("Since {}.", words::clock_or_date(*since, Timestamp::now()));
-    if let Some(reason) = reason {
-        detail.push(' ');
-        detail.push_str(&words::sentence(reason));
+impl ConnectionStatus {
+    /// The status of a feed. `None` means that the feed has not reported its state yet.
+    #[must_use]
+    pub fn of(state: Option<&ConnectionState>) -> ConnectionStatus {
+        let Some(ConnectionState { mode, since, reason, token_rejected }) = state else {
+            let (level, text) = (ConnectionLevel::Unknown, "connecting…".to_owned());
+            return ConnectionStatus { level, text, detail: String::new() };
+        };
+        let (level, text) = match mode {
+            FeedMode::Nats => (ConnectionLevel::Good, "connected · push (NATS)"),
+            FeedMode::ServerSentEvents => (ConnectionLevel::Good, "connected · push"),
+            FeedMode::Polling => (ConnectionLevel::Fair, "connected · polling"),
+            FeedMode::Offline if *token_rejected => (ConnectionLevel::Bad, "access token rejected"),
+            FeedMode::Offline => (ConnectionLevel::Bad, "offline"),
+        };
+        let mut detail = format!("Since {}.", format::time_or_date(*since, Timestamp::now()));
+        if let Some(reason) = reason {
+            detail.push(' ');
+            detail.push_str(&format::sentence(reason));
+        }
+        ConnectionStatus { level, text: text.to_owned(), detail }
     }
-    Light { level, words: what.to_owned(), detail }
 }

@@ -1,23 +1,23 @@
-//! Choosing files: a port, because nothing can press the buttons of a dialog that belongs to the operating system.
+//! File dialogs. The trait exists because tests cannot operate a dialog of the operating system.
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 
-/// What ends a choice.
-type Chosen<T> = Pin<Box<dyn Future<Output = T>>>;
+/// The future result of a dialog.
+type Selection<T> = Pin<Box<dyn Future<Output = T>>>;
 
-/// Files of one kind.
+/// Files of one type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileFilter {
-    /// As shown to people.
+    /// The name of the type in the dialog.
     pub name: String,
-    /// How names end, without the dot.
+    /// File name extensions without the dot.
     pub extensions: Vec<String>,
 }
 
 impl FileFilter {
-    /// Files whose names end in one of these.
+    /// A filter for files with one of these extensions.
     #[must_use]
     pub fn new(name: &str, extensions: &[&str]) -> Self {
         FileFilter {
@@ -27,36 +27,40 @@ impl FileFilter {
     }
 }
 
-/// Which files to choose from.
+/// A request for a dialog that selects files to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenRequest {
     /// Title of the dialog.
     pub title: String,
-    /// Kinds, the first one preselected.
+    /// File types. The first one is preselected.
     pub filters: Vec<FileFilter>,
-    /// Where to start.
+    /// The folder that the dialog shows first.
     pub folder: Option<PathBuf>,
 }
 
-/// What to save.
+/// A request for a dialog that selects where to save a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaveRequest {
     /// Title of the dialog.
     pub title: String,
-    /// Suggested name.
+    /// The suggested file name.
     pub file_name: String,
-    /// Kinds, the first one preselected.
+    /// File types. The first one is preselected.
     pub filters: Vec<FileFilter>,
-    /// Where to start.
+    /// The folder that the dialog shows first.
     pub folder: Option<PathBuf>,
 }
 
-/// Lets a person choose files. Called on the thread of the window; the future is awaited there, with `slint::spawn_local`.
+/// Selects files. Called on the UI thread, which awaits the future with `slint::spawn_local`.
 pub trait FileChooser {
-    /// Files to open; empty if the person thought better of it.
-    fn open(&self, request: OpenRequest) -> Chosen<Vec<PathBuf>>;
-    /// Where to save.
-    fn save(&self, request: SaveRequest) -> Chosen<Option<PathBuf>>;
+    /// Whether dialogs can be shown.
+    fn is_available(&self) -> Selection<bool> {
+        Box::pin(async { true })
+    }
+    /// The files to open. Empty if the dialog was cancelled.
+    fn open(&self, request: OpenRequest) -> Selection<Vec<PathBuf>>;
+    /// The file to save to. `None` if the dialog was cancelled.
+    fn save(&self, request: SaveRequest) -> Selection<Option<PathBuf>>;
 }
 
 /// The dialogs of the operating system.
@@ -75,15 +79,15 @@ fn dialog(title: &str, filters: &[FileFilter], folder: Option<&PathBuf>) -> rfd:
 }
 
 impl FileChooser for NativeDialogs {
-    fn open(&self, request: OpenRequest) -> Chosen<Vec<PathBuf>> {
+    fn open(&self, request: OpenRequest) -> Selection<Vec<PathBuf>> {
         let dialog = dialog(&request.title, &request.filters, request.folder.as_ref());
         Box::pin(async move {
-            let chosen = dialog.pick_files().await.unwrap_or_default();
-            chosen.into_iter().map(|file| file.path().to_path_buf()).collect()
+            let files = dialog.pick_files().await.unwrap_or_default();
+            files.into_iter().map(|file| file.path().to_path_buf()).collect()
         })
     }
 
-    fn save(&self, request: SaveRequest) -> Chosen<Option<PathBuf>> {
+    fn save(&self, request: SaveRequest) -> Selection<Option<PathBuf>> {
         let dialog = dialog(&request.title, &request.filters, request.folder.as_ref())
             .set_file_name(&request.file_name);
         Box::pin(async move { dialog.save_file().await.map(|file| file.path().to_path_buf()) })

@@ -1,21 +1,29 @@
-//! What both desktop apps share: settings, the thread of the network, the connection light, words for numbers and times,
-//! pictures and traces, and file dialogs. The widgets and the theme are in `ui/`, imported by the apps as `@ui/widgets.slint`.
+//! The parts that both desktop apps share: settings, background work, connection status, formatting, signal plots, and
+//! file dialogs.
 //!
-//! Nothing here blocks the thread of the window: whatever may take time runs on [`Network`] and comes back as a message.
+//! The widgets and the theme are Slint files in `ui/`. The apps import them as `@ui/widgets.slint`.
+//!
+//! Nothing here blocks the UI thread. Work that may take time runs on a [`BackgroundRuntime`] and returns its result as a
+//! message through a [`channel`].
 
 mod args;
+mod background;
+mod channel;
 mod connection;
+mod connection_test;
 mod files;
-mod network;
+pub mod format;
 mod picture;
 mod settings;
-pub mod times;
+mod shell;
 pub mod trace;
-pub mod words;
 
 pub use args::ConnectionArgs;
-pub use connection::{Level, Light, light};
+pub use background::{BackgroundRuntime, Task};
+pub use channel::{UiReceiver, UiSender, channel};
+pub use connection::{ConnectionLevel, ConnectionStatus};
+pub use connection_test::{TestError, TestOutcome, test_connection};
 pub use files::{FileChooser, FileFilter, NativeDialogs, OpenRequest, SaveRequest};
-pub use network::{Network, Task};
 pub use picture::{Picture, PictureError};
 pub use settings::{Settings, SettingsError, SettingsFile, Theme, read_credentials};
+pub use shell::{StartError, exit};

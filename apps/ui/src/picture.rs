@@ -1,4 +1,4 @@
-//! Pictures for the screen, decoded away from the thread of the window.
+//! Decoding and scaling of pictures. Call it off the UI thread.
 
 use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
@@ -11,22 +11,22 @@ use slint::{Image, Rgba8Pixel, SharedPixelBuffer};
 const MAX_PIXELS: u64 = 100_000_000;
 /// A small picture is not blown up more than this.
 const MAX_GROWTH: f64 = 8.0;
-/// Most memory that decoding may take.
+/// The maximum memory of the decoder.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Why a file cannot be shown as a picture.
+/// The reason why a file cannot be shown as a picture.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
     /// The file cannot be read.
     #[error("the file cannot be read: {0}")]
     Read(#[from] std::io::Error),
-    /// Its bytes are no PNG or JPEG.
+    /// The file is neither PNG nor JPEG.
     #[error("it is not a PNG or JPEG picture")]
     Format,
-    /// It is damaged.
+    /// The file is damaged.
     #[error("the picture is damaged: {0}")]
     Damaged(String),
-    /// It would take too much memory.
+    /// The picture has too many pixels.
     #[error("the picture has {width} x {height} pixels, which is too many")]
     TooLarge {
         /// Width in pixels.
@@ -36,7 +36,7 @@ pub enum PictureError {
     },
 }
 
-/// A decoded picture. Can be sent between threads; becomes an [`Image`] on that of the window.
+/// A decoded picture. It can be sent to the UI thread and converted into an [`Image`] there.
 #[derive(Debug, Clone)]
 pub struct Picture {
     pixels: SharedPixelBuffer<Rgba8Pixel>,
@@ -44,18 +44,18 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Decodes a file: upright, and made smaller if it is larger than `fit` (width, height) needs.
+    /// Decodes a file, applies its orientation, and scales it down to fit into `fit` (width, height in pixels).
     ///
     /// # Errors
-    /// [`PictureError`]: one sentence that says why.
+    /// [`PictureError`].
     pub fn from_file(path: &Path, fit: Option<(u32, u32)>) -> Result<Self, PictureError> {
         Picture::decode(BufReader::new(std::fs::File::open(path)?), fit)
     }
 
-    /// Decodes bytes: upright, and made smaller if it is larger than `fit` (width, height) needs.
+    /// Decodes bytes, applies their orientation, and scales the picture down to fit into `fit` (width, height in pixels).
     ///
     /// # Errors
-    /// [`PictureError`]: one sentence that says why.
+    /// [`PictureError`].
     pub fn from_bytes(bytes: &[u8], fit: Option<(u32, u32)>) -> Result<Self, PictureError> {
         Picture::decode(Cursor::new(bytes), fit)
     }
@@ -67,6 +67,21 @@ impl Picture {
         fits.then(|| Picture {
             pixels: SharedPixelBuffer::clone_from_slice(pixels, width, height),
             original: (width, height),
+        })
+    }
+
+    /// Width and height of an image file in pixels. Reads the header only.
+    ///
+    /// # Errors
+    /// [`PictureError`].
+    pub fn dimensions(path: &Path) -> Result<(u32, u32), PictureError> {
+        let reader = ImageReader::new(BufReader::new(std::fs::File::open(path)?)).with_guessed_format()?;
+        if reader.format().is_none() {
+            return Err(PictureError::Format);
+        }
+        reader.into_dimensions().map_err(|error| match error {
+            image::ImageError::Unsupported(_) => PictureError::Format,
+            error => PictureError::Damaged(error.to_string()),
         })
     }
 
@@ -92,7 +107,7 @@ impl Picture {
         if let Some((wide, high)) = fit
             && (width.max(height) > wide.max(high))
         {
-            // Averaging is enough to make a picture smaller, and many times faster than anything finer.
+            // The triangle filter is sufficient for scaling down, and several times faster than better filters.
             picture = picture.resize(wide, high, FilterType::Triangle);
         }
         picture.apply_orientation(upright);
@@ -105,9 +120,13 @@ impl Picture {
     /// their size at most. The software renderer would leave out pixels.
     #[must_use]
     pub fn fitted(&self, window: (u32, u32)) -> Self {
+        self.scaled_to(window, MAX_GROWTH)
+    }
+
+    fn scaled_to(&self, window: (u32, u32), max_growth: f64) -> Self {
         let (width, height) = self.size();
         let share = |wide: u32, high: u32| f64::from(wide) / f64::from(high.max(1));
-        let scale = share(window.0, width).min(share(window.1, height)).min(MAX_GROWTH);
+        let scale = share(window.0, width).min(share(window.1, height)).min(max_growth);
         let scaled = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
         let (wide, high) = (scaled(width), scaled(height));
         let bytes = self.pixels.as_bytes().to_vec();
@@ -119,6 +138,31 @@ impl Picture {
             }
             _ => self.clone(),
         }
+    }
+
+    /// The part of the picture that fills `window` (width, height) in pixels at `zoom` times the size of [`Picture::fitted`],
+    /// around `center` (shares of width and height). At zoom 1, that is the whole picture.
+    #[must_use]
+    pub fn magnified(&self, window: (u32, u32), zoom: f64, center: (f64, f64)) -> Self {
+        let part = |length: u32, center: f64| {
+            let visible = (f64::from(length) / zoom.max(1.0)).round().clamp(1.0, f64::from(length));
+            let start = (center * f64::from(length) - visible / 2.0).round();
+            (start.clamp(0.0, f64::from(length) - visible) as u32, visible as u32)
+        };
+        let (width, height) = self.size();
+        let ((left, wide), (top, high)) = (part(width, center.0), part(height, center.1));
+        if (wide, high) == (width, height) {
+            return self.fitted(window);
+        }
+        let mut pixels = Vec::with_capacity(wide as usize * high as usize);
+        for row in self.pixels.as_slice().chunks_exact(width as usize).skip(top as usize).take(high as usize)
+        {
+            pixels.extend(row.iter().skip(left as usize).take(wide as usize));
+        }
+        let mut buffer = SharedPixelBuffer::new(wide, high);
+        buffer.make_mut_slice().copy_from_slice(&pixels);
+        // The limit of growth is relative to the whole picture.
+        Picture { pixels: buffer, original: self.original }.scaled_to(window, MAX_GROWTH * zoom)
     }
 
     /// Width and height of the file in pixels, however small it is shown.

@@ -1,4 +1,4 @@
-//! What a person can set, and the file it is kept in.
+//! The connection settings and the settings file.
 
 use std::fs;
 use std::io::{self, Write};
@@ -7,59 +7,59 @@ use std::path::{Path, PathBuf};
 use client::{Gateway, NatsCredentials, NatsSettings, Token};
 use serde::{Deserialize, Serialize};
 
-/// Where a gateway on the same machine is.
-pub(crate) const DEFAULT_GATEWAY: &str = "http://127.0.0.1:5011";
-/// Prefix of the reply subjects that the broker of the full stack gives to apps.
-pub(crate) const DEFAULT_INBOX: &str = "_INBOX_monitor";
+/// The address of a gateway on the same machine.
+pub(crate) const DEFAULT_GATEWAY: &str = client::DEFAULT_GATEWAY;
+/// The inbox prefix that the full stack grants to apps.
+pub(crate) const DEFAULT_INBOX: &str = client::DEFAULT_NATS_INBOX;
 
-/// Why settings cannot be read, kept or used.
+/// The reason why settings cannot be read, written or used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The file is there and cannot be read.
+    /// The settings file exists, but cannot be read or parsed.
     #[error("the settings file {path} cannot be read: {reason}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: String,
     },
-    /// The file cannot be written.
+    /// The settings file cannot be written.
     #[error("the settings file {path} cannot be written: {reason}")]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: String,
     },
-    /// A file that the settings name cannot be read.
+    /// A file that the settings refer to cannot be read.
     #[error("the {what} {path} cannot be read: {reason}")]
-    Named {
-        /// What it is for.
+    Referenced {
+        /// What the file is for, such as "token file".
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: String,
     },
-    /// The gateway cannot be reached with them.
+    /// No client can be made from the settings.
     #[error(transparent)]
     Client(#[from] client::ClientError),
 }
 
-/// Light, dark, or as the operating system has it.
+/// The colour theme.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Theme {
-    /// As the operating system has it.
+    /// Follows the operating system.
     #[default]
     System,
-    /// Dark letters on light ground.
+    /// Dark text on a light background.
     Light,
-    /// Light letters on dark ground.
+    /// Light text on a dark background.
     Dark,
 }
 
-/// What a person can set. Empty means not set.
+/// The settings of a connection. An empty text means "not set".
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
@@ -67,15 +67,18 @@ pub struct Settings {
     pub gateway: String,
     /// Access token.
     pub token: String,
-    /// File of certificates (PEM) to trust besides those of the operating system, for HTTPS and NATS.
+    /// PEM file of certificates to trust in addition to those of the operating system, for HTTPS and NATS.
     pub ca: String,
-    /// Addresses of NATS servers, separated by commas; without any, updates come from the gateway.
+    /// Addresses of NATS servers, separated by commas. If empty, updates come from the gateway.
     pub nats: String,
-    /// File of NATS credentials: see [`read_credentials`].
+    /// File of NATS credentials, see [`read_credentials`].
     pub nats_credentials: String,
-    /// Prefix of the reply subjects of the NATS user.
+    /// User and password from the command line or the environment. Never saved. The file of credentials takes precedence.
+    #[serde(skip)]
+    pub nats_login: Option<NatsCredentials>,
+    /// Inbox prefix of the NATS user.
     pub nats_inbox: String,
-    /// Look of the app.
+    /// Colour theme of the app.
     pub theme: Theme,
 }
 
@@ -87,13 +90,14 @@ impl Default for Settings {
             ca: String::new(),
             nats: String::new(),
             nats_credentials: String::new(),
+            nats_login: None,
             nats_inbox: DEFAULT_INBOX.to_owned(),
             theme: Theme::System,
         }
     }
 }
 
-// By hand, so that a token never ends in a log.
+// Implemented by hand so that the token is never logged.
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Settings")
@@ -102,6 +106,7 @@ impl std::fmt::Debug for Settings {
             .field("ca", &self.ca)
             .field("nats", &self.nats)
             .field("nats_credentials", &self.nats_credentials)
+            .field("nats_login", &self.nats_login)
             .field("nats_inbox", &self.nats_inbox)
             .field("theme", &self.theme)
             .finish()
@@ -109,7 +114,7 @@ impl std::fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// The same without blanks around what was typed.
+    /// The settings without surrounding blanks.
     #[must_use]
     pub fn trimmed(&self) -> Self {
         let trim = |text: &str| text.trim().to_owned();
@@ -119,17 +124,18 @@ impl Settings {
             ca: trim(&self.ca),
             nats: trim(&self.nats),
             nats_credentials: trim(&self.nats_credentials),
+            nats_login: self.nats_login.clone(),
             nats_inbox: trim(&self.nats_inbox),
             theme: self.theme,
         }
     }
 
-    /// What to keep in the file after a person was shown `shown` and made `edited` of it: what was not touched stays as
-    /// the file (`self`) has it, so that a token from the environment is not written down.
+    /// The settings to save after the user changed the settings in force from `shown` to `edited`. Every field that the
+    /// user did not change stays as it is in the file (`self`), so that a token from the environment is not saved.
     #[must_use]
     pub fn with_edits(&self, shown: &Settings, edited: &Settings) -> Settings {
-        let pick = |mine: &String, shown: &String, edited: &String| {
-            if shown == edited { mine.clone() } else { edited.clone() }
+        let pick = |saved: &String, shown: &String, edited: &String| {
+            if shown == edited { saved.clone() } else { edited.clone() }
         };
         Settings {
             gateway: pick(&self.gateway, &shown.gateway, &edited.gateway),
@@ -137,20 +143,30 @@ impl Settings {
             ca: pick(&self.ca, &shown.ca, &edited.ca),
             nats: pick(&self.nats, &shown.nats, &edited.nats),
             nats_credentials: pick(&self.nats_credentials, &shown.nats_credentials, &edited.nats_credentials),
+            nats_login: None,
             nats_inbox: pick(&self.nats_inbox, &shown.nats_inbox, &edited.nats_inbox),
             theme: if shown.theme == edited.theme { self.theme } else { edited.theme },
         }
     }
 
-    /// A client of the gateway. Reads the certificates, so call it off the thread of the window.
+    /// Creates a client of the gateway and, if a NATS server is set, the settings of the NATS connection. Sends nothing.
+    /// Reads files, so call it off the UI thread.
     ///
     /// # Errors
-    /// [`SettingsError`] when the settings cannot work; nothing is sent yet.
-    pub fn connect(&self) -> Result<Gateway, SettingsError> {
+    /// [`SettingsError`]: the settings are invalid, or a file that they refer to cannot be read.
+    pub fn clients(&self) -> Result<(Gateway, Option<NatsSettings>), SettingsError> {
+        Ok((self.gateway_client()?, self.nats_settings()?))
+    }
+
+    /// Creates a client of the gateway. Sends nothing. Reads the certificates, so call it off the UI thread.
+    ///
+    /// # Errors
+    /// [`SettingsError`]: the settings are invalid, or the certificates cannot be read.
+    pub fn gateway_client(&self) -> Result<Gateway, SettingsError> {
         let token = Some(self.token.trim()).filter(|token| !token.is_empty()).map(Token::new).transpose()?;
         let extra_certificates = match self.ca.trim() {
             "" => None,
-            path => Some(fs::read(path).map_err(named("file of certificates", path))?),
+            path => Some(fs::read(path).map_err(referenced("file of certificates", path))?),
         };
         let address = match self.gateway.trim() {
             "" => DEFAULT_GATEWAY,
@@ -161,17 +177,18 @@ impl Settings {
         Ok(Gateway::new(&settings)?)
     }
 
-    /// How to reach the broker, if that is set. Reads the credentials, so call it off the thread of the window.
+    /// The settings of the NATS connection. `None` if no NATS server is set. Reads the credentials, so call it off the UI
+    /// thread.
     ///
     /// # Errors
-    /// [`SettingsError::Named`] when the file of credentials cannot be read.
-    pub fn broker(&self) -> Result<Option<NatsSettings>, SettingsError> {
+    /// [`SettingsError::Referenced`]: the credentials cannot be read.
+    pub fn nats_settings(&self) -> Result<Option<NatsSettings>, SettingsError> {
         let url = self.nats.trim();
         if url.is_empty() {
             return Ok(None);
         }
         let credentials = match self.nats_credentials.trim() {
-            "" => None,
+            "" => self.nats_login.clone(),
             path => Some(read_credentials(Path::new(path))?),
         };
         let inbox = self.nats_inbox.trim();
@@ -184,57 +201,53 @@ impl Settings {
     }
 }
 
-/// Reads a file of NATS credentials: one line, `user:password`, or a token.
+/// Reads a file of NATS credentials: one line with `user:password` or a token.
 ///
 /// # Errors
-/// [`SettingsError::Named`] when it cannot be read or is empty.
+/// [`SettingsError::Referenced`]: the file cannot be read or is empty.
 pub fn read_credentials(path: &Path) -> Result<NatsCredentials, SettingsError> {
     let shown = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(named("file of NATS credentials", &shown))?;
+    let text = fs::read_to_string(path).map_err(referenced("file of NATS credentials", &shown))?;
     match text.trim() {
-        "" => Err(named("file of NATS credentials", &shown)(io::Error::other("it is empty"))),
-        line => Ok(match line.split_once(':') {
-            Some((user, password)) => {
-                NatsCredentials::Password { user: user.to_owned(), password: password.to_owned() }
-            }
-            None => NatsCredentials::Token(line.to_owned()),
-        }),
+        "" => Err(referenced("file of NATS credentials", &shown)(io::Error::other("it is empty"))),
+        line => Ok(NatsCredentials::parse(line)),
     }
 }
 
-fn named(what: &'static str, path: &str) -> impl FnOnce(io::Error) -> SettingsError {
+fn referenced(what: &'static str, path: &str) -> impl FnOnce(io::Error) -> SettingsError {
     let path = PathBuf::from(path);
-    move |error| SettingsError::Named { what, path, reason: error.to_string() }
+    move |error| SettingsError::Referenced { what, path, reason: error.to_string() }
 }
 
-/// The file in which settings are kept.
+/// A JSON file that stores settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsFile(PathBuf);
 
 impl SettingsFile {
-    /// This file.
+    /// The file at this path.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
         SettingsFile(path.into())
     }
 
-    /// The file of this app in the user's folder of configurations, or in the current one where there is none.
+    /// The default file of an app: `bedside/<app>.json` in the configuration directory of the user, or in the current
+    /// directory if there is no configuration directory.
     #[must_use]
     pub fn of_app(app: &str) -> Self {
         let folder = dirs::config_dir().unwrap_or_default().join("bedside");
         SettingsFile(folder.join(format!("{app}.json")))
     }
 
-    /// Where it is.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// What it holds; the defaults where there is no such file.
+    /// Reads the settings. Returns the defaults if the file does not exist.
     ///
     /// # Errors
-    /// [`SettingsError::Read`] when it is there and cannot be understood.
+    /// [`SettingsError::Read`]: the file exists, but cannot be read or parsed.
     pub fn load<T: Default + for<'a> Deserialize<'a>>(&self) -> Result<T, SettingsError> {
         let fail = |reason: String| SettingsError::Read { path: self.0.clone(), reason };
         match fs::read(&self.0) {
@@ -244,7 +257,7 @@ impl SettingsFile {
         }
     }
 
-    /// Replaces it in one step. Only its owner can read it: it may hold a token.
+    /// Replaces the file atomically. Only the owner can read the file, because it may contain a token.
     ///
     /// # Errors
     /// [`SettingsError::Write`].

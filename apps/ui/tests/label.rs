@@ -1,4 +1,4 @@
-//! Rules of the windows that the compiler does not check.
+//! Rules for Slint files that the compiler does not check.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
@@ -16,15 +16,15 @@ fn slint_files(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// `label.slint` says why: a `Text` may stop following its string.
+/// A `Text` may not be repainted when its string changes. See `label.slint`.
 #[test]
-fn windows_use_label_instead_of_text() {
+fn label_is_used_instead_of_text() {
     let apps = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut files = Vec::new();
     for app in ["monitor", "patient", "ui"] {
         slint_files(&apps.join(app).join("ui"), &mut files);
     }
-    assert!(files.len() > 20, "the windows are found");
+    assert!(files.len() > 20, "the Slint files are found");
     let mut wrong = Vec::new();
     for file in files.iter().filter(|file| !file.ends_with("ui/ui/label.slint")) {
         for (number, line) in fs::read_to_string(file).unwrap().lines().enumerate() {

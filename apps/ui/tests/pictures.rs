@@ -1,4 +1,4 @@
-//! Pictures: decoded upright, no larger than needed, refused with a sentence.
+//! Decoding, scaling and rejecting pictures.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 use image::{DynamicImage, ImageFormat, RgbImage};
@@ -11,15 +11,15 @@ fn png(width: u32, height: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_large_picture_is_made_to_fit_and_keeps_its_shape() {
+fn large_picture_is_scaled_down_and_keeps_its_aspect_ratio() {
     let picture = Picture::from_bytes(&png(800, 400), Some((100, 100))).unwrap();
     assert_eq!((picture.size(), picture.original_size()), ((100, 50), (800, 400)));
     let small = Picture::from_bytes(&png(40, 20), Some((100, 100))).unwrap();
-    assert_eq!(small.size(), (40, 20), "never made larger");
+    assert_eq!(small.size(), (40, 20), "a small picture is not enlarged");
 }
 
 #[test]
-fn what_is_no_picture_is_refused_in_one_sentence() {
+fn other_formats_and_damaged_pictures_are_rejected() {
     assert!(matches!(Picture::from_bytes(b"0.0,1.0\n", None), Err(PictureError::Format)));
     let mut cut = png(64, 64);
     cut.truncate(cut.len() / 2);
@@ -27,15 +27,15 @@ fn what_is_no_picture_is_refused_in_one_sentence() {
 }
 
 #[test]
-fn a_decompression_bomb_is_refused_before_it_is_decoded() {
+fn decompression_bomb_is_rejected_before_it_is_decoded() {
     let mut bomb = png(1, 1);
-    // Width and height stand at fixed places of the header; its check sum follows.
+    // Width and height have fixed positions in the header. Its checksum follows.
     bomb[16..20].copy_from_slice(&60_000_u32.to_be_bytes());
     bomb[20..24].copy_from_slice(&60_000_u32.to_be_bytes());
     let sum = crc32(&bomb[12..29]);
     bomb[29..33].copy_from_slice(&sum.to_be_bytes());
-    let told = Picture::from_bytes(&bomb, None).unwrap_err();
-    assert!(matches!(told, PictureError::TooLarge { width: 60_000, height: 60_000 }), "{told}");
+    let error = Picture::from_bytes(&bomb, None).unwrap_err();
+    assert!(matches!(error, PictureError::TooLarge { width: 60_000, height: 60_000 }), "{error}");
 }
 
 fn crc32(bytes: &[u8]) -> u32 {

@@ -1,11 +1,11 @@
 //! A blocking pool for CPU-bound work: hashing large files, parsing large bodies, analysing ECGs.
 //!
-//! On the threads of the async runtime such work delays every other request. Here it runs on separate threads. On Linux
-//! these threads have a lower scheduling priority, so short requests go first when processors are scarce and the
-//! work still makes progress. On other systems the priority is unchanged.
+//! On the threads of the async runtime such work delays every other request. Here it runs on separate
+//! threads. On Linux these threads have a lower scheduling priority, so short requests go first when
+//! processors are scarce and the work still makes progress. On other systems the priority is unchanged.
 //!
-//! tokio's own blocking pool is not used directly because its threads cannot have a priority and a limit that differ
-//! from those used for file I/O.
+//! tokio's own blocking pool is not used directly because its threads cannot have a priority and a limit that
+//! differ from those used for file I/O.
 
 use std::any::Any;
 use std::io;
@@ -18,8 +18,8 @@ use proto_json::BlobHasher;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-/// Nice value that is added for these threads. Each step changes the share of a contended processor by about 1.25; with
-/// 10, a request thread gets nine times the processor time of a thread of this pool.
+/// Nice value that is added for these threads. Each step changes the share of a contended processor by about
+/// 1.25; with 10, a request thread gets nine times the processor time of a thread of this pool.
 #[cfg(target_os = "linux")]
 const NICE_INCREMENT: i32 = 10;
 
@@ -43,8 +43,8 @@ impl From<BackgroundError> for io::Error {
     }
 }
 
-/// Runs work that takes a few milliseconds. The pool has one thread per processor and a FIFO queue, so callers that
-/// split their work into pieces share the pool fairly.
+/// Runs work that takes a few milliseconds. The pool has one thread per processor and a FIFO queue, so
+/// callers that split their work into pieces share the pool fairly.
 ///
 /// # Errors
 /// If the work panics or no thread can be started.
@@ -110,8 +110,8 @@ fn pool() -> Result<&'static Runtime, BackgroundError> {
     POOL.as_ref().map_err(|error| BackgroundError::NoThread(io::Error::new(error.kind(), error.to_string())))
 }
 
-/// Lowers the priority of the current thread. Linux has a priority per thread; other systems have one per process, which
-/// stays unchanged.
+/// Lowers the priority of the current thread. Linux has a priority per thread; other systems have one per
+/// process, which stays unchanged.
 #[cfg(target_os = "linux")]
 fn lower_priority() {
     // If the system refuses, the thread keeps the normal priority.

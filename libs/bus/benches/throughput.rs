@@ -1,28 +1,22 @@
-//! What the bus carries: `cargo bench -p bus`. Prints a table; asserts nothing.
+//! Throughput of the adapters: `cargo bench -p bus`. Prints a table; asserts nothing.
 //!
-//! One round is what an upload costs the bus: a file of 25 KB staged, a message queued, delivered, the file read, the
-//! message acknowledged, the file deleted. The parts are measured one by one as well.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that fails shall stop")]
+//! One round is the work of an upload: a file of 25 KB is staged, a message is enqueued and delivered, the
+//! file is read and deleted, a receipt is sent, and the message is acknowledged. The parts are also measured
+//! separately.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed benchmark stops")]
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::local::LocalBus;
 use bus::nats::{NatsBus, NatsConfig};
-use bus::{EventBus, Outgoing, QueueLimits, RetryPolicy, StagingKey, StagingStore, collect};
+use bus::{BusPorts, Outgoing, QueueLimits, RetryPolicy, StagingKey, collect};
 use bytes::Bytes;
 use futures::StreamExt;
 use proto_json::{BlobHash, Mrn, Queue, UploadId};
-use test_servers::NatsServer;
+use testkit::NatsServer;
 
 const RUN: Duration = Duration::from_secs(3);
 const FILE: usize = 25_000;
-
-#[derive(Clone)]
-struct Peer {
-    bus: Arc<dyn EventBus>,
-    stage: Arc<dyn StagingStore>,
-}
 
 fn message() -> Outgoing {
     Outgoing {
@@ -31,10 +25,11 @@ fn message() -> Outgoing {
         payload: Bytes::from(vec![b' '; 600]),
         reply_to: None,
         trace_parent: None,
+        attachments: Vec::new(),
     }
 }
 
-/// Does `step` on `tasks` tasks for a while; prints how often per second, and how long one took.
+/// Runs `step` repeatedly on `tasks` tasks; prints the rate and the latency.
 async fn measure<F: Future<Output = ()> + Send + 'static>(
     what: &str,
     tasks: usize,
@@ -46,9 +41,9 @@ async fn measure<F: Future<Output = ()> + Send + 'static>(
         tokio::spawn(async move {
             let mut took = Vec::new();
             while Instant::now() < end {
-                let begun = Instant::now();
+                let started = Instant::now();
                 step().await;
-                took.push(begun.elapsed());
+                took.push(started.elapsed());
             }
             took
         })
@@ -65,7 +60,7 @@ async fn measure<F: Future<Output = ()> + Send + 'static>(
     );
 }
 
-async fn all(peer: Peer) {
+async fn run_all(peer: BusPorts) {
     let file = Bytes::from(vec![0x55; FILE]);
     let sha256 = BlobHash::of(&file);
     for tasks in [1, 8, 64] {
@@ -75,30 +70,30 @@ async fn all(peer: Peer) {
             let (peer, file) = (of.clone(), file.clone());
             async move {
                 let key = StagingKey { upload: UploadId::generate(), sha256 };
-                peer.stage.put_bytes(key, file).await.unwrap();
-                peer.stage.delete(key).await.unwrap();
+                peer.staging.put_bytes(key, file).await.unwrap();
+                peer.staging.delete(key).await.unwrap();
             }
         })
         .await;
     }
     for tasks in [1, 8, 64] {
-        // Works off what is enqueued, beside the senders.
+        // Consumes concurrently with the senders.
         let consumer = tokio::spawn(run_consumer(peer.clone(), None));
         let of = peer.clone();
-        measure("enqueue, worked off beside", tasks, move || {
+        measure("enqueue, with a consumer", tasks, move || {
             let peer = of.clone();
-            async move { peer.bus.enqueue(message()).await.unwrap() }
+            async move { peer.queue.enqueue(message()).await.unwrap() }
         })
         .await;
-        let begun = Instant::now();
-        while peer.bus.queue_status(Queue::Uploads).await.unwrap().messages > 0 {
+        let started = Instant::now();
+        while peer.queue.queue_status(Queue::Uploads).await.unwrap().messages > 0 {
             tokio::task::yield_now().await;
         }
         println!(
-            "  {:<28} {:>3}       {:>8.2} s after the last one",
-            "... all worked off",
+            "  {:<28} {:>3}       {:>8.2} s after the last message",
+            "... queue empty",
             "",
-            begun.elapsed().as_secs_f64()
+            started.elapsed().as_secs_f64()
         );
         consumer.abort();
         let _ = consumer.await;
@@ -106,15 +101,15 @@ async fn all(peer: Peer) {
     for tasks in [1, 8, 64] {
         let consumer = tokio::spawn(run_consumer(peer.clone(), Some(sha256)));
         let (of, file) = (peer.clone(), file.clone());
-        measure("a whole round", tasks, move || {
+        measure("one round", tasks, move || {
             let (peer, file) = (of.clone(), file.clone());
             async move {
                 let upload = UploadId::generate();
-                let receipt = peer.bus.expect_receipt(upload).await.unwrap();
-                peer.stage.put_bytes(StagingKey { upload, sha256 }, file).await.unwrap();
+                let receipt = peer.replies.expect_receipt(upload).await.unwrap();
+                peer.staging.put_bytes(StagingKey { upload, sha256 }, file).await.unwrap();
                 let reply_to = Some(receipt.reply_to);
                 let payload = Bytes::from(upload.to_string());
-                peer.bus.enqueue(Outgoing { reply_to, payload, ..message() }).await.unwrap();
+                peer.queue.enqueue(Outgoing { reply_to, payload, ..message() }).await.unwrap();
                 receipt.receipt.await.unwrap();
             }
         })
@@ -124,17 +119,17 @@ async fn all(peer: Peer) {
     }
 }
 
-async fn run_consumer(peer: Peer, file: Option<BlobHash>) {
-    let deliveries = peer.bus.consume(Queue::Uploads, 64).await.unwrap();
+async fn run_consumer(peer: BusPorts, file: Option<BlobHash>) {
+    let deliveries = peer.queue.consume(Queue::Uploads, 64).await.unwrap();
     let each = deliveries.for_each_concurrent(64, |delivery| async {
         if let Some(sha256) = file {
             let upload: UploadId = std::str::from_utf8(&delivery.payload).unwrap().parse().unwrap();
             let key = StagingKey { upload, sha256 };
-            let staged = peer.stage.get(key).await.unwrap().unwrap();
+            let staged = peer.staging.get(key).await.unwrap().unwrap();
             assert_eq!(collect(staged.body, staged.bytes).await.unwrap().len(), FILE);
-            peer.stage.delete(key).await.unwrap();
+            peer.staging.delete(key).await.unwrap();
             let receipt = proto_json::Receipt::Conflict { upload_id: upload };
-            peer.bus.send_receipt(delivery.reply_to.as_deref().unwrap(), &receipt).await.unwrap();
+            peer.replies.send_receipt(delivery.reply_to.as_deref().unwrap(), &receipt).await.unwrap();
         }
         delivery.ack().await.unwrap();
     });
@@ -148,10 +143,10 @@ async fn main() {
     let path = folder.path().join("bus.sqlite");
     let bus = LocalBus::open(&path, RetryPolicy::default(), limits.clone()).unwrap();
     println!("local");
-    all(Peer { bus: bus.clone(), stage: bus }).await;
+    run_all(BusPorts::of(&bus)).await;
 
     let server = NatsServer::start();
     let bus = NatsBus::connect(NatsConfig { limits, ..NatsConfig::new([server.url()]) }).await.unwrap();
     println!("nats");
-    all(Peer { bus: bus.clone(), stage: bus }).await;
+    run_all(BusPorts::of(&bus)).await;
 }

@@ -1,8 +1,10 @@
-//! The loop of every consumer: takes deliveries, works on several at a time, settles each, drains at the end.
+//! The consumer loop of every service: takes deliveries, processes several at a time, settles each, and
+//! drains on shutdown.
 //!
-//! Work that fails because the infrastructure failed is deferred without counting, and pauses the consumer: it takes
-//! nothing until what the work needs is ready again, then tries one message, and goes on with all of them once that one
-//! was worked on. So an outage of any length costs a try per [`PAUSE_MOST`], and makes no dead letters.
+//! Work that fails because the infrastructure failed is deferred, and a circuit breaker pauses the consumer.
+//! A paused consumer takes no messages until its dependencies are ready. It then probes with one message, and
+//! resumes once that message was processed. An outage of any length costs one attempt per [`MAX_PAUSE`] and
+//! produces no dead letters.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,19 +14,20 @@ use futures::future::BoxFuture;
 use proto_json::{Queue, Timestamp};
 use tokio::task::JoinSet;
 
-use crate::{BusError, Delivery, EnqueueError, EventBus};
+use crate::{BusError, Delivery, EnqueueError, WorkQueue};
 
-/// What became of a piece of work.
+/// The outcome of processing one delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is done: the message can go.
+    /// The work is done; the message is removed.
     Done,
-    /// It failed for this reason, and the message may be to blame: it is tried again as often as the policy says.
+    /// The work failed for this reason, and the message may be the cause. It is retried as often as the
+    /// policy allows.
     Retry(String),
-    /// It failed for this reason, and the message is not to blame: the store, the broker or a disk is unavailable. It is
-    /// tried again without end, and the consumer pauses.
+    /// The work failed for this reason, and the message is not the cause: the store, the broker or a disk is
+    /// unavailable. It is retried without limit, and the consumer pauses.
     Defer(String),
-    /// It can never be done, for this reason: a dead letter.
+    /// The work can never succeed for this reason. The message becomes a dead letter.
     Never(String),
 }
 
@@ -40,29 +43,29 @@ impl From<EnqueueError> for Outcome {
     }
 }
 
-/// Asks whether everything that work of a kind needs is ready; `Err` says what is not.
+/// Checks whether everything that the work depends on is ready; `Err` names what is not.
 pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
-/// Work under way has this long to end once the consumer is told to stop; then it is given back.
-const DRAIN: Duration = Duration::from_secs(10);
+/// Time for unfinished work to end after a stop request; then its messages are given back.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// First wait before a broker that cannot be reached is asked again.
-const RECONNECT: Duration = Duration::from_millis(200);
+/// Wait before consuming is retried after a failure.
+const RECONNECT_WAIT: Duration = Duration::from_millis(200);
 
-/// First and longest wait before a paused consumer asks whether it can go on.
-const PAUSE_FIRST: Duration = Duration::from_millis(200);
-const PAUSE_MOST: Duration = Duration::from_secs(5);
+/// First and longest wait between two readiness checks of a paused consumer.
+const MIN_PAUSE: Duration = Duration::from_millis(200);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// A part that does not answer in this time is not ready.
-const READY_WITHIN: Duration = Duration::from_secs(5);
+/// A readiness check that takes longer counts as failed.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes deliveries of `queue` until `stop` resolves, works on up to `concurrency` of them at a time, and settles each by
-/// its [`Outcome`]. Work that panics is given back like work whose process died. While the infrastructure fails the
-/// consumer pauses, see the module; `ready` is asked before it goes on.
+/// Consumes `queue` until `stop` resolves. Processes up to `concurrency` deliveries at a time and settles
+/// each by its [`Outcome`]. If the work panics, its message is given back. While the infrastructure fails the
+/// consumer pauses; `ready` is checked before it resumes.
 ///
-/// When it returns, everything taken is settled or given back.
+/// When this returns, every delivery is settled or given back.
 pub async fn run_consumer<F, Fut>(
-    bus: &dyn EventBus,
+    source: &dyn WorkQueue,
     queue: Queue,
     concurrency: usize,
     stop: impl Future<Output = ()>,
@@ -73,28 +76,28 @@ pub async fn run_consumer<F, Fut>(
     Fut: Future<Output = Outcome> + Send + 'static,
 {
     let work = Arc::new(work);
-    let mut under_way = JoinSet::new();
+    let mut tasks = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
-    let mut pace = Pace::new(queue);
+    let mut breaker = CircuitBreaker::new(queue);
 
     'connect: loop {
-        if pace.is_paused() {
+        if breaker.is_paused() {
             tokio::select! {
-                () = pace.until_ready(&ready) => {}
+                () = breaker.until_ready(&ready) => {}
                 () = &mut stop => break,
             }
         }
-        let at_once = if pace.is_probing() { 1 } else { concurrency };
+        let max_in_flight = if breaker.is_probing() { 1 } else { concurrency };
         let consuming = tokio::select! {
-            consuming = bus.consume(queue, at_once) => consuming,
+            consuming = source.consume(queue, max_in_flight) => consuming,
             () = &mut stop => break,
         };
         let mut deliveries = match consuming {
             Ok(deliveries) => deliveries,
             Err(error) => {
-                tracing::warn!(queue = %queue, error = %error, "cannot take work; trying again");
+                tracing::warn!(queue = %queue, error = %error, "the queue cannot be consumed; retrying");
                 tokio::select! {
-                    () = tokio::time::sleep(RECONNECT) => continue,
+                    () = tokio::time::sleep(RECONNECT_WAIT) => continue,
                     () = &mut stop => break,
                 }
             }
@@ -103,46 +106,47 @@ pub async fn run_consumer<F, Fut>(
             let delivery = tokio::select! {
                 biased;
                 () = &mut stop => break 'connect,
-                Some(ended) = under_way.join_next(), if !under_way.is_empty() => {
-                    let (begun, ended) = ended.unwrap_or((pace.pauses, Ended::Worked));
-                    // A stream of another size is needed, or none. What is in this one is given back with it.
-                    if pace.changes_with(begun, ended) {
+                Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                    let (pauses, ended) = ended.unwrap_or((breaker.pauses, Ended::Worked));
+                    // The state has changed: consume with another limit, or pause. Dropping the stream gives
+                    // back what it has prefetched.
+                    if breaker.record(pauses, ended) {
                         continue 'connect;
                     }
                     continue;
                 }
-                delivery = deliveries.next(), if under_way.len() < concurrency => delivery,
+                delivery = deliveries.next(), if tasks.len() < concurrency => delivery,
             };
             let Some(delivery) = delivery else { continue 'connect };
             let work = work.clone();
-            let begun = pace.pauses;
-            under_way.spawn(async move { (begun, one(delivery, &*work).await) });
+            let pauses = breaker.pauses;
+            tasks.spawn(async move { (pauses, process(delivery, &*work).await) });
         }
     }
 
-    // The stream is dropped by now, and with it what was fetched ahead.
-    let drained = tokio::time::timeout(DRAIN, async { while under_way.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        tracing::warn!(queue = %queue, left = under_way.len(), "work still under way is given back");
-        under_way.shutdown().await;
+    // The stream is dropped at this point, and with it everything it has prefetched.
+    let drained = tokio::time::timeout(DRAIN_TIMEOUT, async { while tasks.join_next().await.is_some() {} });
+    if drained.await.is_err() {
+        tracing::warn!(queue = %queue, left = tasks.len(), "unfinished work is given back");
+        tasks.shutdown().await;
     }
 }
 
-/// How a delivery ended, as far as the consumer's pace depends on it.
+/// How a delivery ended, as far as it matters to the circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
-    /// The infrastructure did its part, whatever became of the message.
+    /// The infrastructure worked, whatever the outcome.
     Worked,
     /// The infrastructure failed.
     Deferred,
 }
 
-/// How much a consumer takes: everything, nothing, or one message to try.
+/// Controls how much a consumer takes: everything, nothing, or one message as a probe.
 #[derive(Debug)]
-struct Pace {
+struct CircuitBreaker {
     queue: Queue,
     state: State,
-    /// How many pauses there were. Work that began before the last one says nothing about how things are now.
+    /// Number of pauses so far. Work that started before the last pause says nothing about the present.
     pauses: u64,
     /// The wait of the next pause.
     wait: Duration,
@@ -155,11 +159,11 @@ enum State {
     Probing,
 }
 
-impl Pace {
+impl CircuitBreaker {
     fn new(queue: Queue) -> Self {
-        let pace = Pace { queue, state: State::Running, pauses: 0, wait: PAUSE_FIRST };
-        pace.show();
-        pace
+        let breaker = CircuitBreaker { queue, state: State::Running, pauses: 0, wait: MIN_PAUSE };
+        breaker.update_metric();
+        breaker
     }
 
     fn is_paused(&self) -> bool {
@@ -170,51 +174,51 @@ impl Pace {
         self.state == State::Probing
     }
 
-    /// Takes note of how a delivery ended that began after so many pauses. Returns whether the consumer now takes more or less
-    /// than before.
-    fn changes_with(&mut self, begun: u64, ended: Ended) -> bool {
-        if begun != self.pauses {
+    /// Records the end of a delivery that started after `pauses` pauses. Returns whether the state has
+    /// changed.
+    fn record(&mut self, pauses: u64, ended: Ended) -> bool {
+        if pauses != self.pauses {
             return false;
         }
         match (self.state, ended) {
             (State::Running, Ended::Worked) | (State::Paused, _) => return false,
             (State::Running, Ended::Deferred) => {
-                tracing::warn!(queue = %self.queue, "the consumer pauses until the infrastructure works again");
+                tracing::warn!(queue = %self.queue, "the consumer pauses until its dependencies recover");
                 self.state = State::Paused;
             }
             (State::Probing, Ended::Deferred) => self.state = State::Paused,
             (State::Probing, Ended::Worked) => {
-                tracing::info!(queue = %self.queue, "the consumer goes on");
+                tracing::info!(queue = %self.queue, "the consumer resumes");
                 self.state = State::Running;
-                self.wait = PAUSE_FIRST;
+                self.wait = MIN_PAUSE;
             }
         }
-        self.show();
+        self.update_metric();
         true
     }
 
-    /// Waits until everything is ready, and at least for the time of this pause.
+    /// Waits until everything is ready, and at least for the current wait.
     async fn until_ready(&mut self, ready: &Readiness) {
         loop {
             tokio::time::sleep(self.wait).await;
-            self.wait = (self.wait * 2).min(PAUSE_MOST);
-            match tokio::time::timeout(READY_WITHIN, ready()).await {
+            self.wait = (self.wait * 2).min(MAX_PAUSE);
+            match tokio::time::timeout(READY_TIMEOUT, ready()).await {
                 Ok(Ok(())) => break,
                 Ok(Err(cause)) => tracing::debug!(queue = %self.queue, cause, "not ready yet"),
-                Err(_) => tracing::debug!(queue = %self.queue, "what the work needs does not answer"),
+                Err(_) => tracing::debug!(queue = %self.queue, "the readiness check timed out"),
             }
         }
         self.state = State::Probing;
         self.pauses += 1;
     }
 
-    fn show(&self) {
+    fn update_metric(&self) {
         let paused = if self.state == State::Running { 0.0 } else { 1.0 };
         metrics::gauge!("bedside_consumer_paused", "queue" => self.queue.name()).set(paused);
     }
 }
 
-async fn one<F, Fut>(mut delivery: Delivery, work: &F) -> Ended
+async fn process<F, Fut>(mut delivery: Delivery, work: &F) -> Ended
 where
     F: Fn(Arc<Delivery>) -> Fut,
     Fut: Future<Output = Outcome>,
@@ -243,8 +247,8 @@ where
     metrics::histogram!("bedside_work_duration_seconds", "queue" => queue.name())
         .record(started.elapsed().as_secs_f64());
     let Ok(delivery) = Arc::try_unwrap(delivery) else {
-        // Somebody keeps a handle on it: when that is dropped, the delivery gives itself back.
-        tracing::error!(queue = %queue, "a delivery was kept by its work");
+        // The message is given back when the last reference is dropped.
+        tracing::error!(queue = %queue, "the work kept a reference to its delivery");
         return Ended::Worked;
     };
     settle(delivery, outcome).await
@@ -254,49 +258,50 @@ async fn settle(delivery: Delivery, outcome: Outcome) -> Ended {
     let (queue, attempt, deliveries) = (delivery.queue, delivery.attempt, delivery.deliveries);
     let (settled, ended) = match &outcome {
         Outcome::Done => {
-            worked(queue, "done");
+            count(queue, "done");
             (delivery.ack().await, Ended::Worked)
         }
         Outcome::Retry(reason) => {
-            tracing::warn!(queue = %queue, attempt, reason, "work failed; trying again");
-            let settled = delivery.fail(reason).await.map(|given_up| {
-                worked(queue, if given_up { "dead_letter" } else { "retry" });
-                if given_up {
-                    tracing::error!(queue = %queue, attempt, reason, "given up: dead letter");
+            tracing::warn!(queue = %queue, attempt, reason, "work failed; retrying");
+            let settled = delivery.fail(reason).await.map(|dead_lettered| {
+                count(queue, if dead_lettered { "dead_letter" } else { "retry" });
+                if dead_lettered {
+                    tracing::error!(queue = %queue, attempt, reason, "no attempts left; message dead-lettered");
                 }
             });
             (settled, Ended::Worked)
         }
         Outcome::Defer(reason) => {
-            worked(queue, "deferred");
-            tracing::warn!(queue = %queue, deliveries, reason, "the infrastructure failed; trying again later");
+            count(queue, "deferred");
+            tracing::warn!(queue = %queue, deliveries, reason, "a dependency failed; work deferred");
             (delivery.defer().await, Ended::Deferred)
         }
         Outcome::Never(reason) => {
-            tracing::error!(queue = %queue, attempt, reason, "cannot be done: dead letter");
-            let settled = delivery.dead_letter(reason).await.map(|()| worked(queue, "dead_letter"));
+            tracing::error!(queue = %queue, attempt, reason, "work cannot succeed; message dead-lettered");
+            let settled = delivery.dead_letter(reason).await.map(|()| count(queue, "dead_letter"));
             (settled, Ended::Worked)
         }
     };
     match settled {
         Ok(()) => ended,
         Err(error) => {
-            tracing::warn!(queue = %queue, error = %error, "a delivery was not settled; it will come again");
+            tracing::warn!(queue = %queue, error = %error, "delivery not settled; it will be redelivered");
             if error.is_outage() { Ended::Deferred } else { ended }
         }
     }
 }
 
-fn worked(queue: Queue, outcome: &'static str) {
+fn count(queue: Queue, outcome: &'static str) {
     metrics::counter!("bedside_work_total", "queue" => queue.name(), "outcome" => outcome).increment(1);
 }
 
-/// Describes the metrics of [`run_consumer`], and shows them from the start, before there was work.
+/// Describes the metrics of [`run_consumer`] and registers them at zero, so that alerts can tell zero from
+/// missing.
 pub fn describe_consumer(queues: &[Queue]) {
     use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-    describe_counter!("bedside_work_total", "Deliveries that were worked off, by outcome");
+    describe_counter!("bedside_work_total", "Processed deliveries, by outcome");
     describe_counter!("bedside_redeliveries_total", "Deliveries of a message that was delivered before");
-    describe_histogram!("bedside_work_duration_seconds", Unit::Seconds, "Time that work on a delivery took");
+    describe_histogram!("bedside_work_duration_seconds", Unit::Seconds, "Time to process a delivery");
     describe_histogram!(
         "bedside_queue_wait_seconds",
         Unit::Seconds,
@@ -304,7 +309,7 @@ pub fn describe_consumer(queues: &[Queue]) {
     );
     describe_gauge!(
         "bedside_consumer_paused",
-        "1 while a consumer takes nothing because the store, the broker or a disk is unavailable, else 0"
+        "1 while a consumer is paused because the store, the broker or a disk is unavailable, else 0"
     );
     for queue in queues {
         for outcome in ["done", "retry", "deferred", "dead_letter"] {
@@ -322,19 +327,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_that_began_before_a_pause_does_not_pause_the_consumer_again() {
-        let mut pace = Pace::new(Queue::Uploads);
-        assert!(pace.changes_with(0, Ended::Deferred) && pace.is_paused());
+    async fn work_started_before_a_pause_does_not_pause_the_consumer_again() {
+        let mut breaker = CircuitBreaker::new(Queue::Uploads);
+        assert!(breaker.record(0, Ended::Deferred) && breaker.is_paused());
         let ready: Readiness = Arc::new(|| Box::pin(async { Ok(()) }));
-        pace.until_ready(&ready).await;
-        assert!(pace.is_probing());
-        // As many as were in flight when the outage began.
+        breaker.until_ready(&ready).await;
+        assert!(breaker.is_probing());
+        // Deliveries that were in flight when the outage started.
         for _ in 0..32 {
-            assert!(!pace.changes_with(0, Ended::Deferred));
+            assert!(!breaker.record(0, Ended::Deferred));
         }
-        assert!(pace.is_probing(), "the message that is tried decides");
-        assert!(pace.changes_with(1, Ended::Worked));
-        assert!(!pace.is_probing() && !pace.is_paused());
-        assert!(pace.changes_with(1, Ended::Deferred), "the next outage");
+        assert!(breaker.is_probing(), "only the probe counts");
+        assert!(breaker.record(1, Ended::Worked));
+        assert!(!breaker.is_probing() && !breaker.is_paused());
+        assert!(breaker.record(1, Ended::Deferred), "the next outage");
     }
 }

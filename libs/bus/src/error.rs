@@ -1,19 +1,19 @@
-//! What can go wrong with the broker.
+//! Errors of the ports.
 
-/// The broker could not do what was asked.
+/// The broker could not complete a call.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
-    /// It cannot be reached, or did not answer in time.
+    /// The broker cannot be reached, or did not answer in time.
     #[error("the message broker cannot be reached: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It can be reached but stores nothing for now: its disk is full, read-only or failing, or a limit is used up.
+    /// The broker cannot store anything: its disk is full, read-only or failing, or a limit is reached.
     #[error("the message broker cannot store anything: {0}")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It answered that it cannot or may not.
+    /// The broker rejected the call.
     #[error("the message broker refused: {0}")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A message could not be written as JSON or read from it.
-    #[error("a message is not of the form it should have: {0}")]
+    /// A message could not be serialized or parsed.
+    #[error("a message has an unexpected format: {0}")]
     Encoding(#[source] serde_json::Error),
 }
 
@@ -23,40 +23,40 @@ impl BusError {
         BusError::Unavailable(cause.into())
     }
 
-    /// The broker stores nothing for now.
+    /// The broker cannot store anything.
     pub fn storage(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         BusError::Storage(cause.into())
     }
 
-    /// Whether the broker or its disk failed, whatever it was asked to do: then no message is to blame, and the same call
-    /// succeeds once the broker works again.
+    /// Whether the broker or its disk failed. The message is then not the cause, and the same call succeeds
+    /// once the broker has recovered.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         matches!(self, BusError::Unavailable(_) | BusError::Storage(_))
     }
 
-    /// The broker refused.
+    /// The broker rejected the call.
     pub fn refused(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         BusError::Refused(cause.into())
     }
 
-    /// A message is not of the right form.
+    /// A message has an unexpected format.
     #[must_use]
     pub fn encoding(cause: serde_json::Error) -> Self {
         BusError::Encoding(cause)
     }
 }
 
-/// Whether the body of a staged file broke off because the broker or its disk failed.
+/// Whether reading the body of a staged file failed because the broker or its disk failed.
 #[must_use]
 pub fn is_outage_of_body(error: &std::io::Error) -> bool {
     error.get_ref().and_then(|cause| cause.downcast_ref::<BusError>()).is_some_and(BusError::is_outage)
 }
 
-/// A message is not known to be queued.
+/// A message or file was not confirmed by the broker.
 #[derive(Debug, thiserror::Error)]
 pub enum EnqueueError {
-    /// The queue, or the blob stage, takes no more for now.
+    /// The queue or the staging store is full.
     #[error("the queue is full; try again later")]
     Full,
     /// The broker failed.
@@ -65,7 +65,7 @@ pub enum EnqueueError {
 }
 
 impl EnqueueError {
-    /// Whether the message is not to blame: the queue is full, or the broker or its disk failed.
+    /// Whether the message is not the cause: the queue is full, or the broker or its disk failed.
     #[must_use]
     pub fn is_outage(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! Where files wait until they are stored or worked on.
+//! The port for files that wait for a consumer.
 
 use std::fmt;
 use std::io;
@@ -12,11 +12,11 @@ use proto_json::{BlobHash, BlobHasher, HashedBytes, Timestamp, UploadId};
 
 use crate::{BusError, EnqueueError};
 
-/// Bytes as they come.
+/// A stream of bytes.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
-/// Name of a staged file: its upload and its hash. Each upload owns what it staged, so that it can be deleted with the
-/// upload, whatever other uploads of the same bytes are still on their way.
+/// Key of a staged file: its upload and its hash. Each upload has its own copy, so the copy can be deleted
+/// with the upload even if other uploads staged the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StagingKey {
     /// The upload.
@@ -34,31 +34,11 @@ impl fmt::Display for StagingKey {
 impl FromStr for StagingKey {
     type Err = BusError;
 
-    fn from_str(name: &str) -> Result<Self, BusError> {
-        let unknown = || BusError::refused("this is no name of a staged file");
-        let (upload, sha256) = name.split_once('.').ok_or_else(unknown)?;
-        let upload = upload.parse().map_err(|_| unknown())?;
-        Ok(StagingKey { upload, sha256: sha256.parse().map_err(|_| unknown())? })
-    }
-}
-
-/// A file in memory that is sent along with the message that needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SmallFile {
-    /// The upload that owns it.
-    pub upload: UploadId,
-    /// What is in it.
-    pub content: HashedBytes,
-    /// Nobody but the consumer of the message reads it: it need not be staged, and may come with the delivery instead, see
-    /// [`Delivery::enclosed`](crate::Delivery::enclosed). Whether it does is up to the adapter.
-    pub may_enclose: bool,
-}
-
-impl SmallFile {
-    /// The name it is staged under.
-    #[must_use]
-    pub fn key(&self) -> StagingKey {
-        StagingKey { upload: self.upload, sha256: self.content.sha256() }
+    fn from_str(key: &str) -> Result<Self, BusError> {
+        let invalid = || BusError::refused("invalid key of a staged file");
+        let (upload, sha256) = key.split_once('.').ok_or_else(invalid)?;
+        let upload = upload.parse().map_err(|_| invalid())?;
+        Ok(StagingKey { upload, sha256: sha256.parse().map_err(|_| invalid())? })
     }
 }
 
@@ -68,11 +48,21 @@ pub struct StagedFile {
     pub bytes: u64,
     /// The bytes.
     pub body: ByteStream,
-    /// All of them, where they are in memory: then they need not be read, and are known to have their hash.
+    /// The whole file, if the adapter has it in memory. Its hash is verified.
     pub in_memory: Option<HashedBytes>,
 }
 
-/// A body that is not what its sender said, or that ended before its time.
+impl StagedFile {
+    /// A file that is in memory.
+    #[must_use]
+    pub fn from_memory(content: HashedBytes) -> Self {
+        let parts = (!content.is_empty()).then(|| Ok(content.bytes().clone()));
+        let body = futures::stream::iter(parts).boxed();
+        StagedFile { bytes: content.len() as u64, body, in_memory: Some(content) }
+    }
+}
+
+/// A body that does not match the announced length or hash, or that could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// Shorter or longer than announced.
@@ -80,18 +70,18 @@ pub enum BodyError {
     WrongLength {
         /// Bytes announced.
         announced: u64,
-        /// Bytes that came; the rest of a longer body is not waited for.
+        /// Bytes received; the rest of a longer body is not read.
         found: u64,
     },
-    /// Other bytes than announced.
+    /// The hash differs from the announced hash.
     #[error("the file has the SHA-256 {found}, but {announced} was announced")]
     WrongHash {
-        /// The hash it was to be stored under.
+        /// The announced hash.
         announced: BlobHash,
-        /// The hash of what came.
+        /// The hash of the received bytes.
         found: BlobHash,
     },
-    /// Its source failed.
+    /// The source of the body failed.
     #[error("the file could not be read to its end: {0}")]
     Broken(#[source] io::Error),
 }
@@ -102,7 +92,7 @@ impl From<BodyError> for EnqueueError {
     }
 }
 
-/// Compares a body, as it comes, with what was announced.
+/// Verifies length and hash of a body while it is received.
 pub(crate) struct BodyCheck {
     announced: (u64, BlobHash),
     bytes: u64,
@@ -114,7 +104,7 @@ impl BodyCheck {
         BodyCheck { announced: (bytes, sha256), bytes: 0, hash: BlobHasher::new() }
     }
 
-    /// Takes the next part; fails as soon as there is more than announced.
+    /// Adds the next part. Fails as soon as the body is longer than announced.
     pub(crate) async fn add(&mut self, part: &Bytes) -> Result<(), BodyError> {
         self.bytes += part.len() as u64;
         if self.bytes > self.announced.0 {
@@ -125,7 +115,7 @@ impl BodyCheck {
         Ok(())
     }
 
-    /// Fails unless everything announced has come.
+    /// Fails unless length and hash match.
     pub(crate) fn finish(self) -> Result<(), BodyError> {
         let (bytes, sha256) = self.announced;
         if self.bytes != bytes {
@@ -136,7 +126,7 @@ impl BodyCheck {
     }
 }
 
-/// Gathers parts of any size into chunks of one size.
+/// Splits parts of any size into chunks of one size.
 pub(crate) struct Chunker {
     size: usize,
     chunk: BytesMut,
@@ -147,8 +137,8 @@ impl Chunker {
         Chunker { size, chunk: BytesMut::new() }
     }
 
-    /// Takes from `part` what fits, and returns a chunk once it is certain that more follows: the last one is left for
-    /// [`Chunker::finish`].
+    /// Takes bytes from `part`. Returns a full chunk once more bytes are known to follow; [`Chunker::finish`]
+    /// returns the last chunk.
     pub(crate) fn fill(&mut self, part: &mut Bytes) -> Option<Bytes> {
         if self.chunk.is_empty() && part.len() > self.size {
             return Some(part.split_to(self.size));
@@ -158,44 +148,43 @@ impl Chunker {
         (!part.is_empty()).then(|| self.chunk.split().freeze())
     }
 
-    /// The last chunk; empty if nothing came.
+    /// Returns the last chunk; empty if there were no bytes.
     pub(crate) fn finish(self) -> Bytes {
         self.chunk.freeze()
     }
 }
 
-/// Where files wait until they are stored or worked on. Durable like the queues: what `put` has confirmed is there
-/// after a crash.
+/// Files that wait for a consumer. Durable like the queues: a file that `put` confirmed exists after a crash.
 #[async_trait]
 pub trait StagingStore: fmt::Debug + Send + Sync + 'static {
-    /// Stores `bytes` bytes of `body` under `key` and waits until they are durable. Putting the same key again is no
+    /// Stores `bytes` bytes of `body` under `key` and waits until they are durable. Putting a key again is no
     /// error and leaves one copy. A body of another length or hash is refused and leaves nothing.
     ///
     /// # Errors
-    /// [`EnqueueError::Full`] when the stage takes no more; [`BusError`] when the broker fails or the body does: its cause is
-    /// then a [`BodyError`].
+    /// [`EnqueueError::Full`] if the store is full; [`BusError`] if the broker fails. If the body fails, the
+    /// cause is a [`BodyError`].
     async fn put(&self, key: StagingKey, bytes: u64, body: ByteStream) -> Result<(), EnqueueError>;
 
-    /// Opens a staged file; `None` if there is none.
+    /// Opens a staged file; `None` if it does not exist.
     ///
     /// # Errors
-    /// When the broker cannot be reached.
+    /// If the broker cannot be reached.
     async fn get(&self, key: StagingKey) -> Result<Option<StagedFile>, BusError>;
 
-    /// Deletes a staged file, if there is one.
+    /// Deletes a staged file if it exists.
     ///
     /// # Errors
-    /// When the broker cannot be reached.
+    /// If the broker cannot be reached.
     async fn delete(&self, key: StagingKey) -> Result<(), BusError>;
 
-    /// Every staged file, with the time it was staged. May include one whose `put` was cut off, or is not at its end: that
-    /// one cannot be read, but be deleted.
+    /// Lists every staged file with the time it was staged. The list can include files whose `put` is
+    /// unfinished or was interrupted. Such a file cannot be read, but it can be deleted.
     ///
     /// # Errors
-    /// When the broker cannot be reached.
+    /// If the broker cannot be reached.
     async fn list(&self) -> Result<Vec<(StagingKey, Timestamp)>, BusError>;
 
-    /// Stores bytes that are in memory already.
+    /// Stores bytes that are in memory.
     ///
     /// # Errors
     /// As [`StagingStore::put`].
@@ -205,10 +194,10 @@ pub trait StagingStore: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// All bytes of a stream in one piece. `bytes` is their expected number.
+/// Collects a stream into one buffer. `bytes` is the expected length.
 ///
 /// # Errors
-/// When the stream fails.
+/// If the stream fails.
 pub async fn collect(body: ByteStream, bytes: u64) -> io::Result<Bytes> {
     let capacity = usize::try_from(bytes).unwrap_or(usize::MAX).min(64 << 20);
     let whole = body

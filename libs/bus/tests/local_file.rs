@@ -1,4 +1,4 @@
-//! The file of the local bus: who may open it, what a crash leaves in it, and how large it gets.
+//! The queue file of the local adapter: locking, crashes, damage and size.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bus::local::{LocalBus, LocalError};
-use bus::{BusError, EventBus, Outgoing, QueueLimits, RetryPolicy, StagingKey, StagingStore};
+use bus::{BusError, DeadLetters, Outgoing, QueueLimits, RetryPolicy, StagingKey, StagingStore, WorkQueue};
 use bytes::Bytes;
 use futures::StreamExt;
 use proto_json::{BlobHash, Mrn, Queue, UploadId};
@@ -32,11 +32,12 @@ fn job() -> Outgoing {
         payload: Bytes::from_static(b"{}"),
         reply_to: None,
         trace_parent: None,
+        attachments: Vec::new(),
     }
 }
 
-/// The files as a process killed now would leave them.
-fn as_if_killed(path: &Path, name: &str) -> PathBuf {
+/// Copies the files as a process that is killed now would leave them.
+fn copy_as_if_killed(path: &Path, name: &str) -> PathBuf {
     let copy = path.with_file_name(name);
     for ending in ["", "-wal"] {
         let (from, to) = (format!("{}{ending}", path.display()), format!("{}{ending}", copy.display()));
@@ -46,7 +47,7 @@ fn as_if_killed(path: &Path, name: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_second_process_is_refused_until_the_first_has_gone() {
+async fn second_process_is_refused_while_the_first_is_running() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bus.sqlite");
     let first = open(&path).unwrap();
@@ -59,7 +60,7 @@ async fn a_second_process_is_refused_until_the_first_has_gone() {
 }
 
 #[tokio::test]
-async fn streams_end_with_the_bus() {
+async fn streams_end_when_the_adapter_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let bus = open(&folder.path().join("bus.sqlite")).unwrap();
     let mut first = bus.consume(Queue::Uploads, 1).await.unwrap();
@@ -70,7 +71,7 @@ async fn streams_end_with_the_bus() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_refused_with_a_clear_word() {
+async fn damaged_file_is_refused_with_a_clear_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bus.sqlite");
     let bus = open(&path).unwrap();
@@ -95,14 +96,30 @@ async fn a_damaged_file_is_refused_with_a_clear_word() {
     assert_eq!(open(&path).unwrap().queue_status(Queue::Uploads).await.unwrap().messages, 500);
 }
 
+#[tokio::test]
+async fn file_of_the_previous_version_is_migrated_and_an_older_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bus.sqlite");
+    let bus = open(&path).unwrap();
+    bus.enqueue(job()).await.unwrap();
+    drop(bus);
+    let execute = |sql: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    execute("CREATE TABLE claims (upload BLOB PRIMARY KEY); PRAGMA user_version = 2;");
+    assert_eq!(open(&path).unwrap().queue_status(Queue::Uploads).await.unwrap().messages, 1);
+    assert_eq!(bus::local::verify(&path).unwrap().damaged, Vec::<String>::new());
+    execute("PRAGMA user_version = 1;");
+    let refused = cause(open(&path).unwrap_err());
+    assert!(matches!(refused, LocalError::TooOld(_)), "{refused}");
+}
+
 #[test]
-fn a_folder_that_is_not_there_is_named() {
+fn error_names_a_missing_folder() {
     let refused = open(Path::new("/nowhere/at/all/bus.sqlite")).unwrap_err();
     assert!(refused.to_string().contains("/nowhere/at/all/bus.sqlite"), "{refused}");
 }
 
 #[tokio::test]
-async fn a_message_that_kills_the_process_again_and_again_becomes_a_dead_letter() {
+async fn message_that_kills_the_process_repeatedly_becomes_a_dead_letter() {
     let folder = tempfile::tempdir().unwrap();
     let mut path = folder.path().join("bus-0.sqlite");
     open(&path).unwrap().enqueue(job()).await.unwrap();
@@ -117,8 +134,8 @@ async fn a_message_that_kills_the_process_again_and_again_becomes_a_dead_letter(
         }
         assert_eq!(delivery.attempt, deaths + 1);
         deaths += 1;
-        // The file of this moment: no grace for what is written in passing.
-        path = as_if_killed(&path, &format!("bus-{deaths}.sqlite"));
+        // Copied at this moment, without waiting for deferred writes.
+        path = copy_as_if_killed(&path, &format!("bus-{deaths}.sqlite"));
         std::mem::forget(delivery);
     };
     assert_eq!(deaths, 3);
@@ -127,15 +144,15 @@ async fn a_message_that_kills_the_process_again_and_again_becomes_a_dead_letter(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_crash_leaves_of_a_file_is_gone_at_the_next_start() {
+async fn chunks_of_an_interrupted_put_are_deleted_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bus.sqlite");
     let bus = open(&path).unwrap();
     let part = Bytes::from(vec![7; 1 << 20]);
-    let key = StagingKey { upload: UploadId::generate(), sha256: BlobHash::of(b"never comes") };
-    let (reached, mut at_the_gap) = tokio::sync::mpsc::channel::<()>(1);
+    let key = StagingKey { upload: UploadId::generate(), sha256: BlobHash::of(b"never complete") };
+    let (reached, mut at_the_pause) = tokio::sync::mpsc::channel::<()>(1);
     let parts = futures::stream::iter(vec![Ok(part.clone()), Ok(part)]);
-    let silence = futures::stream::once(async move {
+    let pause = futures::stream::once(async move {
         reached.send(()).await.unwrap();
         std::future::pending().await
     });
@@ -143,19 +160,19 @@ async fn what_a_crash_leaves_of_a_file_is_gone_at_the_next_start() {
         let db = rusqlite::Connection::open(path).unwrap();
         db.query_row("SELECT count(*) FROM chunks", [], |row| row.get(0)).unwrap()
     };
-    // Within the branch: its end drops the other one, which tidies up.
+    // Copied before the other branch is dropped, which deletes the chunks.
     let killed = async {
-        at_the_gap.recv().await;
+        at_the_pause.recv().await;
         while chunks(&path) == 0 {
             tokio::task::yield_now().await;
         }
-        as_if_killed(&path, "copy.sqlite")
+        copy_as_if_killed(&path, "copy.sqlite")
     };
     let copy = tokio::select! {
-        outcome = bus.put(key, 4 << 20, parts.chain(silence).boxed()) => panic!("{outcome:?}"),
+        outcome = bus.put(key, 4 << 20, parts.chain(pause).boxed()) => panic!("{outcome:?}"),
         copy = killed => copy,
     };
-    assert!(chunks(&copy) > 0, "nothing to tidy up");
+    assert!(chunks(&copy) > 0, "there are no chunks to delete");
     let bus = open(&copy).unwrap();
     assert!(bus.get(key).await.unwrap().is_none());
     while chunks(&copy) > 0 {
@@ -165,7 +182,7 @@ async fn what_a_crash_leaves_of_a_file_is_gone_at_the_next_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_files_stay_small_however_much_goes_through() {
+async fn files_do_not_grow_with_throughput() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bus.sqlite");
     let bus = open(&path).unwrap();
@@ -182,7 +199,7 @@ async fn the_files_stay_small_however_much_goes_through() {
     assert!(size("-wal") < 80 << 20, "a log of {} bytes", size("-wal"));
 }
 
-/// The file after the change of one bit of `part`, which is in it once.
+/// Flips one bit of `part`, which occurs once in the file.
 fn flip(path: &Path, part: &[u8]) {
     let mut file = fs::read(path).unwrap();
     let places: Vec<usize> =
@@ -192,13 +209,13 @@ fn flip(path: &Path, part: &[u8]) {
     fs::write(path, file).unwrap();
 }
 
-fn write_back(path: &Path) {
+fn checkpoint(path: &Path) {
     let db = rusqlite::Connection::open(path).unwrap();
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
 }
 
 #[tokio::test]
-async fn a_damaged_message_becomes_a_dead_letter_that_cannot_be_sent_again() {
+async fn damaged_message_becomes_a_dead_letter_that_cannot_be_retried() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bus.sqlite");
     let bus = open(&path).unwrap();
@@ -207,7 +224,7 @@ async fn a_damaged_message_becomes_a_dead_letter_that_cannot_be_sent_again() {
         bus.enqueue(Outgoing { payload, ..job() }).await.unwrap();
     }
     drop(bus);
-    write_back(&path);
+    checkpoint(&path);
     flip(&path, b"number 1 of three");
     assert_eq!(bus::local::verify(&path).unwrap().damaged, ["the queued message (id 2) is damaged"]);
 
@@ -228,12 +245,12 @@ async fn a_damaged_message_becomes_a_dead_letter_that_cannot_be_sent_again() {
         bus::local::verify(&path).unwrap().damaged,
         ["the dead letter (id 1) holds a damaged message"]
     );
-    assert!(bus.drop_dead_letter(dead[0].id).await.unwrap());
+    assert!(bus.delete_dead_letter(dead[0].id).await.unwrap());
     assert_eq!(bus::local::verify(&path).unwrap().damaged, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_dead_letter_that_is_damaged_later_is_shown_and_cannot_be_sent_again() {
+async fn dead_letter_that_is_damaged_later_is_listed_and_cannot_be_retried() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bus.sqlite");
     let bus = open(&path).unwrap();
@@ -242,9 +259,9 @@ async fn a_dead_letter_that_is_damaged_later_is_shown_and_cannot_be_sent_again()
     deliveries.next().await.unwrap().dead_letter("for a reason").await.unwrap();
     drop(deliveries);
     drop(bus);
-    write_back(&path);
+    checkpoint(&path);
     rusqlite::Connection::open(&path).unwrap().execute_batch("VACUUM").unwrap();
-    write_back(&path);
+    checkpoint(&path);
     flip(&path, b"{\"a\":\"message\"}");
     let bus = open(&path).unwrap();
     let dead = bus.dead_letters(None, 9).await.unwrap();
@@ -254,7 +271,7 @@ async fn a_dead_letter_that_is_damaged_later_is_shown_and_cannot_be_sent_again()
 }
 
 #[tokio::test]
-async fn a_damaged_staged_file_is_an_error_and_is_not_removed_as_a_rest() {
+async fn damaged_staged_file_is_reported_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bus.sqlite");
     let bus = open(&path).unwrap();
@@ -262,7 +279,7 @@ async fn a_damaged_staged_file_is_an_error_and_is_not_removed_as_a_rest() {
     let key = StagingKey { upload: UploadId::generate(), sha256: BlobHash::of(&bytes) };
     bus.put_bytes(key, bytes.clone()).await.unwrap();
     drop(bus);
-    write_back(&path);
+    checkpoint(&path);
     assert_eq!(bus::local::verify(&path).unwrap().damaged, Vec::<String>::new());
     let whole = fs::read(&path).unwrap();
     let mut flipped = whole.clone();
@@ -278,7 +295,7 @@ async fn a_damaged_staged_file_is_an_error_and_is_not_removed_as_a_rest() {
     assert!(error.to_string().contains("a staged file is damaged"), "{error}");
     drop(bus);
 
-    // Its row under another id: the chunks look like the rest of a file that never came to its end.
+    // With a damaged row, the chunks look like those of an interrupted put.
     fs::write(&path, whole).unwrap();
     rusqlite::Connection::open(&path).unwrap().execute("UPDATE blobs SET id = 5", []).unwrap();
     drop(open(&path).unwrap());
@@ -287,12 +304,11 @@ async fn a_damaged_staged_file_is_an_error_and_is_not_removed_as_a_rest() {
     assert_eq!(chunks, 2);
 }
 
-/// The same numbers in every run.
+/// Reproducible pseudo-random numbers (SplitMix64).
 struct Numbers(u64);
 
 impl Numbers {
     fn below(&mut self, end: u64) -> u64 {
-        // SplitMix64.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -300,9 +316,9 @@ impl Numbers {
     }
 }
 
-/// Whatever bit is flipped, each message is delivered as it was enqueued or is a dead letter, or the file is refused.
+/// After any bit flip, each message is delivered unchanged or becomes a dead letter, or the file is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_any_flipped_bit_no_message_is_changed_and_none_is_lost() {
+async fn after_any_bit_flip_no_message_is_changed_or_lost() {
     const MESSAGES: usize = 8;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bus.sqlite");
@@ -314,9 +330,9 @@ async fn after_any_flipped_bit_no_message_is_changed_and_none_is_lost() {
         payloads.push(payload);
     }
     drop(bus);
-    write_back(&path);
+    checkpoint(&path);
     let whole = fs::read(&path).unwrap();
-    // Pages with messages: the others are empty tables.
+    // Pages that contain messages; the other tables are empty.
     let pages: Vec<usize> = (1..whole.len() / 4_096)
         .filter(|page| whole[page * 4_096..(page + 1) * 4_096].windows(9).any(|part| part == b"\"message\""))
         .collect();
@@ -331,28 +347,28 @@ async fn after_any_flipped_bit_no_message_is_changed_and_none_is_lost() {
         fs::write(&path, &flipped).unwrap();
         let damaged = bus::local::verify(&path).unwrap().damaged;
         let Ok(bus) = open(&path) else {
-            assert!(!damaged.is_empty(), "bit {bit}: refused, but nothing is found");
+            assert!(!damaged.is_empty(), "bit {bit}: refused, but no damage was found");
             refused += 1;
             continue;
         };
         let mut deliveries = bus.consume(Queue::Uploads, MESSAGES).await.unwrap();
         let mut delivered = Vec::new();
         loop {
-            let given_up = async {
+            let dead_lettered = async {
                 while bus.queue_status(Queue::Uploads).await.unwrap().messages > delivered.len() as u64 {
                     tokio::task::yield_now().await;
                 }
             };
             let delivery = tokio::select! {
                 delivery = deliveries.next() => delivery.unwrap(),
-                () = given_up => break,
+                () = dead_lettered => break,
             };
             assert!(payloads.contains(&delivery.payload), "bit {bit}: a message was changed");
             delivered.push(delivery);
         }
         let dead = bus.dead_letters(None, MESSAGES).await.unwrap();
         assert_eq!(delivered.len() + dead.len(), MESSAGES, "bit {bit}: a message is lost");
-        assert!(dead.is_empty() || !damaged.is_empty() || !dead[0].damaged, "bit {bit}: nothing is found");
+        assert!(dead.is_empty() || !damaged.is_empty() || !dead[0].damaged, "bit {bit}: no damage was found");
         dead_letters += dead.len();
     }
     assert!(dead_letters > 50, "{dead_letters} dead letters, {refused} refused");

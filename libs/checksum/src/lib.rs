@@ -1,13 +1,12 @@
 //! Checksums of stored records.
 //!
-//! A record is stored with a checksum of its content, and the checksum is compared whenever the record is read. Disks,
-//! controllers and memory change bits; a changed record must not look like the one that was stored.
+//! A record is stored with a checksum of its content, which is verified whenever the record is read. Disks, controllers and
+//! memory change bits; a changed record must not be read as if it were the stored one.
 //!
-//! The algorithm is CRC-32 (IEEE). Every error of up to three bits in a record of up to 11 KB, and every run of up to 32
-//! damaged bits in a record of any length, is detected with certainty, which a hash of the same size does not promise.
-//! Other damage is missed once in four billion records. It takes 4 bytes, and the implementation (`crc32fast`, several
-//! gigabytes per second) is linked for PNG pictures anyway. A checksum is no protection against someone who changes a
-//! record on purpose. Whole files have a SHA-256 in addition.
+//! The algorithm is CRC-32 (IEEE). It detects every error of up to three bits in a record of up to 11 KB, and every burst of
+//! up to 32 bits in a record of any length; a hash of the same size does not guarantee that. Other damage is missed once in
+//! four billion records. A checksum has 4 bytes, and the implementation (`crc32fast`, several gigabytes per second) is
+//! linked for PNG pictures anyway. A checksum does not protect against deliberate changes. Files have a SHA-256 in addition.
 
 mod sums;
 
@@ -15,7 +14,7 @@ use crc32fast::Hasher;
 
 pub use sums::{Sums, hash_file};
 
-/// Checksum of bytes that are one record of this kind. The kind is part of it: a record is not valid in another place.
+/// Checksum of a record of this kind. It includes the kind, so a record of one kind is not valid as another.
 #[must_use]
 pub fn of(kind: &str, record: &[u8]) -> u32 {
     let mut fields = Fields::of(kind);
@@ -25,13 +24,13 @@ pub fn of(kind: &str, record: &[u8]) -> u32 {
 
 /// Checksum of a record that consists of named fields.
 ///
-/// The encoding of a field is unambiguous: lengths come before texts, and each value has a type. A field without a value
-/// is left out, so that a field that is added later does not change the checksums of older records.
+/// The encoding of fields is unambiguous: texts have a length prefix, and each value has a type. A field without a value is
+/// left out, so that a field that is added later does not change the checksums of older records.
 #[derive(Debug, Clone)]
 pub struct Fields(Hasher);
 
 impl Fields {
-    /// A record of this kind without fields.
+    /// Begins a record of this kind.
     #[must_use]
     pub fn of(kind: &str) -> Self {
         let mut fields = Fields(Hasher::new());
@@ -46,7 +45,7 @@ impl Fields {
         self.text(value);
     }
 
-    /// The checksum of everything that was added.
+    /// The checksum of the record.
     #[must_use]
     pub fn finish(self) -> u32 {
         self.0.finalize()
@@ -63,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kind_name_type_and_limits_of_values_are_part_of_the_checksum() {
+    fn checksum_covers_kind_name_type_and_boundaries_of_values() {
         let fields = |kind, fields: &[(&str, u8, &str)]| {
             let mut sum = Fields::of(kind);
             for (name, value_type, value) in fields {

@@ -1,4 +1,4 @@
-//! The file `SHA256SUMS` of a folder: the hashes of its other files, in the form that `sha256sum --check` reads.
+//! The file `SHA256SUMS` of a folder: hashes of the other files, in the format of `sha256sum --check`.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -27,10 +27,10 @@ impl Sums {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Reads the file of a folder; `None` if there is none.
+    /// Reads the file of a folder; `None` if it is missing.
     ///
     /// # Errors
-    /// A sentence, if it cannot be read or is damaged.
+    /// A message, if it cannot be read or is damaged.
     pub fn read(folder: &Path) -> Result<Option<Self>, String> {
         let text = match std::fs::read_to_string(folder.join(Self::NAME)) {
             Ok(text) => text,
@@ -53,16 +53,16 @@ impl Sums {
         self.0.iter().try_for_each(|(name, hash)| writeln!(to, "{hash}  {name}"))
     }
 
-    /// Compares the hash of a file.
+    /// Verifies the hash of a file.
     ///
     /// # Errors
-    /// A sentence, if it is another one, or the file is not listed.
+    /// A message, if the hash differs or the file is not listed.
     pub fn compare(&self, name: &str, found: BlobHash) -> Result<(), String> {
         let mut listed = self.0.iter().filter(|(known, _)| known == name).peekable();
         if listed.peek().is_none() {
             return Err(format!("{name} is not in {}", Self::NAME));
         }
-        // A file that is being replaced is listed with both hashes.
+        // A file that is being replaced is listed with its old and its new hash.
         if listed.any(|(_, expected)| *expected == found) {
             return Ok(());
         }

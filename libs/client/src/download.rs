@@ -1,4 +1,4 @@
-//! A file on its way from the gateway.
+//! Downloads of files from the gateway.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use futures::Stream;
 
 use crate::ClientError;
 
-/// A file on its way from the gateway; its bytes are fetched as they are asked for.
+/// A file of the gateway. Its content is received as it is read.
 #[derive(Debug)]
 pub struct Download {
     response: reqwest::Response,
@@ -20,19 +20,19 @@ impl Download {
         Download { response, gateway, stall }
     }
 
-    /// Its media type, as the gateway says.
+    /// Media type according to the gateway.
     #[must_use]
     pub fn media_type(&self) -> Option<&str> {
         self.header("content-type")
     }
 
-    /// Its tag: the same tag means the same bytes.
+    /// Entity tag: the same tag means the same content.
     #[must_use]
     pub fn etag(&self) -> Option<&str> {
         self.header("etag")
     }
 
-    /// Its length in bytes, if the gateway says it.
+    /// Length in bytes, if the gateway states it.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
         self.response.content_length()
@@ -41,24 +41,24 @@ impl Download {
     /// The next bytes; `None` at the end of the file.
     ///
     /// # Errors
-    /// When the connection breaks or no bytes come for too long: then the file is not complete.
+    /// The connection breaks, or no bytes arrive within the time limit: the file is incomplete.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
         match tokio::time::timeout(self.stall, self.response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
-            // A broken body is a broken connection, whatever the HTTP library calls it.
+            // The HTTP library reports a connection that breaks during the body as a body error.
             Ok(Err(error)) if error.is_decode() || error.is_body() => Err(ClientError::Unreachable {
                 gateway: self.gateway.clone(),
-                reason: "the connection broke in the middle of the answer".to_owned(),
+                reason: "the connection broke during the answer".to_owned(),
             }),
             Ok(Err(error)) => Err(ClientError::from_reqwest(&error, &self.gateway, self.stall)),
             Err(_) => Err(ClientError::TimedOut { gateway: self.gateway.clone(), limit: self.stall }),
         }
     }
 
-    /// The whole file in memory.
+    /// Reads the whole file into memory.
     ///
     /// # Errors
-    /// As [`Download::chunk`], and [`ClientError::BadAnswer`] when it is longer than `limit` bytes.
+    /// As [`Download::chunk`], and [`ClientError::BadAnswer`] if the file is longer than `limit` bytes.
     pub async fn bytes(mut self, limit: usize) -> Result<Bytes, ClientError> {
         let too_long = |gateway: &str| ClientError::BadAnswer {
             gateway: gateway.to_owned(),
@@ -78,7 +78,7 @@ impl Download {
         Ok(all.freeze())
     }
 
-    /// The file as a stream of bytes. Ends after the first error.
+    /// The content as a stream. Ends after the first error.
     pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, ClientError>> + Send + 'static {
         futures::stream::unfold(Some(self), |download| async {
             let mut download = download?;

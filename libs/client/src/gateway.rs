@@ -1,4 +1,4 @@
-//! Every route of `/api/v1` as a method.
+//! The public API of a gateway: one method for each route of `/api/v1`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use serde::de::DeserializeOwned;
 
 use crate::{ClientError, Download, ServerTime, Settings, Timeouts};
 
-/// Longest body of a JSON answer: the beats of a recording of several days.
-const LONGEST_JSON: usize = 128 << 20;
-/// Longest body of an error that is read.
-const LONGEST_PROBLEM: usize = 64 << 10;
+/// Longest body of a JSON answer, in bytes: enough for the beats of a recording of several days.
+const MAX_JSON_BYTES: usize = 128 << 20;
+/// Longest body of a problem document that is read, in bytes.
+const MAX_PROBLEM_BYTES: usize = 64 << 10;
 
-/// A gateway. Clones share its connections.
+/// A client of one gateway. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Gateway(Arc<Inner>);
 
@@ -32,19 +32,19 @@ struct Inner {
 }
 
 impl Gateway {
-    /// Nothing is sent yet.
+    /// Creates a client. Sends nothing yet.
     ///
     /// # Errors
-    /// [`ClientError::Settings`] when the settings cannot work.
+    /// [`ClientError::Settings`].
     pub fn new(settings: &Settings) -> Result<Self, ClientError> {
         let base = settings.url()?;
         let wrong = |error: reqwest::Error| ClientError::Settings(format!("HTTPS cannot be set up: {error}"));
-        // Fails only when the process has chosen a provider already, which is then as good.
+        // Fails only if the process has installed a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
         if let Some(token) = &settings.token {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.as_str())).map_err(|_| {
-                ClientError::Settings("the access token does not fit an HTTP header".to_owned())
+                ClientError::Settings("the access token cannot be sent in an HTTP header".to_owned())
             })?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
@@ -53,7 +53,7 @@ impl Gateway {
             .http1_only()
             .default_headers(headers)
             .user_agent(concat!("bedside/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry patient data to where nobody configured it to go.
+            // A redirect could send patient data to another host.
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .tcp_nodelay(true)
@@ -70,45 +70,45 @@ impl Gateway {
         Ok(Gateway(Arc::new(Inner { http, base, timeouts: settings.timeouts, server_time })))
     }
 
-    /// Its address.
+    /// Address of the gateway.
     #[must_use]
     pub fn address(&self) -> &str {
         self.0.base.as_str().trim_end_matches('/')
     }
 
-    /// The time by its clock, as its messages have told.
+    /// The clock of the server, estimated from its messages.
     #[must_use]
     pub fn server_time(&self) -> &ServerTime {
         &self.0.server_time
     }
 
-    /// What its clock shows now; the clock of this computer as long as it has not said.
+    /// Current time by the server's clock, or by the clock of this computer before the server's first message.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.0.server_time.now().unwrap_or_else(Timestamp::now)
     }
 
-    /// Whether it answers within `limit`.
+    /// Checks that the gateway answers within `limit`.
     ///
     /// # Errors
-    /// Why it does not.
+    /// [`ClientError`].
     pub async fn check(&self, limit: Duration) -> Result<(), ClientError> {
         let request = self.0.http.get(self.url(&[])).timeout(limit);
         self.answer(request, limit).await.map(drop)
     }
 
-    /// Whether it says within `limit` that everything it needs is there. Only a gateway that serves its health to clients
-    /// can be asked, as standalone does.
+    /// Checks within `limit` that the gateway is ready. Works only with a gateway that serves its health to clients, as
+    /// standalone does.
     ///
     /// # Errors
-    /// Why it is not.
+    /// [`ClientError`].
     pub async fn ready(&self, limit: Duration) -> Result<(), ClientError> {
         let request = self.0.http.get(self.url(&["readyz"])).timeout(limit);
         self.answer(request, limit).await.map(drop)
     }
 
-    /// Summaries of patients in order of their numbers, after the one that `after` names; those whose name or number
-    /// matches `query`, if given.
+    /// One page of patient summaries in order of their numbers, after the cursor `after`. With `query`, only patients whose
+    /// name or number matches.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -125,8 +125,7 @@ impl Gateway {
         self.json(paged(url, after, limit)).await
     }
 
-    /// Summaries of all patients, page after page, on one page without an end. What is damaged is among its
-    /// [`Page::damaged`], once each.
+    /// Summaries of all patients as one page, read page by page. [`Page::damaged`] lists each damaged record once.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -142,14 +141,14 @@ impl Gateway {
                 }
             }
             match page.next {
-                // A cursor that does not move on would go round forever.
+                // A cursor that does not advance would loop forever.
                 Some(next) if Some(next) != after => after = Some(next),
                 _ => return Ok(all),
             }
         }
     }
 
-    /// One patient; `None` if there is none of this number.
+    /// One patient; `None` if no patient has this number.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -157,7 +156,7 @@ impl Gateway {
         found(self.json(self.api(&["patients", &mrn.to_string()])).await)
     }
 
-    /// Former names of a patient, newest first; `None` if there is no patient of this number.
+    /// Former names of a patient, newest first; `None` if no patient has this number.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -165,7 +164,7 @@ impl Gateway {
         found(self.json(self.api(&["patients", &mrn.to_string(), "names"])).await)
     }
 
-    /// Compares a name with the stored name of a patient. Clients that may only upload can ask for it, too.
+    /// Compares a name with the stored name of a patient. Tokens that allow uploads only allow this, too.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -218,7 +217,7 @@ impl Gateway {
         self.json(paged(self.api(&["patients", &mrn.to_string(), "images"]), after, limit)).await
     }
 
-    /// One ECG; `None` if there is none of this id.
+    /// One ECG; `None` if no ECG has this id.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -226,7 +225,7 @@ impl Gateway {
         found(self.json(self.api(&["ecgs", &id.to_string()])).await)
     }
 
-    /// Beats and trend of an analysed ECG; `None` if there is none of this id, or it is not analysed.
+    /// Beats and trend of an analysed ECG; `None` if no ECG has this id, or if it is not analysed.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -234,7 +233,7 @@ impl Gateway {
         found(self.json(self.api(&["ecgs", &id.to_string(), "detail"])).await)
     }
 
-    /// The same as a file, byte for byte as its hash in the ECG's record says.
+    /// Beats and trend as a file. The hash in the ECG's record is the hash of this file.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -242,7 +241,7 @@ impl Gateway {
         self.download(self.api(&["ecgs", &id.to_string(), "detail"])).await
     }
 
-    /// Picture of an ECG.
+    /// Plot of an ECG.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -250,7 +249,7 @@ impl Gateway {
         self.download(self.api(&["ecgs", &id.to_string(), "plot"])).await
     }
 
-    /// Signal of an ECG, as it was uploaded.
+    /// Signal file of an ECG, as it was uploaded.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -266,7 +265,7 @@ impl Gateway {
         self.download(self.api(&["images", &id.to_string()])).await
     }
 
-    /// What became of an upload; `None` while it is not known to be stored.
+    /// Status of an upload; `None` if the gateway does not know the upload.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -274,7 +273,7 @@ impl Gateway {
         found(self.json(self.api(&["uploads", &id.to_string()])).await)
     }
 
-    /// Messages that were given up, oldest first, after the one of this number. For admins.
+    /// Dead letters, oldest first, after the one with this number. Requires an admin token.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -292,7 +291,7 @@ impl Gateway {
         self.json(url).await
     }
 
-    /// One of them; `None` if there is none of this number.
+    /// One dead letter; `None` if none has this number.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -300,15 +299,15 @@ impl Gateway {
         found(self.json(self.api(&["dead-letters", &id.to_string()])).await)
     }
 
-    /// Puts one back on its queue. Whether it was there.
+    /// Puts a dead letter back into its queue. Returns whether it existed.
     ///
     /// # Errors
-    /// [`ClientError`]; after a transient one it may or may not be back.
+    /// [`ClientError`]. After a transient error it may be back in the queue or not.
     pub async fn retry_dead_letter(&self, id: u64) -> Result<bool, ClientError> {
         self.done(self.post(self.api(&["dead-letters", &id.to_string(), "retry"]))).await
     }
 
-    /// Forgets one. Whether it was there.
+    /// Deletes a dead letter. Returns whether it existed.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -321,7 +320,7 @@ impl Gateway {
         found(self.answer(request.timeout(limit), limit).await).map(|done| done.is_some())
     }
 
-    /// Opens the stream of updates, of one patient or of all. Resolves once the gateway has answered.
+    /// Opens the event stream of one patient or of all patients. Resolves when the gateway has answered.
     pub(crate) async fn events(&self, of: Option<Mrn>, limit: Duration) -> Result<Response, ClientError> {
         let url = match of {
             Some(mrn) => self.api(&["patients", &mrn.to_string(), "events"]),
@@ -346,7 +345,7 @@ impl Gateway {
         self.url(&[&["api", "v1"], segments].concat())
     }
 
-    /// Sends a request and turns an answer that is no success into an error.
+    /// Sends a request. An answer with an error status becomes an error.
     pub(crate) async fn answer(
         &self,
         request: RequestBuilder,
@@ -356,7 +355,7 @@ impl Gateway {
         self.accepted(sent, limit).await
     }
 
-    /// Turns an answer that is no success into an error.
+    /// Turns an answer with an error status into an error.
     pub(crate) async fn accepted(
         &self,
         sent: Result<Response, reqwest::Error>,
@@ -364,7 +363,7 @@ impl Gateway {
     ) -> Result<Response, ClientError> {
         let response = sent.map_err(|error| ClientError::from_reqwest(&error, self.address(), limit))?;
         let status = response.status();
-        self.note_time(response.headers());
+        self.update_server_time(response.headers());
         if status.is_success() {
             return Ok(response);
         }
@@ -373,14 +372,14 @@ impl Gateway {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok()?.trim().parse().ok())
             .map(Duration::from_secs);
-        let body = self.body(response, LONGEST_PROBLEM).await.unwrap_or_default();
+        let body = self.body(response, MAX_PROBLEM_BYTES).await.unwrap_or_default();
         let mut problem = match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => problem,
-            // Somebody else's "not found" must not pass for "there is no such patient".
+            // A 404 of another server must not mean that the patient does not exist.
             Err(_) if status == StatusCode::NOT_FOUND => {
                 return Err(ClientError::BadAnswer {
                     gateway: self.address().to_owned(),
-                    reason: "it does not know this route".to_owned(),
+                    reason: "it does not have this route".to_owned(),
                 });
             }
             Err(_) => Problem {
@@ -395,16 +394,16 @@ impl Gateway {
         Err(ClientError::from_problem(problem, retry_after))
     }
 
-    fn note_time(&self, headers: &HeaderMap) {
+    fn update_server_time(&self, headers: &HeaderMap) {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         if let Some(time) = text(TIME_HEADER).and_then(|time| time.parse().ok()) {
-            self.0.server_time.heard_with_problem(time, text(CLOCK_PROBLEM_HEADER));
+            self.0.server_time.received_with_problem(time, text(CLOCK_PROBLEM_HEADER));
         }
     }
 
-    /// Reads an answer's JSON.
+    /// Parses the JSON body of an answer.
     pub(crate) async fn parsed<T: DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {
-        let body = self.body(response, LONGEST_JSON).await?;
+        let body = self.body(response, MAX_JSON_BYTES).await?;
         serde_json::from_slice(&body).map_err(|error| ClientError::BadAnswer {
             gateway: self.address().to_owned(),
             reason: error.to_string(),
@@ -431,7 +430,7 @@ impl Gateway {
 
     fn url(&self, segments: &[&str]) -> Url {
         let mut url = self.0.base.clone();
-        // http and https addresses always have a path to add to.
+        // Addresses with http and https always have path segments.
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(segments);
         }
@@ -439,7 +438,7 @@ impl Gateway {
     }
 }
 
-/// Entries per page where everything is wanted.
+/// Entries per page when all entries are read.
 const PAGE: u32 = 500;
 
 fn paged(mut url: Url, after: Option<Cursor>, limit: Option<u32>) -> Url {

@@ -1,20 +1,22 @@
 //! Rust client of the gateway, for the apps, the command line and tests.
 //!
-//! - [`Gateway`]: every route of `/api/v1` as a method. Answers are the types of `proto-json`; each error is a sentence.
-//! - [`Upload`]: what a patient app sends, streamed from disk with progress, safe to send again.
-//! - [`Outbox`]: uploads on disk until the gateway has them.
-//! - [`Feed`]: what changes, pushed, with a word on how fresh it is.
+//! - [`Gateway`]: the public API, one method for each route of `/api/v1`. Answers have the types of `proto-json`.
+//! - [`Upload`]: an upload, streamed from disk with progress and stored once, however often it is sent.
+//! - [`Outbox`]: a durable queue of uploads on disk.
+//! - [`Feed`]: updates of patients, with the state of the connection.
+//! - [`ServerTime`]: the clock of the server, from which ages are computed.
+//! - [`limits`]: the default limits of a gateway.
 //!
-//! - [`ServerTime`]: what the clock of the server shows, by which ages are counted.
-//!
-//! Everything is cancelled by dropping it.
+//! Dropping a future cancels its operation. Errors display as one sentence for users.
 
 mod download;
 mod error;
 mod feed;
 mod gateway;
+pub mod limits;
 mod multipart;
 mod outbox;
+mod send;
 mod server_time;
 mod settings;
 mod sse;
@@ -24,12 +26,11 @@ pub use download::Download;
 pub use error::ClientError;
 pub use feed::{ConnectionState, Feed, FeedEvent, FeedMode, FeedSettings};
 #[cfg(feature = "nats")]
-pub use feed::{NatsCredentials, NatsSettings};
+pub use feed::{DEFAULT_NATS_INBOX, NatsCredentials, NatsSettings};
 pub use gateway::Gateway;
 pub use outbox::{EntryId, Outbox, OutboxEntry, OutboxError, OutboxEvent};
+pub use send::{Progress, RetryPolicy, UploadAnswer};
 pub use server_time::ServerTime;
-pub use settings::{Settings, Timeouts, Token};
+pub use settings::{DEFAULT_GATEWAY, Settings, Timeouts, Token};
 pub use sse::{SseError, SseEvent, SseParser};
-pub use upload::{
-    FileContent, IdempotencyKey, IdempotencyKeyError, Progress, RetryPolicy, Upload, UploadAnswer, UploadFile,
-};
+pub use upload::{FileContent, IdempotencyKey, IdempotencyKeyError, Upload, UploadFile};

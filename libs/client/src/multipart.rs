@@ -1,95 +1,34 @@
-//! A `multipart/form-data` body of known length that is read from disk while it is sent.
+//! The `multipart/form-data` body of an upload, of known length and read from disk while it is sent.
 
-use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
+use proto_json::MediaType;
+use reqwest::Body;
+use reqwest::multipart::{Form, Part};
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt, Take};
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+
+use crate::ClientError;
+use crate::upload::{FileContent, Upload, UploadFile, field};
 
 /// Bytes handed to the connection at a time: small enough for a smooth progress bar.
 const CHUNK: usize = 64 << 10;
 
-/// A form; its parts are sent in the order they were added.
-#[derive(Debug)]
-pub(crate) struct Form {
-    boundary: String,
-    pieces: VecDeque<Piece>,
-    length: u64,
+/// A form and what is needed to follow how it is sent.
+pub(crate) struct UploadForm {
+    pub(crate) form: Form,
+    /// Size of all files in bytes.
+    pub(crate) total: u64,
+    /// The first file that could not be read to its end.
+    pub(crate) failed: watch::Receiver<Option<FileError>>,
 }
 
-#[derive(Debug)]
-enum Piece {
-    Bytes(Bytes),
-    File { path: PathBuf, file: Take<File>, left: u64 },
-}
-
-/// What a file part says of itself.
-#[derive(Debug)]
-pub(crate) struct FilePart<'a> {
-    pub(crate) field: &'a str,
-    pub(crate) file_name: &'a str,
-    pub(crate) media_type: &'a str,
-}
-
-impl Form {
-    pub(crate) fn new() -> Self {
-        // A random UUID does not occur in the content.
-        let boundary = format!("bedside-{}", uuid::Uuid::now_v7().simple());
-        Form { boundary, pieces: VecDeque::new(), length: 0 }
-    }
-
-    pub(crate) fn content_type(&self) -> String {
-        format!("multipart/form-data; boundary={}", self.boundary)
-    }
-
-    pub(crate) fn text(&mut self, field: &str, value: &str) {
-        let head = format!("--{}\r\nContent-Disposition: form-data; name=\"{field}\"\r\n\r\n", self.boundary);
-        self.push(head);
-        self.push(value.to_owned());
-        self.push("\r\n".to_owned());
-    }
-
-    pub(crate) fn bytes(&mut self, part: &FilePart<'_>, content: Bytes) {
-        self.push(self.head(part));
-        self.length += content.len() as u64;
-        self.pieces.push_back(Piece::Bytes(content));
-        self.push("\r\n".to_owned());
-    }
-
-    /// `length` bytes of the file are sent: those that were there when it was opened.
-    pub(crate) fn file(&mut self, part: &FilePart<'_>, path: PathBuf, file: File, length: u64) {
-        self.push(self.head(part));
-        self.length += length;
-        self.pieces.push_back(Piece::File { path, file: file.take(length), left: length });
-        self.push("\r\n".to_owned());
-    }
-
-    /// Ends the form; its length in bytes and its content.
-    pub(crate) fn finish(mut self) -> (u64, impl Stream<Item = Result<Bytes, FileError>> + Send + 'static) {
-        self.push(format!("--{}--\r\n", self.boundary));
-        (self.length, futures::stream::try_unfold(self.pieces, next_chunk))
-    }
-
-    fn head(&self, part: &FilePart<'_>) -> String {
-        format!(
-            "--{}\r\nContent-Disposition: form-data; name=\"{}\"; filename=\"{}\"\r\nContent-Type: {}\r\n\r\n",
-            self.boundary,
-            part.field,
-            quotable(part.file_name),
-            part.media_type
-        )
-    }
-
-    fn push(&mut self, text: String) {
-        self.length += text.len() as u64;
-        self.pieces.push_back(Piece::Bytes(text.into()));
-    }
-}
-
-/// A file could not be read to the length it had when it was opened.
+/// A file could not be read to the length that it had when it was opened.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{path}: {reason}")]
 pub(crate) struct FileError {
@@ -97,54 +36,150 @@ pub(crate) struct FileError {
     pub(crate) reason: String,
 }
 
-async fn next_chunk(mut pieces: VecDeque<Piece>) -> Result<Option<(Bytes, VecDeque<Piece>)>, FileError> {
-    loop {
-        match pieces.front_mut() {
-            None => return Ok(None),
-            Some(Piece::Bytes(bytes)) if bytes.is_empty() => drop(pieces.pop_front()),
-            Some(Piece::Bytes(bytes)) => {
-                let chunk = bytes.split_to(bytes.len().min(CHUNK));
-                return Ok(Some((chunk, pieces)));
-            }
-            Some(Piece::File { left: 0, .. }) => drop(pieces.pop_front()),
-            Some(Piece::File { path, file, left }) => {
-                let fail = |reason: String| FileError { path: path.display().to_string(), reason };
-                let mut chunk = BytesMut::with_capacity(CHUNK);
-                let read =
-                    file.read_buf(&mut chunk).await.map_err(|error: io::Error| fail(error.to_string()))?;
-                if read == 0 {
-                    return Err(fail("it became shorter while it was sent".to_owned()));
+/// Opens the files and builds the form. `sent` is called with the number of bytes of each piece of a file that is sent.
+///
+/// The fields come before the files, so that the gateway can reject them before it receives the files.
+///
+/// # Errors
+/// [`ClientError::File`], if a file cannot be opened.
+pub(crate) async fn form(
+    upload: &Upload,
+    sent: impl Fn(u64) + Send + Sync + 'static,
+) -> Result<UploadForm, ClientError> {
+    let sent: Arc<dyn Fn(u64) + Send + Sync> = Arc::new(sent);
+    let (fail, failed) = watch::channel(None);
+    let (mut form, mut total) = (Form::new(), 0);
+    let options = &upload.signal_options;
+    let fields = [
+        ("name", upload.name.clone()),
+        ("rename", upload.rename.then(|| "true".to_owned())),
+        ("heart_rate", upload.heart_rate.map(|bpm| bpm.to_string())),
+        ("recorded_at", upload.recorded_at.map(|at| at.to_string())),
+        ("ecg_sample_rate", options.sample_rate_hz.map(|rate| rate.to_string())),
+        ("ecg_lead", options.lead.clone()),
+    ];
+    for (field, value) in fields {
+        if let Some(value) = value {
+            form = form.text(field, value);
+        }
+    }
+    for file in &upload.files {
+        let source = open(file).await?;
+        let length = source.left();
+        total += length;
+        let (sent, fail) = (Arc::clone(&sent), fail.clone());
+        let chunks = futures::stream::try_unfold(source, move |source| {
+            let (sent, fail) = (Arc::clone(&sent), fail.clone());
+            async move {
+                let next = next_chunk(source).await;
+                match &next {
+                    Ok(Some((chunk, _))) => sent(chunk.len() as u64),
+                    Ok(None) => {}
+                    Err(error) => drop(fail.send_replace(Some(error.clone()))),
                 }
-                *left -= read as u64;
-                return Ok(Some((chunk.freeze(), pieces)));
+                next
+            }
+        });
+        form = form.part(field(file.kind), part(file, chunks, length)?);
+    }
+    Ok(UploadForm { form, total, failed })
+}
+
+fn part(
+    file: &UploadFile,
+    chunks: impl Stream<Item = Result<Bytes, FileError>> + Send + 'static,
+    length: u64,
+) -> Result<Part, ClientError> {
+    let media_type = file.media_type.map_or("application/octet-stream", MediaType::as_str);
+    Part::stream_with_length(Body::wrap_stream(chunks), length)
+        .file_name(quotable(&file.file_name))
+        .mime_str(media_type)
+        .map_err(|error| {
+            ClientError::Settings(format!("the media type {media_type} cannot be sent: {error}"))
+        })
+}
+
+/// The part of a file that is not sent yet.
+enum Source {
+    Bytes(Bytes),
+    File { path: PathBuf, file: File, left: u64 },
+}
+
+impl Source {
+    /// Number of bytes.
+    fn left(&self) -> u64 {
+        match self {
+            Source::Bytes(bytes) => bytes.len() as u64,
+            Source::File { left, .. } => *left,
+        }
+    }
+}
+
+async fn open(file: &UploadFile) -> Result<Source, ClientError> {
+    let path = match &file.content {
+        FileContent::Bytes(bytes) => return Ok(Source::Bytes(bytes.clone())),
+        FileContent::Path(path) => path,
+    };
+    let fail = |reason: String| ClientError::File { path: path.display().to_string(), reason };
+    let opened = File::open(path).await.map_err(|error| fail(error.to_string()))?;
+    let metadata = opened.metadata().await.map_err(|error| fail(error.to_string()))?;
+    if !metadata.is_file() {
+        return Err(fail("it is not a file".to_owned()));
+    }
+    Ok(Source::File { path: path.clone(), file: opened, left: metadata.len() })
+}
+
+async fn next_chunk(source: Source) -> Result<Option<(Bytes, Source)>, FileError> {
+    match source {
+        _ if source.left() == 0 => Ok(None),
+        Source::Bytes(mut bytes) => {
+            let chunk = bytes.split_to(bytes.len().min(CHUNK));
+            Ok(Some((chunk, Source::Bytes(bytes))))
+        }
+        Source::File { path, mut file, left } => {
+            let fail = |path: &Path, reason: String| FileError { path: path.display().to_string(), reason };
+            let mut chunk = BytesMut::with_capacity(CHUNK);
+            // A file that has grown is sent to the length that was announced.
+            let read = (&mut file).take(left).read_buf(&mut chunk).await;
+            match read.map_err(|error: io::Error| fail(&path, error.to_string()))? {
+                0 => Err(fail(&path, "it became shorter while it was sent".to_owned())),
+                read => {
+                    let left = left - read as u64;
+                    Ok(Some((chunk.freeze(), Source::File { path, file, left })))
+                }
             }
         }
     }
 }
 
-/// A file name that can stand between quotes in a header of a part, whatever it held.
+/// The file name without characters that need escaping in a header.
 fn quotable(name: &str) -> String {
     name.chars().map(|c| if c.is_control() || c == '"' || c == '\\' { '_' } else { c }).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use futures::TryStreamExt;
+    use proto_json::FileKind;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
 
     #[tokio::test]
-    async fn a_form_has_the_length_it_announces_and_cannot_be_broken_out_of() {
-        let mut form = Form::new();
-        let boundary = form.boundary.clone();
-        form.text("name", "Ann");
-        let part = FilePart { field: "ecg", file_name: "a\"\r\nX: y\\.csv", media_type: "text/csv" };
-        form.bytes(&part, Bytes::from(vec![b'1'; 3 * CHUNK + 1]));
-        let (length, stream) = form.finish();
-        let chunks: Vec<Bytes> = stream.try_collect().await.unwrap();
+    async fn form_is_sent_in_small_chunks_and_its_file_names_need_no_escaping() {
+        let file = UploadFile::from_bytes(FileKind::Ecg, "a\"\r\nX: y\\.csv", vec![b'1'; 3 * CHUNK + 1]);
+        let upload = Upload { name: Some("Ann".to_owned()), ..Upload::of(vec![file]) };
+        let sent = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&sent);
+        let count = move |bytes| {
+            counter.fetch_add(bytes, Ordering::Relaxed);
+        };
+        let UploadForm { form, total, .. } = form(&upload, count).await.unwrap();
+        let boundary = form.boundary().to_owned();
+        let chunks: Vec<Bytes> = form.into_stream().try_collect().await.unwrap();
         assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK));
-        let all = chunks.concat();
-        assert_eq!(all.len() as u64, length);
-        let text = String::from_utf8(all).unwrap();
+        assert_eq!((total, sent.load(Ordering::Relaxed)), (3 * CHUNK as u64 + 1, total));
+        let text = String::from_utf8(chunks.concat()).unwrap();
         assert!(text.starts_with(&format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\nAnn\r\n--{boundary}\r\n\
              Content-Disposition: form-data; name=\"ecg\"; filename=\"a___X: y_.csv\"\r\n\

@@ -1,4 +1,4 @@
-//! Where the gateway is and how long to wait for it.
+//! Settings of a gateway client.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,21 +7,24 @@ use reqwest::Url;
 
 use crate::ClientError;
 
-/// How to reach a gateway.
+/// Address of a gateway on this machine, with its default port.
+pub const DEFAULT_GATEWAY: &str = "http://127.0.0.1:5011";
+
+/// Settings of a gateway client.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Its address, as in `http://127.0.0.1:5011`; `http://` may be left out.
+    /// Address of the gateway, such as `http://127.0.0.1:5011`. `http://` can be omitted.
     pub base_url: String,
-    /// Access token, if the gateway asks for one.
+    /// Access token, if the gateway requires one.
     pub token: Option<Token>,
-    /// How long to wait.
+    /// Time limits.
     pub timeouts: Timeouts,
-    /// Certificates (PEM) to trust besides those of the operating system.
+    /// Certificates (PEM) to trust in addition to those of the operating system.
     pub extra_certificates: Option<Vec<u8>>,
 }
 
 impl Settings {
-    /// Settings of a gateway at this address that asks for no token.
+    /// Settings for a gateway at this address, without an access token.
     #[must_use]
     pub fn new(base_url: impl Into<String>) -> Self {
         Settings {
@@ -32,7 +35,7 @@ impl Settings {
         }
     }
 
-    /// The same with an access token.
+    /// These settings with an access token.
     #[must_use]
     pub fn with_token(mut self, token: Option<Token>) -> Self {
         self.token = token;
@@ -57,18 +60,20 @@ impl Settings {
     }
 }
 
-/// A secret that lets one in. Never shown.
+/// An access token. `Debug` does not reveal it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
+    /// A token with this text.
+    ///
     /// # Errors
-    /// When it is empty or holds what no HTTP header can: blanks, control characters, other than ASCII.
+    /// [`ClientError::Settings`], if it is empty or has characters other than printable ASCII without spaces.
     pub fn new(text: impl Into<String>) -> Result<Self, ClientError> {
         let text = text.into();
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ClientError::Settings(
-                "the access token must be plain letters, digits and signs without blanks".to_owned(),
+                "the access token must consist of printable ASCII characters without spaces".to_owned(),
             ));
         }
         Ok(Token(text))
@@ -92,16 +97,16 @@ impl fmt::Debug for Token {
     }
 }
 
-/// How long to wait.
+/// Time limits of calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For a connection.
+    /// To connect.
     pub connect: Duration,
-    /// For a short answer in full: a page, a record.
+    /// To receive a short answer completely: a page, a record.
     pub answer: Duration,
-    /// For the next bytes of a file, in either direction.
+    /// To send or receive the next bytes of a file.
     pub stall: Duration,
-    /// For the answer to an upload once all its bytes are sent: the gateway waits for a receipt itself.
+    /// To receive the answer to an upload after its last byte was sent. The gateway itself waits for a receipt.
     pub receipt: Duration,
 }
 
@@ -125,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_read_as_people_type_them() {
+    fn addresses_are_parsed_with_and_without_scheme() {
         assert_eq!(url("127.0.0.1:5011").unwrap(), "http://127.0.0.1:5011/");
         assert_eq!(url(" localhost:5011 ").unwrap(), "http://localhost:5011/");
         assert_eq!(url("https://bedside.example/ward/?x=1#y").unwrap(), "https://bedside.example/ward/");
@@ -135,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_never_shown_and_fits_a_header() {
+    fn token_is_hidden_in_debug_and_valid_in_a_header() {
         let token: Token = " abc123\n".parse().unwrap();
         assert_eq!(token.as_str(), "abc123");
         assert!(!format!("{:?}", Settings::new("a").with_token(Some(token))).contains("abc123"));

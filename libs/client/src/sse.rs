@@ -1,29 +1,33 @@
-//! Reads a stream of server-sent events, as the HTML standard's section 9.2 has it, with bounds on what it keeps.
+//! Parser of server-sent events, as specified in section 9.2 of the HTML standard.
+//!
+//! The client has its own parser because the available crates do not limit the length of a line and of an event, or bring an
+//! own HTTP client with reconnects. This client reconnects itself: after each reconnect it loads a snapshot. A fuzz target
+//! includes this file on its own.
 
-/// Longest line and longest event that is kept.
-const LONGEST: usize = 1 << 20;
+/// Longest line and longest event, in bytes.
+const MAX_BYTES: usize = 1 << 20;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SseEvent {
-    /// Its type; `message` where the stream names none.
+    /// Type of the event; `message` if the stream does not name one.
     pub event: String,
-    /// Its data, lines joined by `\n`.
+    /// Data of the event, lines joined by `\n`.
     pub data: String,
 }
 
-/// The stream is not what it should be.
+/// Why a stream cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SseError {
-    /// A line or an event without end.
-    #[error("an event of the stream is longer than {LONGEST} bytes")]
+    /// A line or an event is too long.
+    #[error("an event of the stream is longer than {MAX_BYTES} bytes")]
     TooLong,
-    /// Bytes that are no text.
+    /// The stream is not UTF-8 text.
     #[error("the event stream is not UTF-8 text")]
     NotUtf8,
 }
 
-/// Takes bytes as they come and gives out the events that are complete.
+/// Incremental parser: takes bytes and returns complete events.
 #[derive(Debug, Default)]
 pub struct SseParser {
     line: Vec<u8>,
@@ -34,20 +38,20 @@ pub struct SseParser {
 }
 
 impl SseParser {
-    /// At the start of a stream.
+    /// A parser at the start of a stream.
     #[must_use]
     pub fn new() -> Self {
         SseParser::default()
     }
 
-    /// The events that `bytes` complete. Comments keep a connection alive and give none.
+    /// Returns the events that `bytes` complete. Comments are skipped.
     ///
     /// # Errors
-    /// [`SseError`]: the stream cannot be read on.
+    /// [`SseError`]. The parser cannot be used afterwards.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<SseEvent>, SseError> {
         let mut events = Vec::new();
         for &byte in bytes {
-            // A line ends with CR, LF, or CR LF; the LF of the latter may come with the next bytes.
+            // A line ends with CR, LF or CR LF. The LF of a pair may arrive with the next bytes.
             let second_of_pair = std::mem::take(&mut self.after_cr) && byte == b'\n';
             match byte {
                 b'\n' if second_of_pair => {}
@@ -58,7 +62,7 @@ impl SseParser {
                     self.line = line;
                     self.line.clear();
                 }
-                _ if self.line.len() >= LONGEST => return Err(SseError::TooLong),
+                _ if self.line.len() >= MAX_BYTES => return Err(SseError::TooLong),
                 _ => self.line.push(byte),
             }
         }
@@ -67,12 +71,12 @@ impl SseParser {
 
     fn end_of_line(&mut self, line: &[u8]) -> Result<Option<SseEvent>, SseError> {
         let line = std::str::from_utf8(line).map_err(|_| SseError::NotUtf8)?;
-        // One byte order mark may open the stream.
+        // The stream may start with one byte order mark.
         let line = if self.begun { line } else { line.strip_prefix('\u{feff}').unwrap_or(line) };
         self.begun = true;
         if line.is_empty() {
             let event = std::mem::take(&mut self.event);
-            // Without data there is no event, only a name without one.
+            // An event without data is discarded.
             return Ok(self.data.take().map(|data| SseEvent {
                 event: if event.is_empty() { "message".to_owned() } else { event },
                 data,
@@ -83,14 +87,14 @@ impl SseParser {
         match field {
             "event" => value.clone_into(&mut self.event),
             "data" => match &mut self.data {
-                Some(data) if data.len() + value.len() >= LONGEST => return Err(SseError::TooLong),
+                Some(data) if data.len() + value.len() >= MAX_BYTES => return Err(SseError::TooLong),
                 Some(data) => {
                     data.push('\n');
                     data.push_str(value);
                 }
                 None => self.data = Some(value.to_owned()),
             },
-            // Comments, and `id` and `retry`: what was missed is loaded, not replayed.
+            // Comments, `id` and `retry` are ignored: missed updates are loaded, not replayed.
             _ => {}
         }
         Ok(None)
@@ -107,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn events_comments_and_line_ends_are_read_as_the_standard_says() {
+    fn events_comments_and_line_ends_are_parsed_as_the_standard_specifies() {
         let stream = "\u{feff}event: ready\ndata: {}\n\n: keep-alive\n\nevent:updated\r\ndata: a\r\ndata:  b\r\n\r\n\
                       data\rid: 7\rretry: 10\rnonsense\r\revent: only a name\n\ndata: c\n\ndata: unfinished\n";
         let events = SseParser::new().push(stream.as_bytes()).unwrap();
@@ -118,9 +122,9 @@ mod tests {
     }
 
     #[test]
-    fn what_never_ends_is_refused() {
+    fn lines_and_events_above_the_limit_are_rejected() {
         let mut parser = SseParser::new();
-        assert_eq!(parser.push(&vec![b'x'; LONGEST + 1]), Err(SseError::TooLong));
+        assert_eq!(parser.push(&vec![b'x'; MAX_BYTES + 1]), Err(SseError::TooLong));
         let mut parser = SseParser::new();
         let line = format!("data: {}\n", "x".repeat(1000));
         let end = (0..2000).find_map(|_| parser.push(line.as_bytes()).err());
@@ -130,7 +134,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn events_are_the_same_however_the_bytes_are_cut(
+        fn events_do_not_depend_on_how_the_bytes_are_split(
             events in prop::collection::vec(("[a-z]{1,8}", "[^\r\n]{0,40}(\n[^\r\n]{0,40}){0,3}"), 0..6),
             line_end in prop::sample::select(vec!["\n", "\r", "\r\n"]),
             cuts in prop::collection::vec(0_usize..400, 0..12),
@@ -157,7 +161,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
             let _ = SseParser::new().push(&bytes);
         }
     }

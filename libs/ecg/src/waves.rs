@@ -338,7 +338,7 @@ impl<'a> Lead<'a> {
             return None;
         }
         let peak = mean.farthest_from_line(from, to)?;
-        let deflection = mean.from_line(from, to, peak)?.abs();
+        let deflection = mean.distance_from_line(from, to, peak)?.abs();
         let ratio = deflection / mean.noise.max(f32::MIN_POSITIVE);
         if ratio < MIN_NOISE_RATIO || deflection < MIN_QRS_SHARE * height {
             return None;
@@ -457,7 +457,7 @@ impl Mean {
     }
 
     /// Distance of the value at `at` from the line through those at `from` and `to`.
-    fn from_line(&self, from: usize, to: usize, at: usize) -> Option<f32> {
+    fn distance_from_line(&self, from: usize, to: usize, at: usize) -> Option<f32> {
         let (first, last) = (self.at(from)?, self.at(to)?);
         let share = (at - from) as f32 / (to - from).max(1) as f32;
         Some(self.at(at)? - first - (last - first) * share)
@@ -465,7 +465,7 @@ impl Mean {
 
     fn farthest_from_line(&self, from: usize, to: usize) -> Option<usize> {
         (from..to)
-            .filter_map(|at| Some((at, self.from_line(from, to, at)?.abs())))
+            .filter_map(|at| Some((at, self.distance_from_line(from, to, at)?.abs())))
             .max_by(|left, right| left.1.total_cmp(&right.1))
             .map(|(at, _)| at)
     }

@@ -1,35 +1,43 @@
-//! Waits between attempts that grow.
+//! Exponential backoff with the `backon` crate.
 
 use std::time::Duration;
 
-/// Waits that double from `first` up to `most`.
-#[derive(Debug, Clone)]
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+
+/// Returns delays that start at `first` and double up to `max`, without a limit on the number of attempts.
+#[must_use]
+pub fn exponential_backoff(first: Duration, max: Duration) -> ExponentialBuilder {
+    ExponentialBuilder::new().with_factor(2.0).with_min_delay(first).with_max_delay(max).without_max_times()
+}
+
+/// Delays for a loop that must start over after a success. For a single operation, use [`backon::Retryable`]
+/// with [`exponential_backoff`].
+#[derive(Debug)]
 pub struct Backoff {
-    first: Duration,
-    most: Duration,
-    next: Duration,
+    builder: ExponentialBuilder,
+    delays: ExponentialBackoff,
+    max: Duration,
 }
 
 impl Backoff {
-    /// Waits `first`, then twice as long each time, never longer than `most`.
+    /// Starts at `first` and doubles up to `max`.
     #[must_use]
-    pub fn new(first: Duration, most: Duration) -> Self {
-        Backoff { first, most, next: first }
+    pub fn new(first: Duration, max: Duration) -> Self {
+        let builder = exponential_backoff(first, max);
+        Backoff { builder, delays: builder.build(), max }
     }
 
-    /// The next wait.
+    /// Returns the next delay.
     pub fn next_wait(&mut self) -> Duration {
-        let wait = self.next;
-        self.next = (wait * 2).min(self.most);
-        wait
+        self.delays.next().unwrap_or(self.max)
     }
 
-    /// Starts from the first wait again, after a success.
+    /// Restarts at the first delay.
     pub fn reset(&mut self) {
-        self.next = self.first;
+        self.delays = self.builder.build();
     }
 
-    /// Sleeps for the next wait.
+    /// Sleeps for the next delay.
     pub async fn wait(&mut self) {
         tokio::time::sleep(self.next_wait()).await;
     }
@@ -40,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_most_and_start_anew_after_reset() {
+    fn delays_double_up_to_the_maximum_and_restart_after_reset() {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(300));
         let waits: Vec<u128> = (0..4).map(|_| backoff.next_wait().as_millis()).collect();
         assert_eq!(waits, [100, 200, 300, 300]);

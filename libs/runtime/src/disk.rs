@@ -1,37 +1,39 @@
-//! Free space on the disks that this process writes: a reserve below which nothing new is taken in, a metric, and a part of
-//! readiness.
+//! Free disk space: a reserve below which no uploads are accepted, a metric, and a readiness check.
 //!
-//! What was accepted has to be stored, and storing it takes room. So nothing more is accepted while there is still room for
-//! that. A disk that fills up all the same loses nothing: work waits until there is room again.
+//! Accepted uploads still need space to be stored. Uploads are therefore rejected while there is still space
+//! for the accepted ones. If a disk fills up nevertheless, nothing is lost: stored work waits until space is
+//! available.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::{Unit, describe_gauge, gauge};
+use parking_lot::Mutex;
 
-use crate::admin::Check;
-use crate::{ByteSize, Shutdown};
+use crate::health::Check;
+use crate::shutdown::Shutdown;
+use crate::size::ByteSize;
 
-/// Free space that stays for what was accepted already.
+/// Default reserve.
 pub const DISK_RESERVE: ByteSize = ByteSize(512_000_000);
 
-/// On a disk where this share of it is less than the reserve, this share is the reserve.
-const MOST_OF_A_DISK: u64 = 10;
+/// The reserve is at most the size of the disk divided by this number.
+const RESERVE_DIVISOR: u64 = 10;
 
-/// A measurement is as good as a new one for this long.
-const FRESH: Duration = Duration::from_millis(200);
-/// Time between two measurements for the metric.
-const PERIOD: Duration = Duration::from_secs(5);
+/// Time for which a measurement is reused.
+const MEASUREMENT_LIFETIME: Duration = Duration::from_millis(200);
+/// Interval between two measurements for the metric.
+const METRIC_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A folder, and what its disk is called in metrics.
+/// A folder and the metric label of its disk.
 #[derive(Debug, Clone)]
 struct Folder {
     disk: &'static str,
     path: PathBuf,
 }
 
-/// Watches the disks of some folders.
+/// Measures the free space of the disks of some folders.
 #[derive(Debug)]
 pub struct DiskReserve {
     folders: Vec<Folder>,
@@ -39,35 +41,35 @@ pub struct DiskReserve {
     measured: Mutex<Option<(Instant, Result<(), LowDisk>)>>,
 }
 
-/// A disk that has less free space than its reserve.
+/// A disk has less free space than its reserve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the {disk} disk has {free} bytes left; {reserve} are kept free")]
 pub struct LowDisk {
-    /// What the disk is called.
+    /// Metric label of the disk.
     pub disk: &'static str,
-    /// Bytes left.
+    /// Free bytes.
     pub free: u64,
-    /// Bytes that are kept free.
+    /// Reserve in bytes.
     pub reserve: u64,
 }
 
 impl DiskReserve {
-    /// Keeps `reserve` bytes free on the disk of each folder, or a tenth of the disk where that is less. The name of each is
-    /// what its disk is called in metrics.
+    /// Keeps `reserve` bytes, but at most a tenth of the disk, free on the disk of each folder. The string is
+    /// the metric label of the disk.
     #[must_use]
     pub fn new(reserve: ByteSize, folders: impl IntoIterator<Item = (&'static str, PathBuf)>) -> Arc<Self> {
         let folders = folders.into_iter().map(|(disk, path)| Folder { disk, path }).collect();
         Arc::new(DiskReserve { folders, reserve: reserve.0, measured: Mutex::new(None) })
     }
 
-    /// Whether every disk has its reserve.
+    /// Checks the reserve of every disk.
     ///
     /// # Errors
-    /// Names the first one that has not.
+    /// The first disk that is below its reserve.
     pub fn check(&self) -> Result<(), LowDisk> {
-        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut measured = self.measured.lock();
         if let Some((at, outcome)) = &*measured
-            && at.elapsed() < FRESH
+            && at.elapsed() < MEASUREMENT_LIFETIME
         {
             return *outcome;
         }
@@ -88,11 +90,11 @@ impl DiskReserve {
         outcome
     }
 
-    /// Measures for the metric, until the shutdown begins.
+    /// Updates the metric until the shutdown begins.
     pub async fn watch(self: Arc<Self>, shutdown: Shutdown) {
         let mut was_low = false;
         let watching = async {
-            let mut period = tokio::time::interval(PERIOD);
+            let mut period = tokio::time::interval(METRIC_INTERVAL);
             loop {
                 period.tick().await;
                 let outcome = self.check();
@@ -103,9 +105,9 @@ impl DiskReserve {
                             disk = low.disk,
                             free = low.free,
                             reserve = low.reserve,
-                            "a disk is nearly full; uploads are not accepted"
+                            "a disk is nearly full; uploads are rejected"
                         ),
-                        Ok(()) => tracing::info!("there is room on every disk again"),
+                        Ok(()) => tracing::info!("all disks have their reserve again"),
                     }
                 }
             }
@@ -115,7 +117,7 @@ impl DiskReserve {
 }
 
 impl Check {
-    /// Free space, as a part of readiness.
+    /// A readiness check of the free space.
     #[must_use]
     pub fn disk(disk: &Arc<DiskReserve>) -> Self {
         let disk = disk.clone();
@@ -126,26 +128,26 @@ impl Check {
     }
 }
 
-/// Shows the free space of a disk as a metric. Returns the reserve of this disk: `reserve`, or a tenth of the disk where
-/// that is less.
+/// Records the metrics of a disk. Returns the reserve that applies to it: `reserve`, but at most a tenth of
+/// the disk.
 pub fn show(disk: &'static str, free: u64, total: u64, reserve: u64) -> u64 {
-    let reserve = reserve.min(total / MOST_OF_A_DISK);
+    let reserve = reserve.min(total / RESERVE_DIVISOR);
     gauge!("bedside_disk_free_bytes", "disk" => disk).set(free as f64);
     gauge!("bedside_disk_reserve_bytes", "disk" => disk).set(reserve as f64);
     reserve
 }
 
-/// Describes the metrics of free space.
+/// Describes the metrics.
 pub fn describe_disks() {
-    describe_gauge!("bedside_disk_free_bytes", Unit::Bytes, "Free space on a disk that is written");
+    describe_gauge!("bedside_disk_free_bytes", Unit::Bytes, "Free space of a disk in use");
     describe_gauge!(
         "bedside_disk_reserve_bytes",
         Unit::Bytes,
-        "Free space below which uploads are not accepted, for each disk"
+        "Free space below which uploads are rejected, per disk"
     );
 }
 
-/// Free and total space of the disk that a folder is on; `None` if the system does not say.
+/// Free and total bytes of the disk that contains a folder, or `None` if the system does not report them.
 fn space(path: &Path) -> Option<(u64, u64)> {
     Some((fs4::available_space(path).ok()?, fs4::total_space(path).ok()?))
 }
@@ -155,14 +157,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_is_low_below_its_reserve_which_is_a_tenth_of_it_at_most() {
+    fn reserve_is_at_most_a_tenth_of_the_disk() {
         let folder = tempfile::tempdir().unwrap();
         let (free, total) = space(folder.path()).unwrap();
         let of =
             |reserve| DiskReserve::new(ByteSize(reserve), [("data", folder.path().to_owned())]).measure();
         assert_eq!(of(0), Ok(()));
-        if free < total / MOST_OF_A_DISK {
-            assert_eq!(of(u64::MAX).unwrap_err().reserve, total / MOST_OF_A_DISK);
+        if free < total / RESERVE_DIVISOR {
+            assert_eq!(of(u64::MAX).unwrap_err().reserve, total / RESERVE_DIVISOR);
         } else {
             assert_eq!(of(u64::MAX), Ok(()), "a tenth of the disk is free");
         }

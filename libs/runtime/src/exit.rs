@@ -1,64 +1,37 @@
-//! How a process ends: 0 when told to, 64 on bad configuration, 1 on anything else; each with one sentence.
+//! Errors that end a service process.
+//!
+//! A process exits with 0 after a requested shutdown, with 64 if its configuration is invalid, and with 1 on
+//! any other failure.
 
-use std::process::ExitCode;
-
-/// Why a service could not start or go on: one sentence a person can act on.
+/// Why a service could not start or had to stop. The message is one sentence that tells an operator what to
+/// change.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration cannot work. Nothing was bound, opened or changed.
+    /// The configuration is invalid. Nothing was bound, opened or changed.
     #[error("{0}")]
     Config(String),
-    /// Something it needs is not there or failed.
+    /// A resource that the service needs is missing or failed.
     #[error("{0}")]
     Failed(String),
 }
 
 impl StartError {
-    /// The configuration cannot work.
-    pub fn config(sentence: impl std::fmt::Display) -> Self {
-        StartError::Config(sentence.to_string())
+    /// Returns a configuration error.
+    pub fn config(message: impl std::fmt::Display) -> Self {
+        StartError::Config(message.to_string())
     }
 
-    /// Something the service needs is not there or failed.
-    pub fn failed(sentence: impl std::fmt::Display) -> Self {
-        StartError::Failed(sentence.to_string())
+    /// Returns an error for a resource that is missing or failed.
+    pub fn failed(message: impl std::fmt::Display) -> Self {
+        StartError::Failed(message.to_string())
     }
 
-    /// `EX_USAGE` of sysexits.h for bad configuration, else 1.
+    /// Returns 64 (`EX_USAGE` of sysexits.h) for an invalid configuration, otherwise 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             StartError::Config(_) => 64,
             StartError::Failed(_) => 1,
-        }
-    }
-}
-
-/// Runs a service on a new tokio runtime and turns its end into an exit code.
-pub fn run_main(service: &str, run: impl Future<Output = Result<(), StartError>>) -> ExitCode {
-    if let Err(error) = crate::open_files::lift_limit() {
-        eprintln!("{service}: the limit of open files stays as it is: {error}");
-    }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("{service}: the async runtime could not start: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let result = runtime.block_on(async {
-        let result = run.await;
-        #[cfg(feature = "otlp")]
-        crate::trace::flush().await;
-        result
-    });
-    // Blocking work that hangs, such as a read of a dead disk, must not keep the process.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{service}: {error}");
-            ExitCode::from(error.exit_code())
         }
     }
 }

@@ -1,4 +1,7 @@
-//! Watches files that are read again when they change: access tokens, renewed certificates.
+//! Detects changes of small files: token files and renewed certificates.
+//!
+//! The files are polled. Notification services such as inotify do not report a file that is replaced by a
+//! mount, which is how container platforms update secrets; therefore no file-watching library is used.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,17 +9,17 @@ use std::time::Duration;
 
 use proto_json::BlobHash;
 
-/// Time between two looks at the files. They are small, and watching a folder does not see what is mounted over it.
-const EVERY: Duration = Duration::from_secs(1);
+/// Polling interval.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A change counts once two reads that are this far apart give the same: a file that is being written in place is empty or
-/// incomplete for a moment.
-const SETTLED_AFTER: Duration = Duration::from_millis(200);
+/// Time between two reads that must return the same content before a change is reported. A file that is
+/// written in place is empty or incomplete for a moment.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
 
-/// A file that changes all the time is taken as it is after so many reads.
-const MOST_READS: u32 = 5;
+/// Maximum number of reads per change. Bounds the wait for a file that changes continuously.
+const MAX_READS: u32 = 5;
 
-/// Files whose changes matter. Keeps only hashes of them: their contents may be secret.
+/// A set of files that is watched for changes. Keeps only hashes, because the contents may be secret.
 #[derive(Debug)]
 pub struct WatchedFiles {
     paths: Vec<PathBuf>,
@@ -28,38 +31,38 @@ pub struct WatchedFiles {
 #[derive(Debug, thiserror::Error)]
 #[error("the file {} cannot be read: {cause}", path.display())]
 pub struct UnreadableFile {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Why.
+    /// The I/O error.
     pub cause: io::Error,
 }
 
 type Contents = Result<Vec<Vec<u8>>, UnreadableFile>;
 
 impl WatchedFiles {
-    /// Reads the files for the first time. Returns their contents, in order.
+    /// Reads the files and returns their contents in the order of `paths`.
     ///
     /// # Errors
-    /// When one cannot be read.
+    /// If a file cannot be read.
     pub fn read(paths: Vec<PathBuf>) -> Result<(Self, Vec<Vec<u8>>), UnreadableFile> {
         let contents = read_all(&paths)?;
         Ok((WatchedFiles { last: Some(hashes(&contents)), paths }, contents))
     }
 
-    /// Waits until one of the files has changed, and returns the contents of all.
+    /// Waits until a file changes and returns the contents of all files.
     ///
     /// # Errors
-    /// When one of them cannot be read any more, such as a file that was removed. That is a change, too: it is reported
-    /// once, and the next change is a file that can be read again.
+    /// If a file can no longer be read, for example because it was removed. This counts as a change and is
+    /// reported once; the next change is reported when all files can be read again.
     pub async fn changed(&mut self) -> Result<Vec<Vec<u8>>, UnreadableFile> {
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             let Some((mut hashes, mut contents)) = self.read_now().await else { continue };
             if hashes == self.last {
                 continue;
             }
-            for _ in 1..MOST_READS {
-                tokio::time::sleep(SETTLED_AFTER).await;
+            for _ in 1..MAX_READS {
+                tokio::time::sleep(SETTLE_TIME).await;
                 let Some(again) = self.read_now().await else { break };
                 let settled = again.0 == hashes;
                 (hashes, contents) = again;
@@ -74,7 +77,7 @@ impl WatchedFiles {
         }
     }
 
-    /// `None` if the read was not run to its end, as at the end of the process.
+    /// Returns `None` if the read did not complete because the runtime is shutting down.
     async fn read_now(&self) -> Option<(Option<Vec<BlobHash>>, Contents)> {
         let paths = self.paths.clone();
         let contents = tokio::task::spawn_blocking(move || read_all(&paths)).await.ok()?;
@@ -107,30 +110,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn changed_file_is_returned_once() {
+    async fn changed_file_is_reported_once() {
         let (_folder, path, mut files) = watched("one");
-        assert!(tokio::time::timeout(EVERY * 3, files.changed()).await.is_err());
+        assert!(tokio::time::timeout(POLL_INTERVAL * 3, files.changed()).await.is_err());
         std::fs::write(&path, "two").unwrap();
         assert_eq!(files.changed().await.unwrap(), [b"two"]);
-        assert!(tokio::time::timeout(EVERY * 3, files.changed()).await.is_err(), "the same as before");
+        assert!(tokio::time::timeout(POLL_INTERVAL * 3, files.changed()).await.is_err(), "no further change");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn missing_file_is_reported_once_and_so_is_its_return() {
+    async fn missing_and_restored_file_are_each_reported_once() {
         let (_folder, path, mut files) = watched("one");
         std::fs::remove_file(&path).unwrap();
         assert_eq!(files.changed().await.unwrap_err().cause.kind(), io::ErrorKind::NotFound);
-        assert!(tokio::time::timeout(EVERY * 3, files.changed()).await.is_err(), "still missing");
+        assert!(tokio::time::timeout(POLL_INTERVAL * 3, files.changed()).await.is_err(), "still missing");
         std::fs::write(&path, "one").unwrap();
         assert_eq!(files.changed().await.unwrap(), [b"one"]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn file_that_is_being_written_is_read_when_it_is_complete() {
+    async fn partially_written_file_is_reported_when_complete() {
         let (_folder, path, mut files) = watched("one");
         std::fs::write(&path, "").unwrap();
         let (changed, ()) = tokio::join!(files.changed(), async {
-            tokio::time::sleep(EVERY + SETTLED_AFTER / 2).await;
+            tokio::time::sleep(POLL_INTERVAL + SETTLE_TIME / 2).await;
             std::fs::write(&path, "two").unwrap();
         });
         assert_eq!(changed.unwrap(), [b"two"]);

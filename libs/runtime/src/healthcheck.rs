@@ -1,4 +1,8 @@
-//! `healthcheck`: a service's own program asks it whether it is ready. Containers need neither a shell nor curl for it.
+//! The `healthcheck` subcommand: queries the readiness endpoint of a running service. Container images
+//! therefore need neither a shell nor curl.
+//!
+//! The request is written by hand over a TCP stream: it is a single fixed GET, and an HTTP client would be a
+//! dependency of every service.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,32 +11,32 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::StartError;
+use crate::exit::StartError;
 
-/// A little more than the checks behind `/readyz` may take.
-const LIMIT: Duration = Duration::from_secs(4);
+/// Timeout of the whole query. Longer than the timeout of the checks behind `/readyz`.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Longest answer that is looked at.
-const LONGEST: u64 = 16 * 1024;
+/// Maximum number of bytes of the response that are read.
+const MAX_RESPONSE: u64 = 16 * 1024;
 
-/// What a service's program can do besides serving.
+/// Subcommands that all services have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Subcommand)]
 pub enum Command {
-    /// Ask the service that runs under these settings whether it is ready; 0 if it is, else 1
+    /// Query whether the service that runs with these settings is ready; exits with 0 if it is, otherwise 1
     Healthcheck,
 }
 
-/// Asks `/readyz` at the address under which a service on this machine serves its health.
+/// Requests `/readyz` from the health endpoint of a service on this machine.
 ///
 /// # Errors
-/// One sentence on what is not ready, or that nobody answers.
+/// If the service is not ready or does not answer. The message names the failed checks.
 pub async fn healthcheck(admin: SocketAddr) -> Result<(), StartError> {
     let address = reachable(admin);
-    let answer = tokio::time::timeout(LIMIT, ask(address))
+    let response = tokio::time::timeout(TIMEOUT, request_readiness(address))
         .await
         .map_err(|_| StartError::failed(format!("{address} does not answer in time")))?
         .map_err(|error| StartError::failed(format!("nobody answers at {address}: {error}")))?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
     let status = head.split(' ').nth(1).unwrap_or_default();
     if status == "200" {
         return Ok(());
@@ -46,7 +50,7 @@ pub async fn healthcheck(admin: SocketAddr) -> Result<(), StartError> {
     }))
 }
 
-/// Who listens on every address is asked on the loopback.
+/// Replaces an unspecified address, such as 0.0.0.0, with the loopback address.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -56,13 +60,13 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-async fn ask(address: SocketAddr) -> io::Result<String> {
+async fn request_readiness(address: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.take(LONGEST).read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    let mut response = Vec::new();
+    stream.take(MAX_RESPONSE).read_to_end(&mut response).await?;
+    Ok(String::from_utf8_lossy(&response).into_owned())
 }
 
 #[cfg(test)]
@@ -70,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_listens_everywhere_is_asked_on_the_loopback() {
+    fn unspecified_listen_address_is_queried_on_loopback() {
         for (listen, ask) in [
             ("0.0.0.0:9011", "127.0.0.1:9011"),
             ("[::]:9011", "[::1]:9011"),

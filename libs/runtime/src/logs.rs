@@ -7,35 +7,36 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-use crate::StartError;
+use crate::exit::StartError;
 
-/// How to log.
+/// Settings of the log.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogArgs {
-    /// What to log: `error`, `warn`, `info`, `debug`, or per module as in `info,bus=debug`
+    /// Log filter: `error`, `warn`, `info`, `debug`, or per module as in `info,bus=debug`
     #[arg(long, env = "BEDSIDE_LOG", default_value = "info", global = true, help_heading = "Logs")]
     pub log: String,
-    /// Form of the log lines on standard error; `auto` is text on a terminal, else JSON
+    /// Format of log lines on standard error; `auto` means text on a terminal, otherwise JSON
     #[arg(long, env = "BEDSIDE_LOG_FORMAT", default_value = "auto", global = true, help_heading = "Logs")]
     pub log_format: LogFormat,
 }
 
-/// Form of the log lines.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// Text on a terminal, else JSON.
+    /// Text on a terminal, otherwise JSON.
     Auto,
-    /// For people.
+    /// Human-readable text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Sends the process's logs to standard error, and its spans to a collector if one is named. Names, record numbers and
-/// signals never go in; upload ids do. Call it on the runtime.
+/// Writes log lines to standard error, and exports spans if an OpenTelemetry collector is configured. Log
+/// lines contain upload ids; they never contain patient names, record numbers or signals. Must be called on a
+/// tokio runtime.
 ///
 /// # Errors
-/// When the filter cannot be read, or the collector cannot be meant.
+/// If the filter is invalid or the collector's address is invalid.
 pub fn init_logging(service: &'static str, args: &LogArgs) -> Result<(), StartError> {
     let filter = EnvFilter::try_new(&args.log)
         .map_err(|error| StartError::config(format!("--log {:?} cannot be read: {error}", args.log)))?;
@@ -43,14 +44,14 @@ pub fn init_logging(service: &'static str, args: &LogArgs) -> Result<(), StartEr
     let text = args.log_format == LogFormat::Text || args.log_format == LogFormat::Auto && terminal;
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(terminal);
     let lines = if text { lines.boxed() } else { lines.json().flatten_event(true).boxed() };
-    // Spans are for the collector of traces; what they hold would double every line.
+    // Spans are exported to the collector only. Their fields would repeat in every log line.
     let lines = lines.with_filter(filter.and(filter_fn(|of| !of.is_span() || of.target() != "trace")));
     let registry = tracing_subscriber::registry().with(lines);
     #[cfg(feature = "otlp")]
     let registry = registry.with(crate::trace::layer(service)?);
     #[cfg(not(feature = "otlp"))]
     let _ = service;
-    // A second initialisation, as in tests that start several services, leaves the first in force.
+    // If a subscriber is already installed, as in tests that start several services, it is kept.
     let _ = registry.try_init();
     Ok(())
 }

@@ -1,19 +1,26 @@
-//! How a service is told to reach MongoDB.
+//! Settings of the MongoDB connection, and waiting for the server at startup.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::Retryable;
 use store::StoreError;
 use store::mongo::{MongoConfig, MongoStore, PrepareError};
 
-use crate::{Backoff, Shutdown, StartError};
+use crate::backoff::exponential_backoff;
+use crate::exit::StartError;
+use crate::shutdown::Shutdown;
 
-/// How to reach MongoDB.
+/// Delays between attempts to reach the server.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const MAX_RETRY: Duration = Duration::from_secs(2);
+
+/// Settings of the MongoDB connection.
 #[derive(Clone, clap::Args)]
 #[command(next_help_heading = "MongoDB")]
 pub struct MongoArgs {
-    /// Connection string, with credentials and TLS options where there are any
+    /// MongoDB connection string, including credentials and TLS options
     #[arg(
         long = "mongodb",
         env = "BEDSIDE_MONGODB",
@@ -22,13 +29,13 @@ pub struct MongoArgs {
         hide_env_values = true
     )]
     pub uri: String,
-    /// File that holds the connection string and nothing else; wins over --mongodb
+    /// File that contains only the connection string; overrides --mongodb
     #[arg(long = "mongodb-file", env = "BEDSIDE_MONGODB_FILE", value_name = "FILE")]
     pub uri_file: Option<PathBuf>,
-    /// PEM file of the authorities that vouch for the servers; switches TLS on
+    /// PEM file of CA certificates that the servers are verified with; enables TLS
     #[arg(id = "mongodb_ca", long = "mongodb-ca", env = "BEDSIDE_MONGODB_CA", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// PEM file of this service's certificate and its key, where the servers ask for one; switches TLS on
+    /// PEM file of the client certificate and its key, if the servers require one; enables TLS
     #[arg(id = "mongodb_cert", long = "mongodb-cert", env = "BEDSIDE_MONGODB_CERT", value_name = "FILE")]
     pub certificate_file: Option<PathBuf>,
     /// Name of the database
@@ -36,16 +43,17 @@ pub struct MongoArgs {
     pub database: String,
 }
 
-/// Who creates the collections and indexes.
+/// Whether this service creates the collections and indexes.
 #[derive(Debug, Clone, Copy, clap::Args)]
 #[command(next_help_heading = "MongoDB")]
 pub struct ProvisionArgs {
-    /// Collections and indexes are created by `ingest provision`; this service creates none and needs no right to do so
+    /// Do not create collections and indexes: `ingest provision` has created them, and this service needs no
+    /// permission to
     #[arg(long = "mongodb-provisioned", env = "BEDSIDE_MONGODB_PROVISIONED")]
     pub mongodb_provisioned: bool,
 }
 
-/// Without the connection string: it may hold a password.
+/// Omits the connection string, because it may contain a password.
 impl std::fmt::Debug for MongoArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MongoArgs").field("database", &self.database).finish_non_exhaustive()
@@ -53,10 +61,10 @@ impl std::fmt::Debug for MongoArgs {
 }
 
 impl MongoArgs {
-    /// Prepares the connection.
+    /// Creates the client. Does not wait for a server.
     ///
     /// # Errors
-    /// When the connection string is wrong.
+    /// If the connection string is invalid.
     pub async fn connect(&self) -> Result<Arc<MongoStore>, StartError> {
         let uri = match &self.uri_file {
             None => self.uri.clone(),
@@ -72,34 +80,35 @@ impl MongoArgs {
             ..MongoConfig::new(uri, self.database.clone())
         };
         MongoStore::connect(config).await.map_err(|error| match error {
-            // A name that cannot be resolved now may be later, but the driver needs it to know the servers.
+            // A host name that does not resolve may resolve later, but the driver needs it to find the
+            // servers.
             error @ StoreError::Unavailable(_) => StartError::failed(error),
             error => StartError::config(error),
         })
     }
 }
 
-/// Creates the indexes, and tries again while the store cannot be reached, until they exist or the shutdown begins. Returns
-/// whether they exist.
+/// Creates the indexes. Retries while the store is unreachable, until it succeeds (`true`) or the shutdown
+/// begins (`false`).
 ///
 /// # Errors
-/// When the store refuses: trying again would not help.
+/// If the store refuses permanently.
 pub async fn prepare_mongo(store: &MongoStore, shutdown: &Shutdown) -> Result<bool, StartError> {
-    until_done(shutdown, || store.ensure_indexes()).await
+    retry_while_unavailable(shutdown, || store.ensure_indexes()).await
 }
 
-/// Waits until the store can be read with this user, or the shutdown begins. Returns whether it can.
+/// Waits until this user can read the store (`true`) or the shutdown begins (`false`).
 ///
 /// # Errors
-/// When the store refuses the user: trying again would not help.
+/// If the store refuses the user permanently.
 pub async fn wait_for_mongo(store: &MongoStore, shutdown: &Shutdown) -> Result<bool, StartError> {
-    until_done(shutdown, || store.verify_access()).await
+    retry_while_unavailable(shutdown, || store.verify_access()).await
 }
 
-/// Looks once whether the store refuses this user. A store that cannot be reached is no error.
+/// Checks once whether the store refuses this user. An unreachable store is not an error.
 ///
 /// # Errors
-/// When the store refuses the user.
+/// If the store refuses the user.
 pub async fn refuse_wrong_login(store: &MongoStore) -> Result<(), StartError> {
     match store.verify_access().await {
         Err(error @ (PrepareError::Refused(_) | PrepareError::Conflict(_))) => Err(permanent(&error)),
@@ -107,23 +116,18 @@ pub async fn refuse_wrong_login(store: &MongoStore) -> Result<(), StartError> {
     }
 }
 
-async fn until_done<F>(shutdown: &Shutdown, attempt: impl Fn() -> F) -> Result<bool, StartError>
+async fn retry_while_unavailable<F>(shutdown: &Shutdown, attempt: impl Fn() -> F) -> Result<bool, StartError>
 where
     F: Future<Output = Result<(), PrepareError>>,
 {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
-    loop {
-        let Some(done) = shutdown.unless_begun(attempt()).await else { return Ok(false) };
-        match done {
-            Ok(()) => return Ok(true),
-            Err(PrepareError::Store(error @ StoreError::Unavailable(_))) => {
-                tracing::warn!(%error, "waiting for the patient store");
-                if shutdown.unless_begun(backoff.wait()).await.is_none() {
-                    return Ok(false);
-                }
-            }
-            Err(error) => return Err(permanent(&error)),
-        }
+    let retried = attempt
+        .retry(exponential_backoff(FIRST_RETRY, MAX_RETRY))
+        .when(|error| matches!(error, PrepareError::Store(StoreError::Unavailable(_))))
+        .notify(|error, _| tracing::warn!(%error, "waiting for the patient store"));
+    match shutdown.unless_begun(retried).await {
+        None => Ok(false),
+        Some(Ok(())) => Ok(true),
+        Some(Err(error)) => Err(permanent(&error)),
     }
 }
 

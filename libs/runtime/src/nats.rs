@@ -1,19 +1,28 @@
-//! How a service is told to reach NATS, and connects with patience.
+//! Settings of the NATS connection, and waiting for the server at startup.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::Retryable;
 use bus::nats::{NatsBus, NatsConfig, NatsLogin};
 use bus::{BusError, QueueLimits};
 
-use crate::{Backoff, ByteSize, RetryArgs, Shutdown, StartError};
+use crate::backoff::exponential_backoff;
+use crate::exit::StartError;
+use crate::retry::RetryArgs;
+use crate::shutdown::Shutdown;
+use crate::size::ByteSize;
 
-/// How to reach NATS.
+/// Delays between connection attempts.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const MAX_RETRY: Duration = Duration::from_secs(2);
+
+/// Settings of the NATS connection.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "NATS")]
 pub struct NatsArgs {
-    /// Servers, as in nats://host:4222; several, separated by commas, for a cluster
+    /// Server URL, as in nats://host:4222; for a cluster, several URLs separated by commas
     #[arg(
         long = "nats",
         env = "BEDSIDE_NATS",
@@ -22,22 +31,22 @@ pub struct NatsArgs {
         value_delimiter = ','
     )]
     pub urls: Vec<String>,
-    /// User of this service; the password comes from --nats-password-file or BEDSIDE_NATS_PASSWORD
+    /// User of this service; the password is read from --nats-password-file or BEDSIDE_NATS_PASSWORD
     #[arg(long = "nats-user", env = "BEDSIDE_NATS_USER", value_name = "USER")]
     pub user: Option<String>,
-    /// File that holds the password and nothing else
+    /// File that contains only the password
     #[arg(long = "nats-password-file", env = "BEDSIDE_NATS_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
-    /// Prefix of the subjects on which this service hears replies; each user needs one of its own
+    /// Subject prefix on which this service receives replies; each user needs its own
     #[arg(long = "nats-inbox", env = "BEDSIDE_NATS_INBOX", value_name = "PREFIX", default_value = "_INBOX")]
     pub inbox_prefix: String,
-    /// PEM file of the authorities that vouch for the servers, besides those of the system
+    /// PEM file of CA certificates that are trusted in addition to those of the system
     #[arg(long = "nats-ca", env = "BEDSIDE_NATS_CA", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// PEM file of this service's certificate, where the servers ask for one
+    /// PEM file of the client certificate, if the servers require one
     #[arg(long = "nats-cert", env = "BEDSIDE_NATS_CERT", value_name = "FILE", requires = "key_file")]
     pub cert_file: Option<PathBuf>,
-    /// PEM file of the key of --nats-cert
+    /// PEM file of the key for --nats-cert
     #[arg(
         id = "key_file",
         long = "nats-key",
@@ -46,13 +55,13 @@ pub struct NatsArgs {
         requires = "cert_file"
     )]
     pub key_file: Option<PathBuf>,
-    /// Refuse a connection without TLS
+    /// Reject connections without TLS
     #[arg(long = "nats-require-tls", env = "BEDSIDE_NATS_REQUIRE_TLS")]
     pub require_tls: bool,
-    /// Servers of the cluster that hold each stream, when this service makes them: 1, 3 or 5
+    /// Replicas of each stream that this service creates: 1, 3 or 5
     #[arg(long = "nats-replicas", env = "BEDSIDE_NATS_REPLICAS", default_value_t = 1)]
     pub replicas: usize,
-    /// Messages that each queue takes, when this service makes it; more are refused for now
+    /// Maximum number of messages in each queue that this service creates; a full queue rejects new messages
     #[arg(
         long = "nats-max-messages",
         env = "BEDSIDE_NATS_MAX_MESSAGES",
@@ -60,8 +69,8 @@ pub struct NatsArgs {
         default_value_t = QueueLimits::default().max_messages
     )]
     pub max_messages: u64,
-    /// Bytes of files that may wait in the broker, on the stage (60 %) and inside of messages, when this service makes the place
-    /// for them; it is reserved there
+    /// Space for staged files that the broker reserves, for stores that this service creates; 60 % of it for
+    /// the staging store, the rest for messages
     #[arg(
         long = "nats-max-staged",
         env = "BEDSIDE_NATS_MAX_STAGED",
@@ -69,31 +78,32 @@ pub struct NatsArgs {
         default_value_t = ByteSize(QueueLimits::default().max_staged_bytes)
     )]
     pub max_staged: ByteSize,
-    /// Time without a sign of life after which a job counts as lost with whoever had it, when this service makes the queues
+    /// Time after which an unacknowledged message is redelivered if its worker sends no progress, for queues
+    /// that this service creates
     #[arg(
         long = "nats-ack-wait",
         env = "BEDSIDE_NATS_ACK_WAIT",
         value_name = "TIME",
         default_value = "30s",
-        value_parser = crate::parse_duration
+        value_parser = humantime::parse_duration
     )]
     pub ack_wait: Duration,
-    /// When work that failed is tried again.
+    /// Settings of retries.
     #[command(flatten)]
     pub retry: RetryArgs,
-    /// Streams and consumers are there already, made by one who may; only use them
+    /// Do not create streams and consumers: they exist already
     #[arg(long = "nats-provisioned", env = "BEDSIDE_NATS_PROVISIONED")]
     pub provisioned: bool,
 }
 
-/// The password is never a flag: flags show in the list of processes.
+/// Environment variable of the password. There is no flag, because flags are visible in the process list.
 const PASSWORD: &str = "BEDSIDE_NATS_PASSWORD";
 
 impl NatsArgs {
-    /// The configuration for a connection of this name.
+    /// Returns the configuration of a connection with this client name.
     ///
     /// # Errors
-    /// When a user is given without a password, or a file cannot be read.
+    /// If a user has no password, or a file cannot be read.
     pub fn config(&self, name: &str) -> Result<NatsConfig, StartError> {
         if ![1, 3, 5].contains(&self.replicas) {
             return Err(StartError::config("--nats-replicas must be 1, 3 or 5"));
@@ -112,7 +122,8 @@ impl NatsArgs {
             create: !self.provisioned,
             retry: bus::RetryPolicy { ack_wait: self.ack_wait, ..self.retry.policy() },
             limits: QueueLimits { max_messages: self.max_messages, max_staged_bytes: self.max_staged.0 },
-            ..NatsConfig::new(self.urls.clone()).replicated(self.replicas)
+            replicas: self.replicas,
+            ..NatsConfig::new(self.urls.clone())
         })
     }
 
@@ -137,48 +148,43 @@ impl NatsArgs {
     }
 }
 
-/// Connects, and tries again while the broker cannot be reached, until it is or the shutdown begins (then `None`).
+/// Connects to the broker. Retries while it is unreachable; returns `None` if the shutdown begins first.
 ///
 /// # Errors
-/// When the broker refuses: trying again would not help.
+/// If the broker refuses permanently.
 pub async fn connect_nats(
     config: NatsConfig,
     shutdown: &Shutdown,
 ) -> Result<Option<Arc<NatsBus>>, StartError> {
-    patiently(shutdown, || NatsBus::connect(config.clone())).await
+    retry_while_unavailable(shutdown, || NatsBus::connect(config.clone())).await
 }
 
-/// Makes what is missing of streams and consumers, and adapts what is there; waits for the broker. Whether it is done.
+/// Creates missing streams and consumers, and updates existing ones. Retries while the broker is unreachable,
+/// until it succeeds (`true`) or the shutdown begins (`false`).
 ///
 /// # Errors
-/// When the broker refuses: trying again would not help.
+/// If the broker refuses permanently.
 pub async fn provision_nats(config: NatsConfig, shutdown: &Shutdown) -> Result<bool, StartError> {
-    Ok(patiently(shutdown, || bus::nats::provision(&config)).await?.is_some())
+    Ok(retry_while_unavailable(shutdown, || bus::nats::provision(&config)).await?.is_some())
 }
 
-/// Tries until the broker is there, or the shutdown begins: then `None`.
-async fn patiently<T, F: Future<Output = Result<T, BusError>>>(
+async fn retry_while_unavailable<T, F: Future<Output = Result<T, BusError>>>(
     shutdown: &Shutdown,
     attempt: impl Fn() -> F,
 ) -> Result<Option<T>, StartError> {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
-    loop {
-        let Some(outcome) = shutdown.unless_begun(attempt()).await else { return Ok(None) };
-        match outcome {
-            Ok(done) => return Ok(Some(done)),
-            Err(error @ BusError::Unavailable(_)) => {
-                tracing::warn!(%error, "waiting for the message broker");
-                if shutdown.unless_begun(backoff.wait()).await.is_none() {
-                    return Ok(None);
-                }
-            }
-            Err(error) if error.to_string().contains("insufficient storage") => {
-                return Err(StartError::failed(format!(
-                    "{error}; the broker reserves the space that --nats-max-staged names: make it less there, or \
-                     max_file_store of the broker more"
-                )));
-            }
-            Err(error) => return Err(StartError::failed(error)),
+    let retried = attempt
+        .retry(exponential_backoff(FIRST_RETRY, MAX_RETRY))
+        .when(|error| matches!(error, BusError::Unavailable(_)))
+        .notify(|error, _| tracing::warn!(%error, "waiting for the message broker"));
+    match shutdown.unless_begun(retried).await {
+        None => Ok(None),
+        Some(Ok(done)) => Ok(Some(done)),
+        Some(Err(error)) if error.to_string().contains("insufficient storage") => {
+            Err(StartError::failed(format!(
+                "{error}; the broker reserves the space given by --nats-max-staged: reduce it, or increase \
+                 max_file_store of the broker"
+            )))
         }
+        Some(Err(error)) => Err(StartError::failed(error)),
     }
 }

@@ -1,10 +1,10 @@
-//! How many files and connections a process may have open.
+//! The limit of open files and connections of the process.
 
-/// Lifts the limit of open files to the most that this process may have: many systems begin at 1,024 out of habit, and
-/// each client that is connected takes one. Returns the limit that is in force then, where there is one.
+/// Raises the soft limit of open files to the hard limit and returns it. Many systems default to a soft limit
+/// of 1,024, and every client connection uses one file descriptor.
 ///
 /// # Errors
-/// When the system does not allow it; the limit is then as it was.
+/// If the system refuses. The limit is then unchanged.
 #[cfg(unix)]
 pub(crate) fn lift_limit() -> std::io::Result<Option<u64>> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,7 +15,7 @@ pub(crate) fn lift_limit() -> std::io::Result<Option<u64>> {
     Ok(limit.maximum)
 }
 
-/// There is nothing to lift here.
+/// This system has no such limit.
 #[cfg(not(unix))]
 pub(crate) fn lift_limit() -> std::io::Result<Option<u64>> {
     Ok(None)
@@ -26,7 +26,7 @@ mod tests {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     #[test]
-    fn a_low_limit_is_lifted_as_far_as_it_may() {
+    fn soft_limit_is_raised_to_the_hard_limit() {
         let before = getrlimit(Resource::Nofile);
         let low = Rlimit { current: Some(256), maximum: before.maximum };
         setrlimit(Resource::Nofile, low).unwrap();

@@ -1,17 +1,18 @@
-//! When work that failed is tried again.
+//! Settings of message retries.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use bus::RetryPolicy;
+use humantime::parse_duration;
 
-use crate::parse_duration;
-
-/// When work that failed is tried again. Outages are not failures of a message: they are waited for without end.
+/// Settings of message retries. They apply to failures of a message; outages of a dependency are retried
+/// without limit.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Retries")]
 pub struct RetryArgs {
-    /// Attempts at a message that may fail before it becomes a dead letter; outages of store, broker or disk do not count
+    /// Maximum number of attempts before a failing message is dead-lettered; outages of store, broker or disk
+    /// do not count
     #[arg(
         long,
         env = "BEDSIDE_MAX_ATTEMPTS",
@@ -19,7 +20,7 @@ pub struct RetryArgs {
         default_value_t = NonZeroU64::new(RetryPolicy::default().max_attempts).unwrap_or(NonZeroU64::MIN)
     )]
     pub max_attempts: NonZeroU64,
-    /// Waits after the first, second, … attempt at a message; the last one goes for all further ones [default:
+    /// Delays after the first, second, … attempt; the last one applies to all further attempts [default:
     /// 200ms,1s,5s,15s,30s,60s]
     #[arg(
         long,
@@ -32,7 +33,7 @@ pub struct RetryArgs {
 }
 
 impl RetryArgs {
-    /// The policy, with the other settings as they are by default.
+    /// Returns the retry policy. Fields without a setting have their default.
     #[must_use]
     pub fn policy(&self) -> RetryPolicy {
         let mut policy = RetryPolicy { max_attempts: self.max_attempts.get(), ..RetryPolicy::default() };

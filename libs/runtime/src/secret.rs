@@ -1,4 +1,4 @@
-//! Secrets that this system makes for itself: keys and shared tokens, each in a file of its own.
+//! Secrets that the system generates: keys and shared tokens, each in its own file.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -6,16 +6,17 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::http::HeaderValue;
+use http::HeaderValue;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::StartError;
+use crate::exit::StartError;
 
-/// Fewest characters of a secret.
-const SHORTEST: usize = 32;
+/// Minimum length in characters.
+const MIN_LENGTH: usize = 32;
 
-/// A secret: printable ASCII characters, as `openssl rand -hex 32` makes them.
+/// A secret of printable ASCII characters, such as the output of `openssl rand -hex 32`. `Debug` does not
+/// show it.
 #[derive(Clone)]
 pub struct Secret(Arc<str>);
 
@@ -26,31 +27,31 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// Makes a secret of 256 random bits.
+    /// Generates a secret with 256 random bits.
     ///
     /// # Errors
-    /// When the system gives no random numbers.
+    /// If the system provides no random numbers.
     pub fn generate() -> Result<Self, StartError> {
         let mut bytes = [0; 32];
         SystemRandom::new()
             .fill(&mut bytes)
-            .map_err(|_| StartError::failed("the system gives no random numbers"))?;
+            .map_err(|_| StartError::failed("the system provides no random numbers"))?;
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Secret(hex.into()))
     }
 
-    /// Reads the secret in a file. White space around it is ignored.
+    /// Reads a secret from a file. Surrounding white space is ignored.
     ///
     /// # Errors
-    /// When the file cannot be read or holds no secret; the message does not show its content.
+    /// If the file cannot be read or contains no valid secret. The message does not contain its content.
     pub fn read(path: &Path) -> Result<Self, StartError> {
         let text = fs::read_to_string(path).map_err(|error| {
             StartError::config(format!("the secret file {} cannot be read: {error}", path.display()))
         })?;
         Secret::from_text(&text).ok_or_else(|| {
             StartError::config(format!(
-                "the secret file {} must hold one secret of {SHORTEST} or more printable ASCII characters, such as \
-                 `openssl rand -hex 32` makes",
+                "the secret file {} must contain one secret of {MIN_LENGTH} or more printable ASCII \
+                 characters, such as the output of `openssl rand -hex 32`",
                 path.display()
             ))
         })
@@ -58,20 +59,22 @@ impl Secret {
 
     fn from_text(text: &str) -> Option<Self> {
         let text = text.trim();
-        let fits = text.len() >= SHORTEST && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let fits = text.len() >= MIN_LENGTH && text.bytes().all(|byte| byte.is_ascii_graphic());
         fits.then(|| Secret(text.into()))
     }
 
-    /// Reads the secret in a file, or makes the file with a new secret that only its owner can read. The file has its name
-    /// only once its content is on disk. Only one process at a time may call this for a path.
+    /// Reads a secret from a file. If the file does not exist, creates it with a new secret that only the
+    /// owner can read. The file is renamed into place after its content has been synced. Only one process at
+    /// a time may call this for a path.
     ///
     /// # Errors
-    /// As [`Secret::read`], and when the file cannot be made. A file with wrong content is never replaced.
+    /// Like [`Secret::read`], and if the file cannot be created. A file with invalid content is never
+    /// replaced.
     pub fn read_or_create(path: &Path) -> Result<Self, StartError> {
         if path.try_exists().is_ok_and(|exists| !exists) {
             let secret = Secret::generate()?;
             secret.write(path).map_err(|error| {
-                StartError::failed(format!("the secret file {} cannot be made: {error}", path.display()))
+                StartError::failed(format!("the secret file {} cannot be created: {error}", path.display()))
             })?;
         }
         Secret::read(path)
@@ -93,8 +96,8 @@ impl Secret {
         Ok(())
     }
 
-    /// HMAC-SHA-256 with this secret as the key. `purpose` separates its uses: what one of them shows says nothing about
-    /// the others. Each part goes in with its length, so that different parts never give the same input.
+    /// HMAC-SHA-256 with this secret as the key. `purpose` separates independent uses of the secret. Each
+    /// part is prefixed with its length, so different parts never produce the same input.
     #[must_use]
     pub fn keyed_hash(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes());
@@ -108,10 +111,10 @@ impl Secret {
         hash
     }
 
-    /// `Authorization: Bearer …` with this secret.
+    /// Returns the value `Bearer <secret>` for an `Authorization` header.
     ///
     /// # Errors
-    /// Never: a secret is printable ASCII.
+    /// None in practice: a secret is printable ASCII.
     pub fn bearer(&self) -> Result<HeaderValue, StartError> {
         let mut value = HeaderValue::try_from(format!("Bearer {}", self.0))
             .map_err(|error| StartError::config(error.to_string()))?;
@@ -119,8 +122,8 @@ impl Secret {
         Ok(value)
     }
 
-    /// Whether an `Authorization` header carries this secret. Takes the same time whatever it carries: hashes with a key
-    /// that nobody knows are compared.
+    /// Returns whether an `Authorization` header contains this secret. Compares keyed hashes, so the time
+    /// does not depend on the value.
     #[must_use]
     pub fn is_carried_by(&self, authorization: Option<&HeaderValue>) -> bool {
         let token = authorization
@@ -139,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn created_secret_is_read_again_and_only_its_owner_can_read_the_file() {
+    fn created_secret_is_read_again_and_private_to_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         let first = Secret::read_or_create(&path).unwrap();
@@ -151,11 +154,11 @@ mod tests {
             use std::os::unix::fs::PermissionsExt;
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no unfinished file is left");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]
-    fn file_without_a_secret_is_refused_and_never_replaced() {
+    fn file_with_invalid_secret_is_rejected_and_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         for content in ["", "short", &"a b".repeat(20), &"é".repeat(40)] {
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn keyed_hash_depends_on_key_purpose_and_the_limits_of_its_parts() {
+    fn keyed_hash_depends_on_key_purpose_and_part_boundaries() {
         let (one, other) = (Secret::generate().unwrap(), Secret::generate().unwrap());
         let hash = one.keyed_hash("test", &[b"ab", b"c"]);
         assert_eq!(hash, one.keyed_hash("test", &[b"ab", b"c"]));
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_secret_itself_is_accepted() {
+    fn only_the_exact_secret_is_accepted() {
         let (secret, other) = (Secret::generate().unwrap(), Secret::generate().unwrap());
         assert!(secret.is_carried_by(Some(&secret.bearer().unwrap())));
         assert!(!secret.is_carried_by(Some(&other.bearer().unwrap())));

@@ -1,21 +1,22 @@
-//! One signal that ends everything.
+//! The shutdown signal of a process.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-/// Tells every part of a process that it is time to end. Clones share one signal.
+/// Signals all tasks of a process to stop. Clones share one signal.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown(CancellationToken);
 
 impl Shutdown {
-    /// A signal that only [`Shutdown::begin`] gives.
+    /// Returns a signal that only [`Shutdown::begin`] triggers.
     #[must_use]
     pub fn new() -> Self {
         Shutdown::default()
     }
 
-    /// A signal that SIGTERM and SIGINT give, too. A second one ends the process at once.
+    /// Returns a signal that SIGTERM and SIGINT trigger. A second SIGTERM or SIGINT ends the process
+    /// immediately.
     #[must_use]
     pub fn on_signal() -> Self {
         let shutdown = Shutdown::new();
@@ -24,7 +25,7 @@ impl Shutdown {
             for last in [false, true] {
                 let name = signal().await;
                 if last {
-                    tracing::warn!(signal = name, "second signal, ending at once");
+                    tracing::warn!(signal = name, "second signal received; exiting immediately");
                     std::process::exit(130);
                 }
                 tracing::info!(signal = name, "shutting down");
@@ -34,13 +35,13 @@ impl Shutdown {
         shutdown
     }
 
-    /// A signal that this one gives, too, but not the other way round.
+    /// Returns a signal that this one triggers. Triggering the child does not affect the parent.
     #[must_use]
     pub fn child(&self) -> Self {
         Shutdown(self.0.child_token())
     }
 
-    /// A signal that follows this one after a time.
+    /// Returns a signal that is triggered `wait` after this one.
     #[must_use]
     pub fn later(&self, wait: Duration) -> Self {
         if wait.is_zero() {
@@ -56,23 +57,24 @@ impl Shutdown {
         later
     }
 
-    /// Gives the signal.
+    /// Triggers the signal.
     pub fn begin(&self) {
         self.0.cancel();
     }
 
-    /// Waits for the signal.
+    /// Waits until the signal is triggered.
     pub async fn begun(&self) {
         self.0.cancelled().await;
     }
 
-    /// Whether the signal was given.
+    /// Returns whether the signal has been triggered.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// Runs `work` until it is done or the signal is given; then drops it and returns `None`.
+    /// Runs `work` to completion and returns its result, or drops it and returns `None` when the signal is
+    /// triggered.
     pub async fn unless_begun<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.0.run_until_cancelled(work).await
     }
@@ -103,7 +105,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_later_signal_follows_the_first_one() {
+    async fn delayed_signal_follows_after_its_wait() {
         let shutdown = Shutdown::new();
         let (later, at_once) = (shutdown.later(Duration::from_secs(4)), shutdown.later(Duration::ZERO));
         let begun = tokio::time::Instant::now();

@@ -1,9 +1,12 @@
-//! How settings write a number of bytes.
+//! Sizes in settings and in messages.
+//!
+//! The `bytesize` crate is not used: it formats 64,000,000 bytes as "64.0 MB", and responses of the public
+//! and the legacy API contain "64 MB".
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A number of bytes, written as in `64MB`, `1GB` or `500000`; decimal units.
+/// A number of bytes. Parses `64MB`, `1GB` or `500000`; units are decimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
@@ -38,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_with_units_and_nothing_else() {
+    fn only_whole_numbers_with_decimal_units_are_parsed() {
         assert_eq!("64MB".parse(), Ok(ByteSize(64_000_000)));
         assert_eq!(" 1 gb".parse(), Ok(ByteSize(1_000_000_000)));
         assert_eq!("7".parse(), Ok(ByteSize(7)));

@@ -1,11 +1,12 @@
-//! One upload is one trace, from the request through the queues to the announcement.
+//! Distributed tracing: one upload is one trace, from the request through the queues to the published update.
 //!
-//! Spans carry ids of uploads and records, names of queues and templates of routes; never names, record numbers or signals.
-//! They are made only where a collector is told of (feature `otlp` and `OTEL_EXPORTER_OTLP_ENDPOINT`); elsewhere all of
-//! this does nothing but pass on the W3C `traceparent` that came in.
+//! Spans contain ids of uploads and records, queue names and route templates. They never contain patient
+//! names, record numbers or signals. Spans are created only if the feature `otlp` is enabled and
+//! `OTEL_EXPORTER_OTLP_ENDPOINT` is set. Otherwise this module only forwards the received W3C `traceparent`.
+//! It validates the value itself, because builds without `otlp` do not link OpenTelemetry.
 
-use axum::http::HeaderMap;
-use bus::{BusError, Delivery, EnqueueError, EventBus, SmallFile};
+use bus::{Attachment, BusError, Delivery, EnqueueError, PubSub, WorkQueue};
+use http::HeaderMap;
 use proto_json::{PatientUpdated, QueueMessage};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
@@ -17,10 +18,10 @@ mod otlp;
 #[cfg(feature = "otlp")]
 pub(crate) use otlp::{flush, layer};
 
-/// Header of W3C Trace Context, of HTTP requests and of messages alike.
+/// Name of the W3C Trace Context header, in HTTP requests and in messages.
 pub const TRACE_PARENT: &str = "traceparent";
 
-/// Whether spans go anywhere.
+/// Whether spans are exported.
 fn is_on() -> bool {
     #[cfg(feature = "otlp")]
     return otlp::is_on();
@@ -28,7 +29,7 @@ fn is_on() -> bool {
     return false;
 }
 
-/// The span of a request to a server; continues the trace that the client names.
+/// Creates the span of a server request. Continues the client's trace.
 pub fn request(method: &str, route: &str, headers: &HeaderMap) -> Span {
     if !is_on() {
         return Span::none();
@@ -48,15 +49,15 @@ pub fn request(method: &str, route: &str, headers: &HeaderMap) -> Span {
     span
 }
 
-/// Notes on the span of a request how it was answered.
-pub fn answered(span: &Span, status: u16) {
+/// Records the response status in the span of a request.
+pub fn record_status(span: &Span, status: u16) {
     span.record("http.response.status_code", status);
     if status >= 500 {
         span.record("otel.status_code", "ERROR");
     }
 }
 
-/// The span of work on one delivery; continues the trace that its message carries.
+/// Creates the span of processing a delivery. Continues the trace of the message.
 pub fn work(name: &'static str, delivery: &Delivery) -> Span {
     if !is_on() {
         return Span::none();
@@ -78,7 +79,7 @@ pub fn work(name: &'static str, delivery: &Delivery) -> Span {
     span
 }
 
-/// The span of a part of what is under way.
+/// Creates a span for a step of the current work.
 pub fn step(name: &'static str) -> Span {
     if !is_on() {
         return Span::none();
@@ -86,15 +87,14 @@ pub fn step(name: &'static str) -> Span {
     info_span!(target: "trace", "step", otel.name = name)
 }
 
-/// Notes on the current span which upload it is about.
+/// Records the upload id in the current span.
 pub fn about_upload(upload_id: proto_json::UploadId) {
     if is_on() {
         Span::current().record("upload_id", upload_id.to_string());
     }
 }
 
-/// What to send along so that the receiver continues the trace: the current span where there is one, else what was
-/// received.
+/// Returns the `traceparent` to send: that of the current span, or the received one if there is no span.
 #[must_use]
 pub fn parent(received: Option<&str>) -> Option<String> {
     parent_in(&Span::current(), received)
@@ -109,47 +109,47 @@ fn parent_in(span: &Span, received: Option<&str>) -> Option<String> {
     received.filter(|text| is_trace_parent(text)).map(str::to_owned)
 }
 
-/// Puts a message on its queue, in the current trace.
+/// Enqueues a message in the current trace.
 ///
 /// # Errors
-/// As [`bus::send`].
+/// Like [`bus::send`].
 pub async fn send<M: QueueMessage>(
-    bus: &dyn EventBus,
+    queue: &dyn WorkQueue,
     message: &M,
     reply_to: Option<String>,
     received: Option<&str>,
 ) -> Result<(), EnqueueError> {
-    send_with(bus, Vec::new(), message, reply_to, received).await
+    send_with(queue, Vec::new(), message, reply_to, received).await
 }
 
-/// Stages files in memory and puts the message that needs them on its queue, in the current trace.
+/// Enqueues a message with attachments in the current trace.
 ///
 /// # Errors
-/// As [`bus::send_with`].
+/// Like [`bus::send_with`].
 pub async fn send_with<M: QueueMessage>(
-    bus: &dyn EventBus,
-    files: Vec<SmallFile>,
+    queue: &dyn WorkQueue,
+    attachments: Vec<Attachment>,
     message: &M,
     reply_to: Option<String>,
     received: Option<&str>,
 ) -> Result<(), EnqueueError> {
     let span = producer("send", M::QUEUE.name());
     let parent = parent_in(&span, received);
-    bus::send_with(bus, files, message, reply_to, parent).instrument(span).await
+    bus::send_with(queue, attachments, message, reply_to, parent).instrument(span).await
 }
 
-/// Announces a change, in the current trace.
+/// Publishes an update in the current trace.
 ///
 /// # Errors
-/// As [`EventBus::announce`].
-pub async fn announce(
-    bus: &dyn EventBus,
+/// Like [`PubSub::publish`].
+pub async fn publish(
+    pubsub: &dyn PubSub,
     update: &PatientUpdated,
     received: Option<&str>,
 ) -> Result<(), BusError> {
     let span = producer("announce", "patient.updated");
     let parent = parent_in(&span, received);
-    bus.announce(update, parent).instrument(span).await
+    pubsub.publish(update, parent).instrument(span).await
 }
 
 fn producer(operation: &'static str, destination: &'static str) -> Span {
@@ -174,7 +174,7 @@ fn continue_from(span: &Span, trace_parent: Option<&str>) {
     let _ = (span, trace_parent);
 }
 
-/// `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`, W3C Trace Context section 3.2.
+/// Validates the form `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`, W3C Trace Context section 3.2.
 #[must_use]
 pub fn is_trace_parent(text: &str) -> bool {
     let hex = |part: &str, length| {
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_well_formed_trace_parents_are_passed_on() {
+    fn only_valid_trace_parents_are_forwarded() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         assert_eq!(parent(Some(good)).as_deref(), Some(good));
         for text in ["", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", "00-0-0-0", "a\nb"] {

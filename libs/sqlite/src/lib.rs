@@ -1,7 +1,7 @@
-//! What the adapters on SQLite files share.
+//! Checksums for the adapters on SQLite files.
 //!
-//! SQLite has no checksums of its own: a flipped bit in a page is read as if it had been written. A [`Table`] stores a
-//! checksum with each row and compares it whenever the row is read.
+//! SQLite has no checksums of its own: a flipped bit in a page is read as valid data. A [`Table`] stores a checksum with each
+//! row and verifies it whenever the row is read.
 
 mod pages;
 mod table;

@@ -1,12 +1,12 @@
-//! The check of pages and indexes that SQLite itself offers.
+//! SQLite's own check of pages and indexes.
 
 use rusqlite::Connection;
 
-/// Reads a table with its indexes, or with `None` the whole file, and returns what SQLite finds wrong with it, at most
-/// `most` sentences: pages that contradict each other, rows out of order, indexes that do not match their table.
+/// Checks a table with its indexes, or the whole file if `table` is `None`. Returns at most `most` messages of SQLite:
+/// inconsistent pages, rows out of order, indexes that do not match their table.
 ///
 /// # Errors
-/// When the file cannot be read. Damage that ends the check early is a sentence, not an error.
+/// When the file cannot be read. Damage that ends the check early is a message, not an error.
 pub fn check_pages(db: &Connection, table: Option<&str>, most: usize) -> rusqlite::Result<Vec<String>> {
     let argument = match table {
         Some(table) => format!("'{}'", table.replace('\'', "''")),
@@ -17,9 +17,9 @@ pub fn check_pages(db: &Connection, table: Option<&str>, most: usize) -> rusqlit
         let mut rows = statement.query([])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            let sentence: String = row.get(0)?;
-            if sentence != "ok" && found.len() < most {
-                found.push(sentence);
+            let message: String = row.get(0)?;
+            if message != "ok" && found.len() < most {
+                found.push(message);
             }
         }
         Ok(found)

@@ -6,34 +6,34 @@ use rusqlite::{Connection, Row, ToSql};
 
 /// A table whose rows carry a checksum, in a column `checksum` that is declared as `INTEGER NOT NULL`.
 ///
-/// The column holds two CRC-32: the upper half is of the key, the lower half of the whole row. So a row with a damaged
-/// value still proves where it belongs, and a range of rows can be read as complete: see [`Integrity::key`].
+/// The column holds two CRC-32: that of the key in the upper half, and that of the whole row in the lower half. So the key of
+/// a row with a damaged value can still be trusted, and a range of rows can be verified as complete: see [`Integrity::key`].
 ///
 /// A checksum covers the name of the table and the names, types and values of all columns of [`Table::columns`] that are
-/// not NULL. A column that is added later, NULL in older rows, leaves their checksums valid.
+/// not NULL. A column that is added later is NULL in older rows, and their checksums stay valid.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
     /// Its name.
     pub name: &'static str,
-    /// All columns that the checksum covers, those of the key first. Rows are read and written in this order.
+    /// The columns that the checksum covers, in the order in which rows are read and written. The key comes first.
     pub columns: &'static [&'static str],
-    /// How many of the columns are the key: those by which rows are found and ordered.
+    /// Number of columns of the key, by which rows are found and ordered.
     pub key: usize,
-    /// The columns of the unique constraint that says which row [`Table::put`] replaces.
+    /// The columns of the unique constraint that decides which row [`Table::put`] replaces.
     pub unique: &'static str,
 }
 
-/// What the checksum of a row says.
+/// Result of verifying a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Integrity {
-    /// The columns of the key are as they were written.
+    /// The columns of the key match their checksum.
     pub key: bool,
-    /// All columns are.
+    /// All columns match their checksum.
     pub row: bool,
 }
 
 impl Table {
-    /// `SELECT` of all columns and the checksum, to which `WHERE` and more can be added.
+    /// A `SELECT` of all columns and the checksum. Clauses such as `WHERE` can be appended.
     #[must_use]
     pub fn select(&self) -> String {
         format!("SELECT {}, checksum FROM {}", self.columns.join(", "), self.name)
@@ -47,7 +47,7 @@ impl Table {
         self.write(db, values, "")
     }
 
-    /// Inserts a row, or replaces all columns of the one that has its key.
+    /// Inserts a row, or replaces all columns of the row with the same unique columns.
     ///
     /// # Errors
     /// Those of SQLite.
@@ -69,7 +69,7 @@ impl Table {
         db.prepare_cached(&sql)?.execute(rusqlite::params_from_iter(values)).map(drop)
     }
 
-    /// Sets the checksums of all rows to what their values give: for a table that had none before.
+    /// Computes the checksums of all rows, for a table that had none before.
     ///
     /// # Errors
     /// Those of SQLite.
@@ -109,7 +109,7 @@ impl Table {
         self.checksum(values)
     }
 
-    /// Compares the checksum of a row that was read with [`Table::select`]. Further columns may follow.
+    /// Verifies a row that was read with [`Table::select`]. Further columns may follow.
     ///
     /// # Errors
     /// Those of SQLite.
@@ -122,7 +122,7 @@ impl Table {
         Ok(Integrity { key, row })
     }
 
-    /// The key of a row as text, to name it by: `mrn 7`, or `id 0192…, mrn 7, at 1800000000000`. 16 bytes are a UUID.
+    /// The key of a row as text for messages: `mrn 7`, or `id 0192…, mrn 7, at 1800000000000`. 16 bytes are shown as a UUID.
     ///
     /// # Errors
     /// Those of SQLite.
@@ -201,7 +201,7 @@ mod tests {
     const INTACT: Integrity = Integrity { key: true, row: true };
 
     #[test]
-    fn a_changed_value_is_told_from_a_changed_key() {
+    fn changed_value_is_distinguished_from_a_changed_key() {
         let db = database();
         for id in 1..=4 {
             RATES.insert(&db, params![id, 92, "at rest"]).unwrap();
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_a_table_that_had_no_checksums_are_sealed() {
+    fn rows_without_checksums_are_sealed() {
         let db = database();
         db.execute_batch("INSERT INTO rates VALUES (1, 92, NULL, 0), (2, 93, 'at rest', 0)").unwrap();
         RATES.seal(&db).unwrap();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_that_is_added_later_leaves_older_rows_valid() {
+    fn column_that_is_added_later_leaves_older_rows_valid() {
         let db = database();
         RATES.insert(&db, params![1, 92, "at rest"]).unwrap();
         db.execute("ALTER TABLE rates ADD COLUMN source TEXT", []).unwrap();

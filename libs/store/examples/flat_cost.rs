@@ -13,8 +13,8 @@ use proto_json::{
 };
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
-use store::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload, PageRequest, PatientStore};
-use test_servers::MongoServer;
+use store::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload, PageRequest, PatientWriter};
+use testkit::MongoServer;
 
 /// Measured calls of each operation.
 const CALLS: u64 = 100;
@@ -59,7 +59,7 @@ fn upload(mrn: u64, n: u64) -> NewUpload {
     }
 }
 
-async fn store_one(store: &dyn PatientStore, mrn: u64, n: u64) -> (Duration, Duration) {
+async fn store_one(store: &dyn PatientWriter, mrn: u64, n: u64) -> (Duration, Duration) {
     let new = upload(mrn, n);
     let bytes = Bytes::copy_from_slice(&n.to_le_bytes());
     let start = Instant::now();
@@ -68,7 +68,7 @@ async fn store_one(store: &dyn PatientStore, mrn: u64, n: u64) -> (Duration, Dur
     let outcome = Err("measured".to_owned());
     let result = AnalysisResult {
         ecg_id: new.ecgs[0].id,
-        from: new.origin(),
+        upload_id: new.id,
         mrn: new.mrn,
         stored_at: new.stored_at,
         outcome,
@@ -83,7 +83,7 @@ fn median(mut times: Vec<Duration>) -> f64 {
     times[times.len() / 2].as_secs_f64() * 1e3
 }
 
-async fn measure(store: &dyn PatientStore, mrn: u64, earlier: u64) {
+async fn measure(store: &dyn PatientWriter, mrn: u64, earlier: u64) {
     let patient = Mrn::new(mrn).unwrap();
     let page = PageRequest { after: None, limit: 50 };
     let mut times: [Vec<Duration>; 6] = Default::default();
@@ -108,7 +108,7 @@ async fn measure(store: &dyn PatientStore, mrn: u64, earlier: u64) {
     println!("{earlier:8} {}", figures.join(" "));
 }
 
-async fn run(name: &str, store: Arc<dyn PatientStore>, uploads: u64) {
+async fn run(name: &str, store: Arc<dyn PatientWriter>, uploads: u64) {
     println!("{name}: median of {CALLS} calls in ms, by earlier uploads of that patient; pages of 50");
     println!(" earlier      upload    analysis     summary        ecgs heart rates      images");
     let start = Instant::now();

@@ -1,5 +1,5 @@
-//! The body of a file: on its way in cut into batches and checked against the length and hash that were announced; on its
-//! way out checked against the hash it is stored under.
+//! The body of a file. On writing, it is cut into batches and compared with the announced length and hash; on reading, it is
+//! compared with the hash it is stored under.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use proto_json::{BlobHash, BlobHasher, DamagedRecord, RecordKind};
 
 use crate::{ByteStream, StoreError};
 
-/// What a body has to be.
+/// Compares a body with its announced length and hash.
 pub(crate) struct Check {
     sha256: BlobHash,
     bytes: u64,
@@ -19,7 +19,7 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Nothing seen yet.
+    /// Before the first byte.
     pub(crate) fn new(sha256: BlobHash, bytes: u64) -> Self {
         Check { sha256, bytes, seen: 0, hasher: BlobHasher::new() }
     }
@@ -37,7 +37,7 @@ impl Check {
         Ok(())
     }
 
-    /// After the last byte: whether it was what was announced.
+    /// After the last byte: succeeds if length and hash are the announced ones.
     pub(crate) fn finish(&self) -> Result<(), StoreError> {
         if self.seen < self.bytes {
             return Err(StoreError::Corrupt(format!(
@@ -53,7 +53,8 @@ impl Check {
     }
 }
 
-/// Reads until `batch` bytes are there or the body ends: a shorter batch is the last one. `rest` is what was read beyond.
+/// Reads until `batch` bytes are complete or the body ends. A shorter batch is the last one. `rest` keeps what was read
+/// beyond the batch.
 pub(crate) async fn next_batch(
     batch: usize,
     body: &mut Fuse<ByteStream>,
@@ -70,9 +71,9 @@ pub(crate) async fn next_batch(
     Ok(rest.split_to(rest.len().min(batch)).freeze())
 }
 
-/// The body of a stored file, the last piece of which comes only if all of them have the hash the file is stored under:
-/// disks change bits, and a changed picture or ECG must not look like the one that was uploaded. A file of one piece gives
-/// nothing but the error.
+/// Verifies a stored file while it is read. The last piece is returned only if the file has the hash it is stored under:
+/// disks change bits, and a changed picture or ECG must not look like the one that was uploaded. A damaged file of one piece
+/// returns only the error.
 pub(crate) fn verified(sha256: BlobHash, bytes: u64, body: ByteStream) -> ByteStream {
     let start = Some((body, BlobHasher::new(), 0));
     stream::unfold(start, move |state| async move {
@@ -96,7 +97,7 @@ pub(crate) fn verified(sha256: BlobHash, bytes: u64, body: ByteStream) -> ByteSt
     .boxed()
 }
 
-/// An error of the store as one of a body.
+/// Converts an error of the store to one of a body.
 pub(crate) fn unreadable(error: StoreError) -> io::Error {
     let kind = match error {
         StoreError::Unavailable(_) | StoreError::Refused(_) => io::ErrorKind::Other,
@@ -107,10 +108,10 @@ pub(crate) fn unreadable(error: StoreError) -> io::Error {
     io::Error::new(kind, error)
 }
 
-/// A body that cannot be read. Trying again does not help if it is damaged where it comes from.
+/// Converts an error of a body. Retrying does not help if its source is damaged.
 fn not_read(error: io::Error) -> StoreError {
     match error.kind() {
-        // Its source is well, and has not got it.
+        // The source answers, but does not have it.
         io::ErrorKind::NotFound => StoreError::refused(error),
         io::ErrorKind::InvalidData => StoreError::Corrupt(error.to_string()),
         _ => StoreError::unavailable(error),

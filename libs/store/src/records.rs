@@ -1,11 +1,11 @@
-//! The records that an upload becomes, and which of them are a patient's latest: the same for every adapter.
+//! The records of an upload, and the rule for the latest records of a patient. All adapters share them.
 //!
-//! A record replaces the latest one of its kind if it comes after it. The order is that of their times (recorded, or
-//! received where that is not known), then of their ids. A time that is in the future when something is written
-//! ([`Timestamp::is_in_future_of`]) cannot be trusted: a clock is wrong. If the time of either record cannot be trusted, the
-//! order is that of their uploads instead: the version that the patient had after the upload, which the store assigns and
-//! no clock changes. So a value from the future never stays in front of a newer upload, and a value that is received while
-//! the server's clock is behind is shown.
+//! A record replaces the latest one of its kind if it comes after it. Records are ordered by their times (of recording, or
+//! of receipt if that is unknown), then by their ids. A time that is in the future when it is written
+//! ([`Timestamp::is_in_future_of`]) is not trusted, because a clock must be wrong. If the time of either record is not
+//! trusted, the records are ordered by their uploads instead: by the version of the patient after the upload, which the
+//! store assigns and which does not depend on a clock. So a value from the future never hides a newer upload, and a value
+//! that is received while the server's clock is behind is shown.
 
 use proto_json::{
     EcgRecord, EcgStatus, FormerName, HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate, LatestImage,
@@ -15,10 +15,10 @@ use proto_json::{
 
 use crate::{NewHeartRate, NewUpload};
 
-/// Place of a record in a history: the later one is the newer one. The id decides between equal times.
-pub(crate) type Place = (Timestamp, RecordId);
+/// Position of a record in a history, ordered by time, then by id.
+pub(crate) type Position = (Timestamp, RecordId);
 
-/// Where a latest record stands among others of its kind.
+/// What a latest record is ordered by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rank {
     pub(crate) at: Timestamp,
@@ -68,7 +68,7 @@ pub(crate) fn order(new: Rank, old: Rank, now: Timestamp) -> std::cmp::Ordering 
     }
 }
 
-/// Marks those latest records of a patient whose time is in the future of `now`. Gives whether any was not marked yet.
+/// Marks those latest records of a patient whose time is in the future of `now`. Returns whether any was not marked before.
 pub(crate) fn mark_clock_wrong(patient: &mut PatientSummary, now: Timestamp) -> bool {
     fn mark(latest: Option<&mut impl Latest>, now: Timestamp) -> bool {
         let Some(latest) = latest else { return false };
@@ -87,7 +87,7 @@ pub(crate) fn mark_clock_wrong(patient: &mut PatientSummary, now: Timestamp) -> 
     marked.contains(&true)
 }
 
-/// An ECG as it is stored, with what only its analysis needs.
+/// An ECG with the options that only its analysis needs.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoredEcg {
     pub(crate) record: EcgRecord,
@@ -146,13 +146,13 @@ impl NewUpload {
         self.images.iter().map(stored).collect()
     }
 
-    /// Whether it brings a record: then it always changes the patient.
-    pub(crate) fn brings_records(&self) -> bool {
+    /// Whether it has a record. Such an upload always changes the patient.
+    fn has_records(&self) -> bool {
         self.heart_rate.is_some() || !self.images.is_empty() || !self.ecgs.is_empty()
     }
 
     /// Applies the name of this upload to its patient.
-    pub(crate) fn apply_name(&self, patient: &mut PatientSummary) -> NameEffect {
+    fn apply_name(&self, patient: &mut PatientSummary) -> NameEffect {
         let Some(given) = &self.name else { return NameEffect::default() };
         match (&patient.name, self.rename) {
             (Some(stored), _) if stored == given => NameEffect::default(),
@@ -173,8 +173,8 @@ impl NewUpload {
         }
     }
 
-    /// The name that this upload replaced, as a record of its own.
-    pub(crate) fn former_name(&self, effect: &NameEffect) -> Option<FormerName> {
+    /// The name that this upload has replaced, as a record.
+    fn former_name(&self, effect: &NameEffect) -> Option<FormerName> {
         effect.former.clone().map(|name| FormerName {
             name,
             replaced_at: self.stored_at,
@@ -183,29 +183,45 @@ impl NewUpload {
         })
     }
 
-    /// What the client is told.
-    pub(crate) fn receipt(
-        &self,
-        patient_created: bool,
-        changed: bool,
-        name_kept: bool,
-        version: u64,
-    ) -> UploadReceipt {
-        UploadReceipt {
-            name_kept,
+    /// Applies this upload to its patient; `None` if it is the first upload of the patient.
+    pub(crate) fn apply(&self, known: Option<PatientSummary>) -> AppliedUpload {
+        let created = known.is_none();
+        let mut patient = known.unwrap_or(PatientSummary {
+            mrn: self.mrn,
+            name: None,
+            version: 0,
+            created_at: self.stored_at,
+            updated_at: self.stored_at,
+            latest_heart_rate: None,
+            latest_ecg: None,
+            latest_image: None,
+            renamed: None,
+        });
+        let name = self.apply_name(&mut patient);
+        let changed = name.changed || self.has_records();
+        // An upload with a record always increments the version.
+        self.newest().of_upload(patient.version + 1).enter(&mut patient, self.stored_at);
+        if created || changed {
+            patient.version += 1;
+            patient.updated_at = patient.updated_at.max(self.stored_at);
+        }
+        let receipt = UploadReceipt {
+            name_kept: name.kept,
             upload_id: self.id,
             mrn: self.mrn,
             received_at: self.received_at,
-            patient_created,
+            patient_created: created,
             changed,
-            version,
+            version: patient.version,
             heart_rate: self.heart_rate.as_ref().map(|rate| rate.id),
             files: self.files.clone(),
-        }
+        };
+        let former_name = self.former_name(&name);
+        AppliedUpload { patient, is_changed: created || changed, former_name, receipt }
     }
 
-    /// The newest of each kind that it brings. `upload_version` is left to the store.
-    pub(crate) fn newest(&self) -> Newest {
+    /// Its newest record of each kind, without `upload_version`.
+    fn newest(&self) -> Newest {
         let ecg = self.ecg_records().into_iter().max_by_key(|ecg| (ecg.record.at, ecg.record.id));
         let image = self.image_records().into_iter().max_by_key(|image| (image.at, image.id));
         let newest = Newest {
@@ -224,28 +240,39 @@ impl NewUpload {
     }
 }
 
-/// What the name of an upload did to its patient.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct NameEffect {
-    /// The patient has another name than before.
-    pub(crate) changed: bool,
-    /// The upload named the patient differently, and the stored name was kept.
-    pub(crate) kept: bool,
-    /// The name that was replaced.
-    pub(crate) former: Option<String>,
+/// A patient after an upload.
+#[derive(Debug)]
+pub(crate) struct AppliedUpload {
+    pub(crate) patient: PatientSummary,
+    /// The patient is new or differs from the stored one.
+    pub(crate) is_changed: bool,
+    /// The name that the upload has replaced.
+    pub(crate) former_name: Option<FormerName>,
+    pub(crate) receipt: UploadReceipt,
 }
 
-/// The newest records of one write: what may become a patient's latest.
+/// Effect of the name in an upload on its patient.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Newest {
-    pub(crate) heart_rate: Option<LatestHeartRate>,
-    pub(crate) ecg: Option<LatestEcg>,
-    pub(crate) image: Option<LatestImage>,
+struct NameEffect {
+    /// The patient has another name than before.
+    changed: bool,
+    /// The upload named the patient differently, and the stored name was kept.
+    kept: bool,
+    /// The name that was replaced.
+    former: Option<String>,
+}
+
+/// The newest records of one write. They may become a patient's latest.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Newest {
+    heart_rate: Option<LatestHeartRate>,
+    ecg: Option<LatestEcg>,
+    image: Option<LatestImage>,
 }
 
 impl Newest {
-    /// What an analysis brings, of an ECG whose upload made this version of the patient.
-    pub(crate) fn of_analysis(ecg: &EcgRecord, upload_version: u64, stored_at: Timestamp) -> Self {
+    /// The records of an analysis of an ECG whose upload made this version of the patient.
+    fn of_analysis(ecg: &EcgRecord, upload_version: u64, stored_at: Timestamp) -> Self {
         let newest = Newest {
             heart_rate: heart_rate_of(ecg).as_ref().map(latest_heart_rate),
             ecg: Some(latest_ecg(ecg)),
@@ -254,13 +281,13 @@ impl Newest {
         newest.of_upload(upload_version).stored_at(stored_at)
     }
 
-    /// The same, of an upload that made this version of the patient.
-    pub(crate) fn of_upload(mut self, version: u64) -> Self {
+    /// Sets the version that their upload made.
+    fn of_upload(mut self, version: u64) -> Self {
         self.each(|latest| latest.set_upload_version(version));
         self
     }
 
-    /// Marks those whose time is in the future.
+    /// Marks those whose time is in the future of `now`.
     fn stored_at(mut self, now: Timestamp) -> Self {
         self.each(|latest| {
             if latest.rank().at.is_in_future_of(now) {
@@ -278,9 +305,9 @@ impl Newest {
 }
 
 impl Newest {
-    /// Makes them the patient's latest where they are, at the time `now`. An analysed ECG replaces itself; a pending one does
-    /// not, as its analysis may have come before it.
-    pub(crate) fn enter(self, patient: &mut PatientSummary, now: Timestamp) {
+    /// Makes those that are newer the patient's latest, at the time `now`. An analysed ECG replaces itself while it is
+    /// pending, and not the other way round.
+    fn enter(self, patient: &mut PatientSummary, now: Timestamp) {
         fn is_newer<T: Latest>(
             new: Option<&T>,
             old: Option<&T>,
@@ -305,6 +332,18 @@ impl Newest {
 }
 
 impl crate::AnalysisResult {
+    /// Applies this result to the patient. `ecg` has the result; its upload made version `upload_version` of the patient.
+    pub(crate) fn apply_to_patient(
+        &self,
+        ecg: &EcgRecord,
+        upload_version: u64,
+        patient: &mut PatientSummary,
+    ) {
+        Newest::of_analysis(ecg, upload_version, self.stored_at).enter(patient, self.stored_at);
+        patient.version += 1;
+        patient.updated_at = patient.updated_at.max(self.stored_at);
+    }
+
     /// The ECG with this result.
     pub(crate) fn apply(&self, mut ecg: EcgRecord) -> EcgRecord {
         match &self.outcome {
@@ -368,7 +407,7 @@ pub(crate) fn latest_ecg(ecg: &EcgRecord) -> LatestEcg {
     }
 }
 
-/// Cuts what was read with one entry too many to a page, and says where the next one starts.
+/// Makes a page of entries that were read with one more than the limit.
 pub(crate) fn page<T>(
     mut items: Vec<T>,
     limit: usize,
@@ -381,13 +420,13 @@ pub(crate) fn page<T>(
 }
 
 impl crate::PageRequest {
-    /// Most entries to give, at least 1 and small enough to count one more.
+    /// Maximum number of entries: at least 1, and small enough to add 1.
     pub(crate) fn size(&self) -> usize {
         self.limit.clamp(1, 1 << 20)
     }
 
-    /// Where a page of a history starts.
-    pub(crate) fn after_record(&self) -> Result<Option<Place>, crate::StoreError> {
+    /// The start of a page of a history.
+    pub(crate) fn after_record(&self) -> Result<Option<Position>, crate::StoreError> {
         match self.after {
             None => Ok(None),
             Some(proto_json::Cursor::Record(at, id)) => Ok(Some((at, id))),
@@ -395,7 +434,7 @@ impl crate::PageRequest {
         }
     }
 
-    /// Where a page of the list of patients starts.
+    /// The start of a page of the list of patients.
     pub(crate) fn after_patient(&self) -> Result<Option<proto_json::Mrn>, crate::StoreError> {
         match self.after {
             None => Ok(None),

@@ -1,18 +1,18 @@
-//! How a name is found in whatever case.
+//! Search for names, ignoring case.
 
 use proto_json::name_key;
 
-/// What a person typed into the search field.
+/// The text of the search field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Search {
-    /// Is contained in the [`name_key`].
+    /// The [`name_key`] contains it.
     pub(crate) name: String,
-    /// Starts the number.
+    /// The number starts with it.
     pub(crate) number: Option<String>,
 }
 
 impl Search {
-    /// `None` for a search that finds everybody.
+    /// `None` for a search that matches all patients.
     pub(crate) fn parse(query: Option<&str>) -> Option<Self> {
         let query = query.map(str::trim).filter(|query| !query.is_empty())?;
         let number = query.bytes().all(|byte| byte.is_ascii_digit()).then(|| query.to_owned());
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_differ_in_case_only_have_one_key() {
+    fn names_that_differ_only_in_case_have_the_same_key() {
         for (one, other) in
             [("Ann", "aNN"), ("ÄÖÜ", "äöü"), ("Straße", "STRASSE"), ("ΟΔΟΣ", "οδος"), ("Ёлка", "ёЛКА")]
         {
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_for_nothing_finds_everybody() {
+    fn empty_search_matches_all_patients() {
         assert_eq!(Search::parse(None), None);
         assert_eq!(Search::parse(Some(" ")), None);
         assert_eq!(Search::parse(Some("٣")).and_then(|search| search.number), None);

@@ -1,27 +1,18 @@
-//! What ingest writes.
+//! Input of [`PatientWriter`](crate::PatientWriter).
 
 use proto_json::{
     BlobHash, BlobInfo, Bpm, EcgAnalysis, HeartRateSource, Mrn, RecordId, Rename, SignalOptions, StoredFile,
     Timestamp, UploadId,
 };
 
-/// Who brings a file: an upload, as it was received at a certain time. The same upload sent again is received later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin {
-    /// The upload.
-    pub upload: UploadId,
-    /// When the gateway received it.
-    pub received_at: Timestamp,
-}
-
-/// Everything of one upload but the bytes of its files. Every id is derived from the upload's.
+/// An upload without the bytes of its files. Every id is derived from the id of the upload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewUpload {
     /// The upload.
     pub id: UploadId,
-    /// SHA-256 over everything the client sent.
+    /// SHA-256 of the whole request.
     pub fingerprint: BlobHash,
-    /// Whose it is.
+    /// Record number of the patient.
     pub mrn: Mrn,
     /// Name of the client that sent it, if it is known.
     pub uploaded_by: Option<String>,
@@ -43,14 +34,6 @@ pub struct NewUpload {
     pub files: Vec<StoredFile>,
 }
 
-impl NewUpload {
-    /// Who brings its files.
-    #[must_use]
-    pub fn origin(&self) -> Origin {
-        Origin { upload: self.id, received_at: self.received_at }
-    }
-}
-
 /// A heart rate to store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewHeartRate {
@@ -58,11 +41,11 @@ pub struct NewHeartRate {
     pub id: RecordId,
     /// The rate.
     pub bpm: Bpm,
-    /// When it was recorded, if the client said so.
+    /// When it was recorded, if the client has sent that.
     pub recorded_at: Option<Timestamp>,
-    /// Where it comes from.
+    /// The source of the value.
     pub source: HeartRateSource,
-    /// The ECG it comes from or came with.
+    /// The ECG that it was computed from or reported with.
     pub ecg_id: Option<RecordId>,
 }
 
@@ -80,35 +63,35 @@ pub struct NewImage {
 pub struct NewEcg {
     /// The record.
     pub id: RecordId,
-    /// When it was recorded, if the client said so.
+    /// When it was recorded, if the client has sent that.
     pub recorded_at: Option<Timestamp>,
-    /// The raw signal; then the ECG is pending.
+    /// The raw signal. An ECG with a signal is pending until it is analysed.
     pub signal: Option<BlobInfo>,
     /// How to read the signal.
     pub options: SignalOptions,
-    /// The uploaded picture; then there is nothing to analyse.
+    /// The uploaded picture. An ECG with a picture is not analysed.
     pub picture: Option<BlobInfo>,
-    /// Heart rate that was reported along with a picture.
+    /// Heart rate that was reported with the picture.
     pub reported: Option<Bpm>,
 }
 
-/// Result of an analysis to store.
+/// The result of an analysis to store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AnalysisResult {
     /// The ECG.
     pub ecg_id: RecordId,
-    /// The upload that brought the ECG, and with it what was made of it.
-    pub from: Origin,
-    /// Whose it is.
+    /// The upload that the ECG belongs to, and with it the files of the result.
+    pub upload_id: UploadId,
+    /// Record number of the patient.
     pub mrn: Mrn,
     /// When it is stored.
     pub stored_at: Timestamp,
-    /// Findings, picture and detail, or the reason why there are none.
+    /// Findings, plot and details, or the reason why the analysis failed.
     pub outcome: Result<(EcgAnalysis, BlobInfo, BlobInfo), String>,
 }
 
 impl AnalysisResult {
-    /// The heart rate of the ECG in whole beats per minute, if it has one.
+    /// The mean heart rate in whole beats per minute, if there is one.
     #[must_use]
     pub fn heart_rate(&self) -> Option<Bpm> {
         let (analysis, ..) = self.outcome.as_ref().ok()?;

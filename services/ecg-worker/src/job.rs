@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::{Delivery, EnqueueError, Outcome, SmallFile, StagingKey};
+use bus::{Attachment, Delivery, EnqueueError, Outcome, StagingKey};
 use bytes::Bytes;
 use proto_json::{AnalyzeEcg, BlobInfo, EcgAnalyzed, EcgOutcome, HashedBytes, MediaType, Timestamp};
 use runtime::trace;
@@ -44,7 +44,7 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
         (EcgOutcome::Failed { reason }, Vec::new())
     } else {
         let key = StagingKey { upload: job.upload_id, sha256: job.signal.sha256 };
-        let Some(staged) = ports.stage.get(key).await.map_err(Outcome::from)? else {
+        let Some(staged) = ports.staging.get(key).await.map_err(Outcome::from)? else {
             // Ingest removes a signal after storing its result, so this job is complete.
             tracing::info!(upload_id = %job.upload_id, ecg_id = %job.ecg_id, "signal is no longer staged; nothing to do");
             return Ok(());
@@ -100,13 +100,13 @@ fn broken_off(error: &AnalysisError) -> Outcome {
 async fn send(
     ports: &Ports,
     delivery: &Delivery,
-    files: Vec<SmallFile>,
+    files: Vec<Attachment>,
     result: &EcgAnalyzed,
 ) -> Result<(), EnqueueError> {
     let mut waits = false;
     loop {
         let parent = delivery.trace_parent.as_deref();
-        match trace::send_with(&*ports.bus, files.clone(), result, None, parent).await {
+        match trace::send_with(&*ports.queue, files.clone(), result, None, parent).await {
             Err(EnqueueError::Full) => {}
             sent => return sent,
         }
@@ -119,13 +119,13 @@ async fn send(
 }
 
 /// Builds the outcome and the files of a result.
-fn analyzed(job: &AnalyzeEcg, picture: Picture) -> Result<(EcgOutcome, Vec<SmallFile>), String> {
+fn analyzed(job: &AnalyzeEcg, picture: Picture) -> Result<(EcgOutcome, Vec<Attachment>), String> {
     let Picture { analysis, detail, png, width, height } = picture;
     let detail = serde_json::to_vec(&detail).map_err(|error| error.to_string())?;
-    let small = |bytes: Bytes| SmallFile {
+    let small = |bytes: Bytes| Attachment {
         upload: job.upload_id,
         content: HashedBytes::of(bytes),
-        may_enclose: true,
+        consumer_only: true,
     };
     let (png, detail) = (small(png), small(detail.into()));
     let plot_info = info(&png, MediaType::Png, Some((width, height)));
@@ -134,7 +134,7 @@ fn analyzed(job: &AnalyzeEcg, picture: Picture) -> Result<(EcgOutcome, Vec<Small
     Ok((outcome, vec![png, detail]))
 }
 
-fn info(file: &SmallFile, media_type: MediaType, size: Option<(u32, u32)>) -> BlobInfo {
+fn info(file: &Attachment, media_type: MediaType, size: Option<(u32, u32)>) -> BlobInfo {
     BlobInfo {
         sha256: file.content.sha256(),
         bytes: file.content.len() as u64,
@@ -149,7 +149,9 @@ fn info(file: &SmallFile, media_type: MediaType, size: Option<(u32, u32)>) -> Bl
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use bus::{BusError, ByteStream, Outgoing, QueueLimits, RetryPolicy, StagedFile, StagingStore};
+    use bus::{
+        BusError, ByteStream, DeadLetters, Outgoing, QueueLimits, RetryPolicy, StagedFile, StagingStore,
+    };
     use futures::StreamExt;
     use proto_json::{Mrn, Queue, SignalOptions, UploadId};
 
@@ -161,9 +163,9 @@ mod tests {
         let limits = QueueLimits { max_messages: 1, ..QueueLimits::default() };
         let file = folder.path().join("queues.db");
         let local = bus::local::LocalBus::open(&file, RetryPolicy::default(), limits).unwrap();
-        let ports = Ports { bus: local.clone(), stage: local };
+        let ports = Ports { queue: local.clone(), staging: local };
         let signal = HashedBytes::of(Bytes::from_static(b"no ECG"));
-        let signal = SmallFile { upload: UploadId::generate(), content: signal, may_enclose: false };
+        let signal = Attachment { upload: UploadId::generate(), content: signal, consumer_only: false };
         let (upload_id, mrn) = (signal.upload, Mrn::new(7).unwrap());
         let job = AnalyzeEcg {
             ecg_id: upload_id.record("ecg", 0),
@@ -174,23 +176,24 @@ mod tests {
             signal: info(&signal, MediaType::Csv, None),
             options: SignalOptions::default(),
         };
-        bus::send_with(&*ports.bus, vec![signal], &job, None, None).await.unwrap();
+        bus::send_with(&*ports.queue, vec![signal], &job, None, None).await.unwrap();
         let filler = Outgoing {
             queue: Queue::EcgResults,
             mrn,
             payload: "{}".into(),
             reply_to: None,
             trace_parent: None,
+            attachments: Vec::new(),
         };
-        ports.bus.enqueue(filler).await.unwrap();
-        let delivery = ports.bus.consume(Queue::EcgJobs, 1).await.unwrap().next().await.unwrap();
+        ports.queue.enqueue(filler).await.unwrap();
+        let delivery = ports.queue.consume(Queue::EcgJobs, 1).await.unwrap().next().await.unwrap();
         let delivery = Arc::new(delivery);
         let mut working = tokio::spawn({
             let ports = ports.clone();
             async move { take(&ports, &delivery).await }
         });
         assert!(tokio::time::timeout(ROOM_WAIT, &mut working).await.is_err(), "there is no room");
-        let mut results = ports.bus.consume(Queue::EcgResults, 1).await.unwrap();
+        let mut results = ports.queue.consume(Queue::EcgResults, 1).await.unwrap();
         results.next().await.unwrap().ack().await.unwrap();
         assert_eq!(working.await.unwrap(), Outcome::Done);
         let result: EcgAnalyzed = results.next().await.unwrap().message().unwrap();
@@ -245,12 +248,12 @@ mod tests {
             bus::local::LocalBus::open(&folder.path().join("queues.db"), policy, QueueLimits::default());
         let local = local.unwrap();
         let stage = Arc::new(Flaky { stage: local.clone(), failures: AtomicU64::new(5) });
-        let ports = Ports { bus: local.clone(), stage: stage.clone() };
+        let ports = Ports { queue: local.clone(), staging: stage.clone() };
         let strip: String = std::iter::once("time,mv\n".to_owned())
             .chain((0..2_000).map(|n| format!("{},{}\n", n as f64 / 250.0, (n as f64 / 9.0).sin())))
             .collect();
         let signal = HashedBytes::of(Bytes::from(strip));
-        let signal = SmallFile { upload: UploadId::generate(), content: signal, may_enclose: false };
+        let signal = Attachment { upload: UploadId::generate(), content: signal, consumer_only: false };
         let (upload_id, mrn) = (signal.upload, Mrn::new(7).unwrap());
         let job = AnalyzeEcg {
             ecg_id: upload_id.record("ecg", 0),
@@ -261,8 +264,8 @@ mod tests {
             signal: info(&signal, MediaType::Csv, None),
             options: SignalOptions::default(),
         };
-        bus::send_with(&*ports.bus, vec![signal], &job, None, None).await.unwrap();
-        let mut results = ports.bus.consume(Queue::EcgResults, 1).await.unwrap();
+        bus::send_with(&*ports.queue, vec![signal], &job, None, None).await.unwrap();
+        let mut results = ports.queue.consume(Queue::EcgResults, 1).await.unwrap();
         let shutdown = runtime::Shutdown::new();
         let working =
             tokio::spawn(crate::run(crate::Config { concurrency: None }, ports.clone(), shutdown.clone()));
@@ -273,6 +276,6 @@ mod tests {
         delivery.ack().await.unwrap();
         shutdown.begin();
         working.await.unwrap().unwrap();
-        assert_eq!(ports.bus.dead_letters(None, 9).await.unwrap(), []);
+        assert_eq!(local.dead_letters(None, 9).await.unwrap(), []);
     }
 }

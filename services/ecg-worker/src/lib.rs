@@ -10,7 +10,7 @@ mod job;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use bus::{EventBus, Readiness, StagingStore, run_consumer};
+use bus::{Readiness, StagingStore, WorkQueue, run_consumer};
 use proto_json::Queue;
 use runtime::{Metrics, Shutdown, StartError, trace};
 use tracing::Instrument;
@@ -30,9 +30,9 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct Ports {
     /// Queues of jobs and results.
-    pub bus: Arc<dyn EventBus>,
+    pub queue: Arc<dyn WorkQueue>,
     /// Staging store of the signals.
-    pub stage: Arc<dyn StagingStore>,
+    pub staging: Arc<dyn StagingStore>,
 }
 
 /// Consumes jobs until shutdown, then completes those in progress.
@@ -45,12 +45,12 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
     tracing::info!(concurrency, "ecg-worker is running");
     describe_metrics();
     let for_jobs = ports.clone();
-    let bus = ports.bus.clone();
+    let queue = ports.queue.clone();
     let ready: Readiness = Arc::new(move || {
-        let bus = bus.clone();
-        Box::pin(async move { bus.check().await.map_err(|error| error.to_string()) })
+        let queue = queue.clone();
+        Box::pin(async move { queue.check().await.map_err(|error| error.to_string()) })
     });
-    run_consumer(&*ports.bus, Queue::EcgJobs, concurrency, shutdown.begun(), ready, move |delivery| {
+    run_consumer(&*ports.queue, Queue::EcgJobs, concurrency, shutdown.begun(), ready, move |delivery| {
         let ports = for_jobs.clone();
         let span = trace::work("analyse ECG", &delivery);
         async move { job::take(&ports, &delivery).await }.instrument(span)

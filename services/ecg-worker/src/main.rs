@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bus::EventBus;
+use bus::WorkQueue;
 use clap::Parser;
-use runtime::admin::Check;
-use runtime::{LogArgs, NatsArgs, Shutdown, StartError, admin, http};
+use http_server::admin;
+use runtime::health::Check;
+use runtime::{LogArgs, NatsArgs, Shutdown, StartError};
 
 /// Analyses and draws raw ECGs. Any number of workers can share the queue.
 #[derive(Debug, Parser)]
@@ -37,14 +38,14 @@ async fn run(program: Program) -> Result<(), StartError> {
     }
     runtime::init_logging("ecg-worker", &log)?;
     let nats = nats.config("bedside-ecg-worker")?;
-    let listener = http::bind(admin_listen).await?;
+    let listener = http_server::bind(admin_listen).await?;
     let shutdown = Shutdown::on_signal();
-    http::say_where("ecg-worker", &listener)?;
+    http_server::print_address("ecg-worker", &listener)?;
 
     let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
-    let bus: Arc<dyn EventBus> = nats.clone();
-    let checks = vec![Check::bus(&bus)];
-    let ports = ecg_worker::Ports { bus, stage: nats };
+    let queue: Arc<dyn WorkQueue> = nats.clone();
+    let checks = vec![Check::bus(&queue)];
+    let ports = ecg_worker::Ports { queue, staging: nats };
     let (worked, served) = tokio::join!(
         ecg_worker::run(config, ports, shutdown.clone()),
         admin::serve("ecg-worker", listener, checks, &shutdown),

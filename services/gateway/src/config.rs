@@ -5,149 +5,156 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_server::TlsArgs;
 use runtime::disk::{DISK_RESERVE, DiskReserve};
-use runtime::{ByteSize, Secret, StartError, TlsArgs, WatchedFiles, http, parse_duration};
+use runtime::{ByteSize, Secret, StartError, WatchedFiles, parse_duration};
 
-use crate::audit::{AuditPatient, AuditTarget};
-use crate::proxies::TrustedProxy;
-use crate::tokens::LiveTokens;
+use crate::auth::audit::{AuditPatient, AuditTarget};
+use crate::auth::proxies::TrustedProxy;
+use crate::auth::tokens::LiveTokens;
 
-/// A receipt may be lost with the broker that passes it on: where one may die and uploads are to go on, none is waited for for
-/// longer than this.
+/// Maximum receipt wait with a cluster of brokers. A receipt can be lost with the broker that forwards it;
+/// the upload must still be answered soon.
 pub const RECEIPT_WAIT_IN_CLUSTER: Duration = Duration::from_secs(2);
 
-/// Settings of the gateway; each can be given as a flag or in the environment.
+/// Settings of the gateway. Each is a flag and an environment variable.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Gateway")]
 #[group(id = "gateway")]
 pub struct Config {
-    /// Address for clients. Other than loopback addresses need --tokens, and a certificate or --insecure
+    /// Listen address for clients. A non-loopback address requires --tokens, and a certificate or --insecure
     #[arg(long, env = "BEDSIDE_LISTEN", default_value = "127.0.0.1:5011")]
     pub listen: SocketAddr,
-    /// File of access tokens: a line `name role sha256` for each, as `bedside token new` makes them. It is read again when it
-    /// changes; an empty or missing file means that there are no tokens
+    /// Token file: one line `name role sha256` per token, as printed by `bedside token new`. Reloaded when it
+    /// changes; an empty or missing file contains no tokens
     #[arg(long, env = "BEDSIDE_TOKENS", value_name = "FILE")]
     pub tokens: Option<PathBuf>,
-    /// File of the secret from which upload ids and pseudonyms in the audit log are computed, of at least 32 characters: the
-    /// same for all gateways of a system. Required with --tokens; `bedside` makes one in its data folder
+    /// File with the secret that upload ids and audit pseudonyms are derived from, at least 32 characters;
+    /// the same for all gateways of a system. Required with --tokens; `bedside` creates one in its data
+    /// folder
     #[arg(id = "gateway_key_file", long = "key-file", env = "BEDSIDE_KEY_FILE", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Proxies in front of the gateway: addresses, networks as in 10.0.0.0/8, `loopback` or `private`, with commas. Only from
-    /// these, the last address in X-Forwarded-For counts as the client's
+    /// Trusted proxies, separated by commas: addresses, networks such as 10.0.0.0/8, `loopback` or `private`.
+    /// The last address in X-Forwarded-For is used only if one of them sent it
     #[arg(long, env = "BEDSIDE_TRUSTED_PROXIES", value_name = "LIST", value_delimiter = ',')]
     pub trusted_proxies: Vec<TrustedProxy>,
-    /// Where a line of JSON goes for each access to patient data, whatever --log says: `stderr`, `stdout` or a file. By
-    /// default `stderr`; of `bedside`, the file audit.log in the data folder
+    /// Destination of the audit log, independent of --log: `stderr`, `stdout` or a file. Default: `stderr`;
+    /// for `bedside`, audit.log in the data folder
     #[arg(long, env = "BEDSIDE_AUDIT_LOG", value_name = "WHERE")]
     pub audit_log: Option<AuditTarget>,
-    /// How the audit log names patients; `bedside audit pseudonym` computes the pseudonym of a record number
+    /// How the audit log identifies patients; `bedside audit pseudonym` computes the pseudonym of a record
+    /// number
     #[arg(long, env = "BEDSIDE_AUDIT_PATIENT", value_enum, default_value_t)]
     pub audit_patient: AuditPatient,
-    /// Allow plain HTTP on an address that is not a loopback address: a proxy in front of it, or the network, encrypts
+    /// Allow plain HTTP on a non-loopback address, if a proxy or the network encrypts
     #[arg(long, env = "BEDSIDE_INSECURE")]
     pub insecure: bool,
-    /// Tell clients not to keep images, plots and signals on disk: `Cache-Control: no-store`. They load them again each time
+    /// Send `Cache-Control: no-store` with images, plots and signals, so that clients do not store them on
+    /// disk
     #[arg(long, env = "BEDSIDE_NO_STORE")]
     pub no_store: bool,
-    /// Folder for large files while they arrive; by default the system's folder for temporary files
+    /// Folder for large files during an upload; default: the system's temporary folder
     #[arg(long, env = "BEDSIDE_SPOOL_DIR", value_name = "DIR")]
     pub spool_dir: Option<PathBuf>,
-    /// Free space on the disks of data and spool folder below which uploads are answered 503; a tenth of a disk where that
-    /// is less; 0 to accept until a disk is full
+    /// Free space on the disks of the data and spool folders below which uploads are answered with 503, at
+    /// most a tenth of the disk; 0 disables the check
     #[arg(long, env = "BEDSIDE_DISK_RESERVE", value_name = "SIZE", default_value_t = DISK_RESERVE)]
     pub disk_reserve: ByteSize,
-    /// How long an upload waits to be confirmed as stored before it is answered 202; with a cluster of brokers 2 s at most
+    /// How long an upload waits for its receipt before it is answered with 202; at most 2 s with a cluster of
+    /// brokers
     #[arg(long, env = "BEDSIDE_RECEIPT_WAIT", default_value = "10s", value_parser = parse_duration)]
     pub receipt_wait: Duration,
-    /// A client that sends nothing for this long in the middle of an upload is disconnected; --min-upload-rate is measured
-    /// over this time
+    /// Maximum time without data during an upload; also the window over which --min-upload-rate is measured
     #[arg(long, env = "BEDSIDE_BODY_IDLE", default_value = "30s", value_parser = parse_duration)]
     pub body_idle: Duration,
-    /// A client that takes nothing for this long of what is sent to it is disconnected (Linux)
+    /// Maximum time in which a client reads nothing of a response (Linux)
     #[arg(long, env = "BEDSIDE_WRITE_STALL", default_value = "30s", value_parser = parse_duration)]
     pub write_stall: Duration,
-    /// Longest time for the body of one upload, and for the body of one response except event streams
+    /// Maximum time for the body of an upload, and for the body of a response except event streams
     #[arg(long, env = "BEDSIDE_TRANSFER_DEADLINE", default_value = "1h", value_parser = parse_duration)]
     pub transfer_deadline: Duration,
-    /// Time between comments that keep a silent event stream open: a client that hears nothing for a little more than twice
-    /// this long takes the connection for lost
+    /// Interval of keep-alive events in an idle event stream; clients reconnect after a little more than
+    /// twice this time
     #[arg(long, env = "BEDSIDE_EVENTS_KEEP_ALIVE", default_value = "750ms", value_parser = parse_duration)]
     pub events_keep_alive: Duration,
-    /// Time for which clients are still served once told to end, while health is not any more: until load balancers have
-    /// noticed
+    /// Time after a shutdown signal in which requests are still accepted while readiness fails, so that load
+    /// balancers notice
     #[arg(long, env = "BEDSIDE_DRAIN_WAIT", default_value = "0s", value_parser = parse_duration)]
     pub drain_wait: Duration,
-    /// With what the gateway shows who it is.
+    /// Certificate and key.
     #[command(flatten)]
     pub tls: TlsArgs,
-    /// What a client may take.
+    /// Limits for clients.
     #[command(flatten)]
     pub limits: Limits,
-    /// Serve /livez, /readyz and /metrics on the clients' port, too; for when there is one process only.
+    /// Whether the clients' port serves /livez, /readyz and /metrics too. Used if all services run in one
+    /// process.
     #[arg(skip)]
     pub admin_for_clients: bool,
-    /// Folder of all data, where it is on a disk of this process.
+    /// Data folder, if this process writes to it.
     #[arg(skip)]
     pub data_dir: Option<PathBuf>,
 }
 
-/// What a client may take.
+/// Limits for clients.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Limits of the gateway")]
 #[group(id = "gateway-limits")]
 pub struct Limits {
-    /// Largest body of /api/new_patient
+    /// Maximum size of the body of /api/new_patient
     #[arg(long, env = "BEDSIDE_MAX_LEGACY_BODY", default_value = "64MB")]
     pub max_legacy_body: ByteSize,
-    /// Largest body of a streamed upload, all files together
+    /// Maximum size of a streamed upload with all files
     #[arg(long, env = "BEDSIDE_MAX_UPLOAD", default_value = "4GB")]
     pub max_upload: ByteSize,
-    /// Largest raw ECG file
+    /// Maximum size of a raw ECG file
     #[arg(long, env = "BEDSIDE_MAX_FILE", default_value = "1GB")]
     pub max_file: ByteSize,
-    /// Largest image file
+    /// Maximum size of an image file
     #[arg(long, env = "BEDSIDE_MAX_IMAGE", default_value = "64MB")]
     pub max_image: ByteSize,
-    /// Most pixels of an image, in millions
+    /// Maximum number of pixels of an image, in millions
     #[arg(long, env = "BEDSIDE_MAX_MEGAPIXELS", default_value_t = 64)]
     pub max_megapixels: u32,
-    /// Most parts of a streamed upload
+    /// Maximum number of parts of a streamed upload
     #[arg(long, env = "BEDSIDE_MAX_PARTS", default_value_t = 100)]
     pub max_parts: usize,
-    /// Most uploads under way at the same time
+    /// Maximum number of uploads in flight
     #[arg(long, env = "BEDSIDE_MAX_UPLOADS_IN_FLIGHT", default_value_t = 256)]
     pub max_uploads_in_flight: usize,
-    /// Most reads under way at the same time, event streams not counted
+    /// Maximum number of reads in flight, without event streams
     #[arg(long, env = "BEDSIDE_MAX_READS_IN_FLIGHT", default_value_t = 2_048)]
     pub max_reads_in_flight: usize,
-    /// Requests that the holder of each token may make per second, over some seconds; 0 for no limit
+    /// Maximum requests per second of each token, averaged over some seconds; 0 means no limit
     #[arg(long, env = "BEDSIDE_MAX_REQUESTS_PER_SECOND", default_value_t = 500)]
     pub max_requests_per_second: u32,
-    /// Requests per second that one address (IPv6: one /64 network) may make, over some seconds, where no token is needed; 0
-    /// for no limit
+    /// Maximum requests per second without a token from one address (IPv6: /64 network), averaged over some
+    /// seconds; 0 means no limit
     #[arg(long, env = "BEDSIDE_MAX_PUBLIC_REQUESTS_PER_SECOND", default_value_t = 50)]
     pub max_public_requests_per_second: u32,
-    /// Most of the uploads, reads, event streams and connections at the same time that one token may have, in percent
+    /// Maximum share of uploads, reads, event streams and connections that one token may use, in percent
     #[arg(long, env = "BEDSIDE_TOKEN_SHARE", value_name = "PERCENT", default_value_t = 25,
         value_parser = clap::value_parser!(u8).range(1..=100))]
     pub token_share: u8,
-    /// Uploads of one token that are worked on at the same time; further ones wait for their turn
+    /// Uploads of one token that are processed at the same time; further ones queue
     #[arg(long, env = "BEDSIDE_TOKEN_UPLOADS_AT_ONCE", value_name = "NUMBER", default_value_t = 4)]
     pub token_uploads_at_once: usize,
-    /// Slowest upload, in bytes per second, measured over --body-idle; a slower one is answered 408
+    /// Minimum rate of an upload in bytes per second, measured over --body-idle; a slower one is answered
+    /// with 408
     #[arg(long, env = "BEDSIDE_MIN_UPLOAD_RATE", default_value = "4KB")]
     pub min_upload_rate: ByteSize,
-    /// Memory that all uploads under way together may take; what goes beyond waits on disk
+    /// Memory for all uploads in flight; more is stored in the spool folder
     #[arg(long, env = "BEDSIDE_UPLOAD_MEMORY", default_value = "256MB")]
     pub upload_memory: ByteSize,
-    /// Most event streams open at the same time
+    /// Maximum number of open event streams
     #[arg(long, env = "BEDSIDE_MAX_WATCHERS", default_value_t = 10_000)]
     pub max_watchers: usize,
-    /// Most connections at the same time
+    /// Maximum number of connections
     #[arg(long, env = "BEDSIDE_MAX_CONNECTIONS", default_value_t = 16_384)]
     pub max_connections: usize,
-    /// Of these, most that have not shown a known token; the others are for clients with tokens. Half of --max-connections at
-    /// most. A new connection beyond it replaces the oldest one of the address that has most. Those of --trusted-proxies do not count
+    /// Maximum number of connections without a valid token, at most half of --max-connections; the rest is
+    /// reserved for clients with tokens. A new connection beyond it replaces the oldest one of the address
+    /// with the most. Connections of --trusted-proxies do not count
     #[arg(
         long,
         env = "BEDSIDE_MAX_UNAUTHENTICATED_CONNECTIONS",
@@ -155,7 +162,7 @@ pub struct Limits {
         default_value_t = 4_096
     )]
     pub max_unauthenticated_connections: usize,
-    /// Of these, most of one address (IPv6: one /64 network)
+    /// Maximum number of connections without a valid token from one address (IPv6: /64 network)
     #[arg(
         long,
         env = "BEDSIDE_MAX_UNAUTHENTICATED_PER_ADDRESS",
@@ -163,12 +170,12 @@ pub struct Limits {
         default_value_t = 512
     )]
     pub max_unauthenticated_per_address: usize,
-    /// A connection that has shown no known token after this time is closed; those of --trusted-proxies are not
+    /// Time after which a connection without a valid token is closed, except those of --trusted-proxies
     #[arg(long, env = "BEDSIDE_UNAUTHENTICATED_LIFETIME", default_value = "30s", value_parser = parse_duration)]
     pub unauthenticated_lifetime: Duration,
 }
 
-/// The defaults of the command line, whatever the environment says.
+/// Returns the defaults of the command line, without environment variables.
 fn defaults<T: clap::Args>() -> T {
     let mut command = T::augment_args(clap::Command::new("defaults"));
     let ids: Vec<_> = command.get_arguments().map(|arg| arg.get_id().clone()).collect();
@@ -192,17 +199,17 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The share of one token in so many.
+    /// Returns the share of one token of `total`.
     pub(crate) fn share_of(&self, total: usize) -> usize {
         total.saturating_mul(self.token_share.into()).div_ceil(100)
     }
 }
 
 impl Config {
-    /// Refuses what cannot work or would be unsafe, before anything is bound or opened.
+    /// Rejects an invalid or unsafe configuration, before anything is bound or opened.
     ///
     /// # Errors
-    /// One sentence on the setting that must change.
+    /// The setting to change.
     pub fn check(&self) -> Result<(), StartError> {
         if let Some(file) = &self.tokens {
             WatchedFiles::read(vec![file.clone()])
@@ -211,18 +218,18 @@ impl Config {
         self.tls.open()?;
         if self.tokens.is_none() && !self.listen.ip().is_loopback() {
             return Err(StartError::config(format!(
-                "without --tokens the gateway listens on a loopback address only, such as 127.0.0.1:{}, because everybody who \
-                 reaches {} could read all patients; add --tokens to open it to others",
+                "without --tokens the gateway accepts only a loopback address, such as 127.0.0.1:{}, because \
+                 anyone who can reach {} could read all patients; add --tokens to allow others",
                 self.listen.port(),
                 self.listen,
             )));
         }
         let has_certificate = self.tls.certificate.is_some();
-        http::require_encryption(
+        http_server::require_encryption(
             self.listen,
             has_certificate,
             self.insecure,
-            "give it --tls-cert and --tls-key",
+            "set --tls-cert and --tls-key",
         )?;
         let limits = &self.limits;
         let counts = [
@@ -236,26 +243,27 @@ impl Config {
             limits.token_uploads_at_once,
         ];
         if counts.contains(&0) {
-            return Err(StartError::config("a limit of 0 would refuse everything"));
+            return Err(StartError::config("a limit of 0 would reject everything"));
         }
         Ok(())
     }
 
-    /// Reads the secret from which upload ids are computed.
+    /// Reads the secret that upload ids are derived from.
     ///
     /// # Errors
-    /// When the file cannot be used, or there are tokens and no file: clients could guess the ids of each other's uploads.
+    /// If the file cannot be used, or if there are tokens and no file, because clients could then guess each
+    /// other's upload ids.
     pub fn key(&self) -> Result<Option<Secret>, StartError> {
         if self.tokens.is_some() && self.key_file.is_none() {
             return Err(StartError::config(
-                "--tokens needs --key-file, a file with a secret such as `openssl rand -hex 32` makes, the same for all \
-                 gateways: without it, clients could guess the ids of each other's uploads",
+                "--tokens needs --key-file, a file with a secret such as the output of `openssl rand -hex 32`, \
+                 the same for all gateways: without it, clients could guess each other's upload ids",
             ));
         }
         self.key_file.as_deref().map(Secret::read).transpose()
     }
 
-    /// The disks that must keep their reserve.
+    /// Returns the disks that must keep their reserve.
     #[must_use]
     pub fn disks(&self) -> Arc<DiskReserve> {
         let spool = self.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
@@ -263,36 +271,38 @@ impl Config {
         DiskReserve::new(self.disk_reserve, data.into_iter().chain([("spool", spool)]))
     }
 
-    /// `https` where there is a certificate, else `http`.
+    /// Returns `https` with a certificate, otherwise `http`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         if self.tls.certificate.is_some() { "https" } else { "http" }
     }
 
-    /// Limits of the clients' connections.
-    pub(crate) fn connection_limits(&self) -> http::Limits {
+    /// Returns the limits of client connections.
+    pub(crate) fn connection_limits(&self) -> http_server::Limits {
         let limits = &self.limits;
         let connections = limits.max_connections;
         let trusted = self.trusted_proxies.clone();
-        let unauthenticated = http::Unauthenticated {
+        let unauthenticated = http_server::Unauthenticated {
             connections: limits.max_unauthenticated_connections,
             per_network: limits.max_unauthenticated_per_address,
             lifetime: limits.unauthenticated_lifetime,
         };
-        http::Limits {
+        http_server::Limits {
             connections,
             connections_per_client: self
                 .tokens
                 .as_ref()
                 .map_or(connections, |_| limits.share_of(connections)),
             unauthenticated: Some(unauthenticated),
-            proxies: http::Proxies::new(move |address| trusted.iter().any(|proxy| proxy.includes(address))),
+            proxies: http_server::Proxies::new(move |address| {
+                trusted.iter().any(|proxy| proxy.includes(address))
+            }),
             write_stall: self.write_stall,
-            ..http::Limits::of("gateway")
+            ..http_server::Limits::of("gateway")
         }
     }
 
-    /// The access tokens; `None` without a token file.
+    /// Loads the access tokens; `None` without a token file.
     pub(crate) fn tokens(&self) -> Result<Option<LiveTokens>, StartError> {
         let opened = self.tokens.as_deref().map(LiveTokens::open).transpose();
         opened.map_err(|error| StartError::config(format!("--tokens: {error}")))
@@ -304,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_are_those_of_the_command_line() {
+    fn defaults_equal_those_of_the_command_line() {
         let (config, limits) = (Config::default(), Limits::default());
         assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 5011)));
         assert_eq!(limits.max_legacy_body, ByteSize(64_000_000));

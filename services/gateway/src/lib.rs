@@ -1,157 +1,134 @@
-//! Gateway: the only door for clients. Takes uploads, streams events, passes reads on to query.
+//! The gateway: the public API, and the only entry point for clients. It accepts uploads, streams events, and
+//! forwards reads to the query service.
 //!
-//! An upload is checked as a whole before anything of it leaves this process; then its files go to the blob stage, its
-//! message to the queue, and the client is told what became of it.
+//! An upload is validated as a whole before any part of it leaves this process. Then its large files are
+//! staged, its message is enqueued, and the client gets the receipt.
 
-mod access;
 mod admission;
+mod app;
+mod auth;
+mod config;
+mod events;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
-pub mod any_bytes;
-mod audit;
-mod body;
-mod clock;
-mod config;
-mod dead_letters;
-mod ecg_file;
-mod events;
-mod fields;
-mod files_in;
-mod intake;
+pub mod fuzzing;
+mod http;
 mod legacy;
-mod legacy_body;
-mod meaning;
-mod multipart;
-mod names;
+mod metrics;
 mod openapi;
-mod params;
-mod picture;
-mod proxies;
 mod reads;
-mod routes;
-mod spool;
-mod tokens;
-mod upload;
+mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{EventBus, StagingStore};
+use bus::{BusPorts, WorkQueue};
+use http_server::ServerTls;
 use runtime::disk::DiskReserve;
-use runtime::{Secret, ServerTls, Shutdown, StartError, admin, http};
+use runtime::health::Check;
+use runtime::{Secret, Shutdown, StartError};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
-pub use audit::{AuditPatient, AuditTarget, pseudonym};
+pub use auth::audit::{AuditPatient, AuditTarget, pseudonym};
+pub use auth::proxies::TrustedProxy;
+pub use auth::tokens::{Role, TokenEntry, token_line};
 pub use config::{Config, Limits, RECEIPT_WAIT_IN_CLUSTER};
-pub use proxies::TrustedProxy;
-pub use reads::Reads;
-pub use tokens::{Role, token_line};
+pub use reads::query::Reads;
 
 use admission::Admission;
-use tokens::LiveTokens;
+use app::App;
+use auth::audit::AuditLog;
+use auth::tokens::LiveTokens;
+use events::notifier::Notifier;
+use http::clock::Clock;
+use reads::query::QueryService;
+use uploads::spool::SpoolFolder;
 
-/// What the gateway works with.
+/// Time that the start waits for the broker. Requests are served without it, but event streams then start
+/// with `cut-off`.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The ports of the gateway.
 #[derive(Debug, Clone)]
 pub struct Ports {
-    /// Where uploads are queued and changes are heard of.
-    pub bus: Arc<dyn EventBus>,
-    /// Where the files of uploads wait.
-    pub stage: Arc<dyn StagingStore>,
-    /// Where reads are answered.
+    /// The message broker.
+    pub bus: BusPorts,
+    /// The query service.
     pub reads: Reads,
-    /// Further parts that `/readyz` asks, where they are in the same process.
-    pub checks: Vec<admin::Check>,
-}
-
-/// What all handlers share.
-struct App {
-    config: Config,
-    /// Makes ids of uploads that clients cannot guess. `None` only where there are no tokens: then there is one client.
-    key: Option<Secret>,
-    audit: Arc<audit::AuditLog>,
-    tokens: Option<watch::Receiver<Arc<tokens::Tokens>>>,
-    bus: Arc<dyn EventBus>,
-    stage: Arc<dyn StagingStore>,
-    reads: reads::ReadPath,
-    hub: Arc<events::Hub>,
-    clock: Arc<clock::Clock>,
-    spool: spool::SpoolFolder,
-    admission: Admission,
-    shutdown: Shutdown,
+    /// Additional readiness checks of services in the same process.
+    pub checks: Vec<Check>,
 }
 
 /// Serves clients until the shutdown begins.
 ///
 /// # Errors
-/// One sentence on what in the configuration must change, or why an address cannot be bound.
+/// If the configuration is invalid or the address cannot be bound.
 pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(), StartError> {
     config.check()?;
     config.key()?;
-    let listener = http::bind(config.listen).await?;
+    let listener = http_server::bind(config.listen).await?;
     run_on(listener, config, ports, shutdown).await
 }
 
-/// What `/readyz` asks. Not whether query answers: a gateway without it still takes uploads.
+/// Returns the readiness checks. The query service is not among them, because uploads work without it.
 #[must_use]
-pub fn checks(bus: &Arc<dyn EventBus>, disks: &Arc<DiskReserve>) -> Vec<admin::Check> {
-    vec![admin::Check::bus(bus), admin::Check::disk(disks)]
+pub fn checks(queue: &Arc<dyn WorkQueue>, disks: &Arc<DiskReserve>) -> Vec<Check> {
+    vec![Check::bus(queue), Check::disk(disks)]
 }
 
-/// As [`run`], on a listener that is bound already, which [`Config::listen`] then has no part in.
+/// Like [`run`], on a bound listener. [`Config::listen`] is ignored.
 ///
 /// # Errors
-/// One sentence on what in the configuration must change.
+/// If the configuration is invalid or the server fails.
 pub async fn run_on(
     listener: TcpListener,
     mut config: Config,
     ports: Ports,
     shutdown: Shutdown,
 ) -> Result<(), StartError> {
-    meaning::describe();
+    metrics::describe();
     let address = listener.local_addr().map_err(StartError::failed)?;
     config.listen = address;
     config.check()?;
     let key = config.key()?;
     let audit = open_audit_log(&config, key.clone())?;
     let shutdown = shutdown.later(config.drain_wait);
-    let clock = Arc::new(clock::Clock::default());
+    let clock = Arc::new(Clock::default());
     let disks = config.disks();
     let health = config.admin_for_clients.then(|| {
-        let mut checks = checks(&ports.bus, &disks);
-        checks.push(clock::Clock::check(&clock));
+        let mut checks = checks(&ports.bus.queue, &disks);
+        checks.push(Clock::check(&clock));
         checks.extend(ports.checks.clone());
         checks
     });
     let tls = config.tls.open()?;
     let acceptors = tls.as_ref().map(ServerTls::acceptors);
-    let Ports { bus, stage, reads, checks: _ } = ports;
+    let Ports { bus, reads, checks: _ } = ports;
     let tokens = config.tokens()?;
     let reads_in_process = matches!(reads, Reads::InProcess(_));
     let admission = Admission::new(&config.limits, disks.clone(), tokens.is_some(), reads_in_process);
     let app = Arc::new(App {
         key,
         audit: audit.clone(),
-        tokens: tokens.as_ref().map(LiveTokens::in_force),
-        reads: reads::ReadPath::new(reads)?,
+        tokens: tokens.as_ref().map(LiveTokens::subscribe),
+        reads: QueryService::new(reads)?,
         clock,
-        hub: Arc::new(events::Hub::new()),
-        spool: spool::SpoolFolder::new(config.spool_dir.clone(), admission.file_memory.clone()),
+        notifier: Arc::new(Notifier::new()),
+        spool: SpoolFolder::new(config.spool_dir.clone(), admission.file_memory.clone()),
         admission,
         shutdown: shutdown.clone(),
         config,
         bus,
-        stage,
     });
     app.spool.check().map_err(|error| {
         let folder = app.spool.folder().display();
-        StartError::config(format!("files cannot be made in the spool folder {folder}: {error}"))
+        StartError::config(format!("files cannot be created in the spool folder {folder}: {error}"))
     })?;
 
-    let (listening, heard) = tokio::sync::oneshot::channel();
-    let hub = {
+    let (subscribed, is_subscribed) = tokio::sync::oneshot::channel();
+    let notifier = {
         let (app, shutdown) = (app.clone(), shutdown.clone());
-        tokio::spawn(async move { app.hub.listen(app.bus.clone(), listening, shutdown).await })
+        tokio::spawn(async move { app.notifier.run(app.bus.pubsub.clone(), subscribed, shutdown).await })
     };
     tokio::spawn(disks.watch(shutdown.clone()));
     let clock = {
@@ -162,26 +139,28 @@ pub async fn run_on(
         tokio::spawn(tls.follow(shutdown.clone()));
     } else if !address.ip().is_loopback() {
         tracing::warn!(
-            "without --tls-cert tokens and patient data are not encrypted on the way; do that in front of here"
+            "without --tls-cert the gateway does not encrypt tokens and patient data; a proxy must do so"
         );
     }
     if let Some(tokens) = tokens {
         tokio::spawn(tokens.follow(shutdown.clone(), audit));
     }
-    // A broker that is not there yet does not keep the door shut: watchers are told once it is.
-    let _ = tokio::time::timeout(Duration::from_secs(2), heard).await;
+    // Does not block readiness: event streams are notified when the broker is available.
+    let _ = tokio::time::timeout(SUBSCRIBE_TIMEOUT, is_subscribed).await;
 
     tracing::info!(%address, tokens = app.tokens.is_some(), "gateway listens");
     let limits = app.config.connection_limits();
-    let served = http::serve_over(listener, acceptors, routes::router(&app, health), limits, &shutdown).await;
-    hub.abort();
+    let served =
+        http_server::serve_over(listener, acceptors, http::routes::router(&app, health), limits, &shutdown)
+            .await;
+    notifier.abort();
     clock.abort();
     served.map_err(|error| StartError::failed(format!("the gateway stopped serving: {error}")))
 }
 
-/// Opens the audit log. Without a key, pseudonyms are the same only until the process ends.
-fn open_audit_log(config: &Config, key: Option<Secret>) -> Result<Arc<audit::AuditLog>, StartError> {
+/// Opens the audit log. Without a key, pseudonyms change with each process.
+fn open_audit_log(config: &Config, key: Option<Secret>) -> Result<Arc<AuditLog>, StartError> {
     let target = config.audit_log.clone().unwrap_or(AuditTarget::Stderr);
     let key = key.map_or_else(Secret::generate, Ok)?;
-    audit::AuditLog::open(target, config.audit_patient, key).map(Arc::new)
+    AuditLog::open(target, config.audit_patient, key).map(Arc::new)
 }

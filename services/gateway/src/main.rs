@@ -1,15 +1,15 @@
-//! The gateway as a process of its own, on NATS JetStream, with query as another process.
+//! The gateway as a separate process, with NATS JetStream and the query service.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use bus::EventBus;
+use bus::BusPorts;
 use clap::Parser;
-use runtime::{LogArgs, NatsArgs, Secret, Shutdown, StartError, admin, http};
+use http_server::admin;
+use runtime::{LogArgs, NatsArgs, Secret, Shutdown, StartError};
 
-/// The only door for clients: takes uploads, streams events, passes reads on to query.
+/// The public API: accepts uploads, streams events, forwards reads to the query service
 #[derive(Debug, Parser)]
 #[command(name = "bedside-gateway", version)]
 struct Program {
@@ -17,13 +17,14 @@ struct Program {
     command: Option<runtime::Command>,
     #[command(flatten)]
     config: gateway::Config,
-    /// Address of query
+    /// URL of the query service
     #[arg(long, env = "BEDSIDE_QUERY", value_name = "URL", default_value = "http://127.0.0.1:5012")]
     query: String,
-    /// File of the secret that query accepts this gateway by; the same as query's --token-file
+    /// File with the secret that authenticates this gateway to the query service; the same as query's
+    /// --token-file
     #[arg(long, env = "BEDSIDE_QUERY_TOKEN_FILE", value_name = "FILE")]
     query_token_file: Option<PathBuf>,
-    /// Address of /livez, /readyz and /metrics
+    /// Listen address of /livez, /readyz and /metrics
     #[arg(long, env = "BEDSIDE_GATEWAY_ADMIN_LISTEN", default_value = "127.0.0.1:9011")]
     admin_listen: SocketAddr,
     #[command(flatten)]
@@ -49,17 +50,17 @@ async fn run(program: Program) -> Result<(), StartError> {
     if nats.replicas > 1 {
         config.receipt_wait = config.receipt_wait.min(gateway::RECEIPT_WAIT_IN_CLUSTER);
     }
-    let listener = http::bind(config.listen).await?;
-    let admin_listener = http::bind(admin_listen).await?;
+    let listener = http_server::bind(config.listen).await?;
+    let admin_listener = http_server::bind(admin_listen).await?;
     let shutdown = Shutdown::on_signal();
-    http::say_where_over(config.scheme(), "gateway", &listener)?;
-    http::say_where("gateway admin", &admin_listener)?;
+    http_server::print_address_with_scheme(config.scheme(), "gateway", &listener)?;
+    http_server::print_address("gateway admin", &admin_listener)?;
 
     let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
-    let bus: Arc<dyn EventBus> = nats.clone();
-    let checks = gateway::checks(&bus, &config.disks());
+    let bus = BusPorts::of(&nats);
+    let checks = gateway::checks(&bus.queue, &config.disks());
     let reads = gateway::Reads::Http { address: query, token: query_token };
-    let ports = gateway::Ports { bus, stage: nats, reads, checks: Vec::new() };
+    let ports = gateway::Ports { bus, reads, checks: Vec::new() };
     let (served, admin) = tokio::join!(
         gateway::run_on(listener, config, ports, shutdown.clone()),
         admin::serve("gateway", admin_listener, checks, &shutdown),
@@ -72,7 +73,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn flags_of_all_parts_fit_together() {
+    fn command_line_flags_are_consistent() {
         super::Program::command().debug_assert();
     }
 }

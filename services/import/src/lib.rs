@@ -1,16 +1,16 @@
 //! Imports patients from the database of the original server.
 //!
-//! The import sends normal uploads to the gateway, so the same validation and storage code applies. The idempotency key
-//! of each upload is derived from the record number and the position in the source list. A second run, or a run after an
-//! interruption, therefore changes nothing that is already stored.
+//! The import sends normal uploads to the gateway, so the same validation and storage code applies. The
+//! idempotency key of each upload is derived from the record number and the position in the source list. A
+//! second run, or a run after an interruption, therefore changes nothing that is already stored.
 
+mod counts;
+mod error;
 mod plan;
 mod record;
 mod send;
 
-use std::path::PathBuf;
-
-use client::{ClientError, Gateway};
+use client::Gateway;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::tz::TimeZone;
 use mongodb::bson::{Bson, Document, doc};
@@ -18,6 +18,8 @@ use mongodb::options::ClientOptions;
 use mongodb::{Client, Collection};
 use serde::Serialize;
 
+pub use counts::Counts;
+pub use error::ImportError;
 pub use record::{Record, read};
 
 /// Options of an import.
@@ -38,14 +40,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// Imports everything in this database.
+    /// Options for importing everything in this database.
     #[must_use]
-    pub fn new(from: impl Into<String>) -> Self {
+    pub fn new(from: impl Into<String>, concurrency: usize) -> Self {
         Options {
             from: from.into(),
             collection: None,
             zone: TimeZone::system(),
-            concurrency: 4,
+            concurrency,
             done: std::collections::HashSet::new(),
             dry_run: false,
         }
@@ -63,29 +65,6 @@ pub struct Finding {
     pub reason: String,
 }
 
-/// Numbers of imported items.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// Patients.
-    pub patients: u64,
-    /// ECG images.
-    pub ecg_images: u64,
-    /// Heart rates.
-    pub heart_rates: u64,
-    /// Medical images.
-    pub medical_images: u64,
-}
-
-impl Counts {
-    /// Adds the counts of another patient.
-    pub fn add(&mut self, other: Counts) {
-        self.patients += other.patients;
-        self.ecg_images += other.ecg_images;
-        self.heart_rates += other.heart_rates;
-        self.medical_images += other.medical_images;
-    }
-}
-
 /// Result of one patient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PatientReport {
@@ -95,28 +74,6 @@ pub struct PatientReport {
     pub counts: Counts,
     /// Values that were skipped.
     pub findings: Vec<Finding>,
-}
-
-/// Error that ends an import. Imported patients stay; another run continues.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// The connection string does not name a usable database.
-    #[error("{0}")]
-    Source(String),
-    /// The source database cannot be read.
-    #[error("the source database cannot be read: {0}")]
-    Read(#[from] mongodb::error::Error),
-    /// The gateway rejects uploads or is unreachable.
-    #[error("{0}; run the same command again to continue")]
-    Gateway(#[from] ClientError),
-    /// The report file cannot be written.
-    #[error("{} cannot be written: {cause}", path.display())]
-    Note {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        cause: std::io::Error,
-    },
 }
 
 /// Runs the import. Calls `report` once per patient, with the total number of patients.
@@ -129,7 +86,8 @@ pub async fn run(
     mut report: impl FnMut(PatientReport, usize) -> Result<(), ImportError>,
 ) -> Result<Counts, ImportError> {
     let patients = open(options).await?;
-    // Read all ids first, then each patient separately: a cursor over large documents would time out during the uploads.
+    // Read all ids first, then each patient separately: a cursor over large documents would time out during
+    // the uploads.
     let ids = patients.find(doc! {}).projection(doc! { "_id": 1 }).sort(doc! { "_id": 1 }).await?;
     let ids: Vec<Bson> =
         ids.try_filter_map(|found| async move { Ok(found.get("_id").cloned()) }).try_collect().await?;

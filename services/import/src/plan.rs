@@ -3,7 +3,7 @@
 use client::{IdempotencyKey, Upload, UploadFile};
 use proto_json::{FileKind, Mrn};
 
-use crate::Counts;
+use crate::counts::Counts;
 use crate::record::{Ecg, Record};
 
 /// One upload, and the upload to send instead if the gateway rejects it.
@@ -16,7 +16,8 @@ pub(crate) struct Step {
     pub(crate) fallback: Option<Box<Step>>,
 }
 
-/// Returns the uploads in the order in which they must be stored: the patient, then both histories, oldest first.
+/// Returns the uploads in the order in which they must be stored: the patient, then both histories, oldest
+/// first.
 pub(crate) fn steps(record: Record) -> Vec<Step> {
     let mrn = record.mrn;
     let mut steps = vec![patient(mrn, record.name)];
@@ -53,7 +54,7 @@ fn patient(mrn: Mrn, name: Option<String>) -> Step {
 }
 
 fn ecg_step(mrn: Mrn, index: usize, ecg: Ecg) -> Option<Step> {
-    let Ecg { picture, rate, at } = ecg;
+    let Ecg { image, rate, at } = ecg;
     let rates = u64::from(rate.is_some());
     let rate_only = rate.map(|rate| Step {
         place: format!("heart_rate[{index}]"),
@@ -65,7 +66,7 @@ fn ecg_step(mrn: Mrn, index: usize, ecg: Ecg) -> Option<Step> {
         counts: Counts { heart_rates: 1, ..Counts::default() },
         fallback: None,
     });
-    let Some(bytes) = picture else { return rate_only };
+    let Some(bytes) = image else { return rate_only };
     let file = UploadFile::from_bytes(FileKind::EcgImage, format!("ecg-{index}"), bytes);
     Some(Step {
         place: format!("ecg_image[{index}]"),

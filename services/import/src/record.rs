@@ -1,7 +1,8 @@
 //! Reads one patient document of the original server.
 //!
-//! `_id` is the record number and `name` is a string. `medical_image`, `ecg_image`, `heart_rate` and `timestamp` are lists; the
-//! last three are index-aligned. An empty list is missing. The original server stored values without validation.
+//! `_id` is the record number and `name` is a string. `medical_image`, `ecg_image`, `heart_rate` and
+//! `timestamp` are lists; the last three are index-aligned. An empty list is missing. The original server
+//! stored values without validation.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -11,7 +12,7 @@ use jiff::tz::TimeZone;
 use mongodb::bson::{Bson, Document};
 use proto_json::{Bpm, Mrn, Timestamp};
 
-use crate::Counts;
+use crate::counts::Counts;
 
 /// Some clients of the original server omitted the padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -39,7 +40,7 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Ecg {
     /// Image bytes. The gateway checks the format.
-    pub picture: Option<Vec<u8>>,
+    pub image: Option<Vec<u8>>,
     /// Heart rate, if known.
     pub rate: Option<Bpm>,
     /// When the original server received it.
@@ -53,15 +54,15 @@ impl Record {
         let count = |has: fn(&Ecg) -> bool| self.ecgs.iter().filter(|ecg| has(ecg)).count() as u64;
         Counts {
             patients: 1,
-            ecg_images: count(|ecg| ecg.picture.is_some()),
+            ecg_images: count(|ecg| ecg.image.is_some()),
             heart_rates: count(|ecg| ecg.rate.is_some()),
             medical_images: self.images.iter().flatten().count() as u64,
         }
     }
 }
 
-/// Reads a patient. Calls `find` with path and reason for each value that is skipped. Returns `None` if the patient has no
-/// valid record number.
+/// Reads a patient. Calls `find` with path and reason for each value that is skipped. Returns `None` if the
+/// patient has no valid record number.
 pub fn read(document: &Document, zone: &TimeZone, find: &mut impl FnMut(&str, String)) -> Option<Record> {
     let id = document.get("_id").unwrap_or(&Bson::Null);
     let Some(mrn) = integer(id).and_then(|number| Mrn::new(u64::try_from(number).ok()?).ok()) else {
@@ -86,28 +87,28 @@ pub fn read(document: &Document, zone: &TimeZone, find: &mut impl FnMut(&str, St
             &[][..]
         }
     };
-    let (pictures, rates, times, images) =
+    let (ecg_images, rates, times, images) =
         (list("ecg_image"), list("heart_rate"), list("timestamp"), list("medical_image"));
-    let lengths = [pictures.len(), rates.len(), times.len()];
+    let lengths = [ecg_images.len(), rates.len(), times.len()];
     let longest = lengths.into_iter().max().unwrap_or_default();
     if lengths.iter().any(|length| *length != longest) {
-        let [pictures, rates, times] = lengths;
+        let [ecg_images, rates, times] = lengths;
         find(
             "ecg_image, heart_rate, timestamp",
             format!(
-                "have different lengths ({pictures}, {rates}, {times}); values with the same index were combined"
+                "have different lengths ({ecg_images}, {rates}, {times}); values with the same index were combined"
             ),
         );
     }
     let ecgs = (0..longest)
         .map(|index| Ecg {
-            picture: value_at(pictures, "ecg_image", index, find, picture),
+            image: value_at(ecg_images, "ecg_image", index, find, image),
             rate: value_at(rates, "heart_rate", index, find, rate),
             at: value_at(times, "timestamp", index, find, |value| time(value, zone)),
         })
         .collect();
     let images =
-        (0..images.len()).map(|index| value_at(images, "medical_image", index, find, picture)).collect();
+        (0..images.len()).map(|index| value_at(images, "medical_image", index, find, image)).collect();
     Some(Record { mrn, name, ecgs, images })
 }
 
@@ -125,7 +126,7 @@ fn value_at<T>(
     })
 }
 
-fn picture(value: &Bson) -> Result<Option<Vec<u8>>, String> {
+fn image(value: &Bson) -> Result<Option<Vec<u8>>, String> {
     match value {
         Bson::Null => Ok(None),
         Bson::Binary(binary) => Ok(Some(binary.bytes.clone())),
@@ -214,7 +215,7 @@ mod tests {
         let record = record.unwrap();
         assert_eq!((record.mrn.get(), record.name.as_deref()), (7, Some("Ann")));
         assert_eq!(record.images, [Some(b"hi".to_vec())]);
-        assert_eq!(record.ecgs[0].picture.as_deref(), Some(&b"ha"[..]));
+        assert_eq!(record.ecgs[0].image.as_deref(), Some(&b"ha"[..]));
         assert_eq!(record.ecgs[0].at.unwrap().to_string(), "2018-04-19T15:09:26.000Z");
         assert_eq!((record.ecgs[0].rate, record.ecgs[1].rate), (Some(Bpm::new(71).unwrap()), None));
     }

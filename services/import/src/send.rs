@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use client::{ClientError, Gateway, RetryPolicy};
 
+use crate::counts::Counts;
+use crate::error::ImportError;
 use crate::plan::{Step, steps};
 use crate::record::Record;
-use crate::{Counts, ImportError};
 
 /// Retries for about five minutes, so that an upgrade or an overload of the gateway does not end the import.
 const RETRIES: RetryPolicy = RetryPolicy {

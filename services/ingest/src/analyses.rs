@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use bus::{Delivery, Outcome};
-use proto_json::{
-    BlobHash, Change, ChangeKind, EcgAnalyzed, EcgOutcome, EcgStatus, PatientUpdated, Timestamp,
-};
+use proto_json::{Change, ChangeKind, EcgAnalyzed, EcgOutcome, EcgStatus, PatientUpdated, Timestamp};
 use runtime::trace;
-use store::{AnalysisResult, Origin};
+use store::AnalysisResult;
 
 use crate::blobs::{self, MoveError};
-use crate::{Ports, announce, clock, failed};
+use crate::{Ports, clock, failed, publish};
 
-/// Works on one delivery of the queue of results.
+/// Processes one delivery of the result queue.
 pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
     let result: EcgAnalyzed = match delivery.message() {
         Ok(result) => result,
@@ -28,42 +26,34 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
     let EcgAnalyzed { ecg_id, upload_id, mrn, received_at, signal, outcome, .. } = result;
     trace::about_upload(upload_id);
     let ecg = ports.store.ecg(ecg_id).await.map_err(failed)?;
-    let mut ecg = ecg.ok_or_else(|| Outcome::Never("a result for an ECG that is not stored".to_owned()))?;
+    let ecg = ecg.ok_or_else(|| Outcome::Never("a result for an ECG that is not stored".to_owned()))?;
     let mut staged = vec![signal];
     if let EcgOutcome::Analyzed { plot, detail, .. } = &outcome {
         staged.extend([plot.sha256, detail.sha256]);
     }
 
-    let from = Origin { upload: upload_id, received_at };
     let mut stored = None;
     if ecg.status == EcgStatus::Pending {
         let (outcome, files) = match outcome {
             EcgOutcome::Failed { reason } => (Err(reason), Vec::new()),
             EcgOutcome::Analyzed { analysis, plot, detail } => {
-                match blobs::take(ports, delivery, from, vec![plot.sha256, detail.sha256]).await {
+                match blobs::take(ports, delivery, upload_id, vec![plot.sha256, detail.sha256]).await {
                     Ok(files) => (Ok((*analysis, plot, detail)), files),
                     Err(MoveError::Failed(outcome)) => return Err(outcome),
                     Err(MoveError::NotStaged) => {
-                        return Err(Outcome::Retry(
-                            "the picture of an analysis is not on the stage".to_owned(),
-                        ));
+                        return Err(Outcome::Retry("a file of an analysis is not staged".to_owned()));
                     }
                 }
             }
         };
         let analyzed = outcome.is_ok();
-        let result = AnalysisResult { ecg_id, from, mrn, stored_at: clock::stored_now(), outcome };
+        let result = AnalysisResult { ecg_id, upload_id, mrn, stored_at: clock::stored_now(), outcome };
         stored = ports.store.store_analysis(&result, files).await.map_err(failed)?;
-        if stored.is_none() {
-            // Another result was first.
-            ecg = ports.store.ecg(ecg_id).await.map_err(failed)?.unwrap_or(ecg);
-        }
         metrics::counter!("bedside_analyses_stored_total", "status" => if analyzed { "analyzed" } else { "failed" })
             .increment(1);
         tracing::info!(upload_id = %upload_id, ecg_id = %ecg_id, analyzed, "analysis stored");
     }
-    let stored_now = stored.is_some();
-    // A result that was stored before is announced again: the first time may have ended before it came to that.
+    // A result that was stored before is published again: the first delivery may have ended before that.
     let patient = match stored {
         Some(patient) => Some(patient),
         None => ports.store.patient(mrn).await.map_err(failed)?,
@@ -71,17 +61,10 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
     if let Some(patient) = patient {
         let changes = vec![Change { kind: ChangeKind::EcgAnalyzed, id: Some(ecg_id) }];
         let update = PatientUpdated { upload_id: Some(upload_id), changes, patient, sent_at: None };
-        announce(&*ports.bus, update, delivery.trace_parent.as_deref()).await;
+        publish(&*ports.bus.pubsub, update, delivery.trace_parent.as_deref()).await;
         let waited = Timestamp::now().millis_since(received_at);
         metrics::histogram!("bedside_upload_to_analysis_announced_seconds").record(waited as f64 / 1000.0);
     }
-    // Files of a result that came too late stay or go to the stage: the reconciler removes them there and, if they came that
-    // far, in the store.
-    let refers = |file: &BlobHash| {
-        *file == signal || [&ecg.plot, &ecg.detail].into_iter().flatten().any(|blob| blob.sha256 == *file)
-    };
-    let (needless, late): (Vec<_>, Vec<_>) = staged.into_iter().partition(|file| stored_now || refers(file));
-    blobs::leave_to_reconciler(ports, delivery, &late).await?;
-    blobs::unstage(ports, delivery, upload_id, needless).await;
+    blobs::unstage(delivery, upload_id, staged).await;
     Ok(())
 }

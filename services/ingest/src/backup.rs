@@ -1,4 +1,4 @@
-//! Backup and restore of the patient store, through standard output and input.
+//! Backup to standard output and restore from standard input.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -8,13 +8,13 @@ use proto_json::Queue;
 use runtime::{MongoArgs, NatsArgs, StartError};
 use store::mongo::{ArchiveError, Manifest};
 
-/// The queues whose messages write the store.
+/// Queues whose messages change the store.
 const WRITING: [Queue; 2] = [Queue::Uploads, Queue::EcgResults];
-/// How long deliveries wait at most if this program dies before the exchange.
+/// Longest pause of deliveries if this program is killed before the exchange.
 const PAUSE: Duration = Duration::from_secs(120);
-/// How long writers may take to end what they have begun.
+/// Longest wait for deliveries in progress.
 const IDLE_WITHIN: Duration = Duration::from_secs(60);
-/// How long deliveries wait at most if this program dies during the exchange: until somebody runs it again.
+/// Longest pause of deliveries if this program is killed during the exchange, until it is run again.
 const PAUSE_OF_EXCHANGE: Duration = Duration::from_secs(24 * 3600);
 
 pub(crate) async fn write(mongo: &MongoArgs, level: u32) -> Result<(), StartError> {
@@ -37,7 +37,7 @@ pub(crate) fn verify() -> Result<(), StartError> {
     Ok(())
 }
 
-/// Loads the archive beside what is stored, holds uploads and results back, exchanges the collections, and goes on.
+/// Loads the archive into other collections, pauses uploads and results, exchanges the collections, and resumes.
 pub(crate) async fn restore(nats: &NatsArgs, mongo: &MongoArgs) -> Result<(), StartError> {
     let nats = nats.config("bedside-restore")?;
     let store = mongo.connect().await?;
@@ -67,7 +67,9 @@ async fn idle(paused: &Paused) -> Result<(), StartError> {
         Ok(())
     };
     tokio::time::timeout(IDLE_WITHIN, idle).await.unwrap_or_else(|_| {
-        Err(StartError::failed("ingest does not end what it has begun; nothing was changed, try again later"))
+        Err(StartError::failed(
+            "ingest does not complete its deliveries in progress; nothing was changed, try again later",
+        ))
     })
 }
 

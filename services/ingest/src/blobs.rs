@@ -1,32 +1,29 @@
-//! Moves files from messages and the stage to the store.
+//! Moves files from messages and the staging store to the patient store.
 //!
-//! Small files are read into memory and stored together with the record that refers to them: on one machine that saves a
-//! sync of the disk for each. Longer ones go from the stage to the store piece by piece, before the record.
+//! Small files are read into memory and stored in the transaction of their record. Longer ones are streamed from the staging
+//! store to the patient store before it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bus::{Delivery, Outcome, StagingKey};
 use futures::{StreamExt, TryStreamExt, future, stream};
 use proto_json::{BlobHash, HashedBytes, UploadId};
-use store::Origin;
+use store::BlobKey;
 
 use crate::{Failure, Ports, failed};
 
-/// Files that are moved at the same time, for one upload.
+/// Number of files of one upload that are moved at the same time.
 const AT_ONCE: usize = 4;
 
-/// A file up to this size is small.
-const SMALL: u64 = 1 << 20;
-
-/// Small files of one upload that are in memory together; what is beyond goes as longer files do.
-const SMALL_TOGETHER: u64 = 4 << 20;
+/// Total size of the files of one upload that are read into memory and stored in its transaction.
+const IN_TRANSACTION: u64 = 4 << 20;
 
 /// Why a file could not be moved.
 #[derive(Debug)]
 pub(crate) enum MoveError {
-    /// It is not on the stage: it was moved and cleaned up before, or never staged.
+    /// It is not staged: it was moved and removed before, or never staged.
     NotStaged,
-    /// A port failed; this is what becomes of the work.
+    /// A port failed; this is the outcome of the work.
     Failed(Outcome),
 }
 
@@ -35,7 +32,7 @@ impl MoveError {
         MoveError::Failed(failed(cause))
     }
 
-    /// The body of a staged file broke off.
+    /// The body of a staged file failed.
     fn broken_off(error: &std::io::Error) -> Self {
         let reason = format!("a staged file could not be read: {error}");
         MoveError::Failed(if bus::is_outage_of_body(error) {
@@ -46,41 +43,38 @@ impl MoveError {
     }
 }
 
-/// Takes each of these files from the message it came in, or from the stage: gives the small ones, to be stored with their
-/// record, and has stored the others. The staged copies stay.
+/// Reads files from the delivery or the staging store. Returns the small ones, for the transaction of their record, and
+/// stores the others. The staged copies are kept.
 pub(crate) async fn take(
     ports: &Ports,
     delivery: &Delivery,
-    from: Origin,
+    upload: UploadId,
     mut files: Vec<BlobHash>,
 ) -> Result<Vec<HashedBytes>, MoveError> {
     files.sort_unstable();
     files.dedup();
-    let room = AtomicU64::new(SMALL_TOGETHER);
-    let room = &room;
+    let capacity = AtomicU64::new(IN_TRANSACTION);
+    let capacity = &capacity;
     let taken: Vec<Option<HashedBytes>> = stream::iter(files)
         .map(|sha256| async move {
-            let key = StagingKey { upload: from.upload, sha256 };
-            if let Some(file) = delivery.enclosed(key) {
-                return Ok(Some(file.content.clone()));
-            }
-            let staged = ports.stage.get(key).await.map_err(MoveError::failed)?;
+            let key = StagingKey { upload, sha256 };
+            let staged = delivery.open(key).await.map_err(MoveError::failed)?;
             let staged = staged.ok_or(MoveError::NotStaged)?;
             if let Some(content) = staged.in_memory {
                 return Ok(Some(content));
             }
-            if staged.bytes <= SMALL && take_room(room, staged.bytes) {
+            if take_capacity(capacity, staged.bytes) {
                 let bytes = bus::collect(staged.body, staged.bytes)
                     .await
                     .map_err(|error| MoveError::broken_off(&error))?;
                 let content = HashedBytes::of(bytes);
                 if content.sha256() != sha256 {
-                    let reason = "a file on the stage is damaged".to_owned();
+                    let reason = "a staged file is damaged".to_owned();
                     return Err(MoveError::Failed(Outcome::Retry(reason)));
                 }
                 return Ok(Some(content));
             }
-            let put = ports.store.put_blob(from, sha256, staged.bytes, staged.body).await;
+            let put = ports.files.put_blob(BlobKey { upload, sha256 }, staged.bytes, staged.body).await;
             put.map(|()| None).map_err(MoveError::failed)
         })
         .buffer_unordered(AT_ONCE)
@@ -89,31 +83,17 @@ pub(crate) async fn take(
     Ok(taken.into_iter().flatten().collect())
 }
 
-/// Whether there was room for so many bytes; it is taken then.
-fn take_room(room: &AtomicU64, bytes: u64) -> bool {
+/// Takes capacity for so many bytes; false if less is left.
+fn take_capacity(capacity: &AtomicU64, bytes: u64) -> bool {
     let order = Ordering::Relaxed;
-    room.fetch_update(order, order, |left| left.checked_sub(bytes)).is_ok()
+    capacity.fetch_update(order, order, |left| left.checked_sub(bytes)).is_ok()
 }
 
-/// Stages what came inside of the message, though it is not needed: whoever clears the stage later looks whether it came into
-/// the store, and removes it there, too.
-pub(crate) async fn leave_to_reconciler(
-    ports: &Ports,
-    delivery: &Delivery,
-    files: &[BlobHash],
-) -> Result<(), Outcome> {
-    for file in delivery.enclosed.iter().filter(|file| files.contains(&file.content.sha256())) {
-        ports.stage.put_bytes(file.key(), file.content.bytes().clone()).await.map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// Removes staged files, all at once. One that stays is removed by the reconciler later.
-pub(crate) async fn unstage(ports: &Ports, delivery: &Delivery, upload: UploadId, files: Vec<BlobHash>) {
+/// Removes staged files concurrently. If that fails, the reconciler removes them later.
+pub(crate) async fn unstage(delivery: &Delivery, upload: UploadId, files: Vec<BlobHash>) {
     let keys = files.into_iter().map(|sha256| StagingKey { upload, sha256 });
-    // What came inside of the message was never staged.
-    let removals = keys.filter(|key| delivery.enclosed(*key).is_none()).map(|key| async move {
-        if let Err(error) = ports.stage.delete(key).await {
+    let removals = keys.map(|key| async move {
+        if let Err(error) = delivery.remove(key).await {
             tracing::warn!(upload_id = %upload, error = %error, "a staged file was not removed");
         }
     });

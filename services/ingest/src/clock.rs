@@ -1,23 +1,24 @@
-//! The clock of this server: whether it has ever been ahead of what it shows now.
+//! Detects that the clock of this server is behind a time that it has shown before.
 //!
-//! Nobody can tell which of two times was wrong. So the highest time is kept in the store; while the clock is behind it, ingest
-//! logs it, counts it, and marks every latest value that is in the future of the clock. The order of uploads does not depend
-//! on clocks (see `store`), so newer uploads are shown in any case. A person ends the alarm with `accept-clock` once the clock
-//! is right.
+//! It is unknown which of the two times was wrong. So the store keeps the highest time. While the clock is behind it, ingest
+//! logs that, exports it as a metric, and marks every latest value whose time is in the future of the clock. The order of
+//! uploads does not depend on clocks (see `store`), so newer uploads are shown in any case. An operator ends the alarm with
+//! `accept-clock` once the clock is right.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use proto_json::{PatientUpdated, Timestamp};
-use store::{PatientStore, StoreError};
+use store::{PatientWriter, StoreError};
 use tokio::time::MissedTickBehavior;
 
-use crate::{Ports, announce};
+use crate::{Ports, publish};
 
-/// How often the time is noted. What was stored in between is noted with it, unless the process dies before.
+/// Time between two updates of the highest time. An update includes the times of everything stored since the last one,
+/// unless the process ends before.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Notes the time at every period, until dropped.
+/// Updates the highest time at every period, until dropped.
 pub(crate) async fn watch(ports: &Ports, at_least_every: Duration) {
     let mut period = tokio::time::interval(EVERY.min(at_least_every));
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -39,25 +40,25 @@ pub(crate) async fn watch(ports: &Ports, at_least_every: Duration) {
                 }
                 was_behind = is_behind;
             }
-            Err(error) => tracing::warn!(%error, "the time could not be noted"),
+            Err(error) => tracing::warn!(%error, "the highest time could not be stored"),
         }
     }
 }
 
-/// The highest time, in milliseconds, at which this process has stored something since it was last noted: a clock may be ahead
-/// for less than a period.
+/// The highest time, in milliseconds, at which this process has stored something since the last update. The clock may be
+/// ahead for less than a period.
 static STORED: AtomicI64 = AtomicI64::new(i64::MIN);
 
-/// The time now, for something that is stored.
+/// The current time, for a record that is stored now.
 pub(crate) fn stored_now() -> Timestamp {
     let now = Timestamp::now();
     STORED.fetch_max(now.as_millis(), Ordering::Relaxed);
     now
 }
 
-/// Notes the time, and marks values from its future if there may be any. Gives the highest time seen.
+/// Updates the highest time, and marks values from the future if the clock is behind. Returns the highest time.
 pub(crate) async fn check(ports: &Ports, now: Timestamp) -> Result<Timestamp, StoreError> {
-    // Noted once: after a person has accepted the time, it must not come back.
+    // Stored once: after an operator has accepted the time, it must not come back.
     let stored = STORED.swap(i64::MIN, Ordering::Relaxed);
     let shown = Timestamp::from_millis(stored).map_or(now, |stored| stored.max(now));
     let highest = match ports.store.observe_time(shown).await {
@@ -73,17 +74,17 @@ pub(crate) async fn check(ports: &Ports, now: Timestamp) -> Result<Timestamp, St
         for patient in ports.store.mark_clock_wrong(now).await? {
             metrics::counter!("bedside_values_from_future_total").increment(1);
             let update = PatientUpdated { upload_id: None, changes: Vec::new(), patient, sent_at: None };
-            announce(&*ports.bus, update, None).await;
+            publish(&*ports.bus.pubsub, update, None).await;
         }
     }
     Ok(highest)
 }
 
-/// Takes the time that the clock shows now for right, and forgets higher times. Returns a sentence that says so.
+/// Accepts the current time and forgets higher ones. Returns a message for the operator.
 ///
 /// # Errors
 /// When the store cannot be reached.
-pub async fn accept(store: &dyn PatientStore) -> Result<String, StoreError> {
+pub async fn accept(store: &dyn PatientWriter) -> Result<String, StoreError> {
     let now = Timestamp::now();
     let highest = store.highest_time().await?;
     store.accept_time(now).await?;
@@ -131,7 +132,7 @@ mod tests {
         };
         assert_eq!(check(&ports, ahead).await.unwrap(), ahead);
         ports.store.store_upload(&upload, Vec::new()).await.unwrap();
-        let mut updates = ports.bus.updates(None).await.unwrap();
+        let mut updates = ports.bus.pubsub.subscribe(None).await.unwrap();
         assert_eq!(check(&ports, right).await.unwrap(), ahead, "the highest time stays");
         let update = loop {
             if let bus::UpdateEvent::Updated(update) = updates.next().await.unwrap() {
@@ -143,10 +144,10 @@ mod tests {
         check(&ports, right).await.unwrap();
         assert_eq!(ports.store.patient(upload.mrn).await.unwrap().unwrap(), update.patient, "once");
 
-        let sentence = accept(&*ports.store).await.unwrap();
+        let message = accept(&*ports.store).await.unwrap();
         assert!(
-            sentence.contains(&format!("{ahead}, which the clock had shown before, is forgotten")),
-            "{sentence}"
+            message.contains(&format!("{ahead}, which the clock had shown before, is forgotten")),
+            "{message}"
         );
         let later = right.plus_millis(60_000);
         assert_eq!(check(&ports, later).await.unwrap(), later);

@@ -10,7 +10,7 @@ use runtime::parse_duration;
 #[group(id = "ingest")]
 #[command(next_help_heading = "Ingest")]
 pub struct Config {
-    /// Uploads, and results, that are stored at the same time
+    /// Number of uploads, and of results, that are stored at the same time
     #[arg(
         id = "ingest_concurrency",
         long = "ingest-concurrency",
@@ -18,18 +18,21 @@ pub struct Config {
         default_value = "32"
     )]
     pub concurrency: NonZeroUsize,
-    /// Time after which an ECG without a result is looked after: its job is sent again if it is lost
+    /// Age from which on the job of an ECG without a result is sent again if it is lost
     #[arg(long, env = "BEDSIDE_PENDING_AFTER", default_value = "60s", value_parser = parse_duration)]
     pub pending_after: Duration,
-    /// Time between two looks for lost jobs and for files left on the stage
+    /// Time between two searches for lost jobs, unneeded staged files and orphaned files
     #[arg(long, env = "BEDSIDE_RECONCILE_EVERY", default_value = "30s", value_parser = parse_duration)]
     pub reconcile_every: Duration,
-    /// Time after which a file on the stage that nothing needs is removed
+    /// Age from which on a staged file that is not needed is removed
     #[arg(long, env = "BEDSIDE_STAGE_KEEP", default_value = "1h", value_parser = parse_duration)]
     pub stage_keep: Duration,
-    /// Time between two rounds in which everything that is stored is checked for damage
+    /// Time between two scrubs, which check everything that is stored for damage
     #[arg(long, env = "BEDSIDE_SCRUB_EVERY", default_value = "24h", value_parser = parse_duration)]
     pub scrub_every: Duration,
+    /// Age from which on a stored file that no record refers to is removed
+    #[arg(long, env = "BEDSIDE_ORPHAN_AGE", default_value = "24h", value_parser = parse_duration)]
+    pub orphan_age: Duration,
 }
 
 impl Default for Config {
@@ -40,6 +43,7 @@ impl Default for Config {
             reconcile_every: Duration::from_secs(30),
             stage_keep: Duration::from_secs(3600),
             scrub_every: Duration::from_secs(24 * 3600),
+            orphan_age: Duration::from_secs(24 * 3600),
         }
     }
 }

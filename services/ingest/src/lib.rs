@@ -1,68 +1,79 @@
-//! The only writer of the patient store.
+//! Ingest: the only writer of the patient store.
 //!
-//! Takes uploads and results of analyses from the queues and stores them. The order of the writes is what makes it safe
-//! without transactions: blobs, history, patient; then jobs, announcement and receipt; clean-up, acknowledgement. A crash
-//! between any two is healed by redelivery, because each of them can be repeated.
+//! Ingest takes uploads and results of analyses from the queues and stores each in one transaction. After that it sends the
+//! jobs of ECGs, publishes the change, sends the receipt, removes the staged files and acknowledges the delivery, in this
+//! order. After a crash at any point, the message is redelivered: the store recognizes the upload or result by its ids, and
+//! every other step can be repeated.
 
 mod analyses;
 mod blobs;
 mod clock;
 mod config;
-mod meaning;
+#[cfg(test)]
+mod interruption;
+mod metrics;
 mod queues;
 mod reconcile;
 mod scrub;
+mod sweep;
 mod uploads;
 
 use std::sync::Arc;
 
-use bus::{BusError, EnqueueError, EventBus, Outcome, Readiness, StagingStore, run_consumer};
+use bus::{BusError, BusPorts, EnqueueError, Outcome, PubSub, Readiness, run_consumer};
 use proto_json::{PatientUpdated, Queue, Timestamp};
 use runtime::{Shutdown, StartError, trace};
-use store::{PatientStore, StoreError};
+use store::{BlobStore, Maintenance, PatientWriter, StoreError};
 use tracing::Instrument;
 
 pub use clock::accept as accept_clock;
 pub use config::Config;
 
-/// What ingest needs of the world.
+/// The ports that ingest takes.
 #[derive(Debug, Clone)]
 pub struct Ports {
-    /// Queues and announcements.
-    pub bus: Arc<dyn EventBus>,
-    /// Where files wait that are not inside of messages.
-    pub stage: Arc<dyn StagingStore>,
-    /// Where everything ends up.
-    pub store: Arc<dyn PatientStore>,
+    /// The message broker.
+    pub bus: BusPorts,
+    /// Patients and their history.
+    pub store: Arc<dyn PatientWriter>,
+    /// Stored files.
+    pub files: Arc<dyn BlobStore>,
+    /// Scrub and sweep of the store.
+    pub maintenance: Arc<dyn Maintenance>,
 }
 
 impl Ports {
-    /// Whether broker and store answer: asked while the consumers are paused.
+    /// The ports of one store.
+    pub fn of(bus: BusPorts, store: Arc<impl PatientWriter + BlobStore + Maintenance>) -> Self {
+        Ports { bus, store: store.clone(), files: store.clone(), maintenance: store }
+    }
+
+    /// Whether broker and store answer. The consumers ask while they are paused.
     fn readiness(&self) -> Readiness {
-        let (bus, store) = (self.bus.clone(), self.store.clone());
+        let (queue, store) = (self.bus.queue.clone(), self.store.clone());
         Arc::new(move || {
-            let (bus, store) = (bus.clone(), store.clone());
+            let (queue, store) = (queue.clone(), store.clone());
             Box::pin(async move {
-                bus.check().await.map_err(|error| error.to_string())?;
+                queue.check().await.map_err(|error| error.to_string())?;
                 store.check().await.map_err(|error| error.to_string())
             })
         })
     }
 }
 
-/// Takes and stores until the shutdown begins, then ends what is under way.
+/// Stores uploads and results until the shutdown begins, then completes those in progress.
 ///
 /// # Errors
-/// None today: what fails is tried again.
+/// None today: failed work is retried.
 pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(), StartError> {
-    meaning::describe();
+    metrics::describe();
     let concurrency = config.concurrency.get();
     tracing::info!(concurrency, "ingest is running");
     let (for_uploads, for_results) = (ports.clone(), ports.clone());
     let ready = ports.readiness();
     tokio::join!(
         run_consumer(
-            &*ports.bus,
+            &*ports.bus.queue,
             Queue::Uploads,
             concurrency,
             shutdown.begun(),
@@ -73,12 +84,20 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
                 async move { uploads::take(&ports, &delivery).await }.instrument(span)
             }
         ),
-        run_consumer(&*ports.bus, Queue::EcgResults, concurrency, shutdown.begun(), ready, move |delivery| {
-            let ports = for_results.clone();
-            let span = trace::work("store analysis", &delivery);
-            async move { analyses::take(&ports, &delivery).await }.instrument(span)
-        }),
+        run_consumer(
+            &*ports.bus.queue,
+            Queue::EcgResults,
+            concurrency,
+            shutdown.begun(),
+            ready,
+            move |delivery| {
+                let ports = for_results.clone();
+                let span = trace::work("store analysis", &delivery);
+                async move { analyses::take(&ports, &delivery).await }.instrument(span)
+            }
+        ),
         shutdown.unless_begun(reconcile::run(&config, &ports)),
+        shutdown.unless_begun(sweep::run(&config, &ports)),
         shutdown.unless_begun(queues::watch(&ports)),
         shutdown.unless_begun(scrub::run(&config, &ports)),
         shutdown.unless_begun(clock::watch(&ports, config.reconcile_every)),
@@ -87,11 +106,11 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
     Ok(())
 }
 
-/// Publishes a change. One that is lost delays a screen, so it is logged, but stops nothing.
-async fn announce(bus: &dyn EventBus, mut update: PatientUpdated, trace_parent: Option<&str>) {
+/// Publishes a change. A failure is logged only: clients get the change when they reload.
+async fn publish(pubsub: &dyn PubSub, mut update: PatientUpdated, trace_parent: Option<&str>) {
     update.sent_at = Some(Timestamp::now());
-    match trace::announce(bus, &update, trace_parent).await {
-        Ok(()) => metrics::counter!("bedside_announcements_total").increment(1),
+    match trace::publish(pubsub, &update, trace_parent).await {
+        Ok(()) => ::metrics::counter!("bedside_announcements_total").increment(1),
         Err(error) => {
             let upload_id = update.upload_id.map(|id| id.to_string());
             tracing::warn!(upload_id, error = %error, "a change was not published")
@@ -99,7 +118,7 @@ async fn announce(bus: &dyn EventBus, mut update: PatientUpdated, trace_parent: 
     }
 }
 
-/// Ports of the local adapters in a folder of their own.
+/// Ports of the local adapters in a temporary folder.
 #[cfg(test)]
 fn local_ports() -> (tempfile::TempDir, Ports) {
     let folder = tempfile::tempdir().unwrap();
@@ -108,11 +127,10 @@ fn local_ports() -> (tempfile::TempDir, Ports) {
         bus::local::LocalBus::open(&folder.path().join("queues.db"), policy, bus::QueueLimits::default());
     let local = local.unwrap();
     let store = store::sqlite::SqliteStore::open(&folder.path().join("patients.db")).unwrap();
-    (folder, Ports { bus: local.clone(), stage: local, store })
+    (folder, Ports::of(BusPorts::of(&local), store))
 }
 
-/// What becomes of work when a port fails: deferred if the port failed as a whole, else tried again a limited number of
-/// times.
+/// The outcome of work when a port fails: deferred during an outage of the port, otherwise retried a limited number of times.
 trait Failure {
     fn outcome(self) -> Outcome;
 }
@@ -135,7 +153,7 @@ impl Failure for EnqueueError {
     }
 }
 
-/// See [`Failure`].
+/// The outcome of a failed port call; see [`Failure`].
 fn failed(cause: impl Failure) -> Outcome {
     cause.outcome()
 }

@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bus::EventBus;
+use bus::BusPorts;
 use clap::{Parser, Subcommand};
-use runtime::admin::Check;
-use runtime::{LogArgs, MongoArgs, NatsArgs, ProvisionArgs, Shutdown, StartError, admin, http};
-use store::PatientStore;
+use http_server::admin;
+use runtime::health::Check;
+use runtime::{LogArgs, MongoArgs, NatsArgs, ProvisionArgs, Shutdown, StartError};
+use store::PatientReader;
 
-/// Takes uploads and results of analyses from the queues and stores them. The only writer of the patient store.
+/// Stores uploads and results of analyses from the queues. The only writer of the patient store.
 #[derive(Debug, Parser)]
 #[command(name = "bedside-ingest", version)]
 struct Program {
@@ -33,16 +34,16 @@ struct Program {
     log: LogArgs,
 }
 
-/// What this program can do besides serving.
+/// Commands besides running the service.
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum Command {
-    /// Make what is missing of streams, consumers, collections and indexes, and adapt what is there to the settings; for a
-    /// user who may, where the services' users may not
+    /// Create missing streams, consumers, collections and indexes, and update existing ones to the settings. Needs a user with
+    /// these privileges, which the users of the services do not have
     Provision,
-    /// Take the time that this computer's clock shows for right: ends the alarm that the clock is behind a time it has shown.
-    /// Set the clock right first
+    /// Accept the time that this computer's clock shows: ends the alarm that the clock is behind a time it has shown. Set the
+    /// clock first
     AcceptClock,
-    /// Write everything that is stored to standard output, as of one moment, while all services go on
+    /// Write a consistent backup of everything that is stored to standard output, while all services go on
     Backup {
         /// Compression as of gzip, from 0 (none) to 9
         #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(0..=9))]
@@ -50,7 +51,7 @@ enum Command {
     },
     /// Check a backup on standard input against its manifest
     VerifyBackup,
-    /// Put the backup on standard input in the place of everything that is stored; uploads wait in the queues meanwhile
+    /// Replace everything that is stored by the backup on standard input; uploads wait in the queues meanwhile
     Restore,
     #[command(flatten)]
     Service(runtime::Command),
@@ -81,9 +82,9 @@ async fn run(program: Program) -> Result<(), StartError> {
     }
     let nats = nats.config("bedside-ingest")?;
     let store = mongo.connect().await?;
-    let listener = http::bind(admin_listen).await?;
+    let listener = http_server::bind(admin_listen).await?;
     let shutdown = Shutdown::on_signal();
-    http::say_where("ingest", &listener)?;
+    http_server::print_address("ingest", &listener)?;
 
     let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
     let ready = if provisioning.mongodb_provisioned {
@@ -94,9 +95,10 @@ async fn run(program: Program) -> Result<(), StartError> {
     if !ready {
         return Ok(());
     }
-    let (bus, store): (Arc<dyn EventBus>, Arc<dyn PatientStore>) = (nats.clone(), store);
-    let checks = vec![Check::bus(&bus), Check::store(&store), Check::clock(&store)];
-    let ports = ingest::Ports { bus, stage: nats, store };
+    let reader: Arc<dyn PatientReader> = store.clone();
+    let bus = BusPorts::of(&nats);
+    let checks = vec![Check::bus(&bus.queue), Check::store(&reader), Check::clock(&reader)];
+    let ports = ingest::Ports::of(bus, store);
     let (worked, served) = tokio::join!(
         ingest::run(config, ports, shutdown.clone()),
         admin::serve("ingest", listener, checks, &shutdown),
@@ -104,7 +106,7 @@ async fn run(program: Program) -> Result<(), StartError> {
     worked.and(served)
 }
 
-/// Waits for broker and store, as the services do: started together with them, it is simply done when they are there.
+/// Waits for broker and store, as the services do, so that it can be started together with them.
 async fn provision(nats: NatsArgs, mongo: MongoArgs) -> Result<(), StartError> {
     let nats = nats.config("bedside-provision")?;
     let store = mongo.connect().await?;
@@ -115,7 +117,7 @@ async fn provision(nats: NatsArgs, mongo: MongoArgs) -> Result<(), StartError> {
         println!("streams, consumers, collections and indexes are there");
         Ok(())
     } else {
-        Err(StartError::failed("told to end before everything was made"))
+        Err(StartError::failed("stopped before everything was created"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! How full the queues and the disk of the database are, as metrics: what alerts are made of.
+//! Metrics of the queues and of the disk of the database, for alerts.
 
 use std::time::Duration;
 
@@ -11,14 +11,15 @@ use crate::Ports;
 
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Looks at every period, until dropped. Every ingest looks, and all see the same: take the largest of their figures.
+/// Updates the metrics of the queues at every period, until dropped. All ingest processes export the same values; alerts
+/// use their maximum.
 pub(crate) async fn watch(ports: &Ports) {
     let mut period = tokio::time::interval(EVERY);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         period.tick().await;
         for queue in Queue::ALL {
-            match ports.bus.queue_status(queue).await {
+            match ports.bus.queue.queue_status(queue).await {
                 Ok(status) => {
                     let age = status.oldest.map_or(0, |at| Timestamp::now().millis_since(at).max(0));
                     let name = queue.name();
@@ -28,7 +29,7 @@ pub(crate) async fn watch(ports: &Ports) {
                         .set(age as f64 / 1_000.0);
                 }
                 Err(error) => {
-                    tracing::debug!(queue = %queue, %error, "the queue could not be looked at");
+                    tracing::debug!(queue = %queue, %error, "the status of the queue cannot be read");
                     break;
                 }
             }
@@ -36,18 +37,18 @@ pub(crate) async fn watch(ports: &Ports) {
     }
 }
 
-/// Looks at the disk of the database at every period, until dropped.
+/// Updates the metrics of the database's disk at every period, until dropped.
 pub(crate) async fn watch_disk(ports: &Ports) {
     let mut period = tokio::time::interval(EVERY);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         period.tick().await;
-        match ports.store.disk_space().await {
+        match ports.maintenance.disk_space().await {
             Ok(Some(DiskSpace { free, total })) => {
                 disk::show("database", free, total, DISK_RESERVE.0);
             }
             Ok(None) => {}
-            Err(error) => tracing::debug!(%error, "the disk of the database could not be looked at"),
+            Err(error) => tracing::debug!(%error, "the disk space of the database cannot be read"),
         }
     }
 }

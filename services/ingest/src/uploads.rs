@@ -9,12 +9,12 @@ use proto_json::{
     RecordId, StagedFile, StoredFile, Timestamp, UploadReceipt, UploadReceived,
 };
 use runtime::trace;
-use store::{NewEcg, NewHeartRate, NewImage, NewUpload, Origin, UploadOutcome};
+use store::{BlobKey, NewEcg, NewHeartRate, NewImage, NewUpload, UploadOutcome};
 
 use crate::blobs::{self, MoveError};
-use crate::{Ports, announce, clock, failed};
+use crate::{Ports, clock, failed, publish};
 
-/// Works on one delivery of the queue of uploads.
+/// Processes one delivery of the upload queue.
 pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
     let upload: UploadReceived = match delivery.message() {
         Ok(upload) => upload,
@@ -29,8 +29,8 @@ pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
 async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> Result<(), Outcome> {
     let id = upload.upload_id;
     trace::about_upload(id);
-    // A first delivery under an id of our own has hardly ever been stored before (a cluster of brokers may take a message
-    // twice): that it is not looked for here saves a question. To store it again does no harm.
+    // The first delivery of a generated id is rarely a duplicate (a cluster of brokers may store a message twice), so it is
+    // not looked up. Storing it again is harmless.
     if (delivery.deliveries > 1 || id.is_from_key())
         && let Some(stored) = ports.store.upload(id).await.map_err(failed)?
     {
@@ -41,17 +41,17 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             refuse(ports, delivery, upload).await
         };
     }
-    let files = match blobs::take(ports, delivery, origin(upload), hashes(upload, |_| true)).await {
+    let files = match blobs::take(ports, delivery, id, hashes(upload, |_| true)).await {
         Ok(files) => files,
         Err(MoveError::Failed(outcome)) => return Err(outcome),
         Err(MoveError::NotStaged) => {
-            // Another delivery of it may have finished since we asked.
+            // Another delivery of the same upload may have been completed meanwhile.
             let stored = ports.store.upload(id).await.map_err(failed)?;
             return match stored {
                 Some(stored) if stored.fingerprint == upload.fingerprint => {
                     repeat(ports, delivery, upload, stored.receipt).await
                 }
-                _ => Err(Outcome::Retry("a file of the upload is not on the stage".to_owned())),
+                _ => Err(Outcome::Retry("a file of the upload is not staged".to_owned())),
             };
         }
     };
@@ -61,32 +61,32 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
             repeat(ports, delivery, upload, receipt).await
         }
         UploadOutcome::Stored { receipt, patient, replayed: false } => {
-            // Its client need not wait for the jobs: they are certain to be sent, now or when the message comes again.
-            let told = async {
+            // The client does not wait for the jobs: they are sent now or after a redelivery.
+            let published = async {
                 let changes = changes(upload, &receipt);
                 if !changes.is_empty() {
                     let update =
                         PatientUpdated { upload_id: Some(id), changes, patient: *patient, sent_at: None };
-                    announce(&*ports.bus, update, delivery.trace_parent.as_deref()).await;
+                    publish(&*ports.bus.pubsub, update, delivery.trace_parent.as_deref()).await;
                 }
                 answer(ports, delivery, &Receipt::Stored(receipt)).await;
             };
             let jobs = signals(upload).map(|file| job(upload, file)).collect();
-            let ((), sent) = tokio::join!(told, send_jobs(ports, delivery, jobs));
+            let ((), sent) = tokio::join!(published, send_jobs(ports, delivery, jobs));
             sent?;
             metrics::counter!("bedside_uploads_stored_total").increment(1);
             let waited = Timestamp::now().millis_since(upload.received_at);
             metrics::histogram!("bedside_upload_stored_seconds").record(waited as f64 / 1000.0);
             tracing::info!(upload_id = %id, files = upload.files.len(), deliveries = delivery.deliveries, "upload stored");
             // The signals stay for the workers until their results are in.
-            blobs::unstage(ports, delivery, id, hashes(upload, |file| file.kind != FileKind::Ecg)).await;
+            blobs::unstage(delivery, id, hashes(upload, |file| file.kind != FileKind::Ecg)).await;
             Ok(())
         }
     }
 }
 
-/// The upload was stored before. What followed from it may not have happened yet, so it is done again where that can
-/// matter: jobs of ECGs that are still pending, the announcement, the receipt, the clean-up.
+/// Handles an upload that was stored before. The steps after the transaction may not have been completed, so they are
+/// repeated: jobs of ECGs that are still pending, published change, receipt, removal of staged files.
 async fn repeat(
     ports: &Ports,
     delivery: &Delivery,
@@ -107,51 +107,52 @@ async fn repeat(
     if let Some(patient) = ports.store.patient(upload.mrn).await.map_err(failed)? {
         let changes = changes(upload, &receipt);
         let update = PatientUpdated { upload_id: Some(id), changes, patient, sent_at: None };
-        announce(&*ports.bus, update, delivery.trace_parent.as_deref()).await;
+        publish(&*ports.bus.pubsub, update, delivery.trace_parent.as_deref()).await;
     }
     tracing::info!(upload_id = %id, deliveries = delivery.deliveries, "upload was stored before");
     answer(ports, delivery, &Receipt::Stored(receipt)).await;
-    blobs::unstage(ports, delivery, id, hashes(upload, |file| !needed.contains(&file.blob.sha256))).await;
+    blobs::unstage(delivery, id, hashes(upload, |file| !needed.contains(&file.blob.sha256))).await;
     Ok(())
 }
 
-/// Another upload has this id. Its files, if they are others, are nobody's: the reconciler finds them on the stage and
-/// removes them there and in the store.
+/// Handles an upload whose id belongs to another stored upload. The reconciler removes its staged files, and the sweep those
+/// that were stored before it was refused.
 async fn refuse(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> Result<(), Outcome> {
     tracing::warn!(upload_id = %upload.upload_id, "another upload was stored under this id before");
     answer(ports, delivery, &Receipt::Conflict { upload_id: upload.upload_id }).await;
-    blobs::leave_to_reconciler(ports, delivery, &hashes(upload, |_| true)).await
+    Ok(())
 }
 
-/// Puts the signal of a job back on the stage from the store, if it is gone from there.
+/// Stages the signal of a job again from the store, if it is no longer staged.
 pub(crate) async fn restage(ports: &Ports, job: &AnalyzeEcg) -> Result<(), Outcome> {
     let key = StagingKey { upload: job.upload_id, sha256: job.signal.sha256 };
-    let staged = ports.stage.get(key).await.map_err(failed)?;
+    let staged = ports.bus.staging.get(key).await.map_err(failed)?;
     if staged.is_some() {
         return Ok(());
     }
-    let blob = ports.store.blob(key.sha256).await.map_err(failed)?;
+    let stored = BlobKey { upload: key.upload, sha256: key.sha256 };
+    let blob = ports.files.blob(stored).await.map_err(failed)?;
     let blob = blob.ok_or_else(|| Outcome::Retry("the signal of an ECG is not in the store".to_owned()))?;
-    ports.stage.put(key, blob.bytes, blob.body).await.map_err(failed)
+    ports.bus.staging.put(key, blob.bytes, blob.body).await.map_err(failed)
 }
 
 async fn send_jobs(ports: &Ports, delivery: &Delivery, jobs: Vec<AnalyzeEcg>) -> Result<(), Outcome> {
     let parent = delivery.trace_parent.as_deref();
-    let sends = jobs.iter().map(|job| trace::send(&*ports.bus, job, None, parent));
+    let sends = jobs.iter().map(|job| trace::send(&*ports.bus.queue, job, None, parent));
     future::try_join_all(sends).await.map_err(failed)?;
     Ok(())
 }
 
 async fn answer(ports: &Ports, delivery: &Delivery, receipt: &Receipt) {
     if let Some(reply_to) = &delivery.reply_to
-        && let Err(error) = ports.bus.send_receipt(reply_to, receipt).await
+        && let Err(error) = ports.bus.replies.send_receipt(reply_to, receipt).await
     {
-        // The gateway then answers 202, which stays true.
+        // The gateway answers 202 then, which is correct.
         tracing::warn!(error = %error, "a receipt was not sent");
     }
 }
 
-/// The first of each set of equal files in an upload, with its place: the others are the same record.
+/// The first of each set of equal files in an upload, with its index. Equal files are one record.
 fn distinct(upload: &UploadReceived) -> impl Iterator<Item = (usize, &StagedFile)> {
     upload.files.iter().enumerate().filter(|(index, file)| first_equal(upload, file) == *index)
 }
@@ -171,11 +172,7 @@ fn hashes(upload: &UploadReceived, select: impl Fn(&StagedFile) -> bool) -> Vec<
     upload.files.iter().filter(|file| select(file)).map(|file| file.blob.sha256).collect()
 }
 
-fn origin(upload: &UploadReceived) -> Origin {
-    Origin { upload: upload.upload_id, received_at: upload.received_at }
-}
-
-/// The record that a file becomes.
+/// The id of the record of a file.
 fn record_id(upload: &UploadReceived, file: &StagedFile) -> RecordId {
     let kind = match file.kind {
         FileKind::MedicalImage => "image",
@@ -201,7 +198,7 @@ fn new_upload(upload: &UploadReceived) -> NewUpload {
     let recorded_at = upload.recorded_at;
     let mut images = Vec::new();
     let mut ecgs: Vec<NewEcg> = Vec::new();
-    // A reported rate belongs to the picture it came with; where several came, to the first.
+    // A reported rate belongs to the first picture of the upload.
     let mut pictured = None;
     let files = upload.files.iter().map(|file| StoredFile {
         id: record_id(upload, file),

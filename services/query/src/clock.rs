@@ -1,29 +1,35 @@
-//! What the clock of this server shows, and whether it is behind a time it has shown before.
+//! `GET /api/v1/clock`: the server's time, and whether the clock is behind a time it has shown before.
 
 use axum::Json;
 use axum::extract::State;
+use http_server::problem::ApiError;
 use proto_json::{ServerClock, Timestamp};
-use runtime::problem::ApiError;
-use store::{PatientStore, StoreError};
+use store::{PatientReader, StoreError};
 
-use crate::{Store, store_error};
+use crate::errors::store_error;
+use crate::state::Ports;
 
-pub(crate) async fn clock(State(store): State<Store>) -> Result<Json<ServerClock>, ApiError> {
-    state(&*store, Timestamp::now()).await.map(Json).map_err(store_error)
+pub(crate) async fn clock(State(store): State<Ports>) -> Result<Json<ServerClock>, ApiError> {
+    state(&*store.patients, Timestamp::now()).await.map(Json).map_err(store_error)
 }
 
-/// The clock, given that it shows `now`.
-pub(crate) async fn state(store: &dyn PatientStore, now: Timestamp) -> Result<ServerClock, StoreError> {
+/// Returns the state of the clock at the time `now`.
+pub(crate) async fn state(store: &dyn PatientReader, now: Timestamp) -> Result<ServerClock, StoreError> {
     let highest = store.highest_time().await?;
     let behind = highest.filter(|highest| highest.is_in_future_of(now));
     let problem = behind.map(|highest| {
-        format!("The server's clock shows {now}, but has shown {highest} before: it was wrong then or is wrong now.")
+        format!(
+            "The server's clock shows {now}, but has shown {highest} before: it was wrong then or is wrong \
+             now."
+        )
     });
     Ok(ServerClock { time: now, highest, problem })
 }
 
 #[cfg(test)]
 mod tests {
+    use store::PatientWriter;
+
     use super::*;
 
     #[tokio::test]

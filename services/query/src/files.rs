@@ -1,4 +1,8 @@
-//! Stored files over HTTP: entity tags, conditional and partial requests, safe headers.
+//! Serves stored files: entity tags, conditional requests, byte ranges and safe headers.
+//!
+//! Ranges are handled here and not with `axum-range`, which needs a seekable body; a stored file is a stream.
+//! The `headers` crate does not distinguish a malformed range (the whole file, 200) from an unsatisfiable one
+//! (416).
 
 use std::ops::Range;
 
@@ -7,26 +11,28 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
+use http_server::problem::{ApiError, ProblemType};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use proto_json::{BlobInfo, MediaType};
-use runtime::problem::{ApiError, ProblemType};
-use store::ByteStream;
+use proto_json::{BlobInfo, MediaType, UploadId};
+use store::{BlobKey, ByteStream};
 
-use crate::{Store, damaged, file_error, store_error};
+use crate::errors::{damaged, file_error, store_error};
+use crate::state::Ports;
 
-/// What RFC 8187 lets stand unencoded in `filename*`.
+/// Characters that `filename*` does not percent-encode, RFC 8187.
 const EXT_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// A file is named by its content: what was once got stays right. Shared caches must not keep it.
+/// A file never changes, so clients may cache it. Shared caches must not, because the content is private.
 const CACHE: HeaderValue = HeaderValue::from_static("private, immutable, max-age=31536000");
 
-/// A file that a browser opens as a page can do nothing.
+/// Prevents a file that a browser opens as a page from running scripts or loading anything.
 const FILE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; sandbox; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-/// Answers a GET or HEAD of a stored file. `stem` names the file where the client gave no name.
+/// Answers a GET or HEAD request for a file of this upload. `stem` is the file name if the client gave none.
 pub(crate) async fn serve(
-    store: &Store,
+    store: &Ports,
+    upload: UploadId,
     blob: &BlobInfo,
     stem: &str,
     method: &Method,
@@ -37,7 +43,7 @@ pub(crate) async fn serve(
     let mut headers = HeaderMap::new();
     headers.insert(header::ETAG, tag.clone());
     headers.insert(header::CACHE_CONTROL, CACHE);
-    if request.get_all(header::IF_NONE_MATCH).iter().any(|value| lists_tag(value, &tag)) {
+    if request.get_all(header::IF_NONE_MATCH).iter().any(|value| contains_tag(value, &tag)) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
 
@@ -47,17 +53,17 @@ pub(crate) async fn serve(
     headers.insert(header::CONTENT_SECURITY_POLICY, FILE_POLICY);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
 
-    // A range of another version of the file would be worthless: then the whole file is sent.
+    // With a different entity tag in `If-Range`, the range refers to another file: send the whole file.
     let range_holds = request.get(header::IF_RANGE).is_none_or(|value| value == tag);
-    let wanted = request.get(header::RANGE).filter(|_| range_holds && method == Method::GET);
-    let (status, range) = match wanted.map(|value| parse_range(value, blob.bytes)) {
-        None | Some(Wanted::Everything) => (StatusCode::OK, 0..blob.bytes),
-        Some(Wanted::Part(range)) => {
+    let range_header = request.get(header::RANGE).filter(|_| range_holds && method == Method::GET);
+    let (status, range) = match range_header.map(|value| parse_range(value, blob.bytes)) {
+        None | Some(RangeRequest::Whole) => (StatusCode::OK, 0..blob.bytes),
+        Some(RangeRequest::Part(range)) => {
             let text = format!("bytes {}-{}/{}", range.start, range.end - 1, blob.bytes);
             headers.insert(header::CONTENT_RANGE, HeaderValue::try_from(text).map_err(ApiError::internal)?);
             (StatusCode::PARTIAL_CONTENT, range)
         }
-        Some(Wanted::Nothing) => {
+        Some(RangeRequest::Unsatisfiable) => {
             let text = format!("bytes */{}", blob.bytes);
             let value = HeaderValue::try_from(text).map_err(ApiError::internal)?;
             return Err(ApiError::new(ProblemType::RANGE, format!("The file has {} bytes.", blob.bytes))
@@ -68,43 +74,45 @@ pub(crate) async fn serve(
     if method == Method::HEAD {
         return Ok((status, headers).into_response());
     }
-    let stored = store.blob(blob.sha256).await.map_err(store_error)?;
+    let stored = store.files.blob(BlobKey { upload, sha256: blob.sha256 }).await.map_err(store_error)?;
     let stored =
         stored.ok_or_else(|| damaged(&format!("the stored file (sha256 {}) is missing", blob.sha256)))?;
-    // A file that cannot be read, or is damaged, is said so as long as nothing of it is sent; later the connection breaks.
-    let mut body = cut(stored.body, range);
-    let begun = match body.next().await {
+    // Read the first chunk before the response starts, so that a damaged file is an error response. Later
+    // errors can only abort the connection.
+    let mut body = select_range(stored.body, range);
+    let body = match body.next().await {
         None => Body::empty(),
         Some(Err(error)) => return Err(file_error(&error)),
         Some(first) => Body::from_stream(stream::iter([first]).chain(body)),
     };
-    Ok((status, headers, begun).into_response())
+    Ok((status, headers, body).into_response())
 }
 
 fn content_type(media_type: MediaType) -> &'static str {
     media_type.as_str()
 }
 
-/// Whether an `If-None-Match` value names the tag. Weak comparison, as RFC 9110 asks for here.
-fn lists_tag(value: &HeaderValue, tag: &HeaderValue) -> bool {
+/// Returns whether an `If-None-Match` value contains the tag. Uses weak comparison, RFC 9110 section 13.1.2.
+fn contains_tag(value: &HeaderValue, tag: &HeaderValue) -> bool {
     let (Ok(value), Ok(tag)) = (value.to_str(), tag.to_str()) else { return false };
     value.trim() == "*" || value.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
 }
 
-/// What a `Range` header asks for.
+/// The part of a file that a `Range` header requests.
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
-    /// No range, several of them, or something else than bytes: the whole file, as RFC 9110 allows.
-    Everything,
+enum RangeRequest {
+    /// No range, several ranges, or a unit other than bytes: the whole file, as RFC 9110 allows.
+    Whole,
     Part(Range<u64>),
-    Nothing,
+    /// The range is outside of the file.
+    Unsatisfiable,
 }
 
-fn parse_range(value: &HeaderValue, bytes: u64) -> Wanted {
+fn parse_range(value: &HeaderValue, bytes: u64) -> RangeRequest {
     let Some(spec) = value.to_str().ok().and_then(|text| text.strip_prefix("bytes=")) else {
-        return Wanted::Everything;
+        return RangeRequest::Whole;
     };
-    let Some((first, last)) = spec.trim().split_once('-') else { return Wanted::Everything };
+    let Some((first, last)) = spec.trim().split_once('-') else { return RangeRequest::Whole };
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         digits.then(|| text.parse().unwrap_or(u64::MAX))
@@ -113,13 +121,13 @@ fn parse_range(value: &HeaderValue, bytes: u64) -> Wanted {
         (Some(first), Some(last)) if first <= last => first..last.saturating_add(1).min(bytes),
         (Some(first), None) if last.is_empty() => first..bytes,
         (None, Some(suffix)) if first.is_empty() => bytes.saturating_sub(suffix)..bytes,
-        _ => return Wanted::Everything,
+        _ => return RangeRequest::Whole,
     };
-    if range.start < range.end { Wanted::Part(range) } else { Wanted::Nothing }
+    if range.start < range.end { RangeRequest::Part(range) } else { RangeRequest::Unsatisfiable }
 }
 
-/// The bytes of `range` out of a whole file's.
-fn cut(body: ByteStream, range: Range<u64>) -> ByteStream {
+/// Reduces the stream of a whole file to a range.
+fn select_range(body: ByteStream, range: Range<u64>) -> ByteStream {
     let mut at = 0;
     let parts = body.map_ok(move |mut part: Bytes| {
         let start = at;
@@ -129,7 +137,7 @@ fn cut(body: ByteStream, range: Range<u64>) -> ByteStream {
         let part = if from < to { part.split_to(to as usize).split_off(from as usize) } else { Bytes::new() };
         (part, at >= range.end)
     });
-    // Ends the reading of the store as soon as the last byte is there.
+    // Stop reading from the store after the last byte of the range.
     stream::unfold(Some(parts.boxed()), |parts| async move {
         let mut parts = parts?;
         match parts.next().await? {
@@ -144,7 +152,8 @@ fn cut(body: ByteStream, range: Range<u64>) -> ByteStream {
     .boxed()
 }
 
-/// `Content-Disposition` with the client's file name, encoded so that no name can break out of the header.
+/// Builds `Content-Disposition` with the client's file name, encoded so that no name can end the header
+/// value.
 fn disposition(blob: &BlobInfo, stem: &str) -> Result<HeaderValue, ApiError> {
     let picture = matches!(blob.media_type, MediaType::Png | MediaType::Jpeg);
     let kind = if picture { "inline" } else { "attachment" };
@@ -162,7 +171,7 @@ fn disposition(blob: &BlobInfo, stem: &str) -> Result<HeaderValue, ApiError> {
     HeaderValue::try_from(value).map_err(ApiError::internal)
 }
 
-/// The client's name for a file, with an extension of its content: a picture that was sent as `x.html` is saved as
+/// Appends the extension of the content's type unless the name has one: a PNG named `x.html` is saved as
 /// `x.html.png`.
 fn with_extension(name: &str, content: MediaType) -> String {
     let usual = content.extension();
@@ -183,39 +192,39 @@ fn with_extension(name: &str, content: MediaType) -> String {
 mod tests {
     use super::*;
 
-    fn range(text: &'static str) -> Wanted {
+    fn range(text: &'static str) -> RangeRequest {
         parse_range(&HeaderValue::from_static(text), 10)
     }
 
     #[test]
-    fn one_byte_range_is_understood_and_anything_else_means_the_whole_file() {
-        assert_eq!(range("bytes=0-0"), Wanted::Part(0..1));
-        assert_eq!(range("bytes=3-"), Wanted::Part(3..10));
-        assert_eq!(range("bytes=3-99999999999999999999999"), Wanted::Part(3..10));
-        assert_eq!(range("bytes=-4"), Wanted::Part(6..10));
-        assert_eq!(range("bytes=-40"), Wanted::Part(0..10));
-        assert_eq!(range("bytes=10-"), Wanted::Nothing);
-        assert_eq!(range("bytes=-0"), Wanted::Nothing);
+    fn single_byte_range_is_parsed_and_anything_else_selects_the_whole_file() {
+        assert_eq!(range("bytes=0-0"), RangeRequest::Part(0..1));
+        assert_eq!(range("bytes=3-"), RangeRequest::Part(3..10));
+        assert_eq!(range("bytes=3-99999999999999999999999"), RangeRequest::Part(3..10));
+        assert_eq!(range("bytes=-4"), RangeRequest::Part(6..10));
+        assert_eq!(range("bytes=-40"), RangeRequest::Part(0..10));
+        assert_eq!(range("bytes=10-"), RangeRequest::Unsatisfiable);
+        assert_eq!(range("bytes=-0"), RangeRequest::Unsatisfiable);
         for text in
             ["bytes=4-3", "bytes=0-1,3-4", "lines=0-1", "bytes=", "bytes=a-b", "bytes=-", "bytes=+1-2"]
         {
-            assert_eq!(range(text), Wanted::Everything, "{text}");
+            assert_eq!(range(text), RangeRequest::Whole, "{text}");
         }
     }
 
     #[tokio::test]
-    async fn a_range_cuts_across_chunks_and_stops_reading_after_its_end() {
+    async fn range_spans_chunks_and_stops_reading_after_its_end() {
         for (range, expected) in [(0..10, "abcdefghij"), (2..4, "cd"), (3..6, "def"), (4..9, "efghi")] {
             let chunks = ["abc", "def", "ghij"].map(|text| Ok(Bytes::from_static(text.as_bytes())));
-            // Reading on after the end of the range would never end.
+            // The stream never ends, so reading past the range would hang.
             let body = stream::iter(chunks).chain(stream::pending()).boxed();
-            let cut: Vec<Bytes> = cut(body, range).try_collect().await.unwrap();
-            assert_eq!(cut.concat(), expected.as_bytes());
+            let selected: Vec<Bytes> = select_range(body, range).try_collect().await.unwrap();
+            assert_eq!(selected.concat(), expected.as_bytes());
         }
     }
 
     #[test]
-    fn file_names_cannot_break_out_of_the_header() {
+    fn file_names_cannot_end_the_header_value() {
         let blob = |name: Option<&str>| BlobInfo {
             sha256: proto_json::BlobHash::of(b""),
             bytes: 0,
@@ -234,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn saved_file_has_an_extension_of_its_content() {
+    fn saved_file_has_an_extension_of_its_content_type() {
         for (name, content, saved) in [
             ("x.html", MediaType::Png, "x.html.png"),
             ("x.PNG", MediaType::Png, "x.PNG"),
@@ -249,13 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn entity_tags_are_compared_one_by_one() {
+    fn each_listed_entity_tag_is_compared() {
         let tag = HeaderValue::from_static("\"abc\"");
         for value in ["\"abc\"", "W/\"abc\"", "\"x\", \"abc\"", "*"] {
-            assert!(lists_tag(&HeaderValue::from_static(value), &tag), "{value}");
+            assert!(contains_tag(&HeaderValue::from_static(value), &tag), "{value}");
         }
         for value in ["abc", "\"abcd\"", ""] {
-            assert!(!lists_tag(&HeaderValue::from_static(value), &tag), "{value}");
+            assert!(!contains_tag(&HeaderValue::from_static(value), &tag), "{value}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The documented routes that read: `/api/get_patient` and `/api/get_patient/{id}`.
+//! The legacy read routes `/api/get_patient` and `/api/get_patient/{id}`.
 //!
-//! A patient's reply holds every file as base64. It is sent as it is read: the lists of what there is are in memory, the
-//! files pass through one at a time.
+//! The response of a patient contains every file as base64. It is streamed: only the lists of records are in
+//! memory, and one file at a time is read and encoded.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,27 +15,28 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
+use http_server::problem::{ApiError, text};
 use proto_json::legacy::PatientIds;
-use proto_json::{BlobHash, BlobInfo, Bpm, Mrn, MrnError, Page, RecordId, Timestamp};
-use runtime::problem::{ApiError, text};
-use store::{ByteStream, PageRequest, StoreError};
+use proto_json::{BlobInfo, Bpm, Mrn, MrnError, Page, RecordId, Timestamp, UploadId};
+use store::{BlobKey, ByteStream, PageRequest, StoreError};
 
+use crate::errors::store_error;
 use crate::params::Segment;
-use crate::{Store, store_error};
+use crate::state::Ports;
 
-/// Records read at once.
+/// Records per page when the lists are read.
 const PAGE: usize = 500;
-/// A file that is read in larger pieces is encoded in pieces of this size, in bytes; a multiple of 3.
+/// Size of the pieces that are encoded at once, in bytes. Must be a multiple of 3.
 const ENCODE_AT_ONCE: usize = 48 * 1024;
 
-pub(crate) async fn patient_ids(State(store): State<Store>) -> Response {
-    match store.mrns().await {
+pub(crate) async fn patient_ids(State(store): State<Ports>) -> Response {
+    match store.patients.mrns().await {
         Ok(id) => Json(PatientIds { id }).into_response(),
         Err(error) => store_error(error).into_text(),
     }
 }
 
-pub(crate) async fn patient(State(store): State<Store>, raw: Result<Segment, ApiError>) -> Response {
+pub(crate) async fn patient(State(store): State<Ports>, raw: Result<Segment, ApiError>) -> Response {
     let raw = match raw {
         Ok(Segment(raw)) => raw,
         Err(error) => return error.into_text(),
@@ -48,18 +49,18 @@ pub(crate) async fn patient(State(store): State<Store>, raw: Result<Segment, Api
         Err(MrnError::NotAnInteger) => {
             return text(StatusCode::BAD_REQUEST, format!("{raw} cannot be converted into integer"));
         }
-        // An integer, but one that no patient can have.
+        // An integer outside of the range of record numbers.
         Err(MrnError::OutOfRange) => return unknown(raw.trim()),
     };
-    match reply(store, mrn).await {
-        Ok(Some(reply)) => reply,
+    match patient_response(store, mrn).await {
+        Ok(Some(response)) => response,
         Ok(None) => unknown(&mrn.to_string()),
         Err(error) => error.into_text(),
     }
 }
 
-async fn reply(store: Store, mrn: Mrn) -> Result<Option<Response>, ApiError> {
-    let Some(patient) = store.patient(mrn).await.map_err(store_error)? else { return Ok(None) };
+async fn patient_response(store: Ports, mrn: Mrn) -> Result<Option<Response>, ApiError> {
+    let Some(patient) = store.patients.patient(mrn).await.map_err(store_error)? else { return Ok(None) };
     let ecgs = ecgs(&store, mrn).await?;
     let images = images(&store, mrn).await?;
 
@@ -73,7 +74,7 @@ async fn reply(store: Store, mrn: Mrn) -> Result<Option<Response>, ApiError> {
     let name = patient.name.as_deref().filter(|name| !name.is_empty()).unwrap_or("Not Specified");
     pieces.text(&format!("],\"name\":{},\"timestamp\":{}}}", json(&name)?, json(&times)?));
 
-    // The length is known before the first file is read, so that a client can tell a reply that was cut off.
+    // The length is known before the first file is read, so clients can detect a response that was aborted.
     let headers = [
         (header::CONTENT_TYPE, header::HeaderValue::from_static("application/json")),
         (header::CONTENT_LENGTH, pieces.bytes.into()),
@@ -85,21 +86,22 @@ fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, ApiError> {
     serde_json::to_string(value).map_err(ApiError::internal)
 }
 
-/// What of a file is needed to send it.
+/// The stored file of a record.
 #[derive(Clone, Copy)]
 struct File {
-    sha256: BlobHash,
+    key: BlobKey,
     bytes: u64,
 }
 
-impl From<&BlobInfo> for File {
-    fn from(blob: &BlobInfo) -> Self {
-        File { sha256: blob.sha256, bytes: blob.bytes }
+impl File {
+    fn of(upload: UploadId, blob: &BlobInfo) -> Self {
+        File { key: BlobKey { upload, sha256: blob.sha256 }, bytes: blob.bytes }
     }
 }
 
-/// A page without damaged records: these routes have no place for them, and must not look complete without them.
-fn whole<T>(page: Result<Page<T>, StoreError>) -> Result<Page<T>, ApiError> {
+/// Rejects a page with damaged records: the legacy format cannot represent them, and omitting them would look
+/// complete.
+fn reject_damaged<T>(page: Result<Page<T>, StoreError>) -> Result<Page<T>, ApiError> {
     let mut page = page.map_err(store_error)?;
     match page.damaged.pop() {
         None => Ok(page),
@@ -114,17 +116,17 @@ struct LegacyEcg {
     heart_rate: Option<Bpm>,
 }
 
-/// Every ECG that has a picture, oldest first by time of receipt.
-async fn ecgs(store: &Store, mrn: Mrn) -> Result<Vec<LegacyEcg>, ApiError> {
+/// Returns all ECGs that have a picture, ordered by time of receipt.
+async fn ecgs(store: &Ports, mrn: Mrn) -> Result<Vec<LegacyEcg>, ApiError> {
     let mut found = Vec::new();
     let mut page = PageRequest { after: None, limit: PAGE };
     loop {
-        let ecgs = whole(store.ecgs(mrn, page).await)?;
+        let ecgs = reject_damaged(store.patients.ecgs(mrn, page).await)?;
         found.extend(ecgs.items.iter().filter_map(|ecg| {
             Some(LegacyEcg {
                 received_at: ecg.received_at,
                 id: ecg.id,
-                picture: ecg.plot.as_ref()?.into(),
+                picture: File::of(ecg.upload_id, ecg.plot.as_ref()?),
                 heart_rate: ecg.heart_rate,
             })
         }));
@@ -143,16 +145,16 @@ struct LegacyImage {
     file: File,
 }
 
-/// Every medical image, oldest first.
-async fn images(store: &Store, mrn: Mrn) -> Result<Vec<LegacyImage>, ApiError> {
+/// Returns all medical images, ordered by time of receipt.
+async fn images(store: &Ports, mrn: Mrn) -> Result<Vec<LegacyImage>, ApiError> {
     let mut found = Vec::new();
     let mut page = PageRequest { after: None, limit: PAGE };
     loop {
-        let images = whole(store.images(mrn, page).await)?;
+        let images = reject_damaged(store.patients.images(mrn, page).await)?;
         found.extend(images.items.iter().map(|image| LegacyImage {
             received_at: image.at,
             id: image.id,
-            file: (&image.file).into(),
+            file: File::of(image.upload_id, &image.file),
         }));
         page.after = images.next;
         if page.after.is_none() {
@@ -163,11 +165,11 @@ async fn images(store: &Store, mrn: Mrn) -> Result<Vec<LegacyImage>, ApiError> {
     Ok(found)
 }
 
-/// A reply in the order it is sent: text that is there, and files to read and encode.
+/// The pieces of a response in order: text, and files that are read and encoded when they are sent.
 #[derive(Default)]
 struct Pieces {
     queue: VecDeque<Piece>,
-    /// Length of the whole reply.
+    /// Length of the whole response.
     bytes: u64,
 }
 
@@ -182,7 +184,7 @@ impl Pieces {
         self.queue.push_back(Piece::Text(Bytes::copy_from_slice(text.as_bytes())));
     }
 
-    /// The members of a JSON list of base64 strings.
+    /// Adds the elements of a JSON array of base64 strings.
     fn files(&mut self, files: impl Iterator<Item = File>) {
         for (index, file) in files.enumerate() {
             let opening: &'static str = if index == 0 { "\"" } else { ",\"" };
@@ -193,17 +195,17 @@ impl Pieces {
         }
     }
 
-    fn stream(self, store: Store) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    fn stream(self, store: Ports) -> impl Stream<Item = io::Result<Bytes>> + Send {
         stream::iter(self.queue)
             .then(move |piece| {
                 let store = store.clone();
                 async move {
                     match piece {
                         Piece::Text(text) => stream::once(async move { Ok(text) }).boxed(),
-                        Piece::File(file) => match store.blob(file.sha256).await {
+                        Piece::File(file) => match store.files.blob(file.key).await {
                             Ok(Some(blob)) => base64_stream(blob.body).boxed(),
-                            Ok(None) => failed("a record names a file that is not stored"),
-                            Err(error) => failed(error),
+                            Ok(None) => abort("a record names a file that is not stored"),
+                            Err(error) => abort(error),
                         },
                     }
                 }
@@ -212,20 +214,20 @@ impl Pieces {
     }
 }
 
-/// The status is on its way already: the connection is cut, which the client sees by the length.
-fn failed(cause: impl std::fmt::Display) -> ByteStream {
-    tracing::error!(%cause, "a reply was cut off");
+/// The status has been sent already: abort the connection. The client detects it by the length.
+fn abort(cause: impl std::fmt::Display) -> ByteStream {
+    tracing::error!(%cause, "a response was aborted");
     let error = io::Error::other("a stored file could not be read");
     stream::once(async move { Err(error) }).boxed()
 }
 
-/// Encodes bytes as they come. Base64 turns 3 bytes into 4 letters: what is left over of a chunk waits for the next one.
+/// Encodes a stream as base64. Bytes that do not fill a group of 3 are kept for the next chunk.
 fn base64_stream(body: ByteStream) -> impl Stream<Item = io::Result<Bytes>> + Send {
     struct Encoder {
         body: ByteStream,
-        /// Read and not encoded yet.
+        /// Bytes that are not encoded yet.
         chunk: Bytes,
-        /// Up to two bytes that wait for a third.
+        /// Up to two bytes of an incomplete group.
         rest: Vec<u8>,
         ended: bool,
     }

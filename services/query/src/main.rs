@@ -1,14 +1,13 @@
-//! Query as a process of its own, on MongoDB.
+//! The query service as a separate process, with MongoDB.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser;
-use runtime::{LogArgs, MongoArgs, Shutdown, StartError, admin, http};
-use store::PatientStore;
+use http_server::admin;
+use runtime::{LogArgs, MongoArgs, Shutdown, StartError};
 
-/// The only reader of the patient store: answers every read that the gateway passes on.
+/// The read API of the patient store; answers the reads that the gateway forwards
 #[derive(Debug, Parser)]
 #[command(name = "bedside-query", version)]
 struct Program {
@@ -16,7 +15,7 @@ struct Program {
     command: Option<runtime::Command>,
     #[command(flatten)]
     config: query::Config,
-    /// Address of /livez, /readyz and /metrics
+    /// Listen address of /livez, /readyz and /metrics
     #[arg(long, env = "BEDSIDE_QUERY_ADMIN_LISTEN", default_value = "127.0.0.1:9012")]
     admin_listen: SocketAddr,
     #[command(flatten)]
@@ -37,14 +36,14 @@ async fn run(program: Program) -> Result<(), StartError> {
     runtime::init_logging("query", &log)?;
     let token = config.token()?;
     let store = mongo.connect().await?;
-    let listener = http::bind(config.listen).await?;
-    let admin_listener = http::bind(admin_listen).await?;
+    let listener = http_server::bind(config.listen).await?;
+    let admin_listener = http_server::bind(admin_listen).await?;
     let shutdown = Shutdown::on_signal();
-    http::say_where("query", &listener)?;
-    http::say_where("query admin", &admin_listener)?;
+    http_server::print_address("query", &listener)?;
+    http_server::print_address("query admin", &admin_listener)?;
 
-    let ports: Arc<dyn PatientStore> = store.clone();
-    let checks = query::checks(&ports);
+    let ports = query::Ports::of(store.clone());
+    let checks = query::checks(&ports.patients);
     let served = async {
         tokio::join!(
             query::run_on(listener, token, ports, shutdown.clone()),
@@ -52,7 +51,7 @@ async fn run(program: Program) -> Result<(), StartError> {
         )
     };
     let access = runtime::refuse_wrong_login(&store);
-    // It serves while the database is looked for, and ends if the database refuses its user.
+    // Serve while the database is being contacted. Exit if the database refuses the user.
     let mut served = std::pin::pin!(served);
     tokio::select! {
         (served, admin) = &mut served => served.and(admin),
@@ -69,7 +68,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn flags_of_all_parts_fit_together() {
+    fn command_line_flags_are_consistent() {
         super::Program::command().debug_assert();
     }
 }

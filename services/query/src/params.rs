@@ -1,23 +1,23 @@
-//! What stands in the path and the query string of a request.
+//! Extractors for path and query parameters.
 
 use std::str::FromStr;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::request::Parts;
+use http_server::problem::ApiError;
 use proto_json::{Cursor, Mrn, RecordId, UploadId};
-use runtime::problem::ApiError;
 use serde::Deserialize;
 use store::PageRequest;
 
-/// Entries of a page if the client does not say.
+/// Default page size.
 const DEFAULT_LIMIT: usize = 50;
-/// Most entries of a page.
+/// Maximum page size.
 const MAX_LIMIT: usize = 500;
-/// Longest text to search for, in characters.
+/// Maximum length of a search text in characters.
 const MAX_SEARCH_CHARS: usize = 200;
 
-/// The one parameter of a path, percent-decoded.
+/// The first path parameter, percent-decoded.
 pub(crate) struct Segment(pub(crate) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Segment {
@@ -45,7 +45,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathMrn {
 /// The id of a record or an upload in a path.
 pub(crate) struct PathId<T>(pub(crate) T);
 
-/// Ids that stand in paths.
+/// Types of ids in paths.
 pub(crate) trait Id: FromStr {}
 impl Id for RecordId {}
 impl Id for UploadId {}
@@ -54,7 +54,7 @@ impl<S: Send + Sync, T: Id> FromRequestParts<S> for PathId<T> {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Segment(text) = Segment::from_request_parts(parts, state).await?;
-        // One spelling for each id, so that caches and logs do not see several.
+        // Accept one spelling of each id, so that caches and logs have one key for it.
         let hyphenated = text.len() == 36;
         text.parse()
             .ok()
@@ -64,7 +64,7 @@ impl<S: Send + Sync, T: Id> FromRequestParts<S> for PathId<T> {
     }
 }
 
-/// `?after=&limit=&q=`
+/// `?q=&after=&limit=`
 #[derive(Debug, Deserialize)]
 struct RawListParams {
     q: Option<String>,
@@ -72,7 +72,7 @@ struct RawListParams {
     limit: Option<String>,
 }
 
-/// Which part of a list to read.
+/// The search text and the page of a list request.
 pub(crate) struct ListParams {
     pub(crate) query: Option<String>,
     pub(crate) page: PageRequest,
@@ -103,7 +103,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ListParams {
     }
 }
 
-/// An error's text as a sentence: it begins with a capital letter and ends with a full stop.
+/// Converts an error message to a sentence with a capital letter and a full stop.
 pub(crate) fn sentence(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
     let mut letters = text.chars();

@@ -1,45 +1,47 @@
-//! Single records of `/api/v1`, and their files.
+//! Single records of `/api/v1` and their files.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::Response;
+use http_server::internal::{patient_header, uploaded_by_header};
+use http_server::problem::ApiError;
 use proto_json::{
     BlobInfo, EcgRecord, EcgStatus, Mrn, PatientSummary, RecordId, UploadId, UploadState, UploadStatus,
 };
-use runtime::internal::{about_patient, uploaded_by};
-use runtime::problem::ApiError;
 
+use crate::errors::store_error;
+use crate::files;
 use crate::params::{PathId, PathMrn};
-use crate::{Store, files, store_error};
+use crate::state::Ports;
 
 pub(crate) async fn patient(
-    State(store): State<Store>,
+    State(store): State<Ports>,
     PathMrn(mrn): PathMrn,
 ) -> Result<Json<PatientSummary>, ApiError> {
     known_patient(&store, mrn).await.map(Json)
 }
 
-/// The patient, or 404.
-pub(crate) async fn known_patient(store: &Store, mrn: Mrn) -> Result<PatientSummary, ApiError> {
-    let patient = store.patient(mrn).await.map_err(store_error)?;
+/// Returns the patient, or a 404 error.
+pub(crate) async fn known_patient(store: &Ports, mrn: Mrn) -> Result<PatientSummary, ApiError> {
+    let patient = store.patients.patient(mrn).await.map_err(store_error)?;
     patient.ok_or_else(|| ApiError::not_found("There is no patient with this medical record number."))
 }
 
 pub(crate) async fn ecg(
-    State(store): State<Store>,
+    State(store): State<Ports>,
     PathId(id): PathId<RecordId>,
 ) -> Result<([(HeaderName, HeaderValue); 1], Json<EcgRecord>), ApiError> {
     let ecg = known_ecg(&store, id).await?;
-    Ok(([about_patient(ecg.mrn)], Json(ecg)))
+    Ok(([patient_header(ecg.mrn)], Json(ecg)))
 }
 
-async fn known_ecg(store: &Store, id: RecordId) -> Result<EcgRecord, ApiError> {
-    let ecg = store.ecg(id).await.map_err(store_error)?;
+async fn known_ecg(store: &Ports, id: RecordId) -> Result<EcgRecord, ApiError> {
+    let ecg = store.patients.ecg(id).await.map_err(store_error)?;
     ecg.ok_or_else(|| ApiError::not_found("There is no ECG with this id."))
 }
 
-/// One of the files of an ECG.
+/// A file of an ECG.
 #[derive(Clone, Copy)]
 enum Part {
     Plot,
@@ -48,7 +50,7 @@ enum Part {
 }
 
 pub(crate) async fn ecg_plot(
-    State(store): State<Store>,
+    State(store): State<Ports>,
     PathId(id): PathId<RecordId>,
     method: Method,
     headers: HeaderMap,
@@ -57,7 +59,7 @@ pub(crate) async fn ecg_plot(
 }
 
 pub(crate) async fn ecg_signal(
-    State(store): State<Store>,
+    State(store): State<Ports>,
     PathId(id): PathId<RecordId>,
     method: Method,
     headers: HeaderMap,
@@ -66,7 +68,7 @@ pub(crate) async fn ecg_signal(
 }
 
 pub(crate) async fn ecg_detail(
-    State(store): State<Store>,
+    State(store): State<Ports>,
     PathId(id): PathId<RecordId>,
     method: Method,
     headers: HeaderMap,
@@ -75,14 +77,14 @@ pub(crate) async fn ecg_detail(
 }
 
 async fn ecg_part(
-    store: Store,
+    store: Ports,
     id: RecordId,
     part: Part,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let ecg = known_ecg(&store, id).await?;
-    let (name, patient) = about_patient(ecg.mrn);
+    let (name, patient) = patient_header(ecg.mrn);
     let mut served = serve_part(&store, &ecg, part, method, headers).await;
     match &mut served {
         Ok(response) => drop(response.headers_mut().insert(name, patient)),
@@ -92,7 +94,7 @@ async fn ecg_part(
 }
 
 async fn serve_part(
-    store: &Store,
+    store: &Ports,
     ecg: &EcgRecord,
     part: Part,
     method: &Method,
@@ -104,7 +106,7 @@ async fn serve_part(
         Part::Detail => &ecg.detail,
     };
     let blob: &BlobInfo = blob.as_ref().ok_or_else(|| ApiError::not_found(why_absent(part, ecg.status)))?;
-    files::serve(store, blob, &file_stem(part, ecg.id), method, headers).await
+    files::serve(store, ecg.upload_id, blob, &file_stem(part, ecg.id), method, headers).await
 }
 
 fn file_stem(part: Part, id: RecordId) -> String {
@@ -128,28 +130,31 @@ fn why_absent(part: Part, status: EcgStatus) -> &'static str {
 }
 
 pub(crate) async fn image(
-    State(store): State<Store>,
+    State(store): State<Ports>,
     PathId(id): PathId<RecordId>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let image = store.image(id).await.map_err(store_error)?;
+    let image = store.patients.image(id).await.map_err(store_error)?;
     let image = image.ok_or_else(|| ApiError::not_found("There is no image with this id."))?;
-    let mut response = files::serve(&store, &image.file, &format!("image-{id}"), &method, &headers).await?;
-    let (name, patient) = about_patient(image.mrn);
+    let stem = format!("image-{id}");
+    let mut response = files::serve(&store, image.upload_id, &image.file, &stem, &method, &headers).await?;
+    let (name, patient) = patient_header(image.mrn);
     response.headers_mut().insert(name, patient);
     Ok(response)
 }
 
 pub(crate) async fn upload(
-    State(store): State<Store>,
+    State(store): State<Ports>,
     PathId(id): PathId<UploadId>,
 ) -> Result<(HeaderMap, Json<UploadStatus>), ApiError> {
-    let upload = store.upload(id).await.map_err(store_error)?;
+    let upload = store.patients.upload(id).await.map_err(store_error)?;
     let upload = upload.ok_or_else(|| {
         ApiError::not_found("No upload with this id is stored; one that was just accepted may take a moment.")
     })?;
-    let sender = upload.uploaded_by.as_deref().and_then(uploaded_by);
-    let about = [about_patient(upload.receipt.mrn)].into_iter().chain(sender).collect();
-    Ok((about, Json(UploadStatus { state: UploadState::Stored, receipt: upload.receipt })))
+    let sender = upload.uploaded_by.as_deref().and_then(uploaded_by_header);
+    let about = [patient_header(upload.receipt.mrn)].into_iter().chain(sender).collect();
+    let status =
+        UploadStatus { state: UploadState::Stored, receipt: upload.receipt, fingerprint: upload.fingerprint };
+    Ok((about, Json(status)))
 }

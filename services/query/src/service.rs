@@ -1,4 +1,4 @@
-//! Query as a service.
+//! Configuration and HTTP server of the query service.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,36 +9,47 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
-use runtime::problem::{ApiError, ProblemType};
-use runtime::{Metrics, Secret, Shutdown, StartError, admin, http, observe};
-use store::PatientStore;
+use http_server::observe;
+use http_server::problem::{ApiError, ProblemType};
+use runtime::health::Check;
+use runtime::{Metrics, Secret, Shutdown, StartError};
+use store::PatientReader;
 use tokio::net::TcpListener;
 
-/// Where query listens, and whom it answers.
+use crate::routes::router;
+use crate::state::Ports;
+
+/// Settings of the query service.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Query")]
 #[group(id = "query")]
 pub struct Config {
-    /// Address for the gateway. Other than loopback addresses need --token-file and --insecure
+    /// Listen address for the gateway. A non-loopback address requires --token-file and --insecure
     #[arg(long, env = "BEDSIDE_QUERY_LISTEN", default_value = "127.0.0.1:5012")]
     pub listen: SocketAddr,
-    /// File of the secret by which gateways are accepted, of at least 32 characters; the same as their --query-token-file
+    /// File with the secret that gateways authenticate with, at least 32 characters; the same as their
+    /// --query-token-file
     #[arg(long, env = "BEDSIDE_QUERY_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Allow an address that is not a loopback address: query speaks plain HTTP, so keep it on a private network
+    /// Allow a non-loopback address: query uses plain HTTP, so the network must be private
     #[arg(long, env = "BEDSIDE_INSECURE")]
     pub insecure: bool,
 }
 
 impl Config {
-    /// Reads the secret by which gateways are accepted, and refuses a configuration that would be unsafe.
+    /// Reads the secret that gateways authenticate with, and rejects an unsafe configuration.
     ///
     /// # Errors
-    /// One sentence on the setting that must change.
+    /// The setting to change.
     pub fn token(&self) -> Result<Option<Secret>, StartError> {
         let token = self.token_file.as_deref().map(Secret::read).transpose()?;
         require_token(self.listen, token.as_ref())?;
-        http::require_encryption(self.listen, false, self.insecure, "keep query on a loopback address")?;
+        http_server::require_encryption(
+            self.listen,
+            false,
+            self.insecure,
+            "keep query on a loopback address",
+        )?;
         Ok(token)
     }
 }
@@ -48,42 +59,43 @@ fn require_token(listen: SocketAddr, token: Option<&Secret>) -> Result<(), Start
         return Ok(());
     }
     Err(StartError::config(format!(
-        "without --token-file query listens on a loopback address only, because everybody who reaches {listen} could read all \
-         patients"
+        "without --token-file query accepts only a loopback address, because anyone who can reach {listen} \
+         could read all patients"
     )))
 }
 
-/// Serves reads until the shutdown begins.
+/// Serves until the shutdown begins.
 ///
 /// # Errors
-/// When the configuration is unsafe, or the address cannot be bound.
-pub async fn run(config: Config, store: Arc<dyn PatientStore>, shutdown: Shutdown) -> Result<(), StartError> {
+/// If the configuration is unsafe or the address cannot be bound.
+pub async fn run(config: Config, store: Ports, shutdown: Shutdown) -> Result<(), StartError> {
     let token = config.token()?;
-    run_on(http::bind(config.listen).await?, token, store, shutdown).await
+    run_on(http_server::bind(config.listen).await?, token, store, shutdown).await
 }
 
-/// As [`run`], on a listener that is bound already, for gateways with this token; for everybody if there is none.
+/// Like [`run`], on a bound listener. Accepts requests with `token`, or all requests if it is `None`.
 ///
 /// # Errors
-/// When others could read without a token, or serving fails.
+/// If the address needs a token and there is none, or if serving fails.
 pub async fn run_on(
     listener: TcpListener,
     token: Option<Secret>,
-    store: Arc<dyn PatientStore>,
+    store: Ports,
     shutdown: Shutdown,
 ) -> Result<(), StartError> {
     require_token(listener.local_addr().map_err(StartError::failed)?, token.as_ref())?;
     Metrics::install().of("query");
     observe::describe();
-    // In one process with the gateway, the gateway counts.
-    let router = for_gateways(crate::router(store), token)
+    // This middleware is not part of `router`: in one process with the gateway, the gateway counts the
+    // requests.
+    let router = require_token_header(router(store), token)
         .layer(from_fn(|request, next| observe::requests("query", request, next)));
-    let served = http::serve(listener, router, http::Limits::of("query"), &shutdown).await;
+    let served = http_server::serve(listener, router, http_server::Limits::of("query"), &shutdown).await;
     served.map_err(|error| StartError::failed(format!("query stopped serving: {error}")))
 }
 
-/// Answers only requests that carry the token.
-fn for_gateways(router: Router, token: Option<Secret>) -> Router {
+/// Rejects requests without the token.
+fn require_token_header(router: Router, token: Option<Secret>) -> Router {
     let Some(token) = token else { return router };
     router.layer(from_fn(move |request: Request, next: Next| {
         let accepted = token.is_carried_by(request.headers().get(header::AUTHORIZATION));
@@ -101,8 +113,8 @@ fn for_gateways(router: Router, token: Option<Secret>) -> Router {
     }))
 }
 
-/// What `/readyz` asks.
+/// Returns the readiness checks.
 #[must_use]
-pub fn checks(store: &Arc<dyn PatientStore>) -> Vec<admin::Check> {
-    vec![admin::Check::store(store), admin::Check::clock(store)]
+pub fn checks(store: &Arc<dyn PatientReader>) -> Vec<Check> {
+    vec![Check::store(store), Check::clock(store)]
 }

@@ -1,8 +1,8 @@
-//! Simulated patients, so that a newcomer sees a living system at once. They upload through the gateway as every client
-//! does; their names and numbers say that they are not real.
+//! Simulated patients for demonstrations. They upload through the gateway like every other client. Their
+//! names and record numbers mark them as simulated.
 
-mod cast;
 mod phantom;
+mod scenarios;
 
 use std::time::Duration;
 
@@ -10,45 +10,51 @@ use client::{ClientError, Gateway, Upload, UploadFile};
 use proto_json::{FileKind, Mrn, Timestamp};
 use runtime::{Backoff, Shutdown};
 
-use cast::Patient;
+use scenarios::Patient;
 
-/// Time between two strips of a patient at first, while somebody looks at it for the first time.
-const LIVELY: Duration = Duration::from_secs(6);
-/// And later on: about 2 GB of strips and pictures a day in all. Still below the age at which a monitor calls a value
-/// stale.
-const CALM: Duration = Duration::from_secs(25);
-/// How long "at first" is, in strips.
-const LIVELY_STRIPS: u64 = 150;
+/// Interval between the first strips of a patient.
+const FIRST_INTERVAL: Duration = Duration::from_secs(6);
+/// Interval between later strips. All patients together then produce about 2 GB per day. The interval is
+/// shorter than the age at which a monitor marks a value as stale.
+const LATER_INTERVAL: Duration = Duration::from_secs(25);
+/// Number of strips with the first interval.
+const FIRST_STRIPS: u64 = 150;
 
-/// Plays all patients until the shutdown begins.
+/// Returns the number of simulated patients.
+pub(crate) fn patient_count() -> usize {
+    scenarios::all().len()
+}
+
+/// Simulates all patients until the shutdown begins.
 pub(crate) async fn run(gateway: Gateway, shutdown: Shutdown) {
-    let cast = cast::all();
-    tracing::info!(patients = cast.len(), "simulated patients begin to send");
-    let count = u32::try_from(cast.len().max(1)).unwrap_or(u32::MAX);
+    let all = scenarios::all();
+    tracing::info!(patients = all.len(), "simulated patients start to send");
+    let count = u32::try_from(all.len().max(1)).unwrap_or(u32::MAX);
     let mut patients = tokio::task::JoinSet::new();
-    for (index, patient) in (0..).zip(cast) {
-        // One after the other, not all in the same moment.
-        let delay = LIVELY * index / count;
+    for (index, patient) in (0..).zip(all) {
+        // Distributes the patients over the interval.
+        let delay = FIRST_INTERVAL * index / count;
         let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
-        patients.spawn(async move { shutdown.unless_begun(play(gateway, patient, delay)).await });
+        patients.spawn(async move { shutdown.unless_begun(simulate(gateway, patient, delay)).await });
     }
     patients.join_all().await;
 }
 
-/// Sends strip after strip; a strip that the gateway does not take is given up for a fresh one.
-async fn play(gateway: Gateway, patient: Patient, delay: Duration) {
+/// Sends one strip after the other. A strip that cannot be uploaded is replaced by a new one.
+async fn simulate(gateway: Gateway, patient: Patient, delay: Duration) {
     tokio::time::sleep(delay).await;
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     let started = u64::try_from(Timestamp::now().as_millis()).unwrap_or(0);
-    let mut introduced = false;
+    let mut is_first = true;
     let mut strips = 0;
     loop {
-        match send(&gateway, &patient, strips, started, !introduced).await {
+        match send(&gateway, &patient, strips, started, is_first).await {
             Ok(()) => {
-                introduced = true;
+                is_first = false;
                 strips += 1;
                 backoff.reset();
-                tokio::time::sleep(if strips < LIVELY_STRIPS { LIVELY } else { CALM }).await;
+                let interval = if strips < FIRST_STRIPS { FIRST_INTERVAL } else { LATER_INTERVAL };
+                tokio::time::sleep(interval).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "a simulated upload failed");
@@ -62,29 +68,30 @@ async fn play(gateway: Gateway, patient: Patient, delay: Duration) {
     }
 }
 
+/// Sends one strip. The first upload of a patient also has the name and, for some patients, an image.
 async fn send(
     gateway: &Gateway,
     patient: &Patient,
     strip: u64,
     started: u64,
-    first: bool,
+    is_first: bool,
 ) -> Result<(), ClientError> {
     let mut settings = (patient.strip)(strip);
-    // Another run of the program sends other strips.
+    // Each run of the program sends different strips.
     settings.seed = started.wrapping_mul(31).wrapping_add(patient.mrn.wrapping_mul(1009)).wrapping_add(strip);
-    let image_seed = (first && patient.has_image).then_some(patient.mrn);
-    let made = tokio::task::spawn_blocking(move || {
+    let image_seed = (is_first && patient.has_image).then_some(patient.mrn);
+    let generated = tokio::task::spawn_blocking(move || {
         let csv = ecg::synth::csv(&ecg::synth::generate(&settings).strip);
         (csv, image_seed.and_then(phantom::png))
     });
-    let Ok((csv, image)) = made.await else { return Ok(()) };
+    let Ok((csv, image)) = generated.await else { return Ok(()) };
     let mut files =
         vec![UploadFile::from_bytes(FileKind::Ecg, format!("simulated-{}-{strip}.csv", patient.mrn), csv)];
     files.extend(
         image.map(|png| UploadFile::from_bytes(FileKind::MedicalImage, "simulated-phantom.png", png)),
     );
     let upload = Upload {
-        name: first.then(|| patient.name.to_owned()),
+        name: is_first.then(|| patient.name.to_owned()),
         recorded_at: Some(Timestamp::now()),
         ..Upload::of(files)
     };

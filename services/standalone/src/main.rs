@@ -1,20 +1,30 @@
-//! The binary `bedside`: the whole system in one process, and the commands that talk to a running one.
+//! The binary `bedside`: the whole system in one process, and the commands that talk to a running system.
 
 mod cli;
+mod data_dir;
 mod demo;
-mod folder;
 mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Bedside, a patient monitoring system in one program. Not a certified medical device: not for clinical use.
 ///
-/// Without a command it starts the system: gateway, queues, ingest, ECG worker, query and store, with all data in one
-/// folder. The commands talk to a running one.
+/// Without a command, it starts the whole system: gateway, queues, ingest, ECG worker, query and store, with
+/// all data in one directory. The commands talk to a running system.
 #[derive(Debug, Parser)]
-#[command(name = "bedside", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "bedside",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Exit codes:
+   0  success; `verify` found no damage, `healthcheck` found everything ready
+   1  failure, rejected request, damage, or not ready; one sentence on standard error states the reason
+   2  the command line cannot be parsed
+  64  the settings or arguments cannot work; nothing was opened, sent or changed"
+)]
 struct Program {
     #[command(subcommand)]
     command: Option<Command>,
@@ -24,38 +34,47 @@ struct Program {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Send name, images and ECGs of a patient, and wait for the receipt and the analysis
+    /// Upload name, images and ECGs of a patient, and wait for the receipt and the analysis
     Upload(cli::UploadArgs),
     /// List the patients with their latest heart rates
     Patients(cli::PatientsArgs),
-    /// Print a line for each update as it arrives
+    /// Print a line for each update
     Watch(cli::WatchArgs),
-    /// Save everything of a patient as files, with a JSON index
+    /// Save all data of a patient as files, with a JSON index
     Export(cli::ExportArgs),
-    /// Write a synthetic ECG as CSV to standard output, to try the system with
+    /// Write a synthetic ECG as CSV to standard output
     Sample(cli::SampleArgs),
-    /// See what was given up, why, and send it again or drop it
+    /// List, show, retry or drop dead-lettered messages
     DeadLetters(cli::DeadLettersArgs),
-    /// Check everything that is stored for damage; 0 if there is none, else 1
+    /// Check all stored data for damage
     Verify(cli::VerifyArgs),
-    /// Copy the data folder, while Bedside runs on it or not
+    /// Copy the data directory; Bedside may be running
     Backup(cli::BackupArgs),
-    /// Put a backup in the place of the data folder
+    /// Replace the data directory by a backup
     Restore(cli::RestoreArgs),
-    /// Move patients in from the database of the original server
+    /// Import patients from the database of the original server
     Import(cli::ImportArgs),
-    /// Make access tokens
+    /// Create and manage access tokens
     Token(cli::TokenArgs),
+    /// Create a certificate authority and a server certificate
+    Cert(cli::CertArgs),
     /// Find the lines of a patient in the audit log
     Audit(cli::AuditArgs),
-    /// Ask whether everything is ready; 0 if it is, else 1
+    /// Check whether a running Bedside is ready
     Healthcheck(cli::HealthcheckArgs),
 }
 
 fn main() -> ExitCode {
-    let program = Program::parse();
+    let matches = Program::command().get_matches();
+    let program = match Program::from_arg_matches(&matches) {
+        Ok(program) => program,
+        Err(error) => error.format(&mut Program::command()).exit(),
+    };
     match program.command {
-        None => runtime::run_main("bedside", serve::serve(program.serve)),
+        None => {
+            let log_is_default = matches.value_source("log") == Some(ValueSource::DefaultValue);
+            runtime::run_main("bedside", serve::serve(program.serve, log_is_default))
+        }
         Some(Command::Upload(args)) => cli::run(args.run()),
         Some(Command::Patients(args)) => cli::run(args.run()),
         Some(Command::Watch(args)) => cli::run(args.run()),
@@ -67,6 +86,7 @@ fn main() -> ExitCode {
         Some(Command::Restore(args)) => cli::run(args.run()),
         Some(Command::Import(args)) => cli::run(args.run()),
         Some(Command::Token(args)) => cli::run(args.run()),
+        Some(Command::Cert(args)) => cli::run(args.run()),
         Some(Command::Audit(args)) => cli::run(args.run()),
         Some(Command::Healthcheck(args)) => cli::run(args.run()),
     }
@@ -77,7 +97,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn flags_of_all_parts_fit_together() {
+    fn flags_of_all_parts_are_compatible() {
         super::Program::command().debug_assert();
     }
 }

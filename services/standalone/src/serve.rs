@@ -1,34 +1,36 @@
-//! The four services in one process, joined on the local adapters.
-
-use std::path::PathBuf;
-use std::sync::Arc;
+//! Runs the four services in one process on the local adapters.
+//!
+//! Shutdown order: the gateway stops first, so that no new uploads arrive. Then ingest and the ECG worker
+//! stop.
 
 use bus::local::LocalBus;
-use bus::{EventBus, QueueLimits, StagingStore};
-use runtime::admin::Check;
+use bus::{BusPorts, QueueLimits};
+use runtime::health::Check;
 use runtime::{ByteSize, LogArgs, RetryArgs, Secret, Shutdown, StartError};
-use store::PatientStore;
 use store::sqlite::SqliteStore;
 
-use crate::folder;
+use crate::data_dir::{self, DataArgs, Purpose};
 
 /// Settings of the whole system in one process.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder of all data; by default `bedside` in the user's data folder
-    #[arg(long, env = "BEDSIDE_DATA", value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Add simulated patients that send a fresh ECG every few seconds
+    #[command(flatten)]
+    data: DataArgs,
+    /// Add simulated patients that send an ECG every few seconds. The demo has its own data directory,
+    /// `bedside-demo` in the user's data directory, which is cleared at each start
     #[arg(long, env = "BEDSIDE_DEMO")]
     demo: bool,
-    /// Take the time that this computer's clock shows for right: ends the alarm that the clock is behind a time it has
-    /// shown before. Set the clock right first
+    /// Keep the data of earlier demos
+    #[arg(long, requires = "demo")]
+    keep: bool,
+    /// Accept the current time of this computer as correct. This ends the alarm that the clock is behind a
+    /// time that it has shown before. Correct the clock first
     #[arg(long)]
     accept_clock: bool,
-    /// Messages that each queue takes; more are refused for now
+    /// Maximum number of messages per queue; further messages are rejected for the time being
     #[arg(long, env = "BEDSIDE_MAX_QUEUED", value_name = "NUMBER", default_value_t = QueueLimits::default().max_messages)]
     max_queued: u64,
-    /// Bytes of files that may wait to be stored; more are refused for now
+    /// Maximum size of all files that wait to be stored; further files are rejected for the time being
     #[arg(
         long,
         env = "BEDSIDE_MAX_STAGED",
@@ -48,65 +50,86 @@ pub(crate) struct Args {
     log: LogArgs,
 }
 
-/// Starts everything, and ends it in the order in which nothing is lost: first the gateway, so that no upload comes in
-/// any more, then those who work off what has come in.
-pub(crate) async fn serve(args: Args) -> Result<(), StartError> {
-    runtime::init_logging("standalone", &args.log)?;
-    let Args { data, demo, accept_clock, max_queued, max_staged, retry, mut gateway, ingest, worker, .. } =
-        args;
+/// Log filter of a demo, unless another one is set: the address on the terminal must stay visible.
+const DEMO_LOG: &str = "warn";
+
+/// Starts all services and runs them until a signal arrives. `log_is_default` states that no log filter was
+/// set.
+pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartError> {
+    let Args {
+        data,
+        demo,
+        keep,
+        accept_clock,
+        max_queued,
+        max_staged,
+        retry,
+        mut gateway,
+        ingest,
+        worker,
+        mut log,
+    } = args;
+    if demo && log_is_default {
+        DEMO_LOG.clone_into(&mut log.log);
+    }
+    runtime::init_logging("standalone", &log)?;
     gateway.admin_for_clients = true;
     gateway.check()?;
     if demo && (gateway.tokens.is_some() || gateway.scheme() == "https") {
         return Err(StartError::config(
-            "--demo is for trying out on this machine: leave it out, or leave out --tokens and --tls-cert",
+            "--demo is for use on this machine only: remove it, or remove --tokens and --tls-cert",
         ));
     }
     let scheme = gateway.scheme();
-    let data = data.map_or_else(folder::default, Ok)?;
-    let _lock = folder::open(&data)?;
+    let purpose = if demo { Purpose::Demo { keep } } else { Purpose::Patients };
+    let data = data.path_for(purpose)?;
+    let _lock = data_dir::open(&data, purpose)?;
     if gateway.key_file.is_none() {
-        let key = data.join(folder::KEY);
+        let key = data.join(data_dir::KEY);
         Secret::read_or_create(&key)?;
         gateway.key_file = Some(key);
     }
-    gateway.audit_log.get_or_insert_with(|| gateway::AuditTarget::File(data.join(folder::AUDIT_LOG)));
+    gateway.audit_log.get_or_insert_with(|| gateway::AuditTarget::File(data.join(data_dir::AUDIT_LOG)));
     gateway.data_dir = Some(data.clone());
-    let listener = runtime::http::bind(gateway.listen).await?;
+    let listener = http_server::bind(gateway.listen).await?;
     let address = listener.local_addr().map_err(StartError::failed)?;
 
     let limits = QueueLimits { max_messages: max_queued, max_staged_bytes: max_staged.0 };
-    // In this order: a folder with queues and without patients is not whole, see `folder::open`.
-    let store: Arc<dyn PatientStore> = SqliteStore::open(&data.join(folder::PATIENTS)).map_err(|error| {
+    // The patients are created first: `data_dir::open` rejects a directory with queues and without patients.
+    let store = SqliteStore::open(&data.join(data_dir::PATIENTS)).map_err(|error| {
         StartError::failed(format!("the patients in {} cannot be opened: {error}", data.display()))
     })?;
     if accept_clock {
         println!("{}", ingest::accept_clock(&*store).await.map_err(StartError::failed)?);
     }
-    let local = LocalBus::open(&data.join(folder::QUEUES), retry.policy(), limits).map_err(|error| {
+    let local = LocalBus::open(&data.join(data_dir::QUEUES), retry.policy(), limits).map_err(|error| {
         StartError::failed(format!("the queues in {} cannot be opened: {error}", data.display()))
     })?;
-    let bus: Arc<dyn EventBus> = local.clone();
-    let stage: Arc<dyn StagingStore> = local;
+    let bus = BusPorts::of(&local);
+    // The adapter closes its queues when its last reference is dropped, so only the services hold one.
+    drop(local);
 
     let shutdown = Shutdown::on_signal();
     let behind_gateway = Shutdown::new();
-    let ingest_ports = ingest::Ports { bus: bus.clone(), stage: stage.clone(), store: store.clone() };
+    let ingest_ports = ingest::Ports::of(bus.clone(), store.clone());
     let ingest = tokio::spawn(ingest::run(ingest, ingest_ports, behind_gateway.clone()));
-    let worker_ports = ecg_worker::Ports { bus: bus.clone(), stage: stage.clone() };
+    let worker_ports = ecg_worker::Ports { queue: bus.queue.clone(), staging: bus.staging.clone() };
     let worker = tokio::spawn(ecg_worker::run(worker, worker_ports, behind_gateway.clone()));
     if demo {
         let settings = client::Settings::new(format!("http://{address}"));
         let gateway = client::Gateway::new(&settings).map_err(StartError::failed)?;
         tokio::spawn(crate::demo::run(gateway, shutdown.clone()));
+        println!("Demo with {} simulated patients.", crate::demo::patient_count());
     }
+    println!("Not a certified medical device: not for clinical use.");
+    println!("Data directory: {}", data.display());
+    println!("Press Ctrl-C to stop.");
     println!("Bedside listens on {scheme}://{address}");
-    println!("Data: {}", data.display());
-    println!("Not a certified medical device: not for clinical use. Ctrl-C ends it.");
 
-    let checks = vec![Check::store(&store)];
-    let reads = gateway::Reads::InProcess(query::router(store));
-    let served =
-        gateway::run_on(listener, gateway, gateway::Ports { bus, stage, reads, checks }, shutdown).await;
+    let query_ports = query::Ports::of(store);
+    let checks = vec![Check::store(&query_ports.patients)];
+    let reads = gateway::Reads::InProcess(query::router(query_ports));
+    let served = gateway::run_on(listener, gateway, gateway::Ports { bus, reads, checks }, shutdown).await;
     behind_gateway.begin();
     for part in [ingest, worker] {
         part.await.map_err(StartError::failed)??;

@@ -1,6 +1,6 @@
-//! The commands against the running program, as a person uses them.
+//! Tests of the commands against the running program.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const BEDSIDE: &str = env!("CARGO_BIN_EXE_bedside");
 
-/// The program, serving on a free port with data of its own. Dropping it ends it.
+/// The program on a free port with its own data directory. Dropping it stops the program.
 struct Bedside {
     process: Child,
     address: String,
@@ -28,7 +28,7 @@ impl Bedside {
         Self::start_in(folder, &data, flags)
     }
 
-    /// The same on data that are there.
+    /// Starts the program on an existing data directory.
     fn start_on(data: &Path, flags: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), data, flags)
     }
@@ -58,14 +58,14 @@ impl Bedside {
         self.command(args).output().unwrap()
     }
 
-    /// Runs a command that must succeed; what it prints.
+    /// Runs a command that must succeed. Returns its output.
     fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs a command that must fail with one sentence; that sentence.
+    /// Runs a command that must fail with one line on standard error. Returns this line.
     fn fails(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let said = String::from_utf8(output.stderr).unwrap();
@@ -92,7 +92,7 @@ fn strip(mean_bpm: f64) -> Vec<u8> {
     csv(&generate(&Settings { mean_bpm, duration_s: 15.0, ..Settings::default() }).strip)
 }
 
-fn picture() -> Vec<u8> {
+fn image() -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, 3, 2);
     encoder.set_color(png::ColorType::Grayscale);
@@ -101,10 +101,10 @@ fn picture() -> Vec<u8> {
 }
 
 #[test]
-fn an_upload_is_confirmed_analysed_listed_and_exported_bit_for_bit() {
+fn upload_is_analysed_listed_and_exported_unchanged() {
     let bedside = Bedside::start(&[]);
-    let (strip, picture) = (strip(84.0), picture());
-    let (ecg, image) = (bedside.file("strip.csv", &strip), bedside.file("x ray.png", &picture));
+    let (strip, png) = (strip(84.0), image());
+    let (ecg, image) = (bedside.file("strip.csv", &strip), bedside.file("x ray.png", &png));
     let said = bedside.ok(&["upload", "--mrn", "7", "--name", "Ann", "--ecg", &ecg, "--image", &image]);
     assert!(said.starts_with("New patient 7 is registered.\n"), "{said}");
     assert!(said.contains("\nstrip.csv: heart rate 8"), "{said}");
@@ -118,25 +118,25 @@ fn an_upload_is_confirmed_analysed_listed_and_exported_bit_for_bit() {
 
     let folder = bedside.folder.path().join("out");
     let to = folder.to_str().unwrap();
-    assert!(bedside.ok(&["export", "7", "--to", to]).starts_with("4 files written, 0 there"));
+    assert!(bedside.ok(&["export", "7", "--to", to]).starts_with("4 files written, 0 existed"));
     let index: Value = serde_json::from_slice(&fs::read(folder.join("index.json")).unwrap()).unwrap();
     let saved = |path: &Value| folder.join(path.as_str().unwrap());
     assert_eq!(fs::read(saved(&index["ecgs"][0]["signal_file"])).unwrap(), strip);
     let image_path = saved(&index["images"][0]["image_file"]);
-    assert_eq!(fs::read(&image_path).unwrap(), picture);
+    assert_eq!(fs::read(&image_path).unwrap(), png);
 
-    // Cut off and started again: only what is missing is fetched; what is somebody else's stays.
+    // A repeated export fetches only missing files and keeps files with other content.
     fs::remove_file(saved(&index["ecgs"][0]["plot_file"])).unwrap();
-    assert!(bedside.ok(&["export", "7", "--to", to]).starts_with("1 file written, 3 there"));
+    assert!(bedside.ok(&["export", "7", "--to", to]).starts_with("1 file written, 3 existed"));
     fs::write(&image_path, "mine").unwrap();
-    assert!(bedside.fails(&["export", "7", "--to", to]).contains("left as it is"));
+    assert!(bedside.fails(&["export", "7", "--to", to]).contains("was kept"));
     assert_eq!(fs::read(&image_path).unwrap(), b"mine");
     assert!(bedside.fails(&["export", "8", "--to", to]).contains("there is no patient 8"));
     assert!(!Path::new(to).join(".part").exists());
 }
 
 #[test]
-fn what_cannot_be_uploaded_is_one_sentence_and_an_exit_code() {
+fn rejected_upload_ends_with_one_sentence_and_an_exit_code() {
     let bedside = Bedside::start(&[]);
     let text = bedside.file("notes.png", b"Patient feels well.");
     assert!(bedside.fails(&["upload", "--mrn", "7", "--image", &text]).contains("PNG"));
@@ -147,14 +147,14 @@ fn what_cannot_be_uploaded_is_one_sentence_and_an_exit_code() {
     let output = bedside.run(&["upload", "--mrn", "7", "--ecg", &unreadable]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.lines().any(|line| line.starts_with("strip.csv: ")), "the reason is told: {said}");
+    assert!(said.lines().any(|line| line.starts_with("strip.csv: ")), "{said}");
 
     let wrong = bedside.run(&["patients", "--gateway", "ftp://example"]);
     assert_eq!(wrong.status.code(), Some(64));
 }
 
 #[test]
-fn watch_prints_what_is_there_and_then_each_update_of_the_simulated_patients() {
+fn watch_prints_current_patients_and_then_each_update() {
     let bedside = Bedside::start(&["--demo"]);
     let mut watch = bedside.command(&["watch", "900001", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
@@ -175,7 +175,7 @@ fn watch_prints_what_is_there_and_then_each_update_of_the_simulated_patients() {
 }
 
 #[test]
-fn a_token_that_is_made_lets_its_holder_in() {
+fn created_tokens_grant_the_permissions_of_their_roles() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");
     let make = |args: &[&str]| Command::new(BEDSIDE).args(["token", "new"]).args(args).output().unwrap();
@@ -186,24 +186,32 @@ fn a_token_that_is_made_lets_its_holder_in() {
     let output = make(&["station", "--role", "viewer", "--file", file.to_str().unwrap()]);
     let viewer = String::from_utf8(output.stdout).unwrap();
     let again = make(&["station", "--role", "admin", "--file", file.to_str().unwrap()]);
-    assert!(!again.status.success() && String::from_utf8(again.stderr).unwrap().contains("station already"));
+    assert!(
+        !again.status.success()
+            && String::from_utf8(again.stderr).unwrap().contains("already contains a token of station")
+    );
     assert!(!make(&["a b", "--role", "viewer"]).status.success());
 
     let bedside = Bedside::start(&["--tokens", file.to_str().unwrap()]);
     assert!(bedside.fails(&["patients"]).contains("does not accept the access token"));
     assert!(bedside.fails(&["patients", "--token", token]).contains("does not allow this"));
     assert_eq!(bedside.ok(&["patients", "--token", viewer.trim()]), "No patients yet.\n");
-    // A bed may upload, and not read: that the upload is stored is success.
+    // An uploader cannot read the analysis. The upload is stored, so the command succeeds.
     let ecg = bedside.file("strip.csv", &strip(84.0));
     let said = bedside.ok(&["upload", "--mrn", "7", "--ecg", &ecg, "--token", token]);
     assert!(said.starts_with("New patient 7 is registered."), "{said}");
-    assert!(said.ends_with("this token may not read its result.\n"), "{said}");
+    assert!(said.ends_with("The analysis cannot be read with this token.\n"), "{said}");
+    let token_file = bedside.file("uploader", token.as_bytes());
+    let json = bedside.ok(&["upload", "--mrn", "7", "--ecg", &ecg, "--token-file", &token_file, "--json"]);
+    let kinds: Vec<Value> =
+        json.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["type"].clone()).collect();
+    assert_eq!(kinds, ["stored", "not_readable"]);
     bedside.ok(&["healthcheck"]);
     assert!(bedside.fails(&["dead-letters", "list", "--token", viewer.trim()]).contains("does not allow"));
 }
 
 #[test]
-fn verify_checks_a_running_bedside() {
+fn verify_succeeds_on_the_data_of_a_running_bedside() {
     let bedside = Bedside::start(&[]);
     let ecg = bedside.file("strip.csv", &strip(84.0));
     bedside.ok(&["upload", "--mrn", "7", "--name", "Ann", "--ecg", &ecg]);
@@ -214,19 +222,19 @@ fn verify_checks_a_running_bedside() {
 }
 
 #[test]
-fn without_dead_letters_there_is_nothing_to_deal_with() {
+fn dead_letter_commands_report_missing_dead_letters() {
     let bedside = Bedside::start(&[]);
     assert_eq!(bedside.ok(&["dead-letters", "list"]), "No dead letters.\n");
     assert!(bedside.fails(&["dead-letters", "show", "1"]).contains("there is no dead letter 1"));
     assert_eq!(bedside.ok(&["dead-letters", "retry", "--all"]), "");
     assert!(bedside.fails(&["dead-letters", "drop", "3"]).contains("there is no dead letter 3"));
-    assert!(!bedside.run(&["dead-letters", "drop"]).status.success(), "which ones must be said");
+    assert_eq!(bedside.run(&["dead-letters", "drop"]).status.code(), Some(2), "a selection is required");
 }
 
 #[test]
-fn a_backup_of_a_running_bedside_gives_the_same_answers() {
+fn restored_backup_of_a_running_bedside_has_the_same_data() {
     let bedside = Bedside::start(&[]);
-    let (ecg, image) = (bedside.file("strip.csv", &strip(84.0)), bedside.file("x.png", &picture()));
+    let (ecg, image) = (bedside.file("strip.csv", &strip(84.0)), bedside.file("x.png", &image()));
     bedside.ok(&["upload", "--mrn", "7", "--name", "Ann", "--ecg", &ecg, "--image", &image]);
     let data = bedside.folder.path().join("data");
     let copy = bedside.folder.path().join("copy");
@@ -236,23 +244,23 @@ fn a_backup_of_a_running_bedside_gives_the_same_answers() {
     assert!(bedside.fails(&["backup", "--data", "/no/such/folder", "--to", "/tmp/x"]).contains("no data"));
     bedside.ok(&["upload", "--mrn", "8", "--name", "later"]);
 
-    // A backup is not a data folder: started on it, it would not be a backup any more.
+    // A backup is not a data directory: starting on it would change it.
     assert!(refusal(&copy).contains("is a backup"), "{}", refusal(&copy));
-    let place = bedside.folder.path().join("restored");
-    let target = place.to_str().unwrap();
+    let target_dir = bedside.folder.path().join("restored");
+    let target = target_dir.to_str().unwrap();
     bedside.ok(&["restore", "--from", to, "--data", target]);
     assert!(bedside.fails(&["restore", "--from", to, "--data", target]).contains("--replace"));
     assert!(
         bedside
             .fails(&["restore", "--from", to, "--data", data, "--replace"])
-            .contains("uses the data folder")
+            .contains("uses the data directory")
     );
-    let restored = Bedside::start_on(&place, &[]);
+    let restored = Bedside::start_on(&target_dir, &[]);
     let patients = restored.ok(&["patients", "--json"]);
     assert_eq!(
         patients,
         bedside.ok(&["patients", "--json", "--query", "ann"]),
-        "and nothing that came later"
+        "later uploads are not in the backup"
     );
     let files = |bedside: &Bedside, name: &str| {
         let folder = bedside.folder.path().join(name);
@@ -266,10 +274,9 @@ fn a_backup_of_a_running_bedside_gives_the_same_answers() {
     assert_eq!(before, after);
 }
 
-/// Whoever else has an account on the machine reads no patients.
 #[cfg(unix)]
 #[test]
-fn files_are_private_and_a_folder_that_was_there_keeps_its_mode() {
+fn files_are_private_and_existing_directories_keep_their_mode() {
     use std::os::unix::fs::PermissionsExt;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let folder = tempfile::tempdir().unwrap();
@@ -277,12 +284,12 @@ fn files_are_private_and_a_folder_that_was_there_keeps_its_mode() {
     fs::create_dir(&shared).unwrap();
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o750)).unwrap();
     std::os::unix::fs::symlink(&shared, &link).unwrap();
-    // As an earlier version left it.
+    // As created by an earlier version.
     fs::write(shared.join("patients.db"), "").unwrap();
     fs::set_permissions(shared.join("patients.db"), fs::Permissions::from_mode(0o644)).unwrap();
 
     let bedside = Bedside::start_on(&link, &[]);
-    let image = bedside.file("x.png", &picture());
+    let image = bedside.file("x.png", &image());
     bedside.ok(&["upload", "--mrn", "7", "--image", &image]);
     let out = folder.path().join("out");
     bedside.ok(&["export", "7", "--to", out.to_str().unwrap()]);
@@ -300,7 +307,7 @@ fn files_are_private_and_a_folder_that_was_there_keeps_its_mode() {
     assert!(looked_at >= 7, "{looked_at}");
 }
 
-/// What `bedside` says that refuses to start on a folder.
+/// Returns the error of a start on a directory that is rejected.
 fn refusal(data: &Path) -> String {
     let listen = ["--listen", "127.0.0.1:0", "--data"];
     let output = Command::new(BEDSIDE).args(listen).arg(data).stdin(Stdio::null()).output().unwrap();
@@ -309,31 +316,31 @@ fn refusal(data: &Path) -> String {
 }
 
 #[test]
-fn interrupted_backup_is_no_system_and_no_backup() {
+fn interrupted_backup_is_rejected_as_data_and_as_backup() {
     let bedside = Bedside::start(&[]);
     bedside.ok(&["upload", "--mrn", "7", "--name", "Ann"]);
     let folder = bedside.folder.path();
     let data = folder.join("data");
     let data = data.to_str().unwrap();
-    // As it is at any point before its end: under another name, and marked.
+    // The state of a backup before it is complete.
     let copy = folder.join("copy");
     let part = folder.join("copy.incomplete");
     fs::create_dir(&part).unwrap();
     fs::write(part.join("INCOMPLETE"), "").unwrap();
     assert!(refusal(&part).contains("is incomplete"), "{}", refusal(&part));
-    let place = folder.join("restored");
-    let restore = ["restore", "--from", part.to_str().unwrap(), "--data", place.to_str().unwrap()];
+    let target_dir = folder.join("restored");
+    let restore = ["restore", "--from", part.to_str().unwrap(), "--data", target_dir.to_str().unwrap()];
     assert!(bedside.fails(&restore).contains("is incomplete"));
-    // The next one removes the rest.
+    // The next backup removes the remains.
     bedside.ok(&["backup", "--data", data, "--to", copy.to_str().unwrap()]);
     assert!(!part.exists() && copy.join("SHA256SUMS").is_file());
 
-    // One that fails for want of a place leaves nothing under the name of the backup.
+    // A failed backup leaves nothing under its name.
     let other = folder.join("other");
-    fs::write(folder.join("other.incomplete"), "a file of somebody else").unwrap();
+    fs::write(folder.join("other.incomplete"), "a foreign file").unwrap();
     bedside.fails(&["backup", "--data", data, "--to", other.to_str().unwrap()]);
     assert!(!other.exists());
-    // A copy of a backup that lacks a file is neither.
+    // A copy of a backup that lacks a file is rejected.
     let half = folder.join("half");
     fs::create_dir(&half).unwrap();
     fs::copy(copy.join("queues.db"), half.join("queues.db")).unwrap();
@@ -341,40 +348,40 @@ fn interrupted_backup_is_no_system_and_no_backup() {
 }
 
 #[test]
-fn damaged_backup_changes_nothing_and_an_interrupted_restore_can_be_run_again() {
+fn damaged_backup_changes_nothing_and_interrupted_restore_can_be_repeated() {
     let bedside = Bedside::start(&[]);
     bedside.ok(&["upload", "--mrn", "7", "--name", "Ann"]);
     let folder = bedside.folder.path();
-    let (data, copy, place) = (folder.join("data"), folder.join("copy"), folder.join("place"));
-    let (from, to) = (copy.to_str().unwrap(), place.to_str().unwrap());
+    let (data, copy, target_dir) = (folder.join("data"), folder.join("copy"), folder.join("place"));
+    let (from, to) = (copy.to_str().unwrap(), target_dir.to_str().unwrap());
     bedside.ok(&["backup", "--data", data.to_str().unwrap(), "--to", from]);
     bedside.ok(&["restore", "--from", from, "--data", to]);
-    let before = walk(&place);
+    let before = walk(&target_dir);
     let whole = fs::read(copy.join("patients.db")).unwrap();
     let mut damaged = whole.clone();
     damaged[5_000] ^= 1;
     fs::write(copy.join("patients.db"), damaged).unwrap();
-    let told = bedside.fails(&["restore", "--from", from, "--data", to, "--replace"]);
-    assert!(told.contains("patients.db is damaged") && told.contains("nothing was changed"), "{told}");
+    let said = bedside.fails(&["restore", "--from", from, "--data", to, "--replace"]);
+    assert!(said.contains("patients.db is damaged") && said.contains("nothing was changed"), "{said}");
     fs::rename(copy.join("patients.db"), folder.join("away")).unwrap();
     assert!(
         bedside
             .fails(&["restore", "--from", from, "--data", to, "--replace"])
             .contains("nothing was changed")
     );
-    assert_eq!(walk(&place), before);
+    assert_eq!(walk(&target_dir), before);
 
     fs::write(copy.join("patients.db"), whole).unwrap();
     // Interrupted between the two files.
-    fs::write(place.join("INCOMPLETE"), "").unwrap();
-    fs::remove_file(place.join("patients.db")).unwrap();
-    assert!(refusal(&place).contains("is incomplete"), "{}", refusal(&place));
+    fs::write(target_dir.join("INCOMPLETE"), "").unwrap();
+    fs::remove_file(target_dir.join("patients.db")).unwrap();
+    assert!(refusal(&target_dir).contains("is incomplete"), "{}", refusal(&target_dir));
     bedside.ok(&["restore", "--from", from, "--data", to]);
-    let restored = Bedside::start_on(&place, &[]);
+    let restored = Bedside::start_on(&target_dir, &[]);
     assert!(restored.ok(&["patients"]).contains("Ann"));
 }
 
-/// Names and contents of all files but the index, which tells when it was written.
+/// Returns names and contents of all files except the index, which contains the time of the export.
 fn walk(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -386,4 +393,197 @@ fn walk(folder: &Path) -> Vec<(String, Vec<u8>)> {
         }
     }
     found
+}
+
+#[test]
+fn upload_without_content_is_rejected_before_it_is_sent() {
+    let bedside = Bedside::start(&[]);
+    let output = bedside.run(&["upload", "--mrn", "8"]);
+    assert_eq!(output.status.code(), Some(64));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("bedside: there is nothing to upload: add --name"), "{said}");
+    assert_eq!(bedside.ok(&["patients"]), "No patients yet.\n");
+}
+
+#[test]
+fn created_certificate_is_trusted_and_never_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let certs = folder.path().join("certs");
+    let file = |name: &str| certs.join(name).to_str().unwrap().to_owned();
+    let cert = |names: &[&str]| {
+        Command::new(BEDSIDE).args(["cert", "--to"]).arg(&certs).args(names).output().unwrap()
+    };
+    assert_eq!(cert(&["https://ward"]).status.code(), Some(64));
+    assert!(cert(&["localhost", "127.0.0.1"]).status.success());
+    let names = ["ca.pem", "ca-key.pem", "server.pem", "server-key.pem"];
+    let contents = || names.map(|name| fs::read(certs.join(name)).unwrap());
+    let before = contents();
+    #[cfg(unix)]
+    for name in names {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(certs.join(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    let again = cert(&["localhost"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8(again.stderr).unwrap().contains("exists"));
+    fs::remove_file(file("ca.pem")).unwrap();
+    assert_eq!(cert(&["localhost"]).status.code(), Some(1), "the other files exist");
+    assert!(!certs.join("ca.pem").exists());
+    fs::write(file("ca.pem"), &before[0]).unwrap();
+    assert_eq!(contents(), before);
+
+    let start = |cert: &str, key: &str| Bedside::start(&["--tls-cert", &file(cert), "--tls-key", &file(key)]);
+    let bedside = start("server.pem", "server-key.pem");
+    assert!(bedside.address.starts_with("https://"));
+    assert_eq!(bedside.ok(&["patients", "--ca", &file("ca.pem")]), "No patients yet.\n");
+    let localhost = bedside.address.replace("127.0.0.1", "localhost");
+    bedside.ok(&["patients", "--ca", &file("ca.pem"), "--gateway", &localhost]);
+    let said = bedside.fails(&["patients"]);
+    assert!(said.contains("not issued by a trusted CA"), "{said}");
+    // A CA certificate as server certificate, as `openssl req -x509` creates it.
+    let wrong = start("ca.pem", "ca-key.pem");
+    let said = wrong.fails(&["patients", "--ca", &file("ca.pem")]);
+    assert!(said.contains("`bedside cert`"), "{said}");
+}
+
+#[test]
+fn demo_has_its_own_directory_and_clears_it_unless_keep_is_given() {
+    let home = tempfile::tempdir().unwrap();
+    // The user's data directory on Linux.
+    let start = |flags: &[&str]| {
+        let mut process = Command::new(BEDSIDE)
+            .args(["--listen", "127.0.0.1:0"])
+            .args(flags)
+            .env("XDG_DATA_HOME", home.path())
+            .env("HOME", home.path())
+            .env_remove("BEDSIDE_DATA")
+            .env_remove("BEDSIDE_LOG")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut banner = Vec::new();
+        let address = loop {
+            let line = output.next().unwrap().unwrap();
+            banner.push(line.clone());
+            if let Some(address) = line.strip_prefix("Bedside listens on ") {
+                break address.to_owned();
+            }
+        };
+        let folder = tempfile::tempdir().unwrap();
+        (Bedside { process, address, folder, _output: output }, banner.join("\n"))
+    };
+    let own = |bedside: &Bedside| bedside.ok(&["patients", "--query", "Zed"]) != "No patient matches.\n";
+
+    let (mut bedside, banner) = start(&["--demo"]);
+    assert!(banner.contains("simulated patients") && banner.contains("bedside-demo"), "{banner}");
+    bedside.ok(&["upload", "--mrn", "7", "--name", "Zed"]);
+    bedside.process.kill().unwrap();
+    bedside.process.wait().unwrap();
+    let mut rest = String::new();
+    for line in bedside._output.by_ref() {
+        rest.push_str(&line.unwrap());
+    }
+    let mut log = String::new();
+    std::io::Read::read_to_string(&mut bedside.process.stderr.take().unwrap(), &mut log).unwrap();
+    assert_eq!(rest, "", "the address is the last line");
+    assert!(!log.contains("INFO"), "{log}");
+
+    let (bedside, _) = start(&["--demo", "--keep"]);
+    assert!(own(&bedside));
+    drop(bedside);
+    let (bedside, _) = start(&["--demo"]);
+    assert!(!own(&bedside));
+    assert!(!home.path().join("bedside").exists());
+    drop(bedside);
+    let (bedside, banner) = start(&[]);
+    assert!(!banner.contains("simulated"), "{banner}");
+    assert!(!bedside.ok(&["patients"]).contains("Demo"));
+}
+
+#[test]
+fn commands_have_the_same_connection_settings_and_json_output() {
+    let help = |command: &str| {
+        let args = command.split_whitespace().chain(["--help"]);
+        let output = Command::new(BEDSIDE).args(args).output().unwrap();
+        assert!(output.status.success(), "{command}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let gateway = [
+        "upload",
+        "patients",
+        "watch",
+        "export",
+        "import",
+        "dead-letters list",
+        "dead-letters show",
+        "dead-letters retry",
+        "dead-letters drop",
+        "healthcheck",
+    ];
+    for command in gateway {
+        let text = help(command);
+        for flag in ["--gateway", "--token ", "--token-file", "--ca", "--json"] {
+            assert!(text.contains(flag), "{command} {flag}");
+        }
+    }
+    for command in [
+        "verify",
+        "backup",
+        "restore",
+        "token new",
+        "token list",
+        "token revoke",
+        "token rotate",
+        "cert",
+        "audit pseudonym",
+    ] {
+        assert!(help(command).contains("--json"), "{command}");
+    }
+    let watch = help("watch");
+    for setting in [
+        "BEDSIDE_NATS=",
+        "BEDSIDE_NATS_USER=",
+        "BEDSIDE_NATS_PASSWORD",
+        "BEDSIDE_NATS_PASSWORD_FILE=",
+        "BEDSIDE_NATS_CREDS=",
+        "BEDSIDE_NATS_INBOX=",
+        "BEDSIDE_NATS_CA=",
+    ] {
+        assert!(watch.contains(setting), "{setting}: {watch}");
+    }
+    assert!(help("").contains("Exit codes:"));
+    // The earlier name of BEDSIDE_NATS: without it, the user would be ignored.
+    let mut command = Command::new(BEDSIDE);
+    command.args(["watch", "--nats-user", "monitor"]).env_remove("BEDSIDE_NATS");
+    let output = command.env("BEDSIDE_NATS_URL", "nats://127.0.0.1:1").output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--nats-password-file"));
+}
+
+#[test]
+fn revoked_and_rotated_tokens_are_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    let path = file.to_str().unwrap();
+    let token = |args: &[&str]| {
+        let output = Command::new(BEDSIDE).arg("token").args(args).args(["--file", path]).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let (one, two) = (token(&["new", "one", "--role", "viewer"]), token(&["new", "two", "--role", "admin"]));
+    let listed = token(&["list", "--json"]);
+    assert_eq!(listed.lines().next().unwrap(), r#"{"expires":null,"name":"one","role":"viewer"}"#);
+    assert!(!listed.contains(&one));
+    let rotated = token(&["rotate", "one", "--days", "1"]);
+    let entry: Value = serde_json::from_str(token(&["list", "--json"]).lines().next().unwrap()).unwrap();
+    assert!(entry["expires"].is_string(), "{entry}");
+    token(&["revoke", "two"]);
+    let bedside = Bedside::start(&["--tokens", path]);
+    assert_eq!(bedside.ok(&["patients", "--token", &rotated]), "No patients yet.\n");
+    for old in [&one, &two] {
+        assert!(bedside.fails(&["patients", "--token", old]).contains("does not accept the access token"));
+    }
+    assert!(bedside.fails(&["token", "revoke", "two", "--file", path]).contains("no token of two"));
 }

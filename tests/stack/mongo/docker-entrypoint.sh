@@ -1,4 +1,4 @@
 #!/bin/sh
-# As the official image's: options alone are those of mongod.
+# As in the official image: options without a command are passed to mongod.
 case ${1:-} in -*) set -- mongod "$@" ;; esac
 exec "$@"

@@ -1,82 +1,84 @@
-//! Limits of the heart rate, for all patients and for single ones.
+//! Limits of the heart rate.
 
 use serde::{Deserialize, Serialize};
 
-use super::Severity;
+use super::severity::Severity;
 
-/// Rates outside of which an alarm is raised, in beats per minute.
+/// Alarm limits of the heart rate in beats per minute: critical low <= low < high <= critical high.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Raw", into = "Raw")]
+#[serde(try_from = "UncheckedLimits", into = "UncheckedLimits")]
 pub struct Limits {
     low: u16,
     high: u16,
-    extreme_low: u16,
-    extreme_high: u16,
+    critical_low: u16,
+    critical_high: u16,
 }
 
-/// The same as it stands in a file or a form, not checked yet.
+/// Limits as they are in a file or a form, in beats per minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Raw {
-    /// Below this, a medium alarm.
+pub struct UncheckedLimits {
+    /// Rates below raise an alarm of medium severity.
     pub low: u16,
-    /// Above this, a medium alarm.
+    /// Rates above raise an alarm of medium severity.
     pub high: u16,
-    /// Below this, a high alarm.
-    pub extreme_low: u16,
-    /// Above this, a high alarm.
-    pub extreme_high: u16,
+    /// Rates below raise an alarm of high severity.
+    #[serde(alias = "extreme_low")]
+    pub critical_low: u16,
+    /// Rates above raise an alarm of high severity.
+    #[serde(alias = "extreme_high")]
+    pub critical_high: u16,
 }
 
-/// Why four numbers are no limits.
+/// The reason why four numbers are not valid limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LimitsError {
-    /// Out of what a heart can do.
+    /// A limit is not a plausible heart rate.
     #[error("limits are whole numbers from 10 to 350 beats per minute")]
     OutOfRange,
-    /// Nothing between them.
+    /// No rate is within the limits.
     #[error("the low limit must be below the high limit")]
     Crossed,
-    /// An extreme limit that would never be the first to be passed.
-    #[error("extreme limits must lie outside of the others")]
-    ExtremeInside,
+    /// A critical limit is within the other limits.
+    #[error("the critical limits must not be between the low and the high limit")]
+    CriticalInside,
 }
 
 impl Default for Limits {
-    /// Those of an adult at rest.
+    /// The limits for an adult at rest.
     fn default() -> Self {
-        Limits { low: 50, high: 120, extreme_low: 35, extreme_high: 150 }
+        Limits { low: 50, high: 120, critical_low: 35, critical_high: 150 }
     }
 }
 
 impl Limits {
-    /// Below this, a medium alarm.
+    /// Rates below raise an alarm of medium severity.
     #[must_use]
     pub fn low(self) -> u16 {
         self.low
     }
 
-    /// Above this, a medium alarm.
+    /// Rates above raise an alarm of medium severity.
     #[must_use]
     pub fn high(self) -> u16 {
         self.high
     }
 
-    /// Below this, a high alarm.
+    /// Rates below raise an alarm of high severity.
     #[must_use]
-    pub fn extreme_low(self) -> u16 {
-        self.extreme_low
+    pub fn critical_low(self) -> u16 {
+        self.critical_low
     }
 
-    /// Above this, a high alarm.
+    /// Rates above raise an alarm of high severity.
     #[must_use]
-    pub fn extreme_high(self) -> u16 {
-        self.extreme_high
+    pub fn critical_high(self) -> u16 {
+        self.critical_high
     }
 
-    /// How severe a heart rate is; `None` within the limits.
+    /// The severity of a heart rate. `None` if it is within the limits.
     #[must_use]
     pub fn severity(self, bpm: u16) -> Option<Severity> {
-        if bpm > self.extreme_high || bpm < self.extreme_low {
+        if bpm > self.critical_high || bpm < self.critical_low {
             Some(Severity::High)
         } else if bpm > self.high || bpm < self.low {
             Some(Severity::Medium)
@@ -86,26 +88,26 @@ impl Limits {
     }
 }
 
-impl TryFrom<Raw> for Limits {
+impl TryFrom<UncheckedLimits> for Limits {
     type Error = LimitsError;
-    fn try_from(raw: Raw) -> Result<Self, LimitsError> {
-        let Raw { low, high, extreme_low, extreme_high } = raw;
-        if [low, high, extreme_low, extreme_high].iter().any(|limit| !(10..=350).contains(limit)) {
+    fn try_from(limits: UncheckedLimits) -> Result<Self, LimitsError> {
+        let UncheckedLimits { low, high, critical_low, critical_high } = limits;
+        if [low, high, critical_low, critical_high].iter().any(|limit| !(10..=350).contains(limit)) {
             Err(LimitsError::OutOfRange)
         } else if low >= high {
             Err(LimitsError::Crossed)
-        } else if extreme_low > low || extreme_high < high {
-            Err(LimitsError::ExtremeInside)
+        } else if critical_low > low || critical_high < high {
+            Err(LimitsError::CriticalInside)
         } else {
-            Ok(Limits { low, high, extreme_low, extreme_high })
+            Ok(Limits { low, high, critical_low, critical_high })
         }
     }
 }
 
-impl From<Limits> for Raw {
-    fn from(limits: Limits) -> Raw {
-        let Limits { low, high, extreme_low, extreme_high } = limits;
-        Raw { low, high, extreme_low, extreme_high }
+impl From<Limits> for UncheckedLimits {
+    fn from(limits: Limits) -> UncheckedLimits {
+        let Limits { low, high, critical_low, critical_high } = limits;
+        UncheckedLimits { low, high, critical_low, critical_high }
     }
 }
 
@@ -114,16 +116,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_that_cannot_work_are_refused_with_the_reason() {
-        let raw = Raw::from(Limits::default());
-        assert_eq!(Limits::try_from(raw), Ok(Limits::default()));
-        assert_eq!(Limits::try_from(Raw { low: 120, ..raw }), Err(LimitsError::Crossed));
-        assert_eq!(Limits::try_from(Raw { extreme_high: 110, ..raw }), Err(LimitsError::ExtremeInside));
-        assert_eq!(Limits::try_from(Raw { extreme_low: 60, ..raw }), Err(LimitsError::ExtremeInside));
-        assert_eq!(Limits::try_from(Raw { low: 5, ..raw }), Err(LimitsError::OutOfRange));
-        assert!(
-            serde_json::from_str::<Limits>(r#"{"low":130,"high":120,"extreme_low":1,"extreme_high":2}"#)
-                .is_err()
-        );
+    fn invalid_limits_are_rejected_with_the_reason() {
+        let valid = UncheckedLimits::from(Limits::default());
+        assert_eq!(Limits::try_from(valid), Ok(Limits::default()));
+        let cases = [
+            (UncheckedLimits { low: 120, ..valid }, LimitsError::Crossed),
+            (UncheckedLimits { critical_high: 110, ..valid }, LimitsError::CriticalInside),
+            (UncheckedLimits { critical_low: 60, ..valid }, LimitsError::CriticalInside),
+            (UncheckedLimits { low: 5, ..valid }, LimitsError::OutOfRange),
+        ];
+        for (limits, error) in cases {
+            assert_eq!(Limits::try_from(limits), Err(error));
+        }
+        let crossed = r#"{"low":130,"high":120,"critical_low":11,"critical_high":200}"#;
+        assert!(serde_json::from_str::<Limits>(crossed).is_err());
     }
 }

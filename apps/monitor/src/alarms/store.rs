@@ -1,35 +1,35 @@
-//! Limits, alarms and their history on disk.
+//! The file that stores limits, alarms and their history.
 
 use std::path::Path;
 
 use ui::{SettingsError, SettingsFile};
 
-use super::Alarms;
+use super::alarm_list::Alarms;
 
-/// Why the file could not be used.
+/// The reason why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It is there, but cannot be read.
-    #[error("the alarm limits cannot be read, and the usual ones are in force: {0}")]
+    /// The file exists, but cannot be read.
+    #[error("the alarm limits cannot be read, and the default limits apply: {0}")]
     Read(SettingsError),
-    /// It cannot be written.
-    #[error("the alarm limits cannot be kept and are lost when this app ends: {0}")]
+    /// The file cannot be written.
+    #[error("the alarm limits cannot be saved and are lost when this app ends: {0}")]
     Write(SettingsError),
 }
 
-/// What was kept; the usual limits where there is no file yet.
+/// Reads the file. Returns the defaults if it does not exist.
 ///
 /// # Errors
-/// [`StoreError::Read`]; the file is then put aside, so that a person can look at it.
+/// [`StoreError::Read`]. The file is then renamed to `*.unreadable`, so that it can be inspected.
 pub fn load(path: &Path) -> Result<Alarms, StoreError> {
     SettingsFile::at(path).load().map_err(|error| {
-        // Where that fails the file stays where it is, and is replaced by the next change.
+        // If this fails, the file stays where it is and the next change overwrites it.
         let _ = std::fs::rename(path, path.with_extension("unreadable"));
         StoreError::Read(error)
     })
 }
 
-/// Keeps them: a crash leaves the old file or the new one, never half.
+/// Replaces the file atomically.
 ///
 /// # Errors
 /// [`StoreError::Write`].

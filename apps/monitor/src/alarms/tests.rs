@@ -1,7 +1,14 @@
-//! The life of an alarm, step by step.
+//! Alarms are raised, escalated, acknowledged, paused, latched and ended.
 
+use std::time::Duration;
+
+use proto_json::{
+    Bpm, EcgQuality, EcgStatus, HeartRateSource, LatestEcg, LatestHeartRate, Mrn, PatientSummary, RecordId,
+    Timestamp, UploadId,
+};
+
+use super::alarm_list::MAX_HISTORY;
 use super::*;
-use proto_json::{Bpm, EcgQuality, EcgStatus, HeartRateSource, LatestEcg, LatestHeartRate, UploadId};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds * 1000).unwrap()
@@ -15,7 +22,7 @@ fn mrn() -> Mrn {
     Mrn::new(7).unwrap()
 }
 
-/// A patient whose last strip, at this second, had this rate; 0 for none.
+/// A patient whose latest strip was recorded at `second` and has the rate `bpm`, or no rate if `bpm` is 0.
 fn patient(second: i64, bpm: i64) -> PatientSummary {
     let rate = Bpm::new(bpm).ok();
     PatientSummary {
@@ -51,17 +58,19 @@ fn patient(second: i64, bpm: i64) -> PatientSummary {
     }
 }
 
-fn judged(alarms: &mut Alarms, second: i64, bpm: i64) -> Option<Alarm> {
-    alarms.judge(&patient(second, bpm), at(second));
-    alarms.of(mrn()).cloned()
+fn evaluate(alarms: &mut Alarms, second: i64, bpm: i64) -> Option<Alarm> {
+    alarms.evaluate(&patient(second, bpm), at(second));
+    alarms.get(mrn()).cloned()
 }
 
-fn happenings(alarms: &Alarms) -> Vec<Happening> {
-    alarms.history.iter().map(|entry| entry.happening).collect()
+fn events(alarms: &Alarms) -> Vec<AlarmEvent> {
+    let mut events: Vec<AlarmEvent> = alarms.history().map(|entry| entry.event).collect();
+    events.reverse();
+    events
 }
 
 #[test]
-fn limits_are_passed_only_beyond_them_and_the_text_says_which() {
+fn alarm_is_raised_only_beyond_a_limit_and_names_the_limit() {
     let cases = [
         (120, None),
         (121, Some((Severity::Medium, "HR 121 > 120"))),
@@ -72,104 +81,104 @@ fn limits_are_passed_only_beyond_them_and_the_text_says_which() {
         (34, Some((Severity::High, "HR 34 < 35"))),
     ];
     for (bpm, expected) in cases {
-        let alarm = judged(&mut Alarms::default(), 1, bpm);
+        let alarm = evaluate(&mut Alarms::default(), 1, bpm);
         let found = alarm.as_ref().map(|alarm| (alarm.severity, alarm.text.as_str()));
         assert_eq!(found, expected, "{bpm}");
     }
 }
 
 #[test]
-fn a_strip_without_a_rate_is_a_technical_alarm_and_never_one_of_the_heart() {
-    let alarm = judged(&mut Alarms::default(), 1, 0).unwrap();
+fn strip_without_a_rate_raises_a_technical_alarm() {
+    let alarm = evaluate(&mut Alarms::default(), 1, 0).unwrap();
     assert_eq!((alarm.cause, alarm.severity), (Cause::NoRate, Severity::Technical));
     assert!(!alarm.flashes(at(1)));
     assert_eq!(alarm.text, "ECG unusable");
 }
 
 #[test]
-fn an_older_rate_is_not_the_rate_of_a_strip_that_has_none() {
+fn older_rate_is_not_used_for_a_strip_without_a_rate() {
     let mut known = patient(5, 0);
     known.latest_heart_rate = patient(3, 140).latest_heart_rate;
     let mut alarms = Alarms::default();
-    alarms.judge(&known, at(5));
-    assert_eq!(alarms.of(mrn()).unwrap().cause, Cause::NoRate);
+    alarms.evaluate(&known, at(5));
+    assert_eq!(alarms.get(mrn()).unwrap().cause, Cause::NoRate);
 }
 
 #[test]
-fn a_strip_that_is_not_analysed_yet_changes_nothing() {
+fn pending_strip_does_not_change_the_alarm() {
     let mut alarms = Alarms::default();
-    judged(&mut alarms, 1, 134);
+    evaluate(&mut alarms, 1, 134);
     let mut waiting = patient(2, 0);
     waiting.latest_heart_rate = patient(1, 134).latest_heart_rate;
     if let Some(ecg) = &mut waiting.latest_ecg {
         ecg.status = EcgStatus::Pending;
     }
-    assert!(!alarms.judge(&waiting, at(2)));
-    assert_eq!(alarms.of(mrn()).unwrap().text, "HR 134 > 120");
+    assert!(!alarms.evaluate(&waiting, at(2)));
+    assert_eq!(alarms.get(mrn()).unwrap().text, "HR 134 > 120");
 }
 
 #[test]
-fn an_acknowledged_alarm_stays_on_but_does_not_flash_until_it_gets_graver() {
+fn acknowledged_alarm_flashes_again_when_it_escalates() {
     let mut alarms = Alarms::default();
-    assert!(judged(&mut alarms, 1, 134).unwrap().flashes(at(1)));
+    assert!(evaluate(&mut alarms, 1, 134).unwrap().flashes(at(1)));
     assert!(alarms.acknowledge(mrn(), at(2)));
     assert!(!alarms.acknowledge(mrn(), at(2)));
-    let still = judged(&mut alarms, 3, 136).unwrap();
+    let still = evaluate(&mut alarms, 3, 136).unwrap();
     assert_eq!(still.text, "HR 136 > 120");
     assert!(!still.flashes(at(3)));
-    let graver = judged(&mut alarms, 4, 160).unwrap();
-    assert_eq!(graver.severity, Severity::High);
-    assert!(graver.flashes(at(4)));
-    assert_eq!(happenings(&alarms), [Happening::Raised, Happening::Acknowledged, Happening::Escalated]);
+    let escalated = evaluate(&mut alarms, 4, 160).unwrap();
+    assert_eq!(escalated.severity, Severity::High);
+    assert!(escalated.flashes(at(4)));
+    assert_eq!(events(&alarms), [AlarmEvent::Raised, AlarmEvent::Acknowledged, AlarmEvent::Escalated]);
 }
 
 #[test]
-fn silence_lasts_its_time_and_not_over_a_graver_alarm() {
+fn pause_ends_after_its_length_or_when_the_alarm_escalates() {
     let mut alarms = Alarms::default();
-    judged(&mut alarms, 1, 134);
-    assert!(alarms.silence(mrn(), Duration::from_secs(120), at(1)));
-    let alarm = judged(&mut alarms, 60, 135).unwrap();
+    evaluate(&mut alarms, 1, 134);
+    assert!(alarms.pause(mrn(), Duration::from_secs(120), at(1)));
+    let alarm = evaluate(&mut alarms, 60, 135).unwrap();
     assert!(!alarm.flashes(at(120)));
     assert!(alarm.flashes(at(121)));
-    assert!(alarms.silence(mrn(), Duration::from_secs(120), at(130)));
-    assert!(judged(&mut alarms, 140, 155).unwrap().flashes(at(140)));
+    assert!(alarms.pause(mrn(), Duration::from_secs(120), at(130)));
+    assert!(evaluate(&mut alarms, 140, 155).unwrap().flashes(at(140)));
 }
 
 #[test]
-fn a_high_alarm_stays_until_it_is_acknowledged_and_a_medium_one_goes_by_itself() {
+fn high_alarm_is_latched_and_medium_alarm_ends_with_its_condition() {
     let mut alarms = Alarms::default();
-    judged(&mut alarms, 1, 134);
-    assert_eq!(judged(&mut alarms, 2, 80), None);
-    judged(&mut alarms, 3, 170);
-    let latched = judged(&mut alarms, 4, 80).unwrap();
+    evaluate(&mut alarms, 1, 134);
+    assert_eq!(evaluate(&mut alarms, 2, 80), None);
+    evaluate(&mut alarms, 3, 170);
+    let latched = evaluate(&mut alarms, 4, 80).unwrap();
     assert!(latched.is_latched && latched.flashes(at(4)));
     assert_eq!(latched.text, "HR 170 > 150");
-    judged(&mut alarms, 5, 82);
+    evaluate(&mut alarms, 5, 82);
     assert!(alarms.acknowledge(mrn(), at(6)));
-    assert_eq!(alarms.of(mrn()), None);
-    let ended = happenings(&alarms).into_iter().filter(|one| *one == Happening::Ended).count();
-    assert_eq!(ended, 2, "each ended once");
+    assert_eq!(alarms.get(mrn()), None);
+    let ended = events(&alarms).into_iter().filter(|one| *one == AlarmEvent::Ended).count();
+    assert_eq!(ended, 2, "each alarm ended once");
 }
 
 #[test]
-fn a_latched_alarm_keeps_its_worst_reading_with_the_time() {
+fn latched_alarm_keeps_its_worst_reading_and_its_time() {
     let mut alarms = Alarms::default();
     for (second, bpm) in [(1, 152), (2, 160), (3, 155)] {
-        let alarm = judged(&mut alarms, second, bpm).unwrap();
+        let alarm = evaluate(&mut alarms, second, bpm).unwrap();
         assert_eq!(
             (alarm.reason(), alarm.is_reason_past()),
             (&*format!("HR {bpm} > 150"), false),
-            "it is the last strip"
+            "the latest strip is the reason"
         );
     }
-    let alarm = judged(&mut alarms, 4, 127).unwrap();
-    assert_eq!(alarm.severity, Severity::High, "nobody has seen it");
+    let alarm = evaluate(&mut alarms, 4, 127).unwrap();
+    assert_eq!(alarm.severity, Severity::High, "not acknowledged");
     assert_eq!(
         (alarm.reason(), alarm.is_reason_past(), alarm.worst_at()),
         ("HR 160 > 150", true, Some(at(2)))
     );
     assert_eq!(alarm.less_severe_now(), Some("HR 127 > 120"));
-    let alarm = judged(&mut alarms, 5, 90).unwrap();
+    let alarm = evaluate(&mut alarms, 5, 90).unwrap();
     assert!(alarm.is_latched);
     assert_eq!(
         (alarm.reason(), alarm.is_reason_past(), alarm.worst_at()),
@@ -177,11 +186,11 @@ fn a_latched_alarm_keeps_its_worst_reading_with_the_time() {
     );
     assert_eq!(alarm.less_severe_now(), None);
     let ended = alarms.history().next().unwrap();
-    assert_eq!((ended.happening, ended.text.as_str()), (Happening::Ended, "HR 160 > 150"));
-    let alarm = judged(&mut alarms, 6, 130).unwrap();
-    assert_eq!((alarm.reason(), alarm.is_latched), ("HR 160 > 150", false), "still nobody has seen it");
+    assert_eq!((ended.event, ended.text.as_str()), (AlarmEvent::Ended, "HR 160 > 150"));
+    let alarm = evaluate(&mut alarms, 6, 130).unwrap();
+    assert_eq!((alarm.reason(), alarm.is_latched), ("HR 160 > 150", false), "still not acknowledged");
     alarms.acknowledge(mrn(), at(7));
-    let alarm = judged(&mut alarms, 8, 128).unwrap();
+    let alarm = evaluate(&mut alarms, 8, 128).unwrap();
     assert_eq!(
         (alarm.severity, alarm.reason(), alarm.is_reason_past()),
         (Severity::Medium, "HR 128 > 120", false)
@@ -189,52 +198,53 @@ fn a_latched_alarm_keeps_its_worst_reading_with_the_time() {
 }
 
 #[test]
-fn the_worst_of_slow_rates_is_the_lowest() {
+fn worst_of_slow_rates_is_the_lowest() {
     let mut alarms = Alarms::default();
     for (second, bpm) in [(1, 33), (2, 28), (3, 31), (4, 70)] {
-        judged(&mut alarms, second, bpm);
+        evaluate(&mut alarms, second, bpm);
     }
-    let alarm = alarms.of(mrn()).unwrap();
+    let alarm = alarms.get(mrn()).unwrap();
     assert_eq!((alarm.reason(), alarm.is_reason_past(), alarm.worst_at()), ("HR 28 < 35", true, Some(at(2))));
 }
 
 #[test]
-fn an_alarm_kept_by_an_earlier_version_is_read() {
-    let kept = r#"{"on": {"7": {"cause": "fast", "severity": "high", "text": "HR 127 > 120", "since": "2026-11-29T02:11:07.554Z",
+fn alarm_stored_by_an_earlier_version_is_read() {
+    let stored = r#"{"on": {"7": {"cause": "fast", "severity": "high", "text": "HR 127 > 120", "since": "2026-11-29T02:11:07.554Z",
         "reading": "b41c1810-b851-59c1-a4eb-1810a410df54", "is_latched": true, "is_acknowledged": false, "silent_until": null}}}"#;
-    let mut alarms: Alarms = serde_json::from_str(kept).unwrap();
-    let alarm = alarms.of(mrn()).unwrap();
+    let mut alarms: Alarms = serde_json::from_str(stored).unwrap();
+    let alarm = alarms.get(mrn()).unwrap();
     assert_eq!((alarm.reason(), alarm.is_reason_past(), alarm.worst_at()), ("HR 127 > 120", true, None));
-    assert_eq!(judged(&mut alarms, 9, 170).unwrap().reason(), "HR 170 > 150");
+    assert_eq!(evaluate(&mut alarms, 9, 170).unwrap().reason(), "HR 170 > 150");
 }
 
 #[test]
-fn an_acknowledged_high_alarm_ends_with_its_condition() {
+fn acknowledged_high_alarm_ends_with_its_condition() {
     let mut alarms = Alarms::default();
-    judged(&mut alarms, 1, 170);
+    evaluate(&mut alarms, 1, 170);
     alarms.acknowledge(mrn(), at(2));
-    assert_eq!(judged(&mut alarms, 3, 80), None);
+    assert_eq!(evaluate(&mut alarms, 3, 80), None);
 }
 
 #[test]
-fn a_lead_that_falls_off_does_not_hide_a_high_alarm_nobody_has_seen() {
+fn lead_off_does_not_replace_an_unacknowledged_high_alarm() {
     let mut alarms = Alarms::default();
-    judged(&mut alarms, 1, 170);
-    let alarm = judged(&mut alarms, 2, 0).unwrap();
+    evaluate(&mut alarms, 1, 170);
+    let alarm = evaluate(&mut alarms, 2, 0).unwrap();
     assert_eq!((alarm.severity, alarm.is_latched), (Severity::High, true));
     alarms.acknowledge(mrn(), at(3));
-    assert_eq!(judged(&mut alarms, 4, 0).unwrap().cause, Cause::NoRate);
+    assert_eq!(evaluate(&mut alarms, 4, 0).unwrap().cause, Cause::NoRate);
 }
 
 #[test]
-fn limits_of_one_patient_are_theirs_alone() {
+fn limits_of_one_patient_do_not_affect_others() {
     let mut alarms = Alarms::default();
-    let own = Limits::try_from(RawLimits { low: 40, high: 140, extreme_low: 30, extreme_high: 160 }).unwrap();
+    let own = Limits::try_from(UncheckedLimits { low: 40, high: 140, critical_low: 30, critical_high: 160 })
+        .unwrap();
     alarms.set_limits(Some(mrn()), Some(own));
-    assert_eq!(judged(&mut alarms, 1, 134), None);
+    assert_eq!(evaluate(&mut alarms, 1, 134), None);
     assert_eq!(alarms.limits(Mrn::new(8).unwrap()), Limits::default());
     alarms.set_limits(Some(mrn()), None);
-    assert!(judged(&mut alarms, 1, 134).is_some(), "the same strip is judged anew");
+    assert!(evaluate(&mut alarms, 1, 134).is_some(), "the same strip is evaluated again");
 }
 
 #[test]
@@ -243,35 +253,36 @@ fn limits_acknowledgements_and_history_survive_a_restart() {
     let path = folder.path().join("deep").join("alarms.json");
     let mut alarms = load(&path).unwrap();
     assert_eq!(alarms, Alarms::default());
-    let own = Limits::try_from(RawLimits { low: 55, high: 110, extreme_low: 40, extreme_high: 140 }).unwrap();
+    let own = Limits::try_from(UncheckedLimits { low: 55, high: 110, critical_low: 40, critical_high: 140 })
+        .unwrap();
     alarms.set_limits(Some(mrn()), Some(own));
-    judged(&mut alarms, 1, 134);
+    evaluate(&mut alarms, 1, 134);
     alarms.acknowledge(mrn(), at(2));
     save(&path, &alarms).unwrap();
     let mut again = load(&path).unwrap();
     assert_eq!(again.limits(mrn()), own);
-    assert!(!again.judge(&patient(1, 134), at(9)), "the same strip is not a new alarm");
-    assert!(again.of(mrn()).unwrap().is_acknowledged);
+    assert!(!again.evaluate(&patient(1, 134), at(9)), "the same strip is not a new alarm");
+    assert!(again.get(mrn()).unwrap().is_acknowledged);
     assert_eq!(again.history().count(), 2);
 }
 
 #[test]
-fn a_damaged_file_is_put_aside_and_said() {
+fn damaged_file_is_renamed_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("alarms.json");
     std::fs::write(&path, "{\"defaults\":").unwrap();
     let error = load(&path).unwrap_err().to_string();
-    assert!(error.contains("cannot be read") && error.contains("usual ones"), "{error}");
+    assert!(error.contains("cannot be read") && error.contains("default limits"), "{error}");
     assert!(!path.exists() && folder.path().join("alarms.unreadable").exists());
     assert_eq!(load(&path).unwrap(), Alarms::default());
 }
 
 #[test]
-fn the_history_is_bounded() {
+fn history_is_bounded() {
     let mut alarms = Alarms::default();
-    for second in 0..(REMEMBERED as i64 * 2) {
-        judged(&mut alarms, second, if second % 2 == 0 { 134 } else { 80 });
+    for second in 0..(MAX_HISTORY as i64 * 2) {
+        evaluate(&mut alarms, second, if second % 2 == 0 { 134 } else { 80 });
     }
-    assert_eq!(alarms.history().count(), REMEMBERED);
-    assert_eq!(alarms.history().next().unwrap().happening, Happening::Ended);
+    assert_eq!(alarms.history().count(), MAX_HISTORY);
+    assert_eq!(alarms.history().next().unwrap().event, AlarmEvent::Ended);
 }

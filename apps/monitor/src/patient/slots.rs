@@ -1,50 +1,57 @@
-//! Places of the screen, and which of them have to be drawn anew.
+//! The parts of the patient page, and which of them have changed.
 
 use proto_json::RecordId;
 
-/// Something that is fetched for one place of the screen.
+/// Something that is loaded for a part of the page.
 #[derive(Debug)]
-pub enum Slot<T> {
-    /// Nothing is wanted.
+pub enum LoadState<T> {
+    /// Nothing is requested.
     Empty,
-    /// It is on its way.
+    /// The request is on its way.
     Loading,
-    /// It is here.
-    Here(T),
-    /// It did not come; one sentence.
+    /// The content is loaded.
+    Loaded(T),
+    /// The request failed: one sentence.
     Failed(String),
 }
 
-impl<T> Slot<T> {
-    /// What is here.
+impl<T> LoadState<T> {
+    /// The loaded content.
     pub fn get(&self) -> Option<&T> {
-        if let Slot::Here(value) = self { Some(value) } else { None }
+        if let LoadState::Loaded(value) = self { Some(value) } else { None }
+    }
+
+    /// Whether the request failed.
+    pub fn has_failed(&self) -> bool {
+        matches!(self, LoadState::Failed(_))
     }
 }
 
-/// A place of the screen, with the number of the question that may fill it.
+/// A part of the page that shows one record.
 #[derive(Debug)]
-pub(super) struct Place<T> {
-    pub(super) wanted: Option<RecordId>,
-    pub(super) number: u64,
-    pub(super) slot: Slot<T>,
+pub(super) struct Slot<T> {
+    /// The requested record.
+    pub(super) id: Option<RecordId>,
+    /// The number of the request whose response fills the slot.
+    pub(super) request: u64,
+    pub(super) state: LoadState<T>,
 }
 
-impl<T> Default for Place<T> {
+impl<T> Default for Slot<T> {
     fn default() -> Self {
-        Place { wanted: None, number: 0, slot: Slot::Empty }
+        Slot { id: None, request: 0, state: LoadState::Empty }
     }
 }
 
-/// What of the screen has to be drawn anew.
+/// The parts of the page that have changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Changed {
+pub struct Changes {
     /// Name, number, heart rate.
     pub vitals: bool,
     /// The latest ECG.
     pub latest: bool,
-    /// The chosen ECG.
-    pub chosen: bool,
+    /// The selected ECG.
+    pub selected: bool,
     /// The list of ECGs.
     pub ecgs: bool,
     /// The medical image.
@@ -55,29 +62,15 @@ pub struct Changed {
     pub trend: bool,
 }
 
-impl Changed {
-    /// Everything.
-    pub const ALL: Changed = Changed {
+impl Changes {
+    /// Everything has changed.
+    pub const ALL: Changes = Changes {
         vitals: true,
         latest: true,
-        chosen: true,
+        selected: true,
         ecgs: true,
         image: true,
         images: true,
         trend: true,
     };
-
-    /// This and that.
-    #[must_use]
-    pub fn and(self, other: Changed) -> Changed {
-        Changed {
-            vitals: self.vitals | other.vitals,
-            latest: self.latest | other.latest,
-            chosen: self.chosen | other.chosen,
-            ecgs: self.ecgs | other.ecgs,
-            image: self.image | other.image,
-            images: self.images | other.images,
-            trend: self.trend | other.trend,
-        }
-    }
 }

@@ -1,11 +1,16 @@
-//! The view of a patient under answers that come late, twice, or out of order.
+//! The patient view under responses that arrive late, twice or out of order.
 
 use std::sync::Arc;
 
-use super::*;
-use crate::pages::Wanted;
-use proto_json::{BlobInfo, Bpm, Change, HeartRateSource, LatestEcg, LatestHeartRate, MediaType, UploadId};
+use proto_json::{
+    BlobInfo, Bpm, Change, ChangeKind, Cursor, EcgRecord, EcgStatus, HeartRateRecord, HeartRateSource,
+    ImageRecord, LatestEcg, LatestHeartRate, MediaType, Mrn, Page, PatientSummary, PatientUpdated, RecordId,
+    Timestamp, UploadId,
+};
 use ui::trace::EcgScene;
+
+use super::*;
+use crate::paged_list::PageRequest;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds * 1000).unwrap()
@@ -49,7 +54,7 @@ fn patient(mrn: u64, number: i64, status: EcgStatus) -> PatientSummary {
     }
 }
 
-fn shown(mrn: u64, number: i64) -> EcgShown {
+fn loaded(mrn: u64, number: i64) -> LoadedEcg {
     let record = EcgRecord {
         id: ecg_id(number),
         mrn: Mrn::new(mrn).unwrap(),
@@ -67,7 +72,7 @@ fn shown(mrn: u64, number: i64) -> EcgShown {
     };
     let strip = Arc::new(ecg::Strip::from_samples(250.0, vec![0.0; 500]));
     let scene = Arc::new(EcgScene::new(strip.clone(), Vec::new(), Vec::new()));
-    EcgShown { record, content: Content::Trace(strip, scene) }
+    LoadedEcg { record, content: EcgContent::Signal(strip, scene) }
 }
 
 fn image(number: i64) -> ImageRecord {
@@ -87,17 +92,18 @@ fn image(number: i64) -> ImageRecord {
     }
 }
 
-fn open(generation: u64, mrn: u64, number: i64) -> (PatientView, Vec<(Ticket, Ask)>) {
+fn open(generation: u64, mrn: u64, number: i64) -> (PatientView, Vec<(RequestId, Request)>) {
     let summary = Some(patient(mrn, number, EcgStatus::Analyzed));
     PatientView::open(generation, Mrn::new(mrn).unwrap(), summary, at(0))
 }
 
-fn ecg_ticket(asks: &[(Ticket, Ask)], side: Side) -> Ticket {
-    asks.iter().find(|(_, ask)| matches!(ask, Ask::Ecg(of, ..) if *of == side)).expect("asked for").0
+fn ecg_request(requests: &[(RequestId, Request)], side: Side) -> RequestId {
+    let is_ecg = |request: &Request| matches!(request, Request::Ecg(of, ..) if *of == side);
+    requests.iter().find(|(_, request)| is_ecg(request)).expect("the ECG is requested").0
 }
 
-fn shown_id(view: &PatientView, side: Side) -> Option<RecordId> {
-    view.ecg(side).get().map(|shown| shown.record.id)
+fn loaded_id(view: &PatientView, side: Side) -> Option<RecordId> {
+    view.ecg(side).get().map(|ecg| ecg.record.id)
 }
 
 fn update(mrn: u64, number: i64, kind: ChangeKind) -> PatientUpdated {
@@ -110,110 +116,122 @@ fn update(mrn: u64, number: i64, kind: ChangeKind) -> PatientUpdated {
 }
 
 #[test]
-fn answers_of_the_patient_before_are_dropped() {
-    let (mut first, asks) = open(1, 1, 10);
-    let late = ecg_ticket(&asks, Side::Latest);
-    first.take(late, Answer::Ecg(Side::Latest, Ok(Box::new(shown(1, 10)))));
-    assert_eq!(shown_id(&first, Side::Latest), Some(ecg_id(10)));
+fn responses_for_the_previous_patient_are_dropped() {
+    let (mut first, requests) = open(1, 1, 10);
+    let late = ecg_request(&requests, Side::Latest);
+    first.apply(late, Response::Ecg(Side::Latest, Ok(Box::new(loaded(1, 10)))));
+    assert_eq!(loaded_id(&first, Side::Latest), Some(ecg_id(10)));
 
     let (mut second, _) = open(2, 2, 20);
-    let (changed, asks) = second.take(late, Answer::Ecg(Side::Latest, Ok(Box::new(shown(1, 10)))));
-    assert_eq!((changed, asks.len()), (Changed::default(), 0));
-    assert_eq!(shown_id(&second, Side::Latest), None);
-    second.take(
+    let (changes, requests) = second.apply(late, Response::Ecg(Side::Latest, Ok(Box::new(loaded(1, 10)))));
+    assert_eq!((changes, requests.len()), (Changes::default(), 0));
+    assert_eq!(loaded_id(&second, Side::Latest), None);
+    second.apply(
         late,
-        Answer::Ecgs(
-            Wanted::Newest,
-            Ok(Page { items: vec![shown(1, 10).record], next: None, damaged: Vec::new() }),
+        Response::Ecgs(
+            PageRequest::Newest,
+            Ok(Page { items: vec![loaded(1, 10).record], next: None, damaged: Vec::new() }),
         ),
     );
-    second.take(
+    second.apply(
         late,
-        Answer::Images(Wanted::Newest, Ok(Page { items: vec![image(1)], next: None, damaged: Vec::new() })),
+        Response::Images(
+            PageRequest::Newest,
+            Ok(Page { items: vec![image(1)], next: None, damaged: Vec::new() }),
+        ),
     );
     assert!(second.ecgs().entries().is_empty() && second.images().entries().is_empty());
 }
 
 #[test]
-fn the_same_patient_opened_again_takes_no_answers_of_the_first_time() {
-    let (_, asks) = open(1, 1, 10);
-    let late = ecg_ticket(&asks, Side::Latest);
+fn responses_for_an_earlier_view_of_the_same_patient_are_dropped() {
+    let (_, requests) = open(1, 1, 10);
+    let late = ecg_request(&requests, Side::Latest);
     let (mut again, _) = open(2, 1, 11);
-    again.take(late, Answer::Ecg(Side::Latest, Ok(Box::new(shown(1, 10)))));
-    assert_eq!(shown_id(&again, Side::Latest), None);
+    again.apply(late, Response::Ecg(Side::Latest, Ok(Box::new(loaded(1, 10)))));
+    assert_eq!(loaded_id(&again, Side::Latest), None);
 }
 
 #[test]
-fn of_two_choices_the_later_one_is_shown_whichever_answer_comes_last() {
+fn later_selection_is_shown_whichever_response_arrives_last() {
     let (mut view, _) = open(1, 1, 10);
-    let first = ecg_ticket(&view.choose_ecg(Some(ecg_id(3))), Side::Chosen);
-    let second = ecg_ticket(&view.choose_ecg(Some(ecg_id(4))), Side::Chosen);
-    view.take(second, Answer::Ecg(Side::Chosen, Ok(Box::new(shown(1, 4)))));
-    view.take(first, Answer::Ecg(Side::Chosen, Ok(Box::new(shown(1, 3)))));
-    assert_eq!(shown_id(&view, Side::Chosen), Some(ecg_id(4)));
-    view.choose_ecg(None);
-    view.take(second, Answer::Ecg(Side::Chosen, Ok(Box::new(shown(1, 4)))));
-    assert_eq!(shown_id(&view, Side::Chosen), None);
+    let first = ecg_request(&view.select_ecg(Some(ecg_id(3))), Side::Selected);
+    let second = ecg_request(&view.select_ecg(Some(ecg_id(4))), Side::Selected);
+    view.apply(second, Response::Ecg(Side::Selected, Ok(Box::new(loaded(1, 4)))));
+    view.apply(first, Response::Ecg(Side::Selected, Ok(Box::new(loaded(1, 3)))));
+    assert_eq!(loaded_id(&view, Side::Selected), Some(ecg_id(4)));
+    view.select_ecg(None);
+    view.apply(second, Response::Ecg(Side::Selected, Ok(Box::new(loaded(1, 4)))));
+    assert_eq!(loaded_id(&view, Side::Selected), None);
 }
 
 #[test]
-fn a_new_ecg_takes_the_place_of_the_latest_and_leaves_the_chosen_one() {
-    let (mut view, asks) = open(1, 1, 10);
-    view.take(ecg_ticket(&asks, Side::Latest), Answer::Ecg(Side::Latest, Ok(Box::new(shown(1, 10)))));
-    let chosen = ecg_ticket(&view.choose_ecg(Some(ecg_id(4))), Side::Chosen);
-    view.take(chosen, Answer::Ecg(Side::Chosen, Ok(Box::new(shown(1, 4)))));
-    let (changed, asks) = view.update(&update(1, 11, ChangeKind::Ecg));
-    assert!(changed.vitals && changed.latest && changed.ecgs);
-    assert_eq!(shown_id(&view, Side::Latest), None, "the old one is not shown under the new time");
-    view.take(ecg_ticket(&asks, Side::Latest), Answer::Ecg(Side::Latest, Ok(Box::new(shown(1, 11)))));
-    assert_eq!(shown_id(&view, Side::Latest), Some(ecg_id(11)));
-    assert_eq!(shown_id(&view, Side::Chosen), Some(ecg_id(4)));
+fn new_ecg_replaces_the_latest_and_not_the_selected_one() {
+    let (mut view, requests) = open(1, 1, 10);
+    view.apply(
+        ecg_request(&requests, Side::Latest),
+        Response::Ecg(Side::Latest, Ok(Box::new(loaded(1, 10)))),
+    );
+    let selected = ecg_request(&view.select_ecg(Some(ecg_id(4))), Side::Selected);
+    view.apply(selected, Response::Ecg(Side::Selected, Ok(Box::new(loaded(1, 4)))));
+    let (changes, requests) = view.update(&update(1, 11, ChangeKind::Ecg));
+    assert!(changes.vitals && changes.latest && changes.ecgs);
+    assert_eq!(loaded_id(&view, Side::Latest), None, "the old ECG is not shown with the time of the new one");
+    view.apply(
+        ecg_request(&requests, Side::Latest),
+        Response::Ecg(Side::Latest, Ok(Box::new(loaded(1, 11)))),
+    );
+    assert_eq!(loaded_id(&view, Side::Latest), Some(ecg_id(11)));
+    assert_eq!(loaded_id(&view, Side::Selected), Some(ecg_id(4)));
 }
 
 #[test]
-fn the_analysis_of_an_ecg_that_is_here_does_not_fetch_its_signal_again() {
-    let (mut view, asks) = open(1, 1, 10);
-    view.take(ecg_ticket(&asks, Side::Latest), Answer::Ecg(Side::Latest, Ok(Box::new(shown(1, 10)))));
-    let (_, asks) = view.update(&update(1, 10, ChangeKind::EcgAnalyzed));
-    let strip = asks.iter().find_map(|(_, ask)| match ask {
-        Ask::Ecg(Side::Latest, _, strip) => Some(strip.is_some()),
+fn analysis_of_a_loaded_ecg_does_not_load_its_signal_again() {
+    let (mut view, requests) = open(1, 1, 10);
+    view.apply(
+        ecg_request(&requests, Side::Latest),
+        Response::Ecg(Side::Latest, Ok(Box::new(loaded(1, 10)))),
+    );
+    let (_, requests) = view.update(&update(1, 10, ChangeKind::EcgAnalyzed));
+    let strip = requests.iter().find_map(|(_, request)| match request {
+        Request::Ecg(Side::Latest, _, strip) => Some(strip.is_some()),
         _ => None,
     });
     assert_eq!(strip, Some(true));
-    assert!(shown_id(&view, Side::Latest).is_some(), "it stays on the screen meanwhile");
+    assert!(loaded_id(&view, Side::Latest).is_some(), "it stays visible meanwhile");
 }
 
 #[test]
-fn updates_of_other_patients_change_nothing() {
+fn updates_of_other_patients_are_ignored() {
     let (mut view, _) = open(1, 1, 10);
-    let (changed, asks) = view.update(&update(2, 99, ChangeKind::Ecg));
-    assert_eq!((changed, asks.len()), (Changed::default(), 0));
+    let (changes, requests) = view.update(&update(2, 99, ChangeKind::Ecg));
+    assert_eq!((changes, requests.len()), (Changes::default(), 0));
 }
 
 #[test]
-fn the_latest_image_is_shown_until_another_one_is_chosen() {
-    let (mut view, asks) = open(1, 1, 10);
-    let any = asks[0].0;
+fn latest_image_is_shown_until_another_one_is_selected() {
+    let (mut view, requests) = open(1, 1, 10);
+    let any = requests[0].0;
     let list = |numbers: &[i64]| Page {
         items: numbers.iter().map(|one| image(*one)).collect(),
         next: None,
         damaged: Vec::new(),
     };
-    let (_, asks) = view.take(any, Answer::Images(Wanted::Newest, Ok(list(&[5, 4]))));
-    assert!(matches!(&asks[..], [(_, Ask::Image(record))] if record.id == image(5).id));
-    let (_, asks) = view.take(any, Answer::Images(Wanted::Newest, Ok(list(&[6, 5, 4]))));
-    assert!(matches!(&asks[..], [(_, Ask::Image(record))] if record.id == image(6).id));
-    assert_eq!(view.choose_image(image(4).id).len(), 1);
-    let (_, asks) = view.take(any, Answer::Images(Wanted::Newest, Ok(list(&[7, 6, 5, 4]))));
-    assert!(asks.is_empty());
+    let (_, requests) = view.apply(any, Response::Images(PageRequest::Newest, Ok(list(&[5, 4]))));
+    assert!(matches!(&requests[..], [(_, Request::Image(record))] if record.id == image(5).id));
+    let (_, requests) = view.apply(any, Response::Images(PageRequest::Newest, Ok(list(&[6, 5, 4]))));
+    assert!(matches!(&requests[..], [(_, Request::Image(record))] if record.id == image(6).id));
+    assert_eq!(view.select_image(image(4).id).len(), 1);
+    let (_, requests) = view.apply(any, Response::Images(PageRequest::Newest, Ok(list(&[7, 6, 5, 4]))));
+    assert!(requests.is_empty());
     assert_eq!(view.image_record().map(|record| record.id), Some(image(4).id));
 }
 
 #[test]
-fn the_trend_is_fetched_back_to_where_it_is_wanted_from_and_no_further() {
+fn trend_is_loaded_back_to_the_start_of_its_range() {
     let summary = Some(patient(1, 1000, EcgStatus::Analyzed));
-    let (mut view, asks) = PatientView::open(1, Mrn::new(1).unwrap(), summary, at(700));
-    let any = asks[0].0;
+    let (mut view, requests) = PatientView::open(1, Mrn::new(1).unwrap(), summary, at(700));
+    let any = requests[0].0;
     let page = |newest: i64| {
         let items: Vec<HeartRateRecord> = (0..100)
             .map(|back| HeartRateRecord {
@@ -232,13 +250,62 @@ fn the_trend_is_fetched_back_to_where_it_is_wanted_from_and_no_further() {
     };
     let mut newest = 1000;
     let mut pages = 1;
-    let (_, mut asks) = view.take(any, Answer::Rates(Ok(page(newest))));
-    while let Some((ticket, Ask::Rates(Some(_)))) = asks.first() {
+    let (_, mut requests) = view.apply(any, Response::Rates(Ok(page(newest))));
+    while let Some((id, Request::Rates(Some(_)))) = requests.first() {
         newest -= 100;
         pages += 1;
-        asks = view.take(*ticket, Answer::Rates(Ok(page(newest)))).1;
+        requests = view.apply(*id, Response::Rates(Ok(page(newest)))).1;
     }
     assert_eq!(pages, 4, "1000 down to 601");
-    assert_eq!(view.want_trend(at(500)).len(), 1, "an earlier start fetches on");
-    assert_eq!(view.want_trend(at(400)).len(), 0, "it is on its way");
+    assert_eq!(view.set_trend_from(at(500)).len(), 1, "an earlier start loads more");
+    assert_eq!(view.set_trend_from(at(400)).len(), 0, "it is being loaded");
+}
+
+#[test]
+fn frozen_ecg_stays_while_newer_ones_are_counted() {
+    let (mut view, requests) = open(1, 1, 10);
+    view.freeze(at(11));
+    assert!(view.frozen().is_none(), "there is no ECG to freeze yet");
+    view.apply(
+        ecg_request(&requests, Side::Latest),
+        Response::Ecg(Side::Latest, Ok(Box::new(loaded(1, 10)))),
+    );
+    view.freeze(at(11));
+    for number in [12, 13] {
+        let (changes, requests) = view.update(&update(1, number, ChangeKind::Ecg));
+        assert!(changes.vitals && changes.latest, "the count has changed");
+        assert!(!requests.iter().any(|(_, request)| matches!(request, Request::Ecg(..))));
+        view.update(&update(1, number, ChangeKind::EcgAnalyzed));
+    }
+    assert_eq!(view.frozen().map(|frozen| (frozen.at, frozen.newer_count())), Some((at(11), 2)));
+    assert_eq!(loaded_id(&view, Side::Latest), Some(ecg_id(10)));
+    assert_eq!(view.summary().map(|summary| summary.version), Some(13), "the numbers are not frozen");
+
+    view.reload(Some(patient(1, 14, EcgStatus::Analyzed)));
+    assert_eq!(loaded_id(&view, Side::Latest), Some(ecg_id(10)), "a reconnect does not end the freeze");
+    let (_, requests) = view.unfreeze();
+    assert!(view.frozen().is_none());
+    view.apply(
+        ecg_request(&requests, Side::Latest),
+        Response::Ecg(Side::Latest, Ok(Box::new(loaded(1, 14)))),
+    );
+    assert_eq!(loaded_id(&view, Side::Latest), Some(ecg_id(14)));
+}
+
+#[test]
+fn frozen_ecg_takes_its_own_analysis() {
+    let (mut view, requests) = open(1, 1, 10);
+    view.apply(
+        ecg_request(&requests, Side::Latest),
+        Response::Ecg(Side::Latest, Ok(Box::new(loaded(1, 10)))),
+    );
+    view.freeze(at(11));
+    let mut analyzed = update(1, 12, ChangeKind::Ecg);
+    analyzed.changes.push(Change { kind: ChangeKind::EcgAnalyzed, id: Some(ecg_id(10)) });
+    let (_, requests) = view.update(&analyzed);
+    let requested = requests.iter().find_map(|(_, request)| match request {
+        Request::Ecg(Side::Latest, id, _) => Some(*id),
+        _ => None,
+    });
+    assert_eq!(requested, Some(ecg_id(10)));
 }

@@ -1,13 +1,14 @@
-//! What alarms say and what can be done about them.
+//! Alarms: texts, acknowledgement, pause, latching, limits, flashing.
 
 use std::time::Duration;
 
-use monitor::window::{Api, Flash, Severity};
+use monitor::window::{Api, Dialog, Flash, Page, Severity};
+use slint::platform::Key;
 use slint::{ComponentHandle, Model};
 
-use crate::screen::Screen;
+use crate::harness::Screen;
 
-/// A strip of a lead that has fallen off.
+/// A strip of a lead that is off.
 fn flat() -> client::Upload {
     let csv: String = (0..2500)
         .map(|row| format!("{:.3},{}\n", f64::from(row) / 250.0, (row % 7) as f64 * 0.001))
@@ -18,7 +19,7 @@ fn flat() -> client::Upload {
     }
 }
 
-/// How often this changes in ten seconds.
+/// The number of changes in ten seconds.
 fn changes(screen: &Screen, phase: impl Fn(&Flash<'_>) -> bool) -> usize {
     let window = screen.window();
     let now = || phase(&window.global::<Flash<'_>>());
@@ -33,7 +34,7 @@ fn changes(screen: &Screen, phase: impl Fn(&Flash<'_>) -> bool) -> usize {
 }
 
 #[test]
-fn an_alarm_is_acknowledged_and_stays_so_until_it_gets_graver() {
+fn acknowledged_alarm_flashes_again_when_it_escalates() {
     let screen = Screen::start();
     screen.rate(1, "Ann", 134);
     screen.open("Ann");
@@ -43,31 +44,32 @@ fn an_alarm_is_acknowledged_and_stays_so_until_it_gets_graver() {
     screen.rate(1, "Ann", 136);
     screen.until("still acknowledged", |screen| screen.has("Alarm HR 136 > 120, acknowledged"));
     screen.rate(1, "Ann", 160);
-    screen.until("graver", |screen| screen.has("Alarm HR 160 > 150"));
+    screen.until("the escalation", |screen| screen.has("Alarm HR 160 > 150"));
     assert!(!screen.has("Alarm HR 160 > 150, acknowledged"));
 }
 
 #[test]
-fn silence_ends_by_itself() {
+fn pause_ends_by_itself() {
     let screen = Screen::start();
     screen.rate(1, "Ann", 134);
     screen.open("Ann");
     screen.until("the alarm", |screen| screen.has("Alarm HR 134 > 120"));
-    screen.press("Silence");
-    assert!(screen.has("Alarm HR 134 > 120, silent 2 min"), "{:?}", screen.all());
-    screen.app.turn_clock(Duration::from_secs(60));
+    screen.press("Pause flashing");
+    assert!(screen.has("Alarm HR 134 > 120, flashing paused 2 min"), "{:?}", screen.all());
+    screen.app.advance_clock(Duration::from_secs(60));
     assert!(
-        screen.has("Alarm HR 134 > 120, silent 1 min") || screen.has("Alarm HR 134 > 120, silent 5"),
+        screen.has("Alarm HR 134 > 120, flashing paused 1 min")
+            || screen.has("Alarm HR 134 > 120, flashing paused 5"),
         "{:?}",
         screen.all()
     );
-    screen.app.turn_clock(Duration::from_secs(62));
-    assert!(!screen.has("Alarm HR 134 > 120, silent"), "{:?}", screen.all());
-    assert!(screen.the("Silence").accessible_enabled().unwrap());
+    screen.app.advance_clock(Duration::from_secs(62));
+    assert!(!screen.has("Alarm HR 134 > 120, flashing paused"), "{:?}", screen.all());
+    assert!(screen.the("Pause flashing").accessible_enabled().unwrap());
 }
 
 #[test]
-fn a_high_alarm_that_nobody_saw_stays_after_its_end() {
+fn unacknowledged_high_alarm_stays_after_its_end() {
     let screen = Screen::start();
     screen.rate(1, "Ann", 170);
     screen.until("the alarm", |screen| screen.tile("Ann").contains("alarm HR 170 > 150"));
@@ -82,7 +84,7 @@ fn a_high_alarm_that_nobody_saw_stays_after_its_end() {
 }
 
 #[test]
-fn a_latched_alarm_names_its_worst_value_and_the_number_has_its_own_colour() {
+fn latched_alarm_shows_its_worst_value_and_the_rate_has_its_own_colour() {
     let screen = Screen::start();
     let tile = |screen: &Screen| screen.window().global::<Api>().get_tiles().row_data(0).unwrap();
     screen.rate(1, "Ann", 152);
@@ -107,24 +109,24 @@ fn a_latched_alarm_names_its_worst_value_and_the_number_has_its_own_colour() {
 }
 
 #[test]
-fn a_strip_without_a_rate_is_a_technical_alarm_and_missing_strips_are_none() {
+fn strip_without_a_rate_raises_a_technical_alarm_and_a_missing_strip_none() {
     let screen = Screen::start();
     screen.store(1, &flat());
     screen.until("the technical alarm", |screen| screen.tile("Ann").contains("alarm ECG"));
     let age = screen.window().global::<Api>().get_ages().row_data(0).unwrap();
-    assert!(age.starts_with("received "), "the strip has a time though it has no rate: {age}");
+    assert!(age.starts_with("received "), "the strip has a time although it has no rate: {age}");
     screen.rate(2, "Ben", 80);
     screen.until("Ben", |screen| !screen.tile("Ben").is_empty());
-    screen.app.turn_clock(Duration::from_secs(3600));
+    screen.app.advance_clock(Duration::from_secs(3600));
     assert!(!screen.tile("Ben").contains("alarm"), "{}", screen.tile("Ben"));
-    assert!(screen.tile("Ann").contains("stale"), "nor does it look live for ever: {}", screen.tile("Ann"));
+    assert!(screen.tile("Ann").contains("stale"), "the value becomes stale: {}", screen.tile("Ann"));
     for forbidden in ["asystole", "Asystole"] {
         assert!(!screen.all().join("\n").contains(forbidden));
     }
 }
 
 #[test]
-fn limits_of_a_patient_are_set_checked_and_kept_over_a_restart() {
+fn limits_of_a_patient_are_validated_and_survive_a_restart() {
     let mut screen = Screen::start();
     screen.rate(1, "Ann", 134);
     screen.open("Ann");
@@ -146,7 +148,7 @@ fn limits_of_a_patient_are_set_checked_and_kept_over_a_restart() {
 }
 
 #[test]
-fn the_list_of_alarms_has_a_history_and_acknowledges_all() {
+fn all_alarms_are_acknowledged_only_after_confirmation() {
     let screen = Screen::start();
     screen.rate(1, "Ann", 134);
     screen.rate(2, "Ben", 40);
@@ -154,7 +156,14 @@ fn the_list_of_alarms_has_a_history_and_acknowledges_all() {
     screen.press("Alarms: 2 alarms");
     assert!(screen.has("Ann · 1, HR 134 > 120") && screen.has("Ben · 2, HR 40 < 50"));
     screen.press("Acknowledge all");
+    assert!(screen.has("Acknowledge all alarms?"));
+    screen.key(Key::Return);
+    assert!(!screen.has("Acknowledge all alarms?"), "Enter is the safe answer");
+    assert!(!screen.has("Ann · 1, HR 134 > 120, acknowledged"));
+    screen.press("Acknowledge all");
+    screen.press("Acknowledge all alarms");
     assert!(screen.has("Ann · 1, HR 134 > 120, acknowledged"));
+    assert!(screen.window().global::<Api>().get_dialog() == Dialog::None);
     let history = screen.all().into_iter().filter(|label| label.contains("HR 134 > 120, raised")).count();
     assert_eq!(history, 1);
     assert_eq!(
@@ -164,7 +173,7 @@ fn the_list_of_alarms_has_a_history_and_acknowledges_all() {
 }
 
 #[test]
-fn limits_and_times_for_all_patients_are_set_and_kept_over_a_restart() {
+fn default_limits_and_times_are_validated_and_survive_a_restart() {
     let mut screen = Screen::start();
     screen.rate(1, "Ann", 134);
     screen.until("the alarm", |screen| screen.tile("Ann").contains("alarm HR 134 > 120"));
@@ -172,26 +181,26 @@ fn limits_and_times_for_all_patients_are_set_and_kept_over_a_restart() {
     screen.press("Limits and times…");
     screen.fill("High", "130");
     screen.fill("Stale after (seconds)", "0");
-    screen.fill("Silence (seconds)", "30");
+    screen.fill("Pause flashing for (seconds)", "30");
     screen.press("Save");
     assert!(screen.has("A value becomes stale after 1 to 86400 seconds."), "{:?}", screen.all());
     screen.fill("Stale after (seconds)", "5");
     screen.press("Save");
     screen.until("the new limit", |screen| screen.has("Ann · 1, HR 134 > 130"));
-    screen.press("Silence Ann · 1");
-    assert!(screen.has("Ann · 1, HR 134 > 130, silent 30 s"), "{:?}", screen.all());
+    screen.press("Pause flashing Ann · 1");
+    assert!(screen.has("Ann · 1, HR 134 > 130, flashing paused 30 s"), "{:?}", screen.all());
     let file = screen.folder().join("monitor.json");
-    screen.until("kept", |_| {
+    screen.until("the saved settings", |_| {
         std::fs::read_to_string(&file).is_ok_and(|text| text.replace(' ', "").contains("\"stale_after_s\":5"))
     });
     screen.restart();
     screen.until("the same limit", |screen| screen.tile("Ann").contains("alarm HR 134 > 130"));
-    screen.app.turn_clock(Duration::from_secs(7));
+    screen.app.advance_clock(Duration::from_secs(7));
     assert!(screen.tile("Ann").contains("stale"), "{}", screen.tile("Ann"));
 }
 
 #[test]
-fn high_alarms_flash_twice_a_second_and_stop_when_acknowledged() {
+fn high_alarm_flashes_at_2_hz_until_it_is_acknowledged() {
     let screen = Screen::start();
     screen.rate(1, "Ann", 170);
     screen.until("the alarm", |screen| screen.window().global::<Api>().get_any_high_flashes());
@@ -203,7 +212,7 @@ fn high_alarms_flash_twice_a_second_and_stop_when_acknowledged() {
 }
 
 #[test]
-fn medium_alarms_flash_slowly_and_not_while_they_are_silenced() {
+fn medium_alarm_flashes_at_0_6_hz_unless_paused() {
     let screen = Screen::start();
     screen.rate(1, "Ann", 134);
     screen.until("the alarm", |screen| screen.window().global::<Api>().get_any_medium_flashes());
@@ -211,19 +220,19 @@ fn medium_alarms_flash_slowly_and_not_while_they_are_silenced() {
     let changes = changes(&screen, |flash| flash.get_medium());
     assert!((11..=12).contains(&changes), "0.6 Hz is twelve changes in ten seconds, not {changes}");
     screen.open("Ann");
-    screen.press("Silence");
+    screen.press("Pause flashing");
     let flashes = |screen: &Screen| {
         let window = screen.window();
         let api = window.global::<Api>();
         (api.get_any_medium_flashes(), api.get_vitals().flashes)
     };
     assert_eq!(flashes(&screen), (false, false));
-    screen.app.turn_clock(Duration::from_secs(121));
-    assert_eq!(flashes(&screen), (true, true), "silence ends by itself");
+    screen.app.advance_clock(Duration::from_secs(121));
+    assert_eq!(flashes(&screen), (true, true), "the pause ends by itself");
 }
 
 #[test]
-fn technical_alarms_stand_still() {
+fn technical_alarm_does_not_flash() {
     let screen = Screen::start();
     screen.store(1, &flat());
     screen.until("the technical alarm", |screen| screen.tile("Ann").contains("alarm ECG"));
@@ -232,4 +241,32 @@ fn technical_alarms_stand_still() {
     assert!(!api.get_tiles().row_data(0).unwrap().flashes);
     assert!(!api.get_any_high_flashes() && !api.get_any_medium_flashes());
     assert_eq!(changes(&screen, |flash| flash.get_high() || flash.get_medium()), 0);
+}
+
+#[test]
+fn red_alarm_of_another_patient_shows_its_name_and_value_and_opens_the_patient() {
+    let screen = Screen::start();
+    screen.rate(1, "Ann", 70);
+    screen.rate(2, "Ben", 130);
+    screen.open("Ann");
+    screen.until("the medium alarm", |screen| screen.has("Alarms: 1 alarm"));
+    let other = |screen: &Screen| screen.window().global::<Api>().get_other_alarm();
+    assert_eq!(other(&screen).mrn, "", "a medium alarm does not interrupt");
+    screen.rate(2, "Ben", 165);
+    screen.until("the high alarm", |screen| screen.has("Alarm of another patient: Ben · 2, HR 165 > 150"));
+    assert!(other(&screen).flashes);
+    screen.rate(3, "Cleo", 30);
+    screen.until("both", |screen| {
+        screen.has("Alarm of another patient: Cleo · 3, HR 30 < 35, and 1 other patient")
+    });
+    screen.press("Alarm of another patient");
+    screen.until("Cleo", |screen| screen.value("Name") == "Cleo");
+    assert!(screen.window().global::<Api>().get_page() == Page::Patient);
+    screen.until("the other one", |screen| screen.has("Alarm of another patient: Ben · 2"));
+    screen.press("Alarm of another patient");
+    screen.until("Ben", |screen| screen.value("Name") == "Ben");
+    screen.press("Acknowledge");
+    screen.open_by_number(1);
+    screen.until("Cleo only", |screen| other(screen).mrn == "3");
+    assert_eq!(other(&screen).more, "");
 }

@@ -1,4 +1,4 @@
-//! Times on the screen: whose clock they are of, and what is shown where they are not known or wrong.
+//! Times on the screen: unknown recording times and wrong clocks.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use monitor::window::Api;
 use proto_json::{Bpm, Timestamp};
 use slint::{ComponentHandle, Model};
 
-use crate::screen::Screen;
+use crate::harness::Screen;
 
 const HOUR_MS: i64 = 3_600_000;
 const YEAR_MS: i64 = 365 * 24 * HOUR_MS;
 
-/// A heart rate of which nobody says when it was recorded.
+/// A heart rate without a recording time.
 fn undated(name: &str, bpm: i64) -> Upload {
     let heart_rate = Some(Bpm::new(bpm).unwrap());
     Upload { name: Some(name.to_owned()), heart_rate, ..Upload::of(Vec::new()) }
@@ -34,41 +34,41 @@ fn value_of_unknown_recording_time_shows_when_it_was_received_and_no_age() {
     screen.open("Ann");
     let shown = screen.value("Age");
     assert!(
-        shown.starts_with("received ") && shown.ends_with("; when it was recorded is not known"),
+        shown.starts_with("received ") && shown.ends_with("; the time of recording is not known"),
         "{shown}"
     );
-    screen.app.turn_clock(Duration::from_secs(120));
+    screen.app.advance_clock(Duration::from_secs(120));
     assert!(age(&screen).starts_with("stale · received "), "{}", age(&screen));
     assert!(screen.value("Age").starts_with("stale: received 2 min ago"), "{}", screen.value("Age"));
 }
 
 #[test]
-fn wrong_clock_of_the_station_is_an_alarm_and_changes_no_age() {
+fn wrong_clock_of_the_station_raises_an_alarm_and_does_not_affect_ages() {
     let screen = Screen::start();
     screen.rate(1, "Ann", 70);
     screen.open("Ann");
-    // The clock of a busy machine may look a little wrong, as messages are late.
+    // Small differences are tolerated, because messages are delayed on a busy machine.
     for off_ms in [2_000, -2_000] {
-        screen.app.set_clock_wrong(off_ms);
+        screen.app.set_clock_error(off_ms);
         assert!(!screen.has("Technical alarm"), "{off_ms}: {:?}", screen.all());
     }
-    for (off_ms, says) in [
+    for (off_ms, text) in [
         (-HOUR_MS, "behind the server's"),
         (HOUR_MS, "ahead of the server's"),
         (-YEAR_MS, "behind the server's"),
         (YEAR_MS, "ahead of the server's"),
         (9_000, "s ahead of the server's"),
     ] {
-        screen.app.set_clock_wrong(off_ms);
+        screen.app.set_clock_error(off_ms);
         let alarm = screen.the("Technical alarm: This station's clock is").accessible_label().unwrap();
-        assert!(alarm.contains(says), "{off_ms}: {alarm}");
+        assert!(alarm.contains(text), "{off_ms}: {alarm}");
         let shown = screen.value("Age");
         assert!(shown == "now" || shown.ends_with(" s ago"), "{off_ms}: {shown}");
     }
-    screen.app.turn_clock(Duration::from_secs(90));
+    screen.app.advance_clock(Duration::from_secs(90));
     assert!(screen.value("Age").starts_with("stale: 1 min ago"), "{}", screen.value("Age"));
-    screen.app.set_clock_wrong(0);
+    screen.app.set_clock_error(0);
     assert!(!screen.has("Technical alarm"), "{:?}", screen.all());
     screen.control("l");
-    assert_eq!(screen.count("Clock wrong"), 0, "no alarm of the server's clock: {:?}", screen.all());
+    assert_eq!(screen.count("Clock wrong"), 0, "the clock of the server is right: {:?}", screen.all());
 }

@@ -1,16 +1,16 @@
-//! Damaged records: a patient or a value that is missing from the screen for it is never missing in silence.
+//! Damaged records raise a technical alarm.
 
 use monitor::window::Api;
 use slint::ComponentHandle;
 
-use crate::screen::Screen;
+use crate::harness::Screen;
 
 fn alarm(screen: &Screen) -> String {
     screen.window().global::<Api>().get_technical_alarm().to_string()
 }
 
 #[test]
-fn damaged_records_are_a_technical_alarm_while_they_are_missing_from_the_screen() {
+fn damaged_records_raise_a_technical_alarm_while_they_are_missing() {
     let mut screen = Screen::start();
     screen.rate(1, "Ann", 70);
     screen.rate(2, "Bob", 71);

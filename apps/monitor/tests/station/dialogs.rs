@@ -1,4 +1,4 @@
-//! Saving files, settings, the way out.
+//! The dialogs: saving files, settings, quit, about.
 
 use std::fs;
 
@@ -7,12 +7,12 @@ use slint::ComponentHandle;
 
 use image::ImageFormat;
 
-use crate::beside::System;
-use crate::beside::material::picture;
-use crate::screen::{Screen, image};
+use crate::fixture::System;
+use crate::fixture::test_data::picture;
+use crate::harness::{Screen, image};
 
 #[test]
-fn an_image_is_saved_byte_for_byte_and_nothing_is_replaced_unasked() {
+fn image_is_saved_unchanged_and_a_file_is_replaced_only_after_confirmation() {
     let screen = Screen::start();
     let bytes = picture(64, 3, ImageFormat::Jpeg);
     screen.rate(7, "Ann", 70);
@@ -29,7 +29,7 @@ fn an_image_is_saved_byte_for_byte_and_nothing_is_replaced_unasked() {
     screen.press("Save");
     screen.until("the question", |screen| screen.has("Replace the file?"));
     assert_eq!(fs::read(folder.join("mine.jpg")).unwrap(), b"precious");
-    screen.press("Choose another name");
+    screen.press("Enter another name");
     screen.fill("File name", "other.jpg");
     screen.press("Save");
     screen.until("saved", |screen| {
@@ -47,14 +47,14 @@ fn an_image_is_saved_byte_for_byte_and_nothing_is_replaced_unasked() {
     let left = fs::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        // The settings are kept in this folder, too, and may be on their way there.
+        // The folder also contains the settings file, which may be in the process of being written.
         .filter(|name| name.contains(".jpg.") && name.ends_with(".part"))
         .collect::<Vec<_>>();
     assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
-fn an_ecg_is_saved_as_picture_and_as_signal() {
+fn ecg_is_saved_as_picture_and_as_signal() {
     let screen = Screen::start();
     let id = screen.strip(7, "Ann", 75.0, 1);
     screen.open("Ann");
@@ -79,21 +79,21 @@ fn an_ecg_is_saved_as_picture_and_as_signal() {
 }
 
 #[test]
-fn quitting_asks_and_no_goes_back() {
+fn quit_requires_confirmation() {
     let screen = Screen::start();
     screen.press("Quit");
     assert!(screen.has("Quit the monitor?"));
-    screen.press("No");
+    screen.press("Cancel");
     assert!(!screen.has("Quit the monitor?") && !screen.app.has_quit());
     screen.window().window().dispatch_event(slint::platform::WindowEvent::CloseRequested);
     screen.settle();
-    assert!(screen.has("Quit the monitor?"), "the close button asks, too");
-    screen.press("Yes, quit");
+    assert!(screen.has("Quit the monitor?"), "closing the window asks, too");
+    screen.press_in_dialog("Quit");
     assert!(screen.app.has_quit());
 }
 
 #[test]
-fn settings_are_tested_and_kept_and_lead_to_another_gateway() {
+fn settings_are_tested_saved_and_applied() {
     let other = System::standalone();
     let screen = Screen::start();
     screen.rate(1, "Ann", 70);
@@ -101,7 +101,10 @@ fn settings_are_tested_and_kept_and_lead_to_another_gateway() {
     screen.press("Settings");
     screen.fill("Gateway address", "http://127.0.0.1:1");
     screen.press("Test connection");
+    let gateway_top = |screen: &Screen| screen.the("Gateway address").absolute_position().y;
+    let before = gateway_top(&screen);
     screen.until("it fails", |screen| screen.all().iter().any(|label| label.contains("cannot be reached")));
+    assert_eq!(gateway_top(&screen), before, "a message does not move the fields");
     screen.fill("Gateway address", &other.url());
     screen.press("Test connection");
     screen.until("it answers", |screen| screen.has("The gateway answers"));
@@ -110,11 +113,13 @@ fn settings_are_tested_and_kept_and_lead_to_another_gateway() {
     screen.until("the other one, empty", |screen| screen.tiles().is_empty());
     assert!(screen.window().global::<Theme>().get_dark());
     let file = screen.folder().join("monitor.json");
-    screen.until("kept", |_| fs::read_to_string(&file).is_ok_and(|text| text.contains(&other.url())));
+    screen.until("the saved settings", |_| {
+        fs::read_to_string(&file).is_ok_and(|text| text.contains(&other.url()))
+    });
 }
 
 #[test]
-fn about_names_the_maker_of_the_windows_and_what_this_is_not() {
+fn about_states_that_this_is_not_for_clinical_use() {
     let screen = Screen::start();
     screen.press("About");
     assert!(screen.has("About Bedside Monitor"));

@@ -1,12 +1,14 @@
-//! Without a mouse, and without eyes.
+//! Keyboard and accessibility.
 
 use i_slint_backend_testing::{AccessibleRole, ElementQuery};
+use monitor::window::{Api, TileFocus};
+use slint::ComponentHandle;
 use slint::platform::Key;
 
-use crate::screen::Screen;
+use crate::harness::Screen;
 
 #[test]
-fn shortcuts_lead_to_a_patient_to_the_alarms_and_back() {
+fn shortcuts_open_a_patient_and_the_alarms() {
     let screen = Screen::start();
     screen.rate(1, "Ann", 134);
     screen.rate(2, "Ben", 80);
@@ -30,11 +32,11 @@ fn shortcuts_lead_to_a_patient_to_the_alarms_and_back() {
 }
 
 #[test]
-fn tiles_are_reached_with_the_tab_key_and_opened_with_enter() {
+fn tile_is_reached_with_tab_and_opened_with_enter() {
     let screen = Screen::start();
     screen.rate(1, "Ann", 70);
     screen.until("Ann", |screen| screen.tiles().len() == 1);
-    // The bar at the top has seven stops: wall, chooser, connection, alarms, settings, about, quit.
+    // The top bar has seven stops: overview, patients, connection, alarms, settings, about, quit.
     for _ in 0..8 {
         screen.key(Key::Tab);
     }
@@ -43,7 +45,33 @@ fn tiles_are_reached_with_the_tab_key_and_opened_with_enter() {
 }
 
 #[test]
-fn everything_that_can_be_used_has_a_role_and_a_name() {
+fn arrow_keys_move_between_tiles() {
+    let screen = Screen::start();
+    screen.until("connected", |screen| screen.value("Connection").contains("push"));
+    for number in 0..7 {
+        screen.rate(number, &format!("Patient {number}"), 70);
+    }
+    screen.until("all", |screen| screen.tiles().len() == 7);
+    let columns = screen.window().global::<Api>().get_columns() as usize;
+    assert!((2..7).contains(&columns), "{columns}");
+    let focused = |screen: &Screen| screen.window().global::<TileFocus>().get_index() as usize;
+    screen.key(Key::RightArrow);
+    assert_eq!(focused(&screen), 0, "the first arrow key focuses the first tile");
+    screen.key(Key::RightArrow);
+    assert_eq!(focused(&screen), 1);
+    screen.key(Key::DownArrow);
+    assert_eq!(focused(&screen), 1 + columns);
+    screen.key(Key::UpArrow);
+    screen.key(Key::LeftArrow);
+    assert_eq!(focused(&screen), 0);
+    screen.key(Key::End);
+    assert_eq!(focused(&screen), 6);
+    screen.key(Key::Return);
+    assert_eq!(screen.value("Name"), "Patient 6");
+}
+
+#[test]
+fn every_control_has_a_role_and_a_label() {
     let screen = Screen::start();
     screen.strip(1, "Ann", 164.0, 1);
     let named = |screen: &Screen, least: usize| {

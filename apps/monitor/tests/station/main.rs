@@ -1,16 +1,16 @@
-//! The monitor driven through its accessibility tree, against a real gateway.
+//! Drives the monitor through its accessibility tree, with a real gateway.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 mod alarms;
-#[path = "../beside/mod.rs"]
-mod beside;
 mod clocks;
 mod connection;
 mod damage;
 mod dialogs;
+#[path = "../fixture/mod.rs"]
+mod fixture;
+mod harness;
 mod keyboard;
+mod overview;
 mod patient;
-mod screen;
-mod traces;
-mod wall;
+mod plots;

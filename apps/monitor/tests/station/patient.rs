@@ -1,14 +1,14 @@
-//! One patient in full, and the lists to choose from.
+//! The patient page and the drop-down lists.
 
 use slint::platform::Key;
 
 use image::ImageFormat;
 
-use crate::beside::material::picture;
-use crate::screen::{SOON, Screen, image, strip};
+use crate::fixture::test_data::picture;
+use crate::harness::{SOON, Screen, image, strip};
 
 #[test]
-fn a_patient_shows_name_number_rate_age_and_the_latest_ecg() {
+fn patient_page_shows_name_number_rate_age_and_the_latest_ecg() {
     let screen = Screen::start();
     screen.strip(42, "Ann", 75.0, 1);
     screen.open("Ann");
@@ -16,12 +16,12 @@ fn a_patient_shows_name_number_rate_age_and_the_latest_ecg() {
     screen.until("its rate", |screen| screen.value("Latest ECG").contains(" bpm"));
     assert!(screen.has("Heart rate 7"), "{:?}", screen.all());
     assert!(screen.value("Age").contains("now") || screen.value("Age").contains(" s ago"));
-    assert!(screen.value("Findings of the last strip").contains("good signal"));
+    assert!(screen.value("Findings").contains("good signal"));
     assert!(screen.value("Choose a patient").contains("Ann · 42"));
 }
 
 #[test]
-fn what_is_uploaded_while_a_patient_is_looked_at_is_shown_at_once() {
+fn upload_for_the_open_patient_is_shown_at_once() {
     let screen = Screen::start();
     screen.strip(1, "Ann", 64.0, 1);
     screen.open("Ann");
@@ -32,7 +32,7 @@ fn what_is_uploaded_while_a_patient_is_looked_at_is_shown_at_once() {
 }
 
 #[test]
-fn a_patient_is_found_by_number_or_name_and_new_ones_join_the_list() {
+fn patient_is_found_by_number_or_name_and_new_patients_join_the_list() {
     let screen = Screen::start();
     screen.rate(1001, "Ann", 70);
     screen.rate(2002, "Ben", 80);
@@ -51,26 +51,26 @@ fn a_patient_is_found_by_number_or_name_and_new_ones_join_the_list() {
 }
 
 #[test]
-fn an_ecg_of_another_time_is_shown_beside_the_latest() {
+fn selected_ecg_is_shown_next_to_the_latest() {
     let screen = Screen::start();
     screen.strip(1, "Ann", 64.0, 1);
     screen.strip(1, "Ann", 94.0, 2);
     screen.open("Ann");
     screen.until("the latest", |screen| screen.value("Latest ECG").contains("· 9"));
-    screen.press("Choose an ECG");
+    screen.press("Select an ECG");
     let old = |screen: &Screen| {
         screen.all().into_iter().find(|label| label.contains(", 6") && label.contains(" bpm · "))
     };
     screen.until("both in the list", |screen| old(screen).is_some());
     let label = old(&screen).unwrap();
     screen.press(label.split(" [").next().unwrap());
-    screen.until("the old one", |screen| screen.description("chosen ECG").contains("beats"));
-    assert!(screen.value("Choose an ECG").contains("· 6"));
+    screen.until("the old one", |screen| screen.description("selected ECG").contains("beats"));
+    assert!(screen.value("Select an ECG").contains("· 6"));
     assert!(screen.value("Latest ECG").contains("· 9"), "the latest stays");
 }
 
 #[test]
-fn another_patient_leaves_nothing_of_the_one_before() {
+fn opening_a_patient_removes_the_data_of_the_previous_patient() {
     let screen = Screen::start();
     screen.strip(1, "Ann", 64.0, 1);
     screen.store(1, &image("of-ann.png", picture(64, 1, ImageFormat::Png)));
@@ -81,7 +81,7 @@ fn another_patient_leaves_nothing_of_the_one_before() {
     });
     screen.press("Choose a patient");
     screen.press("Ben, 80 bpm · MRN 2");
-    // Before any answer of the new one can have come.
+    // No response for the new patient has been processed yet.
     let at_once = screen.all().join("\n");
     for of_ann in ["· 6", "of-ann.png", "beats", "Findings"] {
         assert!(!at_once.contains(of_ann), "{of_ann} in\n{at_once}");
@@ -92,51 +92,51 @@ fn another_patient_leaves_nothing_of_the_one_before() {
 }
 
 #[test]
-fn images_can_be_chosen_by_time_and_name_and_the_latest_is_shown_first() {
+fn latest_image_is_shown_until_another_one_is_selected() {
     let screen = Screen::start();
     screen.rate(1, "Ann", 70);
     screen.store(1, &image("first.png", picture(64, 1, ImageFormat::Png)));
     screen.store(1, &image("second.jpg", picture(48, 2, ImageFormat::Jpeg)));
     screen.open("Ann");
-    screen.until("the latest", |screen| screen.value("Choose a medical image").contains("second.jpg"));
+    screen.until("the latest", |screen| screen.value("Select a medical image").contains("second.jpg"));
     screen.until("its picture", |screen| screen.has("Medical image"));
-    screen.press("Choose a medical image");
+    screen.press("Select a medical image");
     let first = screen.all().into_iter().find(|label| label.contains(", first.png")).unwrap();
     screen.press(first.split(" [").next().unwrap());
-    screen.until("the first", |screen| screen.value("Choose a medical image").contains("first.png"));
+    screen.until("the first", |screen| screen.value("Select a medical image").contains("first.png"));
 }
 
 #[test]
-fn a_list_of_hundreds_is_fetched_page_by_page_as_it_is_scrolled() {
+fn long_list_is_loaded_page_by_page() {
     use monitor::window::Api;
     use slint::{ComponentHandle, Model};
     let screen = Screen::start();
     screen.rate(1, "Ann", 70);
     let gateway = screen.gateway();
     screen.run(async {
-        // A page is a hundred.
+        // A page has 100 entries.
         for seed in 0..110 {
-            gateway.upload(crate::screen::mrn(1), &strip("Ann", 70.0, seed), |_| {}).await.unwrap();
+            gateway.upload(crate::harness::mrn(1), &strip("Ann", 70.0, seed), |_| {}).await.unwrap();
         }
     });
     screen.open("Ann");
     let rows = |screen: &Screen| screen.window().global::<Api>().get_ecgs().row_count();
     screen.until("one page", |screen| rows(screen) == 100);
     assert!(screen.window().global::<Api>().get_ecgs_note().contains("more as you scroll"));
-    screen.press("Choose an ECG");
+    screen.press("Select an ECG");
     screen.window().global::<Api>().invoke_more_ecgs();
     screen.until("all", |screen| rows(screen) == 110);
     assert_eq!(screen.window().global::<Api>().get_ecgs_note(), "110 ECGs");
-    assert!(screen.count("20") + screen.count("1") < 60, "only what is seen is in the tree");
+    assert!(screen.count("20") + screen.count("1") < 60, "only visible rows exist");
 }
 
 #[test]
-fn thousands_of_entries_are_fetched_only_as_far_as_somebody_scrolls() {
+fn only_scrolled_pages_of_thousands_of_entries_are_loaded() {
     use monitor::window::Api;
     use proto_json::FileKind;
     use slint::{ComponentHandle, Model};
     let screen = Screen::start();
-    // The same file twice in an upload is stored once.
+    // Different sizes, because identical files of an upload are stored once.
     let pictures: Vec<Vec<u8>> = (8..48).map(|side| picture(side, 1, ImageFormat::Png)).collect();
     let gateway = screen.gateway();
     screen.run(async {
@@ -148,7 +148,7 @@ fn thousands_of_entries_are_fetched_only_as_far_as_somebody_scrolls() {
             });
             let upload =
                 client::Upload { name: Some("Ann".to_owned()), ..client::Upload::of(files.collect()) };
-            gateway.upload(crate::screen::mrn(1), &upload, |_| {}).await.unwrap();
+            gateway.upload(crate::harness::mrn(1), &upload, |_| {}).await.unwrap();
         }
     });
     let counts = |screen: &Screen| {
@@ -158,20 +158,20 @@ fn thousands_of_entries_are_fetched_only_as_far_as_somebody_scrolls() {
     };
     screen.open("Ann");
     let opened = screen.until("one page each", |screen| counts(screen) == (100, 100));
-    assert!(opened < SOON, "only after {opened:?}");
+    assert!(opened < SOON, "after {opened:?}");
     screen.until("the latest of both", |screen| {
         screen.has("Medical image") && screen.value("Latest ECG").contains("picture")
     });
-    screen.press("Choose an ECG");
+    screen.press("Select an ECG");
     for _ in 0..250 {
         screen.key(Key::DownArrow);
         screen.settle();
     }
     screen.until("what was scrolled to", |screen| counts(screen).0 >= 300);
     let (ecgs, images) = counts(&screen);
-    assert!(ecgs <= 400, "fetched ahead of anybody's need: {ecgs}");
-    assert_eq!(images, 100, "nobody has looked at the older images");
-    assert!(screen.all().len() < 100, "only what is seen is in the tree");
+    assert!(ecgs <= 400, "more than needed: {ecgs}");
+    assert_eq!(images, 100, "the list of images was not scrolled");
+    assert!(screen.all().len() < 100, "only visible rows exist");
     screen.key(Key::Escape);
 
     let mut slowest = std::time::Duration::ZERO;
@@ -185,7 +185,7 @@ fn thousands_of_entries_are_fetched_only_as_far_as_somebody_scrolls() {
 }
 
 #[test]
-fn an_ecg_that_cannot_be_read_says_why() {
+fn unreadable_ecg_shows_the_reason() {
     let screen = Screen::start();
     let junk = client::Upload {
         name: Some("Ann".to_owned()),
@@ -203,7 +203,7 @@ fn an_ecg_that_cannot_be_read_says_why() {
     });
 }
 
-/// Sends a patient's name as clients of the legacy route do, which replaces another name without a question.
+/// Renames a patient through the legacy API, which requires no confirmation.
 fn legacy_name(screen: &Screen, mrn: u64, name: &str) {
     let url = format!("{}/api/new_patient", screen.gateway().address());
     let body = format!("{{\"medical_record_number\":{mrn},\"name\":\"{name}\"}}");
@@ -214,14 +214,14 @@ fn legacy_name(screen: &Screen, mrn: u64, name: &str) {
 }
 
 #[test]
-fn name_that_was_replaced_without_a_question_is_a_notice_with_the_former_name() {
+fn unconfirmed_renaming_shows_a_notice_with_the_former_name() {
     let screen = Screen::start();
     screen.rate(1, "Ann", 70);
     screen.until("Ann", |screen| screen.tile("Ann").contains("rate 70"));
     legacy_name(&screen, 1, "Bob");
     screen.until("the new name", |screen| screen.tile("Bob").starts_with("Bob (was Ann), MRN 1"));
     screen.press("Bob (was Ann), MRN");
-    screen.until("Bob in full", |screen| screen.value("Name") == "Bob");
+    screen.until("the page of Bob", |screen| screen.value("Name") == "Bob");
     let notice = screen.value("Notice");
     assert!(
         notice.starts_with("Until ") && notice.contains(": Ann.") && notice.contains("Nobody confirmed"),

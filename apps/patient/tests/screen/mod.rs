@@ -1,19 +1,19 @@
-//! The real app on a screen nobody looks at. For tests and measurements.
+//! Starts the app on a virtual screen, for tests and benchmarks.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
-pub use test_servers::Screen;
+pub use testkit::Screen;
 
-/// The real app on a screen. Dropping it ends it.
+/// The process of the app. Dropping it ends the process.
 pub struct Running {
     app: Child,
     folder: TempDir,
 }
 
 impl Running {
-    /// Starts it with a folder of its own; it has not shown anything yet.
+    /// Starts the app with a folder of its own. Does not wait until it shows its window.
     pub fn launch(screen: &Screen, args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_patient"));
@@ -33,12 +33,12 @@ impl Running {
         Running { app, folder }
     }
 
-    /// Makes its window fill the screen and take the keyboard.
+    /// Makes the window fill the screen and focuses it.
     pub fn fill(&self, screen: &Screen) {
         screen.fill("Bedside Patient");
     }
 
-    #[allow(dead_code, reason = "not everybody needs all")]
+    #[allow(dead_code, reason = "used by the benchmark only")]
     pub fn pid(&self) -> u32 {
         self.app.id()
     }

@@ -1,9 +1,9 @@
-//! When an ECG was recorded: asked for, suggested, and sent.
+//! Recording time, sampling rate and lead of the selected ECGs.
 
 use proto_json::{Mrn, Timestamp};
-use tests::{Service, material};
+use testkit::{Service, material};
 
-use crate::stage::{Stage, ask, play, system};
+use crate::fixture::{Fixture, ask, run_isolated, system};
 
 const FIELD: &str = "Recorded at";
 
@@ -12,7 +12,7 @@ fn recorded_at(url: &str) -> Option<Timestamp> {
     ecgs.items[0].recorded_at
 }
 
-/// A strip whose rows have dates, from this time on.
+/// A CSV with a date in each row, starting at this time.
 fn dated(start: Timestamp) -> Vec<u8> {
     let strip = String::from_utf8(material::strip_csv(72.0, 10.0, 1).to_vec()).unwrap();
     let mut text = String::new();
@@ -24,97 +24,149 @@ fn dated(start: Timestamp) -> Vec<u8> {
 }
 
 #[test]
-fn strip_sent_late_has_the_time_at_which_it_was_chosen() {
-    play("recording::strip_sent_late_has_the_time_at_which_it_was_chosen", || async {
+fn delayed_upload_keeps_the_time_of_selection() {
+    run_isolated("recording::delayed_upload_keeps_the_time_of_selection", || async {
         let mut system = system();
-        let stage = Stage::with(&system.url());
-        stage.until_connected().await;
-        assert!(!stage.has(FIELD), "nothing to ask for");
+        let app = Fixture::new(&system.url());
+        app.until_connected().await;
+        assert!(!app.has(FIELD), "no ECG is selected");
         system.service(Service::Gateway).kill();
-        stage.until("offline", |stage| stage.value("Connection") == "offline").await;
-        stage.type_into("Medical record number", "7");
+        app.until("offline", |app| app.value("Connection") == "offline").await;
+        app.type_into("Medical record number", "7");
         let before = Timestamp::now();
-        stage.stage_file("ECG", &stage.file("strip.csv", &material::strip_csv(72.0, 10.0, 1))).await;
+        app.select_file("ECG", &app.file("strip.csv", &material::strip_csv(72.0, 10.0, 1))).await;
         let after = Timestamp::now();
-        assert!(
-            stage.description(FIELD).contains("when the file was chosen"),
-            "{}",
-            stage.description(FIELD)
-        );
-        stage.upload().await;
-        stage.until_message("is kept on this computer").await;
-        tokio_free_pause(3_000).await;
+        assert!(app.description(FIELD).contains("when the file was selected"), "{}", app.description(FIELD));
+        app.upload().await;
+        app.until_message("is kept on this computer").await;
+        pause(3_000).await;
         system.service(Service::Gateway).restart();
-        stage.until_message("An upload that had waited was sent.").await;
+        app.until_message("A waiting upload was sent.").await;
         let recorded = recorded_at(&system.url()).expect("the time is sent");
         assert!((before..=after).contains(&recorded), "{before} {recorded} {after}");
     });
 }
 
-/// Lets so many milliseconds pass: what is sent later must not look younger.
-async fn tokio_free_pause(millis: u64) {
+/// Waits without blocking the event loop.
+async fn pause(millis: u64) {
     let due = std::time::Instant::now() + std::time::Duration::from_millis(millis);
     while std::time::Instant::now() < due {
-        crate::stage::turn().await;
+        crate::fixture::next_turn().await;
     }
 }
 
 #[test]
-fn time_of_the_file_is_suggested_and_a_typed_one_wins() {
-    play("recording::time_of_the_file_is_suggested_and_a_typed_one_wins", || async {
+fn entered_time_overrides_the_time_in_the_file() {
+    run_isolated("recording::entered_time_overrides_the_time_in_the_file", || async {
         let system = system();
-        let stage = Stage::with(&system.url());
-        stage.until_connected().await;
+        let app = Fixture::new(&system.url());
+        app.until_connected().await;
         let start: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
-        let file = stage.file("dated.csv", &dated(start));
+        let file = app.file("dated.csv", &dated(start));
         for (typed, sent) in [
             (None, Some(start)),
             (Some("2026-01-01 10:00"), Timestamp::from_calendar((2026, 1, 1), (10, 0, 0, 0), None).ok()),
             (Some(""), None),
         ] {
-            stage.type_into("Medical record number", "7");
-            stage.stage_file("ECG", &file).await;
-            assert_eq!(stage.value(FIELD), start.local_seconds());
-            assert!(stage.description(FIELD).contains("as the file states"), "{}", stage.description(FIELD));
+            app.type_into("Medical record number", "7");
+            app.select_file("ECG", &file).await;
+            assert_eq!(app.value(FIELD), start.local_seconds());
+            assert!(app.description(FIELD).contains("as the file states"), "{}", app.description(FIELD));
             if let Some(typed) = typed {
-                stage.type_into(FIELD, "2999-01-01 10:00");
-                assert!(!stage.is_enabled("Upload") && stage.description(FIELD).contains("in the future"));
-                stage.type_into(FIELD, "soon");
-                assert!(!stage.is_enabled("Upload") && stage.description(FIELD).contains("15:09"));
-                stage.type_into(FIELD, typed);
+                app.type_into(FIELD, "2999-01-01 10:00");
+                assert!(!app.is_enabled("Upload") && app.description(FIELD).contains("in the future"));
+                app.type_into(FIELD, "soon");
+                assert!(!app.is_enabled("Upload") && app.description(FIELD).contains("15:09"));
+                app.type_into(FIELD, typed);
             }
-            stage.upload().await;
-            stage.until_message("atient 7 ").await;
-            stage.until("the form is cleared", |stage| !stage.has(FIELD)).await;
+            app.upload().await;
+            app.until_message("atient 7 ").await;
+            app.until("the form is cleared", |app| !app.has(FIELD)).await;
             let ecgs = ask(&system.url(), async |gateway| {
                 gateway.ecgs(Mrn::new(7).unwrap(), None, None).await.unwrap().items
             });
             assert!(ecgs.iter().any(|ecg| ecg.recorded_at == sent), "{typed:?}: {ecgs:?}");
-            stage.api(|api| api.set_message("".into()));
+            app.api(|api| api.set_message("".into()));
         }
     });
 }
 
 #[test]
-fn strips_of_different_times_are_not_sent_under_one() {
-    play("recording::strips_of_different_times_are_not_sent_under_one", || async {
-        let stage = Stage::with("http://127.0.0.1:9");
-        stage.type_into("Medical record number", "7");
+fn ecgs_with_different_times_need_one_entered_time() {
+    run_isolated("recording::ecgs_with_different_times_need_one_entered_time", || async {
+        let app = Fixture::new("http://127.0.0.1:9");
+        app.type_into("Medical record number", "7");
         for (name, time) in [("a.csv", "2026-01-02T03:04:05Z"), ("b.csv", "2026-01-02T03:14:05Z")] {
-            stage.stage_file("ECG", &stage.file(name, &dated(time.parse().unwrap()))).await;
+            app.select_file("ECG", &app.file(name, &dated(time.parse().unwrap()))).await;
         }
-        assert!(!stage.is_enabled("Upload"));
-        assert!(stage.description(FIELD).contains("at different times"), "{}", stage.description(FIELD));
-        stage.type_into(FIELD, "2026-01-02 03:05");
-        assert!(stage.is_enabled("Upload"), "{}", stage.description(FIELD));
-        stage.press("Remove a.csv");
-        stage.press("Remove b.csv");
-        assert!(!stage.has(FIELD));
-        stage.stage_file("ECG", &stage.path("a.csv")).await;
+        assert!(!app.is_enabled("Upload"));
+        assert!(app.description(FIELD).contains("at different times"), "{}", app.description(FIELD));
+        app.type_into(FIELD, "2026-01-02 03:05");
+        assert!(app.is_enabled("Upload"), "{}", app.description(FIELD));
+        app.press("Remove a.csv");
+        app.press("Remove b.csv");
+        assert!(!app.has(FIELD));
+        app.select_file("ECG", &app.path("a.csv")).await;
         assert!(
-            stage.value(FIELD).contains("04:05"),
-            "what was typed was about other files: {}",
-            stage.value(FIELD)
+            app.value(FIELD).contains("04:05"),
+            "the entered time does not apply to other files: {}",
+            app.value(FIELD)
         );
+    });
+}
+
+#[test]
+fn sampling_rate_is_entered_for_a_file_without_times() {
+    run_isolated("recording::sampling_rate_is_entered_for_a_file_without_times", || async {
+        let system = system();
+        let app = Fixture::new(&system.url());
+        app.until_connected().await;
+        app.type_into("Medical record number", "7");
+        let strip = String::from_utf8(material::strip_csv(72.0, 30.0, 1)).unwrap();
+        let voltages: Vec<&str> =
+            strip.lines().filter_map(|line| line.split_once(',')).map(|row| row.1).collect();
+        app.select_file("ECG", &app.file("voltages.csv", voltages.join("\n").as_bytes())).await;
+        assert!(app.description("voltages.csv").contains("needs the sampling rate"));
+        assert!(!app.is_enabled("Upload"));
+        assert!(app.description("Rate (Hz)").contains("sampling rate"), "{}", app.description("Rate (Hz)"));
+        app.type_into("Rate (Hz)", "fast");
+        assert!(app.description("Rate (Hz)").contains("samples per second"));
+        app.type_into("Rate (Hz)", "360");
+        app.until("the ECG is drawn", |app| app.has("Picture of voltages.csv")).await;
+        assert_eq!(app.value("Estimated heart rate"), "72 bpm");
+        app.upload().await;
+        app.until_message("New patient 7 registered.").await;
+        app.until("the server uses the rate", |app| {
+            app.has("The server finds 72 bpm in voltages.csv, as the preview did.")
+        })
+        .await;
+        assert_eq!(app.value("Rate (Hz)"), "");
+    });
+}
+
+#[test]
+fn lead_is_selected_by_name_and_a_missing_one_is_reported() {
+    run_isolated("recording::lead_is_selected_by_name_and_a_missing_one_is_reported", || async {
+        let app = Fixture::new("http://127.0.0.1:9");
+        app.type_into("Medical record number", "7");
+        let (slow, fast) = (material::strip_csv(50.0, 30.0, 1), material::strip_csv(90.0, 30.0, 1));
+        let (slow, fast) = (String::from_utf8(slow).unwrap(), String::from_utf8(fast).unwrap());
+        let mut text = "time,II,V5\n".to_owned();
+        let rows = slow.lines().zip(fast.lines());
+        for (slow, fast) in rows.filter(|(slow, _)| slow.starts_with(|first: char| first.is_ascii_digit())) {
+            let voltage = fast.split_once(',').unwrap().1;
+            text.push_str(&format!("{slow},{voltage}\n"));
+        }
+        app.select_file("ECG", &app.file("two.csv", text.as_bytes())).await;
+        assert_eq!(app.value("Estimated heart rate"), "50 bpm");
+        app.type_into("Lead", "V5");
+        assert!(!app.is_enabled("Upload"), "the file is read again first");
+        app.until("the other lead", |app| app.value("Estimated heart rate") == "90 bpm").await;
+        app.until("upload is possible", |app| app.is_enabled("Upload")).await;
+        app.type_into("Lead", "aVR");
+        app.until("the lead is missing", |app| app.description("two.csv").contains("needs the")).await;
+        assert!(!app.is_enabled("Upload"));
+        app.type_into("Lead", "1");
+        app.until("the first lead", |app| app.value("Estimated heart rate") == "50 bpm").await;
     });
 }

@@ -1,192 +1,193 @@
-//! The window: questions before something is lost, settings, light, keyboard, names for everything.
+//! The window: confirmations, settings, keyboard and accessibility.
 
 use i_slint_backend_testing::AccessibleRole;
 use patient::Args;
-use patient::window::{Asking, Theme};
+use patient::window::{DialogKind, Theme};
 use slint::ComponentHandle;
 use slint::platform::{Key, WindowEvent};
-use tests::{Service, material};
+use testkit::{Service, material};
 
-use crate::stage::{Stage, play, system, turn};
+use crate::fixture::{Fixture, next_turn, run_isolated, system};
 
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 #[test]
-fn reset_clears_everything_and_asks_only_if_something_would_be_lost() {
-    play("window::reset_clears_everything_and_asks_only_if_something_would_be_lost", || async {
-        let stage = Stage::with(NOWHERE);
-        stage.press("Reset all");
-        assert!(!stage.has("Reset all?"), "there is nothing to lose");
-        stage.type_into("Medical record number", "7");
-        stage.stage_file("ECG", &stage.file("strip.csv", &material::strip_csv(72.0, 10.0, 1))).await;
-        stage.press("Reset all");
-        assert!(stage.description("Reset all?").contains("1 ECG"), "{}", stage.description("Reset all?"));
-        stage.press("Keep");
-        assert_eq!(stage.value("Medical record number"), "7");
-        stage.press("Reset all");
-        // The question's own button, not that of the form.
-        stage.press("Reset all");
-        assert_eq!(stage.value("Medical record number"), "");
-        assert!(!stage.has("strip.csv") && !stage.has("Estimated heart rate"));
-        assert_eq!(stage.api(|api| api.get_file_type()), -1);
+fn reset_asks_only_if_the_form_holds_anything() {
+    run_isolated("window::reset_asks_only_if_the_form_holds_anything", || async {
+        let app = Fixture::new(NOWHERE);
+        app.press("Reset all");
+        assert!(!app.has("Reset all?"), "the form is empty");
+        app.type_into("Medical record number", "7");
+        app.select_file("ECG", &app.file("strip.csv", &material::strip_csv(72.0, 10.0, 1))).await;
+        app.press("Reset all");
+        assert!(app.description("Reset all?").contains("1 ECG"), "{}", app.description("Reset all?"));
+        app.press("Keep");
+        assert_eq!(app.value("Medical record number"), "7");
+        app.press("Reset all");
+        // The button of the dialog, not that of the form.
+        app.press("Reset all");
+        assert_eq!(app.value("Medical record number"), "");
+        assert!(!app.has("strip.csv") && !app.has("Estimated heart rate"));
+        assert_eq!(app.api(|api| api.get_file_type()), -1);
     });
 }
 
 #[test]
-fn quit_asks_first_and_so_does_the_close_button_of_the_window() {
-    play("window::quit_asks_first_and_so_does_the_close_button_of_the_window", || async {
-        let stage = Stage::with(NOWHERE);
-        stage.press("Quit");
-        assert!(stage.has("Quit?"));
-        stage.press("No");
-        assert!(!stage.has("Quit?") && !stage.has_quit.get());
-        stage.type_into("Medical record number", "7");
-        stage.window().window().dispatch_event(WindowEvent::CloseRequested);
-        stage.until("the question", |stage| stage.has("Quit?")).await;
-        assert!(stage.description("Quit?").contains("will be lost"), "{}", stage.description("Quit?"));
-        stage.keys(&[Key::Escape.into()]);
-        assert!(!stage.has("Quit?") && !stage.has_quit.get(), "Escape goes back");
-        stage.press("Quit");
-        stage.press("Yes");
-        assert!(stage.has_quit.get());
+fn quit_and_the_close_button_ask_for_confirmation() {
+    run_isolated("window::quit_and_the_close_button_ask_for_confirmation", || async {
+        let app = Fixture::new(NOWHERE);
+        app.press("Quit");
+        assert!(app.has("Quit?"));
+        app.keys(&[Key::Return.into()]);
+        assert!(!app.has("Quit?") && !app.has_quit.get(), "the focus is on Cancel");
+        app.press("Quit");
+        app.press("Cancel");
+        assert!(!app.has("Quit?") && !app.has_quit.get());
+        app.type_into("Medical record number", "7");
+        app.window().window().dispatch_event(WindowEvent::CloseRequested);
+        app.until("the confirmation", |app| app.has("Quit?")).await;
+        assert!(app.description("Quit?").contains("will be lost"), "{}", app.description("Quit?"));
+        app.keys(&[Key::Escape.into()]);
+        assert!(!app.has("Quit?") && !app.has_quit.get(), "Escape closes the dialog");
+        app.press("Quit");
+        app.press("Quit");
+        assert!(app.has_quit.get());
     });
 }
 
 #[test]
-fn settings_are_tried_out_kept_and_in_force() {
-    play("window::settings_are_tried_out_kept_and_in_force", || async {
+fn settings_are_tested_saved_and_applied() {
+    run_isolated("window::settings_are_tested_saved_and_applied", || async {
         let mut system = system();
         let url = system.url();
-        let mut stage = Stage::with(NOWHERE);
-        stage.until("offline", |stage| stage.value("Connection") == "offline").await;
-        stage.press("Settings");
-        assert_eq!(stage.value("Gateway address"), NOWHERE);
-        stage.press("Test connection");
-        let said = |stage: &Stage| String::from(stage.api(|api| api.get_settings_message()));
-        stage.until("the test fails", |stage| said(stage).contains("cannot be reached")).await;
-        stage.type_into("Gateway address", "ftp://nowhere");
-        stage.press("Save");
-        stage.until("it is refused", |stage| said(stage).contains("must start with http")).await;
-        assert!(stage.has("Gateway address"), "the dialog stays open");
-        stage.type_into("Gateway address", &url);
-        stage.press("Test connection");
-        stage.until("the test is good", |stage| said(stage).contains("and pushes updates")).await;
-        stage.press("Dark");
-        stage.press("Save");
-        stage.until("it is closed", |stage| !stage.has("Gateway address")).await;
-        stage.until_connected().await;
-        assert!(stage.window().global::<Theme<'_>>().get_dark());
-        // Without the flag, the file has the say.
+        let mut app = Fixture::new(NOWHERE);
+        app.until("offline", |app| app.value("Connection") == "offline").await;
+        app.press("Settings");
+        assert_eq!(app.value("Gateway address"), NOWHERE);
+        app.press("Test connection");
+        let message = |app: &Fixture| String::from(app.api(|api| api.get_settings_message()));
+        app.until("the test fails", |app| message(app).contains("cannot be reached")).await;
+        app.type_into("Gateway address", "ftp://nowhere");
+        app.press("Save");
+        app.until("it is refused", |app| message(app).contains("must start with http")).await;
+        assert!(app.has("Gateway address"), "the dialog stays open");
+        app.type_into("Gateway address", &url);
+        app.press("Test connection");
+        app.until("the test is good", |app| message(app).contains("and pushes updates")).await;
+        app.press("Dark");
+        app.press("Save");
+        app.until("it is closed", |app| !app.has("Gateway address")).await;
+        app.until_connected().await;
+        assert!(app.window().global::<Theme<'_>>().get_dark());
+        // The settings file decides where no flag is given.
         let mut args = Args::default();
         args.connection.gateway = None;
-        let kept: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(stage.path("settings.json")).unwrap()).unwrap();
-        assert_eq!((kept["gateway"].as_str(), kept["theme"].as_str()), (Some(url.as_str()), Some("dark")));
+        let saved: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(app.path("settings.json")).unwrap()).unwrap();
+        assert_eq!((saved["gateway"].as_str(), saved["theme"].as_str()), (Some(url.as_str()), Some("dark")));
         args.connection.gateway = Some(url);
-        stage.restart(args);
-        stage.until_connected().await;
-        assert!(stage.window().global::<Theme<'_>>().get_dark());
+        app.restart(args);
+        app.until_connected().await;
+        assert!(app.window().global::<Theme<'_>>().get_dark());
         system.service(Service::Gateway).kill();
-        stage.until("offline", |stage| stage.value("Connection") == "offline").await;
-        assert!(stage.description("Connection").starts_with("Since "), "{}", stage.description("Connection"));
+        app.until("offline", |app| app.value("Connection") == "offline").await;
+        assert!(app.description("Connection").starts_with("Since "), "{}", app.description("Connection"));
         system.service(Service::Gateway).restart();
-        stage.until_connected().await;
+        app.until_connected().await;
     });
 }
 
 #[test]
-fn shortcuts_do_what_the_buttons_do_and_nothing_behind_a_dialog() {
-    play("window::shortcuts_do_what_the_buttons_do_and_nothing_behind_a_dialog", || async {
-        let stage = Stage::with(NOWHERE);
+fn shortcuts_work_and_are_disabled_behind_a_dialog() {
+    run_isolated("window::shortcuts_work_and_are_disabled_behind_a_dialog", || async {
+        let app = Fixture::new(NOWHERE);
         let control = |letter: &str| [Key::Control.into(), letter.into()];
-        turn().await;
-        stage.keys(&control("o"));
-        assert!(stage.message().contains("Choose the file type first"));
-        stage.keys(&[Key::Escape.into()]);
-        assert_eq!(stage.message(), "");
-        stage.keys(&control("q"));
-        assert!(stage.has("Quit?"));
-        stage.keys(&control("o"));
-        assert_eq!(stage.message(), "", "a dialog is in the way");
-        stage.keys(&[Key::Escape.into()]);
-        assert!(!stage.has("Quit?"));
-        turn().await;
-        stage.keys(&control(","));
-        assert!(stage.has("Gateway address"));
-        stage.keys(&[Key::Escape.into()]);
-        turn().await;
-        stage.keys(&[Key::F1.into()]);
-        assert!(stage.has("About Bedside Patient"));
-        let said = stage.labels().join("\n");
-        assert!(said.contains("not for clinical use") && said.contains("#MadeWithSlint"), "{said}");
-        stage.keys(&[Key::Return.into()]);
-        assert!(stage.api(|api| api.get_asking()) == Asking::Nothing);
-        stage.type_into("Medical record number", "7");
-        turn().await;
-        stage.keys(&control("u"));
-        stage.until("the question", |stage| stage.has("Upload this?") && stage.is_enabled("Upload")).await;
-        stage.keys(&[Key::Return.into()]);
-        stage.until_message("is kept on this computer").await;
-        stage.type_into("Medical record number", "8");
-        turn().await;
-        stage.keys(&control("r"));
-        assert!(stage.has("Reset all?"));
-        stage.keys(&[Key::Return.into()]);
-        assert_eq!(stage.value("Medical record number"), "8", "Enter is on the safe answer");
+        next_turn().await;
+        app.keys(&control("o"));
+        assert!(app.message().contains("Select the file type first"));
+        app.keys(&[Key::Escape.into()]);
+        assert_eq!(app.message(), "");
+        app.keys(&control("q"));
+        assert!(app.has("Quit?"));
+        app.keys(&control("o"));
+        assert_eq!(app.message(), "", "a dialog is open");
+        app.keys(&[Key::Escape.into()]);
+        assert!(!app.has("Quit?"));
+        next_turn().await;
+        app.keys(&control(","));
+        assert!(app.has("Gateway address"));
+        app.keys(&[Key::Escape.into()]);
+        next_turn().await;
+        app.keys(&[Key::F1.into()]);
+        assert!(app.has("About Bedside Patient"));
+        let text = app.labels().join("\n");
+        assert!(text.contains("not for clinical use") && text.contains("#MadeWithSlint"), "{text}");
+        app.keys(&[Key::Return.into()]);
+        assert!(app.api(|api| api.get_dialog()) == DialogKind::None);
+        app.type_into("Medical record number", "7");
+        app.type_into("Name", "Ida");
+        next_turn().await;
+        app.keys(&control("u"));
+        app.until("the question", |app| app.has("Upload this?") && app.is_enabled("Upload")).await;
+        app.keys(&[Key::Return.into()]);
+        app.until_message("is kept on this computer").await;
+        app.type_into("Medical record number", "8");
+        next_turn().await;
+        app.keys(&control("r"));
+        assert!(app.has("Reset all?"));
+        app.keys(&[Key::Return.into()]);
+        assert_eq!(app.value("Medical record number"), "8", "the focus is on Keep");
     });
 }
 
 #[test]
-fn tab_stays_inside_of_a_dialog() {
-    play("window::tab_stays_inside_of_a_dialog", || async {
-        let stage = Stage::with(NOWHERE);
-        stage.type_into("Medical record number", "7");
-        stage.press("Quit");
-        turn().await;
+fn tab_does_not_leave_a_dialog() {
+    run_isolated("window::tab_does_not_leave_a_dialog", || async {
+        let app = Fixture::new(NOWHERE);
+        app.type_into("Medical record number", "7");
+        app.press("Quit");
+        next_turn().await;
         for _ in 0..30 {
-            stage.keys(&[Key::Tab.into()]);
+            app.keys(&[Key::Tab.into()]);
         }
-        stage.keys(&["9".into()]);
-        assert_eq!(stage.value("Medical record number"), "7", "what is typed goes nowhere else");
-        assert!(stage.has("Quit?"));
-        stage.keys(&[Key::Escape.into()]);
-        assert!(!stage.has("Quit?"), "and the dialog still hears its keys");
+        app.keys(&["9".into()]);
+        assert_eq!(app.value("Medical record number"), "7", "keys do not reach the window behind the dialog");
+        assert!(app.has("Quit?"));
+        app.keys(&[Key::Escape.into()]);
+        assert!(!app.has("Quit?"), "the dialog still handles its keys");
     });
 }
 
 #[test]
 fn tab_moves_through_the_fields_and_buttons_of_a_dialog() {
-    play("window::tab_moves_through_the_fields_and_buttons_of_a_dialog", || async {
-        let stage = Stage::with(NOWHERE);
-        stage.press("Settings");
-        turn().await;
-        let certificates = "File of trusted certificates (PEM)";
-        assert_eq!(stage.value("Gateway address"), NOWHERE);
-        stage.keys(&[Key::Tab.into(), Key::Tab.into(), "p".into()]);
-        assert_eq!(
-            (stage.value("Gateway address").as_str(), stage.value(certificates).as_str()),
-            (NOWHERE, "p")
-        );
-        stage.keys(&[Key::Backtab.into(), Key::Backtab.into(), Key::End.into(), "q".into()]);
-        assert_eq!(stage.value("Gateway address"), format!("{NOWHERE}q"));
-        stage.keys(&[Key::Escape.into()]);
-        turn().await;
-        stage.type_into("Medical record number", "7");
-        stage.press("Reset all");
-        turn().await;
+    run_isolated("window::tab_moves_through_the_fields_and_buttons_of_a_dialog", || async {
+        let app = Fixture::new(NOWHERE);
+        app.press("Settings");
+        next_turn().await;
+        let certificates = "Trusted certificates (PEM file)";
+        assert_eq!(app.value("Gateway address"), NOWHERE);
+        app.keys(&[Key::Tab.into(), Key::Tab.into(), "p".into()]);
+        assert_eq!((app.value("Gateway address").as_str(), app.value(certificates).as_str()), (NOWHERE, "p"));
+        app.keys(&[Key::Backtab.into(), Key::Backtab.into(), Key::End.into(), "q".into()]);
+        assert_eq!(app.value("Gateway address"), format!("{NOWHERE}q"));
+        app.keys(&[Key::Escape.into()]);
+        next_turn().await;
+        app.type_into("Medical record number", "7");
+        app.press("Reset all");
+        next_turn().await;
         // The focus starts on "Keep". Tab moves it to the button that resets.
-        stage.keys(&[Key::Tab.into(), Key::Return.into()]);
-        assert_eq!(stage.value("Medical record number"), "");
+        app.keys(&[Key::Tab.into(), Key::Return.into()]);
+        assert_eq!(app.value("Medical record number"), "");
     });
 }
 
 #[test]
-fn everything_that_can_be_used_has_a_role_and_a_name() {
-    play("window::everything_that_can_be_used_has_a_role_and_a_name", || async {
-        let stage = Stage::with(NOWHERE);
-        stage.stage_file("Medical image", &stage.file("a.png", &material::png(64, 1))).await;
-        let named = |stage: &Stage, least: usize| {
-            let wanted = [
+fn every_control_has_a_role_and_a_label() {
+    run_isolated("window::every_control_has_a_role_and_a_label", || async {
+        let app = Fixture::new(NOWHERE);
+        app.select_file("Medical image", &app.file("a.png", &material::png(64, 1))).await;
+        let check = |app: &Fixture, least: usize| {
+            let roles = [
                 AccessibleRole::Button,
                 AccessibleRole::TextInput,
                 AccessibleRole::RadioButton,
@@ -194,24 +195,24 @@ fn everything_that_can_be_used_has_a_role_and_a_name() {
                 AccessibleRole::ListItem,
                 AccessibleRole::ProgressIndicator,
             ];
-            let used: Vec<_> =
-                stage.elements().into_iter().filter(|(role, _)| wanted.contains(role)).collect();
-            assert!(used.len() >= least, "{used:?}");
-            let nameless: Vec<_> = used.iter().filter(|(_, label)| label.is_none()).collect();
-            assert!(nameless.is_empty(), "{nameless:?} of {used:?}");
+            let controls: Vec<_> =
+                app.elements().into_iter().filter(|(role, _)| roles.contains(role)).collect();
+            assert!(controls.len() >= least, "{controls:?}");
+            let unlabelled: Vec<_> = controls.iter().filter(|(_, label)| label.is_none()).collect();
+            assert!(unlabelled.is_empty(), "{unlabelled:?} of {controls:?}");
         };
-        named(&stage, 14);
+        check(&app, 14);
         for (open, least) in [("Settings", 24), ("About", 15), ("Quit", 16)] {
-            stage.press(open);
-            named(&stage, least);
-            stage.keys(&[Key::Escape.into()]);
-            turn().await;
+            app.press(open);
+            check(&app, least);
+            app.keys(&[Key::Escape.into()]);
+            next_turn().await;
         }
     });
 }
 
 #[test]
-fn what_is_wrong_with_the_settings_file_ends_the_start_with_a_sentence() {
+fn invalid_settings_file_ends_the_start_with_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("settings.json");
     std::fs::write(&file, "{ not json").unwrap();
@@ -221,12 +222,32 @@ fn what_is_wrong_with_the_settings_file_ends_the_start_with_a_sentence() {
         .env("SLINT_BACKEND", "headless")
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(64), "{said}");
-    assert!(said.contains("settings.json") && said.trim_end().lines().count() == 1, "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
+    assert!(stderr.contains("settings.json") && stderr.trim_end().lines().count() == 1, "{stderr}");
     let help = std::process::Command::new(env!("CARGO_BIN_EXE_patient")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     for word in ["--gateway", "BEDSIDE_GATEWAY", "--mrn", "Ctrl+U", "ot for clinical use"] {
         assert!(help.contains(word), "{word} in\n{help}");
     }
+}
+
+#[test]
+fn messages_do_not_move_the_fields_of_the_form() {
+    run_isolated("window::messages_do_not_move_the_fields_of_the_form", || async {
+        let app = Fixture::new(NOWHERE);
+        let places = |app: &Fixture| {
+            ["Medical record number", "Name", "Path of a file", "Upload"].map(|label| {
+                let place = app.all(label)[0].absolute_position();
+                (place.x, place.y)
+            })
+        };
+        let before = places(&app);
+        app.press("Select files");
+        assert_ne!(app.message(), "");
+        assert_eq!(places(&app), before, "a message is shown");
+        app.type_into("Medical record number", "seven");
+        assert_ne!(app.api(|api| api.get_mrn_error()), "");
+        assert_eq!(places(&app)[..3], before[..3], "the hint below the fields is shown");
+    });
 }

@@ -1,33 +1,33 @@
-//! A picture of pixels with what signals need: filled areas, grid lines, and lines that do not show their steps.
+//! A canvas for signals: filled areas, grid lines and anti-aliased lines.
 
 use slint::{Rgb8Pixel, Rgba8Pixel, SharedPixelBuffer};
 
-use super::Size;
+use super::geometry::Size;
 
-/// A colour and how much of it covers what is below.
+/// A colour with an alpha value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Colour {
     /// Red, green, blue.
     pub rgb: [u8; 3],
-    /// 0 (nothing) to 255 (all).
+    /// 0 (transparent) to 255 (opaque).
     pub alpha: u8,
 }
 
 impl Colour {
-    /// A colour that hides what is below, as `0xRRGGBB`.
+    /// An opaque colour from `0xRRGGBB`.
     #[must_use]
     pub const fn opaque(hex: u32) -> Self {
         Colour { rgb: [(hex >> 16) as u8, (hex >> 8) as u8, hex as u8], alpha: 255 }
     }
 
-    /// The same, letting through what is below.
+    /// The same colour with another alpha value.
     #[must_use]
     pub const fn with_alpha(self, alpha: u8) -> Self {
         Colour { alpha, ..self }
     }
 }
 
-/// A picture in the making.
+/// A picture that is being drawn.
 #[derive(Debug)]
 pub(super) struct Canvas {
     width: usize,
@@ -43,7 +43,7 @@ impl Canvas {
         Canvas { width: size.width as usize, height: size.height as usize, buffer }
     }
 
-    /// Fills the pixels from `left`, `top` up to, but not including, `right`, `bottom`; what is outside is left out.
+    /// Fills the pixels from `left`, `top` up to, but not including, `right`, `bottom`. Clips at the edges of the picture.
     pub(super) fn fill(&mut self, left: f32, top: f32, right: f32, bottom: f32, colour: Colour) {
         let clamp = |value: f32, most: usize| value.round().clamp(0.0, most as f32) as usize;
         let (left, right) = (clamp(left, self.width), clamp(right, self.width));
@@ -60,19 +60,19 @@ impl Canvas {
         }
     }
 
-    /// A line from top to bottom, `thickness` whole pixels wide, centred on `x`.
+    /// Draws a line from top to bottom, `thickness` whole pixels wide, centred on `x`.
     pub(super) fn vertical(&mut self, x: f32, thickness: f32, colour: Colour) {
         let left = (x - thickness / 2.0).round();
         self.fill(left, 0.0, left + thickness.max(1.0).round(), self.height as f32, colour);
     }
 
-    /// A line from left to right, `thickness` whole pixels wide, centred on `y`.
+    /// Draws a line from left to right, `thickness` whole pixels wide, centred on `y`.
     pub(super) fn horizontal(&mut self, y: f32, thickness: f32, colour: Colour) {
         let top = (y - thickness / 2.0).round();
         self.fill(0.0, top, self.width as f32, top + thickness.max(1.0).round(), colour);
     }
 
-    /// Paints a colour through a mask.
+    /// Paints a colour where the mask has coverage.
     pub(super) fn paint(&mut self, mask: &Mask, colour: Colour) {
         for (pixel, coverage) in self.buffer.make_mut_slice().iter_mut().zip(&mask.coverage) {
             if *coverage > 0 {
@@ -98,7 +98,8 @@ fn blend(pixel: &mut Rgb8Pixel, colour: Colour, coverage: u8) {
     };
 }
 
-/// How much of each pixel lines cover. Lines that cross do not add up, so a line has one colour all along.
+/// The coverage of each pixel by lines. The coverage of crossing lines is not added, so that a line has the same colour
+/// everywhere.
 #[derive(Debug)]
 pub(super) struct Mask {
     width: usize,
@@ -112,7 +113,7 @@ impl Mask {
         Mask { width, height, coverage: vec![0; width * height] }
     }
 
-    /// A line through all points, with round joints, `thickness` pixels wide.
+    /// Adds a line through all points with round joints, `thickness` pixels wide.
     pub(super) fn polyline(&mut self, points: &[(f32, f32)], thickness: f32) {
         if let [only] = points {
             self.segment(*only, *only, thickness);
@@ -122,7 +123,7 @@ impl Mask {
         }
     }
 
-    /// A straight line with round ends. The coverage of a pixel follows from its centre's distance to the line.
+    /// Adds a straight line with round ends. The coverage of a pixel depends on the distance of its centre from the line.
     pub(super) fn segment(&mut self, from: (f32, f32), to: (f32, f32), thickness: f32) {
         if !(from.0.is_finite() && from.1.is_finite() && to.0.is_finite() && to.1.is_finite()) {
             return;
@@ -139,7 +140,7 @@ impl Mask {
         let length_squared = dx * dx + dy * dy;
         for row in first_row..=last_row as usize {
             let centre = row as f32 + 0.5;
-            // Only the stretch of the line that is near this row can reach its pixels.
+            // Only the part of the line near this row covers its pixels.
             let (left, right) = if dy > 1e-3 {
                 let at = |y: f32| x0 + dx * ((y - y0) / dy).clamp(0.0, 1.0);
                 let (a, b) = (at(centre - reach), at(centre + reach));
@@ -168,7 +169,7 @@ impl Mask {
         }
     }
 
-    /// The mask alone as a picture in one colour on nothing.
+    /// Converts the mask into a picture in one colour on a transparent background.
     pub(super) fn into_picture(self, colour: Colour) -> SharedPixelBuffer<Rgba8Pixel> {
         let mut buffer = SharedPixelBuffer::<Rgba8Pixel>::new(self.width as u32, self.height as u32);
         for (pixel, coverage) in buffer.make_mut_slice().iter_mut().zip(&self.coverage) {
@@ -184,7 +185,7 @@ impl Mask {
         buffer
     }
 
-    /// The share of a pixel that is covered, 0 to 255.
+    /// The coverage of a pixel, 0 to 255.
     #[cfg(test)]
     pub(super) fn at(&self, column: usize, row: usize) -> u8 {
         self.coverage[row * self.width + column]
@@ -198,7 +199,7 @@ mod tests {
     const SIZE: Size = Size { width: 20, height: 20, scale: 1.0 };
 
     #[test]
-    fn a_line_through_pixel_centres_covers_them_wholly_and_none_two_away() {
+    fn line_through_pixel_centres_covers_only_these_pixels() {
         let mut mask = Mask::new(SIZE);
         mask.polyline(&[(2.5, 10.5), (17.5, 10.5)], 1.0);
         for column in 3..17 {
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slanted_line_has_no_holes() {
+    fn slanted_line_has_no_gaps() {
         for end in [(18.0, 3.0), (3.0, 18.0), (18.0, 18.0), (1.0, 19.0)] {
             let mut mask = Mask::new(SIZE);
             mask.segment((1.0, 1.0), end, 1.5);
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_outside_of_the_picture_or_at_no_place_leave_it_alone() {
+    fn lines_outside_the_picture_and_not_finite_lines_are_ignored() {
         let mut mask = Mask::new(SIZE);
         mask.segment((-50.0, -50.0), (-10.0, -10.0), 2.0);
         mask.segment((500.0, 5.0), (600.0, 5.0), 2.0);
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_colour_covers_as_much_as_its_alpha_says() {
+    fn alpha_blends_with_the_background() {
         let mut canvas = Canvas::new(SIZE, Colour::opaque(0x00_00_00));
         canvas.fill(0.0, 0.0, 1.0, 1.0, Colour::opaque(0xff_80_00).with_alpha(128));
         let picture = canvas.finish();

@@ -1,4 +1,4 @@
-//! An ECG on the screen: 25 mm/s and 10 mm/mV, zoom, pan, calipers and the marks of beats.
+//! The plot of an ECG: standard scale of 25 mm/s and 10 mm/mV, zoom, pan, calipers and marks of beats.
 
 use std::sync::Arc;
 
@@ -7,108 +7,109 @@ use slint::{Rgb8Pixel, SharedPixelBuffer};
 
 use super::canvas::{Canvas, Colour, Mask};
 use super::envelope::Envelope;
-use super::{Size, Tick};
+use super::geometry::{Size, Tick};
 
-/// Seconds and millivolts of a millimetre of ECG paper at the usual 25 mm/s and 10 mm/mV.
+/// Seconds and millivolts per millimetre of ECG paper at 25 mm/s and 10 mm/mV.
 const SECONDS_PER_MM: f64 = 1.0 / 25.0;
 const MV_PER_MM: f64 = 1.0 / 10.0;
-/// Logical pixels of a millimetre at the usual zoom: about the size of paper on a screen of 96 dots per inch.
+/// Logical pixels per millimetre: about the size of paper on a screen with 96 dots per inch.
 const PIXELS_PER_MM: f64 = 4.0;
-/// How far one may zoom: 20 mm/s of a second to 400 mm/s, and gains from 0.5 to 80 mm/mV.
-const FASTEST: f64 = 400.0;
-const GAINS: (f64, f64) = (0.5, 80.0);
-/// Beats nearer to each other than this, in logical pixels, are not marked: there would be nothing but marks.
-const LEAST_BEAT_DISTANCE: f64 = 3.0;
+/// The maximum paper speed in mm/s.
+const MAX_SPEED: f64 = 400.0;
+/// The minimum and maximum gain in mm/mV.
+const GAIN_RANGE: (f64, f64) = (0.5, 80.0);
+/// The minimum distance of marked beats in logical pixels. Beats are not marked if they are closer.
+const MIN_BEAT_DISTANCE: f64 = 3.0;
 
-/// How an ECG looks.
+/// The colours of an ECG plot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Style {
+pub struct EcgStyle {
     background: Colour,
     fine: Colour,
     coarse: Colour,
     trace: Colour,
     beat: Colour,
     caliper: Colour,
-    lost: Colour,
+    unusable: Colour,
     label: Colour,
 }
 
-impl Style {
+impl EcgStyle {
     /// Dark, with a green trace, as on a bedside monitor.
-    pub const MONITOR: Style = Style {
+    pub const MONITOR: EcgStyle = EcgStyle {
         background: Colour::opaque(0x06_0d_0a),
         fine: Colour::opaque(0x0f_1f_18),
         coarse: Colour::opaque(0x1c_38_2c),
         trace: Colour::opaque(0x3d_f0_7a),
         beat: Colour::opaque(0x8f_b8_ff),
         caliper: Colour::opaque(0xff_d1_4a),
-        lost: Colour::opaque(0x8a_94_90).with_alpha(70),
+        unusable: Colour::opaque(0x8a_94_90).with_alpha(70),
         label: Colour::opaque(0x9f_c4_b2),
     };
-    /// As on ECG paper.
-    pub const PAPER: Style = Style {
+    /// Like ECG paper.
+    pub const PAPER: EcgStyle = EcgStyle {
         background: Colour::opaque(0xff_f9_f6),
         fine: Colour::opaque(0xfb_e3_dd),
         coarse: Colour::opaque(0xf0_b9_ae),
         trace: Colour::opaque(0x14_24_2c),
         beat: Colour::opaque(0x1d_5f_c9),
         caliper: Colour::opaque(0x8a_2b_c2),
-        lost: Colour::opaque(0x80_80_80).with_alpha(70),
+        unusable: Colour::opaque(0x80_80_80).with_alpha(70),
         label: Colour::opaque(0x7a_4a_40),
     };
 
-    /// Colour for words over the picture, as red, green, blue.
+    /// The colour of texts on the picture: red, green, blue.
     #[must_use]
     pub fn label(&self) -> [u8; 3] {
         self.label.rgb
     }
 }
 
-/// A strip made ready to be drawn again and again.
+/// A strip that is prepared for drawing.
 #[derive(Debug)]
 pub struct EcgScene {
     strip: Arc<Strip>,
     envelopes: Vec<Envelope>,
-    /// Times of beats and how certain they are.
+    /// Times of beats in seconds and their confidence from 0 to 1.
     beats: Vec<(f64, f32)>,
-    /// Stretches nothing can be said of.
+    /// Unusable segments in seconds.
     unusable: Vec<(f64, f64)>,
-    /// Where the trace lies, but for its rarest extremes, in millivolt.
+    /// The voltage range of the trace without its rarest extremes, in millivolts.
     low: f64,
     high: f64,
 }
 
 impl EcgScene {
-    /// `beats` are times in seconds with a certainty from 0 to 1, in order; `unusable` are stretches in seconds.
+    /// `beats` are times in seconds with a confidence from 0 to 1, in ascending order. `unusable` are segments in seconds.
     #[must_use]
     pub fn new(strip: Arc<Strip>, beats: Vec<(f64, f32)>, unusable: Vec<(f64, f64)>) -> Self {
         let envelopes = strip.segments.iter().map(|segment| Envelope::of(&segment.samples)).collect();
-        let (low, high) = usual_range(&strip);
+        let (low, high) = typical_range(&strip);
         EcgScene { strip, envelopes, beats, unusable, low, high }
     }
 
-    /// Length in seconds.
+    /// The duration in seconds.
     #[must_use]
     pub fn duration_s(&self) -> f64 {
         self.strip.duration_s()
     }
 
-    /// Number of beats that are known.
+    /// The number of beats.
     #[must_use]
     pub fn beat_count(&self) -> usize {
         self.beats.len()
     }
 
-    /// Draws what a view shows.
+    /// Draws the visible part.
     #[must_use]
-    pub fn draw(&self, view: &EcgView, size: Size, style: &Style) -> SharedPixelBuffer<Rgb8Pixel> {
+    pub fn draw(&self, view: &EcgView, size: Size, style: &EcgStyle) -> SharedPixelBuffer<Rgb8Pixel> {
         let mut canvas = Canvas::new(size, style.background);
         let scale = f64::from(size.scale);
         let map = Map::of(view, size);
         draw_grid(&mut canvas, &map, size, style);
-        for (from, to) in self.lost() {
+        for (from, to) in self.unusable_segments() {
             if map.x(to) > 0.0 && map.x(from) < size.width as f32 {
-                canvas.fill(map.x(from), 0.0, map.x(to), size.height as f32, style.lost);
+                canvas.fill(map.x(from), 0.0, map.x(to), size.height as f32, style.unusable);
             }
         }
         if view.shows_beats {
@@ -128,25 +129,25 @@ impl EcgScene {
         canvas.finish()
     }
 
-    /// What the view shows, in words for those who do not see it.
+    /// The visible part as a text for screen readers.
     #[must_use]
-    pub fn spoken(&self, view: &EcgView, size: Size) -> String {
+    pub fn description(&self, view: &EcgView, size: Size) -> String {
         let map = Map::of(view, size);
         let to = (map.time(size.width as f32)).min(self.duration_s());
         format!("{:.1} s to {:.1} s of {:.1} s", view.start_s.max(0.0), to.max(0.0), self.duration_s())
     }
 
-    fn lost(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+    fn unusable_segments(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
         self.strip.gaps().map(|gap| (gap.start_s, gap.end_s)).chain(self.unusable.iter().copied())
     }
 
-    fn draw_beats(&self, canvas: &mut Canvas, map: &Map, size: Size, style: &Style) {
+    fn draw_beats(&self, canvas: &mut Canvas, map: &Map, size: Size, style: &EcgStyle) {
         let (from, to) = (map.time(-10.0), map.time(size.width as f32 + 10.0));
         let first = self.beats.partition_point(|beat| beat.0 < from);
         let last = self.beats.partition_point(|beat| beat.0 <= to);
         let shown = &self.beats[first..last.max(first)];
         let room = f64::from(size.width) / shown.len().max(1) as f64;
-        if room < LEAST_BEAT_DISTANCE * f64::from(size.scale) {
+        if room < MIN_BEAT_DISTANCE * f64::from(size.scale) {
             return;
         }
         let mut mask = Mask::new(size);
@@ -155,7 +156,7 @@ impl EcgScene {
             let x = map.x(*time);
             let faint = Colour { alpha: 55, ..style.beat };
             canvas.fill(x - size.scale / 2.0, top + arm, x + size.scale / 2.0, size.height as f32, faint);
-            // Filled where it is certain, only an outline where it is not.
+            // Filled if the confidence is high, otherwise an outline.
             let (left, right, tip) = ((x - arm, top), (x + arm, top), (x, top + 1.5 * arm));
             mask.polyline(&[left, right, tip, left], size.scale);
             if *confidence >= 0.5 {
@@ -170,30 +171,30 @@ impl EcgScene {
     }
 }
 
-/// Where the trace lies but for one sample in two hundred at either end; of a long strip, judged by some of its samples.
-fn usual_range(strip: &Strip) -> (f64, f64) {
+/// The range of the trace without 0.5 % of the samples at either end. For a long strip, estimated from some of its samples.
+fn typical_range(strip: &Strip) -> (f64, f64) {
     let step = strip.sample_count() / 50_000 + 1;
-    let mut some: Vec<f32> =
+    let mut subset: Vec<f32> =
         strip.segments.iter().flat_map(|segment| segment.samples.iter().step_by(step).copied()).collect();
-    if some.is_empty() {
+    if subset.is_empty() {
         return (-0.5, 0.5);
     }
-    some.sort_unstable_by(f32::total_cmp);
-    let cut = some.len() / 200;
-    (f64::from(some[cut]), f64::from(some[some.len() - 1 - cut]))
+    subset.sort_unstable_by(f32::total_cmp);
+    let cut = subset.len() / 200;
+    (f64::from(subset[cut]), f64::from(subset[subset.len() - 1 - cut]))
 }
 
-/// Two points to measure between: seconds and millivolts.
+/// Two points of a measurement: seconds and millivolts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Caliper {
-    /// Where the measurement began.
+    /// The first point.
     pub from: (f64, f64),
-    /// Where it has come to.
+    /// The second point.
     pub to: (f64, f64),
 }
 
 impl Caliper {
-    /// What is between the two points: time, voltage, and the rate of something that repeats after that time.
+    /// The difference between the two points: time, voltage, and the rate that corresponds to the time as an RR interval.
     #[must_use]
     pub fn reading(&self) -> String {
         let seconds = (self.to.0 - self.from.0).abs();
@@ -203,25 +204,25 @@ impl Caliper {
     }
 }
 
-/// Which part of a strip is shown, and how.
+/// The visible part of a strip and its scale.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EcgView {
-    /// Time at the left edge.
+    /// The time at the left edge in seconds.
     pub start_s: f64,
-    /// Voltage in the middle.
+    /// The voltage in the middle in millivolts.
     pub centre_mv: f64,
-    /// Millimetres per second; 25 is usual.
+    /// The paper speed in millimetres per second. The standard is 25.
     pub speed: f64,
-    /// Millimetres per millivolt; 10 is usual.
+    /// The gain in millimetres per millivolt. The standard is 10.
     pub gain: f64,
-    /// The measurement, if one is made.
+    /// The measurement of the calipers.
     pub caliper: Option<Caliper>,
     /// Whether beats are marked.
     pub shows_beats: bool,
 }
 
 impl EcgView {
-    /// The start of a strip at 25 mm/s, and at 10 mm/mV or, where it does not fit, at half or a quarter of it.
+    /// The start of a strip at 25 mm/s and 10 mm/mV. A trace that does not fit has a smaller gain.
     #[must_use]
     pub fn of(scene: &EcgScene, size: Size) -> Self {
         let height_mm = f64::from(size.height) / f64::from(size.scale) / PIXELS_PER_MM;
@@ -237,29 +238,29 @@ impl EcgView {
         }
     }
 
-    /// The whole strip in the width.
+    /// Shows the whole strip.
     pub fn fit(&mut self, scene: &EcgScene, size: Size) {
         let width_mm = f64::from(size.width) / f64::from(size.scale) / PIXELS_PER_MM;
         self.start_s = 0.0;
-        self.speed = (width_mm / scene.duration_s().max(0.1)).min(FASTEST);
+        self.speed = (width_mm / scene.duration_s().max(0.1)).min(MAX_SPEED);
     }
 
-    /// Shows `factor` times as much detail in time around the physical pixel `x`.
+    /// Multiplies the paper speed by `factor`. The time at the physical pixel `x` stays in place.
     pub fn zoom(&mut self, factor: f64, x: f32, scene: &EcgScene, size: Size) {
         let under = Map::of(self, size).time(x);
         let width_mm = f64::from(size.width) / f64::from(size.scale) / PIXELS_PER_MM;
         let slowest = (width_mm / scene.duration_s().max(0.1)).min(25.0);
-        self.speed = (self.speed * factor).clamp(slowest, FASTEST);
+        self.speed = (self.speed * factor).clamp(slowest, MAX_SPEED);
         self.start_s += under - Map::of(self, size).time(x);
         self.keep_inside(scene, size);
     }
 
-    /// Draws millivolts `factor` times as high.
+    /// Multiplies the gain by `factor`.
     pub fn amplify(&mut self, factor: f64) {
-        self.gain = (self.gain * factor).clamp(GAINS.0, GAINS.1);
+        self.gain = (self.gain * factor).clamp(GAIN_RANGE.0, GAIN_RANGE.1);
     }
 
-    /// Moves by physical pixels: what was at the pointer stays at it.
+    /// Moves the visible part by physical pixels.
     pub fn pan(&mut self, dx: f32, dy: f32, scene: &EcgScene, size: Size) {
         let map = Map::of(self, size);
         self.start_s -= f64::from(dx) / map.x_per_s;
@@ -273,14 +274,14 @@ impl EcgView {
         self.start_s = self.start_s.clamp(0.0, (scene.duration_s() - shown).max(0.0));
     }
 
-    /// Time and voltage at a physical pixel.
+    /// The time in seconds and the voltage in millivolts at a physical pixel.
     #[must_use]
     pub fn point(&self, x: f32, y: f32, size: Size) -> (f64, f64) {
         let map = Map::of(self, size);
         (map.time(x), map.mv(y))
     }
 
-    /// Paper speed and gain in words.
+    /// The paper speed and the gain as a text.
     #[must_use]
     pub fn scale(&self) -> String {
         let number = |value: f64| {
@@ -293,7 +294,7 @@ impl EcgView {
         format!("{} mm/s · {} mm/mV", number(self.speed), number(self.gain))
     }
 
-    /// Times for the lower edge, at places where a grid line stands.
+    /// The labels of the time axis, at grid lines.
     #[must_use]
     pub fn ticks(&self, size: Size) -> Vec<Tick> {
         let map = Map::of(self, size);
@@ -301,15 +302,15 @@ impl EcgView {
         let first = (map.time(0.0) / step).ceil().max(0.0) as i64;
         (first..)
             .map(|index| index as f64 * step)
-            // The right end belongs to the words on speed and gain.
+            // The text with speed and gain is at the right edge.
             .take_while(|time| map.x(*time) < size.width as f32 - 160.0 * size.scale)
-            .map(|time| Tick { at: map.x(time), text: clock(time, step) })
+            .map(|time| Tick { at: map.x(time), text: axis_time(time, step) })
             .collect()
     }
 }
 
-/// Seconds from the start, as short as the distance between two of them allows.
-fn clock(seconds: f64, step: f64) -> String {
+/// A time from the start of the strip. The precision depends on the distance of the labels in seconds.
+fn axis_time(seconds: f64, step: f64) -> String {
     let whole = seconds.round() as i64;
     if step < 1.0 {
         format!("{seconds:.1} s")
@@ -322,7 +323,7 @@ fn clock(seconds: f64, step: f64) -> String {
     }
 }
 
-/// From seconds and millivolts to physical pixels and back.
+/// Converts seconds and millivolts to physical pixels and back.
 #[derive(Debug, Clone, Copy)]
 struct Map {
     start_s: f64,
@@ -362,7 +363,7 @@ impl Map {
         self.centre_mv + (self.middle - f64::from(y)) / self.y_per_mv
     }
 
-    /// The finest round time that takes at least so many pixels.
+    /// The shortest round time that is at least `pixels` wide, in seconds.
     fn step_s(&self, pixels: f64) -> f64 {
         const STEPS: [f64; 16] = [
             0.2, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0,
@@ -371,8 +372,8 @@ impl Map {
         STEPS.into_iter().find(|step| step * self.x_per_s >= pixels).unwrap_or(43_200.0)
     }
 
-    /// The visible part of a segment as lines: every sample where there is room, else what each column of pixels must
-    /// show.
+    /// The visible part of a segment as lines: all samples, or the envelope of each pixel column if there are more than two
+    /// samples per pixel.
     fn lines(
         &self,
         segment: &ecg::Segment,
@@ -417,8 +418,8 @@ impl Map {
     }
 }
 
-fn draw_grid(canvas: &mut Canvas, map: &Map, size: Size, style: &Style) {
-    // Boxes of 1 mm and 5 mm of paper at the usual speed and gain: 0.04 s by 0.1 mV, and 0.2 s by 0.5 mV.
+fn draw_grid(canvas: &mut Canvas, map: &Map, size: Size, style: &EcgStyle) {
+    // Boxes of 1 mm and 5 mm at the standard scale: 0.04 s by 0.1 mV, and 0.2 s by 0.5 mV.
     let small = (SECONDS_PER_MM, MV_PER_MM);
     let room = 3.0 * f64::from(size.scale);
     let thin = size.scale.floor().max(1.0);
@@ -448,7 +449,7 @@ fn draw_grid(canvas: &mut Canvas, map: &Map, size: Size, style: &Style) {
     lines(coarse_s, coarse_mv, style.coarse);
 }
 
-fn draw_caliper(canvas: &mut Canvas, map: &Map, caliper: &Caliper, size: Size, style: &Style) {
+fn draw_caliper(canvas: &mut Canvas, map: &Map, caliper: &Caliper, size: Size, style: &EcgStyle) {
     let (from, to) =
         ((map.x(caliper.from.0), map.y(caliper.from.1)), (map.x(caliper.to.0), map.y(caliper.to.1)));
     let between = style.caliper.with_alpha(28);

@@ -1,4 +1,4 @@
-//! What an ECG on the screen must hold to: scale, places, and nothing lost when much is shown in little room.
+//! Scale, positions and the envelope of an ECG plot.
 
 use super::*;
 
@@ -9,18 +9,18 @@ fn scene_of(samples: Vec<f32>, rate_hz: f64) -> EcgScene {
 }
 
 fn scene() -> EcgScene {
-    let made = ecg::synth::generate(&ecg::synth::Settings::default());
-    let beats = made.beat_times_s.iter().map(|time| (*time, 0.9)).collect();
-    EcgScene::new(Arc::new(made.strip), beats, Vec::new())
+    let synthetic = ecg::synth::generate(&ecg::synth::Settings::default());
+    let beats = synthetic.beat_times_s.iter().map(|time| (*time, 0.9)).collect();
+    EcgScene::new(Arc::new(synthetic.strip), beats, Vec::new())
 }
 
-/// Lines cover the pixels at their edges in part, so a colour is met nearly.
+/// Compares with a tolerance, because lines cover the pixels at their edges only partly.
 fn is(pixel: &Rgb8Pixel, colour: Colour) -> bool {
     [pixel.r, pixel.g, pixel.b].iter().zip(colour.rgb).all(|(is, wanted)| is.abs_diff(wanted) < 90)
 }
 
 #[test]
-fn paper_is_25_mm_per_second_and_10_mm_per_millivolt_and_larger_on_a_finer_screen() {
+fn standard_scale_is_25_mm_per_second_and_10_mm_per_millivolt_on_every_screen() {
     let scene = scene();
     let view = EcgView { gain: 10.0, ..EcgView::of(&scene, SIZE) };
     let (from, to) = (view.point(0.0, 0.0, SIZE), view.point(100.0, 40.0, SIZE));
@@ -32,7 +32,7 @@ fn paper_is_25_mm_per_second_and_10_mm_per_millivolt_and_larger_on_a_finer_scree
 }
 
 #[test]
-fn a_spike_of_one_sample_shows_however_much_is_shown_at_once() {
+fn spike_of_one_sample_is_visible_at_every_zoom() {
     let mut samples = vec![0.0; 3_600_000];
     samples[1_234_567] = 2.0;
     let scene = scene_of(samples, 1000.0);
@@ -40,14 +40,14 @@ fn a_spike_of_one_sample_shows_however_much_is_shown_at_once() {
     view.fit(&scene, SIZE);
     view.centre_mv = 0.0;
     view.gain = 10.0;
-    let picture = scene.draw(&view, SIZE, &Style::MONITOR);
+    let picture = scene.draw(&view, SIZE, &EcgStyle::MONITOR);
     let map = Map::of(&view, SIZE);
     let (column, row) = (map.x(1234.567) as usize, map.y(1.8) as usize);
-    assert!(is(&picture.as_slice()[row * 600 + column], Style::MONITOR.trace), "{column}, {row}");
+    assert!(is(&picture.as_slice()[row * 600 + column], EcgStyle::MONITOR.trace), "{column}, {row}");
 }
 
 #[test]
-fn zooming_keeps_the_time_under_the_pointer_and_never_leaves_the_strip() {
+fn zoom_keeps_the_time_under_the_pointer_and_stays_within_the_strip() {
     let scene = scene();
     let mut view = EcgView::of(&scene, SIZE);
     view.pan(-900.0, 0.0, &scene, SIZE);
@@ -67,44 +67,46 @@ fn zooming_keeps_the_time_under_the_pointer_and_never_leaves_the_strip() {
 }
 
 #[test]
-fn calipers_read_time_voltage_and_rate() {
+fn calipers_measure_time_voltage_and_rate() {
     let caliper = Caliper { from: (1.0, -0.1), to: (1.8, 1.1) };
     assert_eq!(caliper.reading(), "800 ms · +1.20 mV · 75 bpm");
     let backwards = Caliper { from: caliper.to, to: caliper.from };
     assert_eq!(backwards.reading(), "800 ms · -1.20 mV · 75 bpm");
     let tiny = Caliper { from: (1.0, 0.0), to: (1.04, 0.0) };
-    assert_eq!(tiny.reading(), "40 ms · +0.00 mV", "a QRS is no rate");
+    assert_eq!(tiny.reading(), "40 ms · +0.00 mV", "too short for an RR interval");
 }
 
 #[test]
-fn beats_are_marked_where_they_are_and_only_if_wanted() {
+fn beats_are_marked_at_their_times_unless_turned_off() {
     let scene = scene();
     let mut view = EcgView::of(&scene, SIZE);
-    let marked = scene.draw(&view, SIZE, &Style::MONITOR);
+    let marked = scene.draw(&view, SIZE, &EcgStyle::MONITOR);
     let at = Map::of(&view, SIZE).x(scene.beats[2].0) as usize;
-    assert!(is(&marked.as_slice()[6 * 600 + at], Style::MONITOR.beat));
+    assert!(is(&marked.as_slice()[6 * 600 + at], EcgStyle::MONITOR.beat));
     view.shows_beats = false;
-    let plain = scene.draw(&view, SIZE, &Style::MONITOR);
-    assert!(!is(&plain.as_slice()[6 * 600 + at], Style::MONITOR.beat));
+    let plain = scene.draw(&view, SIZE, &EcgStyle::MONITOR);
+    assert!(!is(&plain.as_slice()[6 * 600 + at], EcgStyle::MONITOR.beat));
 }
 
 #[test]
-fn nothing_is_drawn_where_nothing_was_recorded() {
+fn gap_between_segments_is_not_bridged() {
     let samples = vec![0.0_f32; 500];
     let segment = |start_s| ecg::Segment { start_s, samples: samples.clone() };
     let strip =
         Strip { segments: vec![segment(0.0), segment(4.0)], ..Strip::from_samples(250.0, Vec::new()) };
     let scene = EcgScene::new(Arc::new(strip), Vec::new(), Vec::new());
     let view = EcgView { centre_mv: 0.0, ..EcgView::of(&scene, SIZE) };
-    let picture = scene.draw(&view, SIZE, &Style::PAPER);
-    let row: Vec<bool> =
-        picture.as_slice()[120 * 600..121 * 600].iter().map(|pixel| is(pixel, Style::PAPER.trace)).collect();
-    assert!(row[100] && row[500], "the line is where samples are");
-    assert!(!row[300], "and not in the gap");
+    let picture = scene.draw(&view, SIZE, &EcgStyle::PAPER);
+    let row: Vec<bool> = picture.as_slice()[120 * 600..121 * 600]
+        .iter()
+        .map(|pixel| is(pixel, EcgStyle::PAPER.trace))
+        .collect();
+    assert!(row[100] && row[500], "the line covers the segments");
+    assert!(!row[300], "the gap is empty");
 }
 
 #[test]
-fn a_trace_that_does_not_fit_is_shown_at_a_smaller_gain() {
+fn trace_that_does_not_fit_has_a_smaller_gain() {
     let large: Vec<f32> = (0..2500).map(|index| 8.0 * (index as f32 / 40.0).sin()).collect();
     let view = EcgView::of(&scene_of(large, 250.0), SIZE);
     assert!(view.gain < 10.0);
@@ -112,7 +114,7 @@ fn a_trace_that_does_not_fit_is_shown_at_a_smaller_gain() {
 }
 
 #[test]
-fn ticks_name_round_times_in_order() {
+fn ticks_are_round_times_in_ascending_order() {
     let scene = scene_of(vec![0.0; 360 * 7200], 360.0);
     let mut view = EcgView::of(&scene, SIZE);
     let texts = |view: &EcgView| view.ticks(SIZE).into_iter().map(|tick| tick.text).collect::<Vec<_>>();

@@ -1,9 +1,9 @@
-//! Lowest and highest value of stretches of a signal: how a day of samples is drawn as fast as a second.
+//! The minimum and maximum of blocks of a signal, so that a day of samples is drawn as fast as a second.
 
-/// Samples of one block.
+/// The number of samples in a block.
 const BLOCK: usize = 256;
 
-/// A signal's samples and the extremes of each block of them.
+/// The minimum and maximum of each block of a signal.
 #[derive(Debug)]
 pub(super) struct Envelope {
     blocks: Vec<(f32, f32)>,
@@ -14,7 +14,7 @@ impl Envelope {
         Envelope { blocks: samples.chunks(BLOCK).map(extremes).collect() }
     }
 
-    /// Lowest and highest of `samples[from..to]`, which must be the samples it was made of. Nothing for an empty range.
+    /// The minimum and maximum of `samples[from..to]`. The samples have to be those of [`Envelope::of`]. `None` for an empty range.
     pub(super) fn extremes(&self, samples: &[f32], from: usize, to: usize) -> Option<(f32, f32)> {
         let to = to.min(samples.len());
         if from >= to {
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extremes_of_any_range_are_those_of_its_samples() {
+    fn extremes_of_a_range_are_those_of_its_samples() {
         let samples: Vec<f32> = (0..5000).map(|index| ((index * 7919) % 1009) as f32).collect();
         let envelope = Envelope::of(&samples);
         for (from, to) in [(0, 5000), (0, 1), (255, 257), (256, 512), (300, 4000), (4990, 9999), (17, 290)] {

@@ -1,24 +1,24 @@
-//! Heart rate over time: the mean, a band from lowest to highest where many values share a column, and alarm limits.
+//! The plot of heart rates over time: the mean, the range of values in the same pixel column, and the alarm limits.
 
 use slint::{Rgb8Pixel, SharedPixelBuffer};
 
 use super::canvas::{Canvas, Colour, Mask};
-use super::{Size, Tick};
+use super::geometry::{Size, Tick};
 
-/// One heart rate.
+/// A heart rate at a time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrendPoint {
     /// Milliseconds since 1970.
     pub at_ms: i64,
-    /// Mean rate.
+    /// The mean rate in beats per minute.
     pub bpm: f32,
-    /// Lowest rate of the strip it is of; the same as `bpm` where that is not known.
+    /// The lowest rate within the strip. The same as `bpm` if it is not known.
     pub low: f32,
-    /// Highest rate of the strip it is of; the same as `bpm` where that is not known.
+    /// The highest rate within the strip. The same as `bpm` if it is not known.
     pub high: f32,
 }
 
-/// How a trend looks.
+/// The colours of a trend plot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrendStyle {
     background: Colour,
@@ -26,75 +26,75 @@ pub struct TrendStyle {
     line: Colour,
     band: Colour,
     limit: Colour,
-    extreme: Colour,
+    critical: Colour,
     beyond: Colour,
     cursor: Colour,
 }
 
 impl TrendStyle {
-    /// On a dark ground.
+    /// For the dark theme.
     pub const DARK: TrendStyle = TrendStyle {
         background: Colour::opaque(0x0e_15_1b),
         grid: Colour::opaque(0x22_2e_38),
         line: Colour::opaque(0x3d_f0_7a),
         band: Colour::opaque(0x3d_f0_7a).with_alpha(60),
         limit: Colour::opaque(0xf2_c9_4c),
-        extreme: Colour::opaque(0xff_5a_5a),
+        critical: Colour::opaque(0xff_5a_5a),
         beyond: Colour::opaque(0xf2_c9_4c).with_alpha(16),
         cursor: Colour::opaque(0xd8_e4_ee).with_alpha(170),
     };
-    /// On a light ground.
+    /// For the light theme.
     pub const LIGHT: TrendStyle = TrendStyle {
         background: Colour::opaque(0xff_ff_ff),
         grid: Colour::opaque(0xe3_e9_ee),
         line: Colour::opaque(0x0b_7a_3c),
         band: Colour::opaque(0x0b_7a_3c).with_alpha(48),
         limit: Colour::opaque(0xc2_8a_00),
-        extreme: Colour::opaque(0xd1_2f_2f),
+        critical: Colour::opaque(0xd1_2f_2f),
         beyond: Colour::opaque(0xe0_a8_00).with_alpha(22),
         cursor: Colour::opaque(0x2a_3a_48).with_alpha(170),
     };
 }
 
-/// What is shown.
+/// The visible part of a trend.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrendView {
     /// Milliseconds since 1970 at the left edge.
     pub from_ms: i64,
     /// Milliseconds since 1970 at the right edge.
     pub to_ms: i64,
-    /// Alarm limits: low, high.
+    /// The alarm limits in beats per minute: low, high.
     pub limits: (f32, f32),
-    /// Limits of the gravest alarms: low, high.
-    pub extremes: (f32, f32),
-    /// Where the pointer is, in physical pixels from the left.
+    /// The critical limits in beats per minute: low, high.
+    pub critical_limits: (f32, f32),
+    /// The position of the pointer in physical pixels from the left.
     pub pointer: Option<f32>,
 }
 
-/// What the trend says at one place.
+/// The values of one pixel column.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrendReading {
-    /// Time of the values' middle.
+    /// The time of the middle value in milliseconds since 1970.
     pub at_ms: i64,
-    /// Mean.
+    /// The mean.
     pub mean: f32,
-    /// Lowest.
+    /// The lowest rate.
     pub low: f32,
-    /// Highest.
+    /// The highest rate.
     pub high: f32,
-    /// How many values.
+    /// The number of values.
     pub count: usize,
 }
 
-/// The heart rates of a patient, in order of time.
+/// The heart rates of a patient in order of time.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct TrendScene {
     points: Vec<TrendPoint>,
 }
 
 impl TrendScene {
-    /// Takes values in any order. Of two of one time the later one given stays, but for its band: that of the same rate is not
-    /// forgotten.
+    /// Adds values in any order. A value replaces an earlier one with the same time. If both have the same rate, the wider range
+    /// stays.
     pub fn insert(&mut self, points: impl IntoIterator<Item = TrendPoint>) {
         for point in points {
             match self.points.binary_search_by_key(&point.at_ms, |known| known.at_ms) {
@@ -121,7 +121,7 @@ impl TrendScene {
         &self.points[first..last.max(first)]
     }
 
-    /// Lowest and highest rate of the axis: what is shown and the limits, with a margin, at round values.
+    /// The lowest and the highest rate of the axis: round values that include the visible values and the limits.
     #[must_use]
     pub fn axis(&self, view: &TrendView) -> (f32, f32) {
         let mut low = view.limits.0 - 8.0;
@@ -133,7 +133,7 @@ impl TrendScene {
         ((low / 20.0).floor().max(0.0) * 20.0, (high / 20.0).ceil() * 20.0)
     }
 
-    /// The values at a column of pixels, or the nearest ones within a few pixels.
+    /// The values at a pixel column, or the closest ones within a few pixels.
     #[must_use]
     pub fn reading(&self, view: &TrendView, x: f32, size: Size) -> Option<TrendReading> {
         let per_pixel = (view.to_ms - view.from_ms) as f64 / f64::from(size.width);
@@ -152,7 +152,7 @@ impl TrendScene {
         Some(TrendReading { at_ms: near[count / 2].at_ms, mean, low, high, count })
     }
 
-    /// Draws what a view shows.
+    /// Draws the visible part.
     #[must_use]
     pub fn draw(&self, view: &TrendView, size: Size, style: &TrendStyle) -> SharedPixelBuffer<Rgb8Pixel> {
         let mut canvas = Canvas::new(size, style.background);
@@ -171,8 +171,8 @@ impl TrendScene {
         canvas.fill(0.0, 0.0, width, y(view.limits.1), style.beyond);
         canvas.fill(0.0, y(view.limits.0), width, height, style.beyond);
         for (bpm, colour) in [
-            (view.extremes.0, style.extreme),
-            (view.extremes.1, style.extreme),
+            (view.critical_limits.0, style.critical),
+            (view.critical_limits.1, style.critical),
             (view.limits.0, style.limit),
             (view.limits.1, style.limit),
         ] {
@@ -196,7 +196,7 @@ impl TrendScene {
     ) {
         let span = view.to_ms - view.from_ms;
         let shown = self.between(view.from_ms - span / 20, view.to_ms + span / 20);
-        let gap = longest_step(shown, span);
+        let gap = max_gap(shown, span);
         let mut line = Mask::new(size);
         for run in shown.chunk_by(|one, next| next.at_ms - one.at_ms <= gap) {
             let mut points = Vec::new();
@@ -215,7 +215,7 @@ impl TrendScene {
                 fill_between(canvas, pair[0], pair[1], style.band);
             }
             line.polyline(&points, 1.6 * size.scale);
-            // Values that stand far from each other are seen one by one.
+            // Values that are far apart are marked as points.
             if points.len() < size.width as usize / 12 {
                 for point in points {
                     line.segment(point, point, 4.0 * size.scale);
@@ -225,7 +225,7 @@ impl TrendScene {
         canvas.paint(&line, style.line);
     }
 
-    /// Rates for the left edge.
+    /// The labels of the rate axis.
     #[must_use]
     pub fn rate_ticks(&self, view: &TrendView, size: Size) -> Vec<Tick> {
         let (low, high) = self.axis(view);
@@ -240,7 +240,7 @@ impl TrendScene {
         ticks
     }
 
-    /// Local times for the lower edge.
+    /// The labels of the time axis in local time.
     #[must_use]
     pub fn time_ticks(&self, view: &TrendView, size: Size) -> Vec<Tick> {
         let span = (view.to_ms - view.from_ms).max(1) as f64;
@@ -254,15 +254,15 @@ impl TrendScene {
     }
 }
 
-/// What is no longer a step from one value to the next but a hole: ten usual steps, and a fair part of what is shown.
-fn longest_step(points: &[TrendPoint], span_ms: i64) -> i64 {
+/// The maximum time between two connected values in milliseconds: ten times the median, and at least a thirtieth of the range.
+fn max_gap(points: &[TrendPoint], span_ms: i64) -> i64 {
     let mut steps: Vec<i64> = points.windows(2).map(|pair| pair[1].at_ms - pair[0].at_ms).collect();
     if steps.is_empty() {
         return span_ms;
     }
     let middle = steps.len() / 2;
-    let (_, usual, _) = steps.select_nth_unstable(middle);
-    (*usual * 10).max(span_ms / 30)
+    let (_, median, _) = steps.select_nth_unstable(middle);
+    (*median * 10).max(span_ms / 30)
 }
 
 fn fill_between(canvas: &mut Canvas, from: (f32, f32, f32), to: (f32, f32, f32), colour: Colour) {
@@ -284,7 +284,7 @@ fn dashes(canvas: &mut Canvas, y: f32, size: Size, colour: Colour) {
     }
 }
 
-/// Round local times that stand at least 90 logical pixels apart.
+/// Round local times that are at least 90 logical pixels apart.
 fn times(view: &TrendView, size: Size) -> Vec<i64> {
     const MINUTE: i64 = 60_000;
     const STEPS: [i64; 12] = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440];
@@ -300,7 +300,7 @@ fn times(view: &TrendView, size: Size) -> Vec<i64> {
     (first..).map(|index| index * step - offset).take_while(|at| *at < view.to_ms).collect()
 }
 
-/// What local time is ahead of UTC by.
+/// The offset of the local time from UTC in milliseconds.
 fn offset_ms(at_ms: i64) -> i64 {
     jiff::Timestamp::from_millisecond(at_ms)
         .map_or(0, |time| i64::from(jiff::tz::TimeZone::system().to_offset(time).seconds()) * 1000)
@@ -325,7 +325,7 @@ mod tests {
             from_ms: 0,
             to_ms: 4_000_000,
             limits: (50.0, 120.0),
-            extremes: (35.0, 150.0),
+            critical_limits: (35.0, 150.0),
             pointer: None,
         }
     }
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_kept_in_order_whatever_order_they_come_in() {
+    fn values_are_sorted_by_time() {
         let mut scene = TrendScene::default();
         scene.insert([point(30, 70.0), point(10, 71.0), point(20, 72.0)]);
         scene.insert([point(20, 90.0)]);
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_band_of_a_value_stays_when_the_same_value_comes_without_one() {
+    fn range_of_a_value_stays_when_the_same_value_arrives_without_a_range() {
         let mut scene = TrendScene::default();
         let with_band = TrendPoint { low: 64.0, high: 79.0, ..point(10, 70.0) };
         scene.insert([point(10, 70.0)]);
@@ -352,11 +352,11 @@ mod tests {
         scene.insert([point(10, 70.0)]);
         assert_eq!(scene.points(), [with_band]);
         scene.insert([point(10, 90.0)]);
-        assert_eq!(scene.points(), [point(10, 90.0)], "another rate has nothing to do with it");
+        assert_eq!(scene.points(), [point(10, 90.0)], "another rate has its own range");
     }
 
     #[test]
-    fn the_axis_holds_values_and_limits() {
+    fn axis_includes_values_and_limits() {
         let mut scene = TrendScene::default();
         assert_eq!(scene.axis(&view()), (40.0, 140.0));
         scene.insert([point(1_000_000, 188.0), point(1_100_000, 31.0)]);
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_has_the_band_of_all_values_in_its_column() {
+    fn reading_has_the_range_of_all_values_in_its_column() {
         let mut scene = TrendScene::default();
         scene.insert((0..40).map(|index| point(2_000_000 + index * 100, 60.0 + index as f32)));
         let reading = scene.reading(&view(), 200.0, SIZE).unwrap();
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_in_time_is_not_bridged() {
+    fn gap_in_time_is_not_bridged() {
         let mut scene = TrendScene::default();
         scene.insert((0..100).map(|index| point(index * 10_000, 80.0)));
         scene.insert((300..400).map(|index| point(index * 10_000, 80.0)));
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn times_stand_far_enough_apart_to_be_read() {
+    fn time_labels_do_not_overlap() {
         let scene = TrendScene::default();
         for hours in [1, 6, 24, 24 * 7, 24 * 365] {
             let view = TrendView { to_ms: hours * 3_600_000, ..view() };

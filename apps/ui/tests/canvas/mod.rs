@@ -1,7 +1,7 @@
-//! A window that is drawn by the software renderer into memory, repainting only what changed, as on a real screen.
-//! Shared by the tests of both apps.
+//! A window that the software renderer draws into memory. Like on a real screen, only changed parts are repainted. Both apps use
+//! it in their tests.
 
-#![allow(dead_code, unreachable_pub, reason = "each user needs another part")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses another part")]
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -18,13 +18,13 @@ use slint::platform::software_renderer::{MinimalSoftwareWindow, RepaintBufferTyp
 use slint::platform::{Platform, WindowAdapter, WindowEvent};
 use slint::{PhysicalSize, PlatformError, Rgb8Pixel};
 
-/// A pixel at a rounded corner depends a little on where the repainted part begins.
-const ROUNDING: u8 = 16;
+/// The tolerance per channel: a pixel at a rounded corner depends slightly on the repainted region.
+const TOLERANCE: u8 = 16;
 
-/// Height of a line of the smallest text that can be read, about 7 pixels of font size.
-const LEAST_LINE: f32 = 8.0;
+/// The minimum height of a readable line of text: a font size of about 7 pixels.
+const MIN_LINE_HEIGHT: f32 = 8.0;
 
-/// The platform of one test thread: one window, and a clock that the test moves.
+/// The platform of a test thread: one window, and a clock that the test advances.
 struct Headless {
     window: Rc<MinimalSoftwareWindow>,
     now: Rc<Cell<Duration>>,
@@ -40,57 +40,57 @@ impl Platform for Headless {
     }
 }
 
-/// A text in the window that can be seen.
+/// A visible text.
 #[derive(Debug)]
-pub struct ShownText {
+pub struct VisibleText {
     pub text: String,
-    /// Its place in logical pixels: left, top, width, height.
-    pub place: (f32, f32, f32, f32),
-    /// The room the whole text takes.
-    pub needs: (f32, f32),
+    /// Left, top, width and height in logical pixels.
+    pub bounds: (f32, f32, f32, f32),
+    /// The width and height of the whole text.
+    pub required: (f32, f32),
     wraps: bool,
-    /// Left and right edge of what can be seen of its surroundings.
-    seen: (f32, f32),
+    /// The left and right edge of the visible area.
+    visible: (f32, f32),
 }
 
-impl ShownText {
-    /// Why a part of the text cannot be seen, if that is so.
+impl VisibleText {
+    /// Describes how the text is cut off. `None` if it is fully visible.
     pub fn cut(&self) -> Option<String> {
-        let (left, _, width, height) = self.place;
+        let (left, _, width, height) = self.bounds;
         let cut = if self.wraps {
-            // The space at which a line is broken counts as a part of its width.
-            self.needs.1 > height + 1.0 || self.needs.0 > width + 10.0
+            // The width includes the space at a line break.
+            self.required.1 > height + 1.0 || self.required.0 > width + 10.0
         } else {
-            self.needs.0 > width + 0.5
+            self.required.0 > width + 0.5
         };
-        let right = left + width.min(self.needs.0);
+        let right = left + width.min(self.required.0);
         let lines = self.text.lines().count().max(1) as f32;
         if cut {
-            Some(format!("{:?} has {width} x {height} and needs {:?}", self.text, self.needs))
-        } else if left < self.seen.0 - 0.5 || right > self.seen.1 + 0.5 {
-            Some(format!("{:?} from {left} to {right} sticks out of {:?}", self.text, self.seen))
-        } else if self.needs.1 < LEAST_LINE * lines {
-            Some(format!("{:?} is too small to read: {} pixels high", self.text, self.needs.1))
+            Some(format!("{:?} has {width} x {height} and needs {:?}", self.text, self.required))
+        } else if left < self.visible.0 - 0.5 || right > self.visible.1 + 0.5 {
+            Some(format!("{:?} from {left} to {right} overflows {:?}", self.text, self.visible))
+        } else if self.required.1 < MIN_LINE_HEIGHT * lines {
+            Some(format!("{:?} is too small to read: {} pixels high", self.text, self.required.1))
         } else {
             None
         }
     }
 }
 
-/// The window and the pixels it has drawn.
+/// A window and its pixels.
 pub struct Canvas {
     window: Rc<MinimalSoftwareWindow>,
     now: Rc<Cell<Duration>>,
     size: PhysicalSize,
-    /// What a screen would show: each frame repaints a part of it.
+    /// The pixels of the screen. Each frame repaints a part of them.
     pixels: RefCell<Vec<Rgb8Pixel>>,
 }
 
 impl Canvas {
-    /// Becomes the platform of this thread. The next window is drawn here.
+    /// Sets the platform of this thread. The next window is drawn here.
     ///
     /// # Panics
-    /// When the thread has a platform already.
+    /// The thread has a platform already.
     pub fn new(width: u32, height: u32) -> Self {
         let window = MinimalSoftwareWindow::new(RepaintBufferType::ReusedBuffer);
         let now = Rc::new(Cell::new(Duration::ZERO));
@@ -101,14 +101,14 @@ impl Canvas {
         Canvas { window, now, size, pixels }
     }
 
-    /// Gives the window its size and the keyboard. Call it after `show`.
+    /// Sets the size of the window and activates it. Call it after `show`.
     pub fn open(&self) {
         self.window.set_size(self.size);
         self.window.dispatch_event(WindowEvent::WindowActiveChanged(true));
         self.frame();
     }
 
-    /// Lets time pass for timers and animations of the window, and draws a frame if something has changed.
+    /// Lets time pass for timers and animations, and draws a frame if something has changed.
     pub fn pass(&self, time: Duration) {
         self.now.set(self.now.get() + time);
         self.frame();
@@ -122,22 +122,22 @@ impl Canvas {
         });
     }
 
-    /// Gives the window another size.
+    /// Changes the size of the window.
     pub fn resize(&mut self, width: u32, height: u32) {
         self.size = PhysicalSize::new(width, height);
         *self.pixels.borrow_mut() = vec![Rgb8Pixel::default(); (width * height) as usize];
         self.window.set_size(self.size);
-        // What follows from the size settles in a few frames.
+        // The layout needs a few frames to settle.
         for _ in 0..3 {
             self.window.request_redraw();
             self.frame();
         }
-        let whole = self.painted_anew();
+        let whole = self.repainted();
         self.pixels.replace(whole);
     }
 
-    /// All texts that can be seen.
-    pub fn texts(&self) -> Vec<ShownText> {
+    /// All visible texts.
+    pub fn texts(&self) -> Vec<VisibleText> {
         let adapter: Rc<dyn WindowAdapter> = self.window.clone();
         let tree = WindowInner::from_pub(adapter.window()).component();
         let window_width = self.size.width as f32 / adapter.window().scale_factor();
@@ -162,12 +162,12 @@ impl Canvas {
                     let at = here.map_to_window(geometry.origin);
                     let width = (wrap != TextWrap::NoWrap).then(|| LogicalLength::new(geometry.width()));
                     let needs = adapter.renderer().text_size(item, &here, width, wrap);
-                    texts.push(ShownText {
+                    texts.push(VisibleText {
                         text,
-                        place: (at.x, at.y, geometry.width(), geometry.height()),
-                        needs: (needs.width, needs.height),
+                        bounds: (at.x, at.y, geometry.width(), geometry.height()),
+                        required: (needs.width, needs.height),
                         wraps: wrap != TextWrap::NoWrap,
-                        seen: seen_between(&here, window_width),
+                        visible: visible_range(&here, window_width),
                     });
                 }
                 ItemVisitorResult::Continue(())
@@ -177,22 +177,22 @@ impl Canvas {
         texts
     }
 
-    /// Fails if a text with a digit in it is cut, or sticks out of what can be seen.
+    /// Fails if a text with a digit is cut off.
     pub fn assert_numbers_whole(&self, state: &str) {
         let texts = self.texts();
-        let with_digits = |text: &&ShownText| text.text.chars().any(|letter| letter.is_ascii_digit());
-        let cut: Vec<String> = texts.iter().filter(with_digits).filter_map(ShownText::cut).collect();
-        assert!(texts.iter().filter(with_digits).count() > 3, "{state}: there are texts with numbers");
-        assert!(cut.is_empty(), "{state}: numbers are cut:\n{}", cut.join("\n"));
+        let with_digits = |text: &&VisibleText| text.text.chars().any(|letter| letter.is_ascii_digit());
+        let cut: Vec<String> = texts.iter().filter(with_digits).filter_map(VisibleText::cut).collect();
+        assert!(texts.iter().filter(with_digits).count() > 3, "{state}: there have to be texts with numbers");
+        assert!(cut.is_empty(), "{state}: numbers are cut off:\n{}", cut.join("\n"));
     }
 
-    /// What is on the screen.
-    pub fn shown(&self) -> Vec<Rgb8Pixel> {
+    /// The pixels of the screen.
+    pub fn pixels(&self) -> Vec<Rgb8Pixel> {
         self.pixels.borrow().clone()
     }
 
-    /// The same state of the window, painted as a whole.
-    pub fn painted_anew(&self) -> Vec<Rgb8Pixel> {
+    /// The window, repainted as a whole.
+    pub fn repainted(&self) -> Vec<Rgb8Pixel> {
         let mut pixels = vec![Rgb8Pixel::default(); self.pixels.borrow().len()];
         let width = self.size.width as usize;
         self.window.request_redraw();
@@ -201,22 +201,22 @@ impl Canvas {
             renderer.render(&mut pixels, width);
             renderer.set_repaint_buffer_type(RepaintBufferType::ReusedBuffer);
         });
-        assert!(drawn, "the window is drawn");
+        assert!(drawn, "the window has to be drawn");
         pixels
     }
 
-    /// Fails if the screen differs from the window painted as a whole, and names the places.
+    /// Fails if the screen differs from the repainted window.
     pub fn assert_up_to_date(&self, state: &str) {
-        let shown = self.shown();
-        let whole = self.painted_anew();
+        let shown = self.pixels();
+        let whole = self.repainted();
         let places = self.differences(&shown, &whole);
         assert!(
             places.is_empty(),
-            "{state}: these places (x, y, width, height) still show an earlier state: {places:?}"
+            "{state}: these regions (x, y, width, height) show an earlier state: {places:?}"
         );
     }
 
-    /// Bounding boxes of the pixels that differ, one for each group of neighbouring 16 x 16 squares.
+    /// The bounding boxes of different pixels, one for each group of adjacent 16 x 16 squares.
     pub fn differences(&self, one: &[Rgb8Pixel], other: &[Rgb8Pixel]) -> Vec<(usize, usize, usize, usize)> {
         const SQUARE: usize = 16;
         let (width, height) = (self.size.width as usize, self.size.height as usize);
@@ -224,7 +224,7 @@ impl Canvas {
         let mut dirty = vec![false; columns * rows];
         let differ = |one: &Rgb8Pixel, other: &Rgb8Pixel| {
             let channels = [(one.r, other.r), (one.g, other.g), (one.b, other.b)];
-            channels.iter().any(|(one, other)| one.abs_diff(*other) > ROUNDING)
+            channels.iter().any(|(one, other)| one.abs_diff(*other) > TOLERANCE)
         };
         for (at, _) in one.iter().zip(other).enumerate().filter(|(_, (one, other))| differ(one, other)) {
             dirty[at / width / SQUARE * columns + at % width / SQUARE] = true;
@@ -258,20 +258,20 @@ impl Canvas {
         places
     }
 
-    /// Keeps what is on the screen as a picture, for people to look at.
+    /// Saves the screen as a picture.
     pub fn save(&self, path: &std::path::Path) {
         let bytes: Vec<u8> =
             self.pixels.borrow().iter().flat_map(|pixel| [pixel.r, pixel.g, pixel.b]).collect();
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).expect("the folder can be made");
+            std::fs::create_dir_all(folder).expect("the folder can be created");
         }
         image::save_buffer(path, &bytes, self.size.width, self.size.height, image::ColorType::Rgb8)
             .expect("the picture can be written");
     }
 }
 
-/// Left and right edge of what the ancestors of an item let be seen of it.
-fn seen_between(item: &ItemRc, window_width: f32) -> (f32, f32) {
+/// The left and right edge of the visible area of an item, clipped by its ancestors.
+fn visible_range(item: &ItemRc, window_width: f32) -> (f32, f32) {
     let (mut left, mut right) = (0.0_f32, window_width);
     let mut parent = item.parent_item(ParentItemTraversalMode::StopAtPopups);
     while let Some(here) = parent {

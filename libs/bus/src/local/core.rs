@@ -1,4 +1,4 @@
-//! What the local bus, its consumers and their deliveries share.
+//! State shared by the adapter, its consumers and their deliveries.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -9,74 +9,74 @@ use rusqlite::Connection;
 use tokio::sync::{Semaphore, broadcast};
 
 use super::LocalError;
-use super::chores::{self, Chores, Garbage};
-use super::dead;
+use super::dead_letters;
 use super::file::{BLOBS, QueueFile, open_reader};
-use super::fresh::Fresh;
+use super::maintenance::{self, Maintenance, PendingDeletes};
 use super::schedule::Schedule;
+use super::write_behind::WriteBehindCache;
 use super::writer::Writer;
-use crate::receipts::Inboxes;
+use crate::inboxes::Inboxes;
 use crate::{QueueLimits, RetryPolicy};
 
-/// Announcements a listener may be behind before it misses some.
-const ANNOUNCEMENTS: usize = 1_024;
+/// Updates that are buffered for a slow subscriber before updates are dropped.
+const SUBSCRIPTION_CAPACITY: usize = 1_024;
 
-/// Connections for reading that are kept open.
-const IDLE_READERS: usize = 4;
+/// Read connections that are kept open.
+const MAX_IDLE_READERS: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) path: PathBuf,
     pub(super) policy: RetryPolicy,
     pub(super) limits: QueueLimits,
-    /// Declared before the writer, so that they are closed first: only a writing connection that is the last one moves the
-    /// write-ahead log into the file.
+    /// Declared before the writer, so that they are closed first: the writer checkpoints the log when it is
+    /// closed as the last connection.
     readers: Mutex<Vec<Connection>>,
     pub(super) writer: Writer,
-    /// A single turn at writing a chunk of a large file: with one of each file in a transaction, whoever writes a little
-    /// would wait for all of them.
-    pub(super) chunk_turn: Semaphore,
+    /// Limits a transaction to one chunk of a large file, so that small writes do not wait for chunks of many
+    /// files.
+    pub(super) chunk_permit: Semaphore,
     schedules: Arc<[Schedule; Queue::ALL.len()]>,
-    pub(super) announcements: broadcast::Sender<Arc<PatientUpdated>>,
+    pub(super) updates: broadcast::Sender<Arc<PatientUpdated>>,
     pub(super) inboxes: Arc<Inboxes>,
-    pub(super) garbage: Garbage,
-    /// Staged files at hand.
-    pub(super) fresh: Arc<Fresh>,
-    /// Bytes staged and being staged.
-    pub(super) staged: Arc<AtomicU64>,
+    pub(super) pending_deletes: PendingDeletes,
+    pub(super) cache: Arc<WriteBehindCache>,
+    /// Bytes that are staged or reserved for files being staged.
+    pub(super) staged_bytes: Arc<AtomicU64>,
     next_message: AtomicI64,
     next_blob: AtomicI64,
 }
 
 impl Core {
-    /// Opens the file and loads the index over its messages.
+    /// Opens the file and loads the index of its messages.
     pub(super) fn open(path: &Path, policy: RetryPolicy, limits: QueueLimits) -> Result<Self, LocalError> {
         let file = QueueFile::open(path)?;
         let failed = |error: rusqlite::Error| LocalError::of(path, &error);
         let schedules = Arc::new(Queue::ALL.map(Schedule::new));
         let last_message = load_messages(&file.db, &*schedules).map_err(failed)?;
-        let garbage = Garbage::default();
-        let Staged { last_blob, bytes: staged, damaged } = staged_files(&file.db).map_err(failed)?;
+        let pending_deletes = PendingDeletes::default();
+        let StagedFiles { last_blob, bytes: staged_bytes, damaged } =
+            staged_files(&file.db).map_err(failed)?;
         if damaged == 0 {
-            for blob in chores::half_written(&file.db).map_err(failed)? {
-                garbage.add(blob);
+            for blob in maintenance::interrupted_puts(&file.db).map_err(failed)? {
+                pending_deletes.add(blob);
             }
         } else {
-            // What looks like the rest of an interrupted file may be one whose row is damaged.
-            tracing::error!(damaged, "rows of staged files are damaged; nothing is removed from the stage");
+            // Chunks without a row may belong to a file whose row is damaged.
+            tracing::error!(damaged, "rows of staged files are damaged; chunks of interrupted puts are kept");
         }
         Ok(Core {
             path: path.to_owned(),
             policy,
             limits,
-            writer: Writer::start(file, Chores::new(garbage.clone()))?,
-            chunk_turn: Semaphore::new(1),
+            writer: Writer::start(file, Maintenance::new(pending_deletes.clone()))?,
+            chunk_permit: Semaphore::new(1),
             schedules,
-            announcements: broadcast::channel(ANNOUNCEMENTS).0,
+            updates: broadcast::channel(SUBSCRIPTION_CAPACITY).0,
             inboxes: Arc::default(),
-            garbage,
-            fresh: Arc::default(),
-            staged: Arc::new(AtomicU64::new(staged)),
+            pending_deletes,
+            cache: Arc::default(),
+            staged_bytes: Arc::new(AtomicU64::new(staged_bytes)),
             next_message: AtomicI64::new(last_message + 1),
             next_blob: AtomicI64::new(last_blob + 1),
             readers: Mutex::default(),
@@ -87,12 +87,13 @@ impl Core {
         &self.schedules[number_of(queue)]
     }
 
-    /// The schedules, for the writer's thread, which must not keep the bus alive.
+    /// The schedules, for the writer thread, which must not keep the adapter alive.
     pub(super) fn schedules(&self) -> Schedules {
         Schedules(Arc::clone(&self.schedules))
     }
 
-    /// An id no other message had while the bus was open: a late settlement never hits another message.
+    /// Returns an id that no other message had since the file was opened: a late acknowledgement never
+    /// affects another message.
     pub(super) fn message_id(&self) -> i64 {
         self.next_message.fetch_add(1, Ordering::Relaxed)
     }
@@ -108,7 +109,7 @@ impl Core {
         }
     }
 
-    /// Reads beside the writer, on a thread that may block.
+    /// Reads concurrently with the writer, on a blocking thread.
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -119,7 +120,7 @@ impl Core {
             let outcome = idle.map_or_else(|| open_reader(&core.path), Ok).and_then(|db| {
                 let found = read(&db)?;
                 let mut readers = core.readers.lock().unwrap_or_else(PoisonError::into_inner);
-                if readers.len() < IDLE_READERS {
+                if readers.len() < MAX_IDLE_READERS {
                     readers.push(db);
                 }
                 Ok(found)
@@ -140,7 +141,7 @@ impl Schedules {
     }
 }
 
-/// The number of a queue in the file. Never to be changed.
+/// The number of a queue in the file. Part of the file format.
 pub(super) fn number_of(queue: Queue) -> usize {
     match queue {
         Queue::Uploads => 0,
@@ -149,13 +150,13 @@ pub(super) fn number_of(queue: Queue) -> usize {
     }
 }
 
-/// The queue of a number in the file.
+/// The queue with a number in the file.
 pub(super) fn queue_of(number: usize) -> Option<Queue> {
     Queue::ALL.into_iter().find(|queue| number_of(*queue) == number)
 }
 
-/// Schedules every message of the file; returns the highest id. A message whose queue cannot be read becomes a dead letter:
-/// it would never be delivered. All others are compared with their checksums when they are delivered.
+/// Schedules every message of the file and returns the highest id. A message with an unknown queue would
+/// never be delivered, so it becomes a dead letter. Checksums are verified on delivery.
 fn load_messages(db: &Connection, schedules: &[Schedule]) -> rusqlite::Result<i64> {
     let mut statement = db.prepare("SELECT id, queue, attempts, enqueued_at FROM messages ORDER BY id")?;
     let mut rows = statement.query([])?;
@@ -166,7 +167,7 @@ fn load_messages(db: &Connection, schedules: &[Schedule]) -> rusqlite::Result<i6
         match schedule {
             Some(schedule) => {
                 let (attempts, enqueued_at) = (row.get(2).unwrap_or(0), row.get(3).unwrap_or(0));
-                schedule.add_from_before(last, attempts, time_of(enqueued_at));
+                schedule.add_stored(last, attempts, time_of(enqueued_at));
             }
             None => lost.push(last),
         }
@@ -174,25 +175,26 @@ fn load_messages(db: &Connection, schedules: &[Schedule]) -> rusqlite::Result<i6
     for id in lost {
         tracing::error!(
             message = id,
-            "a message is damaged: its queue does not exist; it becomes a dead letter"
+            "a message is damaged: its queue does not exist; message dead-lettered"
         );
-        dead::bury(db, id, Queue::Uploads, "its queue does not exist", 0)?;
+        dead_letters::insert(db, id, Queue::Uploads, "its queue does not exist", 0)?;
     }
     Ok(last)
 }
 
-/// What is on the stage when the file is opened.
-struct Staged {
+/// The staged files at the time the file is opened.
+struct StagedFiles {
     last_blob: i64,
     bytes: u64,
     damaged: u64,
 }
 
-fn staged_files(db: &Connection) -> rusqlite::Result<Staged> {
-    // A damaged id may be beyond all that a chunk can have.
+fn staged_files(db: &Connection) -> rusqlite::Result<StagedFiles> {
+    // A damaged row can have an id that no chunk has.
     let last_chunk: i64 =
         db.query_row("SELECT coalesce(max(id), 0) FROM chunks WHERE id < 1 << 60", [], |row| row.get(0))?;
-    let mut staged = Staged { last_blob: last_chunk >> super::blobs::CHUNK_BITS, bytes: 0, damaged: 0 };
+    let mut staged =
+        StagedFiles { last_blob: last_chunk >> super::staging::CHUNK_BITS, bytes: 0, damaged: 0 };
     let mut statement = db.prepare(&BLOBS.select())?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -206,7 +208,7 @@ fn staged_files(db: &Connection) -> rusqlite::Result<Staged> {
     Ok(staged)
 }
 
-/// A time of the file; the present for one out of range, which nothing here writes.
+/// A stored time. Returns the present time for a value out of range, which is never written.
 pub(super) fn time_of(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis).unwrap_or_else(|_| Timestamp::now())
 }

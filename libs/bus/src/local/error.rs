@@ -1,4 +1,4 @@
-//! What can go wrong with the file.
+//! Errors of the queue file.
 
 use std::path::{Path, PathBuf};
 
@@ -6,21 +6,24 @@ use rusqlite::ErrorCode;
 
 use crate::{BusError, EnqueueError};
 
-/// The file of the local bus could not be opened, read or written.
+/// The queue file could not be opened, read or written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LocalError {
-    /// No room is left.
+    /// No space is left.
     #[error("the disk of {} is full", .0.display())]
     DiskFull(PathBuf),
     /// Not writable.
     #[error("{} cannot be written; check its permissions and that its disk is not mounted read-only", .0.display())]
     ReadOnly(PathBuf),
-    /// Not a database, or one with broken pages.
+    /// Not a queue file, or a file with broken pages.
     #[error("{} is damaged or no queue file; restore it from a backup, or move it away to start empty", .0.display())]
     Damaged(PathBuf),
     /// Written by a later version of this program.
     #[error("{} was written by a later version of this program", .0.display())]
     TooNew(PathBuf),
+    /// Written by a version of this program that is too old to be migrated.
+    #[error("{} was written by an earlier version of this program, which this version cannot read", .0.display())]
+    TooOld(PathBuf),
     /// Two processes would deliver the same messages.
     #[error("{} is in use by another process", .0.display())]
     InUse(PathBuf),
@@ -29,24 +32,24 @@ pub enum LocalError {
     Disk {
         /// The file.
         file: PathBuf,
-        /// What SQLite or the system said.
+        /// The message of SQLite or the operating system.
         cause: String,
     },
-    /// The bus was closed while the call was under way.
+    /// The adapter was closed during the call.
     #[error("the local queues are closed")]
     Closed,
-    /// Anything else.
+    /// Any other failure.
     #[error("{}: {cause}", .file.display())]
     Failed {
         /// The file.
         file: PathBuf,
-        /// What SQLite or the system said.
+        /// The message of SQLite or the operating system.
         cause: String,
     },
 }
 
 impl LocalError {
-    /// Says what an error of SQLite means for the file.
+    /// Classifies an SQLite error.
     pub(super) fn of(file: &Path, error: &rusqlite::Error) -> Self {
         let file = file.to_owned();
         match error.sqlite_error_code() {
@@ -61,7 +64,7 @@ impl LocalError {
         }
     }
 
-    /// Says what an error of the system means for the file.
+    /// Classifies an error of the operating system.
     pub(super) fn of_io(file: &Path, error: &std::io::Error) -> Self {
         let file = file.to_owned();
         match error.kind() {
@@ -82,9 +85,10 @@ impl From<LocalError> for BusError {
             | LocalError::ReadOnly(_)
             | LocalError::Damaged(_)
             | LocalError::Disk { .. } => BusError::storage(error),
-            LocalError::TooNew(_) | LocalError::Closed | LocalError::Failed { .. } => {
-                BusError::refused(error)
-            }
+            LocalError::TooNew(_)
+            | LocalError::TooOld(_)
+            | LocalError::Closed
+            | LocalError::Failed { .. } => BusError::refused(error),
         }
     }
 }

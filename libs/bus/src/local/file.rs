@@ -1,4 +1,4 @@
-//! The SQLite file: its tables, its settings, and who may have it open.
+//! The SQLite file: schema, settings, migrations, and the lock.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -9,23 +9,26 @@ use sqlite::Table;
 
 use super::LocalError;
 
-/// Marks our files among other SQLite files: "BdsB".
+/// Distinguishes queue files from other SQLite files: "BdsB".
 const APPLICATION_ID: i32 = 0x4264_7342;
-const VERSION: i32 = 2;
+/// Version of [`SCHEMA`].
+const VERSION: i32 = 3;
+/// The oldest version that [`migrate`] accepts.
+const OLDEST_VERSION: i32 = 2;
 
 /// Files up to this size are checked page by page when they are opened; larger ones would delay the start.
-const CHECK_WHOLE_UP_TO: u64 = 64 << 20;
+const MAX_CHECKED_BYTES: u64 = 64 << 20;
 
-/// The write-ahead log is written back to the file at this many pages of 4 KiB.
+/// The write-ahead log is checkpointed at this many pages of 4 KiB.
 const CHECKPOINT_PAGES: i64 = 4_000;
 
-/// Above this size, readers are made to wait until the log is written back and cut off.
-pub(super) const LOG_LIMIT: u64 = 64 << 20;
+/// Above this size of the log, readers are blocked until it is checkpointed and truncated.
+pub(super) const MAX_LOG_BYTES: u64 = 64 << 20;
 
-/// Payloads come last, so that the index over all messages is loaded without reading them. The id of a chunk is that of
-/// its blob, shifted by [`super::blobs::CHUNK_BITS`], plus its number: one range of rows is one blob. Chunks without a
-/// row in `blobs` belong to a file that never came to its end. Chunks have no checksums: a file is named by its hash, and
-/// compared with it when it is read.
+/// Payloads are the last columns, so that the index of all messages is loaded without reading them. The id of
+/// a chunk is the id of its blob, shifted by [`super::staging::CHUNK_BITS`], plus the number of the chunk: a
+/// blob is one range of rows. Chunks without a row in `blobs` belong to an interrupted put. Chunks have no
+/// checksum, because a file is verified against its hash when it is read.
 const SCHEMA: &str = "
     CREATE TABLE messages (
         id INTEGER PRIMARY KEY,
@@ -50,13 +53,6 @@ const SCHEMA: &str = "
         trace_parent TEXT,
         payload BLOB NOT NULL
     );
-    CREATE TABLE claims (
-        upload BLOB PRIMARY KEY,
-        fingerprint BLOB NOT NULL,
-        claimed_at INTEGER NOT NULL,
-        checksum INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX claims_by_age ON claims (claimed_at);
     CREATE TABLE blobs (
         id INTEGER PRIMARY KEY,
         upload BLOB NOT NULL,
@@ -72,18 +68,11 @@ const SCHEMA: &str = "
     );
 ";
 
-/// Files of version 1 have no checksums.
-const TO_VERSION_2: &str = "
-    ALTER TABLE messages ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE dead_letters ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE dead_letters ADD COLUMN damaged INTEGER;
-    ALTER TABLE claims ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE blobs ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
-    PRAGMA user_version = 2;
-";
+/// Version 2 kept idempotency reservations.
+const TO_VERSION_3: &str = "DROP TABLE claims; PRAGMA user_version = 3;";
 
-/// Not covered is how often a message was delivered: that changes with each delivery. If it is damaged, a message may be
-/// given up too early, and is then a dead letter that can be sent again.
+/// The checksum does not cover `attempts`, which changes with each delivery. If it is damaged, a message may
+/// be dead-lettered too early; it can then be retried.
 pub(super) const MESSAGES: Table = Table {
     name: "messages",
     columns: &["id", "queue", "enqueued_at", "mrn", "reply_to", "trace_parent", "payload"],
@@ -98,9 +87,6 @@ pub(super) const DEAD_LETTERS: Table = Table {
     unique: "id",
 };
 
-pub(super) const CLAIMS: Table =
-    Table { name: "claims", columns: &["upload", "fingerprint", "claimed_at"], key: 1, unique: "upload" };
-
 pub(super) const BLOBS: Table =
     Table { name: "blobs", columns: &["id", "upload", "sha256", "bytes", "staged_at"], key: 3, unique: "id" };
 
@@ -109,12 +95,12 @@ pub(super) const BLOBS: Table =
 pub(super) struct QueueFile {
     pub(super) db: Connection,
     pub(super) path: PathBuf,
-    /// Held as long as the file is open: a second process must not deliver the same messages.
+    /// Held while the file is open: a second process would deliver the same messages.
     _lock: File,
 }
 
 impl QueueFile {
-    /// Opens the file, and makes it when there is none.
+    /// Opens the file, and creates it if it does not exist.
     pub(super) fn open(path: &Path) -> Result<Self, LocalError> {
         let lock = lock(path)?;
         create_private(path)?;
@@ -136,7 +122,7 @@ impl QueueFile {
     }
 }
 
-/// Opens the file for reading beside its writer.
+/// Opens the file for reading, concurrently with its writer.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
@@ -145,7 +131,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-/// Refuses a file of another version, for those who only read.
+/// For readers: refuses a file of another version.
 pub(super) fn check_version(db: &Connection, path: &Path) -> Result<(), LocalError> {
     let pragma = |name: &str| {
         db.pragma_query_value(None, name, |row| row.get::<_, i32>(0))
@@ -164,23 +150,25 @@ pub(super) fn check_version(db: &Connection, path: &Path) -> Result<(), LocalErr
     }
 }
 
-/// The lock is on a file of its own: closing any other handle of a database file would drop SQLite's locks on it.
+/// Locks a separate file: closing any other handle of a database file would drop SQLite's own locks on it.
 fn lock(path: &Path) -> Result<File, LocalError> {
-    let mut beside = path.to_owned().into_os_string();
-    beside.push(".lock");
-    let beside = PathBuf::from(beside);
-    create_private(&beside)?;
-    let lock =
-        OpenOptions::new().write(true).open(&beside).map_err(|error| LocalError::of_io(&beside, &error))?;
+    let mut lock_path = path.to_owned().into_os_string();
+    lock_path.push(".lock");
+    let lock_path = PathBuf::from(lock_path);
+    create_private(&lock_path)?;
+    let lock = OpenOptions::new()
+        .write(true)
+        .open(&lock_path)
+        .map_err(|error| LocalError::of_io(&lock_path, &error))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(LocalError::InUse(path.to_owned())),
-        Err(TryLockError::Error(error)) => Err(LocalError::of_io(&beside, &error)),
+        Err(TryLockError::Error(error)) => Err(LocalError::of_io(&lock_path, &error)),
     }
 }
 
-/// Makes an empty file that only its owner may read, for it will hold data of patients. SQLite gives the log the same
-/// permissions.
+/// Creates an empty file that only its owner can read, because it will contain patient data. SQLite gives the
+/// log the same permissions.
 fn create_private(path: &Path) -> Result<(), LocalError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -207,15 +195,18 @@ fn prepare(db: &Connection, path: &Path) -> Result<(), LocalError> {
     if version > VERSION {
         return Err(LocalError::TooNew(path.to_owned()));
     }
+    if !is_empty && version < OLDEST_VERSION {
+        return Err(LocalError::TooOld(path.to_owned()));
+    }
     if is_empty {
-        // Only an empty file takes it; it lets the file shrink again after a flood.
+        // Can only be set on an empty file. It lets the file shrink after a peak.
         db.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
     }
     db.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
     db.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     db.pragma_update(None, "cache_size", -2_000).map_err(failed)?;
     db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(failed)?;
-    db.pragma_update(None, "journal_size_limit", i64::try_from(LOG_LIMIT).unwrap_or(i64::MAX))
+    db.pragma_update(None, "journal_size_limit", i64::try_from(MAX_LOG_BYTES).unwrap_or(i64::MAX))
         .map_err(failed)?;
     if is_empty {
         db.execute_batch(&format!(
@@ -225,22 +216,16 @@ fn prepare(db: &Connection, path: &Path) -> Result<(), LocalError> {
         .map_err(failed)?;
         return Ok(());
     }
-    if fs::metadata(path).is_ok_and(|file| file.len() <= CHECK_WHOLE_UP_TO) {
+    if fs::metadata(path).is_ok_and(|file| file.len() <= MAX_CHECKED_BYTES) {
         let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
         if verdict != "ok" {
             tracing::error!(file = %path.display(), verdict, "the queue file is damaged");
             return Err(LocalError::Damaged(path.to_owned()));
         }
     }
-    if version < VERSION { seal(db).map_err(failed) } else { Ok(()) }
+    if version < VERSION { migrate(db).map_err(failed) } else { Ok(()) }
 }
 
-/// Adds checksums to a file that has none.
-fn seal(db: &Connection) -> rusqlite::Result<()> {
-    let transaction = db.unchecked_transaction()?;
-    transaction.execute_batch(TO_VERSION_2)?;
-    for table in [MESSAGES, DEAD_LETTERS, CLAIMS, BLOBS] {
-        table.seal(&transaction)?;
-    }
-    transaction.commit()
+fn migrate(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch(&format!("BEGIN IMMEDIATE; {TO_VERSION_3} COMMIT;"))
 }

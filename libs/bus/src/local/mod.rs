@@ -1,19 +1,20 @@
-//! In process, durable in one SQLite file.
+//! Adapter in this process, durable in one SQLite file.
 //!
-//! Messages, dead letters, claims and staged files are rows; one thread writes them, many writes to a commit
-//! ([`writer`]). Which message is delivered when is an index in memory ([`schedule`]). Announcements and receipts do not
-//! leave the process. What was confirmed survives `kill -9`; what was with a consumer then is delivered again at once.
+//! Messages, dead letters and staged files are rows. One thread writes them, many writes per transaction
+//! ([`writer`]). An index in memory decides which message is delivered when ([`schedule`]). Updates and
+//! receipts stay inside the process. What was confirmed survives `kill -9`; deliveries that were unsettled
+//! then are redelivered at once.
 
-mod blobs;
-mod chores;
 mod core;
-mod dead;
+mod dead_letters;
 mod error;
 mod file;
-mod fresh;
+mod maintenance;
 mod queue;
 mod schedule;
+mod staging;
 mod verify;
+mod write_behind;
 mod writer;
 
 use std::path::Path;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use proto_json::{BlobHash, Mrn, PatientUpdated, Queue, Receipt, UploadId};
+use proto_json::{Mrn, PatientUpdated, Queue, Receipt, UploadId};
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
@@ -32,25 +33,25 @@ pub use self::verify::{QueueCheck, verify};
 
 use self::core::Core;
 use crate::{
-    BusError, Claim, DeadLetter, Delivery, EnqueueError, EventBus, Outgoing, PendingReceipt, QueueLimits,
-    QueueStatus, RetryPolicy, SmallFile, UpdateEvent,
+    BusError, DeadLetter, DeadLetters, Delivery, EnqueueError, Outgoing, PendingReceipt, PubSub, QueueLimits,
+    QueueStatus, ReplyInbox, RetryPolicy, UpdateEvent, WorkQueue,
 };
 
-/// Prefix of the addresses of receipts.
+/// Prefix of the addresses of reply inboxes.
 const RECEIPTS: &str = "local.receipts.";
 
-/// Bus and blob stage in one file of this process.
+/// All ports in one file of this process.
 #[derive(Debug)]
 pub struct LocalBus {
     core: Arc<Core>,
 }
 
 impl LocalBus {
-    /// Opens the file, and makes it when there is none. Its folder must be there.
+    /// Opens the file, and creates it if it does not exist. Its folder must exist.
     ///
     /// # Errors
-    /// [`LocalError`] as the cause of a [`BusError`]: the file is in use by another process, damaged, from a later
-    /// version, or cannot be written.
+    /// A [`BusError`] with a [`LocalError`] as its cause: the file is in use by another process, damaged,
+    /// written by another version, or not writable.
     pub fn open(path: &Path, policy: RetryPolicy, limits: QueueLimits) -> Result<Arc<Self>, BusError> {
         let core = Core::open(path, policy, limits)?;
         Ok(Arc::new(LocalBus { core: Arc::new(core) }))
@@ -65,9 +66,9 @@ impl Drop for LocalBus {
 }
 
 #[async_trait]
-impl EventBus for LocalBus {
-    async fn enqueue_with(&self, files: Vec<SmallFile>, message: Outgoing) -> Result<(), EnqueueError> {
-        queue::enqueue(&self.core, files, message).await
+impl WorkQueue for LocalBus {
+    async fn enqueue(&self, message: Outgoing) -> Result<(), EnqueueError> {
+        queue::enqueue(&self.core, message).await
     }
 
     async fn consume(
@@ -85,16 +86,27 @@ impl EventBus for LocalBus {
         Ok(deliveries.boxed())
     }
 
-    async fn announce(&self, update: &PatientUpdated, _trace_parent: Option<String>) -> Result<(), BusError> {
-        // Fails only when nobody listens.
-        let _ = self.core.announcements.send(Arc::new(update.clone()));
+    async fn queue_status(&self, queue: Queue) -> Result<QueueStatus, BusError> {
+        Ok(self.core.schedule(queue).status())
+    }
+
+    async fn check(&self) -> Result<(), BusError> {
+        Ok(self.core.writer.write(0, |_| Ok(())).await?)
+    }
+}
+
+#[async_trait]
+impl PubSub for LocalBus {
+    async fn publish(&self, update: &PatientUpdated, _trace_parent: Option<String>) -> Result<(), BusError> {
+        // The send fails only if there are no subscribers.
+        let _ = self.core.updates.send(Arc::new(update.clone()));
         Ok(())
     }
 
-    async fn updates(&self, of: Option<Mrn>) -> Result<BoxStream<'static, UpdateEvent>, BusError> {
-        let heard = BroadcastStream::new(self.core.announcements.subscribe());
-        let events = heard.filter_map(move |heard| async move {
-            match heard {
+    async fn subscribe(&self, of: Option<Mrn>) -> Result<BoxStream<'static, UpdateEvent>, BusError> {
+        let updates = BroadcastStream::new(self.core.updates.subscribe());
+        let events = updates.filter_map(move |received| async move {
+            match received {
                 Ok(update) if of.is_none_or(|mrn| update.patient.mrn == mrn) => {
                     Some(UpdateEvent::Updated(Box::new(PatientUpdated::clone(&update))))
                 }
@@ -104,7 +116,10 @@ impl EventBus for LocalBus {
         });
         Ok(events.boxed())
     }
+}
 
+#[async_trait]
+impl ReplyInbox for LocalBus {
     async fn expect_receipt(&self, upload: UploadId) -> Result<PendingReceipt, BusError> {
         Ok(PendingReceipt {
             reply_to: format!("{RECEIPTS}{upload}"),
@@ -113,35 +128,26 @@ impl EventBus for LocalBus {
     }
 
     async fn send_receipt(&self, reply_to: &str, receipt: &Receipt) -> Result<(), BusError> {
-        // An address of another process, or of another adapter, is one that is gone.
+        // The address of another process or adapter counts as a closed inbox.
         if let Some(upload) = reply_to.strip_prefix(RECEIPTS).and_then(|upload| upload.parse().ok()) {
             self.core.inboxes.deliver(upload, receipt);
         }
         Ok(())
     }
+}
 
-    async fn claim(&self, upload: UploadId, fingerprint: BlobHash) -> Result<Claim, BusError> {
-        Ok(dead::claim(&self.core, upload, fingerprint).await?)
-    }
-
-    async fn queue_status(&self, queue: Queue) -> Result<QueueStatus, BusError> {
-        Ok(self.core.schedule(queue).status())
-    }
-
+#[async_trait]
+impl DeadLetters for LocalBus {
     async fn dead_letters(&self, after: Option<u64>, limit: usize) -> Result<Vec<DeadLetter>, BusError> {
-        Ok(dead::list(&self.core, after, limit).await?)
+        Ok(dead_letters::list(&self.core, after, limit).await?)
     }
 
     async fn retry_dead_letter(&self, id: u64) -> Result<bool, EnqueueError> {
-        dead::retry(&self.core, id).await
+        dead_letters::retry(&self.core, id).await
     }
 
-    async fn drop_dead_letter(&self, id: u64) -> Result<bool, BusError> {
-        Ok(dead::forget(&self.core, id).await?)
-    }
-
-    async fn check(&self) -> Result<(), BusError> {
-        Ok(self.core.writer.write(0, |_| Ok(())).await?)
+    async fn delete_dead_letter(&self, id: u64) -> Result<bool, BusError> {
+        Ok(dead_letters::delete(&self.core, id).await?)
     }
 }
 
@@ -150,7 +156,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::StagingStore;
+    use crate::{Attachment, StagingStore};
 
     fn job() -> Outgoing {
         Outgoing {
@@ -159,11 +165,12 @@ mod tests {
             payload: Bytes::from(vec![b' '; 10_000]),
             reply_to: None,
             trace_parent: None,
+            attachments: Vec::new(),
         }
     }
 
     #[tokio::test]
-    async fn a_full_disk_is_an_error_and_what_was_confirmed_stays() {
+    async fn full_disk_is_an_error_and_confirmed_messages_stay() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bus.sqlite");
         let bus = LocalBus::open(&path, RetryPolicy::default(), QueueLimits::default()).unwrap();
@@ -175,7 +182,7 @@ mod tests {
         limit(60).await.unwrap();
         let mut confirmed = 0;
         let refused = loop {
-            // Several at once share a transaction: none of them may be confirmed in vain.
+            // Concurrent writes share a transaction, and none may be confirmed without being durable.
             let sent = futures::future::join_all((0..4).map(|_| bus.enqueue(job()))).await;
             confirmed += sent.iter().filter(|outcome| outcome.is_ok()).count() as u64;
             if let Some(refused) = sent.into_iter().find_map(Result::err) {
@@ -185,7 +192,7 @@ mod tests {
         assert!(refused.to_string().contains("is full"), "{refused}");
         assert!(confirmed > 0);
         assert_eq!(bus.queue_status(Queue::Uploads).await.unwrap().messages, confirmed);
-        // Working off goes on, and then there is room again.
+        // Consuming still works and frees space.
         let mut deliveries = bus.consume(Queue::Uploads, 4).await.unwrap();
         for _ in 0..4 {
             deliveries.next().await.unwrap().ack().await.unwrap();
@@ -198,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_that_fails_takes_no_other_with_it() {
+    async fn failed_write_does_not_affect_other_writes_of_its_transaction() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bus.sqlite");
         let bus = LocalBus::open(&path, RetryPolicy::default(), QueueLimits::default()).unwrap();
@@ -213,40 +220,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_is_worked_on_while_it_is_written_and_what_fails_leaves_nothing() {
+    async fn message_is_delivered_while_it_is_written_and_a_failed_write_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bus.sqlite");
         let bus = LocalBus::open(&path, RetryPolicy::default(), QueueLimits::default()).unwrap();
         let bytes = Bytes::from_static(b"a small file");
-        let small = |bytes: &Bytes| SmallFile {
+        let file = |bytes: &Bytes| Attachment {
             upload: UploadId::generate(),
             content: proto_json::HashedBytes::of(bytes.clone()),
-            may_enclose: false,
+            consumer_only: false,
         };
-        let file = small(&bytes);
-        let key = file.key();
-        let send = || bus.enqueue_with(vec![file.clone()], job());
-        // The writer is kept busy, so that nothing is durable meanwhile.
-        let busy = || {
-            let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let small = file(&bytes);
+        let key = small.key();
+        // Blocks the writer, so that nothing becomes durable in the meantime.
+        let block_writer = || {
+            let (unblock, wait) = std::sync::mpsc::channel::<()>();
             bus.core.writer.submit(0, move |_| Ok(wait.recv().is_ok()), |_| {});
-            go_on
+            unblock
         };
         let mut deliveries = bus.consume(Queue::Uploads, 2).await.unwrap();
-        let go_on = busy();
-        let mut sending = std::pin::pin!(send());
+        let unblock = block_writer();
+        let mut sending = std::pin::pin!(bus.enqueue(Outgoing { attachments: vec![small], ..job() }));
         assert!(futures::poll!(&mut sending).is_pending());
         let delivery = deliveries.next().await.unwrap();
-        let staged = bus.get(key).await.unwrap().unwrap();
+        let staged = delivery.open(key).await.unwrap().unwrap();
         assert_eq!(crate::collect(staged.body, staged.bytes).await.unwrap(), bytes);
         assert!(futures::poll!(&mut sending).is_pending(), "it is not durable yet");
-        go_on.send(()).unwrap();
+        unblock.send(()).unwrap();
         sending.await.unwrap();
         delivery.ack().await.unwrap();
         bus.delete(key).await.unwrap();
         assert_eq!(bus.queue_status(Queue::Uploads).await.unwrap().messages, 0);
 
-        // The same, and the write fails.
+        // The same with a write that fails.
         let pages = |pages: u32| {
             bus.core.writer.write(0, move |db| {
                 db.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, u32>(0))
@@ -254,19 +260,19 @@ mod tests {
         };
         let most = pages(1).await.unwrap();
         let large = Bytes::from(vec![7; 40_000 + most as usize * 4_096]);
-        let file = small(&large);
-        let key = file.key();
-        let go_on = busy();
-        let mut sending = std::pin::pin!(bus.enqueue_with(vec![file], job()));
+        let large = file(&large);
+        let key = large.key();
+        let unblock = block_writer();
+        let mut sending = std::pin::pin!(bus.enqueue(Outgoing { attachments: vec![large], ..job() }));
         assert!(futures::poll!(&mut sending).is_pending());
         let delivery = deliveries.next().await.unwrap();
-        go_on.send(()).unwrap();
+        unblock.send(()).unwrap();
         let refused = sending.await.unwrap_err();
         assert!(refused.to_string().contains("is full"), "{refused}");
         drop(delivery);
         assert_eq!(bus.queue_status(Queue::Uploads).await.unwrap().messages, 0);
         assert!(bus.get(key).await.unwrap().is_none());
-        assert_eq!(bus.core.staged.load(std::sync::atomic::Ordering::Relaxed), 0);
-        assert!(bus.core.schedule(Queue::Uploads).reserve(1), "its place is free");
+        assert_eq!(bus.core.staged_bytes.load(std::sync::atomic::Ordering::Relaxed), 0);
+        assert!(bus.core.schedule(Queue::Uploads).reserve(1), "its reservation is released");
     }
 }

@@ -1,4 +1,4 @@
-//! Messages of the work queues: into the file, out to consumers, and what consumers make of them.
+//! Messages of the work queues: enqueueing, delivery and acknowledgement.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,47 +11,40 @@ use rusqlite::{Connection, params};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::LocalError;
-use super::blobs::WholeFile;
 use super::core::{Core, number_of};
-use super::dead;
+use super::dead_letters;
 use super::file::MESSAGES;
 use super::schedule::{Content, Taken};
-use crate::{Acker, BusError, Delivery, EnqueueError, Outgoing, SmallFile, StagingKey};
+use super::staging::{self, FileWrite};
+use crate::{Acker, Attachment, BusError, Delivery, EnqueueError, Outgoing, StagedFile, StagingKey};
 
-/// Puts a message and the files that it needs into the file, in one write, and the message on the schedule.
+/// Writes a message and its attachments in one transaction, and schedules the message.
 ///
-/// Where the files can be kept at hand, the message is delivered while the write is under way: what is done with it does
-/// not need it to be durable, only whoever sent it does. Everything a consumer then writes to this file comes after it.
-/// What it does elsewhere may outlive the message, if the process dies in this moment or the write fails: just as with a
-/// message whose sender was not told that it was queued.
-pub(super) async fn enqueue(
-    core: &Core,
-    files: Vec<SmallFile>,
-    message: Outgoing,
-) -> Result<(), EnqueueError> {
-    let keys: Vec<StagingKey> = files.iter().map(SmallFile::key).collect();
-    let in_memory = files.clone();
-    let files = files.into_iter().map(|file| WholeFile::new(core, file)).collect::<Result<Vec<_>, _>>()?;
-    let queue = message.queue;
-    if !core.schedule(queue).reserve(core.limits.max_messages) {
+/// If the attachments fit into the write-behind cache, the message is delivered while its write is in
+/// progress. Consumers do not need it to be durable; only its sender does. Everything that a consumer then
+/// writes to this file comes after it. What a consumer does elsewhere may outlive the message if the write
+/// fails, as with any message whose sender got no confirmation.
+pub(super) async fn enqueue(core: &Core, message: Outgoing) -> Result<(), EnqueueError> {
+    let Outgoing { queue, mrn, payload, reply_to, trace_parent, attachments } = message;
+    let mrn = mrn.get();
+    let keys: Vec<StagingKey> = attachments.iter().map(Attachment::key).collect();
+    let files: Vec<FileWrite> =
+        attachments.iter().map(|file| FileWrite::new(core, file)).collect::<Result<_, _>>()?;
+    let schedule = core.schedule(queue);
+    if !schedule.reserve(core.limits.max_messages) {
         return Err(EnqueueError::Full);
     }
     let (id, enqueued_at) = (core.message_id(), Timestamp::now());
-    let mrn = message.mrn.get();
-    let content = Arc::new(Content {
-        payload: message.payload,
-        reply_to: message.reply_to,
-        trace_parent: message.trace_parent,
-    });
-    let schedule = core.schedule(queue);
-    let held = core.fresh.hold(&in_memory);
-    let early = held && schedule.remember(&content);
-    let failed = Arc::new(AtomicBool::new(false));
-    let (written, sent, has_failed) = (Arc::clone(&content), Arc::clone(&content), Arc::clone(&failed));
-    let (schedules, fresh) = (core.schedules(), Arc::clone(&core.fresh));
+    let content = Arc::new(Content { payload, reply_to, trace_parent });
+    let is_cached = core.cache.insert(&attachments);
+    let is_early = is_cached && schedule.reserve_memory(&content);
+    let has_failed = Arc::new(AtomicBool::new(false));
+    let (for_write, for_schedule, set_failed) =
+        (Arc::clone(&content), Arc::clone(&content), Arc::clone(&has_failed));
+    let (schedules, cache) = (core.schedules(), Arc::clone(&core.cache));
     let (reply, outcome) = oneshot::channel();
-    let bytes = content.payload.len() + files.iter().map(WholeFile::len).sum::<usize>();
-    let (rooms, rows): (Vec<_>, Vec<_>) = files.into_iter().map(WholeFile::split).unzip();
+    let bytes = content.payload.len() + files.iter().map(FileWrite::len).sum::<usize>();
+    let (reservations, rows): (Vec<_>, Vec<_>) = files.into_iter().map(FileWrite::split).unzip();
     core.writer.submit(
         bytes,
         move |db| {
@@ -61,71 +54,71 @@ pub(super) async fn enqueue(
                 number_of(queue),
                 enqueued_at.as_millis(),
                 mrn,
-                written.reply_to,
-                written.trace_parent,
-                &written.payload[..]
+                for_write.reply_to,
+                for_write.trace_parent,
+                &for_write.payload[..]
             ];
             MESSAGES.insert(db, values)?;
             Ok(staged)
         },
         move |outcome: Result<Vec<bool>, LocalError>| {
-            if held {
-                fresh.written(&keys, outcome.is_ok());
+            if is_cached {
+                cache.write_ended(&keys, outcome.is_ok());
             }
             let schedule = schedules.of(queue);
             match &outcome {
                 Ok(staged) => {
-                    for (room, is_new) in rooms.into_iter().zip(staged) {
+                    for (reservation, is_new) in reservations.into_iter().zip(staged) {
                         if *is_new {
-                            room.keep();
+                            reservation.keep();
                         }
                     }
-                    if !early {
-                        let remembered = schedule.remember(&sent);
-                        schedule.add(id, enqueued_at, Some(sent).filter(|_| remembered));
+                    if !is_early {
+                        let in_memory = schedule.reserve_memory(&for_schedule);
+                        schedule.add(id, enqueued_at, Some(for_schedule).filter(|_| in_memory));
                     }
                 }
                 Err(_) => {
-                    // The room is free before anybody hears of it: who tries again at once must find it.
-                    drop(rooms);
-                    if early {
-                        has_failed.store(true, Ordering::Release);
+                    // Released before the sender is notified: it may retry at once.
+                    drop(reservations);
+                    if is_early {
+                        set_failed.store(true, Ordering::Release);
                         schedule.remove(id);
                     } else {
                         schedule.release();
                     }
                 }
             }
-            // Who no longer waits is told nothing.
+            // The send fails only if the caller was cancelled.
             let _ = reply.send(outcome.map(drop));
         },
     );
-    // Behind the write, so that whatever a consumer writes about the message comes after it.
-    if early {
+    // After the submit, so that everything a consumer writes about the message comes after it.
+    if is_early {
         schedule.add(id, enqueued_at, Some(content));
-        if failed.load(Ordering::Acquire) {
+        if has_failed.load(Ordering::Acquire) {
             schedule.remove(id);
         }
     }
     Ok(outcome.await.unwrap_or(Err(LocalError::Closed))?)
 }
 
-/// Waits for the next delivery of a queue. `None` when the bus is closed.
+/// Waits for the next delivery of a queue. `None` if the adapter is closed.
 pub(super) async fn next(core: &Arc<Core>, queue: Queue, permit: OwnedSemaphorePermit) -> Option<Delivery> {
     let permit = Arc::new(permit);
     loop {
         let taken = core.schedule(queue).take(core.policy.ack_wait).await?;
-        let lease = Lease {
+        let acker = LocalAcker {
             core: Arc::clone(core),
             queue,
             id: taken.id,
             delivery: taken.delivery,
-            counts_in_passing: taken.delivery == 1 && !taken.from_before,
+            defers_count: taken.delivery == 1 && !taken.is_recovered,
             has_begun: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             _permit: Arc::clone(&permit),
         };
-        match content(core, &lease, &taken).await {
+        match content(core, &acker, &taken).await {
             Ok(Some(content)) => {
                 let mut delivery = Delivery::new(
                     queue,
@@ -133,24 +126,28 @@ pub(super) async fn next(core: &Arc<Core>, queue: Queue, permit: OwnedSemaphoreP
                     taken.delivery,
                     taken.enqueued_at,
                     core.policy.clone(),
-                    Box::new(lease),
+                    Box::new(acker),
                 );
                 delivery.reply_to.clone_from(&content.reply_to);
                 delivery.trace_parent.clone_from(&content.trace_parent);
                 return Some(delivery);
             }
-            // A consumer of an earlier delivery has settled it in the meantime.
+            // The consumer of an earlier delivery has settled the message in the meantime.
             Ok(None) => {}
             Err(error) => {
-                tracing::error!(%queue, message = taken.id, error = %error, "a message could not be delivered; it waits");
-                lease.give_back(core.policy.deferral_after(taken.delivery).max(LEAST_WAIT));
+                tracing::error!(%queue, message = taken.id, error = %error, "a message could not be read; it will be redelivered");
+                acker.give_back(core.policy.deferral_after(taken.delivery).max(MIN_WAIT));
             }
         }
     }
 }
 
-/// What a message holds. `None` when there is nothing to deliver.
-async fn content(core: &Arc<Core>, lease: &Lease, taken: &Taken) -> Result<Option<Arc<Content>>, LocalError> {
+/// Returns the content of a message; `None` if there is nothing to deliver.
+async fn content(
+    core: &Arc<Core>,
+    acker: &LocalAcker,
+    taken: &Taken,
+) -> Result<Option<Arc<Content>>, LocalError> {
     let id = taken.id;
     if let Some(content) = &taken.content {
         return Ok(Some(Arc::clone(content)));
@@ -158,30 +155,30 @@ async fn content(core: &Arc<Core>, lease: &Lease, taken: &Taken) -> Result<Optio
     match core.read(move |db| content_of(db, id)).await? {
         Found::Intact(content) => Ok(Some(Arc::new(content))),
         Found::Damaged => {
-            tracing::error!(queue = %lease.queue, message = id, "a message is damaged; it becomes a dead letter");
-            lease.bury("it was found when it was to be delivered".to_owned(), taken.delivery - 1).await?;
+            tracing::error!(queue = %acker.queue, message = id, "a message is damaged; message dead-lettered");
+            acker.move_to_dead_letters("found on delivery".to_owned(), taken.delivery - 1).await?;
             Ok(None)
         }
-        Found::Gone => {
-            lease.settled.store(true, Ordering::Relaxed);
-            core.schedule(lease.queue).remove(id);
+        Found::Removed => {
+            acker.settled.store(true, Ordering::Relaxed);
+            core.schedule(acker.queue).remove(id);
             Ok(None)
         }
     }
 }
 
-/// What is in the file of a message that is to be delivered.
+/// A message in the file.
 enum Found {
     Intact(Content),
-    /// Its checksum does not match.
+    /// The checksum does not match.
     Damaged,
-    Gone,
+    Removed,
 }
 
 fn content_of(db: &Connection, id: i64) -> rusqlite::Result<Found> {
     let mut statement = db.prepare_cached(&format!("{} WHERE id = ?1", MESSAGES.select()))?;
     let mut rows = statement.query([id])?;
-    let Some(row) = rows.next()? else { return Ok(Found::Gone) };
+    let Some(row) = rows.next()? else { return Ok(Found::Removed) };
     if !MESSAGES.verify(row)?.row {
         return Ok(Found::Damaged);
     }
@@ -192,43 +189,45 @@ fn content_of(db: &Connection, id: i64) -> rusqlite::Result<Found> {
     }))
 }
 
-/// A disk that fails is not tried again at once.
-const LEAST_WAIT: Duration = Duration::from_millis(100);
+/// Shortest wait after a failure of the disk.
+const MIN_WAIT: Duration = Duration::from_millis(100);
 
-/// The right to settle one delivery. Dropped unsettled, it gives the message back.
+/// Settles one delivery. Dropping it unsettled gives the message back.
 #[derive(Debug)]
-struct Lease {
+struct LocalAcker {
     core: Arc<Core>,
     queue: Queue,
     id: i64,
-    /// Which delivery of the message this is.
+    /// Number of the delivery.
     delivery: u64,
-    /// The attempt is noted in passing, for speed. A crash within that moment leaves it uncounted; but from then on the
-    /// message is one from before, whose attempts count before they begin: nothing can crash us for ever.
-    counts_in_passing: bool,
-    /// An attempt has begun, and counts.
+    /// The attempt count is written with a deferred write, for speed. A crash in that moment leaves the
+    /// attempt uncounted; but after a restart the message counts as recovered, and its attempts are written
+    /// before they start. A message can therefore not crash the process forever.
+    defers_count: bool,
+    /// An attempt has begun and counts.
     has_begun: AtomicBool,
     settled: AtomicBool,
-    /// One of the deliveries a consumer may hold.
+    /// One of the deliveries that the consumer may hold.
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
-impl Lease {
-    /// Gives the message back, to be delivered again after `wait`.
+impl LocalAcker {
+    /// Gives the message back for redelivery after `wait`.
     fn give_back(&self, wait: Duration) {
         self.settled.store(true, Ordering::Relaxed);
         self.core.schedule(self.queue).give_back(self.id, self.delivery, wait);
     }
 
-    /// Takes back the attempt, if one has begun. Returns how many count then.
+    /// Uncounts the attempt, if one has begun. Returns the new count.
     fn uncount(&self) -> Option<u64> {
         let had_begun = self.has_begun.swap(false, Ordering::Relaxed);
         had_begun.then(|| self.core.schedule(self.queue).uncount(self.id))
     }
 
-    /// Does a write that ends the message, and takes it off the schedule once that is durable. If it fails, the message is
-    /// still with the caller; with nobody, if the caller was cancelled meanwhile: then it is given back.
-    async fn end_message(
+    /// Executes a write that removes the message, and removes it from the schedule once the write is durable.
+    /// If the write fails, the caller still holds the message; if the caller was cancelled, the message is
+    /// given back.
+    async fn remove_message(
         &self,
         bytes: usize,
         work: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
@@ -243,25 +242,25 @@ impl Lease {
                 schedules.of(queue).remove(id);
             }
             if reply.send(outcome).is_err() && failed {
-                schedules.of(queue).give_back(id, delivery, LEAST_WAIT);
+                schedules.of(queue).give_back(id, delivery, MIN_WAIT);
             }
         });
-        let ended = outcome.await.unwrap_or(Err(LocalError::Closed));
-        if ended.is_err() {
+        let removed = outcome.await.unwrap_or(Err(LocalError::Closed));
+        if removed.is_err() {
             self.settled.store(false, Ordering::Relaxed);
         }
-        ended
+        removed
     }
 
-    /// Moves the message to the dead letters.
-    async fn bury(&self, reason: String, attempts: u64) -> Result<(), LocalError> {
+    async fn move_to_dead_letters(&self, reason: String, attempts: u64) -> Result<(), LocalError> {
         let (id, queue) = (self.id, self.queue);
-        self.end_message(reason.len(), move |db| dead::bury(db, id, queue, &reason, attempts)).await
+        let bytes = reason.len();
+        self.remove_message(bytes, move |db| dead_letters::insert(db, id, queue, &reason, attempts)).await
     }
 }
 
-/// How many attempts of a message count.
-fn note(id: i64, attempts: u64) -> impl Fn(&Connection) -> rusqlite::Result<()> + Send {
+/// Writes the attempt count of a message.
+fn write_count(id: i64, attempts: u64) -> impl Fn(&Connection) -> rusqlite::Result<()> + Send {
     move |db| {
         db.prepare_cached("UPDATE messages SET attempts = ?2 WHERE id = ?1")?
             .execute(params![id, attempts])
@@ -274,13 +273,13 @@ pub(super) fn delete_message(db: &Connection, id: i64) -> rusqlite::Result<()> {
 }
 
 #[async_trait]
-impl Acker for Lease {
+impl Acker for LocalAcker {
     async fn begin(&self) -> Result<u64, BusError> {
         let attempt = self.core.schedule(self.queue).begin(self.id);
         self.has_begun.store(true, Ordering::Relaxed);
-        if self.counts_in_passing {
-            self.core.writer.submit_along(note(self.id, attempt));
-        } else if let Err(error) = self.core.writer.write(0, note(self.id, attempt)).await {
+        if self.defers_count {
+            self.core.writer.submit_deferred(write_count(self.id, attempt));
+        } else if let Err(error) = self.core.writer.write(0, write_count(self.id, attempt)).await {
             self.uncount();
             return Err(error.into());
         }
@@ -289,7 +288,7 @@ impl Acker for Lease {
 
     async fn ack(&self) -> Result<(), BusError> {
         let id = self.id;
-        Ok(self.end_message(0, move |db| delete_message(db, id)).await?)
+        Ok(self.remove_message(0, move |db| delete_message(db, id)).await?)
     }
 
     async fn retry_after(&self, wait: Duration) -> Result<(), BusError> {
@@ -299,10 +298,10 @@ impl Acker for Lease {
 
     async fn defer(&self, wait: Duration) -> Result<(), BusError> {
         if let Some(attempts) = self.uncount() {
-            // On a disk that is full this fails. Only a restart then finds the attempt counted.
-            self.core.writer.submit_along(note(self.id, attempts));
+            // This fails on a full disk. The attempt then counts again after a restart.
+            self.core.writer.submit_deferred(write_count(self.id, attempts));
         }
-        self.give_back(wait.max(LEAST_WAIT));
+        self.give_back(wait.max(MIN_WAIT));
         Ok(())
     }
 
@@ -312,11 +311,19 @@ impl Acker for Lease {
     }
 
     async fn dead_letter(&self, reason: &str, attempts: u64) -> Result<(), BusError> {
-        Ok(self.bury(reason.to_owned(), attempts).await?)
+        Ok(self.move_to_dead_letters(reason.to_owned(), attempts).await?)
+    }
+
+    async fn open(&self, key: StagingKey) -> Result<Option<StagedFile>, BusError> {
+        staging::get(&self.core, key).await
+    }
+
+    async fn remove(&self, key: StagingKey) -> Result<(), BusError> {
+        staging::delete(&self.core, key).await
     }
 }
 
-impl Drop for Lease {
+impl Drop for LocalAcker {
     fn drop(&mut self) {
         if !self.settled.load(Ordering::Relaxed) {
             self.core.schedule(self.queue).give_back(self.id, self.delivery, Duration::ZERO);

@@ -1,7 +1,7 @@
-//! Which message is delivered when: an index in memory over the messages in the file.
+//! The schedule: an index in memory that decides which message is delivered when.
 //!
-//! A message is ready, waits for its next attempt, or is with a consumer. Consumers sleep until one becomes ready or the
-//! earliest deadline passes; nothing polls.
+//! A message is ready, waits for redelivery, or is delivered and unsettled. Consumers sleep until a message
+//! becomes ready or the earliest deadline passes; nothing polls.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use crate::QueueStatus;
 
-/// Payloads kept in memory until they are delivered; what is beyond is read from the file.
-const REMEMBERED_BYTES: usize = 4 << 20;
+/// Payloads that are kept in memory until they are delivered; the others are read from the file.
+const MAX_IN_MEMORY: usize = 4 << 20;
 
-/// The content of a message.
+/// The parts of a message that a delivery contains.
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) payload: Bytes,
@@ -30,17 +30,17 @@ pub(super) struct Content {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) id: i64,
-    /// How often the message was delivered, this time included.
+    /// Number of deliveries, including this one.
     pub(super) delivery: u64,
     pub(super) enqueued_at: Timestamp,
-    /// What it holds, unless it has to be read from the file.
+    /// `None` if the content must be read from the file.
     pub(super) content: Option<Arc<Content>>,
-    /// It was in the file when the bus was opened: consumers before this process may have died over it.
-    pub(super) from_before: bool,
+    /// The message was in the file when it was opened: it may have killed consumers of an earlier process.
+    pub(super) is_recovered: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum State {
     Ready,
     Waiting(Instant),
     Delivered(Instant),
@@ -48,13 +48,13 @@ enum Place {
 
 #[derive(Debug)]
 struct Entry {
-    /// Which delivery is the current one.
+    /// Number of deliveries; the number of the current one.
     deliveries: u64,
-    /// Attempts that count.
+    /// Number of attempts that count.
     attempts: u64,
     enqueued_at: Timestamp,
-    from_before: bool,
-    place: Place,
+    is_recovered: bool,
+    state: State,
     content: Option<Arc<Content>>,
 }
 
@@ -68,54 +68,55 @@ struct Index {
 }
 
 impl Index {
-    /// Moves a message; it is in exactly one place.
-    fn place(&mut self, id: i64, place: Place) {
+    /// Changes the state of a message.
+    fn set_state(&mut self, id: i64, state: State) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let before = std::mem::replace(&mut entry.place, place);
+        let before = std::mem::replace(&mut entry.state, state);
         self.leave(id, before);
-        match place {
-            Place::Ready => {
+        match state {
+            State::Ready => {
                 self.ready.insert(id);
             }
-            Place::Waiting(until) => {
+            State::Waiting(until) => {
                 self.deadlines.insert((until, id));
             }
-            Place::Delivered(until) => {
+            State::Delivered(until) => {
                 self.deadlines.insert((until, id));
                 self.delivered += 1;
             }
         }
     }
 
-    fn leave(&mut self, id: i64, place: Place) {
-        match place {
-            Place::Ready => {
+    /// Removes a message from the index of its state.
+    fn leave(&mut self, id: i64, state: State) {
+        match state {
+            State::Ready => {
                 self.ready.remove(&id);
             }
-            Place::Waiting(until) => {
+            State::Waiting(until) => {
                 self.deadlines.remove(&(until, id));
             }
-            Place::Delivered(until) => {
+            State::Delivered(until) => {
                 self.deadlines.remove(&(until, id));
                 self.delivered -= 1;
             }
         }
     }
 
-    /// Makes ready whatever has waited long enough or whose consumer is lost.
+    /// Makes messages ready whose wait is over or whose delivery counts as lost.
     fn pass_deadlines(&mut self, queue: Queue, now: Instant) {
         while let Some(&(until, id)) = self.deadlines.first().filter(|(until, _)| *until <= now) {
-            if self.entries.get(&id).is_some_and(|entry| entry.place == Place::Delivered(until)) {
-                tracing::warn!(%queue, message = id, "nobody settled a delivery in time; it is delivered again");
+            if self.entries.get(&id).is_some_and(|entry| entry.state == State::Delivered(until)) {
+                tracing::warn!(%queue, message = id, "a delivery was not settled within the ack wait; the message is redelivered");
             }
-            self.place(id, Place::Ready);
+            self.set_state(id, State::Ready);
         }
     }
 
-    /// Hands out the oldest message that is ready.
+    /// Takes the oldest message that is ready.
     fn take_first(&mut self, until: Instant) -> Option<Taken> {
         let id = self.ready.first().copied()?;
-        self.place(id, Place::Delivered(until));
+        self.set_state(id, State::Delivered(until));
         let entry = self.entries.get_mut(&id)?;
         entry.deliveries += 1;
         Some(Taken {
@@ -123,27 +124,27 @@ impl Index {
             delivery: entry.deliveries,
             enqueued_at: entry.enqueued_at,
             content: entry.content.clone(),
-            from_before: entry.from_before,
+            is_recovered: entry.is_recovered,
         })
     }
 
-    /// Whether this delivery is still the current one of its message.
+    /// Whether this is the current delivery of the message, and unsettled.
     fn is_current(&self, id: i64, delivery: u64) -> bool {
         self.entries
             .get(&id)
-            .is_some_and(|entry| entry.deliveries == delivery && matches!(entry.place, Place::Delivered(_)))
+            .is_some_and(|entry| entry.deliveries == delivery && matches!(entry.state, State::Delivered(_)))
     }
 }
 
-/// One queue's part of the schedule.
+/// The schedule of one queue.
 #[derive(Debug)]
 pub(super) struct Schedule {
     queue: Queue,
     index: Mutex<Index>,
     changed: Notify,
-    /// Messages in the queue and on their way into it.
+    /// Messages in the queue, including messages being written.
     occupied: AtomicU64,
-    remembered: AtomicUsize,
+    in_memory: AtomicUsize,
 }
 
 impl Schedule {
@@ -153,11 +154,11 @@ impl Schedule {
             index: Mutex::default(),
             changed: Notify::new(),
             occupied: AtomicU64::new(0),
-            remembered: AtomicUsize::new(0),
+            in_memory: AtomicUsize::new(0),
         }
     }
 
-    /// Takes a place in the queue for a message on its way; `false` when there is none.
+    /// Reserves room for a message; `false` if the queue is full.
     pub(super) fn reserve(&self, most: u64) -> bool {
         self.occupied
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |occupied| {
@@ -166,13 +167,13 @@ impl Schedule {
             .is_ok()
     }
 
-    /// Gives a place back that was reserved in vain.
+    /// Releases a reservation.
     pub(super) fn release(&self) {
         self.occupied.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Adds a message that was in the file when the bus was opened. Takes its own place.
-    pub(super) fn add_from_before(&self, id: i64, attempts: u64, enqueued_at: Timestamp) {
+    /// Adds a message that was in the file when it was opened. Needs no reservation.
+    pub(super) fn add_stored(&self, id: i64, attempts: u64, enqueued_at: Timestamp) {
         self.occupied.fetch_add(1, Ordering::Relaxed);
         self.insert(
             id,
@@ -180,15 +181,15 @@ impl Schedule {
                 deliveries: attempts,
                 attempts,
                 enqueued_at,
-                from_before: true,
-                place: Place::Ready,
+                is_recovered: true,
+                state: State::Ready,
                 content: None,
             },
         );
     }
 
-    /// Adds a message in the place reserved for it, with its content if that was remembered. A message that is not in the
-    /// file yet has to come with it; if it then cannot be written, it is to be removed.
+    /// Adds a message with a reservation, and its content if memory was reserved for it. A message that is
+    /// not in the file yet must be added with its content, and removed if its write fails.
     pub(super) fn add(&self, id: i64, enqueued_at: Timestamp, content: Option<Arc<Content>>) {
         self.insert(
             id,
@@ -196,19 +197,20 @@ impl Schedule {
                 deliveries: 0,
                 attempts: 0,
                 enqueued_at,
-                from_before: false,
-                place: Place::Ready,
+                is_recovered: false,
+                state: State::Ready,
                 content,
             },
         );
     }
 
-    /// Takes room in memory for the content of a message, to be handed to [`Schedule::add`]; false when there is none.
-    pub(super) fn remember(&self, content: &Content) -> bool {
+    /// Reserves memory for the content of a message, which must then be passed to [`Schedule::add`]; `false`
+    /// if there is none.
+    pub(super) fn reserve_memory(&self, content: &Content) -> bool {
         let bytes = content.payload.len();
-        self.remembered
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |remembered| {
-                (remembered + bytes <= REMEMBERED_BYTES).then_some(remembered + bytes)
+        self.in_memory
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |in_memory| {
+                (in_memory + bytes <= MAX_IN_MEMORY).then_some(in_memory + bytes)
             })
             .is_ok()
     }
@@ -221,24 +223,24 @@ impl Schedule {
         self.changed.notify_one();
     }
 
-    /// Removes a message that is no longer in the file, and frees its place.
+    /// Removes a message that is no longer in the file, and releases its reservation.
     pub(super) fn remove(&self, id: i64) {
         let mut index = self.index();
         if let Some(entry) = index.entries.remove(&id) {
-            index.leave(id, entry.place);
+            index.leave(id, entry.state);
             drop(index);
             self.release();
             if let Some(content) = entry.content {
-                self.remembered.fetch_sub(content.payload.len(), Ordering::Relaxed);
+                self.in_memory.fetch_sub(content.payload.len(), Ordering::Relaxed);
             }
         }
     }
 
-    /// Waits for a message and takes the oldest one that is ready; `None` when the bus is closed.
+    /// Waits until a message is ready and takes the oldest one; `None` if the adapter is closed.
     pub(super) async fn take(&self, ack_wait: Duration) -> Option<Taken> {
-        // Each change wakes one sleeper, who then watches over the earliest deadline. When it leaves, for whatever reason,
-        // the next one has to.
-        let _next = WakeNext(&self.changed);
+        // Each change wakes one sleeper, which then waits for the earliest deadline. When it returns or is
+        // cancelled, another sleeper must take over.
+        let _next = NotifyOnDrop(&self.changed);
         loop {
             let earliest = {
                 let mut index = self.index();
@@ -262,7 +264,7 @@ impl Schedule {
         }
     }
 
-    /// Counts an attempt of a message. Returns its number, from 1.
+    /// Counts an attempt. Returns its number, from 1.
     pub(super) fn begin(&self, id: i64) -> u64 {
         let mut index = self.index();
         let Some(entry) = index.entries.get_mut(&id) else { return 1 };
@@ -270,7 +272,7 @@ impl Schedule {
         entry.attempts
     }
 
-    /// Takes an attempt back. Returns how many count now.
+    /// Uncounts an attempt. Returns the new count.
     pub(super) fn uncount(&self, id: i64) -> u64 {
         let mut index = self.index();
         let Some(entry) = index.entries.get_mut(&id) else { return 0 };
@@ -278,23 +280,22 @@ impl Schedule {
         entry.attempts
     }
 
-    /// Gives a delivery back, to be delivered again after `wait`. One that is no longer the current one of its message
-    /// changes nothing.
+    /// Gives a message back for redelivery after `wait`. Ignored unless `delivery` is the current delivery.
     pub(super) fn give_back(&self, id: i64, delivery: u64, wait: Duration) {
         let mut index = self.index();
         if index.is_current(id, delivery) {
-            let place = if wait.is_zero() { Place::Ready } else { Place::Waiting(Instant::now() + wait) };
-            index.place(id, place);
+            let state = if wait.is_zero() { State::Ready } else { State::Waiting(Instant::now() + wait) };
+            index.set_state(id, state);
             drop(index);
             self.changed.notify_one();
         }
     }
 
-    /// The consumer is alive: counts `ack_wait` from now.
+    /// Restarts the ack wait of a delivery.
     pub(super) fn extend(&self, id: i64, delivery: u64, ack_wait: Duration) {
         let mut index = self.index();
         if index.is_current(id, delivery) {
-            index.place(id, Place::Delivered(Instant::now() + ack_wait));
+            index.set_state(id, State::Delivered(Instant::now() + ack_wait));
         }
     }
 
@@ -319,9 +320,9 @@ impl Schedule {
 }
 
 /// Wakes one sleeper when dropped.
-struct WakeNext<'a>(&'a Notify);
+struct NotifyOnDrop<'a>(&'a Notify);
 
-impl Drop for WakeNext<'_> {
+impl Drop for NotifyOnDrop<'_> {
     fn drop(&mut self) {
         self.0.notify_one();
     }

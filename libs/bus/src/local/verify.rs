@@ -1,4 +1,4 @@
-//! The check of everything in a queue file.
+//! Verification of a whole queue file.
 
 use std::path::Path;
 
@@ -6,35 +6,35 @@ use rusqlite::Connection;
 use sqlite::Table;
 
 use super::LocalError;
-use super::blobs::{CHUNK_BITS, chunk_id};
-use super::file::{self, BLOBS, CLAIMS, DEAD_LETTERS, MESSAGES};
+use super::file::{self, BLOBS, DEAD_LETTERS, MESSAGES};
+use super::staging::{CHUNK_BITS, chunk_id};
 use proto_json::{BlobHash, BlobHasher};
 
-/// Most sentences of SQLite's own check.
-const SENTENCES: usize = 100;
+/// Most messages of SQLite's integrity check.
+const MAX_MESSAGES: usize = 100;
 
-/// What a check of a queue file has found.
+/// The result of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueueCheck {
-    /// Messages, dead letters, claims and staged files that were checked.
+    /// Number of messages, dead letters and staged files that were checked.
     pub checked: u64,
-    /// What is damaged, a sentence for each.
+    /// One sentence per damaged item.
     pub damaged: Vec<String>,
 }
 
-/// Checks a queue file: every message, dead letter and claim by its checksum, every staged file by its hash, and all pages.
-/// Reads only; a running process may have the file open. Blocks.
+/// Verifies a queue file: every message and dead letter by its checksum, every staged file by its hash, and
+/// all pages. Only reads; a running process may have the file open. Blocks.
 ///
 /// # Errors
-/// When the file cannot be read. Damage is no error.
+/// If the file cannot be read. Damage is no error.
 pub fn verify(path: &Path) -> Result<QueueCheck, LocalError> {
     let failed = |error: rusqlite::Error| LocalError::of(path, &error);
     let db = file::open_reader(path).map_err(failed)?;
     file::check_version(&db, path)?;
     let mut check = QueueCheck::default();
-    let pages = sqlite::check_pages(&db, None, SENTENCES).map_err(failed)?;
-    check.damaged.extend(pages.into_iter().map(|sentence| format!("pages of the queues: {sentence}")));
-    for (table, name) in [(MESSAGES, "message"), (DEAD_LETTERS, "dead letter"), (CLAIMS, "claim")] {
+    let pages = sqlite::check_pages(&db, None, MAX_MESSAGES).map_err(failed)?;
+    check.damaged.extend(pages.into_iter().map(|message| format!("pages of the queues: {message}")));
+    for (table, name) in [(MESSAGES, "message"), (DEAD_LETTERS, "dead letter")] {
         check.add(rows(&db, &table, name));
     }
     check.add(staged_files(&db));
@@ -89,15 +89,15 @@ fn staged_files(db: &Connection) -> rusqlite::Result<QueueCheck> {
                 hash.update(part.get_ref(0)?.as_bytes().unwrap_or_default());
             }
         }
-        // A file that is removed just now is not damaged: its row is gone, too.
-        if hash.finish() != sha256 && is_there(db, blob)? {
+        // If the file was deleted concurrently, it is not damaged.
+        if hash.finish() != sha256 && exists(db, blob)? {
             check.damaged.push(format!("the staged file ({name}) is damaged"));
         }
     }
     Ok(check)
 }
 
-fn is_there(db: &Connection, blob: i64) -> rusqlite::Result<bool> {
+fn exists(db: &Connection, blob: i64) -> rusqlite::Result<bool> {
     db.query_row("SELECT count(*) FROM blobs WHERE id = ?1", [blob], |row| row.get::<_, i64>(0))
         .map(|count| count > 0)
 }

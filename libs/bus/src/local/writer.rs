@@ -1,8 +1,8 @@
-//! The one thread that writes the file, many writes to a transaction.
+//! The writer thread: group commit.
 //!
-//! A commit costs one sync of the disk, whatever is in it. So all writes that wait while the last commit is under way go
-//! into the next one together, each in a savepoint of its own: one that fails does not take the others with it. A write
-//! is answered after the commit that holds it, never before.
+//! A commit costs one disk sync, whatever its size. All writes that arrive during a commit go into the next
+//! transaction, each in its own savepoint, so that a failed write does not affect the others. A write is
+//! confirmed after its commit, never before.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
@@ -13,21 +13,21 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::LocalError;
-use super::chores::Chores;
-use super::file::{LOG_LIMIT, QueueFile};
+use super::file::{MAX_LOG_BYTES, QueueFile};
+use super::maintenance::Maintenance;
 
-/// Most writes of one transaction, and most bytes in it: bounds memory and the time the first one waits.
-const GROUP_WRITES: usize = 512;
-const GROUP_BYTES: usize = 4 << 20;
+/// Most writes and bytes of one transaction; bounds memory and latency.
+const MAX_GROUP_WRITES: usize = 512;
+const MAX_GROUP_BYTES: usize = 4 << 20;
 
-/// A write that nobody waits for rides along with the next one, but waits for it no longer than this.
-const RIDE_ALONG: Duration = Duration::from_millis(20);
+/// Longest time that a deferred write waits for another write.
+const MAX_DEFERRAL: Duration = Duration::from_millis(20);
 
-/// A write on its way to the thread.
+/// A submitted write.
 trait Write: Send {
-    /// Does it, within a savepoint.
+    /// Executes the write within a savepoint.
     fn run(&mut self, db: &Connection) -> rusqlite::Result<()>;
-    /// Hears how it ended: `Ok` when it is durable.
+    /// Receives the outcome: `Ok` if the write is durable.
     fn end(self: Box<Self>, outcome: Result<(), LocalError>);
 }
 
@@ -60,27 +60,27 @@ struct Submitted {
     urgent: bool,
 }
 
-/// Sends writes to the thread. Dropping it lets the thread finish what was submitted, and waits for that.
+/// Handle of the writer thread. Dropping it waits until the thread has finished all submitted writes.
 #[derive(Debug)]
 pub(super) struct Writer {
-    to: Option<mpsc::Sender<Submitted>>,
+    sender: Option<mpsc::Sender<Submitted>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Writer {
     /// Starts the thread.
-    pub(super) fn start(file: QueueFile, chores: Chores) -> Result<Self, LocalError> {
-        let (to, submitted) = mpsc::channel();
+    pub(super) fn start(file: QueueFile, maintenance: Maintenance) -> Result<Self, LocalError> {
+        let (sender, submitted) = mpsc::channel();
         let path = file.path.clone();
         let thread = std::thread::Builder::new()
             .name("bus-writer".to_owned())
-            .spawn(move || work(&file, chores, &submitted))
+            .spawn(move || run_thread(&file, maintenance, &submitted))
             .map_err(|error| LocalError::of_io(&path, &error))?;
-        Ok(Writer { to: Some(to), thread: Mutex::new(Some(thread)) })
+        Ok(Writer { sender: Some(sender), thread: Mutex::new(Some(thread)) })
     }
 
-    /// Does `work` in the next transaction; `end` hears, on the writer's thread, how it ended. `bytes` is about what it
-    /// writes. `work` runs once, or not at all.
+    /// Executes `work` in the next transaction; `end` receives the outcome on the writer thread. `bytes` is
+    /// the approximate size of the write. `work` runs at most once.
     pub(super) fn submit<T: Send + 'static>(
         &self,
         bytes: usize,
@@ -90,20 +90,20 @@ impl Writer {
         self.send(Submitted { write: Box::new(Task { work, done: None, end }), bytes, urgent: true });
     }
 
-    /// Does `work` along with the next write that somebody waits for, or soon without one.
-    pub(super) fn submit_along(
+    /// Executes `work` together with the next submitted write, or alone after a short time.
+    pub(super) fn submit_deferred(
         &self,
         work: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
     ) {
         let end = |outcome: Result<(), LocalError>| {
             if let Err(error) = outcome {
-                tracing::warn!(error = %error, "a note about a delivery could not be written");
+                tracing::warn!(error = %error, "an attempt count could not be written");
             }
         };
         self.send(Submitted { write: Box::new(Task { work, done: None, end }), bytes: 0, urgent: false });
     }
 
-    /// Does `work` in the next transaction and waits until it is durable.
+    /// Executes `work` in the next transaction and waits until it is durable.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         bytes: usize,
@@ -111,15 +111,15 @@ impl Writer {
     ) -> Result<T, LocalError> {
         let (reply, outcome) = oneshot::channel();
         self.submit(bytes, work, move |outcome| {
-            // Who no longer waits is told nothing.
+            // The send fails only if the caller was cancelled.
             let _ = reply.send(outcome);
         });
         outcome.await.unwrap_or(Err(LocalError::Closed))
     }
 
     fn send(&self, submitted: Submitted) {
-        let refused = match &self.to {
-            Some(to) => to.send(submitted).err().map(|refused| refused.0),
+        let refused = match &self.sender {
+            Some(sender) => sender.send(submitted).err().map(|refused| refused.0),
             None => Some(submitted),
         };
         if let Some(submitted) = refused {
@@ -130,50 +130,51 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.to = None;
+        self.sender = None;
         let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {
-            tracing::error!("the writer of the local queues has panicked");
+            tracing::error!("the writer thread of the local queues panicked");
         }
     }
 }
 
-/// The thread: collects a group, commits it, and uses quiet moments for chores. Ends when nobody can submit any more.
-fn work(file: &QueueFile, mut chores: Chores, submitted: &mpsc::Receiver<Submitted>) {
-    let mut chores_left = true;
-    while let Some(group) = next_group(submitted, &mut chores_left, || chores.tidy_when_idle(&file.db)) {
-        if commit(file, group, &chores).is_err() {
-            // A disk that is full has room again only if some is made.
-            chores.make_room(&file.db);
+/// Commits groups of writes and does maintenance while idle. Ends when the [`Writer`] is dropped.
+fn run_thread(file: &QueueFile, maintenance: Maintenance, submitted: &mpsc::Receiver<Submitted>) {
+    let mut maintenance_left = true;
+    while let Some(group) = next_group(submitted, &mut maintenance_left, || maintenance.run_idle(&file.db)) {
+        if commit(file, group, &maintenance).is_err() {
+            // If the disk is full, deleting may free space.
+            maintenance.free_space(&file.db);
         }
-        chores_left = true;
-        cut_log(file);
+        maintenance_left = true;
+        truncate_log(file);
     }
 }
 
-/// The next group; `None` when nobody can submit any more. Calls `chore` while nothing is submitted and it has work left.
+/// Returns the next group; `None` if the [`Writer`] is dropped. Calls `maintain` while nothing is submitted
+/// and it has work left.
 fn next_group(
     submitted: &mpsc::Receiver<Submitted>,
-    chores_left: &mut bool,
-    mut chore: impl FnMut() -> bool,
+    maintenance_left: &mut bool,
+    mut maintain: impl FnMut() -> bool,
 ) -> Option<Vec<Submitted>> {
     let mut group: Vec<Submitted> = Vec::new();
     let mut bytes = 0;
-    // Since when a write rides along; the group is held back for it.
-    let mut held_since: Option<Instant> = None;
+    // Since when the group consists of deferred writes only.
+    let mut deferred_since: Option<Instant> = None;
     loop {
-        let next = if !group.is_empty() && held_since.is_none() {
+        let next = if !group.is_empty() && deferred_since.is_none() {
             submitted.try_recv().ok()
-        } else if let Some(since) = held_since {
-            submitted.recv_timeout(RIDE_ALONG.saturating_sub(since.elapsed())).ok()
-        } else if *chores_left {
+        } else if let Some(since) = deferred_since {
+            submitted.recv_timeout(MAX_DEFERRAL.saturating_sub(since.elapsed())).ok()
+        } else if *maintenance_left {
             match submitted.recv_timeout(Duration::ZERO) {
                 Ok(next) => Some(next),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {
-                    *chores_left = chore();
+                    *maintenance_left = maintain();
                     continue;
                 }
             }
@@ -183,19 +184,20 @@ fn next_group(
         let Some(next) = next else { return Some(group) };
         bytes += next.bytes;
         if next.urgent {
-            held_since = None;
+            deferred_since = None;
         } else if group.is_empty() {
-            held_since = Some(Instant::now());
+            deferred_since = Some(Instant::now());
         }
         group.push(next);
-        if group.len() >= GROUP_WRITES || bytes >= GROUP_BYTES {
+        if group.len() >= MAX_GROUP_WRITES || bytes >= MAX_GROUP_BYTES {
             return Some(group);
         }
     }
 }
 
-/// Does a group in one transaction and tells each write how it ended. Fails if nothing of it could be written.
-fn commit(file: &QueueFile, group: Vec<Submitted>, chores: &Chores) -> Result<(), LocalError> {
+/// Executes a group in one transaction and reports the outcome of each write. Fails if the whole transaction
+/// failed.
+fn commit(file: &QueueFile, group: Vec<Submitted>, maintenance: &Maintenance) -> Result<(), LocalError> {
     let failed = |error: rusqlite::Error| LocalError::of(&file.path, &error);
     let mut whole = run(&file.db, "BEGIN IMMEDIATE").map_err(failed);
     let mut done: Vec<(Box<dyn Write>, Result<(), LocalError>)> = Vec::with_capacity(group.len());
@@ -203,7 +205,7 @@ fn commit(file: &QueueFile, group: Vec<Submitted>, chores: &Chores) -> Result<()
         let mut outcome = whole.clone();
         if outcome.is_ok() {
             outcome = in_savepoint(&file.db, submitted.write.as_mut()).map_err(failed);
-            // A full or failing disk ends the whole transaction by itself; what came before is undone then, too.
+            // On a full or failing disk, SQLite rolls back the whole transaction.
             if outcome.is_err() && file.db.is_autocommit() {
                 whole.clone_from(&outcome);
             }
@@ -211,8 +213,8 @@ fn commit(file: &QueueFile, group: Vec<Submitted>, chores: &Chores) -> Result<()
         done.push((submitted.write, outcome));
     }
     if whole.is_ok() {
-        // Even when there is never a quiet moment, what was deleted must make room.
-        chores.tidy_along(&file.db);
+        // Pending deletes must also proceed if the thread is never idle.
+        maintenance.run_in_transaction(&file.db);
         whole = run(&file.db, "COMMIT").map_err(failed);
     }
     if let Err(error) = &whole {
@@ -220,7 +222,7 @@ fn commit(file: &QueueFile, group: Vec<Submitted>, chores: &Chores) -> Result<()
         if !file.db.is_autocommit()
             && let Err(error) = run(&file.db, "ROLLBACK").map_err(failed)
         {
-            tracing::error!(error = %error, "a transaction could not be undone");
+            tracing::error!(error = %error, "a transaction could not be rolled back");
         }
     }
     for (write, outcome) in done {
@@ -230,13 +232,13 @@ fn commit(file: &QueueFile, group: Vec<Submitted>, chores: &Chores) -> Result<()
 }
 
 fn in_savepoint(db: &Connection, write: &mut dyn Write) -> rusqlite::Result<()> {
-    run(db, "SAVEPOINT one")?;
+    run(db, "SAVEPOINT write")?;
     match write.run(db) {
-        Ok(()) => run(db, "RELEASE one"),
+        Ok(()) => run(db, "RELEASE write"),
         Err(error) => {
             if !db.is_autocommit() {
-                run(db, "ROLLBACK TO one")?;
-                run(db, "RELEASE one")?;
+                run(db, "ROLLBACK TO write")?;
+                run(db, "RELEASE write")?;
             }
             Err(error)
         }
@@ -247,12 +249,13 @@ fn run(db: &Connection, statement: &str) -> rusqlite::Result<()> {
     db.prepare_cached(statement)?.execute([]).map(|_| ())
 }
 
-/// SQLite writes the log back by itself, but starts it anew only when no reader is in it. Under steady load that moment may
-/// never come: then readers, who take microseconds each, are made to wait.
-fn cut_log(file: &QueueFile) {
-    if file.log_bytes() > LOG_LIMIT
+/// Truncates a long write-ahead log. SQLite checkpoints by itself, but restarts the log only when no reader
+/// uses it, which may never happen under constant load. This blocks readers for a moment; each read takes
+/// microseconds.
+fn truncate_log(file: &QueueFile) {
+    if file.log_bytes() > MAX_LOG_BYTES
         && let Err(error) = file.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     {
-        tracing::warn!(error = %LocalError::of(&file.path, &error), "the write-ahead log could not be cut");
+        tracing::warn!(error = %LocalError::of(&file.path, &error), "the write-ahead log could not be truncated");
     }
 }

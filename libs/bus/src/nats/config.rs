@@ -1,4 +1,4 @@
-//! How to reach the broker, and what it shall hold.
+//! Connection settings, and the shape of the streams.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,49 +6,43 @@ use std::time::Duration;
 
 use async_nats::ConnectOptions;
 
-use super::lanes;
 use crate::{QueueLimits, RetryPolicy};
 
-/// How to reach NATS, and what its streams shall be like.
+/// Connection settings, and the shape of the streams.
 #[derive(Debug, Clone)]
 pub struct NatsConfig {
     /// `nats://host:port` or `tls://host:port`, one per server of a cluster.
     pub urls: Vec<String>,
-    /// Who this client says it is.
+    /// Credentials of this client.
     pub login: NatsLogin,
-    /// PEM file of the authorities that may vouch for the servers, besides those of the system.
+    /// PEM file of certificate authorities to trust in addition to those of the system.
     pub ca_file: Option<PathBuf>,
-    /// PEM files of this client's certificate and its key.
+    /// PEM files of the client certificate and its key.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
     /// Refuses a connection without TLS.
     pub require_tls: bool,
-    /// Name of this connection in the broker's lists.
+    /// Name of this connection in the broker's connection list.
     pub name: String,
-    /// Prefix of the subjects on which this client hears replies and receipts. Each user needs one of its own, which
-    /// nobody else may listen to.
+    /// Subject prefix for replies and receipts. Each user needs its own prefix, to which no other user may
+    /// subscribe.
     pub inbox_prefix: String,
-    /// How long an answer of the broker may take.
+    /// Timeout for replies of the broker.
     pub request_timeout: Duration,
-    /// When work is tried again, and when it is given up. All processes should have the same.
+    /// When work is retried and when it is dead-lettered. All processes should use the same policy.
     pub retry: RetryPolicy,
-    /// How much the streams take, when this client makes them.
+    /// Limits of the streams, if this client creates them.
     pub limits: QueueLimits,
-    /// Servers of a cluster that hold each stream, when this client makes them: 1, 3 or 5.
+    /// Replicas of each stream: 1 on one server, 3 or 5 in a cluster.
     pub replicas: usize,
-    /// How often each stream on the way of an upload is there, so that none of them has to wait for a new leader; the same in
-    /// all processes. What the streams take is divided among them.
-    pub lanes: usize,
-    /// A lane that has not answered for this long is not waited for alone any more. A healthy one takes some milliseconds.
-    pub lane_patience: Duration,
-    /// Makes streams and consumers when they are missing, or adapts them. A user with few permissions may not: then
-    /// [`super::provision`] has to be run once by one who may.
+    /// Creates missing streams and consumers and adapts existing ones. A user without that permission sets
+    /// this to false; [`super::provision`] must then be run once by another user.
     pub create: bool,
 }
 
-/// What a client logs in with.
+/// Credentials of a client.
 #[derive(Clone, Default)]
 pub enum NatsLogin {
-    /// Nothing.
+    /// No credentials.
     #[default]
     Anonymous,
     /// User and password.
@@ -73,7 +67,7 @@ impl fmt::Debug for NatsLogin {
 }
 
 impl NatsConfig {
-    /// Connects to these servers without login; makes what is missing.
+    /// Connects to these servers without credentials, and creates what is missing.
     #[must_use]
     pub fn new(urls: impl IntoIterator<Item = String>) -> Self {
         NatsConfig {
@@ -88,16 +82,8 @@ impl NatsConfig {
             retry: RetryPolicy::default(),
             limits: QueueLimits::default(),
             replicas: 1,
-            lanes: 1,
-            lane_patience: Duration::from_millis(800),
             create: true,
         }
-    }
-
-    /// Has each stream held by so many servers, and where these are several, in lanes.
-    #[must_use]
-    pub fn replicated(self, replicas: usize) -> Self {
-        NatsConfig { replicas, lanes: if replicas > 1 { lanes::IN_CLUSTER } else { 1 }, ..self }
     }
 
     pub(super) fn options(&self) -> ConnectOptions {
@@ -114,13 +100,13 @@ impl NatsConfig {
             .request_timeout(Some(self.request_timeout))
             .connection_timeout(self.request_timeout)
             .require_tls(self.require_tls)
-            // Only missing answers to pings tell that a server has vanished.
+            // Missing replies to pings are the only sign that a server has vanished.
             .ping_interval(PING_INTERVAL)
-            .subscription_capacity(LISTENER_MESSAGES)
+            .subscription_capacity(SUBSCRIPTION_CAPACITY)
             .reconnect_delay_callback(|attempt| {
-                // At once the first time, then ever slower, up to two seconds.
+                // The first attempt is immediate; the wait then grows to two seconds.
                 let shift = u32::try_from(attempt).unwrap_or(u32::MAX).min(6);
-                Duration::from_millis(if attempt <= 1 { 0 } else { 40 << shift }).min(RECONNECT_MOST)
+                Duration::from_millis(if attempt <= 1 { 0 } else { 40 << shift }).min(MAX_RECONNECT_WAIT)
             });
         let options = match &self.ca_file {
             Some(file) => options.add_root_certificates(file.clone()),
@@ -133,9 +119,9 @@ impl NatsConfig {
     }
 }
 
-/// Messages that wait for one slow listener before it misses some.
-const LISTENER_MESSAGES: usize = 4_096;
+/// Messages that are buffered for a slow subscriber before messages are dropped.
+const SUBSCRIPTION_CAPACITY: usize = 4_096;
 
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-const RECONNECT_MOST: Duration = Duration::from_secs(2);
+const MAX_RECONNECT_WAIT: Duration = Duration::from_secs(2);

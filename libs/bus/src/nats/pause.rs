@@ -1,7 +1,7 @@
-//! Pauses queues, so that whoever exchanges the whole store meets no writer.
+//! Pauses queues, so that a restore can replace the whole store without concurrent writers.
 //!
-//! The broker holds deliveries back until a time, so that a program that dies with queues paused does not stop them for
-//! ever. What was delivered before goes on: wait for [`Paused::is_idle`].
+//! The broker holds deliveries back until a deadline. If the program that paused the queues dies, they resume
+//! by themselves. Deliveries made before the pause continue: wait for [`Paused::is_idle`].
 
 use std::time::Duration;
 
@@ -9,43 +9,40 @@ use proto_json::{Queue, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::link::Link;
+use super::connection::Connection;
 use super::{ConsumerInfo, NatsConfig, names};
 use crate::BusError;
 
 #[derive(Deserialize)]
-struct PauseAnswer {
+struct PauseReply {
     paused: bool,
 }
 
-/// Queues whose messages wait. Dropped, it leaves them paused until their time has come.
+/// Paused queues. Dropping this leaves them paused until the deadline.
 #[derive(Debug)]
 pub struct Paused {
-    link: Link,
-    /// Each queue in each lane, as `<stream>.<consumer>`.
+    connection: Connection,
+    /// The consumers, as `<stream>.<consumer>`.
     consumers: Vec<String>,
 }
 
-/// Pauses queues for this long.
+/// Pauses queues for `time`.
 ///
 /// # Errors
-/// When the broker cannot be reached or refuses.
+/// If the broker cannot be reached or refuses.
 pub async fn pause(config: &NatsConfig, queues: &[Queue], time: Duration) -> Result<Paused, BusError> {
-    let link = Link::connect(config).await?;
-    let in_lanes = queues.iter().flat_map(|queue| (0..config.lanes.max(1)).map(move |lane| (*queue, lane)));
-    let consumers = in_lanes
-        .map(|(queue, lane)| format!("{}.{}", names::stream(queue.name(), lane), names::consumer(queue)))
-        .collect();
-    let paused = Paused { link, consumers };
+    let connection = Connection::open(config).await?;
+    let consumers = queues.iter().map(|queue| format!("{queue}.{}", names::consumer(*queue))).collect();
+    let paused = Paused { connection, consumers };
     paused.extend(time).await?;
     Ok(paused)
 }
 
 impl Paused {
-    /// Stays paused for this long from now on.
+    /// Moves the deadline to `time` from now.
     ///
     /// # Errors
-    /// When the broker cannot be reached or refuses.
+    /// If the broker cannot be reached or refuses.
     pub async fn extend(&self, time: Duration) -> Result<(), BusError> {
         let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let until = Timestamp::from_millis(Timestamp::now().as_millis().saturating_add(millis))
@@ -53,14 +50,14 @@ impl Paused {
         self.set(&json!({ "pause_until": until.to_string() }), true).await
     }
 
-    /// Whether everything that was delivered is settled.
+    /// Whether every delivery is settled.
     ///
     /// # Errors
-    /// When the broker cannot be reached or refuses.
+    /// If the broker cannot be reached or refuses.
     pub async fn is_idle(&self) -> Result<bool, BusError> {
         for consumer in &self.consumers {
             let info: ConsumerInfo =
-                self.link.api(&format!("CONSUMER.INFO.{consumer}"), &json!({})).await??;
+                self.connection.api(&format!("CONSUMER.INFO.{consumer}"), &json!({})).await??;
             if info.num_ack_pending > 0 {
                 return Ok(false);
             }
@@ -68,19 +65,19 @@ impl Paused {
         Ok(true)
     }
 
-    /// Delivers again.
+    /// Resumes the queues.
     ///
     /// # Errors
-    /// When the broker cannot be reached or refuses.
+    /// If the broker cannot be reached or refuses.
     pub async fn resume(self) -> Result<(), BusError> {
         self.set(&json!({}), false).await
     }
 
     async fn set(&self, arguments: &Value, paused: bool) -> Result<(), BusError> {
         for consumer in &self.consumers {
-            let answer: PauseAnswer =
-                self.link.api(&format!("CONSUMER.PAUSE.{consumer}"), arguments).await??;
-            if answer.paused != paused {
+            let reply: PauseReply =
+                self.connection.api(&format!("CONSUMER.PAUSE.{consumer}"), arguments).await??;
+            if reply.paused != paused {
                 return Err(BusError::refused(format!(
                     "the broker does not pause {consumer}; it has to be nats-server 2.11 or later"
                 )));

@@ -1,4 +1,4 @@
-//! Makes the streams and consumers.
+//! Creates and updates the streams and consumers.
 
 use std::time::Duration;
 
@@ -8,147 +8,137 @@ use async_nats::jetstream::{self, Context};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use proto_json::Queue;
 
-use super::link::Link;
+use super::connection::{Connection, PUBLISH_DEADLINE};
 use super::{NatsConfig, names};
 use crate::BusError;
 
-/// Claims are kept for a day at least.
-const CLAIMS_KEPT: Duration = Duration::from_secs(26 * 3600);
+/// A message id is remembered for this time: a publish that is retried is stored once.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+const _: () = assert!(DUPLICATE_WINDOW.as_secs() > PUBLISH_DEADLINE.as_secs());
 
-/// A message that waits for its next attempt gets it within seconds or minutes, which writes its count anew.
-const ATTEMPTS_KEPT: Duration = Duration::from_secs(24 * 3600);
-/// Room set aside for them: for 100,000 and more. The oldest go first.
-const ATTEMPTS_BYTES: i64 = 16 << 20;
+/// Each attempt rewrites its count, and attempts are minutes apart at most.
+const ATTEMPTS_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Enough for more than 100,000 counts. The oldest are discarded first.
+const ATTEMPTS_MAX_BYTES: i64 = 16 << 20;
 
-/// Dead letters are kept until somebody has dealt with them, but the disk is not theirs.
-const DEAD_LETTERS_MOST: i64 = 100_000;
+/// Dead letters are kept until an operator deletes them, but they must not fill the disk.
+const MAX_DEAD_LETTERS: i64 = 100_000;
 
-/// Percents of the room for files: of those on the stage, and of those inside of messages, with the messages.
+/// Shares of [`QueueLimits::max_staged_bytes`](crate::QueueLimits::max_staged_bytes), in percent: staged
+/// files, and messages with their attachments.
 const PERCENT_STAGED: u64 = 60;
-const PERCENT_IN_UPLOADS: u64 = 30;
-const PERCENT_IN_RESULTS: u64 = 10;
-const _: () = assert!(PERCENT_STAGED + PERCENT_IN_UPLOADS + PERCENT_IN_RESULTS == 100);
+const PERCENT_UPLOADS: u64 = 30;
+const PERCENT_RESULTS: u64 = 10;
+const _: () = assert!(PERCENT_STAGED + PERCENT_UPLOADS + PERCENT_RESULTS == 100);
 
-/// How often, and with which growing wait, a stream is tried to be made.
-const MAKE_ATTEMPTS: u32 = 6;
-const MAKE_WAIT: Duration = Duration::from_millis(100);
-/// Streams that are made at the same time: in a cluster, each takes a while and little work.
-const MADE_AT_ONCE: usize = 5;
+/// Attempts to create a stream, and the first wait between two.
+const CREATE_ATTEMPTS: u32 = 6;
+const CREATE_WAIT: Duration = Duration::from_millis(100);
+/// Streams that are created concurrently: in a cluster, creation is mostly waiting.
+const CREATE_CONCURRENCY: usize = 5;
 
-/// Makes what is missing of streams and consumers, and adapts what is there to `config`. Run it once by a user who may,
-/// where the services' users may not.
+/// Creates missing streams and consumers, and adapts existing ones to `config`. Run it once as a user with
+/// that permission if the users of the services do not have it.
 ///
 /// # Errors
-/// When the broker cannot be reached or refuses, as when the limits exceed its storage.
+/// If the broker cannot be reached or refuses, for example because the limits exceed its storage.
 pub async fn provision(config: &NatsConfig) -> Result<(), BusError> {
-    make_all(&Link::connect(config).await?, config).await
+    create_all(&Connection::open(config).await?, config).await
 }
 
-pub(super) async fn make_all(link: &Link, config: &NatsConfig) -> Result<(), BusError> {
-    let jetstream = jetstream::new(link.client.clone());
-    let mut makes = Vec::new();
-    for lane in 0..config.lanes {
-        makes.extend(Queue::ALL.map(|queue| make_queue(&jetstream, config, queue, lane).boxed()));
-        let claims = Config {
-            max_messages_per_subject: 1,
-            max_age: CLAIMS_KEPT,
-            ..in_lane(config, lane, names::CLAIMS, "claim.*")
-        };
-        let blobs = Config {
-            max_messages_per_subject: 1,
-            max_bytes: share(config, percent(config.limits.max_staged_bytes, PERCENT_STAGED)),
-            discard: DiscardPolicy::New,
-            ..in_lane(config, lane, names::BLOBS, "blob.>")
-        };
-        makes.extend([claims, blobs].map(|stream| make_stream(&jetstream, stream).boxed()));
-    }
+pub(super) async fn create_all(connection: &Connection, config: &NatsConfig) -> Result<(), BusError> {
+    let jetstream = jetstream::new(connection.client.clone());
+    let staged_files = Config {
+        max_messages_per_subject: 1,
+        max_bytes: percent(config.limits.max_staged_bytes, PERCENT_STAGED),
+        discard: DiscardPolicy::New,
+        ..stream(config, names::BLOBS, "blob.>")
+    };
     let dead_letters = Config {
-        max_messages: DEAD_LETTERS_MOST,
+        max_messages: MAX_DEAD_LETTERS,
         discard: DiscardPolicy::New,
         ..stream(config, names::DEAD_LETTERS, "dead.*.*")
     };
     let attempts = Config {
         max_messages_per_subject: 1,
-        max_age: ATTEMPTS_KEPT,
-        max_bytes: ATTEMPTS_BYTES,
+        max_age: ATTEMPTS_MAX_AGE,
+        max_bytes: ATTEMPTS_MAX_BYTES,
         ..stream(config, names::ATTEMPTS, "attempt.*.*")
     };
-    makes.extend([dead_letters, attempts].map(|stream| make_stream(&jetstream, stream).boxed()));
-    futures::stream::iter(makes).buffered(MADE_AT_ONCE).try_collect().await
+    let streams = [staged_files, dead_letters, attempts];
+    let mut tasks: Vec<_> = streams.map(|stream| create_stream(&jetstream, stream).boxed()).into();
+    tasks.extend(Queue::ALL.map(|queue| create_queue(&jetstream, config, queue).boxed()));
+    futures::stream::iter(tasks).buffered(CREATE_CONCURRENCY).try_collect().await
 }
 
-/// Makes or adapts one stream. While several processes make the same one, the broker counts its reserved space once for
-/// each of them, and may refuse all but one: the others try again, and find it made.
-async fn make_stream(jetstream: &Context, stream: Config) -> Result<(), BusError> {
+/// Creates or updates one stream. If several processes create the same stream, the broker counts its reserved
+/// space once for each of them and may refuse all but one. The others retry and find the stream.
+async fn create_stream(jetstream: &Context, stream: Config) -> Result<(), BusError> {
     let mut attempts = 0;
     loop {
         attempts += 1;
-        // Each change is a vote of the cluster; to look is none.
-        if let Ok(there) = jetstream.get_stream(&stream.name).await
-            && is_stream(&there.cached_info().config, &stream)
+        // In a cluster, an update needs consensus; reading the configuration does not.
+        if let Ok(existing) = jetstream.get_stream(&stream.name).await
+            && is_up_to_date(&existing.cached_info().config, &stream)
         {
             return Ok(());
         }
         match jetstream.create_or_update_stream(stream.clone()).await {
             Ok(_) => return Ok(()),
-            Err(error) if attempts == MAKE_ATTEMPTS => return Err(BusError::refused(error)),
+            Err(error) if attempts == CREATE_ATTEMPTS => return Err(BusError::refused(error)),
             Err(error) => {
-                tracing::debug!(stream = stream.name, %error, "a stream could not be made; trying again");
-                tokio::time::sleep(MAKE_WAIT * attempts).await;
+                tracing::debug!(stream = stream.name, %error, "a stream could not be created; retrying");
+                tokio::time::sleep(CREATE_WAIT * attempts).await;
             }
         }
     }
 }
 
-/// Whether a stream is as it shall be, in all that is ever set here.
-fn is_stream(there: &Config, wanted: &Config) -> bool {
-    // Without a limit, the broker says -1.
-    let alike = |there: i64, wanted: i64| there.max(0) == wanted.max(0);
-    there.subjects == wanted.subjects
-        && there.num_replicas == wanted.num_replicas
-        && alike(there.max_messages, wanted.max_messages)
-        && alike(there.max_bytes, wanted.max_bytes)
-        && alike(there.max_messages_per_subject, wanted.max_messages_per_subject)
-        && there.max_age == wanted.max_age
-        && there.discard == wanted.discard
-        && there.retention == wanted.retention
-        && there.storage == wanted.storage
-        && there.allow_direct == wanted.allow_direct
+/// Compares the properties that this module sets.
+fn is_up_to_date(existing: &Config, wanted: &Config) -> bool {
+    // The broker reports -1 for no limit.
+    let equal = |existing: i64, wanted: i64| existing.max(0) == wanted.max(0);
+    existing.subjects == wanted.subjects
+        && existing.num_replicas == wanted.num_replicas
+        && equal(existing.max_messages, wanted.max_messages)
+        && equal(existing.max_bytes, wanted.max_bytes)
+        && equal(existing.max_messages_per_subject, wanted.max_messages_per_subject)
+        && existing.max_age == wanted.max_age
+        && existing.duplicate_window == wanted.duplicate_window
+        && existing.discard == wanted.discard
+        && existing.retention == wanted.retention
+        && existing.storage == wanted.storage
+        && existing.allow_direct == wanted.allow_direct
 }
 
-async fn make_queue(
-    jetstream: &Context,
-    config: &NatsConfig,
-    queue: Queue,
-    lane: usize,
-) -> Result<(), BusError> {
+async fn create_queue(jetstream: &Context, config: &NatsConfig, queue: Queue) -> Result<(), BusError> {
     let queue_stream = Config {
         retention: RetentionPolicy::WorkQueue,
         discard: DiscardPolicy::New,
-        max_messages: share(config, config.limits.max_messages),
-        max_bytes: percent_inside(queue)
-            .map_or(-1, |part| share(config, percent(config.limits.max_staged_bytes, part))),
-        ..in_lane(config, lane, queue.name(), &queue.subject_pattern())
+        max_messages: i64::try_from(config.limits.max_messages).unwrap_or(i64::MAX),
+        max_bytes: percent_of(queue).map_or(-1, |share| percent(config.limits.max_staged_bytes, share)),
+        ..stream(config, queue.name(), &queue.subject_pattern())
     };
     let name = queue_stream.name.clone();
-    make_stream(jetstream, queue_stream).await?;
+    create_stream(jetstream, queue_stream).await?;
     let consumer = pull::Config {
         durable_name: Some(names::consumer(queue).to_owned()),
         ack_policy: AckPolicy::Explicit,
         ack_wait: config.retry.ack_wait,
-        // Attempts are counted by the consumers: the broker counts deliveries, also those that an outage made necessary, and
-        // would leave an exhausted message in the queue for ever.
+        // Consumers count attempts themselves. The broker counts deliveries, including those caused by
+        // outages, and would leave an exhausted message in the stream forever.
         max_deliver: -1,
-        // Shared by all consumers, and counts what waits for its next attempt: a limit would stall the queue silently.
+        // This limit would be shared by all consumers and would include messages that wait for a retry: the
+        // queue could stall.
         max_ack_pending: -1,
         ..pull::Config::default()
     };
     let stream = jetstream.get_stream_no_info(&name).await.map_err(BusError::refused)?;
-    if let Ok(there) = stream.consumer_info(names::consumer(queue)).await
-        && there.config.ack_policy == consumer.ack_policy
-        && there.config.ack_wait == consumer.ack_wait
-        && there.config.max_deliver == consumer.max_deliver
-        && there.config.max_ack_pending == consumer.max_ack_pending
+    if let Ok(existing) = stream.consumer_info(names::consumer(queue)).await
+        && existing.config.ack_policy == consumer.ack_policy
+        && existing.config.ack_wait == consumer.ack_wait
+        && existing.config.max_deliver == consumer.max_deliver
+        && existing.config.max_ack_pending == consumer.max_ack_pending
     {
         return Ok(());
     }
@@ -156,37 +146,28 @@ async fn make_queue(
     Ok(())
 }
 
-/// A stream of one lane.
-fn in_lane(config: &NatsConfig, lane: usize, kind: &str, subjects: &str) -> Config {
-    stream(config, &names::stream(kind, lane), &names::in_lane(lane, subjects))
-}
-
-/// What all our streams have in common.
+/// The configuration that all streams share.
 fn stream(config: &NatsConfig, name: &str, subjects: &str) -> Config {
     Config {
         name: name.to_owned(),
         subjects: vec![subjects.to_owned()],
         storage: StorageType::File,
         num_replicas: config.replicas,
+        duplicate_window: DUPLICATE_WINDOW,
         allow_direct: true,
         ..Config::default()
     }
 }
 
-/// What the messages of a queue may take of the room for files; without a limit where they enclose nothing.
-fn percent_inside(queue: Queue) -> Option<u64> {
+/// Share of the space for files that a queue may use; `None` if its messages have no attachments.
+fn percent_of(queue: Queue) -> Option<u64> {
     match queue {
-        Queue::Uploads => Some(PERCENT_IN_UPLOADS),
-        Queue::EcgResults => Some(PERCENT_IN_RESULTS),
+        Queue::Uploads => Some(PERCENT_UPLOADS),
+        Queue::EcgResults => Some(PERCENT_RESULTS),
         Queue::EcgJobs => None,
     }
 }
 
-fn percent(limit: u64, part: u64) -> u64 {
-    limit / 100 * part
-}
-
-/// What one lane takes of the whole.
-fn share(config: &NatsConfig, limit: u64) -> i64 {
-    i64::try_from(limit.div_ceil(config.lanes.max(1) as u64)).unwrap_or(i64::MAX)
+fn percent(limit: u64, share: u64) -> i64 {
+    i64::try_from(limit / 100 * share).unwrap_or(i64::MAX)
 }

@@ -1,18 +1,21 @@
-//! What only a broker outside of the process can do: go away and come back.
+//! Tests that need an external broker: outages, permissions, and lost replies.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bus::nats::{NatsBus, NatsConfig};
-use bus::{BusError, EnqueueError, EventBus, StagingKey, StagingStore, UpdateEvent};
+use bus::{
+    BusError, DeadLetters, EnqueueError, PubSub, ReplyInbox, StagingKey, StagingStore, UpdateEvent, WorkQueue,
+};
 use bytes::Bytes;
 use futures::StreamExt;
 use proto_json::{BlobHash, Queue, Receipt, UploadId};
-use test_servers::NatsServer;
+use testkit::NatsServer;
 use tokio::sync::oneshot::error::TryRecvError;
 
-use crate::guarded;
-use crate::rig::{job, limits, next, number, patient_policy, update};
+use crate::fixture::{job, limits, next, number, patient_policy, update};
+use crate::with_timeout;
 
 fn config(server: &NatsServer) -> NatsConfig {
     NatsConfig {
@@ -23,19 +26,19 @@ fn config(server: &NatsServer) -> NatsConfig {
     }
 }
 
-/// The key of a new upload's file that holds this number.
+/// The key of a file of a new upload; the file contains the number.
 fn file(number: u64) -> StagingKey {
     StagingKey { upload: UploadId::generate(), sha256: BlobHash::of(number.to_string().as_bytes()) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn listeners_are_told_that_they_missed_something_when_the_broker_was_away() {
-    guarded(async {
+async fn subscribers_receive_lagged_after_an_outage() {
+    with_timeout(async {
         let mut server = NatsServer::start();
         let bus = NatsBus::connect(config(&server)).await.unwrap();
         let mut connection = bus.connection();
         assert!(connection.is_up());
-        let mut updates = bus.updates(None).await.unwrap();
+        let mut updates = bus.subscribe(None).await.unwrap();
         server.kill();
         assert_eq!(connection.changed().await, Some(false));
         assert!(bus.check().await.is_err());
@@ -45,17 +48,39 @@ async fn listeners_are_told_that_they_missed_something_when_the_broker_was_away(
         assert_eq!(connection.changed().await, Some(true));
         assert!(connection.is_up());
         bus.check().await.unwrap();
-        // From the word on, nothing is missed.
+        // From then on, nothing is lost.
         let after = update(1, 2);
-        bus.announce(&after, None).await.unwrap();
+        bus.publish(&after, None).await.unwrap();
         assert_eq!(updates.next().await, Some(UpdateEvent::Updated(Box::new(after))));
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_consumer_that_waits_goes_on_when_the_broker_was_away() {
-    guarded(async {
+async fn publish_during_an_outage_is_retried_and_stored_once() {
+    with_timeout(async {
+        let mut server = NatsServer::start();
+        let bus = NatsBus::connect(config(&server)).await.unwrap();
+        let key = file(7);
+        server.kill();
+        let sender = Arc::clone(&bus);
+        let sending = tokio::spawn(async move {
+            tokio::try_join!(sender.enqueue(job(Queue::Uploads, 1)), sender.put_bytes(key, "7".into()))
+        });
+        // Longer than one attempt takes.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(!sending.is_finished());
+        server.restart();
+        sending.await.unwrap().unwrap();
+        assert_eq!(bus.queue_status(Queue::Uploads).await.unwrap().messages, 1);
+        assert_eq!(bus.list().await.unwrap().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_consumer_continues_after_an_outage() {
+    with_timeout(async {
         let mut server = NatsServer::start();
         let bus = NatsBus::connect(config(&server)).await.unwrap();
         let mut deliveries = bus.consume(Queue::EcgJobs, 4).await.unwrap();
@@ -64,7 +89,7 @@ async fn a_consumer_that_waits_goes_on_when_the_broker_was_away() {
         let mut came = BTreeSet::new();
         for round in 2..4 {
             server.restart();
-            // Each attempt is a message of its own: one whose confirmation was lost with the connection may come, too.
+            // Each attempt is a new message: one whose confirmation was lost may be delivered as well.
             let mut attempts = round * 1_000..;
             let send = async {
                 while let Err(error) = bus.enqueue(job(Queue::EcgJobs, attempts.next().unwrap())).await {
@@ -75,7 +100,7 @@ async fn a_consumer_that_waits_goes_on_when_the_broker_was_away() {
                 loop {
                     let delivery = next(&mut deliveries).await;
                     let number = number(&delivery);
-                    assert!(came.insert(number), "{number} came again, though it was acknowledged");
+                    assert!(came.insert(number), "{number} was redelivered after its acknowledgement");
                     delivery.ack().await.unwrap();
                     if number / 1_000 == round {
                         return;
@@ -95,8 +120,8 @@ async fn a_consumer_that_waits_goes_on_when_the_broker_was_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_that_was_deleted_is_made_again() {
-    guarded(async {
+async fn deleted_queue_is_created_again() {
+    with_timeout(async {
         let server = NatsServer::start();
         let bus = NatsBus::connect(config(&server)).await.unwrap();
         let mut deliveries = bus.consume(Queue::Uploads, 4).await.unwrap();
@@ -104,20 +129,18 @@ async fn a_queue_that_was_deleted_is_made_again() {
         next(&mut deliveries).await.ack().await.unwrap();
         let client = async_nats::connect(server.url()).await.unwrap();
         async_nats::jetstream::new(client).delete_stream("UPLOADS").await.unwrap();
-        let refused = bus.enqueue(job(Queue::Uploads, 2)).await;
-        assert!(refused.is_err());
-        // The consumer notices and makes it anew.
-        let sent = async { while bus.enqueue(job(Queue::Uploads, 3)).await.is_err() {} };
-        let ((), delivery) = tokio::join!(sent, next(&mut deliveries));
-        assert_eq!(number(&delivery), 3);
+        // The consumer creates the queue again while the publish is retried.
+        let (sent, delivery) = tokio::join!(bus.enqueue(job(Queue::Uploads, 2)), next(&mut deliveries));
+        sent.unwrap();
+        assert_eq!(number(&delivery), 2);
         delivery.ack().await.unwrap();
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connecting_fails_with_a_clear_word_when_there_is_no_broker_or_no_permission() {
-    guarded(async {
+async fn connecting_fails_with_a_clear_error_without_a_broker_or_a_valid_login() {
+    with_timeout(async {
         let mut server = NatsServer::start_with("authorization { user: bedside, password: secret }");
         let refused = NatsBus::connect(config(&server)).await.unwrap_err();
         assert!(matches!(refused, BusError::Unavailable(_)), "{refused}");
@@ -133,17 +156,17 @@ async fn connecting_fails_with_a_clear_word_when_there_is_no_broker_or_no_permis
     .await;
 }
 
-/// A request that the broker drops stands for one whose answer is lost with its connection.
-const NEVER_ANSWERED: &str = r#"
+/// The broker drops these requests, like requests whose reply is lost with the connection.
+const NO_REPLIES: &str = r#"
 authorization { users: [
     { user: bedside, password: b, permissions: { publish: { deny: "$JS.API.CONSUMER.MSG.NEXT.BLOBS.>" } } }
 ] }
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn listing_the_stage_ends_though_an_answer_never_comes() {
-    guarded(async {
-        let server = NatsServer::start_with(NEVER_ANSWERED);
+async fn listing_staged_files_ends_without_a_reply() {
+    with_timeout(async {
+        let server = NatsServer::start_with(NO_REPLIES);
         let login = bus::nats::NatsLogin::Password { user: "bedside".to_owned(), password: "b".to_owned() };
         let bus = NatsBus::connect(NatsConfig { login, ..config(&server) }).await.unwrap();
         bus.put_bytes(file(1), Bytes::from_static(b"1")).await.unwrap();
@@ -154,15 +177,15 @@ async fn listing_the_stage_ends_though_an_answer_never_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn listing_the_stage_is_whole_or_fails_while_the_broker_dies() {
-    // More than are listed with two requests.
+async fn listing_staged_files_is_complete_or_fails_during_an_outage() {
+    // More files than two requests return.
     const FILES: u64 = 1_050;
-    guarded(async {
+    with_timeout(async {
         let mut server = NatsServer::start();
         let bus = NatsBus::connect(config(&server)).await.unwrap();
-        let stage = NatsConfig { request_timeout: Duration::from_secs(30), ..config(&server) };
-        let stage = NatsBus::connect(stage).await.unwrap();
-        let puts = (0..FILES).map(|number| stage.put_bytes(file(number), number.to_string().into()));
+        let patient = NatsConfig { request_timeout: Duration::from_secs(30), ..config(&server) };
+        let patient = NatsBus::connect(patient).await.unwrap();
+        let puts = (0..FILES).map(|number| patient.put_bytes(file(number), number.to_string().into()));
         let mut puts = futures::stream::iter(puts).buffer_unordered(16);
         while let Some(put) = puts.next().await {
             put.unwrap();
@@ -176,12 +199,12 @@ async fn listing_the_stage_is_whole_or_fails_while_the_broker_dies() {
             drop(stop);
             server
         });
-        let (mut whole, mut failed) = (0, 0);
+        let (mut complete, mut failed) = (0, 0);
         while stopped.try_recv() == Err(TryRecvError::Empty) {
             match bus.list().await {
                 Ok(found) => {
                     assert_eq!(found.len() as u64, FILES);
-                    whole += 1;
+                    complete += 1;
                 }
                 Err(error) => {
                     assert!(matches!(error, BusError::Unavailable(_)), "{error}");
@@ -190,14 +213,14 @@ async fn listing_the_stage_is_whole_or_fails_while_the_broker_dies() {
             }
         }
         let _server = killer.await.unwrap();
-        assert!(failed > 0, "none of {whole} was cut off");
+        assert!(failed > 0, "none of {complete} listings was interrupted");
         while bus.check().await.is_err() {}
         assert_eq!(bus.list().await.unwrap().len() as u64, FILES);
     })
     .await;
 }
 
-/// What the users of the deployment may do at least. A monitor app may only listen.
+/// The permissions that the users of the deployment need. A monitor app may only subscribe.
 const PERMISSIONS: &str = r#"
 authorization { users: [
     { user: admin, password: a }
@@ -214,8 +237,8 @@ authorization { users: [
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn users_with_few_permissions_do_their_part() {
-    guarded(async {
+async fn users_need_no_other_permissions() {
+    with_timeout(async {
         let server = NatsServer::start_with(PERMISSIONS);
         let login = |user: &str| NatsConfig {
             login: bus::nats::NatsLogin::Password { user: user.to_owned(), password: user[..1].to_owned() },
@@ -226,8 +249,8 @@ async fn users_with_few_permissions_do_their_part() {
         bus::nats::provision(&login("admin")).await.unwrap();
         let admin = NatsBus::connect(login("admin")).await.unwrap();
         let monitor = NatsBus::connect(login("monitor")).await.unwrap();
-        let mut updates = monitor.updates(None).await.unwrap();
-        admin.announce(&update(1, 1), None).await.unwrap();
+        let mut updates = monitor.subscribe(None).await.unwrap();
+        admin.publish(&update(1, 1), None).await.unwrap();
         assert!(matches!(updates.next().await, Some(UpdateEvent::Updated(_))));
 
         let worker = NatsBus::connect(login("worker")).await.unwrap();

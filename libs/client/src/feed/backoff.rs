@@ -1,32 +1,31 @@
-//! Waits between attempts to get push back.
+//! Waits between attempts to subscribe to updates again.
 
 use std::time::Duration;
 
-/// The longest wait: after the gateway's return, what was missed must show within 2 s.
-const LONGEST: Duration = Duration::from_millis(800);
-const FIRST: Duration = Duration::from_millis(50);
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
-/// Waits that double, a little different for each feed so that they do not all come at once.
+const MIN_DELAY: Duration = Duration::from_millis(40);
+/// Jitter can double this delay. Missed updates must be shown within 2 s after the gateway is back.
+const MAX_DELAY: Duration = Duration::from_millis(400);
+
+/// Waits that double, with jitter, so that feeds do not all reconnect at the same time.
 #[derive(Debug)]
-pub(super) struct Backoff {
-    next: Duration,
-}
+pub(super) struct Backoff(ExponentialBackoff);
 
 impl Backoff {
     pub(super) fn new() -> Self {
-        Backoff { next: FIRST }
+        let builder = ExponentialBuilder::new().with_min_delay(MIN_DELAY).with_max_delay(MAX_DELAY);
+        Backoff(builder.without_max_times().with_jitter().build())
     }
 
+    /// Starts again with the shortest wait.
     pub(super) fn reset(&mut self) {
-        self.next = FIRST;
+        *self = Backoff::new();
     }
 
-    /// The next wait: from three quarters of the nominal one up to all of it.
+    /// The next wait.
     pub(super) fn next(&mut self) -> Duration {
-        let wait = self.next;
-        self.next = (wait * 2).min(LONGEST);
-        let random = (uuid::Uuid::now_v7().as_u128() & 0xff) as u32;
-        wait * 3 / 4 + wait * random / 1024
+        self.0.next().unwrap_or(MAX_DELAY)
     }
 }
 
@@ -35,12 +34,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_a_bound_and_start_anew() {
+    fn waits_grow_to_a_bound_and_start_again() {
         let mut backoff = Backoff::new();
         let waits: Vec<Duration> = (0..20).map(|_| backoff.next()).collect();
-        assert!(waits[0] <= FIRST && waits[19] > LONGEST / 2);
-        assert!(waits.iter().all(|wait| *wait <= LONGEST));
+        assert!(waits[0] <= MIN_DELAY * 2 && waits[19] >= MAX_DELAY, "{waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= MAX_DELAY * 2), "{waits:?}");
         backoff.reset();
-        assert!(backoff.next() <= FIRST);
+        assert!(backoff.next() <= MIN_DELAY * 2);
     }
 }

@@ -1,5 +1,7 @@
-//! The one task of a feed: finds the best way that works, follows it, and never leaves the reader with less than the
-//! truth.
+//! The task of a feed: selects the best available source of updates and follows it.
+//!
+//! Invariants: the reader receives a snapshot after each new subscription, so that it misses no update. While the gateway
+//! cannot be reached, the reported mode is [`FeedMode::Offline`].
 
 use std::time::Duration;
 
@@ -9,69 +11,71 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
-use super::known::Known;
-use super::source::{Lost, Pushed, Source};
-use super::stream::EventStream;
-use super::{ConnectionState, FeedEvent, FeedMode, FeedSettings};
+use super::event::{ConnectionState, FeedEvent, FeedMode};
+use super::event_stream::EventStream;
+use super::seen::SeenVersions;
+use super::settings::FeedSettings;
+use super::source::Source;
+use super::subscription::{SourceEvent, SubscriptionEnded};
 use crate::ClientError;
 
-/// How long a stream of events may take to open.
+/// Time limit to open an event stream.
 const OPEN_LIMIT: Duration = Duration::from_millis(1500);
-/// How often the gateway is asked whether it is there while updates come by another way, and how long it has.
-const PROBE_EVERY: Duration = Duration::from_millis(750);
-const PROBE_LIMIT: Duration = Duration::from_millis(1000);
-/// Wait after a refused token: only a person can mend that, and guessing is what gateways guard against.
-const REFUSED_WAIT: Duration = Duration::from_secs(5);
-/// How long the broker has at the start before the gateway's own stream is taken.
+/// Interval and time limit of checks of the gateway while NATS pushes the updates.
+const CHECK_INTERVAL: Duration = Duration::from_millis(750);
+const CHECK_LIMIT: Duration = Duration::from_millis(1000);
+/// Wait after a rejected token. Gateways limit the rate of rejected requests.
+const REJECTED_WAIT: Duration = Duration::from_secs(5);
+/// Time in which NATS is preferred to the gateway's event stream at the start.
 #[cfg(feature = "nats")]
 const HEAD_START: Duration = Duration::from_millis(500);
 
-/// The broker's subscription as a source; never without a broker. A macro, so that only one field is borrowed.
+/// Resolves with the NATS subscription as a source; never without NATS. A macro, so that it borrows one field only.
 #[cfg(feature = "nats")]
-macro_rules! broker_ready {
+macro_rules! nats_connected {
     ($follower:ident) => {
-        FutureExt::map($follower.broker.ready(), Source::Nats)
+        FutureExt::map($follower.nats.connected(), Source::Nats)
     };
 }
 #[cfg(not(feature = "nats"))]
-macro_rules! broker_ready {
+macro_rules! nats_connected {
     ($follower:ident) => {
         std::future::pending::<Source>()
     };
 }
 
-/// The reader is gone.
-struct Gone;
+/// The reader has dropped the feed.
+struct ReaderDropped;
 
 struct Follower {
     settings: FeedSettings,
-    tell: mpsc::Sender<FeedEvent>,
+    events: mpsc::Sender<FeedEvent>,
     state: Option<ConnectionState>,
-    known: Known,
+    seen: SeenVersions,
     damaged: Vec<DamagedRecord>,
     #[cfg(feature = "nats")]
-    broker: super::nats::Broker,
+    nats: super::nats::NatsConnector,
 }
 
-/// Runs until the reader is gone.
-pub(super) async fn run(settings: FeedSettings, tell: mpsc::Sender<FeedEvent>) {
+/// Runs until the reader drops the feed.
+pub(super) async fn run(settings: FeedSettings, events: mpsc::Sender<FeedEvent>) {
     #[cfg(feature = "nats")]
-    let broker = super::nats::Broker::start(settings.nats.clone(), settings.of, settings.silence);
+    let nats = super::nats::NatsConnector::start(settings.nats.clone(), settings.of, settings.silence);
     let mut follower = Follower {
         settings,
-        tell,
+        events,
         state: None,
-        known: Known::default(),
+        seen: SeenVersions::default(),
         damaged: Vec::new(),
         #[cfg(feature = "nats")]
-        broker,
+        nats,
     };
-    let Err(Gone) = follower.run().await;
+    let Err(ReaderDropped) = follower.run().await;
 }
 
 impl Follower {
-    async fn run(&mut self) -> Result<std::convert::Infallible, Gone> {
-        let mut better = self.head_start().await;
+    async fn run(&mut self) -> Result<std::convert::Infallible, ReaderDropped> {
+        let mut better = self.prefer_nats().await;
         loop {
             let source = match better.take() {
                 Some(source) => source,
@@ -81,8 +85,8 @@ impl Follower {
         }
     }
 
-    /// Polls until something pushes.
-    async fn find(&mut self) -> Result<Source, Gone> {
+    /// Polls until a source pushes updates.
+    async fn find(&mut self) -> Result<Source, ReaderDropped> {
         let mut backoff = Backoff::new();
         let mut poll_at = Instant::now();
         loop {
@@ -92,8 +96,8 @@ impl Follower {
                     Ok(events) => return Ok(Source::ServerSentEvents(events)),
                     Err(failure) => failure,
                 },
-                source = broker_ready!(self) => return Ok(source),
-                () = self.tell.closed() => return Err(Gone),
+                source = nats_connected!(self) => return Ok(source),
+                () = self.events.closed() => return Err(ReaderDropped),
             };
             if let ClientError::Unreachable { .. } = &failure {
                 self.report(FeedMode::Offline, Some(&failure)).await?;
@@ -101,43 +105,43 @@ impl Follower {
             } else if poll_at <= Instant::now() {
                 match self.load().await {
                     Ok(snapshot) => {
-                        self.pass_snapshot(snapshot).await?;
+                        self.report_snapshot(snapshot).await?;
                         self.report(FeedMode::Polling, Some(&failure)).await?;
                         poll_at = Instant::now() + self.settings.poll_every;
                     }
                     Err(error) => self.report(FeedMode::Offline, Some(&error)).await?,
                 }
             }
-            let refused = matches!(failure, ClientError::Unauthorized(_) | ClientError::Forbidden(_));
-            let wait = if refused { REFUSED_WAIT } else { backoff.next() };
+            let is_rejected = matches!(failure, ClientError::Unauthorized(_) | ClientError::Forbidden(_));
+            let wait = if is_rejected { REJECTED_WAIT } else { backoff.next() };
             tokio::select! {
                 () = sleep(wait) => {}
-                source = broker_ready!(self) => return Ok(source),
-                () = self.tell.closed() => return Err(Gone),
+                source = nats_connected!(self) => return Ok(source),
+                () = self.events.closed() => return Err(ReaderDropped),
             }
         }
     }
 
-    /// Follows a subscription that is in force, until it is lost (`None`) or a better one is.
+    /// Follows an active subscription until it ends (`None`) or a better one is active.
     ///
-    /// Nothing is read from it while a snapshot is loaded: what is announced meanwhile waits, bounded, where it comes
-    /// from, and passes afterwards if it is newer.
-    async fn follow(&mut self, mut source: Source) -> Result<Option<Source>, Gone> {
+    /// Updates are not read while a snapshot is loaded. They wait in the buffer of the source and are reported afterwards if
+    /// they are newer.
+    async fn follow(&mut self, mut source: Source) -> Result<Option<Source>, ReaderDropped> {
         let mut backoff = Backoff::new();
         let mut loaded = false;
-        // The gateway answers, but hears nothing from the broker: until it does, its word is asked for.
-        let mut is_cut_off = false;
+        // The gateway answers, but has lost the broker. The snapshot is polled meanwhile.
+        let mut is_disconnected = false;
         let mut load_at = Instant::now();
         let by_gateway = source.mode() == FeedMode::ServerSentEvents;
-        let mut probe = self.gateway_gone(by_gateway);
+        let mut check = self.gateway_failure(by_gateway);
         loop {
             tokio::select! {
-                () = self.tell.closed() => return Err(Gone),
+                () = self.events.closed() => return Err(ReaderDropped),
                 () = sleep_until(load_at) => match self.load().await {
                     Ok(snapshot) => {
-                        self.pass_snapshot(snapshot).await?;
-                        let pause = if is_cut_off {
-                            self.report_cut_off().await?;
+                        self.report_snapshot(snapshot).await?;
+                        let pause = if is_disconnected {
+                            self.report_disconnected().await?;
                             self.settings.poll_every
                         } else {
                             self.report(source.mode(), None).await?;
@@ -146,65 +150,65 @@ impl Follower {
                         loaded = true;
                         backoff.reset();
                         load_at = Instant::now() + pause;
-                        probe = self.gateway_gone(by_gateway);
+                        check = self.gateway_failure(by_gateway);
                     }
                     Err(error) => {
-                        // A stream that the gateway pushes goes on as long as it goes on.
+                        // While the event stream is open, the gateway is reachable.
                         if !loaded || (!by_gateway && error.is_unreachable()) {
                             self.report(FeedMode::Offline, Some(&error)).await?;
                         }
                         load_at = Instant::now() + backoff.next();
                     }
                 },
-                pushed = source.next(), if loaded => match pushed {
-                    Ok(Pushed::Updated(update)) => {
+                event = source.next(), if loaded => match event {
+                    Ok(SourceEvent::Updated(update)) => {
                         if let Some(time) = update.sent_at {
-                            self.settings.gateway.server_time().heard(time);
+                            self.settings.gateway.server_time().received(time);
                         }
-                        let ours = self.settings.of.is_none_or(|mrn| mrn == update.patient.mrn);
-                        if ours && self.known.advance(&update.patient) {
-                            self.tell(FeedEvent::Updated(update)).await?;
+                        let is_followed = self.settings.of.is_none_or(|mrn| mrn == update.patient.mrn);
+                        if is_followed && self.seen.advance(&update.patient) {
+                            self.send(FeedEvent::Updated(update)).await?;
                         }
                     }
-                    Ok(Pushed::Disconnected) => {
-                        is_cut_off = true;
-                        self.report_cut_off().await?;
+                    Ok(SourceEvent::Disconnected) => {
+                        is_disconnected = true;
+                        self.report_disconnected().await?;
                         load_at = Instant::now() + self.settings.poll_every;
                     }
-                    Ok(Pushed::Lagged) => {
-                        is_cut_off = false;
+                    Ok(SourceEvent::Lagged) => {
+                        is_disconnected = false;
                         loaded = false;
                         load_at = Instant::now();
                     }
-                    Err(Lost(reason)) => {
-                        tracing::debug!(reason, mode = ?source.mode(), "lost the push of updates");
+                    Err(SubscriptionEnded(reason)) => {
+                        tracing::debug!(reason, mode = ?source.mode(), "the subscription to updates has ended");
                         if !by_gateway {
-                            self.seek_broker();
+                            self.reconnect_nats();
                         }
                         return Ok(None);
                     }
                 },
-                // The broker may push on while nothing can be uploaded or fetched: that is not "connected".
-                error = &mut probe => {
+                // NATS may still push updates. Without the gateway nothing can be uploaded or loaded.
+                error = &mut check => {
                     self.report(FeedMode::Offline, Some(&error)).await?;
                     load_at = Instant::now() + backoff.next();
-                    probe = std::future::pending().boxed();
+                    check = std::future::pending().boxed();
                 }
-                better = broker_ready!(self), if by_gateway => return Ok(Some(better)),
+                better = nats_connected!(self), if by_gateway => return Ok(Some(better)),
             }
         }
     }
 
-    /// Resolves when the gateway does not answer. Whoever is pushed by the gateway itself learns of it that way.
-    fn gateway_gone(&self, by_gateway: bool) -> BoxFuture<'static, ClientError> {
+    /// Resolves when the gateway does not answer. Never resolves if the gateway pushes the updates: its event stream ends then.
+    fn gateway_failure(&self, by_gateway: bool) -> BoxFuture<'static, ClientError> {
         if by_gateway {
             return std::future::pending().boxed();
         }
         let gateway = self.settings.gateway.clone();
         async move {
             loop {
-                sleep(PROBE_EVERY).await;
-                if let Err(error) = gateway.check(PROBE_LIMIT).await {
+                sleep(CHECK_INTERVAL).await;
+                if let Err(error) = gateway.check(CHECK_LIMIT).await {
                     return error;
                 }
             }
@@ -222,55 +226,61 @@ impl Follower {
         }
     }
 
-    async fn pass_snapshot(&mut self, snapshot: Page<PatientSummary>) -> Result<(), Gone> {
+    async fn report_snapshot(&mut self, snapshot: Page<PatientSummary>) -> Result<(), ReaderDropped> {
         let Page { items, damaged, .. } = snapshot;
-        if self.known.replace(&items) {
-            self.tell(FeedEvent::Snapshot(items)).await?;
+        if self.seen.replace(&items) {
+            self.send(FeedEvent::Snapshot(items)).await?;
         }
         if self.damaged != damaged {
             self.damaged.clone_from(&damaged);
-            self.tell(FeedEvent::Damaged(damaged)).await?;
+            self.send(FeedEvent::Damaged(damaged)).await?;
         }
         Ok(())
     }
 
-    async fn report_cut_off(&mut self) -> Result<(), Gone> {
-        let reason = "the gateway has lost the broker: nothing is pushed, and uploads may fail";
-        self.report_state(FeedMode::Polling, Some(reason.to_owned())).await
+    async fn report_disconnected(&mut self) -> Result<(), ReaderDropped> {
+        let reason = "the gateway has lost the broker: no updates are pushed, and uploads may fail";
+        self.report_state(FeedMode::Polling, Some(reason.to_owned()), false).await
     }
 
-    async fn report(&mut self, mode: FeedMode, reason: Option<&ClientError>) -> Result<(), Gone> {
-        self.report_state(mode, reason.map(ToString::to_string)).await
+    async fn report(&mut self, mode: FeedMode, reason: Option<&ClientError>) -> Result<(), ReaderDropped> {
+        let token_rejected = matches!(reason, Some(ClientError::Unauthorized(_)));
+        self.report_state(mode, reason.map(ToString::to_string), token_rejected).await
     }
 
-    async fn report_state(&mut self, mode: FeedMode, reason: Option<String>) -> Result<(), Gone> {
+    async fn report_state(
+        &mut self,
+        mode: FeedMode,
+        reason: Option<String>,
+        token_rejected: bool,
+    ) -> Result<(), ReaderDropped> {
         let since = match &self.state {
             Some(state) if state.mode == mode && state.reason == reason => return Ok(()),
             Some(state) if state.mode == mode => state.since,
             _ => self.settings.gateway.now(),
         };
-        let state = ConnectionState { mode, since, reason };
+        let state = ConnectionState { mode, since, reason, token_rejected };
         self.state = Some(state.clone());
-        self.tell(FeedEvent::Connection(state)).await
+        self.send(FeedEvent::Connection(state)).await
     }
 
-    async fn tell(&self, event: FeedEvent) -> Result<(), Gone> {
-        self.tell.send(event).await.map_err(|_| Gone)
+    async fn send(&self, event: FeedEvent) -> Result<(), ReaderDropped> {
+        self.events.send(event).await.map_err(|_| ReaderDropped)
     }
 
     #[cfg(feature = "nats")]
-    async fn head_start(&mut self) -> Option<Source> {
-        self.broker.is_sought().then_some(())?;
-        tokio::time::timeout(HEAD_START, self.broker.ready()).await.ok().map(Source::Nats)
+    async fn prefer_nats(&mut self) -> Option<Source> {
+        self.nats.is_connecting().then_some(())?;
+        tokio::time::timeout(HEAD_START, self.nats.connected()).await.ok().map(Source::Nats)
     }
 
     #[cfg(not(feature = "nats"))]
-    async fn head_start(&mut self) -> Option<Source> {
+    async fn prefer_nats(&mut self) -> Option<Source> {
         None
     }
 
-    fn seek_broker(&mut self) {
+    fn reconnect_nats(&mut self) {
         #[cfg(feature = "nats")]
-        self.broker.seek();
+        self.nats.connect();
     }
 }

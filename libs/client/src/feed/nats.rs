@@ -1,4 +1,4 @@
-//! Updates straight from the broker.
+//! Subscription to updates at the NATS server.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,44 +12,47 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::backoff::Backoff;
-use super::source::{Lost, Pushed};
+use super::subscription::{SourceEvent, SubscriptionEnded};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
-/// Wait after the broker refused: only a person can mend that.
-const REFUSED_WAIT: Duration = Duration::from_secs(10);
+/// Wait after the broker has rejected the credentials.
+const REJECTED_WAIT: Duration = Duration::from_secs(10);
 
-/// How to reach the broker.
+/// Prefix of the reply subjects of the NATS user `monitor`.
+pub const DEFAULT_NATS_INBOX: &str = "_INBOX_monitor";
+
+/// Settings of the connection to NATS.
 #[derive(Debug, Clone)]
 pub struct NatsSettings {
-    /// Addresses of its servers, separated by commas, as in `nats://127.0.0.1:4222`.
+    /// Addresses of the servers, separated by commas, such as `nats://127.0.0.1:4222`.
     pub url: String,
-    /// How to be let in.
+    /// Credentials of the user.
     pub credentials: Option<NatsCredentials>,
-    /// Prefix of the reply subjects this user may subscribe to: each user has its own.
+    /// Prefix of the reply subjects that this user may subscribe to.
     pub inbox_prefix: String,
-    /// File of certificates (PEM) to trust besides those of the operating system.
+    /// File of certificates (PEM) to trust in addition to those of the operating system.
     pub extra_certificates: Option<PathBuf>,
 }
 
 impl NatsSettings {
-    /// A broker that asks for no credentials.
+    /// Settings without credentials.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         NatsSettings {
             url: url.into(),
             credentials: None,
-            inbox_prefix: "_INBOX_monitor".to_owned(),
+            inbox_prefix: DEFAULT_NATS_INBOX.to_owned(),
             extra_certificates: None,
         }
     }
 }
 
-/// How to be let in by the broker.
+/// Credentials of a NATS user.
 #[derive(Clone, PartialEq, Eq)]
 pub enum NatsCredentials {
-    /// Name and password.
+    /// User name and password.
     Password {
-        /// Name.
+        /// User name.
         user: String,
         /// Password.
         password: String,
@@ -58,98 +61,111 @@ pub enum NatsCredentials {
     Token(String),
 }
 
+impl NatsCredentials {
+    /// Parses `user:password`, or a token.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text.split_once(':') {
+            Some((user, password)) => {
+                NatsCredentials::Password { user: user.to_owned(), password: password.to_owned() }
+            }
+            None => NatsCredentials::Token(text.to_owned()),
+        }
+    }
+}
+
 impl fmt::Debug for NatsCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("NatsCredentials(…)")
     }
 }
 
-/// Looks for the broker, in the background, until a subscription is in force.
+/// Subscribes in the background, with retries.
 #[derive(Debug)]
-pub(super) struct Broker {
+pub(super) struct NatsConnector {
     settings: Option<NatsSettings>,
     of: Option<Mrn>,
     silence: Duration,
-    search: Option<JoinHandle<Subscription>>,
+    task: Option<JoinHandle<Subscription>>,
 }
 
-impl Broker {
+impl NatsConnector {
     pub(super) fn start(settings: Option<NatsSettings>, of: Option<Mrn>, silence: Duration) -> Self {
-        let mut broker = Broker { settings, of, silence, search: None };
-        broker.seek();
-        broker
+        let mut connector = NatsConnector { settings, of, silence, task: None };
+        connector.connect();
+        connector
     }
 
-    /// Starts to look for it again.
-    pub(super) fn seek(&mut self) {
+    /// Starts to subscribe again.
+    pub(super) fn connect(&mut self) {
         if let Some(settings) = self.settings.clone() {
             let (of, silence) = (self.of, self.silence);
             self.stop();
-            self.search = Some(tokio::spawn(search(settings, of, silence)));
+            self.task = Some(tokio::spawn(subscribe_with_retries(settings, of, silence)));
         }
     }
 
-    pub(super) fn is_sought(&self) -> bool {
-        self.search.is_some()
+    pub(super) fn is_connecting(&self) -> bool {
+        self.task.is_some()
     }
 
-    /// The subscription, once it is in force; never without settings. Dropping the future loses nothing.
-    pub(super) async fn ready(&mut self) -> Subscription {
-        if let Some(search) = &mut self.search {
-            if let Ok(found) = search.await {
-                self.search = None;
-                return found;
+    /// Resolves with the subscription once it is active; never without settings. Cancel safe.
+    pub(super) async fn connected(&mut self) -> Subscription {
+        if let Some(task) = &mut self.task {
+            let subscription = task.await;
+            self.task = None;
+            if let Ok(subscription) = subscription {
+                return subscription;
             }
-            self.search = None;
         }
         std::future::pending().await
     }
 
     fn stop(&mut self) {
-        if let Some(search) = self.search.take() {
-            search.abort();
+        if let Some(task) = self.task.take() {
+            task.abort();
         }
     }
 }
 
-impl Drop for Broker {
+impl Drop for NatsConnector {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-/// A subscription in force.
+/// An active subscription.
 #[derive(Debug)]
 pub(super) struct Subscription {
     updates: Subscriber,
     events: mpsc::Receiver<Event>,
-    /// Holds the connection.
+    /// Keeps the connection open.
     _client: Client,
 }
 
 impl Subscription {
-    pub(super) async fn next(&mut self) -> Result<Pushed, Lost> {
-        let lost = |reason: &str| Err(Lost(reason.to_owned()));
+    pub(super) async fn next(&mut self) -> Result<SourceEvent, SubscriptionEnded> {
+        let ended = |reason: &str| Err(SubscriptionEnded(reason.to_owned()));
         loop {
             tokio::select! {
                 message = self.updates.next() => return match message {
                     Some(message) => Ok(serde_json::from_slice(&message.payload).map_or_else(
                         |error| {
-                            tracing::debug!(%error, "unreadable announcement");
-                            Pushed::Lagged
+                            tracing::debug!(%error, "cannot parse an update");
+                            SourceEvent::Lagged
                         },
-                        Pushed::Updated,
+                        SourceEvent::Updated,
                     )),
-                    None => lost("the broker ended the subscription"),
+                    None => ended("the broker ended the subscription"),
                 },
                 event = self.events.recv() => match event {
-                    // The library would reconnect by itself; but only a new subscription and a new snapshot after it
-                    // are sure to miss nothing.
+                    // The library would reconnect on its own. Only a new subscription, and a snapshot after it, miss no
+                    // update.
                     Some(Event::Disconnected | Event::Closed) | None => {
-                        return lost("the connection to the broker broke");
+                        return ended("the connection to the broker broke");
                     }
-                    Some(Event::LameDuckMode | Event::Draining) => return lost("the broker is going down"),
-                    Some(Event::SlowConsumer(_)) => return Ok(Pushed::Lagged),
+                    Some(Event::LameDuckMode | Event::Draining) => return ended("the broker is shutting down"),
+                    Some(Event::SlowConsumer(_)) => return Ok(SourceEvent::Lagged),
                     Some(Event::Connected | Event::ServerError(_) | Event::ClientError(_)) => {}
                 },
             }
@@ -157,26 +173,26 @@ impl Subscription {
     }
 }
 
-/// Why there is no subscription.
+/// Why a subscription failed.
 #[derive(Debug, thiserror::Error)]
-enum NoSubscription {
+enum SubscribeError {
     #[error("the broker cannot be reached: {0}")]
     Unreachable(String),
-    #[error("the broker does not let us in: {0}")]
-    Refused(String),
+    #[error("the broker rejects the connection: {0}")]
+    Rejected(String),
 }
 
-async fn search(settings: NatsSettings, of: Option<Mrn>, silence: Duration) -> Subscription {
+async fn subscribe_with_retries(settings: NatsSettings, of: Option<Mrn>, silence: Duration) -> Subscription {
     let mut backoff = Backoff::new();
     loop {
         let wait = match timeout(CONNECT_LIMIT, subscribe(&settings, of, silence)).await {
             Ok(Ok(subscription)) => return subscription,
-            Ok(Err(error @ NoSubscription::Refused(_))) => {
-                tracing::warn!(%error, "no updates from the broker");
-                REFUSED_WAIT
+            Ok(Err(error @ SubscribeError::Rejected(_))) => {
+                tracing::warn!(%error, "cannot subscribe at the broker");
+                REJECTED_WAIT
             }
             Ok(Err(error)) => {
-                tracing::debug!(%error, "no updates from the broker");
+                tracing::debug!(%error, "cannot subscribe at the broker");
                 backoff.next()
             }
             Err(_) => backoff.next(),
@@ -189,34 +205,34 @@ async fn subscribe(
     settings: &NatsSettings,
     of: Option<Mrn>,
     silence: Duration,
-) -> Result<Subscription, NoSubscription> {
-    let unreachable = |error: &dyn fmt::Display| NoSubscription::Unreachable(error.to_string());
+) -> Result<Subscription, SubscribeError> {
+    let unreachable = |error: &dyn fmt::Display| SubscribeError::Unreachable(error.to_string());
     let servers = settings
         .url
         .split(',')
         .map(|url| url.trim().parse::<ServerAddr>())
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| NoSubscription::Refused(format!("its address is wrong: {error}")))?;
-    let (tell, mut events) = mpsc::channel(64);
+        .map_err(|error| SubscribeError::Rejected(format!("its address is wrong: {error}")))?;
+    let (sender, mut events) = mpsc::channel(64);
     let client = options(settings, silence, servers.len())
         .event_callback(move |event| {
-            let tell = tell.clone();
-            async move { drop(tell.send(event).await) }
+            let sender = sender.clone();
+            async move { drop(sender.send(event).await) }
         })
         .connect(servers)
         .await
         .map_err(|error| match error.kind() {
             async_nats::ConnectErrorKind::Authentication
             | async_nats::ConnectErrorKind::AuthorizationViolation => {
-                NoSubscription::Refused(error.to_string())
+                SubscribeError::Rejected(error.to_string())
             }
             _ => unreachable(&error),
         })?;
     let subject = updates_subject(of);
     let updates = client.subscribe(subject.clone()).await.map_err(|error| unreachable(&error))?;
 
-    // The broker works through a connection's commands in order: once our own message is back, the subscription before
-    // it is in force. Flushing would only prove that the bytes have left.
+    // The broker handles the commands of a connection in order: when this message returns, the subscription before it is
+    // active. A flush would only show that the bytes were sent.
     let inbox = client.new_inbox();
     let mut echo = client.subscribe(inbox.clone()).await.map_err(|error| unreachable(&error))?;
     client.publish(inbox.clone(), bytes::Bytes::new()).await.map_err(|error| unreachable(&error))?;
@@ -231,10 +247,10 @@ async fn subscribe(
                 Some(Event::ServerError(error)) => {
                     let text = error.to_string();
                     if text.contains(&inbox) {
-                        // We may not have an inbox; but this answer has made the same round.
+                        // The user may not subscribe to an inbox. This error shows the same as a message would.
                         break;
                     }
-                    return Err(NoSubscription::Refused(text));
+                    return Err(SubscribeError::Rejected(text));
                 }
                 Some(Event::Disconnected | Event::Closed) | None => {
                     return Err(unreachable(&"it closed the connection"));
@@ -251,9 +267,9 @@ fn options(settings: &NatsSettings, silence: Duration, servers: usize) -> Connec
         .name("bedside-monitor")
         .custom_inbox_prefix(&settings.inbox_prefix)
         .connection_timeout(CONNECT_LIMIT)
-        // Two pings may be unanswered: so a dead connection is noticed within `silence`.
+        // A connection is closed after two unanswered pings, so that a dead connection is detected within `silence`.
         .ping_interval(silence / 4)
-        // Reconnecting is our own business; this bounds what the library does before it learns that we are gone.
+        // The feed reconnects on its own. This limits the attempts of the library.
         .max_reconnects(servers)
         .reconnect_delay_callback(|_| Duration::ZERO);
     if let Some(file) = &settings.extra_certificates {

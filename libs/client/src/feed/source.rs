@@ -1,31 +1,16 @@
-//! One of the ways by which updates are pushed.
+//! The source of pushed updates: NATS or the gateway.
 
-use proto_json::PatientUpdated;
+use super::event::FeedMode;
+use super::event_stream::EventStream;
+use super::subscription::{SourceEvent, SubscriptionEnded};
 
-use super::FeedMode;
-use super::stream::EventStream;
-
-/// A subscription in force.
+/// An active subscription.
 #[derive(Debug)]
 pub(super) enum Source {
     ServerSentEvents(EventStream),
     #[cfg(feature = "nats")]
     Nats(super::nats::Subscription),
 }
-
-/// What a subscription gives.
-#[derive(Debug)]
-pub(super) enum Pushed {
-    Updated(Box<PatientUpdated>),
-    /// Nothing will be heard until [`Pushed::Lagged`].
-    Disconnected,
-    /// Something may have been lost.
-    Lagged,
-}
-
-/// The subscription is no longer in force, and why.
-#[derive(Debug)]
-pub(super) struct Lost(pub(super) String);
 
 impl Source {
     pub(super) fn mode(&self) -> FeedMode {
@@ -36,8 +21,8 @@ impl Source {
         }
     }
 
-    /// Dropping the future loses nothing.
-    pub(super) async fn next(&mut self) -> Result<Pushed, Lost> {
+    /// The next event. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<SourceEvent, SubscriptionEnded> {
         match self {
             Source::ServerSentEvents(events) => events.next().await,
             #[cfg(feature = "nats")]

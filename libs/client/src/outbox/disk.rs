@@ -1,11 +1,10 @@
-//! The folder of an outbox: one sub-folder per upload, named by its id, with a manifest and numbered copies of its files.
+//! The folder of an outbox: one subfolder for each upload, named by its id, with a manifest and numbered copies of its files.
 //!
-//! An upload is written under a name that is not read, flushed, and renamed: it is there whole or not at all. Everything is
-//! for its owner alone, as it holds patients' data.
+//! Invariants: an entry is complete or does not exist, because it is written under a temporary name, flushed and renamed. Files
+//! and folders are readable by their owner only, because they hold data of patients.
 //!
-//! The file `SHA256SUMS` holds the hash of the manifest and of each copy, in the form that `sha256sum --check` reads. The
-//! manifest is compared with it whenever it is read, the copies before they are sent: a bit that changed on the disk must
-//! not be stored as a patient's data.
+//! The file `SHA256SUMS` holds the hashes of the manifest and the copies in the format of `sha256sum --check`. The manifest is
+//! verified whenever it is read, the copies before they are sent. A damaged copy is never sent.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -18,23 +17,25 @@ use proto_json::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{EntryId, OutboxEntry, OutboxError};
+use super::entry::{EntryId, OutboxEntry, OutboxError};
 use crate::{FileContent, IdempotencyKey, Progress, Upload, UploadFile};
 
 const MANIFEST: &str = "manifest.json";
-/// The form of manifests that come with `SHA256SUMS`; 1 had none.
+/// Version of the manifest. Version 1 had no `SHA256SUMS`.
 const FORMAT: u32 = 2;
-const REFUSAL: &str = "refused.txt";
-/// Empty file: the upload was rejected because its patient has another name.
+/// The reason why the upload was rejected.
+const REJECTION: &str = "refused.txt";
+/// Empty file. Exists if the upload was rejected because its patient has another name.
 const NAME_DIFFERS: &str = "name-differs";
-/// Empty file: the upload may change the name of its patient. Not part of the manifest, because a person may allow it later.
+/// Empty file. Exists if the upload may change the name of its patient. Not part of the manifest, because the user may allow
+/// it later.
 const RENAME: &str = "rename";
 const DAMAGED: &str = "damaged";
-/// What is being written or removed starts with a dot and is nobody's loss.
+/// Prefix of files and folders that are being written or removed. They are deleted when the outbox is opened.
 const UNFINISHED: &str = ".";
 const CHUNK: usize = 1 << 20;
 
-/// What is on disk of an upload, besides its files.
+/// Everything about an upload except the content of its files.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Manifest {
     format: u32,
@@ -44,7 +45,7 @@ pub(super) struct Manifest {
     name: Option<String>,
     heart_rate: Option<Bpm>,
     recorded_at: Option<Timestamp>,
-    /// `recorded_at` is by the clock of this computer, and was not compared with the server's yet.
+    /// Whether `recorded_at` is by the clock of this computer and was not compared with the server's clock yet.
     #[serde(default)]
     pub(super) recorded_by_this_computer: bool,
     signal_options: SignalOptions,
@@ -60,7 +61,10 @@ struct ManifestFile {
 }
 
 impl Manifest {
-    /// Reads one, compares it with its hash and checks that its files are there in full; a sentence if not.
+    /// Reads and verifies a manifest, and checks that its files are complete.
+    ///
+    /// # Errors
+    /// One sentence that says what is missing or damaged.
     pub(super) fn read(folder: &Path, id: EntryId) -> Result<Self, String> {
         let entry = entry_folder(folder, id);
         let text = fs::read(entry.join(MANIFEST)).map_err(|error| error.to_string())?;
@@ -73,17 +77,17 @@ impl Manifest {
             return Err(format!("{} is missing", Sums::NAME));
         }
         for (index, file) in manifest.files.iter().enumerate() {
-            let there = fs::metadata(entry.join(index.to_string())).map_err(|error| error.to_string())?;
-            if there.len() != file.bytes {
-                return Err(format!("a kept file has {} bytes instead of {}", there.len(), file.bytes));
+            let metadata = fs::metadata(entry.join(index.to_string())).map_err(|error| error.to_string())?;
+            if metadata.len() != file.bytes {
+                return Err(format!("a copy has {} bytes instead of {}", metadata.len(), file.bytes));
             }
         }
         Ok(manifest)
     }
 
-    /// Makes the time of recording one by the clock of the server, which is `ahead_ms` ahead of this computer's and shows `now`;
-    /// for good, since each attempt must say the same. A time that is in the future even so says nothing: the clock of this
-    /// computer was set since.
+    /// Corrects the recording time to the server's clock, which shows `now` and is `ahead_ms` ahead of the clock of this
+    /// computer. The manifest is replaced, because each attempt must send the same time. A corrected time in the future is
+    /// dropped: the clock of this computer was set meanwhile.
     pub(super) fn correct_time(
         &mut self,
         folder: &Path,
@@ -99,15 +103,17 @@ impl Manifest {
         replace_manifest(&entry, self).map_err(|error| disk_error(folder, &error))
     }
 
-    /// Reads the copies of its files and compares them with their hashes; a sentence if one is damaged.
+    /// Verifies the copies of the files.
+    ///
+    /// # Errors
+    /// One sentence, if a copy is damaged.
     pub(super) fn verify_files(&self, folder: &Path, id: EntryId) -> Result<(), String> {
         let entry = entry_folder(folder, id);
         let Some(sums) = Sums::read(&entry)? else { return Ok(()) };
         for (index, file) in self.files.iter().enumerate() {
             let name = index.to_string();
             let hash = checksum::hash_file(&entry.join(&name)).map_err(|error| error.to_string())?;
-            sums.compare(&name, hash)
-                .map_err(|error| format!("the kept copy of {}: {error}", file.file_name))?;
+            sums.compare(&name, hash).map_err(|error| format!("the copy of {}: {error}", file.file_name))?;
         }
         Ok(())
     }
@@ -147,7 +153,7 @@ impl Manifest {
     }
 }
 
-/// Makes the folder, takes its lock, and sweeps away what a crash left half-written.
+/// Creates the folder, takes its lock, and deletes unfinished entries.
 pub(super) fn prepare(folder: &Path) -> Result<File, OutboxError> {
     let fail = |error: io::Error| disk_error(folder, &error);
     make_folder(folder).map_err(fail)?;
@@ -166,7 +172,7 @@ pub(super) fn prepare(folder: &Path) -> Result<File, OutboxError> {
     Ok(lock)
 }
 
-/// Every upload in the folder, and how many could not be read and were set aside.
+/// All uploads in the folder, and the number of damaged ones. Damaged entries are moved to a folder of their own.
 pub(super) fn list(folder: &Path) -> Result<(Vec<OutboxEntry>, usize), OutboxError> {
     let fail = |error: io::Error| disk_error(folder, &error);
     let mut entries = Vec::new();
@@ -178,13 +184,13 @@ pub(super) fn list(folder: &Path) -> Result<(Vec<OutboxEntry>, usize), OutboxErr
         match Manifest::read(folder, id) {
             Ok(manifest) => {
                 let entry = entry_folder(folder, id);
-                let refusal = fs::read_to_string(entry.join(REFUSAL)).ok();
-                let name_differs = refusal.is_some() && entry.join(NAME_DIFFERS).exists();
-                entries.push(manifest.entry(id, refusal, name_differs));
+                let rejection = fs::read_to_string(entry.join(REJECTION)).ok();
+                let name_differs = rejection.is_some() && entry.join(NAME_DIFFERS).exists();
+                entries.push(manifest.entry(id, rejection, name_differs));
             }
             Err(reason) => {
-                // Not thrown away: a person may still make something of it.
-                tracing::warn!(%id, reason, "a kept upload is damaged and was set aside");
+                // Not deleted: the files may still be recovered.
+                tracing::warn!(%id, reason, "an upload in the outbox is damaged and was set aside");
                 let aside = folder.join(DAMAGED);
                 make_folder(&aside).map_err(fail)?;
                 fs::rename(entry_folder(folder, id), aside.join(id.to_string())).map_err(fail)?;
@@ -195,18 +201,18 @@ pub(super) fn list(folder: &Path) -> Result<(Vec<OutboxEntry>, usize), OutboxErr
     Ok((entries, damaged))
 }
 
-/// Writes an upload for good. `stop` is asked while files are copied.
+/// Writes an upload durably. `is_cancelled` is called while files are copied.
 pub(super) fn write(
     folder: &Path,
     id: EntryId,
     mrn: Mrn,
     upload: &Upload,
     progress: &dyn Fn(Progress),
-    stop: &dyn Fn() -> bool,
+    is_cancelled: &dyn Fn() -> bool,
 ) -> Result<OutboxEntry, OutboxError> {
     let part = folder.join(format!("{UNFINISHED}new-{id}"));
-    let written = write_part(folder, &part, mrn, upload, progress, stop).and_then(|manifest| {
-        if stop() {
+    let written = write_part(folder, &part, mrn, upload, progress, is_cancelled).and_then(|manifest| {
+        if is_cancelled() {
             return Err(OutboxError::Cancelled);
         }
         let place = || {
@@ -228,11 +234,11 @@ fn write_part(
     mrn: Mrn,
     upload: &Upload,
     progress: &dyn Fn(Progress),
-    stop: &dyn Fn() -> bool,
+    is_cancelled: &dyn Fn() -> bool,
 ) -> Result<Manifest, OutboxError> {
     let fail = |error: io::Error| disk_error(folder, &error);
     make_folder(part).map_err(fail)?;
-    let mut copy = Copy { sent: 0, total: 0, progress, stop };
+    let mut copy = Copy { sent: 0, total: 0, progress, is_cancelled };
     copy.total = upload.files.iter().map(length).sum();
     let mut files = Vec::with_capacity(upload.files.len());
     let mut sums = Sums::default();
@@ -280,8 +286,7 @@ fn write_part(
     Ok(manifest)
 }
 
-/// Replaces the manifest. The hash of the new one is listed before the new one is there, so that an interruption leaves an
-/// entry that is valid.
+/// Replaces the manifest. The hash of the new manifest is listed first, so that the entry stays valid if this is interrupted.
 fn replace_manifest(entry: &Path, manifest: &Manifest) -> io::Result<()> {
     let text = serde_json::to_vec(manifest)?;
     if let Some(mut sums) = Sums::read(entry).map_err(io::Error::other)? {
@@ -293,7 +298,7 @@ fn replace_manifest(entry: &Path, manifest: &Manifest) -> io::Result<()> {
     replace(entry, MANIFEST, &text)
 }
 
-/// Replaces a file of an entry. The old one is there until the new one is complete.
+/// Replaces a file of an entry. The old content stays until the new content is complete.
 fn replace(entry: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let new = entry.join(format!("{UNFINISHED}{name}"));
     let mut file = create(&new, true)?;
@@ -315,12 +320,12 @@ fn write_manifest(part: &Path, manifest: &Manifest, mut sums: Sums) -> io::Resul
     flush_folder(part)
 }
 
-/// A copy that can be watched and stopped.
+/// Copies files with progress and cancellation.
 struct Copy<'a> {
     sent: u64,
     total: u64,
     progress: &'a dyn Fn(Progress),
-    stop: &'a dyn Fn() -> bool,
+    is_cancelled: &'a dyn Fn() -> bool,
 }
 
 impl Copy<'_> {
@@ -335,7 +340,7 @@ impl Copy<'_> {
         let mut bytes = 0;
         let mut hash = BlobHasher::new();
         loop {
-            if (self.stop)() {
+            if (self.is_cancelled)() {
                 return Err(OutboxError::Cancelled);
             }
             let read = source.read(&mut buffer).map_err(unreadable)?;
@@ -363,7 +368,7 @@ pub(super) fn remove(folder: &Path, id: EntryId) -> Result<(), OutboxError> {
     let gone = folder.join(format!("{UNFINISHED}gone-{id}"));
     match fs::rename(entry_folder(folder, id), &gone) {
         Ok(()) => {
-            // What is left of it is swept away at the next start.
+            // What remains is deleted when the outbox is opened.
             let _ = fs::remove_dir_all(&gone);
             let _ = flush_folder(folder);
             Ok(())
@@ -373,8 +378,8 @@ pub(super) fn remove(folder: &Path, id: EntryId) -> Result<(), OutboxError> {
     }
 }
 
-/// Notes why an upload was rejected.
-pub(super) fn write_refusal(
+/// Stores why an upload was rejected.
+pub(super) fn write_rejection(
     folder: &Path,
     id: EntryId,
     reason: &str,
@@ -385,7 +390,7 @@ pub(super) fn write_refusal(
         if name_differs {
             create(&entry.join(NAME_DIFFERS), true)?;
         }
-        let mut file = create(&entry.join(REFUSAL), true)?;
+        let mut file = create(&entry.join(REJECTION), true)?;
         file.write_all(reason.as_bytes())?;
         file.sync_all()
     };
@@ -402,8 +407,9 @@ pub(super) fn set_rename(folder: &Path, id: EntryId) -> Result<(), OutboxError> 
     write().map_err(|error| disk_error(folder, &error))
 }
 
-pub(super) fn clear_refusal(folder: &Path, id: EntryId) -> Result<(), OutboxError> {
-    for name in [REFUSAL, NAME_DIFFERS] {
+/// Marks an upload as not rejected.
+pub(super) fn clear_rejection(folder: &Path, id: EntryId) -> Result<(), OutboxError> {
+    for name in [REJECTION, NAME_DIFFERS] {
         match fs::remove_file(entry_folder(folder, id).join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(disk_error(folder, &error)),
             _ => {}
@@ -436,7 +442,7 @@ fn create(path: &Path, truncate: bool) -> io::Result<File> {
     options.open(path)
 }
 
-/// Makes names in a folder last; where folders cannot be opened, the system does it by itself.
+/// Flushes the names in a folder to disk. Systems that cannot open folders flush them on their own.
 fn flush_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
@@ -446,12 +452,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_by_a_wrong_clock_is_corrected_once_and_for_good() {
+    fn time_of_a_wrong_clock_is_corrected_once() {
         const YEAR: i64 = 365 * 86_400_000;
         let folder = tempfile::tempdir().unwrap();
-        let chosen: Timestamp = "2026-03-14T15:00:00Z".parse().unwrap();
+        let selected: Timestamp = "2026-03-14T15:00:00Z".parse().unwrap();
         let upload =
-            Upload { recorded_at: Some(chosen), recorded_by_this_computer: true, ..Upload::of(Vec::new()) };
+            Upload { recorded_at: Some(selected), recorded_by_this_computer: true, ..Upload::of(Vec::new()) };
         for (ahead_ms, now, corrected) in [
             (0, 60_000, Some(0)),
             (-4_000, 60_000, Some(0)),
@@ -459,20 +465,20 @@ mod tests {
             (-3_600_000, -3_540_000, Some(-3_600_000)),
             (YEAR, YEAR + 60_000, Some(YEAR)),
             (-YEAR, 60_000 - YEAR, Some(-YEAR)),
-            // The clock of this computer was an hour ahead, and was set right before it was sent.
+            // The clock of this computer was an hour ahead and was corrected before the upload was sent.
             (0, -3_540_000, None),
         ] {
             let id = EntryId(Uuid::now_v7());
             write(folder.path(), id, Mrn::new(7).unwrap(), &upload, &|_| {}, &|| false).unwrap();
             let mut manifest = Manifest::read(folder.path(), id).unwrap();
             assert!(manifest.recorded_by_this_computer);
-            manifest.correct_time(folder.path(), id, ahead_ms, chosen.plus_millis(now)).unwrap();
-            let kept = Manifest::read(folder.path(), id).unwrap();
-            assert!(!kept.recorded_by_this_computer, "each attempt says the same");
-            let sent = kept.upload(folder.path(), id);
+            manifest.correct_time(folder.path(), id, ahead_ms, selected.plus_millis(now)).unwrap();
+            let stored = Manifest::read(folder.path(), id).unwrap();
+            assert!(!stored.recorded_by_this_computer, "each attempt sends the same time");
+            let sent = stored.upload(folder.path(), id);
             assert_eq!(
                 sent.recorded_at,
-                corrected.map(|millis| chosen.plus_millis(millis)),
+                corrected.map(|millis| selected.plus_millis(millis)),
                 "{ahead_ms} {now}"
             );
             assert_eq!(sent.idempotency_key, upload.idempotency_key);

@@ -1,122 +1,41 @@
-//! Uploads on disk until the gateway has them: what a nurse has sent is not lost when the network is.
+//! A durable queue of uploads on disk.
 //!
-//! Every upload is first written to a folder of its own, with its files and its idempotency key, and leaves it when the
-//! gateway has taken it. They are sent in order. However often one is sent again, also after a restart, it is stored once.
+//! Each upload is written to a folder of its own, with copies of its files and its idempotency key, before it is sent. It is
+//! removed after the gateway has accepted it. Uploads are sent in order.
+//!
+//! Invariants: an upload that [`Outbox::put`] has returned is never lost. The gateway stores it once, even if it is sent again
+//! after a restart.
+//!
+//! Failure modes: a transient error delays all uploads. An upload that the gateway rejects, or whose copy is damaged, stays in
+//! the outbox until the user acts, and does not delay the others. Entries with a damaged manifest are moved to the folder
+//! `damaged`.
 
 mod disk;
+mod entry;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use proto_json::{Mrn, Timestamp};
-use serde::{Deserialize, Serialize};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use parking_lot::{Mutex, MutexGuard};
+use proto_json::Mrn;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{ClientError, Gateway, Progress, Upload, UploadAnswer};
 use disk::Manifest;
+pub use entry::{EntryId, OutboxEntry, OutboxError, OutboxEvent};
 
-/// Waits between attempts: the first, doubled after each failure up to the longest.
+/// First and longest wait between attempts. The wait doubles after each failure.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
-/// Wait where only a person can help, such as with a token that is not accepted.
+/// Wait after an error that needs an action of the user, such as a rejected token, and longest wait that the gateway can ask
+/// for.
 const BLOCKED_WAIT: Duration = Duration::from_secs(30);
-
-/// Why an upload cannot be kept.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OutboxError {
-    /// Another program holds it.
-    #[error("the folder {0} is in use by another window of this program: close that one first")]
-    InUse(PathBuf),
-    /// A file to upload cannot be read.
-    #[error("the file {path} cannot be read: {reason}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// The disk does not take it.
-    #[error("the upload cannot be kept in {folder}: {reason}")]
-    Disk {
-        /// Folder of the outbox.
-        folder: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// It was cut off while it was written.
-    #[error("the upload was cancelled")]
-    Cancelled,
-}
-
-/// Names one upload of an outbox. Later ones are greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct EntryId(Uuid);
-
-impl fmt::Display for EntryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// An upload that waits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutboxEntry {
-    /// This entry.
-    pub id: EntryId,
-    /// Whose it is.
-    pub mrn: Mrn,
-    /// Name of the patient, if it was given.
-    pub name: Option<String>,
-    /// Since when it waits.
-    pub created_at: Timestamp,
-    /// Number of its files.
-    pub files: usize,
-    /// Bytes of its files.
-    pub bytes: u64,
-    /// Why the gateway refused it: it is not sent again until a person says so.
-    pub attention: Option<String>,
-    /// The gateway rejected it because the patient has another name; see [`Outbox::retry_with_rename`].
-    pub name_differs: bool,
-}
-
-/// What becomes of the uploads of an outbox.
-#[derive(Debug, Clone, PartialEq)]
-pub enum OutboxEvent {
-    /// One is being sent.
-    Progress {
-        /// Which.
-        id: EntryId,
-        /// How far it has come.
-        progress: Progress,
-    },
-    /// The gateway has it; it has left the outbox.
-    Delivered {
-        /// Which.
-        id: EntryId,
-        /// What the gateway said.
-        answer: UploadAnswer,
-    },
-    /// The gateway refused it: it stays, and needs attention.
-    Refused {
-        /// Which.
-        id: EntryId,
-        /// Why.
-        error: ClientError,
-    },
-    /// It could not be sent now; it will be tried again, and those behind it wait, too.
-    Delayed {
-        /// Which.
-        id: EntryId,
-        /// Why.
-        error: ClientError,
-    },
-}
 
 /// An outbox. Clones share it.
 #[derive(Debug, Clone)]
@@ -126,19 +45,19 @@ pub struct Outbox(Arc<Shared>);
 struct Shared {
     folder: PathBuf,
     entries: Mutex<BTreeMap<EntryId, OutboxEntry>>,
-    /// Counts changes, so that whoever sends looks again.
+    /// Number of changes. Wakes the sending task.
     changes: watch::Sender<u64>,
-    /// Entries whose files are damaged, found when it was opened.
+    /// Number of damaged entries.
     damaged: usize,
-    /// Held as long as the outbox is open.
+    /// The lock is held while the outbox is open.
     _lock: File,
 }
 
 impl Outbox {
-    /// Opens the outbox in this folder, which is made if it is not there. Reads and writes the disk.
+    /// Opens the outbox in this folder. Creates the folder if it does not exist. Blocks on disk access.
     ///
     /// # Errors
-    /// [`OutboxError::InUse`] while another program has it open; [`OutboxError::Disk`].
+    /// [`OutboxError::InUse`] while another process has the outbox open; [`OutboxError::Disk`].
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, OutboxError> {
         let folder = folder.into();
         let lock = disk::prepare(&folder)?;
@@ -148,35 +67,35 @@ impl Outbox {
         Ok(Outbox(Arc::new(Shared { folder, entries: Mutex::new(entries), changes, damaged, _lock: lock })))
     }
 
-    /// Where it is.
+    /// Folder of the outbox.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.0.folder
     }
 
-    /// Everything in it, in the order it is sent.
+    /// All uploads in the order in which they are sent.
     #[must_use]
     pub fn entries(&self) -> Vec<OutboxEntry> {
         self.0.entries().values().cloned().collect()
     }
 
-    /// Number of entries that cannot be read any more; they were set aside in the folder `damaged`.
+    /// Number of entries that cannot be read. They are in the folder `damaged`.
     #[must_use]
     pub fn damaged(&self) -> usize {
         self.0.damaged
     }
 
-    /// Changes whenever an entry comes, goes or changes.
+    /// Changes whenever an entry is added, changed or removed.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
     }
 
-    /// Keeps an upload: when this returns, it is on disk for good, with copies of its files. Dropping the future leaves
-    /// nothing. `progress` is called as files are copied.
+    /// Adds an upload. When this returns, the upload and copies of its files are durable on disk. Dropping the future removes
+    /// what was written. `progress` is called while files are copied.
     ///
     /// # Errors
-    /// [`OutboxError`]; then nothing is kept.
+    /// [`OutboxError`]. Nothing is added then.
     pub async fn put(
         &self,
         mrn: Mrn,
@@ -185,31 +104,31 @@ impl Outbox {
     ) -> Result<EntryId, OutboxError> {
         let shared = Arc::clone(&self.0);
         let upload = upload.clone();
-        let mut caller = Caller { outbox: self.clone(), copy: Arc::default(), waits: true };
-        let copy = Arc::clone(&caller.copy);
+        let mut guard = CancelGuard { outbox: self.clone(), copy: Arc::default(), is_active: true };
+        let copy = Arc::clone(&guard.copy);
         let written = tokio::task::spawn_blocking(move || {
             let id = EntryId(Uuid::now_v7());
-            let stop = || matches!(*locked(&copy), Copied::Unwanted);
-            let entry = disk::write(&shared.folder, id, mrn, &upload, &progress, &stop)?;
-            let mut state = locked(&copy);
-            if matches!(*state, Copied::Unwanted) {
+            let is_cancelled = || matches!(*copy.lock(), CopyState::Cancelled);
+            let entry = disk::write(&shared.folder, id, mrn, &upload, &progress, &is_cancelled)?;
+            let mut state = copy.lock();
+            if matches!(*state, CopyState::Cancelled) {
                 disk::remove(&shared.folder, id)?;
                 return Err(OutboxError::Cancelled);
             }
-            *state = Copied::As(id);
+            *state = CopyState::Done(id);
             shared.entries().insert(id, entry);
             shared.changed();
             Ok(id)
         });
         let written = written.await;
-        caller.waits = false;
+        guard.is_active = false;
         written.unwrap_or(Err(OutboxError::Cancelled))
     }
 
-    /// Takes one out, sent or not. If it is being sent, that is cut off. Nothing happens if it is not there.
+    /// Removes an upload. If it is being sent, the attempt is cancelled. Does nothing if the upload does not exist.
     ///
     /// # Errors
-    /// [`OutboxError::Disk`]; then it stays.
+    /// [`OutboxError::Disk`]. The upload stays then.
     pub fn remove(&self, id: EntryId) -> Result<(), OutboxError> {
         if self.0.entries().contains_key(&id) {
             disk::remove(&self.0.folder, id)?;
@@ -219,12 +138,12 @@ impl Outbox {
         Ok(())
     }
 
-    /// Lets a refused one be sent again.
+    /// Sends a rejected upload again.
     ///
     /// # Errors
     /// [`OutboxError::Disk`].
     pub fn retry(&self, id: EntryId) -> Result<(), OutboxError> {
-        disk::clear_refusal(&self.0.folder, id)?;
+        disk::clear_rejection(&self.0.folder, id)?;
         if let Some(entry) = self.0.entries().get_mut(&id) {
             entry.attention = None;
             entry.name_differs = false;
@@ -233,7 +152,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Lets a rejected upload be sent again, and change the name of its patient.
+    /// Sends a rejected upload again and allows it to change the name of its patient.
     ///
     /// # Errors
     /// [`OutboxError::Disk`].
@@ -242,36 +161,36 @@ impl Outbox {
         self.retry(id)
     }
 
-    /// Tries at once instead of waiting: something has changed for the better.
-    pub fn poke(&self) {
+    /// Ends the current wait and sends the next upload at once.
+    pub fn retry_now(&self) {
         self.0.changed();
     }
 
-    /// Sends what waits, one after the other, as long as the future lives. Run it once at a time.
+    /// Sends the uploads one after the other until the future is dropped. Only one `run` may be active at a time.
     pub async fn run(
         &self,
         gateway: &Gateway,
-        tell: impl Fn(OutboxEvent) + Send + Sync + 'static,
+        notify: impl Fn(OutboxEvent) + Send + Sync + 'static,
     ) -> Infallible {
-        let tell = Arc::new(tell);
+        let notify = Arc::new(notify);
         let mut changes = self.changes();
-        let mut wait = FIRST_WAIT;
+        let mut backoff = new_backoff();
         loop {
             changes.mark_unchanged();
             let Some(id) = self.next() else {
-                // The sender lives as long as this outbox.
+                // Cannot fail: the outbox owns the sender.
                 let _ = changes.changed().await;
                 continue;
             };
-            let error = match self.send(id, gateway, &tell, &mut changes).await {
+            let error = match self.send(id, gateway, &notify, &mut changes).await {
                 None => continue,
                 Some(Ok(answer)) => {
-                    wait = FIRST_WAIT;
-                    // If it cannot be removed it is sent again, and stored once all the same.
+                    backoff = new_backoff();
+                    // An upload that cannot be removed is sent again. The gateway does not store it again.
                     match self.remove(id) {
-                        Ok(()) => tell(OutboxEvent::Delivered { id, answer }),
+                        Ok(()) => notify(OutboxEvent::Delivered { id, answer }),
                         Err(error) => {
-                            tracing::warn!(%error, "a delivered upload stays in the outbox");
+                            tracing::warn!(%error, "a delivered upload cannot be removed from the outbox");
                             pause(&mut changes, BLOCKED_WAIT).await;
                         }
                     }
@@ -280,19 +199,18 @@ impl Outbox {
                 Some(Err(error)) => error,
             };
             if matches!(error, ClientError::Refused(_) | ClientError::File { .. }) {
-                self.refuse(id, &error);
-                tell(OutboxEvent::Refused { id, error });
+                self.reject(id, &error);
+                notify(OutboxEvent::Rejected { id, error });
                 continue;
             }
-            let nobody_helps = !error.is_transient();
-            let asked = error.retry_after();
-            tell(OutboxEvent::Delayed { id, error });
-            if nobody_helps {
-                pause(&mut changes, BLOCKED_WAIT).await;
+            let wait = if error.is_transient() {
+                let wait = backoff.next().unwrap_or(LONGEST_WAIT);
+                error.retry_after().unwrap_or(wait).min(BLOCKED_WAIT)
             } else {
-                pause(&mut changes, asked.unwrap_or(wait).min(BLOCKED_WAIT)).await;
-                wait = (wait * 2).min(LONGEST_WAIT);
-            }
+                BLOCKED_WAIT
+            };
+            notify(OutboxEvent::Delayed { id, error });
+            pause(&mut changes, wait).await;
         }
     }
 
@@ -300,12 +218,12 @@ impl Outbox {
         self.0.entries().values().find(|entry| entry.attention.is_none()).map(|entry| entry.id)
     }
 
-    /// Sends one; `None` if it was taken out meanwhile.
+    /// Sends one upload. Returns `None` if it was removed meanwhile.
     async fn send(
         &self,
         id: EntryId,
         gateway: &Gateway,
-        tell: &Arc<impl Fn(OutboxEvent) + Send + Sync + 'static>,
+        notify: &Arc<impl Fn(OutboxEvent) + Send + Sync + 'static>,
         changes: &mut watch::Receiver<u64>,
     ) -> Option<Result<UploadAnswer, ClientError>> {
         let folder = self.0.folder.clone();
@@ -327,8 +245,8 @@ impl Outbox {
         };
         let upload = manifest.upload(&self.0.folder, id);
         let progress = {
-            let tell = Arc::clone(tell);
-            move |progress| tell(OutboxEvent::Progress { id, progress })
+            let notify = Arc::clone(notify);
+            move |progress| notify(OutboxEvent::Progress { id, progress })
         };
         let sending = gateway.upload(manifest.mrn, &upload, progress);
         tokio::pin!(sending);
@@ -340,7 +258,7 @@ impl Outbox {
         }
     }
 
-    /// The manifest, its time of recording by the clock of the server. That is asked for once, before the first attempt.
+    /// Corrects the recording time of the manifest to the server's clock, before the first attempt to send the upload.
     async fn with_server_time(
         &self,
         id: EntryId,
@@ -353,7 +271,7 @@ impl Outbox {
         if gateway.server_time().now().is_none() {
             gateway.check(gateway.timeouts().answer).await?;
         }
-        // A gateway of an earlier version does not tell the time.
+        // Gateways of earlier versions do not send their time.
         let ahead_ms = gateway.server_time().ahead_of_computer_ms().unwrap_or(0);
         let (folder, now) = (self.0.folder.clone(), gateway.now());
         let corrected = tokio::task::spawn_blocking(move || {
@@ -368,12 +286,12 @@ impl Outbox {
         }
     }
 
-    fn refuse(&self, id: EntryId, error: &ClientError) {
+    fn reject(&self, id: EntryId, error: &ClientError) {
         let reason = error.to_string();
         let name_differs = error.name_conflict().is_some();
-        if let Err(error) = disk::write_refusal(&self.0.folder, id, &reason, name_differs) {
-            // It is refused again after a restart.
-            tracing::warn!(%error, "the reason of a refusal cannot be kept");
+        if let Err(error) = disk::write_rejection(&self.0.folder, id, &reason, name_differs) {
+            // After a restart the upload is sent and rejected again.
+            tracing::warn!(%error, "the reason of a rejection cannot be stored");
         }
         if let Some(entry) = self.0.entries().get_mut(&id) {
             entry.attention = Some(reason);
@@ -385,7 +303,7 @@ impl Outbox {
 
 impl Shared {
     fn entries(&self) -> MutexGuard<'_, BTreeMap<EntryId, OutboxEntry>> {
-        locked(&self.entries)
+        self.entries.lock()
     }
 
     fn changed(&self) {
@@ -393,43 +311,46 @@ impl Shared {
     }
 }
 
-/// Waits, or until something changes.
+/// Waits for `wait`, or until an entry changes.
 async fn pause(changes: &mut watch::Receiver<u64>, wait: Duration) {
     changes.mark_unchanged();
     let _ = tokio::time::timeout(wait, changes.changed()).await;
 }
 
-/// How far a copy has come, and whether anybody wants it.
+/// State of a copy that [`Outbox::put`] makes.
 #[derive(Debug, Default)]
-enum Copied {
+enum CopyState {
     #[default]
-    NotYet,
-    Unwanted,
-    As(EntryId),
+    Running,
+    Cancelled,
+    Done(EntryId),
 }
 
-/// Who waits for a copy. Given up at whatever moment, nothing of it stays.
-struct Caller {
+/// Cancels a copy when it is dropped, and removes its result if the copy is complete already.
+struct CancelGuard {
     outbox: Outbox,
-    copy: Arc<Mutex<Copied>>,
-    waits: bool,
+    copy: Arc<Mutex<CopyState>>,
+    is_active: bool,
 }
 
-impl Drop for Caller {
+impl Drop for CancelGuard {
     fn drop(&mut self) {
-        if !self.waits {
+        if !self.is_active {
             return;
         }
-        let before = std::mem::replace(&mut *locked(&self.copy), Copied::Unwanted);
-        if let Copied::As(id) = before
+        let before = std::mem::replace(&mut *self.copy.lock(), CopyState::Cancelled);
+        if let CopyState::Done(id) = before
             && let Err(error) = self.outbox.remove(id)
         {
-            tracing::warn!(%error, "an upload that was given up stays in the outbox");
+            tracing::warn!(%error, "a cancelled upload cannot be removed from the outbox");
         }
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it holds one of these locks, and what they guard is whole at every step.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn new_backoff() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(FIRST_WAIT)
+        .with_max_delay(LONGEST_WAIT)
+        .without_max_times()
+        .build()
 }

@@ -1,14 +1,14 @@
-//! Reads, and what errors say.
+//! Calls that read, and error messages.
 
 use std::time::Duration;
 
 use client::{ClientError, Gateway, Settings, UploadFile};
 use proto_json::{EcgStatus, FileKind, UploadId};
 
-use crate::system::{System, ecg_upload, mrn, named, store, strip};
+use crate::fixture::{System, ecg_upload, mrn, named, store, strip};
 
 #[tokio::test]
-async fn lists_are_read_page_by_page_and_files_come_back_bit_for_bit() {
+async fn lists_are_paged_and_files_are_downloaded_unchanged() {
     let system = System::start();
     let gateway = system.gateway().await.client();
     gateway.check(Duration::from_secs(5)).await.unwrap();
@@ -31,7 +31,7 @@ async fn lists_are_read_page_by_page_and_files_come_back_bit_for_bit() {
     let status = gateway.upload_status(receipt.upload_id).await.unwrap().unwrap();
     assert_eq!(status.receipt.files[0].id, id);
 
-    // Not an endless wait: the analysis is announced, and the announcement is what the feed's tests wait for.
+    // Polls until the analysis is done. The tests of the feed wait for the pushed update instead.
     let record = loop {
         let record = gateway.ecg(id).await.unwrap().unwrap();
         if record.status != EcgStatus::Pending {
@@ -48,10 +48,10 @@ async fn lists_are_read_page_by_page_and_files_come_back_bit_for_bit() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_none_and_what_cannot_be_is_a_sentence() {
+async fn missing_records_are_none_and_errors_are_sentences() {
     let system = System::start();
-    let door = system.gateway().await;
-    let gateway = door.client();
+    let server = system.gateway().await;
+    let gateway = server.client();
     assert_eq!(gateway.patient(mrn(404)).await.unwrap(), None);
     assert_eq!(gateway.upload_status(UploadId::generate()).await.unwrap(), None);
 
@@ -71,18 +71,26 @@ async fn what_is_not_there_is_none_and_what_cannot_be_is_a_sentence() {
     let missing = client::Upload::of(vec![UploadFile::from_path(FileKind::Ecg, "/no/such/strip.csv")]);
     let missing = gateway.upload(mrn(1), &missing, |_| {}).await.unwrap_err();
     assert!(missing.to_string().starts_with("the file /no/such/strip.csv cannot be read"), "{missing}");
-    assert_eq!(gateway.patient(mrn(1)).await.unwrap(), None, "nothing of a refused upload is stored");
+    assert_eq!(gateway.patient(mrn(1)).await.unwrap(), None, "nothing of a rejected upload is stored");
 
-    // Somebody else's door: not found there does not mean that there is no such patient.
-    let elsewhere = Gateway::new(&Settings::new(format!("http://{}/elsewhere", door.address))).unwrap();
+    // A 404 of another server does not mean that the patient does not exist.
+    let elsewhere = Gateway::new(&Settings::new(format!("http://{}/elsewhere", server.address))).unwrap();
     let error = elsewhere.patient(mrn(1)).await;
     assert!(!matches!(error, Ok(Some(_))), "{error:?}");
 
-    let address = door.stop().await;
+    let address = server.stop().await;
     let gone = gateway.patient(mrn(1)).await.unwrap_err();
     assert!(gone.is_unreachable() && gone.is_transient());
     assert!(
         gone.to_string().starts_with(&format!("the gateway at http://{address} cannot be reached")),
         "{gone}"
     );
+}
+
+#[test]
+fn limits_are_the_defaults_of_the_gateway() {
+    let limits = gateway::Config::default().limits;
+    assert_eq!(limits.max_image.0, client::limits::MAX_IMAGE_BYTES);
+    assert_eq!(limits.max_file.0, client::limits::MAX_FILE_BYTES);
+    assert_eq!(u64::from(limits.max_megapixels) * 1_000_000, client::limits::MAX_IMAGE_PIXELS);
 }

@@ -1,84 +1,83 @@
-//! The update feed straight from a real nats-server.
+//! The update feed with a NATS server.
 
 use std::time::Duration;
 
 use bus::nats::{NatsConfig, NatsLogin};
 use client::{Feed, FeedEvent, FeedMode, FeedSettings, Gateway, NatsCredentials, NatsSettings};
-use test_servers::NatsServer;
+use testkit::NatsServer;
 
-use crate::system::{Screen, System, named, store};
+use crate::fixture::{FeedReader, System, named, store};
 
 const SOON: Duration = Duration::from_secs(2);
 
-fn feed(gateway: Gateway, nats: NatsSettings) -> Screen {
-    Screen::of(Feed::start(FeedSettings { nats: Some(nats), ..FeedSettings::new(gateway, None) }))
+fn feed(gateway: Gateway, nats: NatsSettings) -> FeedReader {
+    FeedReader::of(Feed::start(FeedSettings { nats: Some(nats), ..FeedSettings::new(gateway, None) }))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_dies_is_replaced_by_the_gateway_and_taken_back_after_its_return() {
-    let mut server = NatsServer::start();
-    let system = System::on_broker(NatsConfig::new([server.url()])).await;
-    let door = system.gateway().await;
-    let gateway = door.client();
-    let mut screen = feed(gateway.clone(), NatsSettings::new(server.url()));
-    screen.until_mode(FeedMode::Nats).await;
-    let receipt = store(&gateway, 1, &named("Ann")).await;
-    screen.until_shown(1, receipt.version).await;
-    assert!(matches!(screen.events.last(), Some(FeedEvent::Updated(_))), "{:?}", screen.events);
-
-    server.kill();
-    let noticed = screen.until_mode(FeedMode::ServerSentEvents).await;
-    assert!(noticed < SOON, "noticed only after {noticed:?}");
-    server.restart();
-    screen.until_mode(FeedMode::Nats).await;
-    let receipt = store(&gateway, 1, &named("Anna")).await;
-    screen.until_shown(1, receipt.version).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_that_has_lost_the_broker_is_polled_and_not_called_push() {
+async fn feed_falls_back_to_the_gateway_while_the_broker_is_down() {
     let mut server = NatsServer::start();
     let system = System::on_broker(NatsConfig::new([server.url()])).await;
     let gateway = system.gateway().await.client();
-    let mut screen = Screen::of(Feed::start(FeedSettings::new(gateway.clone(), None)));
-    screen.until_mode(FeedMode::ServerSentEvents).await;
+    let mut reader = feed(gateway.clone(), NatsSettings::new(server.url()));
+    reader.until_mode(FeedMode::Nats).await;
+    let receipt = store(&gateway, 1, &named("Ann")).await;
+    reader.until_version(1, receipt.version).await;
+    assert!(matches!(reader.events.last(), Some(FeedEvent::Updated(_))), "{:?}", reader.events);
 
     server.kill();
-    let noticed = screen.until_mode(FeedMode::Polling).await;
-    assert!(noticed < SOON, "noticed only after {noticed:?}");
-    let mut late = Screen::of(Feed::start(FeedSettings::new(gateway.clone(), None)));
+    let noticed = reader.until_mode(FeedMode::ServerSentEvents).await;
+    assert!(noticed < SOON, "reported after {noticed:?}");
+    server.restart();
+    reader.until_mode(FeedMode::Nats).await;
+    let receipt = store(&gateway, 1, &named("Anna")).await;
+    reader.until_version(1, receipt.version).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateway_without_broker_is_polled() {
+    let mut server = NatsServer::start();
+    let system = System::on_broker(NatsConfig::new([server.url()])).await;
+    let gateway = system.gateway().await.client();
+    let mut reader = FeedReader::of(Feed::start(FeedSettings::new(gateway.clone(), None)));
+    reader.until_mode(FeedMode::ServerSentEvents).await;
+
+    server.kill();
+    let noticed = reader.until_mode(FeedMode::Polling).await;
+    assert!(noticed < SOON, "reported after {noticed:?}");
+    let mut late = FeedReader::of(Feed::start(FeedSettings::new(gateway.clone(), None)));
     late.until_mode(FeedMode::Polling).await;
 
     server.restart();
-    screen.until_mode(FeedMode::ServerSentEvents).await;
+    reader.until_mode(FeedMode::ServerSentEvents).await;
     let receipt = store(&gateway, 1, &named("Ann")).await;
-    screen.until_shown(1, receipt.version).await;
-    assert!(matches!(screen.events.last(), Some(FeedEvent::Updated(_))), "{:?}", screen.events);
+    reader.until_version(1, receipt.version).await;
+    assert!(matches!(reader.events.last(), Some(FeedEvent::Updated(_))), "{:?}", reader.events);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_the_gateway_gone_it_says_offline_though_the_broker_still_pushes() {
+async fn feed_is_offline_without_the_gateway_although_nats_pushes() {
     let server = NatsServer::start();
     let system = System::on_broker(NatsConfig::new([server.url()])).await;
     let (first, second) = (system.gateway().await, system.gateway().await);
-    let mut screen = feed(first.client(), NatsSettings::new(server.url()));
-    screen.until_mode(FeedMode::Nats).await;
+    let mut reader = feed(first.client(), NatsSettings::new(server.url()));
+    reader.until_mode(FeedMode::Nats).await;
 
     let stopping = tokio::spawn(first.stop());
-    let noticed = screen.until_mode(FeedMode::Offline).await;
-    assert!(noticed < SOON, "noticed only after {noticed:?}");
+    let noticed = reader.until_mode(FeedMode::Offline).await;
+    assert!(noticed < SOON, "reported after {noticed:?}");
     let address = stopping.await.unwrap();
     let receipt = store(&second.client(), 4, &named("Dan")).await;
-    screen.until_shown(4, receipt.version).await;
-    assert_eq!(screen.mode, Some(FeedMode::Offline));
+    reader.until_version(4, receipt.version).await;
+    assert_eq!(reader.mode, Some(FeedMode::Offline));
 
     let _back = system.gateway_at(address, gateway::Config::default()).await;
-    let noticed = screen.until_mode(FeedMode::Nats).await;
-    assert!(noticed < SOON, "noticed only after {noticed:?}");
+    let noticed = reader.until_mode(FeedMode::Nats).await;
+    assert!(noticed < SOON, "reported after {noticed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_who_may_only_listen_to_updates_is_enough_and_one_who_may_not_is_fed_by_the_gateway() {
+async fn nats_user_needs_only_permission_to_subscribe_to_updates() {
     let server = NatsServer::start_with(
         r#"authorization { users: [
             { user: services, password: s, permissions: { publish: ">", subscribe: ">" } }
@@ -96,11 +95,11 @@ async fn a_user_who_may_only_listen_to_updates_is_enough_and_one_who_may_not_is_
     let mut monitor = feed(gateway.clone(), user("monitor", "m"));
     monitor.until_mode(FeedMode::Nats).await;
     let receipt = store(&gateway, 9, &named("Ida")).await;
-    monitor.until_shown(9, receipt.version).await;
+    monitor.until_version(9, receipt.version).await;
 
     for (name, password) in [("nobody", "n"), ("monitor", "wrong")] {
-        let mut screen = feed(gateway.clone(), user(name, password));
-        screen.until_mode(FeedMode::ServerSentEvents).await;
-        screen.until_shown(9, receipt.version).await;
+        let mut reader = feed(gateway.clone(), user(name, password));
+        reader.until_mode(FeedMode::ServerSentEvents).await;
+        reader.until_version(9, receipt.version).await;
     }
 }

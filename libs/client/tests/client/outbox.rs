@@ -1,4 +1,4 @@
-//! The outbox: nothing is lost, nothing is stored twice.
+//! The outbox: no upload is lost, and none is stored twice.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -17,9 +17,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::system::{LIMIT, System, client_of, ecg_upload, mrn, named, store, strip};
+use crate::fixture::{LIMIT, System, client_of, ecg_upload, mrn, named, store, strip};
 
-/// An outbox that is being sent, and what it tells.
+/// A task that sends the uploads of an outbox, and its events.
 struct Sender {
     events: mpsc::UnboundedReceiver<OutboxEvent>,
     task: JoinHandle<()>,
@@ -27,16 +27,15 @@ struct Sender {
 
 impl Sender {
     fn start(outbox: &Outbox, gateway: Gateway) -> Self {
-        let (tell, events) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
         let outbox = outbox.clone();
-        let task =
-            tokio::spawn(
-                async move { match outbox.run(&gateway, move |event| drop(tell.send(event))).await {} },
-            );
+        let task = tokio::spawn(async move {
+            match outbox.run(&gateway, move |event| drop(sender.send(event))).await {}
+        });
         Sender { events, task }
     }
 
-    /// Ends it; the outbox it held is free afterwards.
+    /// Stops the task and releases the outbox.
     async fn stop(mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
@@ -52,7 +51,7 @@ impl Sender {
             }
         })
         .await
-        .unwrap_or_else(|_| panic!("never {what}"))
+        .unwrap_or_else(|_| panic!("timed out waiting for: {what}"))
     }
 
     async fn delivered(&mut self, wanted: EntryId) -> UploadAnswer {
@@ -91,7 +90,7 @@ fn sub_folders(folder: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn uploads_wait_through_a_restart_and_are_sent_in_order_with_what_was_chosen() {
+async fn uploads_survive_a_restart_and_are_sent_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("strip.csv");
     let content = strip(10.0, 70.0);
@@ -108,11 +107,11 @@ async fn uploads_wait_through_a_restart_and_are_sent_in_order_with_what_was_chos
         second = put(&outbox, 7, &named("Ida Bauer")).await;
         assert!(first < second);
         let mut sender = Sender::start(&outbox, client_of(address));
-        let told = sender.delayed().await;
-        assert!(told.contains("cannot be reached"), "{told}");
+        let reason = sender.delayed().await;
+        assert!(reason.contains("cannot be reached"), "{reason}");
         sender.stop().await;
     }
-    // What happens to the file afterwards is no longer of interest.
+    // The outbox holds a copy of the file.
     fs::write(&source, "something else").unwrap();
 
     let outbox = Outbox::open(folder.path().join("outbox")).unwrap();
@@ -122,29 +121,33 @@ async fn uploads_wait_through_a_restart_and_are_sent_in_order_with_what_was_chos
     assert_eq!((entries[0].files, entries[0].bytes, entries[1].files), (1, content.len() as u64, 0));
 
     let system = System::start();
-    let door = system.gateway_at(address, gateway::Config::default()).await;
-    let gateway = door.client();
+    let server = system.gateway_at(address, gateway::Config::default()).await;
+    let gateway = server.client();
     let mut sender = Sender::start(&outbox, gateway.clone());
     let UploadAnswer::Stored(receipt) = sender.delivered(first).await else { panic!("only accepted") };
     assert_eq!(receipt.files[0].file_name.as_deref(), Some("strip.csv"));
     sender.delivered(second).await;
     assert!(outbox.entries().is_empty());
-    assert_eq!(sub_folders(outbox.folder()), 0, "nothing of a patient is left behind");
+    assert_eq!(sub_folders(outbox.folder()), 0, "no data of a patient is left");
     let back = gateway.signal(receipt.files[0].id).await.unwrap().bytes(1 << 24).await.unwrap();
     assert_eq!(back, content);
     let patient = gateway.patient(mrn(7)).await.unwrap().unwrap();
-    assert_eq!(patient.name.as_deref(), Some("Ida Bauer"), "the later name wins: they were sent in order");
+    assert_eq!(
+        patient.name.as_deref(),
+        Some("Ida Bauer"),
+        "the later name is stored: the uploads were sent in order"
+    );
 }
 
 #[tokio::test]
-async fn what_the_gateway_has_already_is_stored_once_however_often_it_is_sent() {
+async fn upload_sent_again_by_the_outbox_is_stored_once() {
     let folder = tempfile::tempdir().unwrap();
     let system = System::start();
     let gateway = system.gateway().await.client();
     let upload = ecg_upload(strip(10.0, 70.0));
     let outbox = Outbox::open(folder.path()).unwrap();
     let id = put(&outbox, 7, &upload).await;
-    // As if the answer had been lost: it is stored, and still in the outbox.
+    // The answer was lost: the upload is stored and still in the outbox.
     let before = store(&gateway, 7, &upload).await;
     let mut sender = Sender::start(&outbox, gateway.clone());
     let UploadAnswer::Stored(again) = sender.delivered(id).await else { panic!("only accepted") };
@@ -155,33 +158,33 @@ async fn what_the_gateway_has_already_is_stored_once_however_often_it_is_sent() 
 }
 
 #[tokio::test]
-async fn a_refused_upload_needs_attention_and_holds_up_nobody() {
+async fn rejected_upload_needs_attention_and_does_not_delay_others() {
     let folder = tempfile::tempdir().unwrap();
     let system = System::start();
     let gateway = system.gateway().await.client();
     let no_picture =
         UploadFile::from_bytes(FileKind::MedicalImage, "x.png", Bytes::from_static(b"no picture"));
     let wrong = Upload::of(vec![no_picture]);
-    let told = {
+    let reason = {
         let outbox = Outbox::open(folder.path()).unwrap();
         let refused = put(&outbox, 7, &wrong).await;
         let fine = put(&outbox, 8, &named("Ida")).await;
         let mut sender = Sender::start(&outbox, gateway.clone());
-        let told = sender
-            .until("refused", |event| match event {
-                OutboxEvent::Refused { id, error } if id == refused => Some(error.to_string()),
+        let reason = sender
+            .until("rejected", |event| match event {
+                OutboxEvent::Rejected { id, error } if id == refused => Some(error.to_string()),
                 _ => None,
             })
             .await;
         sender.delivered(fine).await;
         let [entry] = outbox.entries().try_into().unwrap();
-        assert_eq!(entry.attention.as_ref(), Some(&told));
+        assert_eq!(entry.attention.as_ref(), Some(&reason));
         sender.stop().await;
-        told
+        reason
     };
     let outbox = Outbox::open(folder.path()).unwrap();
     let [entry] = outbox.entries().try_into().unwrap();
-    assert_eq!(entry.attention, Some(told), "the reason survives a restart");
+    assert_eq!(entry.attention, Some(reason), "the reason survives a restart");
     outbox.retry(entry.id).unwrap();
     assert_eq!(outbox.entries()[0].attention, None);
     outbox.remove(entry.id).unwrap();
@@ -190,17 +193,17 @@ async fn a_refused_upload_needs_attention_and_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn taking_one_out_while_it_is_sent_cuts_that_off() {
+async fn removing_an_upload_cancels_its_transfer() {
     let folder = tempfile::tempdir().unwrap();
-    // Takes connections and never reads: a transfer that hangs.
-    let hole = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = hole.local_addr().unwrap();
+    // Accepts connections and never reads, so that the transfer hangs.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
     let under_way = Arc::new(Notify::new());
     let notify = under_way.clone();
     tokio::spawn(async move {
         let mut held = Vec::new();
         loop {
-            held.push(hole.accept().await.unwrap());
+            held.push(listener.accept().await.unwrap());
             notify.notify_one();
         }
     });
@@ -220,12 +223,12 @@ async fn taking_one_out_while_it_is_sent_cuts_that_off() {
 }
 
 #[tokio::test]
-async fn a_copy_that_fails_or_is_given_up_leaves_nothing() {
+async fn failed_or_cancelled_copy_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(folder.path().join("outbox")).unwrap();
     let missing = Upload::of(vec![UploadFile::from_path(FileKind::Ecg, folder.path().join("missing.csv"))]);
-    let told = outbox.put(mrn(7), &missing, |_| {}).await.unwrap_err();
-    assert!(matches!(&told, OutboxError::File { .. }), "{told}");
+    let error = outbox.put(mrn(7), &missing, |_| {}).await.unwrap_err();
+    assert!(matches!(&error, OutboxError::File { .. }), "{error}");
 
     let source = folder.path().join("long.csv");
     fs::write(&source, vec![b'1'; 8 << 20]).unwrap();
@@ -238,24 +241,24 @@ async fn a_copy_that_fails_or_is_given_up_leaves_nothing() {
         let _ = &ended;
         if let Some(begun) = begun.lock().unwrap().take() {
             let _ = begun.send(());
-            // Held in the middle of the copy until it has been given up.
+            // Blocks the copy until it was cancelled.
             let _ = may_go_on.recv_timeout(Duration::from_secs(30));
         }
     });
     tokio::select! {
         biased;
-        told = has_begun => told.unwrap(),
-        _ = copying => panic!("it was not given up in time"),
+        begun = has_begun => begun.unwrap(),
+        _ = copying => panic!("the copy was not cancelled in time"),
     }
     drop(go_on);
-    // The copy drops what it reports to when it has cleaned up.
+    // The copy drops its progress callback after it has removed its files.
     let _ = timeout(LIMIT, has_ended).await.unwrap();
     assert_eq!(sub_folders(outbox.folder()), 0);
     assert!(outbox.entries().is_empty());
 }
 
 #[tokio::test]
-async fn half_written_entries_are_swept_away_and_damaged_ones_set_aside() {
+async fn unfinished_entries_are_deleted_and_damaged_ones_set_aside() {
     let folder = tempfile::tempdir().unwrap();
     let damaged = {
         let outbox = Outbox::open(folder.path()).unwrap();
@@ -265,11 +268,14 @@ async fn half_written_entries_are_swept_away_and_damaged_ones_set_aside() {
     fs::create_dir(folder.path().join(".new-0190a1b2-0000-7000-8000-000000000000")).unwrap();
     let outbox = Outbox::open(folder.path()).unwrap();
     assert_eq!((outbox.entries().len(), outbox.damaged()), (0, 1));
-    assert!(folder.path().join("damaged").join(damaged.to_string()).is_dir(), "kept for a person to look at");
+    assert!(
+        folder.path().join("damaged").join(damaged.to_string()).is_dir(),
+        "the files can still be recovered"
+    );
     assert!(!folder.path().join(".new-0190a1b2-0000-7000-8000-000000000000").exists());
 }
 
-/// Changes one bit of a file.
+/// Flips one bit of a file.
 fn flip(path: &Path, byte: usize) {
     let mut content = fs::read(path).unwrap();
     content[byte] ^= 1;
@@ -277,18 +283,18 @@ fn flip(path: &Path, byte: usize) {
 }
 
 #[tokio::test]
-async fn a_damaged_copy_is_not_sent_and_does_not_hold_up_the_next() {
+async fn damaged_copy_is_not_sent_and_does_not_delay_others() {
     let system = System::start();
-    let door = system.gateway().await;
+    let server = system.gateway().await;
     let folder = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(folder.path()).unwrap();
     let damaged = put(&outbox, 7, &ecg_upload(strip(10.0, 70.0))).await;
     let next = put(&outbox, 8, &ecg_upload(strip(10.0, 71.0))).await;
     flip(&folder.path().join(damaged.to_string()).join("0"), 100);
-    let mut sender = Sender::start(&outbox, door.client());
+    let mut sender = Sender::start(&outbox, server.client());
     let reason = sender
-        .until("refused", |event| match event {
-            OutboxEvent::Refused { id, error } if id == damaged => Some(error.to_string()),
+        .until("rejected", |event| match event {
+            OutboxEvent::Rejected { id, error } if id == damaged => Some(error.to_string()),
             _ => None,
         })
         .await;
@@ -299,7 +305,7 @@ async fn a_damaged_copy_is_not_sent_and_does_not_hold_up_the_next() {
 }
 
 #[tokio::test]
-async fn a_damaged_manifest_is_set_aside_whatever_bit_is_flipped() {
+async fn manifest_with_any_flipped_bit_is_set_aside() {
     let folder = tempfile::tempdir().unwrap();
     let id = {
         let outbox = Outbox::open(folder.path()).unwrap();
@@ -320,7 +326,7 @@ async fn a_damaged_manifest_is_set_aside_whatever_bit_is_flipped() {
 }
 
 #[tokio::test]
-async fn one_outbox_is_open_once_and_for_its_owner_alone() {
+async fn outbox_is_locked_and_readable_by_its_owner_only() {
     let folder = tempfile::tempdir().unwrap();
     let outbox = Outbox::open(folder.path().join("outbox")).unwrap();
     let second = Outbox::open(folder.path().join("outbox"));

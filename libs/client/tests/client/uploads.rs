@@ -1,4 +1,4 @@
-//! Uploads: progress, cancelling, sending again.
+//! Uploads: progress, cancellation and retries.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use client::{Progress, RetryPolicy, Upload, UploadAnswer, UploadFile};
 use proto_json::FileKind;
 use tokio::sync::Notify;
 
-use crate::system::{System, client_of, ecg_upload, mrn, named, store, strip};
+use crate::fixture::{System, client_of, ecg_upload, mrn, named, store, strip};
 
 #[tokio::test]
 async fn progress_grows_to_the_total_while_a_file_is_sent_from_disk() {
@@ -27,7 +27,7 @@ async fn progress_grows_to_the_total_while_a_file_is_sent_from_disk() {
     assert_eq!(receipt.files[0].file_name.as_deref(), Some("fünf _Minuten_.csv"));
     let seen = seen.lock().unwrap().clone();
     let total = seen[0].total;
-    assert!(total > content.len() as u64 && seen.len() > 10, "{} steps of {total}", seen.len());
+    assert!(total == content.len() as u64 && seen.len() > 10, "{} steps of {total}", seen.len());
     assert_eq!((seen[0].sent, seen[seen.len() - 1].sent), (0, total));
     assert!(
         seen.is_sorted_by_key(|progress| progress.sent)
@@ -38,7 +38,7 @@ async fn progress_grows_to_the_total_while_a_file_is_sent_from_disk() {
 }
 
 #[tokio::test]
-async fn a_cancelled_upload_leaves_nothing() {
+async fn cancelled_upload_stores_nothing() {
     let system = System::start();
     let gateway = system.gateway().await.client();
     let upload = ecg_upload(Bytes::from(vec![b'1'; 64 << 20]));
@@ -52,16 +52,16 @@ async fn a_cancelled_upload_leaves_nothing() {
     tokio::select! {
         biased;
         () = under_way.notified() => {}
-        answer = sending => panic!("it was not cancelled in time: {answer:?}"),
+        answer = sending => panic!("the upload was not cancelled in time: {answer:?}"),
     }
-    // Whatever the gateway made of the first, it has seen the end of it once it takes another one.
+    // When the gateway accepts another upload, it has handled the end of the first.
     store(&gateway, 9, &named("Ida")).await;
     assert_eq!(gateway.patient(mrn(8)).await.unwrap(), None);
-    assert!(system.stage.list().await.unwrap().is_empty());
+    assert!(system.bus.staging.list().await.unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn an_upload_sent_again_is_stored_once() {
+async fn upload_sent_again_is_stored_once() {
     let system = System::start();
     let gateway = system.gateway().await.client();
     let upload = ecg_upload(strip(10.0, 60.0));
@@ -72,7 +72,7 @@ async fn an_upload_sent_again_is_stored_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upload_is_sent_until_the_gateway_is_there() {
+async fn upload_is_retried_until_the_gateway_is_up() {
     let system = System::start();
     let address = system.gateway().await.stop().await;
     let begun = Arc::new(Notify::new());
@@ -84,8 +84,8 @@ async fn an_upload_is_sent_until_the_gateway_is_there() {
         client_of(address).upload_with_retries(mrn(7), &upload, policy, move |_| tried.notify_one()).await
     });
     begun.notified().await;
-    let door = system.gateway_at(address, gateway::Config::default()).await;
+    let server = system.gateway_at(address, gateway::Config::default()).await;
     let answer = sending.await.unwrap().unwrap();
     assert!(matches!(answer, UploadAnswer::Stored(_)), "{answer:?}");
-    assert_eq!(door.client().ecgs(mrn(7), None, None).await.unwrap().items.len(), 1);
+    assert_eq!(server.client().ecgs(mrn(7), None, None).await.unwrap().items.len(), 1);
 }

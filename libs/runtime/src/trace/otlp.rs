@@ -1,19 +1,20 @@
-//! Spans to an OpenTelemetry collector over OTLP (HTTP, protobuf).
+//! Export of spans to an OpenTelemetry collector over OTLP (HTTP, protobuf).
 
+use std::collections::HashMap;
 use std::env;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use axum::http::{Request, Response};
 use bytes::Bytes;
-use opentelemetry::trace::{
-    SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
-};
+use http::{Request, Response};
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::runtime::Handle;
 use tracing::{Span, Subscriber};
@@ -22,19 +23,22 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::StartError;
+use crate::exit::StartError;
 
-/// Target of our spans, by which they are told from log events.
+/// Key of the span context in a carrier.
+const TRACE_PARENT: &str = "traceparent";
+
+/// Target of exported spans. Distinguishes them from log events.
 const TARGET: &str = "trace";
 
-/// Where the collector is; the names are those of the OpenTelemetry specification.
+/// Environment variables of the collector's address, as named by the OpenTelemetry specification.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
 
-/// The last spans have this long to leave at the end, after the drain.
+/// Maximum time to export the remaining spans at exit, after the drain.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// Most bytes of the collector's answer.
-const LONGEST_ANSWER: usize = 64 * 1024;
+/// Maximum size of the collector's response in bytes.
+const MAX_RESPONSE: usize = 64 * 1024;
 
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
@@ -42,8 +46,9 @@ pub(super) fn is_on() -> bool {
     PROVIDER.get().is_some()
 }
 
-/// The layer that makes spans of ours leave; `None` where no collector is named. Further settings are those of the
-/// OpenTelemetry specification: `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES` and more.
+/// Returns the layer that exports spans, or `None` if no collector is configured. Other settings follow the
+/// OpenTelemetry specification, such as `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS` and
+/// `OTEL_RESOURCE_ATTRIBUTES`.
 pub(crate) fn layer<S>(service: &'static str) -> Result<Option<impl Layer<S>>, StartError>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -80,42 +85,36 @@ where
     Ok(Some(layer.with_filter(ours)))
 }
 
-/// Sends what is left.
+/// Exports the remaining spans.
 pub(crate) async fn flush() {
     let Some(provider) = PROVIDER.get() else { return };
     let done = tokio::task::spawn_blocking(|| provider.shutdown_with_timeout(FLUSH)).await;
     if let Ok(Err(error)) = done {
-        tracing::warn!(%error, "the last spans were not sent");
+        tracing::warn!(%error, "the remaining spans could not be exported");
     }
 }
 
+/// Makes `span` a child of the remote span in `trace_parent`.
 pub(super) fn continue_from(span: &Span, trace_parent: &str) {
-    let parts: Vec<&str> = trace_parent.split('-').collect();
-    let [_, trace, parent, flags] = *parts else { return };
-    let (Ok(trace), Ok(parent), Ok(flags)) =
-        (TraceId::from_hex(trace), SpanId::from_hex(parent), u8::from_str_radix(flags, 16))
-    else {
-        return;
-    };
-    let from = SpanContext::new(trace, parent, TraceFlags::new(flags), true, TraceState::NONE);
-    if from.is_valid() {
-        // Fails only where spans go nowhere.
-        let _ = span.set_parent(Context::new().with_remote_span_context(from));
+    let carrier = HashMap::from([(TRACE_PARENT.to_owned(), trace_parent.to_owned())]);
+    let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier);
+    if parent.span().span_context().is_valid() {
+        // Fails only if the span is not exported.
+        let _ = span.set_parent(parent);
     }
 }
 
+/// Returns the `traceparent` of `span`.
 pub(super) fn parent_in(span: &Span) -> Option<String> {
     if !is_on() {
         return None;
     }
-    let context = span.context();
-    let span = context.span();
-    let here = span.span_context();
-    here.is_valid()
-        .then(|| format!("00-{}-{}-{:02x}", here.trace_id(), here.span_id(), here.trace_flags().to_u8()))
+    let mut carrier = HashMap::new();
+    TraceContextPropagator::new().inject_context(&span.context(), &mut carrier);
+    carrier.remove(TRACE_PARENT)
 }
 
-/// Sends on the process's own runtime: the exporter has a thread without one.
+/// An HTTP client that runs on the runtime of the process, because the exporter's thread has no runtime.
 #[derive(Debug)]
 struct Client {
     http: reqwest::Client,
@@ -124,7 +123,7 @@ struct Client {
 
 impl Client {
     fn new() -> Result<Self, reqwest::Error> {
-        // Fails only when the process has chosen a provider already, which is then as good.
+        // Fails only if the process has already installed a provider, which works as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(10))
@@ -140,17 +139,17 @@ impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let http = self.http.clone();
         let sending = self.runtime.spawn(async move {
-            let mut answer = http.execute(request.try_into()?).await?;
+            let mut received = http.execute(request.try_into()?).await?;
             let mut body = Vec::new();
-            while let Some(chunk) = answer.chunk().await? {
+            while let Some(chunk) = received.chunk().await? {
                 body.extend_from_slice(&chunk);
-                if body.len() > LONGEST_ANSWER {
-                    return Err("the collector's answer is too long".into());
+                if body.len() > MAX_RESPONSE {
+                    return Err("the collector's response is too long".into());
                 }
             }
-            let mut response = Response::builder().status(answer.status());
+            let mut response = Response::builder().status(received.status());
             if let Some(headers) = response.headers_mut() {
-                *headers = answer.headers().clone();
+                *headers = received.headers().clone();
             }
             Ok::<_, HttpError>(response.body(Bytes::from(body))?)
         });

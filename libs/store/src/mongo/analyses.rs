@@ -1,92 +1,80 @@
-//! Storing the result of an analysis: ECG, history, patient, done. No transaction: each step can be done again.
+//! Storing the result of an analysis: one transaction over its files, the ECG, its heart rate and its patient.
 //!
-//! The ECG comes first, and only once: of two different results at the same time one is set there, and everything after
-//! is made from what is set. The ECG stays `open` until the result has arrived in the history and in the patient. Whoever
-//! finds it open, its own result or another's, does the rest; each step then changes nothing that is done already. The one
-//! who closes it announces it. A result that comes later finds it closed.
+//! The transaction reads the ECG first and ends if it has a result. Of several results at once, one is committed; the others
+//! meet a write conflict, are repeated and find the ECG analysed.
 
+use std::sync::Arc;
+
+use futures::FutureExt;
+use mongodb::ClientSession;
 use mongodb::bson::doc;
-use proto_json::{EcgRecord, EcgStatus, PatientSummary, SignalOptions, Timestamp};
+use mongodb::error::Error;
+use proto_json::{EcgRecord, EcgStatus, HashedBytes, PatientSummary, SignalOptions};
 
-use crate::records::{self, Newest, StoredEcg};
-use crate::{AnalysisResult, StoreError};
+use crate::records::{self, StoredEcg};
+use crate::{AnalysisResult, StoreError, StoredUpload};
 
 use super::Db;
-use super::documents::{self, EcgDocument, HeartRateDocument};
-use super::failure::within;
+use super::blobs::Attached;
+use super::documents::{self, EcgDocument, HeartRateDocument, UploadDocument};
+use super::failure::broken;
 use super::patients;
-use super::sealed::{self, CHECKSUM, checksum_in, seal};
-use super::uploads::{self, insert_heart_rate};
+use super::sealed::{self, seal};
+use super::transaction::{self, Abort, abort};
+use super::uploads::insert_all;
 
-/// How often a result is tried to be set, while others set theirs.
-const TRIES: u32 = 3;
-
-pub(super) async fn store(db: &Db, result: &AnalysisResult) -> Result<Option<PatientSummary>, StoreError> {
-    let Some(ecg) = set_result(db, result).await? else { return Ok(None) };
-    insert_history(db, &ecg).await?;
-    let patient = update_patient(db, &ecg, result.stored_at).await?;
-    Ok(close(db, &ecg).await?.then_some(patient))
-}
-
-/// Sets the result unless there is one, and returns the ECG if it is still open.
-pub(super) async fn set_result(db: &Db, result: &AnalysisResult) -> Result<Option<EcgRecord>, StoreError> {
-    let id = doc! { "_id": documents::record(result.ecg_id) };
-    for _ in 0..TRIES {
-        let found = within(db.limit, db.ecgs.find_one(id.clone())).await?;
-        let Some(found) = found else { return Ok(None) };
-        let document: EcgDocument = sealed::required(&found)?;
-        let (open, options) = (document.open, document.options.clone());
-        let ecg = EcgRecord::try_from(document)?;
-        if ecg.mrn != result.mrn {
-            return Ok(None);
-        }
-        if ecg.status != EcgStatus::Pending {
-            return Ok(open.then_some(ecg));
-        }
-        let ecg = result.apply(ecg);
-        let mut document = EcgDocument::from(&stored(&ecg));
-        (document.open, document.options) = (true, options);
-        let mut unchanged = id.clone();
-        unchanged.insert(CHECKSUM, checksum_in(&found));
-        let set = db.ecgs.replace_one(unchanged, seal(&document)?);
-        if within(db.limit, set).await?.matched_count > 0 {
-            return Ok(Some(ecg));
+/// Stores a result with its files; `None` if the ECG is unknown or has a result.
+pub(super) async fn store(
+    db: &Arc<Db>,
+    result: &AnalysisResult,
+    files: Vec<HashedBytes>,
+) -> Result<Option<PatientSummary>, StoreError> {
+    let referenced = result.outcome.iter().flat_map(|(_, plot, detail)| [plot.sha256, detail.sha256]);
+    let mut files = Attached::prepare(db, result.upload_id, files, referenced).await?;
+    let _turn = db.patient_turn(result.mrn).lock().await;
+    loop {
+        let context = (&**db, result, &files);
+        let stored = transaction::run(db, context, |session, (db, result, files)| {
+            update(db, session, result, files).boxed()
+        });
+        match stored.await {
+            Ok(patient) => return Ok(patient),
+            Err(Abort::FileExists) => files.leave_out_existing(db).await?,
+            Err(abort) => return Err(abort.into()),
         }
     }
-    Err(StoreError::unavailable("too many others store the result of this ECG; try again"))
 }
 
-fn stored(ecg: &EcgRecord) -> StoredEcg {
-    StoredEcg { record: ecg.clone(), options: SignalOptions::default() }
-}
-
-/// Its heart rate in the history.
-pub(super) async fn insert_history(db: &Db, ecg: &EcgRecord) -> Result<(), StoreError> {
-    match records::heart_rate_of(ecg) {
-        Some(rate) => insert_heart_rate(db, &HeartRateDocument::from(&rate)).await,
-        None => Ok(()),
-    }
-}
-
-/// The patient with the result.
-pub(super) async fn update_patient(
+/// The reads and writes of one transaction.
+async fn update(
     db: &Db,
-    ecg: &EcgRecord,
-    stored_at: Timestamp,
-) -> Result<PatientSummary, StoreError> {
-    let upload_version = uploads::find(db, ecg.upload_id).await?.map_or(0, |upload| upload.receipt.version);
-    let newest = Newest::of_analysis(ecg, upload_version, stored_at);
-    let by = documents::record(ecg.id.derived("analysis"));
-    let patient = patients::apply_analysis(db, ecg.mrn, by, newest, upload_version, stored_at).await?;
-    // A job that was issued again before the upload was stored completely. It will be, and then this goes through.
-    patient
-        .ok_or_else(|| StoreError::refused("the upload of this ECG is still being stored; try again later"))
-}
+    session: &mut ClientSession,
+    result: &AnalysisResult,
+    files: &Attached,
+) -> Result<Option<PatientSummary>, Error> {
+    let id = doc! { "_id": documents::record(result.ecg_id) };
+    let Some(found) = db.ecgs.find_one(id.clone()).session(&mut *session).await? else { return Ok(None) };
+    let ecg: EcgRecord =
+        sealed::required::<EcgDocument>(&found).and_then(TryInto::try_into).map_err(abort)?;
+    let is_expected = ecg.mrn == result.mrn && ecg.upload_id == result.upload_id;
+    if !is_expected || ecg.status != EcgStatus::Pending {
+        return Ok(None);
+    }
+    let patient = patients::find(db, session, ecg.mrn).await?;
+    let mut patient = patient.ok_or_else(|| abort(broken("ECG", "it has no patient")))?;
+    let upload = db.uploads.find_one(doc! { "_id": documents::upload(ecg.upload_id) });
+    let upload =
+        upload.session(&mut *session).await?.ok_or_else(|| abort(broken("ECG", "it has no upload")))?;
+    let upload: StoredUpload =
+        sealed::required::<UploadDocument>(&upload).and_then(TryInto::try_into).map_err(abort)?;
 
-/// Closes the ECG; true for the one who did.
-pub(super) async fn close(db: &Db, ecg: &EcgRecord) -> Result<bool, StoreError> {
-    let open = doc! { "_id": documents::record(ecg.id), "mrn": documents::number(ecg.mrn), "open": true };
-    // An ECG that has its result changes only here.
-    let closing = db.ecgs.replace_one(open, seal(&EcgDocument::from(&stored(ecg)))?);
-    Ok(within(db.limit, closing).await?.modified_count > 0)
+    let ecg = result.apply(ecg);
+    result.apply_to_patient(&ecg, upload.receipt.version, &mut patient);
+    files.write(db, session).await?;
+    let rate = records::heart_rate_of(&ecg);
+    let document = EcgDocument::from(&StoredEcg { record: ecg, options: SignalOptions::default() });
+    db.ecgs.replace_one(id, seal(&document).map_err(abort)?).session(&mut *session).await?;
+    insert_all(&db.heart_rates, session, rate.iter().map(HeartRateDocument::from)).await?;
+    patients::write(db, session, &patient, false).await?;
+    Ok(Some(patient))
 }

@@ -1,18 +1,17 @@
-//! Backups: everything that is stored as one stream of bytes, and back.
+//! Backup and restore as one stream of bytes.
 //!
-//! **Writing.** The writers go on meanwhile. All reads belong to one snapshot session, so they show one moment, on replica
-//! sets and sharded clusters. Collections are also read in the reverse order of writing, so that whatever a document refers
-//! to is read after it: on a server without snapshots the references are complete all the same.
+//! **Backup.** Writers go on meanwhile. All reads belong to one snapshot session, so the archive is consistent. Collections
+//! are read in the reverse order of writing, so that a document is read before the documents that it refers to: even on a
+//! server without snapshots, no reference is dangling.
 //!
-//! **Form.** gzip of a sequence of BSON documents with a tag before each: the head, then for each collection its name with
-//! its indexes, its documents, and its end with their number; last the manifest, which has the number of documents and bytes
-//! and the SHA-256 of each collection, and the SHA-256 of everything before it. An archive without its manifest is
-//! incomplete.
+//! **Format.** gzip of a sequence of BSON documents with a tag before each: the header; for each collection its name and
+//! indexes, its documents, and their number; last the manifest. The manifest has the number of documents and bytes and the
+//! SHA-256 of each collection, and the SHA-256 of everything before it. An archive without a manifest is incomplete.
 //!
-//! **Reading back.** Everything is loaded into collections of other names, and checked against the manifest, before anything
-//! that is stored is touched. Then these take the places of the others, one by one, by renaming. A document in the collection
-//! `restore` says so while it goes on: [`super::MongoStore::check`] fails as long as it is there. If the exchange is
-//! interrupted, loading the same archive again completes it. Nobody may write during the exchange; who restores sees to that.
+//! **Restore.** The archive is loaded into collections of other names and verified against the manifest, before any stored
+//! data are changed. Then these collections replace the others one by one, by renaming. While that goes on, a document in
+//! the collection `restore` makes [`PatientReader::check`](crate::PatientReader::check) fail. An interrupted exchange is
+//! completed by restoring the same archive again. The caller ensures that nobody writes during the exchange.
 
 use std::io::{self, Read, Write};
 
@@ -31,7 +30,7 @@ use super::Db;
 use super::failure::{answer, explain, within};
 use crate::StoreError;
 
-/// Collections in the reverse order of writing. Those that are not named here come before them.
+/// Collections in the reverse order of writing. Other collections are read before them.
 const READING: [&str; 9] = [
     "uploads",
     "former_names",
@@ -40,31 +39,31 @@ const READING: [&str; 9] = [
     "ecgs",
     "images",
     "blobs.files",
-    "blobs.writing",
+    "blobs.incomplete",
     "blobs.chunks",
 ];
-/// The order of the exchange: what is looked at before a file is removed comes before the files.
+/// Collections in the order of the exchange.
 const EXCHANGING: [&str; 9] = [
     "uploads",
     "blobs.chunks",
     "blobs.files",
-    "blobs.writing",
+    "blobs.incomplete",
     "images",
     "ecgs",
     "heart_rates",
     "patients",
     "former_names",
 ];
-/// Says that an exchange goes on.
+/// The collection and the `_id` of the document that marks a running exchange.
 pub(super) const STATE: &str = "restore";
 pub(super) const EXCHANGE: &str = "exchange";
-/// Collections that are being loaded begin so.
+/// Prefix of the collections that are being loaded.
 const LOADING: &str = "restoring.";
 
 const VERSION: i32 = 1;
-/// Longest document, with some room: servers take 16 MiB.
+/// Maximum length of a document. Servers accept 16 MiB.
 const DOCUMENT_MAX: usize = 17 << 20;
-/// Documents that are inserted at once, by number and by length.
+/// Limits of the documents that are inserted at once: number and bytes.
 const BATCH_DOCUMENTS: usize = 1000;
 const BATCH_BYTES: usize = 8 << 20;
 
@@ -74,7 +73,7 @@ const DOCUMENT: u8 = b'd';
 const END: u8 = b'e';
 const MANIFEST: u8 = b'm';
 
-/// Why a backup was not written or not read back.
+/// A backup or restore failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The store cannot be read or written.
@@ -83,7 +82,7 @@ pub enum ArchiveError {
     /// The archive cannot be read or written.
     #[error("the backup cannot be read or written: {0}")]
     Io(#[from] io::Error),
-    /// The archive is not whole. Nothing that is stored was changed.
+    /// The archive is damaged or incomplete. No stored data were changed.
     #[error("the backup is not whole: {0}")]
     Damaged(String),
 }
@@ -92,12 +91,12 @@ fn damaged(what: impl Into<String>) -> ArchiveError {
     ArchiveError::Damaged(what.into())
 }
 
-/// What an archive holds.
+/// Content of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// When the backup began.
     pub created_at: DateTime,
-    /// Each collection.
+    /// Its collections.
     pub collections: Vec<Part>,
     /// SHA-256 of everything before the manifest.
     pub sha256: BlobHash,
@@ -108,16 +107,16 @@ pub struct Manifest {
 pub struct Part {
     /// Its name.
     pub name: String,
-    /// How many documents it has.
+    /// Number of documents.
     pub documents: i64,
-    /// Their length together, before compression.
+    /// Total length of the documents before compression.
     pub bytes: i64,
     /// SHA-256 of all documents.
     pub sha256: BlobHash,
 }
 
 impl Manifest {
-    /// Documents of all collections.
+    /// Number of documents in all collections.
     #[must_use]
     pub fn documents(&self) -> i64 {
         self.collections.iter().map(|part| part.documents).sum()
@@ -136,17 +135,17 @@ struct Opening {
     indexes: Vec<Document>,
 }
 
-/// Hashes what passes.
-struct Counted {
+/// Counts and hashes the documents of a collection.
+struct Counter {
     name: String,
     documents: i64,
     bytes: i64,
     hasher: BlobHasher,
 }
 
-impl Counted {
+impl Counter {
     fn new(name: &str) -> Self {
-        Counted { name: name.to_owned(), documents: 0, bytes: 0, hasher: BlobHasher::new() }
+        Counter { name: name.to_owned(), documents: 0, bytes: 0, hasher: BlobHasher::new() }
     }
 
     fn take(&mut self, document: &[u8]) {
@@ -161,12 +160,12 @@ impl Counted {
 }
 
 /// Writes tagged documents.
-struct Out<W: Write> {
+struct Writer<W: Write> {
     inner: GzEncoder<W>,
     hasher: BlobHasher,
 }
 
-impl<W: Write> Out<W> {
+impl<W: Write> Writer<W> {
     fn put(&mut self, tag: u8, document: &[u8]) -> io::Result<()> {
         self.hasher.update(&[tag]);
         self.hasher.update(document);
@@ -180,11 +179,11 @@ impl<W: Write> Out<W> {
     }
 }
 
-/// Writes everything in the database, compressed by this level of gzip.
+/// Writes the whole database, compressed by this level of gzip.
 pub(super) async fn write(db: &Db, to: impl Write + Send, level: u32) -> Result<Manifest, ArchiveError> {
     let created_at = DateTime::now();
     let inner = GzEncoder::new(to, Compression::new(level.min(9)));
-    let mut out = Out { inner, hasher: BlobHasher::new() };
+    let mut out = Writer { inner, hasher: BlobHasher::new() };
     out.put_value(HEAD, &Head { bedside_archive: VERSION, created_at })?;
     let session = db.database.client().start_session().snapshot(true);
     let mut session = within(db.limit, session).await?;
@@ -203,7 +202,7 @@ async fn write_collection<W: Write>(
     db: &Db,
     session: &mut ClientSession,
     name: &str,
-    out: &mut Out<W>,
+    out: &mut Writer<W>,
 ) -> Result<Part, ArchiveError> {
     let snapshot = CollectionOptions::builder().read_concern(ReadConcern::snapshot()).build();
     let collection: Collection<RawDocumentBuf> = db.database.collection_with_options(name, snapshot);
@@ -214,7 +213,7 @@ async fn write_collection<W: Write>(
     let indexes = indexes.iter().map(index_document).collect::<Result<_, _>>()?;
     out.put_value(COLLECTION, &Opening { collection: name.to_owned(), indexes })?;
     let mut cursor = within(db.limit, collection.find(doc! {}).session(&mut *session)).await?;
-    let mut counted = Counted::new(name);
+    let mut counted = Counter::new(name);
     while let Some(document) = {
         let next = async { cursor.next(session).await.transpose() };
         answer(db.limit, next).await?.map_err(|error| explain(&error))?
@@ -227,7 +226,7 @@ async fn write_collection<W: Write>(
     Ok(part)
 }
 
-/// An index as the command that creates it takes it.
+/// Converts an index to the form of the command `createIndexes`.
 fn index_document(index: &IndexModel) -> Result<Document, ArchiveError> {
     let mut document = mongodb::bson::serialize_to_document(index).map_err(io::Error::other)?;
     document.remove("v");
@@ -235,7 +234,7 @@ fn index_document(index: &IndexModel) -> Result<Document, ArchiveError> {
     Ok(document)
 }
 
-/// Collections that hold data.
+/// Names of the collections with data.
 async fn names(db: &Db) -> Result<Vec<String>, StoreError> {
     let mut names = within(db.limit, db.database.list_collection_names()).await?;
     names.retain(|name| !name.starts_with("system.") && !name.starts_with(LOADING) && name != STATE);
@@ -244,31 +243,35 @@ async fn names(db: &Db) -> Result<Vec<String>, StoreError> {
 }
 
 fn ordered(mut names: Vec<String>, order: &[&str]) -> Vec<String> {
-    names.sort_by_key(|name| order.iter().position(|known| known == name).map_or(0, |place| place + 1));
+    names.sort_by_key(|name| order.iter().position(|known| known == name).map_or(0, |index| index + 1));
     names
 }
 
-/// One piece of an archive.
-enum Piece {
+/// An element of an archive.
+enum Element {
     Collection(Opening),
     Document(RawDocumentBuf),
     End,
-    /// The last one, which is as what was read.
+    /// The last element. It matches everything that was read.
     Manifest(Manifest),
 }
 
-/// Reads and checks an archive piece by piece.
-struct In<R: Read> {
+/// Reads and verifies an archive.
+struct Reader<R: Read> {
     inner: MultiGzDecoder<R>,
     hasher: BlobHasher,
-    open: Option<Counted>,
+    open: Option<Counter>,
     seen: Vec<Part>,
 }
 
-impl<R: Read> In<R> {
+impl<R: Read> Reader<R> {
     fn open(from: R) -> Result<Self, ArchiveError> {
-        let mut archive =
-            In { inner: MultiGzDecoder::new(from), hasher: BlobHasher::new(), open: None, seen: Vec::new() };
+        let mut archive = Reader {
+            inner: MultiGzDecoder::new(from),
+            hasher: BlobHasher::new(),
+            open: None,
+            seen: Vec::new(),
+        };
         match archive.tagged() {
             Ok((HEAD, head)) if parsed::<Head>(&head).is_ok_and(|head| head.bedside_archive == VERSION) => {
                 archive.count(HEAD, &head);
@@ -308,27 +311,27 @@ impl<R: Read> In<R> {
         })
     }
 
-    fn next(&mut self) -> Result<Piece, ArchiveError> {
+    fn next(&mut self) -> Result<Element, ArchiveError> {
         let (tag, document) = self.tagged()?;
         if tag == MANIFEST {
-            return self.finish(&document).map(Piece::Manifest);
+            return self.finish(&document).map(Element::Manifest);
         }
         self.count(tag, &document);
         match (tag, &mut self.open) {
             (COLLECTION, None) => {
                 let opening: Opening = parsed(&document)?;
-                self.open = Some(Counted::new(&opening.collection));
-                Ok(Piece::Collection(opening))
+                self.open = Some(Counter::new(&opening.collection));
+                Ok(Element::Collection(opening))
             }
             (DOCUMENT, Some(open)) => {
                 open.take(document.as_bytes());
-                Ok(Piece::Document(document))
+                Ok(Element::Document(document))
             }
             (END, open @ Some(_)) => {
-                let part = open.take().map(Counted::finish);
+                let part = open.take().map(Counter::finish);
                 let part = part.ok_or_else(|| damaged("a collection ends twice"))?;
                 self.seen.push(part);
-                Ok(Piece::End)
+                Ok(Element::End)
             }
             _ => Err(damaged("its parts are not in order")),
         }
@@ -351,22 +354,22 @@ fn parsed<T: serde::de::DeserializeOwned>(document: &RawDocumentBuf) -> Result<T
     mongodb::bson::deserialize_from_slice(document.as_bytes()).map_err(|error| damaged(error.to_string()))
 }
 
-/// Reads an archive to its end and checks it against its manifest.
+/// Reads an archive and verifies it against its manifest.
 ///
 /// # Errors
-/// When it cannot be read or is not whole.
+/// When it cannot be read, is damaged or incomplete.
 pub fn verify(from: impl Read) -> Result<Manifest, ArchiveError> {
-    let mut archive = In::open(from)?;
+    let mut archive = Reader::open(from)?;
     loop {
-        if let Piece::Manifest(manifest) = archive.next()? {
+        if let Element::Manifest(manifest) = archive.next()? {
             return Ok(manifest);
         }
     }
 }
 
-/// Loads an archive into collections of other names. What is stored stays as it is.
+/// Loads an archive into collections of other names.
 pub(super) async fn load(db: &Db, from: impl Read + Send) -> Result<Manifest, ArchiveError> {
-    let mut archive = In::open(from)?;
+    let mut archive = Reader::open(from)?;
     for name in within(db.limit, db.database.list_collection_names()).await? {
         if name.starts_with(LOADING) {
             within(db.limit, db.database.collection::<Document>(&name).drop()).await?;
@@ -376,8 +379,8 @@ pub(super) async fn load(db: &Db, from: impl Read + Send) -> Result<Manifest, Ar
     let (mut batch, mut bytes) = (Vec::new(), 0);
     loop {
         match archive.next()? {
-            Piece::Collection(opening) => target = Some(open_collection(db, opening).await?),
-            Piece::Document(document) => {
+            Element::Collection(opening) => target = Some(open_collection(db, opening).await?),
+            Element::Document(document) => {
                 bytes += document.as_bytes().len();
                 batch.push(document);
                 if batch.len() >= BATCH_DOCUMENTS || bytes >= BATCH_BYTES {
@@ -385,11 +388,11 @@ pub(super) async fn load(db: &Db, from: impl Read + Send) -> Result<Manifest, Ar
                     bytes = 0;
                 }
             }
-            Piece::End => {
+            Element::End => {
                 insert(db, target.take().as_ref(), &mut batch).await?;
                 bytes = 0;
             }
-            Piece::Manifest(manifest) => return Ok(manifest),
+            Element::Manifest(manifest) => return Ok(manifest),
         }
     }
 }
@@ -428,14 +431,14 @@ async fn insert(
     }
 }
 
-/// The archive whose exchange was interrupted.
+/// The hash of the archive whose exchange was interrupted.
 pub(super) async fn interrupted(db: &Db) -> Result<Option<String>, StoreError> {
     let state = db.database.collection::<Document>(STATE);
     let found = within(db.limit, state.find_one(doc! { "_id": EXCHANGE })).await?;
     Ok(found.map(|found| found.get_str("sha256").unwrap_or_default().to_owned()))
 }
 
-/// Notes that what is loaded is about to take the place of what is stored.
+/// Marks the beginning of the exchange.
 pub(super) async fn begin_exchange(db: &Db, manifest: &Manifest) -> Result<(), StoreError> {
     let state = db.database.collection::<Document>(STATE);
     within(db.limit, state.delete_many(doc! {})).await?;
@@ -447,7 +450,7 @@ pub(super) async fn begin_exchange(db: &Db, manifest: &Manifest) -> Result<(), S
     within(db.limit, state.insert_one(mark)).await.map(drop)
 }
 
-/// The steps of an exchange that are left: a collection that is loaded, or one that the archive does not have.
+/// The remaining steps of an exchange.
 pub(super) async fn steps(db: &Db, manifest: &Manifest) -> Result<Vec<Step>, StoreError> {
     let there = within(db.limit, db.database.list_collection_names()).await?;
     let loaded = there.iter().filter_map(|name| name.strip_prefix(LOADING)).map(str::to_owned).collect();
@@ -460,9 +463,9 @@ pub(super) async fn steps(db: &Db, manifest: &Manifest) -> Result<Vec<Step>, Sto
 /// One step of an exchange.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// The loaded collection takes the place of the stored one.
+    /// Replace the stored collection by the loaded one.
     Replace(String),
-    /// The stored collection goes.
+    /// Drop a stored collection that the archive does not have.
     Drop(String),
 }
 
@@ -482,7 +485,7 @@ pub(super) async fn take_step(db: &Db, step: &Step) -> Result<(), StoreError> {
     }
 }
 
-/// Notes that the exchange is complete.
+/// Marks the end of the exchange.
 pub(super) async fn end_exchange(db: &Db) -> Result<(), StoreError> {
     let state = db.database.collection::<Document>(STATE);
     within(db.limit, state.drop()).await

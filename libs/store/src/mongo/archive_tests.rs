@@ -1,20 +1,14 @@
-//! Backups of a store that is being written, damage to them, and interrupted restores.
+//! Backups of a store that is being written, damaged backups, and interrupted restores.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bytes::Bytes;
 use futures::TryStreamExt;
 use mongodb::bson::{Bson, Document};
-use proto_json::{
-    BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRate, FileKind, HashedBytes, HeartRateSource, MediaType,
-    SignalOptions, StoredFile,
-};
-use test_servers::MongoServer;
-
-use crate::{NewEcg, NewHeartRate, NewImage};
+use testkit::MongoServer;
 
 use super::archive::{self, ArchiveError};
+use super::tests::{Content, Sample, sample};
 use super::*;
 
 async fn store_on(server: &MongoServer) -> Arc<MongoStore> {
@@ -23,82 +17,12 @@ async fn store_on(server: &MongoServer) -> Arc<MongoStore> {
     store
 }
 
-fn info(file: &HashedBytes, media_type: MediaType) -> BlobInfo {
-    BlobInfo {
-        sha256: file.sha256(),
-        bytes: file.len() as u64,
-        media_type,
-        file_name: None,
-        width: None,
-        height: None,
-    }
-}
-
 /// Stores an upload with a heart rate, an image and an ECG, and the analysis of the ECG.
 async fn store_one(store: &MongoStore, mrn: u64, number: u64) {
-    let id = UploadId::from_idempotency_key("", &format!("{mrn}/{number}"));
-    let at = Timestamp::from_millis(1_800_000_000_000 + i64::try_from(number).unwrap()).unwrap();
-    let file = |name: &str, length| {
-        let mut content = format!("{name} {mrn} {number}").into_bytes();
-        content.resize(length, 7);
-        HashedBytes::of(Bytes::from(content))
-    };
-    let (image, signal) = (file("image", 300_000), file("signal", 2_000));
-    let (plot, detail) = (file("plot", 3_000), file("detail", 100));
-    let (image_id, ecg_id) = (id.record("image", 0), id.record("ecg", 0));
-    let stored =
-        |id, kind, file: &HashedBytes| StoredFile { id, kind, sha256: file.sha256(), file_name: None };
-    let new = NewUpload {
-        id,
-        fingerprint: BlobHash::of(id.to_string().as_bytes()),
-        mrn: Mrn::new(mrn).unwrap(),
-        received_at: at,
-        stored_at: at,
-        uploaded_by: None,
-        name: Some(format!("Patient {mrn}")),
-        rename: proto_json::Rename::No,
-        heart_rate: Some(NewHeartRate {
-            id: id.record("heart_rate", 0),
-            bpm: Bpm::new(60).unwrap(),
-            recorded_at: Some(at),
-            source: HeartRateSource::Reported,
-            ecg_id: None,
-        }),
-        images: vec![NewImage { id: image_id, file: info(&image, MediaType::Png) }],
-        ecgs: vec![NewEcg {
-            id: ecg_id,
-            recorded_at: None,
-            signal: Some(info(&signal, MediaType::Csv)),
-            options: SignalOptions::default(),
-            picture: None,
-            reported: None,
-        }],
-        files: vec![stored(image_id, FileKind::MedicalImage, &image), stored(ecg_id, FileKind::Ecg, &signal)],
-    };
-    let analysis = EcgAnalysis {
-        duration_s: 10.0,
-        sample_rate_hz: 250.0,
-        lead: None,
-        heart_rate: Some(EcgRate { mean_bpm: 70.0, min_bpm: 70.0, max_bpm: 70.0 }),
-        no_heart_rate_reason: None,
-        rr: None,
-        quality: EcgQuality::Good,
-        beat_count: 12,
-        notes: Vec::new(),
-        warnings: Vec::new(),
-        rows_used: 2500,
-        rows_skipped: 0,
-        first_skipped_lines: Vec::new(),
-    };
-    let result = AnalysisResult {
-        ecg_id,
-        from: new.origin(),
-        mrn: new.mrn,
-        stored_at: at,
-        outcome: Ok((analysis, info(&plot, MediaType::Png), info(&detail, MediaType::Json))),
-    };
-    store.store_upload(&new, vec![image, signal]).await.unwrap();
-    store.store_analysis(&result, vec![plot, detail]).await.unwrap();
+    let Sample { upload, files, result, result_files } =
+        sample(mrn, &number.to_string(), Content::ImageAndEcg);
+    store.store_upload(&upload, files).await.unwrap();
+    store.store_analysis(&result, result_files).await.unwrap();
 }
 
 /// Everything in the database, by collection and id.
@@ -120,7 +44,14 @@ async fn restore(store: &MongoStore, backup: &[u8]) -> Manifest {
     manifest
 }
 
-/// Whatever a document names is there, and every file can be read to its end. Returns how many uploads there are.
+/// The upload id in a field of a document.
+fn upload_of(document: &Document, field: &str) -> UploadId {
+    let Some(Bson::Binary(binary)) = document.get(field) else { panic!("no {field}") };
+    UploadId::from_uuid(uuid::Uuid::from_slice(&binary.bytes).unwrap())
+}
+
+/// Asserts that all references of the documents lead to documents, and that every file can be read. Returns the number of
+/// uploads.
 async fn assert_references_are_complete(store: &MongoStore) -> usize {
     let content = content(store).await;
     let none = BTreeMap::new();
@@ -145,31 +76,32 @@ async fn assert_references_are_complete(store: &MongoStore) -> usize {
     }
     for (records, fields) in [("ecgs", &["signal", "plot", "detail"][..]), ("images", &["file"])] {
         for record in of(records).values() {
+            let upload = upload_of(record, "upload_id");
             let named = fields.iter().filter_map(|field| record.get_document(*field).ok());
-            files.extend(named.map(|file| file.get_str("sha256").unwrap().to_owned()));
+            files.extend(named.map(|file| (upload, file.get_str("sha256").unwrap().to_owned())));
         }
     }
     for upload in of("uploads").values() {
-        let Ok(receipt) = upload.get_document("receipt") else { continue };
+        let receipt = upload.get_document("receipt").unwrap();
         there("patients", upload.get("mrn").unwrap());
         there("heart_rates", receipt.get("heart_rate").unwrap());
         for file in receipt.get_array("files").unwrap() {
             let file = file.as_document().unwrap();
             let records = if file.get_str("kind").unwrap() == "ecg" { "ecgs" } else { "images" };
             there(records, file.get("id").unwrap());
-            files.push(file.get_str("sha256").unwrap().to_owned());
+            files.push((upload_of(upload, "_id"), file.get_str("sha256").unwrap().to_owned()));
         }
     }
-    for file in files {
-        let blob =
-            store.blob(file.parse().unwrap()).await.unwrap().unwrap_or_else(|| panic!("no file {file}"));
+    for (upload, sha256) in files {
+        let key = BlobKey { upload, sha256: sha256.parse().unwrap() };
+        let blob = store.blob(key).await.unwrap().unwrap_or_else(|| panic!("no file {key:?}"));
         blob.body.try_for_each(|_| async { Ok(()) }).await.unwrap();
     }
     of("uploads").len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn backup_under_write_load_holds_everything_that_its_documents_refer_to() {
+async fn backup_under_write_load_has_no_dangling_references() {
     let server = MongoServer::start();
     let (store, other) = (store_on(&server).await, store_on(&server).await);
     let (ended, stored) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -255,7 +187,7 @@ async fn damaged_backup_is_refused_and_changes_nothing() {
     let mut found = 0;
     for (number, damage) in damages.iter().enumerate() {
         match verify_archive(&damage[..]) {
-            // Some bits mean nothing to the decompression.
+            // Decompression ignores some bits.
             Ok(same) => assert!(number >= certain && same == manifest, "damage {number} is not found"),
             Err(error) => {
                 found += 1;

@@ -1,4 +1,4 @@
-//! The highest time the server's clock has shown, and records from its future.
+//! The highest time that the server's clock has shown, and records whose time is in the future.
 
 use mongodb::bson::{Document, doc};
 use mongodb::options::ReturnDocument;
@@ -11,7 +11,7 @@ use super::documents::{ClockDocument, date};
 use super::failure::{answer, upserted, within};
 use super::{patients, reading};
 
-/// The latest records of a patient.
+/// Fields of a patient that hold its latest records.
 const LATEST: [&str; 3] = ["latest_heart_rate", "latest_ecg", "latest_image"];
 
 fn this() -> Document {
@@ -23,7 +23,7 @@ pub(super) async fn highest(db: &Db) -> Result<Option<Timestamp>, StoreError> {
     found.map(|clock| clock.highest()).transpose()
 }
 
-/// Notes that the clock shows `now`, and gives the highest time it has shown.
+/// Stores that the clock shows `now`, and returns the highest time it has shown.
 pub(super) async fn observe(db: &Db, now: Timestamp) -> Result<Timestamp, StoreError> {
     set(db, doc! { "$max": { "highest": date(now) } }).await
 }
@@ -40,7 +40,7 @@ async fn set(db: &Db, update: Document) -> Result<Timestamp, StoreError> {
     clock.await?.highest()
 }
 
-/// Marks latest records whose time is in the future. Reads all patients: it is for when a clock was wrong.
+/// Marks latest records whose time is in the future. Reads all patients, so it runs only after a clock was wrong.
 pub(super) async fn mark_wrong(db: &Db, now: Timestamp) -> Result<Vec<PatientSummary>, StoreError> {
     let limit = date(now.plus_millis(CLOCK_TOLERANCE_MS));
     let conditions: Vec<Document> = LATEST
@@ -59,7 +59,7 @@ pub(super) async fn mark_wrong(db: &Db, now: Timestamp) -> Result<Vec<PatientSum
             Err(StoreError::Damaged(record)) => {
                 tracing::error!(
                     kind = record.kind.name(),
-                    "a damaged patient is not looked at for wrong times"
+                    "a damaged patient is not checked for wrong times"
                 );
             }
             Err(error) => return Err(error),

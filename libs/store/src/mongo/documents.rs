@@ -1,4 +1,4 @@
-//! The documents, and how they become records.
+//! Types of the stored documents, and their conversion to and from records.
 //!
 //! Ids are BSON UUIDs (binary subtype 4), times BSON dates, record numbers 64-bit integers, hashes lower-case hexadecimal
 //! text. A field that has no value is absent, never null.
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::records::StoredEcg;
-use crate::{PendingEcg, StoreError};
+use crate::{NewUpload, PendingEcg, StoreError, StoredUpload};
 
 use super::failure::broken;
 
@@ -34,7 +34,7 @@ pub(super) fn date(time: Timestamp) -> DateTime {
     DateTime::from_millis(time.as_millis())
 }
 
-/// Record numbers are below 2^53, so nothing is lost.
+/// Lossless: record numbers are below 2^53.
 pub(super) fn number(mrn: Mrn) -> i64 {
     mrn.get() as i64
 }
@@ -56,7 +56,7 @@ pub(super) fn mrn(number: i64) -> Result<Mrn, StoreError> {
     Mrn::new(number).map_err(|error| broken("record number", error))
 }
 
-/// `patients`. `name_key` is for the search. Beside it lies, in the field `writes`, a [`WritesField`].
+/// `patients`. `name_key` is for the search.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct PatientDocument {
     #[serde(rename = "_id")]
@@ -124,35 +124,6 @@ impl TryFrom<FormerNameDocument> for FormerName {
     }
 }
 
-/// What only the writer of a patient needs. It is part of the patient's document, with a checksum of its own, so that
-/// readers need not read it.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct WritesField {
-    /// The upload that made the patient.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) created_by: Option<bson::Uuid>,
-    /// The last writes that were applied to it, newest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) applied: Vec<AppliedField>,
-}
-
-/// A write that was applied to a patient: applied again, it changes nothing and has the same result.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct AppliedField {
-    /// The upload or the analysis.
-    pub(super) by: bson::Uuid,
-    /// Version after it.
-    pub(super) version: i64,
-    /// Whether it brought anything new.
-    pub(super) changed: bool,
-    /// Whether it named the patient differently, and the stored name was kept.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) name_kept: bool,
-    /// The name that it replaced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) former_name: Option<String>,
-}
-
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LatestHeartRateField {
     id: bson::Uuid,
@@ -165,8 +136,6 @@ pub(super) struct LatestHeartRateField {
     source: HeartRateSource,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ecg_id: Option<bson::Uuid>,
-    /// Absent in documents of earlier versions.
-    #[serde(default)]
     upload_version: i64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     clock_wrong: bool,
@@ -185,8 +154,6 @@ pub(super) struct LatestEcgField {
     heart_rate: Option<Bpm>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quality: Option<EcgQuality>,
-    /// Absent in documents of earlier versions.
-    #[serde(default)]
     upload_version: i64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     clock_wrong: bool,
@@ -199,8 +166,6 @@ pub(super) struct LatestImageField {
     media_type: MediaType,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file_name: Option<String>,
-    /// Absent in documents of earlier versions.
-    #[serde(default)]
     upload_version: i64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     clock_wrong: bool,
@@ -405,11 +370,9 @@ pub(super) struct EcgDocument {
     analysis: Option<EcgAnalysis>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
+    /// How to read the signal; only while the ECG is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) options: Option<SignalOptions>,
-    /// True until the result of its analysis has arrived everywhere: see `analyses`.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) open: bool,
+    options: Option<SignalOptions>,
 }
 
 impl From<&StoredEcg> for EcgDocument {
@@ -431,7 +394,6 @@ impl From<&StoredEcg> for EcgDocument {
             analysis: stored.analysis,
             failure: stored.failure,
             options: pending.then_some(options),
-            open: pending,
         }
     }
 }
@@ -508,30 +470,21 @@ impl TryFrom<ImageDocument> for ImageRecord {
 }
 
 /// `uploads`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct UploadDocument {
     #[serde(rename = "_id")]
-    pub(super) id: bson::Uuid,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) mrn: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) fingerprint: Option<BlobHash>,
+    id: bson::Uuid,
+    mrn: i64,
+    fingerprint: BlobHash,
     /// Name of the client that sent it, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) uploaded_by: Option<String>,
-    /// When its storing began. Present with patient and fingerprint, unless it is kept out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) claimed_at: Option<DateTime>,
-    /// Instead of all others: its files were removed, so it cannot be stored as it was received until then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) kept_out: Option<DateTime>,
-    /// Present once all of it is stored.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) receipt: Option<ReceiptField>,
+    uploaded_by: Option<String>,
+    stored_at: DateTime,
+    receipt: ReceiptField,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct ReceiptField {
+#[derive(Debug, Serialize, Deserialize)]
+struct ReceiptField {
     received_at: DateTime,
     patient_created: bool,
     changed: bool,
@@ -543,7 +496,7 @@ pub(super) struct ReceiptField {
     files: Vec<StoredFileField>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct StoredFileField {
     id: bson::Uuid,
     kind: FileKind,
@@ -573,18 +526,31 @@ impl From<&UploadReceipt> for ReceiptField {
 }
 
 impl UploadDocument {
-    /// The receipt, once all of it is stored.
-    pub(super) fn into_receipt(self) -> Result<Option<UploadReceipt>, StoreError> {
-        let (Some(receipt), Some(number)) = (self.receipt, self.mrn) else { return Ok(None) };
+    pub(super) fn new(new: &NewUpload, receipt: &UploadReceipt) -> Self {
+        UploadDocument {
+            id: upload(new.id),
+            mrn: number(new.mrn),
+            fingerprint: new.fingerprint,
+            uploaded_by: new.uploaded_by.clone(),
+            stored_at: date(new.stored_at),
+            receipt: ReceiptField::from(receipt),
+        }
+    }
+}
+
+impl TryFrom<UploadDocument> for StoredUpload {
+    type Error = StoreError;
+    fn try_from(stored: UploadDocument) -> Result<Self, StoreError> {
+        let UploadDocument { id, fingerprint, uploaded_by, receipt, .. } = stored;
         let file = |file: StoredFileField| StoredFile {
             id: record_id(file.id),
             kind: file.kind,
             sha256: file.sha256,
             file_name: file.file_name,
         };
-        Ok(Some(UploadReceipt {
-            upload_id: upload_id(self.id),
-            mrn: mrn(number)?,
+        let receipt = UploadReceipt {
+            upload_id: upload_id(id),
+            mrn: mrn(stored.mrn)?,
             received_at: time(receipt.received_at)?,
             patient_created: receipt.patient_created,
             changed: receipt.changed,
@@ -592,7 +558,8 @@ impl UploadDocument {
             version: version(receipt.version)?,
             heart_rate: receipt.heart_rate.map(record_id),
             files: receipt.files.into_iter().map(file).collect(),
-        }))
+        };
+        Ok(StoredUpload { receipt, fingerprint, uploaded_by })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the driver's errors mean, and which of them mean "done already".
+//! Conversion of the driver's errors.
 
 use std::future::IntoFuture;
 use std::time::Duration;
@@ -7,46 +7,46 @@ use mongodb::error::{Error, ErrorKind, WriteFailure};
 
 use crate::StoreError;
 
-/// Server code of a key that exists already.
+/// Server code of a duplicate key.
 const DUPLICATE_KEY: i32 = 11_000;
 
-/// Server codes of a server, or a cluster, that cannot do its work for now, or does not let us: no document is to blame.
-/// From the server's `error_codes.yml`.
+/// Server codes of failures that do not depend on the document: the server or the cluster is not available, or it refuses
+/// the user. From the server's `error_codes.yml`.
 const OUTAGES: &[i32] = &[
     // No primary, recovering, shutting down.
     91, 189, 10_058, 10_107, 11_600, 11_602, 13_435, 13_436,
     // Network among the servers, time limits.
-    6, 7, 24, 50, 89, 134, 202, 262, 9_001, 11_601, // Too few servers for the write concern.
-    64, 79, 100, // Transactions that met others, or an election.
+    6, 7, 24, 50, 89, 134, 202, 262, 9_001, 11_601, // The write concern cannot be satisfied.
+    64, 79, 100, // Write conflicts, and transactions that an election or a timeout has ended.
     112, 225, 246, 251,
-    // No room on the disk or in memory; an error of the server's own, as where its storage engine has given up.
+    // No space on the disk or in memory; internal errors, such as a failed storage engine.
     1, 8, 146, 14_031,
-    // Credentials, permissions, indexes: an operator has to act, and then everything goes on.
+    // Credentials, permissions, indexes: an operator has to act, and then the operation succeeds.
     13, 18, 85, 86, 391, 8_000,
 ];
-/// Server codes of what the user may not do, or of a user that the server does not know.
+/// Server codes of an unauthorized or unknown user.
 const REFUSED: [i32; 2] = [13, 18];
 /// Server codes of an index that exists with other options or keys.
 const OTHER_INDEX: [i32; 2] = [85, 86];
 
-/// Why the database cannot be used as it is configured.
+/// The database cannot be used with this configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    /// The server refuses the user, the password, or the user's rights; trying again does not help.
+    /// The server refuses the user, the password, or the user's privileges. A retry does not help.
     #[error("the database refuses this user: check the connection string and the user's rights ({0})")]
     Refused(String),
-    /// An index of another version or by another hand is in the way; trying again does not help.
+    /// An index with the same name has other keys or options. A retry does not help.
     #[error("an index differs from the one that this version needs: drop it, then start again ({0})")]
     Conflict(String),
-    /// It failed for now, or something else is wrong.
+    /// Another error, which may be temporary.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// How often an update that inserts is tried.
+/// Number of attempts of an upsert.
 const TRIES: u32 = 5;
 
-/// Waits for an answer, but not longer than `limit`: the driver itself would wait for a paused server for ever.
+/// Waits for an answer, at most `limit`. The driver has no such timeout: it waits for a stalled server indefinitely.
 pub(super) async fn within<T>(
     limit: Duration,
     action: impl IntoFuture<Output = Result<T, Error>>,
@@ -54,7 +54,7 @@ pub(super) async fn within<T>(
     answer(limit, action).await?.map_err(|error| explain(&error))
 }
 
-/// As [`within`], with the driver's own error for those who look at it.
+/// As [`within`], with the unconverted error of the driver.
 pub(super) async fn answer<T>(
     limit: Duration,
     action: impl IntoFuture<Output = Result<T, Error>>,
@@ -64,7 +64,7 @@ pub(super) async fn answer<T>(
     })
 }
 
-/// As [`within`], and tells failures apart that trying again cannot mend.
+/// As [`within`], and distinguishes failures that a retry cannot fix.
 pub(super) async fn prepared<T>(
     limit: Duration,
     action: impl IntoFuture<Output = Result<T, Error>>,
@@ -81,9 +81,9 @@ pub(super) async fn prepared<T>(
     })
 }
 
-/// Says in one sentence what is wrong.
+/// Converts an error to a message that says what is wrong.
 pub(super) fn explain(error: &Error) -> StoreError {
-    let sentence = match error.kind.as_ref() {
+    let message = match error.kind.as_ref() {
         ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_) | ErrorKind::InvalidResponse { .. } => {
             return StoreError::Corrupt(format!("a document in the database cannot be read ({error})"));
         }
@@ -101,14 +101,19 @@ pub(super) fn explain(error: &Error) -> StoreError {
         }
         _ => "the database cannot do its work",
     };
-    StoreError::unavailable(format!("{sentence} ({error})"))
+    StoreError::unavailable(format!("{message} ({error})"))
 }
 
-/// Whether the server is well and refuses just this command: its code is none of an outage, and neither it nor the driver
-/// says that it can be repeated.
+/// Whether the server refuses only this command: the code is not that of an outage, and no label says that the command can
+/// be repeated.
 fn is_refusal(error: &Error) -> bool {
-    const REPEATABLE: [&str; 4] =
-        ["RetryableWriteError", "TransientTransactionError", "RetryableError", "SystemOverloadedError"];
+    const REPEATABLE: [&str; 5] = [
+        "RetryableWriteError",
+        "TransientTransactionError",
+        "UnknownTransactionCommitResult",
+        "RetryableError",
+        "SystemOverloadedError",
+    ];
     let code = match error.kind.as_ref() {
         ErrorKind::Command(error) => Some(error.code),
         ErrorKind::Write(WriteFailure::WriteError(error)) => Some(error.code),
@@ -121,7 +126,12 @@ fn is_refusal(error: &Error) -> bool {
         && !REPEATABLE.iter().any(|label| error.contains_label(label))
 }
 
-/// Whether all that failed is that a key exists already.
+/// Whether a command failed with this code of the server.
+pub(super) fn is_code(error: &Error, code: i32) -> bool {
+    matches!(error.kind.as_ref(), ErrorKind::Command(error) if error.code == code)
+}
+
+/// Whether the only failure is a duplicate key.
 pub(super) fn is_duplicate(error: &Error) -> bool {
     match error.kind.as_ref() {
         ErrorKind::Write(WriteFailure::WriteError(error)) => error.code == DUPLICATE_KEY,
@@ -134,8 +144,8 @@ pub(super) fn is_duplicate(error: &Error) -> bool {
     }
 }
 
-/// An insertion that may have happened before: the ids are derived, so what is there is what was to be inserted. True if
-/// it was this one that inserted.
+/// An insertion that may have succeeded before. Ids are derived, so a duplicate is the same document. True if this call has
+/// inserted it.
 pub(super) async fn insert<T>(
     limit: Duration,
     action: impl IntoFuture<Output = Result<T, Error>>,
@@ -147,8 +157,7 @@ pub(super) async fn insert<T>(
     }
 }
 
-/// An update that inserts where there is nothing, and returns the document. Two of them at once can both find nothing, and
-/// then one of them meets the other's document: that one looks again.
+/// An upsert that returns the document. Of two concurrent upserts, one may get a duplicate key; it is repeated.
 pub(super) async fn upserted<T, F>(action: impl Fn() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<Result<Option<T>, Error>, StoreError>>,
@@ -166,7 +175,7 @@ where
     }
 }
 
-/// A stored value is not what its field should hold.
+/// A stored value is not valid for its field.
 pub(super) fn broken(what: &str, error: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt(format!("a stored {what} cannot be read ({error})"))
 }

@@ -1,11 +1,11 @@
-//! Indexes: what makes each read cost the same, however long the history.
+//! Collections and indexes. With the indexes, a read costs the same however long the history is.
 
 use mongodb::IndexModel;
 use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
 
 use super::Db;
-use super::failure::{PrepareError, prepared};
+use super::failure::{PrepareError, is_code, prepared};
 
 fn index(keys: Document) -> IndexModel {
     IndexModel::builder().keys(keys).build()
@@ -15,24 +15,39 @@ fn unique(keys: Document) -> IndexModel {
     IndexModel::builder().keys(keys).options(IndexOptions::builder().unique(true).build()).build()
 }
 
-/// Only of documents that the filter selects.
+/// An index of the documents that the filter selects.
 fn partial(keys: Document, filter: Document) -> IndexModel {
     let options = IndexOptions::builder().partial_filter_expression(filter).build();
     IndexModel::builder().keys(keys).options(options).build()
 }
 
-/// Makes those that are not there.
+/// Server code of a collection that exists already.
+const NAMESPACE_EXISTS: i32 = 48;
+
+/// Creates the collections and indexes that are missing.
 pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
+    // A transaction can create a collection, but then conflicts with every other one that does.
+    for name in [db.patients.name(), db.uploads.name(), db.incomplete.name()] {
+        let created = async {
+            match db.database.create_collection(name).await {
+                Err(error) if is_code(&error, NAMESPACE_EXISTS) => Ok(()),
+                created => created,
+            }
+        };
+        prepared(db.limit, created).await?;
+    }
     let history = || index(doc! { "mrn": 1, "at": -1, "_id": -1 });
     prepared(db.limit, db.heart_rates.create_index(history())).await?;
     prepared(db.limit, db.ecgs.create_index(history())).await?;
-    let open = partial(doc! { "received_at": 1, "_id": 1 }, doc! { "open": true });
-    prepared(db.limit, db.ecgs.create_index(open)).await?;
+    let pending = partial(doc! { "received_at": 1, "_id": 1 }, doc! { "status": "pending" });
+    prepared(db.limit, db.ecgs.create_index(pending)).await?;
     prepared(db.limit, db.images.create_index(history())).await?;
     let former_names = index(doc! { "mrn": 1, "replaced_at": -1, "_id": -1 });
     prepared(db.limit, db.former_names.create_index(former_names)).await?;
-    // One file per content, and the index that GridFS asks for.
-    prepared(db.limit, db.files.create_index(unique(doc! { "filename": 1 }))).await?;
+    // One copy of a file for each upload, the files without a record, and the index that GridFS requires.
+    prepared(db.limit, db.files.create_index(unique(doc! { "metadata.upload": 1, "filename": 1 }))).await?;
+    let orphaned = partial(doc! { "uploadDate": 1 }, doc! { "metadata.referenced": false });
+    prepared(db.limit, db.files.create_index(orphaned)).await?;
     prepared(db.limit, db.chunks.create_index(unique(doc! { "files_id": 1, "n": 1 }))).await?;
     Ok(())
 }

@@ -1,25 +1,25 @@
-//! MongoDB with GridFS: for many machines.
+//! The adapter for MongoDB with GridFS: one store for many processes.
 //!
-//! Every write waits for the majority and the journal, every read is of the majority on the primary. No transactions: the
-//! order of the steps and their being repeatable make it safe, see [`uploads`], [`analyses`],
-//! [`blobs`] and [`abandoned`].
+//! An upload is one multi-document transaction, and so is the result of an analysis: see [`transaction`]. Each waits for the
+//! majority and the journal once, when it commits. Reads are of the majority on the primary. Transactions require a replica
+//! set or a sharded cluster.
 
-mod abandoned;
 mod analyses;
 mod archive;
 #[cfg(test)]
 mod archive_tests;
 mod blobs;
 mod clock;
-#[cfg(test)]
-mod cut_off;
 mod documents;
 mod failure;
 mod indexes;
+mod maintenance;
 mod patients;
 mod reading;
-mod scrub;
 mod sealed;
+#[cfg(test)]
+mod tests;
+mod transaction;
 mod uploads;
 
 use std::fmt;
@@ -28,15 +28,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::options::{
     Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, Tls, TlsOptions,
     WriteConcern,
 };
 use mongodb::{Client, Collection};
 use proto_json::{
-    BlobHash, EcgRecord, FormerName, HashedBytes, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary,
-    RecordId, Timestamp, UploadId,
+    EcgRecord, FormerName, HashedBytes, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId,
+    Timestamp, UploadId,
 };
 
 pub use archive::{ArchiveError, Manifest, Part, verify as verify_archive};
@@ -44,8 +44,8 @@ pub use failure::PrepareError;
 
 use crate::search::Search;
 use crate::{
-    AnalysisResult, ByteStream, DiskSpace, NewUpload, Origin, PageRequest, PatientStore, PendingEcg, Removal,
-    StoreError, StoredBlob, StoredUpload, UploadOutcome,
+    AnalysisResult, BlobKey, BlobReader, BlobStore, ByteStream, NewUpload, PageRequest, PatientReader,
+    PatientWriter, PendingEcg, StoreError, StoredBlob, StoredUpload, UploadOutcome,
 };
 
 /// Where the database is.
@@ -55,18 +55,18 @@ pub struct MongoConfig {
     pub uri: String,
     /// Name of the database.
     pub database: String,
-    /// PEM file of the authorities that vouch for the servers, instead of those of the web. Switches TLS on.
+    /// PEM file of the certificate authorities, instead of the public ones. Enables TLS.
     pub ca_file: Option<PathBuf>,
-    /// PEM file of this client's certificate and its key. Switches TLS on.
+    /// PEM file of this client's certificate and its key. Enables TLS.
     pub certificate_file: Option<PathBuf>,
     /// Longest wait for a server to be found.
     pub server_selection_timeout: Duration,
-    /// Longest wait for one answer.
+    /// Longest wait for one answer, or for one transaction with its repetitions.
     pub operation_timeout: Duration,
 }
 
 impl MongoConfig {
-    /// With the usual timeouts: 5 s to find a server, 10 s for an answer.
+    /// Default timeouts: 5 s to find a server, 10 s for an answer.
     #[must_use]
     pub fn new(uri: impl Into<String>, database: impl Into<String>) -> Self {
         MongoConfig {
@@ -80,7 +80,7 @@ impl MongoConfig {
     }
 }
 
-/// Without the connection string: it may hold a password.
+/// Without the connection string, which may contain a password.
 impl fmt::Debug for MongoConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MongoConfig")
@@ -91,7 +91,7 @@ impl fmt::Debug for MongoConfig {
     }
 }
 
-/// The collections, and how long to wait for an answer.
+/// The collections, and the longest wait for an answer.
 #[derive(Debug)]
 struct Db {
     database: mongodb::Database,
@@ -104,36 +104,46 @@ struct Db {
     uploads: Collection<RawDocumentBuf>,
     files: Collection<blobs::FileDocument>,
     chunks: Collection<blobs::ChunkDocument>,
-    writing: Collection<blobs::WritingDocument>,
+    incomplete: Collection<blobs::IncompleteDocument>,
     clock: Collection<documents::ClockDocument>,
-    scrub: Collection<Document>,
+    leases: Collection<Document>,
     limit: Duration,
-    /// Writers of one patient in this process wait for each other; patients share these by their numbers.
+    /// Writers of one patient in this process wait for each other, which costs less than a write conflict. Patients share
+    /// these locks by their numbers.
     patient_turns: [tokio::sync::Mutex<()>; PATIENT_TURNS],
 }
 
-/// Patients of which this process can write at the same time, about.
+/// About how many patients this process can write at the same time.
 const PATIENT_TURNS: usize = 64;
 
 impl Db {
+    /// The lock that a writer of this patient holds.
     fn patient_turn(&self, mrn: Mrn) -> &tokio::sync::Mutex<()> {
         &self.patient_turns[mrn.get() as usize % PATIENT_TURNS]
     }
 }
 
-/// The store in a MongoDB database.
+/// A store in a MongoDB database.
 #[derive(Debug)]
 pub struct MongoStore {
     db: Arc<Db>,
 }
 
 impl MongoStore {
-    /// Prepares the connection. Connects with the first operation, and again whenever the connection breaks: a server
-    /// that is not there yet is no error here; [`PatientStore::check`] tells.
+    /// Prepares the connection. The driver connects with the first operation, and again whenever the connection breaks. A
+    /// server that is not running yet is no error here; [`PatientReader::check`] reports it.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when the connection string is wrong.
     pub async fn connect(config: MongoConfig) -> Result<Arc<MongoStore>, StoreError> {
+        Self::connect_with(config, |_| {}).await
+    }
+
+    /// As [`MongoStore::connect`], with further options of the driver.
+    async fn connect_with(
+        config: MongoConfig,
+        adapt: impl FnOnce(&mut ClientOptions),
+    ) -> Result<Arc<MongoStore>, StoreError> {
         let mut options =
             ClientOptions::parse(&config.uri).await.map_err(|error| failure::explain(&error))?;
         let durable = WriteConcern::builder()
@@ -158,6 +168,7 @@ impl MongoStore {
             tls.cert_key_file_path = config.certificate_file.or(tls.cert_key_file_path);
             options.tls = Some(Tls::Enabled(tls));
         }
+        adapt(&mut options);
         let client = Client::with_options(options).map_err(|error| failure::explain(&error))?;
         let database = client.database(&config.database);
         let db = Db {
@@ -169,9 +180,9 @@ impl MongoStore {
             uploads: database.collection("uploads"),
             files: database.collection("blobs.files"),
             chunks: database.collection("blobs.chunks"),
-            writing: database.collection("blobs.writing"),
+            incomplete: database.collection("blobs.incomplete"),
             clock: database.collection("clock"),
-            scrub: database.collection("scrub"),
+            leases: database.collection("leases"),
             database,
             limit: config.operation_timeout,
             patient_turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
@@ -179,7 +190,7 @@ impl MongoStore {
         Ok(Arc::new(MongoStore { db: Arc::new(db) }))
     }
 
-    /// Creates the indexes that are missing. Once per deployment; again is harmless.
+    /// Creates the collections and indexes that are missing. Can be repeated.
     ///
     /// # Errors
     /// When the store cannot be reached, refuses this user, or has an index of the same name with other keys.
@@ -187,7 +198,7 @@ impl MongoStore {
         indexes::ensure(&self.db).await
     }
 
-    /// Whether this user may log in and read; creates nothing.
+    /// Verifies that this user may log in and read. Creates nothing.
     ///
     /// # Errors
     /// When the store cannot be reached or refuses this user.
@@ -196,23 +207,14 @@ impl MongoStore {
         let one = patients.find_one(doc! {}).projection(doc! { "_id": 1 });
         failure::prepared(self.db.limit, one).await.map(drop)
     }
-
-    /// Removes what is left of long files whose writing was cut off and gave no sign of life for `silence`. Runs by itself
-    /// (with an hour of silence) before each long file. Returns how many there were.
-    ///
-    /// # Errors
-    /// When the store cannot be reached.
-    pub async fn sweep_cut_off_files(&self, silence: Duration) -> Result<u64, StoreError> {
-        blobs::sweep(&self.db, silence).await
-    }
 }
 
-/// Backups. See [`archive`](self) for what is safe when.
+/// Backups; the module `archive` documents their consistency.
 impl MongoStore {
-    /// Writes everything that is stored, as of one moment, while writers go on; compressed by this level of gzip, 0 to 9.
+    /// Writes a consistent snapshot of everything, compressed by this level of gzip (0 to 9), while writers go on.
     ///
     /// # Errors
-    /// When the store cannot be read or the archive cannot be written; what was written until then is no backup.
+    /// When the store cannot be read or the archive cannot be written; the incomplete archive is not a backup.
     pub async fn write_archive(
         &self,
         to: impl std::io::Write + Send,
@@ -221,17 +223,17 @@ impl MongoStore {
         archive::write(&self.db, to, level).await
     }
 
-    /// Loads an archive beside what is stored, which stays as it is, and checks it against its manifest.
-    /// [`MongoStore::exchange`] then puts it in place.
+    /// Loads an archive into collections of other names and verifies it against its manifest. The stored data stay as they
+    /// are until [`MongoStore::exchange`].
     ///
     /// # Errors
-    /// When the archive is not whole, or the store cannot be written.
+    /// When the archive is damaged or incomplete, or the store cannot be written.
     pub async fn load_archive(&self, from: impl std::io::Read + Send) -> Result<Manifest, ArchiveError> {
         archive::load(&self.db, from).await
     }
 
-    /// Puts a loaded archive in the place of everything that is stored. Nobody may write meanwhile. Interrupted, it has to be
-    /// completed: [`PatientStore::check`] fails until then.
+    /// Replaces the stored data by a loaded archive. Nobody may write meanwhile. If it is interrupted, it has to be repeated
+    /// with the same archive: [`PatientReader::check`] fails until then.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -245,24 +247,27 @@ impl MongoStore {
 }
 
 #[async_trait]
-impl PatientStore for MongoStore {
-    async fn put_blob(
-        &self,
-        from: Origin,
-        sha256: BlobHash,
-        bytes: u64,
-        body: ByteStream,
-    ) -> Result<(), StoreError> {
-        blobs::put(&self.db, from, sha256, bytes, body).await
+impl BlobReader for MongoStore {
+    async fn blob(&self, key: BlobKey) -> Result<Option<StoredBlob>, StoreError> {
+        blobs::open(&self.db, key).await
     }
+}
 
+#[async_trait]
+impl BlobStore for MongoStore {
+    async fn put_blob(&self, key: BlobKey, bytes: u64, body: ByteStream) -> Result<(), StoreError> {
+        blobs::put(&self.db, key, bytes, body).await
+    }
+}
+
+#[async_trait]
+impl PatientWriter for MongoStore {
     async fn store_upload(
         &self,
         upload: &NewUpload,
         files: Vec<HashedBytes>,
     ) -> Result<UploadOutcome, StoreError> {
-        blobs::put_files(&self.db, upload.origin(), files).await?;
-        uploads::store(&self.db, upload).await
+        uploads::store(&self.db, upload, files).await
     }
 
     async fn store_analysis(
@@ -270,17 +275,7 @@ impl PatientStore for MongoStore {
         result: &AnalysisResult,
         files: Vec<HashedBytes>,
     ) -> Result<Option<PatientSummary>, StoreError> {
-        blobs::put_files(&self.db, result.from, files).await?;
-        analyses::store(&self.db, result).await
-    }
-
-    async fn remove_abandoned(
-        &self,
-        upload: UploadId,
-        sha256: BlobHash,
-        before: Timestamp,
-    ) -> Result<Removal, StoreError> {
-        abandoned::remove(&self.db, upload, sha256, before).await
+        analyses::store(&self.db, result, files).await
     }
 
     async fn pending_ecgs(
@@ -303,7 +298,10 @@ impl PatientStore for MongoStore {
     async fn mark_clock_wrong(&self, now: Timestamp) -> Result<Vec<PatientSummary>, StoreError> {
         clock::mark_wrong(&self.db, now).await
     }
+}
 
+#[async_trait]
+impl PatientReader for MongoStore {
     async fn highest_time(&self) -> Result<Option<Timestamp>, StoreError> {
         clock::highest(&self.db).await
     }
@@ -371,47 +369,12 @@ impl PatientStore for MongoStore {
         reading::one::<documents::ImageDocument, _>(&self.db, &self.db.images, id).await
     }
 
-    async fn blob(&self, sha256: BlobHash) -> Result<Option<StoredBlob>, StoreError> {
-        blobs::open(&self.db, sha256).await
-    }
-
-    async fn disk_space(&self) -> Result<Option<DiskSpace>, StoreError> {
-        let statistics = self.db.database.run_command(doc! { "dbStats": 1 });
-        Ok(disk_space(&failure::within(self.db.limit, statistics).await?))
-    }
-
     async fn check(&self) -> Result<(), StoreError> {
         match archive::interrupted(&self.db).await? {
             None => Ok(()),
             Some(_) => Err(StoreError::unavailable(
-                "a restore goes on or was interrupted; if it does not end by itself, run it again with the same backup",
+                "a restore is running or was interrupted; if it does not end by itself, run it again with the same backup",
             )),
         }
-    }
-}
-
-/// What `dbStats` says about the disk; servers of other makes say nothing.
-fn disk_space(statistics: &Document) -> Option<DiskSpace> {
-    let bytes = |name| match statistics.get(name)? {
-        Bson::Double(bytes) if *bytes >= 0.0 => Some(*bytes as u64),
-        Bson::Int64(bytes) => u64::try_from(*bytes).ok(),
-        Bson::Int32(bytes) => u64::try_from(*bytes).ok(),
-        _ => None,
-    };
-    let (total, used) = (bytes("fsTotalSize")?, bytes("fsUsedSize")?);
-    (total > 0).then(|| DiskSpace { free: total.saturating_sub(used), total })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn disk_space_is_read_from_the_statistics_of_a_server_that_gives_it() {
-        let full = doc! { "db": "bedside", "fsUsedSize": 750.0, "fsTotalSize": 1_000.0, "ok": 1.0 };
-        assert_eq!(disk_space(&full), Some(DiskSpace { free: 250, total: 1_000 }));
-        let whole = doc! { "fsUsedSize": 750_i64, "fsTotalSize": 1_000_i32 };
-        assert_eq!(disk_space(&whole), Some(DiskSpace { free: 250, total: 1_000 }));
-        assert_eq!(disk_space(&doc! { "db": "bedside", "totalSize": 0, "ok": 1.0 }), None);
     }
 }

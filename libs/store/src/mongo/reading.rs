@@ -1,4 +1,4 @@
-//! Reading: single records, histories and the list of patients.
+//! Reads of single records, histories and the list of patients.
 
 use futures::TryStreamExt;
 use mongodb::Collection;
@@ -7,23 +7,17 @@ use mongodb::bson::{Document, RawDocument, RawDocumentBuf, Regex, cstr, doc};
 use proto_json::{CLOCK_TOLERANCE_MS, Cursor, FormerName, Mrn, Page, PatientSummary, Timestamp};
 use serde::de::DeserializeOwned;
 
-use crate::records::Place;
+use crate::records::Position;
 use crate::search::Search;
 use crate::{PendingEcg, StoreError};
 
 use super::Db;
 use super::documents::{self, EcgDocument, FormerNameDocument, PatientDocument, date};
 use super::failure::{answer, explain, within};
-use super::patients::WRITES;
 use super::sealed::{self, Sealed, unseal};
 
-/// What only the writer needs of a patient.
-fn for_readers() -> Document {
-    doc! { WRITES: 0 }
-}
-
 pub(super) async fn patient(db: &Db, mrn: Mrn) -> Result<Option<PatientSummary>, StoreError> {
-    let action = db.patients.find_one(doc! { "_id": documents::number(mrn) }).projection(for_readers());
+    let action = db.patients.find_one(doc! { "_id": documents::number(mrn) });
     within(db.limit, action).await?.map(|raw| record::<PatientDocument, _>(&raw)).transpose()
 }
 
@@ -37,18 +31,17 @@ pub(super) async fn patients(
     if let Some(mrn) = after {
         filter.insert("_id", doc! { "$gt": documents::number(mrn) });
     }
-    let action =
-        db.patients.find(filter).projection(for_readers()).sort(doc! { "_id": 1 }).limit((limit + 1) as i64);
+    let action = db.patients.find(filter).sort(doc! { "_id": 1 }).limit((limit + 1) as i64);
     let found = all(db, action).await?;
     page_of::<PatientDocument, _>(found, limit, |patient: &PatientSummary| Cursor::Patient(patient.mrn))
 }
 
-/// Patients that a search finds.
+/// The filter of a search.
 fn matching(search: &Search) -> Document {
     let mut any = Vec::new();
     match CString::try_from(literal(&search.name)) {
         Ok(pattern) => any.push(doc! { "name_key": Regex { pattern, options: cstr!("").into() } }),
-        // A pattern cannot hold a zero character; nor can a name that somebody typed.
+        // A pattern cannot contain a zero character, and neither can a name: nothing matches.
         Err(_) => any.push(doc! { "_id": { "$lt": 0_i64 } }),
     }
     if let Some(prefix) = &search.number {
@@ -61,7 +54,7 @@ fn matching(search: &Search) -> Document {
     doc! { "$or": any }
 }
 
-/// A pattern that matches this text and nothing else.
+/// Escapes text for a regular expression.
 fn literal(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -73,12 +66,12 @@ fn literal(text: &str) -> String {
     pattern
 }
 
-/// The numbers that start with these digits, as ranges: `12` is 12, 120 to 129, 1200 to 1299, and so on.
+/// Ranges of the numbers that start with these digits: for `12`, they are 12, 120 to 129, 1200 to 1299, and so on.
 fn number_ranges(prefix: &str) -> Vec<(i64, i64)> {
     let last_mrn = Mrn::MAX as i64;
     let Ok(number) = prefix.parse::<i64>() else { return Vec::new() };
     if prefix.starts_with('0') {
-        // No number starts with a zero but 0 itself.
+        // Only the number 0 starts with a zero.
         return if prefix == "0" { vec![(0, 0)] } else { Vec::new() };
     }
     let (mut first, mut last) = (number, number);
@@ -94,7 +87,7 @@ pub(super) async fn mrns(db: &Db) -> Result<Vec<Mrn>, StoreError> {
     mrns_where(db, doc! {}).await
 }
 
-/// Numbers of the patients that the filter selects, ascending.
+/// Numbers of the patients that match the filter, ascending.
 pub(super) async fn mrns_where(db: &Db, filter: Document) -> Result<Vec<Mrn>, StoreError> {
     let patients = db.patients.clone_with_type::<Document>();
     let action = patients.find(filter).projection(doc! { "_id": 1 }).sort(doc! { "_id": 1 });
@@ -118,8 +111,8 @@ pub(super) async fn former_names(db: &Db, mrn: Mrn, limit: usize) -> Result<Vec<
 pub(super) async fn history<D, T>(
     db: &Db,
     collection: &Collection<RawDocumentBuf>,
-    (mrn, after, limit): (Mrn, Option<Place>, usize),
-    place: impl Fn(&T) -> Place,
+    (mrn, after, limit): (Mrn, Option<Position>, usize),
+    place: impl Fn(&T) -> Position,
 ) -> Result<Page<T>, StoreError>
 where
     D: Sealed,
@@ -127,7 +120,7 @@ where
 {
     let mut filter = doc! { "mrn": documents::number(mrn) };
     if let Some((at, id)) = after {
-        // The first condition bounds what is read of the index, the second decides between equal times.
+        // The first condition bounds the index scan; the second decides between equal times.
         let at = date(at);
         filter.insert("at", doc! { "$lte": at });
         filter.insert(
@@ -143,7 +136,7 @@ where
     })
 }
 
-/// A page of what was read with one document too many. Damaged ones are named instead of shown.
+/// Makes a page of documents that were read with one more than the limit. Damaged ones are listed by their keys.
 fn page_of<D, T>(
     mut found: Vec<RawDocumentBuf>,
     limit: usize,
@@ -165,14 +158,14 @@ where
     if more {
         page.next = page.items.last().map(cursor);
         if let (None, Some(damaged)) = (page.next, page.damaged.pop()) {
-            // There is no way to go on behind them.
+            // No cursor leads past them.
             return Err(StoreError::Damaged(damaged));
         }
     }
     Ok(page)
 }
 
-/// The record of a stored document, which must be intact.
+/// Converts a stored document, which must be intact, to its record.
 fn record<D, T>(raw: &RawDocument) -> Result<T, StoreError>
 where
     D: Sealed,
@@ -195,8 +188,7 @@ where
     found.map(|raw| record::<D, T>(&raw)).transpose()
 }
 
-/// ECGs that wait for their analysis. Those whose result has not arrived everywhere are among them: analysed again, they
-/// are completed. Damaged ones are left out: they cannot be analysed, and the others can.
+/// ECGs that wait for their analysis. Damaged ones are left out: they cannot be analysed.
 pub(super) async fn pending(
     db: &Db,
     before: Timestamp,
@@ -215,7 +207,7 @@ async fn pending_by(db: &Db, received_at: Document, limit: usize) -> Result<Vec<
     }
     let action = db
         .ecgs
-        .find(doc! { "open": true, "received_at": received_at })
+        .find(doc! { "status": "pending", "received_at": received_at })
         .sort(doc! { "received_at": 1, "_id": 1 })
         .limit(i64::try_from(limit).unwrap_or(i64::MAX));
     let mut pending = Vec::new();

@@ -1,8 +1,8 @@
 //! Documents with checksums.
 //!
-//! The checksum is over the document as this program writes it, without the field `checksum`. On reading, the document is
-//! parsed, written again and compared: so the order of its fields and the width of its numbers, which a server may change,
-//! do not matter, and a field that is added later is covered without further work.
+//! The checksum covers the document as this program serializes it, without the field `checksum`. To verify a document, it is
+//! parsed, serialized again and compared. So the order of fields and the width of numbers, which a server may change, do not
+//! matter, and a field that is added later is covered without further work.
 
 use mongodb::bson::{self, RawDocument, RawDocumentBuf, cstr};
 use proto_json::{DamagedRecord, RecordKind};
@@ -13,12 +13,8 @@ use crate::StoreError;
 
 use super::documents::{
     EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument,
-    WritesField,
 };
 use super::failure::broken;
-
-/// Name of the field that holds the checksum.
-pub(super) const CHECKSUM: &str = "checksum";
 
 /// A document that carries a checksum.
 pub(super) trait Sealed: Serialize + DeserializeOwned {
@@ -39,7 +35,6 @@ macro_rules! sealed {
 
 sealed! {
     PatientDocument: "patients" Patient;
-    WritesField: "patients.writes" Patient;
     FormerNameDocument: "former_names" FormerName;
     HeartRateDocument: "heart_rates" HeartRate;
     EcgDocument: "ecgs" Ecg;
@@ -47,7 +42,7 @@ sealed! {
     UploadDocument: "uploads" Upload;
 }
 
-/// The document with its checksum, as it is stored.
+/// Serializes a document with its checksum.
 pub(super) fn seal<D: Sealed>(document: &D) -> Result<RawDocumentBuf, StoreError> {
     let mut raw = bson::serialize_to_raw_document_buf(document).map_err(|error| broken("document", error))?;
     let checksum = checksum::of(D::COLLECTION, raw.as_bytes());
@@ -55,16 +50,16 @@ pub(super) fn seal<D: Sealed>(document: &D) -> Result<RawDocumentBuf, StoreError
     Ok(raw)
 }
 
-/// The checksum that a stored document carries.
-pub(super) fn checksum_in(raw: &RawDocument) -> Option<i64> {
-    match raw.get(CHECKSUM) {
+/// Reads the checksum of a stored document.
+fn checksum_in(raw: &RawDocument) -> Option<i64> {
+    match raw.get("checksum") {
         Ok(Some(bson::RawBsonRef::Int64(checksum))) => Some(checksum),
         Ok(Some(bson::RawBsonRef::Int32(checksum))) => Some(i64::from(checksum)),
         _ => None,
     }
 }
 
-/// Compares the checksum of a stored document and reads it.
+/// Verifies the checksum of a stored document and parses it.
 pub(super) fn unseal<D: Sealed>(raw: &RawDocument) -> Result<D, DamagedRecord> {
     let damaged = || DamagedRecord { kind: D::KIND, key: key_of(raw) };
     let document: D = bson::deserialize_from_slice(raw.as_bytes()).map_err(|_| damaged())?;
@@ -73,12 +68,12 @@ pub(super) fn unseal<D: Sealed>(raw: &RawDocument) -> Result<D, DamagedRecord> {
     if checksum_in(raw) == Some(computed) { Ok(document) } else { Err(damaged()) }
 }
 
-/// A document that nothing can be done without: a damaged one is an error.
+/// As [`unseal`], for a document that the caller cannot do without.
 pub(super) fn required<D: Sealed>(raw: &RawDocument) -> Result<D, StoreError> {
     unseal(raw).map_err(StoreError::Damaged)
 }
 
-/// `_id` and, where there is one, `mrn`, as far as they can be read.
+/// The fields `_id` and `mrn` as text, as far as they can be read.
 fn key_of(raw: &RawDocument) -> String {
     let field = |name: &str| {
         let text = match raw.get(name).ok()?? {

@@ -1,11 +1,10 @@
-//! Files in chunk rows.
+//! Files in rows of chunks.
 //!
-//! A large file is written in several transactions, so that it neither holds up other writes nor has to fit in memory. Until
-//! its last step it is marked as not complete, and nobody sees it.
+//! A large file is written in several transactions, so that it neither delays other writes nor has to fit in memory. It is
+//! invisible until its last transaction marks it as complete.
 //!
-//! Such a file is there before the record that refers to it. Until that comes it belongs to the upload that brought it, and
-//! goes if the upload never comes to be. A record and the end of that ownership are one transaction, which first looks
-//! whether the file is there: so no record can be left without its file, whatever is removed when.
+//! A large file is stored before the record that refers to it. The record's transaction marks it as referenced, and refuses
+//! a record whose file is missing. So no record can refer to a missing file, whatever the sweep of orphaned files removes.
 
 use std::collections::VecDeque;
 
@@ -14,50 +13,46 @@ use futures::{StreamExt, stream};
 use proto_json::{BlobHash, Timestamp, UploadId};
 use rusqlite::{Connection, Row, params};
 use sqlite::Table;
+use uuid::Uuid;
 
 use crate::body::{Check, next_batch, unreadable, verified};
-use crate::{ByteStream, Origin, Removal, StoreError, StoredBlob};
+use crate::{BlobKey, ByteStream, StoreError, StoredBlob};
 
 use super::failure::broken;
 use super::readers::Readers;
 use super::rows::{BLOB_CHUNKS, BLOBS, Checked, checked, required};
 use super::writer::Writer;
 
-/// Number of a file in this database; never given twice while chunks of it exist.
+/// Number of a file in this database; not reused while chunks of it exist.
 pub(super) type BlobNumber = i64;
 
 /// Length of a chunk. Each is read and written as a whole.
 const CHUNK: usize = 256 * 1024;
 
-/// Length of what is written in one transaction.
+/// Bytes written in one transaction.
 const BATCH: usize = 4 * CHUNK;
 
-/// Chunks that a file can have: see the key of `blob_chunks`.
+/// Maximum number of chunks of a file: see the key of `blob_chunks`.
 const CHUNKS_PER_BLOB: i64 = 1 << 20;
 
 /// Chunks removed in one transaction.
 const REMOVED_AT_ONCE: i64 = 32;
 
-/// Writes a file unless it is there.
+/// Writes a file before its record, unless it exists.
 pub(super) async fn put(
     writer: &Writer,
     readers: &Readers,
-    from: Origin,
-    sha256: BlobHash,
+    key: BlobKey,
     bytes: u64,
     body: ByteStream,
 ) -> Result<(), StoreError> {
-    match readers.read(move |connection| find(connection, sha256)).await? {
-        Some(BlobRow { upload: None, .. }) => return Ok(()),
-        Some(_) if writer.write(move |connection| bring_again(connection, from, sha256)).await? => {
-            return Ok(());
-        }
-        Some(_) | None => {}
+    if readers.read(move |connection| find(connection, key)).await?.is_some() {
+        return Ok(());
     }
     if bytes.div_ceil(CHUNK as u64) > CHUNKS_PER_BLOB as u64 {
         return Err(StoreError::Corrupt(format!("a file of {bytes} bytes is too long")));
     }
-    let mut check = Check::new(sha256, bytes);
+    let mut check = Check::new(key.sha256, bytes);
     let mut body = body.fuse();
     let mut rest = BytesMut::new();
     let mut unfinished: Option<Unfinished<'_>> = None;
@@ -72,8 +67,8 @@ pub(super) async fn put(
             if last {
                 return writer
                     .write(move |connection| {
-                        if !bring_again(connection, from, sha256)? {
-                            insert_whole(connection, number, Some(from), sha256, &batch)?;
+                        if find(connection, key)?.is_none() {
+                            insert_whole(connection, number, key, false, &batch)?;
                         }
                         Ok(())
                     })
@@ -82,7 +77,7 @@ pub(super) async fn put(
             unfinished = Some(Unfinished { writer, number, chunks: (BATCH / CHUNK) as i64, visible: false });
             writer
                 .write_part(move |connection| {
-                    BlobRow::new(number, Some(from), sha256, bytes).put(connection)?;
+                    BlobRow::new(number, key, bytes).put(connection)?;
                     insert_chunks(connection, number, 0, &batch)
                 })
                 .await?;
@@ -93,28 +88,28 @@ pub(super) async fn put(
         file.visible = writer
             .write_part(move |connection| {
                 insert_chunks(connection, number, first, &batch)?;
-                if last { complete(connection, number, from, sha256) } else { Ok(false) }
+                if last { complete(connection, number, key) } else { Ok(false) }
             })
             .await?;
         if last {
-            // If another writer was first, ours is discarded: the bytes are the same.
+            // If another writer of the same file was first, this copy is discarded.
             return Ok(());
         }
     }
 }
 
 /// Opens a file for reading.
-pub(super) async fn open(readers: &Readers, sha256: BlobHash) -> Result<Option<StoredBlob>, StoreError> {
-    let found = readers.read(move |connection| find(connection, sha256)).await?;
+pub(super) async fn open(readers: &Readers, key: BlobKey) -> Result<Option<StoredBlob>, StoreError> {
+    let found = readers.read(move |connection| find(connection, key)).await?;
     Ok(found.map(|file| StoredBlob { bytes: file.bytes, body: read(readers, &file) }))
 }
 
-/// The bytes of a file. Each part is compared with its checksum before it is given, and the whole with its hash.
+/// Reads a file. Each chunk is compared with its checksum before it is returned, and the whole with its hash.
 pub(super) fn read(readers: &Readers, file: &BlobRow) -> ByteStream {
     let BlobRow { number, bytes, sha256, .. } = *file;
     let chunks = bytes.div_ceil(CHUNK as u64);
     let readers = readers.clone();
-    // Chunk by chunk, each a read of its own: a file never changes, and a slow client holds up no checkpoint.
+    // Each chunk is a read of its own: a file never changes, and a slow client does not delay a checkpoint.
     let body = stream::iter(0..chunks).then(move |n| {
         let readers = readers.clone();
         async move {
@@ -131,9 +126,8 @@ pub(super) fn read(readers: &Readers, file: &BlobRow) -> ByteStream {
     verified(sha256, bytes, body.boxed())
 }
 
-/// Files whose writing was interrupted when the store was last closed. A damaged row is not one of them: the file may be
-/// complete.
-pub(super) fn cut_off(connection: &Connection) -> Result<VecDeque<BlobNumber>, StoreError> {
+/// Files whose writing was interrupted when the store was last closed, without damaged rows, whose files may be complete.
+pub(super) fn incomplete(connection: &Connection) -> Result<VecDeque<BlobNumber>, StoreError> {
     let mut statement = connection.prepare(&format!("{} WHERE complete = 0", BLOBS.select()))?;
     let mut rows = statement.query([])?;
     let mut numbers = VecDeque::new();
@@ -148,7 +142,7 @@ pub(super) fn cut_off(connection: &Connection) -> Result<VecDeque<BlobNumber>, S
     Ok(numbers)
 }
 
-/// Removes some chunks of a file that is not complete; true once it is gone.
+/// Removes some chunks of an incomplete file; true once the file is removed.
 pub(super) fn remove_some(connection: &Connection, number: BlobNumber) -> Result<bool, StoreError> {
     let incomplete = by_number(connection, number)?.is_some_and(|row| !row.complete);
     if !incomplete {
@@ -168,7 +162,7 @@ pub(super) fn remove_some(connection: &Connection, number: BlobNumber) -> Result
     Ok(true)
 }
 
-/// A file some of whose chunks are written. Dropped before it is visible, its chunks are removed.
+/// A file of which some chunks are written. If it is dropped before it is visible, its chunks are removed.
 struct Unfinished<'a> {
     writer: &'a Writer,
     number: BlobNumber,
@@ -188,31 +182,32 @@ impl Drop for Unfinished<'_> {
 #[derive(Debug, Clone)]
 pub(super) struct BlobRow {
     pub(super) number: BlobNumber,
+    upload: UploadId,
     pub(super) sha256: BlobHash,
     pub(super) bytes: u64,
     complete: bool,
-    /// The upload it belongs to as long as no record refers to it.
-    upload: Option<[u8; 16]>,
-    brought_at: Option<i64>,
+    /// A record refers to it.
+    referenced: bool,
+    written_at: i64,
 }
 
 impl BlobRow {
-    /// A file that is not complete yet. `from` is its owner, if no record comes with it.
-    fn new(number: BlobNumber, from: Option<Origin>, sha256: BlobHash, bytes: u64) -> Self {
-        let upload = from.map(|from| *from.upload.as_uuid().as_bytes());
-        let brought_at = Some(Timestamp::now().as_millis());
-        BlobRow { number, sha256, bytes, complete: false, upload, brought_at }
+    /// A file that is neither complete nor referenced.
+    fn new(number: BlobNumber, BlobKey { upload, sha256 }: BlobKey, bytes: u64) -> Self {
+        let written_at = Timestamp::now().as_millis();
+        BlobRow { number, upload, sha256, bytes, complete: false, referenced: false, written_at }
     }
 
     pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
         Ok(BlobRow {
             number: row.get("number")?,
+            upload: UploadId::from_uuid(Uuid::from_bytes(row.get("upload")?)),
             sha256: BlobHash::from_bytes(row.get("sha256")?),
             bytes: u64::try_from(row.get::<_, i64>("bytes")?)
                 .map_err(|error| broken("length of a file", error))?,
             complete: row.get("complete")?,
-            upload: row.get("upload")?,
-            brought_at: row.get("brought_at")?,
+            referenced: row.get("referenced")?,
+            written_at: row.get("written_at")?,
         })
     }
 
@@ -223,20 +218,25 @@ impl BlobRow {
     /// Inserts the row, or replaces the one of this number.
     fn put(&self, connection: &Connection) -> Result<(), StoreError> {
         let bytes = i64::try_from(self.bytes).map_err(|error| broken("length of a file", error))?;
-        let sha256 = self.sha256.as_bytes();
-        let (complete, upload, brought_at) = (self.complete, self.upload, self.brought_at);
-        Ok(BLOBS.put(connection, params![self.number, sha256, bytes, complete, upload, brought_at])?)
+        let (upload, sha256) = (self.upload.as_uuid().as_bytes(), self.sha256.as_bytes());
+        let (complete, referenced) = (self.complete, self.referenced);
+        let values = params![self.number, upload, sha256, bytes, complete, referenced, self.written_at];
+        Ok(BLOBS.put(connection, values)?)
     }
 }
 
-/// The file of this hash that is visible.
-fn find(connection: &Connection, sha256: BlobHash) -> Result<Option<BlobRow>, StoreError> {
-    let sql = format!("{} WHERE sha256 = ?1 AND complete = 1", BLOBS.select());
+/// The visible file of this key.
+fn find(connection: &Connection, key: BlobKey) -> Result<Option<BlobRow>, StoreError> {
+    let sql = format!("{} WHERE upload = ?1 AND sha256 = ?2 AND complete = 1", BLOBS.select());
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut found = statement.query([sha256.as_bytes()])?;
+    let mut found = statement.query(params![key.upload.as_uuid().as_bytes(), key.sha256.as_bytes()])?;
     let Some(row) = found.next()? else { return Ok(None) };
     let row = required(&BLOBS, row, BlobRow::read)?;
-    if row.sha256 == sha256 { Ok(Some(row)) } else { Err(broken("file", "an index leads to another one")) }
+    if (row.upload, row.sha256) == (key.upload, key.sha256) {
+        Ok(Some(row))
+    } else {
+        Err(broken("file", "an index leads to another one"))
+    }
 }
 
 fn by_number(connection: &Connection, number: BlobNumber) -> Result<Option<BlobRow>, StoreError> {
@@ -245,9 +245,8 @@ fn by_number(connection: &Connection, number: BlobNumber) -> Result<Option<BlobR
     found.next()?.map(|row| required(&BLOBS, row, BlobRow::read)).transpose()
 }
 
-/// The number to give to the next file. The writer counts on from there, and gives none twice: not even after a failed
-/// write, since the order to discard a file names it by its number. Damaged numbers do not count; the chunks of such a file
-/// do.
+/// The number of the next file. The writer increments it and never reuses a number, not even after a failed write, because
+/// files are discarded by their numbers. Damaged numbers do not count; the chunks of such a file do.
 pub(super) fn next_number(connection: &Connection) -> Result<BlobNumber, StoreError> {
     let last = |table: &Table, order: &str| -> Result<Option<i64>, StoreError> {
         let mut statement = connection.prepare(&format!("{} ORDER BY {order} DESC", table.select()))?;
@@ -264,48 +263,40 @@ pub(super) fn next_number(connection: &Connection) -> Result<BlobNumber, StoreEr
     Ok(of_rows.max(of_chunks) + 1)
 }
 
-/// A file is brought that may be there. If it is, it belongs to its upload from now on, or, brought by two, to nobody.
-fn bring_again(connection: &Connection, from: Origin, sha256: BlobHash) -> Result<bool, StoreError> {
-    let Some(row) = find(connection, sha256)? else { return Ok(false) };
-    let upload = row.upload.filter(|upload| upload == from.upload.as_uuid().as_bytes());
-    BlobRow { upload, brought_at: Some(Timestamp::now().as_millis()), ..row }.put(connection)?;
-    Ok(true)
-}
-
-/// A record refers to a file: from now on it is nobody's, and stays. False if it is not there.
-pub(super) fn refer(connection: &Connection, sha256: BlobHash) -> Result<bool, StoreError> {
-    let Some(row) = find(connection, sha256)? else { return Ok(false) };
-    if row.upload.is_some() {
-        BlobRow { upload: None, ..row }.put(connection)?;
+/// Marks a file as referenced by a record. False if it is not stored.
+pub(super) fn mark_referenced(connection: &Connection, key: BlobKey) -> Result<bool, StoreError> {
+    let Some(row) = find(connection, key)? else { return Ok(false) };
+    if !row.referenced {
+        BlobRow { referenced: true, ..row }.put(connection)?;
     }
     Ok(true)
 }
 
-/// Removes a file that still belongs to this upload, unless it was brought since `before`.
-pub(super) async fn remove_abandoned(
-    writer: &Writer,
-    upload: UploadId,
-    sha256: BlobHash,
-    before: Timestamp,
-) -> Result<Removal, StoreError> {
+/// Removes files without a record that were written before `before`, at most `limit`. Returns how many.
+pub(super) async fn sweep(writer: &Writer, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
     let hidden = writer.write(move |connection| {
-        let owned =
-            find(connection, sha256)?.filter(|row| row.upload.as_ref() == Some(upload.as_uuid().as_bytes()));
-        let Some(row) = owned else { return Ok(Err(Removal::Kept)) };
-        if row.brought_at.is_some_and(|brought_at| brought_at >= before.as_millis()) {
-            return Ok(Err(Removal::NotYet));
+        let orphaned = "complete = 1 AND referenced = 0 AND written_at < ?1 LIMIT ?2";
+        let mut statement = connection.prepare_cached(&format!("{} WHERE {orphaned}", BLOBS.select()))?;
+        let mut found = statement.query(params![before.as_millis(), limit])?;
+        let mut rows = Vec::new();
+        while let Some(row) = found.next()? {
+            match checked(&BLOBS, row, BlobRow::read)? {
+                Checked::Intact(row) => rows.push(row),
+                Checked::Damaged(record) => {
+                    tracing::error!(kind = record.kind.name(), "a damaged file is not swept");
+                }
+            }
         }
-        let number = row.number;
-        BlobRow { complete: false, ..row }.put(connection)?;
-        Ok(Ok(number))
+        for row in &rows {
+            BlobRow { complete: false, ..*row }.put(connection)?;
+        }
+        Ok(rows.into_iter().map(|row| row.number).collect::<Vec<_>>())
     });
-    Ok(match hidden.await? {
-        Ok(number) => {
-            writer.discard(number);
-            Removal::Removed
-        }
-        Err(left) => left,
-    })
+    let hidden = hidden.await?;
+    for number in &hidden {
+        writer.discard(*number);
+    }
+    Ok(hidden.len() as u64)
 }
 
 fn insert_chunks(
@@ -320,37 +311,29 @@ fn insert_chunks(
     Ok(())
 }
 
-/// Makes a file visible; false if the same file, brought by another writer, is visible already.
-fn complete(
-    connection: &Connection,
-    number: BlobNumber,
-    from: Origin,
-    sha256: BlobHash,
-) -> Result<bool, StoreError> {
-    if bring_again(connection, from, sha256)? {
+/// Makes a file visible; false if another writer has stored the same file.
+fn complete(connection: &Connection, number: BlobNumber, key: BlobKey) -> Result<bool, StoreError> {
+    if find(connection, key)?.is_some() {
         return Ok(false);
     }
     let Some(row) = by_number(connection, number)? else {
         return Err(broken("file", "its row is gone"));
     };
-    BlobRow { complete: true, brought_at: Some(Timestamp::now().as_millis()), ..row }.put(connection)?;
+    BlobRow { complete: true, written_at: Timestamp::now().as_millis(), ..row }.put(connection)?;
     Ok(true)
 }
 
-/// A small file, in one go, unless it is there. `from` is its owner, if no record comes with it.
+/// Writes a small file that does not exist.
 pub(super) fn insert_whole(
     connection: &Connection,
     number: BlobNumber,
-    from: Option<Origin>,
-    sha256: BlobHash,
+    key: BlobKey,
+    referenced: bool,
     bytes: &[u8],
 ) -> Result<(), StoreError> {
-    if find(connection, sha256)?.is_none() {
-        let row = BlobRow::new(number, from, sha256, bytes.len() as u64);
-        BlobRow { complete: true, ..row }.put(connection)?;
-        insert_chunks(connection, number, 0, bytes)?;
-    }
-    Ok(())
+    BlobRow { complete: true, referenced, ..BlobRow::new(number, key, bytes.len() as u64) }
+        .put(connection)?;
+    insert_chunks(connection, number, 0, bytes)
 }
 
 fn read_chunk(connection: &Connection, number: BlobNumber, n: u64) -> Result<Vec<u8>, StoreError> {

@@ -1,4 +1,4 @@
-//! The highest time the server's clock has shown, and records from its future.
+//! The highest time that the server's clock has shown, and records whose time is in the future.
 
 use proto_json::{PatientSummary, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
@@ -14,7 +14,7 @@ pub(super) fn highest(connection: &Connection) -> Result<Option<Timestamp>, Stor
     highest.map(rows::time).transpose()
 }
 
-/// Notes that the clock shows `now`, and gives the highest time it has shown.
+/// Stores that the clock shows `now`, and returns the highest time it has shown.
 pub(super) fn observe(connection: &Connection, now: Timestamp) -> Result<Timestamp, StoreError> {
     connection
         .prepare_cached(
@@ -32,8 +32,8 @@ pub(super) fn accept(connection: &Connection, now: Timestamp) -> Result<(), Stor
     Ok(())
 }
 
-/// Marks latest records whose time is in the future. Reads all patients: it is for when a clock was wrong. Damaged ones
-/// stay as they are.
+/// Marks latest records whose time is in the future. Reads all patients, so it runs only after a clock was wrong. Skips
+/// damaged patients.
 pub(super) fn mark_wrong(connection: &Connection, now: Timestamp) -> Result<Vec<PatientSummary>, StoreError> {
     let mut statement = connection.prepare_cached(&rows::PATIENTS.select())?;
     let mut found = statement.query([])?;
@@ -44,7 +44,7 @@ pub(super) fn mark_wrong(connection: &Connection, now: Timestamp) -> Result<Vec<
             Checked::Damaged(record) => {
                 tracing::error!(
                     kind = record.kind.name(),
-                    "a damaged patient is not looked at for wrong times"
+                    "a damaged patient is not checked for wrong times"
                 );
                 continue;
             }

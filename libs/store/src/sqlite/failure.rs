@@ -1,16 +1,16 @@
-//! What SQLite's errors mean for the one who runs the store.
+//! Conversion of SQLite's errors to messages for operators.
 
 use rusqlite::ErrorCode;
 
 use crate::StoreError;
 
-/// Says in one sentence what is wrong and what to do.
+/// Converts an error to a message that says what is wrong and what to do.
 pub(super) fn explain(error: &rusqlite::Error) -> StoreError {
     let Some(code) = error.sqlite_error_code() else {
-        // Not from SQLite itself: a column that does not hold what the schema says.
+        // Not from SQLite: a column does not have the expected type.
         return StoreError::Corrupt(format!("a record in the database file cannot be read ({error})"));
     };
-    let sentence = match code {
+    let message = match code {
         ErrorCode::DatabaseCorrupt => {
             return StoreError::Corrupt(format!(
                 "the database file is damaged; restore it from a backup ({error})"
@@ -29,10 +29,10 @@ pub(super) fn explain(error: &rusqlite::Error) -> StoreError {
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => "another program holds the database file",
         ErrorCode::OperationAborted => "another write failed and undid this one, too; nothing was stored",
         ErrorCode::OutOfMemory => "there is no memory left",
-        // A constraint, a value that is too large, a bug: the disk and the file are as they should be.
+        // A constraint, a value that is too large, or a bug: disk and file are not the cause.
         _ => return StoreError::refused(format!("the database refused a statement ({error})")),
     };
-    StoreError::unavailable(format!("{sentence} ({error})"))
+    StoreError::unavailable(format!("{message} ({error})"))
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -41,12 +41,12 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// A stored value is not what its column should hold.
+/// A stored value is not valid for its column.
 pub(super) fn broken(what: &str, error: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt(format!("a stored {what} cannot be read ({error})"))
 }
 
-/// The writer has ended: the store is being closed, or a bug ended it.
+/// The writer thread has ended: the store is being closed, or the thread panicked.
 pub(super) fn closed() -> StoreError {
     StoreError::unavailable("the store is closed")
 }

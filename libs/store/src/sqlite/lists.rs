@@ -13,7 +13,7 @@ use proto_json::{
 use rusqlite::{Connection, Row, ToSql, params};
 use sqlite::Table;
 
-use crate::records::{Place, page};
+use crate::records::{Position, page};
 use crate::search::Search;
 use crate::{PendingEcg, StoreError, StoredUpload};
 
@@ -212,9 +212,9 @@ fn key_of(row: &Row<'_>) -> Result<Key, StoreError> {
 fn history<T>(
     connection: &Connection,
     table: &Table,
-    (mrn, after, limit): (Mrn, Option<Place>, usize),
+    (mrn, after, limit): (Mrn, Option<Position>, usize),
     read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
-    place: impl Fn(&T) -> Place,
+    place: impl Fn(&T) -> Position,
 ) -> Result<Page<T>, StoreError> {
     let number = rows::number(mrn);
     let start: Key = match after {
@@ -263,21 +263,21 @@ fn history<T>(
 
 pub(super) fn heart_rates(
     connection: &Connection,
-    part: (Mrn, Option<Place>, usize),
+    part: (Mrn, Option<Position>, usize),
 ) -> Result<Page<HeartRateRecord>, StoreError> {
     history(connection, &rows::HEART_RATES, part, rows::heart_rate, |rate| (rate.at, rate.id))
 }
 
 pub(super) fn ecgs(
     connection: &Connection,
-    part: (Mrn, Option<Place>, usize),
+    part: (Mrn, Option<Position>, usize),
 ) -> Result<Page<EcgRecord>, StoreError> {
     history(connection, &rows::ECGS, part, rows::ecg, |ecg| (ecg.at, ecg.id))
 }
 
 pub(super) fn images(
     connection: &Connection,
-    part: (Mrn, Option<Place>, usize),
+    part: (Mrn, Option<Position>, usize),
 ) -> Result<Page<ImageRecord>, StoreError> {
     history(connection, &rows::IMAGES, part, rows::image, |image| (image.at, image.id))
 }

@@ -1,16 +1,16 @@
-//! One SQLite file: for one machine.
+//! The adapter for one SQLite file: the store of one process.
 //!
-//! One thread writes, with group commit ([`writer`]); a few connections read beside it ([`readers`]). Write-ahead log with
-//! `synchronous=FULL`: what was answered survives a power cut. A lock file keeps a second process out.
+//! One thread writes, with group commit ([`writer`]); a pool of connections reads beside it ([`readers`]). The write-ahead
+//! log with `synchronous=FULL` makes a write durable before it returns. A lock file excludes a second process.
 
 mod blobs;
 mod clock;
 mod failure;
 mod lists;
+mod maintenance;
 mod readers;
 mod rows;
 mod schema;
-mod scrub;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -23,33 +23,33 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use proto_json::{
-    BlobHash, EcgRecord, FormerName, HashedBytes, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary,
-    RecordId, Timestamp, UploadId,
+    EcgRecord, FormerName, HashedBytes, HeartRateRecord, ImageRecord, Mrn, Page, PatientSummary, RecordId,
+    Timestamp, UploadId,
 };
 
 use crate::search::Search;
 use crate::{
-    AnalysisResult, ByteStream, NewUpload, Origin, PageRequest, PatientStore, PendingEcg, Removal,
-    StoreError, StoredBlob, StoredUpload, UploadOutcome,
+    AnalysisResult, BlobKey, BlobReader, BlobStore, ByteStream, NewUpload, PageRequest, PatientReader,
+    PatientWriter, PendingEcg, StoreError, StoredBlob, StoredUpload, UploadOutcome,
 };
 
-pub use scrub::Verifier;
+pub use maintenance::Verifier;
 pub use snapshot::snapshot;
 
 use readers::Readers;
 use writer::Writer;
 
-/// The store in one SQLite file.
+/// A store in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
     readers: Readers,
-    // Before the lock: it is given back only after the last write.
+    // Declared before the lock, which is released after the last write.
     writer: Writer,
     _lock: File,
 }
 
 impl SqliteStore {
-    /// Opens the file, or makes it; brings its schema up to date and removes files that were cut off.
+    /// Opens or creates the file, migrates its schema and removes incomplete files.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when it cannot be opened or written, or another process has it open;
@@ -60,13 +60,13 @@ impl SqliteStore {
         Ok(Arc::new(SqliteStore { readers: Readers::new(path.to_owned()), writer, _lock: lock }))
     }
 
-    /// Files with the number that each will have if it is not there yet.
+    /// Assigns a number to each file, for the case that it does not exist.
     fn numbered(&self, files: Vec<HashedBytes>) -> Vec<(blobs::BlobNumber, HashedBytes)> {
         files.into_iter().map(|file| (self.writer.next_blob(), file)).collect()
     }
 }
 
-/// Keeps other processes out. The system gives the lock back however the process ends.
+/// Excludes other processes. The system releases the lock however the process ends.
 fn lock(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
@@ -91,17 +91,21 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 #[async_trait]
-impl PatientStore for SqliteStore {
-    async fn put_blob(
-        &self,
-        from: Origin,
-        sha256: BlobHash,
-        bytes: u64,
-        body: ByteStream,
-    ) -> Result<(), StoreError> {
-        blobs::put(&self.writer, &self.readers, from, sha256, bytes, body).await
+impl BlobReader for SqliteStore {
+    async fn blob(&self, key: BlobKey) -> Result<Option<StoredBlob>, StoreError> {
+        blobs::open(&self.readers, key).await
     }
+}
 
+#[async_trait]
+impl BlobStore for SqliteStore {
+    async fn put_blob(&self, key: BlobKey, bytes: u64, body: ByteStream) -> Result<(), StoreError> {
+        blobs::put(&self.writer, &self.readers, key, bytes, body).await
+    }
+}
+
+#[async_trait]
+impl PatientWriter for SqliteStore {
     async fn store_upload(
         &self,
         upload: &NewUpload,
@@ -118,15 +122,6 @@ impl PatientStore for SqliteStore {
     ) -> Result<Option<PatientSummary>, StoreError> {
         let (result, files) = (result.clone(), self.numbered(files));
         self.writer.write(move |connection| uploads::store_analysis(connection, &result, &files)).await
-    }
-
-    async fn remove_abandoned(
-        &self,
-        upload: UploadId,
-        sha256: BlobHash,
-        before: Timestamp,
-    ) -> Result<Removal, StoreError> {
-        blobs::remove_abandoned(&self.writer, upload, sha256, before).await
     }
 
     async fn pending_ecgs(
@@ -149,7 +144,10 @@ impl PatientStore for SqliteStore {
     async fn mark_clock_wrong(&self, now: Timestamp) -> Result<Vec<PatientSummary>, StoreError> {
         self.writer.write(move |connection| clock::mark_wrong(connection, now)).await
     }
+}
 
+#[async_trait]
+impl PatientReader for SqliteStore {
     async fn highest_time(&self) -> Result<Option<Timestamp>, StoreError> {
         self.readers.read(clock::highest).await
     }
@@ -202,11 +200,7 @@ impl PatientStore for SqliteStore {
         self.readers.read(move |connection| lists::image(connection, id)).await
     }
 
-    async fn blob(&self, sha256: BlobHash) -> Result<Option<StoredBlob>, StoreError> {
-        blobs::open(&self.readers, sha256).await
-    }
-
-    /// Reads one row, and asks the writer for an empty transaction: it answers only if it is alive.
+    /// Reads one row and commits an empty transaction, which fails if the writer thread has ended.
     async fn check(&self) -> Result<(), StoreError> {
         self.readers.read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)).await?;
         self.writer.write(|_| Ok(())).await

@@ -1,4 +1,4 @@
-//! A few connections that read while the writer writes (write-ahead log), off the async threads.
+//! A pool of connections that read beside the writer (write-ahead log), on blocking threads.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,23 +11,23 @@ use crate::StoreError;
 use super::failure::closed;
 use super::schema;
 
-/// Most reads at a time. More would not be faster on one disk, and each connection has a cache.
+/// Maximum number of concurrent reads. More are not faster on one disk, and each connection has a cache.
 const CONNECTIONS: usize = 4;
 
-/// The pool; a clone is another handle of it.
+/// Handle of the pool.
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
     path: Arc<PathBuf>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
 
 impl Readers {
-    /// Connections are opened when they are first needed.
+    /// Connections are opened on demand.
     pub(super) fn new(path: PathBuf) -> Self {
         Readers {
             path: Arc::new(path),
-            places: Arc::new(Semaphore::new(CONNECTIONS)),
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
             idle: Arc::new(Mutex::new(Vec::new())),
         }
     }
@@ -37,16 +37,16 @@ impl Readers {
         &self.path
     }
 
-    /// Runs `work` on a connection, on a thread that may block.
+    /// Executes `work` with a connection on a blocking thread.
     pub(super) async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
         let readers = self.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            let _place = place;
+            let _permit = permit;
             let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = match idle {
                 Some(connection) => connection,

@@ -1,7 +1,6 @@
-//! The tables, and how their rows become records.
+//! The tables, and the conversion of their rows to records.
 //!
-//! Every row is read through [`checked`] or [`required`], which compare its checksum first: nothing of a damaged row is
-//! ever interpreted.
+//! Every row is read through [`checked`] or [`required`], which verify its checksum first: no value of a damaged row is used.
 
 use proto_json::{
     BlobHash, Bpm, DamagedRecord, EcgRecord, FormerName, HeartRateRecord, ImageRecord, Mrn, PatientSummary,
@@ -35,7 +34,7 @@ pub(super) const PATIENTS: Table = Table {
     unique: "mrn",
 };
 
-/// In this and the next two the first three columns are those that a history is ordered by.
+/// In this and the next two tables, the first three columns are the order of the history.
 pub(super) const HEART_RATES: Table = Table {
     name: "heart_rates",
     columns: &["mrn", "at", "id", "bpm", "source", "ecg_id", "received_at", "recorded_at"],
@@ -69,17 +68,13 @@ pub(super) const UPLOADS: Table = Table {
 
 pub(super) const BLOBS: Table = Table {
     name: "blobs",
-    columns: &["number", "sha256", "bytes", "complete", "upload", "brought_at"],
+    columns: &["number", "upload", "sha256", "bytes", "complete", "referenced", "written_at"],
     key: 1,
     unique: "number",
 };
 
 pub(super) const BLOB_CHUNKS: Table =
     Table { name: "blob_chunks", columns: &["key", "data"], key: 1, unique: "key" };
-
-/// All tables of records, in the order in which they are checked.
-pub(super) const TABLES: [Table; 8] =
-    [PATIENTS, FORMER_NAMES, HEART_RATES, ECGS, IMAGES, UPLOADS, BLOBS, BLOB_CHUNKS];
 
 /// The kind of record that a row of this table is.
 pub(super) fn kind(table: &Table) -> RecordKind {
@@ -95,20 +90,20 @@ pub(super) fn kind(table: &Table) -> RecordKind {
     }
 }
 
-/// Which record a damaged row is.
+/// Identifies the record of a damaged row.
 pub(super) fn damaged(table: &Table, row: &Row<'_>) -> Result<DamagedRecord, StoreError> {
     Ok(DamagedRecord { kind: kind(table), key: table.name_of(row)? })
 }
 
-/// A row whose checksum was compared.
+/// A row whose checksum was verified.
 pub(super) enum Checked<T> {
-    /// It is as it was written.
+    /// The checksum matches.
     Intact(T),
-    /// It is not.
+    /// The checksum does not match.
     Damaged(DamagedRecord),
 }
 
-/// Compares the checksum of a row of `table`, and reads it if it is intact.
+/// Verifies the checksum of a row of `table`, and reads the row if it is intact.
 pub(super) fn checked<T>(
     table: &Table,
     row: &Row<'_>,
@@ -120,7 +115,7 @@ pub(super) fn checked<T>(
     })
 }
 
-/// A row that nothing can be done without: a damaged one is an error.
+/// As [`checked`], for a row that the caller cannot do without.
 pub(super) fn required<T>(
     table: &Table,
     row: &Row<'_>,
@@ -201,7 +196,7 @@ pub(super) fn json<T: Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| broken("value", error))
 }
 
-/// Text of a JSON column that may be empty.
+/// Text of a JSON column that may be NULL.
 pub(super) fn optional_json<T: Serialize>(value: Option<&T>) -> Result<Option<String>, StoreError> {
     value.map(json).transpose()
 }
@@ -220,7 +215,7 @@ pub(super) fn mrn(number: i64) -> Result<Mrn, StoreError> {
     Mrn::new(number).map_err(|error| broken("record number", error))
 }
 
-/// Record numbers are below 2^53, so nothing is lost.
+/// Lossless: record numbers are below 2^53.
 pub(super) fn number(mrn: Mrn) -> i64 {
     mrn.get() as i64
 }

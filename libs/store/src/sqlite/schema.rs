@@ -1,4 +1,4 @@
-//! Tables, their versions, and how a connection is set up.
+//! The schema, its version and migrations, and the setup of connections.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,38 +7,30 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::StoreError;
 
-use super::rows;
+/// `BED2`: marks the file as a database of this program (`PRAGMA application_id`).
+const APPLICATION_ID: i64 = 0x4245_4432;
 
-/// `BEDS`: marks the file as ours (`PRAGMA application_id`).
-const APPLICATION_ID: i64 = 0x4245_4453;
+/// `BEDS`: a database of a version whose data this program does not read.
+const FORMER_APPLICATION_ID: i64 = 0x4245_4453;
 
-/// One script per version of the schema, ever only appended to: version N is reached by running script N on version N-1.
-/// The version of a file is its `PRAGMA user_version`.
-const MIGRATIONS: &[&str] = &[
-    include_str!("schema_1.sql"),
-    include_str!("schema_2.sql"),
-    include_str!("schema_3.sql"),
-    include_str!("schema_4.sql"),
-    include_str!("schema_5.sql"),
-];
+/// One script for each version of the schema; new ones are appended. Script N converts version N-1 to N. The version of a
+/// file is its `PRAGMA user_version`.
+const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
 
-/// The version from which on rows carry checksums.
-const CHECKSUMS_SINCE: u32 = 5;
-
-/// Files up to this size are checked page by page when they are opened; larger ones would delay the start. Damage in those
-/// is found when it is read: pages by SQLite, records by their checksum, files by their hash.
+/// Files up to this size are checked page by page when they are opened; larger ones would delay the start. Their damage is
+/// found on reading: pages by SQLite, records by their checksum, files by their hash.
 const CHECK_WHOLE_UP_TO: u64 = 64 << 20;
 
-/// Statements that a connection keeps compiled.
+/// Number of prepared statements that a connection caches.
 const STATEMENTS: usize = 60;
 
-/// Opens the connection that writes, and brings the schema up to date.
+/// Opens the connection for writing, and migrates the schema.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     make_private(path)?;
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     check_application(&connection)?;
-    // Order matters: WAL first, then how hard it is synced. FULL syncs the log at every commit.
+    // The order matters: the journal mode first, then its synchronization. FULL syncs the log at every commit.
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(StoreError::unavailable(
@@ -61,8 +53,8 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Makes the file, if there is none, so that only its owner can read it: it holds data of patients. SQLite gives the files
-/// beside it the same mode. Files of earlier versions, which others could read, become private, too.
+/// Creates the file, if it is missing, with access for its owner only: it contains patient data. SQLite creates the files
+/// beside it with the same mode. Files that others can access are made private.
 fn make_private(path: &Path) -> Result<(), StoreError> {
     let cannot = |error: std::io::Error| {
         StoreError::unavailable(format!("the file {} cannot be made private: {error}", path.display()))
@@ -81,7 +73,7 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
         use std::os::unix::fs::PermissionsExt;
         let mut file = path.as_os_str().to_owned();
         file.push(beside);
-        // Not through a link: what it leads to is not ours to change.
+        // Links are not followed: their targets may belong to others.
         let Ok(found) = std::fs::symlink_metadata(&file) else { continue };
         if found.is_file() && found.permissions().mode() & 0o077 != 0 {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).map_err(cannot)?;
@@ -90,7 +82,7 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Opens a connection that only reads.
+/// Opens a connection for reading.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -100,18 +92,22 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Refuses a database of another program before anything is changed in it.
+/// Refuses a database of another program before it is changed.
 fn check_application(connection: &Connection) -> Result<(), StoreError> {
     let id: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if id == APPLICATION_ID || (id == 0 && tables == 0) {
-        Ok(())
-    } else {
-        Err(StoreError::Corrupt("the file is a database of another program; choose another file".to_owned()))
+    let refuse = |reason: &str| Err(StoreError::Corrupt(reason.to_owned()));
+    match id {
+        APPLICATION_ID => Ok(()),
+        0 if tables == 0 => Ok(()),
+        FORMER_APPLICATION_ID => refuse(
+            "the file was written by an earlier Bedside and cannot be converted; start with a new folder",
+        ),
+        _ => refuse("the file is a database of another program; choose another file"),
     }
 }
 
-/// Refuses a damaged file before anything is written to it.
+/// Refuses a damaged file before it is changed.
 fn check_pages(connection: &Connection) -> Result<(), StoreError> {
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict == "ok" {
@@ -120,7 +116,7 @@ fn check_pages(connection: &Connection) -> Result<(), StoreError> {
     Err(StoreError::Corrupt(format!("the database file is damaged; restore it from a backup ({verdict})")))
 }
 
-/// Refuses a file whose schema is not the one of this program, for those who only read.
+/// Refuses a file of another schema version, for connections that cannot migrate it.
 pub(super) fn check_version(connection: &Connection) -> Result<(), StoreError> {
     check_application(connection)?;
     let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -144,11 +140,6 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     for (next, script) in (1_u32..).zip(MIGRATIONS).skip(version as usize) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(script)?;
-        if next == CHECKSUMS_SINCE {
-            for table in rows::TABLES {
-                table.seal(&transaction)?;
-            }
-        }
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", next)?;
         transaction.commit()?;

@@ -1,4 +1,4 @@
-//! A copy of an SQLite file as it is at one moment, while others write to it.
+//! Consistent copies of an SQLite file that is in use.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::StoreError;
 
-/// Copies the file `from` as it is now to `to`, which must not be there. Writers go on meanwhile.
+/// Copies a consistent state of the file `from` to `to`, which must not exist. Writers go on meanwhile.
 ///
 /// # Errors
 /// When one of them cannot be read or written.
@@ -15,7 +15,7 @@ pub fn snapshot(from: &Path, to: &Path) -> Result<(), StoreError> {
     let cannot = |error: std::io::Error| {
         StoreError::unavailable(format!("{} cannot be copied to {}: {error}", from.display(), to.display()))
     };
-    // Made here, so that nobody else may read it from the start; SQLite takes an empty file for none.
+    // Created here with access for the owner only; SQLite treats an empty file as a missing one.
     private(to).map_err(cannot)?;
     let made = || -> rusqlite::Result<usize> {
         let db = Connection::open_with_flags(
@@ -26,7 +26,7 @@ pub fn snapshot(from: &Path, to: &Path) -> Result<(), StoreError> {
         db.execute("VACUUM INTO ?1", [to.to_string_lossy()])
     };
     match made() {
-        // SQLite does not wait until it is on disk.
+        // SQLite does not sync the copy.
         Ok(_) => File::open(to).and_then(|file| file.sync_all()).map_err(cannot),
         Err(error) => {
             let _ = fs::remove_file(to);

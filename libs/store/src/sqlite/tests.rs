@@ -1,7 +1,8 @@
-//! What only this adapter has: groups, chunk rows, a disk that fills up, versions of the file.
+//! Tests of this adapter alone: groups of writes, chunks, a full disk, versions of the file.
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use proto_json::BlobHash;
 use rusqlite::Connection;
 
 use super::*;
@@ -11,9 +12,8 @@ fn bytes(length: usize) -> (BlobHash, u64, ByteStream) {
     (BlobHash::of(&content), length as u64, stream::iter([Ok(content)]).boxed())
 }
 
-fn from() -> Origin {
-    let received_at = Timestamp::from_millis(1_800_000_000_000).unwrap();
-    Origin { upload: UploadId::from_idempotency_key("test", "files"), received_at }
+fn key(sha256: BlobHash) -> BlobKey {
+    BlobKey { upload: UploadId::from_idempotency_key("test", "files"), sha256 }
 }
 
 async fn count(store: &SqliteStore, table: &'static str) -> i64 {
@@ -29,7 +29,7 @@ async fn until_empty(store: &SqliteStore, table: &'static str) {
 }
 
 #[tokio::test]
-async fn a_failing_write_leaves_the_others_of_its_group_alone() {
+async fn failed_write_does_not_affect_the_others_of_its_group() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("store.db")).unwrap();
     let insert = |number: i64, fail: bool| {
@@ -64,12 +64,12 @@ async fn a_failing_write_leaves_the_others_of_its_group_alone() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_cut_off_is_removed_when_the_store_is_opened() {
+async fn incomplete_file_is_removed_when_the_store_is_opened() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     let store = SqliteStore::open(&path).unwrap();
     let (hash, length, body) = bytes(3_000_000);
-    store.put_blob(from(), hash, length, body).await.unwrap();
+    store.put_blob(key(hash), length, body).await.unwrap();
     // As after a crash before the last step.
     store
         .writer
@@ -79,7 +79,7 @@ async fn a_file_that_was_cut_off_is_removed_when_the_store_is_opened() {
         })
         .await
         .unwrap();
-    assert!(store.blob(hash).await.unwrap().is_none());
+    assert!(store.blob(key(hash)).await.unwrap().is_none());
     drop(store);
     let store = SqliteStore::open(&path).unwrap();
     until_empty(&store, "blobs").await;
@@ -88,12 +88,12 @@ async fn a_file_that_was_cut_off_is_removed_when_the_store_is_opened() {
 
 /// A flipped bit must not have a complete file removed.
 #[tokio::test]
-async fn a_file_whose_row_is_damaged_is_not_removed_as_incomplete() {
+async fn file_whose_row_is_damaged_is_not_removed_as_incomplete() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     let store = SqliteStore::open(&path).unwrap();
     let (hash, length, body) = bytes(1_000);
-    store.put_blob(from(), hash, length, body).await.unwrap();
+    store.put_blob(key(hash), length, body).await.unwrap();
     store
         .writer
         .write(|connection| Ok(connection.execute("UPDATE blobs SET complete = 0", [])?))
@@ -108,21 +108,21 @@ async fn a_file_whose_row_is_damaged_is_not_removed_as_incomplete() {
 }
 
 #[tokio::test]
-async fn what_was_written_of_a_wrong_file_is_removed() {
+async fn chunks_of_a_file_with_a_wrong_hash_are_removed() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("store.db")).unwrap();
     let (_, length, body) = bytes(20_000_000);
-    store.put_blob(from(), BlobHash::of(b"other"), length, body).await.unwrap_err();
+    store.put_blob(key(BlobHash::of(b"other")), length, body).await.unwrap_err();
     until_empty(&store, "blobs").await;
     assert_eq!(count(&store, "blob_chunks").await, 0);
 }
 
 #[tokio::test]
-async fn a_full_disk_is_said_and_nothing_is_half_there() {
+async fn full_disk_is_reported_and_no_incomplete_file_is_visible() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("store.db")).unwrap();
     let (kept, length, body) = bytes(100_000);
-    store.put_blob(from(), kept, length, body).await.unwrap();
+    store.put_blob(key(kept), length, body).await.unwrap();
     let limit = |pages: i64| {
         let pragma = format!("PRAGMA max_page_count = {pages}");
         store.writer.write(move |connection| Ok(connection.query_row(&pragma, [], |_| Ok(()))?))
@@ -131,24 +131,32 @@ async fn a_full_disk_is_said_and_nothing_is_half_there() {
     limit(1).await.unwrap();
     for length in [200_000, 5_000_000] {
         let (hash, length, body) = bytes(length);
-        let error = store.put_blob(from(), hash, length, body).await.unwrap_err();
+        let error = store.put_blob(key(hash), length, body).await.unwrap_err();
         assert!(matches!(error, StoreError::Unavailable(_)) && error.to_string().contains("full"), "{error}");
-        assert!(store.blob(hash).await.unwrap().is_none());
+        assert!(store.blob(key(hash)).await.unwrap().is_none());
     }
-    assert!(store.blob(kept).await.unwrap().is_some());
+    assert!(store.blob(key(kept)).await.unwrap().is_some());
     limit(1_000_000).await.unwrap();
     let (hash, length, body) = bytes(5_000_000);
-    store.put_blob(from(), hash, length, body).await.unwrap();
+    store.put_blob(key(hash), length, body).await.unwrap();
 }
 
 #[test]
-fn a_file_of_a_newer_version_or_another_program_is_left_alone() {
+fn file_of_another_version_or_program_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     drop(SqliteStore::open(&path).unwrap());
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
     let error = SqliteStore::open(&path).unwrap_err().to_string();
     assert!(error.contains("newer Bedside (schema 99"), "{error}");
+
+    let path = folder.path().join("former.db");
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("PRAGMA application_id = 0x42454453; PRAGMA user_version = 5;")
+        .unwrap();
+    let error = SqliteStore::open(&path).unwrap_err().to_string();
+    assert!(error.contains("earlier Bedside"), "{error}");
 
     let path = folder.path().join("other.db");
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap();
@@ -157,18 +165,18 @@ fn a_file_of_a_newer_version_or_another_program_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_file_whose_bytes_changed_on_the_disk_is_an_error_and_not_other_bytes() {
+async fn file_with_changed_bytes_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("store.db")).unwrap();
     for length in [1_000, 600_000] {
         let (hash, bytes, body) = bytes(length);
-        store.put_blob(from(), hash, bytes, body).await.unwrap();
+        store.put_blob(key(hash), bytes, body).await.unwrap();
         // One bit, in the last piece, as SQLite itself cannot notice it.
         let flip =
             "UPDATE blob_chunks SET data = CAST(substr(data, 1, 9) || x'06' || substr(data, 11) AS BLOB)
                     WHERE key = (SELECT max(key) FROM blob_chunks)";
         store.writer.write(move |connection| Ok(connection.execute(flip, [])?)).await.unwrap();
-        let mut body = store.blob(hash).await.unwrap().unwrap().body;
+        let mut body = store.blob(key(hash)).await.unwrap().unwrap().body;
         let mut whole = 0;
         let error = loop {
             match body.next().await.expect("an error comes before the end") {
@@ -180,24 +188,4 @@ async fn a_file_whose_bytes_changed_on_the_disk_is_an_error_and_not_other_bytes(
         assert!(error.to_string().contains("a stored part of a file is damaged"), "{error}");
         assert!(body.next().await.is_none());
     }
-}
-
-/// A file of the first version, of which nobody knows who brought it, stays.
-#[tokio::test]
-async fn files_of_an_older_schema_are_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store.db");
-    let (hash, bytes, body) = bytes(3);
-    let old = Connection::open(&path).unwrap();
-    old.execute_batch(include_str!("schema_1.sql")).unwrap();
-    old.execute_batch("PRAGMA application_id = 0x42454453; PRAGMA user_version = 1;").unwrap();
-    old.execute("INSERT INTO blobs VALUES (7, ?1, 3, 1)", [hash.as_bytes()]).unwrap();
-    old.execute("INSERT INTO blob_chunks VALUES (?1, x'070707')", [7_i64 << 20]).unwrap();
-    drop(old);
-    let store = SqliteStore::open(&path).unwrap();
-    // Its rows were sealed: they can be read.
-    store.put_blob(from(), hash, bytes, body).await.unwrap();
-    let later = Timestamp::from_millis(Timestamp::now().as_millis() + 60_000).unwrap();
-    assert_eq!(store.remove_abandoned(from().upload, hash, later).await.unwrap(), Removal::Kept);
-    assert_eq!(store.blob(hash).await.unwrap().unwrap().bytes, 3);
 }

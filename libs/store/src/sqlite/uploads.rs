@@ -1,20 +1,19 @@
-//! Storing an upload, and the result of an analysis: each one transaction, with the small files that belong to it.
+//! Storing an upload or the result of an analysis: one transaction with its small files.
 
-use proto_json::name_key;
 use proto_json::{
     BlobHash, EcgRecord, EcgStatus, FormerName, HashedBytes, HeartRateRecord, Mrn, PatientSummary,
-    SignalOptions, Timestamp, UploadReceipt,
+    SignalOptions, Timestamp, UploadId, name_key,
 };
 use rusqlite::{Connection, params};
 
-use crate::records::{self, Newest};
-use crate::{AnalysisResult, NewUpload, StoreError, UploadOutcome};
+use crate::records;
+use crate::{AnalysisResult, BlobKey, NewUpload, StoreError, UploadOutcome};
 
 use super::blobs::{self, BlobNumber};
 use super::failure::broken;
 use super::{lists, rows};
 
-/// Everything of an upload; its files only if it is not stored yet.
+/// Stores an upload with its files, unless it is stored already.
 pub(super) fn store(
     connection: &Connection,
     upload: &NewUpload,
@@ -29,9 +28,15 @@ pub(super) fn store(
         let receipt = known.receipt;
         return Ok(UploadOutcome::Stored { receipt, patient: Box::new(patient), replayed: true });
     }
-    insert_files(connection, files, upload.files.iter().map(|file| file.sha256))?;
+    insert_files(connection, upload.id, files, upload.files.iter().map(|file| file.sha256))?;
     insert_records(connection, upload)?;
-    let (receipt, patient) = update_patient(connection, upload)?;
+    let applied = upload.apply(lists::patient(connection, upload.mrn)?);
+    if let Some(former) = &applied.former_name {
+        insert_former_name(connection, upload.mrn, former)?;
+    }
+    if applied.is_changed {
+        write_patient(connection, &applied.patient)?;
+    }
     rows::UPLOADS.insert(
         connection,
         params![
@@ -39,25 +44,27 @@ pub(super) fn store(
             rows::number(upload.mrn),
             upload.fingerprint.as_bytes(),
             upload.stored_at.as_millis(),
-            rows::json(&receipt)?,
+            rows::json(&applied.receipt)?,
             upload.uploaded_by,
         ],
     )?;
-    Ok(UploadOutcome::Stored { receipt, patient: Box::new(patient), replayed: false })
+    let patient = Box::new(applied.patient);
+    Ok(UploadOutcome::Stored { receipt: applied.receipt, patient, replayed: false })
 }
 
-/// The result of an analysis; `None` if the ECG is unknown or has one already.
+/// Stores the result of an analysis; `None` if the ECG is unknown or has a result.
 pub(super) fn store_analysis(
     connection: &Connection,
     result: &AnalysisResult,
     files: &[(BlobNumber, HashedBytes)],
 ) -> Result<Option<PatientSummary>, StoreError> {
     let Some(ecg) = lists::ecg(connection, result.ecg_id)? else { return Ok(None) };
-    if ecg.mrn != result.mrn || ecg.status != EcgStatus::Pending {
+    let is_expected = ecg.mrn == result.mrn && ecg.upload_id == result.upload_id;
+    if !is_expected || ecg.status != EcgStatus::Pending {
         return Ok(None);
     }
     let referred = result.outcome.iter().flat_map(|(_, plot, detail)| [plot.sha256, detail.sha256]);
-    insert_files(connection, files, referred)?;
+    insert_files(connection, result.upload_id, files, referred)?;
     let ecg = result.apply(ecg);
     put_ecg(connection, &ecg, None)?;
     let rate = records::heart_rate_of(&ecg);
@@ -67,27 +74,30 @@ pub(super) fn store_analysis(
     let mut patient = lists::patient(connection, ecg.mrn)?
         .ok_or_else(|| StoreError::Corrupt(format!("ECG {} has no patient", ecg.id)))?;
     let upload_version = lists::upload(connection, ecg.upload_id)?.map_or(0, |upload| upload.receipt.version);
-    Newest::of_analysis(&ecg, upload_version, result.stored_at).enter(&mut patient, result.stored_at);
-    patient.version += 1;
-    patient.updated_at = patient.updated_at.max(result.stored_at);
+    result.apply_to_patient(&ecg, upload_version, &mut patient);
     write_patient(connection, &patient)?;
     Ok(Some(patient))
 }
 
-/// The files that come with a record. Refuses a record that refers to a file which is not there.
+/// Inserts the files of a record, and marks those that exist as referenced. Refuses a record that refers to a file that is
+/// not stored.
 fn insert_files(
     connection: &Connection,
+    upload: UploadId,
     files: &[(BlobNumber, HashedBytes)],
-    mut referred: impl Iterator<Item = BlobHash>,
+    mut referenced: impl Iterator<Item = BlobHash>,
 ) -> Result<(), StoreError> {
     for (number, file) in files {
-        blobs::insert_whole(connection, *number, None, file.sha256(), file.bytes())?;
+        let key = BlobKey { upload, sha256: file.sha256() };
+        if !blobs::mark_referenced(connection, key)? {
+            blobs::insert_whole(connection, *number, key, true, file.bytes())?;
+        }
     }
-    referred.try_for_each(|sha256| {
-        if blobs::refer(connection, sha256)? {
+    referenced.try_for_each(|sha256| {
+        if blobs::mark_referenced(connection, BlobKey { upload, sha256 })? {
             Ok(())
         } else {
-            Err(StoreError::refused("a file that a record refers to is not there; store it again"))
+            Err(StoreError::refused("a file that a record refers to is not stored; store it again"))
         }
     })
 }
@@ -115,7 +125,7 @@ fn insert_records(connection: &Connection, upload: &NewUpload) -> Result<(), Sto
     Ok(())
 }
 
-/// Writes an ECG. It has `options` while it waits for its analysis.
+/// Writes an ECG. It has `options` only while it is pending.
 fn put_ecg(
     connection: &Connection,
     ecg: &EcgRecord,
@@ -156,38 +166,6 @@ fn insert_former_name(connection: &Connection, mrn: Mrn, former: &FormerName) ->
         former.confirmed,
     ];
     Ok(rows::FORMER_NAMES.insert(connection, values)?)
-}
-
-fn update_patient(
-    connection: &Connection,
-    upload: &NewUpload,
-) -> Result<(UploadReceipt, PatientSummary), StoreError> {
-    let known = lists::patient(connection, upload.mrn)?;
-    let created = known.is_none();
-    let mut patient = known.unwrap_or(PatientSummary {
-        mrn: upload.mrn,
-        name: None,
-        version: 0,
-        created_at: upload.stored_at,
-        updated_at: upload.stored_at,
-        latest_heart_rate: None,
-        latest_ecg: None,
-        latest_image: None,
-        renamed: None,
-    });
-    let name = upload.apply_name(&mut patient);
-    if let Some(former) = upload.former_name(&name) {
-        insert_former_name(connection, upload.mrn, &former)?;
-    }
-    let changed = name.changed || upload.brings_records();
-    // An upload that brings a record always counts as a change.
-    upload.newest().of_upload(patient.version + 1).enter(&mut patient, upload.stored_at);
-    if created || changed {
-        patient.version += 1;
-        patient.updated_at = patient.updated_at.max(upload.stored_at);
-        write_patient(connection, &patient)?;
-    }
-    Ok((upload.receipt(created, changed, name.kept, patient.version), patient))
 }
 
 pub(super) fn write_patient(connection: &Connection, patient: &PatientSummary) -> Result<(), StoreError> {

@@ -1,8 +1,7 @@
-//! The one thread that writes, with group commit.
+//! The writer thread, with group commit.
 //!
-//! A commit costs a sync of the disk, whatever is in it. So all writes that wait are done in one transaction, each in a
-//! savepoint of its own (a failing one leaves the others alone), and answered after the commit: none is told "stored"
-//! before it is durable.
+//! A commit syncs the disk, whatever its size. So all waiting writes share one transaction. Each has a savepoint of its own,
+//! so a failed write does not affect the others. They return after the commit, when they are durable.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,20 +15,20 @@ use crate::StoreError;
 use super::blobs;
 use super::failure::{closed, explain};
 
-/// Most writes in one transaction: bounds its time and its memory.
+/// Maximum number of writes in one transaction; bounds its duration and memory.
 const GROUP: usize = 64;
 
-/// `SQLITE_ABORT_ROLLBACK`: the transaction was undone underneath.
+/// `SQLITE_ABORT_ROLLBACK`: SQLite has rolled back the transaction.
 const ABORT_ROLLBACK: i32 = rusqlite::ffi::SQLITE_ABORT_ROLLBACK;
 
-/// Most writes that wait; each holds at most one batch of a file's chunks, or the small files of one upload.
+/// Maximum number of waiting writes. Each holds at most one batch of a file's chunks, or the small files of one upload.
 const WAITING: usize = 64;
 
-/// A write of whatever result.
+/// A write with a result of any type.
 trait Work: Send {
-    /// Does it; says whether to keep it.
+    /// Executes the write; true if it succeeded.
     fn run(&mut self, connection: &Connection) -> bool;
-    /// Tells the caller how it ended; given the error that undid the whole transaction, if one did.
+    /// Sends the result to the caller, or the error that rolled back the whole transaction.
     fn answer(self: Box<Self>, undone: Option<&rusqlite::Error>);
 }
 
@@ -56,39 +55,39 @@ where
             (Some(result), None) => result,
             (None, None) => Err(closed()),
         };
-        // The caller may be gone; the write stands nevertheless.
+        // The caller may have been dropped; the write is kept nevertheless.
         let _ = self.caller.send(result);
     }
 }
 
 enum Command {
     Write(Box<dyn Work>),
-    /// A write of a part of a large file. There is one at a time.
+    /// A write of a part of a large file; one at a time.
     WritePart(Box<dyn Work>),
-    /// Remove a file that was never completed.
+    /// Remove an incomplete file.
     Discard(blobs::BlobNumber),
 }
 
-/// Handle of the writing thread. Dropping the last one ends the thread after what waits is written.
+/// Handle of the writer thread. Dropping it ends the thread after the waiting writes.
 #[derive(Debug)]
 pub(super) struct Writer {
     commands: Option<mpsc::UnboundedSender<Command>>,
     waiting: Semaphore,
-    /// A single turn at writing a part of a large file.
+    /// One permit for the next part of a large file.
     parts: Semaphore,
     next_blob: AtomicI64,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
-    /// Starts the thread on its connection.
+    /// Starts the thread with its connection.
     pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
-        let cut_off = blobs::cut_off(&connection)?;
+        let incomplete = blobs::incomplete(&connection)?;
         let next_blob = blobs::next_number(&connection)?;
         let (sender, commands) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || run(&connection, commands, cut_off))
+            .spawn(move || run(&connection, commands, incomplete))
             .map_err(StoreError::unavailable)?;
         Ok(Writer {
             commands: Some(sender),
@@ -99,24 +98,24 @@ impl Writer {
         })
     }
 
-    /// Does `work` in a transaction and returns its result once that is durable.
+    /// Executes `work` in a transaction, and returns its result when the transaction is durable.
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let _place = self.waiting.acquire().await.map_err(|_| closed())?;
+        let _permit = self.waiting.acquire().await.map_err(|_| closed())?;
         self.submit(Command::Write, work).await
     }
 
-    /// The same for a part of a large file. One at a time, whatever number of files is being written, and behind those who
-    /// write a little: they would wait for all of these parts, if each transaction took them along.
+    /// As [`Writer::write`], for a part of a large file. One part is written at a time, after one group of small writes:
+    /// otherwise each small write would wait for the parts of all files.
     pub(super) async fn write_part<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let _turn = self.parts.acquire().await.map_err(|_| closed())?;
+        let _permit = self.parts.acquire().await.map_err(|_| closed())?;
         self.submit(Command::WritePart, work).await
     }
 
@@ -130,14 +129,14 @@ impl Writer {
         answer.await.map_err(|_| closed())?
     }
 
-    /// A number that no other file has.
+    /// A number for a new file.
     pub(super) fn next_blob(&self) -> blobs::BlobNumber {
         self.next_blob.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Has the chunks of a file removed that was never completed; in small steps, when there is nothing else to do.
+    /// Removes the chunks of an incomplete file, in small steps, when no write waits.
     pub(super) fn discard(&self, blob: blobs::BlobNumber) {
-        // If the writer is gone, the next opening of the store removes them.
+        // If the writer has ended, the next start removes them.
         let _ = self.send(Command::Discard(blob));
     }
 
@@ -153,12 +152,12 @@ impl Drop for Writer {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the writing thread of the store ended in a panic");
+            tracing::error!("the writer thread of the store panicked");
         }
     }
 }
 
-/// A part of a large file that is to be written. It lets a group of small writes go first, but only one.
+/// A waiting part of a large file. One group of small writes goes first.
 struct Part {
     work: Box<dyn Work>,
     has_waited: bool,
@@ -171,7 +170,7 @@ fn run(
 ) {
     let mut part: Option<Part> = None;
     loop {
-        // With something left to do, do not wait for more.
+        // Do not wait for commands while there is other work.
         let idle = discarded.is_empty() && part.is_none();
         let first = if idle { commands.blocking_recv() } else { commands.try_recv().ok() };
         if first.is_none() && part.is_none() && (discarded.is_empty() || commands.is_closed()) {
@@ -183,7 +182,7 @@ fn run(
             match command {
                 Command::Write(work) => group.push(work),
                 Command::WritePart(work) => {
-                    // Whoever waited for the one before has gone.
+                    // The caller of the previous one was dropped.
                     let before = part.replace(Part { work, has_waited: false });
                     group.extend(before.map(|before| before.work));
                 }
@@ -201,22 +200,22 @@ fn run(
         if !group.is_empty() {
             commit_group(connection, group);
         } else if let Err(error) = discard_step(connection, &mut discarded) {
-            // Left for the next opening.
-            tracing::warn!(%error, "could not remove a file that was cut off");
+            // The next start tries again.
+            tracing::warn!(%error, "could not remove an incomplete file");
             discarded.pop_front();
         }
     }
-    // Best effort: the log is read again at the next opening anyway.
+    // Best effort: errors do not matter here.
     let _ = connection.execute_batch("PRAGMA optimize");
 }
 
-/// Writes a group in one transaction and answers each write.
+/// Executes a group of writes in one transaction and sends their results.
 fn commit_group(connection: &Connection, mut group: Vec<Box<dyn Work>>) {
     let outcome = in_transaction(connection, &mut group);
     if let Err(error) = &outcome {
         tracing::error!(%error, writes = group.len(), "a group of writes could not be committed");
         if !connection.is_autocommit() {
-            // It failed already; what counts is that everybody is told so.
+            // The transaction has failed already, and its callers get that error.
             let _ = connection.execute_batch("ROLLBACK");
         }
     }
@@ -231,7 +230,7 @@ fn in_transaction(connection: &Connection, group: &mut [Box<dyn Work>]) -> Resul
         connection.prepare_cached("SAVEPOINT one")?.execute([])?;
         let keep = work.run(connection);
         if connection.is_autocommit() {
-            // Some failures (full disk, I/O) make SQLite roll back everything on its own.
+            // After some errors (full disk, I/O), SQLite rolls back the whole transaction itself.
             return Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(ABORT_ROLLBACK), None));
         }
         if !keep {
@@ -243,7 +242,7 @@ fn in_transaction(connection: &Connection, group: &mut [Box<dyn Work>]) -> Resul
     Ok(())
 }
 
-/// Removes a little of the first discarded file.
+/// Removes some chunks of the first discarded file.
 fn discard_step(
     connection: &Connection,
     discarded: &mut VecDeque<blobs::BlobNumber>,
@@ -275,9 +274,9 @@ mod tests {
         }
     }
 
-    /// What is written in which order, if two parts and a small write come while the thread is busy.
+    /// Two parts and a small write arrive while the thread is busy.
     #[tokio::test]
-    async fn parts_of_large_files_come_one_by_one_and_behind_small_writes() {
+    async fn parts_of_large_files_are_written_one_by_one_after_small_writes() {
         let folder = tempfile::tempdir().unwrap();
         let writer = Writer::start(schema::open_writer(&folder.path().join("store.db")).unwrap()).unwrap();
         let order = Order::default();
@@ -287,7 +286,7 @@ mod tests {
         let second = writer.write_part(note(&order, "second part"));
         let small = async {
             let mut written = std::pin::pin!(writer.write(note(&order, "small")));
-            // On its way to the thread, as everything else is.
+            // Polled once, so that the write is queued.
             assert!(futures::poll!(&mut written).is_pending());
             go_on.send(()).unwrap();
             written.await
@@ -298,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_of_a_large_file_lets_one_group_of_small_writes_go_first_and_no_more() {
+    async fn part_of_a_large_file_waits_for_one_group_of_small_writes_only() {
         let folder = tempfile::tempdir().unwrap();
         let writer = Writer::start(schema::open_writer(&folder.path().join("store.db")).unwrap()).unwrap();
         let order = Order::default();

@@ -1,7 +1,7 @@
 //! Clocks that are wrong: which record is the latest, what is marked, and the highest time seen.
 
 use proto_json::{PatientSummary, RecordId, Timestamp};
-use store::{NewUpload, PatientStore};
+use store::NewUpload;
 
 use crate::harness::{Fixture, With, analysed, at, mrn, on_every_adapter, put, put_result, upload};
 
@@ -159,9 +159,10 @@ async fn highest_time_is_kept_until_it_is_accepted(Fixture { store, .. }: Fixtur
 
 async fn pending_ecg_received_in_the_future_is_listed(Fixture { store, .. }: Fixture) {
     let ids = |found: Vec<store::PendingEcg>| found.into_iter().map(|ecg| ecg.id).collect::<Vec<_>>();
-    let list = |store: std::sync::Arc<dyn PatientStore>, before: Timestamp, now: Timestamp, limit| async move {
-        ids(store.pending_ecgs(before, now, limit).await.unwrap())
-    };
+    let list = |store: std::sync::Arc<dyn crate::harness::Store>,
+                before: Timestamp,
+                now: Timestamp,
+                limit| async move { ids(store.pending_ecgs(before, now, limit).await.unwrap()) };
     let [old, fresh, ahead] = [("old", 0), ("fresh", 100_000), ("ahead", YEAR)]
         .map(|(key, millis)| upload(7, key, millis).signal(None));
     for new in [&old, &fresh, &ahead] {

@@ -1,4 +1,4 @@
-//! What is stored stays; what cannot be stored is said so.
+//! Durability across restarts, and errors of stores that cannot be used.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -8,24 +8,24 @@ use futures::{StreamExt, TryStreamExt, stream};
 use proto_json::BlobHash;
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
-use store::{PatientStore, StoreError};
-use test_servers::MongoServer;
+use store::{BlobStore, PatientReader, StoreError};
+use testkit::MongoServer;
 
-use crate::harness::{With, analysed, first, from, mrn, put, put_result, try_put, upload};
+use crate::harness::{Store, With, analysed, first, mrn, orphan, put, put_result, try_put, upload};
 
-/// Stores something of everything; [`verify`] finds it again.
-async fn fill(store: &dyn PatientStore) {
+/// Stores records of all kinds for [`verify`].
+async fn fill(store: &dyn Store) {
     let new = upload(7, "a", 0).name("Ann").rate(60, 0).image().signal(None);
     put(store, &new).await;
     put_result(store, &analysed(&new, 70.0)).await.unwrap();
     for length in [1000, 9_000_000] {
         let content = Bytes::from(vec![7; length]);
         let body = stream::iter([Ok(content.clone())]).boxed();
-        store.put_blob(from(), BlobHash::of(&content), length as u64, body).await.unwrap();
+        store.put_blob(orphan(BlobHash::of(&content)), length as u64, body).await.unwrap();
     }
 }
 
-async fn verify(store: &dyn PatientStore) {
+async fn verify(store: &dyn Store) {
     let new = upload(7, "a", 0).name("Ann").rate(60, 0).image().signal(None);
     let patient = store.patient(mrn(7)).await.unwrap().unwrap();
     assert_eq!((patient.version, patient.name.as_deref()), (2, Some("Ann")));
@@ -34,14 +34,14 @@ async fn verify(store: &dyn PatientStore) {
     assert!(store.ecg(new.ecgs[0].id).await.unwrap().unwrap().analysis.is_some());
     assert!(put(store, &new).await.2, "it is known");
     for length in [1000, 9_000_000] {
-        let blob = store.blob(BlobHash::of(&vec![7; length])).await.unwrap().unwrap();
+        let blob = store.blob(orphan(BlobHash::of(&vec![7; length]))).await.unwrap().unwrap();
         let pieces: Vec<Bytes> = blob.body.try_collect().await.unwrap();
         assert_eq!(pieces.iter().map(Bytes::len).sum::<usize>(), length);
     }
 }
 
 #[tokio::test]
-async fn sqlite_keeps_everything_when_it_is_opened_again() {
+async fn sqlite_has_everything_after_it_is_reopened() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     fill(&*SqliteStore::open(&path).unwrap()).await;
@@ -49,7 +49,7 @@ async fn sqlite_keeps_everything_when_it_is_opened_again() {
 }
 
 #[tokio::test]
-async fn sqlite_keeps_a_second_process_out() {
+async fn sqlite_refuses_a_second_process() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     let store = SqliteStore::open(&path).unwrap();
@@ -60,7 +60,7 @@ async fn sqlite_keeps_a_second_process_out() {
 }
 
 #[tokio::test]
-async fn sqlite_says_what_is_wrong_with_a_file() {
+async fn sqlite_reports_why_a_file_cannot_be_opened() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     fs::write(&path, "This is not a database, but it is long enough to be looked at as one.".repeat(99))
@@ -97,7 +97,7 @@ async fn sqlite_refuses_a_damaged_file() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mongo_comes_back_when_the_server_does() {
+async fn mongo_works_again_after_the_server_is_restarted() {
     let mut server = MongoServer::start_own();
     let mut config = MongoConfig::new(server.uri(), server.fresh_database());
     config.server_selection_timeout = Duration::from_secs(2);
@@ -112,7 +112,7 @@ async fn mongo_comes_back_when_the_server_does() {
         try_put(&*store, &new).await.map(drop),
         store.patient(mrn(7)).await.map(drop),
         store
-            .put_blob(from(), BlobHash::of(b"x"), 1, stream::iter([Ok(Bytes::from_static(b"x"))]).boxed())
+            .put_blob(orphan(BlobHash::of(b"x")), 1, stream::iter([Ok(Bytes::from_static(b"x"))]).boxed())
             .await,
     ];
     for result in results {
@@ -129,7 +129,7 @@ async fn mongo_comes_back_when_the_server_does() {
 }
 
 #[tokio::test]
-async fn mongo_refuses_a_wrong_connection_string_without_repeating_it() {
+async fn mongo_refuses_a_wrong_connection_string_without_showing_it() {
     let config = MongoConfig::new("mongodb://user:secret@", "x");
     assert!(!format!("{config:?}").contains("secret"));
     let error = MongoStore::connect(config).await.unwrap_err();

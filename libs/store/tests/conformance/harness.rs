@@ -12,14 +12,19 @@ use proto_json::{
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{
-    AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload, Origin, PageRequest, PatientStore, StoreError,
-    UploadOutcome,
+    AnalysisResult, BlobKey, BlobReader, BlobStore, Maintenance, NewEcg, NewHeartRate, NewImage, NewUpload,
+    PageRequest, PatientWriter, StoreError, UploadOutcome,
 };
-use test_servers::MongoServer;
+use testkit::MongoServer;
+
+/// All ports of a store.
+pub(crate) trait Store: PatientWriter + BlobStore + Maintenance {}
+
+impl<S: PatientWriter + BlobStore + Maintenance> Store for S {}
 
 /// An empty store, and what has to live as long as it.
 pub(crate) struct Fixture {
-    pub(crate) store: Arc<dyn PatientStore>,
+    pub(crate) store: Arc<dyn Store>,
     _keep: Box<dyn Any + Send>,
 }
 
@@ -108,16 +113,21 @@ pub(crate) fn drawn(result: &AnalysisResult) -> Vec<HashedBytes> {
     result.outcome.iter().flat_map(|(_, plot, detail)| [content(plot), content(detail)]).collect()
 }
 
-/// A stored file.
-pub(crate) async fn get(store: &dyn PatientStore, hash: BlobHash) -> Option<Vec<u8>> {
-    let blob = store.blob(hash).await.unwrap()?;
+/// The key of a file of an upload.
+pub(crate) fn key(upload: &NewUpload, sha256: BlobHash) -> BlobKey {
+    BlobKey { upload: upload.id, sha256 }
+}
+
+/// The bytes of a stored file.
+pub(crate) async fn get(store: &(impl BlobReader + ?Sized), key: BlobKey) -> Option<Vec<u8>> {
+    let blob = store.blob(key).await.unwrap()?;
     let pieces: Vec<Bytes> = blob.body.try_collect().await.unwrap();
     let whole = pieces.concat();
     assert_eq!(whole.len() as u64, blob.bytes);
     Some(whole)
 }
 
-/// An upload of this key for patient `number`, received `millis` after the start, that brings nothing.
+/// An upload of this key for patient `number` without records, received `millis` after the start.
 pub(crate) fn upload(number: u64, key: &str, millis: i64) -> NewUpload {
     NewUpload {
         id: UploadId::from_idempotency_key("test", key),
@@ -135,7 +145,7 @@ pub(crate) fn upload(number: u64, key: &str, millis: i64) -> NewUpload {
     }
 }
 
-/// Adds things to an upload.
+/// Adds records to an upload.
 pub(crate) trait With: Sized {
     fn name(self, name: &str) -> Self;
     fn rate(self, rate: i64, recorded: i64) -> Self;
@@ -232,7 +242,7 @@ pub(crate) fn analysed(upload: &NewUpload, mean_bpm: f64) -> AnalysisResult {
     };
     AnalysisResult {
         ecg_id: upload.ecgs[0].id,
-        from: upload.origin(),
+        upload_id: upload.id,
         mrn: upload.mrn,
         stored_at: at(50_000),
         outcome: Ok((analysis, blob("plot", MediaType::Png), blob("detail", MediaType::Json))),
@@ -243,27 +253,30 @@ pub(crate) fn failed(upload: &NewUpload, reason: &str) -> AnalysisResult {
     AnalysisResult { outcome: Err(reason.to_owned()), ..analysed(upload, 1.0) }
 }
 
-/// Some upload that brings files.
-pub(crate) fn from() -> Origin {
-    upload(7, "files", 0).origin()
+/// The key of a file of an upload that is never stored.
+pub(crate) fn orphan(sha256: BlobHash) -> BlobKey {
+    key(&upload(7, "files", 0), sha256)
 }
 
 /// Stores an upload with its files.
 pub(crate) async fn try_put(
-    store: &dyn PatientStore,
+    store: &(impl PatientWriter + ?Sized),
     upload: &NewUpload,
 ) -> Result<UploadOutcome, StoreError> {
     store.store_upload(upload, files(upload)).await
 }
 
 /// Stores a result with its files.
-pub(crate) async fn put_result(store: &dyn PatientStore, result: &AnalysisResult) -> Option<PatientSummary> {
+pub(crate) async fn put_result(
+    store: &(impl PatientWriter + ?Sized),
+    result: &AnalysisResult,
+) -> Option<PatientSummary> {
     store.store_analysis(result, drawn(result)).await.unwrap()
 }
 
 /// Stores an upload that must not conflict.
 pub(crate) async fn put(
-    store: &dyn PatientStore,
+    store: &(impl PatientWriter + ?Sized),
     upload: &NewUpload,
 ) -> (UploadReceipt, PatientSummary, bool) {
     match try_put(store, upload).await.unwrap() {

@@ -1,8 +1,7 @@
-//! One suite for every adapter of the patient store: whatever is under it, the port behaves alike.
+//! One suite for all adapters of the patient store.
 
 #![allow(clippy::unwrap_used, reason = "in a test, an error is a failure")]
 
-mod abandoned;
 mod analyses;
 mod blobs;
 mod clock;
@@ -12,5 +11,6 @@ mod durability;
 mod files;
 mod harness;
 mod lists;
+mod orphans;
 mod search;
 mod uploads;

@@ -1,6 +1,6 @@
 //! Finding patients by name and number.
 
-use store::{PageRequest, PatientStore};
+use store::PageRequest;
 
 use crate::harness::{Fixture, With, first, on_every_adapter, put, upload};
 
@@ -11,12 +11,12 @@ on_every_adapter!(
     a_search_is_paged,
 );
 
-async fn found(store: &dyn PatientStore, query: &str) -> Vec<u64> {
+async fn found(store: &dyn crate::harness::Store, query: &str) -> Vec<u64> {
     let page = store.patients(Some(query), first(100)).await.unwrap();
     page.items.iter().map(|patient| patient.mrn.get()).collect()
 }
 
-async fn patients(store: &dyn PatientStore, names: &[(u64, &str)]) {
+async fn patients(store: &dyn crate::harness::Store, names: &[(u64, &str)]) {
     for (number, name) in names {
         let new = upload(*number, &number.to_string(), 0);
         put(store, &if name.is_empty() { new } else { new.name(name) }).await;

@@ -1,21 +1,22 @@
-//! Limits how many requests are in flight at the same time: a total, and a share of it for each client, so that a client
-//! that floods the server or holds connections open leaves room for the others.
+//! In-flight limits: a total, and a share of it for each client. A client that floods the server or keeps
+//! connections open leaves permits for the others.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Why a request gets no permit.
+/// Why no permit is available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoPermit {
-    /// All permits are taken.
+    /// All permits are in use.
     Total,
-    /// The share of this client is taken.
+    /// The share of this client is in use.
     Client,
 }
 
-/// What one client holds.
+/// State of a client that holds permits.
 #[derive(Debug)]
 struct Holding {
     permits: usize,
@@ -24,7 +25,7 @@ struct Holding {
 
 type Holdings = Mutex<HashMap<Arc<str>, Holding>>;
 
-/// Permits for one kind of request.
+/// Limits the requests in flight of one kind.
 #[derive(Debug)]
 pub(crate) struct ConcurrencyLimiter {
     total: Arc<Semaphore>,
@@ -34,8 +35,8 @@ pub(crate) struct ConcurrencyLimiter {
 }
 
 impl ConcurrencyLimiter {
-    /// `total` permits, of which one client gets `per_client` at most. `active_per_client` of a client's requests are
-    /// worked on at a time.
+    /// `total` permits, at most `per_client` of them for one client. Of these, `active_per_client` requests
+    /// are processed at the same time.
     pub(crate) fn new(total: usize, per_client: usize, active_per_client: usize) -> Self {
         ConcurrencyLimiter {
             total: Arc::new(Semaphore::new(total.min(Semaphore::MAX_PERMITS))),
@@ -45,10 +46,10 @@ impl ConcurrencyLimiter {
         }
     }
 
-    /// A permit, if there is one. Does not wait.
+    /// Takes a permit if one is available. Does not wait.
     pub(crate) fn try_acquire(&self, client: &Arc<str>) -> Result<Permit, NoPermit> {
         let permit = self.total.clone().try_acquire_owned().map_err(|_| NoPermit::Total)?;
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock();
         let holding = held.entry(client.clone()).or_insert_with(|| Holding {
             permits: 0,
             queue: Arc::new(Semaphore::new(self.active_per_client)),
@@ -62,7 +63,7 @@ impl ConcurrencyLimiter {
     }
 }
 
-/// Allows one request to be in flight; given back when dropped.
+/// Permits one request to be in flight. Dropping it returns the permit.
 #[derive(Debug)]
 pub(crate) struct Permit {
     client: Arc<str>,
@@ -72,8 +73,8 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Waits in the client's queue (FIFO) until the request may be worked on; the next one follows when the result is
-    /// dropped.
+    /// Waits in the client's queue (FIFO) until the request may be processed. Dropping the result lets the
+    /// next request proceed.
     pub(crate) async fn queue(&self) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed.
         self.queue.clone().acquire_owned().await.ok()
@@ -82,7 +83,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock();
         if let Some(holding) = held.get_mut(&self.client) {
             holding.permits -= 1;
             if holding.permits == 0 {
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_client_gets_its_share_and_leaves_the_rest_to_others() {
+    fn client_is_limited_to_its_share_and_others_get_the_rest() {
         let limiter = ConcurrencyLimiter::new(5, 2, 1);
         let (ann, bob, cyd): (Arc<str>, Arc<str>, Arc<str>) = ("ann".into(), "bob".into(), "cyd".into());
         let first = limiter.try_acquire(&ann).unwrap();
@@ -113,17 +114,17 @@ mod tests {
     }
 
     #[test]
-    fn clients_without_permits_are_forgotten() {
+    fn clients_without_permits_are_removed() {
         let limiter = ConcurrencyLimiter::new(5, 2, 1);
         for number in 0..1_000 {
             limiter.try_acquire(&number.to_string().into()).unwrap();
         }
-        assert!(limiter.held.lock().unwrap().is_empty());
+        assert!(limiter.held.lock().is_empty());
         assert_eq!(limiter.total.available_permits(), 5);
     }
 
     #[tokio::test]
-    async fn requests_of_one_client_queue_and_do_not_wait_for_those_of_others() {
+    async fn requests_queue_per_client() {
         let limiter = ConcurrencyLimiter::new(5, 5, 1);
         let (ann, bob): (Arc<str>, Arc<str>) = ("ann".into(), "bob".into());
         let (first, second) = (limiter.try_acquire(&ann).unwrap(), limiter.try_acquire(&ann).unwrap());

@@ -1,49 +1,49 @@
-//! Limits the memory that the bodies and files of uploads take together.
+//! The memory budget of upload bodies and files.
 
 use std::sync::Arc;
 
-use runtime::Turns;
+use http_server::FairScheduler;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A number of bytes that all uploads share.
 ///
-/// Invariant: nothing that is reserved with [`MemoryBudget::reserve`] waits for a client, so that a slow client cannot keep
-/// memory from others.
+/// Invariant: no memory from [`MemoryBudget::reserve`] is held while waiting for a client, so a slow client
+/// cannot keep memory from others.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryBudget {
     bytes: usize,
-    /// One permit for each byte.
+    /// One permit per byte.
     free: Arc<Semaphore>,
-    /// Reservations of one client at the same time.
-    per_client: Arc<Turns>,
+    /// Limits the simultaneous reservations of each client.
+    per_client: Arc<FairScheduler>,
 }
 
 impl MemoryBudget {
-    /// `bytes` in all. [`MemoryBudget::reserve`] gives one client `per_client` reservations at a time.
+    /// `bytes` in total. [`MemoryBudget::reserve`] gives a client `per_client` reservations at the same time.
     pub(crate) fn new(bytes: u64, per_client: usize) -> Self {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(u32::MAX as usize);
         MemoryBudget {
             bytes,
             free: Arc::new(Semaphore::new(bytes)),
-            per_client: Arc::new(Turns::new(per_client)),
+            per_client: Arc::new(FairScheduler::new(per_client)),
         }
     }
 
-    /// Reserves memory if there is some now. Does not wait.
+    /// Reserves memory if it is available. Does not wait.
     pub(crate) fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
         let bytes = u32::try_from(bytes).ok()?;
         let memory = self.free.clone().try_acquire_many_owned(bytes).ok()?;
-        Some(Reservation { memory, _turn: None })
+        Some(Reservation { memory, _position: None })
     }
 
-    /// Reserves memory in the order of the calls: first among those of the same client, then among those of all
-    /// clients. Whatever is larger than the budget gets all of it.
+    /// Waits for memory. Reservations are made in the order of the calls, first per client and then among all
+    /// clients. A request larger than the budget reserves all of it.
     pub(crate) async fn reserve(&self, client: &Arc<str>, bytes: usize) -> Option<Reservation> {
-        // Neither semaphore is ever closed.
-        let turn = self.per_client.of(client).acquire_owned().await.ok()?;
+        // The semaphores are never closed.
+        let position = self.per_client.client(client).acquire_owned().await.ok()?;
         let bytes = u32::try_from(bytes.min(self.bytes)).unwrap_or(u32::MAX);
         let memory = self.free.clone().acquire_many_owned(bytes).await.ok()?;
-        Some(Reservation { memory, _turn: Some(turn) })
+        Some(Reservation { memory, _position: Some(position) })
     }
 
     #[cfg(test)]
@@ -52,15 +52,15 @@ impl MemoryBudget {
     }
 }
 
-/// Reserved memory; given back when dropped.
+/// Reserved memory. Dropping it returns the memory.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     memory: OwnedSemaphorePermit,
-    _turn: Option<OwnedSemaphorePermit>,
+    _position: Option<OwnedSemaphorePermit>,
 }
 
 impl Reservation {
-    /// Adds a reservation of the same budget.
+    /// Adds another reservation of the same budget.
     pub(crate) fn merge(&mut self, more: Reservation) {
         self.memory.merge(more.memory);
     }
@@ -75,14 +75,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn reservations_are_made_in_order_of_the_calls_however_large_they_are() {
+    async fn reservations_are_made_in_call_order_regardless_of_size() {
         let budget = MemoryBudget::new(100, 10);
         let client: Arc<str> = "ann".into();
         let first = budget.reserve(&client, 60).await.unwrap();
         let mut large = pin!(budget.reserve(&client, 90));
         assert!(poll!(&mut large).is_pending());
         let mut small = pin!(budget.reserve(&client, 10));
-        assert!(poll!(&mut small).is_pending(), "it does not overtake the large one");
+        assert!(poll!(&mut small).is_pending(), "a small reservation does not overtake a large one");
         drop(first);
         let large = large.await.unwrap();
         drop(small.await.unwrap());
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_with_many_reservations_does_not_keep_others_waiting() {
+    async fn waiting_reservations_of_a_client_do_not_block_others() {
         let budget = MemoryBudget::new(100, 1);
         let (ann, bob): (Arc<str>, Arc<str>) = ("ann".into(), "bob".into());
         let _first = budget.reserve(&ann, 50).await.unwrap();
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_larger_than_the_budget_gets_all_of_it() {
+    async fn reservation_larger_than_the_budget_gets_all_of_it() {
         let budget = MemoryBudget::new(100, 1);
         let all = budget.reserve(&"ann".into(), 1_000).await.unwrap();
         assert!(budget.try_reserve(1).is_none());

@@ -1,11 +1,11 @@
-//! Decides what the gateway takes on: requests in flight, request rates, memory, and the share of each client in them.
+//! Admission control: in-flight limits, rate limits, memory, and the share of each client.
 //!
 //! Invariants:
-//! - No client gets more than its share of the permits, so one token cannot stop the others.
-//! - Requests of one client queue among themselves (FIFO) and never in front of another client.
-//! - Whoever is refused is told when to try again (`Retry-After`).
+//! - No client gets more than its share of the permits, so a single token cannot block the others.
+//! - Requests of one client queue among themselves (FIFO) and never ahead of another client.
+//! - A rejected request has a `Retry-After` header.
 //!
-//! Without tokens all clients count as one, which may use everything.
+//! Without tokens there is one client, which may use everything.
 
 mod concurrency;
 mod memory;
@@ -14,64 +14,64 @@ mod rate;
 use std::sync::Arc;
 
 use axum::http::{HeaderValue, header};
-use runtime::Turns;
+use http_server::FairScheduler;
+use http_server::problem::{ApiError, ProblemType};
 use runtime::disk::DiskReserve;
-use runtime::problem::{ApiError, ProblemType};
 
+use crate::auth::tokens::Client;
 use crate::config::Limits;
-use crate::tokens::Client;
 
 pub(crate) use concurrency::{ConcurrencyLimiter, NoPermit, Permit};
 pub(crate) use memory::{MemoryBudget, Reservation};
 pub(crate) use rate::RateKey;
 use rate::RateLimiter;
 
-/// A client that was quiet may catch up by this many seconds of its rate.
+/// A burst is this many seconds of the rate.
 const BURST_SECONDS: u32 = 4;
-/// Requests with a wrong token or none that are answered 401, for each network; further ones 429.
+/// Requests per network with an invalid or missing token that are answered with 401; further ones get 429.
 const FAILED_PER_SECOND: u32 = 5;
 const FAILED_BURST: u32 = 60;
-/// What a body of the largest size takes beside its own bytes.
+/// Memory that parsing a body of maximum size needs in addition to the body.
 const BODY_OVERHEAD: u64 = 1 << 20;
 
-/// Seconds after which a client may ask again whether there is space on the disk.
+/// `Retry-After` in seconds if the disk is nearly full.
 const DISK_RETRY_AFTER: u16 = 5;
 
-/// Everything that is shared among clients.
+/// The limits that all clients share.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    /// Below its reserve, no upload is taken.
+    /// Uploads are rejected while a disk is below its reserve.
     disks: Arc<DiskReserve>,
     uploads: ConcurrencyLimiter,
     reads: ConcurrencyLimiter,
     event_streams: ConcurrencyLimiter,
-    /// Connections of one client that are worked on by the threads of the runtime at the same time.
-    pub(crate) threads: Turns,
-    /// For files of uploads while they are checked.
+    /// Limits the connections of each client that are polled at the same time.
+    pub(crate) threads: FairScheduler,
+    /// Memory for files of uploads while they are validated.
     pub(crate) file_memory: MemoryBudget,
-    /// For whole bodies of `/api/new_patient` while they are parsed.
+    /// Memory for whole bodies of `/api/new_patient` while they are parsed.
     pub(crate) body_memory: MemoryBudget,
-    /// Requests with a token.
+    /// Requests with a valid token.
     requests: RateLimiter,
-    /// Requests with a wrong token or none, where one is needed: guessing tokens does not pay.
+    /// Requests with an invalid or missing token, where one is needed. Limits guessing of tokens.
     failed: RateLimiter,
-    /// Requests for what everybody may ask.
+    /// Requests that need no token.
     public: RateLimiter,
 }
 
-/// A kind of request rate.
+/// Kinds of request rates.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Rate {
-    /// With a known token.
+    /// With a valid token.
     Authenticated,
-    /// With a wrong token or none, where one is needed.
+    /// With an invalid or missing token, where one is needed.
     Failed,
     /// Where no token is needed.
     Public,
 }
 
 impl Admission {
-    /// `reads_in_process`: reads keep a thread of this process busy. Needs a runtime.
+    /// `reads_in_process`: reads use a thread of this process. Must be called on a tokio runtime.
     pub(crate) fn new(
         limits: &Limits,
         disks: Arc<DiskReserve>,
@@ -83,10 +83,10 @@ impl Admission {
         let (uploads, reads, streams) =
             (limits.max_uploads_in_flight, limits.max_reads_in_flight, limits.max_watchers);
         let active_uploads = if with_tokens { limits.token_uploads_at_once } else { uploads };
-        // Reads that are answered in this process keep a processor busy each; one processor is left to other clients.
+        // A read in this process keeps a processor busy. One processor is left for other clients.
         let active_reads = if with_tokens && reads_in_process { processors.saturating_sub(1) } else { reads };
         let parsed_at_once = if with_tokens { 1 } else { processors };
-        // Half for files, half for whole bodies; a body of the largest size must fit.
+        // Half of the memory is for files, half for whole bodies. A body of maximum size must fit.
         let half = limits.upload_memory.0 / 2;
         let for_bodies = half.max(limits.max_legacy_body.0 + BODY_OVERHEAD);
         let (requests, public) = (limits.max_requests_per_second, limits.max_public_requests_per_second);
@@ -95,7 +95,7 @@ impl Admission {
             uploads: ConcurrencyLimiter::new(uploads, share(uploads), active_uploads),
             reads: ConcurrencyLimiter::new(reads, share(reads), active_reads),
             event_streams: ConcurrencyLimiter::new(streams, share(streams), 1),
-            threads: Turns::at_threads(),
+            threads: FairScheduler::per_worker_thread(),
             file_memory: MemoryBudget::new(half, 1),
             body_memory: MemoryBudget::new(for_bodies, parsed_at_once),
             requests: RateLimiter::new(requests, requests.saturating_mul(BURST_SECONDS)),
@@ -104,7 +104,7 @@ impl Admission {
         }
     }
 
-    /// Allows one more upload to be in flight, while the disks have their reserve.
+    /// Takes a permit for an upload. Rejects it while a disk is below its reserve.
     pub(crate) fn upload(&self, client: &Client) -> Result<Permit, ApiError> {
         if let Err(low) = self.disks.check() {
             metrics::counter!("bedside_gateway_uploads_refused_total").increment(1);
@@ -112,7 +112,7 @@ impl Admission {
                 disk = low.disk,
                 free = low.free,
                 reserve = low.reserve,
-                "too little disk space for uploads"
+                "an upload was rejected because a disk is nearly full"
             );
             return Err(ApiError::unavailable(
                 "The disk of this server is nearly full; send the upload again later.",
@@ -121,24 +121,24 @@ impl Admission {
         }
         self.uploads.try_acquire(&client.name).map_err(|none| {
             metrics::counter!("bedside_gateway_uploads_refused_total").increment(1);
-            refused(none, "uploads")
+            no_permit(none, "uploads")
         })
     }
 
-    /// Allows one more read to be in flight.
+    /// Takes a permit for a read.
     pub(crate) fn read(&self, client: &Client) -> Result<Permit, ApiError> {
         self.reads.try_acquire(&client.name).map_err(|none| {
             metrics::counter!("bedside_gateway_reads_refused_total").increment(1);
-            refused(none, "reads")
+            no_permit(none, "reads")
         })
     }
 
-    /// Allows one more event stream to be open.
+    /// Takes a permit for an event stream.
     pub(crate) fn event_stream(&self, client: &Client) -> Result<Permit, ApiError> {
-        self.event_streams.try_acquire(&client.name).map_err(|none| refused(none, "event streams"))
+        self.event_streams.try_acquire(&client.name).map_err(|none| no_permit(none, "event streams"))
     }
 
-    /// Counts a request against its rate.
+    /// Counts a request against a rate limit.
     pub(crate) fn check_rate(&self, rate: Rate, key: &RateKey) -> Result<(), ApiError> {
         let limiter = match rate {
             Rate::Authenticated => &self.requests,
@@ -154,8 +154,8 @@ impl Admission {
     }
 }
 
-/// The reply to a request that gets no permit.
-fn refused(none: NoPermit, what: &str) -> ApiError {
+/// The response to a request that gets no permit.
+fn no_permit(none: NoPermit, what: &str) -> ApiError {
     match none {
         NoPermit::Total => ApiError::unavailable(
             format!("As many {what} are under way as this server takes; try again in a moment."),
@@ -165,7 +165,7 @@ fn refused(none: NoPermit, what: &str) -> ApiError {
     }
 }
 
-/// The reply to a client that has its share already.
+/// The response to a client that already uses its share.
 pub(crate) fn too_many(what: &str) -> ApiError {
     ApiError::new(
         ProblemType::TOO_MANY_REQUESTS,

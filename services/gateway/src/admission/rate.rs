@@ -1,46 +1,48 @@
-//! Limits how many requests per second are answered for each client or network.
+//! Rate limits per client or network, with the `governor` crate.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use governor::Quota;
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::HashMapStateStore;
-use runtime::http::Network;
+use http_server::Network;
+use parking_lot::RwLock;
 
-/// Above this number of keys, those that have used nothing lately are forgotten.
+/// Number of keys above which idle keys are removed.
 const SWEEP_ABOVE: usize = 4_096;
-/// Above this number of keys in use, all are forgotten: somebody makes up addresses.
+/// Number of keys in use above which all keys are removed. Bounds the memory if requests come from very many
+/// addresses.
 const FORGET_ABOVE: usize = 65_536;
 
-/// Whose requests are counted together.
+/// The key under which requests are counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum RateKey {
-    /// The client that a token belongs to.
+    /// A client with a valid token.
     Client(Arc<str>),
-    /// Everybody without a known token in this network.
+    /// All clients without a valid token in this network.
     Network(Network),
 }
 
 type Keyed<C> =
     governor::RateLimiter<RateKey, HashMapStateStore<RateKey>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
-/// A rate with a burst, for each key on its own.
+/// A rate limit with a burst for each key.
 #[derive(Debug)]
 pub(crate) struct RateLimiter<C: Clock = DefaultClock> {
-    /// `None` is no limit.
+    /// `None` means no limit.
     quota: Option<Quota>,
     clock: C,
     keyed: RwLock<Keyed<C>>,
-    /// Number of keys at which idle ones are forgotten next; doubled each time, so that it is rare.
+    /// Number of keys at which idle keys are removed next. It doubles each time, so that sweeps are rare.
     sweep_at: AtomicUsize,
 }
 
 impl RateLimiter {
-    /// So many requests per second, and `burst` at once. A rate of 0 is no limit.
+    /// Requests per second and burst size. A rate of 0 means no limit.
     pub(crate) fn new(per_second: u32, burst: u32) -> Self {
         RateLimiter::with_clock(per_second, burst, DefaultClock::default())
     }
@@ -57,12 +59,12 @@ impl<C: Clock + Clone> RateLimiter<C> {
     /// Counts a request.
     ///
     /// # Errors
-    /// The time after which the next request of this key is allowed.
+    /// The time until the next request of this key is allowed.
     pub(crate) fn check(&self, key: &RateKey) -> Result<(), Duration> {
         if self.quota.is_none() {
             return Ok(());
         }
-        let keyed = self.keyed.read().unwrap_or_else(PoisonError::into_inner);
+        let keyed = self.keyed.read();
         let checked = keyed.check_key(key).map_err(|early| early.wait_time_from(self.clock.now()));
         let keys = keyed.len();
         drop(keyed);
@@ -73,7 +75,7 @@ impl<C: Clock + Clone> RateLimiter<C> {
     }
 
     fn sweep(&self) {
-        let mut keyed_now = self.keyed.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keyed_now = self.keyed.write();
         keyed_now.retain_recent();
         if keyed_now.len() > FORGET_ABOVE {
             *keyed_now = keyed(self.quota, &self.clock);
@@ -83,7 +85,7 @@ impl<C: Clock + Clone> RateLimiter<C> {
 }
 
 fn keyed<C: Clock + Clone>(quota: Option<Quota>, clock: &C) -> Keyed<C> {
-    // Without a limit it is never asked.
+    // Without a limit the quota is not used.
     let quota = quota.unwrap_or(Quota::per_second(NonZeroU32::MIN));
     governor::RateLimiter::new(quota, HashMapStateStore::default(), clock.clone())
 }
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_passes_then_the_rate_holds_for_each_key_on_its_own() {
+    fn burst_passes_and_then_the_rate_applies_per_key() {
         let clock = FakeRelativeClock::default();
         let rate = RateLimiter::with_clock(2, 3, clock.clone());
         for _ in 0..3 {
@@ -120,28 +122,28 @@ mod tests {
     }
 
     #[test]
-    fn made_up_addresses_do_not_take_memory_without_a_limit() {
+    fn memory_is_bounded_for_any_number_of_addresses() {
         let rate = RateLimiter::with_clock(1, 1, FakeRelativeClock::default());
         for number in 0..200_000_u32 {
             let network = Network::from(IpAddr::from(number.to_be_bytes()));
             let _ = rate.check(&RateKey::Network(network));
         }
-        assert!(rate.keyed.read().unwrap().len() <= FORGET_ABOVE + 1);
+        assert!(rate.keyed.read().len() <= FORGET_ABOVE + 1);
     }
 
     #[test]
-    fn idle_keys_are_forgotten() {
+    fn idle_keys_are_removed() {
         let clock = FakeRelativeClock::default();
         let rate = RateLimiter::with_clock(1, 1, clock.clone());
         for number in 0..=SWEEP_ABOVE {
             clock.advance(Duration::from_secs(2));
             rate.check(&client(&number.to_string())).unwrap();
         }
-        assert_eq!(rate.keyed.read().unwrap().len(), 1);
+        assert_eq!(rate.keyed.read().len(), 1);
     }
 
     #[test]
-    fn a_rate_of_zero_is_no_limit() {
+    fn zero_rate_is_unlimited() {
         let rate = RateLimiter::new(0, 0);
         for _ in 0..1_000 {
             rate.check(&client("a")).unwrap();

@@ -1,4 +1,4 @@
-//! Makes the document: paths by hand, schemas from the types of proto-json.
+//! Generates the document: paths are written by hand, schemas are derived from the types of proto-json.
 
 use proto_json::{
     DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, FormerNames, HeartRateRecord, ImageRecord, Mrn,
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::replies::{Replies, parameters, problems};
 
-/// The whole document.
+/// Returns the whole document.
 pub(super) fn make() -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.definitions_path = "/components/schemas".into();
@@ -52,7 +52,7 @@ pub(super) fn make() -> Value {
     })
 }
 
-/// Text without control characters.
+/// Pattern of text without control characters.
 const PLAIN: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 
 struct Schemas(SchemaGenerator);
@@ -165,7 +165,7 @@ fn paths(schemas: &mut Schemas) -> Value {
     })
 }
 
-/// What every route of one dead letter can end with.
+/// Adds the responses of a route with one dead letter.
 fn letter(replies: Replies) -> Replies {
     replies.guarded().problem(400).problem(404).problem(503)
 }
@@ -175,7 +175,7 @@ fn without_token(mut operation: Value) -> Value {
     operation
 }
 
-/// Replies of the documented routes are sentences, whatever goes wrong.
+/// The responses of legacy routes are plain text, including errors.
 fn legacy_read() -> Replies {
     legacy_any().text(502, "A sentence")
 }
@@ -202,7 +202,7 @@ fn file(id: &str, summary: &str, media_types: &[&str], schema: &Value) -> Value 
         "Content-Disposition": header("Name of the file."),
         "Accept-Ranges": header("`bytes`"),
     });
-    // A part of a JSON document is none: it has its media type, and no schema.
+    // A part of a JSON document is not valid JSON: it has the media type, but no schema.
     let of_part: Value = media_types.iter().map(|media_type| ((*media_type).to_owned(), json!({}))).collect();
     let mut part =
         json!({ "description": "A part of the file", "content": of_part, "headers": headers.clone() });
@@ -317,7 +317,7 @@ fn upload(schemas: &mut Schemas) -> Value {
     operation
 }
 
-/// The body of the documented route says more than its type: what is taken for not given, and what is not.
+/// The schema of the legacy body. Its type alone does not express which values count as absent.
 fn new_patient_schema() -> Value {
     let base64 = |description: &str| json!({ "type": "string", "contentEncoding": "base64", "description": format!("{description}; empty: not given.") });
     json!({

@@ -1,4 +1,8 @@
-//! The OpenAPI document of all routes: checked in as `openapi.json`, made anew and compared by a test.
+//! The OpenAPI document of all routes, checked in as `openapi.json`. A test regenerates it and compares.
+//!
+//! `utoipa` and `aide` are not used: both derive operations from handler signatures, but most routes here are
+//! forwarded to the query service and have no handler, and streamed bodies are no extractor types. They would
+//! also change the published document. Schemas are derived from the types of proto-json.
 
 /// The checked-in document.
 pub(crate) const DOCUMENT: &str = include_str!("../../openapi.json");
@@ -12,10 +16,10 @@ mod replies;
 mod tests {
     use std::collections::BTreeSet;
 
-    use crate::routes::{OWN, READS};
+    use crate::http::routes::{OWN, READS};
 
     #[test]
-    fn checked_in_document_is_that_of_the_routes() {
+    fn checked_in_document_is_current() {
         let made = format!("{:#}\n", super::document::make());
         if std::env::var_os("BEDSIDE_UPDATE").is_some() {
             std::fs::write("openapi.json", &made).unwrap();
@@ -23,12 +27,13 @@ mod tests {
         let on_disk = std::fs::read_to_string("openapi.json").unwrap_or_default();
         assert!(
             on_disk == made,
-            "openapi.json has drifted; run `BEDSIDE_UPDATE=1 cargo test -p gateway --lib openapi` and review the change"
+            "openapi.json is not current; run `BEDSIDE_UPDATE=1 cargo test -p gateway --lib openapi` and review \
+             the change"
         );
     }
 
     #[test]
-    fn every_route_is_described_and_nothing_else() {
+    fn document_describes_exactly_the_routes() {
         let document = super::document::make();
         let described: BTreeSet<(String, String)> = document["paths"]
             .as_object()
@@ -48,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_somewhere() {
+    fn every_reference_resolves() {
         fn references(value: &serde_json::Value, found: &mut BTreeSet<String>) {
             match value {
                 serde_json::Value::Object(object) => {

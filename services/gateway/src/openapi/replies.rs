@@ -1,12 +1,12 @@
-//! Replies and parameters that several routes share.
+//! Responses and parameters that several routes share.
 
 use serde_json::{Map, Value, json};
 
-/// Replies of one route, by status.
+/// Responses of a route by status.
 pub(super) struct Replies(Map<String, Value>);
 
 impl Replies {
-    /// What every route can end with.
+    /// The responses of every route.
     pub(super) fn new() -> Self {
         Replies(Map::new()).problem(403).problem(500)
     }
@@ -16,7 +16,7 @@ impl Replies {
         self
     }
 
-    /// 200 with this schema as JSON.
+    /// Adds a 200 response with a JSON schema.
     pub(super) fn json(self, description: &str, schema: &Value) -> Self {
         self.add(
             200,
@@ -24,12 +24,12 @@ impl Replies {
         )
     }
 
-    /// A problem document of this status.
+    /// Adds a problem document with this status.
     pub(super) fn problem(self, status: u16) -> Self {
         self.add(status, json!({ "$ref": format!("#/components/responses/Problem{status}") }))
     }
 
-    /// A sentence, as the documented routes answer.
+    /// Adds a plain text response, as the legacy routes return it.
     pub(super) fn text(self, status: u16, description: &str) -> Self {
         let mut reply = json!({
             "description": description,
@@ -41,12 +41,12 @@ impl Replies {
         self.add(status, reply)
     }
 
-    /// What routes behind a token add.
+    /// Adds the responses of routes that need a token.
     pub(super) fn guarded(self) -> Self {
         self.problem(401).problem(429)
     }
 
-    /// What routes add that query answers.
+    /// Adds the responses of routes that the query service answers.
     pub(super) fn read(self) -> Self {
         self.guarded().problem(502).problem(503)
     }
@@ -56,7 +56,7 @@ impl Replies {
     }
 }
 
-/// Headers that go with a status.
+/// Headers of responses with this status.
 fn headers_of(status: u16) -> Option<Value> {
     match status {
         401 => Some(json!({ "WWW-Authenticate": { "required": true, "schema": { "type": "string" } } })),
@@ -69,7 +69,7 @@ fn headers_of(status: u16) -> Option<Value> {
     }
 }
 
-/// The problem replies that [`Replies::problem`] refers to.
+/// The problem responses that [`Replies::problem`] references.
 pub(super) fn problems() -> Map<String, Value> {
     let described = [
         (400, "The request is not valid; the sentence names what."),

@@ -1,12 +1,14 @@
-//! `bedside audit`: what helps to read the audit log.
+//! `bedside audit`: computes the pseudonyms of the audit log.
 
 use std::path::PathBuf;
 
 use proto_json::Mrn;
 use runtime::Secret;
+use serde_json::json;
 
-use super::{CliError, say};
-use crate::folder;
+use super::error::CliError;
+use super::output::OutputArgs;
+use crate::data_dir::{self, DataArgs};
 
 /// Read the audit log.
 #[derive(Debug, clap::Args)]
@@ -17,7 +19,7 @@ pub(crate) struct AuditArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Print the pseudonyms by which the audit log names patients
+    /// Print the pseudonyms of patients in the audit log
     #[command(after_help = "Example:
   grep $(bedside audit pseudonym 7) ~/.local/share/bedside/audit.log")]
     Pseudonym(Pseudonym),
@@ -25,26 +27,29 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Pseudonym {
-    /// Record numbers
+    /// Medical record numbers
     #[arg(value_name = "MRN", required = true)]
     mrns: Vec<Mrn>,
-    /// File of the gateways' secret; by default `key` in the data folder
+    /// File of the gateway's secret; default: `key` in the data directory
     #[arg(long, env = "BEDSIDE_KEY_FILE", value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Folder of all data; by default `bedside` in the user's data folder
-    #[arg(long, env = "BEDSIDE_DATA", value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 impl AuditArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
-        let Command::Pseudonym(Pseudonym { mrns, key_file, data }) = self.command;
-        let told = |error: runtime::StartError| CliError::told(error.to_string());
+        let Command::Pseudonym(Pseudonym { mrns, key_file, data, output }) = self.command;
         let file = match key_file {
             Some(file) => file,
-            None => data.map_or_else(folder::default, Ok).map_err(told)?.join(folder::KEY),
+            None => data.path()?.join(data_dir::KEY),
         };
-        let key = Secret::read(&file).map_err(told)?;
-        mrns.into_iter().try_for_each(|mrn| say(gateway::pseudonym(&key, mrn)))
+        let key = Secret::read(&file)?;
+        mrns.into_iter().try_for_each(|mrn| {
+            let pseudonym = gateway::pseudonym(&key, mrn);
+            output.print(&pseudonym, &json!({ "mrn": mrn, "pseudonym": pseudonym }))
+        })
     }
 }

@@ -1,126 +1,134 @@
-//! `bedside backup`: a copy of the data folder, while Bedside runs on it.
+//! `bedside backup`: copies the data directory. Bedside may be running.
 //!
-//! The copy is made under another name beside its own, marked as incomplete, and gets its name at the end: whatever
-//! interrupts it, nothing that looks like a backup is left. `SHA256SUMS` holds the hashes of its files; `bedside restore`
-//! compares them before it changes anything.
+//! The copy is created as `DIR.incomplete` with a marker file and renamed when it is complete. An interrupted
+//! backup therefore never looks like a backup. `SHA256SUMS` contains the hashes of the files; `bedside
+//! restore` compares them before it changes anything.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use checksum::{Sums, hash_file};
+use serde_json::json;
 use store::sqlite::snapshot;
 
-use super::{CliError, say};
-use crate::folder;
+use super::error::{CliError, cannot_use};
+use super::output::OutputArgs;
+use crate::data_dir::{self, DataArgs};
 
-/// Copy the data folder, while Bedside runs on it or not.
+/// Copy the data directory; Bedside may be running.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The copy is complete when the command ends with 0; before, it has the name DIR.incomplete. `bedside restore` puts it back.
+    after_help = "The backup is complete when the command ends with 0. Until then, it is named DIR.incomplete. `bedside restore` restores it.
 
 Example:
   bedside backup --to /backups/2026-03-14"
 )]
 pub(crate) struct BackupArgs {
-    /// Folder of all data; by default `bedside` in the user's data folder
-    #[arg(long, env = "BEDSIDE_DATA", value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Folder for the copy; it must not be there, or be empty
+    #[command(flatten)]
+    data: DataArgs,
+    /// Directory for the backup; it must not exist, or be empty
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
-/// The order matters: an upload leaves the queues only when it is stored. So one that has left them in the copy is among the
-/// patients in the copy; one that is in both is stored once all the same when the copy is restored.
-pub(super) const FILES: [&str; 2] = [folder::QUEUES, folder::PATIENTS];
+/// Copied in this order. An upload leaves the queues only after it is stored, so an upload that is missing in
+/// the copied queues is in the copied patients. An upload that is in both is stored once when the restored
+/// system processes it.
+pub(super) const FILES: [&str; 2] = [data_dir::QUEUES, data_dir::PATIENTS];
 
 impl BackupArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
-        let data =
-            self.data.map_or_else(folder::default, Ok).map_err(|error| CliError::told(error.to_string()))?;
-        if !data.join(folder::PATIENTS).is_file() {
-            return Err(CliError::told(format!(
-                "there is no data in {}; name its folder with --data",
+        let data = self.data.path()?;
+        if !data.join(data_dir::PATIENTS).is_file() {
+            return Err(CliError::failed(format!(
+                "there is no data in {}; set its directory with --data",
                 data.display()
             )));
         }
-        let to = std::path::absolute(&self.to).map_err(cannot(&self.to))?;
+        let to = std::path::absolute(&self.to).map_err(cannot_use(&self.to))?;
         if !is_free(&to)? {
-            return Err(CliError::told(format!("{} is not empty; choose another folder", self.to.display())));
+            return Err(CliError::failed(format!(
+                "{} is not empty; choose another directory",
+                self.to.display()
+            )));
         }
         let part = begin(&to)?;
         for name in FILES {
-            snapshot(&data.join(name), &part.join(name))
-                .map_err(|error| CliError::told(error.to_string()))?;
+            snapshot(&data.join(name), &part.join(name)).map_err(CliError::failed)?;
         }
-        let key = data.join(folder::KEY);
+        let key = data.join(data_dir::KEY);
         if key.is_file() {
-            // With it, uploads that clients send again to the copy have the ids that they had.
-            let copy = part.join(folder::KEY);
-            fs::copy(&key, &copy).and_then(|_| File::open(&copy)?.sync_all()).map_err(cannot(&copy))?;
+            // With the key, an upload that a client repeats after a restore has the same id as before.
+            let copy = part.join(data_dir::KEY);
+            fs::copy(&key, &copy).and_then(|_| File::open(&copy)?.sync_all()).map_err(cannot_use(&copy))?;
         }
         complete(&part, &to)?;
-        say(format!("{} is copied to {}.", data.display(), self.to.display()))
+        self.output.print(
+            format!("{} is copied to {}.", data.display(), self.to.display()),
+            &json!({ "data": data, "backup": to }),
+        )
     }
 }
 
-/// Whether nothing is there, or an empty folder.
+/// Returns whether the path does not exist or is an empty directory.
 fn is_free(to: &Path) -> Result<bool, CliError> {
     match fs::read_dir(to) {
-        Ok(mut found) => Ok(found.next().is_none()),
+        Ok(mut entries) => Ok(entries.next().is_none()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(cannot(to)(error)),
+        Err(error) => Err(cannot_use(to)(error)),
     }
 }
 
-/// Makes the folder in which the copy is made, and marks it. What an interrupted backup left of it is removed.
+/// Creates and marks the directory of the unfinished copy. Removes the remains of an interrupted backup.
 fn begin(to: &Path) -> Result<PathBuf, CliError> {
     let mut name = to.file_name().unwrap_or_default().to_owned();
     name.push(".incomplete");
     let part = to.with_file_name(name);
-    if part.join(folder::INCOMPLETE).exists() {
-        fs::remove_dir_all(&part).map_err(cannot(&part))?;
+    if part.join(data_dir::INCOMPLETE).exists() {
+        fs::remove_dir_all(&part).map_err(cannot_use(&part))?;
     }
     if let Some(parent) = part.parent() {
-        fs::create_dir_all(parent).map_err(cannot(parent))?;
+        fs::create_dir_all(parent).map_err(cannot_use(parent))?;
     }
-    // A folder of this name that is not ours stays.
-    folder::make_new(&part).map_err(cannot(&part))?;
-    let text = "This backup is being made, or was interrupted. It is not complete.\n";
-    write_durably(&part.join(folder::INCOMPLETE), text.as_bytes()).map_err(cannot(&part))?;
-    flush_folder(&part).map_err(cannot(&part))?;
+    // Fails if a directory of this name exists that is not an interrupted backup.
+    data_dir::create_new(&part).map_err(cannot_use(&part))?;
+    let text = "This backup is in progress or was interrupted. It is not complete.\n";
+    write_durably(&part.join(data_dir::INCOMPLETE), text.as_bytes()).map_err(cannot_use(&part))?;
+    sync_directory(&part).map_err(cannot_use(&part))?;
     Ok(part)
 }
 
-/// Writes the hashes, and gives the folder its name.
+/// Writes the hashes and renames the directory.
 fn complete(part: &Path, to: &Path) -> Result<(), CliError> {
     let mut sums = Sums::default();
-    for name in FILES.into_iter().chain([folder::KEY]) {
+    for name in FILES.into_iter().chain([data_dir::KEY]) {
         let path = part.join(name);
         if path.is_file() {
-            sums.add(name, hash_file(&path).map_err(cannot(&path))?);
+            sums.add(name, hash_file(&path).map_err(cannot_use(&path))?);
         }
     }
     let mut text = Vec::new();
     let mut finish = || -> io::Result<()> {
         sums.write(&mut text)?;
         write_durably(&part.join(Sums::NAME), &text)?;
-        flush_folder(part)?;
-        fs::remove_file(part.join(folder::INCOMPLETE))?;
-        flush_folder(part)?;
-        if let Ok(there) = fs::metadata(to) {
-            // Somebody chose the mode of a folder that is there.
-            fs::set_permissions(part, there.permissions())?;
+        sync_directory(part)?;
+        fs::remove_file(part.join(data_dir::INCOMPLETE))?;
+        sync_directory(part)?;
+        if let Ok(existing) = fs::metadata(to) {
+            // The mode of an existing directory was chosen by its owner.
+            fs::set_permissions(part, existing.permissions())?;
         }
         match fs::remove_dir(to) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         fs::rename(part, to)?;
-        to.parent().map_or(Ok(()), flush_folder)
+        to.parent().map_or(Ok(()), sync_directory)
     };
-    finish().map_err(cannot(to))
+    finish().map_err(cannot_use(to))
 }
 
 pub(super) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -128,12 +136,7 @@ pub(super) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Makes the names in a folder durable; where folders cannot be opened, the system does it by itself.
-pub(super) fn flush_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
-}
-
-pub(super) fn cannot(path: &Path) -> impl Fn(io::Error) -> CliError + use<> {
-    let path = path.to_owned();
-    move |error| CliError::told(format!("{} cannot be used: {error}", path.display()))
+/// Makes the entries of a directory durable. Systems on which a directory cannot be opened do not need this.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }

@@ -1,14 +1,15 @@
-//! `bedside dead-letters`: what was given up, why, and what to do with it.
+//! `bedside dead-letters`: lists, shows, retries and drops dead-lettered messages.
 
 use client::Gateway;
 use proto_json::{DeadLetterSummary, Timestamp};
+use serde_json::json;
 
-use super::{CliError, GatewayArgs, say, say_json, words};
+use super::connection::{GatewayArgs, PAGE_SIZE};
+use super::error::CliError;
+use super::format;
+use super::output::{OutputArgs, print_json};
 
-/// Entries fetched at a time.
-const PAGE: u32 = 200;
-
-/// See what was given up, why, and send it again or drop it.
+/// List, show, retry or drop dead-lettered messages.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeadLettersArgs {
     #[command(subcommand)]
@@ -17,32 +18,37 @@ pub(crate) struct DeadLettersArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// A line for each, oldest first
+    /// Print a line for each dead letter, oldest first
     List {
-        /// A JSON object per line instead of a table
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: OutputArgs,
         #[command(flatten)]
         gateway: GatewayArgs,
     },
-    /// One of them with its message, as JSON
+    /// Print a dead letter with its message, always as JSON
     Show {
-        /// Its number
+        /// Number of the dead letter
         id: u64,
         #[command(flatten)]
+        output: OutputArgs,
+        #[command(flatten)]
         gateway: GatewayArgs,
     },
-    /// Put them back on their queues, with all attempts ahead of them
+    /// Put dead letters back on their queues, with all attempts left
     Retry {
         #[command(flatten)]
-        which: Which,
+        selection: Selection,
+        #[command(flatten)]
+        output: OutputArgs,
         #[command(flatten)]
         gateway: GatewayArgs,
     },
-    /// Forget them: what they say is then lost
+    /// Delete dead letters; their content is lost
     Drop {
         #[command(flatten)]
-        which: Which,
+        selection: Selection,
+        #[command(flatten)]
+        output: OutputArgs,
         #[command(flatten)]
         gateway: GatewayArgs,
     },
@@ -50,10 +56,10 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-struct Which {
-    /// Their numbers
+struct Selection {
+    /// Numbers of the dead letters
     ids: Vec<u64>,
-    /// All that are there now
+    /// All current dead letters
     #[arg(long)]
     all: bool,
 }
@@ -61,28 +67,31 @@ struct Which {
 impl DeadLettersArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
         match self.command {
-            Command::List { json, gateway } => list(&gateway.connect()?, json).await,
-            Command::Show { id, gateway } => match gateway.connect()?.dead_letter(id).await? {
-                Some(letter) => say_json(&letter),
-                None => Err(none(id)),
+            Command::List { output, gateway } => list(&gateway.connect()?, output).await,
+            Command::Show { id, output: _, gateway } => match gateway.connect()?.dead_letter(id).await? {
+                Some(letter) => print_json(&letter),
+                None => Err(missing(id)),
             },
-            Command::Retry { which, gateway } => {
+            Command::Retry { selection, output, gateway } => {
                 let gateway = gateway.connect()?;
-                for id in which.ids(&gateway).await? {
+                for id in selection.ids(&gateway).await? {
                     if !gateway.retry_dead_letter(id).await? {
-                        return Err(none(id));
+                        return Err(missing(id));
                     }
-                    say(format!("{id} is on its queue again"))?;
+                    output.print(
+                        format!("{id} is on its queue again"),
+                        &json!({ "id": id, "action": "retried" }),
+                    )?;
                 }
                 Ok(())
             }
-            Command::Drop { which, gateway } => {
+            Command::Drop { selection, output, gateway } => {
                 let gateway = gateway.connect()?;
-                for id in which.ids(&gateway).await? {
+                for id in selection.ids(&gateway).await? {
                     if !gateway.drop_dead_letter(id).await? {
-                        return Err(none(id));
+                        return Err(missing(id));
                     }
-                    say(format!("{id} is dropped"))?;
+                    output.print(format!("{id} is dropped"), &json!({ "id": id, "action": "dropped" }))?;
                 }
                 Ok(())
             }
@@ -90,7 +99,7 @@ impl DeadLettersArgs {
     }
 }
 
-impl Which {
+impl Selection {
     async fn ids(self, gateway: &Gateway) -> Result<Vec<u64>, CliError> {
         if !self.all {
             return Ok(self.ids);
@@ -99,12 +108,13 @@ impl Which {
     }
 }
 
-/// All that are there now: what dies again while they are dealt with is not among them.
+/// Fetches all dead letters before the first is processed, so that a message that fails again is not
+/// processed twice.
 async fn all(gateway: &Gateway) -> Result<Vec<DeadLetterSummary>, CliError> {
     let mut all = Vec::new();
     let mut after = None;
     loop {
-        let page = gateway.dead_letters(after, Some(PAGE)).await?;
+        let page = gateway.dead_letters(after, Some(PAGE_SIZE)).await?;
         all.extend(page.items);
         match page.next {
             Some(next) if Some(next) != after => after = Some(next),
@@ -113,25 +123,23 @@ async fn all(gateway: &Gateway) -> Result<Vec<DeadLetterSummary>, CliError> {
     }
 }
 
-async fn list(gateway: &Gateway, json: bool) -> Result<(), CliError> {
+async fn list(gateway: &Gateway, output: OutputArgs) -> Result<(), CliError> {
     let letters = all(gateway).await?;
-    if json {
-        return letters.iter().try_for_each(say_json);
-    }
     if letters.is_empty() {
-        return say("No dead letters.");
+        return output.print_text("No dead letters.");
     }
-    say(line("NUMBER", "QUEUE", "MRN", "TRIED", "AGE", "REASON"))?;
+    output.print_text(line("NUMBER", "QUEUE", "MRN", "TRIED", "AGE", "REASON"))?;
     let now = Timestamp::now();
     for letter in &letters {
-        say(line(
+        let text = line(
             &letter.id.to_string(),
             letter.queue.name(),
             &letter.mrn.to_string(),
             &letter.attempts.to_string(),
-            &words::age(letter.died_at, now),
-            &words::plain(&letter.reason),
-        ))?;
+            &format::age(letter.died_at, now),
+            &format::plain(&letter.reason),
+        );
+        output.print(text, letter)?;
     }
     Ok(())
 }
@@ -140,6 +148,6 @@ fn line(id: &str, queue: &str, mrn: &str, tried: &str, age: &str, reason: &str) 
     format!("{id:>8}  {queue:<11}  {mrn:>16}  {tried:>5}  {age:>7}  {reason}")
 }
 
-fn none(id: u64) -> CliError {
-    CliError::told(format!("there is no dead letter {id} (any more)"))
+fn missing(id: u64) -> CliError {
+    CliError::failed(format!("there is no dead letter {id}"))
 }

@@ -1,5 +1,7 @@
-//! `bedside export`: everything of a patient as files. Can be cut off and started again; never writes over a file that
-//! it did not write itself.
+//! `bedside export`: saves all data of a patient as files.
+//!
+//! An interrupted export can be repeated and fetches only missing files. A file with other content is never
+//! overwritten. Files and directories are private to their owner.
 
 use std::fs;
 use std::io;
@@ -13,31 +15,34 @@ use proto_json::{
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
-use super::{CliError, GatewayArgs, say};
+use super::connection::{GatewayArgs, PAGE_SIZE};
+use super::error::{CliError, cannot_read, cannot_write};
+use super::output::OutputArgs;
+use crate::data_dir;
 
-/// Entries fetched at a time.
-const PAGE: u32 = 200;
-/// First line of what an index of ours says of itself.
+/// Format identifier of `index.json`.
 const FORMAT: &str = "bedside-export-1";
 
-/// Save everything of a patient as files, with a JSON index.
+/// Save all data of a patient as files, with a JSON index.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bedside export 7 --to ./patient-7
 
-The folder gets index.json, images/ and ecgs/. Each file is checked against its SHA-256. Started again on the same
-folder, it fetches only what is missing. A file of the same name but other content is left as it is and reported.")]
+Creates index.json, images/ and ecgs/ in the directory. Compares each file with its SHA-256. Repeated on the same directory, it
+fetches only missing files. A file with the same name and other content is kept and reported.")]
 pub(crate) struct ExportArgs {
     /// Medical record number
     mrn: Mrn,
-    /// Folder to save to; made if it is not there
+    /// Directory to save to; created if it does not exist
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     gateway: GatewayArgs,
 }
 
-/// What `index.json` holds. Paths are relative to it.
+/// Content of `index.json`. Paths are relative to it.
 #[derive(Debug, Serialize)]
 struct Index {
     format: &'static str,
@@ -68,7 +73,7 @@ struct Image {
     record: ImageRecord,
 }
 
-/// What tells our index from somebody else's file.
+/// The part of `index.json` that identifies an export.
 #[derive(Debug, Deserialize)]
 struct IndexHead {
     format: String,
@@ -79,19 +84,19 @@ impl ExportArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
         let gateway = self.gateway.connect()?;
         let mrn = self.mrn;
-        let unknown = || CliError::told(format!("there is no patient {mrn}"));
+        let unknown = || CliError::failed(format!("there is no patient {mrn}"));
         let patient = gateway.patient(mrn).await?.ok_or_else(unknown)?;
         let index_path = self.to.join("index.json");
         check_index(&index_path, mrn)?;
-        for folder in [self.to.clone(), self.to.join("images"), self.to.join("ecgs")] {
-            make_folder(&folder)?;
+        for directory in [self.to.clone(), self.to.join("images"), self.to.join("ecgs")] {
+            data_dir::create(&directory).map_err(cannot_write(&directory))?;
         }
 
-        let heart_rates = all(async |after| gateway.heart_rates(mrn, after, Some(PAGE)).await).await?;
-        let ecgs = all(async |after| gateway.ecgs(mrn, after, Some(PAGE)).await).await?;
-        let images = all(async |after| gateway.images(mrn, after, Some(PAGE)).await).await?;
+        let heart_rates = all(async |after| gateway.heart_rates(mrn, after, Some(PAGE_SIZE)).await).await?;
+        let ecgs = all(async |after| gateway.ecgs(mrn, after, Some(PAGE_SIZE)).await).await?;
+        let images = all(async |after| gateway.images(mrn, after, Some(PAGE_SIZE)).await).await?;
 
-        let mut export = Export { gateway, folder: self.to.clone(), tally: Tally::default() };
+        let mut export = Export { gateway, directory: self.to.clone(), counts: Counts::default() };
         let mut index = Index {
             format: FORMAT,
             mrn,
@@ -102,55 +107,60 @@ impl ExportArgs {
             images: Vec::with_capacity(images.len()),
         };
         for record in images {
-            let image_file = export.save("images", record.at, record.id, &record.file, What::Image).await?;
+            let image_file =
+                export.save("images", record.at, record.id, &record.file, Content::Image).await?;
             index.images.push(Image { image_file, record });
         }
         for record in ecgs {
             let (at, id) = (record.at, record.id);
             index.ecgs.push(Ecg {
-                signal_file: export.save_some(at, id, record.signal.as_ref(), What::Signal).await?,
-                plot_file: export.save_some(at, id, record.plot.as_ref(), What::Plot).await?,
-                detail_file: export.save_some(at, id, record.detail.as_ref(), What::Detail).await?,
+                signal_file: export.save_some(at, id, record.signal.as_ref(), Content::Signal).await?,
+                plot_file: export.save_some(at, id, record.plot.as_ref(), Content::Plot).await?,
+                detail_file: export.save_some(at, id, record.detail.as_ref(), Content::Detail).await?,
                 record,
             });
         }
-        let text = serde_json::to_vec_pretty(&index).map_err(|error| CliError::told(error.to_string()))?;
-        replace(&index_path, &text).map_err(|error| cannot_write(&index_path, &error))?;
+        let text = serde_json::to_vec_pretty(&index).map_err(CliError::failed)?;
+        replace(&index_path, &text).map_err(cannot_write(&index_path))?;
 
-        let Tally { written, there, foreign } = export.tally;
-        let files = if written == 1 { "file" } else { "files" };
-        say(format!("{written} {files} written, {there} there already: {}", self.to.display()))?;
-        match foreign.as_slice() {
+        let counts = export.counts;
+        let files = if counts.written == 1 { "file" } else { "files" };
+        self.output.print(
+            format!("{} {files} written, {} existed: {}", counts.written, counts.existing, self.to.display()),
+            &counts,
+        )?;
+        match counts.conflicts.as_slice() {
             [] => Ok(()),
-            [one] => Err(CliError::told(format!("{one} is there with other content; it was left as it is"))),
-            [first, rest @ ..] => Err(CliError::told(format!(
-                "{first} and {} more files are there with other content; they were left as they are",
+            [one] => Err(CliError::failed(format!("{one} exists with other content and was kept"))),
+            [first, rest @ ..] => Err(CliError::failed(format!(
+                "{first} and {} more files exist with other content and were kept",
                 rest.len()
             ))),
         }
     }
 }
 
-/// What to fetch of a record.
+/// Which file of a record to fetch.
 #[derive(Debug, Clone, Copy)]
-enum What {
+enum Content {
     Image,
     Signal,
     Plot,
     Detail,
 }
 
-#[derive(Debug, Default)]
-struct Tally {
+#[derive(Debug, Default, Serialize)]
+struct Counts {
     written: usize,
-    there: usize,
-    foreign: Vec<String>,
+    existing: usize,
+    /// Paths of existing files with other content.
+    conflicts: Vec<String>,
 }
 
 struct Export {
     gateway: Gateway,
-    folder: PathBuf,
-    tally: Tally,
+    directory: PathBuf,
+    counts: Counts,
 }
 
 impl Export {
@@ -159,70 +169,70 @@ impl Export {
         at: Timestamp,
         id: RecordId,
         blob: Option<&BlobInfo>,
-        what: What,
+        content: Content,
     ) -> Result<Option<String>, CliError> {
         match blob {
-            Some(blob) => self.save("ecgs", at, id, blob, what).await.map(Some),
+            Some(blob) => self.save("ecgs", at, id, blob, content).await.map(Some),
             None => Ok(None),
         }
     }
 
-    /// Saves one file, unless it is there; its path in the folder. The name is made of time, id and format alone:
-    /// nothing a client ever sent can choose a path here.
+    /// Saves one file if it does not exist. Returns its relative path. The path consists of time, id and
+    /// format; it never contains text of a client.
     async fn save(
         &mut self,
         sub: &str,
         at: Timestamp,
         id: RecordId,
         blob: &BlobInfo,
-        what: What,
+        content: Content,
     ) -> Result<String, CliError> {
         let name = format!("{sub}/{}-{id}.{}", file_time(at), blob.media_type.extension());
-        let path = self.folder.join(&name);
+        let path = self.directory.join(&name);
         match checksum::hash_file(&path) {
-            Ok(hash) if hash == blob.sha256 => self.tally.there += 1,
-            Ok(_) => self.tally.foreign.push(path.display().to_string()),
+            Ok(hash) if hash == blob.sha256 => self.counts.existing += 1,
+            Ok(_) => self.counts.conflicts.push(path.display().to_string()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let download = match what {
-                    What::Image => self.gateway.image(id).await,
-                    What::Signal => self.gateway.signal(id).await,
-                    What::Plot => self.gateway.plot(id).await,
-                    What::Detail => self.gateway.ecg_detail_file(id).await,
+                let download = match content {
+                    Content::Image => self.gateway.image(id).await,
+                    Content::Signal => self.gateway.signal(id).await,
+                    Content::Plot => self.gateway.plot(id).await,
+                    Content::Detail => self.gateway.ecg_detail_file(id).await,
                 }?;
-                let part = self.folder.join(sub).join(format!(".bedside-{id}.part"));
+                let part = self.directory.join(sub).join(format!(".bedside-{id}.part"));
                 let written = fetch(download, &part, blob.sha256).await;
                 if written.is_err() {
                     let _ = fs::remove_file(&part);
                 }
                 written?;
-                publish(&part, &path).map_err(|error| cannot_write(&path, &error))?;
-                self.tally.written += 1;
+                publish(&part, &path).map_err(cannot_write(&path))?;
+                self.counts.written += 1;
             }
-            Err(error) => return Err(CliError::told(format!("{} cannot be read: {error}", path.display()))),
+            Err(error) => return Err(cannot_read(&path)(error)),
         }
         Ok(name)
     }
 }
 
-/// Writes a download to `part` and checks it.
+/// Writes a download to `part` and compares its hash.
 async fn fetch(mut download: Download, part: &Path, expected: BlobHash) -> Result<(), CliError> {
-    let fail = |error: io::Error| cannot_write(part, &error);
-    let mut file = tokio::fs::File::from_std(create_private(part).map_err(fail)?);
+    let fail = cannot_write(part);
+    let mut file = tokio::fs::File::from_std(create_private(part).map_err(&fail)?);
     let mut hash = BlobHasher::new();
     while let Some(chunk) = download.chunk().await? {
         hash.update(&chunk);
-        file.write_all(&chunk).await.map_err(fail)?;
+        file.write_all(&chunk).await.map_err(&fail)?;
     }
     if hash.finish() != expected {
         return Err(CliError::Gateway(ClientError::BadAnswer {
             gateway: "the gateway".to_owned(),
-            reason: "a file does not have the SHA-256 that is on record; it was not saved".to_owned(),
+            reason: "the SHA-256 of a file does not match its record; the file was not saved".to_owned(),
         }));
     }
     file.sync_all().await.map_err(fail)
 }
 
-/// Makes a file, or empties it, that only its owner can read.
+/// Creates or truncates a file. A new file has mode 0600.
 fn create_private(path: &Path) -> io::Result<fs::File> {
     let mut options = fs::File::options();
     options.create(true).write(true).truncate(true);
@@ -231,18 +241,18 @@ fn create_private(path: &Path) -> io::Result<fs::File> {
     options.open(path)
 }
 
-/// Gives a finished file its name, unless a file of this name has appeared meanwhile.
+/// Renames a complete file. Fails if the target exists.
 fn publish(part: &Path, path: &Path) -> io::Result<()> {
     match fs::hard_link(part, path) {
         Ok(()) => fs::remove_file(part),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        // Some file systems have no links.
+        // Some file systems have no hard links.
         Err(_) if !path.exists() => fs::rename(part, path),
         Err(error) => Err(error),
     }
 }
 
-/// Replaces a file in one step.
+/// Replaces a file atomically.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let part = path.with_extension("json.part");
     let mut file = create_private(&part)?;
@@ -251,27 +261,29 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(part, path)
 }
 
+/// Rejects a directory whose index is not from an export of this patient.
 fn check_index(path: &Path, mrn: Mrn) -> Result<(), CliError> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(());
         }
-        Err(error) => return Err(CliError::told(format!("{} cannot be read: {error}", path.display()))),
+        Err(error) => return Err(cannot_read(path)(error)),
     };
     match serde_json::from_slice::<IndexHead>(&text) {
         Ok(head) if head.format == FORMAT && head.mrn == mrn => Ok(()),
-        Ok(head) if head.format == FORMAT => Err(CliError::told(format!(
-            "the folder holds the export of patient {}; choose another one",
+        Ok(head) if head.format == FORMAT => Err(CliError::failed(format!(
+            "the directory contains the export of patient {}; choose another directory",
             head.mrn
         ))),
-        _ => Err(CliError::told(format!(
-            "{} is not an index of ours; choose another folder, so that nothing is overwritten",
+        _ => Err(CliError::failed(format!(
+            "{} was not written by an export and is not overwritten; choose another directory",
             path.display()
         ))),
     }
 }
 
+/// Fetches all pages of a list.
 async fn all<T>(
     page: impl AsyncFn(Option<Cursor>) -> Result<Page<T>, ClientError>,
 ) -> Result<Vec<T>, CliError> {
@@ -280,7 +292,7 @@ async fn all<T>(
     loop {
         let Page { items, next, damaged } = page(after).await?;
         if let Some(record) = damaged.first() {
-            return Err(CliError::told(format!("the export would not be complete: {record}")));
+            return Err(CliError::failed(format!("the export would be incomplete: {record}")));
         }
         all.extend(items);
         match next {
@@ -290,24 +302,9 @@ async fn all<T>(
     }
 }
 
-/// The time as part of a file name: `20260314T150926535Z`.
+/// Formats a time for a file name, for example `20260314T150926535Z`.
 fn file_time(at: Timestamp) -> String {
     at.to_string().chars().filter(char::is_ascii_alphanumeric).collect()
-}
-
-/// Patients' data is nobody else's: a folder we make is for its owner alone.
-fn make_folder(path: &Path) -> Result<(), CliError> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-        .create(path)
-        .map_err(|error| CliError::told(format!("{} cannot be made: {error}", path.display())))
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> CliError {
-    CliError::told(format!("{} cannot be written: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -315,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_index_of_others_is_never_overwritten() {
+    fn foreign_index_is_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("index.json");
         let (seven, eight) = (Mrn::new(7).unwrap(), Mrn::new(8).unwrap());
@@ -328,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn publishing_never_replaces_a_file() {
+    fn publish_never_replaces_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let (part, path) = (folder.path().join(".part"), folder.path().join("a.png"));
         fs::write(&part, "ours").unwrap();
@@ -340,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn times_in_file_names_sort_and_are_safe() {
+    fn times_in_file_names_sort_and_contain_no_separators() {
         let at = "2026-03-14T15:09:26.535Z".parse().unwrap();
         assert_eq!(file_time(at), "20260314T150926535Z");
     }

@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::{CliError, GatewayArgs};
+use super::connection::GatewayArgs;
+use super::error::CliError;
+use super::output::OutputArgs;
+
+/// Number of patients that are imported concurrently.
+const DEFAULT_CONCURRENCY: usize = 4;
 
 /// Import patients from the database of the original server.
 #[derive(Debug, clap::Args)]
@@ -25,7 +30,7 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
     /// Number of patients imported concurrently
-    #[arg(long, value_name = "NUMBER", default_value_t = 4)]
+    #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_CONCURRENCY)]
     concurrency: usize,
     /// File that lists the imported patients; another run with the same file skips them
     #[arg(long, value_name = "FILE")]
@@ -37,6 +42,8 @@ pub(crate) struct ImportArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
     gateway: GatewayArgs,
 }
 
@@ -45,7 +52,7 @@ impl ImportArgs {
     #[allow(clippy::unused_async, reason = "same signature as the other commands")]
     pub(crate) async fn run(self) -> Result<(), CliError> {
         let _ = self;
-        Err(CliError::told(
+        Err(CliError::failed(
             "this bedside was built without the MongoDB driver; build it with --features full-stack or use the container \
              image",
         ))
@@ -56,32 +63,35 @@ impl ImportArgs {
 mod full {
     use std::collections::HashSet;
     use std::fs::{self, File, OpenOptions};
-    use std::io::{self, IsTerminal, Write};
+    use std::io::{self, Write};
     use std::path::Path;
 
     use import::{Counts, Finding, ImportError, Options, PatientReport};
+    use indicatif::ProgressBar;
     use jiff::tz::TimeZone;
+    use serde_json::json;
 
-    use super::super::say;
-    use super::{CliError, ImportArgs};
+    use super::super::error::{cannot_read, cannot_write};
+    use super::super::progress::item_bar;
+    use super::{CliError, ImportArgs, OutputArgs};
 
     impl ImportArgs {
         pub(crate) async fn run(self) -> Result<(), CliError> {
             let gateway = self.gateway.connect()?;
             let zone = match &self.time_zone {
                 None => TimeZone::system(),
-                Some(name) => TimeZone::get(name)
-                    .map_err(|error| CliError::told(format!("--time-zone {name} cannot be used: {error}")))?,
+                Some(name) => TimeZone::get(name).map_err(|error| {
+                    CliError::usage(format!("--time-zone {name} cannot be used: {error}"))
+                })?,
             };
             let done = self.state.as_deref().map_or_else(|| Ok(HashSet::new()), imported_ids)?;
             let before = done.len();
             let options = Options {
                 collection: self.collection,
                 zone,
-                concurrency: self.concurrency,
                 done,
                 dry_run: self.dry_run,
-                ..Options::new(self.from)
+                ..Options::new(self.from, self.concurrency)
             };
             let mut state = match self.state.filter(|_| !self.dry_run) {
                 Some(path) => Some(LineFile::open(path, true)?),
@@ -91,14 +101,14 @@ mod full {
                 Some(path) => Some(LineFile::open(path, false)?),
                 None => None,
             };
-            let mut progress = Progress { seen: before, findings: 0, shown: io::stderr().is_terminal() };
+            let mut progress = Progress { seen: before, findings: 0, bar: item_bar(0, "patients") };
             let counts = import::run(&gateway, &options, |patient, total| {
                 for finding in &patient.findings {
                     match &mut report {
                         Some(report) => {
                             report.write_line(&serde_json::to_string(finding).unwrap_or_default())?
                         }
-                        None => progress.say(finding),
+                        None => progress.print(finding),
                     }
                 }
                 if let Some(state) = &mut state {
@@ -108,65 +118,67 @@ mod full {
                 Ok(())
             })
             .await
-            .map_err(|error| CliError::told(error.to_string()))?;
-            progress.end();
-            summary(counts, progress.findings, before, options.dry_run)
+            .map_err(CliError::failed)?;
+            progress.bar.finish_and_clear();
+            summary(counts, progress.findings, before, options.dry_run, self.output)
         }
     }
 
-    fn summary(counts: Counts, findings: usize, before: usize, dry_run: bool) -> Result<(), CliError> {
+    fn summary(
+        counts: Counts,
+        findings: usize,
+        before: usize,
+        dry_run: bool,
+        output: OutputArgs,
+    ) -> Result<(), CliError> {
         let Counts { patients, ecg_images, heart_rates, medical_images } = counts;
         let verb = if dry_run { "would be imported" } else { "imported" };
-        say(format!(
+        let mut lines = vec![format!(
             "{patients} patients {verb}, with {ecg_images} ECG images, {heart_rates} heart rates and {medical_images} \
              medical images."
-        ))?;
+        )];
         if before > 0 {
-            say(format!("{before} patients were imported by an earlier run."))?;
+            lines.push(format!("{before} patients were imported by an earlier run."));
         }
-        match findings {
-            0 => say("No value was skipped or changed."),
-            1 => say("1 value was skipped or changed."),
-            _ => say(format!("{findings} values were skipped or changed.")),
-        }
+        lines.push(match findings {
+            0 => "No value was skipped or changed.".to_owned(),
+            1 => "1 value was skipped or changed.".to_owned(),
+            _ => format!("{findings} values were skipped or changed."),
+        });
+        let summary = json!({ "imported": counts, "findings": findings, "imported_earlier": before, "dry_run": dry_run });
+        output.print(lines.join("\n"), &summary)
     }
 
     struct Progress {
         seen: usize,
         findings: usize,
-        shown: bool,
+        bar: ProgressBar,
     }
 
     impl Progress {
-        fn say(&self, finding: &Finding) {
+        fn print(&self, finding: &Finding) {
             let Finding { id, place, reason } = finding;
-            let end = if self.shown { "\r\x1b[K" } else { "" };
-            eprintln!("{end}patient {id}: {place} {reason}");
+            self.bar.suspend(|| eprintln!("patient {id}: {place} {reason}"));
         }
 
         fn count(&mut self, patient: &PatientReport, total: usize) {
             self.seen += 1;
             self.findings += patient.findings.len();
-            if self.shown {
-                eprint!("\r{} of {total} patients", self.seen);
-            } else if self.seen.is_multiple_of(1_000) {
+            self.bar.set_length(total as u64);
+            self.bar.set_position(self.seen as u64);
+            if self.bar.is_hidden() && self.seen.is_multiple_of(1_000) {
                 eprintln!("{} of {total} patients", self.seen);
-            }
-        }
-
-        fn end(&self) {
-            if self.shown {
-                eprint!("\r\x1b[K");
             }
         }
     }
 
     fn imported_ids(state: &Path) -> Result<HashSet<String>, CliError> {
         match fs::read_to_string(state) {
-            // An interrupted write leaves a partial line that matches no id. That patient is imported again, which changes nothing.
+            // An interrupted write leaves a partial line that matches no id. That patient is imported again,
+            // which changes nothing.
             Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HashSet::new()),
-            Err(error) => Err(CliError::told(format!("{} cannot be read: {error}", state.display()))),
+            Err(error) => Err(cannot_read(state)(error)),
         }
     }
 
@@ -184,7 +196,7 @@ mod full {
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             match options.open(&path) {
                 Ok(file) => Ok(LineFile { path, file }),
-                Err(error) => Err(CliError::told(format!("{} cannot be written: {error}", path.display()))),
+                Err(error) => Err(cannot_write(&path)(error)),
             }
         }
 

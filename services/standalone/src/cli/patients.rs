@@ -1,11 +1,11 @@
-//! `bedside patients`: a line for each patient.
+//! `bedside patients`: prints a line for each patient.
 
 use proto_json::{PatientSummary, Timestamp};
 
-use super::{CliError, GatewayArgs, say, say_json, words};
-
-/// Entries fetched at a time.
-const PAGE: u32 = 200;
+use super::connection::{GatewayArgs, PAGE_SIZE};
+use super::error::CliError;
+use super::format;
+use super::output::{OutputArgs, print_line};
 
 /// List the patients with their latest heart rates.
 #[derive(Debug, clap::Args)]
@@ -14,12 +14,11 @@ const PAGE: u32 = 200;
   bedside patients --query ann
   bedside patients --json | jq .latest_heart_rate.bpm")]
 pub(crate) struct PatientsArgs {
-    /// Only those whose name or number matches
+    /// List only patients whose name or record number matches
     #[arg(long, value_name = "TEXT")]
     query: Option<String>,
-    /// A JSON object per line instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     gateway: GatewayArgs,
 }
@@ -30,20 +29,16 @@ impl PatientsArgs {
         let mut after = None;
         let mut count = 0_usize;
         loop {
-            let page = gateway.patients(self.query.as_deref(), after, Some(PAGE)).await?;
-            if count == 0 && !self.json && !page.items.is_empty() {
-                say(line("MRN", "NAME", "HEART RATE", "AGE", "LAST ECG"))?;
+            let page = gateway.patients(self.query.as_deref(), after, Some(PAGE_SIZE)).await?;
+            if count == 0 && !page.items.is_empty() {
+                self.output.print_text(line("MRN", "NAME", "HEART RATE", "AGE", "LAST ECG"))?;
             }
             let now = gateway.now();
-            if let Some(warning) = words::clock_warning(gateway.server_time()).filter(|_| count == 0) {
+            if let Some(warning) = format::clock_warning(gateway.server_time()).filter(|_| count == 0) {
                 eprintln!("{warning}");
             }
             for patient in &page.items {
-                if self.json {
-                    say_json(patient)?;
-                } else {
-                    say(row(patient, now))?;
-                }
+                self.output.print(row(patient, now), patient)?;
             }
             count += page.items.len();
             for record in &page.damaged {
@@ -54,25 +49,25 @@ impl PatientsArgs {
                 _ => break,
             }
         }
-        if count == 0 && !self.json {
-            say(if self.query.is_some() { "No patient matches." } else { "No patients yet." })?;
+        if count == 0 && !self.output.is_json() {
+            print_line(if self.query.is_some() { "No patient matches." } else { "No patients yet." })?;
         }
         Ok(())
     }
 }
 
 fn row(patient: &PatientSummary, now: Timestamp) -> String {
-    let name = words::plain(patient.name.as_deref().unwrap_or("-"));
+    let name = format::plain(patient.name.as_deref().unwrap_or("-"));
     let (rate, age) = match &patient.latest_heart_rate {
-        Some(rate) => (format!("{} bpm", rate.bpm), words::age_of(rate.time(now), now)),
+        Some(rate) => (format!("{} bpm", rate.bpm), format::age_of(rate.time(now), now)),
         None => ("-".to_owned(), "-".to_owned()),
     };
     line(
         &patient.mrn.to_string(),
-        &words::fit(&name, 28),
+        &format::fit(&name, 28),
         &rate,
         &age,
-        &words::ecg(patient.latest_ecg.as_ref()),
+        &format::ecg(patient.latest_ecg.as_ref()),
     )
 }
 

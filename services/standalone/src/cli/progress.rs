@@ -1,59 +1,45 @@
-//! A progress bar on a terminal; nothing elsewhere.
+//! Progress bars on standard error. They are hidden if standard error is not a terminal.
 
-use std::io::{self, IsTerminal, Write};
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use indicatif::{ProgressBar, ProgressStyle};
 
-use client::Progress;
-
-use super::words;
-
-const WIDTH: u64 = 30;
-const REDRAW_EVERY: Duration = Duration::from_millis(80);
-
-/// Draws how far an upload has come on standard error.
-#[derive(Debug)]
-pub(super) struct Bar {
-    drawn: Option<Mutex<Option<Instant>>>,
+/// Returns a bar for an upload. Set its length before its position.
+pub(super) fn byte_bar() -> ProgressBar {
+    bar("[{bar:30}] {decimal_bytes} of {decimal_total_bytes}", 0)
 }
 
-impl Bar {
-    pub(super) fn new() -> Self {
-        Bar { drawn: io::stderr().is_terminal().then(Mutex::default) }
-    }
-
-    pub(super) fn show(&self, progress: Progress) {
-        let Some(Ok(mut drawn)) = self.drawn.as_ref().map(Mutex::lock) else { return };
-        let done = progress.sent >= progress.total;
-        if !done && drawn.is_some_and(|at| at.elapsed() < REDRAW_EVERY) {
-            return;
-        }
-        *drawn = Some(Instant::now());
-        let mut err = io::stderr().lock();
-        // A terminal that is gone is no reason to stop an upload.
-        let _ = write!(err, "\r{}\x1b[K{}", bar(progress), if done { "\n" } else { "" });
-        let _ = err.flush();
-    }
+/// Returns a bar for `total` items; `unit` is their plural.
+pub(super) fn item_bar(total: u64, unit: &str) -> ProgressBar {
+    bar(&format!("[{{bar:30}}] {{pos}} of {{len}} {unit}"), total)
 }
 
-fn bar(Progress { sent, total }: Progress) -> String {
-    let filled = (sent.saturating_mul(WIDTH) / total.max(1)).min(WIDTH) as usize;
-    let rest = WIDTH as usize - filled;
-    format!("[{}{}] {} of {}", "#".repeat(filled), "-".repeat(rest), words::bytes(sent), words::bytes(total))
+fn bar(template: &str, length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style.progress_chars("#>-"))
 }
 
 #[cfg(test)]
 mod tests {
+    use indicatif::{InMemoryTerm, ProgressDrawTarget, TermLike};
+
     use super::*;
 
+    fn drawn(bar: ProgressBar, position: u64) -> String {
+        let terminal = InMemoryTerm::new(2, 80);
+        let copy: Box<dyn TermLike> = Box::new(terminal.clone());
+        bar.set_draw_target(ProgressDrawTarget::term_like(copy));
+        bar.set_position(position);
+        bar.tick();
+        terminal.contents()
+    }
+
     #[test]
-    fn a_bar_fills_from_left_to_right() {
-        assert_eq!(bar(Progress { sent: 0, total: 60 }), format!("[{}] 0 B of 60 B", "-".repeat(30)));
+    fn bars_show_bytes_and_items() {
+        let bytes = byte_bar();
+        bytes.set_length(3_000_000);
         assert_eq!(
-            bar(Progress { sent: 30, total: 60 }),
-            format!("[{}{}] 30 B of 60 B", "#".repeat(15), "-".repeat(15))
+            drawn(bytes, 1_500_000),
+            format!("[{}>{}] 1.50 MB of 3.00 MB", "#".repeat(15), "-".repeat(14))
         );
-        assert_eq!(bar(Progress { sent: 60, total: 60 }), format!("[{}] 60 B of 60 B", "#".repeat(30)));
-        assert_eq!(bar(Progress { sent: 0, total: 0 }), format!("[{}] 0 B of 0 B", "-".repeat(30)));
+        assert!(drawn(item_bar(4, "patients"), 4).ends_with("] 4 of 4 patients"));
     }
 }

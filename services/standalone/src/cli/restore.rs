@@ -1,137 +1,138 @@
-//! `bedside restore`: puts a backup in the place of a data folder.
+//! `bedside restore`: replaces the data in a data directory by a backup.
 //!
-//! Before anything is changed, the backup is compared with its hashes, copied into the data folder under other names, and
-//! compared again. Then the folder is marked as incomplete, what is there is moved away, and the copies get their names.
-//! Interrupted at any point, the folder is either as it was or refuses to start, and the restore can be run again.
+//! Compares the backup with its hashes, copies it into the data directory under other names and compares the
+//! copies. Then it marks the directory as incomplete, moves the existing files away and renames the copies.
+//! If it is interrupted, the directory is either unchanged or rejected at start, and the restore can be
+//! repeated.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use checksum::{Sums, hash_file};
 use proto_json::Timestamp;
+use serde_json::json;
 
-use super::backup::{FILES, cannot, flush_folder, write_durably};
-use super::{CliError, say};
-use crate::folder;
+use super::backup::{FILES, sync_directory, write_durably};
+use super::error::{CliError, cannot_use};
+use super::output::OutputArgs;
+use crate::data_dir::{self, DataArgs};
 
-/// Put a backup in the place of the data folder, while Bedside does not run on it.
+/// Replace the data directory by a backup. Bedside must not be running on it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Nothing is changed before every file of the backup has its hash.
+#[command(after_help = "Compares every file of the backup with its hash before it changes anything.
 
 Example:
   bedside restore --from /backups/2026-03-14 --data /srv/bedside")]
 pub(crate) struct RestoreArgs {
-    /// Folder of the backup; it stays as it is
+    /// Directory of the backup; it is not changed
     #[arg(long, value_name = "DIR")]
     from: PathBuf,
-    /// Folder of all data; by default `bedside` in the user's data folder
-    #[arg(long, env = "BEDSIDE_DATA", value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Replace the data that is there; it is kept in a folder `replaced-…` inside
+    #[command(flatten)]
+    data: DataArgs,
+    /// Replace existing data; the old files are moved to a directory `replaced-…` inside the data directory
     #[arg(long)]
     replace: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
-/// Ending of the names under which files are copied.
+/// Suffix of the copies until they are renamed.
 const COPY: &str = ".restoring";
 
 impl RestoreArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
-        let data =
-            self.data.map_or_else(folder::default, Ok).map_err(|error| CliError::told(error.to_string()))?;
+        let data = self.data.path()?;
         let sums = verified(&self.from)?;
-        folder::make(&data).map_err(cannot(&data))?;
-        let _lock = folder::lock(&data).map_err(|error| CliError::told(error.to_string()))?;
+        data_dir::create(&data).map_err(cannot_use(&data))?;
+        let _lock = data_dir::lock(&data)?;
+        let reject = |reason: &str| Err(CliError::failed(format!("{} {reason}", data.display())));
         if data.join(Sums::NAME).exists() {
-            return Err(CliError::told(format!(
-                "{} is a backup; name another folder with --data",
-                data.display()
-            )));
+            return reject("is a backup; set another directory with --data");
         }
-        let interrupted = data.join(folder::INCOMPLETE).exists();
+        if data.join(data_dir::DEMO).exists() {
+            return reject("belongs to a demo, which would clear it; set another directory with --data");
+        }
+        let interrupted = data.join(data_dir::INCOMPLETE).exists();
         let has_data = FILES.iter().any(|name| data.join(name).exists());
         if has_data && !interrupted && !self.replace {
-            return Err(CliError::told(format!(
-                "there is data in {}; add --replace to put the backup in its place",
-                data.display()
-            )));
+            return reject("contains data; add --replace to replace it by the backup");
         }
         let names = names(&sums);
         for name in &names {
             let copy = data.join(format!("{name}{COPY}"));
-            fs::copy(self.from.join(name), &copy).map_err(cannot(&copy))?;
-            private(&copy).map_err(cannot(&copy))?;
-            fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(cannot(&copy))?;
-            let hash = hash_file(&copy).map_err(cannot(&copy))?;
-            sums.compare(name, hash).map_err(|reason| CliError::told(format!("the copy of {reason}")))?;
+            fs::copy(self.from.join(name), &copy).map_err(cannot_use(&copy))?;
+            make_private(&copy).map_err(cannot_use(&copy))?;
+            fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(cannot_use(&copy))?;
+            let hash = hash_file(&copy).map_err(cannot_use(&copy))?;
+            sums.compare(name, hash).map_err(|reason| CliError::failed(format!("the copy of {reason}")))?;
         }
-        swap(&data, &names).map_err(cannot(&data))?;
-        say(format!("{} is restored to {}.", self.from.display(), data.display()))
+        swap(&data, &names).map_err(cannot_use(&data))?;
+        self.output.print(
+            format!("{} is restored to {}.", self.from.display(), data.display()),
+            &json!({ "backup": self.from, "data": data }),
+        )
     }
 }
 
-/// The files of a backup: the key is in it if there was one.
+/// Returns the names of the files of a backup. The key is optional.
 fn names(sums: &Sums) -> Vec<&'static str> {
-    let key = sums.names().any(|name| name == folder::KEY).then_some(folder::KEY);
+    let key = sums.names().any(|name| name == data_dir::KEY).then_some(data_dir::KEY);
     FILES.into_iter().chain(key).collect()
 }
 
-/// The hashes of a backup, each of which was found to be right.
+/// Compares all files of a backup with their hashes. Returns the hashes.
 fn verified(from: &Path) -> Result<Sums, CliError> {
-    let refuse =
-        |reason: String| CliError::told(format!("{}: {reason}; nothing was changed", from.display()));
-    if from.join(folder::INCOMPLETE).exists() {
-        return Err(refuse("this backup is incomplete".to_owned()));
+    let reject =
+        |reason: String| CliError::failed(format!("{}: {reason}; nothing was changed", from.display()));
+    if from.join(data_dir::INCOMPLETE).exists() {
+        return Err(reject("this backup is incomplete".to_owned()));
     }
-    let sums = Sums::read(from).map_err(refuse)?;
-    let sums = sums.ok_or_else(|| refuse(format!("this is no backup: it has no {}", Sums::NAME)))?;
+    let sums = Sums::read(from).map_err(reject)?;
+    let sums = sums.ok_or_else(|| reject(format!("this is not a backup: it has no {}", Sums::NAME)))?;
     for name in names(&sums) {
         let path = from.join(name);
-        let hash = hash_file(&path).map_err(|error| refuse(format!("{name} cannot be read: {error}")))?;
-        sums.compare(name, hash).map_err(refuse)?;
+        let hash = hash_file(&path).map_err(|error| reject(format!("{name} cannot be read: {error}")))?;
+        sums.compare(name, hash).map_err(reject)?;
     }
     Ok(sums)
 }
 
-/// Moves the files that are there away and gives the copies their names.
+/// Moves existing files away and renames the copies.
 fn swap(data: &Path, names: &[&str]) -> std::io::Result<()> {
-    let marker = data.join(folder::INCOMPLETE);
-    write_durably(
-        &marker,
-        b"A backup is being restored here, or that was interrupted. Run `bedside restore` again.\n",
-    )?;
-    flush_folder(data)?;
+    let marker = data.join(data_dir::INCOMPLETE);
+    write_durably(&marker, b"A restore is in progress or was interrupted. Run `bedside restore` again.\n")?;
+    sync_directory(data)?;
     let time: String = Timestamp::now().to_string().chars().filter(char::is_ascii_alphanumeric).collect();
     let aside = data.join(format!("replaced-{time}"));
     for name in names {
-        // The log of a file belongs to it: beside another file it would destroy that one.
-        for ending in ["-wal", "-shm", ""] {
-            let path = data.join(format!("{name}{ending}"));
+        // SQLite would apply the old write-ahead log to the new file.
+        for suffix in ["-wal", "-shm", ""] {
+            let path = data.join(format!("{name}{suffix}"));
             if path.exists() {
-                folder::make(&aside)?;
-                fs::rename(&path, aside.join(format!("{name}{ending}")))?;
+                data_dir::create(&aside)?;
+                fs::rename(&path, aside.join(format!("{name}{suffix}")))?;
             }
         }
     }
     if aside.exists() {
-        flush_folder(&aside)?;
+        sync_directory(&aside)?;
     }
-    flush_folder(data)?;
+    sync_directory(data)?;
     for name in names {
         fs::rename(data.join(format!("{name}{COPY}")), data.join(name))?;
     }
-    flush_folder(data)?;
+    sync_directory(data)?;
     fs::remove_file(marker)?;
-    flush_folder(data)
+    sync_directory(data)
 }
 
 #[cfg(unix)]
-fn private(path: &Path) -> std::io::Result<()> {
+fn make_private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
 }
 
 #[cfg(not(unix))]
-fn private(_path: &Path) -> std::io::Result<()> {
+fn make_private(_path: &Path) -> std::io::Result<()> {
     Ok(())
 }

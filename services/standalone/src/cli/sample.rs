@@ -1,12 +1,12 @@
-//! `bedside sample`: a strip to try the system with.
+//! `bedside sample`: generates a synthetic ECG.
 
 use std::io::{self, Write};
 
 use ecg::synth;
 
-use super::CliError;
+use super::error::CliError;
 
-/// Settings of `bedside sample`.
+/// Write a synthetic ECG as CSV to standard output.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  bedside sample --bpm 64 > strip.csv\n  bedside upload --mrn 7 --ecg strip.csv"
@@ -18,7 +18,7 @@ pub(crate) struct SampleArgs {
     /// Length in seconds
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(3..=86_400))]
     seconds: u32,
-    /// Another number gives another strip
+    /// Seed of the random generator; each seed gives a different strip
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

@@ -1,4 +1,4 @@
-//! `bedside upload`: sends files of a patient, then waits for what was found in them.
+//! `bedside upload`: uploads files of a patient and waits for the analysis of the ECGs.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,24 +10,31 @@ use client::{
     ClientError, Feed, FeedEvent, FeedSettings, Gateway, RetryPolicy, Upload, UploadAnswer, UploadFile,
 };
 use proto_json::{
-    Bpm, EcgRecord, EcgStatus, FileKind, Mrn, RecordId, SignalOptions, Timestamp, UploadReceipt,
+    Bpm, EcgRecord, EcgStatus, FileKind, Mrn, ReceivedUpload, RecordId, SignalOptions, Timestamp,
+    UploadReceipt,
 };
+use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::progress::Bar;
-use super::{CliError, GatewayArgs, say, words};
+use super::connection::GatewayArgs;
+use super::error::{CliError, cannot_read};
+use super::format;
+use super::output::OutputArgs;
+use super::progress::byte_bar;
 
-/// How long to wait, before sending, until it is sure that no update is missed.
+/// Maximum time to wait for the subscription to updates before the upload is sent.
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(3);
-/// How often to ask for a result even though nothing was announced.
-const ASK_EVERY: Duration = Duration::from_secs(2);
+/// Interval at which a result is requested without an update.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Send name, images and ECGs of a patient.
+/// Upload name, images and ECGs of a patient, and wait for the receipt and the analysis.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bedside upload --mrn 7 --name Ann --ecg strip.csv --image xray.png
   bedside upload --mrn 7 --ecg a.csv b.csv --sample-rate 250 --lead II --recorded-at 2026-03-14T15:09:26Z
-  bedside upload --mrn 7 --ecg-image trace.png --heart-rate 72")]
+  bedside upload --mrn 7 --ecg-image trace.png --heart-rate 72
+
+A token with the role `uploader` is sufficient. It cannot read the analysis, so the command ends when the upload is stored.")]
 pub(crate) struct UploadArgs {
     /// Medical record number
     #[arg(long)]
@@ -38,71 +45,90 @@ pub(crate) struct UploadArgs {
     /// Replace the stored name if the patient has another one
     #[arg(long, requires = "name")]
     rename: bool,
-    /// Raw ECGs: CSV or EDF
+    /// Raw ECGs: CSV, EDF or BDF
     #[arg(long, value_name = "FILE", num_args = 1..)]
     ecg: Vec<PathBuf>,
     /// Medical images: PNG or JPEG
     #[arg(long, value_name = "FILE", num_args = 1..)]
     image: Vec<PathBuf>,
-    /// Pictures of ECG traces: PNG or JPEG
+    /// Images of ECG traces: PNG or JPEG
     #[arg(long, value_name = "FILE", num_args = 1..)]
     ecg_image: Vec<PathBuf>,
-    /// Heart rate that was read elsewhere, in beats per minute
+    /// Heart rate from another source, in beats per minute
     #[arg(long, value_name = "BPM", value_parser = bpm)]
     heart_rate: Option<Bpm>,
-    /// When ECGs and heart rate were recorded: a time as in 2026-03-14T15:09:26Z, `now`, or `unknown`. By default as the ECG
-    /// files state it; if they do not, it is unknown, and stations show when the upload was received
+    /// When ECGs and heart rate were recorded: a time such as 2026-03-14T15:09:26Z, `now`, or `unknown`.
+    /// Default: the time in the ECG files, if they contain one, otherwise `unknown`; stations then show the
+    /// time of receipt
     #[arg(long, value_name = "TIME", value_parser = recorded)]
     recorded_at: Option<Recorded>,
-    /// Samples per second of ECG files that hold no times
+    /// Samples per second of ECG files without times
     #[arg(long, value_name = "HZ")]
     sample_rate: Option<f64>,
-    /// Name or number of the lead to analyse, where files hold several
+    /// Name or number of the lead to analyse, for files with several leads
     #[arg(long)]
     lead: Option<String>,
     /// Do not wait for the analysis of the ECGs
     #[arg(long)]
     no_wait: bool,
-    /// How long to wait for the analysis
+    /// Maximum time to wait for the analysis
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = runtime::parse_duration)]
     wait: Duration,
+    #[command(flatten)]
+    output: OutputArgs,
     #[command(flatten)]
     gateway: GatewayArgs,
 }
 
 impl UploadArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
+        self.check()?;
         let gateway = self.gateway.connect()?;
         let upload = self.upload(&gateway).await?;
-        // Before sending: what is announced in between would be lost.
+        // Subscribes before the upload, so that no update is missed.
         let mut feed = None;
         if !self.no_wait && !self.ecg.is_empty() {
-            let mut following = Feed::start(FeedSettings::new(gateway.clone(), Some(self.mrn)));
-            let _ = timeout(SUBSCRIBE_LIMIT, subscribed(&mut following)).await;
-            feed = Some(following);
+            let mut subscription = Feed::start(FeedSettings::new(gateway.clone(), Some(self.mrn)));
+            let _ = timeout(SUBSCRIBE_LIMIT, subscribed(&mut subscription)).await;
+            feed = Some(subscription);
         }
-        let bar = Bar::new();
+        let bar = byte_bar();
+        let drawn = bar.clone();
         let answer = gateway
             .upload_with_retries(self.mrn, &upload, RetryPolicy::default(), move |progress| {
-                bar.show(progress)
+                drawn.set_length(progress.total);
+                drawn.set_position(progress.sent);
             })
-            .await?;
+            .await;
+        bar.finish_and_clear();
+        let answer = answer?;
         let due = Instant::now() + self.wait;
         let receipt = match answer {
             UploadAnswer::Stored(receipt) => receipt,
             UploadAnswer::Accepted(accepted) => {
-                say(words::plain(&accepted.message))?;
+                self.output.print(format::plain(&accepted.message), &Line::Accepted { upload: &accepted })?;
                 if self.no_wait {
                     return Ok(());
                 }
                 stored(&gateway, accepted.upload_id, due).await?
             }
         };
-        print_receipt(&receipt)?;
+        self.output.print(receipt_text(&receipt), &Line::Stored { receipt: &receipt })?;
         match feed {
             Some(feed) => self.wait_for_analyses(&gateway, feed, &receipt, due).await,
             None => Ok(()),
         }
+    }
+
+    /// Rejects an upload without content.
+    fn check(&self) -> Result<(), CliError> {
+        let has_files = [&self.ecg, &self.image, &self.ecg_image].iter().any(|paths| !paths.is_empty());
+        if has_files || self.name.is_some() || self.heart_rate.is_some() {
+            return Ok(());
+        }
+        Err(CliError::usage(
+            "there is nothing to upload: add --name, --ecg, --image, --ecg-image or --heart-rate",
+        ))
     }
 
     async fn upload(&self, gateway: &Gateway) -> Result<Upload, CliError> {
@@ -110,11 +136,11 @@ impl UploadArgs {
             Some(Recorded::At(at)) => Some(at),
             Some(Recorded::Unknown) => None,
             Some(Recorded::Now) => {
-                // The clock of the server counts, and this computer's may be wrong.
+                // Server time, because the clock of this computer may be wrong.
                 gateway.check(SUBSCRIBE_LIMIT).await?;
                 Some(gateway.now())
             }
-            None => stated(&self.ecg)?,
+            None => recording_start(&self.ecg)?,
         };
         let of = |kind: FileKind, paths: &[PathBuf]| -> Vec<UploadFile> {
             paths.iter().map(|path| UploadFile::from_path(kind, path)).collect()
@@ -143,49 +169,65 @@ impl UploadArgs {
     ) -> Result<(), CliError> {
         let ecgs = receipt.files.iter().filter(|file| file.kind == FileKind::Ecg);
         let mut pending: HashMap<RecordId, String> =
-            ecgs.map(|file| (file.id, words::plain(file.file_name.as_deref().unwrap_or("ECG")))).collect();
+            ecgs.map(|file| (file.id, format::plain(file.file_name.as_deref().unwrap_or("ECG")))).collect();
         let mut failed = 0;
         loop {
             for id in pending.keys().copied().collect::<Vec<_>>() {
-                let record = match analysed(gateway, id).await {
+                let record = match analysis(gateway, id).await {
                     Ok(Some(record)) => record,
                     Ok(None) => continue,
-                    // The token of a bed may upload and not read: everything it may do is done.
+                    // An `uploader` token cannot read patients. The upload is stored, so this is a success.
                     Err(CliError::Gateway(ClientError::Forbidden(_))) => {
-                        return say("The analysis goes on; this token may not read its result.");
+                        return self.output.print(
+                            "The upload is stored. The analysis cannot be read with this token.",
+                            &Line::NotReadable,
+                        );
                     }
                     Err(error) => return Err(error),
                 };
                 let name = pending.remove(&id).unwrap_or_default();
-                for line in words::findings(&name, &record) {
-                    say(line)?;
-                }
+                self.output
+                    .print(format::findings(&name, &record).join("\n"), &Line::Ecg { ecg: &record })?;
                 failed += usize::from(record.status == EcgStatus::Failed);
             }
             if pending.is_empty() {
                 break;
             }
-            // An announcement only says that it is time to look.
+            // An update is only a reason to request the record.
             tokio::select! {
                 _ = feed.next() => {}
-                () = sleep(ASK_EVERY) => {}
+                () = sleep(POLL_INTERVAL) => {}
                 () = tokio::time::sleep_until(due) => {
                     let seconds = self.wait.as_secs_f32();
-                    return Err(CliError::told(format!(
-                        "everything is stored, but after {seconds} s the analysis has not arrived; it goes on without waiting"
+                    return Err(CliError::failed(format!(
+                        "the upload is stored, but the analysis is not complete after {seconds} s; it continues on the server"
                     )));
                 }
             }
         }
         match failed {
             0 => Ok(()),
-            1 => Err(CliError::told("one ECG is stored, but could not be analysed")),
-            _ => Err(CliError::told(format!("{failed} ECGs are stored, but could not be analysed"))),
+            1 => Err(CliError::failed("one ECG is stored, but could not be analysed")),
+            _ => Err(CliError::failed(format!("{failed} ECGs are stored, but could not be analysed"))),
         }
     }
 }
 
-/// When ECGs and heart rate were recorded, as given on the command line.
+/// One line of JSON output.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Line<'a> {
+    /// The upload is queued, but not confirmed as stored.
+    Accepted { upload: &'a ReceivedUpload },
+    /// The upload is stored.
+    Stored { receipt: &'a UploadReceipt },
+    /// An analysed ECG.
+    Ecg { ecg: &'a EcgRecord },
+    /// The token does not permit to read the analysis.
+    NotReadable,
+}
+
+/// The value of `--recorded-at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Recorded {
     At(Timestamp),
@@ -201,31 +243,31 @@ fn recorded(text: &str) -> Result<Recorded, String> {
     }
 }
 
-/// When the recordings began, if all files state the same time. A time without a zone is local.
-fn stated(ecgs: &[PathBuf]) -> Result<Option<Timestamp>, CliError> {
-    let mut stated = Vec::new();
+/// Returns the start of the recordings, if all files contain the same time. A time without a zone is local.
+fn recording_start(ecgs: &[PathBuf]) -> Result<Option<Timestamp>, CliError> {
+    let mut starts = Vec::new();
     for path in ecgs {
         let mut head = Vec::new();
         let read =
             File::open(path).and_then(|file| file.take(ecg::START_BYTES as u64).read_to_end(&mut head));
-        read.map_err(|error| CliError::told(format!("the file {} cannot be read: {error}", path.display())))?;
-        stated.push(ecg::start_of(&head).and_then(|start| {
+        read.map_err(cannot_read(path))?;
+        starts.push(ecg::start_of(&head).and_then(|start| {
             let date = (start.year, start.month, start.day);
             let time = (start.hour, start.minute, start.second, start.millisecond);
             Timestamp::from_calendar(date, time, start.offset_s).ok()
         }));
     }
-    let first = stated.first().copied().flatten();
-    if stated.iter().any(|other| *other != first) {
-        return Err(CliError::told(
-            "the ECGs were recorded at different times, or not all of them state it; send them one after the other, or \
-             give --recorded-at",
+    let first = starts.first().copied().flatten();
+    if starts.iter().any(|other| *other != first) {
+        return Err(CliError::usage(
+            "the ECG files contain different recording times, or only some contain one; upload them separately, or add \
+             --recorded-at",
         ));
     }
     Ok(first)
 }
 
-/// Waits until the feed is in force, one way or another.
+/// Waits until the feed receives updates or polls.
 async fn subscribed(feed: &mut Feed) {
     while let Some(event) = feed.next().await {
         if matches!(event, FeedEvent::Connection(_)) {
@@ -246,13 +288,13 @@ async fn stored(
             return Ok(status.receipt);
         }
         sleep(wait).await;
-        wait = (wait * 2).min(ASK_EVERY);
+        wait = (wait * 2).min(POLL_INTERVAL);
     }
-    Err(CliError::told(format!("upload {upload} is accepted and will be stored, but is not stored yet")))
+    Err(CliError::failed(format!("upload {upload} is accepted and will be stored, but is not stored yet")))
 }
 
-/// The record, once its analysis has ended. What fails for now is asked again.
-async fn analysed(gateway: &Gateway, id: RecordId) -> Result<Option<EcgRecord>, CliError> {
+/// Returns the record if its analysis is complete. After a transient error, the caller tries again.
+async fn analysis(gateway: &Gateway, id: RecordId) -> Result<Option<EcgRecord>, CliError> {
     match gateway.ecg(id).await {
         Ok(record) => Ok(record.filter(|record| record.status != EcgStatus::Pending)),
         Err(error) if error.is_transient() => Ok(None),
@@ -260,32 +302,31 @@ async fn analysed(gateway: &Gateway, id: RecordId) -> Result<Option<EcgRecord>, 
     }
 }
 
-fn print_receipt(receipt: &UploadReceipt) -> Result<(), CliError> {
+fn receipt_text(receipt: &UploadReceipt) -> String {
     let mrn = receipt.mrn;
-    say(match (receipt.patient_created, receipt.changed) {
+    let mut lines = vec![match (receipt.patient_created, receipt.changed) {
         (true, _) => format!("New patient {mrn} is registered."),
         (false, true) => format!("Patient {mrn} is updated."),
         (false, false) => format!("Nothing new for patient {mrn}."),
-    })?;
+    }];
     if receipt.name_kept {
-        say(format!("Patient {mrn} has another name, which was kept; use --rename to change it."))?;
+        lines.push(format!("Patient {mrn} has another name, which was kept; use --rename to change it."));
     }
     for file in &receipt.files {
         let kind = match file.kind {
             FileKind::MedicalImage => "image",
-            FileKind::EcgImage => "ECG picture",
+            FileKind::EcgImage => "ECG image",
             FileKind::Ecg => "ECG",
         };
-        let name = file.file_name.as_deref().map(words::plain).unwrap_or_default();
-        say(format!("  {kind} {name} is stored as {}", file.id))?;
+        let name = file.file_name.as_deref().map(format::plain).unwrap_or_default();
+        lines.push(format!("  {kind} {name} is stored as {}", file.id));
     }
-    Ok(())
+    lines.join("\n")
 }
 
 fn bpm(text: &str) -> Result<Bpm, String> {
-    let wrong = |error: &dyn std::fmt::Display| error.to_string();
-    let value: i64 = text.trim().parse().map_err(|error: std::num::ParseIntError| wrong(&error))?;
-    Bpm::new(value).map_err(|error| wrong(&error))
+    let value = text.trim().parse::<i64>().map_err(|error| error.to_string())?;
+    Bpm::new(value).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -293,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recording_time_is_that_of_the_files_if_they_agree() {
+    fn recording_time_is_taken_from_the_files_if_they_agree() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, first: &str| {
             let path = folder.path().join(name);
@@ -303,12 +344,12 @@ mod tests {
         let (one, two) = (file("1", "2026-03-14T15:09:26.500Z"), file("2", "2026-03-14 16:09:26.5+01:00"));
         let (other, none) = (file("3", "2026-03-14T15:09:27Z"), file("4", "0.000"));
         let at = "2026-03-14T15:09:26.500Z".parse().unwrap();
-        assert_eq!(stated(&[one.clone(), two]).unwrap(), Some(at));
-        assert_eq!(stated(std::slice::from_ref(&none)).unwrap(), None);
-        assert_eq!(stated(&[]).unwrap(), None);
-        assert!(stated(&[one.clone(), other]).is_err());
-        assert!(stated(&[one, none]).is_err());
-        assert!(stated(&[folder.path().join("missing")]).is_err());
+        assert_eq!(recording_start(&[one.clone(), two]).unwrap(), Some(at));
+        assert_eq!(recording_start(std::slice::from_ref(&none)).unwrap(), None);
+        assert_eq!(recording_start(&[]).unwrap(), None);
+        assert!(recording_start(&[one.clone(), other]).is_err());
+        assert!(recording_start(&[one, none]).is_err());
+        assert!(recording_start(&[folder.path().join("missing")]).is_err());
     }
 
     #[test]

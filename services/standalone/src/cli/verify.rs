@@ -1,36 +1,35 @@
-//! `bedside verify`: everything that is stored is compared with its checksums and hashes.
+//! `bedside verify`: compares all stored data with its checksums and hashes.
 
-use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
+use serde_json::json;
 use store::sqlite::Verifier;
 use store::{ScrubPosition, ScrubStep, StoreError};
 
-use super::{CliError, say};
-use crate::folder;
+use super::error::CliError;
+use super::output::OutputArgs;
+use super::progress::item_bar;
+use crate::data_dir::{self, DataArgs};
 
-/// Records that are checked between two looks at the clock.
+/// Number of records per step.
 const STEP: usize = 1_000;
 
-/// Time between two lines of progress.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-
-/// Check everything that is stored for damage.
+/// Check all stored data for damage.
 ///
-/// Every record is compared with its checksum and every file with its hash; pages and indexes are checked, too. Nothing is
-/// changed, and Bedside may run meanwhile. Prints a line for each thing that is damaged. The exit code is 0 if nothing is, and
-/// 1 otherwise.
+/// Compares every record with its checksum and every file with its hash, and checks pages and indexes.
+/// Changes nothing; Bedside may be running. Prints a line for each damaged item. The exit code is 0 without
+/// damage, otherwise 1.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "What is damaged is in no answer of the server. To get it back, restore a backup.
+#[command(after_help = "The server never returns damaged data. To recover it, restore a backup.
 
 Example:
   bedside verify --data /srv/bedside")]
 pub(crate) struct VerifyArgs {
-    /// Folder of all data; by default `bedside` in the user's data folder
-    #[arg(long, env = "BEDSIDE_DATA", value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Check the MongoDB database of the full stack instead of a data folder
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Check the MongoDB database of the full stack instead of a data directory
     #[cfg(feature = "full-stack")]
     #[arg(long, conflicts_with = "data")]
     full_stack: bool,
@@ -41,82 +40,84 @@ pub(crate) struct VerifyArgs {
 
 impl VerifyArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
+        let output = self.output;
         #[cfg(feature = "full-stack")]
         if self.full_stack {
-            use store::Scrub;
-            let store = self.mongo.connect().await.map_err(|error| CliError::told(error.to_string()))?;
-            let total = store.scrub_total().await.map_err(failed)?;
-            return conclude(check_store(total, async |from| store.scrub(from, STEP).await).await?);
+            use store::Maintenance;
+            let store = self.mongo.connect().await?;
+            let total = store.scrub_total().await.map_err(CliError::failed)?;
+            let step = async |from| store.scrub(from, STEP).await;
+            return conclude(check_store(total, step, output).await?, output);
         }
-        let data =
-            self.data.map_or_else(folder::default, Ok).map_err(|error| CliError::told(error.to_string()))?;
-        let found = check_folder(&data).await?;
-        conclude(found)
+        conclude(check_directory(&self.data.path()?, output).await?, output)
     }
 }
 
-/// What was checked, and how much of it is damaged.
-struct Found {
+/// Numbers of checked and damaged records and files.
+struct Counts {
     checked: u64,
     damaged: u64,
 }
 
-/// Checks the two files of a data folder. Prints what is damaged.
-async fn check_folder(data: &Path) -> Result<Found, CliError> {
-    if !data.join(folder::PATIENTS).is_file() {
-        return Err(CliError::told(format!(
-            "there is no data in {}; name its folder with --data",
+/// Checks the two files of a data directory. Prints damaged items.
+async fn check_directory(data: &Path, output: OutputArgs) -> Result<Counts, CliError> {
+    if !data.join(data_dir::PATIENTS).is_file() {
+        return Err(CliError::failed(format!(
+            "there is no data in {}; set its directory with --data",
             data.display()
         )));
     }
-    let mut found = Found { checked: 0, damaged: 0 };
-    let queues = data.join(folder::QUEUES);
+    let mut counts = Counts { checked: 0, damaged: 0 };
+    let queues = data.join(data_dir::QUEUES);
     if queues.is_file() {
         let checked = tokio::task::spawn_blocking(move || bus::local::verify(&queues)).await;
-        let checked = checked.map_err(|error| CliError::told(error.to_string()))?;
-        let checked = checked.map_err(|error| CliError::told(error.to_string()))?;
-        checked.damaged.iter().try_for_each(say)?;
-        found = Found { checked: checked.checked, damaged: checked.damaged.len() as u64 };
+        let checked = checked.map_err(CliError::failed)?.map_err(CliError::failed)?;
+        checked.damaged.iter().try_for_each(|item| print_damaged(item, output))?;
+        counts = Counts { checked: checked.checked, damaged: checked.damaged.len() as u64 };
     }
-    let patients = Verifier::open(&data.join(folder::PATIENTS)).map_err(failed)?;
-    let total = patients.total().await.map_err(failed)?;
-    let store = check_store(total, async |from| patients.scrub(from, STEP).await).await?;
-    Ok(Found { checked: found.checked + store.checked, damaged: found.damaged + store.damaged })
+    let patients = Verifier::open(&data.join(data_dir::PATIENTS)).map_err(CliError::failed)?;
+    let total = patients.total().await.map_err(CliError::failed)?;
+    let store = check_store(total, async |from| patients.scrub(from, STEP).await, output).await?;
+    Ok(Counts { checked: counts.checked + store.checked, damaged: counts.damaged + store.damaged })
 }
 
-/// Checks a store step by step. Prints what is damaged, and progress where somebody watches.
+/// Checks a store step by step. Prints damaged items.
 async fn check_store(
     total: u64,
     step: impl AsyncFn(Option<ScrubPosition>) -> Result<ScrubStep, StoreError>,
-) -> Result<Found, CliError> {
-    let mut found = Found { checked: 0, damaged: 0 };
-    let (mut position, mut shown) = (None, Instant::now());
-    let watched = io::stderr().is_terminal();
+    output: OutputArgs,
+) -> Result<Counts, CliError> {
+    let mut counts = Counts { checked: 0, damaged: 0 };
+    let bar = item_bar(total, "records and files");
+    let mut position = None;
     loop {
-        let ScrubStep { checked, damaged, next } = step(position).await.map_err(failed)?;
-        found.checked += checked;
-        found.damaged += damaged.len() as u64;
-        damaged.iter().try_for_each(say)?;
-        if watched && shown.elapsed() >= PROGRESS_EVERY {
-            shown = Instant::now();
-            eprintln!("{} of about {total} records and files checked", found.checked);
-        }
+        let ScrubStep { checked, damaged, next } = step(position).await.map_err(CliError::failed)?;
+        counts.checked += checked;
+        counts.damaged += damaged.len() as u64;
+        bar.suspend(|| damaged.iter().try_for_each(|item| print_damaged(item, output)))?;
+        bar.set_position(counts.checked);
         position = next;
         if position.is_none() {
-            return Ok(found);
+            bar.finish_and_clear();
+            return Ok(counts);
         }
     }
 }
 
-fn failed(error: StoreError) -> CliError {
-    CliError::told(error.to_string())
+fn print_damaged(item: &str, output: OutputArgs) -> Result<(), CliError> {
+    output.print(item, &json!({ "damaged": item }))
 }
 
-fn conclude(Found { checked, damaged }: Found) -> Result<(), CliError> {
+fn conclude(Counts { checked, damaged }: Counts, output: OutputArgs) -> Result<(), CliError> {
+    let text = format!("{checked} records and files are intact.");
+    let summary = json!({ "checked_count": checked, "damaged_count": damaged });
     if damaged == 0 {
-        return say(format!("{checked} records and files are intact."));
+        return output.print(text, &summary);
     }
-    Err(CliError::told(format!(
-        "damage was found: {damaged} of the lines above, in {checked} records and files"
+    if output.is_json() {
+        output.print("", &summary)?;
+    }
+    Err(CliError::failed(format!(
+        "damage found: {damaged} of {checked} records and files; see the lines above"
     )))
 }

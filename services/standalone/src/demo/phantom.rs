@@ -1,8 +1,9 @@
-//! A picture to upload that is nobody's: a greyscale phantom of ellipses, as scanners are tried on.
+//! A synthetic medical image: a greyscale phantom of ellipses, similar to the phantoms that scanners are
+//! tested with.
 
 const SIZE: u32 = 384;
 
-/// Centre, half axes and brightness of an ellipse; the picture reaches from -1 to 1 in both directions.
+/// Centre, half axes and brightness of an ellipse. The image extends from -1 to 1 in both directions.
 struct Ellipse {
     x: f64,
     y: f64,
@@ -11,7 +12,7 @@ struct Ellipse {
     brightness: f64,
 }
 
-/// A torso in section: body, lungs, spine, heart. `seed` moves and sizes the heart a little.
+/// Cross-section of a torso: body, lungs, spine and heart. `seed` varies position and size of the heart.
 fn ellipses(seed: u64) -> [Ellipse; 6] {
     let ellipse =
         |x, y, half_width, half_height, brightness| Ellipse { x, y, half_width, half_height, brightness };
@@ -26,7 +27,8 @@ fn ellipses(seed: u64) -> [Ellipse; 6] {
     ]
 }
 
-/// The phantom as a PNG file; `None` never, in practice: writing to memory does not fail.
+/// Returns the phantom as a PNG file of 384 x 384 pixels. Returns `None` if the encoder fails; writing to
+/// memory does not fail.
 pub(super) fn png(seed: u64) -> Option<Vec<u8>> {
     let ellipses = ellipses(seed);
     let at = |pixel: u32| (f64::from(pixel) + 0.5) / f64::from(SIZE) * 2.0 - 1.0;
@@ -34,7 +36,7 @@ pub(super) fn png(seed: u64) -> Option<Vec<u8>> {
     for row in 0..SIZE {
         for column in 0..SIZE {
             let (x, y) = (at(column), at(row));
-            let inside = ellipses.iter().filter(|ellipse| ellipse.holds(x, y));
+            let inside = ellipses.iter().filter(|ellipse| ellipse.contains(x, y));
             let brightness: f64 = inside.map(|ellipse| ellipse.brightness).sum();
             pixels.push(brightness.clamp(0.0, 255.0) as u8);
         }
@@ -51,7 +53,7 @@ pub(super) fn png(seed: u64) -> Option<Vec<u8>> {
 }
 
 impl Ellipse {
-    fn holds(&self, x: f64, y: f64) -> bool {
+    fn contains(&self, x: f64, y: f64) -> bool {
         ((x - self.x) / self.half_width).powi(2) + ((y - self.y) / self.half_height).powi(2) <= 1.0
     }
 }
@@ -59,7 +61,7 @@ impl Ellipse {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_phantom_is_a_small_png_that_differs_by_seed() {
+    fn phantom_is_a_small_png_that_differs_by_seed() {
         let file = super::png(900_001).unwrap();
         assert!(file.starts_with(b"\x89PNG") && file.len() < 64 << 10, "{} bytes", file.len());
         assert_ne!(file, super::png(900_004).unwrap());

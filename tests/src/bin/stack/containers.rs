@@ -1,4 +1,4 @@
-//! The containers of the stack, through the commands that an operator uses.
+//! Controls the containers with the commands of an operator.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use client::{Gateway, NatsCredentials, NatsSettings, Settings, Token};
 use tokio::process::Command;
 
-/// What `tests/stack/run` has prepared.
+/// The environment that `tests/stack/run` prepares.
 #[derive(Debug, Clone)]
 pub(crate) struct Stack {
     /// `docker compose` with its files.
     compose: String,
-    /// Where the door is published.
+    /// Address of the reverse proxy.
     pub(crate) url: String,
     nats: String,
 }
 
-/// What `init tokens` prints.
+/// Output of `init tokens`.
 #[derive(Debug, Clone)]
 pub(crate) struct Secrets {
     pub(crate) uploader: String,
@@ -38,12 +38,12 @@ impl Stack {
         }
     }
 
-    /// Runs Compose with these arguments; gives what it printed.
+    /// Runs Compose and returns its output.
     pub(crate) async fn compose(&self, args: &str) -> String {
         run(&format!("{} {args}", self.compose), &[]).await
     }
 
-    /// Runs so many ECG workers, each with a share of a core; none of them goes on that ran before.
+    /// Replaces all ECG workers by `count` new ones with this share of a core each.
     pub(crate) async fn limited_workers(&self, count: usize, cores: &str) {
         let line = format!("{} up -d --no-deps --scale ecg-worker={count} ecg-worker", self.compose);
         run(&line, &[("WORKER_CPUS", cores)]).await;
@@ -54,8 +54,8 @@ impl Stack {
         run(&format!("deploy/{line}"), &[("COMPOSE", &self.compose)]).await
     }
 
-    /// Starts a script of `deploy/`, waits until `reached`, and sends this signal to its shell alone, as `kill` does. Returns
-    /// once nothing that it started runs any more.
+    /// Starts a script of `deploy/`, waits until `reached`, and sends a signal to its shell only. Returns when everything that the
+    /// script started has ended.
     pub(crate) async fn interrupt(&self, line: &str, signal: &str, reached: impl Fn() -> bool) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let mut script = Command::new(format!("deploy/{}", words[0]))
@@ -67,24 +67,27 @@ impl Stack {
             .spawn()
             .unwrap();
         let pid = script.id().unwrap();
-        tests::within("the script is where it shall be interrupted", || async { reached().then_some(()) })
-            .await;
+        testkit::within("the script has reached the point of interruption", || async {
+            reached().then_some(())
+        })
+        .await;
         run(&format!("kill -s {signal} {pid}"), &[]).await;
         let status = script.wait().await.unwrap();
-        assert!(!status.success(), "{line} was interrupted by {signal} and says that it is done");
-        tests::within("nothing goes on that the script began", || async {
+        assert!(!status.success(), "{line} was interrupted by {signal} and reports success");
+        testkit::within("everything that the script started has ended", || async {
             let filters = "--filter label=com.docker.compose.service=backup";
             run(&format!("docker ps --quiet {filters}"), &[]).await.trim().is_empty().then_some(())
         })
         .await;
     }
 
-    /// Starts everything, and waits until clients are answered.
+    /// Starts all containers and waits until the gateway answers.
     pub(crate) async fn up(&self) {
         let started = Instant::now();
         self.compose("up -d").await;
-        let door = Gateway::new(&Settings::new(&self.url)).unwrap();
-        tests::within("the door opens", || async { door.check(Duration::from_secs(2)).await.ok() }).await;
+        let gateway = Gateway::new(&Settings::new(&self.url)).unwrap();
+        testkit::within("the gateway answers", || async { gateway.check(Duration::from_secs(2)).await.ok() })
+            .await;
         println!("   up in {:.0} s", started.elapsed().as_secs_f64());
     }
 
@@ -108,13 +111,13 @@ impl Stack {
         Gateway::new(&Settings::new(&self.url).with_token(Some(token))).unwrap()
     }
 
-    /// The broker as a monitor app is told to reach it.
+    /// Settings of a monitor app for the broker.
     pub(crate) fn nats(&self, password: &str) -> NatsSettings {
         let login = NatsCredentials::Password { user: "monitor".to_owned(), password: password.to_owned() };
         NatsSettings { credentials: Some(login), ..NatsSettings::new(&self.nats) }
     }
 
-    /// How many containers of a service run.
+    /// Number of running containers of a service.
     pub(crate) async fn running(&self, service: &str) -> usize {
         let ids = self.compose(&format!("ps -q {service}")).await;
         let mut running = 0;
@@ -126,7 +129,7 @@ impl Stack {
     }
 }
 
-/// Runs a line of words; fails the test with what it said.
+/// Runs a command and returns its output. Panics with the output if it fails.
 async fn run(line: &str, environment: &[(&str, &str)]) -> String {
     let mut words = line.split_whitespace();
     let output = Command::new(words.next().unwrap())

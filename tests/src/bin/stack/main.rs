@@ -1,5 +1,5 @@
-//! The full stack in containers, as an operator runs it: up, scaled, each part replaced and restarted under load, down and
-//! up again, backed up and restored. Started by `tests/stack/run`, which makes the images.
+//! Operates the full stack in containers: start, scale, replace and restart each part under load, stop, back up, restore.
+//! Started by `tests/stack/run`, which creates the images.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test ends when something fails")]
 
@@ -10,22 +10,22 @@ use std::time::{Duration, Instant};
 use client::{Feed, FeedEvent, FeedMode, FeedSettings, Gateway, Upload, UploadAnswer, UploadFile};
 use containers::{Secrets, Stack};
 use proto_json::{EcgStatus, FileKind, Mrn, PatientUpdated};
-use tests::load::Load;
-use tests::{material, records};
+use testkit::load::Load;
+use testkit::{material, records};
 
 #[tokio::main]
 async fn main() {
     let stack = Stack::from_environment();
-    let begun = Instant::now();
-    let step = |name: &str| println!("== {:>4.0} s  {name}", begun.elapsed().as_secs_f64());
+    let started = Instant::now();
+    let step = |name: &str| println!("== {:>4.0} s  {name}", started.elapsed().as_secs_f64());
 
-    step("up on an empty machine");
+    step("first start");
     stack.up().await;
     let secrets = stack.secrets().await;
     let uploader = stack.gateway(&secrets.uploader);
     let viewer = stack.gateway(&secrets.viewer);
 
-    step("requests without, with a wrong, and with a too weak token");
+    step("requests without token, with a wrong token, and with an insufficient role");
     tokens_are_asked_for(&stack, &secrets).await;
 
     step("updates are pushed over NATS and over server-sent events");
@@ -72,7 +72,7 @@ async fn main() {
         stack.compose(&format!("restart {server}")).await;
         load.goes_on(10).await;
         let (failures, slowest) = (load.failures().len(), load.slowest().as_secs_f64());
-        println!("   {failures} attempts were told to come again; the slowest upload took {slowest:.1} s");
+        println!("   {failures} attempts were rejected temporarily; the slowest upload took {slowest:.1} s");
     }
 
     step("a backup is taken under load");
@@ -86,10 +86,14 @@ async fn main() {
     let during_backup = load.uploads() - before_backup;
     assert!(during_backup > 0, "nothing was uploaded while the backup was taken");
 
-    step("everything promised is there once");
+    step("every accepted upload is stored once");
     let promises = load.end().await;
     records::assert_all_once(&viewer, &promises).await;
-    assert_eq!(dead_letters(&stack, &secrets).await, Vec::<serde_json::Value>::new(), "nothing was given up");
+    assert_eq!(
+        dead_letters(&stack, &secrets).await,
+        Vec::<serde_json::Value>::new(),
+        "there are dead letters"
+    );
     follows(&mut nats, &viewer).await;
     follows(&mut events, &viewer).await;
     drop((nats, events));
@@ -100,12 +104,12 @@ async fn main() {
     stack.up().await;
     assert_same(&before, &records::answers(&viewer).await);
 
-    step("backup and restore are interrupted by signals, and the stack goes on");
+    step("backup and restore are interrupted by signals");
     print!("   {}", stack.script(&format!("backup {}", file("whole"))).await);
     interruptions(&stack, &folder, &file("whole")).await;
     assert_same(&before, &records::answers(&viewer).await);
 
-    step("an empty system; the backup that was taken under load is complete");
+    step("the backup taken under load is restored into an empty system");
     stack.compose("down --volumes").await;
     stack.up().await;
     let secrets = stack.secrets().await;
@@ -116,7 +120,7 @@ async fn main() {
     println!("   {} files of {} before the backup", restored.len(), stored.len());
     assert!(restored.is_superset(&stored), "files are missing that were stored before the backup");
 
-    step("another restore replaces it: the same answers as before");
+    step("a second restore gives the same answers");
     print!("   {}", stack.script(&format!("restore {}", file("whole"))).await);
     assert_same(&before, &records::answers(&viewer).await);
     let uploader = stack.gateway(&secrets.uploader);
@@ -124,10 +128,10 @@ async fn main() {
     connected(&mut events, FeedMode::ServerSentEvents).await;
     upload_one(&uploader, mrn).await;
     analysed(&mut events, mrn).await;
-    step("the stack holds what it promises");
+    step("done");
 }
 
-/// Each signal at another point of both scripts.
+/// Sends each signal at a different point of both scripts.
 async fn interruptions(stack: &Stack, folder: &tempfile::TempDir, whole: &str) {
     let started = || folder.path().read_dir().unwrap().flatten().any(|file| is_part(&file.path()));
     let written = || {
@@ -138,18 +142,18 @@ async fn interruptions(stack: &Stack, folder: &tempfile::TempDir, whole: &str) {
         let target = folder.path().join(format!("backup-{signal}"));
         let line = format!("backup {}", target.display());
         stack.interrupt(&line, signal, || if late { written() } else { started() }).await;
-        assert!(!target.exists(), "an interrupted backup looks like a whole one");
+        assert!(!target.exists(), "an interrupted backup exists under its final name");
         for part in folder.path().read_dir().unwrap().flatten().filter(|file| is_part(&file.path())) {
-            assert_eq!(signal, "KILL", "a part of a backup is left");
+            assert_eq!(signal, "KILL", "a partial backup remains");
             std::fs::remove_file(part.path()).unwrap();
         }
     }
     for (signal, milliseconds) in [("INT", 0), ("TERM", 600), ("HUP", 1200), ("KILL", 1800)] {
-        let begun = Instant::now();
-        let reached = || begun.elapsed() >= Duration::from_millis(milliseconds);
+        let started = Instant::now();
+        let reached = || started.elapsed() >= Duration::from_millis(milliseconds);
         stack.interrupt(&format!("restore {whole}"), signal, reached).await;
     }
-    // Whatever the last one has reached, this completes it.
+    // This completes the last interrupted restore.
     stack.script(&format!("restore {whole}")).await;
 }
 
@@ -159,13 +163,13 @@ fn is_part(file: &std::path::Path) -> bool {
 
 async fn dead_letters(stack: &Stack, secrets: &Secrets) -> Vec<serde_json::Value> {
     let url = format!("{}/api/v1/dead-letters", stack.url);
-    let answer = tests::http_client().get(url).bearer_auth(&secrets.admin).send().await.unwrap();
+    let answer = testkit::http_client().get(url).bearer_auth(&secrets.admin).send().await.unwrap();
     let page: serde_json::Value = answer.error_for_status().unwrap().json().await.unwrap();
     page["items"].as_array().expect("a page").clone()
 }
 
 async fn tokens_are_asked_for(stack: &Stack, secrets: &Secrets) {
-    let http = tests::http_client();
+    let http = testkit::http_client();
     let read = format!("{}/api/v1/patients", stack.url);
     let write = format!("{}/api/new_patient", stack.url);
     let body = serde_json::json!({ "medical_record_number": 1, "name": "Nobody" });
@@ -188,16 +192,16 @@ async fn tokens_are_asked_for(stack: &Stack, secrets: &Secrets) {
     }
 }
 
-/// A core for each worker would leave none for the rest on a small machine; a share of one shows the same.
+/// Share of a core per worker, so that cores remain for the other services on a small machine.
 const SHARE_OF_A_CORE: &str = "0.1";
 const JOBS: u64 = 24;
-/// Long enough that analysing one, and not storing what came out, is what takes the time.
+/// Long strips, so that the analysis takes most of the time.
 const STRIP_S: f64 = 20.0;
 const GAIN: f64 = 1.8;
-/// A machine that is busy with other things gives no worker even its share; then it is measured again.
+/// Number of measurements: on a busy machine, workers may not get their share.
 const TRIES: u64 = 3;
 
-/// Two workers analyse at least 1.8 times as many ECGs a second as one.
+/// Two workers analyse at least 1.8 times as many ECGs per second as one.
 async fn workers_add_up(stack: &Stack, uploader: &Gateway, viewer: &Gateway) {
     let mut best = 0.0_f64;
     for number in 0..TRIES {
@@ -210,7 +214,7 @@ async fn workers_add_up(stack: &Stack, uploader: &Gateway, viewer: &Gateway) {
     stack.limited_workers(1, "0").await;
 }
 
-/// Jobs are queued first, so that the workers alone decide how fast they are worked off.
+/// Queues the jobs first, so that the rate depends only on the workers.
 async fn gain_of_a_second_worker(stack: &Stack, uploader: &Gateway, viewer: &Gateway, number: u64) -> f64 {
     let mut rates = Vec::new();
     for count in [1, 2] {
@@ -223,8 +227,8 @@ async fn gain_of_a_second_worker(stack: &Stack, uploader: &Gateway, viewer: &Gat
         }
         stack.limited_workers(usize::try_from(count).unwrap(), SHARE_OF_A_CORE).await;
         let analysed = async |wanted: usize| {
-            tests::within("jobs are worked off", || async {
-                // Asking is not to take the time of those who work.
+            testkit::within("jobs are processed", || async {
+                // Poll slowly, so that polling uses little processor time.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 let ecgs = viewer.ecgs(mrn, None, Some(500)).await.ok()?.items;
                 let done = ecgs.iter().filter(|ecg| ecg.status != EcgStatus::Pending).count();
@@ -232,10 +236,10 @@ async fn gain_of_a_second_worker(stack: &Stack, uploader: &Gateway, viewer: &Gat
             })
             .await
         };
-        // Until each of them works, and before the last of them has nothing left to do.
-        let (first, begun) = analysed(6).await;
+        // The measurement starts when every worker has a job and ends before the queue is empty.
+        let (first, started) = analysed(6).await;
         let (last, ended) = analysed(usize::try_from(JOBS).unwrap() - 2).await;
-        rates.push((last - first) as f64 / (ended - begun).as_secs_f64());
+        rates.push((last - first) as f64 / (ended - started).as_secs_f64());
     }
     let gain = rates[1] / rates[0];
     println!("   one worker {:.2}/s, two {:.2}/s: {gain:.2} times", rates[0], rates[1]);
@@ -248,9 +252,9 @@ async fn upload_one(uploader: &Gateway, mrn: Mrn) {
     assert!(matches!(answer, UploadAnswer::Stored(_)), "{answer:?}");
 }
 
-/// Waits until a feed is pushed to in this way.
+/// Waits until the feed is connected in this mode.
 async fn connected(feed: &mut Feed, mode: FeedMode) {
-    let heard = async {
+    let received = async {
         loop {
             match feed.next().await.unwrap() {
                 FeedEvent::Connection(state) if state.mode == mode => break,
@@ -258,12 +262,14 @@ async fn connected(feed: &mut Feed, mode: FeedMode) {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), heard).await.unwrap_or_else(|_| panic!("no feed: {mode}"));
+    tokio::time::timeout(Duration::from_secs(30), received)
+        .await
+        .unwrap_or_else(|_| panic!("no feed: {mode}"));
 }
 
-/// Waits until a feed tells of the analysed ECG of a patient.
+/// Waits until the feed reports the analysed ECG of a patient.
 async fn analysed(feed: &mut Feed, mrn: Mrn) -> PatientUpdated {
-    let heard = async {
+    let received = async {
         loop {
             match feed.next().await.unwrap() {
                 FeedEvent::Updated(update)
@@ -275,14 +281,14 @@ async fn analysed(feed: &mut Feed, mrn: Mrn) -> PatientUpdated {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), heard).await.expect("the analysis is pushed")
+    tokio::time::timeout(Duration::from_secs(30), received).await.expect("the analysis is pushed")
 }
 
-/// A feed that was open all the time shows what is stored, whatever was replaced under it.
+/// Verifies that a feed that was open all the time shows the stored state.
 async fn follows(feed: &mut Feed, viewer: &Gateway) {
     let mut shown = std::collections::BTreeMap::new();
     let stored = viewer.all_patients(None).await.unwrap().items;
-    let heard = async {
+    let received = async {
         while !stored.iter().all(|patient| shown.get(&patient.mrn) == Some(&patient.version)) {
             match feed.next().await.unwrap() {
                 FeedEvent::Snapshot(patients) => {
@@ -295,7 +301,7 @@ async fn follows(feed: &mut Feed, viewer: &Gateway) {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(70), heard).await.expect("the feed shows what is stored");
+    tokio::time::timeout(Duration::from_secs(70), received).await.expect("the feed shows the stored state");
 }
 
 fn assert_same(before: &[String], after: &[String]) {

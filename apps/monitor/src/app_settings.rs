@@ -1,0 +1,73 @@
+//! The settings file of the monitor.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::overview::TileOrder;
+
+/// The saved settings: the connection, and the preferences of this station. Alarms have a file of their own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct AppSettings {
+    /// The connection and the theme.
+    #[serde(flatten)]
+    pub(crate) connection: ui::Settings,
+    /// The age in seconds after which a value is stale.
+    pub(crate) stale_after_s: u64,
+    /// The time in seconds for which flashing of an alarm is paused.
+    #[serde(alias = "silence_s")]
+    pub(crate) pause_s: u64,
+    /// The order of the tiles on the overview.
+    pub(crate) order: TileOrder,
+    /// Whether ECGs are drawn on paper instead of on a dark background.
+    pub(crate) paper: bool,
+    /// The index of the time range of the trend.
+    pub(crate) range: usize,
+    /// The folder of the last saved file.
+    pub(crate) download_folder: Option<PathBuf>,
+}
+
+impl Default for AppSettings {
+    fn default() -> Self {
+        AppSettings {
+            connection: ui::Settings::default(),
+            stale_after_s: 60,
+            pause_s: 120,
+            order: TileOrder::default(),
+            paper: false,
+            range: 1,
+            download_folder: None,
+        }
+    }
+}
+
+impl AppSettings {
+    /// The age after which a value is stale.
+    #[must_use]
+    pub(crate) fn stale_after(&self) -> Duration {
+        Duration::from_secs(self.stale_after_s.max(1))
+    }
+
+    /// The time for which flashing of an alarm is paused.
+    #[must_use]
+    pub(crate) fn pause(&self) -> Duration {
+        Duration::from_secs(self.pause_s.max(1))
+    }
+
+    /// The folder that the save dialog suggests: that of the last saved file, or else the user's downloads or home folder.
+    #[must_use]
+    pub(crate) fn folder(&self) -> PathBuf {
+        let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("."));
+        let downloads = home.join("Downloads");
+        let default = if downloads.is_dir() { downloads } else { home };
+        self.download_folder.clone().filter(|folder| folder.is_dir()).unwrap_or(default)
+    }
+}
+
+/// The default path of the alarms file: next to the settings file.
+#[must_use]
+pub(crate) fn alarms_path(settings: &Path) -> PathBuf {
+    settings.with_extension("alarms.json")
+}

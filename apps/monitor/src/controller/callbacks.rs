@@ -1,0 +1,105 @@
+//! Connects the callbacks of the window to the controllers.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+
+use slint::{CloseRequestResponse, ComponentHandle};
+
+use super::app::AppController;
+use crate::patient::Side;
+use crate::window::{self, Api, Dialog, Page};
+
+fn side(side: window::Side) -> Side {
+    match side {
+        window::Side::Latest => Side::Latest,
+        window::Side::Selected => Side::Selected,
+    }
+}
+
+/// Calls the controller, unless it has been dropped.
+fn with(app: &Weak<RefCell<AppController>>, act: impl FnOnce(&mut AppController)) {
+    if let Some(app) = app.upgrade() {
+        act(&mut app.borrow_mut());
+    }
+}
+
+/// Registers all callbacks.
+pub(super) fn register(app: &Rc<RefCell<AppController>>) {
+    let window = app.borrow().window();
+    let api = window.global::<Api>();
+    macro_rules! callbacks {
+        ($($register:ident => |$app:ident $(, $argument:ident)*| $act:expr;)*) => {$({
+            let weak = Rc::downgrade(app);
+            api.$register(move |$($argument),*| with(&weak, |$app| $act));
+        })*};
+    }
+    callbacks! {
+        on_process_events => |app| app.process_events();
+        on_theme_changed => |app| app.redraw();
+        on_overview_resized => |app, width, height| app.overview.resize(&app.context, width, height);
+        on_set_tile_order => |app, index| app.overview.set_order(&mut app.context, index);
+        on_search_patients => |app, text| app.overview.search(&app.context, &text);
+        on_open_patient => |app, mrn| if let Ok(mrn) = mrn.parse() { app.open_patient(mrn) };
+        on_show_overview => |app| app.show_page(Page::Overview);
+        on_show_alarms => |app| app.show_page(Page::Alarms);
+        on_acknowledge => |app, mrn| if let Ok(mrn) = mrn.parse() { app.acknowledge(mrn) };
+        on_acknowledge_all => |app| app.acknowledge_all();
+        on_pause_flashing => |app, mrn| if let Ok(mrn) = mrn.parse() { app.pause_flashing(mrn) };
+        on_select_ecg => |app, key| app.patient.select_ecg(&mut app.context, &key);
+        on_more_ecgs => |app| app.patient.more_ecgs(&mut app.context);
+        on_select_image => |app, key| app.patient.select_image(&mut app.context, &key);
+        on_more_images => |app| app.patient.more_images(&mut app.context);
+        on_toggle_freeze => |app| app.patient.toggle_freeze(&mut app.context);
+        on_set_paper => |app, on| app.patient.set_paper(&mut app.context, on);
+        on_ecg_resized => |app, of, width, height| {
+            app.patient.resize_plot(&app.context, side(of), width, height);
+        };
+        on_ecg_gesture => |app, of, gesture, x, y| {
+            app.patient.change_plot(&app.context, side(of), |plot| plot.gesture(gesture, x, y));
+        };
+        on_ecg_zoom => |app, of, steps, x| {
+            app.patient.change_plot(&app.context, side(of), |plot| plot.zoom(steps, x));
+        };
+        on_ecg_amplify => |app, of, steps| {
+            app.patient.change_plot(&app.context, side(of), |plot| plot.amplify(steps));
+        };
+        on_ecg_fit => |app, of| app.patient.change_plot(&app.context, side(of), |plot| plot.fit());
+        on_ecg_step => |app, of, pages| {
+            app.patient.change_plot(&app.context, side(of), |plot| plot.step(pages));
+        };
+        on_ecg_measure => |app, of, on| {
+            app.patient.change_plot(&app.context, side(of), |plot| plot.measure(on));
+        };
+        on_ecg_beats => |app, of, on| {
+            app.patient.change_plot(&app.context, side(of), |plot| plot.mark_beats(on));
+        };
+        on_trend_resized => |app, width, height| app.patient.resize_trend(&app.context, width, height);
+        on_trend_pointed => |app, x, on| app.patient.point_at_trend(&app.context, on.then_some(x));
+        on_set_range => |app, range| app.patient.set_range(&mut app.context, range);
+        on_edit_limits => |app, mrn| app.alarms.edit_limits(&app.context, &mrn);
+        on_save_limits => |app, form| app.save_limits(&form);
+        on_reset_limits => |app| app.reset_limits();
+        on_save_picture => |app, of| if let Some(offer) = app.patient.ecg_to_save(side(of), true) {
+            app.dialogs.offer(&app.context, offer);
+        };
+        on_save_signal => |app, of| if let Some(offer) = app.patient.ecg_to_save(side(of), false) {
+            app.dialogs.offer(&app.context, offer);
+        };
+        on_save_image => |app| if let Some(offer) = app.patient.image_to_save() {
+            app.dialogs.offer(&app.context, offer);
+        };
+        on_browse => |app| app.dialogs.browse(&app.context);
+        on_save_file => |app, form, overwrite| app.dialogs.save(&app.context, &form, overwrite);
+        on_open_settings => |app| app.dialogs.open_settings(&app.context);
+        on_test_settings => |app, form| app.dialogs.test_settings(&app.context, &form);
+        on_save_settings => |app, form| app.save_settings(&form);
+        on_quit => |app| app.quit();
+    }
+    let weak = window.as_weak();
+    window.window().on_close_requested(move || {
+        if let Some(window) = weak.upgrade() {
+            window.global::<Api>().set_dialog(Dialog::Quit);
+        }
+        CloseRequestResponse::KeepWindowShown
+    });
+}

@@ -1,0 +1,165 @@
+//! The connection status, and the technical alarms of this station.
+
+use client::{ConnectionState, FeedMode};
+use proto_json::DamagedRecord;
+use ui::{ConnectionLevel, ConnectionStatus, SettingsError, format};
+
+use super::context::Context;
+use crate::alarms::AlarmEvent;
+use crate::messages;
+use crate::window::Tone;
+
+/// The reason why no updates arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outage {
+    /// The gateway cannot be reached.
+    Offline,
+    /// The gateway rejects the access token.
+    TokenRejected,
+}
+
+impl Outage {
+    fn of(state: &ConnectionState) -> Option<Outage> {
+        match state.mode {
+            FeedMode::Offline if state.token_rejected => Some(Outage::TokenRejected),
+            FeedMode::Offline => Some(Outage::Offline),
+            FeedMode::Nats | FeedMode::ServerSentEvents | FeedMode::Polling => None,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Outage::Offline => "Connection lost",
+            Outage::TokenRejected => "Access token rejected",
+        }
+    }
+}
+
+/// The connection status and the technical alarms of this station.
+#[derive(Default)]
+pub(super) struct ConnectionController {
+    /// The number of the current connection. Events of earlier connections are ignored.
+    pub(super) number: u64,
+    state: Option<ConnectionState>,
+    /// The error of settings from which no client can be created.
+    settings_error: Option<String>,
+    clock_alarm: Option<String>,
+    /// Damaged records that are missing from the list of patients.
+    damaged_patients: Vec<DamagedRecord>,
+    had_damage: bool,
+    /// The error of this computer's clock that tests simulate.
+    clock_error_ms: i64,
+}
+
+impl ConnectionController {
+    /// Connects with the settings in force.
+    pub(super) fn connect(&mut self, context: &mut Context) {
+        self.number += 1;
+        (self.state, self.settings_error) = (None, None);
+        let settings = context.settings.clone();
+        context.backend.connect(self.number, settings);
+        self.show(context, &[]);
+    }
+
+    /// No client can be created from the settings.
+    pub(super) fn settings_rejected(&mut self, context: &Context, error: &SettingsError) {
+        let reason = format::sentence(&error.to_string());
+        context.show_message(Tone::Danger, &reason);
+        self.settings_error = Some(reason);
+        self.show(context, &[]);
+    }
+
+    /// The feed reports another state.
+    pub(super) fn set_state(&mut self, context: &mut Context, state: ConnectionState) {
+        let (before, after) = (self.state.as_ref().and_then(Outage::of), Outage::of(&state));
+        if before != after {
+            let now = context.now();
+            let events = [(before, AlarmEvent::Ended), (after, AlarmEvent::Raised)];
+            for (outage, event) in events.into_iter().filter_map(|(outage, event)| Some((outage?, event))) {
+                context.alarms.record_station_event(event, outage.title().to_owned(), now);
+            }
+        }
+        self.state = Some(state);
+    }
+
+    /// The list of damaged patients has changed.
+    pub(super) fn set_damaged(&mut self, records: Vec<DamagedRecord>) {
+        self.damaged_patients = records;
+    }
+
+    /// Simulates an error of this computer's clock. For tests.
+    pub(super) fn set_clock_error(&mut self, error_ms: i64) {
+        self.clock_error_ms = error_ms;
+    }
+
+    /// Shows the connection status and the technical alarm. `damaged` are the damaged records of the open patient.
+    pub(super) fn show(&self, context: &Context, damaged: &[DamagedRecord]) {
+        let api = context.api();
+        let mut status = ConnectionStatus::of(self.state.as_ref());
+        if let Some(reason) = &self.settings_error {
+            let (level, text) = (ConnectionLevel::Bad, "not connected".to_owned());
+            status = ConnectionStatus { level, text, detail: reason.clone() };
+        }
+        let now = context.now();
+        let since = self.state.as_ref().map(|state| format::time_or_date(state.since, now));
+        api.set_connection_level(status.level.into());
+        api.set_connection(status.text.into());
+        api.set_connection_since(
+            since.as_ref().map(|since| format!("since {since}")).unwrap_or_default().into(),
+        );
+        api.set_connection_detail(status.detail.into());
+        let outage = self.state.as_ref().and_then(Outage::of);
+        api.set_live(self.state.is_some() && outage.is_none());
+        let reason = self.state.as_ref().and_then(|state| state.reason.as_deref());
+        let reason = reason.map(format::sentence).unwrap_or_default();
+        let since = since.unwrap_or_default();
+        let alarm = match (&self.settings_error, outage) {
+            (Some(_), _) => "Not connected: the settings are invalid".to_owned(),
+            (None, Some(Outage::Offline)) => {
+                format!("Connection lost since {since}. The screen may be out of date. {reason}")
+            }
+            (None, Some(Outage::TokenRejected)) => format!(
+                "Access token rejected since {since}. The screen may be out of date. Enter another token in the settings. {reason}"
+            ),
+            (None, None) => {
+                self.clock_alarm.clone().or_else(|| self.damage_alarm(damaged)).unwrap_or_default()
+            }
+        };
+        api.set_technical_alarm(alarm.into());
+    }
+
+    fn damage_alarm(&self, damaged: &[DamagedRecord]) -> Option<String> {
+        messages::damage_alarm(self.damaged_patients.iter().chain(damaged))
+    }
+
+    /// Raises or ends the technical alarm about damaged records. Returns whether the history has changed.
+    pub(super) fn check_damage(&mut self, context: &mut Context, damaged: &[DamagedRecord]) -> bool {
+        let has_damage = self.damage_alarm(damaged).is_some();
+        if has_damage == self.had_damage {
+            return false;
+        }
+        self.had_damage = has_damage;
+        let event = if has_damage { AlarmEvent::Raised } else { AlarmEvent::Ended };
+        let now = context.now();
+        context.alarms.record_station_event(event, "Stored data damaged".to_owned(), now);
+        true
+    }
+
+    /// Raises or ends the technical alarm about a wrong clock: the clock of the server, or the clock of this computer compared
+    /// with it. Returns whether the alarm has changed.
+    pub(super) fn check_clocks(&mut self, context: &mut Context) -> bool {
+        let Some(time) = &context.server_time else { return false };
+        let ahead = time.ahead_of_computer_ms().map(|ahead| ahead - self.clock_error_ms);
+        let alarm = messages::clock_alarm(time.problem().as_deref(), ahead);
+        if alarm == self.clock_alarm {
+            return false;
+        }
+        if alarm.is_some() != self.clock_alarm.is_some() {
+            let event = if alarm.is_some() { AlarmEvent::Raised } else { AlarmEvent::Ended };
+            let now = context.now();
+            context.alarms.record_station_event(event, "Clock wrong".to_owned(), now);
+        }
+        self.clock_alarm = alarm;
+        true
+    }
+}

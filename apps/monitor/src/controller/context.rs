@@ -1,0 +1,86 @@
+//! The state that all controllers share.
+
+use std::time::Duration;
+
+use client::ServerTime;
+use proto_json::{Mrn, Timestamp};
+use slint::ComponentHandle;
+use ui::Settings;
+use ui::trace::Size;
+
+use crate::alarms::Alarms;
+use crate::app_settings::AppSettings;
+use crate::backend::Backend;
+use crate::messages;
+use crate::overview::Overview;
+use crate::persistence::Persistence;
+use crate::window::{Api, Dialog, Main, Theme, Tone};
+
+/// The state that all controllers share: window, models, settings and clock.
+pub(super) struct Context {
+    pub(super) window: Main,
+    pub(super) backend: Backend,
+    pub(super) persistence: Persistence,
+    /// The settings as they are saved.
+    pub(super) saved: AppSettings,
+    /// The connection settings in force: the saved ones, overridden by the command line.
+    pub(super) settings: Settings,
+    pub(super) stale_after: Duration,
+    pub(super) alarms: Alarms,
+    pub(super) overview: Overview,
+    /// The clock of the server. `None` before the first connection.
+    pub(super) server_time: Option<ServerTime>,
+    /// How far tests have advanced the clock.
+    pub(super) advanced_ms: i64,
+}
+
+impl Context {
+    pub(super) fn api(&self) -> Api<'_> {
+        self.window.global::<Api>()
+    }
+
+    /// The time by the clock of the server, which all values use. This computer's clock may be wrong and is used only until the
+    /// server has reported its time.
+    pub(super) fn now(&self) -> Timestamp {
+        let now = self.server_time.as_ref().and_then(ServerTime::now).unwrap_or_else(Timestamp::now);
+        now.plus_millis(self.advanced_ms)
+    }
+
+    /// Shows a message in the status bar.
+    pub(super) fn show_message(&self, tone: Tone, text: &str) {
+        let api = self.api();
+        api.set_message_tone(tone);
+        api.set_message(text.into());
+    }
+
+    pub(super) fn show_dialog(&self, dialog: Dialog) {
+        self.api().set_dialog(dialog);
+    }
+
+    pub(super) fn save_settings(&self) {
+        self.persistence.save_settings(&self.saved);
+    }
+
+    pub(super) fn is_dark(&self) -> bool {
+        self.window.global::<Theme>().get_dark()
+    }
+
+    /// The size of a picture that fills an area, given in logical pixels of a window that is not zoomed.
+    pub(super) fn picture_size(&self, width: f32, height: f32) -> Size {
+        let zoom = self.window.global::<Theme>().get_zoom();
+        Size::new(width, height, self.window.window().scale_factor() * zoom)
+    }
+
+    /// The name of a patient. Empty if the patient is not known.
+    pub(super) fn patient_name(&self, mrn: Mrn) -> String {
+        self.overview.get(mrn).map_or_else(String::new, |tile| messages::name(&tile.patient))
+    }
+
+    /// The name and the number of a patient.
+    pub(super) fn patient_title(&self, mrn: Mrn) -> String {
+        match self.overview.get(mrn) {
+            Some(tile) => format!("{} · {mrn}", messages::name(&tile.patient)),
+            None => format!("MRN {mrn}"),
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! The texts about patients, ECGs and alarms on the screen.
+
+use std::time::Duration;
+
+use proto_json::{
+    CLOCK_TOLERANCE_MS, DamagedRecord, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, HeartRateSource,
+    ImageRecord, NameChange, PatientSummary, Timestamp, ValueTime,
+};
+use ui::format;
+
+use crate::alarms::{Alarm, AlarmEvent, Limits, Severity};
+use crate::paged_list::{Entry, PagedList};
+use crate::patient::FrozenEcg;
+use crate::window::{self, OptionData, TileData};
+
+/// The maximum number of characters of a file name in a list.
+const MAX_FILE_NAME: usize = 28;
+
+/// A caption in two lines: the time, and below it the rest.
+#[must_use]
+pub(crate) fn two_lines(caption: &str) -> String {
+    caption.replacen(" · ", "\n", 1)
+}
+
+/// The name of a patient, or a text that there is none.
+#[must_use]
+pub(crate) fn name(patient: &PatientSummary) -> String {
+    patient.name.clone().unwrap_or_else(|| "No name given".to_owned())
+}
+
+/// The time for which the notice of an unconfirmed renaming is shown.
+const RENAME_NOTICE_MS: i64 = 24 * 3_600_000;
+
+/// The unconfirmed renaming of the last 24 hours.
+fn unconfirmed_rename(patient: &PatientSummary, now: Timestamp) -> Option<&NameChange> {
+    let change = patient.renamed.as_ref().filter(|change| !change.confirmed)?;
+    (now.millis_since(change.at) < RENAME_NOTICE_MS).then_some(change)
+}
+
+/// The notice of an unconfirmed renaming. Empty if there was none.
+#[must_use]
+pub(crate) fn rename_notice(patient: &PatientSummary, now: Timestamp) -> String {
+    unconfirmed_rename(patient, now).map_or_else(String::new, |change| {
+        let since = format::time_or_date(change.at, now);
+        format!("Until {since}: {}.\nNobody confirmed the new name.", change.from)
+    })
+}
+
+/// The heart rate without its unit. A dash if there is none.
+#[must_use]
+pub(crate) fn rate(patient: &PatientSummary) -> String {
+    patient.latest_heart_rate.as_ref().map_or_else(|| "–".to_owned(), |rate| rate.bpm.to_string())
+}
+
+/// Shown instead of the age of a value with a time in the future.
+const CLOCK_WRONG: &str = "clock wrong";
+
+/// The time of the heart rate, or of the latest ECG if there is no heart rate.
+#[must_use]
+pub(crate) fn value_time(patient: &PatientSummary, now: Timestamp) -> Option<ValueTime> {
+    let rate = patient.latest_heart_rate.as_ref().map(|rate| rate.time(now));
+    rate.or_else(|| patient.latest_ecg.as_ref().map(|ecg| ecg.time(now)))
+}
+
+/// Whether the shown value is stale. A value of unknown age is stale.
+#[must_use]
+pub(crate) fn is_stale(patient: &PatientSummary, now: Timestamp, limit: Duration) -> bool {
+    value_time(patient, now).is_some_and(|time| is_time_stale(time, now, limit))
+}
+
+fn is_time_stale(time: ValueTime, now: Timestamp, limit: Duration) -> bool {
+    match time {
+        ValueTime::Recorded(at) | ValueTime::Received(at) => is_older_than(at, now, limit),
+        ValueTime::ClockWrong => true,
+    }
+}
+
+/// Whether a time is older than the limit. A time in the future is not.
+fn is_older_than(at: Timestamp, now: Timestamp, limit: Duration) -> bool {
+    u128::try_from(now.millis_since(at)).is_ok_and(|age| age > limit.as_millis())
+}
+
+/// The age of the value on a tile. If the time of recording is not known, the time of receipt instead of an age.
+#[must_use]
+pub(crate) fn short_age(patient: &PatientSummary, now: Timestamp, limit: Duration) -> String {
+    let Some(time) = value_time(patient, now) else { return "no rate yet".to_owned() };
+    let age = match time {
+        ValueTime::Recorded(at) => format::age(now.millis_since(at)),
+        ValueTime::Received(at) => format!("received {}", format::minute_or_date(at, now)),
+        ValueTime::ClockWrong => return CLOCK_WRONG.to_owned(),
+    };
+    if is_time_stale(time, now, limit) { format!("stale · {age}") } else { age }
+}
+
+/// The age of the value on the patient page.
+#[must_use]
+pub(crate) fn long_age(patient: &PatientSummary, now: Timestamp, limit: Duration) -> String {
+    let Some(time) = value_time(patient, now) else { return String::new() };
+    let age = match time {
+        ValueTime::Recorded(at) => ago(at, now),
+        ValueTime::Received(at) => format!("received {}; the time of recording is not known", ago(at, now)),
+        ValueTime::ClockWrong => {
+            return "clock wrong: the time of this value was in the future, so its age is not known"
+                .to_owned();
+        }
+    };
+    if is_time_stale(time, now, limit) { format!("stale: {age}") } else { age }
+}
+
+fn ago(at: Timestamp, now: Timestamp) -> String {
+    let age = format::age(now.millis_since(at));
+    if now.millis_since(at) < 1000 { age } else { format!("{age} ago") }
+}
+
+/// The time of a value as a title. Marks the time of receipt and a wrong clock.
+#[must_use]
+pub(crate) fn when(time: ValueTime, now: Timestamp) -> String {
+    match time {
+        ValueTime::Recorded(at) => format::time_or_date(at, now),
+        ValueTime::Received(at) => format!("received {}", format::time_or_date(at, now)),
+        ValueTime::ClockWrong => CLOCK_WRONG.to_owned(),
+    }
+}
+
+/// The technical alarm about a wrong clock. `problem` is the problem that the server reports about its own clock. `ahead_ms` is
+/// how much that clock is ahead of the clock of this computer.
+#[must_use]
+pub(crate) fn clock_alarm(problem: Option<&str>, ahead_ms: Option<i64>) -> Option<String> {
+    if let Some(problem) = problem {
+        return Some(format!("Clock wrong. {problem}"));
+    }
+    let ahead = ahead_ms.filter(|ahead| ahead.abs() > CLOCK_TOLERANCE_MS)?;
+    let off = format::age(ahead.abs());
+    let direction = if ahead > 0 { "behind" } else { "ahead of" };
+    Some(format!(
+        "This station's clock is {off} {direction} the server's. All times shown are by the server's clock."
+    ))
+}
+
+/// The technical alarm about damaged records, which cannot be shown.
+#[must_use]
+pub(crate) fn damage_alarm<'a>(mut records: impl Iterator<Item = &'a DamagedRecord>) -> Option<String> {
+    let first = records.next()?;
+    let others = match records.count() {
+        0 => String::new(),
+        1 => " and one more".to_owned(),
+        others => format!(" and {others} more"),
+    };
+    let (kind, key) = (first.kind.name(), &first.key);
+    Some(format!("Stored data is damaged and not shown: {kind} ({key}){others}. Restore a backup."))
+}
+
+/// The source of the heart rate.
+#[must_use]
+pub(crate) fn source(patient: &PatientSummary) -> &'static str {
+    match patient.latest_heart_rate.as_ref().map(|rate| rate.source) {
+        Some(HeartRateSource::Ecg) => "measured from the latest strip",
+        Some(HeartRateSource::Reported) => "reported by the uploader",
+        None => "There is no heart rate yet.",
+    }
+}
+
+/// Converts a severity for the window.
+#[must_use]
+pub(crate) fn severity(severity: Option<Severity>) -> window::Severity {
+    match severity {
+        None => window::Severity::None,
+        Some(Severity::Technical) => window::Severity::Technical,
+        Some(Severity::Medium) => window::Severity::Medium,
+        Some(Severity::High) => window::Severity::High,
+    }
+}
+
+/// The severity of the shown heart rate. It may differ from that of the alarm.
+#[must_use]
+pub(crate) fn rate_severity(patient: &PatientSummary, limits: Limits) -> window::Severity {
+    severity(patient.latest_heart_rate.as_ref().and_then(|rate| limits.severity(rate.bpm.get())))
+}
+
+/// The time of the reason of an alarm, if that is not the latest strip.
+fn reason_time(alarm: &Alarm, now: Timestamp) -> Option<String> {
+    alarm.is_reason_past().then(|| match alarm.worst_at() {
+        Some(at) => format!("at {}", format::time_or_date(at, now)),
+        None => format!("raised {}", format::time_or_date(alarm.since, now)),
+    })
+}
+
+/// The state of an alarm: when its reason was recorded if that is not the latest strip, and whether it has ended, has been
+/// acknowledged or is paused. Empty for a new alarm about the latest strip.
+#[must_use]
+pub(crate) fn alarm_state(alarm: &Alarm, now: Timestamp) -> String {
+    let mut parts = Vec::new();
+    parts.extend(reason_time(alarm, now));
+    if alarm.is_latched {
+        parts.push("ended".to_owned());
+    } else if let Some(text) = alarm.less_severe_now() {
+        parts.push(format!("now {text}"));
+    }
+    if alarm.is_acknowledged {
+        parts.push("acknowledged".to_owned());
+    } else if let Some(until) = alarm.paused_until.filter(|until| *until > now) {
+        parts.push(format!("flashing paused {}", format::age(until.millis_since(now) + 999)));
+    }
+    parts.join(" · ")
+}
+
+/// The state of an alarm in one word, for a tile. It contains no time, so that the tile does not change every second.
+#[must_use]
+fn short_alarm_state(alarm: &Alarm, now: Timestamp) -> &'static str {
+    if alarm.is_acknowledged {
+        "seen"
+    } else if alarm.is_paused(now) {
+        "paused"
+    } else if alarm.is_latched {
+        "ended"
+    } else if alarm.less_severe_now().is_some() {
+        "earlier"
+    } else {
+        ""
+    }
+}
+
+/// The data of a tile without its sparkline.
+#[must_use]
+pub(crate) fn tile(
+    patient: &PatientSummary,
+    alarm: Option<&Alarm>,
+    limits: Limits,
+    now: Timestamp,
+    stale_after: Duration,
+) -> TileData {
+    let stale = is_stale(patient, now, stale_after);
+    let (mut name, rate) = (name(patient), rate(patient));
+    if let Some(change) = unconfirmed_rename(patient, now) {
+        name = format!("{name} (was {})", change.from);
+    }
+    let state = alarm.map_or("", |alarm| short_alarm_state(alarm, now));
+    let mut accessible_text = format!("{name}, MRN {}, heart rate {rate} bpm", patient.mrn);
+    if stale {
+        accessible_text.push_str(", stale");
+    }
+    match value_time(patient, now) {
+        Some(ValueTime::Received(at)) => {
+            accessible_text.push_str(&format!(", received {}", format::time_or_date(at, now)));
+        }
+        Some(ValueTime::ClockWrong) => accessible_text.push_str(", clock wrong"),
+        Some(ValueTime::Recorded(_)) | None => {}
+    }
+    if let Some(alarm) = alarm {
+        accessible_text.push_str(&format!(", alarm {}", alarm.reason()));
+        if let Some(time) = reason_time(alarm, now) {
+            accessible_text.push_str(&format!(" {time}"));
+        }
+        if !state.is_empty() {
+            accessible_text.push_str(&format!(", {state}"));
+        }
+    }
+    TileData {
+        mrn: patient.mrn.to_string().into(),
+        name: name.into(),
+        rate: rate.into(),
+        rate_severity: rate_severity(patient, limits),
+        severity: severity(alarm.map(|alarm| alarm.severity)),
+        alarm: alarm.map(Alarm::reason).unwrap_or_default().into(),
+        alarm_state: state.into(),
+        flashes: alarm.is_some_and(|alarm| alarm.flashes(now)),
+        stale,
+        has_sparkline: false,
+        sparkline: slint::Image::default(),
+        accessible_text: accessible_text.into(),
+    }
+}
+
+/// A patient in the drop-down list.
+#[must_use]
+pub(crate) fn patient_option(patient: &PatientSummary, alarm: Option<&Alarm>) -> OptionData {
+    let rate =
+        patient.latest_heart_rate.as_ref().map(|rate| format!("{} bpm · ", rate.bpm)).unwrap_or_default();
+    OptionData {
+        key: patient.mrn.to_string().into(),
+        title: name(patient).into(),
+        detail: format!("{rate}MRN {}", patient.mrn).into(),
+        severity: severity(alarm.map(|alarm| alarm.severity)),
+    }
+}
+
+/// The quality of a signal.
+#[must_use]
+pub(crate) fn quality(quality: EcgQuality) -> &'static str {
+    match quality {
+        EcgQuality::Good => "good signal",
+        EcgQuality::Poor => "poor signal",
+        EcgQuality::Unusable => "unusable signal",
+    }
+}
+
+/// The heart rate of an ECG, or its state if it has none.
+#[must_use]
+pub(crate) fn ecg_state(record: &EcgRecord) -> String {
+    match (record.status, record.heart_rate) {
+        (_, Some(rate)) => format!("{rate} bpm"),
+        (EcgStatus::Pending, _) => "being analysed".to_owned(),
+        (EcgStatus::Failed, _) => "not readable".to_owned(),
+        (EcgStatus::Analyzed, _) => "no heart rate".to_owned(),
+        (EcgStatus::Picture, _) => "picture".to_owned(),
+    }
+}
+
+/// An ECG in the drop-down list.
+#[must_use]
+pub(crate) fn ecg_option(record: &EcgRecord, limits: Limits, now: Timestamp) -> OptionData {
+    let mut detail = ecg_state(record);
+    if let Some(analysis) = &record.analysis {
+        detail.push_str(" · ");
+        detail.push_str(quality(analysis.quality));
+    }
+    let rate_severity = record.heart_rate.and_then(|rate| limits.severity(rate.get()));
+    let is_technical = record.status == EcgStatus::Failed
+        || record.status == EcgStatus::Analyzed && record.heart_rate.is_none();
+    OptionData {
+        key: record.id.to_string().into(),
+        title: when(record.time(now), now).into(),
+        detail: detail.into(),
+        severity: severity(rate_severity.or(is_technical.then_some(Severity::Technical))),
+    }
+}
+
+/// An image in the drop-down list.
+#[must_use]
+pub(crate) fn image_option(record: &ImageRecord, now: Timestamp) -> OptionData {
+    OptionData {
+        key: record.id.to_string().into(),
+        title: when(record.time(now), now).into(),
+        detail: record
+            .file
+            .file_name
+            .as_deref()
+            .map_or_else(|| format::bytes(record.file.bytes), |name| format::elided(name, MAX_FILE_NAME))
+            .into(),
+        severity: window::Severity::None,
+    }
+}
+
+/// The findings of an analysis, one per line.
+#[must_use]
+pub(crate) fn findings(analysis: &EcgAnalysis) -> String {
+    let mut lines = Vec::new();
+    let lead = analysis.lead.as_ref().map(|lead| format!("lead {lead}, ")).unwrap_or_default();
+    lines.push(format!(
+        "{}: {lead}{}, {}",
+        format::duration(analysis.duration_s),
+        quality(analysis.quality),
+        format::count(analysis.beat_count, "beat", "beats")
+    ));
+    if let Some(rate) = &analysis.heart_rate {
+        lines.push(format!("{:.0} to {:.0} bpm within the strip", rate.min_bpm, rate.max_bpm));
+    }
+    if let Some(rr) = &analysis.rr {
+        lines.push(format!("RR {:.0} ms (median), SDNN {:.0} ms", rr.median_ms, rr.sdnn_ms));
+    }
+    lines.extend(analysis.no_heart_rate_reason.iter().cloned());
+    lines.extend(analysis.notes.iter().map(|note| note.message.clone()));
+    lines.extend(analysis.warnings.iter().take(3).map(|warning| warning.message.clone()));
+    lines.join("\n")
+}
+
+/// The limits of a patient.
+#[must_use]
+pub(crate) fn limits(limits: Limits, is_own: bool) -> String {
+    format!(
+        "Alarm limits: {} to {} bpm, critical below {} or above {} ({})",
+        limits.low(),
+        limits.high(),
+        limits.critical_low(),
+        limits.critical_high(),
+        if is_own { "of this patient" } else { "default" }
+    )
+}
+
+/// An event of the history in one word.
+#[must_use]
+pub(crate) fn alarm_event(event: AlarmEvent) -> &'static str {
+    match event {
+        AlarmEvent::Raised => "raised",
+        AlarmEvent::Escalated => "escalated",
+        AlarmEvent::Ended => "ended",
+        AlarmEvent::Acknowledged => "acknowledged",
+        AlarmEvent::Paused => "paused",
+        AlarmEvent::Noticed => "notice",
+    }
+}
+
+/// The caption of an image: its time and its file name.
+#[must_use]
+pub(crate) fn image_caption(record: &ImageRecord, now: Timestamp) -> String {
+    let name = record.file.file_name.as_deref().unwrap_or("no name");
+    format!("{} · {}", when(record.time(now), now), format::elided(name, MAX_FILE_NAME))
+}
+
+/// The caption of an ECG: its time, and its heart rate or state.
+#[must_use]
+pub(crate) fn ecg_caption(record: &EcgRecord, now: Timestamp) -> String {
+    format!("{} · {}", when(record.time(now), now), ecg_state(record))
+}
+
+/// The mark of a frozen ECG: since when, and the number of newer ECGs.
+#[must_use]
+pub(crate) fn frozen_mark(frozen: &FrozenEcg, now: Timestamp) -> String {
+    let newer = match frozen.newer_count() {
+        0 => "no newer ECG".to_owned(),
+        count => format::count(count as u64, "newer ECG", "newer ECGs"),
+    };
+    format!("Frozen {} · {newer}", format::time_or_date(frozen.at, now))
+}
+
+/// The state of a loadable list: the number of its entries, or why there are none.
+#[must_use]
+pub(crate) fn list_note<T: Entry>(
+    list: &PagedList<T>,
+    failure: Option<&str>,
+    singular: &str,
+    plural: &str,
+) -> String {
+    let count = format::count(list.entries().len() as u64, singular, plural);
+    match failure {
+        Some(reason) => format::sentence(reason),
+        None if list.is_complete() => count,
+        None if list.entries().is_empty() => "Loading…".to_owned(),
+        None => format!("{count}, more as you scroll"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn value_is_stale_only_beyond_the_limit_and_never_from_the_future() {
+        let at = |millis| Timestamp::from_millis(millis).unwrap();
+        let limit = Duration::from_secs(60);
+        assert!(!is_older_than(at(0), at(60_000), limit));
+        assert!(is_older_than(at(0), at(60_001), limit));
+        assert!(!is_older_than(at(5000), at(0), limit));
+    }
+}

@@ -1,0 +1,78 @@
+//! The sentences that the app shows for typed results.
+
+use client::{ClientError, UploadAnswer};
+use proto_json::{FileKind, UploadReceipt};
+use ui::format;
+
+use crate::model::Comparison;
+
+/// The error as a sentence.
+pub(crate) fn error(error: &(impl std::fmt::Display + ?Sized)) -> String {
+    format::sentence(&error.to_string())
+}
+
+fn rate(bpm: Option<f64>) -> String {
+    bpm.map_or_else(|| "no heart rate".to_owned(), |bpm| format!("{} bpm", format::bpm(Some(bpm))))
+}
+
+/// How the server's analysis of the ECG `name` compares with the preview.
+pub(crate) fn comparison(name: &str, comparison: &Comparison) -> String {
+    match comparison {
+        Comparison::Failed(reason) => {
+            let reason = reason.as_deref().unwrap_or("it gave no reason");
+            format!("The server could not analyse {name}: {}", format::sentence(reason))
+        }
+        Comparison::Agrees(bpm @ Some(_)) => {
+            format!("The server finds {} in {name}, as the preview did.", rate(*bpm))
+        }
+        Comparison::Agrees(None) => format!("The server finds no heart rate in {name}, as the preview did."),
+        Comparison::Differs { server, preview } => format!(
+            "The server finds {} in {name}, the preview found {}. Check the strip.",
+            rate(*server),
+            rate(*preview)
+        ),
+    }
+}
+
+/// The gateway's answer to an upload.
+pub(crate) fn answer(answer: &UploadAnswer) -> String {
+    match answer {
+        UploadAnswer::Stored(receipt) if receipt.patient_created => {
+            format!("New patient {} registered.", receipt.mrn)
+        }
+        UploadAnswer::Stored(receipt) if receipt.changed => format!("Patient {} updated.", receipt.mrn),
+        UploadAnswer::Stored(receipt) => {
+            format!("Patient {} unchanged: the server already has this content.", receipt.mrn)
+        }
+        UploadAnswer::Accepted(accepted) => {
+            format!("The upload for patient {} is accepted and will be stored shortly.", accepted.mrn)
+        }
+    }
+}
+
+/// What the receipt says is stored, one line for each file.
+pub(crate) fn receipt_lines(receipt: &UploadReceipt) -> Vec<String> {
+    let line = |file: &proto_json::StoredFile| {
+        let name = file.file_name.as_deref().unwrap_or("without a file name");
+        format!("{}: {name}", file_kind(file.kind))
+    };
+    receipt.files.iter().map(line).collect()
+}
+
+/// The kind of a file.
+pub(crate) fn file_kind(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::MedicalImage => "Medical image",
+        FileKind::EcgImage => "ECG image",
+        FileKind::Ecg => "ECG",
+    }
+}
+
+/// An upload that waits in the outbox.
+pub(crate) fn queued(mrn: Option<proto_json::Mrn>, reason: &ClientError) -> String {
+    let patient = mrn.map_or_else(String::new, |mrn| format!(" for patient {mrn}"));
+    format!(
+        "The upload{patient} is kept on this computer and will be sent as soon as possible. {}",
+        error(reason)
+    )
+}

@@ -1,0 +1,294 @@
+//! Maintenance of the SQLite file: the sweep of orphaned files and the scrub. The scrub verifies rows by their checksums,
+//! files by their hashes, and pages and indexes by SQLite's `integrity_check`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use proto_json::{DamagedRecord, RecordKind, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql};
+use sqlite::Table;
+use uuid::Uuid;
+
+use crate::{Maintenance, ScrubPosition, ScrubState, ScrubStep, StoreError};
+
+use super::blobs::{self, BlobRow};
+use super::failure::broken;
+use super::readers::Readers;
+use super::rows::{self, Checked, checked};
+use super::{SqliteStore, schema};
+
+/// Tables whose rows are verified one by one. Chunks are verified with their files.
+const RECORDS: [Table; 5] = [rows::PATIENTS, rows::HEART_RATES, rows::ECGS, rows::IMAGES, rows::UPLOADS];
+
+/// Part of the files.
+const FILES: &str = "files";
+
+/// Part of the pages and indexes.
+const PAGES: &str = "pages";
+
+/// A step ends after this many bytes of files.
+const BYTES: u64 = 8 << 20;
+
+/// A database file up to this size is checked page by page as a whole. A larger one is checked table by table, without the
+/// chunks of files, because SQLite cannot truncate the write-ahead log while its check runs.
+const CHECK_WHOLE_UP_TO: u64 = 1 << 30;
+
+/// Maximum number of messages of SQLite's check.
+const MESSAGES: usize = 100;
+
+/// A store that is opened only for a scrub. It takes no lock, so another process may have the store open.
+#[derive(Debug)]
+pub struct Verifier {
+    readers: Readers,
+    path: PathBuf,
+}
+
+impl Verifier {
+    /// Opens the file for reading.
+    ///
+    /// # Errors
+    /// When it is missing, cannot be read, or has another version.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        if !path.is_file() {
+            return Err(StoreError::unavailable(format!("there is no file {}", path.display())));
+        }
+        schema::check_version(&schema::open_reader(path)?)?;
+        Ok(Verifier { readers: Readers::new(path.to_owned()), path: path.to_owned() })
+    }
+
+    /// Verifies about `records` records after `from`, as [`Maintenance::scrub`].
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn scrub(&self, from: Option<ScrubPosition>, records: usize) -> Result<ScrubStep, StoreError> {
+        step(&self.readers, &self.path, from, records).await
+    }
+
+    /// Approximate number of records and files.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn total(&self) -> Result<u64, StoreError> {
+        self.readers.read(total).await
+    }
+}
+
+#[async_trait]
+impl Maintenance for SqliteStore {
+    async fn scrub(&self, from: Option<ScrubPosition>, records: usize) -> Result<ScrubStep, StoreError> {
+        step(&self.readers, self.readers.path(), from, records).await
+    }
+
+    async fn scrub_total(&self) -> Result<u64, StoreError> {
+        self.readers.read(total).await
+    }
+
+    /// Only this process has the file open for writing, so no other one scrubs.
+    async fn lease_scrub(&self, _holder: Uuid, _lease: Duration) -> Result<Option<ScrubState>, StoreError> {
+        let state = self.readers.read(|connection| {
+            let mut state = connection.prepare_cached("SELECT state FROM scrub WHERE id = 1")?;
+            Ok(state.query_row([], |row| row.get::<_, String>(0)).optional()?)
+        });
+        // A state that cannot be read is damaged: the round starts again.
+        Ok(Some(state.await?.and_then(|state| rows::parse(&state).ok()).unwrap_or_default()))
+    }
+
+    async fn save_scrub(&self, _holder: Uuid, state: &ScrubState) -> Result<(), StoreError> {
+        let state = rows::json(state)?;
+        self.writer
+            .write(move |connection| {
+                connection
+                    .prepare_cached("INSERT OR REPLACE INTO scrub (id, state) VALUES (1, ?1)")?
+                    .execute([state])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Only this process has the file open for writing, so no other one sweeps.
+    async fn lease_sweep(&self, _holder: Uuid, _lease: Duration) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn sweep_orphans(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        blobs::sweep(&self.writer, before, limit).await
+    }
+}
+
+fn total(connection: &Connection) -> Result<u64, StoreError> {
+    let mut total = 0;
+    for table in ["patients", "heart_rates", "ecgs", "images", "uploads", "blobs"] {
+        let count: u64 =
+            connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+        total += count;
+    }
+    Ok(total)
+}
+
+async fn step(
+    readers: &Readers,
+    path: &Path,
+    from: Option<ScrubPosition>,
+    records: usize,
+) -> Result<ScrubStep, StoreError> {
+    let records = records.max(1);
+    let from = from.unwrap_or_else(|| begin(RECORDS[0].name));
+    if let Some(index) = RECORDS.iter().position(|table| table.name == from.part) {
+        let (table, after) = (RECORDS[index], from.after.clone());
+        let following = RECORDS.get(index + 1).map_or(FILES, |table| table.name);
+        let read = readers.read(move |connection| check_rows(connection, &table, after.as_deref(), records));
+        return match read.await {
+            Ok((mut step, last)) => {
+                let after = last.map(|after| ScrubPosition { part: from.part, after: Some(after) });
+                step.next = Some(after.unwrap_or_else(|| begin(following)));
+                Ok(step)
+            }
+            // After a page that cannot be read, the next table follows; the check of the pages reports details.
+            Err(error @ StoreError::Corrupt(_)) => Ok(ScrubStep {
+                checked: 0,
+                damaged: vec![format!("{}: {error}", table.name)],
+                next: Some(begin(following)),
+            }),
+            Err(error) => Err(error),
+        };
+    }
+    if from.part == FILES {
+        return files(readers, from.after.as_deref(), records).await;
+    }
+    let done: usize = from.after.as_deref().and_then(|after| after.parse().ok()).unwrap_or(0);
+    let whole = std::fs::metadata(path).is_ok_and(|file| file.len() <= CHECK_WHOLE_UP_TO);
+    let tables = RECORDS.map(|table| table.name);
+    let table = if whole { None } else { tables.get(done).copied() };
+    let damaged =
+        readers.read(move |connection| Ok(sqlite::check_pages(connection, table, MESSAGES)?)).await?;
+    let more = !whole && done + 1 < tables.len();
+    let next = more.then(|| ScrubPosition { part: PAGES.to_owned(), after: Some((done + 1).to_string()) });
+    let damaged = damaged.into_iter().map(|message| format!("pages of the file: {message}")).collect();
+    Ok(ScrubStep { checked: 0, damaged, next })
+}
+
+fn begin(part: &str) -> ScrubPosition {
+    ScrubPosition { part: part.to_owned(), after: None }
+}
+
+/// Verifies the rows of a table after a key. Returns the last key if more may follow.
+fn check_rows(
+    connection: &Connection,
+    table: &Table,
+    after: Option<&str>,
+    records: usize,
+) -> Result<(ScrubStep, Option<String>), StoreError> {
+    // In the order of the table, not of an index.
+    let by_key = table.name == rows::HEART_RATES.name;
+    let order = if by_key { "mrn, at, id" } else { "rowid" };
+    let select = table.select().replacen(" FROM ", &format!(", {} FROM ", order_text(by_key)), 1);
+    let (condition, values) = match after {
+        None => (String::new(), Vec::new()),
+        Some(after) if by_key => (" WHERE (mrn, at, id) > (?1, ?2, ?3)".to_owned(), history_key(after)?),
+        Some(after) => {
+            let rowid: i64 = after.parse().map_err(|error| broken("position", error))?;
+            (" WHERE rowid > ?1".to_owned(), vec![Box::new(rowid) as Box<dyn ToSql>])
+        }
+    };
+    let sql = format!("{select}{condition} ORDER BY {order} LIMIT {records}");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(rusqlite::params_from_iter(values))?;
+    let (mut step, mut last) = (ScrubStep::default(), None);
+    while let Some(row) = rows.next()? {
+        step.checked += 1;
+        let integrity = table.verify(row)?;
+        if !integrity.row {
+            step.damaged.push(rows::damaged(table, row)?.to_string());
+        }
+        // A damaged key is no valid position. It is used only if all keys are damaged.
+        if integrity.key || last.is_none() {
+            last = Some(position_of(table, row)?);
+        }
+    }
+    let more = step.checked as usize == records;
+    Ok((step, last.filter(|_| more)))
+}
+
+/// The SQL expression for the key of a row as text.
+fn order_text(by_key: bool) -> &'static str {
+    if by_key { "mrn || ' ' || at || ' ' || hex(id)" } else { "CAST(rowid AS TEXT)" }
+}
+
+fn position_of(table: &Table, row: &Row<'_>) -> Result<String, StoreError> {
+    Ok(row.get(table.columns.len() + 1)?)
+}
+
+fn history_key(text: &str) -> Result<Vec<Box<dyn ToSql>>, StoreError> {
+    let wrong = || broken("position", text);
+    let mut parts = text.split(' ');
+    let mut next = || parts.next().ok_or_else(wrong);
+    let number = |text: &str| text.parse::<i64>().map_err(|_| wrong());
+    let (mrn, at, id) = (number(next()?)?, number(next()?)?, next()?);
+    let id = (0..id.len() / 2)
+        .map(|index| id.get(index * 2..index * 2 + 2).and_then(|byte| u8::from_str_radix(byte, 16).ok()))
+        .collect::<Option<Vec<u8>>>()
+        .ok_or_else(wrong)?;
+    Ok(vec![Box::new(mrn), Box::new(at), Box::new(id)])
+}
+
+/// Verifies some files after a number.
+async fn files(readers: &Readers, after: Option<&str>, records: usize) -> Result<ScrubStep, StoreError> {
+    let after: i64 = after.map_or(Ok(i64::MIN), str::parse).map_err(|error| broken("position", error))?;
+    let found = readers.read(move |connection| next_files(connection, after, records)).await;
+    let found = match found {
+        Err(error @ StoreError::Corrupt(_)) => {
+            let damaged = vec![format!("files: {error}")];
+            return Ok(ScrubStep { checked: 0, damaged, next: Some(begin(PAGES)) });
+        }
+        found => found?,
+    };
+    let (mut step, mut bytes, mut last) = (ScrubStep::default(), 0, None);
+    let all = found.len() < records;
+    let count = found.len();
+    for (index, (number, file)) in found.into_iter().enumerate() {
+        step.checked += 1;
+        last = Some((number, index + 1 == count));
+        let file = match file {
+            Checked::Damaged(record) => {
+                step.damaged.push(record.to_string());
+                continue;
+            }
+            Checked::Intact(file) if !file.is_complete() => continue,
+            Checked::Intact(file) => file,
+        };
+        bytes += file.bytes;
+        let body = blobs::read(readers, &file);
+        if let Err(error) = body.try_for_each(|_| async { Ok(()) }).await {
+            let key = format!("number {number}, sha256 {}", file.sha256);
+            let record = DamagedRecord { kind: RecordKind::File, key };
+            step.damaged.push(format!("{record} ({error})"));
+        }
+        if bytes >= BYTES {
+            break;
+        }
+    }
+    let next = match last {
+        None => begin(PAGES),
+        Some((_, true)) if all => begin(PAGES),
+        Some((number, _)) => ScrubPosition { part: FILES.to_owned(), after: Some(number.to_string()) },
+    };
+    step.next = Some(next);
+    Ok(step)
+}
+
+fn next_files(
+    connection: &Connection,
+    after: i64,
+    most: usize,
+) -> Result<Vec<(i64, Checked<BlobRow>)>, StoreError> {
+    let sql = format!("{} WHERE number > ?1 ORDER BY number LIMIT ?2", rows::BLOBS.select());
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut found = statement.query(rusqlite::params![after, most as i64])?;
+    let mut files = Vec::new();
+    while let Some(row) = found.next()? {
+        files.push((row.get(0)?, checked(&rows::BLOBS, row, BlobRow::read)?));
+    }
+    Ok(files)
+}

@@ -1,0 +1,34 @@
+//! The state that all request handlers share.
+
+use std::sync::Arc;
+
+use bus::BusPorts;
+use runtime::{Secret, Shutdown};
+use tokio::sync::watch;
+
+use crate::admission::Admission;
+use crate::auth::audit::AuditLog;
+use crate::auth::tokens::Tokens;
+use crate::config::Config;
+use crate::events::notifier::Notifier;
+use crate::http::clock::Clock;
+use crate::reads::query::QueryService;
+use crate::uploads::spool::SpoolFolder;
+
+/// The state that all request handlers share.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    /// Derives upload ids that clients cannot guess. `None` only without tokens, because there is one client
+    /// then.
+    pub(crate) key: Option<Secret>,
+    pub(crate) audit: Arc<AuditLog>,
+    /// The valid tokens; `None` if no tokens are configured.
+    pub(crate) tokens: Option<watch::Receiver<Arc<Tokens>>>,
+    pub(crate) bus: BusPorts,
+    pub(crate) reads: QueryService,
+    pub(crate) notifier: Arc<Notifier>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) spool: SpoolFolder,
+    pub(crate) admission: Admission,
+    pub(crate) shutdown: Shutdown,
+}

@@ -1,0 +1,8 @@
+//! Authentication, authorisation and the audit log.
+
+pub(crate) mod access;
+pub(crate) mod audit;
+pub(crate) mod audit_line;
+pub(crate) mod local;
+pub(crate) mod proxies;
+pub(crate) mod tokens;

@@ -1,0 +1,161 @@
+//! Distributes the updates of the bus to all event streams.
+//!
+//! There is one bus subscription per process. Each update is encoded once and broadcast.
+//!
+//! Failure modes: a subscription that falls behind by more than the buffer receives `Lagged`. While the
+//! broker is unreachable, all subscriptions receive `Disconnected`; afterwards they receive `Lagged`, because
+//! updates may have been lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::response::sse;
+use bus::{PubSub, UpdateEvent};
+use futures::StreamExt;
+use proto_json::{Mrn, PatientUpdated};
+use runtime::{Backoff, Shutdown};
+use tokio::sync::broadcast::error::TryRecvError;
+use tokio::sync::{broadcast, oneshot, watch};
+
+/// Number of events by which a subscription may fall behind.
+pub(super) const BUFFER: usize = 1024;
+/// Number of groups in which subscriptions are woken.
+pub(super) const GROUPS: usize = 64;
+
+/// Delays between attempts to subscribe to the bus.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const MAX_RETRY: Duration = Duration::from_secs(5);
+
+/// An event for all subscriptions.
+#[derive(Debug, Clone)]
+pub(super) enum Event {
+    /// A patient has changed. The event is encoded already.
+    Updated(Mrn, sse::Event),
+    /// The broker is unreachable.
+    Disconnected,
+    /// Events may have been lost.
+    Lagged,
+}
+
+/// Distributes the updates of the bus to all event streams.
+#[derive(Debug)]
+pub(crate) struct Notifier {
+    events: broadcast::Sender<Event>,
+    /// Wakes the subscriptions of each group. If thousands of tasks were woken at the same time, all of them
+    /// would run before the next request.
+    wakers: [watch::Sender<()>; GROUPS],
+    next_group: AtomicUsize,
+    is_disconnected: AtomicBool,
+}
+
+impl Notifier {
+    pub(crate) fn new() -> Self {
+        Notifier {
+            events: broadcast::Sender::new(BUFFER),
+            wakers: std::array::from_fn(|_| watch::Sender::new(())),
+            next_group: AtomicUsize::new(0),
+            is_disconnected: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the broker is unreachable.
+    pub(super) fn is_disconnected(&self) -> bool {
+        self.is_disconnected.load(Ordering::Acquire)
+    }
+
+    /// Forwards the updates of the bus until the shutdown begins. Subscribes again after an outage.
+    /// `subscribed` is sent after the first subscription.
+    pub(crate) async fn run(
+        &self,
+        pubsub: Arc<dyn PubSub>,
+        subscribed: oneshot::Sender<()>,
+        shutdown: Shutdown,
+    ) {
+        let mut subscribed = Some(subscribed);
+        let mut backoff = Backoff::new(FIRST_RETRY, MAX_RETRY);
+        while !shutdown.has_begun() {
+            match shutdown.unless_begun(pubsub.subscribe(None)).await {
+                None => return,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the subscription to updates failed; retrying");
+                    self.notify(Event::Disconnected).await;
+                }
+                Some(Ok(mut updates)) => {
+                    backoff.reset();
+                    if let Some(subscribed) = subscribed.take() {
+                        let _ = subscribed.send(());
+                    }
+                    // Updates before this subscription may have been lost.
+                    self.notify(Event::Lagged).await;
+                    while let Some(Some(event)) = shutdown.unless_begun(updates.next()).await {
+                        self.notify(match event {
+                            UpdateEvent::Disconnected => Event::Disconnected,
+                            UpdateEvent::Lagged => Event::Lagged,
+                            UpdateEvent::Updated(update) => encode(&update),
+                        })
+                        .await;
+                    }
+                    tracing::debug!("the subscription to updates ended");
+                    self.notify(Event::Disconnected).await;
+                }
+            }
+            let _ = shutdown.unless_begun(backoff.wait()).await;
+        }
+    }
+
+    /// Sends an event and wakes the groups one after the other. Yields between two groups, so that other
+    /// tasks run.
+    pub(super) async fn notify(&self, event: Event) {
+        // Set the state before sending: a new subscription then learns it from the state, the event, or both.
+        match &event {
+            Event::Disconnected => self.is_disconnected.store(true, Ordering::Release),
+            Event::Lagged => self.is_disconnected.store(false, Ordering::Release),
+            Event::Updated(..) => {}
+        }
+        // An error only means that there is no subscription.
+        let receivers = self.events.send(event).unwrap_or(0);
+        metrics::counter!("bedside_gateway_events_sent_total").increment(receivers as u64);
+        for waker in self.wakers.iter().filter(|waker| waker.receiver_count() > 0) {
+            waker.send_replace(());
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Subscribes to events from now on.
+    pub(super) fn subscribe(&self) -> Subscription {
+        let events = self.events.subscribe();
+        let group = self.next_group.fetch_add(1, Ordering::Relaxed) % GROUPS;
+        Subscription { events, waker: self.wakers[group].subscribe() }
+    }
+}
+
+/// Encodes an update. JSON contains no line breaks, so it fits in one `data` line.
+fn encode(update: &PatientUpdated) -> Event {
+    let event = sse::Event::default().id(update.patient.version.to_string()).event("updated");
+    match serde_json::to_string(update) {
+        Ok(json) => Event::Updated(update.patient.mrn, event.data(json)),
+        Err(_) => Event::Lagged,
+    }
+}
+
+/// Receives the events of the notifier.
+pub(super) struct Subscription {
+    events: broadcast::Receiver<Event>,
+    waker: watch::Receiver<()>,
+}
+
+impl Subscription {
+    /// Returns the next event, or `None` if the notifier has been dropped.
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => return Some(event),
+                Err(TryRecvError::Lagged(_)) => return Some(Event::Lagged),
+                Err(TryRecvError::Closed) => return None,
+                // The waker is triggered after the event is sent, so no wake-up can be missed.
+                Err(TryRecvError::Empty) => self.waker.changed().await.ok()?,
+            }
+        }
+    }
+}

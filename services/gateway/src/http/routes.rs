@@ -1,0 +1,117 @@
+//! The routing table of the public API.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::handler::Handler;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http_server::problem::{ApiError, ProblemType, text};
+use http_server::{admin, observe};
+use runtime::Metrics;
+use runtime::health::Check;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::app::App;
+use crate::auth::tokens::Permission;
+use crate::auth::{access, local};
+use crate::http::format::public_error_response;
+use crate::http::headers;
+use crate::uploads::{dead_letters, handler, names};
+use crate::{events, legacy, openapi, reads};
+
+/// Routes that the query service answers, with the permission they require.
+pub(crate) const READS: [(&str, Permission); 15] = [
+    ("/api/v1/patients", Permission::Read),
+    ("/api/v1/patients/{mrn}", Permission::Read),
+    ("/api/v1/patients/{mrn}/heart-rates", Permission::Read),
+    ("/api/v1/patients/{mrn}/ecgs", Permission::Read),
+    ("/api/v1/patients/{mrn}/images", Permission::Read),
+    ("/api/v1/patients/{mrn}/names", Permission::Read),
+    ("/api/v1/ecgs/{id}", Permission::Read),
+    ("/api/v1/ecgs/{id}/plot", Permission::Read),
+    ("/api/v1/ecgs/{id}/signal", Permission::Read),
+    ("/api/v1/ecgs/{id}/detail", Permission::Read),
+    ("/api/v1/images/{id}", Permission::Read),
+    ("/api/v1/uploads/{id}", Permission::ReadUpload),
+    ("/api/v1/clock", Permission::Read),
+    ("/api/get_patient", Permission::Read),
+    ("/api/get_patient/{id}", Permission::Read),
+];
+
+/// Routes that the gateway answers itself, with their method.
+#[cfg(test)]
+pub(crate) const OWN: [(&str, &str); 11] = [
+    ("get", "/"),
+    ("get", "/api/openapi.json"),
+    ("post", "/api/new_patient"),
+    ("post", "/api/v1/patients/{mrn}/uploads"),
+    ("post", "/api/v1/patients/{mrn}/name-check"),
+    ("get", "/api/v1/events"),
+    ("get", "/api/v1/patients/{mrn}/events"),
+    ("get", "/api/v1/dead-letters"),
+    ("get", "/api/v1/dead-letters/{id}"),
+    ("delete", "/api/v1/dead-letters/{id}"),
+    ("post", "/api/v1/dead-letters/{id}/retry"),
+];
+
+pub(crate) fn router(app: &Arc<App>, health: Option<Vec<Check>>) -> Router {
+    let guarded = |permission| from_fn_with_state((app.clone(), permission), access::guard);
+    let public = || from_fn_with_state(app.clone(), access::limit_public);
+    let mut reads = Router::new();
+    for (path, permission) in READS {
+        reads = reads.route(path, get(reads::forward).route_layer(guarded(permission)));
+    }
+    let uploads = Router::new()
+        .route("/api/new_patient", post(legacy::new_patient))
+        .route("/api/v1/patients/{mrn}/uploads", post(handler::upload))
+        .route("/api/v1/patients/{mrn}/name-check", post(names::check))
+        .route_layer(guarded(Permission::Upload));
+    let events = Router::new()
+        .route("/api/v1/events", get(events::of_all))
+        .route("/api/v1/patients/{mrn}/events", get(events::of_patient))
+        .route_layer(guarded(Permission::Read));
+    let dead_letters = Router::new()
+        .route("/api/v1/dead-letters", get(dead_letters::list))
+        .route("/api/v1/dead-letters/{id}", get(dead_letters::show).delete(dead_letters::delete))
+        .route("/api/v1/dead-letters/{id}/retry", post(dead_letters::retry))
+        .route_layer(guarded(Permission::Operate));
+    let open = Router::new().route("/", get(async || text(StatusCode::OK, "Server is on"))).route(
+        "/api/openapi.json",
+        get(async || {
+            ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], openapi::DOCUMENT)
+        }),
+    );
+    let open = open.route_layer(public());
+    let mut router = reads.merge(uploads).merge(events).merge(dead_letters).merge(open);
+    if let Some(checks) = health {
+        let health = admin::health("gateway", checks.clone());
+        // The metrics reveal the load, so they require a token where other machines can connect.
+        let metrics = admin::metrics_router("gateway", checks, Metrics::install())
+            .route_layer(guarded(Permission::Read));
+        router = router.merge(health.route_layer(public()).with_state(())).merge(metrics.with_state(()));
+    }
+    router
+        .fallback(not_found.layer(public()))
+        .method_not_allowed_fallback(method_not_allowed.layer(public()))
+        .layer(from_fn_with_state(app.clone(), local::only_this_machine))
+        .layer(CatchPanicLayer::custom(|_panic| {
+            ApiError::internal("a handler panicked; its message is logged above").into_response()
+        }))
+        .layer(from_fn_with_state(app.clone(), headers::secure))
+        .layer(from_fn_with_state(app.clone(), headers::server_time))
+        .layer(from_fn(|request, next| observe::requests("gateway", request, next)))
+        .with_state(app.clone())
+}
+
+async fn not_found(request: Request) -> Response {
+    public_error_response(request.uri().path(), ApiError::not_found("There is nothing at this path."))
+}
+
+async fn method_not_allowed(request: Request) -> Response {
+    let detail = "This path does not take this method; the Allow header says which ones it takes.";
+    public_error_response(request.uri().path(), ApiError::new(ProblemType::METHOD_NOT_ALLOWED, detail))
+}

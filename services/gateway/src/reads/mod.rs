@@ -1,0 +1,140 @@
+//! Forwards reads to the query service.
+
+pub(crate) mod query;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{Extension, MatchedPath, Request, State};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_server::internal::AuditHeaders;
+use http_server::problem::{ApiError, PROBLEM, ProblemType};
+use hyper::body::{Frame, SizeHint};
+use runtime::trace;
+use tokio::time::Sleep;
+
+use crate::admission::Permit;
+use crate::app::App;
+use crate::auth::audit_line::AuditNotes;
+use crate::auth::tokens::{Client, Permission};
+use crate::http::format::error_response;
+
+/// Route of the status of an upload.
+const UPLOAD: &str = "/api/v1/uploads/{id}";
+
+/// Request headers that are forwarded. The client's token is not.
+const FORWARDED_HEADERS: [HeaderName; 4] =
+    [header::ACCEPT, header::IF_NONE_MATCH, header::RANGE, header::IF_RANGE];
+
+/// A response body with a deadline. A client that reads slowly would otherwise hold its permit for hours.
+struct LimitedBody {
+    body: Body,
+    deadline: Pin<Box<Sleep>>,
+    /// Held until the last byte is sent.
+    _permit: Permit,
+}
+
+impl HttpBody for LimitedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.deadline.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(axum::Error::new("the response was not read before its deadline"))));
+        }
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn upload_not_found() -> ApiError {
+    ApiError::not_found(
+        "No upload of yours with this id is stored; one that was just accepted may take a moment.",
+    )
+}
+
+/// Handler of all routes that the query service answers. The status of an upload is visible to its sender and
+/// to clients that may read patients.
+pub(crate) async fn forward(
+    State(app): State<Arc<App>>,
+    Extension(notes): Extension<AuditNotes>,
+    request: Request,
+) -> Response {
+    let of_upload = request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str() == UPLOAD);
+    let route_path = request.uri().path().to_owned();
+    let client = request.extensions().get::<Client>().cloned().unwrap_or_else(Client::local);
+    let permit = match app.admission.read(&client) {
+        Ok(permit) => permit,
+        Err(error) => return error_response(&route_path, error),
+    };
+    let mut headers = HeaderMap::new();
+    for name in FORWARDED_HEADERS {
+        for value in request.headers().get_all(&name) {
+            headers.append(name.clone(), HeaderValue::clone(value));
+        }
+    }
+    let received = request.headers().get(trace::TRACE_PARENT).and_then(|value| value.to_str().ok());
+    if let Some(parent) = trace::parent(received).and_then(|parent| HeaderValue::try_from(parent).ok()) {
+        headers.insert(trace::TRACE_PARENT, parent);
+    }
+    let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    // Held until the response starts: reading a long response slowly must not delay the client's other
+    // requests.
+    let position = permit.queue().await;
+    let mut response = app.reads.request(request.method().clone(), path, headers).await;
+    drop(position);
+    if let Ok(response) = &mut response {
+        let about = AuditHeaders::take(response.headers_mut());
+        if app.config.no_store {
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        if let Some(mrn) = about.patient {
+            notes.patient(mrn);
+        }
+        let may_read = client.role.may(Permission::Read) || about.is_uploaded_by(&client.name);
+        let is_there = response.status() != StatusCode::NOT_FOUND;
+        // The response is the same whether the upload does not exist or belongs to another client.
+        if of_upload && !(is_there && (may_read || !response.status().is_success())) {
+            return upload_not_found().into_response();
+        }
+    }
+    match response {
+        // The client needs to know which record is damaged.
+        Ok(mut response) if response.headers().contains_key(PROBLEM) => {
+            response.headers_mut().remove(PROBLEM);
+            response
+        }
+        // Replace other server errors of the query service by an error of the gateway.
+        Ok(response)
+            if response.status().is_server_error()
+                && response.status() != StatusCode::SERVICE_UNAVAILABLE =>
+        {
+            let error = ApiError::new(
+                ProblemType::BAD_GATEWAY,
+                "The service that reads patients failed at this request.",
+            );
+            error_response(&route_path, error)
+        }
+        // The permit is held until the last byte is sent.
+        Ok(response) => response.map(|body| {
+            let deadline = Box::pin(tokio::time::sleep(app.config.transfer_deadline));
+            Body::new(LimitedBody { body, deadline, _permit: permit })
+        }),
+        Err(error) => error_response(&route_path, error),
+    }
+}

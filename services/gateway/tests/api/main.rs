@@ -1,0 +1,15 @@
+//! Tests of the public API: the gateway and all services behind it in one process, over real HTTP.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod access;
+mod attacks;
+mod bad_input;
+mod clock;
+mod contract;
+mod dead_letters;
+mod events;
+mod fixture;
+mod names;
+mod reads;
+mod uploads;

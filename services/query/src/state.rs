@@ -1,0 +1,21 @@
+//! The state of all request handlers.
+
+use std::sync::Arc;
+
+use store::{BlobReader, PatientReader};
+
+/// The ports of the query service. It only reads.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    /// Patients and their history.
+    pub patients: Arc<dyn PatientReader>,
+    /// Stored files.
+    pub files: Arc<dyn BlobReader>,
+}
+
+impl Ports {
+    /// The ports of one store.
+    pub fn of(store: Arc<impl PatientReader + BlobReader>) -> Self {
+        Ports { patients: store.clone(), files: store }
+    }
+}
