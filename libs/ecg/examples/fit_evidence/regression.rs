@@ -45,7 +45,7 @@ pub(crate) fn fit(examples: &[Example<'_>]) -> Vec<f64> {
             let error = weight * (f64::from(example.positive) - probability);
             let curvature = weight * probability * (1.0 - probability);
             #[expect(clippy::needless_range_loop, reason = "two rows of the matrix are used at a time")]
-        for left in 0..unknowns {
+            for left in 0..unknowns {
                 gradient[left] += error * row[left];
                 let scaled = curvature * row[left];
                 for (sum, right) in hessian[left].iter_mut().zip(&row).skip(left) {
