@@ -1,8 +1,8 @@
 //! Pacemaker pulses: detection, removal before beat detection, and their association with beats.
 //!
 //! A deflection narrower than 12 ms is a pulse, since no wave of the heart is as short. Pulses and their exponential tails are
-//! removed before beats are detected, so that a pulse is never counted as a beat. Below 250 Hz a pulse cannot be distinguished
-//! from a QRS complex, and none is reported.
+//! removed before beats are detected, so that a pulse is never counted as a beat. Below 250 Hz, and in recordings whose
+//! bandwidth widens pulses beyond 12 ms, a pulse cannot be distinguished from a QRS complex, and none is reported.
 
 use std::ops::Range;
 
@@ -14,10 +14,11 @@ const MIN_RATE_HZ: f64 = 250.0;
 const MAX_WIDTH_S: f64 = 0.012;
 /// A sampled pulse covers two samples, so that its flanks are at most this far from its extreme at the lowest rate.
 const MIN_HALF_SAMPLES: usize = 2;
-/// A wave of the heart is higher above its surroundings of this width than above those of a pulse's width.
+/// A wave of the heart continues to rise or fall within this distance of its extreme.
 const WIDE_S: f64 = 0.036;
-/// Smallest ratio of the two heights for a pulse. The steepest R waves, with an upstroke of 15 ms, have 0.5.
-const MIN_NARROWNESS: f32 = 0.75;
+/// Smallest share of its height that a pulse has within its own width, on each side. A QRS complex or a pulse that a recorder
+/// has widened has less on at least one side, even if it ends in a plateau or lies on the slope of a larger wave.
+const MIN_NARROWNESS: f32 = 0.9;
 /// Smallest height of a pulse relative to the local noise.
 const MIN_NOISE_RATIO: f32 = 10.0;
 /// Smallest height of a pulse relative to the typical range of 2 s of the signal.
@@ -53,19 +54,27 @@ pub(crate) struct Pacing {
     pub(crate) cleaned: Option<Vec<f32>>,
 }
 
+/// A pulse in a signal.
+struct Pulse {
+    /// Sample index of its extreme.
+    extreme: usize,
+    /// Its samples.
+    range: Range<usize>,
+}
+
 /// Finds and removes the pulses of a signal of `rate` samples per second.
 pub(crate) fn remove(samples: &[f32], rate: f64) -> Pacing {
-    let ranges = if rate >= MIN_RATE_HZ { find(samples, rate) } else { Vec::new() };
-    if ranges.is_empty() {
+    let pulses = if rate >= MIN_RATE_HZ { find(samples, rate) } else { Vec::new() };
+    if pulses.is_empty() {
         return Pacing { pulses: Vec::new(), cleaned: None };
     }
     let mut cleaned = samples.to_vec();
-    for (index, range) in ranges.iter().enumerate() {
-        let next = ranges.get(index + 1).map_or(samples.len(), |next| next.start);
-        remove_tail(&mut cleaned[..next], range, rate);
-        interpolate(&mut cleaned, range);
+    for (index, pulse) in pulses.iter().enumerate() {
+        let next = pulses.get(index + 1).map_or(samples.len(), |next| next.range.start);
+        remove_tail(&mut cleaned[..next], pulse, rate);
+        interpolate(&mut cleaned, &pulse.range);
     }
-    Pacing { pulses: ranges.iter().map(|range| range.start).collect(), cleaned: Some(cleaned) }
+    Pacing { pulses: pulses.iter().map(|pulse| pulse.range.start).collect(), cleaned: Some(cleaned) }
 }
 
 /// Whether pulses and beats dissociate: too few pulses are followed by a beat at a constant delay.
@@ -102,47 +111,55 @@ pub(crate) fn dissociated(pulses: &[usize], beats: &[Detection], rate: f64) -> b
     (constant as f64) < MIN_CAPTURE_SHARE * single.len() as f64
 }
 
-fn find(samples: &[f32], rate: f64) -> Vec<Range<usize>> {
+fn find(samples: &[f32], rate: f64) -> Vec<Pulse> {
     let half = ((MAX_WIDTH_S / 2.0 * rate) as usize).max(MIN_HALF_SAMPLES);
     let wide = (WIDE_S * rate) as usize;
-    if samples.len() < 2 * wide + 3 {
+    if samples.len().saturating_sub(3) / 2 < wide {
         return Vec::new();
     }
     let threshold = MIN_RANGE_SHARE * typical_range(samples, rate);
     let merge = (MERGE_S * rate) as usize;
-    let mut out: Vec<Range<usize>> = Vec::new();
+    let mut out: Vec<Pulse> = Vec::new();
     for at in 1..samples.len() - 1 {
         // A pulse has a sharp extreme; this excludes nearly all samples at once.
         let (before, here, after) = (samples[at - 1], samples[at], samples[at + 1]);
         if (here - before) * (here - after) < 0.0 {
             continue;
         }
-        let height = prominence(samples, at, half);
+        let sides = heights(samples, at, half);
+        let height = sides[0].min(sides[1]);
+        let is_narrow = || {
+            let all = heights(samples, at, wide);
+            sides.iter().zip(all).all(|(side, all)| *side >= MIN_NARROWNESS * all)
+        };
         if height <= 0.0
             || height < threshold
-            || height < MIN_NARROWNESS * prominence(samples, at, wide)
+            || !is_narrow()
             || height < MIN_NOISE_RATIO * noise(samples, at, rate)
         {
             continue;
         }
         let range = extent(samples, at, half, height);
         match out.last_mut() {
-            Some(last) if range.start <= last.end + merge => last.end = last.end.max(range.end),
-            _ => out.push(range),
+            Some(last) if range.start <= last.range.end + merge => {
+                last.range.end = last.range.end.max(range.end);
+            }
+            _ => out.push(Pulse { extreme: at, range }),
         }
     }
     out
 }
 
-/// Height of an extreme above the higher of the lowest values on both sides within `reach` samples (or below, for a minimum).
-fn prominence(samples: &[f32], at: usize, reach: usize) -> f32 {
+/// Heights of a maximum above the lowest values before and after it within `reach` samples, or depths of a minimum.
+fn heights(samples: &[f32], at: usize, reach: usize) -> [f32; 2] {
     let here = samples[at];
     let before = &samples[at.saturating_sub(reach)..at];
     let after = &samples[at + 1..(at + 1 + reach).min(samples.len())];
-    let side = |piece: &[f32], up: bool| {
-        piece.iter().map(|value| if up { here - value } else { value - here }).fold(0.0_f32, f32::max)
-    };
-    side(before, true).min(side(after, true)).max(side(before, false).min(side(after, false)))
+    let is_maximum = here > samples[at - 1] || here > samples[at + 1];
+    [before, after].map(|side| {
+        let distance = |value: &f32| if is_maximum { here - value } else { value - here };
+        side.iter().map(distance).fold(0.0_f32, f32::max)
+    })
 }
 
 /// The samples around an extreme that exceed half its height, and one more on each side for the flanks.
@@ -179,10 +196,11 @@ fn typical_range(samples: &[f32], rate: f64) -> f32 {
 }
 
 /// Subtracts the exponential tail after a pulse, if there is one. `samples` end before the next pulse.
-fn remove_tail(samples: &mut [f32], pulse: &Range<usize>, rate: f64) {
+fn remove_tail(samples: &mut [f32], pulse: &Pulse, rate: f64) {
+    let Pulse { extreme, range } = pulse;
     let steps = |seconds: f64| (seconds * rate) as usize;
-    let before = &samples[pulse.start.saturating_sub(steps(BASELINE_S).max(1))..pulse.start];
-    let after = pulse.end..(pulse.end + steps(TAIL_FIT_S)).min(samples.len());
+    let before = &samples[range.start.saturating_sub(steps(BASELINE_S).max(1))..range.start];
+    let after = range.end..(range.end + steps(TAIL_FIT_S)).min(samples.len());
     if before.is_empty() || after.len() < steps(TAIL_FIT_S) {
         return;
     }
@@ -205,11 +223,14 @@ fn remove_tail(samples: &mut [f32], pulse: &Range<usize>, rate: f64) {
     else {
         return;
     };
-    if residual > MAX_TAIL_RESIDUAL * energy {
+    // A tail of the same polarity is the decay of the pulse and never higher; a QRS complex that follows may be.
+    let height = samples[*extreme] - baseline;
+    let is_higher = amplitude * height > 0.0 && amplitude.abs() > height.abs();
+    if residual > MAX_TAIL_RESIDUAL * energy || is_higher {
         return;
     }
     let mut wave = amplitude;
-    for value in &mut samples[pulse.end..] {
+    for value in &mut samples[range.end..] {
         *value -= wave;
         wave *= decay;
         if wave.abs() < 1e-3 * amplitude.abs() {

@@ -1,4 +1,5 @@
-//! Fits the weights of the evidence for a heart rhythm (`ecg::quality::EVIDENCE_WEIGHTS`) and cross-validates them:
+//! Fits weights of the evidence for a heart rhythm and cross-validates them. They are candidates for
+//! `ecg::quality::EVIDENCE_WEIGHTS`, which are older than this program; docs/ECG.md compares the two:
 //!
 //! `cargo run --release -p ecg --example fit_evidence -- DIR... [--folds]`
 //!

@@ -1,8 +1,7 @@
 //! Signal quality of each 10 s, and the best channel of a recording.
 //!
 //! [`Indices`] are measured first. A few rules on them exclude signals that cannot be an ECG. A logistic
-//! regression (`log_odds`) decides on the rest; its weights come from `examples/fit_evidence`, and
-//! docs/ECG.md reports its performance. Two published indices, pSQI and basSQI, are measured but not used:
+//! regression (`log_odds`) decides on the rest; docs/ECG.md reports its performance. Two published indices, pSQI and basSQI, are measured but not used:
 //! with their published limits they reject many records in which every beat is found.
 
 mod agreement;
@@ -43,7 +42,7 @@ const MAX_STEP: f32 = 0.65;
 const GOOD_CONTRAST: f32 = 4.0;
 /// Minimum evidence of a strip: the smallest log-odds of its best segment. docs/ECG.md shows the curve of
 /// accepted noise against rejected ECG that this operating point was chosen from.
-const MIN_STRIP_LOG_ODDS: f64 = 2.0;
+const MIN_STRIP_LOG_ODDS: f64 = 1.5;
 /// The smallest log-odds of each usable segment of a strip with minimum evidence.
 const MIN_SEGMENT_LOG_ODDS: f64 = -1.0;
 /// Smallest concordance of a good segment (Orphanidou et al. 2015 use a mean correlation of 0.66).
