@@ -44,7 +44,6 @@ pub(crate) fn fit(examples: &[Example<'_>]) -> Vec<f64> {
             let weight = example.weight / total;
             let error = weight * (f64::from(example.positive) - probability);
             let curvature = weight * probability * (1.0 - probability);
-            #[expect(clippy::needless_range_loop, reason = "two rows of the matrix are used at a time")]
             for left in 0..unknowns {
                 gradient[left] += error * row[left];
                 let scaled = curvature * row[left];
@@ -53,6 +52,7 @@ pub(crate) fn fit(examples: &[Example<'_>]) -> Vec<f64> {
                 }
             }
         }
+        #[expect(clippy::needless_range_loop, reason = "two rows of the matrix are used at a time")]
         for left in 0..unknowns {
             for right in 0..left {
                 hessian[left][right] = hessian[right][left];
