@@ -91,7 +91,7 @@ fn no_interval_spans_lead_off() {
 fn only_pulses_narrower_than_a_qrs_complex_are_reported() {
     use draw::{Trace, gaussian};
     for rate_hz in [250.0, 360.0, 500.0, 1000.0] {
-        for pulse_s in [0.0005, 0.008] {
+        for pulse_s in [0.0005, 0.005] {
             let mut trace = Trace::new(rate_hz, 10.0);
             let mut random = ecg::synth::Random::new(5);
             let beats: Vec<f64> = (0..12).map(|beat| 0.35 + 0.8 * f64::from(beat)).collect();
@@ -101,7 +101,8 @@ fn only_pulses_narrower_than_a_qrs_complex_are_reported() {
                 if pulse_s < 0.002 {
                     trace.pulse(beat - 0.08, 10.0, pulse_s, 0.0, 0.01);
                 } else {
-                    trace.beat(beat - 0.08, &[gaussian(0.0, 1.0, pulse_s)], 1.0);
+                    // The QRS complex follows as a plateau.
+                    trace.beat(beat - 0.08, &[gaussian(0.0, 1.0, pulse_s), gaussian(0.03, 0.7, 0.015)], 1.0);
                 }
             }
             trace.white(0.005, &mut random);
