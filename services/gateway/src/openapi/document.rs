@@ -267,8 +267,10 @@ fn upload(schemas: &mut Schemas) -> Value {
                 "description": "`true`: the name may replace another name of the patient. Otherwise an upload that names a known \
                                 patient differently is rejected with 409." },
             "heart_rate": { "type": "integer", "minimum": 1, "maximum": 400, "description": "Beats per minute." },
-            "recorded_at": { "type": "string", "format": "date-time",
-                "description": "When ECGs and heart rate were recorded; at most 5 s in the future of the server. Not given: not known." },
+            "recorded_at": {
+                "description": "When ECGs and heart rate were recorded; at most 5 s in the future of the server. Empty or not given: not known.",
+                "anyOf": [{ "type": "string", "format": "date-time" }, { "const": "" }]
+            },
             "ecg_sample_rate": { "type": "number", "minimum": 1, "maximum": 100_000,
                 "description": "Samples per second of ECG files that hold no times." },
             "ecg_lead": { "type": "string", "maxLength": 100, "pattern": PLAIN,
