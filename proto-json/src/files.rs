@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::hash::HashedBytes;
 use crate::ids::BlobHash;
 
 /// Kind of an uploaded file.
@@ -81,4 +82,19 @@ pub struct BlobInfo {
     /// Height in pixels, if the file is an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub height: Option<u32>,
+}
+
+impl BlobInfo {
+    /// Describes content of this format, without a file name and without a size in pixels.
+    #[must_use]
+    pub fn of(content: &HashedBytes, media_type: MediaType) -> Self {
+        BlobInfo {
+            sha256: content.sha256(),
+            bytes: content.len() as u64,
+            media_type,
+            file_name: None,
+            width: None,
+            height: None,
+        }
+    }
 }

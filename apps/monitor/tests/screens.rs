@@ -234,9 +234,9 @@ fn every_state_has_a_picture_in_both_themes() {
         let mut album = Album { screen: &screen, theme, flashing: 0.02, taken: Vec::new() };
         {
             let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &[]);
-            let nobody = album.take("empty", &empty, |_| true);
+            let no_patients = album.take("empty", &empty, |_| true);
             runtime.block_on(fill(&system.client()));
-            let overview = album.take("overview", &nobody, shows_high_alarm);
+            let overview = album.take("overview", &no_patients, shows_high_alarm);
             screen.hand(&["key", "ctrl+l"]);
             // Each row of the list flashes, on a larger part of the screen than a tile.
             let list = settled(&screen, &overview, 0.03, |_| true);

@@ -60,15 +60,16 @@ pub async fn test_connection(settings: Settings) -> Result<TestOutcome, TestErro
     let clients = tokio::task::spawn_blocking(move || settings.clients()).await;
     let (gateway, nats) = clients.map_err(|_| TestError::Interrupted)??;
     gateway.check(LIMIT).await?;
-    let nobody = Mrn::new(0).map_err(|_| TestError::Interrupted)?;
-    match gateway.patient(nobody).await {
+    // The response for an unknown patient shows whether the token may read.
+    let unused = Mrn::new(0).map_err(|_| TestError::Interrupted)?;
+    match gateway.patient(unused).await {
         Ok(_) => {}
         Err(ClientError::Forbidden(_)) => return Ok(TestOutcome::UploadsOnly),
         Err(error) => return Err(error.into()),
     }
     let wanted = if nats.is_some() { FeedMode::Nats } else { FeedMode::ServerSentEvents };
     // The feed of one patient costs less than that of all patients.
-    let mut feed = Feed::start(FeedSettings { nats, ..FeedSettings::new(gateway, Some(nobody)) });
+    let mut feed = Feed::start(FeedSettings { nats, ..FeedSettings::new(gateway, Some(unused)) });
     let reached = tokio::time::timeout(LIMIT, async {
         while let Some(event) = feed.next().await {
             if matches!(&event, FeedEvent::Connection(state) if state.mode == wanted) {

@@ -117,7 +117,7 @@ impl Delivery {
         self.acker.open(key).await
     }
 
-    /// Removes a file that the message refers to and that nobody else needs. The file may still be readable
+    /// Removes a file that the message refers to and that no other message refers to. The file may still be readable
     /// until the message is settled.
     ///
     /// # Errors

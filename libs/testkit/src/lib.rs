@@ -3,8 +3,8 @@
 //! Tests run against real servers, each on its own port and in its own folder. Dropping a value ends its process and removes
 //! its files. A test does not skip: if a program is missing, the test fails with a message that says how to install it.
 //!
-//! The feature `system` adds the full system as a fixture ([`System`]), test data, load, faults and attacks. Without it, this
-//! crate depends on `tempfile` alone, so that the tests of a library build quickly.
+//! The feature `system` adds the full system as a fixture ([`System`]), test data, load, faults and attacks; `messages` adds test data
+//! of the messages. Without them, this crate depends on `tempfile` alone, so that the tests of a library build quickly.
 
 #![allow(
     clippy::expect_used,
@@ -12,6 +12,8 @@
     reason = "a fixture that cannot be set up has to fail the test"
 )]
 
+#[cfg(feature = "messages")]
+mod analysis;
 mod clock;
 mod process;
 mod programs;
@@ -39,6 +41,8 @@ mod system;
 #[cfg(feature = "system")]
 pub mod tls;
 
+#[cfg(feature = "messages")]
+pub use analysis::analysis;
 pub use clock::Clock;
 pub use process::{Process, cpu_seconds, resident_bytes};
 pub use programs::program;

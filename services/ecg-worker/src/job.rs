@@ -128,21 +128,11 @@ fn analyzed(job: &AnalyzeEcg, picture: Picture) -> Result<(EcgOutcome, Vec<Attac
         consumer_only: true,
     };
     let (png, detail) = (small(png), small(detail.into()));
-    let plot_info = info(&png, MediaType::Png, Some((width, height)));
-    let detail_info = info(&detail, MediaType::Json, None);
+    let plot_info =
+        BlobInfo { width: Some(width), height: Some(height), ..BlobInfo::of(&png.content, MediaType::Png) };
+    let detail_info = BlobInfo::of(&detail.content, MediaType::Json);
     let outcome = EcgOutcome::Analyzed { analysis: Box::new(analysis), plot: plot_info, detail: detail_info };
     Ok((outcome, vec![png, detail]))
-}
-
-fn info(file: &Attachment, media_type: MediaType, size: Option<(u32, u32)>) -> BlobInfo {
-    BlobInfo {
-        sha256: file.content.sha256(),
-        bytes: file.content.len() as u64,
-        media_type,
-        file_name: None,
-        width: size.map(|(width, _)| width),
-        height: size.map(|(_, height)| height),
-    }
 }
 
 #[cfg(test)]
@@ -173,7 +163,7 @@ mod tests {
             mrn,
             received_at: Timestamp::now(),
             recorded_at: None,
-            signal: info(&signal, MediaType::Csv, None),
+            signal: BlobInfo::of(&signal.content, MediaType::Csv),
             options: SignalOptions::default(),
         };
         bus::send_with(&*ports.queue, vec![signal], &job, None, None).await.unwrap();
@@ -261,7 +251,7 @@ mod tests {
             mrn,
             received_at: Timestamp::now(),
             recorded_at: None,
-            signal: info(&signal, MediaType::Csv, None),
+            signal: BlobInfo::of(&signal.content, MediaType::Csv),
             options: SignalOptions::default(),
         };
         bus::send_with(&*ports.queue, vec![signal], &job, None, None).await.unwrap();

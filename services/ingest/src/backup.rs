@@ -12,8 +12,9 @@ use store::mongo::{ArchiveError, Manifest};
 const WRITING: [Queue; 2] = [Queue::Uploads, Queue::EcgResults];
 /// Longest pause of deliveries if this program is killed before the exchange.
 const PAUSE: Duration = Duration::from_secs(120);
-/// Longest wait for deliveries in progress.
-const IDLE_WITHIN: Duration = Duration::from_secs(60);
+/// Longest wait for deliveries in progress. It is longer than the ack wait of a usual deployment, because deferred
+/// deliveries are only known to be idle after it.
+const IDLE_WITHIN: Duration = Duration::from_secs(600);
 /// Longest pause of deliveries if this program is killed during the exchange, until it is run again.
 const PAUSE_OF_EXCHANGE: Duration = Duration::from_secs(24 * 3600);
 
@@ -43,8 +44,8 @@ pub(crate) async fn restore(nats: &NatsArgs, mongo: &MongoArgs) -> Result<(), St
     let store = mongo.connect().await?;
     let manifest =
         store.load_archive(io::BufReader::with_capacity(1 << 20, io::stdin())).await.map_err(failed)?;
-    let paused = bus::nats::pause(&nats, &WRITING, PAUSE).await.map_err(StartError::failed)?;
-    if let Err(error) = idle(&paused).await {
+    let mut paused = bus::nats::pause(&nats, &WRITING, PAUSE).await.map_err(StartError::failed)?;
+    if let Err(error) = idle(&mut paused).await {
         paused.resume().await.map_err(StartError::failed)?;
         return Err(error);
     }
@@ -59,10 +60,11 @@ pub(crate) async fn restore(nats: &NatsArgs, mongo: &MongoArgs) -> Result<(), St
     Ok(())
 }
 
-async fn idle(paused: &Paused) -> Result<(), StartError> {
+async fn idle(paused: &mut Paused) -> Result<(), StartError> {
     let idle = async {
         while !paused.is_idle().await.map_err(StartError::failed)? {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            paused.extend(PAUSE).await.map_err(StartError::failed)?;
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
         Ok(())
     };

@@ -9,8 +9,8 @@ use bus::{BusPorts, Delivery, Outcome, StagingKey};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use proto_json::{
-    BlobInfo, Bpm, EcgAnalysis, EcgAnalyzed, EcgOutcome, EcgQuality, EcgRate, EcgStatus, FileKind,
-    HashedBytes, MediaType, Mrn, Queue, SignalOptions, StagedFile, Timestamp, UploadId, UploadReceived,
+    BlobInfo, Bpm, EcgAnalyzed, EcgOutcome, EcgStatus, FileKind, HashedBytes, MediaType, Mrn, Queue,
+    SignalOptions, StagedFile, Timestamp, UploadId, UploadReceived,
 };
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
@@ -87,17 +87,6 @@ fn bus_in(folder: &tempfile::TempDir, name: &str) -> Arc<bus::local::LocalBus> {
     bus::local::LocalBus::open(&path, policy, bus::QueueLimits::default()).unwrap()
 }
 
-fn info(file: &HashedBytes, media_type: MediaType) -> BlobInfo {
-    BlobInfo {
-        sha256: file.sha256(),
-        bytes: file.len() as u64,
-        media_type,
-        file_name: None,
-        width: None,
-        height: None,
-    }
-}
-
 async fn stage(ports: &Ports, upload: UploadId, file: &HashedBytes) {
     let key = StagingKey { upload, sha256: file.sha256() };
     ports.bus.staging.put_bytes(key, file.bytes().clone()).await.unwrap();
@@ -113,7 +102,7 @@ async fn send_upload(ports: &Ports, number: u64) -> UploadReceived {
         [(&image, FileKind::MedicalImage, MediaType::Png), (&signal, FileKind::Ecg, MediaType::Csv)]
     {
         stage(ports, upload_id, file).await;
-        files.push(StagedFile { kind, blob: info(file, media_type) });
+        files.push(StagedFile { kind, blob: BlobInfo::of(file, media_type) });
     }
     let upload = UploadReceived {
         upload_id,
@@ -137,21 +126,7 @@ async fn send_result(ports: &Ports, upload: &UploadReceived) {
     let detail = HashedBytes::of(format!("detail {}", upload.mrn).into_bytes().into());
     stage(ports, upload.upload_id, &plot).await;
     stage(ports, upload.upload_id, &detail).await;
-    let analysis = EcgAnalysis {
-        duration_s: 10.0,
-        sample_rate_hz: 250.0,
-        lead: None,
-        heart_rate: Some(EcgRate { mean_bpm: 70.0, min_bpm: 70.0, max_bpm: 70.0 }),
-        no_heart_rate_reason: None,
-        rr: None,
-        quality: EcgQuality::Good,
-        beat_count: 12,
-        notes: Vec::new(),
-        warnings: Vec::new(),
-        rows_used: 2500,
-        rows_skipped: 0,
-        first_skipped_lines: Vec::new(),
-    };
+    let analysis = testkit::analysis(70.0);
     let result = EcgAnalyzed {
         ecg_id: upload.upload_id.record("ecg", 1),
         upload_id: upload.upload_id,
@@ -161,8 +136,8 @@ async fn send_result(ports: &Ports, upload: &UploadReceived) {
         signal: upload.files[1].blob.sha256,
         outcome: EcgOutcome::Analyzed {
             analysis: Box::new(analysis),
-            plot: info(&plot, MediaType::Png),
-            detail: info(&detail, MediaType::Json),
+            plot: BlobInfo::of(&plot, MediaType::Png),
+            detail: BlobInfo::of(&detail, MediaType::Json),
         },
     };
     bus::send(&*ports.bus.queue, &result, None, None).await.unwrap();

@@ -302,14 +302,7 @@ mod tests {
     async fn lost_job_of_an_ecg_received_in_the_future_is_sent_again() {
         let (_folder, ports, upload, _) = staged().await;
         let content = proto_json::HashedBytes::of(b"a signal".as_slice().into());
-        let signal = proto_json::BlobInfo {
-            sha256: content.sha256(),
-            bytes: 8,
-            media_type: proto_json::MediaType::Csv,
-            file_name: None,
-            width: None,
-            height: None,
-        };
+        let signal = proto_json::BlobInfo::of(&content, proto_json::MediaType::Csv);
         let id = upload.upload_id.record("ecg", 0);
         let year = Timestamp::now().plus_millis(365 * 86_400_000);
         let record = NewUpload {
@@ -473,14 +466,7 @@ mod tests {
         let content = proto_json::HashedBytes::of(bytes.into());
         let file = bus::Attachment { upload: upload.upload_id, content, consumer_only: true };
         let key = file.key();
-        let blob = proto_json::BlobInfo {
-            sha256: key.sha256,
-            bytes: bytes.len() as u64,
-            media_type: proto_json::MediaType::Png,
-            file_name: None,
-            width: None,
-            height: None,
-        };
+        let blob = proto_json::BlobInfo::of(&file.content, proto_json::MediaType::Png);
         let files = vec![proto_json::StagedFile { kind: FileKind::MedicalImage, blob }];
         let upload = UploadReceived { files, fingerprint: key.sha256, ..upload.clone() };
         bus::send_with(&*ports.bus.queue, vec![file], &upload, None, None).await.unwrap();

@@ -30,7 +30,7 @@ use crate::{Acker, BusError, EnqueueError, StagedFile, StagingKey};
 const MAX_REASON: usize = 1_000;
 
 const ACK: &[u8] = b"+ACK";
-const IN_PROGRESS: &[u8] = b"+WPI";
+pub(super) const IN_PROGRESS: &[u8] = b"+WPI";
 
 /// Identifies a message and one of its deliveries.
 #[derive(Debug, Clone, Copy)]

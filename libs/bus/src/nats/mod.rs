@@ -137,6 +137,13 @@ struct StreamState {
 #[derive(Deserialize)]
 struct ConsumerInfo {
     num_ack_pending: u64,
+    config: ConsumerConfig,
+}
+
+#[derive(Deserialize)]
+struct ConsumerConfig {
+    /// In nanoseconds.
+    ack_wait: u64,
 }
 
 #[async_trait]

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bus::nats::{NatsBus, NatsConfig};
 use bus::{
-    BusError, DeadLetters, EnqueueError, PubSub, ReplyInbox, StagingKey, StagingStore, UpdateEvent, WorkQueue,
+    BusError, DeadLetters, EnqueueError, PubSub, ReplyInbox, RetryPolicy, StagingKey, StagingStore,
+    UpdateEvent, WorkQueue,
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -267,6 +268,40 @@ async fn users_need_no_other_permissions() {
         assert_eq!(worker.get(key).await.unwrap().unwrap().bytes, 1);
         worker.delete(key).await.unwrap();
         assert!(worker.get(key).await.unwrap().is_none());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn paused_queue_is_idle_once_no_consumer_works_on_a_delivery() {
+    with_timeout(async {
+        let server = NatsServer::start();
+        let retry = RetryPolicy { ack_wait: Duration::from_secs(3), ..patient_policy() };
+        let config = NatsConfig { retry, ..config(&server) };
+        let bus = NatsBus::connect(config.clone()).await.unwrap();
+        for number in 0..3 {
+            bus.enqueue(job(Queue::Uploads, number)).await.unwrap();
+        }
+        let mut deliveries = bus.consume(Queue::Uploads, 3).await.unwrap();
+        let (working, deferred, lost) =
+            (next(&mut deliveries).await, next(&mut deliveries).await, next(&mut deliveries).await);
+        std::mem::forget(lost);
+        let mut paused =
+            bus::nats::pause(&config, &[Queue::Uploads], Duration::from_secs(300)).await.unwrap();
+        deferred.defer().await.unwrap();
+        // For two ack waits, a consumer works.
+        let work = tokio::time::sleep(Duration::from_secs(6));
+        working.while_working(work).await;
+        assert!(!paused.is_idle().await.unwrap(), "a consumer works");
+        working.ack().await.unwrap();
+        assert!(!paused.is_idle().await.unwrap(), "the progress is more recent than the ack wait");
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert!(paused.is_idle().await.unwrap(), "a deferred and a lost delivery are not in progress");
+        // Neither is redelivered during the pause.
+        assert!(tokio::time::timeout(Duration::from_secs(1), deliveries.next()).await.is_err());
+        paused.resume().await.unwrap();
+        next(&mut deliveries).await.ack().await.unwrap();
+        next(&mut deliveries).await.ack().await.unwrap();
     })
     .await;
 }

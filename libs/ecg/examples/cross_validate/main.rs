@@ -9,13 +9,20 @@
 //!
 //! `fit_evidence --folds` cross-validates the weights of the signal quality.
 
+#[path = "../shared/exit.rs"]
+mod exit;
+#[path = "../shared/wfdb_files.rs"]
+mod wfdb_files;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ecg::detect::{Tuning, detect_with};
 use ecg::score::{MATCH_WINDOW_S, Score, compare};
 use ecg::synth::Random;
-use ecg::wfdb::{self, Header};
+use ecg::wfdb;
+use exit::exit_code;
+use wfdb_files::{RecordFiles, has_atr, headers};
 
 /// Largest factor of the perturbation.
 const SCATTER: f32 = 1.5;
@@ -33,13 +40,7 @@ struct Record {
 }
 
 fn main() -> ExitCode {
-    match run(std::env::args().skip(1).collect()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::from(64)
-        }
-    }
+    exit_code(run(std::env::args().skip(1).collect()).map(|()| true))
 }
 
 fn run(arguments: Vec<String>) -> Result<(), String> {
@@ -99,30 +100,17 @@ fn print(name: &str, score: Score) {
 }
 
 fn load(folder: &Path) -> Result<Vec<Record>, String> {
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
-    };
-    let entries =
-        std::fs::read_dir(folder).map_err(|error| format!("{} cannot be read: {error}", folder.display()))?;
-    let mut headers: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "hea"))
-        .filter(|path| path.with_extension("atr").is_file())
-        .collect();
-    headers.sort();
+    let headers = headers(folder, has_atr)?;
     if headers.len() < 2 {
         return Err(format!("{} holds fewer than two records with .atr files", folder.display()));
     }
     let record = |path: &PathBuf| {
-        let header =
-            Header::parse(&String::from_utf8_lossy(&read(path)?)).map_err(|error| error.to_string())?;
-        let file = &header.signals.first().ok_or("a record without signals")?.file;
-        let samples = wfdb::signal(&header, 0, &read(&path.with_file_name(file))?)
-            .map_err(|error| error.to_string())?;
-        let annotations =
-            wfdb::annotations(&read(&path.with_extension("atr"))?).map_err(|error| error.to_string())?;
-        let (beats, flutter) = wfdb::beats_and_flutter(&annotations, header.frame_rate_hz);
-        Ok(Record { name: header.name.clone(), samples, rate_hz: header.frame_rate_hz, beats, flutter })
+        let files = RecordFiles::open(path)?;
+        let samples =
+            wfdb::signal(&files.header, 0, &files.signal_bytes(0)?).map_err(|error| error.to_string())?;
+        let rate_hz = files.header.frame_rate_hz;
+        let (beats, flutter) = wfdb::beats_and_flutter(&files.annotations("atr")?, rate_hz);
+        Ok(Record { name: files.header.name, samples, rate_hz, beats, flutter })
     };
     headers.iter().map(record).collect()
 }

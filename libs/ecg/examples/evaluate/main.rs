@@ -18,14 +18,19 @@
 //! better lead per beat. The last line contains mean of record means and mean of record SDs in ms, and the found share in
 //! percent, for each boundary.
 
+#[path = "../shared/exit.rs"]
+mod exit;
 mod records;
 mod strips;
 mod waves;
+#[path = "../shared/wfdb_files.rs"]
+mod wfdb_files;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ecg::score::StripScore;
+use exit::exit_code;
 use records::{Channel, Row, Windows};
 
 struct Options {
@@ -42,14 +47,7 @@ struct Options {
 const USAGE: &str = "usage: evaluate DIR... [--channel N|best] [--csv FILE] [--strips TRUTH.tsv] [--strips-of SECONDS,...] [--waves EXTENSION]";
 
 fn main() -> ExitCode {
-    match options().and_then(|options| run(&options)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::from(64)
-        }
-    }
+    exit_code(options().and_then(|options| run(&options)))
 }
 
 fn options() -> Result<Options, String> {

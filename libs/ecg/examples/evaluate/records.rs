@@ -1,14 +1,14 @@
 //! Evaluation of one record against its reference annotations.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ecg::score::{MATCH_WINDOW_S, Score, StripScore, compare};
-use ecg::wfdb::{self, Header};
-use ecg::{Quality, Strip};
+use ecg::{Quality, Strip, wfdb};
+
+use crate::wfdb_files::{self, RecordFiles};
 
 /// Extensions of files with reference beats, in order of preference. `.atr` is the usual one; the others are
 /// used by the QT database (manual annotations) and a few other databases.
@@ -119,25 +119,19 @@ impl std::ops::Add<&Row> for Row {
 
 /// Headers in a folder that have reference beats, in order of name.
 pub(crate) fn headers(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let unreadable = |error| format!("{} cannot be read: {error}", folder.display());
-    let mut out = BTreeSet::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "hea") && reference(&path).is_some() {
-            out.insert(path);
-        }
-    }
+    let out = wfdb_files::headers(folder, |path| reference(path).is_some())?;
     if out.is_empty() {
         return Err(format!(
             "{} holds no WFDB record with reference beats beside its header",
             folder.display()
         ));
     }
-    Ok(out.into_iter().collect())
+    Ok(out)
 }
 
-fn reference(header: &Path) -> Option<PathBuf> {
-    REFERENCES.iter().map(|extension| header.with_extension(extension)).find(|path| path.is_file())
+/// Extension of the file with the reference beats.
+fn reference(header: &Path) -> Option<&'static str> {
+    REFERENCES.into_iter().find(|extension| header.with_extension(extension).is_file())
 }
 
 /// References that cover a part of the record only, from their first to their last beat.
@@ -154,30 +148,21 @@ struct Record {
 }
 
 fn load(path: &Path, channel: Channel) -> Result<Record, String> {
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
-    };
-    let header = Header::parse(&String::from_utf8_lossy(&read(path)?)).map_err(|error| error.to_string())?;
-    let count = header.signals.len();
-    let load = |index: usize| -> Result<Strip, String> {
-        let spec =
-            header.signals.get(index).ok_or(format!("there is no signal {index}, the record has {count}"))?;
-        let bytes = read(&path.with_file_name(&spec.file))?;
-        wfdb::strip(&header, index, &bytes).map_err(|error| error.to_string())
-    };
+    let files = RecordFiles::open(path)?;
     let strip = match channel {
-        Channel::Number(index) => load(index)?,
+        Channel::Number(index) => files.strip(index)?,
         Channel::Best => {
-            let mut strips = (0..count).map(load).collect::<Result<Vec<_>, _>>()?;
+            let count = files.header.signals.len();
+            let mut strips = (0..count).map(|index| files.strip(index)).collect::<Result<Vec<_>, _>>()?;
             let analyses: Vec<_> = strips.iter().map(ecg::analyze).collect();
             strips.swap_remove(ecg::best_channel(&analyses).ok_or("the record has no signal")?)
         }
     };
     let reference = reference(path).ok_or("there are no reference beats")?;
-    let annotations = wfdb::annotations(&read(&reference)?).map_err(|error| error.to_string())?;
-    let (beats, flutter) = wfdb::beats_and_flutter(&annotations, header.frame_rate_hz);
-    let partial = reference.extension().is_some_and(|extension| PARTIAL.iter().any(|it| *it == extension));
-    Ok(Record { name: header.name, strip, beats, flutter, partial })
+    let (beats, flutter) =
+        wfdb::beats_and_flutter(&files.annotations(reference)?, files.header.frame_rate_hz);
+    let partial = PARTIAL.contains(&reference);
+    Ok(Record { name: files.header.name, strip, beats, flutter, partial })
 }
 
 /// Analyses one channel of a record and compares the result with the reference.

@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::Path;
 
 use ecg::waves::{BeatWaves, delineate};
-use ecg::wfdb::{self, Header};
+use ecg::wfdb;
+
+use crate::wfdb_files::RecordFiles;
 
 /// Largest distance of a boundary from its annotation, in seconds; T ends vary more.
 const TOLERANCE_S: f64 = 0.15;
@@ -62,20 +64,15 @@ impl fmt::Display for Waves {
 
 /// Compares the waves of a record with its annotations in the file with this extension, with the better lead per beat.
 pub(crate) fn evaluate(path: &Path, extension: &str) -> Result<Waves, String> {
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
-    };
-    let header = Header::parse(&String::from_utf8_lossy(&read(path)?)).map_err(|error| error.to_string())?;
-    let annotations =
-        wfdb::annotations(&read(&path.with_extension(extension))?).map_err(|error| error.to_string())?;
+    let files = RecordFiles::open(path)?;
+    let annotations = files.annotations(extension)?;
     let mut leads: Vec<[Vec<f64>; 4]> = Vec::new();
-    for index in 0..header.signals.len() {
-        let bytes = read(&path.with_file_name(&header.signals[index].file))?;
-        let strip = wfdb::strip(&header, index, &bytes).map_err(|error| error.to_string())?;
+    for index in 0..files.header.signals.len() {
+        let strip = files.strip(index)?;
         leads.push(times(&delineate(&strip, &ecg::analyze(&strip).beats)));
     }
-    let mut out = Waves { name: header.name.clone(), ..Waves::default() };
-    for (boundary, time_s) in boundaries(&annotations, header.frame_rate_hz) {
+    let mut out = Waves { name: files.header.name.clone(), ..Waves::default() };
+    for (boundary, time_s) in boundaries(&annotations, files.header.frame_rate_hz) {
         let tolerance_s = if boundary == 3 { T_TOLERANCE_S } else { TOLERANCE_S };
         let errors = leads.iter().filter_map(|lead| nearest(&lead[boundary], time_s, tolerance_s));
         out.boundaries[boundary].add(errors.min_by(|left, right| left.abs().total_cmp(&right.abs())));

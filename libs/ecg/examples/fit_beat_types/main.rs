@@ -11,10 +11,14 @@
 //! false negative, a false detection of a class is a false positive. Fusion and unclassifiable beats count neither way when they
 //! are called ventricular (AAMI EC57). Records 201 and 202 are of one patient and are left out together.
 
-#[path = "../fit_evidence/regression.rs"]
+#[path = "../shared/exit.rs"]
+mod exit;
+#[path = "../shared/regression.rs"]
 mod regression;
+#[path = "../shared/wfdb_files.rs"]
+mod wfdb_files;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use ecg::beat_types::{
@@ -22,8 +26,10 @@ use ecg::beat_types::{
 };
 use ecg::score::MATCH_WINDOW_S;
 use ecg::waves::{BeatWaves, delineate};
-use ecg::wfdb::{self, Header};
+use ecg::wfdb;
 use ecg::{Analysis, Strip, analyze};
+use exit::exit_code;
+use wfdb_files::{RecordFiles, has_atr, headers};
 
 /// Paced records of MIT-BIH.
 const PACED: [&str; 4] = ["102", "104", "107", "217"];
@@ -54,13 +60,7 @@ struct Counts {
 }
 
 fn main() -> ExitCode {
-    match run(std::env::args().skip(1).collect()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::from(64)
-        }
-    }
+    exit_code(run(std::env::args().skip(1).collect()).map(|()| true))
 }
 
 fn run(arguments: Vec<String>) -> Result<(), String> {
@@ -86,15 +86,9 @@ fn run(arguments: Vec<String>) -> Result<(), String> {
 }
 
 fn load(folder: &Path) -> Result<Vec<Record>, String> {
-    let entries =
-        std::fs::read_dir(folder).map_err(|error| format!("{} cannot be read: {error}", folder.display()))?;
-    let mut headers: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "hea"))
-        .filter(|path| path.with_extension("atr").is_file())
-        .filter(|path| path.file_stem().is_some_and(|name| !PACED.iter().any(|paced| name == *paced)))
-        .collect();
-    headers.sort();
+    let is_paced =
+        |path: &Path| path.file_stem().is_some_and(|name| PACED.iter().any(|paced| name == *paced));
+    let headers = headers(folder, |path| has_atr(path) && !is_paced(path))?;
     if headers.is_empty() {
         return Err(format!("{} contains no records with .atr files", folder.display()));
     }
@@ -102,22 +96,14 @@ fn load(folder: &Path) -> Result<Vec<Record>, String> {
 }
 
 fn record(path: &Path) -> Result<Record, String> {
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
-    };
-    let header = Header::parse(&String::from_utf8_lossy(&read(path)?)).map_err(|error| error.to_string())?;
-    let file = &header.signals.first().ok_or("a record without signals")?.file;
-    let strip =
-        wfdb::strip(&header, 0, &read(&path.with_file_name(file))?).map_err(|error| error.to_string())?;
-    let annotations =
-        wfdb::annotations(&read(&path.with_extension("atr"))?).map_err(|error| error.to_string())?;
-    let (_, flutter) = wfdb::beats_and_flutter(&annotations, header.frame_rate_hz);
+    let files = RecordFiles::open(path)?;
+    let (strip, annotations) = (files.strip(0)?, files.annotations("atr")?);
+    let rate_hz = files.header.frame_rate_hz;
+    let (_, flutter) = wfdb::beats_and_flutter(&annotations, rate_hz);
     let counted = |time: f64| !flutter.iter().any(|(from, to)| time >= *from && time <= *to);
     let reference: Vec<(f64, char)> = annotations
         .iter()
-        .filter_map(|annotation| {
-            Some((annotation.tick as f64 / header.frame_rate_hz, class(annotation.symbol)?))
-        })
+        .filter_map(|annotation| Some((annotation.tick as f64 / rate_hz, class(annotation.symbol)?)))
         .filter(|(time, _)| counted(*time))
         .collect();
     let mut analysis = analyze(&strip);
@@ -143,7 +129,7 @@ fn record(path: &Path) -> Result<Record, String> {
     }
     let missed = reference.iter().zip(&taken).filter(|(_, taken)| !**taken).map(|((_, class), _)| *class);
     Ok(Record {
-        name: header.name.clone(),
+        name: files.header.name,
         missed: missed.collect(),
         strip,
         analysis,

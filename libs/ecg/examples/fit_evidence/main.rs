@@ -14,15 +14,20 @@
 #[path = "../synthesise/draw.rs"]
 #[allow(dead_code, reason = "shared with the synthesise example, which uses all of it")]
 mod draw;
+#[path = "../shared/exit.rs"]
+mod exit;
 #[path = "../noise/kinds.rs"]
 mod kinds;
 #[path = "../evaluate/records.rs"]
 #[allow(dead_code, reason = "shared with the evaluate example, which uses all of it")]
 mod records;
+#[path = "../shared/regression.rs"]
 mod regression;
 #[path = "../synthesise/sets.rs"]
 #[allow(dead_code, reason = "shared with the synthesise example, which uses all of it")]
 mod sets;
+#[path = "../shared/wfdb_files.rs"]
+mod wfdb_files;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,6 +36,7 @@ use ecg::Strip;
 use ecg::detect::detect;
 use ecg::quality::{EVIDENCE_FEATURES, EVIDENCE_WEIGHTS, EvidenceWeights, evidence_features, indices};
 use ecg::score::{RATE_BPM, RATE_SHARE, mean_rate};
+use exit::exit_code;
 
 /// Lengths of the strips of records: each is one segment of the signal quality.
 const LENGTHS_S: [f64; 2] = [5.0, 10.0];
@@ -53,13 +59,7 @@ struct Group {
 }
 
 fn main() -> ExitCode {
-    match run(std::env::args().skip(1).collect()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::from(64)
-        }
-    }
+    exit_code(run(std::env::args().skip(1).collect()).map(|()| true))
 }
 
 fn run(arguments: Vec<String>) -> Result<(), String> {

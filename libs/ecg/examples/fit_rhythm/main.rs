@@ -11,17 +11,22 @@
 //! are 201 and 202 of MIT-BIH, and those of CPSC 2021 with the same number (`data_21_1`, `data_21_2`). Beat types use the weights in
 //! use, which were fitted on records of MIT-BIH.
 
-#[path = "../fit_evidence/regression.rs"]
+#[path = "../shared/exit.rs"]
+mod exit;
+#[path = "../shared/regression.rs"]
 mod regression;
+#[path = "../shared/wfdb_files.rs"]
+mod wfdb_files;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use ecg::analyze;
 use ecg::beat_types::classify;
 use ecg::rhythm::{FIBRILLATION_FEATURES, FibrillationWeights, fibrillation_features, windows};
 use ecg::waves::delineate;
-use ecg::wfdb::{self, Header};
+use exit::exit_code;
+use wfdb_files::{RecordFiles, has_atr, headers};
 
 struct Record {
     name: String,
@@ -33,19 +38,15 @@ struct Record {
 }
 
 fn main() -> ExitCode {
-    match run(std::env::args().skip(1).collect()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::from(64)
-        }
-    }
+    exit_code(run(std::env::args().skip(1).collect()).map(|()| true))
 }
 
 fn run(arguments: Vec<String>) -> Result<(), String> {
     let mut records = Vec::new();
     for folder in arguments.iter().filter(|argument| !argument.starts_with('-')) {
-        records.extend(load(Path::new(folder))?);
+        for path in headers(Path::new(folder), has_atr)? {
+            records.push(record(&path)?);
+        }
     }
     if records.is_empty() {
         return Err("usage: fit_rhythm DIR... [--folds]".to_owned());
@@ -66,34 +67,16 @@ fn run(arguments: Vec<String>) -> Result<(), String> {
     Ok(())
 }
 
-fn load(folder: &Path) -> Result<Vec<Record>, String> {
-    let entries =
-        std::fs::read_dir(folder).map_err(|error| format!("{} cannot be read: {error}", folder.display()))?;
-    let mut headers: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "hea"))
-        .filter(|path| path.with_extension("atr").is_file())
-        .collect();
-    headers.sort();
-    headers.iter().map(|path| record(path)).collect()
-}
-
 fn record(path: &Path) -> Result<Record, String> {
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
-    };
-    let header = Header::parse(&String::from_utf8_lossy(&read(path)?)).map_err(|error| error.to_string())?;
-    let file = &header.signals.first().ok_or("a record without signals")?.file;
-    let strip =
-        wfdb::strip(&header, 0, &read(&path.with_file_name(file))?).map_err(|error| error.to_string())?;
-    let annotations =
-        wfdb::annotations(&read(&path.with_extension("atr"))?).map_err(|error| error.to_string())?;
+    let files = RecordFiles::open(path)?;
+    let (strip, annotations) = (files.strip(0)?, files.annotations("atr")?);
+    let rate_hz = files.header.frame_rate_hz;
     let rhythms: Vec<(f64, String)> = annotations
         .iter()
         .filter(|annotation| annotation.symbol == '+')
         .filter_map(|annotation| {
             let name = annotation.text.as_deref()?.trim().to_owned();
-            Some((annotation.tick as f64 / header.frame_rate_hz, name))
+            Some((annotation.tick as f64 / rate_hz, name))
         })
         .collect();
     // Seconds of a window in the rhythms for which `is` holds.
@@ -112,8 +95,8 @@ fn record(path: &Path) -> Result<Record, String> {
     let waves = delineate(&strip, &analysis.beats);
     let types = classify(&strip, &analysis, &waves);
     let mut out = Record {
-        patient: patient(&header.name),
-        name: header.name.clone(),
+        patient: patient(&files.header.name),
+        name: files.header.name,
         windows: Vec::new(),
         without: [0; 2],
     };

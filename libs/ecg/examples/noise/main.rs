@@ -6,12 +6,15 @@
 //! 1000 Hz. `--kind` selects the kinds whose name contains the word. Prints each strip with a rate and its
 //! quality indices, then a line per kind. Exits with 1 if any strip has a rate.
 
+#[path = "../shared/exit.rs"]
+mod exit;
 mod kinds;
 
 use std::process::ExitCode;
 
 use ecg::detect::detect;
 use ecg::{Quality, analyze, quality};
+use exit::exit_code;
 use kinds::{KINDS, strip};
 
 struct Options {
@@ -21,14 +24,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match options().map(|options| search(&options)) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::from(64)
-        }
-    }
+    exit_code(options().map(|options| search(&options) == 0))
 }
 
 fn options() -> Result<Options, String> {

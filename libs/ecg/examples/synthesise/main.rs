@@ -12,22 +12,19 @@
 //! Seeds below 100000 are for development, seeds from 100000 on for reporting.
 
 mod draw;
+#[path = "../shared/exit.rs"]
+mod exit;
 mod sets;
 mod tally;
 
 use std::process::ExitCode;
 
+use exit::exit_code;
 use sets::{SETS, case};
 use tally::Tally;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::from(64)
-        }
-    }
+    exit_code(run().map(|()| true))
 }
 
 fn run() -> Result<(), String> {

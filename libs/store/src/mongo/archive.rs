@@ -11,7 +11,8 @@
 //! **Restore.** The archive is loaded into collections of other names and verified against the manifest, before any stored
 //! data are changed. Then these collections replace the others one by one, by renaming. While that goes on, a document in
 //! the collection `restore` makes [`PatientReader::check`](crate::PatientReader::check) fail. An interrupted exchange is
-//! completed by restoring the same archive again. The caller ensures that nobody writes during the exchange.
+//! completed by restoring the same archive again. The caller ensures that there are no other writes during
+//! the exchange.
 
 use std::io::{self, Read, Write};
 

@@ -8,8 +8,8 @@ use futures::{StreamExt, stream};
 use mongodb::event::EventHandler;
 use mongodb::event::command::CommandEvent;
 use proto_json::{
-    BlobHash, BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRate, EcgStatus, FileKind, HeartRateSource,
-    MediaType, SignalOptions, StoredFile, UploadId, UploadReceipt,
+    BlobHash, BlobInfo, Bpm, EcgStatus, FileKind, HeartRateSource, MediaType, SignalOptions, StoredFile,
+    UploadId, UploadReceipt,
 };
 use testkit::MongoServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,17 +33,6 @@ pub(super) enum Content {
     Image,
     Ecg,
     ImageAndEcg,
-}
-
-fn info(file: &HashedBytes, media_type: MediaType) -> BlobInfo {
-    BlobInfo {
-        sha256: file.sha256(),
-        bytes: file.len() as u64,
-        media_type,
-        file_name: None,
-        width: None,
-        height: None,
-    }
 }
 
 pub(super) fn sample(mrn: u64, key: &str, content: Content) -> Sample {
@@ -75,7 +64,7 @@ pub(super) fn sample(mrn: u64, key: &str, content: Content) -> Sample {
     };
     let mut files = Vec::new();
     if content != Content::Ecg {
-        upload.images.push(NewImage { id: image_id, file: info(&image, MediaType::Png) });
+        upload.images.push(NewImage { id: image_id, file: BlobInfo::of(&image, MediaType::Png) });
         upload.files.push(stored(image_id, FileKind::MedicalImage, &image));
         files.push(image);
     }
@@ -83,7 +72,7 @@ pub(super) fn sample(mrn: u64, key: &str, content: Content) -> Sample {
         upload.ecgs.push(NewEcg {
             id: ecg_id,
             recorded_at: None,
-            signal: Some(info(&signal, MediaType::Csv)),
+            signal: Some(BlobInfo::of(&signal, MediaType::Csv)),
             options: SignalOptions::default(),
             picture: None,
             reported: None,
@@ -100,27 +89,13 @@ pub(super) fn sample(mrn: u64, key: &str, content: Content) -> Sample {
             ecg_id: None,
         });
     }
-    let analysis = EcgAnalysis {
-        duration_s: 10.0,
-        sample_rate_hz: 250.0,
-        lead: None,
-        heart_rate: Some(EcgRate { mean_bpm: 70.0, min_bpm: 70.0, max_bpm: 70.0 }),
-        no_heart_rate_reason: None,
-        rr: None,
-        quality: EcgQuality::Good,
-        beat_count: 12,
-        notes: Vec::new(),
-        warnings: Vec::new(),
-        rows_used: 2500,
-        rows_skipped: 0,
-        first_skipped_lines: Vec::new(),
-    };
+    let analysis = testkit::analysis(70.0);
     let result = AnalysisResult {
         ecg_id,
         upload_id: id,
         mrn: upload.mrn,
         stored_at: at,
-        outcome: Ok((analysis, info(&plot, MediaType::Png), info(&detail, MediaType::Json))),
+        outcome: Ok((analysis, BlobInfo::of(&plot, MediaType::Png), BlobInfo::of(&detail, MediaType::Json))),
     };
     Sample { upload, files, result, result_files: vec![plot, detail] }
 }

@@ -110,8 +110,8 @@ async fn answers(store: &dyn Store, uploads: &[NewUpload]) -> Vec<(String, Resul
             all.push((format!("file {}", file.sha256), stored));
         }
     }
-    let nobody = UploadId::from_idempotency_key("test", "never sent");
-    let unknown = store.upload(nobody).await;
+    let unknown_id = UploadId::from_idempotency_key("test", "never sent");
+    let unknown = store.upload(unknown_id).await;
     all.push(("an unknown upload".to_owned(), unknown.map(|unknown| one(format!("{unknown:?}")))));
     let pending = store.pending_ecgs(at(99_999), at(99_999), 99).await;
     all.push(("pending".to_owned(), pending.map(|pending| one(format!("{pending:?}")))));

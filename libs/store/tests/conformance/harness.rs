@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use proto_json::{
-    BlobHash, BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRate, FileKind, HashedBytes, HeartRateSource,
-    MediaType, Mrn, PatientSummary, RecordId, SignalOptions, StoredFile, Timestamp, UploadId, UploadReceipt,
+    BlobHash, BlobInfo, Bpm, EcgAnalysis, EcgRate, FileKind, HashedBytes, HeartRateSource, MediaType, Mrn,
+    PatientSummary, RecordId, SignalOptions, StoredFile, Timestamp, UploadId, UploadReceipt,
 };
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
@@ -227,18 +227,11 @@ fn stored(id: RecordId, kind: FileKind, file: &BlobInfo) -> StoredFile {
 pub(crate) fn analysed(upload: &NewUpload, mean_bpm: f64) -> AnalysisResult {
     let analysis = EcgAnalysis {
         duration_s: 10.5,
-        sample_rate_hz: 250.0,
         lead: Some("$II".to_owned()),
         heart_rate: Some(EcgRate { mean_bpm, min_bpm: mean_bpm - 1.25, max_bpm: mean_bpm + 1.0 }),
-        no_heart_rate_reason: None,
-        rr: None,
-        quality: EcgQuality::Good,
-        beat_count: 12,
-        notes: Vec::new(),
-        warnings: Vec::new(),
         rows_used: 2625,
-        rows_skipped: 0,
         first_skipped_lines: vec![3, 4],
+        ..testkit::analysis(mean_bpm)
     };
     AnalysisResult {
         ecg_id: upload.ecgs[0].id,
