@@ -184,6 +184,38 @@ pub trait StagingStore: fmt::Debug + Send + Sync + 'static {
     /// If the broker cannot be reached.
     async fn list(&self) -> Result<Vec<(StagingKey, Timestamp)>, BusError>;
 
+    /// Lists files that were staged before `before`, and files whose time is in the future of `now` because a clock
+    /// was wrong. May return an earlier time of a file that was staged again: compare it with
+    /// [`StagingStore::staged_at`] before the file is deleted.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached.
+    async fn list_old(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<(StagingKey, Timestamp)>, BusError> {
+        let mut files = self.list().await?;
+        files.retain(|(_, at)| is_old(*at, before, now));
+        Ok(files)
+    }
+
+    /// Returns when a file was last staged; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached.
+    async fn staged_at(&self, key: StagingKey) -> Result<Option<Timestamp>, BusError> {
+        Ok(self.list().await?.into_iter().find(|(other, _)| *other == key).map(|(_, at)| at))
+    }
+
+    /// Returns the number of staged files. An adapter can count a long file more than once.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached.
+    async fn count(&self) -> Result<u64, BusError> {
+        Ok(self.list().await?.len() as u64)
+    }
+
     /// Stores bytes that are in memory.
     ///
     /// # Errors
@@ -192,6 +224,11 @@ pub trait StagingStore: fmt::Debug + Send + Sync + 'static {
         let length = bytes.len() as u64;
         self.put(key, length, futures::stream::once(async move { Ok(bytes) }).boxed()).await
     }
+}
+
+/// Whether a file of this time belongs to [`StagingStore::list_old`].
+pub(crate) fn is_old(at: Timestamp, before: Timestamp, now: Timestamp) -> bool {
+    at < before || at.is_in_future_of(now)
 }
 
 /// Collects a stream into one buffer. `bytes` is the expected length.

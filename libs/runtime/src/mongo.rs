@@ -66,6 +66,18 @@ impl MongoArgs {
     /// # Errors
     /// If the connection string is invalid.
     pub async fn connect(&self) -> Result<Arc<MongoStore>, StartError> {
+        self.connect_for(false).await
+    }
+
+    /// As [`MongoArgs::connect`], for a service that only reads: while there is no primary, it reads from secondaries.
+    ///
+    /// # Errors
+    /// If the connection string is invalid.
+    pub async fn connect_reader(&self) -> Result<Arc<MongoStore>, StartError> {
+        self.connect_for(true).await
+    }
+
+    async fn connect_for(&self, reads_from_secondary: bool) -> Result<Arc<MongoStore>, StartError> {
         let uri = match &self.uri_file {
             None => self.uri.clone(),
             Some(file) => {
@@ -77,6 +89,7 @@ impl MongoArgs {
         let config = MongoConfig {
             ca_file: self.ca_file.clone(),
             certificate_file: self.certificate_file.clone(),
+            reads_from_secondary,
             ..MongoConfig::new(uri, self.database.clone())
         };
         MongoStore::connect(config).await.map_err(|error| match error {

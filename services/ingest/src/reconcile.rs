@@ -1,4 +1,7 @@
 //! Repairs what redelivery cannot: resends jobs that were lost with a broker, and removes staged files that nothing needs.
+//!
+//! The process that holds the lease of the sweep does it. Another process that takes over watches from the beginning, so
+//! that a repair can be late but not wrong.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -6,9 +9,10 @@ use std::time::{Duration, Instant};
 use bus::{Outcome, StagingKey};
 use proto_json::{AnalyzeEcg, EcgStatus, FileKind, Queue, RecordId, Timestamp, UploadId};
 use tokio::time::MissedTickBehavior;
+use uuid::Uuid;
 
 use crate::uploads::restage;
-use crate::{Config, Ports};
+use crate::{Config, Ports, sweep};
 
 /// Maximum number of pending ECGs that are examined at a time.
 const BATCH: usize = 200;
@@ -19,14 +23,30 @@ const UNKNOWN_UPLOAD_FACTOR: u32 = 24;
 /// Dead letters that are read at a time.
 const DEAD_LETTERS: usize = 500;
 
-/// Runs at every period, until dropped.
-pub(crate) async fn run(config: &Config, ports: &Ports) {
+/// Runs at every period, until dropped. `holder` identifies this process.
+pub(crate) async fn run(config: &Config, ports: &Ports, holder: Uuid) {
     let mut period = tokio::time::interval(config.reconcile_every);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watched = HashMap::new();
     let mut unknown = HashMap::new();
     loop {
         period.tick().await;
+        match ports.bus.staging.count().await {
+            Ok(count) => metrics::gauge!("bedside_staged_files").set(count as f64),
+            Err(error) => tracing::warn!(%error, "staged files could not be counted"),
+        }
+        match ports.maintenance.lease_sweep(holder, sweep::lease(config)).await {
+            Ok(true) => {}
+            Ok(false) => {
+                watched.clear();
+                unknown.clear();
+                continue;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the lease of the repairs could not be acquired");
+                continue;
+            }
+        }
         if let Err(cause) = resend_lost_jobs(config, ports, &mut watched).await {
             tracing::warn!(cause, "lost jobs could not be searched");
         }
@@ -148,7 +168,7 @@ struct Unknown {
 /// Removes staged files that nothing needs: those of stored uploads, except for the files of pending ECGs, and, after a much
 /// longer time, those of uploads that are not stored. An upload that waits in its queue is needed however long it waits: its
 /// message is certainly gone only when everything enqueued before it is. Uploads with a dead letter are kept: an operator
-/// decides about them. Before a file is removed, it is listed again, because a retry of the client may stage it at any moment.
+/// decides about them. Before a file is removed, its time is read again, because a retry of the client may stage it at any moment.
 ///
 /// The wall clock alone never removes a file whose upload may still come: after the clock has jumped ahead, a file that was
 /// just staged looks old. So this process must also have seen it for `stage_keep` on the monotonic clock, or for the whole
@@ -162,10 +182,7 @@ async fn clear_stage(
     let longer = config.stage_keep.saturating_mul(UNKNOWN_UPLOAD_FACTOR);
     let keep_after = ago(now.wall, config.stage_keep);
     let too_old = ago(now.wall, longer);
-    let staged = ports.bus.staging.list().await.map_err(|error| error.to_string())?;
-    metrics::gauge!("bedside_staged_files").set(staged.len() as f64);
-    let is_old = |at: Timestamp| at < keep_after || at.is_in_future_of(now.wall);
-    let old: Vec<_> = staged.into_iter().filter(|(_, at)| is_old(*at)).collect();
+    let old = ports.bus.staging.list_old(keep_after, now.wall).await.map_err(|error| error.to_string())?;
     unknown.retain(|key, _| old.iter().any(|(other, _)| other == key));
     if old.is_empty() {
         return Ok(());
@@ -204,13 +221,9 @@ async fn clear_stage(
             done.push((key, staged_at));
         }
     }
-    if done.is_empty() {
-        return Ok(());
-    }
-    let staged = ports.bus.staging.list().await.map_err(|error| error.to_string())?;
-    let staged: HashMap<StagingKey, Timestamp> = staged.into_iter().collect();
     for (key, staged_at) in done {
-        if staged.get(&key) != Some(&staged_at) {
+        let last = ports.bus.staging.staged_at(key).await.map_err(|error| error.to_string())?;
+        if last != Some(staged_at) {
             continue;
         }
         ports.bus.staging.delete(key).await.map_err(|error| error.to_string())?;

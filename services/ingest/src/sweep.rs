@@ -5,7 +5,8 @@
 //! removes orphaned files that are older than `--orphan-age`. A redelivery that needs such a file stores it again from the
 //! staging store.
 //!
-//! The process that holds the lease in the store sweeps. If it ends, the lease expires and another process takes over.
+//! The process that holds the lease in the store sweeps, and runs the repairs of [`reconcile`]. If it ends, the lease
+//! expires and another process takes over.
 
 use std::time::Duration;
 
@@ -20,13 +21,16 @@ const BATCH: usize = 100;
 
 /// Duration of the lease: this many periods, but not less than [`LEASE_MIN`].
 const LEASE_PERIODS: u32 = 4;
-const LEASE_MIN: Duration = Duration::from_secs(60);
+const LEASE_MIN: Duration = Duration::from_secs(10);
 
-/// Sweeps at every period, until dropped.
-pub(crate) async fn run(config: &Config, ports: &Ports) {
+pub(crate) fn lease(config: &Config) -> Duration {
+    config.reconcile_every.saturating_mul(LEASE_PERIODS).max(LEASE_MIN)
+}
+
+/// Sweeps at every period, until dropped. `holder` identifies this process.
+pub(crate) async fn run(config: &Config, ports: &Ports, holder: Uuid) {
     let mut period = tokio::time::interval(config.reconcile_every);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let holder = Uuid::now_v7();
     loop {
         period.tick().await;
         if let Err(error) = sweep(config, ports, holder).await {
@@ -37,8 +41,7 @@ pub(crate) async fn run(config: &Config, ports: &Ports) {
 
 /// Removes all orphaned files, if this process gets the lease.
 async fn sweep(config: &Config, ports: &Ports, holder: Uuid) -> Result<(), StoreError> {
-    let lease = config.reconcile_every.saturating_mul(LEASE_PERIODS).max(LEASE_MIN);
-    while ports.maintenance.lease_sweep(holder, lease).await? {
+    while ports.maintenance.lease_sweep(holder, lease(config)).await? {
         let before = reconcile::ago(proto_json::Timestamp::now(), config.orphan_age);
         let removed = ports.maintenance.sweep_orphans(before, BATCH).await?;
         metrics::counter!("bedside_abandoned_files_removed_total").increment(removed);

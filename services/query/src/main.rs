@@ -35,7 +35,7 @@ async fn run(program: Program) -> Result<(), StartError> {
     }
     runtime::init_logging("query", &log)?;
     let token = config.token()?;
-    let store = mongo.connect().await?;
+    let store = mongo.connect_reader().await?;
     let listener = http_server::bind(config.listen).await?;
     let admin_listener = http_server::bind(admin_listen).await?;
     let shutdown = Shutdown::on_signal();

@@ -2,6 +2,7 @@
 
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
+use futures::StreamExt;
 use proto_json::Timestamp;
 use serde_json::{Value, json};
 
@@ -9,19 +10,59 @@ use super::pull_consumer::text;
 use super::{Core, inline, names, staging};
 use crate::{BusError, DeadLetter, EnqueueError};
 
+/// Status of the message that follows the last one of a batch.
+const END_OF_BATCH: u16 = 204;
+
+/// Dead letters that the broker sends for one request, and the bytes after which it sends no more.
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 8 << 20;
+
 pub(super) async fn list(core: &Core, after: Option<u64>, limit: usize) -> Result<Vec<DeadLetter>, BusError> {
     let mut found = Vec::new();
     let mut next = after.unwrap_or(0) + 1;
     while found.len() < limit {
-        let wanted = json!({ "seq": next, "next_by_subj": "dead.*.*" });
-        let Some(message) = get(core, &wanted).await? else { break };
-        let Some((id, letter)) = parse(&message) else {
-            return Err(BusError::refused("a dead letter has no sequence number"));
-        };
-        found.extend(letter);
-        next = id + 1;
+        let messages = get_batch(core, next, (limit - found.len()).min(BATCH)).await?;
+        if messages.is_empty() {
+            break;
+        }
+        for message in messages {
+            let Some((id, letter)) = parse(&message) else {
+                return Err(BusError::refused("a dead letter has no sequence number"));
+            };
+            found.extend(letter);
+            next = id + 1;
+        }
     }
     Ok(found)
+}
+
+/// Reads up to `count` dead letters, from the sequence number `first` on. Empty if there are none.
+async fn get_batch(core: &Core, first: u64, count: usize) -> Result<Vec<Message>, BusError> {
+    let client = &core.connection.client;
+    let inbox = client.new_inbox();
+    let mut replies = core.connection.subscribe(inbox.clone()).await?;
+    let subject = format!("$JS.API.DIRECT.GET.{}", names::DEAD_LETTERS);
+    let wanted =
+        json!({ "seq": first, "next_by_subj": "dead.*.*", "batch": count, "max_bytes": BATCH_BYTES });
+    client
+        .publish_with_reply(subject, inbox, Bytes::from(wanted.to_string()))
+        .await
+        .map_err(BusError::unavailable)?;
+    let mut messages = Vec::new();
+    loop {
+        // A reply that was lost with its connection never arrives.
+        let reply = tokio::time::timeout(core.config.request_timeout, replies.next()).await;
+        let reply = reply.map_err(BusError::unavailable)?;
+        let reply = reply.ok_or_else(|| BusError::unavailable("the connection is closed"))?;
+        // The end of the batch.
+        if reply.status.is_some_and(|status| status.as_u16() == END_OF_BATCH) {
+            return Ok(messages);
+        }
+        match staging::direct_reply(reply)? {
+            Some(message) => messages.push(message),
+            None => return Ok(messages),
+        }
+    }
 }
 
 /// Moves a dead letter back to its queue. If this is interrupted, a repetition within the duplicate window

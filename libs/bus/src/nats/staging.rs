@@ -17,12 +17,13 @@ use bytes::Bytes;
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt, future::BoxFuture};
 use proto_json::{HashedBytes, Timestamp, UploadId};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::pull_consumer::text;
 use super::{Core, NatsBus, names};
-use crate::staging::{BodyCheck, Chunker};
+use crate::staging::{BodyCheck, Chunker, is_old};
 use crate::{BodyError, BusError, ByteStream, EnqueueError, StagedFile, StagingKey, StagingStore};
 
 /// Longest payload of one message; servers accept 1 MiB by default.
@@ -33,7 +34,9 @@ pub(super) const MESSAGE_OVERHEAD: usize = 4 << 10;
 const WRITE_CONCURRENCY: usize = 4;
 const READ_CONCURRENCY: usize = 2;
 
-/// Files listed with one request.
+/// Messages listed with the first request, and with one of the following requests. The broker reads the bodies of all
+/// messages of a request from its disk, although it does not send them.
+const FIRST_LIST_BATCH: usize = 8;
 const LIST_BATCH: usize = 500;
 
 /// How long a file that only the stream leader has is waited for. Replicas follow within milliseconds.
@@ -61,8 +64,67 @@ impl StagingStore for NatsBus {
     }
 
     async fn list(&self) -> Result<Vec<(StagingKey, Timestamp)>, BusError> {
-        list(&self.core).await
+        list(&self.core, |_| true).await
     }
+
+    /// Messages of the stream are in the order of their times, unless the clock of the broker was changed. A file behind
+    /// the first recent message is therefore recent too, or is listed once that message is old or deleted.
+    async fn list_old(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<(StagingKey, Timestamp)>, BusError> {
+        let state = state(&self.core).await?;
+        let is_first_old = state.first_ts.parse().map_or(true, |first| is_old(first, before, now));
+        if state.messages == 0 || !is_first_old {
+            return Ok(Vec::new());
+        }
+        list(&self.core, |at| is_old(at, before, now)).await
+    }
+
+    async fn staged_at(&self, key: StagingKey) -> Result<Option<Timestamp>, BusError> {
+        let call = format!("STREAM.MSG.GET.{}", names::BLOBS);
+        let last = json!({ "last_by_subj": names::all_of_staged_file(key) });
+        match self.core.connection.api::<LastMessage>(&call, &last).await? {
+            Ok(last) => Ok(Some(last.message.time)),
+            Err(error) if error.err_code == NO_MESSAGE => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Counts the messages: one for a file that fits into a message, otherwise one for each part.
+    async fn count(&self) -> Result<u64, BusError> {
+        Ok(state(&self.core).await?.messages)
+    }
+}
+
+/// The reply of `STREAM.MSG.GET`.
+#[derive(Deserialize)]
+struct LastMessage {
+    message: MessageTime,
+}
+
+#[derive(Deserialize)]
+struct MessageTime {
+    time: Timestamp,
+}
+
+/// The reply of `STREAM.INFO`.
+#[derive(Deserialize)]
+struct StreamInfo {
+    state: StreamState,
+}
+
+#[derive(Deserialize)]
+struct StreamState {
+    messages: u64,
+    /// Time of the first message, as text: that of an empty stream is not in the range of [`Timestamp`].
+    first_ts: String,
+}
+
+async fn state(core: &Core) -> Result<StreamState, BusError> {
+    let call = format!("STREAM.INFO.{}", names::BLOBS);
+    Ok(core.connection.api::<StreamInfo>(&call, &json!({})).await??.state)
 }
 
 pub(super) async fn get(core: &Arc<Core>, key: StagingKey) -> Result<Option<StagedFile>, BusError> {
@@ -127,7 +189,11 @@ pub(super) fn direct_reply(message: Message) -> Result<Option<Message>, BusError
     }
 }
 
-async fn list(core: &Core) -> Result<Vec<(StagingKey, Timestamp)>, BusError> {
+/// Lists files in the order of the stream, up to the first message whose time does not satisfy `goes_on`.
+async fn list(
+    core: &Core,
+    goes_on: impl Fn(Timestamp) -> bool,
+) -> Result<Vec<(StagingKey, Timestamp)>, BusError> {
     let consumer = pull::Config {
         ack_policy: AckPolicy::None,
         headers_only: true,
@@ -139,8 +205,10 @@ async fn list(core: &Core) -> Result<Vec<(StagingKey, Timestamp)>, BusError> {
     let consumer =
         jetstream.create_consumer_on_stream(consumer, names::BLOBS).await.map_err(BusError::unavailable)?;
     let mut found = BTreeMap::<StagingKey, Timestamp>::new();
+    let mut batch = FIRST_LIST_BATCH;
     loop {
-        let fetch = consumer.fetch().max_messages(LIST_BATCH).messages();
+        let fetch = consumer.fetch().max_messages(batch).messages();
+        batch = (batch * 2).min(LIST_BATCH);
         let mut messages = fetch.await.map_err(BusError::unavailable)?;
         let mut left = 0;
         // A reply that was lost with its connection never arrives.
@@ -156,6 +224,9 @@ async fn list(core: &Core) -> Result<Vec<(StagingKey, Timestamp)>, BusError> {
             if let (Some(key), Ok(at)) =
                 (names::staging_key(&message.subject), Timestamp::from_millis(millis))
             {
+                if !goes_on(at) {
+                    return Ok(found.into_iter().collect());
+                }
                 found.entry(key).and_modify(|last| *last = at.max(*last)).or_insert(at);
             }
         }

@@ -85,7 +85,8 @@ on_every_adapter! {
         concurrent_puts_of_one_file_store_it_once,
         uploads_with_the_same_bytes_have_separate_copies,
         full_staging_store_refuses_files_until_one_is_deleted,
-        list_returns_every_staged_file;
+        list_returns_every_staged_file,
+        list_old_returns_files_staged_before_a_time_or_in_the_future;
     attachments:
         attachments_are_staged_before_their_message_is_delivered,
         consumer_only_attachments_can_be_opened_on_every_delivery,

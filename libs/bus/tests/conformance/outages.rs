@@ -13,6 +13,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use proto_json::{BlobHash, Queue, Receipt, UploadId};
 use testkit::NatsServer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::fixture::{job, limits, next, number, patient_policy, update};
@@ -302,6 +304,53 @@ async fn paused_queue_is_idle_once_no_consumer_works_on_a_delivery() {
         paused.resume().await.unwrap();
         next(&mut deliveries).await.ack().await.unwrap();
         next(&mut deliveries).await.ack().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recent_staged_files_are_not_listed_and_dead_letters_come_in_batches() {
+    const FILES: u64 = 8;
+    with_timeout(async {
+        let server = NatsServer::start();
+        let bus = NatsBus::connect(config(&server)).await.unwrap();
+        for number in 0..FILES {
+            bus.put_bytes(file(number), Bytes::from(vec![number as u8; 1_000])).await.unwrap();
+        }
+        // The server updates its statistics after each message.
+        let requests = async || {
+            let mut page = TcpStream::connect(("127.0.0.1", server.monitor_port())).await.unwrap();
+            page.write_all(b"GET /varz HTTP/1.0\r\n\r\n").await.unwrap();
+            let mut text = String::new();
+            page.read_to_string(&mut text).await.unwrap();
+            let (_, body) = text.split_once("\r\n\r\n").unwrap();
+            serde_json::from_str::<serde_json::Value>(body).unwrap()["in_msgs"].as_u64().unwrap()
+        };
+        let now = proto_json::Timestamp::now();
+        let before = requests().await;
+        assert_eq!(bus.list_old(now.plus_millis(-60_000), now).await.unwrap(), []);
+        let asked = requests().await - before;
+        assert!(asked <= 2, "one request for the state of the stream: {asked}");
+
+        let mut deliveries = {
+            for number in 0..300 {
+                bus.enqueue(job(Queue::EcgJobs, number)).await.unwrap();
+            }
+            bus.consume(Queue::EcgJobs, 300).await.unwrap()
+        };
+        for _ in 0..300 {
+            next(&mut deliveries).await.dead_letter("unreadable").await.unwrap();
+        }
+        drop(deliveries);
+        let before = requests().await;
+        let letters = bus.dead_letters(None, 500).await.unwrap();
+        let asked = requests().await - before;
+        assert_eq!(letters.len(), 300);
+        assert!(letters.is_sorted_by_key(|letter| letter.id));
+        assert!(asked <= 10, "a few batches: {asked}");
+        let rest = bus.dead_letters(Some(letters[290].id), 5).await.unwrap();
+        assert_eq!(rest.len(), 5);
+        assert_eq!(rest[0].id, letters[291].id);
     })
     .await;
 }

@@ -1,6 +1,7 @@
 //! The staging store: files are stored completely or not at all.
 
 use std::io;
+use std::time::Duration;
 
 use bus::{BodyError, BusError, EnqueueError, QueueLimits, StagingKey, StagingStore, collect};
 use bytes::Bytes;
@@ -276,4 +277,50 @@ pub(crate) async fn list_returns_every_staged_file(adapter: Adapter) {
     for (_, at) in listed {
         assert!(at >= before && at <= Timestamp::now());
     }
+}
+
+pub(crate) async fn list_old_returns_files_staged_before_a_time_or_in_the_future(adapter: Adapter) {
+    let fixture = adapter.fixture();
+    let peer = fixture.join().await;
+    let staging = &peer.staging;
+    let stage = async |number: u32| {
+        let bytes = bytes(10, number);
+        let key = key(&bytes);
+        staging.put_bytes(key, bytes).await.unwrap();
+        // The times of the files and of the calls differ.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        key
+    };
+    let begun = Timestamp::now();
+    assert_eq!(staging.list_old(begun, begun).await.unwrap(), []);
+    let (first, second) = (stage(1).await, stage(2).await);
+    let between = Timestamp::now();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let third = stage(3).await;
+    let now = Timestamp::now();
+    let old = async |before, now| {
+        let mut keys: Vec<_> =
+            staging.list_old(before, now).await.unwrap().into_iter().map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        keys
+    };
+    let sorted = |mut keys: Vec<StagingKey>| {
+        keys.sort_unstable();
+        keys
+    };
+    assert_eq!(old(begun, now).await, []);
+    assert_eq!(old(between, now).await, sorted(vec![first, second]));
+    assert_eq!(old(now, now).await, sorted(vec![first, second, third]));
+    // As seen by a clock that is a minute behind, all files are in the future.
+    let behind = now.plus_millis(-60_000);
+    assert_eq!(old(behind.plus_millis(-1), behind).await, sorted(vec![first, second, third]));
+    assert_eq!(staging.count().await.unwrap(), 3);
+
+    // A file that is staged again has a later time.
+    let before = staging.staged_at(first).await.unwrap().unwrap();
+    assert!(before >= begun && before < between);
+    staging.put_bytes(first, bytes(10, 1)).await.unwrap();
+    assert!(staging.staged_at(first).await.unwrap().unwrap() > between);
+    staging.delete(first).await.unwrap();
+    assert_eq!(staging.staged_at(first).await.unwrap(), None);
 }

@@ -16,6 +16,7 @@ use crate::{AnalysisResult, StoreError, StoredUpload};
 
 use super::Db;
 use super::blobs::Attached;
+use super::calls;
 use super::documents::{self, EcgDocument, HeartRateDocument, UploadDocument};
 use super::failure::broken;
 use super::patients;
@@ -31,7 +32,7 @@ pub(super) async fn store(
 ) -> Result<Option<PatientSummary>, StoreError> {
     let referenced = result.outcome.iter().flat_map(|(_, plot, detail)| [plot.sha256, detail.sha256]);
     let mut files = Attached::prepare(db, result.upload_id, files, referenced).await?;
-    let _turn = db.patient_turn(result.mrn).lock().await;
+    let _turn = calls::operation(db.limit, db.patient_turn(result.mrn).lock()).await?;
     loop {
         let context = (&**db, result, &files);
         let stored = transaction::run(db, context, |session, (db, result, files)| {

@@ -12,7 +12,10 @@ use super::tests::{Content, Sample, sample};
 use super::*;
 
 async fn store_on(server: &MongoServer) -> Arc<MongoStore> {
-    let store = MongoStore::connect(MongoConfig::new(server.uri(), server.fresh_database())).await.unwrap();
+    let mut config = MongoConfig::new(server.uri(), server.fresh_database());
+    // The tests are not about time limits, and the disk of a busy machine is slow.
+    config.operation_timeout = std::time::Duration::from_secs(300);
+    let store = MongoStore::connect(config).await.unwrap();
     store.ensure_indexes().await.unwrap();
     store
 }

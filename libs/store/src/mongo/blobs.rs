@@ -30,8 +30,9 @@ use crate::body::{Check, next_batch, unreadable, verified};
 use crate::{BlobKey, ByteStream, StoreError, StoredBlob};
 
 use super::Db;
+use super::calls;
 use super::documents::{self, date};
-use super::failure::{answer, broken, explain, insert, is_duplicate, within};
+use super::failure::{broken, explain, insert, is_duplicate, within};
 use super::reading::all;
 use super::transaction::{self, Abort, abort};
 
@@ -123,7 +124,7 @@ fn by_key(key: BlobKey) -> Document {
 }
 
 async fn find(db: &Db, key: BlobKey) -> Result<Option<FileDocument>, StoreError> {
-    within(db.limit, db.files.find_one(by_key(key))).await
+    within(db.limit, db.files.find_one(by_key(key)).max_time(db.limit)).await
 }
 
 /// The id of a file that is written in one transaction.
@@ -311,16 +312,13 @@ pub(super) async fn read(
     let chunk_size =
         u64::try_from(file.chunk_size).map_err(|error| broken("length of a chunk", error))?.max(1);
     let action = db.chunks.find(doc! { "files_id": file.id }).sort(doc! { "n": 1 }).batch_size(4);
-    let cursor = within(db.limit, action).await?;
-    let limit = db.limit;
-    // Dropping the stream drops the cursor, and the driver closes it on the server.
+    let cursor = within(db.limit, action.max_time(db.limit)).await?;
     let body = stream::try_unfold((cursor, 0_u64), move |(mut cursor, n)| async move {
         let left = bytes.saturating_sub(n * chunk_size);
         if left == 0 {
             return Ok(None);
         }
-        let next = answer(limit, cursor.try_next()).await.map_err(io::Error::other)?;
-        let chunk = next.map_err(|error| io::Error::other(explain(&error)))?;
+        let chunk = cursor.try_next().await.map_err(|error| io::Error::other(explain(&error)))?;
         let chunk = chunk.filter(|chunk| {
             u64::try_from(chunk.n) == Ok(n) && chunk.data.bytes.len() as u64 == left.min(chunk_size)
         });
@@ -333,7 +331,8 @@ pub(super) async fn read(
             None => Err(unreadable(broken("file", "a part of it is missing"))),
         }
     });
-    Ok(StoredBlob { bytes, body: verified(sha256, bytes, body.boxed()) })
+    let body = calls::detached(db.limit, body.boxed());
+    Ok(StoredBlob { bytes, body: verified(sha256, bytes, body) })
 }
 
 /// Removes files without a record that were stored before `before`, and chunks of writes that began before it; at most
@@ -341,12 +340,12 @@ pub(super) async fn read(
 pub(super) async fn sweep(db: &Db, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let orphaned = doc! { "metadata.referenced": false, "uploadDate": { "$lt": date(before) } };
-    for file in all(db, db.files.find(orphaned).limit(limit)).await? {
+    for file in all(db, db.files.find(orphaned).limit(limit).max_time(db.limit)).await? {
         orphan(db, file).await?;
     }
     let incomplete = doc! { "since": { "$lt": date(before) } };
     let mut removed = 0;
-    for entry in all(db, db.incomplete.find(incomplete).limit(limit)).await? {
+    for entry in all(db, db.incomplete.find(incomplete).limit(limit).max_time(db.limit)).await? {
         removed += u64::from(discard(db, &entry.id).await?);
     }
     Ok(removed)

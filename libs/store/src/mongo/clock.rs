@@ -19,7 +19,7 @@ fn this() -> Document {
 }
 
 pub(super) async fn highest(db: &Db) -> Result<Option<Timestamp>, StoreError> {
-    let found = within(db.limit, db.clock.find_one(this())).await?;
+    let found = within(db.limit, db.clock.find_one(this()).max_time(db.limit)).await?;
     found.map(|clock| clock.highest()).transpose()
 }
 

@@ -7,6 +7,8 @@ use mongodb::error::{Error, ErrorKind, WriteFailure};
 
 use crate::StoreError;
 
+use super::calls::operation;
+
 /// Server code of a duplicate key.
 const DUPLICATE_KEY: i32 = 11_000;
 
@@ -46,7 +48,8 @@ pub enum PrepareError {
 /// Number of attempts of an upsert.
 const TRIES: u32 = 5;
 
-/// Waits for an answer, at most `limit`. The driver has no such timeout: it waits for a stalled server indefinitely.
+/// Waits for an answer; see [`operation`] for the limit. The driver has no such timeout: it waits for a stalled server
+/// indefinitely.
 pub(super) async fn within<T>(
     limit: Duration,
     action: impl IntoFuture<Output = Result<T, Error>>,
@@ -59,9 +62,7 @@ pub(super) async fn answer<T>(
     limit: Duration,
     action: impl IntoFuture<Output = Result<T, Error>>,
 ) -> Result<Result<T, Error>, StoreError> {
-    tokio::time::timeout(limit, action.into_future()).await.map_err(|_| {
-        StoreError::unavailable(format!("the database did not answer within {} s", limit.as_secs_f64()))
-    })
+    operation(limit, action.into_future()).await
 }
 
 /// As [`within`], and distinguishes failures that a retry cannot fix.

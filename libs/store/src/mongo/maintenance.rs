@@ -3,6 +3,7 @@
 //! The scrub compares documents with their checksums and files with their hashes. Pages and indexes have checksums of
 //! WiredTiger, which it verifies on every read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,7 +22,7 @@ use super::documents::{
 use super::failure::{broken, insert, within};
 use super::reading::all;
 use super::sealed::{Sealed, unseal};
-use super::{Db, MongoStore};
+use super::{Db, MongoStore, calls};
 
 /// The collections of records, in the order of the scrub. The files follow.
 const PARTS: [&str; 6] = ["patients", "former_names", "heart_rates", "ecgs", "images", "uploads"];
@@ -37,64 +38,74 @@ const SWEEP: &str = "sweep";
 #[async_trait]
 impl Maintenance for MongoStore {
     async fn scrub(&self, from: Option<ScrubPosition>, records: usize) -> Result<ScrubStep, StoreError> {
-        let db = &*self.db;
-        let ScrubPosition { part, after } = from.unwrap_or_else(|| begin(PARTS[0]));
-        let after = after.as_deref();
-        let (mut step, last) = match part.as_str() {
-            "patients" => check(db, &db.patients, after, records, intact::<PatientDocument>).await?,
-            "former_names" => {
-                check(db, &db.former_names, after, records, intact::<FormerNameDocument>).await?
-            }
-            "heart_rates" => check(db, &db.heart_rates, after, records, intact::<HeartRateDocument>).await?,
-            "ecgs" => check(db, &db.ecgs, after, records, intact::<EcgDocument>).await?,
-            "images" => check(db, &db.images, after, records, intact::<ImageDocument>).await?,
-            "uploads" => check(db, &db.uploads, after, records, intact::<UploadDocument>).await?,
-            _ => self.files(after, records).await?,
-        };
-        let following = PARTS.iter().position(|name| *name == part).map(|index| PARTS.get(index + 1));
-        step.next = match (last, following) {
-            (Some(last), _) => Some(ScrubPosition { part, after: Some(last) }),
-            (None, Some(following)) => Some(begin(following.unwrap_or(&FILES))),
-            (None, None) => None,
-        };
-        Ok(step)
+        calls::run(&self.db, move |db| async move { scrub(&db, from, records).await }).await
     }
 
     async fn scrub_total(&self) -> Result<u64, StoreError> {
-        let db = &*self.db;
-        let mut total = within(db.limit, db.files.estimated_document_count()).await?;
-        for records in [&db.patients, &db.former_names, &db.heart_rates, &db.ecgs, &db.images, &db.uploads] {
-            total += within(db.limit, records.estimated_document_count()).await?;
-        }
-        Ok(total)
+        calls::run(&self.db, |db| async move {
+            let mut total = within(db.limit, db.files.estimated_document_count()).await?;
+            let parts = [&db.patients, &db.former_names, &db.heart_rates, &db.ecgs, &db.images, &db.uploads];
+            for records in parts {
+                total += within(db.limit, records.estimated_document_count()).await?;
+            }
+            Ok(total)
+        })
+        .await
     }
 
     async fn lease_scrub(&self, holder: Uuid, lease: Duration) -> Result<Option<ScrubState>, StoreError> {
-        let held = acquire(&self.db, SCRUB, holder, lease).await?;
+        let held = calls::run(&self.db, move |db| async move { acquire(&db, SCRUB, holder, lease).await });
         // A state that cannot be read is damaged: the round starts again.
         let state = |held: Document| serde_json::from_str(held.get_str("state").ok()?).ok();
-        Ok(held.map(|held| state(held).unwrap_or_default()))
+        Ok(held.await?.map(|held| state(held).unwrap_or_default()))
     }
 
     async fn save_scrub(&self, holder: Uuid, state: &ScrubState) -> Result<(), StoreError> {
-        let db = &*self.db;
         let state = serde_json::to_string(state).map_err(|error| broken("value", error))?;
-        let held = doc! { "_id": SCRUB, "holder": documents::uuid(&holder) };
-        within(db.limit, db.leases.update_one(held, doc! { "$set": { "state": state } })).await.map(drop)
+        calls::run(&self.db, move |db| async move {
+            let held = doc! { "_id": SCRUB, "holder": documents::uuid(&holder) };
+            within(db.limit, db.leases.update_one(held, doc! { "$set": { "state": state } })).await.map(drop)
+        })
+        .await
     }
 
     async fn lease_sweep(&self, holder: Uuid, lease: Duration) -> Result<bool, StoreError> {
-        Ok(acquire(&self.db, SWEEP, holder, lease).await?.is_some())
+        let held = calls::run(&self.db, move |db| async move { acquire(&db, SWEEP, holder, lease).await });
+        Ok(held.await?.is_some())
     }
 
     async fn sweep_orphans(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        blobs::sweep(&self.db, before, limit).await
+        calls::run(&self.db, move |db| async move { blobs::sweep(&db, before, limit).await }).await
     }
 
     async fn disk_space(&self) -> Result<Option<DiskSpace>, StoreError> {
-        let statistics = self.db.database.run_command(doc! { "dbStats": 1 });
-        Ok(disk_space(&within(self.db.limit, statistics).await?))
+        calls::run(&self.db, |db| async move {
+            Ok(disk_space(&within(db.limit, db.database.run_command(doc! { "dbStats": 1 })).await?))
+        })
+        .await
     }
+}
+
+/// One step of the scrub.
+async fn scrub(db: &Arc<Db>, from: Option<ScrubPosition>, records: usize) -> Result<ScrubStep, StoreError> {
+    let ScrubPosition { part, after } = from.unwrap_or_else(|| begin(PARTS[0]));
+    let after = after.as_deref();
+    let (mut step, last) = match part.as_str() {
+        "patients" => check(db, &db.patients, after, records, intact::<PatientDocument>).await?,
+        "former_names" => check(db, &db.former_names, after, records, intact::<FormerNameDocument>).await?,
+        "heart_rates" => check(db, &db.heart_rates, after, records, intact::<HeartRateDocument>).await?,
+        "ecgs" => check(db, &db.ecgs, after, records, intact::<EcgDocument>).await?,
+        "images" => check(db, &db.images, after, records, intact::<ImageDocument>).await?,
+        "uploads" => check(db, &db.uploads, after, records, intact::<UploadDocument>).await?,
+        _ => files(db, after, records).await?,
+    };
+    let following = PARTS.iter().position(|name| *name == part).map(|index| PARTS.get(index + 1));
+    step.next = match (last, following) {
+        (Some(last), _) => Some(ScrubPosition { part, after: Some(last) }),
+        (None, Some(following)) => Some(begin(following.unwrap_or(&FILES))),
+        (None, None) => None,
+    };
+    Ok(step)
 }
 
 /// Acquires or renews a lease. Returns its document, or `None` while another process holds it.
@@ -144,7 +155,8 @@ async fn check(
     let after = after.map(|text| parse_id(text).ok_or_else(|| broken("position", text))).transpose()?;
     let filter = after.map_or_else(Document::new, |id| doc! { "_id": { "$gt": id } });
     let limit = i64::try_from(records).unwrap_or(i64::MAX);
-    let found = all(db, collection.find(filter).sort(doc! { "_id": 1 }).limit(limit)).await?;
+    let found =
+        all(db, collection.find(filter).sort(doc! { "_id": 1 }).limit(limit).max_time(db.limit)).await?;
     let mut step = ScrubStep { checked: found.len() as u64, ..ScrubStep::default() };
     step.damaged.extend(found.iter().filter_map(|raw| intact(raw).err()).map(|record| record.to_string()));
     let last = found.last().filter(|_| found.len() >= records).and_then(|raw| id_of(raw));
@@ -168,59 +180,55 @@ fn parse_id(text: &str) -> Option<Bson> {
     }
 }
 
-impl MongoStore {
-    /// Checks files in the order of their ids, some at a time.
-    async fn files(
-        &self,
-        after: Option<&str>,
-        records: usize,
-    ) -> Result<(ScrubStep, Option<String>), StoreError> {
-        let db = &self.db;
-        let filter = after.map_or_else(Document::new, |id| doc! { "_id": { "$gt": id } });
-        let limit = i64::try_from(records).unwrap_or(i64::MAX);
-        let files = db.files.clone_with_type::<RawDocumentBuf>();
-        let found = all(db, files.find(filter).sort(doc! { "_id": 1 }).limit(limit)).await?;
-        let (mut step, mut bytes, mut last) = (ScrubStep::default(), 0, None);
-        let mut more = found.len() >= records;
-        let count = found.len();
-        for (index, raw) in found.into_iter().enumerate() {
-            step.checked += 1;
-            let id = raw.get_str("_id").unwrap_or_default().to_owned();
-            let name = raw.get_str("filename").unwrap_or_default();
-            let file = bson::deserialize_from_slice::<FileDocument>(raw.as_bytes());
-            let damage = match (file, name.parse::<BlobHash>()) {
-                (Ok(file), Ok(sha256)) => {
-                    bytes += u64::try_from(file.length).unwrap_or(0);
-                    self.damage_of(file, sha256).await?
-                }
-                _ => Some("its document cannot be read".to_owned()),
-            };
-            if let Some(damage) = damage {
-                let record = DamagedRecord { kind: RecordKind::File, key: format!("_id {id}") };
-                step.damaged.push(format!("{record} ({damage})"));
+/// Checks files in the order of their ids, some at a time.
+async fn files(
+    db: &Arc<Db>,
+    after: Option<&str>,
+    records: usize,
+) -> Result<(ScrubStep, Option<String>), StoreError> {
+    let filter = after.map_or_else(Document::new, |id| doc! { "_id": { "$gt": id } });
+    let limit = i64::try_from(records).unwrap_or(i64::MAX);
+    let files = db.files.clone_with_type::<RawDocumentBuf>();
+    let found = all(db, files.find(filter).sort(doc! { "_id": 1 }).limit(limit).max_time(db.limit)).await?;
+    let (mut step, mut bytes, mut last) = (ScrubStep::default(), 0, None);
+    let mut more = found.len() >= records;
+    let count = found.len();
+    for (index, raw) in found.into_iter().enumerate() {
+        step.checked += 1;
+        let id = raw.get_str("_id").unwrap_or_default().to_owned();
+        let name = raw.get_str("filename").unwrap_or_default();
+        let file = bson::deserialize_from_slice::<FileDocument>(raw.as_bytes());
+        let damage = match (file, name.parse::<BlobHash>()) {
+            (Ok(file), Ok(sha256)) => {
+                bytes += u64::try_from(file.length).unwrap_or(0);
+                damage_of(db, file, sha256).await?
             }
-            last = Some(id);
-            if bytes >= BYTES {
-                more |= index + 1 < count;
-                break;
-            }
+            _ => Some("its document cannot be read".to_owned()),
+        };
+        if let Some(damage) = damage {
+            let record = DamagedRecord { kind: RecordKind::File, key: format!("_id {id}") };
+            step.damaged.push(format!("{record} ({damage})"));
         }
-        Ok((step, last.filter(|_| more)))
+        last = Some(id);
+        if bytes >= BYTES {
+            more |= index + 1 < count;
+            break;
+        }
     }
+    Ok((step, last.filter(|_| more)))
+}
 
-    async fn damage_of(&self, file: FileDocument, sha256: BlobHash) -> Result<Option<String>, StoreError> {
-        let db = &self.db;
-        let id = file.id.clone();
-        let opened = blobs::read(db, sha256, file).await?;
-        match opened.body.try_for_each(|_| async { Ok(()) }).await {
-            Ok(()) => Ok(None),
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                // A file that the sweep has removed meanwhile is not damaged.
-                let found = within(db.limit, db.files.find_one(doc! { "_id": id })).await?;
-                Ok(found.map(|_| error.to_string()))
-            }
-            Err(error) => Err(StoreError::unavailable(error)),
+async fn damage_of(db: &Arc<Db>, file: FileDocument, sha256: BlobHash) -> Result<Option<String>, StoreError> {
+    let id = file.id.clone();
+    let opened = blobs::read(db, sha256, file).await?;
+    match opened.body.try_for_each(|_| async { Ok(()) }).await {
+        Ok(()) => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            // A file that the sweep has removed meanwhile is not damaged.
+            let found = within(db.limit, db.files.find_one(doc! { "_id": id }).max_time(db.limit)).await?;
+            Ok(found.map(|_| error.to_string()))
         }
+        Err(error) => Err(StoreError::unavailable(error)),
     }
 }
 

@@ -1,14 +1,16 @@
 //! The adapter for MongoDB with GridFS: one store for many processes.
 //!
 //! An upload is one multi-document transaction, and so is the result of an analysis: see [`transaction`]. Each waits for the
-//! majority and the journal once, when it commits. Reads are of the majority on the primary. Transactions require a replica
-//! set or a sharded cluster.
+//! majority and the journal once, when it commits. Reads are of the majority on the primary; a process that only reads can
+//! use secondaries while there is no primary. Transactions require a replica set or a sharded cluster. Every call runs in a
+//! task of its own: see [`calls`].
 
 mod analyses;
 mod archive;
 #[cfg(test)]
 mod archive_tests;
 mod blobs;
+mod calls;
 mod clock;
 mod documents;
 mod failure;
@@ -63,10 +65,13 @@ pub struct MongoConfig {
     pub server_selection_timeout: Duration,
     /// Longest wait for one answer, or for one transaction with its repetitions.
     pub operation_timeout: Duration,
+    /// Reads are sent to a secondary while there is no primary, and may then return older values. For processes that only
+    /// read.
+    pub reads_from_secondary: bool,
 }
 
 impl MongoConfig {
-    /// Default timeouts: 5 s to find a server, 10 s for an answer.
+    /// Default timeouts: 15 s to find a server, which is longer than an election, and 20 s for an answer.
     #[must_use]
     pub fn new(uri: impl Into<String>, database: impl Into<String>) -> Self {
         MongoConfig {
@@ -74,8 +79,9 @@ impl MongoConfig {
             database: database.into(),
             ca_file: None,
             certificate_file: None,
-            server_selection_timeout: Duration::from_secs(5),
-            operation_timeout: Duration::from_secs(10),
+            server_selection_timeout: Duration::from_secs(15),
+            operation_timeout: Duration::from_secs(20),
+            reads_from_secondary: false,
         }
     }
 }
@@ -87,9 +93,15 @@ impl fmt::Debug for MongoConfig {
             .field("database", &self.database)
             .field("server_selection_timeout", &self.server_selection_timeout)
             .field("operation_timeout", &self.operation_timeout)
+            .field("reads_from_secondary", &self.reads_from_secondary)
             .finish_non_exhaustive()
     }
 }
+
+/// Longest wait for one connection to a server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections to each server, unless the connection string says otherwise.
+const POOL: u32 = 100;
 
 /// The collections, and the longest wait for an answer.
 #[derive(Debug)]
@@ -154,11 +166,18 @@ impl MongoStore {
         options.app_name.get_or_insert_with(|| "bedside".to_owned());
         options.write_concern = Some(durable);
         options.read_concern = Some(ReadConcern::majority());
-        options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+        let preference = if config.reads_from_secondary {
+            ReadPreference::PrimaryPreferred { options: None }
+        } else {
+            ReadPreference::Primary
+        };
+        options.selection_criteria = Some(SelectionCriteria::ReadPreference(preference));
+        // The driver's default is 10.
+        options.max_pool_size.get_or_insert(POOL);
         options.retry_writes = Some(true);
         options.retry_reads = Some(true);
         options.server_selection_timeout = Some(config.server_selection_timeout);
-        options.connect_timeout = Some(config.server_selection_timeout);
+        options.connect_timeout = Some(config.server_selection_timeout.min(CONNECT_TIMEOUT));
         if config.ca_file.is_some() || config.certificate_file.is_some() {
             let mut tls = match options.tls.take() {
                 Some(Tls::Enabled(tls)) => tls,
@@ -249,14 +268,18 @@ impl MongoStore {
 #[async_trait]
 impl BlobReader for MongoStore {
     async fn blob(&self, key: BlobKey) -> Result<Option<StoredBlob>, StoreError> {
-        blobs::open(&self.db, key).await
+        calls::run(&self.db, move |db| async move { blobs::open(&db, key).await }).await
     }
 }
 
 #[async_trait]
 impl BlobStore for MongoStore {
     async fn put_blob(&self, key: BlobKey, bytes: u64, body: ByteStream) -> Result<(), StoreError> {
-        blobs::put(&self.db, key, bytes, body).await
+        calls::run(
+            &self.db,
+            move |db| async move { blobs::put(&db, key, bytes, calls::of_caller(body)).await },
+        )
+        .await
     }
 }
 
@@ -267,7 +290,8 @@ impl PatientWriter for MongoStore {
         upload: &NewUpload,
         files: Vec<HashedBytes>,
     ) -> Result<UploadOutcome, StoreError> {
-        uploads::store(&self.db, upload, files).await
+        let upload = upload.clone();
+        calls::run(&self.db, move |db| async move { uploads::store(&db, &upload, files).await }).await
     }
 
     async fn store_analysis(
@@ -275,7 +299,8 @@ impl PatientWriter for MongoStore {
         result: &AnalysisResult,
         files: Vec<HashedBytes>,
     ) -> Result<Option<PatientSummary>, StoreError> {
-        analyses::store(&self.db, result, files).await
+        let result = result.clone();
+        calls::run(&self.db, move |db| async move { analyses::store(&db, &result, files).await }).await
     }
 
     async fn pending_ecgs(
@@ -284,38 +309,38 @@ impl PatientWriter for MongoStore {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<PendingEcg>, StoreError> {
-        reading::pending(&self.db, before, now, limit).await
+        calls::run(&self.db, move |db| async move { reading::pending(&db, before, now, limit).await }).await
     }
 
     async fn observe_time(&self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        clock::observe(&self.db, now).await
+        calls::run(&self.db, move |db| async move { clock::observe(&db, now).await }).await
     }
 
     async fn accept_time(&self, now: Timestamp) -> Result<(), StoreError> {
-        clock::accept(&self.db, now).await
+        calls::run(&self.db, move |db| async move { clock::accept(&db, now).await }).await
     }
 
     async fn mark_clock_wrong(&self, now: Timestamp) -> Result<Vec<PatientSummary>, StoreError> {
-        clock::mark_wrong(&self.db, now).await
+        calls::run(&self.db, move |db| async move { clock::mark_wrong(&db, now).await }).await
     }
 }
 
 #[async_trait]
 impl PatientReader for MongoStore {
     async fn highest_time(&self) -> Result<Option<Timestamp>, StoreError> {
-        clock::highest(&self.db).await
+        calls::run(&self.db, move |db| async move { clock::highest(&db).await }).await
     }
 
     async fn upload(&self, id: UploadId) -> Result<Option<StoredUpload>, StoreError> {
-        uploads::find(&self.db, id).await
+        calls::run(&self.db, move |db| async move { uploads::find(&db, id).await }).await
     }
 
     async fn patient(&self, mrn: Mrn) -> Result<Option<PatientSummary>, StoreError> {
-        reading::patient(&self.db, mrn).await
+        calls::run(&self.db, move |db| async move { reading::patient(&db, mrn).await }).await
     }
 
     async fn former_names(&self, mrn: Mrn, limit: usize) -> Result<Vec<FormerName>, StoreError> {
-        reading::former_names(&self.db, mrn, limit).await
+        calls::run(&self.db, move |db| async move { reading::former_names(&db, mrn, limit).await }).await
     }
 
     async fn patients(
@@ -324,53 +349,61 @@ impl PatientReader for MongoStore {
         page: PageRequest,
     ) -> Result<Page<PatientSummary>, StoreError> {
         let search = Search::parse(query);
-        reading::patients(&self.db, search.as_ref(), page.after_patient()?, page.size()).await
+        let (after, limit) = (page.after_patient()?, page.size());
+        calls::run(
+            &self.db,
+            move |db| async move { reading::patients(&db, search.as_ref(), after, limit).await },
+        )
+        .await
     }
 
     async fn mrns(&self) -> Result<Vec<Mrn>, StoreError> {
-        reading::mrns(&self.db).await
+        calls::run(&self.db, move |db| async move { reading::mrns(&db).await }).await
     }
 
     async fn heart_rates(&self, mrn: Mrn, page: PageRequest) -> Result<Page<HeartRateRecord>, StoreError> {
         let part = (mrn, page.after_record()?, page.size());
-        reading::history::<documents::HeartRateDocument, _>(
-            &self.db,
-            &self.db.heart_rates,
-            part,
-            |rate: &HeartRateRecord| (rate.at, rate.id),
-        )
+        calls::run(&self.db, move |db| async move {
+            let place = |rate: &HeartRateRecord| (rate.at, rate.id);
+            reading::history::<documents::HeartRateDocument, _>(&db, &db.heart_rates, part, place).await
+        })
         .await
     }
 
     async fn ecgs(&self, mrn: Mrn, page: PageRequest) -> Result<Page<EcgRecord>, StoreError> {
         let part = (mrn, page.after_record()?, page.size());
-        reading::history::<documents::EcgDocument, _>(&self.db, &self.db.ecgs, part, |ecg: &EcgRecord| {
-            (ecg.at, ecg.id)
+        calls::run(&self.db, move |db| async move {
+            let place = |ecg: &EcgRecord| (ecg.at, ecg.id);
+            reading::history::<documents::EcgDocument, _>(&db, &db.ecgs, part, place).await
         })
         .await
     }
 
     async fn images(&self, mrn: Mrn, page: PageRequest) -> Result<Page<ImageRecord>, StoreError> {
         let part = (mrn, page.after_record()?, page.size());
-        reading::history::<documents::ImageDocument, _>(
-            &self.db,
-            &self.db.images,
-            part,
-            |image: &ImageRecord| (image.at, image.id),
-        )
+        calls::run(&self.db, move |db| async move {
+            let place = |image: &ImageRecord| (image.at, image.id);
+            reading::history::<documents::ImageDocument, _>(&db, &db.images, part, place).await
+        })
         .await
     }
 
     async fn ecg(&self, id: RecordId) -> Result<Option<EcgRecord>, StoreError> {
-        reading::one::<documents::EcgDocument, _>(&self.db, &self.db.ecgs, id).await
+        calls::run(&self.db, move |db| async move {
+            reading::one::<documents::EcgDocument, _>(&db, &db.ecgs, id).await
+        })
+        .await
     }
 
     async fn image(&self, id: RecordId) -> Result<Option<ImageRecord>, StoreError> {
-        reading::one::<documents::ImageDocument, _>(&self.db, &self.db.images, id).await
+        calls::run(&self.db, move |db| async move {
+            reading::one::<documents::ImageDocument, _>(&db, &db.images, id).await
+        })
+        .await
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        match archive::interrupted(&self.db).await? {
+        match calls::run(&self.db, |db| async move { archive::interrupted(&db).await }).await? {
             None => Ok(()),
             Some(_) => Err(StoreError::unavailable(
                 "a restore is running or was interrupted; if it does not end by itself, run it again with the same backup",

@@ -17,7 +17,7 @@ use super::failure::{answer, explain, within};
 use super::sealed::{self, Sealed, unseal};
 
 pub(super) async fn patient(db: &Db, mrn: Mrn) -> Result<Option<PatientSummary>, StoreError> {
-    let action = db.patients.find_one(doc! { "_id": documents::number(mrn) });
+    let action = db.patients.find_one(doc! { "_id": documents::number(mrn) }).max_time(db.limit);
     within(db.limit, action).await?.map(|raw| record::<PatientDocument, _>(&raw)).transpose()
 }
 
@@ -31,7 +31,8 @@ pub(super) async fn patients(
     if let Some(mrn) = after {
         filter.insert("_id", doc! { "$gt": documents::number(mrn) });
     }
-    let action = db.patients.find(filter).sort(doc! { "_id": 1 }).limit((limit + 1) as i64);
+    let action =
+        db.patients.find(filter).sort(doc! { "_id": 1 }).limit((limit + 1) as i64).max_time(db.limit);
     let found = all(db, action).await?;
     page_of::<PatientDocument, _>(found, limit, |patient: &PatientSummary| Cursor::Patient(patient.mrn))
 }
@@ -90,7 +91,8 @@ pub(super) async fn mrns(db: &Db) -> Result<Vec<Mrn>, StoreError> {
 /// Numbers of the patients that match the filter, ascending.
 pub(super) async fn mrns_where(db: &Db, filter: Document) -> Result<Vec<Mrn>, StoreError> {
     let patients = db.patients.clone_with_type::<Document>();
-    let action = patients.find(filter).projection(doc! { "_id": 1 }).sort(doc! { "_id": 1 });
+    let action =
+        patients.find(filter).projection(doc! { "_id": 1 }).sort(doc! { "_id": 1 }).max_time(db.limit);
     let number = |patient: Document| {
         let number = patient.get_i64("_id").map_err(|error| super::failure::broken("patient", error))?;
         documents::mrn(number)
@@ -103,7 +105,8 @@ pub(super) async fn former_names(db: &Db, mrn: Mrn, limit: usize) -> Result<Vec<
     let filter = doc! { "mrn": documents::number(mrn) };
     let order = doc! { "replaced_at": -1, "_id": -1 };
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let found = all(db, db.former_names.find(filter).sort(order).limit(limit)).await?;
+    let action = db.former_names.find(filter).sort(order).limit(limit).max_time(db.limit);
+    let found = all(db, action).await?;
     found.iter().map(|raw| record::<FormerNameDocument, _>(raw)).collect()
 }
 
@@ -128,7 +131,11 @@ where
             vec![doc! { "at": { "$lt": at } }, doc! { "_id": { "$lt": documents::record(id) } }],
         );
     }
-    let action = collection.find(filter).sort(doc! { "at": -1, "_id": -1 }).limit((limit + 1) as i64);
+    let action = collection
+        .find(filter)
+        .sort(doc! { "at": -1, "_id": -1 })
+        .limit((limit + 1) as i64)
+        .max_time(db.limit);
     let found = all(db, action).await?;
     page_of::<D, T>(found, limit, |item| {
         let (at, id) = place(item);
@@ -184,7 +191,8 @@ where
     D: Sealed,
     T: TryFrom<D, Error = StoreError>,
 {
-    let found = within(db.limit, collection.find_one(doc! { "_id": documents::record(id) })).await?;
+    let action = collection.find_one(doc! { "_id": documents::record(id) }).max_time(db.limit);
+    let found = within(db.limit, action).await?;
     found.map(|raw| record::<D, T>(&raw)).transpose()
 }
 
@@ -209,7 +217,8 @@ async fn pending_by(db: &Db, received_at: Document, limit: usize) -> Result<Vec<
         .ecgs
         .find(doc! { "status": "pending", "received_at": received_at })
         .sort(doc! { "received_at": 1, "_id": 1 })
-        .limit(i64::try_from(limit).unwrap_or(i64::MAX));
+        .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+        .max_time(db.limit);
     let mut pending = Vec::new();
     for raw in all(db, action).await? {
         match unseal::<EcgDocument>(&raw) {

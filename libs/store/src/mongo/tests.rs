@@ -108,7 +108,10 @@ struct Fixture {
 
 impl Fixture {
     async fn start() -> Self {
-        let server = MongoServer::start();
+        Self::on(MongoServer::start()).await
+    }
+
+    async fn on(server: MongoServer) -> Self {
         let database = server.fresh_database();
         let store = MongoStore::connect(MongoConfig::new(server.uri(), database.clone())).await.unwrap();
         store.ensure_indexes().await.unwrap();
@@ -570,4 +573,119 @@ async fn concurrent_writes_of_one_long_file_leave_one_copy() {
     }
     let chunks = content.len().div_ceil(255 * 1024) as u64;
     assert_eq!((fixture.count("blobs.files").await, fixture.count("blobs.chunks").await), (1, chunks));
+}
+
+#[tokio::test]
+async fn call_whose_caller_is_dropped_is_completed() {
+    let fixture = Fixture::start().await;
+    let sample = sample(1, "dropped", Content::ImageAndEcg);
+    let mut call = Box::pin(put(&fixture.store, &sample));
+    assert!(futures::poll!(&mut call).is_pending());
+    drop(call);
+    while fixture.store.upload(sample.upload.id).await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    fixture.assert_stored_once(&sample, false).await;
+}
+
+#[tokio::test]
+async fn body_of_a_dropped_caller_leaves_nothing() {
+    let fixture = Fixture::start().await;
+    let (key, content) = long_file();
+    let begun = stream::iter([Ok(content.slice(..8_000_000))]);
+    let mut call = fixture.store.put_blob(key, 9_000_000, begun.chain(stream::pending()).boxed());
+    while fixture.count("blobs.chunks").await == 0 {
+        assert!(futures::poll!(&mut call).is_pending());
+    }
+    drop(call);
+    while fixture.count("blobs.incomplete").await > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((fixture.count("blobs.chunks").await, fixture.count("blobs.files").await), (0, 0));
+}
+
+#[tokio::test]
+async fn stalled_server_is_reported_within_the_limit_and_the_call_goes_on() {
+    let fixture = Fixture::on(MongoServer::start_own()).await;
+    let mut config = MongoConfig::new(fixture.server.uri(), fixture.database.clone());
+    config.operation_timeout = Duration::from_millis(500);
+    let store = MongoStore::connect(config).await.unwrap();
+    let sample = sample(1, "stalled", Content::Image);
+    store.patient(sample.upload.mrn).await.unwrap();
+    fixture.server.pause();
+    let started = std::time::Instant::now();
+    let error = put(&store, &sample).await.unwrap_err();
+    let waited = started.elapsed();
+    fixture.server.resume();
+    assert!(error.to_string().contains("did not answer within 0.5 s"), "{error}");
+    assert!((500..3_000).contains(&waited.as_millis()), "{waited:?}");
+    // The caller repeats the upload, whether or not the first call has ended.
+    while put(&store, &sample).await.is_err() {}
+    fixture.assert_stored_once(&sample, false).await;
+}
+
+/// Reads outside of transactions without a time limit, by their names.
+#[tokio::test]
+async fn every_read_has_a_time_limit_on_the_server() {
+    let fixture = Fixture::start().await;
+    let sample = sample(1, "read", Content::ImageAndEcg);
+    put(&fixture.store, &sample).await.unwrap();
+    let unlimited = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&unlimited);
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
+    let config = MongoConfig::new(fixture.server.uri(), fixture.database.clone());
+    let store = MongoStore::connect_with(config, |options| {
+        assert_eq!(options.max_pool_size, Some(100));
+        assert_eq!(options.server_selection_timeout, Some(Duration::from_secs(15)));
+        let handler = move |event| {
+            let CommandEvent::Started(event) = event else { return };
+            if event.command_name != "find" || event.command.contains_key("txnNumber") {
+                return;
+            }
+            counter.fetch_add(1, Ordering::SeqCst);
+            if event.command.get("maxTimeMS").is_none() {
+                seen.lock().unwrap().push(event.command.to_string());
+            }
+        };
+        options.command_event_handler = Some(EventHandler::callback(handler));
+    });
+    let store = store.await.unwrap();
+    let (mrn, now) = (sample.upload.mrn, Timestamp::now());
+    let page = PageRequest { after: None, limit: 9 };
+    store.patient(mrn).await.unwrap();
+    store.patients(Some("1"), page).await.unwrap();
+    store.mrns().await.unwrap();
+    store.former_names(mrn, 9).await.unwrap();
+    store.heart_rates(mrn, page).await.unwrap();
+    store.images(mrn, page).await.unwrap();
+    let ecgs = store.ecgs(mrn, page).await.unwrap();
+    store.ecg(ecgs.items[0].id).await.unwrap();
+    store.pending_ecgs(now, now, 9).await.unwrap();
+    store.upload(sample.upload.id).await.unwrap();
+    store.highest_time().await.unwrap();
+    store.mark_clock_wrong(now).await.unwrap();
+    store.sweep_orphans(now, 9).await.unwrap();
+    let key = BlobKey { upload: sample.upload.id, sha256: sample.files[0].sha256() };
+    store.blob(key).await.unwrap().unwrap().body.for_each(|_| async {}).await;
+    let mut position = None;
+    loop {
+        position = store.scrub(position, 100).await.unwrap().next;
+        if position.is_none() {
+            break;
+        }
+    }
+    assert!(count.load(Ordering::SeqCst) >= 20);
+    assert_eq!(*unlimited.lock().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn store_of_a_reader_prefers_the_primary() {
+    let mut config = MongoConfig::new("mongodb://127.0.0.1:1", "bedside");
+    config.reads_from_secondary = true;
+    let store = MongoStore::connect_with(config, |options| {
+        let criteria = options.selection_criteria.clone();
+        assert_eq!(criteria, Some(ReadPreference::PrimaryPreferred { options: None }.into()));
+    });
+    store.await.unwrap();
 }

@@ -2,7 +2,7 @@
 //!
 //! A transaction reads one snapshot and commits with the majority, or leaves nothing. The driver's convenient API repeats it
 //! as a whole after a write conflict (`TransientTransactionError`) and repeats the commit while its result is unknown
-//! (`UnknownTransactionCommitResult`). The operation timeout bounds all attempts together.
+//! (`UnknownTransactionCommitResult`). No attempt starts after the operation timeout.
 //!
 //! A commit whose result stays unknown is reported as [`StoreError::Unavailable`]. The caller repeats the whole write later:
 //! ids are derived from the upload, so the repetition meets the stored documents and changes nothing.
@@ -12,7 +12,9 @@
 //! and are repeated.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use mongodb::ClientSession;
 use mongodb::error::{Error, ErrorKind};
@@ -21,6 +23,7 @@ use mongodb::options::ReadConcern;
 use crate::StoreError;
 
 use super::Db;
+use super::calls::no_answer;
 use super::failure::{answer, explain};
 
 /// Why a transaction was aborted by its own code.
@@ -60,14 +63,26 @@ pub(super) fn abort(reason: impl Into<Abort>) -> Error {
 ///
 /// # Errors
 /// The reason that `work` gives through [`abort`], or [`Abort::Failed`].
-pub(super) async fn run<T, C, F>(db: &Db, context: C, work: F) -> Result<T, Abort>
+pub(super) async fn run<T, C, F>(db: &Db, context: C, mut work: F) -> Result<T, Abort>
 where
     F: for<'a> FnMut(&'a mut ClientSession, &'a mut C) -> BoxFuture<'a, Result<T, Error>>,
+    T: Send + 'static,
 {
+    let started = Instant::now();
     let attempts = async {
         let mut session = db.database.client().start_session().await?;
         // The write concern is that of the client: majority and journal.
-        session.start_transaction().read_concern(ReadConcern::snapshot()).and_run(context, work).await
+        let transaction = session.start_transaction().read_concern(ReadConcern::snapshot());
+        transaction
+            .and_run(context, |session, context| {
+                // The caller gets an error after the limit; no further attempt is made then.
+                if started.elapsed() < db.limit {
+                    work(session, context)
+                } else {
+                    std::future::ready(Err(abort(no_answer(db.limit)))).boxed()
+                }
+            })
+            .await
     };
     answer(db.limit, attempts).await?.map_err(reason)
 }

@@ -23,7 +23,7 @@ use super::documents::{
 use super::failure::{is_duplicate, within};
 use super::sealed::{self, Sealed, seal};
 use super::transaction::{self, Abort, abort};
-use super::{patients, reading};
+use super::{calls, patients, reading};
 
 /// Stores an upload with its files.
 pub(super) async fn store(
@@ -33,7 +33,7 @@ pub(super) async fn store(
 ) -> Result<UploadOutcome, StoreError> {
     let referenced = upload.files.iter().map(|file| file.sha256);
     let mut files = Attached::prepare(db, upload.id, files, referenced).await?;
-    let _turn = db.patient_turn(upload.mrn).lock().await;
+    let _turn = calls::operation(db.limit, db.patient_turn(upload.mrn).lock()).await?;
     loop {
         let context = (&**db, upload, &files);
         let stored = transaction::run(db, context, |session, (db, upload, files)| {
@@ -108,6 +108,7 @@ pub(super) async fn insert_all<D: Sealed>(
 
 /// A stored upload.
 pub(super) async fn find(db: &Db, id: UploadId) -> Result<Option<StoredUpload>, StoreError> {
-    let found = within(db.limit, db.uploads.find_one(doc! { "_id": documents::upload(id) })).await?;
+    let action = db.uploads.find_one(doc! { "_id": documents::upload(id) }).max_time(db.limit);
+    let found = within(db.limit, action).await?;
     found.map(|raw| sealed::required::<UploadDocument>(&raw)?.try_into()).transpose()
 }

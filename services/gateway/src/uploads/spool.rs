@@ -24,6 +24,9 @@ const REQUEST_IN_MEMORY: usize = 4 << 20;
 const BODY_WITHOUT_RESERVATION: usize = 64 * 1024;
 /// Size of disk reads and writes.
 const BLOCK: usize = 256 * 1024;
+/// Bytes of a spool file that the operating system may hold unwritten. Without a limit, a large body fills the page
+/// cache, and the stores of other uploads wait until it is written.
+const UNWRITTEN: u64 = 4 << 20;
 
 /// Spool folder and memory budget, shared by all requests.
 #[derive(Debug, Clone)]
@@ -48,12 +51,19 @@ impl SpoolFolder {
 
     /// Returns a spool for the files of one request.
     pub(crate) fn spool(&self) -> Spool {
-        Spool { folder: self.clone(), in_memory: 0, file: None, end: 0 }
+        Spool { folder: self.clone(), in_memory: 0, file: None, end: 0, written: 0 }
     }
 
     /// Returns a spool for the body of one request.
     pub(crate) fn body(&self) -> BodySpool {
-        BodySpool { folder: self.clone(), bytes: 0, buffer: Vec::new(), memory: None, file: None }
+        BodySpool {
+            folder: self.clone(),
+            bytes: 0,
+            buffer: Vec::new(),
+            memory: None,
+            file: None,
+            unwritten: 0,
+        }
     }
 }
 
@@ -64,6 +74,8 @@ pub(crate) struct Spool {
     in_memory: usize,
     file: Option<Arc<File>>,
     end: u64,
+    /// The operating system has written the file up to here.
+    written: u64,
 }
 
 impl Spool {
@@ -95,9 +107,16 @@ impl Spool {
         };
         let at = self.end;
         self.end += buffer.len() as u64;
+        let sync = self.end - self.written >= UNWRITTEN;
+        if sync {
+            self.written = self.end;
+        }
         background::run(move || {
             hasher.update(&buffer);
             write_all_at(&file, &buffer, at)?;
+            if sync {
+                file.sync_data()?;
+            }
             Ok((buffer, hasher))
         })
         .await?
@@ -243,6 +262,8 @@ pub(crate) struct BodySpool {
     buffer: Vec<u8>,
     memory: Option<Reservation>,
     file: Option<Arc<File>>,
+    /// Bytes of the file that the operating system may not have written.
+    unwritten: u64,
 }
 
 impl BodySpool {
@@ -282,8 +303,16 @@ impl BodySpool {
             && !self.buffer.is_empty()
         {
             let buffer = std::mem::take(&mut self.buffer);
+            self.unwritten += buffer.len() as u64;
+            let sync = self.unwritten >= UNWRITTEN;
+            if sync {
+                self.unwritten = 0;
+            }
             let mut buffer = background::run(move || {
                 (&*file).write_all(&buffer)?;
+                if sync {
+                    file.sync_data()?;
+                }
                 Ok::<_, io::Error>(buffer)
             })
             .await??;
