@@ -138,33 +138,33 @@ impl UploadId {
         UploadId(Uuid::now_v7())
     }
 
-    /// Derives the id from a client's `Idempotency-Key`: a UUID version 5 of client and key. The same key of
-    /// another client yields another id.
+    /// Derives the id from a client's `Idempotency-Key`: a UUID version 8 from a hash of client and key. The same
+    /// key of another client yields another id. If the key is a UUID version 7, the id begins with its time.
     #[must_use]
     pub fn from_idempotency_key(client: &str, key: &str) -> Self {
-        UploadId(Uuid::new_v5(&IDEMPOTENCY_KEYS, format!("{client}\n{key}").as_bytes()))
+        let hash = Uuid::new_v5(&IDEMPOTENCY_KEYS, format!("{client}\n{key}").as_bytes());
+        UploadId(with_time(time_of_key(key), hash.as_bytes()))
     }
 
     /// Derives the id from a keyed hash of client and `Idempotency-Key`: a UUID version 8. Without the secret
-    /// key, the id cannot be computed from client names and idempotency keys.
+    /// key, the id cannot be computed from client names and idempotency keys. If the key is a UUID version 7, the
+    /// id begins with its time.
     #[must_use]
-    pub fn from_keyed_hash(hash: [u8; 32]) -> Self {
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&hash[..16]);
-        UploadId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    pub fn from_keyed_hash(hash: &[u8; 32], key: &str) -> Self {
+        UploadId(with_time(time_of_key(key), hash))
     }
 
     /// Returns whether the id is derived from an `Idempotency-Key`, so that an earlier upload may have the
     /// same id.
     #[must_use]
     pub fn is_from_key(&self) -> bool {
-        matches!(self.0.get_version_num(), 5 | 8)
+        self.0.get_version_num() == 8
     }
 
-    /// Returns the id of the `index`-th record of `kind` in this upload.
+    /// Returns the id of the `index`-th record of `kind` in this upload. It begins with the time of the upload.
     #[must_use]
     pub fn record(&self, kind: &str, index: usize) -> RecordId {
-        RecordId(Uuid::new_v5(&self.0, format!("{kind}/{index}").as_bytes()))
+        RecordId(derived(&self.0, &format!("{kind}/{index}")))
     }
 }
 
@@ -172,8 +172,32 @@ impl RecordId {
     /// Returns the id of a record that is derived from this record, such as the heart rate of an ECG.
     #[must_use]
     pub fn derived(&self, kind: &str) -> RecordId {
-        RecordId(Uuid::new_v5(&self.0, kind.as_bytes()))
+        RecordId(derived(&self.0, kind))
     }
+}
+
+/// Bytes at the beginning of a UUID version 7 that hold its time. Ids keep them, so that the index of a store grows at its
+/// end, and new records are next to each other.
+const TIME: usize = 6;
+
+/// The time of an idempotency key that is a UUID version 7.
+fn time_of_key(key: &str) -> Option<[u8; TIME]> {
+    let uuid = Uuid::parse_str(key).ok().filter(|uuid| uuid.get_version_num() == 7)?;
+    uuid.as_bytes().first_chunk().copied()
+}
+
+/// A UUID version 8 of a time, if there is one, and the beginning of a hash.
+fn with_time(time: Option<[u8; TIME]>, hash: &[u8]) -> Uuid {
+    let mut bytes = [0; 16];
+    let bytes_of_id = time.iter().flatten().chain(hash);
+    bytes.iter_mut().zip(bytes_of_id).for_each(|(byte, of_id)| *byte = *of_id);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// A UUID version 8 that begins as `parent`, followed by a hash of it and `name`.
+fn derived(parent: &Uuid, name: &str) -> Uuid {
+    let time = parent.as_bytes().first_chunk().copied();
+    with_time(time, Uuid::new_v5(parent, name.as_bytes()).as_bytes())
 }
 
 /// SHA-256 of a blob. Its text form is 64 lower-case hexadecimal digits.
@@ -271,12 +295,42 @@ mod tests {
         let upload = UploadId::from_idempotency_key("", "key");
         assert_eq!(upload, UploadId::from_idempotency_key("", "key"));
         assert_ne!(upload, UploadId::from_idempotency_key("other", "key"));
-        let keyed = UploadId::from_keyed_hash([7; 32]);
+        let keyed = UploadId::from_keyed_hash(&[7; 32], "key");
         assert!(upload.is_from_key() && keyed.is_from_key() && !UploadId::generate().is_from_key());
-        assert_ne!(keyed, UploadId::from_keyed_hash([8; 32]));
+        assert_ne!(keyed, UploadId::from_keyed_hash(&[8; 32], "key"));
         assert_eq!(upload.record("ecg", 0), upload.record("ecg", 0));
         assert_ne!(upload.record("ecg", 0), upload.record("ecg", 1));
         assert_ne!(upload.record("ecg", 0), upload.record("image", 0));
+    }
+
+    #[test]
+    fn ids_from_keys_with_a_time_are_in_the_order_of_their_times() {
+        let key = |millis: u64| {
+            let time = uuid::Timestamp::from_unix(
+                uuid::NoContext,
+                millis / 1_000,
+                (millis % 1_000) as u32 * 1_000_000,
+            );
+            Uuid::new_v7(time).to_string()
+        };
+        let mut last = None;
+        for (index, millis) in (1_790_000_000_000..).step_by(7).take(200).enumerate() {
+            let key = key(millis);
+            let upload = if index % 2 == 0 {
+                UploadId::from_keyed_hash(&[index as u8; 32], &key)
+            } else {
+                UploadId::from_idempotency_key("client", &key)
+            };
+            assert!(upload.is_from_key());
+            let records = [upload.record("ecg", 0), upload.record("ecg", 1)];
+            let of_ecg = records[0].derived("heart_rate");
+            assert!(of_ecg != records[0] && records[0] != records[1]);
+            for id in records.into_iter().chain([of_ecg]) {
+                assert!(last.is_none_or(|last| last < upload), "{index}");
+                assert_eq!(id.as_uuid().as_bytes()[..6], upload.as_uuid().as_bytes()[..6]);
+            }
+            last = Some(upload);
+        }
     }
 
     #[test]

@@ -124,8 +124,8 @@ pub async fn wait_for_mongo(store: &MongoStore, shutdown: &Shutdown) -> Result<b
 /// If the store refuses the user.
 pub async fn refuse_wrong_login(store: &MongoStore) -> Result<(), StartError> {
     match store.verify_access().await {
-        Err(error @ (PrepareError::Refused(_) | PrepareError::Conflict(_))) => Err(permanent(&error)),
-        Ok(()) | Err(PrepareError::Store(_)) => Ok(()),
+        Err(PrepareError::Store(_)) | Ok(()) => Ok(()),
+        Err(error) => Err(permanent(&error)),
     }
 }
 
@@ -146,7 +146,7 @@ where
 
 fn permanent(error: &PrepareError) -> StartError {
     match error {
-        PrepareError::Refused(_) | PrepareError::Conflict(_) => StartError::config(error),
         PrepareError::Store(_) => StartError::failed(error),
+        _ => StartError::config(error),
     }
 }

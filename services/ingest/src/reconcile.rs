@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bus::{Outcome, StagingKey};
 use proto_json::{AnalyzeEcg, EcgStatus, FileKind, Queue, RecordId, Timestamp, UploadId};
+use store::PendingEcg;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
@@ -77,9 +78,8 @@ async fn resend_lost_jobs(
 ) -> Result<(), String> {
     let now = Timestamp::now();
     let before = ago(now, config.pending_after);
-    let pending = ports.store.pending_ecgs(before, now, BATCH).await.map_err(|error| error.to_string())?;
-    metrics::gauge!("bedside_ecgs_pending_long").set(pending.len() as f64);
     let dead = dead_lettered_uploads(ports).await?;
+    let pending = pending(ports, &dead, before, now).await?;
     watched.retain(|id, _| pending.iter().any(|ecg| ecg.id == *id));
     if pending.is_empty() {
         return Ok(());
@@ -93,9 +93,6 @@ async fn resend_lost_jobs(
     }
     let asked_at = Timestamp::now();
     for ecg in pending {
-        if dead.contains(&ecg.upload_id) {
-            continue;
-        }
         let watch = watched.entry(ecg.id).or_insert(Watched { left: 0, since: seen_at });
         watch.advance(&oldest, asked_at);
         if watch.left < QUEUES.len() {
@@ -129,6 +126,29 @@ async fn resend_lost_jobs(
         tracing::warn!(upload_id = %job.upload_id, ecg_id = %job.ecg_id, "job of a pending ECG resent");
     }
     Ok(())
+}
+
+/// The oldest ECGs that have been pending for long and have no dead letter, at most [`BATCH`].
+async fn pending(
+    ports: &Ports,
+    dead: &HashSet<UploadId>,
+    before: Timestamp,
+    now: Timestamp,
+) -> Result<Vec<PendingEcg>, String> {
+    let mut limit = BATCH;
+    loop {
+        let mut pending =
+            ports.store.pending_ecgs(before, now, limit).await.map_err(|error| error.to_string())?;
+        metrics::gauge!("bedside_ecgs_pending_long").set(pending.len() as f64);
+        let is_complete = pending.len() < limit;
+        pending.retain(|ecg| !dead.contains(&ecg.upload_id));
+        if is_complete || pending.len() >= BATCH {
+            pending.truncate(BATCH);
+            return Ok(pending);
+        }
+        // Dead letters fill the page and hide newer ECGs.
+        limit *= 2;
+    }
 }
 
 impl Watched {
@@ -336,6 +356,45 @@ mod tests {
         let mut jobs = ports.bus.queue.consume(Queue::EcgJobs, 1).await.unwrap();
         let job: AnalyzeEcg = jobs.next().await.unwrap().message().unwrap();
         assert_eq!((job.ecg_id, job.received_at), (id, year));
+    }
+
+    #[tokio::test]
+    async fn dead_letters_do_not_hide_newer_lost_jobs() {
+        let (_folder, ports, upload, _) = staged().await;
+        let content = proto_json::HashedBytes::of(b"a signal".as_slice().into());
+        let signal = proto_json::BlobInfo::of(&content, proto_json::MediaType::Csv);
+        let count = 2 * BATCH + 1;
+        for number in 0..=count {
+            let id = UploadId::generate();
+            let record = NewUpload {
+                id,
+                fingerprint: BlobHash::of(&number.to_le_bytes()),
+                received_at: at(1_000 + number as i64),
+                ecgs: vec![store::NewEcg {
+                    id: id.record("ecg", 0),
+                    recorded_at: None,
+                    signal: Some(signal.clone()),
+                    options: proto_json::SignalOptions::default(),
+                    picture: None,
+                    reported: None,
+                }],
+                ..record_of(&upload)
+            };
+            ports.store.store_upload(&record, vec![content.clone()]).await.unwrap();
+            if number == count {
+                continue;
+            }
+            let message = UploadReceived { upload_id: id, ..upload.clone() };
+            bus::send(&*ports.bus.queue, &message, None, None).await.unwrap();
+        }
+        let mut deliveries = ports.bus.queue.consume(Queue::Uploads, count).await.unwrap();
+        for _ in 0..count {
+            deliveries.next().await.unwrap().dead_letter("no").await.unwrap();
+        }
+        resend_lost_jobs(&Config::default(), &ports, &mut HashMap::new()).await.unwrap();
+        let mut jobs = ports.bus.queue.consume(Queue::EcgJobs, 1).await.unwrap();
+        let job: AnalyzeEcg = jobs.next().await.unwrap().message().unwrap();
+        assert_eq!(job.received_at, at(1_000 + count as i64));
     }
 
     /// Staged files are kept for an hour, or for a day if their upload is not stored.

@@ -315,7 +315,7 @@ async fn recent_staged_files_are_not_listed_and_dead_letters_come_in_batches() {
         let server = NatsServer::start();
         let bus = NatsBus::connect(config(&server)).await.unwrap();
         for number in 0..FILES {
-            bus.put_bytes(file(number), Bytes::from(vec![number as u8; 1_000])).await.unwrap();
+            bus.put_bytes(file(number), number.to_string().into()).await.unwrap();
         }
         // The server updates its statistics after each message.
         let requests = async || {
@@ -351,6 +351,31 @@ async fn recent_staged_files_are_not_listed_and_dead_letters_come_in_batches() {
         let rest = bus.dead_letters(Some(letters[290].id), 5).await.unwrap();
         assert_eq!(rest.len(), 5);
         assert_eq!(rest[0].id, letters[291].id);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broker_that_does_not_answer_does_not_delay_work_in_progress() {
+    with_timeout(async {
+        let server = NatsServer::start();
+        let retry = RetryPolicy { ack_wait: Duration::from_millis(300), ..patient_policy() };
+        let bus = NatsBus::connect(NatsConfig { retry, ..config(&server) }).await.unwrap();
+        bus.enqueue(job(Queue::Uploads, 1)).await.unwrap();
+        let mut deliveries = bus.consume(Queue::Uploads, 1).await.unwrap();
+        let delivery = next(&mut deliveries).await;
+        let signal = |name: &str| {
+            let pid = server.pid().to_string();
+            assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+        };
+        signal("-STOP");
+        let started = std::time::Instant::now();
+        // Several progress reports are due meanwhile.
+        delivery.while_working(tokio::time::sleep(Duration::from_millis(600))).await;
+        let took = started.elapsed();
+        signal("-CONT");
+        assert!(took < Duration::from_millis(1_500), "{took:?}");
+        delivery.ack().await.unwrap();
     })
     .await;
 }

@@ -4,7 +4,7 @@
 //! are read in the reverse order of writing, so that a document is read before the documents that it refers to: even on a
 //! server without snapshots, no reference is dangling.
 //!
-//! **Format.** gzip of a sequence of BSON documents with a tag before each: the header; for each collection its name and
+//! **Format.** gzip of a sequence of BSON documents with a tag before each: the header with the schema version; for each collection its name and
 //! indexes, its documents, and their number; last the manifest. The manifest has the number of documents and bytes and the
 //! SHA-256 of each collection, and the SHA-256 of everything before it. An archive without a manifest is incomplete.
 //!
@@ -27,8 +27,8 @@ use mongodb::{ClientSession, Collection, IndexModel};
 use proto_json::{BlobHash, BlobHasher};
 use serde::{Deserialize, Serialize};
 
-use super::Db;
 use super::failure::{answer, explain, within};
+use super::{Db, schema};
 use crate::StoreError;
 
 /// Collections in the reverse order of writing. Other collections are read before them.
@@ -127,7 +127,15 @@ impl Manifest {
 #[derive(Serialize, Deserialize)]
 struct Head {
     bedside_archive: i32,
+    /// Version of the documents.
+    schema: i32,
     created_at: DateTime,
+}
+
+impl Head {
+    fn is_current(&self) -> bool {
+        self.bedside_archive == VERSION && self.schema == schema::VERSION
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -185,7 +193,7 @@ pub(super) async fn write(db: &Db, to: impl Write + Send, level: u32) -> Result<
     let created_at = DateTime::now();
     let inner = GzEncoder::new(to, Compression::new(level.min(9)));
     let mut out = Writer { inner, hasher: BlobHasher::new() };
-    out.put_value(HEAD, &Head { bedside_archive: VERSION, created_at })?;
+    out.put_value(HEAD, &Head { bedside_archive: VERSION, schema: schema::VERSION, created_at })?;
     let session = db.database.client().start_session().snapshot(true);
     let mut session = within(db.limit, session).await?;
     let mut collections = Vec::new();
@@ -238,7 +246,8 @@ fn index_document(index: &IndexModel) -> Result<Document, ArchiveError> {
 /// Names of the collections with data.
 async fn names(db: &Db) -> Result<Vec<String>, StoreError> {
     let mut names = within(db.limit, db.database.list_collection_names()).await?;
-    names.retain(|name| !name.starts_with("system.") && !name.starts_with(LOADING) && name != STATE);
+    names.retain(|name| !name.starts_with("system.") && !name.starts_with(LOADING));
+    names.retain(|name| name != STATE && name != schema::SCHEMA);
     names.sort_unstable();
     Ok(names)
 }
@@ -274,7 +283,7 @@ impl<R: Read> Reader<R> {
             seen: Vec::new(),
         };
         match archive.tagged() {
-            Ok((HEAD, head)) if parsed::<Head>(&head).is_ok_and(|head| head.bedside_archive == VERSION) => {
+            Ok((HEAD, head)) if parsed::<Head>(&head).is_ok_and(|head| head.is_current()) => {
                 archive.count(HEAD, &head);
                 Ok(archive)
             }

@@ -40,9 +40,29 @@ pub enum PrepareError {
     /// An index with the same name has other keys or options. A retry does not help.
     #[error("an index differs from the one that this version needs: drop it, then start again ({0})")]
     Conflict(String),
+    /// The documents have another version. A retry does not help.
+    #[error("{}", schema_error(*found, *needed))]
+    Schema {
+        /// The version of the database; 0 if it has data without a version.
+        found: i32,
+        /// The version that this program uses.
+        needed: i32,
+    },
     /// Another error, which may be temporary.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn schema_error(found: i32, needed: i32) -> String {
+    if found > needed {
+        format!(
+            "the database has schema version {found}, and this program uses {needed}: use a newer version of it"
+        )
+    } else {
+        "the database was created by a version that cannot be upgraded: use another name, for example \
+         --database bedside2"
+            .to_owned()
+    }
 }
 
 /// Number of attempts of an upsert.

@@ -4,8 +4,8 @@ use mongodb::IndexModel;
 use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
 
-use super::Db;
 use super::failure::{PrepareError, is_code, prepared};
+use super::{Db, schema};
 
 fn index(keys: Document) -> IndexModel {
     IndexModel::builder().keys(keys).build()
@@ -26,6 +26,7 @@ const NAMESPACE_EXISTS: i32 = 48;
 
 /// Creates the collections and indexes that are missing.
 pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
+    schema::ensure(db).await?;
     // A transaction can create a collection, but then conflicts with every other one that does.
     for name in [db.patients.name(), db.uploads.name(), db.incomplete.name()] {
         let created = async {

@@ -18,6 +18,7 @@ mod indexes;
 mod maintenance;
 mod patients;
 mod reading;
+mod schema;
 mod sealed;
 #[cfg(test)]
 mod tests;
@@ -212,19 +213,22 @@ impl MongoStore {
     /// Creates the collections and indexes that are missing. Can be repeated.
     ///
     /// # Errors
-    /// When the store cannot be reached, refuses this user, or has an index of the same name with other keys.
+    /// When the store cannot be reached, refuses this user, has a newer schema version, or has an index of the same name
+    /// with other keys.
     pub async fn ensure_indexes(&self) -> Result<(), PrepareError> {
         indexes::ensure(&self.db).await
     }
 
-    /// Verifies that this user may log in and read. Creates nothing.
+    /// Verifies that this user may log in and read, and that the database has the schema version of this program. Creates
+    /// nothing.
     ///
     /// # Errors
-    /// When the store cannot be reached or refuses this user.
+    /// When the store cannot be reached, refuses this user or has another schema version.
     pub async fn verify_access(&self) -> Result<(), PrepareError> {
         let patients = self.db.patients.clone_with_type::<Document>();
         let one = patients.find_one(doc! {}).projection(doc! { "_id": 1 });
-        failure::prepared(self.db.limit, one).await.map(drop)
+        failure::prepared(self.db.limit, one).await?;
+        schema::verify(&self.db).await
     }
 }
 

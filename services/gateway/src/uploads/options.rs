@@ -67,7 +67,8 @@ impl RequestOptions {
 fn upload_id(secret: Option<&Secret>, client: &str, key: &str) -> UploadId {
     match secret {
         Some(secret) => {
-            UploadId::from_keyed_hash(secret.keyed_hash("upload id", &[client.as_bytes(), key.as_bytes()]))
+            let hash = secret.keyed_hash("upload id", &[client.as_bytes(), key.as_bytes()]);
+            UploadId::from_keyed_hash(&hash, key)
         }
         None => UploadId::from_idempotency_key(client, key),
     }
