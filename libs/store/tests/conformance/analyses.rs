@@ -8,17 +8,17 @@ use crate::harness::{
 };
 
 on_every_adapter!(
-    a_result_reaches_ecg_history_and_patient,
-    a_second_result_changes_nothing,
-    a_failure_is_a_result_with_its_reason,
-    a_result_without_a_rate_adds_no_rate,
-    a_result_of_an_earlier_ecg_leaves_the_latest,
-    a_result_for_an_unknown_ecg_or_a_picture_is_none,
+    result_changes_ecg_history_and_patient,
+    second_result_changes_nothing,
+    failed_analysis_is_stored_with_its_reason,
+    result_without_a_rate_adds_no_rate,
+    result_of_an_earlier_ecg_does_not_become_latest,
+    result_of_an_unknown_ecg_or_a_picture_is_none,
     pending_ecgs_are_listed_oldest_first_until_they_have_a_result,
-    of_many_results_at_once_one_is_stored,
+    one_of_many_concurrent_results_is_stored,
 );
 
-async fn a_result_reaches_ecg_history_and_patient(Fixture { store, .. }: Fixture) {
+async fn result_changes_ecg_history_and_patient(Fixture { store, .. }: Fixture) {
     let new = upload(7, "a", 1000).signal(Some(500));
     put(&*store, &new).await;
     let result = analysed(&new, 71.6);
@@ -44,7 +44,7 @@ async fn a_result_reaches_ecg_history_and_patient(Fixture { store, .. }: Fixture
     );
 }
 
-async fn a_second_result_changes_nothing(Fixture { store, .. }: Fixture) {
+async fn second_result_changes_nothing(Fixture { store, .. }: Fixture) {
     let new = upload(7, "a", 1000).signal(None);
     put(&*store, &new).await;
     let patient = put_result(&*store, &analysed(&new, 70.0)).await.unwrap();
@@ -58,7 +58,7 @@ async fn a_second_result_changes_nothing(Fixture { store, .. }: Fixture) {
     assert_eq!(store.ecg(new.ecgs[0].id).await.unwrap().unwrap().status, EcgStatus::Analyzed);
 }
 
-async fn a_failure_is_a_result_with_its_reason(Fixture { store, .. }: Fixture) {
+async fn failed_analysis_is_stored_with_its_reason(Fixture { store, .. }: Fixture) {
     let new = upload(7, "a", 1000).signal(None);
     put(&*store, &new).await;
     let patient = put_result(&*store, &failed(&new, "$The file is empty.")).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_failure_is_a_result_with_its_reason(Fixture { store, .. }: Fixture) {
     assert_eq!(put_result(&*store, &analysed(&new, 70.0)).await, None);
 }
 
-async fn a_result_without_a_rate_adds_no_rate(Fixture { store, .. }: Fixture) {
+async fn result_without_a_rate_adds_no_rate(Fixture { store, .. }: Fixture) {
     let new = upload(7, "a", 1000).signal(None);
     put(&*store, &new).await;
     let mut result = analysed(&new, 70.0);
@@ -84,7 +84,7 @@ async fn a_result_without_a_rate_adds_no_rate(Fixture { store, .. }: Fixture) {
     assert!(store.heart_rates(mrn(7), first(9)).await.unwrap().items.is_empty());
 }
 
-async fn a_result_of_an_earlier_ecg_leaves_the_latest(Fixture { store, .. }: Fixture) {
+async fn result_of_an_earlier_ecg_does_not_become_latest(Fixture { store, .. }: Fixture) {
     let (earlier, later) =
         (upload(7, "a", 1000).signal(None), upload(7, "b", 2000).signal(None).rate(90, 2000));
     put(&*store, &earlier).await;
@@ -97,7 +97,7 @@ async fn a_result_of_an_earlier_ecg_leaves_the_latest(Fixture { store, .. }: Fix
     assert_eq!(store.heart_rates(mrn(7), first(9)).await.unwrap().items.len(), 2);
 }
 
-async fn a_result_for_an_unknown_ecg_or_a_picture_is_none(Fixture { store, .. }: Fixture) {
+async fn result_of_an_unknown_ecg_or_a_picture_is_none(Fixture { store, .. }: Fixture) {
     let unknown = upload(7, "a", 0).signal(None);
     assert_eq!(put_result(&*store, &analysed(&unknown, 70.0)).await, None);
     let picture = upload(7, "b", 0).picture(None);
@@ -139,7 +139,7 @@ async fn pending_ecgs_are_listed_oldest_first_until_they_have_a_result(Fixture {
     assert_eq!(pending.iter().map(|ecg| ecg.mrn.get()).collect::<Vec<_>>(), [3000, 4000]);
 }
 
-async fn of_many_results_at_once_one_is_stored(Fixture { store, .. }: Fixture) {
+async fn one_of_many_concurrent_results_is_stored(Fixture { store, .. }: Fixture) {
     let new = upload(7, "a", 1000).signal(None);
     put(&*store, &new).await;
     let results = (0..12).map(|n| {

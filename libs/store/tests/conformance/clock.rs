@@ -15,8 +15,8 @@ on_every_adapter!(
     value_received_in_the_future_is_marked_and_yields_to_the_next_upload,
     late_upload_of_an_older_recording_does_not_become_latest,
     late_analysis_of_an_older_upload_does_not_become_latest,
-    redelivery_of_an_older_upload_does_not_bring_its_value_back,
-    marking_is_done_once_and_outlives_the_time_itself,
+    redelivery_of_an_older_upload_does_not_restore_its_value,
+    record_is_marked_once_and_stays_marked,
     highest_time_is_kept_until_it_is_accepted,
     pending_ecg_received_in_the_future_is_listed,
 );
@@ -118,7 +118,7 @@ async fn late_analysis_of_an_older_upload_does_not_become_latest(Fixture { store
     assert_eq!(patient.latest_heart_rate.unwrap().ecg_id, Some(third.ecgs[0].id));
 }
 
-async fn redelivery_of_an_older_upload_does_not_bring_its_value_back(Fixture { store, .. }: Fixture) {
+async fn redelivery_of_an_older_upload_does_not_restore_its_value(Fixture { store, .. }: Fixture) {
     let older = full("older", 0, 60);
     let newer = full("newer", HOUR, 61);
     put(&*store, &older).await;
@@ -128,7 +128,7 @@ async fn redelivery_of_an_older_upload_does_not_bring_its_value_back(Fixture { s
     assert_eq!(latest(&patient), of(&newer));
 }
 
-async fn marking_is_done_once_and_outlives_the_time_itself(Fixture { store, .. }: Fixture) {
+async fn record_is_marked_once_and_stays_marked(Fixture { store, .. }: Fixture) {
     let (_, kept, _) = put(&*store, &upload(8, "other", 0).rate(70, 0)).await;
     let ahead = full("ahead", HOUR, 180);
     put(&*store, &ahead).await;

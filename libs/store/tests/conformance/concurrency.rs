@@ -7,8 +7,8 @@ use store::UploadOutcome;
 
 on_every_adapter!(
     many_writers_on_one_patient_lose_nothing,
-    the_same_upload_from_two_writers_is_stored_once,
-    of_two_contents_under_one_id_one_is_stored,
+    upload_of_two_writers_is_stored_once,
+    one_of_two_contents_under_one_id_is_stored,
 );
 
 async fn many_writers_on_one_patient_lose_nothing(Fixture { store, .. }: Fixture) {
@@ -48,7 +48,7 @@ async fn many_writers_on_one_patient_lose_nothing(Fixture { store, .. }: Fixture
     assert_eq!((latest.id, latest.at), (ecgs[0].id, at(990)));
 }
 
-async fn the_same_upload_from_two_writers_is_stored_once(Fixture { store, .. }: Fixture) {
+async fn upload_of_two_writers_is_stored_once(Fixture { store, .. }: Fixture) {
     for round in 0..8 {
         let new = upload(round, &format!("same {round}"), 0).name("Ann").rate(60, 0).image();
         let (one, other) = tokio::join!(put(&*store, &new), put(&*store, &new));
@@ -60,7 +60,7 @@ async fn the_same_upload_from_two_writers_is_stored_once(Fixture { store, .. }: 
     }
 }
 
-async fn of_two_contents_under_one_id_one_is_stored(Fixture { store, .. }: Fixture) {
+async fn one_of_two_contents_under_one_id_is_stored(Fixture { store, .. }: Fixture) {
     for round in 0..8 {
         let key = format!("two {round}");
         let one = upload(round * 2, &key, 0).rate(60, 0);

@@ -21,8 +21,8 @@ use crate::harness::{
 };
 
 on_every_adapter!(
-    the_scrub_of_an_intact_store_counts_every_record_once,
-    one_process_scrubs_at_a_time_and_the_next_goes_on,
+    scrub_of_an_intact_store_counts_every_record_once,
+    one_process_scrubs_at_a_time_and_the_next_continues,
 );
 
 /// Some patients with everything there is.
@@ -257,7 +257,7 @@ fn tamper(path: &Path, sql: &str) {
 }
 
 #[tokio::test]
-async fn a_damaged_record_is_left_out_of_its_list_and_named_and_the_others_are_shown() {
+async fn damaged_record_is_named_and_the_others_are_listed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     let store = SqliteStore::open(&path).unwrap();
@@ -299,7 +299,7 @@ async fn a_damaged_record_is_left_out_of_its_list_and_named_and_the_others_are_s
 }
 
 #[tokio::test]
-async fn a_damaged_key_hides_nothing() {
+async fn damaged_key_does_not_hide_other_records() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.db");
     let store = SqliteStore::open(&path).unwrap();
@@ -315,7 +315,7 @@ async fn a_damaged_key_hides_nothing() {
     assert!(matches!(error, StoreError::Damaged(_)), "{error}");
 }
 
-async fn the_scrub_of_an_intact_store_counts_every_record_once(Fixture { store, .. }: Fixture) {
+async fn scrub_of_an_intact_store_counts_every_record_once(Fixture { store, .. }: Fixture) {
     let uploads = fill(&*store).await;
     let total = store.scrub_total().await.unwrap();
     // Patients, reported and analysed rates, ECGs, images, uploads, their files, and the files of the results.
@@ -338,7 +338,7 @@ async fn the_scrub_of_an_intact_store_counts_every_record_once(Fixture { store, 
     }
 }
 
-async fn one_process_scrubs_at_a_time_and_the_next_goes_on(Fixture { store, .. }: Fixture) {
+async fn one_process_scrubs_at_a_time_and_the_next_continues(Fixture { store, .. }: Fixture) {
     fill(&*store).await;
     let (one, minute) = (Uuid::from_u128(1), Duration::from_secs(60));
     let begun = store.lease_scrub(one, minute).await.unwrap().unwrap();
@@ -389,7 +389,7 @@ impl Tampered {
 }
 
 #[tokio::test]
-async fn a_damaged_document_is_named_and_found() {
+async fn damaged_document_is_named() {
     let tampered = Tampered::start().await;
     let store = &*tampered.store;
     let uploads = fill(store).await;

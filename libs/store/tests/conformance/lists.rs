@@ -8,14 +8,14 @@ use store::{PageRequest, StoreError};
 use crate::harness::{Fixture, With, first, mrn, on_every_adapter, put, upload};
 
 on_every_adapter!(
-    pages_of_a_history_are_in_order_without_gap_or_double,
-    pages_of_patients_are_in_order_without_gap_or_double,
-    a_page_that_holds_all_has_no_next,
-    a_cursor_of_another_list_is_refused,
+    pages_of_a_history_are_in_order_and_complete,
+    pages_of_patients_are_in_order_and_complete,
+    complete_page_has_no_next_cursor,
+    cursor_of_another_list_is_refused,
     histories_of_patients_do_not_mix,
 );
 
-async fn pages_of_a_history_are_in_order_without_gap_or_double(Fixture { store, .. }: Fixture) {
+async fn pages_of_a_history_are_in_order_and_complete(Fixture { store, .. }: Fixture) {
     // 1,005 images, 15 an upload: groups of equal times that no page size divides.
     let image = |key: String, millis: i64| (0..15).fold(upload(7, &key, millis), |upload, _| upload.image());
     for n in 0..67 {
@@ -46,7 +46,7 @@ async fn pages_of_a_history_are_in_order_without_gap_or_double(Fixture { store, 
     assert!(seen.is_superset(&before), "none of those that were there is missing");
 }
 
-async fn pages_of_patients_are_in_order_without_gap_or_double(Fixture { store, .. }: Fixture) {
+async fn pages_of_patients_are_in_order_and_complete(Fixture { store, .. }: Fixture) {
     let numbers: Vec<u64> = (0..60).map(|n| n * n * 31).chain([proto_json::Mrn::MAX]).collect();
     for number in numbers.iter().rev() {
         put(&*store, &upload(*number, &number.to_string(), 0)).await;
@@ -64,7 +64,7 @@ async fn pages_of_patients_are_in_order_without_gap_or_double(Fixture { store, .
     assert_eq!(all, numbers);
 }
 
-async fn a_page_that_holds_all_has_no_next(Fixture { store, .. }: Fixture) {
+async fn complete_page_has_no_next_cursor(Fixture { store, .. }: Fixture) {
     for n in 0..3 {
         put(&*store, &upload(7, &n.to_string(), n).rate(60, n)).await;
     }
@@ -77,7 +77,7 @@ async fn a_page_that_holds_all_has_no_next(Fixture { store, .. }: Fixture) {
     assert_eq!(store.heart_rates(mrn(7), first(usize::MAX)).await.unwrap().items.len(), 3);
 }
 
-async fn a_cursor_of_another_list_is_refused(Fixture { store, .. }: Fixture) {
+async fn cursor_of_another_list_is_refused(Fixture { store, .. }: Fixture) {
     let patient = PageRequest { after: Some(Cursor::Patient(mrn(1))), limit: 1 };
     let id = upload(1, "a", 0).id.record("ecg", 0);
     let record = PageRequest { after: Some(Cursor::Record(Timestamp::now(), id)), limit: 1 };

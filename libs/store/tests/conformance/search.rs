@@ -5,10 +5,10 @@ use store::PageRequest;
 use crate::harness::{Fixture, With, first, on_every_adapter, put, upload};
 
 on_every_adapter!(
-    a_name_is_found_by_any_part_in_any_case,
-    signs_in_a_search_mean_themselves,
-    a_number_is_found_by_its_first_digits,
-    a_search_is_paged,
+    name_is_found_by_any_part_in_any_case,
+    special_characters_in_a_search_are_literal,
+    record_number_is_found_by_its_first_digits,
+    search_results_are_paged,
 );
 
 async fn found(store: &dyn crate::harness::Store, query: &str) -> Vec<u64> {
@@ -23,7 +23,7 @@ async fn patients(store: &dyn crate::harness::Store, names: &[(u64, &str)]) {
     }
 }
 
-async fn a_name_is_found_by_any_part_in_any_case(Fixture { store, .. }: Fixture) {
+async fn name_is_found_by_any_part_in_any_case(Fixture { store, .. }: Fixture) {
     patients(&*store, &[(1, "Ann Öster"), (2, "JOANNA"), (3, "Bob"), (4, ""), (5, "Νίκος ΠΑΠΑΣ")]).await;
     assert_eq!(found(&*store, "ann").await, [1, 2]);
     assert_eq!(found(&*store, "ANN").await, [1, 2]);
@@ -38,7 +38,7 @@ async fn a_name_is_found_by_any_part_in_any_case(Fixture { store, .. }: Fixture)
     assert_eq!(found(&*store, "carl").await, [3]);
 }
 
-async fn signs_in_a_search_mean_themselves(Fixture { store, .. }: Fixture) {
+async fn special_characters_in_a_search_are_literal(Fixture { store, .. }: Fixture) {
     patients(
         &*store,
         &[(1, "a.c%_*"), (2, "abc"), (3, "O'Hara (x)"), (4, "[\\d]+^$|?{2}"), (5, "a-b/c#d&e~f")],
@@ -64,7 +64,7 @@ async fn signs_in_a_search_mean_themselves(Fixture { store, .. }: Fixture) {
     }
 }
 
-async fn a_number_is_found_by_its_first_digits(Fixture { store, .. }: Fixture) {
+async fn record_number_is_found_by_its_first_digits(Fixture { store, .. }: Fixture) {
     let last = proto_json::Mrn::MAX;
     let names =
         [(0, ""), (9, "Room 12"), (12, ""), (120, ""), (129_999, ""), (13, ""), (212, ""), (last, "")];
@@ -78,7 +78,7 @@ async fn a_number_is_found_by_its_first_digits(Fixture { store, .. }: Fixture) {
     assert_eq!(found(&*store, " 13 ").await, [13]);
 }
 
-async fn a_search_is_paged(Fixture { store, .. }: Fixture) {
+async fn search_results_are_paged(Fixture { store, .. }: Fixture) {
     for number in 0..25 {
         put(
             &*store,

@@ -6,19 +6,19 @@ use store::UploadOutcome;
 use crate::harness::{Fixture, With, at, first, mrn, on_every_adapter, put, try_put, upload};
 
 on_every_adapter!(
-    a_first_upload_makes_the_patient,
-    the_same_upload_again_has_the_same_receipt_and_adds_nothing,
-    another_content_under_the_same_id_is_refused,
-    an_upload_that_brings_nothing_new_changes_nothing,
-    a_new_name_replaces_the_old_one,
-    every_record_comes_back_as_it_was_stored,
-    a_reported_rate_belongs_to_its_picture,
-    latest_goes_by_time_not_by_arrival,
-    what_clients_name_is_never_taken_for_an_expression,
-    unknown_things_are_none,
+    first_upload_creates_the_patient,
+    repeated_upload_has_the_same_receipt_and_adds_nothing,
+    other_content_under_the_same_id_is_refused,
+    upload_without_new_content_changes_nothing,
+    new_name_replaces_the_old_one,
+    every_record_is_read_as_it_was_stored,
+    reported_rate_belongs_to_its_picture,
+    latest_record_is_chosen_by_time_not_by_arrival,
+    text_of_clients_is_never_interpreted_as_an_expression,
+    unknown_ids_are_none,
 );
 
-async fn a_first_upload_makes_the_patient(Fixture { store, .. }: Fixture) {
+async fn first_upload_creates_the_patient(Fixture { store, .. }: Fixture) {
     let new = upload(7, "a", 0);
     let (receipt, patient, replayed) = put(&*store, &new).await;
     assert!(receipt.patient_created && !receipt.changed && !replayed);
@@ -32,7 +32,7 @@ async fn a_first_upload_makes_the_patient(Fixture { store, .. }: Fixture) {
     assert_eq!(stored.uploaded_by, new.uploaded_by);
 }
 
-async fn the_same_upload_again_has_the_same_receipt_and_adds_nothing(Fixture { store, .. }: Fixture) {
+async fn repeated_upload_has_the_same_receipt_and_adds_nothing(Fixture { store, .. }: Fixture) {
     let one = upload(7, "a", 0).name("Ann").rate(70, 0).image().image().signal(None).picture(None);
     let (receipt, patient, _) = put(&*store, &one).await;
     let (again, same, replayed) = put(&*store, &one).await;
@@ -47,7 +47,7 @@ async fn the_same_upload_again_has_the_same_receipt_and_adds_nothing(Fixture { s
     assert_eq!(store.ecgs(mrn(7), first(9)).await.unwrap().items.len(), 2);
 }
 
-async fn another_content_under_the_same_id_is_refused(Fixture { store, .. }: Fixture) {
+async fn other_content_under_the_same_id_is_refused(Fixture { store, .. }: Fixture) {
     let one = upload(7, "a", 0).name("Ann");
     let (receipt, patient, _) = put(&*store, &one).await;
     let mut other = one.clone().name("Bob").rate(70, 0);
@@ -62,7 +62,7 @@ async fn another_content_under_the_same_id_is_refused(Fixture { store, .. }: Fix
     assert_eq!(store.upload(one.id).await.unwrap().unwrap().receipt, receipt);
 }
 
-async fn an_upload_that_brings_nothing_new_changes_nothing(Fixture { store, .. }: Fixture) {
+async fn upload_without_new_content_changes_nothing(Fixture { store, .. }: Fixture) {
     put(&*store, &upload(7, "a", 0).name("Ann")).await;
     for (key, new) in [("b", upload(7, "b", 10)), ("c", upload(7, "c", 20).name("Ann"))] {
         let (receipt, patient, _) = put(&*store, &new).await;
@@ -76,7 +76,7 @@ async fn an_upload_that_brings_nothing_new_changes_nothing(Fixture { store, .. }
     }
 }
 
-async fn a_new_name_replaces_the_old_one(Fixture { store, .. }: Fixture) {
+async fn new_name_replaces_the_old_one(Fixture { store, .. }: Fixture) {
     put(&*store, &upload(7, "a", 0).rate(60, 0)).await;
     let (receipt, patient, _) = put(&*store, &upload(7, "b", 10).name("Ann")).await;
     assert!(receipt.changed);
@@ -91,7 +91,7 @@ async fn a_new_name_replaces_the_old_one(Fixture { store, .. }: Fixture) {
     assert_eq!(patient.name.as_deref(), Some("Bob"), "no name leaves the name");
 }
 
-async fn every_record_comes_back_as_it_was_stored(Fixture { store, .. }: Fixture) {
+async fn every_record_is_read_as_it_was_stored(Fixture { store, .. }: Fixture) {
     let new = upload(7, "a", 1000).rate(70, 400).image().signal(Some(300));
     let (receipt, patient, _) = put(&*store, &new).await;
     assert_eq!(receipt.files, new.files);
@@ -117,7 +117,7 @@ async fn every_record_comes_back_as_it_was_stored(Fixture { store, .. }: Fixture
     assert_eq!((latest.id, latest.at, &latest.file_name), (image.id, image.at, &image.file.file_name));
 }
 
-async fn a_reported_rate_belongs_to_its_picture(Fixture { store, .. }: Fixture) {
+async fn reported_rate_belongs_to_its_picture(Fixture { store, .. }: Fixture) {
     let new = upload(7, "a", 1000).picture(Some(80));
     let (_, patient, _) = put(&*store, &new).await;
     let ecg = store.ecg(new.ecgs[0].id).await.unwrap().unwrap();
@@ -129,7 +129,7 @@ async fn a_reported_rate_belongs_to_its_picture(Fixture { store, .. }: Fixture) 
     assert_eq!(patient.latest_ecg.unwrap().heart_rate, ecg.heart_rate);
 }
 
-async fn latest_goes_by_time_not_by_arrival(Fixture { store, .. }: Fixture) {
+async fn latest_record_is_chosen_by_time_not_by_arrival(Fixture { store, .. }: Fixture) {
     let later = upload(7, "later", 2000).rate(70, 1900).image().signal(Some(1900));
     let earlier = upload(7, "earlier", 1000).rate(60, 900).image().signal(Some(900));
     put(&*store, &later).await;
@@ -148,7 +148,7 @@ async fn latest_goes_by_time_not_by_arrival(Fixture { store, .. }: Fixture) {
     assert_eq!(listed.id, one.images[0].id.max(other.images[0].id));
 }
 
-async fn what_clients_name_is_never_taken_for_an_expression(Fixture { store, .. }: Fixture) {
+async fn text_of_clients_is_never_interpreted_as_an_expression(Fixture { store, .. }: Fixture) {
     for (key, name) in
         [("a", "$version"), ("b", "$$ROOT"), ("c", "{\"$gt\":\"\"}"), ("d", "O'Hara; --"), ("e", "a.b")]
     {
@@ -161,7 +161,7 @@ async fn what_clients_name_is_never_taken_for_an_expression(Fixture { store, .. 
     }
 }
 
-async fn unknown_things_are_none(Fixture { store, .. }: Fixture) {
+async fn unknown_ids_are_none(Fixture { store, .. }: Fixture) {
     let id = upload(1, "nobody", 0).id;
     assert_eq!(store.patient(mrn(1)).await.unwrap(), None);
     assert_eq!(store.upload(id).await.unwrap(), None);

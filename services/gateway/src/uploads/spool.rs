@@ -13,6 +13,7 @@ use bus::ByteStream;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use proto_json::{BlobHash, BlobHasher, HashedBytes};
+use tokio::sync::Semaphore;
 
 use crate::admission::{MemoryBudget, Reservation};
 
@@ -33,11 +34,14 @@ const UNWRITTEN: u64 = 4 << 20;
 pub(crate) struct SpoolFolder {
     folder: Arc<Path>,
     memory: MemoryBudget,
+    /// One spool file is written out at a time. The writes of a store then wait for at most one of them.
+    writing_out: Arc<Semaphore>,
 }
 
 impl SpoolFolder {
     pub(crate) fn new(folder: Option<PathBuf>, memory: MemoryBudget) -> Self {
-        SpoolFolder { folder: folder.unwrap_or_else(std::env::temp_dir).into(), memory }
+        let folder = folder.unwrap_or_else(std::env::temp_dir).into();
+        SpoolFolder { folder, memory, writing_out: Arc::new(Semaphore::new(1)) }
     }
 
     /// Checks that files can be created in the folder.
@@ -47,6 +51,27 @@ impl SpoolFolder {
 
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Runs a write to a spool file in the background. With `write_out`, waits until the operating system has written
+    /// the file.
+    async fn write<T: Send + 'static>(
+        &self,
+        file: Arc<File>,
+        write_out: bool,
+        write: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let turn = if write_out { self.writing_out.acquire().await.ok() } else { None };
+        let written = background::run(move || {
+            let written = write(&file)?;
+            if write_out {
+                file.sync_data()?;
+            }
+            Ok(written)
+        })
+        .await?;
+        drop(turn);
+        written
     }
 
     /// Returns a spool for the files of one request.
@@ -107,19 +132,16 @@ impl Spool {
         };
         let at = self.end;
         self.end += buffer.len() as u64;
-        let sync = self.end - self.written >= UNWRITTEN;
-        if sync {
+        let write_out = self.end - self.written >= UNWRITTEN;
+        if write_out {
             self.written = self.end;
         }
-        background::run(move || {
+        let write = move |file: &File| {
             hasher.update(&buffer);
-            write_all_at(&file, &buffer, at)?;
-            if sync {
-                file.sync_data()?;
-            }
+            write_all_at(file, &buffer, at)?;
             Ok((buffer, hasher))
-        })
-        .await?
+        };
+        self.folder.write(file, write_out, write).await
     }
 }
 
@@ -304,18 +326,15 @@ impl BodySpool {
         {
             let buffer = std::mem::take(&mut self.buffer);
             self.unwritten += buffer.len() as u64;
-            let sync = self.unwritten >= UNWRITTEN;
-            if sync {
+            let write_out = self.unwritten >= UNWRITTEN;
+            if write_out {
                 self.unwritten = 0;
             }
-            let mut buffer = background::run(move || {
-                (&*file).write_all(&buffer)?;
-                if sync {
-                    file.sync_data()?;
-                }
-                Ok::<_, io::Error>(buffer)
-            })
-            .await??;
+            let write = move |mut file: &File| {
+                file.write_all(&buffer)?;
+                Ok(buffer)
+            };
+            let mut buffer = self.folder.write(file, write_out, write).await?;
             buffer.clear();
             self.buffer = buffer;
         }
