@@ -417,5 +417,32 @@ class Details(unittest.TestCase):
         self.assertEqual(used - permitted - {"execve"}, set())
 
 
+class Windows(unittest.TestCase):
+    def test_windows_name_their_desktop_entries(self):
+        """Desktops show the icon of the entry that has the name of the window."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        reading, writing = os.pipe()
+        screen = subprocess.Popen(["Xvfb", "-displayfd", str(writing), "-screen", "0", "1280x800x24"], pass_fds=[writing],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        self.addCleanup(screen.wait)
+        self.addCleanup(screen.terminate)
+        os.close(writing)
+        with open(reading) as file:
+            display = file.readline().strip()
+        environment = {"PATH": os.environ["PATH"], "HOME": folder.name, "DISPLAY": f":{display}"}
+        for built in ("monitor", "patient"):
+            app = subprocess.Popen([BUILT / built], env=environment, stderr=subprocess.PIPE, text=True)
+            self.addCleanup(app.stderr.close)
+            self.addCleanup(app.wait)
+            self.addCleanup(app.terminate)
+            find = ["timeout", "60", "xdotool", "search", "--sync", "--class", f"^bedside-{built}$"]
+            found = subprocess.run(find, env=environment, capture_output=True, text=True)
+            self.assertIsNone(app.poll(), "the app ended")
+            self.assertEqual(found.returncode, 0, f"no window is named bedside-{built}")
+            entry = (ROOT / f"deploy/packaging/bedside-{built}.desktop").read_text()
+            self.assertIn(f"\nStartupWMClass=bedside-{built}\n", entry)
+
+
 if __name__ == "__main__":
     unittest.main()
