@@ -1,7 +1,7 @@
 """Builds the packages of a release from built programs, installs them, runs what they contain, and removes them.
 
-The .deb is installed by dpkg into a directory, with the maintainer scripts: as root, or with fakeroot. Programs are stripped
-first, because those of a debug build are large."""
+The .deb is installed by dpkg into a directory, with the maintainer scripts: as root, or with fakeroot. Programs are
+stripped first, because those of a debug build are large."""
 
 import configparser
 import gzip
@@ -32,7 +32,7 @@ EXPECTED = {
     "lib/sysusers.d/bedside.conf": 0o644,
     "share/doc/bedside/SETTINGS.md": 0o644,
     "share/doc/bedside/bedside.cdx.json.gz": 0o644,
-    "share/doc/bedside/changelog.gz": 0o644,
+    "share/doc/bedside/CHANGELOG.md.gz": 0o644,
     "share/doc/bedside/copyright": 0o644,
     "share/doc/bedside/third-party-licences.gz": 0o644,
     "share/man/man1/bedside.1.gz": 0o644,
@@ -277,7 +277,8 @@ class Packages(unittest.TestCase):
             self.assertEqual({(entry.uid, entry.gid) for entry in packed.getmembers()}, {(0, 0)})
         run("tar", "-xzf", archive, cwd=folder)
         prefix = folder / archive.name.removesuffix(".tar.gz")
-        self.assertEqual(files(prefix), {**EXPECTED, "etc/bedside.env": 0o644})
+        further = {"etc/bedside.env": 0o644, "share/doc/bedside/LICENSE-APACHE": 0o644}
+        self.assertEqual(files(prefix), {**EXPECTED, **further})
         for name in PROGRAMS:
             self.assertIn(VERSION, run(prefix / "bin" / name, "--version"))
         port = free_port()
@@ -423,8 +424,9 @@ class Windows(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         reading, writing = os.pipe()
-        screen = subprocess.Popen(["Xvfb", "-displayfd", str(writing), "-screen", "0", "1280x800x24"], pass_fds=[writing],
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1280x800x24"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        screen = subprocess.Popen(command, pass_fds=[writing], **quiet)
         self.addCleanup(screen.wait)
         self.addCleanup(screen.terminate)
         os.close(writing)

@@ -16,7 +16,7 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BUILT = pathlib.Path(os.environ.get("BEDSIDE_TEST_PROGRAMS", TARGET / "debug"))
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "deploy/packaging/man").iterdir())]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Programs of a user, and the package of `cargo run -p`.
 PROGRAMS = {"bedside": "bedside", "monitor": "monitor", "patient": "patient", "standalone": "bedside"}
 
@@ -39,7 +39,8 @@ def commands():
     """Program, words and place of each command of Bedside in a document."""
     for document in DOCUMENTS:
         for line in blocks(document):
-            if found := re.match(r"(?:sudo -u bedside )?(?:target/release/)?(bedside|monitor|patient)(?= |$)(.*)", line):
+            line = re.sub(r"^(sudo -u bedside )?(target/release/)?", "", line)
+            if found := re.match(r"(bedside|monitor|patient)(?= |$)(.*)", line):
                 yield PROGRAMS[found[1]], found[2], f"{document.name}: {line}"
             elif found := re.match(r"cargo run --release(?: -p (\w+))?(?: -- (.*))?$", line):
                 yield PROGRAMS[found[1] or "standalone"], found[2] or "", f"{document.name}: {line}"
@@ -92,9 +93,9 @@ class Documents(unittest.TestCase):
                 # Each option with its text, up to the next one.
                 found = re.search(rf"(?ms)^ +{option} <.*?(?=^ +--|\Z)", client if "commands" in programs else known)
                 self.assertTrue(found, option)
+                shown = re.sub(r'"(\d+) (\w+)"', r"\1\2", found[0])
                 if default and "~" not in default:
-                    self.assertIn(f"default: {default.strip('`')}]", found[0].replace('"', "").replace("1 GB", "1GB").replace(
-                        "64 MB", "64MB"), option)  # fmt: skip
+                    self.assertIn(f"default: {default.strip('`')}]", shown, option)
 
     def test_manual_pages_name_all_commands_and_only_existing_options(self):
         for program, page in (("bedside", "bedside"), ("monitor", "bedside-monitor"), ("patient", "bedside-patient")):
@@ -146,9 +147,13 @@ class NewUser(unittest.TestCase):
         self.assertIn("Bedside listens on http", log.read_text())
         return process
 
+    def bash(self, line):
+        command = ["bash", "-c", self.adapted(line)]
+        options = {"capture_output": True, "text": True, "timeout": 60}
+        return subprocess.run(command, cwd=self.folder, env=self.environment, **options)
+
     def run_line(self, line):
-        done = subprocess.run(["bash", "-c", self.adapted(line)], cwd=self.folder, env=self.environment, capture_output=True,
-                              text=True, timeout=60)  # fmt: skip
+        done = self.bash(line)
         self.assertEqual(done.returncode, 0, f"{line}\n{done.stdout}{done.stderr}")
         return done.stdout
 
@@ -196,8 +201,7 @@ class NewUser(unittest.TestCase):
         del self.environment["BEDSIDE_GATEWAY"]
         self.serve(lines[2])
         self.run_line(lines[3])
-        without = subprocess.run(["bash", "-c", self.adapted(lines[3].replace("--token-file token", ""))], cwd=self.folder,
-                                 env=self.environment, capture_output=True, text=True)  # fmt: skip
+        without = self.bash(lines[3].replace("--token-file token", ""))
         self.assertEqual(without.returncode, 1)
         self.assertIn("token", without.stderr)
 
