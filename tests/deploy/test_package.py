@@ -123,6 +123,7 @@ class Machine:
     def __init__(self, folder):
         self.root = folder / "root"
         admin = self.root / "var/lib/dpkg"
+        (self.root / "var/log").mkdir(parents=True)
         for name in ("updates", "info", "triggers"):
             (admin / name).mkdir(parents=True)
         (admin / "status").touch()
