@@ -75,6 +75,8 @@ impl App {
     /// # Errors
     /// [`StartError::Window`].
     pub fn run(self) -> Result<(), StartError> {
+        // The name of the desktop entry in deploy/packaging, so that the desktop shows its icon.
+        slint::set_xdg_app_id("bedside-monitor")?;
         let window = self.window();
         window.show()?;
         slint::run_event_loop()?;

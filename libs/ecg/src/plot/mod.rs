@@ -3,6 +3,7 @@
 //! The drawing is measured in hundredths of a millimetre. `plotters` renders it as SVG with its own back end,
 //! and as PNG with [`raster`]. A plot contains no name of a patient.
 
+mod font;
 mod overview;
 mod palette;
 mod paper;

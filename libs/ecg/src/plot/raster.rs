@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 
-use ab_glyph::{Font, FontRef, Glyph, OutlinedGlyph, point};
 use plotters_backend::text_anchor::{HPos, VPos};
 use plotters_backend::{
     BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind, FontStyle,
 };
 
+use super::font::{Bitmap, font};
 use super::palette::{indexed, packed};
-use super::text::{LINE_PER_SIZE, advance_em, font};
+use super::text::LINE_PER_SIZE;
 use super::{Pixels, PlotError};
 
 /// Levels of pixel coverage. Few levels keep the number of colours within a palette.
@@ -38,8 +38,8 @@ pub(super) struct Raster {
     pixels: Vec<u32>,
     /// Coverage of the current path, 0 to 255. All zero between paths.
     cover: Vec<u8>,
-    fonts: [Option<FontRef<'static>>; 2],
-    glyphs: HashMap<(char, u32, bool), Option<OutlinedGlyph>>,
+    /// By letter, font size in sixteenths of a pixel, and weight.
+    letters: HashMap<(char, u32, bool), Option<Bitmap>>,
 }
 
 impl Raster {
@@ -67,8 +67,7 @@ impl Raster {
             scale,
             pixels: vec![0x00ff_ffff; width * height],
             cover: vec![0; width * height],
-            fonts: [font(false), font(true)],
-            glyphs: HashMap::new(),
+            letters: HashMap::new(),
         })
     }
 
@@ -170,40 +169,22 @@ impl Raster {
         }
     }
 
-    fn glyph(&mut self, letter: char, size: f32, bold: bool) -> Option<&OutlinedGlyph> {
-        let font = self.fonts[usize::from(bold)].as_ref();
-        let key = (letter, (size * 16.0) as u32, bold);
-        let make = || {
-            let font = font?;
-            let glyph = Glyph { id: font.glyph_id(letter), scale: size.into(), position: point(0.0, 0.0) };
-            font.outline_glyph(glyph)
-        };
-        self.glyphs.entry(key).or_insert_with(make).as_ref()
-    }
-
-    /// Width of a letter in pixels.
-    fn advance(&self, letter: char, em: f64, bold: bool) -> f64 {
-        self.fonts[usize::from(bold)].as_ref().map_or(0.0, |font| advance_em(font, letter) * em)
-    }
-
-    fn write(&mut self, letter: char, size: f32, bold: bool, origin: (f64, f64), color: BackendColor) {
-        let (width, height) = (self.width as i64, self.height as i64);
-        let mut marks: Vec<(usize, u32)> = Vec::new();
-        let Some(glyph) = self.glyph(letter, size, bold) else { return };
-        let bounds = glyph.px_bounds();
+    fn write(&mut self, letter: char, em: f64, bold: bool, origin: (f64, f64), color: BackendColor) {
+        let key = (letter, (em * 16.0) as u32, bold);
+        let make = || font(bold)?.bitmap(letter, em as f32);
+        let Some(bitmap) = self.letters.entry(key).or_insert_with(make) else { return };
         // Letters are placed on whole pixels, so that equal letters look equal.
-        let left = origin.0.round() as i64 + bounds.min.x as i64;
-        let top = origin.1.round() as i64 + bounds.min.y as i64;
-        glyph.draw(|x, y, cover| {
-            let (x, y) = (left + i64::from(x), top + i64::from(y));
-            if (0..width).contains(&x) && (0..height).contains(&y) {
-                marks.push(((y * width + x) as usize, (cover.clamp(0.0, 1.0) * 255.0) as u32));
-            }
-        });
+        let left = origin.0.round() as i64 + bitmap.left;
+        let top = origin.1.round() as i64 + bitmap.top;
         let ink = packed(color);
-        for (at, cover) in marks {
-            if let Some(pixel) = self.pixels.get_mut(at) {
-                *pixel = blended(*pixel, ink, stepped(cover, color.alpha));
+        for (y, row) in (top..).zip(bitmap.coverage.chunks(bitmap.width)) {
+            for (x, cover) in (left..).zip(row) {
+                if !(0..self.width as i64).contains(&x) || !(0..self.height as i64).contains(&y) {
+                    continue;
+                }
+                if let Some(pixel) = self.pixels.get_mut(y as usize * self.width + x as usize) {
+                    *pixel = blended(*pixel, ink, stepped(u32::from(*cover), color.alpha));
+                }
             }
         }
     }
@@ -370,7 +351,8 @@ impl DrawingBackend for Raster {
     ) -> Result<(), DrawingErrorKind<Never>> {
         let bold = matches!(style.style(), FontStyle::Bold);
         let em = style.size() / LINE_PER_SIZE * self.scale;
-        let width: f64 = text.chars().map(|letter| self.advance(letter, em, bold)).sum();
+        let advance = |letter| font(bold).map_or(0.0, |font| font.advance(letter) * em);
+        let width: f64 = text.chars().map(advance).sum();
         let mut x = self.pixel(at.0)
             - match style.anchor().h_pos {
                 HPos::Left => 0.0,
@@ -383,13 +365,9 @@ impl DrawingBackend for Raster {
                 VPos::Center => em * HALF_LETTER,
                 VPos::Bottom => -em * HALF_LETTER,
             };
-        // The font crate expects the line height instead of the font size.
-        let size = self.fonts[usize::from(bold)].as_ref().map_or(em, |font| {
-            em * f64::from(font.height_unscaled() / font.units_per_em().unwrap_or(2048.0))
-        });
         for letter in text.chars() {
-            self.write(letter, size as f32, bold, (x, y), style.color());
-            x += self.advance(letter, em, bold);
+            self.write(letter, em, bold, (x, y), style.color());
+            x += advance(letter);
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! Text on the sheet. Sizes are in millimetres; widths are those of the embedded font.
 
-use ab_glyph::{Font, FontRef};
 use plotters::style::{FontStyle, IntoFont, RGBColor, TextStyle};
 use plotters_backend::text_anchor::{HPos, Pos, VPos};
 use plotters_backend::{DrawingBackend, DrawingErrorKind};
+
+use super::font::font;
 
 /// Fonts of the SVG. The first is the one embedded for PNG.
 const FAMILY: &str = "DejaVu Sans, Verdana, Arial, sans-serif";
@@ -58,14 +59,14 @@ impl TextLook {
     pub(super) fn fitted(&self, text: &str, width_mm: f64) -> String {
         let Some(font) = font(self.bold) else { return text.to_owned() };
         let room = width_mm / self.size_mm;
-        let ellipsis = advance_em(&font, '…');
+        let ellipsis = font.advance('…');
         let mut used = 0.0;
         let mut kept = 0;
         for (at, letter) in text.char_indices() {
             if used + ellipsis <= room {
                 kept = at;
             }
-            used += advance_em(&font, letter);
+            used += font.advance(letter);
             if used > room {
                 return format!("{}…", text.get(..kept).unwrap_or_default().trim_end());
             }
@@ -74,20 +75,8 @@ impl TextLook {
     }
 }
 
-/// The embedded font, regular or bold.
-pub(super) fn font(bold: bool) -> Option<FontRef<'static>> {
-    let bytes = if bold { dejavu::sans::bold() } else { dejavu::sans::regular() };
-    FontRef::try_from_slice(bytes).ok()
-}
-
 /// Width of `text` in units of the font size.
 fn width_em(text: &str, bold: bool) -> f64 {
     let Some(font) = font(bold) else { return text.chars().count() as f64 * 0.65 };
-    text.chars().map(|letter| advance_em(&font, letter)).sum()
-}
-
-/// Width of a letter in units of the font size.
-pub(super) fn advance_em(font: &FontRef<'_>, letter: char) -> f64 {
-    let units = f64::from(font.units_per_em().unwrap_or(2048.0));
-    f64::from(font.h_advance_unscaled(font.glyph_id(letter))) / units
+    text.chars().map(|letter| font.advance(letter)).sum()
 }
