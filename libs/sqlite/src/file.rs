@@ -37,9 +37,9 @@ pub struct Format {
     pub checkpoint_pages: u32,
     /// The log is truncated to this many bytes when SQLite restarts it.
     pub max_log_bytes: u64,
-    /// Whether the log is also truncated if SQLite cannot restart it, which blocks readers for a moment. Only for files
-    /// whose reads take microseconds.
-    pub blocks_readers: bool,
+    /// Whether the log is also truncated if SQLite cannot restart it. This blocks readers for a moment and waits for them,
+    /// so it is only for files whose reads take microseconds.
+    pub truncates_log: bool,
     /// Whether the file shrinks after a peak. Takes effect when the file is created.
     pub shrinks: bool,
     /// The chunked files.
@@ -87,7 +87,7 @@ impl DatabaseFile {
     /// Truncates a long write-ahead log. SQLite checkpoints by itself, but restarts the log only when no reader uses it,
     /// which may never happen under constant load.
     pub(crate) fn truncate_log(&self) {
-        if self.format.blocks_readers
+        if self.format.truncates_log
             && fs::metadata(beside(&self.path, "-wal")).is_ok_and(|log| log.len() > self.format.max_log_bytes)
             && let Err(error) = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         {

@@ -26,7 +26,7 @@ static FORMAT: Format = Format {
     ],
     checkpoint_pages: 100,
     max_log_bytes: 1 << 20,
-    blocks_readers: true,
+    truncates_log: true,
     shrinks: true,
     chunks: ChunkTable {
         table: Table { name: "chunks", columns: &["id", "bytes"], key: 1, unique: "id" },

@@ -55,7 +55,7 @@ pub(super) static FORMAT: Format = Format {
     migrations: &[SCHEMA, TO_VERSION_3],
     checkpoint_pages: 4_000,
     max_log_bytes: 64 << 20,
-    blocks_readers: true,
+    truncates_log: true,
     shrinks: true,
     chunks: CHUNKS,
 };

@@ -15,7 +15,7 @@ pub(super) static FORMAT: Format = Format {
     migrations: &[include_str!("schema_1.sql")],
     checkpoint_pages: 2_000,
     max_log_bytes: 16 << 20,
-    blocks_readers: false,
+    truncates_log: false,
     shrinks: false,
     chunks: blobs::CHUNKS,
 };
