@@ -1,85 +1,65 @@
 //! State shared by the adapter, its consumers and their deliveries.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use proto_json::{PatientUpdated, Queue, Timestamp};
 use rusqlite::Connection;
-use tokio::sync::{Semaphore, broadcast};
+use sqlite::{DatabaseFile, Priority, Readers, Writer};
+use tokio::sync::{broadcast, oneshot};
 
 use super::LocalError;
 use super::dead_letters;
-use super::file::{BLOBS, QueueFile, open_reader};
-use super::maintenance::{self, Maintenance, PendingDeletes};
+use super::file::{BLOBS, CHUNKS, FORMAT};
 use super::schedule::Schedule;
 use super::write_behind::WriteBehindCache;
-use super::writer::Writer;
 use crate::inboxes::Inboxes;
 use crate::{QueueLimits, RetryPolicy};
 
 /// Updates that are buffered for a slow subscriber before updates are dropped.
 const SUBSCRIPTION_CAPACITY: usize = 1_024;
 
-/// Read connections that are kept open.
-const MAX_IDLE_READERS: usize = 4;
-
 #[derive(Debug)]
 pub(super) struct Core {
-    pub(super) path: PathBuf,
+    path: Arc<Path>,
     pub(super) policy: RetryPolicy,
     pub(super) limits: QueueLimits,
     /// Declared before the writer, so that they are closed first: the writer checkpoints the log when it is
     /// closed as the last connection.
-    readers: Mutex<Vec<Connection>>,
+    pub(super) readers: Readers,
     pub(super) writer: Writer,
-    /// Limits a transaction to one chunk of a large file, so that small writes do not wait for chunks of many
-    /// files.
-    pub(super) chunk_permit: Semaphore,
     schedules: Arc<[Schedule; Queue::ALL.len()]>,
     pub(super) updates: broadcast::Sender<Arc<PatientUpdated>>,
     pub(super) inboxes: Arc<Inboxes>,
-    pub(super) pending_deletes: PendingDeletes,
     pub(super) cache: Arc<WriteBehindCache>,
     /// Bytes that are staged or reserved for files being staged.
     pub(super) staged_bytes: Arc<AtomicU64>,
     next_message: AtomicI64,
-    next_blob: AtomicI64,
 }
 
 impl Core {
     /// Opens the file and loads the index of its messages.
     pub(super) fn open(path: &Path, policy: RetryPolicy, limits: QueueLimits) -> Result<Self, LocalError> {
-        let file = QueueFile::open(path)?;
-        let failed = |error: rusqlite::Error| LocalError::of(path, &error);
+        let failed = |error: sqlite::Error| LocalError::of(path, error);
+        let file = DatabaseFile::open(path, &FORMAT).map_err(failed)?;
         let schedules = Arc::new(Queue::ALL.map(Schedule::new));
-        let last_message = load_messages(&file.db, &*schedules).map_err(failed)?;
-        let pending_deletes = PendingDeletes::default();
-        let StagedFiles { last_blob, bytes: staged_bytes, damaged } =
-            staged_files(&file.db).map_err(failed)?;
-        if damaged == 0 {
-            for blob in maintenance::interrupted_puts(&file.db).map_err(failed)? {
-                pending_deletes.add(blob);
-            }
-        } else {
-            // Chunks without a row may belong to a file whose row is damaged.
-            tracing::error!(damaged, "rows of staged files are damaged; chunks of interrupted puts are kept");
-        }
+        let load = || -> rusqlite::Result<_> {
+            Ok((load_messages(&file.db, &*schedules)?, staged_files(&file.db)?))
+        };
+        let (last_message, staged) = load().map_err(|error| failed(error.into()))?;
         Ok(Core {
-            path: path.to_owned(),
+            path: path.into(),
             policy,
             limits,
-            writer: Writer::start(file, Maintenance::new(pending_deletes.clone()))?,
-            chunk_permit: Semaphore::new(1),
+            readers: Readers::new(path),
+            writer: Writer::start(file, staged.last_blob + 1, staged.interrupted).map_err(failed)?,
             schedules,
             updates: broadcast::channel(SUBSCRIPTION_CAPACITY).0,
             inboxes: Arc::default(),
-            pending_deletes,
             cache: Arc::default(),
-            staged_bytes: Arc::new(AtomicU64::new(staged_bytes)),
+            staged_bytes: Arc::new(AtomicU64::new(staged.bytes)),
             next_message: AtomicI64::new(last_message + 1),
-            next_blob: AtomicI64::new(last_blob + 1),
-            readers: Mutex::default(),
         })
     }
 
@@ -98,10 +78,6 @@ impl Core {
         self.next_message.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) fn blob_id(&self) -> i64 {
-        self.next_blob.fetch_add(1, Ordering::Relaxed)
-    }
-
     /// Ends the streams of all consumers.
     pub(super) fn close(&self) {
         for schedule in &*self.schedules {
@@ -111,23 +87,48 @@ impl Core {
 
     /// Reads concurrently with the writer, on a blocking thread.
     pub(super) async fn read<T: Send + 'static>(
-        self: &Arc<Self>,
+        &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, LocalError> {
-        let core = Arc::clone(self);
-        let reading = tokio::task::spawn_blocking(move || {
-            let idle = core.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let outcome = idle.map_or_else(|| open_reader(&core.path), Ok).and_then(|db| {
-                let found = read(&db)?;
-                let mut readers = core.readers.lock().unwrap_or_else(PoisonError::into_inner);
-                if readers.len() < MAX_IDLE_READERS {
-                    readers.push(db);
-                }
-                Ok(found)
-            });
-            outcome.map_err(|error| LocalError::of(&core.path, &error))
+        let found = self.readers.read(move |db| read(db).map_err(sqlite::Error::from)).await;
+        found.map_err(|error| self.failed(error))
+    }
+
+    /// Executes `work` in the next transaction and waits until it is durable.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, LocalError> {
+        self.submit(Priority::Normal, 0, work, |_| {}).await
+    }
+
+    /// Submits a write of about `bytes` bytes, even if the future that returns its outcome is dropped. `end`
+    /// gets the outcome before, on the writer thread. It must not keep the adapter alive.
+    pub(super) fn submit<T: Send + 'static, W, F>(
+        &self,
+        priority: Priority,
+        bytes: usize,
+        work: W,
+        end: F,
+    ) -> impl Future<Output = Result<T, LocalError>> + use<T, W, F>
+    where
+        W: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        F: FnOnce(&Result<T, LocalError>) + Send + 'static,
+    {
+        let (path, (reply, outcome)) = (Arc::clone(&self.path), oneshot::channel());
+        let work = move |db: &Connection| work(db).map_err(sqlite::Error::from);
+        self.writer.submit(priority, bytes, work, move |outcome| {
+            let outcome = outcome.map_err(|error| LocalError::of(&path, error));
+            end(&outcome);
+            // The send fails only if the caller was cancelled.
+            let _ = reply.send(outcome);
         });
-        reading.await.unwrap_or(Err(LocalError::Closed))
+        async move { outcome.await.unwrap_or(Err(LocalError::Closed)) }
+    }
+
+    /// Converts an error of the file.
+    pub(super) fn failed(&self, error: sqlite::Error) -> LocalError {
+        LocalError::of(&self.path, error)
     }
 }
 
@@ -183,18 +184,17 @@ fn load_messages(db: &Connection, schedules: &[Schedule]) -> rusqlite::Result<i6
 }
 
 /// The staged files at the time the file is opened.
+#[derive(Default)]
 struct StagedFiles {
     last_blob: i64,
     bytes: u64,
-    damaged: u64,
+    /// Files with chunks but without a row: their put was interrupted.
+    interrupted: Vec<i64>,
 }
 
 fn staged_files(db: &Connection) -> rusqlite::Result<StagedFiles> {
-    // A damaged row can have an id that no chunk has.
-    let last_chunk: i64 =
-        db.query_row("SELECT coalesce(max(id), 0) FROM chunks WHERE id < 1 << 60", [], |row| row.get(0))?;
-    let mut staged =
-        StagedFiles { last_blob: last_chunk >> super::staging::CHUNK_BITS, bytes: 0, damaged: 0 };
+    let mut staged = StagedFiles { last_blob: CHUNKS.last_file(db)?, ..StagedFiles::default() };
+    let mut damaged = 0;
     let mut statement = db.prepare(&BLOBS.select())?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -202,7 +202,17 @@ fn staged_files(db: &Connection) -> rusqlite::Result<StagedFiles> {
             staged.last_blob = staged.last_blob.max(row.get(0)?);
             staged.bytes = staged.bytes.saturating_add(row.get(3)?);
         } else {
-            staged.damaged += 1;
+            damaged += 1;
+        }
+    }
+    if damaged > 0 {
+        // Chunks without a row may belong to a file whose row is damaged.
+        tracing::error!(damaged, "rows of staged files are damaged; chunks of interrupted puts are kept");
+        return Ok(staged);
+    }
+    for blob in CHUNKS.files(db)? {
+        if !(CHUNKS.is_visible)(db, blob)? {
+            staged.interrupted.push(blob);
         }
     }
     Ok(staged)

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proto_json::{Mrn, Queue, Timestamp};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
-use tokio::sync::oneshot;
+use sqlite::Priority;
 
 use super::LocalError;
 use super::core::{Core, number_of, queue_of, time_of};
@@ -108,8 +108,8 @@ pub(super) async fn retry(core: &Arc<Core>, dead: u64) -> Result<bool, EnqueueEr
         return Err(EnqueueError::Full);
     }
     let (id, enqueued_at, schedules) = (core.message_id(), Timestamp::now(), core.schedules());
-    let (reply, outcome) = oneshot::channel();
-    core.writer.submit(
+    let moved = core.submit(
+        Priority::Normal,
         letter.payload.len(),
         move |db| {
             let sql = format!("{} WHERE id = ?1", DEAD_LETTERS.select());
@@ -129,23 +129,17 @@ pub(super) async fn retry(core: &Arc<Core>, dead: u64) -> Result<bool, EnqueueEr
             db.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?.execute([dead])?;
             Ok(true)
         },
-        move |outcome: Result<bool, LocalError>| {
-            match &outcome {
-                Ok(true) => schedules.of(queue).add(id, enqueued_at, None),
-                Ok(false) | Err(_) => schedules.of(queue).release(),
-            }
-            let _ = reply.send(outcome);
+        move |outcome| match outcome {
+            Ok(true) => schedules.of(queue).add(id, enqueued_at, None),
+            Ok(false) | Err(_) => schedules.of(queue).release(),
         },
     );
-    Ok(outcome.await.unwrap_or(Err(LocalError::Closed))?)
+    Ok(moved.await?)
 }
 
 pub(super) async fn delete(core: &Core, dead: u64) -> Result<bool, LocalError> {
-    core.writer
-        .write(0, move |db| {
-            db.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?
-                .execute([dead])
-                .map(|found| found == 1)
-        })
-        .await
+    core.write(move |db| {
+        db.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?.execute([dead]).map(|found| found == 1)
+    })
+    .await
 }

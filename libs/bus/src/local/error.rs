@@ -1,5 +1,6 @@
 //! Errors of the queue file.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
@@ -49,30 +50,43 @@ pub enum LocalError {
 }
 
 impl LocalError {
-    /// Classifies an SQLite error.
-    pub(super) fn of(file: &Path, error: &rusqlite::Error) -> Self {
-        let file = file.to_owned();
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => LocalError::DiskFull(file),
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => LocalError::ReadOnly(file),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => LocalError::Damaged(file),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => LocalError::InUse(file),
-            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::OutOfMemory) => {
-                LocalError::Disk { file, cause: error.to_string() }
+    /// Classifies an error of the file.
+    pub(super) fn of(file: &Path, error: impl Into<sqlite::Error>) -> Self {
+        let path = file.to_owned();
+        match error.into() {
+            sqlite::Error::Sqlite(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => LocalError::DiskFull(path),
+                Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => LocalError::ReadOnly(path),
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => LocalError::Damaged(path),
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => LocalError::InUse(path),
+                Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::OutOfMemory) => {
+                    LocalError::Disk { file: path, cause: error.to_string() }
+                }
+                _ => LocalError::Failed { file: path, cause: error.to_string() },
+            },
+            sqlite::Error::Lock { file, cause } | sqlite::Error::Private { file, cause } => {
+                match cause.kind() {
+                    io::ErrorKind::StorageFull => LocalError::DiskFull(file),
+                    io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                        LocalError::ReadOnly(file)
+                    }
+                    _ => LocalError::Failed { file, cause: cause.to_string() },
+                }
             }
-            _ => LocalError::Failed { file, cause: error.to_string() },
-        }
-    }
-
-    /// Classifies an error of the operating system.
-    pub(super) fn of_io(file: &Path, error: &std::io::Error) -> Self {
-        let file = file.to_owned();
-        match error.kind() {
-            std::io::ErrorKind::StorageFull => LocalError::DiskFull(file),
-            std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {
-                LocalError::ReadOnly(file)
+            sqlite::Error::InUse(path) => LocalError::InUse(path),
+            sqlite::Error::OtherProgram(_) | sqlite::Error::Damaged(_) => LocalError::Damaged(path),
+            sqlite::Error::TooNew { .. } => LocalError::TooNew(path),
+            sqlite::Error::TooOld => LocalError::TooOld(path),
+            sqlite::Error::NotMigrated { .. } => {
+                let cause = "it is of an earlier version; start Bedside on it once to convert it".to_owned();
+                LocalError::Failed { file: path, cause }
             }
-            _ => LocalError::Failed { file, cause: error.to_string() },
+            // Only failures of the disk do this.
+            sqlite::Error::RolledBack(cause) => LocalError::Disk { file: path, cause },
+            sqlite::Error::Closed => LocalError::Closed,
+            error @ (sqlite::Error::Copy { .. } | sqlite::Error::Thread(_) | sqlite::Error::NoLog) => {
+                LocalError::Failed { file: path, cause: error.to_string() }
+            }
         }
     }
 }

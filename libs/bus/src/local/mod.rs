@@ -1,7 +1,7 @@
 //! Adapter in this process, durable in one SQLite file.
 //!
-//! Messages, dead letters and staged files are rows. One thread writes them, many writes per transaction
-//! ([`writer`]). An index in memory decides which message is delivered when ([`schedule`]). Updates and
+//! Messages, dead letters and staged files are rows. The engine in [`sqlite`] writes them on one thread, many
+//! writes per transaction. An index in memory decides which message is delivered when ([`schedule`]). Updates and
 //! receipts stay inside the process. What was confirmed survives `kill -9`; deliveries that were unsettled
 //! then are redelivered at once.
 
@@ -9,13 +9,11 @@ mod core;
 mod dead_letters;
 mod error;
 mod file;
-mod maintenance;
 mod queue;
 mod schedule;
 mod staging;
 mod verify;
 mod write_behind;
-mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -91,7 +89,7 @@ impl WorkQueue for LocalBus {
     }
 
     async fn check(&self) -> Result<(), BusError> {
-        Ok(self.core.writer.write(0, |_| Ok(())).await?)
+        Ok(self.core.write(|_| Ok(())).await?)
     }
 }
 
@@ -154,6 +152,7 @@ impl DeadLetters for LocalBus {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use sqlite::Priority;
 
     use super::*;
     use crate::{Attachment, StagingStore};
@@ -175,7 +174,7 @@ mod tests {
         let path = folder.path().join("bus.sqlite");
         let bus = LocalBus::open(&path, RetryPolicy::default(), QueueLimits::default()).unwrap();
         let limit = |pages: u32| {
-            bus.core.writer.write(0, move |db| {
+            bus.core.write(move |db| {
                 db.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, u32>(0))
             })
         };
@@ -205,21 +204,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failed_write_does_not_affect_other_writes_of_its_transaction() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("bus.sqlite");
-        let bus = LocalBus::open(&path, RetryPolicy::default(), QueueLimits::default()).unwrap();
-        let broken = || bus.core.writer.write(0, |db| db.execute("INSERT INTO nowhere VALUES (1)", []));
-        let (before, failed, after) = tokio::join!(bus.enqueue(job()), broken(), bus.enqueue(job()));
-        before.unwrap();
-        after.unwrap();
-        assert!(matches!(failed, Err(LocalError::Failed { .. })), "{failed:?}");
-        drop(bus);
-        let bus = LocalBus::open(&path, RetryPolicy::default(), QueueLimits::default()).unwrap();
-        assert_eq!(bus.queue_status(Queue::Uploads).await.unwrap().messages, 2);
-    }
-
-    #[tokio::test]
     async fn message_is_delivered_while_it_is_written_and_a_failed_write_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bus.sqlite");
@@ -235,7 +219,7 @@ mod tests {
         // Blocks the writer, so that nothing becomes durable in the meantime.
         let block_writer = || {
             let (unblock, wait) = std::sync::mpsc::channel::<()>();
-            bus.core.writer.submit(0, move |_| Ok(wait.recv().is_ok()), |_| {});
+            drop(bus.core.submit(Priority::Normal, 0, move |_| Ok(wait.recv().is_ok()), |_| {}));
             unblock
         };
         let mut deliveries = bus.consume(Queue::Uploads, 2).await.unwrap();
@@ -254,7 +238,7 @@ mod tests {
 
         // The same with a write that fails.
         let pages = |pages: u32| {
-            bus.core.writer.write(0, move |db| {
+            bus.core.write(move |db| {
                 db.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, u32>(0))
             })
         };

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use proto_json::{Queue, Timestamp};
 use rusqlite::{Connection, params};
+use sqlite::Priority;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::LocalError;
@@ -42,10 +43,10 @@ pub(super) async fn enqueue(core: &Core, message: Outgoing) -> Result<(), Enqueu
     let (for_write, for_schedule, set_failed) =
         (Arc::clone(&content), Arc::clone(&content), Arc::clone(&has_failed));
     let (schedules, cache) = (core.schedules(), Arc::clone(&core.cache));
-    let (reply, outcome) = oneshot::channel();
     let bytes = content.payload.len() + files.iter().map(FileWrite::len).sum::<usize>();
     let (reservations, rows): (Vec<_>, Vec<_>) = files.into_iter().map(FileWrite::split).unzip();
-    core.writer.submit(
+    let written = core.submit(
+        Priority::Normal,
         bytes,
         move |db| {
             let staged = rows.iter().map(|row| row.insert(db, enqueued_at)).collect::<Result<Vec<_>, _>>()?;
@@ -61,12 +62,12 @@ pub(super) async fn enqueue(core: &Core, message: Outgoing) -> Result<(), Enqueu
             MESSAGES.insert(db, values)?;
             Ok(staged)
         },
-        move |outcome: Result<Vec<bool>, LocalError>| {
+        move |outcome| {
             if is_cached {
                 cache.write_ended(&keys, outcome.is_ok());
             }
             let schedule = schedules.of(queue);
-            match &outcome {
+            match outcome {
                 Ok(staged) => {
                     for (reservation, is_new) in reservations.into_iter().zip(staged) {
                         if *is_new {
@@ -89,8 +90,6 @@ pub(super) async fn enqueue(core: &Core, message: Outgoing) -> Result<(), Enqueu
                     }
                 }
             }
-            // The send fails only if the caller was cancelled.
-            let _ = reply.send(outcome.map(drop));
         },
     );
     // After the submit, so that everything a consumer writes about the message comes after it.
@@ -100,7 +99,8 @@ pub(super) async fn enqueue(core: &Core, message: Outgoing) -> Result<(), Enqueu
             schedule.remove(id);
         }
     }
-    Ok(outcome.await.unwrap_or(Err(LocalError::Closed))?)
+    written.await?;
+    Ok(())
 }
 
 /// Waits for the next delivery of a queue. `None` if the adapter is closed.
@@ -230,22 +230,19 @@ impl LocalAcker {
     async fn remove_message(
         &self,
         bytes: usize,
-        work: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
     ) -> Result<(), LocalError> {
         self.settled.store(true, Ordering::Relaxed);
         let (queue, id, delivery) = (self.queue, self.id, self.delivery);
         let schedules = self.core.schedules();
-        let (reply, outcome) = oneshot::channel();
-        self.core.writer.submit(bytes, work, move |outcome: Result<(), LocalError>| {
-            let failed = outcome.is_err();
-            if !failed {
-                schedules.of(queue).remove(id);
-            }
-            if reply.send(outcome).is_err() && failed {
-                schedules.of(queue).give_back(id, delivery, MIN_WAIT);
-            }
+        let (caller, is_waiting) = oneshot::channel();
+        let removed = self.core.submit(Priority::Normal, bytes, work, move |outcome| match outcome {
+            Ok(()) => schedules.of(queue).remove(id),
+            Err(_) if caller.send(()).is_err() => schedules.of(queue).give_back(id, delivery, MIN_WAIT),
+            Err(_) => {}
         });
-        let removed = outcome.await.unwrap_or(Err(LocalError::Closed));
+        let removed = removed.await;
+        drop(is_waiting);
         if removed.is_err() {
             self.settled.store(false, Ordering::Relaxed);
         }
@@ -268,6 +265,15 @@ fn write_count(id: i64, attempts: u64) -> impl Fn(&Connection) -> rusqlite::Resu
     }
 }
 
+/// Writes the attempt count of a message together with another write. This fails on a full disk.
+fn write_count_later(core: &Core, id: i64, attempts: u64) {
+    drop(core.submit(Priority::Deferred, 0, write_count(id, attempts), |outcome| {
+        if let Err(error) = outcome {
+            tracing::warn!(error = %error, "an attempt count could not be written");
+        }
+    }));
+}
+
 pub(super) fn delete_message(db: &Connection, id: i64) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM messages WHERE id = ?1")?.execute([id]).map(|_| ())
 }
@@ -278,8 +284,8 @@ impl Acker for LocalAcker {
         let attempt = self.core.schedule(self.queue).begin(self.id);
         self.has_begun.store(true, Ordering::Relaxed);
         if self.defers_count {
-            self.core.writer.submit_deferred(write_count(self.id, attempt));
-        } else if let Err(error) = self.core.writer.write(0, write_count(self.id, attempt)).await {
+            write_count_later(&self.core, self.id, attempt);
+        } else if let Err(error) = self.core.write(write_count(self.id, attempt)).await {
             self.uncount();
             return Err(error.into());
         }
@@ -298,8 +304,8 @@ impl Acker for LocalAcker {
 
     async fn defer(&self, wait: Duration) -> Result<(), BusError> {
         if let Some(attempts) = self.uncount() {
-            // This fails on a full disk. The attempt then counts again after a restart.
-            self.core.writer.submit_deferred(write_count(self.id, attempts));
+            // If this fails, the attempt counts again after a restart.
+            write_count_later(&self.core, self.id, attempts);
         }
         self.give_back(wait.max(MIN_WAIT));
         Ok(())

@@ -1,7 +1,7 @@
 //! Staged files: rows of chunks in the queue file.
 //!
-//! A small file is one write. A large file is written chunk by chunk, and becomes visible with its last
-//! chunk. At most a few chunks are in memory.
+//! A small file is one write. A large file is written part by part, and becomes visible with its last part.
+//! At most one part of each file is in memory.
 
 use std::io;
 use std::sync::Arc;
@@ -9,50 +9,38 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use proto_json::{BlobHash, Timestamp, UploadId};
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::oneshot;
+use sqlite::{Chunk, ChunkError, PART, Priority, UnfinishedFile};
 
+use super::LocalBus;
 use super::core::{Core, time_of};
-use super::file::BLOBS;
-use super::{LocalBus, LocalError};
+use super::file::{BLOBS, CHUNKS, FORMAT};
 use crate::staging::{BodyCheck, Chunker};
 use crate::{
     Attachment, BodyError, BusError, ByteStream, EnqueueError, StagedFile, StagingKey, StagingStore,
 };
 
-/// Bytes in a row of `chunks`.
-const CHUNK: usize = 256 << 10;
-
-/// A file has at most 2^20 chunks (256 GiB).
-pub(super) const CHUNK_BITS: i64 = 20;
-
-/// Files of up to this many chunks are deleted in one transaction; the chunks of larger files become pending
-/// deletes.
-const SMALL_CHUNKS: u64 = 8;
-
-/// Id of a chunk.
-pub(super) fn chunk_id(blob: i64, number: i64) -> i64 {
-    (blob << CHUNK_BITS) + number
-}
+/// Up to this many chunks are deleted together with their file; the others become pending removals.
+const MAX_DELETED: usize = 8;
 
 #[async_trait]
 impl StagingStore for LocalBus {
     async fn put(&self, key: StagingKey, bytes: u64, mut body: ByteStream) -> Result<(), EnqueueError> {
         let reservation = Reservation::new(&self.core, bytes)?;
-        let mut blob = UnfinishedPut { core: Arc::clone(&self.core), id: self.core.blob_id(), chunks: 0 };
+        let mut file = UnfinishedFile::new(&self.core.writer);
         let mut check = BodyCheck::new(bytes, key.sha256);
-        let mut chunker = Chunker::new(CHUNK);
+        let mut chunker = Chunker::new(PART);
         while let Some(part) = body.next().await {
             let mut part = part.map_err(BodyError::Broken)?;
             check.add(&part).await?;
             while let Some(full) = chunker.fill(&mut part) {
-                blob.append(full).await?;
+                file.append(full, |_| Ok(())).await.map_err(|error| self.core.failed(error))?;
             }
         }
         check.finish()?;
-        blob.finish(key, bytes, chunker.finish(), reservation).await
+        finish(&self.core, &file, key, bytes, chunker.finish(), reservation).await
     }
 
     async fn get(&self, key: StagingKey) -> Result<Option<StagedFile>, BusError> {
@@ -80,46 +68,46 @@ pub(super) async fn get(core: &Arc<Core>, key: StagingKey) -> Result<Option<Stag
     let found = core
         .read(move |db| {
             let Some((blob, bytes)) = find(db, key)? else { return Ok(None) };
-            Ok(Some((blob, bytes, chunk_of(db, blob, 0)?)))
+            let first = match CHUNKS.read(db, blob, 0)? {
+                Chunk::Intact(chunk) => Some(chunk),
+                Chunk::Missing | Chunk::Damaged(_) => None,
+            };
+            Ok(Some((blob, bytes, first)))
         })
         .await?;
     let Some((blob, bytes, first)) = found else { return Ok(None) };
-    let body = verified(key.sha256, bytes, stream_chunks(Arc::clone(core), blob, bytes, first));
-    Ok(Some(StagedFile { bytes, body, in_memory: None }))
+    let core = Arc::clone(core);
+    let chunks = FORMAT.chunks.stream(&core.readers, blob, bytes, first);
+    let body = chunks.map_err(move |error| match error {
+        ChunkError::Failed(error) => io::Error::other(BusError::from(core.failed(error))),
+        ChunkError::Missing | ChunkError::Damaged(_) => {
+            io::Error::new(io::ErrorKind::NotFound, "the staged file was deleted while it was read")
+        }
+    });
+    Ok(Some(StagedFile { bytes, body: verified(key.sha256, bytes, body.boxed()), in_memory: None }))
 }
 
 pub(super) async fn delete(core: &Core, key: StagingKey) -> Result<(), BusError> {
     core.cache.remove(key);
-    let (reply, outcome) = oneshot::channel();
-    let (staged_bytes, pending_deletes) = (Arc::clone(&core.staged_bytes), core.pending_deletes.clone());
-    core.writer.submit(
+    let (staged_bytes, removals) = (Arc::clone(&core.staged_bytes), core.writer.removals());
+    let deleted = core.submit(
+        Priority::Normal,
         0,
         move |db| {
-            let found = find(db, key)?;
-            if let Some((blob, bytes)) = found {
-                db.prepare_cached("DELETE FROM blobs WHERE id = ?1")?.execute([blob])?;
-                if is_small(bytes) {
-                    db.prepare_cached("DELETE FROM chunks WHERE id >= ?1 AND id < ?2")?
-                        .execute([chunk_id(blob, 0), chunk_id(blob + 1, 0)])?;
-                }
-            }
-            Ok(found)
+            let Some((blob, bytes)) = find(db, key)? else { return Ok(None) };
+            db.prepare_cached("DELETE FROM blobs WHERE id = ?1")?.execute([blob])?;
+            let deleted = CHUNKS.delete(db, blob, MAX_DELETED)?;
+            Ok(Some((bytes, (deleted == MAX_DELETED).then_some(blob))))
         },
-        move |outcome: Result<Option<(i64, u64)>, LocalError>| {
-            if let Ok(Some((blob, bytes))) = &outcome {
+        move |outcome| {
+            if let Ok(Some((bytes, rest))) = outcome {
                 staged_bytes.fetch_sub(*bytes, Ordering::Relaxed);
-                if !is_small(*bytes) {
-                    pending_deletes.add(*blob);
-                }
+                rest.iter().for_each(|blob| removals.add(*blob));
             }
-            let _ = reply.send(outcome.map(|_| ()));
         },
     );
-    Ok(outcome.await.unwrap_or(Err(LocalError::Closed))?)
-}
-
-fn is_small(bytes: u64) -> bool {
-    bytes <= SMALL_CHUNKS * CHUNK as u64
+    deleted.await?;
+    Ok(())
 }
 
 fn key_of(upload: [u8; 16], sha256: [u8; 32]) -> StagingKey {
@@ -136,39 +124,6 @@ fn find(db: &Connection, key: StagingKey) -> rusqlite::Result<Option<(i64, u64)>
             Ok((row.get(0)?, row.get(1)?))
         })
         .optional()
-}
-
-fn chunk_of(db: &Connection, blob: i64, number: i64) -> rusqlite::Result<Option<Bytes>> {
-    db.prepare_cached("SELECT bytes FROM chunks WHERE id = ?1")?
-        .query_row([chunk_id(blob, number)], |row| row.get::<_, Vec<u8>>(0))
-        .optional()
-        .map(|bytes| bytes.map(Bytes::from))
-}
-
-/// Streams the chunks of a file; the first chunk is already read.
-fn stream_chunks(core: Arc<Core>, blob: i64, bytes: u64, first: Option<Bytes>) -> ByteStream {
-    futures::stream::try_unfold(
-        (core, bytes, 0_i64, first),
-        move |(core, left, number, in_memory)| async move {
-            if left == 0 {
-                return Ok(None);
-            }
-            let chunk = match in_memory {
-                Some(chunk) => Some(chunk),
-                None => core
-                    .read(move |db| chunk_of(db, blob, number))
-                    .await
-                    .map_err(|error| io::Error::other(BusError::from(error)))?,
-            };
-            let chunk =
-                chunk.filter(|chunk| !chunk.is_empty() && chunk.len() as u64 <= left).ok_or_else(|| {
-                    io::Error::new(io::ErrorKind::NotFound, "the staged file was deleted while it was read")
-                })?;
-            let left = left - chunk.len() as u64;
-            Ok(Some((chunk, (core, left, number + 1, None))))
-        },
-    )
-    .boxed()
 }
 
 /// Verifies a body while it is read: the last part is only returned if the hash of the whole body matches.
@@ -216,7 +171,7 @@ pub(super) struct Rows {
 impl FileWrite {
     pub(super) fn new(core: &Core, file: &Attachment) -> Result<Self, EnqueueError> {
         let reservation = Reservation::new(core, file.content.len() as u64)?;
-        Ok(FileWrite { reservation, rows: Rows { blob: core.blob_id(), file: file.clone() } })
+        Ok(FileWrite { reservation, rows: Rows { blob: core.writer.next_file(), file: file.clone() } })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -235,16 +190,11 @@ impl Rows {
         let bytes = self.file.content.bytes();
         let is_new = make_visible(db, self.blob, self.file.key(), bytes.len() as u64, now)?;
         if is_new {
-            let mut insert = db.prepare_cached(INSERT_CHUNK)?;
-            for (number, chunk) in (0..).zip(bytes.chunks(CHUNK)) {
-                insert.execute(params![chunk_id(self.blob, number), chunk])?;
-            }
+            CHUNKS.insert(db, self.blob, 0, bytes)?;
         }
         Ok(is_new)
     }
 }
-
-const INSERT_CHUNK: &str = "INSERT INTO chunks (id, bytes) VALUES (?1, ?2)";
 
 /// Writes the row that makes a file visible. Returns `false` if the file existed; its time is then updated.
 fn make_visible(
@@ -293,70 +243,32 @@ impl Drop for Reservation {
     }
 }
 
-/// An unfinished put. Dropping it deletes the chunks that were written.
-struct UnfinishedPut {
-    core: Arc<Core>,
-    id: i64,
-    chunks: i64,
-}
-
-impl UnfinishedPut {
-    async fn append(&mut self, bytes: Bytes) -> Result<(), LocalError> {
-        let _permit = self.core.chunk_permit.acquire().await.map_err(|_| LocalError::Closed)?;
-        let id = chunk_id(self.id, self.chunks);
-        self.chunks += 1;
-        self.core
-            .writer
-            .write(bytes.len(), move |db| {
-                db.prepare_cached(INSERT_CHUNK)?.execute(params![id, &bytes[..]]).map(|_| ())
-            })
-            .await
-    }
-
-    /// Writes the last chunk and makes the file visible. Completes even if the caller is cancelled.
-    async fn finish(
-        mut self,
-        key: StagingKey,
-        bytes: u64,
-        last: Bytes,
-        reservation: Reservation,
-    ) -> Result<(), EnqueueError> {
-        let (blob, chunks, now) = (self.id, self.chunks, Timestamp::now());
-        let pending_deletes = self.core.pending_deletes.clone();
-        let (reply, outcome) = oneshot::channel();
-        self.core.writer.submit(
-            last.len(),
-            move |db| {
-                let is_new = make_visible(db, blob, key, bytes, now)?;
-                if is_new {
-                    db.prepare_cached(INSERT_CHUNK)?.execute(params![chunk_id(blob, chunks), &last[..]])?;
-                }
-                Ok(is_new)
-            },
-            move |outcome: Result<bool, LocalError>| {
-                if let Ok(true) = outcome {
-                    reservation.keep();
-                } else {
-                    // Released before the caller is notified: it may retry at once.
-                    drop(reservation);
-                    if chunks > 0 {
-                        pending_deletes.add(blob);
-                    }
-                }
-                let _ = reply.send(outcome);
-            },
-        );
-        // From here on, the writer thread cleans up.
-        self.chunks = 0;
-        outcome.await.unwrap_or(Err(LocalError::Closed))?;
-        Ok(())
-    }
-}
-
-impl Drop for UnfinishedPut {
-    fn drop(&mut self) {
-        if self.chunks > 0 {
-            self.core.pending_deletes.add(self.id);
-        }
-    }
+/// Writes the last part of a file and makes it visible. Completes even if the caller is cancelled.
+async fn finish(
+    core: &Core,
+    file: &UnfinishedFile<'_>,
+    key: StagingKey,
+    bytes: u64,
+    last: Bytes,
+    reservation: Reservation,
+) -> Result<(), EnqueueError> {
+    let (blob, chunks, now) = (file.number, file.chunks, Timestamp::now());
+    let written = core.submit(
+        Priority::Normal,
+        last.len(),
+        move |db| {
+            let is_new = make_visible(db, blob, key, bytes, now)?;
+            if is_new {
+                CHUNKS.insert(db, blob, chunks, &last)?;
+            }
+            Ok(is_new)
+        },
+        move |outcome| match outcome {
+            Ok(true) => reservation.keep(),
+            // Released before the caller is notified: it may retry at once.
+            Ok(false) | Err(_) => drop(reservation),
+        },
+    );
+    written.await?;
+    Ok(())
 }

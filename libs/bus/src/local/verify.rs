@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use rusqlite::Connection;
-use sqlite::Table;
+use sqlite::{Chunk, Table};
 
 use super::LocalError;
-use super::file::{self, BLOBS, DEAD_LETTERS, MESSAGES};
-use super::staging::{CHUNK_BITS, chunk_id};
+use super::file::{BLOBS, CHUNKS, DEAD_LETTERS, FORMAT, MESSAGES};
 use proto_json::{BlobHash, BlobHasher};
 
 /// Most messages of SQLite's integrity check.
@@ -28,9 +27,9 @@ pub struct QueueCheck {
 /// # Errors
 /// If the file cannot be read. Damage is no error.
 pub fn verify(path: &Path) -> Result<QueueCheck, LocalError> {
-    let failed = |error: rusqlite::Error| LocalError::of(path, &error);
-    let db = file::open_reader(path).map_err(failed)?;
-    file::check_version(&db, path)?;
+    let failed = |error: rusqlite::Error| LocalError::of(path, error);
+    let db = sqlite::open_reader(path).map_err(failed)?;
+    FORMAT.check(&db).map_err(|error| LocalError::of(path, error))?;
     let mut check = QueueCheck::default();
     let pages = sqlite::check_pages(&db, None, MAX_MESSAGES).map_err(failed)?;
     check.damaged.extend(pages.into_iter().map(|message| format!("pages of the queues: {message}")));
@@ -71,7 +70,6 @@ fn rows(db: &Connection, table: &Table, name: &str) -> rusqlite::Result<QueueChe
 fn staged_files(db: &Connection) -> rusqlite::Result<QueueCheck> {
     let mut check = QueueCheck::default();
     let mut statement = db.prepare(&BLOBS.select())?;
-    let mut chunks = db.prepare("SELECT bytes FROM chunks WHERE id >= ?1 AND id < ?2 ORDER BY id")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         check.checked += 1;
@@ -82,22 +80,15 @@ fn staged_files(db: &Connection) -> rusqlite::Result<QueueCheck> {
         }
         let blob: i64 = row.get("id")?;
         let sha256 = BlobHash::from_bytes(row.get("sha256")?);
-        let mut hash = BlobHasher::new();
-        if blob >> (i64::BITS - 1 - CHUNK_BITS as u32) == 0 {
-            let mut parts = chunks.query([chunk_id(blob, 0), chunk_id(blob + 1, 0)])?;
-            while let Some(part) = parts.next()? {
-                hash.update(part.get_ref(0)?.as_bytes().unwrap_or_default());
-            }
+        let (mut hash, mut number) = (BlobHasher::new(), 0);
+        while let Chunk::Intact(chunk) = CHUNKS.read(db, blob, number)? {
+            hash.update(&chunk);
+            number += 1;
         }
         // If the file was deleted concurrently, it is not damaged.
-        if hash.finish() != sha256 && exists(db, blob)? {
+        if hash.finish() != sha256 && (CHUNKS.is_visible)(db, blob)? {
             check.damaged.push(format!("the staged file ({name}) is damaged"));
         }
     }
     Ok(check)
-}
-
-fn exists(db: &Connection, blob: i64) -> rusqlite::Result<bool> {
-    db.query_row("SELECT count(*) FROM blobs WHERE id = ?1", [blob], |row| row.get::<_, i64>(0))
-        .map(|count| count > 0)
 }

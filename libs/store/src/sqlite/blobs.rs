@@ -1,42 +1,30 @@
 //! Files in rows of chunks.
 //!
-//! A large file is written in several transactions, so that it neither delays other writes nor has to fit in memory. It is
-//! invisible until its last transaction marks it as complete.
+//! A large file is written in several transactions. It is invisible until the last one marks it as complete.
 //!
 //! A large file is stored before the record that refers to it. The record's transaction marks it as referenced, and refuses
 //! a record whose file is missing. So no record can refer to a missing file, whatever the sweep of orphaned files removes.
 
-use std::collections::VecDeque;
-
-use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, stream};
-use proto_json::{BlobHash, Timestamp, UploadId};
+use bytes::BytesMut;
+use futures::{StreamExt, TryStreamExt};
+use proto_json::{BlobHash, DamagedRecord, Timestamp, UploadId};
 use rusqlite::{Connection, Row, params};
-use sqlite::Table;
+use sqlite::{CHUNK, ChunkError, ChunkTable, MAX_CHUNKS, PART, Readers, UnfinishedFile, Writer};
 use uuid::Uuid;
 
 use crate::body::{Check, next_batch, unreadable, verified};
 use crate::{BlobKey, ByteStream, StoreError, StoredBlob};
 
 use super::failure::broken;
-use super::readers::Readers;
-use super::rows::{BLOB_CHUNKS, BLOBS, Checked, checked, required};
-use super::writer::Writer;
+use super::rows::{self, BLOB_CHUNKS, BLOBS, Checked, checked, required};
+use super::schema;
 
 /// Number of a file in this database; not reused while chunks of it exist.
 pub(super) type BlobNumber = i64;
 
-/// Length of a chunk. Each is read and written as a whole.
-const CHUNK: usize = 256 * 1024;
-
-/// Bytes written in one transaction.
-const BATCH: usize = 4 * CHUNK;
-
-/// Maximum number of chunks of a file: see the key of `blob_chunks`.
-const CHUNKS_PER_BLOB: i64 = 1 << 20;
-
-/// Chunks removed in one transaction.
-const REMOVED_AT_ONCE: i64 = 32;
+/// The chunks of files.
+pub(super) const CHUNKS: ChunkTable =
+    ChunkTable { table: BLOB_CHUNKS, has_checksums: true, is_visible: is_complete, forget: remove_row };
 
 /// Writes a file before its record, unless it exists.
 pub(super) async fn put(
@@ -49,49 +37,37 @@ pub(super) async fn put(
     if readers.read(move |connection| find(connection, key)).await?.is_some() {
         return Ok(());
     }
-    if bytes.div_ceil(CHUNK as u64) > CHUNKS_PER_BLOB as u64 {
+    if bytes.div_ceil(CHUNK as u64) > MAX_CHUNKS {
         return Err(StoreError::Corrupt(format!("a file of {bytes} bytes is too long")));
     }
     let mut check = Check::new(key.sha256, bytes);
     let mut body = body.fuse();
     let mut rest = BytesMut::new();
-    let mut unfinished: Option<Unfinished<'_>> = None;
+    let mut file = UnfinishedFile::new(writer);
+    let number = file.number;
     loop {
-        let batch = next_batch(BATCH, &mut body, &mut rest, &mut check).await?;
-        let last = batch.len() < BATCH;
-        if last {
+        let part = next_batch(PART, &mut body, &mut rest, &mut check).await?;
+        let (is_first, is_last) = (file.chunks == 0, part.len() < PART);
+        if is_last {
             check.finish()?;
         }
-        let number = unfinished.as_ref().map_or_else(|| writer.next_blob(), |file| file.number);
-        let Some(file) = &mut unfinished else {
-            if last {
-                return writer
-                    .write(move |connection| {
-                        if find(connection, key)?.is_none() {
-                            insert_whole(connection, number, key, false, &batch)?;
-                        }
-                        Ok(())
-                    })
-                    .await;
+        if is_first && is_last {
+            let insert = move |connection: &Connection| {
+                if find(connection, key)?.is_none() {
+                    insert_whole(connection, number, key, false, &part)?;
+                }
+                Ok(())
+            };
+            return writer.write(insert).await;
+        }
+        let mark = move |connection: &Connection| {
+            if is_first {
+                BlobRow::new(number, key, bytes).put(connection)?;
             }
-            unfinished = Some(Unfinished { writer, number, chunks: (BATCH / CHUNK) as i64, visible: false });
-            writer
-                .write_part(move |connection| {
-                    BlobRow::new(number, key, bytes).put(connection)?;
-                    insert_chunks(connection, number, 0, &batch)
-                })
-                .await?;
-            continue;
+            if is_last { complete(connection, number, key) } else { Ok(()) }
         };
-        let first = file.chunks;
-        file.chunks += (BATCH / CHUNK) as i64;
-        file.visible = writer
-            .write_part(move |connection| {
-                insert_chunks(connection, number, first, &batch)?;
-                if last { complete(connection, number, key) } else { Ok(false) }
-            })
-            .await?;
-        if last {
+        file.append(part, mark).await?;
+        if is_last {
             // If another writer of the same file was first, this copy is discarded.
             return Ok(());
         }
@@ -107,33 +83,27 @@ pub(super) async fn open(readers: &Readers, key: BlobKey) -> Result<Option<Store
 /// Reads a file. Each chunk is compared with its checksum before it is returned, and the whole with its hash.
 pub(super) fn read(readers: &Readers, file: &BlobRow) -> ByteStream {
     let BlobRow { number, bytes, sha256, .. } = *file;
-    let chunks = bytes.div_ceil(CHUNK as u64);
-    let readers = readers.clone();
-    // Each chunk is a read of its own: a file never changes, and a slow client does not delay a checkpoint.
-    let body = stream::iter(0..chunks).then(move |n| {
-        let readers = readers.clone();
-        async move {
-            let chunk = readers.read(move |connection| read_chunk(connection, number, n)).await;
-            let chunk = chunk.map_err(unreadable)?;
-            let expected = (bytes - n * CHUNK as u64).min(CHUNK as u64);
-            if chunk.len() as u64 == expected {
-                Ok(Bytes::from(chunk))
-            } else {
-                Err(unreadable(broken("file", "a part of it is missing")))
+    let chunks = schema::FORMAT.chunks.stream(readers, number, bytes, None);
+    let body = chunks.map_err(|error| {
+        unreadable(match error {
+            ChunkError::Failed(error) => error.into(),
+            ChunkError::Damaged(key) => {
+                StoreError::Damaged(DamagedRecord { kind: rows::kind(&BLOB_CHUNKS), key })
             }
-        }
+            ChunkError::Missing => broken("file", "a part of it is missing"),
+        })
     });
     verified(sha256, bytes, body.boxed())
 }
 
 /// Files whose writing was interrupted when the store was last closed, without damaged rows, whose files may be complete.
-pub(super) fn incomplete(connection: &Connection) -> Result<VecDeque<BlobNumber>, StoreError> {
+pub(super) fn incomplete(connection: &Connection) -> Result<Vec<BlobNumber>, StoreError> {
     let mut statement = connection.prepare(&format!("{} WHERE complete = 0", BLOBS.select()))?;
     let mut rows = statement.query([])?;
-    let mut numbers = VecDeque::new();
+    let mut numbers = Vec::new();
     while let Some(row) = rows.next()? {
         match checked(&BLOBS, row, |row| Ok(row.get(0)?))? {
-            Checked::Intact(number) => numbers.push_back(number),
+            Checked::Intact(number) => numbers.push(number),
             Checked::Damaged(record) => {
                 tracing::error!(kind = record.kind.name(), "a file that may be incomplete is not removed");
             }
@@ -142,40 +112,19 @@ pub(super) fn incomplete(connection: &Connection) -> Result<VecDeque<BlobNumber>
     Ok(numbers)
 }
 
-/// Removes some chunks of an incomplete file; true once the file is removed.
-pub(super) fn remove_some(connection: &Connection, number: BlobNumber) -> Result<bool, StoreError> {
-    let incomplete = by_number(connection, number)?.is_some_and(|row| !row.complete);
-    if !incomplete {
-        return Ok(true);
-    }
-    let first = number * CHUNKS_PER_BLOB;
-    let removed = connection
-        .prepare_cached(
-            "DELETE FROM blob_chunks WHERE key IN
-                 (SELECT key FROM blob_chunks WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3)",
-        )?
-        .execute(params![first, first + CHUNKS_PER_BLOB, REMOVED_AT_ONCE])?;
-    if removed > 0 {
-        return Ok(false);
-    }
-    connection.prepare_cached("DELETE FROM blobs WHERE number = ?1")?.execute([number])?;
-    Ok(true)
+/// Whether a file is complete. A file whose row is damaged might be.
+fn is_complete(connection: &Connection, number: BlobNumber) -> rusqlite::Result<bool> {
+    Ok(by_number(connection, number).map_or_else(
+        |error| {
+            tracing::warn!(%error, "could not remove an incomplete file");
+            true
+        },
+        |row| row.is_some_and(|row| row.complete),
+    ))
 }
 
-/// A file of which some chunks are written. If it is dropped before it is visible, its chunks are removed.
-struct Unfinished<'a> {
-    writer: &'a Writer,
-    number: BlobNumber,
-    chunks: i64,
-    visible: bool,
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if !self.visible {
-            self.writer.discard(self.number);
-        }
-    }
+fn remove_row(connection: &Connection, number: BlobNumber) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM blobs WHERE number = ?1")?.execute([number]).map(drop)
 }
 
 /// A row of `blobs`.
@@ -245,22 +194,18 @@ fn by_number(connection: &Connection, number: BlobNumber) -> Result<Option<BlobR
     found.next()?.map(|row| required(&BLOBS, row, BlobRow::read)).transpose()
 }
 
-/// The number of the next file. The writer increments it and never reuses a number, not even after a failed write, because
-/// files are discarded by their numbers. Damaged numbers do not count; the chunks of such a file do.
+/// The number of the next file. Damaged numbers do not count; the chunks of such a file do.
 pub(super) fn next_number(connection: &Connection) -> Result<BlobNumber, StoreError> {
-    let last = |table: &Table, order: &str| -> Result<Option<i64>, StoreError> {
-        let mut statement = connection.prepare(&format!("{} ORDER BY {order} DESC", table.select()))?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            if table.verify(row)?.key {
-                return Ok(Some(row.get(0)?));
-            }
+    let mut last = CHUNKS.last_file(connection)?;
+    let mut statement = connection.prepare(&format!("{} ORDER BY number DESC", BLOBS.select()))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if BLOBS.verify(row)?.key {
+            last = last.max(row.get(0)?);
+            break;
         }
-        Ok(None)
-    };
-    let of_rows = last(&BLOBS, "number")?.unwrap_or(0);
-    let of_chunks = last(&BLOB_CHUNKS, "key")?.unwrap_or(0) / CHUNKS_PER_BLOB;
-    Ok(of_rows.max(of_chunks) + 1)
+    }
+    Ok(last + 1)
 }
 
 /// Marks a file as referenced by a record. False if it is not stored.
@@ -290,7 +235,7 @@ pub(super) async fn sweep(writer: &Writer, before: Timestamp, limit: usize) -> R
         for row in &rows {
             BlobRow { complete: false, ..*row }.put(connection)?;
         }
-        Ok(rows.into_iter().map(|row| row.number).collect::<Vec<_>>())
+        Ok::<_, StoreError>(rows.into_iter().map(|row| row.number).collect::<Vec<_>>())
     });
     let hidden = hidden.await?;
     for number in &hidden {
@@ -299,28 +244,15 @@ pub(super) async fn sweep(writer: &Writer, before: Timestamp, limit: usize) -> R
     Ok(hidden.len() as u64)
 }
 
-fn insert_chunks(
-    connection: &Connection,
-    number: BlobNumber,
-    first: i64,
-    batch: &[u8],
-) -> Result<(), StoreError> {
-    for (n, chunk) in (first..).zip(batch.chunks(CHUNK)) {
-        BLOB_CHUNKS.insert(connection, params![number * CHUNKS_PER_BLOB + n, chunk])?;
-    }
-    Ok(())
-}
-
-/// Makes a file visible; false if another writer has stored the same file.
-fn complete(connection: &Connection, number: BlobNumber, key: BlobKey) -> Result<bool, StoreError> {
+/// Makes a file visible, unless another writer has stored the same file.
+fn complete(connection: &Connection, number: BlobNumber, key: BlobKey) -> Result<(), StoreError> {
     if find(connection, key)?.is_some() {
-        return Ok(false);
+        return Ok(());
     }
     let Some(row) = by_number(connection, number)? else {
         return Err(broken("file", "its row is gone"));
     };
-    BlobRow { complete: true, written_at: Timestamp::now().as_millis(), ..row }.put(connection)?;
-    Ok(true)
+    BlobRow { complete: true, written_at: Timestamp::now().as_millis(), ..row }.put(connection)
 }
 
 /// Writes a small file that does not exist.
@@ -333,13 +265,5 @@ pub(super) fn insert_whole(
 ) -> Result<(), StoreError> {
     BlobRow { complete: true, referenced, ..BlobRow::new(number, key, bytes.len() as u64) }
         .put(connection)?;
-    insert_chunks(connection, number, 0, bytes)
-}
-
-fn read_chunk(connection: &Connection, number: BlobNumber, n: u64) -> Result<Vec<u8>, StoreError> {
-    let key = number * CHUNKS_PER_BLOB + i64::try_from(n).map_err(|error| broken("file", error))?;
-    let mut statement = connection.prepare_cached(&format!("{} WHERE key = ?1", BLOB_CHUNKS.select()))?;
-    let mut found = statement.query([key])?;
-    let chunk = found.next()?.map(|row| required(&BLOB_CHUNKS, row, |row| Ok(row.get("data")?)));
-    Ok(chunk.transpose()?.unwrap_or_default())
+    Ok(CHUNKS.insert(connection, number, 0, bytes)?)
 }

@@ -1,8 +1,11 @@
 //! Conversion of SQLite's errors to messages for operators.
 
 use rusqlite::ErrorCode;
+use sqlite::Error;
 
 use crate::StoreError;
+
+use super::schema::FORMER_APPLICATION_ID;
 
 /// Converts an error to a message that says what is wrong and what to do.
 pub(super) fn explain(error: &rusqlite::Error) -> StoreError {
@@ -46,7 +49,17 @@ pub(super) fn broken(what: &str, error: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt(format!("a stored {what} cannot be read ({error})"))
 }
 
-/// The writer thread has ended: the store is being closed, or the thread panicked.
-pub(super) fn closed() -> StoreError {
-    StoreError::unavailable("the store is closed")
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Sqlite(error) => explain(&error),
+            Error::OtherProgram(FORMER_APPLICATION_ID) => Error::TooOld.into(),
+            Error::OtherProgram(_)
+            | Error::Damaged(_)
+            | Error::TooNew { .. }
+            | Error::TooOld
+            | Error::NotMigrated { .. } => StoreError::Corrupt(error.to_string()),
+            error => StoreError::unavailable(error),
+        }
+    }
 }

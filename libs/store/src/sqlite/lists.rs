@@ -343,7 +343,8 @@ mod tests {
     #[test]
     fn every_list_is_read_along_an_index_without_sorting() {
         let folder = tempfile::tempdir().unwrap();
-        let connection = super::super::schema::open_writer(&folder.path().join("store.db")).unwrap();
+        let file = sqlite::DatabaseFile::open(&folder.path().join("store.db"), &super::super::schema::FORMAT);
+        let connection = file.unwrap().db;
         let mut queries = vec![(pending_sql("<"), "received_at<?"), (pending_sql(">"), "received_at>?")];
         for table in [rows::HEART_RATES, rows::ECGS, rows::IMAGES] {
             queries.push((history_sql(&table), "((mrn,at,id)<(?,?,?))"));

@@ -1,21 +1,20 @@
 //! Maintenance of the SQLite file: the sweep of orphaned files and the scrub. The scrub verifies rows by their checksums,
 //! files by their hashes, and pages and indexes by SQLite's `integrity_check`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use proto_json::{DamagedRecord, RecordKind, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
-use sqlite::Table;
+use sqlite::{Readers, Table};
 use uuid::Uuid;
 
 use crate::{Maintenance, ScrubPosition, ScrubState, ScrubStep, StoreError};
 
 use super::blobs::{self, BlobRow};
 use super::failure::broken;
-use super::readers::Readers;
 use super::rows::{self, Checked, checked};
 use super::{SqliteStore, schema};
 
@@ -42,7 +41,6 @@ const MESSAGES: usize = 100;
 #[derive(Debug)]
 pub struct Verifier {
     readers: Readers,
-    path: PathBuf,
 }
 
 impl Verifier {
@@ -54,8 +52,8 @@ impl Verifier {
         if !path.is_file() {
             return Err(StoreError::unavailable(format!("there is no file {}", path.display())));
         }
-        schema::check_version(&schema::open_reader(path)?)?;
-        Ok(Verifier { readers: Readers::new(path.to_owned()), path: path.to_owned() })
+        schema::FORMAT.check(&sqlite::open_reader(path)?)?;
+        Ok(Verifier { readers: Readers::new(path) })
     }
 
     /// Verifies about `records` records after `from`, as [`Maintenance::scrub`].
@@ -63,7 +61,7 @@ impl Verifier {
     /// # Errors
     /// When the file cannot be read.
     pub async fn scrub(&self, from: Option<ScrubPosition>, records: usize) -> Result<ScrubStep, StoreError> {
-        step(&self.readers, &self.path, from, records).await
+        step(&self.readers, from, records).await
     }
 
     /// Approximate number of records and files.
@@ -78,7 +76,7 @@ impl Verifier {
 #[async_trait]
 impl Maintenance for SqliteStore {
     async fn scrub(&self, from: Option<ScrubPosition>, records: usize) -> Result<ScrubStep, StoreError> {
-        step(&self.readers, self.readers.path(), from, records).await
+        step(&self.readers, from, records).await
     }
 
     async fn scrub_total(&self) -> Result<u64, StoreError> {
@@ -89,7 +87,7 @@ impl Maintenance for SqliteStore {
     async fn lease_scrub(&self, _holder: Uuid, _lease: Duration) -> Result<Option<ScrubState>, StoreError> {
         let state = self.readers.read(|connection| {
             let mut state = connection.prepare_cached("SELECT state FROM scrub WHERE id = 1")?;
-            Ok(state.query_row([], |row| row.get::<_, String>(0)).optional()?)
+            Ok::<_, StoreError>(state.query_row([], |row| row.get::<_, String>(0)).optional()?)
         });
         // A state that cannot be read is damaged: the round starts again.
         Ok(Some(state.await?.and_then(|state| rows::parse(&state).ok()).unwrap_or_default()))
@@ -129,7 +127,6 @@ fn total(connection: &Connection) -> Result<u64, StoreError> {
 
 async fn step(
     readers: &Readers,
-    path: &Path,
     from: Option<ScrubPosition>,
     records: usize,
 ) -> Result<ScrubStep, StoreError> {
@@ -158,11 +155,12 @@ async fn step(
         return files(readers, from.after.as_deref(), records).await;
     }
     let done: usize = from.after.as_deref().and_then(|after| after.parse().ok()).unwrap_or(0);
-    let whole = std::fs::metadata(path).is_ok_and(|file| file.len() <= CHECK_WHOLE_UP_TO);
+    let whole = std::fs::metadata(readers.path()).is_ok_and(|file| file.len() <= CHECK_WHOLE_UP_TO);
     let tables = RECORDS.map(|table| table.name);
     let table = if whole { None } else { tables.get(done).copied() };
-    let damaged =
-        readers.read(move |connection| Ok(sqlite::check_pages(connection, table, MESSAGES)?)).await?;
+    let damaged = readers
+        .read(move |connection| sqlite::check_pages(connection, table, MESSAGES).map_err(StoreError::from))
+        .await?;
     let more = !whole && done + 1 < tables.len();
     let next = more.then(|| ScrubPosition { part: PAGES.to_owned(), after: Some((done + 1).to_string()) });
     let damaged = damaged.into_iter().map(|message| format!("pages of the file: {message}")).collect();

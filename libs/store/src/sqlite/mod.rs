@@ -1,23 +1,19 @@
 //! The adapter for one SQLite file: the store of one process.
 //!
-//! One thread writes, with group commit ([`writer`]); a pool of connections reads beside it ([`readers`]). The write-ahead
-//! log with `synchronous=FULL` makes a write durable before it returns. A lock file excludes a second process.
+//! The engine in [`sqlite`] opens and locks the file, writes with group commit, and reads concurrently. A write is durable
+//! before it returns.
 
 mod blobs;
 mod clock;
 mod failure;
 mod lists;
 mod maintenance;
-mod readers;
 mod rows;
 mod schema;
-mod snapshot;
 #[cfg(test)]
 mod tests;
 mod uploads;
-mod writer;
 
-use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,18 +30,23 @@ use crate::{
 };
 
 pub use maintenance::Verifier;
-pub use snapshot::snapshot;
 
-use readers::Readers;
-use writer::Writer;
+use sqlite::{DatabaseFile, Readers, Writer};
+
+/// Copies a consistent state of the SQLite file `from` to `to`, which must not exist. Writers go on meanwhile.
+///
+/// # Errors
+/// When one of them cannot be read or written.
+pub fn snapshot(from: &Path, to: &Path) -> Result<(), StoreError> {
+    Ok(sqlite::snapshot(from, to)?)
+}
 
 /// A store in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
+    // Declared before the writer, whose connection is closed last: it then checkpoints the log.
     readers: Readers,
-    // Declared before the lock, which is released after the last write.
     writer: Writer,
-    _lock: File,
 }
 
 impl SqliteStore {
@@ -55,38 +56,15 @@ impl SqliteStore {
     /// [`StoreError::Unavailable`] when it cannot be opened or written, or another process has it open;
     /// [`StoreError::Corrupt`] when it is damaged, of another program, or of a newer version.
     pub fn open(path: &Path) -> Result<Arc<SqliteStore>, StoreError> {
-        let lock = lock(path)?;
-        let writer = Writer::start(schema::open_writer(path)?)?;
-        Ok(Arc::new(SqliteStore { readers: Readers::new(path.to_owned()), writer, _lock: lock }))
+        let file = DatabaseFile::open(path, &schema::FORMAT)?;
+        let (next, incomplete) = (blobs::next_number(&file.db)?, blobs::incomplete(&file.db)?);
+        let writer = Writer::start(file, next, incomplete)?;
+        Ok(Arc::new(SqliteStore { readers: Readers::new(path), writer }))
     }
 
     /// Assigns a number to each file, for the case that it does not exist.
     fn numbered(&self, files: Vec<HashedBytes>) -> Vec<(blobs::BlobNumber, HashedBytes)> {
-        files.into_iter().map(|file| (self.writer.next_blob(), file)).collect()
-    }
-}
-
-/// Excludes other processes. The system releases the lock however the process ends.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let mut options = File::options();
-    options.create(true).truncate(false).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(&name).map_err(|error| {
-        StoreError::unavailable(format!(
-            "{} cannot be written, so the database file cannot be opened ({error})",
-            Path::new(&name).display()
-        ))
-    })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::unavailable(format!(
-            "{} is in use by another process of Bedside; end that one first",
-            path.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(StoreError::unavailable(error)),
+        files.into_iter().map(|file| (self.writer.next_file(), file)).collect()
     }
 }
 
@@ -202,7 +180,9 @@ impl PatientReader for SqliteStore {
 
     /// Reads one row and commits an empty transaction, which fails if the writer thread has ended.
     async fn check(&self) -> Result<(), StoreError> {
-        self.readers.read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)).await?;
+        self.readers
+            .read(|connection| Ok::<_, StoreError>(connection.query_row("SELECT 1", [], |_| Ok(()))?))
+            .await?;
         self.writer.write(|_| Ok(())).await
     }
 }
