@@ -14,7 +14,7 @@ const UNAUTHORIZED = 13;
 const AUTHENTICATION_FAILED = 18;
 
 const read = (file) => fs.readFileSync(file, 'utf8').trim();
-const password = (user) => read(`${SECRETS}/mongo/${user}-password`);
+const password = (user) => read(`${SECRETS}/mongo-setup/${user}-password`);
 
 const ROLES = {
   // Reads for clients.
