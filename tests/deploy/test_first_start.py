@@ -35,7 +35,7 @@ class FirstStart(unittest.TestCase):
             "ingest drops a collection": by["ingest"].patients.drop,
             "ingest drops indexes": by["ingest"].patients.drop_indexes,
             "ingest defines an index": lambda: by["ingest"].patients.create_index("version"),
-            "setup lists collections": by["setup"].list_collection_names,
+            "setup lists indexes": lambda: list(by["setup"].patients.list_indexes()),
             "setup reads": lambda: by["setup"].patients.find_one(),
             "setup writes": lambda: by["setup"].patients.insert_one({}),
             "setup drops a collection": by["setup"].patients.drop,

@@ -7,7 +7,9 @@ mod containers;
 
 use std::time::{Duration, Instant};
 
-use client::{ClientError, Feed, FeedEvent, FeedMode, FeedSettings, Gateway, Upload, UploadAnswer, UploadFile};
+use client::{
+    ClientError, Feed, FeedEvent, FeedMode, FeedSettings, Gateway, Upload, UploadAnswer, UploadFile,
+};
 use containers::{Secrets, Stack};
 use proto_json::{EcgStatus, FileKind, Mrn, PatientUpdated};
 use testkit::load::Load;
@@ -213,7 +215,10 @@ async fn secrets_are_separate(stack: &Stack) {
     let tokens = stack.compose("exec -T gateway cat /secrets/gateway/tokens").await;
     for line in tokens.lines().filter(|line| !line.starts_with('#')) {
         let hash = line.split_whitespace().nth(2).unwrap_or_default();
-        assert!(hash.len() == 64 && !line.contains("bedside_"), "the token file contains only hashes: {line}");
+        assert!(
+            hash.len() == 64 && !line.contains("bedside_"),
+            "the token file contains only hashes: {line}"
+        );
     }
 }
 
