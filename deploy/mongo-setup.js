@@ -14,7 +14,7 @@ const UNAUTHORIZED = 13;
 const AUTHENTICATION_FAILED = 18;
 
 const read = (file) => fs.readFileSync(file, 'utf8').trim();
-const password = (user) => read(`${SECRETS}/mongo/${user}-password`);
+const password = (user) => read(`${SECRETS}/mongo-setup/${user}-password`);
 
 const ROLES = {
   // Reads for clients.
@@ -22,7 +22,7 @@ const ROLES = {
   // The only writer. It reads the free space. It creates no collections and no indexes.
   ingest: ['find', 'insert', 'update', 'remove', 'dbStats'],
   // Creates collections and indexes, and writes the schema version. It has no access to other documents.
-  setup: ['createCollection', 'createIndex', 'listCollections', 'listIndexes'],
+  setup: ['createCollection', 'createIndex', 'listCollections'],
   // For deploy/backup and deploy/restore: reads everything and replaces collections.
   backup: [
     'find', 'insert', 'remove', 'listCollections', 'listIndexes', 'createCollection', 'createIndex', 'dropCollection',

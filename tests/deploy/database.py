@@ -31,7 +31,8 @@ class Database:
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory()
         self.secrets = pathlib.Path(self.folder.name, "secrets")
-        (self.secrets / "mongo").mkdir(parents=True)
+        for folder in ("mongo", "mongo-setup"):
+            (self.secrets / folder).mkdir(parents=True)
         for user in USERS:
             self.set_password(user, f"password-of-{user}")
         self.data = pathlib.Path(self.folder.name, "data")
@@ -60,7 +61,9 @@ class Database:
         self.commands, self.hold_at_number = [], number
 
     def set_password(self, user, password):
-        (self.secrets / "mongo" / f"{user}-password").write_text(password + "\n")
+        (self.secrets / "mongo-setup" / f"{user}-password").write_text(password + "\n")
+        if user == "root":
+            (self.secrets / "mongo" / "root-password").write_text(password + "\n")
 
     def environment(self, **more):
         address = f"127.0.0.1:{self.port}"

@@ -22,7 +22,7 @@ class FirstStart(unittest.TestCase):
     def assert_users_have_their_rights(self):
         by = {user: self.database.client(user).bedside for user in ("ingest", "query", "setup", "backup")}
         self.addCleanup(lambda: [one.client.close() for one in by.values()])
-        by["setup"].create_collection("patients")
+        by["setup"].create_collection("patients", check_exists=False)
         by["setup"].patients.create_index("name_key")
         by["ingest"].patients.insert_one({"_id": 1, "name": "Ann"})
         self.assertEqual(by["query"].patients.find_one()["name"], "Ann")
@@ -35,6 +35,7 @@ class FirstStart(unittest.TestCase):
             "ingest drops a collection": by["ingest"].patients.drop,
             "ingest drops indexes": by["ingest"].patients.drop_indexes,
             "ingest defines an index": lambda: by["ingest"].patients.create_index("version"),
+            "setup lists indexes": lambda: list(by["setup"].patients.list_indexes()),
             "setup reads": lambda: by["setup"].patients.find_one(),
             "setup writes": lambda: by["setup"].patients.insert_one({}),
             "setup drops a collection": by["setup"].patients.drop,

@@ -85,6 +85,37 @@ class Settings(unittest.TestCase):
         image = services["init"]["image"]
         self.assertEqual(sum(service["image"] == image for service in services.values()), 7)
 
+    def test_every_container_has_a_limit_of_processes(self):
+        for name, service in compose()["services"].items():
+            # A number, because docker-compose 1.29 does not convert the value of a setting.
+            self.assertEqual(service["pids_limit"], 4096 if name == "mongo" else 1024, name)
+
+    def test_each_service_has_only_its_own_secrets(self):
+        services = compose()["services"]
+        volumes = {name: [one for one in service.get("volumes", []) if isinstance(one, str) and "secrets" in one]
+                   for name, service in services.items()}
+        own = {name: [f"secrets-{name}:/secrets/{name}:ro"] for name in volumes}
+        all_secrets = {one.split(":")[0] for one in volumes.pop("init")}
+        for name, mounted in volumes.items():
+            self.assertIn(mounted, ([], own[name]), name)
+            used = set(re.findall(r"/secrets/([a-z-]+)/", str(services[name].get("environment")) + str(services[name].get("command"))))
+            self.assertLessEqual(used, {name}, "the service reads its own secrets")
+        self.assertEqual(all_secrets, {one for one in compose()["volumes"] if one.startswith("secrets")})
+
+    def test_broker_and_database_can_have_separate_disks(self):
+        services = compose()["services"]
+        self.assertIn("${NATS_DATA:-nats-data}:/var/lib/nats", services["nats"]["volumes"])
+        self.assertIn("${MONGO_DATA:-mongo-data}:/data/db", services["mongo"]["volumes"])
+        for volume in ("${NATS_DATA:-nats-data}:/var/lib/nats", "${MONGO_DATA:-mongo-data}:/data/db"):
+            self.assertIn(volume, services["init"]["volumes"], "init sets the owner")
+
+    def test_services_of_a_cluster_reach_brokers_on_other_machines(self):
+        cluster = yaml.safe_load((DEPLOY / "compose.cluster.yaml").read_text())
+        self.assertEqual(cluster["networks"], {"outside": {}})
+        for name in ("setup", "backup", "ingest", "ecg-worker", "gateway"):
+            self.assertIn("outside", cluster["services"][name]["networks"])
+            self.assertEqual(cluster["services"][name]["environment"]["BEDSIDE_NATS_REQUIRE_TLS"], "true")
+
     def test_every_container_has_a_limit_of_open_files(self):
         for name, service in compose()["services"].items():
             self.assertEqual(service["ulimits"]["nofile"], dict.fromkeys(["soft", "hard"], "${OPEN_FILES:-65536}"), name)

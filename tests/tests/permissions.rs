@@ -105,6 +105,11 @@ const SUBSCRIBE: &[(&str, &[&str])] = &[
     ("_INBOX_worker.>", &["worker"]),
     ("_INBOX_monitor.>", &["monitor"]),
     ("_INBOX_backup.>", &["backup"]),
+    // A restore receives the progress reports of consumers, and nothing else.
+    ("$JS.ACK.UPLOADS.>", &["backup"]),
+    ("$JS.ACK.ECG_RESULTS.>", &["backup"]),
+    ("$JS.ACK.ECG_JOBS.>", &[]),
+    ("$JS.ACK.>", &[]),
     ("$JS.>", &[]),
     ("$SYS.>", &[]),
 ];

@@ -16,7 +16,7 @@ pub(crate) struct Stack {
     nats: String,
 }
 
-/// Output of `init tokens`.
+/// Tokens that `init` created, and the password of the monitor apps at the broker.
 #[derive(Debug, Clone)]
 pub(crate) struct Secrets {
     pub(crate) uploader: String,
@@ -91,18 +91,27 @@ impl Stack {
         println!("   up in {:.0} s", started.elapsed().as_secs_f64());
     }
 
-    pub(crate) async fn secrets(&self) -> Secrets {
-        let printed = self.compose("run --rm -T init tokens").await;
-        let value = |name: &str| {
-            let line = printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            line.unwrap_or_else(|| panic!("init prints no {name}")).trim().to_owned()
-        };
+    /// Creates a token of each role. Each is printed only now.
+    pub(crate) async fn create_tokens(&self) -> Secrets {
         Secrets {
-            uploader: value("BEDSIDE_TOKEN_PATIENT_APP"),
-            viewer: value("BEDSIDE_TOKEN_MONITOR_APP"),
-            admin: value("BEDSIDE_TOKEN_OPERATOR"),
-            nats_password: value("BEDSIDE_NATS_PASSWORD"),
+            uploader: self.init("bed bed-1", "BEDSIDE_TOKEN_BED_1").await,
+            viewer: self.init("station station-1", "BEDSIDE_TOKEN_STATION_1").await,
+            admin: self.init("admin operator", "BEDSIDE_TOKEN_OPERATOR").await,
+            nats_password: self.init("logins", "BEDSIDE_NATS_PASSWORD").await,
         }
+    }
+
+    /// Runs the service `init` and returns the value of a line `name=value` of its output.
+    pub(crate) async fn init(&self, args: &str, name: &str) -> String {
+        let printed = self.compose(&format!("run --rm -T init {args}")).await;
+        let line = printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("init {args} prints no {name}: {printed}")).trim().to_owned()
+    }
+
+    /// Names of the files below a path in a running container.
+    pub(crate) async fn files(&self, service: &str, path: &str) -> Vec<String> {
+        let listed = self.compose(&format!("exec -T {service} find {path} -type f")).await;
+        listed.lines().map(|line| line.trim().to_owned()).collect()
     }
 
     /// A client with this token.

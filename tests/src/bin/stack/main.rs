@@ -7,7 +7,9 @@ mod containers;
 
 use std::time::{Duration, Instant};
 
-use client::{Feed, FeedEvent, FeedMode, FeedSettings, Gateway, Upload, UploadAnswer, UploadFile};
+use client::{
+    ClientError, Feed, FeedEvent, FeedMode, FeedSettings, Gateway, Upload, UploadAnswer, UploadFile,
+};
 use containers::{Secrets, Stack};
 use proto_json::{EcgStatus, FileKind, Mrn, PatientUpdated};
 use testkit::load::Load;
@@ -21,12 +23,16 @@ async fn main() {
 
     step("first start");
     stack.up().await;
-    let secrets = stack.secrets().await;
+    let secrets = stack.create_tokens().await;
     let uploader = stack.gateway(&secrets.uploader);
     let viewer = stack.gateway(&secrets.viewer);
 
     step("requests without token, with a wrong token, and with an insufficient role");
     tokens_are_asked_for(&stack, &secrets).await;
+
+    step("each service has only its own secrets, and no token is stored");
+    secrets_are_separate(&stack).await;
+    let (uploader, secrets) = rotated(&stack, uploader, secrets).await;
 
     step("updates are pushed over NATS and over server-sent events");
     let mut nats = FeedSettings::new(viewer.clone(), None);
@@ -112,7 +118,7 @@ async fn main() {
     step("the backup taken under load is restored into an empty system");
     stack.compose("down --volumes").await;
     stack.up().await;
-    let secrets = stack.secrets().await;
+    let secrets = stack.create_tokens().await;
     let viewer = stack.gateway(&secrets.viewer);
     assert_eq!(records::answers(&viewer).await, Vec::<String>::new(), "the new system is empty");
     print!("   {}", stack.script(&format!("restore {}", file("under-load"))).await);
@@ -190,6 +196,45 @@ async fn tokens_are_asked_for(stack: &Stack, secrets: &Secrets) {
             assert_eq!(request.send().await.unwrap().status().as_u16(), expected);
         }
     }
+}
+
+async fn secrets_are_separate(stack: &Stack) {
+    for (service, expected) in [
+        ("gateway", &["key", "nats-password", "query-token", "tokens"][..]),
+        ("query", &["mongodb-uri", "token"]),
+        ("ingest", &["mongodb-uri", "nats-password"]),
+        ("ecg-worker", &["nats-password"]),
+        ("nats", &["passwords.conf", "routes.conf"]),
+        ("mongo", &["keyfile", "root-password"]),
+    ] {
+        let mut files = stack.files(service, "/secrets").await;
+        files.sort();
+        let expected: Vec<_> = expected.iter().map(|file| format!("/secrets/{service}/{file}")).collect();
+        assert_eq!(files, expected, "secrets of {service}");
+    }
+    let tokens = stack.compose("exec -T gateway cat /secrets/gateway/tokens").await;
+    for line in tokens.lines().filter(|line| !line.starts_with('#')) {
+        let hash = line.split_whitespace().nth(2).unwrap_or_default();
+        assert!(
+            hash.len() == 64 && !line.contains("bedside_"),
+            "the token file contains only hashes: {line}"
+        );
+    }
+}
+
+/// Rotates the token of the bed. The gateway rejects the old one without a restart.
+async fn rotated(stack: &Stack, uploader: Gateway, secrets: Secrets) -> (Gateway, Secrets) {
+    let token = stack.init("rotate bed-1", "BEDSIDE_TOKEN_BED_1").await;
+    let new = stack.gateway(&token);
+    let mrn = Mrn::new(9).unwrap();
+    let nine = Upload { name: Some("Nine".to_owned()), ..Upload::of(Vec::new()) };
+    testkit::within("the new token is accepted", || async {
+        new.upload(mrn, &nine, |_| {}).await.ok().map(drop)
+    })
+    .await;
+    let refused = uploader.upload(mrn, &nine, |_| {}).await;
+    assert!(matches!(refused, Err(ClientError::Unauthorized(_))), "{refused:?}");
+    (new, Secrets { uploader: token, ..secrets })
 }
 
 /// Share of a core per worker, so that cores remain for the other services on a small machine.
