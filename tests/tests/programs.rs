@@ -4,7 +4,7 @@
 
 use std::process::{Command, Output};
 
-use testkit::{Mode, MongoServer, NatsServer, Service, System, program};
+use testkit::{Mode, MongoServer, NatsServer, Process, Service, System, http_client, program};
 
 const PROGRAMS: [&str; 5] = ["bedside", "gateway", "ingest", "query", "ecg-worker"];
 
@@ -108,6 +108,91 @@ fn healthcheck_reports_the_health_of_a_running_service() {
     assert_eq!(ask("query", &urls[2]), Some(0), "query does not need the broker");
     system.service(Service::EcgWorker).kill();
     assert_eq!(ask("ecg-worker", &urls[3]), Some(1));
+}
+
+async fn get(address: &str, path: &str) -> (u16, String) {
+    let answer = http_client().get(format!("http://{address}{path}")).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn health_is_served_while_a_program_waits_for_its_dependencies() {
+    let folder = tempfile::tempdir().unwrap();
+    let (nats, mongo) = (["--nats", "nats://127.0.0.1:1"], ["--mongodb", "mongodb://127.0.0.1:1"]);
+    let listen = ["--listen", "127.0.0.1:0"];
+    let cases: [(&str, Vec<&str>, usize, u16, &str); 4] = [
+        ("gateway", [listen, nats].concat(), 1, 503, "gateway is starting\nbus: unavailable\n"),
+        (
+            "ingest",
+            [nats, mongo].concat(),
+            0,
+            503,
+            "ingest is starting\nbus: unavailable\nstore: unavailable\n",
+        ),
+        ("ecg-worker", nats.to_vec(), 0, 503, "ecg-worker is starting\nbus: unavailable\n"),
+        // Query serves at once and connects with the first read.
+        ("query", [listen, mongo].concat(), 1, 200, "query is not ready\nstore: unavailable\nclock: ok\n"),
+    ];
+    for (name, args, admin, alive, unready) in cases {
+        let args = args.into_iter().chain(["--admin-listen", "127.0.0.1:0"]).map(str::to_owned).collect();
+        let mut process = Process::start(name, args, folder.path().join(name), admin + 1);
+        let address = process.address(admin).to_owned();
+        assert_eq!(get(&address, "/readyz").await, (503, unready.to_owned()));
+        assert_eq!(get(&address, "/livez").await.0, alive, "{name}");
+        let checked = run(name, &["--admin-listen", &address, "healthcheck"]);
+        let message = String::from_utf8(checked.stderr).unwrap();
+        assert_eq!(checked.status.code(), Some(1), "{message}");
+        assert!(message.contains("not ready: ") && message.contains(": unavailable"), "{message}");
+        assert_eq!(process.terminate(), Some(0), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn readiness_of_each_program_names_the_failed_dependency() {
+    let mut system = System::start(Mode::Processes);
+    let [gateway, ingest, query, worker] =
+        Service::ALL.map(|service| system.admin_url(service).replace("http://", ""));
+    let ready = async |address: &str| get(address, "/readyz").await;
+    let expected = |status: u16, text: &str| (status, text.to_owned());
+    assert_eq!(ready(&gateway).await, expected(200, "gateway is ready\nbus: ok\ndisk: ok\n"));
+    assert_eq!(ready(&ingest).await, expected(200, "ingest is ready\nbus: ok\nstore: ok\nclock: ok\n"));
+    assert_eq!(ready(&query).await, expected(200, "query is ready\nstore: ok\nclock: ok\n"));
+    assert_eq!(ready(&worker).await, expected(200, "ecg-worker is ready\nbus: ok\n"));
+    system.mongo().unwrap().kill();
+    assert_eq!(ready(&gateway).await.0, 200, "uploads work without the database");
+    let failed = "ingest is not ready\nbus: ok\nstore: unavailable\nclock: ok\n";
+    assert_eq!(ready(&ingest).await, expected(503, failed));
+    assert_eq!(ready(&query).await, expected(503, "query is not ready\nstore: unavailable\nclock: ok\n"));
+    assert_eq!(ready(&worker).await.0, 200);
+    system.nats().unwrap().kill();
+    assert_eq!(ready(&gateway).await, expected(503, "gateway is not ready\nbus: unavailable\ndisk: ok\n"));
+    assert_eq!(ready(&worker).await, expected(503, "ecg-worker is not ready\nbus: unavailable\n"));
+    for address in [&gateway, &ingest, &query, &worker] {
+        assert_eq!(get(address, "/livez").await.0, 200, "the programs work on");
+    }
+    for (service, address) in Service::ALL.into_iter().zip([gateway, ingest, query, worker]) {
+        assert_eq!(system.service(service).terminate(), Some(0), "{service:?}");
+        assert!(std::net::TcpStream::connect(address).is_err(), "the port is closed");
+    }
+}
+
+/// In one process the clients' port serves the health, too.
+#[tokio::test]
+async fn standalone_is_not_ready_during_the_drain_wait() {
+    let mut system = System::start_with(Mode::Standalone, &["--drain-wait", "60s"]);
+    let address = system.url().replace("http://", "");
+    let checks = "bus: ok\ndisk: ok\nclock: ok\nstore: ok\ningest: ok\necg-worker: ok\n";
+    assert_eq!(get(&address, "/readyz").await, (200, format!("gateway is ready\n{checks}")));
+    let healthcheck = || run("bedside", &["healthcheck", "--gateway", &format!("http://{address}")]);
+    assert_eq!(healthcheck().status.code(), Some(0));
+    let pid = system.service(Service::Gateway).pid().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    testkit::within("readiness fails", || async {
+        (get(&address, "/readyz").await == (503, format!("gateway is shutting down\n{checks}"))).then_some(())
+    })
+    .await;
+    assert_eq!(healthcheck().status.code(), Some(1));
+    assert_eq!(get(&address, "/api/v1/patients").await.0, 200, "requests are served");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Properties of the synthetic ECG.
 
-use ecg::synth::{self, Dropout, DropoutKind, Rhythm, Settings};
+use ecg::synth::{self, Dropout, DropoutKind, Pause, Rhythm, Settings};
 
 fn intervals_ms(beats: &[f64]) -> Vec<f64> {
     beats.windows(2).map(|pair| (pair[1] - pair[0]) * 1000.0).collect()
@@ -77,6 +77,48 @@ fn irregular_rhythm_is_irregular() {
     let settings = Settings { rhythm: Rhythm::Irregular, duration_s: 120.0, ..Settings::default() };
     let (mean_ms, sd_ms) = mean_and_deviation(&intervals_ms(&synth::generate(&settings).beat_times_s));
     assert!(sd_ms / mean_ms > 0.15, "{sd_ms} of {mean_ms}");
+}
+
+#[test]
+fn ventricular_tachycardia_is_regular_and_wide() {
+    let wide = |rhythm| {
+        let settings = Settings { rhythm, mean_bpm: 160.0, rr_sd_ms: 10.0, ..Settings::default() };
+        let made = synth::generate(&settings);
+        let (mean_ms, sd_ms) = mean_and_deviation(&intervals_ms(&made.beat_times_s));
+        assert!((mean_ms - 375.0).abs() < 10.0 && sd_ms < 20.0, "{mean_ms} {sd_ms}");
+        // Width of the R wave at half of its height above the median.
+        let samples = &made.strip.segments[0].samples;
+        let mut sorted = samples.clone();
+        sorted.sort_by(f32::total_cmp);
+        let median = sorted[sorted.len() / 2];
+        let width = |time_s: &f64| {
+            let peak = (time_s * 360.0).round() as usize;
+            let half = (samples[peak] + median) / 2.0;
+            let run = |samples: &mut dyn Iterator<Item = &f32>| {
+                samples.take_while(|sample| **sample > half).count() as f64
+            };
+            (run(&mut samples[peak..].iter()) + run(&mut samples[..peak].iter().rev())) / 0.36
+        };
+        let widths: Vec<f64> = made.beat_times_s.iter().map(width).collect();
+        widths.iter().sum::<f64>() / widths.len() as f64
+    };
+    let (normal, ventricular) = (wide(Rhythm::Sinus), wide(Rhythm::VentricularTachycardia));
+    assert!(ventricular > 2.0 * normal && ventricular > 55.0, "{normal} ms and {ventricular} ms");
+}
+
+#[test]
+fn asystole_and_pauses_have_no_beats() {
+    let asystole = synth::generate(&Settings { rhythm: Rhythm::Asystole, ..Settings::default() });
+    assert!(asystole.beat_times_s.is_empty());
+    assert!(
+        asystole.strip.segments[0].samples.iter().all(|sample| sample.abs() < 0.15),
+        "only noise and drift"
+    );
+    let pause = Pause { start_s: 10.0, length_s: 4.0 };
+    let beats = synth::generate(&Settings { pauses: vec![pause], ..Settings::default() }).beat_times_s;
+    let longest = intervals_ms(&beats).into_iter().fold(0.0, f64::max);
+    assert!((4_000.0..6_000.0).contains(&longest), "{longest}");
+    assert!(!beats.iter().any(|time| (10.1..13.9).contains(time)));
 }
 
 #[test]

@@ -1,37 +1,47 @@
-//! Health and metrics endpoints of a service: `/livez`, `/readyz` and `/metrics`.
+//! Health and metrics endpoints of a service: `/livez`, `/readyz` and `/metrics`, for GET and HEAD.
+//!
+//! `/livez` is 200 while the service works, including its shutdown; while it starts, 503. A load balancer sends
+//! requests to services that are alive. `/readyz` is 200 if the service works and all required checks pass, otherwise
+//! 503. Its body states the phase in the first line and then one line for each check: `ok`, `unavailable`, or `wrong`
+//! for a condition that needs attention but does not prevent service. Causes are logged and not sent, because they may
+//! contain addresses.
+
+use std::pin::pin;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use runtime::health::{self, Check};
+use runtime::health::{Health, Phase};
 use runtime::{Metrics, Shutdown, StartError};
 use tokio::net::TcpListener;
 
 use crate::server::{self, Limits};
 
-/// `/livez`: 200 while the process runs. `/readyz`: 200 if all checks pass, otherwise 503; one line per
-/// check. `/metrics`: metrics in the Prometheus text format.
-pub fn router(service: &'static str, checks: Vec<Check>, metrics: Metrics) -> Router {
-    health(service, checks.clone()).merge(metrics_router(service, checks, metrics))
+/// `/livez`, `/readyz` and `/metrics`.
+pub fn router(service: &'static str, health: Health, metrics: Metrics) -> Router {
+    health_router(service, health.clone()).merge(metrics_router(service, health, metrics))
 }
 
 /// Only `/livez` and `/readyz`.
-pub fn health(service: &'static str, checks: Vec<Check>) -> Router {
+pub fn health_router(service: &'static str, health: Health) -> Router {
+    let state = health.clone();
     Router::new()
-        .route("/livez", get(async move || format!("{service} is alive\n")))
-        .route("/readyz", get(async move || readiness(service, &checks).await))
+        .route("/livez", get(async move || liveness(service, &state)))
+        .route("/readyz", get(async move || readiness(service, &health).await))
 }
 
-/// Only `/metrics`. Each request runs the checks, so that an alert can name the dependency that is down.
-pub fn metrics_router(service: &'static str, checks: Vec<Check>, metrics: Metrics) -> Router {
+/// Only `/metrics`, in the Prometheus text format. Each request runs the checks, so that an alert can name the
+/// dependency that is down.
+pub fn metrics_router(service: &'static str, health: Health, metrics: Metrics) -> Router {
     metrics::describe_gauge!("bedside_dependency_up", "1 if the service reaches the dependency, otherwise 0");
     Router::new().route(
         "/metrics",
         get(async move || {
-            for (check, result) in health::run(&checks).await {
-                let labels = [("service", service), ("dependency", check.name())];
-                metrics::gauge!("bedside_dependency_up", &labels).set(f64::from(u8::from(result.is_ok())));
+            for check in health.check().await {
+                let labels = [("service", service), ("dependency", check.name)];
+                metrics::gauge!("bedside_dependency_up", &labels)
+                    .set(f64::from(u8::from(check.result.is_ok())));
             }
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
         }),
@@ -45,31 +55,69 @@ pub fn metrics_router(service: &'static str, checks: Vec<Check>, metrics: Metric
 pub async fn serve(
     service: &'static str,
     listener: TcpListener,
-    checks: Vec<Check>,
+    health: Health,
     shutdown: &Shutdown,
 ) -> Result<(), StartError> {
-    let router = router(service, checks, Metrics::install());
+    let router = router(service, health, Metrics::install());
     server::serve(listener, router, Limits::of(service), shutdown)
         .await
         .map_err(|error| StartError::failed(format!("health and metrics are no longer served: {error}")))
 }
 
-async fn readiness(service: &str, checks: &[Check]) -> impl IntoResponse + use<> {
-    let results = health::run(checks).await;
-    let ready = results.iter().all(|(check, result)| result.is_ok() || !check.is_required());
-    let mut text = format!("{service} is {}\n", if ready { "ready" } else { "not ready" });
-    for (check, result) in results {
-        let name = check.name();
-        // The cause may contain addresses: it is logged and not sent.
-        if let Err(cause) = &result {
-            tracing::warn!(part = name, cause, "not ready");
+/// Runs `work`, and [`serve`] at the same time, so that the endpoints answer while `work` waits for its dependencies.
+/// The end of `work` begins the shutdown.
+///
+/// # Errors
+/// Those of `work` and of [`serve`].
+pub async fn serve_during(
+    work: impl Future<Output = Result<(), StartError>>,
+    service: &'static str,
+    listener: TcpListener,
+    health: Health,
+    shutdown: &Shutdown,
+) -> Result<(), StartError> {
+    let mut served = pin!(serve(service, listener, health, shutdown));
+    let mut work = pin!(work);
+    tokio::select! {
+        worked = &mut work => {
+            shutdown.begin();
+            worked.and(served.await)
         }
-        let state = match result {
+        served = &mut served => work.await.and(served),
+    }
+}
+
+fn liveness(service: &str, health: &Health) -> Response {
+    match health.phase() {
+        Phase::Starting => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{service} is starting\n")).into_response()
+        }
+        Phase::InService | Phase::ShuttingDown => format!("{service} is alive\n").into_response(),
+    }
+}
+
+async fn readiness(service: &str, health: &Health) -> Response {
+    let results = health.check().await;
+    let phase = health.phase();
+    let is_ready = phase == Phase::InService && !results.iter().any(|check| check.prevents_readiness());
+    let state = match phase {
+        Phase::Starting => "starting",
+        Phase::ShuttingDown => "shutting down",
+        Phase::InService if is_ready => "ready",
+        Phase::InService => "not ready",
+    };
+    let mut text = format!("{service} is {state}\n");
+    for check in results {
+        let state = match &check.result {
             Ok(()) => "ok",
-            Err(_) if check.is_required() => "unavailable",
+            Err(_) if check.is_required => "unavailable",
             Err(_) => "wrong",
         };
-        text.push_str(&format!("{name}: {state}\n"));
+        if let Err(cause) = &check.result {
+            tracing::warn!(part = check.name, cause, state, "a readiness check fails");
+        }
+        text.push_str(&format!("{}: {state}\n", check.name));
     }
-    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, text).into_response()
 }

@@ -40,6 +40,8 @@ kinds! {
     TOO_SLOW = REQUEST_TIMEOUT "request-timeout" "The request took too long to arrive";
     /// 409
     NAME_DIFFERS = CONFLICT "name-differs" "The patient has another name";
+    /// 409
+    TIME_IN_FUTURE = CONFLICT "time-in-future" "The time of recording is in the future of the server";
     /// 413
     TOO_LARGE = PAYLOAD_TOO_LARGE "too-large" "Too large";
     /// 415

@@ -43,10 +43,13 @@ pub async fn healthcheck(admin: SocketAddr) -> Result<(), StartError> {
     }
     let parts = body.lines().filter(|line| line.ends_with(": unavailable"));
     let parts = parts.collect::<Vec<_>>().join(", ");
-    Err(StartError::failed(if parts.is_empty() {
-        format!("not ready: {address} answers {status}")
-    } else {
-        format!("not ready: {parts}")
+    // While a service starts or shuts down, the first line states it.
+    let state = body.lines().next().filter(|line| !line.is_empty() && !line.ends_with(" is not ready"));
+    Err(StartError::failed(match (state, parts.is_empty()) {
+        (Some(state), true) => format!("not ready: {state}"),
+        (Some(state), false) => format!("not ready: {state}; {parts}"),
+        (None, true) => format!("not ready: {address} answers {status}"),
+        (None, false) => format!("not ready: {parts}"),
     }))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bus::WorkQueue;
 use clap::Parser;
 use http_server::admin;
-use runtime::health::Check;
+use runtime::health::{Check, Health};
 use runtime::{LogArgs, NatsArgs, Shutdown, StartError};
 
 /// Analyses and draws raw ECGs. Any number of workers can share the queue.
@@ -42,15 +42,15 @@ async fn run(program: Program) -> Result<(), StartError> {
     let shutdown = Shutdown::on_signal();
     http_server::print_address("ecg-worker", &listener)?;
 
-    let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
-    let queue: Arc<dyn WorkQueue> = nats.clone();
-    let checks = vec![Check::bus(&queue)];
-    let ports = ecg_worker::Ports { queue, staging: nats };
-    let (worked, served) = tokio::join!(
-        ecg_worker::run(config, ports, shutdown.clone()),
-        admin::serve("ecg-worker", listener, checks, &shutdown),
-    );
-    worked.and(served)
+    let health = Health::starting(&["bus"], &shutdown);
+    let work = async {
+        let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
+        let queue: Arc<dyn WorkQueue> = nats.clone();
+        health.begin_service(vec![Check::bus(&queue)]);
+        let ports = ecg_worker::Ports { queue, staging: nats };
+        ecg_worker::run(config, ports, shutdown.clone()).await
+    };
+    admin::serve_during(work, "ecg-worker", listener, health.clone(), &shutdown).await
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use std::time::Duration;
 use bus::{BusPorts, WorkQueue};
 use http_server::ServerTls;
 use runtime::disk::DiskReserve;
-use runtime::health::Check;
+use runtime::health::{Check, Health};
 use runtime::{Secret, Shutdown, StartError};
 use tokio::net::TcpListener;
 
@@ -92,14 +92,15 @@ pub async fn run_on(
     config.check()?;
     let key = config.key()?;
     let audit = open_audit_log(&config, key.clone())?;
-    let shutdown = shutdown.later(config.drain_wait);
+    let (begun, shutdown) = (shutdown.clone(), shutdown.later(config.drain_wait));
     let clock = Arc::new(Clock::default());
     let disks = config.disks();
     let health = config.admin_for_clients.then(|| {
         let mut checks = checks(&ports.bus.queue, &disks);
         checks.push(Clock::check(&clock));
         checks.extend(ports.checks.clone());
-        checks
+        // Not the delayed signal: readiness fails during the drain wait.
+        Health::of(checks, &begun)
     });
     let tls = config.tls.open()?;
     let acceptors = tls.as_ref().map(ServerTls::acceptors);

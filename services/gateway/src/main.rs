@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use bus::BusPorts;
 use clap::Parser;
 use http_server::admin;
+use runtime::health::Health;
 use runtime::{LogArgs, NatsArgs, Secret, Shutdown, StartError};
 
 /// The public API: accepts uploads, streams events, forwards reads to the query service
@@ -56,16 +57,16 @@ async fn run(program: Program) -> Result<(), StartError> {
     http_server::print_address_with_scheme(config.scheme(), "gateway", &listener)?;
     http_server::print_address("gateway admin", &admin_listener)?;
 
-    let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
-    let bus = BusPorts::of(&nats);
-    let checks = gateway::checks(&bus.queue, &config.disks());
-    let reads = gateway::Reads::Http { address: query, token: query_token };
-    let ports = gateway::Ports { bus, reads, checks: Vec::new() };
-    let (served, admin) = tokio::join!(
-        gateway::run_on(listener, config, ports, shutdown.clone()),
-        admin::serve("gateway", admin_listener, checks, &shutdown),
-    );
-    served.and(admin)
+    let health = Health::starting(&["bus"], &shutdown);
+    let work = async {
+        let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
+        let bus = BusPorts::of(&nats);
+        health.begin_service(gateway::checks(&bus.queue, &config.disks()));
+        let reads = gateway::Reads::Http { address: query, token: query_token };
+        let ports = gateway::Ports { bus, reads, checks: Vec::new() };
+        gateway::run_on(listener, config, ports, shutdown.clone()).await
+    };
+    admin::serve_during(work, "gateway", admin_listener, health.clone(), &shutdown).await
 }
 
 #[cfg(test)]

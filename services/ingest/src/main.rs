@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bus::BusPorts;
 use clap::{Parser, Subcommand};
 use http_server::admin;
-use runtime::health::Check;
+use runtime::health::{Check, Health};
 use runtime::{LogArgs, MongoArgs, NatsArgs, ProvisionArgs, Shutdown, StartError};
 use store::PatientReader;
 
@@ -86,24 +86,23 @@ async fn run(program: Program) -> Result<(), StartError> {
     let shutdown = Shutdown::on_signal();
     http_server::print_address("ingest", &listener)?;
 
-    let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
-    let ready = if provisioning.mongodb_provisioned {
-        runtime::wait_for_mongo(&store, &shutdown).await?
-    } else {
-        runtime::prepare_mongo(&store, &shutdown).await?
+    let health = Health::starting(&["bus", "store"], &shutdown);
+    let work = async {
+        let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
+        let ready = if provisioning.mongodb_provisioned {
+            runtime::wait_for_mongo(&store, &shutdown).await?
+        } else {
+            runtime::prepare_mongo(&store, &shutdown).await?
+        };
+        if !ready {
+            return Ok(());
+        }
+        let reader: Arc<dyn PatientReader> = store.clone();
+        let bus = BusPorts::of(&nats);
+        health.begin_service(vec![Check::bus(&bus.queue), Check::store(&reader), Check::clock(&reader)]);
+        ingest::run(config, ingest::Ports::of(bus, store), shutdown.clone()).await
     };
-    if !ready {
-        return Ok(());
-    }
-    let reader: Arc<dyn PatientReader> = store.clone();
-    let bus = BusPorts::of(&nats);
-    let checks = vec![Check::bus(&bus.queue), Check::store(&reader), Check::clock(&reader)];
-    let ports = ingest::Ports::of(bus, store);
-    let (worked, served) = tokio::join!(
-        ingest::run(config, ports, shutdown.clone()),
-        admin::serve("ingest", listener, checks, &shutdown),
-    );
-    worked.and(served)
+    admin::serve_during(work, "ingest", listener, health.clone(), &shutdown).await
 }
 
 /// Waits for broker and store, as the services do, so that it can be started together with them.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use http_server::admin;
+use runtime::health::Health;
 use runtime::{LogArgs, MongoArgs, Shutdown, StartError};
 
 /// The read API of the patient store; answers the reads that the gateway forwards
@@ -43,11 +44,11 @@ async fn run(program: Program) -> Result<(), StartError> {
     http_server::print_address("query admin", &admin_listener)?;
 
     let ports = query::Ports::of(store.clone());
-    let checks = query::checks(&ports.patients);
+    let health = Health::of(query::checks(&ports.patients), &shutdown);
     let served = async {
         tokio::join!(
             query::run_on(listener, token, ports, shutdown.clone()),
-            admin::serve("query", admin_listener, checks, &shutdown),
+            admin::serve("query", admin_listener, health, &shutdown),
         )
     };
     let access = runtime::refuse_wrong_login(&store);

@@ -10,19 +10,15 @@ use runtime::{ByteSize, LogArgs, RetryArgs, Secret, Shutdown, StartError};
 use store::sqlite::SqliteStore;
 
 use crate::data_dir::{self, DataArgs, Purpose};
+use crate::demo::{Demo, DemoArgs};
 
 /// Settings of the whole system in one process.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     data: DataArgs,
-    /// Add simulated patients that send an ECG every few seconds. The demo has its own data directory,
-    /// `bedside-demo` in the user's data directory, which is cleared at each start
-    #[arg(long, env = "BEDSIDE_DEMO")]
-    demo: bool,
-    /// Keep the data of earlier demos
-    #[arg(long, requires = "demo")]
-    keep: bool,
+    #[command(flatten)]
+    demo: DemoArgs,
     /// Accept the current time of this computer as correct. This ends the alarm that the clock is behind a
     /// time that it has shown before. Correct the clock first
     #[arg(long)]
@@ -59,7 +55,6 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
     let Args {
         data,
         demo,
-        keep,
         accept_clock,
         max_queued,
         max_staged,
@@ -69,19 +64,21 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
         worker,
         mut log,
     } = args;
-    if demo && log_is_default {
+    if demo.demo && log_is_default {
         DEMO_LOG.clone_into(&mut log.log);
     }
     runtime::init_logging("standalone", &log)?;
     gateway.admin_for_clients = true;
     gateway.check()?;
-    if demo && (gateway.tokens.is_some() || gateway.scheme() == "https") {
+    if demo.demo && (gateway.tokens.is_some() || gateway.scheme() == "https") {
         return Err(StartError::config(
             "--demo is for use on this machine only: remove it, or remove --tokens and --tls-cert",
         ));
     }
+    // Read before the directory of the demo is cleared.
+    let scenario = demo.demo.then(|| demo.scenario()).transpose()?;
     let scheme = gateway.scheme();
-    let purpose = if demo { Purpose::Demo { keep } } else { Purpose::Patients };
+    let purpose = if demo.demo { Purpose::Demo { keep: demo.keep } } else { Purpose::Patients };
     let data = data.path_for(purpose)?;
     let _lock = data_dir::open(&data, purpose)?;
     if gateway.key_file.is_none() {
@@ -115,11 +112,12 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
     let ingest = tokio::spawn(ingest::run(ingest, ingest_ports, behind_gateway.clone()));
     let worker_ports = ecg_worker::Ports { queue: bus.queue.clone(), staging: bus.staging.clone() };
     let worker = tokio::spawn(ecg_worker::run(worker, worker_ports, behind_gateway.clone()));
-    if demo {
+    if let Some(scenario) = scenario {
         let settings = client::Settings::new(format!("http://{address}"));
         let gateway = client::Gateway::new(&settings).map_err(StartError::failed)?;
-        tokio::spawn(crate::demo::run(gateway, shutdown.clone()));
-        println!("Demo with {} simulated patients.", crate::demo::patient_count());
+        let demo = Demo::start(scenario, demo.demo_pace);
+        println!("{}", demo.banner());
+        tokio::spawn(demo.run(gateway, shutdown.clone()));
     }
     println!("Not a certified medical device: not for clinical use.");
     println!("Data directory: {}", data.display());
@@ -127,7 +125,11 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
     println!("Bedside listens on {scheme}://{address}");
 
     let query_ports = query::Ports::of(store);
-    let checks = vec![Check::store(&query_ports.patients)];
+    let checks = vec![
+        Check::store(&query_ports.patients),
+        Check::task("ingest", ingest.abort_handle()),
+        Check::task("ecg-worker", worker.abort_handle()),
+    ];
     let reads = gateway::Reads::InProcess(query::router(query_ports));
     let served = gateway::run_on(listener, gateway, gateway::Ports { bus, reads, checks }, shutdown).await;
     behind_gateway.begin();

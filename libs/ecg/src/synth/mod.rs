@@ -4,7 +4,7 @@
 //! for generating synthetic electrocardiogram signals", IEEE Transactions on Biomedical Engineering 50(3),
 //! 289-294, 2003. A point moves around a unit circle once per heart beat; Gaussian terms at the angles of the
 //! P, Q, R, S and T waves move it up and down. The spectrum of the RR intervals has a slow (Mayer) and a
-//! respiratory peak. Noise, mains hum, drift, premature beats, an irregular rhythm and dropouts are added.
+//! respiratory peak. Noise, mains hum, drift, premature beats, other rhythms, pauses and dropouts are added.
 
 mod noise;
 mod random;
@@ -32,6 +32,8 @@ pub struct Settings {
     pub rhythm: Rhythm,
     /// Share of premature wide beats with a compensatory pause, 0 to 0.5.
     pub ectopy: f64,
+    /// Intervals without beats.
+    pub pauses: Vec<Pause>,
     /// Height of the R wave in millivolts. Negative values invert the lead.
     pub amplitude_mv: f64,
     /// Standard deviation of white noise in millivolts.
@@ -57,6 +59,19 @@ pub enum Rhythm {
     Sinus,
     /// As in atrial fibrillation: random intervals, no P waves, fibrillation waves.
     Irregular,
+    /// Regular wide beats without P waves.
+    VentricularTachycardia,
+    /// No beats.
+    Asystole,
+}
+
+/// An interval without beats, as in a sinus arrest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pause {
+    /// Seconds from the start.
+    pub start_s: f64,
+    /// Duration in seconds.
+    pub length_s: f64,
 }
 
 /// An interval without a usable signal.
@@ -89,6 +104,7 @@ impl Default for Settings {
             lf_hf_ratio: 0.5,
             rhythm: Rhythm::Sinus,
             ectopy: 0.0,
+            pauses: Vec::new(),
             amplitude_mv: 1.1,
             noise_mv: 0.01,
             muscle_mv: 0.0,

@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use super::random::Random;
-use super::{Rhythm, Settings};
+use super::{Pause, Rhythm, Settings};
 
 /// Center and width of the slow (Mayer) peak of the RR spectrum in hertz.
 const SLOW_HZ: (f64, f64) = (0.1, 0.01);
@@ -15,31 +15,50 @@ const WAVES: usize = 12;
 const PREMATURE: f64 = 0.62;
 /// Standard deviation of irregular intervals as a share of their mean.
 const IRREGULAR_SD: f64 = 0.22;
+/// Standard deviation of the intervals of a ventricular tachycardia as a share of their mean.
+const VENTRICULAR_SD: f64 = 0.015;
 
 /// A beat to be drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Beat {
     pub(super) time_s: f64,
-    /// Whether the beat is premature and wide.
-    pub(super) ectopic: bool,
+    /// Whether the beat comes from a ventricle: it is wide and has no P wave.
+    pub(super) ventricular: bool,
 }
 
-/// Returns beats from before the start to after the end, so that both ends have complete waves.
+/// Returns the time before the start from which the trace is computed, in seconds, so that it has settled. Beats without
+/// pauses between their waves move the baseline, which settles within some seconds.
+pub(super) fn lead_in_s(rhythm: Rhythm) -> f64 {
+    if rhythm == Rhythm::VentricularTachycardia { 5.0 } else { 0.5 }
+}
+
+/// Returns beats from before the start to after the end, so that both ends have complete waves. An asystole has
+/// none.
 pub(super) fn beats(settings: &Settings, random: &mut Random) -> Vec<Beat> {
+    if settings.rhythm == Rhythm::Asystole {
+        return Vec::new();
+    }
+    let ventricular = settings.rhythm == Rhythm::VentricularTachycardia;
     let mean_s = 60.0 / settings.mean_bpm;
     let tachogram = Tachogram::new(settings, random);
     let mut beats = Vec::new();
     let mut time_s = -mean_s * (1.0 + random.uniform());
+    if ventricular {
+        time_s -= lead_in_s(settings.rhythm);
+    }
     let mut just_ectopic = true;
     while time_s < settings.duration_s + 2.0 * mean_s {
-        beats.push(Beat { time_s, ectopic: false });
+        beats.push(Beat { time_s, ventricular });
         let interval_s = match settings.rhythm {
-            Rhythm::Sinus => (mean_s + tachogram.deviation_s(time_s)).max(0.35 * mean_s),
+            Rhythm::Sinus | Rhythm::Asystole => (mean_s + tachogram.deviation_s(time_s)).max(0.35 * mean_s),
             Rhythm::Irregular => mean_s * (1.0 + IRREGULAR_SD * random.normal()).clamp(0.5, 1.8),
+            Rhythm::VentricularTachycardia => {
+                mean_s * (1.0 + VENTRICULAR_SD * random.normal()).clamp(0.9, 1.1)
+            }
         };
         // A premature beat replaces the regular one. The next beat comes at its regular time.
         if !just_ectopic && random.uniform() < settings.ectopy {
-            beats.push(Beat { time_s: time_s + PREMATURE * interval_s, ectopic: true });
+            beats.push(Beat { time_s: time_s + PREMATURE * interval_s, ventricular: true });
             time_s += 2.0 * interval_s;
             just_ectopic = settings.ectopy < 0.5;
         } else {
@@ -47,7 +66,14 @@ pub(super) fn beats(settings: &Settings, random: &mut Random) -> Vec<Beat> {
             just_ectopic = false;
         }
     }
+    beats.retain(|beat| !settings.pauses.iter().any(|pause| pause.contains(beat.time_s)));
     beats
+}
+
+impl Pause {
+    fn contains(&self, time_s: f64) -> bool {
+        (self.start_s..self.start_s + self.length_s).contains(&time_s)
+    }
 }
 
 /// Deviation of the RR interval over time: spectral lines with random phases.

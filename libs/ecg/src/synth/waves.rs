@@ -3,7 +3,7 @@
 use std::f64::consts::{PI, TAU};
 
 use super::random::Random;
-use super::rhythm::Beat;
+use super::rhythm::{self, Beat};
 use super::{Rhythm, Settings};
 
 /// A wave of a beat: angle and width in radians, and strength.
@@ -28,9 +28,11 @@ const NORMAL: [Wave; 5] = [
 ];
 /// The same without a P wave.
 const WITHOUT_P: [Wave; 4] = [NORMAL[1], NORMAL[2], NORMAL[3], NORMAL[4]];
-/// A premature ventricular beat (not in the paper): no P wave, a QRS complex three times as wide, an inverted
-/// T wave.
-const ECTOPIC: [Wave; 3] = [wave(0.0, 6.4, 0.27), wave(42.0, -1.7, 0.3), wave(115.0, -0.55, 0.45)];
+/// A ventricular beat (not in the paper): no P wave, a QRS complex three times as wide, an inverted T wave.
+const VENTRICULAR: [Wave; 3] = [wave(0.0, 6.4, 0.27), wave(42.0, -1.7, 0.3), wave(115.0, -0.55, 0.45)];
+/// A beat of a ventricular tachycardia (not in the paper): a QRS complex of about 130 ms that goes
+/// over into an opposite T wave.
+const TACHYCARDIC: [Wave; 2] = [wave(0.0, 5.0, 0.3), wave(85.0, -0.7, 0.5)];
 /// Height of the R wave of [`NORMAL`] at 60 beats per minute in units of the model.
 const R_HEIGHT: f64 = 0.0425;
 /// Limits of the speed along the circle relative to its mean, so that a long pause does not stretch the beat
@@ -57,7 +59,7 @@ pub(super) fn trace(
     let spread = (settings.mean_bpm / 60.0).sqrt();
     let scale = settings.amplitude_mv / R_HEIGHT;
     let (tremble_hz, tremble_mv) = match settings.rhythm {
-        Rhythm::Sinus => (0.0, 0.0),
+        Rhythm::Sinus | Rhythm::VentricularTachycardia | Rhythm::Asystole => (0.0, 0.0),
         Rhythm::Irregular => {
             (FIBRILLATION.0 + random.normal() * 0.5, FIBRILLATION.1 * settings.amplitude_mv.abs())
         }
@@ -66,37 +68,36 @@ pub(super) fn trace(
     let mut samples = Vec::with_capacity(count);
     let mut height = 0.0;
     let mut next = 1;
-    // Starts half a second early, so that the trace has settled.
-    let lead_in = (0.5 * rate_hz) as i64;
+    let lead_in = (rhythm::lead_in_s(settings.rhythm) * rate_hz) as i64;
     for index in -lead_in..count as i64 {
         let time_s = index as f64 * step_s;
         while beats.get(next).is_some_and(|beat| nearest_changes(beats[next - 1], *beat) <= time_s) {
             next += 1;
         }
-        let beat = beats[next - 1];
-        let neighbour = if time_s < beat.time_s {
-            next.checked_sub(2).and_then(|before| beats.get(before))
-        } else {
-            beats.get(next)
-        };
-        let round_s = neighbour.map_or(mean_s, |neighbour| (neighbour.time_s - beat.time_s).abs());
-        let round_s = round_s.clamp(STRETCH.start * mean_s, STRETCH.end * mean_s);
-        let speed = TAU / round_s;
-        let angle = (time_s - beat.time_s) * speed;
-        // In a pause longer than a cycle the point waits, and no wave acts on it.
-        let waits = angle.abs() > PI;
-        let waves: &[Wave] = match (beat.ectopic, settings.rhythm) {
-            (true, _) => &ECTOPIC,
-            (false, Rhythm::Sinus) => &NORMAL,
-            (false, Rhythm::Irregular) => &WITHOUT_P,
-        };
-        // The strength follows the speed, so that the height of a wave does not depend on the length of the
-        // cycle.
-        let push: f64 = if waits {
-            0.0
-        } else {
+        let push = beats.get(next - 1).map_or(0.0, |beat| {
+            let neighbour = if time_s < beat.time_s {
+                next.checked_sub(2).and_then(|before| beats.get(before))
+            } else {
+                beats.get(next)
+            };
+            let round_s = neighbour.map_or(mean_s, |neighbour| (neighbour.time_s - beat.time_s).abs());
+            let round_s = round_s.clamp(STRETCH.start * mean_s, STRETCH.end * mean_s);
+            let speed = TAU / round_s;
+            let angle = (time_s - beat.time_s) * speed;
+            // In a pause longer than a cycle the point waits, and no wave acts on it.
+            if angle.abs() > PI {
+                return 0.0;
+            }
+            let waves: &[Wave] = match (beat.ventricular, settings.rhythm) {
+                (true, Rhythm::VentricularTachycardia) => &TACHYCARDIC,
+                (true, _) => &VENTRICULAR,
+                (false, Rhythm::Irregular) => &WITHOUT_P,
+                (false, _) => &NORMAL,
+            };
+            // The strength follows the speed, so that the height of a wave does not depend on the length of
+            // the cycle.
             waves.iter().map(|wave| wave.push_at(angle, spread)).sum::<f64>() * mean_s / round_s
-        };
+        });
         // dz/dt = push - z, integrated exactly in z. A point that starts on the circle stays on it, so only
         // the angle of the first two equations is needed.
         let decay = (-step_s).exp();

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use http_server::problem::{ApiError, ProblemType, text};
 use http_server::{admin, observe};
 use runtime::Metrics;
-use runtime::health::Check;
+use runtime::health::Health;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::App;
@@ -58,7 +58,7 @@ pub(crate) const OWN: [(&str, &str); 11] = [
     ("post", "/api/v1/dead-letters/{id}/retry"),
 ];
 
-pub(crate) fn router(app: &Arc<App>, health: Option<Vec<Check>>) -> Router {
+pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
     let guarded = |permission| from_fn_with_state((app.clone(), permission), access::guard);
     let public = || from_fn_with_state(app.clone(), access::limit_public);
     let mut reads = Router::new();
@@ -87,11 +87,11 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Vec<Check>>) -> Router {
     );
     let open = open.route_layer(public());
     let mut router = reads.merge(uploads).merge(events).merge(dead_letters).merge(open);
-    if let Some(checks) = health {
-        let health = admin::health("gateway", checks.clone());
+    if let Some(health) = health {
         // The metrics reveal the load, so they require a token where other machines can connect.
-        let metrics = admin::metrics_router("gateway", checks, Metrics::install())
+        let metrics = admin::metrics_router("gateway", health.clone(), Metrics::install())
             .route_layer(guarded(Permission::Read));
+        let health = admin::health_router("gateway", health);
         router = router.merge(health.route_layer(public()).with_state(())).merge(metrics.with_state(()));
     }
     router

@@ -90,12 +90,18 @@ impl<'a> LegacyBody<'a> {
 
     pub(crate) fn mrn(&self) -> Result<Mrn, InvalidMrn> {
         let raw = self.medical_record_number.ok_or(InvalidMrn::Missing)?;
-        let text = match string(raw) {
+        let (text, mrn) = match string(raw) {
             Some(text) if text.is_empty() => return Err(InvalidMrn::Missing),
-            Some(text) => text,
-            None => Cow::Borrowed(raw),
+            Some(text) => {
+                let mrn = text.parse().ok();
+                (text, mrn)
+            }
+            None => {
+                let number = integer(raw).and_then(|number| u64::try_from(number).ok());
+                (Cow::Borrowed(raw), number.and_then(|number| Mrn::new(number).ok()))
+            }
         };
-        text.parse().map_err(|_| InvalidMrn::NotAnInteger(text.chars().take(MAX_ECHO_CHARS).collect()))
+        mrn.ok_or_else(|| InvalidMrn::NotAnInteger(text.chars().take(MAX_ECHO_CHARS).collect()))
     }
 
     pub(crate) fn name(&self) -> Result<Option<String>, String> {
@@ -110,10 +116,10 @@ impl<'a> LegacyBody<'a> {
         if string(raw).is_some_and(|text| text.is_empty()) {
             return Ok(None);
         }
-        match raw.parse::<i64>() {
-            Ok(0) => Ok(None),
-            Ok(value) => Bpm::new(value).map(Some).map_err(|_| WRONG.to_owned()),
-            Err(_) => Err(WRONG.to_owned()),
+        match integer(raw) {
+            Some(0) => Ok(None),
+            Some(value) => Bpm::new(value).map(Some).map_err(|_| WRONG.to_owned()),
+            None => Err(WRONG.to_owned()),
         }
     }
 
@@ -136,6 +142,15 @@ impl<'a> LegacyBody<'a> {
             base64("ecg_csv", self.ecg_csv)?,
         ])
     }
+}
+
+/// Returns the integer of a JSON number. 7, 7.0 and 7e0 are one number in JSON. `None` for another JSON value and for
+/// integers that not every JSON client can represent.
+fn integer(raw: &str) -> Option<i64> {
+    raw.parse().ok().or_else(|| {
+        let number: f64 = raw.parse().ok()?;
+        (number.fract() == 0.0 && number.abs() <= Mrn::MAX as f64).then_some(number as i64)
+    })
 }
 
 /// Returns the content of a JSON string, borrowed if it has no escapes, or `None` for another JSON type.
@@ -184,15 +199,20 @@ mod tests {
     #[test]
     fn record_number_is_an_integer_or_a_string_with_one() {
         assert_eq!(mrn("7"), Ok(7));
-        assert_eq!(mrn("\" 7 \""), Ok(7));
+        for value in ["7.0", "7e0", "70E-1", "\" 7 \"", "\"+7\""] {
+            assert_eq!(mrn(value), Ok(7), "{value}");
+        }
+        assert_eq!((mrn("-0"), mrn("9007199254740991.0")), (Ok(0), Ok(Mrn::MAX)));
         assert_eq!(mrn("\"\\u0037\""), Ok(7));
         assert_eq!(mrn("9007199254740991"), Ok(Mrn::MAX));
         assert_eq!(parse("{}").mrn(), Err(InvalidMrn::Missing));
         assert_eq!(mrn("\"\""), Err(InvalidMrn::Missing));
         for (value, shown) in [
             ("\"abc\"", "abc"),
-            ("7.0", "7.0"),
-            ("7e0", "7e0"),
+            ("7.5", "7.5"),
+            ("\"7.0\"", "7.0"),
+            ("1e999", "1e999"),
+            ("9007199254740992.0", "9007199254740992.0"),
             ("true", "true"),
             ("null", "null"),
             ("[7]", "[7]"),
@@ -212,8 +232,10 @@ mod tests {
         assert_eq!(parse("{}").heart_rate(), Ok(None));
         assert_eq!(hr("0"), Ok(None));
         assert_eq!(hr("\"\""), Ok(None));
+        assert_eq!((hr("0.0"), hr("72.0")), (Ok(None), Ok(Some(Bpm::new(72).unwrap()))));
         assert_eq!(hr("72"), Ok(Some(Bpm::new(72).unwrap())));
-        for value in ["401", "-1", "72.0", "true", "null", "\"72\"", "[72]", "99999999999999999999"] {
+        for value in ["401", "-1", "72.5", "4e2000", "true", "null", "\"72\"", "[72]", "99999999999999999999"]
+        {
             assert!(hr(value).unwrap_err().contains("`hr`"), "{value}");
         }
     }

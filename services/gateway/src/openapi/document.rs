@@ -257,7 +257,8 @@ fn name_check(schemas: &mut Schemas) -> Value {
 }
 
 fn upload(schemas: &mut Schemas) -> Value {
-    let files = |description: &str| json!({ "type": "array", "items": binary(), "description": description });
+    let file = json!({ "type": "string", "format": "binary", "minLength": 1 });
+    let files = |description: &str| json!({ "type": "array", "items": file, "description": description });
     let form = json!({
         "type": "object",
         "additionalProperties": false,
@@ -268,14 +269,15 @@ fn upload(schemas: &mut Schemas) -> Value {
                                 patient differently is rejected with 409." },
             "heart_rate": { "type": "integer", "minimum": 1, "maximum": 400, "description": "Beats per minute." },
             "recorded_at": {
-                "description": "When ECGs and heart rate were recorded; at most 5 s in the future of the server. Empty or not given: not known.",
-                "anyOf": [{ "type": "string", "format": "date-time" }, { "const": "" }]
+                "description": "When ECGs and heart rate were recorded. A time that is more than 5 s in the future of the server is \
+                                rejected with 409. Digits after the milliseconds are ignored. Empty or not given: not known.",
+                "anyOf": [{ "type": "string", "format": "date-time", "maxLength": 64 }, { "const": "" }]
             },
             "ecg_sample_rate": { "type": "number", "minimum": 1, "maximum": 100_000,
                 "description": "Samples per second of ECG files that hold no times." },
             "ecg_lead": { "type": "string", "maxLength": 100, "pattern": PLAIN,
                 "description": "Name or 1-based number of the lead to analyse." },
-            "medical_image": files("PNG or JPEG; any number of them."),
+            "medical_image": files("PNG or JPEG; any number of them. Other content is rejected with 415."),
             "ecg_image": files("PNG or JPEG of an ECG trace; any number of them."),
             "ecg": files("Raw ECG as CSV or EDF; any number of them."),
         }

@@ -77,7 +77,11 @@ pub(super) fn problems() -> Map<String, Value> {
         (403, "The token's role is not enough; or, without tokens, the request is not from this machine."),
         (404, "There is no such thing (yet)."),
         (408, "The body did not arrive in time."),
-        (409, "The upload names the patient differently; `names` holds both names."),
+        (
+            409,
+            "The upload names the patient differently; `names` holds both names. Or its time of recording is in the future of \
+             the server; the sentence contains the time of the server.",
+        ),
         (
             413,
             "The body, a file, a picture's size or the number of parts is over a limit; the sentence names it.",

@@ -1,6 +1,8 @@
 //! Parses the plain fields of an upload, for both upload routes. An error message continues a sentence that
 //! starts with the field name.
 
+use std::borrow::Cow;
+
 use proto_json::{Bpm, CLOCK_TOLERANCE_MS, Rename, Timestamp};
 
 /// Maximum length of a patient's name in characters.
@@ -53,23 +55,43 @@ pub(crate) fn heart_rate(text: &str) -> Result<Option<Bpm>, String> {
     Bpm::new(value).map(Some).map_err(|_| wrong())
 }
 
+/// Why a time of recording is rejected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TimeError {
+    /// It is no time.
+    Invalid(String),
+    /// The clock of the device or of the server is wrong. Depends on the time of the request, so a schema cannot
+    /// express it.
+    InFuture(String),
+}
+
 /// Parses the time of recording. Empty means absent.
-pub(crate) fn recorded_at(text: &str, now: Timestamp) -> Result<Option<Timestamp>, String> {
+pub(crate) fn recorded_at(text: &str, now: Timestamp) -> Result<Option<Timestamp>, TimeError> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
     }
-    let at: Timestamp = text
-        .parse()
-        .map_err(|_| "must be a time as in 2026-03-14T15:09:26Z, with its offset from UTC".to_owned())?;
+    let at: Timestamp = with_nanoseconds(text).parse().map_err(|_| {
+        TimeError::Invalid("must be a time as in 2026-03-14T15:09:26Z, with its offset from UTC".to_owned())
+    })?;
     if at.is_in_future_of(now) {
         let tolerance = CLOCK_TOLERANCE_MS / 1_000;
-        return Err(format!(
+        return Err(TimeError::InFuture(format!(
             "is more than {tolerance} s in the future of the server, where it is {now}; check the clock of the \
              device"
-        ));
+        )));
     }
     Ok(Some(at))
+}
+
+/// Removes digits after the nanoseconds. RFC 3339 allows any number of digits.
+fn with_nanoseconds(text: &str) -> Cow<'_, str> {
+    let Some((seconds, rest)) = text.split_once('.') else { return text.into() };
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    match (rest.get(..9), rest.get(digits..)) {
+        (Some(fraction), Some(offset)) if digits > 9 => format!("{seconds}.{fraction}{offset}").into(),
+        _ => text.into(),
+    }
 }
 
 /// Parses the sample rate. Empty means absent.
@@ -118,9 +140,35 @@ mod tests {
         assert!(recorded_at("2026-03-14T15:00:05Z", now).unwrap().is_some(), "clocks may differ by 5 s");
         assert!(recorded_at("2026-03-14T16:00:05+01:00", now).unwrap().is_some());
         let error = recorded_at("2026-03-14T15:00:05.001Z", now).unwrap_err();
-        assert!(error.contains("5 s in the future") && error.contains("2026-03-14T15:00:00.000Z"), "{error}");
-        assert!(recorded_at("2026-03-14 15:00", now).is_err());
+        let TimeError::InFuture(text) = error else { panic!("{error:?}") };
+        assert!(text.contains("5 s in the future") && text.contains("2026-03-14T15:00:00.000Z"), "{text}");
+        for text in ["3259-01-01T00:00:00Z", "9999-12-31T23:59:60.9+00:00"] {
+            assert!(matches!(recorded_at(text, now), Err(TimeError::InFuture(_))), "{text}");
+        }
+        for text in ["2026-03-14 15:00", "3259", "2026-13-01T00:00:00Z", "10000-01-01T00:00:00Z", "1e9"] {
+            assert!(matches!(recorded_at(text, now), Err(TimeError::Invalid(_))), "{text}");
+        }
         assert_eq!(recorded_at(" ", now), Ok(None));
+    }
+
+    /// Forms of RFC 3339, which the API document allows.
+    #[test]
+    fn every_form_of_a_past_time_is_accepted() {
+        let now: Timestamp = "2026-03-14T15:00:00Z".parse().unwrap();
+        for (text, expected) in [
+            ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00.000Z"),
+            ("0001-01-01T00:00:00+23:59", "0000-12-31T00:01:00.000Z"),
+            ("0000-01-01T00:00:00+23:59", "-000001-12-31T00:01:00.000Z"),
+            ("2000-02-29t12:00:00z", "2000-02-29T12:00:00.000Z"),
+            ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59.000Z"),
+            ("2016-12-31T23:59:60.5-00:00", "2016-12-31T23:59:59.500Z"),
+            ("2000-01-01T00:00:00.1Z", "2000-01-01T00:00:00.100Z"),
+            ("2000-01-01T00:00:00.1239999999999999999999-01:00", "2000-01-01T01:00:00.123Z"),
+        ] {
+            let at = recorded_at(text, now).unwrap_or_else(|error| panic!("{text}: {error:?}")).unwrap();
+            assert_eq!(at.to_string(), expected, "{text}");
+            assert_eq!(at.to_string().parse(), Ok(at), "{text} round trips");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::http::body::{BodyReader, Pace};
 use crate::http::multipart::{Multipart, MultipartError, PartHead, boundary};
 use crate::http::params::PathMrn;
 use crate::uploads::arriving_file::ArrivingFile;
+use crate::uploads::fields::TimeError;
 use crate::uploads::options::RequestOptions;
 use crate::uploads::submit::{self, SubmitOutcome, ValidatedUpload};
 use crate::uploads::{fields, names};
@@ -171,7 +172,13 @@ async fn read_form(app: &App, mrn: Mrn, form: &mut Multipart) -> Result<Validate
             "rename" => upload.rename = fields::rename(&value).map_err(about)?,
             "heart_rate" => upload.heart_rate = fields::heart_rate(&value).map_err(about)?,
             "recorded_at" => {
-                upload.recorded_at = fields::recorded_at(&value, Timestamp::now()).map_err(about)?
+                upload.recorded_at =
+                    fields::recorded_at(&value, Timestamp::now()).map_err(|error| match error {
+                        TimeError::Invalid(error) => about(error),
+                        TimeError::InFuture(error) => {
+                            ApiError::new(ProblemType::TIME_IN_FUTURE, format!("`{key}` {error}."))
+                        }
+                    })?;
             }
             "ecg_sample_rate" => {
                 upload.signal_options.sample_rate_hz = fields::sample_rate(&value).map_err(about)?;

@@ -319,6 +319,28 @@ async fn responses_have_security_headers_and_health_is_public() {
     assert!(metrics.text().contains("route=\"/api/v1/patients\""), "{}", metrics.text());
 }
 
+#[tokio::test]
+async fn readiness_fails_during_the_drain_wait_while_requests_are_served() {
+    let config = Config { admin_for_clients: true, drain_wait: TIMEOUT, ..Config::default() };
+    let api = Start { config, ..Start::default() }.start().await;
+    let checks = "bus: ok\ndisk: ok\nclock: ok\n";
+    let ready = api.get("/readyz").await;
+    assert_eq!((ready.status.as_u16(), ready.text()), (200, &*format!("gateway is ready\n{checks}")));
+    assert_eq!(ready.header("cache-control"), "no-store");
+    let head = api.send(Method::HEAD, "/readyz", &[], "").await;
+    assert_eq!((head.status.as_u16(), head.text()), (200, ""));
+    let post = api.send(Method::POST, "/readyz", &[], "").await;
+    post.assert_problem(405, "Allow");
+    assert_eq!(post.header("allow"), "GET,HEAD");
+
+    api.shut();
+    let draining = api.get("/readyz").await;
+    let text = format!("gateway is shutting down\n{checks}");
+    assert_eq!((draining.status.as_u16(), draining.text()), (503, &*text));
+    assert_eq!(api.get("/livez").await.status, 200);
+    assert_eq!(api.get("/api/v1/patients").await.status, 200);
+}
+
 /// Receipts name patients. Knowing another client's name or idempotency key does not give access to them.
 #[tokio::test]
 async fn receipt_is_visible_only_to_its_uploader_and_to_readers() {

@@ -59,7 +59,11 @@ async fn recording_time_up_to_5_s_in_the_future_is_taken_and_a_later_one_is_not(
     let rate = |time: String| Form::default().field("heart_rate", "72").field("recorded_at", time);
     assert_eq!(api.upload("7", rate(at(4_000)), &[]).await.status, 201);
     for ahead_ms in [10_000 + TIMEOUT.as_millis() as i64, YEAR_MS] {
-        api.upload("7", rate(at(ahead_ms)), &[]).await.assert_problem(400, "5 s in the future");
+        let rejected = api.upload("7", rate(at(ahead_ms)), &[]).await;
+        rejected.assert_problem(409, "5 s in the future");
+        assert_eq!(rejected.json()["type"], "urn:bedside:problem:time-in-future");
     }
+    api.upload("7", rate("3259-01-01T00:00:00Z".to_owned()), &[]).await.assert_problem(409, "in the future");
+    api.upload("7", rate("tomorrow".to_owned()), &[]).await.assert_problem(400, "must be a time");
     assert_eq!(api.upload("7", rate(at(-YEAR_MS)), &[]).await.status, 201, "times in the past are accepted");
 }

@@ -8,6 +8,7 @@ mod bad_input;
 mod clock;
 mod contract;
 mod dead_letters;
+mod document;
 mod events;
 mod fixture;
 mod names;

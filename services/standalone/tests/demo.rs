@@ -1,0 +1,188 @@
+//! Tests of the demo against the running program.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const BEDSIDE: &str = env!("CARGO_BIN_EXE_bedside");
+
+/// Two patients. The first has a ventricular tachycardia for some time.
+const SCENARIO: &str = r#"
+title = "Test of a tachycardia"
+interval = "10s"
+
+[[patients]]
+name = "Demo Bed 3"
+mrn = 900003
+rate = 60
+
+[[patients]]
+name = "Demo Bed 4"
+mrn = 900004
+rhythm = "bradycardia"
+
+[[events]]
+patient = "Demo Bed 3"
+at = "+40s"
+for = "100s"
+rhythm = "ventricular-tachycardia"
+rate = 180
+"#;
+
+/// A running demo. Dropping it stops the program.
+struct Demo {
+    process: Child,
+    address: String,
+    banner: String,
+    _folder: TempDir,
+    _output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Demo {
+    fn start(flags: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Command::new(BEDSIDE)
+            .args(["--demo", "--listen", "127.0.0.1:0", "--data"])
+            .arg(folder.path().join("data"))
+            .args(flags)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut banner = String::new();
+        let address = loop {
+            let line = output.next().expect("the program starts").unwrap();
+            if let Some(address) = line.strip_prefix("Bedside listens on ") {
+                break address.to_owned();
+            }
+            banner.push_str(&line);
+            banner.push('\n');
+        };
+        Demo { process, address, banner, _folder: folder, _output: output }
+    }
+
+    /// Calls `is_done` with each update of a patient until it returns true.
+    fn watch(&self, mrn: &str, mut is_done: impl FnMut(&Value) -> bool) {
+        let mut watch = Command::new(BEDSIDE)
+            .args(["watch", mrn, "--json"])
+            .env("BEDSIDE_GATEWAY", &self.address)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+        let found = lines
+            .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap())
+            .any(|line| is_done(&line["patient"]));
+        watch.kill().unwrap();
+        watch.wait().unwrap();
+        assert!(found, "the stream ended");
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn file(content: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scenario.toml");
+    fs::write(&path, content).unwrap();
+    (folder, path)
+}
+
+fn bedside(args: &[&str]) -> Output {
+    Command::new(BEDSIDE).args(args).env_remove("BEDSIDE_DEMO").output().unwrap()
+}
+
+/// The scenario takes 14 seconds at this pace.
+#[test]
+fn event_of_a_scenario_changes_the_computed_heart_rate_and_ends() {
+    let (_folder, path) = file(SCENARIO);
+    let demo = Demo::start(&["--demo-scenario", path.to_str().unwrap(), "--demo-pace", "10"]);
+    assert!(
+        demo.banner.starts_with("Demo with 2 simulated patients: Test of a tachycardia\n"),
+        "{}",
+        demo.banner
+    );
+    let event = demo.banner.lines().nth(1).unwrap();
+    assert!(event.ends_with("  Demo Bed 3: ventricular-tachycardia 180 bpm"), "{event}");
+
+    let mut phases = [52..=68, 170..=190, 52..=68].into_iter().peekable();
+    let mut rates = Vec::new();
+    demo.watch("900003", |patient| {
+        assert_eq!(patient["name"], "Demo Bed 3");
+        if let Some(rate) = patient["latest_heart_rate"]["bpm"].as_u64() {
+            rates.push(rate);
+            if phases.peek().unwrap().contains(&rate) {
+                phases.next();
+            }
+        }
+        assert!(rates.len() < 100, "the phases do not follow each other: {rates:?}");
+        phases.peek().is_none()
+    });
+    demo.watch("900004", |patient| {
+        let rate = patient["latest_heart_rate"]["bpm"].as_u64();
+        assert!(
+            rate.is_none_or(|rate| (34..=42).contains(&rate)),
+            "the event is of another patient: {rate:?}"
+        );
+        rate.is_some()
+    });
+}
+
+#[test]
+fn number_of_patients_can_be_set() {
+    let demo = Demo::start(&["--demo-patients", "12", "--demo-pace", "10"]);
+    assert!(demo.banner.starts_with("Demo with 12 simulated patients: Ward"), "{}", demo.banner);
+    demo.watch("900012", |patient| patient["name"] == "Demo Dan 2");
+    drop(demo);
+    let demo = Demo::start(&["--demo-patients", "1"]);
+    assert!(demo.banner.starts_with("Demo with 1 simulated patient: Ward"), "{}", demo.banner);
+}
+
+#[test]
+fn wrong_scenario_is_rejected_before_the_data_is_cleared() {
+    let (folder, path) = file("[[patients]]\nname = \"Demo A\"\nmrn = 900001\nrhythm = \"vt\"\n");
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    for name in ["DEMO", "patients.db"] {
+        fs::write(data.join(name), "").unwrap();
+    }
+    let (scenario, data) = (path.to_str().unwrap(), data.to_str().unwrap());
+    let rejected = bedside(&["--demo", "--demo-scenario", scenario, "--data", data]);
+    assert_eq!(rejected.status.code(), Some(64));
+    let said = String::from_utf8(rejected.stderr).unwrap();
+    assert!(said.contains("scenario.toml, line 4: unknown variant `vt`, expected one of `sinus`"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(folder.path().join("data/patients.db").exists());
+}
+
+#[test]
+fn flags_of_the_demo_are_in_the_help_and_have_limits() {
+    let help = String::from_utf8(bedside(&["--help"]).stdout).unwrap();
+    for flag in ["--demo-scenario <FILE>", "--demo-patients <NUMBER>", "--demo-pace <FACTOR>"] {
+        assert!(help.contains(flag), "{flag}");
+    }
+    for (flag, value, allowed) in [
+        ("--demo-patients", "0", "1..=200"),
+        ("--demo-patients", "201", "1..=200"),
+        ("--demo-pace", "0.01", "a number from 0.1 to 10"),
+        ("--demo-pace", "fast", "a number from 0.1 to 10"),
+    ] {
+        let rejected = bedside(&["--demo", flag, value]);
+        let said = String::from_utf8(rejected.stderr).unwrap();
+        assert!(rejected.status.code() == Some(2) && said.contains(allowed), "{said}");
+    }
+    let alone = bedside(&["--demo-patients", "3"]);
+    assert_eq!(alone.status.code(), Some(2));
+    assert!(String::from_utf8(alone.stderr).unwrap().contains("--demo"));
+}
