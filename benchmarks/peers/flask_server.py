@@ -1,6 +1,6 @@
 """A typical implementation of the legacy API: Flask, pymodm, and one document per patient.
 
-For comparison with Bedside (`cargo run --release -p benchmarks --bin peers`), written from the description of the routes. All data of a
+For comparison with Bedside (`cargo run --release -p bedside-benchmarks --bin peers`), written from the description of the routes. All data of a
 patient is embedded in one document: images as lists of base64 text, and lists of heart rates and times. An upload reads the
 document, appends to its lists, and saves it.
 

@@ -1,4 +1,4 @@
-//! Compares the committed JSON Schemas with the types. `BEDSIDE_UPDATE=1 cargo test -p proto-json` updates them.
+//! Compares the committed JSON Schemas with the types. `BEDSIDE_UPDATE=1 cargo test -p bedside-proto-json` updates them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ fn committed_schemas_match_the_types() {
         let on_disk = fs::read_to_string(folder.join(name)).unwrap_or_default();
         assert!(
             on_disk == *schema,
-            "schemas/{name} differs from its type; run `BEDSIDE_UPDATE=1 cargo test -p proto-json` and review the change"
+            "schemas/{name} differs from its type; run `BEDSIDE_UPDATE=1 cargo test -p bedside-proto-json` and review the change"
         );
     }
     let names: BTreeSet<String> = schemas.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -17,8 +17,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BUILT = pathlib.Path(os.environ.get("BEDSIDE_TEST_PROGRAMS", TARGET / "debug"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Programs of a user, and the package of `cargo run -p`.
-PROGRAMS = {"bedside": "bedside", "monitor": "monitor", "patient": "patient", "standalone": "bedside"}
+# Programs of a user.
+PROGRAMS = ("bedside", "monitor", "patient")
+# The program of each package of `cargo run -p`.
+PACKAGES = {"bedside-standalone": "bedside", "bedside-monitor": "monitor", "bedside-patient": "patient"}
 
 
 def blocks(document):
@@ -40,10 +42,10 @@ def commands():
     for document in DOCUMENTS:
         for line in blocks(document):
             line = re.sub(r"^(sudo -u bedside )?(target/release/)?", "", line)
-            if found := re.match(r"(bedside|monitor|patient)(?= |$)(.*)", line):
-                yield PROGRAMS[found[1]], found[2], f"{document.name}: {line}"
-            elif found := re.match(r"cargo run --release(?: -p (\w+))?(?: -- (.*))?$", line):
-                yield PROGRAMS[found[1] or "standalone"], found[2] or "", f"{document.name}: {line}"
+            if found := re.match(rf"({'|'.join(PROGRAMS)})(?= |$)(.*)", line):
+                yield found[1], found[2], f"{document.name}: {line}"
+            elif found := re.match(r"cargo run --release(?: -p ([\w-]+))?(?: -- (.*))?$", line):
+                yield PACKAGES[found[1] or "bedside-standalone"], found[2] or "", f"{document.name}: {line}"
 
 
 def help_text(program, *words):

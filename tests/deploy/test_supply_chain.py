@@ -11,7 +11,7 @@ import unittest
 import uuid
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAMS = ("standalone", "monitor", "patient")
+PROGRAMS = ("bedside-standalone", "bedside-monitor", "bedside-patient")
 # Unmaintained, and not needed by anything that is linked. Scanners also report crates that only a lock file names.
 UNMAINTAINED = {"bincode": "cargo update -p typed-index-collections --precise 3.2.3"}
 
@@ -74,7 +74,7 @@ class Sbom(unittest.TestCase):
         linked = set()
         printed = cargo(
             "tree", "--locked", *(argument for program in PROGRAMS for argument in ("-p", program)),
-            "--features", "standalone/full-stack", "--edges", "no-build,no-dev,no-proc-macro", "--prefix", "none",
+            "--features", "bedside-standalone/full-stack", "--edges", "no-build,no-dev,no-proc-macro", "--prefix", "none",
         )  # fmt: skip
         for line in printed.splitlines():
             if found := re.match(r"(\S+) v(\S+)", line):

@@ -1,5 +1,5 @@
 //! While a client attacks, another client is served, and the memory of the server stays bounded.
-//! `cargo run --release -p benchmarks --bin attacks` measures the latency of the other client.
+//! `cargo run --release -p bedside-benchmarks --bin attacks` measures the latency of the other client.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 

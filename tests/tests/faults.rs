@@ -1,5 +1,5 @@
 //! One round of the fault suite per way to run: every fault once, during uploads. Nothing is lost, stored twice or left over.
-//! `cargo run --release -p benchmarks --bin faults` runs it longer.
+//! `cargo run --release -p bedside-benchmarks --bin faults` runs it longer.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 

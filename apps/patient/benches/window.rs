@@ -1,4 +1,4 @@
-//! Measures the app on a virtual screen: `cargo bench -p patient --bench window`. Needs Xvfb and xdotool.
+//! Measures the app on a virtual screen: `cargo bench -p bedside-patient --bench window`. Needs Xvfb and xdotool.
 
 #![allow(
     clippy::expect_used,

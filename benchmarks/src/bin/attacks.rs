@@ -1,5 +1,5 @@
 //! Measures the latency of a client while other clients attack, and prints a table:
-//! `cargo run --release -p benchmarks --bin attacks`.
+//! `cargo run --release -p bedside-benchmarks --bin attacks`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark ends when something fails")]
 

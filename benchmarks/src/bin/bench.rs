@@ -1,5 +1,5 @@
 //! Measures uploads and reads of both ways to run and prints tables. Figures depend on the machine: compare figures of one run.
-//! `cargo run --release -p benchmarks --bin bench [-- standalone|processes] [--quick]`; `--cost` measures only the processor
+//! `cargo run --release -p bedside-benchmarks --bin bench [-- standalone|processes] [--quick]`; `--cost` measures only the processor
 //! time of uploads.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark ends when something fails")]

@@ -1,4 +1,4 @@
-//! Long runs of uploads under faults: `cargo run --release -p benchmarks --bin faults -- --uploads 10000`.
+//! Long runs of uploads under faults: `cargo run --release -p bedside-benchmarks --bin faults -- --uploads 10000`.
 //! A failed run prints its seed. The same seed gives the same schedule.
 
 use std::process::ExitCode;

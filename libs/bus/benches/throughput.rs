@@ -1,4 +1,4 @@
-//! Throughput of the adapters: `cargo bench -p bus`. Prints a table; asserts nothing.
+//! Throughput of the adapters: `cargo bench -p bedside-bus`. Prints a table; asserts nothing.
 //!
 //! One round is the work of an upload: a file of 25 KB is staged, a message is enqueued and delivered, the
 //! file is read and deleted, a receipt is sent, and the message is acknowledged. The parts are also measured

@@ -1,4 +1,4 @@
-//! Speed and memory of the CSV reader: `cargo bench -p ecg --bench csv`
+//! Speed and memory of the CSV reader: `cargo bench -p bedside-ecg --bench csv`
 
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing else to say")]
 

@@ -1,4 +1,4 @@
-//! Speed of detection, analysis and plotting, up to a recording of 24 hours: `cargo bench -p ecg --bench
+//! Speed of detection, analysis and plotting, up to a recording of 24 hours: `cargo bench -p bedside-ecg --bench
 //! detect`
 
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing else to say")]

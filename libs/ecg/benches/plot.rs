@@ -1,4 +1,4 @@
-//! Speed of plotting: `cargo bench -p ecg --bench plot`
+//! Speed of plotting: `cargo bench -p bedside-ecg --bench plot`
 
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing else to say")]
 

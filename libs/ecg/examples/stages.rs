@@ -1,6 +1,6 @@
 //! Draws the outputs of the stages of the detector for a short synthetic strip:
 //!
-//! `cargo run --release -p ecg --example stages -- FILE.svg`
+//! `cargo run --release -p bedside-ecg --example stages -- FILE.svg`
 //!
 //! From top to bottom: signal and beats, contrast, template correlation, confidence. The middle third of the
 //! strip contains strong noise.

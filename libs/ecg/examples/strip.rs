@@ -1,4 +1,4 @@
-//! Prints the analysis of ECG files: `cargo run --release -p ecg --example strip -- FILE…`
+//! Prints the analysis of ECG files: `cargo run --release -p bedside-ecg --example strip -- FILE…`
 //!
 //! If the environment variable `PICTURES` names a folder, each strip is also written there as PNG and SVG.
 

@@ -1,6 +1,6 @@
 //! Does the 5,000th upload of a patient cost what the first one did? Measures both adapters and prints a table.
 //!
-//! `cargo run --release -p store --example flat_cost [uploads]`
+//! `cargo run --release -p bedside-store --example flat_cost [uploads]`
 
 #![allow(clippy::unwrap_used, reason = "a measurement that fails has nothing else to do than to say so")]
 

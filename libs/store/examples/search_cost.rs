@@ -1,6 +1,6 @@
 //! What does a search for patients cost? Measures both adapters and prints a table.
 //!
-//! `cargo run --release -p store --example search_cost [patients]`
+//! `cargo run --release -p bedside-store --example search_cost [patients]`
 
 #![allow(clippy::unwrap_used, reason = "a measurement that fails has nothing else to do than to say so")]
 

@@ -22,7 +22,14 @@ pub fn program(name: &str) -> PathBuf {
 
 fn build() -> PathBuf {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "--quiet", "--bins", "--workspace", "--features", "standalone/full-stack"]);
+    command.args([
+        "build",
+        "--quiet",
+        "--bins",
+        "--workspace",
+        "--features",
+        "bedside-standalone/full-stack",
+    ]);
     let release = !cfg!(debug_assertions);
     if release {
         command.arg("--release");

@@ -1,5 +1,5 @@
 //! Compares Bedside with other servers in one run on one machine with one load generator. Prints tables and draws plots.
-//! `cargo run --release -p benchmarks --bin peers [-- standalone|processes|flask|orthanc|fanout...] [--quick] [--plots DIR]`.
+//! `cargo run --release -p bedside-benchmarks --bin peers [-- standalone|processes|flask|orthanc|fanout...] [--quick] [--plots DIR]`.
 //! `benchmarks/peers/install` installs the other servers. Compare figures of one run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark ends when something fails")]

@@ -1,6 +1,6 @@
 //! Measures the detector on records that its constants were not fitted on:
 //!
-//! `cargo run --release -p ecg --example cross_validate -- DIR [--folds 4] [--start 1]`
+//! `cargo run --release -p bedside-ecg --example cross_validate -- DIR [--folds 4] [--start 1]`
 //!
 //! The records of a folder (WFDB with reference beats) are divided into folds. For each fold the constants
 //! are perturbed at random, fitted again by coordinate search on the other folds, and scored on the left-out

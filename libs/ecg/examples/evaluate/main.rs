@@ -1,6 +1,6 @@
 //! Scores the detector on folders of annotated WFDB records:
 //!
-//! `cargo run --release -p ecg --example evaluate -- DIR... [--channel N|best] [--csv FILE] [--strips
+//! `cargo run --release -p bedside-ecg --example evaluate -- DIR... [--channel N|best] [--csv FILE] [--strips
 //! TRUTH.tsv] [--strips-of SECONDS,...]`
 //!
 //! Beats are compared according to AAMI EC57 and WFDB's `bxb`: within 150 ms, from the start of the record,

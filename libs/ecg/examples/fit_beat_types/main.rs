@@ -1,6 +1,6 @@
 //! Fits the weights of the beat types (`ecg::beat_types::BEAT_WEIGHTS`) and cross-validates them by patient:
 //!
-//! `cargo run --release -p ecg --example fit_beat_types -- DIR [--folds]`
+//! `cargo run --release -p bedside-ecg --example fit_beat_types -- DIR [--folds]`
 //!
 //! The folder contains annotated WFDB records; their first channel is used. Paced records (102, 104, 107 and 217 of MIT-BIH) are
 //! skipped, as AAMI EC57 requires. Training examples are detected beats within 150 ms of a reference beat of class N, S or V;

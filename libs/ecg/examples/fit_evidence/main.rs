@@ -1,7 +1,7 @@
 //! Fits weights of the evidence for a heart rhythm and cross-validates them. They are candidates for
 //! `ecg::quality::EVIDENCE_WEIGHTS`, which are older than this program; docs/ECG.md compares the two:
 //!
-//! `cargo run --release -p ecg --example fit_evidence -- DIR... [--folds]`
+//! `cargo run --release -p bedside-ecg --example fit_evidence -- DIR... [--folds]`
 //!
 //! Positive examples are strips of 5 and 10 s of the records in the folders (WFDB with reference beats) whose detected
 //! beats give the right rate, and generated strips of `synthesise` (seeds 0 to 199). Negative examples are strips of `noise`

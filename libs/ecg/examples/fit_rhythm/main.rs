@@ -1,6 +1,6 @@
 //! Fits the weights of atrial fibrillation (`ecg::rhythm::FIBRILLATION_WEIGHTS`) and cross-validates them by patient:
 //!
-//! `cargo run --release -p ecg --example fit_rhythm -- DIR... [--folds]`
+//! `cargo run --release -p bedside-ecg --example fit_rhythm -- DIR... [--folds]`
 //!
 //! The folders contain WFDB records with rhythm annotations (`(AFIB`, `(N` and so on); the first channel is used. Examples are the
 //! windows of 30 s of `ecg::rhythm::windows`; a window is positive if more than half of it is annotated as fibrillation. Windows with

@@ -1,6 +1,6 @@
 //! Searches noise, speech and generated waves for strips with a heart rate. There should be none:
 //!
-//! `cargo run --release -p ecg --example noise -- [--strips N] [--from SEED] [--kind WORD]`
+//! `cargo run --release -p bedside-ecg --example noise -- [--strips N] [--from SEED] [--kind WORD]`
 //!
 //! Generates `N` strips of each kind (1000) with the seeds from `SEED` (0), each of 5, 10 or 28 s at 100 to
 //! 1000 Hz. `--kind` selects the kinds whose name contains the word. Prints each strip with a rate and its

@@ -1,6 +1,6 @@
 //! Generates strips with known beats and scores the analysis on them:
 //!
-//! `cargo run --release -p ecg --example synthesise -- [--strips N] [--from SEED] [--set WORD] [--list]`
+//! `cargo run --release -p bedside-ecg --example synthesise -- [--strips N] [--from SEED] [--set WORD] [--list]`
 //!
 //! Generates `N` strips of each set (300) with the seeds from `SEED` (0). `--set` selects the sets whose name
 //! contains the word. `--list` prints each strip with a wrong or missing rate.

@@ -27,7 +27,7 @@ mod tests {
         let on_disk = std::fs::read_to_string("openapi.json").unwrap_or_default();
         assert!(
             on_disk == made,
-            "openapi.json is not current; run `BEDSIDE_UPDATE=1 cargo test -p gateway --lib openapi` and review \
+            "openapi.json is not current; run `BEDSIDE_UPDATE=1 cargo test -p bedside-gateway --lib openapi` and review \
              the change"
         );
     }
