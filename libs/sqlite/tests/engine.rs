@@ -356,18 +356,31 @@ fn file_is_migrated_or_refused_unchanged() {
 }
 
 #[tokio::test]
-async fn file_with_damaged_pages_is_refused() {
+async fn damaged_file_is_refused_unchanged() {
     let fixture = Fixture::new();
     let many = |db: &Connection| (0..2_000).try_for_each(|_| note("some text that fills a page")(db));
     fixture.writer.write(many).await.unwrap();
     let path = fixture.path();
     let Fixture { folder: _folder, writer } = fixture;
     drop(writer);
-    let mut content = fs::read(&path).unwrap();
-    content[16_384..].fill(0x5a);
-    fs::write(&path, content).unwrap();
-    let error = open(&path).unwrap_err();
-    assert!(matches!(error, Error::Damaged(_) | Error::Sqlite(_)), "{error}");
+    let whole = fs::read(&path).unwrap();
+    let (mut scribbled, mut headless) = (whole.clone(), whole.clone());
+    scribbled[16_384..20_480].fill(0x5a);
+    headless[..100].fill(0);
+    for damaged in [scribbled, headless, whole[..whole.len() / 2].to_vec(), b"Dear diary, ".repeat(1_000)] {
+        fs::write(&path, &damaged).unwrap();
+        let is_damage = match open(&path).unwrap_err() {
+            Error::Damaged(_) => true,
+            Error::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+            ),
+            _ => false,
+        };
+        assert!(is_damage && fs::read(&path).unwrap() == damaged);
+    }
+    fs::write(&path, whole).unwrap();
+    open(&path).unwrap();
 }
 
 #[tokio::test]
