@@ -27,6 +27,9 @@ pub const PART: usize = 4 * CHUNK;
 /// The key of chunk n of file f is f * 2^20 + n: a file is one range of rows, without a further index.
 const NUMBER_BITS: i64 = 20;
 
+/// Above all keys. A key with a flipped bit beyond it counts as none, so that its file is neither removed nor numbered.
+const END: i64 = 1 << 60;
+
 /// Maximum number of chunks of a file.
 pub const MAX_CHUNKS: u64 = 1 << NUMBER_BITS;
 
@@ -155,13 +158,16 @@ impl ChunkTable {
         .execute(params![key(file, 0), key(file + 1, 0), most])
     }
 
-    /// The files that have chunks, in ascending order; one query per file.
+    /// The files that have chunks, in ascending order; one query per file. Damaged keys above all others do not count.
     ///
     /// # Errors
     /// Those of SQLite.
     pub fn files(&self, db: &Connection) -> rusqlite::Result<Vec<i64>> {
         let Table { name, columns, .. } = self.table;
-        let sql = format!("SELECT {0} FROM {name} WHERE {0} >= ?1 ORDER BY {0} LIMIT 1", columns[0]);
+        let sql = format!(
+            "SELECT {0} FROM {name} WHERE {0} >= ?1 AND {0} < {END} ORDER BY {0} LIMIT 1",
+            columns[0]
+        );
         let mut next = db.prepare(&sql)?;
         let mut files: Vec<i64> = Vec::new();
         while let Some(chunk) = next
@@ -173,13 +179,13 @@ impl ChunkTable {
         Ok(files)
     }
 
-    /// The highest number of a file that has chunks; 0 if there is none. A damaged key above 2^60 does not count.
+    /// The highest of [`ChunkTable::files`]; 0 if there is none. One query.
     ///
     /// # Errors
     /// Those of SQLite.
     pub fn last_file(&self, db: &Connection) -> rusqlite::Result<i64> {
         let Table { name, columns, .. } = self.table;
-        let sql = format!("SELECT coalesce(max({0}), 0) FROM {name} WHERE {0} < 1 << 60", columns[0]);
+        let sql = format!("SELECT coalesce(max({0}), 0) FROM {name} WHERE {0} < {END}", columns[0]);
         Ok(db.query_row(&sql, [], |row| row.get::<_, i64>(0))? >> NUMBER_BITS)
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -70,6 +71,14 @@ impl Fixture {
 
     async fn note(&self, text: &'static str) -> Result<(), Error> {
         self.writer.write(note(text)).await
+    }
+
+    /// Waits until at most this many files have chunks.
+    async fn until_files(&self, most: usize) {
+        let started = Instant::now();
+        while self.writer.write(|db| Ok::<_, Error>(FORMAT.chunks.files(db)?)).await.unwrap().len() > most {
+            assert!(started.elapsed() < Duration::from_secs(60), "chunks are not removed");
+        }
     }
 
     /// The notes and the files that have chunks.
@@ -227,7 +236,7 @@ async fn chunks_of_a_cancelled_file_are_removed_after_its_last_part() {
     drop(file);
     go_on.send(()).unwrap();
     failing.await.unwrap_err();
-    while fixture.writer.write(|db| Ok::<_, Error>(!FORMAT.chunks.files(db)?.is_empty())).await.unwrap() {}
+    fixture.until_files(0).await;
     let (notes, files) = fixture.contents();
     assert_eq!(
         (notes.as_slice(), files.len()),
@@ -252,7 +261,7 @@ async fn file_that_becomes_visible_is_kept_if_its_writer_is_cancelled() {
         let mut other = UnfinishedFile::new(&fixture.writer);
         other.append(part(), note("other")).await.unwrap();
     }
-    while fixture.writer.write(|db| Ok::<_, Error>(FORMAT.chunks.files(db)?.len() > 1)).await.unwrap() {}
+    fixture.until_files(1).await;
     assert_eq!(fixture.contents().1, [1]);
 }
 
@@ -287,6 +296,13 @@ async fn file_is_read_as_it_was_written_or_not_at_all() {
     assert!(matches!(read(None).await, Err(ChunkError::Missing)));
     let last = readers.read(move |db| Ok::<_, Error>(FORMAT.chunks.read(db, number, 6)?)).await.unwrap();
     assert_eq!(last, Chunk::Intact(content.slice(6 * CHUNK..)));
+
+    // A key with a flipped bit is no file.
+    change("UPDATE chunks SET id = 9223372036854775807 WHERE id = (SELECT max(id) FROM chunks)")
+        .await
+        .unwrap();
+    let numbers = |db: &Connection| Ok::<_, Error>((FORMAT.chunks.files(db)?, FORMAT.chunks.last_file(db)?));
+    assert_eq!(readers.read(numbers).await.unwrap(), (vec![number], number));
 }
 
 #[test]
@@ -340,18 +356,31 @@ fn file_is_migrated_or_refused_unchanged() {
 }
 
 #[tokio::test]
-async fn file_with_damaged_pages_is_refused() {
+async fn damaged_file_is_refused_unchanged() {
     let fixture = Fixture::new();
     let many = |db: &Connection| (0..2_000).try_for_each(|_| note("some text that fills a page")(db));
     fixture.writer.write(many).await.unwrap();
     let path = fixture.path();
     let Fixture { folder: _folder, writer } = fixture;
     drop(writer);
-    let mut content = fs::read(&path).unwrap();
-    content[16_384..].fill(0x5a);
-    fs::write(&path, content).unwrap();
-    let error = open(&path).unwrap_err();
-    assert!(matches!(error, Error::Damaged(_) | Error::Sqlite(_)), "{error}");
+    let whole = fs::read(&path).unwrap();
+    let (mut scribbled, mut headless) = (whole.clone(), whole.clone());
+    scribbled[16_384..20_480].fill(0x5a);
+    headless[..100].fill(0);
+    for damaged in [scribbled, headless, whole[..whole.len() / 2].to_vec(), b"Dear diary, ".repeat(1_000)] {
+        fs::write(&path, &damaged).unwrap();
+        let is_damage = match open(&path).unwrap_err() {
+            Error::Damaged(_) => true,
+            Error::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+            ),
+            _ => false,
+        };
+        assert!(is_damage && fs::read(&path).unwrap() == damaged);
+    }
+    fs::write(&path, whole).unwrap();
+    open(&path).unwrap();
 }
 
 #[tokio::test]
