@@ -23,7 +23,8 @@ impl Document {
     }
 
     fn field(&self, name: &str) -> &Value {
-        let form = "/paths/~1api~1v1~1patients~1{mrn}~1uploads/post/requestBody/content/multipart~1form-data/schema";
+        let form =
+            "/paths/~1api~1v1~1patients~1{mrn}~1uploads/post/requestBody/content/multipart~1form-data/schema";
         self.schema(&format!("{form}/properties/{name}"))
     }
 }
@@ -58,8 +59,12 @@ async fn parameters_at_the_limits_of_the_document_are_accepted() {
     accepts("/api/v1/patients/{}", "Mrn", range(document.parameter("Mrn")).to_vec()).await;
     accepts("/api/v1/patients?limit={}", "Limit", range(document.parameter("Limit")).to_vec()).await;
     accepts("/api/v1/dead-letters/{}", "Letter", range(document.parameter("Letter")).to_vec()).await;
-    accepts("/api/v1/dead-letters?after={}", "AfterLetter", range(document.parameter("AfterLetter")).to_vec())
-        .await;
+    accepts(
+        "/api/v1/dead-letters?after={}",
+        "AfterLetter",
+        range(document.parameter("AfterLetter")).to_vec(),
+    )
+    .await;
     accepts("/api/v1/patients?q={}", "Search", texts(document.parameter("Search"))).await;
     let cursors = ["p0", "p999999999999999", "p8999999999999999"];
     accepts("/api/v1/patients?after={}", "AfterPatient", cursors.map(str::to_owned).to_vec()).await;
