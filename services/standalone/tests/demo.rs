@@ -1,6 +1,6 @@
 //! Tests of the demo against the running program.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};

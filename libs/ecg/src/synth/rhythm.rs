@@ -26,8 +26,8 @@ pub(super) struct Beat {
     pub(super) ventricular: bool,
 }
 
-/// Returns the time before the start from which the trace is computed, in seconds, so that it has settled. Beats without
-/// pauses between their waves move the baseline, which settles within some seconds.
+/// Returns the time before the start from which the trace is computed, in seconds, so that it has settled. Beats
+/// without pauses between their waves move the baseline, which settles within some seconds.
 pub(super) fn lead_in_s(rhythm: Rhythm) -> f64 {
     if rhythm == Rhythm::VentricularTachycardia { 5.0 } else { 0.5 }
 }

@@ -71,16 +71,27 @@ pub(crate) fn recorded_at(text: &str, now: Timestamp) -> Result<Option<Timestamp
     if text.is_empty() {
         return Ok(None);
     }
-    let at: Timestamp = with_nanoseconds(text).parse().map_err(|_| {
-        TimeError::Invalid("must be a time as in 2026-03-14T15:09:26Z, with its offset from UTC".to_owned())
-    })?;
-    if at.is_in_future_of(now) {
+    let text = with_nanoseconds(text);
+    // The range of `Timestamp` ends before that of RFC 3339, in the last days of the year 9999.
+    let is_after_range = || {
+        let rest = text.strip_prefix("9999-12-")?;
+        format!("9998-12-{rest}").parse::<Timestamp>().ok()
+    };
+    let at = match text.parse::<Timestamp>() {
+        Ok(at) => Some(at),
+        Err(_) if is_after_range().is_some() => None,
+        Err(_) => {
+            let form = "must be a time as in 2026-03-14T15:09:26Z, with its offset from UTC";
+            return Err(TimeError::Invalid(form.to_owned()));
+        }
+    };
+    let Some(at) = at.filter(|at| !at.is_in_future_of(now)) else {
         let tolerance = CLOCK_TOLERANCE_MS / 1_000;
         return Err(TimeError::InFuture(format!(
             "is more than {tolerance} s in the future of the server, where it is {now}; check the clock of the \
              device"
         )));
-    }
+    };
     Ok(Some(at))
 }
 
@@ -142,10 +153,17 @@ mod tests {
         let error = recorded_at("2026-03-14T15:00:05.001Z", now).unwrap_err();
         let TimeError::InFuture(text) = error else { panic!("{error:?}") };
         assert!(text.contains("5 s in the future") && text.contains("2026-03-14T15:00:00.000Z"), "{text}");
-        for text in ["3259-01-01T00:00:00Z", "9999-12-31T23:59:60.9+00:00"] {
+        for text in ["3259-01-01T00:00:00Z", "9999-12-31T23:59:60.9+00:00", "9999-12-31T23:59:59-23:59"] {
             assert!(matches!(recorded_at(text, now), Err(TimeError::InFuture(_))), "{text}");
         }
-        for text in ["2026-03-14 15:00", "3259", "2026-13-01T00:00:00Z", "10000-01-01T00:00:00Z", "1e9"] {
+        for text in [
+            "2026-03-14 15:00",
+            "3259",
+            "2026-13-01T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+            "9999-12-32T00:00:00Z",
+            "1e9",
+        ] {
             assert!(matches!(recorded_at(text, now), Err(TimeError::Invalid(_))), "{text}");
         }
         assert_eq!(recorded_at(" ", now), Ok(None));

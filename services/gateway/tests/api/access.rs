@@ -330,8 +330,7 @@ async fn readiness_fails_during_the_drain_wait_while_requests_are_served() {
     let head = api.send(Method::HEAD, "/readyz", &[], "").await;
     assert_eq!((head.status.as_u16(), head.text()), (200, ""));
     let post = api.send(Method::POST, "/readyz", &[], "").await;
-    post.assert_problem(405, "Allow");
-    assert_eq!(post.header("allow"), "GET,HEAD");
+    assert_eq!((post.status.as_u16(), post.header("allow")), (405, "GET,HEAD"));
 
     api.shut();
     let draining = api.get("/readyz").await;

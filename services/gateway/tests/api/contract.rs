@@ -55,7 +55,7 @@ async fn unknown_mrn_is_registered() {
     let api = Api::open().await;
     for (sent, number) in [
         ("7", 7),
-        ("9.0", 9),
+        ("11.0", 11),
         ("1e3", 1_000),
         ("\" 8 \"", 8),
         ("0", 0),
