@@ -1,4 +1,4 @@
-//! CSV and EDF files: read, analysed and, if short, plotted.
+//! CSV and EDF files: one lead and all leads are read; one lead is analysed and, if short, plotted.
 #![no_main]
 
 use ecg::csv::{LeadChoice, Options};
@@ -19,8 +19,13 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         lead: (choice & 2 == 2).then_some(LeadChoice::Index(1)),
         ..Options::default()
     };
-    match ecg::read(bytes, &options) {
-        Ok(strip) => {
+    // A caller that needs one lead gets the selected one of the recording.
+    match (ecg::read(bytes, &options), ecg::read_recording(bytes, &options)) {
+        (Ok(strip), Ok(recording)) => {
+            for lead in &recording.leads {
+                strip_checks::assert_in_order(&lead.strip, bytes.len());
+            }
+            assert!(recording.selected < recording.leads.len());
             strip_checks::assert_in_order(&strip, bytes.len());
             if strip.sample_count() <= ANALYSED_SAMPLES {
                 let analysis = ecg::analyze(&strip);
@@ -29,7 +34,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
                 }
             }
         }
-        Err(error) => {
+        // If the preferred lead has no signal, another one is selected.
+        (Err(error), _) | (Ok(_), Err(error)) => {
             let sentence = error.to_string();
             assert!(sentence.ends_with('.') && sentence.len() < 1000, "{sentence}");
         }

@@ -11,6 +11,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         let _ = wfdb::beats_and_flutter(&annotations, 360.0);
     }
     let Ok(header) = Header::parse(&String::from_utf8_lossy(header)) else { return };
+    if header.signals.len() <= 4
+        && let Ok(recording) = wfdb::recording(&header, |_| Some(data))
+    {
+        assert!(recording.selected < recording.leads.len());
+    }
     for index in 0..header.signals.len().min(4) {
         if let Ok(strip) = wfdb::strip(&header, index, data) {
             assert!(strip.sample_count() <= 8 * data.len());

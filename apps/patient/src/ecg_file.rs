@@ -72,11 +72,11 @@ pub(crate) fn read(
         report,
         cancelled,
     };
-    let strip = ecg::read(source, &reader_options(options));
+    let recording = ecg::read_recording(source, &reader_options(options));
     if cancelled.load(Ordering::Relaxed) {
         return Err(EcgFileError::Cancelled);
     }
-    let strip = strip.map_err(|error| {
+    let recording = recording.map_err(|error| {
         let message = error.to_string();
         if needs_options(&error) {
             EcgFileError::NeedsOptions(message)
@@ -84,9 +84,10 @@ pub(crate) fn read(
             EcgFileError::Rejected(message)
         }
     })?;
-    let samples = format::count(strip.sample_count() as u64, "sample", "samples");
+    let samples: usize = recording.leads.iter().map(|lead| lead.strip.sample_count()).sum();
+    let samples = format::count(samples as u64, "sample", "samples");
     report(-1.0, format!("Detecting beats in {samples}…"));
-    let analysis = ecg::analyze(&strip);
+    let (strip, analysis) = recording.into_best();
     if cancelled.load(Ordering::Relaxed) {
         return Err(EcgFileError::Cancelled);
     }
@@ -111,6 +112,8 @@ fn needs_options(error: &ReadError) -> bool {
         ReadError::Csv(
             Csv::NoTime
                 | Csv::TimeCountsRows
+                | Csv::TimeTooCoarse { .. }
+                | Csv::NoEcgAmong { .. }
                 | Csv::GivenRateImplausible { .. }
                 | Csv::NoSuchLead { .. }
                 | Csv::NoLeadAt { .. }

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use day::{Day, peak_memory_mb};
-use ecg::csv::{Options, read};
+use ecg::csv::{Options, read, read_recording};
 use ecg::synth::{self, Settings};
 
 fn main() {
@@ -26,6 +26,15 @@ fn main() {
         .map(|(index, value)| format!("{:.3};{value:.3};{value:.3};{value:.3}\r\n", times(index)))
         .collect();
     report("the same with three leads, semicolons and CRLF", leads.as_bytes());
+    report_all("all three leads of it", leads.as_bytes());
+    let header = "time,I,II,III,aVR,aVL,aVF,V1,V2,V3,V4,V5,V6\n".to_owned();
+    let twelve: String = std::iter::once(header)
+        .chain(
+            rows.clone()
+                .map(|(index, value)| format!("{:.3}{}\n", times(index), format!(",{value:.3}").repeat(12))),
+        )
+        .collect();
+    report_all("all of twelve leads", twelve.as_bytes());
     let blanks: String = rows.map(|(index, value)| format!("{:10.3} {value:10.3}\n", times(index))).collect();
     report("the same in aligned columns", blanks.as_bytes());
     let short = synth::csv(&synth::generate(&Settings { duration_s: 28.0, ..Settings::default() }).strip);
@@ -48,10 +57,22 @@ fn main() {
 }
 
 fn report(name: &str, bytes: &[u8]) {
+    measure(name, bytes, |bytes| {
+        black_box(read(bytes, &Options::default()).expect("a generated file is in order"));
+    });
+}
+
+fn report_all(name: &str, bytes: &[u8]) {
+    measure(name, bytes, |bytes| {
+        black_box(read_recording(bytes, &Options::default()).expect("a generated file is in order"));
+    });
+}
+
+fn measure(name: &str, bytes: &[u8], read: impl Fn(&[u8])) {
     let mut spans: Vec<Duration> = (0..31)
         .map(|_| {
             let start = Instant::now();
-            black_box(read(black_box(bytes), &Options::default()).expect("a generated file is in order"));
+            read(black_box(bytes));
             start.elapsed()
         })
         .collect();

@@ -1,4 +1,4 @@
-//! Prints the analysis of ECG files: `cargo run --release -p bedside-ecg --example strip -- FILE…`
+//! Prints the leads of ECG files and the analysis of the best one: `cargo run --release -p bedside-ecg --example strip -- FILE…`
 //!
 //! If the environment variable `PICTURES` names a folder, each strip is also written there as PNG and SVG.
 
@@ -9,8 +9,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pictures = std::env::var("PICTURES").ok();
     for path in std::env::args().skip(1) {
         println!("{path}");
-        match ecg::csv::read(File::open(&path)?, &ecg::csv::Options::default()) {
-            Ok(strip) => {
+        match ecg::read_recording(File::open(&path)?, &ecg::csv::Options::default()) {
+            Ok(recording) => {
+                let leads: Vec<&str> = recording
+                    .leads
+                    .iter()
+                    .map(|lead| lead.strip.lead.as_deref().unwrap_or("unnamed"))
+                    .collect();
+                println!(
+                    "  leads {}; other signals {}",
+                    leads.join(", "),
+                    recording.other_signals.join(", ")
+                );
+                let (strip, analysis) = recording.into_best();
                 let gaps = strip.gaps().count();
                 println!(
                     "  {} Hz, {:.3} s, {} samples, {gaps} gaps, lead {}; rows: {} used, {} skipped",
@@ -21,7 +32,6 @@ fn main() -> Result<(), Box<dyn Error>> {
                     strip.rows.used,
                     strip.rows.skipped,
                 );
-                let analysis = ecg::analyze(&strip);
                 match &analysis.heart_rate {
                     Some(rate) => println!("  {:.1} bpm from {} beats", rate.mean_bpm, analysis.beats.len()),
                     None => println!(

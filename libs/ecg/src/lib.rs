@@ -1,9 +1,9 @@
 //! ECG strips: from the bytes of a file to beats, heart rate, signal quality and a picture.
 //!
-//! [`csv::read`] or another reader returns a [`Strip`], [`analyze`] returns its [`Analysis`], and [`plot`]
-//! draws both on ECG paper. If the signal does not support a heart rate, the analysis contains a reason
-//! instead. The crate does no I/O except through a given [`std::io::Read`]; it has no async code and no
-//! global state.
+//! [`read_recording`] returns all leads of a file, each a [`Strip`], and [`read`] one of them. [`analyze`] returns
+//! the [`Analysis`] of a strip, and [`plot`] draws both on ECG paper. If the signal does not support a heart rate,
+//! the analysis contains a reason instead. The crate does no I/O except through a given [`std::io::Read`]; it has
+//! no async code and no global state.
 
 mod analysis;
 mod analyze;
@@ -12,11 +12,13 @@ pub mod csv;
 pub mod detect;
 pub mod edf;
 mod lead_off;
+mod leads;
 mod pacing;
 pub mod plot;
 pub mod quality;
 mod rate;
 mod read;
+mod recording;
 pub mod rhythm;
 pub mod score;
 mod start;
@@ -32,6 +34,8 @@ pub use analysis::{
 pub use analyze::analyze;
 pub use detect::{Detection, Detector};
 pub use quality::best_channel;
-pub use read::{ReadError, read};
+pub use read::{ReadError, read, read_recording};
+pub use recording::{Lead, Recording, RecordingAnalysis};
 pub use start::{START_BYTES, Start, start_of, start_of_wfdb};
 pub use strip::{Gap, RowCounts, Segment, Strip, Warning};
+pub use units::VoltageUnit;

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::{Strip, csv, edf};
+use crate::{Recording, Strip, csv, edf};
 
 /// Error of [`read`].
 #[derive(Debug, thiserror::Error)]
@@ -16,19 +16,38 @@ pub enum ReadError {
     Edf(#[from] edf::ReadError),
 }
 
-/// Reads an ECG from a text file ([`csv::read`]) or from EDF, EDF+ or BDF ([`edf::read`]), depending on the
-/// first bytes. A WFDB record consists of several files; [`crate::wfdb`] reads it.
+/// Reads one lead of an ECG from a text file ([`csv::read`]) or from EDF, EDF+ or BDF ([`edf::read`]), depending
+/// on the first bytes. A WFDB record consists of several files; [`crate::wfdb`] reads it.
 ///
 /// # Errors
 /// Returns the error of the selected reader.
-pub fn read(mut reader: impl Read, options: &csv::Options) -> Result<Strip, ReadError> {
+pub fn read(reader: impl Read, options: &csv::Options) -> Result<Strip, ReadError> {
+    let (is_edf, whole) = detect(reader)?;
+    if is_edf { Ok(edf::read(whole, &edf_options(options))?) } else { Ok(csv::read(whole, options)?) }
+}
+
+/// Reads all leads of an ECG from a text file ([`csv::read_recording`]) or from EDF, EDF+ or BDF
+/// ([`edf::read_recording`]), depending on the first bytes.
+///
+/// # Errors
+/// Returns the error of the selected reader.
+pub fn read_recording(reader: impl Read, options: &csv::Options) -> Result<Recording, ReadError> {
+    let (is_edf, whole) = detect(reader)?;
+    if is_edf {
+        Ok(edf::read_recording(whole, &edf_options(options))?)
+    } else {
+        Ok(csv::read_recording(whole, options)?)
+    }
+}
+
+/// Whether a file is EDF, and its bytes from the start.
+fn detect(mut reader: impl Read) -> Result<(bool, impl Read), ReadError> {
     let mut head = Vec::with_capacity(256);
     (&mut reader).take(256).read_to_end(&mut head).map_err(csv::ReadError::Io)?;
-    let is_edf = edf::is_edf(&head);
-    let whole = head.as_slice().chain(reader);
-    if is_edf {
-        let max_samples = usize::try_from(options.max_rows).unwrap_or(usize::MAX);
-        return Ok(edf::read(whole, &edf::Options { lead: options.lead.clone(), max_samples })?);
-    }
-    Ok(csv::read(whole, options)?)
+    Ok((edf::is_edf(&head), std::io::Cursor::new(head).chain(reader)))
+}
+
+fn edf_options(options: &csv::Options) -> edf::Options {
+    let max_samples = usize::try_from(options.max_rows).unwrap_or(usize::MAX);
+    edf::Options { lead: options.lead.clone(), max_samples }
 }

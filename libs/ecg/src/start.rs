@@ -1,7 +1,7 @@
 //! Date and time at which a recording began, as stated in its file.
 //!
 //! EDF states it in its header, WFDB in the first line of the `.hea` file. A text file states it in the first
-//! row of data, if the times have a date, or in an earlier line that names a start or a recording. Most files
+//! row of data, if the times have a date of known order, or in an earlier line that names a start or a recording. Most files
 //! state local time without a zone; [`Start::offset_s`] is then `None`.
 
 /// Number of bytes at the start of a file to pass to [`start_of`]: more than an EDF header or the first lines
@@ -111,7 +111,10 @@ fn of_edf(head: &[u8]) -> Option<Start> {
 fn of_text(head: &[u8]) -> Option<Start> {
     let lines = head.split(|byte| matches!(byte, b'\n' | b'\r')).filter(|line| !line.trim_ascii().is_empty());
     for line in lines.take(MAX_LINES) {
-        let found = (0..line.len()).find_map(|at| date_time(line.get(at..)?).map(|start| (at, start)));
+        let is_inside_number = |at: usize| at > 0 && line.get(at - 1).is_some_and(u8::is_ascii_digit);
+        let found = (0..line.len())
+            .filter(|&at| !is_inside_number(at))
+            .find_map(|at| date_time(line.get(at..)?).map(|start| (at, start)));
         let before = line.get(..found.map_or(line.len(), |(at, _)| at)).unwrap_or_default();
         let is_data = !before.iter().any(u8::is_ascii_alphabetic)
             && !line.trim_ascii_start().starts_with(b"#")
@@ -132,14 +135,30 @@ fn of_text(head: &[u8]) -> Option<Start> {
 fn names_start(words: &[u8]) -> bool {
     let words = words.to_ascii_lowercase();
     let has = |word: &[u8]| words.windows(word.len()).any(|window| window == word);
-    [b"record".as_slice(), b"start", b"begin", b"acqui"].iter().any(|word| has(word))
+    // Also in the languages of exports: Aufzeichnungsdatum, Aufnahme, gravação, grabación, registro,
+    // enregistrement.
+    let starts: [&[u8]; 10] = [
+        b"record",
+        b"start",
+        b"begin",
+        b"acqui",
+        b"aufzeichn",
+        b"aufnahme",
+        b"grava",
+        b"graba",
+        b"regist",
+        b"datetime",
+    ];
+    starts.iter().any(|word| has(word))
 }
 
-/// Reads `YYYY-MM-DD`, a separator and `HH:MM[:SS[.fff]]` with an optional zone, or `HH:MM:SS.mmm DD/MM/YYYY`
-/// as PhysioNet writes it in brackets.
+/// Reads `YYYY-MM-DD` or `DD.MM.YYYY`, a separator and `HH:MM[:SS[.fff]]` with optional `AM` or `PM` and zone, or
+/// `HH:MM:SS.mmm DD/MM/YYYY` as PhysioNet writes it in brackets.
 fn date_time(bytes: &[u8]) -> Option<Start> {
-    if let Some((year, month, day)) = date(bytes) {
-        let rest = bytes.get(10..)?;
+    if let Some(((year, month, day), length)) =
+        date(bytes).map(|date| (date, 10)).or_else(|| date_with_year_last(bytes))
+    {
+        let rest = bytes.get(length..)?;
         let rest = match rest.first()? {
             b'T' | b't' | b' ' | b',' | b';' | b'\t' => rest.get(1..)?,
             _ => return None,
@@ -147,7 +166,8 @@ fn date_time(bytes: &[u8]) -> Option<Start> {
         let rest = rest.trim_ascii_start();
         let rest = rest.strip_prefix(b"\"").unwrap_or(rest);
         let (time, rest) = time_of(rest)?;
-        return Some(Start { year, month, day, offset_s: zone(rest), ..time });
+        let (hour, rest) = of_24_hours(time.hour, rest);
+        return Some(Start { year, month, day, hour, offset_s: zone(rest), ..time });
     }
     let (time, rest) = time_of(bytes)?;
     let rest = rest.strip_prefix(b" ")?;
@@ -167,6 +187,42 @@ fn date(bytes: &[u8]) -> Option<(i16, i8, i8)> {
     (matches!(separator, b'-' | b'/') && *bytes.get(7)? == separator).then_some(())?;
     let number = |from: usize, to: usize| digits(bytes.get(from..to)?);
     Some((number(0, 4)?, i8::try_from(number(5, 7)?).ok()?, i8::try_from(number(8, 10)?).ok()?))
+}
+
+/// Reads `DD.MM.YYYY` or `DD-MM-YYYY`, or a date with slashes if one of its numbers cannot be a month. Returns
+/// it with its length in bytes.
+fn date_with_year_last(bytes: &[u8]) -> Option<((i16, i8, i8), usize)> {
+    let number = |from: usize| {
+        let length = bytes.iter().skip(from).take_while(|byte| byte.is_ascii_digit()).count();
+        (1..=2)
+            .contains(&length)
+            .then(|| digits(bytes.get(from..from + length)?).map(|value| (value, from + length)))?
+    };
+    let (first, end) = number(0)?;
+    let separator = *bytes.get(end)?;
+    let (second, end) = number(end + 1)?;
+    if !matches!(separator, b'.' | b'-' | b'/') || bytes.get(end) != Some(&separator) {
+        return None;
+    }
+    let year = digits(bytes.get(end + 1..end + 5)?)?;
+    let (day, month) = match (separator, first > 12, second > 12) {
+        (b'.' | b'-', _, _) | (_, true, _) => (first, second),
+        (_, false, true) => (second, first),
+        // Day and month cannot be told apart.
+        _ => return None,
+    };
+    Some(((year, i8::try_from(month).ok()?, i8::try_from(day).ok()?), end + 5))
+}
+
+/// The hour of a time of 12 hours with `AM` or `PM` after it, and the bytes after that.
+fn of_24_hours(hour: i8, bytes: &[u8]) -> (i8, &[u8]) {
+    let rest =
+        bytes.strip_prefix(b" ").or_else(|| bytes.strip_prefix("\u{202f}".as_bytes())).unwrap_or(bytes);
+    match rest.get(..2).map(<[u8]>::to_ascii_lowercase).as_deref() {
+        Some(b"am") if hour <= 12 => (hour % 12, rest.get(2..).unwrap_or_default()),
+        Some(b"pm") if hour <= 12 => (hour % 12 + 12, rest.get(2..).unwrap_or_default()),
+        _ => (hour, bytes),
+    }
 }
 
 /// Reads a time of day. Returns it with an empty date, and the bytes after it.
@@ -254,6 +310,15 @@ mod tests {
             ("'Elapsed time','MLII'\n'[15:09:26.000 14/03/2026]',-0.1\n", "2026-03-14 15:09:26.000"),
             ("Recorded Date,2020-01-05 10:00:00 +0100\nName,x\n1,2\n", "2020-01-05 10:00:00.000 +3600"),
             ("# start: 2026-03-14T15:09\n0.0,0.1\n", "2026-03-14 15:09:00.000"),
+            ("Aufzeichnungsdatum,2020-01-05 10:00:00 +0100\n1,2\n", "2020-01-05 10:00:00.000 +3600"),
+            ("Data da gravação,2020-01-05 10:00:00 +0000\n1,2\n", "2020-01-05 10:00:00.000 +0"),
+            ("14.03.2026 15:09:26,5;0,1\n", "2026-03-14 15:09:26.000"),
+            ("4.3.2026, 15:09:26.535;0.1\n", "2026-03-04 15:09:26.535"),
+            ("14/03/2026 15:09:26.535,0.1\n", "2026-03-14 15:09:26.535"),
+            ("3/14/2026 3:09:26.535 PM,0.1\n", "2026-03-14 15:09:26.535"),
+            ("3/14/2026 12:09:26 am,0.1\n", "2026-03-14 00:09:26.000"),
+            ("03/04/2026 15:09:26.535,0.1\n", ""),
+            ("ExcelDateTime=\t4.6e+04\t14/03/2026 15:09:26.5\n0.0\t0.1\n", "2026-03-14 15:09:26.500"),
             ("0.000,0.1\n0.004,0.2\n2026-03-14T15:09:26Z,0.3\n", ""),
             ("Date of Birth,1980-02-03 00:00:00\n0.0,0.1\n", ""),
             ("# exported 2026-03-14 15:09:26\n0.0,0.1\n", ""),

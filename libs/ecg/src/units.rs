@@ -2,10 +2,14 @@
 
 /// A unit of voltage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum VoltageUnit {
+pub enum VoltageUnit {
+    /// V.
     Volt,
+    /// mV.
     Millivolt,
+    /// µV.
     Microvolt,
+    /// nV.
     Nanovolt,
 }
 
@@ -24,7 +28,9 @@ impl VoltageUnit {
         }
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    /// The name of the unit in the plural, such as `millivolts`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             VoltageUnit::Volt => "volts",
             VoltageUnit::Millivolt => "millivolts",

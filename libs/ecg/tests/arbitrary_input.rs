@@ -21,6 +21,10 @@ fn read_anyhow(bytes: &[u8]) {
                     assert!(sentence.ends_with('.') && sentence.len() < 1000, "{sentence}");
                 }
             }
+            if let Ok(recording) = ecg::read_recording(bytes, &options) {
+                recording.leads.iter().for_each(|lead| assert_in_order(&lead.strip, bytes.len()));
+                assert!(recording.selected < recording.leads.len());
+            }
         }
     }
 }

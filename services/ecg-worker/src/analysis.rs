@@ -45,12 +45,12 @@ pub enum AnalysisError {
 pub fn analyze(reader: impl Read, options: &SignalOptions, time: String) -> Result<Picture, AnalysisError> {
     let lead = options.lead.as_deref().map(lead_choice);
     let options = ecg::csv::Options { sample_rate_hz: options.sample_rate_hz, lead, ..Default::default() };
-    let strip = ecg::read(reader, &options).map_err(|error| match error {
+    let recording = ecg::read_recording(reader, &options).map_err(|error| match error {
         ecg::ReadError::Csv(ecg::csv::ReadError::Io(cause))
         | ecg::ReadError::Edf(ecg::edf::ReadError::Io(cause)) => AnalysisError::Transfer(cause),
         other => AnalysisError::Signal(other.to_string()),
     })?;
-    let found = ecg::analyze(&strip);
+    let (strip, found) = recording.into_best();
     let options = ecg::plot::Options { recorded_at: Some(time), ..Default::default() };
     let png =
         ecg::plot::png(&strip, &found, &options).map_err(|error| AnalysisError::Signal(error.to_string()))?;

@@ -73,6 +73,14 @@ pub enum ReadError {
         "The time column increases by one, which may mean samples or milliseconds: give the sampling rate (samples per second), or name the unit in the header."
     )]
     TimeCountsRows,
+    /// The times do not distinguish samples, and no sampling rate is given.
+    #[error(
+        "The times have a resolution of {tick_s:.3} s and do not distinguish the samples: give the sampling rate (samples per second)."
+    )]
+    TimeTooCoarse {
+        /// Typical distance of two different times in seconds.
+        tick_s: f64,
+    },
     /// The time column does not increase.
     #[error("The time does not grow from row to row (first on line {line}): check the time column.")]
     TimeDoesNotGrow {
@@ -124,6 +132,12 @@ pub enum ReadError {
     /// The file has no column of voltages.
     #[error("The file has a time column but no column of voltages.")]
     NoLead,
+    /// No column is named like an ECG.
+    #[error("No column of the file is named like an ECG; select one of {available}.")]
+    NoEcgAmong {
+        /// The available names.
+        available: String,
+    },
     /// No lead has the requested name.
     #[error("The file has no lead of the name {wanted:?}; it has {available}.")]
     NoSuchLead {

@@ -1,10 +1,15 @@
-//! Interpretation of header and comment text: time columns, units, sampling rates.
+//! Interpretation of header cells: time columns and units.
 
+use crate::leads::{is_other_unit, words};
 use crate::units::VoltageUnit;
 
 /// Unit of a time column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimeUnit {
+    /// Days since some date, as spreadsheet programs count them.
+    Days,
+    Hours,
+    Minutes,
     Seconds,
     Milliseconds,
     Microseconds,
@@ -16,6 +21,9 @@ pub(super) enum TimeUnit {
 impl TimeUnit {
     pub(super) fn per_second(self) -> Option<f64> {
         match self {
+            TimeUnit::Days => Some(1.0 / 86_400.0),
+            TimeUnit::Hours => Some(1.0 / 3600.0),
+            TimeUnit::Minutes => Some(1.0 / 60.0),
             TimeUnit::Seconds => Some(1.0),
             TimeUnit::Milliseconds => Some(1e3),
             TimeUnit::Microseconds => Some(1e6),
@@ -26,6 +34,9 @@ impl TimeUnit {
 
     pub(super) fn name(self) -> &'static str {
         match self {
+            TimeUnit::Days => "days",
+            TimeUnit::Hours => "hours",
+            TimeUnit::Minutes => "minutes",
             TimeUnit::Seconds => "seconds",
             TimeUnit::Milliseconds => "milliseconds",
             TimeUnit::Microseconds => "microseconds",
@@ -34,10 +45,17 @@ impl TimeUnit {
         }
     }
 
-    fn from_word(word: &str) -> Option<Self> {
+    pub(super) fn from_word(word: &str) -> Option<Self> {
         Some(match word {
-            "s" | "sec" | "secs" | "second" | "seconds" | "sek" | "sekunden" => TimeUnit::Seconds,
-            "ms" | "msec" | "msecs" | "millis" | "millisecond" | "milliseconds" => TimeUnit::Milliseconds,
+            "day" | "days" | "tage" => TimeUnit::Days,
+            "h" | "hr" | "hrs" | "hour" | "hours" | "stunden" => TimeUnit::Hours,
+            "min" | "mins" | "minute" | "minutes" | "minuten" | "minutos" => TimeUnit::Minutes,
+            "s" | "sec" | "secs" | "second" | "seconds" | "sek" | "sekunden" | "segundos" | "secondes" => {
+                TimeUnit::Seconds
+            }
+            "ms" | "msec" | "msecs" | "millis" | "millisecond" | "milliseconds" | "millisekunden" => {
+                TimeUnit::Milliseconds
+            }
             "us" | "usec" | "µs" | "micros" | "microsecond" | "microseconds" => TimeUnit::Microseconds,
             "ns" | "nsec" | "nanosecond" | "nanoseconds" => TimeUnit::Nanoseconds,
             "sample" | "samples" => TimeUnit::Samples,
@@ -54,21 +72,11 @@ pub(super) fn text(bytes: &[u8]) -> String {
     }
 }
 
-/// Splits a cell into lower-case words. Both micro signs become one.
-fn words(cell: &str) -> Vec<String> {
-    cell.to_lowercase()
-        .replace('\u{3bc}', "µ")
-        .split(|letter: char| !letter.is_alphanumeric() && letter != 'µ')
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned)
-        .collect()
-}
-
 /// Returns whether a column of this name contains times, and its unit if the name states it.
 pub(super) fn time_column(cell: &str) -> Option<Option<TimeUnit>> {
     let words = words(cell);
-    let unit = words.iter().find_map(|word| TimeUnit::from_word(word));
     let first = words.first()?.as_str();
+    let unit = words.iter().find_map(|word| TimeUnit::from_word(word));
     let is_time = matches!(
         first,
         "time"
@@ -87,7 +95,12 @@ pub(super) fn time_column(cell: &str) -> Option<Option<TimeUnit>> {
             | "utc"
             | "uhrzeit"
     ) || words.iter().any(|word| matches!(word.as_str(), "time" | "timestamp" | "hh" | "zeit"))
-        || (words.len() <= 2 && TimeUnit::from_word(first).is_some() && !is_voltage(cell));
+        || (words.len() <= 2
+            && TimeUnit::from_word(first).is_some()
+            // Alone, it is a heart rate.
+            && first != "hr"
+            && !is_voltage(cell)
+            && words.get(1).is_none_or(|word| !is_rate_word(word)));
     is_time.then_some(unit)
 }
 
@@ -100,6 +113,11 @@ pub(super) fn counts_rows(cell: &str) -> bool {
                 words[0].as_str(),
                 "index" | "row" | "rows" | "nr" | "no" | "id" | "n" | "unnamed" | "line"
             ))
+}
+
+/// `min HR` and `sample rate` are no times.
+fn is_rate_word(word: &str) -> bool {
+    matches!(word, "hr" | "rate" | "freq" | "frequency" | "value" | "values")
 }
 
 fn is_voltage(cell: &str) -> bool {
@@ -137,38 +155,48 @@ pub(super) fn is_unit(cell: &str) -> bool {
     let words = words(cell);
     let clock = words.first().is_some_and(|word| word == "hh" || word == "mm");
     clock
+        || matches!(cell.to_lowercase().as_str(), "no units" | "unitless" | "a.u." | "-")
+        || is_other_unit(cell)
         || (words.len() == 1
             && (TimeUnit::from_word(&words[0]).is_some()
                 || voltage_unit(cell, true).is_some()
                 || words[0] == "nu"))
 }
 
-/// The sampling rate in a line such as `# Sample rate: 360 Hz`, `fs=250` or `Sample Rate,512 hertz`.
-pub(super) fn sample_rate(line: &str) -> Option<f64> {
-    let lower = line.to_lowercase();
-    let words = words(&lower);
-    let says_rate = (lower.contains("sampl")
-        && ["rate", "freq", "hz", "hertz"].iter().any(|word| lower.contains(word)))
-        || words.iter().any(|word| matches!(word.as_str(), "fs" | "sfreq" | "samplerate" | "samplingrate"));
-    if !says_rate {
-        return None;
-    }
-    let start = lower.find(|letter: char| letter.is_ascii_digit())?;
-    let tail = lower.get(start..)?;
-    let (value, used) = super::number::prefix(tail.as_bytes(), b'.')?;
-    let unit = tail.get(used..).unwrap_or_default().trim_start();
-    let rate = if unit.starts_with("khz") { value * 1000.0 } else { value };
-    (super::MIN_RATE_HZ..=super::MAX_RATE_HZ).contains(&rate).then_some(rate)
+/// The value of a setting with one of these keys, in a line such as `Lead,Lead I` or `Unit: µV`.
+pub(super) fn value_of<'a>(line: &'a str, keys: &[&str]) -> Option<&'a str> {
+    let (head, value) = setting(line)?;
+    let head = head.to_lowercase();
+    (keys.contains(&head.as_str()) && !value.is_empty()).then_some(value)
 }
 
-/// The value of `key` in a line such as `Lead,Lead I` or `Unit: µV`.
-pub(super) fn value_of<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+/// Key and value of a setting such as `Lead,Lead I` or `# Unit: µV`.
+pub(super) fn setting(line: &str) -> Option<(&str, &str)> {
     let line = line.trim_start_matches(['#', '%', '/', ' ', '"']);
     let (head, tail) = line.split_once([',', ':', ';', '=', '\t'])?;
-    let head = head.trim().trim_end_matches('"').to_lowercase();
-    let value = tail.trim().trim_matches('"').trim();
-    (head == key && !value.is_empty()).then_some(value)
+    Some((
+        head.trim().trim_end_matches('"'),
+        tail.trim().trim_matches('"').trim_end_matches([';', ',']).trim(),
+    ))
 }
+
+/// Keys that name the unit of the voltages.
+pub(super) const UNIT_KEYS: [&str; 10] =
+    ["unit", "units", "einheit", "unidade", "unidad", "unité", "unità", "eenheid", "単位", "单位"];
+/// Keys that name the lead.
+pub(super) const LEAD_KEYS: [&str; 11] = [
+    "lead",
+    "channel",
+    "ableitung",
+    "derivação",
+    "derivacao",
+    "derivación",
+    "dérivation",
+    "derivazione",
+    "afleiding",
+    "リード",
+    "导联",
+];
 
 #[cfg(test)]
 mod tests {
@@ -203,6 +231,12 @@ mod tests {
             ("sec", Some(Some(TimeUnit::Seconds))),
             ("sample #", Some(Some(TimeUnit::Samples))),
             ("Elapsed time", Some(None)),
+            ("Time (min)", Some(Some(TimeUnit::Minutes))),
+            ("t [h]", Some(Some(TimeUnit::Hours))),
+            ("minutes", Some(Some(TimeUnit::Minutes))),
+            ("HR", None),
+            ("hr (bpm)", None),
+            ("min HR", None),
             ("MLII", None),
             ("V5_uV", None),
             ("ecg", None),
@@ -212,14 +246,11 @@ mod tests {
     }
 
     #[test]
-    fn comments_give_the_sampling_rate() {
-        assert_eq!(sample_rate("# Sample rate: 360 Hz"), Some(360.0));
-        assert_eq!(sample_rate("fs=250"), Some(250.0));
-        assert_eq!(sample_rate("Sample Rate,512 hertz"), Some(512.0));
-        assert_eq!(sample_rate("% sampling frequency 1 kHz"), Some(1000.0));
-        assert_eq!(sample_rate("# 50 Hz notch filter"), None);
-        assert_eq!(sample_rate("# heart rate 72"), None);
-        assert_eq!(value_of("Unit,\u{b5}V", "unit"), Some("\u{b5}V"));
-        assert_eq!(value_of("# Lead: \"V5\"", "lead"), Some("V5"));
+    fn settings_are_read_in_the_languages_of_the_exporters() {
+        assert_eq!(value_of("Unit,\u{b5}V", &UNIT_KEYS), Some("\u{b5}V"));
+        assert_eq!(value_of("Einheit,\u{b5}V", &UNIT_KEYS), Some("\u{b5}V"));
+        assert_eq!(value_of("# Lead: \"V5\"", &LEAD_KEYS), Some("V5"));
+        assert_eq!(value_of("Ableitung,Ableitung I", &LEAD_KEYS), Some("Ableitung I"));
+        assert_eq!(value_of("Unit", &UNIT_KEYS), None);
     }
 }

@@ -1,10 +1,11 @@
 //! Dialect and column layout of a file, determined once from its first lines.
 
+use super::exporters::Scale;
 use super::header::Header;
+use super::header_text::TimeUnit;
 use super::table::Table;
-use super::{Options, ReadError, header_text, number, source::first_line};
+use super::{Leads, Options, ReadError, clock, number, source::first_line};
 use crate::units::VoltageUnit;
-use header_text::TimeUnit;
 
 /// Number of lines that the layout is determined from.
 const SAMPLE_LINES: usize = 400;
@@ -41,16 +42,29 @@ pub(super) struct Layout {
     /// Number of fields per row.
     pub(super) columns: usize,
     pub(super) time: TimeColumn,
-    /// Index of the column of voltages.
-    pub(super) lead: usize,
-    pub(super) lead_name: Option<String>,
-    /// Names or numbers of the leads that are not read.
-    pub(super) other_leads: Vec<String>,
-    pub(super) unit: Option<VoltageUnit>,
+    /// The columns of voltages that are read. Not empty.
+    pub(super) leads: Vec<LeadColumn>,
+    /// Index in `leads` of the requested lead, or of the preferred one.
+    pub(super) selected: usize,
+    /// Whether the selected lead was requested.
+    pub(super) is_requested: bool,
+    /// Names of the signals that are not read.
+    pub(super) other_signals: Vec<String>,
     /// Sampling rate from the options or from a comment.
     pub(super) given_rate_hz: Option<f64>,
     /// Number of lines before the first row of numbers.
     pub(super) header_lines: u64,
+}
+
+/// A column of voltages.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct LeadColumn {
+    pub(super) column: usize,
+    pub(super) name: Option<String>,
+    /// Unit stated by the file.
+    pub(super) unit: Option<VoltageUnit>,
+    /// Conversion of counts to millivolts. Takes precedence over the unit.
+    pub(super) scale: Option<Scale>,
 }
 
 /// Splits a line into fields without surrounding spaces and quotes.
@@ -113,12 +127,22 @@ pub(super) fn is_ignored(line: &[u8]) -> bool {
 }
 
 pub(super) fn is_value(field: &[u8], decimal: u8) -> bool {
-    number::whole(field, decimal).is_some() || number::clock(field).is_some() || number::is_date(field)
+    number::value_of(field, decimal).is_some() || clock::clock(field).is_some() || clock::is_date(field)
+}
+
+/// Whether a field is a value without groups of thousands, which could be a decimal comma as well.
+fn is_certain_value(field: &[u8], decimal: u8) -> bool {
+    number::whole(field, decimal).is_some() || clock::clock(field).is_some() || clock::is_date(field)
 }
 
 impl Layout {
     /// Determines the layout from the first lines of a file.
-    pub(super) fn of(head: &[u8], terminator: u8, options: &Options) -> Result<Self, ReadError> {
+    pub(super) fn of(
+        head: &[u8],
+        terminator: u8,
+        options: &Options,
+        leads: Leads,
+    ) -> Result<Self, ReadError> {
         let mut lines = Vec::new();
         let mut rest = head;
         while !rest.is_empty() && lines.len() < SAMPLE_LINES {
@@ -127,17 +151,59 @@ impl Layout {
             rest = rest.get(taken..).unwrap_or_default();
         }
         let declared = lines.first().and_then(|line| delimiter_line(line));
-        let (delimiter, decimal) = punctuation(&lines, declared);
-        let first_row = first_row(&lines, delimiter, decimal).ok_or(ReadError::NoNumbers)?;
+        let (mut delimiter, mut decimal) = punctuation(&lines, declared);
+        let mut first_row = first_row(&lines, delimiter, decimal).ok_or(ReadError::NoNumbers)?;
+        if delimiter == Delimiter::Byte(b',') && declared.is_none() {
+            let (preamble, data) = lines.split_at(first_row);
+            let header_of = |columns| Header::of(preamble, &lines, delimiter, decimal, columns);
+            let has_rate = || options.sample_rate_hz.or(header_of(1).rate_hz).is_some();
+            if is_column_with_comma(data) && has_rate() && header_of(2).names.len() != 2 {
+                (delimiter, decimal) = (Delimiter::Blanks, b',');
+                first_row = self::first_row(&lines, delimiter, decimal).ok_or(ReadError::NoNumbers)?;
+            }
+        }
         let (preamble, data) = lines.split_at(first_row);
         let table = Table::of(data, delimiter, decimal);
-        let header = Header::of(preamble, &lines, delimiter, table.columns.len());
+        let header = Header::of(preamble, &lines, delimiter, decimal, table.columns.len());
         let few = too_few(data, first_row, delimiter, decimal, table.columns.len());
-        match table.layout(header, delimiter, decimal, first_row as u64, options) {
+        match table.layout(header, delimiter, decimal, first_row as u64, options, leads) {
             Err(ReadError::NoTime) if few.is_some() => Err(few.unwrap_or(ReadError::NoTime)),
             layout => layout,
         }
     }
+}
+
+/// Detects a single column with a decimal comma, which looks like two columns: integers that do not increase,
+/// and digits without a sign. The digits are as good as random, unless the integers are few, as in millivolts.
+fn is_column_with_comma(data: &[&[u8]]) -> bool {
+    const FEW_INTEGERS: usize = 20;
+    /// Mean difference of successive digits after the comma. It is a third for random digits.
+    const MIN_ROUGHNESS: f64 = 0.15;
+    let mut values: Vec<f64> = Vec::with_capacity(data.len());
+    let mut commas = 0;
+    for line in data.iter().map(|line| unquoted(line)).filter(|line| !is_ignored(line)) {
+        let Some(value) = number::value_of(line, b',') else { return false };
+        if let Some(at) = memchr::memchr(b',', line) {
+            let digits = line.get(at + 1..).unwrap_or_default();
+            if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+                return false;
+            }
+            commas += 1;
+        }
+        values.push(value);
+    }
+    let steps = || values.windows(2).map(|pair| pair[1] - pair[0]);
+    let (rising, falling) =
+        (steps().filter(|step| *step > 0.0).count(), steps().filter(|step| *step < 0.0).count());
+    let roughness: f64 =
+        values.windows(2).map(|pair| (pair[1].abs().fract() - pair[0].abs().fract()).abs()).sum();
+    let mut integers: Vec<i64> = values.iter().map(|value| value.trunc() as i64).collect();
+    integers.sort_unstable();
+    integers.dedup();
+    // A time column only rises.
+    commas > 0
+        && falling * 5 > rising
+        && (integers.len() <= FEW_INTEGERS || roughness > MIN_ROUGHNESS * values.len() as f64)
 }
 
 /// If there are few rows, that error is reported before any other.
@@ -166,9 +232,10 @@ fn too_few(
     Some(ReadError::TooFewRows { rows, needed: super::MIN_ROWS, lines })
 }
 
-/// The `sep=;` line that spreadsheet programs write first.
+/// The `sep=;` line, with or without quotes, that spreadsheet programs read first.
 fn delimiter_line(line: &[u8]) -> Option<u8> {
-    match line {
+    let inner = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\""));
+    match inner.unwrap_or(line) {
         [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', delimiter] => Some(*delimiter),
         _ => None,
     }
@@ -198,12 +265,16 @@ fn punctuation(lines: &[&[u8]], declared: Option<u8>) -> (Delimiter, u8) {
         let mut score = 0;
         for line in lines.iter().step_by(spread).filter(|line| !is_ignored(line)) {
             split(line, delimiter, &mut fields);
+            let certain = fields.iter().filter(|field| is_certain_value(field, decimal)).count();
             let values = fields.iter().filter(|field| is_value(field, decimal)).count();
             let filled = fields.iter().filter(|field| !field.is_empty()).count();
-            // Two values make a table. A line with values only counts more than one that also contains text.
+            // Two values make a table. A line with values only counts more than one that also contains text, and
+            // a comma counts less as a separator of thousands than as a decimal comma.
             score += match values {
                 0 | 1 => 0,
-                _ if values == filled => 2,
+                _ if certain == filled => 4,
+                _ if values == filled => 3,
+                _ if certain >= 2 => 2,
                 _ => 1,
             };
         }
@@ -223,20 +294,30 @@ fn single_column(lines: &[&[u8]]) -> (Delimiter, u8) {
     (Delimiter::Blanks, decimal)
 }
 
-/// Index of the first line that is a row of numbers.
+/// Index of the first line that is a row of numbers: the first that contains nothing else, or else the first
+/// with a number.
 fn first_row(lines: &[&[u8]], delimiter: Delimiter, decimal: u8) -> Option<usize> {
+    /// More lines that contain text and numbers are rows with a column of text, not a header.
+    const MAX_MIXED_HEADER: usize = 8;
     let mut fields = Vec::new();
-    let mut alone = None;
+    let (mut mixed, mut alone) = (None, None);
+    let mut mixed_lines = 0;
     for (index, line) in lines.iter().enumerate().filter(|(_, line)| !is_ignored(line)) {
         split(line, delimiter, &mut fields);
         let values = fields.iter().filter(|field| is_value(field, decimal)).count();
         let filled = fields.iter().filter(|field| !field.is_empty()).count();
-        if values >= 2 || (values == 1 && filled == 1 && fields.len() == 1) {
+        if values >= 2 && values == filled || values == 1 && filled == 1 && fields.len() == 1 {
             return Some(index);
         }
-        if values >= 1 && alone.is_none() {
-            alone = Some(index);
+        if values >= 2 {
+            mixed = mixed.or(Some(index));
+            mixed_lines += 1;
+            if mixed_lines > MAX_MIXED_HEADER {
+                return mixed;
+            }
+        } else if values == 1 {
+            alone = alone.or(Some(index));
         }
     }
-    alone
+    mixed.or(alone)
 }

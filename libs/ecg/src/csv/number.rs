@@ -1,7 +1,9 @@
-//! Numbers, dates and clock times in text.
+//! Numbers in text, with the signs and the grouping that formatters write.
 
 /// Longest field with a decimal comma that is read.
 const MAX_COMMA_FIELD: usize = 64;
+/// Longest field with other signs or groups of thousands that is read.
+const MAX_WRITTEN_FIELD: usize = 48;
 
 /// Reads the decimal number at the start of `bytes`. Returns its value and its length in bytes.
 ///
@@ -36,115 +38,106 @@ fn parse(bytes: &[u8]) -> Option<(f64, usize)> {
     value.is_finite().then_some((value, length))
 }
 
-/// Reads a field that contains only a number and white space.
+/// Reads a field that contains only a number and white space. The minus may be one of typography.
 pub(super) fn whole(field: &[u8], decimal: u8) -> Option<f64> {
+    plain(field, decimal).or_else(|| written(field, decimal, false))
+}
+
+/// Like [`whole`], and accepts groups of thousands: `1,024.5`, `1.024,5`, `1 024,5`, `1'024.5`.
+///
+/// The first group does not start with zero, so that `0,004` is not 4.
+pub(super) fn value_of(field: &[u8], decimal: u8) -> Option<f64> {
+    plain(field, decimal).or_else(|| written(field, decimal, true))
+}
+
+#[inline]
+fn plain(field: &[u8], decimal: u8) -> Option<f64> {
     let field = field.trim_ascii();
     let (value, length) = prefix(field, decimal)?;
     (length == field.len()).then_some(value)
 }
 
-/// A clock time.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct ClockTime {
-    /// Seconds since midnight, or since 1970 if the field has a date.
-    pub(super) seconds: f64,
-    /// Whether the field has a date.
-    pub(super) dated: bool,
-}
-
-/// Reads `MM:SS.mmm`, `HH:MM:SS.mmm`, or ISO 8601 with a date (`T` or a space between). Brackets and a zone
-/// are ignored: only differences matter.
-pub(super) fn clock(field: &[u8]) -> Option<ClockTime> {
+/// Reads a number after replacing the signs that a formatter writes for people.
+#[cold]
+fn written(field: &[u8], decimal: u8, grouped: bool) -> Option<f64> {
     let field = field.trim_ascii();
-    let field = field.strip_prefix(b"[").unwrap_or(field);
-    let field = field.strip_suffix(b"]").unwrap_or(field);
-    let (day, time) = match date(field) {
-        Some((day, length)) => (Some(day), field.get(length..)?),
-        None => (None, field),
-    };
-    let time = match time.first()? {
-        b'T' | b't' | b' ' if day.is_some() => time.get(1..)?.trim_ascii_start(),
-        _ => time,
-    };
-    let (parts, rest) = time_of_day(time)?;
-    if !zone_or_date(rest) {
+    if !field.last()?.is_ascii_digit() && field.last() != Some(&decimal) || field.len() > MAX_WRITTEN_FIELD {
         return None;
     }
-    let midnight = day.map_or(0.0, |day| day as f64 * 86_400.0);
-    Some(ClockTime { seconds: midnight + parts, dated: day.is_some() })
-}
-
-/// Whether a field contains only a date, as in files with separate columns for date and time.
-pub(super) fn is_date(field: &[u8]) -> bool {
-    let field = field.trim_ascii();
-    date(field).is_some_and(|(_, length)| length == field.len())
-        || (field.len() >= 8
-            && field.len() <= 10
-            && field.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'/' | b'-'))
-            && field.iter().filter(|byte| matches!(byte, b'.' | b'/' | b'-')).count() == 2
-            && field.first().is_some_and(u8::is_ascii_digit))
-}
-
-/// Days since 1970 of a `YYYY-MM-DD` or `YYYY/MM/DD`, and its length in bytes.
-fn date(field: &[u8]) -> Option<(i64, usize)> {
-    let separator = *field.get(4)?;
-    if !matches!(separator, b'-' | b'/') || *field.get(7)? != separator {
-        return None;
-    }
-    let year = digits(field.get(..4)?)?;
-    let month = digits(field.get(5..7)?)?;
-    let day = digits(field.get(8..10)?)?;
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // Days from civil date. The year starts in March, so that the leap day is its last day.
-    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let day_of_year = (153 * month + 2) / 5 + day - 1;
-    let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year;
-    Some((days - 719_468, 10))
-}
-
-/// Seconds of a `[HH:]MM:SS[.fff]`, and the bytes after it.
-fn time_of_day(field: &[u8]) -> Option<(f64, &[u8])> {
-    let mut seconds = 0.0;
+    let mut copy = [0; MAX_WRITTEN_FIELD];
+    let mut length = 0;
+    let mut group = Groups::default();
     let mut rest = field;
-    let mut colons = 0;
-    loop {
-        let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if length == 0 || length > 6 {
-            return None;
+    while let Some((&first, after)) = rest.split_first() {
+        let (byte, tail) = match rest {
+            // Minus sign, hyphens and dashes; a small and a wide hyphen.
+            [0xe2, 0x88, 0x92, tail @ ..] | [0xe2, 0x80, 0x90..=0x93, tail @ ..] => (b'-', tail),
+            [0xef, 0xb9, 0xa3, tail @ ..] | [0xef, 0xbc, 0x8d, tail @ ..] => (b'-', tail),
+            [0x96, tail @ ..] if length == 0 => (b'-', tail),
+            // Spaces and apostrophes between thousands.
+            [0xc2, 0xa0, tail @ ..] | [0xe2, 0x80, 0xaf | 0x89, tail @ ..] => (b' ', tail),
+            [0xe2, 0x80, 0x99, tail @ ..] => (b'\'', tail),
+            _ => (first, after),
+        };
+        rest = tail;
+        match byte {
+            b' ' | b'\'' | b',' | b'.' if byte != decimal => {
+                if !grouped || !group.separate(byte) {
+                    return None;
+                }
+                continue;
+            }
+            b'0'..=b'9' => group.digit(byte),
+            b'-' | b'+' if length == 0 => {}
+            _ => group.end()?,
         }
-        let (part, after) = rest.split_at(length);
-        if after.first() == Some(&b':') && colons < 2 {
-            seconds = (seconds + digits(part)? as f64) * 60.0;
-            rest = after.get(1..)?;
-            colons += 1;
-            continue;
-        }
-        if colons == 0 {
-            return None;
-        }
-        let decimal = if after.first() == Some(&b',') { b',' } else { b'.' };
-        let (value, used) = prefix(rest, decimal)?;
-        if value >= 61.0 {
-            return None;
-        }
-        return Some((seconds + value, rest.get(used..)?));
+        *copy.get_mut(length)? = if byte == decimal { b'.' } else { byte };
+        length += 1;
+    }
+    group.end()?;
+    let copy = copy.get(..length)?;
+    let (value, used) = parse(copy)?;
+    (used == length).then_some(value)
+}
+
+/// Checks that thousands are grouped by three digits with one kind of separator.
+#[derive(Default)]
+struct Groups {
+    separator: Option<u8>,
+    digits: usize,
+    starts_with_zero: bool,
+    ended: bool,
+}
+
+impl Groups {
+    fn digit(&mut self, digit: u8) {
+        self.starts_with_zero |= self.digits == 0 && self.separator.is_none() && digit == b'0';
+        self.digits += 1;
+    }
+
+    /// Whether a separator may be here.
+    fn separate(&mut self, separator: u8) -> bool {
+        let is_first = self.separator.is_none();
+        let complete = if is_first { (1..=3).contains(&self.digits) } else { self.digits == 3 };
+        let valid = complete
+            && !self.ended
+            && !self.starts_with_zero
+            && self.separator.is_none_or(|known| known == separator);
+        self.separator = Some(separator);
+        self.digits = 0;
+        valid
+    }
+
+    /// The end of the part before the decimal sign or the exponent.
+    fn end(&mut self) -> Option<()> {
+        let complete = self.ended || self.separator.is_none() || self.digits == 3;
+        self.ended = true;
+        complete.then_some(())
     }
 }
 
-/// Whether the bytes after a time of day are empty, a zone such as `Z` or `+02:00`, or a date after a space.
-fn zone_or_date(rest: &[u8]) -> bool {
-    match rest.first() {
-        None => true,
-        Some(b'Z' | b'z') => rest.len() == 1,
-        Some(b'+' | b'-') => rest.iter().skip(1).all(|byte| byte.is_ascii_digit() || *byte == b':'),
-        Some(b' ') => is_date(rest),
-        Some(_) => false,
-    }
-}
-
-fn digits(field: &[u8]) -> Option<i64> {
+/// A number of up to nine digits and nothing else.
+pub(super) fn digits(field: &[u8]) -> Option<i64> {
     (!field.is_empty() && field.len() <= 9).then_some(())?;
     field
         .iter()
@@ -188,21 +181,38 @@ mod tests {
     }
 
     #[test]
-    fn clock_times_are_read_in_common_formats() {
-        let seconds = |text: &str| clock(text.as_bytes()).map(|time| time.seconds);
-        assert_eq!(seconds("00:01:02.500"), Some(62.5));
-        assert_eq!(seconds("1:02.5"), Some(62.5));
-        assert_eq!(seconds("10:00:00,250"), Some(36_000.25));
-        assert_eq!(seconds("[00:00:01.000 01/02/2000]"), Some(1.0));
-        assert_eq!(seconds("1970-01-02T00:00:01Z"), Some(86_401.0));
-        assert_eq!(seconds("2024-02-29 12:00:00.004"), Some(1_709_208_000.004));
-        assert_eq!(seconds("2024-02-29T12:00:00+02:00"), Some(1_709_208_000.0));
-        for text in ["", "12", "0.5", "12:", ":12", "2024-02-29", "12:00:99", "a:b", "99999999:00", "12:00x"]
-        {
-            assert_eq!(seconds(text), None, "{text}");
+    fn minus_signs_of_typography_are_read() {
+        for minus in ["\u{2212}", "\u{2013}", "\u{2010}", "\u{2011}", "\u{fe63}", "\u{ff0d}"] {
+            assert_eq!(whole(format!("{minus}0.145").as_bytes(), b'.'), Some(-0.145), "{minus}");
+            assert_eq!(whole(format!(" {minus}0,145").as_bytes(), b','), Some(-0.145), "{minus}");
+            assert_eq!(whole(format!("1.5e{minus}3").as_bytes(), b'.'), Some(0.0015), "{minus}");
         }
-        assert!(
-            is_date(b"2024-02-29") && is_date(b"29.02.2024") && !is_date(b"1.2") && !is_date(b"12345678")
-        );
+        // The en dash of Windows-1252.
+        assert_eq!(whole(b"\x960.145", b'.'), Some(-0.145));
+        assert_eq!(whole("\u{2212}".as_bytes(), b'.'), None);
+        assert_eq!(whole("5\u{2212}".as_bytes(), b'.'), None);
+    }
+
+    #[test]
+    fn thousands_are_read_if_groups_are_complete() {
+        for (text, decimal, value) in [
+            ("1,024", b'.', 1024.0),
+            ("-1,024.5", b'.', -1024.5),
+            ("12,345,678.25", b'.', 12_345_678.25),
+            ("1.024,5", b',', 1024.5),
+            ("1 024,5", b',', 1024.5),
+            ("1\u{a0}024,5", b',', 1024.5),
+            ("1\u{202f}024,5", b',', 1024.5),
+            ("\u{2212}1'024.5", b'.', -1024.5),
+            ("1\u{2019}024.5", b'.', 1024.5),
+        ] {
+            assert_eq!(value_of(text.as_bytes(), decimal), Some(value), "{text}");
+            assert_eq!(whole(text.as_bytes(), decimal), None, "{text}");
+        }
+        for text in
+            ["0,004", "1,02", "1,0245", "1,024,5", "12 3", "1234,567", ",123", "1,024 567", "1,", "a,123"]
+        {
+            assert_eq!(value_of(text.as_bytes(), b'.'), None, "{text}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::layout::{Delimiter, Layout, MAX_COLUMNS, TimeColumn, is_ignored, split};
 use super::source::first_line;
 use super::timeline::Row;
-use super::{ReadError, number};
+use super::{ReadError, clock, number};
 
 /// Number of line numbers kept for warnings.
 const KEPT_LINES: usize = 10;
@@ -57,14 +57,18 @@ pub(super) struct Rows {
     midnights_s: f64,
     latest_clock_s: f64,
     decimals: u32,
+    /// Voltages of the current row, one per lead. NaN if the row has none.
+    values: Vec<f32>,
 }
 
 impl Rows {
     pub(super) fn new(layout: Layout, terminator: u8, max_rows: u64, max_line_bytes: usize) -> Self {
         let records = Records::new(&layout, terminator, max_line_bytes);
+        let values = vec![f32::NAN; layout.leads.len()];
         Rows {
             layout,
             records,
+            values,
             terminator,
             max_rows,
             max_line_bytes,
@@ -78,9 +82,21 @@ impl Rows {
         }
     }
 
+    /// Reads only one of the leads from here on.
+    pub(super) fn keep_only(&mut self, lead: usize) {
+        let lead = self.layout.leads.swap_remove(lead);
+        self.layout.leads = vec![lead];
+        self.values = vec![f32::NAN];
+        self.records = Records::new(&self.layout, self.terminator, self.max_line_bytes);
+    }
+
     /// Number of the next line, from 1.
     pub(super) fn line(&self) -> u64 {
         self.line
+    }
+
+    pub(super) fn max_rows(&self) -> u64 {
+        self.max_rows
     }
 
     /// Number of rows with usable numbers.
@@ -102,11 +118,12 @@ impl Rows {
         10f64.powi(-(self.decimals.min(MAX_DECIMALS) as i32))
     }
 
-    /// Reads a block of whole lines and passes its rows to `take`.
+    /// Reads a block of whole lines and passes its rows to `take`, each with one voltage per lead. A voltage is
+    /// NaN if the row has none for that lead; at least one is a number.
     pub(super) fn read_block(
         &mut self,
         block: &[u8],
-        mut take: impl FnMut(Row) -> Result<(), ReadError>,
+        mut take: impl FnMut(Row, &[f32]) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
         let mut rest = block;
         let mut fields = Vec::new();
@@ -115,10 +132,11 @@ impl Rows {
             if self.good >= RESOLUTION_ROWS
                 && rest.first() != Some(&self.terminator)
                 && let Some(records) = &mut self.records
-                && let Some((time, value, taken)) = records.row(rest)
+                && let Some((time, taken)) = records.row(rest, &mut self.values)
             {
+                let ordinal = self.good + self.skipped;
                 self.count_good()?;
-                take(Row { line: self.line, time, value })?;
+                take(Row { line: self.line, ordinal, time }, &self.values)?;
                 self.line += 1;
                 rest = rest.get(taken..).unwrap_or_default();
                 continue;
@@ -129,9 +147,10 @@ impl Rows {
             }
             if self.line > self.layout.header_lines && !is_ignored(line) {
                 match self.row(line, &mut fields) {
-                    Some((time, value)) => {
+                    Some(time) => {
+                        let ordinal = self.good + self.skipped;
                         self.count_good()?;
-                        take(Row { line: self.line, time, value })?;
+                        take(Row { line: self.line, ordinal, time }, &self.values)?;
                     }
                     None => self.skip()?,
                 }
@@ -162,14 +181,24 @@ impl Rows {
         Ok(())
     }
 
-    /// Time and voltage of a line, if it has both and no additional fields.
-    fn row<'a>(&mut self, line: &'a [u8], fields: &mut Vec<&'a [u8]>) -> Option<(f64, f32)> {
+    /// Time of a line whose voltages are stored in `values`, if it has a time, a voltage and no additional fields.
+    fn row<'a>(&mut self, line: &'a [u8], fields: &mut Vec<&'a [u8]>) -> Option<f64> {
         split(line, self.layout.delimiter, fields);
         if fields.iter().skip(self.layout.columns).any(|field| !field.is_empty()) {
             return None;
         }
-        let value = number::whole(fields.get(self.layout.lead)?, self.layout.decimal)? as f32;
-        if !value.is_finite() {
+        let mut has_value = false;
+        for (lead, value) in self.layout.leads.iter().zip(&mut self.values) {
+            let read = fields.get(lead.column).and_then(|field| number::value_of(field, self.layout.decimal));
+            *value = read.map_or(f32::NAN, |value| value as f32);
+            // A number beyond the range of `f32` is none.
+            if value.is_finite() {
+                has_value = true;
+            } else {
+                *value = f32::NAN;
+            }
+        }
+        if !has_value {
             return None;
         }
         let time = match self.layout.time {
@@ -178,21 +207,21 @@ impl Rows {
             TimeColumn::Number { column, .. } => {
                 let field = fields.get(column)?;
                 self.note_decimals(field, self.layout.decimal);
-                number::whole(field, self.layout.decimal)?
+                number::value_of(field, self.layout.decimal)?
             }
             TimeColumn::Clock { column } => {
                 let field = fields.get(column)?;
-                let time = number::clock(field)?;
+                let time = clock::clock(field)?;
                 self.note_decimals(field, b'.');
                 self.note_decimals(field, b',');
                 self.unwrap_midnight(time)
             }
         };
-        Some((time, value))
+        Some(time)
     }
 
     /// A clock without a date starts again at midnight.
-    fn unwrap_midnight(&mut self, time: number::ClockTime) -> f64 {
+    fn unwrap_midnight(&mut self, time: clock::ClockTime) -> f64 {
         const DAY_S: f64 = 86_400.0;
         if time.dated {
             return time.seconds;
@@ -223,7 +252,7 @@ struct Records {
     decimal: u8,
     columns: usize,
     time: usize,
-    lead: usize,
+    leads: Vec<usize>,
     /// The fields of one record side by side, and the end of each.
     output: Vec<u8>,
     ends: Vec<usize>,
@@ -246,15 +275,16 @@ impl Records {
             decimal: layout.decimal,
             columns: layout.columns,
             time: column,
-            lead: layout.lead,
+            leads: layout.leads.iter().map(|lead| lead.column).collect(),
             output: vec![0; max_line_bytes],
             ends: vec![0; MAX_COLUMNS + 1],
         })
     }
 
-    /// Time, voltage and length in bytes of the row at the start of `bytes`, which must not be blank. `None` for a row that
-    /// the slow path has to read.
-    fn row(&mut self, bytes: &[u8]) -> Option<(f64, f32, usize)> {
+    /// Time and length in bytes of the row at the start of `bytes`, which must not be blank. Stores its voltages in
+    /// `values`. `None` for a row that the slow path has to read.
+    #[inline]
+    fn row(&mut self, bytes: &[u8], values: &mut [f32]) -> Option<(f64, usize)> {
         let (result, taken, _, fields) = self.reader.read_record(bytes, &mut self.output, &mut self.ends);
         if result != csv_core::ReadRecordResult::Record {
             self.reader.reset();
@@ -265,13 +295,20 @@ impl Records {
             self.output.get(start..self.ends[index])
         };
         if self.time >= fields
-            || self.lead >= fields
             || (self.columns..fields).any(|index| !field(index).unwrap_or_default().trim_ascii().is_empty())
         {
             return None;
         }
-        let time = number::whole(field(self.time)?, self.decimal)?;
-        let value = number::whole(field(self.lead)?, self.decimal)? as f32;
-        value.is_finite().then_some((time, value, taken))
+        for (&lead, value) in self.leads.iter().zip(values) {
+            if lead >= fields {
+                return None;
+            }
+            *value = number::value_of(field(lead)?, self.decimal)? as f32;
+            if !value.is_finite() {
+                return None;
+            }
+        }
+        let time = number::value_of(field(self.time)?, self.decimal)?;
+        Some((time, taken))
     }
 }

@@ -15,7 +15,7 @@ const ROWS_TO_TRUST: usize = 3;
 /// Number of rows held while it is undecided whether the clock jumped or single times are wrong.
 const MAX_PENDING: usize = 16;
 /// Longest gap in seconds that is filled by interpolation: shorter than any relevant part of a QRS complex.
-const MAX_FILL_S: f64 = 0.02;
+pub(super) const MAX_FILL_S: f64 = 0.02;
 /// Limit in runs, so that a file full of gaps cannot exhaust memory.
 const MAX_RUNS: usize = 10_000;
 /// Number of rows that the grid is measured on. The sampling rate is computed from the whole file.
@@ -34,24 +34,43 @@ pub(super) struct Grid {
     pub(super) resolution: f64,
 }
 
-/// A row with a time and a voltage.
+/// Position and time of a row. Its voltages are passed next to it, one per lead.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     pub(super) line: u64,
+    /// Number of rows before it, including skipped ones.
+    pub(super) ordinal: u64,
     pub(super) time: f64,
-    pub(super) value: f32,
 }
 
 /// Samples without a gap.
 #[derive(Debug, Default)]
 pub(super) struct Run {
-    pub(super) samples: Vec<f32>,
+    /// Samples of each lead, all of the same length. NaN where a row has no voltage for a lead.
+    pub(super) leads: Vec<Vec<f32>>,
+    /// Number of samples of each lead.
+    pub(super) count: usize,
     /// Time of the first sample according to the loop.
     pub(super) first: f64,
     /// Time of the last sample according to the loop.
     pub(super) last: f64,
     /// Line of the first row.
     pub(super) line: u64,
+}
+
+impl Run {
+    #[inline]
+    fn push(&mut self, values: &[f32]) {
+        // Most files have one lead.
+        if let ([lead], [value]) = (self.leads.as_mut_slice(), values) {
+            lead.push(*value);
+        } else {
+            for (lead, &value) in self.leads.iter_mut().zip(values) {
+                lead.push(value);
+            }
+        }
+        self.count += 1;
+    }
 }
 
 /// Irregularities of the times.
@@ -84,6 +103,8 @@ pub(super) struct Timeline {
     latest: f64,
     rows_in_run: u64,
     pending: Vec<Row>,
+    /// The voltages of the pending rows, row by row.
+    pending_values: Vec<f32>,
     pub(super) events: Events,
     /// Deviations of the rows, collected while the grid is measured.
     deviations: Option<Vec<f64>>,
@@ -91,25 +112,45 @@ pub(super) struct Timeline {
 
 impl Timeline {
     /// `seconds_per_unit` may be approximate: it only determines how long a filled gap may be.
-    pub(super) fn new(grid: Grid, seconds_per_unit: f64) -> Self {
+    pub(super) fn new(grid: Grid, seconds_per_unit: f64, leads: usize) -> Self {
         let fill = MAX_FILL_S / (grid.step * seconds_per_unit);
         Timeline {
             grid,
             max_fill: fill.floor().max(1.0),
             finished: Vec::new(),
-            run: Run::default(),
+            run: Run { leads: vec![Vec::new(); leads], ..Run::default() },
             predicted: 0.0,
             latest: f64::NAN,
             rows_in_run: 0,
             pending: Vec::with_capacity(MAX_PENDING),
+            pending_values: Vec::new(),
             events: Events::default(),
             deviations: None,
         }
     }
 
-    /// Adds a row.
+    /// Keeps the samples of one lead and drops those of the others. Later rows have one voltage.
+    pub(super) fn keep_only(&mut self, lead: usize) {
+        let width = self.run.leads.len();
+        for run in self.finished.iter_mut().chain([&mut self.run]) {
+            run.leads = vec![run.leads.swap_remove(lead)];
+        }
+        let mut index = 0;
+        self.pending_values.retain(|_| {
+            index += 1;
+            (index - 1) % width == lead
+        });
+    }
+
+    /// Number of samples of all leads.
+    pub(super) fn sample_count(&self) -> usize {
+        let finished: usize = self.finished.iter().map(|run| run.count).sum();
+        (finished + self.run.count) * self.run.leads.len()
+    }
+
+    /// Adds a row with one voltage per lead.
     #[inline]
-    pub(super) fn push(&mut self, row: Row) -> Result<(), ReadError> {
+    pub(super) fn push(&mut self, row: Row, values: &[f32]) -> Result<(), ReadError> {
         let deviation = row.time - self.predicted;
         if deviation.abs() <= self.grid.tolerance
             && self.rows_in_run > SETTLED_GAIN_ROWS
@@ -119,19 +160,19 @@ impl Timeline {
             self.predicted += self.grid.step + deviation * (1.0 / SETTLED_GAIN_ROWS as f64);
             self.latest = row.time;
             self.rows_in_run += 1;
-            self.run.samples.push(row.value);
+            self.run.push(values);
             if self.rows_in_run.is_multiple_of(REMEASURE_ROWS) {
                 self.remeasure();
             }
             return Ok(());
         }
-        self.push_irregular(row)
+        self.push_irregular(row, values)
     }
 
     /// Adds a row that is not the next sample of a settled run.
-    fn push_irregular(&mut self, row: Row) -> Result<(), ReadError> {
-        if self.run.samples.is_empty() {
-            self.start(row);
+    fn push_irregular(&mut self, row: Row, values: &[f32]) -> Result<(), ReadError> {
+        if self.run.count == 0 {
+            self.start(row, values);
             return Ok(());
         }
         // Two rows with the same time are one sample, unless the clock cannot distinguish successive samples.
@@ -152,41 +193,41 @@ impl Timeline {
         let off = deviation - slots * self.grid.step;
         if deviation.abs() <= tolerance {
             self.drop_pending();
-            self.accept(row, 0);
+            self.accept(row, values, 0);
         } else if slots == self.pending.len() as f64 && off.abs() <= tolerance {
             self.retime_pending();
-            self.accept(row, 0);
+            self.accept(row, values, 0);
         } else if slots >= 1.0 && slots <= self.max_fill + self.pending.len() as f64 && off.abs() <= tolerance
         {
             self.drop_pending();
-            self.accept(row, slots as u64);
+            self.accept(row, values, slots as u64);
         } else {
-            self.hold(row)?;
+            self.hold(row, values)?;
         }
         Ok(())
     }
 
-    fn start(&mut self, row: Row) {
-        self.run = Run {
-            samples: std::mem::take(&mut self.run.samples),
-            first: row.time,
-            last: row.time,
-            line: row.line,
-        };
-        self.run.samples.push(row.value);
+    fn start(&mut self, row: Row, values: &[f32]) {
+        self.run.first = row.time;
+        self.run.last = row.time;
+        self.run.line = row.line;
+        self.run.push(values);
         self.predicted = row.time + self.grid.step;
         self.latest = row.time;
         self.rows_in_run = 1;
     }
 
     /// Adds a row that comes `missing` samples late, and fills those by interpolation.
-    fn accept(&mut self, row: Row, missing: u64) {
+    fn accept(&mut self, row: Row, values: &[f32], missing: u64) {
         if missing > 0 {
-            let from = self.run.samples.last().copied().unwrap_or(row.value);
-            for slot in 1..=missing {
-                let share = slot as f32 / (missing + 1) as f32;
-                self.run.samples.push(from + (row.value - from) * share);
+            for (lead, &value) in self.run.leads.iter_mut().zip(values) {
+                let from = lead.last().copied().unwrap_or(value);
+                lead.extend((1..=missing).map(|slot| {
+                    let share = slot as f32 / (missing + 1) as f32;
+                    from + (value - from) * share
+                }));
             }
+            self.run.count += missing as usize;
             self.events.filled += missing;
         }
         let due = self.predicted + missing as f64 * self.grid.step;
@@ -204,12 +245,14 @@ impl Timeline {
         self.predicted = due + deviation * gain + self.grid.step;
         self.latest = row.time;
         self.rows_in_run += 1;
-        self.run.samples.push(row.value);
+        self.run.push(values);
     }
 
     /// Holds a row that does not fit until later rows decide.
-    fn hold(&mut self, row: Row) -> Result<(), ReadError> {
+    fn hold(&mut self, row: Row, values: &[f32]) -> Result<(), ReadError> {
         self.pending.push(row);
+        self.pending_values.extend_from_slice(values);
+        let width = values.len();
         let apart = self.grid.tolerance + self.grid.resolution / 2.0;
         let even = |pair: &[Row]| (pair[1].time - pair[0].time - self.grid.step).abs() <= apart;
         let tail = self.pending.len().saturating_sub(ROWS_TO_TRUST);
@@ -217,6 +260,7 @@ impl Timeline {
             && self.pending.get(tail..).is_some_and(|rows| rows.windows(2).all(even));
         if trusted {
             let rows = self.pending.split_off(tail);
+            let held = self.pending_values.split_off(tail * width);
             self.drop_pending();
             self.finish_run();
             if self.finished.len() >= MAX_RUNS {
@@ -228,11 +272,12 @@ impl Timeline {
                     self.events.first_backward_line = rows[0].line;
                 }
             }
-            for (index, row) in rows.into_iter().enumerate() {
-                if index == 0 { self.start(row) } else { self.accept(row, 0) }
+            for (index, (row, values)) in rows.into_iter().zip(held.chunks_exact(width)).enumerate() {
+                if index == 0 { self.start(row, values) } else { self.accept(row, values, 0) }
             }
         } else if self.pending.len() >= MAX_PENDING {
             let stray = self.pending.remove(0);
+            self.pending_values.drain(..width);
             self.events.stray += 1;
             self.leave_out(stray.line);
         }
@@ -241,15 +286,17 @@ impl Timeline {
 
     /// The held rows are exactly the missing samples: only their times are wrong.
     fn retime_pending(&mut self) {
-        for held in self.pending.drain(..) {
+        let width = self.run.leads.len().max(1);
+        for (held, values) in self.pending.drain(..).zip(self.pending_values.chunks_exact(width)) {
             self.events.retimed += 1;
             if self.events.first_retimed_line == 0 {
                 self.events.first_retimed_line = held.line;
             }
-            self.run.samples.push(held.value);
+            self.run.push(values);
             self.predicted += self.grid.step;
             self.rows_in_run += 1;
         }
+        self.pending_values.clear();
     }
 
     /// The held rows fit neither the rows before nor the rows after them.
@@ -259,6 +306,7 @@ impl Timeline {
             self.leave_out(self.pending[index].line);
         }
         self.pending.clear();
+        self.pending_values.clear();
     }
 
     fn leave_out(&mut self, line: u64) {
@@ -269,7 +317,7 @@ impl Timeline {
 
     #[cold]
     fn remeasure(&mut self) {
-        let slots = self.run.samples.len() as f64;
+        let slots = self.run.count as f64;
         let measured = (self.predicted - self.run.first) / slots;
         // Large changes are ignored: one glitch must not change the grid.
         if (measured / self.grid.step - 1.0).abs() < 0.01 {
@@ -278,10 +326,11 @@ impl Timeline {
     }
 
     fn finish_run(&mut self) {
-        let mut run = std::mem::take(&mut self.run);
-        if !run.samples.is_empty() {
+        let empty = Run { leads: vec![Vec::new(); self.run.leads.len()], ..Run::default() };
+        let mut run = std::mem::replace(&mut self.run, empty);
+        if run.count > 0 {
             run.last = self.predicted - self.grid.step;
-            run.samples.shrink_to_fit();
+            run.leads.iter_mut().for_each(Vec::shrink_to_fit);
             self.finished.push(run);
         }
     }
@@ -296,7 +345,7 @@ impl Timeline {
 
 /// Step over all runs, weighted by their lengths.
 pub(super) fn step_of(runs: &[Run]) -> Option<f64> {
-    let slots: f64 = runs.iter().map(|run| run.samples.len() as f64 - 1.0).sum();
+    let slots: f64 = runs.iter().map(|run| run.count as f64 - 1.0).sum();
     let span: f64 = runs.iter().map(|run| run.last - run.first).sum();
     (slots >= 1.0 && span > 0.0).then(|| span / slots)
 }
@@ -337,11 +386,11 @@ pub(super) fn measure(rows: &[Row], resolution: f64) -> Result<Grid, ReadError> 
     let mut grid = Grid { step: span / count as f64, tolerance: jump / 2.0, resolution };
     // Iteration: a better step identifies missing samples, which improves the step.
     for _ in 0..3 {
-        let mut timeline = Timeline::new(grid, 0.0);
+        let mut timeline = Timeline::new(grid, 0.0, 1);
         timeline.max_fill = 20.0;
         timeline.deviations = Some(Vec::new());
         for &row in rows {
-            timeline.push_irregular(row)?;
+            timeline.push_irregular(row, &[0.0])?;
         }
         let mut deviations = timeline.deviations.take().unwrap_or_default();
         let (runs, _, _) = timeline.finish();

@@ -1,9 +1,9 @@
 //! Warnings of the text reader, each one sentence.
 
-use super::layout::Layout;
+use super::layout::{Layout, LeadColumn};
 use super::rows::Rows;
 use super::timeline::{Events, Run};
-use super::{Clock, name_lines};
+use super::{Clock, ReadError, name_lines};
 use crate::strip::Warning;
 use crate::units::{PLAUSIBLE_SWING_MV, VoltageUnit};
 
@@ -11,8 +11,10 @@ use crate::units::{PLAUSIBLE_SWING_MV, VoltageUnit};
 const KEPT_LINES: usize = 10;
 /// Relative difference between a given and a measured rate that causes a warning.
 const RATE_DIFFERENCE: f64 = 0.02;
+/// Most names in a sentence.
+const NAMED: usize = 16;
 
-/// Everything that the warnings depend on.
+/// Everything that the warnings about all leads depend on.
 pub(super) struct Facts<'a> {
     pub(super) layout: &'a Layout,
     pub(super) clock: &'a Clock,
@@ -20,11 +22,19 @@ pub(super) struct Facts<'a> {
     pub(super) events: &'a Events,
     pub(super) runs: &'a [Run],
     pub(super) rate_hz: f64,
+}
+
+/// Everything that the warnings about one lead depend on.
+pub(super) struct Voltages<'a> {
+    pub(super) column: &'a LeadColumn,
     pub(super) unit: VoltageUnit,
-    /// Typical peak-to-peak amplitude in the unit of the file.
-    pub(super) swing: f64,
+    /// Typical peak-to-peak amplitude in millivolts.
+    pub(super) swing_mv: f64,
+    /// Lowest and highest value in the unit of the file.
     pub(super) low: f32,
     pub(super) high: f32,
+    /// Number of rows without a voltage of this lead.
+    pub(super) missing: usize,
 }
 
 impl Facts<'_> {
@@ -101,13 +111,17 @@ impl Facts<'_> {
         }
         self.gaps(&mut warn);
         self.times(&mut warn);
-        self.voltages(&mut warn);
-        if !self.layout.other_leads.is_empty() {
-            let read = self.layout.lead_name.as_deref().unwrap_or("the first one");
-            let others: Vec<&str> = self.layout.other_leads.iter().take(16).map(String::as_str).collect();
+        if !self.layout.other_signals.is_empty() {
+            let read: Vec<&str> =
+                self.layout.leads.iter().filter_map(|lead| lead.name.as_deref()).take(NAMED).collect();
+            let was = if self.layout.leads.len() == 1 { "was" } else { "were" };
+            let read = if read.is_empty() { "the first one".to_owned() } else { read.join(", ") };
             warn(
                 "other_leads",
-                format!("The file has several leads: {read} was read, not {}.", others.join(", ")),
+                format!(
+                    "The file has several signals: {read} {was} read, not {}.",
+                    shortened(&self.layout.other_signals)
+                ),
             );
         }
         warnings
@@ -172,6 +186,15 @@ impl Facts<'_> {
                 ),
             );
         }
+        if let Some(tick_s) = self.clock.counted_tick_s {
+            warn(
+                "rate_counted",
+                format!(
+                    "The times have a resolution of {tick_s:.3} s; {:.4} samples per second were counted.",
+                    self.rate_hz
+                ),
+            );
+        }
         if self.clock.fixed_rate_hz.is_none() && self.clock.grid.jitters() {
             warn(
                 "time_jitter",
@@ -179,10 +202,15 @@ impl Facts<'_> {
             );
         }
     }
+}
 
-    fn voltages(&self, warn: &mut impl FnMut(&'static str, String)) {
+impl Voltages<'_> {
+    pub(super) fn warnings(&self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        let mut warn = |code, message| warnings.push(Warning { code, message });
         let (low, high, name) = (self.low, self.high, self.unit.name());
-        if self.layout.unit.is_none() && self.unit != VoltageUnit::Millivolt {
+        let is_stated = self.column.unit.is_some() || self.column.scale.is_some();
+        if !is_stated && self.unit != VoltageUnit::Millivolt {
             let why = if self.unit == VoltageUnit::Volt { "small" } else { "large" };
             warn(
                 "unit_assumed",
@@ -191,16 +219,47 @@ impl Facts<'_> {
                 ),
             );
         }
-        let swing_mv = self.swing * self.unit.to_millivolt();
-        if !PLAUSIBLE_SWING_MV.contains(&swing_mv) {
+        if !PLAUSIBLE_SWING_MV.contains(&self.swing_mv) {
+            let unit = if self.column.scale.is_some() { "counts" } else { name };
             warn(
                 "range_unusual",
                 format!(
-                    "Values from {low} to {high} {name} are unusual for an ECG: check the unit of the file."
+                    "Values from {low} to {high} {unit} are unusual for an ECG: check the unit of the file."
                 ),
             );
         }
+        if self.missing > 0 {
+            warn(
+                "values_missing",
+                format!(
+                    "{} of this lead; longer gaps split the strip.",
+                    rows(self.missing as u64, "has no voltage", "have no voltage")
+                ),
+            );
+        }
+        warnings
     }
+}
+
+/// A lead that has no usable signal. `error` is a sentence.
+pub(super) fn lead_left_out(name: &str, error: &ReadError) -> Warning {
+    Warning { code: "lead_left_out", message: format!("Lead {name} is left out. {error}") }
+}
+
+/// Leads that are left out because the file is too long.
+pub(super) fn too_many_leads(names: &[String], limit: u64) -> Warning {
+    let message = format!(
+        "The leads have more than {limit} values in total, so {} {} left out.",
+        shortened(names),
+        if names.len() == 1 { "is" } else { "are" }
+    );
+    Warning { code: "lead_left_out", message }
+}
+
+/// The first names of a list.
+fn shortened(names: &[String]) -> String {
+    let named: Vec<&str> = names.iter().take(NAMED).map(String::as_str).collect();
+    named.join(", ")
 }
 
 fn rows(count: u64, one: &str, many: &str) -> String {

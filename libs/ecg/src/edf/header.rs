@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use super::ReadError;
+use crate::leads::{self, SignalKind};
 
 /// Size in bytes of the fixed part, and of the part of each signal.
 const PART_BYTES: usize = 256;
@@ -10,12 +11,6 @@ const PART_BYTES: usize = 256;
 const MAX_SIGNALS: usize = 4096;
 /// Limit in bytes per record. The format recommends at most 61,440.
 const MAX_RECORD_BYTES: usize = 64 << 20;
-/// Names of ECG leads, in addition to all that contain ECG or EKG.
-const LEADS: [&str; 20] = [
-    "I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6", "MLI", "MLII", "MLIII",
-    "MCL1", "CM5", "D1", "D2", "D3",
-];
-
 /// File format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -108,6 +103,11 @@ impl Header {
         Ok(header)
     }
 
+    /// Samples per second of a signal.
+    pub(super) fn rate_hz(&self, signal: &Signal) -> f64 {
+        signal.samples as f64 / self.record_s
+    }
+
     pub(super) fn record_bytes(&self) -> usize {
         self.signals.iter().map(|signal| signal.samples * self.kind.width()).sum()
     }
@@ -183,9 +183,8 @@ impl Signal {
         self.label.eq_ignore_ascii_case(name) || self.lead_name().eq_ignore_ascii_case(name)
     }
 
-    pub(super) fn is_ecg(&self) -> bool {
-        let label = self.label.to_uppercase();
-        label.contains("ECG") || label.contains("EKG") || LEADS.contains(&label.trim())
+    pub(super) fn kind(&self) -> SignalKind {
+        leads::kind_of(&self.label)
     }
 }
 

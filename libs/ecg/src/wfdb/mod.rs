@@ -10,7 +10,7 @@ mod signal;
 
 pub use annotations::{Annotation, annotations, beats_and_flutter};
 pub use header::{Header, SignalSpec};
-pub use signal::{signal, strip};
+pub use signal::{recording, signal, strip};
 
 /// Error of the WFDB reader.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +42,12 @@ pub enum WfdbError {
         /// Number of signals.
         count: usize,
     },
+    /// A signal file is not available.
+    #[error("the signal file {0:?} is not available")]
+    NoFile(String),
+    /// No signal of the record is a lead of an ECG.
+    #[error("the record has no signal that is named like a lead of an ECG")]
+    NoLead,
     /// The annotation file ends in the middle of an annotation.
     #[error("the annotation file ends in the middle of an annotation at byte {0}")]
     AnnotationsCutOff(usize),

@@ -1,7 +1,10 @@
 //! The samples of a record: signal(5) of the WFDB Applications Guide.
 
 use super::{Header, SignalSpec, WfdbError};
-use crate::strip::{Segment, Strip};
+use crate::leads::{self, SignalKind};
+use crate::recording::{Lead, Recording, split_at_gaps};
+use crate::strip::Strip;
+use crate::units::VoltageUnit;
 
 /// Longest gap that is filled by interpolation. Longer gaps split the strip.
 const LONGEST_BRIDGED_HOLE_S: f64 = 0.1;
@@ -97,41 +100,38 @@ pub fn strip(header: &Header, index: usize, bytes: &[u8]) -> Result<Strip, WfdbE
     let rate = header.sample_rate_hz(spec);
     let mut strip = Strip::from_samples(rate, Vec::new());
     strip.lead = spec.description.clone();
-    strip.segments = segments(rate, samples);
+    let longest = (LONGEST_BRIDGED_HOLE_S * rate) as usize;
+    strip.segments.clear();
+    split_at_gaps(0.0, rate, samples, longest, &mut strip.segments);
     strip.rows.used = strip.sample_count() as u64;
     Ok(strip)
 }
 
-fn segments(rate: f64, mut samples: Vec<f32>) -> Vec<Segment> {
-    let longest = (LONGEST_BRIDGED_HOLE_S * rate) as usize;
-    let mut out = Vec::new();
-    let mut start = 0;
-    let mut at = 0;
-    while at < samples.len() {
-        if !samples[at].is_nan() {
-            at += 1;
-            continue;
-        }
-        let end = samples[at..].iter().position(|value| !value.is_nan()).map_or(samples.len(), |n| at + n);
-        if at > start && end < samples.len() && end - at <= longest {
-            let (before, after) = (samples[at - 1], samples[end]);
-            let steps = (end - at + 1) as f32;
-            for (step, value) in samples[at..end].iter_mut().enumerate() {
-                let part = (step + 1) as f32 / steps;
-                *value = before * (1.0 - part) + after * part;
-            }
-        } else {
-            if at > start {
-                out.push(Segment { start_s: start as f64 / rate, samples: samples[start..at].to_vec() });
-            }
-            start = end;
-        }
-        at = end;
+/// Returns all leads of a record: the signals that are named like leads of an ECG, or all signals if none is. A
+/// signal that is named otherwise, such as `RESP`, is no lead.
+///
+/// `content` returns the content of a signal file by its name in the header.
+///
+/// # Errors
+/// Returns an error if the record has no lead, if a file is not available, or if a format is not supported.
+pub fn recording<'a>(
+    header: &Header,
+    mut content: impl FnMut(&str) -> Option<&'a [u8]>,
+) -> Result<Recording, WfdbError> {
+    let kind = |spec: &SignalSpec| spec.description.as_deref().map_or(SignalKind::Unknown, leads::kind_of);
+    let is_named = header.signals.iter().any(|spec| kind(spec) < SignalKind::Unknown);
+    let last = if is_named { SignalKind::Lead } else { SignalKind::Unknown };
+    let (chosen, others): (Vec<_>, Vec<_>) =
+        header.signals.iter().enumerate().partition(|(_, spec)| kind(spec) <= last);
+    let names = chosen.iter().map(|(_, spec)| spec.description.clone()).collect();
+    let mut leads = Vec::with_capacity(chosen.len());
+    for ((index, spec), name) in chosen.iter().zip(leads::unique_names(names)) {
+        let bytes = content(&spec.file).ok_or_else(|| WfdbError::NoFile(spec.file.clone()))?;
+        let strip = Strip { lead: name, ..strip(header, *index, bytes)? };
+        leads.push(Lead { strip, file_unit: VoltageUnit::from_symbol(&spec.unit) });
     }
-    if start == 0 && !samples.is_empty() {
-        out.push(Segment { start_s: 0.0, samples });
-    } else if start < samples.len() {
-        out.push(Segment { start_s: start as f64 / rate, samples: samples[start..].to_vec() });
-    }
-    out
+    let preferred = chosen.iter().enumerate().min_by_key(|(_, (_, spec))| kind(spec));
+    let selected = preferred.ok_or(WfdbError::NoLead)?.0;
+    let other_signals = others.iter().filter_map(|(_, spec)| spec.description.clone()).collect();
+    Ok(Recording { leads, selected, is_requested: false, other_signals })
 }
