@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use client::Gateway;
+use client::{ClientError, Download, Gateway};
 use proto_json::{BlobHash, EcgRecord, EcgStatus, ImageRecord, Mrn};
 
 use crate::load::{Promise, patients};
@@ -77,22 +77,30 @@ pub async fn assert_all_once(gateway: &Gateway, promises: &[Promise]) {
 /// If a file cannot be read.
 pub async fn read_all_files(gateway: &Gateway) -> BTreeSet<BlobHash> {
     let mut read = BTreeSet::new();
-    let mut take = async |file: Result<client::Download, client::ClientError>| {
-        let bytes = file.expect("a file can be read").bytes(1 << 24).await.expect("the file is complete");
-        read.insert(BlobHash::of(&bytes));
-    };
     for patient in gateway.all_patients(None).await.expect("patients can be listed").items {
         for ecg in all_ecgs(gateway, patient.mrn).await.expect("ECGs can be listed") {
-            take(gateway.signal(ecg.id).await).await;
+            read.insert(hash_of(async || gateway.signal(ecg.id).await).await);
             if ecg.plot.is_some() {
-                take(gateway.plot(ecg.id).await).await;
+                read.insert(hash_of(async || gateway.plot(ecg.id).await).await);
             }
         }
         for image in all_images(gateway, patient.mrn).await.expect("images can be listed") {
-            take(gateway.image(image.id).await).await;
+            read.insert(hash_of(async || gateway.image(image.id).await).await);
         }
     }
     read
+}
+
+/// Hash of a file. Repeats a request without an answer, because a busy machine can take longer than the client waits.
+async fn hash_of(request: impl AsyncFn() -> Result<Download, ClientError>) -> BlobHash {
+    within("a file can be read", || async {
+        match request().await {
+            Ok(file) => Some(BlobHash::of(&file.bytes(1 << 24).await.expect("the file is complete"))),
+            Err(error) if error.is_unreachable() => None,
+            Err(error) => panic!("a file cannot be read: {error}"),
+        }
+    })
+    .await
 }
 
 /// All records as text, and hashes of the newest files, for comparison.
