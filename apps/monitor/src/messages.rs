@@ -6,12 +6,13 @@ use proto_json::{
     CLOCK_TOLERANCE_MS, DamagedRecord, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, HeartRateSource,
     ImageRecord, NameChange, PatientSummary, Timestamp, ValueTime,
 };
-use ui::format;
+use ui::{Caption, format};
 
 use crate::alarms::{Alarm, AlarmEvent, Limits, Severity};
 use crate::paged_list::{Entry, PagedList};
 use crate::patient::FrozenEcg;
-use crate::window::{self, OptionData, TileData};
+use crate::overview::SplitName;
+use crate::window::{self, NameData, OptionData, TileData};
 
 /// The maximum number of characters of a file name in a list.
 const MAX_FILE_NAME: usize = 28;
@@ -26,6 +27,19 @@ pub(crate) fn two_lines(caption: &str) -> String {
 #[must_use]
 pub(crate) fn name(patient: &PatientSummary) -> String {
     patient.name.clone().unwrap_or_else(|| "No name given".to_owned())
+}
+
+/// A text that is shortened after its beginning, if it is shortened.
+#[must_use]
+pub(crate) fn plain_name(text: &str) -> NameData {
+    NameData { full: text.into(), start: text.into(), end: "".into() }
+}
+
+/// The name of a patient for the window. `split` is the name, split where it differs from similar names.
+#[must_use]
+pub(crate) fn name_data(patient: &PatientSummary, split: SplitName) -> NameData {
+    let full = name(patient);
+    if split.end.is_empty() { plain_name(&full) } else { NameData { full: full.into(), start: split.start.into(), end: split.end.into() } }
 }
 
 /// The time for which the notice of an unconfirmed renaming is shown.
@@ -224,18 +238,19 @@ fn short_alarm_state(alarm: &Alarm, now: Timestamp) -> &'static str {
 #[must_use]
 pub(crate) fn tile(
     patient: &PatientSummary,
+    split_name: SplitName,
     alarm: Option<&Alarm>,
     limits: Limits,
     now: Timestamp,
     stale_after: Duration,
 ) -> TileData {
     let stale = is_stale(patient, now, stale_after);
-    let (mut name, rate) = (name(patient), rate(patient));
+    let (mut name, rate) = (name_data(patient, split_name), rate(patient));
     if let Some(change) = unconfirmed_rename(patient, now) {
-        name = format!("{name} (was {})", change.from);
+        name = plain_name(&format!("{} (was {})", name.full, change.from));
     }
     let state = alarm.map_or("", |alarm| short_alarm_state(alarm, now));
-    let mut accessible_text = format!("{name}, MRN {}, heart rate {rate} bpm", patient.mrn);
+    let mut accessible_text = format!("{}, MRN {}, heart rate {rate} bpm", name.full, patient.mrn);
     if stale {
         accessible_text.push_str(", stale");
     }
@@ -257,7 +272,7 @@ pub(crate) fn tile(
     }
     TileData {
         mrn: patient.mrn.to_string().into(),
-        name: name.into(),
+        name,
         rate: rate.into(),
         rate_severity: rate_severity(patient, limits),
         severity: severity(alarm.map(|alarm| alarm.severity)),
@@ -273,12 +288,12 @@ pub(crate) fn tile(
 
 /// A patient in the drop-down list.
 #[must_use]
-pub(crate) fn patient_option(patient: &PatientSummary, alarm: Option<&Alarm>) -> OptionData {
+pub(crate) fn patient_option(patient: &PatientSummary, split_name: SplitName, alarm: Option<&Alarm>) -> OptionData {
     let rate =
         patient.latest_heart_rate.as_ref().map(|rate| format!("{} bpm · ", rate.bpm)).unwrap_or_default();
     OptionData {
         key: patient.mrn.to_string().into(),
-        title: name(patient).into(),
+        title: name_data(patient, split_name),
         detail: format!("{rate}MRN {}", patient.mrn).into(),
         severity: severity(alarm.map(|alarm| alarm.severity)),
     }
@@ -319,7 +334,7 @@ pub(crate) fn ecg_option(record: &EcgRecord, limits: Limits, now: Timestamp) -> 
         || record.status == EcgStatus::Analyzed && record.heart_rate.is_none();
     OptionData {
         key: record.id.to_string().into(),
-        title: when(record.time(now), now).into(),
+        title: plain_name(&when(record.time(now), now)),
         detail: detail.into(),
         severity: severity(rate_severity.or(is_technical.then_some(Severity::Technical))),
     }
@@ -330,7 +345,7 @@ pub(crate) fn ecg_option(record: &EcgRecord, limits: Limits, now: Timestamp) -> 
 pub(crate) fn image_option(record: &ImageRecord, now: Timestamp) -> OptionData {
     OptionData {
         key: record.id.to_string().into(),
-        title: when(record.time(now), now).into(),
+        title: plain_name(&when(record.time(now), now)),
         detail: record
             .file
             .file_name
@@ -401,6 +416,20 @@ pub(crate) fn image_caption(record: &ImageRecord, now: Timestamp) -> String {
 #[must_use]
 pub(crate) fn ecg_caption(record: &EcgRecord, now: Timestamp) -> String {
     format!("{} · {}", when(record.time(now), now), ecg_state(record))
+}
+
+/// The caption that a saved picture of an ECG gets: the patient, and the time with its time zone.
+#[must_use]
+pub(crate) fn picture_caption(patient: Option<&PatientSummary>, record: &EcgRecord, now: Timestamp) -> Caption {
+    let name = patient.map_or_else(|| "No name given".to_owned(), name);
+    let detail = match record.time(now) {
+        ValueTime::Recorded(at) => format!("Recorded {}", format::date_time_zone(at)),
+        ValueTime::Received(at) => {
+            format!("Received {}; the time of recording is not known", format::date_time_zone(at))
+        }
+        ValueTime::ClockWrong => "The time of recording is not known".to_owned(),
+    };
+    Caption { title: format!("{name} · MRN {}", record.mrn), detail }
 }
 
 /// The mark of a frozen ECG: since when, and the number of newer ECGs.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use monitor::overview::Grid;
 use monitor::window::{
-    AlarmData, Api, ConnectionLevel, EcgData, HistoryData, ImageData, Main, OptionData, OtherAlarmData, Page,
-    PaneState, Severity, Theme, ThemeChoice, TileData, TrendData, VitalsData,
+    AlarmData, Api, ConnectionLevel, EcgData, HistoryData, ImageData, Main, NameData, OptionData, OtherAlarmData,
+    Page, PaneState, Severity, Theme, ThemeChoice, TileData, TrendData, VitalsData,
 };
 use slint::{ComponentHandle, Model, ModelRc, SharedString, VecModel};
 
@@ -38,11 +38,15 @@ fn model<T: Clone + 'static>(rows: Vec<T>) -> ModelRc<T> {
     ModelRc::from(Rc::new(VecModel::from(rows)))
 }
 
+fn name(full: &str) -> NameData {
+    NameData { full: full.into(), start: full.into(), end: "".into() }
+}
+
 fn tile(at: usize) -> TileData {
     let (alarm, severity) = ALARMS[at % ALARMS.len()];
     TileData {
         mrn: if at.is_multiple_of(3) { MRN } else { "900001" }.into(),
-        name: if at.is_multiple_of(2) { LONG_NAME } else { "Demo Ann" }.into(),
+        name: name(if at.is_multiple_of(2) { LONG_NAME } else { "Demo Ann" }),
         rate: if at == 5 { "–" } else { "300" }.into(),
         rate_severity: severity,
         severity,
@@ -108,7 +112,7 @@ fn fill(api: &Api) {
     api.set_selected(ecg);
     api.set_other_alarm(OtherAlarmData {
         mrn: MRN.into(),
-        patient: LONG_NAME.into(),
+        patient: name(LONG_NAME),
         severity: Severity::High,
         text: "HR 300 > 150".into(),
         flashes: true,
@@ -132,7 +136,7 @@ fn fill(api: &Api) {
         rows.clone()
             .map(|at| AlarmData {
                 mrn: MRN.into(),
-                patient: if at == 3 { "" } else { LONG_NAME }.into(),
+                patient: name(if at == 3 { "" } else { LONG_NAME }),
                 severity: ALARMS[at % 3].1,
                 text: ALARMS[at % 3].0.into(),
                 since: format!("since {DATE}").into(),
@@ -146,7 +150,7 @@ fn fill(api: &Api) {
         rows.map(|at| HistoryData {
             at: DATE.into(),
             mrn: if at == 1 { "" } else { MRN }.into(),
-            patient: if at == 1 { "This station" } else { LONG_NAME }.into(),
+            patient: name(if at == 1 { "This station" } else { LONG_NAME }),
             severity: ALARMS[at % 3].1,
             event: "acknowledged".into(),
             text: ALARMS[at % 3].0.into(),
@@ -161,6 +165,7 @@ fn fit(api: &Api, width: f32, height: f32) {
     api.set_columns(grid.columns as i32);
     api.set_tile_width(grid.width);
     api.set_tile_height(grid.height);
+    api.set_tile_layout(grid.layout().into());
 }
 
 fn folder() -> PathBuf {
@@ -222,4 +227,99 @@ fn numbers_are_never_cut_off() {
             check(&mut canvas, "alarms");
         }
     }
+}
+
+/// The height and width of everything in an area that differs from the pixel at its upper left corner.
+fn ink(canvas: &Canvas, width: u32, area: (f32, f32, f32, f32)) -> (u32, u32) {
+    let pixels = canvas.pixels();
+    let at = |x: u32, y: u32| pixels[(y * width + x) as usize];
+    let (left, top) = (area.0.ceil() as u32, area.1.ceil() as u32);
+    let (right, bottom) = ((area.0 + area.2) as u32, (area.1 + area.3) as u32);
+    let ground = at(left, top);
+    let is_ink = |x: u32, y: u32| {
+        let pixel = at(x, y);
+        [(pixel.r, ground.r), (pixel.g, ground.g), (pixel.b, ground.b)]
+            .iter()
+            .any(|(one, other)| one.abs_diff(*other) > 90)
+    };
+    let rows = (top..bottom).filter(|y| (left..right).any(|x| is_ink(x, *y)));
+    let columns = (left..right).filter(|x| (top..bottom).any(|y| is_ink(*x, y)));
+    (rows.count() as u32, columns.count() as u32)
+}
+
+#[test]
+fn digits_use_the_available_space() {
+    // For each window: the minimum height of the digits of 1, 2, 8 and 72 patients in pixels.
+    let cases = [((900, 600), [180, 120, 60, 26]), ((1440, 900), [270, 210, 105, 27]), ((3840, 2160), [640, 500, 260, 70])];
+    let mut canvas = Canvas::new(1440, 900);
+    let window = Main::new().unwrap();
+    window.show().unwrap();
+    canvas.open();
+    let api = window.global::<Api>();
+    let weak = window.as_weak();
+    api.on_overview_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
+    for ((width, height), heights) in cases {
+        for (count, least) in [1_usize, 2, 8, 72].into_iter().zip(heights) {
+            api.set_page(Page::Patient);
+            canvas.pass(Duration::ZERO);
+            let tiles = (0..count).map(|at| TileData {
+                mrn: at.to_string().into(),
+                name: name("Demo Ann"),
+                rate: "108".into(),
+                ..TileData::default()
+            });
+            api.set_tiles(model(tiles.collect()));
+            api.set_ages(model(vec![SharedString::from("12 s"); count]));
+            api.set_page(Page::Overview);
+            canvas.resize(width, height);
+            let name = format!("digits-{count}-{width}x{height}");
+            canvas.save(&folder().join(format!("{name}.png")));
+            let (layout, gap) = (api.get_tile_layout(), 8.0 * window.global::<Theme>().get_zoom());
+            // The first tile is below the top bar.
+            let top = 52.0 * window.global::<Theme>().get_zoom() + gap + 3.0;
+            let digits = &layout.digits;
+            let area = (gap + 3.0 + digits.x, top + digits.y, digits.width, digits.height);
+            let (high, wide) = ink(&canvas, width, area);
+            assert!(high >= least, "{name}: the digits are {high} pixels high");
+            assert!((high as f32) < digits.height && (wide as f32) < digits.width, "{name}: {high}, {wide}: {digits:?}");
+            let columns = api.get_columns() as usize;
+            let covered = api.get_tile_height() * count.div_ceil(columns) as f32;
+            let free = height as f32 - top - 44.0 * window.global::<Theme>().get_zoom();
+            assert!(covered > free * 0.95, "{name}: the tiles cover {covered} of {free}");
+            assert!(api.get_tile_width() * columns as f32 > width as f32 * 0.97, "{name}");
+        }
+    }
+}
+
+#[test]
+fn names_with_the_same_beginning_look_different() {
+    let mut canvas = Canvas::new(1440, 900);
+    let window = Main::new().unwrap();
+    window.show().unwrap();
+    canvas.open();
+    let api = window.global::<Api>();
+    let weak = window.as_weak();
+    api.on_overview_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
+    let first = "Sample Maximiliana Bartholomea von und zu Hohenlohe-";
+    let show = |canvas: &mut Canvas, end: &str, is_split: bool| {
+        let full = format!("{first}{end}");
+        let data = if is_split {
+            NameData { full: full.into(), start: first.into(), end: end.into() }
+        } else {
+            name(&full)
+        };
+        api.set_page(Page::Patient);
+        canvas.pass(Duration::ZERO);
+        let tile = TileData { name: data, mrn: "7".into(), rate: "70".into(), ..TileData::default() };
+        api.set_tiles(model(vec![tile; 24]));
+        api.set_ages(model(vec![SharedString::from("12 s"); 24]));
+        api.set_page(Page::Overview);
+        canvas.resize(1440, 900);
+        canvas.pixels()
+    };
+    let (one, other) = (show(&mut canvas, "Ahlen", false), show(&mut canvas, "Zeven", false));
+    assert!(canvas.differences(&one, &other).is_empty(), "shortened at the end, the names look alike");
+    let (one, other) = (show(&mut canvas, "Ahlen", true), show(&mut canvas, "Zeven", true));
+    assert!(canvas.differences(&one, &other).len() >= 24, "the end is shown on each tile");
+    canvas.save(&folder().join("names.png"));
 }

@@ -8,6 +8,7 @@
 
 mod args;
 mod background;
+mod caption;
 mod channel;
 mod connection;
 mod connection_test;
@@ -20,6 +21,7 @@ pub mod trace;
 
 pub use args::ConnectionArgs;
 pub use background::{BackgroundRuntime, Task};
+pub use caption::Caption;
 pub use channel::{UiReceiver, UiSender, channel};
 pub use connection::{ConnectionLevel, ConnectionStatus};
 pub use connection_test::{TestError, TestOutcome, test_connection};

@@ -12,7 +12,7 @@ const MAX_PIXELS: u64 = 100_000_000;
 /// A small picture is not blown up more than this.
 const MAX_GROWTH: f64 = 8.0;
 /// The maximum memory of the decoder.
-const MAX_BYTES: u64 = 1 << 30;
+pub(crate) const MAX_BYTES: u64 = 1 << 30;
 
 /// The reason why a file cannot be shown as a picture.
 #[derive(Debug, thiserror::Error)]

@@ -151,7 +151,7 @@ impl AlarmsController {
 fn alarm_row(context: &Context, mrn: Mrn, alarm: &Alarm, now: Timestamp) -> AlarmData {
     AlarmData {
         mrn: mrn.to_string().into(),
-        patient: context.patient_name(mrn).into(),
+        patient: context.patient_name(mrn),
         severity: messages::severity(Some(alarm.severity)),
         text: alarm.reason().into(),
         since: format!("since {}", format::time_or_date(alarm.since, now)).into(),
@@ -162,11 +162,12 @@ fn alarm_row(context: &Context, mrn: Mrn, alarm: &Alarm, now: Timestamp) -> Alar
 }
 
 fn history_row(context: &Context, entry: &HistoryEntry, now: Timestamp) -> HistoryData {
-    let patient = entry.mrn.map_or_else(|| "This station".to_owned(), |mrn| context.patient_name(mrn));
+    let station = || messages::plain_name("This station");
+    let patient = entry.mrn.map_or_else(station, |mrn| context.patient_name(mrn));
     HistoryData {
         at: format::time_or_date(entry.at, now).into(),
         mrn: entry.mrn.map(|mrn| mrn.to_string()).unwrap_or_default().into(),
-        patient: patient.into(),
+        patient,
         severity: messages::severity(Some(entry.severity)),
         event: messages::alarm_event(entry.event).into(),
         text: entry.text.as_str().into(),

@@ -268,7 +268,8 @@ impl AppController {
     fn update_patient(&mut self, update: &PatientUpdated) {
         let context = &mut self.context;
         let mrn = update.patient.mrn;
-        let is_new = context.overview.get(mrn).is_none();
+        let before = context.overview.get(mrn);
+        let is_name_new = before.is_none_or(|tile| tile.patient.name != update.patient.name);
         let now = context.now();
         let alarm_changed = context.alarms.evaluate(&update.patient, now);
         let severity = context.alarms.severity(mrn);
@@ -279,7 +280,8 @@ impl AppController {
             self.show_note();
         }
         let is_notice = self.record_name_notice(update);
-        if is_new {
+        if is_name_new {
+            self.overview.update_names(&self.context);
             self.overview.show_options(&self.context);
         }
         if alarm_changed || is_notice {

@@ -14,7 +14,7 @@ use crate::backend::Backend;
 use crate::messages;
 use crate::overview::Overview;
 use crate::persistence::Persistence;
-use crate::window::{Api, Dialog, Main, Theme, Tone};
+use crate::window::{Api, Dialog, Main, NameData, Theme, Tone};
 
 /// The state that all controllers share: window, models, settings and clock.
 pub(super) struct Context {
@@ -72,8 +72,9 @@ impl Context {
     }
 
     /// The name of a patient. Empty if the patient is not known.
-    pub(super) fn patient_name(&self, mrn: Mrn) -> String {
-        self.overview.get(mrn).map_or_else(String::new, |tile| messages::name(&tile.patient))
+    pub(super) fn patient_name(&self, mrn: Mrn) -> NameData {
+        let tile = self.overview.get(mrn);
+        tile.map(|tile| messages::name_data(&tile.patient, self.overview.split_name(mrn))).unwrap_or_default()
     }
 
     /// The name and the number of a patient.

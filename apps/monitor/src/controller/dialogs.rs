@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use proto_json::MediaType;
 use slint::ComponentHandle;
 use ui::{FileChooser, NativeDialogs, SaveRequest, Settings, TestError, TestOutcome, format};
 
@@ -14,14 +15,14 @@ use crate::window::{Dialog, SaveForm, SettingsForm, Theme, Tone};
 /// The controller of the dialogs.
 #[derive(Default)]
 pub(super) struct DialogsController {
-    /// The file to save.
-    save_item: Option<SaveItem>,
+    /// The file to save, and its format.
+    save_item: Option<(SaveItem, MediaType)>,
 }
 
 impl DialogsController {
     /// Opens the save dialog.
     pub(super) fn offer(&mut self, context: &Context, offer: SaveOffer) {
-        self.save_item = Some(offer.item);
+        self.save_item = Some((offer.item, offer.media_type));
         let api = context.api();
         api.set_save(SaveForm {
             title: offer.title.into(),
@@ -68,10 +69,10 @@ impl DialogsController {
 
     /// Saves the file to the path in the form.
     pub(super) fn save(&self, context: &Context, form: &SaveForm, overwrite: bool) {
-        let Some(item) = self.save_item else { return };
+        let Some((item, media_type)) = self.save_item.clone() else { return };
         let api = context.api();
         api.set_save_error("".into());
-        match save::path(&form.folder, &form.name) {
+        match save::path(&form.folder, &form.name, media_type) {
             Ok(path) => {
                 if context.backend.save(item, path, overwrite) {
                     api.set_saving(true);
@@ -94,7 +95,11 @@ impl DialogsController {
                 context.saved.download_folder = path.parent().map(Path::to_path_buf);
                 context.save_settings();
             }
-            Err(SaveError::Exists(_)) => context.show_dialog(Dialog::Overwrite),
+            Err(SaveError::Exists(path)) => {
+                // The name with the extension that the file gets.
+                self.path_selected(context, &path);
+                context.show_dialog(Dialog::Overwrite);
+            }
             Err(error) => {
                 context.api().set_save_error(format::sentence(&error.to_string()).into());
                 context.show_dialog(Dialog::Save);

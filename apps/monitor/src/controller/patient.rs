@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use proto_json::{DamagedRecord, Mrn, PatientSummary, PatientUpdated, RecordId, Timestamp};
+use proto_json::{DamagedRecord, MediaType, Mrn, PatientSummary, PatientUpdated, RecordId, Timestamp};
 use slint::{Model, ModelRc, SharedString, VecModel};
 use ui::format;
 use ui::trace::{EcgStyle, TrendStyle};
@@ -31,6 +31,7 @@ pub(super) struct PatientController {
 /// A stored file that the user wants to save.
 pub(super) struct SaveOffer {
     pub(super) item: SaveItem,
+    pub(super) media_type: MediaType,
     pub(super) title: &'static str,
     pub(super) file_name: String,
 }
@@ -240,7 +241,7 @@ impl PatientController {
         others.sort_by_key(|(mrn, alarm)| (!alarm.flashes(now), std::cmp::Reverse(alarm.since), *mrn));
         let data = others.first().map_or_else(OtherAlarmData::default, |(mrn, alarm)| OtherAlarmData {
             mrn: mrn.to_string().into(),
-            patient: context.patient_name(*mrn).into(),
+            patient: context.patient_name(*mrn),
             severity: messages::severity(Some(alarm.severity)),
             text: alarm.reason().into(),
             flashes: alarm.flashes(now),
@@ -434,22 +435,29 @@ impl PatientController {
     }
 
     /// The picture or the signal of an ECG, to be saved.
-    pub(super) fn ecg_to_save(&self, side: Side, is_picture: bool) -> Option<SaveOffer> {
-        let record = &self.view.as_ref()?.ecg(side).get()?.record;
-        let (file, item, title) = if is_picture {
-            (&record.plot, SaveItem::Plot(record.id), "Save the picture of the ECG")
+    pub(super) fn ecg_to_save(&self, context: &Context, side: Side, is_picture: bool) -> Option<SaveOffer> {
+        let view = self.view.as_ref()?;
+        let record = &view.ecg(side).get()?.record;
+        let (item, media_type, title) = if is_picture {
+            record.plot.as_ref()?;
+            let caption = messages::picture_caption(view.summary(), record, context.now());
+            // A picture with a caption is always a PNG file.
+            (SaveItem::Plot(record.id, caption), MediaType::Png, "Save the picture of the ECG")
         } else {
-            (&record.signal, SaveItem::Signal(record.id), "Save the signal of the ECG")
+            let media_type = record.signal.as_ref()?.media_type;
+            (SaveItem::Signal(record.id), media_type, "Save the signal of the ECG")
         };
-        let file_name = suggested_name(record.mrn, "ecg", record.at, file.as_ref()?.media_type);
-        Some(SaveOffer { item, title, file_name })
+        let file_name = suggested_name(record.mrn, "ecg", record.at, media_type);
+        Some(SaveOffer { item, media_type, title, file_name })
     }
 
     /// The medical image, to be saved.
     pub(super) fn image_to_save(&self) -> Option<SaveOffer> {
         let record = self.view.as_ref()?.image_record()?;
-        let file_name = suggested_name(record.mrn, "image", record.at, record.file.media_type);
-        Some(SaveOffer { item: SaveItem::Image(record.id), title: "Save the medical image", file_name })
+        let media_type = record.file.media_type;
+        let file_name = suggested_name(record.mrn, "image", record.at, media_type);
+        let item = SaveItem::Image(record.id);
+        Some(SaveOffer { item, media_type, title: "Save the medical image", file_name })
     }
 }
 

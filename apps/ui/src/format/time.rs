@@ -45,6 +45,18 @@ pub fn date_time(at: Timestamp) -> String {
     at.local_seconds()
 }
 
+/// The local date and time with the offset from UTC and the time zone: `2026-03-14 14:03:22 +01:00 (Europe/Berlin)`.
+#[must_use]
+pub fn date_time_zone(at: Timestamp) -> String {
+    let zone = jiff::tz::TimeZone::system();
+    let Ok(time) = jiff::Timestamp::from_millisecond(at.as_millis()) else { return date_time(at) };
+    let text = time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string();
+    match zone.iana_name() {
+        Some(name) => format!("{text} ({name})"),
+        None => text,
+    }
+}
+
 /// The local time of day, preceded by the date unless it is the date of `now`.
 #[must_use]
 pub fn time_or_date(at: Timestamp, now: Timestamp) -> String {
@@ -110,6 +122,15 @@ mod tests {
             ["9.8 s", "59.9 s", "1 min 00 s", "5 min 20 s", "24 h 00 min"]
         );
         assert_eq!(duration(f64::NAN), "–");
+    }
+
+    #[test]
+    fn time_zone_is_part_of_the_full_time() {
+        let at = Timestamp::from_calendar((2026, 3, 14), (15, 9, 26, 0), None).unwrap();
+        let full = date_time_zone(at);
+        assert!(full.starts_with("2026-03-14 15:09:26 "), "{full}");
+        let offset = full.split(' ').nth(2).unwrap();
+        assert!(offset.len() == 6 && offset.starts_with(['+', '-']) && offset.contains(':'), "{full}");
     }
 
     #[test]
