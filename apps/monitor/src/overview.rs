@@ -138,7 +138,9 @@ impl Overview {
     /// The name of a patient, split where it differs from similar names.
     #[must_use]
     pub fn split_name(&self, mrn: Mrn) -> SplitName {
-        let Some(patient) = self.tiles.get(&mrn).map(|tile| &tile.patient) else { return SplitName::default() };
+        let Some(patient) = self.tiles.get(&mrn).map(|tile| &tile.patient) else {
+            return SplitName::default();
+        };
         let (Some(name), Some(key)) = (&patient.name, name_key(patient)) else { return SplitName::default() };
         // Patients with equal names are told apart by their numbers only.
         let differs = |other: &&(String, Mrn)| other.0 != key.0;
@@ -405,7 +407,9 @@ impl SplitName {
         let letters: Vec<char> = name.chars().collect();
         let equal = |one: &char, other: &char| one.to_lowercase().eq(other.to_lowercase());
         let alike = neighbours
-            .map(|other| letters.iter().zip(other.chars()).take_while(|(one, other)| equal(one, other)).count())
+            .map(|other| {
+                letters.iter().zip(other.chars()).take_while(|(one, other)| equal(one, other)).count()
+            })
             .max()
             .unwrap_or(0);
         if alike < MIN_ALIKE {
@@ -550,8 +554,14 @@ mod tests {
                 let share = layout.digits_size / grid.height.min(grid.width / 2.0);
                 assert!(share > 0.4, "{case}: the digits take {share} of the tile");
                 for area in [layout.digits, layout.sparkline] {
-                    assert!(area.x >= layout.margin && area.width > 0.0 && area.height > 0.0, "{case}: {area:?}");
-                    assert!(area.x + area.width <= grid.width - TILE_GAP - layout.margin + 0.5, "{case}: {area:?}");
+                    assert!(
+                        area.x >= layout.margin && area.width > 0.0 && area.height > 0.0,
+                        "{case}: {area:?}"
+                    );
+                    assert!(
+                        area.x + area.width <= grid.width - TILE_GAP - layout.margin + 0.5,
+                        "{case}: {area:?}"
+                    );
                     assert!(area.y + area.height <= layout.age_top + 0.5, "{case}: {area:?}");
                 }
                 assert!(layout.chip_top + layout.chip_height < grid.height - TILE_GAP, "{case}");
@@ -578,7 +588,13 @@ mod tests {
     #[test]
     fn names_with_the_same_beginning_are_split_where_they_differ() {
         let mut overview = Overview::new(TileOrder::Name);
-        let names = ["Maximiliana Hohenlohe", "Maximiliana Hohenfels", "Ben Oak", "Ben Oakley-Winterbottom-Smith", "Cleo"];
+        let names = [
+            "Maximiliana Hohenlohe",
+            "Maximiliana Hohenfels",
+            "Ben Oak",
+            "Ben Oakley-Winterbottom-Smith",
+            "Cleo",
+        ];
         let patients = names.iter().enumerate().map(|(mrn, name)| patient(mrn as u64, name)).collect();
         overview.replace(patients, |_| None);
         let split = |overview: &Overview, mrn: u64| {
@@ -593,6 +609,10 @@ mod tests {
         overview.update(patient(1, "Nina"), None);
         assert_eq!(split(&overview, 0), parts("Maximiliana Hohenlohe", ""), "the other patient was renamed");
         overview.update(patient(9, "Maximiliana Hohenlohe"), None);
-        assert_eq!(split(&overview, 0), parts("Maximiliana Hohenlohe", ""), "an equal name cannot be told apart");
+        assert_eq!(
+            split(&overview, 0),
+            parts("Maximiliana Hohenlohe", ""),
+            "an equal name cannot be told apart"
+        );
     }
 }

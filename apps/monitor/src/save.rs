@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use client::{ClientError, Download, Gateway};
 use proto_json::{MediaType, Mrn, RecordId, Timestamp};
-use ui::{Caption, PictureError};
+use ui::{Caption, PictureError, tr};
 
 /// The maximum size of a picture that gets a caption.
 const MAX_PICTURE_BYTES: usize = 64 << 20;
@@ -30,7 +30,7 @@ pub(crate) enum SaveItem {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SaveError {
     /// A file with this name exists.
-    #[error("{} exists already", .0.display())]
+    #[error("{}", tr!("{} exists already", .0.display()))]
     Exists(PathBuf),
     /// The download failed.
     #[error(transparent)]
@@ -39,7 +39,7 @@ pub(crate) enum SaveError {
     #[error(transparent)]
     Picture(#[from] PictureError),
     /// The file cannot be written.
-    #[error("{} cannot be written: {reason}", .path.display())]
+    #[error("{}", tr!("{} cannot be written: {}", .path.display(), .reason))]
     File {
         /// The file.
         path: PathBuf,
@@ -86,11 +86,11 @@ fn with_extension(name: &str, media_type: MediaType) -> String {
 pub(crate) fn path(folder: &str, name: &str, media_type: MediaType) -> Result<PathBuf, SaveError> {
     let name = name.trim();
     if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\\', '\0']) {
-        return Err(SaveError::Name("enter a file name without slashes"));
+        return Err(SaveError::Name(tr!("enter a file name without slashes")));
     }
     let folder = PathBuf::from(folder.trim());
     if !folder.is_dir() {
-        return Err(SaveError::File { path: folder, reason: "there is no such folder".to_owned() });
+        return Err(SaveError::File { path: folder, reason: tr!("there is no such folder").to_owned() });
     }
     Ok(folder.join(with_extension(name, media_type)))
 }

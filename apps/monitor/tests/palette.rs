@@ -30,7 +30,9 @@ fn seen(color: Color, vision: &Matrix) -> Linear {
         let channel = f64::from(channel) / 255.0;
         if channel <= 0.04045 { channel / 12.92 } else { ((channel + 0.055) / 1.055).powf(2.4) }
     });
-    vision.map(|row| row.iter().zip(linear).map(|(weight, channel)| weight * channel).sum::<f64>().clamp(0.0, 1.0))
+    vision.map(|row| {
+        row.iter().zip(linear).map(|(weight, channel)| weight * channel).sum::<f64>().clamp(0.0, 1.0)
+    })
 }
 
 fn luminance([red, green, blue]: Linear) -> f64 {
@@ -57,7 +59,10 @@ fn distance(one: Linear, other: Linear) -> f64 {
 #[test]
 fn red_of_high_alarms_is_visible_to_protanopes() {
     // Measured with these functions: the former red on the dark background.
-    let former = contrast(seen(Color::from_rgb_u8(0xe5, 0x25, 0x2a), &VIENOT), seen(Color::from_rgb_u8(0x19, 0x21, 0x2a), &VIENOT));
+    let former = contrast(
+        seen(Color::from_rgb_u8(0xe5, 0x25, 0x2a), &VIENOT),
+        seen(Color::from_rgb_u8(0x19, 0x21, 0x2a), &VIENOT),
+    );
     assert!(former < 2.5, "{former}");
 
     i_slint_backend_testing::init_no_event_loop();
@@ -76,7 +81,10 @@ fn red_of_high_alarms_is_visible_to_protanopes() {
                 let ground = seen(ground);
                 for red in [digits, chip] {
                     let contrast = contrast(red, ground);
-                    assert!(contrast >= MIN_CONTRAST, "{case}: red on {ground:?} has a contrast of {contrast}");
+                    assert!(
+                        contrast >= MIN_CONTRAST,
+                        "{case}: red on {ground:?} has a contrast of {contrast}"
+                    );
                 }
             }
             let text = contrast(on_chip, chip);

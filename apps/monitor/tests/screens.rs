@@ -36,6 +36,7 @@ impl Monitor {
             .arg(settings)
             .args(more)
             .env("DISPLAY", screen.display())
+            .env("BEDSIDE_LANGUAGE", "en")
             .env("SLINT_BACKEND", "winit-software")
             .env_remove("WAYLAND_DISPLAY")
             .stdout(Stdio::null())
@@ -269,6 +270,14 @@ fn every_state_has_a_picture_in_both_themes() {
             let more = ["--patient", "100", "--stale-after", "600"];
             let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &more);
             album.take("alarm", &empty, shows_high_alarm);
+        }
+        {
+            let more = ["--patient", "100", "--stale-after", "600", "--language", "de"];
+            let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &more);
+            let german = settled(&screen, &empty, album.flashing, shows_high_alarm);
+            let path = folder().join(format!("german-{theme}.png"));
+            image::save_buffer(path, &german.rgb, german.width, german.height, image::ColorType::Rgb8)
+                .unwrap();
         }
         small(&system, theme, files.path());
         {

@@ -81,10 +81,11 @@ impl Caption {
 
 /// Draws a text with its upper left corner at `at`.
 fn draw_text(target: &mut RgbaImage, scaler: &mut ScaleContext, layout: &Layout<()>, at: (f32, f32)) {
-    let runs = layout.lines().flat_map(|line| line.items().collect::<Vec<_>>()).filter_map(|item| match item {
-        PositionedLayoutItem::GlyphRun(run) => Some(run),
-        PositionedLayoutItem::InlineBox(_) => None,
-    });
+    let runs =
+        layout.lines().flat_map(|line| line.items().collect::<Vec<_>>()).filter_map(|item| match item {
+            PositionedLayoutItem::GlyphRun(run) => Some(run),
+            PositionedLayoutItem::InlineBox(_) => None,
+        });
     for run in runs {
         let font = run.run().font();
         let Some(face) = swash::FontRef::from_index(font.data.data(), font.index as usize) else { continue };
@@ -94,7 +95,9 @@ fn draw_text(target: &mut RgbaImage, scaler: &mut ScaleContext, layout: &Layout<
         for glyph in run.positioned_glyphs() {
             let Ok(id) = u16::try_from(glyph.id) else { continue };
             let sources = [Source::Outline, Source::Bitmap(StrikeWith::BestFit)];
-            let Some(picture) = Render::new(&sources).format(Format::Alpha).render(&mut scaled, id) else { continue };
+            let Some(picture) = Render::new(&sources).format(Format::Alpha).render(&mut scaled, id) else {
+                continue;
+            };
             let left = (at.0 + glyph.x).round() as i32 + picture.placement.left;
             let top = (at.1 + glyph.y).round() as i32 - picture.placement.top;
             let width = picture.placement.width.max(1) as usize;

@@ -40,7 +40,8 @@ impl Language {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let locale = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(set);
         let locale = locale.unwrap_or_default();
-        let base = |locale: &str| locale.split(['_', '.', '@', '-']).next().unwrap_or_default().to_lowercase();
+        let base =
+            |locale: &str| locale.split(['_', '.', '@', '-']).next().unwrap_or_default().to_lowercase();
         if matches!(base(&locale).as_str(), "c" | "posix") {
             return Language::English;
         }
@@ -64,6 +65,12 @@ static IS_GERMAN: AtomicBool = AtomicBool::new(false);
 pub fn set_language(language: Language, german: &str) {
     GERMAN.get_or_init(|| parse(german));
     IS_GERMAN.store(language == Language::German, Ordering::Relaxed);
+}
+
+/// Chooses the language of the texts in `@tr` on the thread of the window. Call it after the first window was created.
+pub fn select_language(language: Language) {
+    // Fails only in an app without bundled translations, which stays English.
+    let _ = slint::select_bundled_translation(language.code());
 }
 
 /// The translation of a text that is known at run time only. The text itself if there is none.

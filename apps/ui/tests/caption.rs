@@ -29,14 +29,21 @@ fn captioned(title: &str, detail: &str) -> RgbImage {
 fn ink(caption: &RgbImage, from: f32, to: f32) -> f32 {
     let rows = (caption.height() as f32 * from) as u32..(caption.height() as f32 * to) as u32;
     let all = rows.clone().count() as f32 * WIDTH as f32;
-    let dark = rows.flat_map(|y| (0..WIDTH).map(move |x| (x, y))).filter(|(x, y)| caption.get_pixel(*x, *y).0[0] < 100);
+    let dark = rows
+        .flat_map(|y| (0..WIDTH).map(move |x| (x, y)))
+        .filter(|(x, y)| caption.get_pixel(*x, *y).0[0] < 100);
     dark.count() as f32 / all
 }
 
 #[test]
 fn both_lines_are_visible_and_depend_on_the_text() {
     let one = captioned("Sample Ann · MRN 7", "Recorded 2026-03-14 15:09:26 +01:00 (Europe/Berlin)");
-    assert!(ink(&one, 0.0, 0.5) > 0.005 && ink(&one, 0.5, 1.0) > 0.005, "{} {}", ink(&one, 0.0, 0.5), ink(&one, 0.5, 1.0));
+    assert!(
+        ink(&one, 0.0, 0.5) > 0.005 && ink(&one, 0.5, 1.0) > 0.005,
+        "{} {}",
+        ink(&one, 0.0, 0.5),
+        ink(&one, 0.5, 1.0)
+    );
     for (title, detail) in [
         ("Sample Ben · MRN 7", "Recorded 2026-03-14 15:09:26 +01:00 (Europe/Berlin)"),
         ("Sample Ann · MRN 8", "Recorded 2026-03-14 15:09:26 +01:00 (Europe/Berlin)"),
@@ -53,7 +60,10 @@ fn long_name_is_not_cut_off() {
     let long = captioned(&"Maximiliana-Bartholomea ".repeat(12), detail);
     assert!(long.height() > short.height() + 40, "{} and {}", long.height(), short.height());
     let (one, other) = (format!("{}A", "x".repeat(300)), format!("{}B", "x".repeat(300)));
-    assert!(captioned(&one, detail) != captioned(&other, detail), "a word that is longer than a line is wrapped");
+    assert!(
+        captioned(&one, detail) != captioned(&other, detail),
+        "a word that is longer than a line is wrapped"
+    );
 }
 
 /// Needs a font for these scripts: `scripts/test` installs one.

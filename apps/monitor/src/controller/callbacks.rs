@@ -95,6 +95,7 @@ pub(super) fn register(app: &Rc<RefCell<AppController>>) {
         on_save_settings => |app, form| app.save_settings(&form);
         on_quit => |app| app.quit();
     }
+    ui::connect_fullscreen!(&window, api);
     let weak = window.as_weak();
     window.window().on_close_requested(move || {
         if let Some(window) = weak.upgrade() {

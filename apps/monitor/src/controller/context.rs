@@ -5,8 +5,8 @@ use std::time::Duration;
 use client::ServerTime;
 use proto_json::{Mrn, Timestamp};
 use slint::ComponentHandle;
-use ui::Settings;
 use ui::trace::Size;
+use ui::{Settings, tr};
 
 use crate::alarms::Alarms;
 use crate::app_settings::AppSettings;
@@ -81,7 +81,7 @@ impl Context {
     pub(super) fn patient_title(&self, mrn: Mrn) -> String {
         match self.overview.get(mrn) {
             Some(tile) => format!("{} · {mrn}", messages::name(&tile.patient)),
-            None => format!("MRN {mrn}"),
+            None => tr!("MRN {}", mrn),
         }
     }
 }

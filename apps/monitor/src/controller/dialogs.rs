@@ -4,7 +4,7 @@ use std::path::Path;
 
 use proto_json::MediaType;
 use slint::ComponentHandle;
-use ui::{FileChooser, NativeDialogs, SaveRequest, Settings, TestError, TestOutcome, format};
+use ui::{FileChooser, NativeDialogs, SaveRequest, Settings, TestError, TestOutcome, format, tr};
 
 use super::context::Context;
 use super::patient::SaveOffer;
@@ -52,7 +52,7 @@ impl DialogsController {
         if task.is_err() {
             context
                 .api()
-                .set_save_error("The file dialog cannot be opened. Enter the folder instead.".into());
+                .set_save_error(tr!("The file dialog cannot be opened. Enter the folder instead.").into());
         }
     }
 
@@ -77,7 +77,7 @@ impl DialogsController {
                 if context.backend.save(item, path, overwrite) {
                     api.set_saving(true);
                 } else {
-                    api.set_save_error("There is no connection to the gateway.".into());
+                    api.set_save_error(tr!("There is no connection to the gateway.").into());
                 }
             }
             Err(error) => api.set_save_error(format::sentence(&error.to_string()).into()),
@@ -91,7 +91,7 @@ impl DialogsController {
             Ok(()) => {
                 self.save_item = None;
                 context.show_dialog(Dialog::None);
-                context.show_message(Tone::Good, &format!("Saved as {}.", path.display()));
+                context.show_message(Tone::Good, &tr!("Saved as {}.", path.display()));
                 context.saved.download_folder = path.parent().map(Path::to_path_buf);
                 context.save_settings();
             }

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use proto_json::{EcgStatus, Mrn, RecordId, Timestamp};
 use slint::{ComponentHandle, Image, Model, ModelRc, SharedString, VecModel};
-use ui::format;
 use ui::trace::{Colour, Sparkline};
+use ui::{format, tr};
 
 use super::context::Context;
 use crate::messages;
@@ -250,14 +250,18 @@ impl OverviewController {
             .take(MAX_OPTIONS)
             .map(|tile| {
                 let mrn = tile.patient.mrn;
-                messages::patient_option(&tile.patient, context.overview.split_name(mrn), context.alarms.get(mrn))
+                messages::patient_option(
+                    &tile.patient,
+                    context.overview.split_name(mrn),
+                    context.alarms.get(mrn),
+                )
             })
             .collect();
-        let all = format::count(context.overview.len() as u64, "patient", "patients");
+        let all = format::count(context.overview.len() as u64, tr!("patient"), tr!("patients"));
         let note = match (found.len(), context.overview.len()) {
-            (_, 0) => "There are no patients yet.".to_owned(),
-            (0, _) => "No patient has this name or number.".to_owned(),
-            (some, total) if some < total => format!("{some} of {all}"),
+            (_, 0) => tr!("There are no patients yet.").to_owned(),
+            (0, _) => tr!("No patient has this name or number.").to_owned(),
+            (some, total) if some < total => tr!("{} of {}", some, all),
             _ => all,
         };
         self.options.set_vec(options);

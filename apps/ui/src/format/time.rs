@@ -2,12 +2,14 @@
 
 use proto_json::Timestamp;
 
+use crate::tr;
+
 /// An age in milliseconds: `now`, `42 s`, `7 min`, `3 h 05 min`, `2 d`. A negative age is `now`.
 #[must_use]
 pub fn age(millis: i64) -> String {
     let seconds = millis / 1000;
     match seconds {
-        ..1 => "now".to_owned(),
+        ..1 => tr!("now").to_owned(),
         1..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min", seconds / 60),
         3_600..86_400 => format!("{} h {:02} min", seconds / 3_600, seconds / 60 % 60),
