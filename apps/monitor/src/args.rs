@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use proto_json::Mrn;
-use ui::ConnectionArgs;
+use ui::{ConnectionArgs, WindowArgs};
 
 /// Bedside Monitor: shows the heart rates, ECGs and alarms of all patients as soon as they are uploaded.
 ///
@@ -15,6 +15,9 @@ pub struct Args {
     /// The connection settings.
     #[command(flatten)]
     pub connection: ConnectionArgs,
+    /// How the window starts.
+    #[command(flatten)]
+    pub window: WindowArgs,
     /// Age in seconds after which a value is shown as stale. The default is 60
     #[arg(long, env = "BEDSIDE_STALE_AFTER", value_name = "SECONDS", value_parser = seconds)]
     pub stale_after: Option<Duration>,

@@ -1,6 +1,7 @@
 //! The plot of one ECG: the visible part, the calipers, and the picture.
 
 use std::sync::Arc;
+use ui::tr;
 
 use proto_json::RecordId;
 use slint::{Image, ModelRc, SharedString};
@@ -151,7 +152,7 @@ impl EcgPane {
     pub(crate) fn draw(&self, style: &EcgStyle) -> Option<Drawn> {
         let (_, scene, view) = self.scene.as_ref()?;
         let ticks: Vec<TickData> = view.ticks(self.size).into_iter().map(|tick| self.tick(tick)).collect();
-        let beats = ui::format::count(scene.beat_count() as u64, "beat", "beats");
+        let beats = ui::format::count(scene.beat_count() as u64, tr!("beat"), tr!("beats"));
         Some(Drawn {
             picture: Image::from_rgb8(scene.draw(view, self.size, style)),
             scale: view.scale().into(),

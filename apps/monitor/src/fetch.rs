@@ -6,8 +6,8 @@ use bytes::Bytes;
 use client::{ClientError, Gateway};
 use ecg::csv::{LeadChoice, Options};
 use proto_json::{BlobInfo, EcgDetail, EcgQuality, EcgRecord, EcgStatus, ImageRecord, MediaType, RecordId};
-use ui::Picture;
 use ui::trace::{EcgScene, Sparkline};
+use ui::{Picture, tr};
 
 use crate::paged_list::{PAGE_SIZE, PageRequest};
 use crate::patient::{EcgContent, LoadedEcg, Request, Response, Side};
@@ -80,11 +80,11 @@ async fn load_ecg(
     strip: Option<Arc<ecg::Strip>>,
 ) -> Result<LoadedEcg, String> {
     let record = gateway.ecg(id).await.map_err(|error| error.to_string())?;
-    let record = record.ok_or_else(|| "this ECG is no longer stored".to_owned())?;
+    let record = record.ok_or_else(|| tr!("this ECG is no longer stored").to_owned())?;
     let no_plot_reason = match &record.signal {
-        None => "uploaded as a picture".to_owned(),
+        None => tr!("uploaded as a picture").to_owned(),
         Some(signal) if signal.bytes > MAX_SIGNAL_BYTES => {
-            format!(
+            tr!(
                 "the signal of {} is too long to be drawn; this is the stored picture",
                 ui::format::bytes(signal.bytes)
             )
@@ -136,7 +136,7 @@ async fn load_signal(
         Ok((strip, scene))
     })
     .await
-    .unwrap_or_else(|| Err("the signal could not be read".to_owned()))
+    .unwrap_or_else(|| Err(tr!("the signal could not be read").to_owned()))
 }
 
 /// Reads a signal with the options of the analysis. If the file does not have the lead of the analysis, reads the first lead.
@@ -169,7 +169,7 @@ fn scene(strip: Arc<ecg::Strip>, detail: &EcgDetail) -> EcgScene {
 
 async fn load_image(gateway: &Gateway, record: ImageRecord) -> Result<Picture, String> {
     if !matches!(record.file.media_type, MediaType::Png | MediaType::Jpeg) {
-        return Err("this file format cannot be shown".to_owned());
+        return Err(tr!("this file format cannot be shown").to_owned());
     }
     let file = gateway.image(record.id).await.map_err(|error| error.to_string())?;
     let bytes = file.bytes(MAX_PICTURE_BYTES).await.map_err(|error| error.to_string())?;
@@ -181,7 +181,7 @@ async fn decode(bytes: Bytes) -> Result<Picture, String> {
         Picture::from_bytes(&bytes, Some(MAX_PICTURE_SIZE)).map_err(|error| error.to_string())
     })
     .await
-    .unwrap_or_else(|| Err("the picture could not be read".to_owned()))
+    .unwrap_or_else(|| Err(tr!("the picture could not be read").to_owned()))
 }
 
 /// Runs a function on a thread for blocking work. `None` if it panicked.

@@ -46,6 +46,9 @@ pub mod window {
 
 ui::window_conversions!(window);
 
+/// The German texts of this app and of the shared widgets. The build script merges them.
+const GERMAN: &str = include_str!(concat!(env!("OUT_DIR"), "/lang/de/LC_MESSAGES/monitor.po"));
+
 /// The app with its window. It stays on the thread that created it.
 pub struct App(Rc<RefCell<AppController>>);
 
@@ -55,7 +58,11 @@ impl App {
     /// # Errors
     /// [`StartError`].
     pub fn new(args: Args) -> Result<Self, StartError> {
+        let language = args.window.language();
+        ui::text::set_language(language, GERMAN);
         let window = window::Main::new()?;
+        ui::select_language(language);
+        window.window().set_fullscreen(args.window.fullscreen);
         let weak = window.as_weak();
         let (events, receiver) = ui::channel(move || {
             // Fails if the window is gone, or in tests without an event loop, which call `App::wait`.

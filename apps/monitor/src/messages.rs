@@ -6,12 +6,13 @@ use proto_json::{
     CLOCK_TOLERANCE_MS, DamagedRecord, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, HeartRateSource,
     ImageRecord, NameChange, PatientSummary, Timestamp, ValueTime,
 };
-use ui::format;
+use ui::{Caption, format, tr};
 
 use crate::alarms::{Alarm, AlarmEvent, Limits, Severity};
+use crate::overview::SplitName;
 use crate::paged_list::{Entry, PagedList};
 use crate::patient::FrozenEcg;
-use crate::window::{self, OptionData, TileData};
+use crate::window::{self, NameData, OptionData, TileData};
 
 /// The maximum number of characters of a file name in a list.
 const MAX_FILE_NAME: usize = 28;
@@ -25,7 +26,24 @@ pub(crate) fn two_lines(caption: &str) -> String {
 /// The name of a patient, or a text that there is none.
 #[must_use]
 pub(crate) fn name(patient: &PatientSummary) -> String {
-    patient.name.clone().unwrap_or_else(|| "No name given".to_owned())
+    patient.name.clone().unwrap_or_else(|| tr!("No name given").to_owned())
+}
+
+/// A text that is shortened after its beginning, if it is shortened.
+#[must_use]
+pub(crate) fn plain_name(text: &str) -> NameData {
+    NameData { full: text.into(), start: text.into(), end: "".into() }
+}
+
+/// The name of a patient for the window. `split` is the name, split where it differs from similar names.
+#[must_use]
+pub(crate) fn name_data(patient: &PatientSummary, split: SplitName) -> NameData {
+    let full = name(patient);
+    if split.end.is_empty() {
+        plain_name(&full)
+    } else {
+        NameData { full: full.into(), start: split.start.into(), end: split.end.into() }
+    }
 }
 
 /// The time for which the notice of an unconfirmed renaming is shown.
@@ -42,7 +60,7 @@ fn unconfirmed_rename(patient: &PatientSummary, now: Timestamp) -> Option<&NameC
 pub(crate) fn rename_notice(patient: &PatientSummary, now: Timestamp) -> String {
     unconfirmed_rename(patient, now).map_or_else(String::new, |change| {
         let since = format::time_or_date(change.at, now);
-        format!("Until {since}: {}.\nNobody confirmed the new name.", change.from)
+        tr!("Until {}: {}.\nNobody confirmed the new name.", since, change.from)
     })
 }
 
@@ -53,7 +71,9 @@ pub(crate) fn rate(patient: &PatientSummary) -> String {
 }
 
 /// Shown instead of the age of a value with a time in the future.
-const CLOCK_WRONG: &str = "clock wrong";
+fn clock_wrong() -> String {
+    tr!("clock wrong").to_owned()
+}
 
 /// The time of the heart rate, or of the latest ECG if there is no heart rate.
 #[must_use]
@@ -83,13 +103,13 @@ fn is_older_than(at: Timestamp, now: Timestamp, limit: Duration) -> bool {
 /// The age of the value on a tile. If the time of recording is not known, the time of receipt instead of an age.
 #[must_use]
 pub(crate) fn short_age(patient: &PatientSummary, now: Timestamp, limit: Duration) -> String {
-    let Some(time) = value_time(patient, now) else { return "no rate yet".to_owned() };
+    let Some(time) = value_time(patient, now) else { return tr!("no rate yet").to_owned() };
     let age = match time {
         ValueTime::Recorded(at) => format::age(now.millis_since(at)),
-        ValueTime::Received(at) => format!("received {}", format::minute_or_date(at, now)),
-        ValueTime::ClockWrong => return CLOCK_WRONG.to_owned(),
+        ValueTime::Received(at) => tr!("received {}", format::minute_or_date(at, now)),
+        ValueTime::ClockWrong => return clock_wrong(),
     };
-    if is_time_stale(time, now, limit) { format!("stale · {age}") } else { age }
+    if is_time_stale(time, now, limit) { tr!("stale · {}", age) } else { age }
 }
 
 /// The age of the value on the patient page.
@@ -98,18 +118,18 @@ pub(crate) fn long_age(patient: &PatientSummary, now: Timestamp, limit: Duration
     let Some(time) = value_time(patient, now) else { return String::new() };
     let age = match time {
         ValueTime::Recorded(at) => ago(at, now),
-        ValueTime::Received(at) => format!("received {}; the time of recording is not known", ago(at, now)),
+        ValueTime::Received(at) => tr!("received {}; the time of recording is not known", ago(at, now)),
         ValueTime::ClockWrong => {
-            return "clock wrong: the time of this value was in the future, so its age is not known"
+            return tr!("clock wrong: the time of this value was in the future, so its age is not known")
                 .to_owned();
         }
     };
-    if is_time_stale(time, now, limit) { format!("stale: {age}") } else { age }
+    if is_time_stale(time, now, limit) { tr!("stale: {}", age) } else { age }
 }
 
 fn ago(at: Timestamp, now: Timestamp) -> String {
     let age = format::age(now.millis_since(at));
-    if now.millis_since(at) < 1000 { age } else { format!("{age} ago") }
+    if now.millis_since(at) < 1000 { age } else { tr!("{} ago", age) }
 }
 
 /// The time of a value as a title. Marks the time of receipt and a wrong clock.
@@ -117,8 +137,8 @@ fn ago(at: Timestamp, now: Timestamp) -> String {
 pub(crate) fn when(time: ValueTime, now: Timestamp) -> String {
     match time {
         ValueTime::Recorded(at) => format::time_or_date(at, now),
-        ValueTime::Received(at) => format!("received {}", format::time_or_date(at, now)),
-        ValueTime::ClockWrong => CLOCK_WRONG.to_owned(),
+        ValueTime::Received(at) => tr!("received {}", format::time_or_date(at, now)),
+        ValueTime::ClockWrong => clock_wrong(),
     }
 }
 
@@ -127,14 +147,18 @@ pub(crate) fn when(time: ValueTime, now: Timestamp) -> String {
 #[must_use]
 pub(crate) fn clock_alarm(problem: Option<&str>, ahead_ms: Option<i64>) -> Option<String> {
     if let Some(problem) = problem {
-        return Some(format!("Clock wrong. {problem}"));
+        return Some(tr!("Clock wrong. {}", problem));
     }
     let ahead = ahead_ms.filter(|ahead| ahead.abs() > CLOCK_TOLERANCE_MS)?;
     let off = format::age(ahead.abs());
-    let direction = if ahead > 0 { "behind" } else { "ahead of" };
-    Some(format!(
-        "This station's clock is {off} {direction} the server's. All times shown are by the server's clock."
-    ))
+    Some(if ahead > 0 {
+        tr!("This station's clock is {} behind the server's. All times shown are by the server's clock.", off)
+    } else {
+        tr!(
+            "This station's clock is {} ahead of the server's. All times shown are by the server's clock.",
+            off
+        )
+    })
 }
 
 /// The technical alarm about damaged records, which cannot be shown.
@@ -143,20 +167,20 @@ pub(crate) fn damage_alarm<'a>(mut records: impl Iterator<Item = &'a DamagedReco
     let first = records.next()?;
     let others = match records.count() {
         0 => String::new(),
-        1 => " and one more".to_owned(),
-        others => format!(" and {others} more"),
+        1 => tr!(" and one more").to_owned(),
+        others => tr!(" and {} more", others),
     };
     let (kind, key) = (first.kind.name(), &first.key);
-    Some(format!("Stored data is damaged and not shown: {kind} ({key}){others}. Restore a backup."))
+    Some(tr!("Stored data is damaged and not shown: {} ({}){}. Restore a backup.", kind, key, others))
 }
 
 /// The source of the heart rate.
 #[must_use]
 pub(crate) fn source(patient: &PatientSummary) -> &'static str {
     match patient.latest_heart_rate.as_ref().map(|rate| rate.source) {
-        Some(HeartRateSource::Ecg) => "measured from the latest strip",
-        Some(HeartRateSource::Reported) => "reported by the uploader",
-        None => "There is no heart rate yet.",
+        Some(HeartRateSource::Ecg) => tr!("measured from the latest strip"),
+        Some(HeartRateSource::Reported) => tr!("reported by the uploader"),
+        None => tr!("There is no heart rate yet."),
     }
 }
 
@@ -177,11 +201,20 @@ pub(crate) fn rate_severity(patient: &PatientSummary, limits: Limits) -> window:
     severity(patient.latest_heart_rate.as_ref().and_then(|rate| limits.severity(rate.bpm.get())))
 }
 
+/// The text of an alarm in the language of the app. Alarms are stored in English.
+#[must_use]
+pub(crate) fn alarm_text(text: &str) -> String {
+    match text.strip_prefix("HR ") {
+        Some(rate) => tr!("HR {}", rate),
+        None => ui::text::translated(text).to_owned(),
+    }
+}
+
 /// The time of the reason of an alarm, if that is not the latest strip.
 fn reason_time(alarm: &Alarm, now: Timestamp) -> Option<String> {
     alarm.is_reason_past().then(|| match alarm.worst_at() {
-        Some(at) => format!("at {}", format::time_or_date(at, now)),
-        None => format!("raised {}", format::time_or_date(alarm.since, now)),
+        Some(at) => tr!("at {}", format::time_or_date(at, now)),
+        None => tr!("raised {}", format::time_or_date(alarm.since, now)),
     })
 }
 
@@ -192,14 +225,14 @@ pub(crate) fn alarm_state(alarm: &Alarm, now: Timestamp) -> String {
     let mut parts = Vec::new();
     parts.extend(reason_time(alarm, now));
     if alarm.is_latched {
-        parts.push("ended".to_owned());
+        parts.push(tr!("ended").to_owned());
     } else if let Some(text) = alarm.less_severe_now() {
-        parts.push(format!("now {text}"));
+        parts.push(tr!("now {}", alarm_text(text)));
     }
     if alarm.is_acknowledged {
-        parts.push("acknowledged".to_owned());
+        parts.push(tr!("acknowledged").to_owned());
     } else if let Some(until) = alarm.paused_until.filter(|until| *until > now) {
-        parts.push(format!("flashing paused {}", format::age(until.millis_since(now) + 999)));
+        parts.push(tr!("flashing paused {}", format::age(until.millis_since(now) + 999)));
     }
     parts.join(" · ")
 }
@@ -208,13 +241,13 @@ pub(crate) fn alarm_state(alarm: &Alarm, now: Timestamp) -> String {
 #[must_use]
 fn short_alarm_state(alarm: &Alarm, now: Timestamp) -> &'static str {
     if alarm.is_acknowledged {
-        "seen"
+        tr!("seen")
     } else if alarm.is_paused(now) {
-        "paused"
+        tr!("paused")
     } else if alarm.is_latched {
-        "ended"
+        tr!("ended")
     } else if alarm.less_severe_now().is_some() {
-        "earlier"
+        tr!("earlier")
     } else {
         ""
     }
@@ -224,30 +257,31 @@ fn short_alarm_state(alarm: &Alarm, now: Timestamp) -> &'static str {
 #[must_use]
 pub(crate) fn tile(
     patient: &PatientSummary,
+    split_name: SplitName,
     alarm: Option<&Alarm>,
     limits: Limits,
     now: Timestamp,
     stale_after: Duration,
 ) -> TileData {
     let stale = is_stale(patient, now, stale_after);
-    let (mut name, rate) = (name(patient), rate(patient));
+    let (mut name, rate) = (name_data(patient, split_name), rate(patient));
     if let Some(change) = unconfirmed_rename(patient, now) {
-        name = format!("{name} (was {})", change.from);
+        name = plain_name(&tr!("{} (was {})", name.full, change.from));
     }
     let state = alarm.map_or("", |alarm| short_alarm_state(alarm, now));
-    let mut accessible_text = format!("{name}, MRN {}, heart rate {rate} bpm", patient.mrn);
+    let mut accessible_text = tr!("{}, MRN {}, heart rate {} bpm", name.full, patient.mrn, rate);
     if stale {
-        accessible_text.push_str(", stale");
+        accessible_text.push_str(tr!(", stale"));
     }
     match value_time(patient, now) {
         Some(ValueTime::Received(at)) => {
-            accessible_text.push_str(&format!(", received {}", format::time_or_date(at, now)));
+            accessible_text.push_str(&tr!(", received {}", format::time_or_date(at, now)));
         }
-        Some(ValueTime::ClockWrong) => accessible_text.push_str(", clock wrong"),
+        Some(ValueTime::ClockWrong) => accessible_text.push_str(tr!(", clock wrong")),
         Some(ValueTime::Recorded(_)) | None => {}
     }
     if let Some(alarm) = alarm {
-        accessible_text.push_str(&format!(", alarm {}", alarm.reason()));
+        accessible_text.push_str(&tr!(", alarm {}", alarm_text(alarm.reason())));
         if let Some(time) = reason_time(alarm, now) {
             accessible_text.push_str(&format!(" {time}"));
         }
@@ -257,11 +291,11 @@ pub(crate) fn tile(
     }
     TileData {
         mrn: patient.mrn.to_string().into(),
-        name: name.into(),
+        name,
         rate: rate.into(),
         rate_severity: rate_severity(patient, limits),
         severity: severity(alarm.map(|alarm| alarm.severity)),
-        alarm: alarm.map(Alarm::reason).unwrap_or_default().into(),
+        alarm: alarm.map(|alarm| alarm_text(alarm.reason())).unwrap_or_default().into(),
         alarm_state: state.into(),
         flashes: alarm.is_some_and(|alarm| alarm.flashes(now)),
         stale,
@@ -273,13 +307,16 @@ pub(crate) fn tile(
 
 /// A patient in the drop-down list.
 #[must_use]
-pub(crate) fn patient_option(patient: &PatientSummary, alarm: Option<&Alarm>) -> OptionData {
-    let rate =
-        patient.latest_heart_rate.as_ref().map(|rate| format!("{} bpm · ", rate.bpm)).unwrap_or_default();
+pub(crate) fn patient_option(
+    patient: &PatientSummary,
+    split_name: SplitName,
+    alarm: Option<&Alarm>,
+) -> OptionData {
+    let rate = patient.latest_heart_rate.as_ref().map(|rate| tr!("{} bpm · ", rate.bpm)).unwrap_or_default();
     OptionData {
         key: patient.mrn.to_string().into(),
-        title: name(patient).into(),
-        detail: format!("{rate}MRN {}", patient.mrn).into(),
+        title: name_data(patient, split_name),
+        detail: tr!("{}MRN {}", rate, patient.mrn).into(),
         severity: severity(alarm.map(|alarm| alarm.severity)),
     }
 }
@@ -288,9 +325,9 @@ pub(crate) fn patient_option(patient: &PatientSummary, alarm: Option<&Alarm>) ->
 #[must_use]
 pub(crate) fn quality(quality: EcgQuality) -> &'static str {
     match quality {
-        EcgQuality::Good => "good signal",
-        EcgQuality::Poor => "poor signal",
-        EcgQuality::Unusable => "unusable signal",
+        EcgQuality::Good => tr!("good signal"),
+        EcgQuality::Poor => tr!("poor signal"),
+        EcgQuality::Unusable => tr!("unusable signal"),
     }
 }
 
@@ -298,11 +335,11 @@ pub(crate) fn quality(quality: EcgQuality) -> &'static str {
 #[must_use]
 pub(crate) fn ecg_state(record: &EcgRecord) -> String {
     match (record.status, record.heart_rate) {
-        (_, Some(rate)) => format!("{rate} bpm"),
-        (EcgStatus::Pending, _) => "being analysed".to_owned(),
-        (EcgStatus::Failed, _) => "not readable".to_owned(),
-        (EcgStatus::Analyzed, _) => "no heart rate".to_owned(),
-        (EcgStatus::Picture, _) => "picture".to_owned(),
+        (_, Some(rate)) => tr!("{} bpm", rate),
+        (EcgStatus::Pending, _) => tr!("being analysed").to_owned(),
+        (EcgStatus::Failed, _) => tr!("not readable").to_owned(),
+        (EcgStatus::Analyzed, _) => tr!("no heart rate").to_owned(),
+        (EcgStatus::Picture, _) => tr!("picture").to_owned(),
     }
 }
 
@@ -319,7 +356,7 @@ pub(crate) fn ecg_option(record: &EcgRecord, limits: Limits, now: Timestamp) -> 
         || record.status == EcgStatus::Analyzed && record.heart_rate.is_none();
     OptionData {
         key: record.id.to_string().into(),
-        title: when(record.time(now), now).into(),
+        title: plain_name(&when(record.time(now), now)),
         detail: detail.into(),
         severity: severity(rate_severity.or(is_technical.then_some(Severity::Technical))),
     }
@@ -330,7 +367,7 @@ pub(crate) fn ecg_option(record: &EcgRecord, limits: Limits, now: Timestamp) -> 
 pub(crate) fn image_option(record: &ImageRecord, now: Timestamp) -> OptionData {
     OptionData {
         key: record.id.to_string().into(),
-        title: when(record.time(now), now).into(),
+        title: plain_name(&when(record.time(now), now)),
         detail: record
             .file
             .file_name
@@ -345,18 +382,26 @@ pub(crate) fn image_option(record: &ImageRecord, now: Timestamp) -> OptionData {
 #[must_use]
 pub(crate) fn findings(analysis: &EcgAnalysis) -> String {
     let mut lines = Vec::new();
-    let lead = analysis.lead.as_ref().map(|lead| format!("lead {lead}, ")).unwrap_or_default();
+    let lead = analysis.lead.as_ref().map(|lead| tr!("lead {}, ", lead)).unwrap_or_default();
     lines.push(format!(
         "{}: {lead}{}, {}",
         format::duration(analysis.duration_s),
         quality(analysis.quality),
-        format::count(analysis.beat_count, "beat", "beats")
+        format::count(analysis.beat_count, tr!("beat"), tr!("beats"))
     ));
     if let Some(rate) = &analysis.heart_rate {
-        lines.push(format!("{:.0} to {:.0} bpm within the strip", rate.min_bpm, rate.max_bpm));
+        lines.push(tr!(
+            "{} to {} bpm within the strip",
+            format_args!("{:.0}", rate.min_bpm),
+            format_args!("{:.0}", rate.max_bpm)
+        ));
     }
     if let Some(rr) = &analysis.rr {
-        lines.push(format!("RR {:.0} ms (median), SDNN {:.0} ms", rr.median_ms, rr.sdnn_ms));
+        lines.push(tr!(
+            "RR {} ms (median), SDNN {} ms",
+            format_args!("{:.0}", rr.median_ms),
+            format_args!("{:.0}", rr.sdnn_ms)
+        ));
     }
     lines.extend(analysis.no_heart_rate_reason.iter().cloned());
     lines.extend(analysis.notes.iter().map(|note| note.message.clone()));
@@ -367,13 +412,13 @@ pub(crate) fn findings(analysis: &EcgAnalysis) -> String {
 /// The limits of a patient.
 #[must_use]
 pub(crate) fn limits(limits: Limits, is_own: bool) -> String {
-    format!(
+    tr!(
         "Alarm limits: {} to {} bpm, critical below {} or above {} ({})",
         limits.low(),
         limits.high(),
         limits.critical_low(),
         limits.critical_high(),
-        if is_own { "of this patient" } else { "default" }
+        if is_own { tr!("of this patient") } else { tr!("default") }
     )
 }
 
@@ -381,19 +426,19 @@ pub(crate) fn limits(limits: Limits, is_own: bool) -> String {
 #[must_use]
 pub(crate) fn alarm_event(event: AlarmEvent) -> &'static str {
     match event {
-        AlarmEvent::Raised => "raised",
-        AlarmEvent::Escalated => "escalated",
-        AlarmEvent::Ended => "ended",
-        AlarmEvent::Acknowledged => "acknowledged",
-        AlarmEvent::Paused => "paused",
-        AlarmEvent::Noticed => "notice",
+        AlarmEvent::Raised => tr!("raised"),
+        AlarmEvent::Escalated => tr!("escalated"),
+        AlarmEvent::Ended => tr!("ended"),
+        AlarmEvent::Acknowledged => tr!("acknowledged"),
+        AlarmEvent::Paused => tr!("paused"),
+        AlarmEvent::Noticed => tr!("notice"),
     }
 }
 
 /// The caption of an image: its time and its file name.
 #[must_use]
 pub(crate) fn image_caption(record: &ImageRecord, now: Timestamp) -> String {
-    let name = record.file.file_name.as_deref().unwrap_or("no name");
+    let name = record.file.file_name.as_deref().unwrap_or(tr!("no name"));
     format!("{} · {}", when(record.time(now), now), format::elided(name, MAX_FILE_NAME))
 }
 
@@ -403,14 +448,32 @@ pub(crate) fn ecg_caption(record: &EcgRecord, now: Timestamp) -> String {
     format!("{} · {}", when(record.time(now), now), ecg_state(record))
 }
 
+/// The caption that a saved picture of an ECG gets: the patient, and the time with its time zone.
+#[must_use]
+pub(crate) fn picture_caption(
+    patient: Option<&PatientSummary>,
+    record: &EcgRecord,
+    now: Timestamp,
+) -> Caption {
+    let name = patient.map_or_else(|| tr!("No name given").to_owned(), name);
+    let detail = match record.time(now) {
+        ValueTime::Recorded(at) => tr!("Recorded {}", format::date_time_zone(at)),
+        ValueTime::Received(at) => {
+            tr!("Received {}; the time of recording is not known", format::date_time_zone(at))
+        }
+        ValueTime::ClockWrong => tr!("The time of recording is not known").to_owned(),
+    };
+    Caption { title: tr!("{} · MRN {}", name, record.mrn), detail }
+}
+
 /// The mark of a frozen ECG: since when, and the number of newer ECGs.
 #[must_use]
 pub(crate) fn frozen_mark(frozen: &FrozenEcg, now: Timestamp) -> String {
     let newer = match frozen.newer_count() {
-        0 => "no newer ECG".to_owned(),
-        count => format::count(count as u64, "newer ECG", "newer ECGs"),
+        0 => tr!("no newer ECG").to_owned(),
+        count => format::count(count as u64, tr!("newer ECG"), tr!("newer ECGs")),
     };
-    format!("Frozen {} · {newer}", format::time_or_date(frozen.at, now))
+    tr!("Frozen {} · {}", format::time_or_date(frozen.at, now), newer)
 }
 
 /// The state of a loadable list: the number of its entries, or why there are none.
@@ -425,8 +488,8 @@ pub(crate) fn list_note<T: Entry>(
     match failure {
         Some(reason) => format::sentence(reason),
         None if list.is_complete() => count,
-        None if list.entries().is_empty() => "Loading…".to_owned(),
-        None => format!("{count}, more as you scroll"),
+        None if list.entries().is_empty() => tr!("Loading…").to_owned(),
+        None => tr!("{}, more as you scroll", count),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The tiles of all patients in their order, and the grid that shows them.
 
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 
 use proto_json::{Mrn, PatientSummary, RecordId};
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,8 @@ pub struct Overview {
     tiles: HashMap<Mrn, Tile>,
     sorted: Vec<Mrn>,
     order: TileOrder,
+    /// All names in lower case with their numbers, to find similar names.
+    names: BTreeSet<(String, Mrn)>,
 }
 
 impl Overview {
@@ -128,12 +131,31 @@ impl Overview {
             let sort_key = sort_key(self.order, &patient, severity);
             self.tiles.insert(mrn, Tile { patient, sparkline, severity, sort_key });
         }
+        self.names = self.tiles.values().filter_map(|tile| name_key(&tile.patient)).collect();
         self.sort();
+    }
+
+    /// The name of a patient, split where it differs from similar names.
+    #[must_use]
+    pub fn split_name(&self, mrn: Mrn) -> SplitName {
+        let Some(patient) = self.tiles.get(&mrn).map(|tile| &tile.patient) else {
+            return SplitName::default();
+        };
+        let (Some(name), Some(key)) = (&patient.name, name_key(patient)) else { return SplitName::default() };
+        // Patients with equal names are told apart by their numbers only.
+        let differs = |other: &&(String, Mrn)| other.0 != key.0;
+        let before = self.names.range(..&key).rev().find(differs);
+        let after = self.names.range((Bound::Excluded(&key), Bound::Unbounded)).find(differs);
+        SplitName::of(name, before.into_iter().chain(after).map(|(other, _)| other.as_str()))
     }
 
     /// Inserts or updates one patient.
     pub fn update(&mut self, patient: PatientSummary, severity: Option<Severity>) -> TileChange {
         let mrn = patient.mrn;
+        if let Some(before) = self.tiles.get(&mrn).and_then(|tile| name_key(&tile.patient)) {
+            self.names.remove(&before);
+        }
+        self.names.extend(name_key(&patient));
         let Some(from) = self.index_of(mrn) else {
             let sort_key = sort_key(self.effective_order(), &patient, severity);
             self.tiles.insert(mrn, Tile { patient, sparkline: None, severity, sort_key });
@@ -215,6 +237,10 @@ impl Overview {
     }
 }
 
+fn name_key(patient: &PatientSummary) -> Option<(String, Mrn)> {
+    Some((patient.name.as_ref()?.to_lowercase(), patient.mrn))
+}
+
 fn sort_key(order: TileOrder, patient: &PatientSummary, severity: Option<Severity>) -> SortKey {
     // Patients without a name come last.
     let name = || patient.name.as_ref().map_or_else(|| "\u{10ffff}".to_owned(), |name| name.to_lowercase());
@@ -236,39 +262,169 @@ pub struct Grid {
     pub height: f32,
 }
 
-/// The smallest readable size of a tile.
+/// The smallest readable size of a tile with its margin.
 const MIN_SIZE: (f32, f32) = (150.0, 84.0);
-/// The largest size of a tile before the grid stretches it to fill a row.
-const MAX_SIZE: (f32, f32) = (420.0, 230.0);
-/// The largest width of a stretched tile.
-const MAX_STRETCHED_WIDTH: f32 = 560.0;
-/// The ratio of width to height that suits the content of a tile.
-const ASPECT_RATIO: f32 = 1.9;
+/// The height of the tiles if not all of them fit.
+const SCROLLED_HEIGHT: f32 = 104.0;
+/// The space between two tiles.
+pub const TILE_GAP: f32 = 6.0;
 
 impl Grid {
-    /// The grid with the largest tiles for an area in logical pixels. If even the smallest tiles do not fit, the grid is
-    /// higher than the area and has to be scrolled.
+    /// The grid with the largest digits for an area in logical pixels. The tiles fill the area. If even the smallest tiles do
+    /// not fit, the grid is higher than the area and has to be scrolled.
     #[must_use]
     pub fn of(count: usize, width: f32, height: f32) -> Self {
         let count = count.max(1);
-        let grid = |columns: usize| {
-            let rows = count.div_ceil(columns) as f32;
-            let tile_width = (width / columns as f32).clamp(MIN_SIZE.0, MAX_SIZE.0);
-            let tile_height = (height / rows).clamp(MIN_SIZE.1, MAX_SIZE.1).min(tile_width / 1.4);
-            Grid { columns, width: tile_width, height: tile_height.max(MIN_SIZE.1) }
-        };
-        let fits = |grid: &Grid| grid.height * count.div_ceil(grid.columns) as f32 <= height + 0.5;
         let max_columns = ((width / MIN_SIZE.0) as usize).max(1);
-        let size = |grid: &Grid| (grid.width / ASPECT_RATIO).min(grid.height);
+        let grid = |columns: usize| Grid {
+            columns,
+            width: width / columns as f32,
+            height: height / count.div_ceil(columns) as f32,
+        };
         (1..=max_columns.min(count))
             .map(grid)
-            .filter(fits)
-            .max_by(|one, other| size(one).total_cmp(&size(other)))
-            .map(|grid| {
-                let stretched = (width / grid.columns as f32).clamp(grid.width, MAX_STRETCHED_WIDTH);
-                Grid { width: stretched, ..grid }
+            .filter(|grid| grid.height >= MIN_SIZE.1)
+            .max_by(|one, other| one.layout().digits_size.total_cmp(&other.layout().digits_size))
+            .unwrap_or_else(|| Grid { height: SCROLLED_HEIGHT, ..grid(max_columns) })
+    }
+
+    /// The layout of each tile.
+    #[must_use]
+    pub fn layout(&self) -> TileLayout {
+        TileLayout::of(self.width - TILE_GAP, self.height - TILE_GAP)
+    }
+}
+
+/// A rectangle inside a tile, in logical pixels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Area {
+    /// The left edge.
+    pub x: f32,
+    /// The upper edge.
+    pub y: f32,
+    /// The width.
+    pub width: f32,
+    /// The height.
+    pub height: f32,
+}
+
+/// Where the parts of a tile are, in logical pixels: a line with name and number, the digits with the sparkline beside or below
+/// them, a line with unit and age, and a line for the alarm. No part moves when an alarm is raised.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TileLayout {
+    /// The distance of all parts from the left and the right edge.
+    pub margin: f32,
+    /// The font size of the name. Other texts are derived from it.
+    pub text_size: f32,
+    /// The upper edge of the name.
+    pub name_top: f32,
+    /// The font size of the heart rate.
+    pub digits_size: f32,
+    /// Where the heart rate is.
+    pub digits: Area,
+    /// Where the sparkline is.
+    pub sparkline: Area,
+    /// The upper edge of the line with unit and age.
+    pub age_top: f32,
+    /// The upper edge of the alarm.
+    pub chip_top: f32,
+    /// The height of the alarm.
+    pub chip_height: f32,
+}
+
+/// The smallest font size of the name.
+const MIN_TEXT_SIZE: f32 = 11.0;
+/// The height of digits and the width of three digits per font size, with some space around them, for bold fonts.
+const DIGITS_HEIGHT: f32 = 0.86;
+const DIGITS_WIDTH: f32 = 2.15;
+/// The share of the width that the digits may take if the sparkline is beside them.
+const WIDTH_BESIDE: f32 = 0.62;
+/// The share of the height that the digits may take if the sparkline is below them.
+const HEIGHT_ABOVE: f32 = 0.76;
+
+impl TileLayout {
+    /// The layout with the largest digits for a tile of this size in logical pixels.
+    #[must_use]
+    pub fn of(width: f32, height: f32) -> Self {
+        // In a large tile, the digits grow more than the texts.
+        let largest = 14.0 + 0.035 * width.min(height);
+        let text_size = (height / 9.0).min(width / 16.0).min(largest).max(MIN_TEXT_SIZE);
+        let (margin, edge) = ((text_size * 0.55).max(6.0), text_size * 0.35);
+        let chip_height = text_size * 1.5;
+        let top = edge + text_size * 1.3;
+        let chip_top = height - edge - chip_height;
+        let age_top = chip_top - text_size * 1.3;
+        let (inner_width, inner_height) = ((width - 2.0 * margin).max(1.0), (age_top - top).max(1.0));
+        let beside = (inner_height / DIGITS_HEIGHT).min(inner_width * WIDTH_BESIDE / DIGITS_WIDTH);
+        let above = (inner_height * HEIGHT_ABOVE / DIGITS_HEIGHT).min(inner_width / DIGITS_WIDTH);
+        let digits_size = beside.max(above);
+        let area = |x, y, width, height| Area { x, y, width, height };
+        let (digits, sparkline) = if beside >= above {
+            let taken = digits_size * DIGITS_WIDTH;
+            (
+                area(margin, top, taken, inner_height),
+                area(margin + taken + margin * 0.5, top, inner_width - taken - margin * 0.5, inner_height),
+            )
+        } else {
+            let taken = digits_size * DIGITS_HEIGHT;
+            (
+                area(margin, top, inner_width, taken),
+                area(margin, top + taken, inner_width, inner_height - taken),
+            )
+        };
+        TileLayout {
+            margin,
+            text_size,
+            name_top: edge,
+            digits_size,
+            digits,
+            sparkline,
+            age_top,
+            chip_top,
+            chip_height,
+        }
+    }
+}
+
+/// A name that is split into its beginning and an end that distinguishes it from similar names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SplitName {
+    /// The beginning. It is shortened where the name does not fit.
+    pub start: String,
+    /// The end, which is always shown. Empty if the beginning distinguishes the name.
+    pub end: String,
+}
+
+/// The number of equal characters at the beginning from which two names look alike if their ends are cut off.
+const MIN_ALIKE: usize = 6;
+/// The maximum number of characters of the end.
+const MAX_END: usize = 16;
+
+impl SplitName {
+    /// Splits a name before the place where it differs from the names next to it in alphabetical order.
+    #[must_use]
+    fn of<'a>(name: &str, neighbours: impl Iterator<Item = &'a str>) -> Self {
+        let letters: Vec<char> = name.chars().collect();
+        let equal = |one: &char, other: &char| one.to_lowercase().eq(other.to_lowercase());
+        let alike = neighbours
+            .map(|other| {
+                letters.iter().zip(other.chars()).take_while(|(one, other)| equal(one, other)).count()
             })
-            .unwrap_or_else(|| Grid { width: width / max_columns as f32, ..grid(max_columns) })
+            .max()
+            .unwrap_or(0);
+        if alike < MIN_ALIKE {
+            return SplitName { start: name.to_owned(), end: String::new() };
+        }
+        // Two equal letters before the difference, and no combining mark without its letter.
+        let mut at = alike.min(letters.len()).saturating_sub(2);
+        while at > 0 && ('\u{300}'..='\u{36f}').contains(&letters[at]) {
+            at -= 1;
+        }
+        let mut end: String = letters[at..].iter().take(MAX_END).collect();
+        if letters.len() - at > MAX_END {
+            end.push('…');
+        }
+        SplitName { start: letters[..at].iter().collect(), end }
     }
 }
 
@@ -379,18 +535,84 @@ mod tests {
         assert!(overview.get(ann).unwrap().sparkline.is_none());
     }
 
+    /// Sizes of the overview in windows of 900 x 600, 1440 x 900, 1920 x 1080 and 3840 x 2160.
+    const AREAS: [(f32, f32); 4] = [(884.0, 488.0), (1424.0, 788.0), (1904.0, 964.0), (3800.0, 1934.0)];
+
     #[test]
-    fn grid_fits_64_tiles_on_a_large_screen_and_limits_the_size_of_one() {
-        let grid = Grid::of(64, 1900.0, 980.0);
-        assert!(grid.columns as f32 * grid.width <= 1901.0);
-        assert!(64_usize.div_ceil(grid.columns) as f32 * grid.height <= 981.0, "{grid:?}");
-        assert!(grid.width >= 200.0, "{grid:?}");
-        let one = Grid::of(1, 1900.0, 980.0);
-        assert!(one.width <= MAX_STRETCHED_WIDTH && one.height <= MAX_SIZE.1);
-        let eight = Grid::of(8, 1400.0, 800.0);
-        assert_eq!(eight.columns as f32 * eight.width, 1400.0, "{eight:?}");
-        let many = Grid::of(500, 900.0, 600.0);
-        assert!(many.width >= MIN_SIZE.0 && many.height >= MIN_SIZE.1);
-        assert!(many.columns as f32 * many.width <= 901.0);
+    fn tiles_fill_the_overview_and_digits_fill_the_tiles() {
+        for (width, height) in AREAS {
+            for count in [1_usize, 2, 3, 8, 24, 72] {
+                let grid = Grid::of(count, width, height);
+                let rows = count.div_ceil(grid.columns) as f32;
+                let case = format!("{count} tiles in {width} x {height}: {grid:?}");
+                assert!((grid.width * grid.columns as f32 - width).abs() < 0.5, "{case}");
+                let fills = (grid.height * rows - height).abs() < 0.5;
+                assert!(fills || grid.height * rows > height, "{case}");
+                // Less than one row and one column are empty.
+                assert!(rows as usize * grid.columns < count + grid.columns, "{case}");
+                let layout = grid.layout();
+                let share = layout.digits_size / grid.height.min(grid.width / 2.0);
+                assert!(share > 0.4, "{case}: the digits take {share} of the tile");
+                for area in [layout.digits, layout.sparkline] {
+                    assert!(
+                        area.x >= layout.margin && area.width > 0.0 && area.height > 0.0,
+                        "{case}: {area:?}"
+                    );
+                    assert!(
+                        area.x + area.width <= grid.width - TILE_GAP - layout.margin + 0.5,
+                        "{case}: {area:?}"
+                    );
+                    assert!(area.y + area.height <= layout.age_top + 0.5, "{case}: {area:?}");
+                }
+                assert!(layout.chip_top + layout.chip_height < grid.height - TILE_GAP, "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn digits_of_72_patients_are_12_mm_high_on_a_24_inch_screen() {
+        // 1920 pixels are 531 mm wide. A digit of DejaVu Sans Bold has 0.73 of the font size.
+        let digits = Grid::of(72, 1904.0, 964.0).layout().digits_size * 0.73 * 531.0 / 1920.0;
+        assert!(digits >= 12.0, "{digits} mm");
+    }
+
+    #[test]
+    fn grid_of_too_many_tiles_is_higher_than_the_overview() {
+        let grid = Grid::of(500, 884.0, 488.0);
+        assert!(grid.width >= MIN_SIZE.0 && grid.height >= MIN_SIZE.1, "{grid:?}");
+        assert!(grid.columns as f32 * grid.width <= 885.0);
+        let most = Grid::of(72, 1424.0, 788.0);
+        assert!(72_usize.div_ceil(most.columns) as f32 * most.height <= 789.0, "no scrolling: {most:?}");
+    }
+
+    #[test]
+    fn names_with_the_same_beginning_are_split_where_they_differ() {
+        let mut overview = Overview::new(TileOrder::Name);
+        let names = [
+            "Maximiliana Hohenlohe",
+            "Maximiliana Hohenfels",
+            "Ben Oak",
+            "Ben Oakley-Winterbottom-Smith",
+            "Cleo",
+        ];
+        let patients = names.iter().enumerate().map(|(mrn, name)| patient(mrn as u64, name)).collect();
+        overview.replace(patients, |_| None);
+        let split = |overview: &Overview, mrn: u64| {
+            let name = overview.split_name(Mrn::new(mrn).unwrap());
+            (name.start, name.end)
+        };
+        let parts = |start: &str, end: &str| (start.to_owned(), end.to_owned());
+        assert_eq!(split(&overview, 0), parts("Maximiliana Hoh", "enlohe"));
+        assert_eq!(split(&overview, 1), parts("Maximiliana Hoh", "enfels"));
+        assert_eq!(split(&overview, 3), parts("Ben O", "akley-Winterbott…"));
+        assert_eq!(split(&overview, 4), parts("Cleo", ""), "no other name is similar");
+        overview.update(patient(1, "Nina"), None);
+        assert_eq!(split(&overview, 0), parts("Maximiliana Hohenlohe", ""), "the other patient was renamed");
+        overview.update(patient(9, "Maximiliana Hohenlohe"), None);
+        assert_eq!(
+            split(&overview, 0),
+            parts("Maximiliana Hohenlohe", ""),
+            "an equal name cannot be told apart"
+        );
     }
 }

@@ -2,8 +2,8 @@
 
 use proto_json::Timestamp;
 use slint::{Image, ModelRc, VecModel};
-use ui::format;
 use ui::trace::{Size, Tick, TrendScene, TrendStyle, TrendView};
+use ui::{format, tr};
 
 use crate::alarms::Limits;
 use crate::window::{TickData, TrendData};
@@ -94,17 +94,23 @@ impl TrendPane {
             let time = Timestamp::from_millis(reading.at_ms)
                 .map_or_else(|_| String::new(), |at| format::time_or_date(at, now));
             if reading.count == 1 && reading.low == reading.high {
-                format!("{time} · {:.0} bpm", reading.mean)
+                tr!("{} · {} bpm", time, format_args!("{:.0}", reading.mean))
             } else {
-                format!("{time} · mean {:.0}, {:.0} to {:.0} bpm", reading.mean, reading.low, reading.high)
+                tr!(
+                    "{} · mean {}, {} to {} bpm",
+                    time,
+                    format_args!("{:.0}", reading.mean),
+                    format_args!("{:.0}", reading.low),
+                    format_args!("{:.0}", reading.high)
+                )
             }
         });
         let shown = scene.points().iter().filter(|point| point.at_ms >= view.from_ms).count();
-        let summary = || format::count(shown as u64, "value", "values");
+        let summary = || format::count(shown as u64, tr!("value"), tr!("values"));
         TrendData {
             has_values: shown > 0,
             message: if shown == 0 {
-                format!("No heart rate in the last {}", RANGES[self.range].0)
+                tr!("No heart rate in the last {}", RANGES[self.range].0)
             } else {
                 String::new()
             }

@@ -47,6 +47,7 @@ impl Monitor {
         let mut args = Args { stale_after: Some(Duration::from_secs(300)), ..Args::default() };
         args.connection.gateway = Some(system.url());
         args.connection.settings = Some(settings);
+        args.window.language = Some(ui::Language::English);
         let canvas = Canvas::new(SIZE.0, SIZE.1);
         let app = App::new(args).unwrap();
         app.window().show().unwrap();

@@ -21,7 +21,7 @@ use testkit::{Screen, Shot};
 const SIZE: (u32, u32) = (1440, 900);
 const SMALLEST: (u32, u32) = (900, 600);
 /// Colours by which the tests recognize the state.
-const HIGH: [u8; 3] = [0xe5, 0x25, 0x2a];
+const HIGH: [[u8; 3]; 2] = [[0xd6, 0x1f, 0x26], [0xff, 0x80, 0x60]];
 const TECHNICAL: [u8; 3] = [0x00, 0xb7, 0xd6];
 const GROUNDS: [[u8; 3]; 2] = [[0x06, 0x0d, 0x0a], [0xff, 0xf9, 0xf6]];
 /// The time after which a test fails.
@@ -36,6 +36,7 @@ impl Monitor {
             .arg(settings)
             .args(more)
             .env("DISPLAY", screen.display())
+            .env("BEDSIDE_LANGUAGE", "en")
             .env("SLINT_BACKEND", "winit-software")
             .env_remove("WAYLAND_DISPLAY")
             .stdout(Stdio::null())
@@ -146,7 +147,7 @@ async fn fill(gateway: &Gateway) {
 
 /// Whether a high alarm is visible. Before the first connection, only the button at the top has its colour.
 fn shows_high_alarm(shot: &Shot) -> bool {
-    shot.share(HIGH) > 0.0008
+    HIGH.iter().any(|high| shot.share(*high) > 0.0008)
 }
 
 /// Whether a number of ECGs is visible, by the background between their grid lines.
@@ -270,6 +271,14 @@ fn every_state_has_a_picture_in_both_themes() {
             let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &more);
             album.take("alarm", &empty, shows_high_alarm);
         }
+        {
+            let more = ["--patient", "100", "--stale-after", "600", "--language", "de"];
+            let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &more);
+            let german = settled(&screen, &empty, album.flashing, shows_high_alarm);
+            let path = folder().join(format!("german-{theme}.png"));
+            image::save_buffer(path, &german.rgb, german.width, german.height, image::ColorType::Rgb8)
+                .unwrap();
+        }
         small(&system, theme, files.path());
         {
             let _monitor = Monitor::start(&screen, &system, &settings(false, 1), &["--stale-after", "1"]);
@@ -370,8 +379,8 @@ fn every_region_changes_within_two_minutes_of_demo() {
                 vec![Region { name: "the clock", place: (820, 12, 90, 28), limit: EVERY_SECOND }];
             let tiles = ["tile 1", "tile 2", "tile 3", "tile 4", "tile 5", "tile 6", "tile 7", "tile 8"];
             for (at, name) in tiles.into_iter().enumerate() {
-                let (column, row) = (at as u32 % 3, at as u32 / 3);
-                let place = (12 + column * 475, 64 + row * 230, 465, 222);
+                let (column, row) = (at as u32 % 4, at as u32 / 4);
+                let place = (12 + column * 356, 64 + row * 394, 346, 384);
                 regions.push(Region { name, place, limit: EVERY_SECOND });
             }
             // The button has to look different for another number or severity of alarms.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use monitor::overview::Grid;
 use monitor::window::{
-    AlarmData, Api, ConnectionLevel, EcgData, HistoryData, ImageData, Main, OptionData, OtherAlarmData, Page,
-    PaneState, Severity, Theme, ThemeChoice, TileData, TrendData, VitalsData,
+    AlarmData, Api, ConnectionLevel, Dialog, EcgData, HistoryData, ImageData, Main, NameData, OptionData,
+    OtherAlarmData, Page, PaneState, Severity, Theme, ThemeChoice, TileData, TrendData, VitalsData,
 };
 use slint::{ComponentHandle, Model, ModelRc, SharedString, VecModel};
 
@@ -38,11 +38,15 @@ fn model<T: Clone + 'static>(rows: Vec<T>) -> ModelRc<T> {
     ModelRc::from(Rc::new(VecModel::from(rows)))
 }
 
+fn name(full: &str) -> NameData {
+    NameData { full: full.into(), start: full.into(), end: "".into() }
+}
+
 fn tile(at: usize) -> TileData {
     let (alarm, severity) = ALARMS[at % ALARMS.len()];
     TileData {
         mrn: if at.is_multiple_of(3) { MRN } else { "900001" }.into(),
-        name: if at.is_multiple_of(2) { LONG_NAME } else { "Demo Ann" }.into(),
+        name: name(if at.is_multiple_of(2) { LONG_NAME } else { "Demo Ann" }),
         rate: if at == 5 { "–" } else { "300" }.into(),
         rate_severity: severity,
         severity,
@@ -61,7 +65,7 @@ fn age(at: usize) -> SharedString {
 }
 
 /// Shows the longest possible texts.
-fn fill(api: &Api) {
+fn fill(api: &Api, patient: &str) {
     api.set_clock("23:59:59".into());
     api.set_connection_level(ConnectionLevel::Fair);
     api.set_connection("connected · push (NATS)".into());
@@ -73,7 +77,7 @@ fn fill(api: &Api) {
     let state = format!("at {DATE} · now HR 127 > 120 · flashing paused 10 min");
     api.set_vitals(VitalsData {
         known: true,
-        name: LONG_NAME.into(),
+        name: patient.into(),
         mrn: MRN.into(),
         rate: "300".into(),
         rate_severity: Severity::High,
@@ -108,7 +112,7 @@ fn fill(api: &Api) {
     api.set_selected(ecg);
     api.set_other_alarm(OtherAlarmData {
         mrn: MRN.into(),
-        patient: LONG_NAME.into(),
+        patient: name(patient),
         severity: Severity::High,
         text: "HR 300 > 150".into(),
         flashes: true,
@@ -132,7 +136,7 @@ fn fill(api: &Api) {
         rows.clone()
             .map(|at| AlarmData {
                 mrn: MRN.into(),
-                patient: if at == 3 { "" } else { LONG_NAME }.into(),
+                patient: name(if at == 3 { "" } else { patient }),
                 severity: ALARMS[at % 3].1,
                 text: ALARMS[at % 3].0.into(),
                 since: format!("since {DATE}").into(),
@@ -146,7 +150,7 @@ fn fill(api: &Api) {
         rows.map(|at| HistoryData {
             at: DATE.into(),
             mrn: if at == 1 { "" } else { MRN }.into(),
-            patient: if at == 1 { "This station" } else { LONG_NAME }.into(),
+            patient: name(if at == 1 { "This station" } else { patient }),
             severity: ALARMS[at % 3].1,
             event: "acknowledged".into(),
             text: ALARMS[at % 3].0.into(),
@@ -161,6 +165,7 @@ fn fit(api: &Api, width: f32, height: f32) {
     api.set_columns(grid.columns as i32);
     api.set_tile_width(grid.width);
     api.set_tile_height(grid.height);
+    api.set_tile_layout(grid.layout().into());
 }
 
 fn folder() -> PathBuf {
@@ -175,7 +180,7 @@ fn numbers_are_never_cut_off() {
     window.show().unwrap();
     canvas.open();
     let api = window.global::<Api>();
-    fill(&api);
+    fill(&api, LONG_NAME);
     let weak = window.as_weak();
     api.on_overview_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
     for theme in [ThemeChoice::Light, ThemeChoice::Dark] {
@@ -222,4 +227,284 @@ fn numbers_are_never_cut_off() {
             check(&mut canvas, "alarms");
         }
     }
+}
+
+/// The height and width of everything in an area that differs from the pixel at its upper left corner.
+fn ink(canvas: &Canvas, width: u32, area: (f32, f32, f32, f32)) -> (u32, u32) {
+    let pixels = canvas.pixels();
+    let at = |x: u32, y: u32| pixels[(y * width + x) as usize];
+    let (left, top) = (area.0.ceil() as u32, area.1.ceil() as u32);
+    let (right, bottom) = ((area.0 + area.2) as u32, (area.1 + area.3) as u32);
+    let ground = at(left, top);
+    let is_ink = |x: u32, y: u32| {
+        let pixel = at(x, y);
+        [(pixel.r, ground.r), (pixel.g, ground.g), (pixel.b, ground.b)]
+            .iter()
+            .any(|(one, other)| one.abs_diff(*other) > 90)
+    };
+    let rows = (top..bottom).filter(|y| (left..right).any(|x| is_ink(x, *y)));
+    let columns = (left..right).filter(|x| (top..bottom).any(|y| is_ink(*x, y)));
+    (rows.count() as u32, columns.count() as u32)
+}
+
+#[test]
+fn digits_use_the_available_space() {
+    // For each window: the minimum height of the digits of 1, 2, 8 and 72 patients in pixels.
+    let cases = [
+        ((900, 600), [180, 120, 60, 26]),
+        ((1440, 900), [270, 210, 105, 27]),
+        ((3840, 2160), [640, 500, 260, 70]),
+    ];
+    let mut canvas = Canvas::new(1440, 900);
+    let window = Main::new().unwrap();
+    window.show().unwrap();
+    canvas.open();
+    let api = window.global::<Api>();
+    let weak = window.as_weak();
+    api.on_overview_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
+    for ((width, height), heights) in cases {
+        for (count, least) in [1_usize, 2, 8, 72].into_iter().zip(heights) {
+            api.set_page(Page::Patient);
+            canvas.pass(Duration::ZERO);
+            let tiles = (0..count).map(|at| TileData {
+                mrn: at.to_string().into(),
+                name: name("Demo Ann"),
+                rate: "108".into(),
+                ..TileData::default()
+            });
+            api.set_tiles(model(tiles.collect()));
+            api.set_ages(model(vec![SharedString::from("12 s"); count]));
+            api.set_page(Page::Overview);
+            canvas.resize(width, height);
+            let name = format!("digits-{count}-{width}x{height}");
+            // Large pictures take seconds to write.
+            if width < 3840 || count == 72 {
+                canvas.save(&folder().join(format!("{name}.png")));
+            }
+            let (layout, gap) = (api.get_tile_layout(), 8.0 * window.global::<Theme>().get_zoom());
+            // The first tile is below the top bar.
+            let top = 52.0 * window.global::<Theme>().get_zoom() + gap + 3.0;
+            let digits = &layout.digits;
+            let area = (gap + 3.0 + digits.x, top + digits.y, digits.width, digits.height);
+            let (high, wide) = ink(&canvas, width, area);
+            assert!(high >= least, "{name}: the digits are {high} pixels high");
+            assert!(
+                (high as f32) < digits.height && (wide as f32) < digits.width,
+                "{name}: {high}, {wide}: {digits:?}"
+            );
+            let columns = api.get_columns() as usize;
+            let covered = api.get_tile_height() * count.div_ceil(columns) as f32;
+            let free = height as f32 - top - 44.0 * window.global::<Theme>().get_zoom();
+            assert!(covered > free * 0.95, "{name}: the tiles cover {covered} of {free}");
+            assert!(api.get_tile_width() * columns as f32 > width as f32 * 0.97, "{name}");
+        }
+    }
+}
+
+#[test]
+fn names_with_the_same_beginning_look_different() {
+    let mut canvas = Canvas::new(1440, 900);
+    let window = Main::new().unwrap();
+    window.show().unwrap();
+    canvas.open();
+    let api = window.global::<Api>();
+    let weak = window.as_weak();
+    api.on_overview_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
+    let first = "Sample Maximiliana Bartholomea von und zu Hohenlohe-";
+    let show = |canvas: &mut Canvas, end: &str, is_split: bool| {
+        let full = format!("{first}{end}");
+        let data = if is_split {
+            NameData { full: full.into(), start: first.into(), end: end.into() }
+        } else {
+            name(&full)
+        };
+        api.set_page(Page::Patient);
+        canvas.pass(Duration::ZERO);
+        let tile = TileData { name: data, mrn: "7".into(), rate: "70".into(), ..TileData::default() };
+        api.set_tiles(model(vec![tile; 24]));
+        api.set_ages(model(vec![SharedString::from("12 s"); 24]));
+        api.set_page(Page::Overview);
+        canvas.resize(1440, 900);
+        canvas.pixels()
+    };
+    let (one, other) = (show(&mut canvas, "Ahlen", false), show(&mut canvas, "Zeven", false));
+    assert!(canvas.differences(&one, &other).is_empty(), "shortened at the end, the names look alike");
+    let (one, other) = (show(&mut canvas, "Ahlen", true), show(&mut canvas, "Zeven", true));
+    assert!(canvas.differences(&one, &other).len() >= 24, "the end is shown on each tile");
+    canvas.save(&folder().join("names.png"));
+}
+
+#[test]
+fn german_texts_are_not_cut_off() {
+    let mut canvas = Canvas::new(1440, 900);
+    let window = Main::new().unwrap();
+    slint::select_bundled_translation("de").unwrap();
+    window.show().unwrap();
+    canvas.open();
+    let api = window.global::<Api>();
+    let weak = window.as_weak();
+    api.on_overview_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
+    let patient = "Erika Muster";
+    fill(&api, patient);
+    // The longest German texts that the controllers set.
+    api.set_connection("verbunden · Push (NATS)".into());
+    api.set_connection_since("seit 23:59:59".into());
+    api.set_alarm_count("100 Alarme".into());
+    let state = format!("um {DATE} · jetzt HF 127 > 120 · Blinken angehalten 10 min");
+    let mut vitals = api.get_vitals();
+    vitals.mrn = "900001".into();
+    (vitals.source, vitals.alarm, vitals.alarm_state) =
+        ("beim Upload angegeben".into(), "HF 300 > 150".into(), state.clone().into());
+    vitals.limits =
+        "Alarmgrenzen: 100 bis 120 bpm, kritisch unter 100 oder über 150 (für diesen Patienten)".into();
+    api.set_vitals(vitals);
+    api.set_age("veraltet: vor 23 h 59 min".into());
+    let mut ecg = api.get_latest();
+    (ecg.quality, ecg.frozen) =
+        ("unbrauchbares Signal".into(), format!("Gehalten {DATE} · 100 neuere EKGs").into());
+    (ecg.caption, ecg.caption_lines) =
+        (format!("{DATE} · keine Herzfrequenz").into(), format!("{DATE}\nkeine Herzfrequenz").into());
+    api.set_latest(ecg.clone());
+    ecg.frozen = "".into();
+    api.set_selected(ecg);
+    let mut trend = api.get_trend();
+    trend.reading = format!("{DATE} · Mittel 300, 200 bis 300 bpm").into();
+    api.set_trend(trend);
+    let mut image = api.get_image();
+    image.message = "Das Bild hat 30.000 x 30.000 Pixel, das sind zu viele.".into();
+    api.set_image(image);
+    api.set_other_alarm(OtherAlarmData {
+        mrn: "900001".into(),
+        patient: name(patient),
+        severity: Severity::High,
+        text: "HF 300 > 150".into(),
+        flashes: true,
+        more: "und 100 andere Patienten".into(),
+    });
+    let rows = (0..12_usize).map(|at| AlarmData {
+        mrn: "900001".into(),
+        patient: name(patient),
+        severity: ALARMS[at % 3].1,
+        text: ["HF 300 > 150", "HF 149 > 120", "EKG ohne Frequenz"][at % 3].into(),
+        since: format!("seit {DATE}").into(),
+        state: state.clone().into(),
+        flashes: true,
+        can_acknowledge: true,
+    });
+    api.set_alarms(model(rows.collect()));
+    let rows = (0..12_usize).map(|at| HistoryData {
+        at: DATE.into(),
+        mrn: "900001".into(),
+        patient: name(patient),
+        severity: ALARMS[at % 3].1,
+        event: "verschlimmert".into(),
+        text: ["HF 300 > 150", "EKG unbrauchbar", "EKG ohne Frequenz"][at % 3].into(),
+    });
+    api.set_history(model(rows.collect()));
+    api.set_patients_note("Kein Patient hat diesen Namen oder diese Nummer.".into());
+    let mut limits = api.get_limits();
+    (limits.title, limits.mrn, limits.is_own) =
+        (format!("Alarmgrenzen von {patient} · 900001").into(), "900001".into(), true);
+    let default_limits = monitor::window::LimitsForm {
+        mrn: "".into(),
+        title: "Standardgrenzen und Zeiten".into(),
+        ..limits.clone()
+    };
+    let mut save = api.get_save();
+    (save.title, save.name) = ("Das medizinische Bild speichern".into(), "900001-ecg-2026-11-28.png".into());
+    api.set_save(save);
+    api.set_settings_file("bedside/monitor.json".into());
+    let tiles = |count: usize| {
+        (0..count).map(|at| TileData {
+            name: name(patient),
+            mrn: "900001".into(),
+            alarm: ["HF 300 > 150", "HF 149 > 120", "EKG ohne Frequenz", ""][at % 4].into(),
+            alarm_state: if at % 4 == 3 {
+                ""
+            } else {
+                ["", "gesehen", "Pause", "beendet", "früher"][at / 4 % 5]
+            }
+            .into(),
+            ..tile(at)
+        })
+    };
+    let age = |at: usize| {
+        SharedString::from(
+            ["veraltet · 23 h 59 min", "59 s", "noch keine Frequenz", "veraltet · erhalten 23:59"][at % 4],
+        )
+    };
+    let mut cut = Vec::new();
+    for (width, height) in [(900, 600), (1440, 900)] {
+        let mut check = |canvas: &mut Canvas, state: &str| {
+            canvas.resize(width, height);
+            let name = format!("german-{state}-{width}x{height}");
+            // The names of Slint itself are not translated.
+            canvas.save(&folder().join(format!("{name}.png")));
+            cut.extend(canvas.cut_texts(&name));
+        };
+        for count in [2, 24, 72] {
+            api.set_page(Page::Patient);
+            canvas.pass(Duration::ZERO);
+            api.set_tiles(model(tiles(count).collect()));
+            api.set_ages(model((0..count).map(age).collect()));
+            api.set_page(Page::Overview);
+            check(&mut canvas, &format!("overview-{count}"));
+        }
+        for (page, state) in [(Page::Alarms, "alarms"), (Page::Patient, "patient")] {
+            api.set_page(page);
+            check(&mut canvas, state);
+        }
+        assert!(canvas.texts().iter().any(|text| text.text == "Alle Patienten"), "the screen is German");
+        // Dialogs have more space in larger windows.
+        if width > 900 {
+            continue;
+        }
+        for (dialog, state) in [
+            (Dialog::Quit, "quit"),
+            (Dialog::Settings, "settings"),
+            (Dialog::About, "about"),
+            (Dialog::Limits, "limits"),
+            (Dialog::Save, "save"),
+            (Dialog::Overwrite, "overwrite"),
+            (Dialog::AcknowledgeAll, "acknowledge-all"),
+        ] {
+            api.set_limits(limits.clone());
+            api.set_dialog(dialog);
+            check(&mut canvas, state);
+            if dialog == Dialog::Limits {
+                api.set_limits(default_limits.clone());
+                check(&mut canvas, "default-limits");
+            }
+            api.set_dialog(Dialog::None);
+        }
+    }
+    assert!(cut.is_empty(), "texts are cut off:\n{}", cut.join("\n"));
+}
+
+/// Needs a font for these scripts: `scripts/test` installs one.
+#[test]
+fn chinese_japanese_and_korean_names_are_not_replaced_by_boxes() {
+    let mut canvas = Canvas::new(900, 600);
+    let window = Main::new().unwrap();
+    window.show().unwrap();
+    canvas.open();
+    let api = window.global::<Api>();
+    let weak = window.as_weak();
+    api.on_overview_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
+    let show = |canvas: &mut Canvas, text: &str| {
+        let tile = TileData { name: name(text), mrn: "7".into(), rate: "70".into(), ..TileData::default() };
+        api.set_tiles(model(vec![tile]));
+        api.set_ages(model(vec![SharedString::from("12 s")]));
+        canvas.resize(900, 600);
+        canvas.pixels()
+    };
+    // A character of the private use area is in no font, so it is shown as a box.
+    let boxes = show(&mut canvas, "\u{e5f0}\u{e5f1}\u{e5f2}");
+    for names in [["王小明", "李大華"], ["さくら", "ひかり"], ["김민준", "이서연"]] {
+        let [one, other] = names.map(|name| show(&mut canvas, name));
+        for (this, that) in [(&one, &boxes), (&other, &boxes), (&one, &other)] {
+            assert!(!canvas.differences(this, that).is_empty(), "{names:?} are readable");
+        }
+    }
+    canvas.save(&folder().join("cjk.png"));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use client::Gateway;
 use proto_json::{EcgRecord, EcgStatus, FileKind, Mrn, RecordId, UploadReceipt};
 use tokio::sync::Notify;
-use ui::{Task, format};
+use ui::{Task, format, tr};
 
 use crate::backend::Backend;
 use crate::message::Message;
@@ -109,8 +109,8 @@ impl AnalysisController {
         let mut text: Vec<String> =
             compared().map(|(ecg, comparison)| messages::comparison(&ecg.preview.name, comparison)).collect();
         if pending > 0 {
-            let what = format::count(pending as u64, "ECG", "ECGs");
-            text.push(format!("The server is analysing {what}…"));
+            let what = format::count(pending as u64, tr!("ECG"), tr!("ECGs"));
+            text.push(tr!("The server is analysing {}…", what));
         }
         let agrees = compared().all(|(_, comparison)| matches!(comparison, Comparison::Agrees(_)));
         let tone = match (agrees, pending) {

@@ -11,7 +11,7 @@ use slint::{ModelRc, PlatformError, SharedString, VecModel};
 use tokio::sync::mpsc;
 use ui::{
     BackgroundRuntime, ConnectionLevel, ConnectionStatus, FileChooser, FileFilter, OpenRequest, StartError,
-    Task, format,
+    Task, format, tr, untranslated,
 };
 
 use crate::analysis::AnalysisController;
@@ -31,9 +31,9 @@ use crate::{connection, messages};
 /// Index of ECGs in the choice of file types. Images have index 0.
 const ECG_TYPE: i32 = 1;
 const IMAGE_FILES: FileTypes =
-    FileTypes { title: "Select medical images", extensions: &["png", "jpg", "jpeg"] };
+    FileTypes { title: untranslated!("Select medical images"), extensions: &["png", "jpg", "jpeg"] };
 const ECG_FILES: FileTypes =
-    FileTypes { title: "Select ECG files", extensions: &["csv", "tsv", "txt", "edf", "bdf"] };
+    FileTypes { title: untranslated!("Select ECG files"), extensions: &["csv", "tsv", "txt", "edf", "bdf"] };
 
 /// What the message banner is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,13 +199,13 @@ impl AppController {
                 self.patient.look_up(self.uploads.gateway(), Duration::ZERO);
                 if saved {
                     self.open_dialog(DialogKind::None);
-                    self.show_message(Tone::Good, "Settings saved.");
+                    self.show_message(Tone::Good, tr!("Settings saved."));
                 }
             }
             ConnectOutcome::Invalid(reason) => {
                 let status = ConnectionStatus {
                     level: ConnectionLevel::Bad,
-                    text: "not set up".to_owned(),
+                    text: tr!("not set up").to_owned(),
                     detail: reason.clone(),
                 };
                 self.connection_changed(status, false);
@@ -325,7 +325,7 @@ impl AppController {
             api.set_file_type_missing(selected < 0);
         });
         if selected < 0 {
-            self.show_message(Tone::Warning, "Select the file type first: medical image or ECG.");
+            self.show_message(Tone::Warning, tr!("Select the file type first: medical image or ECG."));
             return None;
         }
         self.close_message();
@@ -336,11 +336,11 @@ impl AppController {
     pub(crate) fn select_files(&mut self) {
         let Some(is_ecg) = self.selected_type() else { return };
         let (types, name) = match is_ecg {
-            true => (ECG_FILES, "ECG (CSV, EDF)"),
-            false => (IMAGE_FILES, "Images (PNG, JPEG)"),
+            true => (ECG_FILES, tr!("ECG (CSV, EDF)")),
+            false => (IMAGE_FILES, tr!("Images (PNG, JPEG)")),
         };
         let request = OpenRequest {
-            title: types.title.to_owned(),
+            title: ui::text::translated(types.title).to_owned(),
             filters: vec![FileFilter::new(name, types.extensions)],
             folder: self.folder.clone(),
         };
@@ -388,7 +388,9 @@ impl AppController {
             return Some(problem);
         }
         if self.patient.name().is_none() && self.files.is_empty() {
-            return Some("Enter a name or select a file: an upload without content is not sent.".to_owned());
+            return Some(
+                tr!("Enter a name or select a file: an upload without content is not sent.").to_owned(),
+            );
         }
         // An invalid field comes before the file that waits for it.
         self.recording.problem(self.now()).or_else(|| self.files.problem())
@@ -404,13 +406,13 @@ impl AppController {
         let (images, ecgs, bytes) = self.files.totals();
         let mut parts = Vec::new();
         if images > 0 {
-            parts.push(format::count(images as u64, "medical image", "medical images"));
+            parts.push(format::count(images as u64, tr!("medical image"), tr!("medical images")));
         }
         if ecgs > 0 {
-            parts.push(format::count(ecgs as u64, "ECG", "ECGs"));
+            parts.push(format::count(ecgs as u64, tr!("ECG"), tr!("ECGs")));
         }
         match parts.is_empty() {
-            true => "no files".to_owned(),
+            true => tr!("no files").to_owned(),
             false => format!("{}, {}", parts.join(" and "), format::bytes(bytes)),
         }
     }
@@ -423,10 +425,10 @@ impl AppController {
         let can_upload = problem.is_none() && !self.uploads.is_busy();
         let reason = problem.unwrap_or_else(|| {
             if self.patient.renames() {
-                "Check the name: this upload would rename the patient. You are asked before it is sent."
+                tr!("Check the name: this upload would rename the patient. You are asked before it is sent.")
                     .to_owned()
             } else {
-                format!("Ready to upload: {}.", self.totals())
+                tr!("Ready to upload: {}.", self.totals())
             }
         });
         self.backend.api(|api| {
@@ -459,17 +461,17 @@ impl AppController {
             text.push_str(&format!("\n{line}"));
         }
         let note = match (self.reachability, self.patient.lookup()) {
-            (Reachability::Unreachable, _) => {
-                Some("The gateway cannot be reached. The upload will be kept here and sent later.".to_owned())
-            }
+            (Reachability::Unreachable, _) => Some(
+                tr!("The gateway cannot be reached. The upload will be kept here and sent later.").to_owned(),
+            ),
             (Reachability::TokenRejected, _) => {
-                Some("The gateway rejects the access token. Check it in the settings.".to_owned())
+                Some(tr!("The gateway rejects the access token. Check it in the settings.").to_owned())
             }
             (_, PatientLookup::Unavailable(reason)) if !self.is_checking => {
-                Some(format!("The record number cannot be checked: {reason}."))
+                Some(tr!("The record number cannot be checked: {}.", reason))
             }
             (_, PatientLookup::NotFound) => {
-                Some("This is a new patient: no patient has this number yet.".to_owned())
+                Some(tr!("This is a new patient: no patient has this number yet.").to_owned())
             }
             _ => None,
         };
@@ -478,13 +480,13 @@ impl AppController {
         }
         let mut files: Vec<SharedString> = self.files.lines().into_iter().map(Into::into).collect();
         if files.is_empty() {
-            files.push("No files: only the name is uploaded.".into());
+            files.push(tr!("No files: only the name is uploaded.").into());
         }
         let warning = if self.is_checking { None } else { self.patient.rename_warning() };
         let confirmation = UploadConfirmation {
             text: text.into(),
             files: ModelRc::new(VecModel::from(files)),
-            accept: if warning.is_some() { "Rename and upload" } else { "Upload" }.into(),
+            accept: if warning.is_some() { tr!("Rename and upload") } else { tr!("Upload") }.into(),
             warning: warning.unwrap_or_default().into(),
             checking: self.is_checking,
         };
@@ -544,7 +546,7 @@ impl AppController {
         match outcome {
             None => {}
             Some(UploadOutcome::Delivered { answer, previews }) => {
-                let name = self.patient.name().map(|name| format!("Name: {name}"));
+                let name = self.patient.name().map(|name| tr!("Name: {}", name));
                 self.clear_form();
                 let mut lines: Vec<String> = name.into_iter().collect();
                 if let UploadAnswer::Stored(receipt) = &answer {
@@ -561,19 +563,19 @@ impl AppController {
             }
             Some(UploadOutcome::Failed(reason)) => self.show_message(Tone::Danger, &reason),
             Some(UploadOutcome::Cancelled) => {
-                self.show_message(Tone::Neutral, "Upload cancelled. Nothing was cleared.");
+                self.show_message(Tone::Neutral, tr!("Upload cancelled. Nothing was cleared."));
             }
             Some(UploadOutcome::BacklogDelivered(answer)) => {
                 let lines = match &answer {
                     UploadAnswer::Stored(receipt) => messages::receipt_lines(receipt),
                     UploadAnswer::Accepted(_) => Vec::new(),
                 };
-                let text = format!("A waiting upload was sent. {}", messages::answer(&answer));
+                let text = tr!("A waiting upload was sent. {}", messages::answer(&answer));
                 self.show_receipt(Tone::Neutral, &text, lines);
             }
             Some(UploadOutcome::BacklogRejected(error)) => {
                 let text =
-                    format!("A waiting upload was rejected and needs attention. {}", messages::error(&error));
+                    tr!("A waiting upload was rejected and needs attention. {}", messages::error(&error));
                 self.show_message(Tone::Neutral, &text);
             }
         }
@@ -612,7 +614,7 @@ impl AppController {
             self.reset();
             return;
         }
-        let question = format!(
+        let question = tr!(
             "This clears the patient and the selected files ({}). Nothing of it has been uploaded.",
             self.totals()
         );
@@ -624,20 +626,21 @@ impl AppController {
     pub(crate) fn ask_quit(&mut self) {
         let mut text = String::new();
         if self.uploads.is_busy() {
-            text.push_str("An upload is in progress. It continues when the app is started again. ");
+            text.push_str(tr!("An upload is in progress. It continues when the app is started again. "));
         } else if self.is_dirty() {
-            text.push_str("What you have entered has not been uploaded and will be lost. ");
+            text.push_str(tr!("What you have entered has not been uploaded and will be lost. "));
         }
         match self.uploads.backlog_len() {
             0 => {}
             waiting => {
-                let what = format::count(waiting as u64, "upload waits", "uploads wait");
-                text.push_str(&format!(
-                    "{what} on this computer and will be sent when the app is started again. "
+                let what = format::count(waiting as u64, tr!("upload waits"), tr!("uploads wait"));
+                text.push_str(&tr!(
+                    "{} on this computer and will be sent when the app is started again. ",
+                    what
                 ));
             }
         }
-        text.push_str("Close the app?");
+        text.push_str(tr!("Close the app?"));
         self.backend.api(|api| api.set_question(text.into()));
         self.open_dialog(DialogKind::Quit);
     }

@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use ui::ConnectionArgs;
+use ui::{ConnectionArgs, WindowArgs};
 
 /// Upload a patient's name, record number, medical images and ECG strips. Not for clinical use.
 #[derive(Debug, Clone, Default, clap::Parser)]
 #[command(
     name = "patient",
     version,
-    after_help = "Keys: Ctrl+O select files, Ctrl+U upload, Ctrl+R reset all, Ctrl+Q quit, Ctrl+, settings, F1 about, \
-                  Tab next field, Delete remove the focused file, Esc cancel.
+    after_help = "Keys: Ctrl+O select files, Ctrl+U upload, Ctrl+R reset all, Ctrl+Q quit, Ctrl+, settings, F1 about, F11 \
+                  full screen, Tab next field, Delete remove the focused file, Esc cancel.
 
 Settings are stored in bedside/patient.json in the user's configuration folder. Uploads that wait for the gateway are
 stored in bedside/patient-outbox in the user's data folder. Flags override environment variables, and both override
@@ -31,6 +31,9 @@ pub struct Args {
     /// How to connect to the gateway and the broker.
     #[command(flatten)]
     pub connection: ConnectionArgs,
+    /// How the window starts.
+    #[command(flatten)]
+    pub window: WindowArgs,
 }
 
 impl Args {

@@ -25,6 +25,7 @@ macro_rules! on {
 /// Connects all callbacks of the window.
 pub(crate) fn connect(window: &Main, controller: &Rc<RefCell<AppController>>) {
     let api = window.global::<Api<'_>>();
+    ui::connect_fullscreen!(window, api);
     on!(api, controller, on_mrn_edited, |app, text| {
         app.patient.edit_mrn(&text, app.uploads.gateway());
         app.refresh()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use client::{ClientError, ConnectionState, Feed, FeedEvent, FeedMode, FeedSettings, Gateway, NatsSettings};
 use proto_json::{Mrn, Timestamp};
-use ui::{ConnectionLevel, ConnectionStatus};
+use ui::{ConnectionLevel, ConnectionStatus, tr};
 
 use crate::backend::UiSender;
 use crate::message::Message;
@@ -54,8 +54,8 @@ async fn check_uploads_only(gateway: &Gateway, sender: &UiSender) {
         let status = match checked {
             Ok(()) => ConnectionStatus {
                 level: ConnectionLevel::Good,
-                text: "connected · uploads only".to_owned(),
-                detail: "The access token allows uploads only. Results of the server cannot be shown."
+                text: tr!("connected · uploads only").to_owned(),
+                detail: tr!("The access token allows uploads only. Results of the server cannot be shown.")
                     .to_owned(),
             },
             Err(error) => ConnectionStatus::of(Some(&ConnectionState {

@@ -10,7 +10,7 @@ use client::limits;
 use ecg::csv::LeadChoice;
 use ecg::{Analysis, Quality, ReadError, Strip};
 use proto_json::{SignalOptions, Timestamp};
-use ui::{Picture, format};
+use ui::{Picture, format, tr};
 
 use crate::model::FileStamp;
 
@@ -50,14 +50,14 @@ pub(crate) fn read(
     report: &dyn Fn(f32, String),
     cancelled: &AtomicBool,
 ) -> Result<(Reading, FileStamp), EcgFileError> {
-    let unreadable = |error: io::Error| EcgFileError::Rejected(format!("The file cannot be read: {error}."));
+    let unreadable = |error: io::Error| EcgFileError::Rejected(tr!("The file cannot be read: {}.", error));
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
-        return Err(EcgFileError::Rejected("This is not a file.".to_owned()));
+        return Err(EcgFileError::Rejected(tr!("This is not a file.").to_owned()));
     }
     if metadata.len() > limits::MAX_FILE_BYTES {
-        return Err(EcgFileError::Rejected(format!(
+        return Err(EcgFileError::Rejected(tr!(
             "The file has {}, but an ECG may have at most {}.",
             format::bytes(metadata.len()),
             format::bytes(limits::MAX_FILE_BYTES)
@@ -85,8 +85,8 @@ pub(crate) fn read(
         }
     })?;
     let samples: usize = recording.leads.iter().map(|lead| lead.strip.sample_count()).sum();
-    let samples = format::count(samples as u64, "sample", "samples");
-    report(-1.0, format!("Detecting beats in {samples}…"));
+    let samples = format::count(samples as u64, tr!("sample"), tr!("samples"));
+    report(-1.0, tr!("Detecting beats in {}…", samples));
     let (strip, analysis) = recording.into_best();
     if cancelled.load(Ordering::Relaxed) {
         return Err(EcgFileError::Cancelled);
@@ -153,7 +153,7 @@ impl Read for ProgressReader<'_> {
             self.reported_at = Instant::now();
             let share = self.read as f32 / self.total.max(1) as f32;
             let (read, total) = (format::bytes(self.read), format::bytes(self.total));
-            (self.report)(share.min(1.0), format!("Read {read} of {total}"));
+            (self.report)(share.min(1.0), tr!("Read {} of {}", read, total));
         }
         Ok(read)
     }
@@ -173,7 +173,7 @@ impl Reading {
     /// Lowest to highest heart rate.
     pub(crate) fn range(&self) -> String {
         self.analysis.heart_rate.map_or(String::new(), |rate| {
-            format!("{} to {}", format::bpm(Some(rate.min_bpm)), format::bpm(Some(rate.max_bpm)))
+            tr!("{} to {}", format::bpm(Some(rate.min_bpm)), format::bpm(Some(rate.max_bpm)))
         })
     }
 
@@ -186,12 +186,12 @@ impl Reading {
         let rate = self.strip.sample_rate_hz;
         let rate =
             if (rate - rate.round()).abs() < 0.05 { format!("{rate:.0}") } else { format!("{rate:.1}") };
-        let mut detail = format!("{} · {rate} Hz", format::duration(self.strip.duration_s()));
+        let mut detail = tr!("{} · {} Hz", format::duration(self.strip.duration_s()), rate);
         if let Some(lead) = &self.strip.lead {
-            detail.push_str(" · lead ");
+            detail.push_str(tr!(" · lead "));
             detail.extend(lead.chars().take(MAX_LEAD_CHARS));
         }
-        let beats = format::count(self.analysis.beats.len() as u64, "beat", "beats");
+        let beats = format::count(self.analysis.beats.len() as u64, tr!("beat"), tr!("beats"));
         format!("{detail} · {beats}")
     }
 
@@ -215,8 +215,8 @@ impl Reading {
 /// The name of a signal quality.
 pub(crate) fn quality_name(quality: Quality) -> &'static str {
     match quality {
-        Quality::Good => "good",
-        Quality::Poor => "poor",
-        Quality::Unusable => "unusable",
+        Quality::Good => tr!("good"),
+        Quality::Poor => tr!("poor"),
+        Quality::Unusable => tr!("unusable"),
     }
 }

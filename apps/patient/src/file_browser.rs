@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use slint::{ModelRc, VecModel};
-use ui::format;
+use ui::{format, tr};
 
 use crate::backend::Backend;
 use crate::folder::{self, FolderEntry, FolderListing};
@@ -14,6 +14,7 @@ use crate::window::{BrowserEntry, FileBrowserView};
 /// Which files the browser offers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FileTypes {
+    /// In English.
     pub(crate) title: &'static str,
     /// In lower case, without the dot.
     pub(crate) extensions: &'static [&'static str],
@@ -116,12 +117,12 @@ impl FileBrowserController {
     fn show(&self) {
         let count = self.selected.len();
         let view = FileBrowserView {
-            title: self.types.title.into(),
+            title: ui::text::translated(self.types.title).into(),
             folder: self.folder.display().to_string().into(),
             error: self.error.as_str().into(),
             accept: match count {
-                0 => "Select".to_owned(),
-                _ => format!("Select {}", format::count(count as u64, "file", "files")),
+                0 => tr!("Select").to_owned(),
+                _ => tr!("Select {}", format::count(count as u64, tr!("file"), tr!("files"))),
             }
             .into(),
             can_accept: count > 0,

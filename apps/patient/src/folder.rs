@@ -1,6 +1,7 @@
 //! Reads the content of a folder for the file browser. Runs on background threads.
 
 use std::path::{Path, PathBuf};
+use ui::tr;
 
 /// A file or folder that the file browser shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(crate) struct FolderListing {
 /// # Errors
 /// One sentence, if the folder cannot be read.
 pub(crate) fn list(folder: &Path, extensions: &[&str]) -> Result<FolderListing, String> {
-    let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}.", folder.display());
+    let unreadable = |error: std::io::Error| tr!("{} cannot be read: {}.", folder.display(), error);
     let folder = folder.canonicalize().map_err(unreadable)?;
     let entry = |found: std::fs::DirEntry| {
         let path = found.path();

@@ -38,6 +38,9 @@ use settings::AppSettings;
 pub use ui::StartError;
 use window::Main;
 
+/// The German texts of this app and of the shared widgets. The build script merges them.
+const GERMAN: &str = include_str!(concat!(env!("OUT_DIR"), "/lang/de/LC_MESSAGES/patient.po"));
+
 /// The app. Lives on the thread of its window.
 pub struct App {
     window: Main,
@@ -53,7 +56,11 @@ impl App {
         let file = args.connection.settings_file("patient");
         let saved: Settings = file.load()?;
         let effective = args.connection.apply_to(&saved)?;
+        let language = args.window.language();
+        ui::text::set_language(language, GERMAN);
         let window = Main::new()?;
+        ui::select_language(language);
+        window.window().set_fullscreen(args.window.fullscreen);
         let settings = AppSettings { file, saved, effective };
         let controller = AppController::new(&window, args, settings, chooser, quit)?;
         callbacks::connect(&window, &controller);

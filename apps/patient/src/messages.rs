@@ -2,7 +2,7 @@
 
 use client::{ClientError, UploadAnswer};
 use proto_json::{FileKind, UploadReceipt};
-use ui::format;
+use ui::{format, tr};
 
 use crate::model::Comparison;
 
@@ -12,23 +12,24 @@ pub(crate) fn error(error: &(impl std::fmt::Display + ?Sized)) -> String {
 }
 
 fn rate(bpm: Option<f64>) -> String {
-    bpm.map_or_else(|| "no heart rate".to_owned(), |bpm| format!("{} bpm", format::bpm(Some(bpm))))
+    bpm.map_or_else(|| tr!("no heart rate").to_owned(), |bpm| tr!("{} bpm", format::bpm(Some(bpm))))
 }
 
 /// How the server's analysis of the ECG `name` compares with the preview.
 pub(crate) fn comparison(name: &str, comparison: &Comparison) -> String {
     match comparison {
         Comparison::Failed(reason) => {
-            let reason = reason.as_deref().unwrap_or("it gave no reason");
-            format!("The server could not analyse {name}: {}", format::sentence(reason))
+            let reason = reason.as_deref().unwrap_or(tr!("it gave no reason"));
+            tr!("The server could not analyse {}: {}", name, format::sentence(reason))
         }
         Comparison::Agrees(bpm @ Some(_)) => {
-            format!("The server finds {} in {name}, as the preview did.", rate(*bpm))
+            tr!("The server finds {} in {}, as the preview did.", rate(*bpm), name)
         }
-        Comparison::Agrees(None) => format!("The server finds no heart rate in {name}, as the preview did."),
-        Comparison::Differs { server, preview } => format!(
-            "The server finds {} in {name}, the preview found {}. Check the strip.",
+        Comparison::Agrees(None) => tr!("The server finds no heart rate in {}, as the preview did.", name),
+        Comparison::Differs { server, preview } => tr!(
+            "The server finds {} in {}, the preview found {}. Check the strip.",
             rate(*server),
+            name,
             rate(*preview)
         ),
     }
@@ -38,14 +39,14 @@ pub(crate) fn comparison(name: &str, comparison: &Comparison) -> String {
 pub(crate) fn answer(answer: &UploadAnswer) -> String {
     match answer {
         UploadAnswer::Stored(receipt) if receipt.patient_created => {
-            format!("New patient {} registered.", receipt.mrn)
+            tr!("New patient {} registered.", receipt.mrn)
         }
-        UploadAnswer::Stored(receipt) if receipt.changed => format!("Patient {} updated.", receipt.mrn),
+        UploadAnswer::Stored(receipt) if receipt.changed => tr!("Patient {} updated.", receipt.mrn),
         UploadAnswer::Stored(receipt) => {
-            format!("Patient {} unchanged: the server already has this content.", receipt.mrn)
+            tr!("Patient {} unchanged: the server already has this content.", receipt.mrn)
         }
         UploadAnswer::Accepted(accepted) => {
-            format!("The upload for patient {} is accepted and will be stored shortly.", accepted.mrn)
+            tr!("The upload for patient {} is accepted and will be stored shortly.", accepted.mrn)
         }
     }
 }
@@ -53,7 +54,7 @@ pub(crate) fn answer(answer: &UploadAnswer) -> String {
 /// What the receipt says is stored, one line for each file.
 pub(crate) fn receipt_lines(receipt: &UploadReceipt) -> Vec<String> {
     let line = |file: &proto_json::StoredFile| {
-        let name = file.file_name.as_deref().unwrap_or("without a file name");
+        let name = file.file_name.as_deref().unwrap_or(tr!("without a file name"));
         format!("{}: {name}", file_kind(file.kind))
     };
     receipt.files.iter().map(line).collect()
@@ -62,17 +63,18 @@ pub(crate) fn receipt_lines(receipt: &UploadReceipt) -> Vec<String> {
 /// The kind of a file.
 pub(crate) fn file_kind(kind: FileKind) -> &'static str {
     match kind {
-        FileKind::MedicalImage => "Medical image",
-        FileKind::EcgImage => "ECG image",
-        FileKind::Ecg => "ECG",
+        FileKind::MedicalImage => tr!("Medical image"),
+        FileKind::EcgImage => tr!("ECG image"),
+        FileKind::Ecg => tr!("ECG"),
     }
 }
 
 /// An upload that waits in the outbox.
 pub(crate) fn queued(mrn: Option<proto_json::Mrn>, reason: &ClientError) -> String {
-    let patient = mrn.map_or_else(String::new, |mrn| format!(" for patient {mrn}"));
-    format!(
-        "The upload{patient} is kept on this computer and will be sent as soon as possible. {}",
+    let patient = mrn.map_or_else(String::new, |mrn| tr!(" for patient {}", mrn));
+    tr!(
+        "The upload{} is kept on this computer and will be sent as soon as possible. {}",
+        patient,
         error(reason)
     )
 }

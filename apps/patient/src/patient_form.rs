@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use client::{ClientError, Gateway};
 use proto_json::{Mrn, MrnError, NameMatch, match_names};
-use ui::Task;
+use ui::{Task, tr};
 
 use crate::backend::Backend;
 use crate::message::Message;
@@ -81,7 +81,7 @@ impl PatientController {
     /// Why the fields do not allow an upload.
     pub(crate) fn problem(&self) -> Option<String> {
         match self.mrn() {
-            None => Some("Enter the medical record number to upload.".to_owned()),
+            None => Some(tr!("Enter the medical record number to upload.").to_owned()),
             Some(Err(error)) => Some(messages::error(&error)),
             Some(Ok(_)) => self.name_problem(),
         }
@@ -90,11 +90,11 @@ impl PatientController {
     fn name_problem(&self) -> Option<String> {
         let name = self.name()?;
         if name.chars().count() > MAX_NAME_CHARS {
-            return Some(format!("A name has at most {MAX_NAME_CHARS} characters."));
+            return Some(tr!("A name has at most {} characters.", MAX_NAME_CHARS));
         }
         name.chars()
             .any(char::is_control)
-            .then(|| "The name contains a character that cannot be shown.".to_owned())
+            .then(|| tr!("The name contains a character that cannot be shown.").to_owned())
     }
 
     pub(crate) fn lookup(&self) -> &PatientLookup {
@@ -149,10 +149,10 @@ impl PatientController {
         self.lookup = match result {
             Ok(lookup) => lookup,
             Err(ClientError::Forbidden(_)) => {
-                PatientLookup::Unavailable("the access token does not allow it".to_owned())
+                PatientLookup::Unavailable(tr!("the access token does not allow it").to_owned())
             }
             Err(error) if error.is_unreachable() => {
-                PatientLookup::Unavailable("the gateway cannot be reached".to_owned())
+                PatientLookup::Unavailable(tr!("the gateway cannot be reached").to_owned())
             }
             Err(error) => {
                 // The reason is shown in the middle of a sentence.
@@ -178,12 +178,14 @@ impl PatientController {
     pub(crate) fn rename_warning(&self) -> Option<String> {
         let name = self.name().filter(|_| self.renames())?;
         let stored = match &self.lookup {
-            PatientLookup::Found(Some(stored)) => format!("belongs to “{stored}”"),
-            _ => "belongs to a patient with another name".to_owned(),
+            PatientLookup::Found(Some(stored)) => tr!("belongs to “{}”", stored),
+            _ => tr!("belongs to a patient with another name").to_owned(),
         };
-        Some(format!(
-            "Record number {} {stored}. This upload would rename the patient to “{name}”. Is it the right patient?",
-            self.mrn.trim()
+        Some(tr!(
+            "Record number {} {}. This upload would rename the patient to “{}”. Is it the right patient?",
+            self.mrn.trim(),
+            stored,
+            name
         ))
     }
 
@@ -191,10 +193,10 @@ impl PatientController {
     pub(crate) fn lines(&self) -> String {
         let name = match (self.name(), &self.lookup) {
             (Some(name), _) => name.to_owned(),
-            (None, PatientLookup::Found(Some(name))) => format!("{name} (stored name)"),
-            (None, _) => "no name entered".to_owned(),
+            (None, PatientLookup::Found(Some(name))) => tr!("{} (stored name)", name),
+            (None, _) => tr!("no name entered").to_owned(),
         };
-        format!("Patient: {name}\nMedical record number: {}", self.mrn.trim())
+        tr!("Patient: {}\nMedical record number: {}", name, self.mrn.trim())
     }
 
     fn refresh(&self) {
@@ -204,20 +206,22 @@ impl PatientController {
         };
         let hint = match &self.lookup {
             PatientLookup::Unknown => String::new(),
-            PatientLookup::NotFound => "New patient: no patient has this number.".to_owned(),
-            PatientLookup::Found(None) => "Known patient without a name.".to_owned(),
-            PatientLookup::Found(Some(name)) => format!("Known as {name}."),
-            PatientLookup::Compared(NameMatch::Same) => "Known patient with this name.".to_owned(),
-            PatientLookup::Compared(NameMatch::Different) => "Known patient with another name.".to_owned(),
-            PatientLookup::Compared(NameMatch::Unnamed) => {
-                "New patient, or known patient without a name.".to_owned()
+            PatientLookup::NotFound => tr!("New patient: no patient has this number.").to_owned(),
+            PatientLookup::Found(None) => tr!("Known patient without a name.").to_owned(),
+            PatientLookup::Found(Some(name)) => tr!("Known as {}.", name),
+            PatientLookup::Compared(NameMatch::Same) => tr!("Known patient with this name.").to_owned(),
+            PatientLookup::Compared(NameMatch::Different) => {
+                tr!("Known patient with another name.").to_owned()
             }
-            PatientLookup::Unavailable(reason) => format!("The number cannot be checked: {reason}."),
+            PatientLookup::Compared(NameMatch::Unnamed) => {
+                tr!("New patient, or known patient without a name.").to_owned()
+            }
+            PatientLookup::Unavailable(reason) => tr!("The number cannot be checked: {}.", reason),
         };
         let name_error = match (self.name_problem(), self.renames(), &self.lookup) {
             (Some(problem), _, _) => problem,
-            (None, true, PatientLookup::Found(Some(name))) => format!("This number belongs to {name}."),
-            (None, true, _) => "The patient with this number has another name.".to_owned(),
+            (None, true, PatientLookup::Found(Some(name))) => tr!("This number belongs to {}.", name),
+            (None, true, _) => tr!("The patient with this number has another name.").to_owned(),
             (None, false, _) => String::new(),
         };
         self.backend.api(|api| {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use proto_json::{SignalOptions, Timestamp};
-use ui::{Task, format};
+use ui::{Task, format, tr};
 
 use crate::backend::Backend;
 use crate::message::Message;
@@ -124,7 +124,7 @@ impl RecordingController {
                 let range = ecg::csv::MIN_RATE_HZ..=ecg::csv::MAX_RATE_HZ;
                 let rate = text.replace(',', ".").parse::<f64>().ok().filter(|rate| range.contains(rate));
                 Some(rate.ok_or_else(|| {
-                    format!(
+                    tr!(
                         "Enter the sampling rate as samples per second, from {} to {}.",
                         range.start(),
                         range.end()
@@ -133,8 +133,9 @@ impl RecordingController {
             }
         };
         if self.lead.chars().count() > MAX_LEAD_CHARS || self.lead.chars().any(char::is_control) {
-            return Err(format!(
-                "Enter the name or the number of the lead, with at most {MAX_LEAD_CHARS} characters."
+            return Err(tr!(
+                "Enter the name or the number of the lead, with at most {} characters.",
+                MAX_LEAD_CHARS
             ));
         }
         Ok(SignalOptions { sample_rate_hz, lead: Some(self.lead.clone()).filter(|lead| !lead.is_empty()) })
@@ -149,7 +150,7 @@ impl RecordingController {
             return Some(problem);
         }
         if self.is_settling {
-            return Some("Reading the ECGs again…".to_owned());
+            return Some(tr!("Reading the ECGs again…").to_owned());
         }
         self.time(now).err()
     }
@@ -164,17 +165,17 @@ impl RecordingController {
             (_, Suggestion::NoEcg) => Ok(RecordingTime::default()),
             (None, Suggestion::Stated(at)) => stated(at),
             (None, Suggestion::Selected(at)) => Ok(RecordingTime { at: Some(at), by_this_computer: true }),
-            (None, Suggestion::Conflicting) => {
-                Err("The selected ECGs were recorded at different times, or not all of them state a time. \
+            (None, Suggestion::Conflicting) => Err(tr!(
+                "The selected ECGs were recorded at different times, or not all of them state a time. \
                 Upload them separately, or enter one time for all of them."
-                    .to_owned())
-            }
+            )
+            .to_owned()),
             (Some(text), _) if text.trim().is_empty() => Ok(RecordingTime::default()),
             (Some(text), _) => {
                 let at = format::parse_time(text, now)
-                    .ok_or("Enter the recording time as 2026-03-14 15:09:26 or 15:09.")?;
+                    .ok_or(tr!("Enter the recording time as 2026-03-14 15:09:26 or 15:09."))?;
                 if at.is_in_future_of(now) {
-                    return Err("The recording time is in the future.".to_owned());
+                    return Err(tr!("The recording time is in the future.").to_owned());
                 }
                 stated(at)
             }
@@ -185,16 +186,16 @@ impl RecordingController {
     pub(crate) fn line(&self, now: Timestamp) -> Option<String> {
         let recorded = self.time(now).ok().filter(|_| self.suggestion != Suggestion::NoEcg)?;
         Some(match recorded.at {
-            Some(at) => format!("Recorded: {} ({})", at.local_seconds(), self.source()),
-            None => "Recorded: not known. Stations show the time of receipt".to_owned(),
+            Some(at) => tr!("Recorded: {} ({})", at.local_seconds(), self.source()),
+            None => tr!("Recorded: not known. Stations show the time of receipt").to_owned(),
         })
     }
 
     fn source(&self) -> &'static str {
         match (&self.entered_time, self.suggestion) {
-            (Some(_), _) => "as entered",
-            (None, Suggestion::Stated(_)) => "as the file states",
-            (None, _) => "when the file was selected",
+            (Some(_), _) => tr!("as entered"),
+            (None, Suggestion::Stated(_)) => tr!("as the file states"),
+            (None, _) => tr!("when the file was selected"),
         }
     }
 
@@ -213,8 +214,10 @@ impl RecordingController {
         let time = self.time(now);
         let options = self.signal_options();
         let hint = match &time {
-            Ok(RecordingTime { at: None, .. }) => "Not known. Stations show the time of receipt.".to_owned(),
-            _ => format!("Local time, {}.", self.source()),
+            Ok(RecordingTime { at: None, .. }) => {
+                tr!("Not known. Stations show the time of receipt.").to_owned()
+            }
+            _ => tr!("Local time, {}.", self.source()),
         };
         let time_error = time.err().unwrap_or_default();
         let options_error = options.err().or_else(|| needs_options.map(str::to_owned)).unwrap_or_default();

@@ -11,7 +11,7 @@ use client::{UploadFile, limits};
 use ecg::Quality;
 use proto_json::{FileKind, SignalOptions, Timestamp};
 use slint::{Image, ModelRc, SharedString, VecModel};
-use ui::{Picture, format};
+use ui::{Picture, format, tr};
 
 use crate::backend::Backend;
 use crate::ecg_file::{self, EcgFileError, Reading, quality_name};
@@ -68,9 +68,9 @@ impl FileEntry {
 
     fn detail(&self) -> &str {
         match &self.state {
-            FileState::Loading => "reading…",
+            FileState::Loading => tr!("reading…"),
             FileState::Ready { detail, .. } => detail,
-            FileState::NeedsOptions(_) => "needs the sampling rate or the lead",
+            FileState::NeedsOptions(_) => tr!("needs the sampling rate or the lead"),
         }
     }
 
@@ -180,7 +180,7 @@ impl FilesController {
     /// Why the selected files do not allow an upload.
     pub(crate) fn problem(&self) -> Option<String> {
         self.files.iter().find_map(|file| match &file.state {
-            FileState::Loading => Some(format!("Reading {}…", file.name())),
+            FileState::Loading => Some(tr!("Reading {}…", file.name())),
             FileState::NeedsOptions(reason) => Some(format!("{}: {reason}", file.name())),
             FileState::Ready { .. } => None,
         })
@@ -238,7 +238,7 @@ impl FilesController {
     /// One sentence, if the file is selected already.
     pub(crate) fn add(&mut self, path: PathBuf, is_ecg: bool) -> Result<(), String> {
         if let Some(file) = self.files.iter().find(|file| file.path == path && file.is_ecg == is_ecg) {
-            let (id, message) = (file.id, format!("{} is already selected.", file.name()));
+            let (id, message) = (file.id, tr!("{} is already selected.", file.name()));
             self.show(id);
             return Err(message);
         }
@@ -391,11 +391,11 @@ impl FilesController {
             Ok((reading, stamp)) => {
                 let file = &mut self.files[index];
                 let rate = match reading.mean_bpm() {
-                    Some(_) => format!("{} bpm", format::bpm(reading.mean_bpm())),
-                    None => "no heart rate".to_owned(),
+                    Some(_) => tr!("{} bpm", format::bpm(reading.mean_bpm())),
+                    None => tr!("no heart rate").to_owned(),
                 };
                 let quality = quality_name(reading.quality());
-                let detail = format!("{rate}, {quality} quality, {}", format::bytes(stamp.bytes));
+                let detail = tr!("{}, {} quality, {}", rate, quality, format::bytes(stamp.bytes));
                 file.state = FileState::Ready { stamp, detail };
                 file.mean_bpm = reading.mean_bpm();
                 // A time in the future was written by a wrong clock.
@@ -460,7 +460,7 @@ impl FilesController {
     /// The rejected file that a pane shows, in one sentence.
     pub(crate) fn rejection(&self) -> Option<String> {
         let rejected = self.ecg.rejected.as_ref().or(self.image.rejected.as_ref());
-        rejected.map(|(name, reason)| format!("{name} was rejected. {reason}"))
+        rejected.map(|(name, reason)| tr!("{} was rejected. {}", name, reason))
     }
 
     pub(crate) fn ecg_resized(&mut self, size: (u32, u32)) {
@@ -554,7 +554,7 @@ impl FilesController {
             view.state = PaneState::Shown;
             view.heart_rate = format::bpm(reading.mean_bpm()).into();
             view.heart_rate_range = reading.range().into();
-            view.quality = format!("Signal quality {}", quality_name(reading.quality())).into();
+            view.quality = tr!("Signal quality {}", quality_name(reading.quality())).into();
             view.quality_tone = match reading.quality() {
                 Quality::Good => Tone::Good,
                 Quality::Poor => Tone::Warning,
@@ -565,7 +565,7 @@ impl FilesController {
             view.notes = ModelRc::from(Rc::new(VecModel::from(notes)));
         } else if entry.is_some() {
             view.state = PaneState::Loading;
-            view.progress_text = "Reading…".into();
+            view.progress_text = tr!("Reading…").into();
         }
         if let Some(file) = entry {
             view.file_name = shown_name(&file.name()).into();
@@ -630,9 +630,9 @@ fn shown_name(name: &str) -> String {
 
 /// Reads an image that the gateway accepts with its default limits.
 fn read_image(path: &Path) -> Result<(Picture, FileStamp), String> {
-    let metadata = std::fs::metadata(path).map_err(|error| format!("the file cannot be read: {error}"))?;
+    let metadata = std::fs::metadata(path).map_err(|error| tr!("the file cannot be read: {}", error))?;
     if metadata.len() > limits::MAX_IMAGE_BYTES {
-        return Err(format!(
+        return Err(tr!(
             "the file has {}, but an image may have at most {}",
             format::bytes(metadata.len()),
             format::bytes(limits::MAX_IMAGE_BYTES)
@@ -640,8 +640,10 @@ fn read_image(path: &Path) -> Result<(Picture, FileStamp), String> {
     }
     let (width, height) = Picture::dimensions(path).map_err(|error| error.to_string())?;
     if u64::from(width) * u64::from(height) > limits::MAX_IMAGE_PIXELS {
-        return Err(format!(
-            "the image has {width} × {height} pixels, but an image may have at most {} million pixels",
+        return Err(tr!(
+            "the image has {} × {} pixels, but an image may have at most {} million pixels",
+            width,
+            height,
             limits::MAX_IMAGE_PIXELS / 1_000_000
         ));
     }

@@ -10,7 +10,7 @@ use client::{
 };
 use proto_json::{Mrn, SignalOptions, Timestamp};
 use slint::{ModelRc, VecModel};
-use ui::{Task, format};
+use ui::{Task, format, tr};
 
 use crate::backend::{Backend, UiSender};
 use crate::message::Message;
@@ -156,7 +156,7 @@ impl UploadController {
     pub(crate) fn problem(&self) -> Option<&str> {
         match &self.outbox {
             Some(_) => None,
-            None => Some(self.outbox_error.as_deref().unwrap_or("Starting…")),
+            None => Some(self.outbox_error.as_deref().unwrap_or(tr!("Starting…"))),
         }
     }
 
@@ -193,13 +193,13 @@ impl UploadController {
             sender.send(Message::Queued { number, result });
         });
         self.phase = Phase::Copying(task);
-        self.show_progress(0.0, "Preparing…");
+        self.show_progress(0.0, tr!("Preparing…"));
     }
 
     pub(crate) fn copying(&self, number: u64, progress: Progress) {
         if number == self.number && matches!(self.phase, Phase::Copying(_)) {
             let (copied, total) = (format::bytes(progress.sent), format::bytes(progress.total));
-            self.show_progress(0.0, &format!("Preparing: {copied} of {total}"));
+            self.show_progress(0.0, &tr!("Preparing: {} of {}", copied, total));
         }
     }
 
@@ -217,12 +217,12 @@ impl UploadController {
             Ok(id) => {
                 self.phase = Phase::Sending(id);
                 self.refresh();
-                self.show_progress(0.0, "Connecting…");
+                self.show_progress(0.0, tr!("Connecting…"));
                 None
             }
             Err(reason) => {
                 self.finish();
-                Some(UploadOutcome::Failed(format!("Not uploaded. {}", messages::error(&reason))))
+                Some(UploadOutcome::Failed(tr!("Not uploaded. {}", messages::error(&reason))))
             }
         }
     }
@@ -249,11 +249,11 @@ impl UploadController {
                     let share = progress.sent as f32 / progress.total.max(1) as f32;
                     let (sent, total) = (format::bytes(progress.sent), format::bytes(progress.total));
                     let text = if progress.total == 0 {
-                        "Waiting for the answer…".to_owned()
+                        tr!("Waiting for the answer…").to_owned()
                     } else if progress.sent < progress.total {
-                        format!("Sent {sent} of {total}")
+                        tr!("Sent {} of {}", sent, total)
                     } else {
-                        format!("All {total} sent, waiting for the answer…")
+                        tr!("All {} sent, waiting for the answer…", total)
                     };
                     self.show_progress(share, &text);
                 }
@@ -288,7 +288,7 @@ impl UploadController {
     fn take_back(&mut self, id: EntryId, error: &ClientError) -> UploadOutcome {
         let removed = self.outbox.as_ref().map_or(Ok(()), |outbox| outbox.remove(id));
         self.finish();
-        let message = format!("Not uploaded. {}", messages::error(error));
+        let message = tr!("Not uploaded. {}", messages::error(error));
         UploadOutcome::Failed(match removed {
             Ok(()) => message,
             Err(error) => format!("{message} {}", messages::error(&error)),
@@ -352,26 +352,26 @@ impl UploadController {
         let rejected = backlog.iter().filter(|entry| entry.attention.is_some()).count();
         let mut parts = Vec::new();
         if backlog.len() > rejected {
-            parts.push(format!("{} waiting", backlog.len() - rejected));
+            parts.push(tr!("{} waiting", backlog.len() - rejected));
         }
         if rejected > 0 {
-            parts.push(format::count(rejected as u64, "needs attention", "need attention"));
+            parts.push(format::count(rejected as u64, tr!("needs attention"), tr!("need attention")));
         }
         if outbox.damaged() > 0 {
-            parts.push(format!("{} damaged", outbox.damaged()));
+            parts.push(tr!("{} damaged", outbox.damaged()));
         }
         let now = Timestamp::now();
         let row = |entry: &client::OutboxEntry| OutboxUpload {
             id: entry.id.to_string().into(),
             title: match &entry.name {
-                Some(name) => format!("Patient {}, {name}", entry.mrn).into(),
-                None => format!("Patient {}", entry.mrn).into(),
+                Some(name) => tr!("Patient {}, {}", entry.mrn, name).into(),
+                None => tr!("Patient {}", entry.mrn).into(),
             },
             detail: match &entry.attention {
-                Some(reason) => format!("Rejected: {reason}").into(),
-                None => format!(
+                Some(reason) => tr!("Rejected: {}", reason).into(),
+                None => tr!(
                     "{}, {}, since {}",
-                    format::count(entry.files as u64, "file", "files"),
+                    format::count(entry.files as u64, tr!("file"), tr!("files")),
                     format::bytes(entry.bytes),
                     format::time_or_date(entry.created_at, now)
                 )
@@ -419,7 +419,7 @@ async fn put(
         if let FileContent::Path(path) = &file.content
             && stamp_of(path).await? != *stamp
         {
-            return Err(format!(
+            return Err(tr!(
                 "The file {} has changed since it was read. Remove it and select it again",
                 file.file_name
             ));
@@ -444,5 +444,5 @@ async fn stamp_of(path: &Path) -> Result<FileStamp, String> {
     let metadata = tokio::fs::metadata(path).await;
     metadata
         .map(|metadata| FileStamp::of(&metadata))
-        .map_err(|error| format!("the file {} cannot be read: {error}", path.display()))
+        .map_err(|error| tr!("the file {} cannot be read: {}", path.display(), error))
 }

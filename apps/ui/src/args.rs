@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use client::NatsCredentials;
 
 use crate::settings::{Settings, SettingsError, SettingsFile, Theme};
+use crate::text::Language;
+use crate::tr;
 
 /// The connection settings on the command line. They override the settings file and are never written to it.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -48,6 +50,26 @@ pub struct ConnectionArgs {
     pub theme: Option<Theme>,
 }
 
+/// How the window starts.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Window")]
+pub struct WindowArgs {
+    /// Fills the whole screen. F11 switches it on and off
+    #[arg(long, env = "BEDSIDE_FULLSCREEN")]
+    pub fullscreen: bool,
+    /// Language of the app. By default the language of the environment (LANGUAGE, LC_ALL, LC_MESSAGES, LANG)
+    #[arg(long, env = "BEDSIDE_LANGUAGE", value_enum)]
+    pub language: Option<Language>,
+}
+
+impl WindowArgs {
+    /// The language on the command line, or else that of the environment.
+    #[must_use]
+    pub fn language(&self) -> Language {
+        self.language.unwrap_or_else(|| Language::of_environment(|name| std::env::var(name).ok()))
+    }
+}
+
 impl ConnectionArgs {
     /// The settings file given on the command line, or else the default file of `app`.
     #[must_use]
@@ -66,7 +88,7 @@ impl ConnectionArgs {
             settings.gateway.clone_from(gateway);
         }
         if let Some(file) = &self.token_file {
-            settings.token = read("token file", file)?;
+            settings.token = read(tr!("token file"), file)?;
         }
         if let Some(token) = &self.token {
             token.trim().clone_into(&mut settings.token);
@@ -83,7 +105,7 @@ impl ConnectionArgs {
         if let Some(user) = self.nats_user.clone().filter(|user| !user.is_empty()) {
             let password = match (&self.nats_password, &self.nats_password_file) {
                 (Some(password), _) => password.clone(),
-                (None, Some(file)) => read("NATS password file", file)?,
+                (None, Some(file)) => read(tr!("NATS password file"), file)?,
                 (None, None) => {
                     return Err(SettingsError::Client(client::ClientError::Settings(
                         "--nats-user requires --nats-password-file or BEDSIDE_NATS_PASSWORD".to_owned(),

@@ -3,7 +3,7 @@
 use client::{ConnectionState, FeedMode};
 use proto_json::Timestamp;
 
-use crate::format;
+use crate::{format, tr};
 
 /// The quality of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,17 +34,17 @@ impl ConnectionStatus {
     #[must_use]
     pub fn of(state: Option<&ConnectionState>) -> ConnectionStatus {
         let Some(ConnectionState { mode, since, reason, token_rejected }) = state else {
-            let (level, text) = (ConnectionLevel::Unknown, "connecting…".to_owned());
+            let (level, text) = (ConnectionLevel::Unknown, tr!("connecting…").to_owned());
             return ConnectionStatus { level, text, detail: String::new() };
         };
         let (level, text) = match mode {
-            FeedMode::Nats => (ConnectionLevel::Good, "connected · push (NATS)"),
-            FeedMode::ServerSentEvents => (ConnectionLevel::Good, "connected · push"),
-            FeedMode::Polling => (ConnectionLevel::Fair, "connected · polling"),
-            FeedMode::Offline if *token_rejected => (ConnectionLevel::Bad, "access token rejected"),
-            FeedMode::Offline => (ConnectionLevel::Bad, "offline"),
+            FeedMode::Nats => (ConnectionLevel::Good, tr!("connected · push (NATS)")),
+            FeedMode::ServerSentEvents => (ConnectionLevel::Good, tr!("connected · push")),
+            FeedMode::Polling => (ConnectionLevel::Fair, tr!("connected · polling")),
+            FeedMode::Offline if *token_rejected => (ConnectionLevel::Bad, tr!("access token rejected")),
+            FeedMode::Offline => (ConnectionLevel::Bad, tr!("offline")),
         };
-        let mut detail = format!("Since {}.", format::time_or_date(*since, Timestamp::now()));
+        let mut detail = tr!("Since {}.", format::time_or_date(*since, Timestamp::now()));
         if let Some(reason) = reason {
             detail.push(' ');
             detail.push_str(&format::sentence(reason));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use client::{ClientError, Feed, FeedEvent, FeedMode, FeedSettings};
 use proto_json::Mrn;
 
-use crate::{Settings, SettingsError};
+use crate::{Settings, SettingsError, tr};
 
 /// The time in which the gateway, and then the feed, has to answer.
 const LIMIT: Duration = Duration::from_secs(4);
@@ -24,9 +24,9 @@ pub enum TestOutcome {
 impl std::fmt::Display for TestOutcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            TestOutcome::Push => "The gateway answers and pushes updates.",
-            TestOutcome::NatsPush => "The gateway answers, and NATS pushes updates.",
-            TestOutcome::UploadsOnly => "The gateway answers. The access token allows uploads only.",
+            TestOutcome::Push => tr!("The gateway answers and pushes updates."),
+            TestOutcome::NatsPush => tr!("The gateway answers, and NATS pushes updates."),
+            TestOutcome::UploadsOnly => tr!("The gateway answers. The access token allows uploads only."),
         })
     }
 }
@@ -41,13 +41,13 @@ pub enum TestError {
     #[error(transparent)]
     Gateway(#[from] ClientError),
     /// The gateway answers, but does not push updates in time.
-    #[error("the gateway answers, but does not push updates")]
+    #[error("{}", tr!("the gateway answers, but does not push updates"))]
     NoPush,
     /// The gateway answers, but NATS does not push updates in time.
-    #[error("the gateway answers, but NATS does not: check its address and credentials")]
+    #[error("{}", tr!("the gateway answers, but NATS does not: check its address and credentials"))]
     NoNats,
     /// The test did not run to its end.
-    #[error("the test was interrupted")]
+    #[error("{}", tr!("the test was interrupted"))]
     Interrupted,
 }
 

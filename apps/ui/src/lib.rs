@@ -1,5 +1,5 @@
-//! The parts that both desktop apps share: settings, background work, connection status, formatting, signal plots, and
-//! file dialogs.
+//! The parts that both desktop apps share: settings, background work, connection status, formatting, translations, signal
+//! plots, and file dialogs.
 //!
 //! The widgets and the theme are Slint files in `ui/`. The apps import them as `@ui/widgets.slint`.
 //!
@@ -8,6 +8,7 @@
 
 mod args;
 mod background;
+mod caption;
 mod channel;
 mod connection;
 mod connection_test;
@@ -16,10 +17,12 @@ pub mod format;
 mod picture;
 mod settings;
 mod shell;
+pub mod text;
 pub mod trace;
 
-pub use args::ConnectionArgs;
+pub use args::{ConnectionArgs, WindowArgs};
 pub use background::{BackgroundRuntime, Task};
+pub use caption::Caption;
 pub use channel::{UiReceiver, UiSender, channel};
 pub use connection::{ConnectionLevel, ConnectionStatus};
 pub use connection_test::{TestError, TestOutcome, test_connection};
@@ -27,3 +30,4 @@ pub use files::{FileChooser, FileFilter, NativeDialogs, OpenRequest, SaveRequest
 pub use picture::{Picture, PictureError};
 pub use settings::{Settings, SettingsError, SettingsFile, Theme, read_credentials};
 pub use shell::{StartError, exit};
+pub use text::{Language, select_language};

@@ -7,27 +7,29 @@ use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use slint::{Image, Rgba8Pixel, SharedPixelBuffer};
 
+use crate::tr;
+
 /// Most pixels of a picture: what a gateway takes by default, and no bomb.
 const MAX_PIXELS: u64 = 100_000_000;
 /// A small picture is not blown up more than this.
 const MAX_GROWTH: f64 = 8.0;
 /// The maximum memory of the decoder.
-const MAX_BYTES: u64 = 1 << 30;
+pub(crate) const MAX_BYTES: u64 = 1 << 30;
 
 /// The reason why a file cannot be shown as a picture.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
     /// The file cannot be read.
-    #[error("the file cannot be read: {0}")]
+    #[error("{}", tr!("the file cannot be read: {}", .0))]
     Read(#[from] std::io::Error),
     /// The file is neither PNG nor JPEG.
-    #[error("it is not a PNG or JPEG picture")]
+    #[error("{}", tr!("it is not a PNG or JPEG picture"))]
     Format,
     /// The file is damaged.
-    #[error("the picture is damaged: {0}")]
+    #[error("{}", tr!("the picture is damaged: {}", .0))]
     Damaged(String),
     /// The picture has too many pixels.
-    #[error("the picture has {width} x {height} pixels, which is too many")]
+    #[error("{}", tr!("the picture has {} x {} pixels, which is too many", .width, .height))]
     TooLarge {
         /// Width in pixels.
         width: u32,

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use client::{Gateway, NatsCredentials, NatsSettings, Token};
 use serde::{Deserialize, Serialize};
 
+use crate::tr;
+
 /// The address of a gateway on the same machine.
 pub(crate) const DEFAULT_GATEWAY: &str = client::DEFAULT_GATEWAY;
 /// The inbox prefix that the full stack grants to apps.
@@ -16,7 +18,7 @@ pub(crate) const DEFAULT_INBOX: &str = client::DEFAULT_NATS_INBOX;
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The settings file exists, but cannot be read or parsed.
-    #[error("the settings file {path} cannot be read: {reason}")]
+    #[error("{}", tr!("the settings file {} cannot be read: {}", .path.display(), .reason))]
     Read {
         /// The file.
         path: PathBuf,
@@ -24,7 +26,7 @@ pub enum SettingsError {
         reason: String,
     },
     /// The settings file cannot be written.
-    #[error("the settings file {path} cannot be written: {reason}")]
+    #[error("{}", tr!("the settings file {} cannot be written: {}", .path.display(), .reason))]
     Write {
         /// The file.
         path: PathBuf,
@@ -32,7 +34,7 @@ pub enum SettingsError {
         reason: String,
     },
     /// A file that the settings refer to cannot be read.
-    #[error("the {what} {path} cannot be read: {reason}")]
+    #[error("{}", tr!("the {} {} cannot be read: {}", .what, .path.display(), .reason))]
     Referenced {
         /// What the file is for, such as "token file".
         what: &'static str,
@@ -166,7 +168,7 @@ impl Settings {
         let token = Some(self.token.trim()).filter(|token| !token.is_empty()).map(Token::new).transpose()?;
         let extra_certificates = match self.ca.trim() {
             "" => None,
-            path => Some(fs::read(path).map_err(referenced("file of certificates", path))?),
+            path => Some(fs::read(path).map_err(referenced(tr!("file of certificates"), path))?),
         };
         let address = match self.gateway.trim() {
             "" => DEFAULT_GATEWAY,
@@ -207,9 +209,9 @@ impl Settings {
 /// [`SettingsError::Referenced`]: the file cannot be read or is empty.
 pub fn read_credentials(path: &Path) -> Result<NatsCredentials, SettingsError> {
     let shown = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(referenced("file of NATS credentials", &shown))?;
+    let text = fs::read_to_string(path).map_err(referenced(tr!("file of NATS credentials"), &shown))?;
     match text.trim() {
-        "" => Err(referenced("file of NATS credentials", &shown)(io::Error::other("it is empty"))),
+        "" => Err(referenced(tr!("file of NATS credentials"), &shown)(io::Error::other(tr!("it is empty")))),
         line => Ok(NatsCredentials::parse(line)),
     }
 }

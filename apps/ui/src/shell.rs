@@ -115,3 +115,17 @@ macro_rules! window_conversions {
         }
     };
 }
+
+/// Connects the callback of F11 to the window: it switches between the whole screen and a normal window.
+#[macro_export]
+macro_rules! connect_fullscreen {
+    ($window:expr, $api:expr) => {{
+        let weak = slint::ComponentHandle::as_weak($window);
+        $api.on_toggle_fullscreen(move || {
+            if let Some(window) = weak.upgrade() {
+                let window = slint::ComponentHandle::window(&window);
+                window.set_fullscreen(!window.is_fullscreen());
+            }
+        });
+    }};
+}

@@ -2,6 +2,7 @@
 
 use proto_json::{EcgQuality, EcgStatus, PatientSummary, RecordId, Timestamp, ValueTime};
 use serde::{Deserialize, Serialize};
+use ui::untranslated;
 
 use super::limits::Limits;
 use super::severity::Severity;
@@ -48,9 +49,11 @@ impl Reading {
         {
             let failure = match (ecg.status, ecg.quality) {
                 (EcgStatus::Pending, _) => return None,
-                (EcgStatus::Failed, _) => Some("ECG unreadable"),
-                (EcgStatus::Analyzed, Some(EcgQuality::Unusable)) => Some("ECG unusable"),
-                (EcgStatus::Analyzed, _) if ecg.heart_rate.is_none() => Some("ECG without a rate"),
+                (EcgStatus::Failed, _) => Some(untranslated!("ECG unreadable")),
+                (EcgStatus::Analyzed, Some(EcgQuality::Unusable)) => Some(untranslated!("ECG unusable")),
+                (EcgStatus::Analyzed, _) if ecg.heart_rate.is_none() => {
+                    Some(untranslated!("ECG without a rate"))
+                }
                 (EcgStatus::Analyzed | EcgStatus::Picture, _) => None,
             };
             if let Some(failure) = failure {

@@ -1,6 +1,7 @@
 //! Limits of the heart rate.
 
 use serde::{Deserialize, Serialize};
+use ui::tr;
 
 use super::severity::Severity;
 
@@ -33,13 +34,13 @@ pub struct UncheckedLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LimitsError {
     /// A limit is not a plausible heart rate.
-    #[error("limits are whole numbers from 10 to 350 beats per minute")]
+    #[error("{}", tr!("limits are whole numbers from 10 to 350 beats per minute"))]
     OutOfRange,
     /// No rate is within the limits.
-    #[error("the low limit must be below the high limit")]
+    #[error("{}", tr!("the low limit must be below the high limit"))]
     Crossed,
     /// A critical limit is within the other limits.
-    #[error("the critical limits must not be between the low and the high limit")]
+    #[error("{}", tr!("the critical limits must not be between the low and the high limit"))]
     CriticalInside,
 }
 

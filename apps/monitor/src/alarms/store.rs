@@ -10,10 +10,10 @@ use super::alarm_list::Alarms;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file exists, but cannot be read.
-    #[error("the alarm limits cannot be read, and the default limits apply: {0}")]
+    #[error("{}", ui::tr!("the alarm limits cannot be read, and the default limits apply: {}", .0))]
     Read(SettingsError),
     /// The file cannot be written.
-    #[error("the alarm limits cannot be saved and are lost when this app ends: {0}")]
+    #[error("{}", ui::tr!("the alarm limits cannot be saved and are lost when this app ends: {}", .0))]
     Write(SettingsError),
 }
 

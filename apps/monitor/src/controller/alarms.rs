@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use proto_json::{Mrn, Timestamp};
 use slint::{Model, ModelRc, VecModel};
-use ui::format;
+use ui::{format, tr};
 
 use super::context::Context;
 use crate::alarms::{Alarm, HistoryEntry, Latching, Limits, LimitsError, Severity, UncheckedLimits};
@@ -18,11 +18,11 @@ const MAX_HISTORY_ROWS: usize = 500;
 /// The reason why the form of the limits is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FormError {
-    #[error("“{0}” is not a whole number")]
+    #[error("{}", tr!("“{}” is not a whole number", .0))]
     NotANumber(String),
-    #[error("a value becomes stale after 1 to 86400 seconds")]
+    #[error("{}", tr!("a value becomes stale after 1 to 86400 seconds"))]
     StaleAfter,
-    #[error("flashing can be paused for 1 to 600 seconds")]
+    #[error("{}", tr!("flashing can be paused for 1 to 600 seconds"))]
     Pause,
     #[error(transparent)]
     Limits(#[from] LimitsError),
@@ -51,8 +51,8 @@ impl AlarmsController {
             context.alarms.iter().any(|(_, alarm)| alarm.severity == severity && alarm.flashes(now))
         };
         let text = match count {
-            0 => "No alarms".to_owned(),
-            count => format::count(count as u64, "alarm", "alarms"),
+            0 => tr!("No alarms").to_owned(),
+            count => format::count(count as u64, tr!("alarm"), tr!("alarms")),
         };
         let api = context.api();
         api.set_alarm_count(text.into());
@@ -87,8 +87,8 @@ impl AlarmsController {
         let mrn: Option<Mrn> = mrn.parse().ok();
         let limits = mrn.map_or_else(|| context.alarms.defaults(), |mrn| context.alarms.limits(mrn));
         let title = match mrn {
-            Some(mrn) => format!("Alarm limits of {}", context.patient_title(mrn)),
-            None => "Default limits and times".to_owned(),
+            Some(mrn) => tr!("Alarm limits of {}", context.patient_title(mrn)),
+            None => tr!("Default limits and times").to_owned(),
         };
         let api = context.api();
         api.set_limits(LimitsForm {
@@ -151,10 +151,10 @@ impl AlarmsController {
 fn alarm_row(context: &Context, mrn: Mrn, alarm: &Alarm, now: Timestamp) -> AlarmData {
     AlarmData {
         mrn: mrn.to_string().into(),
-        patient: context.patient_name(mrn).into(),
+        patient: context.patient_name(mrn),
         severity: messages::severity(Some(alarm.severity)),
-        text: alarm.reason().into(),
-        since: format!("since {}", format::time_or_date(alarm.since, now)).into(),
+        text: messages::alarm_text(alarm.reason()).into(),
+        since: tr!("since {}", format::time_or_date(alarm.since, now)).into(),
         state: messages::alarm_state(alarm, now).into(),
         flashes: alarm.flashes(now),
         can_acknowledge: !alarm.is_acknowledged,
@@ -162,13 +162,14 @@ fn alarm_row(context: &Context, mrn: Mrn, alarm: &Alarm, now: Timestamp) -> Alar
 }
 
 fn history_row(context: &Context, entry: &HistoryEntry, now: Timestamp) -> HistoryData {
-    let patient = entry.mrn.map_or_else(|| "This station".to_owned(), |mrn| context.patient_name(mrn));
+    let station = || messages::plain_name(tr!("This station"));
+    let patient = entry.mrn.map_or_else(station, |mrn| context.patient_name(mrn));
     HistoryData {
         at: format::time_or_date(entry.at, now).into(),
         mrn: entry.mrn.map(|mrn| mrn.to_string()).unwrap_or_default().into(),
-        patient: patient.into(),
+        patient,
         severity: messages::severity(Some(entry.severity)),
         event: messages::alarm_event(entry.event).into(),
-        text: entry.text.as_str().into(),
+        text: messages::alarm_text(&entry.text).into(),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use client::{FeedEvent, Gateway};
 use proto_json::{ChangeKind, Mrn, PatientSummary, PatientUpdated};
 use slint::ComponentHandle;
-use ui::{SettingsError, SettingsFile, UiReceiver, format};
+use ui::{SettingsError, SettingsFile, UiReceiver, format, tr};
 
 use super::alarms::AlarmsController;
 use super::connection::ConnectionController;
@@ -268,7 +268,8 @@ impl AppController {
     fn update_patient(&mut self, update: &PatientUpdated) {
         let context = &mut self.context;
         let mrn = update.patient.mrn;
-        let is_new = context.overview.get(mrn).is_none();
+        let before = context.overview.get(mrn);
+        let is_name_new = before.is_none_or(|tile| tile.patient.name != update.patient.name);
         let now = context.now();
         let alarm_changed = context.alarms.evaluate(&update.patient, now);
         let severity = context.alarms.severity(mrn);
@@ -279,7 +280,8 @@ impl AppController {
             self.show_note();
         }
         let is_notice = self.record_name_notice(update);
-        if is_new {
+        if is_name_new {
+            self.overview.update_names(&self.context);
             self.overview.show_options(&self.context);
         }
         if alarm_changed || is_notice {
@@ -294,9 +296,11 @@ impl AppController {
         let has = |kind| update.changes.iter().any(|change| change.kind == kind);
         let text = match &patient.renamed {
             Some(change) if has(ChangeKind::Name) && !change.confirmed => {
-                format!("renamed without confirmation, was {}", change.from)
+                tr!("renamed without confirmation, was {}", change.from)
             }
-            _ if has(ChangeKind::NameKept) => "an upload gave another name; the name was kept".to_owned(),
+            _ if has(ChangeKind::NameKept) => {
+                tr!("an upload gave another name; the name was kept").to_owned()
+            }
             _ => return false,
         };
         let now = self.context.now();
@@ -332,9 +336,9 @@ impl AppController {
         let note = if !self.overview.is_empty() {
             String::new()
         } else if self.has_snapshot {
-            "No patients yet. A patient appears here after the first upload.".to_owned()
+            tr!("No patients yet. A patient appears here after the first upload.").to_owned()
         } else {
-            format!("Connecting to {}…", self.context.settings.gateway)
+            tr!("Connecting to {}…", self.context.settings.gateway)
         };
         self.context.api().set_overview_note(note.into());
     }
@@ -397,7 +401,7 @@ impl AppController {
             Ok(()) => {
                 self.context.show_dialog(Dialog::None);
                 self.evaluate_all();
-                self.context.show_message(Tone::Good, "The limits are saved.");
+                self.context.show_message(Tone::Good, tr!("The limits are saved."));
             }
             Err(error) => {
                 self.context.api().set_limits_error(format::sentence(&error.to_string()).into());

@@ -79,10 +79,10 @@ pub(super) fn register(app: &Rc<RefCell<AppController>>) {
         on_edit_limits => |app, mrn| app.alarms.edit_limits(&app.context, &mrn);
         on_save_limits => |app, form| app.save_limits(&form);
         on_reset_limits => |app| app.reset_limits();
-        on_save_picture => |app, of| if let Some(offer) = app.patient.ecg_to_save(side(of), true) {
+        on_save_picture => |app, of| if let Some(offer) = app.patient.ecg_to_save(&app.context, side(of), true) {
             app.dialogs.offer(&app.context, offer);
         };
-        on_save_signal => |app, of| if let Some(offer) = app.patient.ecg_to_save(side(of), false) {
+        on_save_signal => |app, of| if let Some(offer) = app.patient.ecg_to_save(&app.context, side(of), false) {
             app.dialogs.offer(&app.context, offer);
         };
         on_save_image => |app| if let Some(offer) = app.patient.image_to_save() {
@@ -95,6 +95,7 @@ pub(super) fn register(app: &Rc<RefCell<AppController>>) {
         on_save_settings => |app, form| app.save_settings(&form);
         on_quit => |app| app.quit();
     }
+    ui::connect_fullscreen!(&window, api);
     let weak = window.as_weak();
     window.window().on_close_requested(move || {
         if let Some(window) = weak.upgrade() {

@@ -2,7 +2,7 @@
 
 use client::{ConnectionState, FeedMode};
 use proto_json::DamagedRecord;
-use ui::{ConnectionLevel, ConnectionStatus, SettingsError, format};
+use ui::{ConnectionLevel, ConnectionStatus, SettingsError, format, tr, untranslated};
 
 use super::context::Context;
 use crate::alarms::AlarmEvent;
@@ -29,8 +29,8 @@ impl Outage {
 
     fn title(self) -> &'static str {
         match self {
-            Outage::Offline => "Connection lost",
-            Outage::TokenRejected => "Access token rejected",
+            Outage::Offline => untranslated!("Connection lost"),
+            Outage::TokenRejected => untranslated!("Access token rejected"),
         }
     }
 }
@@ -97,7 +97,7 @@ impl ConnectionController {
         let api = context.api();
         let mut status = ConnectionStatus::of(self.state.as_ref());
         if let Some(reason) = &self.settings_error {
-            let (level, text) = (ConnectionLevel::Bad, "not connected".to_owned());
+            let (level, text) = (ConnectionLevel::Bad, tr!("not connected").to_owned());
             status = ConnectionStatus { level, text, detail: reason.clone() };
         }
         let now = context.now();
@@ -105,7 +105,7 @@ impl ConnectionController {
         api.set_connection_level(status.level.into());
         api.set_connection(status.text.into());
         api.set_connection_since(
-            since.as_ref().map(|since| format!("since {since}")).unwrap_or_default().into(),
+            since.as_ref().map(|since| tr!("since {}", since)).unwrap_or_default().into(),
         );
         api.set_connection_detail(status.detail.into());
         let outage = self.state.as_ref().and_then(Outage::of);
@@ -114,12 +114,14 @@ impl ConnectionController {
         let reason = reason.map(format::sentence).unwrap_or_default();
         let since = since.unwrap_or_default();
         let alarm = match (&self.settings_error, outage) {
-            (Some(_), _) => "Not connected: the settings are invalid".to_owned(),
+            (Some(_), _) => tr!("Not connected: the settings are invalid").to_owned(),
             (None, Some(Outage::Offline)) => {
-                format!("Connection lost since {since}. The screen may be out of date. {reason}")
+                tr!("Connection lost since {}. The screen may be out of date. {}", since, reason)
             }
-            (None, Some(Outage::TokenRejected)) => format!(
-                "Access token rejected since {since}. The screen may be out of date. Enter another token in the settings. {reason}"
+            (None, Some(Outage::TokenRejected)) => tr!(
+                "Access token rejected since {}. The screen may be out of date. Enter another token in the settings. {}",
+                since,
+                reason
             ),
             (None, None) => {
                 self.clock_alarm.clone().or_else(|| self.damage_alarm(damaged)).unwrap_or_default()
@@ -141,7 +143,7 @@ impl ConnectionController {
         self.had_damage = has_damage;
         let event = if has_damage { AlarmEvent::Raised } else { AlarmEvent::Ended };
         let now = context.now();
-        context.alarms.record_station_event(event, "Stored data damaged".to_owned(), now);
+        context.alarms.record_station_event(event, untranslated!("Stored data damaged").to_owned(), now);
         true
     }
 
@@ -157,7 +159,7 @@ impl ConnectionController {
         if alarm.is_some() != self.clock_alarm.is_some() {
             let event = if alarm.is_some() { AlarmEvent::Raised } else { AlarmEvent::Ended };
             let now = context.now();
-            context.alarms.record_station_event(event, "Clock wrong".to_owned(), now);
+            context.alarms.record_station_event(event, untranslated!("Clock wrong").to_owned(), now);
         }
         self.clock_alarm = alarm;
         true

@@ -5,8 +5,8 @@ use std::time::Duration;
 use client::ServerTime;
 use proto_json::{Mrn, Timestamp};
 use slint::ComponentHandle;
-use ui::Settings;
 use ui::trace::Size;
+use ui::{Settings, tr};
 
 use crate::alarms::Alarms;
 use crate::app_settings::AppSettings;
@@ -14,7 +14,7 @@ use crate::backend::Backend;
 use crate::messages;
 use crate::overview::Overview;
 use crate::persistence::Persistence;
-use crate::window::{Api, Dialog, Main, Theme, Tone};
+use crate::window::{Api, Dialog, Main, NameData, Theme, Tone};
 
 /// The state that all controllers share: window, models, settings and clock.
 pub(super) struct Context {
@@ -72,15 +72,16 @@ impl Context {
     }
 
     /// The name of a patient. Empty if the patient is not known.
-    pub(super) fn patient_name(&self, mrn: Mrn) -> String {
-        self.overview.get(mrn).map_or_else(String::new, |tile| messages::name(&tile.patient))
+    pub(super) fn patient_name(&self, mrn: Mrn) -> NameData {
+        let tile = self.overview.get(mrn);
+        tile.map(|tile| messages::name_data(&tile.patient, self.overview.split_name(mrn))).unwrap_or_default()
     }
 
     /// The name and the number of a patient.
     pub(super) fn patient_title(&self, mrn: Mrn) -> String {
         match self.overview.get(mrn) {
             Some(tile) => format!("{} · {mrn}", messages::name(&tile.patient)),
-            None => format!("MRN {mrn}"),
+            None => tr!("MRN {}", mrn),
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use proto_json::MediaType;
 use slint::ComponentHandle;
-use ui::{FileChooser, NativeDialogs, SaveRequest, Settings, TestError, TestOutcome, format};
+use ui::{FileChooser, NativeDialogs, SaveRequest, Settings, TestError, TestOutcome, format, tr};
 
 use super::context::Context;
 use super::patient::SaveOffer;
@@ -14,14 +15,14 @@ use crate::window::{Dialog, SaveForm, SettingsForm, Theme, Tone};
 /// The controller of the dialogs.
 #[derive(Default)]
 pub(super) struct DialogsController {
-    /// The file to save.
-    save_item: Option<SaveItem>,
+    /// The file to save, and its format.
+    save_item: Option<(SaveItem, MediaType)>,
 }
 
 impl DialogsController {
     /// Opens the save dialog.
     pub(super) fn offer(&mut self, context: &Context, offer: SaveOffer) {
-        self.save_item = Some(offer.item);
+        self.save_item = Some((offer.item, offer.media_type));
         let api = context.api();
         api.set_save(SaveForm {
             title: offer.title.into(),
@@ -51,7 +52,7 @@ impl DialogsController {
         if task.is_err() {
             context
                 .api()
-                .set_save_error("The file dialog cannot be opened. Enter the folder instead.".into());
+                .set_save_error(tr!("The file dialog cannot be opened. Enter the folder instead.").into());
         }
     }
 
@@ -68,15 +69,15 @@ impl DialogsController {
 
     /// Saves the file to the path in the form.
     pub(super) fn save(&self, context: &Context, form: &SaveForm, overwrite: bool) {
-        let Some(item) = self.save_item else { return };
+        let Some((item, media_type)) = self.save_item.clone() else { return };
         let api = context.api();
         api.set_save_error("".into());
-        match save::path(&form.folder, &form.name) {
+        match save::path(&form.folder, &form.name, media_type) {
             Ok(path) => {
                 if context.backend.save(item, path, overwrite) {
                     api.set_saving(true);
                 } else {
-                    api.set_save_error("There is no connection to the gateway.".into());
+                    api.set_save_error(tr!("There is no connection to the gateway.").into());
                 }
             }
             Err(error) => api.set_save_error(format::sentence(&error.to_string()).into()),
@@ -90,11 +91,15 @@ impl DialogsController {
             Ok(()) => {
                 self.save_item = None;
                 context.show_dialog(Dialog::None);
-                context.show_message(Tone::Good, &format!("Saved as {}.", path.display()));
+                context.show_message(Tone::Good, &tr!("Saved as {}.", path.display()));
                 context.saved.download_folder = path.parent().map(Path::to_path_buf);
                 context.save_settings();
             }
-            Err(SaveError::Exists(_)) => context.show_dialog(Dialog::Overwrite),
+            Err(SaveError::Exists(path)) => {
+                // The name with the extension that the file gets.
+                self.path_selected(context, &path);
+                context.show_dialog(Dialog::Overwrite);
+            }
             Err(error) => {
                 context.api().set_save_error(format::sentence(&error.to_string()).into());
                 context.show_dialog(Dialog::Save);

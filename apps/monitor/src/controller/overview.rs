@@ -7,12 +7,12 @@ use std::rc::Rc;
 
 use proto_json::{EcgStatus, Mrn, RecordId, Timestamp};
 use slint::{ComponentHandle, Image, Model, ModelRc, SharedString, VecModel};
-use ui::format;
 use ui::trace::{Colour, Sparkline};
+use ui::{format, tr};
 
 use super::context::Context;
 use crate::messages;
-use crate::overview::{Grid, MAX_TILES, Tile, TileChange, TileOrder};
+use crate::overview::{Area, Grid, MAX_TILES, Tile, TileChange, TileLayout, TileOrder};
 use crate::window::{self, OptionData, Theme, TileData};
 
 /// The maximum number of patients in the drop-down list.
@@ -136,6 +136,7 @@ impl OverviewController {
         if has_changed {
             api.set_tile_width(grid.width);
             api.set_tile_height(grid.height);
+            api.set_tile_layout(grid.layout().into());
             self.redraw_sparklines(context);
         }
     }
@@ -146,6 +147,16 @@ impl OverviewController {
         for (index, tile) in context.overview.iter().take(self.tiles.row_count()).enumerate() {
             if tile.sparkline.is_some() {
                 self.tiles.set_row_data(index, row(context, tile, now).0);
+            }
+        }
+    }
+
+    /// Updates the tiles whose name is split in another way, because another patient has got a similar name.
+    pub(super) fn update_names(&self, context: &Context) {
+        for (index, tile) in context.overview.iter().take(self.tiles.row_count()).enumerate() {
+            let split_name = context.overview.split_name(tile.patient.mrn);
+            if self.tiles.row_data(index).is_some_and(|row| row.name.end != split_name.end.as_str()) {
+                self.tiles.set_row_data(index, row(context, tile, context.now()).0);
             }
         }
     }
@@ -237,13 +248,20 @@ impl OverviewController {
         let options: Vec<OptionData> = found
             .iter()
             .take(MAX_OPTIONS)
-            .map(|tile| messages::patient_option(&tile.patient, context.alarms.get(tile.patient.mrn)))
+            .map(|tile| {
+                let mrn = tile.patient.mrn;
+                messages::patient_option(
+                    &tile.patient,
+                    context.overview.split_name(mrn),
+                    context.alarms.get(mrn),
+                )
+            })
             .collect();
-        let all = format::count(context.overview.len() as u64, "patient", "patients");
+        let all = format::count(context.overview.len() as u64, tr!("patient"), tr!("patients"));
         let note = match (found.len(), context.overview.len()) {
-            (_, 0) => "There are no patients yet.".to_owned(),
-            (0, _) => "No patient has this name or number.".to_owned(),
-            (some, total) if some < total => format!("{some} of {all}"),
+            (_, 0) => tr!("There are no patients yet.").to_owned(),
+            (0, _) => tr!("No patient has this name or number.").to_owned(),
+            (some, total) if some < total => tr!("{} of {}", some, all),
             _ => all,
         };
         self.options.set_vec(options);
@@ -264,23 +282,36 @@ fn row(context: &Context, tile: &Tile, now: Timestamp) -> (TileData, SharedStrin
     let patient = &tile.patient;
     let (alarm, limits) = (context.alarms.get(patient.mrn), context.alarms.limits(patient.mrn));
     let age = messages::short_age(patient, now, context.stale_after);
-    let mut data = messages::tile(patient, alarm, limits, now, context.stale_after);
+    let split_name = context.overview.split_name(patient.mrn);
+    let mut data = messages::tile(patient, split_name, alarm, limits, now, context.stale_after);
     if let Some((_, Some(sparkline))) = &tile.sparkline {
-        // The tile stacks alarm and age under the same condition.
-        let is_stacked = !data.alarm.is_empty() && (data.stale || age.chars().count() > 9);
         data.has_sparkline = true;
-        data.sparkline = sparkline_picture(context, sparkline, is_stacked);
+        data.sparkline = sparkline_picture(context, sparkline);
     }
     (data, age.into())
 }
 
-fn sparkline_picture(context: &Context, sparkline: &Sparkline, is_stacked: bool) -> Image {
-    let api = context.api();
-    let metrics = context.window.global::<window::TileMetrics>();
-    let (width, height) = (api.get_tile_width() - 6.0, api.get_tile_height() - 6.0);
-    let area = metrics.invoke_sparkline_size(width, height, is_stacked);
+fn sparkline_picture(context: &Context, sparkline: &Sparkline) -> Image {
+    let area = context.api().get_tile_layout().sparkline;
     let zoom = context.window.global::<Theme>().get_zoom();
     let size = context.picture_size(area.width.max(20.0) / zoom, area.height.max(10.0) / zoom);
     let colour = if context.is_dark() { SPARKLINE_DARK } else { SPARKLINE_LIGHT };
     Image::from_rgba8_premultiplied(sparkline.draw(size, colour))
+}
+
+impl From<TileLayout> for window::TileLayout {
+    fn from(layout: TileLayout) -> Self {
+        let area = |Area { x, y, width, height }| window::Area { x, y, width, height };
+        window::TileLayout {
+            margin: layout.margin,
+            text_size: layout.text_size,
+            name_top: layout.name_top,
+            digits_size: layout.digits_size,
+            digits: area(layout.digits),
+            sparkline: area(layout.sparkline),
+            age_top: layout.age_top,
+            chip_top: layout.chip_top,
+            chip_height: layout.chip_height,
+        }
+    }
 }

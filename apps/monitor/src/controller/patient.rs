@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use proto_json::{DamagedRecord, Mrn, PatientSummary, PatientUpdated, RecordId, Timestamp};
+use proto_json::{DamagedRecord, MediaType, Mrn, PatientSummary, PatientUpdated, RecordId, Timestamp};
 use slint::{Model, ModelRc, SharedString, VecModel};
-use ui::format;
 use ui::trace::{EcgStyle, TrendStyle};
+use ui::{format, tr};
 
 use super::context::Context;
 use crate::alarms::{Alarm, Severity};
@@ -31,6 +31,7 @@ pub(super) struct PatientController {
 /// A stored file that the user wants to save.
 pub(super) struct SaveOffer {
     pub(super) item: SaveItem,
+    pub(super) media_type: MediaType,
     pub(super) title: &'static str,
     pub(super) file_name: String,
 }
@@ -193,9 +194,9 @@ impl PatientController {
             .unwrap_or_default();
         let unknown = VitalsData {
             mrn: mrn.to_string().into(),
-            name: "Unknown patient".into(),
+            name: tr!("Unknown patient").into(),
             rate: "–".into(),
-            source: "No patient with this number is stored.".into(),
+            source: tr!("No patient with this number is stored.").into(),
             ..VitalsData::default()
         };
         let data = view.summary().map_or(unknown, |patient| VitalsData {
@@ -211,7 +212,7 @@ impl PatientController {
             source: messages::source(patient).into(),
             stale: messages::is_stale(patient, now, context.stale_after),
             severity: messages::severity(alarm.map(|alarm| alarm.severity)),
-            alarm: alarm.map(Alarm::reason).unwrap_or_default().into(),
+            alarm: alarm.map(|alarm| messages::alarm_text(alarm.reason())).unwrap_or_default().into(),
             alarm_state: alarm.map(|alarm| messages::alarm_state(alarm, now)).unwrap_or_default().into(),
             flashes: alarm.is_some_and(|alarm| alarm.flashes(now)),
             can_acknowledge: alarm.is_some_and(|alarm| !alarm.is_acknowledged),
@@ -240,13 +241,15 @@ impl PatientController {
         others.sort_by_key(|(mrn, alarm)| (!alarm.flashes(now), std::cmp::Reverse(alarm.since), *mrn));
         let data = others.first().map_or_else(OtherAlarmData::default, |(mrn, alarm)| OtherAlarmData {
             mrn: mrn.to_string().into(),
-            patient: context.patient_name(*mrn).into(),
+            patient: context.patient_name(*mrn),
             severity: messages::severity(Some(alarm.severity)),
-            text: alarm.reason().into(),
+            text: messages::alarm_text(alarm.reason()).into(),
             flashes: alarm.flashes(now),
             more: match others.len() - 1 {
                 0 => String::new(),
-                more => format!("and {}", format::count(more as u64, "other patient", "other patients")),
+                more => {
+                    tr!("and {}", format::count(more as u64, tr!("other patient"), tr!("other patients")))
+                }
             }
             .into(),
         });
@@ -278,7 +281,7 @@ impl PatientController {
         let rows = view.ecgs().entries().iter().map(|record| messages::ecg_option(record, limits, now));
         set_rows(&self.ecgs, rows);
         let api = context.api();
-        api.set_ecgs_note(messages::list_note(view.ecgs(), view.failure(), "ECG", "ECGs").into());
+        api.set_ecgs_note(messages::list_note(view.ecgs(), view.failure(), tr!("ECG"), tr!("ECGs")).into());
         let selected = view.ecg_id(Side::Selected).map(|id| id.to_string());
         api.set_selected_ecg_key(selected.unwrap_or_default().into());
     }
@@ -288,7 +291,7 @@ impl PatientController {
         let now = context.now();
         let rows = view.images().entries().iter().map(|record| messages::image_option(record, now));
         set_rows(&self.images, rows);
-        let note = messages::list_note(view.images(), view.failure(), "image", "images");
+        let note = messages::list_note(view.images(), view.failure(), tr!("image"), tr!("images"));
         context.api().set_images_note(note.into());
     }
 
@@ -298,10 +301,10 @@ impl PatientController {
         let caption = record.map(|record| messages::image_caption(record, context.now()));
         let (state, message) = match view.image() {
             LoadState::Empty if view.images().is_complete() => {
-                (PaneState::Empty, "No medical images".to_owned())
+                (PaneState::Empty, tr!("No medical images").to_owned())
             }
             LoadState::Empty => (PaneState::Empty, String::new()),
-            LoadState::Loading => (PaneState::Loading, "Loading…".to_owned()),
+            LoadState::Loading => (PaneState::Loading, tr!("Loading…").to_owned()),
             LoadState::Loaded(_) => (PaneState::Shown, String::new()),
             LoadState::Failed(reason) => (PaneState::Failed, format::sentence(reason)),
         };
@@ -434,33 +437,40 @@ impl PatientController {
     }
 
     /// The picture or the signal of an ECG, to be saved.
-    pub(super) fn ecg_to_save(&self, side: Side, is_picture: bool) -> Option<SaveOffer> {
-        let record = &self.view.as_ref()?.ecg(side).get()?.record;
-        let (file, item, title) = if is_picture {
-            (&record.plot, SaveItem::Plot(record.id), "Save the picture of the ECG")
+    pub(super) fn ecg_to_save(&self, context: &Context, side: Side, is_picture: bool) -> Option<SaveOffer> {
+        let view = self.view.as_ref()?;
+        let record = &view.ecg(side).get()?.record;
+        let (item, media_type, title) = if is_picture {
+            record.plot.as_ref()?;
+            let caption = messages::picture_caption(view.summary(), record, context.now());
+            // A picture with a caption is always a PNG file.
+            (SaveItem::Plot(record.id, caption), MediaType::Png, tr!("Save the picture of the ECG"))
         } else {
-            (&record.signal, SaveItem::Signal(record.id), "Save the signal of the ECG")
+            let media_type = record.signal.as_ref()?.media_type;
+            (SaveItem::Signal(record.id), media_type, tr!("Save the signal of the ECG"))
         };
-        let file_name = suggested_name(record.mrn, "ecg", record.at, file.as_ref()?.media_type);
-        Some(SaveOffer { item, title, file_name })
+        let file_name = suggested_name(record.mrn, "ecg", record.at, media_type);
+        Some(SaveOffer { item, media_type, title, file_name })
     }
 
     /// The medical image, to be saved.
     pub(super) fn image_to_save(&self) -> Option<SaveOffer> {
         let record = self.view.as_ref()?.image_record()?;
-        let file_name = suggested_name(record.mrn, "image", record.at, record.file.media_type);
-        Some(SaveOffer { item: SaveItem::Image(record.id), title: "Save the medical image", file_name })
+        let media_type = record.file.media_type;
+        let file_name = suggested_name(record.mrn, "image", record.at, media_type);
+        let item = SaveItem::Image(record.id);
+        Some(SaveOffer { item, media_type, title: tr!("Save the medical image"), file_name })
     }
 }
 
 /// The state of an ECG pane, and its message if no ECG is shown.
 fn ecg_state(view: &PatientView, side: Side) -> (PaneState, String) {
     match (view.ecg(side), side) {
-        (LoadState::Empty, Side::Latest) => (PaneState::Empty, "No ECG yet".to_owned()),
+        (LoadState::Empty, Side::Latest) => (PaneState::Empty, tr!("No ECG yet").to_owned()),
         (LoadState::Empty, Side::Selected) => {
-            (PaneState::Empty, "Select an ECG to compare it with the latest one.".to_owned())
+            (PaneState::Empty, tr!("Select an ECG to compare it with the latest one.").to_owned())
         }
-        (LoadState::Loading, _) => (PaneState::Loading, "Loading…".to_owned()),
+        (LoadState::Loading, _) => (PaneState::Loading, tr!("Loading…").to_owned()),
         (LoadState::Failed(reason), _) => (PaneState::Failed, format::sentence(reason)),
         (LoadState::Loaded(_), _) => (PaneState::Shown, String::new()),
     }

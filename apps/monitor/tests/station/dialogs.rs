@@ -74,8 +74,61 @@ fn ecg_is_saved_as_picture_and_as_signal() {
         let plot = gateway.plot(id).await.unwrap().bytes(1 << 24).await.unwrap();
         (plot, gateway.signal(id).await.unwrap().bytes(1 << 24).await.unwrap())
     });
-    assert_eq!(fs::read(folder.join("a.png")).unwrap(), plot);
     assert_eq!(fs::read(folder.join("a.csv")).unwrap(), signal);
+    let load = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().into_rgb8();
+    let (plot, saved) = (load(&plot), load(&fs::read(folder.join("a.png")).unwrap()));
+    let above = saved.height() - plot.height();
+    assert!(above > 30, "there is a caption");
+    let below = image::imageops::crop_imm(&saved, 0, above, plot.width(), plot.height()).to_image();
+    assert!(below == plot, "the plot is unchanged");
+    // The caption is that of this patient and this time: written again, it looks the same.
+    let recorded = screen.run(async { gateway.ecg(id).await.unwrap().unwrap() }).at;
+    let caption = |name: &str| {
+        let title = format!("{name} · MRN 7");
+        let detail = format!("Recorded {}", ui::format::date_time_zone(recorded));
+        let mut file = std::io::Cursor::new(Vec::new());
+        plot.write_to(&mut file, ImageFormat::Png).unwrap();
+        load(&ui::Caption { title, detail }.write_above(&file.into_inner()).unwrap())
+    };
+    assert!(saved == caption("Ann") && saved != caption("Ben"));
+}
+
+#[test]
+fn saved_files_have_the_extension_of_their_content_and_are_private() {
+    let screen = Screen::start();
+    screen.strip(7, "Ann", 75.0, 1);
+    screen.store(7, &image("scan.jpg", picture(64, 3, ImageFormat::Jpeg)));
+    screen.open("Ann");
+    screen.until("the analysis", |screen| screen.value("Latest ECG").contains(" bpm"));
+    screen.until("the image", |screen| screen.has("Medical image"));
+    let folder = screen.folder().join("saved");
+    fs::create_dir(&folder).unwrap();
+    for (button, typed, name) in [
+        ("Save picture: latest ECG", "a.csv", "a.png"),
+        ("Save signal: latest ECG", "b", "b.csv"),
+        ("Save the medical image", "c.png", "c.jpg"),
+    ] {
+        screen.press(button);
+        screen.fill("Folder", &folder.to_string_lossy());
+        screen.fill("File name", typed);
+        screen.press("Save");
+        screen.until(name, |_| folder.join(name).exists());
+        screen.until("closed", |screen| !screen.has("File name"));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(folder.join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
+    // The name of the existing file is asked about, not the typed one.
+    screen.press("Save signal: latest ECG");
+    screen.fill("Folder", &folder.to_string_lossy());
+    screen.fill("File name", "b");
+    screen.press("Save");
+    screen.until("the question", |screen| screen.has("Replace the file?"));
+    assert!(screen.description("Replace the file?").contains("b.csv"));
 }
 
 #[test]

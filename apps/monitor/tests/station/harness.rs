@@ -251,6 +251,7 @@ fn args(folder: &TempDir, system: &System) -> Args {
     let mut args = Args::default();
     args.connection.gateway = Some(system.url());
     args.connection.settings = Some(folder.path().join("monitor.json"));
+    args.window.language = Some(ui::Language::English);
     args
 }
 

@@ -5,6 +5,7 @@ use monitor::window::{Api, TileFocus};
 use slint::ComponentHandle;
 use slint::platform::Key;
 
+use crate::fixture::System;
 use crate::harness::Screen;
 
 #[test]
@@ -110,4 +111,32 @@ fn every_control_has_a_role_and_a_label() {
     screen.key(Key::Escape);
     screen.control("l");
     named(&screen, 13);
+}
+
+#[test]
+fn letter_keys_work_after_a_tile_was_opened_with_the_keyboard() {
+    let screen = Screen::start();
+    screen.strip(1, "Ann", 75.0, 1);
+    screen.until("Ann", |screen| screen.tiles().len() == 1);
+    screen.key(Key::RightArrow);
+    screen.key(Key::Return);
+    screen.until("the ECG", |screen| {
+        screen.has("latest ECG") && screen.description("latest ECG").contains(" beats")
+    });
+    screen.key("f");
+    assert!(screen.has("Frozen ECG"), "the tile that had the focus is gone");
+    // With Shift or Caps Lock.
+    screen.key("F");
+    assert!(!screen.has("Frozen ECG"));
+}
+
+#[test]
+fn full_screen_is_switched_with_f11() {
+    let screen = Screen::with_system(System::standalone(), |args| args.window.fullscreen = true);
+    let is_full = |screen: &Screen| screen.window().window().is_fullscreen();
+    assert!(is_full(&screen), "--fullscreen");
+    screen.key(Key::F11);
+    assert!(!is_full(&screen));
+    screen.key(Key::F11);
+    assert!(is_full(&screen));
 }

@@ -109,6 +109,7 @@ impl Fixture {
         args.outbox.get_or_insert(self.folder.path().join("outbox"));
         args.connection.settings.get_or_insert(self.folder.path().join("settings.json"));
         args.connection.gateway.get_or_insert(self.gateway.clone());
+        args.window.language.get_or_insert(ui::Language::English);
         let has_quit = Rc::clone(&self.has_quit);
         let app = App::new(&args, self.dialogs.clone(), Box::new(move || has_quit.set(true))).unwrap();
         app.window().window().set_size(slint::PhysicalSize::new(1180, 760));
@@ -256,7 +257,7 @@ impl Fixture {
     /// Selects the file type and adds a file by its path.
     pub(crate) fn add(&self, kind: &str, path: &std::path::Path) {
         self.press(kind);
-        self.type_into("Path of a file", path.to_str().unwrap());
+        self.type_into("File path", path.to_str().unwrap());
         self.api(|api| api.invoke_add_path(path.to_str().unwrap().into()));
     }
 

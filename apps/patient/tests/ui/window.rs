@@ -118,6 +118,10 @@ fn shortcuts_work_and_are_disabled_behind_a_dialog() {
         assert!(app.has("Gateway address"));
         app.keys(&[Key::Escape.into()]);
         next_turn().await;
+        app.keys(&[Key::F11.into()]);
+        assert!(app.window().window().is_fullscreen());
+        app.keys(&[Key::F11.into()]);
+        assert!(!app.window().window().is_fullscreen());
         app.keys(&[Key::F1.into()]);
         assert!(app.has("About Bedside Patient"));
         let text = app.labels().join("\n");
@@ -237,7 +241,7 @@ fn messages_do_not_move_the_fields_of_the_form() {
     run_isolated("window::messages_do_not_move_the_fields_of_the_form", || async {
         let app = Fixture::new(NOWHERE);
         let places = |app: &Fixture| {
-            ["Medical record number", "Name", "Path of a file", "Upload"].map(|label| {
+            ["Medical record number", "Name", "File path", "Upload"].map(|label| {
                 let place = app.all(label)[0].absolute_position();
                 (place.x, place.y)
             })

@@ -4,7 +4,9 @@
 
 mod time;
 
-pub use time::{age, date_time, duration, minute_or_date, parse_time, time_of_day, time_or_date};
+pub use time::{
+    age, date_time, date_time_zone, duration, minute_or_date, parse_time, time_of_day, time_or_date,
+};
 
 /// A heart rate in whole beats per minute, without the unit. A dash if there is none.
 #[must_use]

@@ -2,12 +2,14 @@
 
 use proto_json::Timestamp;
 
+use crate::tr;
+
 /// An age in milliseconds: `now`, `42 s`, `7 min`, `3 h 05 min`, `2 d`. A negative age is `now`.
 #[must_use]
 pub fn age(millis: i64) -> String {
     let seconds = millis / 1000;
     match seconds {
-        ..1 => "now".to_owned(),
+        ..1 => tr!("now").to_owned(),
         1..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min", seconds / 60),
         3_600..86_400 => format!("{} h {:02} min", seconds / 3_600, seconds / 60 % 60),
@@ -43,6 +45,18 @@ pub fn time_of_day(at: Timestamp) -> String {
 #[must_use]
 pub fn date_time(at: Timestamp) -> String {
     at.local_seconds()
+}
+
+/// The local date and time with the offset from UTC and the time zone: `2026-03-14 14:03:22 +01:00 (Europe/Berlin)`.
+#[must_use]
+pub fn date_time_zone(at: Timestamp) -> String {
+    let zone = jiff::tz::TimeZone::system();
+    let Ok(time) = jiff::Timestamp::from_millisecond(at.as_millis()) else { return date_time(at) };
+    let text = time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string();
+    match zone.iana_name() {
+        Some(name) => format!("{text} ({name})"),
+        None => text,
+    }
 }
 
 /// The local time of day, preceded by the date unless it is the date of `now`.
@@ -110,6 +124,15 @@ mod tests {
             ["9.8 s", "59.9 s", "1 min 00 s", "5 min 20 s", "24 h 00 min"]
         );
         assert_eq!(duration(f64::NAN), "–");
+    }
+
+    #[test]
+    fn time_zone_is_part_of_the_full_time() {
+        let at = Timestamp::from_calendar((2026, 3, 14), (15, 9, 26, 0), None).unwrap();
+        let full = date_time_zone(at);
+        assert!(full.starts_with("2026-03-14 15:09:26 "), "{full}");
+        let offset = full.split(' ').nth(2).unwrap();
+        assert!(offset.len() == 6 && offset.starts_with(['+', '-']) && offset.contains(':'), "{full}");
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl TrendStyle {
         line: Colour::opaque(0x3d_f0_7a),
         band: Colour::opaque(0x3d_f0_7a).with_alpha(60),
         limit: Colour::opaque(0xf2_c9_4c),
-        critical: Colour::opaque(0xff_5a_5a),
+        critical: Colour::opaque(0xff_80_60),
         beyond: Colour::opaque(0xf2_c9_4c).with_alpha(16),
         cursor: Colour::opaque(0xd8_e4_ee).with_alpha(170),
     };
@@ -50,7 +50,7 @@ impl TrendStyle {
         line: Colour::opaque(0x0b_7a_3c),
         band: Colour::opaque(0x0b_7a_3c).with_alpha(48),
         limit: Colour::opaque(0xc2_8a_00),
-        critical: Colour::opaque(0xd1_2f_2f),
+        critical: Colour::opaque(0xd6_1f_26),
         beyond: Colour::opaque(0xe0_a8_00).with_alpha(22),
         cursor: Colour::opaque(0x2a_3a_48).with_alpha(170),
     };

@@ -186,6 +186,13 @@ impl Canvas {
         assert!(cut.is_empty(), "{state}: numbers are cut off:\n{}", cut.join("\n"));
     }
 
+    /// How each text that is cut off is cut.
+    pub fn cut_texts(&self, state: &str) -> Vec<String> {
+        let texts = self.texts();
+        assert!(texts.len() > 10, "{state}: there have to be texts");
+        texts.iter().filter_map(VisibleText::cut).map(|cut| format!("{state}: {cut}")).collect()
+    }
+
     /// The pixels of the screen.
     pub fn pixels(&self) -> Vec<Rgb8Pixel> {
         self.pixels.borrow().clone()
