@@ -130,7 +130,7 @@ pub(crate) fn headers(folder: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 /// Extension of the file with the reference beats.
-fn reference(header: &Path) -> Option<&'static str> {
+pub(crate) fn reference(header: &Path) -> Option<&'static str> {
     REFERENCES.into_iter().find(|extension| header.with_extension(extension).is_file())
 }
 

@@ -15,7 +15,7 @@ pub use evidence::{EVIDENCE_FEATURES, EVIDENCE_WEIGHTS, EvidenceWeights, evidenc
 pub use indices::Indices;
 
 use crate::analysis::{Quality, QualitySegment};
-use crate::detect::Detection;
+use crate::detect::{Detection, supported_rate};
 
 /// Length of the segments that receive a quality.
 const SEGMENT_S: f64 = 10.0;
@@ -62,11 +62,6 @@ pub fn indices(samples: &[f32], rate: f64, beats: &[Detection]) -> Indices {
     Indices::new(samples, rate, 0, beats)
 }
 
-/// Limits a rate to the range that the detector accepts.
-fn sensible(rate: f64) -> f64 {
-    if rate.is_nan() { 250.0 } else { rate.clamp(10.0, 100_000.0) }
-}
-
 /// Appends the quality of the segments of a continuous signal that starts at `start_s`. Returns whether one
 /// of them has the minimum evidence of a strip.
 pub(crate) fn assess(
@@ -76,7 +71,7 @@ pub(crate) fn assess(
     beats: &[Detection],
     out: &mut Vec<QualitySegment>,
 ) -> bool {
-    let rate = sensible(rate);
+    let rate = supported_rate(rate);
     let total = samples.len() as f64 / rate;
     let count = (((total - MIN_SEGMENT_S) / SEGMENT_S).ceil()).max(1.0) as usize;
     let mut beat = 0;
