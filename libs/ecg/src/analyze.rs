@@ -31,7 +31,7 @@ pub fn analyze(strip: &Strip) -> Analysis {
             }
             from = part.range.end;
             let recorded = &samples[part.range.clone()];
-            let cleaned = if part.pulses.is_empty() { None } else { pacing::remove(recorded, rate_hz).cleaned };
+            let cleaned = (!part.pulses.is_empty()).then(|| pacing::remove(recorded, rate_hz));
             let cleaned = cleaned.as_deref().unwrap_or(recorded);
             let first = quality_segments.len();
             let start_s = time_s(part.range.start);

@@ -52,14 +52,6 @@ const MIN_PULSES: usize = 3;
 /// Input is processed in pieces of this length.
 const PIECE: usize = 4096;
 
-/// Pulses of a signal, and the signal without them.
-pub(crate) struct Pacing {
-    /// Sample index of each pulse.
-    pub(crate) pulses: Vec<usize>,
-    /// The signal without pulses. `None` if there are none.
-    pub(crate) cleaned: Option<Vec<f32>>,
-}
-
 /// A pulse in a signal.
 #[derive(Debug, Clone)]
 struct Pulse {
@@ -107,20 +99,13 @@ pub(crate) struct PulseRemover {
     ended: bool,
 }
 
-/// Finds and removes the pulses of a signal of `rate` samples per second.
-pub(crate) fn remove(samples: &[f32], rate: f64) -> Pacing {
-    if rate < MIN_RATE_HZ {
-        return Pacing { pulses: Vec::new(), cleaned: None };
-    }
+/// Returns a signal of `rate` samples per second without its pulses.
+pub(crate) fn remove(samples: &[f32], rate: f64) -> Vec<f32> {
     let mut remover = PulseRemover::new(rate);
     let mut cleaned = Vec::with_capacity(samples.len());
-    for piece in samples.chunks(PIECE) {
-        remover.push(piece, |samples| cleaned.extend_from_slice(samples));
-    }
+    remover.push(samples, |samples| cleaned.extend_from_slice(samples));
     remover.end(|samples| cleaned.extend_from_slice(samples));
-    let pulses: Vec<usize> = remover.found().map(|pulse| pulse as usize).collect();
-    let cleaned = (!pulses.is_empty()).then_some(cleaned);
-    Pacing { pulses, cleaned }
+    cleaned
 }
 
 /// Whether pulses and beats dissociate: too few pulses are followed by a beat at a constant delay.

@@ -10,6 +10,9 @@ use crate::detect::{Change, Detection, Detector, supported_rate};
 use crate::lead_off::{LeadOff, LeadState, MIN_FLAT_S};
 use crate::pacing::PulseRemover;
 
+/// Largest delay in seconds between an R peak and its provisional report, without the length of a push.
+pub(crate) const PROVISIONAL_DELAY_S: f64 = 0.3;
+
 /// Something that happened in a lead. Samples are counted from the start of the lead.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum LeadEvent {
@@ -128,6 +131,10 @@ impl Lead {
         fill.clear();
         fill.resize(missing, self.last);
         let before = self.count - missing as u64;
+        if let Some(part) = &mut self.part {
+            let delay = (PROVISIONAL_DELAY_S * self.rate) as u64;
+            part.detector.withhold_before((self.count + 1).saturating_sub(part.start + delay));
+        }
         let mut fed = 0;
         for index in 0..missing {
             if let LeadState::Lost(run) = self.lead_off.push(self.last) {
@@ -161,6 +168,7 @@ impl Lead {
         self.lead_off = LeadOff::new(self.rate);
         let Some(mut part) = self.part.take() else { return };
         let Part { pacing, detector, .. } = &mut part;
+        detector.withhold_before(u64::MAX);
         pacing.end(|samples| detector.advance(samples));
         detector.end();
         part.report(out);
@@ -172,6 +180,7 @@ impl Lead {
         let Some(mut part) = self.part.take() else { return };
         let length = end.saturating_sub(part.start);
         let Part { pacing, detector, .. } = &mut part;
+        detector.withhold_before(u64::MAX);
         pacing.end_before(length, |samples| detector.advance(samples));
         detector.end_before(length);
         part.report(out);

@@ -28,7 +28,7 @@
 //! - Memory is bounded: see [`Stream::heap_bytes`].
 
 use crate::detect::{Change, Detection};
-use crate::parts::{Lead, LeadEvent};
+use crate::parts::{self, Lead, LeadEvent};
 
 /// Weight of a new beat in the mean confidence of a lead: about the last 16 beats count.
 const CONFIDENCE_STEP: f32 = 0.06;
@@ -94,7 +94,7 @@ struct StreamLead {
 
 impl Stream {
     /// Largest delay in seconds between an R peak and the report of its provisional beat, without the length of a push.
-    pub const PROVISIONAL_DELAY_S: f64 = 0.3;
+    pub const PROVISIONAL_DELAY_S: f64 = parts::PROVISIONAL_DELAY_S;
     /// Largest delay in seconds between an R peak and the report of its final beat, without the length of a push.
     pub const FINAL_DELAY_S: f64 = 4.8;
 

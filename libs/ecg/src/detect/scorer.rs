@@ -100,11 +100,14 @@ struct Window {
     /// Typical height. Zero before the first selection.
     level: f32,
     typical_energy: Option<f32>,
-    noise_floor: f32,
+    /// `None` until a candidate needs it.
+    noise_floor: Option<f32>,
     /// Accepted beats and the selected ones of the window; the number of the former.
     known: Vec<KnownBeat>,
     accepted: usize,
     undecided: Vec<(Candidate, Products)>,
+    /// Products with the present templates, by position.
+    products: Vec<(usize, Products)>,
 }
 
 /// Everything learned from the signal so far.
@@ -153,11 +156,14 @@ impl Scorer {
     ) {
         let decided =
             self.last.map_or(0, |last| candidates.partition_point(|candidate| candidate.at <= last.at));
-        let undecided = candidates[decided..]
-            .iter()
-            .filter(|candidate| candidate.height > tuning.floor * window.level)
-            .map(|candidate| (*candidate, self.templates.products(signal, candidate.at - signal.dropped)));
-        window.undecided.extend(undecided);
+        let first = candidates.get(decided).map_or(usize::MAX, |candidate| candidate.at);
+        let old = window.products.partition_point(|(at, _)| *at < first);
+        window.products.drain(..old);
+        let floor = tuning.floor * window.level;
+        for candidate in candidates[decided..].iter().filter(|candidate| candidate.height > floor) {
+            let products = self.products(&mut window.products, signal, candidate.at);
+            window.undecided.push((*candidate, products));
+        }
         adjust_dense_rhythms(&mut window.undecided, candidates, signal, end);
         let t_wave = TWave::look_for(candidates, ln(window.level), signal.dropped == 0);
         let repeated = repeated(&window.undecided, signal);
@@ -167,7 +173,8 @@ impl Scorer {
             window.scored.clear();
             window.lattice.clear();
             // Noise around most beats, so that a run of unknown beats does not count as noise.
-            window.noise_floor = noise_floor(signal, &window.known, end);
+            window.noise_floor =
+                repeated.contains(&true).then(|| noise_floor(signal, &window.known, end));
             let beats = &window.known[window.accepted..];
             window.context = Context::new(self.rhythm(beats, tuning), t_wave);
             let mut first = 0;
@@ -199,6 +206,22 @@ impl Scorer {
         }
     }
 
+    /// Products at a position, from those that are already known or else computed and added to them.
+    fn products(&self, known: &mut Vec<(usize, Products)>, signal: &Signal, at: usize) -> Products {
+        let index = known.partition_point(|(other, _)| *other < at);
+        if let Some((_, products)) = known.get(index).filter(|(other, _)| *other == at) {
+            return *products;
+        }
+        let products = self.templates.products(signal, at - signal.dropped);
+        known.insert(index, (at, products));
+        products
+    }
+
+    /// Forgets what was computed from the signal for candidates, because its end has changed.
+    pub(crate) fn forget_products(&mut self) {
+        self.window.products.clear();
+    }
+
     /// Scores a candidate.
     #[allow(clippy::too_many_arguments, reason = "a candidate, its measurements and what they are compared with")]
     fn scored(
@@ -213,11 +236,12 @@ impl Scorer {
     ) -> Scored {
         let fit = self.templates.fit(products, noise, tuning);
         let energy = energy_at(signal, candidate.at);
-        let floor = window.noise_floor;
-        let wide = window
-            .typical_energy
-            .filter(|_| repeated)
-            .map_or(0.0, |typical| wide(energy, noise[0].min(floor), floor, typical, tuning));
+        let wide = match (window.typical_energy, window.noise_floor) {
+            (Some(typical), Some(floor)) if repeated => {
+                wide(energy, noise[0].min(floor), floor, typical, tuning)
+            }
+            _ => 0.0,
+        };
         let score = score(candidate, candidate.ln_height - ln(window.level), fit, tuning) + wide;
         Scored { candidate: *candidate, score, fit, noise, energy, clean: clean(fit, tuning) }
     }
@@ -251,7 +275,7 @@ impl Scorer {
         if window.level <= 0.0 || candidate.height <= tuning.floor * window.level {
             return false;
         }
-        let products = self.templates.products(signal, candidate.at - signal.dropped);
+        let products = self.products(&mut window.products, signal, candidate.at);
         let mut added = [(*candidate, products)];
         adjust_dense_rhythms(&mut added, candidates, signal, end);
         let [(candidate, products)] = &added;
@@ -261,6 +285,9 @@ impl Scorer {
             .rev()
             .take_while(|other| candidate.at - other.candidate.at <= RUN_INTERVAL.1)
             .any(|other| repeats(&other.candidate, candidate, signal));
+        if repeated && window.noise_floor.is_none() {
+            window.noise_floor = Some(noise_floor(signal, &window.known, end));
+        }
         // Like a selection: the noise is measured again once the candidate is known to be a beat or not.
         for pass in 0..PASSES {
             let noise = if pass == 0 {
@@ -282,18 +309,25 @@ impl Scorer {
 
     /// Memory on the heap in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let Window { scored, picked, known, undecided, .. } = &self.window;
+        let Window { scored, picked, known, undecided, products, .. } = &self.window;
         // The lattice has two values and an index per candidate.
         (size_of::<Scored>() + 32) * scored.capacity()
             + size_of::<usize>() * picked.capacity()
             + size_of::<KnownBeat>() * (known.capacity() + self.recent.capacity())
             + size_of::<(Candidate, Products)>() * undecided.capacity()
+            + size_of::<(usize, Products)>() * products.capacity()
             + 4 * self.intervals.capacity()
     }
 
     /// The beats of the last selection, in order of time.
     pub(crate) fn selected(&self) -> impl Iterator<Item = &Scored> {
         self.window.picked.iter().map(|index| &self.window.scored[*index])
+    }
+
+    /// How much better the selection is than the best one without the latest candidate.
+    pub(crate) fn margin(&self, tuning: &Tuning) -> f32 {
+        let Window { scored, lattice, context, .. } = &self.window;
+        lattice.margin(scored, context, tuning)
     }
 
     /// The latest beat of the last selection.
@@ -335,6 +369,7 @@ impl Scorer {
             let change = ln(beat.energy / energy).clamp(-2.0 * LEVEL_CHANGE, 2.0 * LEVEL_CHANGE);
             self.energy = Some(energy * (change * step).exp());
         }
+        self.window.products.clear();
         self.templates.learn(signal, candidate.at - signal.dropped, confidence, *noise, tuning);
     }
 

@@ -23,6 +23,9 @@ const BACK: usize = work_samples(6.0);
 const FORGET: usize = work_samples(16.0);
 /// A candidate is used once this much signal after it is known: what its comparison with the templates needs.
 const MARGIN: usize = work_samples(0.136);
+/// Change of the margin of a provisional beat with each wrong one, and its largest value.
+const MARGIN_STEP: f32 = 0.2;
+const MAX_MARGIN: f32 = 3.0;
 /// Largest distance of the R peak from the peak of the envelope.
 const PEAK_REACH_S: f64 = 0.06;
 /// Input is processed in pieces of this length, so that a long signal is not copied as a whole.
@@ -71,7 +74,7 @@ pub struct Detector {
     input_dropped: u64,
     last_finite: f32,
     signal: Signal,
-    /// Number of working samples analysed, and number searched for peaks.
+    /// Number of working samples analysed, number of steps, and number of working samples searched for peaks.
     analysed: usize,
     steps: usize,
     searched: usize,
@@ -83,8 +86,8 @@ pub struct Detector {
     scorer: Scorer,
     /// Earliest position of the next final beat.
     next_final: usize,
-    /// Provisional beats that are neither final nor retracted, in order of time. `None` if they are not wanted.
-    provisional: Option<Vec<Reported>>,
+    /// `None` if provisional beats are not wanted.
+    provisional: Option<Provisional>,
     out: Vec<Change>,
 }
 
@@ -97,13 +100,40 @@ impl Change {
     }
 }
 
-/// A provisional beat.
+/// Provisional beats, and the margin that they need. What a P wave or a T wave reaches without the signal after it differs
+/// between hearts, so the margin is learned from the beats that turned out to be wrong, and from those that were withheld.
+#[derive(Debug, Clone, Default)]
+struct Provisional {
+    /// Candidates that were selected when they were new and are not final yet, in order of time.
+    tentative: Vec<Tentative>,
+    least_margin: f32,
+    /// Beats whose R peak is before this input sample are not reported.
+    earliest: u64,
+}
+
+/// A candidate that was selected when it was new.
 #[derive(Debug, Clone, Copy)]
-struct Reported {
+struct Tentative {
     /// Position in working samples.
     at: usize,
-    /// Input sample of the R peak.
-    sample: u64,
+    /// Input sample of the R peak of a reported beat that has not been retracted.
+    reported: Option<u64>,
+    was_reported: bool,
+}
+
+impl Provisional {
+    /// Learns from the candidates before `commit`, for which the decision is final.
+    fn learn(&mut self, commit: usize, is_final: impl Fn(usize) -> bool) {
+        let decided = self.tentative.partition_point(|tentative| tentative.at < commit);
+        for tentative in self.tentative.drain(..decided) {
+            match (tentative.was_reported, is_final(tentative.at)) {
+                (true, false) => self.least_margin += MARGIN_STEP,
+                (false, true) => self.least_margin -= MARGIN_STEP,
+                _ => {}
+            }
+            self.least_margin = self.least_margin.clamp(0.0, MAX_MARGIN);
+        }
+    }
 }
 
 /// Clamps a rate to the supported ones, so that memory stays bounded.
@@ -157,7 +187,7 @@ impl Detector {
 
     /// Like [`Detector::new`], with provisional beats.
     pub(crate) fn with_provisional_beats(sample_rate_hz: f64) -> Self {
-        Detector { provisional: Some(Vec::new()), ..Detector::new(sample_rate_hz) }
+        Detector { provisional: Some(Provisional::default()), ..Detector::new(sample_rate_hz) }
     }
 
     /// Processes samples and returns the beats that are final. A sample that is not finite is replaced by the
@@ -182,6 +212,14 @@ impl Detector {
             + size_of::<Candidate>() * self.candidates.capacity()
             + size_of::<Change>() * self.out.capacity()
             + self.scorer.heap_bytes()
+    }
+
+    /// From now on, beats whose R peak is before the input sample `earliest` are reported as final only, because it is too late
+    /// for a provisional report.
+    pub(crate) fn withhold_before(&mut self, earliest: u64) {
+        if let Some(provisional) = &mut self.provisional {
+            provisional.earliest = provisional.earliest.max(earliest);
+        }
     }
 
     /// Decisions since the last call.
@@ -210,7 +248,7 @@ impl Detector {
                 self.steps += 1;
                 let end = self.analysed;
                 self.judge(end);
-                let learn = if self.steps % LEARN_STEPS == 0 { end.saturating_sub(LEARN_AHEAD) } else { 0 };
+                let learn = if self.steps.is_multiple_of(LEARN_STEPS) { end.saturating_sub(LEARN_AHEAD) } else { 0 };
                 self.step(end, (end + 1).saturating_sub(MARGIN), end.saturating_sub(AHEAD), learn);
             }
             self.judge(self.signal.end());
@@ -239,10 +277,11 @@ impl Detector {
             self.peaks.retain(|at| *at < valid);
             self.candidates.truncate(self.candidates.partition_point(|candidate| candidate.at < valid));
             self.settled = self.settled.min(self.candidates.len());
+            self.scorer.forget_products();
             self.end();
         }
-        let rest = self.provisional.iter_mut().flat_map(|reported| reported.drain(..));
-        self.out.extend(rest.map(|reported| Change::Retracted(reported.sample)));
+        let rest = self.provisional.iter_mut().flat_map(|provisional| provisional.tentative.drain(..));
+        self.out.extend(rest.filter_map(|tentative| tentative.reported).map(Change::Retracted));
     }
 
     /// Searches peaks in the signal up to `search`, which is known up to `end`.
@@ -288,6 +327,11 @@ impl Detector {
                 self.out.push(Change::Retracted(sample));
             }
         }
+        self.next_final = self.next_final.max(commit);
+        if let Some(provisional) = &mut self.provisional {
+            let selected = |at| self.scorer.selected().any(|beat| beat.candidate.at == at);
+            provisional.learn(commit, selected);
+        }
         for index in 0..self.scorer.selected_count() {
             let beat = self.scorer.selected_at(index);
             if beat.candidate.at >= learn {
@@ -300,9 +344,8 @@ impl Detector {
 
     /// Removes a provisional beat. Returns its R peak.
     fn take_reported(&mut self, at: usize) -> Option<u64> {
-        let reported = self.provisional.as_mut()?;
-        let index = reported.iter().position(|reported| reported.at == at)?;
-        Some(reported.remove(index).sample)
+        let tentative = &mut self.provisional.as_mut()?.tentative;
+        tentative.iter_mut().find(|tentative| tentative.at == at)?.reported.take()
     }
 
     fn report(&mut self, beat: &Scored) {
@@ -332,25 +375,29 @@ impl Detector {
             self.retract_unselected();
             if let Some(beat) = self.scorer.last_selected().filter(|beat| beat.candidate.at == at) {
                 let detection = self.detection(&beat);
-                if let Some(reported) = &mut self.provisional {
-                    reported.push(Reported { at, sample: detection.sample });
+                let margin = self.scorer.margin(&self.tuning);
+                let Some(provisional) = &mut self.provisional else { return };
+                if detection.sample < provisional.earliest {
+                    continue;
                 }
-                self.out.push(Change::Provisional(detection));
+                let was_reported = margin >= provisional.least_margin;
+                let reported = was_reported.then_some(detection.sample);
+                provisional.tentative.push(Tentative { at, reported, was_reported });
+                if was_reported {
+                    self.out.push(Change::Provisional(detection));
+                }
             }
         }
     }
 
     /// Retracts the provisional beats that are no longer selected.
     fn retract_unselected(&mut self) {
-        let Some(reported) = &mut self.provisional else { return };
-        let (scorer, out) = (&self.scorer, &mut self.out);
-        reported.retain(|reported| {
-            let selected = scorer.selected().any(|beat| beat.candidate.at == reported.at);
-            if !selected {
-                out.push(Change::Retracted(reported.sample));
+        let Some(provisional) = &mut self.provisional else { return };
+        for tentative in provisional.tentative.iter_mut().filter(|tentative| tentative.reported.is_some()) {
+            if !self.scorer.selected().any(|beat| beat.candidate.at == tentative.at) {
+                self.out.extend(tentative.reported.take().map(Change::Retracted));
             }
-            selected
-        });
+        }
     }
 
     fn detection(&self, beat: &Scored) -> Detection {

@@ -171,6 +171,18 @@ impl Lattice {
         choice
     }
 
+    /// Difference between the best sequence that ends with the last of `scored` and the best one without it.
+    pub(crate) fn margin(&self, scored: &[Scored], context: &Context, tuning: &Tuning) -> f32 {
+        let Some((last, earlier)) = scored.split_last() else { return 0.0 };
+        let pairs = Pairs::new(context, tuning);
+        let others = earlier.iter().enumerate().map(|(index, other)| {
+            let gap = last.candidate.at - other.candidate.at;
+            let missing = |rhythm| pairs.missing(gap, rhythm, pairs.hidden(other.clean));
+            self.best[index].0 - context.rhythm.map_or(0.0, missing)
+        });
+        self.best[earlier.len()].0 - others.fold(0.0, f32::max)
+    }
+
     /// Writes the indices of the most plausible sequence of `scored` to `picked`.
     pub(crate) fn path(&self, scored: &[Scored], context: &Context, tuning: &Tuning, picked: &mut Vec<usize>) {
         picked.clear();
