@@ -4,8 +4,8 @@
 //! from a lead that is off. A signal without any noise, such as a generated one, is treated differently: its
 //! baseline may be constant, so a constant line counts only if it lasts longer than a pause can.
 //!
-//! The signal arrives sample by sample. A decision depends on the last seconds before the constant line alone, so a stream
-//! and a whole recording give the same parts.
+//! The signal arrives sample by sample. A decision depends on the last seconds before the constant line alone, so a
+//! stream and a whole recording give the same parts.
 
 /// Shortest constant line that counts as lead off.
 pub(crate) const MIN_FLAT_S: f64 = 0.5;
@@ -23,7 +23,8 @@ const HISTORY_S: f64 = 10.0;
 pub(crate) enum LeadState {
     /// The lead records.
     On,
-    /// The lead is off since this many samples, the present one included. This is the first sample at which this is certain.
+    /// The lead is off since this many samples, the present one included. This is the first sample at which this is
+    /// certain.
     Lost(usize),
     /// The lead is still off.
     Off,

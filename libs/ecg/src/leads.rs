@@ -1,11 +1,12 @@
 //! Limb leads III, aVR, aVL and aVF, derived from leads I and II.
 //!
-//! The limb leads are differences of the potentials of three electrodes, so two of them determine the others. III = II - I is
-//! Einthoven's law (W. Einthoven, G. Fahr and A. de Waart, Pflügers Archiv 150, 275-315, 1913). The augmented leads are
-//! aVR = -(I + II) / 2, aVL = I - II / 2 and aVF = II - I / 2 (E. Goldberger, American Heart Journal 23, 483-492, 1942).
+//! The limb leads are differences of the potentials of three electrodes, so two of them determine the others. III = II
+//! - I is Einthoven's law (W. Einthoven, G. Fahr and A. de Waart, Pflügers Archiv 150, 275-315, 1913). The augmented
+//! leads are aVR = -(I + II) / 2, aVL = I - II / 2 and aVF = II - I / 2 (E. Goldberger, American Heart Journal 23,
+//! 483-492, 1942).
 //!
-//! Both leads must be recorded at the same time with the same amplification and filters. A derived lead exists where both
-//! leads have samples. Precordial leads cannot be derived.
+//! Both leads must be recorded at the same time with the same amplification and filters. A derived lead exists where
+//! both leads have samples. Precordial leads cannot be derived.
 
 use crate::strip::{RowCounts, Segment, Strip};
 
@@ -30,7 +31,8 @@ pub fn derive(one: f32, two: f32) -> [f32; 4] {
     [two - one, -(one + two) / 2.0, one - two / 2.0, two - one / 2.0]
 }
 
-/// III, aVR, aVL and aVF where both `one` (lead I) and `two` (lead II) have samples. Start times are rounded to whole samples.
+/// III, aVR, aVL and aVF where both `one` (lead I) and `two` (lead II) have samples. Start times are rounded to whole
+/// samples.
 ///
 /// # Errors
 /// The leads have different sampling rates, or no common time.
@@ -51,13 +53,18 @@ pub fn limb_leads(one: &Strip, two: &Strip) -> Result<[Strip; 4], LeadsError> {
     let mut from = 0;
     for left in &one.segments {
         let (left_start, left_end) = (first(left), first(left) + left.samples.len() as i64);
-        while two.segments.get(from).is_some_and(|right| first(right) + right.samples.len() as i64 <= left_start) {
+        while two
+            .segments
+            .get(from)
+            .is_some_and(|right| first(right) + right.samples.len() as i64 <= left_start)
+        {
             from += 1;
         }
         for right in two.segments[from..].iter().take_while(|right| first(right) < left_end) {
             let start = left_start.max(first(right));
             let end = left_end.min(first(right) + right.samples.len() as i64);
-            let piece = |segment: &'_ Segment| (start - first(segment)) as usize..(end - first(segment)) as usize;
+            let piece =
+                |segment: &'_ Segment| (start - first(segment)) as usize..(end - first(segment)) as usize;
             let (left_samples, right_samples) = (&left.samples[piece(left)], &right.samples[piece(right)]);
             let start_s = if start == left_start { left.start_s } else { right.start_s };
             let derived = || left_samples.iter().zip(right_samples).map(|(one, two)| derive(*one, *two));

@@ -37,6 +37,6 @@ pub use analyze::analyze;
 pub use detect::{Detection, Detector};
 pub use quality::best_channel;
 pub use read::{ReadError, read};
-pub use stream::Stream;
 pub use start::{START_BYTES, Start, start_of, start_of_wfdb};
+pub use stream::Stream;
 pub use strip::{Gap, RowCounts, Segment, Strip, Warning};

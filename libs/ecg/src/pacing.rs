@@ -1,12 +1,13 @@
 //! Pacemaker pulses: detection, removal before beat detection, and their association with beats.
 //!
-//! A deflection narrower than 12 ms is a pulse, since no wave of the heart is as short. Pulses and their exponential tails are
-//! removed before beats are detected, so that a pulse is never counted as a beat. Below 250 Hz, and in recordings whose
-//! bandwidth widens pulses beyond 12 ms, a pulse cannot be distinguished from a QRS complex, and none is reported.
+//! A deflection narrower than 12 ms is a pulse, since no wave of the heart is as short. Pulses and their exponential
+//! tails are removed before beats are detected, so that a pulse is never counted as a beat. Below 250 Hz, and in
+//! recordings whose bandwidth widens pulses beyond 12 ms, a pulse cannot be distinguished from a QRS complex, and none
+//! is reported.
 
 use std::ops::Range;
 
-use crate::detect::Detection;
+use crate::detect::{Detection, supported_rate};
 
 /// Lowest sampling rate at which pulses are detected.
 const MIN_RATE_HZ: f64 = 250.0;
@@ -16,8 +17,9 @@ const MAX_WIDTH_S: f64 = 0.012;
 const MIN_HALF_SAMPLES: usize = 2;
 /// A wave of the heart continues to rise or fall within this distance of its extreme.
 const WIDE_S: f64 = 0.036;
-/// Smallest share of its height that a pulse has within its own width, on each side. A QRS complex or a pulse that a recorder
-/// has widened has less on at least one side, even if it ends in a plateau or lies on the slope of a larger wave.
+/// Smallest share of its height that a pulse has within its own width, on each side. A QRS complex or a pulse that a
+/// recorder has widened has less on at least one side, even if it ends in a plateau or lies on the slope of a larger
+/// wave.
 const MIN_NARROWNESS: f32 = 0.9;
 /// Smallest height of a pulse relative to the local noise.
 const MIN_NOISE_RATIO: f32 = 10.0;
@@ -61,8 +63,8 @@ struct Pulse {
     range: Range<u64>,
 }
 
-/// An exponential tail that is being subtracted: its value at the next sample, its decay per sample, and the value at which it
-/// ends.
+/// An exponential tail that is being subtracted: its value at the next sample, its decay per sample, and the value at
+/// which it ends.
 #[derive(Debug, Clone, Copy)]
 struct Tail {
     value: f32,
@@ -70,8 +72,8 @@ struct Tail {
     least: f32,
 }
 
-/// Removes pulses from a signal that arrives in pieces. Memory and delay are bounded, and the result does not depend on the
-/// pieces.
+/// Removes pulses from a signal that arrives in pieces. Memory and delay are bounded, and the result does not depend
+/// on the pieces.
 ///
 /// A sample is passed on once it cannot be part of a pulse. This takes about 12 ms, and up to 100 ms at a pulse.
 #[derive(Debug, Clone)]
@@ -79,8 +81,8 @@ pub(crate) struct PulseRemover {
     rate: f64,
     half: usize,
     wide: usize,
-    /// The last seconds of the signal, the same part without pulses as far as it was passed on, and the index of their first
-    /// sample.
+    /// The last seconds of the signal, the same part without pulses as far as it was passed on, and the index of their
+    /// first sample.
     raw: Vec<f32>,
     clean: Vec<f32>,
     dropped: u64,
@@ -144,6 +146,7 @@ pub(crate) fn dissociated(pulses: &[usize], beats: &[Detection], rate: f64) -> b
 
 impl PulseRemover {
     pub(crate) fn new(rate: f64) -> Self {
+        let rate = supported_rate(rate);
         PulseRemover {
             rate,
             half: ((MAX_WIDTH_S / 2.0 * rate) as usize).max(MIN_HALF_SAMPLES),
@@ -360,7 +363,8 @@ impl PulseRemover {
             let count = (end + 1 - start) as f32;
             // A pulse that begins within the one before it is part of it.
             let copied = self.clean.len() - start;
-            self.clean.extend((copied + 1..=end - start).map(|step| from + (to - from) * step as f32 / count));
+            self.clean
+                .extend((copied + 1..=end - start).map(|step| from + (to - from) * step as f32 / count));
         } else {
             let rest = self.raw.get(self.clean.len()..end.min(self.raw.len()));
             self.clean.extend_from_slice(rest.unwrap_or_default());

@@ -1,14 +1,15 @@
 //! ST level of a lead: 60 and 80 ms after the J point, relative to the PR segment.
 //!
-//! Method. The J point is the end of the QRS complex as [`crate::waves`] finds it. The reference is the flattest 20 ms of the
-//! PR segment, from the end of the P wave, at most 80 ms before the QRS onset, to the onset. The level is a mean over 10 ms.
-//! The points are those of the European ST-T Database, which uses J+80, and J+60 at more than 120 beats a minute (A. Taddei,
-//! G. Distante, M. Emdin, P. Pisani, G. B. Moody, C. Zeelenberg and C. Marchesi, European Heart Journal 13(9), 1164-1172, 1992).
+//! Method. The J point is the end of the QRS complex as [`crate::waves`] finds it. The reference is the flattest 20 ms
+//! of the PR segment, from the end of the P wave, at most 80 ms before the QRS onset, to the onset. The level is a
+//! mean over 10 ms. The points are those of the European ST-T Database, which uses J+80, and J+60 at more than 120
+//! beats a minute (A. Taddei, G. Distante, M. Emdin, P. Pisani, G. B. Moody, C. Zeelenberg and C. Marchesi, European
+//! Heart Journal 13(9), 1164-1172, 1992).
 //!
-//! The level of a lead is the median of its beats, so that single noisy beats and respiration do not affect it. It has no value
-//! where too few beats can be measured. A high-pass filter above 0.05 Hz in the recorder shifts the ST segment (AHA
-//! recommendation, Kligfield et al., Circulation 115, 1306-1324, 2007); the level of such a recording is not a measurement of the
-//! heart. The result is a measurement, not a diagnosis.
+//! The level of a lead is the median of its beats, so that single noisy beats and respiration do not affect it. It has
+//! no value where too few beats can be measured. A high-pass filter above 0.05 Hz in the recorder shifts the ST
+//! segment (AHA recommendation, Kligfield et al., Circulation 115, 1306-1324, 2007); the level of such a recording is
+//! not a measurement of the heart. The result is a measurement, not a diagnosis.
 
 use crate::analysis::Beat;
 use crate::strip::Strip;
@@ -63,15 +64,15 @@ pub struct StLevels {
     pub j80: Option<LevelMv>,
 }
 
-/// Measures the ST levels of the beats of a strip. `waves` are those of `beats` ([`crate::waves::delineate`]). Beats without a
-/// QRS complex or a PR segment are left out.
+/// Measures the ST levels of the beats of a strip. `waves` are those of `beats` ([`crate::waves::delineate`]). Beats
+/// without a QRS complex or a PR segment are left out.
 #[must_use]
 pub fn measure(strip: &Strip, beats: &[Beat], waves: &[BeatWaves]) -> Vec<BeatSt> {
     waves.iter().filter_map(|waves| measure_beat(strip, beats, waves)).collect()
 }
 
-/// The levels of a lead: medians of the beats for which `counts` returns true, given the index of the beat. Ventricular and
-/// paced beats have an ST segment of their own and should not count.
+/// The levels of a lead: medians of the beats for which `counts` returns true, given the index of the beat.
+/// Ventricular and paced beats have an ST segment of their own and should not count.
 #[must_use]
 pub fn levels(measured: &[BeatSt], counts: impl Fn(usize) -> bool) -> StLevels {
     let counted: Vec<&BeatSt> = measured.iter().filter(|beat| counts(beat.beat)).collect();
@@ -96,12 +97,17 @@ fn measure_beat(strip: &Strip, beats: &[Beat], waves: &BeatWaves) -> Option<Beat
     let steps = |seconds: f64| ((seconds * rate).round() as usize).max(1);
     let p_end_s = waves.p.map_or(f64::NEG_INFINITY, |p| p.end_s);
     let latest_s = qrs.on_s - REFERENCE_S;
-    let pr_segment = segment.samples.get(index((qrs.on_s - PR_SEGMENT_S).max(p_end_s).min(latest_s))..index(qrs.on_s))?;
+    let pr_segment =
+        segment.samples.get(index((qrs.on_s - PR_SEGMENT_S).max(p_end_s).min(latest_s))..index(qrs.on_s))?;
     let reference_mv = flattest(pr_segment, steps(REFERENCE_S))?;
-    let next_s = beats.get(waves.beat + 1).filter(|next| next.segment == beat.segment).map(|next| next.time_s);
+    let next_s =
+        beats.get(waves.beat + 1).filter(|next| next.segment == beat.segment).map(|next| next.time_s);
     let fast = |other_s: f64| (other_s - beat.time_s).abs() < MIN_RR_S;
-    let before_s =
-        waves.beat.checked_sub(1).map(|before| &beats[before]).filter(|before| before.segment == beat.segment);
+    let before_s = waves
+        .beat
+        .checked_sub(1)
+        .map(|before| &beats[before])
+        .filter(|before| before.segment == beat.segment);
     let is_fast = next_s.is_some_and(fast) || before_s.is_some_and(|before| fast(before.time_s));
     let point = |after_s: f64| {
         let half = steps(POINT_S) / 2;

@@ -17,13 +17,14 @@
 //!
 //! Each lead has its own beats; [`Stream::best_lead`] names the lead to show. Guarantees, for each lead:
 //!
-//! - A provisional beat is reported at most [`Stream::PROVISIONAL_DELAY_S`] after its R peak, plus the length of a push. Pacing
-//!   pulses and missing samples right after the beat can delay it; a beat that is too late is reported as final only.
-//! - A final beat is reported at most [`Stream::FINAL_DELAY_S`] after its R peak, plus the length of a push. It may have been
-//!   provisional or not.
+//! - A provisional beat is reported at most [`Stream::PROVISIONAL_DELAY_S`] after its R peak, plus the length of a
+//!   push. Pacing pulses and missing samples right after the beat can delay it; a beat that is too late is reported as
+//!   final only.
+//! - A final beat is reported at most [`Stream::FINAL_DELAY_S`] after its R peak, plus the length of a push. It may
+//!   have been provisional or not.
 //! - A provisional beat either becomes final with the same frame, or is retracted.
-//! - The final beats are those that [`crate::analyze()`] finds in the whole recording, with gaps of half a second and more as the
-//!   borders of its segments.
+//! - The final beats are those that [`crate::analyze()`] finds in the whole recording, with gaps of half a second and
+//!   more as the borders of its segments.
 //! - The events of a lead, and their order, do not depend on how the frames are divided into pushes.
 //! - Memory is bounded: see [`Stream::heap_bytes`].
 
@@ -98,8 +99,8 @@ impl Stream {
     /// Largest delay in seconds between an R peak and the report of its final beat, without the length of a push.
     pub const FINAL_DELAY_S: f64 = 4.8;
 
-    /// A stream of `leads` leads with `sample_rate_hz` frames per second. 50 to 2000 are typical; others are clamped to 10 to
-    /// 100000.
+    /// A stream of `leads` leads with `sample_rate_hz` frames per second. 50 to 2000 are typical; others are clamped
+    /// to 10 to 100000.
     #[must_use]
     pub fn new(sample_rate_hz: f64, leads: usize) -> Self {
         let lead = StreamLead { lead: Lead::new(sample_rate_hz, true), confidence: 0.0 };
@@ -113,9 +114,9 @@ impl Stream {
         }
     }
 
-    /// Processes samples in millivolts and returns the new events, ordered by lead and then as they happened. The samples of
-    /// a frame are adjacent: lead 0, lead 1, and so on. A sample that is not finite is missing. The last frame may be
-    /// incomplete; the next push completes it.
+    /// Processes samples in millivolts and returns the new events, ordered by lead and then as they happened. The
+    /// samples of a frame are adjacent: lead 0, lead 1, and so on. A sample that is not finite is missing. The last
+    /// frame may be incomplete; the next push completes it.
     pub fn push(&mut self, samples: &[f32]) -> &[Event] {
         self.events.clear();
         let count = self.leads.len();

@@ -13,7 +13,8 @@ use proptest::prelude::*;
 fn elevated(rate: f64, bpm: f64, st_mv: f64, noise_mv: f64, seed: u64) -> Strip {
     let mut random = Random::new(seed);
     let seconds = 30.0;
-    let beats: Vec<f64> = (0..).map(|beat| 0.7 + f64::from(beat) * 60.0 / bpm).take_while(|at| *at < seconds).collect();
+    let beats: Vec<f64> =
+        (0..).map(|beat| 0.7 + f64::from(beat) * 60.0 / bpm).take_while(|at| *at < seconds).collect();
     let bump = |t: f64, at: f64, height: f64, width: f64| height * (-((t - at) / width).powi(2) / 2.0).exp();
     let edge = |t: f64, at: f64| 1.0 / (1.0 + (-(t - at) / 0.004).exp());
     let samples = (0..(seconds * rate) as usize).map(|index| {
@@ -138,7 +139,10 @@ fn derived_leads_exist_where_both_leads_do() {
 #[test]
 fn leads_of_other_rates_or_times_are_rejected() {
     let one = Strip::from_samples(100.0, vec![0.0; 100]);
-    assert_eq!(limb_leads(&one, &Strip::from_samples(200.0, vec![0.0; 100])), Err(LeadsError::Rates(100.0, 200.0)));
+    assert_eq!(
+        limb_leads(&one, &Strip::from_samples(200.0, vec![0.0; 100])),
+        Err(LeadsError::Rates(100.0, 200.0))
+    );
     let mut later = one.clone();
     later.segments[0].start_s = 1.0;
     assert_eq!(limb_leads(&one, &later), Err(LeadsError::NoOverlap));

@@ -1,5 +1,5 @@
-//! Properties of the stream: division into pushes, equality with the analysis of the whole recording, time shift, scale, gaps,
-//! lead-off, delays and bounded memory.
+//! Properties of the stream: division into pushes, equality with the analysis of the whole recording, time shift,
+//! scale, gaps, lead-off, delays and bounded memory.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot continue reports it by a panic")]
 
@@ -84,7 +84,8 @@ fn paced(strip: &Strip, beats_s: &[f64]) -> Strip {
     for segment in &mut paced.segments {
         for beat_s in beats_s {
             let at = ((beat_s - segment.start_s - 0.12) * rate) as usize;
-            for (step, sample) in segment.samples.iter_mut().skip(at).take((0.1 * rate) as usize).enumerate() {
+            for (step, sample) in segment.samples.iter_mut().skip(at).take((0.1 * rate) as usize).enumerate()
+            {
                 let seconds = step as f64 / rate;
                 *sample += if seconds < 0.002 { 5.0 } else { (-0.6 * (-seconds / 0.02).exp()) as f32 };
             }
@@ -150,7 +151,10 @@ proptest! {
     }
 
     #[test]
-    fn each_provisional_beat_becomes_final_or_is_retracted(seed in 1_u64..10_000, rate in prop_oneof![Just(200.0), Just(360.0)]) {
+    fn each_provisional_beat_becomes_final_or_is_retracted(
+        seed in 1_u64..10_000,
+        rate in prop_oneof![Just(200.0), Just(360.0)],
+    ) {
         let mut open = Vec::new();
         let mut last_final = None;
         for kind in of_lead(&events(rate, 1, &with_gaps(&recording(rate, seed)), &[40]), 0) {
@@ -213,7 +217,11 @@ proptest! {
     }
 
     #[test]
-    fn scale_and_polarity_do_not_change_events(power in -8_i32..9, sign in prop_oneof![Just(-1.0_f32), Just(1.0)], seed in 1_u64..10_000) {
+    fn scale_and_polarity_do_not_change_events(
+        power in -8_i32..9,
+        sign in prop_oneof![Just(-1.0_f32), Just(1.0)],
+        seed in 1_u64..10_000,
+    ) {
         let samples = with_gaps(&recording(360.0, seed));
         // Powers of two scale without rounding.
         let factor = sign * 2.0_f32.powi(power);
@@ -239,9 +247,12 @@ proptest! {
 #[test]
 fn gap_and_lead_off_end_a_part() {
     let rate = 250.0;
-    let first = synth::generate(&Settings { sample_rate_hz: rate, duration_s: 20.0, seed: 3, ..Settings::default() }).strip;
+    let first =
+        synth::generate(&Settings { sample_rate_hz: rate, duration_s: 20.0, seed: 3, ..Settings::default() })
+            .strip;
     let second =
-        synth::generate(&Settings { sample_rate_hz: rate, duration_s: 15.0, seed: 4, ..Settings::default() }).strip;
+        synth::generate(&Settings { sample_rate_hz: rate, duration_s: 15.0, seed: 4, ..Settings::default() })
+            .strip;
     for (between, name) in [(f32::NAN, "missing"), (4.0, "saturated")] {
         let mut samples = first.segments[0].samples.clone();
         samples.resize(samples.len() + 500, between);
@@ -301,7 +312,9 @@ fn best_lead_is_the_clear_one_that_records() {
 
 #[test]
 fn memory_is_bounded() {
-    let samples = with_gaps(&synth::generate(&Settings { sample_rate_hz: 250.0, duration_s: 60.0, ..Settings::default() }).strip);
+    let samples = with_gaps(
+        &synth::generate(&Settings { sample_rate_hz: 250.0, duration_s: 60.0, ..Settings::default() }).strip,
+    );
     let frames: Vec<f32> = samples.iter().flat_map(|sample| [*sample; 3]).collect();
     let mut stream = Stream::new(250.0, 3);
     let mut run = |minutes: usize| {

@@ -14,13 +14,13 @@
 //! is right within 5 bpm or 10 %. The shares are printed in percent for each record and, in the last line,
 //! for all strips.
 //!
-//! `--streaming` pushes all channels of each record in pieces of 0.2 s and scores the provisional and the final beats of one of
-//! them, with the delays of their reports (median, 99 % and largest), the memory per lead, and the number of final beats that
-//! differ from the analysis of the whole record. The last line contains the sums.
+//! `--streaming` pushes all channels of each record in pieces of 0.2 s and scores the provisional and the final beats
+//! of one of them, with the delays of their reports (median, 99 % and largest), the memory per lead, and the number of
+//! final beats that differ from the analysis of the whole record. The last line contains the sums.
 //!
-//! `--waves q1c` compares onsets and ends of waves with the annotations in files with this extension (QT database), with the
-//! better lead per beat. The last line contains mean of record means and mean of record SDs in ms, and the found share in
-//! percent, for each boundary.
+//! `--waves q1c` compares onsets and ends of waves with the annotations in files with this extension (QT database),
+//! with the better lead per beat. The last line contains mean of record means and mean of record SDs in ms, and the
+//! found share in percent, for each boundary.
 
 #[path = "../shared/exit.rs"]
 mod exit;
@@ -189,7 +189,8 @@ fn compare_waves(options: &Options, extension: &str, mut good: bool) -> Result<b
     Ok(good && !all.is_empty())
 }
 
-/// Pushes the records through a stream. Returns whether all files were read and all final beats are those of the analysis.
+/// Pushes the records through a stream. Returns whether all files were read and all final beats are those of the
+/// analysis.
 fn stream_records(options: &Options, mut good: bool) -> Result<bool, String> {
     let mut sum = streaming::Streamed::default();
     for folder in &options.folders {

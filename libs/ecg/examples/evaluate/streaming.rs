@@ -1,6 +1,8 @@
-//! Records pushed through `ecg::Stream` as a monitor receives them: scores of provisional and final beats, delays and memory.
+//! Records pushed through `ecg::Stream` as a monitor receives them: scores of provisional and final beats, delays and
+//! memory.
 
 use std::fmt;
+use std::hint::black_box;
 use std::path::Path;
 use std::time::Instant;
 
@@ -118,13 +120,14 @@ pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Streamed, String
     let (mut provisional, mut last) = (Vec::new(), Vec::new());
     let mut stream = Stream::new(rate, strips.len());
     let push = ((PUSH_S * rate).round() as usize).max(1) * strips.len();
-    for frames in frames.chunks(push) {
-        let start = Instant::now();
-        let count = stream.push(frames).len();
-        out.seconds += start.elapsed().as_secs_f64();
-        if count == 0 {
-            continue;
+    out.seconds = processor_time(|| {
+        let mut stream = Stream::new(rate, strips.len());
+        for frames in frames.chunks(push) {
+            black_box(stream.push(black_box(frames)));
         }
+    });
+    for frames in frames.chunks(push) {
+        stream.push(frames);
         let now = stream.frames();
         for event in stream.events().iter().filter(|event| event.lead == scored) {
             match event.kind {
@@ -142,12 +145,12 @@ pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Streamed, String
         }
         out.heap_bytes = out.heap_bytes.max(stream.heap_bytes() / strips.len());
     }
-    last.extend(stream.finish().iter().filter(|event| event.lead == scored).filter_map(
-        |event| match event.kind {
+    last.extend(stream.finish().iter().filter(|event| event.lead == scored).filter_map(|event| {
+        match event.kind {
             EventKind::Final(beat) => Some(beat.sample),
             _ => None,
-        },
-    ));
+        }
+    }));
     let score = |found: &[u64]| {
         let times: Vec<f64> = found.iter().map(|sample| *sample as f64 / rate).collect();
         compare(&beats, &times, &flutter, MATCH_WINDOW_S, |_| {})
@@ -166,6 +169,20 @@ pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Streamed, String
     };
     out.different = missing(&last, &offline) + missing(&offline, &last);
     Ok(out)
+}
+
+/// Processor time of this thread in seconds, so that other processes do not matter; elapsed time where that is unknown.
+fn processor_time(work: impl FnOnce()) -> f64 {
+    let used = || -> Option<f64> {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        Some(text.split_whitespace().next()?.parse::<f64>().ok()? / 1e9)
+    };
+    let (start, before) = (Instant::now(), used());
+    work();
+    match (before, used()) {
+        (Some(before), Some(after)) if after > before => after - before,
+        _ => start.elapsed().as_secs_f64(),
+    }
 }
 
 /// Interleaves strips; gaps become NaN.

@@ -25,8 +25,8 @@ pub(crate) struct Candidate {
 
 /// Appends the peaks between the working samples `from` and `to`. The signal is known up to `end`.
 ///
-/// A peak depends on [`SEPARATION`] samples on either side, as far as they exist before `end`, so the peaks do not depend on
-/// how the signal is divided into ranges.
+/// A peak depends on [`SEPARATION`] samples on either side, as far as they exist before `end`, so the peaks do not
+/// depend on how the signal is divided into ranges.
 pub(crate) fn find(signal: &Signal, from: usize, to: usize, end: usize, out: &mut Vec<usize>) {
     let dropped = signal.dropped;
     let envelope = &signal.envelope[..end - dropped];
@@ -54,7 +54,8 @@ pub(crate) fn find(signal: &Signal, from: usize, to: usize, end: usize, out: &mu
 }
 
 impl Candidate {
-    /// The candidate at the peak `at` of a signal that is known up to `end`. `None` if it does not exceed its background.
+    /// The candidate at the peak `at` of a signal that is known up to `end`. `None` if it does not exceed its
+    /// background.
     pub(crate) fn new(signal: &Signal, at: usize, end: usize, tuning: &Tuning) -> Option<Self> {
         let place = at - signal.dropped;
         let height = *signal.envelope.get(place)?;

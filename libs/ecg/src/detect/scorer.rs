@@ -86,8 +86,8 @@ impl KnownBeat {
     }
 }
 
-/// The candidates after the last accepted beat, with what is known when they are scored. A selection fills it; until the
-/// next selection, single candidates are added.
+/// The candidates after the last accepted beat, with what is known when they are scored. A selection fills it; until
+/// the next selection, single candidates are added.
 #[derive(Debug, Clone, Default)]
 struct Window {
     scored: Vec<Scored>,
@@ -124,8 +124,8 @@ pub(crate) struct Scorer {
 }
 
 impl Scorer {
-    /// Selects the most plausible beats among the candidates after the last accepted one; [`Scorer::selected`] returns them.
-    /// The signal is known up to `end`.
+    /// Selects the most plausible beats among the candidates after the last accepted one; [`Scorer::selected`] returns
+    /// them. The signal is known up to `end`.
     pub(crate) fn select(&mut self, signal: &Signal, candidates: &[Candidate], end: usize, tuning: &Tuning) {
         let mut heights = signal.heights(end);
         let highest = if heights.is_empty() { 0.0 } else { median(&mut heights) };
@@ -173,8 +173,7 @@ impl Scorer {
             window.scored.clear();
             window.lattice.clear();
             // Noise around most beats, so that a run of unknown beats does not count as noise.
-            window.noise_floor =
-                repeated.contains(&true).then(|| noise_floor(signal, &window.known, end));
+            window.noise_floor = repeated.contains(&true).then(|| noise_floor(signal, &window.known, end));
             let beats = &window.known[window.accepted..];
             window.context = Context::new(self.rhythm(beats, tuning), t_wave);
             let mut first = 0;
@@ -199,7 +198,8 @@ impl Scorer {
                 let mut heights: Vec<f32> = picked().map(|scored| scored.candidate.height).collect();
                 let mut energies: Vec<f32> = picked().map(|scored| scored.energy).collect();
                 let energy = median(&mut energies);
-                window.typical_energy = self.energy.map_or(Some(energy), |known| Some((known * energy).sqrt()));
+                window.typical_energy =
+                    self.energy.map_or(Some(energy), |known| Some((known * energy).sqrt()));
                 let height = median(&mut heights);
                 window.level = self.level.map_or(height, |known| (known * height).sqrt());
             }
@@ -223,7 +223,10 @@ impl Scorer {
     }
 
     /// Scores a candidate.
-    #[allow(clippy::too_many_arguments, reason = "a candidate, its measurements and what they are compared with")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a candidate, its measurements and what they are compared with"
+    )]
     fn scored(
         &self,
         window: &Window,
@@ -246,8 +249,8 @@ impl Scorer {
         Scored { candidate: *candidate, score, fit, noise, energy, clean: clean(fit, tuning) }
     }
 
-    /// Adds the last of `candidates` to those of the last selection and selects again, without learning. The signal is known
-    /// up to `end`. Returns whether the selection may have changed.
+    /// Adds the last of `candidates` to those of the last selection and selects again, without learning. The signal is
+    /// known up to `end`. Returns whether the selection may have changed.
     ///
     /// The candidates before it keep their scores, so this costs much less than a selection.
     pub(crate) fn add(

@@ -1,7 +1,7 @@
 //! The streaming detector.
 //!
-//! Memory and delay are bounded. The beats do not depend on how the input is divided into pieces: every decision is made
-//! for a fixed number of working samples, whatever else is already known.
+//! Memory and delay are bounded. The beats do not depend on how the input is divided into pieces: every decision is
+//! made for a fixed number of working samples, whatever else is already known.
 
 use super::candidates::{self, Candidate, SURROUNDINGS};
 use super::scorer::{Scored, Scorer};
@@ -13,8 +13,8 @@ use super::viterbi::REFRACTORY;
 const HOP: usize = work_samples(1.0);
 /// Look-ahead of a selection: later beats are not final yet.
 const AHEAD: usize = work_samples(3.6);
-/// The detector learns in every fourth step, from beats with more look-ahead than the final ones have. A wrong decision for
-/// lack of look-ahead then affects one beat and not what is learned.
+/// The detector learns in every fourth step, from beats with more look-ahead than the final ones have. A wrong
+/// decision for lack of look-ahead then affects one beat and not what is learned.
 const LEARN_STEPS: usize = 4;
 const LEARN_AHEAD: usize = work_samples(6.0);
 /// Look-back of a selection, for typical values.
@@ -100,8 +100,9 @@ impl Change {
     }
 }
 
-/// Provisional beats, and the margin that they need. What a P wave or a T wave reaches without the signal after it differs
-/// between hearts, so the margin is learned from the beats that turned out to be wrong, and from those that were withheld.
+/// Provisional beats, and the margin that they need. What a P wave or a T wave reaches without the signal after it
+/// differs between hearts, so the margin is learned from the beats that turned out to be wrong, and from those that
+/// were withheld.
 #[derive(Debug, Clone, Default)]
 struct Provisional {
     /// Candidates that were selected when they were new and are not final yet, in order of time.
@@ -158,7 +159,7 @@ pub fn detect_with(samples: &[f32], sample_rate_hz: f64, tuning: Tuning) -> Vec<
 }
 
 impl Detector {
-    /// Largest delay between an R peak and its report.
+    /// Largest delay between an R peak and its report, without the length of a push.
     pub const MAX_DELAY_S: f64 = 4.8;
 
     /// Creates a detector for `sample_rate_hz` samples per second. 50 to 2000 are typical.
@@ -214,8 +215,8 @@ impl Detector {
             + self.scorer.heap_bytes()
     }
 
-    /// From now on, beats whose R peak is before the input sample `earliest` are reported as final only, because it is too late
-    /// for a provisional report.
+    /// From now on, beats whose R peak is before the input sample `earliest` are reported as final only, because it is
+    /// too late for a provisional report.
     pub(crate) fn withhold_before(&mut self, earliest: u64) {
         if let Some(provisional) = &mut self.provisional {
             provisional.earliest = provisional.earliest.max(earliest);
@@ -248,7 +249,8 @@ impl Detector {
                 self.steps += 1;
                 let end = self.analysed;
                 self.judge(end);
-                let learn = if self.steps.is_multiple_of(LEARN_STEPS) { end.saturating_sub(LEARN_AHEAD) } else { 0 };
+                let learn =
+                    if self.steps.is_multiple_of(LEARN_STEPS) { end.saturating_sub(LEARN_AHEAD) } else { 0 };
                 self.step(end, (end + 1).saturating_sub(MARGIN), end.saturating_sub(AHEAD), learn);
             }
             self.judge(self.signal.end());
@@ -264,8 +266,8 @@ impl Detector {
         }
     }
 
-    /// Ends the signal before the input sample `end`: what follows it is not part of the signal. `end` is at most 6 s old; the
-    /// signal before it is still known then.
+    /// Ends the signal before the input sample `end`: what follows it is not part of the signal. `end` is at most 6 s
+    /// old; the signal before it is still known then.
     pub(crate) fn end_before(&mut self, end: u64) {
         self.input.truncate(end.saturating_sub(self.input_dropped) as usize);
         let work_end = self.signal.resampler.outputs_of(end);
@@ -306,8 +308,8 @@ impl Detector {
         self.peaks.drain(..complete);
     }
 
-    /// Processes the signal up to `end`: searches candidates up to `search`, reports beats before `commit` and learns from
-    /// those before `learn`.
+    /// Processes the signal up to `end`: searches candidates up to `search`, reports beats before `commit` and learns
+    /// from those before `learn`.
     fn step(&mut self, end: usize, search: usize, commit: usize, learn: usize) {
         self.find(search, end);
         self.gather(search, end);

@@ -109,8 +109,8 @@ impl Lattice {
         self.highest.clear();
     }
 
-    /// Adds the last of `scored`, or replaces it if it is already part. `last` is the position and the logarithmic height of
-    /// the last beat already reported; all candidates are later.
+    /// Adds the last of `scored`, or replaces it if it is already part. `last` is the position and the logarithmic
+    /// height of the last beat already reported; all candidates are later.
     pub(crate) fn extend(
         &mut self,
         scored: &[Scored],
@@ -184,7 +184,13 @@ impl Lattice {
     }
 
     /// Writes the indices of the most plausible sequence of `scored` to `picked`.
-    pub(crate) fn path(&self, scored: &[Scored], context: &Context, tuning: &Tuning, picked: &mut Vec<usize>) {
+    pub(crate) fn path(
+        &self,
+        scored: &[Scored],
+        context: &Context,
+        tuning: &Tuning,
+        picked: &mut Vec<usize>,
+    ) {
         picked.clear();
         let Some(end) = scored.last().map(|scored| scored.candidate.at) else { return };
         let pairs = Pairs::new(context, tuning);

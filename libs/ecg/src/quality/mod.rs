@@ -1,8 +1,8 @@
 //! Signal quality of each 10 s, and the best channel of a recording.
 //!
-//! [`Indices`] are measured first. A few rules on them exclude signals that cannot be an ECG. A logistic
-//! regression (`log_odds`) decides on the rest; docs/ECG.md reports its performance. Two published indices, pSQI and basSQI, are measured but not used:
-//! with their published limits they reject many records in which every beat is found.
+//! [`Indices`] are measured first. A few rules on them exclude signals that cannot be an ECG. A logistic regression
+//! (`log_odds`) decides on the rest; docs/ECG.md reports its performance. Two published indices, pSQI and basSQI, are
+//! measured but not used: with their published limits they reject many records in which every beat is found.
 
 mod agreement;
 mod channel;
@@ -103,8 +103,8 @@ pub(crate) fn lead_off(start_s: f64, end_s: f64, out: &mut Vec<QualitySegment>) 
     out.push(QualitySegment { start_s, end_s, quality: Quality::Unusable, reason });
 }
 
-/// Limits segments to poor quality because pacemaker pulses and beats dissociate: a pulse or its tail may hide a beat or
-/// resemble one.
+/// Limits segments to poor quality because pacemaker pulses and beats dissociate: a pulse or its tail may hide a beat
+/// or resemble one.
 pub(crate) fn dissociated(segments: &mut [QualitySegment]) {
     for segment in segments.iter_mut().filter(|segment| segment.quality == Quality::Good) {
         segment.quality = Quality::Poor;
