@@ -1,9 +1,8 @@
 //! Limb leads III, aVR, aVL and aVF, derived from leads I and II.
 //!
-//! The limb leads are differences of the potentials of three electrodes, so two of them determine the others. III = II
-//! - I is Einthoven's law (W. Einthoven, G. Fahr and A. de Waart, Pflügers Archiv 150, 275-315, 1913). The augmented
-//! leads are aVR = -(I + II) / 2, aVL = I - II / 2 and aVF = II - I / 2 (E. Goldberger, American Heart Journal 23,
-//! 483-492, 1942).
+//! The limb leads are differences of the potentials of three electrodes, so two of them determine the others. Einthoven's
+//! law is III = II - I (Einthoven, Fahr and de Waart, Pflügers Archiv, 1913). The augmented leads are
+//! aVR = -(I + II) / 2, aVL = I - II / 2 and aVF = II - I / 2 (Goldberger, American Heart Journal, 1942).
 //!
 //! Both leads must be recorded at the same time with the same amplification and filters. A derived lead exists where
 //! both leads have samples. Precordial leads cannot be derived.

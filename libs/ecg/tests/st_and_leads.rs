@@ -84,10 +84,10 @@ fn beats_that_do_not_count_do_not_affect_the_level() {
     let beats = analyze(&strip).beats;
     let mut measured = measure(&strip, &beats, &delineate(&strip, &beats));
     let before = levels(&measured, |_| true).j60.unwrap();
-    for beat in measured.iter_mut().filter(|beat| beat.beat % 3 != 0) {
+    for beat in measured.iter_mut().filter(|beat| !beat.beat.is_multiple_of(3)) {
         beat.j60_mv = Some(-5.0);
     }
-    let after = levels(&measured, |beat| beat % 3 == 0).j60.unwrap();
+    let after = levels(&measured, |beat| beat.is_multiple_of(3)).j60.unwrap();
     assert!((before.median - after.median).abs() < 0.02 && after.count < before.count);
     assert_eq!(levels(&measured, |beat| beat < 2), StLevels::default());
 }
