@@ -1,9 +1,12 @@
 //! Analysis of a strip: beats, signal quality, heart rate and findings.
 
+use std::ops::Range;
+
 use crate::analysis::{Analysis, Beat, Quality, QualitySegment};
-use crate::detect::detect;
+use crate::detect::{Change, Detection};
+use crate::parts::{Lead, LeadEvent};
 use crate::strip::Strip;
-use crate::{lead_off, pacing, quality, rate};
+use crate::{pacing, quality, rate};
 
 /// The quality of a strip is the best one that this share of its time has.
 const MIN_TIME_SHARE: f64 = 0.5;
@@ -22,28 +25,28 @@ pub fn analyze(strip: &Strip) -> Analysis {
         // While the lead is off, nothing is known about the heart. The parts before and after are analysed
         // separately.
         let mut from = 0;
-        let end = std::iter::once(samples.len()..samples.len());
-        for off in lead_off::segments(samples, rate_hz).into_iter().chain(end) {
-            if off.start > from || samples.is_empty() {
-                let recorded = &samples[from..off.start];
-                let pacing = pacing::remove(recorded, rate_hz);
-                let part = pacing.cleaned.as_deref().unwrap_or(recorded);
-                let found = detect(part, rate_hz);
-                let first = quality_segments.len();
-                has_evidence |= quality::assess(part, time_s(from), rate_hz, &found, &mut quality_segments);
-                if pacing::dissociated(&pacing.pulses, &found, rate_hz) {
-                    quality::dissociated(&mut quality_segments[first..]);
-                }
-                pacing_pulses_s.extend(pacing.pulses.iter().map(|pulse| time_s(from + pulse)));
-                beats.extend(found.iter().map(|detection| {
-                    let sample = from + detection.sample as usize;
-                    Beat { time_s: time_s(sample), segment: index, sample, confidence: detection.confidence }
-                }));
+        for part in parts(samples, rate_hz) {
+            if part.range.start > from {
+                quality::lead_off(time_s(from), time_s(part.range.start), &mut quality_segments);
             }
-            if !off.is_empty() {
-                quality::lead_off(time_s(off.start), time_s(off.end), &mut quality_segments);
+            from = part.range.end;
+            let recorded = &samples[part.range.clone()];
+            let cleaned = (!part.pulses.is_empty()).then(|| pacing::remove(recorded, rate_hz));
+            let cleaned = cleaned.as_deref().unwrap_or(recorded);
+            let first = quality_segments.len();
+            let start_s = time_s(part.range.start);
+            has_evidence |= quality::assess(cleaned, start_s, rate_hz, &part.beats, &mut quality_segments);
+            if pacing::dissociated(&part.pulses, &part.beats, rate_hz) {
+                quality::dissociated(&mut quality_segments[first..]);
             }
-            from = off.end;
+            pacing_pulses_s.extend(part.pulses.iter().map(|pulse| time_s(part.range.start + pulse)));
+            beats.extend(part.beats.iter().map(|detection| {
+                let sample = part.range.start + detection.sample as usize;
+                Beat { time_s: time_s(sample), segment: index, sample, confidence: detection.confidence }
+            }));
+        }
+        if samples.len() > from {
+            quality::lead_off(time_s(from), time_s(samples.len()), &mut quality_segments);
         }
     }
     // A strip without a rate keeps the reasons of its segments.
@@ -67,6 +70,39 @@ pub fn analyze(strip: &Strip) -> Analysis {
         beats,
         warnings: strip.warnings.clone(),
     }
+}
+
+/// A part of a segment in which the lead is on. Pulses and beats are counted from its start.
+struct Part {
+    range: Range<usize>,
+    pulses: Vec<usize>,
+    beats: Vec<Detection>,
+}
+
+/// The parts of a segment, in order. A segment without samples is one part.
+fn parts(samples: &[f32], rate_hz: f64) -> Vec<Part> {
+    let mut lead = Lead::new(rate_hz, false);
+    let mut events = Vec::new();
+    lead.push(samples, &mut events);
+    lead.finish(&mut events);
+    let empty = |start: usize| Part { range: start..start, pulses: Vec::new(), beats: Vec::new() };
+    let mut out: Vec<Part> = Vec::new();
+    for event in events {
+        match (event, out.last_mut()) {
+            (LeadEvent::Start(sample), _) => out.push(empty(sample as usize)),
+            (LeadEvent::End(sample), Some(part)) => part.range.end = sample as usize,
+            (LeadEvent::Pulse(sample), Some(part)) => part.pulses.push(sample as usize - part.range.start),
+            (LeadEvent::Beat(Change::Final(beat)), Some(part)) => {
+                part.beats.push(Detection { sample: beat.sample - part.range.start as u64, ..beat });
+            }
+            _ => {}
+        }
+    }
+    out.retain(|part| !part.range.is_empty());
+    if samples.is_empty() {
+        out.push(empty(0));
+    }
+    out
 }
 
 fn reason(strip: &Strip, quality_segments: &[QualitySegment]) -> String {

@@ -3,66 +3,122 @@
 //! An electrode on a living body always delivers noise, so a line that is constant for half a second comes
 //! from a lead that is off. A signal without any noise, such as a generated one, is treated differently: its
 //! baseline may be constant, so a constant line counts only if it lasts longer than a pause can.
-
-use std::ops::Range;
+//!
+//! The signal arrives sample by sample. A decision depends on the last seconds before the constant line alone, so a
+//! stream and a whole recording give the same parts.
 
 /// Shortest constant line that counts as lead off.
-const MIN_FLAT_S: f64 = 0.5;
+pub(crate) const MIN_FLAT_S: f64 = 0.5;
 /// A level that exceeds the range of the rest by this share of the range is a saturated amplifier.
 const LEVEL_TOLERANCE: f32 = 1e-4;
 /// A recording has noise if the lower quartile of its second differences exceeds this share of its range.
 const MIN_NOISE: f32 = 2e-4;
 /// Shortest constant line that counts as lead off in a signal without noise.
-const MAX_NOISELESS_PAUSE_S: f64 = 6.0;
+pub(crate) const MAX_NOISELESS_PAUSE_S: f64 = 6.0;
+/// Length of the signal before a constant line that the line is compared with.
+const HISTORY_S: f64 = 10.0;
 
-/// Returns the sample ranges in which the lead is off, in order. `rate` is in samples per second.
-pub(crate) fn segments(samples: &[f32], rate: f64) -> Vec<Range<usize>> {
-    let shortest = ((MIN_FLAT_S * rate) as usize).max(2);
-    let runs = flat_runs(samples, shortest);
-    if runs.is_empty() {
-        return runs;
-    }
-    let outside = |index: usize| {
-        let next = runs.partition_point(|run| run.end <= index);
-        runs.get(next).is_none_or(|run| index < run.start)
-    };
-    let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
-    let mut changes = Vec::new();
-    for (index, three) in samples.windows(3).enumerate() {
-        if outside(index) && outside(index + 2) {
-            low = low.min(three[1]);
-            high = high.max(three[1]);
-            changes.push((three[0] - 2.0 * three[1] + three[2]).abs());
-        }
-    }
-    if changes.len() < shortest {
-        return runs;
-    }
-    let place = changes.len() / 4;
-    let noise = *changes.select_nth_unstable_by(place, f32::total_cmp).1;
-    let longest = (MAX_NOISELESS_PAUSE_S * rate) as usize;
-    let limit = |run: &Range<usize>| {
-        let level = samples[run.start];
-        // A level outside the range of the rest is a saturated amplifier.
-        let beyond =
-            level > high + LEVEL_TOLERANCE * (high - low) || level < low - LEVEL_TOLERANCE * (high - low);
-        beyond || noise > MIN_NOISE * (high - low) || run.len() >= longest
-    };
-    runs.into_iter().filter(limit).collect()
+/// State of a lead after a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LeadState {
+    /// The lead records.
+    On,
+    /// The lead is off since this many samples, the present one included. This is the first sample at which this is
+    /// certain.
+    Lost(usize),
+    /// The lead is still off.
+    Off,
+    /// The present sample is the first after the lead was off.
+    Back,
 }
 
-/// Runs of at least `shortest` equal samples.
-fn flat_runs(samples: &[f32], shortest: usize) -> Vec<Range<usize>> {
-    let mut out = Vec::new();
-    let mut start = 0;
-    for index in 1..=samples.len() {
-        let moves = samples.get(index).is_none_or(|value| value != &samples[start]);
-        if moves {
-            if index - start >= shortest {
-                out.push(start..index);
-            }
-            start = index;
+/// Decides for each sample whether the lead is off.
+#[derive(Debug, Clone)]
+pub(crate) struct LeadOff {
+    shortest: usize,
+    longest: usize,
+    /// The value of the last samples, and how many have it.
+    value: f32,
+    run: usize,
+    is_off: bool,
+    /// The last part of the recording without lead off, the present run included.
+    history: Vec<f32>,
+    kept: usize,
+}
+
+impl LeadOff {
+    /// For `rate` samples per second.
+    pub(crate) fn new(rate: f64) -> Self {
+        LeadOff {
+            shortest: ((MIN_FLAT_S * rate) as usize).max(2),
+            longest: ((MAX_NOISELESS_PAUSE_S * rate) as usize).max(3),
+            value: f32::NAN,
+            run: 0,
+            is_off: false,
+            history: Vec::new(),
+            kept: ((HISTORY_S * rate) as usize).max(1),
         }
     }
-    out
+
+    /// Memory on the heap in bytes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        4 * self.history.capacity()
+    }
+
+    /// Processes one sample.
+    pub(crate) fn push(&mut self, value: f32) -> LeadState {
+        if value == self.value {
+            self.run += 1;
+            if self.is_off {
+                return LeadState::Off;
+            }
+            self.history.push(value);
+            if (self.run == self.shortest || self.run == self.longest) && self.is_lost() {
+                self.is_off = true;
+                self.history.truncate(self.history.len() - self.run);
+                return LeadState::Lost(self.run);
+            }
+            return LeadState::On;
+        }
+        self.value = value;
+        self.run = 1;
+        // The longest run that is decided on is part of what is kept.
+        if self.history.len() >= 2 * (self.kept + self.longest) {
+            self.history.drain(..self.history.len() - self.kept);
+        }
+        self.history.push(value);
+        if std::mem::take(&mut self.is_off) { LeadState::Back } else { LeadState::On }
+    }
+
+    /// Whether the present run of equal samples comes from a lead that is off.
+    fn is_lost(&self) -> bool {
+        if self.run >= self.longest {
+            return true;
+        }
+        let before = &self.history[..self.history.len() - self.run];
+        let before = &before[before.len().saturating_sub(self.kept)..];
+        let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+        let mut changes = Vec::with_capacity(before.len());
+        let mut start = 0;
+        while start < before.len() {
+            // A constant line that did not count as lead off says nothing about noise.
+            let run = before[start..].iter().take_while(|value| **value == before[start]).count();
+            if run < self.shortest {
+                for at in start.max(1)..(start + run).min(before.len().saturating_sub(1)) {
+                    low = low.min(before[at]);
+                    high = high.max(before[at]);
+                    changes.push((before[at - 1] - 2.0 * before[at] + before[at + 1]).abs());
+                }
+            }
+            start += run;
+        }
+        if changes.len() < self.shortest {
+            return true;
+        }
+        let place = changes.len() / 4;
+        let noise = *changes.select_nth_unstable_by(place, f32::total_cmp).1;
+        // A level outside the range of the rest is a saturated amplifier.
+        let tolerance = LEVEL_TOLERANCE * (high - low);
+        self.value > high + tolerance || self.value < low - tolerance || noise > MIN_NOISE * (high - low)
+    }
 }

@@ -1,12 +1,13 @@
 //! Pacemaker pulses: detection, removal before beat detection, and their association with beats.
 //!
-//! A deflection narrower than 12 ms is a pulse, since no wave of the heart is as short. Pulses and their exponential tails are
-//! removed before beats are detected, so that a pulse is never counted as a beat. Below 250 Hz, and in recordings whose
-//! bandwidth widens pulses beyond 12 ms, a pulse cannot be distinguished from a QRS complex, and none is reported.
+//! A deflection narrower than 12 ms is a pulse, since no wave of the heart is as short. Pulses and their exponential
+//! tails are removed before beats are detected, so that a pulse is never counted as a beat. Below 250 Hz, and in
+//! recordings whose bandwidth widens pulses beyond 12 ms, a pulse cannot be distinguished from a QRS complex, and none
+//! is reported.
 
 use std::ops::Range;
 
-use crate::detect::Detection;
+use crate::detect::{Detection, supported_rate};
 
 /// Lowest sampling rate at which pulses are detected.
 const MIN_RATE_HZ: f64 = 250.0;
@@ -16,16 +17,19 @@ const MAX_WIDTH_S: f64 = 0.012;
 const MIN_HALF_SAMPLES: usize = 2;
 /// A wave of the heart continues to rise or fall within this distance of its extreme.
 const WIDE_S: f64 = 0.036;
-/// Smallest share of its height that a pulse has within its own width, on each side. A QRS complex or a pulse that a recorder
-/// has widened has less on at least one side, even if it ends in a plateau or lies on the slope of a larger wave.
+/// Smallest share of its height that a pulse has within its own width, on each side. A QRS complex or a pulse that a
+/// recorder has widened has less on at least one side, even if it ends in a plateau or lies on the slope of a larger
+/// wave.
 const MIN_NARROWNESS: f32 = 0.9;
 /// Smallest height of a pulse relative to the local noise.
 const MIN_NOISE_RATIO: f32 = 10.0;
 /// Smallest height of a pulse relative to the typical range of 2 s of the signal.
 const MIN_RANGE_SHARE: f32 = 0.15;
-/// Half the length of the window in which the noise is measured, and the length of the bins of the range.
-const NOISE_REACH_S: f64 = 0.25;
+/// Length of the window before a pulse in which the noise is measured.
+const NOISE_BEFORE_S: f64 = 0.5;
+/// Length of the bins of the typical range, and the number of them that count.
 const RANGE_BIN_S: f64 = 2.0;
+const RANGE_BINS: usize = 30;
 /// Two deflections closer than this are one pulse.
 const MERGE_S: f64 = 0.02;
 
@@ -34,6 +38,8 @@ const TAIL_FIT_S: f64 = 0.06;
 const TAIL_CONSTANTS_S: [f64; 8] = [0.003, 0.005, 0.008, 0.013, 0.02, 0.035, 0.06, 0.1];
 /// Largest share of the energy that a tail leaves unexplained.
 const MAX_TAIL_RESIDUAL: f32 = 0.1;
+/// A tail ends at this share of its height.
+const MIN_TAIL_SHARE: f32 = 1e-3;
 /// Length of the baseline before a pulse.
 const BASELINE_S: f64 = 0.012;
 
@@ -45,36 +51,63 @@ const CAPTURE_TOLERANCE_S: f64 = 0.04;
 const MIN_CAPTURE_SHARE: f64 = 0.8;
 /// Fewer pulses than this may be artefacts.
 const MIN_PULSES: usize = 3;
-
-/// Pulses of a signal, and the signal without them.
-pub(crate) struct Pacing {
-    /// Sample index of each pulse.
-    pub(crate) pulses: Vec<usize>,
-    /// The signal without pulses. `None` if there are none.
-    pub(crate) cleaned: Option<Vec<f32>>,
-}
+/// Input is processed in pieces of this length.
+const PIECE: usize = 4096;
 
 /// A pulse in a signal.
+#[derive(Debug, Clone)]
 struct Pulse {
     /// Sample index of its extreme.
-    extreme: usize,
+    extreme: u64,
     /// Its samples.
-    range: Range<usize>,
+    range: Range<u64>,
 }
 
-/// Finds and removes the pulses of a signal of `rate` samples per second.
-pub(crate) fn remove(samples: &[f32], rate: f64) -> Pacing {
-    let pulses = if rate >= MIN_RATE_HZ { find(samples, rate) } else { Vec::new() };
-    if pulses.is_empty() {
-        return Pacing { pulses: Vec::new(), cleaned: None };
-    }
-    let mut cleaned = samples.to_vec();
-    for (index, pulse) in pulses.iter().enumerate() {
-        let next = pulses.get(index + 1).map_or(samples.len(), |next| next.range.start);
-        remove_tail(&mut cleaned[..next], pulse, rate);
-        interpolate(&mut cleaned, &pulse.range);
-    }
-    Pacing { pulses: pulses.iter().map(|pulse| pulse.range.start).collect(), cleaned: Some(cleaned) }
+/// An exponential tail that is being subtracted: its value at the next sample, its decay per sample, and the value at
+/// which it ends.
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    value: f32,
+    decay: f32,
+    least: f32,
+}
+
+/// Removes pulses from a signal that arrives in pieces. Memory and delay are bounded, and the result does not depend
+/// on the pieces.
+///
+/// A sample is passed on once it cannot be part of a pulse. This takes about 12 ms, and up to 100 ms at a pulse.
+#[derive(Debug, Clone)]
+pub(crate) struct PulseRemover {
+    rate: f64,
+    half: usize,
+    wide: usize,
+    /// The last seconds of the signal, the same part without pulses as far as it was passed on, and the index of their
+    /// first sample.
+    raw: Vec<f32>,
+    clean: Vec<f32>,
+    dropped: u64,
+    /// The next sample that is examined as the extreme of a pulse.
+    next: u64,
+    /// Pulses that are not removed yet.
+    pulses: Vec<Pulse>,
+    tail: Option<Tail>,
+    /// End of the next bin. Ranges of the latest bins, and the range of the signal before the first bin is complete.
+    bin_end: u64,
+    ranges: Vec<f32>,
+    first_range: (f32, f32),
+    threshold: f32,
+    /// Positions of removed pulses that the caller has not taken yet.
+    found: Vec<u64>,
+    ended: bool,
+}
+
+/// Returns a signal of `rate` samples per second without its pulses.
+pub(crate) fn remove(samples: &[f32], rate: f64) -> Vec<f32> {
+    let mut remover = PulseRemover::new(rate);
+    let mut cleaned = Vec::with_capacity(samples.len());
+    remover.push(samples, |samples| cleaned.extend_from_slice(samples));
+    remover.end(|samples| cleaned.extend_from_slice(samples));
+    cleaned
 }
 
 /// Whether pulses and beats dissociate: too few pulses are followed by a beat at a constant delay.
@@ -111,43 +144,264 @@ pub(crate) fn dissociated(pulses: &[usize], beats: &[Detection], rate: f64) -> b
     (constant as f64) < MIN_CAPTURE_SHARE * single.len() as f64
 }
 
-fn find(samples: &[f32], rate: f64) -> Vec<Pulse> {
-    let half = ((MAX_WIDTH_S / 2.0 * rate) as usize).max(MIN_HALF_SAMPLES);
-    let wide = (WIDE_S * rate) as usize;
-    if samples.len().saturating_sub(3) / 2 < wide {
-        return Vec::new();
+impl PulseRemover {
+    pub(crate) fn new(rate: f64) -> Self {
+        let rate = supported_rate(rate);
+        PulseRemover {
+            rate,
+            half: ((MAX_WIDTH_S / 2.0 * rate) as usize).max(MIN_HALF_SAMPLES),
+            wide: (WIDE_S * rate) as usize,
+            raw: Vec::new(),
+            clean: Vec::new(),
+            dropped: 0,
+            next: 1,
+            pulses: Vec::new(),
+            tail: None,
+            bin_end: ((RANGE_BIN_S * rate) as u64).max(1),
+            ranges: Vec::new(),
+            first_range: (f32::INFINITY, f32::NEG_INFINITY),
+            threshold: 0.0,
+            found: Vec::new(),
+            ended: false,
+        }
     }
-    let threshold = MIN_RANGE_SHARE * typical_range(samples, rate);
-    let merge = (MERGE_S * rate) as usize;
-    let mut out: Vec<Pulse> = Vec::new();
-    for at in 1..samples.len() - 1 {
-        // A pulse has a sharp extreme; this excludes nearly all samples at once.
-        let (before, here, after) = (samples[at - 1], samples[at], samples[at + 1]);
-        if (here - before) * (here - after) < 0.0 {
-            continue;
+
+    /// Processes samples and passes those that are complete to `sink`.
+    pub(crate) fn push(&mut self, samples: &[f32], mut sink: impl FnMut(&[f32])) {
+        if self.rate < MIN_RATE_HZ {
+            sink(samples);
+            return;
         }
-        let sides = heights(samples, at, half);
-        let height = sides[0].min(sides[1]);
-        let is_narrow = || {
-            let all = heights(samples, at, wide);
-            sides.iter().zip(all).all(|(side, all)| *side >= MIN_NARROWNESS * all)
-        };
-        if height <= 0.0
-            || height < threshold
-            || !is_narrow()
-            || height < MIN_NOISE_RATIO * noise(samples, at, rate)
-        {
-            continue;
+        // Bounded memory for any length of the input.
+        for piece in samples.chunks(PIECE) {
+            self.raw.extend_from_slice(piece);
+            self.advance(&mut sink);
         }
-        let range = extent(samples, at, half, height);
-        match out.last_mut() {
-            Some(last) if range.start <= last.range.end + merge => {
-                last.range.end = last.range.end.max(range.end);
+    }
+
+    /// Ends the signal and passes the remaining samples to `sink`.
+    pub(crate) fn end(&mut self, mut sink: impl FnMut(&[f32])) {
+        self.ended = true;
+        self.advance(&mut sink);
+    }
+
+    /// Ends the signal before the sample `end`. Samples after it may already have been passed on.
+    pub(crate) fn end_before(&mut self, end: u64, sink: impl FnMut(&[f32])) {
+        let keep = (end.saturating_sub(self.dropped) as usize).max(self.clean.len());
+        self.raw.truncate(keep);
+        let last = self.dropped + self.raw.len() as u64;
+        self.pulses.retain(|pulse| pulse.extreme < last);
+        for pulse in &mut self.pulses {
+            pulse.range.end = pulse.range.end.min(last);
+        }
+        self.end(sink);
+    }
+
+    /// Memory on the heap in bytes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        4 * (self.raw.capacity() + self.clean.capacity() + self.ranges.capacity())
+            + size_of::<Pulse>() * self.pulses.capacity()
+            + 8 * self.found.capacity()
+    }
+
+    /// Removes and returns the positions of the pulses removed since the last call.
+    pub(crate) fn found(&mut self) -> std::vec::Drain<'_, u64> {
+        self.found.drain(..)
+    }
+
+    fn index(&self, sample: u64) -> usize {
+        sample.saturating_sub(self.dropped) as usize
+    }
+
+    fn steps(&self, seconds: f64) -> usize {
+        (seconds * self.rate) as usize
+    }
+
+    fn advance(&mut self, sink: &mut impl FnMut(&[f32])) {
+        let from = self.clean.len();
+        self.search();
+        self.clean_up();
+        sink(&self.clean[from..]);
+        let kept = 2 * self.bin();
+        if self.clean.len() > 2 * kept {
+            let drop = self.clean.len().min(self.index(self.next)) - kept;
+            self.raw.drain(..drop);
+            self.clean.drain(..drop);
+            self.dropped += drop as u64;
+        }
+    }
+
+    fn bin(&self) -> usize {
+        self.steps(RANGE_BIN_S).max(1)
+    }
+
+    /// Whether the signal is known from a sample up to `reach` samples after it.
+    fn is_known(&self, at: usize, reach: usize) -> bool {
+        at + if self.ended { 1 } else { reach } < self.raw.len()
+    }
+
+    /// Examines all samples with enough signal after them as extremes of pulses.
+    fn search(&mut self) {
+        let bin = self.bin();
+        let merge = self.steps(MERGE_S) as u64;
+        let first = self.index(self.next);
+        let mut at = first;
+        while self.is_known(at, self.half) {
+            if self.ranges.is_empty() {
+                self.extend_first_range(at);
             }
-            _ => out.push(Pulse { extreme: at, range }),
+            if self.dropped + at as u64 == self.bin_end {
+                self.bin_end += bin as u64;
+                let (low, high) = crate::units::extremes(&self.raw[at - bin..at]);
+                self.add_range(high - low);
+            }
+            // A pulse has a sharp extreme; this excludes nearly all samples at once.
+            let (before, here, after) = (self.raw[at - 1], self.raw[at], self.raw[at + 1]);
+            let sides = if (here - before) * (here - after) < 0.0 {
+                [0.0; 2]
+            } else {
+                heights(&self.raw, at, self.half)
+            };
+            let height = sides[0].min(sides[1]);
+            if height > 0.0 && height >= self.threshold {
+                if !self.is_known(at, self.wide) {
+                    break;
+                }
+                let all = heights(&self.raw, at, self.wide);
+                let is_narrow = sides.iter().zip(all).all(|(side, all)| *side >= MIN_NARROWNESS * all);
+                if is_narrow && height >= MIN_NOISE_RATIO * self.noise(at) {
+                    let range = extent(&self.raw, at, self.half, height);
+                    let range = self.dropped + range.start as u64..self.dropped + range.end as u64;
+                    match self.pulses.last_mut() {
+                        Some(last) if range.start <= last.range.end + merge => {
+                            last.range.end = last.range.end.max(range.end);
+                        }
+                        _ => self.pulses.push(Pulse { extreme: self.dropped + at as u64, range }),
+                    }
+                }
+            }
+            at += 1;
+        }
+        self.next += (at - first) as u64;
+    }
+
+    /// Until the first bin is complete, the range of the signal so far is the typical range.
+    fn extend_first_range(&mut self, at: usize) {
+        let known = if at == 1 { 0 } else { at + self.half };
+        for value in &self.raw[known.min(self.raw.len())..(at + self.half + 1).min(self.raw.len())] {
+            self.first_range = (self.first_range.0.min(*value), self.first_range.1.max(*value));
+        }
+        self.threshold = MIN_RANGE_SHARE * (self.first_range.1 - self.first_range.0).max(0.0);
+    }
+
+    /// Lower quartile of the ranges of bins, so that bins with pulses do not count.
+    fn add_range(&mut self, range: f32) {
+        if self.ranges.len() >= RANGE_BINS {
+            self.ranges.remove(0);
+        }
+        self.ranges.push(range);
+        let mut ranges = self.ranges.clone();
+        let place = ranges.len() / 4;
+        let typical = *ranges.select_nth_unstable_by(place, f32::total_cmp).1;
+        self.threshold = MIN_RANGE_SHARE * typical;
+    }
+
+    /// Median of the absolute second differences around a sample.
+    fn noise(&self, at: usize) -> f32 {
+        let low = at.saturating_sub(self.steps(NOISE_BEFORE_S));
+        let around = &self.raw[low..(at + self.wide).min(self.raw.len())];
+        let mut changes: Vec<f32> =
+            around.windows(3).map(|three| (three[0] - 2.0 * three[1] + three[2]).abs()).collect();
+        if changes.is_empty() {
+            return f32::INFINITY;
+        }
+        let middle = changes.len() / 2;
+        *changes.select_nth_unstable_by(middle, f32::total_cmp).1
+    }
+
+    /// Appends the samples that are complete to `clean`.
+    fn clean_up(&mut self) {
+        let (margin, fit) = (self.half as u64 + 1, self.steps(TAIL_FIT_S) as u64);
+        while let Some(pulse) = self.pulses.first().cloned() {
+            self.copy_until(pulse.range.start);
+            let next = self.pulses.get(1).map(|next| next.range.start);
+            if next.is_none() && !self.ended && self.next <= pulse.range.end + fit + margin {
+                return;
+            }
+            self.pulses.remove(0);
+            self.remove_pulse(&pulse, next);
+        }
+        let end = if self.ended { u64::MAX } else { self.next.saturating_sub(margin) };
+        self.copy_until(end);
+    }
+
+    /// Copies samples up to `end` and subtracts the tail of the last pulse.
+    fn copy_until(&mut self, end: u64) {
+        let (from, to) = (self.clean.len(), self.index(end).min(self.raw.len()));
+        if to <= from {
+            return;
+        }
+        self.clean.extend_from_slice(&self.raw[from..to]);
+        for sample in &mut self.clean[from..] {
+            let Some(tail) = &mut self.tail else { break };
+            *sample -= tail.value;
+            tail.value *= tail.decay;
+            if tail.value.abs() < tail.least {
+                self.tail = None;
+            }
         }
     }
-    out
+
+    /// Replaces a pulse by a line. The tail is that of the pulse, if it has one that the pulse at `next` does not hide.
+    fn remove_pulse(&mut self, pulse: &Pulse, next: Option<u64>) {
+        let (start, end) = (self.index(pulse.range.start), self.index(pulse.range.end));
+        self.found.push(pulse.range.start);
+        self.tail = self.fit_tail(pulse, next);
+        if let (Some(first), Some(last)) = (start.checked_sub(1), self.raw.get(end)) {
+            let from = self.clean[first];
+            let to = last - self.tail.map_or(0.0, |tail| tail.value);
+            let count = (end + 1 - start) as f32;
+            // A pulse that begins within the one before it is part of it.
+            let copied = self.clean.len() - start;
+            self.clean
+                .extend((copied + 1..=end - start).map(|step| from + (to - from) * step as f32 / count));
+        } else {
+            let rest = self.raw.get(self.clean.len()..end.min(self.raw.len()));
+            self.clean.extend_from_slice(rest.unwrap_or_default());
+        }
+    }
+
+    /// Fits the exponential tail after a pulse.
+    fn fit_tail(&self, pulse: &Pulse, next: Option<u64>) -> Option<Tail> {
+        let (start, end) = (self.index(pulse.range.start), self.index(pulse.range.end));
+        let limit = next.map_or(self.raw.len(), |next| self.index(next));
+        let before = &self.clean[start.saturating_sub(self.steps(BASELINE_S).max(1))..start];
+        let after = self.raw[..limit].get(end..end + self.steps(TAIL_FIT_S))?;
+        if before.is_empty() {
+            return None;
+        }
+        let baseline = before.iter().sum::<f32>() / before.len() as f32;
+        let piece: Vec<f32> = after.iter().map(|value| value - baseline).collect();
+        let energy: f32 = piece.iter().map(|value| value * value).sum();
+        let fits = TAIL_CONSTANTS_S.map(|constant_s| {
+            let decay = (-1.0 / (constant_s * self.rate)).exp() as f32;
+            let (mut wave, mut product, mut square) = (1.0_f32, 0.0_f32, 0.0_f32);
+            for value in &piece {
+                product += value * wave;
+                square += wave * wave;
+                wave *= decay;
+            }
+            let amplitude = product / square;
+            (energy - amplitude * product, amplitude, decay)
+        });
+        let (residual, amplitude, decay) =
+            fits.into_iter().min_by(|left, right| left.0.total_cmp(&right.0))?;
+        // A tail of the same polarity is the decay of the pulse and never higher; a QRS complex that follows may be.
+        let height = self.raw[self.index(pulse.extreme)] - baseline;
+        let is_higher = amplitude * height > 0.0 && amplitude.abs() > height.abs();
+        let fits = residual <= MAX_TAIL_RESIDUAL * energy && !is_higher;
+        fits.then_some(Tail { value: amplitude, decay, least: MIN_TAIL_SHARE * amplitude.abs() })
+    }
 }
 
 /// Heights of a maximum above the lowest values before and after it within `reach` samples, or depths of a minimum.
@@ -170,82 +424,4 @@ fn extent(samples: &[f32], at: usize, width: usize, height: f32) -> Range<usize>
     let after =
         samples[at + 1..(at + 1 + width).min(samples.len())].iter().take_while(|value| inside(value)).count();
     at.saturating_sub(before + 1)..(at + after + 2).min(samples.len())
-}
-
-/// Median of the absolute second differences around a sample.
-fn noise(samples: &[f32], at: usize, rate: f64) -> f32 {
-    let reach = (NOISE_REACH_S * rate) as usize;
-    let around = &samples[at.saturating_sub(reach)..(at + reach).min(samples.len())];
-    let mut changes: Vec<f32> =
-        around.windows(3).map(|three| (three[0] - 2.0 * three[1] + three[2]).abs()).collect();
-    let middle = changes.len() / 2;
-    *changes.select_nth_unstable_by(middle, f32::total_cmp).1
-}
-
-/// Lower quartile of the ranges of bins of 2 s, so that bins with pulses do not count.
-fn typical_range(samples: &[f32], rate: f64) -> f32 {
-    let mut ranges: Vec<f32> = samples
-        .chunks(((RANGE_BIN_S * rate) as usize).max(1))
-        .map(|bin| {
-            let (low, high) = crate::units::extremes(bin);
-            high - low
-        })
-        .collect();
-    let place = ranges.len() / 4;
-    *ranges.select_nth_unstable_by(place, f32::total_cmp).1
-}
-
-/// Subtracts the exponential tail after a pulse, if there is one. `samples` end before the next pulse.
-fn remove_tail(samples: &mut [f32], pulse: &Pulse, rate: f64) {
-    let Pulse { extreme, range } = pulse;
-    let steps = |seconds: f64| (seconds * rate) as usize;
-    let before = &samples[range.start.saturating_sub(steps(BASELINE_S).max(1))..range.start];
-    let after = range.end..(range.end + steps(TAIL_FIT_S)).min(samples.len());
-    if before.is_empty() || after.len() < steps(TAIL_FIT_S) {
-        return;
-    }
-    let baseline = before.iter().sum::<f32>() / before.len() as f32;
-    let piece: Vec<f32> = samples[after].iter().map(|value| value - baseline).collect();
-    let energy: f32 = piece.iter().map(|value| value * value).sum();
-    let fits = TAIL_CONSTANTS_S.map(|constant_s| {
-        let decay = (-1.0 / (constant_s * rate)).exp() as f32;
-        let (mut wave, mut product, mut square) = (1.0_f32, 0.0_f32, 0.0_f32);
-        for value in &piece {
-            product += value * wave;
-            square += wave * wave;
-            wave *= decay;
-        }
-        let amplitude = product / square;
-        (energy - amplitude * product, amplitude, decay)
-    });
-    let Some((residual, amplitude, decay)) =
-        fits.into_iter().min_by(|left, right| left.0.total_cmp(&right.0))
-    else {
-        return;
-    };
-    // A tail of the same polarity is the decay of the pulse and never higher; a QRS complex that follows may be.
-    let height = samples[*extreme] - baseline;
-    let is_higher = amplitude * height > 0.0 && amplitude.abs() > height.abs();
-    if residual > MAX_TAIL_RESIDUAL * energy || is_higher {
-        return;
-    }
-    let mut wave = amplitude;
-    for value in &mut samples[range.end..] {
-        *value -= wave;
-        wave *= decay;
-        if wave.abs() < 1e-3 * amplitude.abs() {
-            break;
-        }
-    }
-}
-
-fn interpolate(samples: &mut [f32], range: &Range<usize>) {
-    let (Some(first), Some(last)) = (range.start.checked_sub(1), samples.get(range.end).copied()) else {
-        return;
-    };
-    let from = samples[first];
-    let steps = (range.len() + 1) as f32;
-    for (step, value) in samples[range.clone()].iter_mut().enumerate() {
-        *value = from + (last - from) * (step + 1) as f32 / steps;
-    }
 }

@@ -186,7 +186,8 @@ proptest! {
         for (index, piece) in samples.chunks(50).enumerate() {
             for beat in detector.push(piece) {
                 let delay = ((index + 1) * 50) as f64 / 250.0 - beat.sample as f64 / 250.0;
-                prop_assert!(delay <= Detector::MAX_DELAY_S, "{delay} s");
+                // A beat waits for the end of the push that completes it.
+                prop_assert!(delay <= Detector::MAX_DELAY_S + 0.2, "{delay} s");
             }
         }
     }

@@ -97,6 +97,27 @@ fn folder_is_scored_with_a_gross_result() {
 }
 
 #[test]
+fn streamed_records_are_scored_with_their_delays() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("evaluate_streaming");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let beats = record(&folder, "one", 250.0, 16, 5) + record(&folder, "two", 360.0, 212, 6);
+    let output = Command::new(program()).arg("--streaming").arg(&folder).output().expect("evaluate");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let last = said.lines().last().unwrap();
+    assert!(last.starts_with("streaming "), "{last}");
+    let of = |name: &str| {
+        let word = last.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).unwrap();
+        word.rsplit('/').next().unwrap().parse::<f64>().unwrap()
+    };
+    assert_eq!(of("beats") as usize, beats, "{last}");
+    assert_eq!(of("different"), 0.0, "{last}");
+    assert!(of("provisional_f1") >= 97.0 && of("final_f1") >= 99.5, "{last}");
+    assert!(of("provisional_delay_s") <= 0.5 && of("final_delay_s") <= 5.0, "{last}");
+}
+
+#[test]
 fn strips_of_records_are_scored() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("evaluate_strips");
     let _ = fs::remove_dir_all(&folder);

@@ -14,13 +14,18 @@
 //! is right within 5 bpm or 10 %. The shares are printed in percent for each record and, in the last line,
 //! for all strips.
 //!
-//! `--waves q1c` compares onsets and ends of waves with the annotations in files with this extension (QT database), with the
-//! better lead per beat. The last line contains mean of record means and mean of record SDs in ms, and the found share in
-//! percent, for each boundary.
+//! `--streaming` pushes all channels of each record in pieces of 0.2 s and scores the provisional and the final beats
+//! of one of them, with the delays of their reports (median, 99 % and largest), the memory per lead, and the number of
+//! final beats that differ from the analysis of the whole record. The last line contains the sums.
+//!
+//! `--waves q1c` compares onsets and ends of waves with the annotations in files with this extension (QT database),
+//! with the better lead per beat. The last line contains mean of record means and mean of record SDs in ms, and the
+//! found share in percent, for each boundary.
 
 #[path = "../shared/exit.rs"]
 mod exit;
 mod records;
+mod streaming;
 mod strips;
 mod waves;
 #[path = "../shared/wfdb_files.rs"]
@@ -40,11 +45,13 @@ struct Options {
     strips: Option<PathBuf>,
     /// Extension of manual wave annotations to compare with.
     waves: Option<String>,
+    /// Whether the records are pushed through a stream.
+    streaming: bool,
     /// Lengths in seconds of the strips that records are cut into. If empty, whole records are scored.
     strips_of: Vec<f64>,
 }
 
-const USAGE: &str = "usage: evaluate DIR... [--channel N|best] [--csv FILE] [--strips TRUTH.tsv] [--strips-of SECONDS,...] [--waves EXTENSION]";
+const USAGE: &str = "usage: evaluate DIR... [--channel N|best] [--csv FILE] [--strips TRUTH.tsv] [--strips-of SECONDS,...] [--waves EXTENSION] [--streaming]";
 
 fn main() -> ExitCode {
     exit_code(options().and_then(|options| run(&options)))
@@ -57,6 +64,7 @@ fn options() -> Result<Options, String> {
         csv: None,
         strips: None,
         waves: None,
+        streaming: false,
         strips_of: Vec::new(),
     };
     let mut arguments = std::env::args().skip(1);
@@ -84,6 +92,7 @@ fn options() -> Result<Options, String> {
                     .collect::<Option<_>>()
                     .ok_or("--strips-of needs lengths in seconds, such as 5,10,28")?;
             }
+            "--streaming" => options.streaming = true,
             "--waves" => options.waves = Some(value()?),
             "--strips" => options.strips = Some(value()?.into()),
             flag if flag.starts_with('-') => return Err(format!("{flag} is not an option of evaluate")),
@@ -107,6 +116,9 @@ fn run(options: &Options) -> Result<bool, String> {
     }
     if let Some(extension) = &options.waves {
         return compare_waves(options, extension, good);
+    }
+    if options.streaming {
+        return stream_records(options, good);
     }
     if !options.strips_of.is_empty() {
         return cut_into_strips(options, good);
@@ -175,6 +187,28 @@ fn compare_waves(options: &Options, extension: &str, mut good: bool) -> Result<b
     }
     println!("{}", waves::summary(&all));
     Ok(good && !all.is_empty())
+}
+
+/// Pushes the records through a stream. Returns whether all files were read and all final beats are those of the
+/// analysis.
+fn stream_records(options: &Options, mut good: bool) -> Result<bool, String> {
+    let mut sum = streaming::Streamed::default();
+    for folder in &options.folders {
+        for header in records::headers(folder)? {
+            match streaming::evaluate(&header, options.channel) {
+                Ok(record) => {
+                    println!("{record}");
+                    sum.add(&record);
+                }
+                Err(message) => {
+                    eprintln!("{}: {message}", header.display());
+                    good = false;
+                }
+            }
+        }
+    }
+    println!("{sum}");
+    Ok(good && sum.beats() > 0 && sum.different() == 0)
 }
 
 /// Scores the records strip by strip. Returns whether all files were read.

@@ -130,7 +130,7 @@ pub(crate) fn headers(folder: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 /// Extension of the file with the reference beats.
-fn reference(header: &Path) -> Option<&'static str> {
+pub(crate) fn reference(header: &Path) -> Option<&'static str> {
     REFERENCES.into_iter().find(|extension| header.with_extension(extension).is_file())
 }
 
@@ -204,8 +204,8 @@ pub(crate) fn strips(path: &Path, channel: Channel, lengths_s: &[f64]) -> Result
     Ok((record.name, strips))
 }
 
-/// Cuts a channel into consecutive strips of each length, with their reference beats. Strips that touch flutter or exceed
-/// the reference are skipped.
+/// Cuts a channel into consecutive strips of each length, with their reference beats. Strips that touch flutter or
+/// exceed the reference are skipped.
 fn cut<'a>(record: &'a Record, lengths_s: &'a [f64]) -> impl Iterator<Item = (Strip, Vec<f64>)> + 'a {
     let Record { strip, beats, flutter, partial, .. } = record;
     let rate = strip.sample_rate_hz;

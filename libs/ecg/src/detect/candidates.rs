@@ -5,9 +5,9 @@ use super::signal::Signal;
 use super::tuning::{Tuning, work_samples};
 
 /// Smallest distance between two candidates: the duration of a QRS complex.
-const SEPARATION: usize = work_samples(0.08);
+pub(crate) const SEPARATION: usize = work_samples(0.08);
 /// Half the length of the window that a peak is compared with for its contrast.
-const SURROUNDINGS: usize = work_samples(1.0);
+pub(crate) const SURROUNDINGS: usize = work_samples(1.0);
 
 /// A peak of the envelope.
 #[derive(Debug, Clone, Copy)]
@@ -25,15 +25,9 @@ pub(crate) struct Candidate {
 
 /// Appends the peaks between the working samples `from` and `to`. The signal is known up to `end`.
 ///
-/// The result depends on `SURROUNDINGS` samples on either side, as far as they exist.
-pub(crate) fn find(
-    signal: &Signal,
-    from: usize,
-    to: usize,
-    end: usize,
-    tuning: &Tuning,
-    out: &mut Vec<Candidate>,
-) {
+/// A peak depends on [`SEPARATION`] samples on either side, as far as they exist before `end`, so the peaks do not
+/// depend on how the signal is divided into ranges.
+pub(crate) fn find(signal: &Signal, from: usize, to: usize, end: usize, out: &mut Vec<usize>) {
     let dropped = signal.dropped;
     let envelope = &signal.envelope[..end - dropped];
     let to = to - dropped;
@@ -53,14 +47,27 @@ pub(crate) fn find(
         }
         let low = at.saturating_sub(SEPARATION);
         if height > 0.0 && envelope[low..at].iter().all(|value| *value <= height) {
-            // The background is never zero: the peak itself is part of it.
-            let background =
-                signal.background(at.saturating_sub(SURROUNDINGS), (at + SURROUNDINGS).min(envelope.len()));
-            if height > tuning.contrast_floor * background {
-                let (ln_height, ln_contrast) = (ln(height), ln(height / background));
-                out.push(Candidate { at: dropped + at, height, background, ln_height, ln_contrast });
-            }
+            out.push(dropped + at);
         }
         at += SEPARATION + 1;
+    }
+}
+
+impl Candidate {
+    /// The candidate at the peak `at` of a signal that is known up to `end`. `None` if it does not exceed its
+    /// background.
+    pub(crate) fn new(signal: &Signal, at: usize, end: usize, tuning: &Tuning) -> Option<Self> {
+        let place = at - signal.dropped;
+        let height = *signal.envelope.get(place)?;
+        // The background is never zero: the peak itself is part of it.
+        let high = (place + SURROUNDINGS).min(end - signal.dropped);
+        let background = signal.background(place.saturating_sub(SURROUNDINGS), high);
+        (height > tuning.contrast_floor * background).then(|| Candidate {
+            at,
+            height,
+            background,
+            ln_height: ln(height),
+            ln_contrast: ln(height / background),
+        })
     }
 }

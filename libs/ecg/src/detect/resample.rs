@@ -170,6 +170,19 @@ impl Resampler {
         }));
     }
 
+    /// Memory on the heap in bytes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of::<Place>() * self.places.capacity()
+            + size_of::<[f32; LANES]>() * self.weights.capacity()
+            + 4 * self.edge.capacity()
+    }
+
+    /// Number of working samples that `inputs` input samples complete.
+    pub(crate) fn outputs_of(&self, inputs: u64) -> usize {
+        let last = (inputs as f64 - self.half) / self.ratio;
+        if last < 0.0 { 0 } else { last as usize + 1 }
+    }
+
     /// Position of a working sample in input samples.
     pub(crate) fn input_position(&self, work: f64) -> f64 {
         work * self.ratio

@@ -9,7 +9,7 @@ use super::signal::Signal;
 use super::t_wave::TWave;
 use super::templates::{Fit, HALF, LENGTH, Products, Templates};
 use super::tuning::{Tuning, work_samples};
-use super::viterbi::{self, Rhythm};
+use super::viterbi::{Context, Lattice, Rhythm};
 
 /// Half the length of the window in which the noise of a candidate is measured.
 const NOISE_REACH: usize = work_samples(1.2);
@@ -86,6 +86,30 @@ impl KnownBeat {
     }
 }
 
+/// The candidates after the last accepted beat, with what is known when they are scored. A selection fills it; until
+/// the next selection, single candidates are added.
+#[derive(Debug, Clone, Default)]
+struct Window {
+    scored: Vec<Scored>,
+    lattice: Lattice,
+    /// Indices of the selected candidates in `scored`.
+    picked: Vec<usize>,
+    context: Context,
+    /// Position and logarithmic height of the last beat before the window.
+    last: Option<(usize, f32)>,
+    /// Typical height. Zero before the first selection.
+    level: f32,
+    typical_energy: Option<f32>,
+    /// `None` until a candidate needs it.
+    noise_floor: Option<f32>,
+    /// Accepted beats and the selected ones of the window; the number of the former.
+    known: Vec<KnownBeat>,
+    accepted: usize,
+    undecided: Vec<(Candidate, Products)>,
+    /// Products with the present templates, by position.
+    products: Vec<(usize, Products)>,
+}
+
 /// Everything learned from the signal so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scorer {
@@ -96,82 +120,231 @@ pub(crate) struct Scorer {
     energy: Option<f32>,
     templates: Templates,
     recent: Vec<KnownBeat>,
+    window: Window,
 }
 
 impl Scorer {
-    /// Returns the most plausible beats among the candidates after the last accepted one. The signal is known
-    /// up to `end`.
-    pub(crate) fn select(
+    /// Selects the most plausible beats among the candidates after the last accepted one; [`Scorer::selected`] returns
+    /// them. The signal is known up to `end`.
+    pub(crate) fn select(&mut self, signal: &Signal, candidates: &[Candidate], end: usize, tuning: &Tuning) {
+        let mut heights = signal.heights(end);
+        let highest = if heights.is_empty() { 0.0 } else { median(&mut heights) };
+        let mut window = std::mem::take(&mut self.window);
+        window.scored.clear();
+        window.lattice.clear();
+        window.picked.clear();
+        window.undecided.clear();
+        window.known.clear();
+        window.known.extend_from_slice(&self.recent);
+        window.accepted = self.recent.len();
+        window.level = self.level.map_or(highest, |known| (known * highest).sqrt());
+        if window.level > 0.0 && window.level.is_finite() {
+            self.fill(&mut window, signal, candidates, end, tuning);
+        } else {
+            window.level = 0.0;
+        }
+        self.window = window;
+    }
+
+    fn fill(
         &self,
+        window: &mut Window,
         signal: &Signal,
         candidates: &[Candidate],
         end: usize,
         tuning: &Tuning,
-    ) -> Vec<Scored> {
-        let mut heights = signal.heights(end);
-        let window = if heights.is_empty() { 0.0 } else { median(&mut heights) };
-        let mut level = self.level.map_or(window, |known| (known * window).sqrt());
-        if level <= 0.0 || !level.is_finite() {
-            return Vec::new();
-        }
+    ) {
         let decided =
             self.last.map_or(0, |last| candidates.partition_point(|candidate| candidate.at <= last.at));
-        let mut undecided: Vec<(Candidate, Products)> = candidates[decided..]
-            .iter()
-            .filter(|candidate| candidate.height > tuning.floor * level)
-            .map(|candidate| (*candidate, self.templates.products(signal, candidate.at - signal.dropped)))
-            .collect();
-        adjust_dense_rhythms(&mut undecided, candidates, signal, end);
-        let t_wave = TWave::look_for(candidates, ln(level), signal.dropped == 0);
-        let repeated = repeated(&undecided, signal);
-        let last = self.last.map(|last| (last.at, last.ln_height));
-        let mut typical = self.energy;
-        let mut scored: Vec<Scored> = Vec::with_capacity(undecided.len());
-        let mut picked = Vec::new();
-        let mut beats: Vec<KnownBeat> = Vec::new();
-        let mut known = self.recent.clone();
+        let first = candidates.get(decided).map_or(usize::MAX, |candidate| candidate.at);
+        let old = window.products.partition_point(|(at, _)| *at < first);
+        window.products.drain(..old);
+        let floor = tuning.floor * window.level;
+        for candidate in candidates[decided..].iter().filter(|candidate| candidate.height > floor) {
+            let products = self.products(&mut window.products, signal, candidate.at);
+            window.undecided.push((*candidate, products));
+        }
+        adjust_dense_rhythms(&mut window.undecided, candidates, signal, end);
+        let t_wave = TWave::look_for(candidates, ln(window.level), signal.dropped == 0);
+        let repeated = repeated(&window.undecided, signal);
+        window.last = self.last.map(|last| (last.at, last.ln_height));
+        window.typical_energy = self.energy;
         for pass in 0..PASSES {
-            scored.clear();
-            let ln_level = ln(level);
-            known.truncate(self.recent.len());
-            known.extend_from_slice(&beats);
+            window.scored.clear();
+            window.lattice.clear();
             // Noise around most beats, so that a run of unknown beats does not count as noise.
-            let noise_floor = noise_floor(signal, &known, end);
+            window.noise_floor = repeated.contains(&true).then(|| noise_floor(signal, &window.known, end));
+            let beats = &window.known[window.accepted..];
+            window.context = Context::new(self.rhythm(beats, tuning), t_wave);
             let mut first = 0;
-            for ((candidate, products), repeated) in undecided.iter().zip(&repeated) {
+            for ((candidate, products), repeated) in window.undecided.iter().zip(&repeated) {
                 let noise = if pass == 0 {
-                    FIRST_NOISE.map(|factor| factor * candidate.background.powi(2) * LENGTH as f32)
+                    first_noise(candidate)
                 } else {
-                    first += known[first..]
+                    first += window.known[first..]
                         .iter()
                         .take_while(|known| known.at + HALF + NOISE_REACH <= candidate.at)
                         .count();
-                    noise_around(candidate.at, signal, &known[first..], end)
+                    noise_around(candidate.at, signal, &window.known[first..], end)
                 };
-                let fit = self.templates.fit(products, noise, tuning);
-                let clean = clean(fit, tuning);
-                let energy = energy_at(signal, candidate.at);
-                let wide = typical.filter(|_| *repeated).map_or(0.0, |typical| {
-                    wide(energy, noise[0].min(noise_floor), noise_floor, typical, tuning)
-                });
-                let score = score(candidate, candidate.ln_height - ln_level, fit, tuning) + wide;
-                scored.push(Scored { candidate: *candidate, score, fit, noise, energy, clean });
+                let scored = self.scored(window, signal, candidate, products, noise, *repeated, tuning);
+                window.scored.push(scored);
+                window.lattice.extend(&window.scored, window.last, &window.context, tuning);
             }
-            let context = viterbi::Context { rhythm: self.rhythm(&beats, tuning), t_wave };
-            viterbi::best_sequence(&scored, last, context, tuning, &mut picked);
-            beats.clear();
-            beats.extend(picked.iter().map(|index| KnownBeat::new(&scored[*index])));
-            if pass == 0 && picked.len() >= 3 {
-                let mut heights: Vec<f32> =
-                    picked.iter().map(|index| scored[*index].candidate.height).collect();
-                let median = median(&mut heights);
-                level = self.level.map_or(median, |known| (known * median).sqrt());
-                let mut energies: Vec<f32> = picked.iter().map(|index| scored[*index].energy).collect();
-                let median = self::median(&mut energies);
-                typical = self.energy.map_or(Some(median), |known| Some((known * median).sqrt()));
+            window.lattice.path(&window.scored, &window.context, tuning, &mut window.picked);
+            window.remember_picked();
+            if pass == 0 && window.picked.len() >= 3 {
+                let picked = || window.picked.iter().map(|index| &window.scored[*index]);
+                let mut heights: Vec<f32> = picked().map(|scored| scored.candidate.height).collect();
+                let mut energies: Vec<f32> = picked().map(|scored| scored.energy).collect();
+                let energy = median(&mut energies);
+                window.typical_energy =
+                    self.energy.map_or(Some(energy), |known| Some((known * energy).sqrt()));
+                let height = median(&mut heights);
+                window.level = self.level.map_or(height, |known| (known * height).sqrt());
             }
         }
-        picked.iter().map(|index| scored[*index]).collect()
+    }
+
+    /// Products at a position, from those that are already known or else computed and added to them.
+    fn products(&self, known: &mut Vec<(usize, Products)>, signal: &Signal, at: usize) -> Products {
+        let index = known.partition_point(|(other, _)| *other < at);
+        if let Some((_, products)) = known.get(index).filter(|(other, _)| *other == at) {
+            return *products;
+        }
+        let products = self.templates.products(signal, at - signal.dropped);
+        known.insert(index, (at, products));
+        products
+    }
+
+    /// Forgets what was computed from the signal for candidates, because its end has changed.
+    pub(crate) fn forget_products(&mut self) {
+        self.window.products.clear();
+    }
+
+    /// Scores a candidate.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a candidate, its measurements and what they are compared with"
+    )]
+    fn scored(
+        &self,
+        window: &Window,
+        signal: &Signal,
+        candidate: &Candidate,
+        products: &Products,
+        noise: [f32; 2],
+        repeated: bool,
+        tuning: &Tuning,
+    ) -> Scored {
+        let fit = self.templates.fit(products, noise, tuning);
+        let energy = energy_at(signal, candidate.at);
+        let wide = match (window.typical_energy, window.noise_floor) {
+            (Some(typical), Some(floor)) if repeated => {
+                wide(energy, noise[0].min(floor), floor, typical, tuning)
+            }
+            _ => 0.0,
+        };
+        let score = score(candidate, candidate.ln_height - ln(window.level), fit, tuning) + wide;
+        Scored { candidate: *candidate, score, fit, noise, energy, clean: clean(fit, tuning) }
+    }
+
+    /// Adds the last of `candidates` to those of the last selection and selects again, without learning. The signal is
+    /// known up to `end`. Returns whether the selection may have changed.
+    ///
+    /// The candidates before it keep their scores, so this costs much less than a selection.
+    pub(crate) fn add(
+        &mut self,
+        signal: &Signal,
+        candidates: &[Candidate],
+        end: usize,
+        tuning: &Tuning,
+    ) -> bool {
+        let mut window = std::mem::take(&mut self.window);
+        let added = self.add_to(&mut window, signal, candidates, end, tuning);
+        self.window = window;
+        added
+    }
+
+    fn add_to(
+        &self,
+        window: &mut Window,
+        signal: &Signal,
+        candidates: &[Candidate],
+        end: usize,
+        tuning: &Tuning,
+    ) -> bool {
+        let Some(candidate) = candidates.last() else { return false };
+        if window.level <= 0.0 || candidate.height <= tuning.floor * window.level {
+            return false;
+        }
+        let products = self.products(&mut window.products, signal, candidate.at);
+        let mut added = [(*candidate, products)];
+        adjust_dense_rhythms(&mut added, candidates, signal, end);
+        let [(candidate, products)] = &added;
+        let repeated = window
+            .scored
+            .iter()
+            .rev()
+            .take_while(|other| candidate.at - other.candidate.at <= RUN_INTERVAL.1)
+            .any(|other| repeats(&other.candidate, candidate, signal));
+        if repeated && window.noise_floor.is_none() {
+            window.noise_floor = Some(noise_floor(signal, &window.known, end));
+        }
+        // Like a selection: the noise is measured again once the candidate is known to be a beat or not.
+        for pass in 0..PASSES {
+            let noise = if pass == 0 {
+                first_noise(candidate)
+            } else {
+                window.scored.pop();
+                let from =
+                    window.known.partition_point(|known| known.at + HALF + NOISE_REACH <= candidate.at);
+                noise_around(candidate.at, signal, &window.known[from..], end)
+            };
+            let scored = self.scored(window, signal, candidate, products, noise, repeated, tuning);
+            window.scored.push(scored);
+            window.lattice.extend(&window.scored, window.last, &window.context, tuning);
+            window.lattice.path(&window.scored, &window.context, tuning, &mut window.picked);
+            window.remember_picked();
+        }
+        true
+    }
+
+    /// Memory on the heap in bytes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let Window { scored, picked, known, undecided, products, .. } = &self.window;
+        // The lattice has two values and an index per candidate.
+        (size_of::<Scored>() + 32) * scored.capacity()
+            + size_of::<usize>() * picked.capacity()
+            + size_of::<KnownBeat>() * (known.capacity() + self.recent.capacity())
+            + size_of::<(Candidate, Products)>() * undecided.capacity()
+            + size_of::<(usize, Products)>() * products.capacity()
+            + 4 * self.intervals.capacity()
+    }
+
+    /// The beats of the last selection, in order of time.
+    pub(crate) fn selected(&self) -> impl Iterator<Item = &Scored> {
+        self.window.picked.iter().map(|index| &self.window.scored[*index])
+    }
+
+    /// How much better the selection is than the best one without the latest candidate.
+    pub(crate) fn margin(&self, tuning: &Tuning) -> f32 {
+        let Window { scored, lattice, context, .. } = &self.window;
+        lattice.margin(scored, context, tuning)
+    }
+
+    /// The latest beat of the last selection.
+    pub(crate) fn last_selected(&self) -> Option<Scored> {
+        self.window.picked.last().map(|index| self.window.scored[*index])
+    }
+
+    /// The number of beats of the last selection, and one of them.
+    pub(crate) fn selected_count(&self) -> usize {
+        self.window.picked.len()
+    }
+
+    pub(crate) fn selected_at(&self, index: usize) -> Scored {
+        self.window.scored[self.window.picked[index]]
     }
 
     /// Accepts a beat and learns from it.
@@ -199,6 +372,7 @@ impl Scorer {
             let change = ln(beat.energy / energy).clamp(-2.0 * LEVEL_CHANGE, 2.0 * LEVEL_CHANGE);
             self.energy = Some(energy * (change * step).exp());
         }
+        self.window.products.clear();
         self.templates.learn(signal, candidate.at - signal.dropped, confidence, *noise, tuning);
     }
 
@@ -212,6 +386,19 @@ impl Scorer {
         let off = intervals.iter().filter(|other| (**other / interval - 1.0).abs() > IRREGULAR).count();
         Some(Rhythm { interval, weight: 1.0 - tuning.irregular * off as f32 / intervals.len() as f32 })
     }
+}
+
+impl Window {
+    /// Makes the selected beats known.
+    fn remember_picked(&mut self) {
+        self.known.truncate(self.accepted);
+        self.known.extend(self.picked.iter().map(|index| KnownBeat::new(&self.scored[*index])));
+    }
+}
+
+/// Noise of a candidate before beats are known.
+fn first_noise(candidate: &Candidate) -> [f32; 2] {
+    FIRST_NOISE.map(|factor| factor * candidate.background.powi(2) * LENGTH as f32)
 }
 
 impl Scored {
@@ -260,21 +447,23 @@ fn repeated(undecided: &[(Candidate, Products)], signal: &Signal) -> Vec<bool> {
     let mut out = vec![false; undecided.len()];
     for (index, (one, _)) in undecided.iter().enumerate() {
         for (other, (next, _)) in undecided.iter().enumerate().skip(index + 1) {
-            let gap = next.at - one.at;
-            if gap > RUN_INTERVAL.1 {
+            if next.at - one.at > RUN_INTERVAL.1 {
                 break;
             }
-            if gap >= RUN_INTERVAL.0
-                && !(out[index] && out[other])
-                && (one.ln_height - next.ln_height).abs() < SAME_HEIGHT
-                && concordance(&signal.bands[0], one.at - signal.dropped, next.at - signal.dropped)
-                    >= REPEATED
-            {
+            if !(out[index] && out[other]) && repeats(one, next, signal) {
                 (out[index], out[other]) = (true, true);
             }
         }
     }
     out
+}
+
+/// Whether `next` has the shape and strength of `one` and follows it within the interval of a run.
+fn repeats(one: &Candidate, next: &Candidate, signal: &Signal) -> bool {
+    (RUN_INTERVAL.0..=RUN_INTERVAL.1).contains(&(next.at - one.at))
+        && (one.ln_height - next.ln_height).abs() < SAME_HEIGHT
+        && one.at >= signal.dropped
+        && concordance(&signal.bands[0], one.at - signal.dropped, next.at - signal.dropped) >= REPEATED
 }
 
 /// The highest concordance (Lin 1989) of two positions of a signal at shifts of up to [`RUN_SHIFT`].

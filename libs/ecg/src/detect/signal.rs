@@ -63,6 +63,27 @@ impl Signal {
         self.filter();
     }
 
+    /// Memory on the heap in bytes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let values = self.work.capacity()
+            + self.envelope.capacity()
+            + self.bands.iter().map(Vec::capacity).sum::<usize>()
+            + self.highest.capacity();
+        4 * values + size_of::<[f64; 3]>() * self.sums.capacity() + self.resampler.heap_bytes()
+    }
+
+    /// Removes the working samples from `end` on, as if the signal had ended before them.
+    pub(crate) fn truncate(&mut self, end: usize) {
+        self.work.truncate((end + REACH).saturating_sub(self.dropped));
+        let filtered = self.work.len().saturating_sub(2 * REACH);
+        self.envelope.truncate(filtered);
+        for band in &mut self.bands {
+            band.truncate(filtered);
+        }
+        self.sums.truncate(filtered + 1);
+        self.highest.truncate(filtered / BIN);
+    }
+
     fn filter(&mut self) {
         let from = self.envelope.len();
         self.filter.run(&self.work[from.min(self.work.len())..], &mut self.envelope);

@@ -11,7 +11,7 @@ use super::t_wave::TWave;
 use super::tuning::{Tuning, WORK_HZ, work_samples};
 
 /// Refractory period.
-const REFRACTORY: usize = work_samples(0.2);
+pub(crate) const REFRACTORY: usize = work_samples(0.2);
 /// After this time without a beat, the rhythm no longer affects the score.
 const FORGET_RHYTHM: usize = work_samples(4.0);
 /// Upper limit of the mismatch factor of two close beats.
@@ -27,10 +27,17 @@ pub(crate) struct Rhythm {
 }
 
 /// Prior knowledge when a sequence is selected.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Context {
-    pub(crate) rhythm: Option<Rhythm>,
-    pub(crate) t_wave: Option<TWave>,
+    rhythm: Option<Rhythm>,
+    t_wave: Option<TWave>,
+    ln_interval: f32,
+}
+
+impl Context {
+    pub(crate) fn new(rhythm: Option<Rhythm>, t_wave: Option<TWave>) -> Self {
+        Context { rhythm, t_wave, ln_interval: rhythm.map_or(0.0, |rhythm| rhythm.interval.ln()) }
+    }
 }
 
 /// Natural logarithms of whole numbers.
@@ -46,7 +53,17 @@ struct Pairs<'a> {
     ln_interval: f32,
 }
 
-impl Pairs<'_> {
+impl<'a> Pairs<'a> {
+    fn new(context: &Context, tuning: &'a Tuning) -> Self {
+        let Context { rhythm, t_wave, ln_interval } = *context;
+        Pairs { tuning, logarithms: &LOGARITHMS, rhythm, t_wave, ln_interval }
+    }
+
+    /// How much noise could hide a beat where the signal is `clean`.
+    fn hidden(&self, clean: f32) -> f32 {
+        1.0 - self.tuning.gap_clean * clean
+    }
+
     /// Score of two successive beats `gap` working samples apart. `ln_ratio` is the height of the second
     /// relative to the first (natural logarithm); `hidden` is 1 where noise could hide a beat between them.
     fn score(&self, gap: usize, ln_ratio: f32, hidden: f32) -> f32 {
@@ -77,53 +94,73 @@ impl Pairs<'_> {
     }
 }
 
-/// Writes the indices of the selected candidates to `picked`. `last` is the position and the logarithmic
-/// height of the last beat already reported; all candidates are later.
-pub(crate) fn best_sequence(
-    scored: &[Scored],
-    last: Option<(usize, f32)>,
-    context: Context,
-    tuning: &Tuning,
-    picked: &mut Vec<usize>,
-) {
-    picked.clear();
-    let Context { rhythm, t_wave } = context;
-    let ln_interval = rhythm.map_or(0.0, |rhythm| rhythm.interval.ln());
-    let pairs = Pairs { tuning, logarithms: &LOGARITHMS, rhythm, t_wave, ln_interval };
-    let hidden = |clean: f32| 1.0 - tuning.gap_clean * clean;
-    // For each candidate: the best sum of a sequence that ends with it, and its predecessor in that sequence.
-    let mut best: Vec<(f32, Option<usize>)> = Vec::with_capacity(scored.len());
-    // The best sum of all candidates up to each.
-    let mut highest: Vec<f32> = Vec::with_capacity(scored.len());
-    for (now, this) in scored.iter().enumerate() {
+/// The best sequences that end with each candidate.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lattice {
+    /// For each candidate: the best sum of a sequence that ends with it, and its predecessor in that sequence.
+    best: Vec<(f32, Option<usize>)>,
+    /// The best sum of all candidates up to each.
+    highest: Vec<f32>,
+}
+
+impl Lattice {
+    pub(crate) fn clear(&mut self) {
+        self.best.clear();
+        self.highest.clear();
+    }
+
+    /// Adds the last of `scored`, or replaces it if it is already part. `last` is the position and the logarithmic
+    /// height of the last beat already reported; all candidates are later.
+    pub(crate) fn extend(
+        &mut self,
+        scored: &[Scored],
+        last: Option<(usize, f32)>,
+        context: &Context,
+        tuning: &Tuning,
+    ) {
+        let Some((this, earlier)) = scored.split_last() else { return };
+        self.best.truncate(earlier.len());
+        self.highest.truncate(earlier.len());
+        let (sum, predecessor) = self.choose(this, earlier, last, context, tuning);
+        let sum = sum + this.score;
+        self.best.push((sum, predecessor));
+        self.highest.push(self.highest.last().map_or(sum, |highest| highest.max(sum)));
+    }
+
+    /// The best predecessor of `this`, and the sum of its sequence with the score of the pair.
+    fn choose(
+        &self,
+        this: &Scored,
+        earlier: &[Scored],
+        last: Option<(usize, f32)>,
+        context: &Context,
+        tuning: &Tuning,
+    ) -> (f32, Option<usize>) {
+        let pairs = Pairs::new(context, tuning);
         let (at, ln_height) = (this.candidate.at, this.candidate.ln_height);
         let mut choice = match last {
             None => {
-                let similarity = t_wave.map_or(0.0, |t_wave| t_wave.similarity_at_start(at, ln_height));
+                let similarity =
+                    context.t_wave.map_or(0.0, |t_wave| t_wave.similarity_at_start(at, ln_height));
                 (-tuning.k_t_wave * similarity, None)
             }
+            Some((last, _)) if at < last + REFRACTORY => return (f32::NEG_INFINITY, None),
             Some((last, last_ln)) => {
-                let gap = at.saturating_sub(last);
-                if gap < REFRACTORY {
-                    best.push((f32::NEG_INFINITY, None));
-                    highest.push(highest.last().copied().unwrap_or(f32::NEG_INFINITY));
-                    continue;
-                }
-                (pairs.score(gap, ln_height - last_ln, hidden(this.clean)), None)
+                (pairs.score(at - last, ln_height - last_ln, pairs.hidden(this.clean)), None)
             }
         };
-        for before in (0..now).rev() {
+        for (before, other) in earlier.iter().enumerate().rev() {
             // Pair scores are never positive, so a smaller sum cannot become the best.
-            if highest[before] <= choice.0 {
+            if self.highest[before] <= choice.0 {
                 break;
             }
-            let other = &scored[before].candidate;
-            let gap = at - other.at;
-            if gap < REFRACTORY || best[before].0 <= choice.0 {
+            let gap = at - other.candidate.at;
+            let sum = self.best[before].0;
+            if gap < REFRACTORY || sum <= choice.0 {
                 continue;
             }
-            let score = best[before].0
-                + pairs.score(gap, ln_height - other.ln_height, hidden(this.clean.min(scored[before].clean)));
+            let hidden = pairs.hidden(this.clean.min(other.clean));
+            let score = sum + pairs.score(gap, ln_height - other.candidate.ln_height, hidden);
             if score > choice.0 {
                 choice = (score, Some(before));
             }
@@ -131,22 +168,47 @@ pub(crate) fn best_sequence(
                 break;
             }
         }
-        let sum = choice.0 + this.score;
-        best.push((sum, choice.1));
-        highest.push(highest.last().map_or(sum, |highest| highest.max(sum)));
+        choice
     }
-    let Some(end) = scored.last().map(|scored| scored.candidate.at) else { return };
-    // Beats can also be missing at the end.
-    let total = |index: usize| {
-        let gap = end - scored[index].candidate.at;
-        best[index].0 - rhythm.map_or(0.0, |rhythm| pairs.missing(gap, rhythm, hidden(scored[index].clean)))
-    };
-    let mut at = (0..scored.len())
-        .filter(|index| best[*index].0.is_finite())
-        .max_by(|left, right| total(*left).total_cmp(&total(*right)));
-    while let Some(index) = at {
-        picked.push(index);
-        at = best[index].1;
+
+    /// Difference between the best sequence that ends with the last of `scored` and the best one without it.
+    pub(crate) fn margin(&self, scored: &[Scored], context: &Context, tuning: &Tuning) -> f32 {
+        let Some((last, earlier)) = scored.split_last() else { return 0.0 };
+        let pairs = Pairs::new(context, tuning);
+        let others = earlier.iter().enumerate().map(|(index, other)| {
+            let gap = last.candidate.at - other.candidate.at;
+            let missing = |rhythm| pairs.missing(gap, rhythm, pairs.hidden(other.clean));
+            self.best[index].0 - context.rhythm.map_or(0.0, missing)
+        });
+        self.best[earlier.len()].0 - others.fold(0.0, f32::max)
     }
-    picked.reverse();
+
+    /// Writes the indices of the most plausible sequence of `scored` to `picked`.
+    pub(crate) fn path(
+        &self,
+        scored: &[Scored],
+        context: &Context,
+        tuning: &Tuning,
+        picked: &mut Vec<usize>,
+    ) {
+        picked.clear();
+        let Some(end) = scored.last().map(|scored| scored.candidate.at) else { return };
+        let pairs = Pairs::new(context, tuning);
+        // Beats can also be missing at the end.
+        let total = |index: usize| {
+            let Scored { candidate, clean, .. } = &scored[index];
+            let missing = context
+                .rhythm
+                .map_or(0.0, |rhythm| pairs.missing(end - candidate.at, rhythm, pairs.hidden(*clean)));
+            self.best[index].0 - missing
+        };
+        let mut at = (0..scored.len())
+            .filter(|index| self.best[*index].0.is_finite())
+            .max_by(|left, right| total(*left).total_cmp(&total(*right)));
+        while let Some(index) = at {
+            picked.push(index);
+            at = self.best[index].1;
+        }
+        picked.reverse();
+    }
 }

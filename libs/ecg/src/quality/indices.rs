@@ -89,7 +89,7 @@ impl Indices {
     /// Indices of `samples` at `rate` samples per second. Positions in `beats` are counted from a sample
     /// `start` before.
     pub(super) fn new(samples: &[f32], rate: f64, start: u64, beats: &[Detection]) -> Self {
-        let rate = super::sensible(rate);
+        let rate = crate::detect::supported_rate(rate);
         let (low, high) = extremes(samples);
         let range = high - low;
         let share = |count: usize, of: usize| count as f64 / of.max(1) as f64;

@@ -1,8 +1,8 @@
 //! Signal quality of each 10 s, and the best channel of a recording.
 //!
-//! [`Indices`] are measured first. A few rules on them exclude signals that cannot be an ECG. A logistic
-//! regression (`log_odds`) decides on the rest; docs/ECG.md reports its performance. Two published indices, pSQI and basSQI, are measured but not used:
-//! with their published limits they reject many records in which every beat is found.
+//! [`Indices`] are measured first. A few rules on them exclude signals that cannot be an ECG. A logistic regression
+//! (`log_odds`) decides on the rest; docs/ECG.md reports its performance. Two published indices, pSQI and basSQI, are
+//! measured but not used: with their published limits they reject many records in which every beat is found.
 
 mod agreement;
 mod channel;
@@ -15,7 +15,7 @@ pub use evidence::{EVIDENCE_FEATURES, EVIDENCE_WEIGHTS, EvidenceWeights, evidenc
 pub use indices::Indices;
 
 use crate::analysis::{Quality, QualitySegment};
-use crate::detect::Detection;
+use crate::detect::{Detection, supported_rate};
 
 /// Length of the segments that receive a quality.
 const SEGMENT_S: f64 = 10.0;
@@ -62,11 +62,6 @@ pub fn indices(samples: &[f32], rate: f64, beats: &[Detection]) -> Indices {
     Indices::new(samples, rate, 0, beats)
 }
 
-/// Limits a rate to the range that the detector accepts.
-fn sensible(rate: f64) -> f64 {
-    if rate.is_nan() { 250.0 } else { rate.clamp(10.0, 100_000.0) }
-}
-
 /// Appends the quality of the segments of a continuous signal that starts at `start_s`. Returns whether one
 /// of them has the minimum evidence of a strip.
 pub(crate) fn assess(
@@ -76,7 +71,7 @@ pub(crate) fn assess(
     beats: &[Detection],
     out: &mut Vec<QualitySegment>,
 ) -> bool {
-    let rate = sensible(rate);
+    let rate = supported_rate(rate);
     let total = samples.len() as f64 / rate;
     let count = (((total - MIN_SEGMENT_S) / SEGMENT_S).ceil()).max(1.0) as usize;
     let mut beat = 0;
@@ -108,8 +103,8 @@ pub(crate) fn lead_off(start_s: f64, end_s: f64, out: &mut Vec<QualitySegment>) 
     out.push(QualitySegment { start_s, end_s, quality: Quality::Unusable, reason });
 }
 
-/// Limits segments to poor quality because pacemaker pulses and beats dissociate: a pulse or its tail may hide a beat or
-/// resemble one.
+/// Limits segments to poor quality because pacemaker pulses and beats dissociate: a pulse or its tail may hide a beat
+/// or resemble one.
 pub(crate) fn dissociated(segments: &mut [QualitySegment]) {
     for segment in segments.iter_mut().filter(|segment| segment.quality == Quality::Good) {
         segment.quality = Quality::Poor;
