@@ -47,7 +47,7 @@ pub mod window {
 ui::window_conversions!(window);
 
 /// The German texts of this app and of the shared widgets. The build script merges them.
-const GERMAN: &str = include_str!(concat!(env!("OUT_DIR"), "/lang/de/LC_MESSAGES/monitor.po"));
+const GERMAN: &str = include_str!(concat!(env!("OUT_DIR"), "/lang/de/LC_MESSAGES/bedside-monitor.po"));
 
 /// The app with its window. It stays on the thread that created it.
 pub struct App(Rc<RefCell<AppController>>);

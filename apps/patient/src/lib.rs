@@ -39,7 +39,7 @@ pub use ui::StartError;
 use window::Main;
 
 /// The German texts of this app and of the shared widgets. The build script merges them.
-const GERMAN: &str = include_str!(concat!(env!("OUT_DIR"), "/lang/de/LC_MESSAGES/patient.po"));
+const GERMAN: &str = include_str!(concat!(env!("OUT_DIR"), "/lang/de/LC_MESSAGES/bedside-patient.po"));
 
 /// The app. Lives on the thread of its window.
 pub struct App {
