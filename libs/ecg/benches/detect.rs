@@ -11,7 +11,7 @@ use std::time::Instant;
 use day::{Day, peak_memory_mb};
 use ecg::csv::{Options, read};
 use ecg::synth::{self, Settings};
-use ecg::{Strip, analyze, plot};
+use ecg::{Stream, Strip, analyze, plot};
 
 const RATE_HZ: f64 = 360.0;
 
@@ -25,6 +25,15 @@ fn main() {
         let aim = if rate_hz == RATE_HZ { "50 Ms/s" } else { "" };
         row(&format!("detection at {rate_hz:.0} Hz"), &format!("{speed:.1} Ms/s"), aim);
     }
+
+    let samples = strip(250.0, 600.0).segments.remove(0).samples;
+    let frames: Vec<f32> = samples.iter().flat_map(|sample| [*sample; 3]).collect();
+    let seconds = best(20, || {
+        let mut stream = Stream::new(250.0, 3);
+        frames.chunks(150).map(|push| stream.push(black_box(push)).len()).sum()
+    });
+    let speed = frames.len() as f64 / 1e6 / seconds;
+    row("stream of 3 leads at 250 Hz, pushes of 50 frames", &format!("{speed:.1} Ms/s"), "10 Ms/s");
 
     let long = strip(RATE_HZ, 600.0);
     let analysis = analyze(&long);

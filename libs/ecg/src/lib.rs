@@ -1,9 +1,9 @@
 //! ECG strips: from the bytes of a file to beats, heart rate, signal quality and a picture.
 //!
 //! [`read_recording`] returns all leads of a file, each a [`Strip`], and [`read`] one of them. [`analyze`] returns
-//! the [`Analysis`] of a strip, and [`plot`] draws both on ECG paper. If the signal does not support a heart rate,
-//! the analysis contains a reason instead. The crate does no I/O except through a given [`std::io::Read`]; it has
-//! no async code and no global state.
+//! the [`Analysis`] of a strip, and [`plot`] draws both on ECG paper. [`Stream`] finds the same beats while they are
+//! recorded. If the signal does not support a heart rate, the analysis contains a reason instead. The crate does no
+//! I/O except through a given [`std::io::Read`]; it has no async code and no global state.
 
 mod analysis;
 mod analyze;

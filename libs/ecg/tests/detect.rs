@@ -71,6 +71,23 @@ fn offset_scale_and_polarity_do_not_change_beats() {
 }
 
 #[test]
+fn beats_after_a_long_constant_line_are_found() {
+    let (samples, beats) = signal(250.0, 30.0, 1);
+    let mut shifted = vec![samples[0]; 1901];
+    shifted.extend(&samples);
+    let expected: Vec<f64> = beats.iter().map(|beat| beat + 1901.0 / 250.0).collect();
+    assert_same(&times(&shifted, 250.0), &expected, 0.0041);
+}
+
+#[test]
+fn rate_out_of_range_is_clamped() {
+    let samples: Vec<f32> = (0..500).map(|index| ((index * 7919) % 101) as f32).collect();
+    for rate in [1e132, 1e-9] {
+        assert_eq!(analyze(&Strip::from_samples(rate, samples.clone())).heart_rate, None);
+    }
+}
+
+#[test]
 fn gap_does_not_change_adjacent_beats() {
     let (first, first_beats) = signal(250.0, 20.0, 5);
     let (second, second_beats) = signal(250.0, 25.0, 6);

@@ -127,7 +127,9 @@ impl Scorer {
     /// Selects the most plausible beats among the candidates after the last accepted one; [`Scorer::selected`] returns
     /// them. The signal is known up to `end`.
     pub(crate) fn select(&mut self, signal: &Signal, candidates: &[Candidate], end: usize, tuning: &Tuning) {
+        // A constant line says nothing about the height of beats. If it did, the beats after it would be lost.
         let mut heights = signal.heights(end);
+        heights.retain(|height| *height > 0.0);
         let highest = if heights.is_empty() { 0.0 } else { median(&mut heights) };
         let mut window = std::mem::take(&mut self.window);
         window.scored.clear();
