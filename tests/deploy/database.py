@@ -93,7 +93,7 @@ class Database:
 
     def run(self, script, **environment):
         process = self.begin(script, **environment)
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=150)
         return process.returncode, printed
 
     def run_and_kill_at(self, script, number):
