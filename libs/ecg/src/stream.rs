@@ -21,7 +21,7 @@
 //!   push. Pacing pulses and missing samples right after the beat can delay it; a beat that is too late is reported as
 //!   final only.
 //! - A final beat is reported at most [`Stream::FINAL_DELAY_S`] after its R peak, plus the length of a push. It may
-//!   have been provisional or not.
+//!   have been provisional or not. Missing samples delay it by at most 0.5 s, until they are a gap.
 //! - A provisional beat either becomes final with the same frame, or is retracted.
 //! - The final beats are those that [`crate::analyze()`] finds in the whole recording, with gaps of half a second and
 //!   more as the borders of its segments.

@@ -197,7 +197,8 @@ proptest! {
                     EventKind::Final(beat) => {
                         last += 1;
                         let delay_s = (frames - beat.sample) as f64 / rate;
-                        prop_assert!(delay_s <= 5.0, "final after {} s", delay_s);
+                        // Missing samples delay a decision until they are a gap, by at most 0.5 s.
+                        prop_assert!(delay_s <= 5.5, "final after {} s", delay_s);
                     }
                     _ => {}
                 }
