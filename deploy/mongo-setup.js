@@ -21,18 +21,13 @@ const ROLES = {
   query: ['find'],
   // The only writer. It reads the free space. It creates no collections and no indexes.
   ingest: ['find', 'insert', 'update', 'remove', 'dbStats'],
-  // Creates collections and indexes, and writes the schema version. It has no access to other documents.
+  // Creates collections and indexes. It has no access to documents.
   setup: ['createCollection', 'createIndex', 'listCollections'],
   // For deploy/backup and deploy/restore: reads everything and replaces collections.
   backup: [
     'find', 'insert', 'remove', 'listCollections', 'listIndexes', 'createCollection', 'createIndex', 'dropCollection',
     'renameCollectionSameDB',
   ],
-};
-
-// Actions on single collections.
-const COLLECTIONS = {
-  setup: { schema: ['find', 'insert', 'update'] },
 };
 
 function adminUri() {
@@ -83,9 +78,6 @@ attempt(() => {
   const db = connect(adminUri()).getSiblingDB(database);
   for (const [name, actions] of Object.entries(ROLES)) {
     const privileges = [{ resource: { db: database, collection: '' }, actions }];
-    for (const [collection, actions] of Object.entries(COLLECTIONS[name] || {})) {
-      privileges.push({ resource: { db: database, collection }, actions });
-    }
     define(db, 'Role', `bedside-${name}`, { privileges, roles: [] });
     define(db, 'User', name, { pwd: password(name), roles: [{ role: `bedside-${name}`, db: database }] });
   }

@@ -110,6 +110,15 @@ pub async fn prepare_mongo(store: &MongoStore, shutdown: &Shutdown) -> Result<bo
     retry_while_unavailable(shutdown, || store.ensure_indexes()).await
 }
 
+/// Writes or migrates the schema version of the store. Retries while the store is unreachable, until it succeeds (`true`) or
+/// the shutdown begins (`false`).
+///
+/// # Errors
+/// If the store refuses permanently.
+pub async fn migrate_mongo(store: &MongoStore, shutdown: &Shutdown) -> Result<bool, StartError> {
+    retry_while_unavailable(shutdown, || store.ensure_schema()).await
+}
+
 /// Waits until this user can read the store (`true`) or the shutdown begins (`false`).
 ///
 /// # Errors

@@ -94,7 +94,7 @@ async fn run(program: Program) -> Result<(), StartError> {
         } else {
             runtime::prepare_mongo(&store, &shutdown).await?
         };
-        if !ready {
+        if !ready || !runtime::migrate_mongo(&store, &shutdown).await? {
             return Ok(());
         }
         let reader: Arc<dyn PatientReader> = store.clone();

@@ -102,11 +102,12 @@ fn files_are_selected_and_removed_and_one_of_each_kind_is_shown() {
         for name in ["a.png", "b.png"] {
             app.select_file("Medical image", &app.file(name, &material::png(64, 1))).await;
         }
-        app.until("both are drawn", |app| app.has("Picture of fast.csv") && app.has("Picture b.png")).await;
+        app.until("both are drawn", |app| app.has("Picture of fast.csv") && app.has("Picture of b.png"))
+            .await;
         assert_eq!(app.value("Estimated heart rate"), "90 bpm");
         app.press("slow.csv");
         app.until("the other one", |app| app.value("Estimated heart rate") == "50 bpm").await;
-        assert!(app.has("Picture b.png"), "the image stays");
+        assert!(app.has("Picture of b.png"), "the image stays");
         app.add("ECG", &app.path("slow.csv"));
         app.until_message("slow.csv is already selected.").await;
         app.press("Remove slow.csv");
@@ -115,7 +116,7 @@ fn files_are_selected_and_removed_and_one_of_each_kind_is_shown() {
         assert!(!app.has("Estimated heart rate"));
         assert!(app.api(|api| api.get_ecg().state) == PaneState::Empty);
         app.press("Remove a.png");
-        assert!(app.has("b.png") && app.has("Picture b.png"));
+        assert!(app.has("b.png") && app.has("Picture of b.png"));
         app.press("Remove b.png");
         assert_eq!(app.api(|api| api.get_image_picture()).size().width, 0);
     });
@@ -246,7 +247,7 @@ fn dropped_files_are_selected_by_their_type() {
         // One event for each file.
         app.app().drop_files(vec![ecg]);
         app.app().drop_files(vec![image]);
-        app.until("both are shown", |app| app.has("Picture of strip.csv") && app.has("Picture knee.png"))
+        app.until("both are shown", |app| app.has("Picture of strip.csv") && app.has("Picture of knee.png"))
             .await;
     });
 }

@@ -135,7 +135,7 @@ fn rejected_upload_stays_in_the_form() {
         assert_eq!(app.value("Medical record number"), "7");
         assert!(app.has("large.png"), "nothing is cleared");
         // The image is drawn in the background.
-        app.until("the picture", |app| app.has("Picture large.png")).await;
+        app.until("the picture", |app| app.has("Picture of large.png")).await;
         assert_eq!(app.api(|api| api.get_outbox_text()), "", "no upload waits");
         app.press("Remove large.png");
         app.type_into("Name", "Ida");
@@ -206,7 +206,8 @@ fn command_line_selects_files_number_and_name() {
             ..Args::default()
         };
         let app = Fixture::with_args(&system.url(), args);
-        app.until("both are shown", |app| app.has("Picture of strip.csv") && app.has("Picture a.PNG")).await;
+        app.until("both are shown", |app| app.has("Picture of strip.csv") && app.has("Picture of a.PNG"))
+            .await;
         app.until_connected().await;
         app.upload().await;
         app.until_message("New patient 7 registered.").await;

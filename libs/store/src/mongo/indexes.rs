@@ -26,9 +26,8 @@ const NAMESPACE_EXISTS: i32 = 48;
 
 /// Creates the collections and indexes that are missing.
 pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
-    schema::ensure(db).await?;
     // A transaction can create a collection, but then conflicts with every other one that does.
-    for name in [db.patients.name(), db.uploads.name(), db.incomplete.name()] {
+    for name in [db.patients.name(), db.uploads.name(), db.incomplete.name(), schema::SCHEMA] {
         let created = async {
             match db.database.create_collection(name).await {
                 Err(error) if is_code(&error, NAMESPACE_EXISTS) => Ok(()),

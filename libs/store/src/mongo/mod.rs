@@ -213,10 +213,17 @@ impl MongoStore {
     /// Creates the collections and indexes that are missing. Can be repeated.
     ///
     /// # Errors
-    /// When the store cannot be reached, refuses this user, has a newer schema version, or has an index of the same name
-    /// with other keys.
+    /// When the store cannot be reached, refuses this user, or has an index of the same name with other keys.
     pub async fn ensure_indexes(&self) -> Result<(), PrepareError> {
         indexes::ensure(&self.db).await
+    }
+
+    /// Writes the schema version of a new database, or migrates an older one. For the only writer of the store.
+    ///
+    /// # Errors
+    /// When the store cannot be reached, refuses this user, or has a newer schema version or data without a version.
+    pub async fn ensure_schema(&self) -> Result<(), PrepareError> {
+        schema::ensure(&self.db).await
     }
 
     /// Verifies that this user may log in and read, and that the database has the schema version of this program. Creates

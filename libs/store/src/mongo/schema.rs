@@ -1,8 +1,8 @@
 //! Version of the stored documents, and migrations.
 //!
-//! The collection `schema` has one document with the version. Provisioning writes it before it creates anything else, and runs
+//! The collection `schema` has one document with the version. Ingest, the only writer, writes it at its first start, and runs
 //! the migrations that lead from the stored version to [`VERSION`]. A program does not use a database with another version:
-//! an older database is waited for until it is provisioned, a newer one is refused.
+//! a reader waits until an older database is migrated, and every program refuses a newer one.
 
 use futures::future::BoxFuture;
 use mongodb::bson::{Document, doc};
@@ -40,8 +40,9 @@ async fn stored(db: &Db) -> Result<Option<i32>, PrepareError> {
 /// Writes the version of a new database, or migrates an older one.
 pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     let Some(mut version) = stored(db).await? else {
-        let names = prepared(db.limit, db.database.list_collection_names()).await?;
-        if names.iter().any(|name| name == db.patients.name()) {
+        let patients = db.patients.clone_with_type::<Document>();
+        let one = patients.find_one(doc! {}).projection(doc! { "_id": 1 }).max_time(db.limit);
+        if prepared(db.limit, one).await?.is_some() {
             return Err(PrepareError::Schema { found: 0, needed: VERSION });
         }
         return save(db, VERSION).await;
@@ -64,14 +65,13 @@ async fn save(db: &Db, version: i32) -> Result<(), PrepareError> {
     prepared(db.limit, schemas.update_one(doc! { "_id": SCHEMA }, update).upsert(true)).await.map(drop)
 }
 
-/// Succeeds if the database has the version of this program.
+/// Fails if the database has another version. A new database has none.
 pub(super) async fn verify(db: &Db) -> Result<(), PrepareError> {
     match stored(db).await? {
-        Some(VERSION) => Ok(()),
+        Some(VERSION) | None => Ok(()),
         Some(found) if found > VERSION => Err(PrepareError::Schema { found, needed: VERSION }),
-        Some(_) | None => Err(StoreError::unavailable(
-            "the database is not prepared for this version: run `ingest provision`",
-        )
-        .into()),
+        Some(_) => {
+            Err(StoreError::unavailable("the database has not been migrated to this version yet").into())
+        }
     }
 }

@@ -694,6 +694,9 @@ async fn store_of_a_reader_prefers_the_primary() {
 async fn database_of_another_schema_version_is_not_used() {
     let fixture = Fixture::start().await;
     fixture.store.verify_access().await.unwrap();
+    fixture.store.ensure_schema().await.unwrap();
+    put(&fixture.store, &sample(1, "schema", Content::Image)).await.unwrap();
+    fixture.store.ensure_schema().await.unwrap();
     let schemas = fixture.store.db.database.collection::<Document>("schema");
     let set = async |version: i32| {
         schemas.update_one(doc! {}, doc! { "$set": { "version": version } }).await.unwrap();
@@ -701,12 +704,13 @@ async fn database_of_another_schema_version_is_not_used() {
     set(2).await;
     let refused = fixture.store.verify_access().await.unwrap_err();
     assert!(matches!(refused, PrepareError::Schema { found: 2, needed: 1 }), "{refused}");
-    let refused = fixture.store.ensure_indexes().await.unwrap_err();
+    let refused = fixture.store.ensure_schema().await.unwrap_err();
     assert!(refused.to_string().contains("use a newer version"), "{refused}");
     // Data without a version is older than the first version.
     schemas.delete_many(doc! {}).await.unwrap();
-    let refused = fixture.store.ensure_indexes().await.unwrap_err();
+    let refused = fixture.store.ensure_schema().await.unwrap_err();
     assert!(refused.to_string().contains("use another name"), "{refused}");
+    schemas.insert_one(doc! { "_id": "schema", "version": 0 }).await.unwrap();
     let waiting = fixture.store.verify_access().await.unwrap_err();
     assert!(matches!(waiting, PrepareError::Store(StoreError::Unavailable(_))), "{waiting}");
 }
