@@ -17,8 +17,8 @@ const MRN: u64 = 7;
 
 /// All attempts at a message end within a second, apart from the duration of the attempts.
 const RETRIES: [&str; 4] = ["--max-attempts", "2", "--retry-waits", "100ms"];
-/// Longer than two attempts without a database: the driver looks for a server for 5 s.
-const OUTAGE_OF_DATABASE: Duration = Duration::from_secs(13);
+/// Longer than one attempt without an answer of the database, which is waited for 20 s.
+const OUTAGE_OF_DATABASE: Duration = Duration::from_secs(24);
 const FULL_DISK: Duration = Duration::from_secs(5);
 
 fn words(words: &[&str]) -> Vec<String> {

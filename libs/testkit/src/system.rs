@@ -1,8 +1,10 @@
 //! The full system as real processes.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{Gateway, Settings};
 use tempfile::TempDir;
@@ -77,6 +79,22 @@ pub struct System {
     disk: Option<SmallDisk>,
     database_disk: Option<SmallDisk>,
     folder: TempDir,
+}
+
+/// Waits until a service has connected to what it needs. It serves its admin address before that.
+fn wait_until_started(address: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let is_live = || -> std::io::Result<bool> {
+        let mut connection = TcpStream::connect(address)?;
+        connection.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer)?;
+        Ok(answer.starts_with("HTTP/1.1 200"))
+    };
+    while !is_live().unwrap_or(false) {
+        assert!(Instant::now() < deadline, "the service at {address} does not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 impl System {
@@ -224,6 +242,9 @@ impl System {
         let mut gateway = start("gateway", &[&listen, &bus, &reads, &admin, &extras.gateway], 2);
         gateway.pin("--listen", gateway.address(0).to_owned());
         self.processes.extend([gateway, ingest, query, worker]);
+        for (process, admin) in self.processes.iter().zip([1, 0, 1, 0]) {
+            wait_until_started(process.address(admin));
+        }
         self.mongo = Some(mongo);
         self.database = Some(database);
     }
