@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use client::{ClientError, Download, Gateway};
-use proto_json::{BlobHash, EcgRecord, EcgStatus, ImageRecord, Mrn};
+use client::Gateway;
+use futures::{StreamExt, stream};
+use proto_json::{BlobHash, EcgRecord, EcgStatus, ImageRecord, Mrn, RecordId};
 
 use crate::load::{Promise, patients};
 use crate::within;
@@ -33,6 +34,9 @@ async fn all_images(gateway: &Gateway, mrn: Mrn) -> Option<Vec<ImageRecord>> {
         }
     }
 }
+
+/// Files that are read at the same time.
+const READS: usize = 8;
 
 /// Waits until every promised upload is stored and every ECG has a result.
 ///
@@ -76,25 +80,35 @@ pub async fn assert_all_once(gateway: &Gateway, promises: &[Promise]) {
 /// # Panics
 /// If a file cannot be read.
 pub async fn read_all_files(gateway: &Gateway) -> BTreeSet<BlobHash> {
-    let mut read = BTreeSet::new();
+    let mut files = Vec::new();
     for patient in gateway.all_patients(None).await.expect("patients can be listed").items {
         for ecg in all_ecgs(gateway, patient.mrn).await.expect("ECGs can be listed") {
-            read.insert(hash_of(async || gateway.signal(ecg.id).await).await);
-            if ecg.plot.is_some() {
-                read.insert(hash_of(async || gateway.plot(ecg.id).await).await);
-            }
+            files.push(File::Signal(ecg.id));
+            files.extend(ecg.plot.map(|_| File::Plot(ecg.id)));
         }
-        for image in all_images(gateway, patient.mrn).await.expect("images can be listed") {
-            read.insert(hash_of(async || gateway.image(image.id).await).await);
-        }
+        let images = all_images(gateway, patient.mrn).await.expect("images can be listed");
+        files.extend(images.iter().map(|image| File::Image(image.id)));
     }
-    read
+    stream::iter(files).map(|file| hash_of(gateway, file)).buffer_unordered(READS).collect().await
+}
+
+/// A file of a record.
+#[derive(Debug, Clone, Copy)]
+enum File {
+    Signal(RecordId),
+    Plot(RecordId),
+    Image(RecordId),
 }
 
 /// Hash of a file. Repeats a request without an answer, because a busy machine can take longer than the client waits.
-async fn hash_of(request: impl AsyncFn() -> Result<Download, ClientError>) -> BlobHash {
+async fn hash_of(gateway: &Gateway, file: File) -> BlobHash {
     within("a file can be read", || async {
-        match request().await {
+        let answer = match file {
+            File::Signal(ecg) => gateway.signal(ecg).await,
+            File::Plot(ecg) => gateway.plot(ecg).await,
+            File::Image(image) => gateway.image(image).await,
+        };
+        match answer {
             Ok(file) => Some(BlobHash::of(&file.bytes(1 << 24).await.expect("the file is complete"))),
             Err(error) if error.is_unreachable() => None,
             Err(error) => panic!("a file cannot be read: {error}"),
