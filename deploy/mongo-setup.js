@@ -22,7 +22,7 @@ const ROLES = {
   // The only writer. It reads the free space. It creates no collections and no indexes.
   ingest: ['find', 'insert', 'update', 'remove', 'dbStats'],
   // Creates collections and indexes. It has no access to documents.
-  setup: ['createCollection', 'createIndex', 'listCollections'],
+  setup: ['createCollection', 'createIndex'],
   // For deploy/backup and deploy/restore: reads everything and replaces collections.
   backup: [
     'find', 'insert', 'remove', 'listCollections', 'listIndexes', 'createCollection', 'createIndex', 'dropCollection',

@@ -19,7 +19,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         lead: (choice & 2 == 2).then_some(LeadChoice::Index(1)),
         ..Options::default()
     };
-    // A caller that needs one lead gets the selected one of the recording.
     match (ecg::read(bytes, &options), ecg::read_recording(bytes, &options)) {
         (Ok(strip), Ok(recording)) => {
             for lead in &recording.leads {

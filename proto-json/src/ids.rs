@@ -161,7 +161,8 @@ impl UploadId {
         self.0.get_version_num() == 8
     }
 
-    /// Returns the id of the `index`-th record of `kind` in this upload. It begins with the time of the upload.
+    /// Returns the id of the `index`-th record of `kind` in this upload. It begins with the same six bytes as
+    /// the id of the upload; they are a time if that id has one.
     #[must_use]
     pub fn record(&self, kind: &str, index: usize) -> RecordId {
         RecordId(derived(&self.0, &format!("{kind}/{index}")))

@@ -12,7 +12,6 @@ import urllib.error
 import urllib.request
 
 DEPLOY = pathlib.Path(__file__).resolve().parents[2] / "deploy"
-SERVER = os.environ["BEDSIDE_TEST_NATS_SERVER"]
 USERS = ("setup", "gateway", "ingest", "worker", "monitor", "backup")
 TIMEOUT_S = 60
 
@@ -25,6 +24,10 @@ def free_ports(count):
     for one in sockets:
         one.close()
     return ports
+
+
+def free_port():
+    return free_ports(1)[0]
 
 
 def wait_until(what, condition, timeout_s=TIMEOUT_S):
@@ -97,7 +100,7 @@ class Broker:
     def start(self):
         environment = {"NATS_SERVER_NAME": self.name, "NATS_MAX_FILE": "1GB", "NATS_ADVERTISE": f'"{self.advertise}"'}
         log = (self.folder / "log").open("a")
-        command = [SERVER, "--config", self.folder / "etc" / "nats" / self.config]
+        command = [os.environ["BEDSIDE_TEST_NATS_SERVER"], "--config", self.folder / "etc" / "nats" / self.config]
         self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         log.close()
         return self

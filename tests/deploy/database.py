@@ -15,6 +15,7 @@ import threading
 DEPLOY = pathlib.Path(__file__).resolve().parents[2] / "deploy"
 STAND_IN = pathlib.Path(__file__).resolve().parents[1] / "stack" / "mongo" / "mongod"
 MONGOSH = os.environ["BEDSIDE_TEST_MONGOSH"]
+SCRIPTS = ("mongo-bootstrap.js", "mongo-setup.js")
 USERS = ("root", "backup", "setup", "ingest", "query")
 
 
@@ -95,6 +96,12 @@ class Database:
         process = self.begin(script, **environment)
         printed, _ = process.communicate(timeout=150)
         return process.returncode, printed
+
+    def set_up(self, test):
+        """Runs both scripts, which must succeed."""
+        for script in SCRIPTS:
+            status, printed = self.run(script)
+            test.assertEqual(status, 0, printed)
 
     def run_and_kill_at(self, script, number):
         """Kills mongosh after the nth administrative command. Returns False if the script ends before."""

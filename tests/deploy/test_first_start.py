@@ -5,7 +5,6 @@ import unittest
 import pymongo.errors
 from database import Database
 
-SCRIPTS = ("mongo-bootstrap.js", "mongo-setup.js")
 UNAUTHORIZED = 13
 
 
@@ -13,11 +12,6 @@ class FirstStart(unittest.TestCase):
     def setUp(self):
         self.database = Database()
         self.addCleanup(self.database.close)
-
-    def run_scripts(self):
-        for script in SCRIPTS:
-            status, printed = self.database.run(script)
-            self.assertEqual(status, 0, printed)
 
     def assert_users_have_their_rights(self):
         by = {user: self.database.client(user).bedside for user in ("ingest", "query", "setup", "backup")}
@@ -48,11 +42,11 @@ class FirstStart(unittest.TestCase):
             self.assertEqual(refusal.exception.code, UNAUTHORIZED, what)
 
     def test_users_have_exactly_the_rights_they_need(self):
-        self.run_scripts()
+        self.database.set_up(self)
         self.assert_users_have_their_rights()
 
     def test_repeated_runs_change_only_passwords(self):
-        self.run_scripts()
+        self.database.set_up(self)
         root = self.database.client("root")
         self.addCleanup(root.close)
         state = lambda: [  # noqa: E731
@@ -61,7 +55,7 @@ class FirstStart(unittest.TestCase):
         ]
         before = state()
         self.database.set_password("query", "another")
-        self.run_scripts()
+        self.database.set_up(self)
         self.assertEqual(state(), before)
         with self.database.client("query", "another") as query:
             query.bedside.patients.find_one()
@@ -75,11 +69,11 @@ class FirstStart(unittest.TestCase):
         # A role and a user for each of four services.
         for number in range(1, 9):
             self.assertTrue(self.database.run_and_kill_at("mongo-setup.js", number), number)
-        self.run_scripts()
+        self.database.set_up(self)
         self.assert_users_have_their_rights()
 
     def test_a_wrong_root_password_ends_the_first_start_with_a_message(self):
-        self.run_scripts()
+        self.database.set_up(self)
         self.database.set_password("root", "of another installation")
         status, printed = self.database.run("mongo-bootstrap.js")
         self.assertEqual(status, 78, printed)
@@ -107,7 +101,7 @@ class FirstStart(unittest.TestCase):
         self.assertEqual(self.database.commands, [])
 
     def test_a_secondary_is_not_changed(self):
-        self.run_scripts()
+        self.database.set_up(self)
         inner = self.database.dispatch
 
         def as_secondary(document, ctx):

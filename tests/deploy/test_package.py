@@ -9,7 +9,6 @@ import os
 import pathlib
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import tarfile
@@ -18,6 +17,8 @@ import time
 import unittest
 import urllib.error
 import urllib.request
+
+from broker import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -59,12 +60,6 @@ def build(programs, to, *arguments, **environment):
         env={**os.environ, **environment})  # fmt: skip
     [deb], [archive] = to.glob("*.deb"), to.glob("*.tar.gz")
     return deb, archive
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def files(folder):

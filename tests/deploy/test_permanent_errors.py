@@ -8,24 +8,17 @@ import time
 import unittest
 
 import pymongo
+from broker import free_port
 from database import Database
 
 PROGRAMS = pathlib.Path(os.environ["BEDSIDE_TEST_PROGRAMS"])
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class PermanentErrors(unittest.TestCase):
     def setUp(self):
         self.database = Database()
         self.addCleanup(self.database.close)
-        for script in ("mongo-bootstrap.js", "mongo-setup.js"):
-            status, printed = self.database.run(script)
-            self.assertEqual(status, 0, printed)
+        self.database.set_up(self)
         self.nats_port = free_port()
         command = [os.environ["BEDSIDE_TEST_NATS_SERVER"], "-js", "-a", "127.0.0.1", "-p", str(self.nats_port)]
         broker = subprocess.Popen([*command, "-sd", self.database.folder.name], stderr=subprocess.DEVNULL)

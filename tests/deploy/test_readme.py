@@ -7,11 +7,12 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 import unittest
+
+from broker import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -118,9 +119,7 @@ class NewUser(unittest.TestCase):
         self.folder = pathlib.Path(folder.name)
         (self.folder / "target/release").mkdir(parents=True)
         shutil.copy(BUILT / "bedside", self.folder / "target/release")
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            self.port = str(one.getsockname()[1])
+        self.port = str(free_port())
         path = f"{self.folder / 'target/release'}:{os.environ['PATH']}"
         self.environment = {"PATH": path, "HOME": str(self.folder), "BEDSIDE_LISTEN": f"127.0.0.1:{self.port}"}
         self.environment["BEDSIDE_GATEWAY"] = f"http://127.0.0.1:{self.port}"

@@ -49,11 +49,6 @@ ACTIONS = {
 }
 # Commands that concern a whole database.
 OF_DATABASES = {"dbStats", "listCollections"}
-# Actions that may have no command in this test, as (collection, action), with the reason.
-UNUSED = {
-    # Lists collections to tell an empty database from one without a schema version.
-    "setup": {("", "listCollections")},
-}
 
 
 def actions(document):
@@ -94,9 +89,7 @@ class Rights(unittest.TestCase):
     def setUp(self):
         self.database = Database()
         self.addCleanup(self.database.close)
-        for script in ("mongo-bootstrap.js", "mongo-setup.js"):
-            status, printed = self.database.run(script)
-            self.assertEqual(status, 0, printed)
+        self.database.set_up(self)
         self.folder = pathlib.Path(self.database.folder.name)
         self.sent, lock, inner = {}, threading.Lock(), self.database.dispatch
 
@@ -211,7 +204,7 @@ class Rights(unittest.TestCase):
             lacking = {(name, action) for name, action in needed - granted[user] if action not in everywhere}
             self.assertEqual(lacking, set(), f"{user} lacks rights")
             used = needed | {("", action) for _, action in needed}
-            unused = granted[user] - used - UNUSED.get(user, set())
+            unused = granted[user] - used
             self.assertEqual(unused, set(), f"{user} has rights that it does not need")
 
     def test_no_role_of_mongodb_is_granted(self):

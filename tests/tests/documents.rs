@@ -83,10 +83,8 @@ fn anchors_in_links_are_headings() {
     let mut broken = Vec::new();
     for document in documents() {
         let text = fs::read_to_string(&document).unwrap();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let Some((file, anchor)) = link.split_once('#').filter(|_| !link.starts_with("http")) else {
-                continue;
-            };
+        for link in links(&text) {
+            let Some((file, anchor)) = link.split_once('#') else { continue };
             let target =
                 if file.is_empty() { document.clone() } else { document.parent().unwrap().join(file) };
             // A code file has lines instead of headings.
@@ -99,6 +97,12 @@ fn anchors_in_links_are_headings() {
         }
     }
     assert!(broken.is_empty(), "these links lead to no heading:\n{}", broken.join("\n"));
+}
+
+/// Targets of the links in a document, apart from web addresses.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let all = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    all.filter(|link| !link.starts_with("http"))
 }
 
 /// The anchors that GitHub gives to the headings of a document.
@@ -115,8 +119,7 @@ fn links_between_documents_lead_to_existing_files() {
     let mut broken = Vec::new();
     for document in documents() {
         let text = fs::read_to_string(&document).unwrap();
-        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        for link in links.filter(|link| !link.starts_with("http")) {
+        for link in links(&text) {
             let file = link.split('#').next().unwrap();
             if !file.is_empty() && !document.parent().unwrap().join(file).exists() {
                 broken.push(format!("{}: {link}", document.display()));

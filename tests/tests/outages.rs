@@ -17,7 +17,7 @@ const MRN: u64 = 7;
 
 /// All attempts at a message end within a second, apart from the duration of the attempts.
 const RETRIES: [&str; 4] = ["--max-attempts", "2", "--retry-waits", "100ms"];
-/// Longer than one attempt without an answer of the database, which is waited for 20 s.
+/// Longer than one attempt without a database: a service waits 20 s for its answer.
 const OUTAGE_OF_DATABASE: Duration = Duration::from_secs(24);
 const FULL_DISK: Duration = Duration::from_secs(5);
 
@@ -277,21 +277,14 @@ async fn broker_with_a_full_disk_is_restarted_by_its_health_check_when_there_is_
 /// Runs the health check of the broker's container once, and restarts a broker that it has ended.
 fn healthy(system: &mut System) -> bool {
     let nats = system.nats().unwrap();
-    let pid = nats.pid();
     let check = Command::new("sh")
         .arg("../deploy/nats-health")
-        .args(["127.0.0.1".to_owned(), nats.monitor_port().to_string(), pid.to_string()])
+        .args(["127.0.0.1".to_owned(), nats.monitor_port().to_string(), nats.pid().to_string()])
         .arg(nats.store())
         .status();
     let healthy = check.unwrap().success();
-    if !healthy && has_ended(pid) {
+    if !healthy && nats.has_ended() {
         nats.restart();
     }
     healthy
-}
-
-/// Whether a child process has ended. Its status was not read yet.
-fn has_ended(pid: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    status.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use ui::trace::Sparkline;
 
 use crate::alarms::Severity;
+use crate::window::{Area, TileLayout};
 
 /// The maximum number of tiles on the screen.
 ///
@@ -142,7 +143,7 @@ impl Overview {
             return SplitName::default();
         };
         let (Some(name), Some(key)) = (&patient.name, name_key(patient)) else { return SplitName::default() };
-        // Patients with equal names are told apart by their numbers only.
+        // Patients with equal names differ in their numbers only.
         let differs = |other: &&(String, Mrn)| other.0 != key.0;
         let before = self.names.range(..&key).rev().find(differs);
         let after = self.names.range((Bound::Excluded(&key), Bound::Unbounded)).find(differs);
@@ -293,43 +294,6 @@ impl Grid {
     pub fn layout(&self) -> TileLayout {
         TileLayout::of(self.width - TILE_GAP, self.height - TILE_GAP)
     }
-}
-
-/// A rectangle inside a tile, in logical pixels.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Area {
-    /// The left edge.
-    pub x: f32,
-    /// The upper edge.
-    pub y: f32,
-    /// The width.
-    pub width: f32,
-    /// The height.
-    pub height: f32,
-}
-
-/// Where the parts of a tile are, in logical pixels: a line with name and number, the digits with the sparkline beside or below
-/// them, a line with unit and age, and a line for the alarm. No part moves when an alarm is raised.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TileLayout {
-    /// The distance of all parts from the left and the right edge.
-    pub margin: f32,
-    /// The font size of the name. Other texts are derived from it.
-    pub text_size: f32,
-    /// The upper edge of the name.
-    pub name_top: f32,
-    /// The font size of the heart rate.
-    pub digits_size: f32,
-    /// Where the heart rate is.
-    pub digits: Area,
-    /// Where the sparkline is.
-    pub sparkline: Area,
-    /// The upper edge of the line with unit and age.
-    pub age_top: f32,
-    /// The upper edge of the alarm.
-    pub chip_top: f32,
-    /// The height of the alarm.
-    pub chip_height: f32,
 }
 
 /// The smallest font size of the name.
@@ -609,10 +573,6 @@ mod tests {
         overview.update(patient(1, "Nina"), None);
         assert_eq!(split(&overview, 0), parts("Maximiliana Hohenlohe", ""), "the other patient was renamed");
         overview.update(patient(9, "Maximiliana Hohenlohe"), None);
-        assert_eq!(
-            split(&overview, 0),
-            parts("Maximiliana Hohenlohe", ""),
-            "an equal name cannot be told apart"
-        );
+        assert_eq!(split(&overview, 0), parts("Maximiliana Hohenlohe", ""), "equal names have no difference");
     }
 }

@@ -22,7 +22,7 @@ const VIENOT: Matrix = [[0.112_38, 0.887_62, 0.0], [0.112_38, 0.887_62, 0.0], [0
 
 /// The minimum contrast of text (WCAG 2, level AA).
 const MIN_CONTRAST: f64 = 4.5;
-/// The minimum CIE 1976 distance of two colours that are told apart at a glance. A distance of 2 is just noticeable.
+/// The minimum CIE 1976 distance of two colours that everyone distinguishes at once. A distance of 2 is just noticeable.
 const MIN_DISTANCE: f64 = 30.0;
 
 fn seen(color: Color, vision: &Matrix) -> Linear {

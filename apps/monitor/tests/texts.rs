@@ -159,13 +159,26 @@ fn fill(api: &Api, patient: &str) {
     ));
 }
 
+/// The window of the app, whose tiles are as large as possible.
+fn open(width: u32, height: u32) -> (Canvas, Main) {
+    let canvas = Canvas::new(width, height);
+    let window = Main::new().unwrap();
+    window.show().unwrap();
+    canvas.open();
+    let weak = window.as_weak();
+    window
+        .global::<Api>()
+        .on_overview_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
+    (canvas, window)
+}
+
 /// Makes the tiles as large as possible, as the controller does.
 fn fit(api: &Api, width: f32, height: f32) {
     let grid = Grid::of(api.get_tiles().row_count(), width, height);
     api.set_columns(grid.columns as i32);
     api.set_tile_width(grid.width);
     api.set_tile_height(grid.height);
-    api.set_tile_layout(grid.layout().into());
+    api.set_tile_layout(grid.layout());
 }
 
 fn folder() -> PathBuf {
@@ -175,14 +188,9 @@ fn folder() -> PathBuf {
 
 #[test]
 fn numbers_are_never_cut_off() {
-    let mut canvas = Canvas::new(1440, 900);
-    let window = Main::new().unwrap();
-    window.show().unwrap();
-    canvas.open();
+    let (mut canvas, window) = open(1440, 900);
     let api = window.global::<Api>();
     fill(&api, LONG_NAME);
-    let weak = window.as_weak();
-    api.on_overview_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
     for theme in [ThemeChoice::Light, ThemeChoice::Dark] {
         window.global::<Theme>().invoke_choose(theme);
         for (width, height) in SIZES {
@@ -255,13 +263,8 @@ fn digits_use_the_available_space() {
         ((1440, 900), [270, 210, 105, 27]),
         ((3840, 2160), [640, 500, 260, 70]),
     ];
-    let mut canvas = Canvas::new(1440, 900);
-    let window = Main::new().unwrap();
-    window.show().unwrap();
-    canvas.open();
+    let (mut canvas, window) = open(1440, 900);
     let api = window.global::<Api>();
-    let weak = window.as_weak();
-    api.on_overview_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
     for ((width, height), heights) in cases {
         for (count, least) in [1_usize, 2, 8, 72].into_iter().zip(heights) {
             api.set_page(Page::Patient);
@@ -303,13 +306,8 @@ fn digits_use_the_available_space() {
 
 #[test]
 fn names_with_the_same_beginning_look_different() {
-    let mut canvas = Canvas::new(1440, 900);
-    let window = Main::new().unwrap();
-    window.show().unwrap();
-    canvas.open();
+    let (mut canvas, window) = open(1440, 900);
     let api = window.global::<Api>();
-    let weak = window.as_weak();
-    api.on_overview_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
     let first = "Sample Maximiliana Bartholomea von und zu Hohenlohe-";
     let show = |canvas: &mut Canvas, end: &str, is_split: bool| {
         let full = format!("{first}{end}");
@@ -336,14 +334,9 @@ fn names_with_the_same_beginning_look_different() {
 
 #[test]
 fn german_texts_are_not_cut_off() {
-    let mut canvas = Canvas::new(1440, 900);
-    let window = Main::new().unwrap();
+    let (mut canvas, window) = open(1440, 900);
     slint::select_bundled_translation("de").unwrap();
-    window.show().unwrap();
-    canvas.open();
     let api = window.global::<Api>();
-    let weak = window.as_weak();
-    api.on_overview_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
     let patient = "Erika Muster";
     fill(&api, patient);
     // The longest German texts that the controllers set.
@@ -484,13 +477,8 @@ fn german_texts_are_not_cut_off() {
 /// Needs a font for these scripts: `scripts/test` installs one.
 #[test]
 fn chinese_japanese_and_korean_names_are_not_replaced_by_boxes() {
-    let mut canvas = Canvas::new(900, 600);
-    let window = Main::new().unwrap();
-    window.show().unwrap();
-    canvas.open();
+    let (mut canvas, window) = open(900, 600);
     let api = window.global::<Api>();
-    let weak = window.as_weak();
-    api.on_overview_resized(move |width, height| fit(&weak.unwrap().global::<Api>(), width, height));
     let show = |canvas: &mut Canvas, text: &str| {
         let tile = TileData { name: name(text), mrn: "7".into(), rate: "70".into(), ..TileData::default() };
         api.set_tiles(model(vec![tile]));

@@ -413,7 +413,7 @@ impl AppController {
         }
         match parts.is_empty() {
             true => tr!("no files").to_owned(),
-            false => format!("{}, {}", parts.join(" and "), format::bytes(bytes)),
+            false => format!("{}, {}", parts.join(tr!(" and ")), format::bytes(bytes)),
         }
     }
 

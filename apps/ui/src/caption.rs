@@ -5,7 +5,7 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, GenericImage, ImageFormat, ImageReader, Limits, Rgba, RgbaImage};
+use image::{GenericImage, ImageFormat, Rgb, RgbImage};
 use parley::{
     FontContext, FontWeight, GenericFamily, Layout, LayoutContext, OverflowWrap, PositionedLayoutItem,
     StyleProperty,
@@ -13,7 +13,7 @@ use parley::{
 use swash::scale::{Render, ScaleContext, Source, StrikeWith};
 use swash::zeno::Format;
 
-use crate::picture::{MAX_BYTES, PictureError};
+use crate::picture::{PictureError, decode};
 
 /// The font size is this share of the width of the picture, within the limits below in pixels.
 const SIZE_SHARE: f32 = 1.0 / 55.0;
@@ -37,22 +37,20 @@ impl Caption {
     /// [`PictureError`].
     pub fn write_above(&self, picture: &[u8]) -> Result<Vec<u8>, PictureError> {
         let damaged = |error: image::ImageError| PictureError::Damaged(error.to_string());
-        let mut reader = ImageReader::new(Cursor::new(picture)).with_guessed_format()?;
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(MAX_BYTES);
-        reader.limits(limits);
-        let picture = reader.decode().map_err(damaged)?.into_rgba8();
+        let (mut picture, upright) = decode(Cursor::new(picture))?;
+        picture.apply_orientation(upright);
+        let picture = picture.into_rgb8();
         let header = self.draw(picture.width());
-        let mut page = RgbaImage::new(picture.width(), header.height() + picture.height());
+        let mut page = RgbImage::new(picture.width(), header.height() + picture.height());
         page.copy_from(&header, 0, 0).map_err(damaged)?;
         page.copy_from(&picture, 0, header.height()).map_err(damaged)?;
         let mut file = Cursor::new(Vec::new());
-        DynamicImage::from(page).into_rgb8().write_to(&mut file, ImageFormat::Png).map_err(damaged)?;
+        page.write_to(&mut file, ImageFormat::Png).map_err(damaged)?;
         Ok(file.into_inner())
     }
 
     /// Draws the caption on white in this width. A long name has several lines.
-    fn draw(&self, width: u32) -> RgbaImage {
+    fn draw(&self, width: u32) -> RgbImage {
         let size = (width as f32 * SIZE_SHARE).clamp(MIN_SIZE, MAX_SIZE);
         let margin = size * 0.8;
         let room = (width as f32 - 2.0 * margin).max(size);
@@ -71,7 +69,7 @@ impl Caption {
         let detail = layout(&self.detail, size, FontWeight::NORMAL);
         let gap = size * 0.3;
         let height = (2.0 * margin + title.height() + gap + detail.height()).ceil() as u32;
-        let mut header = RgbaImage::from_pixel(width, height, Rgba([255; 4]));
+        let mut header = RgbImage::from_pixel(width, height, Rgb([255; 3]));
         let mut scaler = ScaleContext::new();
         draw_text(&mut header, &mut scaler, &title, (margin, margin));
         draw_text(&mut header, &mut scaler, &detail, (margin, margin + title.height() + gap));
@@ -80,7 +78,7 @@ impl Caption {
 }
 
 /// Draws a text with its upper left corner at `at`.
-fn draw_text(target: &mut RgbaImage, scaler: &mut ScaleContext, layout: &Layout<()>, at: (f32, f32)) {
+fn draw_text(target: &mut RgbImage, scaler: &mut ScaleContext, layout: &Layout<()>, at: (f32, f32)) {
     let runs =
         layout.lines().flat_map(|line| line.items().collect::<Vec<_>>()).filter_map(|item| match item {
             PositionedLayoutItem::GlyphRun(run) => Some(run),
@@ -115,7 +113,7 @@ fn draw_text(target: &mut RgbaImage, scaler: &mut ScaleContext, layout: &Layout<
     }
 }
 
-fn blend(pixel: &mut Rgba<u8>, coverage: u8) {
+fn blend(pixel: &mut Rgb<u8>, coverage: u8) {
     for (channel, ink) in pixel.0.iter_mut().zip(INK) {
         let mixed = u32::from(*channel) * u32::from(255 - coverage) + u32::from(ink) * u32::from(coverage);
         *channel = (mixed / 255) as u8;

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
 use image::imageops::FilterType;
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use slint::{Image, Rgba8Pixel, SharedPixelBuffer};
 
@@ -14,7 +15,7 @@ const MAX_PIXELS: u64 = 100_000_000;
 /// A small picture is not blown up more than this.
 const MAX_GROWTH: f64 = 8.0;
 /// The maximum memory of the decoder.
-pub(crate) const MAX_BYTES: u64 = 1 << 30;
+const MAX_BYTES: u64 = 1 << 30;
 
 /// The reason why a file cannot be shown as a picture.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,28 @@ pub enum PictureError {
 pub struct Picture {
     pixels: SharedPixelBuffer<Rgba8Pixel>,
     original: (u32, u32),
+}
+
+/// Decodes a picture within the limits of size and memory. Returns it with the orientation that has to be applied.
+pub(crate) fn decode(source: impl BufRead + Seek) -> Result<(DynamicImage, Orientation), PictureError> {
+    let damaged = |error: image::ImageError| PictureError::Damaged(error.to_string());
+    let mut reader = ImageReader::new(source).with_guessed_format()?;
+    if reader.format().is_none() {
+        return Err(PictureError::Format);
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_BYTES);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(|error| match error {
+        image::ImageError::Unsupported(_) => PictureError::Format,
+        error => damaged(error),
+    })?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(PictureError::TooLarge { width, height });
+    }
+    let upright = decoder.orientation().map_err(damaged)?;
+    Ok((DynamicImage::from_decoder(decoder).map_err(damaged)?, upright))
 }
 
 impl Picture {
@@ -88,24 +111,8 @@ impl Picture {
     }
 
     fn decode(source: impl BufRead + Seek, fit: Option<(u32, u32)>) -> Result<Self, PictureError> {
-        let damaged = |error: image::ImageError| PictureError::Damaged(error.to_string());
-        let mut reader = ImageReader::new(source).with_guessed_format()?;
-        if reader.format().is_none() {
-            return Err(PictureError::Format);
-        }
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(MAX_BYTES);
-        reader.limits(limits);
-        let mut decoder = reader.into_decoder().map_err(|error| match error {
-            image::ImageError::Unsupported(_) => PictureError::Format,
-            error => damaged(error),
-        })?;
-        let (width, height) = decoder.dimensions();
-        if u64::from(width) * u64::from(height) > MAX_PIXELS {
-            return Err(PictureError::TooLarge { width, height });
-        }
-        let upright = decoder.orientation().map_err(damaged)?;
-        let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+        let (mut picture, upright) = decode(source)?;
+        let (width, height) = (picture.width(), picture.height());
         if let Some((wide, high)) = fit
             && (width.max(height) > wide.max(high))
         {

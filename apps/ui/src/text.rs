@@ -9,7 +9,6 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A language of the apps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -58,13 +57,15 @@ impl Language {
 /// The texts of a catalogue with their translations.
 type Catalog = HashMap<String, String>;
 
-static GERMAN: OnceLock<Catalog> = OnceLock::new();
-static IS_GERMAN: AtomicBool = AtomicBool::new(false);
+/// The translations to the language of the process. There are none to English.
+static TRANSLATIONS: OnceLock<Catalog> = OnceLock::new();
 
 /// Chooses the language of [`tr!`](crate::tr) for the whole process. `german` is the catalogue of the app.
 pub fn set_language(language: Language, german: &str) {
-    GERMAN.get_or_init(|| parse(german));
-    IS_GERMAN.store(language == Language::German, Ordering::Relaxed);
+    TRANSLATIONS.get_or_init(|| match language {
+        Language::English => Catalog::new(),
+        Language::German => parse(german),
+    });
 }
 
 /// Chooses the language of the texts in `@tr` on the thread of the window. Call it after the first window was created.
@@ -76,8 +77,7 @@ pub fn select_language(language: Language) {
 /// The translation of a text that is known at run time only. The text itself if there is none.
 #[must_use]
 pub fn translated(text: &str) -> &str {
-    let catalog = GERMAN.get().filter(|_| IS_GERMAN.load(Ordering::Relaxed));
-    catalog.and_then(|catalog| catalog.get(text)).map_or(text, String::as_str)
+    TRANSLATIONS.get().and_then(|texts| texts.get(text)).map_or(text, String::as_str)
 }
 
 /// Replaces `{}` by the next argument, and `{0}` by the first one.
@@ -156,13 +156,12 @@ fn unescaped(text: &str) -> String {
     let mut letters = text.chars();
     let mut result = String::with_capacity(text.len());
     while let Some(letter) = letters.next() {
-        match (letter, letter == '\\') {
-            (_, true) => match letters.next() {
+        match letter {
+            '\\' => match letters.next() {
                 Some('n') => result.push('\n'),
-                Some(other) => result.push(other),
-                None => {}
+                other => result.extend(other),
             },
-            (letter, false) => result.push(letter),
+            letter => result.push(letter),
         }
     }
     result

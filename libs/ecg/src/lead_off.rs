@@ -14,7 +14,7 @@ const LEVEL_TOLERANCE: f32 = 1e-4;
 /// A recording has noise if the lower quartile of its second differences exceeds this share of its range.
 const MIN_NOISE: f32 = 2e-4;
 /// Shortest constant line that counts as lead off in a signal without noise.
-pub(crate) const MAX_NOISELESS_PAUSE_S: f64 = 6.0;
+const MAX_NOISELESS_PAUSE_S: f64 = 6.0;
 /// Length of the signal before a constant line that the line is compared with.
 const HISTORY_S: f64 = 10.0;
 

@@ -306,7 +306,7 @@ impl PulseRemover {
         self.threshold = MIN_RANGE_SHARE * typical;
     }
 
-    /// Median of the absolute second differences around a sample.
+    /// Median of the absolute second differences around a sample, from half a second before it.
     fn noise(&self, at: usize) -> f32 {
         let low = at.saturating_sub(self.steps(NOISE_BEFORE_S));
         let around = &self.raw[low..(at + self.wide).min(self.raw.len())];

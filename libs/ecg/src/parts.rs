@@ -2,7 +2,7 @@
 //!
 //! [`crate::analyze()`] and [`crate::Stream`] both use [`Lead`], so a recording has the same beats in both. A part
 //! ends where samples are missing for half a second or where the lead is off; the next part starts with a new
-//! detector. Missing samples for a shorter time have the last value before them.
+//! detector. Shorter gaps are filled with the last value before them.
 //!
 //! Memory is bounded. The decisions do not depend on how the samples are divided into pieces.
 

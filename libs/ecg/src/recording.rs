@@ -86,16 +86,14 @@ impl Recording {
     }
 }
 
-/// Splits samples at NaN. Gaps of up to `longest` samples are filled by interpolation. Returns the number of
-/// samples filled.
+/// Splits samples at NaN. Gaps of up to `longest` samples are filled by interpolation.
 pub(crate) fn split_at_gaps(
     start_s: f64,
     rate_hz: f64,
     mut samples: Vec<f32>,
     longest: usize,
     out: &mut Vec<Segment>,
-) -> usize {
-    let mut filled = 0;
+) {
     let mut start = 0;
     let mut at = 0;
     let segment = |samples: &[f32], start: usize| Segment {
@@ -115,7 +113,6 @@ pub(crate) fn split_at_gaps(
                 let part = (step + 1) as f32 / steps;
                 *value = before * (1.0 - part) + after * part;
             }
-            filled += end - at;
         } else {
             if at > start {
                 out.push(segment(&samples[start..at], start));
@@ -129,5 +126,4 @@ pub(crate) fn split_at_gaps(
     } else if start < samples.len() {
         out.push(segment(&samples[start..], start));
     }
-    filled
 }

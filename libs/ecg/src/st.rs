@@ -13,7 +13,7 @@
 
 use crate::analysis::Beat;
 use crate::strip::Strip;
-use crate::waves::BeatWaves;
+use crate::waves::{BeatWaves, summary};
 
 /// Length of the reference, and of the part of the PR segment in which it is searched.
 const REFERENCE_S: f64 = 0.02;
@@ -25,9 +25,6 @@ const J60_S: f64 = 0.06;
 const J80_S: f64 = 0.08;
 /// At shorter intervals (120 beats a minute) J+80 is part of the T wave.
 const MIN_RR_S: f64 = 0.5;
-/// Smallest number of beats, and smallest share of the beats, that support a level.
-const MIN_BEATS: usize = 3;
-const MIN_SHARE: f64 = 0.4;
 
 /// ST levels of a beat in millivolts. `None`: the point is not part of the ST segment or of the recording.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,13 +74,9 @@ pub fn measure(strip: &Strip, beats: &[Beat], waves: &[BeatWaves]) -> Vec<BeatSt
 pub fn levels(measured: &[BeatSt], counts: impl Fn(usize) -> bool) -> StLevels {
     let counted: Vec<&BeatSt> = measured.iter().filter(|beat| counts(beat.beat)).collect();
     let level = |of: fn(&BeatSt) -> Option<f32>| -> Option<LevelMv> {
-        let mut values: Vec<f32> = counted.iter().filter_map(|beat| of(beat)).collect();
-        if values.len() < MIN_BEATS || (values.len() as f64) < MIN_SHARE * counted.len() as f64 {
-            return None;
-        }
-        values.sort_unstable_by(f32::total_cmp);
-        let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
-        Some(LevelMv { median: at(0.5), spread: at(0.75) - at(0.25), count: values.len() })
+        let values = counted.iter().filter_map(|beat| of(beat).map(f64::from)).collect();
+        let (median, spread, count) = summary(values, counted.len())?;
+        Some(LevelMv { median: median as f32, spread: spread as f32, count })
     };
     StLevels { j60: level(|beat| beat.j60_mv), j80: level(|beat| beat.j80_mv) }
 }
@@ -100,15 +93,10 @@ fn measure_beat(strip: &Strip, beats: &[Beat], waves: &BeatWaves) -> Option<Beat
     let pr_segment =
         segment.samples.get(index((qrs.on_s - PR_SEGMENT_S).max(p_end_s).min(latest_s))..index(qrs.on_s))?;
     let reference_mv = flattest(pr_segment, steps(REFERENCE_S))?;
-    let next_s =
-        beats.get(waves.beat + 1).filter(|next| next.segment == beat.segment).map(|next| next.time_s);
-    let fast = |other_s: f64| (other_s - beat.time_s).abs() < MIN_RR_S;
-    let before_s = waves
-        .beat
-        .checked_sub(1)
-        .map(|before| &beats[before])
-        .filter(|before| before.segment == beat.segment);
-    let is_fast = next_s.is_some_and(fast) || before_s.is_some_and(|before| fast(before.time_s));
+    let is_near =
+        |other: &Beat| other.segment == beat.segment && (other.time_s - beat.time_s).abs() < MIN_RR_S;
+    let before = waves.beat.checked_sub(1).and_then(|before| beats.get(before));
+    let is_fast = before.is_some_and(is_near) || beats.get(waves.beat + 1).is_some_and(is_near);
     let point = |after_s: f64| {
         let half = steps(POINT_S) / 2;
         let at = index(qrs.end_s + after_s);

@@ -166,7 +166,8 @@ fn date_time(bytes: &[u8]) -> Option<Start> {
         let rest = rest.trim_ascii_start();
         let rest = rest.strip_prefix(b"\"").unwrap_or(rest);
         let (time, rest) = time_of(rest)?;
-        let (hour, rest) = of_24_hours(time.hour, rest);
+        let (seconds, rest) = crate::csv::clock::half_of_day(f64::from(time.hour) * 3600.0, rest);
+        let hour = (seconds / 3600.0) as i8;
         return Some(Start { year, month, day, hour, offset_s: zone(rest), ..time });
     }
     let (time, rest) = time_of(bytes)?;
@@ -208,21 +209,10 @@ fn date_with_year_last(bytes: &[u8]) -> Option<((i16, i8, i8), usize)> {
     let (day, month) = match (separator, first > 12, second > 12) {
         (b'.' | b'-', _, _) | (_, true, _) => (first, second),
         (_, false, true) => (second, first),
-        // Day and month cannot be told apart.
+        // Day and month are ambiguous.
         _ => return None,
     };
     Some(((year, i8::try_from(month).ok()?, i8::try_from(day).ok()?), end + 5))
-}
-
-/// The hour of a time of 12 hours with `AM` or `PM` after it, and the bytes after that.
-fn of_24_hours(hour: i8, bytes: &[u8]) -> (i8, &[u8]) {
-    let rest =
-        bytes.strip_prefix(b" ").or_else(|| bytes.strip_prefix("\u{202f}".as_bytes())).unwrap_or(bytes);
-    match rest.get(..2).map(<[u8]>::to_ascii_lowercase).as_deref() {
-        Some(b"am") if hour <= 12 => (hour % 12, rest.get(2..).unwrap_or_default()),
-        Some(b"pm") if hour <= 12 => (hour % 12 + 12, rest.get(2..).unwrap_or_default()),
-        _ => (hour, bytes),
-    }
 }
 
 /// Reads a time of day. Returns it with an empty date, and the bytes after it.
@@ -316,6 +306,7 @@ mod tests {
             ("4.3.2026, 15:09:26.535;0.1\n", "2026-03-04 15:09:26.535"),
             ("14/03/2026 15:09:26.535,0.1\n", "2026-03-14 15:09:26.535"),
             ("3/14/2026 3:09:26.535 PM,0.1\n", "2026-03-14 15:09:26.535"),
+            ("29.02.2024 11:00:00 p.\u{a0}m.,0.1\n", "2024-02-29 23:00:00.000"),
             ("3/14/2026 12:09:26 am,0.1\n", "2026-03-14 00:09:26.000"),
             ("03/04/2026 15:09:26.535,0.1\n", ""),
             ("ExcelDateTime=\t4.6e+04\t14/03/2026 15:09:26.5\n0.0\t0.1\n", "2026-03-14 15:09:26.500"),

@@ -21,7 +21,8 @@
 //!   push. Pacing pulses and missing samples right after the beat can delay it; a beat that is too late is reported as
 //!   final only.
 //! - A final beat is reported at most [`Stream::FINAL_DELAY_S`] after its R peak, plus the length of a push. It may
-//!   have been provisional or not. Missing samples delay it by at most 0.5 s, until they are a gap.
+//!   have been provisional or not. Missing samples delay it by at most 0.5 s, until they are a gap, and a pacemaker
+//!   pulse by at most 0.1 s.
 //! - A provisional beat either becomes final with the same frame, or is retracted.
 //! - The final beats are those that [`crate::analyze()`] finds in the whole recording, with gaps of half a second and
 //!   more as the borders of its segments.
@@ -97,7 +98,7 @@ impl Stream {
     /// Largest delay in seconds between an R peak and the report of its provisional beat, without the length of a push.
     pub const PROVISIONAL_DELAY_S: f64 = parts::PROVISIONAL_DELAY_S;
     /// Largest delay in seconds between an R peak and the report of its final beat, without the length of a push.
-    pub const FINAL_DELAY_S: f64 = 4.8;
+    pub const FINAL_DELAY_S: f64 = crate::detect::Detector::MAX_DELAY_S;
 
     /// A stream of `leads` leads with `sample_rate_hz` frames per second. 50 to 2000 are typical; others are clamped
     /// to 10 to 100000.

@@ -134,17 +134,23 @@ pub fn delineate(strip: &Strip, beats: &[Beat]) -> Vec<BeatWaves> {
     out
 }
 
+/// Median, interquartile range and number of the values, if enough of `of` beats have one.
+pub(crate) fn summary(mut values: Vec<f64>, of: usize) -> Option<(f64, f64, usize)> {
+    if values.len() < MIN_BEATS || (values.len() as f64) < MIN_SHARE * of as f64 {
+        return None;
+    }
+    values.sort_unstable_by(f64::total_cmp);
+    let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+    Some((at(0.5), at(0.75) - at(0.25), values.len()))
+}
+
 /// Derives the intervals of a strip from its waves.
 #[must_use]
 pub fn intervals(waves: &[BeatWaves], beats: &[Beat]) -> Intervals {
     let measured = |of: &dyn Fn(&BeatWaves) -> Option<f64>| -> Option<IntervalMs> {
-        let mut values: Vec<f64> = waves.iter().filter_map(of).map(|seconds| 1000.0 * seconds).collect();
-        if values.len() < MIN_BEATS || (values.len() as f64) < MIN_SHARE * waves.len() as f64 {
-            return None;
-        }
-        values.sort_unstable_by(f64::total_cmp);
-        let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
-        Some(IntervalMs { median: at(0.5), spread: at(0.75) - at(0.25), count: values.len() })
+        let values = waves.iter().filter_map(of).map(|seconds| 1000.0 * seconds).collect();
+        let (median, spread, count) = summary(values, waves.len())?;
+        Some(IntervalMs { median, spread, count })
     };
     let qt = |waves: &BeatWaves| Some(waves.t?.end_s - waves.qrs?.on_s);
     let rr = |waves: &BeatWaves| {

@@ -6,8 +6,6 @@
 //! for a condition that needs attention but does not prevent service. Causes are logged and not sent, because they may
 //! contain addresses.
 
-use std::pin::pin;
-
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -76,15 +74,13 @@ pub async fn serve_during(
     health: Health,
     shutdown: &Shutdown,
 ) -> Result<(), StartError> {
-    let mut served = pin!(serve(service, listener, health, shutdown));
-    let mut work = pin!(work);
-    tokio::select! {
-        worked = &mut work => {
-            shutdown.begin();
-            worked.and(served.await)
-        }
-        served = &mut served => work.await.and(served),
-    }
+    let work = async {
+        let worked = work.await;
+        shutdown.begin();
+        worked
+    };
+    let (worked, served) = tokio::join!(work, serve(service, listener, health, shutdown));
+    worked.and(served)
 }
 
 fn liveness(service: &str, health: &Health) -> Response {

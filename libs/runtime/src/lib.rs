@@ -29,7 +29,7 @@ pub use healthcheck::{Command, healthcheck};
 pub use humantime::parse_duration;
 pub use logs::{LogArgs, LogFormat, init_logging};
 #[cfg(feature = "mongo")]
-pub use mongo::{MongoArgs, ProvisionArgs, migrate_mongo, prepare_mongo, refuse_wrong_login, wait_for_mongo};
+pub use mongo::{MongoArgs, ProvisionArgs, migrate_mongo, prepare_mongo, refuse_wrong_login};
 #[cfg(feature = "nats")]
 pub use nats::{NatsArgs, connect_nats, provision_nats};
 pub use prometheus::Metrics;

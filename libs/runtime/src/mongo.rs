@@ -119,18 +119,11 @@ pub async fn migrate_mongo(store: &MongoStore, shutdown: &Shutdown) -> Result<bo
     retry_while_unavailable(shutdown, || store.ensure_schema()).await
 }
 
-/// Waits until this user can read the store (`true`) or the shutdown begins (`false`).
+/// Checks once whether the store refuses this user or has a newer schema version. An unreachable store and an older version
+/// are not errors.
 ///
 /// # Errors
-/// If the store refuses the user permanently.
-pub async fn wait_for_mongo(store: &MongoStore, shutdown: &Shutdown) -> Result<bool, StartError> {
-    retry_while_unavailable(shutdown, || store.verify_access()).await
-}
-
-/// Checks once whether the store refuses this user. An unreachable store is not an error.
-///
-/// # Errors
-/// If the store refuses the user.
+/// If the store refuses the user or has a newer schema version.
 pub async fn refuse_wrong_login(store: &MongoStore) -> Result<(), StartError> {
     match store.verify_access().await {
         Err(PrepareError::Store(_)) | Ok(()) => Ok(()),

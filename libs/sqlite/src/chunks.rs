@@ -27,7 +27,8 @@ pub const PART: usize = 4 * CHUNK;
 /// The key of chunk n of file f is f * 2^20 + n: a file is one range of rows, without a further index.
 const NUMBER_BITS: i64 = 20;
 
-/// Above all keys. A key with a flipped bit beyond it counts as none, so that its file is neither removed nor numbered.
+/// All keys are below this. A higher key is damaged and is ignored: no file is removed because of it, and it does not affect
+/// the number of the next file.
 const END: i64 = 1 << 60;
 
 /// Maximum number of chunks of a file.
@@ -82,13 +83,13 @@ impl ChunkTable {
     /// Those of SQLite.
     pub fn insert(&self, db: &Connection, file: i64, first: i64, bytes: &[u8]) -> rusqlite::Result<()> {
         let Table { name, columns, .. } = self.table;
-        let sql = format!("INSERT INTO {name} ({}) VALUES (?1, ?2)", columns.join(", "));
+        let plain = (!self.has_checksums)
+            .then(|| format!("INSERT INTO {name} ({}) VALUES (?1, ?2)", columns.join(", ")));
         for (number, chunk) in (first..).zip(bytes.chunks(CHUNK)) {
             let values = params![key(file, number), chunk];
-            if self.has_checksums {
-                self.table.insert(db, values)?;
-            } else {
-                db.prepare_cached(&sql)?.execute(values)?;
+            match &plain {
+                Some(sql) => db.prepare_cached(sql)?.execute(values).map(drop)?,
+                None => self.table.insert(db, values)?,
             }
         }
         Ok(())
@@ -117,7 +118,7 @@ impl ChunkTable {
     /// Reads a file. Its first chunk may have been read already. Each chunk is a read of its own: a file never changes, and
     /// a slow client does not delay a checkpoint.
     pub fn stream(
-        &'static self,
+        self,
         readers: &Readers,
         file: i64,
         bytes: u64,

@@ -176,7 +176,8 @@ impl Process {
     }
 }
 
-fn signal(pid: u32, name: &str) {
+/// Sends a signal to a process.
+pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
     assert!(sent.is_ok_and(|status| status.success()), "process {pid} receives the signal {name}");
 }

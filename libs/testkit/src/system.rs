@@ -1,7 +1,5 @@
 //! The full system as real processes.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +7,7 @@ use std::time::{Duration, Instant};
 use client::{Gateway, Settings};
 use tempfile::TempDir;
 
+use crate::servers::get;
 use crate::{Between, MongoServer, NatsCluster, NatsServer, Process, Proxy, SmallDisk};
 
 /// The two ways to run.
@@ -84,14 +83,7 @@ pub struct System {
 /// Waits until a service has connected to what it needs. It serves its admin address before that.
 fn wait_until_started(address: &str) {
     let deadline = Instant::now() + Duration::from_secs(60);
-    let is_live = || -> std::io::Result<bool> {
-        let mut connection = TcpStream::connect(address)?;
-        connection.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer)?;
-        Ok(answer.starts_with("HTTP/1.1 200"))
-    };
-    while !is_live().unwrap_or(false) {
+    while !get(address, "/livez").is_ok_and(|answer| answer.starts_with("200 ")) {
         assert!(Instant::now() < deadline, "the service at {address} does not start");
         std::thread::sleep(Duration::from_millis(10));
     }

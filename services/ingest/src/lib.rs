@@ -71,7 +71,6 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
     tracing::info!(concurrency, "ingest is running");
     let (for_uploads, for_results) = (ports.clone(), ports.clone());
     let ready = ports.readiness();
-    let holder = uuid::Uuid::now_v7();
     tokio::join!(
         run_consumer(
             &*ports.bus.queue,
@@ -97,8 +96,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
                 async move { analyses::take(&ports, &delivery).await }.instrument(span)
             }
         ),
-        shutdown.unless_begun(reconcile::run(&config, &ports, holder)),
-        shutdown.unless_begun(sweep::run(&config, &ports, holder)),
+        shutdown.unless_begun(reconcile::run(&config, &ports)),
         shutdown.unless_begun(queues::watch(&ports)),
         shutdown.unless_begun(scrub::run(&config, &ports)),
         shutdown.unless_begun(clock::watch(&ports, config.reconcile_every)),

@@ -89,11 +89,7 @@ async fn run(program: Program) -> Result<(), StartError> {
     let health = Health::starting(&["bus", "store"], &shutdown);
     let work = async {
         let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
-        let ready = if provisioning.mongodb_provisioned {
-            runtime::wait_for_mongo(&store, &shutdown).await?
-        } else {
-            runtime::prepare_mongo(&store, &shutdown).await?
-        };
+        let ready = provisioning.mongodb_provisioned || runtime::prepare_mongo(&store, &shutdown).await?;
         if !ready || !runtime::migrate_mongo(&store, &shutdown).await? {
             return Ok(());
         }

@@ -77,7 +77,10 @@ pub(crate) fn describe() {
     gauge!("bedside_scrub_damaged").increment(0.0);
     gauge!("bedside_scrub_finished_timestamp_seconds").increment(0.0);
     describe_gauge!("bedside_dead_letters", "Dead letters that have not been retried or dropped");
-    describe_gauge!("bedside_ecgs_pending_long", "ECGs whose analysis is overdue, at most 200 of them");
+    describe_gauge!(
+        "bedside_ecgs_pending_long",
+        "ECGs whose analysis is overdue; above 200, not all of them are counted"
+    );
     describe_gauge!(
         "bedside_staged_files",
         "Staged files; on a broker, a file above 512 KiB counts once for each part"

@@ -1,7 +1,8 @@
-//! Repairs what redelivery cannot: resends jobs that were lost with a broker, and removes staged files that nothing needs.
+//! Repairs what redelivery cannot: resends jobs that were lost with a broker, removes staged files that nothing needs, and
+//! sweeps orphaned files (see [`sweep`]).
 //!
-//! The process that holds the lease of the sweep does it. Another process that takes over watches from the beginning, so
-//! that a repair can be late but not wrong.
+//! The process that holds the lease of the sweep does it. If it ends, the lease expires, and another process takes over. That
+//! one watches from the beginning, so a repair can be late but not wrong.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -24,8 +25,9 @@ const UNKNOWN_UPLOAD_FACTOR: u32 = 24;
 /// Dead letters that are read at a time.
 const DEAD_LETTERS: usize = 500;
 
-/// Runs at every period, until dropped. `holder` identifies this process.
-pub(crate) async fn run(config: &Config, ports: &Ports, holder: Uuid) {
+/// Runs at every period, until dropped.
+pub(crate) async fn run(config: &Config, ports: &Ports) {
+    let holder = Uuid::now_v7();
     let mut period = tokio::time::interval(config.reconcile_every);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watched = HashMap::new();
@@ -53,6 +55,9 @@ pub(crate) async fn run(config: &Config, ports: &Ports, holder: Uuid) {
         }
         if let Err(cause) = clear_stage(config, ports, &mut unknown, Moment::now()).await {
             tracing::warn!(cause, "unneeded staged files could not be removed");
+        }
+        if let Err(error) = sweep::sweep(config, ports, holder).await {
+            tracing::warn!(%error, "orphaned files could not be removed");
         }
     }
 }

@@ -5,13 +5,11 @@
 //! removes orphaned files that are older than `--orphan-age`. A redelivery that needs such a file stores it again from the
 //! staging store.
 //!
-//! The process that holds the lease in the store sweeps, and runs the repairs of [`reconcile`]. If it ends, the lease
-//! expires and another process takes over.
+//! [`reconcile`] runs it in the process that holds the lease in the store.
 
 use std::time::Duration;
 
 use store::StoreError;
-use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use crate::{Config, Ports, reconcile};
@@ -27,32 +25,19 @@ pub(crate) fn lease(config: &Config) -> Duration {
     config.reconcile_every.saturating_mul(LEASE_PERIODS).max(LEASE_MIN)
 }
 
-/// Sweeps at every period, until dropped. `holder` identifies this process.
-pub(crate) async fn run(config: &Config, ports: &Ports, holder: Uuid) {
-    let mut period = tokio::time::interval(config.reconcile_every);
-    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Removes all orphaned files, for the process `holder` that holds the lease. Renews the lease after each batch.
+pub(crate) async fn sweep(config: &Config, ports: &Ports, holder: Uuid) -> Result<(), StoreError> {
     loop {
-        period.tick().await;
-        if let Err(error) = sweep(config, ports, holder).await {
-            tracing::warn!(%error, "orphaned files could not be removed");
-        }
-    }
-}
-
-/// Removes all orphaned files, if this process gets the lease.
-async fn sweep(config: &Config, ports: &Ports, holder: Uuid) -> Result<(), StoreError> {
-    while ports.maintenance.lease_sweep(holder, lease(config)).await? {
         let before = reconcile::ago(proto_json::Timestamp::now(), config.orphan_age);
         let removed = ports.maintenance.sweep_orphans(before, BATCH).await?;
         metrics::counter!("bedside_abandoned_files_removed_total").increment(removed);
         if removed > 0 {
             tracing::info!(removed, "orphaned files removed");
         }
-        if removed < BATCH as u64 {
-            break;
+        if removed < BATCH as u64 || !ports.maintenance.lease_sweep(holder, lease(config)).await? {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,24 +1,24 @@
 //! Tests of the commands against the running program.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod program;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use ecg::synth::{Settings, csv, generate};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const BEDSIDE: &str = env!("CARGO_BIN_EXE_bedside");
+use crate::program::{BEDSIDE, Program};
 
-/// The program on a free port with its own data directory. Dropping it stops the program.
+/// The program with its own data directory. Dropping it stops the program.
 struct Bedside {
-    process: Child,
-    address: String,
+    program: Program,
     folder: TempDir,
-    _output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Bedside {
@@ -34,23 +34,14 @@ impl Bedside {
     }
 
     fn start_in(folder: TempDir, data: &Path, flags: &[&str]) -> Self {
-        let mut process = Command::new(BEDSIDE)
-            .args(["--listen", "127.0.0.1:0", "--log", "warn", "--data"])
-            .arg(data)
-            .args(flags)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
-        let address = output
-            .find_map(|line| line.unwrap().strip_prefix("Bedside listens on ").map(str::to_owned))
-            .unwrap();
-        Bedside { process, address, folder, _output: output }
+        let mut command = Command::new(BEDSIDE);
+        let program = Program::start(command.args(["--log", "warn", "--data"]).arg(data).args(flags));
+        Bedside { program, folder }
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(BEDSIDE);
-        command.args(args).env("BEDSIDE_GATEWAY", &self.address);
+        command.args(args).env("BEDSIDE_GATEWAY", &self.program.address);
         command
     }
 
@@ -78,13 +69,6 @@ impl Bedside {
         let path = self.folder.path().join(name);
         fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Bedside {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -434,9 +418,9 @@ fn created_certificate_is_trusted_and_never_overwritten() {
 
     let start = |cert: &str, key: &str| Bedside::start(&["--tls-cert", &file(cert), "--tls-key", &file(key)]);
     let bedside = start("server.pem", "server-key.pem");
-    assert!(bedside.address.starts_with("https://"));
+    assert!(bedside.program.address.starts_with("https://"));
     assert_eq!(bedside.ok(&["patients", "--ca", &file("ca.pem")]), "No patients yet.\n");
-    let localhost = bedside.address.replace("127.0.0.1", "localhost");
+    let localhost = bedside.program.address.replace("127.0.0.1", "localhost");
     bedside.ok(&["patients", "--ca", &file("ca.pem"), "--gateway", &localhost]);
     let said = bedside.fails(&["patients"]);
     assert!(said.contains("not issued by a trusted CA"), "{said}");
@@ -451,53 +435,38 @@ fn demo_has_its_own_directory_and_clears_it_unless_keep_is_given() {
     let home = tempfile::tempdir().unwrap();
     // The user's data directory on Linux.
     let start = |flags: &[&str]| {
-        let mut process = Command::new(BEDSIDE)
-            .args(["--listen", "127.0.0.1:0"])
-            .args(flags)
-            .env("XDG_DATA_HOME", home.path())
-            .env("HOME", home.path())
-            .env_remove("BEDSIDE_DATA")
-            .env_remove("BEDSIDE_LOG")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut banner = Vec::new();
-        let address = loop {
-            let line = output.next().unwrap().unwrap();
-            banner.push(line.clone());
-            if let Some(address) = line.strip_prefix("Bedside listens on ") {
-                break address.to_owned();
-            }
-        };
-        let folder = tempfile::tempdir().unwrap();
-        (Bedside { process, address, folder, _output: output }, banner.join("\n"))
+        let mut command = Command::new(BEDSIDE);
+        command.args(flags).env("XDG_DATA_HOME", home.path()).env("HOME", home.path());
+        command.env_remove("BEDSIDE_DATA").env_remove("BEDSIDE_LOG").stderr(Stdio::piped());
+        Bedside { program: Program::start(&mut command), folder: tempfile::tempdir().unwrap() }
     };
     let own = |bedside: &Bedside| bedside.ok(&["patients", "--query", "Zed"]) != "No patient matches.\n";
 
-    let (mut bedside, banner) = start(&["--demo"]);
+    let mut bedside = start(&["--demo"]);
+    let banner = &bedside.program.banner;
     assert!(banner.contains("simulated patients") && banner.contains("bedside-demo"), "{banner}");
     bedside.ok(&["upload", "--mrn", "7", "--name", "Zed"]);
-    bedside.process.kill().unwrap();
-    bedside.process.wait().unwrap();
+    let program = &mut bedside.program;
+    program.process.kill().unwrap();
+    program.process.wait().unwrap();
     let mut rest = String::new();
-    for line in bedside._output.by_ref() {
+    for line in program.output.by_ref() {
         rest.push_str(&line.unwrap());
     }
     let mut log = String::new();
-    std::io::Read::read_to_string(&mut bedside.process.stderr.take().unwrap(), &mut log).unwrap();
+    std::io::Read::read_to_string(&mut program.process.stderr.take().unwrap(), &mut log).unwrap();
     assert_eq!(rest, "", "the address is the last line");
     assert!(!log.contains("INFO"), "{log}");
 
-    let (bedside, _) = start(&["--demo", "--keep"]);
+    let bedside = start(&["--demo", "--keep"]);
     assert!(own(&bedside));
     drop(bedside);
-    let (bedside, _) = start(&["--demo"]);
+    let bedside = start(&["--demo"]);
     assert!(!own(&bedside));
     assert!(!home.path().join("bedside").exists());
     drop(bedside);
-    let (bedside, banner) = start(&[]);
+    let bedside = start(&[]);
+    let banner = &bedside.program.banner;
     assert!(!banner.contains("simulated"), "{banner}");
     assert!(!bedside.ok(&["patients"]).contains("Demo"));
 }

@@ -2,15 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod program;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-const BEDSIDE: &str = env!("CARGO_BIN_EXE_bedside");
+use crate::program::{BEDSIDE, Program};
 
 /// Two patients. The first has a ventricular tachycardia for some time.
 const SCENARIO: &str = r#"
@@ -35,43 +37,25 @@ rhythm = "ventricular-tachycardia"
 rate = 180
 "#;
 
-/// A running demo. Dropping it stops the program.
+/// A running demo with its own data directory. Dropping it stops the program.
 struct Demo {
-    process: Child,
-    address: String,
-    banner: String,
+    program: Program,
     _folder: TempDir,
-    _output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Demo {
     fn start(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut process = Command::new(BEDSIDE)
-            .args(["--demo", "--listen", "127.0.0.1:0", "--data"])
-            .arg(folder.path().join("data"))
-            .args(flags)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut banner = String::new();
-        let address = loop {
-            let line = output.next().expect("the program starts").unwrap();
-            if let Some(address) = line.strip_prefix("Bedside listens on ") {
-                break address.to_owned();
-            }
-            banner.push_str(&line);
-            banner.push('\n');
-        };
-        Demo { process, address, banner, _folder: folder, _output: output }
+        let mut command = Command::new(BEDSIDE);
+        command.args(["--demo", "--data"]).arg(folder.path().join("data")).args(flags);
+        Demo { program: Program::start(&mut command), _folder: folder }
     }
 
     /// Calls `is_done` with each update of a patient until it returns true.
     fn watch(&self, mrn: &str, mut is_done: impl FnMut(&Value) -> bool) {
         let mut watch = Command::new(BEDSIDE)
             .args(["watch", mrn, "--json"])
-            .env("BEDSIDE_GATEWAY", &self.address)
+            .env("BEDSIDE_GATEWAY", &self.program.address)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -82,13 +66,6 @@ impl Demo {
         watch.kill().unwrap();
         watch.wait().unwrap();
         assert!(found, "the stream ended");
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -109,11 +86,11 @@ fn event_of_a_scenario_changes_the_computed_heart_rate_and_ends() {
     let (_folder, path) = file(SCENARIO);
     let demo = Demo::start(&["--demo-scenario", path.to_str().unwrap(), "--demo-pace", "10"]);
     assert!(
-        demo.banner.starts_with("Demo with 2 simulated patients: Test of a tachycardia\n"),
+        demo.program.banner.starts_with("Demo with 2 simulated patients: Test of a tachycardia\n"),
         "{}",
-        demo.banner
+        demo.program.banner
     );
-    let event = demo.banner.lines().nth(1).unwrap();
+    let event = demo.program.banner.lines().nth(1).unwrap();
     assert!(event.ends_with("  Demo Bed 3: ventricular-tachycardia 180 bpm"), "{event}");
 
     let mut phases = [52..=68, 170..=190, 52..=68].into_iter().peekable();
@@ -142,11 +119,19 @@ fn event_of_a_scenario_changes_the_computed_heart_rate_and_ends() {
 #[test]
 fn number_of_patients_can_be_set() {
     let demo = Demo::start(&["--demo-patients", "12", "--demo-pace", "10"]);
-    assert!(demo.banner.starts_with("Demo with 12 simulated patients: Ward"), "{}", demo.banner);
+    assert!(
+        demo.program.banner.starts_with("Demo with 12 simulated patients: Ward"),
+        "{}",
+        demo.program.banner
+    );
     demo.watch("900012", |patient| patient["name"] == "Demo Dan 2");
     drop(demo);
     let demo = Demo::start(&["--demo-patients", "1"]);
-    assert!(demo.banner.starts_with("Demo with 1 simulated patient: Ward"), "{}", demo.banner);
+    assert!(
+        demo.program.banner.starts_with("Demo with 1 simulated patient: Ward"),
+        "{}",
+        demo.program.banner
+    );
 }
 
 #[test]

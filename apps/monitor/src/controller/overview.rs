@@ -12,8 +12,8 @@ use ui::{format, tr};
 
 use super::context::Context;
 use crate::messages;
-use crate::overview::{Area, Grid, MAX_TILES, Tile, TileChange, TileLayout, TileOrder};
-use crate::window::{self, OptionData, Theme, TileData};
+use crate::overview::{Grid, MAX_TILES, Tile, TileChange, TileOrder};
+use crate::window::{OptionData, Theme, TileData};
 
 /// The maximum number of patients in the drop-down list.
 const MAX_OPTIONS: usize = 1000;
@@ -136,7 +136,7 @@ impl OverviewController {
         if has_changed {
             api.set_tile_width(grid.width);
             api.set_tile_height(grid.height);
-            api.set_tile_layout(grid.layout().into());
+            api.set_tile_layout(grid.layout());
             self.redraw_sparklines(context);
         }
     }
@@ -297,21 +297,4 @@ fn sparkline_picture(context: &Context, sparkline: &Sparkline) -> Image {
     let size = context.picture_size(area.width.max(20.0) / zoom, area.height.max(10.0) / zoom);
     let colour = if context.is_dark() { SPARKLINE_DARK } else { SPARKLINE_LIGHT };
     Image::from_rgba8_premultiplied(sparkline.draw(size, colour))
-}
-
-impl From<TileLayout> for window::TileLayout {
-    fn from(layout: TileLayout) -> Self {
-        let area = |Area { x, y, width, height }| window::Area { x, y, width, height };
-        window::TileLayout {
-            margin: layout.margin,
-            text_size: layout.text_size,
-            name_top: layout.name_top,
-            digits_size: layout.digits_size,
-            digits: area(layout.digits),
-            sparkline: area(layout.sparkline),
-            age_top: layout.age_top,
-            chip_top: layout.chip_top,
-            chip_height: layout.chip_height,
-        }
-    }
 }

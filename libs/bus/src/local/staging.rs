@@ -16,7 +16,7 @@ use sqlite::{Chunk, ChunkError, PART, Priority, UnfinishedFile};
 
 use super::LocalBus;
 use super::core::{Core, time_of};
-use super::file::{BLOBS, CHUNKS, FORMAT};
+use super::file::{BLOBS, CHUNKS};
 use crate::staging::{BodyCheck, Chunker};
 use crate::{
     Attachment, BodyError, BusError, ByteStream, EnqueueError, StagedFile, StagingKey, StagingStore,
@@ -51,6 +51,24 @@ impl StagingStore for LocalBus {
         delete(&self.core, key).await
     }
 
+    async fn staged_at(&self, key: StagingKey) -> Result<Option<Timestamp>, BusError> {
+        let found = self.core.read(move |db| {
+            db.prepare_cached("SELECT staged_at FROM blobs WHERE upload = ?1 AND sha256 = ?2")?
+                .query_row(params![key.upload.as_uuid().as_bytes(), key.sha256.as_bytes()], |row| {
+                    Ok(time_of(row.get(0)?))
+                })
+                .optional()
+        });
+        Ok(found.await?)
+    }
+
+    async fn count(&self) -> Result<u64, BusError> {
+        let count = self
+            .core
+            .read(|db| db.prepare_cached("SELECT count(*) FROM blobs")?.query_row([], |row| row.get(0)));
+        Ok(count.await?)
+    }
+
     async fn list(&self) -> Result<Vec<(StagingKey, Timestamp)>, BusError> {
         let found = self.core.read(|db| {
             db.prepare_cached("SELECT upload, sha256, staged_at FROM blobs ORDER BY id")?
@@ -77,7 +95,7 @@ pub(super) async fn get(core: &Arc<Core>, key: StagingKey) -> Result<Option<Stag
         .await?;
     let Some((blob, bytes, first)) = found else { return Ok(None) };
     let core = Arc::clone(core);
-    let chunks = FORMAT.chunks.stream(&core.readers, blob, bytes, first);
+    let chunks = CHUNKS.stream(&core.readers, blob, bytes, first);
     let body = chunks.map_err(move |error| match error {
         ChunkError::Failed(error) => io::Error::other(BusError::from(core.failed(error))),
         ChunkError::Missing | ChunkError::Damaged(_) => {

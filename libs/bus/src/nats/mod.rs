@@ -131,7 +131,20 @@ struct StreamInfo {
 #[derive(Deserialize)]
 struct StreamState {
     messages: u64,
+    /// Time of the first message, as text: that of an empty stream is not in the range of [`Timestamp`].
     first_ts: String,
+}
+
+impl StreamState {
+    /// When the oldest message was stored; `None` if the stream is empty.
+    fn oldest(&self) -> Option<Timestamp> {
+        (self.messages > 0).then(|| self.first_ts.parse().ok()).flatten()
+    }
+}
+
+async fn stream_state(core: &Core, stream: &str) -> Result<StreamState, BusError> {
+    let call = format!("STREAM.INFO.{stream}");
+    Ok(core.connection.api::<StreamInfo>(&call, &json!({})).await??.state)
 }
 
 #[derive(Deserialize)]
@@ -181,16 +194,14 @@ impl WorkQueue for NatsBus {
     }
 
     async fn queue_status(&self, queue: Queue) -> Result<QueueStatus, BusError> {
-        let (stream, nothing) = (queue.name(), json!({}));
-        let (stream_info, consumer_info) =
-            (format!("STREAM.INFO.{stream}"), format!("CONSUMER.INFO.{stream}.{}", names::consumer(queue)));
+        let (consumer_info, nothing) =
+            (format!("CONSUMER.INFO.{}.{}", queue.name(), names::consumer(queue)), json!({}));
         let (stream, consumer) = tokio::try_join!(
-            self.core.connection.api::<StreamInfo>(&stream_info, &nothing),
+            stream_state(&self.core, queue.name()),
             self.core.connection.api::<ConsumerInfo>(&consumer_info, &nothing),
         )?;
-        let (stream, consumer) = (stream?.state, consumer?);
-        let oldest = (stream.messages > 0).then(|| stream.first_ts.parse::<Timestamp>().ok()).flatten();
-        Ok(QueueStatus { messages: stream.messages, in_flight: consumer.num_ack_pending, oldest })
+        let (oldest, in_flight) = (stream.oldest(), consumer?.num_ack_pending);
+        Ok(QueueStatus { messages: stream.messages, in_flight, oldest })
     }
 
     async fn check(&self) -> Result<(), BusError> {

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::pull_consumer::text;
-use super::{Core, NatsBus, names};
+use super::{Core, NatsBus, names, stream_state};
 use crate::staging::{BodyCheck, Chunker, is_old};
 use crate::{BodyError, BusError, ByteStream, EnqueueError, StagedFile, StagingKey, StagingStore};
 
@@ -74,9 +74,8 @@ impl StagingStore for NatsBus {
         before: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<(StagingKey, Timestamp)>, BusError> {
-        let state = state(&self.core).await?;
-        let is_first_old = state.first_ts.parse().map_or(true, |first| is_old(first, before, now));
-        if state.messages == 0 || !is_first_old {
+        let state = stream_state(&self.core, names::BLOBS).await?;
+        if state.messages == 0 || state.oldest().is_some_and(|oldest| !is_old(oldest, before, now)) {
             return Ok(Vec::new());
         }
         list(&self.core, |at| is_old(at, before, now)).await
@@ -94,7 +93,7 @@ impl StagingStore for NatsBus {
 
     /// Counts the messages: one for a file that fits into a message, otherwise one for each part.
     async fn count(&self) -> Result<u64, BusError> {
-        Ok(state(&self.core).await?.messages)
+        Ok(stream_state(&self.core, names::BLOBS).await?.messages)
     }
 }
 
@@ -107,24 +106,6 @@ struct LastMessage {
 #[derive(Deserialize)]
 struct MessageTime {
     time: Timestamp,
-}
-
-/// The reply of `STREAM.INFO`.
-#[derive(Deserialize)]
-struct StreamInfo {
-    state: StreamState,
-}
-
-#[derive(Deserialize)]
-struct StreamState {
-    messages: u64,
-    /// Time of the first message, as text: that of an empty stream is not in the range of [`Timestamp`].
-    first_ts: String,
-}
-
-async fn state(core: &Core) -> Result<StreamState, BusError> {
-    let call = format!("STREAM.INFO.{}", names::BLOBS);
-    Ok(core.connection.api::<StreamInfo>(&call, &json!({})).await??.state)
 }
 
 pub(super) async fn get(core: &Arc<Core>, key: StagingKey) -> Result<Option<StagedFile>, BusError> {

@@ -364,16 +364,12 @@ async fn broker_that_does_not_answer_does_not_delay_work_in_progress() {
         bus.enqueue(job(Queue::Uploads, 1)).await.unwrap();
         let mut deliveries = bus.consume(Queue::Uploads, 1).await.unwrap();
         let delivery = next(&mut deliveries).await;
-        let signal = |name: &str| {
-            let pid = server.pid().to_string();
-            assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
-        };
-        signal("-STOP");
+        server.pause();
         let started = std::time::Instant::now();
         // Several progress reports are due meanwhile.
         delivery.while_working(tokio::time::sleep(Duration::from_millis(600))).await;
         let took = started.elapsed();
-        signal("-CONT");
+        server.resume();
         assert!(took < Duration::from_millis(1_500), "{took:?}");
         delivery.ack().await.unwrap();
     })

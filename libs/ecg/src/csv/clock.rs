@@ -173,7 +173,7 @@ fn time_of_day(field: &[u8]) -> Option<(f64, &[u8])> {
 }
 
 /// Converts a time of 12 hours. Accepts `AM`, `pm`, `a.m.` and `p. m.` after any kind of space.
-fn half_of_day(seconds: f64, rest: &[u8]) -> (f64, &[u8]) {
+pub(crate) fn half_of_day(seconds: f64, rest: &[u8]) -> (f64, &[u8]) {
     let mut tail = rest;
     let mut mark = None;
     for byte in [b"am".as_slice(), b"pm"] {

@@ -9,7 +9,7 @@
 //! The stream is read once; memory holds one block and the samples as `f32`. The result has warnings for
 //! everything that was assumed; an error states the problem in one sentence.
 
-mod clock;
+pub(crate) mod clock;
 mod coarse;
 mod error;
 mod exporters;

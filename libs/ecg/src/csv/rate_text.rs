@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sampling_rate_is_told_from_other_frequencies() {
+    fn sampling_rate_is_distinguished_from_other_frequencies() {
         for (line, rate) in [
             ("# Sample rate: 360 Hz", Some(360.0)),
             ("fs=250", Some(250.0)),

@@ -5,7 +5,7 @@ use super::signal::Signal;
 use super::tuning::{Tuning, work_samples};
 
 /// Smallest distance between two candidates: the duration of a QRS complex.
-pub(crate) const SEPARATION: usize = work_samples(0.08);
+const SEPARATION: usize = work_samples(0.08);
 /// Half the length of the window that a peak is compared with for its contrast.
 pub(crate) const SURROUNDINGS: usize = work_samples(1.0);
 

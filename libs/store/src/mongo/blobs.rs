@@ -340,12 +340,12 @@ pub(super) async fn read(
 pub(super) async fn sweep(db: &Db, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let orphaned = doc! { "metadata.referenced": false, "uploadDate": { "$lt": date(before) } };
-    for file in all(db, db.files.find(orphaned).limit(limit).max_time(db.limit)).await? {
+    for file in all(db, db.files.find(orphaned).limit(limit)).await? {
         orphan(db, file).await?;
     }
     let incomplete = doc! { "since": { "$lt": date(before) } };
     let mut removed = 0;
-    for entry in all(db, db.incomplete.find(incomplete).limit(limit).max_time(db.limit)).await? {
+    for entry in all(db, db.incomplete.find(incomplete).limit(limit)).await? {
         removed += u64::from(discard(db, &entry.id).await?);
     }
     Ok(removed)

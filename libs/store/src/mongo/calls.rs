@@ -4,7 +4,7 @@
 //! session or a cursor in an inconsistent state. A caller can disappear at any time, and it must not wait for a stalled
 //! server. Therefore the call runs in a task, and only the wait for it ends early:
 //!
-//! * If the caller is dropped, the call goes on without it. A body that the caller provides ends with an error.
+//! * If the caller is dropped, the call goes on without it. A body that the caller provides ends early.
 //! * If one operation takes longer than the limit, the caller gets [`StoreError::Unavailable`], and the call goes on. All
 //!   writes can be repeated, so it is harmless if the operation succeeds later.
 //!
@@ -86,20 +86,11 @@ pub(super) async fn operation<T>(
     Ok(answer)
 }
 
-/// The body of a file that a call writes. It ends with an error when the caller is dropped.
+/// The body of a file that a call writes. It ends when the caller is dropped; the file is then shorter than announced and
+/// not stored.
 pub(super) fn of_caller(body: ByteStream) -> ByteStream {
-    let Ok(call) = CALL.try_with(Clone::clone) else { return body };
-    let mut caller = call.caller;
-    let gone = stream::once(async move {
-        while caller.changed().await.is_ok() {}
-        Err(io::Error::new(io::ErrorKind::Interrupted, "the writing of the file was cancelled"))
-    });
-    let body = body.map(Some).chain(stream::iter([None]));
-    // The end of the body ends the stream, and so does the first error.
-    stream::select(body, gone.map(Some))
-        .take_while(|part| std::future::ready(part.is_some()))
-        .filter_map(std::future::ready)
-        .boxed()
+    let Ok(mut call) = CALL.try_with(Clone::clone) else { return body };
+    body.take_until(async move { while call.caller.changed().await.is_ok() {} }).boxed()
 }
 
 /// A stream that reads a cursor. A task drives it, because a reader can be dropped at any time; the task ends after the

@@ -56,7 +56,8 @@ pub enum PrepareError {
 fn schema_error(found: i32, needed: i32) -> String {
     if found > needed {
         format!(
-            "the database has schema version {found}, and this program uses {needed}: use a newer version of it"
+            "the database has schema version {found}, and this program uses {needed}: use a newer version of this \
+             program"
         )
     } else {
         "the database was created by a version that cannot be upgraded: use another name, for example \

@@ -155,8 +155,7 @@ async fn check(
     let after = after.map(|text| parse_id(text).ok_or_else(|| broken("position", text))).transpose()?;
     let filter = after.map_or_else(Document::new, |id| doc! { "_id": { "$gt": id } });
     let limit = i64::try_from(records).unwrap_or(i64::MAX);
-    let found =
-        all(db, collection.find(filter).sort(doc! { "_id": 1 }).limit(limit).max_time(db.limit)).await?;
+    let found = all(db, collection.find(filter).sort(doc! { "_id": 1 }).limit(limit)).await?;
     let mut step = ScrubStep { checked: found.len() as u64, ..ScrubStep::default() };
     step.damaged.extend(found.iter().filter_map(|raw| intact(raw).err()).map(|record| record.to_string()));
     let last = found.last().filter(|_| found.len() >= records).and_then(|raw| id_of(raw));
@@ -189,7 +188,7 @@ async fn files(
     let filter = after.map_or_else(Document::new, |id| doc! { "_id": { "$gt": id } });
     let limit = i64::try_from(records).unwrap_or(i64::MAX);
     let files = db.files.clone_with_type::<RawDocumentBuf>();
-    let found = all(db, files.find(filter).sort(doc! { "_id": 1 }).limit(limit).max_time(db.limit)).await?;
+    let found = all(db, files.find(filter).sort(doc! { "_id": 1 }).limit(limit)).await?;
     let (mut step, mut bytes, mut last) = (ScrubStep::default(), 0, None);
     let mut more = found.len() >= records;
     let count = found.len();

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::bson::{Document, RawDocumentBuf};
 use mongodb::options::{
     Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, Tls, TlsOptions,
     WriteConcern,
@@ -232,9 +232,7 @@ impl MongoStore {
     /// # Errors
     /// When the store cannot be reached, refuses this user or has another schema version.
     pub async fn verify_access(&self) -> Result<(), PrepareError> {
-        let patients = self.db.patients.clone_with_type::<Document>();
-        let one = patients.find_one(doc! {}).projection(doc! { "_id": 1 });
-        failure::prepared(self.db.limit, one).await?;
+        schema::has_patient(&self.db).await?;
         schema::verify(&self.db).await
     }
 }
@@ -262,7 +260,7 @@ impl MongoStore {
         archive::load(&self.db, from).await
     }
 
-    /// Replaces the stored data by a loaded archive. Nobody may write meanwhile. If it is interrupted, it has to be repeated
+    /// Replaces the stored data by a loaded archive. There must be no other writes meanwhile. If it is interrupted, it has to be repeated
     /// with the same archive: [`PatientReader::check`] fails until then.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use futures::TryStreamExt;
 use mongodb::Collection;
+use mongodb::action::Find;
 use mongodb::bson::raw::CString;
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, Regex, cstr, doc};
 use proto_json::{CLOCK_TOLERANCE_MS, Cursor, FormerName, Mrn, Page, PatientSummary, Timestamp};
@@ -31,8 +32,7 @@ pub(super) async fn patients(
     if let Some(mrn) = after {
         filter.insert("_id", doc! { "$gt": documents::number(mrn) });
     }
-    let action =
-        db.patients.find(filter).sort(doc! { "_id": 1 }).limit((limit + 1) as i64).max_time(db.limit);
+    let action = db.patients.find(filter).sort(doc! { "_id": 1 }).limit((limit + 1) as i64);
     let found = all(db, action).await?;
     page_of::<PatientDocument, _>(found, limit, |patient: &PatientSummary| Cursor::Patient(patient.mrn))
 }
@@ -105,7 +105,7 @@ pub(super) async fn former_names(db: &Db, mrn: Mrn, limit: usize) -> Result<Vec<
     let filter = doc! { "mrn": documents::number(mrn) };
     let order = doc! { "replaced_at": -1, "_id": -1 };
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let action = db.former_names.find(filter).sort(order).limit(limit).max_time(db.limit);
+    let action = db.former_names.find(filter).sort(order).limit(limit);
     let found = all(db, action).await?;
     found.iter().map(|raw| record::<FormerNameDocument, _>(raw)).collect()
 }
@@ -131,11 +131,7 @@ where
             vec![doc! { "at": { "$lt": at } }, doc! { "_id": { "$lt": documents::record(id) } }],
         );
     }
-    let action = collection
-        .find(filter)
-        .sort(doc! { "at": -1, "_id": -1 })
-        .limit((limit + 1) as i64)
-        .max_time(db.limit);
+    let action = collection.find(filter).sort(doc! { "at": -1, "_id": -1 }).limit((limit + 1) as i64);
     let found = all(db, action).await?;
     page_of::<D, T>(found, limit, |item| {
         let (at, id) = place(item);
@@ -217,8 +213,7 @@ async fn pending_by(db: &Db, received_at: Document, limit: usize) -> Result<Vec<
         .ecgs
         .find(doc! { "status": "pending", "received_at": received_at })
         .sort(doc! { "received_at": 1, "_id": 1 })
-        .limit(i64::try_from(limit).unwrap_or(i64::MAX))
-        .max_time(db.limit);
+        .limit(i64::try_from(limit).unwrap_or(i64::MAX));
     let mut pending = Vec::new();
     for raw in all(db, action).await? {
         match unseal::<EcgDocument>(&raw) {
@@ -229,15 +224,12 @@ async fn pending_by(db: &Db, received_at: Document, limit: usize) -> Result<Vec<
     Ok(pending)
 }
 
-/// Reads a cursor to its end.
-pub(super) async fn all<D>(
-    db: &Db,
-    action: impl IntoFuture<Output = mongodb::error::Result<mongodb::Cursor<D>>>,
-) -> Result<Vec<D>, StoreError>
+/// Reads what a query finds, to its end. The limit applies on the server, too.
+pub(super) async fn all<D>(db: &Db, action: Find<'_, D>) -> Result<Vec<D>, StoreError>
 where
     D: DeserializeOwned + Send + Sync + Unpin,
 {
-    let mut cursor = within(db.limit, action).await?;
+    let mut cursor = within(db.limit, action.max_time(db.limit)).await?;
     let mut items = Vec::new();
     while let Some(document) = answer(db.limit, cursor.try_next()).await?.map_err(|error| explain(&error))? {
         items.push(document);

@@ -1,8 +1,8 @@
 //! Version of the stored documents, and migrations.
 //!
 //! The collection `schema` has one document with the version. Ingest, the only writer, writes it at its first start, and runs
-//! the migrations that lead from the stored version to [`VERSION`]. A program does not use a database with another version:
-//! a reader waits until an older database is migrated, and every program refuses a newer one.
+//! the migrations that lead from the stored version to [`VERSION`] before it takes work. Ingest and query end at their start
+//! if the database has a newer version. Query does not wait for a migration.
 
 use futures::future::BoxFuture;
 use mongodb::bson::{Document, doc};
@@ -37,12 +37,17 @@ async fn stored(db: &Db) -> Result<Option<i32>, PrepareError> {
     Ok(prepared(db.limit, found).await?.map(|schema| schema.version))
 }
 
+/// Whether the database has a patient.
+pub(super) async fn has_patient(db: &Db) -> Result<bool, PrepareError> {
+    let patients = db.patients.clone_with_type::<Document>();
+    let one = patients.find_one(doc! {}).projection(doc! { "_id": 1 }).max_time(db.limit);
+    Ok(prepared(db.limit, one).await?.is_some())
+}
+
 /// Writes the version of a new database, or migrates an older one.
 pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     let Some(mut version) = stored(db).await? else {
-        let patients = db.patients.clone_with_type::<Document>();
-        let one = patients.find_one(doc! {}).projection(doc! { "_id": 1 }).max_time(db.limit);
-        if prepared(db.limit, one).await?.is_some() {
+        if has_patient(db).await? {
             return Err(PrepareError::Schema { found: 0, needed: VERSION });
         }
         return save(db, VERSION).await;

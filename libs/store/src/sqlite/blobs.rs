@@ -17,7 +17,6 @@ use crate::{BlobKey, ByteStream, StoreError, StoredBlob};
 
 use super::failure::broken;
 use super::rows::{self, BLOB_CHUNKS, BLOBS, Checked, checked, required};
-use super::schema;
 
 /// Number of a file in this database; not reused while chunks of it exist.
 pub(super) type BlobNumber = i64;
@@ -83,7 +82,7 @@ pub(super) async fn open(readers: &Readers, key: BlobKey) -> Result<Option<Store
 /// Reads a file. Each chunk is compared with its checksum before it is returned, and the whole with its hash.
 pub(super) fn read(readers: &Readers, file: &BlobRow) -> ByteStream {
     let BlobRow { number, bytes, sha256, .. } = *file;
-    let chunks = schema::FORMAT.chunks.stream(readers, number, bytes, None);
+    let chunks = CHUNKS.stream(readers, number, bytes, None);
     let body = chunks.map_err(|error| {
         unreadable(match error {
             ChunkError::Failed(error) => error.into(),

@@ -1,10 +1,10 @@
 //! A cluster of `nats-server` processes.
 
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::get;
 use crate::NatsServer;
 
 /// Time limit until all servers are healthy, at a start and after a restart.
@@ -91,7 +91,8 @@ impl NatsCluster {
     fn wait_until_healthy(&self, limit: Duration) -> Result<(), String> {
         let deadline = Instant::now() + limit;
         loop {
-            let reports: Vec<_> = self.health.iter().map(|port| health(*port)).collect();
+            let reports: Vec<_> =
+                self.health.iter().map(|port| get(&format!("127.0.0.1:{port}"), "/healthz")).collect();
             if reports.iter().all(|reports| matches!(reports, Ok(reports) if reports.starts_with("200 "))) {
                 return Ok(());
             }
@@ -108,16 +109,4 @@ fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<_> =
         (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port")).collect();
     listeners.iter().map(|listener| listener.local_addr().expect("an address").port()).collect()
-}
-
-/// Status and body of the health endpoint.
-fn health(port: u16) -> io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let status = answer.split(' ').nth(1).unwrap_or_default();
-    let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
-    Ok(format!("{status} {body}"))
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
 
+use crate::process::signal;
 use crate::programs;
 
 /// Time limit for a start.
@@ -248,11 +249,6 @@ impl Drop for OwnServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn signal(pid: u32, signal: &str) {
-    let sent = Command::new("kill").args(["-s", signal, &pid.to_string()]).status();
-    assert!(sent.is_ok_and(|status| status.success()), "the server receives the signal {signal}");
 }
 
 fn free_port() -> u16 {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::process::signal;
 use crate::programs;
 
 /// Time limit for a start.
@@ -134,6 +135,31 @@ impl NatsServer {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("the server runs").id()
+    }
+
+    /// Whether the server has ended by itself.
+    ///
+    /// # Panics
+    /// If the server was killed.
+    pub fn has_ended(&mut self) -> bool {
+        let process = self.process.as_mut().expect("the server runs");
+        process.try_wait().expect("the process can be queried").is_some()
+    }
+
+    /// Pauses the server (SIGSTOP): connections stay open, and nothing is answered.
+    ///
+    /// # Panics
+    /// If the server was killed or the signal cannot be sent.
+    pub fn pause(&self) {
+        signal(self.pid(), "STOP");
+    }
+
+    /// Resumes the server after [`NatsServer::pause`].
+    ///
+    /// # Panics
+    /// If the server was killed or the signal cannot be sent.
+    pub fn resume(&self) {
+        signal(self.pid(), "CONT");
     }
 
     /// The store directory.

@@ -74,12 +74,12 @@ pub(crate) fn recorded_at(text: &str, now: Timestamp) -> Result<Option<Timestamp
     let text = with_nanoseconds(text);
     // The range of `Timestamp` ends before that of RFC 3339, in the last days of the year 9999.
     let is_after_range = || {
-        let rest = text.strip_prefix("9999-12-")?;
-        format!("9998-12-{rest}").parse::<Timestamp>().ok()
+        let rest = text.strip_prefix("9999-12-");
+        rest.is_some_and(|rest| format!("9998-12-{rest}").parse::<Timestamp>().is_ok())
     };
     let at = match text.parse::<Timestamp>() {
         Ok(at) => Some(at),
-        Err(_) if is_after_range().is_some() => None,
+        Err(_) if is_after_range() => None,
         Err(_) => {
             let form = "must be a time as in 2026-03-14T15:09:26Z, with its offset from UTC";
             return Err(TimeError::Invalid(form.to_owned()));

@@ -53,14 +53,17 @@ impl SpoolFolder {
         &self.folder
     }
 
-    /// Runs a write to a spool file in the background. With `write_out`, waits until the operating system has written
-    /// the file.
+    /// Writes `bytes` bytes to a spool file in the background. `unwritten` counts the bytes that the operating system may
+    /// not have written yet; at [`UNWRITTEN`], waits until it has written them.
     async fn write<T: Send + 'static>(
         &self,
         file: Arc<File>,
-        write_out: bool,
+        bytes: usize,
+        unwritten: &mut u64,
         write: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
+        *unwritten += bytes as u64;
+        let write_out = *unwritten >= UNWRITTEN;
         let turn = if write_out { self.writing_out.acquire().await.ok() } else { None };
         let written = background::run(move || {
             let written = write(&file)?;
@@ -71,12 +74,15 @@ impl SpoolFolder {
         })
         .await?;
         drop(turn);
+        if write_out {
+            *unwritten = 0;
+        }
         written
     }
 
     /// Returns a spool for the files of one request.
     pub(crate) fn spool(&self) -> Spool {
-        Spool { folder: self.clone(), in_memory: 0, file: None, end: 0, written: 0 }
+        Spool { folder: self.clone(), in_memory: 0, file: None, end: 0, unwritten: 0 }
     }
 
     /// Returns a spool for the body of one request.
@@ -99,8 +105,8 @@ pub(crate) struct Spool {
     in_memory: usize,
     file: Option<Arc<File>>,
     end: u64,
-    /// The operating system has written the file up to here.
-    written: u64,
+    /// Bytes of the file that the operating system may not have written.
+    unwritten: u64,
 }
 
 impl Spool {
@@ -132,16 +138,13 @@ impl Spool {
         };
         let at = self.end;
         self.end += buffer.len() as u64;
-        let write_out = self.end - self.written >= UNWRITTEN;
-        if write_out {
-            self.written = self.end;
-        }
+        let bytes = buffer.len();
         let write = move |file: &File| {
             hasher.update(&buffer);
             write_all_at(file, &buffer, at)?;
             Ok((buffer, hasher))
         };
-        self.folder.write(file, write_out, write).await
+        self.folder.write(file, bytes, &mut self.unwritten, write).await
     }
 }
 
@@ -325,16 +328,12 @@ impl BodySpool {
             && !self.buffer.is_empty()
         {
             let buffer = std::mem::take(&mut self.buffer);
-            self.unwritten += buffer.len() as u64;
-            let write_out = self.unwritten >= UNWRITTEN;
-            if write_out {
-                self.unwritten = 0;
-            }
+            let bytes = buffer.len();
             let write = move |mut file: &File| {
                 file.write_all(&buffer)?;
                 Ok(buffer)
             };
-            let mut buffer = self.folder.write(file, write_out, write).await?;
+            let mut buffer = self.folder.write(file, bytes, &mut self.unwritten, write).await?;
             buffer.clear();
             self.buffer = buffer;
         }

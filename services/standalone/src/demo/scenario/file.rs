@@ -18,7 +18,7 @@ use super::{
 const MAX_EVENTS: usize = 10_000;
 /// Maximum length of title and names in characters.
 const MAX_NAME_CHARS: usize = 100;
-/// Prefix of names, so that nobody mistakes a simulated patient for a person.
+/// Prefix of names. It shows that a patient is simulated.
 const NAME_PREFIX: &str = "Demo ";
 /// Durations of events and periods.
 const DURATIONS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
