@@ -29,6 +29,9 @@ fn main() {
     }
 }
 
+/// How long the baseline and each attack are measured: about 30 uploads per second, so that p99 is not a single value.
+const MEASURED: Duration = Duration::from_secs(30);
+
 async fn table(mode: Mode, names: &[&str]) {
     let program = std::env::current_exe().unwrap();
     println!(
@@ -41,11 +44,11 @@ async fn table(mode: Mode, names: &[&str]) {
         measure(&system, Duration::from_secs(2)).await;
         let baseline = Attackers::start(&program, NO_ATTACK, &system);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let before = measure(&system, Duration::from_secs(8)).await;
+        let before = measure(&system, MEASURED).await;
         drop(baseline);
         let mut attackers = Attackers::start(&program, name, &system);
         tokio::time::sleep(Duration::from_secs(3)).await;
-        let during = measure(&system, Duration::from_secs(12)).await;
+        let during = measure(&system, MEASURED).await;
         assert!(attackers.is_running(), "the attack {name} ended by itself");
         drop(attackers);
         let (uploads, reads) = (&during.uploads, &during.reads);
