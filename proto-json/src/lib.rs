@@ -26,8 +26,9 @@ pub use api::{
 };
 pub use cursor::{Cursor, CursorError};
 pub use ecg::{
-    BeatMark, EcgAnalysis, EcgDetail, EcgGap, EcgNote, EcgQuality, EcgQualitySegment, EcgRate,
-    EcgRrStatistics, EcgStatus, EcgTrendPoint, EcgWarning, SignalOptions,
+    BeatMark, EcgAnalysis, EcgBeatCounts, EcgBeatType, EcgDetail, EcgFinding, EcgGap, EcgInterval,
+    EcgIntervals, EcgLead, EcgLevel, EcgNote, EcgQuality, EcgQualitySegment, EcgRate, EcgRrStatistics, EcgSt,
+    EcgStatus, EcgTrendPoint, EcgWarning, EcgWave, SignalOptions,
 };
 pub use files::{BlobInfo, FileKind, MediaType};
 pub use hash::{BlobHasher, HashedBytes};

@@ -1,4 +1,4 @@
-use proto_json::{EcgAnalysis, EcgQuality, EcgRate};
+use proto_json::{EcgAnalysis, EcgBeatCounts, EcgIntervals, EcgQuality, EcgRate};
 
 /// The analysis of 10 s of a regular rhythm at 250 Hz, without findings and warnings. A test changes the fields that it is about.
 #[must_use]
@@ -12,6 +12,13 @@ pub fn analysis(mean_bpm: f64) -> EcgAnalysis {
         rr: None,
         quality: EcgQuality::Good,
         beat_count: 12,
+        algorithm: 0,
+        intervals: EcgIntervals::default(),
+        rhythm: Vec::new(),
+        rhythm_count: 0,
+        beat_types: EcgBeatCounts::default(),
+        leads: Vec::new(),
+        st: Vec::new(),
         notes: Vec::new(),
         warnings: Vec::new(),
         rows_used: 2500,

@@ -4,8 +4,8 @@ use std::io::Read;
 
 use bytes::Bytes;
 use proto_json::{
-    BeatMark, EcgAnalysis, EcgDetail, EcgGap, EcgNote, EcgQuality, EcgQualitySegment, EcgRate,
-    EcgRrStatistics, EcgTrendPoint, EcgWarning, SignalOptions,
+    BeatMark, EcgAnalysis, EcgBeatCounts, EcgBeatType, EcgDetail, EcgGap, EcgIntervals, EcgNote, EcgQuality,
+    EcgQualitySegment, EcgRate, EcgRrStatistics, EcgTrendPoint, EcgWarning, SignalOptions,
 };
 
 /// Limit on findings and on warnings of a result.
@@ -98,6 +98,13 @@ fn summary(strip: &ecg::Strip, found: &ecg::Analysis) -> EcgAnalysis {
         }),
         quality: quality(found.quality),
         beat_count: found.beats.len() as u64,
+        algorithm: 0,
+        intervals: EcgIntervals::default(),
+        rhythm: Vec::new(),
+        rhythm_count: 0,
+        beat_types: EcgBeatCounts::default(),
+        leads: Vec::new(),
+        st: Vec::new(),
         notes: found
             .rhythm_notes
             .iter()
@@ -125,7 +132,14 @@ fn detail(strip: &ecg::Strip, found: &ecg::Analysis) -> EcgDetail {
         beats: found
             .beats
             .iter()
-            .map(|beat| BeatMark { time_s: round(beat.time_s, 4), confidence: beat.confidence })
+            .map(|beat| BeatMark {
+                time_s: round(beat.time_s, 4),
+                confidence: beat.confidence,
+                beat_type: EcgBeatType::Unknown,
+                p: None,
+                qrs: None,
+                t: None,
+            })
             .collect(),
         quality_segments: found
             .quality_segments
@@ -151,6 +165,8 @@ fn detail(strip: &ecg::Strip, found: &ecg::Analysis) -> EcgDetail {
             .gaps()
             .map(|gap| EcgGap { start_s: round(gap.start_s, 4), end_s: round(gap.end_s, 4) })
             .collect(),
+        rhythm: Vec::new(),
+        pacing_pulses_s: Vec::new(),
     }
 }
 
