@@ -4,7 +4,7 @@ use std::sync::Arc;
 use ui::tr;
 
 use proto_json::RecordId;
-use slint::{Image, ModelRc, SharedString};
+use slint::{Image, ModelRc, SharedString, VecModel};
 use ui::trace::{Caliper, EcgScene, EcgStyle, EcgView, Size};
 
 use crate::window::{Gesture, TickData};
@@ -151,19 +151,21 @@ impl EcgPane {
     #[must_use]
     pub(crate) fn draw(&self, style: &EcgStyle) -> Option<Drawn> {
         let (_, scene, view) = self.scene.as_ref()?;
-        let ticks: Vec<TickData> = view.ticks(self.size).into_iter().map(|tick| self.tick(tick)).collect();
         let beats = ui::format::count(scene.beat_count() as u64, tr!("beat"), tr!("beats"));
         Some(Drawn {
             picture: Image::from_rgb8(scene.draw(view, self.size, style)),
             scale: view.scale().into(),
             reading: view.caliper.map(|caliper| caliper.reading()).unwrap_or_default().into(),
             description: format!("{}, {}, {beats}", scene.description(view, self.size), view.scale()).into(),
-            ticks: ModelRc::new(slint::VecModel::from(ticks)),
+            ticks: self.ticks(view.ticks(self.size)),
+            beats: self.ticks(scene.beat_labels(view, self.size)),
         })
     }
 
-    fn tick(&self, tick: ui::trace::Tick) -> TickData {
-        TickData { at: tick.at / self.size.scale, text: tick.text.into() }
+    fn ticks(&self, ticks: Vec<ui::trace::Tick>) -> ModelRc<TickData> {
+        let scale = self.size.scale;
+        let ticks = ticks.into_iter().map(|tick| TickData { at: tick.at / scale, text: tick.text.into() });
+        ModelRc::new(VecModel::from_iter(ticks))
     }
 }
 
@@ -180,4 +182,6 @@ pub(crate) struct Drawn {
     pub(crate) description: SharedString,
     /// The time axis.
     pub(crate) ticks: ModelRc<TickData>,
+    /// The labels of beats.
+    pub(crate) beats: ModelRc<TickData>,
 }

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use client::{ClientError, Gateway};
 use ecg::csv::{LeadChoice, Options};
-use proto_json::{BlobInfo, EcgDetail, EcgQuality, EcgRecord, EcgStatus, ImageRecord, MediaType, RecordId};
-use ui::trace::{EcgScene, Sparkline};
+use proto_json::{
+    BeatMark, BlobInfo, EcgDetail, EcgQuality, EcgRecord, EcgStatus, ImageRecord, MediaType, RecordId,
+};
+use ui::trace::{Beat, EcgScene, Sparkline};
 use ui::{Picture, tr};
 
+use crate::messages;
 use crate::paged_list::{PAGE_SIZE, PageRequest};
 use crate::patient::{EcgContent, LoadedEcg, Request, Response, Side};
 
@@ -157,7 +160,12 @@ fn read_options(record: &EcgRecord) -> Options {
 }
 
 fn scene(strip: Arc<ecg::Strip>, detail: &EcgDetail) -> EcgScene {
-    let beats = detail.beats.iter().map(|beat| (beat.time_s, beat.confidence)).collect();
+    let beat = |beat: &BeatMark| Beat {
+        time_s: beat.time_s,
+        confidence: beat.confidence,
+        label: messages::beat_label(beat.beat_type),
+    };
+    let beats = detail.beats.iter().map(beat).collect();
     let unusable = detail
         .quality_segments
         .iter()

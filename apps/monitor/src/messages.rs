@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use proto_json::{
-    CLOCK_TOLERANCE_MS, DamagedRecord, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, HeartRateSource,
-    ImageRecord, NameChange, PatientSummary, Timestamp, ValueTime,
+    CLOCK_TOLERANCE_MS, DamagedRecord, EcgAnalysis, EcgBeatCounts, EcgBeatType, EcgQuality, EcgRecord,
+    EcgStatus, HeartRateSource, ImageRecord, NameChange, PatientSummary, Timestamp, ValueTime,
 };
+use ui::rhythm::{named_intervals, rhythm_name};
 use ui::{Caption, format, tr};
 
 use crate::alarms::{Alarm, AlarmEvent, Limits, Severity};
@@ -13,6 +14,9 @@ use crate::overview::SplitName;
 use crate::paged_list::{Entry, PagedList};
 use crate::patient::FrozenEcg;
 use crate::window::{self, NameData, OptionData, TileData};
+
+/// The maximum number of findings of the rhythm that are listed with their evidence.
+const MAX_FINDINGS: usize = 5;
 
 /// The maximum number of characters of a file name in a list.
 const MAX_FILE_NAME: usize = 28;
@@ -404,9 +408,55 @@ pub(crate) fn findings(analysis: &EcgAnalysis) -> String {
         ));
     }
     lines.extend(analysis.no_heart_rate_reason.iter().cloned());
+    for finding in analysis.rhythm.iter().take(MAX_FINDINGS) {
+        let (from, to) = (finding.start_s, finding.end_s);
+        let name = rhythm_name(finding);
+        let span = if from <= 0.5 && to >= analysis.duration_s - 0.5 {
+            name.into_owned()
+        } else {
+            tr!("{}, {} to {} s", name, format_args!("{from:.1}"), format_args!("{to:.1}"))
+        };
+        lines.push(format!("{span}: {}", finding.evidence));
+    }
+    lines.extend(beat_counts(&analysis.beat_types));
+    let spreads = named_intervals(analysis).into_iter().map(|(name, interval)| {
+        format!("{name} {:.0} ± {:.0}", interval.median_ms, interval.spread_ms / 2.0)
+    });
+    let spreads = spreads.collect::<Vec<_>>().join(", ");
+    if !spreads.is_empty() {
+        lines.push(tr!("{} ms (median ± half of the interquartile range)", spreads));
+    }
+    let levels = analysis.st.iter().filter_map(|st| Some((&st.lead, st.j60?.median_mv)));
+    let levels = levels.map(|(lead, mv)| format!("{lead} {mv:+.2}")).collect::<Vec<_>>().join(", ");
+    if !levels.is_empty() {
+        lines.push(tr!("ST level 60 ms after the J point: {} mV", levels));
+    }
     lines.extend(analysis.notes.iter().map(|note| note.message.clone()));
     lines.extend(analysis.warnings.iter().take(3).map(|warning| warning.message.clone()));
     lines.join("\n")
+}
+
+/// The number of ectopic and paced beats. `None` if there are none.
+fn beat_counts(counts: &EcgBeatCounts) -> Option<String> {
+    let counted = [
+        (counts.ventricular, tr!("ventricular")),
+        (counts.supraventricular, tr!("supraventricular")),
+        (counts.paced, tr!("paced")),
+    ];
+    let parts = counted.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}"));
+    let parts: Vec<_> = parts.collect();
+    (!parts.is_empty()).then(|| tr!("Beats: {}", parts.join(", ")))
+}
+
+/// The label of a beat on a plot. Empty for a normal beat and for a beat of unknown type.
+#[must_use]
+pub(crate) fn beat_label(beat_type: EcgBeatType) -> &'static str {
+    match beat_type {
+        EcgBeatType::Normal | EcgBeatType::Unknown => "",
+        EcgBeatType::Supraventricular => "S",
+        EcgBeatType::Ventricular => "V",
+        EcgBeatType::Paced => "P",
+    }
 }
 
 /// The limits of a patient.
@@ -504,5 +554,40 @@ mod tests {
         assert!(!is_older_than(at(0), at(60_000), limit));
         assert!(is_older_than(at(0), at(60_001), limit));
         assert!(!is_older_than(at(5000), at(0), limit));
+    }
+
+    #[test]
+    fn rhythm_and_intervals_are_one_line_and_each_finding_has_its_evidence() {
+        let mut analysis: EcgAnalysis = serde_json::from_value(serde_json::json!({
+            "duration_s": 10.0, "sample_rate_hz": 250.0, "quality": "good", "beat_count": 12, "notes": [], "warnings": [],
+            "rows_used": 2500, "rows_skipped": 0, "first_skipped_lines": [],
+            "intervals": {
+                "pr": {"median_ms": 160.0, "spread_ms": 8.0, "beats": 11},
+                "qtc_fridericia": {"median_ms": 421.4, "spread_ms": 12.0, "beats": 11},
+            },
+            "rhythm": [
+                {"code": "sinus_rhythm", "message": "", "evidence": "P before each QRS.", "start_s": 0.0, "end_s": 10.0},
+                {"code": "couplet", "message": "", "evidence": "2 V in a row.", "start_s": 2.0, "end_s": 3.25},
+                {"code": "couplet", "message": "", "evidence": "2 V in a row.", "start_s": 6.0, "end_s": 7.0},
+                {"code": "new", "message": "Something new", "evidence": "It is new.", "start_s": 6.0, "end_s": 7.0},
+            ],
+            "beat_types": {"normal": 8, "ventricular": 4},
+            "st": [{"lead": "II", "j60": {"median_mv": 0.12, "spread_mv": 0.02, "beats": 8}}],
+        }))
+        .unwrap();
+        let rhythm_line = ui::rhythm::rhythm_line;
+        assert_eq!(rhythm_line(&analysis), "Sinus rhythm · Couplet · Something new · PR 160 · QTc 421 ms");
+        let text = findings(&analysis);
+        for line in [
+            "Sinus rhythm: P before each QRS.",
+            "Couplet, 2.0 to 3.2 s: 2 V in a row.",
+            "Beats: 4 ventricular",
+            "PR 160 ± 4, QTc 421 ± 6 ms (median ± half of the interquartile range)",
+            "ST level 60 ms after the J point: II +0.12 mV",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} in {text}");
+        }
+        (analysis.rhythm, analysis.intervals) = (Vec::new(), Default::default());
+        assert_eq!(rhythm_line(&analysis), "");
     }
 }

@@ -26,6 +26,8 @@ struct UploadedEcg {
     preview: Preview,
     /// `None` until the server has analysed the ECG.
     comparison: Option<Comparison>,
+    /// Rhythm and intervals that the server found. Empty if it found none.
+    rhythm: String,
 }
 
 /// Waits for the server's analysis of the ECGs of the last upload and shows it.
@@ -51,7 +53,12 @@ impl AnalysisController {
     /// Waits for the analysis of the ECGs of this upload. `previews` holds one entry for each ECG, in the same order.
     pub(crate) fn expect(&mut self, gateway: Gateway, receipt: &UploadReceipt, previews: Vec<Preview>) {
         let ids = receipt.files.iter().filter(|file| file.kind == FileKind::Ecg).map(|file| file.id);
-        let ecgs = ids.zip(previews).map(|(id, preview)| UploadedEcg { id, preview, comparison: None });
+        let ecgs = ids.zip(previews).map(|(id, preview)| UploadedEcg {
+            id,
+            preview,
+            comparison: None,
+            rhythm: String::new(),
+        });
         self.ecgs = ecgs.collect();
         self.mrn = Some(receipt.mrn);
         self.show();
@@ -92,6 +99,7 @@ impl AnalysisController {
     pub(crate) fn analyzed(&mut self, id: RecordId, record: &EcgRecord) {
         if let Some(ecg) = self.ecgs.iter_mut().find(|ecg| ecg.id == id) {
             ecg.comparison = Some(compare(record, &ecg.preview));
+            ecg.rhythm = record.analysis.as_ref().map(ui::rhythm::rhythm_line).unwrap_or_default();
             self.show();
         }
     }
@@ -106,8 +114,12 @@ impl AnalysisController {
     fn show(&self) {
         let compared = || self.ecgs.iter().filter_map(|ecg| Some((ecg, ecg.comparison.as_ref()?)));
         let pending = self.ecgs.len() - compared().count();
-        let mut text: Vec<String> =
-            compared().map(|(ecg, comparison)| messages::comparison(&ecg.preview.name, comparison)).collect();
+        let mut text: Vec<String> = compared()
+            .map(|(ecg, comparison)| {
+                let comparison = messages::comparison(&ecg.preview.name, comparison);
+                if ecg.rhythm.is_empty() { comparison } else { format!("{comparison}\n{}", ecg.rhythm) }
+            })
+            .collect();
         if pending > 0 {
             let what = format::count(pending as u64, tr!("ECG"), tr!("ECGs"));
             text.push(tr!("The server is analysing {}…", what));
@@ -119,7 +131,7 @@ impl AnalysisController {
             (true, _) => Tone::Neutral,
         };
         self.backend.api(|api| {
-            api.set_analysis(text.join(" ").into());
+            api.set_analysis(text.join("\n").into());
             api.set_analysis_tone(tone);
         });
     }

@@ -114,7 +114,9 @@ fn german_texts_are_not_cut_off() {
             .into(),
     );
     api.set_analysis(
-        "Der Server findet 300 bpm in strip.csv, die Vorschau fand 72 bpm. Prüfen Sie den Streifen.".into(),
+        "Der Server findet 300 bpm in strip.csv, die Vorschau fand 72 bpm. Prüfen Sie den Streifen.\n\
+         Vorhofflimmern · Salve ektoper Schläge · Schrittmacherrhythmus · QRS 92 · QT 400 · QTc 421 ms"
+            .into(),
     );
     api.set_receipt(model(vec![
         SharedString::from("Name: Erika Muster"),

@@ -15,6 +15,7 @@ mod connection_test;
 mod files;
 pub mod format;
 mod picture;
+pub mod rhythm;
 mod settings;
 mod shell;
 pub mod text;

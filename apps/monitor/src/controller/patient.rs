@@ -361,22 +361,26 @@ impl PatientController {
         let [red, green, blue] = style.label();
         let (state, message) = ecg_state(view, side);
         let frozen = view.frozen().filter(|_| side == Side::Latest);
+        let [beat_red, beat_green, beat_blue] = style.beat_label();
         let mut data = EcgData {
             state,
             message: message.into(),
             label: slint::Color::from_rgb_u8(red, green, blue),
+            beat_label: slint::Color::from_rgb_u8(beat_red, beat_green, beat_blue),
             measures: pane.measures(),
             marks_beats: pane.marks_beats(),
             frozen: frozen.map(|frozen| messages::frozen_mark(frozen, now)).unwrap_or_default().into(),
             ticks: ModelRc::new(VecModel::default()),
+            beats: ModelRc::new(VecModel::default()),
             ..EcgData::default()
         };
         if let Some(ecg) = view.ecg(side).get() {
             let caption = messages::ecg_caption(&ecg.record, now);
             data.caption_lines = messages::two_lines(&caption).into();
             data.caption = caption.into();
-            let quality = ecg.record.analysis.as_ref().map(|analysis| analysis.quality);
-            data.quality = quality.map_or("", messages::quality).into();
+            let analysis = ecg.record.analysis.as_ref();
+            data.quality = analysis.map_or("", |analysis| messages::quality(analysis.quality)).into();
+            data.rhythm = analysis.map(ui::rhythm::rhythm_line).unwrap_or_default().into();
             data.can_save_picture = ecg.record.plot.is_some();
             data.can_save_signal = ecg.record.signal.is_some();
             if let EcgContent::Picture(picture, reason) = &ecg.content {
@@ -389,7 +393,7 @@ impl PatientController {
             data.is_plot = true;
             data.picture = plot.picture;
             (data.scale, data.reading) = (plot.scale, plot.reading);
-            (data.description, data.ticks) = (plot.description, plot.ticks);
+            (data.description, data.ticks, data.beats) = (plot.description, plot.ticks, plot.beats);
         }
         let api = context.api();
         match side {

@@ -16,7 +16,7 @@ async fn upload_and_compare(app: &Fixture, patient: &str) {
     app.upload().await;
     app.until_message(&format!("New patient {patient} registered.")).await;
     app.until("the analysis arrives", |app| {
-        app.has("The server finds 72 bpm in strip.csv, as the preview did.")
+        app.has_start("The server finds 72 bpm in strip.csv, as the preview did.")
     })
     .await;
 }

@@ -161,6 +161,11 @@ impl Fixture {
         !self.all(label).is_empty()
     }
 
+    /// Whether an element has a label that starts with this text.
+    pub(crate) fn has_start(&self, text: &str) -> bool {
+        self.labels().iter().any(|label| label.starts_with(text))
+    }
+
     fn last(&self, label: &str) -> ElementHandle {
         self.all(label).pop().unwrap_or_else(|| panic!("no element {label:?} in {:?}", self.labels()))
     }

@@ -137,7 +137,7 @@ fn sampling_rate_is_entered_for_a_file_without_times() {
         app.upload().await;
         app.until_message("New patient 7 registered.").await;
         app.until("the server uses the rate", |app| {
-            app.has("The server finds 72 bpm in voltages.csv, as the preview did.")
+            app.has_start("The server finds 72 bpm in voltages.csv, as the preview did.")
         })
         .await;
         assert_eq!(app.value("Rate (Hz)"), "");

@@ -41,7 +41,7 @@ fn upload_is_confirmed_stored_and_compared_with_the_analysis() {
         }
         assert!(!app.has("strip.csv") && !app.has("knee.jpg") && !app.has("Estimated heart rate"));
         app.until("the analysis arrives", |app| {
-            app.has("The server finds 72 bpm in strip.csv, as the preview did.")
+            app.has_start("The server finds 72 bpm in strip.csv, as the preview did.")
         })
         .await;
         let (patient, images) = ask(&system.url(), async |gateway| {

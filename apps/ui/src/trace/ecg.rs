@@ -29,6 +29,8 @@ pub struct EcgStyle {
     coarse: Colour,
     trace: Colour,
     beat: Colour,
+    /// Marks of beats with a label.
+    labelled_beat: Colour,
     caliper: Colour,
     unusable: Colour,
     label: Colour,
@@ -42,6 +44,7 @@ impl EcgStyle {
         coarse: Colour::opaque(0x1c_38_2c),
         trace: Colour::opaque(0x3d_f0_7a),
         beat: Colour::opaque(0x8f_b8_ff),
+        labelled_beat: Colour::opaque(0xff_b3_5c),
         caliper: Colour::opaque(0xff_d1_4a),
         unusable: Colour::opaque(0x8a_94_90).with_alpha(70),
         label: Colour::opaque(0x9f_c4_b2),
@@ -53,6 +56,7 @@ impl EcgStyle {
         coarse: Colour::opaque(0xf0_b9_ae),
         trace: Colour::opaque(0x14_24_2c),
         beat: Colour::opaque(0x1d_5f_c9),
+        labelled_beat: Colour::opaque(0xb3_4a_00),
         caliper: Colour::opaque(0x8a_2b_c2),
         unusable: Colour::opaque(0x80_80_80).with_alpha(70),
         label: Colour::opaque(0x7a_4a_40),
@@ -63,6 +67,23 @@ impl EcgStyle {
     pub fn label(&self) -> [u8; 3] {
         self.label.rgb
     }
+
+    /// The colour of the labels of beats: red, green, blue.
+    #[must_use]
+    pub fn beat_label(&self) -> [u8; 3] {
+        self.labelled_beat.rgb
+    }
+}
+
+/// A beat of a strip.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Beat {
+    /// The time of the R peak in seconds from the start of the strip.
+    pub time_s: f64,
+    /// The confidence of the detection, from 0 to 1.
+    pub confidence: f32,
+    /// The type of the beat, such as `V`. Empty for a normal beat and for a beat of unknown type.
+    pub label: &'static str,
 }
 
 /// A strip that is prepared for drawing.
@@ -70,8 +91,7 @@ impl EcgStyle {
 pub struct EcgScene {
     strip: Arc<Strip>,
     envelopes: Vec<Envelope>,
-    /// Times of beats in seconds and their confidence from 0 to 1.
-    beats: Vec<(f64, f32)>,
+    beats: Vec<Beat>,
     /// Unusable segments in seconds.
     unusable: Vec<(f64, f64)>,
     /// The voltage range of the trace without its rarest extremes, in millivolts.
@@ -80,9 +100,9 @@ pub struct EcgScene {
 }
 
 impl EcgScene {
-    /// `beats` are times in seconds with a confidence from 0 to 1, in ascending order. `unusable` are segments in seconds.
+    /// `beats` are in ascending order of their times. `unusable` are segments in seconds.
     #[must_use]
-    pub fn new(strip: Arc<Strip>, beats: Vec<(f64, f32)>, unusable: Vec<(f64, f64)>) -> Self {
+    pub fn new(strip: Arc<Strip>, beats: Vec<Beat>, unusable: Vec<(f64, f64)>) -> Self {
         let envelopes = strip.segments.iter().map(|segment| Envelope::of(&segment.samples)).collect();
         let (low, high) = typical_range(&strip);
         EcgScene { strip, envelopes, beats, unusable, low, high }
@@ -141,33 +161,47 @@ impl EcgScene {
         self.strip.gaps().map(|gap| (gap.start_s, gap.end_s)).chain(self.unusable.iter().copied())
     }
 
-    fn draw_beats(&self, canvas: &mut Canvas, map: &Map, size: Size, style: &EcgStyle) {
+    /// The labels of the visible beats, at their positions. Empty if beats are not marked.
+    #[must_use]
+    pub fn beat_labels(&self, view: &EcgView, size: Size) -> Vec<Tick> {
+        let map = Map::of(view, size);
+        let beats = if view.shows_beats { self.marked_beats(&map, size) } else { &[] };
+        let labelled = beats.iter().filter(|beat| !beat.label.is_empty());
+        labelled.map(|beat| Tick { at: map.x(beat.time_s), text: beat.label.to_owned() }).collect()
+    }
+
+    /// The visible beats. Empty if they are too close to mark them.
+    fn marked_beats(&self, map: &Map, size: Size) -> &[Beat] {
         let (from, to) = (map.time(-10.0), map.time(size.width as f32 + 10.0));
-        let first = self.beats.partition_point(|beat| beat.0 < from);
-        let last = self.beats.partition_point(|beat| beat.0 <= to);
+        let first = self.beats.partition_point(|beat| beat.time_s < from);
+        let last = self.beats.partition_point(|beat| beat.time_s <= to);
         let shown = &self.beats[first..last.max(first)];
         let room = f64::from(size.width) / shown.len().max(1) as f64;
-        if room < MIN_BEAT_DISTANCE * f64::from(size.scale) {
-            return;
-        }
-        let mut mask = Mask::new(size);
-        let (top, arm) = (5.0 * size.scale, 3.5 * size.scale);
-        for (time, confidence) in shown {
-            let x = map.x(*time);
-            let faint = Colour { alpha: 55, ..style.beat };
-            canvas.fill(x - size.scale / 2.0, top + arm, x + size.scale / 2.0, size.height as f32, faint);
-            // Filled if the confidence is high, otherwise an outline.
-            let (left, right, tip) = ((x - arm, top), (x + arm, top), (x, top + 1.5 * arm));
-            mask.polyline(&[left, right, tip, left], size.scale);
-            if *confidence >= 0.5 {
-                let mut width = 0.0;
-                while width < arm {
-                    mask.polyline(&[(x - width, top), tip, (x + width, top)], size.scale);
-                    width += size.scale * 0.75;
+        if room < MIN_BEAT_DISTANCE * f64::from(size.scale) { &[] } else { shown }
+    }
+
+    fn draw_beats(&self, canvas: &mut Canvas, map: &Map, size: Size, style: &EcgStyle) {
+        let shown = self.marked_beats(map, size);
+        for (is_labelled, colour) in [(false, style.beat), (true, style.labelled_beat)] {
+            let mut mask = Mask::new(size);
+            let (top, arm) = (5.0 * size.scale, 3.5 * size.scale);
+            for beat in shown.iter().filter(|beat| beat.label.is_empty() != is_labelled) {
+                let x = map.x(beat.time_s);
+                let faint = Colour { alpha: 55, ..colour };
+                canvas.fill(x - size.scale / 2.0, top + arm, x + size.scale / 2.0, size.height as f32, faint);
+                // Filled if the confidence is high, otherwise an outline.
+                let (left, right, tip) = ((x - arm, top), (x + arm, top), (x, top + 1.5 * arm));
+                mask.polyline(&[left, right, tip, left], size.scale);
+                if beat.confidence >= 0.5 {
+                    let mut width = 0.0;
+                    while width < arm {
+                        mask.polyline(&[(x - width, top), tip, (x + width, top)], size.scale);
+                        width += size.scale * 0.75;
+                    }
                 }
             }
+            canvas.paint(&mask, colour);
         }
-        canvas.paint(&mask, style.beat);
     }
 }
 

@@ -10,7 +10,8 @@ fn scene_of(samples: Vec<f32>, rate_hz: f64) -> EcgScene {
 
 fn scene() -> EcgScene {
     let synthetic = ecg::synth::generate(&ecg::synth::Settings::default());
-    let beats = synthetic.beat_times_s.iter().map(|time| (*time, 0.9)).collect();
+    let beat = |time: &f64| Beat { time_s: *time, confidence: 0.9, label: "" };
+    let beats = synthetic.beat_times_s.iter().map(beat).collect();
     EcgScene::new(Arc::new(synthetic.strip), beats, Vec::new())
 }
 
@@ -81,7 +82,7 @@ fn beats_are_marked_at_their_times_unless_turned_off() {
     let scene = scene();
     let mut view = EcgView::of(&scene, SIZE);
     let marked = scene.draw(&view, SIZE, &EcgStyle::MONITOR);
-    let at = Map::of(&view, SIZE).x(scene.beats[2].0) as usize;
+    let at = Map::of(&view, SIZE).x(scene.beats[2].time_s) as usize;
     assert!(is(&marked.as_slice()[6 * 600 + at], EcgStyle::MONITOR.beat));
     view.shows_beats = false;
     let plain = scene.draw(&view, SIZE, &EcgStyle::MONITOR);
@@ -123,4 +124,20 @@ fn ticks_are_round_times_in_ascending_order() {
     let hours = texts(&view);
     assert!(hours.contains(&"1:00:00".to_owned()), "{hours:?}");
     assert!(view.ticks(SIZE).windows(2).all(|pair| pair[1].at - pair[0].at >= 80.0));
+}
+
+#[test]
+fn beats_with_a_label_have_their_own_colour_and_a_text_at_their_position() {
+    let mut scene = scene();
+    scene.beats[1].label = "V";
+    let mut view = EcgView::of(&scene, SIZE);
+    let map = Map::of(&view, SIZE);
+    let (normal, labelled) = (map.x(scene.beats[0].time_s), map.x(scene.beats[1].time_s));
+    assert_eq!(scene.beat_labels(&view, SIZE), [Tick { at: labelled, text: "V".to_owned() }]);
+    let picture = scene.draw(&view, SIZE, &EcgStyle::PAPER);
+    let at = |x: f32| &picture.as_slice()[7 * 600 + x.round() as usize];
+    assert!(is(at(normal), EcgStyle::PAPER.beat), "{:?}", at(normal));
+    assert!(is(at(labelled), EcgStyle::PAPER.labelled_beat), "{:?}", at(labelled));
+    view.shows_beats = false;
+    assert!(scene.beat_labels(&view, SIZE).is_empty());
 }

@@ -11,7 +11,7 @@ mod sparkline;
 mod trend;
 
 pub use canvas::Colour;
-pub use ecg::{Caliper, EcgScene, EcgStyle, EcgView};
+pub use ecg::{Beat, Caliper, EcgScene, EcgStyle, EcgView};
 pub use geometry::{Size, Tick};
 pub use sparkline::Sparkline;
 pub use trend::{TrendPoint, TrendReading, TrendScene, TrendStyle, TrendView};
