@@ -10,7 +10,7 @@ use ecg::score::{MATCH_WINDOW_S, Score, compare};
 use ecg::stream::{EventKind, Stream};
 use ecg::{Strip, wfdb};
 
-use crate::records::{Channel, reference};
+use super::records::{Channel, reference};
 use crate::wfdb_files::RecordFiles;
 
 /// Length of a push.

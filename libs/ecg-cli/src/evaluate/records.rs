@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use ecg::score::{MATCH_WINDOW_S, Score, StripScore, compare};
+use ecg::score::{MATCH_WINDOW_S, Score, compare};
 use ecg::{Quality, Strip, wfdb};
 
 use crate::wfdb_files::{self, RecordFiles};
@@ -20,7 +20,7 @@ const WINDOW_S: f64 = 10.0;
 
 /// Selection of a channel.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Channel {
+pub enum Channel {
     /// The channel with this index.
     Number(usize),
     /// The channel with the best signal quality.
@@ -118,7 +118,10 @@ impl std::ops::Add<&Row> for Row {
 }
 
 /// Headers in a folder that have reference beats, in order of name.
-pub(crate) fn headers(folder: &Path) -> Result<Vec<PathBuf>, String> {
+///
+/// # Errors
+/// Returns a sentence if the folder cannot be read or contains no such header.
+pub fn headers(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let out = wfdb_files::headers(folder, |path| reference(path).is_some())?;
     if out.is_empty() {
         return Err(format!(
@@ -181,31 +184,20 @@ pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Row, String> {
 }
 
 /// Strips with their reference beats in seconds.
-pub(crate) type Strips = Vec<(Strip, Vec<f64>)>;
+pub type Strips = Vec<(Strip, Vec<f64>)>;
 
-/// Scores one channel of a record strip by strip; see [`cut`].
-pub(crate) fn strip_score(
-    path: &Path,
-    channel: Channel,
-    lengths_s: &[f64],
-) -> Result<(String, StripScore), String> {
-    let (name, strips) = strips(path, channel, lengths_s)?;
-    let mut score = StripScore::default();
-    for (strip, beats) in strips {
-        score.add(&ecg::analyze(&strip), &beats);
-    }
-    Ok((name, score))
-}
-
-/// The strips of one channel of a record; see [`cut`].
-pub(crate) fn strips(path: &Path, channel: Channel, lengths_s: &[f64]) -> Result<(String, Strips), String> {
+/// Name of a record, and its channel cut into consecutive strips of each length with their reference beats. Strips that
+/// touch flutter or exceed the reference are skipped.
+///
+/// # Errors
+/// Returns a sentence if a file of the record is missing or damaged.
+pub fn strips(path: &Path, channel: Channel, lengths_s: &[f64]) -> Result<(String, Strips), String> {
     let record = load(path, channel)?;
     let strips = cut(&record, lengths_s).collect();
     Ok((record.name, strips))
 }
 
-/// Cuts a channel into consecutive strips of each length, with their reference beats. Strips that touch flutter or
-/// exceed the reference are skipped.
+/// The strips of [`strips`].
 fn cut<'a>(record: &'a Record, lengths_s: &'a [f64]) -> impl Iterator<Item = (Strip, Vec<f64>)> + 'a {
     let Record { strip, beats, flutter, partial, .. } = record;
     let rate = strip.sample_rate_hz;
