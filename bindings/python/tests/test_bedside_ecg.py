@@ -28,9 +28,13 @@ def ecg(seconds=30, rr=0.8, fs=FS):
 
 def peak_memory_of(work):
     """Memory in bytes by which the resident set of this process grew at most."""
-    status = lambda key: next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key)) * 1024
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
+
+    def status(key):
+        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+    # Resets the peak.
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS")
     work()
     return status("VmHWM") - before

@@ -6,4 +6,5 @@ pub mod evaluate;
 pub mod exit;
 pub mod input;
 pub mod report;
+pub mod timing;
 pub mod wfdb_files;

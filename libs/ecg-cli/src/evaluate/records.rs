@@ -3,11 +3,11 @@
 use std::fmt;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use ecg::score::{MATCH_WINDOW_S, Score, compare};
 use ecg::{Quality, Strip, wfdb};
 
+use crate::timing::processor_time;
 use crate::wfdb_files::{self, RecordFiles};
 
 /// Extensions of files with reference beats, in order of preference. `.atr` is the usual one; the others are
@@ -54,7 +54,7 @@ pub(crate) struct Row {
     pub(crate) score: Score,
     pub(crate) windows: Windows,
     pub(crate) samples: usize,
-    /// Run time of the detector.
+    /// Processor time of the detector.
     pub(crate) seconds: f64,
 }
 
@@ -228,16 +228,16 @@ fn cut<'a>(record: &'a Record, lengths_s: &'a [f64]) -> impl Iterator<Item = (St
     })
 }
 
-/// Run time of the detector alone in seconds: the fastest of several runs, which is the least disturbed one.
+/// Processor time of the detector alone in seconds: the mean of several runs.
 fn detection_time(strip: &Strip) -> f64 {
-    let runs = (0..RUNS).map(|_| {
-        let start = Instant::now();
-        for segment in &strip.segments {
-            black_box(ecg::detect::detect(black_box(&segment.samples), strip.sample_rate_hz));
+    let seconds = processor_time(|| {
+        for _ in 0..RUNS {
+            for segment in &strip.segments {
+                black_box(ecg::detect::detect(black_box(&segment.samples), strip.sample_rate_hz));
+            }
         }
-        start.elapsed()
     });
-    runs.min().unwrap_or_default().as_secs_f64()
+    seconds / RUNS as f64
 }
 
 /// Mean rate from the first to the last beat of a window.
