@@ -12,6 +12,7 @@ use day::{Day, peak_memory_mb};
 use ecg::csv::{Options, read};
 use ecg::synth::{self, Settings};
 use ecg::{Stream, Strip, analyze, plot};
+use ecg_cli::timing::processor_time;
 
 const RATE_HZ: f64 = 360.0;
 
@@ -20,7 +21,7 @@ fn main() {
     for rate_hz in [128.0, RATE_HZ, 1000.0] {
         let strip = strip(rate_hz, 600.0);
         let samples = &strip.segments[0].samples;
-        let seconds = best(60, || black_box(ecg::detect::detect(black_box(samples), rate_hz)).len());
+        let seconds = mean(60, || black_box(ecg::detect::detect(black_box(samples), rate_hz)).len());
         let speed = samples.len() as f64 / 1e6 / seconds;
         let aim = if rate_hz == RATE_HZ { "50 Ms/s" } else { "" };
         row(&format!("detection at {rate_hz:.0} Hz"), &format!("{speed:.1} Ms/s"), aim);
@@ -28,7 +29,7 @@ fn main() {
 
     let samples = strip(250.0, 600.0).segments.remove(0).samples;
     let frames: Vec<f32> = samples.iter().flat_map(|sample| [*sample; 3]).collect();
-    let seconds = best(20, || {
+    let seconds = mean(20, || {
         let mut stream = Stream::new(250.0, 3);
         frames.chunks(150).map(|push| stream.push(black_box(push)).len()).sum()
     });
@@ -37,7 +38,7 @@ fn main() {
 
     let long = strip(RATE_HZ, 600.0);
     let analysis = analyze(&long);
-    let seconds = best(10, || {
+    let seconds = mean(10, || {
         let waves = ecg::waves::delineate(&long, &analysis.beats);
         let types = ecg::beat_types::classify(&long, &analysis, &waves);
         ecg::rhythm::findings(&long, &analysis, &waves, &types).len()
@@ -50,13 +51,13 @@ fn main() {
     let options = Options::default();
     let from_text =
         || analyze(&read(black_box(text.as_slice()), &options).expect("a generated file is in order"));
-    let seconds = best(300, || from_text().beats.len());
+    let seconds = mean(300, || from_text().beats.len());
     row("28 s of CSV to a result", &format!("{:.2} ms", seconds * 1e3), "1.5 ms");
     let analysis = from_text();
     let draw = || {
         plot::png(&short, &analysis, &plot::Options::default()).expect("a strip with samples can be drawn")
     };
-    row("28 s drawn as PNG", &format!("{:.1} ms", best(60, || draw().len()) * 1e3), "15 ms");
+    row("28 s drawn as PNG", &format!("{:.1} ms", mean(60, || draw().len()) * 1e3), "15 ms");
 
     let before = peak_memory_mb();
     let start = Instant::now();
@@ -90,12 +91,12 @@ fn strip(sample_rate_hz: f64, duration_s: f64) -> Strip {
     synth::generate(&settings).strip
 }
 
-/// Seconds of the fastest run, which is the least disturbed one.
-fn best(times: usize, mut run: impl FnMut() -> usize) -> f64 {
-    let spent = (0..times).map(|_| {
-        let start = Instant::now();
-        black_box(run());
-        start.elapsed()
-    });
-    spent.min().unwrap_or_default().as_secs_f64()
+/// Processor time of a run in seconds: the mean of several runs.
+fn mean(times: usize, mut run: impl FnMut() -> usize) -> f64 {
+    let all = || {
+        (0..times).for_each(|_| {
+            black_box(run());
+        })
+    };
+    processor_time(all) / times as f64
 }

@@ -8,28 +8,37 @@
 mod analysis;
 mod analyze;
 pub mod beat_types;
+#[cfg(feature = "readers")]
 pub mod csv;
 pub mod detect;
+#[cfg(feature = "readers")]
 pub mod edf;
 mod lead_off;
+#[cfg(feature = "readers")]
 mod leads;
 pub mod limb_leads;
 mod pacing;
 mod parts;
+#[cfg(feature = "plots")]
 pub mod plot;
 pub mod quality;
 mod rate;
+#[cfg(feature = "readers")]
 mod read;
+#[cfg_attr(not(feature = "readers"), allow(dead_code, reason = "a part is for the readers"))]
 mod recording;
 pub mod rhythm;
 pub mod score;
 pub mod st;
+#[cfg(feature = "readers")]
 mod start;
 pub mod stream;
 mod strip;
 pub mod synth;
+#[cfg_attr(not(feature = "readers"), allow(dead_code, reason = "a part is for the readers"))]
 mod units;
 pub mod waves;
+#[cfg(feature = "readers")]
 pub mod wfdb;
 
 pub use analysis::{
@@ -38,9 +47,16 @@ pub use analysis::{
 pub use analyze::analyze;
 pub use detect::{Detection, Detector};
 pub use quality::best_channel;
+#[cfg(feature = "readers")]
 pub use read::{ReadError, read, read_recording};
 pub use recording::{Lead, Recording, RecordingAnalysis};
+#[cfg(feature = "readers")]
 pub use start::{START_BYTES, Start, start_of, start_of_wfdb};
 pub use stream::Stream;
 pub use strip::{Gap, RowCounts, Segment, Strip, Warning};
 pub use units::VoltageUnit;
+
+/// The examples of the README, compiled as tests.
+#[cfg(all(doctest, feature = "readers", feature = "plots"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,5 +1,10 @@
 //! The result of a reader: one lead, evenly sampled, split at gaps.
 
+use crate::recording::split_at_gaps;
+
+/// Longest sequence of missing samples, in seconds, that [`Strip::from_samples_with_gaps`] interpolates.
+const LONGEST_BRIDGED_GAP_S: f64 = 0.1;
+
 /// One lead of an ECG: evenly sampled voltages in millivolts, split into segments at the gaps of the
 /// recording.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +71,18 @@ impl Strip {
             warnings: Vec::new(),
             rows: RowCounts { used, ..RowCounts::default() },
         }
+    }
+
+    /// A strip that starts at time zero. `samples` are in millivolts; NaN marks a missing one. Up to 0.1 s of
+    /// missing samples are interpolated, and longer sequences are gaps.
+    #[must_use]
+    pub fn from_samples_with_gaps(sample_rate_hz: f64, samples: Vec<f32>) -> Self {
+        let mut strip = Strip::from_samples(sample_rate_hz, Vec::new());
+        let longest = (LONGEST_BRIDGED_GAP_S * sample_rate_hz) as usize;
+        strip.segments.clear();
+        split_at_gaps(0.0, sample_rate_hz, samples, longest, &mut strip.segments);
+        strip.rows.used = strip.sample_count() as u64;
+        strip
     }
 
     /// Seconds from the first sample to the end of the last, gaps included.

@@ -4,6 +4,7 @@
 mod draw;
 #[path = "../examples/synthesise/sets.rs"]
 mod sets;
+mod standards;
 #[path = "../examples/synthesise/tally.rs"]
 mod tally;
 

@@ -18,16 +18,11 @@ mod draw;
 mod exit;
 #[path = "../noise/kinds.rs"]
 mod kinds;
-#[path = "../evaluate/records.rs"]
-#[allow(dead_code, reason = "shared with the evaluate example, which uses all of it")]
-mod records;
 #[path = "../shared/regression.rs"]
 mod regression;
 #[path = "../synthesise/sets.rs"]
 #[allow(dead_code, reason = "shared with the synthesise example, which uses all of it")]
 mod sets;
-#[path = "../shared/wfdb_files.rs"]
-mod wfdb_files;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +31,7 @@ use ecg::Strip;
 use ecg::detect::detect;
 use ecg::quality::{EVIDENCE_FEATURES, EVIDENCE_WEIGHTS, EvidenceWeights, evidence_features, indices};
 use ecg::score::{RATE_BPM, RATE_SHARE, mean_rate};
+use ecg_cli::evaluate::records;
 use exit::exit_code;
 
 /// Lengths of the strips of records: each is one segment of the signal quality.

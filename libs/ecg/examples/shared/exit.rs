@@ -1,15 +1,3 @@
 //! Exit codes of the example programs.
 
-use std::process::ExitCode;
-
-/// 0 if the program succeeded, 1 if it completed with a negative result, 64 with a message if it could not run.
-pub(crate) fn exit_code(result: Result<bool, String>) -> ExitCode {
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::from(64)
-        }
-    }
-}
+pub(crate) use ecg_cli::exit::exit_code;

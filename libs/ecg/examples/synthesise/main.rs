@@ -1,9 +1,11 @@
 //! Generates strips with known beats and scores the analysis on them:
 //!
-//! `cargo run --release -p bedside-ecg --example synthesise -- [--strips N] [--from SEED] [--set WORD] [--list]`
+//! `cargo run --release -p bedside-ecg --example synthesise -- [--strips N] [--from SEED] [--set WORD] [--list]
+//! [--export DIR]`
 //!
 //! Generates `N` strips of each set (300) with the seeds from `SEED` (0). `--set` selects the sets whose name
 //! contains the word. `--list` prints each strip with a wrong or missing rate.
+//! `--export` writes the strips and their true rates to a directory for other programs (`ecg_cli::evaluate::export`).
 //!
 //! The line of a set contains the shares of `evaluate --strips-of`, the sensitivity (`se`) and positive
 //! predictivity (`pp`) of the beats and, depending on the set: reported pauses of at least 2.2 s, pauses with
@@ -19,9 +21,10 @@ mod tally;
 
 use std::process::ExitCode;
 
+use ecg_cli::evaluate::export::Export;
 use exit::exit_code;
 use sets::{SETS, case};
-use tally::Tally;
+use tally::{Tally, rate_without};
 
 fn main() -> ExitCode {
     exit_code(run().map(|()| true))
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), String> {
     let (mut strips, mut from, mut word, mut list) = (300_u64, 0_u64, String::new(), false);
+    let mut export = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -38,8 +42,12 @@ fn run() -> Result<(), String> {
             "--from" => from = number(value()?)?,
             "--set" => word = value()?,
             "--list" => list = true,
+            "--export" => export = Some(Export::create(value()?.as_ref())?),
             _ => {
-                return Err("usage: synthesise [--strips N] [--from SEED] [--set WORD] [--list]".to_owned());
+                return Err(
+                    "usage: synthesise [--strips N] [--from SEED] [--set WORD] [--list] [--export DIR]"
+                        .to_owned(),
+                );
             }
         }
     }
@@ -50,6 +58,9 @@ fn run() -> Result<(), String> {
             let before = tally;
             let analysis = ecg::analyze(&case.strip);
             tally.add(&case, &analysis);
+            if let (Some(export), Some(rate)) = (&mut export, rate_without(&case.beats, &case.lead_off)) {
+                export.add(name, &seed.to_string(), &case.strip, rate)?;
+            }
             if list && tally.strips.right == before.strips.right {
                 let found = analysis.heart_rate.map(|rate| rate.mean_bpm);
                 let truth = ecg::score::mean_rate(&case.beats);
@@ -66,5 +77,5 @@ fn run() -> Result<(), String> {
         }
         println!("{name:<18} {tally}");
     }
-    Ok(())
+    export.map_or(Ok(()), Export::finish)
 }

@@ -83,7 +83,7 @@ impl Tally {
 }
 
 /// Mean rate of the intervals that do not cross lead-off. `None` if there are none.
-fn rate_without(beats: &[f64], lead_off: &[(f64, f64)]) -> Option<f64> {
+pub(crate) fn rate_without(beats: &[f64], lead_off: &[(f64, f64)]) -> Option<f64> {
     let crosses = |pair: &[f64]| lead_off.iter().any(|(from, to)| pair[0] < *to && pair[1] > *from);
     let intervals: Vec<f64> =
         beats.windows(2).filter(|pair| !crosses(pair)).map(|pair| pair[1] - pair[0]).collect();

@@ -2,12 +2,9 @@
 
 use super::{Header, SignalSpec, WfdbError};
 use crate::leads::{self, SignalKind};
-use crate::recording::{Lead, Recording, split_at_gaps};
+use crate::recording::{Lead, Recording};
 use crate::strip::Strip;
 use crate::units::VoltageUnit;
-
-/// Longest gap that is filled by interpolation. Longer gaps split the strip.
-const LONGEST_BRIDGED_HOLE_S: f64 = 0.1;
 
 /// Returns the samples of one signal in millivolts, converted from the unit in the header. Missing samples
 /// are NaN.
@@ -90,7 +87,7 @@ fn sample_212(bytes: &[u8], at: usize) -> i32 {
     if value >= 2048 { value - 4096 } else { value }
 }
 
-/// Returns one signal of a record as a strip, split at gaps.
+/// Returns one signal of a record as a strip, split at gaps ([`Strip::from_samples_with_gaps`]).
 ///
 /// # Errors
 /// Returns an error if there is no such signal or its format is not supported.
@@ -98,12 +95,8 @@ pub fn strip(header: &Header, index: usize, bytes: &[u8]) -> Result<Strip, WfdbE
     let samples = signal(header, index, bytes)?;
     let spec = &header.signals[index];
     let rate = header.sample_rate_hz(spec);
-    let mut strip = Strip::from_samples(rate, Vec::new());
+    let mut strip = Strip::from_samples_with_gaps(rate, samples);
     strip.lead = spec.description.clone();
-    let longest = (LONGEST_BRIDGED_HOLE_S * rate) as usize;
-    strip.segments.clear();
-    split_at_gaps(0.0, rate, samples, longest, &mut strip.segments);
-    strip.rows.used = strip.sample_count() as u64;
     Ok(strip)
 }
 

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use ecg::score::{MATCH_WINDOW_S, Score, StripScore, compare};
+use ecg::score::{MATCH_WINDOW_S, Score, compare};
 use ecg::{Quality, Strip, wfdb};
 
+use crate::timing::processor_time;
 use crate::wfdb_files::{self, RecordFiles};
 
 /// Extensions of files with reference beats, in order of preference. `.atr` is the usual one; the others are
@@ -20,7 +20,7 @@ const WINDOW_S: f64 = 10.0;
 
 /// Selection of a channel.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Channel {
+pub enum Channel {
     /// The channel with this index.
     Number(usize),
     /// The channel with the best signal quality.
@@ -54,7 +54,7 @@ pub(crate) struct Row {
     pub(crate) score: Score,
     pub(crate) windows: Windows,
     pub(crate) samples: usize,
-    /// Run time of the detector.
+    /// Processor time of the detector.
     pub(crate) seconds: f64,
 }
 
@@ -118,7 +118,10 @@ impl std::ops::Add<&Row> for Row {
 }
 
 /// Headers in a folder that have reference beats, in order of name.
-pub(crate) fn headers(folder: &Path) -> Result<Vec<PathBuf>, String> {
+///
+/// # Errors
+/// Returns a sentence if the folder cannot be read or contains no such header.
+pub fn headers(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let out = wfdb_files::headers(folder, |path| reference(path).is_some())?;
     if out.is_empty() {
         return Err(format!(
@@ -181,31 +184,20 @@ pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Row, String> {
 }
 
 /// Strips with their reference beats in seconds.
-pub(crate) type Strips = Vec<(Strip, Vec<f64>)>;
+pub type Strips = Vec<(Strip, Vec<f64>)>;
 
-/// Scores one channel of a record strip by strip; see [`cut`].
-pub(crate) fn strip_score(
-    path: &Path,
-    channel: Channel,
-    lengths_s: &[f64],
-) -> Result<(String, StripScore), String> {
-    let (name, strips) = strips(path, channel, lengths_s)?;
-    let mut score = StripScore::default();
-    for (strip, beats) in strips {
-        score.add(&ecg::analyze(&strip), &beats);
-    }
-    Ok((name, score))
-}
-
-/// The strips of one channel of a record; see [`cut`].
-pub(crate) fn strips(path: &Path, channel: Channel, lengths_s: &[f64]) -> Result<(String, Strips), String> {
+/// Name of a record, and its channel cut into consecutive strips of each length with their reference beats. Strips that
+/// touch flutter or exceed the reference are skipped.
+///
+/// # Errors
+/// Returns a sentence if a file of the record is missing or damaged.
+pub fn strips(path: &Path, channel: Channel, lengths_s: &[f64]) -> Result<(String, Strips), String> {
     let record = load(path, channel)?;
     let strips = cut(&record, lengths_s).collect();
     Ok((record.name, strips))
 }
 
-/// Cuts a channel into consecutive strips of each length, with their reference beats. Strips that touch flutter or
-/// exceed the reference are skipped.
+/// The strips of [`strips`].
 fn cut<'a>(record: &'a Record, lengths_s: &'a [f64]) -> impl Iterator<Item = (Strip, Vec<f64>)> + 'a {
     let Record { strip, beats, flutter, partial, .. } = record;
     let rate = strip.sample_rate_hz;
@@ -236,16 +228,16 @@ fn cut<'a>(record: &'a Record, lengths_s: &'a [f64]) -> impl Iterator<Item = (St
     })
 }
 
-/// Run time of the detector alone in seconds: the fastest of several runs, which is the least disturbed one.
+/// Processor time of the detector alone in seconds: the mean of several runs.
 fn detection_time(strip: &Strip) -> f64 {
-    let runs = (0..RUNS).map(|_| {
-        let start = Instant::now();
-        for segment in &strip.segments {
-            black_box(ecg::detect::detect(black_box(&segment.samples), strip.sample_rate_hz));
+    let seconds = processor_time(|| {
+        for _ in 0..RUNS {
+            for segment in &strip.segments {
+                black_box(ecg::detect::detect(black_box(&segment.samples), strip.sample_rate_hz));
+            }
         }
-        start.elapsed()
     });
-    runs.min().unwrap_or_default().as_secs_f64()
+    seconds / RUNS as f64
 }
 
 /// Mean rate from the first to the last beat of a window.

@@ -4,13 +4,13 @@
 use std::fmt;
 use std::hint::black_box;
 use std::path::Path;
-use std::time::Instant;
 
 use ecg::score::{MATCH_WINDOW_S, Score, compare};
 use ecg::stream::{EventKind, Stream};
 use ecg::{Strip, wfdb};
 
-use crate::records::{Channel, reference};
+use super::records::{Channel, reference};
+use crate::timing::processor_time;
 use crate::wfdb_files::RecordFiles;
 
 /// Length of a push.
@@ -169,20 +169,6 @@ pub(crate) fn evaluate(path: &Path, channel: Channel) -> Result<Streamed, String
     };
     out.different = missing(&last, &offline) + missing(&offline, &last);
     Ok(out)
-}
-
-/// Processor time of this thread in seconds, so that other processes do not matter; elapsed time where that is unknown.
-fn processor_time(work: impl FnOnce()) -> f64 {
-    let used = || -> Option<f64> {
-        let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-        Some(text.split_whitespace().next()?.parse::<f64>().ok()? / 1e9)
-    };
-    let (start, before) = (Instant::now(), used());
-    work();
-    match (before, used()) {
-        (Some(before), Some(after)) if after > before => after - before,
-        _ => start.elapsed().as_secs_f64(),
-    }
 }
 
 /// Interleaves strips; gaps become NaN.
