@@ -2,7 +2,8 @@
 //!
 //! All leads of a recording show the same beats, so beats, types and rhythm are those of the lead that gives the heart
 //! rate. Other leads are measured at these beats. A strip that does not support a heart rate has no results, and
-//! beats in unusable segments have neither waves nor a type: a value is never invented.
+//! beats in unusable segments have neither waves nor a type: a value is never invented. Beats in atrial fibrillation have no
+//! P wave.
 
 use std::borrow::Cow;
 
@@ -78,10 +79,18 @@ pub fn report(strip: &Strip, analysis: &Analysis) -> Report {
         waves[index] = no_waves(index);
         types[index] = unknown;
     }
+    let findings = rhythm::findings(strip, analysis, &waves, &types);
+    // What looks like a P wave in fibrillation is a fibrillation wave.
+    for finding in findings.iter().filter(|finding| finding.code == "atrial_fibrillation") {
+        let fibrillates = |time_s: f64| (finding.start_s..finding.end_s).contains(&time_s);
+        waves
+            .iter_mut()
+            .filter(|waves| fibrillates(beats[waves.beat].time_s))
+            .for_each(|waves| waves.p = None);
+    }
     let measured: Vec<BeatWaves> =
         waves.iter().copied().filter(|waves| is_usable(beats[waves.beat].time_s)).collect();
     let intervals = waves::intervals(&measured, beats);
-    let findings = rhythm::findings(strip, analysis, &waves, &types);
     Report { waves, types, intervals, findings }
 }
 

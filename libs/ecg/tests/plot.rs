@@ -21,11 +21,7 @@ const MAX_DIFFERENT: f64 = 0.002;
 const VISIBLE: u8 = 48;
 
 fn options() -> Options {
-    Options {
-        pixels_per_mm: 2.5,
-        recorded_at: Some("2024-02-29 12:00".to_owned()),
-        ..Options::default()
-    }
+    Options { pixels_per_mm: 2.5, recorded_at: Some("2024-02-29 12:00".to_owned()), ..Options::default() }
 }
 
 fn drawn(name: &str, made: &Synthetic, analysis: &Analysis) {
@@ -184,7 +180,8 @@ fn report(analysis: &Analysis) -> Report {
 fn strip_with_beat_types_matches_golden_image() {
     let made = synth::generate(&Settings { duration_s: 18.0, ..Settings::default() });
     let mut analysis = analysis(&made);
-    analysis.pacing_pulses_s = analysis.beats.iter().skip(3).step_by(5).map(|beat| beat.time_s - 0.1).collect();
+    analysis.pacing_pulses_s =
+        analysis.beats.iter().skip(3).step_by(5).map(|beat| beat.time_s - 0.1).collect();
     let options = Options { report: Some(Arc::new(report(&analysis))), ..options() };
     compare("beat_types.png", png(&made.strip, &analysis, &options).unwrap());
 }
@@ -255,7 +252,8 @@ fn page_outside_of_the_recording_is_empty() {
     let recording = recording(&TWELVE, &made);
     let analyses = recording.analyze();
     let options = options();
-    let page = |start_s: f64| Page::of(&recording, &analyses, &Report::default(), &options, start_s).map(drop);
+    let page =
+        |start_s: f64| Page::of(&recording, &analyses, &Report::default(), &options, start_s).map(drop);
     assert!(matches!(page(100.0), Err(PlotError::Empty)));
     assert!(page(f64::NAN).is_ok() && page(15.0).is_ok());
 }

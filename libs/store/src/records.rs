@@ -10,9 +10,9 @@
 use std::collections::HashSet;
 
 use proto_json::{
-    BlobHash, EcgRecord, EcgStatus, FormerName, HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate, LatestImage,
-    NameChange, NameMatch, PatientSummary, RecordId, Rename, SignalOptions, Timestamp, UploadReceipt,
-    match_names,
+    BlobHash, EcgRecord, EcgStatus, FormerName, HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate,
+    LatestImage, NameChange, NameMatch, PatientSummary, RecordId, Rename, SignalOptions, Timestamp,
+    UploadReceipt, match_names,
 };
 
 use crate::{NewHeartRate, NewUpload};
@@ -341,9 +341,7 @@ impl Newest {
 pub fn replaces_result(ecg: &EcgRecord, new: Option<u32>) -> bool {
     match (ecg.status, new) {
         (EcgStatus::Pending, _) => true,
-        (EcgStatus::Analyzed, Some(new)) => {
-            ecg.analysis.as_ref().is_none_or(|stored| new > stored.algorithm)
-        }
+        (EcgStatus::Analyzed, Some(new)) => ecg.analysis.as_ref().is_none_or(|stored| new > stored.algorithm),
         (EcgStatus::Failed, Some(new)) => new > 0,
         (EcgStatus::Analyzed | EcgStatus::Failed, None) | (EcgStatus::Picture, _) => false,
     }
@@ -434,8 +432,7 @@ pub(crate) fn released_files(
     fn hashes(ecg: &EcgRecord) -> impl Iterator<Item = BlobHash> + '_ {
         [&ecg.signal, &ecg.plot, &ecg.detail].into_iter().flatten().map(|file| file.sha256)
     }
-    let used: HashSet<BlobHash> =
-        hashes(ecg).chain(others.iter().flat_map(hashes)).chain(files).collect();
+    let used: HashSet<BlobHash> = hashes(ecg).chain(others.iter().flat_map(hashes)).chain(files).collect();
     hashes(former).filter(|sha256| !used.contains(sha256)).collect()
 }
 

@@ -334,7 +334,7 @@ mod tests {
         let EcgIntervals { pr, qrs, qt, qtc_bazett, qtc_fridericia } = analysis.intervals;
         for (name, interval, range) in [
             ("PR", pr, 100.0..220.0),
-            ("QRS", qrs, 50.0..130.0),
+            ("QRS", qrs, 50.0..160.0),
             ("QT", qt, 300.0..460.0),
             ("Bazett", qtc_bazett, 320.0..480.0),
             ("Fridericia", qtc_fridericia, 320.0..480.0),
@@ -366,6 +366,7 @@ mod tests {
         let picture = synthetic(settings);
         assert!(codes(&picture).contains(&"atrial_fibrillation"), "{:?}", picture.analysis.rhythm);
         assert_eq!(picture.analysis.intervals.pr, None);
+        assert!(picture.detail.beats.iter().all(|beat| beat.p.is_none()));
         let finding = &picture.analysis.rhythm[0];
         assert!(finding.evidence.contains("RR intervals") && finding.end_s > finding.start_s, "{finding:?}");
     }

@@ -27,7 +27,8 @@ pub(crate) async fn request(
     Extension(notes): Extension<AuditNotes>,
     id: Id,
 ) -> Result<StatusCode, ApiError> {
-    let id = id.ok().filter(|Path(text)| text.len() == 36).and_then(|Path(text)| text.parse::<RecordId>().ok());
+    let id =
+        id.ok().filter(|Path(text)| text.len() == 36).and_then(|Path(text)| text.parse::<RecordId>().ok());
     let id = id.ok_or_else(|| ApiError::invalid("The id in the path is not a UUID."))?;
     let ecg = app.reads.ecg(id).await?.ok_or_else(|| ApiError::not_found("There is no ECG with this id."))?;
     notes.patient(ecg.mrn);

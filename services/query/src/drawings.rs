@@ -107,7 +107,8 @@ impl<S: Send + Sync> FromRequestParts<S> for DrawingParams {
         }
         let from_s = raw.from_s.map(|text| {
             let seconds = text.parse::<f64>().ok().filter(|seconds| (0.0..=1e7).contains(seconds));
-            seconds.ok_or_else(|| ApiError::invalid("`from_s` must be a number of seconds from 0 to 10000000."))
+            seconds
+                .ok_or_else(|| ApiError::invalid("`from_s` must be a number of seconds from 0 to 10000000."))
         });
         Ok(DrawingParams { lead: raw.lead, format, from_s: from_s.transpose()? })
     }
@@ -173,10 +174,8 @@ async fn answer(
     let bytes = drawn(store, ecg, signal, subject, format).await?;
     let disposition = format!("inline; filename=\"{name}\"");
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
-    headers.insert(
-        header::CONTENT_DISPOSITION,
-        HeaderValue::try_from(disposition).map_err(ApiError::internal)?,
-    );
+    headers
+        .insert(header::CONTENT_DISPOSITION, HeaderValue::try_from(disposition).map_err(ApiError::internal)?);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CONTENT_SECURITY_POLICY, files::FILE_POLICY);
     Ok((headers, bytes).into_response())
@@ -239,7 +238,9 @@ fn draw(
     let recording = ecg::read_recording(body, reading).map_err(|error| match error {
         ecg::ReadError::Csv(ecg::csv::ReadError::Io(cause))
         | ecg::ReadError::Edf(ecg::edf::ReadError::Io(cause)) => file_error(&cause),
-        other => ApiError::not_found(format!("There is no drawing, because the file is not readable: {other}")),
+        other => {
+            ApiError::not_found(format!("There is no drawing, because the file is not readable: {other}"))
+        }
     })?;
     let analysis = recording.analyze();
     let best = analysis.best;
@@ -266,14 +267,15 @@ fn draw(
                 let mut names: Vec<String> =
                     (0..recording.leads.len()).map(|index| recording.lead_name(index)).collect();
                 names.extend(recording.derived_names().into_iter().map(str::to_owned));
-                ApiError::not_found(format!("There is no lead of this name. The leads are {}.", names.join(", ")))
+                ApiError::not_found(format!(
+                    "There is no lead of this name. The leads are {}.",
+                    names.join(", ")
+                ))
             })?;
             let options = Options { report: Some(Arc::new(view.report)), ..options };
             match format {
                 Format::Png => ecg::plot::png(&view.strip, &view.analysis, &options),
-                Format::Svg => {
-                    ecg::plot::svg(&view.strip, &view.analysis, &options).map(String::into_bytes)
-                }
+                Format::Svg => ecg::plot::svg(&view.strip, &view.analysis, &options).map(String::into_bytes),
                 Format::Pdf => ecg::plot::pdf(&view.strip, &view.analysis, &options),
             }
         }

@@ -72,7 +72,11 @@ pub(super) fn store_analysis(
     let ecg = result.apply(ecg);
     put_ecg(connection, &ecg, None)?;
     if former.is_some() {
-        let key = params![rows::number(ecg.mrn), ecg.at.as_millis(), ecg.id.derived("heart_rate").as_uuid().as_bytes()];
+        let key = params![
+            rows::number(ecg.mrn),
+            ecg.at.as_millis(),
+            ecg.id.derived("heart_rate").as_uuid().as_bytes()
+        ];
         let delete = "DELETE FROM heart_rates WHERE mrn = ?1 AND at = ?2 AND id = ?3";
         connection.prepare_cached(delete)?.execute(key)?;
     }
@@ -96,7 +100,9 @@ pub(super) fn store_analysis(
             for file in files.iter().filter(|file| file.id != ecg.id) {
                 siblings.extend(lists::ecg(connection, file.id)?);
             }
-            for sha256 in records::released_files(former, &ecg, &siblings, files.iter().map(|file| file.sha256)) {
+            for sha256 in
+                records::released_files(former, &ecg, &siblings, files.iter().map(|file| file.sha256))
+            {
                 blobs::release(connection, BlobKey { upload: ecg.upload_id, sha256 })?;
             }
             result.replace_in_patient(&ecg, upload_version, &others, &mut patient);

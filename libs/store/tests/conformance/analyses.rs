@@ -1,7 +1,7 @@
 //! Results of analyses: each ECG has one, and a result of a later version of the analysis replaces it.
 
-use proto_json::{BlobHash, EcgQuality, EcgStatus, HeartRateSource, MediaType};
 use proto_json::Timestamp;
+use proto_json::{BlobHash, EcgQuality, EcgStatus, HeartRateSource, MediaType};
 use store::{AnalysisResult, NewUpload, PendingEcg};
 
 use crate::harness::{

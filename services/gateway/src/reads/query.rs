@@ -15,7 +15,9 @@ use http_server::problem::{ApiError, ProblemType};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use proto_json::{EcgRecord, Mrn, PatientSummary, RecordId, ServerClock, UploadId, UploadReceipt, UploadStatus};
+use proto_json::{
+    EcgRecord, Mrn, PatientSummary, RecordId, ServerClock, UploadId, UploadReceipt, UploadStatus,
+};
 use runtime::{Secret, StartError, exponential_backoff};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;

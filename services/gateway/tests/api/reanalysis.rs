@@ -1,14 +1,16 @@
 //! Tests of the request to analyse an ECG again.
 
 use axum::http::Method;
+use bus::{PubSub, UpdateEvent};
 use bytes::Bytes;
+use futures::StreamExt;
 use proto_json::{
     BlobHash, BlobInfo, EcgAnalysis, FileKind, HashedBytes, MediaType, Mrn, SignalOptions, StoredFile,
     Timestamp, UploadId,
 };
 use store::{AnalysisResult, NewEcg, NewUpload, PatientReader, PatientWriter};
 
-use crate::fixture::{Api, Form, Reply, ecg_csv, png};
+use crate::fixture::{Api, Form, Reply, Start, TIMEOUT, ecg_csv, png};
 
 /// An upload with an ECG that an earlier version has analysed as 150 bpm.
 async fn analysed_before(api: &Api, signal: Vec<u8>, options: SignalOptions) -> NewUpload {
@@ -52,11 +54,7 @@ async fn analysed_before(api: &Api, signal: Vec<u8>, options: SignalOptions) -> 
         upload_id: id,
         mrn: upload.mrn,
         stored_at: now,
-        outcome: Ok((
-            analysis,
-            BlobInfo::of(&plot, MediaType::Png),
-            BlobInfo::of(&detail, MediaType::Json),
-        )),
+        outcome: Ok((analysis, BlobInfo::of(&plot, MediaType::Png), BlobInfo::of(&detail, MediaType::Json))),
     };
     api.store.store_analysis(&result, vec![plot, detail]).await.unwrap().unwrap();
     upload
@@ -87,10 +85,16 @@ async fn result_of_an_earlier_version_is_replaced() {
     assert_eq!(new_plot.status, 200, "a cached plot is not shown any more");
     // Once more: the result of the same version changes nothing.
     let version = api.store.patient(upload.mrn).await.unwrap().unwrap().version;
+    let mut changes = api.bus.subscribe(None).await.unwrap();
     assert_eq!(reanalyse(&api, id).await.status, 202);
-    let other = api.upload("8", Form::default().file("ecg", "b.csv", &ecg_csv(60.0, 2)), &[]).await.json();
-    let other = format!("/api/v1/ecgs/{}", other["files"][0]["id"].as_str().unwrap());
-    api.eventually(&other, |reply| reply.json()["status"] == "analyzed").await;
+    let published = async {
+        while let Some(event) = changes.next().await {
+            if matches!(&event, UpdateEvent::Updated(update) if update.changes[0].id == Some(id)) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(TIMEOUT, published).await.expect("the result is published");
     assert_eq!(api.store.patient(upload.mrn).await.unwrap().unwrap().version, version);
 }
 
@@ -118,7 +122,7 @@ async fn ecgs_without_a_result_or_a_signal_are_rejected() {
     let reply = api.upload("7", Form::default().file("ecg_image", "a.png", &png(5, 5, 1)), &[]).await;
     let picture = reply.json()["files"][0]["id"].as_str().unwrap().to_owned();
     reanalyse(&api, picture).await.assert_problem(409, "picture");
-    let api = crate::fixture::Start { ingest: false, ..Default::default() }.start().await;
+    let api = Start { ingest: false, ..Default::default() }.start().await;
     let mut upload = analysed_before(&api, ecg_csv(75.0, 1), SignalOptions::default()).await;
     upload.id = UploadId::generate();
     upload.ecgs[0].id = upload.id.record("ecg", 0);
