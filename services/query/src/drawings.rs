@@ -15,7 +15,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ecg::plot::{Options, Page, PlotError};
-use futures::StreamExt;
 use http_server::problem::{ApiError, ProblemType};
 use proto_json::{BlobHash, BlobInfo, EcgRecord};
 use serde::Deserialize;
@@ -204,7 +203,7 @@ async fn drawn(
     let stored = store.files.blob(key).await.map_err(store_error)?;
     let stored =
         stored.ok_or_else(|| damaged(&format!("the stored file (sha256 {}) is missing", signal.sha256)))?;
-    let body = SyncIoBridge::new(StreamReader::new(stored.body.boxed()));
+    let body = SyncIoBridge::new(StreamReader::new(stored.body));
     let options = reading(ecg);
     let recorded_at = match ecg.recorded_at {
         Some(at) => at.local_seconds(),

@@ -72,13 +72,13 @@ pub(super) fn store_analysis(
     let ecg = result.apply(ecg);
     put_ecg(connection, &ecg, None)?;
     if former.is_some() {
-        let key = params![
+        let rate = ecg.id.derived("heart_rate");
+        let delete = "DELETE FROM heart_rates WHERE mrn = ?1 AND at = ?2 AND id = ?3";
+        connection.prepare_cached(delete)?.execute(params![
             rows::number(ecg.mrn),
             ecg.at.as_millis(),
-            ecg.id.derived("heart_rate").as_uuid().as_bytes()
-        ];
-        let delete = "DELETE FROM heart_rates WHERE mrn = ?1 AND at = ?2 AND id = ?3";
-        connection.prepare_cached(delete)?.execute(key)?;
+            rate.as_uuid().as_bytes(),
+        ])?;
     }
     let others = match former {
         Some(_) => lists::heart_rates(connection, (ecg.mrn, None, NEWEST_RATES))?.items,

@@ -200,7 +200,7 @@ fn ecgs(gateway: &Gateway, mrn: Mrn) -> BoxStream<'_, Result<EcgRecord, CliError
     let pages = stream::try_unfold(Some(None), move |after| async move {
         let Some(after) = after else { return Ok::<_, CliError>(None) };
         let page = gateway.ecgs(mrn, after, Some(PAGE_SIZE)).await?;
-        let records = stream::iter(page.items.into_iter().map(Ok));
+        let records = stream::iter(page.items.into_iter().map(Ok::<_, CliError>));
         Ok(Some((records, page.next.map(Some))))
     });
     pages.try_flatten().boxed()
