@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cursor::Cursor;
-use crate::ecg::{EcgAnalysis, EcgQuality, EcgStatus};
+use crate::ecg::{EcgAnalysis, EcgQuality, EcgStatus, SignalOptions};
 use crate::files::{BlobInfo, FileKind, MediaType};
 use crate::ids::{BlobHash, Mrn, RecordId, UploadId};
 use crate::queue::Queue;
@@ -335,6 +335,9 @@ pub struct EcgRecord {
     /// Beats and trend, as [`crate::EcgDetail`]; present after the analysis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<BlobInfo>,
+    /// How to read the signal, as the upload stated it; absent in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal_options: Option<SignalOptions>,
     /// Result of the analysis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<EcgAnalysis>,

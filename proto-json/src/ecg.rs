@@ -65,20 +65,20 @@ pub struct EcgAnalysis {
     pub beat_count: u64,
     /// Version of the method of analysis, a number that increases with each change of results. 0: an analysis
     /// before versions were recorded; the fields below up to `st` are then empty.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub algorithm: u32,
     /// Intervals of the lead that gives the heart rate.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub intervals: EcgIntervals,
     /// Rhythm of the strip. Findings, not a diagnosis. At most 50; of each code, the longest. `EcgDetail::rhythm`
     /// contains all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rhythm: Vec<EcgFinding>,
     /// Number of all findings of the rhythm.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rhythm_count: u64,
     /// Number of beats of each type.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub beat_types: EcgBeatCounts,
     /// The leads of the file in their order, then those derived from leads I and II. The first 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -197,10 +197,10 @@ pub struct EcgLead {
     /// lead is requested by this name.
     pub name: String,
     /// Whether this lead gives heart rate, beats, intervals and rhythm.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub gives_rate: bool,
     /// Whether the lead is derived from leads I and II.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub derived: bool,
     /// Quality of the lead; absent for a derived lead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -255,8 +255,10 @@ pub struct EcgWarning {
     pub message: String,
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
+/// Whether a field is left out. Records have checksums of their serialized form, so a field that is added to an existing
+/// record must be left out where earlier versions did not write it.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Beats, waves, rhythm and trend of the lead that gives the heart rate. The size grows with the length of the strip. Times are seconds from its
@@ -372,9 +374,12 @@ mod tests {
 
     #[test]
     fn results_of_earlier_versions_remain_readable() {
-        let stored = r#"{"duration_s":10.0,"sample_rate_hz":250.0,"quality":"good","beat_count":12,"notes":[],
-            "warnings":[],"rows_used":2500,"rows_skipped":0,"first_skipped_lines":[]}"#;
+        let stored = concat!(
+            r#"{"duration_s":10.0,"sample_rate_hz":250.0,"quality":"good","beat_count":12,"notes":[],"#,
+            r#""warnings":[],"rows_used":2500,"rows_skipped":0,"first_skipped_lines":[]}"#
+        );
         let analysis: EcgAnalysis = serde_json::from_str(stored).unwrap();
+        assert_eq!(serde_json::to_string(&analysis).unwrap(), stored, "its checksum must stay the same");
         assert_eq!((analysis.algorithm, analysis.beat_types), (0, EcgBeatCounts::default()));
         assert_eq!(analysis.intervals, EcgIntervals::default());
         let stored =

@@ -249,6 +249,35 @@ impl Gateway {
         self.download(self.api(&["ecgs", &id.to_string(), "plot"])).await
     }
 
+    /// Drawing of a lead of an ECG, by its name or number. `format` is `png`, `svg` or `pdf`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn lead_plot(&self, id: RecordId, lead: &str, format: &str) -> Result<Download, ClientError> {
+        let mut url = self.api(&["ecgs", &id.to_string(), "plot"]);
+        url.query_pairs_mut().append_pair("lead", lead).append_pair("format", format);
+        self.download(url).await
+    }
+
+    /// Page of up to twelve leads of an ECG, ten seconds from `from_s`. `format` is `png`, `svg` or `pdf`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn page(&self, id: RecordId, from_s: f64, format: &str) -> Result<Download, ClientError> {
+        let mut url = self.api(&["ecgs", &id.to_string(), "page"]);
+        url.query_pairs_mut().append_pair("from_s", &from_s.to_string()).append_pair("format", format);
+        self.download(url).await
+    }
+
+    /// Queues another analysis of an ECG. A result of a later version of the analysis replaces the stored one. Returns
+    /// whether the ECG exists. Requires an admin token.
+    ///
+    /// # Errors
+    /// [`ClientError`]. It may be repeated after a transient error.
+    pub async fn reanalyse(&self, id: RecordId) -> Result<bool, ClientError> {
+        self.done(self.post(self.api(&["ecgs", &id.to_string(), "reanalyse"]))).await
+    }
+
     /// Signal file of an ECG, as it was uploaded.
     ///
     /// # Errors

@@ -67,6 +67,34 @@ pub(crate) fn kind_of(name: &str) -> SignalKind {
     }
 }
 
+/// Names of the standard twelve leads, with other names that files use for them in lower case.
+const STANDARD: [(&str, &str); 12] = [
+    ("I", "i li d1 di leadi"),
+    ("II", "ii lii d2 dii leadii"),
+    ("III", "iii liii d3 diii leadiii"),
+    ("aVR", "avr"),
+    ("aVL", "avl"),
+    ("aVF", "avf"),
+    ("V1", "v1"),
+    ("V2", "v2"),
+    ("V3", "v3"),
+    ("V4", "v4"),
+    ("V5", "v5"),
+    ("V6", "v6"),
+];
+
+/// The standard name of a lead that is one of the twelve, such as `aVR` for `ECG AVR`. Modified leads such as `MLII`
+/// are not.
+pub(crate) fn standard_lead(name: &str) -> Option<&'static str> {
+    let words = words(name);
+    let rest: Vec<&String> = words
+        .iter()
+        .filter(|word| !is_in(FILLERS, word) && !["ecg", "ekg"].contains(&word.as_str()))
+        .collect();
+    let [word] = rest.as_slice() else { return None };
+    STANDARD.into_iter().find(|(_, names)| is_in(names, word)).map(|(name, _)| name)
+}
+
 /// Whether a unit in the header, which may be in brackets, excludes a voltage: `mmHg`, `(bpm)`, `%`, `g`.
 pub(crate) fn is_other_unit(unit: &str) -> bool {
     let unit = unit.trim();
@@ -228,6 +256,18 @@ mod tests {
         }
         for name in ["voltage", "CH1", "signal 2", "value", "A1", "", "mV", "heart (mV)"] {
             assert_eq!(kind_of(name), SignalKind::Unknown, "{name}");
+        }
+    }
+
+    #[test]
+    fn standard_names_are_recognised() {
+        for (name, standard) in
+            [("I", "I"), ("Lead II", "II"), ("ECG AVR", "aVR"), ("v6 (mV)", "V6"), ("ECG III", "III")]
+        {
+            assert_eq!(standard_lead(name), Some(standard), "{name}");
+        }
+        for name in ["MLII", "ECG", "1", "V7", "ECG LA-RA", ""] {
+            assert_eq!(standard_lead(name), None, "{name}");
         }
     }
 

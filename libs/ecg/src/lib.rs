@@ -27,6 +27,7 @@ mod rate;
 mod read;
 #[cfg_attr(not(feature = "readers"), allow(dead_code, reason = "a part is for the readers"))]
 mod recording;
+mod report;
 pub mod rhythm;
 pub mod score;
 pub mod st;
@@ -50,6 +51,7 @@ pub use quality::best_channel;
 #[cfg(feature = "readers")]
 pub use read::{ReadError, read, read_recording};
 pub use recording::{Lead, Recording, RecordingAnalysis};
+pub use report::{ALGORITHM, LeadSt, LeadView, Report, report};
 #[cfg(feature = "readers")]
 pub use start::{START_BYTES, Start, start_of, start_of_wfdb};
 pub use stream::Stream;

@@ -46,6 +46,26 @@ pub struct Finding {
     pub evidence: String,
 }
 
+impl Finding {
+    /// Name of the finding for people, such as `Atrial fibrillation`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self.code {
+            "sinus_rhythm" => "Sinus rhythm",
+            "sinus_bradycardia" => "Sinus bradycardia",
+            "sinus_tachycardia" => "Sinus tachycardia",
+            "atrial_fibrillation" => "Atrial fibrillation",
+            "paced" => "Paced rhythm",
+            "bigeminy" => "Bigeminy",
+            "trigeminy" => "Trigeminy",
+            "couplet" => "Couplet",
+            "run" => "Run of ectopic beats",
+            "pause" => "Pause",
+            code => code,
+        }
+    }
+}
+
 /// Weights of the regression on atrial fibrillation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FibrillationWeights {

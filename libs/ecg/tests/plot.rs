@@ -3,23 +3,32 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by its panic")]
 
 use std::path::Path;
+use std::sync::Arc;
 
-use ecg::plot::{Options, PlotError, pixels, png, svg};
+use ecg::beat_types::{BeatType, TypedBeat};
+use ecg::plot::{Options, Page, PlotError, pixels, png, svg};
+use ecg::rhythm::Finding;
 use ecg::synth::{self, Dropout, DropoutKind, Settings, Synthetic};
-use ecg::{Analysis, Beat, HeartRate, Quality, QualitySegment, RhythmNote, Strip, TrendPoint, Warning};
+use ecg::waves::{IntervalMs, Intervals};
+use ecg::{
+    Analysis, Beat, HeartRate, Lead, Quality, QualitySegment, Recording, RecordingAnalysis, Report,
+    RhythmNote, Strip, TrendPoint, Warning,
+};
 
 /// Share of pixels that may differ, since the last bits of sines depend on the platform.
 const MAX_DIFFERENT: f64 = 0.002;
 /// Smallest visible difference of a colour component.
 const VISIBLE: u8 = 48;
 
+fn options() -> Options {
+    Options { pixels_per_mm: 2.5, recorded_at: Some("2024-02-29 12:00".to_owned()), ..Options::default() }
+}
+
 fn drawn(name: &str, made: &Synthetic, analysis: &Analysis) {
-    let options = Options {
-        pixels_per_mm: 2.5,
-        recorded_at: Some("2024-02-29 12:00".to_owned()),
-        ..Options::default()
-    };
-    let picture = png(&made.strip, analysis, &options).unwrap();
+    compare(name, png(&made.strip, analysis, &options()).unwrap());
+}
+
+fn compare(name: &str, picture: Vec<u8>) {
     let path = Path::new("tests/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &picture).unwrap();
@@ -135,6 +144,137 @@ fn strip_without_heart_rate_matches_golden_image() {
         ..analysis(&made)
     };
     drawn("no_heart_rate.png", &made, &analysis);
+}
+
+/// A report of beats of all types, with intervals and findings.
+fn report(analysis: &Analysis) -> Report {
+    let kinds = [
+        BeatType::Normal,
+        BeatType::Supraventricular,
+        BeatType::Ventricular,
+        BeatType::Paced,
+        BeatType::Unknown,
+    ];
+    let typed = |index: usize| TypedBeat { kind: kinds[index % kinds.len()], confidence: 0.9 };
+    let interval = |median: f64| Some(IntervalMs { median, spread: 8.0, count: 12 });
+    Report {
+        waves: Vec::new(),
+        types: (0..analysis.beats.len()).map(typed).collect(),
+        intervals: Intervals {
+            pr: interval(162.0),
+            qrs: interval(88.0),
+            qt: interval(391.0),
+            qtc_bazett: None,
+            qtc_fridericia: interval(404.0),
+        },
+        findings: vec![Finding {
+            code: "couplet",
+            start_s: 3.0,
+            end_s: 4.0,
+            evidence: "2 ventricular beats in a row.".to_owned(),
+        }],
+    }
+}
+
+#[test]
+fn strip_with_beat_types_matches_golden_image() {
+    let made = synth::generate(&Settings { duration_s: 18.0, ..Settings::default() });
+    let mut analysis = analysis(&made);
+    analysis.pacing_pulses_s =
+        analysis.beats.iter().skip(3).step_by(5).map(|beat| beat.time_s - 0.1).collect();
+    let options = Options { report: Some(Arc::new(report(&analysis))), ..options() };
+    compare("beat_types.png", png(&made.strip, &analysis, &options).unwrap());
+}
+
+/// A recording with these leads, each a factor of the same signal.
+fn recording(leads: &[(&str, f32)], made: &Synthetic) -> Recording {
+    let lead = |(name, factor): &(&str, f32)| {
+        let mut strip = made.strip.clone();
+        strip.lead = Some((*name).to_owned());
+        for segment in &mut strip.segments {
+            segment.samples.iter_mut().for_each(|sample| *sample *= factor);
+        }
+        Lead { strip, file_unit: None }
+    };
+    let leads = leads.iter().map(lead).collect();
+    Recording { leads, selected: 0, is_requested: false, other_signals: Vec::new() }
+}
+
+const TWELVE: [(&str, f32); 12] = [
+    ("I", 0.5),
+    ("II", 1.0),
+    ("III", 0.5),
+    ("aVR", -0.75),
+    ("aVL", 0.1),
+    ("aVF", 0.75),
+    ("V1", -0.6),
+    ("V2", -0.9),
+    ("V3", 0.4),
+    ("V4", 1.2),
+    ("V5", 1.1),
+    ("V6", 0.8),
+];
+
+/// The page of a recording whose leads all have the same analysis.
+fn page<T>(leads: &[(&str, f32)], start_s: f64, of: impl Fn(&Page<'_>) -> T) -> T {
+    let made = synth::generate(&Settings { duration_s: 20.0, ..Settings::default() });
+    let analysis = analysis(&made);
+    let report = report(&analysis);
+    let recording = recording(leads, &made);
+    let analyses = RecordingAnalysis { leads: vec![analysis; leads.len()], best: 0 };
+    let options = Options { report: Some(Arc::new(report.clone())), ..options() };
+    of(&Page::of(&recording, &analyses, &report, &options, start_s).unwrap())
+}
+
+#[test]
+fn twelve_lead_page_matches_golden_image() {
+    compare("page.png", page(&TWELVE, 0.0, |page| page.png().unwrap()));
+}
+
+#[test]
+fn page_names_recorded_derived_and_absent_leads() {
+    let whole = page(&TWELVE, 5.0, |page| page.svg().unwrap());
+    for (name, _) in TWELVE {
+        assert!(whole.contains(&format!("\n{name}\n")), "{name}");
+    }
+    assert!(whole.contains("width=\"275.00mm\"") && whole.contains("from 0:05"));
+    let limbs = page(&TWELVE[..2], 0.0, |page| page.svg().unwrap());
+    for name in ["III (derived)", "aVR (derived)", "V1: not recorded"] {
+        assert!(limbs.contains(name), "{name}");
+    }
+    let others = page(&[("ECG 1", 1.0), ("ECG 2", 0.5)], 0.0, |page| page.svg().unwrap());
+    assert!(others.contains("ECG 2") && !others.contains("not recorded"));
+}
+
+#[test]
+fn page_outside_of_the_recording_is_empty() {
+    let made = synth::generate(&Settings { duration_s: 20.0, ..Settings::default() });
+    let recording = recording(&TWELVE, &made);
+    let analyses = recording.analyze();
+    let options = options();
+    let page =
+        |start_s: f64| Page::of(&recording, &analyses, &Report::default(), &options, start_s).map(drop);
+    assert!(matches!(page(100.0), Err(PlotError::Empty)));
+    assert!(page(f64::NAN).is_ok() && page(15.0).is_ok());
+}
+
+#[test]
+fn pdf_has_its_true_size_and_contains_the_text() {
+    let (made, analysis) = strip_with_everything();
+    let options = Options { report: Some(Arc::new(report(&analysis))), ..options() };
+    let files = [
+        ecg::plot::pdf(&made.strip, &analysis, &options).unwrap(),
+        page(&TWELVE, 0.0, |page| page.pdf().unwrap()),
+    ];
+    for file in files {
+        assert!(file.starts_with(b"%PDF-1.") && file.trim_ascii_end().ends_with(b"%%EOF"));
+        let text: String = file.iter().map(|byte| char::from(*byte)).collect();
+        // 275 mm in points.
+        assert!(text.contains("/MediaBox [0 0 779.5"), "{}", &text[..400]);
+        for part in ["(72 bpm)", "(Heart rate)", "PR 162 ms", "Couplet 0:03 to 0:04", "/Helvetica-Bold"] {
+            assert!(text.contains(part), "{part}");
+        }
+    }
 }
 
 #[test]

@@ -42,6 +42,8 @@ kinds! {
     NAME_DIFFERS = CONFLICT "name-differs" "The patient has another name";
     /// 409
     TIME_IN_FUTURE = CONFLICT "time-in-future" "The time of recording is in the future of the server";
+    /// 409
+    NOT_ANALYSABLE = CONFLICT "not-analysable" "The ECG cannot be analysed again";
     /// 413
     TOO_LARGE = PAYLOAD_TOO_LARGE "too-large" "Too large";
     /// 415

@@ -40,6 +40,7 @@ use proto_json::{
 pub use error::StoreError;
 pub use maintenance::{ScrubPosition, ScrubState, ScrubStep};
 pub use ports::{BlobReader, BlobStore, Maintenance, PatientReader, PatientWriter};
+pub use records::replaces_result;
 pub use writes::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload};
 
 /// A stream of bytes.

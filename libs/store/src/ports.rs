@@ -124,7 +124,14 @@ pub trait PatientWriter: PatientReader {
     /// Stores the result of an analysis in one transaction: `files`, the ECG, its heart rate in the history, and the
     /// patient. Durable when it returns. Files as in [`PatientWriter::store_upload`].
     ///
-    /// Returns the patient after the change; `None`, without any change, for an unknown ECG or one that has a result.
+    /// A result of a later version of the analysis ([`EcgAnalysis::algorithm`]) replaces the stored one, and a result
+    /// replaces a failure, in the same transaction: the heart rate in the history and the latest values of the patient change
+    /// with it, and replaced files become orphaned. A failure replaces nothing.
+    ///
+    /// Returns the patient after the change; `None`, without any change, for an unknown ECG or one that has a result of the
+    /// same or a later version.
+    ///
+    /// [`EcgAnalysis::algorithm`]: proto_json::EcgAnalysis::algorithm
     ///
     /// # Errors
     /// As [`PatientWriter::store_upload`].

@@ -7,10 +7,12 @@
 //! store assigns and which does not depend on a clock. So a value from the future never hides a newer upload, and a value
 //! that is received while the server's clock is behind is shown.
 
+use std::collections::HashSet;
+
 use proto_json::{
-    EcgRecord, EcgStatus, FormerName, HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate, LatestImage,
-    NameChange, NameMatch, PatientSummary, RecordId, Rename, SignalOptions, Timestamp, UploadReceipt,
-    match_names,
+    BlobHash, EcgRecord, EcgStatus, FormerName, HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate,
+    LatestImage, NameChange, NameMatch, PatientSummary, RecordId, Rename, SignalOptions, Timestamp,
+    UploadReceipt, match_names,
 };
 
 use crate::{NewHeartRate, NewUpload};
@@ -126,6 +128,7 @@ impl NewUpload {
                 signal: ecg.signal.clone(),
                 plot: ecg.picture.clone(),
                 detail: None,
+                signal_options: ecg.signal.is_some().then(|| ecg.options.clone()),
                 analysis: None,
                 failure: None,
             },
@@ -331,6 +334,19 @@ impl Newest {
     }
 }
 
+/// Whether a result of this version of the analysis, or a failure (`None`), is stored for `ecg`: the ECG has no result, or
+/// one of an earlier version. A failure never replaces a result, and a success replaces a failure. The rule makes
+/// redeliveries harmless: a result never replaces itself.
+#[must_use]
+pub fn replaces_result(ecg: &EcgRecord, new: Option<u32>) -> bool {
+    match (ecg.status, new) {
+        (EcgStatus::Pending, _) => true,
+        (EcgStatus::Analyzed, Some(new)) => ecg.analysis.as_ref().is_none_or(|stored| new > stored.algorithm),
+        (EcgStatus::Failed, Some(new)) => new > 0,
+        (EcgStatus::Analyzed | EcgStatus::Failed, None) | (EcgStatus::Picture, _) => false,
+    }
+}
+
 impl crate::AnalysisResult {
     /// Applies this result to the patient. `ecg` has the result; its upload made version `upload_version` of the patient.
     pub(crate) fn apply_to_patient(
@@ -344,8 +360,50 @@ impl crate::AnalysisResult {
         patient.updated_at = patient.updated_at.max(self.stored_at);
     }
 
+    /// Whether this result is stored ([`replaces_result`]).
+    pub(crate) fn replaces_result_of(&self, ecg: &EcgRecord) -> bool {
+        replaces_result(ecg, self.outcome.as_ref().ok().map(|(analysis, ..)| analysis.algorithm))
+    }
+
+    /// Applies this result to the patient in place of the former result of the same ECG. `ecg` has the new result.
+    /// `others` are the newest other heart rates of the patient, newest first: one of them becomes the latest if the ECG
+    /// gave the latest and now gives none.
+    pub(crate) fn replace_in_patient(
+        &self,
+        ecg: &EcgRecord,
+        upload_version: u64,
+        others: &[HeartRateRecord],
+        patient: &mut PatientSummary,
+    ) {
+        let latest = patient.latest_ecg.clone().filter(|latest| latest.id == ecg.id);
+        let of_ecg = ecg.id.derived("heart_rate");
+        let former = patient.latest_heart_rate.clone().filter(|latest| latest.id == of_ecg);
+        if former.is_some() {
+            patient.latest_heart_rate = None;
+        }
+        self.apply_to_patient(ecg, upload_version, patient);
+        // A time that was not trusted before is not trusted now.
+        if let (Some(old), Some(new)) = (latest, &mut patient.latest_ecg) {
+            new.clock_wrong |= old.clock_wrong && new.id == old.id;
+        }
+        match (former, &mut patient.latest_heart_rate) {
+            (Some(old), Some(new)) => new.clock_wrong |= old.clock_wrong,
+            (Some(_), None) => {
+                let is_trusted = |rate: &&HeartRateRecord| !rate.at.is_in_future_of(self.stored_at);
+                let other = others.iter().find(is_trusted).or(others.first());
+                // The version of its upload is not known; any later upload comes after it.
+                patient.latest_heart_rate = other.map(|other| LatestHeartRate {
+                    clock_wrong: other.at.is_in_future_of(self.stored_at),
+                    ..latest_heart_rate(other)
+                });
+            }
+            (None, _) => {}
+        }
+    }
+
     /// The ECG with this result.
     pub(crate) fn apply(&self, mut ecg: EcgRecord) -> EcgRecord {
+        ecg.failure = None;
         match &self.outcome {
             Ok((analysis, plot, detail)) => {
                 ecg.status = EcgStatus::Analyzed;
@@ -361,6 +419,21 @@ impl crate::AnalysisResult {
         }
         ecg
     }
+}
+
+/// Hashes of the plot and the details of a replaced result that no record of the upload refers to any more. `ecg` has the
+/// new result; `others` are the other ECGs of the upload, and `files` the hashes of the uploaded files.
+pub(crate) fn released_files(
+    former: &EcgRecord,
+    ecg: &EcgRecord,
+    others: &[EcgRecord],
+    files: impl IntoIterator<Item = BlobHash>,
+) -> Vec<BlobHash> {
+    fn hashes(ecg: &EcgRecord) -> impl Iterator<Item = BlobHash> + '_ {
+        [&ecg.signal, &ecg.plot, &ecg.detail].into_iter().flatten().map(|file| file.sha256)
+    }
+    let used: HashSet<BlobHash> = hashes(ecg).chain(others.iter().flat_map(hashes)).chain(files).collect();
+    hashes(former).filter(|sha256| !used.contains(sha256)).collect()
 }
 
 /// The heart rate of an analysed ECG in the history.

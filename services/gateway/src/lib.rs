@@ -17,6 +17,7 @@ mod legacy;
 mod metrics;
 mod openapi;
 mod reads;
+mod reanalysis;
 mod uploads;
 
 use std::sync::Arc;

@@ -33,7 +33,12 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
     }
 
     let mut stored = None;
-    if ecg.status == EcgStatus::Pending {
+    let new = match &outcome {
+        EcgOutcome::Analyzed { analysis, .. } => Some(analysis.algorithm),
+        EcgOutcome::Failed { .. } => None,
+    };
+    let is_first = ecg.status == EcgStatus::Pending;
+    if store::replaces_result(&ecg, new) {
         let (outcome, files) = match outcome {
             EcgOutcome::Failed { reason } => (Err(reason), Vec::new()),
             EcgOutcome::Analyzed { analysis, plot, detail } => {
@@ -62,8 +67,11 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
         let changes = vec![Change { kind: ChangeKind::EcgAnalyzed, id: Some(ecg_id) }];
         let update = PatientUpdated { upload_id: Some(upload_id), changes, patient, sent_at: None };
         publish(&*ports.bus.pubsub, update, delivery.trace_parent.as_deref()).await;
-        let waited = Timestamp::now().millis_since(received_at);
-        metrics::histogram!("bedside_upload_to_analysis_announced_seconds").record(waited as f64 / 1000.0);
+        if is_first {
+            let waited = Timestamp::now().millis_since(received_at);
+            metrics::histogram!("bedside_upload_to_analysis_announced_seconds")
+                .record(waited as f64 / 1000.0);
+        }
     }
     blobs::unstage(delivery, upload_id, staged).await;
     Ok(())

@@ -21,20 +21,23 @@ use crate::state::Ports;
 
 /// Characters that `filename*` does not percent-encode, RFC 8187.
 const EXT_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// A file never changes, so clients may cache it. Shared caches must not, because the content is private.
-const CACHE: HeaderValue = HeaderValue::from_static("private, immutable, max-age=31536000");
+/// An uploaded file never changes, so clients may cache it. Shared caches must not, because the content is private.
+pub(crate) const IMMUTABLE: HeaderValue = HeaderValue::from_static("private, immutable, max-age=31536000");
+/// The result of an analysis can be replaced, so clients compare its tag before they use a cached copy.
+pub(crate) const REVALIDATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// Prevents a file that a browser opens as a page from running scripts or loading anything.
-const FILE_POLICY: HeaderValue = HeaderValue::from_static(
+pub(crate) const FILE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; sandbox; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-/// Answers a GET or HEAD request for a file of this upload. `stem` is the file name if the client gave none.
+/// Answers a GET or HEAD request for a file of this upload. `stem` is the file name if the client gave none;
+/// `cache` is [`IMMUTABLE`] or [`REVALIDATE`].
 pub(crate) async fn serve(
     store: &Ports,
     upload: UploadId,
     blob: &BlobInfo,
-    stem: &str,
+    (stem, cache): (&str, HeaderValue),
     method: &Method,
     request: &HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -42,7 +45,7 @@ pub(crate) async fn serve(
     let tag = HeaderValue::try_from(tag).map_err(ApiError::internal)?;
     let mut headers = HeaderMap::new();
     headers.insert(header::ETAG, tag.clone());
-    headers.insert(header::CACHE_CONTROL, CACHE);
+    headers.insert(header::CACHE_CONTROL, cache);
     if request.get_all(header::IF_NONE_MATCH).iter().any(|value| contains_tag(value, &tag)) {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
@@ -93,7 +96,7 @@ fn content_type(media_type: MediaType) -> &'static str {
 }
 
 /// Returns whether an `If-None-Match` value contains the tag. Uses weak comparison, RFC 9110 section 13.1.2.
-fn contains_tag(value: &HeaderValue, tag: &HeaderValue) -> bool {
+pub(crate) fn contains_tag(value: &HeaderValue, tag: &HeaderValue) -> bool {
     let (Ok(value), Ok(tag)) = (value.to_str(), tag.to_str()) else { return false };
     value.trim() == "*" || value.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
 }

@@ -10,6 +10,7 @@ use proto_json::{
     BlobInfo, EcgRecord, EcgStatus, Mrn, PatientSummary, RecordId, UploadId, UploadState, UploadStatus,
 };
 
+use crate::drawings::{self, DrawingParams};
 use crate::errors::store_error;
 use crate::files;
 use crate::params::{PathId, PathMrn};
@@ -49,13 +50,29 @@ enum Part {
     Detail,
 }
 
+/// The stored plot, or a drawing of the requested lead or format.
 pub(crate) async fn ecg_plot(
     State(store): State<Ports>,
     PathId(id): PathId<RecordId>,
+    params: DrawingParams,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    ecg_part(store, id, Part::Plot, &method, &headers).await
+    if params.is_stored() {
+        return ecg_part(store, id, Part::Plot, &method, &headers).await;
+    }
+    let ecg = known_ecg(&store, id).await?;
+    of_patient(ecg.mrn, drawings::lead(&store, &ecg, params, &headers).await)
+}
+
+pub(crate) async fn ecg_page(
+    State(store): State<Ports>,
+    PathId(id): PathId<RecordId>,
+    params: DrawingParams,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let ecg = known_ecg(&store, id).await?;
+    of_patient(ecg.mrn, drawings::page(&store, &ecg, params, &headers).await)
 }
 
 pub(crate) async fn ecg_signal(
@@ -84,8 +101,12 @@ async fn ecg_part(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let ecg = known_ecg(&store, id).await?;
-    let (name, patient) = patient_header(ecg.mrn);
-    let mut served = serve_part(&store, &ecg, part, method, headers).await;
+    of_patient(ecg.mrn, serve_part(&store, &ecg, part, method, headers).await)
+}
+
+/// The answer with the patient for the audit log.
+fn of_patient(mrn: Mrn, mut served: Result<Response, ApiError>) -> Result<Response, ApiError> {
+    let (name, patient) = patient_header(mrn);
     match &mut served {
         Ok(response) => drop(response.headers_mut().insert(name, patient)),
         Err(error) => error.headers.push((name, patient)),
@@ -106,7 +127,10 @@ async fn serve_part(
         Part::Detail => &ecg.detail,
     };
     let blob: &BlobInfo = blob.as_ref().ok_or_else(|| ApiError::not_found(why_absent(part, ecg.status)))?;
-    files::serve(store, ecg.upload_id, blob, &file_stem(part, ecg.id), method, headers).await
+    let stem = file_stem(part, ecg.id);
+    let is_uploaded = matches!(part, Part::Signal) || ecg.status == EcgStatus::Picture;
+    let cache = if is_uploaded { files::IMMUTABLE } else { files::REVALIDATE };
+    files::serve(store, ecg.upload_id, blob, (&stem, cache), method, headers).await
 }
 
 fn file_stem(part: Part, id: RecordId) -> String {
@@ -138,7 +162,8 @@ pub(crate) async fn image(
     let image = store.patients.image(id).await.map_err(store_error)?;
     let image = image.ok_or_else(|| ApiError::not_found("There is no image with this id."))?;
     let stem = format!("image-{id}");
-    let mut response = files::serve(&store, image.upload_id, &image.file, &stem, &method, &headers).await?;
+    let name = (stem.as_str(), files::IMMUTABLE);
+    let mut response = files::serve(&store, image.upload_id, &image.file, name, &method, &headers).await?;
     let (name, patient) = patient_header(image.mrn);
     response.headers_mut().insert(name, patient);
     Ok(response)

@@ -46,6 +46,8 @@ enum Command {
     Sample(cli::SampleArgs),
     /// List, show, retry or drop dead-lettered messages
     DeadLetters(cli::DeadLettersArgs),
+    /// Analyse stored ECGs again with the current version of the analysis, and report what changed
+    Reanalyse(cli::ReanalyseArgs),
     /// Check all stored data for damage
     Verify(cli::VerifyArgs),
     /// Copy the data directory; Bedside may be running
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         Some(Command::Export(args)) => cli::run(args.run()),
         Some(Command::Sample(args)) => cli::run(args.run()),
         Some(Command::DeadLetters(args)) => cli::run(args.run()),
+        Some(Command::Reanalyse(args)) => cli::run(args.run()),
         Some(Command::Verify(args)) => cli::run(args.run()),
         Some(Command::Backup(args)) => cli::run(args.run()),
         Some(Command::Restore(args)) => cli::run(args.run()),

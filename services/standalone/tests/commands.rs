@@ -85,6 +85,30 @@ fn image() -> Vec<u8> {
 }
 
 #[test]
+fn reanalyse_reports_what_changed() {
+    let bedside = Bedside::start(&[]);
+    let (ecg, text) = (bedside.file("a.csv", &strip(84.0)), bedside.file("b.csv", b"no ECG"));
+    bedside.ok(&["upload", "--mrn", "7", "--ecg", &ecg, "--ecg", &text]);
+    let none = "0 ECGs analysed again: 0 changed, 0 unchanged.\n";
+    assert_eq!(bedside.ok(&["reanalyse"]), none, "all results are current");
+    let both = "2 ECGs analysed again: 0 changed, 2 unchanged.\n";
+    assert_eq!(bedside.ok(&["reanalyse", "--all"]), both);
+    let lines = bedside.ok(&["reanalyse", "--all", "--mrn", "7", "--json"]);
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let analysed = lines.iter().find(|line| line["result"]["status"] == "analyzed").unwrap();
+    assert_eq!((&analysed["outcome"], &analysed["result"]["algorithm"]), (&"unchanged".into(), &1.into()));
+    assert_eq!(lines.last().unwrap()["analysed"], 2);
+    let id = analysed["id"].as_str().unwrap();
+    assert_eq!(bedside.ok(&["reanalyse", "--id", id]), "1 ECGs analysed again: 0 changed, 1 unchanged.\n");
+    let unknown = uuid_of_nothing();
+    assert!(bedside.fails(&["reanalyse", "--id", &unknown]).contains("there is no ECG"));
+}
+
+fn uuid_of_nothing() -> String {
+    proto_json::UploadId::generate().record("ecg", 0).to_string()
+}
+
+#[test]
 fn upload_is_analysed_listed_and_exported_unchanged() {
     let bedside = Bedside::start(&[]);
     let (strip, png) = (strip(84.0), image());

@@ -67,6 +67,7 @@ fn loaded(mrn: u64, number: i64) -> LoadedEcg {
         signal: None,
         plot: None,
         detail: None,
+        signal_options: None,
         analysis: None,
         failure: None,
     };

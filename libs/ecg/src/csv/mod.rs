@@ -71,6 +71,17 @@ pub enum LeadChoice {
     Index(usize),
 }
 
+impl LeadChoice {
+    /// The choice that a user states: a number counts from 1, anything else is a name.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        match text.trim().parse::<usize>() {
+            Ok(number) if number > 0 => LeadChoice::Index(number - 1),
+            _ => LeadChoice::Name(text.trim().to_owned()),
+        }
+    }
+}
+
 impl Default for Options {
     /// Up to 100 million rows: 24 hours at 1 kHz, 400 MB of memory.
     fn default() -> Self {

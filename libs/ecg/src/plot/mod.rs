@@ -1,22 +1,27 @@
 //! Plots of a strip on ECG paper: 25 mm/s, 10 mm/mV, a grid of 1 and 5 mm, rows of ten seconds.
 //!
-//! The drawing is measured in hundredths of a millimetre. `plotters` renders it as SVG with its own back end,
-//! and as PNG with [`raster`]. A plot contains no name of a patient.
+//! A drawing is measured in hundredths of a millimetre. `plotters` renders it as SVG with its own back end, [`raster`]
+//! as PNG, and [`pdf`] as PDF. [`Page`] arranges twelve leads on one sheet. A plot contains no name of a patient.
 
 mod font;
 mod overview;
+mod page;
 mod palette;
 mod paper;
+mod pdf;
 mod raster;
 mod rows;
 mod scale;
 mod text;
 
+use std::sync::Arc;
+
 use plotters::backend::SVGBackend;
 use plotters_backend::DrawingBackend;
 
-use crate::{Analysis, Strip};
-use paper::Sheet;
+use crate::{Analysis, Report, Strip};
+pub use page::Page;
+use paper::{Drawing, Sheet};
 
 /// Settings of a plot.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,11 +35,14 @@ pub struct Options {
     /// Whether header and footer are drawn. An application that shows their contents itself draws the paper
     /// only.
     pub captions: bool,
+    /// Types of the beats, intervals and rhythm, for marks and header. The types must be those of the beats of the
+    /// analysis.
+    pub report: Option<Arc<Report>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { pixels_per_mm: 5.0, rows: 6, recorded_at: None, captions: true }
+        Options { pixels_per_mm: 5.0, rows: 6, recorded_at: None, captions: true, report: None }
     }
 }
 
@@ -58,10 +66,27 @@ pub enum PlotError {
 /// # Errors
 /// Returns [`PlotError::Empty`] if the strip has no samples.
 pub fn png(strip: &Strip, analysis: &Analysis, options: &Options) -> Result<Vec<u8>, PlotError> {
-    let sheet = Sheet::of(strip, analysis, options)?;
-    let mut backend = raster::Raster::new(sheet.size(), options.pixels_per_mm)?;
-    draw(&sheet, &mut backend)?;
+    to_png(&Sheet::of(strip, analysis, options)?, options)
+}
+
+/// Draws a strip and its analysis as a PDF document with its true size.
+///
+/// # Errors
+/// Returns [`PlotError::Empty`] if the strip has no samples.
+pub fn pdf(strip: &Strip, analysis: &Analysis, options: &Options) -> Result<Vec<u8>, PlotError> {
+    to_pdf(&Sheet::of(strip, analysis, options)?)
+}
+
+fn to_png(drawing: &impl Drawing, options: &Options) -> Result<Vec<u8>, PlotError> {
+    let mut backend = raster::Raster::new(drawing.size(), options.pixels_per_mm)?;
+    draw(drawing, &mut backend)?;
     backend.into_png()
+}
+
+fn to_pdf(drawing: &impl Drawing) -> Result<Vec<u8>, PlotError> {
+    let mut backend = pdf::Pdf::new(drawing.size());
+    draw(drawing, &mut backend)?;
+    Ok(backend.into_document())
 }
 
 /// Share of the width of a window that a plot should fill.
@@ -117,12 +142,15 @@ pub fn pixels(
 /// # Errors
 /// Returns [`PlotError::Empty`] if the strip has no samples.
 pub fn svg(strip: &Strip, analysis: &Analysis, options: &Options) -> Result<String, PlotError> {
-    let sheet = Sheet::of(strip, analysis, options)?;
-    let (width, height) = sheet.size();
+    to_svg(&Sheet::of(strip, analysis, options)?)
+}
+
+fn to_svg(drawing: &impl Drawing) -> Result<String, PlotError> {
+    let (width, height) = drawing.size();
     let mut document = String::new();
     {
         let mut backend = SVGBackend::with_string(&mut document, (width, height));
-        draw(&sheet, &mut backend)?;
+        draw(drawing, &mut backend)?;
     }
     // The back end writes pixels; the document is measured in hundredths of a millimetre.
     let counted = format!("width=\"{width}\" height=\"{height}\"");
@@ -134,8 +162,8 @@ pub fn svg(strip: &Strip, analysis: &Analysis, options: &Options) -> Result<Stri
     Ok(document.replacen(&counted, &measured, 1))
 }
 
-fn draw<B: DrawingBackend>(sheet: &Sheet<'_>, backend: &mut B) -> Result<(), PlotError> {
-    sheet
+fn draw<B: DrawingBackend>(drawing: &impl Drawing, backend: &mut B) -> Result<(), PlotError> {
+    drawing
         .draw(backend)
         .and_then(|()| backend.present())
         .map_err(|error| PlotError::Drawing(error.to_string()))

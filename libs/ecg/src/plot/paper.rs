@@ -4,11 +4,14 @@ use plotters::style::{Color, RGBColor};
 use plotters_backend::{DrawingBackend, DrawingErrorKind};
 
 use super::overview::Overview;
-use super::rows::Row;
+use super::rows::{Row, clock};
 use super::scale::{self, ROW_S, Scale};
 use super::text::TextLook;
 use super::{Options, PlotError};
-use crate::{Analysis, Quality, Strip};
+use crate::beat_types::TypedBeat;
+use crate::rhythm::Finding;
+use crate::waves::{IntervalMs, Intervals};
+use crate::{Analysis, Quality, Report, Strip};
 
 /// Result of drawing on a back end.
 pub(super) type Drawn<B> = Result<(), DrawingErrorKind<<B as DrawingBackend>::ErrorType>>;
@@ -37,7 +40,7 @@ pub(super) const PAPER_LEFT: f64 = 5.0;
 pub(super) const TRACE_LEFT: f64 = 20.0;
 /// Right edge of the paper, in millimetres: ten seconds at 25 mm/s.
 pub(super) const PAPER_RIGHT: f64 = TRACE_LEFT + ROW_S * scale::SPEED_MM_PER_S;
-const PAGE_WIDTH: f64 = PAPER_RIGHT + 5.0;
+pub(super) const PAGE_WIDTH: f64 = PAPER_RIGHT + 5.0;
 /// Height of the header, and of each line of text below its cells.
 const HEADER_HEIGHT: f64 = 19.0;
 const LINE_HEIGHT: f64 = 5.0;
@@ -51,9 +54,11 @@ const CELL_GAP: f64 = 9.0;
 const CAPTION: TextLook = TextLook::new(2.3, QUIET);
 const VALUE: TextLook = TextLook::new(4.0, INK).bold();
 const NOTE: TextLook = TextLook::new(2.8, INK);
-const LEGEND: TextLook = TextLook::new(2.4, QUIET);
+pub(super) const LEGEND: TextLook = TextLook::new(2.4, QUIET);
 /// Longest name of a lead that is drawn.
 const LEAD_LETTERS: usize = 16;
+/// Most findings of the rhythm that the header names.
+const MAX_FINDINGS: usize = 12;
 /// Limit in rows per page.
 const MAX_ROWS: usize = 60;
 
@@ -68,6 +73,14 @@ pub(super) fn at(x: f64, y: f64) -> (i32, i32) {
     (hundredths(x), hundredths(y))
 }
 
+/// A drawing that every format renders.
+pub(super) trait Drawing {
+    /// Width and height in hundredths of a millimetre.
+    fn size(&self) -> (u32, u32);
+
+    fn draw<B: DrawingBackend>(&self, backend: &mut B) -> Drawn<B>;
+}
+
 /// Layout of a strip on paper.
 pub(super) struct Sheet<'a> {
     strip: &'a Strip,
@@ -79,6 +92,44 @@ pub(super) struct Sheet<'a> {
     /// Lines below the cells of the header, with their colours.
     lines: Vec<(String, RGBColor)>,
     fine_grid: bool,
+}
+
+impl Drawing for Sheet<'_> {
+    fn size(&self) -> (u32, u32) {
+        let height =
+            self.paper_bottom() + self.overview.as_ref().map_or(0.0, |_| Overview::HEIGHT) + self.below();
+        (hundredths(PAGE_WIDTH) as u32, hundredths(height) as u32)
+    }
+
+    fn draw<B: DrawingBackend>(&self, backend: &mut B) -> Drawn<B> {
+        let (width, height) = self.size();
+        backend.draw_rect((0, 0), (width as i32, height as i32), &WHITE.filled(), true)?;
+        if self.options.captions {
+            self.header(backend)?;
+        }
+        let bottom = self.paper_bottom();
+        grid(backend, (PAPER_LEFT, self.paper_top()), (PAPER_RIGHT, bottom), self.fine_grid)?;
+        let mut cut = false;
+        for (index, samples) in self.rows.iter().enumerate() {
+            let row = Row {
+                strip: self.strip,
+                analysis: self.analysis,
+                types: self.types(),
+                scale: &self.scale,
+                top: self.paper_top() + index as f64 * self.scale.row_height_mm,
+                start_s: index as f64 * ROW_S,
+                middle_mv: f64::from(scale::median(samples)),
+            };
+            row.draw(backend)?;
+            cut |= row.is_cut(samples);
+        }
+        let mut footer_top = bottom;
+        if let Some(overview) = &self.overview {
+            overview.draw(backend, bottom, self.strip.duration_s())?;
+            footer_top += Overview::HEIGHT;
+        }
+        if self.options.captions { self.footer(backend, footer_top, cut) } else { Ok(()) }
+    }
 }
 
 impl<'a> Sheet<'a> {
@@ -98,17 +149,16 @@ impl<'a> Sheet<'a> {
         let scale = Scale::of(&rows);
         let overview = (needed as usize > on_page).then(|| Overview::of(strip, analysis));
         let width = PAPER_RIGHT - PAPER_LEFT;
-        let lines = [(findings(analysis), INK), (warnings(analysis), QUIET)];
+        let report = options.report.as_deref();
+        let lines = [
+            (findings(analysis), INK),
+            (report.map(rhythm).unwrap_or_default(), INK),
+            (report.map(intervals).unwrap_or_default(), INK),
+            (warnings(analysis), QUIET),
+        ];
         let lines = lines.into_iter().filter(|(text, _)| options.captions && !text.is_empty());
         let lines = lines.map(|(text, color)| (NOTE.fitted(&text, width), color)).collect();
         Ok(Sheet { strip, analysis, options, scale, rows, overview, lines, fine_grid: true })
-    }
-
-    /// Width and height in hundredths of a millimetre.
-    pub(super) fn size(&self) -> (u32, u32) {
-        let height =
-            self.paper_bottom() + self.overview.as_ref().map_or(0.0, |_| Overview::HEIGHT) + self.below();
-        (hundredths(PAGE_WIDTH) as u32, hundredths(height) as u32)
     }
 
     /// Omits the fine grid if it is not distinguishable at this scale.
@@ -116,7 +166,13 @@ impl<'a> Sheet<'a> {
         self.fine_grid = pixels_per_mm >= FINE_GRID_SCALE;
     }
 
-    fn paper_top(&self) -> f64 {
+    /// Types of the beats; empty if they are not known.
+    fn types(&self) -> &[TypedBeat] {
+        self.options.report.as_deref().map_or(&[], |report| &report.types)
+    }
+
+    /// Lower edge of the header in millimetres.
+    pub(super) fn paper_top(&self) -> f64 {
         let above = if self.options.captions { HEADER_HEIGHT } else { BARE_MARGIN };
         above + self.lines.len() as f64 * LINE_HEIGHT
     }
@@ -129,36 +185,7 @@ impl<'a> Sheet<'a> {
         self.paper_top() + self.rows.len() as f64 * self.scale.row_height_mm
     }
 
-    pub(super) fn draw<B: DrawingBackend>(&self, backend: &mut B) -> Drawn<B> {
-        let (width, height) = self.size();
-        backend.draw_rect((0, 0), (width as i32, height as i32), &WHITE.filled(), true)?;
-        if self.options.captions {
-            self.header(backend)?;
-        }
-        let bottom = self.paper_bottom();
-        grid(backend, (PAPER_LEFT, self.paper_top()), (PAPER_RIGHT, bottom), self.fine_grid)?;
-        let mut cut = false;
-        for (index, samples) in self.rows.iter().enumerate() {
-            let row = Row {
-                strip: self.strip,
-                analysis: self.analysis,
-                scale: &self.scale,
-                top: self.paper_top() + index as f64 * self.scale.row_height_mm,
-                start_s: index as f64 * ROW_S,
-                middle_mv: f64::from(scale::median(samples)),
-            };
-            row.draw(backend)?;
-            cut |= row.is_cut(samples);
-        }
-        let mut footer_top = bottom;
-        if let Some(overview) = &self.overview {
-            overview.draw(backend, bottom, self.strip.duration_s())?;
-            footer_top += Overview::HEIGHT;
-        }
-        if self.options.captions { self.footer(backend, footer_top, cut) } else { Ok(()) }
-    }
-
-    fn header<B: DrawingBackend>(&self, backend: &mut B) -> Drawn<B> {
+    pub(super) fn header<B: DrawingBackend>(&self, backend: &mut B) -> Drawn<B> {
         let mut x = PAPER_LEFT;
         let (rate, rate_color) = match &self.analysis.heart_rate {
             Some(rate) => (format!("{:.0} bpm", rate.mean_bpm), INK),
@@ -230,7 +257,8 @@ impl<'a> Sheet<'a> {
         backend.draw_rect(at(x, y - 1.5), at(x + 5.0, y + 1.5), &SHADE.mix(0.3), true)?;
         let x = entry(backend, "poor signal")?;
         backend.draw_rect(at(x, y - 0.4), at(x + 5.0, y + 0.4), &AMBER.filled(), true)?;
-        let x = entry(backend, "beat")?;
+        let text = if self.types().is_empty() { "beat" } else { "beat (S, V: ectopic, P: paced)" };
+        let x = entry(backend, text)?;
         mark(backend, x + 3.5, y - 1.0, MARK)
     }
 }
@@ -242,6 +270,30 @@ fn findings(analysis: &Analysis) -> String {
     }
     let notes: Vec<&str> = analysis.rhythm_notes.iter().map(|note| note.message.as_str()).collect();
     notes.join("  ")
+}
+
+/// Name and times of each finding of the rhythm.
+fn rhythm(report: &Report) -> String {
+    let finding = |finding: &Finding| {
+        format!("{} {} to {}", finding.name(), clock(finding.start_s), clock(finding.end_s))
+    };
+    report.findings.iter().take(MAX_FINDINGS).map(finding).collect::<Vec<_>>().join("   ")
+}
+
+/// Medians of the intervals that can be measured.
+fn intervals(report: &Report) -> String {
+    let Intervals { pr, qrs, qt, qtc_bazett, qtc_fridericia } = report.intervals;
+    let values = [
+        ("PR", pr, ""),
+        ("QRS", qrs, ""),
+        ("QT", qt, ""),
+        ("QTc", qtc_bazett, " (Bazett)"),
+        ("QTc", qtc_fridericia, " (Fridericia)"),
+    ];
+    let text = |(name, value, of): (&str, Option<IntervalMs>, &str)| {
+        value.map(|value| format!("{name} {:.0} ms{of}", value.median))
+    };
+    values.into_iter().filter_map(text).collect::<Vec<_>>().join("   ")
 }
 
 /// Warnings of the reader. Names of other leads do not concern this one.

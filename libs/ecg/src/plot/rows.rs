@@ -1,28 +1,34 @@
-//! A row of ten seconds: calibration pulse, trace, beat marks, gaps and quality.
+//! A row of ten seconds: calibration pulse, trace, beat marks with their types, pacemaker pulses, gaps and quality.
 
-use plotters::style::Color;
+use plotters::style::{Color, RGBColor};
 use plotters_backend::DrawingBackend;
 
 use super::paper::{
-    AMBER, Drawn, FAINT_MARK, INK, MARK, PAPER_LEFT, QUIET, SHADE, TRACE_LEFT, at, frame_gap, hundredths,
-    mark,
+    AMBER, BLUE, Drawn, FAINT_MARK, INK, MARK, PAPER_LEFT, QUIET, SHADE, SLATE, TRACE_LEFT, at, frame_gap,
+    hundredths, mark,
 };
 use super::scale::{self, ROW_S, SPEED_MM_PER_S, Scale};
 use super::text::TextLook;
+use crate::beat_types::{BeatType, TypedBeat};
 use crate::{Analysis, Gap, Quality, Segment, Strip};
 
 /// Width of the pen in hundredths of a millimetre.
-const PEN: u32 = 28;
+pub(super) const PEN: u32 = 28;
 /// Width in millimetres of a column in which a dense trace is reduced to its extremes.
 const COLUMN_MM: f64 = 0.1;
 /// Beats below this confidence have a faint mark.
 const CERTAIN: f32 = 0.5;
 const LABEL: TextLook = TextLook::new(2.4, QUIET);
+const TYPE: TextLook = TextLook::new(2.6, INK).bold();
+/// Distance of the letter of a type from the middle of its mark, in millimetres.
+const TYPE_RIGHT: f64 = 1.5;
 
 /// A row of the page.
 pub(super) struct Row<'a> {
     pub(super) strip: &'a Strip,
     pub(super) analysis: &'a Analysis,
+    /// Types of the beats; empty if they are not known.
+    pub(super) types: &'a [TypedBeat],
     pub(super) scale: &'a Scale,
     /// Upper edge in millimetres.
     pub(super) top: f64,
@@ -39,9 +45,22 @@ impl Row<'_> {
         for segment in &self.strip.segments {
             self.trace(backend, segment)?;
         }
-        for beat in self.analysis.beats.iter().filter(|beat| self.holds(beat.time_s)) {
+        for pulse_s in self.analysis.pacing_pulses_s.iter().filter(|pulse_s| self.holds(**pulse_s)) {
+            let x = self.x(*pulse_s);
+            backend.draw_path([at(x, self.top + 4.0), at(x, self.top + 7.0)], &BLUE.stroke_width(PEN))?;
+        }
+        for (index, beat) in self.analysis.beats.iter().enumerate() {
+            if !self.holds(beat.time_s) {
+                continue;
+            }
             let color = if beat.confidence < CERTAIN { FAINT_MARK } else { MARK };
-            mark(backend, self.x(beat.time_s), self.top + 1.5, color)?;
+            let x = self.x(beat.time_s);
+            mark(backend, x, self.top + 1.5, color)?;
+            if let Some(color) = self.types.get(index).and_then(|typed| type_color(typed.kind)) {
+                let letter = self.types[index].kind.symbol().to_string();
+                let place = at(x + TYPE_RIGHT, self.top + 2.4);
+                TextLook { color, ..TYPE }.draw(backend, &letter, place)?;
+            }
         }
         Ok(())
     }
@@ -127,19 +146,7 @@ impl Row<'_> {
 
     /// Draws the calibration pulse and the time of the row.
     fn pulse<B: DrawingBackend>(&self, backend: &mut B) -> Drawn<B> {
-        let height = self.scale.pulse_mv() * self.scale.gain_mm_per_mv;
-        let row = self.scale.row_height_mm;
-        let base = self.top + self.scale.baseline_mm.clamp((height + 2.0).min(row - 6.0), row - 6.0);
-        let left = PAPER_LEFT + 2.5;
-        let points = [
-            at(left, base),
-            at(left + 2.5, base),
-            at(left + 2.5, base - height),
-            at(left + 7.5, base - height),
-            at(left + 7.5, base),
-            at(left + 10.0, base),
-        ];
-        backend.draw_path(points, &INK.stroke_width(PEN))?;
+        calibration(backend, self.scale, self.top)?;
         LABEL.draw(backend, &clock(self.start_s), at(PAPER_LEFT + 1.0, self.bottom() - 2.5))
     }
 
@@ -166,6 +173,33 @@ impl Row<'_> {
     }
 }
 
+/// Draws the calibration pulse of a row.
+pub(super) fn calibration<B: DrawingBackend>(backend: &mut B, scale: &Scale, top: f64) -> Drawn<B> {
+    let height = scale.pulse_mv() * scale.gain_mm_per_mv;
+    let row = scale.row_height_mm;
+    let base = top + scale.baseline_mm.clamp((height + 2.0).min(row - 6.0), row - 6.0);
+    let left = PAPER_LEFT + 2.5;
+    let points = [
+        at(left, base),
+        at(left + 2.5, base),
+        at(left + 2.5, base - height),
+        at(left + 7.5, base - height),
+        at(left + 7.5, base),
+        at(left + 10.0, base),
+    ];
+    backend.draw_path(points, &INK.stroke_width(PEN))
+}
+
+/// Colour of the letter of a beat that is not normal.
+pub(super) fn type_color(kind: BeatType) -> Option<RGBColor> {
+    match kind {
+        BeatType::Ventricular => Some(MARK),
+        BeatType::Supraventricular => Some(BLUE),
+        BeatType::Paced => Some(SLATE),
+        BeatType::Normal | BeatType::Unknown => None,
+    }
+}
+
 /// Formats `0:10`, or `1:00:10` for an hour and more.
 pub(super) fn clock(seconds: f64) -> String {
     let whole = seconds.round() as u64;
@@ -178,7 +212,7 @@ pub(super) fn clock(seconds: f64) -> String {
 
 /// A path reduced to the first, lowest, highest and last point of each narrow column.
 #[derive(Default)]
-struct Stroke {
+pub(super) struct Stroke {
     points: Vec<(i32, i32)>,
     column: i64,
     /// First, lowest, highest and last point of the current column, with their order.
@@ -187,7 +221,7 @@ struct Stroke {
 }
 
 impl Stroke {
-    fn add(&mut self, x_mm: f64, y_mm: f64) {
+    pub(super) fn add(&mut self, x_mm: f64, y_mm: f64) {
         let column = (x_mm / COLUMN_MM).floor() as i64;
         let point = (self.count, (hundredths(x_mm), hundredths(y_mm)));
         self.count += 1;
@@ -219,7 +253,7 @@ impl Stroke {
         }
     }
 
-    fn take(&mut self) -> Vec<(i32, i32)> {
+    pub(super) fn take(&mut self) -> Vec<(i32, i32)> {
         self.close();
         std::mem::take(&mut self.points)
     }

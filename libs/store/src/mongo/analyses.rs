@@ -1,7 +1,8 @@
 //! Storing the result of an analysis: one transaction over its files, the ECG, its heart rate and its patient.
 //!
-//! The transaction reads the ECG first and ends if it has a result. Of several results at once, one is committed; the others
-//! meet a write conflict, are repeated and find the ECG analysed.
+//! The transaction reads the ECG first and ends if it has a result of the same or a later version of the analysis. Of several
+//! results at once, one is committed; the others meet a write conflict, are repeated and find the ECG analysed. A result of
+//! a later version replaces ECG, heart rate and files in the same transaction.
 
 use std::sync::Arc;
 
@@ -9,13 +10,14 @@ use futures::FutureExt;
 use mongodb::ClientSession;
 use mongodb::bson::doc;
 use mongodb::error::Error;
-use proto_json::{EcgRecord, EcgStatus, HashedBytes, PatientSummary, SignalOptions};
+use mongodb::options::FindOptions;
+use proto_json::{EcgRecord, EcgStatus, HashedBytes, HeartRateRecord, Mrn, PatientSummary, StoredFile};
 
 use crate::records::{self, StoredEcg};
 use crate::{AnalysisResult, StoreError, StoredUpload};
 
 use super::Db;
-use super::blobs::Attached;
+use super::blobs::{self, Attached};
 use super::calls;
 use super::documents::{self, EcgDocument, HeartRateDocument, UploadDocument};
 use super::failure::broken;
@@ -24,7 +26,7 @@ use super::sealed::{self, seal};
 use super::transaction::{self, Abort, abort};
 use super::uploads::insert_all;
 
-/// Stores a result with its files; `None` if the ECG is unknown or has a result.
+/// Stores a result with its files; `None` if the ECG is unknown or has a result of the same or a later version.
 pub(super) async fn store(
     db: &Arc<Db>,
     result: &AnalysisResult,
@@ -58,9 +60,10 @@ async fn update(
     let ecg: EcgRecord =
         sealed::required::<EcgDocument>(&found).and_then(TryInto::try_into).map_err(abort)?;
     let is_expected = ecg.mrn == result.mrn && ecg.upload_id == result.upload_id;
-    if !is_expected || ecg.status != EcgStatus::Pending {
+    if !is_expected || !result.replaces_result_of(&ecg) {
         return Ok(None);
     }
+    let former = (ecg.status != EcgStatus::Pending).then(|| ecg.clone());
     let patient = patients::find(db, session, ecg.mrn).await?;
     let mut patient = patient.ok_or_else(|| abort(broken("ECG", "it has no patient")))?;
     let upload = db.uploads.find_one(doc! { "_id": documents::upload(ecg.upload_id) });
@@ -70,12 +73,63 @@ async fn update(
         sealed::required::<UploadDocument>(&upload).and_then(TryInto::try_into).map_err(abort)?;
 
     let ecg = result.apply(ecg);
-    result.apply_to_patient(&ecg, upload.receipt.version, &mut patient);
     files.write(db, session).await?;
+    match &former {
+        None => result.apply_to_patient(&ecg, upload.receipt.version, &mut patient),
+        Some(former) => {
+            let rate = documents::record(ecg.id.derived("heart_rate"));
+            db.heart_rates.delete_one(doc! { "_id": rate }).session(&mut *session).await?;
+            let others = newest_rates(db, session, ecg.mrn).await?;
+            let files = &upload.receipt.files;
+            let siblings = siblings(db, session, &ecg, files).await?;
+            let hashes = files.iter().map(|file| file.sha256);
+            let released = records::released_files(former, &ecg, &siblings, hashes);
+            blobs::release(db, session, ecg.upload_id, &released).await?;
+            result.replace_in_patient(&ecg, upload.receipt.version, &others, &mut patient);
+        }
+    }
     let rate = records::heart_rate_of(&ecg);
-    let document = EcgDocument::from(&StoredEcg { record: ecg, options: SignalOptions::default() });
+    let options = ecg.signal_options.clone().unwrap_or_default();
+    let document = EcgDocument::from(&StoredEcg { record: ecg, options });
     db.ecgs.replace_one(id, seal(&document).map_err(abort)?).session(&mut *session).await?;
     insert_all(&db.heart_rates, session, rate.iter().map(HeartRateDocument::from)).await?;
     patients::write(db, session, &patient, false).await?;
     Ok(Some(patient))
+}
+
+/// Newest heart rates that are read to find another latest one.
+const NEWEST_RATES: i64 = 20;
+
+/// The newest heart rates of a patient.
+async fn newest_rates(db: &Db, session: &mut ClientSession, mrn: Mrn) -> Result<Vec<HeartRateRecord>, Error> {
+    let newest = FindOptions::builder().sort(doc! { "at": -1, "_id": -1 }).limit(NEWEST_RATES).build();
+    let of_patient = doc! { "mrn": documents::number(mrn) };
+    let mut found = db.heart_rates.find(of_patient).with_options(newest).session(&mut *session).await?;
+    let mut rates = Vec::new();
+    while let Some(raw) = found.next(session).await.transpose()? {
+        let rate = sealed::required::<HeartRateDocument>(&raw).and_then(TryInto::try_into);
+        rates.push(rate.map_err(abort)?);
+    }
+    Ok(rates)
+}
+
+/// The other ECGs of an upload.
+async fn siblings(
+    db: &Db,
+    session: &mut ClientSession,
+    ecg: &EcgRecord,
+    files: &[StoredFile],
+) -> Result<Vec<EcgRecord>, Error> {
+    let others = files.iter().filter(|file| file.id != ecg.id).map(|file| documents::record(file.id));
+    let others: Vec<_> = others.collect();
+    if others.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found = db.ecgs.find(doc! { "_id": { "$in": others } }).session(&mut *session).await?;
+    let mut ecgs = Vec::new();
+    while let Some(raw) = found.next(session).await.transpose()? {
+        let other = sealed::required::<EcgDocument>(&raw).and_then(TryInto::try_into);
+        ecgs.push(other.map_err(abort)?);
+    }
+    Ok(ecgs)
 }

@@ -259,6 +259,24 @@ impl Attached {
     }
 }
 
+/// Marks files as orphaned from now on, within the transaction that removes the last reference to them. Readers that opened
+/// them can finish, because the sweep leaves them for its time. A transaction of another record of the same upload changes
+/// the same patient, so it cannot refer to such a file at the same time.
+pub(super) async fn release(
+    db: &Db,
+    session: &mut ClientSession,
+    upload: UploadId,
+    files: &[BlobHash],
+) -> Result<(), Error> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = files.iter().map(BlobHash::to_string).collect();
+    let which = doc! { "metadata.upload": documents::upload(upload), "filename": { "$in": names } };
+    let mark = doc! { "$set": { "metadata.referenced": false, "uploadDate": DateTime::now() } };
+    db.files.update_many(which, mark).session(session).await.map(drop)
+}
+
 async fn insert_files(db: &Db, session: &mut ClientSession, files: &[FileDocument]) -> Result<(), Error> {
     if files.is_empty() {
         return Ok(());

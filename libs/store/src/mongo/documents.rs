@@ -370,15 +370,15 @@ pub(super) struct EcgDocument {
     analysis: Option<EcgAnalysis>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
-    /// How to read the signal; only while the ECG is pending.
+    /// How to read the signal. Earlier versions removed it after the analysis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     options: Option<SignalOptions>,
 }
 
 impl From<&StoredEcg> for EcgDocument {
     fn from(ecg: &StoredEcg) -> Self {
-        let pending = ecg.record.status == EcgStatus::Pending;
         let StoredEcg { record: stored, options } = ecg.clone();
+        let pending = (stored.status == EcgStatus::Pending).then_some(options);
         EcgDocument {
             id: record(stored.id),
             mrn: number(stored.mrn),
@@ -393,7 +393,7 @@ impl From<&StoredEcg> for EcgDocument {
             detail: stored.detail,
             analysis: stored.analysis,
             failure: stored.failure,
-            options: pending.then_some(options),
+            options: stored.signal_options.or(pending),
         }
     }
 }
@@ -413,6 +413,7 @@ impl TryFrom<EcgDocument> for EcgRecord {
             signal: ecg.signal,
             plot: ecg.plot,
             detail: ecg.detail,
+            signal_options: ecg.options,
             analysis: ecg.analysis,
             failure: ecg.failure,
         })

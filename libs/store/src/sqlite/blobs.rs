@@ -216,6 +216,13 @@ pub(super) fn mark_referenced(connection: &Connection, key: BlobKey) -> Result<b
     Ok(true)
 }
 
+/// Marks a file as orphaned from now on: no record refers to it any more. Readers that opened it can finish, because the
+/// sweep leaves it for its time.
+pub(super) fn release(connection: &Connection, key: BlobKey) -> Result<(), StoreError> {
+    let Some(row) = find(connection, key)? else { return Ok(()) };
+    BlobRow { referenced: false, written_at: Timestamp::now().as_millis(), ..row }.put(connection)
+}
+
 /// Removes files without a record that were written before `before`, at most `limit`. Returns how many.
 pub(super) async fn sweep(writer: &Writer, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
     let hidden = writer.write(move |connection| {

@@ -52,7 +52,10 @@ pub(super) fn store(
     Ok(UploadOutcome::Stored { receipt: applied.receipt, patient, replayed: false })
 }
 
-/// Stores the result of an analysis; `None` if the ECG is unknown or has a result.
+/// Newest heart rates that are read to find another latest one.
+const NEWEST_RATES: usize = 20;
+
+/// Stores the result of an analysis; `None` if the ECG is unknown or has a result of the same or a later version.
 pub(super) fn store_analysis(
     connection: &Connection,
     result: &AnalysisResult,
@@ -60,21 +63,51 @@ pub(super) fn store_analysis(
 ) -> Result<Option<PatientSummary>, StoreError> {
     let Some(ecg) = lists::ecg(connection, result.ecg_id)? else { return Ok(None) };
     let is_expected = ecg.mrn == result.mrn && ecg.upload_id == result.upload_id;
-    if !is_expected || ecg.status != EcgStatus::Pending {
+    if !is_expected || !result.replaces_result_of(&ecg) {
         return Ok(None);
     }
+    let former = (ecg.status != EcgStatus::Pending).then(|| ecg.clone());
     let referred = result.outcome.iter().flat_map(|(_, plot, detail)| [plot.sha256, detail.sha256]);
     insert_files(connection, result.upload_id, files, referred)?;
     let ecg = result.apply(ecg);
     put_ecg(connection, &ecg, None)?;
+    if former.is_some() {
+        let rate = ecg.id.derived("heart_rate");
+        let delete = "DELETE FROM heart_rates WHERE mrn = ?1 AND at = ?2 AND id = ?3";
+        connection.prepare_cached(delete)?.execute(params![
+            rows::number(ecg.mrn),
+            ecg.at.as_millis(),
+            rate.as_uuid().as_bytes(),
+        ])?;
+    }
+    let others = match former {
+        Some(_) => lists::heart_rates(connection, (ecg.mrn, None, NEWEST_RATES))?.items,
+        None => Vec::new(),
+    };
     let rate = records::heart_rate_of(&ecg);
     if let Some(rate) = &rate {
         insert_heart_rate(connection, rate)?;
     }
     let mut patient = lists::patient(connection, ecg.mrn)?
         .ok_or_else(|| StoreError::Corrupt(format!("ECG {} has no patient", ecg.id)))?;
-    let upload_version = lists::upload(connection, ecg.upload_id)?.map_or(0, |upload| upload.receipt.version);
-    result.apply_to_patient(&ecg, upload_version, &mut patient);
+    let upload = lists::upload(connection, ecg.upload_id)?;
+    let upload_version = upload.as_ref().map_or(0, |upload| upload.receipt.version);
+    match &former {
+        None => result.apply_to_patient(&ecg, upload_version, &mut patient),
+        Some(former) => {
+            let files = upload.map(|upload| upload.receipt.files).unwrap_or_default();
+            let mut siblings = Vec::new();
+            for file in files.iter().filter(|file| file.id != ecg.id) {
+                siblings.extend(lists::ecg(connection, file.id)?);
+            }
+            for sha256 in
+                records::released_files(former, &ecg, &siblings, files.iter().map(|file| file.sha256))
+            {
+                blobs::release(connection, BlobKey { upload: ecg.upload_id, sha256 })?;
+            }
+            result.replace_in_patient(&ecg, upload_version, &others, &mut patient);
+        }
+    }
     write_patient(connection, &patient)?;
     Ok(Some(patient))
 }

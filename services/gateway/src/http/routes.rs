@@ -21,10 +21,10 @@ use crate::auth::{access, local};
 use crate::http::format::public_error_response;
 use crate::http::headers;
 use crate::uploads::{dead_letters, handler, names};
-use crate::{events, legacy, openapi, reads};
+use crate::{events, legacy, openapi, reads, reanalysis};
 
 /// Routes that the query service answers, with the permission they require.
-pub(crate) const READS: [(&str, Permission); 15] = [
+pub(crate) const READS: [(&str, Permission); 16] = [
     ("/api/v1/patients", Permission::Read),
     ("/api/v1/patients/{mrn}", Permission::Read),
     ("/api/v1/patients/{mrn}/heart-rates", Permission::Read),
@@ -33,6 +33,7 @@ pub(crate) const READS: [(&str, Permission); 15] = [
     ("/api/v1/patients/{mrn}/names", Permission::Read),
     ("/api/v1/ecgs/{id}", Permission::Read),
     ("/api/v1/ecgs/{id}/plot", Permission::Read),
+    ("/api/v1/ecgs/{id}/page", Permission::Read),
     ("/api/v1/ecgs/{id}/signal", Permission::Read),
     ("/api/v1/ecgs/{id}/detail", Permission::Read),
     ("/api/v1/images/{id}", Permission::Read),
@@ -44,7 +45,7 @@ pub(crate) const READS: [(&str, Permission); 15] = [
 
 /// Routes that the gateway answers itself, with their method.
 #[cfg(test)]
-pub(crate) const OWN: [(&str, &str); 11] = [
+pub(crate) const OWN: [(&str, &str); 12] = [
     ("get", "/"),
     ("get", "/api/openapi.json"),
     ("post", "/api/new_patient"),
@@ -56,6 +57,7 @@ pub(crate) const OWN: [(&str, &str); 11] = [
     ("get", "/api/v1/dead-letters/{id}"),
     ("delete", "/api/v1/dead-letters/{id}"),
     ("post", "/api/v1/dead-letters/{id}/retry"),
+    ("post", "/api/v1/ecgs/{id}/reanalyse"),
 ];
 
 pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
@@ -74,10 +76,11 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         .route("/api/v1/events", get(events::of_all))
         .route("/api/v1/patients/{mrn}/events", get(events::of_patient))
         .route_layer(guarded(Permission::Read));
-    let dead_letters = Router::new()
+    let operations = Router::new()
         .route("/api/v1/dead-letters", get(dead_letters::list))
         .route("/api/v1/dead-letters/{id}", get(dead_letters::show).delete(dead_letters::delete))
         .route("/api/v1/dead-letters/{id}/retry", post(dead_letters::retry))
+        .route("/api/v1/ecgs/{id}/reanalyse", post(reanalysis::request))
         .route_layer(guarded(Permission::Operate));
     let open = Router::new().route("/", get(async || text(StatusCode::OK, "Server is on"))).route(
         "/api/openapi.json",
@@ -86,7 +89,7 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         }),
     );
     let open = open.route_layer(public());
-    let mut router = reads.merge(uploads).merge(events).merge(dead_letters).merge(open);
+    let mut router = reads.merge(uploads).merge(events).merge(operations).merge(open);
     if let Some(health) = health {
         // The metrics reveal the load, so they require a token where other machines can connect.
         let metrics = admin::metrics_router("gateway", health.clone(), Metrics::install())

@@ -123,8 +123,12 @@ fn paths(schemas: &mut Schemas) -> Value {
         "/api/v1/events": { "get": events("watchPatients", "Changes of all patients as they happen", &[], false) },
         "/api/v1/ecgs/{id}": { "get": record("patients", "getEcg", "An ECG and what was found in it", "Id",
             &schemas.of::<EcgRecord>()) },
-        "/api/v1/ecgs/{id}/plot": { "get": file("getEcgPlot", "The picture of an ECG, uploaded or drawn",
-            &["image/png", "image/jpeg"], &binary()) },
+        "/api/v1/ecgs/{id}/plot": { "get": plot() },
+        "/api/v1/ecgs/{id}/page": { "get": page_of_leads() },
+        "/api/v1/ecgs/{id}/reanalyse": { "post": operation("patients", "reanalyseEcg",
+            "Analyse an ECG again; a result of a later version replaces the stored one", &["Id"],
+            Replies::new().add(202, json!({ "description": "The analysis is queued." }))
+                .guarded().problem(400).problem(404).problem(409).problem(503)) },
         "/api/v1/ecgs/{id}/signal": { "get": file("getEcgSignal", "The signal of an ECG as it was uploaded",
             &["text/csv", "application/edf"], &binary()) },
         "/api/v1/ecgs/{id}/detail": { "get": file("getEcgDetail", "Every beat of an ECG, and its heart rate over time",
@@ -216,6 +220,41 @@ fn file(id: &str, summary: &str, media_types: &[&str], schema: &Value) -> Value 
         .problem(404)
         .problem(416);
     operation("files", id, summary, &["Id", "IfNoneMatch", "Range"], replies)
+}
+
+/// The stored plot, or a drawing of a lead.
+fn plot() -> Value {
+    let media_types = ["image/png", "image/jpeg", "image/svg+xml", "application/pdf"];
+    let summary = "The picture of an ECG, uploaded or drawn; with `lead` or `format`, a drawing of a lead";
+    let mut operation = file("getEcgPlot", summary, &media_types, &binary());
+    if let Some(names) = operation["parameters"].as_array_mut() {
+        names.extend([parameter("Lead"), parameter("Format")]);
+    }
+    operation["responses"] = with_drawing_errors(operation["responses"].take());
+    operation
+}
+
+fn page_of_leads() -> Value {
+    let content: Value = ["image/png", "image/svg+xml", "application/pdf"]
+        .iter()
+        .map(|media_type| ((*media_type).to_owned(), json!({ "schema": binary() })))
+        .collect();
+    let replies = Replies::new()
+        .add(200, json!({ "description": "The page", "content": content }))
+        .add(304, json!({ "description": "The client has it." }))
+        .read()
+        .problem(400)
+        .problem(404);
+    let summary = "A page of up to twelve leads with a rhythm strip, ten seconds";
+    let names = ["Id", "Format", "FromSeconds", "IfNoneMatch"];
+    let mut operation = operation("files", "getEcgPage", summary, &names, replies);
+    operation["responses"] = with_drawing_errors(operation["responses"].take());
+    operation
+}
+
+fn with_drawing_errors(mut replies: Value) -> Value {
+    replies["413"] = json!({ "$ref": "#/components/responses/Problem413" });
+    replies
 }
 
 fn events(id: &str, summary: &str, names: &[&str], of_patient: bool) -> Value {

@@ -80,11 +80,12 @@ pub(super) fn problems() -> Map<String, Value> {
         (
             409,
             "The upload names the patient differently; `names` holds both names. Or its time of recording is in the future of \
-             the server; the sentence contains the time of the server.",
+             the server; the sentence contains the time of the server. Or the ECG to analyse has no result yet, or no signal.",
         ),
         (
             413,
-            "The body, a file, a picture's size or the number of parts is over a limit; the sentence names it.",
+            "The body, a file, a picture's size, the number of parts or a signal to draw is over a limit; the sentence names \
+             it.",
         ),
         (415, "The body is no multipart form, or a file is of a kind that is not taken."),
         (416, "The range is outside of the file."),
@@ -128,6 +129,12 @@ pub(super) fn parameters() -> Value {
             json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" })),
         "Prefer": text("header", "Prefer", "`respond-async`: answer 202 without waiting until the upload is stored.",
             json!({ "type": "string", "examples": ["respond-async"] })),
+        "Lead": text("query", "lead", "Name or 1-based number of a lead; also III, aVR, aVL and aVF where the file has I and II.",
+            json!({ "type": "string", "maxLength": 100 })),
+        "Format": text("query", "format", "Format of the drawing.",
+            json!({ "type": "string", "enum": ["png", "svg", "pdf"], "default": "png" })),
+        "FromSeconds": text("query", "from_s", "Start of the page in seconds from the start of the recording.",
+            json!({ "type": "number", "minimum": 0, "maximum": 10_000_000, "default": 0 })),
         "IfNoneMatch": text("header", "If-None-Match", "Entity tags the client has.", json!({ "type": "string" })),
         "Range": text("header", "Range", "One range of bytes.", json!({ "type": "string" })),
     })

@@ -15,7 +15,9 @@ use http_server::problem::{ApiError, ProblemType};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use proto_json::{Mrn, PatientSummary, ServerClock, UploadId, UploadReceipt, UploadStatus};
+use proto_json::{
+    EcgRecord, Mrn, PatientSummary, RecordId, ServerClock, UploadId, UploadReceipt, UploadStatus,
+};
 use runtime::{Secret, StartError, exponential_backoff};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -93,7 +95,7 @@ impl QueryService {
     }
 
     /// Sends a request with these headers and the gateway's authentication.
-    pub(super) async fn request(
+    pub(crate) async fn request(
         &self,
         method: Method,
         path: PathAndQuery,
@@ -180,6 +182,23 @@ impl QueryService {
         let body = body.map_err(ApiError::internal)?.to_bytes();
         let patient: PatientSummary = serde_json::from_slice(&body).map_err(ApiError::internal)?;
         Ok(patient.name)
+    }
+
+    /// Returns an ECG, or `None` if there is none with this id.
+    ///
+    /// # Errors
+    /// If the query service cannot be reached or cannot read the record.
+    pub(crate) async fn ecg(&self, id: RecordId) -> Result<Option<EcgRecord>, ApiError> {
+        let path = PathAndQuery::try_from(format!("/api/v1/ecgs/{id}")).map_err(ApiError::internal)?;
+        let response = self.request(Method::GET, path, HeaderMap::new()).await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            _ => return Err(ApiError::unavailable("The ECG cannot be read for now.", 2)),
+        }
+        let body = http_body_util::Limited::new(response.into_body(), MAX_JSON).collect().await;
+        let body = body.map_err(ApiError::internal)?.to_bytes();
+        serde_json::from_slice(&body).map(Some).map_err(ApiError::internal)
     }
 
     /// Returns the clock state of the query service, or `None` if it cannot be reached.

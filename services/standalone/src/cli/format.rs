@@ -58,7 +58,7 @@ fn duration(seconds: i64) -> String {
     }
 }
 
-fn quality(quality: EcgQuality) -> &'static str {
+pub(super) fn quality(quality: EcgQuality) -> &'static str {
     match quality {
         EcgQuality::Good => "good",
         EcgQuality::Poor => "poor",
