@@ -34,7 +34,7 @@ const PERCENT_RESULTS: u64 = 10;
 const _: () = assert!(PERCENT_STAGED + PERCENT_UPLOADS + PERCENT_RESULTS == 100);
 
 /// The active consumer of a partition loses it if it sends no pull request for this time.
-pub(super) const PIN_TTL: Duration = Duration::from_secs(2);
+pub(super) const PIN_TTL: Duration = Duration::from_millis(1_600);
 /// Unacknowledged waveforms are delivered again after this time. The consumer recognizes those that it has.
 const WAVE_ACK_WAIT: Duration = Duration::from_secs(2);
 /// Unacknowledged messages of a partition. Consumers have their own, lower limits.

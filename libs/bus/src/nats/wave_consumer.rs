@@ -44,7 +44,7 @@ use crate::{BusError, PartitionEvent, WaveAcker, WaveDelivery, WaveGroup, WaveMe
 /// Lifetime of a request without pin, of one with pin, and of one that only keeps the pin because no more
 /// deliveries are wanted.
 const STANDBY_EXPIRES: Duration = Duration::from_secs(2);
-const PINNED_EXPIRES: Duration = Duration::from_millis(500);
+const PINNED_EXPIRES: Duration = Duration::from_millis(400);
 const KEEP_ALIVE_EXPIRES: Duration = Duration::from_millis(100);
 /// A request that is not answered for this long after its end is lost.
 const LOST_AFTER: Duration = Duration::from_secs(1);

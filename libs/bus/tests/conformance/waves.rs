@@ -330,7 +330,7 @@ pub(crate) async fn live_subscribers_receive_one_patient_or_all(adapter: Adapter
 }
 
 pub(crate) async fn slow_live_subscriber_loses_messages_and_is_notified(adapter: Adapter) {
-    const MANY: u64 = 10_000;
+    const MANY: u64 = 6_000;
     let fixture = adapter.fixture();
     let (sender, subscriber) = (fixture.join().await, fixture.join().await);
     let mut slow = subscriber.waves.subscribe_waves(Some(mrn(1))).await.unwrap();
@@ -408,12 +408,12 @@ fn count_partitions(
 
 /// Sends a message to each partition every 50 ms.
 async fn load(ports: BusPorts) {
-    let patients: Vec<Mrn> =
-        (0..PARTITIONS).map(|p| (1..).map(mrn).find(|mrn| partition_of(mrn) == p).unwrap()).collect();
-    let stream = StreamId::generate();
+    let patient_in = |partition| (1..).map(mrn).find(|mrn| partition_of(mrn) == partition).unwrap();
+    let streams: Vec<(Mrn, StreamId)> =
+        (0..PARTITIONS).map(|p| (patient_in(p), StreamId::generate())).collect();
     for sequence in 0.. {
-        for patient in &patients {
-            let _ = ports.waves.append(frame(*patient, stream, sequence)).await;
+        for (patient, stream) in &streams {
+            let _ = ports.waves.append(frame(*patient, *stream, sequence)).await;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -465,7 +465,13 @@ async fn consumers_continue_after_a_restart_of_the_broker() {
         assert!(matches!(released, PartitionEvent::Released), "{released:?}");
         assert!(!first.is_active());
         acquired(&mut events).await;
-        deliveries(&mut events, &sent).await;
+        // A broker that is killed may forget the last acknowledgements.
+        let mut next = delivery(&mut events).await;
+        if next.message.sequence == 0 {
+            next = delivery(&mut events).await;
+        }
+        assert_eq!(next.message, sent[0]);
+        deliveries(&mut events, &sent[1..]).await;
         while live.next().await.unwrap() != WaveEvent::Lagged {}
         let later = append(&*sender.waves, mrn(7), stream, 3..4).await;
         while live.next().await.unwrap() != WaveEvent::Message(later[0].clone()) {}
