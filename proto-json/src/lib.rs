@@ -16,6 +16,7 @@ mod queue;
 pub mod schemas;
 mod time;
 mod vitals;
+pub mod waveform;
 
 pub use api::{
     DamagedRecord, DeadLetter, DeadLetterPage, DeadLetterSummary, EcgRecord, FormerName, FormerNames,
@@ -32,7 +33,7 @@ pub use ecg::{
 };
 pub use files::{BlobInfo, FileKind, MediaType};
 pub use hash::{BlobHasher, HashedBytes};
-pub use ids::{BlobHash, HashError, Mrn, MrnError, RecordId, UploadId};
+pub use ids::{BlobHash, HashError, Mrn, MrnError, RecordId, StreamId, UploadId};
 pub use messages::{
     AnalyzeEcg, Change, ChangeKind, EcgAnalyzed, EcgOutcome, PatientUpdated, QueueMessage, Receipt, Rename,
     StagedFile, UploadReceived, updates_subject,

@@ -2,6 +2,9 @@
 
 use schemars::{JsonSchema, schema_for};
 
+use crate::waveform::{
+    DeviceMessage, DeviceReply, LiveMessage, LiveRequest, Numerics, StreamDescription, Vitals,
+};
 use crate::{
     AnalyzeEcg, DeadLetter, DeadLetterPage, EcgAnalyzed, EcgDetail, EcgRecord, HeartRateRecord, ImageRecord,
     Page, PatientSummary, PatientUpdated, Problem, Receipt, ReceivedUpload, ServerClock, StreamState,
@@ -33,6 +36,13 @@ pub fn all() -> Vec<(&'static str, String)> {
         one::<DeadLetter>("dead_letter.json"),
         one::<ServerClock>("server_clock.json"),
         one::<StreamState>("stream_state.json"),
+        one::<DeviceMessage>("device_message.json"),
+        one::<DeviceReply>("device_reply.json"),
+        one::<StreamDescription>("stream_description.json"),
+        one::<Numerics>("numerics.json"),
+        one::<Vitals>("vitals.json"),
+        one::<LiveRequest>("live_request.json"),
+        one::<LiveMessage>("live_message.json"),
         one::<Problem>("problem.json"),
         one::<legacy::NewPatient>("legacy_new_patient.json"),
         one::<legacy::PatientIds>("legacy_patient_ids.json"),

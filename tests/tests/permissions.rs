@@ -6,6 +6,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, ServerError};
+use bus::nats::{NatsBus, NatsConfig, NatsLogin, provision};
+use bus::{
+    BusPorts, PartitionEvent, QueueLimits, VitalsEvent, WaveEvent, WaveGroup, WaveKind, WaveLag, WaveMessage,
+};
+use futures::StreamExt;
+use proto_json::waveform::{StreamId, Vitals, VitalsSource, partition_of};
+use proto_json::{EcgQuality, Mrn, Timestamp};
 use testkit::NatsServer;
 use tokio::sync::mpsc;
 
@@ -23,6 +30,24 @@ const PUBLISH: &[(&str, &[&str])] = &[
     ("ecg.analyzed.7", &["gateway", "worker"]),
     ("patient.7.updated", &["ingest"]),
     ("claim.x", &[]),
+    // Live waveforms and vitals.
+    ("wave.3.7.x", &["gateway"]),
+    ("vitals.7", &["worker"]),
+    ("$JS.API.DIRECT.GET.WAVES.wave.3.7.x", &["gateway"]),
+    ("$JS.API.DIRECT.GET.WAVES", &["ingest", "worker"]),
+    ("$JS.API.CONSUMER.INFO.WAVES.storage-3", &["setup", "ingest", "worker"]),
+    ("$JS.API.CONSUMER.MSG.NEXT.WAVES.storage-3", &["ingest", "worker"]),
+    ("$JS.API.CONSUMER.UNPIN.WAVES.storage-3", &["ingest", "worker"]),
+    // No group can acknowledge for another.
+    ("$JS.ACK.WAVES.storage-0.x", &["ingest"]),
+    ("$JS.ACK.WAVES.storage-15.x", &["ingest"]),
+    ("$JS.ACK.WAVES.analysis-0.x", &["worker"]),
+    ("$JS.ACK.WAVES.analysis-15.x", &["worker"]),
+    ("$JS.API.STREAM.PURGE.WAVES", &[]),
+    ("$JS.API.STREAM.MSG.DELETE.WAVES", &[]),
+    ("$JS.API.STREAM.MSG.GET.WAVES", &[]),
+    ("$JS.API.CONSUMER.CREATE.WAVES.x", &["setup"]),
+    ("$JS.API.CONSUMER.DELETE.WAVES.storage-3", &[]),
     ("blob.x.y.file", &["gateway", "ingest", "worker"]),
     ("dead.UPLOADS.7", &["ingest"]),
     ("dead.ECG_RESULTS.7", &["ingest"]),
@@ -92,6 +117,10 @@ const SUBSCRIBE: &[(&str, &[&str])] = &[
     ("patient.*.updated", &["gateway", "monitor"]),
     ("patient.7.updated", &["gateway", "monitor"]),
     ("patient.>", &[]),
+    ("wave.*.*.*", &["gateway", "monitor"]),
+    ("wave.3.7.*", &["gateway", "monitor"]),
+    ("vitals.*", &["gateway", "worker", "monitor"]),
+    ("vitals.7", &["gateway", "worker", "monitor"]),
     (">", &[]),
     ("upload.received.*", &[]),
     ("ecg.>", &[]),
@@ -179,6 +208,69 @@ async fn users_have_exactly_their_permissions() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The ports of a user.
+async fn ports(server: &NatsServer, user: &str) -> BusPorts {
+    let config = NatsConfig {
+        login: NatsLogin::Password { user: user.to_owned(), password: format!("{user}-secret") },
+        inbox_prefix: format!("_INBOX_{user}"),
+        limits: QueueLimits {
+            max_staged_bytes: 100 << 20,
+            max_wave_bytes: 10 << 20,
+            ..QueueLimits::default()
+        },
+        create: false,
+        ..NatsConfig::new([server.url()])
+    };
+    if user == "setup" {
+        provision(&config).await.unwrap();
+    }
+    BusPorts::of(&NatsBus::connect(config).await.unwrap())
+}
+
+#[tokio::test]
+async fn live_waveforms_work_with_the_permissions_of_the_services() {
+    let server = shipped();
+    ports(&server, "setup").await;
+    let (gateway, monitor) = (ports(&server, "gateway").await.waves, ports(&server, "monitor").await.waves);
+    let (ingest, worker) = (ports(&server, "ingest").await.waves, ports(&server, "worker").await.waves);
+    let mrn = Mrn::new(7).unwrap();
+    let mut screen = monitor.subscribe_waves(Some(mrn)).await.unwrap();
+    let mut vitals = monitor.subscribe_vitals(None).await.unwrap();
+    let (stored, analysed) = (WaveGroup::Storage, WaveGroup::Analysis);
+    let mut storing = ingest.consume_waves(stored, partition_of(&mrn), 8).await.unwrap();
+    let mut analysing = worker.consume_waves(analysed, partition_of(&mrn), 8).await.unwrap();
+    let message = WaveMessage {
+        mrn,
+        stream: StreamId::generate(),
+        kind: WaveKind::Frame,
+        sequence: 0,
+        time_us: 0,
+        payload: "frame".into(),
+    };
+    gateway.append(message.clone()).await.unwrap();
+    assert_eq!(gateway.last_wave(mrn, message.stream).await.unwrap().as_ref(), Some(&message));
+    assert_eq!(screen.next().await, Some(WaveEvent::Message(message.clone())));
+    for (port, group, events) in [(&ingest, stored, &mut storing), (&worker, analysed, &mut analysing)] {
+        assert!(matches!(events.next().await, Some(PartitionEvent::Acquired)));
+        let Some(PartitionEvent::Delivery(delivery)) = events.next().await else { panic!("no delivery") };
+        assert_eq!(delivery.message, message);
+        delivery.ack_through().await.unwrap();
+        while port.wave_lag(group).await.unwrap() != WaveLag::default() {}
+    }
+    let state = Vitals {
+        mrn,
+        stream: None,
+        time: Timestamp::now(),
+        values: Vec::new(),
+        rhythm: None,
+        quality: EcgQuality::Unusable,
+        lead_off: Vec::new(),
+        source: VitalsSource::Device,
+    };
+    worker.publish_vitals(&state).await.unwrap();
+    assert_eq!(vitals.next().await, Some(VitalsEvent::Vitals(Box::new(state))));
 }
 
 #[tokio::test]

@@ -2,18 +2,22 @@
 //!
 //! One round is the work of an upload: a file of 25 KB is staged, a message is enqueued and delivered, the
 //! file is read and deleted, a receipt is sent, and the message is acknowledged. The parts are also measured
-//! separately.
+//! separately. `cargo bench -p bedside-bus -- waves` measures live waveforms alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed benchmark stops")]
 
 use std::time::{Duration, Instant};
 
 use bus::local::LocalBus;
 use bus::nats::{NatsBus, NatsConfig};
-use bus::{BusPorts, Outgoing, QueueLimits, RetryPolicy, StagingKey, collect};
+use bus::{
+    BusPorts, Outgoing, PartitionEvent, QueueLimits, RetryPolicy, StagingKey, WaveEvent, WaveGroup, WaveKind,
+    WaveMessage, collect,
+};
 use bytes::Bytes;
 use futures::StreamExt;
+use proto_json::waveform::{PARTITIONS, StreamId};
 use proto_json::{BlobHash, Mrn, Queue, UploadId};
-use testkit::NatsServer;
+use testkit::{NatsServer, cpu_seconds};
 
 const RUN: Duration = Duration::from_secs(3);
 const FILE: usize = 25_000;
@@ -136,17 +140,95 @@ async fn run_consumer(peer: BusPorts, file: Option<BlobHash>) {
     each.await;
 }
 
+/// Patients, frames per second of each, and the size of a frame: three leads at 250 Hz and pleth at 125 Hz for 200 ms.
+const PATIENTS: u64 = 64;
+const FRAMES_PER_S: u32 = 5;
+const FRAME: usize = 450;
+const LIVE_RUN: Duration = Duration::from_secs(20);
+
+/// Live waveforms of [`PATIENTS`] at their rate, with both groups of consumers and one screen. Prints the latency, and the
+/// processor time of this process and of the broker.
+async fn run_waves(peer: BusPorts, broker: Option<u32>) {
+    let now_us = |since: Instant| i64::try_from(since.elapsed().as_micros()).unwrap_or(i64::MAX);
+    let started = Instant::now();
+    let mut consumers = tokio::task::JoinSet::new();
+    for (group, partition) in
+        WaveGroup::ALL.into_iter().flat_map(|group| (0..PARTITIONS).map(move |p| (group, p)))
+    {
+        let mut events = peer.waves.consume_waves(group, partition, 256).await.unwrap();
+        consumers.spawn(async move {
+            while let Some(event) = events.next().await {
+                if let PartitionEvent::Delivery(delivery) = event
+                    && (delivery.message.sequence % 5 == 0 || delivery.pending == 0)
+                {
+                    delivery.ack_through().await.unwrap();
+                }
+            }
+        });
+    }
+    let mut live = peer.waves.subscribe_waves(None).await.unwrap();
+    let screen = tokio::spawn(async move {
+        let mut delays = Vec::new();
+        while let Some(WaveEvent::Message(message)) = live.next().await {
+            delays.push(now_us(started) - message.time_us);
+            if delays.len() as u64 == PATIENTS * u64::from(FRAMES_PER_S) * LIVE_RUN.as_secs() {
+                break;
+            }
+        }
+        delays
+    });
+    let cpu = |pid: u32| cpu_seconds(pid).unwrap_or(0.0);
+    let (own, of_broker) = (cpu(std::process::id()), broker.map_or(0.0, cpu));
+    let begin = tokio::time::Instant::now();
+    let mut senders = tokio::task::JoinSet::new();
+    for patient in 0..PATIENTS {
+        let waves = std::sync::Arc::clone(&peer.waves);
+        senders.spawn(async move {
+            let (mrn, stream) = (Mrn::new(patient).expect("in range"), StreamId::generate());
+            let offset = Duration::from_micros(patient * 200_000 / PATIENTS);
+            for number in 0..FRAMES_PER_S * LIVE_RUN.as_secs() as u32 {
+                tokio::time::sleep_until(begin + offset + Duration::from_secs(1) / FRAMES_PER_S * number)
+                    .await;
+                let payload = Bytes::from(vec![number as u8; FRAME]);
+                let (sequence, time_us) = (u64::from(number), now_us(started));
+                let kind = WaveKind::Frame;
+                waves.append(WaveMessage { mrn, stream, kind, sequence, time_us, payload }).await.unwrap();
+            }
+        });
+    }
+    while senders.join_next().await.is_some() {}
+    let mut delays = screen.await.unwrap();
+    delays.sort_unstable();
+    let at = |part: f64| delays[((delays.len() - 1) as f64 * part) as usize] as f64 / 1e3;
+    let percent = |used: f64| 100.0 * used / begin.elapsed().as_secs_f64();
+    println!(
+        "  {PATIENTS} patients, {FRAMES_PER_S} frames/s: screen p50 {:.2} ms, p99 {:.2} ms; {:.1} % of a core here, {:.1} % in the broker",
+        at(0.5),
+        at(0.99),
+        percent(cpu(std::process::id()) - own),
+        percent(broker.map_or(0.0, cpu) - of_broker),
+    );
+    consumers.abort_all();
+}
+
 #[tokio::main]
 async fn main() {
+    let waves_alone = std::env::args().any(|arg| arg == "waves");
     let limits = QueueLimits { max_staged_bytes: 4 << 30, ..QueueLimits::default() };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bus.sqlite");
     let bus = LocalBus::open(&path, RetryPolicy::default(), limits.clone()).unwrap();
     println!("local");
-    run_all(BusPorts::of(&bus)).await;
+    if !waves_alone {
+        run_all(BusPorts::of(&bus)).await;
+    }
+    run_waves(BusPorts::of(&bus), None).await;
 
     let server = NatsServer::start();
     let bus = NatsBus::connect(NatsConfig { limits, ..NatsConfig::new([server.url()]) }).await.unwrap();
     println!("nats");
-    run_all(BusPorts::of(&bus)).await;
+    if !waves_alone {
+        run_all(BusPorts::of(&bus)).await;
+    }
+    run_waves(BusPorts::of(&bus), Some(server.pid())).await;
 }

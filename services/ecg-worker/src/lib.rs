@@ -6,6 +6,7 @@
 
 mod analysis;
 mod job;
+mod live;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use runtime::{Metrics, Shutdown, StartError, trace};
 use tracing::Instrument;
 
 pub use analysis::{AnalysisError, Picture, analyze};
+pub use live::run_live;
 
 /// Settings of the worker.
 #[derive(Debug, Clone, clap::Args)]

@@ -10,7 +10,7 @@ use http_server::admin;
 use runtime::health::{Check, Health};
 use runtime::{LogArgs, NatsArgs, Shutdown, StartError};
 
-/// Analyses and draws raw ECGs. Any number of workers can share the queue.
+/// Analyses and draws raw ECGs, and analyses live ones. Any number of workers can share the work.
 #[derive(Debug, Parser)]
 #[command(name = "bedside-ecg-worker", version)]
 struct Program {
@@ -47,8 +47,9 @@ async fn run(program: Program) -> Result<(), StartError> {
         let Some(nats) = runtime::connect_nats(nats, &shutdown).await? else { return Ok(()) };
         let queue: Arc<dyn WorkQueue> = nats.clone();
         health.begin_service(vec![Check::bus(&queue)]);
-        let ports = ecg_worker::Ports { queue, staging: nats };
-        ecg_worker::run(config, ports, shutdown.clone()).await
+        let ports = ecg_worker::Ports { queue, staging: nats.clone() };
+        let live = ecg_worker::run_live(nats, shutdown.clone());
+        tokio::try_join!(ecg_worker::run(config, ports, shutdown.clone()), live).map(|_| ())
     };
     admin::serve_during(work, "ecg-worker", listener, health.clone(), &shutdown).await
 }

@@ -91,7 +91,11 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
     let listener = http_server::bind(gateway.listen).await?;
     let address = listener.local_addr().map_err(StartError::failed)?;
 
-    let limits = QueueLimits { max_messages: max_queued, max_staged_bytes: max_staged.0 };
+    let limits = QueueLimits {
+        max_messages: max_queued,
+        max_staged_bytes: max_staged.0,
+        ..QueueLimits::default()
+    };
     // The patients are created first: `data_dir::open` rejects a directory with queues and without patients.
     let store = SqliteStore::open(&data.join(data_dir::PATIENTS)).map_err(|error| {
         StartError::failed(format!("the patients in {} cannot be opened: {error}", data.display()))
@@ -112,6 +116,7 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
     let ingest = tokio::spawn(ingest::run(ingest, ingest_ports, behind_gateway.clone()));
     let worker_ports = ecg_worker::Ports { queue: bus.queue.clone(), staging: bus.staging.clone() };
     let worker = tokio::spawn(ecg_worker::run(worker, worker_ports, behind_gateway.clone()));
+    let live = tokio::spawn(ecg_worker::run_live(bus.waves.clone(), behind_gateway.clone()));
     if let Some(scenario) = scenario {
         let settings = client::Settings::new(format!("http://{address}"));
         let gateway = client::Gateway::new(&settings).map_err(StartError::failed)?;
@@ -129,11 +134,12 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
         Check::store(&query_ports.patients),
         Check::task("ingest", ingest.abort_handle()),
         Check::task("ecg-worker", worker.abort_handle()),
+        Check::task("live-analysis", live.abort_handle()),
     ];
     let reads = gateway::Reads::InProcess(query::router(query_ports));
     let served = gateway::run_on(listener, gateway, gateway::Ports { bus, reads, checks }, shutdown).await;
     behind_gateway.begin();
-    for part in [ingest, worker] {
+    for part in [ingest, worker, live] {
         part.await.map_err(StartError::failed)??;
     }
     served

@@ -16,6 +16,7 @@ pub use indices::Indices;
 
 use crate::analysis::{Quality, QualitySegment};
 use crate::detect::{Detection, supported_rate};
+use crate::pacing;
 
 /// Length of the segments that receive a quality.
 const SEGMENT_S: f64 = 10.0;
@@ -23,6 +24,7 @@ const SEGMENT_S: f64 = 10.0;
 const MIN_SEGMENT_S: f64 = 3.0;
 
 const FLAT: &str = "The signal is a flat line.";
+const DISSOCIATED: &str = "Pacemaker pulses are not followed by beats at a constant delay.";
 /// A larger share of flat signal is a lead that is off; the flattest 10 s of MIT-BIH have 0.6.
 const MAX_FLAT: f64 = 0.9;
 /// 18 bpm: fewer beats are not a rhythm.
@@ -60,6 +62,32 @@ const MAX_CLIPPED: f64 = 0.01;
 #[must_use]
 pub fn indices(samples: &[f32], rate: f64, beats: &[Detection]) -> Indices {
     Indices::new(samples, rate, 0, beats)
+}
+
+/// Quality of the latest seconds of a live signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowQuality {
+    /// The quality, by the rules for a segment of a strip.
+    pub quality: Quality,
+    /// One sentence, present if the quality is not good.
+    pub reason: Option<&'static str>,
+    /// Whether the window has the minimum evidence of a strip. A window without it supports a heart rate only if an
+    /// earlier window of the same part had it.
+    pub has_evidence: bool,
+}
+
+/// Quality of `samples` in millivolts, a continuous part of about 10 s of one lead with `rate` samples per second. `beats`
+/// and `pulses` are those that [`crate::Stream`] found in it, counted from the first sample.
+#[must_use]
+pub fn window(samples: &[f32], rate: f64, beats: &[Detection], pulses: &[usize]) -> WindowQuality {
+    let cleaned = (!pulses.is_empty()).then(|| pacing::remove(samples, rate));
+    let found = Indices::new(cleaned.as_deref().unwrap_or(samples), supported_rate(rate), 0, beats);
+    let (mut quality, mut reason) = classify(&found);
+    let has_evidence = quality > Quality::Unusable && evidence::log_odds(&found) >= MIN_STRIP_LOG_ODDS;
+    if quality == Quality::Good && pacing::dissociated(pulses, beats, rate) {
+        (quality, reason) = (Quality::Poor, Some(DISSOCIATED));
+    }
+    WindowQuality { quality, reason, has_evidence }
 }
 
 /// Appends the quality of the segments of a continuous signal that starts at `start_s`. Returns whether one
@@ -108,7 +136,7 @@ pub(crate) fn lead_off(start_s: f64, end_s: f64, out: &mut Vec<QualitySegment>) 
 pub(crate) fn dissociated(segments: &mut [QualitySegment]) {
     for segment in segments.iter_mut().filter(|segment| segment.quality == Quality::Good) {
         segment.quality = Quality::Poor;
-        segment.reason = Some("Pacemaker pulses are not followed by beats at a constant delay.".to_owned());
+        segment.reason = Some(DISSOCIATED.to_owned());
     }
 }
 

@@ -1,0 +1,397 @@
+//! The ECG of one waveform stream: detector, quality, heart rate and rhythm.
+//!
+//! All ECG leads with the most common sample rate of the stream are analysed together. A heart rate needs the same
+//! evidence as that of a strip: the latest 10 s of one lead are judged by the rules for a segment of a strip, and a lead that is off or
+//! whose signal is unusable gives no rate. Beats on both sides of a gap of half a second or more form no interval.
+//!
+//! Invariants: memory is bounded. Samples are processed in the order of their indices; samples that arrive late are ignored.
+//! The result depends on the samples alone, not on how they are divided into frames, except that it is determined when the
+//! frame with the last sample of a second has arrived.
+
+use std::collections::VecDeque;
+
+use ecg::stream::EventKind;
+use ecg::{Detection, Quality, Stream, Strip};
+use proto_json::waveform::{Channel, Frame, MISSING_SAMPLE, SampleRate};
+
+/// Leads that are analysed. A recording of more ECG leads uses the first ones.
+const MAX_LEADS: usize = 12;
+/// A gap up to this length is filled with missing samples; after a longer one, the detector starts again.
+const MAX_GAP_US: i64 = 5_000_000;
+/// A larger difference between the time of a frame and the time that follows from the samples before it is a jump of the
+/// clock: the detector starts again.
+const MAX_DRIFT_US: i64 = 200_000;
+/// Signal that is kept for the rhythm, and for the quality.
+const RHYTHM_S: f64 = 30.0;
+const QUALITY_S: f64 = 10.0;
+/// A shorter signal has no quality, and a shorter one no rhythm.
+const MIN_QUALITY_S: f64 = 3.0;
+const MIN_RHYTHM_S: f64 = 10.0;
+/// The evidence of a part of the signal holds for this long.
+const EVIDENCE_S: f64 = 30.0;
+/// The heart rate is the mean over this many of the latest intervals, at least this many, within [`QUALITY_S`].
+const MAX_INTERVALS: usize = 8;
+const MIN_INTERVALS: usize = 3;
+/// Without a beat for this long, and for twice the longest interval before, there is no heart rate.
+const MAX_OPEN_S: f64 = 3.0;
+/// An interval longer than this is a pause. As in the findings of strips.
+const PAUSE_S: f64 = 2.0;
+/// Interval of the rhythm, in seconds; it costs more than everything else.
+const RHYTHM_INTERVAL: u64 = 5;
+/// A finding of the rhythm that ended before this much of the signal is not current.
+const CURRENT_S: f64 = 10.0;
+
+/// Codes of findings in the order in which they are shown: what requires attention first.
+const BY_IMPORTANCE: [&str; 10] = [
+    "run",
+    "atrial_fibrillation",
+    "bigeminy",
+    "trigeminy",
+    "couplet",
+    "pause",
+    "paced",
+    "sinus_tachycardia",
+    "sinus_bradycardia",
+    "sinus_rhythm",
+];
+
+/// State of the ECG at a second.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct EcgState {
+    /// Heart rate in beats per minute. `None` if the signal does not support one.
+    pub(super) bpm: Option<f64>,
+    pub(super) quality: Quality,
+    /// Code of a finding.
+    pub(super) rhythm: Option<&'static str>,
+}
+
+/// The ECG of one stream.
+#[derive(Debug)]
+pub(super) struct LiveEcg {
+    channels: Vec<u16>,
+    /// Factor and offset from a sample to millivolts, of each lead.
+    scales: Vec<(f64, f64)>,
+    rate: SampleRate,
+    rate_hz: f64,
+    detector: Stream,
+    leads: Vec<Lead>,
+    /// Sample index of the first frame of the detector.
+    base: u64,
+    /// Index after the last sample. `None` before the first frame.
+    next: Option<u64>,
+    /// A sample index and its server time in microseconds.
+    anchor: (u64, i64),
+    /// The lead that gave the last state.
+    current: usize,
+    rhythm: Option<&'static str>,
+    /// Number of states that were determined.
+    states: u64,
+    buffer: Vec<f32>,
+}
+
+#[derive(Debug, Default)]
+struct Lead {
+    label: String,
+    /// First frame of the part that is being recorded. `None` if the lead is off.
+    part: Option<u64>,
+    /// Beats and pulses of the part that are in the kept signal, by their frames.
+    beats: VecDeque<Detection>,
+    pulses: VecDeque<u64>,
+    /// The last samples, in millivolts; the last value is repeated for missing ones.
+    samples: VecDeque<f32>,
+    last: f32,
+    /// Missing samples at the end.
+    missing: usize,
+    /// The device reports that the lead is off.
+    is_off: bool,
+    /// Last frame of a window with the minimum evidence, in this part.
+    evidence: Option<u64>,
+}
+
+impl Lead {
+    fn restart(&mut self) {
+        *self = Lead { label: std::mem::take(&mut self.label), is_off: self.is_off, ..Lead::default() };
+    }
+
+    fn end_part(&mut self) {
+        self.part = None;
+        self.evidence = None;
+        self.beats.clear();
+        self.pulses.clear();
+    }
+}
+
+/// Millivolts per unit; `None` for units that are no voltage.
+fn millivolts(unit: &str) -> Option<f64> {
+    match unit {
+        "V" => Some(1_000.0),
+        "mV" => Some(1.0),
+        "uV" => Some(0.001),
+        "nV" => Some(0.000_001),
+        _ => None,
+    }
+}
+
+impl LiveEcg {
+    /// The ECG of a stream with these channels; `None` if it has none.
+    pub(super) fn new(channels: &[Channel]) -> Option<Self> {
+        let leads: Vec<(u16, &Channel, f64)> = (0..)
+            .zip(channels)
+            .filter(|(_, channel)| channel.is_ecg())
+            .filter_map(|(index, channel)| Some((index, channel, millivolts(&channel.unit)?)))
+            .collect();
+        let same_rate =
+            |rate: SampleRate| leads.iter().filter(|(_, channel, _)| channel.rate == rate).count();
+        // The first of equals.
+        let rate =
+            leads.iter().map(|(_, channel, _)| channel.rate).rev().max_by_key(|rate| same_rate(*rate))?;
+        let leads: Vec<_> =
+            leads.into_iter().filter(|(_, channel, _)| channel.rate == rate).take(MAX_LEADS).collect();
+        Some(LiveEcg {
+            channels: leads.iter().map(|(index, ..)| *index).collect(),
+            scales: leads
+                .iter()
+                .map(|(_, channel, unit)| (channel.scale * unit, channel.offset * unit))
+                .collect(),
+            rate,
+            rate_hz: rate.hz(),
+            detector: Stream::new(rate.hz(), leads.len()),
+            leads: leads
+                .iter()
+                .map(|(_, channel, _)| Lead { label: channel.label.clone(), ..Lead::default() })
+                .collect(),
+            base: 0,
+            next: None,
+            anchor: (0, 0),
+            current: 0,
+            rhythm: None,
+            states: 0,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Server time after the last sample, in microseconds. `None` before the first one.
+    pub(super) fn until_us(&self) -> Option<i64> {
+        self.next.map(|next| self.time_us(next))
+    }
+
+    fn time_us(&self, index: u64) -> i64 {
+        let (anchor, time_us) = self.anchor;
+        time_us + self.rate.micros(index) - self.rate.micros(anchor)
+    }
+
+    /// Processes a frame whose first sample has this server time.
+    pub(super) fn push(&mut self, frame: &Frame, time_us: i64, channels: &[Channel]) {
+        let timed: Vec<_> = frame
+            .timed_segments(time_us, channels)
+            .filter_map(|(time_us, segment)| {
+                let lead = self.channels.iter().position(|channel| *channel == segment.channel)?;
+                Some((lead, time_us, segment))
+            })
+            .collect();
+        let Some((_, first_us, first)) = timed.iter().min_by_key(|(_, _, segment)| segment.first) else {
+            return;
+        };
+        let (start, start_us) = (first.first, *first_us);
+        let end = timed.iter().map(|(_, _, segment)| segment.end()).max().unwrap_or(start);
+        let mut from = start;
+        match self.next {
+            Some(next) if end <= next => return,
+            Some(next) => {
+                let drift = start_us - self.time_us(start);
+                let gap_us = self.rate.micros(start.saturating_sub(next));
+                if drift.abs() > MAX_DRIFT_US || gap_us > MAX_GAP_US {
+                    self.restart(start);
+                } else {
+                    from = next;
+                }
+            }
+            None => self.restart(start),
+        }
+        self.anchor = (start, start_us);
+        let count = self.leads.len();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        buffer.resize((end - from) as usize * count, f32::NAN);
+        for (lead, _, segment) in &timed {
+            self.leads[*lead].is_off = segment.lead_off;
+            if segment.lead_off {
+                continue;
+            }
+            let (scale, offset) = self.scales[*lead];
+            for (index, sample) in (segment.first..).zip(&segment.samples) {
+                if index >= from && *sample != MISSING_SAMPLE {
+                    let value = f64::from(*sample) * scale + offset;
+                    buffer[(index - from) as usize * count + lead] = value as f32;
+                }
+            }
+        }
+        self.detect(&buffer);
+        self.buffer = buffer;
+        self.next = Some(end);
+    }
+
+    fn restart(&mut self, start: u64) {
+        self.detector = Stream::new(self.rate_hz, self.leads.len());
+        self.base = start;
+        self.rhythm = None;
+        self.leads.iter_mut().for_each(Lead::restart);
+    }
+
+    /// Passes complete frames to the detector and keeps what the states need.
+    fn detect(&mut self, samples: &[f32]) {
+        let kept = (RHYTHM_S * self.rate_hz) as usize;
+        let count = self.leads.len();
+        for event in self.detector.push(samples) {
+            let lead = &mut self.leads[event.lead];
+            match event.kind {
+                EventKind::Started { frame } => {
+                    lead.end_part();
+                    lead.part = Some(frame);
+                }
+                EventKind::Ended { .. } => lead.end_part(),
+                EventKind::Provisional(beat) | EventKind::Final(beat) => {
+                    let place = lead.beats.partition_point(|earlier| earlier.sample < beat.sample);
+                    match lead.beats.get_mut(place) {
+                        Some(known) if known.sample == beat.sample => *known = beat,
+                        _ => lead.beats.insert(place, beat),
+                    }
+                }
+                EventKind::Retracted { frame } => lead.beats.retain(|beat| beat.sample != frame),
+                EventKind::Pulse { frame } => lead.pulses.push_back(frame),
+                _ => {}
+            }
+        }
+        let end = self.detector.frames();
+        for (index, lead) in self.leads.iter_mut().enumerate() {
+            for sample in samples.iter().skip(index).step_by(count) {
+                if sample.is_finite() {
+                    lead.last = *sample;
+                    lead.missing = 0;
+                } else {
+                    lead.missing += 1;
+                }
+                lead.samples.push_back(lead.last);
+            }
+            lead.samples.drain(..lead.samples.len().saturating_sub(kept));
+            let oldest = end - lead.samples.len() as u64;
+            while lead.beats.front().is_some_and(|beat| beat.sample < oldest) {
+                lead.beats.pop_front();
+            }
+            while lead.pulses.front().is_some_and(|pulse| *pulse < oldest) {
+                lead.pulses.pop_front();
+            }
+        }
+    }
+
+    /// Labels of leads that are off: reported by the device, or a flat or saturated line.
+    pub(super) fn leads_off(&self) -> impl Iterator<Item = &str> {
+        let is_off = |lead: &&Lead| {
+            lead.is_off || (lead.part.is_none() && lead.missing == 0 && !lead.samples.is_empty())
+        };
+        self.leads.iter().filter(is_off).map(|lead| lead.label.as_str())
+    }
+
+    /// Determines the state after the last sample. `saves_time` skips the rhythm; it keeps its last value.
+    pub(super) fn state(&mut self, saves_time: bool) -> EcgState {
+        self.states += 1;
+        let mut best = self.judge(self.current);
+        if best.quality < Quality::Good {
+            for lead in (0..self.leads.len()).filter(|lead| *lead != self.current) {
+                let other = self.judge(lead);
+                if (other.quality, other.bpm.is_some()) > (best.quality, best.bpm.is_some()) {
+                    best = other;
+                }
+            }
+        }
+        if best.lead != self.current {
+            self.current = best.lead;
+            self.rhythm = None;
+        }
+        if best.quality == Quality::Unusable {
+            self.rhythm = None;
+        } else if !saves_time && self.states.is_multiple_of(RHYTHM_INTERVAL) {
+            self.rhythm = self.find_rhythm();
+        }
+        let rhythm = if best.is_pause { Some("pause") } else { self.rhythm };
+        EcgState { bpm: best.bpm, quality: best.quality, rhythm }
+    }
+
+    /// Judges the latest seconds of a lead.
+    fn judge(&mut self, index: usize) -> Judgement {
+        let nothing = Judgement { lead: index, quality: Quality::Unusable, bpm: None, is_pause: false };
+        let (rate, end) = (self.rate_hz, self.detector.frames());
+        let Some(lead) = self.leads.get_mut(index) else { return nothing };
+        let Some(part) = lead.part.filter(|_| !lead.is_off) else { return nothing };
+        let length = (end.saturating_sub(part)).min((QUALITY_S * rate) as u64).min(lead.samples.len() as u64);
+        if (length as f64) < MIN_QUALITY_S * rate {
+            return nothing;
+        }
+        let start = end - length;
+        let samples: Vec<f32> = lead.samples.range(lead.samples.len() - length as usize..).copied().collect();
+        let first = lead.beats.partition_point(|beat| beat.sample < start);
+        let beats: Vec<Detection> = lead
+            .beats
+            .range(first..)
+            .map(|beat| Detection { sample: beat.sample - start, ..*beat })
+            .collect();
+        let pulses: Vec<usize> = lead
+            .pulses
+            .iter()
+            .filter(|pulse| **pulse >= start)
+            .map(|pulse| (pulse - start) as usize)
+            .collect();
+        let window = ecg::quality::window(&samples, rate, &beats, &pulses);
+        if window.has_evidence {
+            lead.evidence = Some(end);
+        }
+        let has_evidence = lead.evidence.is_some_and(|evidence| (end - evidence) as f64 <= EVIDENCE_S * rate);
+        if window.quality == Quality::Unusable || !has_evidence {
+            return nothing;
+        }
+        let intervals: Vec<f64> = beats
+            .windows(2)
+            .rev()
+            .take(MAX_INTERVALS)
+            .map(|pair| (pair[1].sample - pair[0].sample) as f64 / rate)
+            .collect();
+        let last = beats.last().map_or(0, |beat| beat.sample);
+        // A beat that has just happened is reported a little later.
+        let open_s = (length - last) as f64 / rate - Stream::PROVISIONAL_DELAY_S;
+        let longest = intervals.iter().copied().fold(0.0, f64::max);
+        let has_stopped = open_s > MAX_OPEN_S.max(2.0 * longest);
+        let mean = intervals.iter().sum::<f64>() / intervals.len().max(1) as f64;
+        let bpm = (intervals.len() >= MIN_INTERVALS && !has_stopped).then(|| 60.0 / mean);
+        let is_pause =
+            open_s > PAUSE_S.max(1.5 * longest) || intervals.first().is_some_and(|rr| *rr > PAUSE_S);
+        Judgement { lead: index, quality: window.quality, bpm, is_pause }
+    }
+
+    /// The most important finding of the latest seconds of the current lead.
+    fn find_rhythm(&self) -> Option<&'static str> {
+        let lead = &self.leads[self.current];
+        let length = (self.detector.frames() - lead.part?).min(lead.samples.len() as u64) as usize;
+        let length_s = length as f64 / self.rate_hz;
+        if length_s < MIN_RHYTHM_S {
+            return None;
+        }
+        let samples = lead.samples.range(lead.samples.len() - length..).copied().collect();
+        let strip = Strip::from_samples(self.rate_hz, samples);
+        let analysis = ecg::analyze(&strip);
+        let waves = ecg::waves::delineate(&strip, &analysis.beats);
+        let types = ecg::beat_types::classify(&strip, &analysis, &waves);
+        let findings = ecg::rhythm::findings(&strip, &analysis, &waves, &types);
+        let is_current = |code: &&&str| {
+            findings.iter().any(|finding| finding.code == **code && finding.end_s >= length_s - CURRENT_S)
+        };
+        BY_IMPORTANCE.iter().find(is_current).copied()
+    }
+}
+
+/// Judgement of a lead.
+struct Judgement {
+    lead: usize,
+    quality: Quality,
+    bpm: Option<f64>,
+    is_pause: bool,
+}
