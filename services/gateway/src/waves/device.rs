@@ -39,8 +39,6 @@ use crate::waves::registry::{Claim, NotClaimed, Progress};
 use crate::waves::socket::{self, End, Incoming, Socket};
 use crate::waves::{identity, now_us};
 
-/// Time in which the first message must arrive.
-const OPEN: Duration = Duration::from_secs(10);
 /// Interval at which the description is repeated.
 const DESCRIBE: Duration = Duration::from_secs(10);
 /// Time that appended messages have to become durable before the connection is closed.
@@ -150,9 +148,12 @@ struct Session {
 impl Session {
     /// Reads the first message, and makes the stream ready for frames.
     async fn open(app: &Arc<App>, mrn: Mrn, socket: &mut Socket) -> Result<Session, End> {
-        let deadline = Instant::now() + OPEN;
+        let idle = app.config.device_idle;
+        let deadline = Instant::now() + idle;
         let text = loop {
-            let silent = || End::because(close::SILENT, "the message `open` did not arrive within 10 s");
+            let seconds = idle.as_secs_f64();
+            let silent =
+                || End::because(close::SILENT, format!("the message `open` did not arrive within {seconds} s"));
             match tokio::time::timeout_at(deadline, socket.receive()).await.map_err(|_| silent())?? {
                 Incoming::Text(text) => break text,
                 Incoming::Binary(_) => {
@@ -211,6 +212,7 @@ impl Session {
         let (_, durable) = session.appends.next().await.unwrap_or((None, Ok(())));
         durable.map_err(|error| unavailable(&error))?;
         session.claim.open(session.description.clone());
+        app.waves.hub.announce(session.description.clone());
         let opened = DeviceReply::Opened {
             stream,
             next_sequence: session.progress.durable,

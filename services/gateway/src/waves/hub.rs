@@ -113,6 +113,14 @@ impl Hub {
         Hub { log, registry, feeds: Mutex::default() }
     }
 
+    /// Makes a stream known that was opened at this gateway, before its description arrives from the broker.
+    pub(super) fn announce(&self, description: Arc<StreamDescription>) {
+        let feed = self.feeds.lock().get(&description.mrn).and_then(Weak::upgrade);
+        if let Some(feed) = feed {
+            feed.state.lock().describe(description);
+        }
+    }
+
     /// Subscribes to a patient. Returns the feed, which must be kept, what is known already, and what follows.
     pub(super) fn subscribe(&self, mrn: Mrn) -> (Arc<Feed>, Vec<Item>, broadcast::Receiver<Item>) {
         let mut feeds = self.feeds.lock();

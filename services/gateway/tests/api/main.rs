@@ -11,6 +11,8 @@ mod dead_letters;
 mod document;
 mod events;
 mod fixture;
+mod live;
 mod names;
 mod reads;
 mod uploads;
+mod waveforms;
