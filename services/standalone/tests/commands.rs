@@ -559,7 +559,10 @@ fn revoked_and_rotated_tokens_are_rejected() {
 
 /// The next line of the example device that contains this text.
 fn line_with(lines: &mut impl Iterator<Item = std::io::Result<String>>, text: &str) -> String {
-    lines.map(Result::unwrap).find(|line| line.contains(text)).unwrap_or_else(|| panic!("no line with {text:?}"))
+    lines
+        .map(Result::unwrap)
+        .find(|line| line.contains(text))
+        .unwrap_or_else(|| panic!("no line with {text:?}"))
 }
 
 #[test]
@@ -569,11 +572,8 @@ fn example_device_streams_and_resumes_after_the_server_was_killed() {
     let data = tempfile::tempdir().unwrap();
     let killed = Bedside::start_on(data.path(), &[]);
     let address = killed.program.address.strip_prefix("http://").unwrap().to_owned();
-    let mut device = Command::new("python3")
-        .args([script, &address, "7", "25"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut device =
+        Command::new("python3").args([script, &address, "7", "25"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(device.stdout.take().unwrap()).lines();
     let opened = line_with(&mut lines, "opened");
     let stream = opened.strip_suffix(" 0").expect("a new stream starts at 0");

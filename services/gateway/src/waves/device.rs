@@ -35,7 +35,7 @@ use crate::events::{Access, revoked};
 use crate::http::params::PathMrn;
 use crate::waves::clock::{DeviceClock, Jump};
 use crate::waves::pace::Pace;
-use crate::waves::registry::{Claim, NotClaimed, Progress};
+use crate::waves::registry::{Claim, NotClaimed, Progress, RecentFrame};
 use crate::waves::socket::{self, End, Incoming, Socket};
 use crate::waves::{identity, now_us};
 
@@ -152,8 +152,9 @@ impl Session {
         let deadline = Instant::now() + idle;
         let text = loop {
             let seconds = idle.as_secs_f64();
-            let silent =
-                || End::because(close::SILENT, format!("the message `open` did not arrive within {seconds} s"));
+            let silent = || {
+                End::because(close::SILENT, format!("the message `open` did not arrive within {seconds} s"))
+            };
             match tokio::time::timeout_at(deadline, socket.receive()).await.map_err(|_| silent())?? {
                 Incoming::Text(text) => break text,
                 Incoming::Binary(_) => {
@@ -298,6 +299,7 @@ impl Session {
         metrics::counter!("bedside_gateway_wave_frames_total").increment(1);
         metrics::counter!("bedside_gateway_wave_bytes_total").increment(bytes.len() as u64);
         self.pace.count(Duration::from_micros(u64::try_from(length_us).unwrap_or(0)));
+        self.claim.keep(RecentFrame { sequence: frame.sequence, time_us, bytes: bytes.clone() });
         self.append(WaveKind::Frame, time_us, bytes).await;
         Ok(())
     }

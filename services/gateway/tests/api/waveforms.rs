@@ -411,14 +411,18 @@ async fn decreasing_indices_are_rejected() {
 #[tokio::test]
 async fn duplicate_frames_are_rejected() {
     let api = Api::open().await;
-    Simulated::of(&api, 7).await.send_bad(4400, "received already; 1 is next", |frame| frame.sequence = 0).await;
+    Simulated::of(&api, 7)
+        .await
+        .send_bad(4400, "received already; 1 is next", |frame| frame.sequence = 0)
+        .await;
 }
 
 #[tokio::test]
 async fn frames_of_another_stream_are_rejected() {
     let api = Api::open().await;
     let (one, other) = (Simulated::of(&api, 7).await, Simulated::of(&api, 8).await);
-    one.send_bad(4400, "no channel 3; a frame of another stream", |frame| frame.segments[0].channel = 3).await;
+    one.send_bad(4400, "no channel 3; a frame of another stream", |frame| frame.segments[0].channel = 3)
+        .await;
     other.send_bad(4400, "not contiguous; 1 is next", |frame| frame.sequence = 700).await;
 }
 
@@ -591,7 +595,8 @@ async fn streams_beyond_the_limits_are_rejected() {
     let limits = Limits { max_device_streams: 1, ..Limits::default() };
     let api = Start { config: Config { limits, ..Config::default() }, ..Start::default() }.start().await;
     let _first = Simulated::of(&api, 7).await;
-    let (status, body) = Connection::open(api.address, "/api/v1/patients/8/waveforms", "").await.err().unwrap();
+    let (status, body) =
+        Connection::open(api.address, "/api/v1/patients/8/waveforms", "").await.err().unwrap();
     assert_eq!(status, 503);
     assert!(body.contains("waveform streams"), "{body}");
 
@@ -606,9 +611,7 @@ async fn streams_beyond_the_limits_are_rejected() {
 async fn only_devices_stream_and_a_revoked_token_ends_the_stream() {
     let (api, file) = with_tokens().await;
     let path = "/api/v1/patients/7/waveforms";
-    for (token, status) in
-        [("", 401), ("wrong", 401), ("bed-secret", 403), ("station-secret", 403)]
-    {
+    for (token, status) in [("", 401), ("wrong", 401), ("bed-secret", 403), ("station-secret", 403)] {
         let (found, body) = Connection::open(api.address, path, token).await.err().unwrap();
         assert_eq!(found, status, "{token}: {body}");
     }
