@@ -250,14 +250,19 @@ impl Session {
                     return Ok(End::because(close::CONFLICT, "the same device has opened another connection"));
                 }
                 Some(first) = self.appends.next() => {
+                    let before = self.in_flight;
                     self.settle(first)?;
                     while let Some(Some(more)) = self.appends.next().now_or_never() {
                         self.settle(more)?;
                     }
+                    if self.in_flight < before {
+                        // A device that waits for the acknowledgement is not silent.
+                        silent_at = Instant::now() + idle;
+                    }
                     self.acknowledge(socket).await?;
                 }
                 _ = describe.tick(), if !self.ended => self.append_description().await,
-                () = tokio::time::sleep_until(silent_at), if !self.ended => {
+                () = tokio::time::sleep_until(silent_at), if !self.ended && self.in_flight == 0 => {
                     let reason = format!("no frame or numerics within {} s", idle.as_secs_f64());
                     return Ok(End::because(close::SILENT, reason));
                 }
@@ -287,8 +292,7 @@ impl Session {
             error => End::malformed(error),
         })?;
         self.check_sequence(frame.sequence)?;
-        let channels = self.description.channels.clone();
-        let (start_us, length_us) = self.check_indices(&frame, &channels)?;
+        let (start_us, length_us) = self.check_indices(&frame, &self.description.channels)?;
         let (time_us, jump) = self.clock.time_of_frame(frame.device_time_us, start_us, length_us, now_us());
         if let Some(jump) = jump {
             self.notice(jump, socket).await?;

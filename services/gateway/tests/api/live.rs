@@ -190,12 +190,12 @@ async fn slow_screen_loses_waveforms_and_is_notified_which() {
     let channels = (0..4).map(|number| channel(&number.to_string(), RATE)).collect();
     let mut device = Simulated::with(&api, 7, channels).await;
     let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.set_recv_buffer_size(65_536).unwrap();
     let stream = socket.connect(api.address).await.unwrap();
     let mut screen = Screen(Connection::over(stream, api.address, "/api/v1/live", "").await.unwrap());
     screen.subscribe(7, LiveMode::Full).await;
     screen.stream().await;
-    const FRAMES: u64 = 400;
+    const FRAMES: u64 = 260;
     let samples = u64::from(RATE) / 2;
     for sequence in 0..FRAMES {
         let segment = |channel| Segment {
@@ -208,7 +208,9 @@ async fn slow_screen_loses_waveforms_and_is_notified_which() {
         device
             .send(&Frame { sequence, device_time_us: sequence as i64 * 500_000 - 400_000_000, segments })
             .await;
-        device.acknowledged().await;
+        if sequence % 16 == 15 || sequence == FRAMES - 1 {
+            device.acknowledged().await;
+        }
     }
     let (mut times, mut lost) = (Vec::new(), Vec::new());
     loop {
@@ -249,7 +251,7 @@ async fn invalid_requests_are_answered_and_the_connection_continues() {
     let mut screen = Screen::open(&api).await;
     for (request, about) in [
         ("{", "EOF"),
-        (r#"{"type":"subscribe","mrn":"*","mode":"full"}"#, "mrn"),
+        (r#"{"type":"subscribe","mrn":"*","mode":"full"}"#, "invalid type"),
         (r#"{"type":"subscribe","mrn":-1,"mode":"full"}"#, "-1"),
         (r#"{"type":"subscribe","mrn":9007199254740992,"mode":"full"}"#, "medical record number"),
         (r#"{"type":"subscribe","mrn":7,"mode":"half"}"#, "half"),
@@ -257,7 +259,7 @@ async fn invalid_requests_are_answered_and_the_connection_continues() {
     ] {
         screen.0.send(request).await;
         let LiveMessage::Rejected { message } = screen.text().await else { panic!("{request}") };
-        assert!(message.contains(about) || about == "mrn", "{message}");
+        assert!(message.contains(about), "{message}");
     }
     screen.subscribe(7, LiveMode::Full).await;
     let _device = Simulated::of(&api, 7).await;
