@@ -20,8 +20,8 @@ use store::waveforms::{
 use store::{WaveformReader, WaveformStore};
 
 const DS1: [&str; 22] = [
-    "101", "106", "108", "109", "112", "114", "115", "116", "118", "119", "122", "124", "201", "203", "205", "207",
-    "208", "209", "215", "220", "223", "230",
+    "101", "106", "108", "109", "112", "114", "115", "116", "118", "119", "122", "124", "201", "203", "205",
+    "207", "208", "209", "215", "220", "223", "230",
 ];
 
 /// Start of the stored day.
@@ -165,9 +165,18 @@ async fn day(leads: &[Vec<i16>]) {
     let mut read = 0;
     for hour in 0..24 {
         let times = (START_MS + hour * 3_600_000) * 1_000..(START_MS + (hour + 1) * 3_600_000) * 1_000;
-        read += store.waveform_chunks(&of, 1, times).await.unwrap().iter().map(|chunk| chunk.values.len()).sum::<usize>();
+        read += store
+            .waveform_chunks(&of, 1, times)
+            .await
+            .unwrap()
+            .iter()
+            .map(|chunk| chunk.values.len())
+            .sum::<usize>();
     }
-    println!("reading a lead of the day: {:.1} million samples/s", read as f64 / start.elapsed().as_secs_f64() / 1e6);
+    println!(
+        "reading a lead of the day: {:.1} million samples/s",
+        read as f64 / start.elapsed().as_secs_f64() / 1e6
+    );
 }
 
 async fn random_reads(store: &SqliteStore, of: &StoredStream) {

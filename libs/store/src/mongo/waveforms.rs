@@ -60,8 +60,7 @@ fn id(stream: StreamId) -> mongodb::bson::Uuid {
 
 fn stored_stream(raw: &RawDocumentBuf) -> Result<StoredStream, StoreError> {
     let document: StreamDocument = required(raw)?;
-    let description =
-        serde_json::from_str(&document.description).map_err(|error| broken("stream", error))?;
+    let description = serde_json::from_str(&document.description).map_err(|error| broken("stream", error))?;
     // Absent until a chunk is longer than assumed.
     let longest_chunk_us = raw.get_i64(LONGEST_CHUNK).unwrap_or(CHUNK_SPAN_US);
     Ok(StoredStream { description, longest_chunk_us })
@@ -355,8 +354,11 @@ async fn delete(db: &Db, before: Timestamp, limit: usize) -> Result<u64, StoreEr
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let old = db.waveforms.find(doc! { "to_us": { "$lt": micros(before) } });
     let action = old.sort(doc! { "to_us": 1 }).limit(most).projection(doc! { "_id": 1 });
-    let ids: Vec<String> =
-        all(db, action).await?.iter().filter_map(|found| found.get_str("_id").ok().map(str::to_owned)).collect();
+    let ids: Vec<String> = all(db, action)
+        .await?
+        .iter()
+        .filter_map(|found| found.get_str("_id").ok().map(str::to_owned))
+        .collect();
     let count = ids.len();
     if count > 0 {
         within(db.limit, db.waveforms.delete_many(doc! { "_id": { "$in": ids } })).await?;
@@ -366,7 +368,8 @@ async fn delete(db: &Db, before: Timestamp, limit: usize) -> Result<u64, StoreEr
         let old = old.find(doc! { "opened_at": { "$lt": date(before) } }).sort(doc! { "opened_at": 1 });
         for document in all(db, old.limit(EMPTY_STREAMS).projection(doc! { "_id": 1 })).await? {
             let Some(stream) = document.get("_id") else { continue };
-            if is_empty(db, &db.waveform_pieces, stream).await? && is_empty(db, &db.waveforms, stream).await? {
+            if is_empty(db, &db.waveform_pieces, stream).await? && is_empty(db, &db.waveforms, stream).await?
+            {
                 within(db.limit, db.waveform_streams.delete_one(doc! { "_id": stream })).await?;
             }
         }

@@ -41,8 +41,7 @@ fn stored_stream(row: &Row<'_>) -> Result<StoredStream, StoreError> {
 }
 
 fn find_stream(db: &Connection, stream: StreamId) -> Result<Option<StoredStream>, StoreError> {
-    let mut statement =
-        db.prepare_cached(&format!("{} WHERE stream = ?1", rows::WAVE_STREAMS.select()))?;
+    let mut statement = db.prepare_cached(&format!("{} WHERE stream = ?1", rows::WAVE_STREAMS.select()))?;
     let mut found = statement.query([id(stream)])?;
     found.next()?.map(|row| required(&rows::WAVE_STREAMS, row, stored_stream)).transpose()
 }
@@ -145,8 +144,9 @@ fn pieces(
     while let Some(row) = found.next()? {
         let piece = checked(&rows::WAVE_PIECES, row, |row| {
             let id = BlobHash::from_bytes(row.get("id")?);
-            let runs = tail::decode(stream, row.get_ref("data")?.as_blob().map_err(|error| broken("piece", error))?)
-                .map_err(|error| broken("piece", error))?;
+            let runs =
+                tail::decode(stream, row.get_ref("data")?.as_blob().map_err(|error| broken("piece", error))?)
+                    .map_err(|error| broken("piece", error))?;
             Ok(StoredPiece { id, stored_us: row.get("stored_us")?, runs })
         })?;
         match piece {
@@ -199,10 +199,7 @@ fn sealed_heads(
 }
 
 fn chunk(db: &Connection, key: ChunkKey, head: &[u8]) -> Result<Option<Chunk>, StoreError> {
-    let sql = format!(
-        "{} WHERE stream = ?1 AND channel = ?2 AND number = ?3",
-        rows::WAVE_SAMPLES.select()
-    );
+    let sql = format!("{} WHERE stream = ?1 AND channel = ?2 AND number = ?3", rows::WAVE_SAMPLES.select());
     let mut statement = db.prepare_cached(&sql)?;
     let mut found = statement.query(params![id(key.stream), key.channel, key.window.cast_signed()])?;
     let Some(row) = found.next()? else { return Ok(None) };
@@ -215,8 +212,7 @@ fn chunk(db: &Connection, key: ChunkKey, head: &[u8]) -> Result<Option<Chunk>, S
 
 /// The sealed chunk of a window.
 fn sealed_chunk(db: &Connection, key: ChunkKey) -> Result<Option<Chunk>, StoreError> {
-    let sql =
-        format!("{} WHERE stream = ?1 AND channel = ?2 AND number = ?3", rows::WAVE_HEADS.select());
+    let sql = format!("{} WHERE stream = ?1 AND channel = ?2 AND number = ?3", rows::WAVE_HEADS.select());
     let mut statement = db.prepare_cached(&sql)?;
     let mut found = statement.query(params![id(key.stream), key.channel, key.window.cast_signed()])?;
     let Some(row) = found.next()? else { return Ok(None) };

@@ -504,7 +504,8 @@ impl ChunkBuilder {
         self.spans.sort_by_key(|span| span.indices.start);
         let mut anchors: Vec<Anchor> = Vec::new();
         for Span { indices, zero_us } in self.spans {
-            let is_same = |last: &Anchor| last.zero_us.abs_diff(zero_us) <= ANCHOR_TOLERANCE_US.unsigned_abs();
+            let is_same =
+                |last: &Anchor| last.zero_us.abs_diff(zero_us) <= ANCHOR_TOLERANCE_US.unsigned_abs();
             if !anchors.last().is_some_and(is_same) {
                 anchors.push(Anchor { first: indices.start, zero_us });
             }
@@ -664,7 +665,8 @@ mod tests {
     #[test]
     fn clock_jump_starts_a_new_time_line() {
         let hour = 3_600_000_000;
-        let runs = [(0, 0, false, vec![1; 100]), (100, 400, false, vec![2; 100]), (200, hour, false, vec![3; 50])];
+        let runs =
+            [(0, 0, false, vec![1; 100]), (100, 400, false, vec![2; 100]), (200, hour, false, vec![3; 50])];
         let chunk = build(0, &runs).unwrap();
         assert_eq!(chunk.anchors, [Anchor { first: 0, zero_us: 0 }, Anchor { first: 200, zero_us: hour }]);
         let encoded = chunk.encode(key(), rate(250, 1)).unwrap();

@@ -26,7 +26,8 @@ use proto_json::{Mrn, Timestamp};
 use crate::StoreError;
 
 pub use chunk::{
-    Anchor, Chunk, ChunkBuilder, ChunkKey, CodecError, EncodedChunk, Extremes, Head, Layout, Span, window_length,
+    Anchor, Chunk, ChunkBuilder, ChunkKey, CodecError, EncodedChunk, Extremes, Head, Layout, Span,
+    window_length,
 };
 pub use read::{Interval, envelope_of_chunks, envelope_of_heads, gaps_between, intervals_of, spans_in};
 pub use tail::Run;

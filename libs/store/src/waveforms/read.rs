@@ -48,7 +48,9 @@ pub fn intervals_of(spans: &[Span], rate: SampleRate) -> Vec<Interval> {
     let mut intervals: Vec<Interval> = Vec::new();
     for time in times {
         match intervals.last_mut() {
-            Some(last) if time.start <= last.end.saturating_add(tolerance) => last.end = last.end.max(time.end),
+            Some(last) if time.start <= last.end.saturating_add(tolerance) => {
+                last.end = last.end.max(time.end)
+            }
             _ => intervals.push(time),
         }
     }
@@ -181,8 +183,11 @@ mod tests {
         let rate = SampleRate::new(100, 1).unwrap();
         let mut with_gap = vec![1; 300];
         with_gap[100..150].fill(MISSING_SAMPLE);
-        let chunks =
-            [chunk(0, START, &with_gap), chunk(300, START, &[2; 100]), chunk(400, START + 60_000_000, &[3; 100])];
+        let chunks = [
+            chunk(0, START, &with_gap),
+            chunk(300, START, &[2; 100]),
+            chunk(400, START + 60_000_000, &[3; 100]),
+        ];
         let layouts: Vec<Layout> = chunks.iter().map(Chunk::layout).collect();
         let spans = spans_in(&layouts, &(START + 500_000..START + 100_000_000), rate);
         let indices: Vec<_> = spans.iter().map(|span| span.indices.clone()).collect();

@@ -45,7 +45,8 @@ pub struct Run {
 
 impl Run {
     fn times(&self, rate: SampleRate) -> Range<i64> {
-        Span { indices: self.first..self.first + self.samples.len() as u64, zero_us: self.zero_us }.times(rate)
+        Span { indices: self.first..self.first + self.samples.len() as u64, zero_us: self.zero_us }
+            .times(rate)
     }
 }
 
@@ -89,7 +90,8 @@ pub(crate) fn decode(stream: StreamId, bytes: &[u8]) -> Result<Vec<Run>, CodecEr
     (0..input.count()?)
         .map(|_| {
             let channel = u16::try_from(input.number()?).map_err(|_| CodecError::Layout)?;
-            let (first, zero_us, lead_off) = (input.number()?, input.signed()?, input.byte()? & LEAD_OFF != 0);
+            let (first, zero_us, lead_off) =
+                (input.number()?, input.signed()?, input.byte()? & LEAD_OFF != 0);
             let bytes = input.count()?.checked_mul(2).ok_or(CodecError::Layout)?;
             let samples = input.take(bytes)?.as_chunks().0.iter().map(|bytes| i16::from_le_bytes(*bytes));
             let samples: Vec<i16> = samples.collect();

@@ -102,7 +102,9 @@ fn all() -> Range<i64> {
 fn samples(chunks: &[Chunk]) -> BTreeMap<u64, i16> {
     let mut found = BTreeMap::new();
     for chunk in chunks {
-        for (index, value) in (chunk.first..).zip(&chunk.values).filter(|(_, value)| **value != MISSING_SAMPLE) {
+        for (index, value) in
+            (chunk.first..).zip(&chunk.values).filter(|(_, value)| **value != MISSING_SAMPLE)
+        {
             assert_eq!(found.insert(index, *value), None, "sample {index} is stored twice");
         }
     }
@@ -222,7 +224,11 @@ async fn idle_stream_is_sealed_completely_and_a_running_one_up_to_its_last_windo
     append_all(&*store, &stream, 0..90).await;
     assert_eq!(seal(&*store, &of, 60).await.streams, 0, "nothing is old enough");
     let report = seal(&*store, &of, 92).await;
-    assert_eq!((report.streams, report.chunks, report.pieces), (1, 2, 11), "the first minute of each channel");
+    assert_eq!(
+        (report.streams, report.chunks, report.pieces),
+        (1, 2, 11),
+        "the first minute of each channel"
+    );
     let report = seal(&*store, &of, 190).await;
     assert_eq!((report.chunks, report.pieces), (2, 7), "the rest");
     assert_eq!(seal(&*store, &of, 1_000).await, store::waveforms::SealReport::default());
@@ -241,7 +247,10 @@ async fn reads_and_seals_at_the_same_time_lose_nothing(Fixture { store, .. }: Fi
     let reading = async {
         for _ in 0..20 {
             let found = stored(&*store, &of, 0).await;
-            assert_eq!(expected(0, 0..120 * 250).iter().find(|(index, value)| found.get(index) != Some(value)), None);
+            assert_eq!(
+                expected(0, 0..120 * 250).iter().find(|(index, value)| found.get(index) != Some(value)),
+                None
+            );
         }
     };
     tokio::join!(appending, reading);
