@@ -9,21 +9,26 @@ use super::chunk::{Chunk, Extremes, Head, Layout, Span};
 /// A range of times with samples, in microseconds.
 pub type Interval = Range<i64>;
 
-/// The spans of chunks within a range of times, as ranges of indices with their time lines; ascending by index.
+/// The spans of chunks within a range of times, as ranges of indices with their time lines; ascending by index and disjoint.
+/// Layouts may overlap.
 pub fn spans_in<'a>(
     layouts: impl IntoIterator<Item = &'a Layout>,
     times: &Range<i64>,
     rate: SampleRate,
 ) -> Vec<Span> {
+    let mut found: Vec<Span> = layouts.into_iter().flat_map(Layout::spans).collect();
+    found.sort_by_key(|span| span.indices.start);
     let mut spans: Vec<Span> = Vec::new();
-    for span in layouts.into_iter().flat_map(Layout::spans) {
-        let indices = span.index_from(times.start, rate)..span.index_from(times.end, rate);
+    for span in found {
+        let mut indices = span.index_from(times.start, rate)..span.index_from(times.end, rate);
+        let end = spans.last().map_or(0, |last| last.indices.end);
+        indices.start = indices.start.max(end);
         if indices.is_empty() {
             continue;
         }
         match spans.last_mut() {
             // A time line continues in the next chunk.
-            Some(last) if last.indices.end == indices.start && is_same_line(last.zero_us, span.zero_us) => {
+            Some(last) if end == indices.start && is_same_line(last.zero_us, span.zero_us) => {
                 last.indices.end = indices.end;
             }
             _ => spans.push(Span { indices, zero_us: span.zero_us }),
