@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::Mrn;
 use crate::time::Timestamp;
-use crate::waveform::{Channel, Device, StreamId};
+use crate::waveform::{Channel, Device, SampleRate, StreamId};
 
 /// Longest range of a list of stored intervals, in milliseconds: 31 days.
 pub const MAX_LISTED_MS: i64 = 31 * 24 * 3_600_000;
@@ -181,5 +181,17 @@ impl WaveformFormat {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         WaveformFormat::ALL.into_iter().find(|format| format.name() == name)
+    }
+}
+
+/// Name of an exported file, without its extension. It consists of letters, digits, hyphens and underscores, as WFDB requires.
+/// `from` is the start of the range.
+#[must_use]
+pub fn export_name(mrn: Mrn, from: Timestamp, stream: StreamId, rate: SampleRate) -> String {
+    let from: String = from.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
+    let SampleRate { numerator, denominator } = rate;
+    match denominator {
+        1 => format!("{mrn}-{from}-{stream}-{numerator}Hz"),
+        _ => format!("{mrn}-{from}-{stream}-{numerator}_{denominator}Hz"),
     }
 }

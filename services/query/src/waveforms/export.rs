@@ -21,7 +21,7 @@ use futures::stream;
 use http_server::problem::ApiError;
 use proto_json::Timestamp;
 use proto_json::waveform::{MISSING_SAMPLE, SampleRate, StreamId};
-use proto_json::waveform_reads::WaveformFormat;
+use proto_json::waveform_reads::{WaveformFormat, export_name};
 
 use super::grid::Grid;
 use super::params::ExportParams;
@@ -66,12 +66,7 @@ pub(crate) async fn export(
         return Err(ApiError::not_found("The patient has no stored waveforms in the range."));
     };
     let grid = Grid::new(channels)?;
-    let rate = grid.rate();
-    let rate_name = match rate.denominator {
-        1 => rate.numerator.to_string(),
-        denominator => format!("{}_{denominator}", rate.numerator),
-    };
-    let name = format!("{mrn}-{stream}-{rate_name}Hz");
+    let name = export_name(mrn, from, stream, grid.rate());
     let export = Arc::new(Export { store, start: start_time(grid.start_us())?, grid, mrn: mrn.to_string(), name });
     let body = export.clone().body(format).await?;
     let file = format!("attachment; filename=\"{}.{}\"", export.name, format.extension());
