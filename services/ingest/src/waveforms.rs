@@ -175,7 +175,15 @@ impl Streams {
         if let Some(known) = self.0.get(&stream) {
             return Some(known.clone());
         }
-        let found = persistently(shutdown, async || store.waveform_stream(stream).await).await??;
+        let mut wait = FIRST_RETRY;
+        let found = loop {
+            match store.waveform_stream(stream).await {
+                Ok(found) => break found?,
+                Err(error) => tracing::warn!(%error, "a waveform stream cannot be read; this is repeated"),
+            }
+            shutdown.unless_begun(tokio::time::sleep(wait)).await?;
+            wait = (wait * 2).min(MAX_RETRY);
+        };
         let known = Known::of(found.description);
         self.insert(known.clone());
         Some(known)
@@ -353,22 +361,6 @@ impl Collected {
             }
         }
         pieces
-    }
-}
-
-/// Repeats a read of the store while it fails. `None` if the shutdown begins.
-async fn persistently<T>(
-    shutdown: &Shutdown,
-    read: impl AsyncFn() -> Result<T, StoreError>,
-) -> Option<T> {
-    let mut wait = FIRST_RETRY;
-    loop {
-        match read().await {
-            Ok(found) => return Some(found),
-            Err(error) => tracing::warn!(%error, "a waveform stream cannot be read; this is repeated"),
-        }
-        shutdown.unless_begun(tokio::time::sleep(wait)).await?;
-        wait = (wait * 2).min(MAX_RETRY);
     }
 }
 
