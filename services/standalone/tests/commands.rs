@@ -141,12 +141,15 @@ fn store_waveforms(data: &Path, from: proto_json::Timestamp) -> [Vec<i16>; 2] {
         opened_at: from,
         clock: None,
     });
-    let leads = [5_000_i32, 10_000].map(|count| {
-        (0..count).map(|index| (index * 7_919 % 3_000 - 1_500) as i16).collect::<Vec<i16>>()
-    });
+    let leads = [5_000_i32, 10_000]
+        .map(|count| (0..count).map(|index| (index * 7_919 % 3_000 - 1_500) as i16).collect::<Vec<i16>>());
     let zero_us = from.as_millis() * 1_000;
-    let run = |(channel, samples): (u16, &Vec<i16>)| {
-        Run { channel, first: 0, zero_us, lead_off: false, samples: samples.clone() }
+    let run = |(channel, samples): (u16, &Vec<i16>)| Run {
+        channel,
+        first: 0,
+        zero_us,
+        lead_off: false,
+        samples: samples.clone(),
     };
     let piece = NewPiece { stream: stream.clone(), runs: (0..).zip(&leads).map(run).collect() };
     fs::create_dir_all(data).unwrap();
@@ -169,7 +172,18 @@ fn stored_waveforms_are_exported_with_their_samples() {
     let export = |format: &str, until: &str| {
         let to = bedside.folder.path().join(format);
         let to = to.to_str().unwrap().to_owned();
-        let args = ["export", "7", "--to", &to, "--format", format, "--from", "2026-03-14T15:00:00Z", "--until", until];
+        let args = [
+            "export",
+            "7",
+            "--to",
+            &to,
+            "--format",
+            format,
+            "--from",
+            "2026-03-14T15:00:00Z",
+            "--until",
+            until,
+        ];
         args.map(str::to_owned)
     };
     let files = |format: &str| -> Vec<std::path::PathBuf> {
@@ -177,7 +191,8 @@ fn stored_waveforms_are_exported_with_their_samples() {
         let names = bedside.ok(&args.each_ref().map(String::as_str));
         names.lines().map(|name| bedside.folder.path().join(format).join(name)).collect()
     };
-    let steps = |samples: &[f32]| samples.iter().map(|value| (value / 0.005).round() as i16).collect::<Vec<_>>();
+    let steps =
+        |samples: &[f32]| samples.iter().map(|value| (value / 0.005).round() as i16).collect::<Vec<_>>();
     let wfdb = files("wfdb");
     for (pair, lead) in wfdb.chunks(2).zip(&leads) {
         let header = ecg::wfdb::Header::parse(&fs::read_to_string(&pair[1]).unwrap()).unwrap();
@@ -194,7 +209,8 @@ fn stored_waveforms_are_exported_with_their_samples() {
     assert_eq!(wfdb.len(), 4);
     let again = export("csv", "2026-03-14T16:00:00Z");
     assert!(bedside.fails(&again.each_ref().map(String::as_str)).contains("exists and was kept"));
-    let none = export("none", "2026-03-14T15:01:00Z").map(|arg| if arg == "none" { "edf".to_owned() } else { arg });
+    let none =
+        export("none", "2026-03-14T15:01:00Z").map(|arg| if arg == "none" { "edf".to_owned() } else { arg });
     assert!(bedside.fails(&none.each_ref().map(String::as_str)).contains("no stored waveforms"));
     bedside.ok(&["verify", "--data", data.to_str().unwrap()]);
 }

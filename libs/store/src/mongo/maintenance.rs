@@ -112,7 +112,9 @@ async fn scrub(db: &Arc<Db>, from: Option<ScrubPosition>, records: usize) -> Res
         "ecgs" => check(db, &db.ecgs, after, records, intact::<EcgDocument>).await?,
         "images" => check(db, &db.images, after, records, intact::<ImageDocument>).await?,
         "uploads" => check(db, &db.uploads, after, records, intact::<UploadDocument>).await?,
-        "waveform_streams" => check(db, &db.waveform_streams, after, records, intact::<StreamDocument>).await?,
+        "waveform_streams" => {
+            check(db, &db.waveform_streams, after, records, intact::<StreamDocument>).await?
+        }
         "waveform_pieces" => {
             let pieces = db.waveform_pieces.clone_with_type();
             check(db, &pieces, after, records, waveforms::intact_piece).await?

@@ -4,9 +4,9 @@
 //! - `waveform_pieces`: the open tails. The key has the hash of the content.
 //! - `waveforms`: the sealed chunks.
 //!
-//! A seal writes a chunk before it removes its pieces, and a read reads pieces before chunks: so no sample is missing in
-//! between. A seal replaces a chunk only if it still has the content that the seal has read; otherwise, another process has
-//! sealed it meanwhile, and the pieces stay for the next seal.
+//! A seal writes a chunk before it removes its pieces, and a read reads pieces before chunks: so no sample is missing
+//! in between. A seal replaces a chunk only if it still has the content that the seal has read; otherwise, another
+//! process has sealed it meanwhile, and the pieces stay for the next seal.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

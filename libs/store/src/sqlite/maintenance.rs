@@ -231,7 +231,8 @@ fn check_rows(
 /// The SQL expression for the key of a row as text.
 fn order_text(key: Option<&[&str]>) -> String {
     let Some(key) = key else { return "CAST(rowid AS TEXT)".to_owned() };
-    let part = |column: &&str| format!("CASE typeof({column}) WHEN 'blob' THEN hex({column}) ELSE {column} END");
+    let part =
+        |column: &&str| format!("CASE typeof({column}) WHEN 'blob' THEN hex({column}) ELSE {column} END");
     key.iter().map(part).collect::<Vec<_>>().join(" || ' ' || ")
 }
 
