@@ -448,13 +448,13 @@ impl Gateway {
         Download::new(response, self.address().to_owned(), self.0.timeouts.answer).bytes(limit).await
     }
 
-    async fn json<T: DeserializeOwned>(&self, url: Url) -> Result<T, ClientError> {
+    pub(crate) async fn json<T: DeserializeOwned>(&self, url: Url) -> Result<T, ClientError> {
         let limit = self.0.timeouts.answer;
         let response = self.answer(self.0.http.get(url).timeout(limit), limit).await?;
         self.parsed(response).await
     }
 
-    async fn download(&self, url: Url) -> Result<Download, ClientError> {
+    pub(crate) async fn download(&self, url: Url) -> Result<Download, ClientError> {
         let limit = self.0.timeouts.answer;
         match tokio::time::timeout(limit, self.answer(self.0.http.get(url), limit)).await {
             Ok(response) => Ok(Download::new(response?, self.address().to_owned(), self.0.timeouts.stall)),

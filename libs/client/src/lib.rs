@@ -21,6 +21,7 @@ mod server_time;
 mod settings;
 mod sse;
 mod upload;
+mod waveform_reads;
 
 pub use download::Download;
 pub use error::ClientError;

@@ -18,3 +18,4 @@ mod reads;
 mod reanalysis;
 mod uploads;
 mod waveforms;
+mod waveform_reads;
