@@ -128,6 +128,19 @@ uuid_id! {
     RecordId
 }
 
+uuid_id! {
+    /// Identifies a waveform stream: what one device sends for one patient, over any number of connections.
+    StreamId
+}
+
+impl StreamId {
+    /// Creates a new id: a UUID version 7, so that ids sort by creation time.
+    #[must_use]
+    pub fn generate() -> Self {
+        StreamId(Uuid::now_v7())
+    }
+}
+
 /// Namespace of upload ids that are derived from an `Idempotency-Key`.
 const IDEMPOTENCY_KEYS: Uuid = Uuid::from_u128(0x6f0b_6d0e_31f7_4f0c_9b5e_8f0a_51d3_c8a1);
 

@@ -3,9 +3,10 @@
 use schemars::{JsonSchema, schema_for};
 
 use crate::{
-    AnalyzeEcg, DeadLetter, DeadLetterPage, EcgAnalyzed, EcgDetail, EcgRecord, HeartRateRecord, ImageRecord,
-    Page, PatientSummary, PatientUpdated, Problem, Receipt, ReceivedUpload, ServerClock, StreamState,
-    UploadReceipt, UploadReceived, UploadStatus, legacy,
+    AnalyzeEcg, DeadLetter, DeadLetterPage, DeviceMessage, DeviceReply, EcgAnalyzed, EcgDetail, EcgRecord,
+    HeartRateRecord, ImageRecord, LiveMessage, LiveRequest, Numerics, Page, PatientSummary, PatientUpdated,
+    Problem, Receipt, ReceivedUpload, ServerClock, StreamDescription, StreamState, UploadReceipt,
+    UploadReceived, UploadStatus, Vitals, legacy,
 };
 
 /// Returns file name and formatted JSON Schema of each message and HTTP body.
@@ -33,6 +34,13 @@ pub fn all() -> Vec<(&'static str, String)> {
         one::<DeadLetter>("dead_letter.json"),
         one::<ServerClock>("server_clock.json"),
         one::<StreamState>("stream_state.json"),
+        one::<DeviceMessage>("device_message.json"),
+        one::<DeviceReply>("device_reply.json"),
+        one::<StreamDescription>("stream_description.json"),
+        one::<Numerics>("numerics.json"),
+        one::<Vitals>("vitals.json"),
+        one::<LiveRequest>("live_request.json"),
+        one::<LiveMessage>("live_message.json"),
         one::<Problem>("problem.json"),
         one::<legacy::NewPatient>("legacy_new_patient.json"),
         one::<legacy::PatientIds>("legacy_patient_ids.json"),
