@@ -34,7 +34,7 @@ pub use feed::{ConnectionState, Feed, FeedEvent, FeedMode, FeedSettings};
 pub use feed::{DEFAULT_NATS_INBOX, NatsCredentials, NatsSettings};
 pub use gateway::Gateway;
 pub use live::{
-    Live, LiveColumns, LiveConnection, LiveEvent, LiveFrame, LiveSettings, LiveSubscriber,
+    Live, LiveConnection, LiveEvent, LiveSettings, LiveSubscriber, ReceivedColumns, ReceivedFrame,
 };
 pub use outbox::{EntryId, Outbox, OutboxEntry, OutboxError, OutboxEvent};
 pub use send::{Progress, RetryPolicy, UploadAnswer};
