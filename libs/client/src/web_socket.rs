@@ -151,7 +151,9 @@ impl WebSocket {
         match timeout(WRITE_LIMIT, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
             // The server may have said why before it closed the connection.
-            Ok(Err(error)) => Err(self.close_frame().await.unwrap_or_else(|| Ended::broken(error.to_string()))),
+            Ok(Err(error)) => {
+                Err(self.close_frame().await.unwrap_or_else(|| Ended::broken(error.to_string())))
+            }
             Err(_) => {
                 Err(Ended::broken(format!("a message could not be sent within {} s", WRITE_LIMIT.as_secs())))
             }

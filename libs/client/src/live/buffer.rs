@@ -53,9 +53,10 @@ impl Buffer {
             LiveEvent::Connection(_) => {
                 self.events.back_mut().filter(|last| matches!(last, LiveEvent::Connection(_)))
             }
-            LiveEvent::Stream(new) => self.events.iter_mut().find(
-                |waiting| matches!(waiting, LiveEvent::Stream(old) if old.stream == new.stream),
-            ),
+            LiveEvent::Stream(new) => self
+                .events
+                .iter_mut()
+                .find(|waiting| matches!(waiting, LiveEvent::Stream(old) if old.stream == new.stream)),
             LiveEvent::Rejected { .. } => {
                 self.events.back_mut().filter(|last| matches!(last, LiveEvent::Rejected { .. }))
             }

@@ -62,7 +62,8 @@ pub(super) async fn run(gateway: Gateway, shared: Arc<Shared>) {
                 backoff.next()
             }
             Err(error) => {
-                let token_rejected = matches!(error, ClientError::Unauthorized(_) | ClientError::Forbidden(_));
+                let token_rejected =
+                    matches!(error, ClientError::Unauthorized(_) | ClientError::Forbidden(_));
                 task.report(false, Some(error.to_string()), token_rejected);
                 let wait = if token_rejected { REJECTED_WAIT } else { backoff.next() };
                 wait.max(error.retry_after().unwrap_or_default().min(REJECTED_WAIT))
@@ -145,8 +146,11 @@ impl Task {
                 match known {
                     Some(known) => known.description = Arc::clone(&description),
                     None => {
-                        let known =
-                            KnownStream { description: Arc::clone(&description), end_us: None, connection: 0 };
+                        let known = KnownStream {
+                            description: Arc::clone(&description),
+                            end_us: None,
+                            connection: 0,
+                        };
                         self.streams.insert(description.stream, known);
                     }
                 }

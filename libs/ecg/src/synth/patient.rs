@@ -290,11 +290,8 @@ impl SimulatedPatient {
     #[must_use]
     pub fn numerics(&self) -> SimulatedNumerics {
         let now_s = self.time_s();
-        let recent: Vec<&Beat> = self
-            .beats
-            .iter()
-            .filter(|beat| (now_s - RATE_WINDOW_S..=now_s).contains(&beat.time_s))
-            .collect();
+        let recent: Vec<&Beat> =
+            self.beats.iter().filter(|beat| (now_s - RATE_WINDOW_S..=now_s).contains(&beat.time_s)).collect();
         let heart_rate = match (recent.first(), recent.last()) {
             (Some(first), Some(last)) if recent.len() > 1 && now_s - last.time_s < 4.0 => {
                 60.0 * (recent.len() - 1) as f64 / (last.time_s - first.time_s)
@@ -447,9 +444,8 @@ impl LeadState {
             let gain = settings.muscle_mv * ((1.0 + keep) / (2.0 * keep * keep)).sqrt();
             let white = self.random.normal();
             self.muscle = (white, keep * (self.muscle.1 + white - self.muscle.0));
-            noise += gain
-                * (1.0 + 0.8 * (TAU * time_s / MUSCLE_BURST_S + self.burst_phase).sin())
-                * self.muscle.1;
+            noise +=
+                gain * (1.0 + 0.8 * (TAU * time_s / MUSCLE_BURST_S + self.burst_phase).sin()) * self.muscle.1;
         }
         if settings.drift_mv > 0.0 {
             let drift: f64 = DRIFT
@@ -509,10 +505,14 @@ mod tests {
 
     #[test]
     fn heart_rate_of_the_ecg_and_the_numerics_agree() {
-        for (rhythm, bpm) in [(Rhythm::Sinus, 50.0), (Rhythm::Sinus, 140.0), (Rhythm::VentricularTachycardia, 170.0)] {
-            let mut patient = patient(&PatientSettings { mean_bpm: bpm, rhythm, ..PatientSettings::default() });
+        for (rhythm, bpm) in
+            [(Rhythm::Sinus, 50.0), (Rhythm::Sinus, 140.0), (Rhythm::VentricularTachycardia, 170.0)]
+        {
+            let mut patient =
+                patient(&PatientSettings { mean_bpm: bpm, rhythm, ..PatientSettings::default() });
             let samples = ecg(&mut patient, 30);
-            let found = crate::analyze(&crate::Strip::from_samples(250.0, samples)).heart_rate.unwrap().mean_bpm;
+            let found =
+                crate::analyze(&crate::Strip::from_samples(250.0, samples)).heart_rate.unwrap().mean_bpm;
             let numerics = patient.numerics();
             assert!((found / bpm - 1.0).abs() < 0.06, "{rhythm:?} {bpm}: {found}");
             assert!((numerics.heart_rate / bpm - 1.0).abs() < 0.12, "{rhythm:?} {bpm}: {numerics:?}");
@@ -549,7 +549,8 @@ mod tests {
         let mean = pairs.iter().map(|pair| pair.1).sum::<f64>() / pairs.len() as f64;
         let product = pairs.iter().map(|pair| pair.0 * (pair.1 - mean)).sum::<f64>();
         assert!(product < -0.1, "inspiration shortens the intervals: {product}");
-        let values: Vec<f64> = (0..400).map(|index| patient.respiration(8.0 + f64::from(index) * 0.02)).collect();
+        let values: Vec<f64> =
+            (0..400).map(|index| patient.respiration(8.0 + f64::from(index) * 0.02)).collect();
         assert!(values.iter().all(|value| value.abs() <= 1.1));
         let rises = values.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count();
         assert!((1..=3).contains(&rises), "15 breaths per minute are 2 in 8 s: {rises}");

@@ -29,7 +29,8 @@ pub(super) const NORMAL: [Wave; 5] = [
 /// The same without a P wave.
 pub(super) const WITHOUT_P: [Wave; 4] = [NORMAL[1], NORMAL[2], NORMAL[3], NORMAL[4]];
 /// A ventricular beat (not in the paper): no P wave, a QRS complex three times as wide, an inverted T wave.
-pub(super) const VENTRICULAR: [Wave; 3] = [wave(0.0, 6.4, 0.27), wave(42.0, -1.7, 0.3), wave(115.0, -0.55, 0.45)];
+pub(super) const VENTRICULAR: [Wave; 3] =
+    [wave(0.0, 6.4, 0.27), wave(42.0, -1.7, 0.3), wave(115.0, -0.55, 0.45)];
 /// A beat of a ventricular tachycardia (not in the paper): a QRS complex of about 130 ms that goes
 /// over into an opposite T wave.
 pub(super) const TACHYCARDIC: [Wave; 2] = [wave(0.0, 5.0, 0.3), wave(85.0, -0.7, 0.5)];
