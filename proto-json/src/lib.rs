@@ -16,7 +16,7 @@ mod queue;
 pub mod schemas;
 mod time;
 mod vitals;
-mod waveform;
+pub mod waveform;
 
 pub use api::{
     DamagedRecord, DeadLetter, DeadLetterPage, DeadLetterSummary, EcgRecord, FormerName, FormerNames,
@@ -42,9 +42,7 @@ pub use time::{CLOCK_PROBLEM_HEADER, CLOCK_TOLERANCE_MS, TIME_HEADER, Timestamp,
 pub use vitals::{Bpm, BpmError, HeartRateSource};
 pub use waveform::{
     Channel, ChannelError, CloseCode, Column, ColumnBlock, Device, DeviceMessage, DeviceNumeric, DeviceReply,
-    Frame, FrameError, FrameLimits, LiveFrame, LiveMessage, LiveMode, LiveRequest, MAX_CHANNELS,
-    MAX_FRAME_BYTES, MAX_FRAME_MS, MAX_NUMERICS, MAX_RATE_HZ, MAX_TOTAL_RATE_HZ, MISSING_SAMPLE, Numeric,
-    Numerics, OVERVIEW_COLUMNS_PER_SECOND, PARTITIONS, RateError, SampleRate, Segment, StreamClock,
-    StreamDescription, Vitals, VitalsSource, check_channels, close, partition_of, vitals_subject,
-    wave_subject,
+    Frame, FrameError, FrameLimits, LiveFrame, LiveMessage, LiveMode, LiveRequest, MISSING_SAMPLE, Numeric,
+    Numerics, PARTITIONS, RateError, SampleRate, Segment, StreamClock, StreamDescription, Vitals,
+    VitalsSource, check_channels, close, partition_of, vitals_subject, wave_subject,
 };

@@ -2,11 +2,13 @@
 
 use schemars::{JsonSchema, schema_for};
 
+use crate::waveform::{
+    DeviceMessage, DeviceReply, LiveMessage, LiveRequest, Numerics, StreamDescription, Vitals,
+};
 use crate::{
-    AnalyzeEcg, DeadLetter, DeadLetterPage, DeviceMessage, DeviceReply, EcgAnalyzed, EcgDetail, EcgRecord,
-    HeartRateRecord, ImageRecord, LiveMessage, LiveRequest, Numerics, Page, PatientSummary, PatientUpdated,
-    Problem, Receipt, ReceivedUpload, ServerClock, StreamDescription, StreamState, UploadReceipt,
-    UploadReceived, UploadStatus, Vitals, legacy,
+    AnalyzeEcg, DeadLetter, DeadLetterPage, EcgAnalyzed, EcgDetail, EcgRecord, HeartRateRecord, ImageRecord,
+    Page, PatientSummary, PatientUpdated, Problem, Receipt, ReceivedUpload, ServerClock, StreamState,
+    UploadReceipt, UploadReceived, UploadStatus, legacy,
 };
 
 /// Returns file name and formatted JSON Schema of each message and HTTP body.

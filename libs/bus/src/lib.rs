@@ -1,6 +1,6 @@
 //! Ports of the pipeline to its message broker: work queues ([`WorkQueue`]), change notifications
-//! ([`PubSub`]), receipts ([`ReplyInbox`]), dead letters ([`DeadLetters`]) and files that wait for a consumer
-//! ([`StagingStore`]).
+//! ([`PubSub`]), receipts ([`ReplyInbox`]), dead letters ([`DeadLetters`]), files that wait for a consumer
+//! ([`StagingStore`]) and live waveforms ([`WaveLog`]).
 //!
 //! Two adapters implement all ports: [`nats`] (JetStream) and [`local`] (in process, one SQLite file). One
 //! conformance suite runs on both. [`BusPorts`] bundles the ports of an adapter at start-up.
@@ -20,6 +20,7 @@ pub mod nats;
 mod policy;
 mod ports;
 mod staging;
+mod waves;
 
 pub use consumer::{Outcome, Readiness, describe_consumer, run_consumer};
 pub use delivery::{Acker, Delivery};
@@ -30,3 +31,7 @@ pub use message::{
 pub use policy::{QueueLimits, RetryPolicy};
 pub use ports::{BusPorts, DeadLetters, PubSub, ReplyInbox, WorkQueue};
 pub use staging::{BodyError, ByteStream, StagedFile, StagingKey, StagingStore, collect};
+pub use waves::{
+    PartitionEvent, TAKEOVER, VitalsEvent, WAVE_DUPLICATE_WINDOW, WAVE_RETENTION, WAVE_WARM_UP, WaveAcker,
+    WaveDelivery, WaveEvent, WaveGroup, WaveKind, WaveLag, WaveLog, WaveMessage,
+};

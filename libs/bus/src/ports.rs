@@ -9,7 +9,7 @@ use proto_json::{Mrn, PatientUpdated, Queue, Receipt, UploadId};
 
 use crate::{
     BusError, DeadLetter, Delivery, EnqueueError, Outgoing, PendingReceipt, QueueStatus, StagingStore,
-    UpdateEvent,
+    UpdateEvent, WaveLog,
 };
 
 /// Durable work queues with competing consumers.
@@ -126,18 +126,23 @@ pub struct BusPorts {
     pub dead_letters: Arc<dyn DeadLetters>,
     /// Files that wait for a consumer.
     pub staging: Arc<dyn StagingStore>,
+    /// Live waveforms.
+    pub waves: Arc<dyn WaveLog>,
 }
 
 impl BusPorts {
     /// Bundles the ports of an adapter.
     #[must_use]
-    pub fn of<A: WorkQueue + PubSub + ReplyInbox + DeadLetters + StagingStore>(adapter: &Arc<A>) -> Self {
+    pub fn of<A: WorkQueue + PubSub + ReplyInbox + DeadLetters + StagingStore + WaveLog>(
+        adapter: &Arc<A>,
+    ) -> Self {
         BusPorts {
             queue: adapter.clone(),
             pubsub: adapter.clone(),
             replies: adapter.clone(),
             dead_letters: adapter.clone(),
             staging: adapter.clone(),
+            waves: adapter.clone(),
         }
     }
 }
