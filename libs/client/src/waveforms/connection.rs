@@ -38,7 +38,14 @@ enum Outcome {
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut waits = waits();
     let mut rejections = 0;
+    let mut wait_for_message = false;
     loop {
+        if wait_for_message {
+            while shared.queue.lock().is_empty() && !*shared.finishing.borrow() {
+                shared.changed.notified().await;
+            }
+            wait_for_message = false;
+        }
         let acknowledged = shared.state.borrow().acknowledged;
         let settings = &shared.settings;
         let path = ["patients", &settings.mrn.to_string(), "waveforms"];
@@ -62,20 +69,19 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     }
                     Outcome::Ended(ended) => {
                         tracing::debug!(mrn = %settings.mrn, ?ended, "the connection of a waveform stream has ended");
-                        let wait = handle_close(&shared, &ended, &mut rejections);
-                        report(&shared, ended.reason);
-                        wait.or_else(|| waits.next())
+                        // The server closes a stream without messages. The next message opens it again.
+                        wait_for_message = ended.code == Some(close::SILENT.code);
+                        let blocked = handle_close(&shared, &ended, &mut rejections);
+                        report(&shared, ended.reason, blocked);
+                        if blocked { Some(BLOCKED_WAIT) } else { waits.next() }
                     }
                 }
             }
             Err(error) => {
                 let asked = error.retry_after().unwrap_or_default().min(LONGEST_ASKED_WAIT);
-                let wait = if error.is_transient() || matches!(error, ClientError::BadAnswer { .. }) {
-                    waits.next().unwrap_or(LONGEST_WAIT)
-                } else {
-                    BLOCKED_WAIT
-                };
-                report(&shared, error.to_string());
+                let blocked = !error.is_transient() && !matches!(error, ClientError::BadAnswer { .. });
+                let wait = if blocked { BLOCKED_WAIT } else { waits.next().unwrap_or(LONGEST_WAIT) };
+                report(&shared, error.to_string(), blocked);
                 Some(wait.max(asked))
             }
         };
@@ -88,27 +94,29 @@ fn waits() -> ExponentialBackoff {
     builder.without_max_times().with_jitter().build()
 }
 
-fn report(shared: &Shared, problem: String) {
+fn report(shared: &Shared, problem: String, is_blocked: bool) {
     shared.update_state(|state| {
         state.is_connected = false;
+        state.is_blocked = is_blocked;
         state.problem = Some(problem);
     });
 }
 
-/// Reacts to the code with which the server has closed the connection. Returns the wait, if the code determines it.
-fn handle_close(shared: &Shared, ended: &Ended, rejections: &mut u32) -> Option<Duration> {
+/// Reacts to the code with which the server has closed the connection. Returns whether a person has to act.
+fn handle_close(shared: &Shared, ended: &Ended, rejections: &mut u32) -> bool {
     let mut queue = shared.queue.lock();
     match ended.code {
-        Some(code) if code == close::UNKNOWN.code && queue.stream().is_some() => {
+        Some(code) if code == close::UNKNOWN.code => {
+            let had_stream = queue.stream().is_some();
             queue.start_new_stream();
-            None
+            // Without a stream, it is the patient that is unknown.
+            !had_stream
         }
         // The server has ended the stream without a request.
         Some(code) if code == close::NORMAL.code => {
             queue.start_new_stream();
-            None
+            false
         }
-        Some(code) if code == close::UNKNOWN.code => Some(BLOCKED_WAIT),
         Some(code) if code == close::MALFORMED.code || code == close::TOO_LARGE.code => {
             *rejections += 1;
             if *rejections >= MAX_REJECTIONS {
@@ -116,9 +124,10 @@ fn handle_close(shared: &Shared, ended: &Ended, rejections: &mut u32) -> Option<
                 tracing::error!(mrn = %shared.settings.mrn, reason = ended.reason, "the server rejects a message; it is dropped");
                 queue.drop_first();
             }
-            None
+            false
         }
-        _ => None,
+        Some(code) => close::ALL.iter().any(|known| known.code == code && !known.retry),
+        None => false,
     }
 }
 
@@ -183,7 +192,8 @@ async fn opened(shared: &Shared, socket: &mut WebSocket) -> Result<Result<(), No
         let opened = shared.queue.lock().opened(stream, next_sequence, window);
         shared.update_state(|state| {
             if opened.is_ok() {
-                (state.is_connected, state.stream, state.problem) = (true, Some(stream), None);
+                (state.is_connected, state.stream) = (true, Some(stream));
+                (state.is_blocked, state.problem) = (false, None);
             }
         });
         return Ok(opened);

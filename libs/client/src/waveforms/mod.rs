@@ -102,6 +102,8 @@ pub struct SenderState {
     pub stream: Option<StreamId>,
     /// Why the stream is not open, one sentence.
     pub problem: Option<String>,
+    /// Whether the stream cannot be opened until a person acts: the token or the request is rejected.
+    pub is_blocked: bool,
     /// The last notice of the server, one sentence.
     pub notice: Option<String>,
     /// Number of messages that are durable on the server.
@@ -114,8 +116,8 @@ pub struct SenderState {
     pub spilled_bytes: u64,
 }
 
-/// A running sender. Dropping it ends the connection without a word, as if the device had lost power; the stream can be
-/// resumed by no one then. [`WaveformSender::finish`] ends the stream.
+/// A running sender. [`WaveformSender::finish`] ends the stream. A sender that is dropped closes its connection and forgets its
+/// queue, as a device that loses power does.
 #[derive(Debug)]
 pub struct WaveformSender {
     shared: Arc<Shared>,

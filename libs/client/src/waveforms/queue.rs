@@ -57,10 +57,6 @@ pub(super) struct Queue {
     reading: u64,
     newest: Part,
     stream: Option<StreamId>,
-    /// First index of each channel in the stream: the index after the last acknowledged sample of the stream before.
-    bases: Vec<u64>,
-    /// Index after the last acknowledged sample of each channel.
-    acknowledged_ends: Vec<u64>,
     /// Index after the last queued sample of each channel.
     queued_ends: Vec<u64>,
     pushed: u64,
@@ -93,8 +89,6 @@ impl Queue {
             reading: 0,
             newest: Part::default(),
             stream: None,
-            bases: vec![0; channels],
-            acknowledged_ends: vec![0; channels],
             queued_ends: vec![0; channels],
             pushed: 0,
             acknowledged: 0,
@@ -163,8 +157,11 @@ impl Queue {
             self.drop_excess();
             return;
         };
-        for _ in 0..overwritten {
-            self.dropped += self.spilled.pop_front().map_or(0, |block| block.messages);
+        // A block that is being read is no longer in the list. Reading it fails, and its messages are counted then.
+        for old in &overwritten {
+            if let Some(position) = self.spilled.iter().position(|block| block.is_at(*old)) {
+                self.dropped += self.spilled.remove(position).map_or(0, |block| block.messages);
+            }
         }
         self.spilled.push_back(block);
     }
@@ -180,11 +177,13 @@ impl Queue {
 
     /// What to do next on a connection.
     pub(super) fn next(&mut self) -> Next {
+        if self.sent_now >= self.window {
+            return Next::Wait;
+        }
         if self.sent_now < self.sent.messages.len() {
             return self.send(self.sent_now);
         }
-        let is_full = !self.sent.messages.is_empty() && self.sent.bytes >= self.quarter;
-        if self.sent.messages.len() >= self.window || is_full {
+        if !self.sent.messages.is_empty() && self.sent.bytes >= self.quarter {
             return Next::Wait;
         }
         if let Some(message) = self.next.pop_front() {
@@ -212,7 +211,7 @@ impl Queue {
         let Some(message) = self.sent.messages.get(position) else { return Next::Wait };
         self.sent_now = position + 1;
         Next::Send(match message {
-            Message::Frame(frame) => Outgoing::Binary(numbered(frame, sequence, &self.bases).into()),
+            Message::Frame(frame) => Outgoing::Binary(numbered(frame, sequence)),
             Message::Numerics(values) => {
                 let message = DeviceMessage::Numerics { sequence, values: values.clone() };
                 // Serialising checked values cannot fail.
@@ -253,9 +252,8 @@ impl Queue {
 
     fn acknowledge_until(&mut self, end: u64) {
         while self.next_sequence < end {
-            let Some(message) = self.sent.pop_front() else { return };
-            if let Message::Frame(frame) = &message {
-                advance(&mut self.acknowledged_ends, frame);
+            if self.sent.pop_front().is_none() {
+                return;
             }
             self.next_sequence += 1;
             self.sent_now = self.sent_now.saturating_sub(1);
@@ -263,12 +261,12 @@ impl Queue {
         }
     }
 
-    /// The next connection opens a new stream, which starts with the first message that is not acknowledged.
+    /// The next connection opens a new stream, which starts with the first message that is not acknowledged. The indices of the
+    /// samples continue, so that the channels keep their alignment at any rates.
     pub(super) fn start_new_stream(&mut self) {
         self.stream = None;
         self.next_sequence = 0;
         self.sent_now = 0;
-        self.bases.clone_from(&self.acknowledged_ends);
     }
 
     /// Drops the first message that is not acknowledged, because the server rejects it.
@@ -344,57 +342,18 @@ impl Message {
     }
 }
 
-/// A segment in the bytes of a frame, which was checked before.
-struct Place {
-    /// Position of the index of the first sample.
-    first_at: usize,
-    channel: usize,
-    first: u64,
-    end: u64,
-}
-
-/// The segments of an encoded frame; the layout is that of [`Frame`].
-fn segments(frame: &[u8]) -> impl Iterator<Item = Place> + '_ {
-    let mut at = 24;
-    std::iter::from_fn(move || {
-        let (channel, rest) = frame.get(at..)?.split_first_chunk()?;
-        let (samples, _) = rest.split_first_chunk()?;
-        let first_at = at + 8;
-        let first = u64::from_le_bytes(*frame.get(first_at..)?.first_chunk()?);
-        let samples = u16::from_le_bytes(*samples);
-        at += 16 + (usize::from(samples) * 2).next_multiple_of(8);
-        let channel = usize::from(u16::from_le_bytes(*channel));
-        Some(Place { first_at, channel, first, end: first + u64::from(samples) })
-    })
-}
-
-/// The bytes of a frame with its sequence number and with the indices of its stream.
-fn numbered(frame: &[u8], sequence: u64, bases: &[u64]) -> Vec<u8> {
+/// The bytes of a frame with its sequence number.
+fn numbered(frame: &[u8], sequence: u64) -> Bytes {
     let mut bytes = frame.to_vec();
     if let Some(field) = bytes.get_mut(SEQUENCE) {
         field.copy_from_slice(&sequence.to_le_bytes());
     }
-    for place in segments(frame) {
-        let base = bases.get(place.channel).copied().unwrap_or_default();
-        if let Some(field) = bytes.get_mut(place.first_at..place.first_at + 8) {
-            field.copy_from_slice(&place.first.saturating_sub(base).to_le_bytes());
-        }
-    }
-    bytes
-}
-
-/// Advances the end of each channel of a frame.
-fn advance(ends: &mut [u64], frame: &[u8]) {
-    for place in segments(frame) {
-        if let Some(end) = ends.get_mut(place.channel) {
-            *end = place.end.max(*end);
-        }
-    }
+    bytes.into()
 }
 
 #[cfg(test)]
 mod tests {
-    use proto_json::Segment;
+    use proto_json::{Channel, FrameLimits, SampleRate, Segment};
 
     use super::*;
 
@@ -422,10 +381,23 @@ mod tests {
         });
         outgoing
             .map(|bytes| {
-                let firsts: Vec<u64> = segments(&bytes).map(|place| place.first).collect();
-                (u64::from_le_bytes(bytes[SEQUENCE].try_into().unwrap()), firsts[0], firsts[1])
+                let frame = decode(&bytes);
+                (frame.sequence, frame.segments[0].first, frame.segments[1].first)
             })
             .collect()
+    }
+
+    fn decode(bytes: &[u8]) -> Frame {
+        let rate = SampleRate { numerator: 250, denominator: 1 };
+        let channel = |label: &str| Channel {
+            label: label.to_owned(),
+            code: String::new(),
+            unit: String::new(),
+            rate,
+            scale: 1.0,
+            offset: 0.0,
+        };
+        Frame::decode(bytes, &FrameLimits::of(&[channel("a"), channel("b")])).unwrap()
     }
 
     fn open(queue: &mut Queue, next: u64, window: u32) -> Result<(), NotContinued> {
@@ -448,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn new_stream_starts_at_index_0_with_the_first_unacknowledged_message() {
+    fn new_stream_starts_with_the_first_unacknowledged_message() {
         let mut queue = Queue::new(1 << 20, 2);
         (0..4).for_each(|number| push(&mut queue, number));
         open(&mut queue, 0, 10).unwrap();
@@ -458,7 +430,7 @@ mod tests {
         assert_eq!(open(&mut queue, 5, 10), Err(NotContinued), "message 4 was never sent");
         queue.start_new_stream();
         open(&mut queue, 0, 10).unwrap();
-        assert_eq!(sent(&mut queue), [(0, 0, 0), (1, 50, 25)]);
+        assert_eq!(sent(&mut queue), [(0, 100, 50), (1, 150, 75)]);
     }
 
     #[test]
@@ -512,8 +484,9 @@ mod tests {
         while !queue.is_empty() {
             match queue.next() {
                 Next::Send(Outgoing::Binary(bytes)) => {
-                    all.push(u64::from_le_bytes(bytes[SEQUENCE].try_into().unwrap()));
-                    firsts.push(segments(&bytes).next().unwrap().first);
+                    let frame = decode(&bytes);
+                    all.push(frame.sequence);
+                    firsts.push(frame.segments[0].first);
                 }
                 Next::Read(block) => queue.restored(file.take(block).ok()),
                 // A part of the memory is full.

@@ -42,8 +42,8 @@ pub(super) struct Block {
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) block: Block,
-    /// Number of the oldest blocks that were overwritten.
-    pub(super) overwritten: usize,
+    /// Positions of the oldest blocks, which were overwritten.
+    pub(super) overwritten: Vec<u64>,
 }
 
 impl SpillFile {
@@ -68,10 +68,13 @@ impl SpillFile {
         };
         let end = ring.used.back().map_or(0, |(at, bytes)| at + bytes);
         let at = if end + bytes > self.max_bytes { 0 } else { end };
-        let mut overwritten = 0;
-        while ring.used.front().is_some_and(|(other, length)| at < other + length && *other < at + bytes) {
+        let mut overwritten = Vec::new();
+        while let Some((other, length)) = ring.used.front().copied()
+            && at < other + length
+            && other < at + bytes
+        {
             ring.used.pop_front();
-            overwritten += 1;
+            overwritten.push(other);
         }
         file.seek(SeekFrom::Start(at))?;
         file.write_all(&content)?;
@@ -112,6 +115,10 @@ impl Block {
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    pub(super) fn is_at(&self, position: u64) -> bool {
+        self.at == position
+    }
 }
 
 #[cfg(test)]
@@ -127,13 +134,14 @@ mod tests {
         let file = SpillFile::new(std::env::temp_dir(), 1_000);
         // A block has 4 * 101 bytes: two fit.
         let written: Vec<Written> = (1..=3).map(|number| file.write(&messages(number)).unwrap()).collect();
-        assert_eq!(written.iter().map(|written| written.overwritten).collect::<Vec<_>>(), [0, 0, 1]);
+        let overwritten: Vec<&[u64]> = written.iter().map(|written| written.overwritten.as_slice()).collect();
+        assert_eq!(overwritten, [&[][..], &[], &[0]]);
         assert!(file.take(written[0].block).is_err());
         assert_eq!(file.take(written[1].block).unwrap(), messages(2));
         assert_eq!(file.take(written[2].block).unwrap(), messages(3));
         let again = file.write(&messages(4)).unwrap();
-        assert_eq!((again.block.at, again.overwritten), (0, 0));
-        assert!(file.write(&vec![Message::Frame(vec![0; 2_000])]).is_err());
+        assert_eq!((again.block.at, again.overwritten.len()), (0, 0));
+        assert!(file.write(&[Message::Frame(vec![0; 2_000])]).is_err());
     }
 
     #[test]
