@@ -400,6 +400,8 @@ pub enum RecordKind {
     File,
     /// A part of a stored file.
     FilePart,
+    /// A part of a waveform.
+    Waveform,
 }
 
 impl RecordKind {
@@ -415,6 +417,7 @@ impl RecordKind {
             RecordKind::Upload => "upload",
             RecordKind::File => "file",
             RecordKind::FilePart => "part of a file",
+            RecordKind::Waveform => "part of a waveform",
         }
     }
 }

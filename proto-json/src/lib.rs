@@ -17,6 +17,7 @@ pub mod schemas;
 mod time;
 mod vitals;
 pub mod waveform;
+pub mod waveform_reads;
 
 pub use api::{
     DamagedRecord, DeadLetter, DeadLetterPage, DeadLetterSummary, EcgRecord, FormerName, FormerNames,

@@ -36,6 +36,7 @@ EXPECTED = {
     "share/doc/bedside/CHANGELOG.md.gz": 0o644,
     "share/doc/bedside/copyright": 0o644,
     "share/doc/bedside/third-party-licences.gz": 0o644,
+    **{f"share/doc/bedside/demo/{path.name}": 0o644 for path in (ROOT / "demo").iterdir()},
     "share/man/man1/bedside.1.gz": 0o644,
     **{f"share/man/man1/bedside-{app}.1.gz": 0o644 for app in ("monitor", "patient")},
     **{f"share/applications/bedside-{app}.desktop": 0o644 for app in ("monitor", "patient")},

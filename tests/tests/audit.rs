@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use testkit::{Extras, Mode, Service, System, material, program, within};
+use testkit::{Extras, Mode, Service, System, program, test_data, within};
 
 /// A number that occurs nowhere else in logs.
 const MRN: &str = "4242424242";
@@ -24,7 +24,7 @@ async fn access_is_logged_with_client_route_and_outcome_and_without_patient_data
     let (http, url) = (testkit::http_client(), system.url());
     let upload = format!("{url}/api/v1/patients/{MRN}/uploads");
     let form = || {
-        let ecg = reqwest::multipart::Part::bytes(material::strip_csv(72.0, 10.0, 1)).file_name("strip.csv");
+        let ecg = reqwest::multipart::Part::bytes(test_data::strip_csv(72.0, 10.0, 1)).file_name("strip.csv");
         reqwest::multipart::Form::new().text("name", "Ann Uncommon").part("ecg", ecg)
     };
     let stored: Value = http.post(&upload).multipart(form()).send().await.unwrap().json().await.unwrap();

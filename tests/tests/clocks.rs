@@ -10,7 +10,7 @@ use client::{Gateway, Outbox, Upload, UploadFile};
 use proto_json::{Bpm, FileKind, LatestHeartRate, Mrn, Timestamp};
 use tempfile::TempDir;
 
-use testkit::{Extras, Mode, System, material, program, within};
+use testkit::{Extras, Mode, System, program, test_data, within};
 
 const HOUR_S: i64 = 3_600;
 const YEAR_S: i64 = 365 * 24 * HOUR_S;
@@ -197,7 +197,7 @@ async fn selection_time_from_a_wrong_clock_is_corrected_before_the_upload() {
         let gateway = Gateway::new(&client::Settings::new(gateway.address())).unwrap();
         let outbox = Outbox::open(folder.path()).unwrap();
         let chosen_at = Timestamp::now().plus_millis(-180_000);
-        let strip = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", material::strip_csv(72.0, 10.0, 1));
+        let strip = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", test_data::strip_csv(72.0, 10.0, 1));
         let upload = Upload {
             recorded_at: Some(chosen_at),
             recorded_by_this_computer: true,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use client::{Gateway, RetryPolicy, Upload, UploadAnswer, UploadFile};
 use proto_json::{BlobHash, EcgStatus, FileKind, Mrn, UploadId};
-use testkit::{Mode, Service, System, material, within};
+use testkit::{Mode, Service, System, test_data, within};
 
 const CLIENTS: u64 = 4;
 /// Number of successful uploads after the last crash, before the stored data is checked.
@@ -131,8 +131,8 @@ async fn upload_until(
             break;
         }
         let seed = client * 10_000 + number;
-        let ecg = material::strip_csv(75.0, 5.0, seed);
-        let image = material::jpeg(60, seed);
+        let ecg = test_data::strip_csv(75.0, 5.0, seed);
+        let image = test_data::jpeg(60, seed);
         let (ecg_hash, image_hash) = (BlobHash::of(&ecg), BlobHash::of(&image));
         let upload = Upload::of(vec![
             UploadFile::from_bytes(FileKind::Ecg, "strip.csv", ecg),

@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use client::{Upload, UploadFile};
 use proto_json::{FileKind, Mrn};
-use testkit::{Mode, Service, SmallDisk, System, http_client, material, program, within};
+use testkit::{Mode, Service, SmallDisk, System, http_client, program, test_data, within};
 
 const MRN: u64 = 7;
 
 /// Stores an image and an ECG, waits for the heart rate, and stops the system. Returns the bytes of the image.
 async fn store_and_stop(system: &mut System) -> Vec<u8> {
-    let image = material::jpeg(160, 1);
+    let image = test_data::jpeg(160, 1);
     let gateway = system.gateway();
     let files = vec![
         UploadFile::from_bytes(FileKind::MedicalImage, "image.jpg", image.clone()),
-        UploadFile::from_bytes(FileKind::Ecg, "strip.csv", material::strip_csv(75.0, 10.0, 1)),
+        UploadFile::from_bytes(FileKind::Ecg, "strip.csv", test_data::strip_csv(75.0, 10.0, 1)),
     ];
     gateway.upload(Mrn::new(MRN).unwrap(), &Upload::of(files), |_| {}).await.unwrap();
     wait_until_complete(system).await;

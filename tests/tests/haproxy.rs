@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -54,8 +55,8 @@ impl Proxy {
         let process = Command::new("haproxy")
             .args(["-db", "-f"])
             .arg(&file)
-            .env("DOOR_TLS", "")
-            .env("DOOR_MAX_CONNECTIONS_PER_ADDRESS", PER_ADDRESS.to_string())
+            .env("INGRESS_TLS", "")
+            .env("INGRESS_MAX_CONNECTIONS_PER_ADDRESS", PER_ADDRESS.to_string())
             .spawn()
             .expect("haproxy is installed");
         let proxy = Proxy { process, port, _system: system, _folder: folder };
@@ -152,4 +153,19 @@ async fn rate_of_requests_without_a_token_is_limited_per_address() {
     }
     assert!(proxy.request(6, "/", None).await.unwrap().starts_with("HTTP/1.1 200"));
     assert!(proxy.request(5, "/api/v1/patients", Some(NURSE)).await.unwrap().starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn former_names_of_settings_are_reported() {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/haproxy.cfg");
+    let output = Command::new("haproxy")
+        .args(["-c", "-f"])
+        .arg(config)
+        .env("INGRESS_TLS", "")
+        .env("INGRESS_MAX_CONNECTIONS_PER_ADDRESS", "10")
+        .env("DOOR_TLS", "/tls/door.pem")
+        .output()
+        .expect("haproxy is installed");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("DOOR_* are now INGRESS_*"), "{text}");
 }

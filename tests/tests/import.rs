@@ -10,7 +10,7 @@ use import::{Counts, Finding, Options};
 use jiff::tz::TimeZone;
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
-use testkit::{Mode, MongoServer, System, material, program};
+use testkit::{Mode, MongoServer, System, program, test_data};
 
 /// Creates the source database. Returns its connection string and collection.
 async fn source_database(
@@ -44,7 +44,7 @@ async fn import_all(system: &System, options: &Options) -> (Counts, Vec<Finding>
 #[tokio::test]
 async fn valid_values_are_imported_once_and_others_are_reported() {
     let server = MongoServer::start();
-    let (first, second, xray) = (material::jpeg(40, 1), material::png(30, 2), material::png(20, 3));
+    let (first, second, xray) = (test_data::jpeg(40, 1), test_data::png(30, 2), test_data::png(20, 3));
     let [a, b, x] = [&first, &second, &xray].map(|bytes| BASE64.encode(bytes));
     let whole = doc! {
         "_id": 7, "name": "Ann", "medical_image": [&x], "ecg_image": [&a, &b], "heart_rate": [71, 0],

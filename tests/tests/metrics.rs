@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use client::{Upload, UploadFile};
 use proto_json::{EcgStatus, FileKind, Mrn};
-use testkit::{Mode, Service, System, material, within};
+use testkit::{Mode, Service, System, test_data, within};
 
 fn documented() -> BTreeSet<String> {
     let text = std::fs::read_to_string("../docs/METRICS.md").unwrap();
@@ -26,7 +26,7 @@ fn names(text: &str) -> BTreeSet<String> {
 /// Uploads an ECG and waits for its analysis.
 async fn upload_ecg(system: &System) {
     let gateway = system.gateway();
-    let file = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", material::strip_csv(72.0, 10.0, 1));
+    let file = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", test_data::strip_csv(72.0, 10.0, 1));
     gateway.upload(Mrn::new(7).unwrap(), &Upload::of(vec![file]), |_| {}).await.unwrap();
     within("the ECG is analysed", || async {
         let ecgs = gateway.ecgs(Mrn::new(7).unwrap(), None, None).await.ok()?;

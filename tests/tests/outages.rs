@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use client::{Gateway, Upload, UploadAnswer, UploadFile};
 use proto_json::{EcgStatus, FileKind, Mrn, UploadId};
-use testkit::{Extras, Mode, Service, System, http_client, material, within};
+use testkit::{Extras, Mode, Service, System, http_client, test_data, within};
 
 const MRN: u64 = 7;
 
@@ -41,12 +41,12 @@ fn mrn() -> Mrn {
 }
 
 fn image(number: u64) -> Upload {
-    let file = UploadFile::from_bytes(FileKind::MedicalImage, "image.jpg", material::jpeg(40, number));
+    let file = UploadFile::from_bytes(FileKind::MedicalImage, "image.jpg", test_data::jpeg(40, number));
     Upload { respond_async: true, ..Upload::of(vec![file]) }
 }
 
 fn ecg(number: u64) -> Upload {
-    let strip = material::strip_csv(72.0, 5.0, number);
+    let strip = test_data::strip_csv(72.0, 5.0, number);
     let file = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", strip);
     Upload { respond_async: true, ..Upload::of(vec![file]) }
 }

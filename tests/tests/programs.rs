@@ -191,7 +191,10 @@ async fn standalone_is_not_ready_during_the_drain_wait() {
         (get(&address, "/readyz").await == (503, format!("gateway is shutting down\n{checks}"))).then_some(())
     })
     .await;
-    assert_eq!(healthcheck().status.code(), Some(1));
+    let output = healthcheck();
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("gateway is shutting down; bus: ok"), "{message}");
     assert_eq!(get(&address, "/api/v1/patients").await.0, 200, "requests are served");
 }
 

@@ -14,7 +14,7 @@ use proto_json::{
     RecordId, UploadReceipt,
 };
 use serde_json::{Value, json};
-use testkit::{Mode, System, material, within};
+use testkit::{Mode, System, test_data, within};
 
 macro_rules! in_both_modes {
     ($($scenario:ident),* $(,)?) => {
@@ -77,7 +77,7 @@ async fn with_rate(gateway: &Gateway, mrn: Mrn) -> PatientSummary {
 
 async fn raw_ecg_is_returned_unchanged_with_heart_rate_and_plot(system: System) {
     let gateway = system.gateway();
-    let csv = material::strip_csv(72.0, 20.0, 1);
+    let csv = test_data::strip_csv(72.0, 20.0, 1);
     let mut upload = Upload::of(vec![UploadFile::from_bytes(FileKind::Ecg, "strip.csv", csv.clone())]);
     upload.name = Some("Ann Example".to_owned());
     let receipt = send(&gateway, mrn(7), upload).await;
@@ -172,7 +172,7 @@ fn reqwest_client() -> reqwest::Client {
 }
 
 async fn raw_ecg_through_the_legacy_route_is_analysed(system: System) {
-    let csv = material::strip_csv(95.0, 15.0, 2);
+    let csv = test_data::strip_csv(95.0, 15.0, 2);
     let (status, text) = post_legacy(
         &system,
         &json!({"medical_record_number": " 8 ", "name": "", "ecg_csv": BASE64.encode(&csv)}),
@@ -193,7 +193,7 @@ async fn raw_ecg_through_the_legacy_route_is_analysed(system: System) {
 }
 
 async fn images_through_the_legacy_route_are_returned_aligned(system: System) {
-    let (xray, first, second) = (material::png(90, 1), material::jpeg(80, 2), material::png(70, 3));
+    let (xray, first, second) = (test_data::png(90, 1), test_data::jpeg(80, 2), test_data::png(70, 3));
     let register = json!({"medical_record_number": 9, "name": "Bo", "medical_image": BASE64.encode(&xray)});
     assert_eq!(post_legacy(&system, &register).await, (200, "New patient ID 9 is registered".to_owned()));
     let with_rate = json!({"medical_record_number": "9", "ecg_image": BASE64.encode(&first), "hr": 71});
@@ -225,7 +225,7 @@ async fn images_through_the_legacy_route_are_returned_aligned(system: System) {
 
 async fn image_is_returned_unchanged_and_cached_by_its_hash(system: System) {
     let gateway = system.gateway();
-    let jpeg = material::jpeg(160, 4);
+    let jpeg = test_data::jpeg(160, 4);
     let upload =
         Upload::of(vec![UploadFile::from_bytes(FileKind::MedicalImage, "x-ray, left ü.jpg", jpeg.clone())]);
     let receipt = send(&gateway, mrn(10), upload).await;
@@ -248,12 +248,12 @@ async fn image_is_returned_unchanged_and_cached_by_its_hash(system: System) {
 
 async fn files_of_one_upload_become_records_in_their_order(system: System) {
     let gateway = system.gateway();
-    let strip = material::strip_csv(60.0, 10.0, 5);
+    let strip = test_data::strip_csv(60.0, 10.0, 5);
     let upload = Upload::of(vec![
-        UploadFile::from_bytes(FileKind::MedicalImage, "a.png", material::png(50, 5)),
+        UploadFile::from_bytes(FileKind::MedicalImage, "a.png", test_data::png(50, 5)),
         UploadFile::from_bytes(FileKind::Ecg, "one.csv", strip.clone()),
-        UploadFile::from_bytes(FileKind::EcgImage, "trace.jpg", material::jpeg(50, 6)),
-        UploadFile::from_bytes(FileKind::Ecg, "two.csv", material::strip_csv(100.0, 10.0, 6)),
+        UploadFile::from_bytes(FileKind::EcgImage, "trace.jpg", test_data::jpeg(50, 6)),
+        UploadFile::from_bytes(FileKind::Ecg, "two.csv", test_data::strip_csv(100.0, 10.0, 6)),
         // The same bytes again are the same record.
         UploadFile::from_bytes(FileKind::Ecg, "one again.csv", strip),
     ]);
@@ -295,7 +295,7 @@ async fn retry_with_the_same_key_is_stored_once_and_other_content_is_rejected(sy
     let upload = Upload::of(vec![UploadFile::from_bytes(
         FileKind::Ecg,
         "strip.csv",
-        material::strip_csv(80.0, 10.0, 7),
+        test_data::strip_csv(80.0, 10.0, 7),
     )]);
     let first = send(&gateway, mrn(13), upload.clone()).await;
     let second = send(&gateway, mrn(13), upload.clone()).await;
@@ -316,7 +316,7 @@ async fn retry_with_the_same_key_is_stored_once_and_other_content_is_rejected(sy
 async fn asynchronous_upload_is_stored(system: System) {
     let gateway = system.gateway();
     let mut upload =
-        Upload::of(vec![UploadFile::from_bytes(FileKind::MedicalImage, "a.png", material::png(40, 8))]);
+        Upload::of(vec![UploadFile::from_bytes(FileKind::MedicalImage, "a.png", test_data::png(40, 8))]);
     upload.respond_async = true;
     let answer = gateway.upload(mrn(15), &upload, |_| {}).await.unwrap();
     let UploadAnswer::Accepted(received) = answer else { panic!("not accepted but {answer:?}") };
@@ -350,7 +350,7 @@ async fn updates_of_a_patient_are_pushed(mut system: System) {
                 break;
             }
         }
-        let strip = material::strip_csv(110.0, 10.0, 9 + number as u64);
+        let strip = test_data::strip_csv(110.0, 10.0, 9 + number as u64);
         let upload = Upload::of(vec![UploadFile::from_bytes(FileKind::Ecg, "strip.csv", strip)]);
         let id = send(&gateway, mrn(16), upload).await.files[0].id;
         let mut seen = Vec::new();

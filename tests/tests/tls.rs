@@ -12,7 +12,7 @@ use client::{
 };
 use proto_json::{EcgStatus, FileKind, Mrn};
 use testkit::tls::Certificate;
-use testkit::{Extras, Mode, NatsServer, System, material, program, within};
+use testkit::{Extras, Mode, NatsServer, System, program, test_data, within};
 
 fn text(path: std::path::PathBuf) -> String {
     path.to_str().unwrap().to_owned()
@@ -30,7 +30,7 @@ fn connect(system: &System, certificate: &Certificate) -> Gateway {
 }
 
 async fn upload_and_analyse(gateway: &Gateway) {
-    let file = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", material::strip_csv(72.0, 10.0, 1));
+    let file = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", test_data::strip_csv(72.0, 10.0, 1));
     let answer = gateway.upload(Mrn::new(7).unwrap(), &Upload::of(vec![file]), |_| {}).await.unwrap();
     let UploadAnswer::Stored(receipt) = answer else { panic!("{answer:?}") };
     within("the ECG is analysed", || async {

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use prost::Message;
-use testkit::{Extras, Mode, System, material, within};
+use testkit::{Extras, Mode, System, test_data, within};
 use tokio::net::TcpListener;
 
 #[derive(Debug, Clone)]
@@ -82,7 +82,7 @@ async fn upload_is_one_trace_from_the_request_to_the_updates() {
     let mut announcements = broker.subscribe("patient.*.updated").await.unwrap();
     broker.flush().await.unwrap();
 
-    let ecg = reqwest::multipart::Part::bytes(material::strip_csv(72.0, 10.0, 1)).file_name("strip.csv");
+    let ecg = reqwest::multipart::Part::bytes(test_data::strip_csv(72.0, 10.0, 1)).file_name("strip.csv");
     let form = reqwest::multipart::Form::new().text("name", "Ann Example").part("ecg", ecg);
     let sent = testkit::http_client()
         .post(format!("{}/api/v1/patients/4242424242/uploads", system.url()))

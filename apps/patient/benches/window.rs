@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use screen::{Running, Screen};
-use testkit::material;
+use testkit::test_data;
 
 const NOWHERE: [&str; 4] = ["--gateway", "http://127.0.0.1:9", "--theme", "light"];
 const WINDOW: [u8; 3] = [0xee, 0xf2, 0xf6];
@@ -49,7 +49,7 @@ fn main() {
     println!("start to first frame: median {:.0} ms of {starts:.0?}", median(starts.clone()));
 
     let strip = folder.path().join("strip.csv");
-    material::long_csv(&strip, 30);
+    test_data::long_csv(&strip, 30);
     let shown = (0..7).map(|_| {
         let app = Running::launch(&screen, &NOWHERE);
         app.fill(&screen);
@@ -66,7 +66,7 @@ fn main() {
     );
 
     let day = folder.path().join("day.csv");
-    material::long_csv(&day, 86_400);
+    test_data::long_csv(&day, 86_400);
     let megabytes = fs::metadata(&day).unwrap().len() / 1_000_000;
     let app = Running::launch(&screen, &NOWHERE);
     app.fill(&screen);

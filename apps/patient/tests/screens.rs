@@ -13,7 +13,7 @@ mod screen;
 use std::path::{Path, PathBuf};
 
 use screen::{Running, Screen};
-use testkit::{Mode, Service, Shot, System, material};
+use testkit::{Mode, Service, Shot, System, test_data};
 
 /// Colours of a theme that identify the states.
 struct Colors {
@@ -164,9 +164,9 @@ impl Album<'_> {
 #[test]
 fn screenshots_of_all_states_in_both_themes_at_two_sizes() {
     let files = tempfile::tempdir().unwrap();
-    std::fs::write(files.path().join("strip.csv"), material::strip_csv(72.0, 30.0, 3)).unwrap();
+    std::fs::write(files.path().join("strip.csv"), test_data::strip_csv(72.0, 30.0, 3)).unwrap();
     // Larger than all buffers on the way, so that the upload cannot complete.
-    std::fs::write(files.path().join("holter.csv"), material::strip_csv(64.0, 3600.0, 3)).unwrap();
+    std::fs::write(files.path().join("holter.csv"), test_data::strip_csv(64.0, 3600.0, 3)).unwrap();
     std::fs::write(files.path().join("letter.txt"), "Dear colleague,\nplease find the strip attached.\n")
         .unwrap();
     radiograph(&files.path().join("knee.png"));

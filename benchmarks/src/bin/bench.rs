@@ -13,7 +13,7 @@ use benchmarks::{pushed_feed, quantile};
 use client::{FeedEvent, Gateway, Upload, UploadAnswer, UploadFile};
 use futures::future::join_all;
 use proto_json::{Bpm, ChangeKind, FileKind, Mrn};
-use testkit::{Mode, System, cpu_seconds, material, resident_bytes};
+use testkit::{Mode, System, cpu_seconds, resident_bytes, test_data};
 
 /// Number of earlier uploads per patient, and number of patients that share the measured uploads, so that each gets few more.
 const HISTORIES: [(usize, u64); 3] = [(1, 200), (100, 10), (5_000, 1)];
@@ -32,7 +32,7 @@ fn main() {
     };
     let quick = args.iter().any(|arg| arg == "--quick");
     // Generated before the measurement starts.
-    let _ = material::one_of_many_strips(0);
+    let _ = test_data::one_of_many_strips(0);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     for (name, mode) in [("standalone", Mode::Standalone), ("processes", Mode::Processes)] {
         if wanted(name) {
@@ -184,12 +184,12 @@ fn image_upload(seed: u64) -> Upload {
     Upload::of(vec![UploadFile::from_bytes(
         FileKind::MedicalImage,
         "image.jpg",
-        material::jpeg(IMAGE_SIDE, seed),
+        test_data::jpeg(IMAGE_SIDE, seed),
     )])
 }
 
 fn ecg_upload(seed: u64) -> Upload {
-    Upload::of(vec![UploadFile::from_bytes(FileKind::Ecg, "strip.csv", material::one_of_many_strips(seed))])
+    Upload::of(vec![UploadFile::from_bytes(FileKind::Ecg, "strip.csv", test_data::one_of_many_strips(seed))])
 }
 
 /// About 25 KB as JPEG.
@@ -209,8 +209,8 @@ async fn fill(gateway: &Gateway, mrns: &[Mrn], history: usize) {
                 }
                 let seed = u64::from(u32::MAX) + index as u64;
                 let mut upload = Upload::of(vec![
-                    UploadFile::from_bytes(FileKind::MedicalImage, "image.jpg", material::jpeg(32, seed)),
-                    UploadFile::from_bytes(FileKind::EcgImage, "trace.jpg", material::jpeg(32, seed + 1)),
+                    UploadFile::from_bytes(FileKind::MedicalImage, "image.jpg", test_data::jpeg(32, seed)),
+                    UploadFile::from_bytes(FileKind::EcgImage, "trace.jpg", test_data::jpeg(32, seed + 1)),
                 ]);
                 upload.heart_rate = Bpm::new(60 + (index % 40) as i64).ok();
                 stored(&gateway, mrns[index % mrns.len()], &upload).await;

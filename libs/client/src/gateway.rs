@@ -8,7 +8,7 @@ use proto_json::{
     HeartRateRecord, ImageRecord, Mrn, NameCheck, NameMatch, NameQuery, Page, PatientSummary, Problem,
     RecordId, TIME_HEADER, Timestamp, UploadId, UploadStatus,
 };
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
@@ -376,6 +376,10 @@ impl Gateway {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok()?.trim().parse().ok())
             .map(Duration::from_secs);
+        let is_text = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"text/plain"));
         let body = self.body(response, MAX_PROBLEM_BYTES).await.unwrap_or_default();
         let mut problem = match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => problem,
@@ -390,7 +394,8 @@ impl Gateway {
                 kind: "about:blank".to_owned(),
                 title: status.canonical_reason().unwrap_or("an unknown status").to_owned(),
                 status: status.as_u16(),
-                detail: None,
+                // `/readyz` lists the failed checks, one per line.
+                detail: is_text.then(|| String::from_utf8_lossy(&body).trim().replace('\n', "; ")),
                 names: None,
             },
         };
@@ -418,13 +423,13 @@ impl Gateway {
         Download::new(response, self.address().to_owned(), self.0.timeouts.answer).bytes(limit).await
     }
 
-    async fn json<T: DeserializeOwned>(&self, url: Url) -> Result<T, ClientError> {
+    pub(crate) async fn json<T: DeserializeOwned>(&self, url: Url) -> Result<T, ClientError> {
         let limit = self.0.timeouts.answer;
         let response = self.answer(self.0.http.get(url).timeout(limit), limit).await?;
         self.parsed(response).await
     }
 
-    async fn download(&self, url: Url) -> Result<Download, ClientError> {
+    pub(crate) async fn download(&self, url: Url) -> Result<Download, ClientError> {
         let limit = self.0.timeouts.answer;
         match tokio::time::timeout(limit, self.answer(self.0.http.get(url), limit)).await {
             Ok(response) => Ok(Download::new(response?, self.address().to_owned(), self.0.timeouts.stall)),

@@ -139,7 +139,7 @@ async fn healthcheck_passes_if_ready_and_fails_if_nothing_listens() {
     shutdown.begin();
     server.await.unwrap();
     let said = runtime::healthcheck(address).await.unwrap_err().to_string();
-    assert!(said.starts_with("nobody answers at 127.0.0.1:"), "{said}");
+    assert!(said.starts_with("nothing answers at 127.0.0.1:"), "{said}");
 }
 
 /// The table in docs/OPERATIONS.md.

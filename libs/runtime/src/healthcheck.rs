@@ -35,7 +35,7 @@ pub async fn healthcheck(admin: SocketAddr) -> Result<(), StartError> {
     let response = tokio::time::timeout(TIMEOUT, request_readiness(address))
         .await
         .map_err(|_| StartError::failed(format!("{address} does not answer in time")))?
-        .map_err(|error| StartError::failed(format!("nobody answers at {address}: {error}")))?;
+        .map_err(|error| StartError::failed(format!("nothing answers at {address}: {error}")))?;
     let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
     let status = head.split(' ').nth(1).unwrap_or_default();
     if status == "200" {

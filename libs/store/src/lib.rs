@@ -26,6 +26,7 @@ mod records;
 mod search;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod waveforms;
 mod writes;
 
 use std::io;
@@ -40,6 +41,7 @@ use proto_json::{
 pub use error::StoreError;
 pub use maintenance::{ScrubPosition, ScrubState, ScrubStep};
 pub use ports::{BlobReader, BlobStore, Maintenance, PatientReader, PatientWriter};
+pub use waveforms::{WaveformReader, WaveformStore};
 pub use writes::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload};
 
 /// A stream of bytes.

@@ -31,13 +31,13 @@ mod http;
 #[cfg(feature = "system")]
 pub mod load;
 #[cfg(feature = "system")]
-pub mod material;
-#[cfg(feature = "system")]
 mod proxy;
 #[cfg(feature = "system")]
 pub mod records;
 #[cfg(feature = "system")]
 mod system;
+#[cfg(feature = "system")]
+pub mod test_data;
 #[cfg(feature = "system")]
 pub mod tls;
 

@@ -8,7 +8,7 @@ use client::{ClientError, Gateway, Upload, UploadAnswer, UploadFile};
 use proto_json::{BlobHash, FileKind, Mrn, UploadId};
 use tokio::task::JoinHandle;
 
-use crate::{Clock, material, within};
+use crate::{Clock, test_data, within};
 
 const UPLOADERS: u64 = 3;
 /// Pause between two uploads of one client, so that the load is steady and below the capacity of the machine.
@@ -160,7 +160,7 @@ async fn upload(gateway: Gateway, client: u64, statistics: Arc<Statistics>) -> V
             break;
         }
         let seed = client * 100_000 + number;
-        let (ecg, image) = (material::strip_csv(75.0, 5.0, seed), material::jpeg(60, seed));
+        let (ecg, image) = (test_data::strip_csv(75.0, 5.0, seed), test_data::jpeg(60, seed));
         let (ecg_hash, image_hash) = (BlobHash::of(&ecg), BlobHash::of(&image));
         let upload = Upload::of(vec![
             UploadFile::from_bytes(FileKind::Ecg, "strip.csv", ecg),

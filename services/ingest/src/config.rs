@@ -33,6 +33,9 @@ pub struct Config {
     /// Age from which on a stored file that no record refers to is removed
     #[arg(long, env = "BEDSIDE_ORPHAN_AGE", default_value = "24h", value_parser = parse_duration)]
     pub orphan_age: Duration,
+    /// How long waveforms are kept. Strips that were taken from them stay
+    #[arg(long, env = "BEDSIDE_KEEP_WAVEFORMS", default_value = "30d", value_parser = parse_duration)]
+    pub keep_waveforms: Duration,
 }
 
 impl Default for Config {
@@ -44,6 +47,7 @@ impl Default for Config {
             stage_keep: Duration::from_secs(3600),
             scrub_every: Duration::from_secs(24 * 3600),
             orphan_age: Duration::from_secs(24 * 3600),
+            keep_waveforms: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }

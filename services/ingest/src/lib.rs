@@ -17,13 +17,14 @@ mod reconcile;
 mod scrub;
 mod sweep;
 mod uploads;
+mod waveforms;
 
 use std::sync::Arc;
 
 use bus::{BusError, BusPorts, EnqueueError, Outcome, PubSub, Readiness, run_consumer};
 use proto_json::{PatientUpdated, Queue, Timestamp};
 use runtime::{Shutdown, StartError, trace};
-use store::{BlobStore, Maintenance, PatientWriter, StoreError};
+use store::{BlobStore, Maintenance, PatientWriter, StoreError, WaveformStore};
 use tracing::Instrument;
 
 pub use clock::accept as accept_clock;
@@ -40,12 +41,23 @@ pub struct Ports {
     pub files: Arc<dyn BlobStore>,
     /// Scrub and sweep of the store.
     pub maintenance: Arc<dyn Maintenance>,
+    /// Stored waveforms.
+    pub waveforms: Arc<dyn WaveformStore>,
 }
 
 impl Ports {
     /// The ports of one store.
-    pub fn of(bus: BusPorts, store: Arc<impl PatientWriter + BlobStore + Maintenance>) -> Self {
-        Ports { bus, store: store.clone(), files: store.clone(), maintenance: store }
+    pub fn of(
+        bus: BusPorts,
+        store: Arc<impl PatientWriter + BlobStore + Maintenance + WaveformStore>,
+    ) -> Self {
+        Ports {
+            bus,
+            store: store.clone(),
+            files: store.clone(),
+            maintenance: store.clone(),
+            waveforms: store,
+        }
     }
 
     /// Whether broker and store answer. The consumers ask while they are paused.
@@ -101,6 +113,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
         shutdown.unless_begun(scrub::run(&config, &ports)),
         shutdown.unless_begun(clock::watch(&ports, config.reconcile_every)),
         shutdown.unless_begun(queues::watch_disk(&ports)),
+        waveforms::run(&config, &ports, &shutdown),
     );
     Ok(())
 }

@@ -11,6 +11,7 @@ mod records;
 mod routes;
 mod service;
 mod state;
+mod waveforms;
 
 pub use routes::router;
 pub use service::{Config, checks, run, run_on};

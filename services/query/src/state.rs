@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::{BlobReader, PatientReader};
+use store::{BlobReader, PatientReader, WaveformReader};
 
 /// The ports of the query service. It only reads.
 #[derive(Debug, Clone)]
@@ -11,11 +11,13 @@ pub struct Ports {
     pub patients: Arc<dyn PatientReader>,
     /// Stored files.
     pub files: Arc<dyn BlobReader>,
+    /// Stored waveforms.
+    pub waveforms: Arc<dyn WaveformReader>,
 }
 
 impl Ports {
     /// The ports of one store.
-    pub fn of(store: Arc<impl PatientReader + BlobReader>) -> Self {
-        Ports { patients: store.clone(), files: store }
+    pub fn of(store: Arc<impl PatientReader + BlobReader + WaveformReader>) -> Self {
+        Ports { patients: store.clone(), files: store.clone(), waveforms: store }
     }
 }

@@ -5,14 +5,14 @@ use std::net::TcpStream;
 
 use patient::Args;
 use patient::window::ConnectionLevel;
-use testkit::{Mode, Service, System, material};
+use testkit::{Mode, Service, System, test_data};
 
 use crate::fixture::{Fixture, run_isolated};
 
 /// Uploads an ECG and waits for the comparison with the server's analysis.
 async fn upload_and_compare(app: &Fixture, patient: &str) {
     app.type_into("Medical record number", patient);
-    app.select_file("ECG", &app.file("strip.csv", &material::strip_csv(72.0, 10.0, 1))).await;
+    app.select_file("ECG", &app.file("strip.csv", &test_data::strip_csv(72.0, 10.0, 1))).await;
     app.upload().await;
     app.until_message(&format!("New patient {patient} registered.")).await;
     app.until("the analysis arrives", |app| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use i_slint_backend_testing::AccessibleRole;
 use patient::window::PaneState;
 use slint::platform::Key;
-use testkit::{Clock, material};
+use testkit::{Clock, test_data};
 
 use crate::fixture::{Fixture, run_isolated};
 
@@ -26,7 +26,7 @@ fn selecting_files_requires_a_file_type() {
         app.until("the dialog opens", |app| app.dialogs.requests.borrow().len() == 1).await;
         assert_eq!(app.dialogs.requests.borrow()[0].filters[0].extensions, ["png", "jpg", "jpeg"]);
         app.press("ECG");
-        *app.dialogs.files.borrow_mut() = vec![app.file("strip.csv", &material::strip_csv(72.0, 10.0, 1))];
+        *app.dialogs.files.borrow_mut() = vec![app.file("strip.csv", &test_data::strip_csv(72.0, 10.0, 1))];
         app.press("Select files");
         app.until("the file is selected", |app| app.has("strip.csv")).await;
         assert!(app.dialogs.requests.borrow()[1].filters[0].extensions.contains(&"csv".to_owned()));
@@ -37,7 +37,7 @@ fn selecting_files_requires_a_file_type() {
 fn selected_ecg_is_drawn_with_heart_rate_quality_and_skipped_rows() {
     run_isolated("files::selected_ecg_is_drawn_with_heart_rate_quality_and_skipped_rows", || async {
         let app = Fixture::new(NOWHERE);
-        let mut csv = String::from_utf8(material::strip_csv(72.0, 30.0, 1)).unwrap();
+        let mut csv = String::from_utf8(test_data::strip_csv(72.0, 30.0, 1)).unwrap();
         let at = csv.match_indices('\n').nth(99).unwrap().0 + 1;
         csv.insert_str(at, "no,numbers\n");
         app.select_file("ECG", &app.file("strip.csv", csv.as_bytes())).await;
@@ -57,7 +57,7 @@ fn selected_ecg_is_drawn_with_heart_rate_quality_and_skipped_rows() {
 fn rejected_ecg_is_explained_and_replaces_the_shown_file() {
     run_isolated("files::rejected_ecg_is_explained_and_replaces_the_shown_file", || async {
         let app = Fixture::new(NOWHERE);
-        app.select_file("ECG", &app.file("good.csv", &material::strip_csv(72.0, 10.0, 1))).await;
+        app.select_file("ECG", &app.file("good.csv", &test_data::strip_csv(72.0, 10.0, 1))).await;
         app.until("it is drawn", |app| app.api(|api| api.get_ecg_picture()).size().width > 0).await;
         app.add("ECG", &app.file("letter.txt", b"Dear colleague,\nplease find attached.\n"));
         assert_eq!(
@@ -97,10 +97,10 @@ fn files_are_selected_and_removed_and_one_of_each_kind_is_shown() {
     run_isolated("files::files_are_selected_and_removed_and_one_of_each_kind_is_shown", || async {
         let app = Fixture::new(NOWHERE);
         for (name, bpm) in [("slow.csv", 50.0), ("fast.csv", 90.0)] {
-            app.select_file("ECG", &app.file(name, &material::strip_csv(bpm, 10.0, 1))).await;
+            app.select_file("ECG", &app.file(name, &test_data::strip_csv(bpm, 10.0, 1))).await;
         }
         for name in ["a.png", "b.png"] {
-            app.select_file("Medical image", &app.file(name, &material::png(64, 1))).await;
+            app.select_file("Medical image", &app.file(name, &test_data::png(64, 1))).await;
         }
         app.until("both are drawn", |app| app.has("Picture of fast.csv") && app.has("Picture of b.png"))
             .await;
@@ -128,7 +128,7 @@ fn window_stays_responsive_while_a_long_ecg_is_read() {
         let app = Fixture::new(NOWHERE);
         // Five million samples. The benchmark `window` reads a whole day.
         let path = app.path("hours.csv");
-        material::long_csv(&path, 4 * 3600);
+        test_data::long_csv(&path, 4 * 3600);
         let clock = Clock::start();
         app.add("ECG", &path);
         let (mut turned, mut longest) = (clock.elapsed(), Duration::ZERO);
@@ -153,8 +153,8 @@ fn newer_selection_is_shown_while_a_long_ecg_is_read() {
     run_isolated("files::newer_selection_is_shown_while_a_long_ecg_is_read", || async {
         let app = Fixture::new(NOWHERE);
         // An hour at 360 Hz takes longer to read than the short file.
-        let long = app.file("long.csv", &material::strip_csv(60.0, 3600.0, 1));
-        let short = app.file("short.csv", &material::strip_csv(90.0, 10.0, 1));
+        let long = app.file("long.csv", &test_data::strip_csv(60.0, 3600.0, 1));
+        let short = app.file("short.csv", &test_data::strip_csv(90.0, 10.0, 1));
         app.add("ECG", &long);
         assert!(app.api(|api| api.get_ecg().state) == PaneState::Loading);
         assert!(app.has("Reading the ECG"));
@@ -186,7 +186,7 @@ fn newer_selection_is_shown_while_a_long_ecg_is_read() {
 fn delete_key_removes_the_focused_file() {
     run_isolated("files::delete_key_removes_the_focused_file", || async {
         let app = Fixture::new(NOWHERE);
-        app.select_file("Medical image", &app.file("a.png", &material::png(64, 1))).await;
+        app.select_file("Medical image", &app.file("a.png", &test_data::png(64, 1))).await;
         // Moves through the form with the Tab key until the file has the focus.
         app.all("a.png")[0].invoke_accessible_default_action();
         let mut pressed = 0;
@@ -208,7 +208,7 @@ fn files_are_selected_in_the_window_where_the_desktop_has_no_dialog() {
         let folder = app.path("records");
         std::fs::create_dir(&folder).unwrap();
         for (name, bpm) in [("a.csv", 60.0), ("b.csv", 90.0)] {
-            std::fs::write(folder.join(name), material::strip_csv(bpm, 10.0, 1)).unwrap();
+            std::fs::write(folder.join(name), test_data::strip_csv(bpm, 10.0, 1)).unwrap();
         }
         std::fs::write(folder.join("notes.md"), "no ECG").unwrap();
         app.press("ECG");
@@ -238,8 +238,8 @@ fn files_are_selected_in_the_window_where_the_desktop_has_no_dialog() {
 fn dropped_files_are_selected_by_their_type() {
     run_isolated("files::dropped_files_are_selected_by_their_type", || async {
         let app = Fixture::new(NOWHERE);
-        let ecg = app.file("strip.csv", &material::strip_csv(72.0, 10.0, 1));
-        let image = app.file("knee.png", &material::png(64, 1));
+        let ecg = app.file("strip.csv", &test_data::strip_csv(72.0, 10.0, 1));
+        let image = app.file("knee.png", &test_data::png(64, 1));
         app.press("Quit");
         app.app().drop_files(vec![ecg.clone()]);
         assert!(!app.has("strip.csv"), "a dialog is open");
@@ -273,7 +273,7 @@ fn image_above_the_limits_of_the_gateway_is_named_before_the_upload() {
 fn image_is_magnified_and_shown_as_a_whole_again() {
     run_isolated("files::image_is_magnified_and_shown_as_a_whole_again", || async {
         let app = Fixture::new(NOWHERE);
-        app.select_file("Medical image", &app.file("knee.png", &material::png(400, 1))).await;
+        app.select_file("Medical image", &app.file("knee.png", &test_data::png(400, 1))).await;
         let picture = |app: &Fixture| app.api(|api| api.get_image_picture());
         app.until("the image is drawn", |app| picture(app).size().width > 0).await;
         let whole = picture(&app).to_rgba8().unwrap();

@@ -3,7 +3,7 @@
 use client::Upload;
 use patient::Args;
 use proto_json::Mrn;
-use testkit::{Service, System, material};
+use testkit::{Service, System, test_data};
 
 use crate::fixture::{Fixture, ask, run_isolated, system};
 
@@ -15,7 +15,7 @@ fn mrn(value: u64) -> Mrn {
 async fn upload_to_a_hanging_gateway(app: &Fixture, system: &mut System) {
     app.type_into("Medical record number", "7");
     // Larger than all buffers on the way, so that the upload cannot complete.
-    app.select_file("ECG", &app.file("long.csv", &material::strip_csv(60.0, 3600.0, 1))).await;
+    app.select_file("ECG", &app.file("long.csv", &test_data::strip_csv(60.0, 3600.0, 1))).await;
     app.until("upload is possible", |app| app.is_enabled("Upload")).await;
     app.press("Upload");
     app.until("the question", |app| app.has("Upload this?") && app.is_enabled("Upload")).await;
@@ -39,7 +39,7 @@ fn uploads_wait_for_the_gateway_across_a_restart() {
         system.service(Service::Gateway).kill();
         app.until("offline", |app| app.value("Connection") == "offline").await;
         app.type_into("Medical record number", "7");
-        app.select_file("ECG", &app.file("strip.csv", &material::strip_csv(72.0, 10.0, 1))).await;
+        app.select_file("ECG", &app.file("strip.csv", &test_data::strip_csv(72.0, 10.0, 1))).await;
         app.upload().await;
         app.until_message("is kept on this computer").await;
         assert_eq!(app.value("Medical record number"), "", "the form is cleared");

@@ -1,7 +1,7 @@
 //! Recording time, sampling rate and lead of the selected ECGs.
 
 use proto_json::{Mrn, Timestamp};
-use testkit::{Service, material};
+use testkit::{Service, test_data};
 
 use crate::fixture::{Fixture, ask, run_isolated, system};
 
@@ -14,7 +14,7 @@ fn recorded_at(url: &str) -> Option<Timestamp> {
 
 /// A CSV with a date in each row, starting at this time.
 fn dated(start: Timestamp) -> Vec<u8> {
-    let strip = String::from_utf8(material::strip_csv(72.0, 10.0, 1).to_vec()).unwrap();
+    let strip = String::from_utf8(test_data::strip_csv(72.0, 10.0, 1).to_vec()).unwrap();
     let mut text = String::new();
     for (row, line) in strip.lines().enumerate() {
         let (_, value) = line.split_once(',').unwrap();
@@ -34,7 +34,7 @@ fn delayed_upload_keeps_the_time_of_selection() {
         app.until("offline", |app| app.value("Connection") == "offline").await;
         app.type_into("Medical record number", "7");
         let before = Timestamp::now();
-        app.select_file("ECG", &app.file("strip.csv", &material::strip_csv(72.0, 10.0, 1))).await;
+        app.select_file("ECG", &app.file("strip.csv", &test_data::strip_csv(72.0, 10.0, 1))).await;
         let after = Timestamp::now();
         assert!(app.description(FIELD).contains("when the file was selected"), "{}", app.description(FIELD));
         app.upload().await;
@@ -122,7 +122,7 @@ fn sampling_rate_is_entered_for_a_file_without_times() {
         let app = Fixture::new(&system.url());
         app.until_connected().await;
         app.type_into("Medical record number", "7");
-        let strip = String::from_utf8(material::strip_csv(72.0, 30.0, 1)).unwrap();
+        let strip = String::from_utf8(test_data::strip_csv(72.0, 30.0, 1)).unwrap();
         let voltages: Vec<&str> =
             strip.lines().filter_map(|line| line.split_once(',')).map(|row| row.1).collect();
         app.select_file("ECG", &app.file("voltages.csv", voltages.join("\n").as_bytes())).await;
@@ -149,7 +149,7 @@ fn lead_is_selected_by_name_and_a_missing_one_is_reported() {
     run_isolated("recording::lead_is_selected_by_name_and_a_missing_one_is_reported", || async {
         let app = Fixture::new("http://127.0.0.1:9");
         app.type_into("Medical record number", "7");
-        let (slow, fast) = (material::strip_csv(50.0, 30.0, 1), material::strip_csv(90.0, 30.0, 1));
+        let (slow, fast) = (test_data::strip_csv(50.0, 30.0, 1), test_data::strip_csv(90.0, 30.0, 1));
         let (slow, fast) = (String::from_utf8(slow).unwrap(), String::from_utf8(fast).unwrap());
         let mut text = "time,II,V5\n".to_owned();
         let rows = slow.lines().zip(fast.lines());

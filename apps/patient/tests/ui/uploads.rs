@@ -4,7 +4,7 @@ use client::Upload;
 use patient::Args;
 use proto_json::Mrn;
 use slint::platform::Key;
-use testkit::{Mode, System, material};
+use testkit::{Mode, System, test_data};
 
 use crate::fixture::{Fixture, ask, run_isolated, system};
 
@@ -20,8 +20,8 @@ fn upload_is_confirmed_stored_and_compared_with_the_analysis() {
         app.until_connected().await;
         app.type_into("Medical record number", "7");
         app.type_into("Name", "Ida Noether");
-        app.select_file("ECG", &app.file("strip.csv", &material::strip_csv(72.0, 30.0, 1))).await;
-        app.select_file("Medical image", &app.file("knee.jpg", &material::jpeg(160, 1))).await;
+        app.select_file("ECG", &app.file("strip.csv", &test_data::strip_csv(72.0, 30.0, 1))).await;
+        app.select_file("Medical image", &app.file("knee.jpg", &test_data::jpeg(160, 1))).await;
         app.press("Upload");
         app.until("the record number is looked up", |app| app.is_enabled("Upload")).await;
         let asked = app.description("Upload this?");
@@ -53,7 +53,7 @@ fn upload_is_confirmed_stored_and_compared_with_the_analysis() {
 
         // The same patient again.
         app.type_into("Medical record number", "7");
-        app.select_file("Medical image", &app.file("elbow.png", &material::png(100, 2))).await;
+        app.select_file("Medical image", &app.file("elbow.png", &test_data::png(100, 2))).await;
         app.upload().await;
         app.until_message("Patient 7 updated.").await;
         assert_eq!(app.api(|api| api.get_analysis()), "", "the analysis of the previous upload is closed");
@@ -77,7 +77,7 @@ fn upload_is_disabled_with_a_reason_until_the_form_is_valid() {
         assert!(!app.is_enabled("Upload") && reason(&app).contains("at most 500"));
         app.type_into("Name", "Ida");
         assert!(app.is_enabled("Upload"), "{}", reason(&app));
-        app.select_file("Medical image", &app.file("a.png", &material::png(64, 1))).await;
+        app.select_file("Medical image", &app.file("a.png", &test_data::png(64, 1))).await;
         assert!(reason(&app).contains("Ready to upload: 1 medical image"), "{}", reason(&app));
     });
 }
@@ -129,7 +129,7 @@ fn rejected_upload_stays_in_the_form() {
         let app = Fixture::new(&system.url());
         app.until_connected().await;
         app.type_into("Medical record number", "7");
-        app.select_file("Medical image", &app.file("large.png", &material::png(100, 1))).await;
+        app.select_file("Medical image", &app.file("large.png", &test_data::png(100, 1))).await;
         app.upload().await;
         app.until_message("Not uploaded.").await;
         assert_eq!(app.value("Medical record number"), "7");
@@ -180,9 +180,9 @@ fn file_changed_after_the_preview_is_not_uploaded() {
         let app = Fixture::new(&system.url());
         app.until_connected().await;
         app.type_into("Medical record number", "7");
-        let path = app.file("strip.csv", &material::strip_csv(72.0, 10.0, 1));
+        let path = app.file("strip.csv", &test_data::strip_csv(72.0, 10.0, 1));
         app.select_file("ECG", &path).await;
-        std::fs::write(&path, material::strip_csv(120.0, 12.0, 1)).unwrap();
+        std::fs::write(&path, test_data::strip_csv(120.0, 12.0, 1)).unwrap();
         app.upload().await;
         app.until_message("strip.csv has changed since it was read").await;
         assert!(app.has("strip.csv"));
@@ -197,8 +197,8 @@ fn command_line_selects_files_number_and_name() {
         let system = system();
         let folder = tempfile::tempdir().unwrap();
         let (ecg, image) = (folder.path().join("strip.csv"), folder.path().join("a.PNG"));
-        std::fs::write(&ecg, material::strip_csv(72.0, 10.0, 1)).unwrap();
-        std::fs::write(&image, material::png(64, 1)).unwrap();
+        std::fs::write(&ecg, test_data::strip_csv(72.0, 10.0, 1)).unwrap();
+        std::fs::write(&image, test_data::png(64, 1)).unwrap();
         let args = Args {
             files: vec![ecg, image],
             mrn: Some("7".into()),

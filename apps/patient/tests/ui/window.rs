@@ -5,7 +5,7 @@ use patient::Args;
 use patient::window::{DialogKind, Theme};
 use slint::ComponentHandle;
 use slint::platform::{Key, WindowEvent};
-use testkit::{Service, material};
+use testkit::{Service, test_data};
 
 use crate::fixture::{Fixture, next_turn, run_isolated, system};
 
@@ -18,7 +18,7 @@ fn reset_asks_only_if_the_form_holds_anything() {
         app.press("Reset all");
         assert!(!app.has("Reset all?"), "the form is empty");
         app.type_into("Medical record number", "7");
-        app.select_file("ECG", &app.file("strip.csv", &material::strip_csv(72.0, 10.0, 1))).await;
+        app.select_file("ECG", &app.file("strip.csv", &test_data::strip_csv(72.0, 10.0, 1))).await;
         app.press("Reset all");
         assert!(app.description("Reset all?").contains("1 ECG"), "{}", app.description("Reset all?"));
         app.press("Keep");
@@ -189,7 +189,7 @@ fn tab_moves_through_the_fields_and_buttons_of_a_dialog() {
 fn every_control_has_a_role_and_a_label() {
     run_isolated("window::every_control_has_a_role_and_a_label", || async {
         let app = Fixture::new(NOWHERE);
-        app.select_file("Medical image", &app.file("a.png", &material::png(64, 1))).await;
+        app.select_file("Medical image", &app.file("a.png", &test_data::png(64, 1))).await;
         let check = |app: &Fixture, least: usize| {
             let roles = [
                 AccessibleRole::Button,

@@ -193,6 +193,24 @@ impl Canvas {
         texts.iter().filter_map(VisibleText::cut).map(|cut| format!("{state}: {cut}")).collect()
     }
 
+    /// The texts of a dialog that cover each other. `title` is the first text of the dialog, which is in front of the window.
+    pub fn overlapping_texts(&self, title: &str) -> Vec<String> {
+        let texts = self.texts();
+        let first = texts.iter().rposition(|text| text.text == title).expect("the dialog is open");
+        let overlap = |one: (f32, f32), other: (f32, f32)| one.1.min(other.1) - one.0.max(other.0) > 1.0;
+        let columns = |text: &VisibleText| (text.bounds.0, text.bounds.0 + text.required.0);
+        let rows = |text: &VisibleText| (text.bounds.1, text.bounds.1 + text.required.1);
+        let dialog = &texts[first..];
+        let pairs = dialog
+            .iter()
+            .enumerate()
+            .flat_map(|(at, one)| dialog[at + 1..].iter().map(move |other| (one, other)));
+        pairs
+            .filter(|(one, other)| overlap(columns(one), columns(other)) && overlap(rows(one), rows(other)))
+            .map(|(one, other)| format!("{:?} covers {:?}", other.text, one.text))
+            .collect()
+    }
+
     /// The pixels of the screen.
     pub fn pixels(&self) -> Vec<Rgb8Pixel> {
         self.pixels.borrow().clone()

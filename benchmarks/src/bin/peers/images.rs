@@ -1,6 +1,6 @@
 //! Distinct JPEG files of about 25 KB.
 
-use testkit::material;
+use testkit::test_data;
 
 /// About 25 KB as JPEG.
 pub(crate) const SIDE: u16 = 162;
@@ -11,7 +11,7 @@ pub(crate) struct TestImages(Vec<Vec<u8>>);
 
 impl TestImages {
     pub(crate) fn generate() -> Self {
-        TestImages((0..GENERATED).map(|seed| material::jpeg(SIDE, seed)).collect())
+        TestImages((0..GENERATED).map(|seed| test_data::jpeg(SIDE, seed)).collect())
     }
 
     /// The image with this number.

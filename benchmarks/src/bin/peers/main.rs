@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let extent = if quick { Extent::quick() } else { Extent::full() };
     // Generated before the measurement starts.
-    let _ = testkit::material::one_of_many_strips(0);
+    let _ = testkit::test_data::one_of_many_strips(0);
     let mut all = Vec::new();
     for kind in kinds {
         // If one server cannot be measured, the figures of the others are still printed.

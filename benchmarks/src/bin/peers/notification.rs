@@ -6,7 +6,7 @@ use benchmarks::pushed_feed;
 use client::{Feed, FeedEvent, Gateway, Upload, UploadFile};
 use futures::future::join_all;
 use proto_json::{ChangeKind, FileKind, Mrn};
-use testkit::material;
+use testkit::test_data;
 
 use crate::images::TestImages;
 use crate::load::{Measured, client, send};
@@ -91,6 +91,6 @@ pub(crate) async fn analysed(feed: &mut Feed) -> (Mrn, Instant) {
 }
 
 pub(crate) fn ecg_upload(number: u64) -> Upload {
-    let strip = material::one_of_many_strips(number);
+    let strip = test_data::one_of_many_strips(number);
     Upload::of(vec![UploadFile::from_bytes(FileKind::Ecg, "strip.csv", strip)])
 }

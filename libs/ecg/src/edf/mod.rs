@@ -11,6 +11,7 @@
 
 mod error;
 mod header;
+pub mod writer;
 
 use std::io::Read;
 

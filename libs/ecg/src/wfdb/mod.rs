@@ -7,6 +7,7 @@
 mod annotations;
 mod header;
 mod signal;
+pub mod writer;
 
 pub use annotations::{Annotation, annotations, beats_and_flutter};
 pub use header::{Header, SignalSpec};

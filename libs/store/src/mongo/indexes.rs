@@ -49,5 +49,13 @@ pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     let orphaned = partial(doc! { "uploadDate": 1 }, doc! { "metadata.referenced": false });
     prepared(db.limit, db.files.create_index(orphaned)).await?;
     prepared(db.limit, db.chunks.create_index(unique(doc! { "files_id": 1, "n": 1 }))).await?;
+    let streams = index(doc! { "mrn": 1, "opened_at": -1, "_id": -1 });
+    prepared(db.limit, db.waveform_streams.create_index(streams)).await?;
+    prepared(db.limit, db.waveform_streams.create_index(index(doc! { "opened_at": 1 }))).await?;
+    prepared(db.limit, db.waveform_pieces.create_index(index(doc! { "stream": 1, "stored_us": 1 }))).await?;
+    prepared(db.limit, db.waveform_pieces.create_index(index(doc! { "part": 1, "stored_us": 1 }))).await?;
+    let times = index(doc! { "stream": 1, "channel": 1, "to_us": 1 });
+    prepared(db.limit, db.waveforms.create_index(times)).await?;
+    prepared(db.limit, db.waveforms.create_index(index(doc! { "to_us": 1 }))).await?;
     Ok(())
 }

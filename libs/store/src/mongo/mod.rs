@@ -24,6 +24,7 @@ mod sealed;
 mod tests;
 mod transaction;
 mod uploads;
+mod waveforms;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -120,6 +121,9 @@ struct Db {
     incomplete: Collection<blobs::IncompleteDocument>,
     clock: Collection<documents::ClockDocument>,
     leases: Collection<Document>,
+    waveform_streams: Collection<RawDocumentBuf>,
+    waveform_pieces: Collection<Document>,
+    waveforms: Collection<Document>,
     limit: Duration,
     /// Writers of one patient in this process wait for each other, which costs less than a write conflict. Patients share
     /// these locks by their numbers.
@@ -203,6 +207,9 @@ impl MongoStore {
             incomplete: database.collection("blobs.incomplete"),
             clock: database.collection("clock"),
             leases: database.collection("leases"),
+            waveform_streams: database.collection("waveform_streams"),
+            waveform_pieces: database.collection("waveform_pieces"),
+            waveforms: database.collection("waveforms"),
             database,
             limit: config.operation_timeout,
             patient_turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),

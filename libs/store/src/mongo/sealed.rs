@@ -15,6 +15,7 @@ use super::documents::{
     EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument,
 };
 use super::failure::broken;
+use super::waveforms::StreamDocument;
 
 /// A document that carries a checksum.
 pub(super) trait Sealed: Serialize + DeserializeOwned {
@@ -40,6 +41,7 @@ sealed! {
     EcgDocument: "ecgs" Ecg;
     ImageDocument: "images" Image;
     UploadDocument: "uploads" Upload;
+    StreamDocument: "waveform_streams" Waveform;
 }
 
 /// Serializes a document with its checksum.

@@ -13,6 +13,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod waveforms;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub struct SqliteStore {
     // Declared before the writer, whose connection is closed last: it then checkpoints the log.
     readers: Readers,
     writer: Writer,
+    /// One seal of waveforms runs at a time.
+    seal: tokio::sync::Mutex<()>,
 }
 
 impl SqliteStore {
@@ -59,7 +62,7 @@ impl SqliteStore {
         let file = DatabaseFile::open(path, &schema::FORMAT)?;
         let (next, incomplete) = (blobs::next_number(&file.db)?, blobs::incomplete(&file.db)?);
         let writer = Writer::start(file, next, incomplete)?;
-        Ok(Arc::new(SqliteStore { readers: Readers::new(path), writer }))
+        Ok(Arc::new(SqliteStore { readers: Readers::new(path), writer, seal: tokio::sync::Mutex::default() }))
     }
 
     /// Assigns a number to each file, for the case that it does not exist.

@@ -76,6 +76,34 @@ pub(super) const BLOBS: Table = Table {
 pub(super) const BLOB_CHUNKS: Table =
     Table { name: "blob_chunks", columns: &["key", "data"], key: 1, unique: "key" };
 
+pub(super) const WAVE_STREAMS: Table = Table {
+    name: "wave_streams",
+    columns: &["stream", "mrn", "opened_at", "description", "longest_chunk_us"],
+    key: 1,
+    unique: "stream",
+};
+
+pub(super) const WAVE_PIECES: Table = Table {
+    name: "wave_pieces",
+    columns: &["stream", "id", "part", "from_us", "to_us", "stored_us", "data"],
+    key: 2,
+    unique: "stream, id",
+};
+
+pub(super) const WAVE_HEADS: Table = Table {
+    name: "wave_heads",
+    columns: &["stream", "channel", "number", "from_us", "to_us", "head"],
+    key: 3,
+    unique: "stream, channel, number",
+};
+
+pub(super) const WAVE_SAMPLES: Table = Table {
+    name: "wave_samples",
+    columns: &["stream", "channel", "number", "data"],
+    key: 3,
+    unique: "stream, channel, number",
+};
+
 /// The kind of record that a row of this table is.
 pub(super) fn kind(table: &Table) -> RecordKind {
     match table.name {
@@ -86,6 +114,7 @@ pub(super) fn kind(table: &Table) -> RecordKind {
         "images" => RecordKind::Image,
         "uploads" => RecordKind::Upload,
         "blobs" => RecordKind::File,
+        "wave_streams" | "wave_pieces" | "wave_heads" | "wave_samples" => RecordKind::Waveform,
         _ => RecordKind::FilePart,
     }
 }

@@ -14,3 +14,4 @@ mod lists;
 mod orphans;
 mod search;
 mod uploads;
+mod waveforms;

@@ -12,7 +12,7 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::OnceCell;
 
 use super::NO_ATTACK;
-use crate::material;
+use crate::test_data;
 
 const BOUNDARY: &str = "XyZ";
 
@@ -201,14 +201,14 @@ async fn once(target: &Target, name: &str, number: u64, round: u64) -> std::io::
                 return std::future::pending().await;
             }
             for image in seed.. {
-                let body = form(&[part("medical_image", "a.jpg", &material::jpeg(20, image))]);
+                let body = form(&[part("medical_image", "a.jpg", &test_data::jpeg(20, image))]);
                 target.send(&target.form_head(), &body).await?;
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Ok(())
         }
         "flood-of-uploads" => {
-            let body = form(&[part("medical_image", "a.jpg", &material::jpeg(160, seed))]);
+            let body = form(&[part("medical_image", "a.jpg", &test_data::jpeg(160, seed))]);
             target.send(&target.form_head(), &body).await
         }
         "flood-of-reads" => {

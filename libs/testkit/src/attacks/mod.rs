@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use client::{Gateway, Settings, Upload, UploadFile};
 use proto_json::{BlobHash, FileKind, Mrn};
 
-use crate::{Extras, Mode, System, material, resident_bytes};
+use crate::{Extras, Mode, System, resident_bytes, test_data};
 
 pub use clients::attack;
 
@@ -98,7 +98,7 @@ pub async fn measure(system: &System, time: Duration) -> Measurement {
     let mut seed = u64::from(std::process::id()) << 32 | u64::from(Instant::now().elapsed().subsec_nanos());
     while Instant::now() < end {
         seed += 1;
-        let image = UploadFile::from_bytes(FileKind::MedicalImage, "image.jpg", material::jpeg(160, seed));
+        let image = UploadFile::from_bytes(FileKind::MedicalImage, "image.jpg", test_data::jpeg(160, seed));
         let started = Instant::now();
         match gateway.upload(mrn, &Upload::of(vec![image]), |_| {}).await {
             Ok(_) => measurement.uploads.push(started.elapsed().as_secs_f64() * 1e3),

@@ -10,7 +10,7 @@ use client::{ClientError, Gateway, Upload, UploadAnswer, UploadFile};
 use ecg::synth::Random;
 use proto_json::{BlobHash, FileKind, Mrn, Timestamp, UploadId};
 
-use crate::material;
+use crate::test_data;
 
 /// The final answer to an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub(super) async fn flood(settings: &ClientSettings, count: u64, salt: u64) -> V
         let unique = settings.seed.wrapping_mul(999_983) ^ (salt << 24) ^ (number << 1) ^ (1 << 63);
         let mrn = Mrn::new(1_000 + number % settings.patients).expect("a small number");
         async move {
-            let (kind, bytes) = (FileKind::MedicalImage, material::jpeg(16, unique));
+            let (kind, bytes) = (FileKind::MedicalImage, test_data::jpeg(16, unique));
             let files = vec![(kind, BlobHash::of(&bytes))];
             let mut upload = Upload::of(vec![UploadFile::from_bytes(kind, "flood.jpg", bytes)]);
             upload.respond_async = true;
@@ -108,16 +108,16 @@ async fn through_the_api(
     max_attempts: usize,
     random: &mut Random,
 ) -> Record {
-    let mut files = vec![(FileKind::MedicalImage, "image.jpg", material::jpeg(40, unique))];
+    let mut files = vec![(FileKind::MedicalImage, "image.jpg", test_data::jpeg(40, unique))];
     if random.uniform() < 0.6 {
         files.push((
             FileKind::Ecg,
             "strip.csv",
-            material::strip_csv(60.0 + (unique % 60) as f64, 5.0, unique),
+            test_data::strip_csv(60.0 + (unique % 60) as f64, 5.0, unique),
         ));
     }
     if random.uniform() < 0.2 {
-        files.push((FileKind::MedicalImage, "second.png", material::png(20, unique)));
+        files.push((FileKind::MedicalImage, "second.png", test_data::png(20, unique)));
     }
     let hashes = files.iter().map(|(kind, _, bytes)| (*kind, BlobHash::of(bytes))).collect();
     let files =
@@ -168,7 +168,7 @@ async fn send(
 
 /// Uploads through the legacy API: JSON with base64, without a key, without retries.
 async fn through_the_legacy_api(http: &reqwest::Client, url: &str, mrn: Mrn, unique: u64) -> Record {
-    let (image, picture) = (material::jpeg(24, unique), material::png(24, unique ^ 0xabcd));
+    let (image, picture) = (test_data::jpeg(24, unique), test_data::png(24, unique ^ 0xabcd));
     let files =
         vec![(FileKind::MedicalImage, BlobHash::of(&image)), (FileKind::EcgImage, BlobHash::of(&picture))];
     let body = serde_json::json!({

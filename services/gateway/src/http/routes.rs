@@ -25,13 +25,16 @@ use crate::waves::{self, device, live};
 use crate::{asyncapi, events, legacy, openapi, reads};
 
 /// Routes that the query service answers, with the permission they require.
-pub(crate) const READS: [(&str, Permission); 15] = [
+pub(crate) const READS: [(&str, Permission); 18] = [
     ("/api/v1/patients", Permission::Read),
     ("/api/v1/patients/{mrn}", Permission::Read),
     ("/api/v1/patients/{mrn}/heart-rates", Permission::Read),
     ("/api/v1/patients/{mrn}/ecgs", Permission::Read),
     ("/api/v1/patients/{mrn}/images", Permission::Read),
     ("/api/v1/patients/{mrn}/names", Permission::Read),
+    ("/api/v1/patients/{mrn}/waveforms", Permission::Read),
+    ("/api/v1/patients/{mrn}/waveforms/channels", Permission::Read),
+    ("/api/v1/patients/{mrn}/waveforms/export", Permission::Read),
     ("/api/v1/ecgs/{id}", Permission::Read),
     ("/api/v1/ecgs/{id}/plot", Permission::Read),
     ("/api/v1/ecgs/{id}/signal", Permission::Read),

@@ -10,6 +10,7 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Value, json};
 
 use super::replies::{Replies, parameters, problems};
+use super::waveforms;
 
 /// Returns the whole document.
 pub(super) fn make() -> Value {
@@ -55,10 +56,10 @@ pub(super) fn make() -> Value {
 /// Pattern of text without control characters.
 const PLAIN: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 
-struct Schemas(SchemaGenerator);
+pub(super) struct Schemas(SchemaGenerator);
 
 impl Schemas {
-    fn of<T: JsonSchema>(&mut self) -> Value {
+    pub(super) fn of<T: JsonSchema>(&mut self) -> Value {
         self.0.subschema_for::<T>().to_value()
     }
 }
@@ -67,7 +68,7 @@ fn parameter(name: &str) -> Value {
     json!({ "$ref": format!("#/components/parameters/{name}") })
 }
 
-fn operation(tag: &str, id: &str, summary: &str, names: &[&str], replies: Replies) -> Value {
+pub(super) fn operation(tag: &str, id: &str, summary: &str, names: &[&str], replies: Replies) -> Value {
     let parameters: Vec<Value> = names.iter().map(|name| parameter(name)).collect();
     json!({
         "tags": [tag], "operationId": id, "summary": summary, "parameters": parameters, "responses": replies.done()
@@ -121,6 +122,9 @@ fn paths(schemas: &mut Schemas) -> Value {
         "/api/v1/patients/{mrn}/uploads": { "post": upload(schemas) },
         "/api/v1/patients/{mrn}/events": { "get": events("watchPatient", "Changes of one patient as they happen", &["Mrn"], true) },
         "/api/v1/events": { "get": events("watchPatients", "Changes of all patients as they happen", &[], false) },
+        "/api/v1/patients/{mrn}/waveforms": { "get": waveforms::read(schemas) },
+        "/api/v1/patients/{mrn}/waveforms/channels": { "get": waveforms::channels(schemas) },
+        "/api/v1/patients/{mrn}/waveforms/export": { "get": waveforms::export() },
         "/api/v1/ecgs/{id}": { "get": record("patients", "getEcg", "An ECG and what was found in it", "Id",
             &schemas.of::<EcgRecord>()) },
         "/api/v1/ecgs/{id}/plot": { "get": file("getEcgPlot", "The picture of an ECG, uploaded or drawn",
@@ -186,7 +190,7 @@ fn legacy_any() -> Replies {
         .fold(Replies::new(), |replies, status| replies.text(status, "A sentence"))
 }
 
-fn binary() -> Value {
+pub(super) fn binary() -> Value {
     json!({ "type": "string", "format": "binary" })
 }
 

@@ -11,6 +11,8 @@ pub(crate) const DOCUMENT: &str = include_str!("../../openapi.json");
 mod document;
 #[cfg(test)]
 mod replies;
+#[cfg(test)]
+mod waveforms;
 
 #[cfg(test)]
 mod tests {

@@ -14,3 +14,4 @@ mod fixture;
 mod names;
 mod reads;
 mod uploads;
+mod waveform_reads;

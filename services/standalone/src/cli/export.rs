@@ -17,6 +17,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::connection::{GatewayArgs, PAGE_SIZE};
 use super::error::{CliError, cannot_read, cannot_write};
+use super::export_waveforms::{self, Format};
 use super::output::OutputArgs;
 use crate::data_dir;
 
@@ -27,6 +28,7 @@ const FORMAT: &str = "bedside-export-1";
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bedside export 7 --to ./patient-7
+  bedside export 7 --to ./waves --format edf --from 2026-03-14T15:00:00Z --until 2026-03-14T16:00:00Z
 
 Creates index.json, images/ and ecgs/ in the directory. Compares each file with its SHA-256. Repeated on the same directory, it
 fetches only missing files. A file with the same name and other content is kept and reported.")]
@@ -36,6 +38,15 @@ pub(crate) struct ExportArgs {
     /// Directory to save to; created if it does not exist
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    /// Save the stored waveforms of a range of times in this format, and nothing else
+    #[arg(long, value_enum, requires_all = ["from", "until"])]
+    format: Option<Format>,
+    /// Start of the waveforms, such as 2026-03-14T15:00:00Z
+    #[arg(long, value_name = "TIME", requires = "format")]
+    from: Option<Timestamp>,
+    /// End of the waveforms
+    #[arg(long, value_name = "TIME", requires = "format")]
+    until: Option<Timestamp>,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -84,6 +95,10 @@ impl ExportArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
         let gateway = self.gateway.connect()?;
         let mrn = self.mrn;
+        if let (Some(format), Some(from), Some(until)) = (self.format, self.from, self.until) {
+            let names = export_waveforms::export(&gateway, mrn, (from, until), format, &self.to).await?;
+            return self.output.print(names.join("\n"), &names);
+        }
         let unknown = || CliError::failed(format!("there is no patient {mrn}"));
         let patient = gateway.patient(mrn).await?.ok_or_else(unknown)?;
         let index_path = self.to.join("index.json");
@@ -233,7 +248,7 @@ async fn fetch(mut download: Download, part: &Path, expected: BlobHash) -> Resul
 }
 
 /// Creates or truncates a file. A new file has mode 0600.
-fn create_private(path: &Path) -> io::Result<fs::File> {
+pub(super) fn create_private(path: &Path) -> io::Result<fs::File> {
     let mut options = fs::File::options();
     options.create(true).write(true).truncate(true);
     #[cfg(unix)]
@@ -242,7 +257,7 @@ fn create_private(path: &Path) -> io::Result<fs::File> {
 }
 
 /// Renames a complete file. Fails if the target exists.
-fn publish(part: &Path, path: &Path) -> io::Result<()> {
+pub(super) fn publish(part: &Path, path: &Path) -> io::Result<()> {
     match fs::hard_link(part, path) {
         Ok(()) => fs::remove_file(part),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),

@@ -7,6 +7,7 @@ mod connection;
 mod dead_letters;
 mod error;
 mod export;
+mod export_waveforms;
 mod format;
 mod healthcheck;
 mod import;

@@ -13,7 +13,7 @@ use client::{
 use containers::{Secrets, Stack};
 use proto_json::{EcgStatus, FileKind, Mrn, PatientUpdated};
 use testkit::load::Load;
-use testkit::{material, records};
+use testkit::{records, test_data};
 
 #[tokio::main]
 async fn main() {
@@ -266,7 +266,7 @@ async fn gain_of_a_second_worker(stack: &Stack, uploader: &Gateway, viewer: &Gat
         stack.limited_workers(0, SHARE_OF_A_CORE).await;
         let mrn = Mrn::new(20 + 2 * number + count).unwrap();
         for seed in 0..JOBS {
-            let csv = material::strip_csv(70.0, STRIP_S, count * 1_000 + seed);
+            let csv = test_data::strip_csv(70.0, STRIP_S, count * 1_000 + seed);
             let strip = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", csv);
             uploader.upload(mrn, &Upload::of(vec![strip]), |_| {}).await.unwrap();
         }
@@ -292,7 +292,7 @@ async fn gain_of_a_second_worker(stack: &Stack, uploader: &Gateway, viewer: &Gat
 }
 
 async fn upload_one(uploader: &Gateway, mrn: Mrn) {
-    let strip = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", material::strip_csv(64.0, 10.0, 1));
+    let strip = UploadFile::from_bytes(FileKind::Ecg, "strip.csv", test_data::strip_csv(64.0, 10.0, 1));
     let answer = uploader.upload(mrn, &Upload::of(vec![strip]), |_| {}).await.unwrap();
     assert!(matches!(answer, UploadAnswer::Stored(_)), "{answer:?}");
 }

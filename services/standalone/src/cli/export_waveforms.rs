@@ -1,0 +1,91 @@
+//! `bedside export --format`: saves stored waveforms as WFDB, EDF+ or CSV.
+//!
+//! Each stream and sample rate becomes a file of its own (WFDB: a header and a file of samples), because the formats cannot mix
+//! rates exactly. A file that exists is never overwritten.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use client::{Download, Gateway};
+use proto_json::waveform_reads::{WaveformFormat, export_name};
+use proto_json::{Mrn, Timestamp};
+use tokio::io::AsyncWriteExt;
+
+use super::error::{CliError, cannot_write};
+use super::export::{create_private, publish};
+use crate::data_dir;
+
+/// Format of exported waveforms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// A header (.hea) and a file of samples (.dat)
+    Wfdb,
+    /// EDF+
+    Edf,
+    /// One row per sample
+    Csv,
+}
+
+impl Format {
+    fn files(self) -> &'static [WaveformFormat] {
+        match self {
+            Format::Wfdb => &[WaveformFormat::WfdbSamples, WaveformFormat::WfdbHeader],
+            Format::Edf => &[WaveformFormat::Edf],
+            Format::Csv => &[WaveformFormat::Csv],
+        }
+    }
+}
+
+/// Saves the waveforms of a patient between two times to a directory. Returns the names of the files.
+pub(super) async fn export(
+    gateway: &Gateway,
+    mrn: Mrn,
+    (from, to): (Timestamp, Timestamp),
+    format: Format,
+    directory: &Path,
+) -> Result<Vec<String>, CliError> {
+    let stored = gateway.stored_waveforms(mrn, from, to).await?;
+    let rate = |numerator, denominator| proto_json::waveform::SampleRate { numerator, denominator };
+    let groups: BTreeSet<_> = stored
+        .channels
+        .iter()
+        .map(|channel| (channel.stream, channel.channel.rate.numerator, channel.channel.rate.denominator))
+        .collect();
+    if groups.is_empty() {
+        return Err(CliError::failed(format!("patient {mrn} has no stored waveforms from {from} to {to}")));
+    }
+    data_dir::create(directory).map_err(cannot_write(directory))?;
+    let mut names = Vec::new();
+    for (stream, numerator, denominator) in groups {
+        let rate = rate(numerator, denominator);
+        for kind in format.files() {
+            let name = format!("{}.{}", export_name(mrn, from, stream, rate), kind.extension());
+            let path = directory.join(&name);
+            if path.exists() {
+                return Err(CliError::failed(format!(
+                    "{} exists and was kept; choose another directory",
+                    path.display()
+                )));
+            }
+            let download = gateway.export_waveforms(mrn, (stream, rate), (from, to), *kind).await?;
+            let part = directory.join(format!(".bedside-{stream}.part"));
+            let written = save(download, &part).await;
+            if written.is_err() {
+                let _ = std::fs::remove_file(&part);
+            }
+            written?;
+            publish(&part, &path).map_err(cannot_write(&path))?;
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+async fn save(mut download: Download, part: &Path) -> Result<(), CliError> {
+    let fail = cannot_write(part);
+    let mut file = tokio::fs::File::from_std(create_private(part).map_err(&fail)?);
+    while let Some(chunk) = download.chunk().await? {
+        file.write_all(&chunk).await.map_err(&fail)?;
+    }
+    file.sync_all().await.map_err(fail)
+}
