@@ -153,7 +153,7 @@ pub async fn run(run_settings: &FaultRun) -> Report {
     }
     // Wait until the system is idle: otherwise uploads are stored while the check reads.
     let mut violations = Vec::new();
-    let (samples, wave_violations) = waves.finish(&system.url()).await;
+    let (samples, wave_violations) = waves.finish(&system.gateway()).await;
     violations.extend(wave_violations);
     wait_until_idle(&mut system, &mut violations).await;
     violations.extend(check::violations(&system, &system.gateway(), &records).await);

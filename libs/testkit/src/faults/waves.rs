@@ -11,9 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use client::{Gateway, SenderSettings, WaveformSender};
-use proto_json::{
-    Channel, Device, MISSING_SAMPLE, Mrn, SampleRate, Segment, StoredWaveform, Timestamp,
-};
+use proto_json::waveform_reads::StoredWaveform;
+use proto_json::{Channel, Device, MISSING_SAMPLE, Mrn, SampleRate, Segment, Timestamp};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -58,9 +57,9 @@ impl WaveLoad {
         WaveLoad { streams, stop, started }
     }
 
-    /// Ends the streams, and compares what is stored at `gateway_url` with the ledgers. Returns the number of samples and the
+    /// Ends the streams, and compares what is stored with the ledgers. Returns the number of samples and the
     /// violations.
-    pub(super) async fn finish(self, gateway_url: &str) -> (u64, Vec<String>) {
+    pub(super) async fn finish(self, gateway: &Gateway) -> (u64, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);
         let (mut samples, mut violations) = (0, Vec::new());
         let deadline = Instant::now() + LIMIT;
@@ -69,7 +68,7 @@ impl WaveLoad {
             for (label, rate) in CHANNELS {
                 // Samples become readable after they are acknowledged.
                 let found = loop {
-                    let found = match read(gateway_url, ledger.mrn, label, self.started).await {
+                    let found = match read(gateway, ledger.mrn, label, self.started).await {
                         Ok(stored) => ledger.compare(label, rate, &stored),
                         Err(error) => vec![format!("patient {}, {label}: {error}", ledger.mrn)],
                     };
@@ -153,22 +152,14 @@ fn mix(one: u64, other: u64) -> u64 {
 type Stored = (u64, i16);
 
 /// All stored samples of a channel since `from`, in the order of the answers.
-async fn read(gateway_url: &str, mrn: Mrn, label: &str, from: Timestamp) -> Result<Vec<Stored>, String> {
+async fn read(gateway: &Gateway, mrn: Mrn, label: &str, from: Timestamp) -> Result<Vec<Stored>, String> {
     let mut samples = Vec::new();
     let mut from = from.plus_millis(-1_000);
     let end = Timestamp::now().plus_millis(1_000);
     while from < end {
         let to = from.plus_millis(READ_MS).min(end);
-        let url = format!(
-            "{gateway_url}/api/v1/patients/{mrn}/waveforms?channel={label}&from={from}&to={to}"
-        );
-        let answer = crate::http_client().get(url).send().await.map_err(|error| error.to_string())?;
-        let status = answer.status();
-        let body = answer.bytes().await.map_err(|error| error.to_string())?;
-        if !status.is_success() {
-            return Err(format!("{status}: {}", String::from_utf8_lossy(&body)));
-        }
-        match serde_json::from_slice(&body).map_err(|error| error.to_string())? {
+        let read = gateway.stored_waveform(mrn, label, (from, to), None).await;
+        match read.map_err(|error| error.to_string())? {
             StoredWaveform::Samples { segments, .. } => {
                 for segment in segments {
                     samples.extend((segment.first..).zip(segment.samples));
