@@ -7,10 +7,10 @@ use std::time::Duration;
 use testkit::Mode;
 use testkit::faults::{FaultRun, possible, run};
 
-const USAGE: &str = "Usage: faults [standalone|processes] [--uploads N] [--faults N] [--seed N] [--clients N] [--quiet]
-              [--gentle-database]
+const USAGE: &str = "Usage: faults [standalone|processes] [--uploads N] [--faults N] [--seed N] [--clients N]
+              [--streams N] [--quiet] [--gentle-database]
 
-Uploads while faults are injected on a schedule that the seed determines. Then compares the answers to clients with the
+Uploads and streams waveforms of some devices (8) while faults are injected on a schedule that the seed determines. Then compares the answers to clients with the
 stored data and with the updates that watchers received. Needs root, because it mounts a small disk to fill it.
 --gentle-database: stop the database with SIGTERM instead of SIGKILL, for a stand-in that would lose acknowledged writes.";
 
@@ -29,7 +29,7 @@ fn parse(args: &[String]) -> Result<Vec<FaultRun>, String> {
         println!("{USAGE}");
         std::process::exit(0);
     }
-    let (mut modes, mut numbers, mut verbose) = (Vec::new(), [1_000, 0, 1, 8], true);
+    let (mut modes, mut numbers, mut verbose) = (Vec::new(), [1_000, 0, 1, 8, 8], true);
     let mut gentle_database = false;
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -54,6 +54,7 @@ fn parse(args: &[String]) -> Result<Vec<FaultRun>, String> {
             "--faults" => 1,
             "--seed" => 2,
             "--clients" => 3,
+            "--streams" => 4,
             other => return Err(format!("unknown option {other}\n\n{USAGE}")),
         };
         let value = args.next().and_then(|value| value.parse::<u64>().ok());
@@ -62,13 +63,14 @@ fn parse(args: &[String]) -> Result<Vec<FaultRun>, String> {
     if modes.is_empty() {
         modes = vec![Mode::Standalone, Mode::Processes];
     }
-    let [uploads, faults, seed, clients] = numbers;
+    let [uploads, faults, seed, clients, streams] = numbers;
     let in_mode = |mode| FaultRun {
         mode,
         seed,
         faults: if faults == 0 { possible(mode).len() } else { faults as usize },
         uploads: uploads as usize,
         clients,
+        streams,
         pause: Duration::from_secs(3),
         outage: Duration::from_secs(20),
         ack_wait: Duration::from_secs(2),
@@ -85,19 +87,20 @@ fn run_all(runs: &[FaultRun]) -> ExitCode {
     };
     let mut code = ExitCode::SUCCESS;
     println!(
-        "| way to run | seed | faults | uploads | stored | accepted | refused | no answer | attempts | updates seen | took s | violations |"
+        "| way to run | seed | faults | uploads | stored | accepted | refused | no answer | attempts | samples | updates seen | took s | violations |"
     );
-    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     for settings in runs {
         let report = runtime.block_on(run(settings));
         let [stored, accepted, refused, nothing] = report.answers;
         println!(
-            "| {:?} | {} | {} | {} | {stored} | {accepted} | {refused} | {nothing} | {} | {} | {:.0} | {} |",
+            "| {:?} | {} | {} | {} | {stored} | {accepted} | {refused} | {nothing} | {} | {} | {} | {:.0} | {} |",
             settings.mode,
             settings.seed,
             report.faults,
             report.uploads,
             report.attempts,
+            report.samples,
             report.updates,
             report.took.as_secs_f64(),
             report.violations.len()

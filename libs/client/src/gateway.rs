@@ -370,6 +370,10 @@ impl Gateway {
         self.0.http.post(url)
     }
 
+    pub(crate) fn get(&self, url: Url) -> RequestBuilder {
+        self.0.http.get(url)
+    }
+
     pub(crate) fn api(&self, segments: &[&str]) -> Url {
         self.url(&[&["api", "v1"], segments].concat())
     }
@@ -393,7 +397,7 @@ impl Gateway {
         let response = sent.map_err(|error| ClientError::from_reqwest(&error, self.address(), limit))?;
         let status = response.status();
         self.update_server_time(response.headers());
-        if status.is_success() {
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
         let retry_after = response

@@ -4,6 +4,8 @@
 //! - [`Upload`]: an upload, streamed from disk with progress and stored once, however often it is sent.
 //! - [`Outbox`]: a durable queue of uploads on disk.
 //! - [`Feed`]: updates of patients, with the state of the connection.
+//! - [`WaveformSender`]: sends waveforms and numerics of a device, with a buffer for outages.
+//! - [`Live`]: live waveforms and vitals of patients.
 //! - [`ServerTime`]: the clock of the server, from which ages are computed.
 //! - [`limits`]: the default limits of a gateway.
 //!
@@ -14,6 +16,7 @@ mod error;
 mod feed;
 mod gateway;
 pub mod limits;
+mod live;
 mod multipart;
 mod outbox;
 mod send;
@@ -22,6 +25,8 @@ mod settings;
 mod sse;
 mod upload;
 mod waveform_reads;
+mod waveforms;
+mod web_socket;
 
 pub use download::Download;
 pub use error::ClientError;
@@ -29,9 +34,13 @@ pub use feed::{ConnectionState, Feed, FeedEvent, FeedMode, FeedSettings};
 #[cfg(feature = "nats")]
 pub use feed::{DEFAULT_NATS_INBOX, NatsCredentials, NatsSettings};
 pub use gateway::Gateway;
+pub use live::{
+    Live, LiveConnection, LiveEvent, LiveSettings, LiveSubscriber, ReceivedColumns, ReceivedFrame,
+};
 pub use outbox::{EntryId, Outbox, OutboxEntry, OutboxError, OutboxEvent};
 pub use send::{Progress, RetryPolicy, UploadAnswer};
 pub use server_time::ServerTime;
 pub use settings::{DEFAULT_GATEWAY, Settings, Timeouts, Token};
 pub use sse::{SseError, SseEvent, SseParser};
 pub use upload::{FileContent, IdempotencyKey, IdempotencyKeyError, Upload, UploadFile};
+pub use waveforms::{SenderError, SenderSettings, SenderState, WaveformSender};

@@ -1,10 +1,13 @@
 //! Simulated patients for demonstrations. They upload through the gateway like every other client. Their
 //! names and record numbers mark them as simulated. A scenario describes the patients and timed events.
 //!
+//! Each patient also streams live waveforms after its first strip. They show an event at once.
+//!
 //! An event is visible with the next strip, which is sent when the event starts. A strip has one state: it shows
 //! the state at the time at which it is sent.
 
 mod args;
+mod live;
 mod phantom;
 mod scenario;
 mod signal;
@@ -16,9 +19,12 @@ use client::{ClientError, Gateway, Upload, UploadFile};
 use jiff::Zoned;
 use proto_json::{FileKind, Mrn, Timestamp};
 use runtime::{Backoff, Shutdown};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) use args::DemoArgs;
+pub(crate) use live::SimulatedState;
+pub(crate) use scenario::{Noise, Rhythm};
 use scenario::{Patient, Scenario, State};
 use timeline::Timeline;
 
@@ -133,8 +139,23 @@ struct Simulation {
 }
 
 impl Simulation {
-    /// Sends one strip after the other. A strip that cannot be uploaded is replaced by a new one.
+    /// Sends strips, and live waveforms after the first strip: the patient exists then.
     async fn run(self, delay: Duration) {
+        let exists = Notify::new();
+        let live = async {
+            exists.notified().await;
+            let seed = self.seed.wrapping_add(self.patient.mrn);
+            let (gateway, timeline) = (self.gateway.clone(), self.timeline.clone());
+            let ended = live::stream(gateway, &self.patient, timeline, self.started, seed).await;
+            if let Err(error) = ended {
+                tracing::warn!(%error, "simulated waveforms cannot be sent");
+            }
+        };
+        tokio::join!(self.send_strips(delay, &exists), live);
+    }
+
+    /// Sends one strip after the other. A strip that cannot be uploaded is replaced by a new one.
+    async fn send_strips(&self, delay: Duration, exists: &Notify) {
         tokio::time::sleep(delay).await;
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let mut strips = 0;
@@ -153,6 +174,7 @@ impl Simulation {
                 Ok(()) => {
                     shown = Some(state);
                     strips += 1;
+                    exists.notify_one();
                     backoff.reset();
                     let sent = self.started.elapsed();
                     let regular = sent + self.pace.interval_after(strips);

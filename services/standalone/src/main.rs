@@ -3,7 +3,9 @@
 mod cli;
 mod data_dir;
 mod demo;
+mod playback;
 mod serve;
+mod simulator;
 
 use std::process::ExitCode;
 
@@ -44,6 +46,8 @@ enum Command {
     Export(cli::ExportArgs),
     /// Write a synthetic ECG as CSV to standard output
     Sample(cli::SampleArgs),
+    /// Send a recording or a simulated patient as live waveforms
+    Stream(cli::StreamArgs),
     /// List, show, retry or drop dead-lettered messages
     DeadLetters(cli::DeadLettersArgs),
     /// Analyse stored ECGs again with the current version of the analysis, and report what changed
@@ -82,6 +86,7 @@ fn main() -> ExitCode {
         Some(Command::Watch(args)) => cli::run(args.run()),
         Some(Command::Export(args)) => cli::run(args.run()),
         Some(Command::Sample(args)) => cli::run(args.run()),
+        Some(Command::Stream(args)) => cli::run(args.run()),
         Some(Command::DeadLetters(args)) => cli::run(args.run()),
         Some(Command::Reanalyse(args)) => cli::run(args.run()),
         Some(Command::Verify(args)) => cli::run(args.run()),

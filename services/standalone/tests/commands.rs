@@ -710,3 +710,49 @@ fn example_device_streams_and_resumes_after_the_server_was_killed() {
     line_with(&mut lines, "closed 1000");
     assert!(device.wait().unwrap().success());
 }
+
+#[test]
+fn simulated_patient_and_recording_are_streamed_until_everything_is_stored() {
+    let bedside = Bedside::start(&[]);
+    let said = bedside.ok(&["stream", "--mrn", "7", "--synthetic", "--duration", "3s", "--json"]);
+    let summary: Value = serde_json::from_str(said.trim()).unwrap();
+    // 15 frames of 200 ms, and numerics once per second.
+    assert_eq!(summary["acknowledged"], 18, "{summary}");
+    assert_eq!((&summary["dropped"], &summary["unacknowledged"]), (&0.into(), &0.into()), "{summary}");
+
+    let file = bedside.file("strip.csv", &strip(70.0));
+    let said = bedside.ok(&["stream", "--mrn", "20", "--patients", "3", "--speed", "20", &file]);
+    let mut lines = said.lines();
+    assert!(lines.next().unwrap().ends_with("strip.csv: ECG of 15.0 s"), "{said}");
+    assert_eq!(lines.next(), Some("Sent 15.0 s to 3 patients: 225 messages are stored."), "{said}");
+}
+
+#[test]
+fn wrong_arguments_of_a_stream_are_explained() {
+    let run = |args: &[&str]| {
+        let output = Command::new(BEDSIDE).args(["stream", "--mrn", "7"]).args(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (args, code, reason) in [
+        (&["--synthetic", "--speed", "0.5"][..], 2, "a number from 1 to 60"),
+        (&["--synthetic", "--rhythm", "vt"], 2, "one of sinus, bradycardia"),
+        (&["--synthetic", "--noise", "much"], 2, "none, low or high"),
+        (&["--synthetic", "strip.csv"], 2, "cannot be used with"),
+        (&["--rate", "70"], 2, "--synthetic"),
+        (&["--synthetic", "--speed", "2"], 64, "add --duration"),
+        (&["--synthetic", "--rhythm", "tachycardia", "--rate", "60"], 64, "101 to 220"),
+        (&["--synthetic", "--lead-off-every", "5s"], 64, "longer than --lead-off-for"),
+        (&["/no/such.edf"], 1, "/no/such.edf cannot be read"),
+    ] {
+        let (status, said) = run(args);
+        assert_eq!(status, Some(code), "{args:?}: {said}");
+        assert!(said.contains(reason), "{args:?}: {said}");
+    }
+    let help = Command::new(BEDSIDE).args(["stream", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for flag in
+        ["--mrn <MRN>", "--speed <FACTOR>", "--synthetic", "--lead-off-every <TIME>", "--patients <NUMBER>"]
+    {
+        assert!(help.contains(flag), "{flag}: {help}");
+    }
+}

@@ -4,11 +4,15 @@
 
 mod program;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use client::{Gateway, Live, LiveEvent, LiveSettings, Settings};
+use proto_json::{LiveMode, Mrn};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -114,6 +118,45 @@ fn event_of_a_scenario_changes_the_computed_heart_rate_and_ends() {
         );
         rate.is_some()
     });
+}
+
+/// The tachycardia of the scenario starts after 4 seconds at this pace and lasts 10 seconds.
+#[tokio::test]
+async fn patients_stream_several_channels_and_change_their_rhythm() {
+    let (_folder, path) = file(SCENARIO);
+    let demo = Demo::start(&["--demo-scenario", path.to_str().unwrap(), "--demo-pace", "10"]);
+    let gateway = Gateway::new(&Settings::new(&demo.program.address)).unwrap();
+    let mut live = Live::start(LiveSettings::new(gateway));
+    let (bed_3, bed_4) = (Mrn::new(900_003).unwrap(), Mrn::new(900_004).unwrap());
+    for mrn in [bed_3, bed_4] {
+        live.subscriber().subscribe(mrn, LiveMode::Full);
+    }
+    let mut labels = BTreeMap::new();
+    // Samples of lead II of bed 3, 250 per second.
+    let mut ecg: Vec<f32> = Vec::new();
+    // Of the last six seconds, once per second.
+    let mut rates = Vec::new();
+    while !rates.iter().any(|rate| (170.0..190.0).contains(rate)) {
+        let event = tokio::time::timeout(Duration::from_secs(60), live.next()).await.unwrap().unwrap();
+        let LiveEvent::Frame(received) = event else { continue };
+        let channels = &received.stream.channels;
+        labels.entry(received.stream.mrn).or_insert_with(|| {
+            channels.iter().map(|channel| channel.label.clone()).collect::<Vec<_>>().join(" ")
+        });
+        if received.stream.mrn == bed_3 {
+            let samples = received.frame.segments.iter().filter(|segment| segment.channel == 0);
+            ecg.extend(
+                samples.flat_map(|segment| &segment.samples).map(|sample| f32::from(*sample) / 1000.0),
+            );
+            if ecg.len() >= 1500 && ecg.len().is_multiple_of(250) {
+                let strip = ecg::Strip::from_samples(250.0, ecg[ecg.len() - 1500..].to_vec());
+                rates.extend(ecg::analyze(&strip).heart_rate.map(|rate| rate.mean_bpm));
+                assert!(rates.len() < 30, "the tachycardia is missing: {rates:?}");
+            }
+        }
+    }
+    let expected = "II I V1 Pleth Resp".to_owned();
+    assert_eq!(labels, [bed_3, bed_4].map(|mrn| (mrn, expected.clone())).into());
 }
 
 #[test]

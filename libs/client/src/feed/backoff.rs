@@ -1,4 +1,4 @@
-//! Waits between attempts to subscribe to updates again.
+//! Waits between attempts to subscribe again.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ const MAX_DELAY: Duration = Duration::from_millis(400);
 
 /// Waits that double, with jitter, so that feeds do not all reconnect at the same time.
 #[derive(Debug)]
-pub(super) struct Backoff(ExponentialBackoff);
+pub(crate) struct Backoff(ExponentialBackoff);
 
 impl Backoff {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let builder = ExponentialBuilder::new().with_min_delay(MIN_DELAY).with_max_delay(MAX_DELAY);
         Backoff(builder.without_max_times().with_jitter().build())
     }
 
     /// Starts again with the shortest wait.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Backoff::new();
     }
 
     /// The next wait.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         self.0.next().unwrap_or(MAX_DELAY)
     }
 }

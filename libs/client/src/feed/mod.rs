@@ -21,6 +21,7 @@ use futures::Stream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+pub(crate) use backoff::Backoff;
 pub use event::{ConnectionState, FeedEvent, FeedMode};
 #[cfg(feature = "nats")]
 pub use nats::{DEFAULT_NATS_INBOX, NatsCredentials, NatsSettings};

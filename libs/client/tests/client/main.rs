@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has to fail")]
 
 mod calls;
+mod devices;
 mod feed;
 mod fixture;
+mod live;
 mod nats;
 mod outbox;
 mod proxy;

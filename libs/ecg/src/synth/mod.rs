@@ -7,11 +7,13 @@
 //! respiratory peak. Noise, mains hum, drift, premature beats, other rhythms, pauses and dropouts are added.
 
 mod noise;
+mod patient;
 mod random;
 mod rhythm;
 mod waves;
 
 use crate::strip::{Segment, Strip};
+pub use patient::{PatientSettings, SimulatedLead, SimulatedNumerics, SimulatedPatient};
 pub use random::Random;
 
 /// Settings of the generator. [`Settings::default`] is half a minute of sinus rhythm.

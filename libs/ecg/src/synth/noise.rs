@@ -6,11 +6,11 @@ use super::Settings;
 use super::random::Random;
 
 /// Lowest frequency of muscle noise in hertz.
-const MUSCLE_ABOVE_HZ: f64 = 20.0;
+pub(super) const MUSCLE_ABOVE_HZ: f64 = 20.0;
 /// Period of the bursts of muscle noise.
-const MUSCLE_BURST_S: f64 = 2.5;
+pub(super) const MUSCLE_BURST_S: f64 = 2.5;
 /// Components of the drift (breathing and slow movements): frequency in hertz, share of the amplitude.
-const DRIFT: [(f64, f64); 4] = [(0.27, 0.35), (0.15, 0.25), (0.07, 0.25), (0.031, 0.15)];
+pub(super) const DRIFT: [(f64, f64); 4] = [(0.27, 0.35), (0.15, 0.25), (0.07, 0.25), (0.031, 0.15)];
 
 /// Adds all configured disturbances to `samples`.
 pub(super) fn add(settings: &Settings, samples: &mut [f32], random: &mut Random) {

@@ -8,7 +8,7 @@ use super::{Rhythm, Settings};
 
 /// A wave of a beat: angle and width in radians, and strength.
 #[derive(Debug, Clone, Copy)]
-struct Wave {
+pub(super) struct Wave {
     angle: f64,
     push: f64,
     width: f64,
@@ -19,7 +19,7 @@ const fn wave(degrees: f64, push: f64, width: f64) -> Wave {
 }
 
 /// Table I of the paper (P, Q, R, S, T) for 60 beats per minute.
-const NORMAL: [Wave; 5] = [
+pub(super) const NORMAL: [Wave; 5] = [
     wave(-70.0, 1.2, 0.25),
     wave(-15.0, -5.0, 0.1),
     wave(0.0, 30.0, 0.1),
@@ -27,21 +27,22 @@ const NORMAL: [Wave; 5] = [
     wave(100.0, 0.75, 0.4),
 ];
 /// The same without a P wave.
-const WITHOUT_P: [Wave; 4] = [NORMAL[1], NORMAL[2], NORMAL[3], NORMAL[4]];
+pub(super) const WITHOUT_P: [Wave; 4] = [NORMAL[1], NORMAL[2], NORMAL[3], NORMAL[4]];
 /// A ventricular beat (not in the paper): no P wave, a QRS complex three times as wide, an inverted T wave.
-const VENTRICULAR: [Wave; 3] = [wave(0.0, 6.4, 0.27), wave(42.0, -1.7, 0.3), wave(115.0, -0.55, 0.45)];
+pub(super) const VENTRICULAR: [Wave; 3] =
+    [wave(0.0, 6.4, 0.27), wave(42.0, -1.7, 0.3), wave(115.0, -0.55, 0.45)];
 /// A beat of a ventricular tachycardia (not in the paper): a QRS complex of about 130 ms that goes
 /// over into an opposite T wave.
-const TACHYCARDIC: [Wave; 2] = [wave(0.0, 5.0, 0.3), wave(85.0, -0.7, 0.5)];
+pub(super) const TACHYCARDIC: [Wave; 2] = [wave(0.0, 5.0, 0.3), wave(85.0, -0.7, 0.5)];
 /// Height of the R wave of [`NORMAL`] at 60 beats per minute in units of the model.
-const R_HEIGHT: f64 = 0.0425;
+pub(super) const R_HEIGHT: f64 = 0.0425;
 /// Limits of the speed along the circle relative to its mean, so that a long pause does not stretch the beat
 /// before it.
-const STRETCH: std::ops::Range<f64> = 0.7..1.3;
+pub(super) const STRETCH: std::ops::Range<f64> = 0.7..1.3;
 /// Number of widths at which a wave is cut off.
 const REACH: f64 = 5.0;
 /// Fibrillation waves: frequency in hertz, amplitude as a share of the R wave.
-const FIBRILLATION: (f64, f64) = (6.0, 0.05);
+pub(super) const FIBRILLATION: (f64, f64) = (6.0, 0.05);
 /// Half the length of the window in which the peak of a beat is searched.
 const PEAK_REACH_S: f64 = 0.06;
 
@@ -121,7 +122,7 @@ fn nearest_changes(before: Beat, after: Beat) -> f64 {
 }
 
 impl Wave {
-    fn push_at(&self, angle: f64, spread: f64) -> f64 {
+    pub(super) fn push_at(&self, angle: f64, spread: f64) -> f64 {
         // The R wave stays at angle 0. Other waves move away from it with the rate, distant ones less.
         let away = if self.angle.abs() < PI / 4.0 { spread } else { spread.sqrt() };
         // Angles wrap around: at a fast rate the T wave extends into the next cycle.

@@ -5,6 +5,7 @@ mod check;
 mod clients;
 mod plan;
 mod watch;
+mod waves;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,6 +16,7 @@ use client::{FeedSettings, Gateway, NatsSettings, Settings, Timeouts};
 use crate::{Between, Extras, Line, Mode, MongoServer, Service, System, within};
 use clients::{Answer, ClientSettings, Record};
 use watch::Watcher;
+use waves::WaveLoad;
 
 pub use plan::{Fault, Step, possible, schedule};
 
@@ -31,6 +33,8 @@ pub struct FaultRun {
     pub uploads: usize,
     /// Number of concurrent clients.
     pub clients: u64,
+    /// Number of devices that stream waveforms.
+    pub streams: u64,
     /// Mean duration of a pause; longer than `ack_wait`, so that deliveries of the paused process are redelivered.
     pub pause: Duration,
     /// Duration of a long outage: longer than all attempts at a message together.
@@ -54,6 +58,8 @@ pub struct Report {
     pub attempts: usize,
     /// Number of injected faults.
     pub faults: usize,
+    /// Number of acknowledged samples of waveforms.
+    pub samples: u64,
     /// Updates that watchers received.
     pub updates: usize,
     /// Total time, including the check.
@@ -99,6 +105,7 @@ pub async fn run(run_settings: &FaultRun) -> Report {
     let fragile =
         Gateway::new(&Settings { timeouts, ..Settings::new(system.fragile_url()) }).expect("a valid address");
     let watchers = start_watchers(&mut system, &fragile);
+    let waves = WaveLoad::start(&fragile, run_settings.streams, run_settings.seed);
     let client_settings = ClientSettings {
         gateway: fragile,
         url: system.fragile_url(),
@@ -146,6 +153,8 @@ pub async fn run(run_settings: &FaultRun) -> Report {
     }
     // Wait until the system is idle: otherwise uploads are stored while the check reads.
     let mut violations = Vec::new();
+    let (samples, wave_violations) = waves.finish(&system.gateway()).await;
+    violations.extend(wave_violations);
     wait_until_idle(&mut system, &mut violations).await;
     violations.extend(check::violations(&system, &system.gateway(), &records).await);
     violations.extend(check_watchers(&system, &watchers, &records).await);
@@ -170,6 +179,7 @@ pub async fn run(run_settings: &FaultRun) -> Report {
         ],
         attempts: records.iter().map(|record| record.attempts).sum(),
         faults,
+        samples,
         updates: watchers.iter().map(|watcher| watcher.violations().1).sum(),
         took: started.elapsed(),
         violations,

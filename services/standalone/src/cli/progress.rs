@@ -12,6 +12,14 @@ pub(super) fn item_bar(total: u64, unit: &str) -> ProgressBar {
     bar(&format!("[{{bar:30}}] {{pos}} of {{len}} {unit}"), total)
 }
 
+/// Returns a bar whose position is in milliseconds, for something of this length, or without end. Its message follows it.
+pub(super) fn seconds_bar(length_s: Option<f64>) -> ProgressBar {
+    match length_s {
+        Some(length_s) => bar("[{bar:30}] {percent} %  {msg}", (length_s * 1000.0) as u64),
+        None => bar("{spinner} {elapsed}  {msg}", 0),
+    }
+}
+
 fn bar(template: &str, length: u64) -> ProgressBar {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(length).with_style(style.progress_chars("#>-"))

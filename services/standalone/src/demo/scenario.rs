@@ -196,8 +196,18 @@ impl Scenario {
 }
 
 impl Rhythm {
+    pub(crate) const ALL: [Rhythm; 7] = [
+        Rhythm::Sinus,
+        Rhythm::Bradycardia,
+        Rhythm::Tachycardia,
+        Rhythm::AtrialFibrillation,
+        Rhythm::VentricularTachycardia,
+        Rhythm::Pause,
+        Rhythm::Asystole,
+    ];
+
     /// Rates in beats per minute, and the rate if none is given. `None`: the rhythm has no rate.
-    fn rates(self) -> Option<(std::ops::RangeInclusive<u32>, u32)> {
+    pub(crate) fn rates(self) -> Option<(std::ops::RangeInclusive<u32>, u32)> {
         match self {
             Rhythm::Sinus => Some((20..=220, 72)),
             Rhythm::Bradycardia => Some((20..=59, 38)),

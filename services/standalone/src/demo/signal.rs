@@ -1,6 +1,6 @@
-//! The ECG strip of a state.
+//! The ECG of a state: of a strip, and of the live waveforms.
 
-use ecg::synth::{Dropout, DropoutKind, Pause, Rhythm as Beats, Settings};
+use ecg::synth::{Dropout, DropoutKind, PatientSettings, Pause, Rhythm as Beats, Settings};
 
 use super::scenario::{Noise, Rhythm, State};
 
@@ -19,24 +19,13 @@ const RR_SD_MS: f64 = 45.0;
 
 /// Returns the settings of a strip. The seed is not set.
 pub(super) fn settings(state: &State, amplitude_mv: f64) -> Settings {
-    let beats = match state.rhythm {
-        Rhythm::Sinus | Rhythm::Bradycardia | Rhythm::Tachycardia | Rhythm::Pause => Beats::Sinus,
-        Rhythm::AtrialFibrillation => Beats::Irregular,
-        Rhythm::VentricularTachycardia => Beats::VentricularTachycardia,
-        Rhythm::Asystole => Beats::Asystole,
-    };
-    let (noise_mv, muscle_mv, mains_mv, drift_mv) = match state.noise {
-        Noise::None => (0.0, 0.0, 0.0, 0.0),
-        Noise::Low => (0.01, 0.0, 0.0, 0.05),
-        Noise::High => (0.08, 0.3, 0.1, 0.4),
-    };
+    let (noise_mv, muscle_mv, mains_mv, drift_mv) = disturbances(state.noise);
     Settings {
         sample_rate_hz: SAMPLE_RATE_HZ,
         duration_s: STRIP_S,
         mean_bpm: state.rate,
-        // A faster heart is more regular.
-        rr_sd_ms: RR_SD_MS * (60.0 / state.rate.max(20.0)).powi(2),
-        rhythm: beats,
+        rr_sd_ms: rr_sd_ms(state.rate),
+        rhythm: beats(state.rhythm),
         ectopy: state.ectopy,
         pauses: if state.rhythm == Rhythm::Pause { vec![PAUSE] } else { Vec::new() },
         amplitude_mv,
@@ -50,6 +39,47 @@ pub(super) fn settings(state: &State, amplitude_mv: f64) -> Settings {
             .collect(),
         ..Settings::default()
     }
+}
+
+/// Returns the settings of the live waveforms.
+pub(super) fn patient_settings(state: &State, amplitude_mv: f64) -> PatientSettings {
+    let (noise_mv, muscle_mv, mains_mv, drift_mv) = disturbances(state.noise);
+    PatientSettings {
+        mean_bpm: state.rate,
+        rr_sd_ms: rr_sd_ms(state.rate),
+        rhythm: beats(state.rhythm),
+        ectopy: state.ectopy,
+        pause_s: if state.rhythm == Rhythm::Pause { PAUSE.length_s } else { 0.0 },
+        amplitude_mv,
+        noise_mv,
+        muscle_mv,
+        mains_mv,
+        drift_mv,
+        ..PatientSettings::default()
+    }
+}
+
+fn beats(rhythm: Rhythm) -> Beats {
+    match rhythm {
+        Rhythm::Sinus | Rhythm::Bradycardia | Rhythm::Tachycardia | Rhythm::Pause => Beats::Sinus,
+        Rhythm::AtrialFibrillation => Beats::Irregular,
+        Rhythm::VentricularTachycardia => Beats::VentricularTachycardia,
+        Rhythm::Asystole => Beats::Asystole,
+    }
+}
+
+/// White noise, muscle noise, mains hum and drift in millivolts.
+fn disturbances(noise: Noise) -> (f64, f64, f64, f64) {
+    match noise {
+        Noise::None => (0.0, 0.0, 0.0, 0.0),
+        Noise::Low => (0.01, 0.0, 0.0, 0.05),
+        Noise::High => (0.08, 0.3, 0.1, 0.4),
+    }
+}
+
+/// Variation of the RR intervals at this rate: a faster heart is more regular.
+fn rr_sd_ms(rate: f64) -> f64 {
+    RR_SD_MS * (60.0 / rate.max(20.0)).powi(2)
 }
 
 #[cfg(test)]
