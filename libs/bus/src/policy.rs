@@ -49,11 +49,13 @@ pub struct QueueLimits {
     pub max_messages: u64,
     /// Bytes of staged files and attachments together.
     pub max_staged_bytes: u64,
+    /// Bytes of the log of live waveforms.
+    pub max_wave_bytes: u64,
 }
 
 impl Default for QueueLimits {
-    /// 100,000 messages, 20 GB.
+    /// 100,000 messages, 20 GB, and 2 GB for waveforms: 15 minutes of 800 patients with one lead.
     fn default() -> Self {
-        QueueLimits { max_messages: 100_000, max_staged_bytes: 20_000_000_000 }
+        QueueLimits { max_messages: 100_000, max_staged_bytes: 20_000_000_000, max_wave_bytes: 2_000_000_000 }
     }
 }

@@ -8,20 +8,20 @@
 //!   [`PARTITIONS`](proto_json::waveform::PARTITIONS) partitions. Each [`WaveGroup`] reads the whole log, and each
 //!   partition has one active consumer in each group. The broker selects it and replaces it within
 //!   [`TAKEOVER`] of its death.
-//! - **Order.** The messages of a stream are delivered in the order in which they were appended. After a takeover, messages
-//!   that the previous consumer did not acknowledge are delivered again, possibly after newer ones. A consumer
-//!   therefore identifies samples by their index and messages by their sequence number.
+//! - **Order.** The messages of a partition are delivered in the order in which they were appended, also after a takeover:
+//!   a new consumer starts with the first message that the group has not acknowledged.
 //! - **Memory is bounded**: a slow subscriber loses messages and is notified ([`WaveEvent::Lagged`]); a slow consumer
 //!   receives at most `max_in_flight` messages that it has not acknowledged.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use proto_json::Mrn;
 use proto_json::waveform::{StreamId, Vitals};
+use proto_json::{Mrn, Timestamp};
 
 use crate::{BusError, EnqueueError};
 
@@ -120,7 +120,7 @@ impl WaveMessage {
 /// An event of a live subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaveEvent {
-    /// A message. It is durable, or will be within milliseconds.
+    /// A message. It is durable, or will be within milliseconds. It can arrive twice if its sender had to repeat it.
     Message(WaveMessage),
     /// Messages were lost: the subscriber was too slow, or the connection to the broker was interrupted.
     Lagged,
@@ -173,8 +173,8 @@ impl WaveGroup {
 pub enum PartitionEvent {
     /// This consumer is now the active one of the partition. What it knows from earlier is out of date.
     Acquired,
-    /// A message from before: the last part of the log for [`WaveGroup::warm_up`], in order, up to the newest message at the
-    /// time of the takeover. Messages that nobody has acknowledged follow once more as deliveries.
+    /// A message that the group has acknowledged before: the last [`WaveGroup::warm_up`] before the first delivery, in
+    /// order.
     Replayed(WaveMessage),
     /// A message that the group has not acknowledged.
     Delivery(WaveDelivery),
@@ -186,8 +186,6 @@ pub enum PartitionEvent {
 pub struct WaveDelivery {
     /// The message.
     pub message: WaveMessage,
-    /// Number of times it was delivered, including this one.
-    pub deliveries: u64,
     /// Messages of the partition after this one that were in the log at the time of the delivery. 0: the consumer is
     /// up to date.
     pub pending: u64,
@@ -207,7 +205,6 @@ impl Debug for WaveDelivery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WaveDelivery")
             .field("message", &self.message)
-            .field("deliveries", &self.deliveries)
             .field("pending", &self.pending)
             .finish_non_exhaustive()
     }
@@ -216,15 +213,16 @@ impl Debug for WaveDelivery {
 impl WaveDelivery {
     /// For adapters: creates a delivery.
     #[must_use]
-    pub fn new(message: WaveMessage, deliveries: u64, pending: u64, acker: Box<dyn WaveAcker>) -> Self {
-        WaveDelivery { message, deliveries, pending, acker }
+    pub fn new(message: WaveMessage, pending: u64, acker: Box<dyn WaveAcker>) -> Self {
+        WaveDelivery { message, pending, acker }
     }
 
     /// Acknowledges this message and all earlier ones of the partition. Acknowledge the last message of a batch once the
     /// effects of the whole batch are durable. The confirmation is not awaited; after a lost acknowledgement, the messages
     /// are delivered again.
     ///
-    /// A message that is not acknowledged within 2 s is delivered again if its consumer is no longer the active one.
+    /// A message that is not acknowledged is delivered again to the next active consumer. The present one never receives
+    /// it twice.
     ///
     /// # Errors
     /// If the broker cannot be reached.
@@ -243,10 +241,39 @@ impl WaveDelivery {
 /// How far a group is behind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WaveLag {
-    /// Messages that were not delivered yet, in all partitions.
+    /// Messages that were not delivered yet, of all partitions.
     pub pending: u64,
     /// Messages that were delivered but not acknowledged.
     pub unacknowledged: u64,
+}
+
+/// Drops vitals that are not newer than the previous ones of their patient: the same second can be published twice when a
+/// worker is replaced.
+#[derive(Debug, Default)]
+pub(crate) struct VitalsFilter {
+    latest: HashMap<Mrn, Timestamp>,
+}
+
+impl VitalsFilter {
+    /// Vitals that are older than the previous ones by more than this are accepted: the clock was corrected.
+    const CLOCK_CORRECTION_MS: i64 = 60_000;
+    /// Patients above which those without vitals in the last [`WAVE_RETENTION`] are forgotten.
+    const MAX_PATIENTS: usize = 4_096;
+
+    /// Whether these vitals are news.
+    pub(crate) fn admits(&mut self, vitals: &Vitals) -> bool {
+        if let Some(latest) = self.latest.get(&vitals.mrn) {
+            let step = vitals.time.millis_since(*latest);
+            if (-Self::CLOCK_CORRECTION_MS..=0).contains(&step) {
+                return false;
+            }
+        } else if self.latest.len() >= Self::MAX_PATIENTS {
+            let retention = WAVE_RETENTION.as_millis() as i64;
+            self.latest.retain(|_, latest| vitals.time.millis_since(*latest) < retention);
+        }
+        self.latest.insert(vitals.mrn, vitals.time);
+        true
+    }
 }
 
 /// The log of live waveforms, and vitals.

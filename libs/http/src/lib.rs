@@ -11,7 +11,7 @@ mod server;
 mod tls;
 
 pub use connections::{Connection, Network, NoSlot, Proxies, Unauthenticated};
-pub use scheduler::{FairScheduler, SchedulingGroup};
+pub use scheduler::{FairScheduler, SchedulingGroup, run_scheduled};
 pub use server::{
     DRAIN, Limits, bind, print_address, print_address_with_scheme, require_encryption, serve, serve_over,
 };

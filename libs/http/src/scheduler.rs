@@ -74,7 +74,7 @@ impl SchedulingGroup {
 }
 
 /// Polls a connection only while it holds a permit of its group.
-pub(crate) async fn run_scheduled<F: Future>(group: &SchedulingGroup, connection: F) -> F::Output {
+pub async fn run_scheduled<F: Future>(group: &SchedulingGroup, connection: F) -> F::Output {
     let mut connection = pin!(connection);
     let mut pending = PendingPermit::default();
     std::future::poll_fn(|context| {

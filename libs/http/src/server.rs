@@ -263,8 +263,11 @@ impl ConnectionTask {
             request
         });
         let served = run_scheduled(&group, async {
-            let mut http =
-                pin!(server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+            let mut http = pin!(
+                server
+                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+                    .with_upgrades()
+            );
             let (mut expired, mut ending) = (pin!(connection.expired()), false);
             let mut last_response = pin!(tokio::time::sleep(Duration::MAX));
             loop {

@@ -121,7 +121,11 @@ impl NatsArgs {
             inbox_prefix: self.inbox_prefix.clone(),
             create: !self.provisioned,
             retry: bus::RetryPolicy { ack_wait: self.ack_wait, ..self.retry.policy() },
-            limits: QueueLimits { max_messages: self.max_messages, max_staged_bytes: self.max_staged.0 },
+            limits: QueueLimits {
+                max_messages: self.max_messages,
+                max_staged_bytes: self.max_staged.0,
+                ..QueueLimits::default()
+            },
             replicas: self.replicas,
             ..NatsConfig::new(self.urls.clone())
         })

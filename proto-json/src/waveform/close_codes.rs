@@ -29,6 +29,8 @@ pub mod close {
     /// A message does not follow the protocol.
     pub const MALFORMED: CloseCode =
         code(4400, "malformed", false, "the message does not follow the protocol");
+    /// The token was revoked, or has expired.
+    pub const UNAUTHORIZED: CloseCode = code(4401, "unauthorized", false, "the token is not valid any more");
     /// The stream to resume or the patient does not exist.
     pub const UNKNOWN: CloseCode = code(4404, "unknown", false, "the stream does not exist or has ended");
     /// The client sent nothing for too long.
@@ -46,6 +48,6 @@ pub mod close {
         code(4503, "unavailable", true, "the server cannot store data now; resume later");
 
     /// All codes, in ascending order.
-    pub const ALL: [CloseCode; 9] =
-        [NORMAL, GOING_AWAY, MALFORMED, UNKNOWN, SILENT, CONFLICT, TOO_LARGE, WINDOW, UNAVAILABLE];
+    pub const ALL: [CloseCode; 10] =
+        [NORMAL, GOING_AWAY, MALFORMED, UNAUTHORIZED, UNKNOWN, SILENT, CONFLICT, TOO_LARGE, WINDOW, UNAVAILABLE];
 }

@@ -14,6 +14,7 @@ use crate::events::notifier::Notifier;
 use crate::http::clock::Clock;
 use crate::reads::query::QueryService;
 use crate::uploads::spool::SpoolFolder;
+use crate::waves::Waves;
 
 /// The state that all request handlers share.
 pub(crate) struct App {
@@ -28,6 +29,7 @@ pub(crate) struct App {
     pub(crate) reads: QueryService,
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) clock: Arc<Clock>,
+    pub(crate) waves: Waves,
     pub(crate) spool: SpoolFolder,
     pub(crate) admission: Admission,
     pub(crate) shutdown: Shutdown,

@@ -77,6 +77,9 @@ pub struct Config {
     /// twice this time
     #[arg(long, env = "BEDSIDE_EVENTS_KEEP_ALIVE", default_value = "750ms", value_parser = parse_duration)]
     pub events_keep_alive: Duration,
+    /// Maximum time without data from a device that streams waveforms
+    #[arg(long, env = "BEDSIDE_DEVICE_IDLE", default_value = "10s", value_parser = parse_duration)]
+    pub device_idle: Duration,
     /// Time after a shutdown signal in which requests are still accepted while readiness fails, so that load
     /// balancers notice
     #[arg(long, env = "BEDSIDE_DRAIN_WAIT", default_value = "0s", value_parser = parse_duration)]
@@ -146,7 +149,13 @@ pub struct Limits {
     /// Memory for all uploads in flight; more is stored in the spool folder
     #[arg(long, env = "BEDSIDE_UPLOAD_MEMORY", default_value = "256MB")]
     pub upload_memory: ByteSize,
-    /// Maximum number of open event streams
+    /// Maximum number of devices that stream waveforms
+    #[arg(long, env = "BEDSIDE_MAX_DEVICE_STREAMS", default_value_t = 4_096)]
+    pub max_device_streams: usize,
+    /// Memory for waveforms that are not durable yet. Each stream reserves its window
+    #[arg(long, env = "BEDSIDE_DEVICE_MEMORY", default_value = "256MB")]
+    pub device_memory: ByteSize,
+    /// Maximum number of open event streams and screens
     #[arg(long, env = "BEDSIDE_MAX_WATCHERS", default_value_t = 10_000)]
     pub max_watchers: usize,
     /// Maximum number of connections
@@ -237,6 +246,7 @@ impl Config {
             limits.max_uploads_in_flight,
             limits.max_reads_in_flight,
             limits.max_watchers,
+            limits.max_device_streams,
             limits.max_connections,
             limits.max_unauthenticated_connections,
             limits.max_unauthenticated_per_address,

@@ -153,8 +153,7 @@ mod tests {
     }
 
     fn tokens_line() -> impl Strategy<Value = String> {
-        let role =
-            prop_oneof![4 => Just("viewer"), 2 => Just("uploader"), 2 => Just("admin"), 1 => Just("root")];
+        let role = prop_oneof![4 => Just("viewer"), 2 => Just("uploader"), 2 => Just("admin"), 2 => Just("device"), 1 => Just("root")];
         ("[ \t]{0,2}", "[a-c]{1,2}", role, "[0-9a-fA-F]{64}", "( #.{0,4})?", "\r?\n").prop_map(
             |(before, name, role, digest, after, end)| format!("{before}{name} {role}\t{digest}{after}{end}"),
         )

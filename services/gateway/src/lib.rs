@@ -6,6 +6,7 @@
 
 mod admission;
 mod app;
+mod asyncapi;
 mod auth;
 mod config;
 mod events;
@@ -18,6 +19,7 @@ mod metrics;
 mod openapi;
 mod reads;
 mod uploads;
+mod waves;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +45,7 @@ use events::notifier::Notifier;
 use http::clock::Clock;
 use reads::query::QueryService;
 use uploads::spool::SpoolFolder;
+use waves::Waves;
 
 /// Time that the start waits for the broker. Requests are served without it, but event streams then start
 /// with `cut-off`.
@@ -115,6 +118,7 @@ pub async fn run_on(
         reads: QueryService::new(reads)?,
         clock,
         notifier: Arc::new(Notifier::new()),
+        waves: Waves::new(bus.waves.clone()),
         spool: SpoolFolder::new(config.spool_dir.clone(), admission.file_memory.clone()),
         admission,
         shutdown: shutdown.clone(),
@@ -154,6 +158,7 @@ pub async fn run_on(
     let served =
         http_server::serve_over(listener, acceptors, http::routes::router(&app, health), limits, &shutdown)
             .await;
+    app.waves.ended().await;
     notifier.abort();
     clock.abort();
     served.map_err(|error| StartError::failed(format!("the gateway stopped serving: {error}")))

@@ -40,6 +40,43 @@ pub(crate) fn describe() {
     ] {
         counter!(name).increment(0);
     }
+    describe_counter!("bedside_gateway_wave_frames_total", "Frames of waveforms received from devices");
+    describe_counter!(
+        "bedside_gateway_wave_bytes_total",
+        Unit::Bytes,
+        "Bytes of frames received from devices"
+    );
+    describe_counter!(
+        "bedside_gateway_wave_append_failures_total",
+        "Messages of waveform streams that the broker did not store"
+    );
+    describe_counter!(
+        "bedside_gateway_device_clock_jumps_total",
+        "Frames whose device time did not agree with their sample index"
+    );
+    describe_counter!(
+        "bedside_gateway_live_losses_total",
+        "Losses of waveforms that screens were notified of"
+    );
+    for name in [
+        "bedside_gateway_wave_frames_total",
+        "bedside_gateway_wave_bytes_total",
+        "bedside_gateway_wave_append_failures_total",
+        "bedside_gateway_device_clock_jumps_total",
+        "bedside_gateway_live_losses_total",
+    ] {
+        counter!(name).increment(0);
+    }
+    describe_counter!(
+        "bedside_gateway_websockets_closed_total",
+        "WebSockets that ended, by endpoint and reason: `gone` or the name of the close code"
+    );
+    for endpoint in ["device", "live"] {
+        let labels = [("endpoint", endpoint), ("reason", "gone")];
+        counter!("bedside_gateway_websockets_closed_total", &labels).increment(0);
+    }
+    describe_gauge!("bedside_gateway_device_streams", "Devices that stream waveforms");
+    gauge!("bedside_gateway_device_streams").increment(0.0);
     describe_histogram!(
         "bedside_gateway_receipt_wait_seconds",
         Unit::Seconds,

@@ -13,6 +13,7 @@ use super::LocalError;
 use super::dead_letters;
 use super::file::{BLOBS, CHUNKS, FORMAT};
 use super::schedule::Schedule;
+use super::waves::{self, Waves};
 use super::write_behind::WriteBehindCache;
 use crate::inboxes::Inboxes;
 use crate::{QueueLimits, RetryPolicy};
@@ -32,6 +33,7 @@ pub(super) struct Core {
     schedules: Arc<[Schedule; Queue::ALL.len()]>,
     pub(super) updates: broadcast::Sender<Arc<PatientUpdated>>,
     pub(super) inboxes: Arc<Inboxes>,
+    pub(super) waves: Arc<Waves>,
     pub(super) cache: Arc<WriteBehindCache>,
     /// Bytes that are staged or reserved for files being staged.
     pub(super) staged_bytes: Arc<AtomicU64>,
@@ -45,9 +47,9 @@ impl Core {
         let file = DatabaseFile::open(path, &FORMAT).map_err(failed)?;
         let schedules = Arc::new(Queue::ALL.map(Schedule::new));
         let load = || -> rusqlite::Result<_> {
-            Ok((load_messages(&file.db, &*schedules)?, staged_files(&file.db)?))
+            Ok((load_messages(&file.db, &*schedules)?, staged_files(&file.db)?, Waves::load(&file.db)?))
         };
-        let (last_message, staged) = load().map_err(|error| failed(error.into()))?;
+        let (last_message, staged, waves) = load().map_err(|error| failed(error.into()))?;
         Ok(Core {
             path: path.into(),
             policy,
@@ -57,6 +59,7 @@ impl Core {
             schedules,
             updates: broadcast::channel(SUBSCRIPTION_CAPACITY).0,
             inboxes: Arc::default(),
+            waves: Arc::new(waves),
             cache: Arc::default(),
             staged_bytes: Arc::new(AtomicU64::new(staged.bytes)),
             next_message: AtomicI64::new(last_message + 1),
@@ -83,6 +86,8 @@ impl Core {
         for schedule in &*self.schedules {
             schedule.close();
         }
+        self.waves.close();
+        waves::save_floors(self);
     }
 
     /// Reads concurrently with the writer, on a blocking thread.

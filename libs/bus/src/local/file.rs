@@ -48,11 +48,34 @@ const SCHEMA: &str = "
 /// Version 2 kept idempotency reservations.
 const TO_VERSION_3: &str = "DROP TABLE IF EXISTS claims";
 
+/// Live waveforms, and what each group of consumers has acknowledged in each partition. Rows are only appended, and deleted
+/// from the beginning. No index: it would double what each commit writes, and the log is read from its end or as a whole.
+const TO_VERSION_4: &str = "
+    CREATE TABLE waves (
+        id INTEGER PRIMARY KEY,
+        stored_at INTEGER NOT NULL,
+        partition INTEGER NOT NULL,
+        mrn INTEGER NOT NULL,
+        stream TEXT NOT NULL,
+        kind INTEGER NOT NULL,
+        sequence INTEGER NOT NULL,
+        time_us INTEGER NOT NULL,
+        checksum INTEGER NOT NULL,
+        payload BLOB NOT NULL
+    );
+    CREATE TABLE wave_floors (
+        consumer INTEGER NOT NULL,
+        partition INTEGER NOT NULL,
+        acked INTEGER NOT NULL,
+        PRIMARY KEY (consumer, partition)
+    ) WITHOUT ROWID;
+";
+
 pub(super) static FORMAT: Format = Format {
     name: "queues",
     application_id: 0x4264_7342, // "BdsB"
     first_version: 2,
-    migrations: &[SCHEMA, TO_VERSION_3],
+    migrations: &[SCHEMA, TO_VERSION_3, TO_VERSION_4],
     checkpoint_pages: 4_000,
     max_log_bytes: 64 << 20,
     truncates_log: true,
@@ -85,6 +108,13 @@ pub(super) const MESSAGES: Table = Table {
 pub(super) const DEAD_LETTERS: Table = Table {
     name: "dead_letters",
     columns: &["id", "queue", "attempts", "died_at", "mrn", "reason", "trace_parent", "payload", "damaged"],
+    key: 1,
+    unique: "id",
+};
+
+pub(super) const WAVES: Table = Table {
+    name: "waves",
+    columns: &["id", "stored_at", "partition", "mrn", "stream", "kind", "sequence", "time_us", "payload"],
     key: 1,
     unique: "id",
 };

@@ -1,18 +1,20 @@
 //! Adapter in this process, durable in one SQLite file.
 //!
-//! Messages, dead letters and staged files are rows. The engine in [`sqlite`] writes them on one thread, many
-//! writes per transaction. An index in memory decides which message is delivered when ([`schedule`]). Updates and
-//! receipts stay inside the process. What was confirmed survives `kill -9`; deliveries that were unsettled
+//! Messages, dead letters, staged files and live waveforms are rows. The engine in [`sqlite`] writes them on one thread, many
+//! writes per transaction. An index in memory decides which message is delivered when ([`schedule`]). Updates,
+//! vitals and receipts stay inside the process. What was confirmed survives `kill -9`; deliveries that were unsettled
 //! then are redelivered at once.
 
 mod core;
 mod dead_letters;
 mod error;
 mod file;
+mod hub;
 mod queue;
 mod schedule;
 mod staging;
 mod verify;
+mod waves;
 mod write_behind;
 
 use std::path::Path;

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use sqlite::{Chunk, Table};
 
 use super::LocalError;
-use super::file::{BLOBS, CHUNKS, DEAD_LETTERS, FORMAT, MESSAGES};
+use super::file::{BLOBS, CHUNKS, DEAD_LETTERS, FORMAT, MESSAGES, WAVES};
 use proto_json::{BlobHash, BlobHasher};
 
 /// Most messages of SQLite's integrity check.
@@ -21,7 +21,7 @@ pub struct QueueCheck {
     pub damaged: Vec<String>,
 }
 
-/// Verifies a queue file: every message and dead letter by its checksum, every staged file by its hash, and
+/// Verifies a queue file: every message, dead letter and waveform message by its checksum, every staged file by its hash, and
 /// all pages. Only reads; a running process may have the file open. Blocks.
 ///
 /// # Errors
@@ -33,7 +33,8 @@ pub fn verify(path: &Path) -> Result<QueueCheck, LocalError> {
     let mut check = QueueCheck::default();
     let pages = sqlite::check_pages(&db, None, MAX_MESSAGES).map_err(failed)?;
     check.damaged.extend(pages.into_iter().map(|message| format!("pages of the queues: {message}")));
-    for (table, name) in [(MESSAGES, "message"), (DEAD_LETTERS, "dead letter")] {
+    let tables = [(MESSAGES, "message"), (DEAD_LETTERS, "dead letter"), (WAVES, "waveform message")];
+    for (table, name) in tables {
         check.add(rows(&db, &table, name));
     }
     check.add(staged_files(&db));

@@ -1,8 +1,8 @@
 //! Adapter for NATS JetStream.
 //!
 //! Each queue is a work-queue stream with one durable pull consumer, which all processes share. Dead letters,
-//! attempt counts and staged files are streams too. Updates and receipts are core NATS messages. In a cluster
-//! all streams are replicated.
+//! attempt counts, staged files and live waveforms are streams too. Updates, vitals and receipts are core NATS
+//! messages. In a cluster all streams are replicated.
 //!
 //! When a server of a cluster dies, its streams accept nothing until a new leader is elected (4 to 9 s). A
 //! publish is therefore retried with the same message id for up to 15 s; see [`connection`].
@@ -18,10 +18,13 @@ mod provision;
 mod pull_consumer;
 mod staging;
 mod subscription;
+mod wave_consumer;
+mod wave_shares;
+mod waves;
 
 use std::sync::Arc;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, Message};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -37,6 +40,8 @@ pub use self::pause::{Paused, pause};
 pub use self::provision::provision;
 
 use self::connection::Connection;
+use self::subscription::Signal;
+use self::wave_shares::Shares;
 use crate::inboxes::Inboxes;
 use crate::{
     BusError, DeadLetter, DeadLetters, Delivery, EnqueueError, Outgoing, PendingReceipt, PubSub, QueueStatus,
@@ -64,6 +69,8 @@ struct Core {
     receipts: String,
     /// Passes receipts to their inboxes; started with the first inbox.
     receipt_task: OnceCell<AbortOnDropHandle<()>>,
+    /// The partitions of live waveforms that this process holds.
+    shares: Shares,
 }
 
 impl NatsBus {
@@ -85,6 +92,7 @@ impl NatsBus {
             inboxes: Arc::default(),
             receipts,
             receipt_task: OnceCell::new(),
+            shares: Shares::default(),
         };
         Ok(Arc::new(NatsBus { core: Arc::new(core) }))
     }
@@ -223,7 +231,16 @@ impl PubSub for NatsBus {
     }
 
     async fn subscribe(&self, of: Option<Mrn>) -> Result<BoxStream<'static, UpdateEvent>, BusError> {
-        subscription::subscribe(&self.core.connection, updates_subject(of)).await
+        let parse = |message: &Message| {
+            serde_json::from_slice(&message.payload).map(Box::new).map_err(|error| error.to_string())
+        };
+        let signals = subscription::subscribe(&self.core.connection, updates_subject(of), parse).await?;
+        let events = signals.map(|signal| match signal {
+            Signal::Message(update) => UpdateEvent::Updated(update),
+            Signal::Disconnected => UpdateEvent::Disconnected,
+            Signal::Lagged => UpdateEvent::Lagged,
+        });
+        Ok(events.boxed())
     }
 }
 

@@ -1,8 +1,8 @@
 //! Names of streams, subjects and headers.
 
-use proto_json::{Mrn, Queue};
+use proto_json::{Mrn, Queue, StreamId};
 
-use crate::StagingKey;
+use crate::{StagingKey, WaveGroup};
 
 /// Stream of dead letters.
 pub(super) const DEAD_LETTERS: &str = "DEAD_LETTERS";
@@ -10,6 +10,9 @@ pub(super) const DEAD_LETTERS: &str = "DEAD_LETTERS";
 pub(super) const ATTEMPTS: &str = "ATTEMPTS";
 /// Stream of staged files.
 pub(super) const BLOBS: &str = "BLOBS";
+
+/// Stream of live waveforms.
+pub(super) const WAVES: &str = "WAVES";
 
 /// Header: address of the reply inbox for the receipt.
 pub(super) const REPLY_TO: &str = "Bedside-Reply-To";
@@ -34,9 +37,33 @@ pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// Header: the broker stores a message only if the last message of the subject has this sequence number.
 pub(super) const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
 
+/// Headers of a message of a waveform stream: its kind, its sequence number, and its server time in microseconds.
+pub(super) const WAVE_KIND: &str = "Bedside-Kind";
+pub(super) const WAVE_SEQUENCE: &str = "Bedside-Sequence";
+pub(super) const WAVE_TIME: &str = "Bedside-Time";
+/// Header of a delivery: identifies the pinned client, to which alone the broker delivers.
+pub(super) const PIN_ID: &str = "Nats-Pin-Id";
+
 /// Name of the durable consumer that all processes share; it is the name of the queue.
 pub(super) fn consumer(queue: Queue) -> &'static str {
     queue.name()
+}
+
+/// Name of the durable consumer of a partition of the waveforms.
+pub(super) fn wave_consumer(group: WaveGroup, partition: u16) -> String {
+    format!("{}-{partition}", group.name())
+}
+
+/// Subject of all streams of a partition.
+pub(super) fn waves_of(partition: u16) -> String {
+    format!("wave.{partition}.*.*")
+}
+
+/// Parses the patient and the stream from the subject of a message of a waveform stream.
+pub(super) fn parse_wave(subject: &str) -> Option<(Mrn, StreamId)> {
+    let (_, rest) = subject.strip_prefix("wave.")?.split_once('.')?;
+    let (mrn, stream) = rest.split_once('.')?;
+    Some((mrn.parse().ok()?, stream.parse().ok()?))
 }
 
 /// Subject of a dead letter.
@@ -101,6 +128,10 @@ mod tests {
         assert_eq!(staging_key("upload.received.7"), None);
         let mrn = Mrn::new(7).unwrap();
         assert_eq!(mrn_of("upload.received.7"), Some(mrn));
+        let stream = StreamId::generate();
+        let wave = proto_json::waveform::wave_subject(mrn, Some(stream));
+        assert_eq!(parse_wave(&wave), Some((mrn, stream)));
+        assert_eq!(parse_wave("wave.3.7"), None);
         assert_eq!(parse_dead_letter(&dead_letter(Queue::EcgJobs, mrn)), Some((Queue::EcgJobs, mrn)));
     }
 }

@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::consumer::{AckPolicy, PriorityPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use proto_json::Queue;
+use proto_json::waveform::PARTITIONS;
 
 use super::connection::{Connection, PUBLISH_DEADLINE};
 use super::{NatsConfig, names};
-use crate::BusError;
+use crate::{BusError, WAVE_DUPLICATE_WINDOW, WAVE_RETENTION, WaveGroup};
 
 /// A message id is remembered for this time: a publish that is retried is stored once.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 const _: () = assert!(DUPLICATE_WINDOW.as_secs() > PUBLISH_DEADLINE.as_secs());
+const _: () = assert!(WAVE_DUPLICATE_WINDOW.as_secs() > PUBLISH_DEADLINE.as_secs());
 
 /// Each attempt rewrites its count, and attempts are minutes apart at most.
 const ATTEMPTS_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -30,6 +32,13 @@ const PERCENT_STAGED: u64 = 60;
 const PERCENT_UPLOADS: u64 = 30;
 const PERCENT_RESULTS: u64 = 10;
 const _: () = assert!(PERCENT_STAGED + PERCENT_UPLOADS + PERCENT_RESULTS == 100);
+
+/// The active consumer of a partition loses it if it sends no pull request for this time.
+pub(super) const PIN_TTL: Duration = Duration::from_secs(2);
+/// Unacknowledged waveforms are delivered again after this time. The consumer recognizes those that it has.
+const WAVE_ACK_WAIT: Duration = Duration::from_secs(2);
+/// Unacknowledged messages of a partition. Consumers have their own, lower limits.
+pub(super) const MAX_WAVES_IN_FLIGHT: usize = 4_096;
 
 /// Attempts to create a stream, and the first wait between two.
 const CREATE_ATTEMPTS: u32 = 6;
@@ -67,6 +76,7 @@ pub(super) async fn create_all(connection: &Connection, config: &NatsConfig) -> 
     };
     let streams = [staged_files, dead_letters, attempts];
     let mut tasks: Vec<_> = streams.map(|stream| create_stream(&jetstream, stream).boxed()).into();
+    tasks.push(create_waves(&jetstream, config).boxed());
     tasks.extend(Queue::ALL.map(|queue| create_queue(&jetstream, config, queue).boxed()));
     futures::stream::iter(tasks).buffered(CREATE_CONCURRENCY).try_collect().await
 }
@@ -144,6 +154,53 @@ async fn create_queue(jetstream: &Context, config: &NatsConfig, queue: Queue) ->
     }
     jetstream.create_consumer_on_stream(consumer, name).await.map_err(BusError::refused)?;
     Ok(())
+}
+
+/// Creates the log of live waveforms, with one consumer per group and partition. A consumer per patient would be slow: the
+/// broker matches each message against each filter.
+async fn create_waves(jetstream: &Context, config: &NatsConfig) -> Result<(), BusError> {
+    let log = Config {
+        max_age: WAVE_RETENTION,
+        duplicate_window: WAVE_DUPLICATE_WINDOW,
+        max_bytes: i64::try_from(config.limits.max_wave_bytes).unwrap_or(i64::MAX),
+        // Unacknowledged messages must not be deleted to make room for others.
+        discard: DiscardPolicy::New,
+        ..stream(config, names::WAVES, "wave.*.*.*")
+    };
+    create_stream(jetstream, log).await?;
+    let stream = jetstream.get_stream_no_info(names::WAVES).await.map_err(BusError::refused)?;
+    let stream = &stream;
+    let consumers = WaveGroup::ALL.into_iter().flat_map(|group| (0..PARTITIONS).map(move |p| (group, p)));
+    futures::stream::iter(consumers.map(|(group, partition)| async move {
+        let consumer = pull::Config {
+            durable_name: Some(names::wave_consumer(group, partition)),
+            filter_subject: names::waves_of(partition),
+            // Cumulative: one acknowledgement per batch.
+            ack_policy: AckPolicy::All,
+            ack_wait: WAVE_ACK_WAIT,
+            max_deliver: -1,
+            max_ack_pending: MAX_WAVES_IN_FLIGHT as i64,
+            priority_policy: PriorityPolicy::PinnedClient,
+            priority_groups: vec![group.name().to_owned()],
+            priority_timeout: PIN_TTL,
+            ..pull::Config::default()
+        };
+        let name = names::wave_consumer(group, partition);
+        if let Ok(existing) = stream.consumer_info(&name).await
+            && existing.config.filter_subject == consumer.filter_subject
+            && existing.config.ack_policy == consumer.ack_policy
+            && existing.config.ack_wait == consumer.ack_wait
+            && existing.config.max_ack_pending == consumer.max_ack_pending
+            && existing.config.priority_groups == consumer.priority_groups
+            && existing.config.priority_timeout == consumer.priority_timeout
+        {
+            return Ok(());
+        }
+        jetstream.create_consumer_on_stream(consumer, names::WAVES).await.map_err(BusError::refused).map(drop)
+    }))
+    .buffer_unordered(CREATE_CONCURRENCY)
+    .try_collect()
+    .await
 }
 
 /// The configuration that all streams share.

@@ -1,23 +1,35 @@
-//! Subscriptions to updates, which report when updates may have been lost.
+//! Subscriptions, which report when messages may have been lost.
 
 use std::time::Duration;
 
-use async_nats::Subscriber;
+use async_nats::{Message, Subscriber};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connection::{Connection, History};
-use crate::{BusError, UpdateEvent};
+use crate::BusError;
 
-/// Shortest time between two [`UpdateEvent::Lagged`] events of a slow subscriber.
+/// Shortest time between two [`Signal::Lagged`] of a slow subscriber.
 const LAGGED_INTERVAL: Duration = Duration::from_millis(200);
 
-pub(super) async fn subscribe(
+/// What a subscription yields.
+pub(super) enum Signal<T> {
+    /// A message.
+    Message(T),
+    /// The connection is lost. [`Signal::Lagged`] follows once it is restored.
+    Disconnected,
+    /// Messages may have been lost.
+    Lagged,
+}
+
+/// Subscribes to a subject. Messages that `parse` refuses are logged and reported as lost.
+pub(super) async fn subscribe<T: Send + 'static>(
     connection: &Connection,
     subject: String,
-) -> Result<BoxStream<'static, UpdateEvent>, BusError> {
+    parse: impl Fn(&Message) -> Result<T, String> + Send + 'static,
+) -> Result<BoxStream<'static, Signal<T>>, BusError> {
     // Taken before the subscription is made, so that a connection loss in between is noticed.
     let history = connection.history();
     let seen = *history.borrow();
@@ -25,31 +37,36 @@ pub(super) async fn subscribe(
     let subscription = Subscription {
         connection: connection.clone(),
         messages,
+        parse,
         history,
         seen,
         lagged_due: None,
         lagged_at: None,
     };
     let events = futures::stream::unfold(subscription, |mut subscription| async move {
-        subscription.next().await.map(|event| (event, subscription))
+        subscription.next().await.map(|signal| (signal, subscription))
     });
     Ok(events.boxed())
 }
 
-struct Subscription {
+struct Subscription<P> {
     connection: Connection,
     messages: Subscriber,
+    parse: P,
     history: watch::Receiver<History>,
     /// The history at the last check.
     seen: History,
-    /// When to report that updates may have been lost.
+    /// When to report that messages may have been lost.
     lagged_due: Option<Instant>,
     /// When that was last reported.
     lagged_at: Option<Instant>,
 }
 
-impl Subscription {
-    async fn next(&mut self) -> Option<UpdateEvent> {
+impl<P> Subscription<P> {
+    async fn next<T>(&mut self) -> Option<Signal<T>>
+    where
+        P: Fn(&Message) -> Result<T, String>,
+    {
         loop {
             let due = self.lagged_due;
             tokio::select! {
@@ -57,18 +74,18 @@ impl Subscription {
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.lagged_due = None;
                     self.lagged_at = Some(Instant::now());
-                    return Some(UpdateEvent::Lagged);
+                    return Some(Signal::Lagged);
                 }
                 changed = self.history.changed() => {
                     changed.ok()?;
                     if self.check_history().await {
-                        return Some(UpdateEvent::Disconnected);
+                        return Some(Signal::Disconnected);
                     }
                 }
-                message = self.messages.next() => match serde_json::from_slice(&message?.payload) {
-                    Ok(update) => return Some(UpdateEvent::Updated(Box::new(update))),
+                message = self.messages.next() => match (self.parse)(&message?) {
+                    Ok(message) => return Some(Signal::Message(message)),
                     Err(error) => {
-                        tracing::error!(error = %error, "an update could not be parsed");
+                        tracing::error!(error, "a message could not be parsed");
                         self.lagged_due = Some(Instant::now());
                     }
                 },

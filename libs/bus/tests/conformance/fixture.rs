@@ -53,7 +53,7 @@ impl Adapter {
 
 /// Limits that no test reaches by accident. The broker reserves the space, so they are small.
 pub(crate) fn limits() -> QueueLimits {
-    QueueLimits { max_staged_bytes: 1 << 30, ..QueueLimits::default() }
+    QueueLimits { max_staged_bytes: 1 << 30, max_wave_bytes: 1 << 28, ..QueueLimits::default() }
 }
 
 /// A policy under which no timeout expires within a test.

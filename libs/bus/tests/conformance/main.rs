@@ -10,6 +10,7 @@ mod pubsub;
 mod queues;
 mod receipts;
 mod staging;
+mod waves;
 
 use std::time::Duration;
 
@@ -94,4 +95,17 @@ on_every_adapter! {
         messages_with_attachments_are_refused_when_full,
         message_with_attachments_can_be_retried_while_the_staging_store_is_full,
         message_is_refused_if_its_attachments_do_not_fit;
+    waves:
+        messages_are_delivered_unchanged_and_in_order,
+        repeated_message_is_stored_once,
+        appended_messages_survive_a_crash,
+        unacknowledged_messages_are_redelivered_first_after_a_consumer_died,
+        new_consumer_of_the_analysis_receives_the_last_seconds_again,
+        partition_has_one_active_consumer_per_group,
+        consumer_holds_at_most_max_in_flight_messages,
+        full_log_refuses_messages_and_keeps_those_it_has,
+        last_message_of_a_stream_is_found,
+        live_subscribers_receive_one_patient_or_all,
+        slow_live_subscriber_loses_messages_and_is_notified,
+        subscribers_receive_each_second_of_vitals_once;
 }

@@ -45,12 +45,15 @@ pub(crate) struct Admission {
     uploads: ConcurrencyLimiter,
     reads: ConcurrencyLimiter,
     event_streams: ConcurrencyLimiter,
+    device_streams: ConcurrencyLimiter,
     /// Limits the connections of each client that are polled at the same time.
     pub(crate) threads: FairScheduler,
     /// Memory for files of uploads while they are validated.
     pub(crate) file_memory: MemoryBudget,
     /// Memory for whole bodies of `/api/new_patient` while they are parsed.
     pub(crate) body_memory: MemoryBudget,
+    /// Memory for waveforms that are not durable yet.
+    pub(crate) wave_memory: MemoryBudget,
     /// Requests with a valid token.
     requests: RateLimiter,
     /// Requests with an invalid or missing token, where one is needed. Limits guessing of tokens.
@@ -95,9 +98,15 @@ impl Admission {
             uploads: ConcurrencyLimiter::new(uploads, share(uploads), active_uploads),
             reads: ConcurrencyLimiter::new(reads, share(reads), active_reads),
             event_streams: ConcurrencyLimiter::new(streams, share(streams), 1),
+            device_streams: ConcurrencyLimiter::new(
+                limits.max_device_streams,
+                share(limits.max_device_streams),
+                1,
+            ),
             threads: FairScheduler::per_worker_thread(),
             file_memory: MemoryBudget::new(half, 1),
             body_memory: MemoryBudget::new(for_bodies, parsed_at_once),
+            wave_memory: MemoryBudget::new(limits.device_memory.0, 1),
             requests: RateLimiter::new(requests, requests.saturating_mul(BURST_SECONDS)),
             failed: RateLimiter::new(FAILED_PER_SECOND, FAILED_BURST),
             public: RateLimiter::new(public, public.saturating_mul(BURST_SECONDS)),
@@ -136,6 +145,11 @@ impl Admission {
     /// Takes a permit for an event stream.
     pub(crate) fn event_stream(&self, client: &Client) -> Result<Permit, ApiError> {
         self.event_streams.try_acquire(&client.name).map_err(|none| no_permit(none, "event streams"))
+    }
+
+    /// Takes a permit for the stream of a device.
+    pub(crate) fn device_stream(&self, client: &Client) -> Result<Permit, ApiError> {
+        self.device_streams.try_acquire(&client.name).map_err(|none| no_permit(none, "waveform streams"))
     }
 
     /// Counts a request against a rate limit.

@@ -61,6 +61,7 @@ pub(crate) async fn guard(
             let needed = match permission {
                 Permission::Upload => "uploader",
                 Permission::Read | Permission::ReadUpload => "viewer",
+                Permission::Stream => "device",
                 Permission::Operate => "admin",
             };
             let detail = format!(

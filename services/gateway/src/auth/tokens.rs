@@ -29,7 +29,9 @@ pub enum Role {
     Uploader,
     /// May only read and subscribe to events.
     Viewer,
-    /// May do both, and manage dead letters.
+    /// May only send live waveforms.
+    Device,
+    /// May do all of this, and manage dead letters.
     Admin,
 }
 
@@ -40,6 +42,7 @@ impl Role {
         match self {
             Role::Uploader => "uploader",
             Role::Viewer => "viewer",
+            Role::Device => "device",
             Role::Admin => "admin",
         }
     }
@@ -49,7 +52,8 @@ impl Role {
             Permission::Upload => matches!(self, Role::Uploader | Role::Admin),
             Permission::Read => matches!(self, Role::Viewer | Role::Admin),
             // Uploaders may read the status of their own uploads.
-            Permission::ReadUpload => true,
+            Permission::ReadUpload => self != Role::Device,
+            Permission::Stream => matches!(self, Role::Device | Role::Admin),
             Permission::Operate => self == Role::Admin,
         }
     }
@@ -61,6 +65,7 @@ pub(crate) enum Permission {
     Upload,
     Read,
     ReadUpload,
+    Stream,
     Operate,
 }
 
@@ -89,7 +94,7 @@ pub(crate) struct Tokens(Vec<Client>);
 /// A skipped line of the token file. It is identified by its number, because its content is secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SkippedLine {
-    #[error("line {0} is not `name role sha256 [expiry]` with the role uploader, viewer or admin")]
+    #[error("line {0} is not `name role sha256 [expiry]` with the role uploader, viewer, device or admin")]
     Malformed(usize),
     #[error("line {0} has the name or the token of line {1}")]
     Repeated(usize, usize),
@@ -209,6 +214,7 @@ fn parse_line(line: &[u8]) -> Result<Option<Client>, Malformed> {
     let role = match role {
         "uploader" => Role::Uploader,
         "viewer" => Role::Viewer,
+        "device" => Role::Device,
         "admin" => Role::Admin,
         _ => return Err(Malformed),
     };
@@ -357,6 +363,12 @@ mod tests {
                 && Role::Admin.may(Permission::Upload)
                 && Role::Admin.may(Permission::Operate)
         );
+        assert!(Role::Device.may(Permission::Stream) && Role::Admin.may(Permission::Stream));
+        for permission in [Permission::Upload, Permission::Read, Permission::ReadUpload, Permission::Operate]
+        {
+            assert!(!Role::Device.may(permission), "{permission:?}");
+        }
+        assert!(!Role::Uploader.may(Permission::Stream) && !Role::Viewer.may(Permission::Stream));
         assert!(!Role::Uploader.may(Permission::Operate) && !Role::Viewer.may(Permission::Operate));
     }
 

@@ -37,10 +37,10 @@ fn lagged() -> sse::Event {
 }
 
 /// Counts an open stream and holds its permit.
-struct OpenStream(#[expect(dead_code, reason = "held, not read")] Option<Permit>);
+pub(crate) struct OpenStream(#[expect(dead_code, reason = "held, not read")] Option<Permit>);
 
 impl OpenStream {
-    fn new(permit: Option<Permit>) -> Self {
+    pub(crate) fn new(permit: Option<Permit>) -> Self {
         metrics::gauge!("bedside_gateway_watchers").increment(1);
         OpenStream(permit)
     }
@@ -112,8 +112,7 @@ struct EventStream {
     keep_alive: Interval,
     keep_alive_event: Box<dyn Fn() -> sse::Event + Send + Sync>,
     shutdown: Shutdown,
-    /// The valid tokens and the client, if tokens are configured.
-    access: Option<(watch::Receiver<Arc<Tokens>>, Client)>,
+    access: Access,
     _open: OpenStream,
 }
 
@@ -140,8 +139,11 @@ impl EventStream {
     }
 }
 
+/// The valid tokens and a client, if tokens are configured.
+pub(crate) type Access = Option<(watch::Receiver<Arc<Tokens>>, Client)>;
+
 /// Resolves when the client's token is revoked.
-async fn revoked(access: &mut Option<(watch::Receiver<Arc<Tokens>>, Client)>) {
+pub(crate) async fn revoked(access: &mut Access) {
     if let Some((tokens, client)) = access
         && tokens.wait_for(|tokens| !tokens.is_valid(client)).await.is_ok()
     {

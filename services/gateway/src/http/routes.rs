@@ -21,7 +21,8 @@ use crate::auth::{access, local};
 use crate::http::format::public_error_response;
 use crate::http::headers;
 use crate::uploads::{dead_letters, handler, names};
-use crate::{events, legacy, openapi, reads};
+use crate::waves::{self, device, live};
+use crate::{asyncapi, events, legacy, openapi, reads};
 
 /// Routes that the query service answers, with the permission they require.
 pub(crate) const READS: [(&str, Permission); 15] = [
@@ -44,12 +45,14 @@ pub(crate) const READS: [(&str, Permission); 15] = [
 
 /// Routes that the gateway answers itself, with their method.
 #[cfg(test)]
-pub(crate) const OWN: [(&str, &str); 11] = [
+pub(crate) const OWN: [(&str, &str); 13] = [
     ("get", "/"),
     ("get", "/api/openapi.json"),
     ("post", "/api/new_patient"),
     ("post", "/api/v1/patients/{mrn}/uploads"),
     ("post", "/api/v1/patients/{mrn}/name-check"),
+    ("get", "/api/asyncapi.json"),
+    ("get", "/api/v1/live"),
     ("get", "/api/v1/events"),
     ("get", "/api/v1/patients/{mrn}/events"),
     ("get", "/api/v1/dead-letters"),
@@ -74,19 +77,27 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         .route("/api/v1/events", get(events::of_all))
         .route("/api/v1/patients/{mrn}/events", get(events::of_patient))
         .route_layer(guarded(Permission::Read));
+    let live = Router::new().route("/api/v1/live", get(live::open)).route_layer(guarded(Permission::Read));
+    // Behind the routing table, because the route is also one of `READS`.
+    let devices = Router::new()
+        .route(waves::DEVICE_ROUTE, get(device::open))
+        .route_layer(guarded(Permission::Stream))
+        .with_state(app.clone());
     let dead_letters = Router::new()
         .route("/api/v1/dead-letters", get(dead_letters::list))
         .route("/api/v1/dead-letters/{id}", get(dead_letters::show).delete(dead_letters::delete))
         .route("/api/v1/dead-letters/{id}/retry", post(dead_letters::retry))
         .route_layer(guarded(Permission::Operate));
-    let open = Router::new().route("/", get(async || text(StatusCode::OK, "Server is on"))).route(
-        "/api/openapi.json",
-        get(async || {
-            ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], openapi::DOCUMENT)
-        }),
-    );
+    let document = |document: &'static str| {
+        let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        get(async move || (headers, document))
+    };
+    let open = Router::new()
+        .route("/", get(async || text(StatusCode::OK, "Server is on")))
+        .route("/api/openapi.json", document(openapi::DOCUMENT))
+        .route("/api/asyncapi.json", document(asyncapi::DOCUMENT));
     let open = open.route_layer(public());
-    let mut router = reads.merge(uploads).merge(events).merge(dead_letters).merge(open);
+    let mut router = reads.merge(uploads).merge(events).merge(live).merge(dead_letters).merge(open);
     if let Some(health) = health {
         // The metrics reveal the load, so they require a token where other machines can connect.
         let metrics = admin::metrics_router("gateway", health.clone(), Metrics::install())
@@ -97,6 +108,7 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
     router
         .fallback(not_found.layer(public()))
         .method_not_allowed_fallback(method_not_allowed.layer(public()))
+        .layer(from_fn_with_state(devices, waves::select_device))
         .layer(from_fn_with_state(app.clone(), local::only_this_machine))
         .layer(CatchPanicLayer::custom(|_panic| {
             ApiError::internal("a handler panicked; its message is logged above").into_response()

@@ -187,7 +187,7 @@ async fn respond_async_does_not_wait_for_the_receipt() {
 #[tokio::test]
 async fn full_queue_or_staging_store_rejects_and_keeps_nothing() {
     let config = Config { receipt_wait: Duration::from_millis(1), ..Config::default() };
-    let limits = QueueLimits { max_messages: 100, max_staged_bytes: 5_000 };
+    let limits = QueueLimits { max_messages: 100, max_staged_bytes: 5_000, ..QueueLimits::default() };
     let api = Start { config, ingest: false, limits, ..Start::default() }.start().await;
     let form = Form::default().file("medical_image", "a.png", &png(2, 2, 0)).file(
         "medical_image",
