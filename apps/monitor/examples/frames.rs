@@ -1,7 +1,10 @@
 //! Measures frame time and memory with many patients and updates. The app is drawn by the software renderer into memory and
 //! connects to a real gateway.
 //!
-//!     frames [--seconds 60] [--patients 64] [--rate 10]
+//!     frames [--seconds 60] [--patients 64] [--rate 10] [--live] [--open]
+//!
+//! With `--live`, each patient streams live waveforms. Their events are given to the app without a server, so that the figures are
+//! those of the app alone. With `--open`, the page of one patient is open.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed measurement ends with a panic")]
 
@@ -9,19 +12,18 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use client::{Upload, UploadFile};
+use client::{LiveEvent, Upload, UploadFile};
 use monitor::{App, Args};
 use proto_json::{FileKind, Mrn, Timestamp};
 use slint::platform::software_renderer::{MinimalSoftwareWindow, RepaintBufferType};
 use slint::platform::{Platform, WindowAdapter};
-use slint::{ComponentHandle, PhysicalSize, PlatformError, Rgb8Pixel};
+use slint::{ComponentHandle, Model, PhysicalSize, PlatformError, Rgb8Pixel};
 
 #[path = "../tests/fixture/mod.rs"]
 mod fixture;
 
+use fixture::live_source::LiveSource;
 use fixture::{System, test_data};
-
-const SIZE: (u32, u32) = (1920, 1080);
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -34,6 +36,15 @@ struct Options {
     /// Strips per second of all patients together
     #[arg(long, default_value_t = 10)]
     rate: u64,
+    /// Each patient streams live waveforms
+    #[arg(long)]
+    live: bool,
+    /// The page of a patient is open
+    #[arg(long)]
+    open: bool,
+    /// Width and height of the window
+    #[arg(long, num_args = 2, default_values_t = [1920, 1080])]
+    size: Vec<u32>,
 }
 
 /// A platform that draws into memory.
@@ -83,7 +94,8 @@ fn main() {
     args.connection.gateway = Some(system.url());
     args.connection.settings = Some(folder.path().join("monitor.json"));
     let app = App::new(args).unwrap();
-    window.set_size(PhysicalSize::new(SIZE.0, SIZE.1));
+    let size = (options.size[0], options.size[1]);
+    window.set_size(PhysicalSize::new(size.0, size.1));
     app.window().show().unwrap();
     runtime.spawn(async move {
         let mut ticks = tokio::time::interval(pause);
@@ -93,21 +105,27 @@ fn main() {
         }
     });
 
-    let mut pixels = vec![Rgb8Pixel::default(); (SIZE.0 * SIZE.1) as usize];
-    let (mut frames, mut work) = (Vec::new(), Vec::new());
+    let mut pixels = vec![Rgb8Pixel::default(); (size.0 * size.1) as usize];
+    let mut sources: Vec<LiveSource> = Vec::new();
+    let (mut frames, mut cpu_times, mut work) = (Vec::new(), Vec::new(), Vec::new());
     let begun = Instant::now();
     let warm = Duration::from_secs(5);
     let mut next_line = warm;
     println!("{:>6} {:>8} {:>10}", "s", "frames", "RSS MB");
     while begun.elapsed() < warm + Duration::from_secs(options.seconds) {
-        let busy = Instant::now();
+        let events = if options.live { due_events(&app, &mut sources, &options) } else { Vec::new() };
+        let (busy, cpu) = (Instant::now(), cpu_time());
         slint::platform::update_timers_and_animations();
         while app.wait(Duration::ZERO) {}
+        for event in events {
+            app.live_event(event);
+        }
         let drawn = window.draw_if_needed(|renderer| {
-            renderer.render(&mut pixels, SIZE.0 as usize);
+            renderer.render(&mut pixels, size.0 as usize);
         });
         if drawn && begun.elapsed() > warm {
             frames.push(busy.elapsed());
+            cpu_times.push(cpu_time() - cpu);
         } else if begun.elapsed() > warm {
             work.push(busy.elapsed());
         }
@@ -125,12 +143,47 @@ fn main() {
         "{} patients, {} strips per second, {} x {}: {} frames, p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
         options.patients,
         options.rate,
-        SIZE.0,
-        SIZE.1,
+        size.0,
+        size.1,
         frames.len(),
         share(0.5),
         share(0.95),
         share(0.99),
         share(1.0)
     );
+    cpu_times.sort_unstable();
+    let share = |part: f64| cpu_times[((cpu_times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1000.0;
+    println!("CPU time per frame: p50 {:.1} ms, p95 {:.1} ms", share(0.5), share(0.95));
+}
+
+/// CPU time of this thread. Unlike the elapsed time, it does not depend on other programs.
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    Duration::from_nanos(stat.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("a number"))
+}
+
+/// The events that are due. Starts the streams once the patients are on the overview.
+fn due_events(app: &App, sources: &mut Vec<LiveSource>, options: &Options) -> Vec<LiveEvent> {
+    let now_us = app.now().as_millis() * 1000;
+    let mut events = Vec::new();
+    if sources.is_empty() {
+        let window = app.window();
+        let api = window.global::<monitor::window::Api>();
+        if api.get_tiles().row_count() < options.patients as usize {
+            return events;
+        }
+        if options.open {
+            api.invoke_open_patient("1".into());
+        }
+        let start = |mrn: u64| now_us - 400_000 - (mrn as i64 * 3_137) % 200_000;
+        sources.extend((0..options.patients).map(|mrn| LiveSource::new(mrn, 55.0 + mrn as f64, start(mrn))));
+        events.push(LiveSource::connected());
+        events.extend(sources.iter().map(LiveSource::stream));
+    }
+    for source in sources {
+        while source.due_us() + 20_000 <= now_us {
+            events.push(if options.open { source.frame() } else { source.columns() });
+        }
+    }
+    events
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::live::Speed;
+use crate::live::pane::MAX_LANES;
 use crate::overview::TileOrder;
 
 /// The saved settings: the connection, and the preferences of this station. Alarms have a file of their own.
@@ -25,6 +27,12 @@ pub(crate) struct AppSettings {
     pub(crate) paper: bool,
     /// The index of the time range of the trend.
     pub(crate) range: usize,
+    /// The paper speed of live waveforms.
+    pub(crate) live_speed: Speed,
+    /// The maximum number of live waveforms on the patient page.
+    pub(crate) live_lanes: usize,
+    /// Whether the patient page shows live waveforms instead of strips, if there are any.
+    pub(crate) live_tab: bool,
     /// The folder of the last saved file.
     pub(crate) download_folder: Option<PathBuf>,
 }
@@ -38,6 +46,9 @@ impl Default for AppSettings {
             order: TileOrder::default(),
             paper: false,
             range: 1,
+            live_speed: Speed::default(),
+            live_lanes: MAX_LANES,
+            live_tab: true,
             download_folder: None,
         }
     }

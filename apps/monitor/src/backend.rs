@@ -6,13 +6,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Feed, FeedEvent, FeedSettings, Gateway};
-use proto_json::{Mrn, RecordId};
-use tokio::sync::Semaphore;
+use client::{
+    Feed, FeedEvent, FeedSettings, Gateway, Live, LiveEvent, LiveSettings, LiveSubscriber, Upload, UploadFile,
+};
+use proto_json::{FileKind, Mrn, RecordId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ui::trace::Sparkline;
 use ui::{BackgroundRuntime, Settings, SettingsError, Task, TestError, TestOutcome, UiSender};
 
 use crate::fetch;
+use crate::live::strip::KeptStrip;
 use crate::patient::{Request, RequestId, Response};
 use crate::save::{self, SaveError, SaveItem};
 
@@ -21,6 +24,9 @@ const SILENCE: Duration = Duration::from_millis(1800);
 /// The number of sparklines that are loaded at the same time. The limit keeps other requests fast while an overview loads.
 const MAX_SPARKLINE_REQUESTS: usize = 4;
 
+/// The number of live events that wait for the UI thread. Further ones wait in the bounded buffer of the subscription.
+const MAX_LIVE_EVENTS: usize = 2000;
+
 /// A result of background work.
 #[derive(Debug)]
 pub(crate) enum BackendEvent {
@@ -28,6 +34,12 @@ pub(crate) enum BackendEvent {
     Connected(u64, Result<Gateway, SettingsError>),
     /// An event of the feed of connection number 0.
     Feed(u64, FeedEvent),
+    /// The subscription to live waveforms of connection number 0 has started.
+    LiveStarted(u64, LiveSubscriber),
+    /// An event of the live waveforms of connection number 0. The permit bounds the number of waiting events.
+    Live(u64, LiveEvent, OwnedSemaphorePermit),
+    /// A strip of the live ECG was stored, or could not be: one sentence.
+    Kept(Result<(), String>),
     /// A sparkline was loaded. An error means that it can be requested again.
     Sparkline(Mrn, RecordId, Result<Option<Sparkline>, ()>),
     /// A response to a request of the patient view.
@@ -90,11 +102,23 @@ impl Backend {
                 Err(_) => return,
             };
             events.send(BackendEvent::Connected(number, Ok(gateway.clone())));
+            let mut live = Live::start(LiveSettings::new(gateway.clone()));
+            events.send(BackendEvent::LiveStarted(number, live.subscriber()));
             let settings = FeedSettings { nats, silence: SILENCE, ..FeedSettings::new(gateway, None) };
             let mut feed = Feed::start(settings);
-            while let Some(event) = feed.next().await {
-                events.send(BackendEvent::Feed(number, event));
-            }
+            let follow_feed = async {
+                while let Some(event) = feed.next().await {
+                    events.send(BackendEvent::Feed(number, event));
+                }
+            };
+            let permits = Arc::new(Semaphore::new(MAX_LIVE_EVENTS));
+            let follow_live = async {
+                while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+                    let Some(event) = live.next().await else { break };
+                    events.send(BackendEvent::Live(number, event, permit));
+                }
+            };
+            tokio::join!(follow_feed, follow_live);
         });
     }
 
@@ -140,6 +164,19 @@ impl Backend {
         self.runtime.spawn_detached(async move {
             let saved = save::save(&gateway, item, &path, overwrite).await;
             events.send(BackendEvent::Saved(path, saved));
+        });
+        true
+    }
+
+    /// Stores a strip of the live ECG. Returns `false` if there is no connection.
+    pub(crate) fn keep(&self, mrn: Mrn, strip: KeptStrip) -> bool {
+        let Some(gateway) = self.gateway.clone() else { return false };
+        let events = self.events.clone();
+        self.runtime.spawn_detached(async move {
+            let file = UploadFile::from_bytes(FileKind::Ecg, "live.csv", strip.csv.into_bytes());
+            let upload = Upload { recorded_at: Some(strip.recorded_at), ..Upload::of(vec![file]) };
+            let stored = gateway.upload(mrn, &upload, |_| {}).await;
+            events.send(BackendEvent::Kept(stored.map(|_| ()).map_err(|error| error.to_string())));
         });
         true
     }

@@ -10,6 +10,7 @@ mod backend;
 mod controller;
 mod ecg_pane;
 mod fetch;
+pub mod live;
 mod messages;
 pub mod overview;
 pub mod paged_list;
@@ -116,6 +117,23 @@ impl App {
     /// Reverts all calls of [`App::advance_clock`].
     pub fn reset_clock(&self) {
         self.0.borrow_mut().reset_clock();
+    }
+
+    /// Handles an event of the live waveforms as if the server had sent it. For tests and measurements.
+    pub fn live_event(&self, event: client::LiveEvent) {
+        self.0.borrow_mut().live_event(event);
+    }
+
+    /// The patients whose live waveforms are subscribed, and how. For tests.
+    #[must_use]
+    pub fn live_subscriptions(&self) -> std::collections::BTreeMap<proto_json::Mrn, proto_json::LiveMode> {
+        self.0.borrow().live_subscriptions()
+    }
+
+    /// The time by the clock of the server, as the app uses it.
+    #[must_use]
+    pub fn now(&self) -> proto_json::Timestamp {
+        self.0.borrow().now()
     }
 
     /// Whether the user has quit.

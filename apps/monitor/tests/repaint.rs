@@ -6,10 +6,10 @@
 use std::time::{Duration, Instant};
 
 use client::{Gateway, Upload, UploadAnswer, UploadFile};
-use monitor::window::{Api, Page};
+use monitor::window::{Api, Live, Page, SignalTone};
 use monitor::{App, Args};
 use proto_json::{Bpm, FileKind, Mrn, Timestamp};
-use slint::ComponentHandle;
+use slint::{ComponentHandle, Model, Rgb8Pixel};
 use tokio::runtime::Runtime;
 
 #[path = "../../ui/tests/canvas/mod.rs"]
@@ -17,6 +17,7 @@ mod canvas;
 mod fixture;
 
 use canvas::Canvas;
+use fixture::live_source::LiveSource;
 use fixture::{System, test_data};
 
 const SIZE: (u32, u32) = (1440, 900);
@@ -154,7 +155,6 @@ fn all_pixels_are_up_to_date_after_two_minutes() {
     }
     monitor.rate(PATIENTS, 130);
     monitor.until("all patients with their strips", |api| {
-        use slint::Model;
         let tiles: Vec<_> = api.get_tiles().iter().collect();
         tiles.len() == PATIENTS as usize && tiles.iter().all(|tile| tile.has_sparkline && tile.rate != "–")
     });
@@ -188,4 +188,224 @@ fn all_pixels_are_up_to_date_after_two_minutes() {
     monitor.seconds(SECONDS);
     monitor.canvas.assert_up_to_date("the list of alarms after two minutes");
     monitor.alarm_and_end(4, "the list of alarms");
+}
+
+/// The directory of pictures for a person to look at.
+fn pictures() -> std::path::PathBuf {
+    let program = std::path::PathBuf::from(env!("CARGO_BIN_EXE_monitor"));
+    program.parent().and_then(std::path::Path::parent).unwrap().join("screenshots/monitor")
+}
+
+impl Monitor {
+    /// Streams for a time while it draws at 60 Hz. At full rate for the open patient, otherwise as an overview. Calls `each` after
+    /// each frame.
+    fn stream(
+        &self,
+        sources: &mut [LiveSource],
+        is_full: bool,
+        time: Duration,
+        mut each: impl FnMut(&Monitor),
+    ) {
+        let begun = Instant::now();
+        let mut next_vitals = Instant::now();
+        while begun.elapsed() < time {
+            let now = self.app.now();
+            let has_vitals = next_vitals <= Instant::now();
+            for source in &mut *sources {
+                while source.due_us() + 30_000 <= now.as_millis() * 1000 {
+                    let event = if is_full { source.frame() } else { source.columns() };
+                    self.app.live_event(event);
+                }
+                if has_vitals {
+                    self.app.live_event(source.vitals(now));
+                }
+            }
+            if has_vitals {
+                next_vitals = Instant::now() + Duration::from_secs(1);
+            }
+            while self.app.wait(Duration::ZERO) {}
+            self.canvas.pass(Duration::from_millis(16));
+            each(self);
+            std::thread::sleep(Duration::from_millis(8));
+        }
+    }
+
+    /// Connects the sources. The gateway of this test has no devices.
+    fn connect(&self, mrns: impl IntoIterator<Item = u64>) -> Vec<LiveSource> {
+        let start = self.app.now().as_millis() * 1000 - 400_000;
+        let sources = mrns.into_iter().map(|mrn| LiveSource::new(mrn, 60.0 + 5.0 * mrn as f64, start));
+        let sources: Vec<LiveSource> = sources.collect();
+        self.app.live_event(LiveSource::connected());
+        for source in &sources {
+            self.app.live_event(source.stream());
+        }
+        sources
+    }
+
+    fn live_tile(&self, index: usize) -> monitor::window::LiveTileData {
+        self.app.window().global::<Live>().get_tiles().row_data(index).unwrap_or_default()
+    }
+
+    fn lane(&self, index: usize) -> monitor::window::LaneData {
+        self.app.window().global::<Live>().get_lanes().row_data(index).unwrap_or_default()
+    }
+
+    /// The number of pixels that have about this colour.
+    fn count(&self, colour: u32) -> usize {
+        let wanted = [(colour >> 16) as u8, (colour >> 8) as u8, colour as u8];
+        let is = |pixel: &&Rgb8Pixel| {
+            [pixel.r, pixel.g, pixel.b].iter().zip(wanted).all(|(is, wanted)| is.abs_diff(wanted) < 24)
+        };
+        self.canvas.pixels().iter().filter(is).count()
+    }
+}
+
+const ECG: u32 = 0x3d_f0_7a;
+const PLETH: u32 = 0x35_d6_f2;
+const RESPIRATION: u32 = 0xf5_e0_4e;
+
+#[test]
+fn live_traces_of_the_overview_move_and_stop_visibly_on_dark() {
+    check_overview("dark");
+}
+
+#[test]
+fn live_traces_of_the_overview_move_and_stop_visibly_on_light() {
+    check_overview("light");
+}
+
+fn check_overview(theme: &str) {
+    let monitor = Monitor::start(theme);
+    for mrn in 1..=PATIENTS {
+        monitor.rate(mrn, 60 + mrn as i64);
+    }
+    monitor.until("all patients", |api| api.get_tiles().row_count() == PATIENTS as usize);
+    let mut sources = monitor.connect(1..=5);
+    sources[3].lead_off = true;
+    let mut changes = 0;
+    let mut before = monitor.canvas.pixels();
+    monitor.stream(&mut sources, false, Duration::from_secs(6), |monitor| {
+        let now = monitor.canvas.pixels();
+        changes += usize::from(now != before);
+        before = now;
+    });
+    assert!(changes > 60, "{changes} frames differ: the traces move between the frames of the devices");
+    monitor.canvas.assert_up_to_date("the overview while it streams");
+    let shown: Vec<bool> = (0..8).map(|index| monitor.live_tile(index).shown).collect();
+    assert_eq!(shown, [true, true, true, true, true, false, false, false]);
+    assert_eq!(monitor.live_tile(0).rate, sources_rate(&monitor, 0), "the live rate");
+    assert_eq!(
+        (monitor.live_tile(3).note.as_str(), monitor.live_tile(3).tone),
+        ("lead off", SignalTone::LeadOff)
+    );
+    monitor.canvas.save(&pictures().join(format!("live-overview-{theme}.png")));
+
+    // One device falls silent. Its trace stops, the others go on.
+    monitor.stream(&mut sources[1..], false, Duration::from_millis(2600), |_| {});
+    let silent = monitor.live_tile(0);
+    assert!(
+        silent.note.starts_with("no signal since ") && silent.tone == SignalTone::Stopped,
+        "{}",
+        silent.note
+    );
+    assert_eq!(monitor.live_tile(1).note, "");
+    monitor.canvas.assert_up_to_date("the overview with a stopped trace");
+    monitor.canvas.save(&pictures().join(format!("live-stopped-{theme}.png")));
+    let now = monitor.app.now().as_millis() * 1000;
+    sources[0].skip_to(now - 400_000);
+    monitor.stream(&mut sources, false, Duration::from_millis(900), |_| {});
+    assert_eq!(monitor.live_tile(0).note, "", "it goes on");
+}
+
+/// The rate on a tile as a text, which has to be a number.
+fn sources_rate(monitor: &Monitor, index: usize) -> slint::SharedString {
+    let rate = monitor.live_tile(index).rate;
+    assert!(rate.parse::<u32>().is_ok_and(|rate| (40..120).contains(&rate)), "{rate}");
+    rate
+}
+
+#[test]
+fn live_traces_of_a_patient_move_freeze_and_stop_visibly_on_dark() {
+    check_patient("dark");
+}
+
+#[test]
+fn live_traces_of_a_patient_move_freeze_and_stop_visibly_on_light() {
+    check_patient("light");
+}
+
+fn check_patient(theme: &str) {
+    let monitor = Monitor::start(theme);
+    monitor.rate(7, 70);
+    monitor.until("the patient", |api| api.get_tiles().row_count() == 1);
+    let window = monitor.app.window();
+    let (api, live) = (window.global::<Api>(), window.global::<Live>());
+    api.invoke_open_patient("7".into());
+    monitor.settle();
+    assert!(!live.get_available(), "no stream yet");
+    let mut sources = monitor.connect([7]);
+    monitor.stream(&mut sources, true, Duration::from_secs(8), |_| {});
+    assert!(live.get_available());
+    let labels: Vec<String> = (0..4).map(|index| monitor.lane(index).label.to_string()).collect();
+    assert_eq!(labels, ["II", "V1", "Pleth", "Resp"]);
+    assert!(monitor.lane(0).scale.ends_with("mm/mV"), "{}", monitor.lane(0).scale);
+    for (colour, name) in [(ECG, "ECG"), (PLETH, "pleth"), (RESPIRATION, "respiration")] {
+        assert!(monitor.count(colour) > 400, "{name}: {} pixels", monitor.count(colour));
+    }
+    let numerics: Vec<String> = live.get_numerics().iter().map(|row| row.label.to_string()).collect();
+    assert_eq!(numerics, ["HR", "SpO₂", "Resp", "NIBP", "Temp"]);
+    assert!(live.get_diagnostics().starts_with("Jitter buffer "), "{}", live.get_diagnostics());
+    monitor.canvas.assert_up_to_date("the patient while it streams");
+    monitor.canvas.save(&pictures().join(format!("live-patient-{theme}.png")));
+
+    live.invoke_toggle_freeze();
+    monitor.canvas.pass(Duration::from_millis(16));
+    assert!(live.get_frozen().starts_with("Frozen "), "{}", live.get_frozen());
+    live.invoke_measure(100.0, 60.0, 180.0, 20.0);
+    assert!(live.get_reading().starts_with("800 ms · "), "{}", live.get_reading());
+    let picture = |monitor: &Monitor| monitor.lane(0).strips.row_data(2).unwrap();
+    let frozen = picture(&monitor);
+    monitor.stream(&mut sources, true, Duration::from_secs(1), |_| {});
+    assert!(picture(&monitor) == frozen, "a frozen trace does not move");
+    monitor.canvas.save(&pictures().join(format!("live-frozen-{theme}.png")));
+    live.invoke_toggle_freeze();
+    sources[0].lead_off = true;
+    monitor.stream(&mut sources, true, Duration::from_secs(2), |_| {});
+    assert_eq!(monitor.lane(0).note, "lead off");
+    assert_eq!(monitor.lane(2).note, "");
+    monitor.canvas.save(&pictures().join(format!("live-lead-off-{theme}.png")));
+    sources[0].lead_off = false;
+    let now = monitor.app.now().as_millis() * 1000;
+    sources[0].skip_to(now + 500_000);
+    monitor.stream(&mut sources, true, Duration::from_secs(2), |_| {});
+    monitor.canvas.assert_up_to_date("the patient with a gap and a disconnected electrode");
+    monitor.canvas.save(&pictures().join(format!("live-gap-{theme}.png")));
+
+    monitor.stream(&mut [], true, Duration::from_millis(2400), |_| {});
+    assert!(monitor.lane(0).note.starts_with("no signal since "), "{}", monitor.lane(0).note);
+    assert!(monitor.count(ECG) < 400, "nothing looks live: {} pixels", monitor.count(ECG));
+    monitor.canvas.assert_up_to_date("the patient with stopped traces");
+    monitor.canvas.save(&pictures().join(format!("live-patient-stopped-{theme}.png")));
+}
+
+#[test]
+fn strip_of_the_live_ecg_is_stored() {
+    let monitor = Monitor::start("dark");
+    monitor.rate(7, 70);
+    monitor.until("the patient", |api| api.get_tiles().row_count() == 1);
+    let window = monitor.app.window();
+    let (api, live) = (window.global::<Api>(), window.global::<Live>());
+    api.invoke_open_patient("7".into());
+    live.invoke_keep_strip(30);
+    assert_eq!(api.get_message(), "There is no ECG to keep.");
+    let mut sources = monitor.connect([7]);
+    let start = monitor.app.now().as_millis() * 1000 - 32_000_000;
+    sources[0] = LiveSource::new(7, 75.0, start);
+    monitor.stream(&mut sources, true, Duration::from_millis(300), |_| {});
+    live.invoke_keep_strip(30);
+    assert!(live.get_keeping());
+    monitor.until("the strip", |api| api.get_message() == "The strip is stored." && api.get_latest().is_plot);
+    let ecgs = monitor.runtime.block_on(monitor.gateway.ecgs(Mrn::new(7).unwrap(), None, None)).unwrap();
+    let age = monitor.app.now().millis_since(ecgs.items[0].at);
+    assert!((29_000..45_000).contains(&age), "recorded at the start of the strip: {age} ms ago");
 }

@@ -12,6 +12,7 @@ use super::alarms::AlarmsController;
 use super::connection::ConnectionController;
 use super::context::Context;
 use super::dialogs::DialogsController;
+use super::live::{LiveController, Visible};
 use super::overview::OverviewController;
 use super::patient::PatientController;
 use crate::Args;
@@ -21,13 +22,14 @@ use crate::backend::{Backend, BackendEvent};
 use crate::overview::Overview;
 use crate::patient::Changes;
 use crate::persistence::Persistence;
-use crate::window::{Dialog, LimitsForm, Main, Page, SettingsForm, Tone};
+use crate::window::{Dialog, LimitsForm, Live, Main, Page, SettingsForm, Tone};
 
 /// The controller of the whole app. It owns the state and the controllers of the pages.
 pub(crate) struct AppController {
     pub(super) context: Context,
     pub(super) overview: OverviewController,
     pub(super) patient: PatientController,
+    pub(super) live: LiveController,
     pub(super) alarms: AlarmsController,
     pub(super) dialogs: DialogsController,
     connection: ConnectionController,
@@ -71,6 +73,7 @@ impl AppController {
         AppController {
             overview: OverviewController::default(),
             patient: PatientController::new(saved.range),
+            live: LiveController::default(),
             alarms: AlarmsController::default(),
             dialogs: DialogsController::default(),
             connection: ConnectionController::default(),
@@ -102,6 +105,7 @@ impl AppController {
         let context = &self.context;
         self.overview.bind(context);
         self.patient.bind(context);
+        self.live.bind(context);
         self.alarms.bind(context);
         let api = context.api();
         api.set_version(env!("CARGO_PKG_VERSION").into());
@@ -170,7 +174,17 @@ impl AppController {
                 self.connected(result);
             }
             BackendEvent::Feed(number, event) if number == self.connection.number => self.feed_event(event),
-            BackendEvent::Connected(..) | BackendEvent::Feed(..) => {}
+            BackendEvent::LiveStarted(number, subscriber) if number == self.connection.number => {
+                self.live.started(context, subscriber);
+            }
+            BackendEvent::Live(number, event, _permit) if number == self.connection.number => {
+                self.live.event(context, event);
+            }
+            BackendEvent::Kept(result) => self.strip_kept(result),
+            BackendEvent::Connected(..)
+            | BackendEvent::Feed(..)
+            | BackendEvent::LiveStarted(..)
+            | BackendEvent::Live(..) => {}
             BackendEvent::Sparkline(mrn, id, result) => {
                 self.overview.sparkline_loaded(context, mrn, id, result);
             }
@@ -197,6 +211,7 @@ impl AppController {
         }
         self.overview.update_ages(&self.context, now);
         self.patient.update_age(&self.context, now);
+        self.live.tick(&self.context);
         let paused = self.context.alarms.iter().filter(|(_, alarm)| alarm.paused_until.is_some());
         let paused: Vec<Mrn> = paused.map(|(mrn, _)| mrn).collect();
         for mrn in &paused {
@@ -206,6 +221,50 @@ impl AppController {
             self.show_alarms();
         }
         self.save_alarms();
+    }
+
+    /// Handles an event of the live waveforms. For tests.
+    pub(crate) fn live_event(&mut self, event: client::LiveEvent) {
+        self.live.event(&self.context, event);
+    }
+
+    /// The patients whose live waveforms are subscribed. For tests.
+    pub(crate) fn live_subscriptions(&self) -> std::collections::BTreeMap<Mrn, proto_json::LiveMode> {
+        self.live.subscribed()
+    }
+
+    /// The time by the clock of the server.
+    pub(crate) fn now(&self) -> proto_json::Timestamp {
+        self.context.now()
+    }
+
+    /// Draws a frame of the live waveforms.
+    pub(super) fn live_frame(&mut self) {
+        self.live.frame(&self.context);
+    }
+
+    /// Stores the last seconds of the live ECG as an upload.
+    pub(super) fn keep_strip(&mut self, seconds: i32) {
+        let context = &self.context;
+        let Some((mrn, strip)) = self.live.strip(context, seconds) else {
+            return context.show_message(Tone::Danger, tr!("There is no ECG to keep."));
+        };
+        if context.backend.keep(mrn, strip) {
+            context.window.global::<Live>().set_keeping(true);
+        } else {
+            context.show_message(Tone::Danger, tr!("There is no connection."));
+        }
+    }
+
+    fn strip_kept(&self, result: Result<(), String>) {
+        self.context.window.global::<Live>().set_keeping(false);
+        match result {
+            Ok(()) => self.context.show_message(Tone::Good, tr!("The strip is stored.")),
+            Err(reason) => {
+                let text = tr!("The strip is not stored: {}", reason);
+                self.context.show_message(Tone::Danger, &format::sentence(&text));
+            }
+        }
     }
 
     fn connect(&mut self) {
@@ -356,6 +415,7 @@ impl AppController {
 
     pub(super) fn open_patient(&mut self, mrn: Mrn) {
         self.patient.open(&mut self.context, mrn);
+        self.live.show(&self.context, Visible::Patient(mrn));
         self.context.api().set_page(Page::Patient);
     }
 
@@ -365,6 +425,8 @@ impl AppController {
             self.show_damage();
         }
         self.context.api().set_page(page);
+        let visible = if page == Page::Overview { Visible::Tiles } else { Visible::Nothing };
+        self.live.show(&self.context, visible);
         self.alarms.show_lists(&self.context);
     }
 
@@ -447,6 +509,7 @@ impl AppController {
         self.show_page(Page::Overview);
         self.has_snapshot = false;
         self.overview.clear();
+        self.live.clear(&self.context);
         self.context.overview.replace(Vec::new(), |_| None);
         self.show_overview();
     }
@@ -454,6 +517,7 @@ impl AppController {
     /// Draws all pictures for another theme.
     pub(super) fn redraw(&mut self) {
         self.overview.redraw_sparklines(&self.context);
+        self.live.redraw(&self.context);
         self.patient.show(&self.context, Changes::ALL);
     }
 

@@ -7,7 +7,7 @@ use slint::{CloseRequestResponse, ComponentHandle};
 
 use super::app::AppController;
 use crate::patient::Side;
-use crate::window::{self, Api, Dialog, Page};
+use crate::window::{self, Api, Dialog, Live, Page};
 
 fn side(side: window::Side) -> Side {
     match side {
@@ -94,6 +94,26 @@ pub(super) fn register(app: &Rc<RefCell<AppController>>) {
         on_test_settings => |app, form| app.dialogs.test_settings(&app.context, &form);
         on_save_settings => |app, form| app.save_settings(&form);
         on_quit => |app| app.quit();
+    }
+    let live = window.global::<Live>();
+    macro_rules! live_callbacks {
+        ($($register:ident => |$app:ident $(, $argument:ident)*| $act:expr;)*) => {$({
+            let weak = Rc::downgrade(app);
+            live.$register(move |$($argument),*| with(&weak, |$app| $act));
+        })*};
+    }
+    live_callbacks! {
+        on_scrolled => |app, first, rows| app.live.scrolled(&app.context, first, rows);
+        on_select_tab => |app, tab| app.live.select_tab(&mut app.context, tab);
+        on_lanes_resized => |app, width, height| app.live.resize(&app.context, width, height);
+        on_set_speed => |app, index| app.live.set_speed(&mut app.context, index);
+        on_set_lane_count => |app, count| app.live.set_lane_count(&mut app.context, count);
+        on_toggle_freeze => |app| app.live.toggle_freeze(&app.context);
+        on_measure => |app, from_x, from_y, to_x, to_y| {
+            app.live.measure(&app.context, (from_x, from_y), (to_x, to_y));
+        };
+        on_clear_measurement => |app| app.context.window.global::<Live>().set_reading("".into());
+        on_keep_strip => |app, seconds| app.keep_strip(seconds);
     }
     ui::connect_fullscreen!(&window, api);
     let weak = window.as_weak();

@@ -9,6 +9,7 @@ mod callbacks;
 mod connection;
 mod context;
 mod dialogs;
+mod live;
 mod overview;
 mod patient;
 
@@ -26,6 +27,12 @@ pub(crate) fn start(app: AppController) -> Rc<RefCell<AppController>> {
     let app = Rc::new(RefCell::new(app));
     callbacks::register(&app);
     app.borrow_mut().start();
+    let weak = Rc::downgrade(&app);
+    app.borrow().live.set_timer(move || {
+        if let Some(app) = weak.upgrade() {
+            app.borrow_mut().live_frame();
+        }
+    });
     let weak = Rc::downgrade(&app);
     app.borrow().timer().start(slint::TimerMode::Repeated, TICK, move || {
         if let Some(app) = weak.upgrade() {

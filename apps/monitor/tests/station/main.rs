@@ -11,6 +11,7 @@ mod dialogs;
 mod fixture;
 mod harness;
 mod keyboard;
+mod live;
 mod overview;
 mod patient;
 mod plots;

@@ -186,7 +186,6 @@ impl Mask {
     }
 
     /// The coverage of a pixel, 0 to 255.
-    #[cfg(test)]
     pub(super) fn at(&self, column: usize, row: usize) -> u8 {
         self.coverage[row * self.width + column]
     }
