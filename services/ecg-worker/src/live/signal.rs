@@ -297,7 +297,8 @@ impl LiveEcg {
         self.states += 1;
         let mut best = self.judge(self.current);
         if best.quality < Quality::Good {
-            for lead in (0..self.leads.len()).filter(|lead| *lead != self.current) {
+            let current = self.current;
+            for lead in (0..self.leads.len()).filter(|lead| *lead != current) {
                 let other = self.judge(lead);
                 if (other.quality, other.bpm.is_some()) > (best.quality, best.bpm.is_some()) {
                     best = other;

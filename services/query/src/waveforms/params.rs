@@ -67,7 +67,7 @@ fn range(from: Option<&str>, to: Option<&str>) -> Result<(Timestamp, Timestamp),
 }
 
 /// `?from=&to=` of the list of channels. Without `to`, the range ends now; without `from`, it is a day.
-pub(super) struct ListParams {
+pub(crate) struct ListParams {
     pub(super) from: Timestamp,
     pub(super) to: Timestamp,
 }
@@ -84,7 +84,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ListParams {
 }
 
 /// `?channel=&from=&to=&points=`
-pub(super) struct ReadParams {
+pub(crate) struct ReadParams {
     pub(super) channel: String,
     pub(super) from: Timestamp,
     pub(super) to: Timestamp,
@@ -106,7 +106,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ReadParams {
 }
 
 /// `?format=&from=&to=&stream=&rate=`
-pub(super) struct ExportParams {
+pub(crate) struct ExportParams {
     pub(super) format: WaveformFormat,
     pub(super) from: Timestamp,
     pub(super) to: Timestamp,
