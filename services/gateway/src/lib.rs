@@ -4,6 +4,9 @@
 //! An upload is validated as a whole before any part of it leaves this process. Then its large files are
 //! staged, its message is enqueued, and the client gets the receipt.
 
+// The API document is one `json!` expression.
+#![cfg_attr(test, recursion_limit = "256")]
+
 mod admission;
 mod app;
 mod asyncapi;
