@@ -160,7 +160,7 @@ def plot(results, used, share, path):
     import matplotlib.pyplot as plt
 
     names = list(results)[::-1]
-    figure, axes = plt.subplots(figsize=(7.5, 0.3 * len(names) + 1.3))
+    figure, axes = plt.subplots(figsize=(8.5, 0.3 * len(names) + 1.3))
     colors = ["#0b6e4f", "#7bc8a4", "#d1495b", "#edae49", "#8d6cab", "#30638e"]
     for index, key in enumerate(used):
         x = [share(results[name][key], "right") if key in results[name] else np.nan for name in names]
@@ -171,7 +171,7 @@ def plot(results, used, share, path):
     axes.set_xlabel("strips with the right heart rate, %")
     axes.grid(axis="both", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.legend(loc="lower left", fontsize=8)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
 

@@ -127,6 +127,9 @@ class Analyze(unittest.TestCase):
         self.assertIsNone(result.heart_rate_bpm)
         self.assertEqual(result.quality, "unusable")
         self.assertTrue(result.no_heart_rate_reason.endswith("."))
+        # Nothing is measured in noise.
+        self.assertEqual((result.findings, set(result.beats.type) - {"Q"}), ([], set()))
+        self.assertTrue(np.isnan(result.beats.waves).all())
 
     def test_gap_splits_the_signal_and_positions_stay(self):
         signal, peaks = ecg()

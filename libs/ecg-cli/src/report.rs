@@ -1,7 +1,7 @@
 //! The analysis of a recording as JSON. Times are seconds from the start of the recording, voltages millivolts, intervals
 //! milliseconds, rates beats per minute. A value that could not be measured is `null`.
 
-use ecg::beat_types::{self, BeatType};
+use ecg::beat_types::{self, BeatType, TypedBeat};
 use ecg::waves::{self, BeatWaves};
 use ecg::{Analysis, Quality, RecordingAnalysis, Start, Strip, rhythm, st};
 use serde::Serialize;
@@ -181,14 +181,21 @@ pub fn report(input: &Input) -> Report {
 /// Waves, beat types, rhythm and ST levels of a lead, with its analysis.
 #[must_use]
 pub fn lead_report(strip: &Strip, analysis: &Analysis) -> LeadReport {
-    let beat_waves = waves::delineate(strip, &analysis.beats);
-    let types = beat_types::classify(strip, analysis, &beat_waves);
+    // Beats of a strip without a heart rate can be noise: they have no waves, types and rhythm.
+    let is_measured = analysis.heart_rate.is_some();
+    let beat_waves = if is_measured { waves::delineate(strip, &analysis.beats) } else { Vec::new() };
+    let types = if is_measured {
+        beat_types::classify(strip, analysis, &beat_waves)
+    } else {
+        vec![TypedBeat { kind: BeatType::Unknown, confidence: 0.0 }; analysis.beats.len()]
+    };
+    let findings =
+        if is_measured { rhythm::findings(strip, analysis, &beat_waves, &types) } else { Vec::new() };
     let conducted = |beat: usize| {
         types.get(beat).is_some_and(|it| !matches!(it.kind, BeatType::Ventricular | BeatType::Paced))
     };
     let levels = st::levels(&st::measure(strip, &analysis.beats, &beat_waves), conducted);
     let intervals = waves::intervals(&beat_waves, &analysis.beats);
-    let findings = rhythm::findings(strip, analysis, &beat_waves, &types);
     let interval = |it: Option<waves::IntervalMs>| {
         it.map(|it| Median { median: it.median, spread: it.spread, beats: it.count })
     };

@@ -14,7 +14,7 @@ pub mod detect;
 #[cfg(feature = "readers")]
 pub mod edf;
 mod lead_off;
-#[cfg(feature = "readers")]
+#[cfg_attr(not(feature = "readers"), allow(dead_code, reason = "a part is for the readers"))]
 mod leads;
 pub mod limb_leads;
 mod pacing;
