@@ -3,16 +3,13 @@
 //! The workers decide which version analyses; ingest stores a result only if its version is later. So the command can be
 //! interrupted and repeated. At most [`IN_FLIGHT`] ECGs are queued at a time, so that new uploads do not wait.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use client::{ClientError, Feed, FeedEvent, FeedSettings, Gateway};
+use client::{ClientError, Gateway};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use proto_json::{ChangeKind, EcgQuality, EcgRecord, EcgStatus, Mrn, RecordId};
+use proto_json::{EcgQuality, EcgRecord, EcgStatus, Mrn, RecordId};
 use serde::Serialize;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::connection::{GatewayArgs, PAGE_SIZE};
@@ -23,10 +20,12 @@ use super::progress::item_bar;
 
 /// ECGs that are queued or being analysed at the same time.
 const IN_FLIGHT: usize = 8;
-/// Longest wait for the result of an ECG.
+/// Longest wait for the result of a later version.
 const WAIT: Duration = Duration::from_secs(300);
-/// Interval between reads of an ECG while no update arrives.
-const POLL: Duration = Duration::from_secs(2);
+/// Longest wait for a result that probably says the same and is then not stored, so that nothing shows when it is there.
+const SHORT_WAIT: Duration = Duration::from_secs(3);
+/// Interval between reads of an ECG.
+const POLL: Duration = Duration::from_millis(250);
 
 /// Analyse stored ECGs again with the current version of the analysis, and report what changed.
 #[derive(Debug, clap::Args)]
@@ -74,6 +73,9 @@ enum Outcome {
     Changed { before: Findings, after: Findings },
     /// The result says the same as before.
     Unchanged { result: Findings },
+    /// The analysis is queued. The stored result is failed or of the current version; only a success or a later version
+    /// replaces it.
+    Queued { result: Findings },
     /// There is no result.
     Failed { reason: String },
 }
@@ -91,47 +93,33 @@ struct Summary {
     analysed: u64,
     changed: u64,
     unchanged: u64,
+    queued: u64,
     failed: u64,
-}
-
-/// ECGs whose analysis was published, and a notification for each.
-#[derive(Debug, Default)]
-struct Published {
-    ids: Mutex<HashSet<RecordId>>,
-    added: Notify,
 }
 
 impl ReanalyseArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
         let gateway = self.gateway.connect()?;
-        let published = Arc::new(Published::default());
-        let selected = self.selected(&gateway).await?;
         let bar = item_bar(0, "ECGs");
-        let follow = follow(gateway.clone(), self.mrn, published.clone());
-        let work = async {
-            let mut summary = Summary::default();
-            let mut lines = selected
-                .map(|record| {
-                    let (gateway, published, bar) = (&gateway, &published, &bar);
-                    async move {
-                        let record = record?;
-                        bar.inc_length(1);
-                        let line = analysed_again(gateway, published, &record).await?;
-                        bar.inc(1);
-                        Ok::<_, CliError>(line)
-                    }
-                })
-                .buffer_unordered(IN_FLIGHT);
+        let mut summary = Summary::default();
+        {
+            let selected = self.selected(&gateway).await?;
+            let analyse = |record: Result<EcgRecord, CliError>| {
+                let (gateway, bar) = (&gateway, &bar);
+                async move {
+                    let record = record?;
+                    bar.inc_length(1);
+                    let line = analysed_again(gateway, &record).await?;
+                    bar.inc(1);
+                    Ok::<_, CliError>(line)
+                }
+            };
+            let mut lines = selected.map(analyse).buffer_unordered(IN_FLIGHT);
             while let Some(line) = lines.try_next().await? {
                 summary.add(&line.outcome);
                 bar.suspend(|| self.print(&line))?;
             }
-            Ok::<_, CliError>(summary)
-        };
-        let summary = tokio::select! {
-            summary = work => summary?,
-            never = follow => match never {},
-        };
+        }
         bar.finish_and_clear();
         self.output.print(&summary, &summary)?;
         match summary.failed {
@@ -176,8 +164,10 @@ impl ReanalyseArgs {
             Outcome::Failed { reason } => {
                 self.output.print(format!("{about}: {}", format::plain(reason)), line)
             }
-            Outcome::Unchanged { .. } if self.output.is_json() => self.output.print("", line),
-            Outcome::Unchanged { .. } => Ok(()),
+            Outcome::Unchanged { .. } | Outcome::Queued { .. } if self.output.is_json() => {
+                self.output.print("", line)
+            }
+            Outcome::Unchanged { .. } | Outcome::Queued { .. } => Ok(()),
         }
     }
 }
@@ -206,35 +196,11 @@ fn ecgs(gateway: &Gateway, mrn: Mrn) -> BoxStream<'_, Result<EcgRecord, CliError
     pages.try_flatten().boxed()
 }
 
-/// Notes the ECGs whose analysis is published. Never ends.
-async fn follow(gateway: Gateway, mrn: Option<Mrn>, published: Arc<Published>) -> std::convert::Infallible {
-    let mut feed = Feed::start(FeedSettings::new(gateway, mrn));
-    while let Some(event) = feed.next().await {
-        let FeedEvent::Updated(update) = event else { continue };
-        let analysed = update.changes.iter().filter(|change| change.kind == ChangeKind::EcgAnalyzed);
-        published.ids().extend(analysed.filter_map(|change| change.id));
-        published.added.notify_waiters();
-    }
-    // Without updates, the ECGs are read from time to time.
-    std::future::pending().await
-}
-
-impl Published {
-    fn ids(&self) -> std::sync::MutexGuard<'_, HashSet<RecordId>> {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn analysed_again(
-    gateway: &Gateway,
-    published: &Published,
-    record: &EcgRecord,
-) -> Result<Line, CliError> {
+async fn analysed_again(gateway: &Gateway, record: &EcgRecord) -> Result<Line, CliError> {
     let before = Findings::of(record);
     let line = |outcome| Ok(Line { id: record.id, mrn: record.mrn, outcome });
     let failed = |reason: &str| line(Outcome::Failed { reason: reason.to_owned() });
     let give_up = Instant::now() + WAIT;
-    published.ids().remove(&record.id);
     loop {
         match gateway.reanalyse(record.id).await {
             Ok(true) => break,
@@ -249,16 +215,17 @@ async fn analysed_again(
             Err(error) => return Err(error.into()),
         }
     }
+    let is_outdated = before.status == EcgStatus::Analyzed && before.algorithm < ecg::ALGORITHM;
+    let give_up = Instant::now() + if is_outdated { WAIT } else { SHORT_WAIT };
     loop {
-        let added = published.added.notified();
-        let is_done = published.ids().remove(&record.id);
+        tokio::time::sleep(POLL).await;
         let now = match gateway.ecg(record.id).await {
             Ok(Some(now)) => Findings::of(&now),
             Ok(None) => return failed("the ECG is gone"),
             Err(error) if error.is_transient() => before.clone(),
             Err(error) => return Err(error.into()),
         };
-        if is_done || now != before {
+        if now != before {
             let is_same = now.says() == before.says();
             return line(if is_same {
                 Outcome::Unchanged { result: now }
@@ -267,10 +234,12 @@ async fn analysed_again(
             });
         }
         if Instant::now() > give_up {
-            return failed("no result yet; run the command again");
+            return if is_outdated {
+                failed("no result of a later version; run the command again")
+            } else {
+                line(Outcome::Queued { result: now })
+            };
         }
-        // The next update may be about another ECG; then this one is read once more.
-        let _ = tokio::time::timeout(POLL, added).await;
     }
 }
 
@@ -333,6 +302,7 @@ impl Summary {
             Outcome::Unchanged { .. } => {
                 (self.analysed, self.unchanged) = (self.analysed + 1, self.unchanged + 1);
             }
+            Outcome::Queued { .. } => self.queued += 1,
             Outcome::Failed { .. } => self.failed += 1,
         }
     }
@@ -340,8 +310,11 @@ impl Summary {
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Summary { analysed, changed, unchanged, failed } = self;
+        let Summary { analysed, changed, unchanged, queued, failed } = self;
         write!(f, "{analysed} ECGs analysed again: {changed} changed, {unchanged} unchanged")?;
+        if *queued > 0 {
+            write!(f, "; {queued} queued that have a failed or current result")?;
+        }
         if *failed > 0 {
             write!(f, "; {failed} without a new result")?;
         }
