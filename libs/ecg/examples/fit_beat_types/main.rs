@@ -1,18 +1,20 @@
 //! Fits the weights of the beat types (`ecg::beat_types::BEAT_WEIGHTS`) and cross-validates them by patient:
 //!
-//! `cargo run --release -p bedside-ecg --example fit_beat_types -- DIR [--folds] [--source FILE]`
+//! `cargo run --release -p bedside-ecg --example fit_beat_types -- DIR [--source FILE]`
 //!
 //! The folder contains annotated WFDB records. Paced records (102, 104, 107 and 217 of MIT-BIH) are skipped, as AAMI EC57 requires.
-//! Each record is used three times: both leads with the beats of the first one, and each lead alone with its own beats. Training
-//! examples are detected beats within 150 ms of a reference beat of class N, S or V. Aberrated atrial beats (`a`) are no
-//! examples: their QRS complex is that of a ventricular beat. Fusion beats are none, either. Examples of a record and a class share a
-//! weight with an upper limit, so that no record dominates. The result is deterministic; `--source` writes it as Rust source.
+//! Each record is used three times: both leads with the beats of the first one, and each lead alone with its own beats; the second
+//! lead alone is only scored. Training examples are detected beats within 150 ms of a reference beat of class N, S or V. Aberrated
+//! atrial beats (`a`) are no examples: their QRS complex is that of a ventricular beat. Fusion beats are none, either. Of each
+//! class in a record a limited number of beats is used, so that no record dominates. The result is deterministic; `--source`
+//! writes it as Rust source.
 //!
-//! `--folds` fits once per record without that record, and scores the left-out record end to end: a missed beat of a class is a
-//! false negative, a false detection of a class is a false positive. Fusion and unclassifiable beats count neither way when they
-//! are called ventricular, and unclassifiable ones when they are called supraventricular (AAMI EC57). The sums are given for whole
-//! records and without the first five minutes, the learning period of AAMI EC57. Records 201 and 202 are of one patient and are
-//! left out together.
+//! The decisions are fitted once per patient without that patient. The offsets of the log-odds are those with the largest F measure
+//! on the left-out records; those of a patient are chosen on the other patients. Each record is scored end to end with the
+//! weights and offsets of the other patients: a missed beat of a class is a false negative, a false detection of a class is a false
+//! positive. Fusion and unclassifiable beats count neither way when they are called ventricular, and unclassifiable ones when they
+//! are called supraventricular (AAMI EC57). The sums are given for whole records and without the first five minutes, the learning
+//! period of AAMI EC57. Records 201 and 202 are of one patient and are left out together.
 
 #[path = "../shared/boosting.rs"]
 mod boosting;
@@ -39,13 +41,17 @@ const PACED: [&str; 4] = ["102", "104", "107", "217"];
 /// Learning period of AAMI EC57.
 const LEARNING_S: f64 = 300.0;
 /// Number of trees of each decision.
-const TREES: usize = 60;
+const TREES: usize = 40;
 /// Limit on the number of examples of one class in one record. Of more beats, evenly spaced ones are taken.
-const MOST_EXAMPLES: usize = 150;
-/// Weight of a positive example relative to others, for ventricular and supraventricular beats.
-const VENTRICULAR_WEIGHT: f64 = 1.0;
-const SUPRAVENTRICULAR_WEIGHT: f64 = 2.0;
-/// The ways in which a record is used.
+const MOST_EXAMPLES: usize = 200;
+/// Offsets of the log-odds that are tried.
+const OFFSETS: [f32; 9] = [-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0];
+/// Weight of sensitivity relative to positive predictivity in the choice of the offsets (F measure of van Rijsbergen):
+/// supraventricular beats are rare, and most of them are missed without it.
+const VENTRICULAR_F: f64 = 1.0;
+const SUPRAVENTRICULAR_F: f64 = 2.0;
+/// The ways in which a record is used, and how many of them give training examples.
+const TRAINING_WAYS: usize = 2;
 const WAYS: [&str; 3] = ["both leads", "first lead alone", "second lead alone"];
 
 /// A record in one of the ways.
@@ -76,7 +82,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Vec<String>) -> Result<(), String> {
-    let usage = "usage: fit_beat_types DIR [--folds] [--source FILE]";
+    let usage = "usage: fit_beat_types DIR [--source FILE]";
     let folder = arguments.first().filter(|first| !first.starts_with('-')).ok_or(usage)?;
     let source = match arguments.iter().position(|argument| argument == "--source") {
         Some(at) => Some(arguments.get(at + 1).ok_or(usage)?),
@@ -84,22 +90,91 @@ fn run(arguments: Vec<String>) -> Result<(), String> {
     };
     let records = load(Path::new(folder))?;
     let all: Vec<&Record> = records.iter().collect();
-    if arguments.iter().any(|argument| argument == "--folds") {
-        let left_out = |record: &Record| {
-            let patient = |name: &str| if name == "202" { "201".to_owned() } else { name.to_owned() };
+    let left_out: Vec<BeatWeights> = all
+        .iter()
+        .map(|record| {
             let others: Vec<&Record> =
-                records.iter().filter(|other| patient(&other.name) != patient(&record.name)).collect();
+                all.iter().filter(|other| patient(&other.name) != patient(&record.name)).copied().collect();
             fit(&others)
-        };
-        let weights: Vec<BeatWeights> = all.iter().map(|record| left_out(record)).collect();
-        print_scores("each record with weights fitted on the other patients", &all, &weights);
-    }
-    let weights = fit(&all);
+        })
+        .collect();
+    let trials: Vec<[Trials; 2]> =
+        all.iter().zip(&left_out).map(|(record, weights)| trials(&record.cases[0], weights)).collect();
+    let shifted: Vec<BeatWeights> = all
+        .iter()
+        .zip(&left_out)
+        .map(|(record, weights)| {
+            let others =
+                all.iter().zip(&trials).filter(|(other, _)| patient(&other.name) != patient(&record.name));
+            let others: Vec<&[Trials; 2]> = others.map(|(_, trials)| trials).collect();
+            shift(weights, best_offsets(&others))
+        })
+        .collect();
+    print_scores("each record with weights and offsets fitted on the other patients", &all, &shifted);
+    print_trials(&trials);
+    let offsets = best_offsets(&trials.iter().collect::<Vec<_>>());
+    println!("offsets: {offsets:?}");
+    let weights = shift(&fit(&all), offsets);
     print_scores("fitted and scored on all records", &all, &vec![weights.clone(); all.len()]);
     if let Some(path) = source {
         std::fs::write(path, text(&weights)).map_err(|error| format!("{path} cannot be written: {error}"))?;
     }
     Ok(())
+}
+
+/// Records 201 and 202 are of one patient.
+fn patient(name: &str) -> &str {
+    if name == "202" { "201" } else { name }
+}
+
+/// Counts of a record with each offset.
+type Trials = [Counts; OFFSETS.len()];
+
+/// The counts of ventricular and of supraventricular beats with each offset of the decision on them.
+fn trials(case: &Case, weights: &BeatWeights) -> [Trials; 2] {
+    [
+        OFFSETS.map(|offset| score(case, &shift(weights, [offset, 0.0]), 0.0)[0]),
+        OFFSETS.map(|offset| score(case, &shift(weights, [0.0, offset]), 0.0)[1]),
+    ]
+}
+
+/// Prints the sums of all records, each with the weights of the other patients, for each offset.
+fn print_trials(trials: &[[Trials; 2]]) {
+    for (class, name) in ["V", "S"].iter().enumerate() {
+        for (at, offset) in OFFSETS.iter().enumerate() {
+            let mut sum = Counts::default();
+            for counts in trials.iter().map(|trials| trials[class][at]) {
+                sum.right += counts.right;
+                sum.missed += counts.missed;
+                sum.false_positive += counts.false_positive;
+            }
+            println!("offset {offset}: {name} {}", line(sum));
+        }
+    }
+}
+
+/// The offsets with the largest F measures of all beats of the records.
+fn best_offsets(records: &[&[Trials; 2]]) -> [f32; 2] {
+    let best = |class: usize, weight: f64| {
+        let measure = |at: usize| {
+            let sum = |of: fn(&Counts) -> usize| -> f64 {
+                records.iter().map(|trials| of(&trials[class][at]) as f64).sum()
+            };
+            let right = (1.0 + weight * weight) * sum(|counts| counts.right);
+            let errors = weight * weight * sum(|counts| counts.missed) + sum(|counts| counts.false_positive);
+            right / (right + errors).max(1.0)
+        };
+        let best = (0..OFFSETS.len()).max_by(|left, right| measure(*left).total_cmp(&measure(*right)));
+        best.map_or(0.0, |at| OFFSETS[at])
+    };
+    [best(0, VENTRICULAR_F), best(1, SUPRAVENTRICULAR_F)]
+}
+
+fn shift(weights: &BeatWeights, [ventricular, supraventricular]: [f32; 2]) -> BeatWeights {
+    let mut out = weights.clone();
+    out.ventricular.bias += ventricular;
+    out.supraventricular.bias += supraventricular;
+    out
 }
 
 fn load(folder: &Path) -> Result<Vec<Record>, String> {
@@ -152,7 +227,8 @@ fn case(leads: &[&Strip], annotations: &[Annotation], rate_hz: f64) -> Result<Ca
             reference[at].1
         }));
     }
-    let missed = reference.iter().zip(&taken).filter(|(_, taken)| !**taken).map(|(missed, _)| *missed).collect();
+    let missed =
+        reference.iter().zip(&taken).filter(|(_, taken)| !**taken).map(|(missed, _)| *missed).collect();
     Ok(Case { analysis, table, classes, missed })
 }
 
@@ -175,14 +251,14 @@ fn is_class(truth: char, class: char) -> bool {
 
 fn fit(records: &[&Record]) -> BeatWeights {
     BeatWeights {
-        ventricular: forest(records, 'V', &['N', 'S'], VENTRICULAR_WEIGHT),
-        supraventricular: forest(records, 'S', &['N'], SUPRAVENTRICULAR_WEIGHT),
+        ventricular: forest(records, 'V', &['N', 'S']),
+        supraventricular: forest(records, 'S', &['N']),
     }
 }
 
-fn forest(records: &[&Record], positive: char, negatives: &[char], boost: f64) -> Forest {
+fn forest(records: &[&Record], positive: char, negatives: &[char]) -> Forest {
     let mut examples = Vec::new();
-    for case in records.iter().flat_map(|record| &record.cases) {
+    for case in records.iter().flat_map(|record| &record.cases[..TRAINING_WAYS]) {
         for class in negatives.iter().chain([&positive]) {
             // Where no beat is called supraventricular, none is learned.
             let taken = |at: &usize| {
@@ -192,7 +268,7 @@ fn forest(records: &[&Record], positive: char, negatives: &[char], boost: f64) -
             let count = members.len().min(MOST_EXAMPLES);
             for number in 0..count {
                 let rows = &case.table.rows[members[number * members.len() / count]];
-                let weight = if *class == positive { boost } else { 1.0 } / rows.len() as f64;
+                let weight = 1.0 / rows.len() as f64;
                 examples.extend(rows.iter().map(|features| Example {
                     features,
                     positive: *class == positive,
@@ -269,7 +345,11 @@ fn text(weights: &BeatWeights) -> String {
         [("ventricular", &weights.ventricular), ("supraventricular", &weights.supraventricular)]
     {
         let trees = name.to_uppercase();
-        let _ = writeln!(out, "    {name}: Forest {{ bias: {}, trees: Cow::Borrowed(&{trees}) }},", real(forest.bias));
+        let _ = writeln!(
+            out,
+            "    {name}: Forest {{ bias: {}, trees: Cow::Borrowed(&{trees}) }},",
+            real(forest.bias)
+        );
     }
     out.push_str("};\n");
     for (name, forest) in
@@ -281,7 +361,12 @@ fn text(weights: &BeatWeights) -> String {
             let features: Vec<String> = tree.features.iter().map(u8::to_string).collect();
             let limits: Vec<String> = tree.limits.iter().map(|limit| real(*limit)).collect();
             let leaves: Vec<String> = tree.leaves.iter().map(|leaf| real(*leaf)).collect();
-            let _ = writeln!(out, "    Tree {{ features: [{}], limits: [{}],", features.join(", "), limits.join(", "));
+            let _ = writeln!(
+                out,
+                "    Tree {{ features: [{}], limits: [{}],",
+                features.join(", "),
+                limits.join(", ")
+            );
             let _ = writeln!(out, "        leaves: [{}] }},", leaves.join(", "));
         }
         out.push_str("];\n");

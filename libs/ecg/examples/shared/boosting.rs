@@ -5,7 +5,7 @@ use ecg::beat_types::{BEAT_FEATURES, DECISIONS, Forest, LEAVES, Tree};
 /// Number of bins of a feature.
 const BINS: usize = 32;
 /// Share of each Newton step that is taken.
-const STEP: f64 = 0.1;
+const STEP: f64 = 0.15;
 /// Penalty on the leaves, and smallest curvature of a leaf, in units of an example of weight one.
 const PENALTY: f64 = 10.0;
 const LEAST_CURVATURE: f64 = 5.0;
@@ -55,8 +55,10 @@ pub(crate) fn fit(examples: &[Example<'_>], trees: usize) -> Forest {
 fn quantiles(examples: &[Example<'_>], feature: usize) -> Vec<f32> {
     let mut values: Vec<f32> = examples.iter().map(|example| example.features[feature]).collect();
     values.sort_unstable_by(f32::total_cmp);
-    let mut limits: Vec<f32> =
-        (1..BINS).filter_map(|bin| values.get(bin * values.len() / BINS)).map(|value| rounded(*value)).collect();
+    let mut limits: Vec<f32> = (1..BINS)
+        .filter_map(|bin| values.get(bin * values.len() / BINS))
+        .map(|value| rounded(*value))
+        .collect();
     limits.dedup();
     limits
 }

@@ -2,20 +2,23 @@
 
 use super::BeatTable;
 use super::clusters::{Groups, MOST_GROUPS, Place, group};
-use super::shapes::{Leads, Shape, correlation};
 use super::median;
+use super::shapes::{Leads, QRS_STEP_S, Shape, T_S, WAVE_STEP_S, correlation, similarity};
 use crate::analysis::Beat;
 use crate::strip::Strip;
 use crate::waves::BeatWaves;
 
 /// Number of features of a beat in one lead.
 pub const BEAT_FEATURES: usize = TIMING + GROUP + SHAPE;
-const TIMING: usize = 16;
-const GROUP: usize = 15;
-const SHAPE: usize = 29;
+const TIMING: usize = 14;
+const GROUP: usize = 14;
+const SHAPE: usize = 25;
 
 /// Name and reason of each feature, in order. RR intervals are compared as logarithms of ratios; `sinus` is the usual interval
 /// between two normal beats of the surroundings.
+///
+/// No feature is the same for all beats of a patient, such as the heart rate: it would identify the few patients of the training
+/// set that have many ectopic beats.
 pub const FEATURES: [(&str, &str); BEAT_FEATURES] = [
     // Timing.
     ("rr_before / local", "An ectopic beat is early relative to its surroundings."),
@@ -28,10 +31,8 @@ pub const FEATURES: [(&str, &str); BEAT_FEATURES] = [
     ("rr after that / sinus", "The beat after is ectopic, too."),
     ("rr_before / long", "Early relative to five minutes: a run changes its surroundings."),
     ("irregularity", "In an irregular rhythm an early beat means little."),
-    ("irregularity, long", "The same of five minutes."),
     ("earliness / irregularity", "Early beyond the irregularity of the rhythm."),
     ("rank of rr_before", "Share of shorter intervals nearby: small for an ectopic beat in any rhythm."),
-    ("local RR", "Coupling intervals depend on the heart rate."),
     ("share of other shapes", "Ectopic beats come in clusters."),
     ("rr_before / shortest", "Earlier than any normal beat nearby."),
     // Group.
@@ -49,7 +50,6 @@ pub const FEATURES: [(&str, &str); BEAT_FEATURES] = [
     ("beat before: similarity", "Ectopic beats come in couplets and runs."),
     ("beat after: similarity", "The same."),
     ("normal group", "The group is the normal one."),
-    ("groups: normal share", "Where few beats are in the normal group, it is less certain."),
     // Shape in this lead.
     ("QRS width", "A complex that starts in a ventricle is wide."),
     ("QRS width / normal", "Relative to the patient: with bundle branch block, normal beats are wide."),
@@ -60,9 +60,7 @@ pub const FEATURES: [(&str, &str); BEAT_FEATURES] = [
     ("QRS slope / normal", "They rise more slowly relative to their height."),
     ("QRS frequency", "They have lower frequencies."),
     ("QRS frequency - normal", "The same relative to the patient."),
-    ("QRS balance", "Upright, biphasic or negative."),
     ("QRS balance, difference", "A changed axis."),
-    ("QRS area / height", "A wide, monophasic complex has a large area."),
     ("QRS area, difference", "The same relative to the patient."),
     ("T correlation", "After changed activation, the T wave changes."),
     ("T height, difference", "The same."),
@@ -78,134 +76,71 @@ pub const FEATURES: [(&str, &str); BEAT_FEATURES] = [
     ("correlation with after", "The same."),
     ("P difference / normal P", "The same as the P difference, relative to the normal P wave."),
     ("level before QRS", "A P wave or a T wave reaches into the QRS complex."),
-    ("normal P height", "Where no P wave is visible, P features mean nothing."),
-    ("normal P confidence", "The same."),
 ];
 
-/// Beats on either side from which the typical RR interval is derived, and the longer surroundings, which a run of ectopic
-/// beats does not change.
+/// Beats on either side from which the typical RR interval is derived, from which its irregularity is derived, and the longer
+/// surroundings, which a run of ectopic beats does not change.
 const NEAR: usize = 12;
 const WIDE: usize = 20;
 const LONG: usize = 150;
-/// Largest value of the irregularity: median change of the RR interval relative to it.
+/// Beats that share the values of the longer surroundings.
+const LONG_STEP: usize = 16;
+/// Beats on either side among which other shapes are counted.
+const CROWD: usize = 8;
+/// Fewest intervals between normal beats nearby from which their median is derived.
+const FEWEST: usize = 5;
+/// Similarity to the normal group from which a beat of another group counts as normal for the sinus rhythm.
+const LIKE_NORMAL: f64 = 0.9;
+/// Irregularity of a regular rhythm, and the largest one.
+const REGULAR: f64 = 0.03;
 const MOST_IRREGULAR: f64 = 0.6;
+/// Limit of logarithms of ratios of intervals.
+const RR_LIMIT: f64 = 1.2;
+/// A beat whose logarithm of `rr_before / sinus` is below this is early.
+const EARLY: f64 = -0.1;
+/// A P wave ends this long before the R peak, and a T wave with fewer points before it is not compared.
+const BEFORE_QRS_S: f64 = 0.06;
+const FEWEST_T_POINTS: usize = 8;
+/// Width of a QRS complex in seconds if none is measured.
+const USUAL_WIDTH_S: f64 = 0.1;
+/// Indices among the features of timing.
+const AFTER_BEFORE: usize = 2;
+const BEFORE_SINUS: usize = 3;
+const BOTH_SINUS: usize = 5;
 /// Index of the irregularity among the features.
-pub(crate) const IRREGULARITY: usize = 9;
-
+pub(super) const IRREGULARITY: usize = 9;
 
 fn ln_ratio(this: f64, usual: f64, limit: f64) -> f64 {
     (this.max(1e-6) / usual.max(1e-6)).ln().clamp(-limit, limit)
 }
 
-/// Median of what a window around `at` contains.
+/// The known values of a window around `at`.
 fn around(values: &[Option<f64>], at: usize, reach: usize) -> Vec<f64> {
     let range = at.saturating_sub(reach)..(at + reach + 1).min(values.len());
     values[range].iter().flatten().copied().collect()
 }
 
 /// The features of each beat, one row per lead, and the groups. `waves` belong to the leads.
-pub(crate) fn table(leads: &[&Strip], beats: &[Beat], waves: &[&[BeatWaves]]) -> BeatTable {
-    let count = beats.len();
+pub(super) fn table(leads: &[&Strip], beats: &[Beat], waves: &[&[BeatWaves]]) -> BeatTable {
     let shapes: Vec<Leads> =
         beats.iter().map(|beat| leads.iter().map(|strip| Shape::of(strip, beat)).collect()).collect();
-    let rr: Vec<Option<f64>> = (0..count)
+    let rr: Vec<Option<f64>> = (0..beats.len())
         .map(|at| {
             let before = &beats[at.checked_sub(1)?];
             (before.segment == beats[at].segment).then(|| beats[at].time_s - before.time_s)
         })
         .collect();
     let (blocks, places) = group(&shapes, &rr);
-    let is_dominant: Vec<bool> =
-        places.iter().map(|place| place.group == blocks[place.block].dominant || place.dominant >= 0.9).collect();
-    // Intervals between two normal beats, and means of two successive intervals.
-    let normal_rr: Vec<Option<f64>> = (0..count)
-        .map(|at| rr[at].filter(|_| at > 0 && is_dominant[at] && is_dominant[at - 1]))
+    let is_normal: Vec<bool> = places
+        .iter()
+        .map(|place| place.group == blocks[place.block].dominant || place.dominant >= LIKE_NORMAL)
         .collect();
-    let double: Vec<Option<f64>> = (0..count)
-        .map(|at| Some((rr[at]? + rr.get(at + 1).copied().flatten()?) / 2.0))
+    let timing = timing(&rr, &is_normal);
+    let facts: Vec<Vec<Facts>> = blocks
+        .iter()
+        .enumerate()
+        .map(|(block, groups)| facts(block, groups, &places, &timing, waves[0]))
         .collect();
-    let change: Vec<Option<f64>> = (0..count)
-        .map(|at| Some((normal_rr[at]? - normal_rr[at.checked_sub(1)?]?).abs()))
-        .collect();
-    // Atrial bigeminy is regular at a distance of two intervals, trigeminy at three.
-    let distant = |distance: usize| -> Vec<Option<f64>> {
-        (0..count).map(|at| Some((rr[at]? - rr[at.checked_sub(distance)?]?).abs())).collect()
-    };
-    let (change_2, change_3) = (distant(2), distant(3));
-    let mut timing = vec![[0.0_f64; TIMING]; count];
-    let mut longest = (usize::MAX, 1.0, 0.0);
-    for at in 0..count {
-        let local = median(around(&rr, at, NEAR)).unwrap_or(1.0);
-        let normal = around(&normal_rr, at, NEAR);
-        let sinus = if normal.len() >= 5 { median(normal) } else { median(around(&double, at, NEAR)) }.unwrap_or(local);
-        let near = around(&change, at, WIDE);
-        if longest.0 != at / 16 {
-            let long = median(around(&rr, at, LONG)).unwrap_or(local);
-            let far = around(&change, at, LONG);
-            let irregular_long = median(far).map_or(0.03, |change| change / long);
-            longest = (at / 16, long, irregular_long.min(MOST_IRREGULAR));
-        }
-        let irregular = if near.len() >= 5 {
-            let distances = [near, around(&change_2, at, WIDE), around(&change_3, at, WIDE)];
-            let changes = distances.into_iter().filter_map(median);
-            (changes.fold(f64::INFINITY, f64::min) / sinus).min(MOST_IRREGULAR)
-        } else {
-            longest.2
-        };
-        let (before, after) = (rr[at], rr.get(at + 1).copied().flatten());
-        let ratio = |interval: Option<f64>, to: f64| interval.map_or(0.0, |interval| ln_ratio(interval, to, 1.2));
-        let others = around(&rr, at, WIDE);
-        let normal_others = around(&normal_rr, at, WIDE).into_iter().filter(|other| rr[at] != Some(*other));
-        let least = normal_others.fold(f64::INFINITY, f64::min);
-        let rank = before.map_or(0.5, |before| {
-            others.iter().filter(|other| **other < before - 1e-6).count() as f64 / others.len().max(1) as f64
-        });
-        let range = at.saturating_sub(8)..(at + 9).min(count);
-        let density = range.clone().filter(|at| !is_dominant[*at]).count() as f64 / range.len() as f64;
-        timing[at] = [
-            ratio(before, local),
-            ratio(after, local),
-            before.map_or(0.0, |before| ratio(after, before)),
-            ratio(before, sinus),
-            ratio(after, sinus),
-            before.zip(after).map_or(0.0, |(before, after)| ln_ratio(before + after, 2.0 * sinus, 1.2)),
-            ratio(at.checked_sub(1).and_then(|at| rr[at]), sinus),
-            ratio(rr.get(at + 2).copied().flatten(), sinus),
-            ratio(before, longest.1),
-            irregular,
-            longest.2,
-            (ratio(before, sinus) / (0.03 + irregular)).clamp(-10.0, 10.0),
-            rank,
-            local.ln(),
-            density,
-            ratio(before.filter(|_| least.is_finite()), least),
-        ];
-    }
-    // Medians of each group.
-    let mut of_group: Vec<Vec<[f64; 5]>> = Vec::new();
-    for (block, groups) in blocks.iter().enumerate() {
-        let members: Vec<Vec<usize>> = {
-            let mut members = vec![Vec::new(); groups.means.len()];
-            for (at, place) in places.iter().enumerate().filter(|(_, place)| place.block == block) {
-                members[place.group].push(at);
-            }
-            members
-        };
-        let of = |members: &Vec<usize>| {
-            let middle = |index: usize| median(members.iter().map(|at| timing[*at][index]).collect()).unwrap_or(0.0);
-            let early = members.iter().filter(|at| timing[**at][3] < -0.1).count();
-            let width = members.iter().filter_map(|at| waves[0][*at].qrs).map(|qrs| qrs.end_s - qrs.on_s).collect();
-            [
-                middle(3),
-                middle(5),
-                middle(2),
-                early as f64 / members.len().max(1) as f64,
-                median(width).unwrap_or(0.1),
-            ]
-        };
-        of_group.push(members.iter().map(of).collect());
-    }
-    let mut out = Vec::with_capacity(count);
     let references: Vec<Vec<Reference>> = blocks
         .iter()
         .enumerate()
@@ -213,53 +148,159 @@ pub(crate) fn table(leads: &[&Strip], beats: &[Beat], waves: &[&[BeatWaves]]) ->
             (0..leads.len()).map(|lead| Reference::of(block, lead, groups, &places, waves[lead])).collect()
         })
         .collect();
-    for at in 0..count {
+    let rows = |at: usize| {
         let place = places[at];
-        let groups = &blocks[place.block];
-        let medians = of_group[place.block][place.group];
-        let total: usize = groups.counts.iter().sum();
-        let dominant_width = of_group[place.block][groups.dominant][4];
-        let group_similar = super::shapes::similarity(
-            &groups.means[place.group],
-            &groups.means[groups.dominant],
-            &groups.scales,
-        );
-        let neighbour = |other: Option<usize>| other.filter(|other| *other < count).map(|other| places[other]);
-        let (before, after) = (neighbour(at.checked_sub(1)), neighbour(Some(at + 1)));
-        let same = |other: Option<Place>| {
-            other.map_or(0.5, |other| f64::from(u8::from(other.block == place.block && other.group == place.group)))
-        };
-        let joint: [f64; GROUP] = [
-            (groups.counts[place.group] as f64 / total.max(1) as f64).log10(),
-            group_similar.0,
-            medians[0],
-            medians[1],
-            medians[2],
-            medians[3],
-            ln_ratio(medians[4], dominant_width, 1.5),
-            place.own,
-            place.dominant,
-            same(before),
-            same(after),
-            before.map_or(0.5, |other| other.dominant),
-            after.map_or(0.5, |other| other.dominant),
-            f64::from(u8::from(place.group == groups.dominant)),
-            groups.counts[groups.dominant] as f64 / total.max(1) as f64,
-        ];
-        let rows = (0..leads.len())
+        let group = group_features(at, &places, &blocks[place.block], &facts[place.block]);
+        (0..leads.len())
             .map(|lead| {
-                let own = lead_features(at, lead, &shapes, &places, &references[place.block][lead], waves[lead], beats);
+                let usual = &references[place.block][lead];
+                let shape = lead_features(at, lead, &shapes, &places, usual, waves[lead], beats);
                 let mut row = [0.0_f32; BEAT_FEATURES];
-                for (to, from) in row.iter_mut().zip(timing[at].iter().chain(&joint).chain(&own)) {
+                for (to, from) in row.iter_mut().zip(timing[at].iter().chain(&group).chain(&shape)) {
                     *to = *from as f32;
                 }
                 row
             })
-            .collect();
-        out.push(rows);
+            .collect()
+    };
+    BeatTable {
+        rows: (0..beats.len()).map(rows).collect(),
+        groups: places.iter().map(|place| place.block * MOST_GROUPS + place.group).collect(),
     }
-    let groups = places.iter().map(|place| place.block * MOST_GROUPS + place.group).collect();
-    BeatTable { rows: out, groups }
+}
+
+/// Features of timing. `rr` contains the interval before each beat.
+fn timing(rr: &[Option<f64>], is_normal: &[bool]) -> Vec<[f64; TIMING]> {
+    let count = rr.len();
+    let interval = |at: usize| rr.get(at).copied().flatten();
+    // Intervals between two normal beats, and means of two successive intervals.
+    let normal: Vec<Option<f64>> =
+        (0..count).map(|at| rr[at].filter(|_| at > 0 && is_normal[at] && is_normal[at - 1])).collect();
+    let double: Vec<Option<f64>> = (0..count).map(|at| Some((rr[at]? + interval(at + 1)?) / 2.0)).collect();
+    let changes = |rr: &[Option<f64>], distance: usize| -> Vec<Option<f64>> {
+        (0..count).map(|at| Some((rr[at]? - rr[at.checked_sub(distance)?]?).abs())).collect()
+    };
+    // Atrial bigeminy is regular at a distance of two intervals, trigeminy at three.
+    let (change_1, change_2, change_3) = (changes(&normal, 1), changes(rr, 2), changes(rr, 3));
+    let ratio =
+        |interval: Option<f64>, to: f64| interval.map_or(0.0, |interval| ln_ratio(interval, to, RR_LIMIT));
+    let (mut long_rr, mut long_irregular) = (1.0, 0.0);
+    let mut of = |at: usize| {
+        let local = median(around(rr, at, NEAR)).unwrap_or(1.0);
+        let near = around(&normal, at, NEAR);
+        let near = if near.len() >= FEWEST { near } else { around(&double, at, NEAR) };
+        let sinus = median(near).unwrap_or(local);
+        if at.is_multiple_of(LONG_STEP) {
+            long_rr = median(around(rr, at, LONG)).unwrap_or(local);
+            let change = median(around(&change_1, at, LONG));
+            long_irregular = change.map_or(REGULAR, |change| change / long_rr).min(MOST_IRREGULAR);
+        }
+        let near = around(&change_1, at, WIDE);
+        let irregular = if near.len() >= FEWEST {
+            let distances = [near, around(&change_2, at, WIDE), around(&change_3, at, WIDE)];
+            let least = distances.into_iter().filter_map(median).fold(f64::INFINITY, f64::min);
+            (least / sinus).min(MOST_IRREGULAR)
+        } else {
+            long_irregular
+        };
+        let (before, after) = (rr[at], interval(at + 1));
+        let others = around(rr, at, WIDE);
+        let normal_others = around(&normal, at, WIDE).into_iter().filter(|other| rr[at] != Some(*other));
+        let shortest = normal_others.fold(f64::INFINITY, f64::min);
+        let rank = before.map_or(0.5, |before| {
+            others.iter().filter(|other| **other < before - 1e-6).count() as f64 / others.len().max(1) as f64
+        });
+        let crowd = &is_normal[at.saturating_sub(CROWD)..(at + CROWD + 1).min(count)];
+        [
+            ratio(before, local),
+            ratio(after, local),
+            before.map_or(0.0, |before| ratio(after, before)),
+            ratio(before, sinus),
+            ratio(after, sinus),
+            before.zip(after).map_or(0.0, |(before, after)| ln_ratio(before + after, 2.0 * sinus, RR_LIMIT)),
+            ratio(at.checked_sub(1).and_then(|at| rr[at]), sinus),
+            ratio(interval(at + 2), sinus),
+            ratio(before, long_rr),
+            irregular,
+            (ratio(before, sinus) / (REGULAR + irregular)).clamp(-10.0, 10.0),
+            rank,
+            crowd.iter().filter(|normal| !**normal).count() as f64 / crowd.len() as f64,
+            ratio(before.filter(|_| shortest.is_finite()), shortest),
+        ]
+    };
+    (0..count).map(&mut of).collect()
+}
+
+/// What the beats of a group have in common.
+struct Facts {
+    /// Similarity to the normal group.
+    similar: f64,
+    /// Medians of features of timing.
+    before_sinus: f64,
+    both_sinus: f64,
+    after_before: f64,
+    /// Share of early beats.
+    early: f64,
+    /// Median width of the QRS complex in the first lead, in seconds.
+    width: f64,
+}
+
+fn facts(
+    block: usize,
+    groups: &Groups,
+    places: &[Place],
+    timing: &[[f64; TIMING]],
+    waves: &[BeatWaves],
+) -> Vec<Facts> {
+    let mut members = vec![Vec::new(); groups.means.len()];
+    for (at, place) in places.iter().enumerate().filter(|(_, place)| place.block == block) {
+        members[place.group].push(at);
+    }
+    let of = |(group, members): (usize, &Vec<usize>)| {
+        let middle =
+            |index: usize| median(members.iter().map(|at| timing[*at][index]).collect()).unwrap_or(0.0);
+        let early = members.iter().filter(|at| timing[**at][BEFORE_SINUS] < EARLY).count();
+        let widths = members.iter().filter_map(|at| waves[*at].qrs).map(|qrs| qrs.end_s - qrs.on_s).collect();
+        Facts {
+            similar: similarity(&groups.means[group], &groups.means[groups.dominant], &groups.scales).0,
+            before_sinus: middle(BEFORE_SINUS),
+            both_sinus: middle(BOTH_SINUS),
+            after_before: middle(AFTER_BEFORE),
+            early: early as f64 / members.len().max(1) as f64,
+            width: median(widths).unwrap_or(USUAL_WIDTH_S),
+        }
+    };
+    members.iter().enumerate().map(of).collect()
+}
+
+/// Features of the group of a beat, and of the beat and its neighbours relative to the groups.
+fn group_features(at: usize, places: &[Place], groups: &Groups, facts: &[Facts]) -> [f64; GROUP] {
+    let place = places[at];
+    let own = &facts[place.group];
+    let total: usize = groups.counts.iter().sum();
+    let share = |group: usize| groups.counts[group] as f64 / total.max(1) as f64;
+    let before = at.checked_sub(1).map(|before| places[before]);
+    let after = places.get(at + 1).copied();
+    let truth = |is: bool| f64::from(u8::from(is));
+    let same = |other: Option<Place>| {
+        other.map_or(0.5, |other| truth(other.block == place.block && other.group == place.group))
+    };
+    [
+        share(place.group).log10(),
+        own.similar,
+        own.before_sinus,
+        own.both_sinus,
+        own.after_before,
+        own.early,
+        ln_ratio(own.width, facts[groups.dominant].width, 1.5),
+        place.own,
+        place.dominant,
+        same(before),
+        same(after),
+        before.map_or(0.5, |other| other.dominant),
+        after.map_or(0.5, |other| other.dominant),
+        truth(place.group == groups.dominant),
+    ]
 }
 
 /// The normal beat of a block in one lead.
@@ -268,7 +309,6 @@ struct Reference {
     measures: Measures,
     width: f64,
     pr: Option<f64>,
-    p_confidence: f64,
     /// Height of the P segment without its line.
     p_norm: f64,
 }
@@ -303,7 +343,7 @@ impl Measures {
         let (mut slope, mut sum, mut first_moment, mut second_moment) = (0.0_f64, 0.0_f64, 0.0_f64, 0.0_f64);
         for (at, pair) in qrs.windows(3).enumerate() {
             let step = f64::from(pair[2] - pair[0]);
-            let (square, time) = (step * step, 0.005 * at as f64);
+            let (square, time) = (step * step, QRS_STEP_S * at as f64);
             slope = slope.max(step.abs());
             sum += square;
             first_moment += square * time;
@@ -341,13 +381,7 @@ fn root_mean_square(values: impl Iterator<Item = f32>) -> f64 {
 }
 
 impl Reference {
-    fn of(
-        block: usize,
-        lead: usize,
-        groups: &Groups,
-        places: &[Place],
-        waves: &[BeatWaves],
-    ) -> Self {
+    fn of(block: usize, lead: usize, groups: &Groups, places: &[Place], waves: &[BeatWaves]) -> Self {
         let members: Vec<&BeatWaves> = places
             .iter()
             .zip(waves)
@@ -357,13 +391,10 @@ impl Reference {
         let mean = groups.means[groups.dominant][lead].clone();
         let widths = members.iter().filter_map(|waves| waves.qrs).map(|qrs| qrs.end_s - qrs.on_s).collect();
         let pr = members.iter().filter_map(|waves| Some(waves.qrs?.on_s - waves.p?.on_s)).collect();
-        let confidences =
-            members.iter().map(|waves| waves.p.map_or(0.0, |p| f64::from(p.confidence))).collect();
         Reference {
             measures: Measures::of(mean.qrs(0)),
-            width: median(widths).unwrap_or(0.1),
+            width: median(widths).unwrap_or(USUAL_WIDTH_S),
             pr: median(pr),
-            p_confidence: median(confidences).unwrap_or(0.0),
             p_norm: root_mean_square(without_line(&mean.p).into_iter()),
             mean,
         }
@@ -407,8 +438,8 @@ fn lead_features(
     let before = at.checked_sub(1).filter(|before| beats[*before].segment == beats[at].segment);
     let (prev_t_corr, prev_t_rest) = before.map_or((0.0, 0.0), |before| {
         let rr = beats[at].time_s - beats[before].time_s;
-        let points = (((rr - 0.06 - 0.14) / 0.01).max(0.0) as usize).min(mean.t.len());
-        if points < 8 {
+        let points = (((rr - BEFORE_QRS_S - T_S.start) / WAVE_STEP_S).max(0.0) as usize).min(mean.t.len());
+        if points < FEWEST_T_POINTS {
             return (0.0, 0.0);
         }
         let (one, other) = (&shapes[before][lead].t, &mean.t);
@@ -430,9 +461,7 @@ fn lead_features(
         ln_ratio(this.slope, usual.measures.slope, 3.0),
         this.frequency,
         this.frequency - usual.measures.frequency,
-        this.balance,
         (this.balance - usual.measures.balance).abs(),
-        this.area,
         (this.area - usual.measures.area).abs(),
         correlation(&shape.t, &mean.t),
         (t_this - t_usual).clamp(-2.0, 2.0),
@@ -447,9 +476,9 @@ fn lead_features(
         neighbour(at.checked_sub(1)),
         neighbour(Some(at + 1)),
         (p_rest / usual.p_norm.max(1e-6)).min(10.0),
-        f64::from(shape.p.iter().sum::<f32>() / shape.p.len().max(1) as f32 - shape.qrs(0).first().copied().unwrap_or(0.0))
-            / usual.measures.height,
-        (usual.p_norm / usual.measures.height).min(0.5),
-        usual.p_confidence,
+        f64::from(
+            shape.p.iter().sum::<f32>() / shape.p.len().max(1) as f32
+                - shape.qrs(0).first().copied().unwrap_or(0.0),
+        ) / usual.measures.height,
     ]
 }

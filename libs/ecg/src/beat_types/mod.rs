@@ -116,8 +116,7 @@ pub fn leads_table(leads: &[&Strip], beats: &[Beat], waves: &[BeatWaves]) -> Opt
     let shape = |strip: &Strip| -> Vec<(f64, usize)> {
         strip.segments.iter().map(|segment| (segment.start_s, segment.samples.len())).collect()
     };
-    let same =
-        |other: &&&Strip| other.sample_rate_hz == first.sample_rate_hz && shape(other) == shape(first);
+    let same = |other: &&&Strip| other.sample_rate_hz == first.sample_rate_hz && shape(other) == shape(first);
     let others: Vec<&Strip> = others.iter().filter(same).copied().collect();
     let of_others: Vec<Vec<BeatWaves>> = others.iter().map(|strip| delineate(strip, beats)).collect();
     let leads: Vec<&Strip> = std::iter::once(*first).chain(others).collect();

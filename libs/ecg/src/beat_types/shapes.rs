@@ -9,13 +9,13 @@ use crate::strip::Strip;
 const QRS_S: Range<f64> = -0.1..0.14;
 /// Distance of the points of the QRS complex, and largest shift of two complexes: the R peak of a biphasic complex is not
 /// always on the same phase, and the phases of a wide one are up to 60 ms apart.
-const QRS_STEP_S: f64 = 0.005;
+pub(super) const QRS_STEP_S: f64 = 0.005;
 const QRS_SHIFT: usize = 12;
 const QRS_POINTS: usize = 49;
 /// Windows of the P wave and of the T wave, and the distance of their points.
 const P_S: Range<f64> = -0.24..-0.06;
-const T_S: Range<f64> = 0.14..0.44;
-const WAVE_STEP_S: f64 = 0.01;
+pub(super) const T_S: Range<f64> = 0.14..0.44;
+pub(super) const WAVE_STEP_S: f64 = 0.01;
 /// Similarity without a shift from which no shift is tried.
 const SIMILAR: f64 = 0.95;
 
