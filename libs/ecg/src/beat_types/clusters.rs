@@ -1,11 +1,11 @@
 //! Groups of beats with the same QRS complex.
 //!
-//! Beats that arise at the same place spread on the same way and have the same QRS complex. A group therefore has one type in
-//! most cases, and its timing tells more than that of one beat: a group whose beats are nearly always early and followed by a
-//! pause is ectopic.
+//! Beats that arise at the same place spread on the same way and have the same QRS complex. A group therefore has one
+//! type in most cases, and its timing tells more than that of one beat: a group whose beats are nearly always early
+//! and followed by a pause is ectopic.
 //!
-//! Each block of [`BLOCK`] beats has groups of its own, because the QRS complex changes with the position of the body during
-//! a long recording.
+//! Each block of [`BLOCK`] beats has groups of its own, because the QRS complex changes with the position of the body
+//! during a long recording.
 
 use super::shapes::{Leads, blend, norm, similarity};
 

@@ -1,4 +1,5 @@
-//! Features of beats: timing, group, and shape in each lead. Each compares a beat with the normal beats of its own recording.
+//! Features of beats: timing, group, and shape in each lead. Each compares a beat with the normal beats of its own
+//! recording.
 
 use super::BeatTable;
 use super::clusters::{Groups, MOST_GROUPS, Place, group};
@@ -14,11 +15,11 @@ const TIMING: usize = 14;
 const GROUP: usize = 14;
 const SHAPE: usize = 25;
 
-/// Name and reason of each feature, in order. RR intervals are compared as logarithms of ratios; `sinus` is the usual interval
-/// between two normal beats of the surroundings.
+/// Name and reason of each feature, in order. RR intervals are compared as logarithms of ratios; `sinus` is the usual
+/// interval between two normal beats of the surroundings.
 ///
-/// No feature is the same for all beats of a patient, such as the heart rate: it would identify the few patients of the training
-/// set that have many ectopic beats.
+/// No feature is the same for all beats of a patient, such as the heart rate: it would identify the few patients of
+/// the training set that have many ectopic beats.
 pub const FEATURES: [(&str, &str); BEAT_FEATURES] = [
     // Timing.
     ("rr_before / local", "An ectopic beat is early relative to its surroundings."),
@@ -78,8 +79,8 @@ pub const FEATURES: [(&str, &str); BEAT_FEATURES] = [
     ("level before QRS", "A P wave or a T wave reaches into the QRS complex."),
 ];
 
-/// Beats on either side from which the typical RR interval is derived, from which its irregularity is derived, and the longer
-/// surroundings, which a run of ectopic beats does not change.
+/// Beats on either side from which the typical RR interval is derived, from which its irregularity is derived, and
+/// the longer surroundings, which a run of ectopic beats does not change.
 const NEAR: usize = 12;
 const WIDE: usize = 20;
 const LONG: usize = 150;

@@ -1,17 +1,18 @@
 //! Beat types: normal, supraventricular, ventricular, paced.
 //!
 //! Each beat is compared with the normal beats of its own recording: timing, QRS shape and width, P and T wave
-//! ([`FEATURES`] lists the features with their reasons). Beats with the same QRS complex form groups; the most frequent group whose
-//! beats are not early is the normal one, also if it is wide (bundle branch block).
+//! ([`FEATURES`] lists the features with their reasons). Beats with the same QRS complex form groups; the most
+//! frequent group whose beats are not early is the normal one, also if it is wide (bundle branch block).
 //!
-//! Two decisions follow, each a sum of small decision trees: ventricular or not, then supraventricular or normal. With several
-//! leads the log-odds of the leads are averaged, so one classifier serves any number of leads. The decision on ventricular
-//! beats is shared by the beats of a group, because they have the same origin. A beat is not supraventricular if the
-//! rhythm is as irregular as in atrial fibrillation, where no beat is early. `examples/fit_beat_types` fits [`BEAT_WEIGHTS`] on DS1 of the
-//! MIT-BIH Arrhythmia Database and cross-validates them by patient.
+//! Two decisions follow, each a sum of small decision trees: ventricular or not, then supraventricular or normal.
+//! With several leads the log-odds of the leads are averaged, so one classifier serves any number of leads. The
+//! decision on ventricular beats is shared by the beats of a group, because they have the same origin. A beat is not
+//! supraventricular if the rhythm is as irregular as in atrial fibrillation, where no beat is early.
+//! `examples/fit_beat_types` fits [`BEAT_WEIGHTS`] on DS1 of the MIT-BIH Arrhythmia Database and cross-validates them
+//! by patient.
 //!
-//! The timing of a beat needs its neighbours; a beat next to a gap or to the end of the strip is classified by its shape. A strip
-//! with fewer than [`MIN_BEATS`] beats has no normal group, and all its beats are of unknown type.
+//! The timing of a beat needs its neighbours; a beat next to a gap or to the end of the strip is classified by its
+//! shape. A strip with fewer than [`MIN_BEATS`] beats has no normal group, and all its beats are of unknown type.
 
 mod clusters;
 mod features;
@@ -100,7 +101,8 @@ pub fn classify(strip: &Strip, analysis: &Analysis, waves: &[BeatWaves]) -> Vec<
     typed(table(&[strip], &analysis.beats, &[waves]).as_ref(), analysis, &BEAT_WEIGHTS)
 }
 
-/// Like [`classify`], with further leads that were recorded at the same time. `analysis` and `waves` belong to the first lead.
+/// Like [`classify`], with further leads that were recorded at the same time. `analysis` and `waves` belong to the
+/// first lead.
 ///
 /// Leads of another sampling rate or with other gaps than the first one are not used.
 #[must_use]

@@ -1,5 +1,5 @@
-//! Boosted trees: the sum of many small decision trees is a log-odds (J. H. Friedman, "Greedy function approximation: a gradient
-//! boosting machine", Annals of Statistics 29(5), 2001). They are trained by `examples/fit_beat_types`.
+//! Boosted trees: the sum of many small decision trees is a log-odds (J. H. Friedman, "Greedy function approximation:
+//! a gradient boosting machine", Annals of Statistics 29(5), 2001). They are trained by `examples/fit_beat_types`.
 
 use std::borrow::Cow;
 
@@ -10,8 +10,8 @@ pub const DECISIONS: usize = 7;
 /// Number of leaves of a tree.
 pub const LEAVES: usize = DECISIONS + 1;
 
-/// A complete binary tree of depth three. The children of decision `n` are `2 n + 1` (the feature is at most the limit) and
-/// `2 n + 2` (above it).
+/// A complete binary tree of depth three. The children of decision `n` are `2 n + 1` (the feature is at most the
+/// limit) and `2 n + 2` (above it).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tree {
     /// Index of the feature of each decision.

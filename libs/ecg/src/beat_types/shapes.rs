@@ -7,8 +7,8 @@ use crate::strip::Strip;
 
 /// Window of the QRS complex around the R peak in seconds. A ventricular complex ends late.
 const QRS_S: Range<f64> = -0.1..0.14;
-/// Distance of the points of the QRS complex, and largest shift of two complexes: the R peak of a biphasic complex is not
-/// always on the same phase, and the phases of a wide one are up to 60 ms apart.
+/// Distance of the points of the QRS complex, and largest shift of two complexes: the R peak of a biphasic complex is
+/// not always on the same phase, and the phases of a wide one are up to 60 ms apart.
 pub(super) const QRS_STEP_S: f64 = 0.005;
 const QRS_SHIFT: usize = 12;
 const QRS_POINTS: usize = 49;
@@ -118,8 +118,9 @@ pub(crate) fn correlation(one: &[f32], other: &[f32]) -> f64 {
     if norm > 0.0 { f64::from(product / norm).clamp(-1.0, 1.0) } else { 0.0 }
 }
 
-/// Concordance of the QRS complexes of two beats in all leads, each lead divided by its scale, and the shift of `one` by which
-/// it is largest. Concordance is 1 for equal complexes and decreases with a difference in shape or in height.
+/// Concordance of the QRS complexes of two beats in all leads, each lead divided by its scale, and the shift of `one`
+/// by which it is largest. Concordance is 1 for equal complexes and decreases with a difference in shape or in
+/// height.
 pub(crate) fn similarity(one: &[Shape], other: &[Shape], scales: &[f32]) -> (f64, isize) {
     let at = |shift: isize| {
         let mut sums = [0.0_f32; 2];
