@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot continue reports it by a panic")]
 
-use ecg::beat_types::{BeatType, TypedBeat, classify};
+use ecg::beat_types::{BeatType, TypedBeat, classify, classify_leads};
 use ecg::rhythm::findings;
 use ecg::synth::{self, Rhythm, Settings, Synthetic};
 use ecg::waves::{BeatWaves, delineate, intervals};
@@ -86,6 +86,130 @@ fn premature_wide_beats_are_ventricular() {
     assert!(found * 10 >= early.len() * 9, "{found} of {}", early.len());
     let ventricular = types.iter().filter(|typed| typed.kind == BeatType::Ventricular).count();
     assert!(ventricular <= early.len() + 2, "{ventricular}");
+}
+
+/// A beat at a time: narrow or wide, with a P wave of some height before it.
+#[derive(Clone, Copy)]
+struct Drawn {
+    at: f64,
+    wide: bool,
+    p: f64,
+}
+
+const RATE_HZ: f64 = 250.0;
+
+/// Two minutes with these beats and slight noise.
+fn drawn(beats: &[Drawn]) -> Strip {
+    let bump = |t: f64, at: f64, height: f64, width: f64| height * (-((t - at) / width).powi(2) / 2.0).exp();
+    let wave = |beat: &Drawn, t: f64| {
+        let p = bump(t, beat.at - 0.16, beat.p, 0.02);
+        let qrs = if beat.wide {
+            bump(t, beat.at, 1.3, 0.035) + bump(t, beat.at + 0.09, -0.4, 0.03)
+        } else {
+            bump(t, beat.at - 0.025, -0.15, 0.008)
+                + bump(t, beat.at, 1.0, 0.010)
+                + bump(t, beat.at + 0.028, -0.25, 0.009)
+        };
+        let t_height = if beat.wide { -0.35 } else { 0.25 };
+        p + qrs + bump(t, beat.at + 0.28, t_height, 0.045)
+    };
+    let mut random = synth::Random::new(11);
+    let samples = (0..(120.0 * RATE_HZ) as usize)
+        .map(|index| {
+            let t = index as f64 / RATE_HZ;
+            let near = beats.iter().filter(|beat| (t - beat.at).abs() < 0.7);
+            (near.map(|beat| wave(beat, t)).sum::<f64>() + 0.01 * random.normal()) as f32
+        })
+        .collect();
+    Strip::from_samples(RATE_HZ, samples)
+}
+
+/// Beats with these intervals before them, repeated for two minutes.
+fn repeated(pattern: &[(f64, Drawn)]) -> Vec<Drawn> {
+    let mut at = 0.3;
+    let mut out = Vec::new();
+    for (number, (interval, beat)) in pattern.iter().cycle().enumerate() {
+        // A sinus rhythm varies by a few percent.
+        at += interval * (1.0 + 0.02 * (number as f64 * 0.9).sin());
+        if at > 118.5 {
+            return out;
+        }
+        out.push(Drawn { at, ..*beat });
+    }
+    out
+}
+
+const NORMAL: Drawn = Drawn { at: 0.0, wide: false, p: 0.12 };
+const WIDE: Drawn = Drawn { at: 0.0, wide: true, p: 0.0 };
+const ATRIAL: Drawn = Drawn { at: 0.0, wide: false, p: -0.08 };
+
+/// Share of the beats for which `of` holds that have this type.
+fn share(strip: &Strip, beats: &[Drawn], kind: BeatType, of: impl Fn(usize) -> bool) -> f64 {
+    let All { analysis, types, .. } = all(strip);
+    let found = |beat: &Drawn| {
+        let at = analysis.beats.partition_point(|found| found.time_s < beat.at - 0.08);
+        let near = analysis.beats.get(at).is_some_and(|found| found.time_s < beat.at + 0.08);
+        near && types[at].kind == kind
+    };
+    let chosen: Vec<&Drawn> =
+        beats.iter().enumerate().filter(|(at, _)| of(*at)).map(|(_, beat)| beat).collect();
+    chosen.iter().filter(|beat| found(beat)).count() as f64 / chosen.len() as f64
+}
+
+#[test]
+fn every_second_beat_of_a_bigeminy_is_ventricular() {
+    let beats = repeated(&[(1.1, NORMAL), (0.5, WIDE)]);
+    let strip = drawn(&beats);
+    let ventricular = share(&strip, &beats, BeatType::Ventricular, |at| beats[at].wide);
+    let normal = share(&strip, &beats, BeatType::Normal, |at| !beats[at].wide);
+    assert!(ventricular > 0.95 && normal > 0.95, "{ventricular} {normal}");
+}
+
+#[test]
+fn wide_beats_of_a_bundle_branch_block_are_normal() {
+    let beats = repeated(&[(0.85, Drawn { p: 0.12, ..WIDE })]);
+    let normal = share(&drawn(&beats), &beats, BeatType::Normal, |_| true);
+    assert!(normal > 0.95, "{normal}");
+}
+
+#[test]
+fn early_narrow_beats_are_supraventricular() {
+    let mut pattern = vec![(0.85, NORMAL); 9];
+    pattern.push((0.52, ATRIAL));
+    pattern[0].0 = 0.95;
+    let beats = repeated(&pattern);
+    let strip = drawn(&beats);
+    let early = |at: usize| at % 10 == 9;
+    let found = share(&strip, &beats, BeatType::Supraventricular, early);
+    let normal = share(&strip, &beats, BeatType::Normal, |at| !early(at));
+    assert!(found > 0.9 && normal > 0.95, "{found} {normal}");
+}
+
+#[test]
+fn fibrillation_has_no_supraventricular_beats() {
+    let All { types, .. } = all(&minute(|settings| settings.rhythm = Rhythm::Irregular).strip);
+    let found = types.iter().filter(|typed| typed.kind == BeatType::Supraventricular).count();
+    assert!(found * 50 <= types.len(), "{found} of {}", types.len());
+}
+
+#[test]
+fn further_leads_take_part_if_they_fit() {
+    let beats = repeated(&[(0.85, NORMAL), (0.85, NORMAL), (0.85, NORMAL), (0.5, WIDE), (1.2, NORMAL)]);
+    let strip = drawn(&beats);
+    let All { analysis, waves, types } = all(&strip);
+    // The same beats in a lead that shows no P waves.
+    let mut other = drawn(&beats.iter().map(|beat| Drawn { p: 0.0, ..*beat }).collect::<Vec<_>>());
+    let kinds = |types: &[TypedBeat]| types.iter().map(|typed| typed.kind).collect::<Vec<_>>();
+    let both = classify_leads(&[&strip, &other], &analysis, &waves);
+    let (left, right) = (kinds(&both), kinds(&types));
+    let different = left.iter().zip(&right).filter(|(left, right)| left != right).count();
+    assert!(different * 50 <= types.len(), "{different}");
+    assert_ne!(both, types, "the second lead changes the confidence");
+    other.segments[0].samples.pop();
+    assert_eq!(classify_leads(&[&strip, &other], &analysis, &waves), types, "another length");
+    other.sample_rate_hz = 500.0;
+    assert_eq!(classify_leads(&[&strip, &other], &analysis, &waves), types, "another rate");
+    assert!(classify_leads(&[], &analysis, &waves).iter().all(|typed| typed.kind == BeatType::Unknown));
 }
 
 #[test]
