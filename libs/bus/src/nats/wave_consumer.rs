@@ -35,7 +35,6 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::connection::History;
 use super::provision::{MAX_WAVES_IN_FLIGHT, PIN_TTL};
-use super::pull_consumer::text;
 use super::wave_shares::{self, Share};
 use super::waves::{self, ConsumerState, From, Logged};
 use super::{Core, names, provision};
@@ -396,7 +395,9 @@ impl Member {
     }
 
     async fn take_message(&mut self, message: Message) {
-        let pin = message.headers.as_ref().and_then(|headers| text(headers, names::PIN_ID));
+        // The broker appends its header, so that of a stored message does not count.
+        let pin = message.headers.as_ref().and_then(|headers| headers.get_last(names::PIN_ID));
+        let pin = pin.map(|pin| pin.as_str().to_owned());
         match (&self.pin, pin) {
             (None, Some(pin)) => {
                 self.pin = Some(pin);
@@ -405,7 +406,7 @@ impl Member {
                 self.shared.acked.store(0, Ordering::Release);
             }
             (Some(known), Some(pin)) if *known == pin => self.renew_lease(),
-            _ => return self.lose("the broker pinned another client").await,
+            _ => return self.lose("a message has another pin").await,
         }
         self.wait = MIN_WAIT;
         if let Some(request) = &mut self.request {

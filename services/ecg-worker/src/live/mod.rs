@@ -100,4 +100,5 @@ fn describe_metrics() {
         "Messages of waveform streams that a group has not acknowledged, by group"
     );
     let _ = metrics::histogram!("bedside_vitals_age_seconds");
+    let _ = metrics::gauge!("bedside_wave_lag_messages", "group" => WaveGroup::Analysis.name());
 }

@@ -1,7 +1,7 @@
 //! Vitals of one patient, once per second, from all streams of the patient.
 //!
-//! A second is due when the samples that have arrived reach its end. If no sample arrives, it is due 2 s later, and the
-//! vitals state no heart rate. The age of data is measured since its arrival, so different clocks of the gateway and of
+//! A second is due when the samples that have arrived reach its end. After 2 s without samples, the seconds that have passed
+//! are due, and their vitals state no heart rate. The age of data is measured since its arrival, so different clocks of the gateway and of
 //! this machine do not matter.
 //!
 //! Invariant: the times of the vitals increase by whole seconds. A jump of the clock of the server or of a device can skip
@@ -168,7 +168,7 @@ impl Patient {
         self.next_ms = Some(next);
         let waited = i64::try_from(arrived.elapsed().as_millis()).unwrap_or(i64::MAX);
         let is_complete = data_ms >= next;
-        let is_stale = is_up_to_date && data_ms + waited >= next + STALE.as_millis() as i64;
+        let is_stale = is_up_to_date && arrived.elapsed() >= STALE && data_ms + waited >= next;
         if !is_complete && !is_stale {
             return None;
         }

@@ -32,6 +32,11 @@ const EVIDENCE_S: f64 = 30.0;
 /// The heart rate is the mean over this many of the latest intervals, at least this many, within [`QUALITY_S`].
 const MAX_INTERVALS: usize = 8;
 const MIN_INTERVALS: usize = 3;
+/// A beat below this confidence is doubtful. With more than the first share of doubtful beats, the rate is marked as poor;
+/// with more than the second, there is none. The quality of the whole window reacts later when noise begins.
+const DOUBTFUL: f32 = 0.8;
+const MAX_DOUBTFUL_OF_GOOD: f64 = 0.2;
+const MAX_DOUBTFUL: f64 = 0.5;
 /// Without a beat for this long, and for twice the longest interval before, there is no heart rate.
 const MAX_OPEN_S: f64 = 3.0;
 /// An interval longer than this is a pause. As in the findings of strips.
@@ -356,16 +361,22 @@ impl LiveEcg {
             .take(MAX_INTERVALS)
             .map(|pair| (pair[1].sample - pair[0].sample) as f64 / rate)
             .collect();
+        let of_rate = &beats[beats.len().saturating_sub(intervals.len() + 1)..];
+        let doubtful = of_rate.iter().filter(|beat| beat.confidence < DOUBTFUL).count();
+        let doubtful = doubtful as f64 / of_rate.len().max(1) as f64;
+        let quality =
+            if doubtful > MAX_DOUBTFUL_OF_GOOD { window.quality.min(Quality::Poor) } else { window.quality };
         let last = beats.last().map_or(0, |beat| beat.sample);
         // A beat that has just happened is reported a little later.
         let open_s = (length - last) as f64 / rate - Stream::PROVISIONAL_DELAY_S;
         let longest = intervals.iter().copied().fold(0.0, f64::max);
         let has_stopped = open_s > MAX_OPEN_S.max(2.0 * longest);
         let mean = intervals.iter().sum::<f64>() / intervals.len().max(1) as f64;
-        let bpm = (intervals.len() >= MIN_INTERVALS && !has_stopped).then(|| 60.0 / mean);
+        let bpm = (intervals.len() >= MIN_INTERVALS && !has_stopped && doubtful <= MAX_DOUBTFUL)
+            .then(|| 60.0 / mean);
         let is_pause =
             open_s > PAUSE_S.max(1.5 * longest) || intervals.first().is_some_and(|rr| *rr > PAUSE_S);
-        Judgement { lead: index, quality: window.quality, bpm, is_pause }
+        Judgement { lead: index, quality, bpm, is_pause }
     }
 
     /// The most important finding of the latest seconds of the current lead.
