@@ -372,7 +372,7 @@ fn channel_json(rate: Value) -> Value {
 async fn channels_without_rate_are_rejected() {
     let api = Api::open().await;
     let mut channel = channel_json(json!(null));
-    open_is_malformed(&api, json!([channel]), "SampleRate").await;
+    open_is_malformed(&api, json!([channel]), "invalid type: null").await;
     channel.as_object_mut().unwrap().remove("rate");
     open_is_malformed(&api, json!([channel]), "missing field `rate`").await;
     open_is_malformed(&api, json!([]), "1 to 32 channels").await;
