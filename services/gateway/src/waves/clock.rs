@@ -145,16 +145,12 @@ mod tests {
     #[test]
     fn clock_that_wraps_does_not_move_samples() {
         let mut clock = DeviceClock::new(i64::MAX - FRAME / 2, NOW, None);
-        let times = times(&mut clock, &[i64::MAX - FRAME / 2, i64::MIN + FRAME / 2, i64::MIN + 2 * FRAME]);
-        assert_eq!(times, [(0, None), (FRAME, None), (2 * FRAME, None)]);
+        let of_64_bits =
+            times(&mut clock, &[i64::MAX - FRAME / 2, i64::MIN + FRAME / 2, i64::MIN + 2 * FRAME]);
+        assert_eq!(of_64_bits, [(0, None), (FRAME, None), (2 * FRAME, None)]);
         let mut clock = DeviceClock::new(1 << 32, NOW, None);
-        let wrapped = times_of_32_bits(&mut clock);
-        assert_eq!(wrapped, [(0, None), (FRAME, Some(Jump::Clock(-(1 << 32)))), (2 * FRAME, None)]);
-    }
-
-    /// A clock of 32 bits that wraps between the first and the second frame.
-    fn times_of_32_bits(clock: &mut DeviceClock) -> Vec<(i64, Option<Jump>)> {
-        times(clock, &[1 << 32, FRAME, 2 * FRAME])
+        let of_32_bits = times(&mut clock, &[1 << 32, FRAME, 2 * FRAME]);
+        assert_eq!(of_32_bits, [(0, None), (FRAME, Some(Jump::Clock(-(1 << 32)))), (2 * FRAME, None)]);
     }
 
     #[test]
