@@ -88,7 +88,7 @@ const CLIENT_GONE: u16 = 499;
 
 fn outcome(status: u16) -> &'static str {
     match status {
-        200..=399 => "ok",
+        100..=399 => "ok",
         401 | 403 | 429 => "denied",
         CLIENT_GONE => "client gone",
         400..=498 => "rejected",

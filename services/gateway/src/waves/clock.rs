@@ -10,6 +10,8 @@
 //! - Far backward or into the future: somebody has set the clock of the device, or it has wrapped. The samples continue
 //!   without a gap, and the offset of the clock changes.
 //!
+//! Differences of clocks are computed modulo 2^64, so a clock of 64 bits may wrap.
+//!
 //! Invariant: no sample is later than [`FUTURE_US`] after the server time at which it is received.
 
 use proto_json::waveform::StreamClock;
@@ -43,7 +45,7 @@ impl DeviceClock {
     /// earlier connection of the stream; its anchor is kept.
     pub(super) fn new(device_time_us: i64, now_us: i64, earlier: Option<StreamClock>) -> Self {
         let anchor_us = earlier.and_then(|clock| clock.anchor_us);
-        let offset_us = now_us.saturating_sub(device_time_us);
+        let offset_us = now_us.wrapping_sub(device_time_us);
         DeviceClock { mapping: StreamClock { offset_us, anchor_us }, end_us: None }
     }
 
@@ -54,7 +56,7 @@ impl DeviceClock {
 
     /// Returns the server time of an event, at most `now_us`.
     pub(super) fn time_of_event(self, device_time_us: i64, now_us: i64) -> i64 {
-        device_time_us.saturating_add(self.mapping.offset_us).min(now_us)
+        device_time_us.wrapping_add(self.mapping.offset_us).min(now_us)
     }
 
     /// Returns the server time of the first sample of a frame that was received at `now_us`. `start_us` is the time from
@@ -79,7 +81,7 @@ impl DeviceClock {
         now_us: i64,
     ) -> (i64, Option<Jump>) {
         let latest = now_us.saturating_add(FUTURE_US);
-        let stated = device_time_us.saturating_add(self.mapping.offset_us);
+        let stated = device_time_us.wrapping_add(self.mapping.offset_us);
         let expected = self.mapping.anchor_us.map(|anchor| anchor.saturating_add(start_us));
         if let Some(expected) = expected
             && expected <= latest
@@ -95,7 +97,7 @@ impl DeviceClock {
         let time = expected
             .filter(|expected| *expected <= latest)
             .unwrap_or_else(|| now_us.saturating_sub(length_us));
-        self.mapping.offset_us = time.saturating_sub(device_time_us);
+        self.mapping.offset_us = time.wrapping_sub(device_time_us);
         self.mapping.anchor_us = Some(time.saturating_sub(start_us));
         (time, Some(Jump::Clock(stated.saturating_sub(time))))
     }
@@ -143,9 +145,12 @@ mod tests {
     #[test]
     fn clock_that_wraps_does_not_move_samples() {
         let mut clock = DeviceClock::new(i64::MAX - FRAME / 2, NOW, None);
-        let times = times(&mut clock, &[i64::MAX - FRAME / 2, i64::MIN, i64::MIN + FRAME]);
-        assert_eq!(times.iter().map(|(time, _)| *time).collect::<Vec<_>>(), [0, FRAME, 2 * FRAME]);
-        assert!(matches!(times[1].1, Some(Jump::Clock(_))) && times[2].1.is_none());
+        let of_64_bits =
+            times(&mut clock, &[i64::MAX - FRAME / 2, i64::MIN + FRAME / 2, i64::MIN + 2 * FRAME]);
+        assert_eq!(of_64_bits, [(0, None), (FRAME, None), (2 * FRAME, None)]);
+        let mut clock = DeviceClock::new(1 << 32, NOW, None);
+        let of_32_bits = times(&mut clock, &[1 << 32, FRAME, 2 * FRAME]);
+        assert_eq!(of_32_bits, [(0, None), (FRAME, Some(Jump::Clock(-(1 << 32)))), (2 * FRAME, None)]);
     }
 
     #[test]

@@ -41,10 +41,8 @@ pub(super) enum Item {
     Stream(Arc<StreamDescription>),
     Frame(Arc<FrameItem>),
     Vitals(Arc<Vitals>),
-    /// The broker has lost what it had for this gateway since a time.
-    Lost {
-        since_us: i64,
-    },
+    /// Frames after the last one did not arrive from the broker.
+    Lost,
     /// The last stream of the patient has ended.
     Closed,
 }
@@ -164,7 +162,6 @@ impl Feed {
 /// Forwards waveforms and vitals of a patient. Subscribes again after an outage.
 async fn follow(log: Arc<dyn WaveLog>, registry: Arc<Registry>, state: Arc<Mutex<State>>, mrn: Mrn) {
     let mut backoff = Backoff::new(FIRST_RETRY, MAX_RETRY);
-    let mut received_us = now_us();
     let mut is_first = true;
     loop {
         let subscribed = tokio::try_join!(log.subscribe_waves(Some(mrn)), log.subscribe_vitals(Some(mrn)));
@@ -176,13 +173,13 @@ async fn follow(log: Arc<dyn WaveLog>, registry: Arc<Registry>, state: Arc<Mutex
                     // After the subscription, so that no frame is between the two.
                     state.lock().receive_recent(&registry, mrn);
                 } else {
-                    state.lock().send(Item::Lost { since_us: received_us });
+                    state.lock().send(Item::Lost);
                 }
                 loop {
                     tokio::select! {
                         event = waves.next() => match event {
                             Some(WaveEvent::Message(message)) => state.lock().receive(message),
-                            Some(WaveEvent::Lagged) => state.lock().send(Item::Lost { since_us: received_us }),
+                            Some(WaveEvent::Lagged) => state.lock().send(Item::Lost),
                             None => break,
                         },
                         event = vitals.next() => match event {
@@ -192,7 +189,6 @@ async fn follow(log: Arc<dyn WaveLog>, registry: Arc<Registry>, state: Arc<Mutex
                             None => break,
                         },
                     }
-                    received_us = now_us();
                 }
             }
         }

@@ -237,7 +237,7 @@ async fn slow_screen_loses_waveforms_and_is_notified_which() {
         let announced = lost.iter().find(|(at, ..)| *at == index + 1);
         match announced {
             Some((_, from, to)) => {
-                assert!((from.as_millis() - pair[0] / 1_000 - 500).abs() <= 1, "{index}");
+                assert!((from.as_millis() - pair[0] / 1_000 - 500).abs() <= 1, "{index} {from} {pair:?}");
                 assert!((to.as_millis() - pair[1] / 1_000).abs() <= 1, "{index}");
             }
             None => assert_eq!(pair[1] - pair[0], 500_000, "{index}"),

@@ -7,7 +7,7 @@ use axum::http::Method;
 use bus::{BusPorts, WaveEvent, WaveKind, WaveLog, WaveMessage};
 use futures::stream::BoxStream;
 use futures::{SinkExt, StreamExt};
-use gateway::{Config, Limits, Ports, Reads};
+use gateway::{AuditTarget, Config, Limits, Ports, Reads};
 use proto_json::waveform::{
     Channel, Device, DeviceMessage, DeviceNumeric, DeviceReply, Frame, Numerics, SampleRate, Segment,
     StreamDescription, StreamId,
@@ -250,7 +250,9 @@ async fn another_gateway(api: &Api) -> (SocketAddr, Shutdown) {
     let address = listener.local_addr().unwrap();
     let reads = Reads::InProcess(query::router(query::Ports::of(api.store.clone())));
     let ports = Ports { bus: BusPorts::of(&api.bus), reads, checks: Vec::new() };
-    tokio::spawn(gateway::run_on(listener, Config::default(), ports, shutdown.clone()));
+    let audit_log = Some(AuditTarget::File(api.audit_log.clone()));
+    let config = Config { audit_log, ..Config::default() };
+    tokio::spawn(gateway::run_on(listener, config, ports, shutdown.clone()));
     (address, shutdown)
 }
 
@@ -372,7 +374,7 @@ fn channel_json(rate: Value) -> Value {
 async fn channels_without_rate_are_rejected() {
     let api = Api::open().await;
     let mut channel = channel_json(json!(null));
-    open_is_malformed(&api, json!([channel]), "SampleRate").await;
+    open_is_malformed(&api, json!([channel]), "invalid type: null").await;
     channel.as_object_mut().unwrap().remove("rate");
     open_is_malformed(&api, json!([channel]), "missing field `rate`").await;
     open_is_malformed(&api, json!([]), "1 to 32 channels").await;
@@ -627,7 +629,11 @@ async fn only_devices_stream_and_a_revoked_token_ends_the_stream() {
     connection.assert_closed(4401, "token").await;
     let log = std::fs::read_to_string(&api.audit_log).unwrap();
     let line = log.lines().find(|line| line.contains("\"client\":\"monitor\"")).unwrap();
-    assert!(line.contains("/api/v1/patients/{mrn}/waveforms") && line.contains("\"status\":101"), "{line}");
+    assert!(
+        line.contains("/api/v1/patients/{mrn}/waveforms")
+            && line.contains("\"status\":101,\"outcome\":\"ok\""),
+        "{line}"
+    );
 }
 
 #[tokio::test]
