@@ -87,7 +87,8 @@ fn compression(leads: &[Vec<i16>]) {
         let per_sample = |bits: usize| bits as f64 / samples as f64;
         let speed = |time: Duration| samples as f64 / time.as_secs_f64() / 1e6;
         println!(
-            "chunks of {seconds} s: {:.3} bits per sample, and {:.3} for head and pyramid; {:.1} million samples/s written, {:.1} read",
+            "chunks of {seconds} s: {:.3} bits per sample, and {:.3} for head and pyramid; \
+             {:.1} million samples/s written, {:.1} read",
             per_sample(bits),
             per_sample(head_bits),
             speed(writing),

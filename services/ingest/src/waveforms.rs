@@ -45,6 +45,10 @@ const MAX_RETRY: Duration = Duration::from_secs(5);
 /// Descriptions that a partition remembers. Others are read from the store.
 const MAX_STREAMS: usize = 4_096;
 
+/// A repeated description is stored again after this time: with its last chunk, an old stream is deleted, and the device
+/// may continue it.
+const DESCRIPTION_FRESH: Duration = Duration::from_secs(600);
+
 /// Time between two searches for chunks to seal, and streams that are sealed in one call.
 const SEAL_EVERY: Duration = Duration::from_secs(10);
 const SEAL_BATCH: usize = 16;
@@ -145,12 +149,14 @@ async fn store_events(
 struct Known {
     description: Arc<StreamDescription>,
     limits: Arc<FrameLimits>,
+    /// When its description was read.
+    since: Instant,
 }
 
 impl Known {
     fn of(description: StreamDescription) -> Self {
         let limits = Arc::new(FrameLimits::of(&description.channels));
-        Known { description: Arc::new(description), limits }
+        Known { description: Arc::new(description), limits, since: Instant::now() }
     }
 }
 
@@ -246,7 +252,8 @@ impl Batch {
                 if description.stream != message.stream || description.mrn != message.mrn {
                     return Err("the description is of another stream".to_owned());
                 }
-                if !streams.0.contains_key(&message.stream) {
+                let is_fresh = |known: &Known| known.since.elapsed() < DESCRIPTION_FRESH;
+                if !streams.0.get(&message.stream).is_some_and(is_fresh) {
                     let known = Known::of(description);
                     self.opened.push(known.description.clone());
                     streams.insert(known);
@@ -254,7 +261,7 @@ impl Batch {
             }
             WaveKind::Frame => {
                 let known = streams.find(store, message.stream, shutdown).await;
-                let Known { description, limits } = known.ok_or("the stream is unknown")?;
+                let Known { description, limits, .. } = known.ok_or("the stream is unknown")?;
                 let frame = Frame::decode(&message.payload, &limits).map_err(|error| error.to_string())?;
                 self.bytes += message.payload.len();
                 let collected = self

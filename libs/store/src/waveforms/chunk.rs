@@ -642,7 +642,10 @@ mod tests {
 
         #[test]
         fn index_from_is_the_first_one_that_is_not_earlier(
-            numerator in 1_u32..100_000, denominator in 1_u32..60, start in 0_u64..1_000_000, after in 0_i64..50_000_000,
+            numerator in 1_u32..100_000,
+            denominator in 1_u32..60,
+            start in 0_u64..1_000_000,
+            after in 0_i64..50_000_000,
         ) {
             let rate = rate(numerator, denominator);
             let span = Span { indices: start..start + 1_000, zero_us: 1_700_000_000_000_000 };

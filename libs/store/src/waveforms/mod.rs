@@ -5,8 +5,8 @@
 //! combine both.
 //!
 //! Invariants:
-//! - A sample is identified by stream, channel and index. It is stored once and read once, however often it is appended, and
-//!   the first value counts.
+//! - A sample is identified by stream, channel and index. It is stored once and read once, however often it is
+//!   appended, and the first value counts.
 //! - [`WaveformStore::append_waveforms`] is durable when it returns. A sample that was appended is in a piece or in a
 //!   sealed chunk at every moment, also if the process ends at any point.
 //! - Nothing grows with the length of a stream: an append writes one piece, a seal one chunk per channel and minute.

@@ -203,14 +203,22 @@ async fn every_flipped_bit_is_reported_or_harmless() {
     let before = answers(&*store, &uploads).await;
     assert!(before.iter().all(|(_, answer)| answer.is_ok()));
     drop(store);
-    Connection::open(&path).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    let schema: Vec<usize> = {
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        let pages = "SELECT pageno - 1 FROM dbstat WHERE name = 'sqlite_schema'";
+        let mut pages = connection.prepare(pages).unwrap();
+        pages.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
     let whole = fs::read(&path).unwrap();
 
     let mut numbers = Numbers(7);
     let (mut refused, mut read, mut scrubbed, mut harmless) = (0, 0, 0, 0);
     for _ in 0..200 {
-        // Not the first page: it holds the schema.
-        let bit = PAGE * 8 + numbers.below(((whole.len() - PAGE) * 8) as u64) as usize;
+        // Not in the pages of the schema.
+        let bit = std::iter::repeat_with(|| numbers.below((whole.len() * 8) as u64) as usize)
+            .find(|bit| !schema.contains(&(bit / 8 / PAGE)))
+            .unwrap();
         let mut flipped = whole.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         let _ = fs::remove_file(folder.path().join("store.db-wal"));

@@ -3,16 +3,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bus::{WaveGroup, WaveKind, WaveLog, WaveMessage};
 use proto_json::waveform::{
-    Channel, Device, MISSING_SAMPLE, SampleRate, StreamDescription, StreamId, partition_of,
+    Channel, Device, Frame, MISSING_SAMPLE, SampleRate, Segment, StreamDescription, StreamId, partition_of,
 };
 use proto_json::waveform_reads::{StoredWaveform, StoredWaveforms};
 use proto_json::{Mrn, Timestamp};
 use serde::de::DeserializeOwned;
-use store::WaveformStore;
+use store::{WaveformReader, WaveformStore};
 use store::waveforms::{NewPiece, Run};
 
-use crate::fixture::{Api, Start};
+use crate::fixture::{Api, Start, TIMEOUT};
 
 const START_MS: i64 = 1_773_500_966_250;
 /// Samples 1000 to 1499 of the ECG are lost.
@@ -235,4 +236,64 @@ async fn wrong_requests_are_explained() {
     api.store.append_waveforms(vec![piece], at(101)).await.unwrap();
     let request = format!("/export?{range}&format=csv&rate=250");
     api.get(&path(&request)).await.assert_problem(400, "clock of the device went back");
+}
+
+/// A message of a stream. Frame `sequence` has 200 ms of the ECG leads.
+fn message(of: &StreamDescription, kind: WaveKind, sequence: u64) -> WaveMessage {
+    let segment = |channel: u16| Segment {
+        channel,
+        first: sequence * 50,
+        lead_off: false,
+        samples: (sequence * 50..(sequence + 1) * 50).map(|index| value(channel, index)).collect(),
+    };
+    let payload = match kind {
+        WaveKind::Open => serde_json::to_vec(of).unwrap(),
+        WaveKind::Frame => Frame { sequence, device_time_us: 0, segments: vec![segment(0), segment(1)] }.encode(),
+        WaveKind::Numerics | WaveKind::End => Vec::new(),
+    };
+    let time_us = START_MS * 1_000 + sequence as i64 * 200_000;
+    WaveMessage { mrn: of.mrn, stream: of.stream, kind, sequence, time_us, payload: payload.into() }
+}
+
+#[tokio::test]
+async fn frames_in_the_log_are_stored_once_and_read() {
+    let api = Start::default().start().await;
+    let of = StreamDescription {
+        stream: StreamId::generate(),
+        mrn: Mrn::new(7).unwrap(),
+        device: Device { name: "Monitor 3000".to_owned(), serial: "12".to_owned() },
+        channels: vec![
+            channel("II", "MDC_ECG_LEAD_II", (250, 1)),
+            channel("V", "MDC_ECG_LEAD_V", (250, 1)),
+        ],
+        opened_at: Timestamp::now(),
+        clock: None,
+    };
+    api.bus.append(message(&of, WaveKind::Open, 0)).await.unwrap();
+    for sequence in (0..20).chain(25..30) {
+        api.bus.append(message(&of, WaveKind::Frame, sequence)).await.unwrap();
+    }
+    // Damaged, and of an unknown stream: both are skipped.
+    let damaged = WaveMessage { payload: vec![1, 2, 3].into(), ..message(&of, WaveKind::Frame, 30) };
+    api.bus.append(damaged).await.unwrap();
+    let unknown = StreamDescription { stream: StreamId::generate(), ..of.clone() };
+    api.bus.append(message(&unknown, WaveKind::Frame, 0)).await.unwrap();
+    api.bus.append(message(&of, WaveKind::End, 31)).await.unwrap();
+    // Acknowledged means stored.
+    let acknowledged = async {
+        loop {
+            let lag = api.bus.wave_lag(WaveGroup::Storage).await.unwrap();
+            if lag.pending + lag.unacknowledged == 0 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, acknowledged).await.unwrap();
+    let stored = api.store.waveform_stream(of.stream).await.unwrap().unwrap();
+    let chunks = api.store.waveform_chunks(&stored, 1, 0..i64::MAX / 2).await.unwrap();
+    let layout = chunks[0].layout();
+    assert_eq!((chunks.len(), layout.indices, layout.gaps), (1, 0..1_500, vec![1_000..1_250]));
+    assert_eq!(chunks[0].samples(1_250..1_500), (1_250..1_500).map(|index| value(1, index)).collect::<Vec<_>>());
+    assert_eq!(api.store.waveform_stream(unknown.stream).await.unwrap(), None);
 }

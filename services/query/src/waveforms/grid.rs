@@ -60,7 +60,8 @@ impl Grid {
                 if one.position < end {
                     let at = Timestamp::from_millis(start.div_euclid(1_000)).map(|time| time.to_string());
                     return Err(ApiError::invalid(format!(
-                        "The clock of the device went back, and times overlap at {}: export the ranges before and after it.",
+                        "The clock of the device went back, and times overlap at {}: export the ranges before and \
+                         after it.",
                         at.unwrap_or_default()
                     )));
                 }
