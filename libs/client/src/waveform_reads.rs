@@ -36,7 +36,10 @@ impl Gateway {
     ) -> Result<StoredWaveform, ClientError> {
         let mut url = self.api(&["patients", &mrn.to_string(), "waveforms"]);
         let [from, to] = [from, to].map(|time| time.to_string());
-        url.query_pairs_mut().append_pair("channel", channel).append_pair("from", &from).append_pair("to", &to);
+        url.query_pairs_mut()
+            .append_pair("channel", channel)
+            .append_pair("from", &from)
+            .append_pair("to", &to);
         if let Some(points) = points {
             url.query_pairs_mut().append_pair("points", &points.to_string());
         }

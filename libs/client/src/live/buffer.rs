@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use proto_json::{ColumnBlock, Mrn, OVERVIEW_COLUMNS_PER_SECOND};
+use proto_json::waveform::OVERVIEW_COLUMNS_PER_SECOND;
+use proto_json::{ColumnBlock, Mrn};
 
 use super::{LiveEvent, ReceivedColumns, ReceivedFrame, interval};
 

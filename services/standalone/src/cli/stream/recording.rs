@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ecg::wfdb::{self, Header};
-use proto_json::{Channel, DeviceNumeric, MAX_CHANNELS, MISSING_SAMPLE, SampleRate, Segment};
+use proto_json::waveform::MAX_CHANNELS;
+use proto_json::{Channel, DeviceNumeric, MISSING_SAMPLE, SampleRate, Segment};
 
 use super::super::error::{CliError, cannot_read};
 use crate::playback::{WaveformSource, indices};
