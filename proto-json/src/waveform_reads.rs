@@ -120,8 +120,8 @@ pub struct EnvelopeColumns {
     pub channel: Channel,
     /// Position of the first of these columns in the range, starting at 0.
     pub first_column: u32,
-    /// Smallest and largest sample of each column; null in a gap. If columns are longer than 2 s, samples are assigned by
-    /// seconds.
+    /// Smallest and largest sample of each column; null in a gap. If columns are longer than 2 s, samples are assigned
+    /// by seconds.
     pub columns: Vec<Option<[i16; 2]>>,
 }
 
@@ -184,8 +184,8 @@ impl WaveformFormat {
     }
 }
 
-/// Name of an exported file, without its extension. It consists of letters, digits, hyphens and underscores, as WFDB requires.
-/// `from` is the start of the range.
+/// Name of an exported file, without its extension. It consists of letters, digits, hyphens and underscores, as WFDB
+/// requires. `from` is the start of the range.
 #[must_use]
 pub fn export_name(mrn: Mrn, from: Timestamp, stream: StreamId, rate: SampleRate) -> String {
     let from: String = from.to_string().chars().filter(char::is_ascii_alphanumeric).collect();

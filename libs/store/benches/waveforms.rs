@@ -1,9 +1,10 @@
 //! Size and speed of stored waveforms on real ECG: `cargo bench -p bedside-store --bench waveforms -- DIR`.
 //!
-//! DIR has records of the MIT-BIH Arrhythmia Database. Both leads of de Chazal's set DS1 are compressed in chunks of 10 s and
-//! 60 s; then a day of three leads at 250 Hz and pleth at 125 Hz, made from these records, is appended, sealed and read in a SQLite store. Without
-//! DIR, nothing is measured. Source of DS1: de Chazal, O'Dwyer, Reilly, "Automatic classification of heartbeats using ECG morphology and
-//! heartbeat interval features", IEEE Transactions on Biomedical Engineering 51(7), 2004.
+//! DIR has records of the MIT-BIH Arrhythmia Database. Both leads of de Chazal's set DS1 are compressed in chunks of 10
+//! s and 60 s; then a day of three leads at 250 Hz and pleth at 125 Hz, made from these records, is appended, sealed
+//! and read in a SQLite store. Without DIR, nothing is measured. Source of DS1: de Chazal, O'Dwyer, Reilly, "Automatic
+//! classification of heartbeats using ECG morphology and heartbeat interval features", IEEE Transactions on Biomedical
+//! Engineering 51(7), 2004.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails on the first error")]
 
@@ -86,7 +87,8 @@ fn compression(leads: &[Vec<i16>]) {
         let per_sample = |bits: usize| bits as f64 / samples as f64;
         let speed = |time: Duration| samples as f64 / time.as_secs_f64() / 1e6;
         println!(
-            "chunks of {seconds} s: {:.3} bits per sample, and {:.3} for head and pyramid; {:.1} million samples/s written, {:.1} read",
+            "chunks of {seconds} s: {:.3} bits per sample, and {:.3} for head and pyramid; \
+             {:.1} million samples/s written, {:.1} read",
             per_sample(bits),
             per_sample(head_bits),
             speed(writing),

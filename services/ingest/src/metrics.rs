@@ -96,10 +96,16 @@ pub(crate) fn describe() {
     );
     counter!("bedside_values_from_future_total").increment(0);
     for (name, description) in [
-        ("bedside_waveform_samples_stored_total", "Samples of waveforms stored; redelivered ones count again"),
+        (
+            "bedside_waveform_samples_stored_total",
+            "Samples of waveforms stored; redelivered ones count again",
+        ),
         ("bedside_waveform_messages_rejected_total", "Messages of waveforms that could not be read"),
         ("bedside_waveform_chunks_sealed_total", "Chunks of waveforms compressed"),
-        ("bedside_waveform_pieces_damaged_total", "Pieces of waveforms that were damaged before they were compressed"),
+        (
+            "bedside_waveform_pieces_damaged_total",
+            "Pieces of waveforms that were damaged before they were compressed",
+        ),
         ("bedside_waveform_chunks_deleted_total", "Chunks of waveforms deleted because of their age"),
     ] {
         describe_counter!(name, description);

@@ -1,12 +1,12 @@
 //! Stores live waveforms: consumes the group "storage" of the waveform log, seals chunks and deletes old ones.
 //!
 //! Each partition has a task. It collects frames for [`FLUSH_AFTER`], appends them to the store in one call, and then
-//! acknowledges them. So a sample is acknowledged only when it is durable in the store. If the store fails, the task repeats the
-//! call and reads nothing meanwhile; the log keeps the messages. A redelivered frame adds nothing, because the store
-//! identifies samples by their index.
+//! acknowledges them. So a sample is acknowledged only when it is durable in the store. If the store fails, the task
+//! repeats the call and reads nothing meanwhile; the log keeps the messages. A redelivered frame adds nothing, because
+//! the store identifies samples by their index.
 //!
-//! The process that is the active consumer of a partition also seals its streams, and that of partition 0 deletes what is
-//! older than `--keep-waveforms`, in small batches with pauses.
+//! The process that is the active consumer of a partition also seals its streams, and that of partition 0 deletes what
+//! is older than `--keep-waveforms`, in small batches with pauses.
 //!
 //! A message that cannot be read is counted, logged and skipped: the gateway has checked it before, so it comes from
 //! another version or is damaged.
@@ -49,7 +49,8 @@ const MAX_STREAMS: usize = 4_096;
 const SEAL_EVERY: Duration = Duration::from_secs(10);
 const SEAL_BATCH: usize = 16;
 
-/// Time between two searches for chunks to delete, chunks that are deleted in one call, and the pause between two calls.
+/// Time between two searches for chunks to delete, chunks that are deleted in one call, and the pause between two
+/// calls.
 const DELETE_EVERY: Duration = Duration::from_secs(60);
 const DELETE_BATCH: usize = 64;
 const DELETE_PAUSE: Duration = Duration::from_millis(50);
@@ -175,7 +176,15 @@ impl Streams {
         if let Some(known) = self.0.get(&stream) {
             return Some(known.clone());
         }
-        let found = persistently(shutdown, async || store.waveform_stream(stream).await).await??;
+        let mut wait = FIRST_RETRY;
+        let found = loop {
+            match store.waveform_stream(stream).await {
+                Ok(found) => break found?,
+                Err(error) => tracing::warn!(%error, "a waveform stream cannot be read; this is repeated"),
+            }
+            shutdown.unless_begun(tokio::time::sleep(wait)).await?;
+            wait = (wait * 2).min(MAX_RETRY);
+        };
         let known = Known::of(found.description);
         self.insert(known.clone());
         Some(known)
@@ -261,9 +270,9 @@ impl Batch {
         Ok(())
     }
 
-    /// Stores everything, repeats this while the store fails, and acknowledges. Everything is stored even if the partition was
-    /// released meanwhile: a later acknowledgement includes these messages. Ends early only if the shutdown begins while
-    /// the store fails: the messages are delivered again.
+    /// Stores everything, repeats this while the store fails, and acknowledges. Everything is stored even if the
+    /// partition was released meanwhile: a later acknowledgement includes these messages. Ends early only if the
+    /// shutdown begins while the store fails: the messages are delivered again.
     async fn flush(&mut self, store: &dyn WaveformStore, shutdown: &Shutdown) {
         let Batch { opened, streams, last, .. } = std::mem::take(self);
         let Some(last) = last else { return };
@@ -353,22 +362,6 @@ impl Collected {
             }
         }
         pieces
-    }
-}
-
-/// Repeats a read of the store while it fails. `None` if the shutdown begins.
-async fn persistently<T>(
-    shutdown: &Shutdown,
-    read: impl AsyncFn() -> Result<T, StoreError>,
-) -> Option<T> {
-    let mut wait = FIRST_RETRY;
-    loop {
-        match read().await {
-            Ok(found) => return Some(found),
-            Err(error) => tracing::warn!(%error, "a waveform stream cannot be read; this is repeated"),
-        }
-        shutdown.unless_begun(tokio::time::sleep(wait)).await?;
-        wait = (wait * 2).min(MAX_RETRY);
     }
 }
 
@@ -533,9 +526,8 @@ mod tests {
         ingest(&ports, 0).await;
         let found = ports.waveforms.waveform_stream(of.stream).await.unwrap().unwrap();
         assert_eq!(found.description.channels, of.channels);
-        let indices = |per_frame: u64| {
-            [expected(0..10 * per_frame), expected(12 * per_frame..15 * per_frame)].concat()
-        };
+        let indices =
+            |per_frame: u64| [expected(0..10 * per_frame), expected(12 * per_frame..15 * per_frame)].concat();
         assert_eq!(stored(&ports, &found, 0).await, (indices(50), 2));
         assert_eq!(stored(&ports, &found, 1).await, (indices(25), 2));
         let other = ports.waveforms.waveform_stream(streams[1].stream).await.unwrap().unwrap();
@@ -552,7 +544,8 @@ mod tests {
             let jump = if sequence == 3 { 3_600_000_000 } else { 0 };
             collected.add(&Frame::decode(&message.payload, &limits).unwrap(), message.time_us + jump);
         }
-        let runs: Vec<_> = collected.runs.iter().map(|run| (run.channel, run.first, run.samples.len())).collect();
+        let runs: Vec<_> =
+            collected.runs.iter().map(|run| (run.channel, run.first, run.samples.len())).collect();
         assert_eq!(runs, [(0, 0, 150), (1, 0, 75), (0, 150, 50), (1, 75, 25)]);
         assert_eq!(collected.runs[2].zero_us - collected.runs[0].zero_us, 3_600_000_000);
         assert_eq!(collected.pieces().len(), 1);

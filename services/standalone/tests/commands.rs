@@ -119,6 +119,102 @@ fn upload_is_analysed_listed_and_exported_unchanged() {
     assert!(!Path::new(to).join(".part").exists());
 }
 
+/// Stores 20 s of two leads with different rates in a new data directory, before the program is started.
+fn store_waveforms(data: &Path, from: proto_json::Timestamp) -> [Vec<i16>; 2] {
+    use proto_json::waveform::{Channel, Device, SampleRate, StreamDescription, StreamId};
+    use store::WaveformStore;
+    use store::waveforms::{NewPiece, Run};
+
+    let channel = |label: &str, rate| Channel {
+        label: label.to_owned(),
+        code: "MDC_ECG_LEAD_II".to_owned(),
+        unit: "mV".to_owned(),
+        rate: SampleRate::new(rate, 1).unwrap(),
+        scale: 0.005,
+        offset: 0.0,
+    };
+    let stream = std::sync::Arc::new(StreamDescription {
+        stream: StreamId::generate(),
+        mrn: proto_json::Mrn::new(7).unwrap(),
+        device: Device { name: "Simulator".to_owned(), serial: "1".to_owned() },
+        channels: vec![channel("II", 250), channel("V", 500)],
+        opened_at: from,
+        clock: None,
+    });
+    let leads = [5_000_i32, 10_000]
+        .map(|count| (0..count).map(|index| (index * 7_919 % 3_000 - 1_500) as i16).collect::<Vec<i16>>());
+    let zero_us = from.as_millis() * 1_000;
+    let run = |(channel, samples): (u16, &Vec<i16>)| Run {
+        channel,
+        first: 0,
+        zero_us,
+        lead_off: false,
+        samples: samples.clone(),
+    };
+    let piece = NewPiece { stream: stream.clone(), runs: (0..).zip(&leads).map(run).collect() };
+    fs::create_dir_all(data).unwrap();
+    let store = store::sqlite::SqliteStore::open(&data.join("patients.db")).unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        store.open_waveform(&stream).await.unwrap();
+        store.append_waveforms(vec![piece], from).await.unwrap();
+    });
+    leads
+}
+
+#[test]
+fn stored_waveforms_are_exported_with_their_samples() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let from: proto_json::Timestamp = "2026-03-14T15:09:26.250Z".parse().unwrap();
+    let leads = store_waveforms(&data, from);
+    // Old waveforms are deleted after 30 days by default.
+    let bedside = Bedside::start_in(folder, &data, &["--keep-waveforms", "10000d"]);
+    let export = |format: &str, until: &str| {
+        let to = bedside.folder.path().join(format);
+        let to = to.to_str().unwrap().to_owned();
+        let args = [
+            "export",
+            "7",
+            "--to",
+            &to,
+            "--format",
+            format,
+            "--from",
+            "2026-03-14T15:00:00Z",
+            "--until",
+            until,
+        ];
+        args.map(str::to_owned)
+    };
+    let files = |format: &str| -> Vec<std::path::PathBuf> {
+        let args = export(format, "2026-03-14T16:00:00Z");
+        let names = bedside.ok(&args.each_ref().map(String::as_str));
+        names.lines().map(|name| bedside.folder.path().join(format).join(name)).collect()
+    };
+    let steps =
+        |samples: &[f32]| samples.iter().map(|value| (value / 0.005).round() as i16).collect::<Vec<_>>();
+    let wfdb = files("wfdb");
+    for (pair, lead) in wfdb.chunks(2).zip(&leads) {
+        let header = ecg::wfdb::Header::parse(&fs::read_to_string(&pair[1]).unwrap()).unwrap();
+        assert_eq!(header.signals[0].file, pair[0].file_name().unwrap().to_str().unwrap());
+        let read = ecg::wfdb::signal(&header, 0, &fs::read(&pair[0]).unwrap()).unwrap();
+        assert_eq!(&steps(&read), lead);
+    }
+    for ((file, lead), csv) in files("edf").iter().zip(&leads).zip(files("csv")) {
+        let read = ecg::edf::read(fs::File::open(file).unwrap(), &ecg::edf::Options::default()).unwrap();
+        assert_eq!(&steps(&read.segments[0].samples), lead);
+        let read = ecg::csv::read(fs::File::open(csv).unwrap(), &ecg::csv::Options::default()).unwrap();
+        assert_eq!(&steps(&read.segments[0].samples), lead);
+    }
+    assert_eq!(wfdb.len(), 4);
+    let again = export("csv", "2026-03-14T16:00:00Z");
+    assert!(bedside.fails(&again.each_ref().map(String::as_str)).contains("exists and was kept"));
+    let none =
+        export("none", "2026-03-14T15:01:00Z").map(|arg| if arg == "none" { "edf".to_owned() } else { arg });
+    assert!(bedside.fails(&none.each_ref().map(String::as_str)).contains("no stored waveforms"));
+    bedside.ok(&["verify", "--data", data.to_str().unwrap()]);
+}
+
 #[test]
 fn rejected_upload_ends_with_one_sentence_and_an_exit_code() {
     let bedside = Bedside::start(&[]);

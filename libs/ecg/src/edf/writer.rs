@@ -1,9 +1,9 @@
 //! Writer for EDF+ files.
 //!
-//! Samples are written as they are. EDF+ has no missing samples: they are written as -32768, the lowest digital value, and
-//! an annotation states where they are. A data record without any sample is left out; the file is then discontinuous
-//! (EDF+D). Format: B. Kemp and J. Olivan, "European data format 'plus' (EDF+)", Clinical Neurophysiology 114, 2003,
-//! 1755-1761.
+//! Samples are written as they are. EDF+ has no missing samples: they are written as -32768, the lowest digital value,
+//! and an annotation states where they are. A data record without any sample is left out; the file is then
+//! discontinuous (EDF+D). Format: B. Kemp and J. Olivan, "European data format 'plus' (EDF+)", Clinical Neurophysiology
+//! 114, 2003, 1755-1761.
 
 use std::fmt::Write;
 
@@ -21,7 +21,9 @@ const MONTHS: [&str; 12] =
 
 /// The sample rate cannot be written: a data record must have a whole number of samples, in whole seconds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("EDF+ cannot represent {0}/{1} Hz exactly: a data record would have more than {MAX_RECORD_BYTES} bytes")]
+#[error(
+    "EDF+ cannot represent {0}/{1} Hz exactly: a data record would have more than {MAX_RECORD_BYTES} bytes"
+)]
 pub struct RateError(u32, u32);
 
 /// An EDF+ file. All signals have the same sample rate.
@@ -58,8 +60,8 @@ impl Writer {
         self.record_samples
     }
 
-    /// Returns the header. `patient` and `device` identify the recording; `records` is the number of data records, and `is_continuous`
-    /// whether none is left out.
+    /// Returns the header. `patient` and `device` identify the recording; `records` is the number of data records, and
+    /// `is_continuous` whether none is left out.
     #[must_use]
     pub fn header(&self, patient: &str, device: &str, records: u64, is_continuous: bool) -> Vec<u8> {
         let StartTime { date: (year, month, day), time: (hour, minute, second), .. } = self.start;
@@ -81,9 +83,8 @@ impl Writer {
             self.signals.iter().for_each(|signal| put(width, &of(signal)));
             put(width, of_annotations);
         };
-        let physical = |signal: &OutputSignal, digital: i16| {
-            number(f64::from(digital) * signal.scale + signal.offset)
-        };
+        let physical =
+            |signal: &OutputSignal, digital: i16| number(f64::from(digital) * signal.scale + signal.offset);
         each(16, &|signal| signal.label.clone(), "EDF Annotations");
         each(80, &|_| String::new(), "");
         each(8, &|signal| signal.unit.clone(), "");
@@ -97,8 +98,8 @@ impl Writer {
         out
     }
 
-    /// Returns a data record. `number` is its position in time, starting at 0. Each signal has [`Writer::record_samples`]
-    /// samples.
+    /// Returns a data record. `number` is its position in time, starting at 0. Each signal has
+    /// [`Writer::record_samples`] samples.
     #[must_use]
     pub fn record(&self, number: u64, signals: &[&[i16]]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.record_samples * 2 * signals.len() + ANNOTATION_SAMPLES * 2);
@@ -206,10 +207,15 @@ mod tests {
 
     #[test]
     fn numbers_fit_into_eight_characters() {
-        for (value, text) in [(-32.768, "-32.7680"), (0.5, "0.500000"), (-163_840.0, "-163840"), (1e9, "99999999")] {
+        for (value, text) in
+            [(-32.768, "-32.7680"), (0.5, "0.500000"), (-163_840.0, "-163840"), (1e9, "99999999")]
+        {
             let found = number(value);
             assert!(found.len() <= 8, "{found}");
-            assert!((found.parse::<f64>().unwrap() - text.parse::<f64>().unwrap()).abs() < 1e-9, "{found} {text}");
+            assert!(
+                (found.parse::<f64>().unwrap() - text.parse::<f64>().unwrap()).abs() < 1e-9,
+                "{found} {text}"
+            );
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Writer for WFDB records: a header, and samples in format 16.
 //!
-//! Samples are written as they are. A missing sample is -32768, as signal(5) defines for format 16. WFDB allows only whole
-//! numbers as the sample value of physical zero, so the exact scale and offset of each signal are comments of the header.
+//! Samples are written as they are. A missing sample is -32768, as signal(5) defines for format 16. WFDB allows only
+//! whole numbers as the sample value of physical zero, so the exact scale and offset of each signal are comments of the
+//! header.
 
 use std::fmt::Write;
 
@@ -46,9 +47,9 @@ impl Checksum {
 
 /// Returns the text of a header.
 ///
-/// `name` is the name of the record; the samples are in the file `name.dat`. It must consist of ASCII letters, digits, hyphens
-/// and underscores. `rate` is the sample rate as numerator and denominator in Hz, `samples` the number of samples of each signal. There is one checksum
-/// per signal.
+/// `name` is the name of the record; the samples are in the file `name.dat`. It must consist of ASCII letters, digits,
+/// hyphens and underscores. `rate` is the sample rate as numerator and denominator in Hz, `samples` the number of
+/// samples of each signal. There is one checksum per signal.
 #[must_use]
 pub fn header(
     name: &str,
@@ -78,8 +79,8 @@ pub fn header(
     text
 }
 
-/// Returns the bytes of samples: those of all signals of the first frame, then those of the second, and so on. All signals have the
-/// same number of samples.
+/// Returns the bytes of samples: those of all signals of the first frame, then those of the second, and so on. All
+/// signals have the same number of samples.
 #[must_use]
 pub fn samples(signals: &[Vec<i16>]) -> Vec<u8> {
     let frames = signals.iter().map(Vec::len).min().unwrap_or(0);
@@ -104,8 +105,7 @@ mod tests {
             offset,
         };
         let signals = [lead("II", 0.005, -0.25), lead("V", -0.001, 0.0)];
-        let values: [Vec<i16>; 2] =
-            [vec![50, -32_768, 32_767, -32_767, 0, 7], vec![1, 2, 3, -4, 5, -32_768]];
+        let values: [Vec<i16>; 2] = [vec![50, -32_768, 32_767, -32_767, 0, 7], vec![1, 2, 3, -4, 5, -32_768]];
         let mut checksums = [Checksum::default(); 2];
         for (checksum, values) in checksums.iter_mut().zip(&values) {
             checksum.add(&values[..2]);

@@ -22,10 +22,21 @@ use super::documents::{
 use super::failure::{broken, insert, within};
 use super::reading::all;
 use super::sealed::{Sealed, unseal};
+use super::waveforms::{self, StreamDocument};
 use super::{Db, MongoStore, calls};
 
 /// The collections of records, in the order of the scrub. The files follow.
-const PARTS: [&str; 6] = ["patients", "former_names", "heart_rates", "ecgs", "images", "uploads"];
+const PARTS: [&str; 9] = [
+    "patients",
+    "former_names",
+    "heart_rates",
+    "ecgs",
+    "images",
+    "uploads",
+    "waveform_streams",
+    "waveform_pieces",
+    "waveforms",
+];
 const FILES: &str = "files";
 
 /// A step ends after this many bytes of files.
@@ -47,6 +58,10 @@ impl Maintenance for MongoStore {
             let parts = [&db.patients, &db.former_names, &db.heart_rates, &db.ecgs, &db.images, &db.uploads];
             for records in parts {
                 total += within(db.limit, records.estimated_document_count()).await?;
+            }
+            total += within(db.limit, db.waveform_streams.estimated_document_count()).await?;
+            for waveforms in [&db.waveform_pieces, &db.waveforms] {
+                total += within(db.limit, waveforms.estimated_document_count()).await?;
             }
             Ok(total)
         })
@@ -97,6 +112,17 @@ async fn scrub(db: &Arc<Db>, from: Option<ScrubPosition>, records: usize) -> Res
         "ecgs" => check(db, &db.ecgs, after, records, intact::<EcgDocument>).await?,
         "images" => check(db, &db.images, after, records, intact::<ImageDocument>).await?,
         "uploads" => check(db, &db.uploads, after, records, intact::<UploadDocument>).await?,
+        "waveform_streams" => {
+            check(db, &db.waveform_streams, after, records, intact::<StreamDocument>).await?
+        }
+        "waveform_pieces" => {
+            let pieces = db.waveform_pieces.clone_with_type();
+            check(db, &pieces, after, records, waveforms::intact_piece).await?
+        }
+        "waveforms" => {
+            let chunks = db.waveforms.clone_with_type();
+            check(db, &chunks, after, records, waveforms::intact_chunk).await?
+        }
         _ => files(db, after, records).await?,
     };
     let following = PARTS.iter().position(|name| *name == part).map(|index| PARTS.get(index + 1));
@@ -162,12 +188,13 @@ async fn check(
     Ok((step, last))
 }
 
-/// The `_id` of a record as text: a number or a UUID.
+/// The `_id` of a record as text: a number, a UUID or a text.
 fn id_of(raw: &RawDocument) -> Option<String> {
     match raw.get("_id").ok()?? {
         bson::RawBsonRef::Int64(number) => Some(number.to_string()),
         bson::RawBsonRef::Int32(number) => Some(number.to_string()),
         bson::RawBsonRef::Binary(binary) => Some(Uuid::from_slice(binary.bytes).ok()?.to_string()),
+        bson::RawBsonRef::String(text) => Some(text.to_owned()),
         _ => None,
     }
 }
@@ -175,6 +202,8 @@ fn id_of(raw: &RawDocument) -> Option<String> {
 fn parse_id(text: &str) -> Option<Bson> {
     match text.parse::<i64>() {
         Ok(number) => Some(number.into()),
+        // Keys of parts of waveforms.
+        Err(_) if text.contains('/') => Some(text.into()),
         Err(_) => Some(documents::uuid(&Uuid::parse_str(text).ok()?).into()),
     }
 }

@@ -4,9 +4,9 @@
 //! - `waveform_pieces`: the open tails. The key has the hash of the content.
 //! - `waveforms`: the sealed chunks.
 //!
-//! A seal writes a chunk before it removes its pieces, and a read reads pieces before chunks: so no sample is missing in
-//! between. A seal replaces a chunk only if it still has the content that the seal has read; otherwise, another process has
-//! sealed it meanwhile, and the pieces stay for the next seal.
+//! A seal writes a chunk before it removes its pieces, and a read reads pieces before chunks: so no sample is missing
+//! in between. A seal replaces a chunk only if it still has the content that the seal has read; otherwise, another
+//! process has sealed it meanwhile, and the pieces stay for the next seal.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mongodb::Collection;
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Document, RawDocumentBuf, doc};
+use mongodb::bson::{Binary, Document, RawDocument, RawDocumentBuf, doc};
 use proto_json::waveform::{StreamDescription, StreamId, partition_of};
 use proto_json::{BlobHash, DamagedRecord, Mrn, RecordKind, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -384,6 +384,34 @@ async fn is_empty(
 ) -> Result<bool, StoreError> {
     let one = collection.find_one(doc! { "stream": stream }).projection(doc! { "_id": 1 });
     Ok(within(db.limit, one.max_time(db.limit)).await?.is_none())
+}
+
+/// For the scrub: verifies a document of `waveform_pieces`.
+pub(super) fn intact_piece(raw: &RawDocument) -> Result<(), DamagedRecord> {
+    let key = raw.get_str("_id").unwrap_or_default();
+    let is_intact = || {
+        let stream = key.split_once('/')?.0.parse().ok()?;
+        let data = raw.get_binary("data").ok()?.bytes;
+        tail::decode(stream, data).ok()
+    };
+    is_intact().map(drop).ok_or_else(|| damaged(key))
+}
+
+/// For the scrub: verifies a document of `waveforms`.
+pub(super) fn intact_chunk(raw: &RawDocument) -> Result<(), DamagedRecord> {
+    let id = raw.get_str("_id").unwrap_or_default();
+    let is_intact = || {
+        let mut parts = id.split('/');
+        let stream = parts.next()?.parse().ok()?;
+        let (channel, window) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let [head, data] = ["head", "data"].map(|part| raw.get_binary(part).map(|binary| binary.bytes));
+        Chunk::decode(ChunkKey { stream, channel, window }, head.ok()?, data.ok()?).ok()
+    };
+    is_intact().map(drop).ok_or_else(|| damaged(id))
+}
+
+fn damaged(key: &str) -> DamagedRecord {
+    DamagedRecord { kind: RecordKind::Waveform, key: format!("_id {key}") }
 }
 
 async fn read<T, F>(

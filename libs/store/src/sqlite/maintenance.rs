@@ -19,7 +19,23 @@ use super::rows::{self, Checked, checked};
 use super::{SqliteStore, schema};
 
 /// Tables whose rows are verified one by one. Chunks are verified with their files.
-const RECORDS: [Table; 5] = [rows::PATIENTS, rows::HEART_RATES, rows::ECGS, rows::IMAGES, rows::UPLOADS];
+const RECORDS: [Table; 9] = [
+    rows::PATIENTS,
+    rows::HEART_RATES,
+    rows::ECGS,
+    rows::IMAGES,
+    rows::UPLOADS,
+    rows::WAVE_STREAMS,
+    rows::WAVE_PIECES,
+    rows::WAVE_HEADS,
+    rows::WAVE_SAMPLES,
+];
+
+/// The key of a table that has no row ids.
+fn key_of(table: &Table) -> Option<&'static [&'static str]> {
+    let is_keyed = table.name == rows::HEART_RATES.name || table.name.starts_with("wave_");
+    is_keyed.then(|| &table.columns[..table.key])
+}
 
 /// Part of the files.
 const FILES: &str = "files";
@@ -117,7 +133,7 @@ impl Maintenance for SqliteStore {
 
 fn total(connection: &Connection) -> Result<u64, StoreError> {
     let mut total = 0;
-    for table in ["patients", "heart_rates", "ecgs", "images", "uploads", "blobs"] {
+    for table in RECORDS.iter().map(|table| table.name).chain(["blobs"]) {
         let count: u64 =
             connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
         total += count;
@@ -179,13 +195,16 @@ fn check_rows(
     records: usize,
 ) -> Result<(ScrubStep, Option<String>), StoreError> {
     // In the order of the table, not of an index.
-    let by_key = table.name == rows::HEART_RATES.name;
-    let order = if by_key { "mrn, at, id" } else { "rowid" };
-    let select = table.select().replacen(" FROM ", &format!(", {} FROM ", order_text(by_key)), 1);
-    let (condition, values) = match after {
-        None => (String::new(), Vec::new()),
-        Some(after) if by_key => (" WHERE (mrn, at, id) > (?1, ?2, ?3)".to_owned(), history_key(after)?),
-        Some(after) => {
+    let key = key_of(table);
+    let order = key.map_or_else(|| "rowid".to_owned(), |key| key.join(", "));
+    let select = table.select().replacen(" FROM ", &format!(", {} FROM ", order_text(key)), 1);
+    let (condition, values) = match (after, key) {
+        (None, _) => (String::new(), Vec::new()),
+        (Some(after), Some(key)) => {
+            let values = parse_key(after, key.len())?;
+            (format!(" WHERE ({order}) > ({})", vec!["?"; key.len()].join(", ")), values)
+        }
+        (Some(after), None) => {
             let rowid: i64 = after.parse().map_err(|error| broken("position", error))?;
             (" WHERE rowid > ?1".to_owned(), vec![Box::new(rowid) as Box<dyn ToSql>])
         }
@@ -210,25 +229,29 @@ fn check_rows(
 }
 
 /// The SQL expression for the key of a row as text.
-fn order_text(by_key: bool) -> &'static str {
-    if by_key { "mrn || ' ' || at || ' ' || hex(id)" } else { "CAST(rowid AS TEXT)" }
+fn order_text(key: Option<&[&str]>) -> String {
+    let Some(key) = key else { return "CAST(rowid AS TEXT)".to_owned() };
+    let part =
+        |column: &&str| format!("CASE typeof({column}) WHEN 'blob' THEN hex({column}) ELSE {column} END");
+    key.iter().map(part).collect::<Vec<_>>().join(" || ' ' || ")
 }
 
 fn position_of(table: &Table, row: &Row<'_>) -> Result<String, StoreError> {
     Ok(row.get(table.columns.len() + 1)?)
 }
 
-fn history_key(text: &str) -> Result<Vec<Box<dyn ToSql>>, StoreError> {
+/// Reads the text of [`order_text`]. Ids and hashes have at least 32 hexadecimal digits, numbers have fewer digits.
+fn parse_key(text: &str, columns: usize) -> Result<Vec<Box<dyn ToSql>>, StoreError> {
     let wrong = || broken("position", text);
-    let mut parts = text.split(' ');
-    let mut next = || parts.next().ok_or_else(wrong);
-    let number = |text: &str| text.parse::<i64>().map_err(|_| wrong());
-    let (mrn, at, id) = (number(next()?)?, number(next()?)?, next()?);
-    let id = (0..id.len() / 2)
-        .map(|index| id.get(index * 2..index * 2 + 2).and_then(|byte| u8::from_str_radix(byte, 16).ok()))
-        .collect::<Option<Vec<u8>>>()
-        .ok_or_else(wrong)?;
-    Ok(vec![Box::new(mrn), Box::new(at), Box::new(id)])
+    let part = |text: &str| -> Option<Box<dyn ToSql>> {
+        if text.len() < 32 {
+            return Some(Box::new(text.parse::<i64>().ok()?));
+        }
+        let byte = |index| u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok();
+        Some(Box::new((0..text.len() / 2).map(byte).collect::<Option<Vec<u8>>>()?))
+    };
+    let values = text.split(' ').map(part).collect::<Option<Vec<_>>>().ok_or_else(wrong)?;
+    if values.len() == columns { Ok(values) } else { Err(wrong()) }
 }
 
 /// Verifies some files after a number.

@@ -1,7 +1,7 @@
 //! Waveforms in the SQLite file.
 //!
-//! A seal reads and compresses beside the writer, and only its rows are written in the writer's transaction. One seal runs
-//! at a time, so that no seal replaces the chunk of another one.
+//! A seal reads and compresses beside the writer, and only its rows are written in the writer's transaction. One seal
+//! runs at a time, so that no seal replaces the chunk of another one.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

@@ -58,7 +58,8 @@ impl<'a> Input<'a> {
     }
 }
 
-/// What an encoded part is and where it belongs; included in its checksum, so that a part is not valid in another place.
+/// What an encoded part is and where it belongs; included in its checksum, so that a part is not valid in another
+/// place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) part: &'static str,

@@ -1,19 +1,19 @@
 //! Chunks: the samples of one channel in one window of 60 s, and their encoding.
 //!
-//! A window is a range of sample indices (see [`window_length`]), so each sample belongs to exactly one chunk, and a sample
-//! that arrives twice is stored once. Samples that were never received are gaps. The time of a sample follows from the
-//! anchor before it.
+//! A window is a range of sample indices (see [`window_length`]), so each sample belongs to exactly one chunk, and a
+//! sample that arrives twice is stored once. Samples that were never received are gaps. The time of a sample follows
+//! from the anchor before it.
 //!
-//! A chunk is stored in two parts. The **head** has the index range, the anchors, the gaps, and two levels of the min/max
-//! pyramid: one column per second, and one for the chunk; the samples are the level below. The **data** are the samples
-//! without the gaps, compressed with `pco`. Each part ends with a CRC-32 that covers its place, too. Overviews and lists of
-//! intervals read heads alone.
+//! A chunk is stored in two parts. The **head** has the index range, the anchors, the gaps, and two levels of the
+//! min/max pyramid: one column per second, and one for the chunk; the samples are the level below. The **data** are the
+//! samples without the gaps, compressed with `pco`. Each part ends with a CRC-32 that covers its place, too. Overviews
+//! and lists of intervals read heads alone.
 //!
-//! `pco` uses differences of the second order, in the mode "classic", at level 8. On both leads of the 22 records of the
-//! MIT-BIH Arrhythmia Database that the benchmark `waveforms` names, this takes 4.23 bits per sample in chunks of 10 s and
-//! 4.11 in chunks of 60 s, of 11 bits. First differences take 4.35 and 4.22. A convolution over six samples (`Conv1`) takes 4.11 and
-//! 3.93, but is read three times as slowly; searching the order for each chunk (`Auto`) gains 0.5 % and halves the speed of
-//! writing.
+//! `pco` uses differences of the second order, in the mode "classic", at level 8. On both leads of the 22 records of
+//! the MIT-BIH Arrhythmia Database that the benchmark `waveforms` names, this takes 4.23 bits per sample in chunks of
+//! 10 s and 4.11 in chunks of 60 s, of 11 bits. First differences take 4.35 and 4.22. A convolution over six samples
+//! (`Conv1`) takes 4.11 and 3.93, but is read three times as slowly; searching the order for each chunk (`Auto`) gains
+//! 0.5 % and halves the speed of writing.
 //!
 //! Damage is a [`CodecError`]; it never panics and never returns other samples.
 
@@ -28,8 +28,8 @@ use super::bytes::{Input, Place, put, put_signed};
 /// Duration of a window, in seconds.
 const WINDOW_S: u64 = 60;
 
-/// Anchors closer than this to the time line before them are not stored, in microseconds. Device and server clocks are not
-/// that precise.
+/// Anchors closer than this to the time line before them are not stored, in microseconds. Device and server clocks are
+/// not that precise.
 const ANCHOR_TOLERANCE_US: i64 = 1_000;
 
 /// Version of both parts.
@@ -209,8 +209,8 @@ pub struct Head {
     pub whole: Extremes,
     /// Samples per column.
     pub column_length: u64,
-    /// Level of the pyramid: extremes of each second. Column `n` has the indices from `n * column_length` on, beginning with the column
-    /// of the first sample. `None` without samples.
+    /// Level of the pyramid: extremes of each second. Column `n` has the indices from `n * column_length` on, beginning
+    /// with the column of the first sample. `None` without samples.
     pub columns: Vec<Option<Extremes>>,
 }
 
@@ -642,7 +642,10 @@ mod tests {
 
         #[test]
         fn index_from_is_the_first_one_that_is_not_earlier(
-            numerator in 1_u32..100_000, denominator in 1_u32..60, start in 0_u64..1_000_000, after in 0_i64..50_000_000,
+            numerator in 1_u32..100_000,
+            denominator in 1_u32..60,
+            start in 0_u64..1_000_000,
+            after in 0_i64..50_000_000,
         ) {
             let rate = rate(numerator, denominator);
             let span = Span { indices: start..start + 1_000, zero_us: 1_700_000_000_000_000 };

@@ -1,11 +1,12 @@
 //! Stored waveforms: the port, and what both adapters share.
 //!
-//! A waveform stream has a description and channels. Ingest appends **pieces** to the open tail of a stream ([`tail`]) and
-//! seals them into **chunks** ([`chunk`]): 60 s of one channel, compressed, with a pyramid for overviews. Reads combine both.
+//! A waveform stream has a description and channels. Ingest appends **pieces** to the open tail of a stream ([`tail`])
+//! and seals them into **chunks** ([`chunk`]): 60 s of one channel, compressed, with a pyramid for overviews. Reads
+//! combine both.
 //!
 //! Invariants:
-//! - A sample is identified by stream, channel and index. It is stored once and read once, however often it is appended, and
-//!   the first value counts.
+//! - A sample is identified by stream, channel and index. It is stored once and read once, however often it is
+//!   appended, and the first value counts.
 //! - [`WaveformStore::append_waveforms`] is durable when it returns. A sample that was appended is in a piece or in a
 //!   sealed chunk at every moment, also if the process ends at any point.
 //! - Nothing grows with the length of a stream: an append writes one piece, a seal one chunk per channel and minute.
@@ -35,8 +36,8 @@ pub use tail::Run;
 /// Largest number of streams of a patient that are read at once: the newest ones.
 pub const MAX_STREAMS: usize = 1_000;
 
-/// Assumed longest time from the first to the last sample of a chunk, in microseconds. A chunk that is longer, because a
-/// clock has jumped, increases [`StoredStream::longest_chunk_us`].
+/// Assumed longest time from the first to the last sample of a chunk, in microseconds. A chunk that is longer, because
+/// a clock has jumped, increases [`StoredStream::longest_chunk_us`].
 pub(crate) const CHUNK_SPAN_US: i64 = 120_000_000;
 
 /// A stored stream.
@@ -108,8 +109,8 @@ pub trait WaveformReader: Debug + Send + Sync + 'static {
     /// When the store cannot be reached; [`StoreError::Damaged`].
     async fn waveform_streams(&self, mrn: Mrn, before: Timestamp) -> Result<Vec<StoredStream>, StoreError>;
 
-    /// The heads of the chunks of a channel that overlap the range of times, ascending by index. A window whose chunk is
-    /// sealed and which also has a tail yields two heads.
+    /// The heads of the chunks of a channel that overlap the range of times, ascending by index. A window whose chunk
+    /// is sealed and which also has a tail yields two heads.
     ///
     /// # Errors
     /// When the store cannot be reached; [`StoreError::Damaged`].
@@ -142,12 +143,12 @@ pub trait WaveformStore: WaveformReader {
     /// When the store cannot be reached.
     async fn open_waveform(&self, description: &StreamDescription) -> Result<(), StoreError>;
 
-    /// Appends pieces to the tails of their streams, at the time `now`. Durable when it returns. Samples that are stored
-    /// already are not stored again.
+    /// Appends pieces to the tails of their streams, at the time `now`. Durable when it returns. Samples that are
+    /// stored already are not stored again.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when the store cannot be reached; some of the pieces may be stored then, and appending
-    /// them again is harmless.
+    /// [`StoreError::Unavailable`] when the store cannot be reached; some of the pieces may be stored then, and
+    /// appending them again is harmless.
     async fn append_waveforms(&self, pieces: Vec<NewPiece>, now: Timestamp) -> Result<(), StoreError>;
 
     /// Seals the settled windows of streams of a partition

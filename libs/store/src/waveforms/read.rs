@@ -9,8 +9,8 @@ use super::chunk::{Chunk, Extremes, Head, Layout, Span};
 /// A range of times with samples, in microseconds.
 pub type Interval = Range<i64>;
 
-/// The spans of chunks within a range of times, as ranges of indices with their time lines; ascending by index and disjoint.
-/// Layouts may overlap.
+/// The spans of chunks within a range of times, as ranges of indices with their time lines; ascending by index and
+/// disjoint. Layouts may overlap.
 pub fn spans_in<'a>(
     layouts: impl IntoIterator<Item = &'a Layout>,
     times: &Range<i64>,
@@ -101,8 +101,8 @@ impl Columns {
     }
 }
 
-/// Extremes of the samples in `points` columns of equal duration, from the seconds in the heads. A second is assigned to
-/// the column in which its first sample lies; therefore a column should be several seconds long.
+/// Extremes of the samples in `points` columns of equal duration, from the seconds in the heads. A second is assigned
+/// to the column in which its first sample lies; therefore a column should be several seconds long.
 #[must_use]
 pub fn envelope_of_heads(
     heads: &[Head],

@@ -1,13 +1,13 @@
 //! The open tail of a stream: the pieces that are not sealed yet.
 //!
-//! Ingest appends a piece every few seconds: the samples of all channels as they arrived, not compressed. A piece has the
-//! hash of its content as its id, so a repeated append stores nothing. Pieces may overlap each other and sealed chunks;
-//! samples are identified by their index, and the first one that is stored counts.
+//! Ingest appends a piece every few seconds: the samples of all channels as they arrived, not compressed. A piece has
+//! the hash of its content as its id, so a repeated append stores nothing. Pieces may overlap each other and sealed
+//! chunks; samples are identified by their index, and the first one that is stored counts.
 //!
-//! **Sealing** merges the pieces of a window, and the chunk that is already sealed for it, into a new chunk; then it removes
-//! the pieces all of whose windows are sealed. A window is settled, and can be sealed, when its channel has samples of a later window, or
-//! when nothing has arrived for [`SETTLED_AFTER_US`]. Samples that arrive later become pieces again, and the next seal adds
-//! them to the chunk. So late samples are never rejected.
+//! **Sealing** merges the pieces of a window, and the chunk that is already sealed for it, into a new chunk; then it
+//! removes the pieces all of whose windows are sealed. A window is settled, and can be sealed, when its channel has
+//! samples of a later window, or when nothing has arrived for [`SETTLED_AFTER_US`]. Samples that arrive later become
+//! pieces again, and the next seal adds them to the chunk. So late samples are never rejected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

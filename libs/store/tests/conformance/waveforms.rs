@@ -226,11 +226,11 @@ async fn idle_stream_is_sealed_completely_and_a_running_one_up_to_its_last_windo
     let report = seal(&*store, &of, 92).await;
     assert_eq!(
         (report.streams, report.chunks, report.pieces),
-        (1, 2, 11),
+        (1, 2, 12),
         "the first minute of each channel"
     );
     let report = seal(&*store, &of, 190).await;
-    assert_eq!((report.chunks, report.pieces), (2, 7), "the rest");
+    assert_eq!((report.chunks, report.pieces), (2, 6), "the rest");
     assert_eq!(seal(&*store, &of, 1_000).await, store::waveforms::SealReport::default());
     assert_eq!(stored(&*store, &of, 0).await, expected(0, 0..90 * 250));
 }

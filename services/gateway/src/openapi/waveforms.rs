@@ -11,7 +11,12 @@ fn parameter(name: &str, is_required: bool, description: &str, schema: Value) ->
 }
 
 fn time(name: &str, is_required: bool, description: &str) -> Value {
-    parameter(name, is_required, description, json!({ "type": "string", "format": "date-time", "maxLength": 64 }))
+    parameter(
+        name,
+        is_required,
+        description,
+        json!({ "type": "string", "format": "date-time", "maxLength": 64 }),
+    )
 }
 
 fn range() -> Vec<Value> {
@@ -75,7 +80,12 @@ pub(super) fn export() -> Value {
     let replies = Replies::new().add(200, file).read().problem(400).problem(404);
     let summary = "Stored waveforms of one stream and sample rate as a file";
     let mut parameters = range();
-    parameters.push(parameter("format", true, "Format of the file. A WFDB record has two files.", json!({ "enum": names })));
+    parameters.push(parameter(
+        "format",
+        true,
+        "Format of the file. A WFDB record has two files.",
+        json!({ "enum": names }),
+    ));
     parameters.push(parameter(
         "stream",
         false,

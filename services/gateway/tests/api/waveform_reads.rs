@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use proto_json::waveform::{Channel, Device, MISSING_SAMPLE, SampleRate, StreamDescription, StreamId, partition_of};
+use proto_json::waveform::{
+    Channel, Device, MISSING_SAMPLE, SampleRate, StreamDescription, StreamId, partition_of,
+};
 use proto_json::waveform_reads::{StoredWaveform, StoredWaveforms};
 use proto_json::{Mrn, Timestamp};
 use serde::de::DeserializeOwned;
@@ -117,7 +119,8 @@ async fn channels_samples_and_overviews_are_those_that_were_stored() {
 
         // Columns of 1 s from samples, and of 20 s from the pyramid.
         for (points, seconds) in [(100, 1), (5, 20)] {
-            let range = format!("?channel=II&from={from}&to={to}&points={points}", from = at(0), to = at(100));
+            let range =
+                format!("?channel=II&from={from}&to={to}&points={points}", from = at(0), to = at(100));
             let envelope: StoredWaveform = read(&api, &path(&range)).await;
             let StoredWaveform::Envelope { streams, .. } = envelope else { panic!() };
             assert_eq!((streams.len(), streams[0].first_column), (1, 0));
@@ -160,10 +163,17 @@ async fn exports_have_the_stored_samples() {
 
         let edf = export("edf", "250").await.body;
         // Two leads and the annotations; the record of a second has 250 samples of each lead.
-        assert_eq!((&edf[192..197], &edf[236..244], edf.len()), (&b"EDF+D"[..], &b"98      "[..], 1_024 + 98 * 1_120));
+        assert_eq!(
+            (&edf[192..197], &edf[236..244], edf.len()),
+            (&b"EDF+D"[..], &b"98      "[..], 1_024 + 98 * 1_120)
+        );
         let first = edf[1_024..1_524].as_chunks().0.iter().map(|bytes| i16::from_le_bytes(*bytes));
         assert_eq!(first.collect::<Vec<_>>(), ecg(0)[..250]);
-        let last = edf[edf.len() - 620..edf.len() - 120].as_chunks().0.iter().map(|bytes| i16::from_le_bytes(*bytes));
+        let last = edf[edf.len() - 620..edf.len() - 120]
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| i16::from_le_bytes(*bytes));
         assert_eq!(last.collect::<Vec<_>>(), ecg(1)[24_750..]);
 
         let csv = export("csv", "24989/400").await;
@@ -174,7 +184,10 @@ async fn exports_have_the_stored_samples() {
             let value: f64 = row.split_once(',').unwrap().1.parse().unwrap();
             ((value + 0.25) / 0.005).round() as i16
         };
-        assert_eq!(rows.map(read).collect::<Vec<_>>(), (0..6_000).map(|index| value(2, index)).collect::<Vec<_>>());
+        assert_eq!(
+            rows.map(read).collect::<Vec<_>>(),
+            (0..6_000).map(|index| value(2, index)).collect::<Vec<_>>()
+        );
         let csv = export("csv", "250").await;
         assert_eq!(csv.text().lines().count() as u64, 2 + END - (GAP.end - GAP.start));
     }
@@ -211,7 +224,13 @@ async fn wrong_requests_are_explained() {
     let none: StoredWaveforms = read(&api, &format!("/api/v1/patients/8/waveforms/channels?{range}")).await;
     assert_eq!(none.channels, []);
     // The clock went back by a second: the samples would overlap.
-    let back = Run { channel: 0, first: END, zero_us: (START_MS - 1_000) * 1_000, lead_off: false, samples: vec![1; 9] };
+    let back = Run {
+        channel: 0,
+        first: END,
+        zero_us: (START_MS - 1_000) * 1_000,
+        lead_off: false,
+        samples: vec![1; 9],
+    };
     let piece = NewPiece { stream: stream.clone(), runs: vec![back] };
     api.store.append_waveforms(vec![piece], at(101)).await.unwrap();
     let request = format!("/export?{range}&format=csv&rate=250");

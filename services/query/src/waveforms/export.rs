@@ -1,7 +1,7 @@
 //! Exports of stored waveforms as WFDB, EDF+ and CSV. All formats have the stored samples, bit for bit.
 //!
-//! A file has the channels of one stream that have one sample rate, because the formats cannot mix other rates exactly. It is
-//! made while it is sent, some seconds at a time. A gap is missing samples in WFDB, no row in CSV; for EDF+ see
+//! A file has the channels of one stream that have one sample rate, because the formats cannot mix other rates exactly.
+//! It is made while it is sent, some seconds at a time. A gap is missing samples in WFDB, no row in CSV; for EDF+ see
 //! [`ecg::edf::writer`]. If the store fails in the middle, the connection is aborted, so that a file is never cut
 //! unnoticed.
 
@@ -54,11 +54,14 @@ pub(crate) async fn export(
     }
     if files.len() > 1 {
         let mut detail =
-            "The range has several streams or sample rates; each is a file of its own. Choose one of:".to_owned();
+            "The range has several streams or sample rates; each is a file of its own. Choose one of:"
+                .to_owned();
         for ((stream, (numerator, denominator)), channels) in files.iter().take(20) {
-            let labels: Vec<&str> = channels.iter().map(|(source, _)| source.channel().label.as_str()).collect();
+            let labels: Vec<&str> =
+                channels.iter().map(|(source, _)| source.channel().label.as_str()).collect();
             // Writing to a string does not fail.
-            let _ = write!(detail, " stream={stream}&rate={numerator}/{denominator} ({});", labels.join(", "));
+            let _ =
+                write!(detail, " stream={stream}&rate={numerator}/{denominator} ({});", labels.join(", "));
         }
         return Err(ApiError::invalid(format!("{}.", detail.trim_end_matches(';'))));
     }
@@ -67,7 +70,8 @@ pub(crate) async fn export(
     };
     let grid = Grid::new(channels)?;
     let name = export_name(mrn, from, stream, grid.rate());
-    let export = Arc::new(Export { store, start: start_time(grid.start_us())?, grid, mrn: mrn.to_string(), name });
+    let export =
+        Arc::new(Export { store, start: start_time(grid.start_us())?, grid, mrn: mrn.to_string(), name });
     let body = export.clone().body(format).await?;
     let file = format!("attachment; filename=\"{}.{}\"", export.name, format.extension());
     let headers = [
@@ -93,7 +97,8 @@ fn start_time(time_us: i64) -> Result<StartTime, ApiError> {
             micros: time_us.rem_euclid(1_000_000) as u32,
         })
     };
-    fields().ok_or_else(|| ApiError::invalid("The file formats cannot represent years before 0 or after 9999."))
+    fields()
+        .ok_or_else(|| ApiError::invalid("The file formats cannot represent years before 0 or after 9999."))
 }
 
 /// A file that is made while it is sent.
@@ -228,8 +233,8 @@ impl Export {
         text
     }
 
-    /// Rows with the time since the start and the values; the value of a missing sample is empty. The values have enough
-    /// digits to compute the samples again.
+    /// Rows with the time since the start and the values; the value of a missing sample is empty. The values have
+    /// enough digits to compute the samples again.
     fn csv_rows(&self, from: u64, samples: Vec<Vec<i16>>) -> Vec<u8> {
         let rate = self.grid.rate();
         let channels: Vec<(f64, f64, usize)> = self

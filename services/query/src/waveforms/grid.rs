@@ -1,8 +1,8 @@
 //! The channels of an export on a common grid of samples.
 //!
-//! All channels of a grid belong to one stream and have the same rate. Position 0 is the first sample in the range. A sample
-//! is at the position of its time; positions without samples are missing. Samples are copied, never resampled. If a clock
-//! went back, two samples would have the same position: such a range is rejected.
+//! All channels of a grid belong to one stream and have the same rate. Position 0 is the first sample in the range. A
+//! sample is at the position of its time; positions without samples are missing. Samples are copied, never resampled.
+//! If a clock went back, two samples would have the same position: such a range is rejected.
 
 use std::ops::Range;
 
@@ -60,7 +60,8 @@ impl Grid {
                 if one.position < end {
                     let at = Timestamp::from_millis(start.div_euclid(1_000)).map(|time| time.to_string());
                     return Err(ApiError::invalid(format!(
-                        "The clock of the device went back, and times overlap at {}: export the ranges before and after it.",
+                        "The clock of the device went back, and times overlap at {}: export the ranges before and \
+                         after it.",
                         at.unwrap_or_default()
                     )));
                 }
@@ -121,7 +122,8 @@ impl Grid {
         for (source, placed) in &self.sources {
             let mut samples = vec![MISSING_SAMPLE; (positions.end - positions.start) as usize];
             let first = placed.partition_point(|placed| placed.positions().end <= positions.start);
-            for Placed { position, span } in placed[first..].iter().take_while(|one| one.position < positions.end)
+            for Placed { position, span } in
+                placed[first..].iter().take_while(|one| one.position < positions.end)
             {
                 let own = *position..*position + (span.indices.end - span.indices.start);
                 let (from, to) = (own.start.max(positions.start), own.end.min(positions.end));

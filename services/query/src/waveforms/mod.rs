@@ -17,8 +17,8 @@ use proto_json::waveform_reads::{
 };
 use proto_json::{Mrn, Timestamp};
 use store::waveforms::{
-    Chunk, Extremes, Interval, Layout, Span, StoredStream, envelope_of_chunks, envelope_of_heads, gaps_between,
-    intervals_of, spans_in,
+    Chunk, Extremes, Interval, Layout, Span, StoredStream, envelope_of_chunks, envelope_of_heads,
+    gaps_between, intervals_of, spans_in,
 };
 
 use crate::errors::store_error;

@@ -135,7 +135,9 @@ impl<S: Send + Sync> FromRequestParts<S> for ExportParams {
 fn parse_rate(text: &str) -> Result<SampleRate, ApiError> {
     let (numerator, denominator) = text.split_once('/').unwrap_or((text, "1"));
     let (Ok(numerator), Ok(denominator)) = (numerator.parse(), denominator.parse()) else {
-        return Err(ApiError::invalid("`rate` must be a whole number or a fraction in Hz, such as 250 or 24989/400."));
+        return Err(ApiError::invalid(
+            "`rate` must be a whole number or a fraction in Hz, such as 250 or 24989/400.",
+        ));
     };
     SampleRate::new(numerator, denominator).map_err(|error| ApiError::invalid(sentence(&error)))
 }

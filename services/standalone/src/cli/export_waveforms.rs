@@ -1,7 +1,7 @@
 //! `bedside export --format`: saves stored waveforms as WFDB, EDF+ or CSV.
 //!
-//! Each stream and sample rate becomes a file of its own (WFDB: a header and a file of samples), because the formats cannot mix
-//! rates exactly. A file that exists is never overwritten.
+//! Each stream and sample rate becomes a file of its own (WFDB: a header and a file of samples), because the formats
+//! cannot mix rates exactly. A file that exists is never overwritten.
 
 use std::collections::BTreeSet;
 use std::path::Path;
