@@ -48,6 +48,16 @@ pub mod close {
         code(4503, "unavailable", true, "the server cannot store data now; resume later");
 
     /// All codes, in ascending order.
-    pub const ALL: [CloseCode; 10] =
-        [NORMAL, GOING_AWAY, MALFORMED, UNAUTHORIZED, UNKNOWN, SILENT, CONFLICT, TOO_LARGE, WINDOW, UNAVAILABLE];
+    pub const ALL: [CloseCode; 10] = [
+        NORMAL,
+        GOING_AWAY,
+        MALFORMED,
+        UNAUTHORIZED,
+        UNKNOWN,
+        SILENT,
+        CONFLICT,
+        TOO_LARGE,
+        WINDOW,
+        UNAVAILABLE,
+    ];
 }

@@ -147,7 +147,8 @@ pub enum LiveFrame {
         /// For [`Frame::decode`].
         frame: Bytes,
     },
-    /// Columns of an overview. A later message may repeat its last column with more samples.
+    /// Columns of an overview. A column can follow in two messages, with other samples: a screen keeps the smaller
+    /// minimum and the larger maximum.
     Columns {
         /// Number of the stream on this connection.
         number: u16,

@@ -38,7 +38,7 @@ pub struct SampleRate {
 
 /// The fields of a [`SampleRate`] before validation.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename = "SampleRate", deny_unknown_fields)]
 #[schemars(rename = "SampleRate", extend("description" = "Sample rate as a fraction, from 1/60 to 100000 Hz."))]
 struct RateFields {
     /// Samples in `denominator` seconds.

@@ -89,6 +89,6 @@ pub(crate) fn describe() {
         "Minimum offset of the query service's clock from the gateway's clock; positive if it is ahead"
     );
     gauge!("bedside_gateway_clock_skew_seconds").increment(0.0);
-    describe_gauge!("bedside_gateway_watchers", "Open event streams");
+    describe_gauge!("bedside_gateway_watchers", "Open event streams and screens");
     gauge!("bedside_gateway_watchers").increment(0.0);
 }

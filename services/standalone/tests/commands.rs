@@ -698,3 +698,37 @@ fn wrong_arguments_of_a_stream_are_explained() {
         assert!(help.contains(flag), "{flag}: {help}");
     }
 }
+
+/// The next line of the example device that contains this text.
+fn line_with(lines: &mut impl Iterator<Item = std::io::Result<String>>, text: &str) -> String {
+    lines
+        .map(Result::unwrap)
+        .find(|line| line.contains(text))
+        .unwrap_or_else(|| panic!("no line with {text:?}"))
+}
+
+#[test]
+fn example_device_streams_and_resumes_after_the_server_was_killed() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/device.py");
+    assert!(fs::read_to_string(script).unwrap().lines().count() <= 80);
+    let data = tempfile::tempdir().unwrap();
+    let killed = Bedside::start_on(data.path(), &[]);
+    let address = killed.program.address.strip_prefix("http://").unwrap().to_owned();
+    let mut device =
+        Command::new("python3").args([script, &address, "7", "25"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(device.stdout.take().unwrap()).lines();
+    let opened = line_with(&mut lines, "opened");
+    let stream = opened.strip_suffix(" 0").expect("a new stream starts at 0");
+    line_with(&mut lines, r#""sequence": 5}"#);
+    drop(killed);
+    line_with(&mut lines, "disconnected");
+    let mut command = Command::new(BEDSIDE);
+    command.args(["--log", "warn", "--data"]).arg(data.path());
+    let _restarted = Program::start_at(&address, &mut command);
+    let resumed = line_with(&mut lines, "opened");
+    let next: u64 = resumed.strip_prefix(stream).expect("the same stream").trim().parse().unwrap();
+    assert!((6..25).contains(&next), "{resumed}");
+    line_with(&mut lines, r#""sequence": 24}"#);
+    line_with(&mut lines, "closed 1000");
+    assert!(device.wait().unwrap().success());
+}

@@ -44,7 +44,7 @@ pub(super) fn make() -> Value {
         "components": {
             "securitySchemes": { "token": {
                 "type": "http", "scheme": "bearer",
-                "description": "Needed where the server is configured with tokens. Roles: uploader, viewer, admin."
+                "description": "Needed where the server is configured with tokens. Roles: uploader, viewer, device, admin."
             } },
             "parameters": parameters(),
             "responses": problems(),
@@ -107,6 +107,12 @@ fn paths(schemas: &mut Schemas) -> Value {
             Replies::new().text(200, "`Server is on`"))) },
         "/api/openapi.json": { "get": without_token(operation("service", "openapi", "This document", &[],
             Replies::new().json("The document", &json!({ "type": "object" })))) },
+        "/api/asyncapi.json": { "get": without_token(operation("service", "asyncapi",
+            "Event streams, WebSockets and subjects of the broker, as an AsyncAPI document", &[],
+            Replies::new().json("The document", &json!({ "type": "object" })))) },
+        "/api/v1/live": { "get": operation("events", "live",
+            "Live waveforms and vitals, as a WebSocket: /api/asyncapi.json describes its messages", &[],
+            Replies::new().add(101, json!({ "description": "The WebSocket is open." })).guarded().problem(400).problem(503)) },
         "/api/v1/patients": { "get": patients },
         "/api/v1/patients/{mrn}": { "get": record("patients", "getPatient", "What is known of a patient", "Mrn",
             &schemas.of::<PatientSummary>()) },

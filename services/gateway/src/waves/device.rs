@@ -35,12 +35,10 @@ use crate::events::{Access, revoked};
 use crate::http::params::PathMrn;
 use crate::waves::clock::{DeviceClock, Jump};
 use crate::waves::pace::Pace;
-use crate::waves::registry::{Claim, NotClaimed, Progress};
+use crate::waves::registry::{Claim, NotClaimed, Progress, RecentFrame};
 use crate::waves::socket::{self, End, Incoming, Socket};
 use crate::waves::{identity, now_us};
 
-/// Time in which the first message must arrive.
-const OPEN: Duration = Duration::from_secs(10);
 /// Interval at which the description is repeated.
 const DESCRIBE: Duration = Duration::from_secs(10);
 /// Time that appended messages have to become durable before the connection is closed.
@@ -150,9 +148,13 @@ struct Session {
 impl Session {
     /// Reads the first message, and makes the stream ready for frames.
     async fn open(app: &Arc<App>, mrn: Mrn, socket: &mut Socket) -> Result<Session, End> {
-        let deadline = Instant::now() + OPEN;
+        let idle = app.config.device_idle;
+        let deadline = Instant::now() + idle;
         let text = loop {
-            let silent = || End::because(close::SILENT, "the message `open` did not arrive within 10 s");
+            let seconds = idle.as_secs_f64();
+            let silent = || {
+                End::because(close::SILENT, format!("the message `open` did not arrive within {seconds} s"))
+            };
             match tokio::time::timeout_at(deadline, socket.receive()).await.map_err(|_| silent())?? {
                 Incoming::Text(text) => break text,
                 Incoming::Binary(_) => {
@@ -211,6 +213,7 @@ impl Session {
         let (_, durable) = session.appends.next().await.unwrap_or((None, Ok(())));
         durable.map_err(|error| unavailable(&error))?;
         session.claim.open(session.description.clone());
+        app.waves.hub.announce(session.description.clone());
         let opened = DeviceReply::Opened {
             stream,
             next_sequence: session.progress.durable,
@@ -247,14 +250,19 @@ impl Session {
                     return Ok(End::because(close::CONFLICT, "the same device has opened another connection"));
                 }
                 Some(first) = self.appends.next() => {
+                    let before = self.in_flight;
                     self.settle(first)?;
                     while let Some(Some(more)) = self.appends.next().now_or_never() {
                         self.settle(more)?;
                     }
+                    if self.in_flight < before {
+                        // A device that waits for the acknowledgement is not silent.
+                        silent_at = Instant::now() + idle;
+                    }
                     self.acknowledge(socket).await?;
                 }
                 _ = describe.tick(), if !self.ended => self.append_description().await,
-                () = tokio::time::sleep_until(silent_at), if !self.ended => {
+                () = tokio::time::sleep_until(silent_at), if !self.ended && self.in_flight == 0 => {
                     let reason = format!("no frame or numerics within {} s", idle.as_secs_f64());
                     return Ok(End::because(close::SILENT, reason));
                 }
@@ -284,8 +292,7 @@ impl Session {
             error => End::malformed(error),
         })?;
         self.check_sequence(frame.sequence)?;
-        let channels = self.description.channels.clone();
-        let (start_us, length_us) = self.check_indices(&frame, &channels)?;
+        let (start_us, length_us) = self.check_indices(&frame, &self.description.channels)?;
         let (time_us, jump) = self.clock.time_of_frame(frame.device_time_us, start_us, length_us, now_us());
         if let Some(jump) = jump {
             self.notice(jump, socket).await?;
@@ -296,6 +303,7 @@ impl Session {
         metrics::counter!("bedside_gateway_wave_frames_total").increment(1);
         metrics::counter!("bedside_gateway_wave_bytes_total").increment(bytes.len() as u64);
         self.pace.count(Duration::from_micros(u64::try_from(length_us).unwrap_or(0)));
+        self.claim.keep(RecentFrame { sequence: frame.sequence, time_us, bytes: bytes.clone() });
         self.append(WaveKind::Frame, time_us, bytes).await;
         Ok(())
     }

@@ -85,7 +85,7 @@ struct Subscription {
     mode: LiveMode,
     /// Distinguishes its items from those of an earlier subscription to the same patient.
     number: u64,
-    /// Everything before this server time was sent.
+    /// Server time of the end of the last frame that was sent; of the subscription if there is none.
     sent_us: i64,
     /// Waveforms since this server time were lost.
     lost_since_us: Option<i64>,
@@ -232,13 +232,8 @@ impl Screen {
             return Ok(());
         };
         match item {
-            None => {
+            None | Some(Item::Lost) => {
                 subscription.lost_since_us.get_or_insert(subscription.sent_us);
-                Ok(())
-            }
-            Some(Item::Lost { since_us }) => {
-                let since_us = since_us.max(subscription.sent_us);
-                subscription.lost_since_us.get_or_insert(since_us);
                 Ok(())
             }
             Some(Item::Stream(description)) => self.number(&description, socket).await.map(drop),
@@ -248,7 +243,7 @@ impl Screen {
             Some(Item::Closed) => socket.queue_json(&LiveMessage::Closed { mrn }).await,
             Some(Item::Frame(frame)) => {
                 let (lost, mode) = (subscription.lost_since_us.take(), subscription.mode);
-                subscription.sent_us = subscription.sent_us.max(frame.end_us);
+                subscription.sent_us = frame.end_us;
                 if let Some(since_us) = lost {
                     metrics::counter!("bedside_gateway_live_losses_total").increment(1);
                     let (from, to) = (timestamp(since_us), timestamp(frame.time_us.max(since_us)));

@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header;
+use axum::http::{Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use bus::WaveLog;
@@ -76,8 +76,9 @@ pub(crate) async fn select_device(State(devices): State<Router>, request: Reques
     let upgrade = request.headers().get(header::UPGRADE);
     let is_upgrade = upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let of_patient = request.uri().path().strip_prefix("/api/v1/patients/");
-    let is_device = of_patient.and_then(|rest| rest.strip_suffix("/waveforms")).is_some();
-    if is_upgrade && is_device {
+    let mrn = of_patient.and_then(|rest| rest.strip_suffix("/waveforms"));
+    let is_device = mrn.is_some_and(|mrn| !mrn.is_empty() && !mrn.contains('/'));
+    if is_upgrade && is_device && request.method() == Method::GET {
         return devices.oneshot(request).await.unwrap_or_else(|never| match never {});
     }
     next.run(request).await

@@ -3,10 +3,11 @@
 //! Invariants: a channel of a patient has one sender. A connection that replaces another one of the same device starts
 //! after the other one has ended, so the messages of a stream have one writer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use proto_json::Mrn;
 use proto_json::waveform::{Device, StreamClock, StreamDescription, StreamId};
@@ -19,6 +20,11 @@ const REPLACE: Duration = Duration::from_secs(5);
 const REMEMBERED: Duration = bus::WAVE_RETENTION;
 /// Largest number of closed streams whose state is kept.
 const MAX_REMEMBERED: usize = 16_384;
+
+/// Part of the signal that is kept for new screens, in microseconds.
+pub(super) const RECENT_US: i64 = 8_000_000;
+/// Bytes of this part.
+const MAX_RECENT_BYTES: usize = 256 << 10;
 
 /// Where a stream continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +53,40 @@ pub(super) enum NotClaimed {
     Busy,
 }
 
+/// A frame that was received.
+#[derive(Debug, Clone)]
+pub(super) struct RecentFrame {
+    pub(super) sequence: u64,
+    /// Server time of the first sample.
+    pub(super) time_us: i64,
+    pub(super) bytes: Bytes,
+}
+
+/// A stream that a device of this gateway sends.
+#[derive(Debug)]
+pub(super) struct OpenStream {
+    pub(super) description: Arc<StreamDescription>,
+    /// The last [`RECENT_US`], at most [`MAX_RECENT_BYTES`].
+    recent: Mutex<(VecDeque<RecentFrame>, usize)>,
+}
+
+impl OpenStream {
+    fn add(&self, frame: RecentFrame) {
+        let (frames, bytes) = &mut *self.recent.lock();
+        let oldest = frame.time_us - RECENT_US;
+        *bytes += frame.bytes.len();
+        frames.push_back(frame);
+        while *bytes > MAX_RECENT_BYTES || frames.front().is_some_and(|frame| frame.time_us < oldest) {
+            let Some(removed) = frames.pop_front() else { break };
+            *bytes -= removed.bytes.len();
+        }
+    }
+
+    pub(super) fn recent(&self) -> Vec<RecentFrame> {
+        self.recent.lock().0.iter().cloned().collect()
+    }
+}
+
 #[derive(Debug)]
 struct Sender {
     device: Device,
@@ -59,7 +99,7 @@ struct Sender {
 #[derive(Debug, Default)]
 struct State {
     senders: HashMap<(Mrn, String), Arc<Sender>>,
-    open: HashMap<Mrn, Vec<Arc<StreamDescription>>>,
+    open: HashMap<Mrn, Vec<Arc<OpenStream>>>,
     closed: HashMap<StreamId, (Progress, Instant)>,
 }
 
@@ -114,8 +154,8 @@ impl Registry {
         Ok(earlier)
     }
 
-    /// Returns the descriptions of the open streams of a patient.
-    pub(super) fn open_streams(&self, mrn: Mrn) -> Vec<Arc<StreamDescription>> {
+    /// Returns the open streams of a patient.
+    pub(super) fn open_streams(&self, mrn: Mrn) -> Vec<Arc<OpenStream>> {
         self.0.lock().open.get(&mrn).cloned().unwrap_or_default()
     }
 
@@ -147,7 +187,7 @@ pub(super) struct Claim {
     registry: Arc<Registry>,
     keys: Vec<(Mrn, String)>,
     sender: Arc<Sender>,
-    opened: Option<Arc<StreamDescription>>,
+    opened: Option<Arc<OpenStream>>,
 }
 
 impl Claim {
@@ -158,9 +198,17 @@ impl Claim {
 
     /// Makes the stream visible to screens of this gateway.
     pub(super) fn open(&mut self, description: Arc<StreamDescription>) {
+        let stream = Arc::new(OpenStream { description, recent: Mutex::default() });
         let mut state = self.registry.0.lock();
-        state.open.entry(description.mrn).or_default().push(description.clone());
-        self.opened = Some(description);
+        state.open.entry(stream.description.mrn).or_default().push(stream.clone());
+        self.opened = Some(stream);
+    }
+
+    /// Keeps a frame for screens that subscribe later.
+    pub(super) fn keep(&self, frame: RecentFrame) {
+        if let Some(opened) = &self.opened {
+            opened.add(frame);
+        }
     }
 }
 
@@ -171,11 +219,11 @@ impl Drop for Claim {
             state.senders.remove(key);
         });
         if let Some(opened) = &self.opened
-            && let Some(streams) = state.open.get_mut(&opened.mrn)
+            && let Some(streams) = state.open.get_mut(&opened.description.mrn)
         {
             streams.retain(|stream| !Arc::ptr_eq(stream, opened));
             if streams.is_empty() {
-                state.open.remove(&opened.mrn);
+                state.open.remove(&opened.description.mrn);
             }
         }
         drop(state);
@@ -232,6 +280,34 @@ mod tests {
         let registry = Arc::new(Registry::default());
         let _first = claim(&registry, 7, "1", &["II"]).await.unwrap();
         assert_eq!(claim(&registry, 7, "1", &["II"]).await.unwrap_err(), NotClaimed::Busy);
+    }
+
+    #[tokio::test]
+    async fn last_seconds_of_an_open_stream_are_kept_in_bounded_memory() {
+        let registry = Arc::new(Registry::default());
+        let mut claim = claim(&registry, 7, "1", &["II"]).await.unwrap();
+        let mrn = Mrn::new(7).unwrap();
+        let description = StreamDescription {
+            stream: StreamId::generate(),
+            mrn,
+            device: device("1"),
+            channels: Vec::new(),
+            opened_at: proto_json::Timestamp::now(),
+            clock: None,
+        };
+        claim.open(Arc::new(description));
+        let send = |frames: std::ops::Range<u64>, bytes: usize| {
+            for sequence in frames {
+                let bytes = Bytes::from(vec![0; bytes]);
+                claim.keep(RecentFrame { sequence, time_us: sequence as i64 * 200_000, bytes });
+            }
+            let recent = registry.open_streams(mrn)[0].recent();
+            (recent[0].sequence, recent.len())
+        };
+        assert_eq!(send(0..100, 100), (59, 41));
+        assert_eq!(send(100..200, MAX_RECENT_BYTES / 4), (196, 4));
+        drop(claim);
+        assert!(registry.open_streams(mrn).is_empty());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Error as SocketError;
 /// Longest text message from a client, in bytes.
 pub(super) const MAX_TEXT: usize = 64 * 1024;
 /// Time in which a message must be written.
-const SEND: Duration = Duration::from_secs(10);
+const SEND: Duration = Duration::from_secs(30);
 /// Time that a client has to read the close code before the connection is cut.
 const LINGER: Duration = Duration::from_secs(2);
 /// Bytes of a socket that are read at once. The default of the library would use 128 KiB per connection.

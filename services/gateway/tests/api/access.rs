@@ -21,6 +21,7 @@ pub(crate) fn tokens_file() -> tempfile::NamedTempFile {
         line("bed", "uploader"),
         line("bed-2", "uploader"),
         line("station", "viewer"),
+        line("monitor", "device"),
         line("chief", "admin"),
     ];
     let text = text.concat();
@@ -40,9 +41,12 @@ async fn each_role_has_only_its_permissions() {
     let (api, _file) = with_tokens().await;
     let upload = [("content-type", Form::CONTENT_TYPE)];
     let form = || Form::default().finish();
-    for (token, may_upload, may_read) in
-        [("bed-secret", true, false), ("station-secret", false, true), ("chief-secret", true, true)]
-    {
+    for (token, may_upload, may_read) in [
+        ("bed-secret", true, false),
+        ("station-secret", false, true),
+        ("chief-secret", true, true),
+        ("monitor-secret", false, false),
+    ] {
         let bearer = format!("Bearer {token}");
         let token = ("authorization", bearer.as_str());
         let uploads = [
@@ -60,8 +64,14 @@ async fn each_role_has_only_its_permissions() {
         let reply = api.send(Method::GET, "/api/v1/dead-letters", &[token], "").await;
         assert_eq!(reply.status, if may_upload && may_read { 200 } else { 403 });
         if !may_read {
-            api.send(Method::GET, "/api/v1/events", &[token], "").await.assert_problem(403, "role uploader");
+            let role = if may_upload { "role uploader" } else { "role device" };
+            for path in ["/api/v1/events", "/api/v1/live"] {
+                api.send(Method::GET, path, &[token], "").await.assert_problem(403, role);
+            }
         }
+        let id = "0198c0de-0000-7000-8000-000000000001";
+        let status = api.send(Method::GET, &format!("/api/v1/uploads/{id}"), &[token], "").await.status;
+        assert_eq!(status, if may_upload || may_read { 404 } else { 403 });
     }
 }
 

@@ -19,7 +19,12 @@ pub(crate) struct Program {
 impl Program {
     /// Starts the program on a free port and waits for its address.
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut process = command.args(["--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+        Program::start_at("127.0.0.1:0", command)
+    }
+
+    /// Like [`Program::start`], on an address.
+    pub(crate) fn start_at(address: &str, command: &mut Command) -> Self {
+        let mut process = command.args(["--listen", address]).stdout(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut banner = String::new();
         let address = loop {
