@@ -67,9 +67,9 @@ fn range(from: Option<&str>, to: Option<&str>) -> Result<(Timestamp, Timestamp),
 }
 
 /// `?from=&to=` of the list of channels. Without `to`, the range ends now; without `from`, it is a day.
-pub(super) struct ListParams {
-    pub(super) from: Timestamp,
-    pub(super) to: Timestamp,
+pub(crate) struct ListParams {
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for ListParams {
@@ -84,11 +84,11 @@ impl<S: Send + Sync> FromRequestParts<S> for ListParams {
 }
 
 /// `?channel=&from=&to=&points=`
-pub(super) struct ReadParams {
-    pub(super) channel: String,
-    pub(super) from: Timestamp,
-    pub(super) to: Timestamp,
-    pub(super) points: Option<u32>,
+pub(crate) struct ReadParams {
+    pub(crate) channel: String,
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
+    pub(crate) points: Option<u32>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for ReadParams {
@@ -106,12 +106,12 @@ impl<S: Send + Sync> FromRequestParts<S> for ReadParams {
 }
 
 /// `?format=&from=&to=&stream=&rate=`
-pub(super) struct ExportParams {
-    pub(super) format: WaveformFormat,
-    pub(super) from: Timestamp,
-    pub(super) to: Timestamp,
-    pub(super) stream: Option<StreamId>,
-    pub(super) rate: Option<SampleRate>,
+pub(crate) struct ExportParams {
+    pub(crate) format: WaveformFormat,
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
+    pub(crate) stream: Option<StreamId>,
+    pub(crate) rate: Option<SampleRate>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for ExportParams {
