@@ -103,7 +103,7 @@ pub struct ReceivedFrame {
     pub frame: Frame,
 }
 
-/// Columns of an overview of a stream, [`proto_json::OVERVIEW_COLUMNS_PER_SECOND`] per second.
+/// Columns of an overview of a stream, [`proto_json::waveform::OVERVIEW_COLUMNS_PER_SECOND`] per second.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReceivedColumns {
     /// The stream.

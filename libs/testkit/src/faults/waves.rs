@@ -97,7 +97,8 @@ async fn stream(gateway: Gateway, mrn: Mrn, seed: u64, stop: Arc<AtomicBool>) ->
         offset: 0.0,
     };
     let channels = CHANNELS.iter().map(channel).collect();
-    let sender = WaveformSender::start(SenderSettings::new(gateway, mrn, device, channels)).expect("valid channels");
+    let sender =
+        WaveformSender::start(SenderSettings::new(gateway, mrn, device, channels)).expect("valid channels");
     let start = Instant::now();
     let start_us = Timestamp::now().as_millis() * 1_000;
     let mut ledger = Ledger { mrn, frames: BTreeSet::new(), violations: Vec::new() };
@@ -214,7 +215,8 @@ mod tests {
     fn ledger_finds_lost_changed_invented_and_repeated_samples() {
         let mrn = Mrn::new(FIRST_MRN).unwrap();
         let ledger = Ledger { mrn, frames: [0, 2].into(), violations: Vec::new() };
-        let right: Vec<Stored> = (0..50).chain(100..150).map(|index| (index, sample(mrn, "II", index))).collect();
+        let right: Vec<Stored> =
+            (0..50).chain(100..150).map(|index| (index, sample(mrn, "II", index))).collect();
         assert!(ledger.compare("II", 250, &right).is_empty());
         let gap: Vec<Stored> = right.iter().copied().chain([(60, MISSING_SAMPLE)]).collect();
         assert!(ledger.compare("II", 250, &gap).is_empty(), "a gap may be filled with missing samples");

@@ -17,5 +17,5 @@ mod names;
 mod reads;
 mod reanalysis;
 mod uploads;
-mod waveforms;
 mod waveform_reads;
+mod waveforms;

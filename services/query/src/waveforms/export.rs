@@ -32,6 +32,9 @@ use crate::state::Ports;
 /// Samples of a channel that are read at a time.
 const BLOCK: u64 = 60_000;
 
+/// Stream and sample rate (numerator and denominator) of a file.
+type FileKey = (StreamId, (u32, u32));
+
 pub(crate) async fn export(
     State(store): State<Ports>,
     PathMrn(mrn): PathMrn,
@@ -39,7 +42,7 @@ pub(crate) async fn export(
 ) -> Result<Response, ApiError> {
     let times = micros(from)..micros(to);
     // The files that the range can be exported to.
-    let mut files: BTreeMap<(StreamId, (u32, u32)), Vec<(Source, Vec<_>)>> = BTreeMap::new();
+    let mut files: BTreeMap<FileKey, Vec<(Source, Vec<Span>)>> = BTreeMap::new();
     for source in sources(&store, mrn, to).await? {
         let SampleRate { numerator, denominator } = source.rate();
         let id = source.stream.description.stream;
