@@ -282,14 +282,18 @@ fn check_overview(theme: &str) {
     monitor.until("all patients", |api| api.get_tiles().row_count() == PATIENTS as usize);
     let mut sources = monitor.connect(1..=5);
     sources[3].lead_off = true;
-    let mut changes = 0;
-    let mut before = monitor.canvas.pixels();
+    let (mut passes, mut changes) = (0, 0);
+    let mut before = monitor.live_tile(0).picture;
     monitor.stream(&mut sources, false, Duration::from_secs(6), |monitor| {
-        let now = monitor.canvas.pixels();
-        changes += usize::from(now != before);
+        let now = monitor.live_tile(0).picture;
+        (passes, changes) = (passes + 1, changes + usize::from(now != before));
         before = now;
     });
-    assert!(changes > 60, "{changes} frames differ: the traces move between the frames of the devices");
+    // A busy machine draws fewer frames, each with more columns.
+    assert!(
+        passes > 20 && changes * 3 > passes,
+        "{changes} of {passes} frames differ: the trace does not move"
+    );
     monitor.canvas.assert_up_to_date("the overview while it streams");
     let shown: Vec<bool> = (0..8).map(|index| monitor.live_tile(index).shown).collect();
     assert_eq!(shown, [true, true, true, true, true, false, false, false]);

@@ -217,8 +217,13 @@ impl Album<'_> {
 /// Writes a settings file.
 fn settings(folder: &Path, theme: &str, paper: bool, range: u32) -> PathBuf {
     let path = folder.join(format!("{theme}-{paper}-{range}.json"));
-    fs::write(&path, format!(r#"{{"theme":"{theme}","paper":{paper},"range":{range},"order":"severity","live_tab":false}}"#))
-        .unwrap();
+    fs::write(
+        &path,
+        format!(
+            r#"{{"theme":"{theme}","paper":{paper},"range":{range},"order":"severity","live_tab":false}}"#
+        ),
+    )
+    .unwrap();
     path
 }
 

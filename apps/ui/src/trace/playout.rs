@@ -65,10 +65,11 @@ impl Playout {
 
     /// Moves the playhead. Returns the time that the screen shows; `None` before the first sample.
     pub fn advance(&mut self, now_us: i64) -> Option<i64> {
-        self.newest?;
+        let (newest, _) = self.newest?;
         let target = (now_us - self.delay_us) as f64;
         let head = match self.head {
-            Some((head, _)) if self.is_stopped(now_us) => head,
+            // Everything that has arrived is shown, even if the buffer is longer than the time without samples.
+            Some((head, _)) if self.is_stopped(now_us) => head.max(newest as f64),
             Some((head, moved)) if (target - head).abs() < JUMP_US => {
                 let passed = (now_us - moved).max(0) as f64;
                 let error_s = (target - passed - head) * 1e-6;
@@ -187,6 +188,17 @@ mod tests {
         playout.received(resumed - FRAME - 10_000, resumed - 10_000, resumed);
         assert_eq!(playout.advance(resumed), Some(resumed - playout.delay_us()));
         assert!(!playout.is_stopped(resumed));
+    }
+
+    #[test]
+    fn everything_is_shown_before_a_long_buffer_stops() {
+        let mut playout = Playout::default();
+        run(&mut playout, START, &[2_200_000; 40]);
+        // The last frame is faster than those that determine the buffer.
+        let (end, arrived) = (START + 40 * FRAME, START + 40 * FRAME + 10_000);
+        playout.received(end - FRAME, end, arrived);
+        assert!(playout.advance(arrived + 1_990_000).unwrap() < end);
+        assert_eq!(playout.advance(arrived + 2_000_000), Some(end));
     }
 
     #[test]

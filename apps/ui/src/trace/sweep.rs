@@ -178,7 +178,7 @@ impl Sweep {
             (self.tail, self.drawn) = (tail, None);
         }
         let changed = history.take_changed();
-        if changed.is_some() && tail == Tail::Stopped {
+        if tail == Tail::Stopped && (changed.is_some() || self.drawn != Some(head)) {
             // The edge may be elsewhere.
             self.drawn = None;
         }
