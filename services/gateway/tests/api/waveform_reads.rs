@@ -10,8 +10,8 @@ use proto_json::waveform::{
 use proto_json::waveform_reads::{StoredWaveform, StoredWaveforms};
 use proto_json::{Mrn, Timestamp};
 use serde::de::DeserializeOwned;
-use store::{WaveformReader, WaveformStore};
 use store::waveforms::{NewPiece, Run};
+use store::{WaveformReader, WaveformStore};
 
 use crate::fixture::{Api, Start, TIMEOUT};
 
@@ -248,7 +248,9 @@ fn message(of: &StreamDescription, kind: WaveKind, sequence: u64) -> WaveMessage
     };
     let payload = match kind {
         WaveKind::Open => serde_json::to_vec(of).unwrap(),
-        WaveKind::Frame => Frame { sequence, device_time_us: 0, segments: vec![segment(0), segment(1)] }.encode(),
+        WaveKind::Frame => {
+            Frame { sequence, device_time_us: 0, segments: vec![segment(0), segment(1)] }.encode()
+        }
         WaveKind::Numerics | WaveKind::End => Vec::new(),
     };
     let time_us = START_MS * 1_000 + sequence as i64 * 200_000;
@@ -262,10 +264,7 @@ async fn frames_in_the_log_are_stored_once_and_read() {
         stream: StreamId::generate(),
         mrn: Mrn::new(7).unwrap(),
         device: Device { name: "Monitor 3000".to_owned(), serial: "12".to_owned() },
-        channels: vec![
-            channel("II", "MDC_ECG_LEAD_II", (250, 1)),
-            channel("V", "MDC_ECG_LEAD_V", (250, 1)),
-        ],
+        channels: vec![channel("II", "MDC_ECG_LEAD_II", (250, 1)), channel("V", "MDC_ECG_LEAD_V", (250, 1))],
         opened_at: Timestamp::now(),
         clock: None,
     };
@@ -293,7 +292,10 @@ async fn frames_in_the_log_are_stored_once_and_read() {
     let stored = api.store.waveform_stream(of.stream).await.unwrap().unwrap();
     let chunks = api.store.waveform_chunks(&stored, 1, 0..i64::MAX / 2).await.unwrap();
     let layout = chunks[0].layout();
-    assert_eq!((chunks.len(), layout.indices, layout.gaps), (1, 0..1_500, vec![1_000..1_250]));
-    assert_eq!(chunks[0].samples(1_250..1_500), (1_250..1_500).map(|index| value(1, index)).collect::<Vec<_>>());
+    assert_eq!((chunks.len(), layout.indices, layout.gaps), (1, 0..1_500, Vec::from([1_000..1_250])));
+    assert_eq!(
+        chunks[0].samples(1_250..1_500),
+        (1_250..1_500).map(|index| value(1, index)).collect::<Vec<_>>()
+    );
     assert_eq!(api.store.waveform_stream(unknown.stream).await.unwrap(), None);
 }

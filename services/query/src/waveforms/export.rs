@@ -22,6 +22,7 @@ use http_server::problem::ApiError;
 use proto_json::Timestamp;
 use proto_json::waveform::{MISSING_SAMPLE, SampleRate, StreamId};
 use proto_json::waveform_reads::{WaveformFormat, export_name};
+use store::waveforms::Span;
 
 use super::grid::Grid;
 use super::params::ExportParams;
