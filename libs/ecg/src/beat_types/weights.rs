@@ -6,7 +6,7 @@ use super::model::{BeatWeights, Forest, Tree};
 
 /// The weights in use.
 pub const BEAT_WEIGHTS: BeatWeights = BeatWeights {
-    ventricular: Forest { bias: -1.9774, trees: Cow::Borrowed(&VENTRICULAR) },
+    ventricular: Forest { bias: -1.9774001, trees: Cow::Borrowed(&VENTRICULAR) },
     supraventricular: Forest { bias: -0.921, trees: Cow::Borrowed(&SUPRAVENTRICULAR) },
 };
 
