@@ -104,7 +104,10 @@ async fn file_of_the_previous_version_is_migrated_and_an_older_one_is_refused() 
     bus.enqueue(job()).await.unwrap();
     drop(bus);
     let execute = |sql: &str| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
-    execute("CREATE TABLE claims (upload BLOB PRIMARY KEY); PRAGMA user_version = 2;");
+    execute(
+        "CREATE TABLE claims (upload BLOB PRIMARY KEY); DROP TABLE waves; DROP TABLE wave_floors;
+         PRAGMA user_version = 2;",
+    );
     assert_eq!(open(&path).unwrap().queue_status(Queue::Uploads).await.unwrap().messages, 1);
     assert_eq!(bus::local::verify(&path).unwrap().damaged, Vec::<String>::new());
     execute("PRAGMA user_version = 1;");

@@ -29,8 +29,16 @@ pub(crate) struct Fixture {
 }
 
 enum Backend {
-    Local { folder: TempDir, generation: Mutex<u32>, bus: Mutex<Option<Arc<LocalBus>>> },
-    Nats { server: Mutex<NatsServer> },
+    Local {
+        folder: TempDir,
+        generation: Mutex<u32>,
+        bus: Mutex<Option<Arc<LocalBus>>>,
+    },
+    /// The store is removed after the server has ended.
+    Nats {
+        server: Mutex<NatsServer>,
+        _store: Option<TempDir>,
+    },
 }
 
 impl Adapter {
@@ -45,9 +53,21 @@ impl Adapter {
                 generation: Mutex::default(),
                 bus: Mutex::default(),
             },
-            Adapter::Nats => Backend::Nats { server: Mutex::new(NatsServer::start()) },
+            Adapter::Nats => Backend::Nats { server: Mutex::new(NatsServer::start()), _store: None },
         };
         Fixture { policy, limits, backend }
+    }
+
+    /// For thousands of small messages: the store of the broker, which syncs each of them, is in memory if possible.
+    pub(crate) fn fixture_in_memory(self) -> Fixture {
+        match (self, tempfile::tempdir_in("/dev/shm")) {
+            (Adapter::Nats, Ok(store)) => {
+                let server = Mutex::new(NatsServer::start_in(store.path()));
+                let backend = Backend::Nats { server, _store: Some(store) };
+                Fixture { policy: patient_policy(), limits: limits(), backend }
+            }
+            _ => self.fixture(),
+        }
     }
 }
 
@@ -77,7 +97,7 @@ impl Fixture {
                 });
                 BusPorts::of(bus)
             }
-            Backend::Nats { server } => {
+            Backend::Nats { server, .. } => {
                 let url = server.lock().unwrap().url();
                 let config = NatsConfig {
                     retry: self.policy.clone(),
@@ -104,7 +124,7 @@ impl Fixture {
                 *generation += 1;
                 bus.lock().unwrap().take();
             }
-            Backend::Nats { server } => {
+            Backend::Nats { server, .. } => {
                 let mut server = server.lock().unwrap();
                 tokio::task::block_in_place(|| server.restart());
             }

@@ -331,7 +331,7 @@ pub(crate) async fn live_subscribers_receive_one_patient_or_all(adapter: Adapter
 
 pub(crate) async fn slow_live_subscriber_loses_messages_and_is_notified(adapter: Adapter) {
     const MANY: u64 = 6_000;
-    let fixture = adapter.fixture();
+    let fixture = adapter.fixture_in_memory();
     let (sender, subscriber) = (fixture.join().await, fixture.join().await);
     let mut slow = subscriber.waves.subscribe_waves(Some(mrn(1))).await.unwrap();
     let stream = StreamId::generate();
