@@ -1,9 +1,9 @@
 //! The analysis of a recording as JSON. Times are seconds from the start of the recording, voltages millivolts, intervals
 //! milliseconds, rates beats per minute. A value that could not be measured is `null`.
 
-use ecg::beat_types::{self, BeatType, TypedBeat};
+use ecg::beat_types::BeatType;
 use ecg::waves::{self, BeatWaves};
-use ecg::{Analysis, Quality, RecordingAnalysis, Start, Strip, rhythm, st};
+use ecg::{Analysis, Quality, RecordingAnalysis, Start, Strip, st};
 use serde::Serialize;
 
 use crate::input::Input;
@@ -13,6 +13,8 @@ use crate::input::Input;
 pub struct Report {
     /// Version of the program.
     pub version: &'static str,
+    /// Version of the method of analysis.
+    pub algorithm: u32,
     /// Local time of the first sample (ISO 8601), if the file states it.
     pub start: Option<String>,
     /// Index in `leads` of the lead that gives the heart rate.
@@ -171,6 +173,7 @@ pub fn report(input: &Input) -> Report {
         recording.leads.iter().zip(analyses).map(|(lead, analysis)| lead_report(&lead.strip, &analysis));
     Report {
         version: env!("CARGO_PKG_VERSION"),
+        algorithm: ecg::ALGORITHM,
         start: start.as_ref().map(iso_8601),
         best_lead: best,
         leads: leads.collect(),
@@ -181,21 +184,11 @@ pub fn report(input: &Input) -> Report {
 /// Waves, beat types, rhythm and ST levels of a lead, with its analysis.
 #[must_use]
 pub fn lead_report(strip: &Strip, analysis: &Analysis) -> LeadReport {
-    // Beats of a strip without a heart rate can be noise: they have no waves, types and rhythm.
-    let is_measured = analysis.heart_rate.is_some();
-    let beat_waves = if is_measured { waves::delineate(strip, &analysis.beats) } else { Vec::new() };
-    let types = if is_measured {
-        beat_types::classify(strip, analysis, &beat_waves)
-    } else {
-        vec![TypedBeat { kind: BeatType::Unknown, confidence: 0.0 }; analysis.beats.len()]
-    };
-    let findings =
-        if is_measured { rhythm::findings(strip, analysis, &beat_waves, &types) } else { Vec::new() };
+    let ecg::Report { waves: beat_waves, types, intervals, findings } = ecg::report(strip, analysis);
     let conducted = |beat: usize| {
         types.get(beat).is_some_and(|it| !matches!(it.kind, BeatType::Ventricular | BeatType::Paced))
     };
     let levels = st::levels(&st::measure(strip, &analysis.beats, &beat_waves), conducted);
-    let intervals = waves::intervals(&beat_waves, &analysis.beats);
     let interval = |it: Option<waves::IntervalMs>| {
         it.map(|it| Median { median: it.median, spread: it.spread, beats: it.count })
     };

@@ -23,6 +23,8 @@ pub const ALGORITHM: u32 = 1;
 /// ST levels are measured in this much of a recording, from its start. It bounds the cost of a recording with many
 /// leads; the level of a longer one changes with posture and time, so that its median has no meaning.
 const ST_LENGTH_S: f64 = 3600.0;
+/// Longest part of a wide QRS complex before or after its R peak.
+const COMPLEX_S: f64 = 0.12;
 /// Longest name of a lead in characters.
 const NAME_CHARS: usize = 64;
 
@@ -62,6 +64,12 @@ pub struct LeadSt {
 /// Derives waves, beat types, intervals and rhythm of an analysed strip.
 #[must_use]
 pub fn report(strip: &Strip, analysis: &Analysis) -> Report {
+    report_of(&[strip], analysis)
+}
+
+/// `leads` starts with the analysed one. A further lead contributes to the types of the beats.
+fn report_of(leads: &[&Strip], analysis: &Analysis) -> Report {
+    let strip = leads[0];
     let beats = &analysis.beats;
     let unknown = TypedBeat { kind: BeatType::Unknown, confidence: 0.0 };
     let no_waves = |beat: usize| BeatWaves { beat, p: None, qrs: None, t: None };
@@ -73,7 +81,10 @@ pub fn report(strip: &Strip, analysis: &Analysis) -> Report {
         };
     }
     let mut waves = waves::delineate(strip, beats);
-    let mut types = beat_types::classify(strip, analysis, &waves);
+    let mut types = beat_types::classify_leads(leads, analysis, &waves);
+    for (kind, _) in types.iter_mut().zip(beats).filter(|(_, beat)| is_cut(beat, strip)) {
+        *kind = unknown;
+    }
     let is_usable = usable(analysis);
     for (index, _) in beats.iter().enumerate().filter(|(_, beat)| !is_usable(beat.time_s)) {
         waves[index] = no_waves(index);
@@ -92,6 +103,13 @@ pub fn report(strip: &Strip, analysis: &Analysis) -> Report {
         waves.iter().copied().filter(|waves| is_usable(beats[waves.beat].time_s)).collect();
     let intervals = waves::intervals(&measured, beats);
     Report { waves, types, intervals, findings }
+}
+
+/// Whether a complex can be cut off by the start or the end of its segment. Its shape then says nothing about its type.
+fn is_cut(beat: &Beat, strip: &Strip) -> bool {
+    let margin = (COMPLEX_S * strip.sample_rate_hz) as usize;
+    let length = strip.segments.get(beat.segment).map_or(0, |segment| segment.samples.len());
+    beat.sample < margin || beat.sample + margin > length
 }
 
 /// Whether a time is outside of all unusable segments.
@@ -123,6 +141,18 @@ impl Recording {
         let is_named = |index: &usize| self.lead_name(*index).to_lowercase() == name.to_lowercase();
         let numbered = || name.parse::<usize>().ok()?.checked_sub(1);
         (0..self.leads.len()).find(is_named).or_else(|| numbered().filter(|index| *index < self.leads.len()))
+    }
+
+    /// Derives waves, beat types, intervals and rhythm of the lead that gives the heart rate. The first other lead that is
+    /// usable contributes to the types: they were learned from recordings with two leads.
+    #[must_use]
+    pub fn report(&self, analysis: &RecordingAnalysis) -> Report {
+        let best = analysis.best;
+        let is_usable = |index: &usize| *index != best && analysis.leads[*index].quality != Quality::Unusable;
+        let other = (0..self.leads.len()).find(is_usable);
+        let leads: Vec<&Strip> =
+            [Some(best), other].into_iter().flatten().map(|lead| &self.leads[lead].strip).collect();
+        report_of(&leads, &analysis.leads[best])
     }
 
     /// Leads I and II, if both are in the file.

@@ -60,7 +60,7 @@ pub fn analyze(reader: impl Read, options: &SignalOptions, time: String) -> Resu
     let found = recording.analyze();
     let strip = &recording.leads[found.best].strip;
     let best = &found.leads[found.best];
-    let report = Arc::new(ecg::report(strip, best));
+    let report = Arc::new(recording.report(&found));
     let st = recording.st_levels(&found, &report);
     let options =
         ecg::plot::Options { recorded_at: Some(time), report: Some(report.clone()), ..Default::default() };
