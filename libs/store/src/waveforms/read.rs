@@ -234,7 +234,7 @@ mod tests {
                     expected[column].get_or_insert(one).extend(one);
                 }
             }
-            prop_assert_eq!(envelope_of_chunks(&[chunk.clone()], &times, points, rate), expected.clone());
+            prop_assert_eq!(envelope_of_chunks(std::slice::from_ref(&chunk), &times, points, rate), expected.clone());
             // From the seconds: no extreme is lost, and none is invented.
             let all = expected.iter().flatten().copied().reduce(|mut all, next| { all.extend(next); all });
             let hull = begin.min(START)..begin.max(START + 60_000_000);
