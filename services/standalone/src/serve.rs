@@ -91,11 +91,8 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
     let listener = http_server::bind(gateway.listen).await?;
     let address = listener.local_addr().map_err(StartError::failed)?;
 
-    let limits = QueueLimits {
-        max_messages: max_queued,
-        max_staged_bytes: max_staged.0,
-        ..QueueLimits::default()
-    };
+    let limits =
+        QueueLimits { max_messages: max_queued, max_staged_bytes: max_staged.0, ..QueueLimits::default() };
     // The patients are created first: `data_dir::open` rejects a directory with queues and without patients.
     let store = SqliteStore::open(&data.join(data_dir::PATIENTS)).map_err(|error| {
         StartError::failed(format!("the patients in {} cannot be opened: {error}", data.display()))
