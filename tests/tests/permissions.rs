@@ -35,7 +35,7 @@ const PUBLISH: &[(&str, &[&str])] = &[
     ("vitals.7", &["worker"]),
     ("$JS.API.DIRECT.GET.WAVES.wave.3.7.x", &["gateway"]),
     ("$JS.API.DIRECT.GET.WAVES", &["ingest", "worker"]),
-    ("$JS.API.CONSUMER.INFO.WAVES.storage-3", &["setup", "ingest", "worker"]),
+    ("$JS.API.CONSUMER.INFO.WAVES.storage-3", &["setup", "ingest", "worker", "backup"]),
     ("$JS.API.CONSUMER.MSG.NEXT.WAVES.storage-3", &["ingest", "worker"]),
     ("$JS.API.CONSUMER.UNPIN.WAVES.storage-3", &["ingest", "worker"]),
     // No group can acknowledge for another.
