@@ -185,7 +185,7 @@ class NewUser(unittest.TestCase):
                     self.assertIn("Server is on", printed)
                 if "bedside patients" in line:
                     self.assertIn("Ann", printed)
-        self.assertEqual(ran, 9)
+        self.assertEqual(ran, 10)
         self.assertTrue(any((self.folder / "ann").iterdir()))
         server.send_signal(signal.SIGINT)
         self.assertEqual(server.wait(30), 0)

@@ -387,6 +387,8 @@ fn check_patient(theme: &str) {
 
     monitor.stream(&mut [], true, Duration::from_millis(2400), |_| {});
     assert!(monitor.lane(0).note.starts_with("no signal since "), "{}", monitor.lane(0).note);
+    // The samples in the jitter buffer are drawn before the trace stops.
+    monitor.stream(&mut [], true, Duration::from_millis(3000), |_| {});
     assert!(monitor.count(ECG) < 400, "nothing looks live: {} pixels", monitor.count(ECG));
     monitor.canvas.assert_up_to_date("the patient with stopped traces");
     monitor.canvas.save(&pictures().join(format!("live-patient-stopped-{theme}.png")));

@@ -36,7 +36,9 @@ pub fn cut(patient: &LivePatient, now_us: i64, seconds: u32) -> Option<KeptStrip
         .collect();
     let (first, grid) = leads.first()?;
     let leads: Vec<_> = leads.iter().filter(|(channel, _)| channel.rate == first.rate).collect();
-    let last = grid.number_at(now_us as f64 * 1e-6).min(grid.number_at(grid.end_us()? as f64 * 1e-6));
+    // The middle of the last cell, because its end is rounded to microseconds.
+    let newest = grid.number_at(grid.end_us()? as f64 * 1e-6 - 0.5 / grid.cells_per_s());
+    let last = grid.number_at(now_us as f64 * 1e-6).min(newest);
     let start = last - (f64::from(seconds) * grid.cells_per_s()).round() as i64 + 1;
     let mut csv = String::from("time_s");
     for (channel, _) in &leads {

@@ -292,7 +292,10 @@ async fn frames_in_the_log_are_stored_once_and_read() {
     let stored = api.store.waveform_stream(of.stream).await.unwrap().unwrap();
     let chunks = api.store.waveform_chunks(&stored, 1, 0..i64::MAX / 2).await.unwrap();
     let layout = chunks[0].layout();
-    assert_eq!((chunks.len(), layout.indices, layout.gaps), (1, 0..1_500, std::iter::once(1_000..1_250).collect()));
+    assert_eq!(
+        (chunks.len(), layout.indices, layout.gaps),
+        (1, 0..1_500, std::iter::once(1_000..1_250).collect())
+    );
     assert_eq!(
         chunks[0].samples(1_250..1_500),
         (1_250..1_500).map(|index| value(1, index)).collect::<Vec<_>>()
