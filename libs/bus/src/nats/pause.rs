@@ -1,4 +1,4 @@
-//! Pauses queues, so that a restore can replace the whole store without concurrent writers.
+//! Pauses queues and the storing of waveforms, so that a restore can replace the whole store without concurrent writers.
 //!
 //! The broker holds deliveries back until a deadline. If the program that paused the queues dies, they resume
 //! by themselves. Deliveries made before the pause continue: wait for [`Paused::is_idle`].
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_nats::Subscriber;
 use futures::{FutureExt, StreamExt};
+use proto_json::waveform::PARTITIONS;
 use proto_json::{Queue, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use super::acker::IN_PROGRESS;
 use super::connection::Connection;
 use super::{ConsumerInfo, NatsConfig, names};
-use crate::BusError;
+use crate::{BusError, WaveGroup};
 
 #[derive(Deserialize)]
 struct PauseReply {
@@ -38,14 +39,16 @@ pub struct Paused {
     progress: Instant,
 }
 
-/// Pauses queues for `time`.
+/// Pauses queues, and the consumers that store waveforms, for `time`.
 ///
 /// # Errors
 /// If the broker cannot be reached or refuses.
 pub async fn pause(config: &NatsConfig, queues: &[Queue], time: Duration) -> Result<Paused, BusError> {
     let connection = Connection::open(config).await?;
+    let waves = (0..PARTITIONS)
+        .map(|partition| format!("{}.{}", names::WAVES, names::wave_consumer(WaveGroup::Storage, partition)));
     let consumers: Vec<_> =
-        queues.iter().map(|queue| format!("{queue}.{}", names::consumer(*queue))).collect();
+        queues.iter().map(|queue| format!("{queue}.{}", names::consumer(*queue))).chain(waves).collect();
     let mut acknowledgements = Vec::new();
     for consumer in &consumers {
         acknowledgements.push(connection.subscribe(format!("$JS.ACK.{consumer}.>")).await?);

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bus::nats::{NatsBus, NatsConfig};
 use bus::{
-    BusError, DeadLetters, EnqueueError, PubSub, ReplyInbox, RetryPolicy, StagingKey, StagingStore,
-    UpdateEvent, WorkQueue,
+    BusError, DeadLetters, EnqueueError, PartitionEvent, PubSub, ReplyInbox, RetryPolicy, StagingKey,
+    StagingStore, UpdateEvent, WaveGroup, WaveKind, WaveLog, WaveMessage, WorkQueue,
 };
 use bytes::Bytes;
 use futures::StreamExt;
-use proto_json::{BlobHash, Queue, Receipt, UploadId};
+use proto_json::waveform::StreamId;
+use proto_json::{BlobHash, Mrn, Queue, Receipt, UploadId};
 use testkit::NatsServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -304,6 +305,42 @@ async fn paused_queue_is_idle_once_no_consumer_works_on_a_delivery() {
         paused.resume().await.unwrap();
         next(&mut deliveries).await.ack().await.unwrap();
         next(&mut deliveries).await.ack().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn storing_of_waveforms_is_paused_with_the_queues() {
+    with_timeout(async {
+        let server = NatsServer::start();
+        let config = config(&server);
+        let bus = NatsBus::connect(config.clone()).await.unwrap();
+        let mrn = Mrn::new(7).unwrap();
+        let partition = proto_json::waveform::partition_of(&mrn);
+        let mut events = bus.consume_waves(WaveGroup::Storage, partition, 10).await.unwrap();
+        let stream = StreamId::generate();
+        let message = |sequence| WaveMessage {
+            mrn,
+            stream,
+            kind: WaveKind::Numerics,
+            sequence,
+            time_us: 0,
+            payload: "{}".into(),
+        };
+        bus.append(message(0)).await.unwrap();
+        assert!(matches!(events.next().await.unwrap(), PartitionEvent::Acquired));
+        let first = events.next().await.unwrap();
+        let PartitionEvent::Delivery(delivery) = first else { panic!("{first:?}") };
+        delivery.ack_through().await.unwrap();
+        let mut paused =
+            bus::nats::pause(&config, &[Queue::Uploads], Duration::from_secs(300)).await.unwrap();
+        bus.append(message(1)).await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_secs(2), events.next()).await.is_err());
+        assert!(paused.is_idle().await.unwrap());
+        paused.resume().await.unwrap();
+        let event = events.next().await.unwrap();
+        let PartitionEvent::Delivery(delivery) = event else { panic!("{event:?}") };
+        assert_eq!(delivery.message, message(1));
     })
     .await;
 }
