@@ -257,6 +257,14 @@ fn drawn_pulses_without_beats_rarely_have_a_rate() {
                     trace.pulse(time_s, 0.0, width_s, second_mv, second_s.clamp(0.003, 0.1));
                 }
                 if is_paced {
+                    trace.beat(time_s + delay_s, &[qrs(1.0, 0.14), t_wave(-0.3)], 1.0);
+                }
+            }
+            trace.drift(drift_mv, drift_hz, random);
+            filtered(&mut trace, low_pass_hz, high_pass_hz);
+            trace.white(noise_mv, random);
+            let found = analysis(&trace);
+            if is_paced {
                 right += usize::from(is_accurate(&found, bpm));
             } else if found.heart_rate.is_some() {
                 rates += 1;
@@ -265,7 +273,10 @@ fn drawn_pulses_without_beats_rarely_have_a_rate() {
         }
     }
     println!("of {STRIPS}: {rates} rates, {good} of them good; {right} right with beats");
-    assert!(rates <= 26 && good <= 11 && right >= 190, "{rates} rates, {good} good, {right} right with beats");
+    assert!(
+        rates <= 22 && good <= 10 && right >= 190,
+        "{rates} rates, {good} good, {right} right with beats"
+    );
 }
 
 /// Rhythms with a narrow beat and a wide one in turn, after figure 3 of both standards, with their rates.
