@@ -36,6 +36,9 @@ pub fn analyze(strip: &Strip) -> Analysis {
             let first = quality_segments.len();
             let start_s = time_s(part.range.start);
             has_evidence |= quality::assess(cleaned, start_s, rate_hz, &part.beats, &mut quality_segments);
+            let decays = pacing::decays(recorded, cleaned, &part.pulses, &part.beats, rate_hz);
+            let segments = &mut quality_segments[first..];
+            quality::pulses_without_beats(&part.beats, &decays, start_s, rate_hz, segments);
             if pacing::dissociated(&part.pulses, &part.beats, rate_hz) {
                 quality::dissociated(&mut quality_segments[first..]);
             }

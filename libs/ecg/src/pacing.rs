@@ -1,7 +1,8 @@
 //! Pacemaker pulses: detection, removal before beat detection, and their association with beats.
 //!
 //! A deflection narrower than 12 ms is a pulse, since no wave of the heart is as short. Pulses and their exponential
-//! tails are removed before beats are detected, so that a pulse is never counted as a beat. Below 250 Hz, and in
+//! tails are removed before beats are detected, so that a pulse is never counted as a beat. A beat that consists of a tail
+//! which could not be removed, or of the rest of one, is no evidence of a heart beat (`decays`). Below 250 Hz, and in
 //! recordings whose bandwidth widens pulses beyond 12 ms, a pulse cannot be distinguished from a QRS complex, and none
 //! is reported.
 
@@ -35,7 +36,10 @@ const MERGE_S: f64 = 0.02;
 
 /// Length of the window that a tail is fitted in, and the range of its time constant (AAMI EC13 4.1.4.2: 4 to 100 ms).
 const TAIL_FIT_S: f64 = 0.06;
-const TAIL_CONSTANTS_S: [f64; 8] = [0.003, 0.005, 0.008, 0.013, 0.02, 0.035, 0.06, 0.1];
+const TAIL_CONSTANTS_S: [f64; 9] = [0.002, 0.003, 0.005, 0.008, 0.013, 0.02, 0.035, 0.06, 0.12];
+/// Steps of the search for the time constant between two of these. Each step reduces the interval to 0.62 of its length, so
+/// that the constant is found within 0.1 %.
+const TAIL_STEPS: usize = 15;
 /// Largest share of the energy that a tail leaves unexplained.
 const MAX_TAIL_RESIDUAL: f32 = 0.1;
 /// A tail ends at this share of its height.
@@ -49,6 +53,16 @@ const MAX_CAPTURE_S: f64 = 0.35;
 const CAPTURE_TOLERANCE_S: f64 = 0.04;
 /// Smallest share of the pulses with capture. Fewer means that pulses and beats dissociate.
 const MIN_CAPTURE_SHARE: f64 = 0.8;
+/// A decay does not depart from the baseline by more than this share of its height.
+const MAX_DEPARTURE: f32 = 0.1;
+/// Length of the mean that a decay is measured in, against noise.
+const DECAY_MEAN_S: f64 = 0.004;
+/// Length of the baseline before a decay.
+const DECAY_BASELINE_S: f64 = 0.05;
+/// A QRS complex ends, and departs from the baseline, within this time after its R peak.
+const AFTER_PEAK_S: f64 = 0.2;
+/// A beat with less signal after it, before the next pulse, may be a QRS complex.
+const MIN_AFTER_PEAK_S: f64 = 0.1;
 /// Fewer pulses than this may be artefacts.
 const MIN_PULSES: usize = 3;
 /// Input is processed in pieces of this length.
@@ -108,6 +122,92 @@ pub(crate) fn remove(samples: &[f32], rate: f64) -> Vec<f32> {
     remover.push(samples, |samples| cleaned.extend_from_slice(samples));
     remover.end(|samples| cleaned.extend_from_slice(samples));
     cleaned
+}
+
+/// For each beat, whether it consists only of a pulse and the decay that follows it. The pulse need not be one of `pulses`: a
+/// pulse may be lower than its tail, or of the same polarity. All deflections of such a beat but the decay lie within 12 ms,
+/// and the decay only approaches the baseline. A QRS complex is wider or departs from it. `cleaned` is the result of
+/// [`remove`].
+pub(crate) fn decays(
+    samples: &[f32],
+    cleaned: &[f32],
+    pulses: &[usize],
+    beats: &[Detection],
+    rate: f64,
+) -> Vec<bool> {
+    if rate < MIN_RATE_HZ {
+        return vec![false; beats.len()];
+    }
+    let steps = |seconds: f64| (seconds * rate) as usize;
+    // The samples between two that are 12 ms apart.
+    let width = steps(MAX_WIDTH_S).saturating_sub(1).max(1);
+    let mut means = Vec::new();
+    beats
+        .iter()
+        .map(|beat| {
+            let beat = beat.sample as usize;
+            let next = pulses.partition_point(|pulse| *pulse <= beat + width);
+            let pulse = next
+                .checked_sub(1)
+                .map(|last| pulses[last])
+                .filter(|last| beat <= last + steps(MAX_CAPTURE_S));
+            // The next pulse ends what can be known about this one.
+            let end = pulses.get(next).copied().unwrap_or(usize::MAX);
+            if end < beat + steps(MIN_AFTER_PEAK_S) {
+                return false;
+            }
+            let end = end.min(beat + steps(AFTER_PEAK_S));
+            match pulse {
+                Some(pulse) => [(samples, 1, false), (cleaned, 1, true), (cleaned, 2, true)].iter().any(
+                    |(samples, widths, counts)| {
+                        let inside = pulse..pulse + widths * width + 2;
+                        is_decay(samples, inside, end, *counts, rate, &mut means)
+                    },
+                ),
+                None => {
+                    let from = beat.saturating_sub(steps(CAPTURE_TOLERANCE_S));
+                    (from..beat + width)
+                        .any(|start| is_decay(samples, start..start + width, end, true, rate, &mut means))
+                }
+            }
+        })
+        .collect()
+}
+
+/// Whether the signal is flat before the samples `inside`, and only approaches the same baseline from there to `end`, relative
+/// to the height of the decay or, if `counts`, also of the samples inside. `means` is memory for the means.
+fn is_decay(
+    samples: &[f32],
+    inside: Range<usize>,
+    end: usize,
+    counts: bool,
+    rate: f64,
+    means: &mut Vec<f32>,
+) -> bool {
+    let steps = |seconds: f64| ((seconds * rate) as usize).max(1);
+    let length = steps(DECAY_MEAN_S);
+    let before = samples.get(inside.start.saturating_sub(steps(DECAY_BASELINE_S))..inside.start);
+    let (before, after) =
+        (before.unwrap_or_default(), samples.get(inside.end..end.min(samples.len())).unwrap_or_default());
+    if before.len() < length || after.len() < 2 * length {
+        return false;
+    }
+    let level = mean(before);
+    means.clear();
+    means.extend(after.windows(length).map(|values| mean(values) - level));
+    let sign = means.first().map_or(1.0, |first| first.signum());
+    let (mut least, mut departure, mut height) = (f32::INFINITY, 0.0_f32, 0.0_f32);
+    for value in means.iter().map(|value| value * sign) {
+        // Beyond the baseline, the signal departs from it again.
+        departure = departure.max(value - least).max(-value);
+        least = least.min(value);
+        height = height.max(value.abs());
+    }
+    if counts {
+        height = samples[inside].iter().fold(height, |height, value| height.max((value - level).abs()));
+    }
+    let most = MAX_DEPARTURE * height;
+    departure <= most && before.windows(length).all(|values| (mean(values) - level).abs() <= most)
 }
 
 /// Whether pulses and beats dissociate: too few pulses are followed by a beat at a constant delay.
@@ -355,8 +455,8 @@ impl PulseRemover {
     /// Replaces a pulse by a line. The tail is that of the pulse, if it has one that the pulse at `next` does not hide.
     fn remove_pulse(&mut self, pulse: &Pulse, next: Option<u64>) {
         let (start, end) = (self.index(pulse.range.start), self.index(pulse.range.end));
-        self.found.push(pulse.range.start);
         self.tail = self.fit_tail(pulse, next);
+        self.found.push(pulse.range.start);
         if let (Some(first), Some(last)) = (start.checked_sub(1), self.raw.get(end)) {
             let from = self.clean[first];
             let to = last - self.tail.map_or(0.0, |tail| tail.value);
@@ -380,28 +480,58 @@ impl PulseRemover {
         if before.is_empty() {
             return None;
         }
-        let baseline = before.iter().sum::<f32>() / before.len() as f32;
+        let baseline = mean(before);
         let piece: Vec<f32> = after.iter().map(|value| value - baseline).collect();
         let energy: f32 = piece.iter().map(|value| value * value).sum();
-        let fits = TAIL_CONSTANTS_S.map(|constant_s| {
-            let decay = (-1.0 / (constant_s * self.rate)).exp() as f32;
-            let (mut wave, mut product, mut square) = (1.0_f32, 0.0_f32, 0.0_f32);
-            for value in &piece {
-                product += value * wave;
-                square += wave * wave;
-                wave *= decay;
-            }
-            let amplitude = product / square;
-            (energy - amplitude * product, amplitude, decay)
-        });
-        let (residual, amplitude, decay) =
-            fits.into_iter().min_by(|left, right| left.0.total_cmp(&right.0))?;
+        let (residual, amplitude, decay) = fit_decay(&piece, self.rate);
         // A tail of the same polarity is the decay of the pulse and never higher; a QRS complex that follows may be.
         let height = self.raw[self.index(pulse.extreme)] - baseline;
         let is_higher = amplitude * height > 0.0 && amplitude.abs() > height.abs();
         let fits = residual <= MAX_TAIL_RESIDUAL * energy && !is_higher;
         fits.then_some(Tail { value: amplitude, decay, least: MIN_TAIL_SHARE * amplitude.abs() })
     }
+}
+
+/// The exponential decay that leaves the least energy of `piece`: that energy, the value at the first sample, and the decay
+/// per sample. The rest of a tail whose time constant is not exact has the width of a QRS complex.
+fn fit_decay(piece: &[f32], rate: f64) -> (f32, f32, f32) {
+    let energy: f32 = piece.iter().map(|value| value * value).sum();
+    let fit = |logarithm: f64| {
+        let decay = (-1.0 / (logarithm.exp() * rate)).exp() as f32;
+        let (mut wave, mut product, mut square) = (1.0_f32, 0.0_f32, 0.0_f32);
+        for value in piece {
+            product += value * wave;
+            square += wave * wave;
+            wave *= decay;
+        }
+        let amplitude = product / square;
+        (energy - amplitude * product, amplitude, decay)
+    };
+    let constants = TAIL_CONSTANTS_S.map(f64::ln);
+    let mut nearest = 0;
+    let residuals = constants.map(|constant| fit(constant).0);
+    for index in 1..residuals.len() {
+        if residuals[index] < residuals[nearest] {
+            nearest = index;
+        }
+    }
+    // Golden-section search (Kiefer, Proc Am Math Soc 4, 1953) between the neighbours of the best constant.
+    let share = (5.0_f64.sqrt() - 1.0) / 2.0;
+    let (mut low, mut high) =
+        (constants[nearest.saturating_sub(1)], constants[(nearest + 1).min(constants.len() - 1)]);
+    for _ in 0..TAIL_STEPS {
+        let (left, right) = (high - share * (high - low), low + share * (high - low));
+        if fit(left).0 < fit(right).0 {
+            high = right;
+        } else {
+            low = left;
+        }
+    }
+    fit((low + high) / 2.0)
+}
+
+fn mean(values: &[f32]) -> f32 {
+    values.iter().sum::<f32>() / values.len() as f32
 }
 
 /// Heights of a maximum above the lowest values before and after it within `reach` samples, or depths of a minimum.

@@ -54,6 +54,10 @@ const GOOD_AGREEMENT: f64 = 0.8;
 const GOOD_CONFIDENCE: f32 = 0.9;
 /// Largest share of doubtful beats of a good segment: each may be false, or stand for a missed one.
 const MAX_DOUBTFUL: f64 = 0.2;
+/// A larger share of beats that consist of the decay after a pacemaker pulse limits a segment to poor quality ...
+const MAX_DECAYS: f64 = 0.1;
+/// ... and at this share, the segment shows pulses and no beats.
+const ONLY_DECAYS: f64 = 0.5;
 /// Largest share of clipped samples of a good segment.
 const MAX_CLIPPED: f64 = 0.01;
 
@@ -137,6 +141,33 @@ pub(crate) fn dissociated(segments: &mut [QualitySegment]) {
     for segment in segments.iter_mut().filter(|segment| segment.quality == Quality::Good) {
         segment.quality = Quality::Poor;
         segment.reason = Some(DISSOCIATED.to_owned());
+    }
+}
+
+/// Lowers the quality of segments with beats that consist only of the decay after a pacemaker pulse. `decays` tells for each
+/// of `beats`, whose times start at `start_s`, whether it is one of these.
+pub(crate) fn pulses_without_beats(
+    beats: &[Detection],
+    decays: &[bool],
+    start_s: f64,
+    rate: f64,
+    segments: &mut [QualitySegment],
+) {
+    for segment in segments {
+        let index = |time_s: f64| beats.partition_point(|beat| start_s + beat.sample as f64 / rate < time_s);
+        let inside = &decays[index(segment.start_s)..index(segment.end_s)];
+        let share = inside.iter().filter(|is| **is).count() as f64 / inside.len().max(1) as f64;
+        let (quality, reason) = if share >= ONLY_DECAYS {
+            (Quality::Unusable, "The signal has pacemaker pulses and no beats after them.")
+        } else if share > MAX_DECAYS {
+            (Quality::Poor, "Some pacemaker pulses are not followed by beats.")
+        } else {
+            continue;
+        };
+        if segment.quality > quality {
+            segment.quality = quality;
+            segment.reason = Some(reason.to_owned());
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Requirements of ANSI/AAMI EC13 and IEC 60601-2-27 on heart rate meters, with waveforms drawn after their figures:
 //! docs/ecg/clauses.md.
 
+use std::f64::consts::TAU;
+
 use ecg::stream::{EventKind, Stream};
 use ecg::synth::Random;
 use ecg::{Analysis, Quality, Strip, analyze};
@@ -9,6 +11,9 @@ use super::draw::{Form, Trace, Wave};
 
 /// Rates at which recorders of monitors sample.
 const RATES_HZ: [f64; 3] = [250.0, 360.0, 500.0];
+
+/// Number of strips that are drawn at random.
+const STRIPS: u64 = 200;
 
 /// A QRS complex as a triangle of this height and duration.
 fn qrs(height_mv: f64, duration_s: f64) -> Wave {
@@ -184,18 +189,13 @@ fn pulses() -> Vec<(f64, f64, f64, f64)> {
     out
 }
 
-/// Without tails, all pulses are rejected. With tails, all are in effective pacing. A large tail can hide a slow rhythm, and
-/// without beats it can resemble one; docs/ecg/clauses.md states these gaps, which must not grow.
+/// Effective pacing at 60, ineffective pacing at 80 with a rhythm of 30, and pulses at 80 without beats.
 #[test]
 fn pacemaker_pulses_are_not_counted() {
     let mut failures = Vec::new();
-    let (mut hidden, mut counted) = (0, 0);
-    for rate_hz in [500.0, 1000.0] {
+    for rate_hz in [250.0, 360.0, 500.0, 1000.0] {
         for (height_mv, width_s, tail_mv, decay_s) in pulses() {
-            let name = format!("{rate_hz} Hz, {height_mv} mV, {width_s} s, tail {tail_mv} mV, {decay_s} s");
-            // Effective pacing at 60, ineffective pacing at 80 with a rhythm of 30, and pulses at 80 without beats.
-            for (case, (bpm, paced_bpm)) in [(60.0, 60.0), (30.0, 80.0), (0.0, 80.0)].into_iter().enumerate()
-            {
+            for (bpm, paced_bpm) in [(60.0, 60.0), (30.0, 80.0), (0.0, 80.0)] {
                 let beats = if bpm > 0.0 { beats_at(bpm, 20.0) } else { Vec::new() };
                 let mut trace = recorded(rate_hz, 20.0, &beats, &[qrs(1.0, 0.1), t_wave(0.2)]);
                 for time_s in beats_at(paced_bpm, 20.0) {
@@ -203,14 +203,10 @@ fn pacemaker_pulses_are_not_counted() {
                 }
                 let found = analysis(&trace);
                 let is_right = if bpm > 0.0 { is_accurate(&found, bpm) } else { found.heart_rate.is_none() };
-                let is_good = found.quality == Quality::Good;
-                if case == 1 && !is_right && !is_good && tail_mv != 0.0 {
-                    hidden += 1;
-                } else if case == 2 && !is_right && tail_mv != 0.0 {
-                    counted += 1;
-                } else if !is_right {
+                if !is_right {
                     failures.push(format!(
-                        "{name}, beats at {bpm}, pulses at {paced_bpm}: {}",
+                        "{rate_hz} Hz, {height_mv} mV, {width_s} s, tail {tail_mv} mV, {decay_s} s, beats at {bpm}, pulses at \
+                         {paced_bpm}: {}",
                         described(&found)
                     ));
                 }
@@ -218,7 +214,69 @@ fn pacemaker_pulses_are_not_counted() {
         }
     }
     assert_none(&failures);
-    assert!(hidden <= 12 && counted <= 42, "with tails, of 64 each: {hidden} hidden, {counted} counted");
+}
+
+/// The filters of a recorder, one pole each: low-pass and high-pass.
+fn filtered(trace: &mut Trace, low_pass_hz: f64, high_pass_hz: f64) {
+    let step = |hertz: f64| 1.0 - (-TAU * hertz / trace.rate_hz).exp();
+    let (fast, slow) = (step(low_pass_hz), step(high_pass_hz));
+    let (mut smooth, mut level) = (0.0, 0.0);
+    for sample in &mut trace.samples {
+        smooth += fast * (*sample - smooth);
+        level += slow * (smooth - level);
+        *sample = smooth - level;
+    }
+}
+
+/// Standstill under pacing with pulses and tails of either polarity at random, seen by different recorders. A third of the
+/// tails has two time constants. Each strip is also drawn with the beats that the pulses capture. docs/ecg/clauses.md states the rest, which must not grow.
+#[test]
+fn drawn_pulses_without_beats_rarely_have_a_rate() {
+    let (mut rates, mut good, mut right) = (0, 0, 0);
+    for seed in 0..STRIPS {
+        let random = &mut Random::new(seed);
+        let mut between = |low: f64, high: f64| low + (high - low) * random.uniform();
+        let rate_hz = [250.0, 360.0, 500.0, 1000.0][between(0.0, 4.0) as usize];
+        let sign = |share: f64| if share < 0.5 { -1.0 } else { 1.0 };
+        let height_mv = sign(between(0.0, 1.0)) * 2.0 * 100.0_f64.powf(between(0.0, 1.0));
+        let width_s = between(0.0002, 0.002);
+        let tail_mv = sign(between(0.0, 1.0)) * (0.25 * height_mv.abs()).min(2.0) * between(0.2, 1.0);
+        let decay_s = 0.003 * 33.0_f64.powf(between(0.0, 1.0));
+        let (second_mv, second_s) = (tail_mv * between(-0.5, 1.0), decay_s * between(0.2, 3.0));
+        let has_second = between(0.0, 3.0) < 1.0;
+        let (bpm, delay_s) = (between(40.0, 120.0), between(0.06, 0.15));
+        let (noise_mv, drift_mv, drift_hz) = (between(0.002, 0.03), between(0.0, 0.3), between(0.1, 0.4));
+        let low_pass_hz = between(100.0, 0.45 * rate_hz);
+        let high_pass_hz = [0.01, 0.05, 0.5][between(0.0, 3.0) as usize];
+        for is_paced in [false, true] {
+            let random = &mut Random::new(seed);
+            let mut trace = Trace::new(rate_hz, 20.0);
+            for time_s in beats_at(bpm, 20.0) {
+                trace.pulse(time_s, height_mv, width_s, tail_mv, decay_s);
+                if has_second {
+                    trace.pulse(time_s, 0.0, width_s, second_mv, second_s.clamp(0.003, 0.1));
+                }
+                if is_paced {
+                    trace.beat(time_s + delay_s, &[qrs(1.0, 0.14), t_wave(-0.3)], 1.0);
+                }
+            }
+            trace.drift(drift_mv, drift_hz, random);
+            filtered(&mut trace, low_pass_hz, high_pass_hz);
+            trace.white(noise_mv, random);
+            let found = analysis(&trace);
+            if is_paced {
+                right += usize::from(is_accurate(&found, bpm));
+            } else if found.heart_rate.is_some() {
+                rates += 1;
+                good += usize::from(found.quality == Quality::Good);
+            }
+        }
+    }
+    println!("of {STRIPS}: {rates} rates, {good} of them good; {right} right with beats");
+    assert!(
+        rates <= 22 && good <= 10 && right >= 190,
+        "{rates} rates, {good} good, {right} right with beats"
+    );
 }
 
 /// Rhythms with a narrow beat and a wide one in turn, after figure 3 of both standards, with their rates.
