@@ -87,14 +87,17 @@ fn killed_nats_server_shows_within_two_seconds() {
 
 #[test]
 fn without_push_the_gateway_is_polled_every_five_seconds() {
-    let system = System::standalone_with(&["--max-watchers", "1"]);
-    // Another client has the only event stream.
+    let system = System::standalone_with(&["--max-watchers", "2"]);
+    // Other clients have all places: a monitor needs one for events and one for live waveforms.
     let address = system.gateway.address(0);
-    let mut watcher = TcpStream::connect(address).unwrap();
-    write!(watcher, "GET /api/v1/events HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
-    let mut answer = [0; 12];
-    watcher.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 200");
+    let watchers = [0, 1].map(|_| {
+        let mut watcher = TcpStream::connect(address).unwrap();
+        write!(watcher, "GET /api/v1/events HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        let mut answer = [0; 12];
+        watcher.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        watcher
+    });
 
     let screen = Screen::with_system(system, |_| {});
     screen.until("polling", |screen| screen.value("Connection").starts_with("connected · polling · since "));
@@ -109,7 +112,7 @@ fn without_push_the_gateway_is_polled_every_five_seconds() {
     let between = shown.elapsed();
     assert!(between > Duration::from_secs(3), "polled more often than every five seconds: {between:?}");
 
-    drop(watcher);
+    drop(watchers);
     screen.until("pushed", |screen| screen.value("Connection").starts_with("connected · push"));
 }
 
