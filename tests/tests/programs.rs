@@ -181,7 +181,7 @@ async fn readiness_of_each_program_names_the_failed_dependency() {
 async fn standalone_is_not_ready_during_the_drain_wait() {
     let mut system = System::start_with(Mode::Standalone, &["--drain-wait", "60s"]);
     let address = system.url().replace("http://", "");
-    let checks = "bus: ok\ndisk: ok\nclock: ok\nstore: ok\ningest: ok\necg-worker: ok\n";
+    let checks = "bus: ok\ndisk: ok\nclock: ok\nstore: ok\ningest: ok\necg-worker: ok\nlive-analysis: ok\n";
     assert_eq!(get(&address, "/readyz").await, (200, format!("gateway is ready\n{checks}")));
     let healthcheck = || run("bedside", &["healthcheck", "--gateway", &format!("http://{address}")]);
     assert_eq!(healthcheck().status.code(), Some(0));
