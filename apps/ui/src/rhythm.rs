@@ -44,7 +44,13 @@ pub fn rhythm_line(analysis: &EcgAnalysis) -> String {
 /// The name of a finding of the rhythm in the language of the app.
 #[must_use]
 pub fn rhythm_name(finding: &EcgFinding) -> Cow<'_, str> {
-    let name = match finding.code.as_str() {
+    Cow::Borrowed(code_name(&finding.code).unwrap_or(&finding.message))
+}
+
+/// The name of a rhythm with this code. `None` for a code of a later version.
+#[must_use]
+pub fn code_name(code: &str) -> Option<&'static str> {
+    Some(match code {
         "sinus_rhythm" => tr!("Sinus rhythm"),
         "sinus_bradycardia" => tr!("Sinus bradycardia"),
         "sinus_tachycardia" => tr!("Sinus tachycardia"),
@@ -55,7 +61,6 @@ pub fn rhythm_name(finding: &EcgFinding) -> Cow<'_, str> {
         "couplet" => tr!("Couplet"),
         "run" => tr!("Run of ectopic beats"),
         "pause" => tr!("Pause"),
-        _ => finding.message.as_str(),
-    };
-    Cow::Borrowed(name)
+        _ => return None,
+    })
 }

@@ -450,6 +450,7 @@ impl LiveController {
         });
         live.set_quality(quality.unwrap_or_default().into());
         let rhythm = current.and_then(|vitals| vitals.rhythm.clone());
+        let rhythm = rhythm.map(|code| ui::rhythm::code_name(&code).map_or(code, str::to_owned));
         live.set_rhythm(rhythm.map(|rhythm| tr!("Rhythm: {}", rhythm)).unwrap_or_default().into());
         let buffer = self
             .pane
