@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::live::Speed;
-use crate::live::pane::MAX_LANES;
+use crate::live::pane::MAX_TRACES;
 use crate::overview::TileOrder;
 
 /// The saved settings: the connection, and the preferences of this station. Alarms have a file of their own.
@@ -30,7 +30,7 @@ pub(crate) struct AppSettings {
     /// The paper speed of live waveforms.
     pub(crate) live_speed: Speed,
     /// The maximum number of live waveforms on the patient page.
-    pub(crate) live_lanes: usize,
+    pub(crate) live_traces: usize,
     /// Whether the patient page shows live waveforms instead of strips, if there are any.
     pub(crate) live_tab: bool,
     /// The folder of the last saved file.
@@ -47,7 +47,7 @@ impl Default for AppSettings {
             paper: false,
             range: 1,
             live_speed: Speed::default(),
-            live_lanes: MAX_LANES,
+            live_traces: MAX_TRACES,
             live_tab: true,
             download_folder: None,
         }

@@ -246,8 +246,8 @@ impl Monitor {
         self.app.window().global::<Live>().get_tiles().row_data(index).unwrap_or_default()
     }
 
-    fn lane(&self, index: usize) -> monitor::window::LaneData {
-        self.app.window().global::<Live>().get_lanes().row_data(index).unwrap_or_default()
+    fn trace(&self, index: usize) -> monitor::window::TraceData {
+        self.app.window().global::<Live>().get_traces().row_data(index).unwrap_or_default()
     }
 
     /// The number of pixels that have about this colour.
@@ -350,9 +350,9 @@ fn check_patient(theme: &str) {
     let mut sources = monitor.connect([7]);
     monitor.stream(&mut sources, true, Duration::from_secs(8), |_| {});
     assert!(live.get_available());
-    let labels: Vec<String> = (0..4).map(|index| monitor.lane(index).label.to_string()).collect();
+    let labels: Vec<String> = (0..4).map(|index| monitor.trace(index).label.to_string()).collect();
     assert_eq!(labels, ["II", "V1", "Pleth", "Resp"]);
-    assert!(monitor.lane(0).scale.ends_with("mm/mV"), "{}", monitor.lane(0).scale);
+    assert!(monitor.trace(0).scale.ends_with("mm/mV"), "{}", monitor.trace(0).scale);
     for (colour, name) in [(ECG, "ECG"), (PLETH, "pleth"), (RESPIRATION, "respiration")] {
         assert!(monitor.count(colour) > 400, "{name}: {} pixels", monitor.count(colour));
     }
@@ -367,7 +367,7 @@ fn check_patient(theme: &str) {
     assert!(live.get_frozen().starts_with("Frozen "), "{}", live.get_frozen());
     live.invoke_measure(100.0, 60.0, 180.0, 20.0);
     assert!(live.get_reading().starts_with("800 ms · "), "{}", live.get_reading());
-    let picture = |monitor: &Monitor| monitor.lane(0).strips.row_data(2).unwrap();
+    let picture = |monitor: &Monitor| monitor.trace(0).strips.row_data(2).unwrap();
     let frozen = picture(&monitor);
     monitor.stream(&mut sources, true, Duration::from_secs(1), |_| {});
     assert!(picture(&monitor) == frozen, "a frozen trace does not move");
@@ -375,8 +375,8 @@ fn check_patient(theme: &str) {
     live.invoke_toggle_freeze();
     sources[0].lead_off = true;
     monitor.stream(&mut sources, true, Duration::from_secs(2), |_| {});
-    assert_eq!(monitor.lane(0).note, "lead off");
-    assert_eq!(monitor.lane(2).note, "");
+    assert_eq!(monitor.trace(0).note, "lead off");
+    assert_eq!(monitor.trace(2).note, "");
     monitor.canvas.save(&pictures().join(format!("live-lead-off-{theme}.png")));
     sources[0].lead_off = false;
     let now = monitor.app.now().as_millis() * 1000;
@@ -386,7 +386,7 @@ fn check_patient(theme: &str) {
     monitor.canvas.save(&pictures().join(format!("live-gap-{theme}.png")));
 
     monitor.stream(&mut [], true, Duration::from_millis(2400), |_| {});
-    assert!(monitor.lane(0).note.starts_with("no signal since "), "{}", monitor.lane(0).note);
+    assert!(monitor.trace(0).note.starts_with("no signal since "), "{}", monitor.trace(0).note);
     // The samples in the jitter buffer are drawn before the trace stops.
     monitor.stream(&mut [], true, Duration::from_millis(3000), |_| {});
     assert!(monitor.count(ECG) < 400, "nothing looks live: {} pixels", monitor.count(ECG));

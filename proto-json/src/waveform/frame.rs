@@ -202,6 +202,25 @@ impl<'a> Reader<'a> {
     pub(super) fn left(&self) -> usize {
         self.bytes.len().saturating_sub(self.at)
     }
+
+    /// Reads the head of a segment or of a block of columns.
+    pub(super) fn block_head(&mut self) -> Result<BlockHead, FrameError> {
+        let (channel, count) = (self.u16()?, usize::from(self.u16()?));
+        let at = self.at;
+        let state = self.u16()?;
+        if state & !LEAD_OFF != 0 {
+            return Err(FrameError::Reserved(at));
+        }
+        self.zeros(2)?;
+        Ok(BlockHead { channel, count, lead_off: state & LEAD_OFF != 0 })
+    }
+}
+
+/// The head of a segment or of a block of columns.
+pub(super) struct BlockHead {
+    pub(super) channel: u16,
+    pub(super) count: usize,
+    pub(super) lead_off: bool,
 }
 
 /// Zeros after `samples` samples, up to a multiple of 8 bytes.
@@ -304,13 +323,7 @@ impl Frame {
 
 impl Segment {
     fn decode(reader: &mut Reader<'_>) -> Result<Segment, FrameError> {
-        let (channel, count) = (reader.u16()?, usize::from(reader.u16()?));
-        let at = reader.at;
-        let state = reader.u16()?;
-        if state & !LEAD_OFF != 0 {
-            return Err(FrameError::Reserved(at));
-        }
-        reader.zeros(2)?;
+        let BlockHead { channel, count, lead_off } = reader.block_head()?;
         let first = reader.u64()?;
         if count == 0 {
             return Err(FrameError::NoSamples(channel));
@@ -318,7 +331,7 @@ impl Segment {
         let samples = reader.slice(count * 2)?;
         reader.zeros(padding(count))?;
         let samples = samples.as_chunks().0.iter().map(|sample| i16::from_le_bytes(*sample)).collect();
-        Ok(Segment { channel, first, lead_off: state & LEAD_OFF != 0, samples })
+        Ok(Segment { channel, first, lead_off, samples })
     }
 
     /// Time from index 0 of the stream to the first sample, in microseconds. `None` if there is no such channel.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::frame::{FrameError, LEAD_OFF, MISSING_SAMPLE, Reader, padding};
+use super::frame::{BlockHead, FrameError, LEAD_OFF, MISSING_SAMPLE, Reader, padding};
 use super::stream::{StreamDescription, Vitals};
 use crate::ids::Mrn;
 use crate::time::Timestamp;
@@ -230,13 +230,7 @@ impl ColumnBlock {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<ColumnBlock, FrameError> {
-        let (channel, count) = (reader.u16()?, usize::from(reader.u16()?));
-        let at = reader.at;
-        let state = reader.u16()?;
-        if state & !LEAD_OFF != 0 {
-            return Err(FrameError::Reserved(at));
-        }
-        reader.zeros(2)?;
+        let BlockHead { channel, count, lead_off } = reader.block_head()?;
         let first = reader.i64()?;
         let columns = reader.slice(count * 4)?;
         reader.zeros(padding(count * 2))?;
@@ -244,6 +238,6 @@ impl ColumnBlock {
             min: i16::from_le_bytes([*a, *b]),
             max: i16::from_le_bytes([*c, *d]),
         });
-        Ok(ColumnBlock { channel, lead_off: state & LEAD_OFF != 0, first, columns: columns.collect() })
+        Ok(ColumnBlock { channel, lead_off, first, columns: columns.collect() })
     }
 }

@@ -105,9 +105,9 @@ pub(super) fn register(app: &Rc<RefCell<AppController>>) {
     live_callbacks! {
         on_scrolled => |app, first, rows| app.live.scrolled(&app.context, first, rows);
         on_select_tab => |app, tab| app.live.select_tab(&mut app.context, tab);
-        on_lanes_resized => |app, width, height| app.live.resize(&app.context, width, height);
+        on_traces_resized => |app, width, height| app.live.resize(&app.context, width, height);
         on_set_speed => |app, index| app.live.set_speed(&mut app.context, index);
-        on_set_lane_count => |app, count| app.live.set_lane_count(&mut app.context, count);
+        on_set_trace_count => |app, count| app.live.set_trace_count(&mut app.context, count);
         on_toggle_freeze => |app| app.live.toggle_freeze(&app.context);
         on_measure => |app, from_x, from_y, to_x, to_y| {
             app.live.measure(&app.context, (from_x, from_y), (to_x, to_y));

@@ -20,7 +20,7 @@ use crate::live::{
 };
 use crate::messages;
 use crate::overview::MAX_TILES;
-use crate::window::{LaneData, Live, LiveTab, LiveTileData, NumericData, SignalTone, Theme};
+use crate::window::{Live, LiveTab, LiveTileData, NumericData, SignalTone, Theme, TraceData};
 
 /// The refresh interval of the traces.
 const REFRESH: Duration = Duration::from_millis(16);
@@ -50,10 +50,10 @@ pub(super) struct LiveController {
     /// The patient of each row.
     row_patients: Vec<Option<Mrn>>,
     pane: LivePane,
-    lanes: Rc<VecModel<LaneData>>,
+    traces: Rc<VecModel<TraceData>>,
     strips: Vec<Rc<VecModel<Image>>>,
-    /// State and gain of each lane as they are shown.
-    lane_texts: Vec<(SignalState, Option<f64>)>,
+    /// State and gain of each trace as they are shown.
+    trace_texts: Vec<(SignalState, Option<f64>)>,
     numerics: Rc<VecModel<NumericData>>,
     timer: slint::Timer,
 }
@@ -69,10 +69,10 @@ impl Default for LiveController {
             tile_look: None,
             rows: Rc::default(),
             row_patients: Vec::new(),
-            pane: LivePane::new(Size::new(600.0, 300.0, 1.0), Speed::default(), pane::MAX_LANES),
-            lanes: Rc::default(),
+            pane: LivePane::new(Size::new(600.0, 300.0, 1.0), Speed::default(), pane::MAX_TRACES),
+            traces: Rc::default(),
             strips: Vec::new(),
-            lane_texts: Vec::new(),
+            trace_texts: Vec::new(),
             numerics: Rc::default(),
             timer: slint::Timer::default(),
         }
@@ -87,10 +87,10 @@ impl LiveController {
     pub(super) fn bind(&mut self, context: &Context) {
         let live = context.window.global::<Live>();
         live.set_tiles(ModelRc::from(self.rows.clone()));
-        live.set_lanes(ModelRc::from(self.lanes.clone()));
+        live.set_traces(ModelRc::from(self.traces.clone()));
         live.set_numerics(ModelRc::from(self.numerics.clone()));
         live.set_speed(speed_index(context.saved.live_speed));
-        live.set_lane_count(context.saved.live_lanes.clamp(1, pane::MAX_LANES) as i32);
+        live.set_trace_count(context.saved.live_traces.clamp(1, pane::MAX_TRACES) as i32);
     }
 
     /// Calls `frame` at the refresh rate while there are streams.
@@ -340,10 +340,10 @@ impl LiveController {
     /// An empty pane for another patient.
     fn open_pane(&mut self, context: &Context) {
         let (size, saved) = (self.pane.size(), &context.saved);
-        self.pane = LivePane::new(size, saved.live_speed, saved.live_lanes);
-        self.lanes.set_vec(Vec::new());
+        self.pane = LivePane::new(size, saved.live_speed, saved.live_traces);
+        self.traces.set_vec(Vec::new());
         self.numerics.set_vec(Vec::new());
-        (self.strips, self.lane_texts) = (Vec::new(), Vec::new());
+        (self.strips, self.trace_texts) = (Vec::new(), Vec::new());
         let live = context.window.global::<Live>();
         live.set_available(false);
         live.set_keeping(false);
@@ -365,32 +365,32 @@ impl LiveController {
     pub(super) fn resize(&mut self, context: &Context, width: f32, height: f32) {
         let size = context.picture_size(width, height);
         if size != self.pane.size() {
-            self.pane.arrange(size, self.pane.max_lanes());
-            self.show_lanes(context);
+            self.pane.arrange(size, self.pane.max_traces());
+            self.show_traces(context);
         }
     }
 
     fn arrange(&mut self, context: &Context) {
-        self.pane.arrange(self.pane.size(), self.pane.max_lanes());
-        self.show_lanes(context);
+        self.pane.arrange(self.pane.size(), self.pane.max_traces());
+        self.show_traces(context);
     }
 
-    /// Shows all lanes with their pictures.
-    fn show_lanes(&mut self, context: &Context) {
+    /// Shows all traces with their pictures.
+    fn show_traces(&mut self, context: &Context) {
         let width = self.pane.size().width;
         let strips = width.div_ceil(pane::STRIP_WIDTH) as usize;
         let empty = || Rc::new(VecModel::from(vec![Image::default(); strips]));
-        self.strips = self.pane.lanes().iter().map(|_| empty()).collect();
-        self.lane_texts.clear();
-        let rows: Vec<LaneData> = self
+        self.strips = self.pane.traces().iter().map(|_| empty()).collect();
+        self.trace_texts.clear();
+        let rows: Vec<TraceData> = self
             .pane
-            .lanes()
+            .traces()
             .iter()
             .zip(&self.strips)
-            .map(|(lane, strips)| LaneData { strips: ModelRc::from(strips.clone()), ..lane_data(lane) })
+            .map(|(trace, strips)| TraceData { strips: ModelRc::from(strips.clone()), ..trace_data(trace) })
             .collect();
-        self.lane_texts.extend(self.pane.lanes().iter().map(|lane| (lane.state(), lane.gain())));
-        self.lanes.set_vec(rows);
+        self.trace_texts.extend(self.pane.traces().iter().map(|trace| (trace.state(), trace.gain())));
+        self.traces.set_vec(rows);
         let devices: Vec<String> = self
             .pane
             .patient
@@ -406,17 +406,17 @@ impl LiveController {
 
     fn draw_pane(&mut self, context: &Context) {
         self.pane.patient.set_connected(self.is_connected && context.api().get_live());
-        for (lane, strip, picture) in self.pane.draw(now_us(context)) {
-            if let Some(strips) = self.strips.get(lane).filter(|strips| strip < strips.row_count()) {
+        for (trace, strip, picture) in self.pane.draw(now_us(context)) {
+            if let Some(strips) = self.strips.get(trace).filter(|strips| strip < strips.row_count()) {
                 strips.set_row_data(strip, picture);
             }
         }
-        for (index, lane) in self.pane.lanes().iter().enumerate() {
-            let texts = (lane.state(), lane.gain());
-            if let Some(shown) = self.lane_texts.get_mut(index).filter(|shown| **shown != texts) {
+        for (index, trace) in self.pane.traces().iter().enumerate() {
+            let texts = (trace.state(), trace.gain());
+            if let Some(shown) = self.trace_texts.get_mut(index).filter(|shown| **shown != texts) {
                 *shown = texts;
-                if let Some(before) = self.lanes.row_data(index) {
-                    self.lanes.set_row_data(index, LaneData { strips: before.strips, ..lane_data(lane) });
+                if let Some(before) = self.traces.row_data(index) {
+                    self.traces.set_row_data(index, TraceData { strips: before.strips, ..trace_data(trace) });
                 }
             }
         }
@@ -484,13 +484,13 @@ impl LiveController {
     }
 
     /// Changes the number of traces and saves it.
-    pub(super) fn set_lane_count(&mut self, context: &mut Context, count: i32) {
-        let count = usize::try_from(count).unwrap_or(1).clamp(1, pane::MAX_LANES);
-        context.saved.live_lanes = count;
+    pub(super) fn set_trace_count(&mut self, context: &mut Context, count: i32) {
+        let count = usize::try_from(count).unwrap_or(1).clamp(1, pane::MAX_TRACES);
+        context.saved.live_traces = count;
         context.save_settings();
-        context.window.global::<Live>().set_lane_count(count as i32);
+        context.window.global::<Live>().set_trace_count(count as i32);
         self.pane.arrange(self.pane.size(), count);
-        self.show_lanes(context);
+        self.show_traces(context);
     }
 
     /// Freezes the traces, or continues them.
@@ -571,15 +571,15 @@ fn colour(kind: ChannelKind) -> slint::Color {
     slint::Color::from_rgb_u8(red, green, blue)
 }
 
-/// The texts of a lane.
-fn lane_data(lane: &pane::Lane) -> LaneData {
-    let (note, tone) = note(lane.state());
-    LaneData {
-        label: lane.channel().label.as_str().into(),
-        scale: lane.gain().map(|gain| format!("{gain} mm/mV")).unwrap_or_default().into(),
+/// The texts of a trace.
+fn trace_data(trace: &pane::Trace) -> TraceData {
+    let (note, tone) = note(trace.state());
+    TraceData {
+        label: trace.channel().label.as_str().into(),
+        scale: trace.gain().map(|gain| format!("{gain} mm/mV")).unwrap_or_default().into(),
         note,
         tone,
-        ink: colour(lane.kind()),
+        ink: colour(trace.kind()),
         strips: ModelRc::default(),
     }
 }

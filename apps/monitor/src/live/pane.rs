@@ -1,4 +1,4 @@
-//! The traces of the open patient: one to six channels in lanes, with a common paper speed, freeze and calipers.
+//! The traces of the open patient: one to six channels in traces, with a common paper speed, freeze and calipers.
 
 use proto_json::{Channel, LiveMode};
 use serde::{Deserialize, Serialize};
@@ -8,8 +8,8 @@ use ui::trace::{Colour, History, Order, Size, Sweep, SweepScale, SweepStyle, Tai
 use super::patient::{ChannelKind, LivePatient, SignalState};
 use super::tile::fitted;
 
-/// The maximum number of lanes.
-pub const MAX_LANES: usize = 6;
+/// The maximum number of traces.
+pub const MAX_TRACES: usize = 6;
 /// The time that is kept for the open patient, in seconds: the longest strip that can be kept, and some time for late samples.
 pub const KEPT_S: f64 = 75.0;
 /// Logical pixels per millimetre, as on ECG paper.
@@ -48,7 +48,7 @@ impl Speed {
 
 /// One channel on the screen.
 #[derive(Debug)]
-pub struct Lane {
+pub struct Trace {
     /// Position of the stream and of the channel.
     source: (usize, usize),
     channel: Channel,
@@ -61,7 +61,7 @@ pub struct Lane {
     state: SignalState,
 }
 
-impl Lane {
+impl Trace {
     /// The channel.
     #[must_use]
     pub fn channel(&self) -> &Channel {
@@ -80,17 +80,17 @@ impl Lane {
         self.state
     }
 
-    /// The gain of an ECG lead in millimetres per millivolt. `None` for a trace that fills its lane.
+    /// The gain of an ECG lead in millimetres per millivolt. `None` for a trace that fills its trace.
     #[must_use]
     pub fn gain(&self) -> Option<f64> {
         self.gain
     }
 }
 
-/// The picture of a lane that has changed: lane, strip, picture.
+/// The picture of a trace that has changed: trace, strip, picture.
 pub type ChangedStrip = (usize, usize, Image);
 
-/// The difference between two points of a frozen lane.
+/// The difference between two points of a frozen trace.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {
     /// Seconds.
@@ -106,51 +106,51 @@ pub struct Measurement {
 pub struct LivePane {
     /// The streams of the patient.
     pub patient: LivePatient,
-    lanes: Vec<Lane>,
+    traces: Vec<Trace>,
     size: Size,
     speed: Speed,
-    max_lanes: usize,
+    max_traces: usize,
     /// The playheads of the streams at the time of the freeze, in microseconds since 1970.
     frozen: Option<Vec<Option<i64>>>,
 }
 
 impl LivePane {
-    /// A pane without lanes for a picture area of this size.
+    /// A pane without traces for a picture area of this size.
     #[must_use]
-    pub fn new(size: Size, speed: Speed, max_lanes: usize) -> Self {
+    pub fn new(size: Size, speed: Speed, max_traces: usize) -> Self {
         let patient = LivePatient::new(LiveMode::Full, KEPT_S);
         LivePane {
             patient,
-            lanes: Vec::new(),
+            traces: Vec::new(),
             size,
             speed,
-            max_lanes: max_lanes.clamp(1, MAX_LANES),
+            max_traces: max_traces.clamp(1, MAX_TRACES),
             frozen: None,
         }
     }
 
-    /// The lanes.
+    /// The traces.
     #[must_use]
-    pub fn lanes(&self) -> &[Lane] {
-        &self.lanes
+    pub fn traces(&self) -> &[Trace] {
+        &self.traces
     }
 
-    /// The size of all lanes together in physical pixels.
+    /// The size of all traces together in physical pixels.
     #[must_use]
     pub fn size(&self) -> Size {
         self.size
     }
 
-    /// The height of a lane in physical pixels.
+    /// The height of a trace in physical pixels.
     #[must_use]
-    pub fn lane_height(&self) -> u32 {
-        (self.size.height / self.lanes.len().max(1) as u32).max(1)
+    pub fn trace_height(&self) -> u32 {
+        (self.size.height / self.traces.len().max(1) as u32).max(1)
     }
 
-    /// The maximum number of lanes that the user has chosen.
+    /// The maximum number of traces that the user has chosen.
     #[must_use]
-    pub fn max_lanes(&self) -> usize {
-        self.max_lanes
+    pub fn max_traces(&self) -> usize {
+        self.max_traces
     }
 
     /// Whether the traces are frozen.
@@ -159,30 +159,30 @@ impl LivePane {
         self.frozen.is_some()
     }
 
-    /// Lays the lanes out for the channels of the patient. Call it when these, the size, or the number of lanes have changed.
-    pub fn arrange(&mut self, size: Size, max_lanes: usize) {
+    /// Lays the traces out for the channels of the patient. Call it when these, the size, or the number of traces have changed.
+    pub fn arrange(&mut self, size: Size, max_traces: usize) {
         self.size = size;
-        self.max_lanes = max_lanes.clamp(1, MAX_LANES);
+        self.max_traces = max_traces.clamp(1, MAX_TRACES);
         let shown: Vec<(usize, usize)> =
-            self.patient.shown_channels().into_iter().take(self.max_lanes).collect();
+            self.patient.shown_channels().into_iter().take(self.max_traces).collect();
         let height = (size.height / shown.len().max(1) as u32).max(1);
-        let lane_size = Size { height, ..size };
-        let mut before = std::mem::take(&mut self.lanes);
+        let trace_size = Size { height, ..size };
+        let mut before = std::mem::take(&mut self.traces);
         let pixels_per_s = self.pixels_per_s();
         for source in shown {
             let Some(stream) = self.patient.streams().get(source.0) else { continue };
             let Some(channel) = stream.description.channels.get(source.1).cloned() else { continue };
-            let kept = before.iter().position(|lane| lane.channel == channel);
+            let kept = before.iter().position(|trace| trace.channel == channel);
             let kept = kept.map(|at| before.swap_remove(at));
             let scale = SweepScale { pixels_per_s, centre: 0.0, pixels_per_unit: 1.0 };
             let style = style(ChannelKind::of(&channel));
-            let mut sweep = Sweep::new(lane_size, STRIP_WIDTH, style, scale);
-            let frozen = kept.and_then(|lane| lane.frozen);
+            let mut sweep = Sweep::new(trace_size, STRIP_WIDTH, style, scale);
+            let frozen = kept.and_then(|trace| trace.frozen);
             if self.frozen.is_some() {
                 sweep.set_order(Order::Scroll);
             }
             let state = SignalState::Waiting;
-            self.lanes.push(Lane { source, channel, sweep, frozen, fitted_us: 0, gain: None, state });
+            self.traces.push(Trace { source, channel, sweep, frozen, fitted_us: 0, gain: None, state });
         }
     }
 
@@ -198,9 +198,9 @@ impl LivePane {
     pub fn set_speed(&mut self, speed: Speed) {
         self.speed = speed;
         let pixels_per_s = self.pixels_per_s();
-        for lane in &mut self.lanes {
-            lane.sweep.set_scale(SweepScale { pixels_per_s, ..lane.sweep.scale() });
-            lane.fitted_us = 0;
+        for trace in &mut self.traces {
+            trace.sweep.set_scale(SweepScale { pixels_per_s, ..trace.sweep.scale() });
+            trace.fitted_us = 0;
         }
     }
 
@@ -212,72 +212,72 @@ impl LivePane {
         self.frozen = is_frozen.then(|| {
             self.patient.streams_mut().iter_mut().map(|stream| stream.playout.advance(now_us)).collect()
         });
-        for lane in &mut self.lanes {
-            let stream = self.patient.streams().get(lane.source.0);
-            let history = stream.and_then(|stream| stream.channels.get(lane.source.1));
-            lane.frozen = history.filter(|_| is_frozen).map(|channel| channel.history.clone());
-            lane.sweep.set_order(if is_frozen { Order::Scroll } else { Order::Sweep });
+        for trace in &mut self.traces {
+            let stream = self.patient.streams().get(trace.source.0);
+            let history = stream.and_then(|stream| stream.channels.get(trace.source.1));
+            trace.frozen = history.filter(|_| is_frozen).map(|channel| channel.history.clone());
+            trace.sweep.set_order(if is_frozen { Order::Scroll } else { Order::Sweep });
         }
     }
 
     /// Draws up to the current time. Returns the strips that have changed.
     pub fn draw(&mut self, now_us: i64) -> Vec<ChangedStrip> {
         let (pixels_per_mm, mut changed) = (self.pixels_per_mm(), Vec::new());
-        for (at, lane) in self.lanes.iter_mut().enumerate() {
-            let state = self.patient.state(lane.source.0, lane.source.1, now_us);
-            lane.state = state;
-            let Some(stream) = self.patient.streams_mut().get_mut(lane.source.0) else { continue };
+        for (at, trace) in self.traces.iter_mut().enumerate() {
+            let state = self.patient.state(trace.source.0, trace.source.1, now_us);
+            trace.state = state;
+            let Some(stream) = self.patient.streams_mut().get_mut(trace.source.0) else { continue };
             let head = match &self.frozen {
-                Some(heads) => heads.get(lane.source.0).copied().flatten(),
+                Some(heads) => heads.get(trace.source.0).copied().flatten(),
                 None => stream.playout.advance(now_us),
             };
-            let Some(channel) = stream.channels.get_mut(lane.source.1) else { continue };
-            let history = lane.frozen.as_mut().unwrap_or(&mut channel.history);
+            let Some(channel) = stream.channels.get_mut(trace.source.1) else { continue };
+            let history = trace.frozen.as_mut().unwrap_or(&mut channel.history);
             if let (Some(head), true) = (head, history.end_us().is_some()) {
                 let tail = match (&self.frozen, state) {
                     (Some(_), _) => Tail::Frozen,
                     (None, SignalState::Stopped(_)) => Tail::Stopped,
                     (None, _) => Tail::Live,
                 };
-                if now_us - lane.fitted_us >= FIT_US && tail != Tail::Stopped {
-                    let is_new = lane.fitted_us == 0;
-                    lane.fitted_us = now_us;
+                if now_us - trace.fitted_us >= FIT_US && tail != Tail::Stopped {
+                    let is_new = trace.fitted_us == 0;
+                    trace.fitted_us = now_us;
                     let head_s = head as f64 * 1e-6;
-                    let seconds = f64::from(lane.sweep.size().width) / lane.sweep.scale().pixels_per_s;
+                    let seconds = f64::from(trace.sweep.size().width) / trace.sweep.scale().pixels_per_s;
                     if let Some((low, high)) = history.range(head_s - seconds, head_s) {
                         fit(
-                            &lane.channel,
-                            &mut lane.gain,
-                            &mut lane.sweep,
+                            &trace.channel,
+                            &mut trace.gain,
+                            &mut trace.sweep,
                             is_new,
                             (low, high),
                             pixels_per_mm,
                         );
                     }
                 }
-                lane.sweep.draw(history, head, tail);
+                trace.sweep.draw(history, head, tail);
             }
-            let strips = lane.sweep.take_changed();
+            let strips = trace.sweep.take_changed();
             changed
                 .extend(strips.map(|(strip, pixels)| (at, strip, Image::from_rgba8_premultiplied(pixels))));
         }
         changed
     }
 
-    /// The difference between two points of the frozen picture in physical pixels. The lane is that of the first point.
+    /// The difference between two points of the frozen picture in physical pixels. The trace is that of the first point.
     #[must_use]
     pub fn measure(&self, from: (f32, f32), to: (f32, f32)) -> Option<Measurement> {
         self.frozen.as_ref()?;
-        let height = self.lane_height();
+        let height = self.trace_height();
         let at = (from.1.max(0.0) as u32 / height) as usize;
-        let lane = self.lanes.get(at)?;
+        let trace = self.traces.get(at)?;
         let top = f64::from(at as u32 * height);
-        let value = |y: f32| lane.sweep.value(f64::from(y) - top);
-        let seconds = f64::from(to.0 - from.0).abs() / lane.sweep.scale().pixels_per_s;
+        let value = |y: f32| trace.sweep.value(f64::from(y) - top);
+        let seconds = f64::from(to.0 - from.0).abs() / trace.sweep.scale().pixels_per_s;
         Some(Measurement {
             seconds,
             difference: value(to.1) - value(from.1),
-            unit: lane.channel.unit.clone(),
+            unit: trace.channel.unit.clone(),
         })
     }
 
@@ -288,10 +288,10 @@ impl LivePane {
         streams.map(|stream| (stream.playout.length_us(), stream.playout.delay_us())).max()
     }
 
-    /// The number of columns that were drawn in all lanes since they were arranged.
+    /// The number of columns that were drawn in all traces since they were arranged.
     #[must_use]
     pub fn columns_drawn(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.sweep.columns_drawn()).sum()
+        self.traces.iter().map(|trace| trace.sweep.columns_drawn()).sum()
     }
 }
 
@@ -390,16 +390,16 @@ mod tests {
     }
 
     #[test]
-    fn lanes_are_ordered_and_calibrated_and_only_changed_strips_are_drawn() {
+    fn traces_are_ordered_and_calibrated_and_only_changed_strips_are_drawn() {
         let (mut pane, stream) = pane();
         run(&mut pane, &stream, 0, 4);
-        let labels: Vec<&str> = pane.lanes().iter().map(|lane| lane.channel().label.as_str()).collect();
+        let labels: Vec<&str> = pane.traces().iter().map(|trace| trace.channel().label.as_str()).collect();
         assert_eq!(labels, ["II", "V1", "Pleth"]);
-        assert_eq!(pane.lanes()[0].gain(), Some(10.0));
-        assert_eq!(pane.lanes()[2].gain(), None);
+        assert_eq!(pane.traces()[0].gain(), Some(10.0));
+        assert_eq!(pane.traces()[2].gain(), None);
         let before = pane.columns_drawn();
         let strips = run(&mut pane, &stream, 4, 8);
-        // Three lanes with 100 columns per second.
+        // Three traces with 100 columns per second.
         let columns = pane.columns_drawn() - before;
         assert!(columns < 4 * 3 * 100 * 8, "{columns} columns in 4 s");
         assert!(strips < 4 * 60 * 3 * 2, "{strips} strips in 4 s");
