@@ -12,6 +12,8 @@ mod app;
 mod asyncapi;
 mod auth;
 mod config;
+#[cfg(test)]
+mod documents;
 mod events;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

@@ -12,47 +12,22 @@ mod layout;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use bytes::Bytes;
     use proto_json::waveform::{Column, ColumnBlock, Frame, LiveFrame, Segment};
     use serde_json::{Value, json};
 
     use super::layout::decode;
+    use crate::documents;
 
     #[test]
     fn checked_in_document_is_current() {
-        let made = format!("{:#}\n", super::document::make());
-        if std::env::var_os("BEDSIDE_UPDATE").is_some() {
-            std::fs::write("asyncapi.json", &made).unwrap();
-        }
-        let on_disk = std::fs::read_to_string("asyncapi.json").unwrap_or_default();
-        assert!(
-            on_disk == made,
-            "asyncapi.json is not current; run `BEDSIDE_UPDATE=1 cargo test -p bedside-gateway --lib asyncapi` and review \
-             the change"
-        );
+        documents::assert_current("asyncapi", &super::document::make());
     }
 
     #[test]
     fn every_reference_resolves_and_every_message_is_used() {
-        fn references(value: &Value, found: &mut BTreeSet<String>) {
-            match value {
-                Value::Object(object) => object.iter().for_each(|(key, value)| match value.as_str() {
-                    Some(target) if key == "$ref" => drop(found.insert(target.to_owned())),
-                    _ => references(value, found),
-                }),
-                Value::Array(list) => list.iter().for_each(|value| references(value, found)),
-                _ => {}
-            }
-        }
         let document = super::document::make();
-        let mut found = BTreeSet::new();
-        references(&document, &mut found);
-        for target in &found {
-            let pointer = target.strip_prefix('#').unwrap();
-            assert!(document.pointer(pointer).is_some(), "{target}");
-        }
+        let found = documents::resolved_references(&document);
         let messages = document["components"]["messages"].as_object().unwrap();
         for name in messages.keys() {
             assert!(found.contains(&format!("#/components/messages/{name}")), "{name}");

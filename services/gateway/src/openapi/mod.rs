@@ -18,20 +18,12 @@ mod waveforms;
 mod tests {
     use std::collections::BTreeSet;
 
+    use crate::documents;
     use crate::http::routes::{OWN, READS};
 
     #[test]
     fn checked_in_document_is_current() {
-        let made = format!("{:#}\n", super::document::make());
-        if std::env::var_os("BEDSIDE_UPDATE").is_some() {
-            std::fs::write("openapi.json", &made).unwrap();
-        }
-        let on_disk = std::fs::read_to_string("openapi.json").unwrap_or_default();
-        assert!(
-            on_disk == made,
-            "openapi.json is not current; run `BEDSIDE_UPDATE=1 cargo test -p bedside-gateway --lib openapi` and review \
-             the change"
-        );
+        documents::assert_current("openapi", &super::document::make());
     }
 
     #[test]
@@ -56,29 +48,7 @@ mod tests {
 
     #[test]
     fn every_reference_resolves() {
-        fn references(value: &serde_json::Value, found: &mut BTreeSet<String>) {
-            match value {
-                serde_json::Value::Object(object) => {
-                    for (key, value) in object {
-                        match value.as_str() {
-                            Some(target) if key == "$ref" => {
-                                found.insert(target.to_owned());
-                            }
-                            _ => references(value, found),
-                        }
-                    }
-                }
-                serde_json::Value::Array(list) => list.iter().for_each(|value| references(value, found)),
-                _ => {}
-            }
-        }
-        let document = super::document::make();
-        let mut found = BTreeSet::new();
-        references(&document, &mut found);
+        let found = documents::resolved_references(&super::document::make());
         assert!(found.len() > 20, "{found:?}");
-        for target in found {
-            let pointer = target.strip_prefix('#').unwrap();
-            assert!(document.pointer(pointer).is_some(), "{target}");
-        }
     }
 }
