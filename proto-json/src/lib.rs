@@ -4,6 +4,7 @@
 //! [`Mrn`] is in range, a [`Bpm`] is from 1 to 400, a [`BlobHash`] has 32 bytes. The JSON Schemas in
 //! `schemas/` are generated from these types; a test fails if they differ.
 
+pub mod alarms;
 mod api;
 mod cursor;
 mod ecg;
@@ -14,6 +15,7 @@ pub mod legacy;
 mod messages;
 mod queue;
 pub mod schemas;
+mod system_events;
 mod time;
 mod vitals;
 pub mod waveform;
@@ -40,6 +42,7 @@ pub use messages::{
     StagedFile, UploadReceived, updates_subject,
 };
 pub use queue::Queue;
+pub use system_events::SystemEvent;
 pub use time::{CLOCK_PROBLEM_HEADER, CLOCK_TOLERANCE_MS, TIME_HEADER, Timestamp, TimestampError};
 pub use vitals::{Bpm, BpmError, HeartRateSource};
 pub use waveform::{

@@ -8,7 +8,7 @@ import time
 import unittest
 
 import pymongo
-from broker import free_port
+from broker import free_port, plain_broker
 from database import Database
 
 PROGRAMS = pathlib.Path(os.environ["BEDSIDE_TEST_PROGRAMS"])
@@ -20,8 +20,8 @@ class PermanentErrors(unittest.TestCase):
         self.addCleanup(self.database.close)
         self.database.set_up(self)
         self.nats_port = free_port()
-        command = [os.environ["BEDSIDE_TEST_NATS_SERVER"], "-js", "-a", "127.0.0.1", "-p", str(self.nats_port)]
-        broker = subprocess.Popen([*command, "-sd", self.database.folder.name], stderr=subprocess.DEVNULL)
+        command = plain_broker(self.nats_port, self.database.folder.name)
+        broker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         self.addCleanup(broker.wait)
         self.addCleanup(broker.kill)
         while True:
@@ -39,6 +39,7 @@ class PermanentErrors(unittest.TestCase):
             "BEDSIDE_MONGODB": uri,
             "BEDSIDE_NATS": f"nats://127.0.0.1:{self.nats_port}",
             "BEDSIDE_NATS_MAX_STAGED": "100MB",
+            "BEDSIDE_INGEST_LISTEN": "127.0.0.1:0",
             "BEDSIDE_INGEST_ADMIN_LISTEN": "127.0.0.1:0",
             "BEDSIDE_QUERY_LISTEN": "127.0.0.1:0",
             "BEDSIDE_QUERY_ADMIN_LISTEN": "127.0.0.1:0",

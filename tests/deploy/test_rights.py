@@ -102,11 +102,11 @@ class Rights(unittest.TestCase):
             return inner(document, ctx)
 
         self.database.dispatch = record
-        ports = free_ports(7)
+        ports = free_ports(8)
         self.nats, self.url = ports[0], f"http://127.0.0.1:{ports[1]}"
         self.admin = dict(zip(("gateway", "ingest", "query", "ecg-worker"), ports[2:6]))
-        self.query = ports[6]
-        self.spawn(os.environ["BEDSIDE_TEST_NATS_SERVER"], "-js", "-a", "127.0.0.1", "-p", self.nats, "-sd", self.folder / "nats")
+        self.query, self.ingest = ports[6:8]
+        self.spawn(*plain_broker(self.nats, self.folder / "nats"))
 
     def environment(self, user=None):
         environment = {
@@ -118,6 +118,8 @@ class Rights(unittest.TestCase):
             "BEDSIDE_LISTEN": self.url.removeprefix("http://"),
             "BEDSIDE_QUERY": f"http://127.0.0.1:{self.query}",
             "BEDSIDE_QUERY_LISTEN": f"127.0.0.1:{self.query}",
+            "BEDSIDE_INGEST": f"http://127.0.0.1:{self.ingest}",
+            "BEDSIDE_INGEST_LISTEN": f"127.0.0.1:{self.ingest}",
             "BEDSIDE_GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{self.admin['gateway']}",
             "BEDSIDE_INGEST_ADMIN_LISTEN": f"127.0.0.1:{self.admin['ingest']}",
             "BEDSIDE_QUERY_ADMIN_LISTEN": f"127.0.0.1:{self.admin['query']}",

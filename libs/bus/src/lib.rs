@@ -26,7 +26,7 @@ pub use consumer::{Outcome, Readiness, describe_consumer, run_consumer};
 pub use delivery::{Acker, Delivery};
 pub use error::{BusError, EnqueueError, is_outage_of_body};
 pub use message::{
-    Attachment, DeadLetter, Outgoing, PendingReceipt, QueueStatus, UpdateEvent, send, send_with,
+    Attachment, DeadLetter, Outgoing, PendingReceipt, QueueStatus, SystemSignal, UpdateEvent, send, send_with,
 };
 pub use policy::{QueueLimits, RetryPolicy};
 pub use ports::{BusPorts, DeadLetters, PubSub, ReplyInbox, WorkQueue};

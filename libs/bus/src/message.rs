@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use proto_json::{HashedBytes, Mrn, PatientUpdated, Queue, QueueMessage, Receipt, Timestamp, UploadId};
+use proto_json::{HashedBytes, Mrn, PatientUpdated, Queue, QueueMessage, Receipt, SystemEvent, Timestamp, UploadId};
 
 use crate::{BusError, EnqueueError, StagingKey, WorkQueue};
 
@@ -82,6 +82,17 @@ pub enum UpdateEvent {
     Disconnected,
     /// Updates may have been lost because the connection was interrupted or the subscriber was too slow.
     /// Reload summaries.
+    Lagged,
+}
+
+/// What a subscription to system events yields.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SystemSignal {
+    /// An event.
+    Event(Box<SystemEvent>),
+    /// The connection to the broker is lost. No events are received until [`SystemSignal::Lagged`].
+    Disconnected,
+    /// Events may have been lost. Load the state again.
     Lagged,
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use proto_json::{Mrn, PatientUpdated, Queue, Receipt, UploadId};
+use proto_json::{Mrn, PatientUpdated, Queue, Receipt, SystemEvent, UploadId};
 
 use crate::{
     BusError, DeadLetter, Delivery, EnqueueError, Outgoing, PendingReceipt, QueueStatus, StagingStore,
-    UpdateEvent, WaveLog,
+    SystemSignal, UpdateEvent, WaveLog,
 };
 
 /// Durable work queues with competing consumers.
@@ -73,6 +73,18 @@ pub trait PubSub: Debug + Send + Sync + 'static {
     /// # Errors
     /// If the broker cannot be reached.
     async fn subscribe(&self, of: Option<Mrn>) -> Result<BoxStream<'static, UpdateEvent>, BusError>;
+
+    /// Publishes an event to all current subscribers.
+    ///
+    /// # Errors
+    /// If the event was certainly not published.
+    async fn publish_event(&self, event: &SystemEvent) -> Result<(), BusError>;
+
+    /// Subscribes to all system events. The subscription is active when this returns.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached.
+    async fn subscribe_events(&self) -> Result<BoxStream<'static, SystemSignal>, BusError>;
 }
 
 /// Receipts: replies from ingest to the gateway that waits for an upload. At most once.

@@ -1,8 +1,109 @@
-//! Headers from the query service to the gateway that carry audit information about a response. The gateway
-//! removes them before it forwards the response.
+//! Calls between the gateway and the services behind it.
+//!
+//! A service accepts only requests that carry its token, and serves plain HTTP in a private network. The gateway states in
+//! headers for whom it acts ([`Actor`]). The headers of a response carry information for the audit, and the gateway removes
+//! them before it forwards the response.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::IntoResponse;
 use proto_json::Mrn;
+use runtime::{Secret, StartError};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::problem::{ApiError, ProblemType};
+
+/// Checks the configuration of a service behind the gateway: another address than loopback requires a token.
+///
+/// # Errors
+/// If the address needs a token and there is none.
+pub fn require_token(service: &str, listen: SocketAddr, token: Option<&Secret>) -> Result<(), StartError> {
+    if token.is_some() || listen.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    Err(StartError::config(format!(
+        "without --token-file {service} accepts only a loopback address, because anyone who can reach {listen} \
+         could read all patients"
+    )))
+}
+
+/// Rejects requests without the token. Without a token, all requests are accepted.
+#[must_use]
+pub fn require_token_header(service: &'static str, router: Router, token: Option<Secret>) -> Router {
+    let Some(token) = token else { return router };
+    router.layer(from_fn(move |request: Request, next: Next| {
+        let accepted = token.is_carried_by(request.headers().get(header::AUTHORIZATION));
+        async move {
+            if accepted {
+                return next.run(request).await;
+            }
+            let detail = format!("Only gateways that carry {service}'s token are answered here.");
+            ApiError::new(ProblemType::UNAUTHENTICATED, detail)
+                .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+                .into_response()
+        }
+    }))
+}
+
+const ACTOR: HeaderName = HeaderName::from_static("bedside-actor");
+
+/// For whom the gateway acts. The gateway has checked the permission of the role for the route; the service checks the ward.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// Name of the user, or of the client of a token.
+    pub name: Arc<str>,
+    /// Name of the role.
+    pub role: Arc<str>,
+    /// The wards that the client may access; `None` for all.
+    pub wards: Option<Vec<Uuid>>,
+    /// Address of the client.
+    pub address: Option<std::net::IpAddr>,
+}
+
+impl Actor {
+    /// Returns the header that states the actor: JSON in ASCII.
+    #[must_use]
+    pub fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        let json = serde_json::to_string(self).ok()?;
+        let mut ascii = String::with_capacity(json.len());
+        for character in json.chars() {
+            if character.is_ascii() {
+                ascii.push(character);
+            } else {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    ascii.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+        HeaderValue::from_str(&ascii).ok().map(|value| (ACTOR, value))
+    }
+
+    /// Whether the actor may access a ward. A patient outside of all wards (`None`) is accessible to everyone.
+    #[must_use]
+    pub fn may_access(&self, ward: Option<Uuid>) -> bool {
+        match (&self.wards, ward) {
+            (None, _) | (_, None) => true,
+            (Some(wards), Some(ward)) => wards.contains(&ward),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Actor {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let value = parts.headers.get(ACTOR).and_then(|value| value.to_str().ok());
+        let actor = value.and_then(|value| serde_json::from_str(value).ok());
+        actor.ok_or_else(|| ApiError::invalid("The gateway did not state for whom it acts."))
+    }
+}
 
 const PATIENT: HeaderName = HeaderName::from_static("bedside-patient");
 const UPLOADED_BY: HeaderName = HeaderName::from_static("bedside-uploaded-by");
@@ -45,6 +146,22 @@ impl AuditHeaders {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn actor_survives_the_header() {
+        let actor = Actor {
+            name: "Zoë 王".into(),
+            role: "nurse".into(),
+            wards: Some(vec![Uuid::nil()]),
+            address: Some([192, 0, 2, 1].into()),
+        };
+        let mut request = Request::new(axum::body::Body::empty());
+        request.headers_mut().extend([actor.header().unwrap()].map(|(name, value)| (Some(name), value)));
+        let mut parts = request.into_parts().0;
+        assert_eq!(Actor::from_request_parts(&mut parts, &()).await.unwrap(), actor);
+        parts.headers.clear();
+        assert!(Actor::from_request_parts(&mut parts, &()).await.is_err());
+    }
 
     #[test]
     fn audit_headers_are_parsed_and_removed() {

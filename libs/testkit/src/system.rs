@@ -223,15 +223,20 @@ impl System {
         let start = |name: &'static str, parts: &[&[String]], addresses: usize| {
             Process::start_in(name, parts.concat(), environment(extras), log(name), addresses)
         };
-        let ingest = start("ingest", &[&bus, &store, &admin, &reconcile], 1);
-        let worker = start("ecg-worker", &[&bus, &admin], 1);
         let listen = words(&["--listen", "127.0.0.1:0"]);
+        let calls_token = self.secret_file("ingest-token");
+        let calls = words(&["--token-file", &calls_token]);
+        let mut ingest = start("ingest", &[&bus, &store, &admin, &listen, &calls, &reconcile], 2);
+        ingest.pin("--listen", ingest.address(1).to_owned());
+        let worker = start("ecg-worker", &[&bus, &admin], 1);
         let (secret, key) = (self.secret_file("query-token"), self.key_file());
         let mut query = start("query", &[&listen, &store, &admin, &words(&["--token-file", &secret])], 2);
         query.pin("--listen", query.address(0).to_owned());
         let reads = format!("http://{}", query.address(0));
         let reads = words(&["--query", &reads, "--query-token-file", &secret, "--key-file", &key]);
-        let mut gateway = start("gateway", &[&listen, &bus, &reads, &admin, &extras.gateway], 2);
+        let records = format!("http://{}", ingest.address(1));
+        let records = words(&["--ingest", &records, "--ingest-token-file", &calls_token]);
+        let mut gateway = start("gateway", &[&listen, &bus, &reads, &records, &admin, &extras.gateway], 2);
         gateway.pin("--listen", gateway.address(0).to_owned());
         self.processes.extend([gateway, ingest, query, worker]);
         for (process, admin) in self.processes.iter().zip([1, 0, 1, 0]) {

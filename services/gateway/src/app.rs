@@ -27,6 +27,8 @@ pub(crate) struct App {
     pub(crate) tokens: Option<watch::Receiver<Arc<Tokens>>>,
     pub(crate) bus: BusPorts,
     pub(crate) reads: QueryService,
+    /// Ingest, which changes records on request.
+    pub(crate) records: QueryService,
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) waves: Waves,

@@ -15,6 +15,7 @@ mod config;
 #[cfg(test)]
 mod documents;
 mod events;
+mod forward;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -64,6 +65,8 @@ pub struct Ports {
     pub bus: BusPorts,
     /// The query service.
     pub reads: Reads,
+    /// Ingest, which changes records on request.
+    pub records: Reads,
     /// Additional readiness checks of services in the same process.
     pub checks: Vec<Check>,
 }
@@ -113,7 +116,7 @@ pub async fn run_on(
     });
     let tls = config.tls.open()?;
     let acceptors = tls.as_ref().map(ServerTls::acceptors);
-    let Ports { bus, reads, checks: _ } = ports;
+    let Ports { bus, reads, records, checks: _ } = ports;
     let tokens = config.tokens()?;
     let reads_in_process = matches!(reads, Reads::InProcess(_));
     let admission = Admission::new(&config.limits, disks.clone(), tokens.is_some(), reads_in_process);
@@ -122,6 +125,7 @@ pub async fn run_on(
         audit: audit.clone(),
         tokens: tokens.as_ref().map(LiveTokens::subscribe),
         reads: QueryService::new(reads)?,
+        records: QueryService::new(records)?,
         clock,
         notifier: Arc::new(Notifier::new()),
         waves: Waves::new(bus.waves.clone()),

@@ -25,6 +25,12 @@ struct Program {
     /// --token-file
     #[arg(long, env = "BEDSIDE_QUERY_TOKEN_FILE", value_name = "FILE")]
     query_token_file: Option<PathBuf>,
+    /// URL of ingest, which changes records on request
+    #[arg(long, env = "BEDSIDE_INGEST", value_name = "URL", default_value = "http://127.0.0.1:5013")]
+    ingest: String,
+    /// File with the secret that authenticates this gateway to ingest; the same as ingest's --token-file
+    #[arg(long, env = "BEDSIDE_INGEST_TOKEN_FILE", value_name = "FILE")]
+    ingest_token_file: Option<PathBuf>,
     /// Listen address of /livez, /readyz and /metrics
     #[arg(long, env = "BEDSIDE_GATEWAY_ADMIN_LISTEN", default_value = "127.0.0.1:9011")]
     admin_listen: SocketAddr,
@@ -39,7 +45,17 @@ fn main() -> ExitCode {
 }
 
 async fn run(program: Program) -> Result<(), StartError> {
-    let Program { command, mut config, query, query_token_file, admin_listen, nats, log } = program;
+    let Program {
+        command,
+        mut config,
+        query,
+        query_token_file,
+        ingest,
+        ingest_token_file,
+        admin_listen,
+        nats,
+        log,
+    } = program;
     if let Some(runtime::Command::Healthcheck) = command {
         return runtime::healthcheck(admin_listen).await;
     }
@@ -47,6 +63,7 @@ async fn run(program: Program) -> Result<(), StartError> {
     config.check()?;
     config.key()?;
     let query_token = query_token_file.as_deref().map(Secret::read).transpose()?;
+    let ingest_token = ingest_token_file.as_deref().map(Secret::read).transpose()?;
     let nats = nats.config("bedside-gateway")?;
     if nats.replicas > 1 {
         config.receipt_wait = config.receipt_wait.min(gateway::RECEIPT_WAIT_IN_CLUSTER);
@@ -63,7 +80,8 @@ async fn run(program: Program) -> Result<(), StartError> {
         let bus = BusPorts::of(&nats);
         health.begin_service(gateway::checks(&bus.queue, &config.disks()));
         let reads = gateway::Reads::Http { address: query, token: query_token };
-        let ports = gateway::Ports { bus, reads, checks: Vec::new() };
+        let records = gateway::Reads::Http { address: ingest, token: ingest_token };
+        let ports = gateway::Ports { bus, reads, records, checks: Vec::new() };
         gateway::run_on(listener, config, ports, shutdown.clone()).await
     };
     admin::serve_during(work, "gateway", admin_listener, health.clone(), &shutdown).await

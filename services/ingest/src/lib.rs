@@ -8,6 +8,7 @@
 mod analyses;
 mod blobs;
 mod clock;
+mod commands;
 mod config;
 #[cfg(test)]
 mod interruption;
@@ -28,6 +29,7 @@ use store::{BlobStore, Maintenance, PatientWriter, StoreError, WaveformStore};
 use tracing::Instrument;
 
 pub use clock::accept as accept_clock;
+pub use commands::{CallArgs, router, serve};
 pub use config::Config;
 
 /// The ports that ingest takes.

@@ -21,6 +21,8 @@ struct Program {
     command: Option<Command>,
     #[command(flatten)]
     config: ingest::Config,
+    #[command(flatten)]
+    calls: ingest::CallArgs,
     /// Address of /livez, /readyz and /metrics
     #[arg(long, env = "BEDSIDE_INGEST_ADMIN_LISTEN", default_value = "127.0.0.1:9013")]
     admin_listen: SocketAddr,
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(program: Program) -> Result<(), StartError> {
-    let Program { command, config, admin_listen, nats, mongo, provisioning, log } = program;
+    let Program { command, config, calls, admin_listen, nats, mongo, provisioning, log } = program;
     runtime::init_logging("ingest", &log)?;
     match command {
         Some(Command::Service(runtime::Command::Healthcheck)) => {
@@ -82,9 +84,12 @@ async fn run(program: Program) -> Result<(), StartError> {
     }
     let nats = nats.config("bedside-ingest")?;
     let store = mongo.connect().await?;
+    let token = calls.token()?;
     let listener = http_server::bind(admin_listen).await?;
+    let for_calls = http_server::bind(calls.listen).await?;
     let shutdown = Shutdown::on_signal();
     http_server::print_address("ingest", &listener)?;
+    http_server::print_address("ingest calls", &for_calls)?;
 
     let health = Health::starting(&["bus", "store"], &shutdown);
     let work = async {
@@ -96,7 +101,10 @@ async fn run(program: Program) -> Result<(), StartError> {
         let reader: Arc<dyn PatientReader> = store.clone();
         let bus = BusPorts::of(&nats);
         health.begin_service(vec![Check::bus(&bus.queue), Check::store(&reader), Check::clock(&reader)]);
-        ingest::run(config, ingest::Ports::of(bus, store), shutdown.clone()).await
+        let ports = ingest::Ports::of(bus, store);
+        let calls = ingest::serve(for_calls, token, ports.clone(), shutdown.clone());
+        let (worked, served) = tokio::join!(ingest::run(config, ports, shutdown.clone()), calls);
+        worked.and(served)
     };
     admin::serve_during(work, "ingest", listener, health.clone(), &shutdown).await
 }

@@ -4,13 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::Request;
-use axum::http::{HeaderValue, header};
-use axum::middleware::{Next, from_fn};
-use axum::response::IntoResponse;
-use http_server::observe;
-use http_server::problem::{ApiError, ProblemType};
+use axum::middleware::from_fn;
+use http_server::{internal, observe};
 use runtime::health::Check;
 use runtime::{Metrics, Secret, Shutdown, StartError};
 use store::PatientReader;
@@ -43,7 +38,7 @@ impl Config {
     /// The setting to change.
     pub fn token(&self) -> Result<Option<Secret>, StartError> {
         let token = self.token_file.as_deref().map(Secret::read).transpose()?;
-        require_token(self.listen, token.as_ref())?;
+        internal::require_token("query", self.listen, token.as_ref())?;
         http_server::require_encryption(
             self.listen,
             false,
@@ -52,16 +47,6 @@ impl Config {
         )?;
         Ok(token)
     }
-}
-
-fn require_token(listen: SocketAddr, token: Option<&Secret>) -> Result<(), StartError> {
-    if token.is_some() || listen.ip().to_canonical().is_loopback() {
-        return Ok(());
-    }
-    Err(StartError::config(format!(
-        "without --token-file query accepts only a loopback address, because anyone who can reach {listen} \
-         could read all patients"
-    )))
 }
 
 /// Serves until the shutdown begins.
@@ -83,34 +68,15 @@ pub async fn run_on(
     store: Ports,
     shutdown: Shutdown,
 ) -> Result<(), StartError> {
-    require_token(listener.local_addr().map_err(StartError::failed)?, token.as_ref())?;
+    internal::require_token("query", listener.local_addr().map_err(StartError::failed)?, token.as_ref())?;
     Metrics::install().of("query");
     observe::describe();
     // This middleware is not part of `router`: in one process with the gateway, the gateway counts the
     // requests.
-    let router = require_token_header(router(store), token)
+    let router = internal::require_token_header("query", router(store), token)
         .layer(from_fn(|request, next| observe::requests("query", request, next)));
     let served = http_server::serve(listener, router, http_server::Limits::of("query"), &shutdown).await;
     served.map_err(|error| StartError::failed(format!("query stopped serving: {error}")))
-}
-
-/// Rejects requests without the token.
-fn require_token_header(router: Router, token: Option<Secret>) -> Router {
-    let Some(token) = token else { return router };
-    router.layer(from_fn(move |request: Request, next: Next| {
-        let accepted = token.is_carried_by(request.headers().get(header::AUTHORIZATION));
-        async move {
-            if accepted {
-                return next.run(request).await;
-            }
-            ApiError::new(
-                ProblemType::UNAUTHENTICATED,
-                "Only gateways that carry query's token are answered here.",
-            )
-            .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
-            .into_response()
-        }
-    }))
 }
 
 /// Returns the readiness checks.

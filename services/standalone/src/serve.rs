@@ -110,6 +110,7 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
     let shutdown = Shutdown::on_signal();
     let behind_gateway = Shutdown::new();
     let ingest_ports = ingest::Ports::of(bus.clone(), store.clone());
+    let records = gateway::Reads::InProcess(ingest::router(ingest_ports.clone()));
     let ingest = tokio::spawn(ingest::run(ingest, ingest_ports, behind_gateway.clone()));
     let worker_ports = ecg_worker::Ports { queue: bus.queue.clone(), staging: bus.staging.clone() };
     let worker = tokio::spawn(ecg_worker::run(worker, worker_ports, behind_gateway.clone()));
@@ -134,7 +135,7 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
         Check::task("live-analysis", live.abort_handle()),
     ];
     let reads = gateway::Reads::InProcess(query::router(query_ports));
-    let served = gateway::run_on(listener, gateway, gateway::Ports { bus, reads, checks }, shutdown).await;
+    let served = gateway::run_on(listener, gateway, gateway::Ports { bus, reads, records, checks }, shutdown).await;
     behind_gateway.begin();
     for part in [ingest, worker, live] {
         part.await.map_err(StartError::failed)??;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use proto_json::{PatientUpdated, Queue, Timestamp};
+use proto_json::{PatientUpdated, Queue, SystemEvent, Timestamp};
 use rusqlite::Connection;
 use sqlite::{DatabaseFile, Priority, Readers, Writer};
 use tokio::sync::{broadcast, oneshot};
@@ -32,6 +32,7 @@ pub(super) struct Core {
     pub(super) writer: Writer,
     schedules: Arc<[Schedule; Queue::ALL.len()]>,
     pub(super) updates: broadcast::Sender<Arc<PatientUpdated>>,
+    pub(super) events: broadcast::Sender<Arc<SystemEvent>>,
     pub(super) inboxes: Arc<Inboxes>,
     pub(super) waves: Arc<Waves>,
     pub(super) cache: Arc<WriteBehindCache>,
@@ -58,6 +59,7 @@ impl Core {
             writer: Writer::start(file, staged.last_blob + 1, staged.interrupted).map_err(failed)?,
             schedules,
             updates: broadcast::channel(SUBSCRIPTION_CAPACITY).0,
+            events: broadcast::channel(SUBSCRIPTION_CAPACITY).0,
             inboxes: Arc::default(),
             waves: Arc::new(waves),
             cache: Arc::default(),

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use proto_json::{Mrn, PatientUpdated, Queue, Receipt, UploadId};
+use proto_json::{Mrn, PatientUpdated, Queue, Receipt, SystemEvent, UploadId};
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
@@ -34,7 +34,7 @@ pub use self::verify::{QueueCheck, verify};
 use self::core::Core;
 use crate::{
     BusError, DeadLetter, DeadLetters, Delivery, EnqueueError, Outgoing, PendingReceipt, PubSub, QueueLimits,
-    QueueStatus, ReplyInbox, RetryPolicy, UpdateEvent, WorkQueue,
+    QueueStatus, ReplyInbox, RetryPolicy, SystemSignal, UpdateEvent, WorkQueue,
 };
 
 /// Prefix of the addresses of reply inboxes.
@@ -113,6 +113,20 @@ impl PubSub for LocalBus {
                 Ok(_) => None,
                 Err(BroadcastStreamRecvError::Lagged(_)) => Some(UpdateEvent::Lagged),
             }
+        });
+        Ok(events.boxed())
+    }
+
+    async fn publish_event(&self, event: &SystemEvent) -> Result<(), BusError> {
+        // The send fails only if there are no subscribers.
+        let _ = self.core.events.send(Arc::new(event.clone()));
+        Ok(())
+    }
+
+    async fn subscribe_events(&self) -> Result<BoxStream<'static, SystemSignal>, BusError> {
+        let events = BroadcastStream::new(self.core.events.subscribe()).map(|received| match received {
+            Ok(event) => SystemSignal::Event(Box::new(SystemEvent::clone(&event))),
+            Err(BroadcastStreamRecvError::Lagged(_)) => SystemSignal::Lagged,
         });
         Ok(events.boxed())
     }

@@ -28,7 +28,7 @@ use async_nats::{HeaderMap, Message};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use proto_json::{Mrn, PatientUpdated, Queue, Receipt, Timestamp, UploadId, updates_subject};
+use proto_json::{Mrn, PatientUpdated, Queue, Receipt, SystemEvent, Timestamp, UploadId, updates_subject};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -45,7 +45,7 @@ use self::wave_shares::Shares;
 use crate::inboxes::Inboxes;
 use crate::{
     BusError, DeadLetter, DeadLetters, Delivery, EnqueueError, Outgoing, PendingReceipt, PubSub, QueueStatus,
-    ReplyInbox, UpdateEvent, WorkQueue,
+    ReplyInbox, SystemSignal, UpdateEvent, WorkQueue,
 };
 
 /// Files of one message that are staged concurrently.
@@ -239,6 +239,27 @@ impl PubSub for NatsBus {
             Signal::Message(update) => UpdateEvent::Updated(update),
             Signal::Disconnected => UpdateEvent::Disconnected,
             Signal::Lagged => UpdateEvent::Lagged,
+        });
+        Ok(events.boxed())
+    }
+
+    async fn publish_event(&self, event: &SystemEvent) -> Result<(), BusError> {
+        let payload = serde_json::to_vec(event).map_err(BusError::encoding)?;
+        self.core.connection.publish_core(event.subject(), None, payload.into()).await
+    }
+
+    async fn subscribe_events(&self) -> Result<BoxStream<'static, SystemSignal>, BusError> {
+        let parse = |message: &Message| {
+            serde_json::from_slice(&message.payload).map(Box::new).map_err(|error| error.to_string())
+        };
+        let mut subscriptions = Vec::new();
+        for subject in SystemEvent::SUBJECTS {
+            subscriptions.push(subscription::subscribe(&self.core.connection, subject.to_owned(), parse).await?);
+        }
+        let events = futures::stream::select_all(subscriptions).map(|signal| match signal {
+            Signal::Message(event) => SystemSignal::Event(event),
+            Signal::Disconnected => SystemSignal::Disconnected,
+            Signal::Lagged => SystemSignal::Lagged,
         });
         Ok(events.boxed())
     }

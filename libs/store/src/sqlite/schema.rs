@@ -12,7 +12,15 @@ pub(super) static FORMAT: Format = Format {
     name: "store",
     application_id: 0x4245_4432, // `BED2`
     first_version: 1,
-    migrations: &[include_str!("schema_1.sql"), include_str!("schema_2.sql")],
+    migrations: &[
+        include_str!("schema_1.sql"),
+        include_str!("schema_2.sql"),
+        include_str!("schema_3.sql"),
+        include_str!("schema_4.sql"),
+        include_str!("schema_5.sql"),
+        include_str!("schema_6.sql"),
+        include_str!("schema_7.sql"),
+    ],
     checkpoint_pages: 2_000,
     max_log_bytes: 16 << 20,
     truncates_log: false,

@@ -58,15 +58,10 @@ pub(crate) async fn guard(
             next.run(request).await
         }
         Ok(client) => {
-            let needed = match permission {
-                Permission::Upload => "uploader",
-                Permission::Read | Permission::ReadUpload => "viewer",
-                Permission::Stream => "device",
-                Permission::Operate => "admin",
-            };
             let detail = format!(
-                "A token of role {} is not allowed to do this; it takes {needed}.",
-                client.role.name()
+                "A token of role {} is not allowed to do this; it takes {}.",
+                client.role.name(),
+                permission.roles()
             );
             error_response(&path, ApiError::new(ProblemType::FORBIDDEN, detail))
         }

@@ -31,7 +31,15 @@ pub enum Role {
     Viewer,
     /// May only send live waveforms.
     Device,
-    /// May do all of this, and manage dead letters.
+    /// May read and upload, act on alarms, admit, transfer, discharge and correct.
+    Nurse,
+    /// May do the same as a nurse, and change the limits of a ward.
+    Physician,
+    /// May see the state of the system and manage dead letters, without access to patients.
+    Technician,
+    /// May only read the audit.
+    Auditor,
+    /// May do all of this, and administer wards, users and retention.
     Admin,
 }
 
@@ -43,18 +51,27 @@ impl Role {
             Role::Uploader => "uploader",
             Role::Viewer => "viewer",
             Role::Device => "device",
+            Role::Nurse => "nurse",
+            Role::Physician => "physician",
+            Role::Technician => "technician",
+            Role::Auditor => "auditor",
             Role::Admin => "admin",
         }
     }
 
     pub(crate) fn may(self, permission: Permission) -> bool {
+        let clinical = matches!(self, Role::Nurse | Role::Physician | Role::Admin);
         match permission {
-            Permission::Upload => matches!(self, Role::Uploader | Role::Admin),
-            Permission::Read => matches!(self, Role::Viewer | Role::Admin),
+            Permission::Upload => clinical || self == Role::Uploader,
+            Permission::Read => clinical || self == Role::Viewer,
             // Uploaders may read the status of their own uploads.
-            Permission::ReadUpload => self != Role::Device,
+            Permission::ReadUpload => clinical || matches!(self, Role::Uploader | Role::Viewer),
             Permission::Stream => matches!(self, Role::Device | Role::Admin),
-            Permission::Operate => self == Role::Admin,
+            Permission::Operate => matches!(self, Role::Technician | Role::Admin),
+            Permission::Care => clinical,
+            Permission::WardLimits => matches!(self, Role::Physician | Role::Admin),
+            Permission::Administer => self == Role::Admin,
+            Permission::Audit => matches!(self, Role::Auditor | Role::Admin),
         }
     }
 }
@@ -66,7 +83,33 @@ pub(crate) enum Permission {
     Read,
     ReadUpload,
     Stream,
+    /// Dead letters and metrics.
     Operate,
+    /// Act on alarms, set limits of a patient, admit, transfer, discharge, correct.
+    Care,
+    /// Change the limits of a ward or of the site.
+    WardLimits,
+    /// Wards, users, erasure, retention.
+    Administer,
+    /// Read the audit.
+    Audit,
+}
+
+impl Permission {
+    /// The roles that have it, for messages.
+    pub(crate) fn roles(self) -> &'static str {
+        match self {
+            Permission::Upload => "uploader, nurse, physician or admin",
+            Permission::Read => "viewer, nurse, physician or admin",
+            Permission::ReadUpload => "uploader, viewer, nurse, physician or admin",
+            Permission::Stream => "device or admin",
+            Permission::Operate => "technician or admin",
+            Permission::Care => "nurse, physician or admin",
+            Permission::WardLimits => "physician or admin",
+            Permission::Administer => "admin",
+            Permission::Audit => "auditor or admin",
+        }
+    }
 }
 
 /// An authenticated client.
@@ -94,7 +137,7 @@ pub(crate) struct Tokens(Vec<Client>);
 /// A skipped line of the token file. It is identified by its number, because its content is secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SkippedLine {
-    #[error("line {0} is not `name role sha256 [expiry]` with the role uploader, viewer, device or admin")]
+    #[error("line {0} is not `name role sha256 [expiry]` with the role uploader, viewer, device, nurse, physician, technician, auditor or admin")]
     Malformed(usize),
     #[error("line {0} has the name or the token of line {1}")]
     Repeated(usize, usize),
@@ -215,6 +258,10 @@ fn parse_line(line: &[u8]) -> Result<Option<Client>, Malformed> {
         "uploader" => Role::Uploader,
         "viewer" => Role::Viewer,
         "device" => Role::Device,
+        "nurse" => Role::Nurse,
+        "physician" => Role::Physician,
+        "technician" => Role::Technician,
+        "auditor" => Role::Auditor,
         "admin" => Role::Admin,
         _ => return Err(Malformed),
     };

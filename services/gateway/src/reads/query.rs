@@ -1,5 +1,5 @@
-//! Client of the query service: over HTTP, or by calling its router in the same process. Response bodies are
-//! streamed.
+//! Client of a service behind the gateway, such as the query service: over HTTP, or by calling its router in the same
+//! process. Response bodies are streamed.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use axum::http::uri::{PathAndQuery, Scheme, Uri};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::response::Response;
 use backon::Retryable;
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_server::problem::{ApiError, ProblemType};
 use hyper_util::client::legacy::Client;
@@ -23,7 +24,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-/// How the gateway reaches the query service.
+/// How the gateway reaches a service behind it.
 #[derive(Debug, Clone)]
 pub enum Reads {
     /// Over HTTP, to another process.
@@ -99,11 +100,23 @@ impl QueryService {
         &self,
         method: Method,
         path: PathAndQuery,
+        headers: HeaderMap,
+    ) -> Result<Response, ApiError> {
+        self.request_with(method, path, headers, Bytes::new()).await
+    }
+
+    /// Sends a request with a body. It is repeated when the service cannot be reached, so a call that changes something must be
+    /// idempotent.
+    pub(crate) async fn request_with(
+        &self,
+        method: Method,
+        path: PathAndQuery,
         mut headers: HeaderMap,
+        body: Bytes,
     ) -> Result<Response, ApiError> {
         match self {
             QueryService::InProcess(router) => {
-                let mut request = Request::new(Body::empty());
+                let mut request = Request::new(Body::from(body));
                 *request.method_mut() = method;
                 *request.uri_mut() = Uri::from(path);
                 *request.headers_mut() = headers;
@@ -120,7 +133,7 @@ impl QueryService {
                 parts.path_and_query = Some(path);
                 let uri = Uri::from_parts(parts).map_err(ApiError::internal)?;
                 let attempt = || {
-                    let mut request = Request::new(Body::empty());
+                    let mut request = Request::new(Body::from(body.clone()));
                     *request.method_mut() = method.clone();
                     *request.uri_mut() = uri.clone();
                     *request.headers_mut() = headers.clone();

@@ -151,7 +151,9 @@ impl Start {
         config.audit_log = Some(AuditTarget::File(audit_log.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let ports = Ports { bus: BusPorts::of(&bus), reads, checks: Vec::new() };
+        let records = ingest::Ports::of(BusPorts::of(&bus), store.clone());
+        let records = Reads::InProcess(ingest::router(records));
+        let ports = Ports { bus: BusPorts::of(&bus), reads, records, checks: Vec::new() };
         tokio::spawn(gateway::run_on(listener, config, ports, shutdown.clone()));
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         let query = query_address.map(|address| (address, query_token));

@@ -249,7 +249,9 @@ async fn another_gateway(api: &Api) -> (SocketAddr, Shutdown) {
     let (listener, shutdown) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Shutdown::new());
     let address = listener.local_addr().unwrap();
     let reads = Reads::InProcess(query::router(query::Ports::of(api.store.clone())));
-    let ports = Ports { bus: BusPorts::of(&api.bus), reads, checks: Vec::new() };
+    let records = ingest::Ports::of(BusPorts::of(&api.bus), api.store.clone());
+    let records = Reads::InProcess(ingest::router(records));
+    let ports = Ports { bus: BusPorts::of(&api.bus), reads, records, checks: Vec::new() };
     let audit_log = Some(AuditTarget::File(api.audit_log.clone()));
     let config = Config { audit_log, ..Config::default() };
     tokio::spawn(gateway::run_on(listener, config, ports, shutdown.clone()));

@@ -1,0 +1,1 @@
+-- Wards, beds, admissions and details of patients.

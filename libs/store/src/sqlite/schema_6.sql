@@ -1,0 +1,1 @@
+-- Corrections, merges and erasures.
