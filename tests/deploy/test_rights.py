@@ -17,7 +17,7 @@ import urllib.request
 import unittest
 import zlib
 
-from broker import free_ports, wait_until
+from broker import free_ports, plain_broker, wait_until
 from database import DEPLOY, Database
 
 PROGRAMS = pathlib.Path(os.environ["BEDSIDE_TEST_PROGRAMS"])
