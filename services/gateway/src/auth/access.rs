@@ -14,7 +14,7 @@ use http_server::{Connection, Network, NoSlot, SchedulingGroup};
 use crate::admission::{Rate, RateKey, too_many};
 use crate::app::App;
 use crate::auth::audit_chain::NotStored;
-use crate::auth::audit_line::{AuditLine, AuditNotes, RequestId, named_in_path};
+use crate::auth::audit_line::{AuditLine, ClientAddress, AuditNotes, RequestId, named_in_path};
 use crate::auth::proxies::TrustedProxy;
 use crate::auth::tokens::{Client, Permission};
 use crate::http::format::{error_response, public_error_response};
@@ -54,6 +54,7 @@ pub(crate) async fn guard(
         status: None,
     };
     request.extensions_mut().insert(notes);
+    request.extensions_mut().insert(ClientAddress(line.address));
     let response = match within_limits(&app, client, &request, line.address) {
         Ok(client) if client.role.may(permission) && request.method().is_safe() && app.audit_chain.is_failing() => {
             error_response(&path, not_audited())

@@ -19,6 +19,10 @@ use crate::http::format::is_legacy;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestId(pub(crate) Uuid);
 
+/// Address of the client of a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientAddress(pub(crate) IpAddr);
+
 /// Values for the audit line that a handler determines.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AuditNotes(Arc<Mutex<Notes>>);
