@@ -6,6 +6,7 @@
 
 pub mod alarms;
 mod api;
+pub mod audit;
 mod cursor;
 mod ecg;
 mod files;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto_json::audit::{AuditHead, AuditPage, AuditVerdict};
 use proto_json::{
     CLOCK_PROBLEM_HEADER, Cursor, DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, FormerNames,
     HeartRateRecord, ImageRecord, Mrn, NameCheck, NameMatch, NameQuery, Page, PatientSummary, Problem,
@@ -316,6 +317,43 @@ impl Gateway {
             if let Some(value) = value {
                 url.query_pairs_mut().append_pair(name, &value.to_string());
             }
+        }
+        self.json(url).await
+    }
+
+    /// Entries of the audit, newest first: of a patient, of a client, and before the entry with this number. Requires an
+    /// auditor's or admin token.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn audit(
+        &self,
+        mrn: Option<Mrn>,
+        client: Option<&str>,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<AuditPage, ClientError> {
+        let mut url = self.api(&["audit"]);
+        let numbers = [("mrn", mrn.map(Mrn::get)), ("before", before), ("limit", Some(u64::from(limit)))];
+        for (name, value) in numbers {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, &value.to_string());
+            }
+        }
+        if let Some(client) = client {
+            url.query_pairs_mut().append_pair("client", client);
+        }
+        self.json(url).await
+    }
+
+    /// Verifies the chain of the audit, and that it contains this entry. Requires an auditor's or admin token.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn verify_audit(&self, anchor: Option<AuditHead>) -> Result<AuditVerdict, ClientError> {
+        let mut url = self.api(&["audit", "verification"]);
+        if let Some(anchor) = anchor {
+            url.query_pairs_mut().append_pair("anchor", &anchor.to_string());
         }
         self.json(url).await
     }

@@ -33,6 +33,9 @@ pub struct Format {
     pub first_version: i32,
     /// One script per version; new ones are appended. Each converts a file of the previous version.
     pub migrations: &'static [&'static str],
+    /// Whether every commit is synced to the disk. If not, a commit survives the end of the process, and a power failure may
+    /// undo the last ones; the file stays consistent.
+    pub syncs_commits: bool,
     /// The write-ahead log is checkpointed at this many pages.
     pub checkpoint_pages: u32,
     /// The log is truncated to this many bytes when SQLite restarts it.
@@ -114,14 +117,15 @@ fn configure(db: &Connection, format: &Format, is_new: bool) -> Result<(), Error
         // Can only be set on an empty file.
         db.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
     }
-    // The journal mode first, then its synchronization: FULL syncs the log at every commit.
+    // The journal mode first, then its synchronization: FULL syncs the log at every commit, NORMAL at every checkpoint.
     let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(Error::NoLog);
     }
     let (pages, bytes) = (format.checkpoint_pages, format.max_log_bytes);
+    let synchronous = if format.syncs_commits { "FULL" } else { "NORMAL" };
     Ok(db.execute_batch(&format!(
-        "PRAGMA synchronous = FULL;
+        "PRAGMA synchronous = {synchronous};
          PRAGMA fullfsync = ON;
          PRAGMA foreign_keys = OFF;
          PRAGMA cache_size = -2048;

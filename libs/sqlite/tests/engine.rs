@@ -25,6 +25,7 @@ static FORMAT: Format = Format {
          CREATE TABLE chunks (id INTEGER PRIMARY KEY, bytes BLOB NOT NULL, checksum INTEGER NOT NULL);",
         "ALTER TABLE notes ADD COLUMN author TEXT",
     ],
+    syncs_commits: true,
     checkpoint_pages: 100,
     max_log_bytes: 1 << 20,
     truncates_log: true,

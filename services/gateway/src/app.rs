@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::admission::Admission;
 use crate::auth::audit::AuditLog;
+use crate::auth::audit_chain::AuditChain;
 use crate::auth::tokens::Tokens;
 use crate::config::Config;
 use crate::events::notifier::Notifier;
@@ -23,6 +24,7 @@ pub(crate) struct App {
     /// then.
     pub(crate) key: Option<Secret>,
     pub(crate) audit: Arc<AuditLog>,
+    pub(crate) audit_chain: AuditChain,
     /// The valid tokens; `None` if no tokens are configured.
     pub(crate) tokens: Option<watch::Receiver<Arc<Tokens>>>,
     pub(crate) bus: BusPorts,

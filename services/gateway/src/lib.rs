@@ -47,6 +47,7 @@ pub use reads::query::Reads;
 use admission::Admission;
 use app::App;
 use auth::audit::AuditLog;
+use auth::audit_chain::AuditChain;
 use auth::tokens::LiveTokens;
 use events::notifier::Notifier;
 use http::clock::Clock;
@@ -57,6 +58,9 @@ use waves::Waves;
 /// Time that the start waits for the broker. Requests are served without it, but event streams then start
 /// with `cut-off`.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Maximum time at the end for entries of the audit that are not stored yet.
+const AUDIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The ports of the gateway.
 #[derive(Debug, Clone)]
@@ -120,12 +124,15 @@ pub async fn run_on(
     let tokens = config.tokens()?;
     let reads_in_process = matches!(reads, Reads::InProcess(_));
     let admission = Admission::new(&config.limits, disks.clone(), tokens.is_some(), reads_in_process);
+    let records = QueryService::new(records)?;
+    let (audit_chain, audited) = AuditChain::start(records.clone(), shutdown.clone());
     let app = Arc::new(App {
+        audit_chain,
         key,
         audit: audit.clone(),
         tokens: tokens.as_ref().map(LiveTokens::subscribe),
         reads: QueryService::new(reads)?,
-        records: QueryService::new(records)?,
+        records,
         clock,
         notifier: Arc::new(Notifier::new()),
         waves: Waves::new(bus.waves.clone()),
@@ -171,6 +178,9 @@ pub async fn run_on(
     app.waves.ended().await;
     notifier.abort();
     clock.abort();
+    drop(app);
+    // The last requests have ended; their entries are sent.
+    let _ = tokio::time::timeout(AUDIT_TIMEOUT, audited).await;
     served.map_err(|error| StartError::failed(format!("the gateway stopped serving: {error}")))
 }
 

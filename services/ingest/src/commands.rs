@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::routing::post;
 use http_server::internal;
 use runtime::{Secret, Shutdown, StartError};
 use tokio::net::TcpListener;
 
-use crate::Ports;
+use crate::{Ports, audit};
 
 /// Where ingest accepts calls of the gateway.
 #[derive(Debug, Clone, clap::Args)]
@@ -49,7 +50,7 @@ impl CallArgs {
 /// The routes of all calls.
 #[must_use]
 pub fn router(ports: Ports) -> Router {
-    Router::new().with_state(Arc::new(ports))
+    Router::new().route("/internal/audit", post(audit::append)).with_state(Arc::new(ports))
 }
 
 /// Serves calls of gateways that carry `token` until the shutdown begins.

@@ -1,6 +1,7 @@
 //! The query service: the read API of the patient store. Answers every GET route except event streams, under
 //! the same paths as the gateway.
 
+mod audit;
 mod clock;
 mod drawings;
 mod errors;

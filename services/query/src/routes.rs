@@ -5,7 +5,7 @@ use axum::routing::get;
 use http_server::problem::{ApiError, ProblemType};
 
 use crate::state::Ports;
-use crate::{clock, errors, legacy, lists, records, waveforms};
+use crate::{audit, clock, errors, legacy, lists, records, waveforms};
 
 /// The routes of the service.
 pub fn router(store: Ports) -> Router {
@@ -28,6 +28,8 @@ pub fn router(store: Ports) -> Router {
         .route("/api/v1/images/{id}", get(records::image))
         .route("/api/v1/uploads/{id}", get(records::upload))
         .route("/api/v1/clock", get(clock::clock))
+        .route("/api/v1/audit", get(audit::list))
+        .route("/api/v1/audit/verification", get(audit::verify))
         .route("/api/get_patient", get(legacy::patient_ids))
         .route("/api/get_patient/{id}", get(legacy::patient))
         .fallback(async || ApiError::not_found("There is nothing at this path."))

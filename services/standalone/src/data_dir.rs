@@ -19,6 +19,8 @@ use runtime::StartError;
 pub(crate) const QUEUES: &str = "queues.db";
 /// File of all stored data.
 pub(crate) const PATIENTS: &str = "patients.db";
+/// File of the audit, beside the stored data.
+pub(crate) const AUDIT: &str = "patients.audit.db";
 /// File of the secret from which upload ids and the pseudonyms of the audit log are computed.
 pub(crate) const KEY: &str = "key";
 /// The audit log, unless another target is set.
@@ -117,7 +119,7 @@ fn begin_demo(data: &Path, keep: bool) -> io::Result<()> {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         // SQLite adds `-wal` and `-shm`.
-        let is_data = [QUEUES, PATIENTS, AUDIT_LOG].iter().any(|prefix| name.starts_with(prefix));
+        let is_data = [QUEUES, PATIENTS, AUDIT, AUDIT_LOG].iter().any(|prefix| name.starts_with(prefix));
         if (is_data || name == KEY) && entry.file_type()?.is_file() {
             fs::remove_file(entry.path())?;
         }

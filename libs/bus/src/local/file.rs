@@ -76,6 +76,7 @@ pub(super) static FORMAT: Format = Format {
     application_id: 0x4264_7342, // "BdsB"
     first_version: 2,
     migrations: &[SCHEMA, TO_VERSION_3, TO_VERSION_4],
+    syncs_commits: true,
     checkpoint_pages: 4_000,
     max_log_bytes: 64 << 20,
     truncates_log: true,

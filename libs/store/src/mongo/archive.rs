@@ -55,6 +55,8 @@ const EXCHANGING: [&str; 9] = [
     "patients",
     "former_names",
 ];
+/// Collections of the audit.
+const AUDIT: [&str; 2] = ["audit", "audit_heads"];
 /// The collection and the `_id` of the document that marks a running exchange.
 pub(super) const STATE: &str = "restore";
 pub(super) const EXCHANGE: &str = "exchange";
@@ -464,8 +466,15 @@ pub(super) async fn begin_exchange(db: &Db, manifest: &Manifest) -> Result<(), S
 pub(super) async fn steps(db: &Db, manifest: &Manifest) -> Result<Vec<Step>, StoreError> {
     let there = within(db.limit, db.database.list_collection_names()).await?;
     let loaded = there.iter().filter_map(|name| name.strip_prefix(LOADING)).map(str::to_owned).collect();
-    let mut steps: Vec<Step> = ordered(loaded, &EXCHANGING).into_iter().map(Step::Replace).collect();
-    let kept = |name: &String| manifest.collections.iter().any(|part| part.name == *name);
+    // The audit of what happened since the backup stays.
+    let has_audit = within(db.limit, db.audit.find_one(doc! {})).await?.is_some();
+    let step = |name: String| {
+        if has_audit && AUDIT.contains(&name.as_str()) { Step::Discard(name) } else { Step::Replace(name) }
+    };
+    let mut steps: Vec<Step> = ordered(loaded, &EXCHANGING).into_iter().map(step).collect();
+    let kept = |name: &String| {
+        AUDIT.contains(&name.as_str()) || manifest.collections.iter().any(|part| part.name == *name)
+    };
     steps.extend(names(db).await?.into_iter().filter(|name| !kept(name)).map(Step::Drop));
     Ok(steps)
 }
@@ -475,6 +484,8 @@ pub(super) async fn steps(db: &Db, manifest: &Manifest) -> Result<Vec<Step>, Sto
 pub(super) enum Step {
     /// Replace the stored collection by the loaded one.
     Replace(String),
+    /// Keep the stored collection and drop the loaded one.
+    Discard(String),
     /// Drop a stored collection that the archive does not have.
     Drop(String),
 }
@@ -490,6 +501,10 @@ pub(super) async fn take_step(db: &Db, step: &Step) -> Result<(), StoreError> {
                 "writeConcern": { "w": "majority", "j": true },
             };
             within(db.limit, db.database.client().database("admin").run_command(rename)).await.map(drop)
+        }
+        Step::Discard(name) => {
+            let loaded = db.database.collection::<Document>(&format!("{LOADING}{name}"));
+            within(db.limit, loaded.drop()).await
         }
         Step::Drop(name) => within(db.limit, db.database.collection::<Document>(name).drop()).await,
     }

@@ -57,5 +57,9 @@ pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     let times = index(doc! { "stream": 1, "channel": 1, "to_us": 1 });
     prepared(db.limit, db.waveforms.create_index(times)).await?;
     prepared(db.limit, db.waveforms.create_index(index(doc! { "to_us": 1 }))).await?;
+    let of_patient = partial(doc! { "mrn": 1, "_id": -1 }, doc! { "mrn": { "$exists": true } });
+    prepared(db.limit, db.audit.create_index(of_patient)).await?;
+    prepared(db.limit, db.audit.create_index(index(doc! { "client": 1, "_id": -1 }))).await?;
+    prepared(db.limit, db.audit_heads.create_index(partial(doc! { "at": 1 }, doc! { "at": { "$exists": true } }))).await?;
     Ok(())
 }

@@ -9,6 +9,7 @@ mod analyses;
 mod archive;
 #[cfg(test)]
 mod archive_tests;
+mod audit;
 mod blobs;
 mod calls;
 mod clock;
@@ -124,6 +125,10 @@ struct Db {
     waveform_streams: Collection<RawDocumentBuf>,
     waveform_pieces: Collection<Document>,
     waveforms: Collection<Document>,
+    audit: Collection<audit::EntryDocument>,
+    audit_heads: Collection<Document>,
+    /// One transaction appends to the audit at a time.
+    audit_turn: tokio::sync::Mutex<()>,
     limit: Duration,
     /// Writers of one patient in this process wait for each other, which costs less than a write conflict. Patients share
     /// these locks by their numbers.
@@ -210,6 +215,9 @@ impl MongoStore {
             waveform_streams: database.collection("waveform_streams"),
             waveform_pieces: database.collection("waveform_pieces"),
             waveforms: database.collection("waveforms"),
+            audit: database.collection("audit"),
+            audit_heads: database.collection("audit_heads"),
+            audit_turn: tokio::sync::Mutex::default(),
             database,
             limit: config.operation_timeout,
             patient_turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),

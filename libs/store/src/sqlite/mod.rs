@@ -3,6 +3,7 @@
 //! The engine in [`sqlite`] opens and locks the file, writes with group commit, and reads concurrently. A write is durable
 //! before it returns.
 
+mod audit;
 mod blobs;
 mod clock;
 mod failure;
@@ -30,6 +31,7 @@ use crate::{
     PatientWriter, PendingEcg, StoreError, StoredBlob, StoredUpload, UploadOutcome,
 };
 
+pub use audit::{AuditFile, beside as audit_beside};
 pub use maintenance::Verifier;
 
 use sqlite::{DatabaseFile, Readers, Writer};
@@ -48,6 +50,7 @@ pub struct SqliteStore {
     // Declared before the writer, whose connection is closed last: it then checkpoints the log.
     readers: Readers,
     writer: Writer,
+    audit: AuditFile,
     /// One seal of waveforms runs at a time.
     seal: tokio::sync::Mutex<()>,
 }
@@ -60,9 +63,11 @@ impl SqliteStore {
     /// [`StoreError::Corrupt`] when it is damaged, of another program, or of a newer version.
     pub fn open(path: &Path) -> Result<Arc<SqliteStore>, StoreError> {
         let file = DatabaseFile::open(path, &schema::FORMAT)?;
+        let audit = AuditFile::open(&audit::beside(path))?;
         let (next, incomplete) = (blobs::next_number(&file.db)?, blobs::incomplete(&file.db)?);
         let writer = Writer::start(file, next, incomplete)?;
-        Ok(Arc::new(SqliteStore { readers: Readers::new(path), writer, seal: tokio::sync::Mutex::default() }))
+        let readers = Readers::new(path);
+        Ok(Arc::new(SqliteStore { readers, writer, audit, seal: tokio::sync::Mutex::default() }))
     }
 
     /// Assigns a number to each file, for the case that it does not exist.

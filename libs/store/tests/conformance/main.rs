@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, an error is a failure")]
 
 mod analyses;
+mod audit;
 mod blobs;
 mod clock;
 mod concurrency;

@@ -13,7 +13,8 @@ use http_server::{Connection, Network, NoSlot, SchedulingGroup};
 
 use crate::admission::{Rate, RateKey, too_many};
 use crate::app::App;
-use crate::auth::audit_line::{AuditLine, AuditNotes, RequestId, named_in_path};
+use crate::auth::audit_chain::NotStored;
+use crate::auth::audit_line::{AuditLine, ClientAddress, AuditNotes, RequestId, named_in_path};
 use crate::auth::proxies::TrustedProxy;
 use crate::auth::tokens::{Client, Permission};
 use crate::http::format::{error_response, public_error_response};
@@ -42,6 +43,7 @@ pub(crate) async fn guard(
     }
     let mut line = AuditLine {
         audit: app.audit.clone(),
+        chain: app.audit_chain.clone(),
         request_id: request.extensions().get::<RequestId>().map(|id| id.0),
         client: client.as_ref().ok().cloned(),
         address: address(&request, &app.config.trusted_proxies),
@@ -52,7 +54,11 @@ pub(crate) async fn guard(
         status: None,
     };
     request.extensions_mut().insert(notes);
+    request.extensions_mut().insert(ClientAddress(line.address));
     let response = match within_limits(&app, client, &request, line.address) {
+        Ok(client) if client.role.may(permission) && request.method().is_safe() && app.audit_chain.is_failing() => {
+            error_response(&path, not_audited())
+        }
         Ok(client) if client.role.may(permission) => {
             request.extensions_mut().insert(client);
             next.run(request).await
@@ -67,8 +73,14 @@ pub(crate) async fn guard(
         }
         Err(error) => error_response(&path, error),
     };
-    line.status = Some(response.status().as_u16());
-    response
+    match line.complete(response.status().as_u16()).await {
+        Ok(()) => response,
+        Err(NotStored) => error_response(&path, not_audited()),
+    }
+}
+
+fn not_audited() -> ApiError {
+    ApiError::unavailable("The audit cannot be written for now, so nothing can be read.", 5)
 }
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");

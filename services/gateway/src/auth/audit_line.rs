@@ -3,19 +3,25 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use parking_lot::Mutex;
-use proto_json::{Mrn, RecordId, UploadId};
+use proto_json::audit::AuditEvent;
+use proto_json::{Mrn, RecordId, Timestamp, UploadId};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::auth::audit::AuditLog;
+use crate::auth::audit_chain::{AuditChain, NotStored};
 use crate::auth::tokens::Client;
 use crate::http::format::is_legacy;
 
 /// Id of a request. Returned as `X-Request-Id` and contained in the audit line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestId(pub(crate) Uuid);
+
+/// Address of the client of a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientAddress(pub(crate) IpAddr);
 
 /// Values for the audit line that a handler determines.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +57,7 @@ impl AuditNotes {
 /// as well.
 pub(super) struct AuditLine {
     pub(super) audit: Arc<AuditLog>,
+    pub(super) chain: AuditChain,
     pub(super) request_id: Option<Uuid>,
     pub(super) client: Option<Client>,
     pub(super) address: IpAddr,
@@ -96,8 +103,55 @@ fn outcome(status: u16) -> &'static str {
     }
 }
 
+impl AuditLine {
+    /// The entry for the audit; `None` for a request without a valid identity.
+    fn event(&self, status: u16) -> Option<AuditEvent> {
+        let Notes { patient, upload_id } = self.notes.read();
+        let client = self.client.as_ref()?;
+        Some(AuditEvent {
+            at: Timestamp::now(),
+            client: client.name.to_string(),
+            role: client.role.name().to_owned(),
+            address: self.address,
+            method: self.method.as_str().to_owned(),
+            route: self.route.clone(),
+            mrn: patient,
+            id: self.id.clone(),
+            upload_id,
+            request_id: self.request_id,
+            status,
+            outcome: outcome(status).to_owned(),
+        })
+    }
+
+    /// Completes the line with the status of the response, and stores the entry. The response of a request that reads is sent
+    /// only after that.
+    ///
+    /// # Errors
+    /// If the request reads and its entry cannot be stored: the response must not be sent.
+    pub(super) async fn complete(&mut self, status: u16) -> Result<(), NotStored> {
+        self.status = Some(status);
+        let Some(event) = self.event(status) else { return Ok(()) };
+        if self.method.is_safe() {
+            let stored = self.chain.store(event).await;
+            if stored.is_err() {
+                self.status = Some(StatusCode::SERVICE_UNAVAILABLE.as_u16());
+            }
+            stored
+        } else {
+            self.chain.store_later(event);
+            Ok(())
+        }
+    }
+}
+
 impl Drop for AuditLine {
     fn drop(&mut self) {
+        if self.status.is_none()
+            && let Some(event) = self.event(CLIENT_GONE)
+        {
+            self.chain.store_later(event);
+        }
         let Notes { patient, upload_id } = self.notes.read();
         let status = self.status.unwrap_or(CLIENT_GONE);
         self.audit.write(&Access {

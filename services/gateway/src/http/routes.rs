@@ -25,7 +25,7 @@ use crate::waves::{self, device, live};
 use crate::{asyncapi, events, legacy, openapi, reads, reanalysis};
 
 /// Routes that the query service answers, with the permission they require.
-pub(crate) const READS: [(&str, Permission); 19] = [
+pub(crate) const READS: [(&str, Permission); 21] = [
     ("/api/v1/patients", Permission::Read),
     ("/api/v1/patients/{mrn}", Permission::Read),
     ("/api/v1/patients/{mrn}/heart-rates", Permission::Read),
@@ -43,6 +43,8 @@ pub(crate) const READS: [(&str, Permission); 19] = [
     ("/api/v1/images/{id}", Permission::Read),
     ("/api/v1/uploads/{id}", Permission::ReadUpload),
     ("/api/v1/clock", Permission::Read),
+    ("/api/v1/audit", Permission::Audit),
+    ("/api/v1/audit/verification", Permission::Audit),
     ("/api/get_patient", Permission::Read),
     ("/api/get_patient/{id}", Permission::Read),
 ];

@@ -1,5 +1,6 @@
 //! Generates the document: paths are written by hand, schemas are derived from the types of proto-json.
 
+use proto_json::audit::{AuditPage, AuditVerdict};
 use proto_json::{
     DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, FormerNames, HeartRateRecord, ImageRecord, Mrn,
     NameCheck, NameQuery, Page, PatientSummary, PatientUpdated, Problem, ReceivedUpload, ServerClock,
@@ -37,7 +38,8 @@ pub(super) fn make() -> Value {
         "tags": [
             { "name": "uploads" }, { "name": "patients" }, { "name": "files" }, { "name": "events" },
             { "name": "documented", "description": "The routes that existing clients speak." },
-            { "name": "dead letters", "description": "For admins." }, { "name": "service" }
+            { "name": "dead letters", "description": "For admins." }, { "name": "service" },
+            { "name": "audit", "description": "For auditors and admins." }
         ],
         "security": [{}, { "token": [] }],
         "paths": paths,
@@ -149,6 +151,12 @@ fn paths(schemas: &mut Schemas) -> Value {
             &schemas.of::<UploadStatus>()) },
         "/api/v1/clock": { "get": operation("service", "getClock", "What the clock of the server shows, and whether it can be trusted",
             &[], Replies::new().json("The clock", &schemas.of::<ServerClock>()).read()) },
+        "/api/v1/audit": { "get": operation("audit", "listAudit", "Accesses and changes, newest first",
+            &["AuditMrn", "AuditClient", "AuditBefore", "AuditLimit"],
+            Replies::new().json("A page of entries", &schemas.of::<AuditPage>()).read().problem(400)) },
+        "/api/v1/audit/verification": { "get": operation("audit", "verifyAudit", "Whether the chain of the audit is intact",
+            &["AuditAnchor"],
+            Replies::new().json("The result", &schemas.of::<AuditVerdict>()).read().problem(400)) },
         "/api/v1/dead-letters": { "get": operation("dead letters", "listDeadLetters", "Messages that were given up, oldest first",
             &["AfterLetter", "Limit"],
             Replies::new().json(page, &schemas.of::<DeadLetterPage>()).guarded().problem(400).problem(503)) },

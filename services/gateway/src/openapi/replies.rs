@@ -1,5 +1,6 @@
 //! Responses and parameters that several routes share.
 
+use proto_json::Mrn;
 use serde_json::{Map, Value, json};
 
 /// Responses of a route by status.
@@ -116,6 +117,16 @@ pub(super) fn parameters() -> Value {
         "Id": text("path", "id", "Id of a record or an upload.", json!({ "type": "string", "format": "uuid" })),
         "Letter": text("path", "id", "Number of a dead letter.", json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX })),
         "AfterLetter": text("query", "after", "`next` of the page before.", json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX })),
+        "AuditMrn": text("query", "mrn", "Only entries about this patient.",
+            json!({ "type": "integer", "minimum": 0, "maximum": Mrn::MAX })),
+        "AuditClient": text("query", "client", "Only entries of this client.",
+            json!({ "type": "string", "maxLength": 200 })),
+        "AuditBefore": text("query", "before", "`next` of the page before.",
+            json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX })),
+        "AuditLimit": text("query", "limit", "Most entries of the page.",
+            json!({ "type": "integer", "minimum": 1, "maximum": 1000, "default": 100 })),
+        "AuditAnchor": text("query", "anchor", "An earlier head of the chain, as in the log: the number of an entry, a colon, and its hash.",
+            json!({ "type": "string", "pattern": "^(0|[1-9][0-9]{0,17}):[0-9a-f]{64}$" })),
         "Limit": text("query", "limit", "Most entries of the page.",
             json!({ "type": "integer", "minimum": 1, "maximum": 500, "default": 50 })),
         "AfterPatient": text("query", "after", "`next` of the page before.",

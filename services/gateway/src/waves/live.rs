@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use futures::stream::{AbortHandle, BoxStream, SelectAll, abortable};
 use futures::{FutureExt, StreamExt, stream};
 use http_server::{Connection, SchedulingGroup, run_scheduled};
+use proto_json::audit::AuditEvent;
 use proto_json::waveform::{
     LiveFrame, LiveMessage, LiveMode, LiveRequest, StreamDescription, StreamId, close,
 };
@@ -24,7 +25,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::auth::audit_line::RequestId;
+use crate::auth::audit_chain::NotStored;
+use crate::auth::audit_line::{ClientAddress, RequestId};
 use crate::auth::tokens::Client;
 use crate::events::{Access, OpenStream, revoked};
 use crate::waves::hub::{Feed, Item};
@@ -46,6 +48,7 @@ pub(crate) async fn open(
     Extension(connection): Extension<Connection>,
     Extension(group): Extension<SchedulingGroup>,
     Extension(request): Extension<RequestId>,
+    Extension(address): Extension<ClientAddress>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let admitted = socket::upgrade(upgrade, MAX_TEXT)
@@ -58,7 +61,7 @@ pub(crate) async fn open(
     upgrade.on_upgrade(async move |socket| {
         let open = OpenStream::new(Some(permit));
         let mut access = app.tokens.clone().map(|tokens| (tokens, client.clone()));
-        let mut screen = Screen::new(app, client, request);
+        let mut screen = Screen::new(app, client, request, address);
         let mut socket = Socket::new(socket);
         run_scheduled(&group, async move {
             let end = screen.run(&mut socket, &mut access).await;
@@ -111,6 +114,7 @@ struct Screen {
     app: Arc<App>,
     client: Client,
     request: RequestId,
+    address: ClientAddress,
     subscriptions: HashMap<Mrn, Subscription>,
     next_subscription: u64,
     items: SelectAll<BoxStream<'static, Received>>,
@@ -121,11 +125,12 @@ struct Screen {
 }
 
 impl Screen {
-    fn new(app: Arc<App>, client: Client, request: RequestId) -> Self {
+    fn new(app: Arc<App>, client: Client, request: RequestId, address: ClientAddress) -> Self {
         Screen {
             app,
             client,
             request,
+            address,
             subscriptions: HashMap::new(),
             next_subscription: 0,
             items: SelectAll::new(),
@@ -190,15 +195,31 @@ impl Screen {
                     let message = format!("A connection subscribes to at most {MAX_SUBSCRIPTIONS} patients.");
                     return socket.send_json(&LiveMessage::Rejected { message }).await;
                 }
-                if !is_known {
-                    self.audit(mrn);
+                if !is_known && self.audit(mrn).await.is_err() {
+                    let message = "The audit cannot be written for now, so nothing can be read.".to_owned();
+                    return socket.send_json(&LiveMessage::Rejected { message }).await;
                 }
                 self.subscribe(mrn, mode, socket).await
             }
         }
     }
 
-    fn audit(&self, mrn: Mrn) {
+    async fn audit(&self, mrn: Mrn) -> Result<(), NotStored> {
+        let subscribed = AuditEvent {
+            at: Timestamp::now(),
+            client: self.client.name.to_string(),
+            role: self.client.role.name().to_owned(),
+            address: self.address.0,
+            method: "SUBSCRIBE".to_owned(),
+            route: "/api/v1/live".to_owned(),
+            mrn: Some(mrn),
+            id: None,
+            upload_id: None,
+            request_id: Some(self.request.0),
+            status: 200,
+            outcome: "ok".to_owned(),
+        };
+        self.app.audit_chain.store(subscribed).await?;
         self.app.audit.write(&Subscribed {
             message: "subscribed",
             request_id: self.request.0.to_string(),
@@ -206,6 +227,7 @@ impl Screen {
             role: self.client.role.name(),
             patient: self.app.audit.patient(mrn),
         });
+        Ok(())
     }
 
     async fn subscribe(&mut self, mrn: Mrn, mode: LiveMode, socket: &mut Socket) -> Result<(), End> {

@@ -97,6 +97,8 @@ pub(crate) struct Start {
     pub(crate) ingest: bool,
     pub(crate) limits: QueueLimits,
     pub(crate) query_over_http: bool,
+    /// Address of an ingest in another process; by default, it is called in this process.
+    pub(crate) records_at: Option<SocketAddr>,
     /// Whether the gateway has query's token.
     pub(crate) gateway_has_token: bool,
 }
@@ -109,6 +111,7 @@ impl Default for Start {
             ingest: true,
             limits: QueueLimits::default(),
             query_over_http: false,
+            records_at: None,
             gateway_has_token: true,
         }
     }
@@ -152,7 +155,10 @@ impl Start {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let records = ingest::Ports::of(BusPorts::of(&bus), store.clone());
-        let records = Reads::InProcess(ingest::router(records));
+        let records = match self.records_at {
+            Some(address) => Reads::Http { address: format!("http://{address}"), token: None },
+            None => Reads::InProcess(ingest::router(records)),
+        };
         let ports = Ports { bus: BusPorts::of(&bus), reads, records, checks: Vec::new() };
         tokio::spawn(gateway::run_on(listener, config, ports, shutdown.clone()));
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());

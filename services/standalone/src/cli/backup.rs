@@ -59,6 +59,11 @@ impl BackupArgs {
         for name in FILES {
             snapshot(&data.join(name), &part.join(name)).map_err(CliError::failed)?;
         }
+        // Read after the patients: it covers what is in the copy.
+        let audit = data.join(data_dir::AUDIT);
+        if audit.is_file() {
+            snapshot(&audit, &part.join(data_dir::AUDIT)).map_err(CliError::failed)?;
+        }
         let key = data.join(data_dir::KEY);
         if key.is_file() {
             // With the key, an upload that a client repeats after a restore has the same id as before.
@@ -104,7 +109,7 @@ fn begin(to: &Path) -> Result<PathBuf, CliError> {
 /// Writes the hashes and renames the directory.
 fn complete(part: &Path, to: &Path) -> Result<(), CliError> {
     let mut sums = Sums::default();
-    for name in FILES.into_iter().chain([data_dir::KEY]) {
+    for name in FILES.into_iter().chain([data_dir::AUDIT, data_dir::KEY]) {
         let path = part.join(name);
         if path.is_file() {
             sums.add(name, hash_file(&path).map_err(cannot_use(&path))?);

@@ -57,7 +57,7 @@ impl RestoreArgs {
         if has_data && !interrupted && !self.replace {
             return reject("contains data; add --replace to replace it by the backup");
         }
-        let names = names(&sums);
+        let names = names(&sums, &data);
         for name in &names {
             let copy = data.join(format!("{name}{COPY}"));
             fs::copy(self.from.join(name), &copy).map_err(cannot_use(&copy))?;
@@ -74,10 +74,12 @@ impl RestoreArgs {
     }
 }
 
-/// Returns the names of the files of a backup. The key is optional.
-fn names(sums: &Sums) -> Vec<&'static str> {
-    let key = sums.names().any(|name| name == data_dir::KEY).then_some(data_dir::KEY);
-    FILES.into_iter().chain(key).collect()
+/// Returns the names of the files of a backup that are restored. The key and the audit are optional. An existing audit stays:
+/// it contains what happened since the backup.
+fn names(sums: &Sums, data: &Path) -> Vec<&'static str> {
+    let optional = |name: &'static str| sums.names().any(|file| file == name).then_some(name);
+    let audit = optional(data_dir::AUDIT).filter(|name| !data.join(name).exists());
+    FILES.into_iter().chain(audit).chain(optional(data_dir::KEY)).collect()
 }
 
 /// Compares all files of a backup with their hashes. Returns the hashes.
