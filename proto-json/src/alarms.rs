@@ -5,15 +5,12 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use crate::ids::{Mrn, RecordId, StreamId};
+use crate::ids::{Mrn, RecordId, StreamId, WardId};
 use crate::time::Timestamp;
 
 /// The rule that raises an alarm.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AlarmRule {
     /// No beat for some seconds on a usable live lead.
@@ -118,9 +115,7 @@ impl AlarmRule {
 }
 
 /// Priority of an alarm, as in IEC 60601-1-8, and technical alarms.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AlarmPriority {
     /// The condition concerns the measurement, not the patient.
@@ -305,8 +300,7 @@ pub enum LimitScope {
     /// The patients of a ward.
     Ward {
         /// The ward.
-        #[schemars(with = "String", extend("format" = "uuid"))]
-        ward: Uuid,
+        ward: WardId,
     },
     /// One patient.
     Patient {
@@ -320,7 +314,7 @@ impl std::fmt::Display for LimitScope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             LimitScope::Site => f.write_str("site"),
-            LimitScope::Ward { ward } => write!(f, "ward/{}", ward.as_hyphenated()),
+            LimitScope::Ward { ward } => write!(f, "ward/{ward}"),
             LimitScope::Patient { mrn } => write!(f, "patient/{mrn}"),
         }
     }
@@ -468,7 +462,7 @@ mod tests {
     fn scope_is_restored_from_its_key() {
         let scopes = [
             LimitScope::Site,
-            LimitScope::Ward { ward: Uuid::from_u128(5) },
+            LimitScope::Ward { ward: WardId::from_uuid(Uuid::from_u128(5)) },
             LimitScope::Patient { mrn: Mrn::new(7).unwrap() },
         ];
         for scope in scopes {

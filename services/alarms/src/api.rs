@@ -18,12 +18,12 @@ use proto_json::alarms::{
     Alarm, AlarmAction, AlarmActionRequest, AlarmPage, AlarmPriority, LimitScope, LimitsRequest,
     StoredLimits, UndeliveredAlarms,
 };
-use proto_json::{Cursor, Mrn, RecordId, Timestamp};
+use proto_json::{Cursor, Mrn, RecordId, Timestamp, WardId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use store::alarms::{AlarmQuery, AlarmWrite, LimitsWrite};
 use store::{PageRequest, StoreError};
-use uuid::Uuid;
+
 
 use crate::rules::limits::AllLimits;
 use crate::{Shared, machine};
@@ -110,7 +110,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathMrn {
 }
 
 /// A ward in the path.
-struct PathWard(Uuid);
+struct PathWard(WardId);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathWard {
     type Rejection = ApiError;
@@ -395,7 +395,7 @@ async fn put_site_limits(
     put_limits(&shared, &actor, LimitScope::Site, body).await.map(Json)
 }
 
-fn require_ward(actor: &Actor, ward: Uuid) -> Result<(), ApiError> {
+fn require_ward(actor: &Actor, ward: WardId) -> Result<(), ApiError> {
     if actor.may_access(Some(ward)) {
         Ok(())
     } else {

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use proto_json::Mrn;
 use proto_json::alarms::{AlarmLimits, LimitScope};
 use store::alarms::ScopeLimits;
-use uuid::Uuid;
+use proto_json::WardId;
 
 /// Limits for an adult at rest.
 pub const DEFAULTS: AlarmLimits = AlarmLimits {
@@ -233,8 +233,8 @@ impl AllLimits {
 
     /// The limits that apply in a scope. `ward` is the ward of a patient, if the patient is in one.
     #[must_use]
-    pub fn effective(&self, scope: LimitScope, ward: Option<Uuid>) -> Effective {
-        let of_ward = |ward: Option<Uuid>| {
+    pub fn effective(&self, scope: LimitScope, ward: Option<WardId>) -> Effective {
+        let of_ward = |ward: Option<WardId>| {
             ward.map(|ward| self.set_by(LimitScope::Ward { ward })).unwrap_or_default()
         };
         let own = match scope {
@@ -254,7 +254,7 @@ impl AllLimits {
         &self,
         scope: LimitScope,
         limits: AlarmLimits,
-        ward_of: impl Fn(Mrn) -> Option<Uuid>,
+        ward_of: impl Fn(Mrn) -> Option<WardId>,
     ) -> Result<(), LimitsError> {
         let mut changed = self.clone();
         let changed_by = proto_json::alarms::AlarmAction { by: String::new(), at: proto_json::Timestamp::now() };
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn limits_of_the_patient_precede_those_of_ward_site_and_defaults() {
-        let ward = Uuid::from_u128(1);
+        let ward: WardId = "67e55044-10b1-426f-9247-bb680e5fe0c8".parse().unwrap();
         let patient = LimitScope::Patient { mrn: Mrn::new(7).unwrap() };
         let site = AlarmLimits { heart_rate_low: Some(45), spo2_low: Some(88), ..high(125) };
         let all = AllLimits::new(vec![
