@@ -5,6 +5,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::ids::{Mrn, RecordId, StreamId, WardId};
 use crate::time::Timestamp;
