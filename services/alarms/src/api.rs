@@ -451,6 +451,3 @@ async fn put_patient_limits(
     let limits = put_limits(&shared, &actor, LimitScope::Patient { mrn }, body).await?;
     Ok(with_patient(Some(mrn), Json(limits)))
 }
-
-#[cfg(test)]
-mod tests;
