@@ -132,7 +132,7 @@ pub fn of_vitals(vitals: &Vitals, limits: &Effective) -> Vec<Finding> {
     let beats = vitals.beats.as_ref().filter(|_| is_live);
     let rate = numeric(vitals, &[HEART_RATE]).filter(|_| is_live);
     let live = |truth: Truth| if is_live { truth } else { Truth::Unknown };
-    let is_usable = is_live && vitals.quality > EcgQuality::Unusable;
+    let is_usable = is_live && vitals.quality != EcgQuality::Unusable;
 
     // IEC 60601-2-27, clause 201.12.1.101.15: cardiac standstill.
     let silent_s = beats.map(|beats| f64::from(beats.silent_ms) / 1_000.0);
