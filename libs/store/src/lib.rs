@@ -17,6 +17,7 @@
 )]
 
 mod audit;
+pub mod alarms;
 mod body;
 mod error;
 mod maintenance;
@@ -40,6 +41,7 @@ use proto_json::{
 };
 
 pub use audit::{AuditFilter, AuditReader, AuditStore};
+pub use alarms::AlarmStore;
 pub use error::StoreError;
 pub use maintenance::{ScrubPosition, ScrubState, ScrubStep};
 pub use ports::{BlobReader, BlobStore, Maintenance, PatientReader, PatientWriter};

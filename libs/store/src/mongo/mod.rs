@@ -5,6 +5,7 @@
 //! use secondaries while there is no primary. Transactions require a replica set or a sharded cluster. Every call runs in a
 //! task of its own: see [`calls`].
 
+mod alarms;
 mod analyses;
 mod archive;
 #[cfg(test)]
@@ -129,6 +130,9 @@ struct Db {
     audit_heads: Collection<Document>,
     /// One transaction appends to the audit at a time.
     audit_turn: tokio::sync::Mutex<()>,
+    alarms: Collection<RawDocumentBuf>,
+    alarm_limits: Collection<RawDocumentBuf>,
+    alarm_rules: Collection<RawDocumentBuf>,
     limit: Duration,
     /// Writers of one patient in this process wait for each other, which costs less than a write conflict. Patients share
     /// these locks by their numbers.
@@ -218,6 +222,9 @@ impl MongoStore {
             audit: database.collection("audit"),
             audit_heads: database.collection("audit_heads"),
             audit_turn: tokio::sync::Mutex::default(),
+            alarms: database.collection("alarms"),
+            alarm_limits: database.collection("alarm_limits"),
+            alarm_rules: database.collection("alarm_rules"),
             database,
             limit: config.operation_timeout,
             patient_turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),

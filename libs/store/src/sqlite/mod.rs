@@ -4,6 +4,7 @@
 //! before it returns.
 
 mod audit;
+mod alarms;
 mod blobs;
 mod clock;
 mod failure;
@@ -53,6 +54,7 @@ pub struct SqliteStore {
     audit: AuditFile,
     /// One seal of waveforms runs at a time.
     seal: tokio::sync::Mutex<()>,
+    alarm_lease: alarms::Lease,
 }
 
 impl SqliteStore {
@@ -66,8 +68,13 @@ impl SqliteStore {
         let audit = AuditFile::open(&audit::beside(path))?;
         let (next, incomplete) = (blobs::next_number(&file.db)?, blobs::incomplete(&file.db)?);
         let writer = Writer::start(file, next, incomplete)?;
-        let readers = Readers::new(path);
-        Ok(Arc::new(SqliteStore { readers, writer, audit, seal: tokio::sync::Mutex::default() }))
+        Ok(Arc::new(SqliteStore {
+            readers: Readers::new(path),
+            writer,
+            audit,
+            seal: tokio::sync::Mutex::default(),
+            alarm_lease: alarms::Lease::default(),
+        }))
     }
 
     /// Assigns a number to each file, for the case that it does not exist.
