@@ -467,7 +467,8 @@ mod tests {
     #[test]
     fn null_removes_a_detail_and_an_absent_field_keeps_it() {
         let update = |json: &str| serde_json::from_str::<DetailsUpdate>(json).unwrap();
-        let first = update(r#"{"birth_date":"1957-03-14","sex":"female","notes":"n","version":0}"#).apply(None);
+        let first =
+            update(r#"{"birth_date":"1957-03-14","sex":"female","notes":"n","version":0}"#).apply(None);
         assert_eq!((first.version, first.sex), (1, Some(Sex::Female)));
         let second = update(r#"{"sex":null,"version":1}"#).apply(Some(&first));
         assert_eq!((second.sex, &second.notes, second.version), (None, &first.notes, 2));

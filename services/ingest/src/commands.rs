@@ -14,7 +14,7 @@ use http_server::internal;
 use runtime::{Secret, Shutdown, StartError};
 use tokio::net::TcpListener;
 
-use crate::Ports;
+use crate::{Ports, wards};
 
 /// Where ingest accepts calls of the gateway.
 #[derive(Debug, Clone, clap::Args)]
@@ -49,7 +49,7 @@ impl CallArgs {
 /// The routes of all calls.
 #[must_use]
 pub fn router(ports: Ports) -> Router {
-    Router::new().with_state(Arc::new(ports))
+    Router::new().merge(wards::routes()).with_state(Arc::new(ports))
 }
 
 /// Serves calls of gateways that carry `token` until the shutdown begins.

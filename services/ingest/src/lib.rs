@@ -18,6 +18,7 @@ mod reconcile;
 mod scrub;
 mod sweep;
 mod uploads;
+mod wards;
 mod waveforms;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use bus::{BusError, BusPorts, EnqueueError, Outcome, PubSub, Readiness, run_consumer};
 use proto_json::{PatientUpdated, Queue, Timestamp};
 use runtime::{Shutdown, StartError, trace};
-use store::{BlobStore, Maintenance, PatientWriter, StoreError, WaveformStore};
+use store::{BlobStore, Maintenance, PatientWriter, StoreError, WardStore, WaveformStore};
 use tracing::Instrument;
 
 pub use clock::accept as accept_clock;
@@ -45,19 +46,22 @@ pub struct Ports {
     pub maintenance: Arc<dyn Maintenance>,
     /// Stored waveforms.
     pub waveforms: Arc<dyn WaveformStore>,
+    /// Wards, beds, admissions and details.
+    pub wards: Arc<dyn WardStore>,
 }
 
 impl Ports {
     /// The ports of one store.
     pub fn of(
         bus: BusPorts,
-        store: Arc<impl PatientWriter + BlobStore + Maintenance + WaveformStore>,
+        store: Arc<impl PatientWriter + BlobStore + Maintenance + WaveformStore + WardStore>,
     ) -> Self {
         Ports {
             bus,
             store: store.clone(),
             files: store.clone(),
             maintenance: store.clone(),
+            wards: store.clone(),
             waveforms: store,
         }
     }

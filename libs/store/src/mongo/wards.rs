@@ -158,7 +158,8 @@ impl TryFrom<WardDocument> for Ward {
 
 impl From<&AdmissionRecord> for AdmissionDocument {
     fn from(stay: &AdmissionRecord) -> Self {
-        let event = |event: &StayEvent| EventField { kind: event.kind, at: date(event.at), by: event.by.clone() };
+        let event =
+            |event: &StayEvent| EventField { kind: event.kind, at: date(event.at), by: event.by.clone() };
         let open = OpenField { bed: uuid(stay.bed.as_uuid()), patient: number(stay.mrn) };
         AdmissionDocument {
             id: record(stay.id),
@@ -251,7 +252,9 @@ impl WardReader for MongoStore {
         calls::run(&self.db, |db| async move {
             // The index of the names gives their order; there are at most 100 wards.
             let found = all(&db, db.wards.find(doc! {}).sort(doc! { "name_key": 1 })).await?;
-            let cursor = |ward: &Ward| Cursor::Record(proto_json::Timestamp::now(), RecordId::from_uuid(*ward.id.as_uuid()));
+            let cursor = |ward: &Ward| {
+                Cursor::Record(proto_json::Timestamp::now(), RecordId::from_uuid(*ward.id.as_uuid()))
+            };
             page_of::<WardDocument, Ward>(found, usize::MAX, cursor)
         })
         .await
@@ -363,7 +366,8 @@ async fn write_ward(
         db.beds.delete_one(doc! { "_id": uuid(bed.as_uuid()) }).session(&mut *session).await?;
     }
     if let Some(bed) = writes.added {
-        insert(&db.beds, session, &BedDocument { id: uuid(bed.as_uuid()), ward: uuid(ward.id.as_uuid()) }).await?;
+        insert(&db.beds, session, &BedDocument { id: uuid(bed.as_uuid()), ward: uuid(ward.id.as_uuid()) })
+            .await?;
     }
     let mut renamed = Vec::new();
     for mrn in writes.renamed {
@@ -456,7 +460,8 @@ async fn find_stay(
 
 async fn replace_ward(db: &Db, session: &mut ClientSession, ward: &Ward) -> Result<(), Error> {
     let document = seal(&WardDocument::from(ward)).map_err(abort)?;
-    let replaced = db.wards.replace_one(doc! { "_id": uuid(ward.id.as_uuid()) }, document).session(session).await;
+    let replaced =
+        db.wards.replace_one(doc! { "_id": uuid(ward.id.as_uuid()) }, document).session(session).await;
     match unique(replaced)?.matched_count {
         0 => Err(abort(broken("ward", "it is gone"))),
         _ => Ok(()),

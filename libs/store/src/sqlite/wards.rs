@@ -137,7 +137,9 @@ fn change_ward(
         Write::Nothing => {}
         Write::Insert | Write::Replace => put_ward(connection, &ward)?,
         Write::Remove => {
-            connection.prepare_cached("DELETE FROM wards WHERE id = ?1")?.execute([ward.id.as_uuid().as_bytes()])?;
+            connection
+                .prepare_cached("DELETE FROM wards WHERE id = ?1")?
+                .execute([ward.id.as_uuid().as_bytes()])?;
         }
     }
     for bed in writes.removed {

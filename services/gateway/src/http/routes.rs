@@ -22,16 +22,17 @@ use crate::http::format::public_error_response;
 use crate::http::headers;
 use crate::uploads::{dead_letters, handler, names};
 use crate::waves::{self, device, live};
-use crate::{asyncapi, events, legacy, openapi, reads, reanalysis};
+use crate::{asyncapi, events, legacy, openapi, reads, reanalysis, wards};
 
 /// Routes that the query service answers, with the permission they require.
-pub(crate) const READS: [(&str, Permission); 19] = [
+pub(crate) const READS: [(&str, Permission); 21] = [
     ("/api/v1/patients", Permission::Read),
     ("/api/v1/patients/{mrn}", Permission::Read),
     ("/api/v1/patients/{mrn}/heart-rates", Permission::Read),
     ("/api/v1/patients/{mrn}/ecgs", Permission::Read),
     ("/api/v1/patients/{mrn}/images", Permission::Read),
     ("/api/v1/patients/{mrn}/names", Permission::Read),
+    ("/api/v1/patients/{mrn}/admissions", Permission::Read),
     ("/api/v1/patients/{mrn}/waveforms", Permission::Read),
     ("/api/v1/patients/{mrn}/waveforms/channels", Permission::Read),
     ("/api/v1/patients/{mrn}/waveforms/export", Permission::Read),
@@ -42,6 +43,7 @@ pub(crate) const READS: [(&str, Permission); 19] = [
     ("/api/v1/ecgs/{id}/detail", Permission::Read),
     ("/api/v1/images/{id}", Permission::Read),
     ("/api/v1/uploads/{id}", Permission::ReadUpload),
+    ("/api/v1/wards", Permission::Read),
     ("/api/v1/clock", Permission::Read),
     ("/api/get_patient", Permission::Read),
     ("/api/get_patient/{id}", Permission::Read),
@@ -104,6 +106,7 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         .route("/api/asyncapi.json", document(asyncapi::DOCUMENT));
     let open = open.route_layer(public());
     let mut router = reads.merge(uploads).merge(events).merge(live).merge(operations).merge(open);
+    router = router.merge(wards::router(app));
     if let Some(health) = health {
         // The metrics reveal the load, so they require a token where other machines can connect.
         let metrics = admin::metrics_router("gateway", health.clone(), Metrics::install())

@@ -12,6 +12,8 @@ mod document;
 #[cfg(test)]
 mod replies;
 #[cfg(test)]
+mod wards;
+#[cfg(test)]
 mod waveforms;
 
 #[cfg(test)]
@@ -20,6 +22,7 @@ mod tests {
 
     use crate::documents;
     use crate::http::routes::{OWN, READS};
+    use crate::wards;
 
     #[test]
     fn checked_in_document_is_current() {
@@ -41,7 +44,7 @@ mod tests {
         let routes: BTreeSet<(String, String)> = READS
             .iter()
             .map(|(path, _)| ("get".to_owned(), (*path).to_owned()))
-            .chain(OWN.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())))
+            .chain(OWN.iter().chain(&wards::ROUTES).map(|(method, path)| ((*method).to_owned(), (*path).to_owned())))
             .collect();
         assert_eq!(described, routes);
     }

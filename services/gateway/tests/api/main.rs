@@ -17,5 +17,6 @@ mod names;
 mod reads;
 mod reanalysis;
 mod uploads;
+mod wards;
 mod waveform_reads;
 mod waveforms;
