@@ -1,6 +1,9 @@
 //! Calls of the gateway for alarms and their limits.
 
-use proto_json::{Alarm, AlarmActionRequest, AlarmLimits, AlarmPage, AlarmPriority, LimitScope, Mrn, RecordId, StoredLimits};
+use proto_json::alarms::{
+    Alarm, AlarmActionRequest, AlarmLimits, AlarmPage, AlarmPriority, LimitScope, StoredLimits,
+};
+use proto_json::{Mrn, RecordId};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, Url};
 use serde::Serialize;

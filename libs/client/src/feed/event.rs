@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use proto_json::{Alarm, DamagedRecord, LimitScope, Mrn, PatientSummary, PatientUpdated, Timestamp};
+use proto_json::alarms::{Alarm, LimitScope};
+use proto_json::{DamagedRecord, Mrn, PatientSummary, PatientUpdated, Timestamp};
 use serde::Serialize;
 
 /// An event of a feed.

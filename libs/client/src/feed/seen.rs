@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use proto_json::{Alarm, AlarmState, Mrn, PatientSummary, RecordId, Timestamp};
+use proto_json::alarms::{Alarm, AlarmState};
+use proto_json::{Mrn, PatientSummary, RecordId, Timestamp};
 
 /// Reported version and time of change of each patient.
 #[derive(Debug, Default)]
