@@ -44,7 +44,14 @@ pub(super) fn register(app: &Rc<RefCell<AppController>>) {
         on_show_alarms => |app| app.show_page(Page::Alarms);
         on_acknowledge => |app, mrn| if let Ok(mrn) = mrn.parse() { app.acknowledge(mrn) };
         on_acknowledge_all => |app| app.acknowledge_all();
-        on_pause_flashing => |app, mrn| if let Ok(mrn) = mrn.parse() { app.pause_flashing(mrn) };
+        on_acknowledge_alarm => |app, id| app.acknowledge_alarm(&id);
+        on_pause_sound_of => |app, mrn| if let Ok(mrn) = mrn.parse() { app.pause_sound_of(mrn) };
+        on_pause_alarm => |app, id| app.pause_alarm(&id);
+        on_pause_sound => |app| app.pause_sound();
+        on_filter_alarms => |app, state, severity| app.alarms.set_filter(&app.context, state, severity);
+        on_more_history => |app| app.alarms.load_more(&app.context);
+        on_set_volume => |app, step| app.alarms.set_volume(&mut app.context, step);
+        on_test_sound => |app, priority| app.alarms.test_sound(&app.context, priority);
         on_select_ecg => |app, key| app.patient.select_ecg(&mut app.context, &key);
         on_more_ecgs => |app| app.patient.more_ecgs(&mut app.context);
         on_select_image => |app, key| app.patient.select_image(&mut app.context, &key);
@@ -76,9 +83,9 @@ pub(super) fn register(app: &Rc<RefCell<AppController>>) {
         on_trend_resized => |app, width, height| app.patient.resize_trend(&app.context, width, height);
         on_trend_pointed => |app, x, on| app.patient.point_at_trend(&app.context, on.then_some(x));
         on_set_range => |app, range| app.patient.set_range(&mut app.context, range);
-        on_edit_limits => |app, mrn| app.alarms.edit_limits(&app.context, &mrn);
-        on_save_limits => |app, form| app.save_limits(&form);
-        on_reset_limits => |app| app.reset_limits();
+        on_edit_limits => |app, mrn| app.limits.open(&app.context, &mrn);
+        on_save_limits => |app, form| app.limits.save(&mut app.context, &form);
+        on_reset_limits => |app| app.limits.reset(&app.context);
         on_save_picture => |app, of| if let Some(offer) = app.patient.ecg_to_save(&app.context, side(of), true) {
             app.dialogs.offer(&app.context, offer);
         };

@@ -554,15 +554,13 @@ fn tile_data(context: &Context, live: &LiveTile, mrn: Mrn) -> LiveTileData {
     let rate = live.patient.live_vitals(now_us(context)).and_then(numerics::heart_rate);
     let rate = rate.filter(|_| live.is_shown());
     let (note, tone) = note(live.state());
-    let limits = context.alarms.limits(mrn);
-    let severity = rate.and_then(|rate| u16::try_from(rate).ok()).and_then(|rate| limits.severity(rate));
     LiveTileData {
         shown: live.is_shown(),
         picture: live.picture(),
         note,
         tone,
         rate: rate.map(|rate| rate.to_string()).unwrap_or_default().into(),
-        rate_severity: messages::severity(severity),
+        rate_severity: messages::severity(context.alarms.rate_severity(mrn)),
     }
 }
 

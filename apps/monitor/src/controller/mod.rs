@@ -9,6 +9,7 @@ mod callbacks;
 mod connection;
 mod context;
 mod dialogs;
+mod limits;
 mod live;
 mod overview;
 mod patient;

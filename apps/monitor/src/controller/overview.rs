@@ -253,7 +253,7 @@ impl OverviewController {
                 messages::patient_option(
                     &tile.patient,
                     context.overview.split_name(mrn),
-                    context.alarms.get(mrn),
+                    context.alarms.severity(mrn),
                 )
             })
             .collect();
@@ -280,10 +280,9 @@ fn order_index(order: TileOrder) -> i32 {
 /// The data of a tile, and its age.
 fn row(context: &Context, tile: &Tile, now: Timestamp) -> (TileData, SharedString) {
     let patient = &tile.patient;
-    let (alarm, limits) = (context.alarms.get(patient.mrn), context.alarms.limits(patient.mrn));
     let age = messages::short_age(patient, now, context.stale_after);
     let split_name = context.overview.split_name(patient.mrn);
-    let mut data = messages::tile(patient, split_name, alarm, limits, now, context.stale_after);
+    let mut data = messages::tile(patient, split_name, &context.alarms, now, context.stale_after);
     if let Some((_, Some(sparkline))) = &tile.sparkline {
         data.has_sparkline = true;
         data.sparkline = sparkline_picture(context, sparkline);

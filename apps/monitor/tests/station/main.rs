@@ -15,3 +15,5 @@ mod live;
 mod overview;
 mod patient;
 mod plots;
+mod sound;
+mod stations;

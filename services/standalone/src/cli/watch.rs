@@ -72,6 +72,7 @@ impl WatchArgs {
                     printed.add(&update.patient);
                     self.print(&Line::Updated { update: &update }, now)?;
                 }
+                FeedEvent::Alarms(_) | FeedEvent::Outdated(_) => {}
             }
         }
         Ok(())
