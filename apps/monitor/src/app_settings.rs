@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::live::Speed;
 use crate::live::pane::MAX_TRACES;
 use crate::overview::TileOrder;
+use crate::wards::PlaceFilter;
 
 /// The saved settings: the connection, and the preferences of this station. The log of the station has a file
 /// of its own.
@@ -26,6 +27,8 @@ pub(crate) struct AppSettings {
     pub(crate) volume: u8,
     /// The order of the tiles on the overview.
     pub(crate) order: TileOrder,
+    /// Which patients and beds the overview shows.
+    pub(crate) place: PlaceFilter,
     /// Whether ECGs are drawn on paper instead of on a dark background.
     pub(crate) paper: bool,
     /// The index of the time range of the trend.
@@ -48,6 +51,7 @@ impl Default for AppSettings {
             pause_s: 120,
             volume: alarm_sound::Volume::default().step(),
             order: TileOrder::default(),
+            place: PlaceFilter::default(),
             paper: false,
             range: 1,
             live_speed: Speed::default(),

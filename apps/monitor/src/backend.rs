@@ -2,6 +2,8 @@
 //!
 //! Everything here runs on background threads. Results arrive on the UI thread as [`BackendEvent`]s, in order.
 
+mod wards;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use client::{
     AlarmQuery, AlarmSelection, ClientError, Feed, FeedEvent, FeedSettings, Gateway, Live, LiveEvent, LiveSettings, LiveSubscriber, Upload, UploadFile,
 };
 use proto_json::alarms::{Alarm, AlarmActionRequest, AlarmLimits, AlarmPage, LimitScope, StoredLimits};
+use proto_json::wards::Ward;
 use proto_json::{FileKind, Mrn, RecordId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ui::trace::Sparkline;
@@ -20,6 +23,8 @@ use crate::fetch;
 use crate::live::strip::KeptStrip;
 use crate::patient::{Request, RequestId, Response};
 use crate::save::{self, SaveError, SaveItem};
+
+pub(crate) use wards::{CareChange, CareResult};
 
 /// The time without data after which a connection counts as lost. A lost connection has to show within 2 s.
 const SILENCE: Duration = Duration::from_millis(1800);
@@ -50,6 +55,10 @@ pub(crate) enum BackendEvent {
     LimitsSaved(LimitScope, Result<Box<StoredLimits>, LimitsFailure>),
     /// Ended alarms were loaded, or could not be: one sentence.
     EndedAlarms(Result<AlarmPage, String>),
+    /// The wards were loaded, or could not be: one sentence.
+    Wards(Result<Vec<Ward>, String>),
+    /// The server has answered a change of a patient's bed or details.
+    CareChanged(Mrn, CareChange, CareResult),
     /// The sound device is ready, or missing.
     Sound(SoundStatus),
     /// A sparkline was loaded. An error means that it can be requested again.

@@ -18,6 +18,7 @@ pub mod patient;
 mod persistence;
 mod save;
 mod trend_pane;
+pub mod wards;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proto_json::alarms::{Alarm, AlarmLimits, AlarmRule, AlarmState, StoredLimits};
+use proto_json::wards::{Admission, Sex};
 use proto_json::{
     CLOCK_TOLERANCE_MS, DamagedRecord, EcgAnalysis, EcgBeatCounts, EcgBeatType, EcgQuality, EcgRecord,
     EcgStatus, HeartRateSource, ImageRecord, NameChange, PatientSummary, Timestamp, ValueTime,
@@ -16,6 +17,7 @@ use crate::alarms::{
 use crate::overview::SplitName;
 use crate::paged_list::{Entry, PagedList};
 use crate::patient::FrozenEcg;
+use crate::wards::EmptyBed;
 use crate::window::{self, NameData, OptionData, TileData};
 
 /// The maximum number of findings of the rhythm that are listed with their evidence.
@@ -308,6 +310,9 @@ pub(crate) fn tile(
         Some(ValueTime::ClockWrong) => accessible_text.push_str(tr!(", clock wrong")),
         Some(ValueTime::Recorded(_)) | None => {}
     }
+    if let Some(admission) = &patient.admission {
+        accessible_text.push_str(&format!(", {}", place(admission)));
+    }
     if let Some(alarm) = alarm {
         accessible_text.push_str(&tr!(", alarm {}", alarm_text(alarm)));
         if !state.is_empty() {
@@ -317,6 +322,9 @@ pub(crate) fn tile(
     TileData {
         mrn: patient.mrn.to_string().into(),
         name,
+        is_empty: false,
+        bed: patient.admission.as_ref().map(|at| at.bed_name.to_string()).unwrap_or_default().into(),
+        bed_key: "".into(),
         rate: rate.into(),
         rate_severity: severity(alarms.rate_severity(patient.mrn)),
         severity: severity(alarms.severity(patient.mrn)),
@@ -331,6 +339,47 @@ pub(crate) fn tile(
     }
 }
 
+/// The tile of an empty bed.
+#[must_use]
+pub(crate) fn empty_bed(empty: &EmptyBed) -> TileData {
+    TileData {
+        name: plain_name(&empty.name),
+        is_empty: true,
+        bed_key: empty.id.to_string().into(),
+        accessible_text: tr!("{}, empty bed", bed(&empty.ward_name, &empty.name)).into(),
+        ..TileData::default()
+    }
+}
+
+/// A bed with its ward.
+#[must_use]
+pub(crate) fn bed(ward: &str, bed: &str) -> String {
+    format!("{ward} · {bed}")
+}
+
+/// The bed in which a patient is.
+#[must_use]
+pub(crate) fn place(admission: &Admission) -> String {
+    bed(admission.ward_name.as_str(), admission.bed_name.as_str())
+}
+
+/// Age, date of birth and sex of a patient. Empty if none of them is known.
+#[must_use]
+pub(crate) fn details(patient: &PatientSummary, now: Timestamp) -> String {
+    let Some(details) = &patient.details else { return String::new() };
+    let born = details.birth_date.map(|date| match date.age_at(now) {
+        Some(age) => tr!("{} years, born {}", age, date),
+        None => tr!("born {}", date),
+    });
+    let sex = details.sex.map(|sex| match sex {
+        Sex::Female => tr!("female").to_owned(),
+        Sex::Male => tr!("male").to_owned(),
+        Sex::Other => tr!("sex: other").to_owned(),
+        Sex::Unknown => tr!("sex: unknown").to_owned(),
+    });
+    born.into_iter().chain(sex).collect::<Vec<_>>().join(", ")
+}
+
 /// A patient in the drop-down list.
 #[must_use]
 pub(crate) fn patient_option(
@@ -339,10 +388,11 @@ pub(crate) fn patient_option(
     alarm_severity: Option<Severity>,
 ) -> OptionData {
     let rate = patient.latest_heart_rate.as_ref().map(|rate| tr!("{} bpm · ", rate.bpm)).unwrap_or_default();
+    let place = patient.admission.as_ref().map(|at| format!("{} · ", at.bed_name)).unwrap_or_default();
     OptionData {
         key: patient.mrn.to_string().into(),
         title: name_data(patient, split_name),
-        detail: tr!("{}MRN {}", rate, patient.mrn).into(),
+        detail: format!("{}{}", place, tr!("{}MRN {}", rate, patient.mrn)).into(),
         severity: severity(alarm_severity),
     }
 }

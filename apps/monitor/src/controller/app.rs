@@ -6,7 +6,7 @@ use std::time::Duration;
 use alarm_sound::{AlarmSound, SoundPriority};
 use client::{AlarmsEvent, FeedEvent, Gateway, Outdated};
 use proto_json::alarms::{Alarm, AlarmState, LimitScope, StoredLimits};
-use proto_json::{ChangeKind, Mrn, PatientSummary, PatientUpdated, RecordId};
+use proto_json::{Change, ChangeKind, Mrn, PatientSummary, PatientUpdated, RecordId};
 use slint::ComponentHandle;
 use ui::{SettingsError, SettingsFile, UiReceiver, format, tr};
 
@@ -18,10 +18,11 @@ use super::limits::LimitsController;
 use super::live::{LiveController, Visible};
 use super::overview::OverviewController;
 use super::patient::PatientController;
+use super::wards::WardsController;
 use crate::Args;
 use crate::alarms::{Alarms, LocalPause, OldAlarms, StationEvent, StationEventKind, StationLog, needs_attention};
 use crate::app_settings::{self, AppSettings};
-use crate::backend::{AlarmAction, Backend, BackendEvent};
+use crate::backend::{AlarmAction, Backend, BackendEvent, CareChange, CareResult};
 use crate::overview::Overview;
 use crate::patient::Changes;
 use crate::persistence::Persistence;
@@ -36,6 +37,7 @@ pub(crate) struct AppController {
     pub(super) alarms: AlarmsController,
     pub(super) limits: LimitsController,
     pub(super) dialogs: DialogsController,
+    pub(super) wards: WardsController,
     connection: ConnectionController,
     receiver: UiReceiver<BackendEvent>,
     settings_file: SettingsFile,
@@ -87,6 +89,7 @@ impl AppController {
             alarms: AlarmsController::default(),
             limits: LimitsController::default(),
             dialogs: DialogsController::default(),
+            wards: WardsController::default(),
             connection: ConnectionController::default(),
             receiver,
             settings_file,
@@ -117,6 +120,7 @@ impl AppController {
 
     /// Shows the initial state and connects.
     pub(super) fn start(&mut self) {
+        self.wards.bind(&mut self.context);
         let context = &self.context;
         self.overview.bind(context);
         self.patient.bind(context);
@@ -217,6 +221,12 @@ impl AppController {
                 self.tick();
             }
             BackendEvent::EndedAlarms(page) => self.alarms.history_loaded(context, page),
+            BackendEvent::Wards(wards) => {
+                if self.wards.loaded(context, wards) {
+                    self.show_overview();
+                }
+            }
+            BackendEvent::CareChanged(mrn, change, result) => self.care_changed(mrn, &change, result),
             BackendEvent::Sound(status) => self.alarms.sound_status(context, &status),
             BackendEvent::Saved(path, result) => self.dialogs.saved(context, &path, result),
             BackendEvent::Tested(result) => self.dialogs.tested(context, result),
@@ -377,8 +387,33 @@ impl AppController {
         }
     }
 
+    /// The server has answered a change of a patient's bed or details.
+    fn care_changed(&mut self, mrn: Mrn, change: &CareChange, result: CareResult) {
+        let Some(patient) = self.wards.changed(&self.context, mrn, change, result) else { return };
+        let kind = match change {
+            CareChange::Details(_) => ChangeKind::Details,
+            CareChange::Admit(_) | CareChange::Transfer(_) | CareChange::Discharge(_) => ChangeKind::Admission,
+        };
+        // The update of the feed may have arrived before the answer.
+        let known = self.context.overview.get(mrn).map(|tile| tile.patient.version);
+        if known.is_none_or(|known| known < patient.version) {
+            let changes = vec![Change { kind, id: None }];
+            self.update_patient(&PatientUpdated { upload_id: None, changes, patient, sent_at: None });
+        }
+    }
+
+    /// The user has chosen which patients and beds the overview shows.
+    pub(super) fn select_ward(&mut self, key: &str) {
+        self.wards.select(&mut self.context, key);
+        self.show_overview();
+        self.live.subscribe(&self.context);
+    }
+
     /// Loads what has changed and is on the screen.
     fn reload(&mut self, outdated: Outdated) {
+        if matches!(outdated, Outdated::Wards | Outdated::Everything) {
+            self.context.backend.load_wards();
+        }
         let Some(mrn) = self.patient.mrn() else { return };
         match outdated {
             Outdated::Limits(LimitScope::Patient { mrn: other }) if other != mrn => {}
@@ -406,6 +441,7 @@ impl AppController {
         let alarms = &context.alarms;
         context.overview.replace(patients, |mrn| alarms.severity(mrn));
         self.has_snapshot = true;
+        self.context.backend.load_wards();
         self.show_overview();
         self.show_alarms();
         match self.patient.mrn() {
@@ -428,6 +464,10 @@ impl AppController {
         let is_name_new = before.is_none_or(|tile| tile.patient.name != update.patient.name);
         let severity = context.alarms.severity(mrn);
         let change = context.overview.update(update.patient.clone(), severity);
+        let places = context.overview.places();
+        if update.patient.admission.is_some() && places.bed_key(&update.patient).is_none() {
+            context.backend.load_wards();
+        }
         let count_changed = self.overview.show_change(context, change);
         self.overview.load_sparkline(context, mrn);
         if count_changed {
@@ -489,6 +529,8 @@ impl AppController {
     fn show_note(&self) {
         let note = if !self.overview.is_empty() {
             String::new()
+        } else if self.context.overview.total() > 0 {
+            tr!("No patient is here. Choose another ward above.").to_owned()
         } else if self.has_snapshot {
             tr!("No patients yet. A patient appears here after the first upload.").to_owned()
         } else {
@@ -585,6 +627,7 @@ impl AppController {
         self.overview.clear();
         self.live.clear(&self.context);
         self.context.overview.replace(Vec::new(), |_| None);
+        self.wards.clear(&mut self.context);
         self.context.alarms.clear();
         self.alarms.clear();
         self.show_overview();

@@ -7,7 +7,7 @@ use slint::{CloseRequestResponse, ComponentHandle};
 
 use super::app::AppController;
 use crate::patient::Side;
-use crate::window::{self, Api, Dialog, Live, Page};
+use crate::window::{self, Api, Care, Dialog, Live, Page};
 
 fn side(side: window::Side) -> Side {
     match side {
@@ -121,6 +121,31 @@ pub(super) fn register(app: &Rc<RefCell<AppController>>) {
         };
         on_clear_measurement => |app| app.context.window.global::<Live>().set_reading("".into());
         on_keep_strip => |app, seconds| app.keep_strip(seconds);
+    }
+    let care = window.global::<Care>();
+    macro_rules! care_callbacks {
+        ($($register:ident => |$app:ident $(, $argument:ident)*| $act:expr;)*) => {$({
+            let weak = Rc::downgrade(app);
+            care.$register(move |$($argument),*| with(&weak, |$app| $act));
+        })*};
+    }
+    care_callbacks! {
+        on_select_ward => |app, key| app.select_ward(&key);
+        on_open_admission => |app, mrn| if let Ok(mrn) = mrn.parse() {
+            app.wards.open_admission(&app.context, mrn);
+        };
+        on_open_bed => |app, key| app.wards.open_bed(&app.context, &key);
+        on_search_beds => |app, text| app.wards.search_beds(&app.context, &text);
+        on_select_bed => |app, key| app.wards.select_bed(&app.context, &key);
+        on_select_patient => |app, mrn| if let Ok(mrn) = mrn.parse() {
+            app.wards.select_patient(&app.context, mrn);
+        };
+        on_admit => |app| app.wards.admit(&app.context);
+        on_discharge => |app| app.wards.discharge(&app.context);
+        on_open_details => |app, mrn| if let Ok(mrn) = mrn.parse() {
+            app.wards.open_details(&app.context, mrn);
+        };
+        on_save_details => |app, form| app.wards.save_details(&app.context, &form);
     }
     ui::connect_fullscreen!(&window, api);
     let weak = window.as_weak();

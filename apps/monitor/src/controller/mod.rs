@@ -13,6 +13,7 @@ mod limits;
 mod live;
 mod overview;
 mod patient;
+mod wards;
 
 use std::cell::RefCell;
 use std::rc::Rc;

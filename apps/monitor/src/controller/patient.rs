@@ -236,6 +236,15 @@ impl PatientController {
             can_acknowledge: alarms.iter().any(|alarm| needs_attention(alarm)),
             can_pause: alarms.iter().any(|alarm| needs_attention(alarm) && paused_ms(alarm, now).is_none()),
             limits: messages::limits(stored).into(),
+            place: patient.admission.as_ref().map(messages::place).unwrap_or_default().into(),
+            details: messages::details(patient, now).into(),
+            notes: patient
+                .details
+                .as_ref()
+                .and_then(|details| details.notes.as_ref())
+                .map(|notes| notes.as_str())
+                .unwrap_or_default()
+                .into(),
             findings: findings.into(),
             notice: messages::rename_notice(patient, now).into(),
         });

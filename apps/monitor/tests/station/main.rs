@@ -17,3 +17,4 @@ mod patient;
 mod plots;
 mod sound;
 mod stations;
+mod wards;

@@ -102,6 +102,8 @@ mod tests {
             latest_heart_rate: None,
             latest_ecg: None,
             latest_image: None,
+            admission: None,
+            details: None,
         }
     }
 
