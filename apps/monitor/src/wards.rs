@@ -84,7 +84,8 @@ impl Places {
     pub fn empty_beds<'a>(&self, patients: impl Iterator<Item = &'a PatientSummary>) -> Vec<EmptyBed> {
         let PlaceFilter::Ward(id) = self.filter() else { return Vec::new() };
         let Some(ward) = self.wards.iter().find(|ward| ward.id == id) else { return Vec::new() };
-        let occupied: HashSet<BedId> = patients.filter_map(|patient| Some(patient.admission.as_ref()?.bed)).collect();
+        let occupied: HashSet<BedId> =
+            patients.filter_map(|patient| Some(patient.admission.as_ref()?.bed)).collect();
         let beds = ward.beds.iter().enumerate().filter(|(_, bed)| !occupied.contains(&bed.id));
         beds.map(|(index, bed)| EmptyBed {
             id: bed.id,

@@ -144,10 +144,9 @@ impl Gateway {
         limit: Option<u32>,
     ) -> Result<Page<AdmissionRecord>, ClientError> {
         let mut url = self.api(&["patients", &mrn.to_string(), "admissions"]);
-        for (name, value) in [
-            ("after", after.map(|after| after.to_string())),
-            ("limit", limit.map(|limit| limit.to_string())),
-        ] {
+        for (name, value) in
+            [("after", after.map(|after| after.to_string())), ("limit", limit.map(|limit| limit.to_string()))]
+        {
             if let Some(value) = value {
                 url.query_pairs_mut().append_pair(name, &value);
             }

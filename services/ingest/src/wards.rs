@@ -191,7 +191,8 @@ async fn publish(ports: &Ports, kind: ChangeKind, patient: &PatientSummary) {
 
 /// Reads a JSON body.
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|error| ApiError::invalid(format!("The body cannot be read: {error}.")))
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::invalid(format!("The body cannot be read: {error}.")))
 }
 
 /// The ids in a path. Each id has one spelling, so that logs have one key for it.
@@ -202,9 +203,9 @@ impl<S: Send + Sync, const IDS: usize> FromRequestParts<S> for Path<IDS> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let invalid = || ApiError::invalid("The id in the path is not a UUID.");
         let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| invalid())?;
-        let ids = params.iter().map(|(_, text)| {
-            Uuid::parse_str(text).ok().filter(|_| text.len() == 36).ok_or_else(invalid)
-        });
+        let ids = params
+            .iter()
+            .map(|(_, text)| Uuid::parse_str(text).ok().filter(|_| text.len() == 36).ok_or_else(invalid));
         let ids = ids.collect::<Result<Vec<_>, _>>()?;
         ids.try_into().map(Path).map_err(|_| invalid())
     }
@@ -245,7 +246,9 @@ fn api_error(error: WardError) -> ApiError {
             WardRefusal::VersionConflict { .. } | WardRefusal::OtherStay => ProblemType::VERSION_CONFLICT,
             WardRefusal::InUse { .. } => ProblemType::IN_USE,
             WardRefusal::BedOccupied { .. } => ProblemType::BED_OCCUPIED,
-            WardRefusal::AlreadyAdmitted { .. } | WardRefusal::SameBed { .. } => ProblemType::ALREADY_ADMITTED,
+            WardRefusal::AlreadyAdmitted { .. } | WardRefusal::SameBed { .. } => {
+                ProblemType::ALREADY_ADMITTED
+            }
             WardRefusal::NotAdmitted => ProblemType::NOT_ADMITTED,
             WardRefusal::BirthDateInFuture => ProblemType::INVALID,
         },

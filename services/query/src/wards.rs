@@ -54,9 +54,10 @@ pub(crate) enum WardFilter {
 impl<S: Send + Sync> FromRequestParts<S> for WardFilter {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Query(raw): Query<RawFilter> = Query::from_request_parts(parts, state)
-            .await
-            .map_err(|error| ApiError::invalid(format!("The query string cannot be read: {}.", error.body_text())))?;
+        let Query(raw): Query<RawFilter> =
+            Query::from_request_parts(parts, state).await.map_err(|error| {
+                ApiError::invalid(format!("The query string cannot be read: {}.", error.body_text()))
+            })?;
         let id = |text: String| text.parse().ok().filter(|_| text.len() == 36);
         let ward = raw.ward.map(|text| id(text).ok_or_else(|| ApiError::invalid("`ward` is not a UUID.")));
         match (ward.transpose()?, raw.admitted.as_deref()) {

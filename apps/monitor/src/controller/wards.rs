@@ -132,7 +132,12 @@ impl WardsController {
     pub(super) fn open_bed(&self, context: &Context, key: &str) {
         let Some(bed) = bed_title(&context.overview.places().wards, key) else { return };
         let (bed_key, bed, picks_patient) = (key.into(), bed.into(), true);
-        care(context).set_admission(AdmissionForm { bed_key, bed, picks_patient, ..AdmissionForm::default() });
+        care(context).set_admission(AdmissionForm {
+            bed_key,
+            bed,
+            picks_patient,
+            ..AdmissionForm::default()
+        });
         self.open(context, Dialog::Admission);
     }
 
@@ -329,9 +334,9 @@ fn update(form: &DetailsForm, version: u64) -> Result<DetailsUpdate, String> {
     };
     let notes = match form.notes.trim() {
         "" => None,
-        text => Some(text.parse::<Notes>().map_err(|_| {
-            tr!("Notes have at most {} characters.", Notes::MAX_CHARS)
-        })?),
+        text => Some(
+            text.parse::<Notes>().map_err(|_| tr!("Notes have at most {} characters.", Notes::MAX_CHARS))?,
+        ),
     };
     let sex = match form.sex {
         1 => Some(Sex::Female),

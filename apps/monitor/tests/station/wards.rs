@@ -104,9 +104,11 @@ fn patient_is_admitted_transferred_and_discharged_with_the_keyboard() {
     screen.key("1");
     screen.key(Key::Return);
     screen.press("Admit");
-    screen.until("the bed", |screen| screen.find("Bed").is_some_and(|bed| {
-        bed.accessible_value().is_some_and(|value| value == "North · Bed 1")
-    }));
+    screen.until("the bed", |screen| {
+        screen
+            .find("Bed")
+            .is_some_and(|bed| bed.accessible_value().is_some_and(|value| value == "North · Bed 1"))
+    });
     assert!(!screen.has("Empty bed"), "the dialog is closed");
 
     screen.key("b");

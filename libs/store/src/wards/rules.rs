@@ -76,13 +76,12 @@ pub(crate) fn change_ward(
     state: WardState,
 ) -> Result<WardWrites, WardRefusal> {
     let id = change.ward();
-    let known = state.ward.filter(|ward| author.may_access(ward.id));
     let is_taken = |name: &PlaceName| {
         let key = name.key();
         state.names.iter().any(|(other, name)| *other != id && name.key() == key)
     };
     if let WardChange::AddWard { name, .. } = change {
-        return match known {
+        return match state.ward {
             Some(ward) if ward.name == *name => Ok(WardWrites::repeated(ward, None)),
             Some(_) => Err(WardRefusal::IdTaken("ward")),
             None if is_taken(name) => Err(WardRefusal::NameTaken("ward")),
@@ -93,6 +92,7 @@ pub(crate) fn change_ward(
             }
         };
     }
+    let known = state.ward.filter(|ward| author.may_access(ward.id));
     let mut ward = known.ok_or(WardRefusal::UnknownWard)?;
     match change {
         WardChange::AddWard { .. } => Err(WardRefusal::UnknownWard),

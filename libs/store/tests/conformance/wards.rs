@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use mongodb::bson::{Document, doc};
 use proto_json::wards::{BirthDate, DetailsUpdate, PlaceName, Sex, StayEventKind, Ward};
-use proto_json::{BedId, Mrn, PatientSummary, RecordId, UploadId, WardId};
+use proto_json::{BedId, Mrn, PatientSummary, RecordId, RecordKind, UploadId, WardId};
+use rusqlite::Connection;
 use store::mongo::{MongoConfig, MongoStore};
+use store::sqlite::SqliteStore;
 use store::wards::{
-    Author, CareChange, ChangedPatient, ChangedWard, WardChange, WardError, WardReader, WardRefusal,
-    WardStore, admitted_patients,
+    Author, CareChange, ChangedPatient, ChangedWard, WardChange, WardError, WardRefusal, WardStore,
+    admitted_patients,
 };
 use store::{PageRequest, StoreError};
 
@@ -437,5 +440,87 @@ async fn admitted_patients_are_listed_by_ward_and_search(Fixture { store, .. }: 
             }
             assert_eq!(found, expected, "{ward:?} {query:?} {limit}");
         }
+    }
+}
+
+/// A ward with a patient.
+async fn fill(store: &dyn Store) {
+    add_ward(store, "North", &["1", "2"]).await;
+    put(store, &upload(7, "a", 0)).await;
+    care(store, 7, admit("1")).await;
+}
+
+/// A damaged ward, bed or stay is never used, and the scrub finds it.
+async fn damage_is_reported(store: &dyn Store, kind: RecordKind) {
+    let (wards, listed) = (store.wards().await, admitted_patients(store, None, None, first(9)).await);
+    let stays = store.admissions(mrn(7), first(9)).await;
+    let discharge = CareChange::Discharge { from: None };
+    let discharged = store.change_care(mrn(7), &discharge, &author(2_000)).await;
+    let transfer = CareChange::Transfer { bed: bed_id("2"), from: None, stay: stay("new") };
+    let moved = store.change_care(mrn(7), &transfer, &author(2_000)).await;
+    let refused = |result: Result<ChangedPatient, WardError>| matches!(&result, Err(WardError::Store(StoreError::Damaged(record))) if record.kind == kind);
+    if kind == RecordKind::Ward {
+        // A damaged bed is only met by its id.
+        let is_bed = wards.as_ref().is_ok_and(|page| page.damaged.is_empty());
+        assert!(is_bed || matches!(listed, Err(StoreError::Damaged(_))), "{listed:?}");
+        assert!(is_bed || refused(discharged));
+        assert!(refused(moved));
+    } else {
+        assert_eq!(stays.unwrap().damaged.len(), 1);
+        assert!(refused(discharged) && refused(moved));
+    }
+    let (mut found, mut from) = (Vec::new(), None);
+    loop {
+        let step = store.scrub(from, 100).await.unwrap();
+        found.extend(step.damaged);
+        from = step.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert!(found.len() == 1 && found[0].contains(kind.name()), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_of_the_file_is_reported() {
+    for (change, kind) in [
+        ("UPDATE wards SET record = replace(record, 'North', 'Nortn')", RecordKind::Ward),
+        ("UPDATE beds SET ward = zeroblob(16)", RecordKind::Ward),
+        ("UPDATE admissions SET record = replace(record, 'Zo', 'Zu')", RecordKind::Admission),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let store = SqliteStore::open(&path).unwrap();
+        fill(&*store).await;
+        drop(store);
+        let bed = format!(" WHERE id = x'{}'", bed_id("2").as_uuid().simple());
+        let change = if change.contains("beds") { format!("{change}{bed}") } else { change.to_owned() };
+        assert_eq!(Connection::open(&path).unwrap().execute(&change, []).unwrap(), 1, "{change}");
+        damage_is_reported(&*SqliteStore::open(&path).unwrap(), kind).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_of_the_database_is_reported() {
+    let server = shared_server();
+    for (collection, change, kind) in [
+        ("wards", doc! { "$set": { "name": "Nortn" } }, RecordKind::Ward),
+        ("beds", doc! { "$set": { "ward": mongodb::bson::Uuid::from_bytes([7; 16]) } }, RecordKind::Ward),
+        ("admissions", doc! { "$set": { "began.by": "Zoe" } }, RecordKind::Admission),
+    ] {
+        let database = server.fresh_database();
+        let store = MongoStore::connect(MongoConfig::new(server.uri(), database.clone())).await.unwrap();
+        store.ensure_indexes().await.unwrap();
+        fill(&*store).await;
+        let client = mongodb::Client::with_uri_str(server.uri()).await.unwrap();
+        let id = mongodb::bson::Uuid::from_bytes(*bed_id("2").as_uuid().as_bytes());
+        let filter = if collection == "beds" {
+            doc! { "_id": id }
+        } else {
+            doc! {}
+        };
+        let documents = client.database(&database).collection::<Document>(collection);
+        assert_eq!(documents.update_one(filter, change).await.unwrap().modified_count, 1);
+        damage_is_reported(&*store, kind).await;
     }
 }

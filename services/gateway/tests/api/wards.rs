@@ -65,7 +65,10 @@ async fn patients_move_through_wards_and_every_change_is_published() {
 
     let transfer = json!({ "bed": id(12) });
     let moved = post(&api, "/api/v1/patients/7/transfer", &transfer).await.json();
-    assert_eq!((&moved["admission"]["bed"], &moved["admission"]["bed_name"]), (&json!(id(12)), &json!("Bed 12")));
+    assert_eq!(
+        (&moved["admission"]["bed"], &moved["admission"]["bed_name"]),
+        (&json!(id(12)), &json!("Bed 12"))
+    );
     let update = tokio::time::timeout(TIMEOUT, async {
         loop {
             let signal = updates.next().await.unwrap();
@@ -118,12 +121,17 @@ async fn details_are_changed_by_version() {
     let api = Api::open().await;
     with_wards(&api).await;
     let patch = async |body: Value| send(&api, Method::PATCH, "/api/v1/patients/9", &body).await;
-    let first = patch(json!({ "birth_date": "1957-03-14", "sex": "female", "notes": "Ünïcode\n2", "version": 0 })).await;
+    let first =
+        patch(json!({ "birth_date": "1957-03-14", "sex": "female", "notes": "Ünïcode\n2", "version": 0 }))
+            .await;
     assert_eq!(first.status, 200, "{}", first.text());
-    let expected = json!({ "birth_date": "1957-03-14", "sex": "female", "notes": "Ünïcode\n2", "version": 1 });
+    let expected =
+        json!({ "birth_date": "1957-03-14", "sex": "female", "notes": "Ünïcode\n2", "version": 1 });
     assert_eq!(first.json()["details"], expected);
     // The same request again changes nothing; another one from the same version is refused.
-    let again = patch(json!({ "birth_date": "1957-03-14", "sex": "female", "notes": "Ünïcode\n2", "version": 0 })).await;
+    let again =
+        patch(json!({ "birth_date": "1957-03-14", "sex": "female", "notes": "Ünïcode\n2", "version": 0 }))
+            .await;
     assert_eq!(again.json(), first.json());
     patch(json!({ "sex": "male", "version": 0 })).await.assert_problem(409, "have version 1, not 0");
     let second = patch(json!({ "notes": null, "version": 1 })).await.json();
@@ -229,7 +237,8 @@ async fn only_admins_change_wards_and_only_care_roles_admit() {
     for role in roles {
         let bearer = format!("Bearer {role}");
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-        let ward = api.send(Method::POST, "/api/v1/wards", &headers, json!({ "name": role }).to_string()).await;
+        let ward =
+            api.send(Method::POST, "/api/v1/wards", &headers, json!({ "name": role }).to_string()).await;
         assert_eq!(ward.status, if role == "admin" { 201 } else { 403 }, "{role}");
         let care = matches!(role, "nurse" | "physician" | "admin");
         for (method, path, body) in [

@@ -191,8 +191,8 @@ impl TransferArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
         let gateway = self.gateway.connect()?;
         let admission = known(&gateway, self.mrn).await?.admission;
-        let admission = admission
-            .ok_or_else(|| CliError::failed(format!("patient {} is not admitted", self.mrn)))?;
+        let admission =
+            admission.ok_or_else(|| CliError::failed(format!("patient {} is not admitted", self.mrn)))?;
         let ward = self.ward.unwrap_or_else(|| admission.ward.to_string());
         let bed = find_bed(&gateway, &ward, &self.bed).await?;
         let request = TransferRequest { bed, from: Some(admission.id), id: Some(new_stay_id()) };

@@ -157,8 +157,7 @@ impl BedArgs {
                 let gateway = gateway.connect()?;
                 let ward = find_ward(&gateway, &ward).await?;
                 let bed = bed_of(&ward, &bed)?.id;
-                let changed =
-                    gateway.rename_bed(ward.id, bed, &RenamePlace { name, version: None }).await?;
+                let changed = gateway.rename_bed(ward.id, bed, &RenamePlace { name, version: None }).await?;
                 print_bed(output, &changed, bed, "renamed")
             }
             BedCommand::Remove { ward, bed, output, gateway } => {
