@@ -10,6 +10,7 @@ use crate::ids::{BlobHash, Mrn, RecordId, UploadId};
 use crate::queue::Queue;
 use crate::time::Timestamp;
 use crate::vitals::{Bpm, HeartRateSource};
+use crate::wards::{Admission, PatientDetails};
 
 /// Summary of a patient. Its size does not depend on the length of the history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +41,12 @@ pub struct PatientSummary {
     /// uploads decides; this also applies to the latest heart rate and the latest ECG.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_image: Option<LatestImage>,
+    /// The bed in which the patient is; absent if the patient is not admitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
+    /// Details that a person has entered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<PatientDetails>,
 }
 
 /// A change of a patient's name.
@@ -409,6 +416,10 @@ pub enum RecordKind {
     Alarm,
     /// Limits of alarms, or the state of their rules.
     AlarmRules,
+    /// A ward or a bed.
+    Ward,
+    /// A stay of a patient in a bed.
+    Admission,
 }
 
 impl RecordKind {
@@ -427,6 +438,8 @@ impl RecordKind {
             RecordKind::Waveform => "part of a waveform",
             RecordKind::Alarm => "alarm",
             RecordKind::AlarmRules => "record of alarm rules",
+            RecordKind::Ward => "ward",
+            RecordKind::Admission => "admission",
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod schemas;
 mod system_events;
 mod time;
 mod vitals;
+pub mod wards;
 pub mod waveform;
 pub mod waveform_reads;
 

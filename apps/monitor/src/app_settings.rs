@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::live::Speed;
 use crate::live::pane::MAX_TRACES;
 use crate::overview::TileOrder;
+use crate::wards::PlaceFilter;
 
-/// The saved settings: the connection, and the preferences of this station. Alarms have a file of their own.
+/// The saved settings: the connection, and the preferences of this station. The log of the station has a file
+/// of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct AppSettings {
@@ -18,11 +20,15 @@ pub(crate) struct AppSettings {
     pub(crate) connection: ui::Settings,
     /// The age in seconds after which a value is stale.
     pub(crate) stale_after_s: u64,
-    /// The time in seconds for which flashing of an alarm is paused.
+    /// The time in seconds for which the sound of an alarm is paused.
     #[serde(alias = "silence_s")]
     pub(crate) pause_s: u64,
+    /// The volume of the alarms, from 1 to 10.
+    pub(crate) volume: u8,
     /// The order of the tiles on the overview.
     pub(crate) order: TileOrder,
+    /// Which patients and beds the overview shows.
+    pub(crate) place: PlaceFilter,
     /// Whether ECGs are drawn on paper instead of on a dark background.
     pub(crate) paper: bool,
     /// The index of the time range of the trend.
@@ -43,7 +49,9 @@ impl Default for AppSettings {
             connection: ui::Settings::default(),
             stale_after_s: 60,
             pause_s: 120,
+            volume: alarm_sound::Volume::default().step(),
             order: TileOrder::default(),
+            place: PlaceFilter::default(),
             paper: false,
             range: 1,
             live_speed: Speed::default(),
@@ -61,10 +69,10 @@ impl AppSettings {
         Duration::from_secs(self.stale_after_s.max(1))
     }
 
-    /// The time for which flashing of an alarm is paused.
+    /// The time in seconds for which the sound of an alarm is paused.
     #[must_use]
-    pub(crate) fn pause(&self) -> Duration {
-        Duration::from_secs(self.pause_s.max(1))
+    pub(crate) fn pause_s(&self) -> u32 {
+        u32::try_from(self.pause_s.clamp(1, 600)).unwrap_or(600)
     }
 
     /// The folder that the save dialog suggests: that of the last saved file, or else the user's downloads or home folder.
@@ -77,8 +85,14 @@ impl AppSettings {
     }
 }
 
-/// The default path of the alarms file: next to the settings file.
+/// The path of the log of the station: next to the settings file.
 #[must_use]
-pub(crate) fn alarms_path(settings: &Path) -> PathBuf {
+pub(crate) fn log_path(settings: &Path) -> PathBuf {
+    settings.with_extension("station.json")
+}
+
+/// The path of the file in which earlier versions stored limits and alarms.
+#[must_use]
+pub(crate) fn old_alarms_path(settings: &Path) -> PathBuf {
     settings.with_extension("alarms.json")
 }

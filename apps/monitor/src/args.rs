@@ -1,8 +1,8 @@
 //! The command line.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use alarm_sound::SoundOutput;
 use proto_json::Mrn;
 use ui::{ConnectionArgs, WindowArgs};
 
@@ -21,12 +21,12 @@ pub struct Args {
     /// Age in seconds after which a value is shown as stale. The default is 60
     #[arg(long, env = "BEDSIDE_STALE_AFTER", value_name = "SECONDS", value_parser = seconds)]
     pub stale_after: Option<Duration>,
-    /// File of alarm limits, alarms and their history. By default a file next to the settings file
-    #[arg(long, env = "BEDSIDE_ALARMS", value_name = "FILE")]
-    pub alarms: Option<PathBuf>,
     /// Opens this patient at start
     #[arg(long, value_name = "MRN")]
     pub patient: Option<Mrn>,
+    /// Where alarms sound. Tests record them.
+    #[arg(skip)]
+    pub sound: SoundOutput,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -2,13 +2,18 @@
 //!
 //! Everything here runs on background threads. Results arrive on the UI thread as [`BackendEvent`]s, in order.
 
+mod wards;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alarm_sound::SoundStatus;
 use client::{
-    Feed, FeedEvent, FeedSettings, Gateway, Live, LiveEvent, LiveSettings, LiveSubscriber, Upload, UploadFile,
+    AlarmQuery, AlarmSelection, ClientError, Feed, FeedEvent, FeedSettings, Gateway, Live, LiveEvent, LiveSettings, LiveSubscriber, Upload, UploadFile,
 };
+use proto_json::alarms::{Alarm, AlarmActionRequest, AlarmLimits, AlarmPage, LimitScope, StoredLimits};
+use proto_json::wards::Ward;
 use proto_json::{FileKind, Mrn, RecordId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ui::trace::Sparkline;
@@ -18,6 +23,8 @@ use crate::fetch;
 use crate::live::strip::KeptStrip;
 use crate::patient::{Request, RequestId, Response};
 use crate::save::{self, SaveError, SaveItem};
+
+pub(crate) use wards::{CareChange, CareResult};
 
 /// The time without data after which a connection counts as lost. A lost connection has to show within 2 s.
 const SILENCE: Duration = Duration::from_millis(1800);
@@ -40,6 +47,20 @@ pub(crate) enum BackendEvent {
     Live(u64, LiveEvent, OwnedSemaphorePermit),
     /// A strip of the live ECG was stored, or could not be: one sentence.
     Kept(Result<(), String>),
+    /// An alarm was acknowledged, paused or reset, or could not be: one sentence.
+    AlarmChanged(Result<Box<Alarm>, String>),
+    /// Limits were loaded, or could not be: one sentence.
+    Limits(LimitScope, Result<Box<StoredLimits>, String>),
+    /// Limits were saved, or could not be.
+    LimitsSaved(LimitScope, Result<Box<StoredLimits>, LimitsFailure>),
+    /// Ended alarms were loaded, or could not be: one sentence.
+    EndedAlarms(Result<AlarmPage, String>),
+    /// The wards were loaded, or could not be: one sentence.
+    Wards(Result<Vec<Ward>, String>),
+    /// The server has answered a change of a patient's bed or details.
+    CareChanged(Mrn, CareChange, CareResult),
+    /// The sound device is ready, or missing.
+    Sound(SoundStatus),
     /// A sparkline was loaded. An error means that it can be requested again.
     Sparkline(Mrn, RecordId, Result<Option<Sparkline>, ()>),
     /// A response to a request of the patient view.
@@ -53,6 +74,27 @@ pub(crate) enum BackendEvent {
     /// The user has selected a path in the file dialog.
     PathSelected(PathBuf),
 }
+
+/// What a user does with an alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AlarmAction {
+    Acknowledge,
+    Reset,
+    /// Pauses the sound for some seconds.
+    PauseSound(u32),
+}
+
+/// Why limits could not be saved. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LimitsFailure {
+    /// Somebody else has changed them.
+    Conflict,
+    /// Anything else: one sentence.
+    Other(String),
+}
+
+/// The number of ended alarms that are loaded at once.
+const ENDED_PAGE: u32 = 100;
 
 /// The background work of the app.
 #[derive(Debug)]
@@ -104,7 +146,12 @@ impl Backend {
             events.send(BackendEvent::Connected(number, Ok(gateway.clone())));
             let mut live = Live::start(LiveSettings::new(gateway.clone()));
             events.send(BackendEvent::LiveStarted(number, live.subscriber()));
-            let settings = FeedSettings { nats, silence: SILENCE, ..FeedSettings::new(gateway, None) };
+            let settings = FeedSettings {
+                nats,
+                silence: SILENCE,
+                alarms: true,
+                ..FeedSettings::new(gateway, None)
+            };
             let mut feed = Feed::start(settings);
             let follow_feed = async {
                 while let Some(event) = feed.next().await {
@@ -177,6 +224,69 @@ impl Backend {
             let upload = Upload { recorded_at: Some(strip.recorded_at), ..Upload::of(vec![file]) };
             let stored = gateway.upload(mrn, &upload, |_| {}).await;
             events.send(BackendEvent::Kept(stored.map(|_| ()).map_err(|error| error.to_string())));
+        });
+        true
+    }
+
+    /// Acknowledges, resets or pauses an alarm in the version that the user saw. Returns `false` if there is no connection.
+    pub(crate) fn change_alarm(&self, id: RecordId, version: u64, action: AlarmAction) -> bool {
+        let Some(gateway) = self.gateway.clone() else { return false };
+        let events = self.events.clone();
+        self.runtime.spawn_detached(async move {
+            let request = AlarmActionRequest { version: Some(version), seconds: None };
+            let changed = match action {
+                AlarmAction::Acknowledge => gateway.acknowledge_alarm(id, request).await,
+                AlarmAction::Reset => gateway.reset_alarm(id, request).await,
+                AlarmAction::PauseSound(seconds) => {
+                    let request = AlarmActionRequest { seconds: Some(seconds), ..request };
+                    gateway.pause_alarm_audio(id, request).await
+                }
+            };
+            events.send(BackendEvent::AlarmChanged(changed.map(Box::new).map_err(|error| error.to_string())));
+        });
+        true
+    }
+
+    /// Loads limits. Returns `false` if there is no connection.
+    pub(crate) fn load_limits(&self, scope: LimitScope) -> bool {
+        let Some(gateway) = self.gateway.clone() else { return false };
+        let events = self.events.clone();
+        self.runtime.spawn_detached(async move {
+            let limits = gateway.alarm_limits(scope).await;
+            let limits = limits.map(Box::new).map_err(|error| error.to_string());
+            events.send(BackendEvent::Limits(scope, limits));
+        });
+        true
+    }
+
+    /// Saves limits that are based on a version. Returns `false` if there is no connection.
+    pub(crate) fn save_limits(&self, scope: LimitScope, limits: AlarmLimits, version: u64) -> bool {
+        let Some(gateway) = self.gateway.clone() else { return false };
+        let events = self.events.clone();
+        self.runtime.spawn_detached(async move {
+            let saved = gateway.set_alarm_limits(scope, &limits, version).await;
+            let saved = saved.map(Box::new).map_err(|error| match error {
+                ClientError::Refused(problem) if problem.status == 409 => LimitsFailure::Conflict,
+                error => LimitsFailure::Other(error.to_string()),
+            });
+            events.send(BackendEvent::LimitsSaved(scope, saved));
+        });
+        true
+    }
+
+    /// Loads a page of ended alarms. Returns `false` if there is no connection.
+    pub(crate) fn load_ended_alarms(&self, cursor: Option<String>) -> bool {
+        let Some(gateway) = self.gateway.clone() else { return false };
+        let events = self.events.clone();
+        self.runtime.spawn_detached(async move {
+            let query = AlarmQuery {
+                selection: AlarmSelection::Ended,
+                limit: Some(ENDED_PAGE),
+                cursor,
+                ..AlarmQuery::default()
+            };
+            let page = gateway.alarms(&query).await.map_err(|error| error.to_string());
+            events.send(BackendEvent::EndedAlarms(page));
         });
         true
     }

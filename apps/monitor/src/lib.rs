@@ -18,14 +18,17 @@ pub mod patient;
 mod persistence;
 mod save;
 mod trend_pane;
+pub mod wards;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use alarm_sound::{AlarmSound, Volume};
 use slint::ComponentHandle;
 use ui::StartError;
 
+pub use alarm_sound;
 pub use args::Args;
 use backend::Backend;
 use controller::AppController;
@@ -71,10 +74,14 @@ impl App {
                 weak.upgrade_in_event_loop(|window| window.global::<window::Api>().invoke_process_events());
         });
         let settings = args.connection.settings_file("monitor");
-        let alarms = args.alarms.clone().unwrap_or_else(|| app_settings::alarms_path(settings.path()));
-        let persistence = Persistence::start(settings.clone(), alarms.clone(), events.clone())?;
+        let persistence =
+            Persistence::start(settings.clone(), app_settings::log_path(settings.path()), events.clone())?;
+        let sound_events = events.clone();
+        let sound = AlarmSound::start(args.sound.clone(), Volume::default(), move |status| {
+            sound_events.send(backend::BackendEvent::Sound(status));
+        })?;
         let backend = Backend::start(events)?;
-        let app = AppController::new(args, settings, &alarms, backend, persistence, window, receiver);
+        let app = AppController::new(args, settings, backend, persistence, sound, window, receiver);
         Ok(App(controller::start(app)))
     }
 
@@ -128,6 +135,12 @@ impl App {
     #[must_use]
     pub fn live_subscriptions(&self) -> std::collections::BTreeMap<proto_json::Mrn, proto_json::LiveMode> {
         self.0.borrow().live_subscriptions()
+    }
+
+    /// What sounds at this station. For tests.
+    #[must_use]
+    pub fn sounding(&self) -> Option<alarm_sound::SoundPriority> {
+        self.0.borrow().sounding()
     }
 
     /// The time by the clock of the server, as the app uses it.

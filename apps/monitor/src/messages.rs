@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proto_json::alarms::{Alarm, AlarmLimits, AlarmRule, AlarmState, StoredLimits};
+use proto_json::wards::{Admission, Sex};
 use proto_json::{
     CLOCK_TOLERANCE_MS, DamagedRecord, EcgAnalysis, EcgBeatCounts, EcgBeatType, EcgQuality, EcgRecord,
     EcgStatus, HeartRateSource, ImageRecord, NameChange, PatientSummary, Timestamp, ValueTime,
@@ -9,10 +11,13 @@ use proto_json::{
 use ui::rhythm::{named_intervals, rhythm_name};
 use ui::{Caption, format, tr};
 
-use crate::alarms::{Alarm, AlarmEvent, Limits, Severity};
+use crate::alarms::{
+    Alarms, Limits, Severity, StationEventKind, flashes, needs_attention, paused_ms, rate_severity,
+};
 use crate::overview::SplitName;
 use crate::paged_list::{Entry, PagedList};
 use crate::patient::FrozenEcg;
+use crate::wards::EmptyBed;
 use crate::window::{self, NameData, OptionData, TileData};
 
 /// The maximum number of findings of the rhythm that are listed with their evidence.
@@ -194,66 +199,87 @@ pub(crate) fn severity(severity: Option<Severity>) -> window::Severity {
     match severity {
         None => window::Severity::None,
         Some(Severity::Technical) => window::Severity::Technical,
+        Some(Severity::Low) => window::Severity::Low,
         Some(Severity::Medium) => window::Severity::Medium,
         Some(Severity::High) => window::Severity::High,
     }
 }
 
-/// The severity of the shown heart rate. It may differ from that of the alarm.
+/// The text of an alarm in the language of the app.
 #[must_use]
-pub(crate) fn rate_severity(patient: &PatientSummary, limits: Limits) -> window::Severity {
-    severity(patient.latest_heart_rate.as_ref().and_then(|rate| limits.severity(rate.bpm.get())))
+pub(crate) fn alarm_text(alarm: &Alarm) -> String {
+    let beyond = |sign: char| {
+        let (worst, limit) = (alarm.worst?, alarm.limit?);
+        Some(format!("{worst:.0} {sign} {limit:.0}"))
+    };
+    let text = match alarm.rule {
+        AlarmRule::Asystole => Some(tr!("Asystole").to_owned()),
+        AlarmRule::VentricularRun => Some(tr!("Ventricular run").to_owned()),
+        AlarmRule::HeartRateExtremeLow | AlarmRule::HeartRateLow => beyond('<').map(|rate| tr!("HR {}", rate)),
+        AlarmRule::HeartRateExtremeHigh | AlarmRule::HeartRateHigh => {
+            beyond('>').map(|rate| tr!("HR {}", rate))
+        }
+        AlarmRule::Pause => alarm.worst.map(|length| tr!("Pause {} s", format_args!("{length:.1}"))),
+        AlarmRule::AtrialFibrillation => Some(tr!("Atrial fibrillation").to_owned()),
+        AlarmRule::Spo2Low => beyond('<').map(|value| format!("SpO₂ {value}")),
+        AlarmRule::RespirationLow => beyond('<').map(|rate| tr!("Resp {}", rate)),
+        AlarmRule::RespirationHigh => beyond('>').map(|rate| tr!("Resp {}", rate)),
+        AlarmRule::LeadOff => alarm.text.strip_prefix("Lead off: ").map(|leads| tr!("Lead off: {}", leads)),
+        AlarmRule::UnusableSignal => Some(tr!("ECG unusable").to_owned()),
+        AlarmRule::SilentDevice => Some(tr!("Device silent").to_owned()),
+        AlarmRule::NoData => Some(tr!("No data").to_owned()),
+        AlarmRule::Notice => None,
+    };
+    text.unwrap_or_else(|| ui::text::translated(&alarm.text).to_owned())
 }
 
-/// The text of an alarm in the language of the app. Alarms are stored in English.
+/// A remaining time as minutes and seconds, for example `1:32`.
 #[must_use]
-pub(crate) fn alarm_text(text: &str) -> String {
-    match text.strip_prefix("HR ") {
-        Some(rate) => tr!("HR {}", rate),
-        None => ui::text::translated(text).to_owned(),
-    }
+pub(crate) fn countdown(milliseconds: i64) -> String {
+    let seconds = (milliseconds.max(0) + 999) / 1000;
+    format!("{}:{:02}", seconds / 60, seconds % 60)
 }
 
-/// The time of the reason of an alarm, if that is not the latest strip.
-fn reason_time(alarm: &Alarm, now: Timestamp) -> Option<String> {
-    alarm.is_reason_past().then(|| match alarm.worst_at() {
-        Some(at) => tr!("at {}", format::time_or_date(at, now)),
-        None => tr!("raised {}", format::time_or_date(alarm.since, now)),
-    })
-}
-
-/// The state of an alarm: when its reason was recorded if that is not the latest strip, and whether it has ended, has been
-/// acknowledged or is paused. Empty for a new alarm about the latest strip.
+/// The state of an alarm: whether its condition is over, who has acknowledged it, and how long its sound is paused. Empty for an
+/// alarm that was only raised.
 #[must_use]
 pub(crate) fn alarm_state(alarm: &Alarm, now: Timestamp) -> String {
+    let time = |at| format::time_or_date(at, now);
     let mut parts = Vec::new();
-    parts.extend(reason_time(alarm, now));
-    if alarm.is_latched {
-        parts.push(tr!("ended").to_owned());
-    } else if let Some(text) = alarm.less_severe_now() {
-        parts.push(tr!("now {}", alarm_text(text)));
+    match (alarm.state, alarm.cleared_at.or(alarm.ended_at)) {
+        (AlarmState::Latched | AlarmState::Ended, Some(at)) => parts.push(tr!("over at {}", time(at))),
+        (AlarmState::Latched | AlarmState::Ended, None) => parts.push(tr!("over").to_owned()),
+        (AlarmState::Raised | AlarmState::Acknowledged, _) => {}
     }
-    if alarm.is_acknowledged {
-        parts.push(tr!("acknowledged").to_owned());
-    } else if let Some(until) = alarm.paused_until.filter(|until| *until > now) {
-        parts.push(tr!("flashing paused {}", format::age(until.millis_since(now) + 999)));
+    if let Some(action) = &alarm.acknowledged {
+        parts.push(tr!("acknowledged by {}, {}", action.by, time(action.at)));
+    }
+    if let Some(action) = &alarm.reset {
+        parts.push(tr!("reset by {}, {}", action.by, time(action.at)));
+    }
+    if let Some(left) = paused_ms(alarm, now) {
+        parts.push(match &alarm.audio_paused {
+            Some(action) => tr!("sound paused {} by {}", countdown(left), action.by),
+            None => tr!("sound paused {}", countdown(left)),
+        });
     }
     parts.join(" · ")
 }
 
-/// The state of an alarm in one word, for a tile. It contains no time, so that the tile does not change every second.
+/// The state of an alarm in one word, for a tile, and the number of further alarms. It contains no time, so that the tile does not
+/// change every second.
 #[must_use]
-fn short_alarm_state(alarm: &Alarm, now: Timestamp) -> &'static str {
-    if alarm.is_acknowledged {
-        tr!("seen")
-    } else if alarm.is_paused(now) {
-        tr!("paused")
-    } else if alarm.is_latched {
-        tr!("ended")
-    } else if alarm.less_severe_now().is_some() {
-        tr!("earlier")
-    } else {
-        ""
+fn short_alarm_state(alarm: &Alarm, count: usize, now: Timestamp) -> String {
+    let state = match alarm.state {
+        AlarmState::Acknowledged => tr!("seen"),
+        _ if paused_ms(alarm, now).is_some() => tr!("quiet"),
+        AlarmState::Latched => tr!("over"),
+        AlarmState::Raised | AlarmState::Ended => "",
+    };
+    match count.saturating_sub(1) {
+        0 => state.to_owned(),
+        more if state.is_empty() => format!("+{more}"),
+        more => format!("{state} +{more}"),
     }
 }
 
@@ -262,17 +288,17 @@ fn short_alarm_state(alarm: &Alarm, now: Timestamp) -> &'static str {
 pub(crate) fn tile(
     patient: &PatientSummary,
     split_name: SplitName,
-    alarm: Option<&Alarm>,
-    limits: Limits,
+    alarms: &Alarms,
     now: Timestamp,
     stale_after: Duration,
 ) -> TileData {
+    let alarm = alarms.first(patient.mrn);
     let stale = is_stale(patient, now, stale_after);
     let (mut name, rate) = (name_data(patient, split_name), rate(patient));
     if let Some(change) = unconfirmed_rename(patient, now) {
         name = plain_name(&tr!("{} (was {})", name.full, change.from));
     }
-    let state = alarm.map_or("", |alarm| short_alarm_state(alarm, now));
+    let state = alarm.map(|alarm| short_alarm_state(alarm, alarms.count(patient.mrn), now)).unwrap_or_default();
     let mut accessible_text = tr!("{}, MRN {}, heart rate {} bpm", name.full, patient.mrn, rate);
     if stale {
         accessible_text.push_str(tr!(", stale"));
@@ -284,11 +310,11 @@ pub(crate) fn tile(
         Some(ValueTime::ClockWrong) => accessible_text.push_str(tr!(", clock wrong")),
         Some(ValueTime::Recorded(_)) | None => {}
     }
+    if let Some(admission) = &patient.admission {
+        accessible_text.push_str(&format!(", {}", place(admission)));
+    }
     if let Some(alarm) = alarm {
-        accessible_text.push_str(&tr!(", alarm {}", alarm_text(alarm.reason())));
-        if let Some(time) = reason_time(alarm, now) {
-            accessible_text.push_str(&format!(" {time}"));
-        }
+        accessible_text.push_str(&tr!(", alarm {}", alarm_text(alarm)));
         if !state.is_empty() {
             accessible_text.push_str(&format!(", {state}"));
         }
@@ -296,12 +322,16 @@ pub(crate) fn tile(
     TileData {
         mrn: patient.mrn.to_string().into(),
         name,
+        is_empty: false,
+        bed: patient.admission.as_ref().map(|at| at.bed_name.to_string()).unwrap_or_default().into(),
+        bed_key: "".into(),
         rate: rate.into(),
-        rate_severity: rate_severity(patient, limits),
-        severity: severity(alarm.map(|alarm| alarm.severity)),
-        alarm: alarm.map(|alarm| alarm_text(alarm.reason())).unwrap_or_default().into(),
+        rate_severity: severity(alarms.rate_severity(patient.mrn)),
+        severity: severity(alarms.severity(patient.mrn)),
+        alarm_severity: severity(alarm.map(|alarm| alarm.priority.into())),
+        alarm: alarm.map(alarm_text).unwrap_or_default().into(),
         alarm_state: state.into(),
-        flashes: alarm.is_some_and(|alarm| alarm.flashes(now)),
+        flashes: alarm.is_some_and(flashes),
         stale,
         has_sparkline: false,
         sparkline: slint::Image::default(),
@@ -309,19 +339,61 @@ pub(crate) fn tile(
     }
 }
 
+/// The tile of an empty bed.
+#[must_use]
+pub(crate) fn empty_bed(empty: &EmptyBed) -> TileData {
+    TileData {
+        name: plain_name(&empty.name),
+        is_empty: true,
+        bed_key: empty.id.to_string().into(),
+        accessible_text: tr!("{}, empty bed", bed(&empty.ward_name, &empty.name)).into(),
+        ..TileData::default()
+    }
+}
+
+/// A bed with its ward.
+#[must_use]
+pub(crate) fn bed(ward: &str, bed: &str) -> String {
+    format!("{ward} · {bed}")
+}
+
+/// The bed in which a patient is.
+#[must_use]
+pub(crate) fn place(admission: &Admission) -> String {
+    bed(admission.ward_name.as_str(), admission.bed_name.as_str())
+}
+
+/// Age, date of birth and sex of a patient. Empty if none of them is known.
+#[must_use]
+pub(crate) fn details(patient: &PatientSummary, now: Timestamp) -> String {
+    let Some(details) = &patient.details else { return String::new() };
+    let born = details.birth_date.map(|date| match date.age_at(now) {
+        Some(age) => tr!("{} years, born {}", age, date),
+        None => tr!("born {}", date),
+    });
+    let sex = details.sex.map(|sex| match sex {
+        Sex::Female => tr!("female").to_owned(),
+        Sex::Male => tr!("male").to_owned(),
+        Sex::Other => tr!("sex: other").to_owned(),
+        Sex::Unknown => tr!("sex: unknown").to_owned(),
+    });
+    born.into_iter().chain(sex).collect::<Vec<_>>().join(", ")
+}
+
 /// A patient in the drop-down list.
 #[must_use]
 pub(crate) fn patient_option(
     patient: &PatientSummary,
     split_name: SplitName,
-    alarm: Option<&Alarm>,
+    alarm_severity: Option<Severity>,
 ) -> OptionData {
     let rate = patient.latest_heart_rate.as_ref().map(|rate| tr!("{} bpm · ", rate.bpm)).unwrap_or_default();
+    let place = patient.admission.as_ref().map(|at| format!("{} · ", at.bed_name)).unwrap_or_default();
     OptionData {
         key: patient.mrn.to_string().into(),
         title: name_data(patient, split_name),
-        detail: tr!("{}MRN {}", rate, patient.mrn).into(),
-        severity: severity(alarm.map(|alarm| alarm.severity)),
+        detail: format!("{}{}", place, tr!("{}MRN {}", rate, patient.mrn)).into(),
+        severity: severity(alarm_severity),
     }
 }
 
@@ -349,20 +421,20 @@ pub(crate) fn ecg_state(record: &EcgRecord) -> String {
 
 /// An ECG in the drop-down list.
 #[must_use]
-pub(crate) fn ecg_option(record: &EcgRecord, limits: Limits, now: Timestamp) -> OptionData {
+pub(crate) fn ecg_option(record: &EcgRecord, limits: Option<Limits>, now: Timestamp) -> OptionData {
     let mut detail = ecg_state(record);
     if let Some(analysis) = &record.analysis {
         detail.push_str(" · ");
         detail.push_str(quality(analysis.quality));
     }
-    let rate_severity = record.heart_rate.and_then(|rate| limits.severity(rate.get()));
+    let of_rate = record.heart_rate.and_then(|rate| rate_severity(limits, rate.get()));
     let is_technical = record.status == EcgStatus::Failed
         || record.status == EcgStatus::Analyzed && record.heart_rate.is_none();
     OptionData {
         key: record.id.to_string().into(),
         title: plain_name(&when(record.time(now), now)),
         detail: detail.into(),
-        severity: severity(rate_severity.or(is_technical.then_some(Severity::Technical))),
+        severity: severity(of_rate.or(is_technical.then_some(Severity::Technical))),
     }
 }
 
@@ -459,30 +531,36 @@ pub(crate) fn beat_label(beat_type: EcgBeatType) -> &'static str {
     }
 }
 
-/// The limits of a patient.
+/// The limits of the heart rate of a patient. Empty while they are not loaded.
 #[must_use]
-pub(crate) fn limits(limits: Limits, is_own: bool) -> String {
+pub(crate) fn limits(stored: Option<&StoredLimits>) -> String {
+    let Some((stored, limits)) = stored.and_then(|stored| Some((stored, Limits::of(&stored.effective)?))) else {
+        return String::new();
+    };
     tr!(
         "Alarm limits: {} to {} bpm, critical below {} or above {} ({})",
-        limits.low(),
-        limits.high(),
-        limits.critical_low(),
-        limits.critical_high(),
-        if is_own { tr!("of this patient") } else { tr!("default") }
+        limits.low,
+        limits.high,
+        limits.critical_low,
+        limits.critical_high,
+        if stored.limits == AlarmLimits::default() { tr!("default") } else { tr!("of this patient") }
     )
 }
 
-/// An event of the history in one word.
+/// An event of the station in one word.
 #[must_use]
-pub(crate) fn alarm_event(event: AlarmEvent) -> &'static str {
-    match event {
-        AlarmEvent::Raised => tr!("raised"),
-        AlarmEvent::Escalated => tr!("escalated"),
-        AlarmEvent::Ended => tr!("ended"),
-        AlarmEvent::Acknowledged => tr!("acknowledged"),
-        AlarmEvent::Paused => tr!("paused"),
-        AlarmEvent::Noticed => tr!("notice"),
+pub(crate) fn station_event(kind: StationEventKind) -> &'static str {
+    match kind {
+        StationEventKind::Raised => tr!("raised"),
+        StationEventKind::Ended => tr!("ended"),
+        StationEventKind::Noticed => tr!("notice"),
     }
+}
+
+/// The action that ends the need for attention of an alarm.
+#[must_use]
+pub(crate) fn acknowledge_label(alarm: &Alarm) -> &'static str {
+    if alarm.state == AlarmState::Latched { tr!("Reset") } else { tr!("Acknowledge") }
 }
 
 /// The caption of an image: its time and its file name.
@@ -546,6 +624,36 @@ pub(crate) fn list_note<T: Entry>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn alarm_has_the_name_of_its_rule_and_its_worst_value() {
+        let alarm = |rule: &str, text: &str, worst: Option<f64>, limit: Option<f64>| -> Alarm {
+            serde_json::from_value(serde_json::json!({
+                "id": "0198f0a0-0000-7000-8000-000000000001", "mrn": 7, "rule": rule, "priority": "high", "state": "raised",
+                "version": 1, "text": text, "worst": worst, "limit": limit,
+                "onset_at": "2026-01-01T00:00:00Z", "raised_at": "2026-01-01T00:00:04Z",
+            }))
+            .unwrap()
+        };
+        for (alarm, text) in [
+            (alarm("heart_rate_extreme_high", "", Some(152.4), Some(150.0)), "HR 152 > 150"),
+            (alarm("heart_rate_low", "", Some(44.0), Some(50.0)), "HR 44 < 50"),
+            (alarm("asystole", "No beat for 4 s", None, Some(4.0)), "Asystole"),
+            (alarm("pause", "Pause of 3.2 s", Some(3.2), Some(3.0)), "Pause 3.2 s"),
+            (alarm("spo2_low", "", Some(84.0), Some(90.0)), "SpO₂ 84 < 90"),
+            (alarm("respiration_high", "", Some(31.0), Some(30.0)), "Resp 31 > 30"),
+            (alarm("lead_off", "Lead off: II, V1", None, None), "Lead off: II, V1"),
+            (alarm("notice", "Read in an emergency", None, None), "Read in an emergency"),
+            (alarm("heart_rate_high", "HR is high", None, None), "HR is high"),
+        ] {
+            assert_eq!(alarm_text(&alarm), text);
+        }
+    }
+
+    #[test]
+    fn countdown_ends_at_zero() {
+        assert_eq!([120_000, 92_001, 1, 0, -5].map(countdown), ["2:00", "1:33", "0:01", "0:00", "0:00"]);
+    }
 
     #[test]
     fn value_is_stale_only_beyond_the_limit_and_never_from_the_future() {

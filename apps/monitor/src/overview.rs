@@ -4,11 +4,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 
-use proto_json::{Mrn, PatientSummary, RecordId};
+use proto_json::{BedId, Mrn, PatientSummary, RecordId};
 use serde::{Deserialize, Serialize};
 use ui::trace::Sparkline;
 
 use crate::alarms::Severity;
+use crate::wards::{EmptyBed, Places};
 use crate::window::{Area, TileLayout};
 
 /// The maximum number of tiles on the screen.
@@ -27,6 +28,24 @@ pub enum TileOrder {
     Number,
     /// By severity of the alarm, the most severe first, then by name.
     Severity,
+    /// By ward and bed, then by name. A tile does not move when an alarm is raised.
+    Bed,
+}
+
+/// A tile of the overview.
+#[derive(Debug, Clone, Copy)]
+pub enum Slot<'a> {
+    /// A patient.
+    Patient(&'a Tile),
+    /// An empty bed of the chosen ward.
+    Empty(&'a EmptyBed),
+}
+
+/// What a tile shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SlotId {
+    Patient(Mrn),
+    Empty(BedId),
 }
 
 /// One patient on the overview.
@@ -41,7 +60,10 @@ pub struct Tile {
 }
 
 /// Severity, name and number of a patient, in the order in which tiles are compared.
-type SortKey = (Reverse<Option<Severity>>, String, Mrn);
+type SortKey = (Reverse<Option<Severity>>, String, Option<Mrn>);
+
+/// The number in the sort key of an empty bed.
+const NO_PATIENT: Option<Mrn> = None;
 
 /// A change of the list of tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,14 +81,19 @@ pub enum TileChange {
     },
     /// Any number of tiles has moved.
     Reordered,
+    /// The patient is not shown.
+    Hidden,
 }
 
 /// All tiles in their order.
 #[derive(Debug, Default)]
 pub struct Overview {
     tiles: HashMap<Mrn, Tile>,
-    sorted: Vec<Mrn>,
+    /// The empty beds that are shown, and their places.
+    empty: HashMap<BedId, (EmptyBed, SortKey)>,
+    sorted: Vec<SlotId>,
     order: TileOrder,
+    places: Places,
     /// All names in lower case with their numbers, to find similar names.
     names: BTreeSet<(String, Mrn)>,
 }
@@ -78,7 +105,30 @@ impl Overview {
         Overview { order, ..Overview::default() }
     }
 
-    /// The number of tiles.
+    /// The wards and the choice among them.
+    #[must_use]
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Replaces the wards and the choice among them.
+    pub fn set_places(&mut self, places: Places) {
+        self.places = places;
+        self.sort();
+    }
+
+    /// All patients, in no order. Not all of them are shown.
+    pub fn all(&self) -> impl Iterator<Item = &Tile> {
+        self.tiles.values()
+    }
+
+    /// The number of all patients.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.tiles.len()
+    }
+
+    /// The number of tiles, with those of empty beds.
     #[must_use]
     pub fn len(&self) -> usize {
         self.sorted.len()
@@ -96,24 +146,54 @@ impl Overview {
         self.tiles.get(&mrn)
     }
 
-    /// The tiles in their order.
+    /// The patients that are shown, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Tile> {
-        self.sorted.iter().filter_map(|mrn| self.tiles.get(mrn))
+        self.slots().filter_map(|slot| match slot {
+            Slot::Patient(tile) => Some(tile),
+            Slot::Empty(_) => None,
+        })
+    }
+
+    /// The tiles in their order, with those of empty beds.
+    pub fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
+        self.sorted.iter().filter_map(|slot| self.slot_of(*slot))
     }
 
     /// The tile at an index.
     #[must_use]
-    pub fn at(&self, index: usize) -> Option<&Tile> {
-        self.sorted.get(index).and_then(|mrn| self.tiles.get(mrn))
+    pub fn slot(&self, index: usize) -> Option<Slot<'_>> {
+        self.sorted.get(index).and_then(|slot| self.slot_of(*slot))
     }
 
-    /// The index of the tile of a patient.
+    /// The patient at an index. `None` for an empty bed.
+    #[must_use]
+    pub fn at(&self, index: usize) -> Option<&Tile> {
+        match self.slot(index)? {
+            Slot::Patient(tile) => Some(tile),
+            Slot::Empty(_) => None,
+        }
+    }
+
+    fn slot_of(&self, slot: SlotId) -> Option<Slot<'_>> {
+        match slot {
+            SlotId::Patient(mrn) => self.tiles.get(&mrn).map(Slot::Patient),
+            SlotId::Empty(bed) => self.empty.get(&bed).map(|(bed, _)| Slot::Empty(bed)),
+        }
+    }
+
+    fn key_of(&self, slot: SlotId) -> Option<&SortKey> {
+        match slot {
+            SlotId::Patient(mrn) => self.tiles.get(&mrn).map(|tile| &tile.sort_key),
+            SlotId::Empty(bed) => self.empty.get(&bed).map(|(_, key)| key),
+        }
+    }
+
+    /// The index of the tile of a patient. `None` if the patient is not shown.
     #[must_use]
     pub fn index_of(&self, mrn: Mrn) -> Option<usize> {
         let key = &self.tiles.get(&mrn)?.sort_key;
-        self.sorted
-            .binary_search_by(|other| self.tiles.get(other).map(|tile| &tile.sort_key).cmp(&Some(key)))
-            .ok()
+        let found = self.sorted.binary_search_by(|other| self.key_of(*other).cmp(&Some(key))).ok();
+        found.filter(|index| self.sorted.get(*index) == Some(&SlotId::Patient(mrn)))
     }
 
     /// Changes the order of the tiles.
@@ -129,7 +209,7 @@ impl Overview {
             let mrn = patient.mrn;
             let sparkline = before.remove(&mrn).and_then(|tile| tile.sparkline);
             let severity = severity(mrn);
-            let sort_key = sort_key(self.order, &patient, severity);
+            let sort_key = sort_key(self.order, &patient, severity, &self.places);
             self.tiles.insert(mrn, Tile { patient, sparkline, severity, sort_key });
         }
         self.names = self.tiles.values().filter_map(|tile| name_key(&tile.patient)).collect();
@@ -157,9 +237,24 @@ impl Overview {
             self.names.remove(&before);
         }
         self.names.extend(name_key(&patient));
+        let place = |patient: &PatientSummary| patient.admission.as_ref().map(|at| (at.ward, at.bed));
+        let before = self.tiles.get(&mrn).and_then(|tile| place(&tile.patient));
+        if before != place(&patient) {
+            // The patient and the beds that become occupied or empty move.
+            let sparkline = self.tiles.remove(&mrn).and_then(|tile| tile.sparkline);
+            let sort_key = sort_key(self.order, &patient, severity, &self.places);
+            self.tiles.insert(mrn, Tile { patient, sparkline, severity, sort_key });
+            self.sort();
+            return TileChange::Reordered;
+        }
         let Some(from) = self.index_of(mrn) else {
-            let sort_key = sort_key(self.effective_order(), &patient, severity);
-            self.tiles.insert(mrn, Tile { patient, sparkline: None, severity, sort_key });
+            let is_shown = self.places.shows(&patient);
+            let sparkline = self.tiles.remove(&mrn).and_then(|tile| tile.sparkline);
+            let sort_key = sort_key(self.effective_order(), &patient, severity, &self.places);
+            self.tiles.insert(mrn, Tile { patient, sparkline, severity, sort_key });
+            if !is_shown {
+                return TileChange::Hidden;
+            }
             let index = self.insert_sorted(mrn);
             if self.len() == MAX_TILES + 1 {
                 self.sort();
@@ -167,21 +262,21 @@ impl Overview {
             }
             return TileChange::Inserted(index);
         };
-        let sort_key = sort_key(self.effective_order(), &patient, severity);
+        let sort_key = sort_key(self.effective_order(), &patient, severity, &self.places);
         if let Some(tile) = self.tiles.get_mut(&mrn) {
             (tile.patient, tile.severity) = (patient, severity);
         }
         self.move_tile(mrn, from, sort_key)
     }
 
-    /// Sets the severity of the alarm of a patient. `None` if there is no such patient.
+    /// Sets the severity of the alarm of a patient. `None` if there is no such patient, or if it is not shown.
     pub fn set_severity(&mut self, mrn: Mrn, severity: Option<Severity>) -> Option<TileChange> {
-        let from = self.index_of(mrn)?;
+        let from = self.index_of(mrn);
         let order = self.effective_order();
         let tile = self.tiles.get_mut(&mrn)?;
         tile.severity = severity;
-        let sort_key = sort_key(order, &tile.patient, severity);
-        Some(self.move_tile(mrn, from, sort_key))
+        let sort_key = sort_key(order, &tile.patient, severity, &self.places);
+        Some(self.move_tile(mrn, from?, sort_key))
     }
 
     /// Sets the sparkline of a patient. `None` if `ecg` is no longer the latest ECG of the patient.
@@ -206,17 +301,23 @@ impl Overview {
     }
 
     fn effective_order(&self) -> TileOrder {
-        if self.tiles.len() > MAX_TILES { TileOrder::Severity } else { self.order }
+        if self.sorted.len() > MAX_TILES { TileOrder::Severity } else { self.order }
     }
 
     fn sort(&mut self) {
+        let shown = self.tiles.values().filter(|tile| self.places.shows(&tile.patient));
+        let mut sorted: Vec<SlotId> = shown.map(|tile| SlotId::Patient(tile.patient.mrn)).collect();
+        let empty = self.places.empty_beds(self.tiles.values().map(|tile| &tile.patient));
+        sorted.extend(empty.iter().map(|bed| SlotId::Empty(bed.id)));
+        self.sorted = sorted;
         let order = self.effective_order();
         for tile in self.tiles.values_mut() {
-            tile.sort_key = sort_key(order, &tile.patient, tile.severity);
+            tile.sort_key = sort_key(order, &tile.patient, tile.severity, &self.places);
         }
-        let mut sorted: Vec<&Tile> = self.tiles.values().collect();
-        sorted.sort_unstable_by(|one, other| one.sort_key.cmp(&other.sort_key));
-        self.sorted = sorted.into_iter().map(|tile| tile.patient.mrn).collect();
+        self.empty = empty.into_iter().map(|bed| (bed.id, (bed.clone(), empty_key(order, &bed)))).collect();
+        let mut sorted = std::mem::take(&mut self.sorted);
+        sorted.sort_unstable_by(|one, other| self.key_of(*one).cmp(&self.key_of(*other)));
+        self.sorted = sorted;
     }
 
     fn move_tile(&mut self, mrn: Mrn, from: usize, sort_key: SortKey) -> TileChange {
@@ -231,9 +332,8 @@ impl Overview {
 
     fn insert_sorted(&mut self, mrn: Mrn) -> usize {
         let key = self.tiles.get(&mrn).map(|tile| &tile.sort_key);
-        let index =
-            self.sorted.partition_point(|other| self.tiles.get(other).map(|tile| &tile.sort_key) < key);
-        self.sorted.insert(index, mrn);
+        let index = self.sorted.partition_point(|other| self.key_of(*other) < key);
+        self.sorted.insert(index, SlotId::Patient(mrn));
         index
     }
 }
@@ -242,13 +342,31 @@ fn name_key(patient: &PatientSummary) -> Option<(String, Mrn)> {
     Some((patient.name.as_ref()?.to_lowercase(), patient.mrn))
 }
 
-fn sort_key(order: TileOrder, patient: &PatientSummary, severity: Option<Severity>) -> SortKey {
+/// Empty beds come last, except in the order of beds.
+fn empty_key(order: TileOrder, bed: &EmptyBed) -> SortKey {
+    let key = match order {
+        TileOrder::Bed => bed.key.clone(),
+        TileOrder::Name | TileOrder::Number | TileOrder::Severity => format!("\u{10ffff}\u{10ffff}{}", bed.key),
+    };
+    (Reverse(None), key, NO_PATIENT)
+}
+
+fn sort_key(
+    order: TileOrder,
+    patient: &PatientSummary,
+    severity: Option<Severity>,
+    places: &Places,
+) -> SortKey {
     // Patients without a name come last.
     let name = || patient.name.as_ref().map_or_else(|| "\u{10ffff}".to_owned(), |name| name.to_lowercase());
     match order {
-        TileOrder::Name => (Reverse(None), name(), patient.mrn),
-        TileOrder::Number => (Reverse(None), String::new(), patient.mrn),
-        TileOrder::Severity => (Reverse(severity), name(), patient.mrn),
+        TileOrder::Name => (Reverse(None), name(), Some(patient.mrn)),
+        TileOrder::Number => (Reverse(None), String::new(), Some(patient.mrn)),
+        TileOrder::Severity => (Reverse(severity), name(), Some(patient.mrn)),
+        TileOrder::Bed => {
+            let key = places.bed_key(patient).unwrap_or_else(|| format!("\u{10ffff}{}", name()));
+            (Reverse(None), key, Some(patient.mrn))
+        }
     }
 }
 
@@ -395,6 +513,8 @@ impl SplitName {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wards::PlaceFilter;
+    use proto_json::wards::{Admission, Bed, Ward};
     use proto_json::Timestamp;
 
     fn patient(mrn: u64, name: &str) -> PatientSummary {
@@ -409,6 +529,8 @@ mod tests {
             latest_heart_rate: None,
             latest_ecg: None,
             latest_image: None,
+            admission: None,
+            details: None,
         }
     }
 
@@ -483,7 +605,7 @@ mod tests {
                         assert_eq!(copy.remove(from), mrn);
                         copy.insert(to, mrn);
                     }
-                    TileChange::Reordered => panic!("there are few patients"),
+                    TileChange::Reordered | TileChange::Hidden => panic!("there are few patients"),
                 }
                 assert_eq!(mrns(&overview), copy);
             }
@@ -574,5 +696,86 @@ mod tests {
         assert_eq!(split(&overview, 0), parts("Maximiliana Hohenlohe", ""), "the other patient was renamed");
         overview.update(patient(9, "Maximiliana Hohenlohe"), None);
         assert_eq!(split(&overview, 0), parts("Maximiliana Hohenlohe", ""), "equal names have no difference");
+    }
+
+    fn ward(number: u128, name: &str, beds: &[u128]) -> Ward {
+        Ward {
+            id: id(number),
+            name: name.parse().unwrap(),
+            version: 1,
+            beds: beds.iter().map(|bed| bed_of(*bed)).collect(),
+        }
+    }
+
+    fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(number: u128) -> T {
+        format!("00000000-0000-4000-8000-{number:012}").parse().unwrap()
+    }
+
+    fn bed_of(number: u128) -> Bed {
+        Bed { id: id(number), name: format!("Bed {number}").parse().unwrap(), occupant: None }
+    }
+
+    fn admitted(mrn: u64, name: &str, to: &Ward, bed: u128) -> PatientSummary {
+        let admission = Admission {
+            id: id(bed),
+            ward: to.id,
+            ward_name: to.name.clone(),
+            bed: id(bed),
+            bed_name: bed_of(bed).name,
+            admitted_at: Timestamp::from_millis(0).unwrap(),
+        };
+        PatientSummary { admission: Some(admission), ..patient(mrn, name) }
+    }
+
+    /// Numbers of patients, and names of empty beds.
+    fn shown(overview: &Overview) -> Vec<String> {
+        let name = |slot: Slot<'_>| match slot {
+            Slot::Patient(tile) => tile.patient.mrn.to_string(),
+            Slot::Empty(bed) => bed.name.clone(),
+        };
+        overview.slots().map(name).collect()
+    }
+
+    #[test]
+    fn chosen_ward_is_shown_by_bed_with_its_empty_beds() {
+        let (north, south) = (ward(1, "North", &[11, 12, 13]), ward(2, "South", &[21]));
+        let mut overview = Overview::new(TileOrder::Bed);
+        let patients = vec![
+            admitted(7, "Zoe", &north, 11),
+            admitted(8, "Ann", &north, 13),
+            admitted(9, "Ben", &south, 21),
+            patient(10, "Discharged"),
+        ];
+        overview.replace(patients, |_| None);
+        assert_eq!(overview.len(), 4, "without wards, all patients are shown");
+        let choose = |chosen| Places { wards: vec![north.clone(), south.clone()], chosen };
+        for (chosen, order, expected) in [
+            (PlaceFilter::Automatic, TileOrder::Bed, &["7", "8", "9"][..]),
+            (PlaceFilter::Ward(north.id), TileOrder::Bed, &["7", "Bed 12", "8"]),
+            (PlaceFilter::Ward(north.id), TileOrder::Name, &["8", "7", "Bed 12"]),
+            (PlaceFilter::Ward(north.id), TileOrder::Severity, &["8", "7", "Bed 12"]),
+            (PlaceFilter::Ward(north.id), TileOrder::Number, &["7", "8", "Bed 12"]),
+            (PlaceFilter::Ward(south.id), TileOrder::Bed, &["9"]),
+            (PlaceFilter::NotAdmitted, TileOrder::Bed, &["10"]),
+            (PlaceFilter::All, TileOrder::Bed, &["7", "8", "9", "10"]),
+            (PlaceFilter::Ward(id(3)), TileOrder::Bed, &["7", "8", "9"]),
+        ] {
+            overview.set_order(order);
+            overview.set_places(choose(chosen));
+            assert_eq!(shown(&overview), expected, "{chosen:?} {order:?}");
+        }
+        overview.set_order(TileOrder::Bed);
+        overview.set_places(choose(PlaceFilter::Ward(north.id)));
+        let index = |overview: &Overview, mrn| overview.index_of(Mrn::new(mrn).unwrap());
+        assert_eq!((index(&overview, 8), index(&overview, 9)), (Some(2), None));
+        assert_eq!(overview.update(admitted(9, "Ben", &south, 21), None), TileChange::Hidden);
+        assert_eq!(overview.set_severity(Mrn::new(9).unwrap(), Some(Severity::High)), None);
+        // A transfer, a discharge and an admission.
+        assert_eq!(overview.update(admitted(9, "Ben", &north, 12), None), TileChange::Reordered);
+        assert_eq!(shown(&overview), ["7", "9", "8"]);
+        assert_eq!(overview.update(patient(7, "Zoe"), None), TileChange::Reordered);
+        assert_eq!(shown(&overview), ["Bed 11", "9", "8"]);
+        assert_eq!(overview.update(admitted(8, "Anna", &north, 13), None), TileChange::Updated(2));
+        assert_eq!(overview.total(), 4);
     }
 }

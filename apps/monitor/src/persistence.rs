@@ -1,4 +1,4 @@
-//! Writes settings and alarms to disk.
+//! Writes the settings and the log of the station to disk.
 //!
 //! A thread of its own writes, so that a slow disk does not block the UI thread. If several versions wait, only the newest is
 //! written. Dropping [`Persistence`] waits until everything is written. A failed write is reported in the window.
@@ -9,18 +9,18 @@ use std::thread::JoinHandle;
 
 use ui::{SettingsFile, UiSender};
 
-use crate::alarms::{self, Alarms};
+use crate::alarms::StationLog;
 use crate::app_settings::AppSettings;
 use crate::backend::BackendEvent;
 
 enum Job {
-    SaveAlarms(Box<Alarms>),
+    SaveLog(Box<StationLog>),
     SaveSettings(Box<AppSettings>),
     /// Drops the sender when all jobs before it are done.
     Flush(Sender<()>),
 }
 
-/// The thread that writes settings and alarms.
+/// The thread that writes settings and log.
 #[derive(Debug)]
 pub(crate) struct Persistence {
     jobs: Option<Sender<Job>>,
@@ -34,18 +34,18 @@ impl Persistence {
     /// The operating system does not provide threads.
     pub(crate) fn start(
         settings: SettingsFile,
-        alarms: PathBuf,
+        log: PathBuf,
         events: UiSender<BackendEvent>,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("persistence".to_owned())
-            .spawn(move || run(&queue, &settings, &alarms, &events))?;
+            .spawn(move || run(&queue, &settings, &log, &events))?;
         Ok(Persistence { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    pub(crate) fn save_alarms(&self, alarms: &Alarms) {
-        self.enqueue(Job::SaveAlarms(Box::new(alarms.clone())));
+    pub(crate) fn save_log(&self, log: &StationLog) {
+        self.enqueue(Job::SaveLog(Box::new(log.clone())));
     }
 
     pub(crate) fn save_settings(&self, settings: &AppSettings) {
@@ -64,7 +64,7 @@ impl Persistence {
         if let Some(jobs) = &self.jobs
             && jobs.send(job).is_err()
         {
-            tracing::error!("settings and alarms are no longer saved: the thread that writes them has ended");
+            tracing::error!("settings and log are no longer saved: the thread that writes them has ended");
         }
     }
 }
@@ -75,24 +75,24 @@ impl Drop for Persistence {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread that saves settings and alarms has panicked");
+            tracing::error!("the thread that saves settings and log has panicked");
         }
     }
 }
 
 fn run(queue: &Receiver<Job>, file: &SettingsFile, path: &Path, events: &UiSender<BackendEvent>) {
     while let Ok(first) = queue.recv() {
-        let (mut alarms, mut settings, mut flushes) = (None, None, Vec::new());
+        let (mut log, mut settings, mut flushes) = (None, None, Vec::new());
         for job in std::iter::once(first).chain(queue.try_iter()) {
             match job {
-                Job::SaveAlarms(newest) => alarms = Some(newest),
+                Job::SaveLog(newest) => log = Some(newest),
                 Job::SaveSettings(newest) => settings = Some(newest),
                 Job::Flush(done) => flushes.push(done),
             }
         }
-        let alarms = alarms.map(|alarms| alarms::save(path, &alarms).map_err(|error| error.to_string()));
+        let log = log.map(|log| log.save(path).map_err(|error| error.to_string()));
         let settings = settings.map(|settings| file.save(&*settings).map_err(|error| error.to_string()));
-        for error in alarms.into_iter().chain(settings).filter_map(Result::err) {
+        for error in log.into_iter().chain(settings).filter_map(Result::err) {
             tracing::error!(error, "cannot save");
             events.send(BackendEvent::SaveFailed(error));
         }
@@ -109,15 +109,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = SettingsFile::at(folder.path().join("monitor.json"));
         let (events, _receiver) = ui::channel(|| {});
-        let alarms = folder.path().join("monitor.alarms.json");
-        let persistence = Persistence::start(file.clone(), alarms.clone(), events).unwrap();
+        let log = folder.path().join("monitor.station.json");
+        let persistence = Persistence::start(file.clone(), log.clone(), events).unwrap();
         for pause_s in 1..=300 {
             persistence.save_settings(&AppSettings { pause_s, ..AppSettings::default() });
-            persistence.save_alarms(&Alarms::default());
+            persistence.save_log(&StationLog::default());
             if pause_s % 100 == 0 {
                 persistence.flush();
                 assert_eq!(file.load::<AppSettings>().unwrap().pause_s, pause_s);
-                assert!(alarms.is_file());
+                assert!(log.is_file());
             }
         }
         persistence.save_settings(&AppSettings { pause_s: 7, ..AppSettings::default() });
@@ -133,7 +133,7 @@ mod tests {
         std::fs::write(&blocked, "").unwrap();
         let (events, receiver) = ui::channel(|| {});
         let file = SettingsFile::at(blocked.join("monitor.json"));
-        let persistence = Persistence::start(file, blocked.join("alarms.json"), events).unwrap();
+        let persistence = Persistence::start(file, blocked.join("station.json"), events).unwrap();
         persistence.save_settings(&AppSettings::default());
         persistence.flush();
         let Some(BackendEvent::SaveFailed(reason)) = receiver.try_recv() else {

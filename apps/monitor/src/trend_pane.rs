@@ -2,7 +2,7 @@
 
 use proto_json::Timestamp;
 use slint::{Image, ModelRc, VecModel};
-use ui::trace::{Size, Tick, TrendScene, TrendStyle, TrendView};
+use ui::trace::{Size, Tick, TrendLimits, TrendScene, TrendStyle, TrendView};
 use ui::{format, tr};
 
 use crate::alarms::Limits;
@@ -77,7 +77,7 @@ impl TrendPane {
     pub(crate) fn draw(
         &mut self,
         scene: &TrendScene,
-        limits: Limits,
+        limits: Option<Limits>,
         now: Timestamp,
         style: &TrendStyle,
     ) -> TrendData {
@@ -86,8 +86,10 @@ impl TrendPane {
         let view = TrendView {
             from_ms: to_ms - self.span_ms(),
             to_ms,
-            limits: (f32::from(limits.low()), f32::from(limits.high())),
-            critical_limits: (f32::from(limits.critical_low()), f32::from(limits.critical_high())),
+            limits: limits.map(|limits| TrendLimits {
+                normal: (f32::from(limits.low), f32::from(limits.high)),
+                critical: (f32::from(limits.critical_low), f32::from(limits.critical_high)),
+            }),
             pointer: self.pointer,
         };
         let reading = self.pointer.and_then(|x| scene.reading(&view, x, self.size)).map(|reading| {

@@ -132,11 +132,11 @@ impl Monitor {
 
     /// Raises and ends an alarm of a patient. Both change the number of alarms and their colour.
     fn alarm_and_end(&self, mrn: u64, page: &str) {
-        for (bpm, state) in [(160, "raised"), (80, "over and acknowledged")] {
+        for (bpm, state) in [(164.0, "raised"), (80.0, "over and acknowledged")] {
             self.sweep_text_cache();
             let before = self.alarms();
-            self.rate(mrn, bpm);
-            if bpm == 80 {
+            self.strip(mrn, bpm, mrn + bpm as u64);
+            if bpm < 100.0 {
                 // A high alarm stays until it is acknowledged.
                 self.app.window().global::<Api>().invoke_acknowledge(mrn.to_string().into());
             }
@@ -153,7 +153,7 @@ fn all_pixels_are_up_to_date_after_two_minutes() {
     for mrn in 1..=PATIENTS {
         monitor.strip(mrn, 60.0 + 4.0 * mrn as f64, mrn);
     }
-    monitor.rate(PATIENTS, 130);
+    monitor.strip(PATIENTS, 134.0, 100);
     monitor.until("all patients with their strips", |api| {
         let tiles: Vec<_> = api.get_tiles().iter().collect();
         tiles.len() == PATIENTS as usize && tiles.iter().all(|tile| tile.has_sparkline && tile.rate != "–")

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use client::{Gateway, Upload, UploadAnswer, UploadFile};
 use ecg::synth::{Rhythm, Settings};
+use proto_json::alarms::AlarmPriority;
 use proto_json::{Bpm, FileKind, Mrn, Timestamp};
 
 mod fixture;
@@ -358,13 +359,10 @@ fn watch(screen: &Screen, page: &str, regions: &[Region], mut each_second: impl 
     }
 }
 
-/// The number of alarms and the highest severity, from the alarms file of the monitor.
-fn active_alarms(file: &Path) -> Option<(usize, String)> {
-    let stored: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    let on = stored["active"].as_object()?;
-    let severities: Vec<&str> = on.values().filter_map(|alarm| alarm["severity"].as_str()).collect();
-    let worst = ["high", "medium", "technical"].into_iter().find(|worst| severities.contains(worst));
-    Some((on.len(), worst.unwrap_or("none").to_owned()))
+/// The number of open alarms and the highest priority, from the server.
+fn active_alarms(runtime: &tokio::runtime::Runtime, gateway: &Gateway) -> Option<(usize, AlarmPriority)> {
+    let open = runtime.block_on(gateway.open_alarms(None)).ok()?;
+    Some((open.len(), open.iter().map(|alarm| alarm.priority).max()?))
 }
 
 #[test]
@@ -376,7 +374,8 @@ fn every_region_changes_within_two_minutes_of_demo() {
             let screen = Screen::start(SIZE.0, SIZE.1);
             let empty = screen.shot();
             let file = settings(files.path(), "light", false, 1);
-            let alarms = file.with_extension("alarms.json");
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let gateway = system.client();
             let _monitor = Monitor::start(&screen, &system, &file, &["--stale-after", "600"]);
             let technical = |shot: &Shot| shot.share(TECHNICAL) > 0.003;
             settled(&screen, &empty, 0.05, technical);
@@ -390,15 +389,15 @@ fn every_region_changes_within_two_minutes_of_demo() {
             }
             // The button has to look different for another number or severity of alarms.
             let button = || screen.part(1180, 8, 100, 38);
-            let mut looks: Vec<((usize, String), Shot)> = Vec::new();
-            let mut state: (Option<(usize, String)>, Instant) = (None, Instant::now());
+            let mut looks: Vec<((usize, AlarmPriority), Shot)> = Vec::new();
+            let mut state: (Option<(usize, AlarmPriority)>, Instant) = (None, Instant::now());
             watch(&screen, "the overview", &regions, || {
-                let now = active_alarms(&alarms);
+                let now = active_alarms(&runtime, &gateway);
                 if now != state.0 {
                     state = (now, Instant::now());
                 }
-                // The screen can be ahead of the file, because writing takes seconds on a busy machine.
-                let Some(now) = state.0.clone().filter(|_| state.1.elapsed() > Duration::from_secs(5)) else {
+                // The screen can be ahead of the answer on a busy machine.
+                let Some(now) = state.0.filter(|_| state.1.elapsed() > Duration::from_secs(5)) else {
                     return;
                 };
                 let look = button();

@@ -26,7 +26,7 @@ const SIZES: [(u32, u32); 6] =
 const MRN: &str = "9007199254740991";
 const LONG_NAME: &str = "Sample Maximiliana Bartholomea von und zu Hohenlohe-Schillingsfürst-Langenburg";
 const DATE: &str = "2026-11-28 23:59:59";
-const STATES: [&str; 5] = ["", "seen", "paused", "ended", "earlier"];
+const STATES: [&str; 5] = ["", "seen", "quiet +2", "over", "+11"];
 const ALARMS: [(&str, Severity); 4] = [
     ("HR 300 > 150", Severity::High),
     ("HR 149 > 120", Severity::Medium),
@@ -50,6 +50,7 @@ fn tile(at: usize) -> TileData {
         rate: if at == 5 { "–" } else { "300" }.into(),
         rate_severity: severity,
         severity,
+        alarm_severity: severity,
         alarm: alarm.into(),
         alarm_state: if alarm.is_empty() { "" } else { STATES[at / ALARMS.len() % STATES.len()] }.into(),
         flashes: at.is_multiple_of(2),
@@ -74,7 +75,8 @@ fn fill(api: &Api, patient: &str) {
     api.set_worst(Severity::High);
     api.set_ranges(model(["15 min", "1 h", "6 h", "24 h", "7 d"].map(SharedString::from).to_vec()));
     let caption = format!("{DATE} · 300 bpm");
-    let state = format!("at {DATE} · now HR 127 > 120 · flashing paused 10 min");
+    let state =
+        format!("over at {DATE} · acknowledged by nurse.bartholomea, {DATE} · sound paused 10:00 by nurse.bartholomea");
     api.set_vitals(VitalsData {
         known: true,
         name: patient.into(),
@@ -85,8 +87,11 @@ fn fill(api: &Api, patient: &str) {
         source: "measured from the latest strip".into(),
         stale: true,
         severity: Severity::High,
+        alarm_severity: Severity::High,
         alarm: "HR 300 > 150".into(),
         alarm_state: state.clone().into(),
+        other_alarms: format!("SpO₂ 84 < 90 · acknowledged by nurse.bartholomea, {DATE}\nLead off: II, V1").into(),
+        acknowledge: "Acknowledge".into(),
         flashes: true,
         can_acknowledge: true,
         can_pause: true,
@@ -142,7 +147,10 @@ fn fill(api: &Api, patient: &str) {
                 since: format!("since {DATE}").into(),
                 state: if at.is_multiple_of(2) { state.clone() } else { String::new() }.into(),
                 flashes: at.is_multiple_of(2),
+                id: "".into(),
+                acknowledge: "Acknowledge".into(),
                 can_acknowledge: true,
+                can_pause: true,
             })
             .collect(),
     ));
@@ -233,6 +241,14 @@ fn numbers_are_never_cut_off() {
             check(&mut canvas, "patient");
             api.set_page(Page::Alarms);
             check(&mut canvas, "alarms");
+            api.set_sounds(true);
+            api.set_sound_missing(true);
+            check(&mut canvas, "alarms-sound");
+            api.set_sounds(false);
+            api.set_sound_pause("10:00".into());
+            check(&mut canvas, "alarms-sound-paused");
+            api.set_sound_pause("".into());
+            api.set_sound_missing(false);
         }
     }
 }
@@ -343,11 +359,14 @@ fn german_texts_are_not_cut_off() {
     api.set_connection("verbunden · Push (NATS)".into());
     api.set_connection_since("seit 23:59:59".into());
     api.set_alarm_count("100 Alarme".into());
-    let state = format!("um {DATE} · jetzt HF 127 > 120 · Blinken angehalten 10 min");
+    let state =
+        format!("vorbei um {DATE} · quittiert von schwester.bartholomea, {DATE} · Ton-Pause 10:00 durch schwester.bartholomea");
     let mut vitals = api.get_vitals();
     vitals.mrn = "900001".into();
     (vitals.source, vitals.alarm, vitals.alarm_state) =
         ("beim Upload angegeben".into(), "HF 300 > 150".into(), state.clone().into());
+    (vitals.acknowledge, vitals.other_alarms) =
+        ("Zurücksetzen".into(), "SpO₂ 84 < 90 · quittiert von schwester.bartholomea\nElektrode ab: II, V1".into());
     vitals.limits =
         "Alarmgrenzen: 100 bis 120 bpm, kritisch unter 100 oder über 150 (für diesen Patienten)".into();
     api.set_vitals(vitals);
@@ -382,7 +401,10 @@ fn german_texts_are_not_cut_off() {
         since: format!("seit {DATE}").into(),
         state: state.clone().into(),
         flashes: true,
+        id: "".into(),
+        acknowledge: "Zurücksetzen".into(),
         can_acknowledge: true,
+        can_pause: true,
     });
     api.set_alarms(model(rows.collect()));
     let rows = (0..12_usize).map(|at| HistoryData {
@@ -390,7 +412,7 @@ fn german_texts_are_not_cut_off() {
         mrn: "900001".into(),
         patient: name(patient),
         severity: ALARMS[at % 3].1,
-        event: "verschlimmert".into(),
+        event: state.clone().into(),
         text: ["HF 300 > 150", "EKG unbrauchbar", "EKG ohne Frequenz"][at % 3].into(),
     });
     api.set_history(model(rows.collect()));
@@ -403,6 +425,15 @@ fn german_texts_are_not_cut_off() {
         title: "Standardgrenzen und Zeiten".into(),
         ..limits.clone()
     };
+    api.set_limits_ready(true);
+    api.set_limits_error("Schwester Bartholomea (23:59:59) hat diese Grenzen inzwischen geändert: 100 bis 120 bpm, kritisch unter 100 oder über 150. Ihre Eingaben bleiben erhalten. Speichern Sie erneut, um die anderen Grenzen zu ersetzen.".into());
+    api.set_limit_hints(monitor::window::LimitHints {
+        changed: format!("Geändert von schwester.bartholomea, {DATE}.").into(),
+        ..api.get_limit_hints()
+    });
+    api.set_sounds(true);
+    api.set_alarms_note("11 von 100 Alarmen".into());
+    api.set_history_more(true);
     let mut save = api.get_save();
     (save.title, save.name) = ("Das medizinische Bild speichern".into(), "900001-ecg-2026-11-28.png".into());
     api.set_save(save);
@@ -415,7 +446,7 @@ fn german_texts_are_not_cut_off() {
             alarm_state: if at % 4 == 3 {
                 ""
             } else {
-                ["", "gesehen", "Pause", "beendet", "früher"][at / 4 % 5]
+                ["", "gesehen", "leise +2", "vorbei", "+11"][at / 4 % 5]
             }
             .into(),
             ..tile(at)
@@ -447,6 +478,19 @@ fn german_texts_are_not_cut_off() {
             api.set_page(page);
             check(&mut canvas, state);
         }
+        api.set_sounds(false);
+        api.set_sound_pause("10:00".into());
+        api.set_sound_missing(true);
+        api.set_sound_reason("Es gibt kein nutzbares Tongerät.".into());
+        api.set_technical_alarm("Keine Alarme von Patienten: Der Server liefert sie nicht.".into());
+        for (page, state) in [(Page::Overview, "overview-mute"), (Page::Alarms, "alarms-mute")] {
+            api.set_page(page);
+            check(&mut canvas, state);
+        }
+        api.set_technical_alarm("".into());
+        api.set_sound_missing(false);
+        api.set_sound_pause("".into());
+        api.set_sounds(true);
         assert!(canvas.texts().iter().any(|text| text.text == "Alle Patienten"), "the screen is German");
         // Dialogs have more space in larger windows.
         if width > 900 {
@@ -460,6 +504,7 @@ fn german_texts_are_not_cut_off() {
             (Dialog::Save, "save"),
             (Dialog::Overwrite, "overwrite"),
             (Dialog::AcknowledgeAll, "acknowledge-all"),
+            (Dialog::Sound, "sound"),
         ] {
             api.set_limits(limits.clone());
             api.set_dialog(dialog);

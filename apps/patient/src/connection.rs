@@ -37,7 +37,10 @@ pub(crate) async fn follow(
                     token_rejected: state.token_rejected,
                 },
                 FeedEvent::Updated(update) => Message::PatientUpdated(update),
-                FeedEvent::Snapshot(_) | FeedEvent::Damaged(_) => continue,
+                FeedEvent::Snapshot(_)
+                | FeedEvent::Damaged(_)
+                | FeedEvent::Alarms(_)
+                | FeedEvent::Outdated(_) => continue,
             };
             sender.send(message);
         }

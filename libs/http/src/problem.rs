@@ -46,6 +46,21 @@ kinds! {
     NOT_ANALYSABLE = CONFLICT "not-analysable" "The ECG cannot be analysed again";
     /// 409
     STATE_CONFLICT = CONFLICT "state-conflict" "The state is another one";
+    NAME_TAKEN = CONFLICT "name-taken" "The name is in use";
+    /// 409
+    ID_TAKEN = CONFLICT "id-taken" "The id is in use";
+    /// 409
+    LIMIT_REACHED = CONFLICT "limit-reached" "There are as many as possible";
+    /// 409
+    VERSION_CONFLICT = CONFLICT "version-conflict" "Someone else has changed it";
+    /// 409
+    IN_USE = CONFLICT "in-use" "It is in use";
+    /// 409
+    BED_OCCUPIED = CONFLICT "bed-occupied" "The bed is occupied";
+    /// 409
+    ALREADY_ADMITTED = CONFLICT "already-admitted" "The patient is already in a bed";
+    /// 409
+    NOT_ADMITTED = CONFLICT "not-admitted" "The patient is not admitted";
     /// 413
     TOO_LARGE = PAYLOAD_TOO_LARGE "too-large" "Too large";
     /// 415

@@ -27,6 +27,7 @@ mod openapi;
 mod reads;
 mod reanalysis;
 mod uploads;
+mod wards;
 mod waves;
 
 use std::sync::Arc;

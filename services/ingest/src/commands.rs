@@ -15,7 +15,7 @@ use http_server::internal;
 use runtime::{Secret, Shutdown, StartError};
 use tokio::net::TcpListener;
 
-use crate::{Ports, audit};
+use crate::{Ports, audit, wards};
 
 /// Where ingest accepts calls of the gateway.
 #[derive(Debug, Clone, clap::Args)]
@@ -50,7 +50,10 @@ impl CallArgs {
 /// The routes of all calls.
 #[must_use]
 pub fn router(ports: Ports) -> Router {
-    Router::new().route("/internal/audit", post(audit::append)).with_state(Arc::new(ports))
+    Router::new()
+        .route("/internal/audit", post(audit::append))
+        .merge(wards::routes())
+        .with_state(Arc::new(ports))
 }
 
 /// Serves calls of gateways that carry `token` until the shutdown begins.

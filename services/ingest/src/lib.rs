@@ -19,6 +19,7 @@ mod reconcile;
 mod scrub;
 mod sweep;
 mod uploads;
+mod wards;
 mod waveforms;
 
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use bus::{BusError, BusPorts, EnqueueError, Outcome, PubSub, Readiness, run_consumer};
 use proto_json::{PatientUpdated, Queue, Timestamp};
 use runtime::{Shutdown, StartError, trace};
-use store::{AuditStore, BlobStore, Maintenance, PatientWriter, StoreError, WaveformStore};
+use store::{AuditStore, BlobStore, Maintenance, PatientWriter, StoreError, WardStore, WaveformStore};
 use tracing::Instrument;
 
 pub use clock::accept as accept_clock;
@@ -48,13 +49,15 @@ pub struct Ports {
     pub waveforms: Arc<dyn WaveformStore>,
     /// The audit.
     pub audit: Arc<dyn AuditStore>,
+    /// Wards, beds, admissions and details.
+    pub wards: Arc<dyn WardStore>,
 }
 
 impl Ports {
     /// The ports of one store.
     pub fn of(
         bus: BusPorts,
-        store: Arc<impl PatientWriter + BlobStore + Maintenance + WaveformStore + AuditStore>,
+        store: Arc<impl PatientWriter + BlobStore + Maintenance + WaveformStore + AuditStore + WardStore>,
     ) -> Self {
         Ports {
             bus,
@@ -62,7 +65,8 @@ impl Ports {
             files: store.clone(),
             maintenance: store.clone(),
             waveforms: store.clone(),
-            audit: store,
+            audit: store.clone(),
+            wards: store,
         }
     }
 

@@ -13,6 +13,7 @@ mod records;
 mod routes;
 mod service;
 mod state;
+mod wards;
 mod waveforms;
 
 pub use routes::router;

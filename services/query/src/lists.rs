@@ -9,16 +9,18 @@ use crate::errors::{report_damaged, store_error};
 use crate::params::{ListParams, PathMrn};
 use crate::records;
 use crate::state::Ports;
+use crate::wards::WardFilter;
 
 pub(crate) async fn patients(
     State(store): State<Ports>,
     list: ListParams,
+    filter: WardFilter,
 ) -> Result<Json<Page<PatientSummary>>, ApiError> {
     // No stored name contains control characters, and some stores cannot search for them.
     if list.query.as_deref().is_some_and(|query| query.chars().any(char::is_control)) {
         return Ok(Json(Page { items: Vec::new(), next: None, damaged: Vec::new() }));
     }
-    let page = store.patients.patients(list.query.as_deref(), list.page).await.map_err(store_error)?;
+    let page = filter.patients(&store, list.query.as_deref(), list.page).await.map_err(store_error)?;
     report_damaged(&page);
     Ok(Json(page))
 }

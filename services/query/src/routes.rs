@@ -5,7 +5,7 @@ use axum::routing::get;
 use http_server::problem::{ApiError, ProblemType};
 
 use crate::state::Ports;
-use crate::{audit, clock, errors, legacy, lists, records, waveforms};
+use crate::{audit, clock, errors, legacy, lists, records, wards, waveforms};
 
 /// The routes of the service.
 pub fn router(store: Ports) -> Router {
@@ -17,6 +17,7 @@ pub fn router(store: Ports) -> Router {
         .route("/api/v1/patients/{mrn}/ecgs", get(lists::ecgs))
         .route("/api/v1/patients/{mrn}/images", get(lists::images))
         .route("/api/v1/patients/{mrn}/names", get(lists::former_names))
+        .route("/api/v1/patients/{mrn}/admissions", get(wards::admissions))
         .route("/api/v1/patients/{mrn}/waveforms", get(waveforms::read))
         .route("/api/v1/patients/{mrn}/waveforms/channels", get(waveforms::channels))
         .route("/api/v1/patients/{mrn}/waveforms/export", get(waveforms::export))
@@ -27,6 +28,7 @@ pub fn router(store: Ports) -> Router {
         .route("/api/v1/ecgs/{id}/detail", get(records::ecg_detail))
         .route("/api/v1/images/{id}", get(records::image))
         .route("/api/v1/uploads/{id}", get(records::upload))
+        .route("/api/v1/wards", get(wards::wards))
         .route("/api/v1/clock", get(clock::clock))
         .route("/api/v1/audit", get(audit::list))
         .route("/api/v1/audit/verification", get(audit::verify))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::{AuditReader, BlobReader, PatientReader, WaveformReader};
+use store::{AuditReader, BlobReader, PatientReader, WardReader, WaveformReader};
 
 /// The ports of the query service. It only reads.
 #[derive(Debug, Clone)]
@@ -15,11 +15,19 @@ pub struct Ports {
     pub waveforms: Arc<dyn WaveformReader>,
     /// The audit.
     pub audit: Arc<dyn AuditReader>,
+    /// Wards and admissions.
+    pub wards: Arc<dyn WardReader>,
 }
 
 impl Ports {
     /// The ports of one store.
-    pub fn of(store: Arc<impl PatientReader + BlobReader + WaveformReader + AuditReader>) -> Self {
-        Ports { patients: store.clone(), files: store.clone(), waveforms: store.clone(), audit: store }
+    pub fn of(store: Arc<impl PatientReader + BlobReader + WaveformReader + AuditReader + WardReader>) -> Self {
+        Ports {
+            patients: store.clone(),
+            files: store.clone(),
+            waveforms: store.clone(),
+            audit: store.clone(),
+            wards: store,
+        }
     }
 }

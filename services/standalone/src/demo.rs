@@ -12,12 +12,13 @@ mod phantom;
 mod scenario;
 mod signal;
 mod timeline;
+mod ward;
 
 use std::time::Duration;
 
 use client::{ClientError, Gateway, Upload, UploadFile};
 use jiff::Zoned;
-use proto_json::{FileKind, Mrn, Timestamp};
+use proto_json::{BedId, FileKind, Mrn, Timestamp};
 use runtime::{Backoff, Shutdown};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -100,12 +101,16 @@ impl Demo {
     pub(crate) async fn run(self, gateway: Gateway, shutdown: Shutdown) {
         tracing::info!(patients = self.patients.len(), "simulated patients start to send");
         let count = u32::try_from(self.patients.len().max(1)).unwrap_or(u32::MAX);
+        let Some(beds) = shutdown.unless_begun(ward::prepare(&gateway, self.patients.len())).await else {
+            return;
+        };
         let mut tasks = tokio::task::JoinSet::new();
         for (index, (patient, timeline)) in (0..).zip(self.patients) {
             // Distributes the patients over the interval.
             let delay = self.pace.interval_after(0) * index / count;
             let simulation = Simulation {
                 gateway: gateway.clone(),
+                bed: beds.get(index as usize).copied(),
                 patient,
                 timeline,
                 pace: self.pace,
@@ -131,6 +136,8 @@ impl Pace {
 struct Simulation {
     gateway: Gateway,
     patient: Patient,
+    /// Where the patient is admitted after the first strip.
+    bed: Option<BedId>,
     timeline: Timeline,
     pace: Pace,
     started: Instant,
@@ -160,6 +167,7 @@ impl Simulation {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let mut strips = 0;
         let mut shown: Option<State> = None;
+        let mut bed = self.bed;
         loop {
             let now = self.started.elapsed();
             let state = self.timeline.state_at(now);
@@ -176,6 +184,11 @@ impl Simulation {
                     strips += 1;
                     exists.notify_one();
                     backoff.reset();
+                    if let (Some(free), Ok(mrn)) = (bed, Mrn::new(self.patient.mrn))
+                        && ward::admit(&self.gateway, mrn, free).await
+                    {
+                        bed = None;
+                    }
                     let sent = self.started.elapsed();
                     let regular = sent + self.pace.interval_after(strips);
                     let next = self.timeline.next_change(now).map_or(regular, |change| change.min(regular));

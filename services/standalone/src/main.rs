@@ -40,6 +40,18 @@ enum Command {
     Upload(cli::UploadArgs),
     /// List the patients with their latest heart rates
     Patients(cli::PatientsArgs),
+    /// List, add, rename or remove wards
+    Ward(cli::WardArgs),
+    /// Add, rename or remove beds
+    Bed(cli::BedArgs),
+    /// Admit a patient to an empty bed
+    Admit(cli::AdmitArgs),
+    /// Move an admitted patient to an empty bed
+    Transfer(cli::TransferArgs),
+    /// Discharge a patient
+    Discharge(cli::DischargeArgs),
+    /// Show a patient, or edit the details
+    Patient(cli::PatientArgs),
     /// Print a line for each update
     Watch(cli::WatchArgs),
     /// Save all data of a patient as files, with a JSON index
@@ -83,6 +95,12 @@ fn main() -> ExitCode {
         }
         Some(Command::Upload(args)) => cli::run(args.run()),
         Some(Command::Patients(args)) => cli::run(args.run()),
+        Some(Command::Ward(args)) => cli::run(args.run()),
+        Some(Command::Bed(args)) => cli::run(args.run()),
+        Some(Command::Admit(args)) => cli::run(args.run()),
+        Some(Command::Transfer(args)) => cli::run(args.run()),
+        Some(Command::Discharge(args)) => cli::run(args.run()),
+        Some(Command::Patient(args)) => cli::run(args.run()),
         Some(Command::Watch(args)) => cli::run(args.run()),
         Some(Command::Export(args)) => cli::run(args.run()),
         Some(Command::Sample(args)) => cli::run(args.run()),

@@ -758,3 +758,86 @@ fn wrong_arguments_of_a_stream_are_explained() {
         assert!(help.contains(flag), "{flag}: {help}");
     }
 }
+
+#[test]
+fn wards_and_beds_are_managed_and_patients_move_through_them() {
+    let bedside = Bedside::start(&[]);
+    for mrn in ["7", "8"] {
+        bedside.ok(&["upload", "--mrn", mrn, "--name", "Ann"]);
+    }
+    assert_eq!(bedside.ok(&["ward", "list"]), "No wards yet.\n");
+    assert_eq!(bedside.ok(&["ward", "add", "Ward 1"]), "Ward 1 is added\n");
+    assert_eq!(bedside.ok(&["ward", "add", "Ward 2"]), "Ward 2 is added\n");
+    let added = bedside.ok(&["bed", "add", "ward 1", "Bed 1", "Bed 2"]);
+    assert_eq!(added, "Bed 1 of Ward 1 is added\nBed 2 of Ward 1 is added\n");
+    bedside.ok(&["bed", "add", "Ward 2", "Bed 1"]);
+    let said = bedside.ok(&["admit", "7", "--ward", "Ward 1", "--bed", "bed 1"]);
+    assert_eq!(said, "Patient 7 is in Ward 1, Bed 1.\n");
+    assert_eq!(bedside.ok(&["transfer", "7", "--bed", "Bed 2"]), "Patient 7 is in Ward 1, Bed 2.\n");
+    let said = bedside.ok(&["transfer", "7", "--ward", "Ward 2", "--bed", "Bed 1"]);
+    assert_eq!(said, "Patient 7 is in Ward 2, Bed 1.\n");
+    assert_eq!(bedside.ok(&["ward", "rename", "Ward 2", "South"]), "Ward 2 is now South\n");
+    assert_eq!(bedside.ok(&["bed", "rename", "South", "Bed 1", "Window"]), "Window of South is renamed\n");
+
+    let table = bedside.ok(&["ward", "list"]);
+    let line = table.lines().find(|line| line.starts_with("South")).unwrap();
+    assert!(line.contains("Window") && line.ends_with("  7"), "{table}");
+    let json: Vec<Value> = bedside
+        .ok(&["ward", "list", "--json"])
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!((&json[0]["beds"][0]["occupant"], &json[1]["beds"].as_array().unwrap().len()), (&7.into(), &2));
+
+    // Each error is one sentence, and the exit code is 1.
+    for (args, about) in [
+        (&["ward", "add", "SOUTH"][..], "Another ward has this name"),
+        (&["ward", "remove", "South"], "patient 7 is in it"),
+        (&["ward", "remove", "West"], "known: South, Ward 1"),
+        (&["bed", "remove", "South", "Window"], "patient 7 is in it"),
+        (&["bed", "add", "South", "window"], "Another bed has this name"),
+        (&["bed", "remove", "Ward 1", "Bed 9"], "known: Bed 1, Bed 2"),
+        (&["admit", "8", "--ward", "South", "--bed", "Window"], "occupied by patient 7"),
+        (&["admit", "7", "--ward", "Ward 1", "--bed", "Bed 1"], "already in bed Window of South"),
+        (&["admit", "9", "--ward", "Ward 1", "--bed", "Bed 1"], "no patient"),
+        (&["transfer", "8", "--bed", "Bed 1"], "patient 8 is not admitted"),
+        (&["transfer", "9", "--bed", "Bed 1"], "there is no patient 9"),
+        (&["discharge", "8"], "not admitted"),
+        (&["discharge", "9"], "there is no patient 9"),
+    ] {
+        assert_eq!(bedside.run(args).status.code(), Some(1), "{args:?}");
+        assert!(bedside.fails(args).contains(about), "{args:?}: {}", bedside.fails(args));
+    }
+    assert_eq!(bedside.ok(&["discharge", "7"]), "Patient 7 is discharged.\n");
+    let shown = bedside.ok(&["patient", "show", "7"]);
+    assert!(shown.contains("Place: not admitted\n"), "{shown}");
+    let last = shown.lines().last().unwrap();
+    assert!(last.starts_with("Ward 1, Bed 1: ") && last.contains("(admitted by local) to "), "{shown}");
+    bedside.ok(&["bed", "remove", "South", "Window"]);
+    assert_eq!(bedside.ok(&["ward", "remove", "South"]), "South is removed\n");
+}
+
+#[test]
+fn details_of_a_patient_are_edited_and_shown() {
+    let bedside = Bedside::start(&[]);
+    bedside.ok(&["upload", "--mrn", "7", "--name", "Ann"]);
+    bedside.ok(&["patient", "edit", "7", "--birth-date", "1957-03-14", "--sex", "female", "--notes", "a\nb"]);
+    let shown = bedside.ok(&["patient", "show", "7"]);
+    let details = "Born: 1957-03-14\nSex: female\nNotes: a\nNotes: b\n";
+    assert!(shown.starts_with("Patient 7: Ann\n") && shown.ends_with(details), "{shown}");
+    bedside.ok(&["patient", "edit", "7", "--notes", ""]);
+    let json: Value = serde_json::from_str(&bedside.ok(&["patient", "show", "7", "--json"])).unwrap();
+    let details = &json["patient"]["details"];
+    assert_eq!((&details["notes"], &details["sex"], &details["version"]), (&Value::Null, &"female".into(), &2.into()));
+    for (args, code, about) in [
+        (&["patient", "edit", "7", "--sex", "f"][..], 64, "female, male, other or unknown"),
+        (&["patient", "edit", "7", "--birth-date", "14.3.1957"], 64, "1957-03-14"),
+        (&["patient", "edit", "7", "--birth-date", "9000-01-01"], 1, "in the future"),
+        (&["patient", "edit", "8", "--sex", "male"], 1, "there is no patient 8"),
+        (&["patient", "show", "8"], 1, "there is no patient 8"),
+    ] {
+        assert_eq!(bedside.run(args).status.code(), Some(code), "{args:?}");
+        assert!(bedside.fails(args).contains(about), "{args:?}: {}", bedside.fails(args));
+    }
+    assert_eq!(bedside.run(&["patient", "edit", "7"]).status.code(), Some(2));
+}

@@ -167,7 +167,14 @@ fn number_of_patients_can_be_set() {
         "{}",
         demo.program.banner
     );
-    demo.watch("900012", |patient| patient["name"] == "Demo Dan 2");
+    demo.watch("900012", |patient| {
+        patient["name"] == "Demo Dan 2" && patient["admission"]["bed_name"] == "Bed 12"
+    });
+    let mut list = Command::new(BEDSIDE);
+    list.args(["ward", "list", "--json"]).env("BEDSIDE_GATEWAY", &demo.program.address);
+    let ward: Value = serde_json::from_slice(&list.output().unwrap().stdout).unwrap();
+    assert_eq!((&ward["name"], ward["beds"].as_array().unwrap().len()), (&"Ward 1".into(), 14));
+    assert_eq!(ward["beds"][11]["occupant"], 900_012);
     drop(demo);
     let demo = Demo::start(&["--demo-patients", "1"]);
     assert!(

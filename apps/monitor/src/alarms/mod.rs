@@ -1,21 +1,19 @@
-//! Alarms about the latest strip of each patient.
+//! The alarms as this station knows them.
 //!
-//! A strip that was uploaded is not telemetry. An alarm describes the latest strip that arrived. A strip that does not arrive
-//! is never an alarm about the heart; the value only becomes stale. Severities and behaviour follow IEC 60601-1-8.
+//! The server raises, changes and ends the alarms of patients; [`Alarms`] mirrors them. An alarm is replaced only by a higher
+//! version of itself. The alarms of the station itself (lost connection, wrong clock, damaged data) are local: [`StationLog`].
 
-mod alarm;
-mod alarm_list;
-mod condition;
 mod limits;
+mod model;
 mod severity;
-mod store;
+mod sound;
+mod station;
 
-pub use alarm::Alarm;
-pub use alarm_list::{AlarmEvent, Alarms, HistoryEntry, Latching};
-pub use condition::Cause;
-pub use limits::{Limits, LimitsError, UncheckedLimits};
+pub use limits::{Limits, rate_severity};
+pub use model::{Alarms, Filter, StateFilter, flashes, needs_attention, paused_ms};
 pub use severity::Severity;
-pub use store::{StoreError, load, save};
+pub use sound::{LocalPause, sound_priority};
+pub use station::{OldAlarms, StationEvent, StationEventKind, StationLog, StoreError};
 
 #[cfg(test)]
 mod tests;

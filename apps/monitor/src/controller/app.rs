@@ -1,10 +1,12 @@
 //! The app controller: handles backend events and user actions that concern several pages.
 
-use std::path::Path;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use client::{FeedEvent, Gateway};
-use proto_json::{ChangeKind, Mrn, PatientSummary, PatientUpdated};
+use alarm_sound::{AlarmSound, SoundPriority};
+use client::{AlarmsEvent, FeedEvent, Gateway, Outdated};
+use proto_json::alarms::{Alarm, AlarmState, LimitScope, StoredLimits};
+use proto_json::{Change, ChangeKind, Mrn, PatientSummary, PatientUpdated, RecordId};
 use slint::ComponentHandle;
 use ui::{SettingsError, SettingsFile, UiReceiver, format, tr};
 
@@ -12,17 +14,19 @@ use super::alarms::AlarmsController;
 use super::connection::ConnectionController;
 use super::context::Context;
 use super::dialogs::DialogsController;
+use super::limits::LimitsController;
 use super::live::{LiveController, Visible};
 use super::overview::OverviewController;
 use super::patient::PatientController;
+use super::wards::WardsController;
 use crate::Args;
-use crate::alarms::Alarms;
-use crate::app_settings::AppSettings;
-use crate::backend::{Backend, BackendEvent};
+use crate::alarms::{Alarms, LocalPause, OldAlarms, StationEvent, StationEventKind, StationLog, needs_attention};
+use crate::app_settings::{self, AppSettings};
+use crate::backend::{AlarmAction, Backend, BackendEvent, CareChange, CareResult};
 use crate::overview::Overview;
 use crate::patient::Changes;
 use crate::persistence::Persistence;
-use crate::window::{Dialog, LimitsForm, Live, Main, Page, SettingsForm, Tone};
+use crate::window::{Dialog, Live, Main, Page, SettingsForm, Tone};
 
 /// The controller of the whole app. It owns the state and the controllers of the pages.
 pub(crate) struct AppController {
@@ -31,7 +35,9 @@ pub(crate) struct AppController {
     pub(super) patient: PatientController,
     pub(super) live: LiveController,
     pub(super) alarms: AlarmsController,
+    pub(super) limits: LimitsController,
     pub(super) dialogs: DialogsController,
+    pub(super) wards: WardsController,
     connection: ConnectionController,
     receiver: UiReceiver<BackendEvent>,
     settings_file: SettingsFile,
@@ -40,8 +46,8 @@ pub(crate) struct AppController {
     /// The patient to open once all patients are loaded.
     open_at_start: Option<Mrn>,
     has_snapshot: bool,
-    /// The revision of the alarms that was saved last.
-    saved_alarms: u64,
+    /// The revision of the log that was saved last.
+    saved_log: u64,
     has_quit: bool,
     timer: slint::Timer,
 }
@@ -51,9 +57,9 @@ impl AppController {
     pub(crate) fn new(
         args: Args,
         settings_file: SettingsFile,
-        alarms_file: &Path,
         backend: Backend,
         persistence: Persistence,
+        sound: AlarmSound,
         window: Main,
         receiver: UiReceiver<BackendEvent>,
     ) -> Self {
@@ -66,23 +72,31 @@ impl AppController {
             start_error = Some(error.to_string());
             saved.connection.clone()
         });
-        let alarms = crate::alarms::load(alarms_file).unwrap_or_else(|error| {
+        let log = StationLog::load(&app_settings::log_path(settings_file.path())).unwrap_or_else(|error| {
             start_error = Some(error.to_string());
-            Alarms::default()
+            StationLog::default()
         });
+        if let Some(kept) = OldAlarms::retire(&app_settings::old_alarms_path(settings_file.path())) {
+            start_error = Some(tr!(
+                "The alarm limits of the server apply now. The limits of this station are kept in {}; compare them.",
+                kept.display()
+            ));
+        }
         AppController {
             overview: OverviewController::default(),
             patient: PatientController::new(saved.range),
             live: LiveController::default(),
             alarms: AlarmsController::default(),
+            limits: LimitsController::default(),
             dialogs: DialogsController::default(),
+            wards: WardsController::default(),
             connection: ConnectionController::default(),
             receiver,
             settings_file,
             start_error,
             open_at_start: args.patient,
             has_snapshot: false,
-            saved_alarms: alarms.revision(),
+            saved_log: log.revision(),
             has_quit: false,
             timer: slint::Timer::default(),
             context: Context {
@@ -91,7 +105,11 @@ impl AppController {
                 persistence,
                 settings,
                 stale_after: args.stale_after.unwrap_or_else(|| saved.stale_after()),
-                alarms,
+                alarms: Alarms::default(),
+                limits: None,
+                log,
+                sound,
+                pause: LocalPause::default(),
                 overview: Overview::new(saved.order),
                 saved,
                 server_time: None,
@@ -102,6 +120,7 @@ impl AppController {
 
     /// Shows the initial state and connects.
     pub(super) fn start(&mut self) {
+        self.wards.bind(&mut self.context);
         let context = &self.context;
         self.overview.bind(context);
         self.patient.bind(context);
@@ -192,6 +211,23 @@ impl AppController {
                 self.patient.apply(context, id, response);
                 self.show_damage();
             }
+            BackendEvent::AlarmChanged(result) => self.alarm_changed(result),
+            BackendEvent::Limits(scope, result) => self.limits_loaded(scope, result),
+            BackendEvent::LimitsSaved(scope, result) => {
+                if let Ok(stored) = &result {
+                    self.patient.limits_loaded(context, scope, stored);
+                }
+                self.limits.saved(context, scope, result);
+                self.tick();
+            }
+            BackendEvent::EndedAlarms(page) => self.alarms.history_loaded(context, page),
+            BackendEvent::Wards(wards) => {
+                if self.wards.loaded(context, wards) {
+                    self.show_overview();
+                }
+            }
+            BackendEvent::CareChanged(mrn, change, result) => self.care_changed(mrn, &change, result),
+            BackendEvent::Sound(status) => self.alarms.sound_status(context, &status),
             BackendEvent::Saved(path, result) => self.dialogs.saved(context, &path, result),
             BackendEvent::Tested(result) => self.dialogs.tested(context, result),
             BackendEvent::SaveFailed(reason) => {
@@ -212,15 +248,24 @@ impl AppController {
         self.overview.update_ages(&self.context, now);
         self.patient.update_age(&self.context, now);
         self.live.tick(&self.context);
-        let paused = self.context.alarms.iter().filter(|(_, alarm)| alarm.paused_until.is_some());
-        let paused: Vec<Mrn> = paused.map(|(mrn, _)| mrn).collect();
-        for mrn in &paused {
-            self.show_alarm(*mrn);
-        }
+        let paused = self.context.alarms.iter().filter(|alarm| alarm.audio_paused_until.is_some());
+        let paused: BTreeSet<Mrn> = paused.map(|alarm| alarm.mrn).collect();
         if !paused.is_empty() {
-            self.show_alarms();
+            self.show_alarms_of(&paused);
         }
-        self.save_alarms();
+        self.update_sound();
+        self.save_log();
+    }
+
+    /// Updates what sounds at this station.
+    fn update_sound(&mut self) {
+        let station = self.connection.severity(&self.context);
+        self.alarms.update_sound(&mut self.context, station);
+    }
+
+    /// What sounds at this station. For tests.
+    pub(crate) fn sounding(&self) -> Option<SoundPriority> {
+        self.alarms.sounding()
     }
 
     /// Handles an event of the live waveforms. For tests.
@@ -288,6 +333,7 @@ impl AppController {
                 self.connection.set_state(&mut self.context, state);
                 self.show_connection();
                 self.alarms.show_lists(&self.context);
+                self.update_sound();
             }
             FeedEvent::Snapshot(patients) => self.replace_patients(patients),
             FeedEvent::Damaged(records) => {
@@ -295,20 +341,107 @@ impl AppController {
                 self.show_damage();
             }
             FeedEvent::Updated(update) => self.update_patient(&update),
+            FeedEvent::Alarms(event) => self.alarms_event(event),
+            FeedEvent::Outdated(outdated) => self.reload(outdated),
+        }
+    }
+
+    fn alarms_event(&mut self, event: AlarmsEvent) {
+        let context = &mut self.context;
+        let changed = match event {
+            AlarmsEvent::Snapshot(alarms) => {
+                let changed = context.alarms.replace(alarms);
+                self.connection.alarms_available(context);
+                self.show_connection();
+                changed
+            }
+            AlarmsEvent::Updated(alarm) => return self.apply_alarm(*alarm),
+            AlarmsEvent::Unavailable(reason) => {
+                context.alarms.set_unavailable(reason);
+                self.connection.alarms_available(context);
+                self.show_connection();
+                BTreeSet::new()
+            }
+        };
+        self.show_alarms_of(&changed);
+        self.update_sound();
+    }
+
+    fn apply_alarm(&mut self, alarm: Alarm) {
+        let mut mrns = BTreeSet::from([alarm.mrn]);
+        mrns.extend(self.context.alarms.get(alarm.id).map(|known| known.mrn));
+        if self.context.alarms.apply(alarm) {
+            self.show_alarms_of(&mrns);
+            self.update_sound();
+        }
+    }
+
+    /// The server has answered an action of the user.
+    fn alarm_changed(&mut self, result: Result<Box<Alarm>, String>) {
+        match result {
+            Ok(alarm) => self.apply_alarm(*alarm),
+            Err(reason) => {
+                let text = tr!("The alarm is not changed: {}", reason);
+                self.context.show_message(Tone::Danger, &format::sentence(&text));
+            }
+        }
+    }
+
+    /// The server has answered a change of a patient's bed or details.
+    fn care_changed(&mut self, mrn: Mrn, change: &CareChange, result: CareResult) {
+        let Some(patient) = self.wards.changed(&self.context, mrn, change, result) else { return };
+        let kind = match change {
+            CareChange::Details(_) => ChangeKind::Details,
+            CareChange::Admit(_) | CareChange::Transfer(_) | CareChange::Discharge(_) => ChangeKind::Admission,
+        };
+        // The update of the feed may have arrived before the answer.
+        let known = self.context.overview.get(mrn).map(|tile| tile.patient.version);
+        if known.is_none_or(|known| known < patient.version) {
+            let changes = vec![Change { kind, id: None }];
+            self.update_patient(&PatientUpdated { upload_id: None, changes, patient, sent_at: None });
+        }
+    }
+
+    /// The user has chosen which patients and beds the overview shows.
+    pub(super) fn select_ward(&mut self, key: &str) {
+        self.wards.select(&mut self.context, key);
+        self.show_overview();
+        self.live.subscribe(&self.context);
+    }
+
+    /// Loads what has changed and is on the screen.
+    fn reload(&mut self, outdated: Outdated) {
+        if matches!(outdated, Outdated::Wards | Outdated::Everything) {
+            self.context.backend.load_wards();
+        }
+        let Some(mrn) = self.patient.mrn() else { return };
+        match outdated {
+            Outdated::Limits(LimitScope::Patient { mrn: other }) if other != mrn => {}
+            Outdated::Limits(_) | Outdated::Everything => {
+                self.context.backend.load_limits(LimitScope::Patient { mrn });
+            }
+            Outdated::Patient(other) if other == mrn => {
+                let summary = self.context.overview.get(mrn).map(|tile| tile.patient.clone());
+                self.patient.reload(&mut self.context, summary);
+            }
+            Outdated::Wards | Outdated::Patient(_) => {}
+        }
+    }
+
+    fn limits_loaded(&mut self, scope: LimitScope, result: Result<Box<StoredLimits>, String>) {
+        self.limits.loaded(&self.context, scope, &result);
+        match result {
+            Ok(stored) => self.patient.limits_loaded(&mut self.context, scope, &stored),
+            Err(reason) => tracing::debug!(reason, "limits cannot be loaded"),
         }
     }
 
     fn replace_patients(&mut self, patients: Vec<PatientSummary>) {
         let context = &mut self.context;
-        let now = context.now();
-        for patient in &patients {
-            context.alarms.evaluate(patient, now);
-        }
         let alarms = &context.alarms;
         context.overview.replace(patients, |mrn| alarms.severity(mrn));
-        let mrns = context.overview.mrns();
-        context.alarms.retain(|mrn| mrns.contains(&mrn));
         self.has_snapshot = true;
+        self.context.backend.load_wards();
         self.show_overview();
         self.show_alarms();
         match self.patient.mrn() {
@@ -329,10 +462,12 @@ impl AppController {
         let mrn = update.patient.mrn;
         let before = context.overview.get(mrn);
         let is_name_new = before.is_none_or(|tile| tile.patient.name != update.patient.name);
-        let now = context.now();
-        let alarm_changed = context.alarms.evaluate(&update.patient, now);
         let severity = context.alarms.severity(mrn);
         let change = context.overview.update(update.patient.clone(), severity);
+        let places = context.overview.places();
+        if update.patient.admission.is_some() && places.bed_key(&update.patient).is_none() {
+            context.backend.load_wards();
+        }
         let count_changed = self.overview.show_change(context, change);
         self.overview.load_sparkline(context, mrn);
         if count_changed {
@@ -343,7 +478,7 @@ impl AppController {
             self.overview.update_names(&self.context);
             self.overview.show_options(&self.context);
         }
-        if alarm_changed || is_notice {
+        if is_notice {
             self.show_alarms();
         }
         self.patient.update(&mut self.context, update);
@@ -362,8 +497,8 @@ impl AppController {
             }
             _ => return false,
         };
-        let now = self.context.now();
-        self.context.alarms.record_notice(patient.mrn, text, now);
+        let (at, kind) = (self.context.now(), StationEventKind::Noticed);
+        self.context.log.record(StationEvent { at, mrn: Some(patient.mrn), kind, text });
         true
     }
 
@@ -394,6 +529,8 @@ impl AppController {
     fn show_note(&self) {
         let note = if !self.overview.is_empty() {
             String::new()
+        } else if self.context.overview.total() > 0 {
+            tr!("No patient is here. Choose another ward above.").to_owned()
         } else if self.has_snapshot {
             tr!("No patients yet. A patient appears here after the first upload.").to_owned()
         } else {
@@ -402,15 +539,18 @@ impl AppController {
         self.context.api().set_overview_note(note.into());
     }
 
-    /// Shows the alarm of a patient on the tile and on the patient page.
-    fn show_alarm(&mut self, mrn: Mrn) {
-        let severity = self.context.alarms.severity(mrn);
-        if let Some(change) = self.context.overview.set_severity(mrn, severity) {
-            self.overview.show_change(&self.context, change);
+    /// Shows the alarms of patients on their tiles, on the patient page and in the lists.
+    fn show_alarms_of(&mut self, mrns: &BTreeSet<Mrn>) {
+        for mrn in mrns {
+            let severity = self.context.alarms.severity(*mrn);
+            if let Some(change) = self.context.overview.set_severity(*mrn, severity) {
+                self.overview.show_change(&self.context, change);
+            }
+            if self.patient.mrn() == Some(*mrn) {
+                self.patient.show_vitals(&self.context);
+            }
         }
-        if self.patient.mrn() == Some(mrn) {
-            self.patient.show_vitals(&self.context);
-        }
+        self.show_alarms();
     }
 
     pub(super) fn open_patient(&mut self, mrn: Mrn) {
@@ -427,74 +567,50 @@ impl AppController {
         self.context.api().set_page(page);
         let visible = if page == Page::Overview { Visible::Tiles } else { Visible::Nothing };
         self.live.show(&self.context, visible);
+        if page == Page::Alarms {
+            self.alarms.load_history(&self.context);
+        }
         self.alarms.show_lists(&self.context);
     }
 
-    pub(super) fn acknowledge(&mut self, mrn: Mrn) {
-        let now = self.context.now();
-        if self.context.alarms.acknowledge(mrn, now) {
-            self.show_alarm(mrn);
-            self.show_alarms();
-        }
+    /// Acknowledges the alarms of the open patient, which are all on the screen.
+    pub(super) fn acknowledge(&self, mrn: Mrn) {
+        let alarms = self.context.alarms.of(mrn);
+        let ids: Vec<RecordId> =
+            alarms.iter().filter(|alarm| needs_attention(alarm)).map(|alarm| alarm.id).collect();
+        self.alarms.act(&self.context, ids, acknowledgement);
     }
 
-    pub(super) fn acknowledge_all(&mut self) {
-        let now = self.context.now();
-        let active: Vec<Mrn> = self.context.alarms.iter().map(|(mrn, _)| mrn).collect();
-        for mrn in active {
-            if self.context.alarms.acknowledge(mrn, now) {
-                self.show_alarm(mrn);
-            }
-        }
+    pub(super) fn acknowledge_alarm(&self, id: &str) {
+        self.alarms.act(&self.context, id.parse::<RecordId>(), acknowledgement);
+    }
+
+    /// Acknowledges the alarms in the list.
+    pub(super) fn acknowledge_all(&self) {
+        self.alarms.act(&self.context, self.alarms.unacknowledged(&self.context), acknowledgement);
         self.context.show_dialog(Dialog::None);
+    }
+
+    /// Pauses the sound of the alarms of a patient.
+    pub(super) fn pause_sound_of(&mut self, mrn: Mrn) {
+        let ids = self.context.alarms.of(mrn).into_iter().filter(|alarm| needs_attention(alarm));
+        let ids = ids.map(|alarm| alarm.id).collect();
+        self.pause(ids, false);
+    }
+
+    pub(super) fn pause_alarm(&mut self, id: &str) {
+        self.pause(id.parse::<RecordId>().into_iter().collect(), false);
+    }
+
+    /// Pauses everything that sounds.
+    pub(super) fn pause_sound(&mut self) {
+        self.pause(AlarmsController::audible(&self.context), true);
+    }
+
+    fn pause(&mut self, ids: Vec<RecordId>, with_station: bool) {
+        self.alarms.pause_sound(&mut self.context, ids, with_station);
+        self.update_sound();
         self.show_alarms();
-    }
-
-    pub(super) fn pause_flashing(&mut self, mrn: Mrn) {
-        let (length, now) = (self.context.saved.pause(), self.context.now());
-        if self.context.alarms.pause(mrn, length, now) {
-            self.show_alarm(mrn);
-            self.show_alarms();
-        }
-    }
-
-    pub(super) fn save_limits(&mut self, form: &LimitsForm) {
-        match self.alarms.apply_limits(&mut self.context, form) {
-            Ok(()) => {
-                self.context.show_dialog(Dialog::None);
-                self.evaluate_all();
-                self.context.show_message(Tone::Good, tr!("The limits are saved."));
-            }
-            Err(error) => {
-                self.context.api().set_limits_error(format::sentence(&error.to_string()).into());
-            }
-        }
-    }
-
-    /// Removes the limits of the patient in the form, so that the default limits apply.
-    pub(super) fn reset_limits(&mut self) {
-        let form = self.context.api().get_limits();
-        self.context.show_dialog(Dialog::None);
-        if let Ok(mrn) = form.mrn.parse() {
-            self.context.alarms.set_limits(Some(mrn), None);
-            self.evaluate_all();
-        }
-    }
-
-    /// Evaluates all patients again because limits have changed.
-    fn evaluate_all(&mut self) {
-        let now = self.context.now();
-        let patients: Vec<PatientSummary> =
-            self.context.overview.iter().map(|tile| tile.patient.clone()).collect();
-        for patient in &patients {
-            self.context.alarms.evaluate(patient, now);
-        }
-        for patient in &patients {
-            self.show_alarm(patient.mrn);
-        }
-        self.show_alarms();
-        self.tick();
-        self.patient.show(&self.context, Changes::ALL);
     }
 
     pub(super) fn save_settings(&mut self, form: &SettingsForm) {
@@ -511,7 +627,11 @@ impl AppController {
         self.overview.clear();
         self.live.clear(&self.context);
         self.context.overview.replace(Vec::new(), |_| None);
+        self.wards.clear(&mut self.context);
+        self.context.alarms.clear();
+        self.alarms.clear();
         self.show_overview();
+        self.show_alarms();
     }
 
     /// Draws all pictures for another theme.
@@ -521,17 +641,17 @@ impl AppController {
         self.patient.show(&self.context, Changes::ALL);
     }
 
-    fn save_alarms(&mut self) {
-        let alarms = &self.context.alarms;
-        if alarms.revision() != self.saved_alarms {
-            self.saved_alarms = alarms.revision();
-            self.context.persistence.save_alarms(alarms);
+    fn save_log(&mut self) {
+        let log = &self.context.log;
+        if log.revision() != self.saved_log {
+            self.saved_log = log.revision();
+            self.context.persistence.save_log(log);
         }
     }
 
-    /// Waits until settings and alarms are saved.
+    /// Waits until settings and log are saved.
     pub(crate) fn save_all(&mut self) {
-        self.save_alarms();
+        self.save_log();
         self.context.persistence.flush();
     }
 
@@ -542,4 +662,9 @@ impl AppController {
         // Fails in tests, which have no event loop.
         let _ = slint::quit_event_loop();
     }
+}
+
+/// The action that an acknowledgement of an alarm stands for: one whose condition is over is reset.
+fn acknowledgement(alarm: &Alarm) -> AlarmAction {
+    if alarm.state == AlarmState::Latched { AlarmAction::Reset } else { AlarmAction::Acknowledge }
 }

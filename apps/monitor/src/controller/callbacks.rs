@@ -7,7 +7,7 @@ use slint::{CloseRequestResponse, ComponentHandle};
 
 use super::app::AppController;
 use crate::patient::Side;
-use crate::window::{self, Api, Dialog, Live, Page};
+use crate::window::{self, Api, Care, Dialog, Live, Page};
 
 fn side(side: window::Side) -> Side {
     match side {
@@ -44,7 +44,14 @@ pub(super) fn register(app: &Rc<RefCell<AppController>>) {
         on_show_alarms => |app| app.show_page(Page::Alarms);
         on_acknowledge => |app, mrn| if let Ok(mrn) = mrn.parse() { app.acknowledge(mrn) };
         on_acknowledge_all => |app| app.acknowledge_all();
-        on_pause_flashing => |app, mrn| if let Ok(mrn) = mrn.parse() { app.pause_flashing(mrn) };
+        on_acknowledge_alarm => |app, id| app.acknowledge_alarm(&id);
+        on_pause_sound_of => |app, mrn| if let Ok(mrn) = mrn.parse() { app.pause_sound_of(mrn) };
+        on_pause_alarm => |app, id| app.pause_alarm(&id);
+        on_pause_sound => |app| app.pause_sound();
+        on_filter_alarms => |app, state, severity| app.alarms.set_filter(&app.context, state, severity);
+        on_more_history => |app| app.alarms.load_more(&app.context);
+        on_set_volume => |app, step| app.alarms.set_volume(&mut app.context, step);
+        on_test_sound => |app, priority| app.alarms.test_sound(&app.context, priority);
         on_select_ecg => |app, key| app.patient.select_ecg(&mut app.context, &key);
         on_more_ecgs => |app| app.patient.more_ecgs(&mut app.context);
         on_select_image => |app, key| app.patient.select_image(&mut app.context, &key);
@@ -76,9 +83,9 @@ pub(super) fn register(app: &Rc<RefCell<AppController>>) {
         on_trend_resized => |app, width, height| app.patient.resize_trend(&app.context, width, height);
         on_trend_pointed => |app, x, on| app.patient.point_at_trend(&app.context, on.then_some(x));
         on_set_range => |app, range| app.patient.set_range(&mut app.context, range);
-        on_edit_limits => |app, mrn| app.alarms.edit_limits(&app.context, &mrn);
-        on_save_limits => |app, form| app.save_limits(&form);
-        on_reset_limits => |app| app.reset_limits();
+        on_edit_limits => |app, mrn| app.limits.open(&app.context, &mrn);
+        on_save_limits => |app, form| app.limits.save(&mut app.context, &form);
+        on_reset_limits => |app| app.limits.reset(&app.context);
         on_save_picture => |app, of| if let Some(offer) = app.patient.ecg_to_save(&app.context, side(of), true) {
             app.dialogs.offer(&app.context, offer);
         };
@@ -114,6 +121,31 @@ pub(super) fn register(app: &Rc<RefCell<AppController>>) {
         };
         on_clear_measurement => |app| app.context.window.global::<Live>().set_reading("".into());
         on_keep_strip => |app, seconds| app.keep_strip(seconds);
+    }
+    let care = window.global::<Care>();
+    macro_rules! care_callbacks {
+        ($($register:ident => |$app:ident $(, $argument:ident)*| $act:expr;)*) => {$({
+            let weak = Rc::downgrade(app);
+            care.$register(move |$($argument),*| with(&weak, |$app| $act));
+        })*};
+    }
+    care_callbacks! {
+        on_select_ward => |app, key| app.select_ward(&key);
+        on_open_admission => |app, mrn| if let Ok(mrn) = mrn.parse() {
+            app.wards.open_admission(&app.context, mrn);
+        };
+        on_open_bed => |app, key| app.wards.open_bed(&app.context, &key);
+        on_search_beds => |app, text| app.wards.search_beds(&app.context, &text);
+        on_select_bed => |app, key| app.wards.select_bed(&app.context, &key);
+        on_select_patient => |app, mrn| if let Ok(mrn) = mrn.parse() {
+            app.wards.select_patient(&app.context, mrn);
+        };
+        on_admit => |app| app.wards.admit(&app.context);
+        on_discharge => |app| app.wards.discharge(&app.context);
+        on_open_details => |app, mrn| if let Ok(mrn) = mrn.parse() {
+            app.wards.open_details(&app.context, mrn);
+        };
+        on_save_details => |app, form| app.wards.save_details(&app.context, &form);
     }
     ui::connect_fullscreen!(&window, api);
     let weak = window.as_weak();

@@ -5,7 +5,7 @@ use proto_json::DamagedRecord;
 use ui::{ConnectionLevel, ConnectionStatus, SettingsError, format, tr, untranslated};
 
 use super::context::Context;
-use crate::alarms::AlarmEvent;
+use crate::alarms::{Severity, StationEventKind};
 use crate::messages;
 use crate::window::Tone;
 
@@ -47,6 +47,7 @@ pub(super) struct ConnectionController {
     /// Damaged records that are missing from the list of patients.
     damaged_patients: Vec<DamagedRecord>,
     had_damage: bool,
+    lacks_alarms: bool,
     /// The error of this computer's clock that tests simulate.
     clock_error_ms: i64,
 }
@@ -73,11 +74,12 @@ impl ConnectionController {
     pub(super) fn set_state(&mut self, context: &mut Context, state: ConnectionState) {
         let (before, after) = (self.state.as_ref().and_then(Outage::of), Outage::of(&state));
         if before != after {
-            let now = context.now();
-            let events = [(before, AlarmEvent::Ended), (after, AlarmEvent::Raised)];
+            let events = [(before, StationEventKind::Ended), (after, StationEventKind::Raised)];
             for (outage, event) in events.into_iter().filter_map(|(outage, event)| Some((outage?, event))) {
-                context.alarms.record_station_event(event, outage.title().to_owned(), now);
+                context.record(event, outage.title());
             }
+            // A lost connection sounds, although the sound of an earlier alarm was paused.
+            context.pause.end_station();
         }
         self.state = Some(state);
     }
@@ -123,11 +125,39 @@ impl ConnectionController {
                 since,
                 reason
             ),
-            (None, None) => {
-                self.clock_alarm.clone().or_else(|| self.damage_alarm(damaged)).unwrap_or_default()
-            }
+            (None, None) => context
+                .alarms
+                .unavailable()
+                .map(|reason| tr!("No alarms of patients: the server does not provide them. {}", format::sentence(reason)))
+                .or_else(|| self.clock_alarm.clone())
+                .or_else(|| self.damage_alarm(damaged))
+                .unwrap_or_default(),
         };
         api.set_technical_alarm(alarm.into());
+    }
+
+    /// The severity of the alarms of this station. Without the server's alarms, nobody is alerted about a patient.
+    pub(super) fn severity(&self, context: &Context) -> Option<Severity> {
+        let is_cut_off = self.settings_error.is_some()
+            || self.state.as_ref().and_then(Outage::of).is_some()
+            || context.alarms.unavailable().is_some();
+        if is_cut_off {
+            Some(Severity::Medium)
+        } else {
+            (self.clock_alarm.is_some() || self.had_damage).then_some(Severity::Technical)
+        }
+    }
+
+    /// The server provides its alarms, or does not.
+    pub(super) fn alarms_available(&mut self, context: &mut Context) {
+        let is_available = context.alarms.unavailable().is_none();
+        if is_available != self.lacks_alarms {
+            return;
+        }
+        self.lacks_alarms = !is_available;
+        let event = if is_available { StationEventKind::Ended } else { StationEventKind::Raised };
+        context.record(event, untranslated!("No alarms of patients"));
+        context.pause.end_station();
     }
 
     fn damage_alarm(&self, damaged: &[DamagedRecord]) -> Option<String> {
@@ -141,9 +171,8 @@ impl ConnectionController {
             return false;
         }
         self.had_damage = has_damage;
-        let event = if has_damage { AlarmEvent::Raised } else { AlarmEvent::Ended };
-        let now = context.now();
-        context.alarms.record_station_event(event, untranslated!("Stored data damaged").to_owned(), now);
+        let event = if has_damage { StationEventKind::Raised } else { StationEventKind::Ended };
+        context.record(event, untranslated!("Stored data damaged"));
         true
     }
 
@@ -157,9 +186,8 @@ impl ConnectionController {
             return false;
         }
         if alarm.is_some() != self.clock_alarm.is_some() {
-            let event = if alarm.is_some() { AlarmEvent::Raised } else { AlarmEvent::Ended };
-            let now = context.now();
-            context.alarms.record_station_event(event, untranslated!("Clock wrong").to_owned(), now);
+            let event = if alarm.is_some() { StationEventKind::Raised } else { StationEventKind::Ended };
+            context.record(event, untranslated!("Clock wrong"));
         }
         self.clock_alarm = alarm;
         true

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use alarm_sound::AlarmSound;
 use client::ServerTime;
+use proto_json::alarms::StoredLimits;
 use proto_json::{Mrn, Timestamp};
 use slint::ComponentHandle;
 use ui::trace::Size;
 use ui::{Settings, tr};
 
-use crate::alarms::Alarms;
+use crate::alarms::{Alarms, Limits, LocalPause, StationEvent, StationEventKind, StationLog};
 use crate::app_settings::AppSettings;
 use crate::backend::Backend;
 use crate::messages;
@@ -26,7 +28,14 @@ pub(super) struct Context {
     /// The connection settings in force: the saved ones, overridden by the command line.
     pub(super) settings: Settings,
     pub(super) stale_after: Duration,
+    /// The alarms of the server.
     pub(super) alarms: Alarms,
+    /// The limits of the open patient.
+    pub(super) limits: Option<(Mrn, StoredLimits)>,
+    /// The station's own alarms.
+    pub(super) log: StationLog,
+    pub(super) sound: AlarmSound,
+    pub(super) pause: LocalPause,
     pub(super) overview: Overview,
     /// The clock of the server. `None` before the first connection.
     pub(super) server_time: Option<ServerTime>,
@@ -44,6 +53,18 @@ impl Context {
     pub(super) fn now(&self) -> Timestamp {
         let now = self.server_time.as_ref().and_then(ServerTime::now).unwrap_or_else(Timestamp::now);
         now.plus_millis(self.advanced_ms)
+    }
+
+    /// The limits of the heart rate of the open patient. `None` for another patient, and while they are not loaded.
+    pub(super) fn limits(&self, mrn: Mrn) -> Option<Limits> {
+        let (_, stored) = self.limits.as_ref().filter(|(of, _)| *of == mrn)?;
+        Limits::of(&stored.effective)
+    }
+
+    /// Adds an alarm of this station to the history. `text` is in English.
+    pub(super) fn record(&mut self, kind: StationEventKind, text: &str) {
+        let event = StationEvent { at: self.now(), mrn: None, kind, text: text.to_owned() };
+        self.log.record(event);
     }
 
     /// Shows a message in the status bar.

@@ -19,7 +19,7 @@ use crate::live::{
     ChannelKind, LivePane, LiveTile, NumericKind, NumericValue, SignalState, Speed, numerics, pane, tile,
 };
 use crate::messages;
-use crate::overview::MAX_TILES;
+use crate::overview::{MAX_TILES, Slot};
 use crate::window::{Live, LiveTab, LiveTileData, NumericData, SignalTone, Theme, TraceData};
 
 /// The refresh interval of the traces.
@@ -143,9 +143,13 @@ impl LiveController {
             Visible::Tiles => {
                 let columns = usize::try_from(context.api().get_columns()).unwrap_or(1).max(1);
                 let (first, rows) = self.rows_in_view;
-                let tiles =
-                    context.overview.iter().take(MAX_TILES).skip(first * columns).take(rows * columns);
-                tiles.map(|tile| (tile.patient.mrn, LiveMode::Overview)).collect()
+                let slots =
+                    context.overview.slots().take(MAX_TILES).skip(first * columns).take(rows * columns);
+                let patient = |slot| match slot {
+                    Slot::Patient(tile) => Some((tile.patient.mrn, LiveMode::Overview)),
+                    Slot::Empty(_) => None,
+                };
+                slots.filter_map(patient).collect()
             }
         };
         if let Some(subscriber) = &self.subscriber {
@@ -281,7 +285,10 @@ impl LiveController {
         let is_connected = self.is_connected && context.api().get_live();
         let mut any = false;
         for index in 0..context.overview.len().min(MAX_TILES) {
-            let Some(mrn) = context.overview.at(index).map(|tile| tile.patient.mrn) else { continue };
+            let Some(mrn) = context.overview.at(index).map(|tile| tile.patient.mrn) else {
+                self.clear_row(index);
+                continue;
+            };
             let mut is_changed = self.row_patients.get(index) != Some(&Some(mrn));
             if let Some(live) = self.tiles.get_mut(&mrn) {
                 live.patient.set_connected(is_connected);
@@ -315,9 +322,24 @@ impl LiveController {
         }
         self.row_patients.resize(count, None);
         for index in 0..count {
-            if let Some(mrn) = context.overview.at(index).map(|tile| tile.patient.mrn) {
-                self.show_row(context, index, mrn);
+            match context.overview.at(index).map(|tile| tile.patient.mrn) {
+                Some(mrn) => self.show_row(context, index, mrn),
+                None => self.clear_row(index),
             }
+        }
+    }
+
+    /// An empty bed has no waveforms.
+    fn clear_row(&mut self, index: usize) {
+        while self.rows.row_count() <= index {
+            self.rows.push(LiveTileData::default());
+            self.row_patients.resize(self.rows.row_count(), None);
+        }
+        if self.rows.row_data(index).is_some_and(|row| row != LiveTileData::default()) {
+            self.rows.set_row_data(index, LiveTileData::default());
+        }
+        if let Some(row) = self.row_patients.get_mut(index) {
+            *row = None;
         }
     }
 
@@ -554,15 +576,13 @@ fn tile_data(context: &Context, live: &LiveTile, mrn: Mrn) -> LiveTileData {
     let rate = live.patient.live_vitals(now_us(context)).and_then(numerics::heart_rate);
     let rate = rate.filter(|_| live.is_shown());
     let (note, tone) = note(live.state());
-    let limits = context.alarms.limits(mrn);
-    let severity = rate.and_then(|rate| u16::try_from(rate).ok()).and_then(|rate| limits.severity(rate));
     LiveTileData {
         shown: live.is_shown(),
         picture: live.picture(),
         note,
         tone,
         rate: rate.map(|rate| rate.to_string()).unwrap_or_default().into(),
-        rate_severity: messages::severity(severity),
+        rate_severity: messages::severity(context.alarms.rate_severity(mrn)),
     }
 }
 

@@ -9,9 +9,11 @@ mod callbacks;
 mod connection;
 mod context;
 mod dialogs;
+mod limits;
 mod live;
 mod overview;
 mod patient;
+mod wards;
 
 use std::cell::RefCell;
 use std::rc::Rc;

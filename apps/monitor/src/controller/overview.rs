@@ -12,7 +12,7 @@ use ui::{format, tr};
 
 use super::context::Context;
 use crate::messages;
-use crate::overview::{Grid, MAX_TILES, Tile, TileChange, TileOrder};
+use crate::overview::{Grid, MAX_TILES, Slot, Tile, TileChange, TileOrder};
 use crate::window::{OptionData, Theme, TileData};
 
 /// The maximum number of patients in the drop-down list.
@@ -56,7 +56,7 @@ impl OverviewController {
     pub(super) fn show_all(&mut self, context: &Context) {
         let now = context.now();
         let (rows, ages): (Vec<TileData>, Vec<SharedString>) =
-            context.overview.iter().take(MAX_TILES).map(|tile| row(context, tile, now)).unzip();
+            context.overview.slots().take(MAX_TILES).map(|slot| row(context, slot, now)).unzip();
         self.ages.set_vec(ages);
         self.tiles.set_vec(rows);
         self.fit_grid(context);
@@ -69,7 +69,7 @@ impl OverviewController {
     pub(super) fn show_change(&mut self, context: &Context, change: TileChange) -> bool {
         let (tiles, ages) = (&self.tiles, &self.ages);
         let now = context.now();
-        let row = |index: usize| context.overview.at(index).map(|tile| row(context, tile, now));
+        let row = |index: usize| context.overview.slot(index).map(|slot| row(context, slot, now));
         let count = tiles.row_count();
         match change {
             TileChange::Updated(index) => {
@@ -101,6 +101,7 @@ impl OverviewController {
                 self.show_all(context);
                 return true;
             }
+            TileChange::Hidden => return false,
         }
         while tiles.row_count() > MAX_TILES {
             ages.remove(MAX_TILES);
@@ -144,33 +145,35 @@ impl OverviewController {
     /// Draws all sparklines for another size or theme.
     pub(super) fn redraw_sparklines(&self, context: &Context) {
         let now = context.now();
-        for (index, tile) in context.overview.iter().take(self.tiles.row_count()).enumerate() {
-            if tile.sparkline.is_some() {
-                self.tiles.set_row_data(index, row(context, tile, now).0);
+        for (index, slot) in context.overview.slots().take(self.tiles.row_count()).enumerate() {
+            if matches!(slot, Slot::Patient(tile) if tile.sparkline.is_some()) {
+                self.tiles.set_row_data(index, row(context, slot, now).0);
             }
         }
     }
 
     /// Updates the tiles whose name is split in another way, because another patient has got a similar name.
     pub(super) fn update_names(&self, context: &Context) {
-        for (index, tile) in context.overview.iter().take(self.tiles.row_count()).enumerate() {
+        for (index, slot) in context.overview.slots().take(self.tiles.row_count()).enumerate() {
+            let Slot::Patient(tile) = slot else { continue };
             let split_name = context.overview.split_name(tile.patient.mrn);
             if self.tiles.row_data(index).is_some_and(|row| row.name.end != split_name.end.as_str()) {
-                self.tiles.set_row_data(index, row(context, tile, context.now()).0);
+                self.tiles.set_row_data(index, row(context, slot, context.now()).0);
             }
         }
     }
 
     /// Updates the ages, and the tiles whose value has become stale.
     pub(super) fn update_ages(&self, context: &Context, now: Timestamp) {
-        for (index, tile) in context.overview.iter().take(self.tiles.row_count()).enumerate() {
+        for (index, slot) in context.overview.slots().take(self.tiles.row_count()).enumerate() {
+            let Slot::Patient(tile) = slot else { continue };
             let age: SharedString = messages::short_age(&tile.patient, now, context.stale_after).into();
             if self.ages.row_data(index).as_ref() != Some(&age) {
                 self.ages.set_row_data(index, age);
             }
             let stale = messages::is_stale(&tile.patient, now, context.stale_after);
             if self.tiles.row_data(index).is_some_and(|row| row.stale != stale) {
-                self.tiles.set_row_data(index, row(context, tile, now).0);
+                self.tiles.set_row_data(index, row(context, slot, now).0);
             }
         }
     }
@@ -219,6 +222,7 @@ impl OverviewController {
         let order = match index {
             1 => TileOrder::Number,
             2 => TileOrder::Severity,
+            3 => TileOrder::Bed,
             _ => TileOrder::Name,
         };
         context.saved.order = order;
@@ -241,7 +245,7 @@ impl OverviewController {
                 || tile.patient.mrn.to_string().contains(&self.search)
                 || messages::name(&tile.patient).to_lowercase().contains(&self.search)
         };
-        let mut found: Vec<&Tile> = context.overview.iter().filter(matches).collect();
+        let mut found: Vec<&Tile> = context.overview.all().filter(matches).collect();
         found.sort_by_cached_key(|tile| {
             (tile.patient.name.is_none(), messages::name(&tile.patient).to_lowercase())
         });
@@ -253,12 +257,12 @@ impl OverviewController {
                 messages::patient_option(
                     &tile.patient,
                     context.overview.split_name(mrn),
-                    context.alarms.get(mrn),
+                    context.alarms.severity(mrn),
                 )
             })
             .collect();
-        let all = format::count(context.overview.len() as u64, tr!("patient"), tr!("patients"));
-        let note = match (found.len(), context.overview.len()) {
+        let all = format::count(context.overview.total() as u64, tr!("patient"), tr!("patients"));
+        let note = match (found.len(), context.overview.total()) {
             (_, 0) => tr!("There are no patients yet.").to_owned(),
             (0, _) => tr!("No patient has this name or number.").to_owned(),
             (some, total) if some < total => tr!("{} of {}", some, all),
@@ -274,16 +278,20 @@ fn order_index(order: TileOrder) -> i32 {
         TileOrder::Name => 0,
         TileOrder::Number => 1,
         TileOrder::Severity => 2,
+        TileOrder::Bed => 3,
     }
 }
 
 /// The data of a tile, and its age.
-fn row(context: &Context, tile: &Tile, now: Timestamp) -> (TileData, SharedString) {
+fn row(context: &Context, slot: Slot<'_>, now: Timestamp) -> (TileData, SharedString) {
+    let tile = match slot {
+        Slot::Patient(tile) => tile,
+        Slot::Empty(bed) => return (messages::empty_bed(bed), SharedString::default()),
+    };
     let patient = &tile.patient;
-    let (alarm, limits) = (context.alarms.get(patient.mrn), context.alarms.limits(patient.mrn));
     let age = messages::short_age(patient, now, context.stale_after);
     let split_name = context.overview.split_name(patient.mrn);
-    let mut data = messages::tile(patient, split_name, alarm, limits, now, context.stale_after);
+    let mut data = messages::tile(patient, split_name, &context.alarms, now, context.stale_after);
     if let Some((_, Some(sparkline))) = &tile.sparkline {
         data.has_sparkline = true;
         data.sparkline = sparkline_picture(context, sparkline);

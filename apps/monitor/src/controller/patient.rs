@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
+use proto_json::alarms::{Alarm, LimitScope, StoredLimits};
 use proto_json::{DamagedRecord, MediaType, Mrn, PatientSummary, PatientUpdated, RecordId, Timestamp};
 use slint::{Model, ModelRc, SharedString, VecModel};
 use ui::trace::{EcgStyle, TrendStyle};
 use ui::{format, tr};
 
 use super::context::Context;
-use crate::alarms::{Alarm, Severity};
+use crate::alarms::{Severity, flashes, needs_attention, paused_ms};
 use crate::ecg_pane::EcgPane;
 use crate::messages;
 use crate::patient::{Changes, EcgContent, LoadState, PatientView, Request, RequestId, Response, Side};
@@ -80,6 +81,8 @@ impl PatientController {
         let (view, requests) = PatientView::open(self.generation, mrn, summary, from);
         self.view = Some(view);
         self.trend.set_pointer(None);
+        context.limits = None;
+        context.backend.load_limits(LimitScope::Patient { mrn });
         self.show(context, Changes::ALL);
         self.show_other_alarm(context);
         context.backend.send(mrn, requests);
@@ -100,6 +103,16 @@ impl PatientController {
 
     pub(super) fn update(&mut self, context: &mut Context, update: &PatientUpdated) {
         self.change(context, |view| view.update(update));
+    }
+
+    /// Limits were loaded or saved.
+    pub(super) fn limits_loaded(&mut self, context: &mut Context, scope: LimitScope, stored: &StoredLimits) {
+        let Some(mrn) = self.mrn() else { return };
+        let is_newer = context.limits.as_ref().is_none_or(|(of, known)| *of != mrn || known.version <= stored.version);
+        if scope == (LimitScope::Patient { mrn }) && is_newer {
+            context.limits = Some((mrn, stored.clone()));
+            self.show(context, Changes { vitals: true, ecgs: true, trend: true, ..Changes::default() });
+        }
     }
 
     pub(super) fn reload(&mut self, context: &mut Context, summary: Option<PatientSummary>) {
@@ -184,8 +197,10 @@ impl PatientController {
     pub(super) fn show_vitals(&self, context: &Context) {
         let Some(view) = &self.view else { return };
         let (now, mrn) = (context.now(), view.mrn());
-        let alarm = context.alarms.get(mrn);
-        let limits = context.alarms.limits(mrn);
+        let alarms = context.alarms.of(mrn);
+        let alarm = alarms.first().copied();
+        let others: Vec<String> = alarms.iter().skip(1).map(|alarm| alarm_line(alarm, now)).collect();
+        let stored = context.limits.as_ref().filter(|(of, _)| *of == mrn).map(|(_, stored)| stored);
         let findings = view
             .ecg(Side::Latest)
             .get()
@@ -204,20 +219,32 @@ impl PatientController {
             name: messages::name(patient).into(),
             mrn: mrn.to_string().into(),
             rate: messages::rate(patient).into(),
-            rate_severity: messages::rate_severity(patient, limits),
+            rate_severity: messages::severity(context.alarms.rate_severity(mrn)),
             time: messages::value_time(patient, now)
                 .map(|time| messages::when(time, now))
                 .unwrap_or_default()
                 .into(),
             source: messages::source(patient).into(),
             stale: messages::is_stale(patient, now, context.stale_after),
-            severity: messages::severity(alarm.map(|alarm| alarm.severity)),
-            alarm: alarm.map(|alarm| messages::alarm_text(alarm.reason())).unwrap_or_default().into(),
+            severity: messages::severity(context.alarms.severity(mrn)),
+            alarm_severity: messages::severity(alarm.map(|alarm| alarm.priority.into())),
+            alarm: alarm.map(messages::alarm_text).unwrap_or_default().into(),
             alarm_state: alarm.map(|alarm| messages::alarm_state(alarm, now)).unwrap_or_default().into(),
-            flashes: alarm.is_some_and(|alarm| alarm.flashes(now)),
-            can_acknowledge: alarm.is_some_and(|alarm| !alarm.is_acknowledged),
-            can_pause: alarm.is_some_and(|alarm| alarm.flashes(now)),
-            limits: messages::limits(limits, context.alarms.has_own_limits(mrn)).into(),
+            other_alarms: others.join("\n").into(),
+            acknowledge: alarm.map(messages::acknowledge_label).unwrap_or_default().into(),
+            flashes: alarm.is_some_and(flashes),
+            can_acknowledge: alarms.iter().any(|alarm| needs_attention(alarm)),
+            can_pause: alarms.iter().any(|alarm| needs_attention(alarm) && paused_ms(alarm, now).is_none()),
+            limits: messages::limits(stored).into(),
+            place: patient.admission.as_ref().map(messages::place).unwrap_or_default().into(),
+            details: messages::details(patient, now).into(),
+            notes: patient
+                .details
+                .as_ref()
+                .and_then(|details| details.notes.as_ref())
+                .map(|notes| notes.as_str())
+                .unwrap_or_default()
+                .into(),
             findings: findings.into(),
             notice: messages::rename_notice(patient, now).into(),
         });
@@ -232,19 +259,20 @@ impl PatientController {
     /// Shows the most recent unacknowledged alarm of high severity of another patient.
     pub(super) fn show_other_alarm(&self, context: &Context) {
         let Some(open) = self.mrn() else { return };
-        let now = context.now();
-        let mut others: Vec<(Mrn, &Alarm)> = context
+        let mut others: Vec<&Alarm> = context
             .alarms
-            .iter()
-            .filter(|(mrn, alarm)| *mrn != open && alarm.severity == Severity::High && !alarm.is_acknowledged)
+            .patients()
+            .filter(|mrn| *mrn != open)
+            .filter_map(|mrn| context.alarms.first(mrn))
+            .filter(|alarm| Severity::from(alarm.priority) == Severity::High && needs_attention(alarm))
             .collect();
-        others.sort_by_key(|(mrn, alarm)| (!alarm.flashes(now), std::cmp::Reverse(alarm.since), *mrn));
-        let data = others.first().map_or_else(OtherAlarmData::default, |(mrn, alarm)| OtherAlarmData {
-            mrn: mrn.to_string().into(),
-            patient: context.patient_name(*mrn),
-            severity: messages::severity(Some(alarm.severity)),
-            text: messages::alarm_text(alarm.reason()).into(),
-            flashes: alarm.flashes(now),
+        others.sort_by_key(|alarm| (std::cmp::Reverse(alarm.raised_at), alarm.mrn));
+        let data = others.first().map_or_else(OtherAlarmData::default, |alarm| OtherAlarmData {
+            mrn: alarm.mrn.to_string().into(),
+            patient: context.patient_name(alarm.mrn),
+            severity: messages::severity(Some(alarm.priority.into())),
+            text: messages::alarm_text(alarm).into(),
+            flashes: flashes(alarm),
             more: match others.len() - 1 {
                 0 => String::new(),
                 more => {
@@ -277,7 +305,7 @@ impl PatientController {
 
     fn show_ecg_list(&self, context: &Context) {
         let Some(view) = &self.view else { return };
-        let (now, limits) = (context.now(), context.alarms.limits(view.mrn()));
+        let (now, limits) = (context.now(), context.limits(view.mrn()));
         let rows = view.ecgs().entries().iter().map(|record| messages::ecg_option(record, limits, now));
         set_rows(&self.ecgs, rows);
         let api = context.api();
@@ -434,7 +462,7 @@ impl PatientController {
 
     fn show_trend(&mut self, context: &Context) {
         let Some(view) = &self.view else { return };
-        let limits = context.alarms.limits(view.mrn());
+        let limits = context.limits(view.mrn());
         let style = if context.is_dark() { TrendStyle::DARK } else { TrendStyle::LIGHT };
         let data = self.trend.draw(view.trend(), limits, context.now(), &style);
         context.api().set_trend(data);
@@ -465,6 +493,12 @@ impl PatientController {
         let item = SaveItem::Image(record.id);
         Some(SaveOffer { item, media_type, title: tr!("Save the medical image"), file_name })
     }
+}
+
+/// An alarm of the open patient in one line, with its state.
+fn alarm_line(alarm: &Alarm, now: Timestamp) -> String {
+    let (text, state) = (messages::alarm_text(alarm), messages::alarm_state(alarm, now));
+    if state.is_empty() { text } else { format!("{text} · {state}") }
 }
 
 /// The state of an ECG pane, and its message if no ECG is shown.

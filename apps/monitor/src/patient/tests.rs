@@ -51,6 +51,8 @@ fn patient(mrn: u64, number: i64, status: EcgStatus) -> PatientSummary {
             clock_wrong: false,
         }),
         latest_image: None,
+        admission: None,
+        details: None,
     }
 }
 

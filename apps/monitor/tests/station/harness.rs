@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use client::{Gateway, Upload, UploadAnswer, UploadFile};
 use i_slint_backend_testing::{ElementHandle, ElementQuery, mock_elapsed_time};
+use monitor::alarm_sound::{Recorder, SoundOutput};
 use monitor::window::{Api, Main};
 use monitor::{App, Args};
 use proto_json::{FileKind, Mrn, RecordId, Timestamp, UploadReceipt};
@@ -21,11 +22,20 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The maximum time until a lost or restored connection shows.
 pub(crate) const SOON: Duration = Duration::from_secs(2);
 
+/// A second monitor.
+pub(crate) struct Station {
+    pub(crate) app: App,
+    pub(crate) recorder: Recorder,
+    _folder: TempDir,
+}
+
 /// A monitor and its system.
 pub(crate) struct Screen {
     // Dropped before the system, so that it does not lose its connection.
     pub(crate) app: App,
     pub(crate) system: System,
+    /// What sounds.
+    pub(crate) recorder: Recorder,
     runtime: Runtime,
     folder: TempDir,
 }
@@ -44,17 +54,30 @@ impl Screen {
         if let Some(nats) = &system.nats {
             args.connection.nats = Some(nats.url());
         }
+        let recorder = Recorder::default();
+        args.sound = SoundOutput::Recorder(recorder.clone());
         change(&mut args);
         let app = App::new(args).unwrap();
         app.window().show().unwrap();
         let runtime = Runtime::new().unwrap();
-        Screen { app, system, runtime, folder }
+        Screen { app, system, recorder, runtime, folder }
+    }
+
+    /// Starts another station with the same server.
+    pub(crate) fn second_station(&self) -> Station {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::default();
+        let args = Args { sound: SoundOutput::Recorder(recorder.clone()), ..args(&folder, &self.system) };
+        let app = App::new(args).unwrap();
+        app.window().show().unwrap();
+        Station { app, recorder, _folder: folder }
     }
 
     /// Restarts the monitor with the same files.
     pub(crate) fn restart(&mut self) {
         self.window().global::<Api>().invoke_quit();
-        let app = App::new(args(&self.folder, &self.system)).unwrap();
+        let sound = SoundOutput::Recorder(self.recorder.clone());
+        let app = App::new(Args { sound, ..args(&self.folder, &self.system) }).unwrap();
         app.window().show().unwrap();
         self.app = app;
     }

@@ -11,7 +11,7 @@ use crate::harness::Screen;
 #[test]
 fn shortcuts_open_a_patient_and_the_alarms() {
     let screen = Screen::start();
-    screen.rate(1, "Ann", 134);
+    screen.strip(1, "Ann", 134.0, 1);
     screen.rate(2, "Ben", 80);
     screen.until("both", |screen| screen.tiles().len() == 2);
     screen.control("f");
@@ -20,8 +20,13 @@ fn shortcuts_open_a_patient_and_the_alarms() {
     screen.key(Key::DownArrow);
     screen.key(Key::Return);
     screen.until("Ann", |screen| screen.value("Name") == "Ann");
+    screen.until("the alarm", |screen| screen.has("Alarm HR 13"));
+    screen.key("s");
+    screen.until("the pause", |screen| screen.has("Sound paused "));
     screen.key("a");
-    assert!(screen.has("Alarm HR 134 > 120, acknowledged"), "{:?}", screen.all());
+    screen.until("acknowledged", |screen| {
+        screen.all().iter().any(|label| label.contains("> 120, acknowledged by local"))
+    });
     screen.control("l");
     assert!(screen.has("Acknowledge all"));
     screen.key(Key::Escape);
@@ -37,8 +42,8 @@ fn tile_is_reached_with_tab_and_opened_with_enter() {
     let screen = Screen::start();
     screen.rate(1, "Ann", 70);
     screen.until("Ann", |screen| screen.tiles().len() == 1);
-    // The top bar has seven stops: overview, patients, connection, alarms, settings, about, quit.
-    for _ in 0..8 {
+    // The top bar has eight stops: overview, patients, connection, alarms, sound, settings, about, quit.
+    for _ in 0..9 {
         screen.key(Key::Tab);
     }
     screen.key(Key::Return);

@@ -15,3 +15,6 @@ mod live;
 mod overview;
 mod patient;
 mod plots;
+mod sound;
+mod stations;
+mod wards;

@@ -17,24 +17,25 @@ fn tiles_stay_in_place_when_an_alarm_is_raised() {
     screen.until("three tiles", |screen| screen.tiles().len() == 3);
     assert!(!screen.has("No patients yet"));
     assert!(screen.tiles()[0].starts_with("Ann, MRN 3, heart rate 90 bpm"), "{:?}", screen.tiles());
-    screen.rate(1, "Cleo", 160);
-    screen.until("the alarm", |screen| screen.tile("Cleo").contains("alarm HR 160 > 150"));
+    screen.strip(1, "Cleo", 164.0, 1);
+    screen.until("the alarm", |screen| screen.tile("Cleo").contains("alarm HR 16"));
     assert_eq!(names(&screen), ["Ann", "Ben", "Cleo"]);
 }
 
 #[test]
 fn order_of_tiles_is_selected_and_survives_a_restart() {
     let mut screen = Screen::start();
-    screen.rate(1, "Cleo", 160);
+    screen.strip(1, "Cleo", 164.0, 1);
     screen.rate(2, "Ben", 80);
-    screen.rate(3, "Ann", 130);
+    screen.strip(3, "Ann", 134.0, 2);
     screen.until("three tiles", |screen| screen.tiles().len() == 3);
+    screen.until("two alarms", |screen| screen.has("Alarms: 2 alarms"));
     assert_eq!(names(&screen), ["Ann", "Ben", "Cleo"]);
     screen.press("Number");
     assert_eq!(names(&screen), ["Cleo", "Ben", "Ann"]);
     screen.press("Severity");
     assert_eq!(names(&screen), ["Cleo", "Ann", "Ben"]);
-    screen.rate(2, "Ben", 170);
+    screen.strip(2, "Ben", 170.0, 3);
     screen.until("Ben first", |screen| names(screen)[0] == "Ben");
     screen.restart();
     screen.until("the same order", |screen| names(screen) == ["Ben", "Cleo", "Ann"]);

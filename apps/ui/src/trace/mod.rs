@@ -20,4 +20,4 @@ pub use history::{Cell, History};
 pub use playout::Playout;
 pub use sparkline::Sparkline;
 pub use sweep::{Order, Sweep, SweepScale, SweepStyle, Tail};
-pub use trend::{TrendPoint, TrendReading, TrendScene, TrendStyle, TrendView};
+pub use trend::{TrendLimits, TrendPoint, TrendReading, TrendScene, TrendStyle, TrendView};

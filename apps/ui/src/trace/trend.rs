@@ -56,6 +56,18 @@ impl TrendStyle {
     };
 }
 
+/// Alarm limits in beats per minute: each pair is low, high.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrendLimits {
+    /// Rates outside raise an alarm.
+    pub normal: (f32, f32),
+    /// Rates outside raise an alarm of high priority.
+    pub critical: (f32, f32),
+}
+
+/// The range of the axis if no limits are known and no values are visible, in beats per minute.
+const USUAL_RANGE: (f32, f32) = (50.0, 120.0);
+
 /// The visible part of a trend.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrendView {
@@ -63,10 +75,8 @@ pub struct TrendView {
     pub from_ms: i64,
     /// Milliseconds since 1970 at the right edge.
     pub to_ms: i64,
-    /// The alarm limits in beats per minute: low, high.
-    pub limits: (f32, f32),
-    /// The critical limits in beats per minute: low, high.
-    pub critical_limits: (f32, f32),
+    /// The alarm limits, if they are known.
+    pub limits: Option<TrendLimits>,
     /// The position of the pointer in physical pixels from the left.
     pub pointer: Option<f32>,
 }
@@ -124,8 +134,8 @@ impl TrendScene {
     /// The lowest and the highest rate of the axis: round values that include the visible values and the limits.
     #[must_use]
     pub fn axis(&self, view: &TrendView) -> (f32, f32) {
-        let mut low = view.limits.0 - 8.0;
-        let mut high = view.limits.1 + 8.0;
+        let (low, high) = view.limits.map_or(USUAL_RANGE, |limits| limits.normal);
+        let (mut low, mut high) = (low - 8.0, high + 8.0);
         for point in self.between(view.from_ms, view.to_ms) {
             low = low.min(point.low - 4.0);
             high = high.max(point.high + 4.0);
@@ -168,15 +178,17 @@ impl TrendScene {
             canvas.vertical(x(at_ms), thin, style.grid);
         }
         let (width, height) = (size.width as f32, size.height as f32);
-        canvas.fill(0.0, 0.0, width, y(view.limits.1), style.beyond);
-        canvas.fill(0.0, y(view.limits.0), width, height, style.beyond);
-        for (bpm, colour) in [
-            (view.critical_limits.0, style.critical),
-            (view.critical_limits.1, style.critical),
-            (view.limits.0, style.limit),
-            (view.limits.1, style.limit),
-        ] {
-            dashes(&mut canvas, y(bpm), size, colour);
+        if let Some(TrendLimits { normal, critical }) = view.limits {
+            canvas.fill(0.0, 0.0, width, y(normal.1), style.beyond);
+            canvas.fill(0.0, y(normal.0), width, height, style.beyond);
+            for (bpm, colour) in [
+                (critical.0, style.critical),
+                (critical.1, style.critical),
+                (normal.0, style.limit),
+                (normal.1, style.limit),
+            ] {
+                dashes(&mut canvas, y(bpm), size, colour);
+            }
         }
         self.draw_values(&mut canvas, view, size, style, (&x, &y));
         if let Some(pointer) = view.pointer {
@@ -324,8 +336,7 @@ mod tests {
         TrendView {
             from_ms: 0,
             to_ms: 4_000_000,
-            limits: (50.0, 120.0),
-            critical_limits: (35.0, 150.0),
+            limits: Some(TrendLimits { normal: (50.0, 120.0), critical: (35.0, 150.0) }),
             pointer: None,
         }
     }

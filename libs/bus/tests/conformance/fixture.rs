@@ -189,6 +189,8 @@ pub(crate) fn update(patient: u64, version: u64) -> PatientUpdated {
             latest_heart_rate: None,
             latest_ecg: None,
             latest_image: None,
+            admission: None,
+            details: None,
         },
         sent_at: None,
     }

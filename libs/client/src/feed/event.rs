@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use proto_json::{DamagedRecord, PatientSummary, PatientUpdated, Timestamp};
+use proto_json::alarms::{Alarm, LimitScope};
+use proto_json::{DamagedRecord, Mrn, PatientSummary, PatientUpdated, Timestamp};
 use serde::Serialize;
 
 /// An event of a feed.
@@ -17,6 +18,35 @@ pub enum FeedEvent {
     Damaged(Vec<DamagedRecord>),
     /// One patient has changed. Always newer than everything reported about this patient before.
     Updated(Box<PatientUpdated>),
+    /// Alarms have changed. Only with [`FeedSettings::alarms`](super::FeedSettings::alarms).
+    Alarms(AlarmsEvent),
+    /// Data that the feed does not load has changed, or may have changed: load it again.
+    Outdated(Outdated),
+}
+
+/// A change of the alarms.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AlarmsEvent {
+    /// All open alarms. Replaces everything reported before. Sent first, and again whenever updates may have been missed and the
+    /// alarms have changed.
+    Snapshot(Vec<Alarm>),
+    /// One alarm was raised, has changed or has ended. Always newer than everything reported about this alarm before.
+    Updated(Box<Alarm>),
+    /// The alarms cannot be loaded, for this reason. A snapshot follows as soon as they can.
+    Unavailable(String),
+}
+
+/// Data that has to be loaded again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outdated {
+    /// Alarm limits of this scope.
+    Limits(LimitScope),
+    /// Wards and beds.
+    Wards,
+    /// Records and details of one patient: it was corrected, merged or erased.
+    Patient(Mrn),
+    /// All of these: events may have been missed.
+    Everything,
 }
 
 /// How updates arrive.

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use proto_json::{Mrn, Timestamp};
+use proto_json::{Mrn, SystemEvent, Timestamp};
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::subscription::{SourceEvent, SubscriptionEnded};
@@ -15,6 +16,17 @@ struct State {
     keep_alive_ms: Option<u64>,
     time: Option<Timestamp>,
     clock_problem: Option<String>,
+}
+
+/// Parses the data of an event. The content of an unreadable event is unknown: the snapshot has to be loaded.
+fn parsed<T: DeserializeOwned>(data: &str, event: impl FnOnce(T) -> SourceEvent) -> SourceEvent {
+    match serde_json::from_str(data) {
+        Ok(parsed) => event(parsed),
+        Err(error) => {
+            tracing::debug!(%error, "cannot parse an event");
+            SourceEvent::Lagged
+        }
+    }
 }
 
 /// An open stream of events.
@@ -69,16 +81,11 @@ impl EventStream {
         loop {
             let SseEvent { event, data } = self.next_event().await?;
             match event.as_str() {
-                // The content of an unreadable update is unknown: load the snapshot.
-                "updated" => {
-                    return Ok(serde_json::from_str(&data).map_or_else(
-                        |error| {
-                            tracing::debug!(%error, "cannot parse an update");
-                            SourceEvent::Lagged
-                        },
-                        SourceEvent::Updated,
-                    ));
+                "updated" => return Ok(parsed(&data, SourceEvent::Updated)),
+                "alarm" => {
+                    return Ok(parsed(&data, |update| SourceEvent::System(SystemEvent::Alarm(update))));
                 }
+                "limits" | "wards" | "patient" => return Ok(parsed(&data, SourceEvent::System)),
                 "cut-off" => return Ok(SourceEvent::Disconnected),
                 "missed" => return Ok(SourceEvent::Lagged),
                 "keep-alive" => self.update_state(&data),

@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use proto_json::{DamagedRecord, Page, PatientSummary};
+use proto_json::{DamagedRecord, Page, PatientSummary, SystemEvent};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
-use super::event::{ConnectionState, FeedEvent, FeedMode};
+use super::event::{AlarmsEvent, ConnectionState, FeedEvent, FeedMode, Outdated};
 use super::event_stream::EventStream;
-use super::seen::SeenVersions;
+use super::seen::{SeenAlarms, SeenVersions};
 use super::settings::FeedSettings;
 use super::source::Source;
 use super::subscription::{SourceEvent, SubscriptionEnded};
@@ -26,6 +26,8 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(750);
 const CHECK_LIMIT: Duration = Duration::from_millis(1000);
 /// Wait after a rejected token. Gateways limit the rate of rejected requests.
 const REJECTED_WAIT: Duration = Duration::from_secs(5);
+/// Interval at which alarms are requested while they cannot be loaded.
+const ALARMS_RETRY: Duration = Duration::from_secs(1);
 /// Time in which NATS is preferred to the gateway's event stream at the start.
 #[cfg(feature = "nats")]
 const HEAD_START: Duration = Duration::from_millis(500);
@@ -53,6 +55,9 @@ struct Follower {
     state: Option<ConnectionState>,
     seen: SeenVersions,
     damaged: Vec<DamagedRecord>,
+    alarms: SeenAlarms,
+    /// Why the alarms cannot be loaded.
+    alarms_failure: Option<String>,
     #[cfg(feature = "nats")]
     nats: super::nats::NatsConnector,
 }
@@ -67,6 +72,8 @@ pub(super) async fn run(settings: FeedSettings, events: mpsc::Sender<FeedEvent>)
         state: None,
         seen: SeenVersions::default(),
         damaged: Vec::new(),
+        alarms: SeenAlarms::default(),
+        alarms_failure: None,
         #[cfg(feature = "nats")]
         nats,
     };
@@ -106,6 +113,8 @@ impl Follower {
                 match self.load().await {
                     Ok(snapshot) => {
                         self.report_snapshot(snapshot).await?;
+                        self.load_alarms().await?;
+                        self.send(FeedEvent::Outdated(Outdated::Everything)).await?;
                         self.report(FeedMode::Polling, Some(&failure)).await?;
                         poll_at = Instant::now() + self.settings.poll_every;
                     }
@@ -132,6 +141,8 @@ impl Follower {
         // The gateway answers, but has lost the broker. The snapshot is polled meanwhile.
         let mut is_disconnected = false;
         let mut load_at = Instant::now();
+        // While the alarms cannot be loaded, they are requested more often than the patients.
+        let mut alarms_at = None;
         let by_gateway = source.mode() == FeedMode::ServerSentEvents;
         let mut check = self.gateway_failure(by_gateway);
         loop {
@@ -140,6 +151,10 @@ impl Follower {
                 () = sleep_until(load_at) => match self.load().await {
                     Ok(snapshot) => {
                         self.report_snapshot(snapshot).await?;
+                        alarms_at = (!self.load_alarms().await?).then(|| Instant::now() + ALARMS_RETRY);
+                        if !loaded || is_disconnected {
+                            self.send(FeedEvent::Outdated(Outdated::Everything)).await?;
+                        }
                         let pause = if is_disconnected {
                             self.report_disconnected().await?;
                             self.settings.poll_every
@@ -160,6 +175,9 @@ impl Follower {
                         load_at = Instant::now() + backoff.next();
                     }
                 },
+                () = sleep_until(alarms_at.unwrap_or(load_at)), if alarms_at.is_some() => {
+                    alarms_at = (!self.load_alarms().await?).then(|| Instant::now() + ALARMS_RETRY);
+                }
                 event = source.next(), if loaded => match event {
                     Ok(SourceEvent::Updated(update)) => {
                         if let Some(time) = update.sent_at {
@@ -169,6 +187,12 @@ impl Follower {
                         if is_followed && self.seen.advance(&update.patient) {
                             self.send(FeedEvent::Updated(update)).await?;
                         }
+                    }
+                    Ok(SourceEvent::System(event)) => {
+                        if matches!(event, SystemEvent::Patient { .. }) {
+                            load_at = Instant::now();
+                        }
+                        self.report_system_event(event).await?;
                     }
                     Ok(SourceEvent::Disconnected) => {
                         is_disconnected = true;
@@ -236,6 +260,51 @@ impl Follower {
             self.send(FeedEvent::Damaged(damaged)).await?;
         }
         Ok(())
+    }
+
+    /// Loads the open alarms, if they are followed. Returns `false` if they have to be requested again soon.
+    async fn load_alarms(&mut self) -> Result<bool, ReaderDropped> {
+        if !self.settings.alarms {
+            return Ok(true);
+        }
+        match self.settings.gateway.open_alarms(self.settings.of).await {
+            Ok(alarms) => {
+                if self.alarms.replace(&alarms) || self.alarms_failure.take().is_some() {
+                    self.alarms_failure = None;
+                    self.send(FeedEvent::Alarms(AlarmsEvent::Snapshot(alarms))).await?;
+                }
+                Ok(true)
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                if self.alarms_failure.as_ref() != Some(&reason) {
+                    self.alarms_failure = Some(reason.clone());
+                    self.send(FeedEvent::Alarms(AlarmsEvent::Unavailable(reason))).await?;
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    async fn report_system_event(&mut self, event: SystemEvent) -> Result<(), ReaderDropped> {
+        let of = self.settings.of;
+        let event = match event {
+            SystemEvent::Alarm(update) => {
+                self.settings.gateway.server_time().received(update.sent_at);
+                let is_followed = self.settings.alarms && of.is_none_or(|mrn| mrn == update.alarm.mrn);
+                if !is_followed || !self.alarms.advance(&update.alarm) {
+                    return Ok(());
+                }
+                FeedEvent::Alarms(AlarmsEvent::Updated(Box::new(update.alarm)))
+            }
+            SystemEvent::Limits { scope } => FeedEvent::Outdated(Outdated::Limits(scope)),
+            SystemEvent::Wards => FeedEvent::Outdated(Outdated::Wards),
+            SystemEvent::Patient { mrn } if of.is_none_or(|of| of == mrn) => {
+                FeedEvent::Outdated(Outdated::Patient(mrn))
+            }
+            SystemEvent::Patient { .. } => return Ok(()),
+        };
+        self.send(event).await
     }
 
     async fn report_disconnected(&mut self) -> Result<(), ReaderDropped> {

@@ -1,4 +1,4 @@
-//! Updates of patients: subscribes, loads a snapshot, and reports newer updates. Repeats this after each reconnect.
+//! Updates of patients and alarms: subscribes, loads a snapshot, and reports newer updates. Repeats this after each reconnect.
 //!
 //! Updates arrive over NATS if it is configured and reachable, otherwise as server-sent events of the gateway. While neither
 //! works, the snapshot is polled. The feed changes the source on its own and reports which one it uses.
@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 pub(crate) use backoff::Backoff;
-pub use event::{ConnectionState, FeedEvent, FeedMode};
+pub use event::{AlarmsEvent, ConnectionState, FeedEvent, FeedMode, Outdated};
 #[cfg(feature = "nats")]
 pub use nats::{DEFAULT_NATS_INBOX, NatsCredentials, NatsSettings};
 pub use settings::FeedSettings;

@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber};
+use async_nats::{Client, ConnectOptions, Event, Message, ServerAddr, Subscriber};
 use futures::StreamExt;
+use futures::stream::SelectAll;
 use proto_json::{Mrn, updates_subject};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -137,25 +138,32 @@ impl Drop for NatsConnector {
 /// An active subscription.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    updates: Subscriber,
+    messages: SelectAll<Subscriber>,
     events: mpsc::Receiver<Event>,
     /// Keeps the connection open.
     _client: Client,
 }
 
 impl Subscription {
+    /// Parses a message. The content of an unreadable message is unknown: the snapshot has to be loaded.
+    fn parse(message: &Message) -> SourceEvent {
+        let parsed = if message.subject.starts_with("patient.") {
+            serde_json::from_slice(&message.payload).map(SourceEvent::Updated)
+        } else {
+            serde_json::from_slice(&message.payload).map(SourceEvent::System)
+        };
+        parsed.unwrap_or_else(|error| {
+            tracing::debug!(%error, subject = %message.subject, "cannot parse a message");
+            SourceEvent::Lagged
+        })
+    }
+
     pub(super) async fn next(&mut self) -> Result<SourceEvent, SubscriptionEnded> {
         let ended = |reason: &str| Err(SubscriptionEnded(reason.to_owned()));
         loop {
             tokio::select! {
-                message = self.updates.next() => return match message {
-                    Some(message) => Ok(serde_json::from_slice(&message.payload).map_or_else(
-                        |error| {
-                            tracing::debug!(%error, "cannot parse an update");
-                            SourceEvent::Lagged
-                        },
-                        SourceEvent::Updated,
-                    )),
+                message = self.messages.next() => return match message {
+                    Some(message) => Ok(Self::parse(&message)),
                     None => ended("the broker ended the subscription"),
                 },
                 event = self.events.recv() => match event {
@@ -228,8 +236,11 @@ async fn subscribe(
             }
             _ => unreachable(&error),
         })?;
-    let subject = updates_subject(of);
-    let updates = client.subscribe(subject.clone()).await.map_err(|error| unreachable(&error))?;
+    let alarms = of.map_or_else(|| "alarm.*".to_owned(), |mrn| format!("alarm.{mrn}"));
+    let mut messages = SelectAll::new();
+    for subject in [updates_subject(of), alarms, "system.*".to_owned()] {
+        messages.push(client.subscribe(subject).await.map_err(|error| unreachable(&error))?);
+    }
 
     // The broker handles the commands of a connection in order: when this message returns, the subscription before it is
     // active. A flush would only show that the bytes were sent.
@@ -259,7 +270,7 @@ async fn subscribe(
             },
         }
     }
-    Ok(Subscription { updates, events, _client: client })
+    Ok(Subscription { messages, events, _client: client })
 }
 
 fn options(settings: &NatsSettings, silence: Duration, servers: usize) -> ConnectOptions {

@@ -15,6 +15,8 @@ pub struct FeedSettings {
     pub gateway: Gateway,
     /// One patient, or all patients if `None`.
     pub of: Option<Mrn>,
+    /// Whether alarms are loaded and reported, too.
+    pub alarms: bool,
     /// Connection to NATS, for clients that have access to it.
     #[cfg(feature = "nats")]
     pub nats: Option<NatsSettings>,
@@ -33,6 +35,7 @@ impl FeedSettings {
         FeedSettings {
             gateway,
             of,
+            alarms: false,
             #[cfg(feature = "nats")]
             nats: None,
             poll_every: Duration::from_secs(5),

@@ -1,11 +1,12 @@
 //! What a subscription to updates yields.
 
-use proto_json::PatientUpdated;
+use proto_json::{PatientUpdated, SystemEvent};
 
 /// An event of a subscription.
 #[derive(Debug)]
 pub(super) enum SourceEvent {
     Updated(Box<PatientUpdated>),
+    System(SystemEvent),
     /// The gateway has lost the broker. No updates arrive until [`SourceEvent::Lagged`].
     Disconnected,
     /// Updates may have been missed.

@@ -9,8 +9,9 @@ use bus::local::LocalBus;
 use bus::nats::{NatsBus, NatsConfig};
 use bus::{BusPorts, QueueLimits, RetryPolicy};
 use bytes::Bytes;
-use client::{Feed, FeedEvent, FeedMode, Gateway, Settings, Upload, UploadAnswer, UploadFile};
-use proto_json::{FileKind, Mrn, UploadReceipt};
+use client::{AlarmsEvent, Feed, FeedEvent, FeedMode, Gateway, Settings, Upload, UploadAnswer, UploadFile};
+use proto_json::alarms::{Alarm, AlarmState};
+use proto_json::{FileKind, Mrn, RecordId, UploadReceipt};
 use runtime::{Shutdown, StartError};
 use store::sqlite::SqliteStore;
 use tempfile::TempDir;
@@ -151,11 +152,21 @@ pub(crate) struct FeedReader {
     pub(crate) mode: Option<FeedMode>,
     pub(crate) versions: BTreeMap<u64, u64>,
     pub(crate) events: Vec<FeedEvent>,
+    /// The open alarms, and why they are not known.
+    pub(crate) alarms: BTreeMap<RecordId, Alarm>,
+    pub(crate) alarms_failure: Option<String>,
 }
 
 impl FeedReader {
     pub(crate) fn of(feed: Feed) -> Self {
-        FeedReader { feed, mode: None, versions: BTreeMap::new(), events: Vec::new() }
+        FeedReader {
+            feed,
+            mode: None,
+            versions: BTreeMap::new(),
+            events: Vec::new(),
+            alarms: BTreeMap::new(),
+            alarms_failure: None,
+        }
     }
 
     /// Reads the feed until `condition` holds. Returns how long that took, without the time in which the machine was suspended.
@@ -176,7 +187,8 @@ impl FeedReader {
             };
             match &event {
                 FeedEvent::Connection(state) => self.mode = Some(state.mode),
-                FeedEvent::Damaged(_) => {}
+                FeedEvent::Damaged(_) | FeedEvent::Outdated(_) => {}
+                FeedEvent::Alarms(event) => self.apply_alarms(event.clone()),
                 FeedEvent::Snapshot(all) => {
                     self.versions = all.iter().map(|patient| (patient.mrn.get(), patient.version)).collect();
                 }
@@ -188,6 +200,25 @@ impl FeedReader {
             self.events.push(event);
         }
         clock.elapsed()
+    }
+
+    fn apply_alarms(&mut self, event: AlarmsEvent) {
+        match event {
+            AlarmsEvent::Snapshot(alarms) => {
+                self.alarms = alarms.into_iter().map(|alarm| (alarm.id, alarm)).collect();
+                self.alarms_failure = None;
+            }
+            AlarmsEvent::Updated(alarm) => {
+                let before = self.alarms.get(&alarm.id).map(|alarm| alarm.version);
+                assert!(before < Some(alarm.version), "{before:?} then {alarm:?}");
+                if alarm.state == AlarmState::Ended {
+                    self.alarms.remove(&alarm.id);
+                } else {
+                    self.alarms.insert(alarm.id, *alarm);
+                }
+            }
+            AlarmsEvent::Unavailable(reason) => self.alarms_failure = Some(reason),
+        }
     }
 
     pub(crate) async fn until_mode(&mut self, mode: FeedMode) -> Duration {

@@ -16,6 +16,7 @@ use super::documents::{
     EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument,
 };
 use super::failure::broken;
+use super::wards::{AdmissionDocument, BedDocument, WardDocument};
 use super::waveforms::StreamDocument;
 
 /// A document that carries a checksum.
@@ -46,6 +47,9 @@ sealed! {
     AlarmDocument: "alarms" Alarm;
     LimitsDocument: "alarm_limits" AlarmRules;
     RulesDocument: "alarm_rules" AlarmRules;
+    WardDocument: "wards" Ward;
+    BedDocument: "beds" Ward;
+    AdmissionDocument: "admissions" Admission;
 }
 
 /// Serializes a document with its checksum.

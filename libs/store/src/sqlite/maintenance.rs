@@ -19,7 +19,7 @@ use super::rows::{self, Checked, checked};
 use super::{SqliteStore, schema};
 
 /// Tables whose rows are verified one by one. Chunks are verified with their files.
-const RECORDS: [Table; 12] = [
+const RECORDS: [Table; 15] = [
     rows::PATIENTS,
     rows::HEART_RATES,
     rows::ECGS,
@@ -32,6 +32,9 @@ const RECORDS: [Table; 12] = [
     rows::ALARMS,
     rows::ALARM_LIMITS,
     rows::ALARM_RULES,
+    rows::WARDS,
+    rows::BEDS,
+    rows::ADMISSIONS,
 ];
 
 /// The key of a table that has no row ids.

@@ -15,6 +15,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod wards;
 mod waveforms;
 
 use std::path::Path;

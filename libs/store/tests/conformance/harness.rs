@@ -12,18 +12,18 @@ use proto_json::{
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{
-    AlarmStore, AnalysisResult, AuditStore, BlobKey, BlobReader, BlobStore, Maintenance, NewEcg, NewHeartRate, NewImage, NewUpload,
-    PageRequest, PatientWriter, StoreError, UploadOutcome, WaveformStore,
+    AlarmStore, AnalysisResult, AuditStore, BlobKey, BlobReader, BlobStore, Maintenance, NewEcg, NewHeartRate, NewImage,
+    NewUpload, PageRequest, PatientWriter, StoreError, UploadOutcome, WardStore, WaveformStore,
 };
 use testkit::MongoServer;
 
 /// All ports of a store.
 pub(crate) trait Store:
-    PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore + AuditStore
+    PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore + AuditStore + WardStore
 {
 }
 
-impl<S: PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore + AuditStore> Store for S {}
+impl<S: PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore + AuditStore + WardStore> Store for S {}
 
 /// An empty store, and what has to live as long as it.
 pub(crate) struct Fixture {

@@ -16,4 +16,5 @@ mod lists;
 mod orphans;
 mod search;
 mod uploads;
+mod wards;
 mod waveforms;

@@ -33,7 +33,10 @@ impl Watcher {
             while let Some(event) = feed.next().await {
                 let mut screen = shown.lock().unwrap_or_else(PoisonError::into_inner);
                 match event {
-                    FeedEvent::Connection(_) | FeedEvent::Damaged(_) => {}
+                    FeedEvent::Connection(_)
+                    | FeedEvent::Damaged(_)
+                    | FeedEvent::Alarms(_)
+                    | FeedEvent::Outdated(_) => {}
                     FeedEvent::Snapshot(patients) => {
                         for patient in patients {
                             screen.show(patient.mrn, patient.version, false);

@@ -22,16 +22,17 @@ use crate::http::format::public_error_response;
 use crate::http::headers;
 use crate::uploads::{dead_letters, handler, names};
 use crate::waves::{self, device, live};
-use crate::{alarms, asyncapi, events, legacy, openapi, reads, reanalysis};
+use crate::{alarms, asyncapi, events, legacy, openapi, reads, reanalysis, wards};
 
 /// Routes that the query service answers, with the permission they require.
-pub(crate) const READS: [(&str, Permission); 21] = [
+pub(crate) const READS: &[(&str, Permission)] = &[
     ("/api/v1/patients", Permission::Read),
     ("/api/v1/patients/{mrn}", Permission::Read),
     ("/api/v1/patients/{mrn}/heart-rates", Permission::Read),
     ("/api/v1/patients/{mrn}/ecgs", Permission::Read),
     ("/api/v1/patients/{mrn}/images", Permission::Read),
     ("/api/v1/patients/{mrn}/names", Permission::Read),
+    ("/api/v1/patients/{mrn}/admissions", Permission::Read),
     ("/api/v1/patients/{mrn}/waveforms", Permission::Read),
     ("/api/v1/patients/{mrn}/waveforms/channels", Permission::Read),
     ("/api/v1/patients/{mrn}/waveforms/export", Permission::Read),
@@ -42,6 +43,7 @@ pub(crate) const READS: [(&str, Permission); 21] = [
     ("/api/v1/ecgs/{id}/detail", Permission::Read),
     ("/api/v1/images/{id}", Permission::Read),
     ("/api/v1/uploads/{id}", Permission::ReadUpload),
+    ("/api/v1/wards", Permission::Read),
     ("/api/v1/clock", Permission::Read),
     ("/api/v1/audit", Permission::Audit),
     ("/api/v1/audit/verification", Permission::Audit),
@@ -51,7 +53,7 @@ pub(crate) const READS: [(&str, Permission); 21] = [
 
 /// Routes that the gateway answers itself, with their method.
 #[cfg(test)]
-pub(crate) const OWN: [(&str, &str); 14] = [
+pub(crate) const OWN: &[(&str, &str)] = &[
     ("get", "/"),
     ("get", "/api/openapi.json"),
     ("post", "/api/new_patient"),
@@ -72,7 +74,7 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
     let guarded = |permission| from_fn_with_state((app.clone(), permission), access::guard);
     let public = || from_fn_with_state(app.clone(), access::limit_public);
     let mut reads = Router::new();
-    for (path, permission) in READS {
+    for &(path, permission) in READS {
         reads = reads.route(path, get(reads::forward).route_layer(guarded(permission)));
     }
     let uploads = Router::new()
@@ -116,6 +118,7 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         .route("/api/asyncapi.json", document(asyncapi::DOCUMENT));
     let open = open.route_layer(public());
     let mut router = reads.merge(uploads).merge(events).merge(live).merge(alarms).merge(operations).merge(open);
+    router = router.merge(wards::router(app));
     if let Some(health) = health {
         // The metrics reveal the load, so they require a token where other machines can connect.
         let metrics = admin::metrics_router("gateway", health.clone(), Metrics::install())

@@ -10,9 +10,8 @@ use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Value, json};
 
-use super::alarms;
 use super::replies::{Replies, parameters, problems};
-use super::waveforms;
+use super::{alarms, wards, waveforms};
 
 /// Returns the whole document.
 pub(super) fn make() -> Value {
@@ -24,6 +23,7 @@ pub(super) fn make() -> Value {
         paths[path] = item;
     }
     schemas.of::<SystemEvent>();
+    wards::add(&mut paths, &mut schemas);
     schemas.of::<Problem>();
     schemas.of::<Mrn>();
     schemas.of::<PatientUpdated>();
@@ -43,7 +43,7 @@ pub(super) fn make() -> Value {
         "tags": [
             { "name": "uploads" }, { "name": "patients" }, { "name": "files" }, { "name": "events" }, { "name": "alarms" },
             { "name": "documented", "description": "The routes that existing clients speak." },
-            { "name": "dead letters", "description": "For admins." }, { "name": "service" },
+            { "name": "wards" }, { "name": "dead letters", "description": "For admins." }, { "name": "service" },
             { "name": "audit", "description": "For auditors and admins." }
         ],
         "security": [{}, { "token": [] }],
@@ -104,7 +104,7 @@ fn paths(schemas: &mut Schemas) -> Value {
             "patients",
             "listPatients",
             "Patients, ascending by number",
-            &["Search", "AfterPatient", "Limit"],
+            &["Search", "InWard", "Admitted", "AfterPatient", "Limit"],
             replies,
         )
     };

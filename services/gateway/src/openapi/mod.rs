@@ -14,6 +14,8 @@ mod document;
 #[cfg(test)]
 mod replies;
 #[cfg(test)]
+mod wards;
+#[cfg(test)]
 mod waveforms;
 
 #[cfg(test)]
@@ -23,6 +25,7 @@ mod tests {
     use crate::alarms::{ACTIONS, CHANGES, READS as ALARMS};
     use crate::documents;
     use crate::http::routes::{OWN, READS};
+    use crate::wards;
 
     #[test]
     fn checked_in_document_is_current() {
@@ -47,7 +50,7 @@ mod tests {
             .chain(ALARMS.iter().map(|(path, _)| ("get".to_owned(), (*path).to_owned())))
             .chain(ACTIONS.iter().map(|(path, _)| ("post".to_owned(), (*path).to_owned())))
             .chain(CHANGES.iter().map(|(path, _)| ("put".to_owned(), (*path).to_owned())))
-            .chain(OWN.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())))
+            .chain(OWN.iter().chain(&wards::ROUTES).map(|(method, path)| ((*method).to_owned(), (*path).to_owned())))
             .collect();
         assert_eq!(described, routes);
     }

@@ -82,7 +82,7 @@ pub(super) fn problems() -> Map<String, Value> {
             409,
             "The upload names the patient differently; `names` holds both names. Or its time of recording is in the future of \
              the server; the sentence contains the time of the server. Or the ECG to analyse has no result yet, or no signal. Or the \
-             alarm has ended, or the limits have another version.",
+             alarm has ended, or the limits have another version. Or the change of a ward or an admission does not fit what is stored; `type` and the sentence say why.",
         ),
         (
             413,
@@ -141,6 +141,11 @@ pub(super) fn parameters() -> Value {
             json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" })),
         "Prefer": text("header", "Prefer", "`respond-async`: answer 202 without waiting until the upload is stored.",
             json!({ "type": "string", "examples": ["respond-async"] })),
+        "Ward": text("path", "ward", "Id of a ward.", json!({ "type": "string", "format": "uuid" })),
+        "Bed": text("path", "bed", "Id of a bed.", json!({ "type": "string", "format": "uuid" })),
+        "InWard": text("query", "ward", "Only patients who are admitted to this ward.",
+            json!({ "type": "string", "format": "uuid" })),
+        "Admitted": text("query", "admitted", "Only patients who are, or are not, admitted.", json!({ "type": "boolean" })),
         "Lead": text("query", "lead", "Name or 1-based number of a lead; also III, aVR, aVL and aVF where the file has I and II.",
             json!({ "type": "string", "maxLength": 100 })),
         "Format": text("query", "format", "Format of the drawing.",

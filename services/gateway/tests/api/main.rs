@@ -18,5 +18,6 @@ mod names;
 mod reads;
 mod reanalysis;
 mod uploads;
+mod wards;
 mod waveform_reads;
 mod waveforms;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod backup;
+mod care;
 mod cert;
 mod connection;
 mod dead_letters;
@@ -21,10 +22,12 @@ mod stream;
 mod token;
 mod upload;
 mod verify;
+mod wards;
 mod watch;
 
 pub(crate) use audit::AuditArgs;
 pub(crate) use backup::BackupArgs;
+pub(crate) use care::{AdmitArgs, DischargeArgs, PatientArgs, TransferArgs};
 pub(crate) use cert::CertArgs;
 pub(crate) use dead_letters::DeadLettersArgs;
 pub(crate) use error::run;
@@ -39,4 +42,5 @@ pub(crate) use stream::StreamArgs;
 pub(crate) use token::TokenArgs;
 pub(crate) use upload::UploadArgs;
 pub(crate) use verify::VerifyArgs;
+pub(crate) use wards::{BedArgs, WardArgs};
 pub(crate) use watch::WatchArgs;

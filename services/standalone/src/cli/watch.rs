@@ -72,6 +72,7 @@ impl WatchArgs {
                     printed.add(&update.patient);
                     self.print(&Line::Updated { update: &update }, now)?;
                 }
+                FeedEvent::Alarms(_) | FeedEvent::Outdated(_) => {}
             }
         }
         Ok(())
@@ -135,6 +136,8 @@ fn changes(changes: &[Change]) -> String {
             ChangeKind::Image => "image",
             ChangeKind::Ecg => "ECG received",
             ChangeKind::EcgAnalyzed => "ECG analysed",
+            ChangeKind::Admission => "admission",
+            ChangeKind::Details => "details",
         })
         .collect();
     names.dedup();

@@ -343,7 +343,10 @@ async fn follows(feed: &mut Feed, viewer: &Gateway) {
                 FeedEvent::Updated(update) => {
                     shown.insert(update.patient.mrn, update.patient.version);
                 }
-                FeedEvent::Connection(_) | FeedEvent::Damaged(_) => {}
+                FeedEvent::Connection(_)
+                | FeedEvent::Damaged(_)
+                | FeedEvent::Alarms(_)
+                | FeedEvent::Outdated(_) => {}
             }
         }
     };
