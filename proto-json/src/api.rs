@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::corrections::ErrorMark;
 use crate::cursor::Cursor;
 use crate::ecg::{EcgAnalysis, EcgQuality, EcgStatus, SignalOptions};
 use crate::files::{BlobInfo, FileKind, MediaType};
@@ -61,7 +62,7 @@ pub struct FormerName {
     pub name: String,
     /// When it was replaced by another name.
     pub replaced_at: Timestamp,
-    /// The upload that changed the name.
+    /// The upload or the correction that changed the name.
     pub upload_id: UploadId,
     /// Whether the client asked for the change; see [`NameChange::confirmed`].
     pub confirmed: bool,
@@ -302,6 +303,10 @@ pub struct HeartRateRecord {
     /// The ECG from which it was computed or with which it was uploaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ecg_id: Option<RecordId>,
+    /// Set if a user has marked the record as entered in error. Lists contain such a record only with
+    /// `include_errors=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entered_in_error: Option<ErrorMark>,
 }
 
 /// An ECG in a patient's history.
@@ -344,6 +349,10 @@ pub struct EcgRecord {
     /// Why the analysis failed, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Set if a user has marked the record as entered in error. Lists contain such a record only with
+    /// `include_errors=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entered_in_error: Option<ErrorMark>,
 }
 
 /// A medical image in a patient's history.
@@ -359,6 +368,10 @@ pub struct ImageRecord {
     pub at: Timestamp,
     /// The image file.
     pub file: BlobInfo,
+    /// Set if a user has marked the record as entered in error. Lists contain such a record only with
+    /// `include_errors=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entered_in_error: Option<ErrorMark>,
 }
 
 /// One page of a list.
@@ -405,6 +418,8 @@ pub enum RecordKind {
     FilePart,
     /// A part of a waveform.
     Waveform,
+    /// A correction.
+    Correction,
 }
 
 impl RecordKind {
@@ -421,6 +436,7 @@ impl RecordKind {
             RecordKind::File => "file",
             RecordKind::FilePart => "part of a file",
             RecordKind::Waveform => "part of a waveform",
+            RecordKind::Correction => "correction",
         }
     }
 }
@@ -594,6 +610,9 @@ pub struct Problem {
     /// The two names, if the type is `urn:bedside:problem:name-differs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<NameConflict>,
+    /// The surviving patient, if the number was merged into another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged_into: Option<Mrn>,
 }
 
 /// The names of an upload that was rejected because the patient has another name.

@@ -6,6 +6,7 @@
 
 pub mod alarms;
 mod api;
+mod corrections;
 mod cursor;
 mod ecg;
 mod files;
@@ -28,6 +29,10 @@ pub use api::{
     ServerClock, StoredFile, StreamState, UploadReceipt, UploadState, UploadStatus, ValueTime, match_names,
     name_key,
 };
+pub use corrections::{
+    Correction, CorrectionAction, CorrectionState, EraseBody, ErrorMark, Fate, MAX_REASON_CHARS, MergeBody,
+    MoveBody, NameBody, ReasonBody, RetentionBody, RetentionKind, RetentionReport,
+};
 pub use cursor::{Cursor, CursorError};
 pub use ecg::{
     BeatMark, EcgAnalysis, EcgBeatCounts, EcgBeatType, EcgDetail, EcgFinding, EcgGap, EcgInterval,
@@ -36,7 +41,7 @@ pub use ecg::{
 };
 pub use files::{BlobInfo, FileKind, MediaType};
 pub use hash::{BlobHasher, HashedBytes};
-pub use ids::{BlobHash, HashError, Mrn, MrnError, RecordId, StreamId, UploadId};
+pub use ids::{BlobHash, CorrectionId, HashError, Mrn, MrnError, RecordId, StreamId, UploadId};
 pub use messages::{
     AnalyzeEcg, Change, ChangeKind, EcgAnalyzed, EcgOutcome, PatientUpdated, QueueMessage, Receipt, Rename,
     StagedFile, UploadReceived, updates_subject,
