@@ -41,7 +41,9 @@ pub use ecg::{
 };
 pub use files::{BlobInfo, FileKind, MediaType};
 pub use hash::{BlobHasher, HashedBytes};
-pub use ids::{BlobHash, CorrectionId, HashError, Mrn, MrnError, RecordId, StreamId, UploadId};
+pub use ids::{
+    BedId, BlobHash, CorrectionId, HashError, Mrn, MrnError, RecordId, StreamId, UploadId, WardId,
+};
 pub use messages::{
     AnalyzeEcg, Change, ChangeKind, EcgAnalyzed, EcgOutcome, PatientUpdated, QueueMessage, Receipt, Rename,
     StagedFile, UploadReceived, updates_subject,
