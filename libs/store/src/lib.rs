@@ -17,6 +17,7 @@
 )]
 
 mod body;
+mod corrections;
 mod error;
 mod maintenance;
 #[cfg(feature = "mongo")]
@@ -38,6 +39,9 @@ use proto_json::{
     UploadReceipt,
 };
 
+pub use corrections::{
+    CorrectionOutcome, CorrectionReader, CorrectionStep, Corrections, NewCorrection, Refusal,
+};
 pub use error::StoreError;
 pub use maintenance::{ScrubPosition, ScrubState, ScrubStep};
 pub use ports::{BlobReader, BlobStore, Maintenance, PatientReader, PatientWriter};
@@ -73,6 +77,8 @@ pub struct PageRequest {
     pub after: Option<Cursor>,
     /// Maximum number of entries; at least 1.
     pub limit: usize,
+    /// Whether a history contains records that were entered in error.
+    pub include_errors: bool,
 }
 
 /// A stored file, opened for reading.
@@ -97,13 +103,17 @@ pub enum UploadOutcome {
     },
     /// Another upload (with another fingerprint or patient) is stored under this id; nothing was changed.
     Conflict,
+    /// The patient or the upload was erased; nothing was changed.
+    Erased,
 }
 
 /// A stored upload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredUpload {
-    /// The receipt for the client.
+    /// The receipt for the client. It names the patient that the upload belongs to now.
     pub receipt: UploadReceipt,
+    /// Record number in the request. It differs if the upload was moved, or the patient merged.
+    pub addressed_to: Mrn,
     /// SHA-256 of the whole request.
     pub fingerprint: BlobHash,
     /// Name of the client that sent it; `None` if it is unknown.

@@ -99,7 +99,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ListParams {
         if query.as_ref().is_some_and(|text| text.chars().count() > MAX_SEARCH_CHARS) {
             return Err(ApiError::invalid(format!("`q` must be at most {MAX_SEARCH_CHARS} characters.")));
         }
-        Ok(ListParams { query, page: PageRequest { after, limit } })
+        Ok(ListParams { query, page: PageRequest { after, limit, include_errors: false } })
     }
 }
 

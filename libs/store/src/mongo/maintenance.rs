@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{DiskSpace, Maintenance, ScrubPosition, ScrubState, ScrubStep, StoreError};
 
 use super::blobs::{self, FileDocument};
+use super::corrections::{CorrectionDocument, FateDocument};
 use super::documents::{
     self, EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument,
 };
@@ -26,13 +27,15 @@ use super::waveforms::{self, StreamDocument};
 use super::{Db, MongoStore, calls};
 
 /// The collections of records, in the order of the scrub. The files follow.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 11] = [
     "patients",
     "former_names",
     "heart_rates",
     "ecgs",
     "images",
     "uploads",
+    "corrections",
+    "fates",
     "waveform_streams",
     "waveform_pieces",
     "waveforms",
@@ -112,6 +115,8 @@ async fn scrub(db: &Arc<Db>, from: Option<ScrubPosition>, records: usize) -> Res
         "ecgs" => check(db, &db.ecgs, after, records, intact::<EcgDocument>).await?,
         "images" => check(db, &db.images, after, records, intact::<ImageDocument>).await?,
         "uploads" => check(db, &db.uploads, after, records, intact::<UploadDocument>).await?,
+        "corrections" => check(db, &db.corrections, after, records, intact::<CorrectionDocument>).await?,
+        "fates" => check(db, &db.fates, after, records, intact::<FateDocument>).await?,
         "waveform_streams" => {
             check(db, &db.waveform_streams, after, records, intact::<StreamDocument>).await?
         }

@@ -12,6 +12,7 @@ mod archive_tests;
 mod blobs;
 mod calls;
 mod clock;
+mod corrections;
 mod documents;
 mod failure;
 mod indexes;
@@ -121,6 +122,12 @@ struct Db {
     incomplete: Collection<blobs::IncompleteDocument>,
     clock: Collection<documents::ClockDocument>,
     leases: Collection<Document>,
+    corrections: Collection<RawDocumentBuf>,
+    fates: Collection<RawDocumentBuf>,
+    /// Ids of uploads and streams of erased patients, numbers of patients with a legal hold, and what merges have moved.
+    erased: Collection<Document>,
+    holds: Collection<Document>,
+    merged_items: Collection<Document>,
     waveform_streams: Collection<RawDocumentBuf>,
     waveform_pieces: Collection<Document>,
     waveforms: Collection<Document>,
@@ -207,6 +214,11 @@ impl MongoStore {
             incomplete: database.collection("blobs.incomplete"),
             clock: database.collection("clock"),
             leases: database.collection("leases"),
+            corrections: database.collection("corrections"),
+            fates: database.collection("fates"),
+            erased: database.collection("erased"),
+            holds: database.collection("holds"),
+            merged_items: database.collection("merged_items"),
             waveform_streams: database.collection("waveform_streams"),
             waveform_pieces: database.collection("waveform_pieces"),
             waveforms: database.collection("waveforms"),
@@ -274,6 +286,7 @@ impl MongoStore {
     /// When the store cannot be written.
     pub async fn exchange(&self, loaded: &Manifest) -> Result<(), StoreError> {
         archive::begin_exchange(&self.db, loaded).await?;
+        archive::carry_erasures(&self.db).await?;
         for step in archive::steps(&self.db, loaded).await? {
             archive::take_step(&self.db, &step).await?;
         }
@@ -378,7 +391,7 @@ impl PatientReader for MongoStore {
     }
 
     async fn heart_rates(&self, mrn: Mrn, page: PageRequest) -> Result<Page<HeartRateRecord>, StoreError> {
-        let part = (mrn, page.after_record()?, page.size());
+        let part = page.of_history(mrn)?;
         calls::run(&self.db, move |db| async move {
             let place = |rate: &HeartRateRecord| (rate.at, rate.id);
             reading::history::<documents::HeartRateDocument, _>(&db, &db.heart_rates, part, place).await
@@ -387,7 +400,7 @@ impl PatientReader for MongoStore {
     }
 
     async fn ecgs(&self, mrn: Mrn, page: PageRequest) -> Result<Page<EcgRecord>, StoreError> {
-        let part = (mrn, page.after_record()?, page.size());
+        let part = page.of_history(mrn)?;
         calls::run(&self.db, move |db| async move {
             let place = |ecg: &EcgRecord| (ecg.at, ecg.id);
             reading::history::<documents::EcgDocument, _>(&db, &db.ecgs, part, place).await
@@ -396,7 +409,7 @@ impl PatientReader for MongoStore {
     }
 
     async fn images(&self, mrn: Mrn, page: PageRequest) -> Result<Page<ImageRecord>, StoreError> {
-        let part = (mrn, page.after_record()?, page.size());
+        let part = page.of_history(mrn)?;
         calls::run(&self.db, move |db| async move {
             let place = |image: &ImageRecord| (image.at, image.id);
             reading::history::<documents::ImageDocument, _>(&db, &db.images, part, place).await

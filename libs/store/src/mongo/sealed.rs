@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::StoreError;
 
+use super::corrections::{CorrectionDocument, FateDocument};
 use super::documents::{
     EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument,
 };
@@ -42,6 +43,8 @@ sealed! {
     ImageDocument: "images" Image;
     UploadDocument: "uploads" Upload;
     StreamDocument: "waveform_streams" Waveform;
+    CorrectionDocument: "corrections" Correction;
+    FateDocument: "fates" Correction;
 }
 
 /// Serializes a document with its checksum.
@@ -109,6 +112,7 @@ mod tests {
             recorded_at: None,
             source: proto_json::HeartRateSource::Reported,
             ecg_id: None,
+            entered_in_error: None,
         };
         let raw = seal(&HeartRateDocument::from(&rate)).unwrap();
         Document::try_from(raw).unwrap()

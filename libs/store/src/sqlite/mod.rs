@@ -5,6 +5,7 @@
 
 mod blobs;
 mod clock;
+mod corrections;
 mod failure;
 mod lists;
 mod maintenance;
@@ -159,17 +160,17 @@ impl PatientReader for SqliteStore {
     }
 
     async fn heart_rates(&self, mrn: Mrn, page: PageRequest) -> Result<Page<HeartRateRecord>, StoreError> {
-        let part = (mrn, page.after_record()?, page.size());
+        let part = page.of_history(mrn)?;
         self.readers.read(move |connection| lists::heart_rates(connection, part)).await
     }
 
     async fn ecgs(&self, mrn: Mrn, page: PageRequest) -> Result<Page<EcgRecord>, StoreError> {
-        let part = (mrn, page.after_record()?, page.size());
+        let part = page.of_history(mrn)?;
         self.readers.read(move |connection| lists::ecgs(connection, part)).await
     }
 
     async fn images(&self, mrn: Mrn, page: PageRequest) -> Result<Page<ImageRecord>, StoreError> {
-        let part = (mrn, page.after_record()?, page.size());
+        let part = page.of_history(mrn)?;
         self.readers.read(move |connection| lists::images(connection, part)).await
     }
 

@@ -279,5 +279,5 @@ pub(crate) async fn put(
 }
 
 pub(crate) fn first(limit: usize) -> PageRequest {
-    PageRequest { after: None, limit }
+    PageRequest { after: None, limit, include_errors: false }
 }
