@@ -426,6 +426,7 @@ impl Gateway {
                 // `/readyz` lists the failed checks, one per line.
                 detail: is_text.then(|| String::from_utf8_lossy(&body).trim().replace('\n', "; ")),
                 names: None,
+                merged_into: None,
             },
         };
         problem.status = status.as_u16();

@@ -10,6 +10,7 @@ mod blobs;
 mod clock;
 mod commands;
 mod config;
+mod corrections;
 #[cfg(test)]
 mod interruption;
 mod metrics;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use bus::{BusError, BusPorts, EnqueueError, Outcome, PubSub, Readiness, run_consumer};
 use proto_json::{PatientUpdated, Queue, Timestamp};
 use runtime::{Shutdown, StartError, trace};
-use store::{BlobStore, Maintenance, PatientWriter, StoreError, WaveformStore};
+use store::{BlobStore, Corrections, Maintenance, PatientWriter, StoreError, WaveformStore};
 use tracing::Instrument;
 
 pub use clock::accept as accept_clock;
@@ -45,20 +46,23 @@ pub struct Ports {
     pub maintenance: Arc<dyn Maintenance>,
     /// Stored waveforms.
     pub waveforms: Arc<dyn WaveformStore>,
+    /// Corrections of stored records.
+    pub corrections: Arc<dyn Corrections>,
 }
 
 impl Ports {
     /// The ports of one store.
     pub fn of(
         bus: BusPorts,
-        store: Arc<impl PatientWriter + BlobStore + Maintenance + WaveformStore>,
+        store: Arc<impl PatientWriter + BlobStore + Maintenance + WaveformStore + Corrections>,
     ) -> Self {
         Ports {
             bus,
             store: store.clone(),
             files: store.clone(),
             maintenance: store.clone(),
-            waveforms: store,
+            waveforms: store.clone(),
+            corrections: store,
         }
     }
 
@@ -112,6 +116,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
         ),
         shutdown.unless_begun(reconcile::run(&config, &ports)),
         shutdown.unless_begun(queues::watch(&ports)),
+        shutdown.unless_begun(corrections::run(&ports)),
         shutdown.unless_begun(scrub::run(&config, &ports)),
         shutdown.unless_begun(clock::watch(&ports, config.reconcile_every)),
         shutdown.unless_begun(queues::watch_disk(&ports)),

@@ -2,6 +2,7 @@
 //! the same paths as the gateway.
 
 mod clock;
+mod corrections;
 mod drawings;
 mod errors;
 mod files;

@@ -5,7 +5,7 @@ use axum::routing::get;
 use http_server::problem::{ApiError, ProblemType};
 
 use crate::state::Ports;
-use crate::{clock, errors, legacy, lists, records, waveforms};
+use crate::{clock, corrections, errors, legacy, lists, records, waveforms};
 
 /// The routes of the service.
 pub fn router(store: Ports) -> Router {
@@ -17,6 +17,7 @@ pub fn router(store: Ports) -> Router {
         .route("/api/v1/patients/{mrn}/ecgs", get(lists::ecgs))
         .route("/api/v1/patients/{mrn}/images", get(lists::images))
         .route("/api/v1/patients/{mrn}/names", get(lists::former_names))
+        .route("/api/v1/patients/{mrn}/corrections", get(corrections::list))
         .route("/api/v1/patients/{mrn}/waveforms", get(waveforms::read))
         .route("/api/v1/patients/{mrn}/waveforms/channels", get(waveforms::channels))
         .route("/api/v1/patients/{mrn}/waveforms/export", get(waveforms::export))

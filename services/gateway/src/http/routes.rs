@@ -22,16 +22,17 @@ use crate::http::format::public_error_response;
 use crate::http::headers;
 use crate::uploads::{dead_letters, handler, names};
 use crate::waves::{self, device, live};
-use crate::{asyncapi, events, legacy, openapi, reads, reanalysis};
+use crate::{asyncapi, corrections, events, legacy, openapi, reads, reanalysis};
 
 /// Routes that the query service answers, with the permission they require.
-pub(crate) const READS: [(&str, Permission); 19] = [
+pub(crate) const READS: [(&str, Permission); 20] = [
     ("/api/v1/patients", Permission::Read),
     ("/api/v1/patients/{mrn}", Permission::Read),
     ("/api/v1/patients/{mrn}/heart-rates", Permission::Read),
     ("/api/v1/patients/{mrn}/ecgs", Permission::Read),
     ("/api/v1/patients/{mrn}/images", Permission::Read),
     ("/api/v1/patients/{mrn}/names", Permission::Read),
+    ("/api/v1/patients/{mrn}/corrections", Permission::Read),
     ("/api/v1/patients/{mrn}/waveforms", Permission::Read),
     ("/api/v1/patients/{mrn}/waveforms/channels", Permission::Read),
     ("/api/v1/patients/{mrn}/waveforms/export", Permission::Read),
@@ -98,12 +99,13 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         get(async move || (headers, document))
     };
+    let corrections = corrections::router(app);
     let open = Router::new()
         .route("/", get(async || text(StatusCode::OK, "Server is on")))
         .route("/api/openapi.json", document(openapi::DOCUMENT))
         .route("/api/asyncapi.json", document(asyncapi::DOCUMENT));
     let open = open.route_layer(public());
-    let mut router = reads.merge(uploads).merge(events).merge(live).merge(operations).merge(open);
+    let mut router = reads.merge(uploads).merge(events).merge(live).merge(operations).merge(corrections).merge(open);
     if let Some(health) = health {
         // The metrics reveal the load, so they require a token where other machines can connect.
         let metrics = admin::metrics_router("gateway", health.clone(), Metrics::install())

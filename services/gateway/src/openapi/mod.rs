@@ -8,6 +8,7 @@
 pub(crate) const DOCUMENT: &str = include_str!("../../openapi.json");
 
 #[cfg(test)]
+mod corrections;
 mod document;
 #[cfg(test)]
 mod replies;
@@ -18,7 +19,7 @@ mod waveforms;
 mod tests {
     use std::collections::BTreeSet;
 
-    use crate::documents;
+    use crate::{corrections, documents};
     use crate::http::routes::{OWN, READS};
 
     #[test]
@@ -42,6 +43,7 @@ mod tests {
             .iter()
             .map(|(path, _)| ("get".to_owned(), (*path).to_owned()))
             .chain(OWN.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())))
+            .chain(corrections::ROUTES.map(|(method, path, _)| (method.to_owned(), path.to_owned())))
             .collect();
         assert_eq!(described, routes);
     }
