@@ -9,7 +9,7 @@ use proto_json::{
     RecordId, TIME_HEADER, Timestamp, UploadId, UploadStatus,
 };
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
 use crate::{ClientError, Download, ServerTime, Settings, Timeouts};
@@ -364,6 +364,10 @@ impl Gateway {
 
     pub(crate) fn timeouts(&self) -> &Timeouts {
         &self.0.timeouts
+    }
+
+    pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.0.http.request(method, url)
     }
 
     pub(crate) fn post(&self, url: Url) -> RequestBuilder {

@@ -11,6 +11,7 @@
 //!
 //! Dropping a future cancels its operation. Errors display as one sentence for users.
 
+mod corrections;
 mod download;
 mod error;
 mod feed;

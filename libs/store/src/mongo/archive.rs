@@ -480,6 +480,7 @@ pub(super) async fn carry_erasures(db: &Db) -> Result<(), StoreError> {
         }
         let mrn = raw.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok());
         let mrn = mrn.ok_or_else(|| broken("number", "it is missing"))?;
+        within(db.limit, loaded("patients").delete_one(doc! { "_id": mrn.clone() })).await?;
         within(db.limit, loaded("fates").replace_one(doc! { "_id": mrn }, raw).upsert(true)).await?;
     }
     let erased = db.database.collection::<Document>(&format!("{LOADING}erased"));

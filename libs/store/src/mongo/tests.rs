@@ -175,6 +175,7 @@ async fn put(store: &MongoStore, sample: &Sample) -> Result<(UploadReceipt, bool
     match store.store_upload(&sample.upload, sample.files.clone()).await? {
         UploadOutcome::Stored { receipt, replayed, .. } => Ok((receipt, replayed)),
         UploadOutcome::Conflict => panic!("conflict"),
+        UploadOutcome::Erased => panic!("erased"),
     }
 }
 

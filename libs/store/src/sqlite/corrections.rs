@@ -1,15 +1,17 @@
 //! Corrections in the SQLite file. Each transaction is one write of the writer thread.
 
+use std::path::Path;
+
 use async_trait::async_trait;
 use futures::FutureExt;
 use proto_json::{
-    Correction, CorrectionId, EcgRecord, EcgStatus, Fate, FormerName, HeartRateRecord, ImageRecord, Mrn,
+    Correction, CorrectionAction, CorrectionId, CorrectionState, EcgRecord, EcgStatus, Fate, FormerName, HeartRateRecord, ImageRecord, Mrn,
     PatientSummary, RecordId, RetentionBody, RetentionReport, StreamId, Timestamp, UploadId,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use crate::corrections::latest::NEWEST;
+use crate::corrections::latest::{self, NEWEST};
 use crate::corrections::retention::{self, PATIENTS, TRANSACTIONS};
 use crate::corrections::transaction::Transaction;
 use crate::corrections::{MergedItem, StoredCorrection, begin, steps};
@@ -549,3 +551,86 @@ impl Corrections for SqliteStore {
 
 /// Chunks of files that one transaction deletes.
 const FILE_CHUNKS: usize = 64;
+
+/// Applies the erasures of the SQLite file `from` to the file `to`, a restored backup that no process has open: the patients
+/// are removed at once, and their data when ingest runs. Returns the number of erased numbers. `from` is not changed.
+///
+/// # Errors
+/// When one of them cannot be read or written.
+pub fn carry_erasures(from: &Path, to: &Path) -> Result<usize, StoreError> {
+    let old = sqlite::open_reader(from)?;
+    let exists = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'fates'";
+    if !old.prepare(exists)?.exists([])? {
+        // A file of an earlier version has no erasures.
+        return Ok(0);
+    }
+    let mut numbers: Vec<(Mrn, CorrectionId, Fate)> = Vec::new();
+    {
+        let mut statement = old.prepare(&rows::FATES.select())?;
+        let mut found = statement.query([])?;
+        while let Some(row) = found.next()? {
+            let mrn = required(&rows::FATES, row, |row| rows::mrn(row.get("mrn")?))?;
+            // A number that was merged into an erased patient is erased, too.
+            let fate = ready(begin::fate_of(&mut SqliteTransaction(&old), mrn))?;
+            if let Some(Fate::Erased { erasure, .. }) = fate {
+                numbers.extend(fate.map(|fate| (mrn, erasure, fate)));
+            }
+        }
+    }
+    if numbers.is_empty() {
+        return Ok(0);
+    }
+    let mut items: Vec<[u8; 16]> = Vec::new();
+    {
+        let mut statement = old.prepare(&rows::ERASED.select())?;
+        let mut found = statement.query([])?;
+        while let Some(row) = found.next()? {
+            items.push(required(&rows::ERASED, row, |row| Ok(row.get("id")?))?);
+        }
+    }
+    let mut file = sqlite::DatabaseFile::open(to, &super::schema::FORMAT)?;
+    let restored = file.db.transaction()?;
+    for (mrn, erasure, fate) in &numbers {
+        let stored = correction(&old, *erasure)?.ok_or_else(|| broken("erasure", "it is missing"))?;
+        ready(reapply(&mut SqliteTransaction(&restored), *mrn, fate, stored))?;
+    }
+    for item in &items {
+        rows::ERASED.put(&restored, params![item])?;
+        // An upload that was moved to an erased patient after the backup.
+        let id = UploadId::from_uuid(Uuid::from_bytes(*item));
+        let tx = &mut SqliteTransaction(&restored);
+        let moved = lists::upload(&restored, id)?.filter(|upload| {
+            !numbers.iter().any(|(mrn, ..)| *mrn == upload.receipt.mrn)
+        });
+        if let (Some(upload), Some((erased, ..))) = (moved, numbers.first()) {
+            let (owner, version) = (upload.receipt.mrn, upload.receipt.version);
+            ready(begin::move_upload(tx, upload, *erased, version))?;
+            if let Some(patient) = lists::patient(&restored, owner)? {
+                let now = patient.updated_at;
+                ready(latest::refresh(tx, patient, now))?;
+            }
+        }
+    }
+    restored.commit()?;
+    Ok(numbers.len())
+}
+
+/// Erases a number again, as a running correction.
+async fn reapply(
+    tx: &mut SqliteTransaction<'_>,
+    mrn: Mrn,
+    fate: &Fate,
+    mut erasure: StoredCorrection,
+) -> Result<(), StoreError> {
+    let correction = &mut erasure.correction;
+    if correction.action != (CorrectionAction::Erased { mrn }) {
+        let id = RecordId::from_uuid(*correction.id.as_uuid()).derived(&mrn.to_string());
+        correction.id = CorrectionId::from_uuid(*id.as_uuid());
+        correction.action = CorrectionAction::Erased { mrn };
+        correction.patients = vec![mrn];
+    }
+    correction.state = CorrectionState::Running;
+    tx.delete_patient(mrn).await?;
+    tx.put_fate(mrn, fate).await?;
+    tx.put_correction(&erasure).await
+}

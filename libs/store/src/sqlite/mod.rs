@@ -31,6 +31,7 @@ use crate::{
     PatientWriter, PendingEcg, StoreError, StoredBlob, StoredUpload, UploadOutcome,
 };
 
+pub use corrections::carry_erasures;
 pub use maintenance::Verifier;
 
 use sqlite::{DatabaseFile, Readers, Writer};

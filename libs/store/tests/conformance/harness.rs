@@ -12,15 +12,15 @@ use proto_json::{
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{
-    AnalysisResult, BlobKey, BlobReader, BlobStore, Maintenance, NewEcg, NewHeartRate, NewImage, NewUpload,
+    AnalysisResult, BlobKey, BlobReader, BlobStore, Corrections, Maintenance, NewEcg, NewHeartRate, NewImage, NewUpload,
     PageRequest, PatientWriter, StoreError, UploadOutcome, WaveformStore,
 };
 use testkit::MongoServer;
 
 /// All ports of a store.
-pub(crate) trait Store: PatientWriter + BlobStore + Maintenance + WaveformStore {}
+pub(crate) trait Store: PatientWriter + BlobStore + Maintenance + WaveformStore + Corrections {}
 
-impl<S: PatientWriter + BlobStore + Maintenance + WaveformStore> Store for S {}
+impl<S: PatientWriter + BlobStore + Maintenance + WaveformStore + Corrections> Store for S {}
 
 /// An empty store, and what has to live as long as it.
 pub(crate) struct Fixture {
@@ -275,6 +275,7 @@ pub(crate) async fn put(
     match try_put(store, upload).await.unwrap() {
         UploadOutcome::Stored { receipt, patient, replayed } => (receipt, *patient, replayed),
         UploadOutcome::Conflict => panic!("conflict"),
+        UploadOutcome::Erased => panic!("erased"),
     }
 }
 

@@ -6,6 +6,7 @@ mod analyses;
 mod blobs;
 mod clock;
 mod concurrency;
+mod corrections;
 mod damage;
 mod durability;
 mod files;

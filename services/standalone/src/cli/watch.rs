@@ -135,6 +135,7 @@ fn changes(changes: &[Change]) -> String {
             ChangeKind::Image => "image",
             ChangeKind::Ecg => "ECG received",
             ChangeKind::EcgAnalyzed => "ECG analysed",
+            ChangeKind::Corrected => "correction",
         })
         .collect();
     names.dedup();
