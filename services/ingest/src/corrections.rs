@@ -170,11 +170,7 @@ async fn release(
     make(&ports, &actor, &headers, CorrectionAction::HoldReleased { mrn: mrn_of(&mrn)? }, reason).await
 }
 
-async fn retain(
-    State(ports): Shared,
-    actor: Actor,
-    body: Bytes,
-) -> Result<Json<RetentionReport>, ApiError> {
+async fn retain(State(ports): Shared, actor: Actor, body: Bytes) -> Result<Json<RetentionReport>, ApiError> {
     let rule: RetentionBody = parsed(&body)?;
     let now = clock::stored_now();
     if rule.before > now {
@@ -199,7 +195,9 @@ async fn make(
 ) -> Answer {
     let reason = text_of(&reason, "reason", MAX_REASON_CHARS)?;
     let record = match action {
-        CorrectionAction::EnteredInError { record } | CorrectionAction::ErrorUndone { record } => Some(record),
+        CorrectionAction::EnteredInError { record } | CorrectionAction::ErrorUndone { record } => {
+            Some(record)
+        }
         _ => None,
     };
     let new = NewCorrection {
@@ -271,7 +269,9 @@ pub(crate) async fn run(ports: &Ports) {
         for id in running {
             match drive(ports, id, None).await {
                 Ok(_) => tracing::info!(correction = %id, "an interrupted correction was completed"),
-                Err(cause) => tracing::warn!(correction = %id, cause, "a correction cannot be continued for now"),
+                Err(cause) => {
+                    tracing::warn!(correction = %id, cause, "a correction cannot be continued for now")
+                }
             }
         }
         if rounds.is_multiple_of(DEAD_LETTERS_EVERY)
@@ -361,12 +361,14 @@ fn correction_id(actor: &Actor, headers: &HeaderMap) -> Result<CorrectionId, Api
         return Ok(CorrectionId::from_uuid(Uuid::now_v7()));
     };
     let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
-    let key = key.ok_or_else(|| ApiError::invalid("`Idempotency-Key` must be 1 to 255 visible characters."))?;
+    let key =
+        key.ok_or_else(|| ApiError::invalid("`Idempotency-Key` must be 1 to 255 visible characters."))?;
     Ok(CorrectionId::from_idempotency_key(&actor.name, key))
 }
 
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|error| ApiError::invalid(format!("The body cannot be read: {error}.")))
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::invalid(format!("The body cannot be read: {error}.")))
 }
 
 fn reason_or(body: &[u8], default: &str) -> Result<String, ApiError> {

@@ -9,9 +9,7 @@ use crate::StoredUpload;
 
 use super::latest::refresh;
 use super::transaction::Transaction;
-use super::{
-    CorrectionOutcome, MAX_CHAIN, NewCorrection, Record, Refusal, StoredCorrection, records_of,
-};
+use super::{CorrectionOutcome, MAX_CHAIN, NewCorrection, Record, Refusal, StoredCorrection, records_of};
 
 /// Result of a check within a transaction: go on, or refuse.
 type Checked<T, E> = Result<Result<T, Refusal>, E>;
@@ -175,22 +173,13 @@ async fn rates_of<T: Transaction>(
     Ok(rates)
 }
 
-async fn mark<T: Transaction>(
-    tx: &mut T,
-    new: &NewCorrection,
-    id: RecordId,
-) -> Checked<Applied, T::Error> {
+async fn mark<T: Transaction>(tx: &mut T, new: &NewCorrection, id: RecordId) -> Checked<Applied, T::Error> {
     let Some(mut record) = find_record(tx, id).await? else { return Ok(Err(Refusal::UnknownRecord)) };
     let patient = check!(free_patient(tx, record.mrn()).await?);
     if record.mark().is_some() {
         return Ok(Err(Refusal::AlreadyMarked));
     }
-    let mark = ErrorMark {
-        correction: new.id,
-        by: new.by.clone(),
-        at: new.at,
-        reason: new.reason.clone(),
-    };
+    let mark = ErrorMark { correction: new.id, by: new.by.clone(), at: new.at, reason: new.reason.clone() };
     for rate in rates_of(tx, &record).await? {
         if rate.entered_in_error.is_none() {
             set_mark(tx, Record::HeartRate(rate), Some(mark.clone())).await?;
@@ -201,11 +190,7 @@ async fn mark<T: Transaction>(
     Ok(Ok((stored(new, vec![patient.mrn], CorrectionState::Done), vec![patient])))
 }
 
-async fn unmark<T: Transaction>(
-    tx: &mut T,
-    new: &NewCorrection,
-    id: RecordId,
-) -> Checked<Applied, T::Error> {
+async fn unmark<T: Transaction>(tx: &mut T, new: &NewCorrection, id: RecordId) -> Checked<Applied, T::Error> {
     let Some(mut record) = find_record(tx, id).await? else { return Ok(Err(Refusal::UnknownRecord)) };
     let patient = check!(free_patient(tx, record.mrn()).await?);
     let Some(mark) = record.mark().clone() else { return Ok(Err(Refusal::NotMarked)) };
@@ -267,8 +252,7 @@ async fn move_one<T: Transaction>(
     let source = refresh(tx, source, new.at).await?;
     let target = refresh(tx, target, new.at).await?;
     let mut stored = stored(new, vec![from, to], CorrectionState::Done);
-    stored.correction.action =
-        CorrectionAction::UploadMoved { upload_id: id, from: Some(from), to, create };
+    stored.correction.action = CorrectionAction::UploadMoved { upload_id: id, from: Some(from), to, create };
     Ok(Ok((stored, vec![source, target])))
 }
 

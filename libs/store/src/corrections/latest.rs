@@ -1,7 +1,8 @@
 //! The latest values of a patient after records have come, gone or were marked.
 
 use proto_json::{
-    EcgRecord, HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate, LatestImage, PatientSummary, Timestamp,
+    EcgRecord, HeartRateRecord, ImageRecord, LatestEcg, LatestHeartRate, LatestImage, PatientSummary,
+    Timestamp,
 };
 
 use crate::records::{Latest, latest_ecg, latest_heart_rate, order};

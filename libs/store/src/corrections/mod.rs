@@ -110,7 +110,9 @@ pub enum Refusal {
     #[error("the merge was undone already")]
     AlreadyUndone,
     /// The surviving patient of the merge does not exist any more.
-    #[error("the surviving patient {0} does not exist any more; if it was merged later, undo that merge first")]
+    #[error(
+        "the surviving patient {0} does not exist any more; if it was merged later, undo that merge first"
+    )]
     NotUndoable(Mrn),
     /// Another correction of the patient is running.
     #[error("another correction of the patient {0} is running; try again in a moment")]

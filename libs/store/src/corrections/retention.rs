@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use proto_json::{
-    BlobHash, EcgRecord, Mrn, PatientSummary, RetentionBody, RetentionKind, RetentionReport, Timestamp, UploadId,
+    BlobHash, EcgRecord, Mrn, PatientSummary, RetentionBody, RetentionKind, RetentionReport, Timestamp,
+    UploadId,
 };
 
 use crate::BlobKey;

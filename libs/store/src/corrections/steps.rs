@@ -47,12 +47,10 @@ pub(crate) async fn finish_erasure<T: Transaction>(tx: &mut T, id: CorrectionId)
     }
 }
 
-async fn existing<T: Transaction>(
-    tx: &mut T,
-    mrn: Mrn,
-) -> Result<proto_json::PatientSummary, T::Error> {
+async fn existing<T: Transaction>(tx: &mut T, mrn: Mrn) -> Result<proto_json::PatientSummary, T::Error> {
     let patient = tx.patient(mrn).await?;
-    patient.ok_or_else(|| StoreError::Corrupt("a patient of a running correction is missing".to_owned()).into())
+    patient
+        .ok_or_else(|| StoreError::Corrupt("a patient of a running correction is missing".to_owned()).into())
 }
 
 async fn merge<T: Transaction>(

@@ -40,11 +40,8 @@ pub(crate) trait Transaction {
 
     async fn rate(&mut self, id: RecordId) -> Result<Option<HeartRateRecord>, Self::Error>;
     /// Replaces `before` by a rate with the same id and time.
-    async fn put_rate(
-        &mut self,
-        before: &HeartRateRecord,
-        rate: &HeartRateRecord,
-    ) -> Result<(), Self::Error>;
+    async fn put_rate(&mut self, before: &HeartRateRecord, rate: &HeartRateRecord)
+    -> Result<(), Self::Error>;
     async fn delete_rate(&mut self, rate: &HeartRateRecord) -> Result<(), Self::Error>;
 
     /// The newest records of a patient that are not marked, newest first; enough to find the latest one.

@@ -302,7 +302,11 @@ pub(super) async fn delete_all(
         // If this process ends before it has removed the chunks, the next sweep does it.
         let since = DateTime::from_millis(0);
         let entry = IncompleteDocument { id: file.id.clone(), since, removing: true };
-        db.incomplete.replace_one(doc! { "_id": &file.id }, entry).upsert(true).session(&mut *session).await?;
+        db.incomplete
+            .replace_one(doc! { "_id": &file.id }, entry)
+            .upsert(true)
+            .session(&mut *session)
+            .await?;
         discarded.push(file.id);
     }
     Ok(true)

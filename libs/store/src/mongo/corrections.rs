@@ -181,7 +181,11 @@ impl<'a> MongoTransaction<'a> {
     }
 
     /// Newest records of a patient that are not marked.
-    async fn newest<D, T>(&mut self, collection: &Collection<RawDocumentBuf>, mrn: Mrn) -> Result<Vec<T>, Error>
+    async fn newest<D, T>(
+        &mut self,
+        collection: &Collection<RawDocumentBuf>,
+        mrn: Mrn,
+    ) -> Result<Vec<T>, Error>
     where
         D: Sealed,
         T: TryFrom<D, Error = StoreError>,
@@ -211,7 +215,11 @@ impl<'a> MongoTransaction<'a> {
     }
 
     /// The patient that an upload for `addressed_to` is stored with; `None` if the patient or the upload was erased.
-    pub(super) async fn receiver(&mut self, upload: UploadId, addressed_to: Mrn) -> Result<Option<Mrn>, Error> {
+    pub(super) async fn receiver(
+        &mut self,
+        upload: UploadId,
+        addressed_to: Mrn,
+    ) -> Result<Option<Mrn>, Error> {
         if self.is_erased(*upload.as_uuid()).await? {
             return Ok(None);
         }
@@ -350,12 +358,7 @@ impl Transaction for MongoTransaction<'_> {
         self.old::<HeartRateDocument, _>(&self.db.heart_rates, (mrn, before, limit)).await
     }
 
-    async fn old_ecgs(
-        &mut self,
-        mrn: Mrn,
-        before: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<EcgRecord>, Error> {
+    async fn old_ecgs(&mut self, mrn: Mrn, before: Timestamp, limit: usize) -> Result<Vec<EcgRecord>, Error> {
         self.old::<EcgDocument, _>(&self.db.ecgs, (mrn, before, limit)).await
     }
 

@@ -5,10 +5,10 @@
 
 use mongodb::bson::{self, DateTime};
 use proto_json::{
-    BlobHash, BlobInfo, Bpm, CorrectionId, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, ErrorMark, FileKind, FormerName,
-    HeartRateRecord, HeartRateSource, ImageRecord, LatestEcg, LatestHeartRate, LatestImage, MediaType, Mrn,
-    NameChange, PatientSummary, RecordId, SignalOptions, StoredFile, Timestamp, UploadId, UploadReceipt,
-    name_key,
+    BlobHash, BlobInfo, Bpm, CorrectionId, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, ErrorMark,
+    FileKind, FormerName, HeartRateRecord, HeartRateSource, ImageRecord, LatestEcg, LatestHeartRate,
+    LatestImage, MediaType, Mrn, NameChange, PatientSummary, RecordId, SignalOptions, StoredFile, Timestamp,
+    UploadId, UploadReceipt, name_key,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

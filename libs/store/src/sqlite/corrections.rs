@@ -5,8 +5,9 @@ use std::path::Path;
 use async_trait::async_trait;
 use futures::FutureExt;
 use proto_json::{
-    Correction, CorrectionAction, CorrectionId, CorrectionState, EcgRecord, EcgStatus, Fate, FormerName, HeartRateRecord, ImageRecord, Mrn,
-    PatientSummary, RecordId, RetentionBody, RetentionReport, StreamId, Timestamp, UploadId,
+    Correction, CorrectionAction, CorrectionId, CorrectionState, EcgRecord, EcgStatus, Fate, FormerName,
+    HeartRateRecord, ImageRecord, Mrn, PatientSummary, RecordId, RetentionBody, RetentionReport, StreamId,
+    Timestamp, UploadId,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
@@ -270,11 +271,7 @@ impl Transaction for SqliteTransaction<'_> {
         lists::one(self.0, &rows::HEART_RATES, "id", id.as_uuid().as_bytes(), rows::heart_rate)
     }
 
-    async fn put_rate(
-        &mut self,
-        before: &HeartRateRecord,
-        rate: &HeartRateRecord,
-    ) -> Result<(), StoreError> {
+    async fn put_rate(&mut self, before: &HeartRateRecord, rate: &HeartRateRecord) -> Result<(), StoreError> {
         self.delete_rate(before).await?;
         uploads::insert_heart_rate(self.0, rate)
     }
@@ -599,9 +596,8 @@ pub fn carry_erasures(from: &Path, to: &Path) -> Result<usize, StoreError> {
         // An upload that was moved to an erased patient after the backup.
         let id = UploadId::from_uuid(Uuid::from_bytes(*item));
         let tx = &mut SqliteTransaction(&restored);
-        let moved = lists::upload(&restored, id)?.filter(|upload| {
-            !numbers.iter().any(|(mrn, ..)| *mrn == upload.receipt.mrn)
-        });
+        let moved = lists::upload(&restored, id)?
+            .filter(|upload| !numbers.iter().any(|(mrn, ..)| *mrn == upload.receipt.mrn));
         if let (Some(upload), Some((erased, ..))) = (moved, numbers.first()) {
             let (owner, version) = (upload.receipt.mrn, upload.receipt.version);
             ready(begin::move_upload(tx, upload, *erased, version))?;

@@ -269,25 +269,36 @@ pub(super) fn heart_rates(
     connection: &Connection,
     part: HistoryPart,
 ) -> Result<Page<HeartRateRecord>, StoreError> {
-    history(connection, &rows::HEART_RATES, part, rows::heart_rate, |rate| (rate.at, rate.id), |rate| {
-        rate.entered_in_error.as_ref()
-    })
+    history(
+        connection,
+        &rows::HEART_RATES,
+        part,
+        rows::heart_rate,
+        |rate| (rate.at, rate.id),
+        |rate| rate.entered_in_error.as_ref(),
+    )
 }
 
-pub(super) fn ecgs(
-    connection: &Connection,
-    part: HistoryPart,
-) -> Result<Page<EcgRecord>, StoreError> {
-    history(connection, &rows::ECGS, part, rows::ecg, |ecg| (ecg.at, ecg.id), |ecg| ecg.entered_in_error.as_ref())
+pub(super) fn ecgs(connection: &Connection, part: HistoryPart) -> Result<Page<EcgRecord>, StoreError> {
+    history(
+        connection,
+        &rows::ECGS,
+        part,
+        rows::ecg,
+        |ecg| (ecg.at, ecg.id),
+        |ecg| ecg.entered_in_error.as_ref(),
+    )
 }
 
-pub(super) fn images(
-    connection: &Connection,
-    part: HistoryPart,
-) -> Result<Page<ImageRecord>, StoreError> {
-    history(connection, &rows::IMAGES, part, rows::image, |image| (image.at, image.id), |image| {
-        image.entered_in_error.as_ref()
-    })
+pub(super) fn images(connection: &Connection, part: HistoryPart) -> Result<Page<ImageRecord>, StoreError> {
+    history(
+        connection,
+        &rows::IMAGES,
+        part,
+        rows::image,
+        |image| (image.at, image.id),
+        |image| image.entered_in_error.as_ref(),
+    )
 }
 
 /// ECGs that wait for their analysis, by a condition on the time of their receipt.

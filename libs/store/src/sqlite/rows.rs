@@ -49,8 +49,12 @@ pub(super) const ECGS: Table = Table {
     unique: "id",
 };
 
-pub(super) const IMAGES: Table =
-    Table { name: "images", columns: &["mrn", "at", "id", "upload_id", "file", "error"], key: 3, unique: "id" };
+pub(super) const IMAGES: Table = Table {
+    name: "images",
+    columns: &["mrn", "at", "id", "upload_id", "file", "error"],
+    key: 3,
+    unique: "id",
+};
 
 pub(super) const FORMER_NAMES: Table = Table {
     name: "former_names",
@@ -116,12 +120,8 @@ pub(super) const ERASED: Table = Table { name: "erased", columns: &["id"], key: 
 
 pub(super) const HOLDS: Table = Table { name: "holds", columns: &["mrn"], key: 1, unique: "mrn" };
 
-pub(super) const MERGED_ITEMS: Table = Table {
-    name: "merged_items",
-    columns: &["merge", "kind", "id"],
-    key: 3,
-    unique: "merge, kind, id",
-};
+pub(super) const MERGED_ITEMS: Table =
+    Table { name: "merged_items", columns: &["merge", "kind", "id"], key: 3, unique: "merge, kind, id" };
 
 /// The kind of record that a row of this table is.
 pub(super) fn kind(table: &Table) -> RecordKind {

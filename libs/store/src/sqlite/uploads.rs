@@ -198,7 +198,11 @@ pub(super) fn insert_heart_rate(connection: &Connection, rate: &HeartRateRecord)
     Ok(rows::HEART_RATES.insert(connection, values)?)
 }
 
-pub(super) fn insert_former_name(connection: &Connection, mrn: Mrn, former: &FormerName) -> Result<(), StoreError> {
+pub(super) fn insert_former_name(
+    connection: &Connection,
+    mrn: Mrn,
+    former: &FormerName,
+) -> Result<(), StoreError> {
     let values = params![
         rows::number(mrn),
         former.replaced_at.as_millis(),

@@ -20,9 +20,9 @@ use crate::waveforms::{
     WaveformReader, WaveformStore, micros, unreadable,
 };
 
-use super::{SqliteStore, corrections};
 use super::failure::broken;
 use super::rows::{self, Checked, checked, required};
+use super::{SqliteStore, corrections};
 
 /// Largest number of pieces that one seal of a stream reads.
 const PIECES: i64 = 2_000;
@@ -73,7 +73,11 @@ fn open(db: &Connection, description: &StreamDescription) -> Result<(), StoreErr
 }
 
 /// Streams of a patient, oldest first.
-pub(super) fn oldest_streams(db: &Connection, mrn: Mrn, limit: usize) -> Result<Vec<StoredStream>, StoreError> {
+pub(super) fn oldest_streams(
+    db: &Connection,
+    mrn: Mrn,
+    limit: usize,
+) -> Result<Vec<StoredStream>, StoreError> {
     let sql = format!("{} WHERE mrn = ?1 ORDER BY opened_at LIMIT ?2", rows::WAVE_STREAMS.select());
     let mut statement = db.prepare_cached(&sql)?;
     let mut found = statement.query(params![rows::number(mrn), limit])?;
@@ -95,7 +99,8 @@ pub(super) fn delete_parts(
     stream: StreamId,
     budget: &mut usize,
 ) -> Result<bool, StoreError> {
-    let parts = [("wave_pieces", "id"), ("wave_samples", "channel, number"), ("wave_heads", "channel, number")];
+    let parts =
+        [("wave_pieces", "id"), ("wave_samples", "channel, number"), ("wave_heads", "channel, number")];
     for (table, key) in parts {
         let limit = i64::try_from((*budget).max(1)).unwrap_or(i64::MAX);
         let deleted = db

@@ -46,7 +46,11 @@ fn new(name: &str, action: CorrectionAction) -> NewCorrection {
 }
 
 /// Makes a correction, and completes it.
-async fn correct(store: &dyn Store, name: &str, action: CorrectionAction) -> (Correction, Vec<PatientSummary>) {
+async fn correct(
+    store: &dyn Store,
+    name: &str,
+    action: CorrectionAction,
+) -> (Correction, Vec<PatientSummary>) {
     let outcome = store.correct(&new(name, action)).await.unwrap();
     let CorrectionOutcome::Accepted { correction, patients, replayed: false } = outcome else {
         panic!("{outcome:?}")
@@ -98,7 +102,8 @@ async fn counts(store: &dyn Store, number: u64, page: PageRequest) -> (usize, us
 }
 
 async fn marked_record_is_hidden_and_shown_again(Fixture { store, .. }: Fixture) {
-    let (old, wrong) = (upload(7, "old", 1000).rate(70, 1000), upload(7, "wrong", 2000).rate(200, 2000).image());
+    let (old, wrong) =
+        (upload(7, "old", 1000).rate(70, 1000), upload(7, "wrong", 2000).rate(200, 2000).image());
     put(&*store, &old).await;
     let (_, before, _) = put(&*store, &wrong).await;
     let rate = wrong.heart_rate.as_ref().unwrap().id;
@@ -196,8 +201,7 @@ async fn moved_upload_changes_both_patients(Fixture { store, .. }: Fixture) {
     correct(&*store, "back", moved(&wrong, 7)).await;
     assert_eq!(patient(&*store, 7).await.latest_heart_rate.unwrap().bpm.get(), 120);
     assert_eq!(patient(&*store, 8).await.latest_heart_rate.unwrap().bpm.get(), 80);
-    let create =
-        CorrectionAction::UploadMoved { upload_id: wrong.id, from: None, to: mrn(9), create: true };
+    let create = CorrectionAction::UploadMoved { upload_id: wrong.id, from: None, to: mrn(9), create: true };
     correct(&*store, "create", create).await;
     assert_eq!(patient(&*store, 9).await.latest_heart_rate.unwrap().bpm.get(), 120);
 }
@@ -219,7 +223,8 @@ async fn result_that_arrives_after_the_move_goes_to_the_new_patient(Fixture { st
 async fn moved_upload_takes_its_name_back(Fixture { store, .. }: Fixture) {
     put(&*store, &upload(7, "own", 1000).name("Anna")).await;
     put(&*store, &upload(8, "other", 1000).name("Ben")).await;
-    let wrong = NewUpload { rename: Rename::Unconfirmed, ..upload(7, "wrong", 2000).name("Ben").rate(90, 2000) };
+    let wrong =
+        NewUpload { rename: Rename::Unconfirmed, ..upload(7, "wrong", 2000).name("Ben").rate(90, 2000) };
     put(&*store, &wrong).await;
     assert_eq!(patient(&*store, 7).await.name.as_deref(), Some("Ben"));
     correct(&*store, "move", moved(&wrong, 8)).await;
@@ -428,7 +433,8 @@ async fn refused_correction_changes_nothing(Fixture { store, .. }: Fixture) {
 async fn retention_removes_only_old_data_without_a_hold(Fixture { store, .. }: Fixture) {
     for number in [7, 8] {
         for (name, millis) in [("old", 1000), ("new", 50_000)] {
-            let upload = upload(number, &format!("{number} {name}"), millis).rate(60, millis).image().signal(None);
+            let upload =
+                upload(number, &format!("{number} {name}"), millis).rate(60, millis).image().signal(None);
             put(&*store, &upload).await;
             put_result(&*store, &analysed(&upload, 61.0)).await.unwrap();
         }
@@ -439,7 +445,11 @@ async fn retention_removes_only_old_data_without_a_hold(Fixture { store, .. }: F
     for kind in kinds {
         let (report, changed) = store.retain(rule(kind, true), at(99_000)).await.unwrap();
         let records = if kind == RetentionKind::HeartRates { 2 } else { 1 };
-        assert_eq!((report.records, report.patients, report.held, report.next), (records, 1, 1, None), "{kind:?}");
+        assert_eq!(
+            (report.records, report.patients, report.held, report.next),
+            (records, 1, 1, None),
+            "{kind:?}"
+        );
         assert!(changed.is_empty());
     }
     assert_eq!(counts(&*store, 7, all()).await, (4, 2, 2));

@@ -12,8 +12,8 @@ use proto_json::{
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{
-    AnalysisResult, BlobKey, BlobReader, BlobStore, Corrections, Maintenance, NewEcg, NewHeartRate, NewImage, NewUpload,
-    PageRequest, PatientWriter, StoreError, UploadOutcome, WaveformStore,
+    AnalysisResult, BlobKey, BlobReader, BlobStore, Corrections, Maintenance, NewEcg, NewHeartRate, NewImage,
+    NewUpload, PageRequest, PatientWriter, StoreError, UploadOutcome, WaveformStore,
 };
 use testkit::MongoServer;
 

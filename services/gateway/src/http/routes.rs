@@ -105,7 +105,8 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         .route("/api/openapi.json", document(openapi::DOCUMENT))
         .route("/api/asyncapi.json", document(asyncapi::DOCUMENT));
     let open = open.route_layer(public());
-    let mut router = reads.merge(uploads).merge(events).merge(live).merge(operations).merge(corrections).merge(open);
+    let mut router =
+        reads.merge(uploads).merge(events).merge(live).merge(operations).merge(corrections).merge(open);
     if let Some(health) = health {
         // The metrics reveal the load, so they require a token where other machines can connect.
         let metrics = admin::metrics_router("gateway", health.clone(), Metrics::install())

@@ -43,7 +43,9 @@ impl Common {
     fn print(&self, text: &str, correction: &Correction) -> Result<(), CliError> {
         let state = match correction.state {
             CorrectionState::Done => text.to_owned(),
-            CorrectionState::Running => format!("{text} The server is still moving records and completes it."),
+            CorrectionState::Running => {
+                format!("{text} The server is still moving records and completes it.")
+            }
         };
         self.output.print(state, correction)
     }
@@ -156,7 +158,8 @@ impl CorrectArgs {
             Command::Move { upload, to, create, common } => {
                 let gateway = common.connect()?;
                 let status = gateway.upload_status(upload).await?;
-                let status = status.ok_or_else(|| CliError::failed(format!("there is no upload {upload}")))?;
+                let status =
+                    status.ok_or_else(|| CliError::failed(format!("there is no upload {upload}")))?;
                 let from = existing(&gateway, status.receipt.mrn).await?;
                 let target = match gateway.patient(to).await? {
                     Some(patient) => named(&patient),
@@ -269,16 +272,23 @@ impl MergeArgs {
             (None, Some(Merge { from, into, common })) => {
                 let gateway = common.connect()?;
                 if from == into {
-                    return Err(CliError::usage("a patient cannot be merged with itself; name another patient"));
+                    return Err(CliError::usage(
+                        "a patient cannot be merged with itself; name another patient",
+                    ));
                 }
                 let (gone, stays) = (existing(&gateway, from).await?, existing(&gateway, into).await?);
-                let question =
-                    format!("All records of patient {} will be moved to patient {}.", named(&gone), named(&stays));
+                let question = format!(
+                    "All records of patient {} will be moved to patient {}.",
+                    named(&gone),
+                    named(&stays)
+                );
                 common.confirm(&question)?;
                 let done = gateway.merge(from, into, &common.reason).await?;
                 common.print(&format!("Patient {from} is merged into patient {into}."), &done)
             }
-            (None, None) => Err(CliError::usage("name the patients: bedside merge 71 --into 7 --reason TEXT")),
+            (None, None) => {
+                Err(CliError::usage("name the patients: bedside merge 71 --into 7 --reason TEXT"))
+            }
         }
     }
 }

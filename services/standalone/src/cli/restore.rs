@@ -86,14 +86,17 @@ impl RestoreArgs {
 fn carry_erasures(data: &Path) -> Result<usize, CliError> {
     let copy = data.join(format!("{}{COPY}", data_dir::PATIENTS));
     let present = data.join(data_dir::PATIENTS);
-    let existing = if present.exists() { Some(present) } else { set_aside(data).map_err(cannot_use(data))? };
+    let existing =
+        if present.exists() { Some(present) } else { set_aside(data).map_err(cannot_use(data))? };
     let Some(existing) = existing else { return Ok(0) };
     let carried = store::sqlite::carry_erasures(&existing, &copy);
     // Left by the lock of the copy, and by SQLite if it was interrupted.
     for ending in [".lock", "-wal", "-shm"] {
         let file = data.join(format!("{}{COPY}{ending}", data_dir::PATIENTS));
         match fs::remove_file(&file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(cannot_use(&file)(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(cannot_use(&file)(error));
+            }
             _ => {}
         }
     }
