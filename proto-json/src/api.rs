@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::corrections::ErrorMark;
 use crate::cursor::Cursor;
 use crate::ecg::{EcgAnalysis, EcgQuality, EcgStatus, SignalOptions};
 use crate::files::{BlobInfo, FileKind, MediaType};
@@ -68,7 +69,7 @@ pub struct FormerName {
     pub name: String,
     /// When it was replaced by another name.
     pub replaced_at: Timestamp,
-    /// The upload that changed the name.
+    /// The upload or the correction that changed the name.
     pub upload_id: UploadId,
     /// Whether the client asked for the change; see [`NameChange::confirmed`].
     pub confirmed: bool,
@@ -309,6 +310,10 @@ pub struct HeartRateRecord {
     /// The ECG from which it was computed or with which it was uploaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ecg_id: Option<RecordId>,
+    /// Set if a user has marked the record as entered in error. Lists contain such a record only with
+    /// `include_errors=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entered_in_error: Option<ErrorMark>,
 }
 
 /// An ECG in a patient's history.
@@ -351,6 +356,10 @@ pub struct EcgRecord {
     /// Why the analysis failed, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Set if a user has marked the record as entered in error. Lists contain such a record only with
+    /// `include_errors=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entered_in_error: Option<ErrorMark>,
 }
 
 /// A medical image in a patient's history.
@@ -366,6 +375,10 @@ pub struct ImageRecord {
     pub at: Timestamp,
     /// The image file.
     pub file: BlobInfo,
+    /// Set if a user has marked the record as entered in error. Lists contain such a record only with
+    /// `include_errors=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entered_in_error: Option<ErrorMark>,
 }
 
 /// One page of a list.
@@ -420,6 +433,8 @@ pub enum RecordKind {
     Ward,
     /// A stay of a patient in a bed.
     Admission,
+    /// A correction.
+    Correction,
 }
 
 impl RecordKind {
@@ -440,6 +455,7 @@ impl RecordKind {
             RecordKind::AlarmRules => "record of alarm rules",
             RecordKind::Ward => "ward",
             RecordKind::Admission => "admission",
+            RecordKind::Correction => "correction",
         }
     }
 }
@@ -613,6 +629,9 @@ pub struct Problem {
     /// The two names, if the type is `urn:bedside:problem:name-differs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<NameConflict>,
+    /// The surviving patient, if the number was merged into another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged_into: Option<Mrn>,
 }
 
 /// The names of an upload that was rejected because the patient has another name.

@@ -143,6 +143,19 @@ uuid_id! {
     StreamId
 }
 
+uuid_id! {
+    /// Identifies a correction. A retry with the same `Idempotency-Key` has the same id.
+    CorrectionId
+}
+
+impl CorrectionId {
+    /// Derives the id from a user's `Idempotency-Key`. The same key of another user yields another id.
+    #[must_use]
+    pub fn from_idempotency_key(user: &str, key: &str) -> Self {
+        CorrectionId(UploadId::from_idempotency_key(&format!("correction\n{user}"), key).0)
+    }
+}
+
 impl StreamId {
     /// Creates a new id: a UUID version 7, so that ids sort by creation time.
     #[must_use]

@@ -7,6 +7,7 @@
 pub mod alarms;
 mod api;
 pub mod audit;
+mod corrections;
 mod cursor;
 mod ecg;
 mod files;
@@ -30,6 +31,10 @@ pub use api::{
     ServerClock, StoredFile, StreamState, UploadReceipt, UploadState, UploadStatus, ValueTime, match_names,
     name_key,
 };
+pub use corrections::{
+    Correction, CorrectionAction, CorrectionState, EraseBody, ErrorMark, Fate, MAX_REASON_CHARS, MergeBody,
+    MoveBody, NameBody, ReasonBody, RetentionBody, RetentionKind, RetentionReport,
+};
 pub use cursor::{Cursor, CursorError};
 pub use ecg::{
     BeatMark, EcgAnalysis, EcgBeatCounts, EcgBeatType, EcgDetail, EcgFinding, EcgGap, EcgInterval,
@@ -38,7 +43,9 @@ pub use ecg::{
 };
 pub use files::{BlobInfo, FileKind, MediaType};
 pub use hash::{BlobHasher, HashedBytes};
-pub use ids::{BedId, BlobHash, HashError, Mrn, MrnError, RecordId, StreamId, UploadId, WardId};
+pub use ids::{
+    BedId, BlobHash, CorrectionId, HashError, Mrn, MrnError, RecordId, StreamId, UploadId, WardId,
+};
 pub use messages::{
     AnalyzeEcg, Change, ChangeKind, EcgAnalyzed, EcgOutcome, PatientUpdated, QueueMessage, Receipt, Rename,
     StagedFile, UploadReceived, updates_subject,

@@ -102,6 +102,11 @@ pub enum Receipt {
         /// The upload.
         upload_id: UploadId,
     },
+    /// Nothing is stored: the patient with this number was erased, and the number cannot be used again.
+    Erased {
+        /// The upload.
+        upload_id: UploadId,
+    },
 }
 
 /// ingest -> ecg-worker: a request to analyse an ECG.
@@ -212,6 +217,9 @@ pub enum ChangeKind {
     Admission,
     /// The details were changed.
     Details,
+    /// A record was marked as entered in error or unmarked, or records were moved from or to the patient: load the lists
+    /// again.
+    Corrected,
 }
 
 macro_rules! queue_message {

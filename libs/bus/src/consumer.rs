@@ -377,6 +377,10 @@ mod tests {
             Ok(QueueStatus::default())
         }
 
+        async fn erase(&self, _mrn: proto_json::Mrn) -> Result<(), BusError> {
+            Ok(())
+        }
+
         async fn check(&self) -> Result<(), BusError> {
             Ok(())
         }

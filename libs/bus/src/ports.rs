@@ -50,6 +50,13 @@ pub trait WorkQueue: Debug + Send + Sync + 'static {
     /// If the broker cannot be reached.
     async fn queue_status(&self, queue: Queue) -> Result<QueueStatus, BusError>;
 
+    /// Removes the waveforms of a patient from the log, and what deleted messages and files have left in the files of the
+    /// broker, as far as its interface allows that. For the erasure of a patient.
+    ///
+    /// # Errors
+    /// If the broker cannot be reached.
+    async fn erase(&self, mrn: Mrn) -> Result<(), BusError>;
+
     /// Checks that the broker answers; used for readiness.
     ///
     /// # Errors

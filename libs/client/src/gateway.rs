@@ -404,6 +404,10 @@ impl Gateway {
         &self.0.timeouts
     }
 
+    pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.0.http.request(method, url)
+    }
+
     pub(crate) fn post(&self, url: Url) -> RequestBuilder {
         self.0.http.post(url)
     }
@@ -468,6 +472,7 @@ impl Gateway {
                 // `/readyz` lists the failed checks, one per line.
                 detail: is_text.then(|| String::from_utf8_lossy(&body).trim().replace('\n', "; ")),
                 names: None,
+                merged_into: None,
             },
         };
         problem.status = status.as_u16();

@@ -12,6 +12,7 @@
 //! Dropping a future cancels its operation. Errors display as one sentence for users.
 
 mod alarms;
+mod corrections;
 mod download;
 mod error;
 mod feed;

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use proto_json::{NameConflict, Problem};
+use proto_json::{Mrn, NameConflict, Problem};
 
 /// The type of a problem: HTTP status, stable name and title.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,7 @@ kinds! {
     NOT_ANALYSABLE = CONFLICT "not-analysable" "The ECG cannot be analysed again";
     /// 409
     STATE_CONFLICT = CONFLICT "state-conflict" "The state is another one";
+    /// 409
     NAME_TAKEN = CONFLICT "name-taken" "The name is in use";
     /// 409
     ID_TAKEN = CONFLICT "id-taken" "The id is in use";
@@ -61,6 +62,10 @@ kinds! {
     ALREADY_ADMITTED = CONFLICT "already-admitted" "The patient is already in a bed";
     /// 409
     NOT_ADMITTED = CONFLICT "not-admitted" "The patient is not admitted";
+    /// 409
+    NOT_CORRECTABLE = CONFLICT "not-correctable" "The correction cannot be made";
+    /// 410
+    ERASED = GONE "erased" "The patient was erased";
     /// 413
     TOO_LARGE = PAYLOAD_TOO_LARGE "too-large" "Too large";
     /// 415
@@ -98,12 +103,14 @@ pub struct ApiError {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Both names, for [`ProblemType::NAME_DIFFERS`].
     pub names: Option<Box<NameConflict>>,
+    /// The surviving patient, if the number was merged into another one.
+    pub merged_into: Option<Mrn>,
 }
 
 impl ApiError {
     /// Returns an error of this type. `detail` is one sentence that tells the client what to do.
     pub fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
-        ApiError { kind, detail: detail.into(), headers: Vec::new(), names: None }
+        ApiError { kind, detail: detail.into(), headers: Vec::new(), names: None, merged_into: None }
     }
 
     /// Returns a 400 error.
@@ -169,6 +176,7 @@ impl IntoResponse for ApiError {
             status: self.kind.status.as_u16(),
             detail: Some(self.detail),
             names: self.names.map(|names| *names),
+            merged_into: self.merged_into,
         };
         let json = HeaderValue::from_static("application/problem+json");
         // Serialising strings and a number cannot fail.

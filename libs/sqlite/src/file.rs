@@ -19,6 +19,9 @@ const MAX_CHECKED_BYTES: u64 = 64 << 20;
 /// Time to wait for SQLite's own locks, which other connections hold for a moment only.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Time to wait for readers when the write-ahead log is emptied. Writes wait meanwhile.
+const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Prepared statements that a connection caches.
 const STATEMENTS: usize = 64;
 
@@ -43,6 +46,8 @@ pub struct Format {
     /// Whether the log is also truncated if SQLite cannot restart it. This blocks readers for a moment and waits for them,
     /// so it is only for files whose reads take microseconds.
     pub truncates_log: bool,
+    /// Whether pages that become free are overwritten. Deleted parts of pages always are: nothing deleted can be found in them.
+    pub overwrites_free_pages: bool,
     /// Whether the file shrinks after a peak. Takes effect when the file is created.
     pub shrinks: bool,
     /// The chunked files.
@@ -87,6 +92,25 @@ impl DatabaseFile {
         Ok(DatabaseFile { db, path: path.to_owned(), format, _lock: lock })
     }
 
+    /// Removes what was deleted before from the files: returns free pages to the file system, if the file can shrink, and
+    /// empties the write-ahead log.
+    ///
+    /// # Errors
+    /// Those of SQLite; `SQLITE_BUSY` if a reader uses the log.
+    pub(crate) fn clean_up(&self) -> rusqlite::Result<()> {
+        if self.format.shrinks {
+            self.db.execute_batch("PRAGMA incremental_vacuum")?;
+        }
+        self.db.busy_timeout(CLEAN_UP_TIMEOUT)?;
+        let busy = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        self.db.busy_timeout(BUSY_TIMEOUT)?;
+        if busy? {
+            let cause = Some("a reader uses the write-ahead log".to_owned());
+            return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), cause));
+        }
+        Ok(())
+    }
+
     /// Truncates a long write-ahead log. SQLite checkpoints by itself, but restarts the log only when no reader uses it,
     /// which may never happen under constant load.
     pub(crate) fn truncate_log(&self) {
@@ -124,11 +148,13 @@ fn configure(db: &Connection, format: &Format, is_new: bool) -> Result<(), Error
     }
     let (pages, bytes) = (format.checkpoint_pages, format.max_log_bytes);
     let synchronous = if format.syncs_commits { "FULL" } else { "NORMAL" };
+    let secure = if format.overwrites_free_pages { "ON" } else { "FAST" };
     Ok(db.execute_batch(&format!(
         "PRAGMA synchronous = {synchronous};
          PRAGMA fullfsync = ON;
          PRAGMA foreign_keys = OFF;
          PRAGMA cache_size = -2048;
+         PRAGMA secure_delete = {secure};
          PRAGMA wal_autocheckpoint = {pages};
          PRAGMA journal_size_limit = {bytes};"
     ))?)

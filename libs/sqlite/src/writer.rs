@@ -8,11 +8,13 @@
 //! full, this may free space.
 
 use std::fmt::Display;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{self, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -100,6 +102,9 @@ struct Submitted {
     bytes: usize,
 }
 
+/// Callers that wait for [`Writer::clean_up`].
+type CleanUps = Arc<Mutex<Vec<oneshot::Sender<Result<(), Error>>>>>;
+
 /// Handle of the writer thread. Dropping it waits until the thread has finished all submitted writes and closed the file.
 #[derive(Debug)]
 pub struct Writer {
@@ -109,6 +114,7 @@ pub struct Writer {
     pub(crate) parts: Semaphore,
     next_file: AtomicI64,
     removals: Removals,
+    clean_ups: CleanUps,
     pub(crate) chunks: &'static ChunkTable,
     thread: Option<JoinHandle<()>>,
 }
@@ -123,8 +129,15 @@ impl Writer {
         let removals = Removals::default();
         unfinished.into_iter().for_each(|file| removals.add(file));
         let format = file.format;
-        let thread =
-            Thread { file, submitted, removals: removals.clone(), part: None, has_maintenance: true };
+        let clean_ups = CleanUps::default();
+        let thread = Thread {
+            file,
+            submitted,
+            removals: removals.clone(),
+            clean_ups: clean_ups.clone(),
+            part: None,
+            has_maintenance: true,
+        };
         let thread = std::thread::Builder::new()
             .name(format!("{}-writer", format.name))
             .spawn(move || thread.run())
@@ -135,6 +148,7 @@ impl Writer {
             parts: Semaphore::new(1),
             next_file: AtomicI64::new(next_file),
             removals,
+            clean_ups,
             chunks: &format.chunks,
             thread: Some(thread),
         })
@@ -199,6 +213,19 @@ impl Writer {
         self.submit(Priority::Deferred, 0, |_| Ok::<_, Error>(()), move |_| removals.add(file));
     }
 
+    /// Removes what was deleted before from the database file and its write-ahead log. Chunks that are to be removed are
+    /// removed first.
+    ///
+    /// # Errors
+    /// When the disk fails, or a reader has used the log for too long; try again then.
+    pub async fn clean_up(&self) -> Result<(), Error> {
+        let (reply, outcome) = oneshot::channel();
+        self.clean_ups.lock().push(reply);
+        // Wakes the thread.
+        self.submit(Priority::Normal, 0, |_| Ok::<_, Error>(()), |_| {});
+        outcome.await.unwrap_or(Err(Error::Closed))
+    }
+
     /// The files whose chunks are to be removed.
     #[must_use]
     pub fn removals(&self) -> Removals {
@@ -222,6 +249,7 @@ struct Thread {
     file: DatabaseFile,
     submitted: mpsc::Receiver<Submitted>,
     removals: Removals,
+    clean_ups: CleanUps,
     /// A part of a large file that has waited for one group.
     part: Option<Submitted>,
     has_maintenance: bool,
@@ -234,6 +262,7 @@ impl Thread {
                 self.maintain();
             }
             self.has_maintenance = true;
+            self.clean_up();
             self.file.truncate_log();
         }
         // Best effort: errors do not matter here.
@@ -333,6 +362,26 @@ impl Thread {
         };
         execute(db, "COMMIT")?;
         Ok(removed)
+    }
+
+    /// Serves the callers of [`Writer::clean_up`].
+    fn clean_up(&self) {
+        let waiting = std::mem::take(&mut *self.clean_ups.lock());
+        if waiting.is_empty() {
+            return;
+        }
+        let cleaned = loop {
+            if self.part.is_some() || self.removals.is_empty() {
+                break self.file.clean_up().map_err(Error::from);
+            }
+            if let Err(error) = self.commit(Vec::new(), IDLE_CHUNKS) {
+                break Err(error);
+            }
+        };
+        for caller in waiting {
+            // The send fails only if the caller was cancelled.
+            let _ = caller.send(cleaned.clone());
+        }
     }
 
     /// Does one step of maintenance. Returns whether work is left.

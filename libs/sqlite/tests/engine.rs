@@ -29,6 +29,7 @@ static FORMAT: Format = Format {
     checkpoint_pages: 100,
     max_log_bytes: 1 << 20,
     truncates_log: true,
+    overwrites_free_pages: false,
     shrinks: true,
     chunks: ChunkTable {
         table: Table { name: "chunks", columns: &["id", "bytes"], key: 1, unique: "id" },

@@ -19,6 +19,7 @@
 mod audit;
 pub mod alarms;
 mod body;
+mod corrections;
 mod error;
 mod maintenance;
 #[cfg(feature = "mongo")]
@@ -43,6 +44,9 @@ use proto_json::{
 
 pub use audit::{AuditFilter, AuditReader, AuditStore};
 pub use alarms::AlarmStore;
+pub use corrections::{
+    CorrectionOutcome, CorrectionReader, CorrectionStep, Corrections, NewCorrection, Refusal,
+};
 pub use error::StoreError;
 pub use maintenance::{ScrubPosition, ScrubState, ScrubStep};
 pub use ports::{BlobReader, BlobStore, Maintenance, PatientReader, PatientWriter};
@@ -79,6 +83,8 @@ pub struct PageRequest {
     pub after: Option<Cursor>,
     /// Maximum number of entries; at least 1.
     pub limit: usize,
+    /// Whether a history contains records that were entered in error.
+    pub include_errors: bool,
 }
 
 /// A stored file, opened for reading.
@@ -103,13 +109,17 @@ pub enum UploadOutcome {
     },
     /// Another upload (with another fingerprint or patient) is stored under this id; nothing was changed.
     Conflict,
+    /// The patient or the upload was erased; nothing was changed.
+    Erased,
 }
 
 /// A stored upload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredUpload {
-    /// The receipt for the client.
+    /// The receipt for the client. It names the patient that the upload belongs to now.
     pub receipt: UploadReceipt,
+    /// Record number in the request. It differs if the upload was moved, or the patient merged.
+    pub addressed_to: Mrn,
     /// SHA-256 of the whole request.
     pub fingerprint: BlobHash,
     /// Name of the client that sent it; `None` if it is unknown.

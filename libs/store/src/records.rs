@@ -20,6 +20,9 @@ use crate::{NewHeartRate, NewUpload};
 /// Position of a record in a history, ordered by time, then by id.
 pub(crate) type Position = (Timestamp, RecordId);
 
+/// See [`PageRequest::of_history`](crate::PageRequest::of_history).
+pub(crate) type HistoryPart = (proto_json::Mrn, Option<Position>, usize, bool);
+
 /// What a latest record is ordered by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rank {
@@ -109,6 +112,7 @@ impl NewUpload {
                 recorded_at: *recorded_at,
                 source: *source,
                 ecg_id: *ecg_id,
+                entered_in_error: None,
             }
         })
     }
@@ -131,6 +135,7 @@ impl NewUpload {
                 signal_options: ecg.signal.is_some().then(|| ecg.options.clone()),
                 analysis: None,
                 failure: None,
+                entered_in_error: None,
             },
             options: ecg.options.clone(),
         };
@@ -145,6 +150,7 @@ impl NewUpload {
             upload_id: self.id,
             at: self.received_at,
             file: image.file.clone(),
+            entered_in_error: None,
         };
         self.images.iter().map(stored).collect()
     }
@@ -278,6 +284,9 @@ struct Newest {
 impl Newest {
     /// The records of an analysis of an ECG whose upload made this version of the patient.
     fn of_analysis(ecg: &EcgRecord, upload_version: u64, stored_at: Timestamp) -> Self {
+        if ecg.entered_in_error.is_some() {
+            return Newest::default();
+        }
         let newest = Newest {
             heart_rate: heart_rate_of(ecg).as_ref().map(latest_heart_rate),
             ecg: Some(latest_ecg(ecg)),
@@ -449,6 +458,7 @@ pub(crate) fn heart_rate_of(ecg: &EcgRecord) -> Option<HeartRateRecord> {
         recorded_at: ecg.recorded_at,
         source: proto_json::HeartRateSource::Ecg,
         ecg_id: Some(ecg.id),
+        entered_in_error: ecg.entered_in_error.clone(),
     })
 }
 
@@ -495,6 +505,12 @@ pub(crate) fn page<T>(
 }
 
 impl crate::PageRequest {
+    /// A page of a history: where it starts, how many entries it has, and whether it contains records that were entered in
+    /// error.
+    pub(crate) fn of_history(&self, mrn: proto_json::Mrn) -> Result<HistoryPart, crate::StoreError> {
+        Ok((mrn, self.after_record()?, self.size(), self.include_errors))
+    }
+
     /// Maximum number of entries: at least 1, and small enough to add 1.
     pub(crate) fn size(&self) -> usize {
         self.limit.clamp(1, 1 << 20)

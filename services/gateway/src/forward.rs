@@ -7,11 +7,12 @@
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use http_server::internal::{Actor, AuditHeaders};
 use http_server::problem::{ApiError, PROBLEM, ProblemType};
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::auth::audit_line::AuditNotes;
@@ -21,6 +22,8 @@ use crate::reads::query::QueryService;
 
 /// Maximum size of the body of a call, in bytes.
 const MAX_BODY: usize = 64 << 10;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Sends a call to `service` and returns its response.
 pub(crate) async fn call(
@@ -37,10 +40,14 @@ pub(crate) async fn call(
     };
     let (parts, body) = request.into_parts();
     let mut headers = HeaderMap::new();
-    for name in [header::ACCEPT, header::CONTENT_TYPE] {
+    for name in [header::ACCEPT, header::CONTENT_TYPE, IDEMPOTENCY_KEY] {
         if let Some(value) = parts.headers.get(&name) {
             headers.insert(name, HeaderValue::clone(value));
         }
+    }
+    // The call may be repeated on the way.
+    if let (false, Ok(key)) = (headers.contains_key(IDEMPOTENCY_KEY), Uuid::now_v7().to_string().parse()) {
+        headers.insert(IDEMPOTENCY_KEY, key);
     }
     let actor = Actor {
         name: client.name.to_string(),

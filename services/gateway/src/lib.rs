@@ -13,6 +13,7 @@ mod app;
 mod asyncapi;
 mod auth;
 mod config;
+mod corrections;
 #[cfg(test)]
 mod documents;
 mod events;

@@ -8,7 +8,7 @@ use runtime::trace;
 use store::AnalysisResult;
 
 use crate::blobs::{self, MoveError};
-use crate::{Ports, clock, failed, publish};
+use crate::{Ports, clock, corrections, failed, publish};
 
 /// Processes one delivery of the result queue.
 pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
@@ -26,7 +26,21 @@ async fn store(ports: &Ports, delivery: &Delivery, result: EcgAnalyzed) -> Resul
     let EcgAnalyzed { ecg_id, upload_id, mrn, received_at, signal, outcome, .. } = result;
     trace::about_upload(upload_id);
     let ecg = ports.store.ecg(ecg_id).await.map_err(failed)?;
-    let ecg = ecg.ok_or_else(|| Outcome::Never("a result for an ECG that is not stored".to_owned()))?;
+    let Some(ecg) = ecg else {
+        let erased = corrections::is_erased(ports, Some(mrn), upload_id).await.map_err(Outcome::Defer)?;
+        if !erased {
+            return Err(Outcome::Never("a result for an ECG that is not stored".to_owned()));
+        }
+        let mut staged = vec![signal];
+        if let EcgOutcome::Analyzed { plot, detail, .. } = &outcome {
+            staged.extend([plot.sha256, detail.sha256]);
+        }
+        blobs::unstage(delivery, upload_id, staged).await;
+        corrections::clean_up_later(ports, mrn);
+        return Ok(());
+    };
+    // The upload may have been moved to another patient meanwhile.
+    let mrn = ecg.mrn;
     let mut staged = vec![signal];
     if let EcgOutcome::Analyzed { plot, detail, .. } = &outcome {
         staged.extend([plot.sha256, detail.sha256]);

@@ -15,7 +15,7 @@ use http_server::internal;
 use runtime::{Secret, Shutdown, StartError};
 use tokio::net::TcpListener;
 
-use crate::{Ports, audit, wards};
+use crate::{Ports, audit, corrections, wards};
 
 /// Where ingest accepts calls of the gateway.
 #[derive(Debug, Clone, clap::Args)]
@@ -52,6 +52,7 @@ impl CallArgs {
 pub fn router(ports: Ports) -> Router {
     Router::new()
         .route("/internal/audit", post(audit::append))
+        .merge(corrections::routes())
         .merge(wards::routes())
         .with_state(Arc::new(ports))
 }

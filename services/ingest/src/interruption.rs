@@ -144,7 +144,7 @@ async fn send_result(ports: &Ports, upload: &UploadReceived) {
 }
 
 async fn assert_stored_once(ports: &Ports, upload: &UploadReceived, is_analysed: bool) {
-    let page = PageRequest { after: None, limit: 9 };
+    let page = PageRequest { after: None, limit: 9, include_errors: false };
     let store = &ports.store;
     let (version, rates) = if is_analysed { (2, 2) } else { (1, 1) };
     let patient = store.patient(upload.mrn).await.unwrap().unwrap();

@@ -11,6 +11,7 @@ mod blobs;
 mod clock;
 mod commands;
 mod config;
+mod corrections;
 #[cfg(test)]
 mod interruption;
 mod metrics;
@@ -27,7 +28,9 @@ use std::sync::Arc;
 use bus::{BusError, BusPorts, EnqueueError, Outcome, PubSub, Readiness, run_consumer};
 use proto_json::{PatientUpdated, Queue, Timestamp};
 use runtime::{Shutdown, StartError, trace};
-use store::{AuditStore, BlobStore, Maintenance, PatientWriter, StoreError, WardStore, WaveformStore};
+use store::{
+    AuditStore, BlobStore, Corrections, Maintenance, PatientWriter, StoreError, WardStore, WaveformStore,
+};
 use tracing::Instrument;
 
 pub use clock::accept as accept_clock;
@@ -51,13 +54,17 @@ pub struct Ports {
     pub audit: Arc<dyn AuditStore>,
     /// Wards, beds, admissions and details.
     pub wards: Arc<dyn WardStore>,
+    /// Corrections of stored records.
+    pub corrections: Arc<dyn Corrections>,
 }
 
 impl Ports {
     /// The ports of one store.
     pub fn of(
         bus: BusPorts,
-        store: Arc<impl PatientWriter + BlobStore + Maintenance + WaveformStore + AuditStore + WardStore>,
+        store: Arc<
+            impl PatientWriter + BlobStore + Maintenance + WaveformStore + AuditStore + WardStore + Corrections,
+        >,
     ) -> Self {
         Ports {
             bus,
@@ -66,7 +73,8 @@ impl Ports {
             maintenance: store.clone(),
             waveforms: store.clone(),
             audit: store.clone(),
-            wards: store,
+            wards: store.clone(),
+            corrections: store,
         }
     }
 
@@ -120,6 +128,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
         ),
         shutdown.unless_begun(reconcile::run(&config, &ports)),
         shutdown.unless_begun(queues::watch(&ports)),
+        shutdown.unless_begun(corrections::run(&ports)),
         shutdown.unless_begun(scrub::run(&config, &ports)),
         shutdown.unless_begun(clock::watch(&ports, config.reconcile_every)),
         shutdown.unless_begun(queues::watch_disk(&ports)),

@@ -12,7 +12,7 @@ use runtime::trace;
 use store::{BlobKey, NewEcg, NewHeartRate, NewImage, NewUpload, UploadOutcome};
 
 use crate::blobs::{self, MoveError};
-use crate::{Ports, clock, failed, publish};
+use crate::{Ports, clock, corrections, failed, publish};
 
 /// Processes one delivery of the upload queue.
 pub(crate) async fn take(ports: &Ports, delivery: &Arc<Delivery>) -> Outcome {
@@ -34,7 +34,7 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
     if (delivery.deliveries > 1 || id.is_from_key())
         && let Some(stored) = ports.store.upload(id).await.map_err(failed)?
     {
-        let same = stored.fingerprint == upload.fingerprint && stored.receipt.mrn == upload.mrn;
+        let same = stored.fingerprint == upload.fingerprint && stored.addressed_to == upload.mrn;
         return if same {
             repeat(ports, delivery, upload, stored.receipt).await
         } else {
@@ -51,12 +51,15 @@ async fn store(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> R
                 Some(stored) if stored.fingerprint == upload.fingerprint => {
                     repeat(ports, delivery, upload, stored.receipt).await
                 }
+                // An erasure has removed its files.
+                None if is_erased(ports, upload).await? => drop_erased(ports, delivery, upload).await,
                 _ => Err(Outcome::Retry("a file of the upload is not staged".to_owned())),
             };
         }
     };
     match ports.store.store_upload(&new_upload(upload), files).await.map_err(failed)? {
         UploadOutcome::Conflict => refuse(ports, delivery, upload).await,
+        UploadOutcome::Erased => drop_erased(ports, delivery, upload).await,
         UploadOutcome::Stored { receipt, replayed: true, .. } => {
             repeat(ports, delivery, upload, receipt).await
         }
@@ -104,7 +107,7 @@ async fn repeat(
     }
     let needed: Vec<_> = pending.iter().map(|job| job.signal.sha256).collect();
     send_jobs(ports, delivery, pending).await?;
-    if let Some(patient) = ports.store.patient(upload.mrn).await.map_err(failed)? {
+    if let Some(patient) = ports.store.patient(receipt.mrn).await.map_err(failed)? {
         let changes = changes(upload, &receipt);
         let update = PatientUpdated { upload_id: Some(id), changes, patient, sent_at: None };
         publish(&*ports.bus.pubsub, update, delivery.trace_parent.as_deref()).await;
@@ -121,6 +124,22 @@ async fn refuse(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> 
     tracing::warn!(upload_id = %upload.upload_id, "another upload was stored under this id before");
     answer(ports, delivery, &Receipt::Conflict { upload_id: upload.upload_id }).await;
     Ok(())
+}
+
+/// Drops an upload whose patient was erased, with all of its files.
+async fn drop_erased(ports: &Ports, delivery: &Delivery, upload: &UploadReceived) -> Result<(), Outcome> {
+    let id = upload.upload_id;
+    ports.corrections.discard_files(id).await.map_err(failed)?;
+    tracing::info!(upload_id = %id, "an upload of an erased patient was dropped");
+    answer(ports, delivery, &Receipt::Erased { upload_id: id }).await;
+    blobs::unstage(delivery, id, hashes(upload, |_| true)).await;
+    corrections::clean_up_later(ports, upload.mrn);
+    Ok(())
+}
+
+async fn is_erased(ports: &Ports, upload: &UploadReceived) -> Result<bool, Outcome> {
+    let erased = corrections::is_erased(ports, Some(upload.mrn), upload.upload_id).await;
+    erased.map_err(Outcome::Defer)
 }
 
 /// Stages the signal of a job again from the store, if it is no longer staged.

@@ -119,7 +119,7 @@ struct LegacyEcg {
 /// Returns all ECGs that have a picture, ordered by time of receipt.
 async fn ecgs(store: &Ports, mrn: Mrn) -> Result<Vec<LegacyEcg>, ApiError> {
     let mut found = Vec::new();
-    let mut page = PageRequest { after: None, limit: PAGE };
+    let mut page = PageRequest { after: None, limit: PAGE, include_errors: false };
     loop {
         let ecgs = reject_damaged(store.patients.ecgs(mrn, page).await)?;
         found.extend(ecgs.items.iter().filter_map(|ecg| {
@@ -148,7 +148,7 @@ struct LegacyImage {
 /// Returns all medical images, ordered by time of receipt.
 async fn images(store: &Ports, mrn: Mrn) -> Result<Vec<LegacyImage>, ApiError> {
     let mut found = Vec::new();
-    let mut page = PageRequest { after: None, limit: PAGE };
+    let mut page = PageRequest { after: None, limit: PAGE, include_errors: false };
     loop {
         let images = reject_damaged(store.patients.images(mrn, page).await)?;
         found.extend(images.items.iter().map(|image| LegacyImage {

@@ -3,6 +3,7 @@
 
 mod audit;
 mod clock;
+mod corrections;
 mod drawings;
 mod errors;
 mod files;

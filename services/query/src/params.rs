@@ -64,12 +64,13 @@ impl<S: Send + Sync, T: Id> FromRequestParts<S> for PathId<T> {
     }
 }
 
-/// `?q=&after=&limit=`
+/// `?q=&after=&limit=&include_errors=`
 #[derive(Debug, Deserialize)]
 struct RawListParams {
     q: Option<String>,
     after: Option<String>,
     limit: Option<String>,
+    include_errors: Option<String>,
 }
 
 /// The search text and the page of a list request.
@@ -95,11 +96,16 @@ impl<S: Send + Sync> FromRequestParts<S> for ListParams {
                 .filter(|limit| (1..=MAX_LIMIT).contains(limit))
                 .ok_or_else(|| ApiError::invalid(format!("`limit` must be from 1 to {MAX_LIMIT}.")))?,
         };
+        let include_errors = match raw.include_errors.as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => return Err(ApiError::invalid("`include_errors` must be true or false.")),
+        };
         let query = raw.q.filter(|text| !text.is_empty());
         if query.as_ref().is_some_and(|text| text.chars().count() > MAX_SEARCH_CHARS) {
             return Err(ApiError::invalid(format!("`q` must be at most {MAX_SEARCH_CHARS} characters.")));
         }
-        Ok(ListParams { query, page: PageRequest { after, limit } })
+        Ok(ListParams { query, page: PageRequest { after, limit, include_errors } })
     }
 }
 

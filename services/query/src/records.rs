@@ -10,6 +10,7 @@ use proto_json::{
     BlobInfo, EcgRecord, EcgStatus, Mrn, PatientSummary, RecordId, UploadId, UploadState, UploadStatus,
 };
 
+use crate::corrections;
 use crate::drawings::{self, DrawingParams};
 use crate::errors::store_error;
 use crate::files;
@@ -26,7 +27,10 @@ pub(crate) async fn patient(
 /// Returns the patient, or a 404 error.
 pub(crate) async fn known_patient(store: &Ports, mrn: Mrn) -> Result<PatientSummary, ApiError> {
     let patient = store.patients.patient(mrn).await.map_err(store_error)?;
-    patient.ok_or_else(|| ApiError::not_found("There is no patient with this medical record number."))
+    match patient {
+        Some(patient) => Ok(patient),
+        None => Err(corrections::missing(store, mrn).await),
+    }
 }
 
 pub(crate) async fn ecg(

@@ -5,7 +5,7 @@ use axum::routing::get;
 use http_server::problem::{ApiError, ProblemType};
 
 use crate::state::Ports;
-use crate::{audit, clock, errors, legacy, lists, records, wards, waveforms};
+use crate::{audit, clock, corrections, errors, legacy, lists, records, wards, waveforms};
 
 /// The routes of the service.
 pub fn router(store: Ports) -> Router {
@@ -18,6 +18,7 @@ pub fn router(store: Ports) -> Router {
         .route("/api/v1/patients/{mrn}/images", get(lists::images))
         .route("/api/v1/patients/{mrn}/names", get(lists::former_names))
         .route("/api/v1/patients/{mrn}/admissions", get(wards::admissions))
+        .route("/api/v1/patients/{mrn}/corrections", get(corrections::list))
         .route("/api/v1/patients/{mrn}/waveforms", get(waveforms::read))
         .route("/api/v1/patients/{mrn}/waveforms/channels", get(waveforms::channels))
         .route("/api/v1/patients/{mrn}/waveforms/export", get(waveforms::export))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::{AuditReader, BlobReader, PatientReader, WardReader, WaveformReader};
+use store::{AuditReader, BlobReader, CorrectionReader, PatientReader, WardReader, WaveformReader};
 
 /// The ports of the query service. It only reads.
 #[derive(Debug, Clone)]
@@ -17,17 +17,24 @@ pub struct Ports {
     pub audit: Arc<dyn AuditReader>,
     /// Wards and admissions.
     pub wards: Arc<dyn WardReader>,
+    /// Corrections, and what has become of merged and erased numbers.
+    pub corrections: Arc<dyn CorrectionReader>,
 }
 
 impl Ports {
     /// The ports of one store.
-    pub fn of(store: Arc<impl PatientReader + BlobReader + WaveformReader + AuditReader + WardReader>) -> Self {
+    pub fn of(
+        store: Arc<
+            impl PatientReader + BlobReader + WaveformReader + AuditReader + WardReader + CorrectionReader,
+        >,
+    ) -> Self {
         Ports {
             patients: store.clone(),
             files: store.clone(),
             waveforms: store.clone(),
             audit: store.clone(),
-            wards: store,
+            wards: store.clone(),
+            corrections: store,
         }
     }
 }

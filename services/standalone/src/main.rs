@@ -62,6 +62,14 @@ enum Command {
     Stream(cli::StreamArgs),
     /// List, show, retry or drop dead-lettered messages
     DeadLetters(cli::DeadLettersArgs),
+    /// Mark records as entered in error, move uploads, correct names, list corrections
+    Correct(cli::CorrectArgs),
+    /// Merge a patient into another one, or undo a merge
+    Merge(cli::MergeArgs),
+    /// Delete everything about a patient
+    Erase(cli::EraseArgs),
+    /// Remove old data by kind and age, and place legal holds
+    Retention(cli::RetentionArgs),
     /// Analyse stored ECGs again with the current version of the analysis, and report what changed
     Reanalyse(cli::ReanalyseArgs),
     /// Check all stored data for damage
@@ -106,6 +114,10 @@ fn main() -> ExitCode {
         Some(Command::Sample(args)) => cli::run(args.run()),
         Some(Command::Stream(args)) => cli::run(args.run()),
         Some(Command::DeadLetters(args)) => cli::run(args.run()),
+        Some(Command::Correct(args)) => cli::run(args.run()),
+        Some(Command::Merge(args)) => cli::run(args.run()),
+        Some(Command::Erase(args)) => cli::run(args.run()),
+        Some(Command::Retention(args)) => cli::run(args.run()),
         Some(Command::Reanalyse(args)) => cli::run(args.run()),
         Some(Command::Verify(args)) => cli::run(args.run()),
         Some(Command::Backup(args)) => cli::run(args.run()),

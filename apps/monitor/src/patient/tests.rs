@@ -72,6 +72,7 @@ fn loaded(mrn: u64, number: i64) -> LoadedEcg {
         signal_options: None,
         analysis: None,
         failure: None,
+        entered_in_error: None,
     };
     let strip = Arc::new(ecg::Strip::from_samples(250.0, vec![0.0; 500]));
     let scene = Arc::new(EcgScene::new(strip.clone(), Vec::new(), Vec::new()));
@@ -84,6 +85,7 @@ fn image(number: i64) -> ImageRecord {
         mrn: Mrn::new(1).unwrap(),
         upload_id: UploadId::generate(),
         at: at(number),
+        entered_in_error: None,
         file: BlobInfo {
             sha256: proto_json::BlobHash::of(b"x"),
             bytes: 1,
@@ -246,6 +248,7 @@ fn trend_is_loaded_back_to_the_start_of_its_range() {
                 recorded_at: None,
                 source: HeartRateSource::Reported,
                 ecg_id: None,
+                entered_in_error: None,
             })
             .collect();
         let next = items.last().map(|last| Cursor::Record(last.at, last.id));
@@ -311,4 +314,22 @@ fn frozen_ecg_takes_its_own_analysis() {
         _ => None,
     });
     assert_eq!(requested, Some(ecg_id(10)));
+}
+
+#[test]
+fn correction_loads_everything_again_and_earlier_responses_are_ignored() {
+    let (mut view, requests) = open(1, 1, 10);
+    let late = ecg_request(&requests, Side::Latest);
+    let old = update(1, 10, ChangeKind::Corrected);
+    assert_eq!(view.update(&old).1.len(), 0, "a known version changes nothing");
+    let (changes, requests) = view.update(&update(1, 12, ChangeKind::Corrected));
+    assert_eq!(changes, Changes::ALL);
+    let lists =
+        requests.iter().filter(|(_, request)| matches!(request, Request::Ecgs(_) | Request::Images(_)));
+    assert_eq!(lists.count(), 2);
+    view.apply(late, Response::Ecg(Side::Latest, Ok(Box::new(loaded(1, 10)))));
+    assert_eq!(loaded_id(&view, Side::Latest), None);
+    let request = ecg_request(&requests, Side::Latest);
+    view.apply(request, Response::Ecg(Side::Latest, Ok(Box::new(loaded(1, 12)))));
+    assert_eq!(loaded_id(&view, Side::Latest), Some(ecg_id(12)));
 }

@@ -221,11 +221,28 @@ impl PatientView {
         (Changes::ALL, requests)
     }
 
+    /// Loads everything again after a correction: records may be gone. Responses to earlier requests are ignored. Does nothing
+    /// if the summary is not newer.
+    fn reopen(&mut self, patient: &PatientSummary) -> (Changes, Requests) {
+        if self.summary.as_ref().is_some_and(|known| known.version >= patient.version) {
+            return (Changes::default(), Vec::new());
+        }
+        // The controller increments the generation by one for each view.
+        let generation = self.generation.wrapping_add(1 << 32);
+        let (view, requests) =
+            PatientView::open(generation, self.mrn, Some(patient.clone()), self.trend_from);
+        *self = view;
+        (Changes::ALL, requests)
+    }
+
     /// Applies an update. An update of another patient is ignored.
     pub fn update(&mut self, update: &PatientUpdated) -> (Changes, Requests) {
         let mut requests = Vec::new();
         if update.patient.mrn != self.mrn {
             return (Changes::default(), requests);
+        }
+        if update.changes.iter().any(|change| change.kind == ChangeKind::Corrected) {
+            return self.reopen(&update.patient);
         }
         let has = |kinds: &[ChangeKind]| update.changes.iter().any(|change| kinds.contains(&change.kind));
         let ecgs = has(&[ChangeKind::Ecg, ChangeKind::EcgAnalyzed]);

@@ -133,6 +133,11 @@ impl Core {
         async move { outcome.await.unwrap_or(Err(LocalError::Closed)) }
     }
 
+    /// Removes what was deleted before from the file and its write-ahead log.
+    pub(super) async fn clean_up(&self) -> Result<(), LocalError> {
+        self.writer.clean_up().await.map_err(|error| self.failed(error))
+    }
+
     /// Converts an error of the file.
     pub(super) fn failed(&self, error: sqlite::Error) -> LocalError {
         LocalError::of(&self.path, error)

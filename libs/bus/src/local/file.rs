@@ -80,6 +80,7 @@ pub(super) static FORMAT: Format = Format {
     checkpoint_pages: 4_000,
     max_log_bytes: 64 << 20,
     truncates_log: true,
+    overwrites_free_pages: false,
     shrinks: true,
     chunks: CHUNKS,
 };

@@ -90,6 +90,11 @@ impl WorkQueue for LocalBus {
         Ok(self.core.schedule(queue).status())
     }
 
+    async fn erase(&self, mrn: Mrn) -> Result<(), BusError> {
+        waves::erase(&self.core, mrn).await?;
+        Ok(self.core.clean_up().await?)
+    }
+
     async fn check(&self) -> Result<(), BusError> {
         Ok(self.core.write(|_| Ok(())).await?)
     }

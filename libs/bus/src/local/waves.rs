@@ -309,6 +309,21 @@ pub(super) fn save_floors(core: &Core) {
     drop(core.submit(Priority::Deferred, 0, write, |_| {}));
 }
 
+/// Deletes the messages of a patient, also from memory.
+pub(super) async fn erase(core: &Arc<Core>, mrn: Mrn) -> Result<(), LocalError> {
+    let number = mrn.get();
+    let delete = move |db: &Connection| {
+        let mut delete = db.prepare_cached("DELETE FROM waves WHERE mrn = ?1 RETURNING length(payload)")?;
+        let deleted = delete.query_map([number], |row| row.get::<_, u64>(0))?;
+        deleted.map(|bytes| bytes.map(|bytes| bytes + ROW_BYTES)).sum::<rusqlite::Result<u64>>()
+    };
+    let deleted = core.write(delete).await?;
+    let mut state = core.waves.state();
+    state.bytes = state.bytes.saturating_sub(deleted);
+    state.last_of_stream.retain(|_, (_, message)| message.mrn != mrn);
+    Ok(())
+}
+
 /// Deletes expired rows.
 fn clean_up(core: &Core) {
     let waves = Arc::clone(&core.waves);

@@ -212,6 +212,14 @@ impl WorkQueue for NatsBus {
         Ok(QueueStatus { messages: stream.messages, in_flight, oldest })
     }
 
+    /// JetStream keeps the bytes of acknowledged messages in its files until it compacts them.
+    async fn erase(&self, mrn: Mrn) -> Result<(), BusError> {
+        let call = format!("STREAM.PURGE.{}", names::WAVES);
+        let filter = json!({ "filter": proto_json::wave_subject(mrn, None) });
+        self.core.connection.api::<serde_json::Value>(&call, &filter).await??;
+        Ok(())
+    }
+
     async fn check(&self) -> Result<(), BusError> {
         self.core.connection.round_trip().await
     }

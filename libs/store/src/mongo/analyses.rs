@@ -59,8 +59,8 @@ async fn update(
     let Some(found) = db.ecgs.find_one(id.clone()).session(&mut *session).await? else { return Ok(None) };
     let ecg: EcgRecord =
         sealed::required::<EcgDocument>(&found).and_then(TryInto::try_into).map_err(abort)?;
-    let is_expected = ecg.mrn == result.mrn && ecg.upload_id == result.upload_id;
-    if !is_expected || !result.replaces_result_of(&ecg) {
+    // The ECG may have been moved to another patient meanwhile.
+    if ecg.upload_id != result.upload_id || !result.replaces_result_of(&ecg) {
         return Ok(None);
     }
     let former = (ecg.status != EcgStatus::Pending).then(|| ecg.clone());
@@ -103,7 +103,7 @@ const NEWEST_RATES: i64 = 20;
 /// The newest heart rates of a patient.
 async fn newest_rates(db: &Db, session: &mut ClientSession, mrn: Mrn) -> Result<Vec<HeartRateRecord>, Error> {
     let newest = FindOptions::builder().sort(doc! { "at": -1, "_id": -1 }).limit(NEWEST_RATES).build();
-    let of_patient = doc! { "mrn": documents::number(mrn) };
+    let of_patient = doc! { "mrn": documents::number(mrn), "error": { "$exists": false } };
     let mut found = db.heart_rates.find(of_patient).with_options(newest).session(&mut *session).await?;
     let mut rates = Vec::new();
     while let Some(raw) = found.next(session).await.transpose()? {

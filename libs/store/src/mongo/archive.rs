@@ -24,11 +24,14 @@ use mongodb::bson::raw::RawDocumentBuf;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use mongodb::options::{CollectionOptions, ReadConcern};
 use mongodb::{ClientSession, Collection, IndexModel};
-use proto_json::{BlobHash, BlobHasher};
+use proto_json::{BlobHash, BlobHasher, CorrectionState, Fate};
 use serde::{Deserialize, Serialize};
 
-use super::failure::{answer, explain, within};
-use super::{Db, schema};
+use super::corrections::{CorrectionDocument, FateDocument};
+use super::failure::{answer, broken, explain, within};
+use super::reading::all;
+use super::sealed::{self, seal};
+use super::{Db, documents, schema};
 use crate::StoreError;
 
 /// Collections in the reverse order of writing. Other collections are read before them.
@@ -57,6 +60,8 @@ const EXCHANGING: [&str; 9] = [
 ];
 /// Collections of the audit.
 const AUDIT: [&str; 2] = ["audit", "audit_heads"];
+/// Collections that contain the erasures. Those of the database are carried over to a restored backup.
+const ERASURES: [&str; 3] = ["fates", "erased", "corrections"];
 /// The collection and the `_id` of the document that marks a running exchange.
 pub(super) const STATE: &str = "restore";
 pub(super) const EXCHANGE: &str = "exchange";
@@ -462,6 +467,31 @@ pub(super) async fn begin_exchange(db: &Db, manifest: &Manifest) -> Result<(), S
     within(db.limit, state.insert_one(mark)).await.map(drop)
 }
 
+/// Adds the erasures of the database to a loaded archive, as running ones: they are applied to it again. Can be repeated,
+/// also when a part of the archive has been exchanged.
+pub(super) async fn carry_erasures(db: &Db) -> Result<(), StoreError> {
+    let loaded = |name: &str| db.database.collection::<RawDocumentBuf>(&format!("{LOADING}{name}"));
+    for raw in all(db, db.fates.find(doc! {})).await? {
+        let Fate::Erased { erasure, .. } = sealed::required::<FateDocument>(&raw)?.fate()? else { continue };
+        let id = doc! { "_id": documents::uuid(erasure.as_uuid()) };
+        if let Some(found) = within(db.limit, db.corrections.find_one(id.clone())).await? {
+            let mut stored = sealed::required::<CorrectionDocument>(&found)?.stored()?;
+            stored.correction.state = CorrectionState::Running;
+            let running = seal(&CorrectionDocument::new(&stored)?)?;
+            within(db.limit, loaded("corrections").replace_one(id, running).upsert(true)).await?;
+        }
+        let mrn = raw.get("_id").ok().flatten().and_then(|id| Bson::try_from(id).ok());
+        let mrn = mrn.ok_or_else(|| broken("number", "it is missing"))?;
+        within(db.limit, loaded("patients").delete_one(doc! { "_id": mrn.clone() })).await?;
+        within(db.limit, loaded("fates").replace_one(doc! { "_id": mrn }, raw).upsert(true)).await?;
+    }
+    let erased = db.database.collection::<Document>(&format!("{LOADING}erased"));
+    for item in all(db, db.erased.find(doc! {})).await? {
+        within(db.limit, erased.replace_one(item.clone(), item).upsert(true)).await?;
+    }
+    Ok(())
+}
+
 /// The remaining steps of an exchange.
 pub(super) async fn steps(db: &Db, manifest: &Manifest) -> Result<Vec<Step>, StoreError> {
     let there = within(db.limit, db.database.list_collection_names()).await?;
@@ -472,10 +502,9 @@ pub(super) async fn steps(db: &Db, manifest: &Manifest) -> Result<Vec<Step>, Sto
         if has_audit && AUDIT.contains(&name.as_str()) { Step::Discard(name) } else { Step::Replace(name) }
     };
     let mut steps: Vec<Step> = ordered(loaded, &EXCHANGING).into_iter().map(step).collect();
-    let kept = |name: &String| {
-        AUDIT.contains(&name.as_str()) || manifest.collections.iter().any(|part| part.name == *name)
-    };
-    steps.extend(names(db).await?.into_iter().filter(|name| !kept(name)).map(Step::Drop));
+    let kept = |name: &String| manifest.collections.iter().any(|part| part.name == *name);
+    let stays = |name: &String| AUDIT.contains(&name.as_str()) || ERASURES.contains(&name.as_str());
+    steps.extend(names(db).await?.into_iter().filter(|name| !kept(name) && !stays(name)).map(Step::Drop));
     Ok(steps)
 }
 

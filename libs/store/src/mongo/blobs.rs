@@ -277,6 +277,41 @@ pub(super) async fn release(
     db.files.update_many(which, mark).session(session).await.map(drop)
 }
 
+/// Removes the documents of the files of an upload, at most about `budget` chunks, which it decreases, within a transaction.
+/// Adds the entries whose chunks are to be removed after the commit; see [`discard`]. Returns whether no file is left.
+pub(super) async fn delete_all(
+    db: &Db,
+    session: &mut ClientSession,
+    upload: UploadId,
+    budget: &mut usize,
+    discarded: &mut Vec<String>,
+) -> Result<bool, Error> {
+    let of_upload = doc! { "metadata.upload": documents::upload(upload) };
+    let mut found = db.files.find(of_upload).sort(doc! { "filename": 1 }).session(&mut *session).await?;
+    let mut files = Vec::new();
+    while let Some(file) = found.next(&mut *session).await.transpose()? {
+        files.push(file);
+    }
+    for file in files {
+        if *budget == 0 {
+            return Ok(false);
+        }
+        let chunks = usize::try_from(file.length).unwrap_or(0).div_ceil(CHUNK).max(1);
+        *budget = budget.saturating_sub(chunks);
+        db.files.delete_one(doc! { "_id": &file.id }).session(&mut *session).await?;
+        // If this process ends before it has removed the chunks, the next sweep does it.
+        let since = DateTime::from_millis(0);
+        let entry = IncompleteDocument { id: file.id.clone(), since, removing: true };
+        db.incomplete
+            .replace_one(doc! { "_id": &file.id }, entry)
+            .upsert(true)
+            .session(&mut *session)
+            .await?;
+        discarded.push(file.id);
+    }
+    Ok(true)
+}
+
 async fn insert_files(db: &Db, session: &mut ClientSession, files: &[FileDocument]) -> Result<(), Error> {
     if files.is_empty() {
         return Ok(());
@@ -389,7 +424,7 @@ async fn orphan(db: &Db, file: FileDocument) -> Result<(), StoreError> {
 
 /// Removes an incomplete write: its chunks, and then its entry. False if it has become a file or was removed: a commit with
 /// an unknown result may have succeeded.
-async fn discard(db: &Db, id: &str) -> Result<bool, StoreError> {
+pub(super) async fn discard(db: &Db, id: &str) -> Result<bool, StoreError> {
     let entry = doc! { "_id": id };
     let mark = db.incomplete.update_one(entry.clone(), doc! { "$set": { "removing": true } });
     if within(db.limit, mark).await?.matched_count == 0 {

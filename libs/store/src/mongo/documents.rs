@@ -5,10 +5,10 @@
 
 use mongodb::bson::{self, DateTime};
 use proto_json::{
-    BlobHash, BlobInfo, Bpm, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, FileKind, FormerName,
-    HeartRateRecord, HeartRateSource, ImageRecord, LatestEcg, LatestHeartRate, LatestImage, MediaType, Mrn,
-    NameChange, PatientSummary, RecordId, SignalOptions, StoredFile, Timestamp, UploadId, UploadReceipt,
-    name_key,
+    BlobHash, BlobInfo, Bpm, CorrectionId, EcgAnalysis, EcgQuality, EcgRecord, EcgStatus, ErrorMark,
+    FileKind, FormerName, HeartRateRecord, HeartRateSource, ImageRecord, LatestEcg, LatestHeartRate,
+    LatestImage, MediaType, Mrn, NameChange, PatientSummary, RecordId, SignalOptions, StoredFile, Timestamp,
+    UploadId, UploadReceipt, name_key,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -322,6 +322,40 @@ pub(super) struct HeartRateDocument {
     source: HeartRateSource,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ecg_id: Option<bson::Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorField>,
+}
+
+/// Who has marked a record as entered in error. Lists leave out documents with this field.
+#[derive(Debug, Serialize, Deserialize)]
+struct ErrorField {
+    correction: bson::Uuid,
+    by: String,
+    at: DateTime,
+    reason: String,
+}
+
+impl From<&ErrorMark> for ErrorField {
+    fn from(mark: &ErrorMark) -> Self {
+        ErrorField {
+            correction: uuid(mark.correction.as_uuid()),
+            by: mark.by.clone(),
+            at: date(mark.at),
+            reason: mark.reason.clone(),
+        }
+    }
+}
+
+impl TryFrom<ErrorField> for ErrorMark {
+    type Error = StoreError;
+    fn try_from(mark: ErrorField) -> Result<Self, StoreError> {
+        Ok(ErrorMark {
+            correction: CorrectionId::from_uuid(Uuid::from_bytes(mark.correction.bytes())),
+            by: mark.by,
+            at: time(mark.at)?,
+            reason: mark.reason,
+        })
+    }
 }
 
 impl From<&HeartRateRecord> for HeartRateDocument {
@@ -335,6 +369,7 @@ impl From<&HeartRateRecord> for HeartRateDocument {
             recorded_at: rate.recorded_at.map(date),
             source: rate.source,
             ecg_id: rate.ecg_id.map(record),
+            error: rate.entered_in_error.as_ref().map(Into::into),
         }
     }
 }
@@ -351,6 +386,7 @@ impl TryFrom<HeartRateDocument> for HeartRateRecord {
             recorded_at: rate.recorded_at.map(time).transpose()?,
             source: rate.source,
             ecg_id: rate.ecg_id.map(record_id),
+            entered_in_error: rate.error.map(TryInto::try_into).transpose()?,
         })
     }
 }
@@ -382,6 +418,8 @@ pub(super) struct EcgDocument {
     /// How to read the signal. Earlier versions removed it after the analysis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     options: Option<SignalOptions>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorField>,
 }
 
 impl From<&StoredEcg> for EcgDocument {
@@ -403,6 +441,7 @@ impl From<&StoredEcg> for EcgDocument {
             analysis: stored.analysis,
             failure: stored.failure,
             options: stored.signal_options.or(pending),
+            error: stored.entered_in_error.as_ref().map(Into::into),
         }
     }
 }
@@ -425,6 +464,7 @@ impl TryFrom<EcgDocument> for EcgRecord {
             signal_options: ecg.options,
             analysis: ecg.analysis,
             failure: ecg.failure,
+            entered_in_error: ecg.error.map(TryInto::try_into).transpose()?,
         })
     }
 }
@@ -452,6 +492,8 @@ pub(super) struct ImageDocument {
     upload_id: bson::Uuid,
     at: DateTime,
     file: BlobInfo,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorField>,
 }
 
 impl From<&ImageRecord> for ImageDocument {
@@ -462,6 +504,7 @@ impl From<&ImageRecord> for ImageDocument {
             upload_id: upload(image.upload_id),
             at: date(image.at),
             file: image.file.clone(),
+            error: image.entered_in_error.as_ref().map(Into::into),
         }
     }
 }
@@ -475,6 +518,7 @@ impl TryFrom<ImageDocument> for ImageRecord {
             upload_id: upload_id(image.upload_id),
             at: time(image.at)?,
             file: image.file,
+            entered_in_error: image.error.map(TryInto::try_into).transpose()?,
         })
     }
 }
@@ -491,6 +535,9 @@ pub(super) struct UploadDocument {
     uploaded_by: Option<String>,
     stored_at: DateTime,
     receipt: ReceiptField,
+    /// Number in the request, if the upload belongs to another patient now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    addressed_to: Option<i64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -536,7 +583,7 @@ impl From<&UploadReceipt> for ReceiptField {
 }
 
 impl UploadDocument {
-    pub(super) fn new(new: &NewUpload, receipt: &UploadReceipt) -> Self {
+    pub(super) fn new(new: &NewUpload, receipt: &UploadReceipt, addressed_to: Mrn) -> Self {
         UploadDocument {
             id: upload(new.id),
             mrn: number(new.mrn),
@@ -544,6 +591,18 @@ impl UploadDocument {
             uploaded_by: new.uploaded_by.clone(),
             stored_at: date(new.stored_at),
             receipt: ReceiptField::from(receipt),
+            addressed_to: (addressed_to != new.mrn).then(|| number(addressed_to)),
+        }
+    }
+
+    /// The document of the same upload with the patient and the receipt of `upload`.
+    pub(super) fn moved(self, upload: &StoredUpload) -> Self {
+        let (mrn, addressed_to) = (upload.receipt.mrn, upload.addressed_to);
+        UploadDocument {
+            mrn: number(mrn),
+            receipt: ReceiptField::from(&upload.receipt),
+            addressed_to: (addressed_to != mrn).then(|| number(addressed_to)),
+            ..self
         }
     }
 }
@@ -551,7 +610,7 @@ impl UploadDocument {
 impl TryFrom<UploadDocument> for StoredUpload {
     type Error = StoreError;
     fn try_from(stored: UploadDocument) -> Result<Self, StoreError> {
-        let UploadDocument { id, fingerprint, uploaded_by, receipt, .. } = stored;
+        let UploadDocument { id, fingerprint, uploaded_by, receipt, addressed_to, .. } = stored;
         let file = |file: StoredFileField| StoredFile {
             id: record_id(file.id),
             kind: file.kind,
@@ -569,7 +628,8 @@ impl TryFrom<UploadDocument> for StoredUpload {
             heart_rate: receipt.heart_rate.map(record_id),
             files: receipt.files.into_iter().map(file).collect(),
         };
-        Ok(StoredUpload { receipt, fingerprint, uploaded_by })
+        let addressed_to = addressed_to.map(mrn).transpose()?.unwrap_or(receipt.mrn);
+        Ok(StoredUpload { receipt, addressed_to, fingerprint, uploaded_by })
     }
 }
 

@@ -27,7 +27,7 @@ const NAMESPACE_EXISTS: i32 = 48;
 /// Creates the collections and indexes that are missing.
 pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     // A transaction can create a collection, but then conflicts with every other one that does.
-    for name in [
+    let names = [
         db.patients.name(),
         db.uploads.name(),
         db.incomplete.name(),
@@ -36,8 +36,14 @@ pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
         db.wards.name(),
         db.beds.name(),
         db.admissions.name(),
+        db.corrections.name(),
+        db.fates.name(),
+        db.erased.name(),
+        db.holds.name(),
+        db.merged_items.name(),
         schema::SCHEMA,
-    ] {
+    ];
+    for name in names {
         let created = async {
             match db.database.create_collection(name).await {
                 Err(error) if is_code(&error, NAMESPACE_EXISTS) => Ok(()),
@@ -46,6 +52,12 @@ pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
         };
         prepared(db.limit, created).await?;
     }
+    prepared(db.limit, db.uploads.create_index(index(doc! { "mrn": 1, "_id": 1 }))).await?;
+    let corrections = index(doc! { "mrns": 1, "at": -1, "_id": -1 });
+    prepared(db.limit, db.corrections.create_index(corrections)).await?;
+    let running = partial(doc! { "at": 1 }, doc! { "running": true });
+    prepared(db.limit, db.corrections.create_index(running)).await?;
+    prepared(db.limit, db.merged_items.create_index(index(doc! { "merge": 1, "_id": 1 }))).await?;
     let history = || index(doc! { "mrn": 1, "at": -1, "_id": -1 });
     prepared(db.limit, db.heart_rates.create_index(history())).await?;
     prepared(db.limit, db.ecgs.create_index(history())).await?;

@@ -17,6 +17,7 @@ use crate::{DiskSpace, Maintenance, ScrubPosition, ScrubState, ScrubStep, StoreE
 
 use super::alarms::{AlarmDocument, LimitsDocument, RulesDocument};
 use super::blobs::{self, FileDocument};
+use super::corrections::{CorrectionDocument, FateDocument};
 use super::documents::{
     self, EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument,
 };
@@ -28,13 +29,15 @@ use super::waveforms::{self, StreamDocument};
 use super::{Db, MongoStore, calls};
 
 /// The collections of records, in the order of the scrub. The files follow.
-const PARTS: [&str; 15] = [
+const PARTS: &[&str] = &[
     "patients",
     "former_names",
     "heart_rates",
     "ecgs",
     "images",
     "uploads",
+    "corrections",
+    "fates",
     "waveform_streams",
     "waveform_pieces",
     "waveforms",
@@ -125,6 +128,8 @@ async fn scrub(db: &Arc<Db>, from: Option<ScrubPosition>, records: usize) -> Res
         "ecgs" => check(db, &db.ecgs, after, records, intact::<EcgDocument>).await?,
         "images" => check(db, &db.images, after, records, intact::<ImageDocument>).await?,
         "uploads" => check(db, &db.uploads, after, records, intact::<UploadDocument>).await?,
+        "corrections" => check(db, &db.corrections, after, records, intact::<CorrectionDocument>).await?,
+        "fates" => check(db, &db.fates, after, records, intact::<FateDocument>).await?,
         "waveform_streams" => {
             check(db, &db.waveform_streams, after, records, intact::<StreamDocument>).await?
         }

@@ -14,6 +14,7 @@ mod audit;
 mod blobs;
 mod calls;
 mod clock;
+mod corrections;
 mod documents;
 mod failure;
 mod indexes;
@@ -127,6 +128,12 @@ struct Db {
     incomplete: Collection<blobs::IncompleteDocument>,
     clock: Collection<documents::ClockDocument>,
     leases: Collection<Document>,
+    corrections: Collection<RawDocumentBuf>,
+    fates: Collection<RawDocumentBuf>,
+    /// Ids of uploads and streams of erased patients, numbers of patients with a legal hold, and what merges have moved.
+    erased: Collection<Document>,
+    holds: Collection<Document>,
+    merged_items: Collection<Document>,
     waveform_streams: Collection<RawDocumentBuf>,
     waveform_pieces: Collection<Document>,
     waveforms: Collection<Document>,
@@ -225,6 +232,11 @@ impl MongoStore {
             incomplete: database.collection("blobs.incomplete"),
             clock: database.collection("clock"),
             leases: database.collection("leases"),
+            corrections: database.collection("corrections"),
+            fates: database.collection("fates"),
+            erased: database.collection("erased"),
+            holds: database.collection("holds"),
+            merged_items: database.collection("merged_items"),
             waveform_streams: database.collection("waveform_streams"),
             waveform_pieces: database.collection("waveform_pieces"),
             waveforms: database.collection("waveforms"),
@@ -299,6 +311,7 @@ impl MongoStore {
     /// When the store cannot be written.
     pub async fn exchange(&self, loaded: &Manifest) -> Result<(), StoreError> {
         archive::begin_exchange(&self.db, loaded).await?;
+        archive::carry_erasures(&self.db).await?;
         for step in archive::steps(&self.db, loaded).await? {
             archive::take_step(&self.db, &step).await?;
         }
@@ -403,7 +416,7 @@ impl PatientReader for MongoStore {
     }
 
     async fn heart_rates(&self, mrn: Mrn, page: PageRequest) -> Result<Page<HeartRateRecord>, StoreError> {
-        let part = (mrn, page.after_record()?, page.size());
+        let part = page.of_history(mrn)?;
         calls::run(&self.db, move |db| async move {
             let place = |rate: &HeartRateRecord| (rate.at, rate.id);
             reading::history::<documents::HeartRateDocument, _>(&db, &db.heart_rates, part, place).await
@@ -412,7 +425,7 @@ impl PatientReader for MongoStore {
     }
 
     async fn ecgs(&self, mrn: Mrn, page: PageRequest) -> Result<Page<EcgRecord>, StoreError> {
-        let part = (mrn, page.after_record()?, page.size());
+        let part = page.of_history(mrn)?;
         calls::run(&self.db, move |db| async move {
             let place = |ecg: &EcgRecord| (ecg.at, ecg.id);
             reading::history::<documents::EcgDocument, _>(&db, &db.ecgs, part, place).await
@@ -421,7 +434,7 @@ impl PatientReader for MongoStore {
     }
 
     async fn images(&self, mrn: Mrn, page: PageRequest) -> Result<Page<ImageRecord>, StoreError> {
-        let part = (mrn, page.after_record()?, page.size());
+        let part = page.of_history(mrn)?;
         calls::run(&self.db, move |db| async move {
             let place = |image: &ImageRecord| (image.at, image.id);
             reading::history::<documents::ImageDocument, _>(&db, &db.images, part, place).await

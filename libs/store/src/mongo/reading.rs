@@ -8,7 +8,7 @@ use mongodb::bson::{Document, RawDocument, RawDocumentBuf, Regex, cstr, doc};
 use proto_json::{CLOCK_TOLERANCE_MS, Cursor, FormerName, Mrn, Page, PatientSummary, Timestamp};
 use serde::de::DeserializeOwned;
 
-use crate::records::Position;
+use crate::records::{HistoryPart, Position};
 use crate::search::Search;
 use crate::{PendingEcg, StoreError};
 
@@ -114,7 +114,7 @@ pub(super) async fn former_names(db: &Db, mrn: Mrn, limit: usize) -> Result<Vec<
 pub(super) async fn history<D, T>(
     db: &Db,
     collection: &Collection<RawDocumentBuf>,
-    (mrn, after, limit): (Mrn, Option<Position>, usize),
+    (mrn, after, limit, include_errors): HistoryPart,
     place: impl Fn(&T) -> Position,
 ) -> Result<Page<T>, StoreError>
 where
@@ -122,6 +122,9 @@ where
     T: TryFrom<D, Error = StoreError>,
 {
     let mut filter = doc! { "mrn": documents::number(mrn) };
+    if !include_errors {
+        filter.insert("error", doc! { "$exists": false });
+    }
     if let Some((at, id)) = after {
         // The first condition bounds the index scan; the second decides between equal times.
         let at = date(at);

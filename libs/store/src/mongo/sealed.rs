@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::StoreError;
 
 use super::alarms::{AlarmDocument, LimitsDocument, RulesDocument};
+use super::corrections::{CorrectionDocument, FateDocument};
 use super::documents::{
     EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument,
 };
@@ -50,6 +51,8 @@ sealed! {
     WardDocument: "wards" Ward;
     BedDocument: "beds" Ward;
     AdmissionDocument: "admissions" Admission;
+    CorrectionDocument: "corrections" Correction;
+    FateDocument: "fates" Correction;
 }
 
 /// Serializes a document with its checksum.
@@ -117,6 +120,7 @@ mod tests {
             recorded_at: None,
             source: proto_json::HeartRateSource::Reported,
             ecg_id: None,
+            entered_in_error: None,
         };
         let raw = seal(&HeartRateDocument::from(&rate)).unwrap();
         Document::try_from(raw).unwrap()

@@ -142,7 +142,7 @@ impl Fixture {
     /// Asserts that exactly the records of a sample are stored, each once.
     async fn assert_stored_once(&self, sample: &Sample, is_analysed: bool) {
         let Sample { upload, files, result_files, .. } = sample;
-        let page = PageRequest { after: None, limit: 99 };
+        let page = PageRequest { after: None, limit: 99, include_errors: false };
         let store = &self.store;
         let mut rates = usize::from(upload.heart_rate.is_some());
         let mut stored_files: Vec<_> = files.iter().collect();
@@ -175,6 +175,7 @@ async fn put(store: &MongoStore, sample: &Sample) -> Result<(UploadReceipt, bool
     match store.store_upload(&sample.upload, sample.files.clone()).await? {
         UploadOutcome::Stored { receipt, replayed, .. } => Ok((receipt, replayed)),
         UploadOutcome::Conflict => panic!("conflict"),
+        UploadOutcome::Erased => panic!("erased"),
     }
 }
 
@@ -653,7 +654,7 @@ async fn every_read_has_a_time_limit_on_the_server() {
     });
     let store = store.await.unwrap();
     let (mrn, now) = (sample.upload.mrn, Timestamp::now());
-    let page = PageRequest { after: None, limit: 9 };
+    let page = PageRequest { after: None, limit: 9, include_errors: false };
     store.patient(mrn).await.unwrap();
     store.patients(Some("1"), page).await.unwrap();
     store.mrns().await.unwrap();

@@ -35,6 +35,8 @@ pub(super) enum Abort {
     UploadExists,
     /// One of the files is stored already.
     FileExists,
+    /// The patient or the upload was erased.
+    Erased,
 }
 
 impl From<StoreError> for Abort {
@@ -47,10 +49,16 @@ impl From<Abort> for StoreError {
     fn from(abort: Abort) -> Self {
         match abort {
             Abort::Failed(error) => error,
-            Abort::UploadExists | Abort::FileExists => {
+            Abort::UploadExists | Abort::FileExists | Abort::Erased => {
                 StoreError::unavailable("another process stores the same upload; try again")
             }
         }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        abort(error)
     }
 }
 

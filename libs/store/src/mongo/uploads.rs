@@ -17,6 +17,7 @@ use crate::{NewUpload, StoreError, StoredUpload, UploadOutcome};
 
 use super::Db;
 use super::blobs::Attached;
+use super::corrections::MongoTransaction;
 use super::documents::{
     self, EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, UploadDocument,
 };
@@ -43,6 +44,7 @@ pub(super) async fn store(
             Ok((receipt, patient)) => {
                 return Ok(UploadOutcome::Stored { receipt, patient: Box::new(patient), replayed: false });
             }
+            Err(Abort::Erased) => return Ok(UploadOutcome::Erased),
             Err(Abort::UploadExists) => return replay(db, upload).await,
             Err(Abort::FileExists) => files.leave_out_existing(db).await?,
             Err(Abort::Failed(error)) => return Err(error),
@@ -54,10 +56,10 @@ pub(super) async fn store(
 async fn replay(db: &Db, upload: &NewUpload) -> Result<UploadOutcome, StoreError> {
     let missing = |what| StoreError::Corrupt(format!("upload {} has no {what}", upload.id));
     let stored = find(db, upload.id).await?.ok_or_else(|| missing("document"))?;
-    if stored.fingerprint != upload.fingerprint || stored.receipt.mrn != upload.mrn {
+    if stored.fingerprint != upload.fingerprint || stored.addressed_to != upload.mrn {
         return Ok(UploadOutcome::Conflict);
     }
-    let patient = reading::patient(db, upload.mrn).await?.ok_or_else(|| missing("patient"))?;
+    let patient = reading::patient(db, stored.receipt.mrn).await?.ok_or_else(|| missing("patient"))?;
     Ok(UploadOutcome::Stored { receipt: stored.receipt, patient: Box::new(patient), replayed: true })
 }
 
@@ -68,11 +70,15 @@ async fn insert(
     upload: &NewUpload,
     files: &Attached,
 ) -> Result<(UploadReceipt, PatientSummary), Error> {
-    let known = patients::find(db, session, upload.mrn).await?;
+    let addressed_to = upload.mrn;
+    let receiver = MongoTransaction::new(db, session).receiver(upload.id, addressed_to).await?;
+    let mrn = receiver.ok_or_else(|| abort(Abort::Erased))?;
+    let upload = &NewUpload { mrn, ..upload.clone() };
+    let known = patients::find(db, session, mrn).await?;
     let is_new = known.is_none();
     let applied = upload.apply(known);
     // The upload comes first: if it exists, nothing else is sent.
-    let document = seal(&UploadDocument::new(upload, &applied.receipt)).map_err(abort)?;
+    let document = seal(&UploadDocument::new(upload, &applied.receipt, addressed_to)).map_err(abort)?;
     match db.uploads.insert_one(document).session(&mut *session).await {
         Err(error) if is_duplicate(&error) => return Err(abort(Abort::UploadExists)),
         inserted => inserted?,
@@ -86,9 +92,8 @@ async fn insert(
     insert_all(&db.images, session, images.iter().map(ImageDocument::from)).await?;
     let former = applied.former_name.iter().map(|former| FormerNameDocument::new(upload.mrn, former));
     insert_all(&db.former_names, session, former).await?;
-    if applied.is_changed {
-        patients::write(db, session, &applied.patient, is_new).await?;
-    }
+    // Also if nothing has changed: a merge or an erasure at the same time then meets a conflict.
+    patients::write(db, session, &applied.patient, is_new).await?;
     Ok((applied.receipt, applied.patient))
 }
 

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mongodb::Collection;
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Document, RawDocument, RawDocumentBuf, doc};
+use mongodb::bson::{Binary, Document, RawDocument, RawDocumentBuf, cstr, doc};
 use proto_json::waveform::{StreamDescription, StreamId, partition_of};
-use proto_json::{BlobHash, DamagedRecord, Mrn, RecordKind, Timestamp};
+use proto_json::{BlobHash, DamagedRecord, Fate, Mrn, RecordKind, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ use super::documents::{self, date, uuid};
 use super::failure::{broken, insert, within};
 use super::reading::all;
 use super::sealed::{required, seal};
-use super::{Db, MongoStore, calls};
+use super::{Db, MongoStore, calls, corrections};
 
 /// Largest number of pieces that one seal of a stream reads.
 const PIECES: i64 = 2_000;
@@ -58,7 +58,7 @@ fn id(stream: StreamId) -> mongodb::bson::Uuid {
     uuid(stream.as_uuid())
 }
 
-fn stored_stream(raw: &RawDocumentBuf) -> Result<StoredStream, StoreError> {
+pub(super) fn stored_stream(raw: &RawDocumentBuf) -> Result<StoredStream, StoreError> {
     let document: StreamDocument = required(raw)?;
     let description = serde_json::from_str(&document.description).map_err(|error| broken("stream", error))?;
     // Absent until a chunk is longer than assumed.
@@ -78,14 +78,59 @@ async fn streams_of(db: &Db, mrn: Mrn, before: Timestamp) -> Result<Vec<StoredSt
     found.iter().rev().map(stored_stream).collect()
 }
 
+/// Stores a description with the patient that has the data of its number now. That of an erased patient is not stored.
 async fn open(db: &Db, description: &StreamDescription) -> Result<(), StoreError> {
-    let document = StreamDocument {
-        id: id(description.stream),
-        mrn: documents::number(description.mrn),
-        opened_at: date(description.opened_at),
-        description: serde_json::to_string(description).map_err(|error| broken("stream", error))?,
+    let Some(mrn) = receiver(db, description).await? else { return Ok(()) };
+    let stream = StoredStream {
+        description: StreamDescription { mrn, ..description.clone() },
+        longest_chunk_us: CHUNK_SPAN_US,
     };
-    insert(db.limit, db.waveform_streams.insert_one(seal(&document)?)).await.map(drop)
+    let document = seal(&StreamDocument::new(&stream.description)?)?;
+    insert(db.limit, db.waveform_streams.insert_one(document)).await?;
+    // No transaction: the patient may have been merged or erased meanwhile.
+    match receiver(db, description).await? {
+        Some(now) if now == mrn => {}
+        Some(now) => {
+            let (id, document) = moved(&stream, now)?;
+            within(db.limit, db.waveform_streams.replace_one(id, document)).await?;
+        }
+        None => {
+            let id = doc! { "_id": id(description.stream) };
+            within(db.limit, db.waveform_streams.delete_one(id)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The patient that a stream is stored with; `None` if the patient or the stream was erased.
+async fn receiver(db: &Db, description: &StreamDescription) -> Result<Option<Mrn>, StoreError> {
+    if corrections::is_erased(db, *description.stream.as_uuid()).await? {
+        return Ok(None);
+    }
+    Ok(match corrections::fate_of(db, description.mrn).await? {
+        None => Some(description.mrn),
+        Some(Fate::Merged { into, .. }) => Some(into),
+        Some(Fate::Erased { .. }) => None,
+    })
+}
+
+impl StreamDocument {
+    fn new(description: &StreamDescription) -> Result<Self, StoreError> {
+        Ok(StreamDocument {
+            id: id(description.stream),
+            mrn: documents::number(description.mrn),
+            opened_at: date(description.opened_at),
+            description: serde_json::to_string(description).map_err(|error| broken("stream", error))?,
+        })
+    }
+}
+
+/// The id and the document of a stream that belongs to another patient now.
+pub(super) fn moved(stream: &StoredStream, to: Mrn) -> Result<(Document, RawDocumentBuf), StoreError> {
+    let description = StreamDescription { mrn: to, ..stream.description.clone() };
+    let mut document = seal(&StreamDocument::new(&description)?)?;
+    document.append(cstr!("longest_chunk_us"), stream.longest_chunk_us);
+    Ok((doc! { "_id": id(description.stream) }, document))
 }
 
 fn binary(bytes: Vec<u8>) -> Binary {
@@ -118,13 +163,38 @@ fn piece_document(piece: &NewPiece, stored_us: i64) -> Option<Document> {
     })
 }
 
-async fn append(db: &Db, pieces: Vec<NewPiece>, stored_us: i64) -> Result<(), StoreError> {
+async fn append(db: &Db, mut pieces: Vec<NewPiece>, stored_us: i64) -> Result<(), StoreError> {
+    let mut streams: Vec<Arc<StreamDescription>> = Vec::new();
+    for piece in &pieces {
+        if !streams.iter().any(|known| known.stream == piece.stream.stream) {
+            streams.push(piece.stream.clone());
+        }
+    }
+    let erased = erased_among(db, &streams).await?;
+    pieces.retain(|piece| !erased.contains(&piece.stream.stream));
+    streams.retain(|known| !erased.contains(&known.stream));
     let documents: Vec<Document> =
         pieces.iter().filter_map(|piece| piece_document(piece, stored_us)).collect();
     if documents.is_empty() {
         return Ok(());
     }
-    insert(db.limit, db.waveform_pieces.insert_many(documents).ordered(false)).await.map(drop)
+    insert(db.limit, db.waveform_pieces.insert_many(documents).ordered(false)).await?;
+    // No transaction: a patient may have been erased meanwhile.
+    for stream in erased_among(db, &streams).await? {
+        within(db.limit, db.waveform_pieces.delete_many(doc! { "stream": id(stream) })).await?;
+    }
+    Ok(())
+}
+
+/// Those of the streams that were erased.
+async fn erased_among(db: &Db, streams: &[Arc<StreamDescription>]) -> Result<Vec<StreamId>, StoreError> {
+    let mut erased = Vec::new();
+    for description in streams {
+        if receiver(db, description).await?.is_none() {
+            erased.push(description.stream);
+        }
+    }
+    Ok(erased)
 }
 
 /// The pieces of a stream that overlap a range of times; and the ids of damaged ones.
@@ -354,7 +424,12 @@ async fn write(
 
 async fn delete(db: &Db, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
-    let old = db.waveforms.find(doc! { "to_us": { "$lt": micros(before) } });
+    let mut old = doc! { "to_us": { "$lt": micros(before) } };
+    let held = corrections::held_streams(db).await?;
+    if !held.is_empty() {
+        old.insert("stream", doc! { "$nin": held });
+    }
+    let old = db.waveforms.find(old);
     let action = old.sort(doc! { "to_us": 1 }).limit(most).projection(doc! { "_id": 1 });
     let ids: Vec<String> = all(db, action)
         .await?

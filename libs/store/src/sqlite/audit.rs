@@ -27,6 +27,7 @@ static FORMAT: Format = Format {
     max_log_bytes: 16 << 20,
     truncates_log: false,
     shrinks: false,
+    overwrites_free_pages: false,
     // There are no chunked files.
     chunks: ChunkTable {
         table: Table { name: "chunks", columns: &["id"], key: 1, unique: "id" },

@@ -223,6 +223,34 @@ pub(super) fn release(connection: &Connection, key: BlobKey) -> Result<(), Store
     BlobRow { referenced: false, written_at: Timestamp::now().as_millis(), ..row }.put(connection)
 }
 
+/// Removes the files of an upload, at most about `budget` chunks, which it decreases. Returns whether none is left.
+pub(super) fn delete_all(
+    connection: &Connection,
+    upload: UploadId,
+    budget: &mut usize,
+) -> Result<bool, StoreError> {
+    let sql = format!("{} WHERE upload = ?1 AND complete = 1", BLOBS.select());
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut found = statement.query([upload.as_uuid().as_bytes()])?;
+    let mut numbers: Vec<BlobNumber> = Vec::new();
+    while let Some(row) = found.next()? {
+        numbers.push(required(&BLOBS, row, |row| Ok(row.get("number")?))?);
+    }
+    for number in numbers {
+        if *budget == 0 {
+            return Ok(false);
+        }
+        let deleted = CHUNKS.delete(connection, number, *budget)?;
+        if deleted == *budget {
+            *budget = 0;
+            return Ok(false);
+        }
+        *budget -= deleted.max(1);
+        remove_row(connection, number)?;
+    }
+    Ok(true)
+}
+
 /// Removes files without a record that were written before `before`, at most `limit`. Returns how many.
 pub(super) async fn sweep(writer: &Writer, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
     let hidden = writer.write(move |connection| {

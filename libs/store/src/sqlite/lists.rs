@@ -8,13 +8,13 @@ use std::cmp::Ordering;
 
 use proto_json::wards::AdmissionRecord;
 use proto_json::{
-    CLOCK_TOLERANCE_MS, Cursor, DamagedRecord, EcgRecord, EcgStatus, FormerName, HeartRateRecord,
+    CLOCK_TOLERANCE_MS, Cursor, DamagedRecord, EcgRecord, EcgStatus, ErrorMark, FormerName, HeartRateRecord,
     ImageRecord, Mrn, Page, PatientSummary, RecordId, Timestamp,
 };
 use rusqlite::{Connection, Row, ToSql, params};
 use sqlite::Table;
 
-use crate::records::{Position, page};
+use crate::records::{HistoryPart, Position, page};
 use crate::search::Search;
 use crate::{PendingEcg, StoreError, StoredUpload};
 
@@ -213,9 +213,10 @@ fn key_of(row: &Row<'_>) -> Result<Key, StoreError> {
 fn history<T>(
     connection: &Connection,
     table: &Table,
-    (mrn, after, limit): (Mrn, Option<Position>, usize),
+    (mrn, after, limit, include_errors): HistoryPart,
     read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
     place: impl Fn(&T) -> Position,
+    mark: impl Fn(&T) -> Option<&ErrorMark>,
 ) -> Result<Page<T>, StoreError> {
     let number = rows::number(mrn);
     let start: Key = match after {
@@ -251,7 +252,10 @@ fn history<T>(
             above = key;
         }
         if integrity.row {
-            range.items.push(read(row)?);
+            let item = read(row)?;
+            if include_errors || mark(&item).is_none() {
+                range.items.push(item);
+            }
         } else {
             range.add_damaged(rows::damaged(table, row)?)?;
         }
@@ -264,23 +268,38 @@ fn history<T>(
 
 pub(super) fn heart_rates(
     connection: &Connection,
-    part: (Mrn, Option<Position>, usize),
+    part: HistoryPart,
 ) -> Result<Page<HeartRateRecord>, StoreError> {
-    history(connection, &rows::HEART_RATES, part, rows::heart_rate, |rate| (rate.at, rate.id))
+    history(
+        connection,
+        &rows::HEART_RATES,
+        part,
+        rows::heart_rate,
+        |rate| (rate.at, rate.id),
+        |rate| rate.entered_in_error.as_ref(),
+    )
 }
 
-pub(super) fn ecgs(
-    connection: &Connection,
-    part: (Mrn, Option<Position>, usize),
-) -> Result<Page<EcgRecord>, StoreError> {
-    history(connection, &rows::ECGS, part, rows::ecg, |ecg| (ecg.at, ecg.id))
+pub(super) fn ecgs(connection: &Connection, part: HistoryPart) -> Result<Page<EcgRecord>, StoreError> {
+    history(
+        connection,
+        &rows::ECGS,
+        part,
+        rows::ecg,
+        |ecg| (ecg.at, ecg.id),
+        |ecg| ecg.entered_in_error.as_ref(),
+    )
 }
 
-pub(super) fn images(
-    connection: &Connection,
-    part: (Mrn, Option<Position>, usize),
-) -> Result<Page<ImageRecord>, StoreError> {
-    history(connection, &rows::IMAGES, part, rows::image, |image| (image.at, image.id))
+pub(super) fn images(connection: &Connection, part: HistoryPart) -> Result<Page<ImageRecord>, StoreError> {
+    history(
+        connection,
+        &rows::IMAGES,
+        part,
+        rows::image,
+        |image| (image.at, image.id),
+        |image| image.entered_in_error.as_ref(),
+    )
 }
 
 pub(super) fn admissions(

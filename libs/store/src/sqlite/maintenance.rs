@@ -19,7 +19,7 @@ use super::rows::{self, Checked, checked};
 use super::{SqliteStore, schema};
 
 /// Tables whose rows are verified one by one. Chunks are verified with their files.
-const RECORDS: [Table; 15] = [
+const RECORDS: &[Table] = &[
     rows::PATIENTS,
     rows::HEART_RATES,
     rows::ECGS,
@@ -35,11 +35,18 @@ const RECORDS: [Table; 15] = [
     rows::WARDS,
     rows::BEDS,
     rows::ADMISSIONS,
+    rows::CORRECTIONS,
+    rows::CORRECTION_PATIENTS,
+    rows::FATES,
+    rows::ERASED,
+    rows::HOLDS,
+    rows::MERGED_ITEMS,
 ];
 
 /// The key of a table that has no row ids.
 fn key_of(table: &Table) -> Option<&'static [&'static str]> {
-    let is_keyed = table.name == rows::HEART_RATES.name || table.name.starts_with("wave_");
+    let without_row_ids = [rows::HEART_RATES.name, rows::CORRECTION_PATIENTS.name, rows::MERGED_ITEMS.name];
+    let is_keyed = without_row_ids.contains(&table.name) || table.name.starts_with("wave_");
     is_keyed.then(|| &table.columns[..table.key])
 }
 

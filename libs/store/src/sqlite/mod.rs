@@ -7,6 +7,7 @@ mod audit;
 mod alarms;
 mod blobs;
 mod clock;
+mod corrections;
 mod failure;
 mod lists;
 mod maintenance;
@@ -34,6 +35,7 @@ use crate::{
 };
 
 pub use audit::{AuditFile, beside as audit_beside};
+pub use corrections::carry_erasures;
 pub use maintenance::Verifier;
 
 use sqlite::{DatabaseFile, Readers, Writer};
@@ -172,17 +174,17 @@ impl PatientReader for SqliteStore {
     }
 
     async fn heart_rates(&self, mrn: Mrn, page: PageRequest) -> Result<Page<HeartRateRecord>, StoreError> {
-        let part = (mrn, page.after_record()?, page.size());
+        let part = page.of_history(mrn)?;
         self.readers.read(move |connection| lists::heart_rates(connection, part)).await
     }
 
     async fn ecgs(&self, mrn: Mrn, page: PageRequest) -> Result<Page<EcgRecord>, StoreError> {
-        let part = (mrn, page.after_record()?, page.size());
+        let part = page.of_history(mrn)?;
         self.readers.read(move |connection| lists::ecgs(connection, part)).await
     }
 
     async fn images(&self, mrn: Mrn, page: PageRequest) -> Result<Page<ImageRecord>, StoreError> {
-        let part = (mrn, page.after_record()?, page.size());
+        let part = page.of_history(mrn)?;
         self.readers.read(move |connection| lists::images(connection, part)).await
     }
 

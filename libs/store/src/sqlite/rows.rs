@@ -40,7 +40,7 @@ pub(super) const PATIENTS: Table = Table {
 /// In this and the next two tables, the first three columns are the order of the history.
 pub(super) const HEART_RATES: Table = Table {
     name: "heart_rates",
-    columns: &["mrn", "at", "id", "bpm", "source", "ecg_id", "received_at", "recorded_at"],
+    columns: &["mrn", "at", "id", "bpm", "source", "ecg_id", "received_at", "recorded_at", "error"],
     key: 3,
     unique: "mrn, at, id",
 };
@@ -52,8 +52,12 @@ pub(super) const ECGS: Table = Table {
     unique: "id",
 };
 
-pub(super) const IMAGES: Table =
-    Table { name: "images", columns: &["mrn", "at", "id", "upload_id", "file"], key: 3, unique: "id" };
+pub(super) const IMAGES: Table = Table {
+    name: "images",
+    columns: &["mrn", "at", "id", "upload_id", "file", "error"],
+    key: 3,
+    unique: "id",
+};
 
 pub(super) const FORMER_NAMES: Table = Table {
     name: "former_names",
@@ -64,7 +68,7 @@ pub(super) const FORMER_NAMES: Table = Table {
 
 pub(super) const UPLOADS: Table = Table {
     name: "uploads",
-    columns: &["id", "mrn", "fingerprint", "stored_at", "receipt", "uploaded_by"],
+    columns: &["id", "mrn", "fingerprint", "stored_at", "receipt", "uploaded_by", "addressed_to"],
     key: 1,
     unique: "id",
 };
@@ -126,6 +130,20 @@ pub(super) const BEDS: Table = Table { name: "beds", columns: &["id", "ward"], k
 
 pub(super) const ADMISSIONS: Table =
     Table { name: "admissions", columns: &["mrn", "at", "id", "bed", "record"], key: 3, unique: "id" };
+pub(super) const CORRECTIONS: Table =
+    Table { name: "corrections", columns: &["id", "at", "running", "content"], key: 1, unique: "id" };
+
+pub(super) const CORRECTION_PATIENTS: Table =
+    Table { name: "correction_patients", columns: &["mrn", "at", "id"], key: 3, unique: "mrn, at, id" };
+
+pub(super) const FATES: Table = Table { name: "fates", columns: &["mrn", "content"], key: 1, unique: "mrn" };
+
+pub(super) const ERASED: Table = Table { name: "erased", columns: &["id"], key: 1, unique: "id" };
+
+pub(super) const HOLDS: Table = Table { name: "holds", columns: &["mrn"], key: 1, unique: "mrn" };
+
+pub(super) const MERGED_ITEMS: Table =
+    Table { name: "merged_items", columns: &["merge", "kind", "id"], key: 3, unique: "merge, kind, id" };
 
 /// The kind of record that a row of this table is.
 pub(super) fn kind(table: &Table) -> RecordKind {
@@ -142,6 +160,9 @@ pub(super) fn kind(table: &Table) -> RecordKind {
         "alarm_limits" | "alarm_rules" => RecordKind::AlarmRules,
         "wards" | "beds" => RecordKind::Ward,
         "admissions" => RecordKind::Admission,
+        "corrections" | "correction_patients" | "fates" | "erased" | "holds" | "merged_items" => {
+            RecordKind::Correction
+        }
         _ => RecordKind::FilePart,
     }
 }
@@ -221,6 +242,7 @@ pub(super) fn heart_rate(row: &Row<'_>) -> Result<HeartRateRecord, StoreError> {
         recorded_at: row.get::<_, Option<i64>>("recorded_at")?.map(time).transpose()?,
         source: parse(&row.get::<_, String>("source")?)?,
         ecg_id: row.get::<_, Option<[u8; 16]>>("ecg_id")?.map(record_id),
+        entered_in_error: optional(row.get("error")?)?,
     })
 }
 
@@ -237,13 +259,17 @@ pub(super) fn image(row: &Row<'_>) -> Result<ImageRecord, StoreError> {
         upload_id: UploadId::from_uuid(Uuid::from_bytes(row.get("upload_id")?)),
         at: time(row.get("at")?)?,
         file: parse(&row.get::<_, String>("file")?)?,
+        entered_in_error: optional(row.get("error")?)?,
     })
 }
 
 /// A row of [`UPLOADS`].
 pub(super) fn upload(row: &Row<'_>) -> Result<StoredUpload, StoreError> {
+    let receipt: proto_json::UploadReceipt = parse(&row.get::<_, String>("receipt")?)?;
+    let addressed_to = row.get::<_, Option<i64>>("addressed_to")?.map(mrn).transpose()?;
     Ok(StoredUpload {
-        receipt: parse(&row.get::<_, String>("receipt")?)?,
+        addressed_to: addressed_to.unwrap_or(receipt.mrn),
+        receipt,
         fingerprint: BlobHash::from_bytes(row.get("fingerprint")?),
         uploaded_by: row.get("uploaded_by")?,
     })

@@ -24,6 +24,7 @@ pub(super) static FORMAT: Format = Format {
     checkpoint_pages: 2_000,
     max_log_bytes: 16 << 20,
     truncates_log: false,
+    overwrites_free_pages: true,
     shrinks: false,
     chunks: blobs::CHUNKS,
 };

@@ -11,7 +11,7 @@ use crate::{AnalysisResult, BlobKey, NewUpload, StoreError, UploadOutcome};
 
 use super::blobs::{self, BlobNumber};
 use super::failure::broken;
-use super::{lists, rows};
+use super::{corrections, lists, rows};
 
 /// Stores an upload with its files, unless it is stored already.
 pub(super) fn store(
@@ -20,14 +20,19 @@ pub(super) fn store(
     files: &[(BlobNumber, HashedBytes)],
 ) -> Result<UploadOutcome, StoreError> {
     if let Some(known) = lists::upload(connection, upload.id)? {
-        if known.fingerprint != upload.fingerprint || known.receipt.mrn != upload.mrn {
+        if known.fingerprint != upload.fingerprint || known.addressed_to != upload.mrn {
             return Ok(UploadOutcome::Conflict);
         }
-        let patient = lists::patient(connection, upload.mrn)?
+        let patient = lists::patient(connection, known.receipt.mrn)?
             .ok_or_else(|| StoreError::Corrupt(format!("upload {} has no patient", upload.id)))?;
         let receipt = known.receipt;
         return Ok(UploadOutcome::Stored { receipt, patient: Box::new(patient), replayed: true });
     }
+    let addressed_to = upload.mrn;
+    let Some(mrn) = corrections::receiver(connection, upload.id, addressed_to)? else {
+        return Ok(UploadOutcome::Erased);
+    };
+    let upload = &NewUpload { mrn, ..upload.clone() };
     insert_files(connection, upload.id, files, upload.files.iter().map(|file| file.sha256))?;
     insert_records(connection, upload)?;
     let applied = upload.apply(lists::patient(connection, upload.mrn)?);
@@ -46,6 +51,7 @@ pub(super) fn store(
             upload.stored_at.as_millis(),
             rows::json(&applied.receipt)?,
             upload.uploaded_by,
+            (addressed_to != mrn).then(|| rows::number(addressed_to)),
         ],
     )?;
     let patient = Box::new(applied.patient);
@@ -62,8 +68,8 @@ pub(super) fn store_analysis(
     files: &[(BlobNumber, HashedBytes)],
 ) -> Result<Option<PatientSummary>, StoreError> {
     let Some(ecg) = lists::ecg(connection, result.ecg_id)? else { return Ok(None) };
-    let is_expected = ecg.mrn == result.mrn && ecg.upload_id == result.upload_id;
-    if !is_expected || !result.replaces_result_of(&ecg) {
+    // The ECG may have been moved to another patient meanwhile.
+    if ecg.upload_id != result.upload_id || !result.replaces_result_of(&ecg) {
         return Ok(None);
     }
     let former = (ecg.status != EcgStatus::Pending).then(|| ecg.clone());
@@ -81,7 +87,7 @@ pub(super) fn store_analysis(
         ])?;
     }
     let others = match former {
-        Some(_) => lists::heart_rates(connection, (ecg.mrn, None, NEWEST_RATES))?.items,
+        Some(_) => lists::heart_rates(connection, (ecg.mrn, None, NEWEST_RATES, false))?.items,
         None => Vec::new(),
     };
     let rate = records::heart_rate_of(&ecg);
@@ -152,6 +158,7 @@ fn insert_records(connection: &Connection, upload: &NewUpload) -> Result<(), Sto
                 image.id.as_uuid().as_bytes(),
                 image.upload_id.as_uuid().as_bytes(),
                 rows::json(&image.file)?,
+                rows::optional_json(image.entered_in_error.as_ref())?,
             ],
         )?;
     }
@@ -159,7 +166,7 @@ fn insert_records(connection: &Connection, upload: &NewUpload) -> Result<(), Sto
 }
 
 /// Writes an ECG. It has `options` only while it is pending.
-fn put_ecg(
+pub(super) fn put_ecg(
     connection: &Connection,
     ecg: &EcgRecord,
     options: Option<&SignalOptions>,
@@ -176,7 +183,7 @@ fn put_ecg(
     Ok(rows::ECGS.put(connection, values)?)
 }
 
-fn insert_heart_rate(connection: &Connection, rate: &HeartRateRecord) -> Result<(), StoreError> {
+pub(super) fn insert_heart_rate(connection: &Connection, rate: &HeartRateRecord) -> Result<(), StoreError> {
     let values = params![
         rows::number(rate.mrn),
         rate.at.as_millis(),
@@ -186,11 +193,16 @@ fn insert_heart_rate(connection: &Connection, rate: &HeartRateRecord) -> Result<
         rate.ecg_id.as_ref().map(|id| id.as_uuid().as_bytes()),
         rate.received_at.map(Timestamp::as_millis),
         rate.recorded_at.map(Timestamp::as_millis),
+        rows::optional_json(rate.entered_in_error.as_ref())?,
     ];
     Ok(rows::HEART_RATES.insert(connection, values)?)
 }
 
-fn insert_former_name(connection: &Connection, mrn: Mrn, former: &FormerName) -> Result<(), StoreError> {
+pub(super) fn insert_former_name(
+    connection: &Connection,
+    mrn: Mrn,
+    former: &FormerName,
+) -> Result<(), StoreError> {
     let values = params![
         rows::number(mrn),
         former.replaced_at.as_millis(),

@@ -20,9 +20,9 @@ use crate::waveforms::{
     WaveformReader, WaveformStore, micros, unreadable,
 };
 
-use super::SqliteStore;
 use super::failure::broken;
 use super::rows::{self, Checked, checked, required};
+use super::{SqliteStore, corrections};
 
 /// Largest number of pieces that one seal of a stream reads.
 const PIECES: i64 = 2_000;
@@ -40,7 +40,7 @@ fn stored_stream(row: &Row<'_>) -> Result<StoredStream, StoreError> {
     Ok(StoredStream { description, longest_chunk_us: row.get("longest_chunk_us")? })
 }
 
-fn find_stream(db: &Connection, stream: StreamId) -> Result<Option<StoredStream>, StoreError> {
+pub(super) fn find_stream(db: &Connection, stream: StreamId) -> Result<Option<StoredStream>, StoreError> {
     let mut statement = db.prepare_cached(&format!("{} WHERE stream = ?1", rows::WAVE_STREAMS.select()))?;
     let mut found = statement.query([id(stream)])?;
     found.next()?.map(|row| required(&rows::WAVE_STREAMS, row, stored_stream)).transpose()
@@ -61,12 +61,94 @@ fn streams_of(db: &Connection, mrn: Mrn, before: Timestamp) -> Result<Vec<Stored
     Ok(streams)
 }
 
+/// Stores a description with the patient that has the data of its number now. That of an erased patient is not stored.
 fn open(db: &Connection, description: &StreamDescription) -> Result<(), StoreError> {
     let known = "SELECT 1 FROM wave_streams WHERE stream = ?1";
     if db.prepare_cached(known)?.exists([id(description.stream)])? {
         return Ok(());
     }
-    put_stream(db, description, CHUNK_SPAN_US)
+    let stream = proto_json::UploadId::from_uuid(*description.stream.as_uuid());
+    let Some(mrn) = corrections::receiver(db, stream, description.mrn)? else { return Ok(()) };
+    put_stream(db, &StreamDescription { mrn, ..description.clone() }, CHUNK_SPAN_US)
+}
+
+/// Streams of a patient, oldest first.
+pub(super) fn oldest_streams(
+    db: &Connection,
+    mrn: Mrn,
+    limit: usize,
+) -> Result<Vec<StoredStream>, StoreError> {
+    let sql = format!("{} WHERE mrn = ?1 ORDER BY opened_at LIMIT ?2", rows::WAVE_STREAMS.select());
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut found = statement.query(params![rows::number(mrn), limit])?;
+    let mut streams = Vec::new();
+    while let Some(row) = found.next()? {
+        streams.push(required(&rows::WAVE_STREAMS, row, stored_stream)?);
+    }
+    Ok(streams)
+}
+
+/// Changes the patient of a stream. Its pieces and chunks are found by the stream.
+pub(super) fn move_stream(db: &Connection, stream: &StoredStream, to: Mrn) -> Result<(), StoreError> {
+    put_stream(db, &StreamDescription { mrn: to, ..stream.description.clone() }, stream.longest_chunk_us)
+}
+
+/// Removes pieces and chunks of a stream, at most about `budget`, which it decreases. Returns whether none is left.
+pub(super) fn delete_parts(
+    db: &Connection,
+    stream: StreamId,
+    budget: &mut usize,
+) -> Result<bool, StoreError> {
+    let parts =
+        [("wave_pieces", "id"), ("wave_samples", "channel, number"), ("wave_heads", "channel, number")];
+    for (table, key) in parts {
+        let limit = i64::try_from((*budget).max(1)).unwrap_or(i64::MAX);
+        let deleted = db
+            .prepare_cached(&format!(
+                "DELETE FROM {table} WHERE (stream, {key}) IN
+                     (SELECT stream, {key} FROM {table} WHERE stream = ?1 LIMIT ?2)"
+            ))?
+            .execute(params![id(stream), limit])?;
+        *budget = budget.saturating_sub(deleted);
+        if deleted as i64 == limit {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Removes the description of a stream.
+pub(super) fn delete_stream(db: &Connection, stream: StreamId) -> Result<(), StoreError> {
+    let deleted = db.prepare_cached("DELETE FROM wave_streams WHERE stream = ?1")?.execute([id(stream)]);
+    Ok(deleted.map(drop)?)
+}
+
+/// Removes, or only counts, chunks of a stream that end before a time, at most `limit`.
+pub(super) fn old_parts(
+    db: &Connection,
+    stream: &StoredStream,
+    before_us: i64,
+    limit: usize,
+    delete: bool,
+) -> Result<u64, StoreError> {
+    let (key, mut count) = (id(stream.description.stream), 0);
+    for channel in 0..stream.description.channels.len() {
+        let mut old = db.prepare_cached(
+            "SELECT number FROM wave_heads WHERE stream = ?1 AND channel = ?2 AND to_us < ?3
+             ORDER BY to_us LIMIT ?4",
+        )?;
+        let found = old.query_map(params![key, channel, before_us, limit - count], |row| row.get(0))?;
+        let numbers: Vec<i64> = found.collect::<Result<_, _>>()?;
+        count += numbers.len();
+        for table in ["wave_heads", "wave_samples"].into_iter().filter(|_| delete) {
+            let sql = format!("DELETE FROM {table} WHERE stream = ?1 AND channel = ?2 AND number = ?3");
+            let mut delete = db.prepare_cached(&sql)?;
+            for number in &numbers {
+                delete.execute(params![key, channel, number])?;
+            }
+        }
+    }
+    Ok(count as u64)
 }
 
 fn put_stream(
@@ -89,6 +171,7 @@ fn put_stream(
 /// A piece that is encoded and ready to be inserted.
 struct EncodedPiece {
     stream: StreamId,
+    mrn: Mrn,
     id: BlobHash,
     partition: u16,
     times: Range<i64>,
@@ -103,6 +186,7 @@ impl EncodedPiece {
         let data = tail::encode(*stream, &piece.runs);
         Some(EncodedPiece {
             stream: *stream,
+            mrn: *mrn,
             id: BlobHash::of(&data),
             partition: partition_of(mrn),
             times,
@@ -113,6 +197,11 @@ impl EncodedPiece {
     fn insert(&self, db: &Connection, stored_us: i64) -> Result<(), StoreError> {
         let known = "SELECT 1 FROM wave_pieces WHERE stream = ?1 AND id = ?2";
         if db.prepare_cached(known)?.exists(params![id(self.stream), self.id.as_bytes()])? {
+            return Ok(());
+        }
+        // The patient may have been erased while the samples were on their way.
+        let stream = proto_json::UploadId::from_uuid(*self.stream.as_uuid());
+        if corrections::receiver(db, stream, self.mrn)?.is_none() {
             return Ok(());
         }
         let values = params![
@@ -350,7 +439,10 @@ impl Seal {
 fn delete(db: &Connection, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut old = db.prepare_cached(
-        "SELECT stream, channel, number FROM wave_heads WHERE to_us < ?1 ORDER BY to_us LIMIT ?2",
+        // Those of patients with a legal hold stay.
+        "SELECT stream, channel, number FROM wave_heads WHERE to_us < ?1 AND stream NOT IN (
+             SELECT stream FROM wave_streams JOIN holds ON wave_streams.mrn = holds.mrn)
+         ORDER BY to_us LIMIT ?2",
     )?;
     let keys: Vec<(Vec<u8>, i64, i64)> = old
         .query_map(params![micros(before), limit], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?

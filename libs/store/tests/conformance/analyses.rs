@@ -114,8 +114,8 @@ async fn result_of_an_unknown_ecg_or_a_picture_is_none(Fixture { store, .. }: Fi
     let other = upload(7, "c", 0).signal(None);
     put(&*store, &other).await;
     let mut result = analysed(&other, 70.0);
-    result.mrn = mrn(8);
-    assert_eq!(put_result(&*store, &result).await, None, "the ECG of another patient");
+    result.upload_id = picture.id;
+    assert_eq!(put_result(&*store, &result).await, None, "the ECG of another upload");
     assert_eq!(store.ecg(other.ecgs[0].id).await.unwrap().unwrap().status, EcgStatus::Pending);
 }
 

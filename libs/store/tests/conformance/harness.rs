@@ -12,18 +12,21 @@ use proto_json::{
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{
-    AlarmStore, AnalysisResult, AuditStore, BlobKey, BlobReader, BlobStore, Maintenance, NewEcg, NewHeartRate, NewImage,
-    NewUpload, PageRequest, PatientWriter, StoreError, UploadOutcome, WardStore, WaveformStore,
+    AlarmStore, AnalysisResult, AuditStore, BlobKey, BlobReader, BlobStore, Corrections, Maintenance, NewEcg, NewHeartRate,
+    NewImage, NewUpload, PageRequest, PatientWriter, StoreError, UploadOutcome, WardStore, WaveformStore,
 };
 use testkit::MongoServer;
 
 /// All ports of a store.
 pub(crate) trait Store:
-    PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore + AuditStore + WardStore
+    PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore + AuditStore + WardStore + Corrections
 {
 }
 
-impl<S: PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore + AuditStore + WardStore> Store for S {}
+impl<S> Store for S where
+    S: PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore + AuditStore + WardStore + Corrections
+{
+}
 
 /// An empty store, and what has to live as long as it.
 pub(crate) struct Fixture {
@@ -278,9 +281,10 @@ pub(crate) async fn put(
     match try_put(store, upload).await.unwrap() {
         UploadOutcome::Stored { receipt, patient, replayed } => (receipt, *patient, replayed),
         UploadOutcome::Conflict => panic!("conflict"),
+        UploadOutcome::Erased => panic!("erased"),
     }
 }
 
 pub(crate) fn first(limit: usize) -> PageRequest {
-    PageRequest { after: None, limit }
+    PageRequest { after: None, limit, include_errors: false }
 }

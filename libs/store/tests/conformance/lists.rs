@@ -72,15 +72,19 @@ async fn complete_page_has_no_next_cursor(Fixture { store, .. }: Fixture) {
     assert_eq!((page.items.len(), page.next), (3, None));
     let page = store.heart_rates(mrn(7), first(2)).await.unwrap();
     assert_eq!((page.items.len(), page.next.is_some()), (2, true));
-    let page = store.heart_rates(mrn(7), PageRequest { after: page.next, limit: 2 }).await.unwrap();
+    let page = store
+        .heart_rates(mrn(7), PageRequest { after: page.next, limit: 2, include_errors: false })
+        .await
+        .unwrap();
     assert_eq!((page.items.len(), page.next), (1, None));
     assert_eq!(store.heart_rates(mrn(7), first(usize::MAX)).await.unwrap().items.len(), 3);
 }
 
 async fn cursor_of_another_list_is_refused(Fixture { store, .. }: Fixture) {
-    let patient = PageRequest { after: Some(Cursor::Patient(mrn(1))), limit: 1 };
+    let patient = PageRequest { after: Some(Cursor::Patient(mrn(1))), limit: 1, include_errors: false };
     let id = upload(1, "a", 0).id.record("ecg", 0);
-    let record = PageRequest { after: Some(Cursor::Record(Timestamp::now(), id)), limit: 1 };
+    let record =
+        PageRequest { after: Some(Cursor::Record(Timestamp::now(), id)), limit: 1, include_errors: false };
     assert!(matches!(store.patients(None, record).await, Err(StoreError::WrongCursor)));
     assert!(matches!(store.ecgs(mrn(1), patient).await, Err(StoreError::WrongCursor)));
     assert!(matches!(store.images(mrn(1), patient).await, Err(StoreError::WrongCursor)));

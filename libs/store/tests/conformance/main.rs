@@ -8,6 +8,7 @@ mod audit;
 mod blobs;
 mod clock;
 mod concurrency;
+mod corrections;
 mod damage;
 mod durability;
 mod files;

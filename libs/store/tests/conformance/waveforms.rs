@@ -40,7 +40,7 @@ fn channel(label: &str, numerator: u32, denominator: u32) -> Channel {
 }
 
 /// A stream with two channels of patient `number`, opened at this second.
-fn stream(number: u64, second: i64) -> Arc<StreamDescription> {
+pub(crate) fn stream(number: u64, second: i64) -> Arc<StreamDescription> {
     Arc::new(StreamDescription {
         stream: StreamId::generate(),
         mrn: mrn(number),
@@ -66,7 +66,7 @@ fn run(channel: u16, indices: Range<u64>) -> Run {
 }
 
 /// Both channels from second to second.
-fn seconds(stream: &Arc<StreamDescription>, seconds: Range<u64>) -> NewPiece {
+pub(crate) fn seconds(stream: &Arc<StreamDescription>, seconds: Range<u64>) -> NewPiece {
     let runs = (0_u16..).zip(&stream.channels).map(|(number, channel)| {
         let index = |second: u64| channel.rate.index_at(second as i64 * SECOND_US);
         run(number, index(seconds.start)..index(seconds.end))

@@ -22,7 +22,7 @@ use crate::http::format::public_error_response;
 use crate::http::headers;
 use crate::uploads::{dead_letters, handler, names};
 use crate::waves::{self, device, live};
-use crate::{alarms, asyncapi, events, legacy, openapi, reads, reanalysis, wards};
+use crate::{alarms, asyncapi, corrections, events, legacy, openapi, reads, reanalysis, wards};
 
 /// Routes that the query service answers, with the permission they require.
 pub(crate) const READS: &[(&str, Permission)] = &[
@@ -33,6 +33,7 @@ pub(crate) const READS: &[(&str, Permission)] = &[
     ("/api/v1/patients/{mrn}/images", Permission::Read),
     ("/api/v1/patients/{mrn}/names", Permission::Read),
     ("/api/v1/patients/{mrn}/admissions", Permission::Read),
+    ("/api/v1/patients/{mrn}/corrections", Permission::Read),
     ("/api/v1/patients/{mrn}/waveforms", Permission::Read),
     ("/api/v1/patients/{mrn}/waveforms/channels", Permission::Read),
     ("/api/v1/patients/{mrn}/waveforms/export", Permission::Read),
@@ -112,13 +113,14 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         get(async move || (headers, document))
     };
+    let corrections = corrections::router(app);
     let open = Router::new()
         .route("/", get(async || text(StatusCode::OK, "Server is on")))
         .route("/api/openapi.json", document(openapi::DOCUMENT))
         .route("/api/asyncapi.json", document(asyncapi::DOCUMENT));
     let open = open.route_layer(public());
-    let mut router = reads.merge(uploads).merge(events).merge(live).merge(alarms).merge(operations).merge(open);
-    router = router.merge(wards::router(app));
+    let mut router = reads.merge(uploads).merge(events).merge(live).merge(alarms).merge(operations).merge(corrections);
+    router = router.merge(wards::router(app)).merge(open);
     if let Some(health) = health {
         // The metrics reveal the load, so they require a token where other machines can connect.
         let metrics = admin::metrics_router("gateway", health.clone(), Metrics::install())

@@ -11,7 +11,7 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Value, json};
 
 use super::replies::{Replies, parameters, problems};
-use super::{alarms, wards, waveforms};
+use super::{alarms, corrections, wards, waveforms};
 
 /// Returns the whole document.
 pub(super) fn make() -> Value {
@@ -42,6 +42,7 @@ pub(super) fn make() -> Value {
         "servers": [{ "url": "/" }],
         "tags": [
             { "name": "uploads" }, { "name": "patients" }, { "name": "files" }, { "name": "events" }, { "name": "alarms" },
+            { "name": "corrections" },
             { "name": "documented", "description": "The routes that existing clients speak." },
             { "name": "wards" }, { "name": "dead letters", "description": "For admins." }, { "name": "service" },
             { "name": "audit", "description": "For auditors and admins." }
@@ -97,7 +98,7 @@ fn paths(schemas: &mut Schemas) -> Value {
         let replies = Replies::new().json(summary, schema).read().problem(400).problem(404);
         operation(tag, id, summary, &[name], replies)
     };
-    let of_patient = ["Mrn", "AfterRecord", "Limit"];
+    let of_patient = ["Mrn", "AfterRecord", "Limit", "IncludeErrors"];
     let patients = {
         let replies = Replies::new().json(page, &schemas.of::<Page<PatientSummary>>()).read().problem(400);
         operation(
@@ -109,7 +110,8 @@ fn paths(schemas: &mut Schemas) -> Value {
         )
     };
     let detail = schemas.of::<EcgDetail>();
-    json!({
+    let corrections = corrections::paths(schemas);
+    let mut paths = json!({
         "/": { "get": without_token(operation("service", "root", "Whether the server is on", &[],
             Replies::new().text(200, "`Server is on`"))) },
         "/api/openapi.json": { "get": without_token(operation("service", "openapi", "This document", &[],
@@ -189,7 +191,11 @@ fn paths(schemas: &mut Schemas) -> Value {
                 .json("The patient", &schemas.of::<legacy::PatientData>())
                 .done()
         } },
-    })
+    });
+    if let (Some(paths), Value::Object(corrections)) = (paths.as_object_mut(), corrections) {
+        paths.extend(corrections);
+    }
+    paths
 }
 
 /// Adds the responses of a route with one dead letter.
@@ -371,7 +377,7 @@ fn upload(schemas: &mut Schemas) -> Value {
         },
         "content": { "application/json": { "schema": schemas.of::<ReceivedUpload>() } }
     });
-    let replies = [400, 408, 409, 413, 415, 422, 503]
+    let replies = [400, 408, 409, 410, 413, 415, 422, 503]
         .into_iter()
         .fold(Replies::new().guarded(), Replies::problem)
         .add(201, stored)

@@ -10,6 +10,7 @@ pub(crate) const DOCUMENT: &str = include_str!("../../openapi.json");
 #[cfg(test)]
 mod alarms;
 #[cfg(test)]
+mod corrections;
 mod document;
 #[cfg(test)]
 mod replies;
@@ -23,7 +24,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use crate::alarms::{ACTIONS, CHANGES, READS as ALARMS};
-    use crate::documents;
+    use crate::{corrections, documents};
     use crate::http::routes::{OWN, READS};
     use crate::wards;
 
@@ -51,6 +52,7 @@ mod tests {
             .chain(ACTIONS.iter().map(|(path, _)| ("post".to_owned(), (*path).to_owned())))
             .chain(CHANGES.iter().map(|(path, _)| ("put".to_owned(), (*path).to_owned())))
             .chain(OWN.iter().chain(&wards::ROUTES).map(|(method, path)| ((*method).to_owned(), (*path).to_owned())))
+            .chain(corrections::ROUTES.map(|(method, path, _)| (method.to_owned(), path.to_owned())))
             .collect();
         assert_eq!(described, routes);
     }

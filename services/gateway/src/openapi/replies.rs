@@ -82,8 +82,10 @@ pub(super) fn problems() -> Map<String, Value> {
             409,
             "The upload names the patient differently; `names` holds both names. Or its time of recording is in the future of \
              the server; the sentence contains the time of the server. Or the ECG to analyse has no result yet, or no signal. Or the \
-             alarm has ended, or the limits have another version. Or the change of a ward or an admission does not fit what is stored; `type` and the sentence say why.",
+             alarm has ended, or the limits have another version. Or the change of a ward or an admission does not fit what is \
+             stored, or the correction cannot be made; `type` and the sentence say why.",
         ),
+        (410, "The patient with this number was erased, and the number cannot be used again."),
         (
             413,
             "The body, a file, a picture's size, the number of parts or a signal to draw is over a limit; the sentence names \
@@ -130,6 +132,8 @@ pub(super) fn parameters() -> Value {
             json!({ "type": "string", "pattern": "^(0|[1-9][0-9]{0,17}):[0-9a-f]{64}$" })),
         "Limit": text("query", "limit", "Most entries of the page.",
             json!({ "type": "integer", "minimum": 1, "maximum": 500, "default": 50 })),
+        "IncludeErrors": text("query", "include_errors", "`true`: the list contains records that were entered in error.",
+            json!({ "type": "boolean", "default": false })),
         "AfterPatient": text("query", "after", "`next` of the page before.",
             json!({ "type": "string", "pattern": "^p(0|[1-9][0-9]{0,14}|[1-8][0-9]{15})$" })),
         "AfterRecord": text("query", "after", "`next` of the page before.",
@@ -137,7 +141,7 @@ pub(super) fn parameters() -> Value {
         "Search": text("query", "q", "Beginning of the record number, or part of the name, in whatever case.",
             json!({ "type": "string", "maxLength": 200 })),
         "IdempotencyKey": text("header", "Idempotency-Key",
-            "Names this upload: sent again with the same content it is stored once.",
+            "Names this request: sent again with the same content it has its effect once.",
             json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" })),
         "Prefer": text("header", "Prefer", "`respond-async`: answer 202 without waiting until the upload is stored.",
             json!({ "type": "string", "examples": ["respond-async"] })),

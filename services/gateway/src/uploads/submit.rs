@@ -179,6 +179,10 @@ async fn process(
             Ok(SubmitOutcome::Stored { receipt, replayed })
         }
         Some(Receipt::Conflict { .. }) => Err(key_reused()),
+        Some(Receipt::Erased { .. }) => {
+            let detail = "The patient with this number was erased, and the number cannot be used again.";
+            Err(ApiError::new(ProblemType::ERASED, detail))
+        }
         None => Ok(SubmitOutcome::Received(ReceivedUpload {
             upload_id,
             mrn: upload.mrn,

@@ -66,12 +66,58 @@ impl RestoreArgs {
             let hash = hash_file(&copy).map_err(cannot_use(&copy))?;
             sums.compare(name, hash).map_err(|reason| CliError::failed(format!("the copy of {reason}")))?;
         }
+        let erased = carry_erasures(&data)?;
         swap(&data, &names).map_err(cannot_use(&data))?;
         self.output.print(
-            format!("{} is restored to {}.", self.from.display(), data.display()),
-            &json!({ "backup": self.from, "data": data }),
+            match erased {
+                0 => format!("{} is restored to {}.", self.from.display(), data.display()),
+                erased => format!(
+                    "{} is restored to {}. {erased} patients that were erased after the backup are erased again.",
+                    self.from.display(),
+                    data.display()
+                ),
+            },
+            &json!({ "backup": self.from, "data": data, "erased": erased }),
         )
     }
+}
+
+/// Applies the erasures of the existing patients to the copy of the backup. Returns how many numbers are erased again.
+fn carry_erasures(data: &Path) -> Result<usize, CliError> {
+    let copy = data.join(format!("{}{COPY}", data_dir::PATIENTS));
+    let present = data.join(data_dir::PATIENTS);
+    let existing =
+        if present.exists() { Some(present) } else { set_aside(data).map_err(cannot_use(data))? };
+    let Some(existing) = existing else { return Ok(0) };
+    let carried = store::sqlite::carry_erasures(&existing, &copy);
+    // Left by the lock of the copy, and by SQLite if it was interrupted.
+    for ending in [".lock", "-wal", "-shm"] {
+        let file = data.join(format!("{}{COPY}{ending}", data_dir::PATIENTS));
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(cannot_use(&file)(error));
+            }
+            _ => {}
+        }
+    }
+    fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(cannot_use(&copy))?;
+    carried.map_err(|error| {
+        CliError::failed(format!("the erasures in {} cannot be applied again: {error}", existing.display()))
+    })
+}
+
+/// The patients that an interrupted restore has moved away last.
+fn set_aside(data: &Path) -> std::io::Result<Option<PathBuf>> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(data)? {
+        let folder = entry?;
+        let patients = folder.path().join(data_dir::PATIENTS);
+        if folder.file_name().to_string_lossy().starts_with("replaced-") && patients.exists() {
+            found.push(patients);
+        }
+    }
+    found.sort();
+    Ok(found.pop())
 }
 
 /// Returns the names of the files of a backup that are restored. The key and the audit are optional. An existing audit stays:
@@ -91,7 +137,9 @@ fn verified(from: &Path) -> Result<Sums, CliError> {
     }
     let sums = Sums::read(from).map_err(reject)?;
     let sums = sums.ok_or_else(|| reject(format!("this is not a backup: it has no {}", Sums::NAME)))?;
-    for name in names(&sums) {
+    // In the directory of the backup, an audit exists: it is not among the names.
+    let audit = sums.names().any(|name| name == data_dir::AUDIT).then_some(data_dir::AUDIT);
+    for name in names(&sums, from).into_iter().chain(audit) {
         let path = from.join(name);
         let hash = hash_file(&path).map_err(|error| reject(format!("{name} cannot be read: {error}")))?;
         sums.compare(name, hash).map_err(reject)?;

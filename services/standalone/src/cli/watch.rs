@@ -138,6 +138,7 @@ fn changes(changes: &[Change]) -> String {
             ChangeKind::EcgAnalyzed => "ECG analysed",
             ChangeKind::Admission => "admission",
             ChangeKind::Details => "details",
+            ChangeKind::Corrected => "correction",
         })
         .collect();
     names.dedup();
