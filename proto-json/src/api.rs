@@ -405,6 +405,8 @@ pub enum RecordKind {
     FilePart,
     /// A part of a waveform.
     Waveform,
+    /// The account of a user.
+    User,
 }
 
 impl RecordKind {
@@ -421,6 +423,7 @@ impl RecordKind {
             RecordKind::File => "file",
             RecordKind::FilePart => "part of a file",
             RecordKind::Waveform => "part of a waveform",
+            RecordKind::User => "user",
         }
     }
 }

@@ -17,6 +17,7 @@ mod queue;
 pub mod schemas;
 mod system_events;
 mod time;
+pub mod users;
 mod vitals;
 pub mod waveform;
 pub mod waveform_reads;

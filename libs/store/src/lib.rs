@@ -26,6 +26,7 @@ mod records;
 mod search;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod users;
 pub mod waveforms;
 mod writes;
 
@@ -42,6 +43,7 @@ pub use error::StoreError;
 pub use maintenance::{ScrubPosition, ScrubState, ScrubStep};
 pub use ports::{BlobReader, BlobStore, Maintenance, PatientReader, PatientWriter};
 pub use records::replaces_result;
+pub use users::UserStore;
 pub use waveforms::{WaveformReader, WaveformStore};
 pub use writes::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload};
 

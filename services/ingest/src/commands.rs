@@ -49,7 +49,7 @@ impl CallArgs {
 /// The routes of all calls.
 #[must_use]
 pub fn router(ports: Ports) -> Router {
-    Router::new().with_state(Arc::new(ports))
+    Router::new().merge(crate::users::router()).with_state(Arc::new(ports))
 }
 
 /// Serves calls of gateways that carry `token` until the shutdown begins.

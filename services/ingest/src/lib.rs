@@ -13,11 +13,13 @@ mod config;
 #[cfg(test)]
 mod interruption;
 mod metrics;
+mod passwords;
 mod queues;
 mod reconcile;
 mod scrub;
 mod sweep;
 mod uploads;
+mod users;
 mod waveforms;
 
 use std::sync::Arc;
@@ -25,12 +27,14 @@ use std::sync::Arc;
 use bus::{BusError, BusPorts, EnqueueError, Outcome, PubSub, Readiness, run_consumer};
 use proto_json::{PatientUpdated, Queue, Timestamp};
 use runtime::{Shutdown, StartError, trace};
-use store::{BlobStore, Maintenance, PatientWriter, StoreError, WaveformStore};
+use store::{BlobStore, Maintenance, PatientWriter, StoreError, UserStore, WaveformStore};
 use tracing::Instrument;
 
 pub use clock::accept as accept_clock;
 pub use commands::{CallArgs, router, serve};
 pub use config::Config;
+pub use passwords::{HashError, hash_password};
+pub use users::{add_user, new_user, set_password};
 
 /// The ports that ingest takes.
 #[derive(Debug, Clone)]
@@ -45,20 +49,23 @@ pub struct Ports {
     pub maintenance: Arc<dyn Maintenance>,
     /// Stored waveforms.
     pub waveforms: Arc<dyn WaveformStore>,
+    /// Users and sessions.
+    pub users: Arc<dyn UserStore>,
 }
 
 impl Ports {
     /// The ports of one store.
     pub fn of(
         bus: BusPorts,
-        store: Arc<impl PatientWriter + BlobStore + Maintenance + WaveformStore>,
+        store: Arc<impl PatientWriter + BlobStore + Maintenance + WaveformStore + UserStore>,
     ) -> Self {
         Ports {
             bus,
             store: store.clone(),
             files: store.clone(),
             maintenance: store.clone(),
-            waveforms: store,
+            waveforms: store.clone(),
+            users: store,
         }
     }
 
@@ -116,6 +123,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
         shutdown.unless_begun(clock::watch(&ports, config.reconcile_every)),
         shutdown.unless_begun(queues::watch_disk(&ports)),
         waveforms::run(&config, &ports, &shutdown),
+        shutdown.unless_begun(users::sweep(&*ports.users)),
     );
     Ok(())
 }

@@ -27,7 +27,7 @@ const NAMESPACE_EXISTS: i32 = 48;
 /// Creates the collections and indexes that are missing.
 pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     // A transaction can create a collection, but then conflicts with every other one that does.
-    for name in [db.patients.name(), db.uploads.name(), db.incomplete.name(), schema::SCHEMA] {
+    for name in [db.patients.name(), db.uploads.name(), db.incomplete.name(), db.users.name(), schema::SCHEMA] {
         let created = async {
             match db.database.create_collection(name).await {
                 Err(error) if is_code(&error, NAMESPACE_EXISTS) => Ok(()),
@@ -57,5 +57,8 @@ pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     let times = index(doc! { "stream": 1, "channel": 1, "to_us": 1 });
     prepared(db.limit, db.waveforms.create_index(times)).await?;
     prepared(db.limit, db.waveforms.create_index(index(doc! { "to_us": 1 }))).await?;
+    prepared(db.limit, db.sessions.create_index(index(doc! { "name": 1 }))).await?;
+    prepared(db.limit, db.sessions.create_index(index(doc! { "expires_at": 1 }))).await?;
+    prepared(db.limit, db.login_attempts.create_index(index(doc! { "until": 1 }))).await?;
     Ok(())
 }

@@ -24,6 +24,7 @@ mod sealed;
 mod tests;
 mod transaction;
 mod uploads;
+mod users;
 mod waveforms;
 
 use std::fmt;
@@ -124,6 +125,9 @@ struct Db {
     waveform_streams: Collection<RawDocumentBuf>,
     waveform_pieces: Collection<Document>,
     waveforms: Collection<Document>,
+    users: Collection<RawDocumentBuf>,
+    sessions: Collection<users::SessionDocument>,
+    login_attempts: Collection<users::AttemptsDocument>,
     limit: Duration,
     /// Writers of one patient in this process wait for each other, which costs less than a write conflict. Patients share
     /// these locks by their numbers.
@@ -210,6 +214,9 @@ impl MongoStore {
             waveform_streams: database.collection("waveform_streams"),
             waveform_pieces: database.collection("waveform_pieces"),
             waveforms: database.collection("waveforms"),
+            users: database.collection("users"),
+            sessions: database.collection("sessions"),
+            login_attempts: database.collection("login_attempts"),
             database,
             limit: config.operation_timeout,
             patient_turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),

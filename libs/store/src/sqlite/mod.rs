@@ -13,6 +13,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod users;
 mod waveforms;
 
 use std::path::Path;

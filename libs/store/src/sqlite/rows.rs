@@ -115,6 +115,7 @@ pub(super) fn kind(table: &Table) -> RecordKind {
         "uploads" => RecordKind::Upload,
         "blobs" => RecordKind::File,
         "wave_streams" | "wave_pieces" | "wave_heads" | "wave_samples" => RecordKind::Waveform,
+        "users" => RecordKind::User,
         _ => RecordKind::FilePart,
     }
 }

@@ -13,14 +13,14 @@ use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{
     AnalysisResult, BlobKey, BlobReader, BlobStore, Maintenance, NewEcg, NewHeartRate, NewImage, NewUpload,
-    PageRequest, PatientWriter, StoreError, UploadOutcome, WaveformStore,
+    PageRequest, PatientWriter, StoreError, UploadOutcome, UserStore, WaveformStore,
 };
 use testkit::MongoServer;
 
 /// All ports of a store.
-pub(crate) trait Store: PatientWriter + BlobStore + Maintenance + WaveformStore {}
+pub(crate) trait Store: PatientWriter + BlobStore + Maintenance + WaveformStore + UserStore {}
 
-impl<S: PatientWriter + BlobStore + Maintenance + WaveformStore> Store for S {}
+impl<S: PatientWriter + BlobStore + Maintenance + WaveformStore + UserStore> Store for S {}
 
 /// An empty store, and what has to live as long as it.
 pub(crate) struct Fixture {

@@ -14,4 +14,5 @@ mod lists;
 mod orphans;
 mod search;
 mod uploads;
+mod users;
 mod waveforms;
