@@ -5,15 +5,12 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use crate::ids::{Mrn, RecordId, StreamId};
+use crate::ids::{Mrn, RecordId, StreamId, WardId};
 use crate::time::Timestamp;
 
 /// The rule that raises an alarm.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AlarmRule {
     /// No beat for some seconds on a usable live lead.
@@ -51,9 +48,7 @@ pub enum AlarmRule {
 }
 
 /// Priority of an alarm, as in IEC 60601-1-8, and technical alarms.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AlarmPriority {
     /// The condition concerns the measurement, not the patient.
@@ -178,7 +173,7 @@ pub enum LimitScope {
     /// The patients of a ward.
     Ward {
         /// The ward.
-        ward: Uuid,
+        ward: WardId,
     },
     /// One patient.
     Patient {

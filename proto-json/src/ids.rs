@@ -118,6 +118,16 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
+    /// Id of a ward.
+    WardId
+}
+
+uuid_id! {
+    /// Id of a bed.
+    BedId
+}
+
+uuid_id! {
     /// Identifies an upload. A retry with the same `Idempotency-Key` has the same id.
     UploadId
 }

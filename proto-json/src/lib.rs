@@ -37,7 +37,7 @@ pub use ecg::{
 };
 pub use files::{BlobInfo, FileKind, MediaType};
 pub use hash::{BlobHasher, HashedBytes};
-pub use ids::{BlobHash, HashError, Mrn, MrnError, RecordId, StreamId, UploadId};
+pub use ids::{BedId, BlobHash, HashError, Mrn, MrnError, RecordId, StreamId, UploadId, WardId};
 pub use messages::{
     AnalyzeEcg, Change, ChangeKind, EcgAnalyzed, EcgOutcome, PatientUpdated, QueueMessage, Receipt, Rename,
     StagedFile, UploadReceived, updates_subject,

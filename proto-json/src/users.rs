@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
-use uuid::Uuid;
 
-use crate::ids::{BlobHash, Mrn};
+use crate::ids::{BedId, BlobHash, Mrn, WardId};
 use crate::time::Timestamp;
 
 /// Largest number of users of a site.
@@ -148,7 +147,7 @@ pub struct User {
     /// Role.
     pub role: UserRole,
     /// The wards whose patients the user may access; `null` for all.
-    pub wards: Option<Vec<Uuid>>,
+    pub wards: Option<Vec<WardId>>,
     /// A disabled user cannot log in.
     pub disabled: bool,
     /// Each change increases the version.
@@ -181,7 +180,7 @@ pub struct NewUser {
     /// Role.
     pub role: UserRole,
     /// The wards whose patients the user may access; `null` for all.
-    pub wards: Option<Vec<Uuid>>,
+    pub wards: Option<Vec<WardId>>,
     /// Password, 12 to 128 characters.
     #[schemars(with = "String", length(min = 12, max = 128))]
     pub password: Sensitive,
@@ -204,8 +203,8 @@ pub struct UserChange {
     pub role: Option<UserRole>,
     /// The wards whose patients the user may access; `null` for all.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Vec<Uuid>>")]
-    pub wards: Option<Option<Vec<Uuid>>>,
+    #[schemars(with = "Option<Vec<WardId>>")]
+    pub wards: Option<Option<Vec<WardId>>>,
     /// Whether the user is disabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
@@ -264,7 +263,7 @@ pub fn check_display_name(name: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// What is wrong, as the predicate of a sentence.
-pub fn check_wards(wards: Option<Vec<Uuid>>) -> Result<Option<Vec<Uuid>>, String> {
+pub fn check_wards(wards: Option<Vec<WardId>>) -> Result<Option<Vec<WardId>>, String> {
     let Some(mut wards) = wards else { return Ok(None) };
     wards.sort_unstable();
     wards.dedup();
@@ -329,7 +328,7 @@ pub struct Session {
     /// Role.
     pub role: String,
     /// The wards whose patients are accessible; `null` for all.
-    pub wards: Option<Vec<Uuid>>,
+    pub wards: Option<Vec<WardId>>,
     /// How the client has logged in.
     pub via: LoginMethod,
     /// When the session ends at the latest; `null` without a session.
@@ -387,9 +386,9 @@ pub struct StoredSession {
     /// Name of the role.
     pub role: String,
     /// The wards whose patients are accessible; `None` for all.
-    pub wards: Option<Vec<Uuid>>,
+    pub wards: Option<Vec<WardId>>,
     /// The bed that the token is bound to.
-    pub bed: Option<Uuid>,
+    pub bed: Option<BedId>,
     /// How the client has logged in.
     pub via: LoginMethod,
     /// SHA-256 of the token, if the client has logged in with one.

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use proto_json::{HashedBytes, Mrn, PatientUpdated, Queue, QueueMessage, Receipt, SystemEvent, Timestamp, UploadId};
+use proto_json::{
+    HashedBytes, Mrn, PatientUpdated, Queue, QueueMessage, Receipt, SystemEvent, Timestamp, UploadId,
+};
 
 use crate::{BusError, EnqueueError, StagingKey, WorkQueue};
 

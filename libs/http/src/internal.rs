@@ -5,7 +5,6 @@
 //! them before it forwards the response.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{FromRequestParts, Request};
@@ -13,10 +12,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
-use proto_json::Mrn;
+use proto_json::{Mrn, WardId};
 use runtime::{Secret, StartError};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::problem::{ApiError, ProblemType};
 
@@ -58,11 +56,11 @@ const ACTOR: HeaderName = HeaderName::from_static("bedside-actor");
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     /// Name of the user, or of the client of a token.
-    pub name: Arc<str>,
+    pub name: String,
     /// Name of the role.
-    pub role: Arc<str>,
+    pub role: String,
     /// The wards that the client may access; `None` for all.
-    pub wards: Option<Vec<Uuid>>,
+    pub wards: Option<Vec<WardId>>,
     /// Address of the client.
     pub address: Option<std::net::IpAddr>,
 }
@@ -87,7 +85,7 @@ impl Actor {
 
     /// Whether the actor may access a ward. A patient outside of all wards (`None`) is accessible to everyone.
     #[must_use]
-    pub fn may_access(&self, ward: Option<Uuid>) -> bool {
+    pub fn may_access(&self, ward: Option<WardId>) -> bool {
         match (&self.wards, ward) {
             (None, _) | (_, None) => true,
             (Some(wards), Some(ward)) => wards.contains(&ward),
@@ -150,9 +148,9 @@ mod tests {
     #[tokio::test]
     async fn actor_survives_the_header() {
         let actor = Actor {
-            name: "Zoë 王".into(),
-            role: "nurse".into(),
-            wards: Some(vec![Uuid::nil()]),
+            name: "Zoë 王".to_owned(),
+            role: "nurse".to_owned(),
+            wards: Some(vec!["67e55044-10b1-426f-9247-bb680e5fe0c8".parse().unwrap()]),
             address: Some([192, 0, 2, 1].into()),
         };
         let mut request = Request::new(axum::body::Body::empty());

@@ -42,7 +42,12 @@ pub(crate) async fn call(
             headers.insert(name, HeaderValue::clone(value));
         }
     }
-    let actor = Actor { name: client.name.clone(), role: client.role.name().into(), wards: None, address: None };
+    let actor = Actor {
+        name: client.name.to_string(),
+        role: client.role.name().to_owned(),
+        wards: None,
+        address: None,
+    };
     if let Some((name, value)) = actor.header() {
         headers.insert(name, value);
     }
@@ -62,7 +67,8 @@ pub(crate) async fn call(
                 notes.patient(mrn);
             }
             let is_problem = response.headers_mut().remove(PROBLEM).is_some();
-            let failed = response.status().is_server_error() && response.status() != StatusCode::SERVICE_UNAVAILABLE;
+            let failed =
+                response.status().is_server_error() && response.status() != StatusCode::SERVICE_UNAVAILABLE;
             if failed && !is_problem {
                 let detail = "The service that handles this request failed.";
                 return error_response(&route_path, ApiError::new(ProblemType::BAD_GATEWAY, detail));

@@ -135,7 +135,8 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
         Check::task("live-analysis", live.abort_handle()),
     ];
     let reads = gateway::Reads::InProcess(query::router(query_ports));
-    let served = gateway::run_on(listener, gateway, gateway::Ports { bus, reads, records, checks }, shutdown).await;
+    let served =
+        gateway::run_on(listener, gateway, gateway::Ports { bus, reads, records, checks }, shutdown).await;
     behind_gateway.begin();
     for part in [ingest, worker, live] {
         part.await.map_err(StartError::failed)??;

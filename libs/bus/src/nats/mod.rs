@@ -254,7 +254,8 @@ impl PubSub for NatsBus {
         };
         let mut subscriptions = Vec::new();
         for subject in SystemEvent::SUBJECTS {
-            subscriptions.push(subscription::subscribe(&self.core.connection, subject.to_owned(), parse).await?);
+            subscriptions
+                .push(subscription::subscribe(&self.core.connection, subject.to_owned(), parse).await?);
         }
         let events = futures::stream::select_all(subscriptions).map(|signal| match signal {
             Signal::Message(event) => SystemSignal::Event(event),

@@ -71,7 +71,10 @@ impl System {
         let ports = gateway::Ports {
             bus: self.bus.clone(),
             reads: gateway::Reads::InProcess(query::router(query::Ports::of(self.store.clone()))),
-            records: gateway::Reads::InProcess(ingest::router(ingest::Ports::of(self.bus.clone(), self.store.clone()))),
+            records: gateway::Reads::InProcess(ingest::router(ingest::Ports::of(
+                self.bus.clone(),
+                self.store.clone(),
+            ))),
             checks: Vec::new(),
         };
         let shutdown = Shutdown::new();

@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use mongodb::bson::{self, DateTime, Document, RawDocumentBuf, doc};
 use mongodb::options::ReturnDocument;
 use proto_json::users::{Grant, LoginMethod, MAX_USERS, Sensitive, StoredSession, StoredUser, User, UserName};
-use proto_json::{BlobHash, RecordKind, Timestamp};
+use proto_json::{BedId, BlobHash, RecordKind, Timestamp, WardId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -55,12 +55,13 @@ fn time(date: DateTime) -> Result<Timestamp, StoreError> {
     Timestamp::from_millis(date.timestamp_millis()).map_err(|error| broken("time", error))
 }
 
-fn to_bson(wards: Option<&[Uuid]>) -> Option<Vec<bson::Uuid>> {
-    wards.map(|wards| wards.iter().map(uuid).collect())
+fn to_bson(wards: Option<&[WardId]>) -> Option<Vec<bson::Uuid>> {
+    wards.map(|wards| wards.iter().map(|ward| uuid(ward.as_uuid())).collect())
 }
 
-fn from_bson(wards: Option<Vec<bson::Uuid>>) -> Option<Vec<Uuid>> {
-    wards.map(|wards| wards.into_iter().map(|ward| Uuid::from_bytes(ward.bytes())).collect())
+fn from_bson(wards: Option<Vec<bson::Uuid>>) -> Option<Vec<WardId>> {
+    let id = |ward: bson::Uuid| WardId::from_uuid(Uuid::from_bytes(ward.bytes()));
+    wards.map(|wards| wards.into_iter().map(id).collect())
 }
 
 impl UserDocument {
@@ -144,7 +145,7 @@ impl SessionDocument {
             display_name: session.display_name.clone(),
             role: session.role.clone(),
             wards: to_bson(session.wards.as_deref()),
-            bed: session.bed.as_ref().map(uuid),
+            bed: session.bed.map(|bed| uuid(bed.as_uuid())),
             via: session.via,
             token: session.token.map(|token| token.to_string()),
             epoch: session.epoch.map(number).transpose()?,
@@ -167,7 +168,7 @@ impl SessionDocument {
             display_name: self.display_name,
             role: self.role,
             wards: from_bson(self.wards),
-            bed: self.bed.map(|bed| Uuid::from_bytes(bed.bytes())),
+            bed: self.bed.map(|bed| BedId::from_uuid(Uuid::from_bytes(bed.bytes()))),
             via: self.via,
             token: self.token.as_deref().map(hash).transpose()?,
             epoch: self.epoch.map(unsigned).transpose()?,

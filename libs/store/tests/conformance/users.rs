@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto_json::BlobHash;
+use proto_json::{BedId, BlobHash, WardId};
 use proto_json::users::{
     Grant, LoginMethod, Sensitive, StoredSession, StoredUser, User, UserName, UserRole,
 };
@@ -27,13 +27,17 @@ fn name(text: &str) -> UserName {
     text.parse().unwrap()
 }
 
+fn ward(number: u128) -> WardId {
+    WardId::from_uuid(Uuid::from_u128(number))
+}
+
 fn user(text: &str, version: u64, epoch: u64) -> StoredUser {
     StoredUser {
         user: User {
             name: name(text),
             display_name: format!("Schwester {text} 王"),
             role: UserRole::Nurse,
-            wards: Some(vec![Uuid::from_u128(7), Uuid::from_u128(u128::MAX)]),
+            wards: Some(vec![ward(7), ward(u128::MAX)]),
             disabled: false,
             version,
             created_at: at(0),
@@ -51,8 +55,8 @@ fn session(secret: &str, of: Option<(&str, u64)>) -> StoredSession {
         name: of.map_or("station-3", |(name, _)| name).to_owned(),
         display_name: "Anna".to_owned(),
         role: "nurse".to_owned(),
-        wards: Some(vec![Uuid::from_u128(7)]),
-        bed: of.is_none().then_some(Uuid::from_u128(9)),
+        wards: Some(vec![ward(7)]),
+        bed: of.is_none().then_some(BedId::from_uuid(Uuid::from_u128(9))),
         via: if of.is_some() { LoginMethod::Local } else { LoginMethod::Token },
         token: of.is_none().then(|| BlobHash::of(b"token")),
         epoch: of.map(|(_, epoch)| epoch),

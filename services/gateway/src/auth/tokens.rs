@@ -137,7 +137,9 @@ pub(crate) struct Tokens(Vec<Client>);
 /// A skipped line of the token file. It is identified by its number, because its content is secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SkippedLine {
-    #[error("line {0} is not `name role sha256 [expiry]` with the role uploader, viewer, device, nurse, physician, technician, auditor or admin")]
+    #[error(
+        "line {0} is not `name role sha256 [expiry]` with the role uploader, viewer, device, nurse, physician, technician, auditor or admin"
+    )]
     Malformed(usize),
     #[error("line {0} has the name or the token of line {1}")]
     Repeated(usize, usize),

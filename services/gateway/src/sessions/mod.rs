@@ -25,14 +25,13 @@ use parking_lot::{Mutex, RwLock};
 use proto_json::users::{
     AccountLogin, Grant, LoginMethod, SessionCheck, StoredSession, UserRole, ValidSessions,
 };
-use proto_json::{BlobHash, Mrn, Problem, Timestamp};
+use proto_json::{BedId, BlobHash, Mrn, Problem, Timestamp, WardId};
 use ring::rand::{SecureRandom, SystemRandom};
 use runtime::Shutdown;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::auth::tokens::{Client, Role};
 use crate::reads::query::QueryService;
@@ -331,8 +330,8 @@ pub(crate) struct Identity {
     pub(crate) name: String,
     pub(crate) display_name: String,
     pub(crate) role: Role,
-    pub(crate) wards: Option<Vec<Uuid>>,
-    pub(crate) bed: Option<Uuid>,
+    pub(crate) wards: Option<Vec<WardId>>,
+    pub(crate) bed: Option<BedId>,
     pub(crate) via: LoginMethod,
     pub(crate) token: Option<BlobHash>,
     /// The session ends at this time at the latest.
