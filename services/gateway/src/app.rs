@@ -9,10 +9,13 @@ use tokio::sync::watch;
 use crate::admission::Admission;
 use crate::auth::audit::AuditLog;
 use crate::auth::tokens::Tokens;
+use crate::auth::wards::Wards;
 use crate::config::Config;
 use crate::events::notifier::Notifier;
 use crate::http::clock::Clock;
 use crate::reads::query::QueryService;
+use crate::sessions::Sessions;
+use crate::sessions::oidc::Oidc;
 use crate::uploads::spool::SpoolFolder;
 use crate::waves::Waves;
 
@@ -29,6 +32,11 @@ pub(crate) struct App {
     pub(crate) reads: QueryService,
     /// Ingest, which changes records on request.
     pub(crate) records: QueryService,
+    pub(crate) sessions: Sessions,
+    /// The OpenID Connect provider of the site, if there is one.
+    pub(crate) oidc: Option<Oidc>,
+    /// The places of patients.
+    pub(crate) wards: Wards,
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) waves: Waves,

@@ -338,7 +338,7 @@ async fn change(
         after.password_hash = passwords::hash_password(password).await.map_err(not_hashed)?;
     }
     let loses_admin = after.user.role != before.user.role || (after.user.disabled && !before.user.disabled);
-    if loses_admin && *actor.name == *name.as_str() {
+    if loses_admin && actor.name == name.as_str() {
         return Err(conflict("Another administrator must change your role or disable you."));
     }
     let user = replace(&*ports.users, &before, after, &actor).await?;
@@ -364,7 +364,7 @@ async fn replace(
     }
     after.user.version += 1;
     after.user.changed_at = Timestamp::now();
-    after.user.changed_by = actor.name.to_string();
+    after.user.changed_by = actor.name.clone();
     if !users.replace_user(&after).await.map_err(failed)? {
         return Err(conflict("The user was changed meanwhile; load it again."));
     }
@@ -377,7 +377,7 @@ async fn remove(
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let name = name_of(&name)?;
-    if *actor.name == *name.as_str() {
+    if actor.name == name.as_str() {
         return Err(conflict("Another administrator must remove you."));
     }
     if ports.users.remove_user(&name).await.map_err(failed)? {

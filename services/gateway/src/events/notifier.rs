@@ -13,10 +13,12 @@ use std::time::Duration;
 use axum::response::sse;
 use bus::{PubSub, UpdateEvent};
 use futures::StreamExt;
-use proto_json::{Mrn, PatientUpdated};
+use proto_json::{Mrn, PatientUpdated, WardId};
 use runtime::{Backoff, Shutdown};
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, oneshot, watch};
+
+use crate::auth::wards::Wards;
 
 /// Number of events by which a subscription may fall behind.
 pub(super) const BUFFER: usize = 1024;
@@ -32,6 +34,8 @@ const MAX_RETRY: Duration = Duration::from_secs(5);
 pub(super) enum Event {
     /// A patient has changed. The event is encoded already.
     Updated(Mrn, sse::Event),
+    /// A patient has left a ward; `None` if the ward is not known.
+    Left(Option<WardId>),
     /// The broker is unreachable.
     Disconnected,
     /// Events may have been lost.
@@ -69,6 +73,7 @@ impl Notifier {
     pub(crate) async fn run(
         &self,
         pubsub: Arc<dyn PubSub>,
+        wards: &Wards,
         subscribed: oneshot::Sender<()>,
         shutdown: Shutdown,
     ) {
@@ -79,6 +84,7 @@ impl Notifier {
                 None => return,
                 Some(Err(error)) => {
                     tracing::warn!(%error, "the subscription to updates failed; retrying");
+                    wards.lost(true);
                     self.notify(Event::Disconnected).await;
                 }
                 Some(Ok(mut updates)) => {
@@ -87,16 +93,30 @@ impl Notifier {
                         let _ = subscribed.send(());
                     }
                     // Updates before this subscription may have been lost.
+                    wards.lost(false);
                     self.notify(Event::Lagged).await;
                     while let Some(Some(event)) = shutdown.unless_begun(updates.next()).await {
-                        self.notify(match event {
-                            UpdateEvent::Disconnected => Event::Disconnected,
-                            UpdateEvent::Lagged => Event::Lagged,
-                            UpdateEvent::Updated(update) => encode(&update),
-                        })
-                        .await;
+                        // The place of the patient is known before the streams get the event.
+                        let event = match event {
+                            UpdateEvent::Disconnected => {
+                                wards.lost(true);
+                                Event::Disconnected
+                            }
+                            UpdateEvent::Lagged => {
+                                wards.lost(false);
+                                Event::Lagged
+                            }
+                            UpdateEvent::Updated(update) => {
+                                if let Some(left) = wards.observe(&update) {
+                                    self.notify(Event::Left(left)).await;
+                                }
+                                encode(&update)
+                            }
+                        };
+                        self.notify(event).await;
                     }
                     tracing::debug!("the subscription to updates ended");
+                    wards.lost(true);
                     self.notify(Event::Disconnected).await;
                 }
             }
@@ -111,7 +131,7 @@ impl Notifier {
         match &event {
             Event::Disconnected => self.is_disconnected.store(true, Ordering::Release),
             Event::Lagged => self.is_disconnected.store(false, Ordering::Release),
-            Event::Updated(..) => {}
+            Event::Updated(..) | Event::Left(_) => {}
         }
         // An error only means that there is no subscription.
         let receivers = self.events.send(event).unwrap_or(0);
