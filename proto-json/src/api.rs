@@ -10,6 +10,7 @@ use crate::ids::{BlobHash, Mrn, RecordId, UploadId};
 use crate::queue::Queue;
 use crate::time::Timestamp;
 use crate::vitals::{Bpm, HeartRateSource};
+use crate::wards::{Admission, PatientDetails};
 
 /// Summary of a patient. Its size does not depend on the length of the history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +41,12 @@ pub struct PatientSummary {
     /// uploads decides; this also applies to the latest heart rate and the latest ECG.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_image: Option<LatestImage>,
+    /// The bed in which the patient is; absent if the patient is not admitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
+    /// Details that a person has entered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<PatientDetails>,
 }
 
 /// A change of a patient's name.
@@ -407,6 +414,10 @@ pub enum RecordKind {
     Waveform,
     /// The account of a user.
     User,
+    /// A ward or a bed.
+    Ward,
+    /// A stay of a patient in a bed.
+    Admission,
 }
 
 impl RecordKind {
@@ -424,6 +435,8 @@ impl RecordKind {
             RecordKind::FilePart => "part of a file",
             RecordKind::Waveform => "part of a waveform",
             RecordKind::User => "user",
+            RecordKind::Ward => "ward",
+            RecordKind::Admission => "admission",
         }
     }
 }

@@ -19,6 +19,7 @@ mod system_events;
 mod time;
 pub mod users;
 mod vitals;
+pub mod wards;
 pub mod waveform;
 pub mod waveform_reads;
 

@@ -208,6 +208,10 @@ pub enum ChangeKind {
     Ecg,
     /// An ECG was analysed, or its analysis failed.
     EcgAnalyzed,
+    /// The patient was admitted, transferred or discharged, or the ward or bed was renamed.
+    Admission,
+    /// The details were changed.
+    Details,
 }
 
 macro_rules! queue_message {

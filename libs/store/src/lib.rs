@@ -27,6 +27,7 @@ mod search;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod users;
+pub mod wards;
 pub mod waveforms;
 mod writes;
 
@@ -44,6 +45,7 @@ pub use maintenance::{ScrubPosition, ScrubState, ScrubStep};
 pub use ports::{BlobReader, BlobStore, Maintenance, PatientReader, PatientWriter};
 pub use records::replaces_result;
 pub use users::UserStore;
+pub use wards::{WardReader, WardStore};
 pub use waveforms::{WaveformReader, WaveformStore};
 pub use writes::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload};
 

@@ -199,6 +199,8 @@ impl NewUpload {
             latest_ecg: None,
             latest_image: None,
             renamed: None,
+            admission: None,
+            details: None,
         });
         let name = self.apply_name(&mut patient);
         let changed = name.changed || self.has_records();

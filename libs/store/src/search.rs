@@ -1,6 +1,6 @@
 //! Search for names, ignoring case.
 
-use proto_json::name_key;
+use proto_json::{PatientSummary, name_key};
 
 /// The text of the search field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,13 @@ impl Search {
         let query = query.map(str::trim).filter(|query| !query.is_empty())?;
         let number = query.bytes().all(|byte| byte.is_ascii_digit()).then(|| query.to_owned());
         Some(Search { name: name_key(query), number })
+    }
+
+    /// Whether a patient that was read without this search matches it.
+    pub(crate) fn matches(&self, patient: &PatientSummary) -> bool {
+        let by_name = patient.name.as_deref().is_some_and(|name| name_key(name).contains(&self.name));
+        let digits = patient.mrn.to_string();
+        by_name || self.number.as_ref().is_some_and(|number| digits.starts_with(number))
     }
 }
 

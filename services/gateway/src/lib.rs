@@ -106,6 +106,7 @@ pub async fn run_on(
     config.listen = address;
     config.check()?;
     let key = config.key()?;
+    config.oidc.key = key.clone();
     let audit = open_audit_log(&config, key.clone())?;
     let (begun, shutdown) = (shutdown.clone(), shutdown.later(config.drain_wait));
     let clock = Arc::new(Clock::default());

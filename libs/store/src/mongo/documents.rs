@@ -17,6 +17,7 @@ use crate::records::StoredEcg;
 use crate::{NewUpload, PendingEcg, StoreError, StoredUpload};
 
 use super::failure::broken;
+use super::wards::{AdmissionField, DetailsField};
 
 pub(super) fn uuid(id: &Uuid) -> bson::Uuid {
     bson::Uuid::from_bytes(*id.as_bytes())
@@ -39,7 +40,7 @@ pub(super) fn number(mrn: Mrn) -> i64 {
     mrn.get() as i64
 }
 
-fn record_id(id: bson::Uuid) -> RecordId {
+pub(super) fn record_id(id: bson::Uuid) -> RecordId {
     RecordId::from_uuid(Uuid::from_bytes(id.bytes()))
 }
 
@@ -47,7 +48,7 @@ fn upload_id(id: bson::Uuid) -> UploadId {
     UploadId::from_uuid(Uuid::from_bytes(id.bytes()))
 }
 
-fn time(date: DateTime) -> Result<Timestamp, StoreError> {
+pub(super) fn time(date: DateTime) -> Result<Timestamp, StoreError> {
     Timestamp::from_millis(date.timestamp_millis()).map_err(|error| broken("time", error))
 }
 
@@ -77,6 +78,10 @@ pub(super) struct PatientDocument {
     name_key: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     renamed: Option<NameChangeField>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    admission: Option<AdmissionField>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    details: Option<DetailsField>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -233,6 +238,8 @@ impl From<&PatientSummary> for PatientDocument {
                 at: date(change.at),
                 confirmed: change.confirmed,
             }),
+            admission: patient.admission.as_ref().map(Into::into),
+            details: patient.details.as_ref().map(Into::into),
         }
     }
 }
@@ -290,11 +297,13 @@ impl TryFrom<PatientDocument> for PatientSummary {
             latest_heart_rate: patient.latest_heart_rate.map(heart_rate).transpose()?,
             latest_ecg: patient.latest_ecg.map(ecg).transpose()?,
             latest_image: patient.latest_image.map(image).transpose()?,
+            admission: patient.admission.map(TryInto::try_into).transpose()?,
+            details: patient.details.map(TryInto::try_into).transpose()?,
         })
     }
 }
 
-fn version(number: i64) -> Result<u64, StoreError> {
+pub(super) fn version(number: i64) -> Result<u64, StoreError> {
     u64::try_from(number).map_err(|error| broken("version", error))
 }
 

@@ -27,7 +27,16 @@ const NAMESPACE_EXISTS: i32 = 48;
 /// Creates the collections and indexes that are missing.
 pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     // A transaction can create a collection, but then conflicts with every other one that does.
-    for name in [db.patients.name(), db.uploads.name(), db.incomplete.name(), db.users.name(), schema::SCHEMA] {
+    for name in [
+        db.patients.name(),
+        db.uploads.name(),
+        db.incomplete.name(),
+        db.wards.name(),
+        db.beds.name(),
+        db.admissions.name(),
+        db.users.name(),
+        schema::SCHEMA,
+    ] {
         let created = async {
             match db.database.create_collection(name).await {
                 Err(error) if is_code(&error, NAMESPACE_EXISTS) => Ok(()),
@@ -44,6 +53,15 @@ pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     prepared(db.limit, db.images.create_index(history())).await?;
     let former_names = index(doc! { "mrn": 1, "replaced_at": -1, "_id": -1 });
     prepared(db.limit, db.former_names.create_index(former_names)).await?;
+    // Names of wards are unique, and a bed or a patient has at most one stay that has not ended.
+    prepared(db.limit, db.wards.create_index(unique(doc! { "name_key": 1 }))).await?;
+    let admissions = index(doc! { "mrn": 1, "at": -1, "_id": -1 });
+    prepared(db.limit, db.admissions.create_index(admissions)).await?;
+    for key in ["bed", "patient"] {
+        let open = IndexOptions::builder().unique(true).sparse(true).build();
+        let open = IndexModel::builder().keys(doc! { format!("open.{key}"): 1 }).options(open).build();
+        prepared(db.limit, db.admissions.create_index(open)).await?;
+    }
     // One copy of a file for each upload, the files without a record, and the index that GridFS requires.
     prepared(db.limit, db.files.create_index(unique(doc! { "metadata.upload": 1, "filename": 1 }))).await?;
     let orphaned = partial(doc! { "uploadDate": 1 }, doc! { "metadata.referenced": false });

@@ -22,11 +22,12 @@ use super::documents::{
 use super::failure::{broken, insert, within};
 use super::reading::all;
 use super::sealed::{Sealed, unseal};
+use super::wards::{AdmissionDocument, BedDocument, WardDocument};
 use super::waveforms::{self, StreamDocument};
 use super::{Db, MongoStore, calls};
 
 /// The collections of records, in the order of the scrub. The files follow.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 12] = [
     "patients",
     "former_names",
     "heart_rates",
@@ -36,6 +37,9 @@ const PARTS: [&str; 9] = [
     "waveform_streams",
     "waveform_pieces",
     "waveforms",
+    "wards",
+    "beds",
+    "admissions",
 ];
 const FILES: &str = "files";
 
@@ -59,7 +63,9 @@ impl Maintenance for MongoStore {
             for records in parts {
                 total += within(db.limit, records.estimated_document_count()).await?;
             }
-            total += within(db.limit, db.waveform_streams.estimated_document_count()).await?;
+            for records in [&db.waveform_streams, &db.wards, &db.beds, &db.admissions] {
+                total += within(db.limit, records.estimated_document_count()).await?;
+            }
             for waveforms in [&db.waveform_pieces, &db.waveforms] {
                 total += within(db.limit, waveforms.estimated_document_count()).await?;
             }
@@ -123,6 +129,9 @@ async fn scrub(db: &Arc<Db>, from: Option<ScrubPosition>, records: usize) -> Res
             let chunks = db.waveforms.clone_with_type();
             check(db, &chunks, after, records, waveforms::intact_chunk).await?
         }
+        "wards" => check(db, &db.wards, after, records, intact::<WardDocument>).await?,
+        "beds" => check(db, &db.beds, after, records, intact::<BedDocument>).await?,
+        "admissions" => check(db, &db.admissions, after, records, intact::<AdmissionDocument>).await?,
         _ => files(db, after, records).await?,
     };
     let following = PARTS.iter().position(|name| *name == part).map(|index| PARTS.get(index + 1));

@@ -25,6 +25,7 @@ mod tests;
 mod transaction;
 mod uploads;
 mod users;
+mod wards;
 mod waveforms;
 
 use std::fmt;
@@ -117,6 +118,9 @@ struct Db {
     images: Collection<RawDocumentBuf>,
     former_names: Collection<RawDocumentBuf>,
     uploads: Collection<RawDocumentBuf>,
+    wards: Collection<RawDocumentBuf>,
+    beds: Collection<RawDocumentBuf>,
+    admissions: Collection<RawDocumentBuf>,
     files: Collection<blobs::FileDocument>,
     chunks: Collection<blobs::ChunkDocument>,
     incomplete: Collection<blobs::IncompleteDocument>,
@@ -132,6 +136,8 @@ struct Db {
     /// Writers of one patient in this process wait for each other, which costs less than a write conflict. Patients share
     /// these locks by their numbers.
     patient_turns: [tokio::sync::Mutex<()>; PATIENT_TURNS],
+    /// Changes of wards and beds in this process wait for each other, for the same reason.
+    ward_turn: tokio::sync::Mutex<()>,
 }
 
 /// About how many patients this process can write at the same time.
@@ -206,6 +212,9 @@ impl MongoStore {
             images: database.collection("images"),
             former_names: database.collection("former_names"),
             uploads: database.collection("uploads"),
+            wards: database.collection("wards"),
+            beds: database.collection("beds"),
+            admissions: database.collection("admissions"),
             files: database.collection("blobs.files"),
             chunks: database.collection("blobs.chunks"),
             incomplete: database.collection("blobs.incomplete"),
@@ -220,6 +229,7 @@ impl MongoStore {
             database,
             limit: config.operation_timeout,
             patient_turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
+            ward_turn: tokio::sync::Mutex::default(),
         };
         Ok(Arc::new(MongoStore { db: Arc::new(db) }))
     }

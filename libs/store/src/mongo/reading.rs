@@ -140,7 +140,7 @@ where
 }
 
 /// Makes a page of documents that were read with one more than the limit. Damaged ones are listed by their keys.
-fn page_of<D, T>(
+pub(super) fn page_of<D, T>(
     mut found: Vec<RawDocumentBuf>,
     limit: usize,
     cursor: impl Fn(&T) -> Cursor,

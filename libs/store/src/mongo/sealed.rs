@@ -15,6 +15,7 @@ use super::documents::{
     EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument,
 };
 use super::failure::broken;
+use super::wards::{AdmissionDocument, BedDocument, WardDocument};
 use super::waveforms::StreamDocument;
 
 /// A document that carries a checksum.
@@ -42,6 +43,9 @@ sealed! {
     ImageDocument: "images" Image;
     UploadDocument: "uploads" Upload;
     StreamDocument: "waveform_streams" Waveform;
+    WardDocument: "wards" Ward;
+    BedDocument: "beds" Ward;
+    AdmissionDocument: "admissions" Admission;
 }
 
 /// Serializes a document with its checksum.

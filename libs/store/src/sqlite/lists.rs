@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 
+use proto_json::wards::AdmissionRecord;
 use proto_json::{
     CLOCK_TOLERANCE_MS, Cursor, DamagedRecord, EcgRecord, EcgStatus, FormerName, HeartRateRecord,
     ImageRecord, Mrn, Page, PatientSummary, RecordId, Timestamp,
@@ -282,6 +283,13 @@ pub(super) fn images(
     history(connection, &rows::IMAGES, part, rows::image, |image| (image.at, image.id))
 }
 
+pub(super) fn admissions(
+    connection: &Connection,
+    part: (Mrn, Option<Position>, usize),
+) -> Result<Page<AdmissionRecord>, StoreError> {
+    history(connection, &rows::ADMISSIONS, part, rows::admission, |stay| (stay.began.at, stay.id))
+}
+
 /// ECGs that wait for their analysis, by a condition on the time of their receipt.
 fn pending_sql(received: &str) -> String {
     let select = rows::ECGS.select();
@@ -346,7 +354,7 @@ mod tests {
         let file = sqlite::DatabaseFile::open(&folder.path().join("store.db"), &super::super::schema::FORMAT);
         let connection = file.unwrap().db;
         let mut queries = vec![(pending_sql("<"), "received_at<?"), (pending_sql(">"), "received_at>?")];
-        for table in [rows::HEART_RATES, rows::ECGS, rows::IMAGES] {
+        for table in [rows::HEART_RATES, rows::ECGS, rows::IMAGES, rows::ADMISSIONS] {
             queries.push((history_sql(&table), "((mrn,at,id)<(?,?,?))"));
             queries.push((newer_sql(&table), "((mrn,at,id)>(?,?,?))"));
         }

@@ -14,6 +14,7 @@ mod schema;
 mod tests;
 mod uploads;
 mod users;
+mod wards;
 mod waveforms;
 
 use std::path::Path;

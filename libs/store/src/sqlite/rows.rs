@@ -2,6 +2,7 @@
 //!
 //! Every row is read through [`checked`] or [`required`], which verify its checksum first: no value of a damaged row is used.
 
+use proto_json::wards::{AdmissionRecord, Ward};
 use proto_json::{
     BlobHash, Bpm, DamagedRecord, EcgRecord, FormerName, HeartRateRecord, ImageRecord, Mrn, PatientSummary,
     RecordId, RecordKind, Timestamp, UploadId,
@@ -29,6 +30,8 @@ pub(super) const PATIENTS: Table = Table {
         "latest_ecg",
         "latest_image",
         "renamed",
+        "admission",
+        "details",
     ],
     key: 1,
     unique: "mrn",
@@ -104,6 +107,14 @@ pub(super) const WAVE_SAMPLES: Table = Table {
     unique: "stream, channel, number",
 };
 
+pub(super) const WARDS: Table =
+    Table { name: "wards", columns: &["id", "name_key", "record"], key: 1, unique: "id" };
+
+pub(super) const BEDS: Table = Table { name: "beds", columns: &["id", "ward"], key: 1, unique: "id" };
+
+pub(super) const ADMISSIONS: Table =
+    Table { name: "admissions", columns: &["mrn", "at", "id", "bed", "record"], key: 3, unique: "id" };
+
 /// The kind of record that a row of this table is.
 pub(super) fn kind(table: &Table) -> RecordKind {
     match table.name {
@@ -116,6 +127,8 @@ pub(super) fn kind(table: &Table) -> RecordKind {
         "blobs" => RecordKind::File,
         "wave_streams" | "wave_pieces" | "wave_heads" | "wave_samples" => RecordKind::Waveform,
         "users" => RecordKind::User,
+        "wards" | "beds" => RecordKind::Ward,
+        "admissions" => RecordKind::Admission,
         _ => RecordKind::FilePart,
     }
 }
@@ -169,6 +182,8 @@ pub(super) fn patient(row: &Row<'_>) -> Result<PatientSummary, StoreError> {
         latest_ecg: optional(row.get("latest_ecg")?)?,
         latest_image: optional(row.get("latest_image")?)?,
         renamed: optional(row.get("renamed")?)?,
+        admission: optional(row.get("admission")?)?,
+        details: optional(row.get("details")?)?,
     })
 }
 
@@ -219,6 +234,16 @@ pub(super) fn upload(row: &Row<'_>) -> Result<StoredUpload, StoreError> {
         fingerprint: BlobHash::from_bytes(row.get("fingerprint")?),
         uploaded_by: row.get("uploaded_by")?,
     })
+}
+
+/// A row of [`WARDS`].
+pub(super) fn ward(row: &Row<'_>) -> Result<Ward, StoreError> {
+    parse(&row.get::<_, String>("record")?)
+}
+
+/// A row of [`ADMISSIONS`].
+pub(super) fn admission(row: &Row<'_>) -> Result<AdmissionRecord, StoreError> {
+    parse(&row.get::<_, String>("record")?)
 }
 
 /// Text of a JSON column.

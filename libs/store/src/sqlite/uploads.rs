@@ -213,6 +213,8 @@ pub(super) fn write_patient(connection: &Connection, patient: &PatientSummary) -
         rows::optional_json(patient.latest_ecg.as_ref())?,
         rows::optional_json(patient.latest_image.as_ref())?,
         rows::optional_json(patient.renamed.as_ref())?,
+        rows::optional_json(patient.admission.as_ref())?,
+        rows::optional_json(patient.details.as_ref())?,
     ];
     Ok(rows::PATIENTS.put(connection, values)?)
 }
