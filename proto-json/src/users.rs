@@ -175,11 +175,12 @@ pub struct NewUser {
     pub name: UserName,
     /// Name of the person; the name for login if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 100))]
+    #[schemars(length(min = 1, max = 100), extend("pattern" = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"))]
     pub display_name: Option<String>,
     /// Role.
     pub role: UserRole,
     /// The wards whose patients the user may access; `null` for all.
+    #[schemars(length(max = 100))]
     pub wards: Option<Vec<WardId>>,
     /// Password, 12 to 128 characters.
     #[schemars(with = "String", length(min = 12, max = 128))]
@@ -196,14 +197,14 @@ pub struct UserChange {
     pub version: Option<u64>,
     /// Name of the person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 100))]
+    #[schemars(length(min = 1, max = 100), extend("pattern" = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"))]
     pub display_name: Option<String>,
     /// Role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<UserRole>,
     /// The wards whose patients the user may access; `null` for all.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Vec<WardId>>")]
+    #[schemars(with = "Option<Vec<WardId>>", length(max = 100))]
     pub wards: Option<Option<Vec<WardId>>>,
     /// Whether the user is disabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -358,7 +359,7 @@ pub struct Grant {
 #[serde(deny_unknown_fields)]
 pub struct BreakGlass {
     /// Why the access is necessary, 5 to 500 characters.
-    #[schemars(length(min = 5, max = 500))]
+    #[schemars(length(min = 5, max = 500), extend("pattern" = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"))]
     pub reason: String,
 }
 

@@ -24,6 +24,7 @@ mod server_time;
 mod settings;
 mod sse;
 mod upload;
+mod users;
 mod waveform_reads;
 mod waveforms;
 mod web_socket;

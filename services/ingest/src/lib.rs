@@ -34,7 +34,7 @@ pub use clock::accept as accept_clock;
 pub use commands::{CallArgs, router, serve};
 pub use config::Config;
 pub use passwords::{HashError, hash_password};
-pub use users::{add_user, new_user, set_password};
+pub use users::{add_user, change_user, new_user};
 
 /// The ports that ingest takes.
 #[derive(Debug, Clone)]

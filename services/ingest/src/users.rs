@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http_server::internal::Actor;
 use http_server::problem::{ApiError, ProblemType};
 use proto_json::users::{
-    AccountLogin, Grant, LoginMethod, MAX_GRANTS, NewUser, PasswordChange, Sensitive, SessionCheck,
+    AccountLogin, Grant, LoginMethod, MAX_GRANTS, NewUser, PasswordChange, SessionCheck,
     StoredSession, StoredUser, User, UserChange, UserList, UserName, ValidSessions, check_display_name,
     check_password, check_wards,
 };
@@ -315,7 +315,20 @@ async fn change(
     bytes: Bytes,
 ) -> Result<Json<User>, ApiError> {
     let (name, change): (UserName, UserChange) = (name_of(&name)?, body(&bytes)?);
-    let before = find(&*ports.users, &name).await?.ok_or_else(no_user)?;
+    change_user(&*ports.users, &name, change, &actor.name).await.map(Json)
+}
+
+/// Changes a user.
+///
+/// # Errors
+/// 404 if there is no such user, 409 if the user was changed meanwhile or is `by`, 422 for a value that is not valid.
+pub async fn change_user(
+    users: &dyn UserStore,
+    name: &UserName,
+    change: UserChange,
+    by: &str,
+) -> Result<User, ApiError> {
+    let before = find(users, name).await?.ok_or_else(no_user)?;
     if change.version.is_some_and(|version| version != before.user.version) {
         return Err(conflict("The user was changed meanwhile; load it again."));
     }
@@ -334,15 +347,14 @@ async fn change(
         after.user.disabled = disabled;
     }
     if let Some(password) = change.password {
-        check_password(&password, &name).map_err(|problem| unprocessable("password", &problem))?;
+        check_password(&password, name).map_err(|problem| unprocessable("password", &problem))?;
         after.password_hash = passwords::hash_password(password).await.map_err(not_hashed)?;
     }
     let loses_admin = after.user.role != before.user.role || (after.user.disabled && !before.user.disabled);
-    if loses_admin && actor.name == name.as_str() {
+    if loses_admin && by == name.as_str() {
         return Err(conflict("Another administrator must change your role or disable you."));
     }
-    let user = replace(&*ports.users, &before, after, &actor).await?;
-    Ok(Json(user))
+    replace(users, &before, after, by).await
 }
 
 /// Stores a changed user. Does nothing if nothing has changed.
@@ -350,7 +362,7 @@ async fn replace(
     users: &dyn UserStore,
     before: &StoredUser,
     mut after: StoredUser,
-    actor: &Actor,
+    by: &str,
 ) -> Result<User, ApiError> {
     if after == *before {
         return Ok(after.user);
@@ -364,7 +376,7 @@ async fn replace(
     }
     after.user.version += 1;
     after.user.changed_at = Timestamp::now();
-    after.user.changed_by = actor.name.clone();
+    after.user.changed_by = by.to_owned();
     if !users.replace_user(&after).await.map_err(failed)? {
         return Err(conflict("The user was changed meanwhile; load it again."));
     }
@@ -408,24 +420,6 @@ async fn change_password(
     check_password(&change.new, &name).map_err(|problem| unprocessable("new", &problem))?;
     let mut after = before.clone();
     after.password_hash = passwords::hash_password(change.new).await.map_err(not_hashed)?;
-    replace(users, &before, after, &actor).await?;
+    replace(users, &before, after, &actor.name).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Replaces the password of a user and ends its sessions, for the command line.
-///
-/// # Errors
-/// 404 if there is no such user, 422 if the password is not valid.
-pub async fn set_password(
-    users: &dyn UserStore,
-    name: &UserName,
-    password: Sensitive,
-    by: &str,
-) -> Result<User, ApiError> {
-    check_password(&password, name).map_err(|problem| unprocessable("password", &problem))?;
-    let before = find(users, name).await?.ok_or_else(no_user)?;
-    let mut after = before.clone();
-    after.password_hash = passwords::hash_password(password).await.map_err(not_hashed)?;
-    let actor = Actor { name: by.into(), role: "admin".into(), wards: None, address: None };
-    replace(users, &before, after, &actor).await
 }

@@ -10,14 +10,15 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Value, json};
 
 use super::replies::{Replies, parameters, problems};
-use super::waveforms;
+use super::{users, waveforms};
 
 /// Returns the whole document.
 pub(super) fn make() -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.definitions_path = "/components/schemas".into();
     let mut schemas = Schemas(settings.into_generator());
-    let paths = paths(&mut schemas);
+    let mut paths = paths(&mut schemas);
+    users::add(&mut schemas, &mut paths);
     schemas.of::<Problem>();
     schemas.of::<Mrn>();
     schemas.of::<PatientUpdated>();
@@ -37,7 +38,8 @@ pub(super) fn make() -> Value {
         "tags": [
             { "name": "uploads" }, { "name": "patients" }, { "name": "files" }, { "name": "events" },
             { "name": "documented", "description": "The routes that existing clients speak." },
-            { "name": "dead letters", "description": "For admins." }, { "name": "service" }
+            { "name": "dead letters", "description": "For admins." }, { "name": "service" },
+            { "name": "sessions" }, { "name": "users", "description": "For admins." }
         ],
         "security": [{}, { "token": [] }],
         "paths": paths,

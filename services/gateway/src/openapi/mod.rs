@@ -12,6 +12,8 @@ mod document;
 #[cfg(test)]
 mod replies;
 #[cfg(test)]
+mod users;
+#[cfg(test)]
 mod waveforms;
 
 #[cfg(test)]

@@ -172,9 +172,6 @@ pub(crate) async fn log_in(State(app): State<Arc<App>>, request: Request) -> Res
     let address = address(&request, &app.config.trusted_proxies);
     let id = request.extensions().get::<RequestId>().copied();
     let headers = request.headers().clone();
-    if app.tokens.is_none() {
-        return Json(describe(&app, &Client::local(), None)).into_response();
-    }
     let login = match cookie::check_origin(&headers) {
         Ok(()) => read(request, "{\"token\": …} or {\"user\": …, \"password\": …}").await,
         Err(error) => Err(error),
@@ -183,6 +180,9 @@ pub(crate) async fn log_in(State(app): State<Arc<App>>, request: Request) -> Res
         Ok(login) => login,
         Err(error) => return error.into_response(),
     };
+    if app.tokens.is_none() {
+        return Json(describe(&app, &Client::local(), None)).into_response();
+    }
     let via = match login {
         LoginRequest::Token { .. } => LoginMethod::Token,
         LoginRequest::Account { .. } => LoginMethod::Local,
@@ -428,9 +428,9 @@ async fn access_patient(
     let PathMrn(mrn) = mrn?;
     let id = request.extensions().get::<RequestId>().map(|id| id.0.to_string());
     let BreakGlass { reason } = read(request, "{\"reason\": …}").await?;
-    let reason = reason.trim();
     let length = reason.chars().count();
-    if !REASON.contains(&length) || reason.chars().any(char::is_control) {
+    let is_text = !reason.trim().is_empty() && !reason.chars().any(char::is_control);
+    if !REASON.contains(&length) || !is_text {
         let (min, max) = (REASON.start(), REASON.end());
         let detail = format!("`reason` has {min} to {max} characters and no control characters.");
         return Err(ApiError::new(ProblemType::UNPROCESSABLE, detail));
@@ -455,12 +455,12 @@ async fn access_patient(
         role: client.role.name(),
         patient: app.audit.patient(mrn),
         until: grant.until,
-        reason,
+        reason: &reason,
     });
     let stored = sessions::add_grant(&app.records, session.key, &grant).await?;
     session.set_grants(stored.grants);
     metrics::counter!("bedside_gateway_emergency_accesses_total").increment(1);
-    raise_notice(app, client, mrn, reason).await;
+    raise_notice(app, client, mrn, &reason).await;
     Ok(grant)
 }
 

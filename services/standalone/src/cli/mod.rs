@@ -20,6 +20,7 @@ mod sample;
 mod stream;
 mod token;
 mod upload;
+mod user;
 mod verify;
 mod watch;
 
@@ -38,5 +39,6 @@ pub(crate) use sample::SampleArgs;
 pub(crate) use stream::StreamArgs;
 pub(crate) use token::TokenArgs;
 pub(crate) use upload::UploadArgs;
+pub(crate) use user::UserArgs;
 pub(crate) use verify::VerifyArgs;
 pub(crate) use watch::WatchArgs;
