@@ -493,7 +493,8 @@ mod tests {
 
     #[test]
     fn secrets_are_not_in_debug_output() {
-        let login: LoginRequest = serde_json::from_str(r#"{"user": "anna", "password": "opensesame"}"#).unwrap();
+        let login: LoginRequest =
+            serde_json::from_str(r#"{"user": "anna", "password": "opensesame"}"#).unwrap();
         assert!(!format!("{login:?}").contains("opensesame"));
         assert!(matches!(login, LoginRequest::Account { .. }));
         let token: LoginRequest = serde_json::from_str(r#"{"token": "opensesame"}"#).unwrap();

@@ -1,6 +1,8 @@
 //! Login, and accounts of people.
 
-use proto_json::users::{LoginRequest, NewUser, PasswordChange, Session, User, UserChange, UserList, UserName};
+use proto_json::users::{
+    LoginRequest, NewUser, PasswordChange, Session, User, UserChange, UserList, UserName,
+};
 use reqwest::RequestBuilder;
 use reqwest::header::{CONTENT_TYPE, SET_COOKIE};
 use serde::Serialize;

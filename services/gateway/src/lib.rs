@@ -42,8 +42,9 @@ use tokio::net::TcpListener;
 pub use auth::audit::{AuditPatient, AuditTarget, pseudonym};
 pub use auth::proxies::TrustedProxy;
 pub use auth::tokens::{Role, TokenEntry, TokenLimits, token_line};
-pub use config::{Config, Limits, RECEIPT_WAIT_IN_CLUSTER};
+pub use config::{Config, Limits, RECEIPT_WAIT_IN_CLUSTER, SessionArgs};
 pub use reads::query::Reads;
+pub use sessions::oidc::{GroupRole, OidcArgs};
 
 use admission::Admission;
 use app::App;

@@ -17,9 +17,9 @@ use bytes::Bytes;
 use http_server::internal::Actor;
 use http_server::problem::{ApiError, ProblemType};
 use proto_json::users::{
-    AccountLogin, Grant, LoginMethod, MAX_GRANTS, NewUser, PasswordChange, SessionCheck,
-    StoredSession, StoredUser, User, UserChange, UserList, UserName, ValidSessions, check_display_name,
-    check_password, check_wards,
+    AccountLogin, Grant, LoginMethod, MAX_GRANTS, NewUser, PasswordChange, SessionCheck, StoredSession,
+    StoredUser, User, UserChange, UserList, UserName, ValidSessions, check_display_name, check_password,
+    check_wards,
 };
 use proto_json::{BlobHash, Timestamp};
 use serde::de::DeserializeOwned;
@@ -78,8 +78,9 @@ fn not_hashed(error: HashError) -> ApiError {
 }
 
 fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| ApiError::new(ProblemType::UNPROCESSABLE, format!("The body is not valid: {error}.")))
+    serde_json::from_slice(bytes).map_err(|error| {
+        ApiError::new(ProblemType::UNPROCESSABLE, format!("The body is not valid: {error}."))
+    })
 }
 
 fn unprocessable(field: &str, problem: &str) -> ApiError {
@@ -115,7 +116,11 @@ struct Limit {
 fn limits(user: &str, network: &str) -> [Limit; 3] {
     let name = BlobHash::of(user.as_bytes());
     [
-        Limit { key: format!("name {name} network {network}"), most: PER_NAME_AND_NETWORK, forgives_all: true },
+        Limit {
+            key: format!("name {name} network {network}"),
+            most: PER_NAME_AND_NETWORK,
+            forgives_all: true,
+        },
         Limit { key: format!("network {network}"), most: PER_NETWORK, forgives_all: false },
         Limit { key: format!("name {name}"), most: PER_NAME, forgives_all: false },
     ]
@@ -200,7 +205,9 @@ async fn check(State(ports): State<Arc<Ports>>, bytes: Bytes) -> Result<Json<Val
     for session in &mut sessions {
         let used = known.iter().find(|(key, _)| *key == session.key).map(|(_, used)| *used);
         // A gateway whose clock is ahead must not extend a session.
-        let Some(used) = used.map(|used| used.min(now)).filter(|used| *used > session.used_at) else { continue };
+        let Some(used) = used.map(|used| used.min(now)).filter(|used| *used > session.used_at) else {
+            continue;
+        };
         if used.millis_since(session.used_at) >= precision {
             uses.push((session.key, used));
         }

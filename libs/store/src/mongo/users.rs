@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use mongodb::bson::{self, DateTime, Document, RawDocumentBuf, doc};
 use mongodb::options::ReturnDocument;
-use proto_json::users::{Grant, LoginMethod, MAX_USERS, Sensitive, StoredSession, StoredUser, User, UserName};
+use proto_json::users::{
+    Grant, LoginMethod, MAX_USERS, Sensitive, StoredSession, StoredUser, User, UserName,
+};
 use proto_json::{BedId, BlobHash, RecordKind, Timestamp, WardId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -133,7 +135,8 @@ struct GrantField {
 }
 
 fn grants(grants: &[Grant]) -> Vec<GrantField> {
-    let field = |grant: &Grant| GrantField { mrn: super::documents::number(grant.mrn), until: date(grant.until) };
+    let field =
+        |grant: &Grant| GrantField { mrn: super::documents::number(grant.mrn), until: date(grant.until) };
     grants.iter().map(field).collect()
 }
 
@@ -191,7 +194,8 @@ pub(super) struct AttemptsDocument {
 }
 
 async fn users(db: &Db, filter: Document) -> Result<Vec<StoredUser>, StoreError> {
-    let found = async { db.users.find(filter).sort(doc! { "_id": 1 }).max_time(db.limit).await?.try_collect().await };
+    let found =
+        async { db.users.find(filter).sort(doc! { "_id": 1 }).max_time(db.limit).await?.try_collect().await };
     let found: Vec<RawDocumentBuf> = within(db.limit, found).await?;
     found.iter().map(UserDocument::read).collect()
 }
@@ -332,7 +336,8 @@ impl UserStore for MongoStore {
 
     async fn add_session(&self, session: &StoredSession) -> Result<(), StoreError> {
         let document = SessionDocument::new(session)?;
-        run(self, move |db| async move { insert(db.limit, db.sessions.insert_one(document)).await.map(drop) }).await
+        run(self, move |db| async move { insert(db.limit, db.sessions.insert_one(document)).await.map(drop) })
+            .await
     }
 
     async fn sessions(&self, keys: &[BlobHash]) -> Result<Vec<StoredSession>, StoreError> {

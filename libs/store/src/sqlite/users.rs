@@ -130,7 +130,8 @@ impl UserStore for SqliteStore {
         let name = name.clone();
         self.writer
             .write(move |db| {
-                let removed = db.prepare_cached("DELETE FROM users WHERE name = ?1")?.execute([name.as_str()])?;
+                let removed =
+                    db.prepare_cached("DELETE FROM users WHERE name = ?1")?.execute([name.as_str()])?;
                 // Not those of a token with the same name.
                 let sessions = "DELETE FROM sessions WHERE name = ?1 AND record ->> 'via' = 'local'";
                 db.prepare_cached(sessions)?.execute([name.as_str()])?;
@@ -202,7 +203,8 @@ impl UserStore for SqliteStore {
             .read(move |db| {
                 let sql = "SELECT EXISTS (SELECT 1 FROM sessions WHERE expires_at < ?1)
                            OR EXISTS (SELECT 1 FROM login_attempts WHERE until < ?1)";
-                let due = db.prepare_cached(sql)?.query_row([before.as_millis()], |row| row.get::<_, bool>(0));
+                let due =
+                    db.prepare_cached(sql)?.query_row([before.as_millis()], |row| row.get::<_, bool>(0));
                 Ok::<_, StoreError>(due.optional()?.unwrap_or(false))
             })
             .await?;

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
+use proto_json::users::{Grant, LoginMethod, Sensitive, StoredSession, StoredUser, User, UserName, UserRole};
 use proto_json::{BedId, BlobHash, WardId};
-use proto_json::users::{
-    Grant, LoginMethod, Sensitive, StoredSession, StoredUser, User, UserName, UserRole,
-};
 use store::users::{Attempts, UserAdded, valid_sessions};
 use store::{StoreError, UserStore};
 use uuid::Uuid;
@@ -76,7 +74,8 @@ async fn add(store: &dyn Store, user: &StoredUser) {
 async fn valid(store: &dyn Store, secrets: &[&str], millis: i64) -> Vec<String> {
     let keys: Vec<BlobHash> = secrets.iter().map(|secret| BlobHash::of(secret.as_bytes())).collect();
     let found = valid_sessions(store, &keys, at(millis)).await.unwrap();
-    let is_valid = |secret: &&&str| found.iter().any(|session| session.key == BlobHash::of(secret.as_bytes()));
+    let is_valid =
+        |secret: &&&str| found.iter().any(|session| session.key == BlobHash::of(secret.as_bytes()));
     secrets.iter().filter(is_valid).map(|secret| (*secret).to_owned()).collect()
 }
 

@@ -62,11 +62,11 @@ pub(crate) async fn guard(
         Ok(client) if client.role.may(permission) => {
             // Emergency access is for patients who are not accessible.
             let patient = named.patient.filter(|_| line.route != BREAK_GLASS);
-            match patient {
+            let checked = match patient {
                 Some(mrn) if client.is_limited() => wards::check_for(&app, &client, permission, mrn).await,
                 _ => Ok(()),
-            }
-            .map(|()| request.extensions_mut().insert(client))
+            };
+            checked.map(|()| request.extensions_mut().insert(client))
         }
         Ok(client) => {
             let detail = format!(

@@ -585,10 +585,9 @@ mod tests {
         let client = known.client("abc").unwrap().clone();
         assert_eq!((client.wards.as_deref(), client.bed), (Some([ward(1), ward(2)].as_slice()), Some(bed)));
         assert!(known.is_valid(&client));
-        for other in [
-            line.replace(&format!(" ward={}", ward(2)), ""),
-            line.replace(&format!(" bed={bed}"), ""),
-        ] {
+        for other in
+            [line.replace(&format!(" ward={}", ward(2)), ""), line.replace(&format!(" bed={bed}"), "")]
+        {
             assert!(!tokens(&other).is_valid(&client), "{other}");
         }
         for wrong in ["ward=", "ward=3", "bed=x", "beds=1", "ward", "2099-01-01T00:00:00Z x"] {

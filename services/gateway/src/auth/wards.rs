@@ -225,16 +225,15 @@ pub(crate) async fn check_for(
 ) -> Result<(), ApiError> {
     check(app, client, mrn).await?;
     let writes = !matches!(permission, Permission::Read | Permission::ReadUpload | Permission::Audit);
-    match client.bed {
-        Some(bed) if writes && app.wards.place(&app.reads, mrn).await?.bed != Some(bed) => {
-            let detail = format!(
-                "This token is bound to a bed, and patient {mrn} is not admitted to it. Check the record number, or admit \
-                 the patient first."
-            );
-            Err(ApiError::new(ProblemType::CONFLICT, detail))
-        }
-        _ => Ok(()),
+    let Some(bed) = client.bed.filter(|_| writes) else { return Ok(()) };
+    if app.wards.place(&app.reads, mrn).await?.bed == Some(bed) {
+        return Ok(());
     }
+    let detail = format!(
+        "This token is bound to a bed, and patient {mrn} is not admitted to it. Check the record number, or admit the patient \
+         first."
+    );
+    Err(ApiError::new(ProblemType::CONFLICT, detail))
 }
 
 /// Resolves when a client may not do any more what needs this permission to a patient. Failures to read the place are no
@@ -355,24 +354,32 @@ mod tests {
         assert!(place(Some(3)).is_visible_to(None));
     }
 
+    fn update(version: u64, in_ward: Option<u128>, has_moved: bool) -> PatientUpdated {
+        let kind = if has_moved { ChangeKind::Admission } else { ChangeKind::HeartRate };
+        let changes = vec![proto_json::Change { kind, id: None }];
+        PatientUpdated { upload_id: None, changes, patient: patient(7, version, in_ward), sent_at: None }
+    }
+
     #[test]
     fn older_update_does_not_replace_a_place_and_a_loss_forgets_all() {
         let wards = Wards::new();
         let known = |wards: &Wards| wards.known.read().places.get(&Mrn::new(7).unwrap()).copied();
-        wards.observe(&patient(7, 1, Some(1)));
+        assert_eq!(wards.observe(&update(1, Some(1), false)), None);
         assert_eq!(known(&wards), None, "nothing is remembered before the subscription");
         wards.lost(false);
         let mut moves = wards.moves();
-        wards.observe(&patient(7, 3, Some(2)));
+        assert_eq!(wards.observe(&update(3, Some(2), true)), Some(None), "from where is not known");
         assert!(moves.has_changed().unwrap());
         moves.mark_unchanged();
-        wards.observe(&patient(7, 2, Some(1)));
-        wards.observe(&patient(7, 4, Some(2)));
+        assert_eq!(wards.observe(&update(2, Some(1), true)), None);
+        assert_eq!(wards.observe(&update(4, Some(2), false)), None);
         assert!(!moves.has_changed().unwrap(), "the patient has not moved");
         assert_eq!(known(&wards).unwrap().ward, Some(ward(2)));
-        wards.lost(true);
+        assert_eq!(wards.observe(&update(5, None, true)), Some(Some(ward(2))));
+        assert_eq!(wards.observe(&update(6, Some(1), true)), None, "the patient was in no ward");
         assert!(moves.has_changed().unwrap());
-        wards.observe(&patient(7, 5, Some(1)));
+        wards.lost(true);
+        wards.observe(&update(7, Some(1), true));
         assert_eq!(known(&wards), None);
     }
 }

@@ -140,19 +140,19 @@ struct EventStream {
 struct Limits {
     app: Arc<App>,
     client: Client,
-    /// Resolves when the client may not access the patient of the stream any more.
+    /// Whether a client may access a patient. If this cannot be found out, it may not.
+async fn sees(limited: Option<(&App, &Client)>, mrn: Mrn) -> bool {
+    match limited {
+        None => true,
+        Some((app, client)) => wards::may_access(app, client, mrn).await.unwrap_or(false),
+    }
+}
+
+/// Resolves when the client may not access the patient of the stream any more.
     lost: BoxFuture<'static, ()>,
 }
 
 impl EventStream {
-    /// Whether the client may access a patient. If this cannot be found out, it may not.
-    async fn sees(&self, mrn: Mrn) -> bool {
-        match &self.limits {
-            None => true,
-            Some(Limits { app, client, .. }) => wards::may_access(app, client, mrn).await.unwrap_or(false),
-        }
-    }
-
     /// Whether a patient who has left this ward was visible.
     fn has_seen(&self, left: Option<WardId>) -> bool {
         let Some(own) = self.limits.as_ref().and_then(|limits| limits.client.wards.as_deref()) else {
@@ -171,7 +171,7 @@ impl EventStream {
                 () = lost(&mut self.limits) => return None,
                 event = self.subscription.next() => match event? {
                     Event::Updated(mrn, event) if self.patient.is_none_or(|patient| patient == mrn) => {
-                        if self.sees(mrn).await {
+                        if sees(self.limits.as_ref().map(|limits| (&*limits.app, &limits.client)), mrn).await {
                             self.keep_alive.reset();
                             return Some(event);
                         }

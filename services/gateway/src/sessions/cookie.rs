@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn cookie_is_found_by_its_whole_name_and_only_once() {
-        let found = |cookies: &[(&'static str, &'static str)]| value(&headers(cookies), "s").map(str::to_owned);
+        let found =
+            |cookies: &[(&'static str, &'static str)]| value(&headers(cookies), "s").map(str::to_owned);
         assert_eq!(found(&[("cookie", "a=1; s=x; ss=2")]).as_deref(), Some("x"));
         assert_eq!(found(&[("cookie", "a=1"), ("cookie", "s=x=y")]).as_deref(), Some("x=y"));
         assert_eq!(found(&[("cookie", "ss=1; s")]), None);

@@ -7,7 +7,6 @@
 //! The description of the provider and its keys are read at the first login, and again when they are old or do not verify an
 //! ID token.
 
-use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
@@ -114,7 +113,8 @@ impl FromStr for GroupRole {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let form = || "it is GROUP=ROLE or GROUP=ROLE@WARD+WARD with ids of wards".to_owned();
-        let (group, rest) = text.trim().rsplit_once('=').filter(|(group, _)| !group.is_empty()).ok_or_else(form)?;
+        let (group, rest) =
+            text.trim().rsplit_once('=').filter(|(group, _)| !group.is_empty()).ok_or_else(form)?;
         let (role, wards) = match rest.split_once('@') {
             Some((role, wards)) => (role, Some(wards)),
             None => (rest, None),
@@ -134,7 +134,8 @@ impl OidcArgs {
     /// The setting to change.
     pub(crate) fn open(&self) -> Result<Option<Oidc>, StartError> {
         let Some(issuer) = &self.oidc_issuer else { return Ok(None) };
-        let wrong = |setting: &str, error: &dyn std::fmt::Display| StartError::config(format!("{setting}: {error}"));
+        let wrong =
+            |setting: &str, error: &dyn std::fmt::Display| StartError::config(format!("{setting}: {error}"));
         let issuer = IssuerUrl::new(issuer.clone()).map_err(|error| wrong("--oidc-issuer", &error))?;
         is_safe(issuer.url()).map_err(|error| wrong("--oidc-issuer", &error))?;
         let redirect = self.oidc_redirect.clone().ok_or_else(|| {
@@ -150,13 +151,16 @@ impl OidcArgs {
             ));
         }
         let secret = self.oidc_client_secret_file.as_deref().map(|path| {
-            let text = std::fs::read_to_string(path).map_err(|error| wrong("--oidc-client-secret-file", &error))?;
+            let text =
+                std::fs::read_to_string(path).map_err(|error| wrong("--oidc-client-secret-file", &error))?;
             Ok::<_, StartError>(ClientSecret::new(text.trim().to_owned()))
         });
-        let roots = self.oidc_ca_file.as_deref().map(|path| {
-            std::fs::read(path).map_err(|error| wrong("--oidc-ca-file", &error))
-        });
-        let http = Http::new(roots.transpose()?.as_deref()).map_err(|error| wrong("--oidc-ca-file", &error))?;
+        let roots = self
+            .oidc_ca_file
+            .as_deref()
+            .map(|path| std::fs::read(path).map_err(|error| wrong("--oidc-ca-file", &error)));
+        let http =
+            Http::new(roots.transpose()?.as_deref()).map_err(|error| wrong("--oidc-ca-file", &error))?;
         Ok(Some(Oidc {
             issuer,
             redirect,
@@ -173,7 +177,8 @@ impl OidcArgs {
 /// Plain HTTP is allowed only to this machine.
 fn is_safe(url: &openidconnect::url::Url) -> Result<(), String> {
     let is_here = url.host_str().is_some_and(|host| {
-        host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     });
     if url.scheme() == "https" || (url.scheme() == "http" && is_here) {
         return Ok(());
@@ -325,11 +330,11 @@ impl Oidc {
         })?;
         let token = tokens.id_token().ok_or_else(|| bad_provider("it sent no ID token", &"none"))?;
         let nonce = Nonce::new(self.derived("oidc nonce", secret));
-        let mut verified = token.claims(&provider.id_token_verifier(), &nonce).map(Clone::clone);
+        let mut verified = token.claims(&provider.id_token_verifier(), &nonce).cloned();
         if verified.is_err() {
             // Its keys may have changed.
             let provider = self.provider(METADATA_PAUSE).await?;
-            verified = token.claims(&provider.id_token_verifier(), &nonce).map(Clone::clone);
+            verified = token.claims(&provider.id_token_verifier(), &nonce).cloned();
         }
         let claims = verified.map_err(|error| bad_provider("its ID token is not valid", &error))?;
         let claims = serde_json::to_value(&claims).map_err(ApiError::internal)?;
@@ -347,9 +352,12 @@ impl Oidc {
                     tracing::warn!(error = %explained(&error), "the OpenID Connect provider cannot be reached");
                     ApiError::unavailable("The login server of this site cannot be reached for now.", 5)
                 })?);
-                for endpoint in [Some(metadata.authorization_endpoint().url()), metadata.token_endpoint().map(|url| url.url())]
-                    .into_iter()
-                    .flatten()
+                for endpoint in [
+                    Some(metadata.authorization_endpoint().url()),
+                    metadata.token_endpoint().map(|url| url.url()),
+                ]
+                .into_iter()
+                .flatten()
                 {
                     is_safe(endpoint).map_err(|error| bad_provider("an endpoint is not safe", &error))?;
                 }
@@ -437,7 +445,8 @@ impl Http {
             .no_proxy()
             .timeout(TIMEOUT);
         if let Some(pem) = roots {
-            let roots = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| "it is not a PEM file".to_owned())?;
+            let roots =
+                reqwest::Certificate::from_pem_bundle(pem).map_err(|_| "it is not a PEM file".to_owned())?;
             builder = builder.tls_certs_merge(roots);
         }
         builder.build().map(Http).map_err(|error| format!("HTTPS cannot be set up: {error}"))
@@ -503,7 +512,8 @@ mod tests {
             "float=nurse",
             "readers=viewer",
         ]);
-        let who = |groups: Value| identity(&settings, &json!({ "preferred_username": "Anna", "groups": groups }));
+        let who =
+            |groups: Value| identity(&settings, &json!({ "preferred_username": "Anna", "groups": groups }));
         let wards = |groups: Value| {
             let who = who(groups).unwrap();
             (who.role, who.wards.map(|wards| wards.iter().map(WardId::to_string).collect::<Vec<_>>()))

@@ -47,7 +47,8 @@ impl Provider {
             .spawn()
             .unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let issuer = lines.map(Result::unwrap).find(|line| line.starts_with("http://")).expect("the provider starts");
+        let issuer =
+            lines.map(Result::unwrap).find(|line| line.starts_with("http://")).expect("the provider starts");
         Provider { process, issuer }
     }
 
@@ -59,15 +60,20 @@ impl Provider {
         config.oidc.oidc_issuer = Some(self.issuer.clone());
         config.oidc.oidc_redirect = Some(REDIRECT.to_owned());
         config.oidc.oidc_client_secret_file = Some(secret.path().to_owned());
-        config.oidc.oidc_roles =
-            [format!("icu-nurses=nurse@{WARD}"), "admins=admin".to_owned()].map(|role| role.parse().unwrap()).to_vec();
+        config.oidc.oidc_roles = [format!("icu-nurses=nurse@{WARD}"), "admins=admin".to_owned()]
+            .map(|role| role.parse().unwrap())
+            .to_vec();
         (Start { config, ..Start::default() }.start().await, tokens, secret)
     }
 
     /// Begins a login at the gateway and follows the provider until it sends the browser back. Returns the cookie of the
     /// login, and path and query of the way back.
     async fn log_in(&self, api: &Api, account: &str) -> (String, String) {
-        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .unwrap();
         http.get(format!("{}/as/{account}", self.issuer)).send().await.unwrap();
         let begun = api.get("/api/v1/session/oidc").await;
         assert_eq!(begun.status, 303, "{}", begun.text());

@@ -35,7 +35,8 @@ struct Row {
 /// The cells of the rows of the table that follows a heading.
 fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
     let part = document.split_once(heading).unwrap_or_else(|| panic!("{heading}")).1;
-    let rows = part.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let rows =
+        part.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     let cells = |line: &str| {
         line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect::<Vec<_>>()
     };
@@ -91,9 +92,11 @@ async fn system() -> (Api, tempfile::NamedTempFile, BTreeMap<u64, [String; 3]>) 
     add_wards(&api).await;
     let mut ids = BTreeMap::new();
     for number in PATIENTS {
-        let form = Form::default()
-            .file("medical_image", "a.png", &png(5, 5, number as u8))
-            .file("ecg", "a.csv", &ecg_csv(70.0, number));
+        let form = Form::default().file("medical_image", "a.png", &png(5, 5, number as u8)).file(
+            "ecg",
+            "a.csv",
+            &ecg_csv(70.0, number),
+        );
         let chief = [("authorization", "Bearer chief-secret")];
         let receipt = api.upload(&number.to_string(), form, &chief).await.json();
         let id = |value: &Value| value.as_str().unwrap().to_owned();
@@ -102,7 +105,8 @@ async fn system() -> (Api, tempfile::NamedTempFile, BTreeMap<u64, [String; 3]>) 
     }
     admit(&api, 7, 11).await;
     admit(&api, 8, 21).await;
-    let other = async { while status(&api, &Method::GET, "/api/v1/patients/8", &bearer("viewer")).await != 404 {} };
+    let other =
+        async { while status(&api, &Method::GET, "/api/v1/patients/8", &bearer("viewer")).await != 404 {} };
     tokio::time::timeout(TIMEOUT, other).await.unwrap();
     (api, file, ids)
 }
@@ -113,7 +117,8 @@ fn bearer(role: &str) -> Vec<(&'static str, String)> {
 
 /// Only the status; the body may be an event stream. The body of the request is invalid on every route, so nothing changes.
 async fn status(api: &Api, method: &Method, path: &str, headers: &[(&'static str, String)]) -> u16 {
-    let mut headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut headers: Vec<(&str, &str)> =
+        headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     headers.push(("content-type", "application/json"));
     let body = if *method == Method::GET { "" } else { "not JSON" };
     api.status(method.clone(), path, &headers, body).await
@@ -130,7 +135,8 @@ fn path_for(row: &Row, patient: u64, ids: &BTreeMap<u64, [String; 3]>) -> String
         _ => ecg.clone(),
     };
     let missing = "0198c0de-0000-7000-8000-000000000001";
-    let path = row.path.replace("{mrn}", &patient.to_string()).replace("{id}", &id).replace("{name}", "nobody");
+    let path =
+        row.path.replace("{mrn}", &patient.to_string()).replace("{id}", &id).replace("{name}", "nobody");
     path.replace("{ward}", missing).replace("{bed}", missing)
 }
 
@@ -145,7 +151,9 @@ async fn every_route_has_a_row() {
         .as_object()
         .unwrap()
         .iter()
-        .flat_map(|(path, item)| methods(item).into_iter().map(|method| (path.clone(), method.to_uppercase())))
+        .flat_map(|(path, item)| {
+            methods(item).into_iter().map(|method| (path.clone(), method.to_uppercase()))
+        })
         .collect();
     let Tables { rows, allowed } = tables();
     let described: BTreeSet<(String, String)> =
@@ -182,7 +190,10 @@ async fn every_role_has_the_permissions_of_the_table_in_each_ward() {
                     (true, false) => row.scope == "own" || (![401, 403].contains(&found) && found < 500),
                 };
                 if !is_right {
-                    wrong.push(format!("{} {} as {role} for patient {patient}: {found}", row.method, row.path));
+                    wrong.push(format!(
+                        "{} {} as {role} for patient {patient}: {found}",
+                        row.method, row.path
+                    ));
                 }
                 if !of_patient {
                     break;

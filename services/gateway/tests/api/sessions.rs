@@ -87,7 +87,10 @@ async fn user_logs_in_with_a_cookie_and_changes_need_its_csrf_value() {
     assert!(!attributes.contains("Secure"), "there is no TLS");
     let session = browser.get(&api, "/api/v1/session").await.json();
     assert_eq!(session, reply.json());
-    assert_eq!((&session["name"], &session["role"], &session["via"]), (&json!("anna"), &json!("nurse"), &json!("local")));
+    assert_eq!(
+        (&session["name"], &session["role"], &session["via"]),
+        (&json!("anna"), &json!("nurse"), &json!("local"))
+    );
     assert_eq!(session["wards"], Value::Null);
     assert_eq!(session["login"], json!({ "oidc": false, "local": true, "token": true }));
 
@@ -164,10 +167,16 @@ async fn session_is_absent_without_login_and_its_problem_names_the_ways_to_log_i
         assert_eq!(reply.status, 401, "{cookie}");
     }
     let token = api.send(Method::GET, "/api/v1/session", &[CHIEF], "").await.json();
-    assert_eq!((&token["name"], &token["role"], &token["csrf"]), (&json!("chief"), &json!("admin"), &Value::Null));
+    assert_eq!(
+        (&token["name"], &token["role"], &token["csrf"]),
+        (&json!("chief"), &json!("admin"), &Value::Null)
+    );
     let local = Api::open().await;
     let session = local.get("/api/v1/session").await.json();
-    assert_eq!((&session["name"], &session["role"], &session["via"]), (&json!("local"), &json!("admin"), &json!("none")));
+    assert_eq!(
+        (&session["name"], &session["role"], &session["via"]),
+        (&json!("local"), &json!("admin"), &json!("none"))
+    );
     assert_eq!(session["login"], json!({ "oidc": false, "local": false, "token": false }));
     assert_eq!(local.get("/api/v1/session/oidc").await.status, 404);
 }
@@ -187,7 +196,10 @@ async fn ended_session_is_rejected_everywhere_and_its_streams_end() {
     let begun = std::time::Instant::now();
     let out = here.send(&api, Method::DELETE, "/api/v1/session", Value::Null).await;
     assert_eq!(out.status, 204, "{}", out.text());
-    assert!(out.header("set-cookie").starts_with("bedside_session=; ") && out.header("set-cookie").contains("Max-Age=0"));
+    assert!(
+        out.header("set-cookie").starts_with("bedside_session=; ")
+            && out.header("set-cookie").contains("Max-Age=0")
+    );
     assert_eq!(here.get(&api, "/api/v1/patients").await.status, 401, "at once at this gateway");
     let ended = async {
         while events.frame().await.is_some_and(|frame| frame.is_ok()) {}
@@ -229,7 +241,8 @@ async fn changed_role_disabled_and_removed_user_end_their_sessions() {
         reply.assert_problem(401, "The name or the password is wrong.");
     }
     let list = api.send(Method::GET, "/api/v1/users", &[CHIEF], "").await;
-    let names: Vec<_> = list.json()["items"].as_array().unwrap().iter().map(|user| user["name"].clone()).collect();
+    let names: Vec<_> =
+        list.json()["items"].as_array().unwrap().iter().map(|user| user["name"].clone()).collect();
     assert_eq!(names, ["anna", "ben"]);
     assert!(!list.text().contains("argon2"), "hashes stay in the store");
 }
@@ -237,7 +250,8 @@ async fn changed_role_disabled_and_removed_user_end_their_sessions() {
 #[tokio::test]
 async fn idle_and_expired_sessions_end() {
     let file = tokens_file();
-    let mut config = Config { tokens: Some(file.path().to_owned()), receipt_wait: TIMEOUT, ..Config::default() };
+    let mut config =
+        Config { tokens: Some(file.path().to_owned()), receipt_wait: TIMEOUT, ..Config::default() };
     config.sessions.session_idle = Duration::from_secs(2);
     config.sessions.session_lifetime = Duration::from_secs(8);
     let api = Start { config, ..Start::default() }.start().await;
@@ -261,7 +275,8 @@ async fn failed_logins_are_limited_by_name_and_network_and_do_not_reveal_names()
     let (api, _file) = with_tokens().await;
     add_user(&api, "anna", "nurse", Value::Null).await;
     add_user(&api, "ben", "nurse", Value::Null).await;
-    let attempt = async |name: &str, password: &str| log_in(&api, json!({ "user": name, "password": password })).await;
+    let attempt =
+        async |name: &str, password: &str| log_in(&api, json!({ "user": name, "password": password })).await;
     let wrong = attempt("anna", "wrong password").await;
     let unknown = attempt("nobody", "wrong password").await;
     assert_eq!((wrong.status, unknown.status), (401.try_into().unwrap(), 401.try_into().unwrap()));
@@ -323,7 +338,8 @@ async fn user_changes_only_the_own_password() {
 #[tokio::test]
 async fn invalid_users_are_rejected_and_change_nothing() {
     let (api, _file) = with_tokens().await;
-    let add = async |body: Value| api.send(Method::POST, "/api/v1/users", &[CHIEF, JSON], body.to_string()).await;
+    let add =
+        async |body: Value| api.send(Method::POST, "/api/v1/users", &[CHIEF, JSON], body.to_string()).await;
     let valid = json!({ "name": "anna", "role": "nurse", "wards": null, "password": PASSWORD });
     for (field, value, about) in [
         ("name", json!("Anna Berg"), "the name of a user"),
@@ -344,7 +360,12 @@ async fn invalid_users_are_rejected_and_change_nothing() {
     let patch = async |name: &str, body: &str| {
         api.send(Method::PATCH, &format!("/api/v1/users/{name}"), &[CHIEF, JSON], body.to_owned()).await
     };
-    for (body, status) in [("{\"role\":\"boss\"}", 422), ("{\"version\":9}", 409), ("{\"password\":\"short\"}", 422), ("x", 422)] {
+    for (body, status) in [
+        ("{\"role\":\"boss\"}", 422),
+        ("{\"version\":9}", 409),
+        ("{\"password\":\"short\"}", 422),
+        ("x", 422),
+    ] {
         assert_eq!(patch("anna", body).await.status, status, "{body}");
     }
     patch("nobody", "{}").await.assert_problem(404, "no user");
@@ -360,9 +381,13 @@ async fn administrator_cannot_lock_out_the_own_account() {
     add_user(&api, "head", "admin", Value::Null).await;
     let head = user(&api, "head").await;
     for body in [json!({ "disabled": true }), json!({ "role": "nurse" })] {
-        head.send(&api, Method::PATCH, "/api/v1/users/head", body).await.assert_problem(409, "Another administrator");
+        head.send(&api, Method::PATCH, "/api/v1/users/head", body)
+            .await
+            .assert_problem(409, "Another administrator");
     }
-    head.send(&api, Method::DELETE, "/api/v1/users/head", Value::Null).await.assert_problem(409, "Another administrator");
+    head.send(&api, Method::DELETE, "/api/v1/users/head", Value::Null)
+        .await
+        .assert_problem(409, "Another administrator");
     assert_eq!(head.get(&api, "/api/v1/users").await.status, 200);
 }
 

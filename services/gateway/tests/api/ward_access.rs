@@ -163,7 +163,8 @@ async fn patients_of_other_wards_do_not_exist_for_a_client() {
     }
     assert_eq!(get(&api, "one", "/api/get_patient/8").await.status, 404);
     let list = get(&api, "one", "/api/v1/patients").await.json();
-    let numbers: Vec<_> = list["items"].as_array().unwrap().iter().map(|patient| patient["mrn"].clone()).collect();
+    let numbers: Vec<_> =
+        list["items"].as_array().unwrap().iter().map(|patient| patient["mrn"].clone()).collect();
     assert_eq!(numbers, [7, 9]);
     assert_eq!(get(&api, "one", "/api/get_patient").await.json(), json!({ "ID": [7, 9] }));
     assert_eq!(get(&api, "chief", "/api/get_patient").await.json(), json!({ "ID": [7, 8, 9] }));
@@ -301,7 +302,9 @@ async fn device_of_a_bed_sends_only_for_its_patient_and_stops_with_a_transfer() 
     patients(&api).await;
     let path = |number: u64| format!("/api/v1/patients/{number}/waveforms");
     let open = async |client: &str, number: u64| {
-        Connection::open(api.address, &path(number), &format!("{client}-secret")).await.map_err(|error| error.0)
+        Connection::open(api.address, &path(number), &format!("{client}-secret"))
+            .await
+            .map_err(|error| error.0)
     };
     assert_eq!(open("monitor-11", 8).await.err(), Some(409));
     assert_eq!(open("monitor-11", 9).await.err(), Some(409));
@@ -336,7 +339,9 @@ async fn emergency_access_has_a_reason_is_limited_in_time_and_audited() {
     token.assert_problem(403, "a login of a person");
     for number in [7, 9, 99] {
         let path = format!("/api/v1/patients/{number}/break-glass");
-        anna.send(&api, Method::POST, &path, reason.clone()).await.assert_problem(409, "without emergency access");
+        anna.send(&api, Method::POST, &path, reason.clone())
+            .await
+            .assert_problem(409, "without emergency access");
     }
     let granted = anna.send(&api, Method::POST, path, reason.clone()).await;
     assert_eq!(granted.status, 200, "{}", granted.text());

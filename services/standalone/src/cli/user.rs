@@ -127,7 +127,9 @@ impl Accounts {
         match self {
             Accounts::Running(gateway) => Ok(gateway.add_user(&new).await?),
             Accounts::Stored(store, _) => {
-                let stored = ingest::new_user(new, OPERATOR, Timestamp::now()).await.map_err(|error| rejected(&error))?;
+                let stored = ingest::new_user(new, OPERATOR, Timestamp::now())
+                    .await
+                    .map_err(|error| rejected(&error))?;
                 ingest::add_user(&**store, stored).await.map_err(|error| rejected(&error))
             }
         }
@@ -202,7 +204,9 @@ impl UserArgs {
                 let wards = (!wards.is_empty()).then_some(wards);
                 let user = accounts.add(NewUser { name, display_name, role, wards, password }).await?;
                 let value = json!({ "user": user, "password": generated });
-                target.output.print(generated.unwrap_or_else(|| format!("The user {} is added.", user.name)), &value)
+                target
+                    .output
+                    .print(generated.unwrap_or_else(|| format!("The user {} is added.", user.name)), &value)
             }
             Command::List { target } => {
                 for user in target.open()?.list().await? {
@@ -211,8 +215,12 @@ impl UserArgs {
                         Some(wards) => wards.iter().map(WardId::to_string).collect::<Vec<_>>().join(", "),
                     };
                     let disabled = if user.disabled { "  disabled" } else { "" };
-                    let line =
-                        format!("{:<24}  {:<10}  {:<24}  {wards}{disabled}", user.name, user.role.name(), user.display_name);
+                    let line = format!(
+                        "{:<24}  {:<10}  {:<24}  {wards}{disabled}",
+                        user.name,
+                        user.role.name(),
+                        user.display_name
+                    );
                     target.output.print(line, &json!(user))?;
                 }
                 Ok(())
@@ -223,7 +231,9 @@ impl UserArgs {
                 let change = UserChange { password: Some(password), ..UserChange::default() };
                 let user = accounts.change(&name, change).await?;
                 let value = json!({ "user": user, "password": generated });
-                target.output.print(generated.unwrap_or_else(|| format!("{name} has the new password.")), &value)
+                target
+                    .output
+                    .print(generated.unwrap_or_else(|| format!("{name} has the new password.")), &value)
             }
             Command::Disable { name, enable, target } => {
                 let change = UserChange { disabled: Some(!enable), ..UserChange::default() };
