@@ -140,15 +140,7 @@ struct EventStream {
 struct Limits {
     app: Arc<App>,
     client: Client,
-    /// Whether a client may access a patient. If this cannot be found out, it may not.
-async fn sees(limited: Option<(&App, &Client)>, mrn: Mrn) -> bool {
-    match limited {
-        None => true,
-        Some((app, client)) => wards::may_access(app, client, mrn).await.unwrap_or(false),
-    }
-}
-
-/// Resolves when the client may not access the patient of the stream any more.
+    /// Resolves when the client may not access the patient of the stream any more.
     lost: BoxFuture<'static, ()>,
 }
 
@@ -185,6 +177,14 @@ impl EventStream {
                 _ = self.keep_alive.tick() => return Some((self.keep_alive_event)()),
             }
         }
+    }
+}
+
+/// Whether a client may access a patient. If this cannot be found out, it may not.
+async fn sees(limited: Option<(&App, &Client)>, mrn: Mrn) -> bool {
+    match limited {
+        None => true,
+        Some((app, client)) => wards::may_access(app, client, mrn).await.unwrap_or(false),
     }
 }
 

@@ -22,9 +22,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_server::problem::{ApiError, ProblemType};
 use parking_lot::{Mutex, RwLock};
-use proto_json::users::{
-    AccountLogin, Grant, LoginMethod, SessionCheck, StoredSession, UserRole, ValidSessions,
-};
+use proto_json::users::{AccountLogin, Grant, LoginMethod, SessionCheck, StoredSession, ValidSessions};
 use proto_json::{BedId, BlobHash, Mrn, Problem, Timestamp, WardId};
 use ring::rand::{SecureRandom, SystemRandom};
 use runtime::Shutdown;
@@ -359,18 +357,6 @@ impl Identity {
             idle,
             grants: Vec::new(),
         }
-    }
-}
-
-/// The role of a person as the role of a client.
-pub(crate) fn role_of(role: UserRole) -> Role {
-    match role {
-        UserRole::Viewer => Role::Viewer,
-        UserRole::Nurse => Role::Nurse,
-        UserRole::Physician => Role::Physician,
-        UserRole::Technician => Role::Technician,
-        UserRole::Auditor => Role::Auditor,
-        UserRole::Admin => Role::Admin,
     }
 }
 

@@ -14,7 +14,7 @@ use http_server::problem::{ApiError, ProblemType};
 use proto_json::users::{
     AccountLogin, BreakGlass, Grant, LoginMethod, LoginMethods, LoginRequest, Session, StoredSession,
 };
-use proto_json::{BlobHash, Mrn, Problem, Timestamp};
+use proto_json::{BlobHash, Problem, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

@@ -307,10 +307,12 @@ impl Screen {
 
 /// Resolves when a patient may have moved; never for a client that may access all patients.
 async fn moved(moves: &mut Option<watch::Receiver<()>>) {
-    match moves {
-        Some(moves) if moves.changed().await.is_ok() => {}
-        _ => std::future::pending().await,
+    if let Some(moves) = moves
+        && moves.changed().await.is_ok()
+    {
+        return;
     }
+    std::future::pending().await
 }
 
 /// The next item of a subscription.
