@@ -429,6 +429,8 @@ pub enum RecordKind {
     Alarm,
     /// Limits of alarms, or the state of their rules.
     AlarmRules,
+    /// The account of a user.
+    User,
     /// A ward or a bed.
     Ward,
     /// A stay of a patient in a bed.
@@ -453,6 +455,7 @@ impl RecordKind {
             RecordKind::Waveform => "part of a waveform",
             RecordKind::Alarm => "alarm",
             RecordKind::AlarmRules => "record of alarm rules",
+            RecordKind::User => "user",
             RecordKind::Ward => "ward",
             RecordKind::Admission => "admission",
             RecordKind::Correction => "correction",

@@ -19,6 +19,7 @@ mod queue;
 pub mod schemas;
 mod system_events;
 mod time;
+pub mod users;
 mod vitals;
 pub mod wards;
 pub mod waveform;

@@ -416,6 +416,14 @@ impl Gateway {
         self.0.http.request(method, url)
     }
 
+    pub(crate) fn patch(&self, url: Url) -> RequestBuilder {
+        self.0.http.patch(url)
+    }
+
+    pub(crate) fn delete(&self, url: Url) -> RequestBuilder {
+        self.0.http.delete(url)
+    }
+
     pub(crate) fn get(&self, url: Url) -> RequestBuilder {
         self.0.http.get(url)
     }

@@ -27,6 +27,7 @@ mod settings;
 mod sse;
 mod upload;
 mod wards;
+mod users;
 mod waveform_reads;
 mod waveforms;
 mod web_socket;

@@ -66,6 +66,8 @@ kinds! {
     NOT_CORRECTABLE = CONFLICT "not-correctable" "The correction cannot be made";
     /// 410
     ERASED = GONE "erased" "The patient was erased";
+    /// 409
+    CONFLICT = CONFLICT "conflict" "The state does not allow this";
     /// 413
     TOO_LARGE = PAYLOAD_TOO_LARGE "too-large" "Too large";
     /// 415
@@ -76,6 +78,8 @@ kinds! {
     KEY_REUSED = UNPROCESSABLE_ENTITY "idempotency-key-reused" "The Idempotency-Key was used for another upload";
     /// 422
     LIMITS = UNPROCESSABLE_ENTITY "invalid-limits" "The limits cannot be used";
+    /// 422
+    UNPROCESSABLE = UNPROCESSABLE_ENTITY "unprocessable" "The values are not valid";
     /// 429
     TOO_MANY_REQUESTS = TOO_MANY_REQUESTS "too-many-requests" "Too many requests";
     /// 500

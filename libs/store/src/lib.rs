@@ -29,6 +29,7 @@ mod records;
 mod search;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod users;
 pub mod wards;
 pub mod waveforms;
 mod writes;
@@ -51,6 +52,7 @@ pub use error::StoreError;
 pub use maintenance::{ScrubPosition, ScrubState, ScrubStep};
 pub use ports::{BlobReader, BlobStore, Maintenance, PatientReader, PatientWriter};
 pub use records::replaces_result;
+pub use users::UserStore;
 pub use wards::{WardReader, WardStore};
 pub use waveforms::{WaveformReader, WaveformStore};
 pub use writes::{AnalysisResult, NewEcg, NewHeartRate, NewImage, NewUpload};

@@ -10,10 +10,13 @@ use crate::admission::Admission;
 use crate::auth::audit::AuditLog;
 use crate::auth::audit_chain::AuditChain;
 use crate::auth::tokens::Tokens;
+use crate::auth::wards::Wards;
 use crate::config::Config;
 use crate::events::notifier::Notifier;
 use crate::http::clock::Clock;
 use crate::reads::query::QueryService;
+use crate::sessions::Sessions;
+use crate::sessions::oidc::Oidc;
 use crate::uploads::spool::SpoolFolder;
 use crate::waves::Waves;
 
@@ -33,6 +36,11 @@ pub(crate) struct App {
     pub(crate) records: QueryService,
     /// The alarms.
     pub(crate) alarms: QueryService,
+    pub(crate) sessions: Sessions,
+    /// The OpenID Connect provider of the site, if there is one.
+    pub(crate) oidc: Option<Oidc>,
+    /// The places of patients.
+    pub(crate) wards: Wards,
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) waves: Waves,

@@ -12,6 +12,7 @@ use runtime::{ByteSize, Secret, StartError, WatchedFiles, parse_duration};
 use crate::auth::audit::{AuditPatient, AuditTarget};
 use crate::auth::proxies::TrustedProxy;
 use crate::auth::tokens::LiveTokens;
+use crate::sessions::oidc::OidcArgs;
 
 /// Maximum receipt wait with a cluster of brokers. A receipt can be lost with the broker that forwards it;
 /// the upload must still be answered soon.
@@ -84,6 +85,12 @@ pub struct Config {
     /// balancers notice
     #[arg(long, env = "BEDSIDE_DRAIN_WAIT", default_value = "0s", value_parser = parse_duration)]
     pub drain_wait: Duration,
+    /// Sessions.
+    #[command(flatten)]
+    pub sessions: SessionArgs,
+    /// OpenID Connect.
+    #[command(flatten)]
+    pub oidc: OidcArgs,
     /// Certificate and key.
     #[command(flatten)]
     pub tls: TlsArgs,
@@ -97,6 +104,34 @@ pub struct Config {
     /// Data folder, if this process writes to it.
     #[arg(skip)]
     pub data_dir: Option<PathBuf>,
+}
+
+/// How long sessions last.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Sessions")]
+#[group(id = "gateway-sessions")]
+pub struct SessionArgs {
+    /// Time after which a session ends
+    #[arg(long, env = "BEDSIDE_SESSION_LIFETIME", default_value = "12h", value_parser = parse_duration)]
+    pub session_lifetime: Duration,
+    /// Time without a request after which a session ends; an open event stream or WebSocket counts as requests
+    #[arg(long, env = "BEDSIDE_SESSION_IDLE", default_value = "30m", value_parser = parse_duration)]
+    pub session_idle: Duration,
+    /// Time for which a session may access a patient of another ward in an emergency
+    #[arg(long, env = "BEDSIDE_EMERGENCY_ACCESS", default_value = "1h", value_parser = parse_duration)]
+    pub emergency_access: Duration,
+}
+
+impl Default for SessionArgs {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+impl Default for OidcArgs {
+    fn default() -> Self {
+        defaults()
+    }
 }
 
 /// Limits for clients.
@@ -225,6 +260,15 @@ impl Config {
                 .map_err(|error| StartError::config(format!("--tokens: {error}")))?;
         }
         self.tls.open()?;
+        let SessionArgs { session_lifetime, session_idle, emergency_access } = self.sessions;
+        if [session_lifetime, session_idle, emergency_access].iter().any(|time| time.as_secs() == 0) {
+            return Err(StartError::config("sessions and emergency accesses last at least a second"));
+        }
+        if self.oidc.open()?.is_some() && self.tokens.is_none() {
+            return Err(StartError::config(
+                "--oidc-issuer needs --tokens, a token file that may be empty: without it, no login is needed",
+            ));
+        }
         if self.tokens.is_none() && !self.listen.ip().is_loopback() {
             return Err(StartError::config(format!(
                 "without --tokens the gateway accepts only a loopback address, such as 127.0.0.1:{}, because \

@@ -10,13 +10,14 @@ use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
-use http_server::internal::{Actor, AuditHeaders};
+use http_server::internal::AuditHeaders;
 use http_server::problem::{ApiError, PROBLEM, ProblemType};
 use uuid::Uuid;
 
 use crate::app::App;
 use crate::auth::audit_line::AuditNotes;
 use crate::auth::tokens::Client;
+use crate::auth::wards;
 use crate::http::format::error_response;
 use crate::reads::query::QueryService;
 
@@ -49,11 +50,9 @@ pub(crate) async fn call(
     if let (false, Ok(key)) = (headers.contains_key(IDEMPOTENCY_KEY), Uuid::now_v7().to_string().parse()) {
         headers.insert(IDEMPOTENCY_KEY, key);
     }
-    let actor = Actor {
-        name: client.name.to_string(),
-        role: client.role.name().to_owned(),
-        wards: None,
-        address: None,
+    let actor = match notes.patient_of() {
+        Some(mrn) => wards::actor_for(client, mrn, None),
+        None => wards::actor(client, None),
     };
     if let Some((name, value)) = actor.header() {
         headers.insert(name, value);

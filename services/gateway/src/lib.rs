@@ -27,6 +27,7 @@ mod metrics;
 mod openapi;
 mod reads;
 mod reanalysis;
+mod sessions;
 mod uploads;
 mod wards;
 mod waves;
@@ -43,18 +44,21 @@ use tokio::net::TcpListener;
 
 pub use auth::audit::{AuditPatient, AuditTarget, pseudonym};
 pub use auth::proxies::TrustedProxy;
-pub use auth::tokens::{Role, TokenEntry, token_line};
-pub use config::{Config, Limits, RECEIPT_WAIT_IN_CLUSTER};
+pub use auth::tokens::{Role, TokenEntry, TokenLimits, token_line};
+pub use config::{Config, Limits, RECEIPT_WAIT_IN_CLUSTER, SessionArgs};
 pub use reads::query::Reads;
+pub use sessions::oidc::{GroupRole, OidcArgs};
 
 use admission::Admission;
 use app::App;
 use auth::audit::AuditLog;
 use auth::audit_chain::AuditChain;
 use auth::tokens::LiveTokens;
+use auth::wards::Wards;
 use events::notifier::Notifier;
 use http::clock::Clock;
 use reads::query::QueryService;
+use sessions::Sessions;
 use uploads::spool::SpoolFolder;
 use waves::Waves;
 
@@ -112,6 +116,7 @@ pub async fn run_on(
     config.listen = address;
     config.check()?;
     let key = config.key()?;
+    config.oidc.key = key.clone();
     let audit = open_audit_log(&config, key.clone())?;
     let (begun, shutdown) = (shutdown.clone(), shutdown.later(config.drain_wait));
     let clock = Arc::new(Clock::default());
@@ -140,6 +145,9 @@ pub async fn run_on(
         records,
         alarms: QueryService::new(alarms)?,
         clock,
+        sessions: Sessions::new(),
+        oidc: config.oidc.open()?,
+        wards: Wards::new(),
         notifier: Arc::new(Notifier::new()),
         waves: Waves::new(bus.waves.clone()),
         spool: SpoolFolder::new(config.spool_dir.clone(), admission.file_memory.clone()),
@@ -156,13 +164,17 @@ pub async fn run_on(
     let (subscribed, is_subscribed) = tokio::sync::oneshot::channel();
     let notifier = {
         let (app, shutdown) = (app.clone(), shutdown.clone());
-        tokio::spawn(async move { app.notifier.run(app.bus.pubsub.clone(), subscribed, shutdown).await })
+        tokio::spawn(async move { app.notifier.run(app.bus.pubsub.clone(), &app.wards, subscribed, shutdown).await })
     };
     tokio::spawn(disks.watch(shutdown.clone()));
     let clock = {
         let (app, shutdown) = (app.clone(), shutdown.clone());
         tokio::spawn(async move { app.clock.watch(&app.reads, &shutdown).await })
     };
+    if app.tokens.is_some() {
+        let (app, shutdown) = (app.clone(), shutdown.clone());
+        tokio::spawn(async move { app.sessions.watch(&app.records, &shutdown).await });
+    }
     if let Some(tls) = tls {
         tokio::spawn(tls.follow(shutdown.clone()));
     } else if !address.ip().is_loopback() {

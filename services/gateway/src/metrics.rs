@@ -89,6 +89,13 @@ pub(crate) fn describe() {
         "Minimum offset of the query service's clock from the gateway's clock; positive if it is ahead"
     );
     gauge!("bedside_gateway_clock_skew_seconds").increment(0.0);
+    describe_gauge!("bedside_gateway_sessions", "Sessions that are in use at this gateway");
+    gauge!("bedside_gateway_sessions").increment(0.0);
+    describe_counter!(
+        "bedside_gateway_emergency_accesses_total",
+        "Emergency accesses to patients of other wards"
+    );
+    counter!("bedside_gateway_emergency_accesses_total").increment(0);
     describe_gauge!("bedside_gateway_watchers", "Open event streams and screens");
     gauge!("bedside_gateway_watchers").increment(0.0);
 }

@@ -18,12 +18,15 @@ use runtime::trace;
 
 use crate::app::App;
 use crate::auth::audit_line::AuditNotes;
+use crate::auth::tokens::Client;
+use crate::auth::wards;
 
 type Id = Result<Path<String>, axum::extract::rejection::PathRejection>;
 
 /// `POST /api/v1/ecgs/{id}/reanalyse`
 pub(crate) async fn request(
     State(app): State<Arc<App>>,
+    Extension(client): Extension<Client>,
     Extension(notes): Extension<AuditNotes>,
     id: Id,
 ) -> Result<StatusCode, ApiError> {
@@ -31,6 +34,9 @@ pub(crate) async fn request(
         id.ok().filter(|Path(text)| text.len() == 36).and_then(|Path(text)| text.parse::<RecordId>().ok());
     let id = id.ok_or_else(|| ApiError::invalid("The id in the path is not a UUID."))?;
     let ecg = app.reads.ecg(id).await?.ok_or_else(|| ApiError::not_found("There is no ECG with this id."))?;
+    if !wards::may_access(&app, &client, ecg.mrn).await? {
+        return Err(ApiError::not_found("There is no ECG with this id."));
+    }
     notes.patient(ecg.mrn);
     let job = job(ecg)?;
     let key = StagingKey { upload: job.upload_id, sha256: job.signal.sha256 };

@@ -15,7 +15,7 @@ use http_server::internal;
 use runtime::{Secret, Shutdown, StartError};
 use tokio::net::TcpListener;
 
-use crate::{Ports, audit, corrections, wards};
+use crate::{Ports, audit, corrections, users, wards};
 
 /// Where ingest accepts calls of the gateway.
 #[derive(Debug, Clone, clap::Args)]
@@ -53,6 +53,7 @@ pub fn router(ports: Ports) -> Router {
     Router::new()
         .route("/internal/audit", post(audit::append))
         .merge(corrections::routes())
+        .merge(users::router())
         .merge(wards::routes())
         .with_state(Arc::new(ports))
 }

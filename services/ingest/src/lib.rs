@@ -15,11 +15,13 @@ mod corrections;
 #[cfg(test)]
 mod interruption;
 mod metrics;
+mod passwords;
 mod queues;
 mod reconcile;
 mod scrub;
 mod sweep;
 mod uploads;
+mod users;
 mod wards;
 mod waveforms;
 
@@ -29,13 +31,15 @@ use bus::{BusError, BusPorts, EnqueueError, Outcome, PubSub, Readiness, run_cons
 use proto_json::{PatientUpdated, Queue, Timestamp};
 use runtime::{Shutdown, StartError, trace};
 use store::{
-    AuditStore, BlobStore, Corrections, Maintenance, PatientWriter, StoreError, WardStore, WaveformStore,
+    AuditStore, BlobStore, Corrections, Maintenance, PatientWriter, StoreError, UserStore, WardStore, WaveformStore,
 };
 use tracing::Instrument;
 
 pub use clock::accept as accept_clock;
 pub use commands::{CallArgs, router, serve};
 pub use config::Config;
+pub use passwords::{HashError, hash_password};
+pub use users::{add_user, change_user, new_user};
 
 /// The ports that ingest takes.
 #[derive(Debug, Clone)]
@@ -56,6 +60,8 @@ pub struct Ports {
     pub wards: Arc<dyn WardStore>,
     /// Corrections of stored records.
     pub corrections: Arc<dyn Corrections>,
+    /// Users and sessions.
+    pub users: Arc<dyn UserStore>,
 }
 
 impl Ports {
@@ -63,7 +69,14 @@ impl Ports {
     pub fn of(
         bus: BusPorts,
         store: Arc<
-            impl PatientWriter + BlobStore + Maintenance + WaveformStore + AuditStore + WardStore + Corrections,
+            impl PatientWriter
+            + BlobStore
+            + Maintenance
+            + WaveformStore
+            + AuditStore
+            + WardStore
+            + Corrections
+            + UserStore,
         >,
     ) -> Self {
         Ports {
@@ -74,7 +87,8 @@ impl Ports {
             waveforms: store.clone(),
             audit: store.clone(),
             wards: store.clone(),
-            corrections: store,
+            corrections: store.clone(),
+            users: store,
         }
     }
 
@@ -134,6 +148,7 @@ pub async fn run(config: Config, ports: Ports, shutdown: Shutdown) -> Result<(),
         shutdown.unless_begun(queues::watch_disk(&ports)),
         shutdown.unless_begun(audit::log_heads(&ports)),
         waveforms::run(&config, &ports, &shutdown),
+        shutdown.unless_begun(users::sweep(&*ports.users)),
     );
     Ok(())
 }

@@ -21,7 +21,11 @@ pub(crate) fn describe() {
         "bedside_abandoned_files_removed_total",
         "Orphaned stored files removed: no record refers to them"
     );
+    describe_counter!("bedside_ingest_logins_failed_total", "Logins with a wrong name or password");
+    describe_counter!("bedside_ingest_logins_limited_total", "Logins rejected because too many had failed");
     for name in [
+        "bedside_ingest_logins_failed_total",
+        "bedside_ingest_logins_limited_total",
         "bedside_uploads_stored_total",
         "bedside_announcements_total",
         "bedside_jobs_resent_total",

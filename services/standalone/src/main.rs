@@ -82,6 +82,8 @@ enum Command {
     Import(cli::ImportArgs),
     /// Create and manage access tokens
     Token(cli::TokenArgs),
+    /// Add and manage accounts of people
+    User(cli::UserArgs),
     /// Create a certificate authority and a server certificate
     Cert(cli::CertArgs),
     /// Find the lines of a patient in the audit log
@@ -124,6 +126,7 @@ fn main() -> ExitCode {
         Some(Command::Restore(args)) => cli::run(args.run()),
         Some(Command::Import(args)) => cli::run(args.run()),
         Some(Command::Token(args)) => cli::run(args.run()),
+        Some(Command::User(args)) => cli::run(args.run()),
         Some(Command::Cert(args)) => cli::run(args.run()),
         Some(Command::Audit(args)) => cli::run(args.run()),
         Some(Command::Healthcheck(args)) => cli::run(args.run()),

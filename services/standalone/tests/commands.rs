@@ -841,3 +841,59 @@ fn details_of_a_patient_are_edited_and_shown() {
     }
     assert_eq!(bedside.run(&["patient", "edit", "7"]).status.code(), Some(2));
 }
+
+/// A new site has no account. The first one is added to the data directory, the others by that administrator.
+#[test]
+fn first_administrator_is_added_to_the_data_directory_and_manages_users() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, tokens) = (folder.path().join("data"), folder.path().join("tokens"));
+    fs::write(&tokens, "").unwrap();
+    let flags = ["--tokens", tokens.to_str().unwrap()];
+    let path = data.to_str().unwrap();
+    let user = |args: &[&str]| Command::new(BEDSIDE).arg("user").args(args).args(["--data", path]).output().unwrap();
+    let said = |output: &Output| String::from_utf8(output.stderr.clone()).unwrap();
+    let none = user(&["list"]);
+    assert_eq!(none.status.code(), Some(64));
+    assert!(said(&none).contains("is not a data directory"), "{}", said(&none));
+    let bedside = Bedside::start_on(&data, &flags);
+    let busy = user(&["add", "chief", "--role", "admin"]);
+    assert!(!busy.status.success() && said(&busy).contains("another Bedside uses"), "{}", said(&busy));
+    drop(bedside);
+    let added = user(&["add", "Chief", "--role", "admin", "--display-name", "Dr. Chief"]);
+    assert!(added.status.success(), "{}", said(&added));
+    let password = String::from_utf8(added.stdout).unwrap().trim().to_owned();
+    assert_eq!(password.len(), 23, "{password}");
+    let again = user(&["add", "chief", "--role", "admin"]);
+    assert_eq!((again.status.code(), said(&again)), (Some(1), "bedside: There is already a user chief.\n".to_owned()));
+
+    let bedside = Bedside::start_on(&data, &flags);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let gateway = client::Gateway::new(&client::Settings::new(&bedside.program.address)).unwrap();
+    let log_in = |name: &str, password: &str| {
+        let password = proto_json::users::Sensitive(password.to_owned());
+        let login = proto_json::users::LoginRequest::Account { user: name.to_owned(), password };
+        runtime.block_on(gateway.log_in(&login))
+    };
+    let (session, secret) = log_in("chief", &password).unwrap();
+    assert_eq!((session.display_name.as_str(), session.role.as_str()), ("Dr. Chief", "admin"));
+    let token = ["--token", secret.as_str()];
+    let by_chief = |args: &[&str]| [&["user"], args, &token].concat();
+    let ward = "0198c0de-0000-7000-8000-000000000001";
+    let password = bedside.ok(&by_chief(&["add", "anna", "--role", "nurse", "--ward", ward]));
+    assert_eq!(log_in("anna", password.trim()).unwrap().0.wards.unwrap()[0].to_string(), ward);
+    let list = bedside.ok(&by_chief(&["list"]));
+    assert_eq!(list.lines().count(), 2);
+    assert!(list.lines().next().unwrap().contains(ward) && list.contains("Dr. Chief"), "{list}");
+    let changed = bedside.ok(&by_chief(&["passwd", "anna"]));
+    assert!(log_in("anna", password.trim()).is_err());
+    let (_, of_anna) = log_in("anna", changed.trim()).unwrap();
+    let refused = bedside.fails(&["user", "list", "--token", of_anna.as_str()]);
+    assert!(refused.contains("does not allow this"), "{refused}");
+    assert_eq!(bedside.ok(&by_chief(&["disable", "anna"])), "anna is disabled.\n");
+    assert!(log_in("anna", changed.trim()).is_err());
+    assert_eq!(bedside.ok(&by_chief(&["disable", "anna", "--enable"])), "anna is enabled.\n");
+    log_in("anna", changed.trim()).unwrap();
+    assert_eq!(bedside.ok(&by_chief(&["remove", "anna"])), "anna is removed.\n");
+    assert!(bedside.fails(&by_chief(&["remove", "anna"])).contains("no user"));
+    assert!(bedside.fails(&by_chief(&["disable", "chief"])).contains("Another administrator"));
+}

@@ -41,6 +41,7 @@ pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
         db.erased.name(),
         db.holds.name(),
         db.merged_items.name(),
+        db.users.name(),
         schema::SCHEMA,
     ];
     for name in names {
@@ -103,5 +104,8 @@ pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     let options = IndexOptions::builder().unique(true).partial_filter_expression(doc! { "open": true }).build();
     let open = IndexModel::builder().keys(doc! { "mrn": 1, "rule": 1 }).options(options).build();
     prepared(db.limit, db.alarms.create_index(open)).await?;
+    prepared(db.limit, db.sessions.create_index(index(doc! { "name": 1 }))).await?;
+    prepared(db.limit, db.sessions.create_index(index(doc! { "expires_at": 1 }))).await?;
+    prepared(db.limit, db.login_attempts.create_index(index(doc! { "until": 1 }))).await?;
     Ok(())
 }

@@ -27,6 +27,7 @@ mod sealed;
 mod tests;
 mod transaction;
 mod uploads;
+mod users;
 mod wards;
 mod waveforms;
 
@@ -144,6 +145,9 @@ struct Db {
     alarms: Collection<RawDocumentBuf>,
     alarm_limits: Collection<RawDocumentBuf>,
     alarm_rules: Collection<RawDocumentBuf>,
+    users: Collection<RawDocumentBuf>,
+    sessions: Collection<users::SessionDocument>,
+    login_attempts: Collection<users::AttemptsDocument>,
     limit: Duration,
     /// Writers of one patient in this process wait for each other, which costs less than a write conflict. Patients share
     /// these locks by their numbers.
@@ -246,6 +250,9 @@ impl MongoStore {
             alarms: database.collection("alarms"),
             alarm_limits: database.collection("alarm_limits"),
             alarm_rules: database.collection("alarm_rules"),
+            users: database.collection("users"),
+            sessions: database.collection("sessions"),
+            login_attempts: database.collection("login_attempts"),
             database,
             limit: config.operation_timeout,
             patient_turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),

@@ -16,6 +16,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod users;
 mod wards;
 mod waveforms;
 

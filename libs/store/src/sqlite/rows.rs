@@ -158,6 +158,7 @@ pub(super) fn kind(table: &Table) -> RecordKind {
         "wave_streams" | "wave_pieces" | "wave_heads" | "wave_samples" => RecordKind::Waveform,
         "alarms" => RecordKind::Alarm,
         "alarm_limits" | "alarm_rules" => RecordKind::AlarmRules,
+        "users" => RecordKind::User,
         "wards" | "beds" => RecordKind::Ward,
         "admissions" => RecordKind::Admission,
         "corrections" | "correction_patients" | "fates" | "erased" | "holds" | "merged_items" => {

@@ -13,18 +13,18 @@ use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{
     AlarmStore, AnalysisResult, AuditStore, BlobKey, BlobReader, BlobStore, Corrections, Maintenance, NewEcg, NewHeartRate,
-    NewImage, NewUpload, PageRequest, PatientWriter, StoreError, UploadOutcome, WardStore, WaveformStore,
+    NewImage, NewUpload, PageRequest, PatientWriter, StoreError, UploadOutcome, UserStore, WardStore, WaveformStore,
 };
 use testkit::MongoServer;
 
 /// All ports of a store.
 pub(crate) trait Store:
-    PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore + AuditStore + WardStore + Corrections
+    PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore + AuditStore + WardStore + Corrections + UserStore
 {
 }
 
 impl<S> Store for S where
-    S: PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore + AuditStore + WardStore + Corrections
+    S: PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore + AuditStore + WardStore + Corrections + UserStore
 {
 }
 

@@ -17,5 +17,6 @@ mod lists;
 mod orphans;
 mod search;
 mod uploads;
+mod users;
 mod wards;
 mod waveforms;

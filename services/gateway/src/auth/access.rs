@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::RequestExt;
 use axum::extract::{ConnectInfo, MatchedPath, RawPathParams, Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use http_server::problem::{ApiError, ProblemType};
@@ -17,7 +17,12 @@ use crate::auth::audit_chain::NotStored;
 use crate::auth::audit_line::{AuditLine, ClientAddress, AuditNotes, RequestId, named_in_path};
 use crate::auth::proxies::TrustedProxy;
 use crate::auth::tokens::{Client, Permission};
+use crate::auth::wards;
 use crate::http::format::{error_response, public_error_response};
+use crate::sessions::{self, cookie};
+
+/// Route of emergency access.
+pub(crate) const BREAK_GLASS: &str = "/api/v1/patients/{mrn}/break-glass";
 
 /// Middleware: lets a request pass if its client has the permission, and writes the audit line.
 pub(crate) async fn guard(
@@ -28,7 +33,8 @@ pub(crate) async fn guard(
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_default();
-    let client = authenticate(&app, request.headers());
+    let credentials = credentials(&app, request.method(), request.headers());
+    let client = authenticate(&app, credentials).await;
     if let (Ok(client), Some(_), Some(group)) =
         (&client, &app.tokens, request.extensions().get::<SchedulingGroup>())
     {
@@ -55,22 +61,31 @@ pub(crate) async fn guard(
     };
     request.extensions_mut().insert(notes);
     request.extensions_mut().insert(ClientAddress(line.address));
-    let response = match within_limits(&app, client, &request, line.address) {
+    let admitted = match within_limits(&app, client, &request, line.address) {
         Ok(client) if client.role.may(permission) && request.method().is_safe() && app.audit_chain.is_failing() => {
-            error_response(&path, not_audited())
+            Err(not_audited())
         }
         Ok(client) if client.role.may(permission) => {
-            request.extensions_mut().insert(client);
-            next.run(request).await
+            // Emergency access is for patients who are not accessible.
+            let patient = named.patient.filter(|_| line.route != BREAK_GLASS);
+            let checked = match patient {
+                Some(mrn) if client.is_limited() => wards::check_for(&app, &client, permission, mrn).await,
+                _ => Ok(()),
+            };
+            checked.map(|()| request.extensions_mut().insert(client))
         }
         Ok(client) => {
             let detail = format!(
-                "A token of role {} is not allowed to do this; it takes {}.",
+                "The role {} is not allowed to do this; it takes {}.",
                 client.role.name(),
                 permission.roles()
             );
-            error_response(&path, ApiError::new(ProblemType::FORBIDDEN, detail))
+            Err(ApiError::new(ProblemType::FORBIDDEN, detail))
         }
+        Err(error) => Err(error),
+    };
+    let response = match admitted {
+        Ok(_) => next.run(request).await,
         Err(error) => error_response(&path, error),
     };
     match line.complete(response.status().as_u16()).await {
@@ -133,7 +148,7 @@ pub(crate) async fn limit_public(State(app): State<Arc<App>>, request: Request, 
 }
 
 /// Returns the address of the client: as reported by a trusted proxy, otherwise that of the connection.
-fn address(request: &Request, trusted: &[TrustedProxy]) -> IpAddr {
+pub(crate) fn address(request: &Request, trusted: &[TrustedProxy]) -> IpAddr {
     let forwarded = || {
         // Only the last address was added by the trusted proxy; the client can forge the others.
         let last = request.headers().get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
@@ -145,24 +160,67 @@ fn address(request: &Request, trusted: &[TrustedProxy]) -> IpAddr {
     from_proxy.then(forwarded).flatten().unwrap_or(connected).to_canonical()
 }
 
-fn authenticate(app: &App, headers: &HeaderMap) -> Result<Client, ApiError> {
-    let Some(tokens) = &app.tokens else { return Ok(Client::local()) };
-    let unauthenticated = |detail: &str, challenge: &'static str| {
-        ApiError::new(ProblemType::UNAUTHENTICATED, detail)
-            .header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+/// What a request proves about its client.
+pub(crate) enum Credentials {
+    /// The client of a valid token, or the only client if no tokens are configured.
+    Client(Box<Client>),
+    /// The secret of a session.
+    Session(String),
+    /// Nothing.
+    Rejected(ApiError),
+}
+
+fn unauthenticated(detail: &str, challenge: &'static str) -> ApiError {
+    ApiError::new(ProblemType::UNAUTHENTICATED, detail)
+        .header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+}
+
+/// Returns the credentials of a request: a bearer token, or else the cookie of a session.
+pub(crate) fn credentials(app: &App, method: &Method, headers: &HeaderMap) -> Credentials {
+    let Some(tokens) = &app.tokens else { return Credentials::Client(Box::new(Client::local())) };
+    let missing = || unauthenticated("Send a token as `Authorization: Bearer …`, or log in.", "Bearer");
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        let Some(secret) = cookie::value(headers, cookie::SESSION) else {
+            return Credentials::Rejected(missing());
+        };
+        return match cookie::check_request(method, headers, secret) {
+            Ok(()) => Credentials::Session(secret.to_owned()),
+            Err(error) => Credentials::Rejected(error),
+        };
     };
-    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (scheme, token) = value
-        .and_then(|value| value.split_once(' '))
-        .ok_or_else(|| unauthenticated("Send a token as `Authorization: Bearer …`.", "Bearer"))?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(unauthenticated("Send a token as `Authorization: Bearer …`.", "Bearer"));
+    let value = value.to_str().ok().and_then(|value| value.split_once(' '));
+    let Some((_, token)) = value.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
+        return Credentials::Rejected(missing());
+    };
+    let token = token.trim();
+    if sessions::is_secret(token) {
+        return Credentials::Session(token.to_owned());
     }
     let tokens = tokens.borrow().clone();
-    tokens
-        .client(token.trim())
-        .cloned()
-        .ok_or_else(|| unauthenticated("This token is not known.", "Bearer error=\"invalid_token\""))
+    match tokens.client(token) {
+        Some(client) => Credentials::Client(Box::new(client.clone())),
+        None => Credentials::Rejected(unauthenticated(
+            "This token is not known.",
+            "Bearer error=\"invalid_token\"",
+        )),
+    }
+}
+
+/// Returns the client of a request.
+///
+/// # Errors
+/// 401 without valid credentials, 403 for a request of another page, 503 if the session cannot be looked up.
+pub(crate) async fn authenticate(app: &App, credentials: Credentials) -> Result<Client, ApiError> {
+    let secret = match credentials {
+        Credentials::Client(client) => return Ok(*client),
+        Credentials::Rejected(error) => return Err(error),
+        Credentials::Session(secret) => secret,
+    };
+    let ended = || unauthenticated("This session has ended; log in again.", "Bearer error=\"invalid_token\"");
+    let client = app.sessions.client(&app.records, &secret).await?.ok_or_else(ended)?;
+    // The session of a token ends with the token.
+    let is_valid = app.tokens.as_ref().is_some_and(|tokens| tokens.borrow().is_valid(&client));
+    if is_valid { Ok(client) } else { Err(ended()) }
 }
 
 #[cfg(test)]

@@ -39,6 +39,11 @@ impl AuditNotes {
         self.0.lock().patient = Some(mrn);
     }
 
+    /// The patient whose data is accessed, if known.
+    pub(crate) fn patient_of(&self) -> Option<Mrn> {
+        self.0.lock().patient
+    }
+
     /// Sets the upload that the request submits.
     pub(crate) fn upload(&self, id: UploadId) {
         self.upload_of(Some(id));

@@ -7,3 +7,4 @@ pub(crate) mod audit_line;
 pub(crate) mod local;
 pub(crate) mod proxies;
 pub(crate) mod tokens;
+pub(crate) mod wards;

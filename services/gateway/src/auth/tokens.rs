@@ -6,7 +6,8 @@
 //! Revocation fails closed: an empty or missing file contains no tokens, and an invalid line is skipped. The
 //! other lines stay valid.
 //!
-//! A token can have an expiry time. From then on it is rejected, and open event streams of its client end.
+//! A token can have an expiry time. From then on it is rejected, and open event streams of its client end. It can be limited to
+//! wards, and bound to a bed: then it writes only to the patient who is admitted to that bed.
 //!
 //! Tokens are opaque random strings; no JWT library is used, because revocation must take effect immediately.
 
@@ -14,13 +15,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto_json::{BlobHash, Timestamp};
+use proto_json::users::StoredSession;
+use proto_json::{BedId, BlobHash, Timestamp, WardId};
 use runtime::{Shutdown, UnreadableFile, WatchedFiles};
 use serde::Serialize;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
 use crate::auth::audit::AuditLog;
+use crate::sessions::OpenSession;
 
 /// The role of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -59,6 +62,23 @@ impl Role {
         }
     }
 
+    const ALL: [Role; 8] = [
+        Role::Uploader,
+        Role::Viewer,
+        Role::Device,
+        Role::Nurse,
+        Role::Physician,
+        Role::Technician,
+        Role::Auditor,
+        Role::Admin,
+    ];
+
+    /// Returns the role with this name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Role::ALL.into_iter().find(|role| role.name() == name)
+    }
+
     pub(crate) fn may(self, permission: Permission) -> bool {
         let clinical = matches!(self, Role::Nurse | Role::Physician | Role::Admin);
         match permission {
@@ -72,6 +92,7 @@ impl Role {
             Permission::WardLimits => matches!(self, Role::Physician | Role::Admin),
             Permission::Administer => self == Role::Admin,
             Permission::Audit => matches!(self, Role::Auditor | Role::Admin),
+            Permission::Session => true,
         }
     }
 }
@@ -93,6 +114,8 @@ pub(crate) enum Permission {
     Administer,
     /// Read the audit.
     Audit,
+    /// What every client may do, for itself.
+    Session,
 }
 
 impl Permission {
@@ -108,6 +131,7 @@ impl Permission {
             Permission::WardLimits => "physician or admin",
             Permission::Administer => "admin",
             Permission::Audit => "auditor or admin",
+            Permission::Session => "any role",
         }
     }
 }
@@ -117,8 +141,14 @@ impl Permission {
 pub(crate) struct Client {
     pub(crate) name: Arc<str>,
     pub(crate) role: Role,
-    /// SHA-256 of its token.
-    digest: [u8; 32],
+    /// The wards whose patients the client may access; `None` for all.
+    pub(crate) wards: Option<Arc<[WardId]>>,
+    /// The client writes only to the patient in this bed.
+    pub(crate) bed: Option<BedId>,
+    /// The session that the client has logged in to.
+    pub(crate) session: Option<Arc<OpenSession>>,
+    /// SHA-256 of its token; `None` for a person, and if no tokens are configured.
+    digest: Option<[u8; 32]>,
     /// The token is rejected from this time on.
     expires: Option<Timestamp>,
 }
@@ -126,7 +156,51 @@ pub(crate) struct Client {
 impl Client {
     /// The client of all requests if no tokens are configured.
     pub(crate) fn local() -> Self {
-        Client { name: "local".into(), role: Role::Admin, digest: [0; 32], expires: None }
+        Client {
+            name: "local".into(),
+            role: Role::Admin,
+            wards: None,
+            bed: None,
+            session: None,
+            digest: None,
+            expires: None,
+        }
+    }
+
+    /// The client that has logged in to a session.
+    pub(crate) fn of_session(stored: &StoredSession, role: Role, session: Arc<OpenSession>) -> Self {
+        Client {
+            name: stored.name.as_str().into(),
+            role,
+            wards: stored.wards.as_deref().map(Arc::from),
+            bed: stored.bed,
+            session: Some(session),
+            digest: stored.token.map(|token| *token.as_bytes()),
+            expires: stored.token.map(|_| stored.expires_at),
+        }
+    }
+
+    /// SHA-256 of its token.
+    pub(crate) fn token(&self) -> Option<BlobHash> {
+        self.digest.map(BlobHash::from_bytes)
+    }
+
+    /// When its token expires.
+    pub(crate) fn expires(&self) -> Option<Timestamp> {
+        self.expires
+    }
+
+    /// Whether the client may access only some patients, or write only to some.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.wards.is_some() || self.bed.is_some()
+    }
+
+    /// Resolves when the session of the client has ended; never without a session.
+    pub(crate) async fn session_ended(&self) {
+        match &self.session {
+            Some(session) => session.ended().await,
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -138,7 +212,7 @@ pub(crate) struct Tokens(Vec<Client>);
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SkippedLine {
     #[error(
-        "line {0} is not `name role sha256 [expiry]` with the role uploader, viewer, device, nurse, physician, technician, auditor or admin"
+        "line {0} is not `name role sha256 [expiry] [ward=id …] [bed=id]` with the role uploader, viewer, device, nurse, physician, technician, auditor or admin"
     )]
     Malformed(usize),
     #[error("line {0} has the name or the token of line {1}")]
@@ -189,9 +263,9 @@ impl Tokens {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn lines(&self) -> String {
         let line = |client: &Client| {
-            let expiry = client.expires.map(|at| format!(" {at}")).unwrap_or_default();
-            let hash = BlobHash::from_bytes(client.digest);
-            format!("{} {} {hash}{expiry}\n", client.name, client.role.name())
+            let hash = client.token().unwrap_or(BlobHash::from_bytes([0; 32]));
+            let rest = suffix(client.expires, client.wards.as_deref(), client.bed);
+            format!("{} {} {hash}{rest}\n", client.name, client.role.name())
         };
         self.0.iter().map(line).collect()
     }
@@ -201,22 +275,30 @@ impl Tokens {
         let digest = BlobHash::of(token.as_bytes());
         let mut found = None;
         for client in &self.0 {
-            if bool::from(client.digest.ct_eq(digest.as_bytes())) {
+            if client.has_token(digest.as_bytes()) {
                 found = Some(client);
             }
         }
         found.filter(|client| client.is_valid(Timestamp::now()))
     }
 
-    /// Returns whether the client's token is still valid for the same name and role.
+    /// Returns whether the client's token is still valid for the same name, role, wards and bed; true for a person.
     pub(crate) fn is_valid(&self, client: &Client) -> bool {
         let now = Timestamp::now();
+        let Some(digest) = client.digest else { return client.session.is_some() };
         self.0.iter().any(|known| {
-            bool::from(known.digest.ct_eq(&client.digest))
+            known.has_token(&digest)
                 && known.is_valid(now)
                 && known.role == client.role
                 && known.name == client.name
+                && known.wards == client.wards
+                && known.bed == client.bed
         })
+    }
+
+    /// Returns whether a token has this name.
+    pub(crate) fn has_name(&self, name: &str) -> bool {
+        self.0.iter().any(|known| &*known.name == name)
     }
 }
 
@@ -228,6 +310,10 @@ impl Tokens {
 }
 
 impl Client {
+    fn has_token(&self, digest: &[u8; 32]) -> bool {
+        self.digest.is_some_and(|known| bool::from(known.ct_eq(digest)))
+    }
+
     fn is_valid(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|at| now < at)
     }
@@ -251,24 +337,38 @@ fn parse_line(line: &[u8]) -> Result<Option<Client>, Malformed> {
         return Ok(None);
     }
     let words: Vec<&str> = line.split_whitespace().collect();
-    let (name, role, digest, expires) = match *words {
-        [name, role, digest] => (name, role, digest, None),
-        [name, role, digest, expires] => (name, role, digest, Some(expires.parse().map_err(|_| Malformed)?)),
-        _ => return Err(Malformed),
-    };
-    let role = match role {
-        "uploader" => Role::Uploader,
-        "viewer" => Role::Viewer,
-        "device" => Role::Device,
-        "nurse" => Role::Nurse,
-        "physician" => Role::Physician,
-        "technician" => Role::Technician,
-        "auditor" => Role::Auditor,
-        "admin" => Role::Admin,
-        _ => return Err(Malformed),
-    };
+    let [name, role, digest, ref further @ ..] = *words else { return Err(Malformed) };
+    let (mut expires, mut wards, mut bed) = (None, None::<Vec<WardId>>, None);
+    for (position, word) in further.iter().enumerate() {
+        match word.split_once('=') {
+            Some(("ward", ward)) => {
+                wards.get_or_insert_default().push(ward.parse().map_err(|_| Malformed)?);
+            }
+            // Two beds would mean less than one.
+            Some(("bed", id)) if bed.is_none() => bed = Some(id.parse().map_err(|_| Malformed)?),
+            None if position == 0 => expires = Some(word.parse().map_err(|_| Malformed)?),
+            _ => return Err(Malformed),
+        }
+    }
+    let role = Role::of_name(role).ok_or(Malformed)?;
     let digest: BlobHash = digest.to_ascii_lowercase().parse().map_err(|_| Malformed)?;
-    Ok(Some(Client { name: name.into(), role, digest: *digest.as_bytes(), expires }))
+    Ok(Some(Client {
+        name: name.into(),
+        role,
+        wards: wards.map(Arc::from),
+        bed,
+        session: None,
+        digest: Some(*digest.as_bytes()),
+        expires,
+    }))
+}
+
+/// The optional words of a line.
+fn suffix(expires: Option<Timestamp>, wards: Option<&[WardId]>, bed: Option<BedId>) -> String {
+    let expiry = expires.map(|at| format!(" {at}")).unwrap_or_default();
+    let wards: String = wards.unwrap_or_default().iter().map(|ward| format!(" ward={ward}")).collect();
+    let bed = bed.map(|bed| format!(" bed={bed}")).unwrap_or_default();
+    format!("{expiry}{wards}{bed}")
 }
 
 /// The valid tokens, updated when their file changes.
@@ -338,8 +438,19 @@ pub struct TokenEntry {
     pub name: String,
     /// Permissions of the client.
     pub role: Role,
+    /// What limits the token.
+    pub limits: TokenLimits,
+}
+
+/// What limits a token besides its role.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenLimits {
     /// The token is rejected from this time on.
     pub expires: Option<Timestamp>,
+    /// The wards whose patients are accessible; empty for all.
+    pub wards: Vec<WardId>,
+    /// The token writes only to the patient in this bed.
+    pub bed: Option<BedId>,
 }
 
 impl TokenEntry {
@@ -347,7 +458,9 @@ impl TokenEntry {
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         let client = parse_line(line.as_bytes()).ok()??;
-        Some(TokenEntry { name: client.name.to_string(), role: client.role, expires: client.expires })
+        let wards = client.wards.as_deref().unwrap_or_default().to_vec();
+        let limits = TokenLimits { expires: client.expires, wards, bed: client.bed };
+        Some(TokenEntry { name: client.name.to_string(), role: client.role, limits })
     }
 }
 
@@ -355,7 +468,7 @@ impl TokenEntry {
 ///
 /// # Errors
 /// If the name contains characters that are not allowed in the file.
-pub fn token_line(name: &str, role: Role, token: &str, expires: Option<Timestamp>) -> Result<String, String> {
+pub fn token_line(name: &str, role: Role, token: &str, limits: &TokenLimits) -> Result<String, String> {
     if name.is_empty()
         || name.len() > 64
         || name.contains('#')
@@ -363,8 +476,9 @@ pub fn token_line(name: &str, role: Role, token: &str, expires: Option<Timestamp
     {
         return Err("a name is 1 to 64 letters, digits and signs without blanks and without #".to_owned());
     }
-    let expiry = expires.map(|at| format!(" {at}")).unwrap_or_default();
-    Ok(format!("{name} {} {}{expiry}", role.name(), BlobHash::of(token.as_bytes())))
+    let wards = (!limits.wards.is_empty()).then_some(limits.wards.as_slice());
+    let rest = suffix(limits.expires, wards, limits.bed);
+    Ok(format!("{name} {} {}{rest}", role.name(), BlobHash::of(token.as_bytes())))
 }
 
 #[cfg(test)]
@@ -391,7 +505,7 @@ mod tests {
 
     #[test]
     fn token_line_round_trips_and_detects_a_changed_role() {
-        let line = token_line("ward-3", Role::Uploader, "abc", None).unwrap();
+        let line = token_line("ward-3", Role::Uploader, "abc", &TokenLimits::default()).unwrap();
         assert_eq!(line, format!("ward-3 uploader {ABC}"));
         let known = tokens(&line);
         let client = known.client("abc").unwrap().clone();
@@ -399,7 +513,7 @@ mod tests {
         let demoted = tokens(&format!("ward-3 viewer {ABC}"));
         assert!(!demoted.is_valid(&client));
         for name in ["", "a b", "#a", "a#", "é"] {
-            assert!(token_line(name, Role::Viewer, "abc", None).is_err(), "{name}");
+            assert!(token_line(name, Role::Viewer, "abc", &TokenLimits::default()).is_err(), "{name}");
         }
     }
 
@@ -443,7 +557,10 @@ mod tests {
     #[test]
     fn expired_token_is_rejected() {
         let now = Timestamp::now();
-        let line = |expires| token_line("ward-3", Role::Viewer, "abc", Some(expires)).unwrap();
+        let line = |expires| {
+            let limits = TokenLimits { expires: Some(expires), ..TokenLimits::default() };
+            token_line("ward-3", Role::Viewer, "abc", &limits).unwrap()
+        };
         let valid = tokens(&line(now.plus_millis(60_000)));
         let client = valid.client("abc").unwrap().clone();
         assert!(valid.is_valid(&client));
@@ -451,8 +568,34 @@ mod tests {
         let expired = tokens(&line(now));
         assert!(expired.client("abc").is_none() && !expired.is_valid(&client));
         assert_eq!(expired.next_expiry(now), None);
-        assert_eq!(TokenEntry::parse(&line(now)).unwrap().expires, Some(now));
+        assert_eq!(TokenEntry::parse(&line(now)).unwrap().limits.expires, Some(now));
         assert_eq!(Tokens::parse(format!("a viewer {ABC} soon").as_bytes()).1, [SkippedLine::Malformed(1)]);
+    }
+
+    #[test]
+    fn wards_and_bed_of_a_token_round_trip_and_a_change_of_them_revokes_it() {
+        let ward = |number: u128| WardId::from_uuid(uuid::Uuid::from_u128(number));
+        let bed = BedId::from_uuid(uuid::Uuid::from_u128(9));
+        let expires = Some(Timestamp::now().plus_millis(60_000));
+        let limits = TokenLimits { expires, wards: vec![ward(1), ward(2)], bed: Some(bed) };
+        let line = token_line("bed-3", Role::Device, "abc", &limits).unwrap();
+        assert_eq!(TokenEntry::parse(&line).unwrap().limits, limits);
+        let known = tokens(&line);
+        assert_eq!(known.lines(), format!("{line}\n"));
+        let client = known.client("abc").unwrap().clone();
+        assert_eq!((client.wards.as_deref(), client.bed), (Some([ward(1), ward(2)].as_slice()), Some(bed)));
+        assert!(known.is_valid(&client));
+        for other in
+            [line.replace(&format!(" ward={}", ward(2)), ""), line.replace(&format!(" bed={bed}"), "")]
+        {
+            assert!(!tokens(&other).is_valid(&client), "{other}");
+        }
+        for wrong in ["ward=", "ward=3", "bed=x", "beds=1", "ward", "2099-01-01T00:00:00Z x"] {
+            let line = format!("a viewer {ABC} {wrong}");
+            assert_eq!(Tokens::parse(line.as_bytes()).1, [SkippedLine::Malformed(1)], "{wrong}");
+        }
+        let twice = format!("a viewer {ABC} bed={bed} bed={bed}");
+        assert_eq!(Tokens::parse(twice.as_bytes()).1, [SkippedLine::Malformed(1)]);
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! of a patient. `alarm` contains an alarm that has changed; `limits`, `wards` and `patient` state what to load again. `missed` means that events may have been lost, so the client must load the summaries again.
 //! `cut-off` means that the broker is unreachable and no events arrive until the next `missed`.
 //!
-//! A stream ends when the shutdown begins or the client's token is revoked.
+//! A stream ends when the shutdown begins, or when the client's token is revoked or its session ends. A client with wards gets
+//! no events of patients in other wards. When a patient leaves one of its wards, it gets `missed`. A stream of one patient ends
+//! when the client may not access the patient any more.
 
 pub(crate) mod notifier;
 
@@ -16,15 +18,17 @@ use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, header};
 use axum::response::sse::{self, Sse};
 use axum::response::{IntoResponse, Response};
+use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
-use proto_json::Mrn;
+use proto_json::{Mrn, WardId};
 use runtime::Shutdown;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::admission::Permit;
 use crate::app::App;
-use crate::auth::tokens::{Client, Tokens};
+use crate::auth::tokens::{Client, Permission, Tokens};
+use crate::auth::wards;
 use crate::http::params::PathMrn;
 use notifier::{Event, Subscription};
 
@@ -71,7 +75,21 @@ fn open(app: &Arc<App>, client: Client, patient: Option<Mrn>) -> Response {
         Ok(permit) => permit,
         Err(error) => return error.into_response(),
     };
+    let limits = client.is_limited().then(|| Limits {
+        app: app.clone(),
+        client: client.clone(),
+        lost: {
+            let (app, client) = (app.clone(), client.clone());
+            Box::pin(async move {
+                match patient {
+                    Some(mrn) => wards::lost_access(&app, &client, Permission::Read, mrn).await,
+                    None => std::future::pending().await,
+                }
+            })
+        },
+    });
     let events = EventStream {
+        limits,
         subscription: app.notifier.subscribe(),
         patient,
         keep_alive: keep_alive(app.config.events_keep_alive),
@@ -105,6 +123,8 @@ fn keep_alive(period: Duration) -> Interval {
 
 /// State of an open stream.
 struct EventStream {
+    /// `None` if the client may access all patients.
+    limits: Option<Limits>,
     subscription: Subscription,
     /// The patient whose events are sent; `None` for all patients.
     patient: Option<Mrn>,
@@ -116,7 +136,23 @@ struct EventStream {
     _open: OpenStream,
 }
 
+/// What limits the patients of a client.
+struct Limits {
+    app: Arc<App>,
+    client: Client,
+    /// Resolves when the client may not access the patient of the stream any more.
+    lost: BoxFuture<'static, ()>,
+}
+
 impl EventStream {
+    /// Whether a patient who has left this ward was visible.
+    fn has_seen(&self, left: Option<WardId>) -> bool {
+        let Some(own) = self.limits.as_ref().and_then(|limits| limits.client.wards.as_deref()) else {
+            return false;
+        };
+        left.is_none_or(|ward| own.contains(&ward))
+    }
+
     /// Returns the next event to send, or `None` if the stream ends.
     async fn next(&mut self) -> Option<sse::Event> {
         loop {
@@ -124,19 +160,31 @@ impl EventStream {
                 biased;
                 () = self.shutdown.begun() => return None,
                 () = revoked(&mut self.access) => return None,
+                () = lost(&mut self.limits) => return None,
                 event = self.subscription.next() => match event? {
                     Event::Updated(mrn, event) if self.patient.is_none_or(|patient| patient == mrn) => {
-                        self.keep_alive.reset();
-                        return Some(event);
+                        if sees(self.limits.as_ref().map(|limits| (&*limits.app, &limits.client)), mrn).await {
+                            self.keep_alive.reset();
+                            return Some(event);
+                        }
                     }
                     Event::Updated(..) => {}
                     Event::Changed(mrn, event)
                         if mrn.is_none() || self.patient.is_none() || self.patient == mrn =>
                     {
-                        self.keep_alive.reset();
-                        return Some(event);
+                        let limits = self.limits.as_ref().map(|limits| (&*limits.app, &limits.client));
+                        let seen = match mrn {
+                            Some(mrn) => sees(limits, mrn).await,
+                            None => true,
+                        };
+                        if seen {
+                            self.keep_alive.reset();
+                            return Some(event);
+                        }
                     }
                     Event::Changed(..) => {}
+                    Event::Left(ward) if self.patient.is_none() && self.has_seen(ward) => return Some(lagged()),
+                    Event::Left(_) => {}
                     Event::Disconnected => return Some(disconnected()),
                     Event::Lagged => return Some(lagged()),
                 },
@@ -146,17 +194,37 @@ impl EventStream {
     }
 }
 
+/// Whether a client may access a patient. If this cannot be found out, it may not.
+async fn sees(limited: Option<(&App, &Client)>, mrn: Mrn) -> bool {
+    match limited {
+        None => true,
+        Some((app, client)) => wards::may_access(app, client, mrn).await.unwrap_or(false),
+    }
+}
+
 /// The valid tokens and a client, if tokens are configured.
 pub(crate) type Access = Option<(watch::Receiver<Arc<Tokens>>, Client)>;
 
-/// Resolves when the client's token is revoked.
+/// Resolves when the client's token is revoked or its session ends.
 pub(crate) async fn revoked(access: &mut Access) {
-    if let Some((tokens, client)) = access
-        && tokens.wait_for(|tokens| !tokens.is_valid(client)).await.is_ok()
-    {
-        return;
+    let Some((tokens, client)) = access else { return std::future::pending().await };
+    let token = async {
+        if tokens.wait_for(|tokens| !tokens.is_valid(client)).await.is_err() {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        () = token => {}
+        () = client.session_ended() => {}
     }
-    std::future::pending().await
+}
+
+/// Resolves when the client may not access the patient of the stream any more.
+async fn lost(limits: &mut Option<Limits>) {
+    match limits {
+        Some(limits) => (&mut limits.lost).await,
+        None => std::future::pending().await,
+    }
 }
 
 #[cfg(test)]
@@ -173,6 +241,7 @@ mod tests {
 
     fn event_stream(notifier: &Notifier, patient: Option<u64>) -> EventStream {
         EventStream {
+            limits: None,
             subscription: notifier.subscribe(),
             patient: patient.map(|mrn| Mrn::new(mrn).unwrap()),
             keep_alive: keep_alive(Duration::from_secs(3600)),

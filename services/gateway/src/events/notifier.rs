@@ -11,13 +11,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::response::sse;
-use bus::{PubSub, SystemSignal, UpdateEvent};
+use bus::{BusError, PubSub, SystemSignal, UpdateEvent};
 use futures::{StreamExt, stream};
-use proto_json::{Mrn, PatientUpdated, SystemEvent};
+use proto_json::{Mrn, PatientUpdated, SystemEvent, WardId};
 use serde::Serialize;
 use runtime::{Backoff, Shutdown};
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, oneshot, watch};
+
+use crate::auth::wards::Wards;
 
 /// Number of events by which a subscription may fall behind.
 pub(super) const BUFFER: usize = 1024;
@@ -35,6 +37,8 @@ pub(super) enum Event {
     Updated(Mrn, sse::Event),
     /// An alarm, limits, wards or a patient have changed. The event is encoded already. Without a patient, it is for all streams.
     Changed(Option<Mrn>, sse::Event),
+    /// A patient has left a ward; `None` if the ward is not known.
+    Left(Option<WardId>),
     /// The broker is unreachable.
     Disconnected,
     /// Events may have been lost.
@@ -72,6 +76,7 @@ impl Notifier {
     pub(crate) async fn run(
         &self,
         pubsub: Arc<dyn PubSub>,
+        wards: &Wards,
         subscribed: oneshot::Sender<()>,
         shutdown: Shutdown,
     ) {
@@ -82,6 +87,7 @@ impl Notifier {
                 None => return,
                 Some(Err(error)) => {
                     tracing::warn!(%error, "the subscription to updates failed; retrying");
+                    wards.lost(true);
                     self.notify(Event::Disconnected).await;
                 }
                 Some(Ok(mut updates)) => {
@@ -90,11 +96,32 @@ impl Notifier {
                         let _ = subscribed.send(());
                     }
                     // Updates before this subscription may have been lost.
+                    wards.lost(false);
                     self.notify(Event::Lagged).await;
                     while let Some(Some(event)) = shutdown.unless_begun(updates.next()).await {
+                        // The place of the patient is known before the streams get the event.
+                        let event = match event {
+                            Received::Update(UpdateEvent::Disconnected)
+                            | Received::System(SystemSignal::Disconnected) => {
+                                wards.lost(true);
+                                Event::Disconnected
+                            }
+                            Received::Update(UpdateEvent::Lagged) | Received::System(SystemSignal::Lagged) => {
+                                wards.lost(false);
+                                Event::Lagged
+                            }
+                            Received::Update(UpdateEvent::Updated(update)) => {
+                                if let Some(left) = wards.observe(&update) {
+                                    self.notify(Event::Left(left)).await;
+                                }
+                                encode(&update)
+                            }
+                            Received::System(SystemSignal::Event(event)) => encode_event(&event),
+                        };
                         self.notify(event).await;
                     }
                     tracing::debug!("the subscription to updates ended");
+                    wards.lost(true);
                     self.notify(Event::Disconnected).await;
                 }
             }
@@ -109,7 +136,7 @@ impl Notifier {
         match &event {
             Event::Disconnected => self.is_disconnected.store(true, Ordering::Release),
             Event::Lagged => self.is_disconnected.store(false, Ordering::Release),
-            Event::Updated(..) | Event::Changed(..) => {}
+            Event::Updated(..) | Event::Changed(..) | Event::Left(_) => {}
         }
         // An error only means that there is no subscription.
         let receivers = self.events.send(event).unwrap_or(0);
@@ -128,18 +155,16 @@ impl Notifier {
     }
 }
 
+/// What the bus delivers.
+enum Received {
+    Update(UpdateEvent),
+    System(SystemSignal),
+}
+
 /// Subscribes to updates and system events.
-async fn subscribe(pubsub: &dyn PubSub) -> Result<stream::BoxStream<'static, Event>, bus::BusError> {
-    let updates = pubsub.subscribe(None).await?.map(|event| match event {
-        UpdateEvent::Disconnected => Event::Disconnected,
-        UpdateEvent::Lagged => Event::Lagged,
-        UpdateEvent::Updated(update) => encode(&update),
-    });
-    let events = pubsub.subscribe_events().await?.map(|signal| match signal {
-        SystemSignal::Disconnected => Event::Disconnected,
-        SystemSignal::Lagged => Event::Lagged,
-        SystemSignal::Event(event) => encode_event(&event),
-    });
+async fn subscribe(pubsub: &dyn PubSub) -> Result<stream::BoxStream<'static, Received>, BusError> {
+    let updates = pubsub.subscribe(None).await?.map(Received::Update);
+    let events = pubsub.subscribe_events().await?.map(Received::System);
     Ok(stream::select(updates, events).boxed())
 }
 

@@ -8,7 +8,7 @@ use axum::handler::Handler;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, patch, post, put};
 use http_server::problem::{ApiError, ProblemType, text};
 use http_server::{admin, observe};
 use runtime::Metrics;
@@ -20,6 +20,7 @@ use crate::auth::tokens::Permission;
 use crate::auth::{access, local};
 use crate::http::format::public_error_response;
 use crate::http::headers;
+use crate::sessions::routes;
 use crate::uploads::{dead_letters, handler, names};
 use crate::waves::{self, device, live};
 use crate::{alarms, asyncapi, corrections, events, legacy, openapi, reads, reanalysis, wards};
@@ -69,6 +70,17 @@ pub(crate) const OWN: &[(&str, &str)] = &[
     ("delete", "/api/v1/dead-letters/{id}"),
     ("post", "/api/v1/dead-letters/{id}/retry"),
     ("post", "/api/v1/ecgs/{id}/reanalyse"),
+    ("get", "/api/v1/session"),
+    ("post", "/api/v1/session"),
+    ("delete", "/api/v1/session"),
+    ("get", "/api/v1/session/oidc"),
+    ("get", "/api/v1/session/oidc/callback"),
+    ("get", "/api/v1/users"),
+    ("post", "/api/v1/users"),
+    ("patch", "/api/v1/users/{name}"),
+    ("delete", "/api/v1/users/{name}"),
+    ("post", "/api/v1/users/{name}/password"),
+    ("post", "/api/v1/patients/{mrn}/break-glass"),
 ];
 
 pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
@@ -109,6 +121,21 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         .route("/api/v1/dead-letters/{id}/retry", post(dead_letters::retry))
         .route("/api/v1/ecgs/{id}/reanalyse", post(reanalysis::request))
         .route_layer(guarded(Permission::Operate));
+    let users = Router::new()
+        .route("/api/v1/users", get(routes::forward).post(routes::forward))
+        .route("/api/v1/users/{name}", patch(routes::forward).delete(routes::forward))
+        .route_layer(guarded(Permission::Administer));
+    let password = Router::new()
+        .route("/api/v1/users/{name}/password", post(routes::change_password))
+        .route_layer(guarded(Permission::Session));
+    let emergency = Router::new()
+        .route(access::BREAK_GLASS, post(routes::break_glass))
+        .route_layer(guarded(Permission::Care));
+    let sessions = Router::new()
+        .route("/api/v1/session", get(routes::show).post(routes::log_in).delete(routes::log_out))
+        .route("/api/v1/session/oidc", get(routes::begin_oidc))
+        .route("/api/v1/session/oidc/callback", get(routes::finish_oidc))
+        .route_layer(public());
     let document = |document: &'static str| {
         let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         get(async move || (headers, document))
@@ -121,6 +148,7 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
     let open = open.route_layer(public());
     let mut router = reads.merge(uploads).merge(events).merge(live).merge(alarms).merge(operations).merge(corrections);
     router = router.merge(wards::router(app)).merge(open);
+    router = router.merge(users).merge(password).merge(emergency).merge(sessions);
     if let Some(health) = health {
         // The metrics reveal the load, so they require a token where other machines can connect.
         let metrics = admin::metrics_router("gateway", health.clone(), Metrics::install())

@@ -15,7 +15,8 @@ use tokio::runtime::Handle;
 
 use crate::app::App;
 use crate::auth::audit_line::AuditNotes;
-use crate::auth::tokens::Client;
+use crate::auth::tokens::{Client, Permission};
+use crate::auth::wards;
 use crate::http::body::{BodyReader, Pace};
 use crate::uploads::arriving_file::{ArrivingFile, FileError};
 use crate::uploads::options::RequestOptions;
@@ -107,6 +108,7 @@ async fn receive(
     };
     let mrn = upload.mrn;
     notes.patient(mrn);
+    wards::check_for(app, client, Permission::Upload, mrn).await?;
     Ok((mrn, submit::submit(app, upload, options, permit).await?))
 }
 

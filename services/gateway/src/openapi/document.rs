@@ -11,7 +11,7 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Value, json};
 
 use super::replies::{Replies, parameters, problems};
-use super::{alarms, corrections, wards, waveforms};
+use super::{alarms, corrections, users, wards, waveforms};
 
 /// Returns the whole document.
 pub(super) fn make() -> Value {
@@ -24,6 +24,7 @@ pub(super) fn make() -> Value {
     }
     schemas.of::<SystemEvent>();
     wards::add(&mut paths, &mut schemas);
+    users::add(&mut schemas, &mut paths);
     schemas.of::<Problem>();
     schemas.of::<Mrn>();
     schemas.of::<PatientUpdated>();
@@ -45,7 +46,8 @@ pub(super) fn make() -> Value {
             { "name": "corrections" },
             { "name": "documented", "description": "The routes that existing clients speak." },
             { "name": "wards" }, { "name": "dead letters", "description": "For admins." }, { "name": "service" },
-            { "name": "audit", "description": "For auditors and admins." }
+            { "name": "audit", "description": "For auditors and admins." },
+            { "name": "sessions" }, { "name": "users", "description": "For admins." }
         ],
         "security": [{}, { "token": [] }],
         "paths": paths,

@@ -15,6 +15,8 @@ mod document;
 #[cfg(test)]
 mod replies;
 #[cfg(test)]
+mod users;
+#[cfg(test)]
 mod wards;
 #[cfg(test)]
 mod waveforms;

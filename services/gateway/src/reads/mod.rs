@@ -14,7 +14,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_server::internal::AuditHeaders;
 use http_server::problem::{ApiError, PROBLEM, ProblemType};
+use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
+use proto_json::{Page, PatientSummary, legacy};
 use runtime::trace;
 use tokio::time::Sleep;
 
@@ -22,10 +24,24 @@ use crate::admission::Permit;
 use crate::app::App;
 use crate::auth::audit_line::AuditNotes;
 use crate::auth::tokens::{Client, Permission};
+use crate::auth::wards;
 use crate::http::format::error_response;
 
 /// Route of the status of an upload.
 const UPLOAD: &str = "/api/v1/uploads/{id}";
+
+/// Routes of lists of patients.
+const PATIENTS: &str = "/api/v1/patients";
+const NUMBERS: &str = "/api/get_patient";
+
+const CLOCK: &str = "/api/v1/clock";
+
+/// Other routes whose responses contain no record of a patient. Any other route without a patient is denied to clients with
+/// wards.
+const WITHOUT_PATIENT: [&str; 1] = ["/api/v1/wards"];
+
+/// Largest list of patients that is filtered, in bytes.
+const MAX_LIST: usize = 64 << 20;
 
 /// Request headers that are forwarded. The client's token is not.
 const FORWARDED_HEADERS: [HeaderName; 4] =
@@ -68,6 +84,55 @@ fn upload_not_found() -> ApiError {
     )
 }
 
+/// Removes what a client with wards may not access from a response. The patient in the path was checked before.
+///
+/// # Errors
+/// 404 for a record of a patient of another ward; 503 if the ward cannot be read.
+async fn limit(
+    app: &Arc<App>,
+    client: &Client,
+    route: &str,
+    notes: &AuditNotes,
+    response: Response,
+) -> Result<Response, ApiError> {
+    // A redirection is 304 Not Modified, which reveals a record, too.
+    let reveals = response.status().is_success() || response.status().is_redirection();
+    if !reveals {
+        return Ok(response);
+    }
+    match route {
+        PATIENTS => {
+            let (mut parts, body) = response.into_parts();
+            let body = http_body_util::Limited::new(body, MAX_LIST).collect().await;
+            let body = body.map_err(ApiError::internal)?.to_bytes();
+            let mut page: Page<PatientSummary> = serde_json::from_slice(&body).map_err(ApiError::internal)?;
+            wards::filter(client, &mut page);
+            let body = serde_json::to_vec(&page).map_err(ApiError::internal)?;
+            parts.headers.remove(header::CONTENT_LENGTH);
+            Ok(Response::from_parts(parts, Body::from(body)))
+        }
+        NUMBERS => {
+            let numbers = wards::visible(app, client).await?;
+            let (mut parts, _) = response.into_parts();
+            let body = serde_json::to_vec(&legacy::PatientIds { id: numbers }).map_err(ApiError::internal)?;
+            parts.headers.remove(header::CONTENT_LENGTH);
+            Ok(Response::from_parts(parts, Body::from(body)))
+        }
+        _ if route.contains("/{mrn}") || route.starts_with("/api/get_patient/") || route == CLOCK => Ok(response),
+        _ => match notes.patient_of() {
+            Some(mrn) if wards::may_access(app, client, mrn).await? => Ok(response),
+            _ if WITHOUT_PATIENT.contains(&route) => Ok(response),
+            _ => Err(if route == UPLOAD { upload_not_found() } else { record_not_found(route) }),
+        },
+    }
+}
+
+/// The answer of query for an unknown record.
+fn record_not_found(route: &str) -> ApiError {
+    let what = if route.starts_with("/api/v1/images/") { "image" } else { "ECG" };
+    ApiError::not_found(format!("There is no {what} with this id."))
+}
+
 /// Handler of all routes that the query service answers. The status of an upload is visible to its sender and
 /// to clients that may read patients.
 pub(crate) async fn forward(
@@ -75,7 +140,9 @@ pub(crate) async fn forward(
     Extension(notes): Extension<AuditNotes>,
     request: Request,
 ) -> Response {
-    let of_upload = request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str() == UPLOAD);
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = route.unwrap_or_default();
+    let of_upload = route == UPLOAD;
     let route_path = request.uri().path().to_owned();
     let client = request.extensions().get::<Client>().cloned().unwrap_or_else(Client::local);
     let permit = match app.admission.read(&client) {
@@ -91,6 +158,11 @@ pub(crate) async fn forward(
     let received = request.headers().get(trace::TRACE_PARENT).and_then(|value| value.to_str().ok());
     if let Some(parent) = trace::parent(received).and_then(|parent| HeaderValue::try_from(parent).ok()) {
         headers.insert(trace::TRACE_PARENT, parent);
+    }
+    if client.wards.is_some()
+        && let Some((name, value)) = wards::actor(&client, None).header()
+    {
+        headers.insert(name, value);
     }
     let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     // Held until the response starts: reading a long response slowly must not delay the client's other
@@ -113,6 +185,10 @@ pub(crate) async fn forward(
             return upload_not_found().into_response();
         }
     }
+    let response = match response {
+        Ok(response) if client.wards.is_some() => limit(&app, &client, &route, &notes, response).await,
+        response => response,
+    };
     match response {
         // The client needs to know which record is damaged.
         Ok(mut response) if response.headers().contains_key(PROBLEM) => {

@@ -30,7 +30,8 @@ use tokio::time::Instant;
 
 use crate::admission::{Permit, Reservation};
 use crate::app::App;
-use crate::auth::tokens::Client;
+use crate::auth::tokens::{Client, Permission};
+use crate::auth::wards;
 use crate::events::{Access, revoked};
 use crate::http::params::PathMrn;
 use crate::waves::clock::{DeviceClock, Jump};
@@ -96,6 +97,10 @@ impl Drop for OpenDevice {
 }
 
 async fn serve(app: Arc<App>, client: Client, mrn: Mrn, mut socket: Socket) {
+    let lost = {
+        let (app, client) = (app.clone(), client.clone());
+        async move { wards::lost_access(&app, &client, Permission::Stream, mrn).await }.boxed()
+    };
     let mut access = app.tokens.clone().map(|tokens| (tokens, client));
     let opening = tokio::select! {
         biased;
@@ -104,7 +109,7 @@ async fn serve(app: Arc<App>, client: Client, mrn: Mrn, mut socket: Socket) {
     };
     let end = match opening {
         Ok(mut session) => {
-            let end = session.run(&mut socket, &mut access).await;
+            let end = session.run(&mut socket, &mut access, lost).await;
             session.drain(&mut socket).await;
             session.keep_progress(&end);
             end
@@ -226,13 +231,18 @@ impl Session {
     }
 
     /// Receives messages until the stream or the connection ends.
-    async fn run(&mut self, socket: &mut Socket, access: &mut Access) -> End {
-        match self.receive_all(socket, access).await {
+    async fn run(&mut self, socket: &mut Socket, access: &mut Access, lost: BoxFuture<'_, ()>) -> End {
+        match self.receive_all(socket, access, lost).await {
             Ok(end) | Err(end) => end,
         }
     }
 
-    async fn receive_all(&mut self, socket: &mut Socket, access: &mut Access) -> Result<End, End> {
+    async fn receive_all(
+        &mut self,
+        socket: &mut Socket,
+        access: &mut Access,
+        mut lost: BoxFuture<'_, ()>,
+    ) -> Result<End, End> {
         let app = self.app.clone();
         let idle = app.config.device_idle;
         let mut describe = tokio::time::interval_at(Instant::now() + DESCRIBE, DESCRIBE);
@@ -246,6 +256,10 @@ impl Session {
                 biased;
                 () = app.shutdown.begun() => return Ok(close::GOING_AWAY.into()),
                 () = revoked(access) => return Ok(close::UNAUTHORIZED.into()),
+                () = &mut lost => {
+                    let reason = "the patient is not in the bed or ward of this token any more";
+                    return Ok(End::because(close::UNAUTHORIZED, reason));
+                }
                 () = self.claim.replaced() => {
                     return Ok(End::because(close::CONFLICT, "the same device has opened another connection"));
                 }

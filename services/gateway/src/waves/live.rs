@@ -22,12 +22,14 @@ use proto_json::{Mrn, Timestamp};
 use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::app::App;
 use crate::auth::audit_chain::NotStored;
 use crate::auth::audit_line::{ClientAddress, RequestId};
 use crate::auth::tokens::Client;
+use crate::auth::wards;
 use crate::events::{Access, OpenStream, revoked};
 use crate::waves::hub::{Feed, Item};
 use crate::waves::now_us;
@@ -38,6 +40,8 @@ use crate::waves::socket::{self, End, Incoming, MAX_TEXT, Socket};
 const MAX_SUBSCRIPTIONS: usize = 2_048;
 /// Interval of pings. They detect a screen that has disappeared while nothing is sent.
 const PING: Duration = Duration::from_secs(15);
+/// Interval at which a client with wards may lose emergency accesses.
+const RECHECK: Duration = Duration::from_secs(1);
 /// Items that are written before the connection is flushed.
 const BATCH: usize = 64;
 
@@ -148,6 +152,8 @@ impl Screen {
 
     async fn serve(&mut self, socket: &mut Socket, access: &mut Access) -> Result<End, End> {
         let app = self.app.clone();
+        let mut moves = self.client.is_limited().then(|| app.wards.moves());
+        let mut recheck = tokio::time::interval_at(Instant::now() + RECHECK, RECHECK);
         let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
         loop {
             let paused_until = self.pace.wait_until();
@@ -173,6 +179,9 @@ impl Screen {
                     socket.flush().await?;
                 }
                 _ = ping.tick() => socket.ping().await?,
+                () = moved(&mut moves) => self.check_access(socket).await?,
+                // An emergency access ends without a move.
+                _ = recheck.tick(), if moves.is_some() => self.check_access(socket).await?,
             }
         }
     }
@@ -190,6 +199,9 @@ impl Screen {
                 socket.send_json(&LiveMessage::Closed { mrn }).await
             }
             LiveRequest::Subscribe { mrn, mode } => {
+                if let Err(error) = wards::check(&self.app, &self.client, mrn).await {
+                    return socket.send_json(&LiveMessage::Rejected { message: error.detail }).await;
+                }
                 let is_known = self.subscriptions.contains_key(&mrn);
                 if !is_known && self.subscriptions.len() >= MAX_SUBSCRIPTIONS {
                     let message = format!("A connection subscribes to at most {MAX_SUBSCRIPTIONS} patients.");
@@ -202,6 +214,19 @@ impl Screen {
                 self.subscribe(mrn, mode, socket).await
             }
         }
+    }
+
+    /// Ends the subscriptions to patients whom the client may not access any more.
+    async fn check_access(&mut self, socket: &mut Socket) -> Result<(), End> {
+        let subscribed: Vec<Mrn> = self.subscriptions.keys().copied().collect();
+        for mrn in subscribed {
+            // While query cannot be reached, what was allowed goes on.
+            if wards::may_access(&self.app, &self.client, mrn).await.is_ok_and(|may| !may) {
+                self.subscriptions.remove(&mrn);
+                socket.send_json(&LiveMessage::Closed { mrn }).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn audit(&self, mrn: Mrn) -> Result<(), NotStored> {
@@ -300,6 +325,16 @@ impl Screen {
         socket.queue_json(&LiveMessage::Stream { number, description: description.clone() }).await?;
         Ok(number)
     }
+}
+
+/// Resolves when a patient may have moved; never for a client that may access all patients.
+async fn moved(moves: &mut Option<watch::Receiver<()>>) {
+    if let Some(moves) = moves
+        && moves.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// The next item of a subscription.

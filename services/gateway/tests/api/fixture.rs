@@ -35,6 +35,7 @@ pub(crate) struct Api {
     pub(crate) audit_log: PathBuf,
     pub(crate) bus: Arc<LocalBus>,
     pub(crate) store: Arc<SqliteStore>,
+    config: Config,
     client: Client<HttpConnector, Full<Bytes>>,
     shutdown: Shutdown,
     _data: TempDir,
@@ -165,16 +166,32 @@ impl Start {
         let evaluating = shutdown.clone();
         tokio::spawn(async move { alarms.run(evaluating).await });
         let ports = Ports { bus: BusPorts::of(&bus), reads, records, alarms: calls_of_alarms, checks: Vec::new() };
-        tokio::spawn(gateway::run_on(listener, config, ports, shutdown.clone()));
+        tokio::spawn(gateway::run_on(listener, config.clone(), ports, shutdown.clone()));
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         let query = query_address.map(|address| (address, query_token));
-        Api { address, query, audit_log, bus, store, client, shutdown, _data: data }
+        Api { address, query, audit_log, bus, store, config, client, shutdown, _data: data }
     }
 }
 
 impl Api {
     pub(crate) async fn open() -> Api {
         Start::default().start().await
+    }
+
+    /// Starts another gateway of the same system. It ends with this one.
+    pub(crate) async fn second_gateway(&self) -> Api {
+        let data = tempfile::tempdir().unwrap();
+        let audit_log = data.path().join("audit.log");
+        let config = Config { audit_log: Some(AuditTarget::File(audit_log.clone())), ..self.config.clone() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (bus, store) = (self.bus.clone(), self.store.clone());
+        let records = ingest::router(ingest::Ports::of(BusPorts::of(&bus), store.clone()));
+        let reads = Reads::InProcess(query::router(query::Ports::of(store.clone())));
+        let ports = Ports { bus: BusPorts::of(&bus), reads, records: Reads::InProcess(records), checks: Vec::new() };
+        tokio::spawn(gateway::run_on(listener, config.clone(), ports, self.shutdown.clone()));
+        let (client, shutdown) = (self.client.clone(), self.shutdown.clone());
+        Api { address, query: None, audit_log, bus, store, config, client, shutdown, _data: data }
     }
 
     /// Starts ingest in a system that was started without it.
@@ -214,6 +231,22 @@ impl Api {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Reply { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// Returns only the status; the body is not read.
+    pub(crate) async fn status(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &'static str,
+    ) -> u16 {
+        let mut request = Request::builder().method(method).uri(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.client.request(request.body(Full::from(body)).unwrap()).await.unwrap();
+        response.status().as_u16()
     }
 
     /// Returns an open response body.

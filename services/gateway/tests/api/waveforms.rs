@@ -107,7 +107,7 @@ impl Connection {
     }
 
     /// Returns code and reason of the close frame. Messages before it are skipped.
-    async fn closed(&mut self) -> (u16, String) {
+    pub(crate) async fn closed(&mut self) -> (u16, String) {
         loop {
             if let Message::Close(close) = self.next().await {
                 let close = close.expect("a close code");
@@ -125,6 +125,12 @@ impl Connection {
             assert!(closed.1.contains(about), "{at}: {:?} should contain {about:?}", closed.1);
         }
     }
+}
+
+/// The first message of a device with one channel.
+pub(crate) fn open_message() -> DeviceMessage {
+    let device = Device { name: "Sim".to_owned(), serial: "1".to_owned() };
+    DeviceMessage::Open { resume: None, device, channels: vec![channel("II", 250)], device_time_us: 0 }
 }
 
 /// What a device sends first.

@@ -1,6 +1,6 @@
 //! `bedside token`: creates and manages access tokens.
 //!
-//! A token file has a line `name role sha256 [expiry]` for each token; `#` starts a comment. It contains no
+//! A token file has a line `name role sha256 [expiry] [ward=id …] [bed=id]` for each token; `#` starts a comment. It contains no
 //! tokens, only hashes. A running gateway reads the file again when it changes. Changes replace the file
 //! atomically and keep all other lines.
 
@@ -8,8 +8,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use gateway::{Role, TokenEntry, token_line};
-use proto_json::Timestamp;
+use gateway::{Role, TokenEntry, TokenLimits, token_line};
+use proto_json::{BedId, Timestamp, WardId};
 use serde_json::json;
 
 use super::error::{CliError, cannot_read, cannot_write};
@@ -30,7 +30,8 @@ enum Command {
 
 Examples:
   bedside token new bed-12 --role uploader
-  bedside token new station-3 --role viewer --days 90 --file tokens"
+  bedside token new station-3 --role viewer --days 90 --file tokens
+  bedside token new monitor-12 --role device --bed 0198c0de-0000-7000-8000-000000000012"
     )]
     New {
         /// Name of the client, for the audit log; no spaces
@@ -40,6 +41,12 @@ Examples:
         role: Role,
         #[command(flatten)]
         expiry: Expiry,
+        /// Id of a ward whose patients are accessible; repeatable. Without it, all wards
+        #[arg(long = "ward", value_name = "ID")]
+        wards: Vec<WardId>,
+        /// Id of the bed that the token is bound to: it writes only to the patient in this bed
+        #[arg(long, value_name = "ID")]
+        bed: Option<BedId>,
         /// Add the line to this token file instead of printing it
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
@@ -99,8 +106,9 @@ impl Expiry {
 impl TokenArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
         match self.command {
-            Command::New { name, role, expiry, file, output } => {
-                create(&name, role, expiry.time(), file.as_deref(), output)
+            Command::New { name, role, expiry, wards, bed, file, output } => {
+                let limits = TokenLimits { expires: expiry.time(), wards, bed };
+                create(&name, role, &limits, file.as_deref(), output)
             }
             Command::List { file, output } => list(&file.path, output),
             Command::Revoke { name, file, output } => {
@@ -111,7 +119,8 @@ impl TokenArgs {
                 let token = generate()?;
                 let new_expiry = expiry.time();
                 edit(&file.path, &name, |entry| {
-                    token_line(&name, entry.role, &token, new_expiry.or(entry.expires)).map(Some)
+                    let expires = new_expiry.or(entry.limits.expires);
+                    token_line(&name, entry.role, &token, &TokenLimits { expires, ..entry.limits }).map(Some)
                 })?;
                 output.print(&token, &json!({ "name": name, "token": token }))
             }
@@ -122,14 +131,16 @@ impl TokenArgs {
 fn create(
     name: &str,
     role: Role,
-    expires: Option<Timestamp>,
+    limits: &TokenLimits,
     file: Option<&Path>,
     output: OutputArgs,
 ) -> Result<(), CliError> {
     let token = generate()?;
-    let line = token_line(name, role, &token, expires).map_err(CliError::usage)?;
-    let value =
-        json!({ "name": name, "role": role.name(), "expires": expires, "token": token, "line": line });
+    let line = token_line(name, role, &token, limits).map_err(CliError::usage)?;
+    let value = json!({
+        "name": name, "role": role.name(), "expires": limits.expires, "wards": limits.wards, "bed": limits.bed,
+        "token": token, "line": line
+    });
     match file {
         Some(file) => {
             append(file, name, &line)?;
@@ -144,14 +155,23 @@ fn list(file: &Path, output: OutputArgs) -> Result<(), CliError> {
     let now = Timestamp::now();
     for (number, line) in (1..).zip(text.lines()) {
         match (name(line), TokenEntry::parse(line)) {
-            (_, Some(TokenEntry { name, role, expires })) => {
-                let expiry = match expires {
+            (_, Some(TokenEntry { name, role, limits })) => {
+                let TokenLimits { expires, wards, bed } = limits;
+                let mut expiry = match expires {
                     None => "does not expire".to_owned(),
                     Some(at) if at <= now => format!("expired {}", at.local_seconds()),
                     Some(at) => format!("expires {}", at.local_seconds()),
                 };
-                let value = json!({ "name": name, "role": role.name(), "expires": expires });
-                output.print(format!("{name:<32}  {:<8}  {expiry}", role.name()), &value)?;
+                for ward in &wards {
+                    expiry.push_str(&format!("  ward {ward}"));
+                }
+                if let Some(bed) = bed {
+                    expiry.push_str(&format!("  bed {bed}"));
+                }
+                let value = json!({
+                    "name": name, "role": role.name(), "expires": expires, "wards": wards, "bed": bed
+                });
+                output.print(format!("{name:<32}  {:<10}  {expiry}", role.name()), &value)?;
             }
             (Some(name), None) => eprintln!("line {number} ({name}) is invalid; the gateway skips it"),
             (None, None) => {}
