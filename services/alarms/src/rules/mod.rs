@@ -251,6 +251,10 @@ impl PatientRules {
                 self.interrupt();
             }
         } else {
+            // After a restart.
+            self.rules.retain(|_, progress| {
+                !matches!(progress, Progress::Pending { known_at, .. } if at.millis_since(*known_at) > MAX_GAP_MS)
+            });
             self.interrupt_recoveries();
         }
         self.vitals_at = Some(at);
@@ -405,9 +409,9 @@ impl PatientRules {
                 (Truth::Near | Truth::Unknown, Some(Progress::Active { onset, .. })) => {
                     Some(Progress::Active { onset, over_since: None })
                 }
-                (Truth::Unknown, Some(Progress::Pending { onset, known_at })) => {
-                    (at.millis_since(known_at) <= MAX_UNKNOWN_MS).then_some(Progress::Pending { onset, known_at })
-                }
+                (Truth::Unknown, Some(Progress::Pending { onset, known_at })) => (at.millis_since(known_at)
+                    <= MAX_UNKNOWN_MS)
+                    .then_some(Progress::Pending { onset, known_at }),
                 (Truth::Near | Truth::Unknown, None)
                 | (Truth::Near | Truth::False, Some(Progress::Pending { .. }))
                 | (Truth::False, None | Some(Progress::Dismissed)) => None,
@@ -462,7 +466,8 @@ impl PatientRules {
     /// Whether there is nothing to store.
     #[must_use]
     pub fn is_default(&self) -> bool {
-        let transient = PatientRules { vitals_at: self.vitals_at, data_at: self.data_at, ..PatientRules::default() };
+        let transient =
+            PatientRules { vitals_at: self.vitals_at, data_at: self.data_at, ..PatientRules::default() };
         *self == transient
     }
 }
