@@ -63,7 +63,7 @@ fn give_up(shared: &Shared, url: &Url, alarm: &Alarm, attempts: u32, reason: &st
     tracing::error!(alarm = %alarm.id, version = alarm.version, attempts, reason, "a webhook is not delivered");
     shared.undelivered.add(UndeliveredAlarm {
         // Without user, password and query, which can be secret.
-        receiver: format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path()),
+        receiver: format!("{}{}", url.origin().ascii_serialization(), url.path()),
         alarm: alarm.clone(),
         attempts,
         reason: reason.to_owned(),

@@ -359,8 +359,10 @@ impl PatientRules {
         }
     }
 
+    /// Whether the condition of a raised or dismissed alarm is present.
     fn is_active(&self, rule: AlarmRule) -> bool {
-        matches!(self.rules.get(&rule), Some(Progress::Active { over_since: None, .. }))
+        let progress = self.rules.get(&rule);
+        matches!(progress, Some(Progress::Active { over_since: None, .. } | Progress::Dismissed))
     }
 
     /// Evaluates findings, stronger rules first.
