@@ -107,10 +107,9 @@ impl AlarmRule {
             | AlarmRule::RespirationLow
             | AlarmRule::RespirationHigh => AlarmPriority::Medium,
             AlarmRule::AtrialFibrillation | AlarmRule::Notice => AlarmPriority::Low,
-            AlarmRule::LeadOff
-            | AlarmRule::UnusableSignal
-            | AlarmRule::SilentDevice
-            | AlarmRule::NoData => AlarmPriority::Technical,
+            AlarmRule::LeadOff | AlarmRule::UnusableSignal | AlarmRule::SilentDevice | AlarmRule::NoData => {
+                AlarmPriority::Technical
+            }
         }
     }
 }
@@ -167,7 +166,8 @@ impl Alarm {
     /// Returns the id of the alarm of a patient and a rule whose condition began at `onset_at`. It begins with that time.
     #[must_use]
     pub fn id_of(mrn: Mrn, rule: AlarmRule, onset_at: Timestamp) -> RecordId {
-        let hash = Uuid::new_v5(&ALARMS, format!("{mrn}/{}/{}", rule.name(), onset_at.as_millis()).as_bytes());
+        let hash =
+            Uuid::new_v5(&ALARMS, format!("{mrn}/{}/{}", rule.name(), onset_at.as_millis()).as_bytes());
         let mut bytes = *hash.as_bytes();
         let time = onset_at.as_millis().to_be_bytes();
         bytes[..6].copy_from_slice(&time[2..]);

@@ -54,7 +54,8 @@ impl Bed {
         let (beats_of, beats) = watch::channel(Vec::new());
         let task = tokio::spawn(async move {
             let initial = changes.borrow_and_update().clone();
-            let mut patient = SimulatedPatient::new(&initial, &[SimulatedLead::II], f64::from(RATE_HZ), number);
+            let mut patient =
+                SimulatedPatient::new(&initial, &[SimulatedLead::II], f64::from(RATE_HZ), number);
             let start_us = now_us();
             let started = tokio::time::Instant::now();
             let mut known: BTreeSet<i64> = BTreeSet::new();
@@ -157,7 +158,9 @@ async fn follow(
         text.push_str(&String::from_utf8_lossy(&part?));
         while let Some((event, rest)) = text.split_once("\n\n") {
             let is_alarm = event.lines().any(|line| line == "event: alarm");
-            if let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")).filter(|_| is_alarm) {
+            if let Some(data) =
+                event.lines().find_map(|line| line.strip_prefix("data: ")).filter(|_| is_alarm)
+            {
                 let update: AlarmUpdated = serde_json::from_str(data).unwrap();
                 let _ = sender.send((update.alarm, now_us()));
             }
@@ -221,7 +224,9 @@ async fn alarms_of_live_patients(mode: Mode) {
         let bed = expected.remove(&(alarm.mrn, alarm.rule)).unwrap();
         let from_us = match alarm.rule {
             AlarmRule::Asystole => last_beat(bed, arrived_us),
-            AlarmRule::HeartRateExtremeLow => second_interval(bed, changed_us, |interval| interval > 1_700_000),
+            AlarmRule::HeartRateExtremeLow => {
+                second_interval(bed, changed_us, |interval| interval > 1_700_000)
+            }
             _ => second_interval(bed, changed_us, |interval| interval < 400_000),
         };
         let delay = Duration::from_micros((arrived_us - from_us).max(0) as u64);
@@ -255,8 +260,7 @@ async fn kill_and_compare(system: &mut System, service: Service, before: &Alarm)
 async fn kills(mode: Mode) {
     let mut system = System::start(mode);
     let bed = Bed::start(system.gateway(), 7);
-    let (mut one, mut other) =
-        (Station::start(system.url()).await, Station::start(system.url()).await);
+    let (mut one, mut other) = (Station::start(system.url()).await, Station::start(system.url()).await);
     tokio::time::sleep(Duration::from_secs(12)).await;
     bed.set(rate(180.0));
     let is_it = |alarm: &Alarm| alarm.rule == AlarmRule::HeartRateExtremeHigh;
@@ -362,10 +366,14 @@ async fn alertmanager_receives_an_alarm_and_its_end() {
         assert_eq!(http_client().post(path).multipart(form).send().await.unwrap().status().as_u16(), 201);
     };
     upload(190).await;
-    let alert = within("Alertmanager has the alarm", || async { alertmanager.alerts().await?.into_iter().next() });
+    let alert =
+        within("Alertmanager has the alarm", || async { alertmanager.alerts().await?.into_iter().next() });
     let alert = alert.await;
     let labels = &alert["labels"];
-    assert_eq!((&labels["rule"], &labels["priority"], &labels["mrn"]), (&"heart_rate_extreme_high".into(), &"high".into(), &"7".into()));
+    assert_eq!(
+        (&labels["rule"], &labels["priority"], &labels["mrn"]),
+        (&"heart_rate_extreme_high".into(), &"high".into(), &"7".into())
+    );
     assert_eq!(alert["annotations"]["summary"], "HR 190 > 150");
     upload(70).await;
     let id = labels["alarm"].as_str().unwrap();

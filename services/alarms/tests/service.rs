@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alarms::{Alarms, Config, NotifyArgs, Notifications, Ports};
+use alarms::{Alarms, Config, Notifications, NotifyArgs, Ports};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
@@ -106,9 +106,14 @@ fn vitals(millis: i64, rate: f64) -> Vitals {
     }
 }
 
-async fn call(router: &Router, method: Method, path: &str, user: &str, body: Option<Value>) -> (StatusCode, Value) {
-    let actor =
-        Actor { name: user.into(), role: "nurse".into(), wards: None, address: None };
+async fn call(
+    router: &Router,
+    method: Method,
+    path: &str,
+    user: &str,
+    body: Option<Value>,
+) -> (StatusCode, Value) {
+    let actor = Actor { name: user.into(), role: "nurse".into(), wards: None, address: None };
     let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
     let mut request = Request::builder().method(method).uri(path).body(body).unwrap();
     let (name, value) = actor.header().unwrap();
@@ -154,7 +159,8 @@ async fn alarm_is_raised_acknowledged_silenced_and_ends_and_every_change_is_publ
 
     let path = format!("/api/v1/alarms/{}", raised.id);
     let (status, paused) =
-        call(&router, Method::POST, &format!("{path}/audio-pause"), "Ann", Some(json!({ "seconds": 1 }))).await;
+        call(&router, Method::POST, &format!("{path}/audio-pause"), "Ann", Some(json!({ "seconds": 1 })))
+            .await;
     assert_eq!(status, StatusCode::OK, "{paused}");
     assert_eq!((&paused["state"], &paused["audio_paused"]["by"]), (&json!("raised"), &json!("Ann")));
     let loud = event(&mut events, |alarm| alarm.version == 3).await;
@@ -173,7 +179,10 @@ async fn alarm_is_raised_acknowledged_silenced_and_ends_and_every_change_is_publ
     let ended = system.until(&mut clock, 72.0, AlarmRule::HeartRateExtremeHigh, AlarmState::Ended).await;
     assert_eq!(ended.id, raised.id);
     let (status, problem) = call(&router, Method::POST, &format!("{path}/reset"), "Ann", None).await;
-    assert_eq!((status, &problem["type"]), (StatusCode::CONFLICT, &json!("urn:bedside:problem:state-conflict")));
+    assert_eq!(
+        (status, &problem["type"]),
+        (StatusCode::CONFLICT, &json!("urn:bedside:problem:state-conflict"))
+    );
     assert!(get(&router, "/api/v1/alarms").await["items"].as_array().unwrap().is_empty());
     let history = get(&router, "/api/v1/alarms?state=ended&priority=high").await;
     assert_eq!(history["items"][0]["id"], json!(raised.id));
@@ -254,7 +263,8 @@ async fn limits_apply_at_once_and_bad_ones_change_nothing() {
         assert!(detail.contains(about), "{detail}");
     }
     assert_eq!(get(&router, path).await["version"], 0);
-    let body = || Some(json!({ "limits": { "heart_rate_high": 100, "heart_rate_delay_s": 2 }, "version": 0 }));
+    let body =
+        || Some(json!({ "limits": { "heart_rate_high": 100, "heart_rate_delay_s": 2 }, "version": 0 }));
     let (status, changed) = call(&router, Method::PUT, path, "Ann", body()).await;
     assert_eq!(status, StatusCode::OK, "{changed}");
     assert_eq!((&changed["version"], &changed["changed"]["by"]), (&json!(1), &json!("Ann")));
@@ -269,13 +279,16 @@ async fn limits_apply_at_once_and_bad_ones_change_nothing() {
     let unknown = "/api/v1/alarms/67e55044-10b1-426f-9247-bb680e5fe0c8/acknowledge";
     let (status, _) = call(&router, Method::POST, unknown, "Ann", None).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
-    let (status, page) = call(&router, Method::POST, "/api/v1/patients/7/alarms/acknowledge", "Ann", None).await;
+    let (status, page) =
+        call(&router, Method::POST, "/api/v1/patients/7/alarms/acknowledge", "Ann", None).await;
     assert_eq!((status, &page["items"][0]["state"]), (StatusCode::OK, &json!("acknowledged")));
     task.abort();
 }
 
 /// A receiver of webhooks that answers with these statuses, then with 200.
-async fn receiver(mut statuses: Vec<u16>) -> (String, tokio::sync::mpsc::UnboundedReceiver<(HeaderMap, Vec<u8>)>) {
+async fn receiver(
+    mut statuses: Vec<u16>,
+) -> (String, tokio::sync::mpsc::UnboundedReceiver<(HeaderMap, Vec<u8>)>) {
     let (sender, received) = tokio::sync::mpsc::unbounded_channel();
     statuses.reverse();
     let statuses = Arc::new(std::sync::Mutex::new(statuses));
@@ -303,7 +316,8 @@ async fn webhook_is_signed_repeated_after_a_failure_and_a_rejected_one_is_listed
     let (url, mut received) = receiver(vec![503, 200, 400]).await;
     let file = system._folder.path().join("secret");
     std::fs::write(&file, secret).unwrap();
-    let notifications = NotifyArgs { alertmanager: None, webhooks: vec![url.clone()], webhook_secret_file: Some(file) };
+    let notifications =
+        NotifyArgs { alertmanager: None, webhooks: vec![url.clone()], webhook_secret_file: Some(file) };
     let (router, task) = system.start(notifications.open().unwrap());
     let mut clock = 0;
     let raised = system.until(&mut clock, 180.0, AlarmRule::HeartRateExtremeHigh, AlarmState::Raised).await;
@@ -316,7 +330,8 @@ async fn webhook_is_signed_repeated_after_a_failure_and_a_rejected_one_is_listed
     assert_eq!(header("bedside-delivery"), format!("{}/1", raised.id));
     let message = [header("bedside-timestamp").as_bytes(), b".", &body].concat();
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
-    let hash: String = ring::hmac::sign(&key, &message).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String =
+        ring::hmac::sign(&key, &message).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(header("bedside-signature"), format!("sha256={hash}"));
     // The next state is rejected for good.
     call(&router, Method::POST, &format!("/api/v1/alarms/{}/acknowledge", raised.id), "Ann", None).await;

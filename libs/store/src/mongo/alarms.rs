@@ -170,14 +170,16 @@ async fn list(
         // The first condition bounds the index scan; the second decides between equal times.
         let at = date(at);
         filter.insert("raised_at", doc! { "$lte": at });
-        let earlier = vec![doc! { "raised_at": { "$lt": at } }, doc! { "_id": { "$lt": documents::record(id) } }];
+        let earlier =
+            vec![doc! { "raised_at": { "$lt": at } }, doc! { "_id": { "$lt": documents::record(id) } }];
         filter.insert("$or", earlier);
     }
     let action = db.alarms.find(filter).sort(doc! { "raised_at": -1, "_id": -1 }).limit((limit + 1) as i64);
     let mut found = all(db, action).await?;
     let more = found.len() > limit;
     found.truncate(limit);
-    let items = intact::<AlarmDocument>(&found).iter().map(AlarmDocument::alarm).collect::<Result<Vec<_>, _>>()?;
+    let items =
+        intact::<AlarmDocument>(&found).iter().map(AlarmDocument::alarm).collect::<Result<Vec<_>, _>>()?;
     let next = items.last().filter(|_| more).map(|last| Cursor::Record(last.raised_at, last.id));
     Ok(AlarmList { items, next })
 }
@@ -242,7 +244,8 @@ async fn put_limits(db: &Db, new: &ScopeLimits) -> Result<LimitsWrite, StoreErro
 
 async fn rule_states(db: &Db) -> Result<Vec<RuleState>, StoreError> {
     let found = all(db, db.alarm_rules.find(doc! {}).sort(doc! { "_id": 1 })).await?;
-    let state = |stored: RulesDocument| Ok(RuleState { mrn: documents::mrn(stored.mrn)?, state: stored.state });
+    let state =
+        |stored: RulesDocument| Ok(RuleState { mrn: documents::mrn(stored.mrn)?, state: stored.state });
     let stored = intact::<RulesDocument>(&found).into_iter().filter(|stored| !stored.state.is_empty());
     stored.map(state).collect()
 }
@@ -307,9 +310,11 @@ impl AlarmStore for MongoStore {
     }
 
     async fn lease_alarms(&self, holder: Uuid, lease: Duration) -> Result<bool, StoreError> {
-        let held = calls::run(&self.db, move |db| async move {
-            maintenance::acquire(&db, LEASE, holder, lease).await
-        });
+        let held =
+            calls::run(
+                &self.db,
+                move |db| async move { maintenance::acquire(&db, LEASE, holder, lease).await },
+            );
         Ok(held.await?.is_some())
     }
 

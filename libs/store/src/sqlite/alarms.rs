@@ -155,8 +155,7 @@ fn put(db: &Connection, alarm: &Alarm) -> Result<AlarmWrite, StoreError> {
 }
 
 fn scope_limits(row: &Row<'_>) -> Result<ScopeLimits, StoreError> {
-    let scope: LimitScope =
-        row.get::<_, String>("scope")?.parse().map_err(|error| broken("scope", error))?;
+    let scope: LimitScope = row.get::<_, String>("scope")?.parse().map_err(|error| broken("scope", error))?;
     let LimitsRecord { limits, changed } = rows::parse(&row.get::<_, String>("record")?)?;
     let version = u64::try_from(row.get::<_, i64>("version")?).map_err(|error| broken("version", error))?;
     Ok(ScopeLimits { scope, limits, version, changed })

@@ -4,6 +4,7 @@
 
 mod access;
 mod audit;
+mod alarms;
 mod attacks;
 mod bad_input;
 mod clock;
