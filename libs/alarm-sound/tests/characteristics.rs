@@ -19,12 +19,15 @@ struct Pulse {
     peak: f64,
 }
 
-/// The envelope: the largest sample within one period of the lowest allowed frequency would smear the edges, so the length of the
-/// window is one period of the burst's own fundamental.
+/// Samples between two values of the envelope.
+const STEP: usize = 16;
+
+/// The envelope: the largest sample within one period of the burst's fundamental.
 fn envelope(samples: &[f32], frequency_hz: f64) -> Vec<f64> {
     let window = (RATE / frequency_hz).round() as usize;
     let half = window / 2;
     (0..samples.len())
+        .step_by(STEP)
         .map(|at| {
             let range = at.saturating_sub(half)..(at + half + 1).min(samples.len());
             samples[range].iter().map(|sample| f64::from(sample.abs())).fold(0.0, f64::max)
@@ -37,7 +40,7 @@ fn pulses(samples: &[f32], frequency_hz: f64) -> Vec<Pulse> {
     let envelope = envelope(samples, frequency_hz);
     let peak = envelope.iter().copied().fold(0.0, f64::max);
     let (low, high) = (0.1 * peak, 0.9 * peak);
-    let seconds = |at: usize| at as f64 / RATE;
+    let seconds = |at: usize| (at * STEP) as f64 / RATE;
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(begin) = (at..envelope.len()).find(|at| envelope[*at] >= low) {
@@ -59,8 +62,8 @@ fn pulses(samples: &[f32], frequency_hz: f64) -> Vec<Pulse> {
 fn components(samples: &[f32], pulse: Pulse) -> Vec<(f64, f64)> {
     let range = (pulse.above.0 * RATE) as usize..(pulse.above.1 * RATE) as usize;
     let steady = &samples[range];
-    // Padded to about 0.4 Hz per bin.
-    let length = 1 << 17;
+    // Padded to about 1.5 Hz per bin.
+    let length = 1 << 15;
     let count = steady.len() as f64;
     let mut input: Vec<f64> = steady
         .iter()
