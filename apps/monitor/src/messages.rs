@@ -11,7 +11,7 @@ use ui::rhythm::{named_intervals, rhythm_name};
 use ui::{Caption, format, tr};
 
 use crate::alarms::{
-    Alarms, Limits, Severity, StationEventKind, flashes, needs_attention, paused_ms, rate_severity,
+    Alarms, Limits, Severity, StationEventKind, flashes, paused_ms, rate_severity,
 };
 use crate::overview::SplitName;
 use crate::paged_list::{Entry, PagedList};
