@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use alarm_sound::SoundStatus;
 use client::{
-    AlarmQuery, AlarmSelection, ClientError, Feed, FeedEvent, FeedSettings, Gateway, Live, LiveEvent, LiveSettings, LiveSubscriber, Upload, UploadFile,
+    AlarmQuery, AlarmSelection, ClientError, Feed, FeedEvent, FeedSettings, Gateway, Live, LiveEvent,
+    LiveSettings, LiveSubscriber, Upload, UploadFile,
 };
 use proto_json::alarms::{Alarm, AlarmActionRequest, AlarmLimits, AlarmPage, LimitScope, StoredLimits};
 use proto_json::{FileKind, Mrn, RecordId};
@@ -137,12 +138,8 @@ impl Backend {
             events.send(BackendEvent::Connected(number, Ok(gateway.clone())));
             let mut live = Live::start(LiveSettings::new(gateway.clone()));
             events.send(BackendEvent::LiveStarted(number, live.subscriber()));
-            let settings = FeedSettings {
-                nats,
-                silence: SILENCE,
-                alarms: true,
-                ..FeedSettings::new(gateway, None)
-            };
+            let settings =
+                FeedSettings { nats, silence: SILENCE, alarms: true, ..FeedSettings::new(gateway, None) };
             let mut feed = Feed::start(settings);
             let follow_feed = async {
                 while let Some(event) = feed.next().await {

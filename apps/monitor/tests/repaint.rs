@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use client::{Gateway, Upload, UploadAnswer, UploadFile};
-use monitor::window::{Api, Live, Page, SignalTone};
 use monitor::alarm_sound::{Recorder, SoundOutput};
+use monitor::window::{Api, Live, Page, SignalTone};
 use monitor::{App, Args};
 use proto_json::{Bpm, FileKind, Mrn, Timestamp};
 use slint::{ComponentHandle, Model, Rgb8Pixel};

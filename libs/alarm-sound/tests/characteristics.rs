@@ -4,7 +4,9 @@
 
 use std::ops::RangeInclusive;
 
-use alarm_sound::{SAMPLE_RATE_HZ, Sequencer, SoundPriority, Volume, burst, burst_duration, interburst_interval};
+use alarm_sound::{
+    SAMPLE_RATE_HZ, Sequencer, SoundPriority, Volume, burst, burst_duration, interburst_interval,
+};
 use realfft::RealFftPlanner;
 
 const RATE: f64 = SAMPLE_RATE_HZ as f64;
@@ -129,7 +131,11 @@ fn bursts_have_the_pulses_spacings_and_edges_of_the_standard() {
             assert_within("effective pulse duration", length, required.pulse_s.clone());
             assert_within("rise time", pulse.rise_s / length, 0.1..=0.4);
             // Differences of more than 10 dB between pulses are not allowed.
-            assert_within("amplitude", pulse.peak, pulses[0].peak / 10_f64.sqrt()..=pulses[0].peak * 10_f64.sqrt());
+            assert_within(
+                "amplitude",
+                pulse.peak,
+                pulses[0].peak / 10_f64.sqrt()..=pulses[0].peak * 10_f64.sqrt(),
+            );
         }
         let spacings: Vec<f64> = pulses.windows(2).map(|pair| pair[1].above.0 - pair[0].above.1).collect();
         for (pair, spacing) in pulses.windows(2).zip(&spacings) {
@@ -213,7 +219,11 @@ fn bursts_repeat_after_the_interval_of_their_priority() {
         assert!(starts.len() >= 5, "{priority:?}: {starts:?}");
         let length = burst_duration(priority).as_secs_f64();
         for pair in starts.windows(2) {
-            assert_within("interburst interval", pair[1].0 - pair[0].0 - length, required(priority).interburst_s);
+            assert_within(
+                "interburst interval",
+                pair[1].0 - pair[0].0 - length,
+                required(priority).interburst_s,
+            );
         }
         assert_eq!(starts[0].0, 0.0, "the first burst does not wait");
     }

@@ -19,7 +19,9 @@ use super::live::{LiveController, Visible};
 use super::overview::OverviewController;
 use super::patient::PatientController;
 use crate::Args;
-use crate::alarms::{Alarms, LocalPause, OldAlarms, StationEvent, StationEventKind, StationLog, needs_attention};
+use crate::alarms::{
+    Alarms, LocalPause, OldAlarms, StationEvent, StationEventKind, StationLog, needs_attention,
+};
 use crate::app_settings::{self, AppSettings};
 use crate::backend::{AlarmAction, Backend, BackendEvent};
 use crate::overview::Overview;

@@ -153,7 +153,9 @@ async fn changes_of_alarms_limits_and_patients_arrive_over_nats() {
     };
     // Events of different subjects may overtake each other.
     let last = FeedEvent::Outdated(Outdated::Patient(mrn(7)));
-    reader.until("the last events", |reader| reader.events.contains(&last) && versions(reader).len() >= 3).await;
+    reader
+        .until("the last events", |reader| reader.events.contains(&last) && versions(reader).len() >= 3)
+        .await;
     let versions = versions(&reader);
     assert_eq!(versions, [1, 3, 4], "each newer version once");
     assert!(reader.alarms.is_empty());
