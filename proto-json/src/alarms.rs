@@ -5,6 +5,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::ids::{Mrn, RecordId, StreamId, WardId};
 use crate::time::Timestamp;
@@ -47,6 +48,73 @@ pub enum AlarmRule {
     Notice,
 }
 
+impl AlarmRule {
+    /// All rules.
+    pub const ALL: [AlarmRule; 16] = [
+        AlarmRule::Asystole,
+        AlarmRule::VentricularRun,
+        AlarmRule::HeartRateExtremeLow,
+        AlarmRule::HeartRateExtremeHigh,
+        AlarmRule::HeartRateLow,
+        AlarmRule::HeartRateHigh,
+        AlarmRule::Pause,
+        AlarmRule::AtrialFibrillation,
+        AlarmRule::Spo2Low,
+        AlarmRule::RespirationLow,
+        AlarmRule::RespirationHigh,
+        AlarmRule::LeadOff,
+        AlarmRule::UnusableSignal,
+        AlarmRule::SilentDevice,
+        AlarmRule::NoData,
+        AlarmRule::Notice,
+    ];
+
+    /// Returns the name of the rule in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            AlarmRule::Asystole => "asystole",
+            AlarmRule::VentricularRun => "ventricular_run",
+            AlarmRule::HeartRateExtremeLow => "heart_rate_extreme_low",
+            AlarmRule::HeartRateExtremeHigh => "heart_rate_extreme_high",
+            AlarmRule::HeartRateLow => "heart_rate_low",
+            AlarmRule::HeartRateHigh => "heart_rate_high",
+            AlarmRule::Pause => "pause",
+            AlarmRule::AtrialFibrillation => "atrial_fibrillation",
+            AlarmRule::Spo2Low => "spo2_low",
+            AlarmRule::RespirationLow => "respiration_low",
+            AlarmRule::RespirationHigh => "respiration_high",
+            AlarmRule::LeadOff => "lead_off",
+            AlarmRule::UnusableSignal => "unusable_signal",
+            AlarmRule::SilentDevice => "silent_device",
+            AlarmRule::NoData => "no_data",
+            AlarmRule::Notice => "notice",
+        }
+    }
+
+    /// Returns the priority of the alarms of this rule.
+    #[must_use]
+    pub fn priority(self) -> AlarmPriority {
+        match self {
+            AlarmRule::Asystole
+            | AlarmRule::VentricularRun
+            | AlarmRule::HeartRateExtremeLow
+            | AlarmRule::HeartRateExtremeHigh => AlarmPriority::High,
+            AlarmRule::HeartRateLow
+            | AlarmRule::HeartRateHigh
+            | AlarmRule::Pause
+            | AlarmRule::Spo2Low
+            | AlarmRule::RespirationLow
+            | AlarmRule::RespirationHigh => AlarmPriority::Medium,
+            AlarmRule::AtrialFibrillation | AlarmRule::Notice => AlarmPriority::Low,
+            AlarmRule::LeadOff
+            | AlarmRule::UnusableSignal
+            | AlarmRule::SilentDevice
+            | AlarmRule::NoData => AlarmPriority::Technical,
+        }
+    }
+}
+
 /// Priority of an alarm, as in IEC 60601-1-8, and technical alarms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -61,6 +129,23 @@ pub enum AlarmPriority {
     High,
 }
 
+impl AlarmPriority {
+    /// All priorities, ascending.
+    pub const ALL: [AlarmPriority; 4] =
+        [AlarmPriority::Technical, AlarmPriority::Low, AlarmPriority::Medium, AlarmPriority::High];
+
+    /// Returns the name of the priority in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            AlarmPriority::Technical => "technical",
+            AlarmPriority::Low => "low",
+            AlarmPriority::Medium => "medium",
+            AlarmPriority::High => "high",
+        }
+    }
+}
+
 /// State of an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -73,6 +158,27 @@ pub enum AlarmState {
     Latched,
     /// The alarm is over.
     Ended,
+}
+
+/// Namespace of the ids of alarms.
+const ALARMS: Uuid = Uuid::from_u128(0x2a3c_5d17_9b61_4e0f_8d42_6c1e_70f9_b3d4);
+
+impl Alarm {
+    /// Returns the id of the alarm of a patient and a rule whose condition began at `onset_at`. It begins with that time.
+    #[must_use]
+    pub fn id_of(mrn: Mrn, rule: AlarmRule, onset_at: Timestamp) -> RecordId {
+        let hash = Uuid::new_v5(&ALARMS, format!("{mrn}/{}/{}", rule.name(), onset_at.as_millis()).as_bytes());
+        let mut bytes = *hash.as_bytes();
+        let time = onset_at.as_millis().to_be_bytes();
+        bytes[..6].copy_from_slice(&time[2..]);
+        RecordId::from_uuid(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// Returns whether the alarm has not ended.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state != AlarmState::Ended
+    }
 }
 
 /// An alarm of a patient.
@@ -151,11 +257,33 @@ pub struct AlarmPage {
     pub next: Option<String>,
 }
 
+/// A notification that a receiver did not take.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UndeliveredAlarm {
+    /// URL of the receiver, without user, password and query.
+    pub receiver: String,
+    /// The state of the alarm that was to be delivered.
+    pub alarm: Alarm,
+    /// Number of attempts.
+    pub attempts: u32,
+    /// Why the last one failed.
+    pub reason: String,
+    /// When it was given up.
+    pub given_up_at: Timestamp,
+}
+
+/// Notifications that receivers did not take, newest first; those of the answering process since its start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UndeliveredAlarms {
+    /// At most 1000.
+    pub items: Vec<UndeliveredAlarm>,
+}
+
 /// Body of an action on an alarm: the version that the user saw.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlarmActionRequest {
-    /// If the alarm has changed to another rule priority since this version, the action is rejected with 409.
+    /// If the alarm has changed since this version, the action is rejected with 409 and the alarm stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
     /// Seconds for which the sound is paused; only for an audio pause. Default: the setting of the service.
@@ -180,6 +308,46 @@ pub enum LimitScope {
         /// The patient.
         mrn: Mrn,
     },
+}
+
+impl std::fmt::Display for LimitScope {
+    /// The text is a key: `site`, `ward/` and the id, or `patient/` and the number.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LimitScope::Site => f.write_str("site"),
+            LimitScope::Ward { ward } => write!(f, "ward/{ward}"),
+            LimitScope::Patient { mrn } => write!(f, "patient/{mrn}"),
+        }
+    }
+}
+
+impl std::str::FromStr for LimitScope {
+    type Err = LimitScopeError;
+
+    fn from_str(text: &str) -> Result<Self, LimitScopeError> {
+        if let Some(ward) = text.strip_prefix("ward/") {
+            return ward.parse().map(|ward| LimitScope::Ward { ward }).map_err(|_| LimitScopeError);
+        }
+        if let Some(mrn) = text.strip_prefix("patient/") {
+            return mrn.parse().map(|mrn| LimitScope::Patient { mrn }).map_err(|_| LimitScopeError);
+        }
+        if text == "site" { Ok(LimitScope::Site) } else { Err(LimitScopeError) }
+    }
+}
+
+/// The text is not the key of a scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the text names neither the site nor a ward nor a patient")]
+pub struct LimitScopeError;
+
+/// Body of a change of limits.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsRequest {
+    /// The limits that the scope sets from now on. An absent value is taken from the ward, the site or the defaults.
+    pub limits: AlarmLimits,
+    /// The version that the user saw; 0 if nothing is stored. Another version is rejected with 409.
+    pub version: u64,
 }
 
 /// Limits and delays. An absent value is taken from the ward, then from the site, then from the built-in defaults.
@@ -221,6 +389,26 @@ pub struct AlarmLimits {
     pub respiration_high: Option<u16>,
 }
 
+impl AlarmLimits {
+    /// Returns these limits; absent values are those of `other`.
+    #[must_use]
+    pub fn or(self, other: AlarmLimits) -> AlarmLimits {
+        AlarmLimits {
+            heart_rate_low: self.heart_rate_low.or(other.heart_rate_low),
+            heart_rate_high: self.heart_rate_high.or(other.heart_rate_high),
+            heart_rate_extreme_low: self.heart_rate_extreme_low.or(other.heart_rate_extreme_low),
+            heart_rate_extreme_high: self.heart_rate_extreme_high.or(other.heart_rate_extreme_high),
+            heart_rate_delay_s: self.heart_rate_delay_s.or(other.heart_rate_delay_s),
+            asystole_s: self.asystole_s.or(other.asystole_s),
+            pause_s: self.pause_s.or(other.pause_s),
+            atrial_fibrillation: self.atrial_fibrillation.or(other.atrial_fibrillation),
+            spo2_low: self.spo2_low.or(other.spo2_low),
+            respiration_low: self.respiration_low.or(other.respiration_low),
+            respiration_high: self.respiration_high.or(other.respiration_high),
+        }
+    }
+}
+
 /// Stored limits of a scope.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StoredLimits {
@@ -244,4 +432,43 @@ pub struct AlarmUpdated {
     pub alarm: Alarm,
     /// When it was published, in server time.
     pub sent_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_rules_and_priorities_are_those_in_json() {
+        for rule in AlarmRule::ALL {
+            assert_eq!(serde_json::to_value(rule).unwrap(), rule.name());
+        }
+        for priority in AlarmPriority::ALL {
+            assert_eq!(serde_json::to_value(priority).unwrap(), priority.name());
+        }
+    }
+
+    #[test]
+    fn id_depends_on_patient_rule_and_onset_and_begins_with_the_time() {
+        let at = |millis| Timestamp::from_millis(1_800_000_000_000 + millis).unwrap();
+        let mrn = |number| Mrn::new(number).unwrap();
+        let id = Alarm::id_of(mrn(7), AlarmRule::Asystole, at(0));
+        assert_eq!(id, Alarm::id_of(mrn(7), AlarmRule::Asystole, at(0)));
+        assert_ne!(id, Alarm::id_of(mrn(8), AlarmRule::Asystole, at(0)));
+        assert_ne!(id, Alarm::id_of(mrn(7), AlarmRule::Pause, at(0)));
+        assert!(id < Alarm::id_of(mrn(7), AlarmRule::Asystole, at(1)));
+    }
+
+    #[test]
+    fn scope_is_restored_from_its_key() {
+        let scopes = [
+            LimitScope::Site,
+            LimitScope::Ward { ward: WardId::from_uuid(Uuid::from_u128(5)) },
+            LimitScope::Patient { mrn: Mrn::new(7).unwrap() },
+        ];
+        for scope in scopes {
+            assert_eq!(scope.to_string().parse(), Ok(scope));
+        }
+        assert_eq!("patient/x".parse::<LimitScope>(), Err(LimitScopeError));
+    }
 }

@@ -405,6 +405,10 @@ pub enum RecordKind {
     FilePart,
     /// A part of a waveform.
     Waveform,
+    /// An alarm.
+    Alarm,
+    /// Limits of alarms, or the state of their rules.
+    AlarmRules,
 }
 
 impl RecordKind {
@@ -421,6 +425,8 @@ impl RecordKind {
             RecordKind::File => "file",
             RecordKind::FilePart => "part of a file",
             RecordKind::Waveform => "part of a waveform",
+            RecordKind::Alarm => "alarm",
+            RecordKind::AlarmRules => "record of alarm rules",
         }
     }
 }

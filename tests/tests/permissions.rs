@@ -268,6 +268,8 @@ async fn live_waveforms_work_with_the_permissions_of_the_services() {
         quality: EcgQuality::Unusable,
         lead_off: Vec::new(),
         source: VitalsSource::Device,
+        streams: Default::default(),
+        beats: None,
     };
     worker.publish_vitals(&state).await.unwrap();
     assert_eq!(vitals.next().await, Some(VitalsEvent::Vitals(Box::new(state))));

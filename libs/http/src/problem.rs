@@ -44,6 +44,8 @@ kinds! {
     TIME_IN_FUTURE = CONFLICT "time-in-future" "The time of recording is in the future of the server";
     /// 409
     NOT_ANALYSABLE = CONFLICT "not-analysable" "The ECG cannot be analysed again";
+    /// 409
+    STATE_CONFLICT = CONFLICT "state-conflict" "The state is another one";
     /// 413
     TOO_LARGE = PAYLOAD_TOO_LARGE "too-large" "Too large";
     /// 415
@@ -52,6 +54,8 @@ kinds! {
     RANGE = RANGE_NOT_SATISFIABLE "range-not-satisfiable" "The range is outside of the file";
     /// 422
     KEY_REUSED = UNPROCESSABLE_ENTITY "idempotency-key-reused" "The Idempotency-Key was used for another upload";
+    /// 422
+    LIMITS = UNPROCESSABLE_ENTITY "invalid-limits" "The limits cannot be used";
     /// 429
     TOO_MANY_REQUESTS = TOO_MANY_REQUESTS "too-many-requests" "Too many requests";
     /// 500

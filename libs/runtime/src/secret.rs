@@ -96,6 +96,15 @@ impl Secret {
         Ok(())
     }
 
+    /// HMAC-SHA-256 of a message with the text of this secret as the key (RFC 2104), for a receiver that has the same secret.
+    #[must_use]
+    pub fn hmac(&self, message: &[u8]) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes());
+        let mut hash = [0; 32];
+        hash.copy_from_slice(hmac::sign(&key, message).as_ref());
+        hash
+    }
+
     /// HMAC-SHA-256 with this secret as the key. `purpose` separates independent uses of the secret. Each
     /// part is prefixed with its length, so different parts never produce the same input.
     #[must_use]

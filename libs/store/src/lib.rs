@@ -16,6 +16,7 @@
     allow(dead_code, reason = "no adapter is built")
 )]
 
+pub mod alarms;
 mod body;
 mod error;
 mod maintenance;
@@ -38,6 +39,7 @@ use proto_json::{
     UploadReceipt,
 };
 
+pub use alarms::AlarmStore;
 pub use error::StoreError;
 pub use maintenance::{ScrubPosition, ScrubState, ScrubStep};
 pub use ports::{BlobReader, BlobStore, Maintenance, PatientReader, PatientWriter};

@@ -15,7 +15,7 @@ use crate::{Between, MongoServer, NatsCluster, NatsServer, Process, Proxy, Small
 pub enum Mode {
     /// One process, `bedside`, on its local adapters.
     Standalone,
-    /// Four processes with a real nats-server and a server of the MongoDB protocol.
+    /// Five processes with a real nats-server and a server of the MongoDB protocol.
     Processes,
 }
 
@@ -30,11 +30,14 @@ pub enum Service {
     Query,
     /// ECG analysis.
     EcgWorker,
+    /// Alarms.
+    Alarms,
 }
 
 impl Service {
     /// All services.
-    pub const ALL: [Service; 4] = [Service::Gateway, Service::Ingest, Service::Query, Service::EcgWorker];
+    pub const ALL: [Service; 5] =
+        [Service::Gateway, Service::Ingest, Service::Query, Service::EcgWorker, Service::Alarms];
 }
 
 /// Deviations from the default system.
@@ -42,6 +45,8 @@ impl Service {
 pub struct Extras {
     /// Additional arguments of the gateway.
     pub gateway: Vec<String>,
+    /// Additional arguments of the alarms.
+    pub alarms: Vec<String>,
     /// Additional configuration lines of the broker.
     pub nats: String,
     /// Additional arguments of the services that connect to the broker.
@@ -67,7 +72,7 @@ impl std::fmt::Debug for Extras {
 #[derive(Debug)]
 pub struct System {
     mode: Mode,
-    /// gateway, ingest, query, ecg-worker; or only bedside.
+    /// gateway, ingest, query, ecg-worker, alarms; or only bedside.
     processes: Vec<Process>,
     nats: Option<NatsServer>,
     cluster: Option<NatsCluster>,
@@ -196,6 +201,7 @@ impl System {
         let mut args = words(&["--listen", "127.0.0.1:0", "--data", &data.to_string_lossy()]);
         args.extend(words(RECONCILE));
         args.extend(extras.gateway.clone());
+        args.extend(extras.alarms.clone());
         let log = self.folder.path().join("bedside.log");
         let mut process = Process::start_in("bedside", args, environment(extras), log, 1);
         process.pin("--listen", process.address(0).to_owned());
@@ -234,12 +240,18 @@ impl System {
         query.pin("--listen", query.address(0).to_owned());
         let reads = format!("http://{}", query.address(0));
         let reads = words(&["--query", &reads, "--query-token-file", &secret, "--key-file", &key]);
+        let alarms_token = self.secret_file("alarms-token");
+        let for_alarms = words(&["--token-file", &alarms_token]);
+        let mut alarms = start("alarms", &[&bus, &store, &admin, &listen, &for_alarms, &extras.alarms], 2);
+        alarms.pin("--listen", alarms.address(1).to_owned());
+        let calls_of_alarms = format!("http://{}", alarms.address(1));
+        let alarms_at = words(&["--alarms", &calls_of_alarms, "--alarms-token-file", &alarms_token]);
         let records = format!("http://{}", ingest.address(1));
         let records = words(&["--ingest", &records, "--ingest-token-file", &calls_token]);
-        let mut gateway = start("gateway", &[&listen, &bus, &reads, &records, &admin, &extras.gateway], 2);
+        let mut gateway = start("gateway", &[&listen, &bus, &reads, &records, &alarms_at, &admin, &extras.gateway], 2);
         gateway.pin("--listen", gateway.address(0).to_owned());
-        self.processes.extend([gateway, ingest, query, worker]);
-        for (process, admin) in self.processes.iter().zip([1, 0, 1, 0]) {
+        self.processes.extend([gateway, ingest, query, worker, alarms]);
+        for (process, admin) in self.processes.iter().zip([1, 0, 1, 0, 0]) {
             wait_until_started(process.address(admin));
         }
         self.mongo = Some(mongo);
@@ -342,6 +354,7 @@ impl System {
             (_, Service::Ingest) => 1,
             (_, Service::Query) => 2,
             (_, Service::EcgWorker) => 3,
+            (_, Service::Alarms) => 4,
         };
         &mut self.processes[index]
     }
@@ -349,7 +362,7 @@ impl System {
     /// Address of health and metrics of a service.
     pub fn admin_url(&mut self, service: Service) -> String {
         let index = match (self.mode, service) {
-            (Mode::Standalone, _) | (_, Service::Ingest | Service::EcgWorker) => 0,
+            (Mode::Standalone, _) | (_, Service::Ingest | Service::EcgWorker | Service::Alarms) => 0,
             (_, Service::Gateway | Service::Query) => 1,
         };
         format!("http://{}", self.service(service).address(index))

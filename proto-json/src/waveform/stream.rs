@@ -349,4 +349,39 @@ pub struct Vitals {
     pub lead_off: Vec<String>,
     /// Source of the values.
     pub source: VitalsSource,
+    /// Whether data arrives.
+    #[serde(default)]
+    pub streams: StreamsState,
+    /// Beats of the analysed lead; absent if the signal does not support a statement about beats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beats: Option<BeatTimes>,
+}
+
+/// Whether data of a patient arrives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamsState {
+    /// Data arrives.
+    #[default]
+    Live,
+    /// No data has arrived for some seconds, and the device has not ended its stream.
+    Silent,
+    /// The devices have ended all streams. No vitals follow until a stream is opened.
+    Ended,
+}
+
+/// The latest beats of the analysed lead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BeatTimes {
+    /// R peak of the latest beat, in server time.
+    pub last: Timestamp,
+    /// Milliseconds after the latest beat in which the lead certainly has no beat.
+    pub silent_ms: u32,
+    /// Intervals between the latest beats in milliseconds, newest first, at most [`BeatTimes::MAX_INTERVALS`].
+    pub intervals_ms: Vec<u32>,
+}
+
+impl BeatTimes {
+    /// Largest number of intervals.
+    pub const MAX_INTERVALS: usize = 8;
 }

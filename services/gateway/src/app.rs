@@ -29,6 +29,8 @@ pub(crate) struct App {
     pub(crate) reads: QueryService,
     /// Ingest, which changes records on request.
     pub(crate) records: QueryService,
+    /// The alarms.
+    pub(crate) alarms: QueryService,
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) waves: Waves,

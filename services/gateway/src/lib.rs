@@ -8,6 +8,7 @@
 #![cfg_attr(test, recursion_limit = "256")]
 
 mod admission;
+mod alarms;
 mod app;
 mod asyncapi;
 mod auth;
@@ -67,6 +68,8 @@ pub struct Ports {
     pub reads: Reads,
     /// Ingest, which changes records on request.
     pub records: Reads,
+    /// The service of the alarms.
+    pub alarms: Reads,
     /// Additional readiness checks of services in the same process.
     pub checks: Vec<Check>,
 }
@@ -116,7 +119,7 @@ pub async fn run_on(
     });
     let tls = config.tls.open()?;
     let acceptors = tls.as_ref().map(ServerTls::acceptors);
-    let Ports { bus, reads, records, checks: _ } = ports;
+    let Ports { bus, reads, records, alarms, checks: _ } = ports;
     let tokens = config.tokens()?;
     let reads_in_process = matches!(reads, Reads::InProcess(_));
     let admission = Admission::new(&config.limits, disks.clone(), tokens.is_some(), reads_in_process);
@@ -126,6 +129,7 @@ pub async fn run_on(
         tokens: tokens.as_ref().map(LiveTokens::subscribe),
         reads: QueryService::new(reads)?,
         records: QueryService::new(records)?,
+        alarms: QueryService::new(alarms)?,
         clock,
         notifier: Arc::new(Notifier::new()),
         waves: Waves::new(bus.waves.clone()),

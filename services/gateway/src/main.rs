@@ -31,6 +31,12 @@ struct Program {
     /// File with the secret that authenticates this gateway to ingest; the same as ingest's --token-file
     #[arg(long, env = "BEDSIDE_INGEST_TOKEN_FILE", value_name = "FILE")]
     ingest_token_file: Option<PathBuf>,
+    /// URL of the service of the alarms
+    #[arg(long, env = "BEDSIDE_ALARMS", value_name = "URL", default_value = "http://127.0.0.1:5015")]
+    alarms: String,
+    /// File with the secret that authenticates this gateway to alarms; the same as alarms' --token-file
+    #[arg(long, env = "BEDSIDE_ALARMS_TOKEN_FILE", value_name = "FILE")]
+    alarms_token_file: Option<PathBuf>,
     /// Listen address of /livez, /readyz and /metrics
     #[arg(long, env = "BEDSIDE_GATEWAY_ADMIN_LISTEN", default_value = "127.0.0.1:9011")]
     admin_listen: SocketAddr,
@@ -52,6 +58,8 @@ async fn run(program: Program) -> Result<(), StartError> {
         query_token_file,
         ingest,
         ingest_token_file,
+        alarms,
+        alarms_token_file,
         admin_listen,
         nats,
         log,
@@ -64,6 +72,7 @@ async fn run(program: Program) -> Result<(), StartError> {
     config.key()?;
     let query_token = query_token_file.as_deref().map(Secret::read).transpose()?;
     let ingest_token = ingest_token_file.as_deref().map(Secret::read).transpose()?;
+    let alarms_token = alarms_token_file.as_deref().map(Secret::read).transpose()?;
     let nats = nats.config("bedside-gateway")?;
     if nats.replicas > 1 {
         config.receipt_wait = config.receipt_wait.min(gateway::RECEIPT_WAIT_IN_CLUSTER);
@@ -81,7 +90,8 @@ async fn run(program: Program) -> Result<(), StartError> {
         health.begin_service(gateway::checks(&bus.queue, &config.disks()));
         let reads = gateway::Reads::Http { address: query, token: query_token };
         let records = gateway::Reads::Http { address: ingest, token: ingest_token };
-        let ports = gateway::Ports { bus, reads, records, checks: Vec::new() };
+        let alarms = gateway::Reads::Http { address: alarms, token: alarms_token };
+        let ports = gateway::Ports { bus, reads, records, alarms, checks: Vec::new() };
         gateway::run_on(listener, config, ports, shutdown.clone()).await
     };
     admin::serve_during(work, "gateway", admin_listener, health.clone(), &shutdown).await

@@ -1,4 +1,4 @@
-//! Runs the four services in one process on the local adapters.
+//! Runs the five services in one process on the local adapters.
 //!
 //! Shutdown order: the gateway stops first, so that no new uploads arrive. Then ingest and the ECG worker
 //! stop.
@@ -43,6 +43,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     worker: ecg_worker::Config,
     #[command(flatten)]
+    alarms: alarms::Config,
+    #[command(flatten)]
+    notifications: alarms::NotifyArgs,
+    #[command(flatten)]
     log: LogArgs,
 }
 
@@ -62,6 +66,8 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
         mut gateway,
         ingest,
         worker,
+        alarms,
+        notifications,
         mut log,
     } = args;
     if demo.demo && log_is_default {
@@ -75,6 +81,7 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
             "--demo is for use on this machine only: remove it, or remove --tokens and --tls-cert",
         ));
     }
+    let notifications = notifications.open()?;
     // Read before the directory of the demo is cleared.
     let scenario = demo.demo.then(|| demo.scenario()).transpose()?;
     let scheme = gateway.scheme();
@@ -115,6 +122,12 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
     let worker_ports = ecg_worker::Ports { queue: bus.queue.clone(), staging: bus.staging.clone() };
     let worker = tokio::spawn(ecg_worker::run(worker, worker_ports, behind_gateway.clone()));
     let live = tokio::spawn(ecg_worker::run_live(bus.waves.clone(), behind_gateway.clone()));
+    let alarms = alarms::Alarms::new(alarms, notifications, alarms::Ports::of(&bus, store.clone()));
+    let calls_of_alarms = gateway::Reads::InProcess(alarms.router());
+    let evaluating = tokio::spawn({
+        let shutdown = behind_gateway.clone();
+        async move { alarms.run(shutdown).await }
+    });
     if let Some(scenario) = scenario {
         let settings = client::Settings::new(format!("http://{address}"));
         let gateway = client::Gateway::new(&settings).map_err(StartError::failed)?;
@@ -133,12 +146,13 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
         Check::task("ingest", ingest.abort_handle()),
         Check::task("ecg-worker", worker.abort_handle()),
         Check::task("live-analysis", live.abort_handle()),
+        Check::task("alarms", evaluating.abort_handle()),
     ];
     let reads = gateway::Reads::InProcess(query::router(query_ports));
     let served =
-        gateway::run_on(listener, gateway, gateway::Ports { bus, reads, records, checks }, shutdown).await;
+        gateway::run_on(listener, gateway, gateway::Ports { bus, reads, records, alarms: calls_of_alarms, checks }, shutdown).await;
     behind_gateway.begin();
-    for part in [ingest, worker, live] {
+    for part in [ingest, worker, live, evaluating] {
         part.await.map_err(StartError::failed)??;
     }
     served

@@ -111,6 +111,8 @@ mod tests {
             quality,
             lead_off: Vec::new(),
             source: VitalsSource::Analysis,
+            streams: Default::default(),
+            beats: None,
         }
     }
 

@@ -360,6 +360,8 @@ fn vitals(patient: u64, second: i64) -> Vitals {
         quality: EcgQuality::Good,
         lead_off: Vec::new(),
         source: VitalsSource::Device,
+        streams: Default::default(),
+        beats: None,
     }
 }
 

@@ -31,6 +31,12 @@ pub(crate) struct System {
 }
 
 impl System {
+    fn alarms(&self) -> gateway::Reads {
+        let ports = alarms::Ports::of(&self.bus, self.store.clone());
+        let alarms = alarms::Alarms::new(alarms::Config::default(), alarms::Notifications::default(), ports);
+        gateway::Reads::InProcess(alarms.router())
+    }
+
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let local =
@@ -72,6 +78,7 @@ impl System {
         let ports = gateway::Ports {
             bus: self.bus.clone(),
             reads: gateway::Reads::InProcess(query::router(query::Ports::of(self.store.clone()))),
+            alarms: self.alarms(),
             records: gateway::Reads::InProcess(ingest::router(ingest::Ports::of(
                 self.bus.clone(),
                 self.store.clone(),

@@ -165,6 +165,8 @@ async fn all_kinds_of_messages_become_events() {
         quality: EcgQuality::Good,
         lead_off: vec!["V1".to_owned()],
         source: VitalsSource::Analysis,
+        streams: Default::default(),
+        beats: None,
     };
     let columns = vec![Column { min: -2, max: 9 }; 12];
     let block = ColumnBlock { channel: 0, lead_off: false, first: 60, columns };

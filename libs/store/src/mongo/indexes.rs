@@ -27,7 +27,14 @@ const NAMESPACE_EXISTS: i32 = 48;
 /// Creates the collections and indexes that are missing.
 pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     // A transaction can create a collection, but then conflicts with every other one that does.
-    for name in [db.patients.name(), db.uploads.name(), db.incomplete.name(), schema::SCHEMA] {
+    for name in [
+        db.patients.name(),
+        db.uploads.name(),
+        db.incomplete.name(),
+        db.alarm_limits.name(),
+        db.alarm_rules.name(),
+        schema::SCHEMA,
+    ] {
         let created = async {
             match db.database.create_collection(name).await {
                 Err(error) if is_code(&error, NAMESPACE_EXISTS) => Ok(()),
@@ -57,5 +64,16 @@ pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     let times = index(doc! { "stream": 1, "channel": 1, "to_us": 1 });
     prepared(db.limit, db.waveforms.create_index(times)).await?;
     prepared(db.limit, db.waveforms.create_index(index(doc! { "to_us": 1 }))).await?;
+    // Also creates the collection, which the service has no permission for.
+    for keys in [
+        doc! { "raised_at": -1, "_id": -1 },
+        doc! { "mrn": 1, "raised_at": -1, "_id": -1 },
+        doc! { "priority": 1, "raised_at": -1, "_id": -1 },
+    ] {
+        prepared(db.limit, db.alarms.create_index(index(keys))).await?;
+    }
+    let options = IndexOptions::builder().unique(true).partial_filter_expression(doc! { "open": true }).build();
+    let open = IndexModel::builder().keys(doc! { "mrn": 1, "rule": 1 }).options(options).build();
+    prepared(db.limit, db.alarms.create_index(open)).await?;
     Ok(())
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{DiskSpace, Maintenance, ScrubPosition, ScrubState, ScrubStep, StoreError};
 
+use super::alarms::{AlarmDocument, LimitsDocument, RulesDocument};
 use super::blobs::{self, FileDocument};
 use super::documents::{
     self, EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument,
@@ -26,7 +27,7 @@ use super::waveforms::{self, StreamDocument};
 use super::{Db, MongoStore, calls};
 
 /// The collections of records, in the order of the scrub. The files follow.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 12] = [
     "patients",
     "former_names",
     "heart_rates",
@@ -36,6 +37,9 @@ const PARTS: [&str; 9] = [
     "waveform_streams",
     "waveform_pieces",
     "waveforms",
+    "alarms",
+    "alarm_limits",
+    "alarm_rules",
 ];
 const FILES: &str = "files";
 
@@ -57,6 +61,9 @@ impl Maintenance for MongoStore {
             let mut total = within(db.limit, db.files.estimated_document_count()).await?;
             let parts = [&db.patients, &db.former_names, &db.heart_rates, &db.ecgs, &db.images, &db.uploads];
             for records in parts {
+                total += within(db.limit, records.estimated_document_count()).await?;
+            }
+            for records in [&db.alarms, &db.alarm_limits, &db.alarm_rules] {
                 total += within(db.limit, records.estimated_document_count()).await?;
             }
             total += within(db.limit, db.waveform_streams.estimated_document_count()).await?;
@@ -123,6 +130,9 @@ async fn scrub(db: &Arc<Db>, from: Option<ScrubPosition>, records: usize) -> Res
             let chunks = db.waveforms.clone_with_type();
             check(db, &chunks, after, records, waveforms::intact_chunk).await?
         }
+        "alarms" => check(db, &db.alarms, after, records, intact::<AlarmDocument>).await?,
+        "alarm_limits" => check(db, &db.alarm_limits, after, records, intact::<LimitsDocument>).await?,
+        "alarm_rules" => check(db, &db.alarm_rules, after, records, intact::<RulesDocument>).await?,
         _ => files(db, after, records).await?,
     };
     let following = PARTS.iter().position(|name| *name == part).map(|index| PARTS.get(index + 1));
@@ -135,7 +145,7 @@ async fn scrub(db: &Arc<Db>, from: Option<ScrubPosition>, records: usize) -> Res
 }
 
 /// Acquires or renews a lease. Returns its document, or `None` while another process holds it.
-async fn acquire(db: &Db, name: &str, holder: Uuid, lease: Duration) -> Result<Option<Document>, StoreError> {
+pub(super) async fn acquire(db: &Db, name: &str, holder: Uuid, lease: Duration) -> Result<Option<Document>, StoreError> {
     let now = DateTime::now();
     let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
     let until = DateTime::from_millis(now.timestamp_millis().saturating_add(lease));

@@ -5,6 +5,7 @@
 //! use secondaries while there is no primary. Transactions require a replica set or a sharded cluster. Every call runs in a
 //! task of its own: see [`calls`].
 
+mod alarms;
 mod analyses;
 mod archive;
 #[cfg(test)]
@@ -124,6 +125,9 @@ struct Db {
     waveform_streams: Collection<RawDocumentBuf>,
     waveform_pieces: Collection<Document>,
     waveforms: Collection<Document>,
+    alarms: Collection<RawDocumentBuf>,
+    alarm_limits: Collection<RawDocumentBuf>,
+    alarm_rules: Collection<RawDocumentBuf>,
     limit: Duration,
     /// Writers of one patient in this process wait for each other, which costs less than a write conflict. Patients share
     /// these locks by their numbers.
@@ -210,6 +214,9 @@ impl MongoStore {
             waveform_streams: database.collection("waveform_streams"),
             waveform_pieces: database.collection("waveform_pieces"),
             waveforms: database.collection("waveforms"),
+            alarms: database.collection("alarms"),
+            alarm_limits: database.collection("alarm_limits"),
+            alarm_rules: database.collection("alarm_rules"),
             database,
             limit: config.operation_timeout,
             patient_turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::StoreError;
 
+use super::alarms::{AlarmDocument, LimitsDocument, RulesDocument};
 use super::documents::{
     EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument,
 };
@@ -42,6 +43,9 @@ sealed! {
     ImageDocument: "images" Image;
     UploadDocument: "uploads" Upload;
     StreamDocument: "waveform_streams" Waveform;
+    AlarmDocument: "alarms" Alarm;
+    LimitsDocument: "alarm_limits" AlarmRules;
+    RulesDocument: "alarm_rules" AlarmRules;
 }
 
 /// Serializes a document with its checksum.

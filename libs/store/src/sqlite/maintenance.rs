@@ -19,7 +19,7 @@ use super::rows::{self, Checked, checked};
 use super::{SqliteStore, schema};
 
 /// Tables whose rows are verified one by one. Chunks are verified with their files.
-const RECORDS: [Table; 9] = [
+const RECORDS: [Table; 12] = [
     rows::PATIENTS,
     rows::HEART_RATES,
     rows::ECGS,
@@ -29,6 +29,9 @@ const RECORDS: [Table; 9] = [
     rows::WAVE_PIECES,
     rows::WAVE_HEADS,
     rows::WAVE_SAMPLES,
+    rows::ALARMS,
+    rows::ALARM_LIMITS,
+    rows::ALARM_RULES,
 ];
 
 /// The key of a table that has no row ids.

@@ -3,6 +3,7 @@
 //! The engine in [`sqlite`] opens and locks the file, writes with group commit, and reads concurrently. A write is durable
 //! before it returns.
 
+mod alarms;
 mod blobs;
 mod clock;
 mod failure;
@@ -50,6 +51,7 @@ pub struct SqliteStore {
     writer: Writer,
     /// One seal of waveforms runs at a time.
     seal: tokio::sync::Mutex<()>,
+    alarm_lease: alarms::Lease,
 }
 
 impl SqliteStore {
@@ -62,7 +64,12 @@ impl SqliteStore {
         let file = DatabaseFile::open(path, &schema::FORMAT)?;
         let (next, incomplete) = (blobs::next_number(&file.db)?, blobs::incomplete(&file.db)?);
         let writer = Writer::start(file, next, incomplete)?;
-        Ok(Arc::new(SqliteStore { readers: Readers::new(path), writer, seal: tokio::sync::Mutex::default() }))
+        Ok(Arc::new(SqliteStore {
+            readers: Readers::new(path),
+            writer,
+            seal: tokio::sync::Mutex::default(),
+            alarm_lease: alarms::Lease::default(),
+        }))
     }
 
     /// Assigns a number to each file, for the case that it does not exist.

@@ -104,6 +104,19 @@ pub(super) const WAVE_SAMPLES: Table = Table {
     unique: "stream, channel, number",
 };
 
+pub(super) const ALARMS: Table = Table {
+    name: "alarms",
+    columns: &["id", "mrn", "rule", "raised_at", "priority", "is_open", "version", "record"],
+    key: 1,
+    unique: "id",
+};
+
+pub(super) const ALARM_LIMITS: Table =
+    Table { name: "alarm_limits", columns: &["scope", "version", "record"], key: 1, unique: "scope" };
+
+pub(super) const ALARM_RULES: Table =
+    Table { name: "alarm_rules", columns: &["mrn", "state"], key: 1, unique: "mrn" };
+
 /// The kind of record that a row of this table is.
 pub(super) fn kind(table: &Table) -> RecordKind {
     match table.name {
@@ -115,6 +128,8 @@ pub(super) fn kind(table: &Table) -> RecordKind {
         "uploads" => RecordKind::Upload,
         "blobs" => RecordKind::File,
         "wave_streams" | "wave_pieces" | "wave_heads" | "wave_samples" => RecordKind::Waveform,
+        "alarms" => RecordKind::Alarm,
+        "alarm_limits" | "alarm_rules" => RecordKind::AlarmRules,
         _ => RecordKind::FilePart,
     }
 }

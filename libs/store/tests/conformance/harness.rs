@@ -12,15 +12,15 @@ use proto_json::{
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{
-    AnalysisResult, BlobKey, BlobReader, BlobStore, Maintenance, NewEcg, NewHeartRate, NewImage, NewUpload,
+    AlarmStore, AnalysisResult, BlobKey, BlobReader, BlobStore, Maintenance, NewEcg, NewHeartRate, NewImage, NewUpload,
     PageRequest, PatientWriter, StoreError, UploadOutcome, WaveformStore,
 };
 use testkit::MongoServer;
 
 /// All ports of a store.
-pub(crate) trait Store: PatientWriter + BlobStore + Maintenance + WaveformStore {}
+pub(crate) trait Store: PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore {}
 
-impl<S: PatientWriter + BlobStore + Maintenance + WaveformStore> Store for S {}
+impl<S: PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore> Store for S {}
 
 /// An empty store, and what has to live as long as it.
 pub(crate) struct Fixture {

@@ -1,10 +1,11 @@
 //! Vitals of one patient, once per second, from all streams of the patient.
 //!
-//! A second is due when the samples that have arrived reach its end. After 2 s without samples, the seconds that have passed
+//! A second is due when the samples that have arrived reach its end. While the heart is silent, vitals are due every quarter of a
+//! second, so that an alarm of asystole comes in time. After 2 s without samples, the seconds that have passed
 //! are due, and their vitals state no heart rate. The age of data is measured since its arrival, so different clocks of the gateway and of
 //! this machine do not matter.
 //!
-//! Invariant: the times of the vitals increase by whole seconds. A jump of the clock of the server or of a device can skip
+//! Invariant: the times of the vitals increase by whole seconds, or by quarters while the heart is silent. A jump of the clock of the server or of a device can skip
 //! or repeat times; subscribers drop repeated ones.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,7 +14,8 @@ use std::time::{Duration, Instant};
 use bus::{WaveKind, WaveMessage};
 use ecg::Quality;
 use proto_json::waveform::{
-    Frame, FrameLimits, Numeric, Numerics, StreamDescription, StreamId, Vitals, VitalsSource,
+    BeatTimes, Frame, FrameLimits, Numeric, Numerics, StreamDescription, StreamId, StreamsState, Vitals,
+    VitalsSource,
 };
 use proto_json::{EcgQuality, Mrn, Timestamp};
 
@@ -31,6 +33,10 @@ const MAX_LAG_MS: i64 = 10_000;
 /// Numerics that are older than this are omitted: continuous ones, and those that are measured from time to time.
 const CONTINUOUS_MS: i64 = 10_000;
 const EPISODIC_MS: i64 = 15 * 60_000;
+
+/// Without a beat for this long, vitals are due at this interval.
+const SILENT_HEART_MS: u32 = 1_750;
+const SILENT_HEART_STEP_MS: i64 = 250;
 
 /// Code of the heart rate.
 pub(super) const HEART_RATE: &str = "MDC_ECG_HEART_RATE";
@@ -55,6 +61,10 @@ pub(super) struct Patient {
     next_ms: Option<i64>,
     /// Latest time of the data in milliseconds, and when it arrived.
     data: Option<(i64, Instant)>,
+    /// No beat was found for some time.
+    is_heart_silent: bool,
+    /// The devices have ended all streams, and this is not published yet.
+    has_ended: bool,
     /// Numerics from before this worker took over.
     carried: Vec<Numeric>,
 }
@@ -76,8 +86,10 @@ impl Patient {
         Patient {
             mrn,
             streams: HashMap::new(),
-            next_ms: last.map(|last| last.time.as_millis() + 1_000),
+            next_ms: last.map(|last| second_after(last.time.as_millis())),
             data: None,
+            is_heart_silent: false,
+            has_ended: false,
             carried: last.map(|last| last.values.clone()).unwrap_or_default(),
         }
     }
@@ -90,7 +102,8 @@ impl Patient {
         match message.kind {
             WaveKind::Open => self.open(message),
             WaveKind::End => {
-                self.streams.remove(&message.stream);
+                let was_open = self.streams.remove(&message.stream).is_some();
+                self.has_ended |= was_open && self.streams.is_empty();
                 Ok(())
             }
             WaveKind::Frame | WaveKind::Numerics => {
@@ -117,6 +130,7 @@ impl Patient {
             known.heard = Instant::now();
             return Ok(());
         }
+        self.has_ended = false;
         if self.streams.len() >= MAX_STREAMS
             && let Some(oldest) =
                 self.streams.iter().min_by_key(|(_, stream)| stream.heard).map(|(id, _)| *id)
@@ -159,6 +173,11 @@ impl Patient {
     /// so that missing data is missing. `saves_time` skips what is expensive.
     pub(super) fn next_vitals(&mut self, is_up_to_date: bool, saves_time: bool) -> Option<Vitals> {
         let (data_ms, arrived) = self.data?;
+        if std::mem::take(&mut self.has_ended) {
+            let next = self.next_ms.unwrap_or(0).max(second_after(data_ms));
+            self.next_ms = Some(next + 1_000);
+            return Some(self.ended(Timestamp::from_millis(next).ok()?));
+        }
         let next = match self.next_ms {
             Some(next) if (next - data_ms).abs() <= MAX_LAG_MS => next,
             // Continues with the second that the data has just reached.
@@ -176,15 +195,34 @@ impl Patient {
         if self.streams.is_empty() {
             return None;
         }
-        self.next_ms = Some(next + 1_000);
         let time = Timestamp::from_millis(next).ok()?;
-        Some(self.vitals(time, is_complete, saves_time))
+        let vitals = self.vitals(time, is_complete, saves_time);
+        self.is_heart_silent = vitals.beats.as_ref().is_some_and(|beats| beats.silent_ms >= SILENT_HEART_MS);
+        self.next_ms =
+            Some(if self.is_heart_silent { next + SILENT_HEART_STEP_MS } else { second_after(next) });
+        Some(vitals)
+    }
+
+    /// The last vitals: the devices have ended all streams.
+    fn ended(&self, time: Timestamp) -> Vitals {
+        Vitals {
+            mrn: self.mrn,
+            stream: None,
+            time,
+            values: Vec::new(),
+            rhythm: None,
+            quality: EcgQuality::Unusable,
+            lead_off: Vec::new(),
+            source: VitalsSource::Device,
+            streams: StreamsState::Ended,
+            beats: None,
+        }
     }
 
     /// Whether the patient has live streams.
     pub(super) fn is_live(&mut self) -> bool {
         self.streams.retain(|_, stream| stream.heard.elapsed() < FORGET);
-        !self.streams.is_empty()
+        !self.streams.is_empty() || self.has_ended
     }
 
     fn vitals(&mut self, time: Timestamp, is_complete: bool, saves_time: bool) -> Vitals {
@@ -197,7 +235,11 @@ impl Patient {
             quality: EcgQuality::Unusable,
             lead_off: Vec::new(),
             source: VitalsSource::Device,
+            streams: if is_complete { StreamsState::Live } else { StreamsState::Silent },
+            beats: None,
         };
+        // The rhythm is determined at whole seconds.
+        let saves_time = saves_time || time.as_millis().rem_euclid(1_000) != 0;
         // The best ECG that reaches this second.
         let mut best: Option<(StreamId, EcgState)> = None;
         for (id, stream) in &mut self.streams {
@@ -215,6 +257,10 @@ impl Patient {
             vitals.stream = Some(stream);
             vitals.quality = quality(state.quality);
             vitals.rhythm = state.rhythm.map(str::to_owned);
+            vitals.beats = state.beats.and_then(|beats| {
+                let last = Timestamp::from_millis(beats.last_us.div_euclid(1_000)).ok()?;
+                Some(BeatTimes { last, silent_ms: beats.silent_ms, intervals_ms: beats.intervals_ms })
+            });
             vitals.values.extend(state.bpm.map(|bpm| Numeric {
                 code: HEART_RATE.to_owned(),
                 // Further digits would exceed the accuracy of the method.

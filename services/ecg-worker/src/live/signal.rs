@@ -41,6 +41,22 @@ const MAX_DOUBTFUL: f64 = 0.5;
 const MAX_OPEN_S: f64 = 3.0;
 /// An interval longer than this is a pause. As in the findings of strips.
 const PAUSE_S: f64 = 2.0;
+/// Without a beat on the current lead for this long, the other leads are asked.
+const ASK_OTHERS_MS: u32 = 1_500;
+/// From this time without a beat on, the quality of the lead is the one before: the rules for the quality of a signal expect beats.
+const SILENT_S: f64 = 2.0;
+/// Part of the silence after the last beat in which the T wave can be.
+const T_WAVE_S: f64 = 0.5;
+/// Parts into which a silence is divided, and half of the length of a QRS complex with its slopes.
+const SILENT_PART_S: f64 = 0.2;
+const HALF_BEAT_S: f64 = 0.1;
+/// A silence in which the signal moves by more than this share of the height of the beats may contain beats.
+const MAX_SILENT_RANGE: f32 = 0.5;
+/// Intervals of this mean length and shorter are fast: a ventricular run begins with three of them.
+const FAST_S: f64 = 0.6;
+const FAST_INTERVALS: usize = 3;
+/// For this long after the rate has become fast, the rhythm is determined every second.
+const FAST_ONSET_S: f64 = 10.0;
 /// Interval of the rhythm, in seconds; it costs more than everything else.
 const RHYTHM_INTERVAL: u64 = 5;
 /// A finding of the rhythm that ended before this much of the signal is not current.
@@ -68,6 +84,19 @@ pub(super) struct EcgState {
     pub(super) quality: Quality,
     /// Code of a finding.
     pub(super) rhythm: Option<&'static str>,
+    /// The latest beats; `None` if the signal supports no statement about beats.
+    pub(super) beats: Option<LatestBeats>,
+}
+
+/// The latest beats of a lead.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct LatestBeats {
+    /// Server time of the last beat in microseconds.
+    pub(super) last_us: i64,
+    /// Milliseconds after it in which there certainly is no beat.
+    pub(super) silent_ms: u32,
+    /// Intervals in milliseconds, newest first.
+    pub(super) intervals_ms: Vec<u32>,
 }
 
 /// The ECG of one stream.
@@ -91,6 +120,8 @@ pub(super) struct LiveEcg {
     rhythm: Option<&'static str>,
     /// Number of states that were determined.
     states: u64,
+    /// Frame at which the rate became fast.
+    fast_since: Option<u64>,
     buffer: Vec<f32>,
 }
 
@@ -111,6 +142,8 @@ struct Lead {
     is_off: bool,
     /// Last frame of a window with the minimum evidence, in this part.
     evidence: Option<u64>,
+    /// The signal was usable when it had its last beats.
+    was_usable: bool,
 }
 
 impl Lead {
@@ -121,6 +154,7 @@ impl Lead {
     fn end_part(&mut self) {
         self.part = None;
         self.evidence = None;
+        self.was_usable = false;
         self.beats.clear();
         self.pulses.clear();
     }
@@ -171,6 +205,7 @@ impl LiveEcg {
             current: 0,
             rhythm: None,
             states: 0,
+            fast_since: None,
             buffer: Vec::new(),
         })
     }
@@ -240,6 +275,7 @@ impl LiveEcg {
         self.detector = Stream::new(self.rate_hz, self.leads.len());
         self.base = start;
         self.rhythm = None;
+        self.fast_since = None;
         self.leads.iter_mut().for_each(Lead::restart);
     }
 
@@ -299,7 +335,7 @@ impl LiveEcg {
 
     /// Determines the state after the last sample. `saves_time` skips the rhythm; it keeps its last value.
     pub(super) fn state(&mut self, saves_time: bool) -> EcgState {
-        self.states += 1;
+        self.states += u64::from(!saves_time);
         let mut best = self.judge(self.current);
         if best.quality < Quality::Good {
             let current = self.current;
@@ -316,11 +352,101 @@ impl LiveEcg {
         }
         if best.quality == Quality::Unusable {
             self.rhythm = None;
-        } else if !saves_time && self.states.is_multiple_of(RHYTHM_INTERVAL) {
+        } else if !saves_time && (self.is_fast_onset() || self.states.is_multiple_of(RHYTHM_INTERVAL)) {
             self.rhythm = self.find_rhythm();
         }
         let rhythm = if best.is_pause { Some("pause") } else { self.rhythm };
-        EcgState { bpm: best.bpm, quality: best.quality, rhythm }
+        EcgState { bpm: best.bpm, quality: best.quality, rhythm, beats: self.latest_beats() }
+    }
+
+    /// Whether the rate has become fast a short time ago.
+    fn is_fast_onset(&mut self) -> bool {
+        let frames = self.detector.frames();
+        let beats = &self.leads[self.current].beats;
+        let first = beats.len().checked_sub(FAST_INTERVALS + 1).and_then(|first| beats.get(first));
+        let is_fast = first.zip(beats.back()).is_some_and(|(first, last)| {
+            (last.sample - first.sample) as f64 <= FAST_S * FAST_INTERVALS as f64 * self.rate_hz
+        });
+        if !is_fast {
+            self.fast_since = None;
+            return false;
+        }
+        let since = *self.fast_since.get_or_insert(frames);
+        (frames - since) as f64 <= FAST_ONSET_S * self.rate_hz
+    }
+
+    /// The latest beats of the current lead, or of another usable lead if that one has a later beat.
+    fn latest_beats(&mut self) -> Option<LatestBeats> {
+        let own = self.beats_of(self.current)?;
+        let mut latest = own;
+        if latest.silent_ms >= ASK_OTHERS_MS {
+            for lead in (0..self.leads.len()).filter(|lead| *lead != self.current) {
+                let other = self.beats_of_usable(lead);
+                latest = other.filter(|other| other.silent_ms < latest.silent_ms).unwrap_or(latest);
+            }
+        }
+        Some(latest)
+    }
+
+    /// The beats of a lead that was not judged for this state.
+    fn beats_of_usable(&mut self, index: usize) -> Option<LatestBeats> {
+        let _ = self.judge(index);
+        self.beats_of(index)
+    }
+
+    /// The latest beats of a lead whose signal supports a statement about beats.
+    fn beats_of(&self, index: usize) -> Option<LatestBeats> {
+        let (rate, end) = (self.rate_hz, self.detector.frames());
+        let lead = self.leads.get(index)?;
+        lead.part.filter(|_| !lead.is_off && lead.was_usable)?;
+        let has_evidence = lead.evidence.is_some_and(|evidence| (end - evidence) as f64 <= EVIDENCE_S * rate);
+        let last = lead.beats.back().filter(|_| has_evidence)?.sample;
+        let open_s = (end - last) as f64 / rate;
+        if open_s > SILENT_S && !self.is_quiet_since(lead, last) {
+            return None;
+        }
+        // A beat that has just happened is reported a little later.
+        let silent_s = (open_s - Stream::PROVISIONAL_DELAY_S).max(0.0);
+        let milliseconds = |frames: u64| (frames as f64 / rate * 1_000.0).round() as u32;
+        let intervals_ms = lead
+            .beats
+            .iter()
+            .zip(lead.beats.iter().skip(1))
+            .rev()
+            .take(MAX_INTERVALS)
+            .map(|(earlier, later)| milliseconds(later.sample - earlier.sample))
+            .collect();
+        let last_us = self.time_us(self.base + last);
+        Some(LatestBeats { last_us, silent_ms: (silent_s * 1_000.0) as u32, intervals_ms })
+    }
+
+    /// Whether the signal after the last beat is quiet, compared with the beats: otherwise there may be beats in it.
+    fn is_quiet_since(&self, lead: &Lead, last: u64) -> bool {
+        let (rate, end) = (self.rate_hz, self.detector.frames());
+        let oldest = end - lead.samples.len() as u64;
+        let range = |from: u64, to: u64| {
+            let (from, to) = (from.max(oldest) - oldest, to.min(end) - oldest);
+            let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+            for sample in lead.samples.range(from as usize..to.max(from) as usize) {
+                (low, high) = (low.min(*sample), high.max(*sample));
+            }
+            (high - low).max(0.0)
+        };
+        let frames = |seconds: f64| (seconds * rate) as u64;
+        let beats = lead.beats.iter().filter(|beat| beat.sample >= oldest + frames(HALF_BEAT_S));
+        let heights = beats
+            .map(|beat| range(beat.sample - frames(HALF_BEAT_S), beat.sample + frames(HALF_BEAT_S)))
+            .collect();
+        let mut parts = Vec::new();
+        let mut from = last + frames(T_WAVE_S);
+        while from + frames(SILENT_PART_S) <= end {
+            parts.push(range(from, from + frames(SILENT_PART_S)));
+            from += frames(SILENT_PART_S).max(1);
+        }
+        match (median(heights), median(parts)) {
+            (Some(height), Some(part)) => part <= MAX_SILENT_RANGE * height,
+            _ => false,
+        }
     }
 
     /// Judges the latest seconds of a lead.
@@ -352,7 +478,14 @@ impl LiveEcg {
             lead.evidence = Some(end);
         }
         let has_evidence = lead.evidence.is_some_and(|evidence| (end - evidence) as f64 <= EVIDENCE_S * rate);
-        if window.quality == Quality::Unusable || !has_evidence {
+        let is_usable = window.quality > Quality::Unusable && has_evidence;
+        let last = beats.last().map_or(0, |beat| beat.sample);
+        if (length - last) as f64 <= SILENT_S * rate
+            && let Some(lead) = self.leads.get_mut(index)
+        {
+            lead.was_usable = is_usable;
+        }
+        if !is_usable {
             return nothing;
         }
         let intervals: Vec<f64> = beats
@@ -366,7 +499,6 @@ impl LiveEcg {
         let doubtful = doubtful as f64 / of_rate.len().max(1) as f64;
         let quality =
             if doubtful > MAX_DOUBTFUL_OF_GOOD { window.quality.min(Quality::Poor) } else { window.quality };
-        let last = beats.last().map_or(0, |beat| beat.sample);
         // A beat that has just happened is reported a little later.
         let open_s = (length - last) as f64 / rate - Stream::PROVISIONAL_DELAY_S;
         let longest = intervals.iter().copied().fold(0.0, f64::max);
@@ -406,4 +538,9 @@ struct Judgement {
     quality: Quality,
     bpm: Option<f64>,
     is_pause: bool,
+}
+
+fn median(mut values: Vec<f32>) -> Option<f32> {
+    let middle = values.len() / 2;
+    (!values.is_empty()).then(|| *values.select_nth_unstable_by(middle, f32::total_cmp).1)
 }

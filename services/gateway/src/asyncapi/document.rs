@@ -4,7 +4,8 @@ use proto_json::waveform::{
     DeviceMessage, DeviceReply, LiveMessage, LiveRequest, Numerics, PARTITIONS, StreamDescription, Vitals,
     close,
 };
-use proto_json::{Mrn, PatientUpdated, StreamState};
+use proto_json::alarms::AlarmUpdated;
+use proto_json::{Mrn, PatientUpdated, StreamState, SystemEvent};
 use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -94,6 +95,7 @@ fn messages(generator: &mut SchemaGenerator) -> Value {
     let nothing = || json!({ "type": "object", "maxProperties": 0 });
     let state = payload::<StreamState>(generator);
     let updated = payload::<PatientUpdated>(generator);
+    let (alarm, system) = (payload::<AlarmUpdated>(generator), payload::<SystemEvent>(generator));
     let description = payload::<StreamDescription>(generator);
     let frame = || binary("Samples of 100 to 500 ms", layout::frame());
     json!({
@@ -114,12 +116,18 @@ fn messages(generator: &mut SchemaGenerator) -> Value {
         "eventKeepAlive": event("keep-alive", "The stream is idle", state),
         "eventUpdated": event("updated", "A patient has changed", updated),
         "eventCutOff": event("cut-off", "The server is cut off from the broker until `missed`", nothing()),
+        "eventAlarm": event("alarm", "An alarm has changed; the id is its id and version", alarm.clone()),
+        "eventLimits": event("limits", "Limits have changed: load them again", system.clone()),
+        "eventWards": event("wards", "Wards or beds have changed: load them again", system.clone()),
+        "eventPatient": event("patient", "A patient was merged, erased or corrected: load it again", system.clone()),
+        "alarmEvent": text("An alarm has changed", system.clone()),
+        "systemEvent": text("Limits, wards or a patient have changed", system),
         "eventMissed": event("missed", "Events may be lost; load the patients again", nothing()),
     })
 }
 
 /// Name, address, server, description and messages of each channel.
-const CHANNELS: [(&str, &str, &str, &str, &[&str]); 7] = [
+const CHANNELS: [(&str, &str, &str, &str, &[&str]); 9] = [
     (
         "device",
         "/api/v1/patients/{mrn}/waveforms",
@@ -157,9 +165,27 @@ const CHANNELS: [(&str, &str, &str, &str, &[&str]); 7] = [
         "Changes of a patient, at most once.",
         &["patientUpdated"],
     ),
+    ("alarms", "alarm.{mrn}", "broker", "Changes of alarms, at most once.", &["alarmEvent"]),
+    (
+        "system",
+        "system.{what}",
+        "broker",
+        "Changes of limits, wards and patients, at most once.",
+        &["systemEvent"],
+    ),
 ];
 
-const EVENTS: [&str; 5] = ["eventReady", "eventKeepAlive", "eventUpdated", "eventCutOff", "eventMissed"];
+const EVENTS: [&str; 9] = [
+    "eventReady",
+    "eventKeepAlive",
+    "eventUpdated",
+    "eventAlarm",
+    "eventLimits",
+    "eventWards",
+    "eventPatient",
+    "eventCutOff",
+    "eventMissed",
+];
 
 fn channels() -> Value {
     let partition = format!(
@@ -170,6 +196,7 @@ fn channels() -> Value {
         ("mrn", "Medical record number."),
         ("stream", "Id of the waveform stream."),
         ("partition", partition.as_str()),
+        ("what", "`limits`, `wards` or `patient`."),
     ];
     let mut channels = Map::new();
     for (name, address, server, description, messages) in CHANNELS {
@@ -224,6 +251,8 @@ fn operations() -> Value {
         "publishWaves": operation("waves", "send", "Messages of waveform streams",
             &["waveOpen", "waveFrame", "waveNumerics", "waveEnd"]),
         "publishVitals": operation("vitals", "send", "Vitals", &["vitals"]),
+        "publishAlarms": operation("alarms", "send", "Changes of alarms", &["alarmEvent"]),
+        "publishSystemEvents": operation("system", "send", "Changes of limits, wards and patients", &["systemEvent"]),
         "publishUpdates": operation("updates", "send", "Changes of patients", &["patientUpdated"]),
     })
 }

@@ -1,7 +1,7 @@
 //! Event streams: server-sent events for clients without access to the broker.
 //!
 //! A stream starts with `ready`, which contains the keep-alive interval. `updated` contains the new summary
-//! of a patient. `missed` means that events may have been lost, so the client must load the summaries again.
+//! of a patient. `alarm` contains an alarm that has changed; `limits`, `wards` and `patient` state what to load again. `missed` means that events may have been lost, so the client must load the summaries again.
 //! `cut-off` means that the broker is unreachable and no events arrive until the next `missed`.
 //!
 //! A stream ends when the shutdown begins or the client's token is revoked.
@@ -130,6 +130,13 @@ impl EventStream {
                         return Some(event);
                     }
                     Event::Updated(..) => {}
+                    Event::Changed(mrn, event)
+                        if mrn.is_none() || self.patient.is_none() || self.patient == mrn =>
+                    {
+                        self.keep_alive.reset();
+                        return Some(event);
+                    }
+                    Event::Changed(..) => {}
                     Event::Disconnected => return Some(disconnected()),
                     Event::Lagged => return Some(lagged()),
                 },

@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::response::sse;
-use bus::{PubSub, UpdateEvent};
-use futures::StreamExt;
-use proto_json::{Mrn, PatientUpdated};
+use bus::{PubSub, SystemSignal, UpdateEvent};
+use futures::{StreamExt, stream};
+use proto_json::{Mrn, PatientUpdated, SystemEvent};
+use serde::Serialize;
 use runtime::{Backoff, Shutdown};
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, oneshot, watch};
@@ -32,6 +33,8 @@ const MAX_RETRY: Duration = Duration::from_secs(5);
 pub(super) enum Event {
     /// A patient has changed. The event is encoded already.
     Updated(Mrn, sse::Event),
+    /// An alarm, limits, wards or a patient have changed. The event is encoded already. Without a patient, it is for all streams.
+    Changed(Option<Mrn>, sse::Event),
     /// The broker is unreachable.
     Disconnected,
     /// Events may have been lost.
@@ -75,7 +78,7 @@ impl Notifier {
         let mut subscribed = Some(subscribed);
         let mut backoff = Backoff::new(FIRST_RETRY, MAX_RETRY);
         while !shutdown.has_begun() {
-            match shutdown.unless_begun(pubsub.subscribe(None)).await {
+            match shutdown.unless_begun(subscribe(&*pubsub)).await {
                 None => return,
                 Some(Err(error)) => {
                     tracing::warn!(%error, "the subscription to updates failed; retrying");
@@ -89,12 +92,7 @@ impl Notifier {
                     // Updates before this subscription may have been lost.
                     self.notify(Event::Lagged).await;
                     while let Some(Some(event)) = shutdown.unless_begun(updates.next()).await {
-                        self.notify(match event {
-                            UpdateEvent::Disconnected => Event::Disconnected,
-                            UpdateEvent::Lagged => Event::Lagged,
-                            UpdateEvent::Updated(update) => encode(&update),
-                        })
-                        .await;
+                        self.notify(event).await;
                     }
                     tracing::debug!("the subscription to updates ended");
                     self.notify(Event::Disconnected).await;
@@ -111,7 +109,7 @@ impl Notifier {
         match &event {
             Event::Disconnected => self.is_disconnected.store(true, Ordering::Release),
             Event::Lagged => self.is_disconnected.store(false, Ordering::Release),
-            Event::Updated(..) => {}
+            Event::Updated(..) | Event::Changed(..) => {}
         }
         // An error only means that there is no subscription.
         let receivers = self.events.send(event).unwrap_or(0);
@@ -128,6 +126,38 @@ impl Notifier {
         let group = self.next_group.fetch_add(1, Ordering::Relaxed) % GROUPS;
         Subscription { events, waker: self.wakers[group].subscribe() }
     }
+}
+
+/// Subscribes to updates and system events.
+async fn subscribe(pubsub: &dyn PubSub) -> Result<stream::BoxStream<'static, Event>, bus::BusError> {
+    let updates = pubsub.subscribe(None).await?.map(|event| match event {
+        UpdateEvent::Disconnected => Event::Disconnected,
+        UpdateEvent::Lagged => Event::Lagged,
+        UpdateEvent::Updated(update) => encode(&update),
+    });
+    let events = pubsub.subscribe_events().await?.map(|signal| match signal {
+        SystemSignal::Disconnected => Event::Disconnected,
+        SystemSignal::Lagged => Event::Lagged,
+        SystemSignal::Event(event) => encode_event(&event),
+    });
+    Ok(stream::select(updates, events).boxed())
+}
+
+/// Encodes a system event.
+fn encode_event(event: &SystemEvent) -> Event {
+    fn json(name: &str, data: &impl Serialize) -> Option<sse::Event> {
+        Some(sse::Event::default().event(name).data(serde_json::to_string(data).ok()?))
+    }
+    let (mrn, encoded) = match event {
+        SystemEvent::Alarm(update) => {
+            let id = format!("{}/{}", update.alarm.id, update.alarm.version);
+            (Some(update.alarm.mrn), json("alarm", update).map(|event| event.id(id)))
+        }
+        SystemEvent::Limits { .. } => (None, json("limits", event)),
+        SystemEvent::Wards => (None, json("wards", event)),
+        SystemEvent::Patient { mrn } => (Some(*mrn), json("patient", event)),
+    };
+    encoded.map_or(Event::Lagged, |encoded| Event::Changed(mrn, encoded))
 }
 
 /// Encodes an update. JSON contains no line breaks, so it fits in one `data` line.

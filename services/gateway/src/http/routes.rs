@@ -8,7 +8,7 @@ use axum::handler::Handler;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use http_server::problem::{ApiError, ProblemType, text};
 use http_server::{admin, observe};
 use runtime::Metrics;
@@ -22,7 +22,7 @@ use crate::http::format::public_error_response;
 use crate::http::headers;
 use crate::uploads::{dead_letters, handler, names};
 use crate::waves::{self, device, live};
-use crate::{asyncapi, events, legacy, openapi, reads, reanalysis};
+use crate::{alarms, asyncapi, events, legacy, openapi, reads, reanalysis};
 
 /// Routes that the query service answers, with the permission they require.
 pub(crate) const READS: [(&str, Permission); 19] = [
@@ -88,6 +88,16 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         .route(waves::DEVICE_ROUTE, get(device::open))
         .route_layer(guarded(Permission::Stream))
         .with_state(app.clone());
+    let mut alarms = Router::new();
+    for (path, permission) in alarms::READS {
+        alarms = alarms.route(path, get(alarms::forward).route_layer(guarded(permission)));
+    }
+    for (path, permission) in alarms::ACTIONS {
+        alarms = alarms.route(path, post(alarms::forward).route_layer(guarded(permission)));
+    }
+    for (path, permission) in alarms::CHANGES {
+        alarms = alarms.route(path, put(alarms::forward).route_layer(guarded(permission)));
+    }
     let operations = Router::new()
         .route("/api/v1/dead-letters", get(dead_letters::list))
         .route("/api/v1/dead-letters/{id}", get(dead_letters::show).delete(dead_letters::delete))
@@ -103,7 +113,7 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         .route("/api/openapi.json", document(openapi::DOCUMENT))
         .route("/api/asyncapi.json", document(asyncapi::DOCUMENT));
     let open = open.route_layer(public());
-    let mut router = reads.merge(uploads).merge(events).merge(live).merge(operations).merge(open);
+    let mut router = reads.merge(uploads).merge(events).merge(live).merge(alarms).merge(operations).merge(open);
     if let Some(health) = health {
         // The metrics reveal the load, so they require a token where other machines can connect.
         let metrics = admin::metrics_router("gateway", health.clone(), Metrics::install())

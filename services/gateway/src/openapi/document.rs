@@ -3,12 +3,13 @@
 use proto_json::{
     DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, FormerNames, HeartRateRecord, ImageRecord, Mrn,
     NameCheck, NameQuery, Page, PatientSummary, PatientUpdated, Problem, ReceivedUpload, ServerClock,
-    StreamState, UploadReceipt, UploadStatus, legacy,
+    StreamState, SystemEvent, UploadReceipt, UploadStatus, legacy,
 };
 use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Value, json};
 
+use super::alarms;
 use super::replies::{Replies, parameters, problems};
 use super::waveforms;
 
@@ -17,7 +18,11 @@ pub(super) fn make() -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.definitions_path = "/components/schemas".into();
     let mut schemas = Schemas(settings.into_generator());
-    let paths = paths(&mut schemas);
+    let mut paths = paths(&mut schemas);
+    for (path, item) in alarms::paths(&mut schemas) {
+        paths[path] = item;
+    }
+    schemas.of::<SystemEvent>();
     schemas.of::<Problem>();
     schemas.of::<Mrn>();
     schemas.of::<PatientUpdated>();
@@ -35,7 +40,7 @@ pub(super) fn make() -> Value {
         },
         "servers": [{ "url": "/" }],
         "tags": [
-            { "name": "uploads" }, { "name": "patients" }, { "name": "files" }, { "name": "events" },
+            { "name": "uploads" }, { "name": "patients" }, { "name": "files" }, { "name": "events" }, { "name": "alarms" },
             { "name": "documented", "description": "The routes that existing clients speak." },
             { "name": "dead letters", "description": "For admins." }, { "name": "service" }
         ],
@@ -271,6 +276,8 @@ fn events(id: &str, summary: &str, names: &[&str], of_patient: bool) -> Value {
     let stream = json!({
         "description": "Server-sent events. `ready`: from now on everything is told; silence lasts no longer than the \
                         `keep_alive_ms` of its data. `updated`: data is a PatientUpdated as JSON, id its version. \
+                        `alarm`: data is an AlarmUpdated as JSON, id the id and the version of the alarm. `limits`, `wards`, \
+                        `patient`: data is a SystemEvent as JSON that states what to load again. \
                         `cut-off`: the server hears nothing itself until it says `missed`; ask from time to time. \
                         `missed`: something may have been lost, load anew. `keep-alive` breaks every silence. The data of \
                         `ready` and `keep-alive` say what the clock of the server shows.",
@@ -279,9 +286,11 @@ fn events(id: &str, summary: &str, names: &[&str], of_patient: bool) -> Value {
             "type": "object",
             "required": ["event", "data"],
             "properties": {
-                "event": { "enum": ["ready", "keep-alive", "updated", "cut-off", "missed"] },
+                "event": { "enum": ["ready", "keep-alive", "updated", "alarm", "limits", "wards", "patient", "cut-off", "missed"] },
                 "data": { "type": "string", "contentMediaType": "application/json",
-                    "description": "Of `updated`: #/components/schemas/PatientUpdated; of `ready` and `keep-alive`: \
+                    "description": "Of `updated`: #/components/schemas/PatientUpdated; of `alarm`: \
+                                    #/components/schemas/AlarmUpdated; of `limits`, `wards` and `patient`: \
+                                    #/components/schemas/SystemEvent; of `ready` and `keep-alive`: \
                                     #/components/schemas/StreamState" },
                 "id": { "type": "string" }
             }

@@ -8,6 +8,8 @@
 pub(crate) const DOCUMENT: &str = include_str!("../../openapi.json");
 
 #[cfg(test)]
+mod alarms;
+#[cfg(test)]
 mod document;
 #[cfg(test)]
 mod replies;
@@ -18,6 +20,7 @@ mod waveforms;
 mod tests {
     use std::collections::BTreeSet;
 
+    use crate::alarms::{ACTIONS, CHANGES, READS as ALARMS};
     use crate::documents;
     use crate::http::routes::{OWN, READS};
 
@@ -41,6 +44,9 @@ mod tests {
         let routes: BTreeSet<(String, String)> = READS
             .iter()
             .map(|(path, _)| ("get".to_owned(), (*path).to_owned()))
+            .chain(ALARMS.iter().map(|(path, _)| ("get".to_owned(), (*path).to_owned())))
+            .chain(ACTIONS.iter().map(|(path, _)| ("post".to_owned(), (*path).to_owned())))
+            .chain(CHANGES.iter().map(|(path, _)| ("put".to_owned(), (*path).to_owned())))
             .chain(OWN.iter().map(|(method, path)| ((*method).to_owned(), (*path).to_owned())))
             .collect();
         assert_eq!(described, routes);

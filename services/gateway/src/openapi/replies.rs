@@ -80,7 +80,8 @@ pub(super) fn problems() -> Map<String, Value> {
         (
             409,
             "The upload names the patient differently; `names` holds both names. Or its time of recording is in the future of \
-             the server; the sentence contains the time of the server. Or the ECG to analyse has no result yet, or no signal.",
+             the server; the sentence contains the time of the server. Or the ECG to analyse has no result yet, or no signal. Or the \
+             alarm has ended, or the limits have another version.",
         ),
         (
             413,
@@ -89,7 +90,7 @@ pub(super) fn problems() -> Map<String, Value> {
         ),
         (415, "The body is no multipart form, or a file is of a kind that is not taken."),
         (416, "The range is outside of the file."),
-        (422, "The Idempotency-Key was used for an upload with other content."),
+        (422, "The Idempotency-Key was used for an upload with other content. Or the limits cannot be used."),
         (429, "Too many requests with this token; or, without one that is known, from this network."),
         (500, "The server failed at this request."),
         (502, "The service behind failed at this request."),

@@ -153,7 +153,12 @@ impl Start {
         let address = listener.local_addr().unwrap();
         let records = ingest::Ports::of(BusPorts::of(&bus), store.clone());
         let records = Reads::InProcess(ingest::router(records));
-        let ports = Ports { bus: BusPorts::of(&bus), reads, records, checks: Vec::new() };
+        let alarms = alarms::Ports::of(&BusPorts::of(&bus), store.clone());
+        let alarms = alarms::Alarms::new(alarms::Config::default(), alarms::Notifications::default(), alarms);
+        let calls_of_alarms = Reads::InProcess(alarms.router());
+        let evaluating = shutdown.clone();
+        tokio::spawn(async move { alarms.run(evaluating).await });
+        let ports = Ports { bus: BusPorts::of(&bus), reads, records, alarms: calls_of_alarms, checks: Vec::new() };
         tokio::spawn(gateway::run_on(listener, config, ports, shutdown.clone()));
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         let query = query_address.map(|address| (address, query_token));

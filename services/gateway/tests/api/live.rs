@@ -92,6 +92,8 @@ fn vitals(number: u64) -> Vitals {
         quality: EcgQuality::Good,
         lead_off: Vec::new(),
         source: VitalsSource::Analysis,
+        streams: Default::default(),
+        beats: None,
     }
 }
 

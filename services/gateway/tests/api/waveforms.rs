@@ -251,7 +251,10 @@ async fn another_gateway(api: &Api) -> (SocketAddr, Shutdown) {
     let reads = Reads::InProcess(query::router(query::Ports::of(api.store.clone())));
     let records = ingest::Ports::of(BusPorts::of(&api.bus), api.store.clone());
     let records = Reads::InProcess(ingest::router(records));
-    let ports = Ports { bus: BusPorts::of(&api.bus), reads, records, checks: Vec::new() };
+    let alarms = alarms::Ports::of(&BusPorts::of(&api.bus), api.store.clone());
+    let alarms = alarms::Alarms::new(alarms::Config::default(), alarms::Notifications::default(), alarms);
+    let alarms = Reads::InProcess(alarms.router());
+    let ports = Ports { bus: BusPorts::of(&api.bus), reads, records, alarms, checks: Vec::new() };
     let audit_log = Some(AuditTarget::File(api.audit_log.clone()));
     let config = Config { audit_log, ..Config::default() };
     tokio::spawn(gateway::run_on(listener, config, ports, shutdown.clone()));
