@@ -110,8 +110,6 @@ mod tests {
             rhythm: None,
             quality,
             lead_off: Vec::new(),
-            streams: Default::default(),
-            beats: None,
             source: VitalsSource::Analysis,
             streams: Default::default(),
             beats: None,
