@@ -216,12 +216,14 @@ impl Backend {
         true
     }
 
-    /// Acknowledges, resets or pauses an alarm in the version that the user saw. Returns `false` if there is no connection.
-    pub(crate) fn change_alarm(&self, id: RecordId, version: u64, action: AlarmAction) -> bool {
+    /// Acknowledges, resets or pauses an alarm. Returns `false` if there is no connection.
+    ///
+    /// The request has no version: a new worst value must not reject the acknowledgement of an alarm that the user has seen.
+    pub(crate) fn change_alarm(&self, id: RecordId, action: AlarmAction) -> bool {
         let Some(gateway) = self.gateway.clone() else { return false };
         let events = self.events.clone();
         self.runtime.spawn_detached(async move {
-            let request = AlarmActionRequest { version: Some(version), seconds: None };
+            let request = AlarmActionRequest::default();
             let changed = match action {
                 AlarmAction::Acknowledge => gateway.acknowledge_alarm(id, request).await,
                 AlarmAction::Reset => gateway.reset_alarm(id, request).await,

@@ -198,7 +198,7 @@ impl AlarmsController {
         (self.next, self.is_loading, self.failure) = (None, false, None);
     }
 
-    /// Sends an action on alarms to the server, in the versions that the user saw.
+    /// Sends an action on alarms to the server.
     pub(super) fn act(
         &self,
         context: &Context,
@@ -207,7 +207,7 @@ impl AlarmsController {
     ) {
         let mut is_connected = true;
         for alarm in alarms.into_iter().filter_map(|id| context.alarms.get(id)) {
-            is_connected &= context.backend.change_alarm(alarm.id, alarm.version, action(alarm));
+            is_connected &= context.backend.change_alarm(alarm.id, action(alarm));
         }
         if !is_connected {
             context.show_message(Tone::Danger, tr!("There is no connection."));

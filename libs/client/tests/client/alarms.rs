@@ -35,7 +35,8 @@ async fn limits_are_changed_by_version_and_a_rejected_change_changes_nothing() {
     let last = FeedEvent::Outdated(Outdated::Limits(LimitScope::Site));
     reader.until("the change of the limits", |reader| reader.events.contains(&last)).await;
 
-    let conflict = gateway.set_alarm_limits(LimitScope::Site, &limits, 0).await.unwrap_err();
+    let other = AlarmLimits { heart_rate_high: Some(140), ..AlarmLimits::default() };
+    let conflict = gateway.set_alarm_limits(LimitScope::Site, &other, 0).await.unwrap_err();
     assert_eq!(status(&conflict), 409);
     let patient = LimitScope::Patient { mrn: mrn(7) };
     let crossing = AlarmLimits { heart_rate_low: Some(140), ..AlarmLimits::default() };
