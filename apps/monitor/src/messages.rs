@@ -264,6 +264,19 @@ pub(crate) fn alarm_state(alarm: &Alarm, now: Timestamp) -> String {
     parts.join(" · ")
 }
 
+/// When an ended alarm was over, and who acknowledged or reset it: short, for the history.
+#[must_use]
+pub(crate) fn ended_state(alarm: &Alarm, now: Timestamp) -> String {
+    let time = |at| format::time_or_date(at, now);
+    let over = alarm.cleared_at.or(alarm.ended_at).map(|at| tr!("until {}", time(at)));
+    let action = alarm.acknowledged.as_ref().or(alarm.reset.as_ref());
+    let by = action.map_or_else(
+        || tr!("not acknowledged").to_owned(),
+        |action| format!("{} {}", action.by, time(action.at)),
+    );
+    over.into_iter().chain([by]).collect::<Vec<_>>().join(" · ")
+}
+
 /// The state of an alarm in one word, for a tile, and the number of further alarms. It contains no time, so that the tile does not
 /// change every second.
 #[must_use]

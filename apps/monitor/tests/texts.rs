@@ -161,7 +161,7 @@ fn fill(api: &Api, patient: &str) {
             mrn: if at == 1 { "" } else { MRN }.into(),
             patient: name(if at == 1 { "This station" } else { patient }),
             severity: ALARMS[at % 3].1,
-            event: "acknowledged".into(),
+            event: format!("until {DATE} · nurse.bartholomea {DATE}").into(),
             text: ALARMS[at % 3].0.into(),
         })
         .collect(),
@@ -416,7 +416,7 @@ fn german_texts_are_not_cut_off() {
         mrn: "900001".into(),
         patient: name(patient),
         severity: ALARMS[at % 3].1,
-        event: state.clone().into(),
+        event: format!("bis {DATE} · schwester.bartholomea {DATE}").into(),
         text: ["HF 300 > 150", "EKG unbrauchbar", "EKG ohne Frequenz"][at % 3].into(),
     });
     api.set_history(model(rows.collect()));

@@ -316,7 +316,7 @@ fn ended_row(context: &Context, alarm: &Alarm, now: Timestamp) -> HistoryData {
         mrn: alarm.mrn.to_string().into(),
         patient: context.patient_name(alarm.mrn),
         severity: messages::severity(Some(alarm.priority.into())),
-        event: messages::alarm_state(alarm, now).into(),
+        event: messages::ended_state(alarm, now).into(),
         text: messages::alarm_text(alarm).into(),
     }
 }

@@ -120,7 +120,7 @@ fn unacknowledged_high_alarm_stays_after_its_end_with_its_worst_value() {
     screen.control("l");
     screen.until("the history", |screen| {
         screen.all().iter().any(|label| {
-            label.contains("Ann · 1, HR 16") && label.contains("over at ") && label.contains("by local")
+            label.contains("Ann · 1, HR 16") && label.contains("until ") && label.contains("local ")
         })
     });
 }
