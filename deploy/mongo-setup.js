@@ -21,6 +21,8 @@ const ROLES = {
   query: ['find'],
   // The only writer. It reads the free space. It creates no collections and no indexes.
   ingest: ['find', 'insert', 'update', 'remove', 'dbStats'],
+  // Stores alarms and limits, and reads the latest strips of patients.
+  alarms: ['find', 'insert', 'update'],
   // Creates collections and indexes. It has no access to documents.
   setup: ['createCollection', 'createIndex'],
   // For deploy/backup and deploy/restore: reads everything and replaces collections.

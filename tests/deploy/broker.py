@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 
 DEPLOY = pathlib.Path(__file__).resolve().parents[2] / "deploy"
-USERS = ("setup", "gateway", "ingest", "worker", "monitor", "backup")
+USERS = ("setup", "gateway", "ingest", "worker", "alarms", "monitor", "backup")
 TIMEOUT_S = 60
 
 

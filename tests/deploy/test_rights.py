@@ -102,10 +102,10 @@ class Rights(unittest.TestCase):
             return inner(document, ctx)
 
         self.database.dispatch = record
-        ports = free_ports(8)
+        ports = free_ports(10)
         self.nats, self.url = ports[0], f"http://127.0.0.1:{ports[1]}"
-        self.admin = dict(zip(("gateway", "ingest", "query", "ecg-worker"), ports[2:6]))
-        self.query, self.ingest = ports[6:8]
+        self.admin = dict(zip(("gateway", "ingest", "query", "ecg-worker", "alarms"), ports[2:7]))
+        self.query, self.ingest, self.alarms = ports[7:10]
         self.spawn(*plain_broker(self.nats, self.folder / "nats"))
 
     def environment(self, user=None):
@@ -120,6 +120,9 @@ class Rights(unittest.TestCase):
             "BEDSIDE_QUERY_LISTEN": f"127.0.0.1:{self.query}",
             "BEDSIDE_INGEST": f"http://127.0.0.1:{self.ingest}",
             "BEDSIDE_INGEST_LISTEN": f"127.0.0.1:{self.ingest}",
+            "BEDSIDE_ALARMS": f"http://127.0.0.1:{self.alarms}",
+            "BEDSIDE_ALARMS_LISTEN": f"127.0.0.1:{self.alarms}",
+            "BEDSIDE_ALARMS_ADMIN_LISTEN": f"127.0.0.1:{self.admin['alarms']}",
             "BEDSIDE_GATEWAY_ADMIN_LISTEN": f"127.0.0.1:{self.admin['gateway']}",
             "BEDSIDE_INGEST_ADMIN_LISTEN": f"127.0.0.1:{self.admin['ingest']}",
             "BEDSIDE_QUERY_ADMIN_LISTEN": f"127.0.0.1:{self.admin['query']}",
@@ -160,7 +163,8 @@ class Rights(unittest.TestCase):
         """Provisions, uploads, analyses, reads, exports, checks for damage, backs up and restores."""
         wait_until("the schema is created", lambda: subprocess.run(
             [PROGRAMS / "ingest", "provision"], env=self.environment("setup"), capture_output=True).returncode == 0)
-        for service, user in (("ingest", "ingest"), ("query", "query"), ("gateway", None), ("ecg-worker", None)):
+        for service, user in (
+                ("ingest", "ingest"), ("query", "query"), ("gateway", None), ("ecg-worker", None), ("alarms", "alarms")):
             self.spawn(PROGRAMS / service, user=user)
         wait_until("the gateway answers", lambda: self.get("/api/v1/patients"))
         strip, image = self.folder / "strip.csv", self.folder / "image.png"

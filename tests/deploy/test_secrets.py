@@ -128,15 +128,16 @@ class Secrets(unittest.TestCase):
         self.init()
         own = {file.removeprefix("own/"): content for file, content in self.read_all().items() if file.startswith("own/")}
         expected = {
-            "gateway": {"nats-gateway", "gateway-key", "query"},
+            "gateway": {"nats-gateway", "gateway-key", "query", "ingest", "alarms"},
             "query": {"query", "mongodb-query"},
-            "ingest": {"nats-ingest", "mongodb-ingest"},
+            "ingest": {"nats-ingest", "mongodb-ingest", "ingest"},
             "ecg-worker": {"nats-worker"},
+            "alarms": {"nats-alarms", "mongodb-alarms", "alarms", "alarm-webhooks"},
             "setup": {"nats-setup", "mongodb-setup"},
             "backup": {"nats-backup", "mongodb-backup"},
-            "nats": {f"nats-{user}" for user in ("setup", "gateway", "ingest", "worker", "monitor", "backup", "route")},
+            "nats": {f"nats-{user}" for user in ("setup", "gateway", "ingest", "worker", "alarms", "monitor", "backup", "route")},
             "mongo": {"mongodb-keyfile", "mongodb-root"},
-            "mongo-setup": {f"mongodb-{user}" for user in ("root", "backup", "setup", "ingest", "query")},
+            "mongo-setup": {f"mongodb-{user}" for user in ("root", "backup", "setup", "ingest", "query", "alarms")},
             "grafana": {"grafana"},
         }
         secrets = {name: content for name, content in own.items() if len(content) == 64}

@@ -14,7 +14,7 @@ PROGRAMS = pathlib.Path(os.environ["BEDSIDE_TEST_PROGRAMS"])
 FILES = sorted(DEPLOY.glob("compose*.yaml"))
 
 # The service of compose.yaml that runs each program.
-SERVICES = {"gateway": "gateway", "ingest": "ingest", "query": "query", "ecg-worker": "ecg-worker"}
+SERVICES = {"gateway": "gateway", "ingest": "ingest", "query": "query", "ecg-worker": "ecg-worker", "alarms": "alarms"}
 
 # Settings that the containers must not get, with the reason.
 LEFT_OUT = {
@@ -112,7 +112,7 @@ class Settings(unittest.TestCase):
     def test_services_of_a_cluster_reach_brokers_on_other_machines(self):
         cluster = yaml.safe_load((DEPLOY / "compose.cluster.yaml").read_text())
         self.assertEqual(cluster["networks"], {"outside": {}})
-        for name in ("setup", "backup", "ingest", "ecg-worker", "gateway"):
+        for name in ("setup", "backup", "ingest", "ecg-worker", "alarms", "gateway"):
             self.assertIn("outside", cluster["services"][name]["networks"])
             self.assertEqual(cluster["services"][name]["environment"]["BEDSIDE_NATS_REQUIRE_TLS"], "true")
 
@@ -123,7 +123,7 @@ class Settings(unittest.TestCase):
     def test_only_services_outside_internal_networks_reach_external_servers(self):
         external = yaml.safe_load((DEPLOY / "compose.external.yaml").read_text())
         networks = {**compose()["networks"], **external["networks"]}
-        for name in ("mongo-setup", "setup", "backup", "ingest", "query", "ecg-worker", "gateway"):
+        for name in ("mongo-setup", "setup", "backup", "ingest", "query", "ecg-worker", "alarms", "gateway"):
             joined = compose()["services"][name]["networks"] + external["services"].get(name, {}).get("networks", [])
             self.assertTrue(any(not networks[one].get("internal") for one in joined), name)
         for name, service in compose()["services"].items():

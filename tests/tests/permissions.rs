@@ -16,20 +16,24 @@ use proto_json::{EcgQuality, Mrn, Timestamp};
 use testkit::NatsServer;
 use tokio::sync::mpsc;
 
-const USERS: [&str; 6] = ["setup", "gateway", "ingest", "worker", "monitor", "backup"];
+const USERS: [&str; 7] = ["setup", "gateway", "ingest", "worker", "alarms", "monitor", "backup"];
 
 /// A subject that no user may publish to. Its error arrives after the errors of everything published before.
 const FENCE: &str = "fence";
 
 /// A subject, and the users who may publish to it.
 const PUBLISH: &[(&str, &[&str])] = &[
-    ("bedside.ping", &["setup", "gateway", "ingest", "worker", "backup"]),
+    ("bedside.ping", &["setup", "gateway", "ingest", "worker", "alarms", "backup"]),
     // Uploads, jobs, results and updates.
     ("upload.received.7", &["gateway"]),
     ("ecg.analyze.7", &["gateway", "ingest"]),
     ("ecg.analyzed.7", &["gateway", "worker"]),
     ("patient.7.updated", &["ingest"]),
     ("claim.x", &[]),
+    // Alarms and events.
+    ("alarm.7", &["alarms"]),
+    ("system.limits", &["ingest", "alarms"]),
+    ("system.patient", &["ingest"]),
     // Live waveforms and vitals.
     ("wave.3.7.x", &["gateway"]),
     ("vitals.7", &["worker"]),
@@ -114,13 +118,15 @@ const PUBLISH: &[(&str, &[&str])] = &[
 
 /// A subject, and the users who may subscribe to it.
 const SUBSCRIBE: &[(&str, &[&str])] = &[
-    ("patient.*.updated", &["gateway", "monitor"]),
-    ("patient.7.updated", &["gateway", "monitor"]),
+    ("patient.*.updated", &["gateway", "alarms", "monitor"]),
+    ("patient.7.updated", &["gateway", "alarms", "monitor"]),
     ("patient.>", &[]),
     ("wave.*.*.*", &["gateway", "monitor"]),
     ("wave.3.7.*", &["gateway", "monitor"]),
-    ("vitals.*", &["gateway", "worker", "monitor"]),
-    ("vitals.7", &["gateway", "worker", "monitor"]),
+    ("vitals.*", &["gateway", "worker", "alarms", "monitor"]),
+    ("vitals.7", &["gateway", "worker", "alarms", "monitor"]),
+    ("alarm.*", &["gateway", "alarms", "monitor"]),
+    ("system.*", &["gateway", "alarms", "monitor"]),
     (">", &[]),
     ("upload.received.*", &[]),
     ("ecg.>", &[]),
@@ -132,6 +138,7 @@ const SUBSCRIBE: &[(&str, &[&str])] = &[
     ("_INBOX_gateway.>", &["gateway"]),
     ("_INBOX_ingest.>", &["ingest"]),
     ("_INBOX_worker.>", &["worker"]),
+    ("_INBOX_alarms.>", &["alarms"]),
     ("_INBOX_monitor.>", &["monitor"]),
     ("_INBOX_backup.>", &["backup"]),
     // A restore receives the progress reports of consumers, and nothing else.

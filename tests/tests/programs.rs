@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use testkit::{Mode, MongoServer, NatsServer, Process, Service, System, http_client, program};
 
-const PROGRAMS: [&str; 5] = ["bedside", "gateway", "ingest", "query", "ecg-worker"];
+const PROGRAMS: [&str; 6] = ["bedside", "gateway", "ingest", "query", "ecg-worker", "alarms"];
 
 fn run(name: &str, args: &[&str]) -> Output {
     Command::new(program(name)).args(args).output().unwrap()
@@ -94,7 +94,7 @@ fn services_end_with_0_after_sigterm() {
 #[test]
 fn healthcheck_reports_the_health_of_a_running_service() {
     let mut system = System::start(Mode::Processes);
-    let names = ["gateway", "ingest", "query", "ecg-worker"];
+    let names = ["gateway", "ingest", "query", "ecg-worker", "alarms"];
     let ask = |name: &str, url: &str| {
         let address = url.strip_prefix("http://").unwrap();
         run(name, &["--admin-listen", address, "healthcheck"]).status.code()
@@ -120,7 +120,7 @@ async fn health_is_served_while_a_program_waits_for_its_dependencies() {
     let folder = tempfile::tempdir().unwrap();
     let (nats, mongo) = (["--nats", "nats://127.0.0.1:1"], ["--mongodb", "mongodb://127.0.0.1:1"]);
     let listen = ["--listen", "127.0.0.1:0"];
-    let cases: [(&str, Vec<&str>, usize, u16, &str); 4] = [
+    let cases: [(&str, Vec<&str>, usize, u16, &str); 5] = [
         ("gateway", [listen, nats].concat(), 1, 503, "gateway is starting\nbus: unavailable\n"),
         (
             "ingest",
@@ -128,6 +128,13 @@ async fn health_is_served_while_a_program_waits_for_its_dependencies() {
             0,
             503,
             "ingest is starting\nbus: unavailable\nstore: unavailable\n",
+        ),
+        (
+            "alarms",
+            [listen, nats, mongo].concat(),
+            0,
+            503,
+            "alarms is starting\nbus: unavailable\nstore: unavailable\n",
         ),
         ("ecg-worker", nats.to_vec(), 0, 503, "ecg-worker is starting\nbus: unavailable\n"),
         // Query serves at once and connects with the first read.
@@ -150,7 +157,7 @@ async fn health_is_served_while_a_program_waits_for_its_dependencies() {
 #[tokio::test]
 async fn readiness_of_each_program_names_the_failed_dependency() {
     let mut system = System::start(Mode::Processes);
-    let [gateway, ingest, query, worker] =
+    let [gateway, ingest, query, worker, alarms] =
         Service::ALL.map(|service| system.admin_url(service).replace("http://", ""));
     let ready = async |address: &str| get(address, "/readyz").await;
     let expected = |status: u16, text: &str| (status, text.to_owned());
@@ -158,6 +165,7 @@ async fn readiness_of_each_program_names_the_failed_dependency() {
     assert_eq!(ready(&ingest).await, expected(200, "ingest is ready\nbus: ok\nstore: ok\nclock: ok\n"));
     assert_eq!(ready(&query).await, expected(200, "query is ready\nstore: ok\nclock: ok\n"));
     assert_eq!(ready(&worker).await, expected(200, "ecg-worker is ready\nbus: ok\n"));
+    assert_eq!(ready(&alarms).await, expected(200, "alarms is ready\nbus: ok\nstore: ok\n"));
     system.mongo().unwrap().kill();
     assert_eq!(ready(&gateway).await.0, 200, "uploads work without the database");
     let failed = "ingest is not ready\nbus: ok\nstore: unavailable\nclock: ok\n";
@@ -167,10 +175,10 @@ async fn readiness_of_each_program_names_the_failed_dependency() {
     system.nats().unwrap().kill();
     assert_eq!(ready(&gateway).await, expected(503, "gateway is not ready\nbus: unavailable\ndisk: ok\n"));
     assert_eq!(ready(&worker).await, expected(503, "ecg-worker is not ready\nbus: unavailable\n"));
-    for address in [&gateway, &ingest, &query, &worker] {
+    for address in [&gateway, &ingest, &query, &worker, &alarms] {
         assert_eq!(get(address, "/livez").await.0, 200, "the programs work on");
     }
-    for (service, address) in Service::ALL.into_iter().zip([gateway, ingest, query, worker]) {
+    for (service, address) in Service::ALL.into_iter().zip([gateway, ingest, query, worker, alarms]) {
         assert_eq!(system.service(service).terminate(), Some(0), "{service:?}");
         assert!(std::net::TcpStream::connect(address).is_err(), "the port is closed");
     }
@@ -181,7 +189,7 @@ async fn readiness_of_each_program_names_the_failed_dependency() {
 async fn standalone_is_not_ready_during_the_drain_wait() {
     let mut system = System::start_with(Mode::Standalone, &["--drain-wait", "60s"]);
     let address = system.url().replace("http://", "");
-    let checks = "bus: ok\ndisk: ok\nclock: ok\nstore: ok\ningest: ok\necg-worker: ok\nlive-analysis: ok\n";
+    let checks = "bus: ok\ndisk: ok\nclock: ok\nstore: ok\ningest: ok\necg-worker: ok\nlive-analysis: ok\nalarms: ok\n";
     assert_eq!(get(&address, "/readyz").await, (200, format!("gateway is ready\n{checks}")));
     let healthcheck = || run("bedside", &["healthcheck", "--gateway", &format!("http://{address}")]);
     assert_eq!(healthcheck().status.code(), Some(0));

@@ -24,7 +24,6 @@ use serde::de::DeserializeOwned;
 use store::alarms::{AlarmQuery, AlarmWrite, LimitsWrite};
 use store::{PageRequest, StoreError};
 
-
 use crate::rules::limits::AllLimits;
 use crate::{Shared, machine};
 
@@ -186,7 +185,8 @@ async fn list(
         let request = PageRequest { after, limit: limit - page.items.len() };
         let found = shared.ports.store.alarms(selected, request).await.map_err(store_error)?;
         after = found.next;
-        page.items.extend(found.items.into_iter().filter(|alarm| actor.may_access(shared.wards.of(alarm.mrn))));
+        page.items
+            .extend(found.items.into_iter().filter(|alarm| actor.may_access(shared.wards.of(alarm.mrn))));
         if after.is_none() || page.items.len() >= limit {
             break;
         }
@@ -451,6 +451,3 @@ async fn put_patient_limits(
     let limits = put_limits(&shared, &actor, LimitScope::Patient { mrn }, body).await?;
     Ok(with_patient(Some(mrn), Json(limits)))
 }
-
-#[cfg(test)]
-mod tests;

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{SystemSignal, UpdateEvent, VitalsEvent};
-use futures::stream::BoxStream;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use proto_json::alarms::{Alarm, AlarmPriority, AlarmRule, AlarmState, LimitScope};
 use proto_json::{EcgStatus, HeartRateSource, Mrn, PatientSummary, SystemEvent, Timestamp};
 use runtime::Shutdown;
@@ -87,9 +87,9 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
     let open = Arc::new(OpenAlarms::default());
     let holder = Uuid::now_v7();
     let lease = keep_lease(Arc::clone(&shared), holder, leads, shutdown.clone());
-    let writer =
-        writer::run(Arc::clone(&shared), Arc::clone(&open), for_writer, dismissed, shutdown.clone());
-    let notifying = crate::notify::run(Arc::clone(&shared), Arc::clone(&open), has_lease.clone(), shutdown.clone());
+    let writer = writer::run(Arc::clone(&shared), Arc::clone(&open), for_writer, dismissed, shutdown.clone());
+    let notifying =
+        crate::notify::run(Arc::clone(&shared), Arc::clone(&open), has_lease.clone(), shutdown.clone());
     let evaluator = Evaluator {
         shared: Arc::clone(&shared),
         patients: HashMap::new(),
@@ -120,7 +120,9 @@ async fn keep_lease(shared: Arc<Shared>, holder: Uuid, leads: watch::Sender<bool
             Some(Ok(Ok(true))) => valid_until = Some(asked + LEASE),
             Some(Ok(Ok(false))) => valid_until = None,
             Some(Ok(Err(error))) => tracing::debug!(%error, "the lease of the alarms cannot be renewed"),
-            Some(Err(_)) => tracing::debug!("the store does not answer; the lease of the alarms is not renewed"),
+            Some(Err(_)) => {
+                tracing::debug!("the store does not answer; the lease of the alarms is not renewed")
+            }
         }
         let is_valid = valid_until.is_some_and(|until| until > Instant::now());
         leads.send_if_modified(|leads| std::mem::replace(leads, is_valid) != is_valid);
@@ -160,9 +162,16 @@ impl Evaluator {
                     },
                 },
                 Some((mrn, rule)) = dismissals.recv() => self.dismiss(mrn, rule),
-                changed = has_lease.changed() => if changed.is_err() { break } else { self.lead(*has_lease.borrow_and_update()).await },
+                changed = has_lease.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let is_held = *has_lease.borrow_and_update();
+                    self.lead(is_held).await;
+                }
                 _ = ticks.tick() => {
-                    self.lead(*has_lease.borrow()).await;
+                    let is_held = *has_lease.borrow();
+                    self.lead(is_held).await;
                     self.tick().await;
                 }
             }
@@ -178,7 +187,10 @@ impl Evaluator {
                 let vitals = ports.waves.subscribe_vitals(None).await?.map(Signal::Vitals);
                 let updates = ports.pubsub.subscribe(None).await?.map(Signal::Update);
                 let events = ports.pubsub.subscribe_events().await?.map(Signal::System);
-                Ok::<_, bus::BusError>(futures::stream::select(vitals, futures::stream::select(updates, events)))
+                Ok::<_, bus::BusError>(futures::stream::select(
+                    vitals,
+                    futures::stream::select(updates, events),
+                ))
             };
             match shutdown.unless_begun(subscribing).await? {
                 Ok(signals) => return Some(Box::pin(signals.boxed())),
@@ -205,7 +217,9 @@ impl Evaluator {
                 Ok(rules) => {
                     self.patients.insert(mrn, Patient { rules, heard: Instant::now(), stored: state });
                 }
-                Err(error) => tracing::warn!(%error, "a state of rules cannot be read; its delays start again"),
+                Err(error) => {
+                    tracing::warn!(%error, "a state of rules cannot be read; its delays start again")
+                }
             }
         }
         self.since = Timestamp::now();

@@ -21,8 +21,8 @@
 
 mod api;
 mod evaluator;
-pub mod machine;
 mod figures;
+pub mod machine;
 mod notify;
 mod publisher;
 pub mod rules;

@@ -12,9 +12,9 @@
 //! - An audio pause does not change the state. It expires.
 //! - Each transition increases the version by one. An action that changes nothing leaves the version.
 
+use proto_json::Mrn;
 use proto_json::Timestamp;
 use proto_json::alarms::{Alarm, AlarmAction, AlarmPriority, AlarmRule, AlarmState};
-use proto_json::Mrn;
 
 use crate::rules::Onset;
 
@@ -77,19 +77,15 @@ fn changed(alarm: &Alarm) -> Alarm {
 }
 
 fn ended(alarm: &Alarm, at: Timestamp) -> Alarm {
-    Alarm {
-        state: AlarmState::Ended,
-        ended_at: Some(at),
-        audio_paused_until: None,
-        ..changed(alarm)
-    }
+    Alarm { state: AlarmState::Ended, ended_at: Some(at), audio_paused_until: None, ..changed(alarm) }
 }
 
 /// The condition is present again. `None` if that changes nothing.
 #[must_use]
 pub fn recur(alarm: &Alarm, onset: &Onset) -> Option<Alarm> {
     (alarm.state == AlarmState::Latched).then(|| {
-        let mut next = Alarm { state: AlarmState::Raised, cleared_at: None, acknowledged: None, ..changed(alarm) };
+        let mut next =
+            Alarm { state: AlarmState::Raised, cleared_at: None, acknowledged: None, ..changed(alarm) };
         // Another occurrence: the pause of the sound was for the earlier one.
         next.audio_paused_until = None;
         next.text.clone_from(&onset.text);
@@ -118,7 +114,9 @@ pub fn clear(alarm: &Alarm, at: Timestamp) -> Option<Alarm> {
         AlarmState::Raised if latches(alarm.priority) => {
             Some(Alarm { state: AlarmState::Latched, cleared_at: Some(at), ..changed(alarm) })
         }
-        AlarmState::Raised | AlarmState::Acknowledged => Some(Alarm { cleared_at: Some(at), ..ended(alarm, at) }),
+        AlarmState::Raised | AlarmState::Acknowledged => {
+            Some(Alarm { cleared_at: Some(at), ..ended(alarm, at) })
+        }
         AlarmState::Latched | AlarmState::Ended => None,
     }
 }
@@ -157,12 +155,9 @@ pub fn act(alarm: &Alarm, action: Action, by: &str, at: Timestamp) -> Result<Opt
         (Action::Reset, _) if alarm.priority == AlarmPriority::Technical => {
             Alarm { reset: taken(), ..ended(alarm, at) }
         }
-        (Action::Reset, AlarmState::Raised) => Alarm {
-            state: AlarmState::Acknowledged,
-            acknowledged: taken(),
-            reset: taken(),
-            ..changed(alarm)
-        },
+        (Action::Reset, AlarmState::Raised) => {
+            Alarm { state: AlarmState::Acknowledged, acknowledged: taken(), reset: taken(), ..changed(alarm) }
+        }
         (Action::Reset, AlarmState::Acknowledged) if is_repeated(alarm.reset.as_ref(), by, at) => {
             return Ok(None);
         }

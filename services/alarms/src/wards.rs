@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use parking_lot::RwLock;
-use proto_json::{Mrn, PatientSummary, Timestamp};
 use proto_json::WardId;
+use proto_json::{Mrn, PatientSummary, Timestamp};
 
 /// The wards of all admitted patients.
 #[derive(Debug, Default)]

@@ -139,7 +139,7 @@ pub trait AlarmStore: Debug + Send + Sync + 'static {
     /// When the store cannot be reached.
     async fn rule_states(&self) -> Result<Vec<RuleState>, StoreError>;
 
-    /// Replaces the states of these patients. An empty text removes a state.
+    /// Replaces the states of these patients. An empty text removes a state from [`AlarmStore::rule_states`].
     ///
     /// # Errors
     /// When the store cannot be reached; some states may be stored then.

@@ -243,7 +243,8 @@ async fn put_limits(db: &Db, new: &ScopeLimits) -> Result<LimitsWrite, StoreErro
 async fn rule_states(db: &Db) -> Result<Vec<RuleState>, StoreError> {
     let found = all(db, db.alarm_rules.find(doc! {}).sort(doc! { "_id": 1 })).await?;
     let state = |stored: RulesDocument| Ok(RuleState { mrn: documents::mrn(stored.mrn)?, state: stored.state });
-    intact::<RulesDocument>(&found).into_iter().map(state).collect()
+    let stored = intact::<RulesDocument>(&found).into_iter().filter(|stored| !stored.state.is_empty());
+    stored.map(state).collect()
 }
 
 async fn put_rule_states(db: &Db, states: Vec<RuleState>) -> Result<(), StoreError> {
@@ -251,7 +252,9 @@ async fn put_rule_states(db: &Db, states: Vec<RuleState>) -> Result<(), StoreErr
         let mrn = documents::number(mrn);
         let key = doc! { "_id": mrn };
         if state.is_empty() {
-            within(db.limit, db.alarm_rules.delete_one(key)).await?;
+            // The service has no right to remove documents.
+            let sealed = seal(&RulesDocument { mrn, state })?;
+            within(db.limit, db.alarm_rules.replace_one(key, sealed)).await?;
         } else {
             replace(db, &db.alarm_rules, key, &RulesDocument { mrn, state }).await?;
         }
@@ -313,7 +316,8 @@ impl AlarmStore for MongoStore {
     async fn release_alarms(&self, holder: Uuid) -> Result<(), StoreError> {
         calls::run(&self.db, move |db| async move {
             let held = doc! { "_id": LEASE, "holder": documents::uuid(&holder) };
-            within(db.limit, db.leases.delete_one(held)).await.map(drop)
+            let past = doc! { "$set": { "until": DateTime::from_millis(0) } };
+            within(db.limit, db.leases.update_one(held, past)).await.map(drop)
         })
         .await
     }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use proto_json::alarms::{
-    Alarm, AlarmAction, AlarmLimits, AlarmPriority, AlarmRule, AlarmState, LimitScope,
-};
+use proto_json::alarms::{Alarm, AlarmAction, AlarmLimits, AlarmPriority, AlarmRule, AlarmState, LimitScope};
 use proto_json::{RecordId, WardId};
 use store::PageRequest;
 use store::alarms::{AlarmQuery, AlarmStore, AlarmWrite, LimitsWrite, RuleState};
@@ -92,7 +90,8 @@ async fn patient_has_one_open_alarm_of_a_rule(Fixture { store, .. }: Fixture) {
     assert_eq!(store.put_alarm(&second).await.unwrap(), AlarmWrite::Conflict(Box::new(first.clone())));
     put(&*store, &ended(&first)).await;
     put(&*store, &second).await;
-    let open: Vec<_> = store.open_alarms().await.unwrap().iter().map(|alarm| (alarm.mrn, alarm.rule)).collect();
+    let open: Vec<_> =
+        store.open_alarms().await.unwrap().iter().map(|alarm| (alarm.mrn, alarm.rule)).collect();
     assert_eq!(
         open,
         [(mrn(7), AlarmRule::Asystole), (mrn(7), AlarmRule::LeadOff), (mrn(8), AlarmRule::Asystole)]
@@ -145,10 +144,7 @@ async fn history_is_read_by_patient_priority_and_state_page_by_page(Fixture { st
         }
     }
     let wrong = PageRequest { after: Some(proto_json::Cursor::Patient(mrn(7))), limit: 1 };
-    assert!(matches!(
-        store.alarms(AlarmQuery::default(), wrong).await,
-        Err(store::StoreError::WrongCursor)
-    ));
+    assert!(matches!(store.alarms(AlarmQuery::default(), wrong).await, Err(store::StoreError::WrongCursor)));
 }
 
 async fn limits_are_replaced_only_in_their_version(Fixture { store, .. }: Fixture) {
@@ -158,18 +154,13 @@ async fn limits_are_replaced_only_in_their_version(Fixture { store, .. }: Fixtur
     let patient = LimitScope::Patient { mrn: mrn(7) };
     assert!(store.limits().await.unwrap().is_empty());
     for scope in [LimitScope::Site, ward, patient] {
-        assert_eq!(
-            store.put_limits(scope, high(110), 3, by("Ann")).await.unwrap(),
-            LimitsWrite::Conflict(0)
-        );
-        let LimitsWrite::Stored(first) = store.put_limits(scope, high(110), 0, by("Ann")).await.unwrap() else {
+        assert_eq!(store.put_limits(scope, high(110), 3, by("Ann")).await.unwrap(), LimitsWrite::Conflict(0));
+        let LimitsWrite::Stored(first) = store.put_limits(scope, high(110), 0, by("Ann")).await.unwrap()
+        else {
             panic!("{scope:?}")
         };
         assert_eq!((first.version, first.limits, &first.changed), (1, high(110), &by("Ann")));
-        assert_eq!(
-            store.put_limits(scope, high(130), 0, by("Bob")).await.unwrap(),
-            LimitsWrite::Conflict(1)
-        );
+        assert_eq!(store.put_limits(scope, high(130), 0, by("Bob")).await.unwrap(), LimitsWrite::Conflict(1));
         let stored = store.put_limits(scope, high(130), 1, by("Zoë")).await.unwrap();
         assert!(matches!(stored, LimitsWrite::Stored(second) if second.version == 2));
     }

@@ -52,7 +52,10 @@ fn alert(alarm: &Alarm, now: Timestamp) -> Alert {
         annotations: BTreeMap::from([
             ("summary", alarm.text.clone()),
             ("state", serde_json::to_value(alarm.state).map(text).unwrap_or_default()),
-            ("acknowledged_by", alarm.acknowledged.as_ref().map(|action| action.by.clone()).unwrap_or_default()),
+            (
+                "acknowledged_by",
+                alarm.acknowledged.as_ref().map(|action| action.by.clone()).unwrap_or_default(),
+            ),
         ]),
         starts_at: alarm.raised_at,
         ends_at: alarm.ended_at.unwrap_or_else(|| now.plus_millis(HOLD_MS)),
@@ -100,7 +103,8 @@ impl Alertmanager {
             }
             Err(error) => error.without_url(),
         };
-        metrics::counter!("bedside_alarm_notification_failures_total", "target" => "alertmanager").increment(1);
+        metrics::counter!("bedside_alarm_notification_failures_total", "target" => "alertmanager")
+            .increment(1);
         tracing::warn!(error = %failed, alerts = alerts.len(), "Alertmanager did not take alerts; retrying");
         self.not_before = Instant::now() + WAIT;
     }

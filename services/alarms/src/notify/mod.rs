@@ -67,9 +67,9 @@ pub struct Notifications {
 
 fn url(text: &str) -> Result<Url, StartError> {
     let parsed = Url::parse(text.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    parsed.filter(Url::has_host).ok_or_else(|| {
-        StartError::config(format!("{text:?} is not a URL such as http://alertmanager:9093"))
-    })
+    parsed
+        .filter(Url::has_host)
+        .ok_or_else(|| StartError::config(format!("{text:?} is not a URL such as http://alertmanager:9093")))
 }
 
 impl NotifyArgs {
@@ -81,9 +81,15 @@ impl NotifyArgs {
         let webhooks = self.webhooks.iter().map(|text| url(text)).collect::<Result<Vec<_>, _>>()?;
         let secret = self.webhook_secret_file.as_deref().map(Secret::read).transpose()?;
         if !webhooks.is_empty() && secret.is_none() {
-            return Err(StartError::config("--webhook requires --webhook-secret-file, which signs the requests"));
+            return Err(StartError::config(
+                "--webhook requires --webhook-secret-file, which signs the requests",
+            ));
         }
-        Ok(Notifications { alertmanager: self.alertmanager.as_deref().map(url).transpose()?, webhooks, secret })
+        Ok(Notifications {
+            alertmanager: self.alertmanager.as_deref().map(url).transpose()?,
+            webhooks,
+            secret,
+        })
     }
 }
 
@@ -144,13 +150,20 @@ pub(crate) async fn run(
             return;
         }
     };
-    let alertmanager = targets.alertmanager.as_ref().map(|url| alertmanager::Alertmanager::new(http.clone(), url));
+    let alertmanager =
+        targets.alertmanager.as_ref().map(|url| alertmanager::Alertmanager::new(http.clone(), url));
     let webhooks: Vec<_> = targets
         .webhooks
         .iter()
         .zip(std::iter::repeat(targets.secret.as_ref()))
         .filter_map(|(url, secret)| {
-            Some(webhook::start(http.clone(), url.clone(), secret?.clone(), Arc::clone(&shared), shutdown.clone()))
+            Some(webhook::start(
+                http.clone(),
+                url.clone(),
+                secret?.clone(),
+                Arc::clone(&shared),
+                shutdown.clone(),
+            ))
         })
         .collect();
     let mut alertmanager = alertmanager;
@@ -187,7 +200,8 @@ async fn changed_alarms(shared: &Shared, open: &OpenAlarms, sent: &mut Sent) -> 
         match shared.ports.store.alarms(query, page).await {
             Ok(ended) => {
                 let now = Timestamp::now();
-                let is_recent = |alarm: &Alarm| alarm.ended_at.is_some_and(|at| now.millis_since(at) < ENDED_MS);
+                let is_recent =
+                    |alarm: &Alarm| alarm.ended_at.is_some_and(|at| now.millis_since(at) < ENDED_MS);
                 changed.extend(ended.items.into_iter().filter(is_recent));
                 sent.is_begun = true;
             }

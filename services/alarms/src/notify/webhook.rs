@@ -63,7 +63,7 @@ fn give_up(shared: &Shared, url: &Url, alarm: &Alarm, attempts: u32, reason: &st
     tracing::error!(alarm = %alarm.id, version = alarm.version, attempts, reason, "a webhook is not delivered");
     shared.undelivered.add(UndeliveredAlarm {
         // Without user, password and query, which can be secret.
-        receiver: format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path()),
+        receiver: format!("{}{}", url.origin().ascii_serialization(), url.path()),
         alarm: alarm.clone(),
         attempts,
         reason: reason.to_owned(),
@@ -119,9 +119,12 @@ async fn deliver(
     while let Some(Some(alarm)) = shutdown.unless_begun(states.recv()).await {
         let mut backoff = Backoff::new(FIRST_WAIT, MAX_WAIT);
         for attempt in 1..=ATTEMPTS {
-            let Some(posted) = shutdown.unless_begun(post(&http, &url, &secret, &alarm)).await else { return };
+            let Some(posted) = shutdown.unless_begun(post(&http, &url, &secret, &alarm)).await else {
+                return;
+            };
             let Err(Failed { reason, is_permanent }) = posted else { break };
-            metrics::counter!("bedside_alarm_notification_failures_total", "target" => "webhook").increment(1);
+            metrics::counter!("bedside_alarm_notification_failures_total", "target" => "webhook")
+                .increment(1);
             if is_permanent || attempt == ATTEMPTS {
                 give_up(&shared, &url, &alarm, attempt, &reason);
                 break;

@@ -68,14 +68,7 @@ enum Side {
 }
 
 /// A value outside of a limit.
-fn limited(
-    rule: AlarmRule,
-    name: &str,
-    value: Option<f64>,
-    limit: u16,
-    side: Side,
-    margin: f64,
-) -> Finding {
+fn limited(rule: AlarmRule, name: &str, value: Option<f64>, limit: u16, side: Side, margin: f64) -> Finding {
     let limit = f64::from(limit);
     let (truth, sign) = match (value, &side) {
         (None, Side::Below) => (Truth::Unknown, '<'),
@@ -122,7 +115,10 @@ fn pause_s(beats: &BeatTimes) -> f64 {
 }
 
 fn numeric(vitals: &Vitals, codes: &[&str]) -> Option<f64> {
-    codes.iter().find_map(|code| vitals.values.iter().find(|numeric| numeric.code == *code)).map(|numeric| numeric.value)
+    codes
+        .iter()
+        .find_map(|code| vitals.values.iter().find(|numeric| numeric.code == *code))
+        .map(|numeric| numeric.value)
 }
 
 /// What a second of vitals says about each rule. Rules that depend on the course of time alone are not among them.
@@ -132,7 +128,7 @@ pub fn of_vitals(vitals: &Vitals, limits: &Effective) -> Vec<Finding> {
     let beats = vitals.beats.as_ref().filter(|_| is_live);
     let rate = numeric(vitals, &[HEART_RATE]).filter(|_| is_live);
     let live = |truth: Truth| if is_live { truth } else { Truth::Unknown };
-    let is_usable = is_live && vitals.quality > EcgQuality::Unusable;
+    let is_usable = is_live && vitals.quality != EcgQuality::Unusable;
 
     // IEC 60601-2-27, clause 201.12.1.101.15: cardiac standstill.
     let silent_s = beats.map(|beats| f64::from(beats.silent_ms) / 1_000.0);
@@ -170,7 +166,8 @@ pub fn of_vitals(vitals: &Vitals, limits: &Effective) -> Vec<Finding> {
         };
         Finding::simple(rule, live(truth), text)
     };
-    let mut fibrillation = rhythm(AlarmRule::AtrialFibrillation, "atrial_fibrillation", "Atrial fibrillation");
+    let mut fibrillation =
+        rhythm(AlarmRule::AtrialFibrillation, "atrial_fibrillation", "Atrial fibrillation");
     if !limits.atrial_fibrillation {
         fibrillation.truth = Truth::False;
     }
@@ -197,15 +194,43 @@ pub fn of_vitals(vitals: &Vitals, limits: &Effective) -> Vec<Finding> {
     vec![
         asystole,
         rhythm(AlarmRule::VentricularRun, "run", "Ventricular run"),
-        limited(AlarmRule::HeartRateExtremeLow, "HR", slow, limits.heart_rate_extreme_low, Side::Below, RATE_MARGIN),
-        limited(AlarmRule::HeartRateExtremeHigh, "HR", fast, limits.heart_rate_extreme_high, Side::Above, RATE_MARGIN),
+        limited(
+            AlarmRule::HeartRateExtremeLow,
+            "HR",
+            slow,
+            limits.heart_rate_extreme_low,
+            Side::Below,
+            RATE_MARGIN,
+        ),
+        limited(
+            AlarmRule::HeartRateExtremeHigh,
+            "HR",
+            fast,
+            limits.heart_rate_extreme_high,
+            Side::Above,
+            RATE_MARGIN,
+        ),
         limited(AlarmRule::HeartRateLow, "HR", rate, limits.heart_rate_low, Side::Below, RATE_MARGIN),
         limited(AlarmRule::HeartRateHigh, "HR", rate, limits.heart_rate_high, Side::Above, RATE_MARGIN),
         pause,
         fibrillation,
         limited(AlarmRule::Spo2Low, "SpO2", saturation, limits.spo2_low, Side::Below, SATURATION_MARGIN),
-        limited(AlarmRule::RespirationLow, "RR", respiration, limits.respiration_low, Side::Below, RESPIRATION_MARGIN),
-        limited(AlarmRule::RespirationHigh, "RR", respiration, limits.respiration_high, Side::Above, RESPIRATION_MARGIN),
+        limited(
+            AlarmRule::RespirationLow,
+            "RR",
+            respiration,
+            limits.respiration_low,
+            Side::Below,
+            RESPIRATION_MARGIN,
+        ),
+        limited(
+            AlarmRule::RespirationHigh,
+            "RR",
+            respiration,
+            limits.respiration_high,
+            Side::Above,
+            RESPIRATION_MARGIN,
+        ),
         silent,
         lead_off,
         unusable,
@@ -223,8 +248,22 @@ pub fn of_strip(rate: Option<Bpm>, quality: Option<EcgQuality>, limits: &Effecti
         "The ECG supports no heart rate",
     );
     vec![
-        limited(AlarmRule::HeartRateExtremeLow, "HR", rate, limits.heart_rate_extreme_low, Side::Below, RATE_MARGIN),
-        limited(AlarmRule::HeartRateExtremeHigh, "HR", rate, limits.heart_rate_extreme_high, Side::Above, RATE_MARGIN),
+        limited(
+            AlarmRule::HeartRateExtremeLow,
+            "HR",
+            rate,
+            limits.heart_rate_extreme_low,
+            Side::Below,
+            RATE_MARGIN,
+        ),
+        limited(
+            AlarmRule::HeartRateExtremeHigh,
+            "HR",
+            rate,
+            limits.heart_rate_extreme_high,
+            Side::Above,
+            RATE_MARGIN,
+        ),
         limited(AlarmRule::HeartRateLow, "HR", rate, limits.heart_rate_low, Side::Below, RATE_MARGIN),
         limited(AlarmRule::HeartRateHigh, "HR", rate, limits.heart_rate_high, Side::Above, RATE_MARGIN),
         unusable,

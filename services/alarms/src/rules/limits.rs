@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use proto_json::Mrn;
+use proto_json::WardId;
 use proto_json::alarms::{AlarmLimits, LimitScope};
 use store::alarms::ScopeLimits;
-use proto_json::WardId;
 
 /// Limits for an adult at rest.
 pub const DEFAULTS: AlarmLimits = AlarmLimits {
@@ -106,7 +106,11 @@ impl Effective {
             heart_rate_low: of(limits.heart_rate_low, DEFAULTS.heart_rate_low, 50),
             heart_rate_high: of(limits.heart_rate_high, DEFAULTS.heart_rate_high, 120),
             heart_rate_extreme_low: of(limits.heart_rate_extreme_low, DEFAULTS.heart_rate_extreme_low, 35),
-            heart_rate_extreme_high: of(limits.heart_rate_extreme_high, DEFAULTS.heart_rate_extreme_high, 150),
+            heart_rate_extreme_high: of(
+                limits.heart_rate_extreme_high,
+                DEFAULTS.heart_rate_extreme_high,
+                150,
+            ),
             heart_rate_delay_s: of(limits.heart_rate_delay_s, DEFAULTS.heart_rate_delay_s, 10),
             asystole_s: of(limits.asystole_s, DEFAULTS.asystole_s, 4.0),
             pause_s: of(limits.pause_s, DEFAULTS.pause_s, 3.0),
@@ -155,7 +159,12 @@ impl Effective {
             bounds(&DELAYS_S),
             "seconds",
         )?;
-        in_range("the time to asystole", self.asystole_s, (*ASYSTOLE_S.start(), *ASYSTOLE_S.end()), "seconds")?;
+        in_range(
+            "the time to asystole",
+            self.asystole_s,
+            (*ASYSTOLE_S.start(), *ASYSTOLE_S.end()),
+            "seconds",
+        )?;
         in_range("the length of a pause", self.pause_s, (*PAUSE_S.start(), *PAUSE_S.end()), "seconds")?;
         in_range("the limit of the saturation", self.spo2_low.into(), bounds(&SATURATIONS), "percent")?;
         for (what, value) in [
@@ -257,7 +266,8 @@ impl AllLimits {
         ward_of: impl Fn(Mrn) -> Option<WardId>,
     ) -> Result<(), LimitsError> {
         let mut changed = self.clone();
-        let changed_by = proto_json::alarms::AlarmAction { by: String::new(), at: proto_json::Timestamp::now() };
+        let changed_by =
+            proto_json::alarms::AlarmAction { by: String::new(), at: proto_json::Timestamp::now() };
         changed.0.insert(scope, ScopeLimits { scope, limits, version: 0, changed: changed_by });
         let ward = |scope: LimitScope| match scope {
             LimitScope::Patient { mrn } => ward_of(mrn),
@@ -327,7 +337,10 @@ mod tests {
         let message = check(LimitScope::Site, high(40)).unwrap_err();
         assert_eq!(message, "the low limit of the heart rate (50) must be below the high limit (40)");
         let message = check(patient, high(9)).unwrap_err();
-        assert_eq!(message, "the high limit of the heart rate must be from 10 to 350 beats per minute, not 9");
+        assert_eq!(
+            message,
+            "the high limit of the heart rate must be from 10 to 350 beats per minute, not 9"
+        );
         let asystole = AlarmLimits { asystole_s: Some(2.9), ..AlarmLimits::default() };
         assert!(check(patient, asystole).unwrap_err().contains("the length of a pause (3) must be below"));
         let nan = AlarmLimits { asystole_s: Some(f64::NAN), ..AlarmLimits::default() };

@@ -251,6 +251,10 @@ impl PatientRules {
                 self.interrupt();
             }
         } else {
+            // After a restart.
+            self.rules.retain(|_, progress| {
+                !matches!(progress, Progress::Pending { known_at, .. } if at.millis_since(*known_at) > MAX_GAP_MS)
+            });
             self.interrupt_recoveries();
         }
         self.vitals_at = Some(at);
@@ -355,8 +359,10 @@ impl PatientRules {
         }
     }
 
+    /// Whether the condition of a raised or dismissed alarm is present.
     fn is_active(&self, rule: AlarmRule) -> bool {
-        matches!(self.rules.get(&rule), Some(Progress::Active { over_since: None, .. }))
+        let progress = self.rules.get(&rule);
+        matches!(progress, Some(Progress::Active { over_since: None, .. } | Progress::Dismissed))
     }
 
     /// Evaluates findings, stronger rules first.
@@ -405,9 +411,9 @@ impl PatientRules {
                 (Truth::Near | Truth::Unknown, Some(Progress::Active { onset, .. })) => {
                     Some(Progress::Active { onset, over_since: None })
                 }
-                (Truth::Unknown, Some(Progress::Pending { onset, known_at })) => {
-                    (at.millis_since(known_at) <= MAX_UNKNOWN_MS).then_some(Progress::Pending { onset, known_at })
-                }
+                (Truth::Unknown, Some(Progress::Pending { onset, known_at })) => (at.millis_since(known_at)
+                    <= MAX_UNKNOWN_MS)
+                    .then_some(Progress::Pending { onset, known_at }),
                 (Truth::Near | Truth::Unknown, None)
                 | (Truth::Near | Truth::False, Some(Progress::Pending { .. }))
                 | (Truth::False, None | Some(Progress::Dismissed)) => None,
@@ -462,7 +468,8 @@ impl PatientRules {
     /// Whether there is nothing to store.
     #[must_use]
     pub fn is_default(&self) -> bool {
-        let transient = PatientRules { vitals_at: self.vitals_at, data_at: self.data_at, ..PatientRules::default() };
+        let transient =
+            PatientRules { vitals_at: self.vitals_at, data_at: self.data_at, ..PatientRules::default() };
         *self == transient
     }
 }

@@ -380,7 +380,8 @@ impl LiveEcg {
         let own = self.beats_of(self.current)?;
         let mut latest = own;
         if latest.silent_ms >= ASK_OTHERS_MS {
-            for lead in (0..self.leads.len()).filter(|lead| *lead != self.current) {
+            let current = self.current;
+            for lead in (0..self.leads.len()).filter(|lead| *lead != current) {
                 let other = self.beats_of_usable(lead);
                 latest = other.filter(|other| other.silent_ms < latest.silent_ms).unwrap_or(latest);
             }

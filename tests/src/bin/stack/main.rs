@@ -65,7 +65,7 @@ async fn main() {
     }
     load.assert_no_failure("while workers were added and removed");
 
-    for service in ["gateway", "ingest", "query", "ecg-worker"] {
+    for service in ["gateway", "ingest", "query", "ecg-worker", "alarms"] {
         step(&format!("{service} is replaced under load"));
         print!("   {}", stack.script(&format!("roll {service}")).await);
         load.goes_on(10).await;
@@ -200,10 +200,11 @@ async fn tokens_are_asked_for(stack: &Stack, secrets: &Secrets) {
 
 async fn secrets_are_separate(stack: &Stack) {
     for (service, expected) in [
-        ("gateway", &["key", "nats-password", "query-token", "tokens"][..]),
+        ("gateway", &["alarms-token", "ingest-token", "key", "nats-password", "query-token", "tokens"][..]),
         ("query", &["mongodb-uri", "token"]),
-        ("ingest", &["mongodb-uri", "nats-password"]),
+        ("ingest", &["mongodb-uri", "nats-password", "token"]),
         ("ecg-worker", &["nats-password"]),
+        ("alarms", &["mongodb-uri", "nats-password", "token", "webhook-secret"]),
         ("nats", &["passwords.conf", "routes.conf"]),
         ("mongo", &["keyfile", "root-password"]),
     ] {

@@ -1,0 +1,418 @@
+//! Alarms of live patients, in both ways to run: from the samples of a device to the event at a client, with processes that
+//! are killed.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use client::{Gateway, SenderSettings, WaveformSender};
+use ecg::synth::{PatientSettings, Rhythm, SimulatedLead, SimulatedPatient};
+use futures::StreamExt;
+use proto_json::alarms::{Alarm, AlarmPage, AlarmRule, AlarmState, AlarmUpdated};
+use proto_json::{Channel, Device, Mrn, SampleRate, Segment};
+use testkit::{Extras, Mode, Service, System, http_client, within};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+const RATE_HZ: u32 = 250;
+const FRAME: usize = 50;
+const SCALE: f64 = 0.002;
+/// Longest time from the last QRS complex, or from the second beat of another rhythm, to the alarm at a client.
+const DELAY: Duration = Duration::from_secs(5);
+
+fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64
+}
+
+/// A device that sends one lead of a simulated patient, as fast as it is recorded.
+struct Bed {
+    mrn: Mrn,
+    settings: watch::Sender<PatientSettings>,
+    /// Times of the beats that were sent, in microseconds since 1970, and how many there are.
+    beats: watch::Receiver<Vec<i64>>,
+    task: JoinHandle<()>,
+}
+
+impl Bed {
+    fn start(gateway: Gateway, number: u64) -> Self {
+        let mrn = Mrn::new(number).unwrap();
+        let channel = Channel {
+            label: "II".to_owned(),
+            code: "MDC_ECG_LEAD_II".to_owned(),
+            unit: "mV".to_owned(),
+            rate: SampleRate::new(RATE_HZ, 1).unwrap(),
+            scale: SCALE,
+            offset: 0.0,
+        };
+        let device = Device { name: "Simulated".to_owned(), serial: number.to_string() };
+        let sender = WaveformSender::start(SenderSettings::new(gateway, mrn, device, vec![channel])).unwrap();
+        let (settings, mut changes) = watch::channel(PatientSettings::default());
+        let (beats_of, beats) = watch::channel(Vec::new());
+        let task = tokio::spawn(async move {
+            let initial = changes.borrow_and_update().clone();
+            let mut patient =
+                SimulatedPatient::new(&initial, &[SimulatedLead::II], f64::from(RATE_HZ), number);
+            let start_us = now_us();
+            let started = tokio::time::Instant::now();
+            let mut known: BTreeSet<i64> = BTreeSet::new();
+            for frame in 0_u64.. {
+                let end = Duration::from_millis((frame + 1) * 200);
+                tokio::time::sleep_until(started + end).await;
+                if changes.has_changed().is_ok_and(|changed| changed) {
+                    let settings = changes.borrow_and_update().clone();
+                    patient.set(&settings);
+                }
+                let mut out = [0.0];
+                let samples = (0..FRAME)
+                    .map(|_| {
+                        patient.next_ecg(&mut out);
+                        (f64::from(out[0]) / SCALE).round() as i16
+                    })
+                    .collect();
+                let first = frame * FRAME as u64;
+                let segment = Segment { channel: 0, first, lead_off: false, samples };
+                let time_us = start_us + (frame * 200_000) as i64;
+                sender.send_frame(time_us, vec![segment]).unwrap();
+                let sent_s = patient.time_s();
+                let times = patient.beat_times_s().filter(|time| (0.0..=sent_s).contains(time));
+                known.extend(times.map(|time| start_us + (time * 1e6) as i64));
+                beats_of.send_replace(known.iter().copied().collect());
+            }
+        });
+        Bed { mrn, settings, beats, task }
+    }
+
+    fn set(&self, settings: PatientSettings) {
+        self.settings.send_replace(settings);
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A client of the event stream: every alarm event with the time of its arrival, and all versions of each alarm.
+struct Station {
+    events: mpsc::UnboundedReceiver<(Alarm, i64)>,
+    task: JoinHandle<()>,
+}
+
+impl Station {
+    /// Connects again whenever the stream ends, and then loads the open alarms, as the apps do.
+    async fn start(url: String) -> Self {
+        let (sender, events) = mpsc::unbounded_channel();
+        let (ready, mut is_ready) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            loop {
+                let _ = follow(&url, &sender, &ready).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        is_ready.wait_for(|ready| *ready).await.unwrap();
+        Station { events, task }
+    }
+
+    /// The next event that fulfils the condition, and when it arrived.
+    async fn next(&mut self, what: &str, is_it: impl Fn(&Alarm) -> bool) -> (Alarm, i64) {
+        let waiting = async {
+            loop {
+                let event = self.events.recv().await.unwrap();
+                if is_it(&event.0) {
+                    return event;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap_or_else(|_| panic!("{what}"))
+    }
+}
+
+impl Drop for Station {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn open_alarms(url: &str) -> Option<Vec<Alarm>> {
+    let answer = http_client().get(format!("{url}/api/v1/alarms?limit=500")).send().await.ok()?;
+    answer.json::<AlarmPage>().await.ok().map(|page| page.items)
+}
+
+async fn follow(
+    url: &str,
+    sender: &mpsc::UnboundedSender<(Alarm, i64)>,
+    ready: &watch::Sender<bool>,
+) -> Result<(), reqwest::Error> {
+    let stream = http_client().get(format!("{url}/api/v1/events")).send().await?.error_for_status()?;
+    for alarm in open_alarms(url).await.unwrap_or_default() {
+        let _ = sender.send((alarm, now_us()));
+    }
+    ready.send_replace(true);
+    let (mut bytes, mut text) = (stream.bytes_stream(), String::new());
+    while let Some(part) = bytes.next().await {
+        text.push_str(&String::from_utf8_lossy(&part?));
+        while let Some((event, rest)) = text.split_once("\n\n") {
+            let is_alarm = event.lines().any(|line| line == "event: alarm");
+            if let Some(data) =
+                event.lines().find_map(|line| line.strip_prefix("data: ")).filter(|_| is_alarm)
+            {
+                let update: AlarmUpdated = serde_json::from_str(data).unwrap();
+                let _ = sender.send((update.alarm, now_us()));
+            }
+            text = rest.to_owned();
+        }
+    }
+    Ok(())
+}
+
+fn asystole() -> PatientSettings {
+    PatientSettings { rhythm: Rhythm::Asystole, ..PatientSettings::default() }
+}
+
+fn rate(mean_bpm: f64) -> PatientSettings {
+    PatientSettings { mean_bpm, rr_sd_ms: 5.0, ..PatientSettings::default() }
+}
+
+fn tachycardia() -> PatientSettings {
+    PatientSettings { rhythm: Rhythm::VentricularTachycardia, ..rate(190.0) }
+}
+
+/// The last beat before `before_us`.
+fn last_beat(bed: &Bed, before_us: i64) -> i64 {
+    bed.beats.borrow().iter().copied().filter(|beat| *beat < before_us).max().unwrap()
+}
+
+/// The beat with which the intervals are at most (or at least) this long for the first time after `after_us`: the end of the
+/// second such interval.
+fn second_interval(bed: &Bed, after_us: i64, is_it: impl Fn(i64) -> bool) -> i64 {
+    let beats = bed.beats.borrow().clone();
+    let mut ends = beats.windows(2).filter(|pair| pair[1] > after_us && is_it(pair[1] - pair[0]));
+    ends.next();
+    ends.next().unwrap()[1]
+}
+
+async fn alarms_of_live_patients(mode: Mode) {
+    let system = System::start(mode);
+    let beds: Vec<Bed> = (1..=4).map(|number| Bed::start(system.gateway(), number)).collect();
+    let mut station = Station::start(system.url()).await;
+    // The analysis knows the rhythm of each patient.
+    tokio::time::sleep(Duration::from_secs(14)).await;
+    let cases = [
+        (asystole(), AlarmRule::Asystole),
+        (tachycardia(), AlarmRule::VentricularRun),
+        (rate(30.0), AlarmRule::HeartRateExtremeLow),
+        (rate(180.0), AlarmRule::HeartRateExtremeHigh),
+    ];
+    let changed_us = now_us();
+    let mut expected = BTreeMap::new();
+    for (bed, (settings, rule)) in beds.iter().zip(cases) {
+        bed.set(settings);
+        expected.insert((bed.mrn, rule), bed);
+    }
+    while !expected.is_empty() {
+        let missing: Vec<_> = expected.keys().copied().collect();
+        let (alarm, arrived_us) = station
+            .next(&format!("{missing:?}"), |alarm| {
+                alarm.state == AlarmState::Raised && expected.contains_key(&(alarm.mrn, alarm.rule))
+            })
+            .await;
+        let bed = expected.remove(&(alarm.mrn, alarm.rule)).unwrap();
+        let from_us = match alarm.rule {
+            AlarmRule::Asystole => last_beat(bed, arrived_us),
+            AlarmRule::HeartRateExtremeLow => {
+                second_interval(bed, changed_us, |interval| interval > 1_700_000)
+            }
+            _ => second_interval(bed, changed_us, |interval| interval < 400_000),
+        };
+        let delay = Duration::from_micros((arrived_us - from_us).max(0) as u64);
+        println!("{mode:?} {}: {delay:?}", alarm.rule.name());
+        assert!(delay <= DELAY, "{}: {delay:?}", alarm.rule.name());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alarms_of_live_patients_reach_a_client_in_time_standalone() {
+    alarms_of_live_patients(Mode::Standalone).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alarms_of_live_patients_reach_a_client_in_time_as_processes() {
+    alarms_of_live_patients(Mode::Processes).await;
+}
+
+/// Kills a service, starts it again, and verifies that the alarm of the patient is still the same one.
+async fn kill_and_compare(system: &mut System, service: Service, before: &Alarm) {
+    system.service(service).restart();
+    let url = system.url();
+    let after = within("the alarm is listed after a kill", || async {
+        open_alarms(&url).await?.into_iter().find(|alarm| alarm.rule == before.rule)
+    })
+    .await;
+    assert_eq!((after.id, after.state), (before.id, before.state), "{service:?}");
+}
+
+/// One alarm, two stations, an acknowledgement, and a kill of every process that takes part.
+async fn kills(mode: Mode) {
+    let mut system = System::start(mode);
+    let bed = Bed::start(system.gateway(), 7);
+    let (mut one, mut other) = (Station::start(system.url()).await, Station::start(system.url()).await);
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    bed.set(rate(180.0));
+    let is_it = |alarm: &Alarm| alarm.rule == AlarmRule::HeartRateExtremeHigh;
+    let (raised, _) = one.next("raised", is_it).await;
+    other.next("raised at the other station", is_it).await;
+
+    for service in [Service::Alarms, Service::Gateway, Service::EcgWorker] {
+        kill_and_compare(&mut system, service, &raised).await;
+        if mode == Mode::Standalone {
+            break;
+        }
+    }
+    if let Some(nats) = system.nats() {
+        nats.restart();
+    }
+    let url = system.url();
+    let path = format!("{url}/api/v1/alarms/{}/acknowledge", raised.id);
+    let mut delays = Vec::new();
+    let (seen, arrived_us) = {
+        let acknowledged = within("the acknowledgement is stored", || async {
+            let answer = http_client().post(&path).send().await.ok()?;
+            answer.status().is_success().then_some(now_us())
+        })
+        .await;
+        let (seen, arrived_us) =
+            other.next("acknowledged", |alarm| is_it(alarm) && alarm.state == AlarmState::Acknowledged).await;
+        delays.push(arrived_us - acknowledged);
+        (seen, arrived_us)
+    };
+    let _ = arrived_us;
+    assert_eq!(seen.id, raised.id);
+    assert!(delays.iter().all(|delay_us| *delay_us < 500_000), "{delays:?}");
+    // The condition is over: the acknowledged alarm ends, and there was only one.
+    bed.set(rate(70.0));
+    let over = within("the alarm ends", || async {
+        let answer = http_client().get(format!("{url}/api/v1/alarms?state=all&mrn=7")).send().await.ok()?;
+        let page = answer.json::<AlarmPage>().await.ok()?;
+        let of_rule: Vec<Alarm> = page.items.into_iter().filter(is_it).collect();
+        of_rule.iter().all(|alarm| alarm.state == AlarmState::Ended).then_some(of_rule)
+    })
+    .await;
+    assert_eq!(over.iter().map(|alarm| alarm.id).collect::<Vec<_>>(), [raised.id]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_of_a_process_loses_duplicates_and_ends_no_alarm_standalone() {
+    kills(Mode::Standalone).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_of_a_process_loses_duplicates_and_ends_no_alarm_as_processes() {
+    kills(Mode::Processes).await;
+}
+
+/// Debian's Alertmanager on a free port.
+struct Alertmanager {
+    child: Child,
+    url: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Alertmanager {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = folder.path().join("alertmanager.yml");
+        std::fs::write(&config, "route: { receiver: none }\nreceivers: [{ name: none }]\n").unwrap();
+        let tools = std::env::var_os("BEDSIDE_TEST_PROMETHEUS").expect("BEDSIDE_TEST_PROMETHEUS is set");
+        let child = Command::new(std::path::PathBuf::from(tools).join("prometheus-alertmanager"))
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.path={}", folder.path().display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .arg("--cluster.listen-address=")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Alertmanager starts");
+        Alertmanager { child, url: format!("http://127.0.0.1:{port}"), _folder: folder }
+    }
+
+    /// The alerts with their labels and whether they are active.
+    async fn alerts(&self) -> Option<Vec<serde_json::Value>> {
+        let answer = http_client().get(format!("{}/api/v2/alerts", self.url)).send().await.ok()?;
+        answer.json().await.ok()
+    }
+}
+
+impl Drop for Alertmanager {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alertmanager_receives_an_alarm_and_its_end() {
+    let alertmanager = Arc::new(Alertmanager::start());
+    let arguments = vec!["--alertmanager".to_owned(), alertmanager.url.clone()];
+    let system = System::start_extra(Mode::Standalone, &Extras { alarms: arguments, ..Extras::default() });
+    let upload = async |bpm: u32| {
+        let form = reqwest::multipart::Form::new().text("heart_rate", bpm.to_string());
+        let path = format!("{}/api/v1/patients/7/uploads", system.url());
+        assert_eq!(http_client().post(path).multipart(form).send().await.unwrap().status().as_u16(), 201);
+    };
+    upload(190).await;
+    let alert =
+        within("Alertmanager has the alarm", || async { alertmanager.alerts().await?.into_iter().next() });
+    let alert = alert.await;
+    let labels = &alert["labels"];
+    assert_eq!(
+        (&labels["rule"], &labels["priority"], &labels["mrn"]),
+        (&"heart_rate_extreme_high".into(), &"high".into(), &"7".into())
+    );
+    assert_eq!(alert["annotations"]["summary"], "HR 190 > 150");
+    upload(70).await;
+    let id = labels["alarm"].as_str().unwrap();
+    let path = format!("{}/api/v1/alarms/{id}/acknowledge", system.url());
+    within("the latched alarm is acknowledged and ends", || async {
+        let answer = http_client().post(&path).send().await.ok()?.json::<Alarm>().await.ok()?;
+        (answer.state == AlarmState::Ended).then_some(())
+    })
+    .await;
+    // Resolved alerts are not listed.
+    within("the alert is resolved", || async { alertmanager.alerts().await?.is_empty().then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledgements_are_visible_at_a_second_client_within_500_ms() {
+    const ALARMS: u64 = 40;
+    let system = System::start(Mode::Standalone);
+    let url = system.url();
+    for mrn in 1..=ALARMS {
+        let form = reqwest::multipart::Form::new().text("heart_rate", "190");
+        let path = format!("{url}/api/v1/patients/{mrn}/uploads");
+        assert_eq!(http_client().post(path).multipart(form).send().await.unwrap().status().as_u16(), 201);
+    }
+    let open = within("all alarms are raised", || async {
+        open_alarms(&url).await.filter(|open| open.len() as u64 == ALARMS)
+    })
+    .await;
+    let mut station = Station::start(url.clone()).await;
+    let mut delays = Vec::new();
+    for alarm in open {
+        let begun = Instant::now();
+        let path = format!("{url}/api/v1/alarms/{}/acknowledge", alarm.id);
+        assert!(http_client().post(path).send().await.unwrap().status().is_success());
+        let is_it = |event: &Alarm| event.id == alarm.id && event.state == AlarmState::Acknowledged;
+        station.next("acknowledged", is_it).await;
+        delays.push(begun.elapsed());
+    }
+    delays.sort();
+    let p99 = delays[delays.len() * 99 / 100];
+    println!("acknowledgement at a second client: median {:?}, p99 {p99:?}", delays[delays.len() / 2]);
+    assert!(p99 < Duration::from_millis(500), "{delays:?}");
+}
