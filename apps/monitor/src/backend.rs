@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use alarm_sound::SoundStatus;
 use client::{
-    AlarmQuery, AlarmSelection, ClientError, Feed, FeedEvent, FeedSettings, Gateway, Live, LiveEvent, LiveSettings, LiveSubscriber, Upload, UploadFile,
+    AlarmQuery, AlarmSelection, ClientError, Feed, FeedEvent, FeedSettings, Gateway, Live, LiveEvent,
+    LiveSettings, LiveSubscriber, Upload, UploadFile,
 };
 use proto_json::alarms::{Alarm, AlarmActionRequest, AlarmLimits, AlarmPage, LimitScope, StoredLimits};
 use proto_json::wards::Ward;
@@ -146,12 +147,8 @@ impl Backend {
             events.send(BackendEvent::Connected(number, Ok(gateway.clone())));
             let mut live = Live::start(LiveSettings::new(gateway.clone()));
             events.send(BackendEvent::LiveStarted(number, live.subscriber()));
-            let settings = FeedSettings {
-                nats,
-                silence: SILENCE,
-                alarms: true,
-                ..FeedSettings::new(gateway, None)
-            };
+            let settings =
+                FeedSettings { nats, silence: SILENCE, alarms: true, ..FeedSettings::new(gateway, None) };
             let mut feed = Feed::start(settings);
             let follow_feed = async {
                 while let Some(event) = feed.next().await {
@@ -228,12 +225,14 @@ impl Backend {
         true
     }
 
-    /// Acknowledges, resets or pauses an alarm in the version that the user saw. Returns `false` if there is no connection.
-    pub(crate) fn change_alarm(&self, id: RecordId, version: u64, action: AlarmAction) -> bool {
+    /// Acknowledges, resets or pauses an alarm. Returns `false` if there is no connection.
+    ///
+    /// The request has no version: a new worst value must not reject the acknowledgement of an alarm that the user has seen.
+    pub(crate) fn change_alarm(&self, id: RecordId, action: AlarmAction) -> bool {
         let Some(gateway) = self.gateway.clone() else { return false };
         let events = self.events.clone();
         self.runtime.spawn_detached(async move {
-            let request = AlarmActionRequest { version: Some(version), seconds: None };
+            let request = AlarmActionRequest::default();
             let changed = match action {
                 AlarmAction::Acknowledge => gateway.acknowledge_alarm(id, request).await,
                 AlarmAction::Reset => gateway.reset_alarm(id, request).await,

@@ -11,9 +11,7 @@ use proto_json::{
 use ui::rhythm::{named_intervals, rhythm_name};
 use ui::{Caption, format, tr};
 
-use crate::alarms::{
-    Alarms, Limits, Severity, StationEventKind, flashes, needs_attention, paused_ms, rate_severity,
-};
+use crate::alarms::{Alarms, Limits, Severity, StationEventKind, flashes, paused_ms, rate_severity};
 use crate::overview::SplitName;
 use crate::paged_list::{Entry, PagedList};
 use crate::patient::FrozenEcg;
@@ -215,7 +213,9 @@ pub(crate) fn alarm_text(alarm: &Alarm) -> String {
     let text = match alarm.rule {
         AlarmRule::Asystole => Some(tr!("Asystole").to_owned()),
         AlarmRule::VentricularRun => Some(tr!("Ventricular run").to_owned()),
-        AlarmRule::HeartRateExtremeLow | AlarmRule::HeartRateLow => beyond('<').map(|rate| tr!("HR {}", rate)),
+        AlarmRule::HeartRateExtremeLow | AlarmRule::HeartRateLow => {
+            beyond('<').map(|rate| tr!("HR {}", rate))
+        }
         AlarmRule::HeartRateExtremeHigh | AlarmRule::HeartRateHigh => {
             beyond('>').map(|rate| tr!("HR {}", rate))
         }
@@ -266,6 +266,19 @@ pub(crate) fn alarm_state(alarm: &Alarm, now: Timestamp) -> String {
     parts.join(" · ")
 }
 
+/// When an ended alarm was over, and who acknowledged or reset it: short, for the history.
+#[must_use]
+pub(crate) fn ended_state(alarm: &Alarm, now: Timestamp) -> String {
+    let time = |at| format::time_or_date(at, now);
+    let over = alarm.cleared_at.or(alarm.ended_at).map(|at| tr!("until {}", time(at)));
+    let action = alarm.acknowledged.as_ref().or(alarm.reset.as_ref());
+    let by = action.map_or_else(
+        || tr!("not acknowledged").to_owned(),
+        |action| format!("{} {}", action.by, time(action.at)),
+    );
+    over.into_iter().chain([by]).collect::<Vec<_>>().join(" · ")
+}
+
 /// The state of an alarm in one word, for a tile, and the number of further alarms. It contains no time, so that the tile does not
 /// change every second.
 #[must_use]
@@ -298,7 +311,8 @@ pub(crate) fn tile(
     if let Some(change) = unconfirmed_rename(patient, now) {
         name = plain_name(&tr!("{} (was {})", name.full, change.from));
     }
-    let state = alarm.map(|alarm| short_alarm_state(alarm, alarms.count(patient.mrn), now)).unwrap_or_default();
+    let state =
+        alarm.map(|alarm| short_alarm_state(alarm, alarms.count(patient.mrn), now)).unwrap_or_default();
     let mut accessible_text = tr!("{}, MRN {}, heart rate {} bpm", name.full, patient.mrn, rate);
     if stale {
         accessible_text.push_str(tr!(", stale"));
@@ -534,7 +548,8 @@ pub(crate) fn beat_label(beat_type: EcgBeatType) -> &'static str {
 /// The limits of the heart rate of a patient. Empty while they are not loaded.
 #[must_use]
 pub(crate) fn limits(stored: Option<&StoredLimits>) -> String {
-    let Some((stored, limits)) = stored.and_then(|stored| Some((stored, Limits::of(&stored.effective)?))) else {
+    let Some((stored, limits)) = stored.and_then(|stored| Some((stored, Limits::of(&stored.effective)?)))
+    else {
         return String::new();
     };
     tr!(

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use client::{Gateway, Upload, UploadAnswer, UploadFile};
+use monitor::alarm_sound::{Recorder, SoundOutput};
 use monitor::window::{Api, Live, Page, SignalTone};
 use monitor::{App, Args};
 use proto_json::{Bpm, FileKind, Mrn, Timestamp};
@@ -45,7 +46,11 @@ impl Monitor {
         let (system, folder) = (System::standalone(), tempfile::tempdir().unwrap());
         let settings = folder.path().join("monitor.json");
         std::fs::write(&settings, format!(r#"{{"theme":"{theme}"}}"#)).unwrap();
-        let mut args = Args { stale_after: Some(Duration::from_secs(300)), ..Args::default() };
+        let mut args = Args {
+            stale_after: Some(Duration::from_secs(300)),
+            sound: SoundOutput::Recorder(Recorder::default()),
+            ..Args::default()
+        };
         args.connection.gateway = Some(system.url());
         args.connection.settings = Some(settings);
         args.window.language = Some(ui::Language::English);

@@ -75,8 +75,9 @@ fn fill(api: &Api, patient: &str) {
     api.set_worst(Severity::High);
     api.set_ranges(model(["15 min", "1 h", "6 h", "24 h", "7 d"].map(SharedString::from).to_vec()));
     let caption = format!("{DATE} · 300 bpm");
-    let state =
-        format!("over at {DATE} · acknowledged by nurse.bartholomea, {DATE} · sound paused 10:00 by nurse.bartholomea");
+    let state = format!(
+        "over at {DATE} · acknowledged by nurse.bartholomea, {DATE} · sound paused 10:00 by nurse.bartholomea"
+    );
     api.set_vitals(VitalsData {
         known: true,
         name: patient.into(),
@@ -160,7 +161,7 @@ fn fill(api: &Api, patient: &str) {
             mrn: if at == 1 { "" } else { MRN }.into(),
             patient: name(if at == 1 { "This station" } else { patient }),
             severity: ALARMS[at % 3].1,
-            event: "acknowledged".into(),
+            event: format!("until {DATE} · nurse.bartholomea {DATE}").into(),
             text: ALARMS[at % 3].0.into(),
         })
         .collect(),
@@ -359,14 +360,17 @@ fn german_texts_are_not_cut_off() {
     api.set_connection("verbunden · Push (NATS)".into());
     api.set_connection_since("seit 23:59:59".into());
     api.set_alarm_count("100 Alarme".into());
-    let state =
-        format!("vorbei um {DATE} · quittiert von schwester.bartholomea, {DATE} · Ton-Pause 10:00 durch schwester.bartholomea");
+    let state = format!(
+        "vorbei um {DATE} · quittiert von schwester.bartholomea, {DATE} · Ton-Pause 10:00 durch schwester.bartholomea"
+    );
     let mut vitals = api.get_vitals();
     vitals.mrn = "900001".into();
     (vitals.source, vitals.alarm, vitals.alarm_state) =
         ("beim Upload angegeben".into(), "HF 300 > 150".into(), state.clone().into());
-    (vitals.acknowledge, vitals.other_alarms) =
-        ("Zurücksetzen".into(), "SpO₂ 84 < 90 · quittiert von schwester.bartholomea\nElektrode ab: II, V1".into());
+    (vitals.acknowledge, vitals.other_alarms) = (
+        "Zurücksetzen".into(),
+        "SpO₂ 84 < 90 · quittiert von schwester.bartholomea\nElektrode ab: II, V1".into(),
+    );
     vitals.limits =
         "Alarmgrenzen: 100 bis 120 bpm, kritisch unter 100 oder über 150 (für diesen Patienten)".into();
     api.set_vitals(vitals);
@@ -412,7 +416,7 @@ fn german_texts_are_not_cut_off() {
         mrn: "900001".into(),
         patient: name(patient),
         severity: ALARMS[at % 3].1,
-        event: state.clone().into(),
+        event: format!("bis {DATE} · schwester.bartholomea {DATE}").into(),
         text: ["HF 300 > 150", "EKG unbrauchbar", "EKG ohne Frequenz"][at % 3].into(),
     });
     api.set_history(model(rows.collect()));

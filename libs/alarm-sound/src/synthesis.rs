@@ -172,7 +172,8 @@ impl Pattern {
     /// Sum of the harmonics at this time, with a peak of at most 1.
     fn tone(&self, time_s: f64, scale: f64) -> f64 {
         let phase = TAU * self.frequency_hz * time_s;
-        let sum = (1_u32..).zip(HARMONICS).map(|(order, amplitude)| amplitude * (phase * f64::from(order)).sin());
+        let sum =
+            (1_u32..).zip(HARMONICS).map(|(order, amplitude)| amplitude * (phase * f64::from(order)).sin());
         scale * sum.sum::<f64>()
     }
 

@@ -4,7 +4,9 @@
 
 use std::ops::RangeInclusive;
 
-use alarm_sound::{SAMPLE_RATE_HZ, Sequencer, SoundPriority, Volume, burst, burst_duration, interburst_interval};
+use alarm_sound::{
+    SAMPLE_RATE_HZ, Sequencer, SoundPriority, Volume, burst, burst_duration, interburst_interval,
+};
 use realfft::RealFftPlanner;
 
 const RATE: f64 = SAMPLE_RATE_HZ as f64;
@@ -19,12 +21,15 @@ struct Pulse {
     peak: f64,
 }
 
-/// The envelope: the largest sample within one period of the lowest allowed frequency would smear the edges, so the length of the
-/// window is one period of the burst's own fundamental.
+/// Samples between two values of the envelope.
+const STEP: usize = 16;
+
+/// The envelope: the largest sample within one period of the burst's fundamental.
 fn envelope(samples: &[f32], frequency_hz: f64) -> Vec<f64> {
     let window = (RATE / frequency_hz).round() as usize;
     let half = window / 2;
     (0..samples.len())
+        .step_by(STEP)
         .map(|at| {
             let range = at.saturating_sub(half)..(at + half + 1).min(samples.len());
             samples[range].iter().map(|sample| f64::from(sample.abs())).fold(0.0, f64::max)
@@ -37,7 +42,7 @@ fn pulses(samples: &[f32], frequency_hz: f64) -> Vec<Pulse> {
     let envelope = envelope(samples, frequency_hz);
     let peak = envelope.iter().copied().fold(0.0, f64::max);
     let (low, high) = (0.1 * peak, 0.9 * peak);
-    let seconds = |at: usize| at as f64 / RATE;
+    let seconds = |at: usize| (at * STEP) as f64 / RATE;
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(begin) = (at..envelope.len()).find(|at| envelope[*at] >= low) {
@@ -59,8 +64,8 @@ fn pulses(samples: &[f32], frequency_hz: f64) -> Vec<Pulse> {
 fn components(samples: &[f32], pulse: Pulse) -> Vec<(f64, f64)> {
     let range = (pulse.above.0 * RATE) as usize..(pulse.above.1 * RATE) as usize;
     let steady = &samples[range];
-    // Padded to about 0.4 Hz per bin.
-    let length = 1 << 17;
+    // Padded to about 1.5 Hz per bin.
+    let length = 1 << 15;
     let count = steady.len() as f64;
     let mut input: Vec<f64> = steady
         .iter()
@@ -126,7 +131,11 @@ fn bursts_have_the_pulses_spacings_and_edges_of_the_standard() {
             assert_within("effective pulse duration", length, required.pulse_s.clone());
             assert_within("rise time", pulse.rise_s / length, 0.1..=0.4);
             // Differences of more than 10 dB between pulses are not allowed.
-            assert_within("amplitude", pulse.peak, pulses[0].peak / 10_f64.sqrt()..=pulses[0].peak * 10_f64.sqrt());
+            assert_within(
+                "amplitude",
+                pulse.peak,
+                pulses[0].peak / 10_f64.sqrt()..=pulses[0].peak * 10_f64.sqrt(),
+            );
         }
         let spacings: Vec<f64> = pulses.windows(2).map(|pair| pair[1].above.0 - pair[0].above.1).collect();
         for (pair, spacing) in pulses.windows(2).zip(&spacings) {
@@ -210,7 +219,11 @@ fn bursts_repeat_after_the_interval_of_their_priority() {
         assert!(starts.len() >= 5, "{priority:?}: {starts:?}");
         let length = burst_duration(priority).as_secs_f64();
         for pair in starts.windows(2) {
-            assert_within("interburst interval", pair[1].0 - pair[0].0 - length, required(priority).interburst_s);
+            assert_within(
+                "interburst interval",
+                pair[1].0 - pair[0].0 - length,
+                required(priority).interburst_s,
+            );
         }
         assert_eq!(starts[0].0, 0.0, "the first burst does not wait");
     }

@@ -14,7 +14,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 fn start(recorder: &Recorder) -> (AlarmSound, Receiver<SoundStatus>) {
     let (sender, statuses) = mpsc::channel();
     let output = SoundOutput::Recorder(recorder.clone());
-    let sound = AlarmSound::start(output, Volume::default(), move |status| sender.send(status).unwrap()).unwrap();
+    let sound =
+        AlarmSound::start(output, Volume::default(), move |status| sender.send(status).unwrap()).unwrap();
     (sound, statuses)
 }
 

@@ -37,7 +37,11 @@ fn alarm_is_replaced_only_by_a_higher_version() {
     assert!(alarms.first(mrn(7)).is_none() && alarms.iter().next().is_none());
     assert!(!alarms.apply(alarm(1, 7, "high", "latched", 3)), "it has ended");
     assert_eq!(alarms.ended().count(), 1);
-    alarms.add_history(vec![alarm(1, 7, "high", "ended", 4), alarm(3, 7, "low", "ended", 4), alarm(2, 7, "low", "ended", 2)]);
+    alarms.add_history(vec![
+        alarm(1, 7, "high", "ended", 4),
+        alarm(3, 7, "low", "ended", 4),
+        alarm(2, 7, "low", "ended", 2),
+    ]);
     let order: Vec<RecordId> = alarms.ended().map(|alarm| alarm.id).collect();
     assert_eq!(order, [id(3), id(2), id(1)], "newest first, each once");
 }
@@ -72,8 +76,7 @@ fn what_needs_attention_is_shown_first_but_no_technical_alarm_hides_the_patient(
 #[test]
 fn filters_select_by_state_and_severity() {
     let mut acknowledged = alarm(1, 7, "high", "acknowledged", 2);
-    acknowledged.acknowledged =
-        Some(proto_json::alarms::AlarmAction { by: "Nurse".to_owned(), at: at(20) });
+    acknowledged.acknowledged = Some(proto_json::alarms::AlarmAction { by: "Nurse".to_owned(), at: at(20) });
     let raised = alarm(2, 7, "low", "raised", 1);
     let shows = |state, severity| {
         let filter = Filter { state, severity };
@@ -95,7 +98,9 @@ fn pause_of_the_sound_ends_and_does_not_include_later_alarms() {
     assert!(flashes(&paused), "the pause concerns the sound only");
     let mut pause = LocalPause::default();
     pause.pause([id(1)], at(120), true);
-    assert!(pause.includes(id(1), at(119)) && !pause.includes(id(1), at(120)) && !pause.includes(id(2), at(1)));
+    assert!(
+        pause.includes(id(1), at(119)) && !pause.includes(id(1), at(120)) && !pause.includes(id(2), at(1))
+    );
     assert_eq!(pause.station_until(at(119)), Some(at(120)));
     pause.end_station();
     assert_eq!(pause.station_until(at(119)), None);
@@ -143,7 +148,8 @@ fn limits_of_earlier_versions_are_kept_and_reported_only_if_somebody_had_set_the
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("monitor.alarms.json");
     assert_eq!(OldAlarms::retire(&path), None);
-    let defaults = r#"{"defaults":{"low":50,"high":120,"critical_low":35,"critical_high":150},"latching":"high"}"#;
+    let defaults =
+        r#"{"defaults":{"low":50,"high":120,"critical_low":35,"critical_high":150},"latching":"high"}"#;
     std::fs::write(&path, defaults).unwrap();
     assert_eq!(OldAlarms::retire(&path), None, "nothing to compare");
     assert!(!path.exists());

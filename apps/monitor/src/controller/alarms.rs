@@ -76,7 +76,11 @@ impl AlarmsController {
 
     /// The open alarms that the list shows and that wait for an acknowledgement.
     pub(super) fn unacknowledged(&self, context: &Context) -> Vec<RecordId> {
-        self.listed(context).into_iter().filter(|alarm| needs_attention(alarm)).map(|alarm| alarm.id).collect()
+        self.listed(context)
+            .into_iter()
+            .filter(|alarm| needs_attention(alarm))
+            .map(|alarm| alarm.id)
+            .collect()
     }
 
     /// Shows the alarms and the history, if the page is visible.
@@ -120,11 +124,14 @@ impl AlarmsController {
     fn history_rows(&self, context: &Context, now: Timestamp) -> Vec<HistoryData> {
         let ended = context.alarms.ended().filter(|alarm| self.filter.includes(alarm));
         // Without the next page, older events of the station would be out of order.
-        let oldest = self.next.as_ref().and_then(|_| context.alarms.ended().last()).map(|alarm| alarm.raised_at);
-        let shows_station = self.filter.state == StateFilter::All && self.filter.includes_severity(Severity::Technical);
-        let events = context.log.iter().filter(|event| {
-            shows_station && oldest.is_none_or(|oldest| event.at >= oldest)
-        });
+        let oldest =
+            self.next.as_ref().and_then(|_| context.alarms.ended().last()).map(|alarm| alarm.raised_at);
+        let shows_station =
+            self.filter.state == StateFilter::All && self.filter.includes_severity(Severity::Technical);
+        let events = context
+            .log
+            .iter()
+            .filter(|event| shows_station && oldest.is_none_or(|oldest| event.at >= oldest));
         let mut rows: Vec<(Timestamp, HistoryData)> = ended
             .map(|alarm| (alarm.raised_at, ended_row(context, alarm, now)))
             .chain(events.map(|event| (event.at, station_row(context, event, now))))
@@ -191,7 +198,7 @@ impl AlarmsController {
         (self.next, self.is_loading, self.failure) = (None, false, None);
     }
 
-    /// Sends an action on alarms to the server, in the versions that the user saw.
+    /// Sends an action on alarms to the server.
     pub(super) fn act(
         &self,
         context: &Context,
@@ -200,7 +207,7 @@ impl AlarmsController {
     ) {
         let mut is_connected = true;
         for alarm in alarms.into_iter().filter_map(|id| context.alarms.get(id)) {
-            is_connected &= context.backend.change_alarm(alarm.id, alarm.version, action(alarm));
+            is_connected &= context.backend.change_alarm(alarm.id, action(alarm));
         }
         if !is_connected {
             context.show_message(Tone::Danger, tr!("There is no connection."));
@@ -235,14 +242,18 @@ impl AlarmsController {
             context.sound.set(priority);
         }
         let paused = context.alarms.iter().filter_map(|alarm| {
-            paused_ms(alarm, now).or_else(|| context.pause.left_ms(alarm.id, now).filter(|_| needs_attention(alarm)))
+            paused_ms(alarm, now)
+                .or_else(|| context.pause.left_ms(alarm.id, now).filter(|_| needs_attention(alarm)))
         });
-        let of_station = station.and_then(|_| context.pause.station_until(now)).map(|until| until.millis_since(now));
+        let of_station =
+            station.and_then(|_| context.pause.station_until(now)).map(|until| until.millis_since(now));
         // The sound of the alarm that comes back first.
         let next = paused.chain(of_station).min();
         let api = context.api();
         api.set_sounds(priority.is_some());
-        api.set_sound_pause(next.filter(|_| priority.is_none()).map(messages::countdown).unwrap_or_default().into());
+        api.set_sound_pause(
+            next.filter(|_| priority.is_none()).map(messages::countdown).unwrap_or_default().into(),
+        );
     }
 
     /// What sounds. For tests.
@@ -305,7 +316,7 @@ fn ended_row(context: &Context, alarm: &Alarm, now: Timestamp) -> HistoryData {
         mrn: alarm.mrn.to_string().into(),
         patient: context.patient_name(alarm.mrn),
         severity: messages::severity(Some(alarm.priority.into())),
-        event: messages::alarm_state(alarm, now).into(),
+        event: messages::ended_state(alarm, now).into(),
         text: messages::alarm_text(alarm).into(),
     }
 }

@@ -20,7 +20,9 @@ use super::overview::OverviewController;
 use super::patient::PatientController;
 use super::wards::WardsController;
 use crate::Args;
-use crate::alarms::{Alarms, LocalPause, OldAlarms, StationEvent, StationEventKind, StationLog, needs_attention};
+use crate::alarms::{
+    Alarms, LocalPause, OldAlarms, StationEvent, StationEventKind, StationLog, needs_attention,
+};
 use crate::app_settings::{self, AppSettings};
 use crate::backend::{AlarmAction, Backend, BackendEvent, CareChange, CareResult};
 use crate::overview::Overview;

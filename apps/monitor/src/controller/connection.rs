@@ -128,7 +128,12 @@ impl ConnectionController {
             (None, None) => context
                 .alarms
                 .unavailable()
-                .map(|reason| tr!("No alarms of patients: the server does not provide them. {}", format::sentence(reason)))
+                .map(|reason| {
+                    tr!(
+                        "No alarms of patients: the server does not provide them. {}",
+                        format::sentence(reason)
+                    )
+                })
                 .or_else(|| self.clock_alarm.clone())
                 .or_else(|| self.damage_alarm(damaged))
                 .unwrap_or_default(),

@@ -75,7 +75,12 @@ impl LimitsController {
     }
 
     /// Limits were loaded, or could not be.
-    pub(super) fn loaded(&mut self, context: &Context, scope: LimitScope, limits: &Result<Box<StoredLimits>, String>) {
+    pub(super) fn loaded(
+        &mut self,
+        context: &Context,
+        scope: LimitScope,
+        limits: &Result<Box<StoredLimits>, String>,
+    ) {
         let api = context.api();
         if self.scope != Some(scope) || api.get_dialog() != Dialog::Limits || !api.get_limits_busy() {
             return;
@@ -116,7 +121,10 @@ impl LimitsController {
             heart_rate_delay_s: limit(&form.delay)?,
             asystole_s: seconds(&form.asystole)?,
             pause_s: seconds(&form.heart_pause)?,
-            atrial_fibrillation: [None, Some(true), Some(false)].get(form.fibrillation.max(0) as usize).copied().flatten(),
+            atrial_fibrillation: [None, Some(true), Some(false)]
+                .get(form.fibrillation.max(0) as usize)
+                .copied()
+                .flatten(),
             spo2_low: limit(&form.spo2_low)?,
             respiration_low: limit(&form.resp_low)?,
             respiration_high: limit(&form.resp_high)?,
@@ -268,9 +276,10 @@ fn filled(form: LimitsForm, stored: &StoredLimits) -> LimitsForm {
 /// The values that apply, which an empty field shows, and who changed them last.
 fn hints(context: &Context, stored: &StoredLimits) -> LimitHints {
     let effective = &stored.effective;
-    let changed = stored.changed.as_ref().map(|action| {
-        tr!("Changed by {}, {}.", action.by, format::time_or_date(action.at, context.now()))
-    });
+    let changed = stored
+        .changed
+        .as_ref()
+        .map(|action| tr!("Changed by {}, {}.", action.by, format::time_or_date(action.at, context.now())));
     LimitHints {
         low: number(effective.heart_rate_low),
         high: number(effective.heart_rate_high),

@@ -108,7 +108,8 @@ impl PatientController {
     /// Limits were loaded or saved.
     pub(super) fn limits_loaded(&mut self, context: &mut Context, scope: LimitScope, stored: &StoredLimits) {
         let Some(mrn) = self.mrn() else { return };
-        let is_newer = context.limits.as_ref().is_none_or(|(of, known)| *of != mrn || known.version <= stored.version);
+        let is_newer =
+            context.limits.as_ref().is_none_or(|(of, known)| *of != mrn || known.version <= stored.version);
         if scope == (LimitScope::Patient { mrn }) && is_newer {
             context.limits = Some((mrn, stored.clone()));
             self.show(context, Changes { vitals: true, ecgs: true, trend: true, ..Changes::default() });

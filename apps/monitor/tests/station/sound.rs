@@ -46,7 +46,11 @@ fn missing_sound_device_is_visible_and_the_test_uses_the_volume() {
     screen.recorder.set_missing(true);
     screen.until("the mark", |screen| screen.has("No sound: "));
     screen.press("No sound: ");
-    assert!(screen.all().iter().any(|label| label.starts_with("Alarms have no sound at this station")), "{:?}", screen.all());
+    assert!(
+        screen.all().iter().any(|label| label.starts_with("Alarms have no sound at this station")),
+        "{:?}",
+        screen.all()
+    );
     screen.recorder.set_missing(false);
     screen.until("no mark", |screen| !screen.has("No sound"));
 }

@@ -37,16 +37,18 @@ fn alarm_sounds_at_both_stations_and_an_acknowledgement_is_visible_at_both_withi
         screen.strip(number, name, 160.0 + number as f64, number);
     }
     let is_raised = |app: &monitor::App| {
-        (1..=5).all(|mrn| state(app, mrn).is_some_and(|(alarm, state)| alarm.starts_with("HR 16") && state.is_empty()))
+        (1..=5).all(|mrn| {
+            state(app, mrn).is_some_and(|(alarm, state)| alarm.starts_with("HR 16") && state.is_empty())
+        })
     };
     until_both(&screen, &second, "all alarms at both", || is_raised(&screen.app) && is_raised(&second.app));
     for app in [&screen.app, &second.app] {
         assert_eq!(app.sounding(), Some(SoundPriority::High));
     }
     until_both(&screen, &second, "the sound at both", || {
-        [&screen.recorder, &second.recorder].iter().all(|recorder| {
-            recorder.bursts().iter().any(|burst| burst.priority == SoundPriority::High)
-        })
+        [&screen.recorder, &second.recorder]
+            .iter()
+            .all(|recorder| recorder.bursts().iter().any(|burst| burst.priority == SoundPriority::High))
     });
 
     let mut longest = Duration::ZERO;
@@ -56,7 +58,9 @@ fn alarm_sounds_at_both_stations_and_an_acknowledgement_is_visible_at_both_withi
         let clock = Clock::start();
         actor.window().global::<Api>().invoke_acknowledge(mrn.to_string().into());
         until_both(&screen, &second, "acknowledged at both", || {
-            [&screen.app, &second.app].iter().all(|app| state(app, mrn).is_some_and(|(_, state)| state == "seen"))
+            [&screen.app, &second.app]
+                .iter()
+                .all(|app| state(app, mrn).is_some_and(|(_, state)| state == "seen"))
         });
         longest = longest.max(clock.elapsed());
     }
@@ -65,7 +69,12 @@ fn alarm_sounds_at_both_stations_and_an_acknowledgement_is_visible_at_both_withi
         screen.app.sounding().is_none() && second.app.sounding().is_none()
     });
     screen.control("l");
-    assert!(screen.all().iter().any(|label| label.contains("Ann · 1, HR 16") && label.contains("acknowledged by local")));
+    assert!(
+        screen
+            .all()
+            .iter()
+            .any(|label| label.contains("Ann · 1, HR 16") && label.contains("acknowledged by local"))
+    );
 }
 
 #[test]
@@ -108,12 +117,17 @@ fn limits_that_another_station_has_changed_meanwhile_are_not_overwritten_unnotic
     let mut form = window.global::<Api>().get_limits();
     form.high = "135".into();
     window.global::<Api>().invoke_save_limits(form);
-    until_both(&screen, &second, "saved at the other station", || window.global::<Api>().get_dialog() == Dialog::None);
+    until_both(&screen, &second, "saved at the other station", || {
+        window.global::<Api>().get_dialog() == Dialog::None
+    });
 
     screen.press("Save");
     screen.until("the conflict", |screen| {
         let window = screen.window();
-        window.global::<Api>().get_limits_error().contains("has changed these limits meanwhile: 50 to 135 bpm")
+        window
+            .global::<Api>()
+            .get_limits_error()
+            .contains("has changed these limits meanwhile: 50 to 135 bpm")
     });
     assert_eq!(screen.value("Heart rate high"), "140", "the entry stays");
     screen.press("Save");

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use bus::nats::{NatsConfig, NatsLogin};
-use client::{Feed, FeedEvent, FeedMode, FeedSettings, Gateway, NatsCredentials, NatsSettings};
+use client::{
+    AlarmsEvent, Feed, FeedEvent, FeedMode, FeedSettings, Gateway, NatsCredentials, NatsSettings, Outdated,
+};
+use proto_json::alarms::{Alarm, AlarmUpdated, LimitScope};
+use proto_json::{SystemEvent, Timestamp};
 use testkit::NatsServer;
 
-use crate::fixture::{FeedReader, System, named, store};
+use crate::fixture::{FeedReader, System, mrn, named, store};
 
 const SOON: Duration = Duration::from_secs(2);
 
@@ -81,7 +85,7 @@ async fn nats_user_needs_only_permission_to_subscribe_to_updates() {
     let server = NatsServer::start_with(
         r#"authorization { users: [
             { user: services, password: s, permissions: { publish: ">", subscribe: ">" } }
-            { user: monitor, password: m, permissions: { publish: { deny: ">" }, subscribe: "patient.*.updated" } }
+            { user: monitor, password: m, permissions: { publish: { deny: ">" }, subscribe: ["patient.*.updated", "alarm.*", "system.*"] } }
             { user: nobody, password: n, permissions: { publish: { deny: ">" }, subscribe: { deny: ">" } } }
         ] }"#,
     );
@@ -101,5 +105,66 @@ async fn nats_user_needs_only_permission_to_subscribe_to_updates() {
         let mut reader = feed(gateway.clone(), user(name, password));
         reader.until_mode(FeedMode::ServerSentEvents).await;
         reader.until_version(9, receipt.version).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_alarms_limits_and_patients_arrive_over_nats() {
+    let server = NatsServer::start();
+    let system = System::on_broker(NatsConfig::new([server.url()])).await;
+    let gateway = system.gateway().await.client();
+    let receipt = store(&gateway, 7, &named("Ann")).await;
+    let settings = FeedSettings {
+        nats: Some(NatsSettings::new(server.url())),
+        alarms: true,
+        ..FeedSettings::new(gateway.clone(), None)
+    };
+    let mut reader = FeedReader::of(Feed::start(settings));
+    reader.until_mode(FeedMode::Nats).await;
+    reader.until_version(7, receipt.version).await;
+
+    let alarm = |version: u64, state: &str| -> Alarm {
+        serde_json::from_value(serde_json::json!({
+            "id": "0198f0a0-0000-7000-8000-000000000001", "mrn": 7, "rule": "asystole", "priority": "high", "state": state,
+            "version": version, "text": "No beat for 4 s", "onset_at": "2026-01-01T00:00:00Z",
+            "raised_at": "2026-01-01T00:00:04Z",
+        }))
+        .unwrap()
+    };
+    let publish = async |event: SystemEvent| system.bus.pubsub.publish_event(&event).await.unwrap();
+    let updated = |alarm| SystemEvent::Alarm(Box::new(AlarmUpdated { alarm, sent_at: Timestamp::now() }));
+    publish(updated(alarm(1, "raised"))).await;
+    reader.until("the alarm", |reader| reader.alarms.values().any(|alarm| alarm.version == 1)).await;
+    publish(updated(alarm(3, "acknowledged"))).await;
+    publish(updated(alarm(2, "latched"))).await;
+    publish(updated(alarm(4, "ended"))).await;
+    publish(updated(alarm(3, "acknowledged"))).await;
+    for scope in [LimitScope::Site, LimitScope::Patient { mrn: mrn(7) }] {
+        publish(SystemEvent::Limits { scope }).await;
+    }
+    publish(SystemEvent::Wards).await;
+    publish(SystemEvent::Patient { mrn: mrn(7) }).await;
+    let versions = |reader: &FeedReader| -> Vec<u64> {
+        let of_alarm = reader.events.iter().filter_map(|event| match event {
+            FeedEvent::Alarms(AlarmsEvent::Updated(alarm)) => Some(alarm.version),
+            _ => None,
+        });
+        of_alarm.collect()
+    };
+    // Events of different subjects may overtake each other.
+    let last = FeedEvent::Outdated(Outdated::Patient(mrn(7)));
+    reader
+        .until("the last events", |reader| reader.events.contains(&last) && versions(reader).len() >= 3)
+        .await;
+    let versions = versions(&reader);
+    assert_eq!(versions, [1, 3, 4], "each newer version once");
+    assert!(reader.alarms.is_empty());
+    for outdated in [
+        Outdated::Everything,
+        Outdated::Limits(LimitScope::Site),
+        Outdated::Limits(LimitScope::Patient { mrn: mrn(7) }),
+        Outdated::Wards,
+    ] {
+        assert!(reader.events.contains(&FeedEvent::Outdated(outdated)), "{outdated:?}");
     }
 }
