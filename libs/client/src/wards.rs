@@ -48,7 +48,7 @@ impl Gateway {
     /// # Errors
     /// [`ClientError`].
     pub async fn add_ward(&self, new: &NewWard) -> Result<Ward, ClientError> {
-        self.change(Method::POST, self.api(&["wards"]), new).await
+        self.send_json(Method::POST, self.api(&["wards"]), new).await
     }
 
     /// Renames a ward. Requires an admin token.
@@ -56,7 +56,7 @@ impl Gateway {
     /// # Errors
     /// [`ClientError`].
     pub async fn rename_ward(&self, ward: WardId, to: &RenamePlace) -> Result<Ward, ClientError> {
-        self.change(Method::PATCH, self.api(&["wards", &ward.to_string()]), to).await
+        self.send_json(Method::PATCH, self.api(&["wards", &ward.to_string()]), to).await
     }
 
     /// Removes a ward with its beds, all of which must be empty. Requires an admin token.
@@ -72,7 +72,7 @@ impl Gateway {
     /// # Errors
     /// [`ClientError`].
     pub async fn add_bed(&self, ward: WardId, new: &NewBed) -> Result<Ward, ClientError> {
-        self.change(Method::POST, self.api(&["wards", &ward.to_string(), "beds"]), new).await
+        self.send_json(Method::POST, self.api(&["wards", &ward.to_string(), "beds"]), new).await
     }
 
     /// Renames a bed. Requires an admin token.
@@ -81,7 +81,7 @@ impl Gateway {
     /// [`ClientError`].
     pub async fn rename_bed(&self, ward: WardId, bed: BedId, to: &RenamePlace) -> Result<Ward, ClientError> {
         let url = self.api(&["wards", &ward.to_string(), "beds", &bed.to_string()]);
-        self.change(Method::PATCH, url, to).await
+        self.send_json(Method::PATCH, url, to).await
     }
 
     /// Removes an empty bed. Requires an admin token.
@@ -98,7 +98,7 @@ impl Gateway {
     /// # Errors
     /// [`ClientError`].
     pub async fn admit(&self, mrn: Mrn, request: &AdmitRequest) -> Result<PatientSummary, ClientError> {
-        self.change(Method::POST, self.api(&["patients", &mrn.to_string(), "admit"]), request).await
+        self.send_json(Method::POST, self.api(&["patients", &mrn.to_string(), "admit"]), request).await
     }
 
     /// Moves an admitted patient to an empty bed.
@@ -106,7 +106,7 @@ impl Gateway {
     /// # Errors
     /// [`ClientError`].
     pub async fn transfer(&self, mrn: Mrn, request: &TransferRequest) -> Result<PatientSummary, ClientError> {
-        self.change(Method::POST, self.api(&["patients", &mrn.to_string(), "transfer"]), request).await
+        self.send_json(Method::POST, self.api(&["patients", &mrn.to_string(), "transfer"]), request).await
     }
 
     /// Discharges an admitted patient.
@@ -118,7 +118,7 @@ impl Gateway {
         mrn: Mrn,
         request: &DischargeRequest,
     ) -> Result<PatientSummary, ClientError> {
-        self.change(Method::POST, self.api(&["patients", &mrn.to_string(), "discharge"]), request).await
+        self.send_json(Method::POST, self.api(&["patients", &mrn.to_string(), "discharge"]), request).await
     }
 
     /// Changes the details of a patient.
@@ -130,7 +130,7 @@ impl Gateway {
         mrn: Mrn,
         update: &DetailsUpdate,
     ) -> Result<PatientSummary, ClientError> {
-        self.change(Method::PATCH, self.api(&["patients", &mrn.to_string()]), update).await
+        self.send_json(Method::PATCH, self.api(&["patients", &mrn.to_string()]), update).await
     }
 
     /// Stays of a patient in beds, newest first.
@@ -154,7 +154,7 @@ impl Gateway {
         self.json(url).await
     }
 
-    async fn change<T: DeserializeOwned>(
+    async fn send_json<T: DeserializeOwned>(
         &self,
         method: Method,
         url: Url,
