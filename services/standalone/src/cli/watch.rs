@@ -135,6 +135,8 @@ fn changes(changes: &[Change]) -> String {
             ChangeKind::Image => "image",
             ChangeKind::Ecg => "ECG received",
             ChangeKind::EcgAnalyzed => "ECG analysed",
+            ChangeKind::Admission => "admission",
+            ChangeKind::Details => "details",
         })
         .collect();
     names.dedup();
