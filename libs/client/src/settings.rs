@@ -79,7 +79,9 @@ impl Token {
         Ok(Token(text))
     }
 
-    pub(crate) fn as_str(&self) -> &str {
+    /// Returns the text of the token. Do not show or log it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -6,6 +6,7 @@
 //! Failed logins are limited by name, by network, and by both together. A login is counted before its password is verified, so
 //! that many logins at the same time are limited, too. A name without an account takes the same time and gets the same answer.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -200,15 +201,17 @@ async fn check(State(ports): State<Arc<Ports>>, bytes: Bytes) -> Result<Json<Val
     let now = Timestamp::now();
     let keys: Vec<BlobHash> = known.iter().map(|(key, _)| *key).collect();
     let mut sessions = valid_sessions(&*ports.users, &keys, now).await.map_err(failed)?;
-    let precision = i64::try_from(StoredSession::USE_PRECISION.as_millis()).unwrap_or(i64::MAX);
+    let reported: HashMap<BlobHash, Timestamp> = known.into_iter().collect();
     let mut uses = Vec::new();
     for session in &mut sessions {
-        let used = known.iter().find(|(key, _)| *key == session.key).map(|(_, used)| *used);
+        let used = reported.get(&session.key).copied();
         // A gateway whose clock is ahead must not extend a session.
         let Some(used) = used.map(|used| used.min(now)).filter(|used| *used > session.used_at) else {
             continue;
         };
-        if used.millis_since(session.used_at) >= precision {
+        // Much shorter than the time after which it ends.
+        let precision = StoredSession::USE_PRECISION.min(session.idle / 4);
+        if used.millis_since(session.used_at) >= i64::try_from(precision.as_millis()).unwrap_or(i64::MAX) {
             uses.push((session.key, used));
         }
         session.used_at = used;

@@ -116,6 +116,8 @@ fn within_limits(
     };
     let client = match authenticated {
         Ok(client) => client,
+        // Not a guess: a session that cannot be looked up, or a request of another page.
+        Err(error) if error.kind != ProblemType::UNAUTHENTICATED => return Err(closing(error)),
         Err(error) => {
             let key = RateKey::Network(Network::from(address));
             let limited = app.admission.check_rate(Rate::Failed, &key);

@@ -12,9 +12,9 @@ use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use http_server::internal::AuditHeaders;
 use http_server::problem::{ApiError, PROBLEM, ProblemType};
-use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
 use proto_json::{Page, PatientSummary, legacy};
 use runtime::trace;
@@ -97,7 +97,8 @@ async fn limit(
 ) -> Result<Response, ApiError> {
     // A redirection is 304 Not Modified, which reveals a record, too.
     let reveals = response.status().is_success() || response.status().is_redirection();
-    if !reveals {
+    // A problem with a record names its patient, too.
+    if !reveals && notes.patient_of().is_none() {
         return Ok(response);
     }
     match route {
@@ -118,7 +119,9 @@ async fn limit(
             parts.headers.remove(header::CONTENT_LENGTH);
             Ok(Response::from_parts(parts, Body::from(body)))
         }
-        _ if route.contains("/{mrn}") || route.starts_with("/api/get_patient/") || route == CLOCK => Ok(response),
+        _ if route.contains("/{mrn}") || route.starts_with("/api/get_patient/") || route == CLOCK => {
+            Ok(response)
+        }
         _ => match notes.patient_of() {
             Some(mrn) if wards::may_access(app, client, mrn).await? => Ok(response),
             _ if WITHOUT_PATIENT.contains(&route) => Ok(response),

@@ -46,9 +46,14 @@ impl Provider {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let issuer =
-            lines.map(Result::unwrap).find(|line| line.starts_with("http://")).expect("the provider starts");
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let issuer = lines
+            .by_ref()
+            .map(Result::unwrap)
+            .find(|line| line.starts_with("http://"))
+            .expect("the provider starts");
+        // It ends if nobody reads its notices.
+        std::thread::spawn(move || lines.for_each(drop));
         Provider { process, issuer }
     }
 
@@ -69,12 +74,6 @@ impl Provider {
     /// Begins a login at the gateway and follows the provider until it sends the browser back. Returns the cookie of the
     /// login, and path and query of the way back.
     async fn log_in(&self, api: &Api, account: &str) -> (String, String) {
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .unwrap();
-        http.get(format!("{}/as/{account}", self.issuer)).send().await.unwrap();
         let begun = api.get("/api/v1/session/oidc").await;
         assert_eq!(begun.status, 303, "{}", begun.text());
         let set = begun.header("set-cookie");
@@ -84,6 +83,13 @@ impl Provider {
         for parameter in ["code_challenge_method=S256", "state=", "nonce=", "response_type=code"] {
             assert!(location.contains(parameter), "{location}");
         }
+        // The gateway has installed the provider of cryptography.
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .unwrap();
+        http.get(format!("{}/as/{account}", self.issuer)).send().await.unwrap();
         let mut cookies: HashMap<String, String> = HashMap::new();
         loop {
             if let Some(back) = location.strip_prefix("http://ward.localhost") {

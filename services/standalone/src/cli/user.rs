@@ -103,7 +103,7 @@ struct Target {
 /// Accounts of a running Bedside, or in a data directory.
 enum Accounts {
     Running(Gateway),
-    Stored(Arc<SqliteStore>, File),
+    Stored(Arc<SqliteStore>, #[expect(dead_code, reason = "held, not read")] File),
 }
 
 impl Target {
