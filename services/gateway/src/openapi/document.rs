@@ -17,7 +17,12 @@ pub(super) fn make() -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.definitions_path = "/components/schemas".into();
     let mut schemas = Schemas(settings.into_generator());
-    let paths = paths(&mut schemas);
+    let mut paths = paths(&mut schemas);
+    if let (Some(paths), Value::Object(corrections)) =
+        (paths.as_object_mut(), corrections::paths(&mut schemas))
+    {
+        paths.extend(corrections);
+    }
     schemas.of::<Problem>();
     schemas.of::<Mrn>();
     schemas.of::<PatientUpdated>();
@@ -102,8 +107,7 @@ fn paths(schemas: &mut Schemas) -> Value {
         )
     };
     let detail = schemas.of::<EcgDetail>();
-    let corrections = corrections::paths(schemas);
-    let mut paths = json!({
+    json!({
         "/": { "get": without_token(operation("service", "root", "Whether the server is on", &[],
             Replies::new().text(200, "`Server is on`"))) },
         "/api/openapi.json": { "get": without_token(operation("service", "openapi", "This document", &[],
@@ -177,11 +181,7 @@ fn paths(schemas: &mut Schemas) -> Value {
                 .json("The patient", &schemas.of::<legacy::PatientData>())
                 .done()
         } },
-    });
-    if let (Some(paths), Value::Object(corrections)) = (paths.as_object_mut(), corrections) {
-        paths.extend(corrections);
-    }
-    paths
+    })
 }
 
 /// Adds the responses of a route with one dead letter.

@@ -9,6 +9,7 @@ pub(crate) const DOCUMENT: &str = include_str!("../../openapi.json");
 
 #[cfg(test)]
 mod corrections;
+#[cfg(test)]
 mod document;
 #[cfg(test)]
 mod replies;
