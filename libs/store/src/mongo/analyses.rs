@@ -19,6 +19,7 @@ use crate::{AnalysisResult, StoreError, StoredUpload};
 use super::Db;
 use super::blobs::{self, Attached};
 use super::calls;
+use super::corrections::MongoTransaction;
 use super::documents::{self, EcgDocument, HeartRateDocument, UploadDocument};
 use super::failure::broken;
 use super::patients;
@@ -64,7 +65,10 @@ async fn update(
         return Ok(None);
     }
     let former = (ecg.status != EcgStatus::Pending).then(|| ecg.clone());
-    let patient = patients::find(db, session, ecg.mrn).await?;
+    // While a merge is running, the ECG may still have the number that was given up.
+    let receiver = MongoTransaction::new(db, session).receiver(ecg.upload_id, ecg.mrn).await?;
+    let Some(owner) = receiver else { return Ok(None) };
+    let patient = patients::find(db, session, owner).await?;
     let mut patient = patient.ok_or_else(|| abort(broken("ECG", "it has no patient")))?;
     let upload = db.uploads.find_one(doc! { "_id": documents::upload(ecg.upload_id) });
     let upload =
@@ -79,7 +83,7 @@ async fn update(
         Some(former) => {
             let rate = documents::record(ecg.id.derived("heart_rate"));
             db.heart_rates.delete_one(doc! { "_id": rate }).session(&mut *session).await?;
-            let others = newest_rates(db, session, ecg.mrn).await?;
+            let others = newest_rates(db, session, owner).await?;
             let files = &upload.receipt.files;
             let siblings = siblings(db, session, &ecg, files).await?;
             let hashes = files.iter().map(|file| file.sha256);

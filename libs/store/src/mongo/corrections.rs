@@ -127,7 +127,7 @@ impl<'a> MongoTransaction<'a> {
     {
         let found = collection.find_one(id).session(&mut *self.session).await?;
         let record = found.map(|raw| sealed::required::<D>(&raw)?.try_into());
-        Ok(record.transpose().map_err(|error: StoreError| abort(error))?)
+        record.transpose().map_err(|error: StoreError| abort(error))
     }
 
     async fn raw(

@@ -72,6 +72,8 @@ pub(super) fn store_analysis(
     if ecg.upload_id != result.upload_id || !result.replaces_result_of(&ecg) {
         return Ok(None);
     }
+    // While a merge is running, the ECG may still have the number that was given up.
+    let Some(owner) = corrections::receiver(connection, ecg.upload_id, ecg.mrn)? else { return Ok(None) };
     let former = (ecg.status != EcgStatus::Pending).then(|| ecg.clone());
     let referred = result.outcome.iter().flat_map(|(_, plot, detail)| [plot.sha256, detail.sha256]);
     insert_files(connection, result.upload_id, files, referred)?;
@@ -87,14 +89,14 @@ pub(super) fn store_analysis(
         ])?;
     }
     let others = match former {
-        Some(_) => lists::heart_rates(connection, (ecg.mrn, None, NEWEST_RATES, false))?.items,
+        Some(_) => lists::heart_rates(connection, (owner, None, NEWEST_RATES, false))?.items,
         None => Vec::new(),
     };
     let rate = records::heart_rate_of(&ecg);
     if let Some(rate) = &rate {
         insert_heart_rate(connection, rate)?;
     }
-    let mut patient = lists::patient(connection, ecg.mrn)?
+    let mut patient = lists::patient(connection, owner)?
         .ok_or_else(|| StoreError::Corrupt(format!("ECG {} has no patient", ecg.id)))?;
     let upload = lists::upload(connection, ecg.upload_id)?;
     let upload_version = upload.as_ref().map_or(0, |upload| upload.receipt.version);

@@ -25,6 +25,11 @@ pub(super) fn make() -> Value {
     schemas.of::<SystemEvent>();
     wards::add(&mut paths, &mut schemas);
     users::add(&mut schemas, &mut paths);
+    if let (Some(paths), Value::Object(corrections)) =
+        (paths.as_object_mut(), corrections::paths(&mut schemas))
+    {
+        paths.extend(corrections);
+    }
     schemas.of::<Problem>();
     schemas.of::<Mrn>();
     schemas.of::<PatientUpdated>();
@@ -112,8 +117,7 @@ fn paths(schemas: &mut Schemas) -> Value {
         )
     };
     let detail = schemas.of::<EcgDetail>();
-    let corrections = corrections::paths(schemas);
-    let mut paths = json!({
+    json!({
         "/": { "get": without_token(operation("service", "root", "Whether the server is on", &[],
             Replies::new().text(200, "`Server is on`"))) },
         "/api/openapi.json": { "get": without_token(operation("service", "openapi", "This document", &[],
@@ -193,11 +197,7 @@ fn paths(schemas: &mut Schemas) -> Value {
                 .json("The patient", &schemas.of::<legacy::PatientData>())
                 .done()
         } },
-    });
-    if let (Some(paths), Value::Object(corrections)) = (paths.as_object_mut(), corrections) {
-        paths.extend(corrections);
-    }
-    paths
+    })
 }
 
 /// Adds the responses of a route with one dead letter.

@@ -11,6 +11,7 @@ pub(crate) const DOCUMENT: &str = include_str!("../../openapi.json");
 mod alarms;
 #[cfg(test)]
 mod corrections;
+#[cfg(test)]
 mod document;
 #[cfg(test)]
 mod replies;

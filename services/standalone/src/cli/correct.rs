@@ -234,19 +234,22 @@ prints the id of the merge."
 pub(crate) struct MergeArgs {
     #[command(subcommand)]
     command: Option<MergeCommand>,
-    #[command(flatten)]
-    merge: Option<Merge>,
-}
-
-#[derive(Debug, clap::Args)]
-struct Merge {
     /// Number of the patient whose number is given up
-    from: Mrn,
+    #[arg(required = true)]
+    from: Option<Mrn>,
     /// Number of the surviving patient
-    #[arg(long, value_name = "MRN")]
-    into: Mrn,
+    #[arg(long, value_name = "MRN", required = true)]
+    into: Option<Mrn>,
+    /// Why, in one sentence; it is shown with the correction
+    #[arg(long, value_name = "TEXT", required = true)]
+    reason: Option<String>,
+    /// Do not ask for a confirmation
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
-    common: Common,
+    output: OutputArgs,
+    #[command(flatten)]
+    gateway: GatewayArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -262,34 +265,27 @@ enum MergeCommand {
 
 impl MergeArgs {
     pub(crate) async fn run(self) -> Result<(), CliError> {
-        match (self.command, self.merge) {
-            (Some(MergeCommand::Undo { merge, common }), _) => {
-                let gateway = common.connect()?;
-                common.confirm(&format!("The merge {merge} will be undone."))?;
-                let done = gateway.undo_merge(merge, &common.reason).await?;
-                common.print(&format!("The merge {merge} is undone."), &done)
-            }
-            (None, Some(Merge { from, into, common })) => {
-                let gateway = common.connect()?;
-                if from == into {
-                    return Err(CliError::usage(
-                        "a patient cannot be merged with itself; name another patient",
-                    ));
-                }
-                let (gone, stays) = (existing(&gateway, from).await?, existing(&gateway, into).await?);
-                let question = format!(
-                    "All records of patient {} will be moved to patient {}.",
-                    named(&gone),
-                    named(&stays)
-                );
-                common.confirm(&question)?;
-                let done = gateway.merge(from, into, &common.reason).await?;
-                common.print(&format!("Patient {from} is merged into patient {into}."), &done)
-            }
-            (None, None) => {
-                Err(CliError::usage("name the patients: bedside merge 71 --into 7 --reason TEXT"))
-            }
+        let MergeArgs { command, from, into, reason, yes, output, gateway } = self;
+        if let Some(MergeCommand::Undo { merge, common }) = command {
+            let gateway = common.connect()?;
+            common.confirm(&format!("The merge {merge} will be undone."))?;
+            let done = gateway.undo_merge(merge, &common.reason).await?;
+            return common.print(&format!("The merge {merge} is undone."), &done);
         }
+        let (Some(from), Some(into), Some(reason)) = (from, into, reason) else {
+            return Err(CliError::usage("name the patients: bedside merge 71 --into 7 --reason TEXT"));
+        };
+        if from == into {
+            return Err(CliError::usage("a patient cannot be merged with itself; name another patient"));
+        }
+        let common = Common { reason, yes, output, gateway };
+        let gateway = common.connect()?;
+        let (gone, stays) = (existing(&gateway, from).await?, existing(&gateway, into).await?);
+        let question =
+            format!("All records of patient {} will be moved to patient {}.", named(&gone), named(&stays));
+        common.confirm(&question)?;
+        let done = gateway.merge(from, into, &common.reason).await?;
+        common.print(&format!("Patient {from} is merged into patient {into}."), &done)
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) struct Program {
     pub(crate) process: Child,
     pub(crate) address: String,
     /// The lines that it printed before its address, and the line of the address.
+    #[allow(dead_code, reason = "not every test reads it")]
     pub(crate) banner: String,
     /// The following lines. Not every test reads them, but the pipe stays open.
     #[allow(dead_code, reason = "only one of the tests reads them")]
@@ -18,6 +19,7 @@ pub(crate) struct Program {
 
 impl Program {
     /// Starts the program on a free port and waits for its address.
+    #[allow(dead_code, reason = "not every test uses it")]
     pub(crate) fn start(command: &mut Command) -> Self {
         Program::start_at("127.0.0.1:0", command)
     }
