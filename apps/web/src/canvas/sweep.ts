@@ -7,9 +7,9 @@
 // Invariants: a gap in the samples is a gap in the trace. A trace without new samples for two seconds, or without a connection,
 // has another colour, an edge and a text, so that it never looks live. The memory is bounded.
 
-import { resolved } from './colors.ts';
-import { History } from './history.ts';
-import { Playout, STOP_US } from './playout.ts';
+import { resolved } from './colors';
+import { History } from './history';
+import { Playout, STOP_US } from './playout';
 
 /** CSS pixels per millimetre of paper on the screen. A whole number, so that lines of a millimetre grid are sharp. */
 export const PIXELS_PER_MM = 4;
