@@ -76,12 +76,14 @@ function failure(ecg: LatestEcg): Condition | 'pending' | undefined {
   return ecg.heart_rate ? undefined : { severity: 'technical', kind: 'no-rate' };
 }
 
-/** What is wrong with the latest stored reading of a patient. */
-export function storedCondition(patient: PatientSummary, limits: Limits = DEFAULT_LIMITS): Condition | undefined {
+/** What is wrong with the latest stored reading of a patient. `pending`: it is being analysed, and the condition stays as it was. */
+export function storedCondition(
+  patient: PatientSummary,
+  limits: Limits = DEFAULT_LIMITS,
+): Condition | 'pending' | undefined {
   const { latest_heart_rate: rate, latest_ecg: ecg } = patient;
   if (ecg && (!rate || isAfter(ecg, rate))) {
     const failed = failure(ecg);
-    if (failed === 'pending') return undefined;
     if (failed !== undefined) return failed;
   }
   return rate ? rateCondition(rate.bpm, limits) : undefined;

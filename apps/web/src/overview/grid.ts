@@ -18,7 +18,7 @@ export const GAP = 0.375;
 
 /** Font size of the digits in a tile of this size. The style of a tile has the same rule. */
 function digits(width: number, height: number): number {
-  return Math.min(height * 0.4, width * 0.19);
+  return Math.min(height * 0.4, width * 0.175);
 }
 
 /** The grid for `count` tiles in an area in CSS pixels. If even the smallest tiles do not fit, it is higher than the area. */
