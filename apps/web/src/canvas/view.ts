@@ -1,4 +1,6 @@
-// The visible part of an ECG strip and its scale: conversions between seconds, millivolts and CSS pixels, zoom and pan.
+// The visible part of an ECG strip and its scale: conversions between seconds, millivolts and pixels, zoom and pan.
+//
+// A millimetre of paper is PIXELS_PER_MM pixels, independent of the zoom of the page.
 
 import { PIXELS_PER_MM } from './sweep';
 
@@ -24,7 +26,7 @@ export interface Strip {
   segments: Segment[];
 }
 
-/** Width and height in CSS pixels. */
+/** Width and height in pixels. */
 export interface Size {
   width: number;
   height: number;
@@ -173,7 +175,7 @@ export class View {
     this.gain = Math.min(MAX_GAIN, Math.max(MIN_GAIN, this.gain * factor));
   }
 
-  /** Moves the visible part by CSS pixels. Returns whether it has moved in time. */
+  /** Moves the visible part by pixels. Returns whether it has moved in time. */
   pan(dx: number, dy = 0): boolean {
     const before = this.startS;
     this.startS -= dx / this.pixelsPerS;
