@@ -86,6 +86,15 @@ describe('jitter buffer', () => {
     expect(playout.advance(resumed)).toBe(resumed - playout.delayUs);
   });
 
+  it('does not grow with the frames that the gateway sends to a new subscriber', () => {
+    const playout = new Playout();
+    const now = START + 10 * FRAME;
+    for (let frame = 0; frame < 10; frame++) playout.received(START + frame * FRAME, START + (frame + 1) * FRAME, now + frame);
+    playout.advance(now + 10);
+    run(playout, now, calm(20));
+    expect(playout.delayUs).toBe(FRAME + 10_000 + MARGIN_US);
+  });
+
   it('does not grow with frames that a device has kept during an outage', () => {
     const playout = new Playout();
     run(playout, START, calm(50));

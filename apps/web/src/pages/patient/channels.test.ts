@@ -40,6 +40,15 @@ describe('numerics', () => {
     ]);
   });
 
+  it('keep the row of the heart rate while the electrodes are off', () => {
+    const off = vitals('unusable', [['MDC_PULS_OXIM_SAT_O2', 97, 0]]);
+    expect(numerics(off, NOW, digits, true).map((row) => [row.kind, row.value])).toEqual([
+      ['heart_rate', '–'],
+      ['spo2', '97'],
+    ]);
+    expect(numerics(off, NOW, digits)).toHaveLength(1);
+  });
+
   it('do not show the rate of an unusable ECG', () => {
     expect(numerics(vitals('unusable', [['MDC_ECG_HEART_RATE', 71.6, 0]]), NOW, digits)[0]?.value).toBe('–');
   });

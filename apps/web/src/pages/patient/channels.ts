@@ -58,8 +58,15 @@ const SELDOM_STALE_MS = 15 * 60_000;
 /** The age after which vitals are no longer live, in milliseconds. */
 export const VITALS_MS = 5_000;
 
-/** The rows of a patient. A value that the device does not measure has no row. `digits` formats a number. */
-export function numerics(vitals: Vitals, nowMs: number, digits: (value: number, digits: number) => string): NumericRow[] {
+/**
+ * The rows of a patient. A value that the device does not measure has no row. `hasEcg`: the
+ * device sends an ECG, so that there is a row of the heart rate even without one. `digits` formats a number. */
+export function numerics(
+  vitals: Vitals,
+  nowMs: number,
+  digits: (value: number, digits: number) => string,
+  hasEcg = false,
+): NumericRow[] {
   const find = (...codes: string[]): Numeric | undefined => vitals.values.find((value) => codes.includes(value.code));
   const rows: NumericRow[] = [];
   const push = (
@@ -77,6 +84,10 @@ export function numerics(vitals: Vitals, nowMs: number, digits: (value: number, 
     // The rate of an ECG that cannot be used is not shown.
     const value = vitals.quality === 'unusable' ? NO_VALUE : whole(rate);
     push('heart_rate', rate, { value, unit: '/min', color: '--ecg', limit: STALE_MS });
+  } else if (hasEcg) {
+    // The row stays while the electrodes are off.
+    const at = Date.parse(vitals.time);
+    rows.push({ kind: 'heart_rate', value: NO_VALUE, second: '', unit: '/min', color: '--ecg', at, isStale: false });
   }
   const pulse = find('MDC_PULS_OXIM_PULS_RATE', 'MDC_PULS_RATE');
   const saturation = find('MDC_PULS_OXIM_SAT_O2');
