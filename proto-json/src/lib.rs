@@ -30,8 +30,8 @@ pub use api::{
 pub use cursor::{Cursor, CursorError};
 pub use ecg::{
     BeatMark, EcgAnalysis, EcgBeatCounts, EcgBeatType, EcgDetail, EcgFinding, EcgGap, EcgInterval,
-    EcgIntervals, EcgLead, EcgLevel, EcgNote, EcgQuality, EcgQualitySegment, EcgRate, EcgRrStatistics, EcgSt,
-    EcgStatus, EcgTrendPoint, EcgWarning, EcgWave, SignalOptions,
+    EcgIntervals, EcgLead, EcgLevel, EcgNote, EcgQuality, EcgQualitySegment, EcgRate, EcgRrStatistics,
+    EcgSampleSegment, EcgSamples, EcgSt, EcgStatus, EcgTrendPoint, EcgWarning, EcgWave, SignalOptions,
 };
 pub use files::{BlobInfo, FileKind, MediaType};
 pub use hash::{BlobHasher, HashedBytes};

@@ -25,7 +25,7 @@ use crate::waves::{self, device, live};
 use crate::{asyncapi, events, legacy, openapi, reads, reanalysis};
 
 /// Routes that the query service answers, with the permission they require.
-pub(crate) const READS: [(&str, Permission); 19] = [
+pub(crate) const READS: [(&str, Permission); 20] = [
     ("/api/v1/patients", Permission::Read),
     ("/api/v1/patients/{mrn}", Permission::Read),
     ("/api/v1/patients/{mrn}/heart-rates", Permission::Read),
@@ -38,6 +38,7 @@ pub(crate) const READS: [(&str, Permission); 19] = [
     ("/api/v1/ecgs/{id}", Permission::Read),
     ("/api/v1/ecgs/{id}/plot", Permission::Read),
     ("/api/v1/ecgs/{id}/page", Permission::Read),
+    ("/api/v1/ecgs/{id}/samples", Permission::Read),
     ("/api/v1/ecgs/{id}/signal", Permission::Read),
     ("/api/v1/ecgs/{id}/detail", Permission::Read),
     ("/api/v1/images/{id}", Permission::Read),

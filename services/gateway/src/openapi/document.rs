@@ -1,9 +1,9 @@
 //! Generates the document: paths are written by hand, schemas are derived from the types of proto-json.
 
 use proto_json::{
-    DeadLetter, DeadLetterPage, EcgDetail, EcgPreview, EcgRecord, FormerNames, HeartRateRecord, ImageRecord, Mrn,
-    NameCheck, NameQuery, Page, PatientSummary, PatientUpdated, Problem, ReceivedUpload, ServerClock,
-    StreamState, UploadReceipt, UploadStatus, legacy,
+    DeadLetter, DeadLetterPage, EcgDetail, EcgPreview, EcgRecord, EcgSamples, FormerNames, HeartRateRecord,
+    ImageRecord, Mrn, NameCheck, NameQuery, Page, PatientSummary, PatientUpdated, Problem, ReceivedUpload,
+    ServerClock, StreamState, UploadReceipt, UploadStatus, legacy,
 };
 use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -140,6 +140,7 @@ fn paths(schemas: &mut Schemas) -> Value {
             "Analyse an ECG again; a result of a later version replaces the stored one", &["Id"],
             Replies::new().add(202, json!({ "description": "The analysis is queued." }))
                 .guarded().problem(400).problem(404).problem(409).problem(503)) },
+        "/api/v1/ecgs/{id}/samples": { "get": samples(schemas) },
         "/api/v1/ecgs/{id}/signal": { "get": file("getEcgSignal", "The signal of an ECG as it was uploaded",
             &["text/csv", "application/edf"], &binary()) },
         "/api/v1/ecgs/{id}/detail": { "get": file("getEcgDetail", "Every beat of an ECG, and its heart rate over time",
@@ -259,6 +260,19 @@ fn page_of_leads() -> Value {
     let summary = "A page of up to twelve leads with a rhythm strip, ten seconds";
     let names = ["Id", "Format", "FromSeconds", "IfNoneMatch"];
     let mut operation = operation("files", "getEcgPage", summary, &names, replies);
+    operation["responses"] = with_drawing_errors(operation["responses"].take());
+    operation
+}
+
+fn samples(schemas: &mut Schemas) -> Value {
+    let replies = Replies::new()
+        .json("The samples", &schemas.of::<EcgSamples>())
+        .add(304, json!({ "description": "The client has it." }))
+        .read()
+        .problem(400)
+        .problem(404);
+    let summary = "The samples of a lead of an ECG, of the one that gives the heart rate without `lead`";
+    let mut operation = operation("files", "getEcgSamples", summary, &["Id", "Lead", "IfNoneMatch"], replies);
     operation["responses"] = with_drawing_errors(operation["responses"].take());
     operation
 }

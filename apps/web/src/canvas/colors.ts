@@ -1,0 +1,8 @@
+// Colours of the canvases. They come from the CSS variables of the theme, because a canvas does not resolve variables.
+
+/** The colour of a CSS variable such as `--ecg` at an element. Another text is returned as it is. */
+export function resolved(element: Element, color: string): string {
+  const name = /^(?:var\()?\s*(--[\w-]+)\s*\)?$/.exec(color)?.[1];
+  if (name === undefined) return color;
+  return getComputedStyle(element).getPropertyValue(name).trim() || 'gray';
+}
