@@ -27,12 +27,13 @@ const LOCAL: Session = { name: 'local', role: 'admin' };
 const cell = new Cell<SessionState>({ state: 'loading' });
 
 /** What a user may do, by role. */
-export type Ability = 'read' | 'upload' | 'operate';
+export type Ability = 'read' | 'upload' | 'care' | 'ward-limits' | 'operate';
 
 const ABILITIES: Record<string, Ability[]> = {
-  admin: ['read', 'upload', 'operate'],
+  admin: ['read', 'upload', 'care', 'ward-limits', 'operate'],
+  nurse: ['read', 'upload', 'care'],
+  physician: ['read', 'upload', 'care', 'ward-limits'],
   viewer: ['read'],
-  clinician: ['read', 'upload'],
   uploader: ['upload'],
 };
 
