@@ -26,6 +26,7 @@ mod reads;
 mod reanalysis;
 mod uploads;
 mod waves;
+mod web;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,7 +11,8 @@ import { ApiError, getJson, request } from '../api/client';
 import { now } from '../api/clock';
 import { feed } from '../api/events';
 import { session } from '../api/session';
-import { alarmSound, type AlarmPriority } from './sound';
+import type { AlarmPriority } from './bursts';
+import { alarmSound } from './sound';
 import type { Alarm, AlarmPage, AlarmPriorityName, LimitScope, StoredLimits } from './types';
 
 /** Alarms of one page of the list. */

@@ -21,6 +21,11 @@ export class Cell<T> {
     return this.#value;
   }
 
+  /** The value, without following it. */
+  peek(): T {
+    return this.#value;
+  }
+
   set value(value: T) {
     if (value === this.#value) return;
     this.#value = value;

@@ -118,11 +118,11 @@ export class Feed {
   /** Loads all patients now. A page that was hidden may have missed updates. */
   async refresh(): Promise<void> {
     this.#wake?.();
-    if (this.#state.value.mode === 'live') await this.#load();
+    if (this.#state.peek().mode === 'live') await this.#load();
   }
 
   #report(mode: FeedMode, error?: unknown): void {
-    const before = this.#state.value;
+    const before = this.#state.peek();
     if (before.mode === mode) return;
     this.#state.value = { mode, since: serverClock.nowMs(), error };
   }

@@ -369,7 +369,7 @@ export class Live {
     if (socket !== this.#socket) return;
     this.#drop();
     this.#lostSinceUs ??= serverClock.nowUs();
-    if (this.#state.value.isConnected) this.#state.value = { isConnected: false, since: serverClock.nowMs() };
+    if (this.#state.peek().isConnected) this.#state.value = { isConnected: false, since: serverClock.nowMs() };
     if (this.#patients.size === 0) return;
     if (code === UNAUTHORIZED) void session.load();
     const wait = code === UNAUTHORIZED ? REJECTED_WAIT_MS : this.#backoff * (1 + Math.random());

@@ -51,7 +51,7 @@ export const session = {
 
   /** Loads the session. */
   async load(): Promise<void> {
-    const hasEnded = cell.value.state === 'signed-in';
+    const hasEnded = cell.peek().state === 'signed-in';
     try {
       take(await getJson<Session>('/api/v1/session'));
     } catch (error) {
@@ -96,5 +96,5 @@ async function withoutSessions(): Promise<void> {
 }
 
 onUnauthorized(() => {
-  if (cell.value.state === 'signed-in') void session.load();
+  if (cell.peek().state === 'signed-in') void session.load();
 });

@@ -22,10 +22,10 @@ export const toasts = {
   /** Shows a message. Failures stay until they are closed. */
   show(text: string, tone: Tone = 'info'): void {
     const id = nextId++;
-    cell.value = [...cell.value, { id, text, tone }].slice(-MAX_TOASTS);
+    cell.value = [...cell.peek(), { id, text, tone }].slice(-MAX_TOASTS);
     if (tone !== 'danger') setTimeout(() => toasts.close(id), SHOWN_MS);
   },
   close(id: number): void {
-    cell.value = cell.value.filter((toast) => toast.id !== id);
+    cell.value = cell.peek().filter((toast) => toast.id !== id);
   },
 };

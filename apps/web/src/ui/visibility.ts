@@ -41,7 +41,7 @@ function changed(): void {
   live.refresh();
   // A failure is visible by the state of the feed, which tries again.
   feed.refresh().catch(() => undefined);
-  if (to - from >= MIN_HIDDEN_MS) period.value = { from: period.value?.from ?? from, to };
+  if (to - from >= MIN_HIDDEN_MS) period.value = { from: period.peek()?.from ?? from, to };
 }
 
 /** Watches until the returned function is called. */

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http_server::problem::{ApiError, ProblemType, text};
+use http_server::problem::{ApiError, ProblemType};
 use http_server::{admin, observe};
 use runtime::Metrics;
 use runtime::health::Health;
@@ -22,7 +22,7 @@ use crate::http::format::public_error_response;
 use crate::http::headers;
 use crate::uploads::{dead_letters, handler, names, preview};
 use crate::waves::{self, device, live};
-use crate::{asyncapi, events, legacy, openapi, reads, reanalysis};
+use crate::{asyncapi, events, legacy, openapi, reads, reanalysis, web};
 
 /// Routes that the query service answers, with the permission they require.
 pub(crate) const READS: [(&str, Permission); 20] = [
@@ -101,8 +101,7 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         get(async move || (headers, document))
     };
-    let open = Router::new()
-        .route("/", get(async || text(StatusCode::OK, "Server is on")))
+    let open = web::router()
         .route("/api/openapi.json", document(openapi::DOCUMENT))
         .route("/api/asyncapi.json", document(asyncapi::DOCUMENT));
     let open = open.route_layer(public());

@@ -104,7 +104,7 @@ fn paths(schemas: &mut Schemas) -> Value {
     let detail = schemas.of::<EcgDetail>();
     json!({
         "/": { "get": without_token(operation("service", "root", "Whether the server is on", &[],
-            Replies::new().text(200, "`Server is on`"))) },
+            Replies::new().text(200, "`Server is on`, or the page for browsers: for clients that accept `text/html`"))) },
         "/api/openapi.json": { "get": without_token(operation("service", "openapi", "This document", &[],
             Replies::new().json("The document", &json!({ "type": "object" })))) },
         "/api/asyncapi.json": { "get": without_token(operation("service", "asyncapi",

@@ -20,3 +20,4 @@ mod reanalysis;
 mod uploads;
 mod waveform_reads;
 mod waveforms;
+mod web;
