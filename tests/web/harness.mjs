@@ -112,7 +112,8 @@ export class System {
 /** Serves a built page with the headers that the gateway gives it, and everything else from the gateway. */
 async function servePage(folder, gateway) {
   const types = { html: 'text/html', js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml', png: 'image/png' };
-  const policy = await (await fetch(gateway(), { headers: { accept: 'text/html' } })).headers.get('content-security-policy');
+  const own = await fetch(gateway(), { headers: { accept: 'text/html' } });
+  const policy = (await own.text()).startsWith('<!doctype html>') && own.headers.get('content-security-policy');
   const server = http.createServer((request, response) => {
     const { pathname } = new URL(request.url, 'http://localhost');
     const isPage = pathname === '/' && (request.headers.accept ?? '').includes('text/html');
