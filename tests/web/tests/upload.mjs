@@ -256,6 +256,19 @@ describe('upload', () => {
     await page.context().close();
   });
 
+  test('an upload of one tab that another tab sends has its receipt in its own tab', async () => {
+    const first = await open(system, { route: '#/upload' });
+    const second = await first.context().newPage();
+    await second.goto('/#/upload');
+    await fill(second, 11, 'Two Tabs');
+    await second.getByText('Ready to upload').waitFor();
+    await send(second);
+    await message(second, 'New patient 11 registered.');
+    await message(first, 'A waiting upload was sent. New patient 11 registered.');
+    assert.equal((await system.json('/api/v1/patients/11')).name, 'Two Tabs');
+    await first.context().close();
+  });
+
   test('the page speaks German, with dates and numbers of the locale', async () => {
     const page = await open(system, { route: '#/upload/1', locale: 'de-AT' });
     await message(page, 'Bekannt als Ann Lee.');

@@ -41,6 +41,11 @@ export type OutboxEvent =
   | { type: 'rejected'; entry: OutboxEntry; error: ApiError }
   | { type: 'delayed'; entry: OutboxEntry; error: ApiError };
 
+/** What tabs tell each other. `event`: what happened, without the files of the upload and with the parts of its error. */
+interface TabMessage {
+  event?: { type: OutboxEvent['type']; entry: OutboxEntry; answer?: UploadAnswer; status?: number; problem?: ApiError['problem'] };
+}
+
 /** A random UUID. `crypto.randomUUID` exists only on pages with TLS or of this machine. */
 export function uuid(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -65,8 +70,11 @@ class Outbox {
   #attempt: { id: string; abort: AbortController } | undefined;
 
   constructor() {
-    this.#channel?.addEventListener('message', () => {
-      void this.#reload().then(() => this.retryNow());
+    this.#channel?.addEventListener('message', ({ data }: MessageEvent<TabMessage>) => {
+      void this.#reload().then(() => {
+        this.retryNow();
+        if (data.event !== undefined) this.#tellHere(received(data.event));
+      });
     });
     window.addEventListener('online', () => this.retryNow());
   }
@@ -148,7 +156,7 @@ class Outbox {
 
   async #changed(): Promise<void> {
     await this.#reload();
-    this.#channel?.postMessage('changed');
+    this.#channel?.postMessage({} satisfies TabMessage);
     this.retryNow();
   }
 
@@ -168,7 +176,16 @@ class Outbox {
     this.#cell.value = { ...rest, ...state };
   }
 
+  /** Tells all tabs what happened: the upload may be from another one. */
   #tell(event: OutboxEvent): void {
+    this.#tellHere(event);
+    const entry = { ...event.entry, files: [] };
+    const parts =
+      event.type === 'delivered' ? { answer: event.answer } : { status: event.error.status, problem: event.error.problem };
+    this.#channel?.postMessage({ event: { type: event.type, entry, ...parts } } satisfies TabMessage);
+  }
+
+  #tellHere(event: OutboxEvent): void {
     for (const listener of this.#listeners) listener(event);
   }
 
@@ -195,7 +212,6 @@ class Outbox {
         await change(rejected);
         this.#set({});
         await this.#reload();
-        this.#channel?.postMessage('changed');
         this.#tell({ type: 'rejected', entry: rejected, error });
         continue;
       }
@@ -223,7 +239,6 @@ class Outbox {
       await remove(entry.id);
       this.#set({});
       await this.#reload();
-      this.#channel?.postMessage('changed');
       this.#tell({ type: 'delivered', entry: current, answer });
       return undefined;
     } catch (error) {
@@ -256,6 +271,13 @@ class Outbox {
     clearTimeout(timer);
     this.#wake = undefined;
   }
+}
+
+/** The event of another tab. */
+function received({ type, entry, answer, status, problem }: NonNullable<TabMessage['event']>): OutboxEvent {
+  if (type === 'delivered' && answer !== undefined) return { type, entry, answer };
+  const error = new ApiError(status ?? 0, problem);
+  return { type: type === 'rejected' ? type : 'delayed', entry, error };
 }
 
 /** An uploader may not read the clock, but the response contains the time. */
