@@ -8,6 +8,7 @@ import { ApiError, getJson, onUnauthorized, request, setCsrf, type LoginMethods 
 /** The user, as `GET /api/v1/session` returns it. */
 export interface Session {
   name: string;
+  display_name?: string;
   role: string;
   wards?: string[] | null;
   expires_at?: string | null;
@@ -26,15 +27,18 @@ export type SessionState =
 const LOCAL: Session = { name: 'local', role: 'admin' };
 const cell = new Cell<SessionState>({ state: 'loading' });
 
-/** What a user may do, by role. */
-export type Ability = 'read' | 'upload' | 'care' | 'ward-limits' | 'operate';
+/** What a user may do, by role. The same as in the gateway. */
+export type Ability = 'read' | 'upload' | 'care' | 'ward-limits' | 'operate' | 'audit' | 'administer';
 
 const ABILITIES: Record<string, Ability[]> = {
-  admin: ['read', 'upload', 'care', 'ward-limits', 'operate'],
-  nurse: ['read', 'upload', 'care'],
+  admin: ['read', 'upload', 'care', 'ward-limits', 'operate', 'audit', 'administer'],
   physician: ['read', 'upload', 'care', 'ward-limits'],
+  nurse: ['read', 'upload', 'care'],
   viewer: ['read'],
   uploader: ['upload'],
+  technician: ['operate'],
+  auditor: ['audit'],
+  device: [],
 };
 
 export const session = {

@@ -41,35 +41,40 @@ function observe(): { sizes: ResizeObserver; visibility: IntersectionObserver } 
   return { sizes, visibility };
 }
 
-let watchesTheme = false;
+const themeListeners = new Set<() => void>();
+let watches = false;
 
-/** Calls `restyle` of all traces when the theme changes, and `resize` when the window moves to a screen with other pixels. */
-function watchTheme(): void {
-  if (watchesTheme) return;
-  watchesTheme = true;
+/** Watches the theme, and whether the window moves to a screen with another ratio of pixels. */
+function watch(): void {
+  if (watches) return;
+  watches = true;
   const restyle = (): void => {
     for (const drawable of drawables.values()) drawable.restyle?.();
+    for (const listener of themeListeners) listener();
   };
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', restyle);
-  new MutationObserver(restyle).observe(document.documentElement, { attributes: true, attributeFilter: ['data-theme', 'class'] });
+  new MutationObserver(restyle).observe(document.documentElement, { attributes: true, attributeFilter: ['data-theme'] });
   const watchPixels = (): void => {
-    const query = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
-    query.addEventListener(
-      'change',
-      () => {
-        for (const drawable of drawables.values()) drawable.resize();
-        watchPixels();
-      },
-      { once: true },
-    );
+    const resized = (): void => {
+      for (const drawable of drawables.values()) drawable.resize();
+      watchPixels();
+    };
+    matchMedia(`(resolution: ${devicePixelRatio}dppx)`).addEventListener('change', resized, { once: true });
   };
   watchPixels();
+}
+
+/** Calls `listener` when the theme changes, until the returned function is called. */
+export function onTheme(listener: () => void): () => void {
+  watch();
+  themeListeners.add(listener);
+  return () => themeListeners.delete(listener);
 }
 
 /** Draws `drawable` with each frame of the screen until the returned function is called. */
 export function draw(drawable: Drawable): () => void {
   const { sizes, visibility } = observe();
-  watchTheme();
+  watch();
   drawables.set(drawable.canvas, drawable);
   sizes.observe(drawable.canvas);
   visibility.observe(drawable.canvas);

@@ -2,21 +2,21 @@
 //
 // Missing samples are a gap in the trace on a hatched ground, never a line. Segments whose signal is poor or unusable are marked.
 
-import { resolved } from './colors';
+import { resolved, zoom } from './colors';
 import { PIXELS_PER_MM } from './sweep';
 import { View, type Caliper, type Strip } from './view';
 
 /** Seconds and millivolts per millimetre at the standard scale. */
 const SMALL_S = 1 / 25;
 const SMALL_MV = 1 / 10;
-/** Beats are not marked if they are closer, in CSS pixels. */
+/** Beats are not marked if they are closer, in pixels. */
 const MIN_BEAT_DISTANCE = 3;
-/** Waves are not marked if the beats are closer, in CSS pixels. */
+/** Waves are not marked if the beats are closer, in pixels. */
 const MIN_WAVE_DISTANCE = 40;
-/** The height of the band of the time axis, and of the band of waves, in CSS pixels. */
+/** The height of the band of the time axis, and of the band of waves, in pixels. */
 const AXIS = 16;
 const WAVES = 18;
-/** How near the pointer has to be to an end of the calipers, in CSS pixels. */
+/** How near the pointer has to be to an end of the calipers, in pixels. */
 const NEAR = 14;
 
 /** A wave of a beat in seconds. */
@@ -76,7 +76,10 @@ export class Paper {
   private scene: Scene | undefined;
   private currentView: View | undefined;
   private colors!: Colors;
-  private ratio = 1;
+  /** Device pixels per CSS pixel. */
+  private pixels = 1;
+  /** CSS pixels per pixel of the drawing: all lengths grow with the screen. */
+  private zoom = 1;
   private isDirty = true;
   /** The measurement. `undefined` if the calipers are off. */
   private measured: Caliper | undefined;
@@ -181,13 +184,16 @@ export class Paper {
   }
 
   resize(): void {
-    const ratio = globalThis.devicePixelRatio || 1;
-    const width = Math.max(1, Math.round(this.canvas.clientWidth * ratio));
-    const height = Math.max(1, Math.round(this.canvas.clientHeight * ratio));
-    if (width === this.canvas.width && height === this.canvas.height && ratio === this.ratio) return;
+    const pixels = globalThis.devicePixelRatio || 1;
+    const scale = zoom();
+    const width = Math.max(1, Math.round(this.canvas.clientWidth * pixels));
+    const height = Math.max(1, Math.round(this.canvas.clientHeight * pixels));
+    const isSame = pixels === this.pixels && scale === this.zoom;
+    if (isSame && width === this.canvas.width && height === this.canvas.height) return;
     this.canvas.width = width;
     this.canvas.height = height;
-    this.ratio = ratio;
+    this.pixels = pixels;
+    this.zoom = scale;
     const isFirst = this.currentView !== undefined && this.currentView.size.width <= 1;
     this.currentView?.resize(this.plotSize());
     if (isFirst) this.currentView?.standard();
@@ -195,7 +201,8 @@ export class Paper {
   }
 
   private plotSize(): { width: number; height: number } {
-    return { width: Math.max(1, this.canvas.clientWidth), height: Math.max(1, this.canvas.clientHeight - AXIS) };
+    const width = this.canvas.clientWidth / this.zoom;
+    return { width: Math.max(1, width), height: Math.max(1, this.canvas.clientHeight / this.zoom - AXIS) };
   }
 
   restyle(): void {
@@ -240,7 +247,7 @@ export class Paper {
 
   private position(event: MouseEvent): { x: number; y: number } {
     const box = this.canvas.getBoundingClientRect();
-    return { x: event.clientX - box.left, y: event.clientY - box.top };
+    return { x: (event.clientX - box.left) / this.zoom, y: (event.clientY - box.top) / this.zoom };
   }
 
   private wheel(event: WheelEvent): void {
@@ -367,13 +374,18 @@ export class Paper {
     this.update();
   }
 
-  // Drawing. Lengths are CSS pixels; the context is scaled.
+  // Drawing.
+
+  /** Device pixels per pixel of the drawing. */
+  private get ratio(): number {
+    return this.pixels * this.zoom;
+  }
 
   private draw(): void {
     const { context, ratio } = this;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    const width = this.canvas.clientWidth;
-    const height = this.canvas.clientHeight;
+    const width = this.canvas.width / ratio;
+    const height = this.canvas.height / ratio;
     context.fillStyle = this.colors.paper;
     context.fillRect(0, 0, width, height);
     const view = this.currentView;

@@ -6,7 +6,8 @@
 // are spread over time: the playhead runs at most MAX_SLEW faster or slower than the clock.
 //
 // Invariants: the playhead does not move backwards, except if the clock is set. It stops STOP_US after the last new sample.
-// Frames that are later than MAX_DELAY_US, such as those that a device has kept during an outage, do not change the delay.
+// Frames that are later than MAX_DELAY_US, such as those that a device has kept during an outage, do not change the delay, nor do
+// the frames that the gateway has kept for a new subscriber.
 //
 // The desktop monitor has the same buffer (apps/ui/src/trace/playout.rs). All times are microseconds since 1970 in server time.
 
@@ -14,6 +15,8 @@
 const WINDOW_S = 10;
 /** Time without new samples after which the playhead stops. */
 export const STOP_US = 2_000_000;
+/** Time after the first sample in which only the newest frame determines the delay. */
+const START_US = 500_000;
 /** Frames that are later do not change the delay. */
 const MAX_DELAY_US = 2_500_000;
 /** Additional delay: one frame of the screen. */
@@ -30,6 +33,7 @@ export class Playout {
   private delays: { second: number; longest: number; shortest: number }[] = [];
   private newestUs: number | undefined;
   private arrivedUs = 0;
+  private startedUs = 0;
   private head: number | undefined;
   private movedUs = 0;
   private delay = 0;
@@ -37,6 +41,9 @@ export class Playout {
   /** A frame with samples from `fromUs` to `toUs` has arrived at `nowUs`. */
   received(fromUs: number, toUs: number, nowUs: number): void {
     if (this.newestUs !== undefined && toUs <= this.newestUs) return;
+    // The gateway first sends what it has kept. These frames say nothing about the delay of those that follow.
+    if (this.newestUs === undefined || this.isStopped(nowUs)) this.startedUs = nowUs;
+    if (nowUs - this.startedUs < START_US) this.delays = [];
     const firstNew = this.newestUs !== undefined && fromUs < this.newestUs ? this.newestUs : fromUs;
     this.newestUs = toUs;
     this.arrivedUs = nowUs;

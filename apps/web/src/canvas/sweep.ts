@@ -7,19 +7,19 @@
 // Invariants: a gap in the samples is a gap in the trace. A trace without new samples for two seconds, or without a connection,
 // has another colour, an edge and a text, so that it never looks live. The memory is bounded.
 
-import { resolved } from './colors';
+import { resolved, zoom } from './colors';
 import { History } from './history';
 import { Playout, STOP_US } from './playout';
 
-/** CSS pixels per millimetre of paper on the screen. A whole number, so that lines of a millimetre grid are sharp. */
+/** Pixels per millimetre of paper, at a zoom of 1. A whole number, so that lines of a millimetre grid are sharp. */
 export const PIXELS_PER_MM = 4;
-/** The width of the erase bar in CSS pixels. */
+/** The width of the erase bar in pixels, at a zoom of 1. */
 const ERASE_BAR = 14;
 /** How far the line of a sample reaches into the columns beside it, in columns. */
 const REACH = 3;
 /** The number of cells per column above which only the extremes of each column are drawn. */
 const MAX_CELLS_PER_COLUMN = 2.5;
-/** The width of a trace in CSS pixels. */
+/** The width of a trace in pixels, at a zoom of 1. */
 const THICKNESS = 1.5;
 /** The time between two checks of the vertical scale in microseconds. */
 const FIT_US = 1_000_000;
@@ -61,12 +61,6 @@ export interface SweepOptions {
 
 export type SignalState = 'waiting' | 'live' | 'lead_off' | 'stopped';
 
-/** A position of the picture in CSS pixels. */
-export interface Position {
-  x: number;
-  y: number;
-}
-
 function modulo(value: number, by: number): number {
   return ((value % by) + by) % by;
 }
@@ -90,6 +84,9 @@ export class Sweep {
   private isConnected = true;
   private width = 1;
   private height = 1;
+  /** Device pixels per CSS pixel. */
+  private pixels = 1;
+  /** Device pixels per pixel of the lengths above. */
   private ratio = 1;
   private colors = { trace: '', stopped: '', mark: '', markText: '' };
   /** The value in the middle of the picture. */
@@ -202,13 +199,20 @@ export class Sweep {
   timeAt(x: number): number | undefined {
     const head = this.frozen?.headUs;
     if (head === undefined) return undefined;
-    return ((this.column(head) + 1 - this.width + x * this.ratio) / this.columnsPerSecond()) * 1e6;
+    return ((this.column(head) + 1 - this.width + x * this.pixels) / this.columnsPerSecond()) * 1e6;
+  }
+
+  /** The horizontal position in CSS pixels of a time in microseconds since 1970, in a frozen trace. */
+  xOf(us: number): number | undefined {
+    const head = this.frozen?.headUs;
+    if (head === undefined) return undefined;
+    return (us * 1e-6 * this.columnsPerSecond() - (this.column(head) + 1 - this.width)) / this.pixels;
   }
 
   /** The value at a vertical position in CSS pixels, in the unit of the channel. `undefined` without a scale. */
   valueAt(y: number): number | undefined {
     if (this.pixelsPerUnit === 0) return undefined;
-    return this.centre + (this.height / 2 - y * this.ratio) / this.pixelsPerUnit;
+    return this.centre + (this.height / 2 - y * this.pixels) / this.pixelsPerUnit;
   }
 
   /** Seconds from the left to the right edge. */
@@ -218,12 +222,14 @@ export class Sweep {
 
   /** Takes the size of the canvas on the page. The next call of `render` draws the whole picture. */
   resize(): void {
-    const ratio = globalThis.devicePixelRatio || 1;
-    const width = Math.max(1, Math.round(this.canvas.clientWidth * ratio));
-    const height = Math.max(1, Math.round(this.canvas.clientHeight * ratio));
+    const pixels = globalThis.devicePixelRatio || 1;
+    const ratio = pixels * zoom();
+    const width = Math.max(1, Math.round(this.canvas.clientWidth * pixels));
+    const height = Math.max(1, Math.round(this.canvas.clientHeight * pixels));
     if (width === this.width && height === this.height && ratio === this.ratio) return;
     this.width = this.canvas.width = width;
     this.height = this.canvas.height = height;
+    this.pixels = pixels;
     this.ratio = ratio;
     this.drawn = undefined;
     this.isEmpty = false;
@@ -235,9 +241,9 @@ export class Sweep {
     const color = (text: string): string => resolved(this.canvas, text);
     this.colors = {
       trace: color(this.options.color),
-      stopped: color(this.options.stoppedColor ?? '--muted'),
+      stopped: color(this.options.stoppedColor ?? '--stopped'),
       mark: color(this.options.markColor ?? '--technical'),
-      markText: color(this.options.markTextColor ?? '#00222a'),
+      markText: color(this.options.markTextColor ?? '--on-technical'),
     };
     this.drawn = undefined;
   }

@@ -1,4 +1,6 @@
-// The visible part of an ECG strip and its scale: conversions between seconds, millivolts and CSS pixels, zoom and pan.
+// The visible part of an ECG strip and its scale: conversions between seconds, millivolts and pixels, zoom and pan.
+//
+// A millimetre of paper is PIXELS_PER_MM pixels, independent of the zoom of the page.
 
 import { PIXELS_PER_MM } from './sweep';
 
@@ -24,7 +26,7 @@ export interface Strip {
   segments: Segment[];
 }
 
-/** Width and height in CSS pixels. */
+/** Width and height in pixels. */
 export interface Size {
   width: number;
   height: number;
@@ -70,15 +72,51 @@ export function typicalRange(strip: Strip): { low: number; high: number } {
   return { low: subset[cut]!, high: subset[subset.length - 1 - cut]! };
 }
 
+/** Samples per block of which the extremes are known, so that an hour is drawn as fast as a second. */
+const BLOCK = 256;
+
+const envelopes = new WeakMap<Float32Array, { low: Float32Array; high: Float32Array }>();
+
+/** The extremes of each whole block. The samples must not change afterwards. */
+function envelopeOf(mv: Float32Array): { low: Float32Array; high: Float32Array } {
+  let known = envelopes.get(mv);
+  if (known === undefined) {
+    const count = Math.floor(mv.length / BLOCK);
+    known = { low: new Float32Array(count).fill(Infinity), high: new Float32Array(count).fill(-Infinity) };
+    for (let at = 0; at < count * BLOCK; at++) {
+      const block = Math.floor(at / BLOCK);
+      if (mv[at]! < known.low[block]!) known.low[block] = mv[at]!;
+      if (mv[at]! > known.high[block]!) known.high[block] = mv[at]!;
+    }
+    envelopes.set(mv, known);
+  }
+  return known;
+}
+
 /** The smallest and the largest sample of `mv[from..to]`. `undefined` for an empty range. */
 export function extremes(mv: Float32Array, from: number, to: number): { low: number; high: number } | undefined {
   let low = Infinity;
   let high = -Infinity;
   const end = Math.min(to, mv.length);
-  for (let at = Math.max(0, from); at < end; at++) {
-    const value = mv[at]!;
-    if (value < low) low = value;
-    if (value > high) high = value;
+  const scan = (first: number, last: number): void => {
+    for (let at = first; at < last; at++) {
+      const value = mv[at]!;
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+  };
+  const start = Math.max(0, from);
+  const [firstBlock, lastBlock] = [Math.ceil(start / BLOCK), Math.floor(end / BLOCK)];
+  if (firstBlock >= lastBlock) {
+    scan(start, end);
+  } else {
+    const blocks = envelopeOf(mv);
+    scan(start, firstBlock * BLOCK);
+    for (let block = firstBlock; block < lastBlock; block++) {
+      low = Math.min(low, blocks.low[block]!);
+      high = Math.max(high, blocks.high[block]!);
+    }
+    scan(lastBlock * BLOCK, end);
   }
   return low <= high ? { low, high } : undefined;
 }
@@ -173,7 +211,7 @@ export class View {
     this.gain = Math.min(MAX_GAIN, Math.max(MIN_GAIN, this.gain * factor));
   }
 
-  /** Moves the visible part by CSS pixels. Returns whether it has moved in time. */
+  /** Moves the visible part by pixels. Returns whether it has moved in time. */
   pan(dx: number, dy = 0): boolean {
     const before = this.startS;
     this.startS -= dx / this.pixelsPerS;

@@ -30,7 +30,7 @@ export function sorted(
     const of = severity(patient.mrn);
     return of === undefined ? 0 : RANK[of];
   };
-  const byName = new Intl.Collator(undefined, { sensitivity: 'base' });
+  const byName = new Intl.Collator(undefined, { sensitivity: 'base', numeric: true });
   const names = (one: PatientSummary, other: PatientSummary) => {
     if (!one.name || !other.name) return Number(!one.name) - Number(!other.name);
     return byName.compare(one.name, other.name);
