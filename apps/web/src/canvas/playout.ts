@@ -16,7 +16,7 @@ const WINDOW_S = 10;
 /** Time without new samples after which the playhead stops. */
 export const STOP_US = 2_000_000;
 /** Time after the first sample in which only the newest frame determines the delay. */
-const START_US = 500_000;
+const START_US = 2_000_000;
 /** Frames that are later do not change the delay. */
 const MAX_DELAY_US = 2_500_000;
 /** Additional delay: one frame of the screen. */

@@ -137,6 +137,13 @@ export class Sweep {
     this.push(startUs, periodUs, values, values, leadOff, false);
   }
 
+  /** Fills a gap with stored samples. The trace does not look live because of them. */
+  fillSamples(startUs: number, periodUs: number, values: Float32Array, leadOff = false): void {
+    const known = this.history;
+    if (known === undefined || known.periodUs !== periodUs || known.isColumns) return;
+    known.push(startUs, values, values, leadOff);
+  }
+
   private push(
     startUs: number,
     periodUs: number,
