@@ -157,6 +157,41 @@ async function servePage(folder, gateway) {
   return { server, url };
 }
 
+/** A network between browser and server that can be cut: connections stay open, but nothing arrives any more. */
+export async function network(system) {
+  const target = new URL(system.url);
+  const pairs = new Set();
+  let isCut = false;
+  const server = net.createServer((client) => {
+    const upstream = net.connect(Number(target.port), target.hostname);
+    const pair = [client, upstream];
+    pairs.add(pair);
+    for (const [from, to] of [pair, [...pair].reverse()]) {
+      from.on('data', (bytes) => isCut || to.write(bytes));
+      from.on('end', () => isCut || to.end());
+      from.on('error', () => to.destroy());
+      from.on('close', () => {
+        pairs.delete(pair);
+        if (!isCut) to.destroy();
+      });
+    }
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    cut: () => (isCut = true),
+    /** New connections work; the old ones have lost data and are closed. */
+    heal: () => {
+      isCut = false;
+      for (const pair of pairs) for (const socket of pair) socket.destroy();
+    },
+    close: () => {
+      server.close();
+      for (const pair of pairs) for (const socket of pair) socket.destroy();
+    },
+  };
+}
+
 let browser;
 
 /** The browser of all tests. */
