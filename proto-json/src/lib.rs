@@ -12,6 +12,7 @@ mod hash;
 mod ids;
 pub mod legacy;
 mod messages;
+mod preview;
 mod queue;
 pub mod schemas;
 mod time;
@@ -39,6 +40,7 @@ pub use messages::{
     AnalyzeEcg, Change, ChangeKind, EcgAnalyzed, EcgOutcome, PatientUpdated, QueueMessage, Receipt, Rename,
     StagedFile, UploadReceived, updates_subject,
 };
+pub use preview::{EcgPreview, PreviewPlot};
 pub use queue::Queue;
 pub use time::{CLOCK_PROBLEM_HEADER, CLOCK_TOLERANCE_MS, TIME_HEADER, Timestamp, TimestampError};
 pub use vitals::{Bpm, BpmError, HeartRateSource};

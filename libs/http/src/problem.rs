@@ -52,6 +52,10 @@ kinds! {
     RANGE = RANGE_NOT_SATISFIABLE "range-not-satisfiable" "The range is outside of the file";
     /// 422
     KEY_REUSED = UNPROCESSABLE_ENTITY "idempotency-key-reused" "The Idempotency-Key was used for another upload";
+    /// 422
+    NOT_AN_ECG = UNPROCESSABLE_ENTITY "not-an-ecg" "The file is not a usable ECG";
+    /// 422
+    ECG_NEEDS_OPTIONS = UNPROCESSABLE_ENTITY "ecg-needs-options" "The ECG needs a sampling rate or a lead";
     /// 429
     TOO_MANY_REQUESTS = TOO_MANY_REQUESTS "too-many-requests" "Too many requests";
     /// 500

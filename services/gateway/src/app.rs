@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::events::notifier::Notifier;
 use crate::http::clock::Clock;
 use crate::reads::query::QueryService;
+use crate::uploads::preview::Previews;
 use crate::uploads::spool::SpoolFolder;
 use crate::waves::Waves;
 
@@ -31,6 +32,7 @@ pub(crate) struct App {
     pub(crate) clock: Arc<Clock>,
     pub(crate) waves: Waves,
     pub(crate) spool: SpoolFolder,
+    pub(crate) previews: Previews,
     pub(crate) admission: Admission,
     pub(crate) shutdown: Shutdown,
 }

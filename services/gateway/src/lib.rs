@@ -51,6 +51,7 @@ use auth::tokens::LiveTokens;
 use events::notifier::Notifier;
 use http::clock::Clock;
 use reads::query::QueryService;
+use uploads::preview::Previews;
 use uploads::spool::SpoolFolder;
 use waves::Waves;
 
@@ -127,6 +128,7 @@ pub async fn run_on(
         notifier: Arc::new(Notifier::new()),
         waves: Waves::new(bus.waves.clone()),
         spool: SpoolFolder::new(config.spool_dir.clone(), admission.file_memory.clone()),
+        previews: Previews::new(tokens.is_some()),
         admission,
         shutdown: shutdown.clone(),
         config,

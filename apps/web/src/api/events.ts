@@ -7,6 +7,7 @@ import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { SvelteMap } from 'svelte/reactivity';
 import { Cell } from './cell';
 import { ApiError, allPatients, request } from './client';
+import type { SystemEvent } from '../alarm/types';
 import { serverClock } from './clock';
 import type { DamagedRecord, PatientSummary, PatientUpdated, StreamState } from './types.gen';
 
@@ -38,6 +39,8 @@ const POLL_MS = 1_000;
 const RELOAD_MS = 5 * 60_000;
 
 type Listener = (update: PatientUpdated | undefined) => void;
+/** Receives an event that is not about the summary of a patient, and `undefined` whenever events may have been lost. */
+type SystemListener = (event: SystemEvent | undefined) => void;
 
 export class Feed {
   readonly patients = new SvelteMap<number, PatientSummary>();
@@ -45,6 +48,7 @@ export class Feed {
   readonly #damaged = new Cell<DamagedRecord[]>([]);
   readonly #loadedAt = new Cell(0);
   readonly #listeners = new Map<number, Set<Listener>>();
+  readonly #systemListeners = new Set<SystemListener>();
   #stop: AbortController | undefined;
   /** Aborts the wait before the next attempt. */
   #wake: (() => void) | undefined;
@@ -103,6 +107,12 @@ export class Feed {
       listeners.delete(listener);
       if (listeners.size === 0) this.#listeners.delete(mrn);
     };
+  }
+
+  /** Calls the listener with each event about alarms, limits and wards. Returns a function that ends this. */
+  followSystem(listener: SystemListener): () => void {
+    this.#systemListeners.add(listener);
+    return () => this.#systemListeners.delete(listener);
   }
 
   /** Loads all patients now. A page that was hidden may have missed updates. */
@@ -195,6 +205,14 @@ export class Feed {
           this.#report('polling');
           poll ??= setInterval(() => this.#loadInBackground(), POLL_MS);
           break;
+        case 'alarm':
+        case 'limits':
+        case 'wards':
+        case 'patient': {
+          const system = { ...(JSON.parse(data) as object), event } as SystemEvent;
+          this.#systemListeners.forEach((listener) => listener(system));
+          break;
+        }
       }
     };
     let failed: unknown;
@@ -276,6 +294,7 @@ export class Feed {
       }
     } while (this.#reloadAgain);
     this.#listeners.forEach((listeners) => listeners.forEach((listener) => listener(undefined)));
+    this.#systemListeners.forEach((listener) => listener(undefined));
   }
 
   /** Replaces all patients. A restored store may have lower versions, so that the snapshot decides. */

@@ -2095,6 +2095,7 @@ export type EcgLevel = components['schemas']['EcgLevel'];
 export type EcgNote = components['schemas']['EcgNote'];
 export type EcgQualitySegment = components['schemas']['EcgQualitySegment'];
 export type EcgRate = components['schemas']['EcgRate'];
+export type EcgPreview = { analysis: EcgAnalysis; detail: EcgDetail; started_at?: string | null; plot: { base64: string; height: number; media_type: 'image/png'; width: number } };
 export type EcgRecord = components['schemas']['EcgRecord'];
 export type EcgRrStatistics = components['schemas']['EcgRrStatistics'];
 export type EcgSt = components['schemas']['EcgSt'];

@@ -20,7 +20,7 @@ use crate::auth::tokens::Permission;
 use crate::auth::{access, local};
 use crate::http::format::public_error_response;
 use crate::http::headers;
-use crate::uploads::{dead_letters, handler, names};
+use crate::uploads::{dead_letters, handler, names, preview};
 use crate::waves::{self, device, live};
 use crate::{asyncapi, events, legacy, openapi, reads, reanalysis, web};
 
@@ -50,12 +50,13 @@ pub(crate) const READS: [(&str, Permission); 20] = [
 
 /// Routes that the gateway answers itself, with their method.
 #[cfg(test)]
-pub(crate) const OWN: [(&str, &str); 14] = [
+pub(crate) const OWN: [(&str, &str); 15] = [
     ("get", "/"),
     ("get", "/api/openapi.json"),
     ("post", "/api/new_patient"),
     ("post", "/api/v1/patients/{mrn}/uploads"),
     ("post", "/api/v1/patients/{mrn}/name-check"),
+    ("post", "/api/v1/ecg/preview"),
     ("get", "/api/asyncapi.json"),
     ("get", "/api/v1/live"),
     ("get", "/api/v1/events"),
@@ -78,6 +79,7 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         .route("/api/new_patient", post(legacy::new_patient))
         .route("/api/v1/patients/{mrn}/uploads", post(handler::upload))
         .route("/api/v1/patients/{mrn}/name-check", post(names::check))
+        .route("/api/v1/ecg/preview", post(preview::preview))
         .route_layer(guarded(Permission::Upload));
     let events = Router::new()
         .route("/api/v1/events", get(events::of_all))

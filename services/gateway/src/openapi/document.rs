@@ -1,9 +1,9 @@
 //! Generates the document: paths are written by hand, schemas are derived from the types of proto-json.
 
 use proto_json::{
-    DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, EcgSamples, FormerNames, HeartRateRecord, ImageRecord,
-    Mrn, NameCheck, NameQuery, Page, PatientSummary, PatientUpdated, Problem, ReceivedUpload, ServerClock,
-    StreamState, UploadReceipt, UploadStatus, legacy,
+    DeadLetter, DeadLetterPage, EcgDetail, EcgPreview, EcgRecord, EcgSamples, FormerNames, HeartRateRecord,
+    ImageRecord, Mrn, NameCheck, NameQuery, Page, PatientSummary, PatientUpdated, Problem, ReceivedUpload,
+    ServerClock, StreamState, UploadReceipt, UploadStatus, legacy,
 };
 use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -126,6 +126,7 @@ fn paths(schemas: &mut Schemas) -> Value {
             "Mrn", &schemas.of::<FormerNames>()) },
         "/api/v1/patients/{mrn}/name-check": { "post": name_check(schemas) },
         "/api/v1/patients/{mrn}/uploads": { "post": upload(schemas) },
+        "/api/v1/ecg/preview": { "post": preview(schemas) },
         "/api/v1/patients/{mrn}/events": { "get": events("watchPatient", "Changes of one patient as they happen", &["Mrn"], true) },
         "/api/v1/events": { "get": events("watchPatients", "Changes of all patients as they happen", &[], false) },
         "/api/v1/patients/{mrn}/waveforms": { "get": waveforms::read(schemas) },
@@ -380,6 +381,30 @@ fn upload(schemas: &mut Schemas) -> Value {
         &["Mrn", "IdempotencyKey", "Prefer"],
         replies,
     );
+    operation["requestBody"] = json!({ "required": true, "content": { "multipart/form-data": { "schema": form, "encoding": encoding } } });
+    operation
+}
+
+fn preview(schemas: &mut Schemas) -> Value {
+    let form = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["ecg"],
+        "properties": {
+            "ecg": { "type": "string", "format": "binary", "minLength": 1, "description": "Raw ECG as CSV or EDF." },
+            "ecg_sample_rate": { "type": "number", "minimum": 1, "maximum": 100_000,
+                "description": "Samples per second of a file that holds no times." },
+            "ecg_lead": { "type": "string", "maxLength": 100, "pattern": PLAIN,
+                "description": "Name or 1-based number of the lead to analyse." },
+        }
+    });
+    let encoding = json!({ "ecg": { "contentType": "text/csv, application/edf" } });
+    let replies = [400, 408, 413, 415, 422, 503]
+        .into_iter()
+        .fold(Replies::new().guarded(), Replies::problem)
+        .json("What was found, and the picture.", &schemas.of::<EcgPreview>());
+    let summary = "Analyse and draw an ECG file that is not stored";
+    let mut operation = operation("uploads", "previewEcg", summary, &[], replies);
     operation["requestBody"] = json!({ "required": true, "content": { "multipart/form-data": { "schema": form, "encoding": encoding } } });
     operation
 }

@@ -14,6 +14,7 @@ mod events;
 mod fixture;
 mod live;
 mod names;
+mod preview;
 mod reads;
 mod reanalysis;
 mod uploads;

@@ -1,0 +1,16 @@
+import { System, open, ecg, PNG, closeBrowser } from './harness.mjs';
+const s = await System.start();
+await s.upload(1,'Ann Lee');
+const p = await open(s, { route: '#/upload/1' });
+await p.locator('input[data-kind=ecg]').setInputFiles({name:'strip.csv',mimeType:'text/csv',buffer:ecg()});
+await p.locator('input[data-kind=medical_image]').setInputFiles({name:'a.png',mimeType:'image/png',buffer:PNG});
+await p.waitForTimeout(1500);
+await p.screenshot({path:'/tmp/h-web3/upload.png'});
+await p.setViewportSize({width:390,height:844});
+await p.screenshot({path:'/tmp/h-web3/upload-s.png', fullPage:true});
+await p.evaluate(()=>location.hash='#/alarms');
+await p.setViewportSize({width:1440,height:900});
+await p.waitForTimeout(1000);
+await p.screenshot({path:'/tmp/h-web3/alarms.png'});
+console.log(p.problems);
+await closeBrowser(); await s.stop(); process.exit(0);
