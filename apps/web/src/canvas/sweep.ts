@@ -88,8 +88,6 @@ export class Sweep {
   private pixels = 1;
   /** Device pixels per pixel of the lengths above. */
   private ratio = 1;
-  /** The size of the texts of the page: 1 on a phone, more on a wall screen. */
-  private zoom = 1;
   private colors = { trace: '', stopped: '', mark: '', markText: '' };
   /** The value in the middle of the picture. */
   private centre = 0;
@@ -364,7 +362,7 @@ export class Sweep {
       context.clearRect(x, 0, last - first + 1, this.height);
       context.beginPath();
       this.trace(history, first, last, head, x - first);
-      context.lineWidth = THICKNESS * this.ratio * this.zoom;
+      context.lineWidth = THICKNESS * this.ratio;
       context.lineJoin = 'round';
       context.lineCap = 'round';
       context.strokeStyle = this.drawnState === 'stopped' ? this.colors.stopped : this.colors.trace;
@@ -467,14 +465,14 @@ export class Sweep {
     }
     const text = (this.options.stoppedText ?? ((us) => `no signal since ${timeOfDay(us)}`))(endUs);
     if (text === '') return;
-    let size = Math.min(13 * this.ratio * this.zoom, this.height / 2);
+    let size = Math.min(13 * this.ratio, this.height / 2);
     const font = (pixels: number): string => `600 ${pixels}px system-ui, sans-serif`;
     context.font = font(size);
     const pad = 6 * this.ratio;
     const room = this.width - 2 * pad - 4 * this.ratio;
     const measured = context.measureText(text).width;
     if (measured > room) {
-      size = Math.max(8 * this.ratio * this.zoom, (size * room) / measured);
+      size = Math.max(8 * this.ratio, (size * room) / measured);
       context.font = font(size);
     }
     const wide = Math.min(context.measureText(text).width, room) + 2 * pad;
