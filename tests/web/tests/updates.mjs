@@ -90,6 +90,19 @@ describe('updates', () => {
     await page.context().close();
   });
 
+  test('a server of an earlier version, which has no alarms, is named by the alarms page', async () => {
+    const page = await open(system, { route: '#/about' });
+    const problem = { type: 'urn:bedside:problem:not-found', title: 'Not found', status: 404 };
+    const missing = { status: 404, contentType: 'application/problem+json', body: JSON.stringify(problem) };
+    for (const route of ['**/api/v1/alarms?*', '**/api/v1/limits']) await page.route(route, (request) => request.fulfill(missing));
+    await page.reload();
+    await go(page, '#/alarms');
+    await page.getByText('This server has no shared alarms. They are part of a later version.').waitFor();
+    assert.equal(await page.getByRole('heading', { name: 'Limits' }).count(), 0);
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+
   test('alarms are marked as silent until the first interaction', async () => {
     const page = await open(system);
     await page.getByRole('button', { name: 'Alarms silent' }).waitFor();
