@@ -2,9 +2,9 @@
 // and heap.
 //
 //   node measure.mjs --program target/debug/bedside [--gateway http://127.0.0.1:5011] [--page http://127.0.0.1:5011/]
-//                    [--tiles 16] [--throttle 4] [--seconds 20] [--heap-tiles 64] [--heap-minutes 0] [--json]
+//                    [--no-streams] [--tiles 16] [--throttle 4] [--seconds 20] [--heap-tiles 64] [--heap-minutes 0] [--json]
 //
-// The program has to run without tokens. This script streams simulated patients to it and removes none of its data. The frame rate
+// With --no-streams, patients have to stream already. The program has to run without tokens. This script streams simulated patients to it and removes none of its data. The frame rate
 // is that of the page's own animation frames while the CPU of the page is slowed down by `--throttle`.
 
 import { spawn } from 'node:child_process';
@@ -21,6 +21,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '20' },
     'heap-tiles': { type: 'string', default: '64' },
     'heap-minutes': { type: 'string', default: '0' },
+    'no-streams': { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
 });
@@ -33,6 +34,7 @@ const FIRST_MRN = 600_000;
 
 const streams = [];
 function stream(mrn, patients, ...more) {
+  if (values['no-streams']) return undefined;
   const args = ['stream', '--gateway', values.gateway, '--synthetic', '--mrn', String(mrn), '--patients', String(patients)];
   const child = spawn(values.program, [...args, '--name', 'Measured', '--log', 'error', ...more], { stdio: 'ignore' });
   streams.push(child);
@@ -141,8 +143,8 @@ async function main() {
       const session = await context.newCDPSession(page);
       const heap = async () => {
         await session.send('HeapProfiler.collectGarbage');
-        const { usedSize } = await session.send('Runtime.getHeapUsage');
-        return round(usedSize / 1e6);
+        const { usedSize, embedderHeapUsedSize = 0, backingStorageSize = 0 } = await session.send('Runtime.getHeapUsage');
+        return round((usedSize + embedderHeapUsedSize + backingStorageSize) / 1e6);
       };
       results.heapMb = [await heap()];
       const minutes = Number(values['heap-minutes']);

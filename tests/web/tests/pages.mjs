@@ -248,7 +248,7 @@ describe('pages', () => {
     const page = await open(system, { route: '#/patients/1' });
     await page.getByText('Ann Lee').first().waitFor();
     await page.emulateMedia({ media: 'print' });
-    assert.equal(await page.getByRole('navigation').isVisible(), false);
+    assert.equal(await page.locator('#app > header').isVisible(), false);
     assert.ok(await page.getByText('Ann Lee').first().isVisible());
     const pdf = await page.pdf({ format: 'A4' });
     assert.match(pdf.subarray(0, 5).toString(), /^%PDF-/);

@@ -52,7 +52,7 @@ function watch(): void {
     for (const drawable of drawables.values()) drawable.restyle?.();
     for (const listener of themeListeners) listener();
   };
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', restyle);
+  for (const query of ['(prefers-color-scheme: dark)', 'print']) matchMedia(query).addEventListener('change', restyle);
   new MutationObserver(restyle).observe(document.documentElement, { attributes: true, attributeFilter: ['data-theme'] });
   const watchPixels = (): void => {
     const resized = (): void => {

@@ -198,6 +198,8 @@ export class Paper {
     this.currentView?.resize(this.plotSize());
     if (isFirst) this.currentView?.standard();
     this.update();
+    // There are no animation frames while a page is printed.
+    this.render();
   }
 
   private plotSize(): { width: number; height: number } {

@@ -1,14 +1,17 @@
 // The order of the tiles.
 
-import type { Severity } from '../api/readings';
+import type { AlarmPriorityName } from '../alarm/types';
 import type { PatientSummary } from '../api/types.gen';
+
+/** Severity of an alarm. */
+export type Severity = AlarmPriorityName;
 
 export type TileOrder = 'name' | 'number' | 'severity';
 
 /** Maximum number of tiles. With more patients, the tiles are ordered by severity, so that no severe one is left out. */
 export const MAX_TILES = 400;
 
-const RANK: Record<Severity, number> = { high: 3, medium: 2, technical: 1 };
+const RANK: Record<Severity, number> = { high: 4, medium: 3, low: 2, technical: 1 };
 const STORED = 'bedside.order';
 
 export function storedOrder(): TileOrder {

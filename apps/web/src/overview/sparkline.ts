@@ -68,7 +68,7 @@ export function drawSparkline(canvas: HTMLCanvasElement, columns: Columns | unde
   [canvas.width, canvas.height] = [width, height];
   if (columns === undefined) return;
   const [low, high] = [Math.min(...columns), Math.max(...columns)];
-  const thickness = 1.5 * ratio;
+  const thickness = (1.5 * ratio * parseFloat(getComputedStyle(document.documentElement).fontSize)) / 16;
   const scale = (height - 2 * thickness) / Math.max(high - low, MIN_SPAN);
   const y = (value: number) => height / 2 - (value - (low + high) / 2) * scale;
   context.beginPath();

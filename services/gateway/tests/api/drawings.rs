@@ -75,7 +75,8 @@ async fn samples_of_a_lead_are_those_of_the_file_and_gaps_stay_gaps() {
     let reply = api.get(&format!("{path}/samples?lead=v2")).await;
     assert_eq!((reply.status.as_u16(), reply.header("content-type")), (200, "application/json"));
     let samples: proto_json::EcgSamples = serde_json::from_slice(&reply.body).unwrap();
-    let file = api.get(&format!("{path}/signal")).await.text();
+    let file = api.get(&format!("{path}/signal")).await;
+    let file = file.text();
     let lines: Vec<Vec<&str>> = file.lines().map(|line| line.split(',').collect()).collect();
     let column = lines[0].iter().position(|name| name.starts_with("V2")).unwrap();
     let in_file: Vec<i32> = lines[1..]

@@ -22,9 +22,6 @@ interface Entry {
   at: string;
 }
 
-/** The newest entry first; entries of the same time in the order of the server. */
-const isNewer = (one: Entry, other: Entry): number => Date.parse(other.at) - Date.parse(one.at);
-
 /** A list that is loaded page by page, newest first. */
 export class PagedList<T extends Entry> {
   items = $state.raw<T[]>([]);
@@ -76,7 +73,9 @@ export class PagedList<T extends Entry> {
         this.take(page);
       } else {
         const oldest = page.items[page.items.length - 1];
-        const kept = this.items.filter((item) => !fresh.has(item.id) && (oldest === undefined || isNewer(oldest, item) >= 0));
+        // What is newer and not on the page does not exist any more.
+        const isKept = (item: T): boolean => oldest !== undefined && Date.parse(item.at) <= Date.parse(oldest.at);
+        const kept = this.items.filter((item) => !fresh.has(item.id) && isKept(item));
         this.items = [...page.items, ...kept];
       }
       this.error = undefined;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { Channel, Vitals } from '../../api/types.gen';
-import { compareChannels, kindOf, numerics } from './channels';
+import type { Channel, Vitals } from '../src/api/types.gen';
+import { compareChannels, kindOf, numerics } from '../src/pages/patient/channels';
 
 const NOW = Date.parse('2026-11-30T04:00:00Z');
 

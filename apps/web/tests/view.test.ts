@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { extremes, reading, View, type Strip } from './view';
+import { extremes, reading, View, type Strip } from '../src/canvas/view';
 
 const SIZE = { width: 600, height: 240 };
 

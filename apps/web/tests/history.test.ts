@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { History } from './history';
+import { History } from '../src/canvas/history';
 
 /** A time in microseconds since 1970. */
 const START = 1_790_000_000_000_000;

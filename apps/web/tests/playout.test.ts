@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { MARGIN_US, MAX_SLEW, Playout } from './playout';
+import { MARGIN_US, MAX_SLEW, Playout } from '../src/canvas/playout';
 
 const START = 1_790_000_000_000_000;
 const FRAME = 200_000;
