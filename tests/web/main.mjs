@@ -3,6 +3,7 @@
 import { after } from 'node:test';
 import { closeBrowser } from './harness.mjs';
 import './tests/pages.mjs';
+import './tests/patient.mjs';
 import './tests/updates.mjs';
 import './tests/upload.mjs';
 

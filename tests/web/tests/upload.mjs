@@ -98,10 +98,10 @@ describe('upload', () => {
     const page = await open(system, { route: '#/upload' });
     await fill(page, 3);
     const strip = ecg('--bpm', 60);
-    const dated = Buffer.concat([Buffer.from('# start: 2024-02-29 12:00:00\n'), strip]);
+    const dated = Buffer.concat([Buffer.from('# start: 2024-02-29 12:00:05\n'), strip]);
     await addEcgs(page, { name: 'dated.csv', mimeType: 'text/csv', buffer: dated });
     await message(page, 'Local time, as the file states.');
-    assert.equal(await page.getByLabel('Recorded at').inputValue(), '2024-02-29T12:00:00');
+    assert.equal(await page.getByLabel('Recorded at').inputValue(), '2024-02-29T12:00:05');
     await addEcgs(page, { name: 'undated.csv', mimeType: 'text/csv', buffer: strip });
     await page.locator('#recorded-hint').getByText('The selected ECGs were recorded at different times').waitFor();
     await page.getByRole('button', { name: 'Remove undated.csv' }).click();
@@ -156,7 +156,7 @@ describe('upload', () => {
 
   test('files can be dropped on the page', async () => {
     const page = await open(system, { route: '#/upload' });
-    await page.locator('.upload').evaluate((target, strip) => {
+    await page.locator('main .upload').evaluate((target, strip) => {
       const data = new DataTransfer();
       data.items.add(new File([strip], 'dropped.csv', { type: 'text/csv' }));
       data.items.add(new File([new Uint8Array([137, 80, 78, 71, 13, 10, 26, 10])], 'broken.png', { type: 'image/png' }));

@@ -51,8 +51,8 @@ use crate::uploads::submit::ValidatedFile;
 
 /// Analyses at the same time.
 const AT_ONCE: usize = 2;
-/// Largest file. Samples take up to four times the memory of their file. An hour of twelve leads at 250 Hz has about
-/// 60 MB as CSV. Larger files are uploaded without a preview.
+/// Largest file. Samples take at most twice the memory of their file, and the analysis copies one lead at a time. An hour
+/// of twelve leads at 250 Hz has about 60 MB as CSV. Larger files are uploaded without a preview.
 const MAX_BYTES: u64 = 96_000_000;
 /// Bytes of a form in addition to its file.
 const FORM_OVERHEAD: u64 = 64 * 1024;
@@ -121,11 +121,11 @@ async fn answer(
     let limits = limits(&app.config.limits);
     let body_limit = ByteSize(limits.max_upload.0.min(limits.max_file.0 + FORM_OVERHEAD));
     let reader = BodyReader::new(body, headers, body_limit, Pace::from(&app.config));
-    let started = app
-        .admission
-        .upload(client)
-        .and_then(|permit| Ok((permit, reader.check_length(headers)?, form_boundary(headers)?)));
-    let (permit, _, boundary) = match started {
+    let started = app.admission.upload(client).and_then(|permit| {
+        reader.check_length(headers).map_err(|_| too_large(limits.max_file))?;
+        Ok((permit, form_boundary(headers)?))
+    });
+    let (permit, boundary) = match started {
         Ok(started) => started,
         Err(error) => {
             reader.discard().await;
@@ -223,6 +223,11 @@ fn analyse(mut source: impl Read, options: &SignalOptions) -> Result<EcgPreview,
 /// The response if the file cannot be read from the spool.
 fn unread(cause: io::Error) -> ApiError {
     if cause.kind() == io::ErrorKind::TimedOut { too_long() } else { ApiError::internal(cause) }
+}
+
+fn too_large(max: ByteSize) -> ApiError {
+    let detail = format!("A preview takes a file of at most {max}. Upload the file without a preview.");
+    ApiError::new(ProblemType::TOO_LARGE, detail)
 }
 
 fn too_long() -> ApiError {

@@ -105,7 +105,7 @@ async fn invalid_forms_are_rejected_as_those_of_uploads() {
         preview(&api, form).await.assert_problem(status, about);
     }
     let too_long = preview(&api, Form::default().file("ecg", "a.csv", &vec![b'1'; 400_000])).await;
-    too_long.assert_problem(413, "");
+    too_long.assert_problem(413, "A preview takes a file of at most 200 KB");
     let json = [("content-type", "application/json")];
     api.send(Method::POST, PATH, &json, "{}").await.assert_problem(415, "multipart/form-data");
     api.nothing_is_stored().await;

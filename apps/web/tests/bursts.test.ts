@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { BURSTS, render, type AlarmPriority } from './bursts';
+import { BURSTS, render, type AlarmPriority } from '../src/alarm/bursts';
 
 const RATE_HZ = 48_000;
 const PRIORITIES: AlarmPriority[] = ['high', 'medium', 'low'];

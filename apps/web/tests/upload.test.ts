@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { kindOf, pixelsOf } from './files';
-import { inputValue, suggestion } from './recording';
+import { kindOf, pixelsOf } from '../src/pages/upload/files';
+import { inputValue, suggestion } from '../src/pages/upload/recording';
 
 describe('the recording time of several ECGs', () => {
   const of = (...ecgs: [number, number | undefined][]) =>
