@@ -1,4 +1,4 @@
-//! Compresses the files of the browser page, `apps/web/dist`, and writes a table of them, which `src/web` contains.
+//! Compresses the files of the browser page, `apps/web/dist`, and writes a table of them for `src/web`.
 //!
 //! The files are part of the repository, so that the build does not need Node.js.
 
@@ -12,9 +12,9 @@ use flate2::{Compression, Crc};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let page = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../apps/web/dist");
-    let page = page.canonicalize().map_err(|error| {
-        format!("{}: {error}; the built page is part of the repository", page.display())
-    })?;
+    let page = page
+        .canonicalize()
+        .map_err(|error| format!("{}: {error}; the built page is part of the repository", page.display()))?;
     println!("cargo::rerun-if-changed={}", page.display());
     println!("cargo::rerun-if-changed=build.rs");
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -23,7 +23,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     files.sort();
     let mut table = String::from("static FILES: &[File] = &[\n");
     for (index, file) in files.iter().enumerate() {
-        let name = file.strip_prefix(&page)?.to_str().ok_or("a name of a file is not text")?.replace('\\', "/");
+        let name =
+            file.strip_prefix(&page)?.to_str().ok_or("a name of a file is not text")?.replace('\\', "/");
         let content = fs::read(file)?;
         let compressed = out.join(format!("page-{index}.gz"));
         let mut encoder = GzEncoder::new(fs::File::create(&compressed)?, Compression::best());

@@ -1,8 +1,8 @@
 //! The browser page of `apps/web`. Its files are part of the program.
 //!
-//! `/` returns the page to browsers, and the text of the legacy API to all other clients. Files in `/assets` have the hash of their
-//! content in their name and are cached for ever; all others are revalidated. The content security policy allows only files
-//! of this server: no script or style within the page, and no other address.
+//! `/` returns the page to browsers, and the text of the legacy API to all other clients. Files in `/assets` have
+//! the hash of their content in their name and are cached for ever; all others are revalidated. The content security
+//! policy allows only files of this server: no script or style within the page, and no other address.
 
 use std::sync::Arc;
 
@@ -54,7 +54,8 @@ pub(crate) fn router() -> Router<Arc<App>> {
 
 async fn root(headers: HeaderMap) -> Response {
     let page = FILES.iter().find(|file| file.path == PAGE && accepts(&headers, &header::ACCEPT, "text/html"));
-    let mut response = page.map_or_else(|| text(StatusCode::OK, "Server is on"), |page| response(page, &headers));
+    let mut response =
+        page.map_or_else(|| text(StatusCode::OK, "Server is on"), |page| response(page, &headers));
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
     response
 }
@@ -96,8 +97,8 @@ fn media_type(path: &str) -> &'static str {
     }
 }
 
-/// Whether a header such as `Accept` names a value, with a weight that is not zero. `*` is not enough: programs that are no
-/// browsers send it.
+/// Whether a header such as `Accept` names a value, with a weight that is not zero. `*` is not enough: programs that
+/// are no browsers send it.
 fn accepts(headers: &HeaderMap, name: &HeaderName, value: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|text| text.to_str().ok());
     values.flat_map(|text| text.split(',')).any(|item| {
@@ -134,7 +135,8 @@ mod tests {
         assert!(accepts("text/html"));
         assert!(accepts("application/json, TEXT/HTML;q=0.9,*/*;q=0.8"));
         assert!(accepts("text/html;charset=utf-8;q=1"));
-        for other in ["*/*", "text/*", "text/html;q=0", "text/html;q=x", "text/htmlx", "application/json", ""] {
+        for other in ["*/*", "text/*", "text/html;q=0", "text/html;q=x", "text/htmlx", "application/json", ""]
+        {
             assert!(!accepts(other), "{other:?}");
         }
     }

@@ -9,8 +9,10 @@ use crate::access::with_tokens;
 use crate::fixture::{Api, Reply};
 
 /// What Chromium and Firefox send when a user opens an address.
-const BROWSER: [(&str, &str); 2] =
-    [("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"), ("sec-fetch-site", "none")];
+const BROWSER: [(&str, &str); 2] = [
+    ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+    ("sec-fetch-site", "none"),
+];
 
 async fn page(api: &Api) -> String {
     let reply = api.send(Method::GET, "/", &BROWSER, "").await;
@@ -42,7 +44,11 @@ async fn browsers_get_the_page_and_all_other_clients_the_text() {
     }
     api.get("/").await.assert_text(200, "Server is on");
     assert_eq!(api.send(Method::POST, "/", &BROWSER, "").await.status, 405);
-    assert_eq!(api.send(Method::GET, "/index.html", &BROWSER, "").await.status, 404, "the page has one address");
+    assert_eq!(
+        api.send(Method::GET, "/index.html", &BROWSER, "").await.status,
+        404,
+        "the page has one address"
+    );
 }
 
 #[tokio::test]
@@ -50,7 +56,9 @@ async fn files_of_the_page_are_compressed_and_those_with_a_hash_are_immutable() 
     let api = Api::open().await;
     let mut files = links(&page(&api).await);
     files.extend(shell(&api).await);
-    assert!(files.iter().any(|file| file.ends_with(".js")) && files.iter().any(|file| file.ends_with(".css")));
+    assert!(
+        files.iter().any(|file| file.ends_with(".js")) && files.iter().any(|file| file.ends_with(".css"))
+    );
     for file in files {
         let plain = api.get(&file).await;
         let gzip = api.send(Method::GET, &file, &[("accept-encoding", "br, gzip")], "").await;
@@ -65,7 +73,11 @@ async fn files_of_the_page_are_compressed_and_those_with_a_hash_are_immutable() 
         }
         let is_hashed = file.starts_with("/assets/");
         let caching = if is_hashed { "public, max-age=31536000, immutable" } else { "no-cache" };
-        assert_eq!((plain.header("cache-control"), plain.header("vary")), (caching, "accept-encoding"), "{file}");
+        assert_eq!(
+            (plain.header("cache-control"), plain.header("vary")),
+            (caching, "accept-encoding"),
+            "{file}"
+        );
         assert_eq!(plain.header("x-content-type-options"), "nosniff");
         assert!(!plain.header("content-type").starts_with("application/octet-stream"), "{file}");
         let known = api.send(Method::GET, &file, &[("if-none-match", plain.header("etag"))], "").await;
@@ -115,7 +127,10 @@ async fn manifest_names_icons_that_exist() {
     assert!(!icons.is_empty());
     for icon in icons {
         let reply = api.get(icon["src"].as_str().unwrap()).await;
-        assert_eq!((reply.status.as_u16(), reply.header("content-type")), (200, icon["type"].as_str().unwrap()));
+        assert_eq!(
+            (reply.status.as_u16(), reply.header("content-type")),
+            (200, icon["type"].as_str().unwrap())
+        );
     }
 }
 

@@ -10,8 +10,8 @@ const SESSION: [&str; 2] = ["DISPLAY", "WAYLAND_DISPLAY"];
 /// Set in a session over SSH. A browser would open on the wrong machine.
 const REMOTE: &str = "SSH_CONNECTION";
 
-/// Opens the page if a person at a desktop has started the program from a terminal. A failure is logged alone: the address is on
-/// the terminal.
+/// Opens the page if a person at a desktop has started the program from a terminal. A failure is only logged: the
+/// address is on the terminal.
 pub(crate) fn open_on_desktop(address: SocketAddr) {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if !std::io::stdout().is_terminal() || !is_desktop(is_set) {
