@@ -98,7 +98,7 @@ describe('updates', () => {
     await page.reload();
     await go(page, '#/alarms');
     await page.getByText('This server has no shared alarms. They are part of a later version.').waitFor();
-    assert.equal(await page.getByRole('heading', { name: 'Limits' }).count(), 0);
+    await page.getByRole('heading', { name: 'Limits' }).waitFor({ state: 'detached' });
     assert.deepEqual(page.problems, []);
     await page.context().close();
   });

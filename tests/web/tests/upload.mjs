@@ -57,6 +57,7 @@ describe('upload', () => {
   });
 
   test('a preview stores nothing, and a file that is no ECG is rejected by name', async () => {
+    const patients = await system.json('/api/v1/patients');
     const page = await open(system, { route: '#/upload' });
     await addEcgs(page, csv('strip.csv', '--bpm', 60));
     await page.getByRole('button', { name: /strip\.csv.*60 bpm/ }).waitFor();
@@ -68,8 +69,7 @@ describe('upload', () => {
     await addImages(page, { name: 'bomb.png', mimeType: 'image/png', buffer: bomb });
     await message(page, 'bomb.png was rejected. The image has 40,000 × 40,000 pixels');
     assert.equal(await page.locator('.files li').count(), 1);
-    const { items } = await system.json('/api/v1/patients');
-    assert.deepEqual(items.map((patient) => patient.mrn), [1]);
+    assert.deepEqual(await system.json('/api/v1/patients'), patients);
     await page.context().close();
   });
 
@@ -238,6 +238,7 @@ describe('upload', () => {
   });
 
   test('a waiting upload that is rejected needs an action of the user', async () => {
+    await system.upload(4, 'Bob', [], { rename: 'true' });
     const page = await open(system, { route: '#/upload' });
     await page.evaluate(async () => {
       const opening = indexedDB.open('bedside-outbox');
@@ -275,8 +276,9 @@ describe('upload', () => {
   });
 
   test('the page speaks German, with dates and numbers of the locale', async () => {
-    const page = await open(system, { route: '#/upload/1', locale: 'de-AT' });
-    await message(page, 'Bekannt als Ann Lee.');
+    await system.upload(12, 'Anna');
+    const page = await open(system, { route: '#/upload/12', locale: 'de-AT' });
+    await message(page, 'Bekannt als Anna.');
     await addEcgs(page, csv('strip.csv', '--bpm', 75));
     await page.getByRole('button', { name: /strip\.csv EKG · 75 bpm, Qualität: gut/ }).waitFor();
     await page.getByLabel('Rate (Hz)').fill('0');
