@@ -2,7 +2,7 @@
 //
 // It never handles a request of /api: patient data is not kept on this device.
 
-const FILES = ["/assets/About-ClM-xZQv.js","/assets/About-DevvViKs.css","/assets/Admin-B0SG8tAI.js","/assets/Alarms-B-rCYWsJ.js","/assets/Audit-B8ZfRyTd.js","/assets/Patient-DyXEykk2.js","/assets/Upload-DzbFy4cY.js","/assets/index-DWbT2UXB.css","/assets/index-DgRx33k1.js"];
+const FILES = ["/assets/About-DevvViKs.css","/assets/About-KsvRXk1w.js","/assets/Admin-BhoAcobP.js","/assets/Age-BqnSRmgt.css","/assets/Age-D8Vc0_Ng.js","/assets/Alarms-CY1cnzL0.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-CO5xjOzs.js","/assets/Patient-CgJTD_Tv.css","/assets/Patient-Dgs3dSgP.js","/assets/Upload-DogbrSx8.css","/assets/Upload-LAdQXcq8.js","/assets/index-CYjNx-Qt.js","/assets/index-DKuGAOpb.css"];
 const CACHE = 'shell';
 
 self.addEventListener('install', (event) => {

@@ -213,6 +213,8 @@ describe('upload', () => {
 
   test('an upload waits while the gateway is away, survives a reload, and is stored once', async () => {
     const page = await open(system, { route: '#/upload' });
+    await page.evaluate(() => navigator.serviceWorker.ready);
+    await page.reload();
     await fill(page, 8, 'Eve');
     await addEcgs(page, csv('strip.csv', '--bpm', 90));
     await page.getByText('Ready to upload').waitFor();
@@ -224,10 +226,13 @@ describe('upload', () => {
     await button(dialog, 'Upload').click();
     await page.getByText('The upload for patient 8 is kept on this device and will be sent as soon as possible.').waitFor();
     await page.getByText('Patient 8, Eve').waitFor();
+    // Without the server, the service worker opens the page.
+    await page.reload();
+    await page.getByText('The server does not answer.').waitFor();
     assert.equal((await outboxEntries(page)).length, 1);
     await system.restart();
     await until('the empty outbox', async () => (await outboxEntries(page)).length === 0);
-    await message(page, 'A waiting upload was sent. New patient 8 registered.');
+    await page.getByRole('heading', { name: 'Patient upload' }).waitFor();
     assert.equal((await system.json('/api/v1/patients/8/ecgs')).items.length, 1);
     await page.context().close();
   });

@@ -30,7 +30,8 @@ export interface FeedState {
 
 /** Time without any event after which the connection counts as lost, in milliseconds, at least. */
 const MIN_SILENCE_MS = 2_000;
-const OPEN_LIMIT_MS = 1_500;
+/** Time to open the event stream, in milliseconds. Meanwhile the state says that the connection is lost. */
+const OPEN_LIMIT_MS = 4_000;
 const MIN_BACKOFF_MS = 40;
 const MAX_BACKOFF_MS = 400;
 const REJECTED_WAIT_MS = 5_000;

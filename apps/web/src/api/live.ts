@@ -224,7 +224,7 @@ const MAX_BACKOFF_MS = 1_000;
 const REJECTED_WAIT_MS = 5_000;
 const UNAUTHORIZED = 4401;
 /** Time to open a connection, in milliseconds. */
-const OPEN_LIMIT_MS = 3_000;
+const OPEN_LIMIT_MS = 5_000;
 
 /** Vitals arrive every second while a patient streams: a connection without any message for this time is probed. */
 const SILENCE_MS = 3_000;
