@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
 import { crc32, deflateSync } from 'node:zlib';
-import { BEDSIDE, System, ecg, open, until } from '../harness.mjs';
+import { BEDSIDE, System, ecg, network, open, until } from '../harness.mjs';
 
 /** A PNG of 40 x 30 pixels of one grey. */
 function png(grey) {
@@ -167,6 +167,43 @@ describe('patient', () => {
     await sheet.waitFor({ state: 'detached' });
     assert.deepEqual(page.problems, []);
     await page.context().close();
+  });
+
+  test('a cut connection stops traces and numerics, and nothing is missing when it is back', async () => {
+    const args = ['stream', '--gateway', system.gateway, '--mrn', '6', '--name', 'Eve Fox', '--synthetic', '--log', 'error'];
+    const device = spawn(BEDSIDE, args, { stdio: 'ignore' });
+    const net = await network(system);
+    try {
+      await until('the patient', async () => (await system.fetch('/api/v1/patients/6')).status === 200);
+      const page = await open({ url: net.url }, { route: '#/patients/6' });
+      await page.locator('.live .numeric.heart_rate .value').filter({ hasText: /^\d+$/ }).waitFor();
+      net.cut();
+      const cut = Date.now();
+      await page.locator('.live .trace .mark').filter({ hasText: /^no signal since/ }).first().waitFor();
+      assert.ok(Date.now() - cut < 4_000, `${Date.now() - cut} ms`);
+      await page.locator('.live .numeric.spo2.stale').waitFor();
+      await page.waitForTimeout(2_000);
+      net.heal();
+      await until('the signal', async () => (await page.locator('.live .trace .mark').count()) === 0);
+      // The playhead passes the time without a connection.
+      await page.waitForTimeout(3_000);
+      await page.locator('.live').getByRole('button', { name: 'Freeze' }).click();
+      await page.locator('.live .calipers').waitFor();
+      await page.waitForTimeout(200);
+      const empty = await page.evaluate(() =>
+        [...document.querySelectorAll('.live canvas')].map((canvas) => {
+          const { width, height, data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+          const isEmpty = (x) => Array.from({ length: height }, (_, y) => data[(y * width + x) * 4 + 3]).every((alpha) => alpha === 0);
+          return Array.from({ length: 700 }, (_, at) => width - 705 + at).filter(isEmpty).length;
+        }),
+      );
+      assert.deepEqual(empty, empty.map(() => 0), 'the last seven seconds have no gap');
+      assert.deepEqual(page.problems, []);
+      await page.context().close();
+    } finally {
+      device.kill('SIGKILL');
+      net.close();
+    }
   });
 
   test('live traces move, can be frozen and measured, and say when the signal has stopped', async () => {
