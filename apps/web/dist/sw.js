@@ -2,7 +2,7 @@
 //
 // It never handles a request of /api: patient data is not kept on this device.
 
-const FILES = ["/assets/About-DevvViKs.css","/assets/About-KsvRXk1w.js","/assets/Admin-BhoAcobP.js","/assets/Age-BqnSRmgt.css","/assets/Age-D8Vc0_Ng.js","/assets/Alarms-CY1cnzL0.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-CO5xjOzs.js","/assets/Patient-CgJTD_Tv.css","/assets/Patient-Dgs3dSgP.js","/assets/Upload-DogbrSx8.css","/assets/Upload-LAdQXcq8.js","/assets/index-CYjNx-Qt.js","/assets/index-DKuGAOpb.css"];
+const FILES = ["/assets/About-CfCR8f4R.js","/assets/About-DevvViKs.css","/assets/Admin-k8aIMf0O.js","/assets/Age-BqnSRmgt.css","/assets/Age-DaiQHFNi.js","/assets/Alarms-DxGMVhdO.css","/assets/Alarms-F3WcGyvA.js","/assets/Audit-CAJnVhUJ.js","/assets/Patient-CgJTD_Tv.css","/assets/Patient-CuCY7zkY.js","/assets/Upload-Cm0UUDaa.js","/assets/Upload-DogbrSx8.css","/assets/index-BVUv8bQT.js","/assets/index-DKuGAOpb.css"];
 const CACHE = 'shell';
 
 self.addEventListener('install', (event) => {
