@@ -16,6 +16,16 @@ USERS = ("setup", "gateway", "ingest", "worker", "monitor", "backup")
 TIMEOUT_S = 60
 
 
+def plain_broker(port, store):
+    """The command of a broker without permissions. Its storage limit does not depend on the free disk space: streams reserve
+    their space at creation, and the default of the server is a share of what is free."""
+    store = pathlib.Path(store)
+    store.mkdir(parents=True, exist_ok=True)
+    config = store / "plain.conf"
+    config.write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{store}", max_file_store: 1TB }}\n')
+    return [os.environ["BEDSIDE_TEST_NATS_SERVER"], "--config", str(config)]
+
+
 def free_ports(count):
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:

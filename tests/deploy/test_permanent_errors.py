@@ -8,7 +8,7 @@ import time
 import unittest
 
 import pymongo
-from broker import free_port
+from broker import free_port, plain_broker
 from database import Database
 
 PROGRAMS = pathlib.Path(os.environ["BEDSIDE_TEST_PROGRAMS"])
@@ -20,8 +20,8 @@ class PermanentErrors(unittest.TestCase):
         self.addCleanup(self.database.close)
         self.database.set_up(self)
         self.nats_port = free_port()
-        command = [os.environ["BEDSIDE_TEST_NATS_SERVER"], "-js", "-a", "127.0.0.1", "-p", str(self.nats_port)]
-        broker = subprocess.Popen([*command, "-sd", self.database.folder.name], stderr=subprocess.DEVNULL)
+        command = plain_broker(self.nats_port, self.database.folder.name)
+        broker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         self.addCleanup(broker.wait)
         self.addCleanup(broker.kill)
         while True:

@@ -17,7 +17,7 @@ import urllib.request
 import unittest
 import zlib
 
-from broker import free_ports, wait_until
+from broker import free_ports, plain_broker, wait_until
 from database import DEPLOY, Database
 
 PROGRAMS = pathlib.Path(os.environ["BEDSIDE_TEST_PROGRAMS"])
@@ -106,7 +106,7 @@ class Rights(unittest.TestCase):
         self.nats, self.url = ports[0], f"http://127.0.0.1:{ports[1]}"
         self.admin = dict(zip(("gateway", "ingest", "query", "ecg-worker"), ports[2:6]))
         self.query = ports[6]
-        self.spawn(os.environ["BEDSIDE_TEST_NATS_SERVER"], "-js", "-a", "127.0.0.1", "-p", self.nats, "-sd", self.folder / "nats")
+        self.spawn(*plain_broker(self.nats, self.folder / "nats"))
 
     def environment(self, user=None):
         environment = {

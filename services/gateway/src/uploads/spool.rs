@@ -27,7 +27,7 @@ const BODY_WITHOUT_RESERVATION: usize = 64 * 1024;
 const BLOCK: usize = 256 * 1024;
 /// Bytes of a spool file that the operating system may hold unwritten. Without a limit, a large body fills the page
 /// cache, and the stores of other uploads wait until it is written.
-const UNWRITTEN: u64 = 4 << 20;
+const UNWRITTEN: u64 = 1 << 20;
 
 /// Spool folder and memory budget, shared by all requests.
 #[derive(Debug, Clone)]
