@@ -233,7 +233,8 @@ async fn stream_whose_samples_stop_gets_vitals_once_per_second_and_does_not_bloc
     for _ in 0..15 {
         end.tick().await;
         silent.open(&*waves).await;
-        while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(50), local.vitals.next()).await {
+        while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(50), local.vitals.next()).await
+        {
             let VitalsEvent::Vitals(vitals) = event else { panic!("vitals were lost") };
             seen.push((vitals.time.as_millis() - silent.start_us / 1_000) / 1_000);
         }

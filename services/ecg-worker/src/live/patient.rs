@@ -162,7 +162,12 @@ impl Patient {
         let waited = i64::try_from(arrived.elapsed().as_millis()).unwrap_or(i64::MAX);
         let next = match self.next_ms {
             // While no samples arrive, the next second runs ahead of the data together with the clock.
-            Some(next) if next >= data_ms - MAX_LAG_MS && next <= data_ms.saturating_add(waited).saturating_add(MAX_LAG_MS) => next,
+            Some(next)
+                if next >= data_ms - MAX_LAG_MS
+                    && next <= data_ms.saturating_add(waited).saturating_add(MAX_LAG_MS) =>
+            {
+                next
+            }
             // Continues with the second that the data has just reached.
             Some(next) if next < data_ms => second_after(data_ms) - 1_000,
             _ => second_after(data_ms),
