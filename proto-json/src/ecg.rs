@@ -281,6 +281,28 @@ pub struct EcgDetail {
     pub pacing_pulses_s: Vec<f64>,
 }
 
+/// The samples of a lead, for clients that draw it. The size grows with the length of the strip.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EcgSamples {
+    /// Name of the lead, as in [`EcgLead::name`].
+    pub lead: String,
+    /// Samples per second.
+    pub sample_rate_hz: f64,
+    /// Length in seconds, including gaps.
+    pub duration_s: f64,
+    /// The samples between the gaps of the recording, in chronological order.
+    pub segments: Vec<EcgSampleSegment>,
+}
+
+/// Samples without a gap.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EcgSampleSegment {
+    /// Time of the first sample in seconds from the start of the strip.
+    pub start_s: f64,
+    /// The samples in microvolts.
+    pub microvolts: Vec<i32>,
+}
+
 /// Type of a beat: the classes of ANSI/AAMI EC57, with paced beats of their own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

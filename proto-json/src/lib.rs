@@ -15,6 +15,7 @@ mod hash;
 mod ids;
 pub mod legacy;
 mod messages;
+mod preview;
 mod queue;
 pub mod schemas;
 mod system_events;
@@ -39,8 +40,8 @@ pub use corrections::{
 pub use cursor::{Cursor, CursorError};
 pub use ecg::{
     BeatMark, EcgAnalysis, EcgBeatCounts, EcgBeatType, EcgDetail, EcgFinding, EcgGap, EcgInterval,
-    EcgIntervals, EcgLead, EcgLevel, EcgNote, EcgQuality, EcgQualitySegment, EcgRate, EcgRrStatistics, EcgSt,
-    EcgStatus, EcgTrendPoint, EcgWarning, EcgWave, SignalOptions,
+    EcgIntervals, EcgLead, EcgLevel, EcgNote, EcgQuality, EcgQualitySegment, EcgRate, EcgRrStatistics,
+    EcgSampleSegment, EcgSamples, EcgSt, EcgStatus, EcgTrendPoint, EcgWarning, EcgWave, SignalOptions,
 };
 pub use files::{BlobInfo, FileKind, MediaType};
 pub use hash::{BlobHasher, HashedBytes};
@@ -51,6 +52,7 @@ pub use messages::{
     AnalyzeEcg, Change, ChangeKind, EcgAnalyzed, EcgOutcome, PatientUpdated, QueueMessage, Receipt, Rename,
     StagedFile, UploadReceived, updates_subject,
 };
+pub use preview::{EcgPreview, PreviewPlot};
 pub use queue::Queue;
 pub use system_events::SystemEvent;
 pub use time::{CLOCK_PROBLEM_HEADER, CLOCK_TOLERANCE_MS, TIME_HEADER, Timestamp, TimestampError};

@@ -58,7 +58,7 @@ def before_call(context, case, **kwargs):
         return
     for field in FILES.keys() & fields.keys():
         value = fields[field]
-        if case.operation.definition.raw["operationId"] == "upload":
+        if case.operation.definition.raw["operationId"] in ("upload", "previewEcg"):
             fields[field] = [content(field) for _ in value] if isinstance(value, list) else content(field)
         elif value:
             fields[field] = base64.b64encode(content(field)).decode()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use client::limits;
 use ecg::csv::LeadChoice;
-use ecg::{Analysis, Quality, ReadError, Strip};
+use ecg::{Analysis, Quality, Strip};
 use proto_json::{SignalOptions, Timestamp};
 use ui::{Picture, format, tr};
 
@@ -78,7 +78,7 @@ pub(crate) fn read(
     }
     let recording = recording.map_err(|error| {
         let message = error.to_string();
-        if needs_options(&error) {
+        if error.needs_options() {
             EcgFileError::NeedsOptions(message)
         } else {
             EcgFileError::Rejected(message)
@@ -101,24 +101,6 @@ fn reader_options(options: &SignalOptions) -> ecg::csv::Options {
         _ => LeadChoice::Name(text.trim().to_owned()),
     });
     ecg::csv::Options { sample_rate_hz: options.sample_rate_hz, lead, ..ecg::csv::Options::default() }
-}
-
-/// Whether another sampling rate or lead could make the file readable.
-fn needs_options(error: &ReadError) -> bool {
-    use ecg::csv::ReadError as Csv;
-    use ecg::edf::ReadError as Edf;
-    matches!(
-        error,
-        ReadError::Csv(
-            Csv::NoTime
-                | Csv::TimeCountsRows
-                | Csv::TimeTooCoarse { .. }
-                | Csv::NoEcgAmong { .. }
-                | Csv::GivenRateImplausible { .. }
-                | Csv::NoSuchLead { .. }
-                | Csv::NoLeadAt { .. }
-        ) | ReadError::Edf(Edf::NoEcgAmong { .. } | Edf::NoSuchSignal { .. } | Edf::NoSignalAt { .. })
-    )
 }
 
 /// Start of the recording, if the file states it. A time without a zone is local time.

@@ -16,6 +16,27 @@ pub enum ReadError {
     Edf(#[from] edf::ReadError),
 }
 
+impl ReadError {
+    /// Whether another sampling rate or lead could make the file readable.
+    #[must_use]
+    pub fn needs_options(&self) -> bool {
+        use csv::ReadError as Csv;
+        use edf::ReadError as Edf;
+        matches!(
+            self,
+            ReadError::Csv(
+                Csv::NoTime
+                    | Csv::TimeCountsRows
+                    | Csv::TimeTooCoarse { .. }
+                    | Csv::NoEcgAmong { .. }
+                    | Csv::GivenRateImplausible { .. }
+                    | Csv::NoSuchLead { .. }
+                    | Csv::NoLeadAt { .. }
+            ) | ReadError::Edf(Edf::NoEcgAmong { .. } | Edf::NoSuchSignal { .. } | Edf::NoSignalAt { .. })
+        )
+    }
+}
+
 /// Reads one lead of an ECG from a text file ([`csv::read`]) or from EDF, EDF+ or BDF ([`edf::read`]), depending
 /// on the first bytes. A WFDB record consists of several files; [`crate::wfdb`] reads it.
 ///

@@ -80,6 +80,10 @@ kinds! {
     LIMITS = UNPROCESSABLE_ENTITY "invalid-limits" "The limits cannot be used";
     /// 422
     UNPROCESSABLE = UNPROCESSABLE_ENTITY "unprocessable" "The values are not valid";
+    /// 422
+    NOT_AN_ECG = UNPROCESSABLE_ENTITY "not-an-ecg" "The file is not a usable ECG";
+    /// 422
+    ECG_NEEDS_OPTIONS = UNPROCESSABLE_ENTITY "ecg-needs-options" "The ECG needs a sampling rate or a lead";
     /// 429
     TOO_MANY_REQUESTS = TOO_MANY_REQUESTS "too-many-requests" "Too many requests";
     /// 500

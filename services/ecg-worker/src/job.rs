@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use bus::{Attachment, Delivery, EnqueueError, Outcome, StagingKey};
 use bytes::Bytes;
+use ecg_records::{AnalysisError, Picture, analyze};
 use proto_json::{AnalyzeEcg, BlobInfo, EcgAnalyzed, EcgOutcome, HashedBytes, MediaType, Timestamp};
 use runtime::trace;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::Ports;
-use crate::analysis::{AnalysisError, Picture, analyze};
 
 /// Interval between attempts to publish while the result queue is full.
 const ROOM_WAIT: Duration = Duration::from_millis(500);
@@ -59,7 +59,7 @@ async fn work(ports: &Ports, delivery: &Delivery, job: &AnalyzeEcg) -> Result<()
         let analysis = background::run_long(move || step.in_scope(|| analyze(body, &options, time)));
         match analysis.await {
             Ok(Ok(picture)) => analyzed(job, picture).map_err(Outcome::Retry)?,
-            Ok(Err(AnalysisError::Signal(reason))) => (EcgOutcome::Failed { reason }, Vec::new()),
+            Ok(Err(AnalysisError::Signal { reason, .. })) => (EcgOutcome::Failed { reason }, Vec::new()),
             Ok(Err(error @ AnalysisError::Transfer(_))) => return Err(broken_off(&error)),
             Err(panicked) => {
                 tracing::error!(upload_id = %job.upload_id, ecg_id = %job.ecg_id, error = %panicked, "the analysis panicked");

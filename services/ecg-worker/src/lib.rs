@@ -4,7 +4,6 @@
 //! and details. A file that is not a usable ECG gives a result, too, since a retry would fail again. The
 //! worker has no state, so any number of workers can share the queue.
 
-mod analysis;
 mod job;
 mod live;
 
@@ -16,7 +15,6 @@ use proto_json::Queue;
 use runtime::{Metrics, Shutdown, StartError, trace};
 use tracing::Instrument;
 
-pub use analysis::{AnalysisError, Picture, analyze};
 pub use live::run_live;
 
 /// Settings of the worker.

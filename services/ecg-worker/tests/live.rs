@@ -220,6 +220,42 @@ async fn live_ecg_gives_rate_quality_and_rhythm_once_per_second() {
     local.stop().await;
 }
 
+/// A device that stays connected without samples: its seconds go on with the clock, and each is published once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stream_whose_samples_stop_gets_vitals_once_per_second_and_does_not_block_others() {
+    let mut local = Local::start().await;
+    let waves = Arc::clone(&local.waves);
+    let mut silent = Sender::new(7, &sinus(84.0, 5.0), whole_second() - 4_000_000);
+    silent.open(&*waves).await;
+    silent.frames(&*waves, 4).await;
+    let mut seen = Vec::new();
+    let mut end = tokio::time::interval(Duration::from_secs(1));
+    for _ in 0..15 {
+        end.tick().await;
+        silent.open(&*waves).await;
+        while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(50), local.vitals.next()).await
+        {
+            let VitalsEvent::Vitals(vitals) = event else { panic!("vitals were lost") };
+            seen.push((vitals.time.as_millis() - silent.start_us / 1_000) / 1_000);
+        }
+    }
+    assert!(seen.is_sorted_by(|one, next| one < next), "{seen:?}");
+    assert!(seen.last().is_some_and(|last| *last >= 14), "seconds after the last sample go on: {seen:?}");
+    let mut other = Sender::new(8, &sinus(84.0, 5.0), whole_second() - 3_000_000);
+    other.open(&*waves).await;
+    other.frames(&*waves, 3).await;
+    let answered = async {
+        while let Some(VitalsEvent::Vitals(vitals)) = local.vitals.next().await {
+            if vitals.mrn == other.mrn {
+                return;
+            }
+        }
+        panic!("vitals were lost");
+    };
+    tokio::time::timeout(Duration::from_secs(2), answered).await.expect("vitals of another patient");
+    local.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_heart_rate_is_invented() {
     let mut local = Local::start().await;

@@ -17,6 +17,7 @@ use crate::http::clock::Clock;
 use crate::reads::query::QueryService;
 use crate::sessions::Sessions;
 use crate::sessions::oidc::Oidc;
+use crate::uploads::preview::Previews;
 use crate::uploads::spool::SpoolFolder;
 use crate::waves::Waves;
 
@@ -45,6 +46,7 @@ pub(crate) struct App {
     pub(crate) clock: Arc<Clock>,
     pub(crate) waves: Waves,
     pub(crate) spool: SpoolFolder,
+    pub(crate) previews: Previews,
     pub(crate) admission: Admission,
     pub(crate) shutdown: Shutdown,
 }

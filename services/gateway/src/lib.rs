@@ -31,6 +31,7 @@ mod sessions;
 mod uploads;
 mod wards;
 mod waves;
+mod web;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,7 @@ use events::notifier::Notifier;
 use http::clock::Clock;
 use reads::query::QueryService;
 use sessions::Sessions;
+use uploads::preview::Previews;
 use uploads::spool::SpoolFolder;
 use waves::Waves;
 
@@ -151,6 +153,7 @@ pub async fn run_on(
         notifier: Arc::new(Notifier::new()),
         waves: Waves::new(bus.waves.clone()),
         spool: SpoolFolder::new(config.spool_dir.clone(), admission.file_memory.clone()),
+        previews: Previews::new(tokens.is_some()),
         admission,
         shutdown: shutdown.clone(),
         config,

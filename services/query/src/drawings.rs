@@ -1,4 +1,5 @@
-//! Draws ECGs on demand: a chosen lead, and the page of twelve leads, as PNG, SVG or PDF.
+//! Draws ECGs on demand: a chosen lead, and the page of twelve leads, as PNG, SVG or PDF. Clients that draw themselves get the
+//! samples of a lead, so that all of them read a file in the same way.
 //!
 //! The worker draws and stores the lead that gives the heart rate. Everything else is drawn here from the stored
 //! signal: most drawings are never requested, and a drawing follows from signal and version, so storing twelve more
@@ -16,7 +17,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ecg::plot::{Options, Page, PlotError};
 use http_server::problem::{ApiError, ProblemType};
-use proto_json::{BlobHash, BlobInfo, EcgRecord};
+use proto_json::{BlobHash, BlobInfo, EcgRecord, EcgSampleSegment, EcgSamples};
 use serde::Deserialize;
 use store::BlobKey;
 use tokio::sync::Semaphore;
@@ -43,6 +44,8 @@ pub(crate) enum Format {
     Png,
     Svg,
     Pdf,
+    /// Samples.
+    Json,
 }
 
 impl Format {
@@ -51,6 +54,7 @@ impl Format {
             Format::Png => "image/png",
             Format::Svg => "image/svg+xml",
             Format::Pdf => "application/pdf",
+            Format::Json => "application/json",
         }
     }
 
@@ -59,6 +63,7 @@ impl Format {
             Format::Png => "png",
             Format::Svg => "svg",
             Format::Pdf => "pdf",
+            Format::Json => "json",
         }
     }
 }
@@ -70,6 +75,8 @@ enum Subject {
     Lead(Option<String>),
     /// The ten seconds from this time, of all standard leads.
     Page { from_s: f64 },
+    /// The samples of one lead by its name or number; `None`: the one that gives the heart rate.
+    Samples(Option<String>),
 }
 
 /// `?lead=&format=&from_s=`
@@ -146,6 +153,16 @@ pub(crate) async fn page(
     answer(store, ecg, subject, params.format(), request).await
 }
 
+/// Answers a request for the samples of a lead.
+pub(crate) async fn samples(
+    store: &Ports,
+    ecg: &EcgRecord,
+    params: DrawingParams,
+    request: &HeaderMap,
+) -> Result<Response, ApiError> {
+    answer(store, ecg, Subject::Samples(params.lead), Format::Json, request).await
+}
+
 async fn answer(
     store: &Ports,
     ecg: &EcgRecord,
@@ -169,6 +186,7 @@ async fn answer(
     let name = match &subject {
         Subject::Lead(_) => format!("ecg-{}-lead.{}", ecg.id, format.extension()),
         Subject::Page { .. } => format!("ecg-{}-page.{}", ecg.id, format.extension()),
+        Subject::Samples(_) => format!("ecg-{}-samples.{}", ecg.id, format.extension()),
     };
     let bytes = drawn(store, ecg, signal, subject, format).await?;
     let disposition = format!("inline; filename=\"{name}\"");
@@ -249,35 +267,54 @@ fn draw(
         PlotError::Empty => ApiError::not_found("The recording has no samples at this time."),
         error => ApiError::internal(error),
     };
+    let named = |name: &Option<String>| {
+        let name = name.clone().unwrap_or_else(|| recording.lead_name(best));
+        let view = recording.view(&analysis, &report, &name);
+        view.map(|view| (name, view)).ok_or_else(|| {
+            let mut names: Vec<String> =
+                (0..recording.leads.len()).map(|index| recording.lead_name(index)).collect();
+            names.extend(recording.derived_names().into_iter().map(str::to_owned));
+            ApiError::not_found(format!("There is no lead of this name. The leads are {}.", names.join(", ")))
+        })
+    };
     match subject {
         Subject::Page { from_s } => {
             let options = Options { report: Some(Arc::new(report)), ..options };
             let report = options.report.clone().unwrap_or_default();
             let page = Page::of(&recording, &analysis, &report, &options, *from_s).map_err(failed)?;
             match format {
-                Format::Png => page.png(),
                 Format::Svg => page.svg().map(String::into_bytes),
                 Format::Pdf => page.pdf(),
+                Format::Png | Format::Json => page.png(),
             }
         }
         Subject::Lead(name) => {
-            let name = name.clone().unwrap_or_else(|| recording.lead_name(best));
-            let view = recording.view(&analysis, &report, &name).ok_or_else(|| {
-                let mut names: Vec<String> =
-                    (0..recording.leads.len()).map(|index| recording.lead_name(index)).collect();
-                names.extend(recording.derived_names().into_iter().map(str::to_owned));
-                ApiError::not_found(format!(
-                    "There is no lead of this name. The leads are {}.",
-                    names.join(", ")
-                ))
-            })?;
+            let (_, view) = named(name)?;
             let options = Options { report: Some(Arc::new(view.report)), ..options };
             match format {
-                Format::Png => ecg::plot::png(&view.strip, &view.analysis, &options),
                 Format::Svg => ecg::plot::svg(&view.strip, &view.analysis, &options).map(String::into_bytes),
                 Format::Pdf => ecg::plot::pdf(&view.strip, &view.analysis, &options),
+                Format::Png | Format::Json => ecg::plot::png(&view.strip, &view.analysis, &options),
             }
+        }
+        Subject::Samples(name) => {
+            let (name, view) = named(name)?;
+            return serde_json::to_vec(&lead_samples(name, &view.strip)).map_err(ApiError::internal);
         }
     }
     .map_err(failed)
+}
+
+/// The samples of a lead in whole microvolts. A value beyond the range of the type is at its limit.
+fn lead_samples(lead: String, strip: &ecg::Strip) -> EcgSamples {
+    let segments = strip.segments.iter().map(|segment| EcgSampleSegment {
+        start_s: segment.start_s,
+        microvolts: segment.samples.iter().map(|mv| (f64::from(*mv) * 1000.0).round() as i32).collect(),
+    });
+    EcgSamples {
+        lead,
+        sample_rate_hz: strip.sample_rate_hz,
+        duration_s: strip.duration_s(),
+        segments: segments.collect(),
+    }
 }

@@ -79,6 +79,16 @@ pub(crate) async fn ecg_page(
     of_patient(ecg.mrn, drawings::page(&store, &ecg, params, &headers).await)
 }
 
+pub(crate) async fn ecg_samples(
+    State(store): State<Ports>,
+    PathId(id): PathId<RecordId>,
+    params: DrawingParams,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let ecg = known_ecg(&store, id).await?;
+    of_patient(ecg.mrn, drawings::samples(&store, &ecg, params, &headers).await)
+}
+
 pub(crate) async fn ecg_signal(
     State(store): State<Ports>,
     PathId(id): PathId<RecordId>,

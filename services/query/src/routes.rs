@@ -25,6 +25,7 @@ pub fn router(store: Ports) -> Router {
         .route("/api/v1/ecgs/{id}", get(records::ecg))
         .route("/api/v1/ecgs/{id}/plot", get(records::ecg_plot))
         .route("/api/v1/ecgs/{id}/page", get(records::ecg_page))
+        .route("/api/v1/ecgs/{id}/samples", get(records::ecg_samples))
         .route("/api/v1/ecgs/{id}/signal", get(records::ecg_signal))
         .route("/api/v1/ecgs/{id}/detail", get(records::ecg_detail))
         .route("/api/v1/images/{id}", get(records::image))

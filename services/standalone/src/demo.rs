@@ -7,6 +7,7 @@
 //! the state at the time at which it is sent.
 
 mod args;
+mod browser;
 mod live;
 mod phantom;
 mod scenario;
@@ -24,6 +25,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) use args::DemoArgs;
+pub(crate) use browser::{open_on_desktop, url};
 pub(crate) use live::SimulatedState;
 pub(crate) use scenario::{Noise, Rhythm};
 use scenario::{Patient, Scenario, State};

@@ -10,7 +10,7 @@ use runtime::{ByteSize, LogArgs, RetryArgs, Secret, Shutdown, StartError};
 use store::sqlite::SqliteStore;
 
 use crate::data_dir::{self, DataArgs, Purpose};
-use crate::demo::{Demo, DemoArgs};
+use crate::demo::{self, Demo, DemoArgs};
 
 /// Settings of the whole system in one process.
 #[derive(Debug, clap::Args)]
@@ -131,14 +131,20 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
     if let Some(scenario) = scenario {
         let settings = client::Settings::new(format!("http://{address}"));
         let gateway = client::Gateway::new(&settings).map_err(StartError::failed)?;
-        let demo = Demo::start(scenario, demo.demo_pace);
-        println!("{}", demo.banner());
-        tokio::spawn(demo.run(gateway, shutdown.clone()));
+        let simulation = Demo::start(scenario, demo.demo_pace);
+        println!("{}", simulation.banner());
+        tokio::spawn(simulation.run(gateway, shutdown.clone()));
     }
     println!("Not a certified medical device: not for clinical use.");
     println!("Data directory: {}", data.display());
     println!("Press Ctrl-C to stop.");
+    if demo.demo {
+        println!("To see the ward, open {} in a browser.", demo::url(address));
+    }
     println!("Bedside listens on {scheme}://{address}");
+    if demo.demo && !demo.no_open {
+        demo::open_on_desktop(address);
+    }
 
     let query_ports = query::Ports::of(store);
     let checks = vec![

@@ -178,16 +178,22 @@ impl Patient {
             self.next_ms = Some(next + 1_000);
             return Some(self.ended(Timestamp::from_millis(next).ok()?));
         }
+        let waited = i64::try_from(arrived.elapsed().as_millis()).unwrap_or(i64::MAX);
         let next = match self.next_ms {
-            Some(next) if (next - data_ms).abs() <= MAX_LAG_MS => next,
+            // While no samples arrive, the next second runs ahead of the data together with the clock.
+            Some(next)
+                if next >= data_ms - MAX_LAG_MS
+                    && next <= data_ms.saturating_add(waited).saturating_add(MAX_LAG_MS) =>
+            {
+                next
+            }
             // Continues with the second that the data has just reached.
             Some(next) if next < data_ms => second_after(data_ms) - 1_000,
             _ => second_after(data_ms),
         };
         self.next_ms = Some(next);
-        let waited = i64::try_from(arrived.elapsed().as_millis()).unwrap_or(i64::MAX);
         let is_complete = data_ms >= next;
-        let is_stale = is_up_to_date && arrived.elapsed() >= STALE && data_ms + waited >= next;
+        let is_stale = is_up_to_date && arrived.elapsed() >= STALE && data_ms.saturating_add(waited) >= next;
         if !is_complete && !is_stale {
             return None;
         }

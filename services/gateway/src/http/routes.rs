@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post, put};
-use http_server::problem::{ApiError, ProblemType, text};
+use http_server::problem::{ApiError, ProblemType};
 use http_server::{admin, observe};
 use runtime::Metrics;
 use runtime::health::Health;
@@ -21,9 +21,9 @@ use crate::auth::{access, local};
 use crate::http::format::public_error_response;
 use crate::http::headers;
 use crate::sessions::routes;
-use crate::uploads::{dead_letters, handler, names};
+use crate::uploads::{dead_letters, handler, names, preview};
 use crate::waves::{self, device, live};
-use crate::{alarms, asyncapi, corrections, events, legacy, openapi, reads, reanalysis, wards};
+use crate::{alarms, asyncapi, corrections, events, legacy, openapi, reads, reanalysis, wards, web};
 
 /// Routes that the query service answers, with the permission they require.
 pub(crate) const READS: &[(&str, Permission)] = &[
@@ -41,6 +41,7 @@ pub(crate) const READS: &[(&str, Permission)] = &[
     ("/api/v1/ecgs/{id}", Permission::Read),
     ("/api/v1/ecgs/{id}/plot", Permission::Read),
     ("/api/v1/ecgs/{id}/page", Permission::Read),
+    ("/api/v1/ecgs/{id}/samples", Permission::Read),
     ("/api/v1/ecgs/{id}/signal", Permission::Read),
     ("/api/v1/ecgs/{id}/detail", Permission::Read),
     ("/api/v1/images/{id}", Permission::Read),
@@ -61,6 +62,7 @@ pub(crate) const OWN: &[(&str, &str)] = &[
     ("post", "/api/new_patient"),
     ("post", "/api/v1/patients/{mrn}/uploads"),
     ("post", "/api/v1/patients/{mrn}/name-check"),
+    ("post", "/api/v1/ecg/preview"),
     ("get", "/api/asyncapi.json"),
     ("get", "/api/v1/live"),
     ("get", "/api/v1/events"),
@@ -94,6 +96,7 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         .route("/api/new_patient", post(legacy::new_patient))
         .route("/api/v1/patients/{mrn}/uploads", post(handler::upload))
         .route("/api/v1/patients/{mrn}/name-check", post(names::check))
+        .route("/api/v1/ecg/preview", post(preview::preview))
         .route_layer(guarded(Permission::Upload));
     let events = Router::new()
         .route("/api/v1/events", get(events::of_all))
@@ -141,8 +144,7 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         get(async move || (headers, document))
     };
     let corrections = corrections::router(app);
-    let open = Router::new()
-        .route("/", get(async || text(StatusCode::OK, "Server is on")))
+    let open = web::router()
         .route("/api/openapi.json", document(openapi::DOCUMENT))
         .route("/api/asyncapi.json", document(asyncapi::DOCUMENT));
     let open = open.route_layer(public());

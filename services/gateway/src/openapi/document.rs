@@ -2,9 +2,9 @@
 
 use proto_json::audit::{AuditPage, AuditVerdict};
 use proto_json::{
-    DeadLetter, DeadLetterPage, EcgDetail, EcgRecord, FormerNames, HeartRateRecord, ImageRecord, Mrn,
-    NameCheck, NameQuery, Page, PatientSummary, PatientUpdated, Problem, ReceivedUpload, ServerClock,
-    StreamState, SystemEvent, UploadReceipt, UploadStatus, legacy,
+    DeadLetter, DeadLetterPage, EcgDetail, EcgPreview, EcgRecord, EcgSamples, FormerNames, HeartRateRecord,
+    ImageRecord, Mrn, NameCheck, NameQuery, Page, PatientSummary, PatientUpdated, Problem, ReceivedUpload,
+    ServerClock, StreamState, SystemEvent, UploadReceipt, UploadStatus, legacy,
 };
 use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -119,7 +119,7 @@ fn paths(schemas: &mut Schemas) -> Value {
     let detail = schemas.of::<EcgDetail>();
     json!({
         "/": { "get": without_token(operation("service", "root", "Whether the server is on", &[],
-            Replies::new().text(200, "`Server is on`"))) },
+            Replies::new().text(200, "`Server is on`, or the page for browsers: for clients that accept `text/html`"))) },
         "/api/openapi.json": { "get": without_token(operation("service", "openapi", "This document", &[],
             Replies::new().json("The document", &json!({ "type": "object" })))) },
         "/api/asyncapi.json": { "get": without_token(operation("service", "asyncapi",
@@ -141,6 +141,7 @@ fn paths(schemas: &mut Schemas) -> Value {
             "Mrn", &schemas.of::<FormerNames>()) },
         "/api/v1/patients/{mrn}/name-check": { "post": name_check(schemas) },
         "/api/v1/patients/{mrn}/uploads": { "post": upload(schemas) },
+        "/api/v1/ecg/preview": { "post": preview(schemas) },
         "/api/v1/patients/{mrn}/events": { "get": events("watchPatient", "Changes of one patient as they happen", &["Mrn"], true) },
         "/api/v1/events": { "get": events("watchPatients", "Changes of all patients as they happen", &[], false) },
         "/api/v1/patients/{mrn}/waveforms": { "get": waveforms::read(schemas) },
@@ -154,6 +155,7 @@ fn paths(schemas: &mut Schemas) -> Value {
             "Analyse an ECG again; a result of a later version replaces the stored one", &["Id"],
             Replies::new().add(202, json!({ "description": "The analysis is queued." }))
                 .guarded().problem(400).problem(404).problem(409).problem(503)) },
+        "/api/v1/ecgs/{id}/samples": { "get": samples(schemas) },
         "/api/v1/ecgs/{id}/signal": { "get": file("getEcgSignal", "The signal of an ECG as it was uploaded",
             &["text/csv", "application/edf"], &binary()) },
         "/api/v1/ecgs/{id}/detail": { "get": file("getEcgDetail", "Every beat of an ECG, and its heart rate over time",
@@ -283,6 +285,19 @@ fn page_of_leads() -> Value {
     operation
 }
 
+fn samples(schemas: &mut Schemas) -> Value {
+    let replies = Replies::new()
+        .json("The samples", &schemas.of::<EcgSamples>())
+        .add(304, json!({ "description": "The client has it." }))
+        .read()
+        .problem(400)
+        .problem(404);
+    let summary = "The samples of a lead of an ECG, of the one that gives the heart rate without `lead`";
+    let mut operation = operation("files", "getEcgSamples", summary, &["Id", "Lead", "IfNoneMatch"], replies);
+    operation["responses"] = with_drawing_errors(operation["responses"].take());
+    operation
+}
+
 fn with_drawing_errors(mut replies: Value) -> Value {
     replies["413"] = json!({ "$ref": "#/components/responses/Problem413" });
     replies
@@ -391,6 +406,30 @@ fn upload(schemas: &mut Schemas) -> Value {
         &["Mrn", "IdempotencyKey", "Prefer"],
         replies,
     );
+    operation["requestBody"] = json!({ "required": true, "content": { "multipart/form-data": { "schema": form, "encoding": encoding } } });
+    operation
+}
+
+fn preview(schemas: &mut Schemas) -> Value {
+    let form = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["ecg"],
+        "properties": {
+            "ecg": { "type": "string", "format": "binary", "minLength": 1, "description": "Raw ECG as CSV or EDF." },
+            "ecg_sample_rate": { "type": "number", "minimum": 1, "maximum": 100_000,
+                "description": "Samples per second of a file that holds no times." },
+            "ecg_lead": { "type": "string", "maxLength": 100, "pattern": PLAIN,
+                "description": "Name or 1-based number of the lead to analyse." },
+        }
+    });
+    let encoding = json!({ "ecg": { "contentType": "text/csv, application/edf" } });
+    let replies = [400, 408, 413, 415, 422, 503]
+        .into_iter()
+        .fold(Replies::new().guarded(), Replies::problem)
+        .json("What was found, and the picture.", &schemas.of::<EcgPreview>());
+    let summary = "Analyse and draw an ECG file that is not stored";
+    let mut operation = operation("uploads", "previewEcg", summary, &[], replies);
     operation["requestBody"] = json!({ "required": true, "content": { "multipart/form-data": { "schema": form, "encoding": encoding } } });
     operation
 }

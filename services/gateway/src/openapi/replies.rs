@@ -93,7 +93,11 @@ pub(super) fn problems() -> Map<String, Value> {
         ),
         (415, "The body is no multipart form, or a file is of a kind that is not taken."),
         (416, "The range is outside of the file."),
-        (422, "The Idempotency-Key was used for an upload with other content. Or the limits cannot be used."),
+        (
+            422,
+            "The Idempotency-Key was used for an upload with other content. Or the limits cannot be used. Or the file of a \
+             preview is not a usable ECG, or not without another sampling rate or lead; the type says which.",
+        ),
         (429, "Too many requests with this token; or, without one that is known, from this network."),
         (500, "The server failed at this request."),
         (502, "The service behind failed at this request."),

@@ -102,7 +102,7 @@ async fn receive(
     }
 }
 
-fn form_boundary(headers: &HeaderMap) -> Result<String, ApiError> {
+pub(super) fn form_boundary(headers: &HeaderMap) -> Result<String, ApiError> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.and_then(boundary).ok_or_else(|| {
         ApiError::new(
@@ -191,7 +191,7 @@ async fn read_form(app: &App, mrn: Mrn, form: &mut Multipart) -> Result<Validate
 }
 
 /// Reads a plain field.
-async fn value(form: &mut Multipart, key: &str) -> Result<String, ApiError> {
+pub(super) async fn value(form: &mut Multipart, key: &str) -> Result<String, ApiError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = form.chunk().await? {
         bytes.extend_from_slice(&chunk);
@@ -202,7 +202,7 @@ async fn value(form: &mut Multipart, key: &str) -> Result<String, ApiError> {
     String::from_utf8(bytes).map_err(|_| ApiError::invalid(format!("`{key}` is not valid UTF-8.")))
 }
 
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     if text.chars().count() > 60 {
         text.chars().take(60).chain("…".chars()).collect()
     } else {

@@ -9,5 +9,6 @@ pub(crate) mod handler;
 pub(crate) mod image;
 pub(crate) mod names;
 pub(crate) mod options;
+pub(crate) mod preview;
 pub(crate) mod spool;
 pub(crate) mod submit;

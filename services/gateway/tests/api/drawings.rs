@@ -69,12 +69,57 @@ async fn leads_and_pages_are_drawn_in_every_format() {
 }
 
 #[tokio::test]
+async fn samples_of_a_lead_are_those_of_the_file_and_gaps_stay_gaps() {
+    let api = Api::open().await;
+    let (path, record) = analysed(&api, &twelve_leads()).await;
+    let reply = api.get(&format!("{path}/samples?lead=v2")).await;
+    assert_eq!((reply.status.as_u16(), reply.header("content-type")), (200, "application/json"));
+    let samples: proto_json::EcgSamples = serde_json::from_slice(&reply.body).unwrap();
+    let file = api.get(&format!("{path}/signal")).await;
+    let file = file.text();
+    let lines: Vec<Vec<&str>> = file.lines().map(|line| line.split(',').collect()).collect();
+    let column = lines[0].iter().position(|name| name.starts_with("V2")).unwrap();
+    let in_file: Vec<i32> = lines[1..]
+        .iter()
+        .map(|line| (line[column].parse::<f64>().unwrap() * 1000.0).round() as i32)
+        .collect();
+    assert_eq!(samples.segments.len(), 1);
+    assert_eq!(samples.segments[0].microvolts.len(), in_file.len());
+    let differs =
+        samples.segments[0].microvolts.iter().zip(&in_file).find(|(one, other)| (*one - *other).abs() > 1);
+    assert_eq!(differs, None);
+    assert_eq!(Some(samples.sample_rate_hz), record["analysis"]["sample_rate_hz"].as_f64());
+    let without: proto_json::EcgSamples =
+        serde_json::from_slice(&api.get(&format!("{path}/samples")).await.body).unwrap();
+    assert_eq!(Some(without.lead.as_str()), record["analysis"]["lead"].as_str());
+    let known = [("if-none-match", reply.header("etag"))];
+    let again = api.send(Method::GET, &format!("{path}/samples?lead=v2"), &known, "").await;
+    assert_eq!(again.status, 304);
+
+    // Ten seconds, then five seconds of silence.
+    let lead: Vec<String> =
+        file.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().to_owned()).collect();
+    let rate = samples.sample_rate_hz;
+    let row = |at: usize, shift: f64| format!("{:.4},{}\n", at as f64 / rate + shift, lead[at]);
+    let mut csv = "time_s,II (mV)\n".to_owned();
+    csv.extend((0..lead.len()).map(|at| row(at, 0.0)));
+    csv.extend((0..lead.len()).map(|at| row(at, 15.0)));
+    let (path, _) = analysed(&api, csv.as_bytes()).await;
+    let samples: proto_json::EcgSamples =
+        serde_json::from_slice(&api.get(&format!("{path}/samples")).await.body).unwrap();
+    let starts: Vec<f64> = samples.segments.iter().map(|segment| segment.start_s).collect();
+    assert!(starts.len() == 2 && (starts[1] - 15.0).abs() < 0.01, "{starts:?}");
+    assert!((samples.duration_s - 25.0).abs() < 0.05, "{}", samples.duration_s);
+}
+
+#[tokio::test]
 async fn drawings_that_cannot_be_made_say_why() {
     let api = Api::open().await;
     let (path, _) = analysed(&api, &twelve_leads()).await;
     for (query, status, about) in [
         ("plot?lead=V9", 404, "The leads are I, II, III"),
         ("plot?lead=0", 404, "The leads are"),
+        ("samples?lead=V9", 404, "The leads are I, II, III"),
         ("plot?format=gif", 400, "png, svg or pdf"),
         ("page?from_s=11", 404, "no samples at this time"),
         ("page?from_s=-1", 400, "from_s"),

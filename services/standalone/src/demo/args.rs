@@ -19,6 +19,10 @@ pub(crate) struct DemoArgs {
     /// Keep the data of earlier demos
     #[arg(long, requires = "demo")]
     pub(crate) keep: bool,
+    /// Do not open the page in the browser. Without this flag, it is opened if the demo is started from a terminal
+    /// on a desktop
+    #[arg(long, requires = "demo")]
+    pub(crate) no_open: bool,
     /// Scenario of the demo: a TOML file with patients and timed events, as in the directory `demo`; default: the
     /// eight patients of `demo/ward.toml`
     #[arg(long, env = "BEDSIDE_DEMO_SCENARIO", value_name = "FILE", requires = "demo")]

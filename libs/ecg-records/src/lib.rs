@@ -1,4 +1,7 @@
 //! Analysis of one ECG: reads a signal and produces the analysis, the details and the plot.
+//!
+//! The worker stores the result. The gateway returns it for the preview of a file that is not stored. Both use this
+//! crate, so a preview shows what the stored ECG will show.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -6,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ecg::beat_types::{BeatType, TypedBeat};
+use ecg::plot::PlotError;
 use ecg::rhythm::Finding;
 use proto_json::{
     BeatMark, EcgAnalysis, EcgBeatCounts, EcgBeatType, EcgDetail, EcgFinding, EcgGap, EcgInterval,
@@ -36,11 +40,16 @@ pub struct Picture {
 /// Error of [`analyze`].
 #[derive(Debug, thiserror::Error)]
 pub enum AnalysisError {
-    /// The bytes are not a usable ECG. The text is one sentence for people.
-    #[error("{0}")]
-    Signal(String),
+    /// The bytes are not a usable ECG.
+    #[error("{reason}")]
+    Signal {
+        /// One sentence for people.
+        reason: String,
+        /// Whether another sampling rate or lead could make the file readable.
+        needs_options: bool,
+    },
     /// The bytes could not be read completely.
-    #[error("the signal could not be read from the staging store: {0}")]
+    #[error("the signal could not be read: {0}")]
     Transfer(#[source] std::io::Error),
 }
 
@@ -55,7 +64,7 @@ pub fn analyze(reader: impl Read, options: &SignalOptions, time: String) -> Resu
     let recording = ecg::read_recording(reader, &options).map_err(|error| match error {
         ecg::ReadError::Csv(ecg::csv::ReadError::Io(cause))
         | ecg::ReadError::Edf(ecg::edf::ReadError::Io(cause)) => AnalysisError::Transfer(cause),
-        other => AnalysisError::Signal(other.to_string()),
+        other => AnalysisError::Signal { reason: other.to_string(), needs_options: other.needs_options() },
     })?;
     let found = recording.analyze();
     let strip = &recording.leads[found.best].strip;
@@ -64,8 +73,9 @@ pub fn analyze(reader: impl Read, options: &SignalOptions, time: String) -> Resu
     let st = recording.st_levels(&found, &report);
     let options =
         ecg::plot::Options { recorded_at: Some(time), report: Some(report.clone()), ..Default::default() };
-    let png =
-        ecg::plot::png(strip, best, &options).map_err(|error| AnalysisError::Signal(error.to_string()))?;
+    let unusable =
+        |error: PlotError| AnalysisError::Signal { reason: error.to_string(), needs_options: false };
+    let png = ecg::plot::png(strip, best, &options).map_err(unusable)?;
     let (width, height) = png_size(&png);
     Ok(Picture {
         analysis: EcgAnalysis {

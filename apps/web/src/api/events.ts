@@ -1,0 +1,311 @@
+// The patients of the gateway, kept current by its server-sent events.
+//
+// Rules: after each new subscription and whenever events may have been lost, all patients are loaded again. An update is applied
+// only if its version is higher. While nothing arrives, the state says since when the page may be out of date.
+
+import { createParser, type EventSourceMessage } from 'eventsource-parser';
+import { SvelteMap } from 'svelte/reactivity';
+import { Cell } from './cell';
+import { ApiError, allPatients, request } from './client';
+import type { SystemEvent } from '../alarm/types';
+import { serverClock } from './clock';
+import type { DamagedRecord, PatientSummary, PatientUpdated, StreamState } from './types.gen';
+
+export type FeedMode =
+  | 'connecting'
+  /** Updates are pushed. */
+  | 'live'
+  /** The gateway answers, but has lost its broker: patients are polled. */
+  | 'polling'
+  /** Nothing can be loaded. */
+  | 'offline';
+
+export interface FeedState {
+  mode: FeedMode;
+  /** Start of this state, server time in milliseconds since 1970. */
+  since: number;
+  /** Why updates are not pushed. */
+  error?: unknown;
+}
+
+/** Time without any event after which the connection counts as lost, in milliseconds, at least. */
+const MIN_SILENCE_MS = 2_000;
+/** Time to open the event stream, in milliseconds. Meanwhile the state says that the connection is lost. */
+const OPEN_LIMIT_MS = 4_000;
+const MIN_BACKOFF_MS = 40;
+const MAX_BACKOFF_MS = 400;
+const REJECTED_WAIT_MS = 5_000;
+const POLL_MS = 1_000;
+/** Interval of loading all patients although updates are pushed. */
+const RELOAD_MS = 5 * 60_000;
+
+type Listener = (update: PatientUpdated | undefined) => void;
+/** Receives an event that is not about the summary of a patient, and `undefined` whenever events may have been lost. */
+type SystemListener = (event: SystemEvent | undefined) => void;
+
+export class Feed {
+  readonly patients = new SvelteMap<number, PatientSummary>();
+  readonly #state = new Cell<FeedState>({ mode: 'connecting', since: serverClock.nowMs() });
+  readonly #damaged = new Cell<DamagedRecord[]>([]);
+  readonly #loadedAt = new Cell(0);
+  readonly #listeners = new Map<number, Set<Listener>>();
+  readonly #systemListeners = new Set<SystemListener>();
+  #stop: AbortController | undefined;
+  /** Aborts the wait before the next attempt. */
+  #wake: (() => void) | undefined;
+  /** Updates that arrive while all patients are loaded. */
+  #held: PatientUpdated[] | undefined;
+  #reload: Promise<void> | undefined;
+  #reloadAgain = false;
+
+  get state(): FeedState {
+    return this.#state.value;
+  }
+
+  /** Damaged records, which are missing in `patients`. */
+  get damaged(): DamagedRecord[] {
+    return this.#damaged.value;
+  }
+
+  /** Whether the patients have been loaded at least once. */
+  get isLoaded(): boolean {
+    return this.#loadedAt.value > 0;
+  }
+
+  /** When the last complete load began, server time in milliseconds since 1970; 0 if there was none. */
+  get loadedAt(): number {
+    return this.#loadedAt.value;
+  }
+
+  start(): void {
+    if (this.#stop !== undefined) return;
+    this.#stop = new AbortController();
+    void this.#run(this.#stop.signal);
+  }
+
+  stop(): void {
+    this.#stop?.abort();
+    this.#stop = undefined;
+  }
+
+  /** Forgets everything: another user has signed in. */
+  clear(): void {
+    this.stop();
+    this.patients.clear();
+    this.#loadedAt.value = 0;
+    this.#damaged.value = [];
+    this.#state.value = { mode: 'connecting', since: serverClock.nowMs() };
+  }
+
+  /**
+   * Calls the listener with each update of a patient, and with `undefined` whenever updates may have been lost, so that everything
+   * about the patient has to be loaded again. Returns a function that ends this.
+   */
+  follow(mrn: number, listener: Listener): () => void {
+    const listeners = this.#listeners.get(mrn) ?? new Set();
+    this.#listeners.set(mrn, listeners.add(listener));
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0) this.#listeners.delete(mrn);
+    };
+  }
+
+  /** Calls the listener with each event about alarms, limits and wards. Returns a function that ends this. */
+  followSystem(listener: SystemListener): () => void {
+    this.#systemListeners.add(listener);
+    return () => this.#systemListeners.delete(listener);
+  }
+
+  /** Loads all patients now. A page that was hidden may have missed updates. */
+  async refresh(): Promise<void> {
+    this.#wake?.();
+    if (this.#state.peek().mode === 'live') await this.#load();
+  }
+
+  #report(mode: FeedMode, error?: unknown): void {
+    const before = this.#state.peek();
+    if (before.mode === mode) return;
+    this.#state.value = { mode, since: serverClock.nowMs(), error };
+  }
+
+  async #run(stop: AbortSignal): Promise<void> {
+    let backoff = MIN_BACKOFF_MS;
+    while (!stop.aborted) {
+      let failure: unknown;
+      try {
+        await this.#followEvents(stop, () => (backoff = MIN_BACKOFF_MS));
+      } catch (error) {
+        failure = error;
+      }
+      if (stop.aborted) return;
+      this.#report('offline', failure);
+      const rejected = failure instanceof ApiError && (failure.status === 401 || failure.status === 403);
+      const wait = rejected ? REJECTED_WAIT_MS : backoff * (1 + Math.random());
+      backoff = Math.min(backoff * 2, MAX_BACKOFF_MS);
+      await this.#pause(wait, stop);
+    }
+  }
+
+  #pause(ms: number, stop: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        stop.removeEventListener('abort', done);
+        this.#wake = undefined;
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      stop.addEventListener('abort', done);
+      this.#wake = done;
+    });
+  }
+
+  /** Follows one event stream until it ends, breaks or is silent. */
+  async #followEvents(stop: AbortSignal, opened: () => void): Promise<void> {
+    const abort = new AbortController();
+    const end = () => abort.abort();
+    stop.addEventListener('abort', end);
+    let silenceMs = MIN_SILENCE_MS;
+    let silence: ReturnType<typeof setTimeout> | undefined;
+    let poll: ReturnType<typeof setInterval> | undefined;
+    let silent = false;
+    const heard = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => {
+        silent = true;
+        abort.abort();
+      }, silenceMs);
+    };
+    const reload = setInterval(() => this.#loadInBackground(), RELOAD_MS);
+    const state = (data: string) => {
+      const { time, keep_alive_ms, clock_problem } = JSON.parse(data) as StreamState;
+      serverClock.received(time, clock_problem);
+      silenceMs = Math.max(MIN_SILENCE_MS, keep_alive_ms * 2.4);
+    };
+    const handle = async ({ event, data }: EventSourceMessage): Promise<void> => {
+      switch (event) {
+        case 'ready':
+          state(data);
+          opened();
+          await this.#load();
+          if (poll === undefined) this.#report('live');
+          break;
+        case 'keep-alive':
+          state(data);
+          break;
+        case 'updated':
+          this.#take(JSON.parse(data) as PatientUpdated);
+          break;
+        case 'missed':
+          clearInterval(poll);
+          poll = undefined;
+          await this.#load();
+          this.#report('live');
+          break;
+        case 'cut-off':
+          this.#report('polling');
+          poll ??= setInterval(() => this.#loadInBackground(), POLL_MS);
+          break;
+        case 'alarm':
+        case 'limits':
+        case 'wards':
+        case 'patient': {
+          const system = { ...(JSON.parse(data) as object), event } as SystemEvent;
+          this.#systemListeners.forEach((listener) => listener(system));
+          break;
+        }
+      }
+    };
+    let failed: unknown;
+    const parser = createParser({
+      onEvent: (message) => {
+        handle(message).catch((error: unknown) => {
+          failed = error;
+          abort.abort();
+        });
+      },
+    });
+    try {
+      const response = await request('/api/v1/events', {
+        headers: { Accept: 'text/event-stream' },
+        signal: abort.signal,
+        timeoutMs: OPEN_LIMIT_MS,
+      });
+      if (response.body === null) throw new ApiError(0);
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      heard();
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) return;
+        heard();
+        parser.feed(value);
+      }
+    } catch (error) {
+      throw failed ?? (silent ? new ApiError(0) : error);
+    } finally {
+      stop.removeEventListener('abort', end);
+      clearTimeout(silence);
+      clearInterval(poll);
+      clearInterval(reload);
+    }
+  }
+
+  #take(update: PatientUpdated): void {
+    if (this.#held !== undefined) {
+      this.#held.push(update);
+      return;
+    }
+    const { patient } = update;
+    const known = this.patients.get(patient.mrn);
+    if (known !== undefined && known.version >= patient.version) return;
+    this.patients.set(patient.mrn, patient);
+    this.#listeners.get(patient.mrn)?.forEach((listener) => listener(update));
+  }
+
+  #loadInBackground(): void {
+    // A failure is visible by the event stream, which then is silent or ends.
+    this.#load().catch(() => undefined);
+  }
+
+  /** Loads all patients. A call while patients are loaded loads them once more afterwards. */
+  #load(): Promise<void> {
+    if (this.#reload !== undefined) {
+      this.#reloadAgain = true;
+      return this.#reload;
+    }
+    this.#reload = this.#loadUntilCurrent().finally(() => (this.#reload = undefined));
+    return this.#reload;
+  }
+
+  async #loadUntilCurrent(): Promise<void> {
+    do {
+      this.#reloadAgain = false;
+      this.#held = [];
+      let held: PatientUpdated[] = [];
+      const began = serverClock.nowMs();
+      try {
+        const { items, damaged } = await allPatients(this.#stop?.signal);
+        this.#replace(items);
+        this.#damaged.value = damaged ?? [];
+        this.#loadedAt.value = began;
+      } finally {
+        held = this.#held;
+        this.#held = undefined;
+        held.forEach((update) => this.#take(update));
+      }
+    } while (this.#reloadAgain);
+    this.#listeners.forEach((listeners) => listeners.forEach((listener) => listener(undefined)));
+    this.#systemListeners.forEach((listener) => listener(undefined));
+  }
+
+  /** Replaces all patients. A restored store may have lower versions, so that the snapshot decides. */
+  #replace(patients: PatientSummary[]): void {
+    const known = new Set(patients.map((patient) => patient.mrn));
+    for (const mrn of [...this.patients.keys()]) if (!known.has(mrn)) this.patients.delete(mrn);
+    for (const patient of patients) {
+      if (this.patients.get(patient.mrn)?.version !== patient.version) this.patients.set(patient.mrn, patient);
+    }
+  }
+}
+
+export const feed = new Feed();

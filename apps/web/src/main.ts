@@ -1,0 +1,16 @@
+import { mount } from 'svelte';
+import App from './App.svelte';
+import './theme.css';
+import { applyTheme } from './ui/theme';
+
+applyTheme();
+
+const target = document.getElementById('app');
+if (target === null) throw new Error('the page has no element for the app');
+// What the page shows until its script has arrived.
+target.replaceChildren();
+mount(App, { target });
+
+if (import.meta.env.PROD && 'serviceWorker' in navigator && window.isSecureContext) {
+  navigator.serviceWorker.register('/sw.js').catch((error: unknown) => console.warn('no service worker', error));
+}

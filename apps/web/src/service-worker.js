@@ -1,0 +1,56 @@
+// Service worker: keeps the files of the page, so that it opens without a connection and says so.
+//
+// It never handles a request of /api: patient data is not kept on this device.
+
+const FILES = 'FILES';
+const CACHE = 'shell';
+
+self.addEventListener('install', (event) => {
+  event.waitUntil(
+    caches
+      .open(CACHE)
+      .then((cache) => cache.addAll(FILES))
+      .then(() => self.skipWaiting()),
+  );
+});
+
+self.addEventListener('activate', (event) => {
+  const remove = async () => {
+    const cache = await caches.open(CACHE);
+    const keep = new Set(['/', ...FILES]);
+    const requests = await cache.keys();
+    await Promise.all(
+      requests.filter((request) => !keep.has(new URL(request.url).pathname)).map((request) => cache.delete(request)),
+    );
+    await self.clients.claim();
+  };
+  event.waitUntil(remove());
+});
+
+// The page itself comes from the server while it answers, so that a new version is used at once.
+async function page(request) {
+  const cache = await caches.open(CACHE);
+  try {
+    const response = await fetch(request);
+    const isPage = (response.headers.get('content-type') ?? '').startsWith('text/html');
+    if (response.ok && !response.redirected && isPage) await cache.put('/', response.clone());
+    return response;
+  } catch (error) {
+    const kept = await cache.match('/');
+    if (kept) return kept;
+    throw error;
+  }
+}
+
+async function asset(request) {
+  const kept = await caches.match(request);
+  return kept ?? fetch(request);
+}
+
+self.addEventListener('fetch', (event) => {
+  const { request } = event;
+  const url = new URL(request.url);
+  if (request.method !== 'GET' || url.origin !== self.location.origin) return;
+  if (request.mode === 'navigate' && url.pathname === '/') event.respondWith(page(request));
+  else if (FILES.includes(url.pathname)) event.respondWith(asset(request));
+});

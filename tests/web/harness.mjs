@@ -1,0 +1,279 @@
+// A running `bedside` and a browser for the tests of the page.
+//
+// Settings: BEDSIDE_TEST_PROGRAMS   directory of the built programs; default: debug in the build directory
+//           BEDSIDE_TEST_CHROMIUM   the browser; default: /usr/bin/chromium
+//           BEDSIDE_TEST_SCREENS    directory for screenshots of all pages; default: none are written
+//           BEDSIDE_TEST_PAGE       directory of a built page to use in place of the one in the program
+
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { createReadStream, existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import http from 'node:http';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const PROGRAMS =
+  process.env.BEDSIDE_TEST_PROGRAMS ?? path.join(process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target'), 'debug');
+export const BEDSIDE = path.join(PROGRAMS, 'bedside');
+/** Limit for anything that takes milliseconds on an idle machine. */
+export const PATIENCE_MS = 20_000;
+
+/** Runs `bedside` with these arguments and returns what it prints. */
+export function bedside(...args) {
+  const done = spawnSync(BEDSIDE, args.map(String), { encoding: 'utf8', maxBuffer: 1 << 28 });
+  assert.equal(done.status, 0, `bedside ${args.join(' ')}: ${done.stderr}`);
+  return done.stdout;
+}
+
+/** A synthetic ECG as CSV. */
+export function ecg(...args) {
+  return Buffer.from(bedside('sample', ...args));
+}
+
+/** A PNG of one pixel. */
+export const PNG = Buffer.from(
+  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==',
+  'base64',
+);
+
+/** The standalone program with a data directory of its own. */
+export class System {
+  static async start(...args) {
+    const system = new System();
+    system.folder = mkdtempSync(path.join(tmpdir(), 'bedside-web-'));
+    system.args = args;
+    await system.#run('127.0.0.1:0');
+    return system;
+  }
+
+  async #run(listen) {
+    const args = ['--data', path.join(this.folder, 'data'), '--listen', listen, '--log', 'warn', ...this.args];
+    const child = spawn(BEDSIDE, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.process = child;
+    this.log = '';
+    child.stderr.on('data', (text) => (this.log = (this.log + text).slice(-20_000)));
+    this.gateway = await new Promise((resolve, reject) => {
+      let printed = '';
+      child.stdout.on('data', (text) => {
+        printed += text;
+        const found = /listens on (\S+)/.exec(printed);
+        if (found) resolve(found[1]);
+      });
+      child.on('exit', (code) => reject(new Error(`bedside ended with ${code}:\n${printed}\n${this.log}`)));
+    });
+    this.page ??= process.env.BEDSIDE_TEST_PAGE && (await servePage(process.env.BEDSIDE_TEST_PAGE, () => this.gateway));
+    this.url = this.page?.url ?? this.gateway;
+  }
+
+  /** Ends the program at once, as a crash does. */
+  async kill() {
+    const ended = new Promise((resolve) => this.process.once('exit', resolve));
+    this.process.kill('SIGKILL');
+    await ended;
+  }
+
+  /** Starts the program again, at the same address and with the same data. */
+  async restart() {
+    await this.#run(new URL(this.gateway).host);
+  }
+
+  async stop() {
+    if (this.process.exitCode === null && this.process.signalCode === null) await this.kill();
+    this.page?.server.close();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  fetch(route, options = {}) {
+    return fetch(this.gateway + route, options);
+  }
+
+  async json(route) {
+    const response = await this.fetch(route);
+    assert.equal(response.status, 200, route);
+    return response.json();
+  }
+
+  /** Stores an upload as another client. `files`: kind, name, content. */
+  async upload(mrn, name, files = [], fields = {}) {
+    const form = new FormData();
+    if (name !== undefined) form.append('name', name);
+    for (const [field, value] of Object.entries(fields)) form.append(field, value);
+    for (const [kind, file, content] of files) form.append(kind, new Blob([content]), file);
+    const response = await this.fetch(`/api/v1/patients/${mrn}/uploads`, { method: 'POST', body: form });
+    assert.equal(response.status, 201, await response.clone().text());
+    return response.json();
+  }
+}
+
+/** Serves a built page with the headers that the gateway gives it, and everything else from the gateway. */
+async function servePage(folder, gateway) {
+  const types = { html: 'text/html', js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml', png: 'image/png' };
+  const own = await fetch(gateway(), { headers: { accept: 'text/html' } });
+  const policy = (await own.text()).startsWith('<!doctype html>') && own.headers.get('content-security-policy');
+  const server = http.createServer((request, response) => {
+    const { pathname } = new URL(request.url, 'http://localhost');
+    const isPage = pathname === '/' && (request.headers.accept ?? '').includes('text/html');
+    const file = path.join(folder, isPage ? 'index.html' : pathname);
+    if (isPage || (pathname !== '/' && existsSync(file) && statSync(file).isFile())) {
+      const type = types[path.extname(file).slice(1)] ?? 'application/manifest+json';
+      const headers = { 'content-type': type, 'cache-control': 'no-cache' };
+      if (policy) headers['content-security-policy'] = policy;
+      response.writeHead(200, headers);
+      createReadStream(file).pipe(response);
+      return;
+    }
+    const { host, port } = new URL(gateway());
+    const headers = { ...request.headers, host };
+    if (headers.origin === url) headers.origin = gateway();
+    const forwarded = http.request({ host: '127.0.0.1', port, path: request.url, method: request.method, headers }, (reply) => {
+      response.writeHead(reply.statusCode, reply.headers);
+      reply.pipe(response);
+      reply.on('aborted', () => response.destroy());
+    });
+    forwarded.on('error', () => response.destroy());
+    response.on('close', () => forwarded.destroy());
+    request.pipe(forwarded);
+  });
+  server.on('upgrade', (request, socket, head) => {
+    const { port } = new URL(gateway());
+    const upstream = net.connect(Number(port), '127.0.0.1', () => {
+      const headers = Object.entries({ ...request.headers, host: `127.0.0.1:${port}`, origin: gateway() });
+      upstream.write(`GET ${request.url} HTTP/1.1\r\n${headers.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`);
+      upstream.write(head);
+      socket.pipe(upstream).pipe(socket);
+    });
+    upstream.on('error', () => socket.destroy());
+    socket.on('error', () => upstream.destroy());
+    socket.on('close', () => upstream.destroy());
+    upstream.on('close', () => socket.destroy());
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${server.address().port}`;
+  server.unref();
+  return { server, url };
+}
+
+/** A network between browser and server that can be cut: connections stay open, but nothing arrives any more. */
+export async function network(system) {
+  const target = new URL(system.url);
+  const pairs = new Set();
+  let isCut = false;
+  const server = net.createServer((client) => {
+    const upstream = net.connect(Number(target.port), target.hostname);
+    const pair = [client, upstream];
+    pairs.add(pair);
+    for (const [from, to] of [pair, [...pair].reverse()]) {
+      from.on('data', (bytes) => isCut || to.write(bytes));
+      from.on('end', () => isCut || to.end());
+      from.on('error', () => to.destroy());
+      from.on('close', () => {
+        pairs.delete(pair);
+        if (!isCut) to.destroy();
+      });
+    }
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    cut: () => (isCut = true),
+    /** New connections work; the old ones have lost data and are closed. */
+    heal: () => {
+      isCut = false;
+      for (const pair of pairs) for (const socket of pair) socket.destroy();
+    },
+    close: () => {
+      server.close();
+      for (const pair of pairs) for (const socket of pair) socket.destroy();
+    },
+  };
+}
+
+let browser;
+
+/** The browser of all tests. */
+export async function launched() {
+  browser ??= await chromium.launch({
+    executablePath: process.env.BEDSIDE_TEST_CHROMIUM ?? '/usr/bin/chromium',
+    args: ['--no-sandbox', '--force-color-profile=srgb'],
+  });
+  return browser;
+}
+
+export async function closeBrowser() {
+  await browser?.close();
+  browser = undefined;
+}
+
+/**
+ * Opens the page in a context of its own. `page.problems` lists errors of scripts, violations of the content security policy and
+ * dialogs that nobody expects.
+ */
+export async function open(system, { route = '#/', ...options } = {}) {
+  const context = await (await launched()).newContext({
+    baseURL: system.url,
+    viewport: { width: 1440, height: 900 },
+    locale: 'en-GB',
+    timezoneId: 'Europe/Vienna',
+    reducedMotion: 'reduce',
+    ...options,
+  });
+  context.setDefaultTimeout(PATIENCE_MS);
+  const page = await context.newPage();
+  page.problems = [];
+  page.on('pageerror', (error) => page.problems.push(`error: ${error.message}`));
+  page.on('dialog', (dialog) => {
+    page.problems.push(`dialog: ${dialog.message()}`);
+    void dialog.dismiss();
+  });
+  page.on('console', (message) => {
+    const text = message.text();
+    // A request that fails because a test cuts the connection, or that is answered with an error, is no problem of the page.
+    if (message.type() === 'error' && !/Failed to load resource|net::ERR_|WebSocket connection/.test(text)) {
+      page.problems.push(`console: ${text}`);
+    }
+  });
+  await page.goto(`/${route}`);
+  await page.locator('main').waitFor();
+  return page;
+}
+
+/** Opens another page of the application in the same tab. */
+export async function go(page, route) {
+  await page.evaluate((hash) => (window.location.hash = hash), route);
+  await page.locator('main h1, main .notice').first().waitFor();
+}
+
+/** Waits until `check` returns something true, and returns it. */
+export async function until(what, check, patience = PATIENCE_MS) {
+  const end = Date.now() + patience;
+  for (;;) {
+    const found = await check();
+    if (found) return found;
+    assert.ok(Date.now() < end, `${what} did not happen within ${patience} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
+
+/** All entries of the outbox, read past the page. */
+export function outboxEntries(page) {
+  return page.evaluate(
+    () =>
+      new Promise((resolve, reject) => {
+        const opening = indexedDB.open('bedside-outbox');
+        opening.onerror = () => reject(opening.error);
+        opening.onsuccess = () => {
+          const database = opening.result;
+          if (!database.objectStoreNames.contains('uploads')) return resolve([]);
+          const all = database.transaction('uploads').objectStore('uploads').getAll();
+          all.onsuccess = () => {
+            database.close();
+            resolve(all.result.map(({ id, key, mrn, name, rejected }) => ({ id, key, mrn, name, rejected })));
+          };
+        };
+      }),
+  );
+}

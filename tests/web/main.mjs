@@ -1,0 +1,10 @@
+// All tests in one process: they share the browser.
+
+import { after } from 'node:test';
+import { closeBrowser } from './harness.mjs';
+import './tests/pages.mjs';
+import './tests/patient.mjs';
+import './tests/updates.mjs';
+import './tests/upload.mjs';
+
+after(closeBrowser);

@@ -1,0 +1,288 @@
+// All pages: sizes, themes, accessibility, keyboard, printing, installation, security.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import http from 'node:http';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { after, before, describe, test } from 'node:test';
+import { PNG, System, ecg, go, launched, open, until } from '../harness.mjs';
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const ROUTES = {
+  overview: '#/', patient: '#/patients/1', alarms: '#/alarms', upload: '#/upload', audit: '#/audit', admin: '#/admin', about: '#/about',
+};
+const SIZES = [[390, 844], [820, 1180], [1440, 900], [3840, 2160]];
+const THEMES = ['light', 'dark'];
+const SCREENS = process.env.BEDSIDE_TEST_SCREENS;
+/** Texts that would run as a script or change the page if the page treated them as HTML. */
+const ATTACK = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>';
+const ATTACK_FILE = '"><svg onload=window.hacked=1>.csv';
+
+describe('pages', () => {
+  let system;
+  before(async () => {
+    system = await System.start();
+    await system.upload(1, 'Ann Lee', [['ecg', 'strip.csv', ecg('--bpm', 75)], ['medical_image', 'scan.png', PNG]], {
+      heart_rate: '76',
+    });
+    await system.upload(2, ATTACK, [['ecg', ATTACK_FILE, ecg('--bpm', 60)], ['medical_image', `${ATTACK}.png`, PNG]]);
+    for (const mrn of [1, 2]) {
+      await until('the analysis', async () => (await system.json(`/api/v1/patients/${mrn}/ecgs`)).items[0].status === 'analyzed');
+    }
+  });
+  after(() => system.stop());
+
+  test('the address gives browsers the page and other clients the documented text', async () => {
+    const text = await system.fetch('/');
+    assert.equal(await text.text(), 'Server is on');
+    const page = await system.fetch('/', { headers: { accept: 'text/html' } });
+    assert.match(await page.text(), /^<!doctype html>/i);
+    const policy = page.headers.get('content-security-policy');
+    assert.match(policy, /default-src 'none'/);
+    assert.doesNotMatch(policy, /unsafe|\*|https?:/);
+  });
+
+  test('the whole page has at most 200 KB compressed, and its files have the hash of their content in their names', async () => {
+    const page = await (await fetch(`${system.url}/`, { headers: { accept: 'text/html' } })).text();
+    const worker = await (await fetch(`${system.url}/sw.js`)).text();
+    const names = new Set([...`${page}${worker}`.matchAll(/\/assets\/[\w.-]+/g)].map(([name]) => name));
+    assert.ok(names.size > 5, `${[...names]}`);
+    let total = gzipSync(page).length + gzipSync(worker).length;
+    for (const name of names) {
+      assert.match(name, /-[\w-]{8}\.(js|css)$/);
+      const response = await fetch(system.url + name);
+      assert.equal(response.status, 200, name);
+      total += gzipSync(Buffer.from(await response.arrayBuffer()), { level: 9 }).length;
+    }
+    assert.ok(total <= 200_000, `${total} bytes`);
+  });
+
+  test('every page fits every size in both themes', async () => {
+    for (const theme of THEMES) {
+      const page = await open(system, { colorScheme: theme });
+      for (const [name, route] of Object.entries(ROUTES)) {
+        await go(page, route);
+        for (const [width, height] of SIZES) {
+          await page.setViewportSize({ width, height });
+          const fits = `${name} fits ${width} x ${height}`;
+          const isSized = () => page.evaluate((wanted) => window.innerWidth === wanted, width);
+          await until(`${fits}: the new size`, isSized);
+          await until(fits, () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth), 2_000);
+          if (SCREENS) {
+            await page.waitForTimeout(300);
+            await page.screenshot({ path: path.join(SCREENS, `${name}-${width}-${theme}.png`) });
+          }
+        }
+      }
+      const background = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+      const light = background.match(/\d+/g).map(Number)[0] > 128;
+      assert.equal(light, theme === 'light', background);
+      assert.deepEqual(page.problems, []);
+      await page.context().close();
+    }
+  });
+
+  test('axe finds nothing serious on any page in both themes', async () => {
+    const found = [];
+    for (const theme of THEMES) {
+      const page = await open(system, { colorScheme: theme });
+      for (const [name, route] of Object.entries(ROUTES)) {
+        await go(page, route);
+        await page.waitForTimeout(100);
+        // The policy of the page forbids scripts of others; the protocol of the browser may run them.
+        await page.evaluate(AXE);
+        const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+        for (const { id, impact, nodes } of violations) {
+          if (impact === 'serious' || impact === 'critical') {
+            found.push(`${name}, ${theme}: ${id}: ${nodes.map((node) => node.html.slice(0, 150)).slice(0, 3).join(' | ')}`);
+          }
+        }
+      }
+      await page.context().close();
+    }
+    assert.deepEqual(found, []);
+  });
+
+  test('everything can be reached and used by keyboard', async () => {
+    const page = await open(system);
+    const focused = () =>
+      page.evaluate(() => {
+        const element = document.activeElement;
+        const style = getComputedStyle(element);
+        const text = (element.getAttribute('aria-label') ?? element.textContent).trim();
+        return { text, outline: style.outlineStyle, isControl: element.matches('a, button, input, select') };
+      });
+    const tabTo = async (pattern) => {
+      for (let presses = 0; presses < 60; presses += 1) {
+        await page.keyboard.press('Tab');
+        const { text, outline, isControl } = await focused();
+        if (isControl && pattern.test(text)) {
+          assert.notEqual(outline, 'none', `${text} shows its focus`);
+          return;
+        }
+      }
+      assert.fail(`${pattern} is not reached`);
+    };
+    await tabTo(/^Skip to the content$/);
+    await page.keyboard.press('Enter');
+    // The tiles are one stop; the arrow keys move among them.
+    await tabTo(/MRN 1|MRN 2|Ann Lee|onerror/);
+    for (let presses = 0; presses < 2 && !/Ann Lee/.test((await focused()).text); presses += 1) {
+      await page.keyboard.press('ArrowRight');
+    }
+    assert.match((await focused()).text, /Ann Lee/);
+    await page.keyboard.press('Enter');
+    await page.waitForURL(/#\/patients\/1$/);
+    await page.evaluate(() => document.activeElement.blur());
+    await tabTo(/^Upload$/);
+    await page.keyboard.press('Enter');
+    await page.getByRole('heading', { name: 'Patient upload' }).waitFor();
+    await page.getByLabel('Medical record number').focus();
+    await page.keyboard.type('3');
+    await page.keyboard.press('Tab');
+    await page.keyboard.type('Keyboard');
+    await page.getByText('New patient: no patient has this number.').waitFor();
+    await page.keyboard.press('Enter');
+    await page.getByRole('dialog').waitFor();
+    await page.keyboard.press('Escape');
+    await page.getByRole('dialog').waitFor({ state: 'hidden' });
+    await page.keyboard.press('Enter');
+    await page.getByRole('dialog').getByRole('button', { name: 'Upload', exact: true }).waitFor();
+    await tabTo(/^Upload$/);
+    await page.keyboard.press('Enter');
+    await page.getByText('New patient 3 registered.').waitFor();
+    await page.context().close();
+  });
+
+  test('texts of users are shown as text', async () => {
+    const page = await open(system, { route: '#/upload/2' });
+    await page.locator('input[data-kind=ecg]').setInputFiles({ name: ATTACK_FILE, mimeType: 'text/csv', buffer: ecg() });
+    await page.locator('.files').getByText(ATTACK_FILE).waitFor();
+    await page.getByText(`Known as ${ATTACK}.`).waitFor();
+    for (const route of ['#/', '#/patients/2', '#/alarms']) {
+      await go(page, route);
+      if (route !== '#/alarms') await page.getByText(ATTACK).first().waitFor();
+      assert.equal(await page.locator('main img[src=x], main svg[onload], main script').count(), 0);
+    }
+    assert.equal(await page.evaluate(() => window.hacked), undefined);
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+
+  test('the policy stops scripts and styles that get into the page', async () => {
+    const page = await open(system);
+    const blocked = await page.evaluate(async () => {
+      const violations = [];
+      document.addEventListener('securitypolicyviolation', (event) => violations.push(event.effectiveDirective));
+      const script = document.createElement('script');
+      script.textContent = 'window.hacked = 1';
+      document.body.append(script);
+      const frame = document.createElement('div');
+      frame.innerHTML = '<img src="x" onerror="window.hacked = 2"><p style="color: red"></p>';
+      document.body.append(frame);
+      await fetch('https://example.com/').catch(() => undefined);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      return { violations, hacked: window.hacked };
+    });
+    assert.equal(blocked.hacked, undefined);
+    for (const directive of ['script-src-elem', 'script-src-attr', 'style-src-attr', 'connect-src']) {
+      assert.ok(blocked.violations.includes(directive), `${directive}: ${blocked.violations}`);
+    }
+    await page.context().close();
+  });
+
+  test('a page of another origin reads nothing and changes nothing', async () => {
+    const other = http.createServer((request, response) => {
+      response.writeHead(200, { 'content-type': 'text/html' });
+      response.end('<!doctype html><title>Other</title>');
+    });
+    await new Promise((resolve) => other.listen(0, '127.0.0.1', resolve));
+    const context = await (await launched()).newContext();
+    const page = await context.newPage();
+    await page.goto(`http://127.0.0.1:${other.address().port}/`);
+    const results = await page.evaluate(async (gateway) => {
+      const attempt = async (route, options) => {
+        try {
+          const response = await fetch(gateway + route, { credentials: 'include', ...options });
+          return response.type === 'opaque' ? 'opaque' : `read ${response.status}`;
+        } catch {
+          return 'blocked';
+        }
+      };
+      const form = new FormData();
+      form.append('name', 'Mallory');
+      const frame = document.createElement('iframe');
+      frame.src = `${gateway}/`;
+      document.body.append(frame);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      let framed = 'blocked';
+      try {
+        framed = frame.contentDocument ? 'own' : 'blocked';
+      } catch {
+        // Another origin.
+      }
+      const socket = new WebSocket(`${gateway.replace('http', 'ws')}/api/v1/live`);
+      const opened = await new Promise((resolve) => {
+        socket.onopen = () => resolve('open');
+        socket.onerror = () => resolve('blocked');
+      });
+      return {
+        read: await attempt('/api/v1/patients', {}),
+        post: await attempt('/api/v1/patients/1/uploads', { method: 'POST', body: form, mode: 'no-cors' }),
+        preview: await attempt('/api/v1/ecg/preview', { method: 'POST', body: form }),
+        framed, opened,
+      };
+    }, system.gateway);
+    assert.equal(results.read, 'blocked');
+    assert.equal(results.preview, 'blocked');
+    assert.equal(results.opened, 'blocked');
+    assert.notEqual(results.framed, 'own');
+    assert.equal((await system.json('/api/v1/patients/1')).name, 'Ann Lee', 'a form of another origin changes nothing');
+    await context.close();
+    other.close();
+  });
+
+  test('a patient is printed without the controls of the page', async () => {
+    const page = await open(system, { route: '#/patients/1' });
+    await page.getByText('Ann Lee').first().waitFor();
+    await page.emulateMedia({ media: 'print' });
+    assert.equal(await page.locator('#app > header').isVisible(), false);
+    assert.ok(await page.getByText('Ann Lee').first().isVisible());
+    const pdf = await page.pdf({ format: 'A4' });
+    assert.match(pdf.subarray(0, 5).toString(), /^%PDF-/);
+    const background = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    assert.match(background, /rgba?\((255, 255, 255|0, 0, 0, 0)\)/);
+    await page.context().close();
+  });
+
+  test('the page can be installed, and its service worker keeps no patient data', async () => {
+    const page = await open(system);
+    const manifest = await (await page.request.get('/manifest.webmanifest')).json();
+    assert.equal(manifest.display, 'standalone');
+    assert.ok(manifest.icons.some((icon) => icon.sizes.includes('512')));
+    await page.evaluate(() => navigator.serviceWorker.ready);
+    // The second load is controlled by the service worker.
+    await page.reload();
+    await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
+    for (const route of Object.values(ROUTES)) await go(page, route);
+    await page.reload();
+    await page.getByRole('heading').first().waitFor();
+    const kept = await page.evaluate(async () => {
+      const urls = [];
+      for (const name of await caches.keys()) {
+        for (const request of await (await caches.open(name)).keys()) urls.push(new URL(request.url).pathname);
+      }
+      return { urls, storage: JSON.stringify({ ...localStorage, ...sessionStorage }) };
+    });
+    assert.ok(kept.urls.includes('/') && kept.urls.length > 5, `${kept.urls}`);
+    for (const url of kept.urls) assert.match(url, /^\/(assets\/[\w.-]+)?$/);
+    assert.doesNotMatch(kept.storage, /Ann/);
+    await page.context().setOffline(true);
+    await page.reload();
+    await page.locator('main').waitFor();
+    assert.equal(await page.getByText('Ann Lee').count(), 0);
+    await page.context().close();
+  });
+});
