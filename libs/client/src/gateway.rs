@@ -412,10 +412,6 @@ impl Gateway {
         self.0.http.post(url)
     }
 
-    pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
-        self.0.http.request(method, url)
-    }
-
     pub(crate) fn patch(&self, url: Url) -> RequestBuilder {
         self.0.http.patch(url)
     }

@@ -243,6 +243,8 @@ async fn move_one<T: Transaction>(
                 latest_ecg: None,
                 latest_image: None,
                 renamed: None,
+                admission: None,
+                details: None,
             },
             refusal => return Ok(Err(refusal)),
         },

@@ -261,7 +261,7 @@ impl WardReader for MongoStore {
     }
 
     async fn admissions(&self, mrn: Mrn, page: PageRequest) -> Result<Page<AdmissionRecord>, StoreError> {
-        let part = (mrn, page.after_record()?, page.size());
+        let part = (mrn, page.after_record()?, page.size(), true);
         calls::run(&self.db, move |db| async move {
             let place = |stay: &AdmissionRecord| (stay.began.at, stay.id);
             history::<AdmissionDocument, _>(&db, &db.admissions, part, place).await

@@ -306,7 +306,9 @@ pub(super) fn admissions(
     connection: &Connection,
     part: (Mrn, Option<Position>, usize),
 ) -> Result<Page<AdmissionRecord>, StoreError> {
-    history(connection, &rows::ADMISSIONS, part, rows::admission, |stay| (stay.began.at, stay.id))
+    let (mrn, after, limit) = part;
+    let part = (mrn, after, limit, true);
+    history(connection, &rows::ADMISSIONS, part, rows::admission, |stay| (stay.began.at, stay.id), |_| None)
 }
 
 /// ECGs that wait for their analysis, by a condition on the time of their receipt.

@@ -185,7 +185,7 @@ async fn step(
     }
     let done: usize = from.after.as_deref().and_then(|after| after.parse().ok()).unwrap_or(0);
     let whole = std::fs::metadata(readers.path()).is_ok_and(|file| file.len() <= CHECK_WHOLE_UP_TO);
-    let tables = RECORDS.map(|table| table.name);
+    let tables: Vec<&str> = RECORDS.iter().map(|table| table.name).collect();
     let table = if whole { None } else { tables.get(done).copied() };
     let damaged = readers
         .read(move |connection| sqlite::check_pages(connection, table, MESSAGES).map_err(StoreError::from))
