@@ -55,21 +55,38 @@ fn latest_image(image: &ImageRecord) -> LatestImage {
     }
 }
 
-/// The latest of the records, which are sorted newest first. The present one stays if it is among them and none is newer. The
-/// version of the upload of another one is not known; any later upload comes after it.
+/// The latest of the records, which are sorted newest first. The present one stays if it is among them and none is newer; its
+/// content is that of the record, which may have been analysed meanwhile. The version of the upload of another one is not known;
+/// any later upload comes after it.
 fn select<L: Latest>(present: Option<L>, mut found: Vec<L>, now: Timestamp) -> Option<L> {
-    let is_trusted = |latest: &L| !latest.rank().at.is_in_future_of(now);
-    let best = found.iter().position(is_trusted).unwrap_or(0);
-    let present = present.filter(|present| found.iter().any(|one| one.rank().id == present.rank().id));
-    if found.is_empty() {
-        return None;
+    if let Some(rank) = present.map(|present| present.rank())
+        && let Some(same) = found.iter_mut().find(|one| one.rank().id == rank.id)
+    {
+        same.set_upload_version(rank.upload_version);
+        if rank.clock_wrong {
+            same.set_clock_wrong();
+        }
+        let rank = same.rank();
+        let newest = best(&found, now)?;
+        let newest_rank = found.get(newest)?.rank();
+        let is_newer = order(newest_rank, rank, now).is_gt();
+        let index = if is_newer { newest } else { found.iter().position(|one| one.rank().id == rank.id)? };
+        return marked(found.swap_remove(index), now);
     }
-    let mut best = found.swap_remove(best);
-    if !is_trusted(&best) {
-        best.set_clock_wrong();
+    let newest = best(&found, now)?;
+    marked(found.swap_remove(newest), now)
+}
+
+/// The first record whose time is not in the future, or the first one.
+fn best<L: Latest>(found: &[L], now: Timestamp) -> Option<usize> {
+    let trusted = found.iter().position(|latest| !latest.rank().at.is_in_future_of(now));
+    trusted.or((!found.is_empty()).then_some(0))
+}
+
+/// Marks a record whose time is in the future.
+fn marked<L: Latest>(mut latest: L, now: Timestamp) -> Option<L> {
+    if latest.rank().at.is_in_future_of(now) {
+        latest.set_clock_wrong();
     }
-    match present {
-        Some(present) if order(best.rank(), present.rank(), now).is_le() => Some(present),
-        _ => Some(best),
-    }
+    Some(latest)
 }
