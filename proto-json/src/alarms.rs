@@ -450,7 +450,7 @@ mod tests {
 
     #[test]
     fn id_depends_on_patient_rule_and_onset_and_begins_with_the_time() {
-        let at = |millis| Timestamp::from_millis(1_800_000_000_000 + millis).unwrap();
+        let at = |millis: i64| Timestamp::from_millis(1_800_000_000_000 + millis).unwrap();
         let mrn = |number| Mrn::new(number).unwrap();
         let id = Alarm::id_of(mrn(7), AlarmRule::Asystole, at(0));
         assert_eq!(id, Alarm::id_of(mrn(7), AlarmRule::Asystole, at(0)));

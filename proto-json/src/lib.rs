@@ -58,8 +58,9 @@ pub use system_events::SystemEvent;
 pub use time::{CLOCK_PROBLEM_HEADER, CLOCK_TOLERANCE_MS, TIME_HEADER, Timestamp, TimestampError};
 pub use vitals::{Bpm, BpmError, HeartRateSource};
 pub use waveform::{
-    BeatTimes, Channel, ChannelError, CloseCode, Column, ColumnBlock, Device, DeviceMessage, DeviceNumeric, DeviceReply,
-    Frame, FrameError, FrameLimits, LiveFrame, LiveMessage, LiveMode, LiveRequest, MISSING_SAMPLE, Numeric,
-    Numerics, PARTITIONS, RateError, SampleRate, Segment, StreamClock, StreamDescription, StreamsState, Vitals,
-    VitalsSource, check_channels, close, partition_of, vitals_subject, wave_subject,
+    BeatTimes, Channel, ChannelError, CloseCode, Column, ColumnBlock, Device, DeviceMessage, DeviceNumeric,
+    DeviceReply, Frame, FrameError, FrameLimits, LiveFrame, LiveMessage, LiveMode, LiveRequest,
+    MISSING_SAMPLE, Numeric, Numerics, PARTITIONS, RateError, SampleRate, Segment, StreamClock,
+    StreamDescription, StreamsState, Vitals, VitalsSource, check_channels, close, partition_of,
+    vitals_subject, wave_subject,
 };

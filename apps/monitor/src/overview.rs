@@ -346,7 +346,9 @@ fn name_key(patient: &PatientSummary) -> Option<(String, Mrn)> {
 fn empty_key(order: TileOrder, bed: &EmptyBed) -> SortKey {
     let key = match order {
         TileOrder::Bed => bed.key.clone(),
-        TileOrder::Name | TileOrder::Number | TileOrder::Severity => format!("\u{10ffff}\u{10ffff}{}", bed.key),
+        TileOrder::Name | TileOrder::Number | TileOrder::Severity => {
+            format!("\u{10ffff}\u{10ffff}{}", bed.key)
+        }
     };
     (Reverse(None), key, NO_PATIENT)
 }
@@ -514,8 +516,8 @@ impl SplitName {
 mod tests {
     use super::*;
     use crate::wards::PlaceFilter;
-    use proto_json::wards::{Admission, Bed, Ward};
     use proto_json::Timestamp;
+    use proto_json::wards::{Admission, Bed, Ward};
 
     fn patient(mrn: u64, name: &str) -> PatientSummary {
         let at = Timestamp::from_millis(0).unwrap();

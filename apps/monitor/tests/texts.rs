@@ -58,6 +58,9 @@ fn tile(at: usize) -> TileData {
         has_sparkline: false,
         sparkline: slint::Image::default(),
         accessible_text: format!("tile {at}").into(),
+        bed: "Bed 12 at the window".into(),
+        bed_key: "".into(),
+        is_empty: false,
     }
 }
 
@@ -100,6 +103,9 @@ fn fill(api: &Api, patient: &str) {
         findings: "1 min 30 s: lead aVR, good signal, 1,000 beats\n120 to 300 bpm within the strip\nRR 1000 ms (median), SDNN \
                    100 ms"
             .into(),
+        place: "Intensive care unit, bed 12 at the window".into(),
+        details: "105 years, born on 31 December 1921, female".into(),
+        notes: "Allergic to penicillin. Needs an interpreter for Italian.".into(),
         notice: format!("Until {DATE}: Maximiliana Bartholomea.\nNobody confirmed the new name.").into(),
     });
     api.set_age("stale: 23 h 59 min ago".into());

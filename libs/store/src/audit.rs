@@ -7,7 +7,9 @@
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use proto_json::audit::{AuditBatch, AuditEntry, AuditEvent, AuditHead, AuditPage, AuditVerdict, audit_hash, audit_start};
+use proto_json::audit::{
+    AuditBatch, AuditEntry, AuditEvent, AuditHead, AuditPage, AuditVerdict, audit_hash, audit_start,
+};
 use proto_json::{BlobHash, Mrn, Timestamp};
 
 use crate::StoreError;
@@ -103,7 +105,10 @@ pub(crate) struct Chain {
 
 impl Chain {
     pub(crate) fn after(head: Option<AuditHead>) -> Self {
-        head.map_or(Chain { number: 0, hash: audit_start() }, |head| Chain { number: head.number, hash: head.hash })
+        head.map_or(Chain { number: 0, hash: audit_start() }, |head| Chain {
+            number: head.number,
+            hash: head.hash,
+        })
     }
 
     /// Appends an event and returns its entry.
@@ -141,13 +146,16 @@ impl Verification {
         let computed = self.chain.append(&entry.event);
         if computed.hash != entry.hash {
             self.chain.number -= 1;
-            self.defect = Some(format!("entry {expected} does not match its hash: it was changed or inserted"));
+            self.defect =
+                Some(format!("entry {expected} does not match its hash: it was changed or inserted"));
             return false;
         }
         if let Some(anchor) = self.anchor.filter(|anchor| anchor.number == expected)
             && anchor.hash != entry.hash
         {
-            self.defect = Some(format!("the hash of entry {expected} differs from the given one: the chain was written anew"));
+            self.defect = Some(format!(
+                "the hash of entry {expected} differs from the given one: the chain was written anew"
+            ));
             return false;
         }
         true
@@ -155,9 +163,11 @@ impl Verification {
 
     /// Compares the end of the chain with the stored head.
     pub(crate) fn end(mut self, head: Option<AuditHead>) -> AuditVerdict {
-        let last = (self.chain.number > 0).then_some(AuditHead { number: self.chain.number, hash: self.chain.hash });
+        let last =
+            (self.chain.number > 0).then_some(AuditHead { number: self.chain.number, hash: self.chain.hash });
         if self.defect.is_none() {
-            let missing = |number: u64| format!("entries {} to {number} are missing at the end", self.chain.number + 1);
+            let missing =
+                |number: u64| format!("entries {} to {number} are missing at the end", self.chain.number + 1);
             self.defect = match (head, self.anchor) {
                 (Some(head), _) if head.number > self.chain.number => Some(missing(head.number)),
                 (_, Some(anchor)) if anchor.number > self.chain.number => Some(missing(anchor.number)),

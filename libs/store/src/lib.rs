@@ -16,8 +16,8 @@
     allow(dead_code, reason = "no adapter is built")
 )]
 
-mod audit;
 pub mod alarms;
+mod audit;
 mod body;
 mod corrections;
 mod error;
@@ -43,8 +43,8 @@ use proto_json::{
     UploadReceipt,
 };
 
-pub use audit::{AuditFilter, AuditReader, AuditStore};
 pub use alarms::AlarmStore;
+pub use audit::{AuditFilter, AuditReader, AuditStore};
 pub use corrections::{
     CorrectionOutcome, CorrectionReader, CorrectionStep, Corrections, NewCorrection, Refusal,
 };

@@ -248,7 +248,8 @@ impl System {
         let alarms_at = words(&["--alarms", &calls_of_alarms, "--alarms-token-file", &alarms_token]);
         let records = format!("http://{}", ingest.address(1));
         let records = words(&["--ingest", &records, "--ingest-token-file", &calls_token]);
-        let mut gateway = start("gateway", &[&listen, &bus, &reads, &records, &alarms_at, &admin, &extras.gateway], 2);
+        let mut gateway =
+            start("gateway", &[&listen, &bus, &reads, &records, &alarms_at, &admin, &extras.gateway], 2);
         gateway.pin("--listen", gateway.address(0).to_owned());
         self.processes.extend([gateway, ingest, query, worker, alarms]);
         for (process, admin) in self.processes.iter().zip([1, 0, 1, 0, 0]) {

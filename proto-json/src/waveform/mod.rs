@@ -25,9 +25,9 @@ pub use live::{
     Column, ColumnBlock, LiveFrame, LiveMessage, LiveMode, LiveRequest, OVERVIEW_COLUMNS_PER_SECOND,
 };
 pub use stream::{
-    BeatTimes, Channel, ChannelError, Device, DeviceNumeric, MAX_CHANNELS, MAX_NUMERICS, MAX_RATE_HZ, MAX_TOTAL_RATE_HZ,
-    Numeric, Numerics, RateError, SampleRate, StreamClock, StreamDescription, StreamsState,
-    Vitals, VitalsSource, check_channels,
+    BeatTimes, Channel, ChannelError, Device, DeviceNumeric, MAX_CHANNELS, MAX_NUMERICS, MAX_RATE_HZ,
+    MAX_TOTAL_RATE_HZ, Numeric, Numerics, RateError, SampleRate, StreamClock, StreamDescription,
+    StreamsState, Vitals, VitalsSource, check_channels,
 };
 
 /// Number of partitions of the waveform subjects.

@@ -182,7 +182,7 @@ async fn list(
     let mut after = query.cursor;
     // Alarms of wards that the client may not access are omitted, so several pages may be needed.
     for _ in 0..MAX_PAGES {
-        let request = PageRequest { after, limit: limit - page.items.len() };
+        let request = PageRequest { after, limit: limit - page.items.len(), include_errors: false };
         let found = shared.ports.store.alarms(selected, request).await.map_err(store_error)?;
         after = found.next;
         page.items
@@ -308,7 +308,7 @@ async fn acknowledge_all(
         return Err(no_patient());
     }
     let open = AlarmQuery { mrn: Some(mrn), is_open: Some(true), priority: None };
-    let request = PageRequest { after: None, limit: MAX_LIMIT };
+    let request = PageRequest { after: None, limit: MAX_LIMIT, include_errors: false };
     let open = shared.ports.store.alarms(open, request).await.map_err(store_error)?.items;
     if open.is_empty() {
         let patient = shared.ports.patients.patient(mrn).await.map_err(store_error)?;

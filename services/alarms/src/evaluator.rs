@@ -317,7 +317,10 @@ impl Evaluator {
         let store = &self.shared.ports.store;
         let stored = store.open_alarms().await?;
         let ended = AlarmQuery { is_open: Some(false), ..AlarmQuery::default() };
-        let ended = store.alarms(ended, PageRequest { after: None, limit: ENDED }).await?.items;
+        let ended = store
+            .alarms(ended, PageRequest { after: None, limit: ENDED, include_errors: false })
+            .await?
+            .items;
         self.reconcile(&stored);
         self.is_evaluating = true;
         self.alarms_due = false;
@@ -413,7 +416,7 @@ impl Evaluator {
     }
 
     async fn load_strips(&mut self) -> Result<(), StoreError> {
-        let mut page = PageRequest { after: None, limit: PATIENTS };
+        let mut page = PageRequest { after: None, limit: PATIENTS, include_errors: false };
         loop {
             let found = self.shared.ports.patients.patients(None, page).await?;
             for patient in &found.items {

@@ -78,7 +78,7 @@ impl Fixture {
     }
 
     async fn all(&self) -> Vec<Alarm> {
-        let page = store::PageRequest { after: None, limit: 100 };
+        let page = store::PageRequest { after: None, limit: 100, include_errors: false };
         self.store.alarms(store::alarms::AlarmQuery::default(), page).await.unwrap().items
     }
 }

@@ -167,7 +167,9 @@ pub async fn run_on(
     let (subscribed, is_subscribed) = tokio::sync::oneshot::channel();
     let notifier = {
         let (app, shutdown) = (app.clone(), shutdown.clone());
-        tokio::spawn(async move { app.notifier.run(app.bus.pubsub.clone(), &app.wards, subscribed, shutdown).await })
+        tokio::spawn(async move {
+            app.notifier.run(app.bus.pubsub.clone(), &app.wards, subscribed, shutdown).await
+        })
     };
     tokio::spawn(disks.watch(shutdown.clone()));
     let clock = {

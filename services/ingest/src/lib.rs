@@ -31,7 +31,8 @@ use bus::{BusError, BusPorts, EnqueueError, Outcome, PubSub, Readiness, run_cons
 use proto_json::{PatientUpdated, Queue, Timestamp};
 use runtime::{Shutdown, StartError, trace};
 use store::{
-    AuditStore, BlobStore, Corrections, Maintenance, PatientWriter, StoreError, UserStore, WardStore, WaveformStore,
+    AuditStore, BlobStore, Corrections, Maintenance, PatientWriter, StoreError, UserStore, WardStore,
+    WaveformStore,
 };
 use tracing::Instrument;
 

@@ -93,11 +93,11 @@ impl WardFilter {
 async fn outside(
     store: &Ports,
     query: Option<&str>,
-    PageRequest { mut after, limit }: PageRequest,
+    PageRequest { mut after, limit, include_errors }: PageRequest,
 ) -> Result<Page<PatientSummary>, StoreError> {
     let mut found = Page { items: Vec::new(), next: None, damaged: Vec::new() };
     loop {
-        let part = store.patients.patients(query, PageRequest { after, limit }).await?;
+        let part = store.patients.patients(query, PageRequest { after, limit, include_errors }).await?;
         found.items.extend(part.items.into_iter().filter(|patient| patient.admission.is_none()));
         for record in part.damaged {
             if !found.damaged.contains(&record) {

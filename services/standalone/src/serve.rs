@@ -155,8 +155,13 @@ pub(crate) async fn serve(args: Args, log_is_default: bool) -> Result<(), StartE
         Check::task("alarms", evaluating.abort_handle()),
     ];
     let reads = gateway::Reads::InProcess(query::router(query_ports));
-    let served =
-        gateway::run_on(listener, gateway, gateway::Ports { bus, reads, records, alarms: calls_of_alarms, checks }, shutdown).await;
+    let served = gateway::run_on(
+        listener,
+        gateway,
+        gateway::Ports { bus, reads, records, alarms: calls_of_alarms, checks },
+        shutdown,
+    )
+    .await;
     behind_gateway.begin();
     for part in [ingest, worker, live, evaluating] {
         part.await.map_err(StartError::failed)??;

@@ -787,7 +787,10 @@ fn wards_and_beds_are_managed_and_patients_move_through_them() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!((&json[0]["beds"][0]["occupant"], &json[1]["beds"].as_array().unwrap().len()), (&7.into(), &2));
+    assert_eq!(
+        (&json[0]["beds"][0]["occupant"], &json[1]["beds"].as_array().unwrap().len()),
+        (&7.into(), &2)
+    );
 
     // Each error is one sentence, and the exit code is 1.
     for (args, about) in [
@@ -828,7 +831,10 @@ fn details_of_a_patient_are_edited_and_shown() {
     bedside.ok(&["patient", "edit", "7", "--notes", ""]);
     let json: Value = serde_json::from_str(&bedside.ok(&["patient", "show", "7", "--json"])).unwrap();
     let details = &json["patient"]["details"];
-    assert_eq!((&details["notes"], &details["sex"], &details["version"]), (&Value::Null, &"female".into(), &2.into()));
+    assert_eq!(
+        (&details["notes"], &details["sex"], &details["version"]),
+        (&Value::Null, &"female".into(), &2.into())
+    );
     for (args, code, about) in [
         (&["patient", "edit", "7", "--sex", "f"][..], 64, "female, male, other or unknown"),
         (&["patient", "edit", "7", "--birth-date", "14.3.1957"], 64, "1957-03-14"),
@@ -850,7 +856,8 @@ fn first_administrator_is_added_to_the_data_directory_and_manages_users() {
     fs::write(&tokens, "").unwrap();
     let flags = ["--tokens", tokens.to_str().unwrap()];
     let path = data.to_str().unwrap();
-    let user = |args: &[&str]| Command::new(BEDSIDE).arg("user").args(args).args(["--data", path]).output().unwrap();
+    let user =
+        |args: &[&str]| Command::new(BEDSIDE).arg("user").args(args).args(["--data", path]).output().unwrap();
     let said = |output: &Output| String::from_utf8(output.stderr.clone()).unwrap();
     let none = user(&["list"]);
     assert_eq!(none.status.code(), Some(64));
@@ -864,7 +871,10 @@ fn first_administrator_is_added_to_the_data_directory_and_manages_users() {
     let password = String::from_utf8(added.stdout).unwrap().trim().to_owned();
     assert_eq!(password.len(), 23, "{password}");
     let again = user(&["add", "chief", "--role", "admin"]);
-    assert_eq!((again.status.code(), said(&again)), (Some(1), "bedside: There is already a user chief.\n".to_owned()));
+    assert_eq!(
+        (again.status.code(), said(&again)),
+        (Some(1), "bedside: There is already a user chief.\n".to_owned())
+    );
 
     let bedside = Bedside::start_on(&data, &flags);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -877,23 +887,25 @@ fn first_administrator_is_added_to_the_data_directory_and_manages_users() {
     let (session, secret) = log_in("chief", &password).unwrap();
     assert_eq!((session.display_name.as_str(), session.role.as_str()), ("Dr. Chief", "admin"));
     let token = ["--token", secret.as_str()];
-    let by_chief = |args: &[&str]| [&["user"], args, &token].concat();
+    fn by_chief<'a>(args: &[&'a str], token: &[&'a str]) -> Vec<&'a str> {
+        [&["user"], args, token].concat()
+    }
     let ward = "0198c0de-0000-7000-8000-000000000001";
-    let password = bedside.ok(&by_chief(&["add", "anna", "--role", "nurse", "--ward", ward]));
+    let password = bedside.ok(&by_chief(&["add", "anna", "--role", "nurse", "--ward", ward], &token));
     assert_eq!(log_in("anna", password.trim()).unwrap().0.wards.unwrap()[0].to_string(), ward);
-    let list = bedside.ok(&by_chief(&["list"]));
+    let list = bedside.ok(&by_chief(&["list"], &token));
     assert_eq!(list.lines().count(), 2);
     assert!(list.lines().next().unwrap().contains(ward) && list.contains("Dr. Chief"), "{list}");
-    let changed = bedside.ok(&by_chief(&["passwd", "anna"]));
+    let changed = bedside.ok(&by_chief(&["passwd", "anna"], &token));
     assert!(log_in("anna", password.trim()).is_err());
     let (_, of_anna) = log_in("anna", changed.trim()).unwrap();
     let refused = bedside.fails(&["user", "list", "--token", of_anna.as_str()]);
     assert!(refused.contains("does not allow this"), "{refused}");
-    assert_eq!(bedside.ok(&by_chief(&["disable", "anna"])), "anna is disabled.\n");
+    assert_eq!(bedside.ok(&by_chief(&["disable", "anna"], &token)), "anna is disabled.\n");
     assert!(log_in("anna", changed.trim()).is_err());
-    assert_eq!(bedside.ok(&by_chief(&["disable", "anna", "--enable"])), "anna is enabled.\n");
+    assert_eq!(bedside.ok(&by_chief(&["disable", "anna", "--enable"], &token)), "anna is enabled.\n");
     log_in("anna", changed.trim()).unwrap();
-    assert_eq!(bedside.ok(&by_chief(&["remove", "anna"])), "anna is removed.\n");
-    assert!(bedside.fails(&by_chief(&["remove", "anna"])).contains("no user"));
-    assert!(bedside.fails(&by_chief(&["disable", "chief"])).contains("Another administrator"));
+    assert_eq!(bedside.ok(&by_chief(&["remove", "anna"], &token)), "anna is removed.\n");
+    assert!(bedside.fails(&by_chief(&["remove", "anna"], &token)).contains("no user"));
+    assert!(bedside.fails(&by_chief(&["disable", "chief"], &token)).contains("Another administrator"));
 }

@@ -394,7 +394,9 @@ impl AppController {
         let Some(patient) = self.wards.changed(&self.context, mrn, change, result) else { return };
         let kind = match change {
             CareChange::Details(_) => ChangeKind::Details,
-            CareChange::Admit(_) | CareChange::Transfer(_) | CareChange::Discharge(_) => ChangeKind::Admission,
+            CareChange::Admit(_) | CareChange::Transfer(_) | CareChange::Discharge(_) => {
+                ChangeKind::Admission
+            }
         };
         // The update of the feed may have arrived before the answer.
         let known = self.context.overview.get(mrn).map(|tile| tile.patient.version);

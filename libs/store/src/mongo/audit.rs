@@ -101,7 +101,11 @@ async fn append(
         .collect();
     // The head comes first: a conflict ends the transaction before the entries are sent.
     let head = doc! { "number": chain.number.cast_signed(), "hash": binary(&chain.hash) };
-    db.audit_heads.update_one(doc! { "_id": HEAD }, doc! { "$set": head }).upsert(true).session(&mut *session).await?;
+    db.audit_heads
+        .update_one(doc! { "_id": HEAD }, doc! { "$set": head })
+        .upsert(true)
+        .session(&mut *session)
+        .await?;
     let mine = doc! { "$set": { "batch": batch, "at": date(Timestamp::now()) } };
     db.audit_heads.update_one(doc! { "_id": gateway }, mine).upsert(true).session(&mut *session).await?;
     db.audit.insert_many(entries).session(session).await.map(drop)

@@ -92,7 +92,11 @@ pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     let of_patient = partial(doc! { "mrn": 1, "_id": -1 }, doc! { "mrn": { "$exists": true } });
     prepared(db.limit, db.audit.create_index(of_patient)).await?;
     prepared(db.limit, db.audit.create_index(index(doc! { "client": 1, "_id": -1 }))).await?;
-    prepared(db.limit, db.audit_heads.create_index(partial(doc! { "at": 1 }, doc! { "at": { "$exists": true } }))).await?;
+    prepared(
+        db.limit,
+        db.audit_heads.create_index(partial(doc! { "at": 1 }, doc! { "at": { "$exists": true } })),
+    )
+    .await?;
     // Also creates the collection, which the service has no permission for.
     for keys in [
         doc! { "raised_at": -1, "_id": -1 },
@@ -101,7 +105,8 @@ pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
     ] {
         prepared(db.limit, db.alarms.create_index(index(keys))).await?;
     }
-    let options = IndexOptions::builder().unique(true).partial_filter_expression(doc! { "open": true }).build();
+    let options =
+        IndexOptions::builder().unique(true).partial_filter_expression(doc! { "open": true }).build();
     let open = IndexModel::builder().keys(doc! { "mrn": 1, "rule": 1 }).options(options).build();
     prepared(db.limit, db.alarms.create_index(open)).await?;
     prepared(db.limit, db.sessions.create_index(index(doc! { "name": 1 }))).await?;

@@ -159,7 +159,12 @@ async fn scrub(db: &Arc<Db>, from: Option<ScrubPosition>, records: usize) -> Res
 }
 
 /// Acquires or renews a lease. Returns its document, or `None` while another process holds it.
-pub(super) async fn acquire(db: &Db, name: &str, holder: Uuid, lease: Duration) -> Result<Option<Document>, StoreError> {
+pub(super) async fn acquire(
+    db: &Db,
+    name: &str,
+    holder: Uuid,
+    lease: Duration,
+) -> Result<Option<Document>, StoreError> {
     let now = DateTime::now();
     let lease = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
     let until = DateTime::from_millis(now.timestamp_millis().saturating_add(lease));

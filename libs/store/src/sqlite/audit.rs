@@ -72,8 +72,9 @@ impl AuditFile {
 }
 
 fn hash(bytes: &[u8]) -> Result<BlobHash, StoreError> {
-    let bytes: [u8; 32] =
-        bytes.try_into().map_err(|_| StoreError::Corrupt("a hash of the audit has another length".to_owned()))?;
+    let bytes: [u8; 32] = bytes
+        .try_into()
+        .map_err(|_| StoreError::Corrupt("a hash of the audit has another length".to_owned()))?;
     Ok(BlobHash::from_bytes(bytes))
 }
 
@@ -88,7 +89,9 @@ fn head(db: &Connection) -> Result<Option<AuditHead>, StoreError> {
         .prepare_cached("SELECT number, hash FROM head")?
         .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
         .optional()?;
-    found.map(|(number, bytes)| Ok(AuditHead { number: number.unsigned_abs(), hash: hash(&bytes)? })).transpose()
+    found
+        .map(|(number, bytes)| Ok(AuditHead { number: number.unsigned_abs(), hash: hash(&bytes)? }))
+        .transpose()
 }
 
 fn append(db: &Connection, gateway: uuid::Uuid, batch: u64, events: &[NewEvent]) -> Result<(), StoreError> {

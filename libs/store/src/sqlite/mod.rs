@@ -3,8 +3,8 @@
 //! The engine in [`sqlite`] opens and locks the file, writes with group commit, and reads concurrently. A write is durable
 //! before it returns.
 
-mod audit;
 mod alarms;
+mod audit;
 mod blobs;
 mod clock;
 mod corrections;

@@ -187,7 +187,9 @@ pub enum WardRefusal {
         found: u64,
     },
     /// The ward or bed has a patient.
-    #[error("the {what} cannot be removed, because patient {occupant} is in it; discharge or transfer the patient first")]
+    #[error(
+        "the {what} cannot be removed, because patient {occupant} is in it; discharge or transfer the patient first"
+    )]
     InUse {
         /// `ward` or `bed`.
         what: &'static str,

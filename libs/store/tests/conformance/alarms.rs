@@ -130,7 +130,7 @@ async fn history_is_read_by_patient_priority_and_state_page_by_page(Fixture { st
             .collect();
         for limit in [1, 2, 100] {
             let mut found = Vec::new();
-            let mut page = PageRequest { after: None, limit };
+            let mut page = PageRequest { after: None, limit, include_errors: false };
             loop {
                 let list = store.alarms(query, page).await.unwrap();
                 assert!(list.items.len() <= limit);
@@ -143,7 +143,8 @@ async fn history_is_read_by_patient_priority_and_state_page_by_page(Fixture { st
             assert_eq!(found, expected, "{query:?} {limit}");
         }
     }
-    let wrong = PageRequest { after: Some(proto_json::Cursor::Patient(mrn(7))), limit: 1 };
+    let wrong =
+        PageRequest { after: Some(proto_json::Cursor::Patient(mrn(7))), limit: 1, include_errors: false };
     assert!(matches!(store.alarms(AlarmQuery::default(), wrong).await, Err(store::StoreError::WrongCursor)));
 }
 

@@ -51,7 +51,8 @@ async fn numbers(store: &(impl AuditReader + ?Sized), filter: AuditFilter) -> (V
 
 async fn entries_are_listed_newest_first_by_patient_and_client(Fixture { store, .. }: Fixture) {
     assert_eq!(store.audit_head().await.unwrap(), None);
-    let events = (1..=9).map(|number| event(number, ["ann", "bob", "cy"][number as usize % 3], Some(number % 2)));
+    let events =
+        (1..=9).map(|number| event(number, ["ann", "bob", "cy"][number as usize % 3], Some(number % 2)));
     store.append_audit(batch(1, 1, events.collect())).await.unwrap();
     store.append_audit(batch(1, 2, vec![event(10, "ann", None)])).await.unwrap();
     assert_eq!(numbers(&*store, AuditFilter { limit: 4, ..all() }).await, (vec![10, 9, 8, 7], Some(7)));
@@ -65,7 +66,10 @@ async fn entries_are_listed_newest_first_by_patient_and_client(Fixture { store, 
     let found = store.audit(of_client).await.unwrap().items;
     assert_eq!(found.first().map(|entry| entry.event.clone()), Some(event(10, "ann", None)));
     assert_eq!(found.len(), 4);
-    assert_eq!(numbers(&*store, AuditFilter { client: Some("dan".to_owned()), ..all() }).await, (vec![], None));
+    assert_eq!(
+        numbers(&*store, AuditFilter { client: Some("dan".to_owned()), ..all() }).await,
+        (vec![], None)
+    );
 }
 
 async fn batch_that_is_sent_again_is_stored_once(Fixture { store, .. }: Fixture) {
@@ -95,7 +99,10 @@ async fn concurrent_gateways_append_to_one_chain(Fixture { store, .. }: Fixture)
 }
 
 async fn chain_is_verified_against_an_anchor(Fixture { store, .. }: Fixture) {
-    store.append_audit(batch(1, 1, (1..=5).map(|number| event(number, "ann", None)).collect())).await.unwrap();
+    store
+        .append_audit(batch(1, 1, (1..=5).map(|number| event(number, "ann", None)).collect()))
+        .await
+        .unwrap();
     let anchor = store.audit_head().await.unwrap().unwrap();
     store.append_audit(batch(1, 2, vec![event(6, "ann", None)])).await.unwrap();
     assert_eq!(store.verify_audit(Some(anchor)).await.unwrap().defect, None);
@@ -108,7 +115,10 @@ async fn chain_is_verified_against_an_anchor(Fixture { store, .. }: Fixture) {
 
 /// What an attacker does to the stored entries, in SQL and as a command of MongoDB, and what the verification finds.
 const TAMPERED: [(&str, &str); 5] = [
-    ("UPDATE audit SET event = replace(event, 'ann', 'bob') WHERE number = 3", "entry 3 does not match its hash"),
+    (
+        "UPDATE audit SET event = replace(event, 'ann', 'bob') WHERE number = 3",
+        "entry 3 does not match its hash",
+    ),
     ("DELETE FROM audit WHERE number BETWEEN 2 AND 3", "entries 2 to 3 are missing"),
     ("DELETE FROM audit WHERE number > 5", "entries 6 to 6 are missing at the end"),
     (

@@ -12,19 +12,36 @@ use proto_json::{
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::SqliteStore;
 use store::{
-    AlarmStore, AnalysisResult, AuditStore, BlobKey, BlobReader, BlobStore, Corrections, Maintenance, NewEcg, NewHeartRate,
-    NewImage, NewUpload, PageRequest, PatientWriter, StoreError, UploadOutcome, UserStore, WardStore, WaveformStore,
+    AlarmStore, AnalysisResult, AuditStore, BlobKey, BlobReader, BlobStore, Corrections, Maintenance, NewEcg,
+    NewHeartRate, NewImage, NewUpload, PageRequest, PatientWriter, StoreError, UploadOutcome, UserStore,
+    WardStore, WaveformStore,
 };
 use testkit::MongoServer;
 
 /// All ports of a store.
 pub(crate) trait Store:
-    PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore + AuditStore + WardStore + Corrections + UserStore
+    PatientWriter
+    + BlobStore
+    + Maintenance
+    + WaveformStore
+    + AlarmStore
+    + AuditStore
+    + WardStore
+    + Corrections
+    + UserStore
 {
 }
 
 impl<S> Store for S where
-    S: PatientWriter + BlobStore + Maintenance + WaveformStore + AlarmStore + AuditStore + WardStore + Corrections + UserStore
+    S: PatientWriter
+        + BlobStore
+        + Maintenance
+        + WaveformStore
+        + AlarmStore
+        + AuditStore
+        + WardStore
+        + Corrections
+        + UserStore
 {
 }
 

@@ -196,7 +196,7 @@ async fn changed_alarms(shared: &Shared, open: &OpenAlarms, sent: &mut Sent) -> 
     let mut changed = Vec::new();
     if !sent.is_begun {
         let query = AlarmQuery { is_open: Some(false), ..AlarmQuery::default() };
-        let page = PageRequest { after: None, limit: ENDED };
+        let page = PageRequest { after: None, limit: ENDED, include_errors: false };
         match shared.ports.store.alarms(query, page).await {
             Ok(ended) => {
                 let now = Timestamp::now();

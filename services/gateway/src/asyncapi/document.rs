@@ -1,10 +1,10 @@
 //! Generates the document: channels are written by hand, schemas are derived from the types of proto-json.
 
+use proto_json::alarms::AlarmUpdated;
 use proto_json::waveform::{
     DeviceMessage, DeviceReply, LiveMessage, LiveRequest, Numerics, PARTITIONS, StreamDescription, Vitals,
     close,
 };
-use proto_json::alarms::AlarmUpdated;
 use proto_json::{Mrn, PatientUpdated, StreamState, SystemEvent};
 use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};

@@ -14,7 +14,7 @@ use http_server::{Connection, Network, NoSlot, SchedulingGroup};
 use crate::admission::{Rate, RateKey, too_many};
 use crate::app::App;
 use crate::auth::audit_chain::NotStored;
-use crate::auth::audit_line::{AuditLine, ClientAddress, AuditNotes, RequestId, named_in_path};
+use crate::auth::audit_line::{AuditLine, AuditNotes, ClientAddress, RequestId, named_in_path};
 use crate::auth::proxies::TrustedProxy;
 use crate::auth::tokens::{Client, Permission};
 use crate::auth::wards;
@@ -62,7 +62,9 @@ pub(crate) async fn guard(
     request.extensions_mut().insert(notes);
     request.extensions_mut().insert(ClientAddress(line.address));
     let admitted = match within_limits(&app, client, &request, line.address) {
-        Ok(client) if client.role.may(permission) && request.method().is_safe() && app.audit_chain.is_failing() => {
+        Ok(client)
+            if client.role.may(permission) && request.method().is_safe() && app.audit_chain.is_failing() =>
+        {
             Err(not_audited())
         }
         Ok(client) if client.role.may(permission) => {

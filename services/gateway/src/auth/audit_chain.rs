@@ -48,7 +48,8 @@ impl AuditChain {
     pub(crate) fn start(records: QueryService, shutdown: Shutdown) -> (Self, tokio::task::JoinHandle<()>) {
         let (sender, waiting) = mpsc::channel(MAX_WAITING);
         let failing = Arc::new(AtomicBool::new(false));
-        let task = Task { records, waiting, failing: Arc::clone(&failing), gateway: Uuid::now_v7(), batch: 0 };
+        let task =
+            Task { records, waiting, failing: Arc::clone(&failing), gateway: Uuid::now_v7(), batch: 0 };
         (AuditChain { sender, failing }, tokio::spawn(task.run(shutdown)))
     }
 

@@ -14,8 +14,8 @@ use axum::response::sse;
 use bus::{BusError, PubSub, SystemSignal, UpdateEvent};
 use futures::{StreamExt, stream};
 use proto_json::{Mrn, PatientUpdated, SystemEvent, WardId};
-use serde::Serialize;
 use runtime::{Backoff, Shutdown};
+use serde::Serialize;
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -106,7 +106,8 @@ impl Notifier {
                                 wards.lost(true);
                                 Event::Disconnected
                             }
-                            Received::Update(UpdateEvent::Lagged) | Received::System(SystemSignal::Lagged) => {
+                            Received::Update(UpdateEvent::Lagged)
+                            | Received::System(SystemSignal::Lagged) => {
                                 wards.lost(false);
                                 Event::Lagged
                             }

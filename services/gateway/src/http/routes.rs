@@ -148,7 +148,8 @@ pub(crate) fn router(app: &Arc<App>, health: Option<Health>) -> Router {
         .route("/api/openapi.json", document(openapi::DOCUMENT))
         .route("/api/asyncapi.json", document(asyncapi::DOCUMENT));
     let open = open.route_layer(public());
-    let mut router = reads.merge(uploads).merge(events).merge(live).merge(alarms).merge(operations).merge(corrections);
+    let mut router =
+        reads.merge(uploads).merge(events).merge(live).merge(alarms).merge(operations).merge(corrections);
     router = router.merge(wards::router(app)).merge(open);
     router = router.merge(users).merge(password).merge(emergency).merge(sessions);
     if let Some(health) = health {

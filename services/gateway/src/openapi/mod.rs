@@ -27,9 +27,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use crate::alarms::{ACTIONS, CHANGES, READS as ALARMS};
-    use crate::{corrections, documents};
     use crate::http::routes::{OWN, READS};
     use crate::wards;
+    use crate::{corrections, documents};
 
     #[test]
     fn checked_in_document_is_current() {
@@ -54,7 +54,11 @@ mod tests {
             .chain(ALARMS.iter().map(|(path, _)| ("get".to_owned(), (*path).to_owned())))
             .chain(ACTIONS.iter().map(|(path, _)| ("post".to_owned(), (*path).to_owned())))
             .chain(CHANGES.iter().map(|(path, _)| ("put".to_owned(), (*path).to_owned())))
-            .chain(OWN.iter().chain(&wards::ROUTES).map(|(method, path)| ((*method).to_owned(), (*path).to_owned())))
+            .chain(
+                OWN.iter()
+                    .chain(&wards::ROUTES)
+                    .map(|(method, path)| ((*method).to_owned(), (*path).to_owned())),
+            )
             .chain(corrections::ROUTES.map(|(method, path, _)| (method.to_owned(), path.to_owned())))
             .collect();
         assert_eq!(described, routes);

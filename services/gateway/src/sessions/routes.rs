@@ -72,6 +72,7 @@ fn with_methods(app: &App, error: ApiError) -> Response {
         status: error.kind.status.as_u16(),
         detail: Some(error.detail.clone()),
         names: None,
+        merged_into: None,
     };
     let mut body = json!(problem);
     if let Value::Object(fields) = &mut body {

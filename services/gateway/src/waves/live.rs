@@ -229,7 +229,7 @@ impl Screen {
         Ok(())
     }
 
-    async fn audit(&self, mrn: Mrn) -> Result<(), NotStored> {
+    async fn audit(&mut self, mrn: Mrn) -> Result<(), NotStored> {
         let subscribed = AuditEvent {
             at: Timestamp::now(),
             client: self.client.name.to_string(),

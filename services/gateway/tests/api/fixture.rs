@@ -35,6 +35,7 @@ pub(crate) struct Api {
     pub(crate) audit_log: PathBuf,
     pub(crate) bus: Arc<LocalBus>,
     pub(crate) store: Arc<SqliteStore>,
+    calls_of_alarms: axum::Router,
     config: Config,
     client: Client<HttpConnector, Full<Bytes>>,
     shutdown: Shutdown,
@@ -162,14 +163,20 @@ impl Start {
         };
         let alarms = alarms::Ports::of(&BusPorts::of(&bus), store.clone());
         let alarms = alarms::Alarms::new(alarms::Config::default(), alarms::Notifications::default(), alarms);
-        let calls_of_alarms = Reads::InProcess(alarms.router());
+        let calls_of_alarms = alarms.router();
         let evaluating = shutdown.clone();
         tokio::spawn(async move { alarms.run(evaluating).await });
-        let ports = Ports { bus: BusPorts::of(&bus), reads, records, alarms: calls_of_alarms, checks: Vec::new() };
+        let ports = Ports {
+            bus: BusPorts::of(&bus),
+            reads,
+            records,
+            alarms: Reads::InProcess(calls_of_alarms.clone()),
+            checks: Vec::new(),
+        };
         tokio::spawn(gateway::run_on(listener, config.clone(), ports, shutdown.clone()));
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         let query = query_address.map(|address| (address, query_token));
-        Api { address, query, audit_log, bus, store, config, client, shutdown, _data: data }
+        Api { address, query, calls_of_alarms, audit_log, bus, store, config, client, shutdown, _data: data }
     }
 }
 
@@ -188,10 +195,27 @@ impl Api {
         let (bus, store) = (self.bus.clone(), self.store.clone());
         let records = ingest::router(ingest::Ports::of(BusPorts::of(&bus), store.clone()));
         let reads = Reads::InProcess(query::router(query::Ports::of(store.clone())));
-        let ports = Ports { bus: BusPorts::of(&bus), reads, records: Reads::InProcess(records), checks: Vec::new() };
+        let ports = Ports {
+            bus: BusPorts::of(&bus),
+            reads,
+            records: Reads::InProcess(records),
+            alarms: Reads::InProcess(self.calls_of_alarms.clone()),
+            checks: Vec::new(),
+        };
         tokio::spawn(gateway::run_on(listener, config.clone(), ports, self.shutdown.clone()));
         let (client, shutdown) = (self.client.clone(), self.shutdown.clone());
-        Api { address, query: None, audit_log, bus, store, config, client, shutdown, _data: data }
+        Api {
+            address,
+            query: None,
+            calls_of_alarms: self.calls_of_alarms.clone(),
+            audit_log,
+            bus,
+            store,
+            config,
+            client,
+            shutdown,
+            _data: data,
+        }
     }
 
     /// Starts ingest in a system that was started without it.

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod access;
-mod audit;
 mod alarms;
 mod attacks;
+mod audit;
 mod bad_input;
 mod clock;
 mod contract;
@@ -23,8 +23,8 @@ mod reads;
 mod reanalysis;
 mod sessions;
 mod uploads;
-mod wards;
 mod ward_access;
+mod wards;
 mod waveform_reads;
 mod waveforms;
 mod web;

@@ -20,12 +20,14 @@ const PAGE: u32 = 500;
 /// List accesses and changes, newest first; verify the audit.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
-#[command(after_help = "The audit is a chain: an entry that is changed, removed or inserted is found by `bedside audit verify`.
+#[command(
+    after_help = "The audit is a chain: an entry that is changed, removed or inserted is found by `bedside audit verify`.
 
 Examples:
   bedside audit --mrn 7
   bedside audit --client ward-nurse --limit 20 --json
-  bedside audit verify --anchor 1200:9f2c…")]
+  bedside audit verify --anchor 1200:9f2c…"
+)]
 pub(crate) struct AuditArgs {
     #[command(subcommand)]
     command: Option<Command>,
@@ -137,7 +139,15 @@ fn of(entry: &AuditEntry, now: Timestamp) -> String {
     )
 }
 
-fn line(number: &str, age: &str, status: &str, client: &str, role: &str, patient: &str, request: &str) -> String {
+fn line(
+    number: &str,
+    age: &str,
+    status: &str,
+    client: &str,
+    role: &str,
+    patient: &str,
+    request: &str,
+) -> String {
     format!("{number:>9}  {age:>7}  {status:>6}  {client:<16}  {role:<10}  {patient:>16}  {request}")
 }
 
