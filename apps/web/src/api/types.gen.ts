@@ -103,6 +103,125 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/alarms": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Alarms, newest first */
+        get: operations["listAlarms"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alarms/undelivered": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Notifications that were given up, newest first */
+        get: operations["listUndelivered"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alarms/{id}/acknowledge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A user has seen an alarm */
+        post: operations["acknowledgeAlarm"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alarms/{id}/audio-pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Silences an alarm for some time */
+        post: operations["pauseAlarmAudio"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alarms/{id}/reset": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ends a latched or technical alarm */
+        post: operations["resetAlarm"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Accesses and changes, newest first */
+        get: operations["listAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/audit/verification": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether the chain of the audit is intact */
+        get: operations["verifyAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/clock": {
         parameters: {
             query?: never;
@@ -342,6 +461,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Limits of the site */
+        get: operations["getSiteLimits"];
+        /** Changes the limits of the site */
+        put: operations["putSiteLimits"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/live": {
         parameters: {
             query?: never;
@@ -353,6 +490,23 @@ export interface paths {
         get: operations["live"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/merges/{id}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Undo a merge; later uploads stay with the surviving patient */
+        post: operations["undoMerge"];
         delete?: never;
         options?: never;
         head?: never;
@@ -390,6 +544,109 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
+        /** Change the details of a patient */
+        patch: operations["changeDetails"];
+        trace?: never;
+    };
+    "/api/v1/patients/{mrn}/admissions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Stays of a patient in beds, newest first */
+        get: operations["listAdmissions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{mrn}/admit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Admit a patient to an empty bed */
+        post: operations["admitPatient"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{mrn}/alarms/acknowledge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A user has seen all alarms of a patient */
+        post: operations["acknowledgeAlarms"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{mrn}/break-glass": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Access a patient of another ward in an emergency, for a limited time */
+        post: operations["breakGlass"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{mrn}/corrections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The newest 200 corrections of a patient; also of a number that was merged or erased */
+        get: operations["listCorrections"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{mrn}/discharge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Discharge a patient; the history stays */
+        post: operations["dischargePatient"];
+        delete?: never;
+        options?: never;
+        head?: never;
         patch?: never;
         trace?: never;
     };
@@ -404,6 +661,23 @@ export interface paths {
         get: operations["listEcgs"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{mrn}/erase": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Delete everything about a patient */
+        post: operations["erasePatient"];
         delete?: never;
         options?: never;
         head?: never;
@@ -444,6 +718,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/patients/{mrn}/hold": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Protect a patient from erasure and retention */
+        put: operations["placeHold"];
+        post?: never;
+        /** End the protection */
+        delete: operations["releaseHold"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/patients/{mrn}/images": {
         parameters: {
             query?: never;
@@ -455,6 +747,58 @@ export interface paths {
         get: operations["listImages"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{mrn}/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Limits of a patient */
+        get: operations["getPatientLimits"];
+        /** Changes the limits of a patient */
+        put: operations["putPatientLimits"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{mrn}/merge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Move all records of a patient to another one and give up the number */
+        post: operations["mergePatient"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{mrn}/name": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Correct the name of a patient */
+        post: operations["correctName"];
         delete?: never;
         options?: never;
         head?: never;
@@ -489,6 +833,23 @@ export interface paths {
         get: operations["getFormerNames"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{mrn}/transfer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Move a patient to an empty bed */
+        post: operations["transferPatient"];
         delete?: never;
         options?: never;
         head?: never;
@@ -563,6 +924,94 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/records/{id}/entered-in-error": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Mark a heart rate, an ECG or an image as entered in error */
+        post: operations["markError"];
+        /** Undo the mark */
+        delete: operations["unmarkError"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/retention": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Remove or count old data of some patients; continue with `next` of the answer */
+        post: operations["applyRetention"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who is logged in; in 401, how a client can log in */
+        get: operations["getSession"];
+        put?: never;
+        /** Log in with a token or a local account; sets the cookie `bedside_session` */
+        post: operations["logIn"];
+        /** End the session */
+        delete: operations["logOut"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session/oidc": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Log in with the OpenID Connect provider of the site */
+        get: operations["beginOidc"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/session/oidc/callback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where the provider sends the browser back */
+        get: operations["finishOidc"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/uploads/{id}": {
         parameters: {
             query?: never;
@@ -580,10 +1029,281 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/uploads/{id}/move": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Move an upload with its records to the correct patient */
+        post: operations["moveUpload"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All users, ascending by name */
+        get: operations["listUsers"];
+        put?: never;
+        /** Add a user */
+        post: operations["addUser"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Remove a user */
+        delete: operations["removeUser"];
+        options?: never;
+        head?: never;
+        /** Change a user */
+        patch: operations["changeUser"];
+        trace?: never;
+    };
+    "/api/v1/users/{name}/password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Change the own password; ends all sessions of the user */
+        post: operations["changePassword"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/wards": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Wards with their beds and patients */
+        get: operations["listWards"];
+        put?: never;
+        /** Add a ward */
+        post: operations["addWard"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/wards/{ward}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Remove a ward whose beds are empty */
+        delete: operations["removeWard"];
+        options?: never;
+        head?: never;
+        /** Rename a ward */
+        patch: operations["renameWard"];
+        trace?: never;
+    };
+    "/api/v1/wards/{ward}/beds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Add a bed */
+        post: operations["addBed"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/wards/{ward}/beds/{bed}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Remove an empty bed */
+        delete: operations["removeBed"];
+        options?: never;
+        head?: never;
+        /** Rename a bed */
+        patch: operations["renameBed"];
+        trace?: never;
+    };
+    "/api/v1/wards/{ward}/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Limits of a ward */
+        get: operations["getWardLimits"];
+        /** Changes the limits of a ward */
+        put: operations["putWardLimits"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description Where a patient is. */
+        Admission: {
+            /** @description When the patient was admitted. A transfer keeps this time. */
+            admitted_at: components["schemas"]["Timestamp"];
+            /** @description The bed. */
+            bed: components["schemas"]["BedId"];
+            /** @description Its name. */
+            bed_name: components["schemas"]["PlaceName"];
+            /** @description Id of the stay in this bed. */
+            id: components["schemas"]["RecordId"];
+            /** @description The ward. */
+            ward: components["schemas"]["WardId"];
+            /** @description Its name. */
+            ward_name: components["schemas"]["PlaceName"];
+        };
+        /** @description An alarm of a patient. */
+        Alarm: {
+            /** @description Who acknowledged it, and when. */
+            acknowledged?: components["schemas"]["AlarmAction"] | null;
+            /** @description Who paused its sound, and when. */
+            audio_paused?: components["schemas"]["AlarmAction"] | null;
+            /** @description Until when its sound is paused. */
+            audio_paused_until?: components["schemas"]["Timestamp"] | null;
+            /** @description When the condition was over. */
+            cleared_at?: components["schemas"]["Timestamp"] | null;
+            /** @description The ECG that raised it, if a strip did. */
+            ecg_id?: components["schemas"]["RecordId"] | null;
+            /** @description When the alarm ended. */
+            ended_at?: components["schemas"]["Timestamp"] | null;
+            /**
+             * @description Id of the alarm. It is derived from patient, rule and time of the onset, so a replay of the same input raises the same
+             *     alarm.
+             */
+            id: components["schemas"]["RecordId"];
+            /**
+             * Format: double
+             * @description The limit that was exceeded, in the unit of the rule.
+             */
+            limit?: number | null;
+            /** @description The patient. */
+            mrn: components["schemas"]["Mrn"];
+            /** @description Time of the input that began the condition. */
+            onset_at: components["schemas"]["Timestamp"];
+            /** @description Priority. */
+            priority: components["schemas"]["AlarmPriority"];
+            /** @description Time of the input that raised the alarm, after the delay of the rule. */
+            raised_at: components["schemas"]["Timestamp"];
+            /** @description Who reset it, and when. */
+            reset?: components["schemas"]["AlarmAction"] | null;
+            /** @description The rule. */
+            rule: components["schemas"]["AlarmRule"];
+            /** @description State. */
+            state: components["schemas"]["AlarmState"];
+            /** @description The stream that raised it, if live waveforms did. */
+            stream?: components["schemas"]["StreamId"] | null;
+            /** @description What raised the alarm, for example `HR 152 > 150`. The worst value so far. */
+            text: string;
+            /**
+             * Format: uint64
+             * @description Each change increases the version. Of two states of an alarm, the one with the higher version is newer.
+             */
+            version: number;
+            /**
+             * Format: double
+             * @description The worst value since the onset, in the unit of the rule.
+             */
+            worst?: number | null;
+            /** @description When the worst value was measured. */
+            worst_at?: components["schemas"]["Timestamp"] | null;
+        };
+        /** @description An action of a user on an alarm or on limits. */
+        AlarmAction: {
+            /** @description When. */
+            at: components["schemas"]["Timestamp"];
+            /** @description Name of the user or of the client. */
+            by: string;
+        };
+        /** @description Priority of an alarm, as in IEC 60601-1-8, and technical alarms. */
+        AlarmPriority: "technical" | "low" | "medium" | "high";
+        /** @description The rule that raises an alarm. */
+        AlarmRule: "asystole" | "ventricular_run" | "heart_rate_extreme_low" | "heart_rate_extreme_high" | "heart_rate_low" | "heart_rate_high" | "pause" | "atrial_fibrillation" | "spo2_low" | "respiration_low" | "respiration_high" | "lead_off" | "unusable_signal" | "silent_device" | "no_data" | "notice";
+        /** @description State of an alarm. */
+        AlarmState: "raised" | "acknowledged" | "latched" | "ended";
+        /** @description alarms -> subscribers: an alarm has changed. */
+        AlarmUpdated: {
+            /** @description The alarm after the change. Apply it only if its version is higher than the known one. */
+            alarm: components["schemas"]["Alarm"];
+            /** @description When it was published, in server time. */
+            sent_at: components["schemas"]["Timestamp"];
+        };
+        /** @description The latest beats of the analysed lead. */
+        BeatTimes: {
+            /** @description Intervals between the latest beats in milliseconds, newest first, at most [`BeatTimes::MAX_INTERVALS`]. */
+            intervals_ms: number[];
+            /** @description R peak of the latest beat, in server time. */
+            last: components["schemas"]["Timestamp"];
+            /**
+             * Format: uint32
+             * @description Milliseconds after the latest beat in which the lead certainly has no beat.
+             */
+            silent_ms: number;
+        };
+        /**
+         * Format: uuid
+         * @description Id of a bed.
+         */
+        BedId: string;
+        /**
+         * Format: date
+         * @description A date of birth, from the year 1850 on. Its text form is `YYYY-MM-DD`.
+         */
+        BirthDate: string;
         /**
          * Format: uint16
          * @description Heart rate in whole beats per minute, 1 to 400.
@@ -597,7 +1317,7 @@ export interface components {
             kind: components["schemas"]["ChangeKind"];
         };
         /** @description Kinds of changes of a patient. */
-        ChangeKind: "patient_created" | "name" | "name_kept" | "heart_rate" | "image" | "ecg" | "ecg_analyzed";
+        ChangeKind: "patient_created" | "name" | "name_kept" | "heart_rate" | "image" | "ecg" | "ecg_analyzed" | "admission" | "details" | "corrected";
         /** @description A channel of a stream. The value of a sample is `sample * scale + offset`, in `unit`. */
         Channel: {
             /** @description Reference id of ISO/IEEE 11073-10101, such as `MDC_ECG_LEAD_II`. */
@@ -798,6 +1518,21 @@ export interface components {
              */
             upload_version: number;
         };
+        /** @description What limits apply to. */
+        LimitScope: {
+            /** @constant */
+            of: "site";
+        } | {
+            /** @constant */
+            of: "ward";
+            /** @description The ward. */
+            ward: components["schemas"]["WardId"];
+        } | {
+            /** @description The patient. */
+            mrn: components["schemas"]["Mrn"];
+            /** @constant */
+            of: "patient";
+        };
         /** @description gateway -> screen: text messages of `/api/v1/live`. */
         LiveMessage: {
             /** @description The stream. */
@@ -869,6 +1604,11 @@ export interface components {
             /** @description The name before the change. */
             from: string;
         };
+        /**
+         * @description Notes about a patient: 1 to 1,000 characters, without control characters other than line feeds and tabs. White space
+         *     around them is removed.
+         */
+        Notes: string;
         /** @description A measured value. */
         Numeric: {
             /** @description Reference id of ISO/IEEE 11073-10101, such as `MDC_ECG_HEART_RATE`. */
@@ -893,10 +1633,28 @@ export interface components {
             /** @description The values. */
             values: components["schemas"]["Numeric"][];
         };
+        /** @description Details of a patient that a person enters. */
+        PatientDetails: {
+            /** @description Date of birth. */
+            birth_date?: components["schemas"]["BirthDate"] | null;
+            /** @description Notes. */
+            notes?: components["schemas"]["Notes"] | null;
+            /** @description Sex, as in the administrative records. */
+            sex?: components["schemas"]["Sex"] | null;
+            /**
+             * Format: uint64
+             * @description Each change of the details increases the version. A patient without details has version 0.
+             */
+            version: number;
+        };
         /** @description Summary of a patient. Its size does not depend on the length of the history. */
         PatientSummary: {
+            /** @description The bed in which the patient is; absent if the patient is not admitted. */
+            admission?: components["schemas"]["Admission"] | null;
             /** @description When the first upload was stored. */
             created_at: components["schemas"]["Timestamp"];
+            /** @description Details that a person has entered. */
+            details?: components["schemas"]["PatientDetails"] | null;
             /**
              * @description The latest ECG of any status, by recording time, or by time of receipt if the recording time is
              *     unknown.
@@ -938,6 +1696,8 @@ export interface components {
             /** @description The upload that caused the change; absent for other changes, such as a corrected server clock. */
             upload_id?: components["schemas"]["UploadId"] | null;
         };
+        /** @description Name of a ward or a bed: 1 to 60 characters without control characters. White space around it is removed. */
+        PlaceName: string;
         /**
          * Format: uuid
          * @description Identifies a stored record: a heart rate, an ECG or an image. Derived from its upload, so that a
@@ -957,6 +1717,8 @@ export interface components {
              */
             numerator: number;
         };
+        /** @description Sex of a patient, as the administrative gender of FHIR. */
+        Sex: "female" | "male" | "other" | "unknown";
         /** @description Mapping from the clock of a device to server time. */
         StreamClock: {
             /**
@@ -1006,6 +1768,23 @@ export interface components {
             /** @description Current time of the server. Compute the age of a value from it, not from the local clock. */
             time: components["schemas"]["Timestamp"];
         };
+        /** @description Whether data of a patient arrives. */
+        StreamsState: "live" | "silent" | "ended";
+        /** @description A published change. It is delivered at most once; a subscriber that misses one loads the state. */
+        SystemEvent: components["schemas"]["AlarmUpdated"] | {
+            /** @constant */
+            event: "limits";
+            /** @description What they apply to. */
+            scope: components["schemas"]["LimitScope"];
+        } | {
+            /** @constant */
+            event: "wards";
+        } | {
+            /** @constant */
+            event: "patient";
+            /** @description The patient. */
+            mrn: components["schemas"]["Mrn"];
+        };
         /**
          * Format: date-time
          * @description A time in UTC with millisecond precision. Its text form is RFC 3339 with three digits of milliseconds and
@@ -1019,6 +1798,8 @@ export interface components {
         UploadId: string;
         /** @description State of a patient, once per second. */
         Vitals: {
+            /** @description Beats of the analysed lead; absent if the signal does not support a statement about beats. */
+            beats?: components["schemas"]["BeatTimes"] | null;
             /**
              * @description Labels of channels whose electrode or sensor is disconnected.
              * @default []
@@ -1034,6 +1815,11 @@ export interface components {
             source: components["schemas"]["VitalsSource"];
             /** @description The stream that was analysed. */
             stream?: components["schemas"]["StreamId"] | null;
+            /**
+             * @description Whether data arrives.
+             * @default live
+             */
+            streams: components["schemas"]["StreamsState"];
             /** @description The second that the values describe, in server time. */
             time: components["schemas"]["Timestamp"];
             /** @description Latest value of each code. */
@@ -1041,6 +1827,184 @@ export interface components {
         };
         /** @description Source of vitals. */
         VitalsSource: "analysis" | "device";
+        /**
+         * Format: uuid
+         * @description Id of a ward.
+         */
+        WardId: string;
+        /** @description A stay of a patient in one bed, in the history of the patient. */
+        AdmissionRecord: {
+            /** @description The bed. */
+            bed: components["schemas"]["BedId"];
+            /** @description Its name when the stay began. */
+            bed_name: components["schemas"]["PlaceName"];
+            /** @description How the stay began: by an admission or a transfer. The history is sorted by this time. */
+            began: components["schemas"]["StayEvent"];
+            /** @description How the stay ended: by a transfer or the discharge; absent while the patient is in this bed. */
+            ended?: components["schemas"]["StayEvent"] | null;
+            /** @description Id of the stay. */
+            id: components["schemas"]["RecordId"];
+            /** @description The patient. */
+            mrn: components["schemas"]["Mrn"];
+            /** @description The ward. */
+            ward: components["schemas"]["WardId"];
+            /** @description Its name when the stay began. */
+            ward_name: components["schemas"]["PlaceName"];
+        };
+        /** @description Body of an admission. */
+        AdmitRequest: {
+            /** @description The bed. */
+            bed: components["schemas"]["BedId"];
+            /** @description Id of the stay that the client chooses, so that a repeated request admits once; otherwise the server chooses one. */
+            id?: components["schemas"]["RecordId"] | null;
+        };
+        /** @description Body of an action on an alarm: the version that the user saw. */
+        AlarmActionRequest: {
+            /**
+             * Format: uint32
+             * @description Seconds for which the sound is paused; only for an audio pause. Default: the setting of the service.
+             */
+            seconds?: number | null;
+            /**
+             * Format: uint64
+             * @description If the alarm has changed since this version, the action is rejected with 409 and the alarm stays as it is.
+             */
+            version?: number | null;
+        };
+        /** @description Limits and delays. An absent value is taken from the ward, then from the site, then from the built-in defaults. */
+        AlarmLimits: {
+            /**
+             * Format: double
+             * @description Seconds without a beat that raise an asystole alarm.
+             */
+            asystole_s?: number | null;
+            /** @description Whether the onset of atrial fibrillation raises an alarm. */
+            atrial_fibrillation?: boolean | null;
+            /**
+             * Format: uint16
+             * @description Seconds that a rate must be outside of a limit.
+             */
+            heart_rate_delay_s?: number | null;
+            /**
+             * Format: uint16
+             * @description Beats per minute above which a high alarm is raised.
+             */
+            heart_rate_extreme_high?: number | null;
+            /**
+             * Format: uint16
+             * @description Beats per minute below which a high alarm is raised.
+             */
+            heart_rate_extreme_low?: number | null;
+            /**
+             * Format: uint16
+             * @description Beats per minute above which a medium alarm is raised.
+             */
+            heart_rate_high?: number | null;
+            /**
+             * Format: uint16
+             * @description Beats per minute below which a medium alarm is raised.
+             */
+            heart_rate_low?: number | null;
+            /**
+             * Format: double
+             * @description Seconds between two beats that raise a pause alarm.
+             */
+            pause_s?: number | null;
+            /**
+             * Format: uint16
+             * @description Breaths per minute above which an alarm is raised.
+             */
+            respiration_high?: number | null;
+            /**
+             * Format: uint16
+             * @description Breaths per minute below which an alarm is raised.
+             */
+            respiration_low?: number | null;
+            /**
+             * Format: uint16
+             * @description Oxygen saturation in percent below which an alarm is raised.
+             */
+            spo2_low?: number | null;
+        };
+        /** @description Open alarms, or the history of alarms, newest first. */
+        AlarmPage: {
+            /** @description Alarms. */
+            items: components["schemas"]["Alarm"][];
+            /** @description Cursor of the next page, if there is one. */
+            next?: string | null;
+        };
+        /** @description An entry of the audit. Entries form a chain: each hash covers the hash of the entry before. */
+        AuditEntry: {
+            /** @description Address of the client. */
+            address: string;
+            /** @description When the gateway answered, in server time. */
+            at: components["schemas"]["Timestamp"];
+            /** @description Name of the user, or of the client of a token. */
+            client: string;
+            /** @description Hash of the chain up to this entry. */
+            hash: components["schemas"]["BlobHash"];
+            /** @description Id of the record, the upload or the dead letter in the path. */
+            id?: string | null;
+            /** @description Method of the request. */
+            method: string;
+            /** @description The patient whose data was accessed, if there is one. */
+            mrn?: components["schemas"]["Mrn"] | null;
+            /**
+             * Format: uint64
+             * @description Number of the entry, from 1 without gaps.
+             */
+            number: number;
+            /** @description Outcome in a word. */
+            outcome: string;
+            /** @description Id of the request, as in the header `X-Request-Id`. */
+            request_id?: string | null;
+            /** @description Role of the client. */
+            role: string;
+            /** @description Route template of the request; a path could contain anything. */
+            route: string;
+            /**
+             * Format: uint16
+             * @description Status of the response; 499 if the client disconnected before it.
+             */
+            status: number;
+            /** @description The upload that the request submitted. */
+            upload_id?: components["schemas"]["UploadId"] | null;
+        };
+        /**
+         * @description The last entry of the chain. Kept elsewhere, it reveals that entries were removed at the end or that the whole chain was
+         *     written anew.
+         */
+        AuditHead: {
+            /** @description Hash of the chain up to the last entry. */
+            hash: components["schemas"]["BlobHash"];
+            /**
+             * Format: uint64
+             * @description Number of entries.
+             */
+            number: number;
+        };
+        /** @description Entries of the audit, newest first. */
+        AuditPage: {
+            /** @description Entries. */
+            items: components["schemas"]["AuditEntry"][];
+            /**
+             * Format: uint64
+             * @description The number to continue before, if there are more.
+             */
+            next?: number | null;
+        };
+        /** @description Result of a verification of the chain. */
+        AuditVerdict: {
+            /** @description The first defect, in one sentence; absent if the chain is intact. */
+            defect?: string | null;
+            /** @description The last entry, if the chain is intact and not empty. */
+            head?: components["schemas"]["AuditHead"] | null;
+            /**
+             * Format: uint64
+             * @description Number of verified entries.
+             */
+            verified: number;
+        };
         /** @description A beat. */
         BeatMark: {
             /**
@@ -1064,6 +2028,15 @@ export interface components {
              * @default unknown
              */
             type: components["schemas"]["EcgBeatType"];
+        };
+        /** @description A bed of a ward. */
+        Bed: {
+            /** @description Id of the bed. */
+            id: components["schemas"]["BedId"];
+            /** @description Its name. No two beds of a ward have the same name; case does not matter. */
+            name: components["schemas"]["PlaceName"];
+            /** @description The patient in this bed; absent if the bed is empty. */
+            occupant?: components["schemas"]["Mrn"] | null;
         };
         /** @description SHA-256 of a blob. Its text form is 64 lower-case hexadecimal digits. */
         BlobHash: string;
@@ -1091,6 +2064,90 @@ export interface components {
              */
             width?: number | null;
         };
+        /** @description Body of `POST /api/v1/patients/{mrn}/break-glass`. */
+        BreakGlass: {
+            /** @description Why the access is necessary, 5 to 500 characters. */
+            reason: string;
+        };
+        /** @description A stored correction. */
+        Correction: {
+            /** @description When it was made. */
+            at: components["schemas"]["Timestamp"];
+            /** @description The user. */
+            by: string;
+            /** @description Its id, derived from the `Idempotency-Key` of the request. */
+            id: components["schemas"]["CorrectionId"];
+            /** @description The patients that it changes. */
+            patients: components["schemas"]["Mrn"][];
+            /** @description The reason that the user stated; absent if it was removed with an erased patient. */
+            reason?: string | null;
+            /** @description Whether it is complete. */
+            state: components["schemas"]["CorrectionState"];
+            /** @description The correction that has undone it. */
+            undone_by?: components["schemas"]["CorrectionId"] | null;
+        } & ({
+            /** @constant */
+            action: "entered_in_error";
+            /** @description The record. */
+            record: components["schemas"]["RecordId"];
+        } | {
+            /** @constant */
+            action: "error_undone";
+            /** @description The record. */
+            record: components["schemas"]["RecordId"];
+        } | {
+            /** @constant */
+            action: "upload_moved";
+            /** @description Creates the patient if none has this number. */
+            create?: boolean;
+            /** @description The patient that it belonged to. The store sets it. */
+            from?: components["schemas"]["Mrn"] | null;
+            /** @description The patient that it belongs to now. */
+            to: components["schemas"]["Mrn"];
+            /** @description The upload. */
+            upload_id: components["schemas"]["UploadId"];
+        } | {
+            /** @constant */
+            action: "name_corrected";
+            /** @description The patient. */
+            mrn: components["schemas"]["Mrn"];
+            /** @description The correct name. */
+            name: string;
+        } | {
+            /** @constant */
+            action: "merged";
+            /** @description The patient whose number is given up. */
+            from: components["schemas"]["Mrn"];
+            /** @description The surviving patient. */
+            into: components["schemas"]["Mrn"];
+        } | {
+            /** @constant */
+            action: "merge_undone";
+            /** @description The merge. */
+            merge: components["schemas"]["CorrectionId"];
+        } | {
+            /** @constant */
+            action: "erased";
+            /** @description The patient. */
+            mrn: components["schemas"]["Mrn"];
+        } | {
+            /** @constant */
+            action: "hold_placed";
+            /** @description The patient. */
+            mrn: components["schemas"]["Mrn"];
+        } | {
+            /** @constant */
+            action: "hold_released";
+            /** @description The patient. */
+            mrn: components["schemas"]["Mrn"];
+        });
+        /**
+         * Format: uuid
+         * @description Identifies a correction. A retry with the same `Idempotency-Key` has the same id.
+         */
+        CorrectionId: string;
+        /** @description Whether a correction is complete. */
+        CorrectionState: "running" | "done";
         /** @description End of a page, and start of the next page. Clients pass it back unchanged. */
         Cursor: string;
         /** @description A stored record whose checksum does not match. Its content is never returned. */
@@ -1167,6 +2224,29 @@ export interface components {
             reason: string;
             /** @description The upload that caused it; absent if the message cannot be parsed. */
             upload_id?: components["schemas"]["UploadId"] | null;
+        };
+        /** @description Body of a change of a patient's details. An absent field is not changed; `null` removes the value. */
+        DetailsUpdate: {
+            /** @description Date of birth. */
+            birth_date?: components["schemas"]["BirthDate"] | null;
+            /** @description Notes. */
+            notes?: components["schemas"]["Notes"] | null;
+            /** @description Sex. */
+            sex?: components["schemas"]["Sex"] | null;
+            /**
+             * Format: uint64
+             * @description The version of the details that the user saw; 0 for a patient without details. If they have changed since, the
+             *     request is rejected with 409.
+             */
+            version: number;
+        };
+        /** @description Body of a discharge. */
+        DischargeRequest: {
+            /**
+             * @description The stay that the user saw. If the patient has another one, the request is rejected with 409. A repeated request
+             *     with the same stay changes nothing and succeeds.
+             */
+            from?: components["schemas"]["RecordId"] | null;
         };
         /** @description Result of the analysis of a raw ECG. Bounded in size; [`EcgDetail`] contains every beat. */
         EcgAnalysis: {
@@ -1464,6 +2544,11 @@ export interface components {
             at: components["schemas"]["Timestamp"];
             /** @description Beats and trend, as [`crate::EcgDetail`]; present after the analysis. */
             detail?: components["schemas"]["BlobInfo"] | null;
+            /**
+             * @description Set if a user has marked the record as entered in error. Lists contain such a record only with
+             *     `include_errors=true`.
+             */
+            entered_in_error?: components["schemas"]["ErrorMark"] | null;
             /** @description Why the analysis failed, in one sentence. */
             failure?: string | null;
             /** @description Its heart rate: computed from the signal, or reported with an ECG image. */
@@ -1616,6 +2701,24 @@ export interface components {
             /** @description The stream. */
             stream: components["schemas"]["StreamId"];
         };
+        /** @description Body of the request that erases a patient. */
+        EraseBody: {
+            /** @description The number of the patient again, as a confirmation. */
+            confirm: components["schemas"]["Mrn"];
+            /** @description Why, in one sentence; 1 to 500 characters. It is kept: do not name the patient. */
+            reason: string;
+        };
+        /** @description Why a record is hidden: a user has marked it as entered in error. */
+        ErrorMark: {
+            /** @description When it was marked. */
+            at: components["schemas"]["Timestamp"];
+            /** @description The user. */
+            by: string;
+            /** @description The correction that marked it. */
+            correction: components["schemas"]["CorrectionId"];
+            /** @description The reason that the user stated. */
+            reason: string;
+        };
         /** @description Kind of an uploaded file. */
         FileKind: "medical_image" | "ecg_image" | "ecg";
         /** @description A former name of a patient. */
@@ -1626,13 +2729,20 @@ export interface components {
             name: string;
             /** @description When it was replaced by another name. */
             replaced_at: components["schemas"]["Timestamp"];
-            /** @description The upload that changed the name. */
+            /** @description The upload or the correction that changed the name. */
             upload_id: components["schemas"]["UploadId"];
         };
         /** @description The former names of a patient, newest first. */
         FormerNames: {
             /** @description At most 100 names. */
             items: components["schemas"]["FormerName"][];
+        };
+        /** @description Emergency access to a patient of another ward. */
+        Grant: {
+            /** @description The patient. */
+            mrn: components["schemas"]["Mrn"];
+            /** @description When the access ends. */
+            until: components["schemas"]["Timestamp"];
         };
         /** @description A heart rate in a patient's history. */
         HeartRateRecord: {
@@ -1642,6 +2752,11 @@ export interface components {
             bpm: components["schemas"]["Bpm"];
             /** @description The ECG from which it was computed or with which it was uploaded. */
             ecg_id?: components["schemas"]["RecordId"] | null;
+            /**
+             * @description Set if a user has marked the record as entered in error. Lists contain such a record only with
+             *     `include_errors=true`.
+             */
+            entered_in_error?: components["schemas"]["ErrorMark"] | null;
             /** @description Id of this record. */
             id: components["schemas"]["RecordId"];
             /** @description Medical record number of the patient. */
@@ -1657,6 +2772,11 @@ export interface components {
         ImageRecord: {
             /** @description When the gateway received it. The history is sorted by this time. */
             at: components["schemas"]["Timestamp"];
+            /**
+             * @description Set if a user has marked the record as entered in error. Lists contain such a record only with
+             *     `include_errors=true`.
+             */
+            entered_in_error?: components["schemas"]["ErrorMark"] | null;
             /** @description The image file. */
             file: components["schemas"]["BlobInfo"];
             /** @description Id of this record. */
@@ -1665,6 +2785,63 @@ export interface components {
             mrn: components["schemas"]["Mrn"];
             /** @description The upload that contained it. */
             upload_id: components["schemas"]["UploadId"];
+        };
+        /** @description Body of a change of limits. */
+        LimitsRequest: {
+            /** @description The limits that the scope sets from now on. An absent value is taken from the ward, the site or the defaults. */
+            limits: components["schemas"]["AlarmLimits"];
+            /**
+             * Format: uint64
+             * @description The version that the user saw; 0 if nothing is stored. Another version is rejected with 409.
+             */
+            version: number;
+        };
+        /** @description How a client has logged in. */
+        LoginMethod: "none" | "token" | "local" | "oidc";
+        /** @description How a client can log in. */
+        LoginMethods: {
+            /** @description With the name and password of a local account. */
+            local: boolean;
+            /** @description With the OpenID Connect provider of the site: `GET /api/v1/session/oidc`. */
+            oidc: boolean;
+            /** @description With an access token. */
+            token: boolean;
+        };
+        /** @description Body of `POST /api/v1/session`. */
+        LoginRequest: {
+            /** @description The token. */
+            token: string;
+        } | {
+            /** @description Password. */
+            password: string;
+            /** @description Name of the user. */
+            user: string;
+        };
+        /** @description Body of the request that merges a patient into another one. */
+        MergeBody: {
+            /** @description The surviving patient. */
+            into: components["schemas"]["Mrn"];
+            /** @description Why, in one sentence; 1 to 500 characters. */
+            reason: string;
+        };
+        /** @description Body of the request that moves an upload. */
+        MoveBody: {
+            /**
+             * @description Creates the patient if none has this number.
+             * @default false
+             */
+            create: boolean;
+            /** @description The correct patient. */
+            mrn: components["schemas"]["Mrn"];
+            /** @description Why, in one sentence; 1 to 500 characters. */
+            reason: string;
+        };
+        /** @description Body of the request that corrects a name. */
+        NameBody: {
+            /** @description The correct name. */
+            name: string;
+            /** @description Why, in one sentence; 1 to 500 characters. */
+            reason: string;
         };
         /** @description Response to a name check. */
         NameCheck: {
@@ -1688,6 +2865,13 @@ export interface components {
             /** @description The name to compare with the stored name. */
             name: string;
         };
+        /** @description Body of a request that adds a bed. */
+        NewBed: {
+            /** @description Id that the client chooses, so that a repeated request adds one bed; otherwise the server chooses one. */
+            id?: components["schemas"]["BedId"] | null;
+            /** @description The name. */
+            name: components["schemas"]["PlaceName"];
+        };
         NewPatient: {
             /** @description Raw ECG as CSV or EDF; empty: not given. */
             ecg_csv?: string;
@@ -1701,6 +2885,26 @@ export interface components {
             medical_record_number: number | string;
             /** @description Empty: not given. */
             name?: string;
+        };
+        /** @description Body of `POST /api/v1/users`. */
+        NewUser: {
+            /** @description Name of the person; the name for login if absent. */
+            display_name?: string | null;
+            /** @description Name for login. */
+            name: components["schemas"]["UserName"];
+            /** @description Password, 12 to 128 characters. */
+            password: string;
+            /** @description Role. */
+            role: components["schemas"]["UserRole"];
+            /** @description The wards whose patients the user may access; `null` for all. */
+            wards?: components["schemas"]["WardId"][] | null;
+        };
+        /** @description Body of a request that adds a ward. */
+        NewWard: {
+            /** @description Id that the client chooses, so that a repeated request adds one ward; otherwise the server chooses one. */
+            id?: components["schemas"]["WardId"] | null;
+            /** @description The name. */
+            name: components["schemas"]["PlaceName"];
         };
         /** @description One page of a list. */
         Page: {
@@ -1737,6 +2941,31 @@ export interface components {
             items: components["schemas"]["ImageRecord"][];
             /** @description Pass this value as `after` to get the next page; absent on the last page. */
             next?: components["schemas"]["Cursor"] | null;
+        };
+        /** @description One page of a list. */
+        Page5: {
+            /** @description Damaged records that belong, or may belong, on this page. Their content is not returned. */
+            damaged?: components["schemas"]["DamagedRecord"][];
+            /** @description The items of this page. */
+            items: components["schemas"]["Ward"][];
+            /** @description Pass this value as `after` to get the next page; absent on the last page. */
+            next?: components["schemas"]["Cursor"] | null;
+        };
+        /** @description One page of a list. */
+        Page6: {
+            /** @description Damaged records that belong, or may belong, on this page. Their content is not returned. */
+            damaged?: components["schemas"]["DamagedRecord"][];
+            /** @description The items of this page. */
+            items: components["schemas"]["AdmissionRecord"][];
+            /** @description Pass this value as `after` to get the next page; absent on the last page. */
+            next?: components["schemas"]["Cursor"] | null;
+        };
+        /** @description Body of `POST /api/v1/users/{name}/password`: a user changes the own password. */
+        PasswordChange: {
+            /** @description The current password. */
+            current: string;
+            /** @description The new password, 12 to 128 characters. */
+            new: string;
         };
         /** @description `GET /api/get_patient/{id}`. The three lists `ecg_image`, `heart_rate` and `timestamp` are index-aligned. */
         PatientData: {
@@ -1779,6 +3008,8 @@ export interface components {
         Problem: {
             /** @description Explanation of this occurrence, in one sentence. */
             detail?: string | null;
+            /** @description The surviving patient, if the number was merged into another one. */
+            merged_into?: components["schemas"]["Mrn"] | null;
             /** @description The two names, if the type is `urn:bedside:problem:name-differs`. */
             names?: components["schemas"]["NameConflict"] | null;
             /**
@@ -1793,6 +3024,11 @@ export interface components {
         };
         /** @description A work queue. */
         Queue: "UPLOADS" | "ECG_JOBS" | "ECG_RESULTS";
+        /** @description Body of a request that only needs a reason. */
+        ReasonBody: {
+            /** @description Why, in one sentence; 1 to 500 characters. It is shown with the record. */
+            reason: string;
+        };
         /** @description Response to an upload that is durably queued, but not confirmed as stored yet. */
         ReceivedUpload: {
             /**
@@ -1810,7 +3046,56 @@ export interface components {
             upload_id: components["schemas"]["UploadId"];
         };
         /** @description Kinds of stored records. */
-        RecordKind: "patient" | "former_name" | "heart_rate" | "ecg" | "image" | "upload" | "file" | "file_part" | "waveform";
+        RecordKind: "patient" | "former_name" | "heart_rate" | "ecg" | "image" | "upload" | "file" | "file_part" | "waveform" | "alarm" | "alarm_rules" | "user" | "ward" | "admission" | "correction";
+        /** @description Body of a request that renames a ward or a bed. */
+        RenamePlace: {
+            /** @description The new name. */
+            name: components["schemas"]["PlaceName"];
+            /**
+             * Format: uint64
+             * @description The version of the ward that the user saw. If the ward has changed since, the request is rejected with 409.
+             */
+            version?: number | null;
+        };
+        /** @description Body of the request that applies a retention rule to some of the patients. */
+        RetentionBody: {
+            /**
+             * @description The `next` of the previous answer; absent in the first request.
+             * @default null
+             */
+            after: components["schemas"]["Mrn"] | null;
+            /** @description Data of an earlier time are removed; by time of recording, or of receipt if that is unknown. */
+            before: components["schemas"]["Timestamp"];
+            /**
+             * @description Only counts what would be removed.
+             * @default false
+             */
+            dry_run: boolean;
+            /** @description The kind of data. */
+            kind: components["schemas"]["RetentionKind"];
+        };
+        /** @description Kinds of data that a retention rule removes. */
+        RetentionKind: "heart_rates" | "ecgs" | "images" | "waveforms";
+        /** @description Result of one such request. */
+        RetentionReport: {
+            /**
+             * Format: uint64
+             * @description Number of patients that were left out because of a legal hold.
+             */
+            held: number;
+            /** @description Send this as `after` to continue with further patients; absent if there are none. */
+            next?: components["schemas"]["Mrn"] | null;
+            /**
+             * Format: uint64
+             * @description Number of patients that have such data.
+             */
+            patients: number;
+            /**
+             * Format: uint64
+             * @description Number of records, or of parts of waveforms of up to 60 s and one channel.
+             */
+            records: number;
+        };
         /** @description Contiguous samples of a channel, on one time line. */
         SampleSegment: {
             /** @description The channel. The value of a sample is `sample * scale + offset`, in its unit. */
@@ -1841,6 +3126,32 @@ export interface components {
             /** @description Current time of the server. Compute the age of a value from it, not from the local clock. */
             time: components["schemas"]["Timestamp"];
         };
+        /** @description Response of `GET` and `POST /api/v1/session`. */
+        Session: {
+            /** @description Value of the header `X-Bedside-CSRF` of requests that change something; `null` without a session. */
+            csrf?: string | null;
+            /** @description Name of the person. */
+            display_name: string;
+            /** @description Patients of other wards that the session may access for now. */
+            emergency?: components["schemas"]["Grant"][];
+            /** @description When the session ends at the latest; `null` without a session. */
+            expires_at?: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: uint64
+             * @description Seconds without a request after which the session ends; `null` without a session.
+             */
+            idle_s?: number | null;
+            /** @description How a client can log in. */
+            login: components["schemas"]["LoginMethods"];
+            /** @description Name of the user, or of the client of the token. */
+            name: string;
+            /** @description Role. */
+            role: string;
+            /** @description How the client has logged in. */
+            via: components["schemas"]["LoginMethod"];
+            /** @description The wards whose patients are accessible; `null` for all. */
+            wards?: components["schemas"]["WardId"][] | null;
+        };
         /** @description How to read a signal, for files that do not state it. */
         SignalOptions: {
             /** @description Name or 1-based number of the lead to analyse, for a file with several leads. */
@@ -1851,6 +3162,17 @@ export interface components {
              */
             sample_rate_hz?: number | null;
         };
+        /** @description Beginning or end of a stay. */
+        StayEvent: {
+            /** @description When. */
+            at: components["schemas"]["Timestamp"];
+            /** @description Name of the user or of the client. */
+            by: string;
+            /** @description What happened. */
+            kind: components["schemas"]["StayEventKind"];
+        };
+        /** @description Kinds of events of a stay. */
+        StayEventKind: "admitted" | "transferred" | "discharged";
         /** @description A channel of a stream that has stored samples. */
         StoredChannel: {
             /** @description The channel. */
@@ -1874,6 +3196,22 @@ export interface components {
             kind: components["schemas"]["FileKind"];
             /** @description SHA-256 of the bytes. */
             sha256: components["schemas"]["BlobHash"];
+        };
+        /** @description Stored limits of a scope. */
+        StoredLimits: {
+            /** @description Who changed them last, and when. */
+            changed?: components["schemas"]["AlarmAction"] | null;
+            /** @description The limits that apply after those of ward, site and the built-in defaults; no value is absent. */
+            effective: components["schemas"]["AlarmLimits"];
+            /** @description The limits that this scope sets. */
+            limits: components["schemas"]["AlarmLimits"];
+            /** @description What they apply to. */
+            scope: components["schemas"]["LimitScope"];
+            /**
+             * Format: uint64
+             * @description Each change increases the version; 0 if nothing is stored.
+             */
+            version: number;
         };
         /** @description Samples or an overview of a channel. */
         StoredWaveform: {
@@ -1926,6 +3264,36 @@ export interface components {
             /** @description End. */
             to: components["schemas"]["Timestamp"];
         };
+        /** @description Body of a transfer to another bed. */
+        TransferRequest: {
+            /** @description The bed to which the patient is moved. */
+            bed: components["schemas"]["BedId"];
+            /** @description The stay that the user saw. If the patient has another one, the request is rejected with 409. */
+            from?: components["schemas"]["RecordId"] | null;
+            /** @description Id of the new stay that the client chooses, so that a repeated request moves the patient once. */
+            id?: components["schemas"]["RecordId"] | null;
+        };
+        /** @description A notification that a receiver did not take. */
+        UndeliveredAlarm: {
+            /** @description The state of the alarm that was to be delivered. */
+            alarm: components["schemas"]["Alarm"];
+            /**
+             * Format: uint32
+             * @description Number of attempts.
+             */
+            attempts: number;
+            /** @description When it was given up. */
+            given_up_at: components["schemas"]["Timestamp"];
+            /** @description Why the last one failed. */
+            reason: string;
+            /** @description URL of the receiver, without user, password and query. */
+            receiver: string;
+        };
+        /** @description Notifications that receivers did not take, newest first; those of the answering process since its start. */
+        UndeliveredAlarms: {
+            /** @description At most 1000. */
+            items: components["schemas"]["UndeliveredAlarm"][];
+        };
         /** @description Response to an upload that is confirmed as stored. */
         UploadReceipt: {
             /** @description Whether this upload changed anything: a name, a heart rate or a file. */
@@ -1960,6 +3328,74 @@ export interface components {
             receipt: components["schemas"]["UploadReceipt"];
             /** @description Whether it is stored. */
             state: components["schemas"]["UploadState"];
+        };
+        /** @description A user with an account at this site. */
+        User: {
+            /** @description When it was changed last. */
+            changed_at: components["schemas"]["Timestamp"];
+            /** @description Who changed it last. */
+            changed_by: string;
+            /** @description When the account was created. */
+            created_at: components["schemas"]["Timestamp"];
+            /** @description A disabled user cannot log in. */
+            disabled: boolean;
+            /** @description Name of the person. */
+            display_name: string;
+            /** @description Name for login. */
+            name: components["schemas"]["UserName"];
+            /** @description Role. */
+            role: components["schemas"]["UserRole"];
+            /**
+             * Format: uint64
+             * @description Each change increases the version.
+             */
+            version: number;
+            /** @description The wards whose patients the user may access; `null` for all. */
+            wards?: components["schemas"]["WardId"][] | null;
+        };
+        /**
+         * @description Body of `PATCH /api/v1/users/{name}`. Absent fields stay as they are. A change of role, wards, password or `disabled` ends
+         *     the sessions of the user.
+         */
+        UserChange: {
+            /** @description Whether the user is disabled. */
+            disabled?: boolean | null;
+            /** @description Name of the person. */
+            display_name?: string | null;
+            /** @description Password, 12 to 128 characters. */
+            password?: string | null;
+            /** @description Role. */
+            role?: components["schemas"]["UserRole"] | null;
+            /**
+             * Format: uint64
+             * @description The version that the administrator saw; 409 if the user has another one.
+             */
+            version?: number | null;
+            /** @description The wards whose patients the user may access; `null` for all. */
+            wards?: components["schemas"]["WardId"][] | null;
+        };
+        /** @description All users, ascending by name. */
+        UserList: {
+            /** @description Users. */
+            items: components["schemas"]["User"][];
+        };
+        /** @description Name of a user for login, audit and records: 1 to 64 lower-case letters, digits and `.`, `_`, `-`, `@`, `+`. */
+        UserName: string;
+        /** @description The role of a person. Devices and programs have tokens instead, whose roles are more. */
+        UserRole: "viewer" | "nurse" | "physician" | "technician" | "auditor" | "admin";
+        /** @description A ward with its beds. */
+        Ward: {
+            /** @description Its beds, in the order in which they were added. */
+            beds: components["schemas"]["Bed"][];
+            /** @description Id of the ward. */
+            id: components["schemas"]["WardId"];
+            /** @description Its name. No two wards have the same name; case does not matter. */
+            name: components["schemas"]["PlaceName"];
+            /**
+             * Format: uint64
+             * @description Each change of the ward, of its beds or of their occupants increases the version.
+             */
+            version: number;
         };
     };
     responses: {
@@ -2009,8 +3445,17 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The upload names the patient differently; `names` holds both names. Or its time of recording is in the future of the server; the sentence contains the time of the server. Or the ECG to analyse has no result yet, or no signal. */
+        /** @description The upload names the patient differently; `names` holds both names. Or its time of recording is in the future of the server; the sentence contains the time of the server. Or the ECG to analyse has no result yet, or no signal. Or the alarm has ended, or the limits have another version. Or the change of a ward or an admission does not fit what is stored, or the correction cannot be made; `type` and the sentence say why. */
         Problem409: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The patient with this number was erased, and the number cannot be used again. */
+        Problem410: {
             headers: {
                 [name: string]: unknown;
             };
@@ -2046,7 +3491,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The Idempotency-Key was used for an upload with other content. Or the file of a preview is not a usable ECG, or not without another sampling rate or lead; the type says which. */
+        /** @description The Idempotency-Key was used for an upload with other content. Or the limits cannot be used. Or the file of a preview is not a usable ECG, or not without another sampling rate or lead; the type says which. */
         Problem422: {
             headers: {
                 [name: string]: unknown;
@@ -2097,22 +3542,40 @@ export interface components {
         };
     };
     parameters: {
+        /** @description Only patients who are, or are not, admitted. */
+        Admitted: boolean;
         /** @description `next` of the page before. */
         AfterLetter: number;
         /** @description `next` of the page before. */
         AfterPatient: string;
         /** @description `next` of the page before. */
         AfterRecord: string;
+        /** @description An earlier head of the chain, as in the log: the number of an entry, a colon, and its hash. */
+        AuditAnchor: string;
+        /** @description `next` of the page before. */
+        AuditBefore: number;
+        /** @description Only entries of this client. */
+        AuditClient: string;
+        /** @description Most entries of the page. */
+        AuditLimit: number;
+        /** @description Only entries about this patient. */
+        AuditMrn: number;
+        /** @description Id of a bed. */
+        Bed: string;
         /** @description Format of the drawing. */
         Format: "png" | "svg" | "pdf";
         /** @description Start of the page in seconds from the start of the recording. */
         FromSeconds: number;
         /** @description Id of a record or an upload. */
         Id: string;
-        /** @description Names this upload: sent again with the same content it is stored once. */
+        /** @description Names this request: sent again with the same content it has its effect once. */
         IdempotencyKey: string;
         /** @description Entity tags the client has. */
         IfNoneMatch: string;
+        /** @description Only patients who are admitted to this ward. */
+        InWard: string;
+        /** @description `true`: the list contains records that were entered in error. */
+        IncludeErrors: boolean;
         /** @description Name or 1-based number of a lead; also III, aVR, aVL and aVF where the file has I and II. */
         Lead: string;
         /** @description Number of a dead letter. */
@@ -2127,11 +3590,23 @@ export interface components {
         Range: string;
         /** @description Beginning of the record number, or part of the name, in whatever case. */
         Search: string;
+        /** @description Id of a ward. */
+        Ward: string;
     };
     requestBodies: never;
     headers: never;
     pathItems: never;
 }
+export type Admission = components['schemas']['Admission'];
+export type Alarm = components['schemas']['Alarm'];
+export type AlarmAction = components['schemas']['AlarmAction'];
+export type AlarmPriority = components['schemas']['AlarmPriority'];
+export type AlarmRule = components['schemas']['AlarmRule'];
+export type AlarmState = components['schemas']['AlarmState'];
+export type AlarmUpdated = components['schemas']['AlarmUpdated'];
+export type BeatTimes = components['schemas']['BeatTimes'];
+export type BedId = components['schemas']['BedId'];
+export type BirthDate = components['schemas']['BirthDate'];
 export type Bpm = components['schemas']['Bpm'];
 export type Change = components['schemas']['Change'];
 export type ChangeKind = components['schemas']['ChangeKind'];
@@ -2146,34 +3621,58 @@ export type HeartRateSource = components['schemas']['HeartRateSource'];
 export type LatestEcg = components['schemas']['LatestEcg'];
 export type LatestHeartRate = components['schemas']['LatestHeartRate'];
 export type LatestImage = components['schemas']['LatestImage'];
+export type LimitScope = components['schemas']['LimitScope'];
 export type LiveMessage = components['schemas']['LiveMessage'];
 export type LiveMode = components['schemas']['LiveMode'];
 export type LiveRequest = components['schemas']['LiveRequest'];
 export type MediaType = components['schemas']['MediaType'];
 export type Mrn = components['schemas']['Mrn'];
 export type NameChange = components['schemas']['NameChange'];
+export type Notes = components['schemas']['Notes'];
 export type Numeric = components['schemas']['Numeric'];
 export type Numerics = components['schemas']['Numerics'];
+export type PatientDetails = components['schemas']['PatientDetails'];
 export type PatientSummary = components['schemas']['PatientSummary'];
 export type PatientUpdated = components['schemas']['PatientUpdated'];
+export type PlaceName = components['schemas']['PlaceName'];
 export type RecordId = components['schemas']['RecordId'];
 export type SampleRate = components['schemas']['SampleRate'];
+export type Sex = components['schemas']['Sex'];
 export type StreamClock = components['schemas']['StreamClock'];
 export type StreamDescription = components['schemas']['StreamDescription'];
 export type StreamId = components['schemas']['StreamId'];
 export type StreamState = components['schemas']['StreamState'];
+export type StreamsState = components['schemas']['StreamsState'];
+export type SystemEvent = components['schemas']['SystemEvent'];
 export type Timestamp = components['schemas']['Timestamp'];
 export type UploadId = components['schemas']['UploadId'];
 export type Vitals = components['schemas']['Vitals'];
 export type VitalsSource = components['schemas']['VitalsSource'];
+export type WardId = components['schemas']['WardId'];
+export type AdmissionRecord = components['schemas']['AdmissionRecord'];
+export type AdmitRequest = components['schemas']['AdmitRequest'];
+export type AlarmActionRequest = components['schemas']['AlarmActionRequest'];
+export type AlarmLimits = components['schemas']['AlarmLimits'];
+export type AlarmPage = components['schemas']['AlarmPage'];
+export type AuditEntry = components['schemas']['AuditEntry'];
+export type AuditHead = components['schemas']['AuditHead'];
+export type AuditPage = components['schemas']['AuditPage'];
+export type AuditVerdict = components['schemas']['AuditVerdict'];
 export type BeatMark = components['schemas']['BeatMark'];
+export type Bed = components['schemas']['Bed'];
 export type BlobHash = components['schemas']['BlobHash'];
 export type BlobInfo = components['schemas']['BlobInfo'];
+export type BreakGlass = components['schemas']['BreakGlass'];
+export type Correction = components['schemas']['Correction'];
+export type CorrectionId = components['schemas']['CorrectionId'];
+export type CorrectionState = components['schemas']['CorrectionState'];
 export type Cursor = components['schemas']['Cursor'];
 export type DamagedRecord = components['schemas']['DamagedRecord'];
 export type DeadLetter = components['schemas']['DeadLetter'];
 export type DeadLetterPage = components['schemas']['DeadLetterPage'];
 export type DeadLetterSummary = components['schemas']['DeadLetterSummary'];
+export type DetailsUpdate = components['schemas']['DetailsUpdate'];
+export type DischargeRequest = components['schemas']['DischargeRequest'];
 export type EcgAnalysis = components['schemas']['EcgAnalysis'];
 export type EcgBeatCounts = components['schemas']['EcgBeatCounts'];
 export type EcgBeatType = components['schemas']['EcgBeatType'];
@@ -2197,44 +3696,79 @@ export type EcgTrendPoint = components['schemas']['EcgTrendPoint'];
 export type EcgWarning = components['schemas']['EcgWarning'];
 export type EcgWave = components['schemas']['EcgWave'];
 export type EnvelopeColumns = components['schemas']['EnvelopeColumns'];
+export type EraseBody = components['schemas']['EraseBody'];
+export type ErrorMark = components['schemas']['ErrorMark'];
 export type FileKind = components['schemas']['FileKind'];
 export type FormerName = components['schemas']['FormerName'];
 export type FormerNames = components['schemas']['FormerNames'];
+export type Grant = components['schemas']['Grant'];
 export type HeartRateRecord = components['schemas']['HeartRateRecord'];
 export type ImageRecord = components['schemas']['ImageRecord'];
+export type LimitsRequest = components['schemas']['LimitsRequest'];
+export type LoginMethod = components['schemas']['LoginMethod'];
+export type LoginMethods = components['schemas']['LoginMethods'];
+export type LoginRequest = components['schemas']['LoginRequest'];
+export type MergeBody = components['schemas']['MergeBody'];
+export type MoveBody = components['schemas']['MoveBody'];
+export type NameBody = components['schemas']['NameBody'];
 export type NameCheck = components['schemas']['NameCheck'];
 export type NameConflict = components['schemas']['NameConflict'];
 export type NameMatch = components['schemas']['NameMatch'];
 export type NameQuery = components['schemas']['NameQuery'];
+export type NewBed = components['schemas']['NewBed'];
 export type NewPatient = components['schemas']['NewPatient'];
+export type NewUser = components['schemas']['NewUser'];
+export type NewWard = components['schemas']['NewWard'];
 export type Page = components['schemas']['Page'];
 export type Page2 = components['schemas']['Page2'];
 export type Page3 = components['schemas']['Page3'];
 export type Page4 = components['schemas']['Page4'];
+export type Page5 = components['schemas']['Page5'];
+export type Page6 = components['schemas']['Page6'];
+export type PasswordChange = components['schemas']['PasswordChange'];
 export type PatientData = components['schemas']['PatientData'];
 export type PatientIds = components['schemas']['PatientIds'];
 export type PreviewPlot = components['schemas']['PreviewPlot'];
 export type Problem = components['schemas']['Problem'];
 export type Queue = components['schemas']['Queue'];
+export type ReasonBody = components['schemas']['ReasonBody'];
 export type ReceivedUpload = components['schemas']['ReceivedUpload'];
 export type RecordKind = components['schemas']['RecordKind'];
+export type RenamePlace = components['schemas']['RenamePlace'];
+export type RetentionBody = components['schemas']['RetentionBody'];
+export type RetentionKind = components['schemas']['RetentionKind'];
+export type RetentionReport = components['schemas']['RetentionReport'];
 export type SampleSegment = components['schemas']['SampleSegment'];
 export type ServerClock = components['schemas']['ServerClock'];
+export type Session = components['schemas']['Session'];
 export type SignalOptions = components['schemas']['SignalOptions'];
+export type StayEvent = components['schemas']['StayEvent'];
+export type StayEventKind = components['schemas']['StayEventKind'];
 export type StoredChannel = components['schemas']['StoredChannel'];
 export type StoredFile = components['schemas']['StoredFile'];
+export type StoredLimits = components['schemas']['StoredLimits'];
 export type StoredWaveform = components['schemas']['StoredWaveform'];
 export type StoredWaveforms = components['schemas']['StoredWaveforms'];
 export type TimeRange = components['schemas']['TimeRange'];
+export type TransferRequest = components['schemas']['TransferRequest'];
+export type UndeliveredAlarm = components['schemas']['UndeliveredAlarm'];
+export type UndeliveredAlarms = components['schemas']['UndeliveredAlarms'];
 export type UploadReceipt = components['schemas']['UploadReceipt'];
 export type UploadState = components['schemas']['UploadState'];
 export type UploadStatus = components['schemas']['UploadStatus'];
+export type User = components['schemas']['User'];
+export type UserChange = components['schemas']['UserChange'];
+export type UserList = components['schemas']['UserList'];
+export type UserName = components['schemas']['UserName'];
+export type UserRole = components['schemas']['UserRole'];
+export type Ward = components['schemas']['Ward'];
 export type ResponseProblem400 = components['responses']['Problem400'];
 export type ResponseProblem401 = components['responses']['Problem401'];
 export type ResponseProblem403 = components['responses']['Problem403'];
 export type ResponseProblem404 = components['responses']['Problem404'];
 export type ResponseProblem408 = components['responses']['Problem408'];
 export type ResponseProblem409 = components['responses']['Problem409'];
+export type ResponseProblem410 = components['responses']['Problem410'];
 export type ResponseProblem413 = components['responses']['Problem413'];
 export type ResponseProblem415 = components['responses']['Problem415'];
 export type ResponseProblem416 = components['responses']['Problem416'];
@@ -2243,14 +3777,23 @@ export type ResponseProblem429 = components['responses']['Problem429'];
 export type ResponseProblem500 = components['responses']['Problem500'];
 export type ResponseProblem502 = components['responses']['Problem502'];
 export type ResponseProblem503 = components['responses']['Problem503'];
+export type ParameterAdmitted = components['parameters']['Admitted'];
 export type ParameterAfterLetter = components['parameters']['AfterLetter'];
 export type ParameterAfterPatient = components['parameters']['AfterPatient'];
 export type ParameterAfterRecord = components['parameters']['AfterRecord'];
+export type ParameterAuditAnchor = components['parameters']['AuditAnchor'];
+export type ParameterAuditBefore = components['parameters']['AuditBefore'];
+export type ParameterAuditClient = components['parameters']['AuditClient'];
+export type ParameterAuditLimit = components['parameters']['AuditLimit'];
+export type ParameterAuditMrn = components['parameters']['AuditMrn'];
+export type ParameterBed = components['parameters']['Bed'];
 export type ParameterFormat = components['parameters']['Format'];
 export type ParameterFromSeconds = components['parameters']['FromSeconds'];
 export type ParameterId = components['parameters']['Id'];
 export type ParameterIdempotencyKey = components['parameters']['IdempotencyKey'];
 export type ParameterIfNoneMatch = components['parameters']['IfNoneMatch'];
+export type ParameterInWard = components['parameters']['InWard'];
+export type ParameterIncludeErrors = components['parameters']['IncludeErrors'];
 export type ParameterLead = components['parameters']['Lead'];
 export type ParameterLetter = components['parameters']['Letter'];
 export type ParameterLimit = components['parameters']['Limit'];
@@ -2258,6 +3801,7 @@ export type ParameterMrn = components['parameters']['Mrn'];
 export type ParameterPrefer = components['parameters']['Prefer'];
 export type ParameterRange = components['parameters']['Range'];
 export type ParameterSearch = components['parameters']['Search'];
+export type ParameterWard = components['parameters']['Ward'];
 export type $defs = Record<string, never>;
 export interface operations {
     root: {
@@ -2462,7 +4006,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Names this upload: sent again with the same content it is stored once. */
+                /** @description Names this request: sent again with the same content it has its effect once. */
                 "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
                 /** @description `respond-async`: answer 202 without waiting until the upload is stored. */
                 Prefer?: components["parameters"]["Prefer"];
@@ -2594,6 +4138,248 @@ export interface operations {
             };
             403: components["responses"]["Problem403"];
             500: components["responses"]["Problem500"];
+        };
+    };
+    listAlarms: {
+        parameters: {
+            query?: {
+                /** @description Most entries of the page. */
+                limit?: components["parameters"]["Limit"];
+                /** @description Which alarms; open ones by default. */
+                state?: "open" | "ended" | "all";
+                /** @description Only alarms of this patient. */
+                mrn?: components["schemas"]["Mrn"];
+                /** @description Only alarms with this priority. */
+                priority?: components["schemas"]["AlarmPriority"];
+                /** @description `next` of the page before. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The alarms, and `next` where there is another page. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlarmPage"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    listUndelivered: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Notifications that receivers did not take */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UndeliveredAlarms"];
+                };
+            };
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    acknowledgeAlarm: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of a record or an upload. */
+                id: components["parameters"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["AlarmActionRequest"];
+            };
+        };
+        responses: {
+            /** @description The alarm after the action */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Alarm"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    pauseAlarmAudio: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of a record or an upload. */
+                id: components["parameters"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["AlarmActionRequest"];
+            };
+        };
+        responses: {
+            /** @description The alarm after the action */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Alarm"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    resetAlarm: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of a record or an upload. */
+                id: components["parameters"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["AlarmActionRequest"];
+            };
+        };
+        responses: {
+            /** @description The alarm after the action */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Alarm"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    listAudit: {
+        parameters: {
+            query?: {
+                /** @description Only entries about this patient. */
+                mrn?: components["parameters"]["AuditMrn"];
+                /** @description Only entries of this client. */
+                client?: components["parameters"]["AuditClient"];
+                /** @description `next` of the page before. */
+                before?: components["parameters"]["AuditBefore"];
+                /** @description Most entries of the page. */
+                limit?: components["parameters"]["AuditLimit"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of entries */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditPage"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    verifyAudit: {
+        parameters: {
+            query?: {
+                /** @description An earlier head of the chain, as in the log: the number of an entry, a colon, and its hash. */
+                anchor?: components["parameters"]["AuditAnchor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The result */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditVerdict"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
         };
     };
     getClock: {
@@ -3179,17 +4965,17 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Server-sent events. `ready`: from now on everything is told; silence lasts no longer than the `keep_alive_ms` of its data. `updated`: data is a PatientUpdated as JSON, id its version. `cut-off`: the server hears nothing itself until it says `missed`; ask from time to time. `missed`: something may have been lost, load anew. `keep-alive` breaks every silence. The data of `ready` and `keep-alive` say what the clock of the server shows. */
+            /** @description Server-sent events. `ready`: from now on everything is told; silence lasts no longer than the `keep_alive_ms` of its data. `updated`: data is a PatientUpdated as JSON, id its version. `alarm`: data is an AlarmUpdated as JSON, id the id and the version of the alarm. `limits`, `wards`, `patient`: data is a SystemEvent as JSON that states what to load again. `cut-off`: the server hears nothing itself until it says `missed`; ask from time to time. `missed`: something may have been lost, load anew. `keep-alive` breaks every silence. The data of `ready` and `keep-alive` say what the clock of the server shows. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
                     "text/event-stream": {
-                        /** @description Of `updated`: #/components/schemas/PatientUpdated; of `ready` and `keep-alive`: #/components/schemas/StreamState */
+                        /** @description Of `updated`: #/components/schemas/PatientUpdated; of `alarm`: #/components/schemas/AlarmUpdated; of `limits`, `wards` and `patient`: #/components/schemas/SystemEvent; of `ready` and `keep-alive`: #/components/schemas/StreamState */
                         data: string;
                         /** @enum {unknown} */
-                        event: "ready" | "keep-alive" | "updated" | "cut-off" | "missed";
+                        event: "ready" | "keep-alive" | "updated" | "alarm" | "limits" | "wards" | "patient" | "cut-off" | "missed";
                         id?: string;
                     };
                 };
@@ -3276,6 +5062,69 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    getSiteLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The limits */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredLimits"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    putSiteLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LimitsRequest"];
+            };
+        };
+        responses: {
+            /** @description The limits after the change */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredLimits"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     live: {
         parameters: {
             query?: never;
@@ -3300,11 +5149,65 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    undoMerge: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Names this request: sent again with the same content it has its effect once. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @description Id of a record or an upload. */
+                id: components["parameters"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReasonBody"];
+            };
+        };
+        responses: {
+            /** @description The correction, complete */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            /** @description It is accepted and running: the server completes it. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     listPatients: {
         parameters: {
             query?: {
                 /** @description Beginning of the record number, or part of the name, in whatever case. */
                 q?: components["parameters"]["Search"];
+                /** @description Only patients who are admitted to this ward. */
+                ward?: components["parameters"]["InWard"];
+                /** @description Only patients who are, or are not, admitted. */
+                admitted?: components["parameters"]["Admitted"];
                 /** @description `next` of the page before. */
                 after?: components["parameters"]["AfterPatient"];
                 /** @description Most entries of the page. */
@@ -3365,6 +5268,254 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    changeDetails: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DetailsUpdate"];
+            };
+        };
+        responses: {
+            /** @description The patient */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PatientSummary"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    listAdmissions: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before. */
+                after?: components["parameters"]["AfterRecord"];
+                /** @description Most entries of the page. */
+                limit?: components["parameters"]["Limit"];
+            };
+            header?: never;
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page, and `next` where there is another one. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page6"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    admitPatient: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AdmitRequest"];
+            };
+        };
+        responses: {
+            /** @description The patient */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PatientSummary"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    acknowledgeAlarms: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The alarms that have changed */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlarmPage"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    breakGlass: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BreakGlass"];
+            };
+        };
+        responses: {
+            /** @description The access */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Grant"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    listCorrections: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The corrections */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"][];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    dischargePatient: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["DischargeRequest"];
+            };
+        };
+        responses: {
+            /** @description The patient */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PatientSummary"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     listEcgs: {
         parameters: {
             query?: {
@@ -3372,6 +5523,8 @@ export interface operations {
                 after?: components["parameters"]["AfterRecord"];
                 /** @description Most entries of the page. */
                 limit?: components["parameters"]["Limit"];
+                /** @description `true`: the list contains records that were entered in error. */
+                include_errors?: components["parameters"]["IncludeErrors"];
             };
             header?: never;
             path: {
@@ -3401,6 +5554,56 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    erasePatient: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Names this request: sent again with the same content it has its effect once. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EraseBody"];
+            };
+        };
+        responses: {
+            /** @description The correction, complete */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            /** @description It is accepted and running: the server completes it. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     watchPatient: {
         parameters: {
             query?: never;
@@ -3413,17 +5616,17 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Server-sent events. `ready`: from now on everything is told; silence lasts no longer than the `keep_alive_ms` of its data. `updated`: data is a PatientUpdated as JSON, id its version. `cut-off`: the server hears nothing itself until it says `missed`; ask from time to time. `missed`: something may have been lost, load anew. `keep-alive` breaks every silence. The data of `ready` and `keep-alive` say what the clock of the server shows. */
+            /** @description Server-sent events. `ready`: from now on everything is told; silence lasts no longer than the `keep_alive_ms` of its data. `updated`: data is a PatientUpdated as JSON, id its version. `alarm`: data is an AlarmUpdated as JSON, id the id and the version of the alarm. `limits`, `wards`, `patient`: data is a SystemEvent as JSON that states what to load again. `cut-off`: the server hears nothing itself until it says `missed`; ask from time to time. `missed`: something may have been lost, load anew. `keep-alive` breaks every silence. The data of `ready` and `keep-alive` say what the clock of the server shows. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
                     "text/event-stream": {
-                        /** @description Of `updated`: #/components/schemas/PatientUpdated; of `ready` and `keep-alive`: #/components/schemas/StreamState */
+                        /** @description Of `updated`: #/components/schemas/PatientUpdated; of `alarm`: #/components/schemas/AlarmUpdated; of `limits`, `wards` and `patient`: #/components/schemas/SystemEvent; of `ready` and `keep-alive`: #/components/schemas/StreamState */
                         data: string;
                         /** @enum {unknown} */
-                        event: "ready" | "keep-alive" | "updated" | "cut-off" | "missed";
+                        event: "ready" | "keep-alive" | "updated" | "alarm" | "limits" | "wards" | "patient" | "cut-off" | "missed";
                         id?: string;
                     };
                 };
@@ -3443,6 +5646,8 @@ export interface operations {
                 after?: components["parameters"]["AfterRecord"];
                 /** @description Most entries of the page. */
                 limit?: components["parameters"]["Limit"];
+                /** @description `true`: the list contains records that were entered in error. */
+                include_errors?: components["parameters"]["IncludeErrors"];
             };
             header?: never;
             path: {
@@ -3472,6 +5677,106 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    placeHold: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Names this request: sent again with the same content it has its effect once. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReasonBody"];
+            };
+        };
+        responses: {
+            /** @description The correction, complete */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            /** @description It is accepted and running: the server completes it. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    releaseHold: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Names this request: sent again with the same content it has its effect once. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ReasonBody"];
+            };
+        };
+        responses: {
+            /** @description The correction, complete */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            /** @description It is accepted and running: the server completes it. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     listImages: {
         parameters: {
             query?: {
@@ -3479,6 +5784,8 @@ export interface operations {
                 after?: components["parameters"]["AfterRecord"];
                 /** @description Most entries of the page. */
                 limit?: components["parameters"]["Limit"];
+                /** @description `true`: the list contains records that were entered in error. */
+                include_errors?: components["parameters"]["IncludeErrors"];
             };
             header?: never;
             path: {
@@ -3502,6 +5809,175 @@ export interface operations {
             401: components["responses"]["Problem401"];
             403: components["responses"]["Problem403"];
             404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    getPatientLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The limits */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredLimits"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    putPatientLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LimitsRequest"];
+            };
+        };
+        responses: {
+            /** @description The limits after the change */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredLimits"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    mergePatient: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Names this request: sent again with the same content it has its effect once. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MergeBody"];
+            };
+        };
+        responses: {
+            /** @description The correction, complete */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            /** @description It is accepted and running: the server completes it. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    correctName: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Names this request: sent again with the same content it has its effect once. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NameBody"];
+            };
+        };
+        responses: {
+            /** @description The correction, complete */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            /** @description It is accepted and running: the server completes it. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
             429: components["responses"]["Problem429"];
             500: components["responses"]["Problem500"];
             502: components["responses"]["Problem502"];
@@ -3574,11 +6050,48 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    transferPatient: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Medical record number. */
+                mrn: components["parameters"]["Mrn"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TransferRequest"];
+            };
+        };
+        responses: {
+            /** @description The patient */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PatientSummary"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     upload: {
         parameters: {
             query?: never;
             header?: {
-                /** @description Names this upload: sent again with the same content it is stored once. */
+                /** @description Names this request: sent again with the same content it has its effect once. */
                 "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
                 /** @description `respond-async`: answer 202 without waiting until the upload is stored. */
                 Prefer?: components["parameters"]["Prefer"];
@@ -3648,6 +6161,7 @@ export interface operations {
             403: components["responses"]["Problem403"];
             408: components["responses"]["Problem408"];
             409: components["responses"]["Problem409"];
+            410: components["responses"]["Problem410"];
             413: components["responses"]["Problem413"];
             415: components["responses"]["Problem415"];
             422: components["responses"]["Problem422"];
@@ -3778,6 +6292,273 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    markError: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Names this request: sent again with the same content it has its effect once. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @description Id of a record or an upload. */
+                id: components["parameters"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReasonBody"];
+            };
+        };
+        responses: {
+            /** @description The correction, complete */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            /** @description It is accepted and running: the server completes it. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    unmarkError: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Names this request: sent again with the same content it has its effect once. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @description Id of a record or an upload. */
+                id: components["parameters"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ReasonBody"];
+            };
+        };
+        responses: {
+            /** @description The correction, complete */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            /** @description It is accepted and running: the server completes it. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    applyRetention: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RetentionBody"];
+            };
+        };
+        responses: {
+            /** @description What was removed */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetentionReport"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    getSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The session */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    logIn: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LoginRequest"];
+            };
+        };
+        responses: {
+            /** @description The session */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    logOut: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It has ended. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            403: components["responses"]["Problem403"];
+            409: components["responses"]["Problem409"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    beginOidc: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Go to the provider. */
+            303: {
+                headers: {
+                    Location?: string;
+                    "Set-Cookie"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    finishOidc: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Logged in; go to the page. */
+            303: {
+                headers: {
+                    Location?: string;
+                    "Set-Cookie"?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Problem400"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     getUpload: {
         parameters: {
             query?: never;
@@ -3803,6 +6584,522 @@ export interface operations {
             401: components["responses"]["Problem401"];
             403: components["responses"]["Problem403"];
             404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    moveUpload: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Names this request: sent again with the same content it has its effect once. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @description Id of a record or an upload. */
+                id: components["parameters"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MoveBody"];
+            };
+        };
+        responses: {
+            /** @description The correction, complete */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            /** @description It is accepted and running: the server completes it. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    listUsers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The users */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserList"];
+                };
+            };
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    addUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewUser"];
+            };
+        };
+        responses: {
+            /** @description The user */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    removeUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a user. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The user is removed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    changeUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a user. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserChange"];
+            };
+        };
+        responses: {
+            /** @description The user */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    changePassword: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Name of a user. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PasswordChange"];
+            };
+        };
+        responses: {
+            /** @description The password is changed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    listWards: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All wards, by name */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page5"];
+                };
+            };
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    addWard: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewWard"];
+            };
+        };
+        responses: {
+            /** @description The ward */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ward"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    removeWard: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of a ward. */
+                ward: components["parameters"]["Ward"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is removed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    renameWard: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of a ward. */
+                ward: components["parameters"]["Ward"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RenamePlace"];
+            };
+        };
+        responses: {
+            /** @description The ward */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ward"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    addBed: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of a ward. */
+                ward: components["parameters"]["Ward"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewBed"];
+            };
+        };
+        responses: {
+            /** @description The ward */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ward"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    removeBed: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of a ward. */
+                ward: components["parameters"]["Ward"];
+                /** @description Id of a bed. */
+                bed: components["parameters"]["Bed"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is removed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    renameBed: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of a ward. */
+                ward: components["parameters"]["Ward"];
+                /** @description Id of a bed. */
+                bed: components["parameters"]["Bed"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RenamePlace"];
+            };
+        };
+        responses: {
+            /** @description The ward */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ward"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    getWardLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of a ward. */
+                ward: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The limits */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredLimits"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    putWardLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of a ward. */
+                ward: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LimitsRequest"];
+            };
+        };
+        responses: {
+            /** @description The limits after the change */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoredLimits"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            409: components["responses"]["Problem409"];
+            413: components["responses"]["Problem413"];
+            422: components["responses"]["Problem422"];
             429: components["responses"]["Problem429"];
             500: components["responses"]["Problem500"];
             502: components["responses"]["Problem502"];
