@@ -5,6 +5,7 @@
 //! them before it forwards the response.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use axum::Router;
 use axum::extract::{FromRequestParts, Request};
@@ -13,10 +14,12 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
 use proto_json::{Mrn, WardId};
-use runtime::{Secret, StartError};
+use runtime::{Secret, Shutdown, StartError};
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
 
 use crate::problem::{ApiError, ProblemType};
+use crate::server::{Limits, require_encryption, serve};
 
 /// Checks the configuration of a service behind the gateway: another address than loopback requires a token.
 ///
@@ -30,6 +33,38 @@ pub fn require_token(service: &str, listen: SocketAddr, token: Option<&Secret>) 
         "without --token-file {service} accepts only a loopback address, because anyone who can reach {listen} \
          could read all patients"
     )))
+}
+
+/// Reads the token that gateways authenticate with, and rejects an unsafe configuration of `service`.
+///
+/// # Errors
+/// The setting to change.
+pub fn read_token(
+    service: &str,
+    listen: SocketAddr,
+    file: Option<&Path>,
+    insecure: bool,
+) -> Result<Option<Secret>, StartError> {
+    let token = file.map(Secret::read).transpose()?;
+    require_token(service, listen, token.as_ref())?;
+    require_encryption(listen, false, insecure, &format!("keep {service} on a loopback address"))?;
+    Ok(token)
+}
+
+/// Serves calls of gateways that carry `token` until the shutdown begins.
+///
+/// # Errors
+/// If serving fails.
+pub async fn serve_calls(
+    service: &'static str,
+    listener: TcpListener,
+    router: Router,
+    token: Option<Secret>,
+    shutdown: &Shutdown,
+) -> Result<(), StartError> {
+    let router = require_token_header(service, router, token);
+    let served = serve(listener, router, Limits::of(service), shutdown).await;
+    served.map_err(|error| StartError::failed(format!("{service} stopped serving calls: {error}")))
 }
 
 /// Rejects requests without the token. Without a token, all requests are accepted.

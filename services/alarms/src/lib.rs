@@ -70,11 +70,7 @@ impl CallArgs {
     /// # Errors
     /// The setting to change.
     pub fn token(&self) -> Result<Option<Secret>, StartError> {
-        let token = self.token_file.as_deref().map(Secret::read).transpose()?;
-        internal::require_token("alarms", self.listen, token.as_ref())?;
-        let advice = "keep alarms on a loopback address";
-        http_server::require_encryption(self.listen, false, self.insecure, advice)?;
-        Ok(token)
+        internal::read_token("alarms", self.listen, self.token_file.as_deref(), self.insecure)
     }
 }
 
@@ -197,9 +193,7 @@ impl Alarms {
         token: Option<Secret>,
         shutdown: Shutdown,
     ) -> Result<(), StartError> {
-        let router = internal::require_token_header("alarms", self.router(), token);
-        let served = http_server::serve(listener, router, http_server::Limits::of("alarms"), &shutdown).await;
-        served.map_err(|error| StartError::failed(format!("alarms stopped serving calls: {error}")))
+        internal::serve_calls("alarms", listener, self.router(), token, &shutdown).await
     }
 }
 

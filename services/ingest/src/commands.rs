@@ -39,11 +39,7 @@ impl CallArgs {
     /// # Errors
     /// The setting to change.
     pub fn token(&self) -> Result<Option<Secret>, StartError> {
-        let token = self.token_file.as_deref().map(Secret::read).transpose()?;
-        internal::require_token("ingest", self.listen, token.as_ref())?;
-        let advice = "keep ingest on a loopback address";
-        http_server::require_encryption(self.listen, false, self.insecure, advice)?;
-        Ok(token)
+        internal::read_token("ingest", self.listen, self.token_file.as_deref(), self.insecure)
     }
 }
 
@@ -68,7 +64,5 @@ pub async fn serve(
     ports: Ports,
     shutdown: Shutdown,
 ) -> Result<(), StartError> {
-    let router = internal::require_token_header("ingest", router(ports), token);
-    let served = http_server::serve(listener, router, http_server::Limits::of("ingest"), &shutdown).await;
-    served.map_err(|error| StartError::failed(format!("ingest stopped serving calls: {error}")))
+    internal::serve_calls("ingest", listener, router(ports), token, &shutdown).await
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use ecg::synth::{Settings, csv, generate};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::program::{BEDSIDE, Program};
@@ -665,7 +665,9 @@ fn revoked_and_rotated_tokens_are_rejected() {
     };
     let (one, two) = (token(&["new", "one", "--role", "viewer"]), token(&["new", "two", "--role", "admin"]));
     let listed = token(&["list", "--json"]);
-    assert_eq!(listed.lines().next().unwrap(), r#"{"expires":null,"name":"one","role":"viewer"}"#);
+    let first: Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
+    let expected = json!({ "bed": null, "expires": null, "name": "one", "role": "viewer", "wards": [] });
+    assert_eq!(first, expected);
     assert!(!listed.contains(&one));
     let rotated = token(&["rotate", "one", "--days", "1"]);
     let entry: Value = serde_json::from_str(token(&["list", "--json"]).lines().next().unwrap()).unwrap();
