@@ -2,7 +2,7 @@
 //
 // It never handles a request of /api: patient data is not kept on this device.
 
-const FILES = ["/assets/About-BKRYPQxT.js","/assets/About-DevvViKs.css","/assets/Admin-CmJho4e3.js","/assets/Age-BqnSRmgt.css","/assets/Age-CiOJbKel.js","/assets/Alarms-Bu3_h0o3.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-B_Vv_H9_.js","/assets/Notice-A9lDkaeY.css","/assets/Notice-CWlq8gue.js","/assets/Patient-CduYmZuZ.js","/assets/Patient-CgJTD_Tv.css","/assets/Upload-CWOaNkio.js","/assets/Upload-DogbrSx8.css","/assets/index-C_1xTjO0.js","/assets/index-YErXFhP8.css"];
+const FILES = ["/assets/About-DevvViKs.css","/assets/About-Jpg_Rr9v.js","/assets/Admin-Bpgh379l.js","/assets/Admin-DPqCOKOD.css","/assets/Age-BqnSRmgt.css","/assets/Age-C3FWjB4N.js","/assets/Alarms-CyEH4R19.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-DOe9YOM0.css","/assets/Audit-agV3XBIS.js","/assets/Notice-A9lDkaeY.css","/assets/Notice-CAv8BBDv.js","/assets/Patient-C7Yy_dq0.css","/assets/Patient-Cakpg-0Z.js","/assets/Upload-DogbrSx8.css","/assets/Upload-DuVlCxjw.js","/assets/Wards-1tms-70O.css","/assets/Wards-cuV0QtdL.js","/assets/index-CjFJ59tE.css","/assets/index-DT2acsbA.js"];
 const CACHE = 'shell';
 
 self.addEventListener('install', (event) => {
