@@ -2,7 +2,7 @@
 //
 // It never handles a request of /api: patient data is not kept on this device.
 
-const FILES = ["/assets/About-DevvViKs.css","/assets/About-Jpg_Rr9v.js","/assets/Admin-Bpgh379l.js","/assets/Admin-DPqCOKOD.css","/assets/Age-BqnSRmgt.css","/assets/Age-C3FWjB4N.js","/assets/Alarms-CyEH4R19.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-DOe9YOM0.css","/assets/Audit-agV3XBIS.js","/assets/Notice-A9lDkaeY.css","/assets/Notice-CAv8BBDv.js","/assets/Patient-C7Yy_dq0.css","/assets/Patient-Cakpg-0Z.js","/assets/Upload-DogbrSx8.css","/assets/Upload-DuVlCxjw.js","/assets/Wards-1tms-70O.css","/assets/Wards-cuV0QtdL.js","/assets/index-CjFJ59tE.css","/assets/index-DT2acsbA.js"];
+const FILES = ["/assets/About-BQ5iyFTL.js","/assets/About-DevvViKs.css","/assets/Admin-BJwiK5lh.js","/assets/Admin-DPqCOKOD.css","/assets/Age-BqnSRmgt.css","/assets/Age-FtffeET6.js","/assets/Alarms-B1ejCIO3.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-DF7SDY0h.js","/assets/Audit-DOe9YOM0.css","/assets/Notice-A9lDkaeY.css","/assets/Notice-CYBbaUNv.js","/assets/Patient-BlyQGnQF.js","/assets/Patient-C7Yy_dq0.css","/assets/Upload-DKKrXXRn.js","/assets/Upload-DogbrSx8.css","/assets/Wards-1tms-70O.css","/assets/Wards-BTtXybkL.js","/assets/index-Cby-VGEw.js","/assets/index-DZJs27of.css"];
 const CACHE = 'shell';
 
 self.addEventListener('install', (event) => {
