@@ -7,8 +7,9 @@
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { createReadStream, existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
+import { createRequire } from 'node:module';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -34,6 +35,9 @@ export function ecg(...args) {
   return Buffer.from(bedside('sample', ...args));
 }
 
+/** The password of all accounts of the tests. */
+export const PASSWORD = 'correct horse battery';
+
 /** A PNG of one pixel. */
 export const PNG = Buffer.from(
   'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==',
@@ -47,6 +51,24 @@ export class System {
     system.folder = mkdtempSync(path.join(tmpdir(), 'bedside-web-'));
     system.args = args;
     await system.#run('127.0.0.1:0');
+    return system;
+  }
+
+  /**
+   * A program that requires a login, with accounts and with the access token `token` of the role admin.
+   * `users`: `{ name, role, person }`; each has the password `PASSWORD`.
+   */
+  static async startWithUsers(users, ...args) {
+    const system = new System();
+    system.folder = mkdtempSync(path.join(tmpdir(), 'bedside-web-'));
+    const tokens = path.join(system.folder, 'tokens');
+    writeFileSync(tokens, '', { mode: 0o600 });
+    [system.token] = bedside('token', 'new', 'test', '--role', 'admin', '--file', tokens).trim().split('\n');
+    system.args = ['--tokens', tokens, ...args];
+    await system.#run('127.0.0.1:0');
+    for (const { name, role, person } of users) {
+      await system.call('POST', '/api/v1/users', { name, role, password: PASSWORD, display_name: person ?? name });
+    }
     return system;
   }
 
@@ -88,7 +110,18 @@ export class System {
   }
 
   fetch(route, options = {}) {
-    return fetch(this.gateway + route, options);
+    const headers = { ...options.headers };
+    if (this.token !== undefined) headers.authorization = `Bearer ${this.token}`;
+    return fetch(this.gateway + route, { ...options, headers });
+  }
+
+  /** Sends JSON as another client. Returns the JSON of the response. */
+  async call(method, route, json) {
+    const headers = { 'content-type': 'application/json' };
+    const response = await this.fetch(route, { method, headers, body: json === undefined ? undefined : JSON.stringify(json) });
+    const text = await response.text();
+    assert.ok(response.ok, `${method} ${route}: ${response.status} ${text}`);
+    return text === '' ? undefined : JSON.parse(text);
   }
 
   async json(route) {
@@ -241,10 +274,49 @@ export async function open(system, { route = '#/', ...options } = {}) {
   return page;
 }
 
+/** Signs in with an account on the page that is open. */
+export async function signIn(page, user, password = PASSWORD) {
+  await page.getByLabel('User', { exact: true }).fill(user);
+  await page.getByLabel('Password', { exact: true }).fill(password);
+  await page.getByRole('button', { name: 'Sign in', exact: true }).click();
+}
+
+/**
+ * Begins to watch for a change of the page. The result is the time of the browser at which `selector` was visible, so that slow
+ * requests of the test do not count.
+ */
+export function seenAt(page, selector) {
+  const seen = page.evaluate(
+    (wanted) =>
+      new Promise((resolve) => {
+        const check = () => document.querySelector(wanted) && (observer.disconnect(), resolve(Date.now()));
+        const observer = new MutationObserver(check);
+        observer.observe(document.body, { childList: true, subtree: true, attributes: true });
+        check();
+      }),
+    selector,
+  );
+  // A page that is closed before is no failure by itself.
+  seen.catch(() => undefined);
+  return seen;
+}
+
 /** Opens another page of the application in the same tab. */
 export async function go(page, route) {
   await page.evaluate((hash) => (window.location.hash = hash), route);
   await page.locator('main h1, main .notice').first().waitFor();
+}
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** What axe finds on the page that is serious. */
+export async function seriousFindings(page) {
+  // The policy of the page forbids scripts of others; the protocol of the browser may run them.
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+  return violations
+    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 150)).slice(0, 3).join(' | ')}`);
 }
 
 /** Waits until `check` returns something true, and returns it. */

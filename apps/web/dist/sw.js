@@ -2,7 +2,7 @@
 //
 // It never handles a request of /api: patient data is not kept on this device.
 
-const FILES = ["/assets/About-BKRYPQxT.js","/assets/About-DevvViKs.css","/assets/Admin-CmJho4e3.js","/assets/Age-BqnSRmgt.css","/assets/Age-CiOJbKel.js","/assets/Alarms-Bu3_h0o3.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-B_Vv_H9_.js","/assets/Notice-A9lDkaeY.css","/assets/Notice-CWlq8gue.js","/assets/Patient-CduYmZuZ.js","/assets/Patient-CgJTD_Tv.css","/assets/Upload-CWOaNkio.js","/assets/Upload-DogbrSx8.css","/assets/index-C_1xTjO0.js","/assets/index-YErXFhP8.css"];
+const FILES = ["/assets/About-BQ5iyFTL.js","/assets/About-DevvViKs.css","/assets/Admin-BJwiK5lh.js","/assets/Admin-DPqCOKOD.css","/assets/Age-BqnSRmgt.css","/assets/Age-FtffeET6.js","/assets/Alarms-B1ejCIO3.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-DF7SDY0h.js","/assets/Audit-DOe9YOM0.css","/assets/Notice-A9lDkaeY.css","/assets/Notice-CYBbaUNv.js","/assets/Patient-BlyQGnQF.js","/assets/Patient-C7Yy_dq0.css","/assets/Upload-DKKrXXRn.js","/assets/Upload-DogbrSx8.css","/assets/Wards-1tms-70O.css","/assets/Wards-BTtXybkL.js","/assets/index-Cby-VGEw.js","/assets/index-DZJs27of.css"];
 const CACHE = 'shell';
 
 self.addEventListener('install', (event) => {

@@ -7,10 +7,12 @@ export type Route =
   | { page: 'patient'; mrn: number }
   | { page: 'upload'; mrn?: number }
   | { page: 'alarms' }
+  | { page: 'wards' }
   | { page: 'audit' }
   | { page: 'admin' }
   | { page: 'about' }
-  | { page: 'login' }
+  /** `failed`: why a login at the provider of the site did not succeed. */
+  | { page: 'login'; failed?: 'denied' | 'failed' }
   | { page: 'unknown' };
 
 /** Parses a record number: a whole number from 0 to 2^53 - 1 in decimal digits. */
@@ -25,6 +27,7 @@ export function parseRoute(hash: string): Route {
   const [page = '', id, ...rest] = hash.replace(/^#\/?/, '').split('/');
   if (rest.length > 0) return { page: 'unknown' };
   if (id !== undefined) {
+    if (page === 'login' && (id === 'denied' || id === 'failed')) return { page, failed: id };
     const mrn = parseMrn(id);
     if (mrn === undefined) return { page: 'unknown' };
     if (page === 'patients') return { page: 'patient', mrn };
@@ -36,6 +39,7 @@ export function parseRoute(hash: string): Route {
       return { page: 'overview' };
     case 'upload':
     case 'alarms':
+    case 'wards':
     case 'audit':
     case 'admin':
     case 'about':

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { numericRows } from '../src/api/numerics';
 import { rateCondition, storedCondition, valueTime } from '../src/api/readings';
-import type { PatientSummary, Vitals } from '../src/api/types.gen';
+import type { PatientSummary, Vitals, Ward } from '../src/api/types.gen';
 import { gridOf } from '../src/overview/grid';
-import { matches, sorted } from '../src/overview/order';
+import { byBed, matches, sorted } from '../src/overview/order';
 import { href, parseRoute } from '../src/router';
 
 const NOW = Date.parse('2026-03-14T15:00:00.000Z');
@@ -24,6 +24,23 @@ describe('tiles', () => {
     expect(order('name')).toEqual([4, 1, 3, 2]);
     expect(order('number')).toEqual([1, 2, 3, 4]);
     expect(order('severity')).toEqual([2, 3, 4, 1]);
+  });
+
+  it('by bed have the order of the wards, with empty beds, and patients without a bed come last', () => {
+    const bed = (name: string, occupant?: number) => ({ id: name, name, ...(occupant === undefined ? {} : { occupant }) });
+    const ward = (name: string, ...beds: Ward['beds']): Ward => ({ id: name, name, version: 1, beds });
+    const inBed = (mrn: number, name: string, of: string): PatientSummary => ({
+      ...patient(mrn, name),
+      admission: { id: 's', ward: 'w', ward_name: 'w', bed: of, bed_name: of, admitted_at: at(0) },
+    });
+    // Bed N1 still names patient 3, who has left it; patient 9 is of a ward that is not accessible.
+    const wards = [ward('North', bed('N1', 3), bed('N2', 1), bed('N3', 9)), ward('South', bed('S1', 2), bed('S2'))];
+    const patients = [patient(4, 'Zoe'), inBed(2, 'Bob', 'S1'), patient(3, 'Carl'), inBed(1, 'Ann', 'N2')];
+    const known = new Set([1, 2, 3, 4]);
+    const places = byBed(wards, patients, (mrn) => known.has(mrn));
+    expect(places.map((place) => (place.kind === 'patient' ? place.patient.mrn : place.bed.name))).toEqual([
+      'N1', 1, 2, 'S2', 3, 4,
+    ]);
   });
 
   it('are found by a part of the name or number', () => {

@@ -11,15 +11,15 @@ import { ApiError, getJson, request } from '../api/client';
 import { now } from '../api/clock';
 import { feed } from '../api/events';
 import { session } from '../api/session';
-import type { AlarmPriority } from './bursts';
+import type { Alarm, AlarmPage, AlarmPriority, LimitScope, StoredLimits } from '../api/types.gen';
+import type { AlarmPriority as SoundingPriority } from './bursts';
 import { alarmSound } from './sound';
-import type { Alarm, AlarmPage, AlarmPriorityName, LimitScope, StoredLimits } from './types';
 
 /** Alarms of one page of the list. */
 export const PAGE = 100;
 /** Wait after a failure, in milliseconds. */
 const RETRY_MS = 5_000;
-const ORDER: AlarmPriorityName[] = ['technical', 'low', 'medium', 'high'];
+const ORDER: AlarmPriority[] = ['technical', 'low', 'medium', 'high'];
 
 /** `unsupported`: the server has no shared alarms. */
 export type AlarmsState =
@@ -32,7 +32,7 @@ export type AlarmsState =
 export interface AlarmFilter {
   state: 'open' | 'ended' | 'all';
   mrn?: number;
-  priority?: AlarmPriorityName;
+  priority?: AlarmPriority;
 }
 
 const time = (text: string | null | undefined): number => (text ? Date.parse(text) : NaN);
@@ -73,7 +73,7 @@ export class Alarms {
   }
 
   /** The priority that sounds now, `undefined` for silence. */
-  get sounding(): AlarmPriority | undefined {
+  get sounding(): SoundingPriority | undefined {
     const at = now();
     const priorities = [...this.open.values()].filter((alarm) => sounds(alarm, at)).map((alarm) => alarm.priority);
     if (priorities.includes('high')) return 'high';

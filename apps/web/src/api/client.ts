@@ -1,7 +1,7 @@
 // Requests to the gateway. Every failure is an `ApiError`.
 
 import { serverClock } from './clock';
-import type { PatientSummary, DamagedRecord, Problem } from './types.gen';
+import type { DamagedRecord, LoginMethods, PatientSummary, Problem } from './types.gen';
 
 /** A failed request. */
 export class ApiError extends Error {
@@ -30,13 +30,6 @@ export class ApiError extends Error {
   }
 }
 
-/** Ways to sign in. */
-export interface LoginMethods {
-  oidc: boolean;
-  local: boolean;
-  token: boolean;
-}
-
 export interface RequestOptions {
   method?: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** Sent as JSON. */
@@ -50,7 +43,7 @@ export interface RequestOptions {
 
 const DEFAULT_TIMEOUT_MS = 15_000;
 let csrf: string | undefined;
-let unauthorized: (() => void) | undefined;
+let rejected: (() => void) | undefined;
 
 /** Sets the value that requests with a session need if they change something. */
 export function setCsrf(value: string | undefined): void {
@@ -62,9 +55,9 @@ export function csrfHeaders(): Record<string, string> {
   return csrf === undefined ? {} : { 'X-Bedside-CSRF': csrf };
 }
 
-/** Sets what happens if the gateway rejects the session. */
-export function onUnauthorized(handler: () => void): void {
-  unauthorized = handler;
+/** Sets what happens if the gateway rejects the session, or a change: another tab may have another session. */
+export function onRejected(handler: () => void): void {
+  rejected = handler;
 }
 
 /** Takes server time and clock problem from the headers of a response. */
@@ -127,7 +120,8 @@ export async function request(path: string, options: RequestOptions = {}): Promi
     await problemOf(response),
     Number.isFinite(retryAfter) ? retryAfter : undefined,
   );
-  if (error.isUnauthorized && !path.startsWith('/api/v1/session')) unauthorized?.();
+  const isOfChange = error.status === 403 && method !== 'GET';
+  if ((error.isUnauthorized || isOfChange) && !path.startsWith('/api/v1/session')) rejected?.();
   throw error;
 }
 

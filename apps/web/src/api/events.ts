@@ -6,10 +6,9 @@
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { SvelteMap } from 'svelte/reactivity';
 import { Cell } from './cell';
-import { ApiError, allPatients, request } from './client';
-import type { SystemEvent } from '../alarm/types';
+import { ApiError, allPatients, getJson, request } from './client';
 import { serverClock } from './clock';
-import type { DamagedRecord, PatientSummary, PatientUpdated, StreamState } from './types.gen';
+import type { DamagedRecord, PatientSummary, PatientUpdated, StreamState, SystemEvent } from './types.gen';
 
 export type FeedMode =
   | 'connecting'
@@ -28,8 +27,8 @@ export interface FeedState {
   error?: unknown;
 }
 
-/** Time without any event after which the connection counts as lost, in milliseconds, at least. */
-const MIN_SILENCE_MS = 2_000;
+/** Time without any event after which the connection counts as lost, in milliseconds, at least. The page says so within 2 s. */
+const MIN_SILENCE_MS = 1_800;
 /** Time to open the event stream, in milliseconds. Meanwhile the state says that the connection is lost. */
 const OPEN_LIMIT_MS = 4_000;
 const MIN_BACKOFF_MS = 40;
@@ -210,7 +209,8 @@ export class Feed {
         case 'limits':
         case 'wards':
         case 'patient': {
-          const system = { ...(JSON.parse(data) as object), event } as SystemEvent;
+          const system = { ...(JSON.parse(data) as SystemEvent), event } as SystemEvent;
+          if (system.event === 'patient') await this.#loadPatient(system.mrn);
           this.#systemListeners.forEach((listener) => listener(system));
           break;
         }
@@ -260,6 +260,20 @@ export class Feed {
     if (known !== undefined && known.version >= patient.version) return;
     this.patients.set(patient.mrn, patient);
     this.#listeners.get(patient.mrn)?.forEach((listener) => listener(update));
+  }
+
+  /** Loads a patient who was merged, erased or corrected, or forgets one who does not exist any more. */
+  async #loadPatient(mrn: number): Promise<void> {
+    let patient: PatientSummary | undefined;
+    try {
+      patient = await getJson<PatientSummary>(`/api/v1/patients/${mrn}`);
+    } catch (error) {
+      if (!(error instanceof ApiError) || (error.status !== 404 && error.status !== 410)) throw error;
+    }
+    const known = this.patients.get(mrn);
+    if (patient === undefined) this.patients.delete(mrn);
+    else if (known === undefined || known.version <= patient.version) this.patients.set(mrn, patient);
+    this.#listeners.get(mrn)?.forEach((listener) => listener(undefined));
   }
 
   #loadInBackground(): void {

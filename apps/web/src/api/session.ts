@@ -1,30 +1,22 @@
 // The session of the user.
 //
-// A gateway without tokens has no sessions: everybody on its machine is the client `local` with the role `admin`.
+// The secret of a session is in a cookie that no script can read. The page knows the name, the role and the value that requests
+// need if they change something; it keeps none of them. Without tokens and accounts, everybody on the machine of the server is the
+// client `local` with the role `admin`, and nobody signs in.
 
 import { Cell } from './cell';
-import { ApiError, getJson, onUnauthorized, request, setCsrf, type LoginMethods } from './client';
-
-/** The user, as `GET /api/v1/session` returns it. */
-export interface Session {
-  name: string;
-  display_name?: string;
-  role: string;
-  wards?: string[] | null;
-  expires_at?: string | null;
-  csrf?: string | null;
-  login?: LoginMethods;
-}
+import { ApiError, getJson, onRejected, request, setCsrf } from './client';
+import type { LoginMethods, LoginRequest, Session } from './types.gen';
 
 export type SessionState =
   | { state: 'loading' }
   | { state: 'signed-in'; session: Session; canSignOut: boolean }
-  | { state: 'signed-out'; login: LoginMethods; hasEnded: boolean }
-  /** The gateway requires a token, but does not know sessions. */
-  | { state: 'unsupported' }
+  | { state: 'signed-out'; login: LoginMethods; why: SignedOut }
   | { state: 'unreachable'; error: ApiError };
 
-const LOCAL: Session = { name: 'local', role: 'admin' };
+/** Why nobody is signed in. `ended`: the server has ended the session. `idle`: nobody used the page for some time. */
+export type SignedOut = 'none' | 'ended' | 'idle' | 'signed-out';
+
 const cell = new Cell<SessionState>({ state: 'loading' });
 
 /** What a user may do, by role. The same as in the gateway. */
@@ -46,59 +38,56 @@ export const session = {
     return cell.value;
   },
 
-  /** Whether the user may do something. A role that this page does not know may only read. */
+  /** Whether the user may do something. A role that this page does not know may do nothing: the server decides. */
   may(ability: Ability): boolean {
     const current = cell.value;
     if (current.state !== 'signed-in') return false;
-    return (ABILITIES[current.session.role] ?? ['read']).includes(ability);
+    return (ABILITIES[current.session.role] ?? []).includes(ability);
   },
 
-  /** Loads the session. */
-  async load(): Promise<void> {
-    const hasEnded = cell.peek().state === 'signed-in';
+  /** Loads the session. `why` is the reason if there is none. */
+  async load(why?: SignedOut): Promise<void> {
     try {
       take(await getJson<Session>('/api/v1/session'));
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      setCsrf(undefined);
+      // Several requests may find out at the same time.
+      const before = cell.peek();
       if (error.isUnauthorized && error.problem?.login) {
-        cell.value = { state: 'signed-out', login: error.problem.login, hasEnded };
-      } else if (error.status === 404 || error.isUnauthorized) {
-        await withoutSessions();
-      } else {
+        setCsrf(undefined);
+        const known = before.state === 'signed-in' ? 'ended' : before.state === 'signed-out' ? before.why : 'none';
+        cell.value = { state: 'signed-out', login: error.problem.login, why: why ?? known };
+      } else if (before.state !== 'signed-in') {
         cell.value = { state: 'unreachable', error };
       }
     }
   },
 
-  /** Signs in with a token, or with user and password. */
-  async signIn(credentials: { token: string } | { user: string; password: string }): Promise<void> {
+  async signIn(credentials: LoginRequest): Promise<void> {
     take(await getJson<Session>('/api/v1/session', { method: 'POST', json: credentials }));
+    otherTabs.postMessage('none');
   },
 
-  async signOut(): Promise<void> {
+  /** Ends the session here and at the server. */
+  async signOut(why: SignedOut = 'signed-out'): Promise<void> {
     await request('/api/v1/session', { method: 'DELETE' });
-    cell.value = { state: 'loading' };
-    await session.load();
+    otherTabs.postMessage(why);
+    await session.load(why);
   },
 };
 
+// All tabs of a browser have one cookie, and therefore one session.
+const otherTabs = new BroadcastChannel('bedside.session');
+otherTabs.addEventListener('message', ({ data }) => void session.load(data as SignedOut));
+
 function take(loaded: Session): void {
   setCsrf(loaded.csrf ?? undefined);
+  const before = cell.peek();
+  // What is shown does not change if the session is the same.
+  if (before.state === 'signed-in' && JSON.stringify(before.session) === JSON.stringify(loaded)) return;
   cell.value = { state: 'signed-in', session: loaded, canSignOut: typeof loaded.csrf === 'string' };
 }
 
-/** The gateway has no route for sessions: without tokens, it answers anyway. */
-async function withoutSessions(): Promise<void> {
-  try {
-    await request('/api/v1/patients?limit=1');
-    cell.value = { state: 'signed-in', session: LOCAL, canSignOut: false };
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    cell.value = error.isUnauthorized ? { state: 'unsupported' } : { state: 'unreachable', error };
-  }
-}
-
-onUnauthorized(() => {
+onRejected(() => {
   if (cell.peek().state === 'signed-in') void session.load();
 });

@@ -1771,7 +1771,10 @@ export interface components {
         /** @description Whether data of a patient arrives. */
         StreamsState: "live" | "silent" | "ended";
         /** @description A published change. It is delivered at most once; a subscriber that misses one loads the state. */
-        SystemEvent: components["schemas"]["AlarmUpdated"] | {
+        SystemEvent: (components["schemas"]["AlarmUpdated"] & {
+            /** @constant */
+            event: "alarm";
+        }) | {
             /** @constant */
             event: "limits";
             /** @description What they apply to. */
@@ -3556,10 +3559,14 @@ export interface components {
         AuditBefore: number;
         /** @description Only entries of this client. */
         AuditClient: string;
+        /** @description Only entries from this time on. */
+        AuditFrom: string;
         /** @description Most entries of the page. */
         AuditLimit: number;
         /** @description Only entries about this patient. */
         AuditMrn: number;
+        /** @description Only entries before this time. */
+        AuditTo: string;
         /** @description Id of a bed. */
         Bed: string;
         /** @description Format of the drawing. */
@@ -3784,8 +3791,10 @@ export type ParameterAfterRecord = components['parameters']['AfterRecord'];
 export type ParameterAuditAnchor = components['parameters']['AuditAnchor'];
 export type ParameterAuditBefore = components['parameters']['AuditBefore'];
 export type ParameterAuditClient = components['parameters']['AuditClient'];
+export type ParameterAuditFrom = components['parameters']['AuditFrom'];
 export type ParameterAuditLimit = components['parameters']['AuditLimit'];
 export type ParameterAuditMrn = components['parameters']['AuditMrn'];
+export type ParameterAuditTo = components['parameters']['AuditTo'];
 export type ParameterBed = components['parameters']['Bed'];
 export type ParameterFormat = components['parameters']['Format'];
 export type ParameterFromSeconds = components['parameters']['FromSeconds'];
@@ -4325,6 +4334,10 @@ export interface operations {
                 client?: components["parameters"]["AuditClient"];
                 /** @description `next` of the page before. */
                 before?: components["parameters"]["AuditBefore"];
+                /** @description Only entries from this time on. */
+                from?: components["parameters"]["AuditFrom"];
+                /** @description Only entries before this time. */
+                to?: components["parameters"]["AuditTo"];
                 /** @description Most entries of the page. */
                 limit?: components["parameters"]["AuditLimit"];
             };

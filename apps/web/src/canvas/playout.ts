@@ -14,7 +14,7 @@
 /** Seconds that determine the delay. */
 const WINDOW_S = 10;
 /** Time without new samples after which the playhead stops. */
-export const STOP_US = 2_000_000;
+export const STOP_US = 1_750_000;
 /** Time after the first sample in which only the newest frame determines the delay. */
 const START_US = 2_000_000;
 /** Frames that are later do not change the delay. */
@@ -81,7 +81,7 @@ export class Playout {
     return this.head;
   }
 
-  /** Whether no new sample has arrived for two seconds. */
+  /** Whether no new sample has arrived for `STOP_US`. */
   isStopped(nowUs: number): boolean {
     return this.newestUs !== undefined && nowUs - this.arrivedUs >= STOP_US;
   }

@@ -4,7 +4,7 @@
 // The horizontal position is the time modulo the duration of the picture, so that late samples are drawn where they belong and
 // all traces of the same width are in step. Each frame draws only new columns of pixels, and columns with late samples.
 //
-// Invariants: a gap in the samples is a gap in the trace. A trace without new samples for two seconds, or without a connection,
+// Invariants: a gap in the samples is a gap in the trace. A trace without new samples for `STOP_US`, or without a connection,
 // has another colour, an edge and a text, so that it never looks live. The memory is bounded.
 
 import { resolved, zoom } from './colors';

@@ -32,6 +32,11 @@ export function date(ms: number): string {
   return format('date', DATE).format(ms);
 }
 
+/** A calendar date such as `1950-03-12`. */
+export function calendarDate(text: string): string {
+  return format('calendar-date', { ...DATE, timeZone: 'UTC' }).format(Date.parse(text));
+}
+
 /** Date and time of day. */
 export function dateTime(ms: number): string {
   return format('date-time', { ...DATE, ...SECONDS }).format(ms);

@@ -51,13 +51,22 @@ function filled(text: string, params: Params): string {
 
 /** The text of a key. */
 export function t(key: Key, params: Params = {}): string {
-  return filled(TEXTS[current.value][key], params);
+  // A code of a later version has no text here.
+  return filled(TEXTS[current.value][key] ?? key, params);
 }
 
 /** The text of a key for a number, which is also the parameter `count`. */
 export function tn(key: PluralKey, count: number, params: Params = {}): string {
   const category = new Intl.PluralRules(current.value).select(count) === 'one' ? 'one' : 'other';
   return t(`${key}.${category}` as Key, { count: number(count), ...params });
+}
+
+const ROLES = ['admin', 'auditor', 'device', 'nurse', 'physician', 'technician', 'uploader', 'viewer'] as const;
+
+/** The name of a role. One of a later version is shown as it is. */
+export function roleName(role: string): string {
+  const known = ROLES.find((one) => one === role);
+  return known === undefined ? role : t(`common.role.${known}`);
 }
 
 /** A number in the format of the locale. */

@@ -3,6 +3,7 @@
 import { ApiError, getJson, type PageOf } from '../../api/client';
 import { feed } from '../../api/events';
 import type {
+  Correction,
   DamagedRecord,
   EcgDetail,
   EcgRecord,
@@ -84,6 +85,31 @@ export class PagedList<T extends Entry> {
     }
   }
 
+  /** Loads as many entries again as are loaded: any of them may have changed or gone. */
+  async reload(): Promise<void> {
+    const refresh = ++this.refreshes;
+    const wanted = Math.max(1, this.items.length);
+    const items: T[] = [];
+    const damaged: DamagedRecord[] = [];
+    try {
+      let page: PageOf<T>;
+      let after: string | number | undefined;
+      do {
+        page = await this.page(after);
+        if (refresh !== this.refreshes) return;
+        items.push(...page.items);
+        damaged.push(...(page.damaged ?? []));
+        after = page.next ?? undefined;
+      } while (after !== undefined && items.length < wanted);
+      this.items = items;
+      this.damaged = damaged;
+      this.take(page);
+      this.error = undefined;
+    } catch (error) {
+      if (!this.abort.signal.aborted) this.error = error;
+    }
+  }
+
   /** Replaces an entry that has changed. */
   replace(item: T): void {
     this.items = this.items.map((known) => (known.id === item.id ? item : known));
@@ -111,6 +137,7 @@ export class PatientRecords {
   readonly rates: PagedList<HeartRateRecord>;
   readonly images: PagedList<ImageRecord>;
   names = $state.raw<FormerName[]>([]);
+  corrections = $state.raw<Correction[]>([]);
   private stopFollowing: (() => void) | undefined;
 
   constructor(private readonly mrn: number) {
@@ -132,16 +159,24 @@ export class PatientRecords {
   }
 
   private load(): void {
-    for (const list of [this.ecgs, this.rates, this.images]) void list.refresh();
+    for (const list of [this.ecgs, this.rates, this.images]) void list.reload();
     void this.loadNames();
+    void this.loadCorrections();
   }
 
   private updated(update: PatientUpdated): void {
     const kinds = new Set(update.changes.map((change) => change.kind));
+    if (kinds.has('corrected')) {
+      this.load();
+      return;
+    }
     if (kinds.has('ecg')) void this.ecgs.refresh();
     if (kinds.has('image')) void this.images.refresh();
     if (kinds.has('heart_rate') || kinds.has('ecg_analyzed')) void this.rates.refresh();
-    if (kinds.has('name')) void this.loadNames();
+    if (kinds.has('name')) {
+      void this.loadNames();
+      void this.loadCorrections();
+    }
     for (const change of update.changes) {
       if (change.kind === 'ecg_analyzed' && change.id) void this.reload(change.id);
     }
@@ -152,6 +187,14 @@ export class PatientRecords {
       this.ecgs.replace(await getJson<EcgRecord>(`/api/v1/ecgs/${id}`));
     } catch {
       void this.ecgs.refresh();
+    }
+  }
+
+  private async loadCorrections(): Promise<void> {
+    try {
+      this.corrections = await getJson<Correction[]>(`/api/v1/patients/${this.mrn}/corrections`);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
     }
   }
 

@@ -52,6 +52,14 @@ export function nameOf(patient: PatientSummary | undefined): string {
   return patient?.name ?? t('common.name_none');
 }
 
+/** Whole years since a calendar date such as `1950-03-12`, by the date of this device. */
+export function yearsSince(text: string, nowMs: number): number {
+  const [year = 0, month = 0, day = 0] = text.split('-').map(Number);
+  const today = new Date(nowMs);
+  const isBefore = today.getMonth() + 1 < month || (today.getMonth() + 1 === month && today.getDate() < day);
+  return today.getFullYear() - year - (isBefore ? 1 : 0);
+}
+
 /** The notice of a renaming of the last 24 hours that nobody confirmed. */
 export function renameNotice(patient: PatientSummary, nowMs: number): string | undefined {
   const change = patient.renamed;
