@@ -16,7 +16,7 @@ DEPLOY = pathlib.Path(__file__).resolve().parents[2] / "deploy"
 STAND_IN = pathlib.Path(__file__).resolve().parents[1] / "stack" / "mongo" / "mongod"
 MONGOSH = os.environ["BEDSIDE_TEST_MONGOSH"]
 SCRIPTS = ("mongo-bootstrap.js", "mongo-setup.js")
-USERS = ("root", "backup", "setup", "ingest", "query")
+USERS = ("root", "backup", "setup", "ingest", "query", "alarms")
 
 
 def stand_in():

@@ -14,7 +14,7 @@ class FirstStart(unittest.TestCase):
         self.addCleanup(self.database.close)
 
     def assert_users_have_their_rights(self):
-        by = {user: self.database.client(user).bedside for user in ("ingest", "query", "setup", "backup")}
+        by = {user: self.database.client(user).bedside for user in ("ingest", "query", "alarms", "setup", "backup")}
         self.addCleanup(lambda: [one.client.close() for one in by.values()])
         by["setup"].create_collection("patients", check_exists=False)
         by["setup"].patients.create_index("name_key")
@@ -23,7 +23,12 @@ class FirstStart(unittest.TestCase):
         by["ingest"].patients.update_one({"_id": 1}, {"$set": {"name": "Bea"}})
         self.assertEqual(by["backup"].patients.find_one()["name"], "Bea")
         self.assertIn("patients", by["backup"].list_collection_names())
+        by["alarms"].alarms.insert_one({"_id": 1, "version": 1})
+        by["alarms"].alarms.update_one({"_id": 1}, {"$set": {"version": 2}})
+        self.assertEqual(by["alarms"].patients.find_one()["name"], "Bea")
         refused = {
+            "alarms deletes": lambda: by["alarms"].alarms.delete_one({}),
+            "alarms drops a collection": by["alarms"].alarms.drop,
             "query writes": lambda: by["query"].patients.insert_one({}),
             "query deletes": lambda: by["query"].patients.delete_one({}),
             "ingest drops a collection": by["ingest"].patients.drop,
@@ -66,8 +71,8 @@ class FirstStart(unittest.TestCase):
         # A step that is done is not repeated, so the next step is the first command of the next run.
         for step in ("the replica set", "root"):
             self.assertTrue(self.database.run_and_kill_at("mongo-bootstrap.js", 1), step)
-        # A role and a user for each of four services.
-        for number in range(1, 9):
+        # A role and a user for each of five services.
+        for number in range(1, 11):
             self.assertTrue(self.database.run_and_kill_at("mongo-setup.js", number), number)
         self.database.set_up(self)
         self.assert_users_have_their_rights()

@@ -83,7 +83,7 @@ class Settings(unittest.TestCase):
         services = compose()["services"]
         self.assertEqual([name for name, service in services.items() if "build" in service], ["init"])
         image = services["init"]["image"]
-        self.assertEqual(sum(service["image"] == image for service in services.values()), 7)
+        self.assertEqual(sum(service["image"] == image for service in services.values()), 8)
 
     def test_every_container_has_a_limit_of_processes(self):
         for name, service in compose()["services"].items():
