@@ -17,7 +17,7 @@ const read = (file) => fs.readFileSync(file, 'utf8').trim();
 const password = (user) => read(`${SECRETS}/mongo-setup/${user}-password`);
 
 const ROLES = {
-  // Reads for clients.
+  // Reads for clients; see COLLECTIONS.
   query: ['find'],
   // The only writer. It reads the free space. It creates no collections and no indexes.
   ingest: ['find', 'insert', 'update', 'remove', 'dbStats'],
@@ -29,6 +29,14 @@ const ROLES = {
   backup: [
     'find', 'insert', 'remove', 'listCollections', 'listIndexes', 'createCollection', 'createIndex', 'dropCollection',
     'renameCollectionSameDB',
+  ],
+};
+
+// The collections of roles that do not need all of them. Query has no access to users, sessions and failed logins.
+const COLLECTIONS = {
+  query: [
+    'admissions', 'audit', 'audit_heads', 'blobs.chunks', 'blobs.files', 'clock', 'corrections', 'ecgs', 'fates', 'former_names',
+    'heart_rates', 'images', 'patients', 'schema', 'uploads', 'wards', 'waveform_pieces', 'waveform_streams', 'waveforms',
   ],
 };
 
@@ -79,7 +87,8 @@ function define(db, kind, name, fields) {
 attempt(() => {
   const db = connect(adminUri()).getSiblingDB(database);
   for (const [name, actions] of Object.entries(ROLES)) {
-    const privileges = [{ resource: { db: database, collection: '' }, actions }];
+    const collections = COLLECTIONS[name] || [''];
+    const privileges = collections.map((collection) => ({ resource: { db: database, collection }, actions }));
     define(db, 'Role', `bedside-${name}`, { privileges, roles: [] });
     define(db, 'User', name, { pwd: password(name), roles: [{ role: `bedside-${name}`, db: database }] });
   }

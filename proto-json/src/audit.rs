@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::hash::BlobHasher;
-use crate::ids::{BlobHash, Mrn, UploadId};
+use crate::ids::{BlobHash, Mrn, UploadId, WardId};
 use crate::time::Timestamp;
 
 /// An access or a change: who did what to whom, from where, and with which outcome.
@@ -19,6 +19,9 @@ pub struct AuditEvent {
     pub client: String,
     /// Role of the client.
     pub role: String,
+    /// The wards that the client was limited to; absent if it was not limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wards: Option<Vec<WardId>>,
     /// Address of the client.
     #[schemars(with = "String")]
     pub address: IpAddr,

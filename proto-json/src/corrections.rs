@@ -191,6 +191,10 @@ pub enum RetentionKind {
     Images,
     /// Waveforms.
     Waveforms,
+    /// Alarms that have ended.
+    Alarms,
+    /// Stays in beds that have ended.
+    Admissions,
 }
 
 /// Body of the request that applies a retention rule to some of the patients.

@@ -176,6 +176,9 @@ class Rights(unittest.TestCase):
         wait_until("the ECG is analysed", lambda: "latest_heart_rate" in self.get("/api/v1/patients/8")
                    and '"latest_heart_rate":null' not in self.get("/api/v1/patients/8"))
         self.run_program("bedside", "patients")
+        self.run_program("bedside", "stream", "--mrn", 7, "--synthetic", "--duration", "3s")
+        for path in ("wards", "clock", "patients/999", "uploads/0198c0de-0000-7000-8000-000000000001", "audit", "audit/verification"):
+            self.get(f"/api/v1/{path}")
         self.run_program("bedside", "export", "7", "--to", self.folder / "export")
         ingest = f"http://127.0.0.1:{self.admin['ingest']}/metrics"
 

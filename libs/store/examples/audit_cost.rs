@@ -27,6 +27,7 @@ async fn main() {
         at: Timestamp::from_millis(1_800_000_000_000 + number as i64).unwrap(),
         client: format!("station-{}", number % 20),
         role: "viewer".to_owned(),
+        wards: None,
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         method: "GET".to_owned(),
         route: "/api/v1/patients/{mrn}/heart-rates".to_owned(),

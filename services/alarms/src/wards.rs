@@ -26,7 +26,7 @@ impl Wards {
     }
 }
 
-/// Ward and time of the admission of a patient. Summaries do not state admissions yet, so no patient is in a ward.
-pub(crate) fn admission(_patient: &PatientSummary) -> Option<(WardId, Timestamp)> {
-    None
+/// Ward and time of the admission of a patient.
+pub(crate) fn admission(patient: &PatientSummary) -> Option<(WardId, Timestamp)> {
+    patient.admission.as_ref().map(|admission| (admission.ward, admission.admitted_at))
 }

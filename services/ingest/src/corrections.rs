@@ -206,6 +206,7 @@ async fn make(
         by: actor.name.to_string(),
         reason,
         at: clock::stored_now(),
+        wards: actor.wards.clone(),
     };
     let (mut correction, patients) = match ports.corrections.correct(&new).await.map_err(store_error)? {
         CorrectionOutcome::Refused(refusal) => return Err(refused(refusal)),
@@ -216,6 +217,9 @@ async fn make(
     };
     announce(ports, patients, record).await;
     announce_numbers(ports, &correction).await;
+    if correction.state == CorrectionState::Running {
+        announce_wards(ports).await;
+    }
     if correction.state == CorrectionState::Running
         && let Ok(true) = drive(ports, correction.id, Some(Instant::now() + ANSWER_AFTER)).await
     {
@@ -238,6 +242,7 @@ async fn drive(ports: &Ports, id: CorrectionId, until: Option<Instant>) -> Resul
             CorrectionStep::Erased(mrn) => {
                 erase_copies(ports, mrn).await?;
                 ports.corrections.finish_erasure(id).await.map_err(|error| error.to_string())?;
+                announce_wards(ports).await;
                 tracing::info!(correction = %id, "a patient was erased");
                 return Ok(true);
             }
@@ -343,6 +348,13 @@ async fn announce(ports: &Ports, patients: Vec<PatientSummary>, record: Option<R
         let changes = vec![Change { kind: ChangeKind::Corrected, id: record }];
         let update = PatientUpdated { upload_id: None, changes, patient, sent_at: None };
         publish(&*ports.bus.pubsub, update, None).await;
+    }
+}
+
+/// Publishes that the occupants of beds may have changed.
+async fn announce_wards(ports: &Ports) {
+    if let Err(error) = ports.bus.pubsub.publish_event(&SystemEvent::Wards).await {
+        tracing::warn!(%error, "a change of beds was not published");
     }
 }
 

@@ -9,7 +9,9 @@ use crate::StoredUpload;
 
 use super::latest::refresh;
 use super::transaction::Transaction;
-use super::{CorrectionOutcome, MAX_CHAIN, NewCorrection, Record, Refusal, StoredCorrection, records_of};
+use super::{
+    CorrectionOutcome, MAX_CHAIN, NewCorrection, Record, Refusal, StoredCorrection, records_of, stays,
+};
 
 /// Result of a check within a transaction: go on, or refuse.
 type Checked<T, E> = Result<Result<T, Refusal>, E>;
@@ -121,9 +123,18 @@ async fn missing<T: Transaction>(tx: &mut T, mrn: Mrn) -> Result<Refusal, T::Err
     })
 }
 
-/// A patient that exists and that no running correction changes.
-async fn free_patient<T: Transaction>(tx: &mut T, mrn: Mrn) -> Checked<PatientSummary, T::Error> {
+/// A patient that exists and that no running correction changes. `hidden` is the refusal if the user may not access it: that of
+/// something that does not exist.
+async fn free_patient<T: Transaction>(
+    tx: &mut T,
+    new: &NewCorrection,
+    mrn: Mrn,
+    hidden: Refusal,
+) -> Checked<PatientSummary, T::Error> {
     let Some(patient) = tx.patient(mrn).await? else { return Ok(Err(missing(tx, mrn).await?)) };
+    if !new.may_access(&patient) {
+        return Ok(Err(hidden));
+    }
     if is_busy(tx, mrn).await? {
         return Ok(Err(Refusal::Busy(mrn)));
     }
@@ -175,7 +186,7 @@ async fn rates_of<T: Transaction>(
 
 async fn mark<T: Transaction>(tx: &mut T, new: &NewCorrection, id: RecordId) -> Checked<Applied, T::Error> {
     let Some(mut record) = find_record(tx, id).await? else { return Ok(Err(Refusal::UnknownRecord)) };
-    let patient = check!(free_patient(tx, record.mrn()).await?);
+    let patient = check!(free_patient(tx, new, record.mrn(), Refusal::UnknownRecord).await?);
     if record.mark().is_some() {
         return Ok(Err(Refusal::AlreadyMarked));
     }
@@ -192,7 +203,7 @@ async fn mark<T: Transaction>(tx: &mut T, new: &NewCorrection, id: RecordId) -> 
 
 async fn unmark<T: Transaction>(tx: &mut T, new: &NewCorrection, id: RecordId) -> Checked<Applied, T::Error> {
     let Some(mut record) = find_record(tx, id).await? else { return Ok(Err(Refusal::UnknownRecord)) };
-    let patient = check!(free_patient(tx, record.mrn()).await?);
+    let patient = check!(free_patient(tx, new, record.mrn(), Refusal::UnknownRecord).await?);
     let Some(mark) = record.mark().clone() else { return Ok(Err(Refusal::NotMarked)) };
     for rate in rates_of(tx, &record).await? {
         if rate.entered_in_error.as_ref().is_some_and(|other| other.correction == mark.correction) {
@@ -226,12 +237,12 @@ async fn move_one<T: Transaction>(
 ) -> Checked<Applied, T::Error> {
     let Some(upload) = tx.upload(id).await? else { return Ok(Err(Refusal::UnknownUpload)) };
     let from = upload.receipt.mrn;
+    let mut source = check!(free_patient(tx, new, from, Refusal::UnknownUpload).await?);
     if from == to {
         return Ok(Err(Refusal::AlreadyThere(to)));
     }
-    let mut source = check!(free_patient(tx, from).await?);
     let target = match tx.patient(to).await? {
-        Some(_) => check!(free_patient(tx, to).await?),
+        Some(_) => check!(free_patient(tx, new, to, Refusal::UnknownPatient(to)).await?),
         None => match missing(tx, to).await? {
             Refusal::UnknownPatient(_) if create => PatientSummary {
                 mrn: to,
@@ -322,7 +333,7 @@ async fn rename<T: Transaction>(
     mrn: Mrn,
     name: String,
 ) -> Checked<Applied, T::Error> {
-    let mut patient = check!(free_patient(tx, mrn).await?);
+    let mut patient = check!(free_patient(tx, new, mrn, Refusal::UnknownPatient(mrn)).await?);
     if patient.name.as_ref() == Some(&name) {
         return Ok(Err(Refusal::SameName));
     }
@@ -351,8 +362,8 @@ async fn merge<T: Transaction>(
     if from == into {
         return Ok(Err(Refusal::SamePatient));
     }
-    let former = check!(free_patient(tx, from).await?);
-    let mut survivor = check!(free_patient(tx, into).await?);
+    let former = check!(free_patient(tx, new, from, Refusal::UnknownPatient(from)).await?);
+    let mut survivor = check!(free_patient(tx, new, into, Refusal::UnknownPatient(into)).await?);
     if tx.is_held(from).await? {
         return Ok(Err(Refusal::OnHold(from)));
     }
@@ -361,6 +372,7 @@ async fn merge<T: Transaction>(
         survivor.name = former.name.clone();
         stored.took_name = true;
     }
+    stays::merge(tx, new, &former, &mut survivor).await?;
     survivor.version += 1;
     survivor.updated_at = survivor.updated_at.max(new.at);
     tx.put_patient(&survivor).await?;
@@ -379,6 +391,11 @@ async fn undo_merge<T: Transaction>(
     let CorrectionAction::Merged { from, into } = undone.correction.action else {
         return Ok(Err(Refusal::UnknownMerge));
     };
+    let mut patients = undone.former.as_deref().into_iter().cloned().collect::<Vec<_>>();
+    patients.extend(tx.patient(into).await?);
+    if !patients.iter().all(|patient| new.may_access(patient)) {
+        return Ok(Err(Refusal::UnknownMerge));
+    }
     if undone.correction.undone_by.is_some() {
         return Ok(Err(Refusal::AlreadyUndone));
     }
@@ -386,12 +403,13 @@ async fn undo_merge<T: Transaction>(
         return Ok(Err(Refusal::Busy(from)));
     }
     let Some(mut survivor) = tx.patient(into).await? else { return Ok(Err(Refusal::NotUndoable(into))) };
-    if is_busy(tx, into).await? {
-        return Ok(Err(Refusal::Busy(into)));
-    }
     let Some(mut former) = undone.former.as_deref().cloned() else {
         return Ok(Err(Refusal::NotUndoable(into)));
     };
+    if is_busy(tx, into).await? {
+        return Ok(Err(Refusal::Busy(into)));
+    }
+    stays::undo(tx, &undone.correction, &mut former, &mut survivor).await?;
     former.version += 1;
     former.updated_at = former.updated_at.max(new.at);
     if undone.took_name && survivor.name == former.name {
@@ -409,7 +427,11 @@ async fn undo_merge<T: Transaction>(
 }
 
 async fn erase<T: Transaction>(tx: &mut T, new: &NewCorrection, mrn: Mrn) -> Checked<Applied, T::Error> {
-    if tx.patient(mrn).await?.is_none() {
+    let patient = tx.patient(mrn).await?;
+    if patient.as_ref().is_some_and(|patient| !new.may_access(patient)) {
+        return Ok(Err(Refusal::UnknownPatient(mrn)));
+    }
+    if patient.is_none() {
         let missing = missing(tx, mrn).await?;
         // Waveforms can be stored for a number that has no other records.
         let is_unknown = matches!(missing, Refusal::UnknownPatient(_));
@@ -423,6 +445,9 @@ async fn erase<T: Transaction>(tx: &mut T, new: &NewCorrection, mrn: Mrn) -> Che
     if tx.is_held(mrn).await? {
         return Ok(Err(Refusal::OnHold(mrn)));
     }
+    if let Some(patient) = patient {
+        stays::end(tx, &patient, &new.by, new.at).await?;
+    }
     tx.delete_patient(mrn).await?;
     tx.put_fate(mrn, &Fate::Erased { at: new.at, erasure: new.id }).await?;
     Ok(Ok((stored(new, vec![mrn], CorrectionState::Running), Vec::new())))
@@ -434,7 +459,7 @@ async fn hold<T: Transaction>(
     mrn: Mrn,
     held: bool,
 ) -> Checked<Applied, T::Error> {
-    let mut patient = check!(free_patient(tx, mrn).await?);
+    let mut patient = check!(free_patient(tx, new, mrn, Refusal::UnknownPatient(mrn)).await?);
     match (tx.is_held(mrn).await?, held) {
         (true, true) => return Ok(Err(Refusal::AlreadyHeld(mrn))),
         (false, false) => return Ok(Err(Refusal::NotHeld(mrn))),

@@ -16,6 +16,7 @@
 pub(crate) mod begin;
 pub(crate) mod latest;
 pub(crate) mod retention;
+pub(crate) mod stays;
 pub(crate) mod steps;
 pub(crate) mod transaction;
 
@@ -24,7 +25,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use proto_json::{
     Correction, CorrectionAction, CorrectionId, CorrectionState, Fate, Mrn, PatientSummary, RecordId,
-    RetentionBody, RetentionReport, StreamId, Timestamp, UploadId,
+    RetentionBody, RetentionReport, StreamId, Timestamp, UploadId, WardId,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -44,6 +45,18 @@ pub struct NewCorrection {
     pub reason: String,
     /// When it is made.
     pub at: Timestamp,
+    /// The wards that the user may access; `None` for all. Patients of other wards do not exist for the user.
+    pub wards: Option<Vec<WardId>>,
+}
+
+impl NewCorrection {
+    /// Whether the user may access a patient. A patient in no ward is accessible to everyone.
+    pub(crate) fn may_access(&self, patient: &PatientSummary) -> bool {
+        match (&self.wards, &patient.admission) {
+            (None, _) | (_, None) => true,
+            (Some(wards), Some(admission)) => wards.contains(&admission.ward),
+        }
+    }
 }
 
 /// Result of a correction.
@@ -235,6 +248,8 @@ impl StoredCorrection {
 pub(crate) enum MergedItem {
     Upload(UploadId),
     Stream(StreamId),
+    /// A stay in a bed.
+    Stay(RecordId),
 }
 
 impl MergedItem {
@@ -243,6 +258,7 @@ impl MergedItem {
         match self {
             MergedItem::Upload(id) => (0, *id.as_uuid()),
             MergedItem::Stream(id) => (1, *id.as_uuid()),
+            MergedItem::Stay(id) => (2, *id.as_uuid()),
         }
     }
 
@@ -250,6 +266,7 @@ impl MergedItem {
         match kind {
             0 => Some(MergedItem::Upload(UploadId::from_uuid(id))),
             1 => Some(MergedItem::Stream(StreamId::from_uuid(id))),
+            2 => Some(MergedItem::Stay(RecordId::from_uuid(id))),
             _ => None,
         }
     }

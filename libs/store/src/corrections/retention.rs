@@ -91,6 +91,15 @@ pub(crate) async fn retain<T: Transaction>(
             let more = delete && found >= limit;
             return Ok(Retained { records: found as u64, is_held, more, patient: None });
         }
+        // These are not part of the summary of the patient.
+        RetentionKind::Alarms | RetentionKind::Admissions => {
+            let found = match kind {
+                RetentionKind::Alarms => tx.old_alarms(mrn, before, limit, delete).await?,
+                _ => tx.old_stays(mrn, before, limit, delete).await?,
+            };
+            let more = delete && found == limit;
+            return Ok(Retained { records: found as u64, is_held, more, patient: None });
+        }
     }
     let mut patient = None;
     if let Some(now) = now.filter(|_| delete && found > 0)

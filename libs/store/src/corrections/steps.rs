@@ -8,10 +8,13 @@ use crate::{StoreError, StoredUpload};
 use super::begin::move_upload;
 use super::latest::refresh;
 use super::transaction::Transaction;
-use super::{CorrectionStep, MergedItem, StoredCorrection, records_of};
+use super::{CorrectionStep, MAX_CHAIN, MergedItem, StoredCorrection, records_of, stays};
 
 /// Uploads, streams or corrections of one transaction.
 const BATCH: usize = 50;
+
+/// Corrections of a patient that are searched for merges.
+const CORRECTIONS: usize = 1_000;
 
 /// Chunks of files or parts of waveforms that one transaction deletes.
 const DELETIONS: usize = 64;
@@ -78,6 +81,15 @@ async fn merge<T: Transaction>(
         }
         return Ok(CorrectionStep::More);
     }
+    let stays = tx.stays_of(from, BATCH).await?;
+    if !stays.is_empty() {
+        for mut stay in stays {
+            tx.put_item(merge, MergedItem::Stay(stay.id)).await?;
+            stay.mrn = into;
+            tx.put_stay(&stay).await?;
+        }
+        return Ok(CorrectionStep::More);
+    }
     let survivor = refresh(tx, survivor, now).await?;
     complete(tx, stored).await?;
     Ok(CorrectionStep::Done(vec![survivor]))
@@ -107,6 +119,12 @@ async fn undo_merge<T: Transaction>(
                     let found = tx.stream(id).await?;
                     if let Some(stream) = found.filter(|stream| stream.description.mrn == into) {
                         tx.move_stream(&stream, from).await?;
+                    }
+                }
+                MergedItem::Stay(id) => {
+                    if let Some(mut stay) = tx.stay(id).await?.filter(|stay| stay.mrn == into) {
+                        stay.mrn = from;
+                        tx.put_stay(&stay).await?;
                     }
                 }
             }
@@ -155,16 +173,49 @@ async fn erase<T: Transaction>(
         }
         return Ok(CorrectionStep::More);
     }
+    // Numbers that were merged into this one are erased before it, beginning with the last one of a chain.
+    let (mut number, mut link) = (mrn, erasure);
+    for _ in 0..MAX_CHAIN {
+        let Some((merged, merge)) = merged_into(tx, number).await? else { break };
+        (number, link) = (merged, merge);
+    }
     let mut is_redacted = false;
-    for stored in tx.corrections_of(mrn, BATCH).await? {
-        is_redacted |= stored.correction.id != erasure && redact(tx, stored, mrn, &mut budget).await?;
+    for stored in tx.corrections_of(number, BATCH).await? {
+        is_redacted |= stored.correction.id != link && redact(tx, stored, number, &mut budget).await?;
     }
     if is_redacted {
         return Ok(CorrectionStep::More);
     }
-    tx.set_held(mrn, false).await?;
-    tx.delete_other_data(mrn).await?;
-    Ok(CorrectionStep::Erased(mrn))
+    tx.set_held(number, false).await?;
+    stays::free(tx, number).await?;
+    tx.delete_other_data(number).await?;
+    if number == mrn {
+        return Ok(CorrectionStep::Erased(mrn));
+    }
+    if let Some(merge) = tx.correction(link).await? {
+        redact(tx, merge, number, &mut budget).await?;
+    }
+    Ok(CorrectionStep::More)
+}
+
+/// A number that was merged into another one and whose data are not erased yet, with the merge.
+async fn merged_into<T: Transaction>(
+    tx: &mut T,
+    number: Mrn,
+) -> Result<Option<(Mrn, CorrectionId)>, T::Error> {
+    let corrections = tx.corrections_of(number, CORRECTIONS).await?;
+    Ok(corrections.into_iter().map(|stored| stored.correction).find_map(|correction| {
+        match correction.action {
+            CorrectionAction::Merged { from, into }
+                if into == number
+                    && correction.undone_by.is_none()
+                    && correction.patients.contains(&from) =>
+            {
+                Some((from, correction.id))
+            }
+            _ => None,
+        }
+    }))
 }
 
 async fn delete_records<T: Transaction>(tx: &mut T, upload: &StoredUpload) -> Result<(), T::Error> {

@@ -1,9 +1,10 @@
 //! The operations of a store that corrections are made of. Each adapter implements them within one of its transactions, so
 //! the rules in [`begin`](super::begin) and [`steps`](super::steps) exist once.
 
+use proto_json::wards::{AdmissionRecord, Ward};
 use proto_json::{
     CorrectionId, EcgRecord, Fate, FormerName, HeartRateRecord, ImageRecord, Mrn, PatientSummary, RecordId,
-    StreamId, Timestamp, UploadId,
+    StreamId, Timestamp, UploadId, WardId,
 };
 use uuid::Uuid;
 
@@ -115,6 +116,33 @@ pub(crate) trait Transaction {
         delete: bool,
     ) -> Result<u64, Self::Error>;
 
-    /// Removes what other parts of the system have stored about a patient: alarms, limits, admissions.
+    async fn ward(&mut self, id: WardId) -> Result<Option<Ward>, Self::Error>;
+    /// Replaces a ward.
+    async fn put_ward(&mut self, ward: &Ward) -> Result<(), Self::Error>;
+    async fn stay(&mut self, id: RecordId) -> Result<Option<AdmissionRecord>, Self::Error>;
+    /// Replaces a stay.
+    async fn put_stay(&mut self, stay: &AdmissionRecord) -> Result<(), Self::Error>;
+    /// Stays of a patient, oldest first.
+    async fn stays_of(&mut self, mrn: Mrn, limit: usize) -> Result<Vec<AdmissionRecord>, Self::Error>;
+    /// Removes stays that have ended and began before a time, oldest first, at most `limit`. Returns how many; `delete` false
+    /// only counts.
+    async fn old_stays(
+        &mut self,
+        mrn: Mrn,
+        before: Timestamp,
+        limit: usize,
+        delete: bool,
+    ) -> Result<usize, Self::Error>;
+    /// As [`Transaction::old_stays`], for alarms that have ended and were raised before a time.
+    async fn old_alarms(
+        &mut self,
+        mrn: Mrn,
+        before: Timestamp,
+        limit: usize,
+        delete: bool,
+    ) -> Result<usize, Self::Error>;
+
+    /// Removes what other parts of the system have stored about a patient: alarms, limits, admissions, emergency access of
+    /// sessions.
     async fn delete_other_data(&mut self, mrn: Mrn) -> Result<(), Self::Error>;
 }

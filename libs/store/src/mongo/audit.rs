@@ -132,7 +132,7 @@ async fn list(db: &Db, filter: AuditFilter) -> Result<AuditPage, StoreError> {
     Ok(AuditPage { items, next })
 }
 
-async fn verify(db: &Db, anchor: Option<AuditHead>) -> Result<AuditVerdict, StoreError> {
+pub(super) async fn verify(db: &Db, anchor: Option<AuditHead>) -> Result<AuditVerdict, StoreError> {
     // Entries that are appended meanwhile are after this head and not verified.
     let head = head(db).await?;
     let mut verification = Verification::new(anchor);

@@ -8,9 +8,11 @@ use futures::FutureExt;
 use mongodb::bson::{self, Bson, DateTime, Document, RawDocumentBuf, doc};
 use mongodb::error::Error;
 use mongodb::{ClientSession, Collection};
+use proto_json::alarms::LimitScope;
+use proto_json::wards::{AdmissionRecord, Ward};
 use proto_json::{
     Correction, CorrectionId, EcgRecord, Fate, FormerName, HeartRateRecord, ImageRecord, Mrn, PatientSummary,
-    RecordId, RetentionBody, RetentionReport, StreamId, Timestamp, UploadId,
+    RecordId, RetentionBody, RetentionReport, StreamId, Timestamp, UploadId, WardId,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -33,13 +35,14 @@ use super::failure::{broken, within};
 use super::reading::all;
 use super::sealed::{self, Sealed, seal};
 use super::transaction::{self, abort};
+use super::wards::{AdmissionDocument, WardDocument};
 use super::{Db, MongoStore, blobs, calls, patients, reading, waveforms};
 
 /// Newest former names that are read; a patient has few.
 const FORMER_NAMES: usize = 100;
 
 /// Collections of other parts of the system with data about patients. The audit stays.
-const OTHER_COLLECTIONS: [&str; 4] = ["alarms", "alarm_limits", "alarm_rules", "admissions"];
+const OTHER_COLLECTIONS: [&str; 3] = ["alarms", "alarm_rules", "admissions"];
 
 /// `corrections`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -544,12 +547,68 @@ impl Transaction for MongoTransaction<'_> {
         Ok(count as u64)
     }
 
+    async fn ward(&mut self, id: WardId) -> Result<Option<Ward>, Error> {
+        self.one::<WardDocument, _>(&self.db.wards, doc! { "_id": uuid(id.as_uuid()) }).await
+    }
+
+    async fn put_ward(&mut self, ward: &Ward) -> Result<(), Error> {
+        let id = doc! { "_id": uuid(ward.id.as_uuid()) };
+        self.put(&self.db.wards, id, &WardDocument::from(ward)).await
+    }
+
+    async fn stay(&mut self, id: RecordId) -> Result<Option<AdmissionRecord>, Error> {
+        self.one::<AdmissionDocument, _>(&self.db.admissions, record_id(id)).await
+    }
+
+    async fn put_stay(&mut self, stay: &AdmissionRecord) -> Result<(), Error> {
+        self.put(&self.db.admissions, record_id(stay.id), &AdmissionDocument::from(stay)).await
+    }
+
+    async fn stays_of(&mut self, mrn: Mrn, limit: usize) -> Result<Vec<AdmissionRecord>, Error> {
+        let filter = doc! { "mrn": documents::number(mrn) };
+        self.many::<AdmissionDocument, _>(&self.db.admissions, filter, doc! { "at": 1, "_id": 1 }, limit)
+            .await
+    }
+
+    async fn old_stays(
+        &mut self,
+        mrn: Mrn,
+        before: Timestamp,
+        limit: usize,
+        delete: bool,
+    ) -> Result<usize, Error> {
+        let ended = doc! {
+            "mrn": documents::number(mrn), "at": { "$lt": date(before) }, "open": { "$exists": false },
+        };
+        let admissions = self.db.admissions.clone_with_type();
+        self.delete_found(&admissions, ended, doc! { "at": 1 }, limit, delete).await
+    }
+
+    async fn old_alarms(
+        &mut self,
+        mrn: Mrn,
+        before: Timestamp,
+        limit: usize,
+        delete: bool,
+    ) -> Result<usize, Error> {
+        let ended =
+            doc! { "mrn": documents::number(mrn), "raised_at": { "$lt": date(before) }, "open": false };
+        let alarms = self.db.alarms.clone_with_type();
+        self.delete_found(&alarms, ended, doc! { "raised_at": 1 }, limit, delete).await
+    }
+
     async fn delete_other_data(&mut self, mrn: Mrn) -> Result<(), Error> {
         for name in OTHER_COLLECTIONS {
             let collection = self.db.database.collection::<Document>(name);
             let any = doc! { "$or": [{ "mrn": documents::number(mrn) }, { "_id": documents::number(mrn) }] };
             collection.delete_many(any).session(&mut *self.session).await?;
         }
+        let limits = doc! { "_id": LimitScope::Patient { mrn }.to_string() };
+        self.delete(&self.db.alarm_limits, limits).await?;
+        let of_patient = doc! { "mrn": documents::number(mrn) };
+        let granted = doc! { "grants.mrn": documents::number(mrn) };
+        let revoked = doc! { "$pull": { "grants": of_patient } };
+        self.db.sessions.update_many(granted, revoked).session(&mut *self.session).await?;
         Ok(())
     }
 }

@@ -24,9 +24,10 @@ use super::documents::{
 use super::failure::{broken, insert, within};
 use super::reading::all;
 use super::sealed::{Sealed, unseal};
+use super::users::UserDocument;
 use super::wards::{AdmissionDocument, BedDocument, WardDocument};
 use super::waveforms::{self, StreamDocument};
-use super::{Db, MongoStore, calls};
+use super::{Db, MongoStore, audit, calls};
 
 /// The collections of records, in the order of the scrub. The files follow.
 const PARTS: &[&str] = &[
@@ -47,8 +48,13 @@ const PARTS: &[&str] = &[
     "wards",
     "beds",
     "admissions",
+    "users",
 ];
 const FILES: &str = "files";
+/// The audit, which is verified in one step.
+const AUDIT: &str = "audit";
+/// Collections whose ids are texts.
+const TEXT_IDS: [&str; 2] = ["alarm_limits", "users"];
 
 /// A step ends after this many bytes of files.
 const BYTES: u64 = 8 << 20;
@@ -76,6 +82,8 @@ impl Maintenance for MongoStore {
             for records in [&db.waveform_streams, &db.wards, &db.beds, &db.admissions] {
                 total += within(db.limit, records.estimated_document_count()).await?;
             }
+            total += within(db.limit, db.users.estimated_document_count()).await?;
+            total += within(db.limit, db.audit.estimated_document_count()).await?;
             for waveforms in [&db.waveform_pieces, &db.waveforms] {
                 total += within(db.limit, waveforms.estimated_document_count()).await?;
             }
@@ -120,7 +128,8 @@ impl Maintenance for MongoStore {
 /// One step of the scrub.
 async fn scrub(db: &Arc<Db>, from: Option<ScrubPosition>, records: usize) -> Result<ScrubStep, StoreError> {
     let ScrubPosition { part, after } = from.unwrap_or_else(|| begin(PARTS[0]));
-    let after = after.as_deref();
+    let place = after.as_deref();
+    let after = place.map(|after| parse_id(&part, after)).transpose()?;
     let (mut step, last) = match part.as_str() {
         "patients" => check(db, &db.patients, after, records, intact::<PatientDocument>).await?,
         "former_names" => check(db, &db.former_names, after, records, intact::<FormerNameDocument>).await?,
@@ -147,14 +156,20 @@ async fn scrub(db: &Arc<Db>, from: Option<ScrubPosition>, records: usize) -> Res
         "wards" => check(db, &db.wards, after, records, intact::<WardDocument>).await?,
         "beds" => check(db, &db.beds, after, records, intact::<BedDocument>).await?,
         "admissions" => check(db, &db.admissions, after, records, intact::<AdmissionDocument>).await?,
-        _ => files(db, after, records).await?,
+        "users" => check(db, &db.users, after, records, intact::<UserDocument>).await?,
+        AUDIT => {
+            let verdict = audit::verify(db, None).await?;
+            let damaged = verdict.defect.into_iter().map(|defect| format!("audit: {defect}")).collect();
+            return Ok(ScrubStep { checked: verdict.verified, damaged, next: None });
+        }
+        _ => files(db, place, records).await?,
     };
     let following = PARTS.iter().position(|name| *name == part).map(|index| PARTS.get(index + 1));
-    step.next = match (last, following) {
-        (Some(last), _) => Some(ScrubPosition { part, after: Some(last) }),
-        (None, Some(following)) => Some(begin(following.unwrap_or(&FILES))),
-        (None, None) => None,
-    };
+    step.next = Some(match (last, following) {
+        (Some(last), _) => ScrubPosition { part, after: Some(last) },
+        (None, Some(following)) => begin(following.unwrap_or(&FILES)),
+        (None, None) => begin(AUDIT),
+    });
     Ok(step)
 }
 
@@ -203,11 +218,10 @@ fn intact<D: Sealed>(raw: &RawDocument) -> Result<(), DamagedRecord> {
 async fn check(
     db: &Db,
     collection: &Collection<RawDocumentBuf>,
-    after: Option<&str>,
+    after: Option<Bson>,
     records: usize,
     intact: impl Fn(&RawDocument) -> Result<(), DamagedRecord>,
 ) -> Result<(ScrubStep, Option<String>), StoreError> {
-    let after = after.map(|text| parse_id(text).ok_or_else(|| broken("position", text))).transpose()?;
     let filter = after.map_or_else(Document::new, |id| doc! { "_id": { "$gt": id } });
     let limit = i64::try_from(records).unwrap_or(i64::MAX);
     let found = all(db, collection.find(filter).sort(doc! { "_id": 1 }).limit(limit)).await?;
@@ -228,12 +242,17 @@ fn id_of(raw: &RawDocument) -> Option<String> {
     }
 }
 
-fn parse_id(text: &str) -> Option<Bson> {
+/// Reads the text of [`id_of`].
+fn parse_id(part: &str, text: &str) -> Result<Bson, StoreError> {
+    // Keys of parts of waveforms contain a slash.
+    if part == FILES || TEXT_IDS.contains(&part) || text.contains('/') {
+        return Ok(text.into());
+    }
     match text.parse::<i64>() {
-        Ok(number) => Some(number.into()),
-        // Keys of parts of waveforms.
-        Err(_) if text.contains('/') => Some(text.into()),
-        Err(_) => Some(documents::uuid(&Uuid::parse_str(text).ok()?).into()),
+        Ok(number) => Ok(number.into()),
+        Err(_) => {
+            Uuid::parse_str(text).map(|id| documents::uuid(&id).into()).map_err(|_| broken("position", text))
+        }
     }
 }
 

@@ -69,6 +69,17 @@ impl AuditFile {
         FORMAT.check(&db)?;
         verify(&db, anchor)
     }
+
+    /// Number of entries of a file that another process may have open; 0 if there is no file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn count(path: &Path) -> Result<u64, StoreError> {
+        if !path.is_file() {
+            return Ok(0);
+        }
+        Ok(head(&sqlite::open_reader(path)?)?.map_or(0, |head| head.number))
+    }
 }
 
 fn hash(bytes: &[u8]) -> Result<BlobHash, StoreError> {

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use futures::FutureExt;
+use proto_json::alarms::LimitScope;
+use proto_json::wards::{AdmissionRecord, Ward};
 use proto_json::{
     Correction, CorrectionAction, CorrectionId, CorrectionState, EcgRecord, EcgStatus, Fate, FormerName,
     HeartRateRecord, ImageRecord, Mrn, PatientSummary, RecordId, RetentionBody, RetentionReport, StreamId,
-    Timestamp, UploadId,
+    Timestamp, UploadId, WardId,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
@@ -24,7 +26,7 @@ use crate::{
 
 use super::failure::broken;
 use super::rows::{self, required};
-use super::{SqliteStore, blobs, lists, uploads, waveforms};
+use super::{SqliteStore, blobs, lists, uploads, wards, waveforms};
 
 /// Newest former names that are read; a patient has few.
 const FORMER_NAMES: usize = 100;
@@ -149,6 +151,27 @@ fn old<T>(
         records.push(required(table, row, &read)?);
     }
     Ok(records)
+}
+
+/// Deletes, or only counts, some of the rows that `from` selects by number and time. Returns how many.
+fn delete_old(
+    db: &Connection,
+    from: &str,
+    (mrn, before, limit): (Mrn, Timestamp, usize),
+    delete: bool,
+) -> Result<usize, StoreError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let sql = format!("SELECT id FROM {from} LIMIT ?3");
+    let mut statement = db.prepare_cached(&sql)?;
+    let found =
+        statement.query_map(params![rows::number(mrn), before.as_millis(), limit], |row| row.get(0))?;
+    let ids = found.collect::<rusqlite::Result<Vec<[u8; 16]>>>()?;
+    if delete && let Some((table, _)) = from.split_once(' ') {
+        for id in &ids {
+            delete_by_id(db, table, &Uuid::from_bytes(*id))?;
+        }
+    }
+    Ok(ids.len())
 }
 
 /// Tables with a column `mrn` that corrections handle themselves. The audit stays.
@@ -451,12 +474,80 @@ impl Transaction for SqliteTransaction<'_> {
         waveforms::old_parts(self.0, stream, before_us, limit, delete)
     }
 
+    async fn ward(&mut self, id: WardId) -> Result<Option<Ward>, StoreError> {
+        wards::ward(self.0, id)
+    }
+
+    async fn put_ward(&mut self, ward: &Ward) -> Result<(), StoreError> {
+        wards::put_ward(self.0, ward)
+    }
+
+    async fn stay(&mut self, id: RecordId) -> Result<Option<AdmissionRecord>, StoreError> {
+        wards::stay(self.0, id)
+    }
+
+    async fn put_stay(&mut self, stay: &AdmissionRecord) -> Result<(), StoreError> {
+        wards::put_stay(self.0, stay)
+    }
+
+    async fn stays_of(&mut self, mrn: Mrn, limit: usize) -> Result<Vec<AdmissionRecord>, StoreError> {
+        let sql = format!("{} WHERE mrn = ?1 ORDER BY at, id LIMIT ?2", rows::ADMISSIONS.select());
+        let mut statement = self.0.prepare_cached(&sql)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut found = statement.query(params![rows::number(mrn), limit])?;
+        let mut stays = Vec::new();
+        while let Some(row) = found.next()? {
+            stays.push(required(&rows::ADMISSIONS, row, rows::admission)?);
+        }
+        Ok(stays)
+    }
+
+    async fn old_stays(
+        &mut self,
+        mrn: Mrn,
+        before: Timestamp,
+        limit: usize,
+        delete: bool,
+    ) -> Result<usize, StoreError> {
+        delete_old(
+            self.0,
+            "admissions WHERE mrn = ?1 AND at < ?2 AND bed IS NULL",
+            (mrn, before, limit),
+            delete,
+        )
+    }
+
+    async fn old_alarms(
+        &mut self,
+        mrn: Mrn,
+        before: Timestamp,
+        limit: usize,
+        delete: bool,
+    ) -> Result<usize, StoreError> {
+        let ended = "alarms WHERE mrn = ?1 AND raised_at < ?2 AND is_open = 0";
+        delete_old(self.0, ended, (mrn, before, limit), delete)
+    }
+
     async fn delete_other_data(&mut self, mrn: Mrn) -> Result<(), StoreError> {
         for table in other_tables(self.0)? {
             self.0
                 .prepare_cached(&format!("DELETE FROM {table} WHERE mrn = ?1"))?
                 .execute([rows::number(mrn)])?;
         }
+        self.0
+            .prepare_cached("DELETE FROM alarm_limits WHERE scope = ?1")?
+            .execute([LimitScope::Patient { mrn }.to_string()])?;
+        self.0
+            .prepare_cached(
+                "UPDATE sessions SET grants = (
+                     SELECT json_group_array(json(value)) FROM json_each(sessions.grants)
+                     WHERE json_extract(value, '$.mrn') <> ?1
+                 )
+                 WHERE EXISTS (
+                     SELECT 1 FROM json_each(sessions.grants) WHERE json_extract(value, '$.mrn') = ?1
+                 )",
+            )?
+            .execute([rows::number(mrn)])?;
         Ok(())
     }
 }

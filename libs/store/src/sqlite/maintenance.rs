@@ -1,5 +1,5 @@
 //! Maintenance of the SQLite file: the sweep of orphaned files and the scrub. The scrub verifies rows by their checksums,
-//! files by their hashes, and pages and indexes by SQLite's `integrity_check`.
+//! files by their hashes, pages and indexes by SQLite's `integrity_check`, and the audit by its chain.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::{Maintenance, ScrubPosition, ScrubState, ScrubStep, StoreError};
 use super::blobs::{self, BlobRow};
 use super::failure::broken;
 use super::rows::{self, Checked, checked};
-use super::{SqliteStore, schema};
+use super::{AuditFile, SqliteStore, audit, schema, users};
 
 /// Tables whose rows are verified one by one. Chunks are verified with their files.
 const RECORDS: &[Table] = &[
@@ -41,13 +41,20 @@ const RECORDS: &[Table] = &[
     rows::ERASED,
     rows::HOLDS,
     rows::MERGED_ITEMS,
+    users::USERS,
 ];
 
 /// The key of a table that has no row ids.
 fn key_of(table: &Table) -> Option<&'static [&'static str]> {
     let without_row_ids = [rows::HEART_RATES.name, rows::CORRECTION_PATIENTS.name, rows::MERGED_ITEMS.name];
-    let is_keyed = without_row_ids.contains(&table.name) || table.name.starts_with("wave_");
+    let is_keyed =
+        without_row_ids.contains(&table.name) || has_text_key(table) || table.name.starts_with("wave_");
     is_keyed.then(|| &table.columns[..table.key])
+}
+
+/// Whether the only column of the key is a text.
+fn has_text_key(table: &Table) -> bool {
+    table.name == users::USERS.name
 }
 
 /// Part of the files.
@@ -55,6 +62,9 @@ const FILES: &str = "files";
 
 /// Part of the pages and indexes.
 const PAGES: &str = "pages";
+
+/// Part of the audit, which is verified in one step.
+const AUDIT: &str = "audit";
 
 /// A step ends after this many bytes of files.
 const BYTES: u64 = 8 << 20;
@@ -98,7 +108,7 @@ impl Verifier {
     /// # Errors
     /// When the file cannot be read.
     pub async fn total(&self) -> Result<u64, StoreError> {
-        self.readers.read(total).await
+        total_of(&self.readers).await
     }
 }
 
@@ -109,7 +119,7 @@ impl Maintenance for SqliteStore {
     }
 
     async fn scrub_total(&self) -> Result<u64, StoreError> {
-        self.readers.read(total).await
+        total_of(&self.readers).await
     }
 
     /// Only this process has the file open for writing, so no other one scrubs.
@@ -142,6 +152,11 @@ impl Maintenance for SqliteStore {
     async fn sweep_orphans(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
         blobs::sweep(&self.writer, before, limit).await
     }
+}
+
+async fn total_of(readers: &Readers) -> Result<u64, StoreError> {
+    let path = audit::beside(readers.path());
+    readers.read(move |connection| Ok::<_, StoreError>(total(connection)? + AuditFile::count(&path)?)).await
 }
 
 fn total(connection: &Connection) -> Result<u64, StoreError> {
@@ -180,6 +195,9 @@ async fn step(
             Err(error) => Err(error),
         };
     }
+    if from.part == AUDIT {
+        return check_audit(readers).await;
+    }
     if from.part == FILES {
         return files(readers, from.after.as_deref(), records).await;
     }
@@ -191,9 +209,29 @@ async fn step(
         .read(move |connection| sqlite::check_pages(connection, table, MESSAGES).map_err(StoreError::from))
         .await?;
     let more = !whole && done + 1 < tables.len();
-    let next = more.then(|| ScrubPosition { part: PAGES.to_owned(), after: Some((done + 1).to_string()) });
+    let next = if more {
+        ScrubPosition { part: PAGES.to_owned(), after: Some((done + 1).to_string()) }
+    } else {
+        begin(AUDIT)
+    };
     let damaged = damaged.into_iter().map(|message| format!("pages of the file: {message}")).collect();
-    Ok(ScrubStep { checked: 0, damaged, next })
+    Ok(ScrubStep { checked: 0, damaged, next: Some(next) })
+}
+
+/// Verifies the chain of the audit, if there is one.
+async fn check_audit(readers: &Readers) -> Result<ScrubStep, StoreError> {
+    let path = audit::beside(readers.path());
+    if !path.is_file() {
+        return Ok(ScrubStep::default());
+    }
+    let verified = tokio::task::spawn_blocking(move || AuditFile::verify(&path, None));
+    let (checked, defect) = match verified.await.map_err(StoreError::unavailable)? {
+        Ok(verdict) => (verdict.verified, verdict.defect),
+        Err(error @ (StoreError::Corrupt(_) | StoreError::Damaged(_))) => (0, Some(error.to_string())),
+        Err(error) => return Err(error),
+    };
+    let damaged = defect.into_iter().map(|defect| format!("audit: {defect}")).collect();
+    Ok(ScrubStep { checked, damaged, next: None })
 }
 
 fn begin(part: &str) -> ScrubPosition {
@@ -214,7 +252,10 @@ fn check_rows(
     let (condition, values) = match (after, key) {
         (None, _) => (String::new(), Vec::new()),
         (Some(after), Some(key)) => {
-            let values = parse_key(after, key.len())?;
+            let values = match has_text_key(table) {
+                true => vec![Box::new(after.to_owned()) as Box<dyn ToSql>],
+                false => parse_key(after, key.len())?,
+            };
             (format!(" WHERE ({order}) > ({})", vec!["?"; key.len()].join(", ")), values)
         }
         (Some(after), None) => {

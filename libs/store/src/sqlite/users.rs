@@ -15,7 +15,8 @@ use super::SqliteStore;
 use super::failure::broken;
 use super::rows::{self, required};
 
-const USERS: Table = Table { name: "users", columns: &["name", "version", "record"], key: 1, unique: "name" };
+pub(super) const USERS: Table =
+    Table { name: "users", columns: &["name", "version", "record"], key: 1, unique: "name" };
 
 fn stored(row: &Row<'_>) -> Result<StoredUser, StoreError> {
     rows::parse(&row.get::<_, String>("record")?)

@@ -82,7 +82,7 @@ fn wards(connection: &Connection) -> Result<Page<Ward>, StoreError> {
     Ok(page)
 }
 
-fn ward(connection: &Connection, id: WardId) -> Result<Option<Ward>, StoreError> {
+pub(super) fn ward(connection: &Connection, id: WardId) -> Result<Option<Ward>, StoreError> {
     lists::one(connection, &rows::WARDS, "id", id.as_uuid().as_bytes(), rows::ward)
 }
 
@@ -91,16 +91,16 @@ fn ward_of_bed(connection: &Connection, bed: BedId) -> Result<Option<WardId>, St
     lists::one(connection, &rows::BEDS, "id", bed.as_uuid().as_bytes(), read)
 }
 
-fn stay(connection: &Connection, id: RecordId) -> Result<Option<AdmissionRecord>, StoreError> {
+pub(super) fn stay(connection: &Connection, id: RecordId) -> Result<Option<AdmissionRecord>, StoreError> {
     lists::one(connection, &rows::ADMISSIONS, "id", id.as_uuid().as_bytes(), rows::admission)
 }
 
-fn put_ward(connection: &Connection, ward: &Ward) -> Result<(), StoreError> {
+pub(super) fn put_ward(connection: &Connection, ward: &Ward) -> Result<(), StoreError> {
     let values = params![ward.id.as_uuid().as_bytes(), ward.name.key(), rows::json(ward)?];
     Ok(rows::WARDS.put(connection, values)?)
 }
 
-fn put_stay(connection: &Connection, stay: &AdmissionRecord) -> Result<(), StoreError> {
+pub(super) fn put_stay(connection: &Connection, stay: &AdmissionRecord) -> Result<(), StoreError> {
     let values = params![
         rows::number(stay.mrn),
         stay.began.at.as_millis(),

@@ -19,7 +19,7 @@ on_every_adapter!(
     one_of_two_holders_has_the_lease_and_the_other_takes_over,
 );
 
-fn alarm(number: u64, rule: AlarmRule, millis: i64) -> Alarm {
+pub(crate) fn alarm(number: u64, rule: AlarmRule, millis: i64) -> Alarm {
     Alarm {
         id: Alarm::id_of(mrn(number), rule, at(millis)),
         mrn: mrn(number),
@@ -44,7 +44,7 @@ fn alarm(number: u64, rule: AlarmRule, millis: i64) -> Alarm {
     }
 }
 
-fn ended(alarm: &Alarm) -> Alarm {
+pub(crate) fn ended(alarm: &Alarm) -> Alarm {
     let by = AlarmAction { by: "Zoë".to_owned(), at: at(99) };
     Alarm {
         state: AlarmState::Ended,

@@ -7,16 +7,18 @@ use mongodb::bson::{Document, doc};
 use proto_json::audit::{AuditBatch, AuditEvent, AuditHead};
 use store::mongo::{MongoConfig, MongoStore};
 use store::sqlite::{AuditFile, SqliteStore, audit_beside};
-use store::{AuditFilter, AuditReader, AuditStore};
+use store::{AuditFilter, AuditReader, AuditStore, Maintenance, UserStore};
 use uuid::Uuid;
 
 use crate::harness::{Fixture, at, mrn, on_every_adapter, shared_server};
+use crate::users::user;
 
 on_every_adapter!(
     entries_are_listed_newest_first_by_patient_and_client,
     batch_that_is_sent_again_is_stored_once,
     concurrent_gateways_append_to_one_chain,
     chain_is_verified_against_an_anchor,
+    scrub_verifies_users_and_the_audit,
 );
 
 fn event(number: u64, client: &str, patient: Option<u64>) -> AuditEvent {
@@ -24,6 +26,7 @@ fn event(number: u64, client: &str, patient: Option<u64>) -> AuditEvent {
         at: at(number as i64),
         client: client.to_owned(),
         role: "nurse".to_owned(),
+        wards: None,
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         method: "GET".to_owned(),
         route: "/api/v1/patients/{mrn}".to_owned(),
@@ -170,4 +173,72 @@ async fn changed_and_removed_entries_are_found_in_mongodb() {
     assert!(defect().await.unwrap().contains("entry 3 does not match its hash"));
     entries.delete_one(doc! { "_id": 2_i64 }).await.unwrap();
     assert_eq!(defect().await.as_deref(), Some("entries 2 to 2 are missing"));
+    // A copy of another entry in its place.
+    let mut copy = entries.find_one(doc! { "_id": 1_i64 }).await.unwrap().unwrap();
+    copy.insert("_id", 2_i64);
+    entries.insert_one(copy).await.unwrap();
+    assert!(defect().await.unwrap().contains("entry 2 does not match its hash: it was changed or inserted"));
+}
+
+/// All defects that a scrub finds.
+async fn scrubbed(store: &dyn Maintenance) -> Vec<String> {
+    let (mut from, mut damaged) = (None, Vec::new());
+    loop {
+        let step = store.scrub(from, 2).await.unwrap();
+        damaged.extend(step.damaged);
+        from = step.next;
+        if from.is_none() {
+            return damaged;
+        }
+    }
+}
+
+async fn scrub_verifies_users_and_the_audit(Fixture { store, .. }: Fixture) {
+    for name in ["ann", "12", "bob", "cy@site.example", "zoe"] {
+        store.add_user(&user(name, 1, 1)).await.unwrap();
+    }
+    store
+        .append_audit(batch(1, 1, (1..=6).map(|number| event(number, "ann", None)).collect()))
+        .await
+        .unwrap();
+    assert_eq!(scrubbed(&*store).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn scrub_finds_a_damaged_user_and_a_changed_entry_in_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    let store = SqliteStore::open(&path).unwrap();
+    store.add_user(&user("ann", 1, 1)).await.unwrap();
+    store.append_audit(batch(1, 1, vec![event(1, "ann", None)])).await.unwrap();
+    let tamper = |path: &std::path::Path, sql: &str| {
+        rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+    };
+    tamper(&path, "UPDATE users SET record = replace(record, 'nurse', 'admin')");
+    tamper(&audit_beside(&path), "DROP TRIGGER audit_is_not_changed; UPDATE audit SET event = '{}'");
+    let damaged = scrubbed(&*store).await;
+    assert_eq!(damaged.len(), 2, "{damaged:?}");
+    assert!(damaged[0].contains("user"), "{damaged:?}");
+    assert!(damaged[1].contains("audit: entry 1 does not match"), "{damaged:?}");
+}
+
+#[tokio::test]
+async fn scrub_finds_a_damaged_user_and_a_changed_entry_in_mongodb() {
+    let server = shared_server();
+    let database = server.fresh_database();
+    let store = MongoStore::connect(MongoConfig::new(server.uri(), database.clone())).await.unwrap();
+    store.ensure_indexes().await.unwrap();
+    store.add_user(&user("ann", 1, 1)).await.unwrap();
+    store.append_audit(batch(1, 1, vec![event(1, "ann", None)])).await.unwrap();
+    let client = mongodb::Client::with_uri_str(server.uri()).await.unwrap();
+    let database = client.database(&database);
+    let set = async |name: &str, values: Document| {
+        database.collection::<Document>(name).update_many(doc! {}, doc! { "$set": values }).await.unwrap();
+    };
+    set("users", doc! { "role": "admin" }).await;
+    set("audit", doc! { "event": "{}" }).await;
+    let damaged = scrubbed(&*store).await;
+    assert_eq!(damaged.len(), 2, "{damaged:?}");
+    assert!(damaged[0].contains("user"), "{damaged:?}");
+    assert!(damaged[1].contains("audit: entry 1 does not match"), "{damaged:?}");
 }

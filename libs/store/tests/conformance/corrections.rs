@@ -12,10 +12,18 @@ use store::{
     CorrectionOutcome, CorrectionStep, NewCorrection, NewUpload, PageRequest, Refusal, UploadOutcome,
 };
 
+use proto_json::alarms::{AlarmAction, AlarmLimits, AlarmRule, LimitScope};
+use proto_json::users::Grant;
+use store::alarms::{AlarmQuery, RuleState};
+use store::wards::CareChange;
+
+use crate::alarms::{alarm, ended};
 use crate::harness::{
     Fixture, Store, With, analysed, at, drawn, first, get, key, mrn, on_every_adapter, put, put_result,
     try_put, upload,
 };
+use crate::users::session;
+use crate::wards::{add_ward, admit, bed_id, care, occupants, stay, ward_id};
 use crate::waveforms::{seconds, stream};
 
 on_every_adapter!(
@@ -29,6 +37,11 @@ on_every_adapter!(
     erased_patient_leaves_nothing_and_late_data_are_not_stored,
     refused_correction_changes_nothing,
     retention_removes_only_old_data_without_a_hold,
+    bed_of_a_merged_patient_goes_to_the_survivor_and_back,
+    merge_of_two_admitted_patients_frees_a_bed_and_its_undoing_takes_it_again,
+    erasure_removes_alarms_limits_stays_and_emergency_access_also_of_merged_numbers,
+    other_wards_do_not_exist_for_a_user,
+    retention_removes_ended_alarms_and_stays,
 );
 
 fn id(name: &str) -> CorrectionId {
@@ -42,6 +55,7 @@ fn new(name: &str, action: CorrectionAction) -> NewCorrection {
         by: "nurse".to_owned(),
         reason: format!("because of {name}"),
         at: at(90_000),
+        wards: None,
     }
 }
 
@@ -478,4 +492,208 @@ async fn retention_removes_only_old_data_without_a_hold(Fixture { store, .. }: F
     let (removed, _) = store.retain(waves(false), at(99_000)).await.unwrap();
     assert_eq!(removed.records, report.records);
     assert_eq!(store.retain(waves(true), at(99_000)).await.unwrap().0.records, 0);
+}
+
+/// Patients 7 and 71, and a ward with the beds 1 and 2.
+async fn ward_with_patients(store: &dyn Store) {
+    add_ward(store, "North", &["1", "2"]).await;
+    put(store, &upload(7, "own", 1000).rate(70, 1000).name("Anna")).await;
+    put(store, &upload(71, "merged", 100).rate(71, 100)).await;
+}
+
+async fn beds(store: &dyn Store) -> Vec<Option<u64>> {
+    let wards = store.wards().await.unwrap().items;
+    wards.iter().flat_map(occupants).map(|mrn| mrn.map(proto_json::Mrn::get)).collect()
+}
+
+async fn bed_of(store: &dyn Store, number: u64) -> Option<proto_json::BedId> {
+    patient(store, number).await.admission.map(|admission| admission.bed)
+}
+
+/// Ids of the stays of a patient, newest first.
+async fn stays(store: &dyn Store, number: u64) -> Vec<proto_json::RecordId> {
+    let page = store.admissions(mrn(number), first(50)).await.unwrap();
+    assert!(page.items.iter().all(|stay| stay.mrn == mrn(number)));
+    page.items.into_iter().map(|stay| stay.id).collect()
+}
+
+fn merge() -> CorrectionAction {
+    CorrectionAction::Merged { from: mrn(71), into: mrn(7) }
+}
+
+async fn bed_of_a_merged_patient_goes_to_the_survivor_and_back(Fixture { store, .. }: Fixture) {
+    let store = &*store;
+    ward_with_patients(store).await;
+    care(store, 71, admit("2")).await;
+    care(store, 71, CareChange::Transfer { bed: bed_id("1"), from: None, stay: stay("second") }).await;
+    correct(store, "merge", merge()).await;
+    assert_eq!(beds(store).await, [Some(7), None]);
+    assert_eq!(bed_of(store, 7).await, Some(bed_id("1")));
+    assert_eq!(stays(store, 7).await, [stay("second"), stay("2")]);
+    assert!(stays(store, 71).await.is_empty());
+    correct(store, "undo", CorrectionAction::MergeUndone { merge: id("merge") }).await;
+    assert_eq!(beds(store).await, [Some(71), None]);
+    assert_eq!((bed_of(store, 7).await, bed_of(store, 71).await), (None, Some(bed_id("1"))));
+    assert_eq!(stays(store, 71).await, [stay("second"), stay("2")]);
+    assert!(stays(store, 7).await.is_empty());
+    // The survivor was moved meanwhile: it stays there.
+    correct(store, "again", merge()).await;
+    care(store, 7, CareChange::Transfer { bed: bed_id("2"), from: None, stay: stay("third") }).await;
+    correct(store, "undo again", CorrectionAction::MergeUndone { merge: id("again") }).await;
+    assert_eq!(beds(store).await, [None, Some(7)]);
+    assert_eq!((bed_of(store, 7).await, bed_of(store, 71).await), (Some(bed_id("2")), None));
+    // Both can be discharged and admitted.
+    care(store, 7, CareChange::Discharge { from: None }).await;
+    care(store, 71, CareChange::Admit { bed: bed_id("2"), stay: stay("fourth") }).await;
+    assert_eq!(beds(store).await, [None, Some(71)]);
+}
+
+async fn merge_of_two_admitted_patients_frees_a_bed_and_its_undoing_takes_it_again(
+    Fixture { store, .. }: Fixture,
+) {
+    let store = &*store;
+    ward_with_patients(store).await;
+    care(store, 7, admit("1")).await;
+    care(store, 71, admit("2")).await;
+    correct(store, "merge", merge()).await;
+    assert_eq!(beds(store).await, [Some(7), None]);
+    assert_eq!(stays(store, 7).await.len(), 2);
+    correct(store, "undo", CorrectionAction::MergeUndone { merge: id("merge") }).await;
+    assert_eq!(beds(store).await, [Some(7), Some(71)]);
+    assert_eq!(bed_of(store, 71).await, Some(bed_id("2")));
+    // The bed is taken meanwhile.
+    correct(store, "again", merge()).await;
+    put(store, &upload(8, "other", 1000).rate(70, 1000)).await;
+    care(store, 8, CareChange::Admit { bed: bed_id("2"), stay: stay("other") }).await;
+    correct(store, "undo again", CorrectionAction::MergeUndone { merge: id("again") }).await;
+    assert_eq!(beds(store).await, [Some(7), Some(8)]);
+    assert_eq!(bed_of(store, 71).await, None);
+    assert_eq!(stays(store, 71).await, [stay("2")]);
+    // An erasure frees the bed at once.
+    store.correct(&new("erase", CorrectionAction::Erased { mrn: mrn(8) })).await.unwrap();
+    assert_eq!(beds(store).await, [Some(7), None]);
+    care(store, 71, CareChange::Admit { bed: bed_id("2"), stay: stay("next") }).await;
+}
+
+async fn erasure_removes_alarms_limits_stays_and_emergency_access_also_of_merged_numbers(
+    Fixture { store, .. }: Fixture,
+) {
+    let store = &*store;
+    ward_with_patients(store).await;
+    put(store, &upload(8, "other", 1000).rate(70, 1000)).await;
+    put(store, &upload(72, "first of the chain", 1000).rate(70, 1000)).await;
+    let named = CorrectionAction::NameCorrected { mrn: mrn(72), name: "Wrong Name".to_owned() };
+    correct(store, "name", named).await;
+    let by = || AlarmAction { by: "nurse".to_owned(), at: at(1) };
+    for number in [7, 71, 72, 8] {
+        let open = alarm(number, AlarmRule::Asystole, 0);
+        store.put_alarm(&open).await.unwrap();
+        let scope = LimitScope::Patient { mrn: mrn(number) };
+        store.put_limits(scope, AlarmLimits::default(), 0, by()).await.unwrap();
+        let state = RuleState { mrn: mrn(number), state: "{}".to_owned() };
+        store.put_rule_states(vec![state]).await.unwrap();
+    }
+    care(store, 72, admit("1")).await;
+    care(store, 72, CareChange::Discharge { from: None }).await;
+    care(store, 71, admit("2")).await;
+    let grant = |number| Grant { mrn: mrn(number), until: at(90_000) };
+    let granted = session("secret", Some(("ann", 1)));
+    store.add_session(&granted).await.unwrap();
+    assert!(store.set_grants(granted.key, &[grant(71), grant(8), grant(7)]).await.unwrap());
+    correct(store, "chain", CorrectionAction::Merged { from: mrn(72), into: mrn(71) }).await;
+    correct(store, "merge", merge()).await;
+    correct(store, "erase", CorrectionAction::Erased { mrn: mrn(7) }).await;
+
+    assert_eq!(beds(store).await, [None, None]);
+    for number in [7, 71, 72] {
+        let of = AlarmQuery { mrn: Some(mrn(number)), is_open: None, priority: None };
+        assert!(store.alarms(of, first(9)).await.unwrap().items.is_empty(), "{number}");
+        assert!(stays(store, number).await.is_empty(), "{number}");
+    }
+    assert!(store.corrections(mrn(72), 9).await.unwrap().is_empty());
+    assert!(store.corrections(mrn(71), 9).await.unwrap().is_empty());
+    let left: Vec<_> = store.limits().await.unwrap().iter().map(|limits| limits.scope).collect();
+    assert_eq!(left, [LimitScope::Patient { mrn: mrn(8) }]);
+    let states: Vec<_> = store.rule_states().await.unwrap().iter().map(|state| state.mrn).collect();
+    assert_eq!(states, [mrn(8)]);
+    assert_eq!(store.open_alarms().await.unwrap().len(), 1);
+    let found = store.sessions(&[granted.key]).await.unwrap();
+    assert_eq!(found[0].grants, [grant(8)]);
+}
+
+async fn other_wards_do_not_exist_for_a_user(Fixture { store, .. }: Fixture) {
+    let store = &*store;
+    ward_with_patients(store).await;
+    add_ward(store, "South", &["S"]).await;
+    let other = upload(8, "other", 1000).rate(70, 1000).image();
+    put(store, &other).await;
+    care(store, 7, admit("1")).await;
+    care(store, 71, admit("2")).await;
+    care(store, 8, admit("S")).await;
+    let of_north = async |name: &str, action: CorrectionAction| {
+        let new = NewCorrection { wards: Some(vec![ward_id("North")]), ..new(name, action) };
+        match store.correct(&new).await.unwrap() {
+            CorrectionOutcome::Refused(refusal) => Some(refusal),
+            CorrectionOutcome::Accepted { correction, .. } => {
+                complete(store, &correction).await;
+                None
+            }
+        }
+    };
+    let merged = |from, into| CorrectionAction::Merged { from: mrn(from), into: mrn(into) };
+    let own = upload(7, "own", 1000);
+    let unknown = Some(Refusal::UnknownPatient(mrn(8)));
+    let cases = [
+        (CorrectionAction::EnteredInError { record: other.images[0].id }, Some(Refusal::UnknownRecord)),
+        (CorrectionAction::ErrorUndone { record: other.images[0].id }, Some(Refusal::UnknownRecord)),
+        (moved(&other, 7), Some(Refusal::UnknownUpload)),
+        (moved(&other, 8), Some(Refusal::UnknownUpload)),
+        (moved(&own, 8), unknown),
+        (CorrectionAction::NameCorrected { mrn: mrn(8), name: "B".to_owned() }, unknown),
+        (merged(7, 8), unknown),
+        (merged(8, 7), unknown),
+        (CorrectionAction::Erased { mrn: mrn(8) }, unknown),
+        (CorrectionAction::HoldPlaced { mrn: mrn(8) }, unknown),
+        (CorrectionAction::HoldReleased { mrn: mrn(8) }, unknown),
+    ];
+    for (index, (action, expected)) in cases.into_iter().enumerate() {
+        assert_eq!(of_north(&format!("case {index}"), action).await, expected, "case {index}");
+    }
+    assert_eq!(of_north("merge", merged(71, 7)).await, None);
+    care(store, 7, CareChange::Discharge { from: None }).await;
+    care(store, 8, CareChange::Discharge { from: None }).await;
+    care(store, 7, CareChange::Admit { bed: bed_id("S"), stay: stay("to the south") }).await;
+    let undo = || CorrectionAction::MergeUndone { merge: id("merge") };
+    assert_eq!(of_north("undo", undo()).await, Some(Refusal::UnknownMerge));
+    correct(store, "undo by another", undo()).await;
+}
+
+async fn retention_removes_ended_alarms_and_stays(Fixture { store, .. }: Fixture) {
+    let store = &*store;
+    ward_with_patients(store).await;
+    for (rule, millis, is_over) in [
+        (AlarmRule::Asystole, 0, true),
+        (AlarmRule::HeartRateHigh, 0, false),
+        (AlarmRule::Asystole, 50_000, true),
+    ] {
+        let open = alarm(7, rule, millis);
+        store.put_alarm(&open).await.unwrap();
+        if is_over {
+            store.put_alarm(&ended(&open)).await.unwrap();
+        }
+    }
+    care(store, 7, admit("1")).await;
+    care(store, 7, CareChange::Transfer { bed: bed_id("2"), from: None, stay: stay("second") }).await;
+    for kind in [RetentionKind::Alarms, RetentionKind::Admissions] {
+        let rule = |dry_run| RetentionBody { kind, before: at(20_000), dry_run, after: None };
+        let counted = store.retain(rule(true), at(99_000)).await.unwrap().0;
+        let (removed, changed) = store.retain(rule(false), at(99_000)).await.unwrap();
+        assert_eq!((counted.records, removed.records, removed.patients), (1, 1, 1), "{kind:?}");
+        assert!(changed.is_empty());
+        assert_eq!(store.retain(rule(true), at(99_000)).await.unwrap().0.records, 0, "{kind:?}");
+    }
+    let of = AlarmQuery { mrn: Some(mrn(7)), is_open: None, priority: None };
+    assert_eq!(store.alarms(of, first(9)).await.unwrap().items.len(), 2);
+    assert_eq!(store.open_alarms().await.unwrap().len(), 1);
+    assert_eq!(stays(store, 7).await, [stay("second")]);
 }

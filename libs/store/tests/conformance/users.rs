@@ -29,7 +29,7 @@ fn ward(number: u128) -> WardId {
     WardId::from_uuid(Uuid::from_u128(number))
 }
 
-fn user(text: &str, version: u64, epoch: u64) -> StoredUser {
+pub(crate) fn user(text: &str, version: u64, epoch: u64) -> StoredUser {
     StoredUser {
         user: User {
             name: name(text),
@@ -47,7 +47,7 @@ fn user(text: &str, version: u64, epoch: u64) -> StoredUser {
     }
 }
 
-fn session(secret: &str, of: Option<(&str, u64)>) -> StoredSession {
+pub(crate) fn session(secret: &str, of: Option<(&str, u64)>) -> StoredSession {
     StoredSession {
         key: BlobHash::of(secret.as_bytes()),
         name: of.map_or("station-3", |(name, _)| name).to_owned(),

@@ -32,15 +32,15 @@ fn name(text: &str) -> PlaceName {
 }
 
 /// An id that differs for each text.
-fn stay(text: &str) -> RecordId {
+pub(crate) fn stay(text: &str) -> RecordId {
     UploadId::from_idempotency_key("stay", text).record("admission", 0)
 }
 
-fn ward_id(text: &str) -> WardId {
+pub(crate) fn ward_id(text: &str) -> WardId {
     WardId::from_uuid(*stay(&format!("ward {text}")).as_uuid())
 }
 
-fn bed_id(text: &str) -> BedId {
+pub(crate) fn bed_id(text: &str) -> BedId {
     BedId::from_uuid(*stay(&format!("bed {text}")).as_uuid())
 }
 
@@ -48,7 +48,7 @@ fn author(millis: i64) -> Author {
     Author { name: "Zoë".to_owned(), wards: None, at: at(millis) }
 }
 
-async fn add_ward(store: &(impl WardStore + ?Sized), ward: &str, beds: &[&str]) -> Ward {
+pub(crate) async fn add_ward(store: &(impl WardStore + ?Sized), ward: &str, beds: &[&str]) -> Ward {
     let change = WardChange::AddWard { ward: ward_id(ward), name: name(ward) };
     let mut added = store.change_ward(&change, &author(0)).await.unwrap().ward;
     for bed in beds {
@@ -60,15 +60,19 @@ async fn add_ward(store: &(impl WardStore + ?Sized), ward: &str, beds: &[&str]) 
     added
 }
 
-async fn care(store: &(impl WardStore + ?Sized), number: u64, change: CareChange) -> ChangedPatient {
+pub(crate) async fn care(
+    store: &(impl WardStore + ?Sized),
+    number: u64,
+    change: CareChange,
+) -> ChangedPatient {
     store.change_care(mrn(number), &change, &author(1_000)).await.unwrap()
 }
 
-fn admit(bed: &str) -> CareChange {
+pub(crate) fn admit(bed: &str) -> CareChange {
     CareChange::Admit { bed: bed_id(bed), stay: stay(bed) }
 }
 
-fn occupants(ward: &Ward) -> Vec<Option<Mrn>> {
+pub(crate) fn occupants(ward: &Ward) -> Vec<Option<Mrn>> {
     ward.beds.iter().map(|bed| bed.occupant).collect()
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::http::{Method, StatusCode};
 use parking_lot::Mutex;
 use proto_json::audit::AuditEvent;
-use proto_json::{Mrn, RecordId, Timestamp, UploadId};
+use proto_json::{Mrn, RecordId, Timestamp, UploadId, WardId};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -117,6 +117,7 @@ impl AuditLine {
             at: Timestamp::now(),
             client: client.name.to_string(),
             role: client.role.name().to_owned(),
+            wards: client.wards.as_deref().map(<[WardId]>::to_vec),
             address: self.address,
             method: self.method.as_str().to_owned(),
             route: self.route.clone(),

@@ -16,8 +16,11 @@ use http_body_util::BodyExt;
 use http_server::internal::AuditHeaders;
 use http_server::problem::{ApiError, PROBLEM, ProblemType};
 use hyper::body::{Frame, SizeHint};
+use proto_json::wards::Ward;
 use proto_json::{Page, PatientSummary, legacy};
 use runtime::trace;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::time::Sleep;
 
 use crate::admission::Permit;
@@ -33,14 +36,15 @@ const UPLOAD: &str = "/api/v1/uploads/{id}";
 /// Routes of lists of patients.
 const PATIENTS: &str = "/api/v1/patients";
 const NUMBERS: &str = "/api/get_patient";
+/// Route of the wards with their beds.
+const WARDS: &str = "/api/v1/wards";
 
 const CLOCK: &str = "/api/v1/clock";
 
-/// Other routes whose responses contain no record of a patient. Any other route without a patient is denied to clients with
-/// wards.
-const WITHOUT_PATIENT: [&str; 1] = ["/api/v1/wards"];
+/// Other routes that are not limited to wards. Any other route without a patient is denied to clients with wards.
+const WITHOUT_PATIENT: [&str; 2] = ["/api/v1/audit", "/api/v1/audit/verification"];
 
-/// Largest list of patients that is filtered, in bytes.
+/// Largest list that is filtered, in bytes.
 const MAX_LIST: usize = 64 << 20;
 
 /// Request headers that are forwarded. The client's token is not.
@@ -84,6 +88,21 @@ fn upload_not_found() -> ApiError {
     )
 }
 
+/// Replaces the JSON of a response.
+async fn filtered<T: Serialize + DeserializeOwned>(
+    response: Response,
+    filter: impl FnOnce(&mut T),
+) -> Result<Response, ApiError> {
+    let (mut parts, body) = response.into_parts();
+    let body = http_body_util::Limited::new(body, MAX_LIST).collect().await;
+    let body = body.map_err(ApiError::internal)?.to_bytes();
+    let mut page: T = serde_json::from_slice(&body).map_err(ApiError::internal)?;
+    filter(&mut page);
+    let body = serde_json::to_vec(&page).map_err(ApiError::internal)?;
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Ok(Response::from_parts(parts, Body::from(body)))
+}
+
 /// Removes what a client with wards may not access from a response. The patient in the path was checked before.
 ///
 /// # Errors
@@ -102,15 +121,10 @@ async fn limit(
         return Ok(response);
     }
     match route {
-        PATIENTS => {
-            let (mut parts, body) = response.into_parts();
-            let body = http_body_util::Limited::new(body, MAX_LIST).collect().await;
-            let body = body.map_err(ApiError::internal)?.to_bytes();
-            let mut page: Page<PatientSummary> = serde_json::from_slice(&body).map_err(ApiError::internal)?;
-            wards::filter(client, &mut page);
-            let body = serde_json::to_vec(&page).map_err(ApiError::internal)?;
-            parts.headers.remove(header::CONTENT_LENGTH);
-            Ok(Response::from_parts(parts, Body::from(body)))
+        PATIENTS => filtered(response, |page: &mut Page<PatientSummary>| wards::filter(client, page)).await,
+        WARDS => {
+            let is_own = |ward: &Ward| client.wards.as_ref().is_none_or(|wards| wards.contains(&ward.id));
+            filtered(response, |page: &mut Page<Ward>| page.items.retain(is_own)).await
         }
         NUMBERS => {
             let numbers = wards::visible(app, client).await?;

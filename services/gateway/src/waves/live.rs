@@ -18,7 +18,7 @@ use proto_json::audit::AuditEvent;
 use proto_json::waveform::{
     LiveFrame, LiveMessage, LiveMode, LiveRequest, StreamDescription, StreamId, close,
 };
-use proto_json::{Mrn, Timestamp};
+use proto_json::{Mrn, Timestamp, WardId};
 use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -234,6 +234,7 @@ impl Screen {
             at: Timestamp::now(),
             client: self.client.name.to_string(),
             role: self.client.role.name().to_owned(),
+            wards: self.client.wards.as_deref().map(<[WardId]>::to_vec),
             address: self.address.0,
             method: "SUBSCRIBE".to_owned(),
             route: "/api/v1/live".to_owned(),

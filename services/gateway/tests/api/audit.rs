@@ -14,7 +14,7 @@ use crate::fixture::{Api, Form, Start, TIMEOUT, png};
 async fn get(api: &Api, path: &str, token: &str) -> (u16, String) {
     let authorization = format!("Bearer {token}");
     let reply = api.send(Method::GET, path, &[("authorization", &authorization)], Vec::new()).await;
-    (reply.status.as_u16(), reply.text().to_owned())
+    (reply.status.as_u16(), String::from_utf8_lossy(&reply.body).into_owned())
 }
 
 async fn page(api: &Api, query: &str) -> AuditPage {

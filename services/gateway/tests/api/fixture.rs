@@ -263,13 +263,13 @@ impl Api {
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
-        body: &'static str,
+        body: impl Into<Bytes>,
     ) -> u16 {
         let mut request = Request::builder().method(method).uri(self.url(path));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.client.request(request.body(Full::from(body)).unwrap()).await.unwrap();
+        let response = self.client.request(request.body(Full::from(body.into())).unwrap()).await.unwrap();
         response.status().as_u16()
     }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Api, Form, Start, TIMEOUT, ecg_csv, png};
 use crate::sessions::{Browser, log_in, logged_in};
-use crate::ward_access::{add_wards, admit, ward};
+use crate::ward_access::{add_wards, admit, bed, ward};
 
 const ROLES: [&str; 8] =
     ["uploader", "viewer", "device", "nurse", "physician", "technician", "auditor", "admin"];
@@ -28,7 +28,7 @@ struct Row {
     path: String,
     /// What the role must be allowed to do; `none` for everyone.
     needs: String,
-    /// What the answer depends on: `patient`, `record`, `list`, `own` or `-`.
+    /// What the answer depends on: `patient`, `record`, `ward`, `list`, `own` or `-`.
     scope: String,
 }
 
@@ -80,7 +80,19 @@ fn tokens() -> tempfile::NamedTempFile {
     file
 }
 
-async fn system() -> (Api, tempfile::NamedTempFile, BTreeMap<u64, [String; 3]>) {
+/// Ids of what belongs to a patient.
+struct Ids {
+    image: String,
+    ecg: String,
+    upload: String,
+    /// The merge of another patient into this one.
+    merge: String,
+    alarm: String,
+}
+
+type All = BTreeMap<u64, Ids>;
+
+async fn system() -> (Api, tempfile::NamedTempFile, All) {
     let file = tokens();
     let config = Config {
         tokens: Some(file.path().to_owned()),
@@ -97,15 +109,34 @@ async fn system() -> (Api, tempfile::NamedTempFile, BTreeMap<u64, [String; 3]>) 
             "a.csv",
             &ecg_csv(70.0, number),
         );
+        // It raises an alarm.
+        let form = form.field("heart_rate", "190");
         let chief = [("authorization", "Bearer chief-secret")];
         let receipt = api.upload(&number.to_string(), form, &chief).await.json();
         let id = |value: &Value| value.as_str().unwrap().to_owned();
+        let other = number + 10;
+        assert_eq!(api.upload(&other.to_string(), Form::default(), &chief).await.status, 201);
+        let path = format!("/api/v1/patients/{other}/merge");
+        let body = json!({ "into": number, "reason": "test" }).to_string();
+        let merge = api.send(Method::POST, &path, &chief, body).await.json();
+        let path = format!("/api/v1/alarms?mrn={number}&state=all");
+        let raised = async {
+            loop {
+                let alarms = api.send(Method::GET, &path, &chief, "").await.json();
+                if let Some(alarm) = alarms["items"].get(0) {
+                    return id(&alarm["id"]);
+                }
+            }
+        };
+        let alarm = tokio::time::timeout(TIMEOUT, raised).await.expect("an alarm in time");
         let files = &receipt["files"];
-        ids.insert(number, [id(&files[0]["id"]), id(&files[1]["id"]), id(&receipt["upload_id"])]);
+        let (image, ecg) = (id(&files[0]["id"]), id(&files[1]["id"]));
+        let (upload, merge) = (id(&receipt["upload_id"]), id(&merge["id"]));
+        ids.insert(number, Ids { image, ecg, upload, merge, alarm });
     }
     admit(&api, 7, 11).await;
     admit(&api, 8, 21).await;
-    for [_, ecg, _] in ids.values() {
+    for Ids { ecg, .. } in ids.values() {
         // Plot and details are there after the analysis.
         let path = format!("/api/v1/ecgs/{ecg}/detail");
         let analysed = async { while status(&api, &Method::GET, &path, &bearer("chief")).await != 200 {} };
@@ -114,6 +145,16 @@ async fn system() -> (Api, tempfile::NamedTempFile, BTreeMap<u64, [String; 3]>) 
     let other =
         async { while status(&api, &Method::GET, "/api/v1/patients/8", &bearer("viewer")).await != 404 {} };
     tokio::time::timeout(TIMEOUT, other).await.unwrap();
+    let viewer = [("authorization", "Bearer viewer-secret")];
+    let alarms = async {
+        while api
+            .send(Method::GET, "/api/v1/alarms?state=all", &viewer, "")
+            .await
+            .text()
+            .contains("\"mrn\":8")
+        {}
+    };
+    tokio::time::timeout(TIMEOUT, alarms).await.expect("alarms are limited to wards");
     (api, file, ids)
 }
 
@@ -121,29 +162,59 @@ fn bearer(role: &str) -> Vec<(&'static str, String)> {
     vec![("authorization", format!("Bearer {role}-secret"))]
 }
 
-/// Only the status; the body may be an event stream. The body of the request is invalid on every route, so nothing changes.
+/// Only the status; the body may be an event stream. The body of the request is invalid, so nothing changes.
 async fn status(api: &Api, method: &Method, path: &str, headers: &[(&'static str, String)]) -> u16 {
+    let body = if *method == Method::GET { "" } else { "not JSON" };
+    status_with(api, method, path, headers, body.to_owned()).await
+}
+
+async fn status_with(
+    api: &Api,
+    method: &Method,
+    path: &str,
+    headers: &[(&'static str, String)],
+    body: String,
+) -> u16 {
     let mut headers: Vec<(&str, &str)> =
         headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     headers.push(("content-type", "application/json"));
-    let body = if *method == Method::GET { "" } else { "not JSON" };
     api.status(method.clone(), path, &headers, body).await
 }
 
 /// The path of a row for a patient, or for one of its records.
-fn path_for(row: &Row, patient: u64, ids: &BTreeMap<u64, [String; 3]>) -> String {
-    let [image, ecg, upload] = &ids[&patient];
+fn path_for(row: &Row, patient: u64, ids: &All) -> String {
+    let Ids { image, ecg, upload, merge, alarm } = &ids[&patient];
     let id = match row.path.as_str() {
         path if path.starts_with("/api/v1/images/") => image.clone(),
         path if path.starts_with("/api/v1/uploads/") => upload.clone(),
+        path if path.starts_with("/api/v1/merges/") => merge.clone(),
+        path if path.starts_with("/api/v1/alarms/") => alarm.clone(),
         path if path.starts_with("/api/get_patient/") => patient.to_string(),
         path if path.starts_with("/api/v1/dead-letters/") => "1".to_owned(),
         _ => ecg.clone(),
     };
-    let missing = "0198c0de-0000-7000-8000-000000000001";
     let path =
         row.path.replace("{mrn}", &patient.to_string()).replace("{id}", &id).replace("{name}", "nobody");
-    path.replace("{ward}", missing).replace("{bed}", missing)
+    let number = if patient == 8 { 2 } else { 1 };
+    let (ward, bed) = (ward(number).to_string(), bed(number * 10 + 1).to_string());
+    path.replace("{ward}", &ward).replace("{bed}", &bed)
+}
+
+/// The body for a row: where the service reads the body before it looks up the record, one that is valid and changes little.
+/// All records of the table stay where they are.
+fn body_for(row: &Row, patient: u64) -> String {
+    let reason = || json!({ "reason": "test" });
+    let body = match (row.method.as_str(), row.path.as_str()) {
+        ("GET", _) => return String::new(),
+        (_, "/api/v1/uploads/{id}/move") => json!({ "mrn": patient, "reason": "test" }),
+        (_, "/api/v1/records/{id}/entered-in-error" | "/api/v1/merges/{id}/undo") => reason(),
+        (_, path) if path.starts_with("/api/v1/alarms/") => json!({}),
+        ("PATCH", "/api/v1/wards/{ward}") => json!({ "name": "Ward 1" }),
+        (_, "/api/v1/wards/{ward}/beds") => json!({ "name": "Bed 1" }),
+        ("PATCH", "/api/v1/wards/{ward}/beds/{bed}") => json!({ "name": "Bed 1" }),
+        _ => return "not JSON".to_owned(),
+    };
+    body.to_string()
 }
 
 #[tokio::test]
@@ -182,9 +253,10 @@ async fn every_role_has_the_permissions_of_the_table_in_each_ward() {
         for role in ROLES {
             for patient in PATIENTS {
                 let path = path_for(row, patient, &ids);
-                let found = status(&api, &row.method, &path, &bearer(role)).await;
+                let body = body_for(row, patient);
+                let found = status_with(&api, &row.method, &path, &bearer(role), body).await;
                 let may = allowed[&row.needs].contains(role);
-                let of_patient = matches!(row.scope.as_str(), "patient" | "record");
+                let of_patient = matches!(row.scope.as_str(), "patient" | "record" | "ward");
                 let is_right = match (may, of_patient) {
                     (false, _) => found == 403,
                     // Emergency access is for patients of other wards, and not for tokens.

@@ -202,6 +202,55 @@ async fn patients_of_other_wards_do_not_exist_for_a_client() {
 }
 
 #[tokio::test]
+async fn corrections_need_access_to_every_patient_that_they_change() {
+    let (api, _file) = system().await;
+    let receipts = patients_with_files(&api).await;
+    until_visible(&api, "one", 8, false).await;
+    let correct = async |client: &str, path: String, body: Value| {
+        let bearer = format!("Bearer {client}-secret");
+        api.send(Method::POST, &path, &[JSON, ("authorization", &bearer)], body.to_string()).await
+    };
+    let merge = |from: u64| format!("/api/v1/patients/{from}/merge");
+    let into = |number: u64| json!({ "into": number, "reason": "test" });
+    correct("one", merge(7), into(8)).await.assert_problem(404, "no patient with the number 8");
+    correct("one", merge(9), into(8)).await.assert_problem(404, "no patient with the number 8");
+    correct("one", merge(8), into(7)).await.assert_problem(404, "no patient");
+    let [upload_7, upload_8] = [0, 1].map(|index| receipts[index]["upload_id"].as_str().unwrap().to_owned());
+    let move_to = |number: u64| json!({ "mrn": number, "reason": "test" });
+    let path = |upload: &str| format!("/api/v1/uploads/{upload}/move");
+    correct("one", path(&upload_7), move_to(8)).await.assert_problem(404, "no patient with the number 8");
+    for to in [7, 8] {
+        correct("one", path(&upload_8), move_to(to)).await.assert_problem(404, "no upload with this id");
+    }
+    let image = receipts[1]["files"][0]["id"].as_str().unwrap();
+    let mark = format!("/api/v1/records/{image}/entered-in-error");
+    correct("one", mark, json!({ "reason": "test" }))
+        .await
+        .assert_problem(404, "no heart rate, ECG or image");
+    // The bed of 7 goes to 9, and back.
+    let merged = correct("one", merge(7), into(9)).await;
+    assert_eq!(merged.status, 200, "{}", merged.text());
+    let beds = async |client: &str| {
+        let wards = get(&api, client, "/api/v1/wards").await.json()["items"].take();
+        let all = wards.as_array().unwrap().iter().flat_map(|ward| ward["beds"].as_array().unwrap().clone());
+        all.map(|bed| bed["occupant"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(beds("one").await, [json!(9), Value::Null]);
+    assert_eq!(beds("chief").await, [json!(9), Value::Null, json!(8), Value::Null]);
+    let undo = format!("/api/v1/merges/{}/undo", merged.json()["id"].as_str().unwrap());
+    assert_eq!(correct("one", undo, json!({ "reason": "test" })).await.status, 200);
+    assert_eq!(beds("one").await, [json!(7), Value::Null]);
+    let summary = get(&api, "one", "/api/v1/patients/7").await.json();
+    assert_eq!(summary["admission"]["bed"], json!(bed(11)));
+    // An erased patient leaves an empty bed.
+    let erase = json!({ "confirm": 7, "reason": "test" });
+    let erased = correct("chief", "/api/v1/patients/7/erase".to_owned(), erase).await;
+    assert_eq!(erased.status, 200, "{}", erased.text());
+    assert_eq!(beds("one").await, [Value::Null, Value::Null]);
+    admit(&api, 9, 11).await;
+}
+
+#[tokio::test]
 async fn uploads_go_only_to_patients_of_the_ward_or_bed() {
     let (api, _file) = system().await;
     patients(&api).await;

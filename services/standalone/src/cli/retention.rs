@@ -30,6 +30,8 @@ enum Kind {
     Ecgs,
     Images,
     Waveforms,
+    Alarms,
+    Admissions,
 }
 
 impl Kind {
@@ -39,6 +41,8 @@ impl Kind {
             Kind::Ecgs => "ECGs",
             Kind::Images => "images",
             Kind::Waveforms => "parts of waveforms",
+            Kind::Alarms => "alarms",
+            Kind::Admissions => "stays in beds",
         }
     }
 }
@@ -50,6 +54,8 @@ impl From<Kind> for RetentionKind {
             Kind::Ecgs => RetentionKind::Ecgs,
             Kind::Images => RetentionKind::Images,
             Kind::Waveforms => RetentionKind::Waveforms,
+            Kind::Alarms => RetentionKind::Alarms,
+            Kind::Admissions => RetentionKind::Admissions,
         }
     }
 }
