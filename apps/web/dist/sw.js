@@ -2,7 +2,7 @@
 //
 // It never handles a request of /api: patient data is not kept on this device.
 
-const FILES = ["/assets/About-BQ5iyFTL.js","/assets/About-DevvViKs.css","/assets/Admin-BJwiK5lh.js","/assets/Admin-DPqCOKOD.css","/assets/Age-BqnSRmgt.css","/assets/Age-FtffeET6.js","/assets/Alarms-B1ejCIO3.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-DF7SDY0h.js","/assets/Audit-DOe9YOM0.css","/assets/Notice-A9lDkaeY.css","/assets/Notice-CYBbaUNv.js","/assets/Patient-BlyQGnQF.js","/assets/Patient-C7Yy_dq0.css","/assets/Upload-DKKrXXRn.js","/assets/Upload-DogbrSx8.css","/assets/Wards-1tms-70O.css","/assets/Wards-BTtXybkL.js","/assets/index-Cby-VGEw.js","/assets/index-DZJs27of.css"];
+const FILES = ["/assets/About-BQ5iyFTL.js","/assets/About-DevvViKs.css","/assets/Admin-3EU_0-3M.css","/assets/Admin-WQnlQ-rT.js","/assets/Age-BqnSRmgt.css","/assets/Age-DOtuKCaY.js","/assets/Alarms-DogTQoaW.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-DOe9YOM0.css","/assets/Audit-Dfw6NmgX.js","/assets/Notice-A9lDkaeY.css","/assets/Notice-CYBbaUNv.js","/assets/Patient-C7Yy_dq0.css","/assets/Patient-DRWnb1ma.js","/assets/Upload-ClAfbVrQ.js","/assets/Upload-DogbrSx8.css","/assets/Wards-1tms-70O.css","/assets/Wards-D6xBa3iY.js","/assets/index-B0WftrgU.css","/assets/index-yD5pvsHv.js"];
 const CACHE = 'shell';
 
 self.addEventListener('install', (event) => {
