@@ -8,6 +8,7 @@ use futures::FutureExt;
 use mongodb::bson::{self, Bson, DateTime, Document, RawDocumentBuf, doc};
 use mongodb::error::Error;
 use mongodb::{ClientSession, Collection};
+use proto_json::alarms::LimitScope;
 use proto_json::{
     Correction, CorrectionId, EcgRecord, Fate, FormerName, HeartRateRecord, ImageRecord, Mrn, PatientSummary,
     RecordId, RetentionBody, RetentionReport, StreamId, Timestamp, UploadId,
@@ -39,7 +40,7 @@ use super::{Db, MongoStore, blobs, calls, patients, reading, waveforms};
 const FORMER_NAMES: usize = 100;
 
 /// Collections of other parts of the system with data about patients. The audit stays.
-const OTHER_COLLECTIONS: [&str; 4] = ["alarms", "alarm_limits", "alarm_rules", "admissions"];
+const OTHER_COLLECTIONS: [&str; 3] = ["alarms", "alarm_rules", "admissions"];
 
 /// `corrections`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -550,6 +551,8 @@ impl Transaction for MongoTransaction<'_> {
             let any = doc! { "$or": [{ "mrn": documents::number(mrn) }, { "_id": documents::number(mrn) }] };
             collection.delete_many(any).session(&mut *self.session).await?;
         }
+        let limits = doc! { "_id": LimitScope::Patient { mrn }.to_string() };
+        self.db.alarm_limits.delete_many(limits).session(&mut *self.session).await?;
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use futures::FutureExt;
+use proto_json::alarms::LimitScope;
 use proto_json::{
     Correction, CorrectionAction, CorrectionId, CorrectionState, EcgRecord, EcgStatus, Fate, FormerName,
     HeartRateRecord, ImageRecord, Mrn, PatientSummary, RecordId, RetentionBody, RetentionReport, StreamId,
@@ -457,6 +458,8 @@ impl Transaction for SqliteTransaction<'_> {
                 .prepare_cached(&format!("DELETE FROM {table} WHERE mrn = ?1"))?
                 .execute([rows::number(mrn)])?;
         }
+        let limits = LimitScope::Patient { mrn }.to_string();
+        self.0.prepare_cached("DELETE FROM alarm_limits WHERE scope = ?1")?.execute([limits])?;
         Ok(())
     }
 }
