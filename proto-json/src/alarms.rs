@@ -44,7 +44,7 @@ pub enum AlarmRule {
     SilentDevice,
     /// An admitted patient has no data.
     NoData,
-    /// A patient was renamed without confirmation, or a record was read in an emergency.
+    /// A person has accessed the patient of another ward in an emergency.
     Notice,
 }
 
@@ -218,6 +218,9 @@ pub struct Alarm {
     /// When the alarm ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// Why it ended, if neither its condition was over nor a user has ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_reason: Option<AlarmEndReason>,
     /// Who acknowledged it, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<AlarmAction>,
@@ -236,6 +239,20 @@ pub struct Alarm {
     /// The stream that raised it, if live waveforms did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamId>,
+}
+
+/// Why an alarm ended although its condition was not known to be over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlarmEndReason {
+    /// The patient was discharged; only technical alarms.
+    Discharged,
+    /// The patient was merged into another one.
+    Merged,
+    /// The patient was erased.
+    Erased,
+    /// The record that raised the alarm is not one of the patient any more.
+    RecordCorrected,
 }
 
 /// An action of a user on an alarm or on limits.
@@ -262,7 +279,9 @@ pub struct AlarmPage {
 pub struct UndeliveredAlarm {
     /// URL of the receiver, without user, password and query.
     pub receiver: String,
-    /// The state of the alarm that was to be delivered.
+    /// Version of the state that was to be delivered.
+    pub version: u64,
+    /// The alarm as it is now.
     pub alarm: Alarm,
     /// Number of attempts.
     pub attempts: u32,
@@ -272,10 +291,10 @@ pub struct UndeliveredAlarm {
     pub given_up_at: Timestamp,
 }
 
-/// Notifications that receivers did not take, newest first; those of the answering process since its start.
+/// Notifications that receivers did not take, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UndeliveredAlarms {
-    /// At most 1000.
+    /// At most 1000 of each receiver.
     pub items: Vec<UndeliveredAlarm>,
 }
 

@@ -197,9 +197,11 @@ fn second_interval(bed: &Bed, after_us: i64, is_it: impl Fn(i64) -> bool) -> i64
 }
 
 async fn alarms_of_live_patients(mode: Mode) {
-    let system = System::start(mode);
+    let alertmanager = Alertmanager::start();
+    let arguments = vec!["--alertmanager".to_owned(), alertmanager.url.clone()];
+    let system = System::start_extra(mode, &Extras { alarms: arguments, ..Extras::default() });
     let beds: Vec<Bed> = (1..=4).map(|number| Bed::start(system.gateway(), number)).collect();
-    let mut station = Station::start(system.url()).await;
+    let (mut one, mut other) = (Station::start(system.url()).await, Station::start(system.url()).await);
     // The analysis knows the rhythm of each patient.
     tokio::time::sleep(Duration::from_secs(14)).await;
     let cases = [
@@ -214,25 +216,36 @@ async fn alarms_of_live_patients(mode: Mode) {
         bed.set(settings);
         expected.insert((bed.mrn, rule), bed);
     }
-    while !expected.is_empty() {
-        let missing: Vec<_> = expected.keys().copied().collect();
-        let (alarm, arrived_us) = station
-            .next(&format!("{missing:?}"), |alarm| {
-                alarm.state == AlarmState::Raised && expected.contains_key(&(alarm.mrn, alarm.rule))
-            })
-            .await;
-        let bed = expected.remove(&(alarm.mrn, alarm.rule)).unwrap();
-        let from_us = match alarm.rule {
-            AlarmRule::Asystole => last_beat(bed, arrived_us),
-            AlarmRule::HeartRateExtremeLow => {
-                second_interval(bed, changed_us, |interval| interval > 1_700_000)
-            }
-            _ => second_interval(bed, changed_us, |interval| interval < 400_000),
-        };
-        let delay = Duration::from_micros((arrived_us - from_us).max(0) as u64);
-        println!("{mode:?} {}: {delay:?}", alarm.rule.name());
-        assert!(delay <= DELAY, "{}: {delay:?}", alarm.rule.name());
+    let mut ids = BTreeSet::new();
+    for station in [&mut one, &mut other] {
+        let mut expected = expected.clone();
+        while !expected.is_empty() {
+            let missing: Vec<_> = expected.keys().copied().collect();
+            let (alarm, arrived_us) = station
+                .next(&format!("{missing:?}"), |alarm| {
+                    alarm.state == AlarmState::Raised && expected.contains_key(&(alarm.mrn, alarm.rule))
+                })
+                .await;
+            let bed = expected.remove(&(alarm.mrn, alarm.rule)).unwrap();
+            let from_us = match alarm.rule {
+                AlarmRule::Asystole => last_beat(bed, arrived_us),
+                AlarmRule::HeartRateExtremeLow => {
+                    second_interval(bed, changed_us, |interval| interval > 1_700_000)
+                }
+                _ => second_interval(bed, changed_us, |interval| interval < 400_000),
+            };
+            let delay = Duration::from_micros((arrived_us - from_us).max(0) as u64);
+            println!("{mode:?} {}: {delay:?}", alarm.rule.name());
+            assert!(delay <= DELAY, "{}: {delay:?}", alarm.rule.name());
+            ids.insert(alarm.id.to_string());
+        }
     }
+    assert_eq!(ids.len(), 4, "both stations got the same alarms");
+    within("Alertmanager has all of them", || async {
+        let found: BTreeSet<String> = alertmanager.ids().await?;
+        ids.is_subset(&found).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -278,21 +291,15 @@ async fn kills(mode: Mode) {
     }
     let url = system.url();
     let path = format!("{url}/api/v1/alarms/{}/acknowledge", raised.id);
-    let mut delays = Vec::new();
-    let (seen, arrived_us) = {
-        let acknowledged = within("the acknowledgement is stored", || async {
-            let answer = http_client().post(&path).send().await.ok()?;
-            answer.status().is_success().then_some(now_us())
-        })
-        .await;
-        let (seen, arrived_us) =
-            other.next("acknowledged", |alarm| is_it(alarm) && alarm.state == AlarmState::Acknowledged).await;
-        delays.push(arrived_us - acknowledged);
-        (seen, arrived_us)
-    };
-    let _ = arrived_us;
+    let acknowledged_us = within("the acknowledgement is stored", || async {
+        let answer = http_client().post(&path).send().await.ok()?;
+        answer.status().is_success().then(now_us)
+    })
+    .await;
+    let (seen, arrived_us) =
+        other.next("acknowledged", |alarm| is_it(alarm) && alarm.state == AlarmState::Acknowledged).await;
     assert_eq!(seen.id, raised.id);
-    assert!(delays.iter().all(|delay_us| *delay_us < 500_000), "{delays:?}");
+    assert!(arrived_us - acknowledged_us < 500_000, "{} us", arrived_us - acknowledged_us);
     // The condition is over: the acknowledged alarm ends, and there was only one.
     bed.set(rate(70.0));
     let over = within("the alarm ends", || async {
@@ -315,6 +322,54 @@ async fn kill_of_a_process_loses_duplicates_and_ends_no_alarm_as_processes() {
     kills(Mode::Processes).await;
 }
 
+/// Kills a process or the broker while the condition of an alarm begins: two stations and Alertmanager get the alarm once, and an
+/// acknowledgement at one station is visible at both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alarm_whose_condition_begins_during_a_kill_reaches_two_stations_and_alertmanager_once() {
+    let alertmanager = Alertmanager::start();
+    let arguments = vec!["--alertmanager".to_owned(), alertmanager.url.clone()];
+    let mut system = System::start_extra(Mode::Processes, &Extras { alarms: arguments, ..Extras::default() });
+    let url = system.url();
+    let beds: Vec<Bed> = (1..=3).map(|number| Bed::start(system.gateway(), number)).collect();
+    let (mut one, mut other) = (Station::start(url.clone()).await, Station::start(url.clone()).await);
+    tokio::time::sleep(Duration::from_secs(14)).await;
+    for (bed, killed) in beds.iter().zip([Some(Service::Alarms), Some(Service::Gateway), None]) {
+        bed.set(asystole());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        match killed {
+            Some(service) => system.service(service).restart(),
+            None => system.nats().unwrap().restart(),
+        }
+        let restarted = Instant::now();
+        let is_it = |alarm: &Alarm| alarm.mrn == bed.mrn && alarm.rule == AlarmRule::Asystole;
+        let what = format!("raised in spite of a kill of {killed:?}");
+        let (raised, _) = one.next(&what, is_it).await;
+        let (same, _) = other.next(&what, is_it).await;
+        assert_eq!((same.id, same.state), (raised.id, AlarmState::Raised));
+        println!("kill of {killed:?}: raised {:?} after the restart", restarted.elapsed());
+        let path = format!("{url}/api/v1/alarms/{}/acknowledge", raised.id);
+        let acknowledged_us = within("the acknowledgement is stored", || async {
+            let answer = http_client().post(&path).send().await.ok()?;
+            answer.status().is_success().then(now_us)
+        })
+        .await;
+        for station in [&mut one, &mut other] {
+            let is_seen = |alarm: &Alarm| is_it(alarm) && alarm.state == AlarmState::Acknowledged;
+            let (_, arrived_us) = station.next("acknowledged", is_seen).await;
+            assert!(arrived_us - acknowledged_us < 500_000, "{} us", arrived_us - acknowledged_us);
+        }
+        let id = raised.id.to_string();
+        within("Alertmanager has the alarm", || async {
+            alertmanager.ids().await?.contains(&id).then_some(())
+        })
+        .await;
+        let answer = http_client().get(format!("{url}/api/v1/alarms?state=all&mrn={}", bed.mrn)).send().await;
+        let all = answer.unwrap().json::<AlarmPage>().await.unwrap().items;
+        let of_rule: Vec<_> = all.iter().filter(|alarm| is_it(alarm)).map(|alarm| alarm.id).collect();
+        assert_eq!(of_rule, [raised.id], "one alarm");
+    }
+}
+
 /// Debian's Alertmanager on a free port.
 struct Alertmanager {
     child: Child,
@@ -329,7 +384,15 @@ impl Alertmanager {
         let config = folder.path().join("alertmanager.yml");
         std::fs::write(&config, "route: { receiver: none }\nreceivers: [{ name: none }]\n").unwrap();
         let tools = std::env::var_os("BEDSIDE_TEST_PROMETHEUS").expect("BEDSIDE_TEST_PROMETHEUS is set");
-        let child = Command::new(std::path::PathBuf::from(tools).join("prometheus-alertmanager"))
+        let tools = std::path::PathBuf::from(tools);
+        // Debian's program reads its templates from a fixed path, where only an installed package has them.
+        let script = "[ -e /usr/share/prometheus/alertmanager ] || {
+                mount -t tmpfs none /usr/share && mkdir /usr/share/prometheus &&
+                cp -r \"$0/../share/prometheus/alertmanager\" /usr/share/prometheus/
+            } && exec \"$0/prometheus-alertmanager\" \"$@\"";
+        let child = Command::new("unshare")
+            .args(["-m", "sh", "-c", script])
+            .arg(&tools)
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.path={}", folder.path().display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
@@ -339,6 +402,12 @@ impl Alertmanager {
             .spawn()
             .expect("Alertmanager starts");
         Alertmanager { child, url: format!("http://127.0.0.1:{port}"), _folder: folder }
+    }
+
+    /// The ids of the alarms that it has.
+    async fn ids(&self) -> Option<BTreeSet<String>> {
+        let alerts = self.alerts().await?;
+        Some(alerts.iter().filter_map(|alert| alert["labels"]["alarm"].as_str().map(str::to_owned)).collect())
     }
 
     /// The alerts with their labels and whether they are active.
@@ -387,10 +456,9 @@ async fn alertmanager_receives_an_alarm_and_its_end() {
     within("the alert is resolved", || async { alertmanager.alerts().await?.is_empty().then_some(()) }).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acknowledgements_are_visible_at_a_second_client_within_500_ms() {
+async fn acknowledgements(mode: Mode) {
     const ALARMS: u64 = 40;
-    let system = System::start(Mode::Standalone);
+    let system = System::start(mode);
     let url = system.url();
     for mrn in 1..=ALARMS {
         let form = reqwest::multipart::Form::new().text("heart_rate", "190");
@@ -401,18 +469,40 @@ async fn acknowledgements_are_visible_at_a_second_client_within_500_ms() {
         open_alarms(&url).await.filter(|open| open.len() as u64 == ALARMS)
     })
     .await;
-    let mut station = Station::start(url.clone()).await;
+    let mut stations = [Station::start(url.clone()).await, Station::start(url.clone()).await];
     let mut delays = Vec::new();
-    for alarm in open {
-        let begun = Instant::now();
-        let path = format!("{url}/api/v1/alarms/{}/acknowledge", alarm.id);
-        assert!(http_client().post(path).send().await.unwrap().status().is_success());
-        let is_it = |event: &Alarm| event.id == alarm.id && event.state == AlarmState::Acknowledged;
-        station.next("acknowledged", is_it).await;
-        delays.push(begun.elapsed());
+    // An audio pause, then the acknowledgement.
+    for (call, is_done) in [
+        ("audio-pause", (|alarm| alarm.audio_paused_until.is_some()) as fn(&Alarm) -> bool),
+        ("acknowledge", |alarm| alarm.state == AlarmState::Acknowledged),
+    ] {
+        for alarm in &open {
+            let path = format!("{url}/api/v1/alarms/{}/{call}", alarm.id);
+            let begun_us = now_us();
+            assert!(http_client().post(path).send().await.unwrap().status().is_success());
+            for station in &mut stations {
+                let is_it = |event: &Alarm| event.id == alarm.id && is_done(event);
+                let (_, arrived_us) = station.next(call, is_it).await;
+                delays.push(Duration::from_micros((arrived_us - begun_us).max(0) as u64));
+            }
+        }
     }
     delays.sort();
     let p99 = delays[delays.len() * 99 / 100];
-    println!("acknowledgement at a second client: median {:?}, p99 {p99:?}", delays[delays.len() / 2]);
+    let median = delays[delays.len() / 2];
+    println!(
+        "{mode:?}: action visible at both stations: median {median:?}, p99 {p99:?}, of {}",
+        delays.len()
+    );
     assert!(p99 < Duration::from_millis(500), "{delays:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn actions_are_visible_at_two_stations_within_500_ms_standalone() {
+    acknowledgements(Mode::Standalone).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn actions_are_visible_at_two_stations_within_500_ms_as_processes() {
+    acknowledgements(Mode::Processes).await;
 }

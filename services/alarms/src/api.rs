@@ -15,7 +15,7 @@ use axum::{Json, Router};
 use http_server::internal::{Actor, patient_header};
 use http_server::problem::{ApiError, ProblemType};
 use proto_json::alarms::{
-    Alarm, AlarmAction, AlarmActionRequest, AlarmPage, AlarmPriority, LimitScope, LimitsRequest,
+    Alarm, AlarmAction, AlarmActionRequest, AlarmPage, AlarmPriority, AlarmRule, LimitScope, LimitsRequest,
     StoredLimits, UndeliveredAlarms,
 };
 use proto_json::{Cursor, Mrn, RecordId, Timestamp, WardId};
@@ -25,7 +25,7 @@ use store::alarms::{AlarmQuery, AlarmWrite, LimitsWrite};
 use store::{PageRequest, StoreError};
 
 use crate::rules::limits::AllLimits;
-use crate::{Shared, machine};
+use crate::{Shared, machine, notify, wards};
 
 /// Default and largest number of alarms of a page.
 const DEFAULT_LIMIT: usize = 50;
@@ -48,6 +48,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/alarms/{id}/audio-pause", post(pause_audio))
         .route("/api/v1/alarms/{id}/reset", post(reset))
         .route("/api/v1/patients/{mrn}/alarms/acknowledge", post(acknowledge_all))
+        .route("/api/v1/patients/{mrn}/emergency", post(emergency))
         .route("/api/v1/limits", get(site_limits).put(put_site_limits))
         .route("/api/v1/wards/{ward}/limits", get(ward_limits).put(put_ward_limits))
         .route("/api/v1/patients/{mrn}/limits", get(patient_limits).put(put_patient_limits))
@@ -164,10 +165,8 @@ async fn list(
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(ApiError::invalid(format!("limit must be from 1 to {MAX_LIMIT}.")));
     }
-    if let Some(mrn) = query.mrn
-        && !actor.may_access(shared.wards.of(mrn))
-    {
-        return Err(no_patient());
+    if let Some(mrn) = query.mrn {
+        require_patient(&shared, &actor, mrn).await?;
     }
     let selected = AlarmQuery {
         mrn: query.mrn,
@@ -185,8 +184,11 @@ async fn list(
         let request = PageRequest { after, limit: limit - page.items.len(), include_errors: false };
         let found = shared.ports.store.alarms(selected, request).await.map_err(store_error)?;
         after = found.next;
-        page.items
-            .extend(found.items.into_iter().filter(|alarm| actor.may_access(shared.wards.of(alarm.mrn))));
+        for alarm in found.items {
+            if may_access(&shared, &actor, alarm.mrn).await? {
+                page.items.push(alarm);
+            }
+        }
         if after.is_none() || page.items.len() >= limit {
             break;
         }
@@ -209,8 +211,49 @@ fn with_patient(mrn: Option<Mrn>, response: impl IntoResponse) -> Response {
     response
 }
 
-async fn undelivered(State(shared): App) -> Json<UndeliveredAlarms> {
-    Json(UndeliveredAlarms { items: shared.undelivered.all() })
+async fn undelivered(State(shared): App) -> Result<Json<UndeliveredAlarms>, ApiError> {
+    notify::undelivered(&*shared.ports.store).await.map(Json).map_err(store_error)
+}
+
+/// Emergency access to a patient, as the gateway states it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Emergency {
+    /// When the access was granted.
+    at: Timestamp,
+}
+
+/// Raises the notice of an emergency access. Not a route for clients.
+async fn emergency(
+    State(shared): App,
+    actor: Actor,
+    PathMrn(mrn): PathMrn,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Alarm>, ApiError> {
+    let Emergency { at } =
+        parse(body)?.ok_or_else(|| ApiError::invalid("The body must be a JSON object with at."))?;
+    let text = format!("Emergency access by {}", actor.name);
+    let store = &shared.ports.store;
+    for _ in 0..ATTEMPTS {
+        let query = AlarmQuery { mrn: Some(mrn), is_open: Some(true), priority: Some(AlarmPriority::Low) };
+        let request = PageRequest { after: None, limit: MAX_LIMIT, include_errors: false };
+        let open = store.alarms(query, request).await.map_err(store_error)?.items;
+        let open = open.into_iter().find(|alarm| alarm.rule == AlarmRule::Notice);
+        let known = match open {
+            Some(open) => Some(open),
+            // The call is repeated, and a user has seen the notice meanwhile.
+            None => store.alarm(Alarm::id_of(mrn, AlarmRule::Notice, at)).await.map_err(store_error)?,
+        };
+        let Some(next) = machine::notice(known.as_ref(), mrn, &text, at) else {
+            return known.map(Json).ok_or_else(no_alarm);
+        };
+        if let AlarmWrite::Stored = store.put_alarm(&next).await.map_err(store_error)? {
+            metrics::counter!("bedside_alarms_raised_total", "rule" => AlarmRule::Notice.name()).increment(1);
+            shared.publisher.alarm(&next).await;
+            return Ok(Json(next));
+        }
+    }
+    Err(ApiError::unavailable("The alarm is being changed by others; try again in a moment.", 1))
 }
 
 async fn acknowledge(
@@ -279,7 +322,7 @@ async fn act(
     let at = Timestamp::now();
     for _ in 0..ATTEMPTS {
         let stored = shared.ports.store.alarm(id).await.map_err(store_error)?.ok_or_else(no_alarm)?;
-        if !actor.may_access(shared.wards.of(stored.mrn)) {
+        if !may_access(shared, actor, stored.mrn).await? {
             return Err(no_alarm());
         }
         if version.is_some_and(|version| version != stored.version) {
@@ -304,9 +347,7 @@ async fn acknowledge_all(
     actor: Actor,
     PathMrn(mrn): PathMrn,
 ) -> Result<Response, ApiError> {
-    if !actor.may_access(shared.wards.of(mrn)) {
-        return Err(no_patient());
-    }
+    require_patient(&shared, &actor, mrn).await?;
     let open = AlarmQuery { mrn: Some(mrn), is_open: Some(true), priority: None };
     let request = PageRequest { after: None, limit: MAX_LIMIT, include_errors: false };
     let open = shared.ports.store.alarms(open, request).await.map_err(store_error)?.items;
@@ -327,16 +368,20 @@ async fn acknowledge_all(
     Ok(with_patient(Some(mrn), Json(AlarmPage { items, next: None })))
 }
 
-async fn stored_limits(shared: &Shared, scope: LimitScope) -> Result<StoredLimits, ApiError> {
-    let all = AllLimits::new(shared.ports.store.limits().await.map_err(store_error)?);
-    Ok(describe(shared, &all, scope))
+/// The ward whose limits apply in a scope, besides those of the scope.
+async fn ward_of(shared: &Shared, scope: LimitScope) -> Result<Option<WardId>, ApiError> {
+    match scope {
+        LimitScope::Patient { mrn } => wards::stored(&*shared.ports.patients, mrn).await.map_err(store_error),
+        LimitScope::Site | LimitScope::Ward { .. } => Ok(None),
+    }
 }
 
-fn describe(shared: &Shared, all: &AllLimits, scope: LimitScope) -> StoredLimits {
-    let ward = match scope {
-        LimitScope::Patient { mrn } => shared.wards.of(mrn),
-        LimitScope::Site | LimitScope::Ward { .. } => None,
-    };
+async fn stored_limits(shared: &Shared, scope: LimitScope) -> Result<StoredLimits, ApiError> {
+    let all = AllLimits::new(shared.ports.store.limits().await.map_err(store_error)?);
+    Ok(describe(&all, scope, ward_of(shared, scope).await?))
+}
+
+fn describe(all: &AllLimits, scope: LimitScope, ward: Option<WardId>) -> StoredLimits {
     let stored = all.stored(scope);
     StoredLimits {
         scope,
@@ -360,10 +405,12 @@ async fn put_limits(
     let is_repeated = stored.is_some_and(|stored| {
         stored.limits == limits && stored.version == version + 1 && stored.changed.by == *actor.name
     });
+    let ward = ward_of(shared, scope).await?;
     if is_repeated {
-        return Ok(describe(shared, &all, scope));
+        return Ok(describe(&all, scope, ward));
     }
-    all.check(scope, limits, |mrn| shared.wards.of(mrn))
+    let of_patient = |mrn| if scope == (LimitScope::Patient { mrn }) { ward } else { shared.wards.of(mrn) };
+    all.check(scope, limits, of_patient)
         .map_err(|error| ApiError::new(ProblemType::LIMITS, sentence(&error.to_string())))?;
     let by = AlarmAction { by: actor.name.to_string(), at: Timestamp::now() };
     match shared.ports.store.put_limits(scope, limits, version, by).await.map_err(store_error)? {
@@ -424,11 +471,12 @@ async fn put_ward_limits(
 
 /// 404 for a patient in a ward that the client may not access. A patient with live waveforms alone is not stored and has
 /// alarms, so limits need no stored patient.
-fn require_patient(shared: &Shared, actor: &Actor, mrn: Mrn) -> Result<(), ApiError> {
-    if !actor.may_access(shared.wards.of(mrn)) {
-        return Err(no_patient());
-    }
-    Ok(())
+async fn require_patient(shared: &Shared, actor: &Actor, mrn: Mrn) -> Result<(), ApiError> {
+    if may_access(shared, actor, mrn).await? { Ok(()) } else { Err(no_patient()) }
+}
+
+async fn may_access(shared: &Shared, actor: &Actor, mrn: Mrn) -> Result<bool, ApiError> {
+    wards::may_access(&*shared.ports.patients, actor, mrn).await.map_err(store_error)
 }
 
 async fn patient_limits(
@@ -436,7 +484,7 @@ async fn patient_limits(
     actor: Actor,
     PathMrn(mrn): PathMrn,
 ) -> Result<Response, ApiError> {
-    require_patient(&shared, &actor, mrn)?;
+    require_patient(&shared, &actor, mrn).await?;
     let limits = stored_limits(&shared, LimitScope::Patient { mrn }).await?;
     Ok(with_patient(Some(mrn), Json(limits)))
 }
@@ -447,7 +495,7 @@ async fn put_patient_limits(
     PathMrn(mrn): PathMrn,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    require_patient(&shared, &actor, mrn)?;
+    require_patient(&shared, &actor, mrn).await?;
     let limits = put_limits(&shared, &actor, LimitScope::Patient { mrn }, body).await?;
     Ok(with_patient(Some(mrn), Json(limits)))
 }

@@ -8,7 +8,7 @@
 //! predecessor would have used. Then all open alarms are published again, because the predecessor may have died between
 //! storing and publishing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use bus::{SystemSignal, UpdateEvent, VitalsEvent};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use proto_json::alarms::{Alarm, AlarmPriority, AlarmRule, AlarmState, LimitScope};
-use proto_json::{EcgStatus, HeartRateSource, Mrn, PatientSummary, SystemEvent, Timestamp};
+use proto_json::alarms::{Alarm, AlarmEndReason, AlarmPriority, AlarmRule, AlarmState, LimitScope};
+use proto_json::{EcgStatus, Fate, HeartRateSource, Mrn, PatientSummary, SystemEvent, Timestamp};
 use runtime::Shutdown;
 use store::alarms::{AlarmQuery, RuleState};
 use store::{PageRequest, StoreError};
@@ -26,9 +26,9 @@ use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use crate::rules::limits::{AllLimits, Effective};
-use crate::rules::{Input, Onset, PatientRules, StripResult};
+use crate::rules::{Change, Input, Onset, PatientRules, StripResult};
 use crate::writer::{self, OpenAlarms, Task};
-use crate::{Shared, machine, wards};
+use crate::{Shared, machine};
 
 /// Validity of the lease, and the interval of its renewal. Together they are below the 3 s of a takeover.
 const LEASE: Duration = Duration::from_millis(2_000);
@@ -77,6 +77,10 @@ struct Evaluator {
     strips_due: bool,
     /// Open alarms may be out of date.
     alarms_due: bool,
+    /// Patients that may have been merged, erased or corrected.
+    corrected: BTreeSet<Mrn>,
+    /// Numbers without a patient: the surviving patient of a merge, or `None` after an erasure.
+    gone: HashMap<Mrn, Option<Mrn>>,
 }
 
 /// Evaluates until the shutdown begins.
@@ -101,6 +105,8 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
         limits_due: true,
         strips_due: true,
         alarms_due: true,
+        corrected: BTreeSet::new(),
+        gone: HashMap::new(),
     };
     let evaluating = evaluator.run(has_lease, &mut dismissals, &shutdown);
     tokio::join!(lease, writer, notifying, evaluating);
@@ -235,14 +241,24 @@ impl Evaluator {
     fn take(&mut self, signal: Signal) {
         match signal {
             Signal::Vitals(VitalsEvent::Vitals(vitals)) => {
-                let mrn = vitals.mrn;
+                // A device can still send for the number of a merged patient: its heart is that of the surviving one.
+                let mrn = match self.gone.get(&vitals.mrn) {
+                    Some(Some(into)) => *into,
+                    Some(None) => return,
+                    None => vitals.mrn,
+                };
+                if !self.patients.contains_key(&mrn) {
+                    self.corrected.insert(mrn);
+                }
                 self.evaluate(mrn, &Input::Vitals(vitals));
             }
             Signal::Vitals(VitalsEvent::Lagged) => self.since = Timestamp::now(),
             Signal::Update(UpdateEvent::Updated(update)) => self.take_patient(&update.patient),
             Signal::Update(UpdateEvent::Lagged) => self.strips_due = true,
             Signal::Update(UpdateEvent::Disconnected) | Signal::System(SystemSignal::Disconnected) => {}
-            Signal::System(SystemSignal::Lagged) => (self.limits_due, self.alarms_due) = (true, true),
+            Signal::System(SystemSignal::Lagged) => {
+                (self.limits_due, self.strips_due, self.alarms_due) = (true, true, true);
+            }
             Signal::System(SystemSignal::Event(event)) => match *event {
                 SystemEvent::Alarm(update) => {
                     let alarm = update.alarm;
@@ -251,7 +267,9 @@ impl Evaluator {
                     }
                 }
                 SystemEvent::Limits { .. } | SystemEvent::Wards => self.limits_due = true,
-                SystemEvent::Patient { .. } => {}
+                SystemEvent::Patient { mrn } => {
+                    self.corrected.insert(mrn);
+                }
             },
         }
     }
@@ -265,11 +283,11 @@ impl Evaluator {
     /// Takes over the latest strip or rate of a patient, and the admission.
     fn take_patient(&mut self, patient: &PatientSummary) {
         let now = Timestamp::now();
-        let admission = wards::admission(patient);
-        self.shared.wards.note(patient.mrn, admission);
-        let admitted_at = admission.map(|(_, at)| at);
-        if admitted_at.is_some() || self.patients.contains_key(&patient.mrn) {
-            self.evaluate(patient.mrn, &Input::Admission(admitted_at));
+        self.shared.wards.note(patient);
+        let admitted_at = patient.admission.as_ref().map(|admission| admission.admitted_at);
+        // A process that does not evaluate leaves a discharge to its takeover, because it would end no alarm.
+        if admitted_at.is_some() || (self.is_evaluating && self.patients.contains_key(&patient.mrn)) {
+            self.evaluate(patient.mrn, &Input::Admission(admitted_at, now));
         }
         if let Some(strip) = strip_of(patient) {
             self.evaluate(patient.mrn, &Input::Strip(strip, now));
@@ -323,7 +341,8 @@ impl Evaluator {
             .items;
         self.reconcile(&stored);
         self.is_evaluating = true;
-        self.alarms_due = false;
+        // Discharges and corrections that the predecessor has not noticed.
+        (self.alarms_due, self.strips_due) = (false, true);
         tracing::info!(open = stored.len(), "this process evaluates the alarms");
         for (mrn, patient) in &self.patients {
             for (rule, onset) in patient.rules.raised() {
@@ -331,8 +350,9 @@ impl Evaluator {
                 let is_stored = self.open.get(*mrn, rule).is_some_and(|open| {
                     open.cleared_at.is_none_or(|cleared_at| cleared_at >= onset.raised_at)
                 });
-                if !is_stored {
-                    let change = crate::rules::Change::Raised(rule, onset.clone());
+                let is_possible = rule != AlarmRule::NoData || self.shared.wards.of(*mrn).is_some();
+                if !is_stored && is_possible {
+                    let change = Change::Raised(rule, onset.clone());
                     let _ = self.tasks.send(Task { mrn: *mrn, change });
                 }
             }
@@ -398,6 +418,7 @@ impl Evaluator {
                 Err(error) => tracing::warn!(%error, "patients cannot be read; strips are evaluated later"),
             }
         }
+        self.take_corrections().await;
         let now = Timestamp::now();
         let input = Input::Time { now, since: self.since };
         let mrns: Vec<Mrn> = self.patients.keys().copied().collect();
@@ -417,15 +438,91 @@ impl Evaluator {
 
     async fn load_strips(&mut self) -> Result<(), StoreError> {
         let mut page = PageRequest { after: None, limit: PATIENTS, include_errors: false };
+        let mut stored = HashSet::new();
         loop {
             let found = self.shared.ports.patients.patients(None, page).await?;
             for patient in &found.items {
+                stored.insert(patient.mrn);
                 self.take_patient(patient);
             }
             page.after = found.next;
             if page.after.is_none() {
-                return Ok(());
+                break;
             }
+        }
+        let of_alarms = self.open.all();
+        let known = self.patients.keys().copied().chain(of_alarms.iter().map(|alarm| alarm.mrn));
+        self.corrected.extend(known.filter(|mrn| !stored.contains(mrn)));
+        // An alarm of a record that was corrected.
+        self.corrected.extend(of_alarms.iter().filter(|alarm| alarm.ecg_id.is_some()).map(|alarm| alarm.mrn));
+        Ok(())
+    }
+
+    /// Ends the alarms of patients that do not exist any more, and those of records that were corrected.
+    async fn take_corrections(&mut self) {
+        for mrn in std::mem::take(&mut self.corrected) {
+            if let Err(error) = self.take_correction(mrn).await {
+                tracing::warn!(%error, "a corrected patient cannot be read; retrying");
+                self.corrected.insert(mrn);
+            }
+        }
+    }
+
+    async fn take_correction(&mut self, mrn: Mrn) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let reason = match shared.ports.corrections.fate(mrn).await? {
+            Some(Fate::Merged { into, .. }) => {
+                self.gone.insert(mrn, Some(into));
+                AlarmEndReason::Merged
+            }
+            Some(Fate::Erased { .. }) => {
+                self.gone.insert(mrn, None);
+                AlarmEndReason::Erased
+            }
+            None => {
+                // Also after a merge was undone.
+                self.gone.remove(&mrn);
+                return self.withdraw_corrected(mrn).await;
+            }
+        };
+        shared.wards.forget(mrn);
+        if let Some(patient) = self.patients.remove(&mrn)
+            && self.is_evaluating
+            && !patient.stored.is_empty()
+        {
+            let state = RuleState { mrn, state: String::new() };
+            shared.ports.store.put_rule_states(vec![state]).await?;
+        }
+        for alarm in self.open.all().into_iter().filter(|alarm| alarm.mrn == mrn) {
+            self.withdraw(&alarm, reason);
+        }
+        Ok(())
+    }
+
+    /// Ends the alarms of a patient whose record was moved or marked as entered in error.
+    async fn withdraw_corrected(&mut self, mrn: Mrn) -> Result<(), StoreError> {
+        for alarm in self.open.all().into_iter().filter(|alarm| alarm.mrn == mrn) {
+            let Some(id) = alarm.ecg_id else { continue };
+            let patients = &self.shared.ports.patients;
+            let is_wrong = match patients.ecg(id).await? {
+                Some(ecg) => ecg.mrn != mrn || ecg.entered_in_error.is_some(),
+                // A reported rate.
+                None => patients.patient(mrn).await?.is_none(),
+            };
+            if is_wrong {
+                if let Some(patient) = self.patients.get_mut(&mrn) {
+                    patient.rules.withdraw(alarm.rule);
+                }
+                self.withdraw(&alarm, AlarmEndReason::RecordCorrected);
+            }
+        }
+        Ok(())
+    }
+
+    fn withdraw(&self, alarm: &Alarm, reason: AlarmEndReason) {
+        if self.is_evaluating {
+            let change = Change::Withdrawn(alarm.rule, Timestamp::now(), reason);
+            let _ = self.tasks.send(Task { mrn: alarm.mrn, change });
         }
     }
 

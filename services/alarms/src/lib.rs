@@ -39,12 +39,11 @@ use bus::{BusPorts, PubSub, WaveLog, WorkQueue};
 use http_server::internal;
 use runtime::health::Check;
 use runtime::{Secret, Shutdown, StartError, parse_duration};
-use store::{AlarmStore, PatientReader};
+use store::{AlarmStore, CorrectionReader, PatientReader};
 use tokio::net::TcpListener;
 
 pub use notify::{Notifications, NotifyArgs};
 
-use notify::Undelivered;
 use publisher::Publisher;
 use wards::Wards;
 
@@ -107,8 +106,10 @@ impl Default for Config {
 pub struct Ports {
     /// Alarms and limits.
     pub store: Arc<dyn AlarmStore>,
-    /// Patients, for strips.
+    /// Patients, for strips and wards.
     pub patients: Arc<dyn PatientReader>,
+    /// Merged and erased patients.
+    pub corrections: Arc<dyn CorrectionReader>,
     /// Updates and events.
     pub pubsub: Arc<dyn PubSub>,
     /// Vitals.
@@ -119,10 +120,11 @@ pub struct Ports {
 
 impl Ports {
     /// The ports of one broker and one store.
-    pub fn of(bus: &BusPorts, store: Arc<impl AlarmStore + PatientReader>) -> Self {
+    pub fn of(bus: &BusPorts, store: Arc<impl AlarmStore + PatientReader + CorrectionReader>) -> Self {
         Ports {
             store: store.clone(),
-            patients: store,
+            patients: store.clone(),
+            corrections: store,
             pubsub: bus.pubsub.clone(),
             waves: bus.waves.clone(),
             queue: bus.queue.clone(),
@@ -138,7 +140,6 @@ struct Shared {
     publisher: Publisher,
     wards: Wards,
     notifications: Notifications,
-    undelivered: Undelivered,
 }
 
 /// The service. Clones share one state.
@@ -152,14 +153,7 @@ impl Alarms {
         figures::describe();
         notify::describe();
         let publisher = Publisher::new(ports.pubsub.clone());
-        Alarms(Arc::new(Shared {
-            config,
-            publisher,
-            wards: Wards::default(),
-            notifications,
-            undelivered: Undelivered::default(),
-            ports,
-        }))
+        Alarms(Arc::new(Shared { config, publisher, wards: Wards::default(), notifications, ports }))
     }
 
     /// The routes for the gateway.

@@ -5,16 +5,20 @@
 //! raised ──condition over──▶ latched (priority high) or ended
 //! latched ──condition present again──▶ raised
 //! latched ──acknowledge or reset──▶ ended
+//! any ──withdrawn──▶ ended
 //! ```
 //!
 //! - A reset of an alarm whose condition is present is recorded and counts as an acknowledgement. A technical alarm ends at its
 //!   reset (technical alarm conditions may be inactivated: IEC 60601-1-8, clause 6.8).
+//! - A notice has no condition that lasts: it begins as latched, and another one makes it unseen again.
+//! - An alarm is withdrawn when its patient is discharged (technical alarms only), merged or erased, and when the record that
+//!   raised it is not one of the patient any more.
 //! - An audio pause does not change the state. It expires.
 //! - Each transition increases the version by one. An action that changes nothing leaves the version.
 
 use proto_json::Mrn;
 use proto_json::Timestamp;
-use proto_json::alarms::{Alarm, AlarmAction, AlarmPriority, AlarmRule, AlarmState};
+use proto_json::alarms::{Alarm, AlarmAction, AlarmEndReason, AlarmPriority, AlarmRule, AlarmState};
 
 use crate::rules::Onset;
 
@@ -63,6 +67,7 @@ pub fn raise(mrn: Mrn, rule: AlarmRule, onset: &Onset) -> Alarm {
         raised_at: onset.raised_at,
         cleared_at: None,
         ended_at: None,
+        end_reason: None,
         acknowledged: None,
         audio_paused: None,
         audio_paused_until: None,
@@ -121,6 +126,37 @@ pub fn clear(alarm: &Alarm, at: Timestamp) -> Option<Alarm> {
     }
 }
 
+/// The alarm ends without its condition being over. `None` if that changes nothing.
+#[must_use]
+pub fn withdraw(alarm: &Alarm, at: Timestamp, reason: AlarmEndReason) -> Option<Alarm> {
+    alarm.is_open().then(|| Alarm { end_reason: Some(reason), ..ended(alarm, at) })
+}
+
+/// A notice that begins, or the open notice of the patient after another one. `None` if this one is contained already.
+#[must_use]
+pub fn notice(open: Option<&Alarm>, mrn: Mrn, text: &str, at: Timestamp) -> Option<Alarm> {
+    let onset = Onset {
+        onset_at: at,
+        raised_at: at,
+        value: None,
+        value_at: at,
+        limit: None,
+        text: text.to_owned(),
+        ecg_id: None,
+        stream: None,
+    };
+    let Some(open) = open else {
+        let raised = raise(mrn, AlarmRule::Notice, &onset);
+        return Some(Alarm { state: AlarmState::Latched, cleared_at: Some(at), ..raised });
+    };
+    (open.cleared_at < Some(at)).then(|| Alarm {
+        text: onset.text,
+        cleared_at: Some(at),
+        audio_paused_until: None,
+        ..changed(open)
+    })
+}
+
 /// The time of an audio pause is over. `None` if that changes nothing.
 #[must_use]
 pub fn expire_pause(alarm: &Alarm, now: Timestamp) -> Option<Alarm> {
@@ -174,7 +210,7 @@ pub fn act(alarm: &Alarm, action: Action, by: &str, at: Timestamp) -> Result<Opt
 /// Whether a user has ended the alarm while its condition may be present.
 #[must_use]
 pub fn is_dismissed(alarm: &Alarm) -> bool {
-    alarm.state == AlarmState::Ended && alarm.cleared_at.is_none()
+    alarm.state == AlarmState::Ended && alarm.cleared_at.is_none() && alarm.end_reason.is_none()
 }
 
 #[cfg(test)]
@@ -256,6 +292,30 @@ mod tests {
         assert_eq!(expire_pause(&paused, at(122)), None);
         let loud = expire_pause(&paused, at(123)).unwrap();
         assert_eq!((loud.audio_paused_until, loud.version), (None, 3));
+    }
+
+    #[test]
+    fn withdrawn_alarm_ends_whatever_its_priority_and_is_no_dismissal() {
+        for rule in [AlarmRule::Asystole, AlarmRule::LeadOff] {
+            let over = withdraw(&alarm(rule), at(5), AlarmEndReason::Merged).unwrap();
+            assert_eq!((over.state, over.ended_at), (AlarmState::Ended, Some(at(5))));
+            assert_eq!((over.end_reason, over.version), (Some(AlarmEndReason::Merged), 2));
+            assert!(!is_dismissed(&over));
+            assert_eq!(withdraw(&over, at(6), AlarmEndReason::Erased), None);
+        }
+    }
+
+    #[test]
+    fn notice_stays_until_it_is_seen_and_the_same_one_changes_nothing() {
+        let mrn = Mrn::new(7).unwrap();
+        let first = notice(None, mrn, "Emergency access by Ann", at(1)).unwrap();
+        assert_eq!((first.state, first.priority), (AlarmState::Latched, AlarmPriority::Low));
+        assert_eq!(notice(Some(&first), mrn, "Emergency access by Ann", at(1)), None);
+        let second = notice(Some(&first), mrn, "Emergency access by Bob", at(2)).unwrap();
+        assert_eq!((second.id, second.version), (first.id, 2));
+        assert_eq!(second.text, "Emergency access by Bob");
+        let seen = act(&second, Action::Acknowledge, "Zoë", at(3)).unwrap().unwrap();
+        assert_eq!(seen.state, AlarmState::Ended);
     }
 
     #[derive(Debug, Clone, Copy)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
-use proto_json::alarms::{Alarm, AlarmRule};
+use proto_json::alarms::{Alarm, AlarmEndReason, AlarmRule};
 use proto_json::{Mrn, Timestamp};
 use runtime::{Backoff, Shutdown};
 use store::StoreError;
@@ -136,10 +136,22 @@ async fn apply(shared: &Shared, open: &OpenAlarms, mrn: Mrn, change: &Change) ->
             (Change::Raised(_, onset), Some(known)) => machine::recur(known, onset),
             (Change::Worse(_, onset), Some(known)) => machine::worsen(known, onset),
             (Change::Over(_, at), Some(known)) => machine::clear(known, *at),
-            (Change::Worse(..) | Change::Over(..), None) => None,
+            (Change::Withdrawn(_, at, reason), Some(known)) => machine::withdraw(known, *at, *reason),
+            (Change::Worse(..) | Change::Over(..) | Change::Withdrawn(..), None) => None,
         };
         let Some(next) = next else { return Ok(true) };
-        match shared.ports.store.put_alarm(&next).await? {
+        let written = shared.ports.store.put_alarm(&next).await;
+        if let (Err(StoreError::Refused(_)), Some(known)) = (&written, &known)
+            && shared.ports.store.alarm(known.id).await?.is_none()
+        {
+            // An erasure has deleted the alarm.
+            if let Some(over) = machine::withdraw(known, Timestamp::now(), AlarmEndReason::Erased) {
+                open.note(&over);
+                shared.publisher.alarm(&over).await;
+            }
+            return Ok(true);
+        }
+        match written? {
             AlarmWrite::Stored => {
                 open.note(&next);
                 shared.publisher.alarm(&next).await;

@@ -15,16 +15,21 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use http_body_util::BodyExt;
 use http_server::internal::Actor;
-use proto_json::alarms::{Alarm, AlarmPage, AlarmRule, AlarmState, StoredLimits};
+use proto_json::alarms::{Alarm, AlarmEndReason, AlarmPage, AlarmRule, AlarmState, StoredLimits};
 use proto_json::waveform::{BeatTimes, Numeric, StreamsState, Vitals, VitalsSource};
-use proto_json::{EcgQuality, Mrn, SystemEvent, Timestamp};
+use proto_json::{
+    BedId, BlobHash, Change, ChangeKind, CorrectionAction, CorrectionId, EcgQuality, Mrn, PatientUpdated,
+    Rename, SystemEvent, Timestamp, UploadId, WardId,
+};
 use runtime::Shutdown;
 use serde_json::{Value, json};
-use store::AlarmStore;
 use store::sqlite::SqliteStore;
+use store::wards::{Author, CareChange, WardChange, WardStore};
+use store::{AlarmStore, CorrectionStep, Corrections, NewCorrection, NewUpload, PatientWriter};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
+use uuid::Uuid;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -113,7 +118,19 @@ async fn call(
     user: &str,
     body: Option<Value>,
 ) -> (StatusCode, Value) {
-    let actor = Actor { name: user.into(), role: "nurse".into(), wards: None, address: None };
+    call_as(router, method, path, user, None, body).await
+}
+
+/// A call of a user who may access these wards.
+async fn call_as(
+    router: &Router,
+    method: Method,
+    path: &str,
+    user: &str,
+    wards: Option<Vec<WardId>>,
+    body: Option<Value>,
+) -> (StatusCode, Value) {
+    let actor = Actor { name: user.into(), role: "nurse".into(), wards, address: None };
     let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
     let mut request = Request::builder().method(method).uri(path).body(body).unwrap();
     let (name, value) = actor.header().unwrap();
@@ -285,6 +302,229 @@ async fn limits_apply_at_once_and_bad_ones_change_nothing() {
     task.abort();
 }
 
+fn mrn(number: u64) -> Mrn {
+    Mrn::new(number).unwrap()
+}
+
+fn author() -> Author {
+    Author { name: "test".to_owned(), wards: None, at: Timestamp::now() }
+}
+
+impl Fixture {
+    /// Stores a patient with a name.
+    async fn add_patient(&self, number: u64) {
+        let id = UploadId::from_uuid(Uuid::now_v7());
+        let upload = NewUpload {
+            id,
+            fingerprint: BlobHash::of(id.to_string().as_bytes()),
+            mrn: mrn(number),
+            uploaded_by: None,
+            received_at: Timestamp::now(),
+            stored_at: Timestamp::now(),
+            name: Some(format!("Patient {number}")),
+            rename: Rename::No,
+            heart_rate: None,
+            images: Vec::new(),
+            ecgs: Vec::new(),
+            files: Vec::new(),
+        };
+        self.store.store_upload(&upload, Vec::new()).await.unwrap();
+    }
+
+    /// Adds a ward with one bed.
+    async fn add_ward(&self, number: u128) -> (WardId, BedId) {
+        let (ward, bed) =
+            (WardId::from_uuid(Uuid::from_u128(number)), BedId::from_uuid(Uuid::from_u128(number * 10)));
+        let name = format!("Ward {number}").parse().unwrap();
+        self.store.change_ward(&WardChange::AddWard { ward, name }, &author()).await.unwrap();
+        let name = "Bed 1".parse().unwrap();
+        self.store.change_ward(&WardChange::AddBed { ward, bed, name }, &author()).await.unwrap();
+        (ward, bed)
+    }
+
+    /// Changes the place of a patient, and publishes it as ingest does.
+    async fn change_care(&self, number: u64, change: CareChange) {
+        let patient = self.store.change_care(mrn(number), &change, &author()).await.unwrap().patient;
+        let changes = vec![Change { kind: ChangeKind::Admission, id: None }];
+        let update = PatientUpdated { upload_id: None, changes, patient, sent_at: None };
+        self.bus.publish(&update, None).await.unwrap();
+    }
+
+    async fn admit(&self, number: u64, bed: BedId) {
+        let stay = proto_json::RecordId::from_uuid(Uuid::now_v7());
+        self.change_care(number, CareChange::Admit { bed, stay }).await;
+    }
+
+    /// Makes a correction, and publishes it as ingest does.
+    async fn correct(&self, action: CorrectionAction, patients: &[u64]) {
+        let id = CorrectionId::from_uuid(Uuid::now_v7());
+        let (by, reason, at) = ("Ann".to_owned(), "wrong number".to_owned(), Timestamp::now());
+        self.store.correct(&NewCorrection { id, action, by, reason, at }).await.unwrap();
+        for number in patients {
+            self.bus.publish_event(&SystemEvent::Patient { mrn: mrn(*number) }).await.unwrap();
+        }
+        while self.store.running_corrections().await.unwrap().contains(&id) {
+            let step = self.store.continue_correction(id, Timestamp::now()).await.unwrap();
+            if matches!(step, CorrectionStep::Erased(_)) {
+                self.store.finish_erasure(id).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_of_the_ward_apply_to_its_patients_and_users_of_other_wards_find_no_alarm() {
+    let system = Fixture::new();
+    let ((ward, bed), (other, _)) = (system.add_ward(1).await, system.add_ward(2).await);
+    system.add_patient(7).await;
+    let (router, task) = system.start(Notifications::default());
+    let body = Some(json!({ "limits": { "heart_rate_high": 100, "heart_rate_delay_s": 2 }, "version": 0 }));
+    let path = format!("/api/v1/wards/{ward}/limits");
+    let (status, problem) =
+        call_as(&router, Method::PUT, &path, "Bob", Some(vec![other]), body.clone()).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "{problem}");
+    let (status, _) = call_as(&router, Method::PUT, &path, "Ann", Some(vec![ward]), body).await;
+    assert_eq!(status, StatusCode::OK);
+    let effective =
+        async || get(&router, "/api/v1/patients/7/limits").await["effective"]["heart_rate_high"].clone();
+    assert_eq!(effective().await, 120);
+    system.admit(7, bed).await;
+    assert_eq!(effective().await, 100);
+    let mut clock = 0;
+    let raised = system.until(&mut clock, 110.0, AlarmRule::HeartRateHigh, AlarmState::Raised).await;
+    assert_eq!(raised.text, "HR 110 > 100");
+
+    let as_bob =
+        async |method, path: &str| call_as(&router, method, path, "Bob", Some(vec![other]), None).await;
+    let act = format!("/api/v1/alarms/{}/acknowledge", raised.id);
+    for (method, path) in [
+        (Method::POST, act.as_str()),
+        (Method::POST, "/api/v1/patients/7/alarms/acknowledge"),
+        (Method::GET, "/api/v1/alarms?mrn=7"),
+        (Method::GET, "/api/v1/patients/7/limits"),
+        (Method::PUT, "/api/v1/patients/7/limits"),
+    ] {
+        let (status, problem) = as_bob(method, path).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{path}: {problem}");
+    }
+    let (_, list) = as_bob(Method::GET, "/api/v1/alarms").await;
+    assert_eq!(list["items"], json!([]));
+    let (status, seen) = call_as(&router, Method::POST, &act, "Ann", Some(vec![ward]), None).await;
+    assert_eq!((status, &seen["state"]), (StatusCode::OK, &json!("acknowledged")));
+    task.abort();
+}
+
+/// Vitals of patient 7 without an electrode.
+fn without_electrode(clock: i64) -> Vitals {
+    Vitals { lead_off: vec!["MDC_ECG_LEAD_II".to_owned()], ..vitals(clock, 72.0) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn discharge_ends_technical_alarms_also_if_the_process_did_not_run() {
+    for restarts in [false, true] {
+        let system = Fixture::new();
+        let (_, bed) = system.add_ward(1).await;
+        system.add_patient(7).await;
+        system.admit(7, bed).await;
+        let (_, task) = system.start(Notifications::default());
+        let (mut clock, started) = (0, Instant::now());
+        let raised = loop {
+            clock += 1_000;
+            system.send(&without_electrode(clock)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if let Some(alarm) = system.all().await.into_iter().find(|alarm| alarm.rule == AlarmRule::LeadOff)
+            {
+                break alarm;
+            }
+            assert!(started.elapsed() < TIMEOUT);
+        };
+        let states = async || system.store.rule_states().await.unwrap();
+        while !states().await.iter().any(|state| state.state.contains("admitted_at")) {
+            assert!(started.elapsed() < TIMEOUT);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if restarts {
+            task.abort();
+        }
+        system.change_care(7, CareChange::Discharge { from: None }).await;
+        let (_, second) = system.start(Notifications::default());
+        let ended = loop {
+            let alarm = system.store.alarm(raised.id).await.unwrap().unwrap();
+            if !alarm.is_open() {
+                break alarm;
+            }
+            assert!(started.elapsed() < TIMEOUT, "{alarm:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(ended.end_reason, Some(AlarmEndReason::Discharged));
+        task.abort();
+        second.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn merged_or_erased_patient_keeps_no_open_alarm_and_a_late_device_raises_those_of_the_survivor() {
+    for (action, reason) in [
+        (CorrectionAction::Merged { from: mrn(7), into: mrn(8) }, AlarmEndReason::Merged),
+        (CorrectionAction::Erased { mrn: mrn(7) }, AlarmEndReason::Erased),
+    ] {
+        let system = Fixture::new();
+        system.add_patient(7).await;
+        system.add_patient(8).await;
+        let (_, task) = system.start(Notifications::default());
+        let mut clock = 0;
+        let raised =
+            system.until(&mut clock, 180.0, AlarmRule::HeartRateExtremeHigh, AlarmState::Raised).await;
+        let mut events = system.events().await;
+        system.correct(action, &[7, 8]).await;
+        let over = event(&mut events, |alarm| alarm.id == raised.id && !alarm.is_open()).await;
+        assert_eq!(over.end_reason, Some(reason));
+        for _ in 0..10 {
+            clock += 1_000;
+            system.send(&vitals(clock, 180.0)).await;
+        }
+        let started = Instant::now();
+        while reason == AlarmEndReason::Merged && system.store.open_alarms().await.unwrap().is_empty() {
+            assert!(started.elapsed() < TIMEOUT, "the survivor has an alarm");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let open = system.store.open_alarms().await.unwrap();
+        let of: Vec<_> = open.iter().map(|alarm| (alarm.mrn, alarm.rule)).collect();
+        let expected = [(mrn(8), AlarmRule::HeartRateExtremeHigh)];
+        assert_eq!(of, if reason == AlarmEndReason::Merged { &expected[..] } else { &[] });
+        task.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn emergency_access_raises_one_notice_that_stays_until_it_is_seen() {
+    let system = Fixture::new();
+    let (router, task) = system.start(Notifications::default());
+    let path = "/api/v1/patients/7/emergency";
+    let notice = async |user: &str, at: i64| {
+        let body = Some(json!({ "at": Timestamp::from_millis(1_700_000_000_000 + at).unwrap() }));
+        let (status, alarm) = call(&router, Method::POST, path, user, body).await;
+        assert_eq!(status, StatusCode::OK, "{alarm}");
+        alarm
+    };
+    let first = notice("Ann", 1).await;
+    assert_eq!((&first["state"], &first["text"]), (&json!("latched"), &json!("Emergency access by Ann")));
+    assert_eq!(notice("Ann", 1).await, first, "the gateway repeats a call");
+    let second = notice("Bob", 2).await;
+    assert_eq!((&second["id"], &second["text"]), (&first["id"], &json!("Emergency access by Bob")));
+    let id = first["id"].as_str().unwrap();
+    let (status, seen) =
+        call(&router, Method::POST, &format!("/api/v1/alarms/{id}/acknowledge"), "Zoë", None).await;
+    assert_eq!((status, &seen["state"]), (StatusCode::OK, &json!("ended")));
+    assert_eq!(notice("Ann", 1).await["state"], "ended", "the repeated call raises nothing again");
+    assert_eq!(system.all().await.len(), 1);
+    for body in [None, Some(json!({})), Some(json!({ "at": "now" }))] {
+        let (status, problem) = call(&router, Method::POST, path, "Ann", body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");
+    }
+    task.abort();
+}
+
 /// A receiver of webhooks that answers with these statuses, then with 200.
 async fn receiver(
     mut statuses: Vec<u16>,
@@ -346,6 +586,51 @@ async fn webhook_is_signed_repeated_after_a_failure_and_a_rejected_one_is_listed
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert_eq!((&letter["receiver"], &letter["alarm"]["state"]), (&json!(url), &json!("acknowledged")));
-    assert_eq!(letter["attempts"], 1);
+    assert_eq!((&letter["attempts"], &letter["version"]), (&json!(1), &json!(2)));
+    // It is stored.
     task.abort();
+    let (router, task) = system.start(Notifications::default());
+    assert_eq!(get(&router, "/api/v1/alarms/undelivered").await["items"][0], letter);
+    task.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn webhook_that_a_killed_process_has_not_delivered_is_delivered_by_the_next_one_and_none_is_missed() {
+    let system = Fixture::new();
+    // The first process does not get through.
+    let (url, mut received) = receiver(vec![503; 3]).await;
+    let file = system._folder.path().join("secret");
+    std::fs::write(&file, "webhook-secret-0123456789abcdef0123456789").unwrap();
+    let notifications =
+        NotifyArgs { alertmanager: None, webhooks: vec![url], webhook_secret_file: Some(file) };
+    let notifications = notifications.open().unwrap();
+    let (router, first) = system.start(notifications.clone());
+    let mut clock = 0;
+    let raised = system.until(&mut clock, 180.0, AlarmRule::HeartRateExtremeHigh, AlarmState::Raised).await;
+    let mut next = async || {
+        let (headers, _) = tokio::time::timeout(TIMEOUT, received.recv()).await.unwrap().unwrap();
+        headers["bedside-delivery"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(next().await, format!("{}/1", raised.id));
+    // Killed after the failed attempt; the alarm ends while no process evaluates.
+    system.until(&mut clock, 72.0, AlarmRule::HeartRateExtremeHigh, AlarmState::Latched).await;
+    first.abort();
+    let path = format!("/api/v1/alarms/{}/acknowledge", raised.id);
+    let (status, ended) = call(&router, Method::POST, &path, "Ann", None).await;
+    assert_eq!((status, &ended["state"]), (StatusCode::OK, &json!("ended")));
+    let (_, second) = system.start(notifications.clone());
+    let last = format!("{}/{}", raised.id, ended["version"]);
+    while next().await != last {}
+    // What was delivered is not delivered again after another kill.
+    let started = Instant::now();
+    while !system.store.receiver_states().await.unwrap()[0].state.contains(&raised.id.to_string()) {
+        assert!(started.elapsed() < TIMEOUT);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    second.abort();
+    let (_, third) = system.start(notifications);
+    let again = system.until(&mut clock, 180.0, AlarmRule::HeartRateExtremeHigh, AlarmState::Raised).await;
+    assert_ne!(again.id, raised.id);
+    assert_eq!(next().await, format!("{}/1", again.id), "the next delivery is a new one");
+    third.abort();
 }

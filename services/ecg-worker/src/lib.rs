@@ -15,7 +15,7 @@ use proto_json::Queue;
 use runtime::{Metrics, Shutdown, StartError, trace};
 use tracing::Instrument;
 
-pub use live::run_live;
+pub use live::{PatientAnalysis, run_live};
 
 /// Settings of the worker.
 #[derive(Debug, Clone, clap::Args)]

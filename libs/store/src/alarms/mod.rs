@@ -6,6 +6,7 @@
 //! - **Limits** of a scope, with a version and the user who changed them.
 //! - **States of the rules** of a patient: conditions whose delay runs, as JSON that only the service reads. With them, a
 //!   restarted evaluator continues the delays of its predecessor.
+//! - **States of receivers** of notifications: which states of alarms they have got, as JSON that only the service reads.
 //! - **Lease.** Of several processes, one evaluates at a time.
 //!
 //! All records carry a checksum, which is verified on every read.
@@ -84,6 +85,15 @@ pub struct RuleState {
     pub state: String,
 }
 
+/// What a receiver of notifications has got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiverState {
+    /// Identifies the receiver; a digest, because the URL of a receiver can contain a secret.
+    pub receiver: String,
+    /// JSON.
+    pub state: String,
+}
+
 /// Stores alarms, their limits and the state of their rules.
 ///
 /// Every method fails with [`StoreError::Unavailable`] when the store cannot be reached.
@@ -144,6 +154,18 @@ pub trait AlarmStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// When the store cannot be reached; some states may be stored then.
     async fn put_rule_states(&self, states: Vec<RuleState>) -> Result<(), StoreError>;
+
+    /// States of the receivers of notifications. A damaged state is logged and omitted: its receiver gets open alarms again.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    async fn receiver_states(&self) -> Result<Vec<ReceiverState>, StoreError>;
+
+    /// Replaces the state of a receiver. Durable when it returns. Only the process with the lease calls it.
+    ///
+    /// # Errors
+    /// When the store cannot be reached; the state may be stored then.
+    async fn put_receiver_state(&self, state: ReceiverState) -> Result<(), StoreError>;
 
     /// Acquires or renews the lease of the evaluation for `lease`: one process evaluates at a time. False while another process
     /// holds it.

@@ -4,6 +4,7 @@
 //!   patient and a rule.
 //! - `alarm_limits`: one document for each scope.
 //! - `alarm_rules`: one document for each patient.
+//! - `alarm_receivers`: one document for each receiver of notifications.
 //! - `leases`: the document `alarms`.
 
 use std::time::Duration;
@@ -18,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::alarms::{
-    AlarmList, AlarmQuery, AlarmStore, AlarmWrite, LimitsWrite, MAX_OPEN_ALARMS, RuleState, ScopeLimits,
+    AlarmList, AlarmQuery, AlarmStore, AlarmWrite, LimitsWrite, MAX_OPEN_ALARMS, ReceiverState, RuleState,
+    ScopeLimits,
 };
 use crate::records::Position;
 use crate::{PageRequest, StoreError};
@@ -64,6 +66,15 @@ pub(super) struct LimitsDocument {
 pub(super) struct RulesDocument {
     #[serde(rename = "_id")]
     mrn: i64,
+    /// JSON.
+    state: String,
+}
+
+/// `alarm_receivers`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ReceiverDocument {
+    #[serde(rename = "_id")]
+    receiver: String,
     /// JSON.
     state: String,
 }
@@ -265,6 +276,12 @@ async fn put_rule_states(db: &Db, states: Vec<RuleState>) -> Result<(), StoreErr
     Ok(())
 }
 
+async fn receiver_states(db: &Db) -> Result<Vec<ReceiverState>, StoreError> {
+    let found = all(db, db.alarm_receivers.find(doc! {}).sort(doc! { "_id": 1 })).await?;
+    let stored = intact::<ReceiverDocument>(&found).into_iter();
+    Ok(stored.map(|stored| ReceiverState { receiver: stored.receiver, state: stored.state }).collect())
+}
+
 #[async_trait]
 impl AlarmStore for MongoStore {
     async fn alarm(&self, id: RecordId) -> Result<Option<Alarm>, StoreError> {
@@ -307,6 +324,19 @@ impl AlarmStore for MongoStore {
 
     async fn put_rule_states(&self, states: Vec<RuleState>) -> Result<(), StoreError> {
         calls::run(&self.db, move |db| async move { put_rule_states(&db, states).await }).await
+    }
+
+    async fn receiver_states(&self) -> Result<Vec<ReceiverState>, StoreError> {
+        calls::run(&self.db, move |db| async move { receiver_states(&db).await }).await
+    }
+
+    async fn put_receiver_state(&self, state: ReceiverState) -> Result<(), StoreError> {
+        calls::run(&self.db, move |db| async move {
+            let ReceiverState { receiver, state } = state;
+            let key = doc! { "_id": &receiver };
+            replace(&db, &db.alarm_receivers, key, &ReceiverDocument { receiver, state }).await
+        })
+        .await
     }
 
     async fn lease_alarms(&self, holder: Uuid, lease: Duration) -> Result<bool, StoreError> {

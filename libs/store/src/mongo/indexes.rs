@@ -33,6 +33,7 @@ pub(super) async fn ensure(db: &Db) -> Result<(), PrepareError> {
         db.incomplete.name(),
         db.alarm_limits.name(),
         db.alarm_rules.name(),
+        db.alarm_receivers.name(),
         db.wards.name(),
         db.beds.name(),
         db.admissions.name(),

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{DiskSpace, Maintenance, ScrubPosition, ScrubState, ScrubStep, StoreError};
 
-use super::alarms::{AlarmDocument, LimitsDocument, RulesDocument};
+use super::alarms::{AlarmDocument, LimitsDocument, ReceiverDocument, RulesDocument};
 use super::blobs::{self, FileDocument};
 use super::corrections::{CorrectionDocument, FateDocument};
 use super::documents::{
@@ -45,6 +45,7 @@ const PARTS: &[&str] = &[
     "alarms",
     "alarm_limits",
     "alarm_rules",
+    "alarm_receivers",
     "wards",
     "beds",
     "admissions",
@@ -76,7 +77,7 @@ impl Maintenance for MongoStore {
             for records in parts {
                 total += within(db.limit, records.estimated_document_count()).await?;
             }
-            for records in [&db.alarms, &db.alarm_limits, &db.alarm_rules] {
+            for records in [&db.alarms, &db.alarm_limits, &db.alarm_rules, &db.alarm_receivers] {
                 total += within(db.limit, records.estimated_document_count()).await?;
             }
             for records in [&db.waveform_streams, &db.wards, &db.beds, &db.admissions] {
@@ -153,6 +154,9 @@ async fn scrub(db: &Arc<Db>, from: Option<ScrubPosition>, records: usize) -> Res
         "alarms" => check(db, &db.alarms, after, records, intact::<AlarmDocument>).await?,
         "alarm_limits" => check(db, &db.alarm_limits, after, records, intact::<LimitsDocument>).await?,
         "alarm_rules" => check(db, &db.alarm_rules, after, records, intact::<RulesDocument>).await?,
+        "alarm_receivers" => {
+            check(db, &db.alarm_receivers, after, records, intact::<ReceiverDocument>).await?
+        }
         "wards" => check(db, &db.wards, after, records, intact::<WardDocument>).await?,
         "beds" => check(db, &db.beds, after, records, intact::<BedDocument>).await?,
         "admissions" => check(db, &db.admissions, after, records, intact::<AdmissionDocument>).await?,

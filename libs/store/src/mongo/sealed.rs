@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::StoreError;
 
-use super::alarms::{AlarmDocument, LimitsDocument, RulesDocument};
+use super::alarms::{AlarmDocument, LimitsDocument, ReceiverDocument, RulesDocument};
 use super::corrections::{CorrectionDocument, FateDocument};
 use super::documents::{
     EcgDocument, FormerNameDocument, HeartRateDocument, ImageDocument, PatientDocument, UploadDocument,
@@ -48,6 +48,7 @@ sealed! {
     AlarmDocument: "alarms" Alarm;
     LimitsDocument: "alarm_limits" AlarmRules;
     RulesDocument: "alarm_rules" AlarmRules;
+    ReceiverDocument: "alarm_receivers" AlarmRules;
     WardDocument: "wards" Ward;
     BedDocument: "beds" Ward;
     AdmissionDocument: "admissions" Admission;

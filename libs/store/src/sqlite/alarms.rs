@@ -14,14 +14,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::alarms::{
-    AlarmList, AlarmQuery, AlarmStore, AlarmWrite, LimitsWrite, MAX_OPEN_ALARMS, RuleState, ScopeLimits,
+    AlarmList, AlarmQuery, AlarmStore, AlarmWrite, LimitsWrite, MAX_OPEN_ALARMS, ReceiverState, RuleState,
+    ScopeLimits,
 };
 use crate::records::Position;
 use crate::{PageRequest, StoreError};
 
 use super::SqliteStore;
 use super::failure::broken;
-use super::rows::{self, ALARM_LIMITS, ALARM_RULES, ALARMS, Checked, checked, required};
+use super::rows::{self, ALARM_LIMITS, ALARM_RECEIVERS, ALARM_RULES, ALARMS, Checked, checked, required};
 
 /// A lease: who has it, and until when.
 pub(super) type Lease = std::sync::Mutex<Option<(Uuid, Instant)>>;
@@ -186,6 +187,10 @@ fn rule_state(row: &Row<'_>) -> Result<RuleState, StoreError> {
     Ok(RuleState { mrn: rows::mrn(row.get("mrn")?)?, state: row.get("state")? })
 }
 
+fn receiver_state(row: &Row<'_>) -> Result<ReceiverState, StoreError> {
+    Ok(ReceiverState { receiver: row.get("receiver")?, state: row.get("state")? })
+}
+
 #[async_trait]
 impl AlarmStore for SqliteStore {
     async fn alarm(&self, of: RecordId) -> Result<Option<Alarm>, StoreError> {
@@ -239,6 +244,14 @@ impl AlarmStore for SqliteStore {
                 Ok(())
             })
             .await
+    }
+
+    async fn receiver_states(&self) -> Result<Vec<ReceiverState>, StoreError> {
+        self.readers.read(|db| intact(db, &ALARM_RECEIVERS, "ORDER BY receiver", &[], receiver_state)).await
+    }
+
+    async fn put_receiver_state(&self, state: ReceiverState) -> Result<(), StoreError> {
+        self.writer.write(move |db| Ok(ALARM_RECEIVERS.put(db, params![state.receiver, state.state])?)).await
     }
 
     async fn lease_alarms(&self, holder: Uuid, lease: Duration) -> Result<bool, StoreError> {

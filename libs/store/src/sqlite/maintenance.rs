@@ -32,6 +32,7 @@ const RECORDS: &[Table] = &[
     rows::ALARMS,
     rows::ALARM_LIMITS,
     rows::ALARM_RULES,
+    rows::ALARM_RECEIVERS,
     rows::WARDS,
     rows::BEDS,
     rows::ADMISSIONS,

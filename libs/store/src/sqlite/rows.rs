@@ -123,6 +123,10 @@ pub(super) const ALARM_LIMITS: Table =
 
 pub(super) const ALARM_RULES: Table =
     Table { name: "alarm_rules", columns: &["mrn", "state"], key: 1, unique: "mrn" };
+
+pub(super) const ALARM_RECEIVERS: Table =
+    Table { name: "alarm_receivers", columns: &["receiver", "state"], key: 1, unique: "receiver" };
+
 pub(super) const WARDS: Table =
     Table { name: "wards", columns: &["id", "name_key", "record"], key: 1, unique: "id" };
 
@@ -157,7 +161,7 @@ pub(super) fn kind(table: &Table) -> RecordKind {
         "blobs" => RecordKind::File,
         "wave_streams" | "wave_pieces" | "wave_heads" | "wave_samples" => RecordKind::Waveform,
         "alarms" => RecordKind::Alarm,
-        "alarm_limits" | "alarm_rules" => RecordKind::AlarmRules,
+        "alarm_limits" | "alarm_rules" | "alarm_receivers" => RecordKind::AlarmRules,
         "users" => RecordKind::User,
         "wards" | "beds" => RecordKind::Ward,
         "admissions" => RecordKind::Admission,

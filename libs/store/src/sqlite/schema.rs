@@ -19,6 +19,7 @@ pub(super) static FORMAT: Format = Format {
         include_str!("schema_4.sql"),
         include_str!("schema_5.sql"),
         include_str!("schema_6.sql"),
+        include_str!("schema_7.sql"),
     ],
     syncs_commits: true,
     checkpoint_pages: 2_000,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto_json::alarms::{Alarm, AlarmAction, AlarmLimits, AlarmPriority, AlarmRule, AlarmState, LimitScope};
 use proto_json::{RecordId, WardId};
 use store::PageRequest;
-use store::alarms::{AlarmQuery, AlarmStore, AlarmWrite, LimitsWrite, RuleState};
+use store::alarms::{AlarmQuery, AlarmStore, AlarmWrite, LimitsWrite, ReceiverState, RuleState};
 use uuid::Uuid;
 
 use crate::harness::{Fixture, at, mrn, on_every_adapter};
@@ -16,6 +16,7 @@ on_every_adapter!(
     history_is_read_by_patient_priority_and_state_page_by_page,
     limits_are_replaced_only_in_their_version,
     states_of_rules_are_replaced_and_removed,
+    states_of_receivers_are_replaced,
     one_of_two_holders_has_the_lease_and_the_other_takes_over,
 );
 
@@ -35,6 +36,7 @@ pub(crate) fn alarm(number: u64, rule: AlarmRule, millis: i64) -> Alarm {
         raised_at: at(millis + 1),
         cleared_at: None,
         ended_at: None,
+        end_reason: None,
         acknowledged: None,
         audio_paused: None,
         audio_paused_until: None,
@@ -178,6 +180,16 @@ async fn states_of_rules_are_replaced_and_removed(Fixture { store, .. }: Fixture
     store.put_rule_states(vec![state(9, ""), state(10, "")]).await.unwrap();
     let expected = [state(7, "{\"b\":2}"), state(8, "{\"a\":1}")];
     assert_eq!(store.rule_states().await.unwrap(), expected);
+}
+
+async fn states_of_receivers_are_replaced(Fixture { store, .. }: Fixture) {
+    let state =
+        |receiver: &str, text: &str| ReceiverState { receiver: receiver.to_owned(), state: text.to_owned() };
+    for (receiver, text) in [("b", "{}"), ("a", "{\"a\":1}"), ("b", "{\"b\":2}")] {
+        store.put_receiver_state(state(receiver, text)).await.unwrap();
+    }
+    let expected = [state("a", "{\"a\":1}"), state("b", "{\"b\":2}")];
+    assert_eq!(store.receiver_states().await.unwrap(), expected);
 }
 
 async fn one_of_two_holders_has_the_lease_and_the_other_takes_over(Fixture { store, .. }: Fixture) {

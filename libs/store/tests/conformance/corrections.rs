@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
+use proto_json::alarms::{AlarmAction, AlarmLimits, AlarmRule, LimitScope};
+use proto_json::users::Grant;
 use proto_json::waveform::{PARTITIONS, StreamDescription};
 use proto_json::{
     Correction, CorrectionAction, CorrectionId, CorrectionState, EcgStatus, Fate, PatientSummary, Rename,
     RetentionBody, RetentionKind,
 };
+use store::alarms::{AlarmQuery, RuleState};
+use store::wards::CareChange;
 use store::waveforms::NewPiece;
 use store::{
     CorrectionOutcome, CorrectionStep, NewCorrection, NewUpload, PageRequest, Refusal, UploadOutcome,
 };
 
-use proto_json::alarms::{AlarmAction, AlarmLimits, AlarmRule, LimitScope};
-use proto_json::users::Grant;
-use store::alarms::{AlarmQuery, RuleState};
-use store::wards::CareChange;
 
 use crate::alarms::{alarm, ended};
 use crate::harness::{
@@ -354,6 +354,13 @@ async fn erased_patient_leaves_nothing_and_late_data_are_not_stored(Fixture { st
     let (stream, piece) = recording(7);
     store.open_waveform(&stream).await.unwrap();
     store.append_waveforms(vec![piece.clone()], at(0)).await.unwrap();
+    let raised = alarm(7, AlarmRule::Asystole, 5);
+    store.put_alarm(&raised).await.unwrap();
+    store.put_rule_states(vec![RuleState { mrn: mrn(7), state: "{}".to_owned() }]).await.unwrap();
+    let by = || AlarmAction { by: "Zoë".to_owned(), at: at(99) };
+    for scope in [LimitScope::Patient { mrn: mrn(7) }, LimitScope::Patient { mrn: mrn(77) }] {
+        store.put_limits(scope, AlarmLimits::default(), 0, by()).await.unwrap();
+    }
     let erase = CorrectionAction::Erased { mrn: mrn(7) };
     let (erasure, _) = correct(&*store, "erase", erase.clone()).await;
 
@@ -372,6 +379,11 @@ async fn erased_patient_leaves_nothing_and_late_data_are_not_stored(Fixture { st
     assert_eq!(store.ecg(own.ecgs[0].id).await.unwrap(), None);
     assert!(store.former_names(mrn(7), 9).await.unwrap().is_empty());
     assert_eq!(store.waveform_stream(stream.stream).await.unwrap(), None);
+    assert_eq!(store.alarm(raised.id).await.unwrap(), None);
+    assert!(store.rule_states().await.unwrap().is_empty());
+    let limits = store.limits().await.unwrap();
+    let scopes: Vec<_> = limits.iter().map(|limits| limits.scope).collect();
+    assert_eq!(scopes, [LimitScope::Patient { mrn: mrn(77) }], "those of the other patient stay");
     for number in [7, 71] {
         let fate = store.fate(mrn(number)).await.unwrap();
         assert!(matches!(fate, Some(Fate::Erased { .. })), "{number}: {fate:?}");

@@ -2,42 +2,46 @@
 //! chat and pagers, and signed webhooks.
 //!
 //! The evaluating process notifies. It compares the open alarms with what it has sent, several times per second, so an action
-//! that another process has stored is sent, too. After a takeover, everything that is open and everything that ended a
-//! short time ago is sent again: Alertmanager recognizes an alert by its labels, and receivers of webhooks recognize a state of
-//! an alarm by its id and version. So nothing is lost with a process.
+//! that another process has stored is sent, too. After a takeover, all open alarms and those that have ended are compared again:
+//! Alertmanager gets them again and recognizes an alert by its labels; for each receiver of webhooks, the store has which states
+//! it has got. So nothing is lost with a process, and a state can arrive twice.
 //!
 //! Failure modes: a receiver that cannot be reached delays nothing else. A webhook that fails again and again becomes a dead
-//! letter: it is counted, logged without content, and listed at `/api/v1/alarms/undelivered`.
+//! letter: it is counted, logged without content, stored, and listed at `/api/v1/alarms/undelivered`.
 
 mod alertmanager;
+mod receiver;
 mod webhook;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-use proto_json::alarms::{Alarm, UndeliveredAlarm};
+use proto_json::alarms::{Alarm, AlarmEndReason, UndeliveredAlarm, UndeliveredAlarms};
 use proto_json::{RecordId, Timestamp};
 use reqwest::Url;
 use runtime::{Secret, Shutdown, StartError};
-use store::PageRequest;
 use store::alarms::AlarmQuery;
+use store::{AlarmStore, PageRequest, StoreError};
 use tokio::sync::watch;
 
-use crate::Shared;
+use receiver::Receiver;
+
 use crate::writer::OpenAlarms;
+use crate::{Shared, machine};
 
 /// Interval of the comparison.
 const INTERVAL: Duration = Duration::from_millis(250);
 /// Time limit of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Ended alarms that are sent again after a takeover: at most this many, that ended in this time.
-const ENDED: usize = 500;
-const ENDED_MS: i64 = 20 * 60_000;
-/// Dead letters that are listed; older ones are dropped.
-const MAX_UNDELIVERED: usize = 1_000;
+/// Ended alarms that are compared after a takeover: at most this many, that were raised in this time.
+const ENDED: usize = 5_000;
+const ENDED_MS: i64 = 24 * 3_600_000;
+/// Alarms of a page.
+const PAGE: usize = 500;
+/// Alertmanager gets the end of alarms that ended in this time: it has forgotten earlier ones.
+const RESOLVED_MS: i64 = 20 * 60_000;
 
 /// Whom to notify.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -93,21 +97,29 @@ impl NotifyArgs {
     }
 }
 
-/// Webhooks that failed again and again, newest first.
-#[derive(Debug, Default)]
-pub(crate) struct Undelivered(Mutex<VecDeque<UndeliveredAlarm>>);
-
-impl Undelivered {
-    fn add(&self, letter: UndeliveredAlarm) {
-        metrics::counter!("bedside_alarm_webhook_dead_letters_total").increment(1);
-        let mut letters = self.0.lock();
-        letters.truncate(MAX_UNDELIVERED - 1);
-        letters.push_front(letter);
+/// The notifications that receivers of webhooks did not take, newest first.
+///
+/// # Errors
+/// If the store cannot be read.
+pub(crate) async fn undelivered(store: &dyn AlarmStore) -> Result<UndeliveredAlarms, StoreError> {
+    let mut items = Vec::new();
+    for state in store.receiver_states().await? {
+        let Some(receiver) = Receiver::parse(&state.state) else { continue };
+        for letter in receiver.letters {
+            // The alarms of an erased patient are gone.
+            let Some(alarm) = store.alarm(letter.alarm).await? else { continue };
+            items.push(UndeliveredAlarm {
+                receiver: receiver.url.clone(),
+                version: letter.version,
+                alarm,
+                attempts: letter.attempts,
+                reason: letter.reason,
+                given_up_at: letter.given_up_at,
+            });
+        }
     }
-
-    pub(crate) fn all(&self) -> Vec<UndeliveredAlarm> {
-        self.0.lock().iter().cloned().collect()
-    }
+    items.sort_by_key(|letter| std::cmp::Reverse(letter.given_up_at));
+    Ok(UndeliveredAlarms { items })
 }
 
 /// An HTTP client for notifications.
@@ -127,8 +139,8 @@ fn http_client() -> Result<reqwest::Client, reqwest::Error> {
 /// What was sent.
 #[derive(Default)]
 struct Sent {
-    /// Versions of the alarms that were open at the last comparison.
-    versions: BTreeMap<RecordId, u64>,
+    /// The alarms that were open at the last comparison.
+    open: BTreeMap<RecordId, Alarm>,
     is_begun: bool,
 }
 
@@ -150,37 +162,32 @@ pub(crate) async fn run(
             return;
         }
     };
-    let alertmanager =
+    let mut alertmanager =
         targets.alertmanager.as_ref().map(|url| alertmanager::Alertmanager::new(http.clone(), url));
-    let webhooks: Vec<_> = targets
-        .webhooks
-        .iter()
-        .zip(std::iter::repeat(targets.secret.as_ref()))
-        .filter_map(|(url, secret)| {
-            Some(webhook::start(
-                http.clone(),
-                url.clone(),
-                secret?.clone(),
-                Arc::clone(&shared),
-                shutdown.clone(),
-            ))
-        })
-        .collect();
-    let mut alertmanager = alertmanager;
+    let mut webhooks: Vec<webhook::Webhook> = Vec::new();
     let mut sent = Sent::default();
     let mut repeat_at = Instant::now();
     while shutdown.unless_begun(tokio::time::sleep(INTERVAL)).await.is_some() {
         if !*is_evaluating.borrow() {
             sent = Sent::default();
+            webhooks.clear();
             continue;
         }
-        let changed = changed_alarms(&shared, &open, &mut sent).await;
+        if webhooks.is_empty()
+            && let Some(secret) = &targets.secret
+        {
+            let start = |url: &Url| webhook::start(&http, url, secret, &shared, &shutdown);
+            webhooks = targets.webhooks.iter().map(start).collect();
+        }
+        let mut changed = changed_alarms(&shared, &open, &mut sent).await;
         for alarm in &changed {
             for hook in &webhooks {
                 hook.send(alarm.clone());
             }
         }
         if let Some(alertmanager) = &mut alertmanager {
+            let now = Timestamp::now();
+            changed.retain(|alarm| alarm.ended_at.is_none_or(|at| now.millis_since(at) < RESOLVED_MS));
             alertmanager.note(changed);
             if repeat_at <= Instant::now() {
                 alertmanager.repeat(&open.all());
@@ -191,18 +198,33 @@ pub(crate) async fn run(
     }
 }
 
+/// The alarms that were raised and have ended a short time ago, oldest first.
+async fn ended_alarms(shared: &Shared) -> Result<Vec<Alarm>, StoreError> {
+    let query = AlarmQuery { is_open: Some(false), ..AlarmQuery::default() };
+    let mut page = PageRequest { after: None, limit: PAGE, include_errors: false };
+    let mut ended = Vec::new();
+    let now = Timestamp::now();
+    loop {
+        let found = shared.ports.store.alarms(query, page).await?;
+        let before = ended.len();
+        let count = found.items.len();
+        let is_recent = |alarm: &Alarm| now.millis_since(alarm.raised_at) < ENDED_MS;
+        ended.extend(found.items.into_iter().filter(is_recent));
+        page.after = found.next;
+        if page.after.is_none() || ended.len() - before < count || ended.len() >= ENDED {
+            ended.reverse();
+            return Ok(ended);
+        }
+    }
+}
+
 /// The alarms that have changed since the last comparison.
 async fn changed_alarms(shared: &Shared, open: &OpenAlarms, sent: &mut Sent) -> Vec<Alarm> {
     let mut changed = Vec::new();
     if !sent.is_begun {
-        let query = AlarmQuery { is_open: Some(false), ..AlarmQuery::default() };
-        let page = PageRequest { after: None, limit: ENDED, include_errors: false };
-        match shared.ports.store.alarms(query, page).await {
+        match ended_alarms(shared).await {
             Ok(ended) => {
-                let now = Timestamp::now();
-                let is_recent =
-                    |alarm: &Alarm| alarm.ended_at.is_some_and(|at| now.millis_since(at) < ENDED_MS);
-                changed.extend(ended.items.into_iter().filter(is_recent));
+                changed = ended;
                 sent.is_begun = true;
             }
             Err(error) => {
@@ -211,22 +233,21 @@ async fn changed_alarms(shared: &Shared, open: &OpenAlarms, sent: &mut Sent) -> 
             }
         }
     }
-    let now = open.all();
-    let mut versions = std::mem::take(&mut sent.versions);
-    for alarm in now {
-        if versions.remove(&alarm.id) != Some(alarm.version) {
+    let mut before = std::mem::take(&mut sent.open);
+    for alarm in open.all() {
+        if before.remove(&alarm.id).map(|before| before.version) != Some(alarm.version) {
             changed.push(alarm.clone());
         }
-        sent.versions.insert(alarm.id, alarm.version);
+        sent.open.insert(alarm.id, alarm);
     }
     // They have ended.
-    for (id, version) in versions {
+    for (id, before) in before {
         match shared.ports.store.alarm(id).await {
             Ok(Some(alarm)) => changed.push(alarm),
-            Ok(None) => {}
+            Ok(None) => changed.extend(machine::withdraw(&before, Timestamp::now(), AlarmEndReason::Erased)),
             Err(error) => {
                 tracing::warn!(%error, "an ended alarm cannot be read; it is notified later");
-                sent.versions.insert(id, version);
+                sent.open.insert(id, before);
             }
         }
     }

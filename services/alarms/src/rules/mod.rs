@@ -33,7 +33,7 @@ pub mod limits;
 
 use std::collections::BTreeMap;
 
-use proto_json::alarms::AlarmRule;
+use proto_json::alarms::{AlarmEndReason, AlarmPriority, AlarmRule};
 use proto_json::waveform::{StreamId, StreamsState, Vitals};
 use proto_json::{Bpm, EcgQuality, RecordId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -80,8 +80,8 @@ pub enum Input {
     Vitals(Box<Vitals>),
     /// An analysed strip, at the time when it was noticed.
     Strip(StripResult, Timestamp),
-    /// The patient was admitted at this time, or is not admitted.
-    Admission(Option<Timestamp>),
+    /// The patient was admitted at the first time, or is not admitted, as it was noticed at the second time.
+    Admission(Option<Timestamp>, Timestamp),
     /// Time has passed, and input could have been received since `since`.
     Time {
         /// The present time.
@@ -121,6 +121,8 @@ pub enum Change {
     Worse(AlarmRule, Onset),
     /// The condition of an alarm is over since this time.
     Over(AlarmRule, Timestamp),
+    /// The alarm ends for another reason.
+    Withdrawn(AlarmRule, Timestamp, AlarmEndReason),
 }
 
 impl Change {
@@ -128,7 +130,10 @@ impl Change {
     #[must_use]
     pub fn rule(&self) -> AlarmRule {
         match self {
-            Change::Raised(rule, _) | Change::Worse(rule, _) | Change::Over(rule, _) => *rule,
+            Change::Raised(rule, _)
+            | Change::Worse(rule, _)
+            | Change::Over(rule, _)
+            | Change::Withdrawn(rule, ..) => *rule,
         }
     }
 }
@@ -234,10 +239,29 @@ impl PatientRules {
         match input {
             Input::Vitals(vitals) => self.take_vitals(vitals, limits, &mut changes),
             Input::Strip(strip, noticed_at) => self.take_strip(strip, *noticed_at, limits, &mut changes),
-            Input::Admission(admitted_at) => self.admitted_at = *admitted_at,
+            Input::Admission(admitted_at, noticed_at) => {
+                if self.admitted_at.is_some() && admitted_at.is_none() {
+                    self.discharge(*noticed_at, &mut changes);
+                }
+                self.admitted_at = *admitted_at;
+            }
             Input::Time { now, since } => self.take_time(*now, *since, limits, &mut changes),
         }
         changes
+    }
+
+    /// Technical alarms end. They are raised again only after their condition was over: a device often sends for a while after
+    /// the patient has left.
+    fn discharge(&mut self, at: Timestamp, changes: &mut Vec<Change>) {
+        for (rule, progress) in &mut self.rules {
+            if rule.priority() == AlarmPriority::Technical && matches!(progress, Progress::Active { .. }) {
+                *progress = Progress::Dismissed;
+                changes.push(Change::Withdrawn(*rule, at, AlarmEndReason::Discharged));
+            }
+        }
+        if self.rules.contains_key(&AlarmRule::SilentDevice) {
+            self.is_live = false;
+        }
     }
 
     fn take_vitals(&mut self, vitals: &Vitals, limits: &Effective, changes: &mut Vec<Change>) {
@@ -452,6 +476,11 @@ impl PatientRules {
         if !matches!(self.rules.get(&rule), Some(Progress::Active { .. })) {
             self.rules.insert(rule, Progress::Active { onset, over_since: None });
         }
+    }
+
+    /// The alarm of a rule has ended although its condition may be present.
+    pub fn withdraw(&mut self, rule: AlarmRule) {
+        self.rules.remove(&rule);
     }
 
     /// A user has ended the alarm of a rule: it is raised again only after its condition was over.

@@ -76,6 +76,7 @@ fn short(changes: &[Change]) -> Vec<String> {
         Change::Raised(..) => '+',
         Change::Worse(..) => '*',
         Change::Over(..) => '-',
+        Change::Withdrawn(..) => '!',
     };
     changes.iter().map(|change| format!("{}{}", sign(change), change.rule().name())).collect()
 }
@@ -234,7 +235,7 @@ fn strip_raises_and_ends_alarms_unless_the_patient_is_live() {
 fn admitted_patient_without_data_has_an_alarm_until_there_is_data() {
     let mut rules = PatientRules::default();
     let time = |now: i64| Input::Time { now: at(now), since: at(0) };
-    rules.take(&Input::Admission(Some(at(0))), &limits());
+    rules.take(&Input::Admission(Some(at(0)), at(0)), &limits());
     assert!(rules.take(&time(599_000), &limits()).is_empty());
     assert_eq!(short(&rules.take(&time(600_000), &limits())), ["+no_data"]);
     run(&mut rules, [vitals(601_000, 72.0)]);
@@ -311,4 +312,40 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn discharge_ends_technical_alarms_and_raises_them_again_only_after_their_condition_was_over() {
+    let mut rules = PatientRules::default();
+    rules.take(&Input::Admission(Some(at(0)), at(0)), &limits());
+    let off = |millis| Vitals { lead_off: vec!["MDC_ECG_LEAD_II".to_owned()], ..vitals(millis, 180.0) };
+    let changes = run(&mut rules, (0..12).map(|second| off(second * 1_000)));
+    assert!(short(&changes).contains(&"+lead_off".to_owned()), "{changes:?}");
+    assert!(short(&changes).contains(&"+heart_rate_extreme_high".to_owned()), "{changes:?}");
+    let discharged = rules.take(&Input::Admission(None, at(12_000)), &limits());
+    assert_eq!(
+        discharged,
+        [Change::Withdrawn(AlarmRule::LeadOff, at(12_000), AlarmEndReason::Discharged)],
+        "the alarm of the heart rate stays"
+    );
+    assert!(rules.take(&Input::Admission(None, at(12_500)), &limits()).is_empty());
+    let after = run(&mut rules, (12..30).map(|second| off(second * 1_000)));
+    assert!(!short(&after).contains(&"+lead_off".to_owned()), "{after:?}");
+    run(&mut rules, seconds(30..40, 180.0));
+    let again = run(&mut rules, (40..50).map(|second| off(second * 1_000)));
+    assert!(short(&again).contains(&"+lead_off".to_owned()), "{again:?}");
+}
+
+#[test]
+fn discharge_ends_the_alarm_of_a_patient_without_data() {
+    let mut rules = PatientRules::default();
+    rules.take(&Input::Admission(Some(at(0)), at(0)), &limits());
+    let time = |millis| Input::Time { now: at(millis), since: at(0) };
+    assert!(rules.take(&time(NO_DATA_MS - 1), &limits()).is_empty());
+    assert_eq!(short(&rules.take(&time(NO_DATA_MS), &limits())), ["+no_data"]);
+    let discharged = rules.take(&Input::Admission(None, at(NO_DATA_MS + 5)), &limits());
+    assert_eq!(short(&discharged), ["!no_data"]);
+    assert!(rules.take(&time(NO_DATA_MS + 500), &limits()).is_empty());
+    rules.take(&Input::Admission(Some(at(NO_DATA_MS + 600)), at(NO_DATA_MS + 600)), &limits());
+    assert_eq!(short(&rules.take(&time(2 * NO_DATA_MS + 600), &limits())), ["+no_data"], "another stay");
 }

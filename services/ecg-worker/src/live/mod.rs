@@ -17,12 +17,14 @@ mod signal;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::{BusError, WaveGroup, WaveLog};
-use proto_json::waveform::PARTITIONS;
+use bus::{BusError, WaveGroup, WaveLog, WaveMessage};
+use proto_json::Mrn;
+use proto_json::waveform::{PARTITIONS, Vitals};
 use runtime::{Metrics, Shutdown, StartError};
 use tokio::task::JoinSet;
 
 use self::partition::Partition;
+use self::patient::Patient;
 use self::published::Published;
 
 /// Messages of a partition that a worker holds.
@@ -31,6 +33,27 @@ const MAX_IN_FLIGHT: usize = 256;
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// Interval of the lag in the metrics.
 const LAG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The analysis of one patient without a broker, to measure it on recordings: the same messages give the same vitals.
+#[derive(Debug)]
+pub struct PatientAnalysis(Patient);
+
+impl PatientAnalysis {
+    /// A patient without streams.
+    #[must_use]
+    pub fn new(mrn: Mrn) -> Self {
+        PatientAnalysis(Patient::new(mrn, None))
+    }
+
+    /// Processes a message, and returns the vitals that are due after it.
+    ///
+    /// # Errors
+    /// One sentence if the message is not valid; it is ignored then.
+    pub fn take(&mut self, message: &WaveMessage) -> Result<Vec<Vitals>, String> {
+        self.0.take(message)?;
+        Ok(std::iter::from_fn(|| self.0.next_vitals(false, false)).collect())
+    }
+}
 
 /// Analyses live ECGs until shutdown.
 ///

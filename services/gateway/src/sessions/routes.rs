@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Extension, RawPathParams, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use http_server::Network;
@@ -14,7 +16,8 @@ use http_server::problem::{ApiError, ProblemType};
 use proto_json::users::{
     AccountLogin, BreakGlass, Grant, LoginMethod, LoginMethods, LoginRequest, Session, StoredSession,
 };
-use proto_json::{BlobHash, Problem, Timestamp};
+use proto_json::{BlobHash, Mrn, Problem, Timestamp};
+use runtime::Backoff;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -31,6 +34,10 @@ use crate::sessions::{self, Identity, NewSecret, csrf};
 
 /// Largest body of a login, in bytes.
 const MAX_BODY: usize = 4 << 10;
+/// Waits between attempts to raise the notice of an emergency access: for about an hour.
+const NOTICE_FIRST_WAIT: Duration = Duration::from_millis(200);
+const NOTICE_MAX_WAIT: Duration = Duration::from_secs(30);
+const NOTICE_ATTEMPTS: usize = 130;
 /// Length of the reason of an emergency access, in characters.
 const REASON: std::ops::RangeInclusive<usize> = 5..=500;
 
@@ -420,9 +427,39 @@ pub(crate) async fn break_glass(
     request: Request,
 ) -> Response {
     match access_patient(&app, &client, mrn, request).await {
-        Ok(grant) => Json(grant).into_response(),
+        Ok(grant) => {
+            tokio::spawn(notify_emergency(app, client, grant.mrn));
+            Json(grant).into_response()
+        }
         Err(error) => error.into_response(),
     }
+}
+
+/// Has the alarms raise a notice of an emergency access. It is repeated while they cannot be reached, and the access does not
+/// wait for it.
+async fn notify_emergency(app: Arc<App>, client: Client, mrn: Mrn) {
+    let path = PathAndQuery::try_from(format!("/api/v1/patients/{mrn}/emergency"));
+    let Ok(path) = path.inspect_err(|error| tracing::error!(%error, "no path of a notice")) else { return };
+    let mut headers = HeaderMap::new();
+    headers.extend(wards::actor(&client, None).header());
+    let body = Bytes::from(json!({ "at": Timestamp::now() }).to_string());
+    let mut backoff = Backoff::new(NOTICE_FIRST_WAIT, NOTICE_MAX_WAIT);
+    for _ in 0..NOTICE_ATTEMPTS {
+        let call = app.alarms.request_with(Method::POST, path.clone(), headers.clone(), body.clone());
+        match app.shutdown.unless_begun(call).await {
+            Some(Ok(response)) if response.status().is_success() => return,
+            Some(Ok(response)) if response.status().is_client_error() => {
+                tracing::error!(status = %response.status(), "the notice of an emergency access was rejected");
+                return;
+            }
+            Some(_) => {}
+            None => break,
+        }
+        if app.shutdown.unless_begun(backoff.wait()).await.is_none() {
+            break;
+        }
+    }
+    tracing::error!("the notice of an emergency access was not raised; the audit log names the access");
 }
 
 async fn access_patient(

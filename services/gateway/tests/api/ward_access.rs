@@ -404,6 +404,17 @@ async fn emergency_access_has_a_reason_is_limited_in_time_and_audited() {
     let granted = anna.send(&api, Method::POST, path, reason.clone()).await;
     assert_eq!(granted.status, 200, "{}", granted.text());
     assert_eq!(granted.json()["mrn"], 8);
+    let started = std::time::Instant::now();
+    let notice = loop {
+        let list = get(&api, "chief", "/api/v1/alarms?mrn=8&priority=low").await.json();
+        if let Some(notice) = list["items"].get(0) {
+            break notice.clone();
+        }
+        assert!(started.elapsed() < TIMEOUT, "the notice of the access");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!((&notice["rule"], &notice["state"]), (&json!("notice"), &json!("latched")));
+    assert_eq!(notice["text"], "Emergency access by anna");
     assert_eq!(anna.get(&api, "/api/v1/patients/8").await.status, 200);
     assert_eq!(anna.get(&api, "/api/v1/session").await.json()["emergency"][0]["mrn"], 8);
     let list = anna.get(&api, "/api/v1/patients").await.json();
