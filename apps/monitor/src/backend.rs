@@ -2,6 +2,8 @@
 //!
 //! Everything here runs on background threads. Results arrive on the UI thread as [`BackendEvent`]s, in order.
 
+mod account;
+mod corrections;
 mod wards;
 
 use std::path::PathBuf;
@@ -14,17 +16,19 @@ use client::{
     LiveSettings, LiveSubscriber, Upload, UploadFile,
 };
 use proto_json::alarms::{Alarm, AlarmActionRequest, AlarmLimits, AlarmPage, LimitScope, StoredLimits};
+use proto_json::users::Session;
 use proto_json::wards::Ward;
-use proto_json::{FileKind, Mrn, RecordId};
+use proto_json::{FileKind, Mrn, PatientSummary, RecordId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ui::trace::Sparkline;
-use ui::{BackgroundRuntime, Settings, SettingsError, Task, TestError, TestOutcome, UiSender};
+use ui::{BackgroundRuntime, Login, Settings, SettingsError, Task, TestError, TestOutcome, UiSender};
 
 use crate::fetch;
 use crate::live::strip::KeptStrip;
 use crate::patient::{Request, RequestId, Response};
 use crate::save::{self, SaveError, SaveItem};
 
+pub(crate) use corrections::{Correctable, CorrectionRequest};
 pub(crate) use wards::{CareChange, CareResult};
 
 /// The time without data after which a connection counts as lost. A lost connection has to show within 2 s.
@@ -60,6 +64,16 @@ pub(crate) enum BackendEvent {
     Wards(Result<Vec<Ward>, String>),
     /// The server has answered a change of a patient's bed or details.
     CareChanged(Mrn, CareChange, CareResult),
+    /// Who this client is, by the server of connection number 0.
+    Session(u64, Box<Session>),
+    /// A login has succeeded, or not: one sentence.
+    LoggedIn(Result<Login, String>),
+    /// A patient of another ward is accessible in an emergency, or not: one sentence.
+    Accessed(Mrn, Result<Box<PatientSummary>, String>),
+    /// What can be corrected was loaded, or could not be: one sentence.
+    Correctable(Mrn, Result<Box<Correctable>, String>),
+    /// A correction was made, or could not be: one sentence.
+    Corrected(Mrn, CorrectionRequest, Result<(), String>),
     /// The sound device is ready, or missing.
     Sound(SoundStatus),
     /// A sparkline was loaded. An error means that it can be requested again.

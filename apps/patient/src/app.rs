@@ -14,6 +14,7 @@ use ui::{
     Task, format, tr, untranslated,
 };
 
+use crate::account::AccountController;
 use crate::analysis::AnalysisController;
 use crate::args::Args;
 use crate::backend::{Backend, UiReceiver};
@@ -62,6 +63,7 @@ pub(crate) struct AppController {
     pub(crate) uploads: UploadController,
     pub(crate) analysis: AnalysisController,
     pub(crate) settings: SettingsController,
+    pub(crate) account: AccountController,
     pub(crate) browser: FileBrowserController,
     /// Whether the file browser selects ECGs.
     browses_ecgs: bool,
@@ -102,6 +104,7 @@ impl AppController {
             uploads: UploadController::new(backend.clone(), args.outbox_folder()),
             analysis: AnalysisController::new(backend.clone()),
             settings: SettingsController::new(backend.clone(), settings),
+            account: AccountController::new(backend.clone()),
             browser: FileBrowserController::new(backend.clone()),
             browses_ecgs: false,
             chooser,
@@ -169,6 +172,18 @@ impl AppController {
             Message::ConnectionChanged { status, token_rejected } => {
                 self.connection_changed(status, token_rejected);
             }
+            Message::SessionLoaded { number, session } => self.account.loaded(number, session),
+            Message::LoggedIn(result) => {
+                if let Some(secret) = self.account.logged_in(result) {
+                    let before = self.settings.set_session(Some(secret));
+                    if before.session.is_some() {
+                        self.account.end(before);
+                    }
+                    if self.dialog == DialogKind::Account {
+                        self.open_dialog(DialogKind::None);
+                    }
+                }
+            }
             Message::PatientUpdated(update) => self.analysis.patient_changed(update.patient.mrn),
             Message::OutboxOpened(outbox) => self.uploads.opened(outbox),
             Message::OutboxChanged => self.uploads.refresh(),
@@ -194,6 +209,7 @@ impl AppController {
         match self.settings.clients_created(number, result) {
             ConnectOutcome::Connected { gateway, nats, saved } => {
                 self.nats = nats;
+                self.account.load(gateway.clone());
                 self.uploads.connect(gateway);
                 self.follow(self.followed);
                 self.patient.look_up(self.uploads.gateway(), Duration::ZERO);
@@ -232,6 +248,9 @@ impl AppController {
             ConnectionLevel::Bad => Reachability::Unreachable,
         };
         self.reachability = reachability;
+        if reachability == Reachability::TokenRejected {
+            self.rejected();
+        }
         self.backend.api(|api| {
             api.set_connection_level(status.level.into());
             api.set_connection_text(status.text.into());
@@ -243,6 +262,37 @@ impl AppController {
                 self.patient.look_up(self.uploads.gateway(), Duration::ZERO);
             }
         }
+    }
+
+    /// The gateway rejects this client: a session has ended, or nobody has logged in.
+    fn rejected(&mut self) {
+        let settings = self.settings.effective();
+        let had_session = settings.session.is_some();
+        if had_session {
+            // The access token applies, if there is one.
+            self.settings.set_session(None);
+        }
+        if had_session || settings.token.is_empty() {
+            self.account.rejected(had_session);
+        }
+    }
+
+    pub(crate) fn open_account(&mut self) {
+        if self.dialog == DialogKind::None {
+            self.open_dialog(DialogKind::Account);
+        }
+    }
+
+    pub(crate) fn ask_login(&mut self) {
+        self.open_dialog(DialogKind::None);
+        self.account.ask(String::new(), "");
+    }
+
+    /// Ends the session of the person.
+    pub(crate) fn log_out(&mut self) {
+        self.open_dialog(DialogKind::None);
+        let before = self.settings.set_session(None);
+        self.account.log_out(before);
     }
 
     /// Shows the message about a rejected file, or closes it when another file is shown.
@@ -505,7 +555,11 @@ impl AppController {
                 let files = self.browser.take_selected();
                 self.add_files(files, self.browses_ecgs);
             }
-            DialogKind::None | DialogKind::Settings | DialogKind::About | DialogKind::Outbox => {}
+            DialogKind::None
+            | DialogKind::Settings
+            | DialogKind::About
+            | DialogKind::Outbox
+            | DialogKind::Account => {}
         }
         self.refresh();
     }

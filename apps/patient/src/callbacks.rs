@@ -97,6 +97,11 @@ pub(crate) fn connect(window: &Main, controller: &Rc<RefCell<AppController>>) {
     on!(api, controller, on_open_settings, |app| app.open_settings());
     on!(api, controller, on_open_about, |app| app.open_about());
     on!(api, controller, on_open_outbox, |app| app.open_outbox());
+    on!(api, controller, on_open_account, |app| app.open_account());
+    on!(api, controller, on_ask_login, |app| app.ask_login());
+    on!(api, controller, on_log_in, |app, form| app.account.log_in(app.settings.effective(), &form));
+    on!(api, controller, on_log_out, |app| app.log_out());
+    on!(api, controller, on_close_login, |app| app.account.close());
     on!(api, controller, on_save_settings, |app, form| app.settings.save(&form));
     on!(api, controller, on_test_settings, |app, form| app.settings.test(&form));
     let controller = Rc::downgrade(controller);

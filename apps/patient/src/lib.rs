@@ -4,6 +4,7 @@
 //! [`AppController`](app::AppController) runs on the thread of the window and owns one controller for each part of it. All
 //! work that may take time runs on background threads and returns as a [`Message`](message::Message).
 
+mod account;
 mod analysis;
 mod app;
 mod args;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use client::{ClientError, EntryId, Gateway, NatsSettings, Outbox, OutboxError, OutboxEvent, Progress};
+use proto_json::users::Session;
 use proto_json::{EcgRecord, Mrn, PatientUpdated, RecordId};
 use ui::{ConnectionStatus, Picture};
 
@@ -33,6 +34,10 @@ pub(crate) enum Message {
     ClientsCreated { number: u64, result: Result<(Gateway, Option<NatsSettings>), String> },
     /// The connection status has changed.
     ConnectionChanged { status: ConnectionStatus, token_rejected: bool },
+    /// The gateway has answered who this client is.
+    SessionLoaded { number: u64, session: Box<Session> },
+    /// A login has succeeded, or not, for this reason.
+    LoggedIn(Result<ui::Login, String>),
     /// The followed patient has changed.
     PatientUpdated(Box<PatientUpdated>),
     /// The outbox was opened.

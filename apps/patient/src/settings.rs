@@ -1,6 +1,6 @@
 //! The settings and their dialog.
 
-use client::{Gateway, NatsSettings};
+use client::{Gateway, NatsSettings, Token};
 use slint::ComponentHandle as _;
 use ui::{Settings, SettingsFile, Task};
 
@@ -72,6 +72,19 @@ impl SettingsController {
             api.set_settings_message(text.into());
             api.set_settings_testing(testing);
         });
+    }
+
+    /// The settings in force.
+    pub(crate) fn effective(&self) -> Settings {
+        self.settings.effective.clone()
+    }
+
+    /// Sets or removes the session of a person, and connects again. Returns the settings before.
+    pub(crate) fn set_session(&mut self, session: Option<Token>) -> Settings {
+        let new = Settings { session, ..self.effective() };
+        let before = std::mem::replace(&mut self.settings.effective, new);
+        self.connect();
+        before
     }
 
     /// Creates clients from the effective settings. The result arrives as [`Message::ClientsCreated`].

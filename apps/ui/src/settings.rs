@@ -69,6 +69,9 @@ pub struct Settings {
     pub gateway: String,
     /// Access token.
     pub token: String,
+    /// Secret of the session of the person who has logged in. It replaces the access token. Only in memory, never saved.
+    #[serde(skip)]
+    pub session: Option<Token>,
     /// PEM file of certificates to trust in addition to those of the operating system, for HTTPS and NATS.
     pub ca: String,
     /// Addresses of NATS servers, separated by commas. If empty, updates come from the gateway.
@@ -89,6 +92,7 @@ impl Default for Settings {
         Settings {
             gateway: DEFAULT_GATEWAY.to_owned(),
             token: String::new(),
+            session: None,
             ca: String::new(),
             nats: String::new(),
             nats_credentials: String::new(),
@@ -105,6 +109,7 @@ impl std::fmt::Debug for Settings {
         f.debug_struct("Settings")
             .field("gateway", &self.gateway)
             .field("token", &if self.token.is_empty() { "" } else { "…" })
+            .field("session", &self.session)
             .field("ca", &self.ca)
             .field("nats", &self.nats)
             .field("nats_credentials", &self.nats_credentials)
@@ -123,6 +128,7 @@ impl Settings {
         Settings {
             gateway: trim(&self.gateway),
             token: trim(&self.token),
+            session: self.session.clone(),
             ca: trim(&self.ca),
             nats: trim(&self.nats),
             nats_credentials: trim(&self.nats_credentials),
@@ -142,6 +148,7 @@ impl Settings {
         Settings {
             gateway: pick(&self.gateway, &shown.gateway, &edited.gateway),
             token: pick(&self.token, &shown.token, &edited.token),
+            session: None,
             ca: pick(&self.ca, &shown.ca, &edited.ca),
             nats: pick(&self.nats, &shown.nats, &edited.nats),
             nats_credentials: pick(&self.nats_credentials, &shown.nats_credentials, &edited.nats_credentials),
@@ -160,12 +167,21 @@ impl Settings {
         Ok((self.gateway_client()?, self.nats_settings()?))
     }
 
+    /// The settings of a client that is not logged in and has no access token.
+    #[must_use]
+    pub fn anonymous(&self) -> Self {
+        Settings { token: String::new(), session: None, ..self.clone() }
+    }
+
     /// Creates a client of the gateway. Sends nothing. Reads the certificates, so call it off the UI thread.
     ///
     /// # Errors
     /// [`SettingsError`]: the settings are invalid, or the certificates cannot be read.
     pub fn gateway_client(&self) -> Result<Gateway, SettingsError> {
-        let token = Some(self.token.trim()).filter(|token| !token.is_empty()).map(Token::new).transpose()?;
+        let token = match &self.session {
+            Some(secret) => Some(secret.clone()),
+            None => Some(self.token.trim()).filter(|token| !token.is_empty()).map(Token::new).transpose()?,
+        };
         let extra_certificates = match self.ca.trim() {
             "" => None,
             path => Some(fs::read(path).map_err(referenced(tr!("file of certificates"), path))?),

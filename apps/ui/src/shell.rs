@@ -110,7 +110,10 @@ macro_rules! window_conversions {
                     theme: self.theme.into(),
                     ..base.clone()
                 };
-                settings.trimmed()
+                let settings = settings.trimmed();
+                // A session belongs to its gateway.
+                let session = settings.session.clone().filter(|_| settings.gateway == base.gateway);
+                $crate::Settings { session, ..settings }
             }
         }
     };

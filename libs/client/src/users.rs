@@ -1,7 +1,8 @@
 //! Login, and accounts of people.
 
+use proto_json::Mrn;
 use proto_json::users::{
-    LoginRequest, NewUser, PasswordChange, Session, User, UserChange, UserList, UserName,
+    BreakGlass, Grant, LoginRequest, NewUser, PasswordChange, Session, User, UserChange, UserList, UserName,
 };
 use reqwest::RequestBuilder;
 use reqwest::header::{CONTENT_TYPE, SET_COOKIE};
@@ -98,6 +99,20 @@ impl Gateway {
         let limit = self.timeouts().answer;
         let request = self.with_json(self.post(self.api(&["users", name.as_str(), "password"])), change);
         self.answer(request.timeout(limit), limit).await.map(drop)
+    }
+
+    /// Accesses a patient of another ward in an emergency. Only the session of this client gets access, until the time in the
+    /// answer. The reason is written to the audit log.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn break_glass(&self, mrn: Mrn, reason: &str) -> Result<Grant, ClientError> {
+        let limit = self.timeouts().answer;
+        let body = BreakGlass { reason: reason.to_owned() };
+        let request =
+            self.with_json(self.post(self.api(&["patients", &mrn.to_string(), "break-glass"])), &body);
+        let response = self.answer(request.timeout(limit), limit).await?;
+        self.parsed(response).await
     }
 
     async fn user(&self, request: RequestBuilder) -> Result<User, ClientError> {

@@ -8,11 +8,13 @@ use client::{AlarmsEvent, FeedEvent, Gateway, Outdated};
 use proto_json::alarms::{Alarm, AlarmState, LimitScope, StoredLimits};
 use proto_json::{Change, ChangeKind, Mrn, PatientSummary, PatientUpdated, RecordId};
 use slint::ComponentHandle;
-use ui::{SettingsError, SettingsFile, UiReceiver, format, tr};
+use ui::{Login, SettingsError, SettingsFile, UiReceiver, format, tr};
 
+use super::account::{AccountController, AfterLogin};
 use super::alarms::AlarmsController;
 use super::connection::ConnectionController;
 use super::context::Context;
+use super::corrections::CorrectionsController;
 use super::dialogs::DialogsController;
 use super::limits::LimitsController;
 use super::live::{LiveController, Visible};
@@ -40,6 +42,8 @@ pub(crate) struct AppController {
     pub(super) limits: LimitsController,
     pub(super) dialogs: DialogsController,
     pub(super) wards: WardsController,
+    pub(super) account: AccountController,
+    pub(super) corrections: CorrectionsController,
     connection: ConnectionController,
     receiver: UiReceiver<BackendEvent>,
     settings_file: SettingsFile,
@@ -92,6 +96,8 @@ impl AppController {
             limits: LimitsController::default(),
             dialogs: DialogsController::default(),
             wards: WardsController::default(),
+            account: AccountController::new(args.lock_after),
+            corrections: CorrectionsController::default(),
             connection: ConnectionController::default(),
             receiver,
             settings_file,
@@ -106,6 +112,7 @@ impl AppController {
                 backend,
                 persistence,
                 settings,
+                is_limited: false,
                 stale_after: args.stale_after.unwrap_or_else(|| saved.stale_after()),
                 alarms: Alarms::default(),
                 limits: None,
@@ -128,6 +135,8 @@ impl AppController {
         self.patient.bind(context);
         self.live.bind(context);
         self.alarms.bind(context);
+        self.account.bind(context);
+        self.corrections.bind(context);
         let api = context.api();
         api.set_version(env!("CARGO_PKG_VERSION").into());
         api.set_settings_file(self.settings_file.path().display().to_string().into());
@@ -201,10 +210,24 @@ impl AppController {
             BackendEvent::Live(number, event, _permit) if number == self.connection.number => {
                 self.live.event(context, event);
             }
+            BackendEvent::Session(number, session) if number == self.connection.number => {
+                self.account.set_session(context, session);
+            }
+            BackendEvent::LoggedIn(result) => self.logged_in(result),
+            BackendEvent::Accessed(mrn, result) => self.accessed(mrn, result),
+            BackendEvent::Correctable(mrn, result) => self.corrections.loaded(context, mrn, result),
+            BackendEvent::Corrected(mrn, request, result) => {
+                if let Some(into) = self.corrections.corrected(context, mrn, &request, result)
+                    && self.patient.mrn() == Some(mrn)
+                {
+                    self.open_patient(into);
+                }
+            }
             BackendEvent::Kept(result) => self.strip_kept(result),
             BackendEvent::Connected(..)
             | BackendEvent::Feed(..)
             | BackendEvent::LiveStarted(..)
+            | BackendEvent::Session(..)
             | BackendEvent::Live(..) => {}
             BackendEvent::Sparkline(mrn, id, result) => {
                 self.overview.sparkline_loaded(context, mrn, id, result);
@@ -255,6 +278,7 @@ impl AppController {
         if !paused.is_empty() {
             self.show_alarms_of(&paused);
         }
+        self.account.tick(&self.context);
         self.update_sound();
         self.save_log();
     }
@@ -324,6 +348,7 @@ impl AppController {
             Ok(gateway) => {
                 self.context.server_time = Some(gateway.server_time().clone());
                 self.context.backend.set_gateway(gateway);
+                self.context.backend.load_session(self.connection.number);
             }
             Err(error) => self.connection.settings_rejected(&self.context, &error),
         }
@@ -332,12 +357,19 @@ impl AppController {
     fn feed_event(&mut self, event: FeedEvent) {
         match event {
             FeedEvent::Connection(state) => {
+                if self.account.set_state(&mut self.context, &state) {
+                    // The token of the station keeps the alarms on the screen.
+                    return self.connect();
+                }
                 self.connection.set_state(&mut self.context, state);
                 self.show_connection();
                 self.alarms.show_lists(&self.context);
                 self.update_sound();
             }
-            FeedEvent::Snapshot(patients) => self.replace_patients(patients),
+            FeedEvent::Snapshot(patients) => {
+                self.account.accepted(&self.context);
+                self.replace_patients(patients);
+            }
             FeedEvent::Damaged(records) => {
                 self.connection.set_damaged(records);
                 self.show_damage();
@@ -516,6 +548,7 @@ impl AppController {
     fn show_alarms(&self) {
         self.alarms.show(&self.context);
         self.patient.show_other_alarm(&self.context);
+        self.account.show_alarms(&self.context);
     }
 
     fn show_connection(&self) {
@@ -558,6 +591,9 @@ impl AppController {
     }
 
     pub(super) fn open_patient(&mut self, mrn: Mrn) {
+        if self.context.is_limited && self.has_snapshot && self.context.overview.get(mrn).is_none() {
+            return self.account.ask_access(&self.context, mrn);
+        }
         self.patient.open(&mut self.context, mrn);
         self.live.show(&self.context, Visible::Patient(mrn));
         self.context.api().set_page(Page::Patient);
@@ -617,8 +653,36 @@ impl AppController {
         self.show_alarms();
     }
 
+    fn logged_in(&mut self, result: Result<Login, String>) {
+        match self.account.logged_in(&mut self.context, result) {
+            AfterLogin::Nothing => {}
+            AfterLogin::Connect => self.connect(),
+            AfterLogin::Replace => {
+                self.disconnect();
+                self.connect();
+            }
+        }
+    }
+
+    /// Logs the person out. The access token of the station applies, if there is one.
+    pub(super) fn log_out(&mut self) {
+        self.account.log_out(&mut self.context);
+        self.disconnect();
+        self.connect();
+    }
+
+    fn accessed(&mut self, mrn: Mrn, result: Result<Box<PatientSummary>, String>) {
+        let Some(patient) = self.account.accessed(&self.context, mrn, result) else { return };
+        let changes = vec![Change { kind: ChangeKind::PatientCreated, id: None }];
+        self.update_patient(&PatientUpdated { upload_id: None, changes, patient, sent_at: None });
+        self.open_patient(mrn);
+    }
+
     pub(super) fn save_settings(&mut self, form: &SettingsForm) {
         if self.dialogs.save_settings(&mut self.context, form) {
+            if self.context.settings.session.is_none() {
+                self.account.forget(&mut self.context);
+            }
             self.disconnect();
             self.connect();
         }

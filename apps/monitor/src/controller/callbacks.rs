@@ -7,7 +7,7 @@ use slint::{CloseRequestResponse, ComponentHandle};
 
 use super::app::AppController;
 use crate::patient::Side;
-use crate::window::{self, Api, Care, Dialog, Live, Page};
+use crate::window::{self, Account, Api, Care, Correct, Dialog, Live, Page};
 
 fn side(side: window::Side) -> Side {
     match side {
@@ -84,6 +84,7 @@ pub(super) fn register(app: &Rc<RefCell<AppController>>) {
         on_trend_pointed => |app, x, on| app.patient.point_at_trend(&app.context, on.then_some(x));
         on_set_range => |app, range| app.patient.set_range(&mut app.context, range);
         on_edit_limits => |app, mrn| app.limits.open(&app.context, &mrn);
+        on_select_limit_scope => |app, key| app.limits.select_scope(&app.context, &key);
         on_save_limits => |app, form| app.limits.save(&mut app.context, &form);
         on_reset_limits => |app| app.limits.reset(&app.context);
         on_save_picture => |app, of| if let Some(offer) = app.patient.ecg_to_save(&app.context, side(of), true) {
@@ -146,6 +147,39 @@ pub(super) fn register(app: &Rc<RefCell<AppController>>) {
             app.wards.open_details(&app.context, mrn);
         };
         on_save_details => |app, form| app.wards.save_details(&app.context, &form);
+    }
+    let account = window.global::<Account>();
+    macro_rules! account_callbacks {
+        ($($register:ident => |$app:ident $(, $argument:ident)*| $act:expr;)*) => {$({
+            let weak = Rc::downgrade(app);
+            account.$register(move |$($argument),*| with(&weak, |$app| $act));
+        })*};
+    }
+    account_callbacks! {
+        on_used => |app| app.account.used(&app.context);
+        on_log_in => |app, form| app.account.log_in(&app.context, &form);
+        on_log_out => |app| app.log_out();
+        on_lock => |app| app.account.lock(&app.context);
+        on_open_login => |app| app.account.open_login(&app.context);
+        on_access => |app, form| app.account.access(&app.context, &form);
+    }
+    let correct = window.global::<Correct>();
+    macro_rules! correct_callbacks {
+        ($($register:ident => |$app:ident $(, $argument:ident)*| $act:expr;)*) => {$({
+            let weak = Rc::downgrade(app);
+            correct.$register(move |$($argument),*| with(&weak, |$app| $act));
+        })*};
+    }
+    correct_callbacks! {
+        on_open => |app, mrn| if let Ok(mrn) = mrn.parse() {
+            app.corrections.open(&app.context, mrn);
+        };
+        on_select_kind => |app, kind| app.corrections.select_kind(&app.context, kind);
+        on_select_item => |app, key| app.corrections.select_item(&app.context, &key);
+        on_search_patients => |app, text| app.corrections.search(&app.context, &text);
+        on_select_patient => |app, key| app.corrections.select_patient(&app.context, &key);
+        on_check => |app| app.corrections.check(&app.context);
+        on_confirm => |app| app.corrections.confirm(&app.context);
     }
     ui::connect_fullscreen!(&window, api);
     let weak = window.as_weak();

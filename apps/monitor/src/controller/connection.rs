@@ -102,6 +102,10 @@ impl ConnectionController {
             let (level, text) = (ConnectionLevel::Bad, tr!("not connected").to_owned());
             status = ConnectionStatus { level, text, detail: reason.clone() };
         }
+        let outage = self.state.as_ref().and_then(Outage::of);
+        if outage == Some(Outage::TokenRejected) && context.settings.token.is_empty() {
+            status.text = tr!("not logged in").to_owned();
+        }
         let now = context.now();
         let since = self.state.as_ref().map(|state| format::time_or_date(state.since, now));
         api.set_connection_level(status.level.into());
@@ -110,7 +114,6 @@ impl ConnectionController {
             since.as_ref().map(|since| tr!("since {}", since)).unwrap_or_default().into(),
         );
         api.set_connection_detail(status.detail.into());
-        let outage = self.state.as_ref().and_then(Outage::of);
         api.set_live(self.state.is_some() && outage.is_none());
         let reason = self.state.as_ref().and_then(|state| state.reason.as_deref());
         let reason = reason.map(format::sentence).unwrap_or_default();
@@ -119,6 +122,9 @@ impl ConnectionController {
             (Some(_), _) => tr!("Not connected: the settings are invalid").to_owned(),
             (None, Some(Outage::Offline)) => {
                 tr!("Connection lost since {}. The screen may be out of date. {}", since, reason)
+            }
+            (None, Some(Outage::TokenRejected)) if context.settings.token.is_empty() => {
+                tr!("Not logged in since {}. The screen may be out of date.", since)
             }
             (None, Some(Outage::TokenRejected)) => tr!(
                 "Access token rejected since {}. The screen may be out of date. Enter another token in the settings. {}",

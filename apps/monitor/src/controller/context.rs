@@ -28,6 +28,8 @@ pub(super) struct Context {
     /// The connection settings in force: the saved ones, overridden by the command line.
     pub(super) settings: Settings,
     pub(super) stale_after: Duration,
+    /// The person who has logged in sees some wards only.
+    pub(super) is_limited: bool,
     /// The alarms of the server.
     pub(super) alarms: Alarms,
     /// The limits of the open patient.

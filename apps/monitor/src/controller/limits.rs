@@ -2,13 +2,15 @@
 //!
 //! Invariant: what the user has entered stays in the form until it is saved or the form is closed.
 
-use proto_json::Mrn;
 use proto_json::alarms::{AlarmLimits, LimitScope, StoredLimits};
+use proto_json::{Mrn, WardId};
+use slint::{ModelRc, VecModel};
 use ui::{format, tr};
 
 use super::context::Context;
 use crate::backend::LimitsFailure;
-use crate::window::{Dialog, LimitHints, LimitsForm, Tone};
+use crate::messages;
+use crate::window::{Dialog, LimitHints, LimitsForm, OptionData, Tone};
 
 /// The reason why the form is rejected before it is sent.
 #[derive(Debug, thiserror::Error)]
@@ -49,15 +51,52 @@ impl LimitsController {
     /// Opens the form of the limits of a patient, or of the site if `mrn` is empty.
     pub(super) fn open(&mut self, context: &Context, mrn: &str) {
         let mrn: Option<Mrn> = mrn.parse().ok();
-        let scope = mrn.map_or(LimitScope::Site, |mrn| LimitScope::Patient { mrn });
+        self.open_scope(context, mrn.map_or(LimitScope::Site, |mrn| LimitScope::Patient { mrn }));
+    }
+
+    /// Shows the limits of a ward, or of the site if the key is empty.
+    pub(super) fn select_scope(&mut self, context: &Context, key: &str) {
+        let scope = key.parse::<WardId>().map_or(LimitScope::Site, |ward| LimitScope::Ward { ward });
+        self.open_scope(context, scope);
+    }
+
+    fn open_scope(&mut self, context: &Context, scope: LimitScope) {
         *self = LimitsController { scope: Some(scope), ..LimitsController::default() };
-        let title = match mrn {
-            Some(mrn) => tr!("Alarm limits of {}", context.patient_title(mrn)),
-            None => tr!("Default limits and times").to_owned(),
+        let wards = &context.overview.places().wards;
+        let ward_name = |id: WardId| {
+            wards.iter().find(|ward| ward.id == id).map(|ward| ward.name.to_string()).unwrap_or_default()
         };
+        let (title, mrn, ward_key, shown) = match scope {
+            LimitScope::Patient { mrn } => (
+                tr!("Alarm limits of {}", context.patient_title(mrn)),
+                Some(mrn),
+                String::new(),
+                String::new(),
+            ),
+            LimitScope::Ward { ward } => {
+                let name = ward_name(ward);
+                (tr!("Alarm limits of the ward {}", name), None, ward.to_string(), name)
+            }
+            LimitScope::Site => (
+                tr!("Default limits and times").to_owned(),
+                None,
+                String::new(),
+                tr!("The whole site").to_owned(),
+            ),
+        };
+        let option = |key: String, title: &str| OptionData {
+            key: key.into(),
+            title: messages::plain_name(title),
+            ..OptionData::default()
+        };
+        let mut scopes = vec![option(String::new(), tr!("The whole site"))];
+        scopes.extend(wards.iter().map(|ward| option(ward.id.to_string(), ward.name.as_str())));
         let api = context.api();
+        api.set_limit_scopes(ModelRc::new(VecModel::from(scopes)));
+        api.set_limit_scope(shown.into());
         api.set_limits(LimitsForm {
             mrn: mrn.map(|mrn| mrn.to_string()).unwrap_or_default().into(),
+            ward_key: ward_key.into(),
             title: title.into(),
             stale_after: context.stale_after.as_secs().to_string().into(),
             pause: context.saved.pause_s().to_string().into(),
@@ -82,7 +121,9 @@ impl LimitsController {
         limits: &Result<Box<StoredLimits>, String>,
     ) {
         let api = context.api();
-        if self.scope != Some(scope) || api.get_dialog() != Dialog::Limits || !api.get_limits_busy() {
+        // Limits that are loaded for the page do not change the form.
+        let is_awaited = self.stored.is_none() || self.has_conflict;
+        if self.scope != Some(scope) || api.get_dialog() != Dialog::Limits || !is_awaited {
             return;
         }
         api.set_limits_busy(false);
@@ -141,7 +182,7 @@ impl LimitsController {
         self.send(context, limits)
     }
 
-    /// Removes the limits of the patient in the form, so that those of the ward and of the site apply.
+    /// Removes the limits of the patient or the ward in the form, so that those of the ward or of the site apply.
     pub(super) fn reset(&mut self, context: &Context) {
         if let Err(error) = self.send(context, AlarmLimits::default()) {
             context.api().set_limits_error(format::sentence(&error.to_string()).into());

@@ -3,11 +3,13 @@
 //! A page controller shows the state of the models on its page and owns the state that only this page has. It gets the shared
 //! state as a [`context::Context`]. Everything that concerns several pages is in [`app::AppController`].
 
+mod account;
 mod alarms;
 mod app;
 mod callbacks;
 mod connection;
 mod context;
+mod corrections;
 mod dialogs;
 mod limits;
 mod live;

@@ -13,6 +13,7 @@ use ui::{format, tr};
 use super::context::Context;
 use crate::messages;
 use crate::overview::{Grid, MAX_TILES, Slot, Tile, TileChange, TileOrder};
+use crate::wards::PlaceFilter;
 use crate::window::{OptionData, Theme, TileData};
 
 /// The maximum number of patients in the drop-down list.
@@ -249,7 +250,7 @@ impl OverviewController {
         found.sort_by_cached_key(|tile| {
             (tile.patient.name.is_none(), messages::name(&tile.patient).to_lowercase())
         });
-        let options: Vec<OptionData> = found
+        let mut options: Vec<OptionData> = found
             .iter()
             .take(MAX_OPTIONS)
             .map(|tile| {
@@ -261,6 +262,14 @@ impl OverviewController {
                 )
             })
             .collect();
+        if context.is_limited
+            && let Ok(mrn) = self.search.parse::<Mrn>()
+            && context.overview.get(mrn).is_none()
+        {
+            let title = messages::plain_name(&tr!("MRN {}", mrn));
+            let (key, detail) = (mrn.to_string().into(), tr!("another ward…").into());
+            options.push(OptionData { key, title, detail, ..OptionData::default() });
+        }
         let all = format::count(context.overview.total() as u64, tr!("patient"), tr!("patients"));
         let note = match (found.len(), context.overview.total()) {
             (_, 0) => tr!("There are no patients yet.").to_owned(),
@@ -292,6 +301,14 @@ fn row(context: &Context, slot: Slot<'_>, now: Timestamp) -> (TileData, SharedSt
     let age = messages::short_age(patient, now, context.stale_after);
     let split_name = context.overview.split_name(patient.mrn);
     let mut data = messages::tile(patient, split_name, &context.alarms, now, context.stale_after);
+    let places = context.overview.places();
+    // Beds of different wards may have the same name.
+    if places.wards.len() > 1
+        && !matches!(places.filter(), PlaceFilter::Ward(_))
+        && let Some(admission) = &patient.admission
+    {
+        data.bed = messages::place(admission).into();
+    }
     if let Some((_, Some(sparkline))) = &tile.sparkline {
         data.has_sparkline = true;
         data.sparkline = sparkline_picture(context, sparkline);

@@ -274,10 +274,13 @@ impl WardsController {
     ) -> Option<PatientSummary> {
         let is_open = self.waiting.take() == Some(mrn);
         let care = care(context);
-        care.set_busy(false);
+        if result.is_err() || !is_open {
+            care.set_busy(false);
+        }
         match result {
             Ok(patient) => {
                 if is_open {
+                    // Its button stays disabled: a button that is enabled takes the focus, and would take it along.
                     context.show_dialog(Dialog::None);
                 }
                 let text = match (change, &patient.admission) {

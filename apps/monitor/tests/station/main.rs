@@ -2,9 +2,11 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
+mod account;
 mod alarms;
 mod clocks;
 mod connection;
+mod corrections;
 mod damage;
 mod dialogs;
 #[path = "../fixture/mod.rs"]

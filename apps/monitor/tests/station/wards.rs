@@ -2,6 +2,7 @@
 
 use client::{new_bed_id, new_stay_id, new_ward_id};
 use monitor::window::{Api, Care};
+use proto_json::alarms::LimitScope;
 use proto_json::wards::{AdmitRequest, NewBed, NewWard, Ward};
 use slint::ComponentHandle;
 use slint::platform::Key;
@@ -154,4 +155,47 @@ fn details_are_entered_and_shown() {
     let gateway = screen.gateway();
     let patient = screen.run(gateway.patient(mrn(7))).unwrap().unwrap();
     assert_eq!(patient.details.unwrap().version, 1);
+}
+
+#[test]
+fn limits_of_a_ward_are_set_and_removed() {
+    let screen = Screen::start();
+    screen.rate(7, "Ann", 110);
+    let north = add_ward(&screen, "North", &["Bed 1"]);
+    admit(&screen, 7, &north, 0);
+    screen.until("the wards", |screen| screen.has("Choose a ward"));
+    screen.press("Alarms: ");
+    screen.press("Limits and times…");
+    let is_ready = |screen: &Screen| screen.window().global::<Api>().get_limits_ready();
+    screen.until("the limits of the site", is_ready);
+    assert_eq!(screen.value("Limits of"), "The whole site");
+    // Enter opens the list, the arrow key moves to the ward, and Enter selects it.
+    screen.the("Limits of").invoke_accessible_expand_action();
+    screen.key(Key::DownArrow);
+    screen.key(Key::DownArrow);
+    screen.key(Key::Return);
+    screen.until("the limits of the ward", |screen| is_ready(screen) && screen.value("Limits of") == "North");
+    assert!(screen.has("Alarm limits of the ward North"));
+    assert!(!screen.has("This station: stale after (s)"), "the times belong to the site");
+    screen.fill("Heart rate high", "100");
+    screen.press("Save");
+    screen.until("saved", |screen| screen.has("The limits are saved."));
+    let gateway = screen.gateway();
+    let scope = LimitScope::Ward { ward: north.id };
+    let stored = screen.run(gateway.alarm_limits(scope)).unwrap();
+    assert_eq!(stored.limits.heart_rate_high, Some(100));
+    screen.rate(7, "Ann", 111);
+    screen.until("the alarm", |screen| screen.has("Alarms: 1 alarm"));
+
+    screen.press("Limits and times…");
+    screen.until("the limits of the site", is_ready);
+    screen.window().global::<Api>().invoke_select_limit_scope(north.id.to_string().into());
+    screen.until("the limits of the ward", |screen| {
+        is_ready(screen) && screen.value("Heart rate high") == "100"
+    });
+    screen.press("Use the default limits");
+    screen.until("removed", |screen| {
+        let stored = screen.run(gateway.alarm_limits(scope)).unwrap();
+        stored.limits.heart_rate_high.is_none()
+    });
 }

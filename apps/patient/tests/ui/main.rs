@@ -8,6 +8,7 @@
 mod connection;
 mod files;
 mod fixture;
+mod login;
 mod outbox;
 mod recording;
 mod uploads;
