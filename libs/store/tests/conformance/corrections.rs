@@ -16,7 +16,6 @@ use store::{
     CorrectionOutcome, CorrectionStep, NewCorrection, NewUpload, PageRequest, Refusal, UploadOutcome,
 };
 
-
 use crate::alarms::{alarm, ended};
 use crate::harness::{
     Fixture, Store, With, analysed, at, drawn, first, get, key, mrn, on_every_adapter, put, put_result,
