@@ -2,7 +2,7 @@
 //
 // It never handles a request of /api: patient data is not kept on this device.
 
-const FILES = ["/assets/About-BQ5iyFTL.js","/assets/About-DevvViKs.css","/assets/Admin-3EU_0-3M.css","/assets/Admin-WQnlQ-rT.js","/assets/Age-BqnSRmgt.css","/assets/Age-DOtuKCaY.js","/assets/Alarms-DogTQoaW.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-DOe9YOM0.css","/assets/Audit-Dfw6NmgX.js","/assets/Notice-A9lDkaeY.css","/assets/Notice-CYBbaUNv.js","/assets/Patient-C7Yy_dq0.css","/assets/Patient-DRWnb1ma.js","/assets/Upload-ClAfbVrQ.js","/assets/Upload-DogbrSx8.css","/assets/Wards-1tms-70O.css","/assets/Wards-D6xBa3iY.js","/assets/index-B0WftrgU.css","/assets/index-yD5pvsHv.js"];
+const FILES = ["/assets/About-BQ5iyFTL.js","/assets/About-DevvViKs.css","/assets/Admin-3EU_0-3M.css","/assets/Admin-CEdempb3.js","/assets/Age-BqnSRmgt.css","/assets/Age-CXX9awfl.js","/assets/Alarms-BrDthFdP.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-B_NrJI8Y.js","/assets/Audit-DOe9YOM0.css","/assets/Notice-A9lDkaeY.css","/assets/Notice-CYBbaUNv.js","/assets/Patient-C7Yy_dq0.css","/assets/Patient-CbmNzAhi.js","/assets/Upload-D3XSX2hk.js","/assets/Upload-DogbrSx8.css","/assets/Wards-1tms-70O.css","/assets/Wards-CA0k_VrH.js","/assets/index-B0WftrgU.css","/assets/index-De0P9-eU.js"];
 const CACHE = 'shell';
 
 self.addEventListener('install', (event) => {

@@ -23,6 +23,10 @@ pub struct AuditFilter {
     pub client: Option<String>,
     /// Only entries before this number.
     pub before: Option<u64>,
+    /// Only entries from this time on.
+    pub from: Option<Timestamp>,
+    /// Only entries before this time.
+    pub to: Option<Timestamp>,
     /// Maximum number of entries.
     pub limit: usize,
 }

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use http_server::problem::ApiError;
+use proto_json::Timestamp;
 use proto_json::audit::{AuditHead, AuditPage, AuditVerdict};
 use serde::Deserialize;
 use store::AuditFilter;
@@ -22,12 +23,14 @@ fn unreadable(rejection: &QueryRejection) -> ApiError {
     ApiError::invalid(format!("The query string cannot be read: {}.", rejection.body_text()))
 }
 
-/// `?mrn=&client=&before=&limit=`
+/// `?mrn=&client=&before=&from=&to=&limit=`
 #[derive(Debug, Deserialize)]
 pub(crate) struct ListParams {
     mrn: Option<String>,
     client: Option<String>,
     before: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
     limit: Option<String>,
 }
 
@@ -46,10 +49,16 @@ impl ListParams {
         if self.client.as_ref().is_some_and(|client| client.chars().count() > MAX_CLIENT) {
             return Err(ApiError::invalid(format!("`client` must be at most {MAX_CLIENT} characters.")));
         }
+        let time = |name: &str, text: Option<String>| {
+            let time = text.map(|text| text.parse::<Timestamp>()).transpose();
+            time.map_err(|_| ApiError::invalid(format!("`{name}` must be a time as in RFC 3339.")))
+        };
         Ok(AuditFilter {
             mrn: mrn.map_err(|error| ApiError::invalid(sentence(&error)))?,
             client: self.client.filter(|client| !client.is_empty()),
             before: before.map_err(|_| ApiError::invalid("`before` must be the number of an entry."))?,
+            from: time("from", self.from)?,
+            to: time("to", self.to)?,
             limit,
         })
     }

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { PASSWORD, System, ecg, go, open, seriousFindings, signIn, until } from '../harness.mjs';
+import { PASSWORD, System, ecg, go, network, open, seriousFindings, signIn, until } from '../harness.mjs';
 
 const USERS = [
   { name: 'chief', role: 'admin', person: 'Cora Chief' },
@@ -214,7 +214,7 @@ describe('sessions', () => {
 describe('idle sessions', () => {
   let system;
   before(async () => {
-    system = await System.startWithUsers(USERS, '--session-idle', '6s');
+    system = await System.startWithUsers(USERS, '--session-idle', '10s');
     await system.upload(7, 'Ann Lee');
   });
   after(() => system.stop());
@@ -223,13 +223,13 @@ describe('idle sessions', () => {
     const page = await open(system, { route: '#/patients/7' });
     await signIn(page, 'nora');
     await page.getByRole('heading', { name: 'Ann Lee' }).waitFor();
-    const end = Date.now() + 8_000;
+    const end = Date.now() + 12_000;
     while (Date.now() < end) {
       await page.mouse.move(100 + (Date.now() % 100), 300);
       await new Promise((resolve) => setTimeout(resolve, 400));
     }
     assert.ok(await page.getByRole('heading', { name: 'Ann Lee' }).isVisible(), 'somebody uses it');
-    await page.getByText(/You will be signed out in \d s\./).waitFor({ timeout: 7_000 });
+    await page.getByText(/You will be signed out in \d s\./).waitFor({ timeout: 12_000 });
     await page.getByText('You were signed out because nobody used this page').waitFor({ timeout: 5_000 });
     await until('the cookie is gone', async () => (await page.context().cookies()).every(({ name }) => name !== 'bedside_session'));
     await signIn(page, 'nora');
@@ -238,11 +238,23 @@ describe('idle sessions', () => {
     await page.context().close();
   });
 
+  test('a page that nobody uses hides its patients without a connection, too', async () => {
+    const cable = await network(system);
+    const page = await open(cable, { route: '#/patients/7' });
+    await signIn(page, 'nora');
+    await page.getByRole('heading', { name: 'Ann Lee' }).waitFor();
+    cable.cut();
+    await page.getByText('You were signed out because nobody used this page').waitFor({ timeout: 40_000 });
+    assert.equal(await page.getByText('Ann Lee').count(), 0);
+    await page.context().close();
+    cable.close();
+  });
+
   test('a viewer stays signed in', async () => {
     const page = await open(system);
     await signIn(page, 'vic');
     await page.locator('main a.tile').first().waitFor();
-    await new Promise((resolve) => setTimeout(resolve, 9_000));
+    await new Promise((resolve) => setTimeout(resolve, 13_000));
     assert.ok(await page.locator('main a.tile').first().isVisible());
     await page.locator('.connection.live').waitFor();
     await page.context().close();

@@ -74,6 +74,17 @@ export const session = {
     otherTabs.postMessage(why);
     await session.load(why);
   },
+
+  /** Ends the session because nobody uses the page. Without a connection, the page hides everything, too. */
+  async endIdle(): Promise<void> {
+    try {
+      await session.signOut('idle');
+    } catch {
+      const { state } = session;
+      // At the server, the session ends by itself: it is not used any more.
+      if (state.state === 'signed-in') cell.value = { state: 'signed-out', login: state.session.login, why: 'idle' };
+    }
+  },
 };
 
 // All tabs of a browser have one cookie, and therefore one session.

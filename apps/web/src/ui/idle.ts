@@ -40,8 +40,7 @@ export function watchIdle(): (() => void) | undefined {
     warning.value = left <= Math.min(WARNING_MS, allowed / 3) ? endsAt : undefined;
     if (left > 0 || ending) return;
     ending = true;
-    // A failure leaves the page open: it is tried again.
-    session.signOut('idle').catch(() => (ending = false));
+    void session.endIdle();
   };
   used();
   const timer = setInterval(check, 1_000);

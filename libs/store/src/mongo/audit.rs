@@ -122,6 +122,16 @@ async fn list(db: &Db, filter: AuditFilter) -> Result<AuditPage, StoreError> {
     if let Some(client) = filter.client {
         query.insert("client", client);
     }
+    let mut times = Document::new();
+    if let Some(from) = filter.from {
+        times.insert("$gte", date(from));
+    }
+    if let Some(to) = filter.to {
+        times.insert("$lt", date(to));
+    }
+    if !times.is_empty() {
+        query.insert("at", times);
+    }
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX).saturating_add(1);
     let found = db.audit.find(query).sort(doc! { "_id": -1 }).limit(limit).max_time(db.limit);
     let entries: Vec<EntryDocument> = within(db.limit, async { found.await?.try_collect().await }).await?;

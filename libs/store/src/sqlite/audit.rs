@@ -141,15 +141,20 @@ fn list(db: &Connection, filter: &AuditFilter) -> Result<AuditPage, StoreError> 
     let before = filter.before.map_or(i64::MAX, u64::cast_signed);
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX).saturating_add(1);
     let mrn = filter.mrn.map(|mrn| mrn.get().cast_signed());
-    let mut conditions = vec!["number < ?1"];
+    let (from, to) = (filter.from.map(Timestamp::as_millis), filter.to.map(Timestamp::as_millis));
+    let mut conditions = vec!["number < ?1".to_owned()];
     let mut values: Vec<&dyn ToSql> = vec![&before, &limit];
-    if let Some(mrn) = &mrn {
-        conditions.push("mrn = ?3");
-        values.push(mrn);
-    }
-    if let Some(client) = &filter.client {
-        conditions.push(if mrn.is_some() { "client = ?4" } else { "client = ?3" });
-        values.push(client);
+    let optional: [(&str, Option<&dyn ToSql>); 4] = [
+        ("mrn =", mrn.as_ref().map(|mrn| mrn as &dyn ToSql)),
+        ("client =", filter.client.as_ref().map(|client| client as &dyn ToSql)),
+        ("at >=", from.as_ref().map(|from| from as &dyn ToSql)),
+        ("at <", to.as_ref().map(|to| to as &dyn ToSql)),
+    ];
+    for (condition, value) in optional {
+        if let Some(value) = value {
+            values.push(value);
+            conditions.push(format!("{condition} ?{}", values.len()));
+        }
     }
     let statement = format!(
         "SELECT number, event, hash FROM audit WHERE {} ORDER BY number DESC LIMIT ?2",

@@ -14,7 +14,7 @@ use crate::harness::{Fixture, at, mrn, on_every_adapter, shared_server};
 use crate::users::user;
 
 on_every_adapter!(
-    entries_are_listed_newest_first_by_patient_and_client,
+    entries_are_listed_newest_first_by_patient_client_and_time,
     batch_that_is_sent_again_is_stored_once,
     concurrent_gateways_append_to_one_chain,
     chain_is_verified_against_an_anchor,
@@ -52,7 +52,7 @@ async fn numbers(store: &(impl AuditReader + ?Sized), filter: AuditFilter) -> (V
     (page.items.iter().map(|entry| entry.number).collect(), page.next)
 }
 
-async fn entries_are_listed_newest_first_by_patient_and_client(Fixture { store, .. }: Fixture) {
+async fn entries_are_listed_newest_first_by_patient_client_and_time(Fixture { store, .. }: Fixture) {
     assert_eq!(store.audit_head().await.unwrap(), None);
     let events =
         (1..=9).map(|number| event(number, ["ann", "bob", "cy"][number as usize % 3], Some(number % 2)));
@@ -73,6 +73,12 @@ async fn entries_are_listed_newest_first_by_patient_and_client(Fixture { store, 
         numbers(&*store, AuditFilter { client: Some("dan".to_owned()), ..all() }).await,
         (vec![], None)
     );
+    let from = AuditFilter { from: Some(at(8)), ..all() };
+    assert_eq!(numbers(&*store, from).await, (vec![10, 9, 8], None));
+    let between = AuditFilter { from: Some(at(3)), to: Some(at(7)), limit: 3, ..all() };
+    assert_eq!(numbers(&*store, between).await, (vec![6, 5, 4], Some(4)));
+    let of_all = AuditFilter { mrn: Some(mrn(1)), client: Some("ann".to_owned()), to: Some(at(9)), ..all() };
+    assert_eq!(numbers(&*store, of_all).await, (vec![3], None));
 }
 
 async fn batch_that_is_sent_again_is_stored_once(Fixture { store, .. }: Fixture) {

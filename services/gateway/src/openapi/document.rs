@@ -167,7 +167,7 @@ fn paths(schemas: &mut Schemas) -> Value {
         "/api/v1/clock": { "get": operation("service", "getClock", "What the clock of the server shows, and whether it can be trusted",
             &[], Replies::new().json("The clock", &schemas.of::<ServerClock>()).read()) },
         "/api/v1/audit": { "get": operation("audit", "listAudit", "Accesses and changes, newest first",
-            &["AuditMrn", "AuditClient", "AuditBefore", "AuditLimit"],
+            &["AuditMrn", "AuditClient", "AuditBefore", "AuditFrom", "AuditTo", "AuditLimit"],
             Replies::new().json("A page of entries", &schemas.of::<AuditPage>()).read().problem(400)) },
         "/api/v1/audit/verification": { "get": operation("audit", "verifyAudit", "Whether the chain of the audit is intact",
             &["AuditAnchor"],

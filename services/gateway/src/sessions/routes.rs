@@ -31,6 +31,7 @@ use crate::auth::wards;
 use crate::http::params::PathMrn;
 use crate::sessions::cookie::{self, Attributes};
 use crate::sessions::{self, Identity, NewSecret, csrf};
+use crate::web;
 
 /// Largest body of a login, in bytes.
 const MAX_BODY: usize = 4 << 10;
@@ -312,8 +313,9 @@ async fn end(
 
 /// `GET /api/v1/session/oidc`: sends the browser to the provider.
 pub(crate) async fn begin_oidc(State(app): State<Arc<App>>, request: Request) -> Response {
-    let secure = is_secure(&app, request.headers());
+    let headers = request.headers().clone();
     drop(request);
+    let secure = is_secure(&app, &headers);
     let Some(oidc) = &app.oidc else { return no_provider().into_response() };
     let begun = async {
         let secret = NewSecret::generate()?;
@@ -324,8 +326,17 @@ pub(crate) async fn begin_oidc(State(app): State<Arc<App>>, request: Request) ->
     };
     match begun.await {
         Ok(headers) => (StatusCode::SEE_OTHER, headers).into_response(),
-        Err(error) => error.into_response(),
+        Err(error) => failed_oidc(&headers, &error),
     }
+}
+
+/// The answer to a login that failed. A browser is sent to the page, which says so.
+fn failed_oidc(headers: &HeaderMap, error: &ApiError) -> Response {
+    if !web::is_browser(headers) {
+        return error.clone().into_response();
+    }
+    let reason = if error.kind == ProblemType::FORBIDDEN { "denied" } else { "failed" };
+    (StatusCode::SEE_OTHER, [(header::LOCATION, format!("/#/login/{reason}"))]).into_response()
 }
 
 fn no_provider() -> ApiError {
@@ -375,7 +386,7 @@ pub(crate) async fn finish_oidc(State(app): State<Arc<App>>, request: Request) -
             }
             response
         }
-        Err(error) => error.into_response(),
+        Err(error) => failed_oidc(&headers, &error),
     }
 }
 

@@ -52,8 +52,13 @@ pub(crate) fn router() -> Router<Arc<App>> {
     router
 }
 
+/// Whether a client shows HTML: a browser that opens an address.
+pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
+    accepts(headers, &header::ACCEPT, "text/html")
+}
+
 async fn root(headers: HeaderMap) -> Response {
-    let page = FILES.iter().find(|file| file.path == PAGE && accepts(&headers, &header::ACCEPT, "text/html"));
+    let page = FILES.iter().find(|file| file.path == PAGE && is_browser(&headers));
     let mut response =
         page.map_or_else(|| text(StatusCode::OK, "Server is on"), |page| response(page, &headers));
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));

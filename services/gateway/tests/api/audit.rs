@@ -60,6 +60,8 @@ async fn every_access_and_change_is_an_entry() {
     assert_eq!(newest.items[0].event.route, "/api/v1/audit");
     let next = newest.next.unwrap();
     assert_eq!(page(&api, &format!("?limit=1&before={next}")).await.items[0].number, next - 1);
+    assert_eq!(page(&api, "?to=2020-01-01T00:00:00Z").await.items.len(), 0);
+    assert!(page(&api, "?mrn=7&from=2020-01-01T00:00:00.000Z").await.items.len() >= 2);
     let (status, verdict) = get(&api, "/api/v1/audit/verification", "chief-secret").await;
     let verdict: AuditVerdict = serde_json::from_str(&verdict).unwrap();
     assert_eq!((status, verdict.defect, verdict.verified), (200, None, 8));
@@ -75,7 +77,7 @@ async fn audit_is_only_for_auditors_and_bad_queries_are_rejected() {
             assert!(body.contains("auditor or admin"), "{body}");
         }
     }
-    for query in ["?mrn=x", "?limit=0", "?limit=1001", "?before=-1", "?mrn=1&mrn=2"] {
+    for query in ["?mrn=x", "?limit=0", "?limit=1001", "?before=-1", "?mrn=1&mrn=2", "?from=x", "?to=1"] {
         let (status, body) = get(&api, &format!("/api/v1/audit{query}"), "chief-secret").await;
         assert_eq!(status, 400, "{query}: {body}");
     }

@@ -165,6 +165,14 @@ async fn login_is_finished_only_in_its_browser_and_only_by_known_persons() {
         let (cookie, back) = provider.log_in(&api, account).await;
         finish(&api, &cookie, &back).await.assert_problem(403, about);
     }
+    // A browser is sent to the page.
+    for (query, page) in [("error=access_denied&", "/#/login/denied"), ("", "/#/login/failed")] {
+        let back = format!("{path}?{query}state={state}");
+        let browser = [("cookie", cookie.as_str()), ("accept", "text/html,*/*;q=0.8")];
+        let reply = api.send(Method::GET, &back, &browser, "").await;
+        assert_eq!((reply.status.as_u16(), reply.header("location")), (303, page));
+        assert_eq!(reply.header("set-cookie"), "");
+    }
     add_user(&api, "anna.berg", "viewer", json!(null)).await;
     let (cookie, back) = provider.log_in(&api, "anna").await;
     finish(&api, &cookie, &back).await.assert_problem(403, "A local account or token has the name");
