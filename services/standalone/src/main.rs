@@ -54,7 +54,7 @@ enum Command {
     Patient(cli::PatientArgs),
     /// Print a line for each update
     Watch(cli::WatchArgs),
-    /// Save all data of a patient as files, with a JSON index
+    /// Save all data of a patient as files, with a page to read; or de-identified data
     Export(cli::ExportArgs),
     /// Write a synthetic ECG as CSV to standard output
     Sample(cli::SampleArgs),

@@ -7,37 +7,62 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use client::{ClientError, Download, Gateway};
+use client::{AlarmQuery, AlarmSelection, ClientError, Download, Gateway};
+use proto_json::alarms::Alarm;
+use proto_json::wards::AdmissionRecord;
+use proto_json::waveform_reads::MAX_LISTED_MS;
 use proto_json::{
-    BlobHash, BlobHasher, BlobInfo, Cursor, EcgRecord, HeartRateRecord, ImageRecord, Mrn, Page,
-    PatientSummary, RecordId, Timestamp,
+    BlobHash, BlobHasher, BlobInfo, Correction, Cursor, EcgRecord, FormerName, HeartRateRecord, ImageRecord,
+    Mrn, Page, PatientSummary, RecordId, Timestamp,
 };
+use runtime::Secret;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
 use super::connection::{GatewayArgs, PAGE_SIZE};
+use super::deidentify::{self, Identity, Source, SourceEcg};
 use super::error::{CliError, cannot_read, cannot_write};
+use super::export_page;
 use super::export_waveforms::{self, Format};
 use super::output::OutputArgs;
-use crate::data_dir;
+use crate::data_dir::{self, DataArgs};
 
 /// Format identifier of `index.json`.
 const FORMAT: &str = "bedside-export-1";
 
-/// Save all data of a patient as files, with a JSON index.
+/// Largest file of a de-identified export, in bytes.
+const MAX_FILE: usize = 1 << 30;
+
+/// Save all data of a patient as files, with a page to read and a JSON index.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bedside export 7 --to ./patient-7
+  bedside export 7 --to ./case-1 --deidentified
   bedside export 7 --to ./waves --format edf --from 2026-03-14T15:00:00Z --until 2026-03-14T16:00:00Z
 
-Creates index.json, images/ and ecgs/ in the directory. Compares each file with its SHA-256. Repeated on the same directory, it
-fetches only missing files. A file with the same name and other content is kept and reported.")]
+Creates index.html, index.json, heart-rates.csv, images/, ecgs/ and waveforms/ in the directory. Compares each file with its SHA-256. Repeated on the same directory, it
+fetches only missing files. A file with the same name and other content is kept and reported.
+
+With --deidentified, the directory has no name, record number, note or real date. Pseudonym and shift of the times follow from the
+key; the same patient gets the same ones in every export.")]
 pub(crate) struct ExportArgs {
     /// Medical record number
     mrn: Mrn,
     /// Directory to save to; created if it does not exist
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    /// Save data for teaching and research: a pseudonym, shifted times, no free text, no images. The directory must be new
+    #[arg(long, conflicts_with = "format")]
+    deidentified: bool,
+    /// With --deidentified, save images without their metadata. They can show names
+    #[arg(long, requires = "deidentified")]
+    with_images: bool,
+    /// File of the gateway's secret; default: `key` in the data directory
+    #[arg(long, env = "BEDSIDE_KEY_FILE", value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataArgs,
     /// Save the stored waveforms of a range of times in this format, and nothing else
     #[arg(long, value_enum, requires_all = ["from", "until"])]
     format: Option<Format>,
@@ -60,28 +85,33 @@ struct Index {
     mrn: Mrn,
     exported_at: Timestamp,
     patient: PatientSummary,
+    former_names: Vec<FormerName>,
     heart_rates: Vec<HeartRateRecord>,
     ecgs: Vec<Ecg>,
     images: Vec<Image>,
+    admissions: Vec<AdmissionRecord>,
+    corrections: Vec<Correction>,
+    alarms: Vec<Alarm>,
+    waveform_files: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Ecg {
+pub(super) struct Ecg {
     #[serde(skip_serializing_if = "Option::is_none")]
-    signal_file: Option<String>,
+    pub(super) signal_file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    plot_file: Option<String>,
+    pub(super) plot_file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail_file: Option<String>,
+    pub(super) detail_file: Option<String>,
     #[serde(flatten)]
-    record: EcgRecord,
+    pub(super) record: EcgRecord,
 }
 
 #[derive(Debug, Serialize)]
-struct Image {
-    image_file: String,
+pub(super) struct Image {
+    pub(super) image_file: String,
     #[serde(flatten)]
-    record: ImageRecord,
+    pub(super) record: ImageRecord,
 }
 
 /// The part of `index.json` that identifies an export.
@@ -101,6 +131,9 @@ impl ExportArgs {
         }
         let unknown = || CliError::failed(format!("there is no patient {mrn}"));
         let patient = gateway.patient(mrn).await?.ok_or_else(unknown)?;
+        if self.deidentified {
+            return self.deidentify(&gateway, patient).await;
+        }
         let index_path = self.to.join("index.json");
         check_index(&index_path, mrn)?;
         for directory in [self.to.clone(), self.to.join("images"), self.to.join("ecgs")] {
@@ -110,6 +143,14 @@ impl ExportArgs {
         let heart_rates = all(async |after| gateway.heart_rates(mrn, after, Some(PAGE_SIZE)).await).await?;
         let ecgs = all(async |after| gateway.ecgs(mrn, after, Some(PAGE_SIZE)).await).await?;
         let images = all(async |after| gateway.images(mrn, after, Some(PAGE_SIZE)).await).await?;
+        let admissions = all(async |after| gateway.admissions(mrn, after, Some(PAGE_SIZE)).await).await?;
+        let former_names = gateway.former_names(mrn).await?.map(|names| names.items).unwrap_or_default();
+        let corrections = gateway.corrections(mrn).await?.unwrap_or_default();
+        let alarms = alarms(&gateway, mrn).await?;
+        // Devices may have sent waveforms before the first other record.
+        let since = patient.created_at.plus_millis(-MAX_LISTED_MS);
+        let waveforms =
+            export_waveforms::export_all(&gateway, mrn, since, &self.to.join("waveforms")).await?;
 
         let mut export = Export { gateway, directory: self.to.clone(), counts: Counts::default() };
         let mut index = Index {
@@ -117,7 +158,12 @@ impl ExportArgs {
             mrn,
             exported_at: Timestamp::now(),
             patient,
+            former_names,
             heart_rates,
+            admissions,
+            corrections,
+            alarms,
+            waveform_files: waveforms.into_iter().map(|name| format!("waveforms/{name}")).collect(),
             ecgs: Vec::with_capacity(ecgs.len()),
             images: Vec::with_capacity(images.len()),
         };
@@ -137,6 +183,22 @@ impl ExportArgs {
         }
         let text = serde_json::to_vec_pretty(&index).map_err(CliError::failed)?;
         replace(&index_path, &text).map_err(cannot_write(&index_path))?;
+        let rates = export_page::heart_rates_csv(&index.heart_rates, |at| at.to_string());
+        let page = export_page::page(&export_page::Content {
+            patient: &index.patient,
+            former_names: &index.former_names,
+            heart_rates: index.heart_rates.len(),
+            ecgs: &index.ecgs,
+            images: &index.images,
+            admissions: &index.admissions,
+            corrections: &index.corrections,
+            alarms: &index.alarms,
+            waveforms: &index.waveform_files,
+        });
+        for (name, text) in [("heart-rates.csv", rates), ("index.html", page)] {
+            let path = self.to.join(name);
+            replace(&path, text.as_bytes()).map_err(cannot_write(&path))?;
+        }
 
         let counts = export.counts;
         let files = if counts.written == 1 { "file" } else { "files" };
@@ -152,6 +214,63 @@ impl ExportArgs {
                 rest.len()
             ))),
         }
+    }
+}
+
+impl ExportArgs {
+    /// Saves the de-identified data.
+    async fn deidentify(&self, gateway: &Gateway, patient: PatientSummary) -> Result<(), CliError> {
+        let mrn = self.mrn;
+        let file = match &self.key_file {
+            Some(file) => file.clone(),
+            None => self.data.path()?.join(data_dir::KEY),
+        };
+        let identity = Identity::of(&Secret::read(&file)?, mrn);
+        data_dir::create_new(&self.to).map_err(cannot_write(&self.to))?;
+        let heart_rates = all(async |after| gateway.heart_rates(mrn, after, Some(PAGE_SIZE)).await).await?;
+        let mut source = Source { patient, heart_rates, ecgs: Vec::new(), images: Vec::new() };
+        for record in all(async |after| gateway.ecgs(mrn, after, Some(PAGE_SIZE)).await).await? {
+            let signal = match &record.signal {
+                Some(_) => Some(gateway.signal(record.id).await?.bytes(MAX_FILE).await?.to_vec()),
+                None => None,
+            };
+            let detail = match &record.detail {
+                Some(_) => gateway.ecg_detail(record.id).await?,
+                None => None,
+            };
+            source.ecgs.push(SourceEcg { record, signal, detail });
+        }
+        if self.with_images {
+            for record in all(async |after| gateway.images(mrn, after, Some(PAGE_SIZE)).await).await? {
+                let bytes = gateway.image(record.id).await?.bytes(MAX_FILE).await?.to_vec();
+                source.images.push((record, bytes));
+            }
+        }
+        let files = deidentify::files(&source, &identity)?;
+        for (name, bytes) in &files {
+            let path = self.to.join(name);
+            if let Some(directory) = path.parent() {
+                data_dir::create(directory).map_err(cannot_write(directory))?;
+            }
+            let mut file = create_private(&path).map_err(cannot_write(&path))?;
+            io::Write::write_all(&mut file, bytes).map_err(cannot_write(&path))?;
+        }
+        let text = format!("{} files written for {}: {}", files.len(), identity.pseudonym, self.to.display());
+        self.output.print(text, &json!({ "written": files.len(), "pseudonym": identity.pseudonym }))
+    }
+}
+
+/// All alarms of a patient, newest first.
+async fn alarms(gateway: &Gateway, mrn: Mrn) -> Result<Vec<Alarm>, CliError> {
+    let mut query = AlarmQuery { selection: AlarmSelection::All, mrn: Some(mrn), ..AlarmQuery::default() };
+    let mut alarms = Vec::new();
+    loop {
+        let page = gateway.alarms(&query).await?;
+        alarms.extend(page.items);
+        if page.next.is_none() || page.next == query.cursor {
+            return Ok(alarms);
+        }
+        query.cursor = page.next;
     }
 }
 

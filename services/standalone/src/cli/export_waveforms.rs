@@ -3,11 +3,11 @@
 //! Each stream and sample rate becomes a file of its own (WFDB: a header and a file of samples), because the formats
 //! cannot mix rates exactly. A file that exists is never overwritten.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use client::{Download, Gateway};
-use proto_json::waveform_reads::{WaveformFormat, export_name};
+use proto_json::waveform_reads::{MAX_LISTED_MS, WaveformFormat, export_name};
 use proto_json::{Mrn, Timestamp};
 use tokio::io::AsyncWriteExt;
 
@@ -77,6 +77,51 @@ pub(super) async fn export(
             publish(&part, &path).map_err(cannot_write(&path))?;
             names.push(name);
         }
+    }
+    Ok(names)
+}
+
+/// Saves all waveforms of a patient that were stored after a time, as WFDB. Files of an earlier export are replaced, because the
+/// last ones grow. Returns the names of the files.
+pub(super) async fn export_all(
+    gateway: &Gateway,
+    mrn: Mrn,
+    since: Timestamp,
+    directory: &Path,
+) -> Result<Vec<String>, CliError> {
+    let end = gateway.now().plus_millis(1);
+    let mut names = Vec::new();
+    let mut from = since;
+    while from < end {
+        let to = from.plus_millis(MAX_LISTED_MS).min(end);
+        let stored = gateway.stored_waveforms(mrn, from, to).await?;
+        let mut groups = BTreeMap::new();
+        for channel in &stored.channels {
+            let rate = channel.channel.rate;
+            for interval in &channel.intervals {
+                let key = (channel.stream, rate.numerator, rate.denominator);
+                let range = groups.entry(key).or_insert((rate, interval.from, interval.to));
+                range.1 = range.1.min(interval.from);
+                range.2 = range.2.max(interval.to);
+            }
+        }
+        for ((stream, ..), (rate, first, last)) in groups {
+            data_dir::create(directory).map_err(cannot_write(directory))?;
+            for kind in Format::Wfdb.files() {
+                let name = format!("{}.{}", export_name(mrn, first, stream, rate), kind.extension());
+                let download = gateway.export_waveforms(mrn, (stream, rate), (first, last), *kind).await?;
+                let part = directory.join(format!(".bedside-{stream}.part"));
+                let written = save(download, &part).await;
+                if written.is_err() {
+                    let _ = std::fs::remove_file(&part);
+                }
+                written?;
+                let path = directory.join(&name);
+                std::fs::rename(&part, &path).map_err(cannot_write(&path))?;
+                names.push(name);
+            }
+        }
+        from = to;
     }
     Ok(names)
 }
