@@ -406,33 +406,33 @@ mod tests {
     }
 
     proptest! {
-            #[test]
-            fn no_name_number_or_real_date_is_in_the_exported_bytes(
-                mrn in 1_000_000_000_u64..100_000_000_000_000,
-                first in "[A-Z][a-zà-ÿ]{7,12}",
-                last in "[A-ZÄÖÜ][a-z]{7,12}",
-                millis in 946_684_800_000_i64..1_900_000_000_000,
-                birth in (1900_u16..2020, 1_u8..=12, 1_u8..=28),
-            ) {
-                let at = Timestamp::from_millis(millis).unwrap();
-                let birth = format!("{:04}-{:02}-{:02}", birth.0, birth.1, birth.2);
-                let source = source(mrn, &format!("{first} {last}"), at, &birth, &RECORDING);
-                let files = files(&source, &Identity::of(&key(), Mrn::new(mrn).unwrap())).unwrap();
-                let day = at.to_string().get(..10).unwrap().to_owned();
-                let compact = day.replace('-', "");
-                let is_lead = |path: &str| path.starts_with("ecgs/ecg-1-") && path.ends_with(".csv");
-                prop_assert!(files.iter().any(|(path, _)| is_lead(path)), "the signal is there");
-                prop_assert_eq!(files.iter().filter(|(path, _)| path.starts_with("images/")).count(), 2);
-                for (path, bytes) in files {
-                    let text = format!("{path}\n{}", String::from_utf8_lossy(&bytes)).to_lowercase();
-                    let secrets = [
-                        first.to_lowercase(), last.to_lowercase(), mrn.to_string(), day.clone(), compact.clone(),
-                        birth.clone(), millis.to_string(), "0198c0de".to_owned(),
-                    ];
-                    for secret in secrets {
-                        prop_assert!(!text.contains(&secret), "{secret} is in {path}");
-                    }
+        #[test]
+        fn no_name_number_or_real_date_is_in_the_exported_bytes(
+            mrn in 1_000_000_000_u64..100_000_000_000_000,
+            first in "[A-Z][a-zà-ÿ]{7,12}",
+            last in "[A-ZÄÖÜ][a-z]{7,12}",
+            millis in 946_684_800_000_i64..1_900_000_000_000,
+            birth in (1900_u16..2020, 1_u8..=12, 1_u8..=28),
+        ) {
+            let at = Timestamp::from_millis(millis).unwrap();
+            let birth = format!("{:04}-{:02}-{:02}", birth.0, birth.1, birth.2);
+            let source = source(mrn, &format!("{first} {last}"), at, &birth, &RECORDING);
+            let files = files(&source, &Identity::of(&key(), Mrn::new(mrn).unwrap())).unwrap();
+            let day = at.to_string().get(..10).unwrap().to_owned();
+            let compact = day.replace('-', "");
+            let is_lead = |path: &str| path.starts_with("ecgs/ecg-1-") && path.ends_with(".csv");
+            prop_assert!(files.iter().any(|(path, _)| is_lead(path)), "the signal is there");
+            prop_assert_eq!(files.iter().filter(|(path, _)| path.starts_with("images/")).count(), 2);
+            for (path, bytes) in files {
+                let text = format!("{path}\n{}", String::from_utf8_lossy(&bytes)).to_lowercase();
+                let secrets = [
+                    first.to_lowercase(), last.to_lowercase(), mrn.to_string(), day.clone(), compact.clone(),
+                    birth.clone(), millis.to_string(), "0198c0de".to_owned(),
+                ];
+                for secret in secrets {
+                    prop_assert!(!text.contains(&secret), "{secret} is in {path}");
                 }
             }
         }
+    }
 }
