@@ -161,7 +161,7 @@ async function servePage(folder, gateway) {
     }
     const { host, port } = new URL(gateway());
     const headers = { ...request.headers, host };
-    if (headers.origin === url) headers.origin = gateway();
+    if (headers.origin === `http://${request.headers.host}`) headers.origin = gateway();
     const forwarded = http.request({ host: '127.0.0.1', port, path: request.url, method: request.method, headers }, (reply) => {
       response.writeHead(reply.statusCode, reply.headers);
       reply.pipe(response);
