@@ -627,6 +627,13 @@ async fn webhook_that_a_killed_process_has_not_delivered_is_delivered_by_the_nex
         assert!(started.elapsed() < TIMEOUT);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    // The rules know that the condition is over.
+    while system.store.rule_states().await.unwrap().iter().any(|state| state.state.contains("extreme_high")) {
+        assert!(started.elapsed() < TIMEOUT);
+        clock += 1_000;
+        system.send(&vitals(clock, 72.0)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     second.abort();
     let (_, third) = system.start(notifications);
     let again = system.until(&mut clock, 180.0, AlarmRule::HeartRateExtremeHigh, AlarmState::Raised).await;
