@@ -140,7 +140,7 @@ def main():
         for rule, (number, found, raised, false) in scores.items():
             share = f"{100 * found / number:.1f} %" if number else "-"
             lines.append(f"| `{rule}` | {number} | {found} | {share} | {raised} | {false} | {false / hours:.2f} |")
-        printed += [*lines, "", ""]
+        printed += [*lines, ""]
     text = "\n".join(printed).rstrip("\n")
     print(text)
     if options.compare and options.compare.read_text().rstrip("\n") != text:

@@ -35,7 +35,7 @@ use crate::{Shared, machine};
 const INTERVAL: Duration = Duration::from_millis(250);
 /// Time limit of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Ended alarms that are compared after a takeover: at most this many, that were raised in this time.
+/// Ended alarms that are compared after a takeover: those of the newest that ended in this time.
 const ENDED: usize = 5_000;
 const ENDED_MS: i64 = 24 * 3_600_000;
 /// Alarms of a page.
@@ -198,20 +198,19 @@ pub(crate) async fn run(
     }
 }
 
-/// The alarms that were raised and have ended a short time ago, oldest first.
+/// The alarms that have ended a short time ago, oldest first.
 async fn ended_alarms(shared: &Shared) -> Result<Vec<Alarm>, StoreError> {
     let query = AlarmQuery { is_open: Some(false), ..AlarmQuery::default() };
     let mut page = PageRequest { after: None, limit: PAGE, include_errors: false };
-    let mut ended = Vec::new();
+    let (mut ended, mut read) = (Vec::new(), 0);
     let now = Timestamp::now();
     loop {
         let found = shared.ports.store.alarms(query, page).await?;
-        let before = ended.len();
-        let count = found.items.len();
-        let is_recent = |alarm: &Alarm| now.millis_since(alarm.raised_at) < ENDED_MS;
+        read += found.items.len();
+        let is_recent = |alarm: &Alarm| alarm.ended_at.is_some_and(|at| now.millis_since(at) < ENDED_MS);
         ended.extend(found.items.into_iter().filter(is_recent));
         page.after = found.next;
-        if page.after.is_none() || ended.len() - before < count || ended.len() >= ENDED {
+        if page.after.is_none() || read >= ENDED {
             ended.reverse();
             return Ok(ended);
         }
