@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use monitor::overview::Grid;
 use monitor::window::{
-    Account, AlarmData, Api, ConnectionLevel, Dialog, EcgData, HistoryData, ImageData, LockedAlarm, Main,
-    NameData, OptionData, OtherAlarmData, Page, PaneState, Severity, Theme, ThemeChoice, TileData, TrendData,
-    VitalsData,
+    AlarmData, Api, ConnectionLevel, Dialog, EcgData, HistoryData, ImageData, Main, NameData, OptionData,
+    OtherAlarmData, Page, PaneState, Severity, Theme, ThemeChoice, TileData, TrendData, VitalsData,
 };
 use slint::{ComponentHandle, Model, ModelRc, SharedString, VecModel};
 
@@ -551,49 +550,4 @@ fn chinese_japanese_and_korean_names_are_not_replaced_by_boxes() {
         }
     }
     canvas.save(&folder().join("cjk.png"));
-}
-
-/// A locked station looks the same for every patient, and shows the beds with alarms.
-#[test]
-fn locked_station_shows_no_patient() {
-    let (mut canvas, window) = open(1440, 900);
-    let (api, account) = (window.global::<Api>(), window.global::<Account>());
-    let alarm = |severity, place: &str| LockedAlarm { severity, place: place.into(), flashes: true };
-    account.set_reason("Locked by Maximiliana Bartholomea von Hohenlohe. Alarms continue.".into());
-    let mut looks = Vec::new();
-    for (patient, page, severity) in [
-        (LONG_NAME, Page::Patient, Severity::High),
-        ("Demo Ann", Page::Patient, Severity::High),
-        ("Demo Ann", Page::Overview, Severity::High),
-        ("Demo Ann", Page::Alarms, Severity::Medium),
-    ] {
-        account.set_locked(false);
-        fill(&api, patient);
-        api.set_any_high_flashes(false);
-        api.set_tiles(model((0..8).map(tile).collect()));
-        api.set_ages(model((0..8).map(age).collect()));
-        api.set_page(page);
-        api.set_dialog(if page == Page::Patient { Dialog::Limits } else { Dialog::None });
-        account.set_alarms(model(vec![
-            alarm(severity, "Intensive care unit · Bed 12 at the window"),
-            alarm(Severity::Technical, "North · Bed 1"),
-        ]));
-        canvas.resize(1440, 900);
-        let open = canvas.pixels();
-        account.set_locked(true);
-        canvas.resize(1440, 900);
-        let locked = canvas.pixels();
-        assert!(open != locked, "{page:?} is not hidden");
-        looks.push(locked);
-    }
-    canvas.save(&folder().join("texts-locked-1440x900.png"));
-    assert!(looks[0] == looks[1] && looks[1] == looks[2], "the lock depends on the page or the patient");
-    assert!(looks[2] != looks[3], "the priority of an alarm is not shown");
-    for (width, height) in SIZES {
-        canvas.resize(width, height);
-        canvas.assert_numbers_whole(&format!("locked-{width}x{height}"));
-        if width == 900 {
-            canvas.save(&folder().join("texts-locked-900x600.png"));
-        }
-    }
 }

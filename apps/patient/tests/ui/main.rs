@@ -8,7 +8,6 @@
 mod connection;
 mod files;
 mod fixture;
-mod login;
 mod outbox;
 mod recording;
 mod uploads;
