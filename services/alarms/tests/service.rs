@@ -359,7 +359,7 @@ impl Fixture {
     async fn correct(&self, action: CorrectionAction, patients: &[u64]) {
         let id = CorrectionId::from_uuid(Uuid::now_v7());
         let (by, reason, at) = ("Ann".to_owned(), "wrong number".to_owned(), Timestamp::now());
-        self.store.correct(&NewCorrection { id, action, by, reason, at }).await.unwrap();
+        self.store.correct(&NewCorrection { id, action, by, reason, at, wards: None }).await.unwrap();
         for number in patients {
             self.bus.publish_event(&SystemEvent::Patient { mrn: mrn(*number) }).await.unwrap();
         }

@@ -1219,6 +1219,8 @@ export interface components {
             cleared_at?: components["schemas"]["Timestamp"] | null;
             /** @description The ECG that raised it, if a strip did. */
             ecg_id?: components["schemas"]["RecordId"] | null;
+            /** @description Why it ended, if neither its condition was over nor a user has ended it. */
+            end_reason?: components["schemas"]["AlarmEndReason"] | null;
             /** @description When the alarm ended. */
             ended_at?: components["schemas"]["Timestamp"] | null;
             /**
@@ -1269,6 +1271,8 @@ export interface components {
             /** @description Name of the user or of the client. */
             by: string;
         };
+        /** @description Why an alarm ended although its condition was not known to be over. */
+        AlarmEndReason: "discharged" | "merged" | "erased" | "record_corrected";
         /** @description Priority of an alarm, as in IEC 60601-1-8, and technical alarms. */
         AlarmPriority: "technical" | "low" | "medium" | "high";
         /** @description The rule that raises an alarm. */
@@ -1972,6 +1976,8 @@ export interface components {
             status: number;
             /** @description The upload that the request submitted. */
             upload_id?: components["schemas"]["UploadId"] | null;
+            /** @description The wards that the client was limited to; absent if it was not limited. */
+            wards?: components["schemas"]["WardId"][] | null;
         };
         /**
          * @description The last entry of the chain. Kept elsewhere, it reveals that entries were removed at the end or that the whole chain was
@@ -3078,7 +3084,7 @@ export interface components {
             kind: components["schemas"]["RetentionKind"];
         };
         /** @description Kinds of data that a retention rule removes. */
-        RetentionKind: "heart_rates" | "ecgs" | "images" | "waveforms";
+        RetentionKind: "heart_rates" | "ecgs" | "images" | "waveforms" | "alarms" | "admissions";
         /** @description Result of one such request. */
         RetentionReport: {
             /**
@@ -3278,7 +3284,7 @@ export interface components {
         };
         /** @description A notification that a receiver did not take. */
         UndeliveredAlarm: {
-            /** @description The state of the alarm that was to be delivered. */
+            /** @description The alarm as it is now. */
             alarm: components["schemas"]["Alarm"];
             /**
              * Format: uint32
@@ -3291,10 +3297,15 @@ export interface components {
             reason: string;
             /** @description URL of the receiver, without user, password and query. */
             receiver: string;
+            /**
+             * Format: uint64
+             * @description Version of the state that was to be delivered.
+             */
+            version: number;
         };
-        /** @description Notifications that receivers did not take, newest first; those of the answering process since its start. */
+        /** @description Notifications that receivers did not take, newest first. */
         UndeliveredAlarms: {
-            /** @description At most 1000. */
+            /** @description At most 1000 of each receiver. */
             items: components["schemas"]["UndeliveredAlarm"][];
         };
         /** @description Response to an upload that is confirmed as stored. */
@@ -3607,6 +3618,7 @@ export interface components {
 export type Admission = components['schemas']['Admission'];
 export type Alarm = components['schemas']['Alarm'];
 export type AlarmAction = components['schemas']['AlarmAction'];
+export type AlarmEndReason = components['schemas']['AlarmEndReason'];
 export type AlarmPriority = components['schemas']['AlarmPriority'];
 export type AlarmRule = components['schemas']['AlarmRule'];
 export type AlarmState = components['schemas']['AlarmState'];

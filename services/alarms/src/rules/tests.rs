@@ -286,7 +286,9 @@ proptest! {
             match change {
                 Change::Raised(rule, _) => prop_assert!(raised.insert(*rule), "{rule:?} is raised twice"),
                 Change::Worse(rule, _) => prop_assert!(raised.contains(rule)),
-                Change::Over(rule, _) => prop_assert!(raised.remove(rule), "{rule:?} is over twice"),
+                Change::Over(rule, _) | Change::Withdrawn(rule, ..) => {
+                    prop_assert!(raised.remove(rule), "{rule:?} is over twice");
+                }
             }
         }
         let now: std::collections::BTreeSet<AlarmRule> = rules.raised().map(|(rule, _)| rule).collect();
@@ -308,7 +310,7 @@ proptest! {
             match change {
                 Change::Raised(rule, _) => prop_assert!(raised.insert(*rule)),
                 Change::Worse(..) => {}
-                Change::Over(rule, _) => prop_assert!(raised.remove(rule)),
+                Change::Over(rule, _) | Change::Withdrawn(rule, ..) => prop_assert!(raised.remove(rule)),
             }
         }
     }
