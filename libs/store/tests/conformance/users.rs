@@ -202,10 +202,13 @@ async fn concurrent_attempts_are_all_counted_in_one_window(Fixture { store, .. }
         counts.push(count);
     }
     counts.sort_unstable();
-    assert_eq!(counts, [1, 2, 3, 4, 5, 6, 7, 8]);
+    // No attempt is free: each has a number of its own. A write that is repeated after a lost answer may count twice.
+    assert!(counts.windows(2).all(|pair| pair[0] < pair[1]), "{counts:?}");
+    let last = *counts.last().unwrap();
+    assert!(last >= 8, "{counts:?}");
     let count = async |key: &str, millis| store.count_attempt(key, at(millis), window).await.unwrap();
     assert_eq!(count("name b", 0).await.count, 1);
-    assert_eq!(count("name a", 59_999).await, Attempts { count: 9, until: at(60_000) });
+    assert_eq!(count("name a", 59_999).await, Attempts { count: last + 1, until: at(60_000) });
     assert_eq!(count("name a", 60_000).await, Attempts { count: 1, until: at(120_000) });
     assert_eq!(count("name a", 60_001).await.count, 2);
     store.forgive_attempts("name a", false).await.unwrap();
