@@ -68,7 +68,6 @@ pub async fn serve_calls(
 }
 
 /// Rejects requests without the token. Without a token, all requests are accepted.
-#[must_use]
 pub fn require_token_header(service: &'static str, router: Router, token: Option<Secret>) -> Router {
     let Some(token) = token else { return router };
     router.layer(from_fn(move |request: Request, next: Next| {

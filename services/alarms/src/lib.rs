@@ -157,7 +157,6 @@ impl Alarms {
     }
 
     /// The routes for the gateway.
-    #[must_use]
     pub fn router(&self) -> Router {
         api::router(Arc::clone(&self.0))
     }

@@ -44,7 +44,6 @@ impl CallArgs {
 }
 
 /// The routes of all calls.
-#[must_use]
 pub fn router(ports: Ports) -> Router {
     Router::new()
         .route("/internal/audit", post(audit::append))

@@ -73,7 +73,7 @@ async fn alarm_is_replaced_only_in_its_previous_version(Fixture { store, .. }: F
     assert_eq!(store.put_alarm(&latched).await.unwrap(), AlarmWrite::Conflict(Box::new(seen.clone())));
     assert_eq!(store.put_alarm(&first).await.unwrap(), AlarmWrite::Conflict(Box::new(seen.clone())));
     put(&*store, &seen).await;
-    assert_eq!(store.open_alarms().await.unwrap(), [seen.clone()]);
+    assert_eq!(store.open_alarms().await.unwrap(), std::slice::from_ref(&seen));
     let over = ended(&seen);
     put(&*store, &over).await;
     assert!(store.open_alarms().await.unwrap().is_empty());

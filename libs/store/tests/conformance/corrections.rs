@@ -123,7 +123,7 @@ async fn marked_record_is_hidden_and_shown_again(Fixture { store, .. }: Fixture)
     let mark = CorrectionAction::EnteredInError { record: rate };
     let (_, patients) = correct(&*store, "mark", mark.clone()).await;
     let after = patient(&*store, 7).await;
-    assert_eq!(patients, [after.clone()]);
+    assert_eq!(patients, std::slice::from_ref(&after));
     assert_eq!(after.version, before.version + 1);
     assert_eq!(after.latest_heart_rate.unwrap().bpm.get(), 70);
     assert_eq!(counts(&*store, 7, first(50)).await, (1, 0, 1));
