@@ -419,7 +419,7 @@ fn every_region_changes_within_two_minutes_of_demo() {
             let _monitor = Monitor::start(&screen, &system, &file, &["--patient", "900001"]);
             settled(&screen, &empty, 0.05, |shot| shows_ecgs(shot, 1));
             let regions = [
-                Region { name: "the clock", place: (820, 12, 90, 28), limit: EVERY_SECOND },
+                Region { name: "the clock", place: (685, 12, 90, 28), limit: EVERY_SECOND },
                 Region { name: "the age", place: (10, 230, 280, 110), limit: EVERY_SECOND },
                 Region { name: "the latest ECG", place: (305, 105, 555, 320), limit: EVERY_STRIP },
                 Region { name: "the trend", place: (305, 520, 555, 360), limit: EVERY_STRIP },

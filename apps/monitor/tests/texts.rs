@@ -58,7 +58,7 @@ fn tile(at: usize) -> TileData {
         has_sparkline: false,
         sparkline: slint::Image::default(),
         accessible_text: format!("tile {at}").into(),
-        bed: "Bed 12 at the window".into(),
+        bed: "Bed 12".into(),
         bed_key: "".into(),
         is_empty: false,
     }

@@ -158,7 +158,14 @@ impl Evaluator {
                 biased;
                 () = shutdown.begun() => break,
                 signal = signals.next() => match signal {
-                    Some(signal) => self.take(signal),
+                    Some(signal) => {
+                        let were_due = self.limits_due;
+                        self.take(signal);
+                        // New limits apply to the next input. A failure is repeated with the next tick.
+                        if self.limits_due && !were_due {
+                            self.refresh_limits().await;
+                        }
+                    }
                     None => match self.subscribe(shutdown).await {
                         Some(again) => {
                             signals = again;
@@ -397,11 +404,15 @@ impl Evaluator {
         Ok(())
     }
 
-    async fn tick(&mut self) {
-        if self.limits_due
-            && let Err(error) = self.load_limits().await
-        {
+    async fn refresh_limits(&mut self) {
+        if let Err(error) = self.load_limits().await {
             tracing::warn!(%error, "limits cannot be read; the known ones apply");
+        }
+    }
+
+    async fn tick(&mut self) {
+        if self.limits_due {
+            self.refresh_limits().await;
         }
         if self.alarms_due && self.is_evaluating {
             match self.shared.ports.store.open_alarms().await {
