@@ -172,7 +172,7 @@ async fn alarm_is_raised_acknowledged_silenced_and_ends_and_every_change_is_publ
     let told = event(&mut events, |alarm| alarm.state == AlarmState::Raised).await;
     assert_eq!((told.id, told.version, told.text.as_str()), (raised.id, 1, "HR 180 > 150"));
     let page: AlarmPage = serde_json::from_value(get(&router, "/api/v1/alarms?mrn=7").await).unwrap();
-    assert_eq!(page.items, [told.clone()]);
+    assert_eq!(page.items, std::slice::from_ref(&told));
 
     let path = format!("/api/v1/alarms/{}", raised.id);
     let (status, paused) =
