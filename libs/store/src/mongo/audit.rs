@@ -147,7 +147,8 @@ pub(super) async fn verify(db: &Db, anchor: Option<AuditHead>) -> Result<AuditVe
     let head = head(db).await?;
     let mut verification = Verification::new(anchor);
     let upper = doc! { "_id": { "$lte": head.map_or(i64::MAX, |head| head.number.cast_signed()) } };
-    let mut entries = within(db.limit, db.audit.find(upper).sort(doc! { "_id": 1 })).await?;
+    let mut entries =
+        within(db.limit, db.audit.find(upper).sort(doc! { "_id": 1 }).max_time(db.limit)).await?;
     while let Some(entry) = within(db.limit, entries.try_next()).await? {
         if !verification.check(&entry.stored()?) {
             break;
