@@ -75,24 +75,23 @@ impl Checkpoints {
 
     /// Continues with the checkpoint of a long log. The writer calls this after it has confirmed a transaction.
     pub(crate) fn step(&self, db: &Connection) {
-        let is_long = self.pages.load(Ordering::Relaxed) >= self.most;
+        if self.pages.load(Ordering::Relaxed) < self.most {
+            return;
+        }
         let mut state = self.state.lock();
         match *state {
-            State::Idle if is_long => {
+            State::Running => {}
+            State::Idle => {
                 if self.start.as_ref().is_some_and(|start| start.send(()).is_ok()) {
                     *state = State::Running;
                 }
             }
             State::Copied => {
-                // A short log has begun anew, because nothing was appended meanwhile.
-                if is_long {
-                    checkpoint(db, self.name);
-                    // The next commit counts again.
-                    self.pages.store(0, Ordering::Relaxed);
-                }
+                checkpoint(db, self.name);
+                // The next commit counts again.
+                self.pages.store(0, Ordering::Relaxed);
                 *state = State::Idle;
             }
-            State::Idle | State::Running => {}
         }
     }
 
