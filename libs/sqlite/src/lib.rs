@@ -10,7 +10,6 @@
 //!
 //! Failures are an [`Error`], which adapters convert to their own errors.
 
-mod checkpoints;
 mod chunks;
 mod error;
 mod file;

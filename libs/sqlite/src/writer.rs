@@ -18,7 +18,6 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::checkpoints::Checkpoints;
 use crate::{ChunkTable, DatabaseFile, Error, Removals};
 
 /// Most writes and bytes of one transaction; bounds memory and latency.
@@ -28,19 +27,12 @@ const MAX_GROUP_BYTES: usize = 4 << 20;
 /// Maximum number of waiting calls of [`Writer::write`].
 const MAX_WAITING: usize = 64;
 
-/// While others write, the next part of a large file begins after a rest as long as the last part took, at most this. So at
-/// least half of the time of the disk is left to others.
-const MAX_REST: Duration = Duration::from_millis(100);
-
-/// Others write if one of their writes was submitted at most this long before a part.
-const OTHERS: Duration = Duration::from_secs(1);
-
 /// Longest time that a deferred write waits for another write.
 const MAX_DEFERRAL: Duration = Duration::from_millis(20);
 
-/// Chunks removed together with a group. A large file adds one chunk with every second group, so removals do not
+/// Chunks removed together with a group. A large file adds four chunks with every second group, so removals do not
 /// accumulate.
-const GROUP_CHUNKS: usize = 2;
+const GROUP_CHUNKS: usize = 8;
 /// Chunks removed per transaction while idle: 8 MiB, a few milliseconds.
 const IDLE_CHUNKS: usize = 32;
 
@@ -118,10 +110,8 @@ type CleanUps = Arc<Mutex<Vec<oneshot::Sender<Result<(), Error>>>>>;
 pub struct Writer {
     sender: Option<mpsc::Sender<Submitted>>,
     waiting: Semaphore,
-    /// Held while a part of a large file is written: one at a time. Contains when the next one may begin.
-    parts: tokio::sync::Mutex<Instant>,
-    /// When a write other than a part was last submitted.
-    last_write: Mutex<Option<Instant>>,
+    /// One permit: one part of a large file is written at a time.
+    pub(crate) parts: Semaphore,
     next_file: AtomicI64,
     removals: Removals,
     clean_ups: CleanUps,
@@ -134,14 +124,13 @@ impl Writer {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(mut file: DatabaseFile, next_file: i64, unfinished: Vec<i64>) -> Result<Self, Error> {
+    pub fn start(file: DatabaseFile, next_file: i64, unfinished: Vec<i64>) -> Result<Self, Error> {
         let (sender, submitted) = mpsc::channel();
         let removals = Removals::default();
         unfinished.into_iter().for_each(|file| removals.add(file));
         let format = file.format;
         let clean_ups = CleanUps::default();
         let thread = Thread {
-            checkpoints: Checkpoints::start(&mut file)?,
             file,
             submitted,
             removals: removals.clone(),
@@ -156,8 +145,7 @@ impl Writer {
         Ok(Writer {
             sender: Some(sender),
             waiting: Semaphore::new(MAX_WAITING),
-            parts: tokio::sync::Mutex::new(Instant::now()),
-            last_write: Mutex::new(None),
+            parts: Semaphore::new(1),
             next_file: AtomicI64::new(next_file),
             removals,
             clean_ups,
@@ -175,9 +163,6 @@ impl Writer {
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
         end: impl FnOnce(Result<T, E>) + Send + 'static,
     ) {
-        if priority == Priority::Normal {
-            *self.last_write.lock() = Some(Instant::now());
-        }
         let write = Box::new(Task { work: Some(work), result: None, end });
         let submitted = Submitted { write, priority, bytes };
         let refused = match &self.sender {
@@ -198,35 +183,17 @@ impl Writer {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
-        let _permit = self.waiting.acquire().await.map_err(|_| Error::Closed)?;
-        self.wait(Priority::Normal, 0, work).await
+        self.wait(&self.waiting, Priority::Normal, 0, work).await
     }
 
-    /// Executes a part of a large file when it is its turn, and waits until it is durable.
-    pub(crate) async fn write_part<T: Send + 'static, E: Failure>(
+    pub(crate) async fn wait<T: Send + 'static, E: Failure>(
         &self,
-        bytes: usize,
-        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E> {
-        let mut next = self.parts.lock().await;
-        let rest = next.saturating_duration_since(Instant::now());
-        if !rest.is_zero() {
-            tokio::time::sleep(rest).await;
-        }
-        let started = Instant::now();
-        let outcome = self.wait(Priority::Part, bytes, work).await;
-        if self.last_write.lock().is_some_and(|last| last + OTHERS > started) {
-            *next = Instant::now() + started.elapsed().min(MAX_REST);
-        }
-        outcome
-    }
-
-    async fn wait<T: Send + 'static, E: Failure>(
-        &self,
+        permits: &Semaphore,
         priority: Priority,
         bytes: usize,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
+        let _permit = permits.acquire().await.map_err(|_| Error::Closed)?;
         let (reply, outcome) = oneshot::channel();
         self.submit(priority, bytes, work, move |outcome| {
             // The send fails only if the caller was cancelled.
@@ -279,8 +246,6 @@ impl Drop for Writer {
 
 /// The state of the writer thread, which ends when the [`Writer`] is dropped.
 struct Thread {
-    /// Declared before the file, whose lock is released last.
-    checkpoints: Checkpoints,
     file: DatabaseFile,
     submitted: mpsc::Receiver<Submitted>,
     removals: Removals,
@@ -298,10 +263,7 @@ impl Thread {
             }
             self.has_maintenance = true;
             self.clean_up();
-            if self.file.has_long_log() {
-                let _paused = self.checkpoints.pause();
-                self.file.truncate_log();
-            }
+            self.file.truncate_log();
         }
         // Best effort: errors do not matter here.
         let _ = self.file.db.execute_batch("PRAGMA optimize");
@@ -371,7 +333,6 @@ impl Thread {
         for submitted in group {
             submitted.write.end(outcome.as_ref().err());
         }
-        self.checkpoints.step(db);
         outcome.map(|removed| removed.map(|files| self.removals.finish(files)).is_some())
     }
 
@@ -411,7 +372,6 @@ impl Thread {
         }
         let cleaned = loop {
             if self.part.is_some() || self.removals.is_empty() {
-                let _paused = self.checkpoints.pause();
                 break self.file.clean_up().map_err(Error::from);
             }
             if let Err(error) = self.commit(Vec::new(), IDLE_CHUNKS) {
