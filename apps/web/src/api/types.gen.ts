@@ -172,6 +172,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/ecg/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Analyse and draw an ECG file that is not stored */
+        post: operations["previewEcg"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/ecgs/{id}": {
         parameters: {
             query?: never;
@@ -251,6 +268,23 @@ export interface paths {
         put?: never;
         /** Analyse an ECG again; a result of a later version replaces the stored one */
         post: operations["reanalyseEcg"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ecgs/{id}/samples": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The samples of a lead of an ECG, of the one that gives the heart rate without `lead` */
+        get: operations["getEcgSamples"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1370,6 +1404,20 @@ export interface components {
             /** @description Message for users, one sentence. */
             message: string;
         };
+        /** @description What the analysis of an ECG file found. The file is not stored. */
+        EcgPreview: {
+            /** @description The same analysis as that of a stored ECG. */
+            analysis: components["schemas"]["EcgAnalysis"];
+            /** @description Every beat, and the heart rate over time. */
+            detail: components["schemas"]["EcgDetail"];
+            /** @description The picture of the lead that gives the heart rate. */
+            plot: components["schemas"]["PreviewPlot"];
+            /**
+             * @description Start of the recording as the file states it, such as `2026-03-14T15:09:26.000`. It has an offset from UTC if the
+             *     file states one; otherwise it is local time of the place of recording. Absent if the file states no start.
+             */
+            started_at?: string | null;
+        };
         /** @description Quality of a segment. */
         EcgQualitySegment: {
             /**
@@ -1461,6 +1509,33 @@ export interface components {
              * @description Standard deviation (SDNN), in milliseconds.
              */
             sdnn_ms: number;
+        };
+        /** @description Samples without a gap. */
+        EcgSampleSegment: {
+            /** @description The samples in microvolts. */
+            microvolts: number[];
+            /**
+             * Format: double
+             * @description Time of the first sample in seconds from the start of the strip.
+             */
+            start_s: number;
+        };
+        /** @description The samples of a lead, for clients that draw it. The size grows with the length of the strip. */
+        EcgSamples: {
+            /**
+             * Format: double
+             * @description Length in seconds, including gaps.
+             */
+            duration_s: number;
+            /** @description Name of the lead, as in [`EcgLead::name`]. */
+            lead: string;
+            /**
+             * Format: double
+             * @description Samples per second.
+             */
+            sample_rate_hz: number;
+            /** @description The samples between the gaps of the recording, in chronological order. */
+            segments: components["schemas"]["EcgSampleSegment"][];
         };
         /** @description ST level of a lead relative to the PR segment. Ventricular and paced beats are not counted. */
         EcgSt: {
@@ -1682,6 +1757,23 @@ export interface components {
         PatientIds: {
             /** @description The record numbers. */
             ID: components["schemas"]["Mrn"][];
+        };
+        /** @description A picture inside a JSON document. */
+        PreviewPlot: {
+            /** @description The bytes of the picture. */
+            base64: string;
+            /**
+             * Format: uint32
+             * @description Height in pixels.
+             */
+            height: number;
+            /** @description Media type of the picture. */
+            media_type: components["schemas"]["MediaType"];
+            /**
+             * Format: uint32
+             * @description Width in pixels.
+             */
+            width: number;
         };
         /** @description An error response as defined by RFC 9457 (`application/problem+json`). */
         Problem: {
@@ -1954,7 +2046,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The Idempotency-Key was used for an upload with other content. */
+        /** @description The Idempotency-Key was used for an upload with other content. Or the file of a preview is not a usable ECG, or not without another sampling rate or lead; the type says which. */
         Problem422: {
             headers: {
                 [name: string]: unknown;
@@ -2093,11 +2185,13 @@ export type EcgIntervals = components['schemas']['EcgIntervals'];
 export type EcgLead = components['schemas']['EcgLead'];
 export type EcgLevel = components['schemas']['EcgLevel'];
 export type EcgNote = components['schemas']['EcgNote'];
+export type EcgPreview = components['schemas']['EcgPreview'];
 export type EcgQualitySegment = components['schemas']['EcgQualitySegment'];
 export type EcgRate = components['schemas']['EcgRate'];
-export type EcgPreview = { analysis: EcgAnalysis; detail: EcgDetail; started_at?: string | null; plot: { base64: string; height: number; media_type: 'image/png'; width: number } };
 export type EcgRecord = components['schemas']['EcgRecord'];
 export type EcgRrStatistics = components['schemas']['EcgRrStatistics'];
+export type EcgSampleSegment = components['schemas']['EcgSampleSegment'];
+export type EcgSamples = components['schemas']['EcgSamples'];
 export type EcgSt = components['schemas']['EcgSt'];
 export type EcgTrendPoint = components['schemas']['EcgTrendPoint'];
 export type EcgWarning = components['schemas']['EcgWarning'];
@@ -2119,6 +2213,7 @@ export type Page3 = components['schemas']['Page3'];
 export type Page4 = components['schemas']['Page4'];
 export type PatientData = components['schemas']['PatientData'];
 export type PatientIds = components['schemas']['PatientIds'];
+export type PreviewPlot = components['schemas']['PreviewPlot'];
 export type Problem = components['schemas']['Problem'];
 export type Queue = components['schemas']['Queue'];
 export type ReceivedUpload = components['schemas']['ReceivedUpload'];
@@ -2174,7 +2269,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description `Server is on` */
+            /** @description `Server is on`, or the page for browsers: for clients that accept `text/html` */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2644,6 +2739,50 @@ export interface operations {
             503: components["responses"]["Problem503"];
         };
     };
+    previewEcg: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "multipart/form-data": {
+                    /**
+                     * Format: binary
+                     * @description Raw ECG as CSV or EDF.
+                     */
+                    ecg: string;
+                    /** @description Name or 1-based number of the lead to analyse. */
+                    ecg_lead?: string;
+                    /** @description Samples per second of a file that holds no times. */
+                    ecg_sample_rate?: number;
+                };
+            };
+        };
+        responses: {
+            /** @description What was found, and the picture. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EcgPreview"];
+                };
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            408: components["responses"]["Problem408"];
+            413: components["responses"]["Problem413"];
+            415: components["responses"]["Problem415"];
+            422: components["responses"]["Problem422"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
     getEcg: {
         parameters: {
             query?: never;
@@ -2908,6 +3047,51 @@ export interface operations {
             409: components["responses"]["Problem409"];
             429: components["responses"]["Problem429"];
             500: components["responses"]["Problem500"];
+            503: components["responses"]["Problem503"];
+        };
+    };
+    getEcgSamples: {
+        parameters: {
+            query?: {
+                /** @description Name or 1-based number of a lead; also III, aVR, aVL and aVF where the file has I and II. */
+                lead?: components["parameters"]["Lead"];
+            };
+            header?: {
+                /** @description Entity tags the client has. */
+                "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+            };
+            path: {
+                /** @description Id of a record or an upload. */
+                id: components["parameters"]["Id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The samples */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EcgSamples"];
+                };
+            };
+            /** @description The client has it. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Problem400"];
+            401: components["responses"]["Problem401"];
+            403: components["responses"]["Problem403"];
+            404: components["responses"]["Problem404"];
+            413: components["responses"]["Problem413"];
+            429: components["responses"]["Problem429"];
+            500: components["responses"]["Problem500"];
+            502: components["responses"]["Problem502"];
             503: components["responses"]["Problem503"];
         };
     };
