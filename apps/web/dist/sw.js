@@ -2,7 +2,7 @@
 //
 // It never handles a request of /api: patient data is not kept on this device.
 
-const FILES = ["/assets/About-BKRYPQxT.js","/assets/About-DevvViKs.css","/assets/Admin-CmJho4e3.js","/assets/Age-BqnSRmgt.css","/assets/Age-DDqbhGGQ.js","/assets/Alarms-BD2mPIkc.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-B_Vv_H9_.js","/assets/Notice-A9lDkaeY.css","/assets/Notice-CWlq8gue.js","/assets/Patient-C34F_hK1.js","/assets/Patient-CgJTD_Tv.css","/assets/Upload-CzL_WnYs.js","/assets/Upload-DogbrSx8.css","/assets/index-DS87Kz0N.js","/assets/index-YErXFhP8.css"];
+const FILES = ["/assets/About-BKRYPQxT.js","/assets/About-DevvViKs.css","/assets/Admin-CmJho4e3.js","/assets/Age-BqnSRmgt.css","/assets/Age-CiOJbKel.js","/assets/Alarms-Bu3_h0o3.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-B_Vv_H9_.js","/assets/Notice-A9lDkaeY.css","/assets/Notice-CWlq8gue.js","/assets/Patient-CduYmZuZ.js","/assets/Patient-CgJTD_Tv.css","/assets/Upload-CWOaNkio.js","/assets/Upload-DogbrSx8.css","/assets/index-C_1xTjO0.js","/assets/index-YErXFhP8.css"];
 const CACHE = 'shell';
 
 self.addEventListener('install', (event) => {
