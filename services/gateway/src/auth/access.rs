@@ -63,7 +63,10 @@ pub(crate) async fn guard(
     request.extensions_mut().insert(ClientAddress(line.address));
     let admitted = match within_limits(&app, client, &request, line.address) {
         Ok(client)
-            if client.role.may(permission) && request.method().is_safe() && app.audit_chain.is_failing() =>
+            if client.role.may(permission)
+                && request.method().is_safe()
+                && line.is_stored()
+                && app.audit_chain.is_failing() =>
         {
             Err(not_audited())
         }

@@ -108,9 +108,20 @@ fn outcome(status: u16) -> &'static str {
     }
 }
 
+/// Reveals nothing about patients, and is read every few seconds. Operators need it also while the audit cannot be written.
+const METRICS: &str = "/metrics";
+
 impl AuditLine {
-    /// The entry for the audit; `None` for a request without a valid identity.
+    /// Whether the request has an entry in the audit.
+    pub(super) fn is_stored(&self) -> bool {
+        self.route != METRICS
+    }
+
+    /// The entry for the audit; `None` for a request that has none, or that has no valid identity.
     fn event(&self, status: u16) -> Option<AuditEvent> {
+        if !self.is_stored() {
+            return None;
+        }
         let Notes { patient, upload_id } = self.notes.read();
         let client = self.client.as_ref()?;
         Some(AuditEvent {
