@@ -16,13 +16,13 @@ use futures::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::{Error, Failure, Priority, Readers, Table, Writer};
+use crate::{Error, Failure, Readers, Table, Writer};
 
 /// Length of a chunk. Each is read and written as a whole.
 pub const CHUNK: usize = 256 * 1024;
 
-/// Bytes of a large file that are written in one transaction.
-pub const PART: usize = 4 * CHUNK;
+/// Bytes of a large file that are written in one transaction. Other writes wait for one of them at most, so it is short.
+pub const PART: usize = CHUNK;
 
 /// The key of chunk n of file f is f * 2^20 + n: a file is one range of rows, without a further index.
 const NUMBER_BITS: i64 = 20;
@@ -271,7 +271,7 @@ impl<'a> UnfinishedFile<'a> {
             chunks.insert(db, number, first, &part).map_err(Error::from)?;
             work(db)
         };
-        self.writer.wait(&self.writer.parts, Priority::Part, bytes, insert).await
+        self.writer.write_part(bytes, insert).await
     }
 }
 

@@ -92,6 +92,15 @@ impl DatabaseFile {
         Ok(DatabaseFile { db, path: path.to_owned(), format, _lock: lock })
     }
 
+    /// A second connection, for checkpoints.
+    pub(crate) fn connect_again(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(&self.path, flags)?;
+        db.busy_timeout(BUSY_TIMEOUT)?;
+        db.execute_batch("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON;")?;
+        Ok(db)
+    }
+
     /// Removes what was deleted before from the files: returns free pages to the file system, if the file can shrink, and
     /// empties the write-ahead log.
     ///
@@ -111,13 +120,16 @@ impl DatabaseFile {
         Ok(())
     }
 
-    /// Truncates a long write-ahead log. SQLite checkpoints by itself, but restarts the log only when no reader uses it,
-    /// which may never happen under constant load.
-    pub(crate) fn truncate_log(&self) {
-        if self.format.truncates_log
+    /// Whether the write-ahead log is to be truncated. SQLite begins it anew only when no reader uses it, which may never
+    /// happen under constant load.
+    pub(crate) fn has_long_log(&self) -> bool {
+        self.format.truncates_log
             && fs::metadata(beside(&self.path, "-wal")).is_ok_and(|log| log.len() > self.format.max_log_bytes)
-            && let Err(error) = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        {
+    }
+
+    /// Truncates the write-ahead log.
+    pub(crate) fn truncate_log(&self) {
+        if let Err(error) = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
             tracing::warn!(%error, file = self.format.name, "the write-ahead log could not be truncated");
         }
     }

@@ -10,6 +10,7 @@
 //!
 //! Failures are an [`Error`], which adapters convert to their own errors.
 
+mod checkpoints;
 mod chunks;
 mod error;
 mod file;

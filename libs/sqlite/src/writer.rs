@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::checkpoints::Checkpoints;
 use crate::{ChunkTable, DatabaseFile, Error, Removals};
 
 /// Most writes and bytes of one transaction; bounds memory and latency.
@@ -27,12 +28,19 @@ const MAX_GROUP_BYTES: usize = 4 << 20;
 /// Maximum number of waiting calls of [`Writer::write`].
 const MAX_WAITING: usize = 64;
 
+/// While others write, the next part of a large file begins after a rest as long as the last part took, at most this. So at
+/// least half of the time of the disk is left to others.
+const MAX_REST: Duration = Duration::from_millis(100);
+
+/// Others write if one of their writes was submitted at most this long before a part.
+const OTHERS: Duration = Duration::from_secs(1);
+
 /// Longest time that a deferred write waits for another write.
 const MAX_DEFERRAL: Duration = Duration::from_millis(20);
 
-/// Chunks removed together with a group. A large file adds four chunks with every second group, so removals do not
+/// Chunks removed together with a group. A large file adds one chunk with every second group, so removals do not
 /// accumulate.
-const GROUP_CHUNKS: usize = 8;
+const GROUP_CHUNKS: usize = 2;
 /// Chunks removed per transaction while idle: 8 MiB, a few milliseconds.
 const IDLE_CHUNKS: usize = 32;
 
@@ -110,8 +118,10 @@ type CleanUps = Arc<Mutex<Vec<oneshot::Sender<Result<(), Error>>>>>;
 pub struct Writer {
     sender: Option<mpsc::Sender<Submitted>>,
     waiting: Semaphore,
-    /// One permit: one part of a large file is written at a time.
-    pub(crate) parts: Semaphore,
+    /// Held while a part of a large file is written: one at a time. Contains when the next one may begin.
+    parts: tokio::sync::Mutex<Instant>,
+    /// When a write other than a part was last submitted.
+    last_write: Mutex<Option<Instant>>,
     next_file: AtomicI64,
     removals: Removals,
     clean_ups: CleanUps,
@@ -124,13 +134,14 @@ impl Writer {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(file: DatabaseFile, next_file: i64, unfinished: Vec<i64>) -> Result<Self, Error> {
+    pub fn start(mut file: DatabaseFile, next_file: i64, unfinished: Vec<i64>) -> Result<Self, Error> {
         let (sender, submitted) = mpsc::channel();
         let removals = Removals::default();
         unfinished.into_iter().for_each(|file| removals.add(file));
         let format = file.format;
         let clean_ups = CleanUps::default();
         let thread = Thread {
+            checkpoints: Checkpoints::start(&mut file)?,
             file,
             submitted,
             removals: removals.clone(),
@@ -145,7 +156,8 @@ impl Writer {
         Ok(Writer {
             sender: Some(sender),
             waiting: Semaphore::new(MAX_WAITING),
-            parts: Semaphore::new(1),
+            parts: tokio::sync::Mutex::new(Instant::now()),
+            last_write: Mutex::new(None),
             next_file: AtomicI64::new(next_file),
             removals,
             clean_ups,
@@ -163,6 +175,9 @@ impl Writer {
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
         end: impl FnOnce(Result<T, E>) + Send + 'static,
     ) {
+        if priority == Priority::Normal {
+            *self.last_write.lock() = Some(Instant::now());
+        }
         let write = Box::new(Task { work: Some(work), result: None, end });
         let submitted = Submitted { write, priority, bytes };
         let refused = match &self.sender {
@@ -183,17 +198,35 @@ impl Writer {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
-        self.wait(&self.waiting, Priority::Normal, 0, work).await
+        let _permit = self.waiting.acquire().await.map_err(|_| Error::Closed)?;
+        self.wait(Priority::Normal, 0, work).await
     }
 
-    pub(crate) async fn wait<T: Send + 'static, E: Failure>(
+    /// Executes a part of a large file when it is its turn, and waits until it is durable.
+    pub(crate) async fn write_part<T: Send + 'static, E: Failure>(
         &self,
-        permits: &Semaphore,
+        bytes: usize,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        let mut next = self.parts.lock().await;
+        let rest = next.saturating_duration_since(Instant::now());
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
+        }
+        let started = Instant::now();
+        let outcome = self.wait(Priority::Part, bytes, work).await;
+        if self.last_write.lock().is_some_and(|last| last + OTHERS > started) {
+            *next = Instant::now() + started.elapsed().min(MAX_REST);
+        }
+        outcome
+    }
+
+    async fn wait<T: Send + 'static, E: Failure>(
+        &self,
         priority: Priority,
         bytes: usize,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
-        let _permit = permits.acquire().await.map_err(|_| Error::Closed)?;
         let (reply, outcome) = oneshot::channel();
         self.submit(priority, bytes, work, move |outcome| {
             // The send fails only if the caller was cancelled.
@@ -246,6 +279,8 @@ impl Drop for Writer {
 
 /// The state of the writer thread, which ends when the [`Writer`] is dropped.
 struct Thread {
+    /// Declared before the file, whose lock is released last.
+    checkpoints: Checkpoints,
     file: DatabaseFile,
     submitted: mpsc::Receiver<Submitted>,
     removals: Removals,
@@ -263,7 +298,10 @@ impl Thread {
             }
             self.has_maintenance = true;
             self.clean_up();
-            self.file.truncate_log();
+            if self.file.has_long_log() {
+                let _paused = self.checkpoints.pause();
+                self.file.truncate_log();
+            }
         }
         // Best effort: errors do not matter here.
         let _ = self.file.db.execute_batch("PRAGMA optimize");
@@ -333,6 +371,7 @@ impl Thread {
         for submitted in group {
             submitted.write.end(outcome.as_ref().err());
         }
+        self.checkpoints.step(db);
         outcome.map(|removed| removed.map(|files| self.removals.finish(files)).is_some())
     }
 
@@ -372,6 +411,7 @@ impl Thread {
         }
         let cleaned = loop {
             if self.part.is_some() || self.removals.is_empty() {
+                let _paused = self.checkpoints.pause();
                 break self.file.clean_up().map_err(Error::from);
             }
             if let Err(error) = self.commit(Vec::new(), IDLE_CHUNKS) {

@@ -128,6 +128,24 @@ async fn parts_of_large_files_are_written_one_by_one_after_small_writes() {
     assert_eq!(fixture.contents().0, ["small", "first part", "second part"]);
 }
 
+/// The disk is left to other writes for as long as a part took.
+#[tokio::test]
+async fn part_of_a_large_file_waits_for_the_time_of_the_last_one_while_others_write() {
+    const SLOW: Duration = Duration::from_millis(60);
+    let fixture = Fixture::new();
+    let slow = |_: &Connection| {
+        std::thread::sleep(SLOW);
+        Ok::<_, Error>(())
+    };
+    let mut file = UnfinishedFile::new(&fixture.writer);
+    let (first, other) = tokio::join!(file.append(part(), slow), fixture.note("other"));
+    first.and(other).unwrap();
+    let ended = Instant::now();
+    file.append(part(), note("part")).await.unwrap();
+    assert!(ended.elapsed() >= SLOW / 2, "{:?}", ended.elapsed());
+    assert_eq!(fixture.contents().0, ["other", "part"]);
+}
+
 #[tokio::test]
 async fn part_of_a_large_file_waits_for_one_group_of_small_writes_only() {
     let fixture = Fixture::new();
@@ -270,9 +288,9 @@ async fn file_that_becomes_visible_is_kept_if_its_writer_is_cancelled() {
 #[tokio::test]
 async fn file_is_read_as_it_was_written_or_not_at_all() {
     let fixture = Fixture::new();
-    let content: Bytes = (0..PART + 2 * CHUNK + 5).map(|n| (n / 1_000) as u8).collect();
+    let content: Bytes = (0..6 * CHUNK + 5).map(|n| (n / 1_000) as u8).collect();
     let mut file = UnfinishedFile::new(&fixture.writer);
-    for part in [content.slice(..PART), content.slice(PART..)] {
+    for part in [content.slice(..4 * CHUNK), content.slice(4 * CHUNK..)] {
         file.append(part, |_| Ok::<_, Error>(())).await.unwrap();
     }
     let number = file.number;
