@@ -331,6 +331,9 @@ struct Region {
     limit: Duration,
 }
 
+/// The clock and the button of the alarms in the top bar.
+const CLOCK: (u32, u32, u32, u32) = (685, 12, 90, 28);
+const ALARMS: (u32, u32, u32, u32) = (1055, 8, 95, 38);
 /// Two minutes of demo.
 const DISPLAY_TIME: Duration = Duration::from_secs(120);
 /// Clock and ages change every second.
@@ -381,8 +384,7 @@ fn every_region_changes_within_two_minutes_of_demo() {
             let _monitor = Monitor::start(&screen, &system, &file, &["--stale-after", "600"]);
             let technical = |shot: &Shot| shot.share(TECHNICAL) > 0.003;
             settled(&screen, &empty, 0.05, technical);
-            let mut regions =
-                vec![Region { name: "the clock", place: (820, 12, 90, 28), limit: EVERY_SECOND }];
+            let mut regions = vec![Region { name: "the clock", place: CLOCK, limit: EVERY_SECOND }];
             let tiles = ["tile 1", "tile 2", "tile 3", "tile 4", "tile 5", "tile 6", "tile 7", "tile 8"];
             for (at, name) in tiles.into_iter().enumerate() {
                 let (column, row) = (at as u32 % 4, at as u32 / 4);
@@ -390,7 +392,7 @@ fn every_region_changes_within_two_minutes_of_demo() {
                 regions.push(Region { name, place, limit: EVERY_SECOND });
             }
             // The button has to look different for another number or severity of alarms.
-            let button = || screen.part(1180, 8, 100, 38);
+            let button = || screen.part(ALARMS.0, ALARMS.1, ALARMS.2, ALARMS.3);
             let mut looks: Vec<((usize, AlarmPriority), Shot)> = Vec::new();
             let mut state: (Option<(usize, AlarmPriority)>, Instant) = (None, Instant::now());
             watch(&screen, "the overview", &regions, || {
@@ -419,7 +421,7 @@ fn every_region_changes_within_two_minutes_of_demo() {
             let _monitor = Monitor::start(&screen, &system, &file, &["--patient", "900001"]);
             settled(&screen, &empty, 0.05, |shot| shows_ecgs(shot, 1));
             let regions = [
-                Region { name: "the clock", place: (685, 12, 90, 28), limit: EVERY_SECOND },
+                Region { name: "the clock", place: CLOCK, limit: EVERY_SECOND },
                 Region { name: "the age", place: (10, 230, 280, 110), limit: EVERY_SECOND },
                 Region { name: "the latest ECG", place: (305, 105, 555, 320), limit: EVERY_STRIP },
                 Region { name: "the trend", place: (305, 520, 555, 360), limit: EVERY_STRIP },

@@ -54,7 +54,9 @@ fn ward_is_shown_by_bed_with_empty_beds_and_remembered() {
         window.global::<Api>().invoke_set_tile_order(3);
         screen.settle();
     };
-    screen.until("the wards", |screen| screen.value("Choose a ward") == "All wards");
+    screen.until("the wards", |screen| {
+        screen.has("Choose a ward") && screen.value("Choose a ward") == "All wards"
+    });
     screen.until("admitted patients", |screen| tiles(screen).len() == 3);
     let ward = north.id.to_string();
     care(&screen, &ward);
