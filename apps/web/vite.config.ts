@@ -27,10 +27,26 @@ function serviceWorker(): Plugin {
   };
 }
 
+/** Moves the style sheets behind the first content, so that a slow connection shows that content before they arrive. */
+function lateStyles(): Plugin {
+  return {
+    name: 'late-styles',
+    apply: 'build',
+    transformIndexHtml: {
+      order: 'post',
+      handler(html) {
+        const links = html.match(/ *<link rel="stylesheet"[^>]*>\n/g) ?? [];
+        const head = links.reduce((rest, link) => rest.replace(link, ''), html);
+        return head.replace(/ *<noscript>/, (next) => links.join('') + next);
+      },
+    },
+  };
+}
+
 const gateway = process.env.BEDSIDE ?? 'http://127.0.0.1:5011';
 
 export default defineConfig({
-  plugins: [svelte(), serviceWorker()],
+  plugins: [svelte(), serviceWorker(), lateStyles()],
   define: { __VERSION__: JSON.stringify(workspaceVersion()) },
   build: {
     target: 'es2022',

@@ -4,6 +4,9 @@
 //           BEDSIDE_TEST_CHROMIUM   the browser; default: /usr/bin/chromium
 //           BEDSIDE_TEST_SCREENS    directory for screenshots of all pages; default: none are written
 //           BEDSIDE_TEST_PAGE       directory of a built page to use in place of the one in the program
+//           BEDSIDE_TEST_NATS_SERVER, BEDSIDE_TEST_MONGODB_SERVER, BEDSIDE_TEST_OIDC_PROVIDER
+//                                   servers for the tests of separate services and of OpenID Connect; `scripts/test --tools`
+//                                   installs and prints them
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -44,13 +47,67 @@ export const PNG = Buffer.from(
   'base64',
 );
 
+/** A process whose output is kept, and what it has printed. */
+export class Running {
+  constructor(program, args) {
+    this.name = path.basename(program);
+    this.output = '';
+    this.child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of [this.child.stdout, this.child.stderr]) {
+      stream.on('data', (text) => {
+        this.output = (this.output + text).slice(-50_000);
+        this.notify?.();
+      });
+    }
+    this.child.on('error', (error) => (this.output += error));
+    this.ended = new Promise((resolve) => {
+      for (const event of ['exit', 'error']) this.child.once(event, resolve);
+    });
+  }
+
+  /** Waits until the output has this number of matches, and returns the first group of each. */
+  async printed(pattern, count = 1) {
+    const found = () => [...this.output.matchAll(pattern)].map(([, group]) => group);
+    const enough = new Promise((resolve) => (this.notify = () => found().length >= count && resolve(true)));
+    this.notify();
+    const isReady = await Promise.race([enough, this.ended.then(() => false)]);
+    this.notify = undefined;
+    assert.ok(isReady, `${this.name} has ended:\n${this.output}`);
+    return found();
+  }
+
+  /** Ends the process at once, as a crash does. */
+  async kill() {
+    if (this.child.exitCode === null && this.child.signalCode === null && this.child.pid !== undefined) this.child.kill('SIGKILL');
+    await this.ended;
+  }
+}
+
+/** Starts a program of this project and waits until it has printed its addresses. */
+async function launch(name, args, addresses) {
+  const running = new Running(path.join(PROGRAMS, name), args);
+  running.addresses = await running.printed(/listens on (http\S+)/g, addresses);
+  return running;
+}
+
+/** A file with an access token of the role admin for tests, and the token. */
+function tokenFile(folder) {
+  const tokens = path.join(folder, 'tokens');
+  writeFileSync(tokens, '', { mode: 0o600 });
+  const [token] = bedside('token', 'new', 'test', '--role', 'admin', '--file', tokens).trim().split('\n');
+  return { tokens, token };
+}
+
 /** The standalone program with a data directory of its own. */
 export class System {
+  program = 'bedside';
+  folder = mkdtempSync(path.join(tmpdir(), 'bedside-web-'));
+  args = ['--data', path.join(this.folder, 'data'), '--log', 'warn'];
+
   static async start(...args) {
     const system = new System();
-    system.folder = mkdtempSync(path.join(tmpdir(), 'bedside-web-'));
-    system.args = args;
-    await system.#run('127.0.0.1:0');
+    system.args.push(...args);
+    await system.run('127.0.0.1:0');
     return system;
   }
 
@@ -58,54 +115,122 @@ export class System {
    * A program that requires a login, with accounts and with the access token `token` of the role admin.
    * `users`: `{ name, role, person }`; each has the password `PASSWORD`.
    */
-  static async startWithUsers(users, ...args) {
+  static startWithUsers(users, ...args) {
+    return System.startAt('127.0.0.1:0', users, ...args);
+  }
+
+  /** `startWithUsers` at this address. */
+  static async startAt(listen, users, ...args) {
     const system = new System();
-    system.folder = mkdtempSync(path.join(tmpdir(), 'bedside-web-'));
-    const tokens = path.join(system.folder, 'tokens');
-    writeFileSync(tokens, '', { mode: 0o600 });
-    [system.token] = bedside('token', 'new', 'test', '--role', 'admin', '--file', tokens).trim().split('\n');
-    system.args = ['--tokens', tokens, ...args];
-    await system.#run('127.0.0.1:0');
-    for (const { name, role, person } of users) {
-      await system.call('POST', '/api/v1/users', { name, role, password: PASSWORD, display_name: person ?? name });
+    const { tokens, token } = tokenFile(system.folder);
+    system.token = token;
+    system.args.push('--tokens', tokens, ...args);
+    await system.run(listen);
+    await system.addUsers(users);
+    return system;
+  }
+
+  /**
+   * Gateway, ingest, query, ecg-worker and alarms as processes, with nats-server and a server of the MongoDB protocol. `kill` and
+   * `restart` are those of the gateway. Accounts as in `startWithUsers`.
+   */
+  static async startServices(users) {
+    const system = new System();
+    const { folder } = system;
+    const { tokens, token } = tokenFile(folder);
+    system.token = token;
+    system.program = 'gateway';
+    system.services = {};
+    const secret = (name) => {
+      const file = path.join(folder, name);
+      writeFileSync(file, `${name}-of-the-tests-0123456789abcdef0123456789abcdef`);
+      return file;
+    };
+    try {
+      const [nats, mongodb] = await Promise.all([system.startNats(-1), system.startMongodb()]);
+      const bus = ['--nats', `nats://127.0.0.1:${nats}`];
+      const store = ['--mongodb', `mongodb://127.0.0.1:${mongodb}/?directConnection=true`, '--database', 'bedside_web'];
+      const [listen, admin] = [['--listen', '127.0.0.1:0'], ['--admin-listen', '127.0.0.1:0', '--log', 'warn']];
+      const service = async (name, args, addresses) => {
+        const running = await launch(name, [...admin, ...args], addresses);
+        system.services[name] = running;
+        return running.addresses;
+      };
+      const [[, ingest], [query], [, alarms]] = await Promise.all([
+        service('ingest', [...bus, ...store, ...listen, '--token-file', secret('ingest-token')], 2),
+        service('query', [...store, ...listen, '--token-file', secret('query-token')], 2),
+        service('alarms', [...bus, ...store, ...listen, '--token-file', secret('alarms-token')], 2),
+        service('ecg-worker', bus, 1),
+      ]);
+      system.args = [
+        ...admin, ...bus, '--tokens', tokens, '--key-file', secret('key'),
+        '--ingest', ingest, '--ingest-token-file', path.join(folder, 'ingest-token'),
+        '--query', query, '--query-token-file', path.join(folder, 'query-token'),
+        '--alarms', alarms, '--alarms-token-file', path.join(folder, 'alarms-token'),
+      ];
+      await system.run('127.0.0.1:0');
+      await until('all services are ready', async () => {
+        const response = await system.fetch('/api/v1/patients').catch(() => undefined);
+        return response?.ok;
+      }, 60_000);
+      await system.addUsers(users);
+    } catch (error) {
+      await system.stop();
+      throw error;
     }
     return system;
   }
 
-  async #run(listen) {
-    const args = ['--data', path.join(this.folder, 'data'), '--listen', listen, '--log', 'warn', ...this.args];
-    const child = spawn(BEDSIDE, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-    this.process = child;
-    this.log = '';
-    child.stderr.on('data', (text) => (this.log = (this.log + text).slice(-20_000)));
-    this.gateway = await new Promise((resolve, reject) => {
-      let printed = '';
-      child.stdout.on('data', (text) => {
-        printed += text;
-        const found = /listens on (\S+)/.exec(printed);
-        if (found) resolve(found[1]);
-      });
-      child.on('exit', (code) => reject(new Error(`bedside ended with ${code}:\n${printed}\n${this.log}`)));
-    });
+  /** Starts the broker, on this port or on a free one, and returns the port. */
+  async startNats(port) {
+    const config = path.join(this.folder, 'nats.conf');
+    const store = JSON.stringify(path.join(this.folder, 'nats'));
+    writeFileSync(config, `host: 127.0.0.1\nport: ${port}\njetstream { store_dir: ${store}, max_file_store: 1TB }\n`);
+    this.services.nats = new Running(server('BEDSIDE_TEST_NATS_SERVER'), ['--config', config]);
+    const [bound] = await this.services.nats.printed(/Listening for client connections on \S+:(\d+)[^]*Server is ready/g);
+    return Number(bound);
+  }
+
+  async startMongodb() {
+    const port = await freePort();
+    const args = ['--sync-on-commit', '--host', '127.0.0.1', '--port', port, '--storage-path', path.join(this.folder, 'mongodb')];
+    this.services.mongodb = new Running(server('BEDSIDE_TEST_MONGODB_SERVER'), args.map(String));
+    await until('the database listens', () =>
+      new Promise((resolve) => {
+        const socket = net.connect(port, '127.0.0.1', () => resolve(socket.destroy()));
+        socket.on('error', () => resolve(undefined));
+      }),
+    );
+    return port;
+  }
+
+  async addUsers(users) {
+    for (const { name, role, person, wards } of users) {
+      await this.call('POST', '/api/v1/users', { name, role, password: PASSWORD, display_name: person ?? name, wards });
+    }
+  }
+
+  async run(listen) {
+    this.process = await launch(this.program, ['--listen', listen, ...this.args], 1);
+    [this.gateway] = this.process.addresses;
     this.page ??= process.env.BEDSIDE_TEST_PAGE && (await servePage(process.env.BEDSIDE_TEST_PAGE, () => this.gateway));
     this.url = this.page?.url ?? this.gateway;
   }
 
   /** Ends the program at once, as a crash does. */
-  async kill() {
-    const ended = new Promise((resolve) => this.process.once('exit', resolve));
-    this.process.kill('SIGKILL');
-    await ended;
+  kill() {
+    return this.process.kill();
   }
 
   /** Starts the program again, at the same address and with the same data. */
   async restart() {
-    await this.#run(new URL(this.gateway).host);
+    await this.run(new URL(this.gateway).host);
   }
 
   async stop() {
-    if (this.process.exitCode === null && this.process.signalCode === null) await this.kill();
-    this.page?.server.close();
+    await this.process?.kill();
+    for (const running of Object.values(this.services ?? {})) await running.kill();
+    this.page?.server?.close();
     rmSync(this.folder, { recursive: true, force: true });
   }
 
@@ -140,6 +265,20 @@ export class System {
     assert.equal(response.status, 201, await response.clone().text());
     return response.json();
   }
+}
+
+/** Path of a server that `scripts/test --tools` installs. */
+export function server(variable) {
+  assert.ok(process.env[variable], `set ${variable}: scripts/test --tools`);
+  return process.env[variable];
+}
+
+export async function freePort() {
+  const listener = net.createServer();
+  await new Promise((resolve) => listener.listen(0, '127.0.0.1', resolve));
+  const { port } = listener.address();
+  await new Promise((resolve) => listener.close(resolve));
+  return port;
 }
 
 /** Serves a built page with the headers that the gateway gives it, and everything else from the gateway. */

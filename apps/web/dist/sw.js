@@ -2,7 +2,7 @@
 //
 // It never handles a request of /api: patient data is not kept on this device.
 
-const FILES = ["/assets/About-BQ5iyFTL.js","/assets/About-DevvViKs.css","/assets/Admin-3EU_0-3M.css","/assets/Admin-CEdempb3.js","/assets/Age-BqnSRmgt.css","/assets/Age-CXX9awfl.js","/assets/Alarms-BrDthFdP.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-B_NrJI8Y.js","/assets/Audit-DOe9YOM0.css","/assets/Notice-A9lDkaeY.css","/assets/Notice-CYBbaUNv.js","/assets/Patient-C7Yy_dq0.css","/assets/Patient-CbmNzAhi.js","/assets/Upload-D3XSX2hk.js","/assets/Upload-DogbrSx8.css","/assets/Wards-1tms-70O.css","/assets/Wards-CA0k_VrH.js","/assets/index-B0WftrgU.css","/assets/index-De0P9-eU.js"];
+const FILES = ["/assets/About-Bqj2g2wl.js","/assets/About-DevvViKs.css","/assets/Admin-3EU_0-3M.css","/assets/Admin-DGWqBUW9.js","/assets/Age-A5RRY7rr.js","/assets/Age-BqnSRmgt.css","/assets/Alarms-BbOBKdf2.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-DOe9YOM0.css","/assets/Audit-KFGRFNRX.js","/assets/Notice-A9lDkaeY.css","/assets/Notice-CN4V4-9T.js","/assets/Patient-B4cMY3G4.js","/assets/Patient-C7Yy_dq0.css","/assets/Upload-BkU4moKx.js","/assets/Upload-DogbrSx8.css","/assets/Wards-1tms-70O.css","/assets/Wards-DPY_CzBW.js","/assets/index-2xlAoerr.js","/assets/index-B0WftrgU.css"];
 const CACHE = 'shell';
 
 self.addEventListener('install', (event) => {

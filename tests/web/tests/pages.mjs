@@ -63,6 +63,33 @@ describe('pages', () => {
     assert.ok(total <= 200_000, `${total} bytes`);
   });
 
+  test('the first content appears within a second on fast 3G, and the page is never shown without its styles', async () => {
+    const context = await (await launched()).newContext({ viewport: { width: 390, height: 844 } });
+    const page = await context.newPage();
+    const protocol = await context.newCDPSession(page);
+    await protocol.send('Network.enable');
+    // The profile of the developer tools of Chromium.
+    await protocol.send('Network.emulateNetworkConditions', {
+      offline: false, latency: 562.5, downloadThroughput: 180_000, uploadThroughput: 84_375,
+    });
+    await page.addInitScript(() => {
+      const observer = new MutationObserver(() => {
+        const shown = document.querySelector('#app > :not(p.muted)');
+        if (shown === null) return;
+        observer.disconnect();
+        window.isStyled = getComputedStyle(document.documentElement).getPropertyValue('--surface') !== '';
+      });
+      observer.observe(document, { childList: true, subtree: true });
+    });
+    await page.goto(system.url);
+    const paint = await page.waitForFunction(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime);
+    const ms = await paint.jsonValue();
+    assert.ok(ms < 1_000, `first contentful paint after ${ms} ms`);
+    await page.locator('main').waitFor();
+    assert.equal(await page.evaluate(() => window.isStyled), true);
+    await context.close();
+  });
+
   test('every page fits every size in both themes', async () => {
     for (const theme of THEMES) {
       const page = await open(system, { colorScheme: theme });

@@ -6,7 +6,7 @@
 
 import { Cell } from './cell';
 import { ApiError, getJson, onRejected, request, setCsrf } from './client';
-import type { LoginMethods, LoginRequest, Session } from './types.gen';
+import type { Grant, LoginMethods, LoginRequest, Session } from './types.gen';
 
 export type SessionState =
   | { state: 'loading' }
@@ -43,6 +43,31 @@ export const session = {
     const current = cell.value;
     if (current.state !== 'signed-in') return false;
     return (ABILITIES[current.session.role] ?? []).includes(ability);
+  },
+
+  /** Whether the user may access only the patients of some wards. */
+  get isLimited(): boolean {
+    const current = cell.value;
+    return current.state === 'signed-in' && Array.isArray(current.session.wards);
+  },
+
+  /** Whether the user can ask for access to a patient of another ward: a person who cares for patients. */
+  get mayAskForAccess(): boolean {
+    const current = cell.value;
+    return session.isLimited && session.may('care') && current.state === 'signed-in' && current.session.via !== 'token';
+  },
+
+  /** The patients of other wards whom the user may access for now. */
+  get emergency(): Grant[] {
+    const current = cell.value;
+    return current.state === 'signed-in' ? (current.session.emergency ?? []) : [];
+  },
+
+  /** Asks for access to a patient of another ward in an emergency. */
+  async access(mrn: number, reason: string): Promise<void> {
+    await request(`/api/v1/patients/${mrn}/break-glass`, { method: 'POST', json: { reason } });
+    otherTabs.postMessage('none');
+    await session.load();
   },
 
   /** Loads the session. `why` is the reason if there is none. */
