@@ -449,12 +449,17 @@ export async function go(page, route) {
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 /** What axe finds on the page that is serious. */
-export async function seriousFindings(page) {
+export function seriousFindings(page) {
+  return findings(page, ['serious', 'critical']);
+}
+
+/** What axe finds on the page, with all of its default rules. The accessibility category of Lighthouse has a part of these rules. */
+export async function findings(page, impacts = ['minor', 'moderate', 'serious', 'critical']) {
   // The policy of the page forbids scripts of others; the protocol of the browser may run them.
   await page.evaluate(AXE);
   const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
   return violations
-    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .filter(({ impact }) => impacts.includes(impact))
     .map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 150)).slice(0, 3).join(' | ')}`);
 }
 

@@ -1,6 +1,7 @@
 // Login, sessions, roles and what the page keeps of them.
 
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { PASSWORD, System, ecg, go, network, open, seriousFindings, signIn, until } from '../harness.mjs';
@@ -77,6 +78,52 @@ describe('sessions', () => {
     });
     assert.equal(status, 403);
     await page.context().close();
+  });
+
+  test('a page of another origin, to which the browser sends the cookie, reads nothing and changes nothing', async () => {
+    const page = await open(system);
+    await signIn(page, 'nora');
+    await page.locator('main a.tile').first().waitFor();
+    // Another port is another origin on the same site, so that the cookie is sent in spite of SameSite=Strict.
+    const other = http.createServer((request, response) => {
+      response.writeHead(200, { 'content-type': 'text/html' });
+      response.end('<!doctype html><title>Other</title>');
+    });
+    await new Promise((resolve) => other.listen(0, '127.0.0.1', resolve));
+    const attacker = await page.context().newPage();
+    await attacker.goto(`http://127.0.0.1:${other.address().port}/`);
+    const results = await attacker.evaluate(async (gateway) => {
+      const outcome = async (route, options) => {
+        try {
+          const response = await fetch(gateway + route, { credentials: 'include', ...options });
+          return response.type === 'opaque' ? 'opaque' : `read ${response.status}`;
+        } catch {
+          return 'blocked';
+        }
+      };
+      const form = new FormData();
+      form.append('name', 'Mallory');
+      const json = { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"name":"Mallory","reason":"none"}' };
+      const socket = new WebSocket(`${gateway.replace('http', 'ws')}/api/v1/live`);
+      const opened = await new Promise((resolve) => {
+        socket.onopen = () => resolve('open');
+        socket.onerror = () => resolve('blocked');
+      });
+      return {
+        session: await outcome('/api/v1/session', {}),
+        read: await outcome('/api/v1/patients', {}),
+        opaque: await outcome('/api/v1/patients', { mode: 'no-cors' }),
+        upload: await outcome('/api/v1/patients/7/uploads', { method: 'POST', body: form, mode: 'no-cors' }),
+        rename: await outcome('/api/v1/patients/7/name', json),
+        plain: await outcome('/api/v1/patients/7/name', { ...json, headers: { 'content-type': 'text/plain' }, mode: 'no-cors' }),
+        opened,
+      };
+    }, system.gateway);
+    for (const attempt of ['session', 'read', 'rename', 'opened']) assert.equal(results[attempt], 'blocked', attempt);
+    const patient = await system.json('/api/v1/patients/7');
+    assert.equal(patient.name, 'Ann Lee');
+    await page.context().close();
+    other.close();
   });
 
   test('the login page and the user menu fit a phone, and axe finds nothing serious in both themes', async () => {

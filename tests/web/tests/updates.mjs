@@ -6,6 +6,7 @@ import { System, ecg, go, network, open, seenAt } from '../harness.mjs';
 
 /** Time within which a lost connection is visible, in milliseconds. */
 const VISIBLE_MS = 2_000;
+const FROZEN_MS = 60_000;
 
 describe('updates', () => {
   let system;
@@ -68,7 +69,7 @@ describe('updates', () => {
     cable.close();
   });
 
-  test('a page that was in the background says so and loads what it missed', async () => {
+  test('a page that was frozen in the background for a minute says so within two seconds and loads what it missed', async () => {
     const page = await open(system);
     await page.locator('.connection.live').waitFor();
     const visibility = (state) =>
@@ -81,12 +82,19 @@ describe('updates', () => {
     const protocol = await page.context().newCDPSession(page);
     await protocol.send('Page.setWebLifecycleState', { state: 'frozen' });
     await system.upload(6, 'Finn');
-    await new Promise((resolve) => setTimeout(resolve, 5_500));
+    await system.upload(1, 'Ann Lee', [], { rename: 'true' });
+    await new Promise((resolve) => setTimeout(resolve, FROZEN_MS));
+    const active = Date.now();
     await protocol.send('Page.setWebLifecycleState', { state: 'active' });
     await visibility('visible');
+    await page.getByTestId('hidden-bar').waitFor();
+    const visible = Date.now() - active;
+    assert.ok(visible <= VISIBLE_MS, `visible after ${visible} ms`);
     await page.getByText(/This page was in the background from \d\d:\d\d:\d\d to \d\d:\d\d:\d\d\. It has loaded what it missed\./).waitFor();
     await tiles(page, 'Finn').first().waitFor();
-    assert.equal(await tiles(page, 'Finn').count(), 1);
+    await tiles(page, 'Ann Lee').filter({ hasNotText: 'Moss' }).waitFor();
+    for (const name of ['Finn', 'Ann Lee']) assert.equal(await tiles(page, name).count(), 1, name);
+    assert.deepEqual(page.problems, []);
     await page.context().close();
   });
 
