@@ -20,7 +20,7 @@ fn main() {
                  of a client with another token, and prints a Markdown table.\n\nAttacks:"
             );
             for (name, what) in ATTACKS {
-                println!("  {name:18}{what}");
+                println!("  {name:20}  {what}");
             }
         }
         ["processes", ref names @ ..] => runtime.block_on(table(Mode::Processes, names)),
