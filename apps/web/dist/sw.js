@@ -2,7 +2,7 @@
 //
 // It never handles a request of /api: patient data is not kept on this device.
 
-const FILES = ["/assets/About-Bqj2g2wl.js","/assets/About-DevvViKs.css","/assets/Admin-3EU_0-3M.css","/assets/Admin-DGWqBUW9.js","/assets/Age-A5RRY7rr.js","/assets/Age-BqnSRmgt.css","/assets/Alarms-BbOBKdf2.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-DOe9YOM0.css","/assets/Audit-KFGRFNRX.js","/assets/Notice-A9lDkaeY.css","/assets/Notice-CN4V4-9T.js","/assets/Patient-B4cMY3G4.js","/assets/Patient-C7Yy_dq0.css","/assets/Upload-BkU4moKx.js","/assets/Upload-DogbrSx8.css","/assets/Wards-1tms-70O.css","/assets/Wards-DPY_CzBW.js","/assets/index-2xlAoerr.js","/assets/index-B0WftrgU.css"];
+const FILES = ["/assets/About-Cjv7xYEv.js","/assets/About-DevvViKs.css","/assets/Admin-3EU_0-3M.css","/assets/Admin-cRYVNmX1.js","/assets/Age-BqnSRmgt.css","/assets/Age-fs6PQpg-.js","/assets/Alarms-D5pkHI59.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-DOe9YOM0.css","/assets/Audit-psAi1FWP.js","/assets/Notice-A9lDkaeY.css","/assets/Notice-Cq2cpb1d.js","/assets/Patient-C7Yy_dq0.css","/assets/Patient-DFsvcR07.js","/assets/Upload-DogbrSx8.css","/assets/Upload-qPx_n4aK.js","/assets/Wards-1tms-70O.css","/assets/Wards-BnImzkWM.js","/assets/index-B0WftrgU.css","/assets/index-rIzhrpvR.js"];
 const CACHE = 'shell';
 
 self.addEventListener('install', (event) => {

@@ -1,4 +1,5 @@
-// Checks the message files: sorted keys, the same keys and parameters in all languages, and no key that no file uses.
+// Checks the message files: sorted keys, the same keys and parameters in all languages, no key that no file uses, and the same
+// translations as in the apps: a text that is the same in English is the same in German.
 
 import { readdirSync, readFileSync } from 'node:fs';
 
@@ -29,6 +30,26 @@ for (const key of keys) {
   const isUsed = [`'${key}'`, `"${key}"`, `'${base}'`].some((quoted) => text.includes(quoted));
   if (!isUsed && !prefixes.some((prefix) => key.startsWith(prefix))) failures.push(`${key} is not used`);
 }
+
+/** Texts that mean something else in the apps, or have less space there. */
+const OTHERS = ['alarms.filter.open', 'correct.error', 'correct.name', 'ecg.notes', 'ecg.rate', 'patient.heart_rate'];
+const unescaped = (quoted) => JSON.parse(`"${quoted}"`);
+const inApps = new Map();
+for (const app of ['ui', 'monitor', 'patient']) {
+  const messages = readFileSync(new URL(`../../${app}/lang/de.po`, import.meta.url), 'utf8');
+  for (const [, original, translated] of messages.matchAll(/^msgid "(.+)"\nmsgstr "(.+)"$/gm)) {
+    const known = inApps.get(unescaped(original)) ?? [];
+    inApps.set(unescaped(original), [...known, unescaped(translated)]);
+  }
+}
+let shared = 0;
+for (const key of keys) {
+  const known = inApps.get(languages.en[key]);
+  if (known === undefined || OTHERS.includes(key)) continue;
+  shared += 1;
+  if (!known.includes(languages.de[key])) failures.push(`${key} is "${languages.de[key]}", but "${known.join('" or "')}" in the apps`);
+}
+if (shared < 100) failures.push(`only ${shared} texts are those of the apps: are the message files of the apps read?`);
 
 if (failures.length > 0) {
   console.error(failures.join('\n'));
