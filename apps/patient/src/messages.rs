@@ -1,7 +1,7 @@
 //! The sentences that the app shows for typed results.
 
 use client::{ClientError, UploadAnswer};
-use proto_json::{FileKind, UploadReceipt};
+use proto_json::{FileKind, Mrn, MrnError, UploadReceipt};
 use ui::{format, tr};
 
 use crate::model::Comparison;
@@ -9,6 +9,14 @@ use crate::model::Comparison;
 /// The error as a sentence.
 pub(crate) fn error(error: &(impl std::fmt::Display + ?Sized)) -> String {
     format::sentence(&error.to_string())
+}
+
+/// Why an entered record number is not accepted.
+pub(crate) fn mrn_error(error: &MrnError) -> String {
+    match error {
+        MrnError::NotAnInteger => tr!("The medical record number must be an integer.").to_owned(),
+        MrnError::OutOfRange => tr!("The medical record number must be from 0 to {}.", Mrn::MAX),
+    }
 }
 
 fn rate(bpm: Option<f64>) -> String {
@@ -70,11 +78,16 @@ pub(crate) fn file_kind(kind: FileKind) -> &'static str {
 }
 
 /// An upload that waits in the outbox.
-pub(crate) fn queued(mrn: Option<proto_json::Mrn>, reason: &ClientError) -> String {
+pub(crate) fn queued(mrn: Option<Mrn>, reason: &ClientError) -> String {
     let patient = mrn.map_or_else(String::new, |mrn| tr!(" for patient {}", mrn));
     tr!(
         "The upload{} is kept on this computer and will be sent as soon as possible. {}",
         patient,
-        error(reason)
+        match reason {
+            ClientError::Unreachable { gateway, reason } => {
+                tr!("The gateway at {} cannot be reached ({}).", gateway, reason)
+            }
+            _ => error(reason),
+        }
     )
 }

@@ -82,7 +82,7 @@ impl PatientController {
     pub(crate) fn problem(&self) -> Option<String> {
         match self.mrn() {
             None => Some(tr!("Enter the medical record number to upload.").to_owned()),
-            Some(Err(error)) => Some(messages::error(&error)),
+            Some(Err(error)) => Some(messages::mrn_error(&error)),
             Some(Ok(_)) => self.name_problem(),
         }
     }
@@ -201,7 +201,7 @@ impl PatientController {
 
     fn refresh(&self) {
         let mrn_error = match self.mrn() {
-            Some(Err(error)) => messages::error(&error),
+            Some(Err(error)) => messages::mrn_error(&error),
             _ => String::new(),
         };
         let hint = match &self.lookup {
