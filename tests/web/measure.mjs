@@ -5,8 +5,8 @@
 //                    [--heap-tiles 64] [--heap-minutes 10] [--json]
 //
 // Settings: see harness.mjs. Measure with a release build: BEDSIDE_TEST_PROGRAMS=target/release. The frame rate is that of the
-// animation frames of the page while its CPU is slowed down by `--throttle`. The time from sample to pixel is the one that the page
-// states. Simulated patients stream on the same machine.
+// animation frames of the page while its CPU is slowed down by `--throttle`; `slowdown` is the slowdown of a fixed amount of work. The
+// time from sample to pixel is the one that the page states. Simulated patients stream on the same machine.
 
 import { spawn } from 'node:child_process';
 import { parseArgs } from 'node:util';
@@ -75,6 +75,21 @@ async function frames(page, seconds) {
   );
 }
 
+/** The shortest time that a fixed amount of work takes in the page, in milliseconds. */
+async function work(page) {
+  return page.evaluate(async () => {
+    let shortest = Infinity;
+    for (let attempt = 0; attempt < 9; attempt++) {
+      const start = performance.now();
+      let sum = 0;
+      for (let step = 0; step < 3e6; step++) sum += Math.sqrt(step);
+      if (sum > 0) shortest = Math.min(shortest, performance.now() - start);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    return shortest;
+  });
+}
+
 /** Waits until `count` canvases change within a second. */
 async function moving(page, count, timeout) {
   const until = Date.now() + timeout;
@@ -103,7 +118,9 @@ const measurements = {
     const { context, page, failures } = await open('#/', { width: 1440, height: 900 });
     results.moving = await moving(page, tiles, 60_000);
     const session = await context.newCDPSession(page);
+    const unslowed = await work(page);
     await session.send('Emulation.setCPUThrottlingRate', { rate: Number(values.throttle) });
+    results.slowdown = round((await work(page)) / unslowed);
     await session.send('Performance.enable');
     const before = await session.send('Performance.getMetrics');
     const { gaps, seconds } = await frames(page, Number(values.seconds));

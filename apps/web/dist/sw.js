@@ -2,7 +2,7 @@
 //
 // It never handles a request of /api: patient data is not kept on this device.
 
-const FILES = ["/assets/About-Cjv7xYEv.js","/assets/About-DevvViKs.css","/assets/Admin-3EU_0-3M.css","/assets/Admin-cRYVNmX1.js","/assets/Age-BqnSRmgt.css","/assets/Age-fs6PQpg-.js","/assets/Alarms-D5pkHI59.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-DOe9YOM0.css","/assets/Audit-psAi1FWP.js","/assets/Notice-A9lDkaeY.css","/assets/Notice-Cq2cpb1d.js","/assets/Patient-C7Yy_dq0.css","/assets/Patient-DFsvcR07.js","/assets/Upload-DogbrSx8.css","/assets/Upload-qPx_n4aK.js","/assets/Wards-1tms-70O.css","/assets/Wards-BnImzkWM.js","/assets/index-B0WftrgU.css","/assets/index-rIzhrpvR.js"];
+const FILES = ["/assets/About-Cjv7xYEv.js","/assets/About-DevvViKs.css","/assets/Admin-3EU_0-3M.css","/assets/Admin-DIXlQtOV.js","/assets/Age-BqnSRmgt.css","/assets/Age-BvQDmo72.js","/assets/Alarms-ByEOuABg.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-DOe9YOM0.css","/assets/Audit-Dh4TDDLQ.js","/assets/Notice-A9lDkaeY.css","/assets/Notice-Cq2cpb1d.js","/assets/Patient-C7Yy_dq0.css","/assets/Patient-DesGHeCh.js","/assets/Upload-CLQD2uue.js","/assets/Upload-DogbrSx8.css","/assets/Wards-1tms-70O.css","/assets/Wards-DRGECN3H.js","/assets/index-B0WftrgU.css","/assets/index-Cnuhsg-r.js"];
 const CACHE = 'shell';
 
 self.addEventListener('install', (event) => {

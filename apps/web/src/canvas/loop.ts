@@ -2,9 +2,6 @@
 //
 // The loop runs while there is something to draw. A trace that is outside of the visible part of the page is not drawn; its
 // samples are kept by the trace, and it is complete when it becomes visible again. The browser stops the loop in a hidden tab.
-//
-// Most of the time of a frame is spent by the browser on canvases that have changed. With many traces, each frame therefore draws
-// every second one: a trace of a tile moves by less than a pixel per frame, so that this is not visible.
 
 /** Something that is drawn on a canvas of its own. */
 export interface Drawable {
@@ -17,24 +14,14 @@ export interface Drawable {
   restyle?(): void;
 }
 
-/** The number of visible traces above which a frame draws every second one. */
-const MAX_AT_ONCE = 8;
-
 const drawables = new Map<Element, Drawable>();
 const hidden = new Set<Element>();
 let frame = 0;
-/** Which half of the traces the next frame draws. */
-let turn = false;
 
 function run(): void {
   frame = drawables.size > 0 ? requestAnimationFrame(run) : 0;
-  const isShared = drawables.size - hidden.size > MAX_AT_ONCE;
-  turn = !turn;
-  let isNext = turn;
   for (const [canvas, drawable] of drawables) {
-    if (hidden.has(canvas)) continue;
-    if (isNext || !isShared) drawable.render();
-    isNext = !isNext;
+    if (!hidden.has(canvas)) drawable.render();
   }
 }
 
