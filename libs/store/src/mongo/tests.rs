@@ -693,6 +693,20 @@ async fn store_of_a_reader_prefers_the_primary() {
 }
 
 #[tokio::test]
+async fn one_process_sweeps_at_a_time_and_another_takes_over() {
+    let fixture = Fixture::start().await;
+    let store = &fixture.store;
+    let (one, other, minute) = (uuid::Uuid::from_u128(1), uuid::Uuid::from_u128(2), Duration::from_secs(60));
+    assert!(store.lease_sweep(one, minute).await.unwrap());
+    assert!(!store.lease_sweep(other, minute).await.unwrap(), "the lease is held");
+    assert!(store.lease_sweep(one, Duration::ZERO).await.unwrap(), "the holder renews it");
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    // The lease has ended.
+    assert!(store.lease_sweep(other, minute).await.unwrap());
+    assert!(!store.lease_sweep(one, minute).await.unwrap());
+}
+
+#[tokio::test]
 async fn database_of_another_schema_version_is_not_used() {
     let fixture = Fixture::start().await;
     fixture.store.verify_access().await.unwrap();
