@@ -49,10 +49,10 @@ export const PNG = Buffer.from(
 
 /** A process whose output is kept, and what it has printed. */
 export class Running {
-  constructor(program, args) {
+  constructor(program, args, env = process.env) {
     this.name = path.basename(program);
     this.output = '';
-    this.child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream.on('data', (text) => {
         this.output = (this.output + text).slice(-50_000);
@@ -231,6 +231,7 @@ export class System {
     await this.process?.kill();
     for (const running of Object.values(this.services ?? {})) await running.kill();
     this.page?.server?.close();
+    this.page?.server?.closeAllConnections();
     rmSync(this.folder, { recursive: true, force: true });
   }
 

@@ -27,6 +27,8 @@ try {
       const screenEmulation = formFactor === 'desktop' ? { mobile: false, width: 1440, height: 900, deviceScaleFactor: 1 } : undefined;
       const { lhr } = await lighthouse(address, {
         port, formFactor, screenEmulation, onlyCategories: ['accessibility'], throttlingMethod: 'provided', logLevel: 'error',
+        // The event stream never ends.
+        maxWaitForLoad: 10_000,
       });
       const score = Math.round((lhr.categories.accessibility?.score ?? 0) * 100);
       const failed = Object.values(lhr.audits).filter((audit) => audit.score === 0).map(({ id }) => id);

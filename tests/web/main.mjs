@@ -4,6 +4,7 @@ import { after } from 'node:test';
 import { closeBrowser } from './harness.mjs';
 import './tests/admin.mjs';
 import './tests/care.mjs';
+import './tests/demo.mjs';
 import './tests/pages.mjs';
 import './tests/patient.mjs';
 import './tests/upload.mjs';
