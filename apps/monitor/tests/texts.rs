@@ -108,7 +108,7 @@ fn fill(api: &Api, patient: &str) {
         notes: "Allergic to penicillin. Needs an interpreter for Italian.".into(),
         notice: format!("Until {DATE}: Maximiliana Bartholomea.\nNobody confirmed the new name.").into(),
     });
-    api.set_age("stale: 23 h 59 min ago".into());
+    api.set_age("stale: received 23 h 59 min ago; the time of recording is not known".into());
     let ecg = EcgData {
         state: PaneState::Shown,
         caption: caption.clone().into(),
@@ -328,6 +328,32 @@ fn digits_use_the_available_space() {
 }
 
 #[test]
+fn tiles_show_the_unit_and_a_mark_for_each_priority() {
+    let (mut canvas, window) = open(1440, 900);
+    let api = window.global::<Api>();
+    let severities = [
+        ("!!! a", Severity::High),
+        ("!! b", Severity::Medium),
+        ("! c", Severity::Low),
+        ("? d", Severity::Technical),
+    ];
+    let tiles = severities.iter().map(|(text, severity)| TileData {
+        alarm: text.split(' ').next_back().unwrap().into(),
+        alarm_severity: *severity,
+        ..tile(0)
+    });
+    api.set_tiles(model(tiles.collect()));
+    api.set_ages(model(vec![SharedString::from("12 s"); severities.len()]));
+    canvas.resize(1440, 900);
+    let texts = canvas.texts();
+    let count = |wanted: &str| texts.iter().filter(|text| text.text == wanted).count();
+    assert_eq!(count("bpm"), severities.len());
+    for (text, _) in severities {
+        assert!(count(text) > 0, "{text}");
+    }
+}
+
+#[test]
 fn names_with_the_same_beginning_look_different() {
     let (mut canvas, window) = open(1440, 900);
     let api = window.global::<Api>();
@@ -380,7 +406,7 @@ fn german_texts_are_not_cut_off() {
     vitals.limits =
         "Alarmgrenzen: 100 bis 120 bpm, kritisch unter 100 oder über 150 (für diesen Patienten)".into();
     api.set_vitals(vitals);
-    api.set_age("veraltet: vor 23 h 59 min".into());
+    api.set_age("veraltet: erhalten vor 23 h 59 min; die Aufnahmezeit ist nicht bekannt".into());
     let mut ecg = api.get_latest();
     (ecg.quality, ecg.frozen) =
         ("unbrauchbares Signal".into(), format!("Gehalten {DATE} · 100 neuere EKGs").into());

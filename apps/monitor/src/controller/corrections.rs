@@ -191,7 +191,7 @@ impl CorrectionsController {
         }
     }
 
-    /// The server has answered. Returns the patient to open, because the number of the corrected one is given up.
+    /// The server has answered. Returns the patient to open, because the number of the corrected one is no longer used.
     pub(super) fn corrected(
         &mut self,
         context: &Context,
@@ -263,7 +263,7 @@ fn request(context: &Context, form: &CorrectionForm) -> Option<(CorrectionReques
         CorrectionKind::Merge => (
             CorrectionRequest::Merge(mrn, target.ok()?),
             tr!(
-                "All records of {} are moved to {}. The number {} is given up.",
+                "All records of {} are moved to {}. The number {} is no longer used.",
                 form.title,
                 form.target,
                 mrn

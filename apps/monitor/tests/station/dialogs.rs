@@ -4,6 +4,7 @@ use std::fs;
 
 use monitor::window::Theme;
 use slint::ComponentHandle;
+use slint::platform::Key;
 
 use image::ImageFormat;
 
@@ -138,6 +139,9 @@ fn quit_requires_confirmation() {
     assert!(screen.has("Quit the monitor?"));
     screen.press("Cancel");
     assert!(!screen.has("Quit the monitor?") && !screen.app.has_quit());
+    screen.control("q");
+    screen.key(Key::Return);
+    assert!(!screen.has("Quit the monitor?") && !screen.app.has_quit(), "the focus is on Cancel");
     screen.window().window().dispatch_event(slint::platform::WindowEvent::CloseRequested);
     screen.settle();
     assert!(screen.has("Quit the monitor?"), "closing the window asks, too");

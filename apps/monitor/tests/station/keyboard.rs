@@ -51,6 +51,38 @@ fn tile_is_reached_with_tab_and_opened_with_enter() {
 }
 
 #[test]
+fn tab_moves_through_the_fields_and_buttons_of_a_dialog_and_does_not_leave_it() {
+    let screen = Screen::start();
+    screen.press("Settings");
+    let gateway = screen.value("Gateway address");
+    // The address has the focus. The token is next, then the certificates.
+    screen.key(Key::Tab);
+    screen.key(Key::Tab);
+    screen.key("p");
+    assert_eq!(screen.value("Trusted certificates (PEM file)"), "p");
+    screen.key(Key::Backtab);
+    screen.key(Key::Backtab);
+    screen.key(Key::End);
+    screen.key("q");
+    assert_eq!(screen.value("Gateway address"), format!("{gateway}q"));
+    screen.key(Key::Escape);
+    assert!(!screen.has("Gateway address"));
+
+    screen.press("Quit");
+    for _ in 0..30 {
+        screen.key(Key::Tab);
+    }
+    screen.control("l");
+    assert!(screen.has("Quit the monitor?") && !screen.has("Acknowledge all"), "keys stay in the dialog");
+    screen.key(Key::Escape);
+    screen.press("Quit");
+    // The focus starts on "Cancel". Tab moves it to the button that quits.
+    screen.key(Key::Tab);
+    screen.key(Key::Return);
+    assert!(screen.app.has_quit());
+}
+
+#[test]
 fn arrow_keys_move_between_tiles() {
     let screen = Screen::start();
     screen.until("connected", |screen| screen.value("Connection").contains("push"));

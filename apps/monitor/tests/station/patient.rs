@@ -107,6 +107,37 @@ fn latest_image_is_shown_until_another_one_is_selected() {
 }
 
 #[test]
+fn image_is_magnified_and_shown_as_a_whole_again() {
+    let screen = Screen::start();
+    screen.rate(1, "Ann", 70);
+    screen.store(1, &image("first.png", picture(64, 1, ImageFormat::Png)));
+    screen.store(1, &image("second.png", picture(64, 2, ImageFormat::Png)));
+    screen.open("Ann");
+    screen.until("the picture", |screen| screen.has("Zoom in"));
+    let size = |screen: &Screen| screen.the("Medical image").size();
+    let whole = size(&screen);
+    assert_eq!(screen.value("Zoom"), "100 %");
+    screen.press("Zoom in");
+    assert_eq!(screen.value("Zoom"), "150 %");
+    assert!((size(&screen).width - 1.5 * whole.width).abs() < 1.0);
+    for _ in 0..9 {
+        screen.press("Zoom in");
+    }
+    assert_eq!(screen.value("Zoom"), "800 %", "the limit");
+    screen.press("Show the whole image");
+    assert_eq!((screen.value("Zoom").as_str(), size(&screen)), ("100 %", whole));
+    screen.press("Zoom in");
+    screen.press("Select a medical image");
+    let first = screen.all().into_iter().find(|label| label.contains(", first.png")).unwrap();
+    screen.press(first.split(" [").next().unwrap());
+    screen.until("another image is shown as a whole", |screen| {
+        screen.value("Select a medical image").contains("first.png")
+            && screen.has("Zoom in")
+            && screen.value("Zoom") == "100 %"
+    });
+}
+
+#[test]
 fn long_list_is_loaded_page_by_page() {
     use monitor::window::Api;
     use slint::{ComponentHandle, Model};

@@ -234,7 +234,7 @@ prints the id of the merge."
 pub(crate) struct MergeArgs {
     #[command(subcommand)]
     command: Option<MergeCommand>,
-    /// Number of the patient whose number is given up
+    /// Number of the patient whose number is no longer used
     #[arg(required = true)]
     from: Option<Mrn>,
     /// Number of the surviving patient
