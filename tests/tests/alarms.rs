@@ -47,6 +47,11 @@ struct Bed {
 
 impl Bed {
     fn start(gateway: Gateway, number: u64) -> Self {
+        Self::with_clock(gateway, number, |_| 0)
+    }
+
+    /// A device whose clock states the start of each frame this many microseconds too late.
+    fn with_clock(gateway: Gateway, number: u64, late_us: fn(u64) -> i64) -> Self {
         let mrn = Mrn::new(number).unwrap();
         let channel = Channel {
             label: "II".to_owned(),
@@ -83,7 +88,7 @@ impl Bed {
                     .collect();
                 let first = frame * FRAME as u64;
                 let segment = Segment { channel: 0, first, lead_off: false, samples };
-                let time_us = start_us + (frame * 200_000) as i64;
+                let time_us = start_us + (frame * 200_000) as i64 + late_us(frame);
                 sender.send_frame(time_us, vec![segment]).unwrap();
                 let sent_s = patient.time_s();
                 let times = patient.beat_times_s().filter(|time| (0.0..=sent_s).contains(time));
@@ -511,4 +516,101 @@ async fn acknowledgements(mode: Mode) {
 async fn actions_are_visible_at_two_stations_within_500_ms_standalone() {
     let _alone = ALONE.lock().await;
     acknowledgements(Mode::Standalone).await;
+}
+
+/// Longest time from the end of a restart to an alarm whose condition began before it. It includes the waits after failed connections
+/// of the device, the gateway and the worker, each at most 4 s.
+const AFTER_RESTART: Duration = Duration::from_secs(20);
+
+/// The clock of a device that starts while it is busy, within the jitter that the gateway ignores.
+fn first_frame_is_late(frame: u64) -> i64 {
+    if frame == 0 { 220_000 } else { 0 }
+}
+
+/// Begins an asystole, waits until the last beat is `silent` ago, and restarts a part of the system. The alarm reaches a station,
+/// once.
+async fn asystole_with_a_restart(
+    system: &mut System,
+    bed: &Bed,
+    station: &mut Station,
+    silent: Duration,
+    what: &str,
+    restart: impl FnOnce(&mut System),
+) {
+    bed.set(asystole());
+    let last_us = loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let last_us = last_beat(bed, now_us());
+        if now_us() - last_us >= silent.as_micros() as i64 {
+            break last_us;
+        }
+    };
+    let begun = Instant::now();
+    tokio::task::block_in_place(|| restart(system));
+    let (took, restarted) = (begun.elapsed(), Instant::now());
+    let is_it = |alarm: &Alarm| alarm.mrn == bed.mrn && alarm.rule == AlarmRule::Asystole;
+    let (raised, arrived_us) = station.next(what, is_it).await;
+    let waited = restarted.elapsed();
+    println!(
+        "{what}: restart {took:?}, raised {waited:?} after it, {} ms after the last beat",
+        (arrived_us - last_us) / 1_000
+    );
+    assert!(waited < AFTER_RESTART + BUSY, "{what}: {waited:?}");
+    let url = system.url();
+    let all = within("the alarms are listed", || async {
+        let answer =
+            http_client().get(format!("{url}/api/v1/alarms?state=all&mrn={}", bed.mrn)).send().await.ok()?;
+        answer.json::<AlarmPage>().await.ok()
+    })
+    .await;
+    let of_rule: Vec<_> = all.items.iter().filter(|alarm| is_it(alarm)).map(|alarm| alarm.id).collect();
+    assert_eq!(of_rule, [raised.id], "{what}: one alarm");
+}
+
+/// The patient has a heart rate, no alarm of asystole, and never had one.
+async fn has_no_asystole(system: &System, bed: &Bed) {
+    let url = format!("{}/api/v1/alarms?state=all&mrn={}", system.url(), bed.mrn);
+    let page = within("the alarms are listed", || async {
+        http_client().get(&url).send().await.ok()?.json::<AlarmPage>().await.ok()
+    })
+    .await;
+    let wrong: Vec<_> = page.items.iter().filter(|alarm| alarm.rule == AlarmRule::Asystole).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// An asystole begins shortly before a process is killed: the gateway, the broker, the worker. Another patient is healthy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asystole_that_begins_before_a_restart_raises_one_alarm_as_processes() {
+    let _alone = ALONE.lock().await;
+    let mut system = System::start(Mode::Processes);
+    let beds: Vec<Bed> =
+        (1..=4).map(|number| Bed::with_clock(system.gateway(), number, first_frame_is_late)).collect();
+    let mut station = Station::start(system.url()).await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let second = Duration::from_secs(1);
+    let gateway = |system: &mut System| system.service(Service::Gateway).restart();
+    asystole_with_a_restart(&mut system, &beds[0], &mut station, second, "gateway", gateway).await;
+    let broker = |system: &mut System| system.nats().unwrap().restart();
+    asystole_with_a_restart(&mut system, &beds[1], &mut station, second, "broker", broker).await;
+    // So late that the successor sees no beat in what it is to publish.
+    let worker = |system: &mut System| system.service(Service::EcgWorker).restart();
+    asystole_with_a_restart(&mut system, &beds[2], &mut station, 3 * second, "worker", worker).await;
+    has_no_asystole(&system, &beds[3]).await;
+}
+
+/// The same with the one process of standalone. The healthy patient is watched for 20 s after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asystole_that_begins_before_a_restart_raises_one_alarm_standalone() {
+    let _alone = ALONE.lock().await;
+    let mut system = System::start(Mode::Standalone);
+    let beds: Vec<Bed> =
+        (1..=2).map(|number| Bed::with_clock(system.gateway(), number, first_frame_is_late)).collect();
+    let mut station = Station::start(system.url()).await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let second = Duration::from_secs(1);
+    let begun = Instant::now();
+    let all = |system: &mut System| system.service(Service::Gateway).restart();
+    asystole_with_a_restart(&mut system, &beds[0], &mut station, second, "standalone", all).await;
+    tokio::time::sleep((20 * second).saturating_sub(begun.elapsed())).await;
+    has_no_asystole(&system, &beds[1]).await;
 }

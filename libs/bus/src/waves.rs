@@ -173,8 +173,7 @@ impl WaveGroup {
 pub enum PartitionEvent {
     /// This consumer is now the active one of the partition. What it knows from earlier is out of date.
     Acquired,
-    /// A message that the group has acknowledged before: the last [`WaveGroup::warm_up`] before the first delivery, in
-    /// order.
+    /// A message that the group has acknowledged before: the last one and [`WaveGroup::warm_up`] before it, in order.
     Replayed(WaveMessage),
     /// A message that the group has not acknowledged.
     Delivery(WaveDelivery),

@@ -315,6 +315,9 @@ pub struct Numerics {
     pub sequence: u64,
     /// The values.
     pub values: Vec<Numeric>,
+    /// The mapping of the clock of the device, for a gateway at which the device resumes after this message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<StreamClock>,
 }
 
 /// Source of vitals.
@@ -375,7 +378,8 @@ pub enum StreamsState {
 pub struct BeatTimes {
     /// R peak of the latest beat, in server time.
     pub last: Timestamp,
-    /// Milliseconds after the latest beat in which the lead certainly has no beat.
+    /// Milliseconds up to now in which the lead certainly has no beat. They begin after the latest beat, or after a later gap
+    /// in the samples.
     pub silent_ms: u32,
     /// Intervals between the latest beats in milliseconds, newest first, at most [`BeatTimes::MAX_INTERVALS`].
     pub intervals_ms: Vec<u32>,

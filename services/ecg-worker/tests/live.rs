@@ -136,7 +136,8 @@ impl Sender {
             unit: "1".to_owned(),
             time,
         };
-        let numerics = Numerics { sequence: self.sequence, values: values.iter().map(value).collect() };
+        let numerics =
+            Numerics { sequence: self.sequence, values: values.iter().map(value).collect(), clock: None };
         let payload = serde_json::to_vec(&numerics).unwrap();
         waves.append(self.message(WaveKind::Numerics, time_us, payload)).await.unwrap();
         self.sequence += 1;

@@ -1294,7 +1294,8 @@ export interface components {
             last: components["schemas"]["Timestamp"];
             /**
              * Format: uint32
-             * @description Milliseconds after the latest beat in which the lead certainly has no beat.
+             * @description Milliseconds up to now in which the lead certainly has no beat. They begin after the latest beat, or after a later gap
+             *     in the samples.
              */
             silent_ms: number;
         };
@@ -1629,6 +1630,8 @@ export interface components {
         };
         /** @description gateway -> broker: numerics of a stream. */
         Numerics: {
+            /** @description The mapping of the clock of the device, for a gateway at which the device resumes after this message. */
+            clock?: components["schemas"]["StreamClock"] | null;
             /**
              * Format: uint64
              * @description Sequence number in the stream.

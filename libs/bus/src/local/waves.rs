@@ -699,14 +699,12 @@ impl Member {
         if warm_up.is_zero() {
             return floor;
         }
-        let partition = self.partition;
         let found = self.core.read(move |db| {
-            let mut first = db.prepare_cached(
-                "SELECT stored_at FROM waves WHERE id > ?1 AND partition = ?2 ORDER BY id LIMIT 1",
-            )?;
-            let mut first = first.query(params![floor, partition])?;
-            let first = first.next()?.map(|row| row.get::<_, i64>(0)).transpose()?;
-            let since = first.unwrap_or_else(|| Timestamp::now().as_millis()) - warm_up.as_millis() as i64;
+            // The last acknowledged message: those after it can be much later, after an outage of the gateway.
+            let mut last = db.prepare_cached("SELECT stored_at FROM waves WHERE id = ?1")?;
+            let mut last = last.query(params![floor])?;
+            let last = last.next()?.map(|row| row.get::<_, i64>(0)).transpose()?;
+            let since = last.unwrap_or_else(|| Timestamp::now().as_millis()) - warm_up.as_millis() as i64;
             let mut before = db.prepare_cached(
                 "SELECT id FROM waves WHERE id <= ?1 AND stored_at < ?2 ORDER BY id DESC LIMIT 1",
             )?;

@@ -13,7 +13,8 @@
 //!    clock. While the lease lasts, the broker pins no other client. A process that was stopped finds its lease expired.
 //! 3. Catching up: the warm-up of the group and everything that was delivered but not acknowledged are read from the log.
 //!    The broker would deliver the latter only after its ack wait, after newer messages; and since acknowledgements
-//!    are cumulative, those newer ones would acknowledge them.
+//!    are cumulative, those newer ones would acknowledge them. The warm-up precedes the last acknowledged message: the next one
+//!    can be much later, or not be there yet.
 //! 4. Live: deliveries are passed on in the order of their sequence numbers; those that were passed on before are dropped.
 //!
 //! The lease ends early if the connection is lost or the broker refuses the pin.
@@ -29,6 +30,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use proto_json::Timestamp;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -169,7 +171,7 @@ struct Incoming {
 /// Result of a call of the broker.
 enum Read {
     State(Result<ConsumerState, BusError>),
-    /// The first unacknowledged message.
+    /// The last acknowledged message.
     First(Result<Vec<Logged>, BusError>),
     Batch(Result<Vec<Logged>, BusError>),
 }
@@ -505,10 +507,9 @@ impl Member {
                 None
             }
             (Read::First(Ok(first)), Stage::CatchingUp { floor, .. }) => {
-                let from = first
-                    .first()
-                    .and_then(|first| first.stored_at)
-                    .map(|stored_at| stored_at.plus_millis(-(self.group.warm_up().as_millis() as i64)));
+                // Without a message from the floor on, everything is acknowledged.
+                let last = first.first().map_or_else(|| Some(Timestamp::now()), |first| first.stored_at);
+                let from = last.map(|last| last.plus_millis(-(self.group.warm_up().as_millis() as i64)));
                 self.read_log(from.map_or(From::Sequence(floor + 1), From::Time), MAX_BATCH);
                 None
             }
@@ -561,10 +562,14 @@ impl Member {
         self.start_reading(floor);
     }
 
-    /// Reads the log from the first message that is not acknowledged; with a warm-up, reads only its time at first.
+    /// Reads the log from the first message that is not acknowledged; with a warm-up, reads only the time of the message before
+    /// it at first.
     fn start_reading(&mut self, floor: u64) {
-        let limit = if self.group.warm_up().is_zero() { MAX_BATCH } else { 1 };
-        self.read_log(From::Sequence(floor + 1), limit);
+        if self.group.warm_up().is_zero() {
+            self.read_log(From::Sequence(floor + 1), MAX_BATCH);
+        } else {
+            self.read_log(From::Sequence(floor.max(1)), 1);
+        }
     }
 
     /// Passes on a part of the log, up to `delivered`. The broker delivers what follows in order.

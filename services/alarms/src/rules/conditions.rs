@@ -59,6 +59,9 @@ const RESPIRATION_MARGIN: f64 = 1.0;
 /// beats; more for a fast one, so that a premature beat is none.
 const SLOW_INTERVALS: usize = 2;
 const FAST_INTERVALS: usize = 5;
+/// A beat that has just happened is reported a little later: the silence begins by up to this much after the last beat, in
+/// milliseconds. A silence that begins later follows a gap in the samples.
+const MAX_REPORT_DELAY_MS: i64 = 1_000;
 /// A pause counts while it lasts and for this long after it, in milliseconds.
 const PAUSE_SHOWN_MS: u64 = 2_000;
 
@@ -130,6 +133,11 @@ pub fn of_vitals(vitals: &Vitals, limits: &Effective) -> Vec<Finding> {
     let live = |truth: Truth| if is_live { truth } else { Truth::Unknown };
     let is_usable = is_live && vitals.quality != EcgQuality::Unusable;
 
+    // After a gap, it is not known when the last beat was. A silence that is too short for an alarm then does not end one.
+    let is_gapless = beats.is_none_or(|beats| {
+        vitals.time.millis_since(beats.last) - i64::from(beats.silent_ms) <= MAX_REPORT_DELAY_MS
+    });
+    let too_short = if is_gapless { Truth::False } else { Truth::Unknown };
     // IEC 60601-2-27, clause 201.12.1.101.15: cardiac standstill.
     let silent_s = beats.map(|beats| f64::from(beats.silent_ms) / 1_000.0);
     let asystole = Finding {
@@ -137,7 +145,7 @@ pub fn of_vitals(vitals: &Vitals, limits: &Effective) -> Vec<Finding> {
         truth: match silent_s {
             None => Truth::Unknown,
             Some(silent) if silent >= limits.asystole_s => Truth::True,
-            Some(_) => Truth::False,
+            Some(_) => too_short,
         },
         value: None,
         limit: Some(limits.asystole_s),
@@ -149,7 +157,7 @@ pub fn of_vitals(vitals: &Vitals, limits: &Effective) -> Vec<Finding> {
         truth: match pause {
             None => Truth::Unknown,
             Some(length) if length >= limits.pause_s => Truth::True,
-            Some(_) => Truth::False,
+            Some(_) => too_short,
         },
         value: pause.map(|length| (length * 10.0).round() / 10.0),
         limit: Some(limits.pause_s),

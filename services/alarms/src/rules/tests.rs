@@ -102,6 +102,28 @@ fn asystole_is_raised_at_its_limit_and_over_after_beats_for_three_seconds() {
 }
 
 #[test]
+fn gap_in_the_samples_neither_ends_an_asystole_nor_hides_one() {
+    let mut rules = PatientRules::default();
+    run(&mut rules, seconds(0..10, 72.0));
+    assert_eq!(short(&run(&mut rules, [silent(14_000, 4_000)])), ["+asystole"]);
+    // Samples are lost from 14 s to 20 s.
+    let after_gap = |millis: i64| {
+        let mut vitals = silent(millis, (millis - 20_000) as u32);
+        vitals.beats.as_mut().unwrap().last = at(9_700);
+        vitals
+    };
+    let quarters = || (0..20).map(|quarter| after_gap(20_000 + quarter * 250));
+    assert!(run(&mut rules, quarters()).is_empty());
+    assert_eq!(short(&run(&mut rules, seconds(30..34, 72.0))), ["-asystole"]);
+    let mut rules = PatientRules::default();
+    run(&mut rules, seconds(0..10, 72.0));
+    let changes = run(&mut rules, quarters());
+    assert_eq!(short(&changes), ["+pause", "*pause", "+asystole"]);
+    let Some(Change::Raised(_, onset)) = changes.last() else { panic!("{changes:?}") };
+    assert_eq!(onset.onset_at, at(24_000));
+}
+
+#[test]
 fn rate_is_out_of_its_limit_for_the_delay_without_interruption() {
     let mut rules = PatientRules::default();
     let changes =

@@ -13,6 +13,8 @@ mod partition;
 mod patient;
 mod published;
 mod signal;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -146,7 +146,7 @@ impl Partition {
         for mrn in patients {
             self.publish(mrn).await;
         }
-        self.patients.retain(|_, patient| patient.is_live());
+        self.patients.retain(|_, patient| patient.is_kept());
         self.acknowledge().await;
     }
 

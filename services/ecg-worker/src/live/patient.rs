@@ -9,9 +9,10 @@
 //! or repeat times; subscribers drop repeated ones.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use bus::{WaveKind, WaveMessage};
+use bus::{WAVE_RETENTION, WaveKind, WaveMessage};
 use ecg::Quality;
 use proto_json::waveform::{
     BeatTimes, Frame, FrameLimits, Numeric, Numerics, StreamDescription, StreamId, StreamsState, Vitals,
@@ -25,6 +26,8 @@ use super::signal::{EcgState, LiveEcg};
 const STALE: Duration = Duration::from_secs(2);
 /// A stream of which nothing is received for this long has ended: even an idle one is described every 10 s.
 const FORGET: Duration = Duration::from_secs(35);
+/// Its ECG is kept for as long as a device can resume it: it may have been without a gateway, and send what it has kept.
+const KEEP: Duration = WAVE_RETENTION;
 /// Streams of a patient, and different numerics of a stream.
 const MAX_STREAMS: usize = 16;
 const MAX_NUMERICS: usize = 64;
@@ -34,8 +37,8 @@ const MAX_LAG_MS: i64 = 10_000;
 const CONTINUOUS_MS: i64 = 10_000;
 const EPISODIC_MS: i64 = 15 * 60_000;
 
-/// Without a beat for this long, vitals are due at this interval.
-const SILENT_HEART_MS: u32 = 1_750;
+/// Without a beat for this long, vitals are due at this interval. Then the alarms know.
+const SILENT_HEART_MS: Range<u32> = 1_750..30_000;
 const SILENT_HEART_STEP_MS: i64 = 250;
 
 /// Code of the heart rate.
@@ -103,7 +106,7 @@ impl Patient {
             WaveKind::Open => self.open(message),
             WaveKind::End => {
                 let was_open = self.streams.remove(&message.stream).is_some();
-                self.has_ended |= was_open && self.streams.is_empty();
+                self.has_ended |= was_open && !self.streams.values().any(LiveStream::is_live);
                 Ok(())
             }
             WaveKind::Frame | WaveKind::Numerics => {
@@ -124,6 +127,10 @@ impl Patient {
     fn open(&mut self, message: &WaveMessage) -> Result<(), String> {
         let description: StreamDescription =
             serde_json::from_slice(&message.payload).map_err(|error| error.to_string())?;
+        if !self.streams.values().any(LiveStream::is_live) {
+            // The seconds since the last data are not made up for.
+            self.data = None;
+        }
         if let Some(known) = self.streams.get_mut(&message.stream)
             && known.description.channels == description.channels
         {
@@ -154,7 +161,8 @@ impl Patient {
     /// Notes that data up to this time has arrived.
     fn arrived(&mut self, time_us: Option<i64>) {
         // With an ECG, its time counts: numerics may be ahead.
-        let ecg_us = self.streams.values().filter_map(|stream| stream.ecg.as_ref()?.until_us()).max();
+        let live = self.streams.values().filter(|stream| stream.is_live());
+        let ecg_us = live.filter_map(|stream| stream.ecg.as_ref()?.until_us()).max();
         let Some(time_ms) = ecg_us.or(time_us).map(|us| us.div_euclid(1_000)) else { return };
         if self.data.is_none_or(|(known, _)| known != time_ms) {
             self.data = Some((time_ms, Instant::now()));
@@ -197,13 +205,13 @@ impl Patient {
         if !is_complete && !is_stale {
             return None;
         }
-        self.streams.retain(|_, stream| stream.heard.elapsed() < FORGET);
-        if self.streams.is_empty() {
+        if !self.streams.values().any(LiveStream::is_live) {
             return None;
         }
         let time = Timestamp::from_millis(next).ok()?;
         let vitals = self.vitals(time, is_complete, saves_time);
-        self.is_heart_silent = vitals.beats.as_ref().is_some_and(|beats| beats.silent_ms >= SILENT_HEART_MS);
+        self.is_heart_silent =
+            vitals.beats.as_ref().is_some_and(|beats| SILENT_HEART_MS.contains(&beats.silent_ms));
         self.next_ms =
             Some(if self.is_heart_silent { next + SILENT_HEART_STEP_MS } else { second_after(next) });
         Some(vitals)
@@ -225,9 +233,9 @@ impl Patient {
         }
     }
 
-    /// Whether the patient has live streams.
-    pub(super) fn is_live(&mut self) -> bool {
-        self.streams.retain(|_, stream| stream.heard.elapsed() < FORGET);
+    /// Whether the patient has streams that are live or can be resumed.
+    pub(super) fn is_kept(&mut self) -> bool {
+        self.streams.retain(|_, stream| stream.heard.elapsed() < KEEP);
         !self.streams.is_empty() || self.has_ended
     }
 
@@ -248,7 +256,7 @@ impl Patient {
         let saves_time = saves_time || time.as_millis().rem_euclid(1_000) != 0;
         // The best ECG that reaches this second.
         let mut best: Option<(StreamId, EcgState)> = None;
-        for (id, stream) in &mut self.streams {
+        for (id, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.is_live()) {
             let Some(ecg) = &mut stream.ecg else { continue };
             vitals.source = VitalsSource::Analysis;
             if !is_complete || ecg.until_us().is_none_or(|until_us| until_us < time.as_millis() * 1_000) {
@@ -276,7 +284,8 @@ impl Patient {
             }));
         }
         self.add_numerics(&mut vitals);
-        vitals.lead_off = self.streams.values().flat_map(LiveStream::channels_off).collect();
+        let live = self.streams.values().filter(|stream| stream.is_live());
+        vitals.lead_off = live.flat_map(LiveStream::channels_off).collect();
         vitals.lead_off.sort_unstable();
         vitals.lead_off.dedup();
         vitals
@@ -286,7 +295,8 @@ impl Patient {
     /// rates could contradict each other.
     fn add_numerics(&self, vitals: &mut Vitals) {
         let mut latest: BTreeMap<&str, &Numeric> = BTreeMap::new();
-        let of_streams = self.streams.values().flat_map(|stream| stream.numerics.values());
+        let live = self.streams.values().filter(|stream| stream.is_live());
+        let of_streams = live.flat_map(|stream| stream.numerics.values());
         for numeric in self.carried.iter().filter(|numeric| is_episodic(&numeric.code)).chain(of_streams) {
             let age_ms = vitals.time.millis_since(numeric.time);
             let limit = if is_episodic(&numeric.code) { EPISODIC_MS } else { CONTINUOUS_MS };
@@ -311,6 +321,10 @@ fn quality(quality: Quality) -> EcgQuality {
 }
 
 impl LiveStream {
+    fn is_live(&self) -> bool {
+        self.heard.elapsed() < FORGET
+    }
+
     /// Processes a frame. Returns the time after its last sample.
     fn take_frame(&mut self, message: &WaveMessage) -> Result<Option<i64>, String> {
         let frame = Frame::decode(&message.payload, &self.limits).map_err(|error| error.to_string())?;

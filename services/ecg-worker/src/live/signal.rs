@@ -4,6 +4,10 @@
 //! evidence as that of a strip: the latest 10 s of one lead are judged by the rules for a segment of a strip, and a lead that is off or
 //! whose signal is unusable gives no rate. Beats on both sides of a gap of half a second or more form no interval.
 //!
+//! A statement that there is no beat needs a lead that had beats. This knowledge survives a gap of missing samples of at most 30 s
+//! and the restart of a gateway, but not a lead-off: an asystole that begins before an interruption is found after it. What happened
+//! in the gap is unknown, so the silence is counted from its end.
+//!
 //! Invariants: memory is bounded. Samples are processed in the order of their indices; samples that arrive late are ignored.
 //! The result depends on the samples alone, not on how they are divided into frames, except that it is determined when the
 //! frame with the last sample of a second has arrived.
@@ -16,10 +20,11 @@ use proto_json::waveform::{Channel, Frame, MISSING_SAMPLE, SampleRate};
 
 /// Leads that are analysed. A recording of more ECG leads uses the first ones.
 const MAX_LEADS: usize = 12;
-/// A gap up to this length is filled with missing samples; after a longer one, the detector starts again.
-const MAX_GAP_US: i64 = 5_000_000;
-/// A larger difference between the time of a frame and the time that follows from the samples before it is a jump of the
-/// clock: the detector starts again.
+/// A gap up to this length is filled with missing samples; after a longer one, the detector starts again. As long as
+/// [`EVIDENCE_S`].
+const MAX_GAP_US: i64 = 30_000_000;
+/// If a frame is later by more than this than the samples before it state, the device was paused: there is a gap. A frame that is
+/// earlier follows the samples before it without a gap.
 const MAX_DRIFT_US: i64 = 200_000;
 /// Signal that is kept for the rhythm, and for the quality.
 const RHYTHM_S: f64 = 30.0;
@@ -27,8 +32,11 @@ const QUALITY_S: f64 = 10.0;
 /// A shorter signal has no quality, and a shorter one no rhythm.
 const MIN_QUALITY_S: f64 = 3.0;
 const MIN_RHYTHM_S: f64 = 10.0;
-/// The evidence of a part of the signal holds for this long.
+/// The evidence of a part of the signal holds for this long, and until the end of a silence that begins in this time.
 const EVIDENCE_S: f64 = 30.0;
+/// The leads are judged at least this often, also while no state is wanted: in a warm-up, and while many samples
+/// arrive at once.
+const MAX_UNJUDGED_S: f64 = 1.5;
 /// The heart rate is the mean over this many of the latest intervals, at least this many, within [`QUALITY_S`].
 const MAX_INTERVALS: usize = 8;
 const MIN_INTERVALS: usize = 3;
@@ -50,6 +58,9 @@ const T_WAVE_S: f64 = 0.5;
 /// Parts into which a silence is divided, and half of the length of a QRS complex with its slopes.
 const SILENT_PART_S: f64 = 0.2;
 const HALF_BEAT_S: f64 = 0.1;
+/// The detector takes noise for beats in a long silence, and after a gap, when it does not know the height of the beats. Until there is
+/// evidence, a beat there has at least this share of the height of those before.
+const MIN_BEAT_HEIGHT: f32 = 0.25;
 /// A silence in which the signal moves by more than this share of the height of the beats may contain beats.
 const MAX_SILENT_RANGE: f32 = 0.5;
 /// Intervals of this mean length and shorter are fast: a ventricular run begins with three of them.
@@ -109,8 +120,6 @@ pub(super) struct LiveEcg {
     rate_hz: f64,
     detector: Stream,
     leads: Vec<Lead>,
-    /// Sample index of the first frame of the detector.
-    base: u64,
     /// Index after the last sample. `None` before the first frame.
     next: Option<u64>,
     /// A sample index and its server time in microseconds.
@@ -120,6 +129,8 @@ pub(super) struct LiveEcg {
     rhythm: Option<&'static str>,
     /// Number of states that were determined.
     states: u64,
+    /// Frame at which the leads were judged.
+    judged: u64,
     /// Frame at which the rate became fast.
     fast_since: Option<u64>,
     buffer: Vec<f32>,
@@ -142,8 +153,19 @@ struct Lead {
     is_off: bool,
     /// Last frame of a window with the minimum evidence, in this part.
     evidence: Option<u64>,
-    /// The signal was usable when it had its last beats.
-    was_usable: bool,
+    /// The beats of the signal, if it was usable when it had its last ones. They can be from before a gap.
+    known: Option<KnownBeats>,
+}
+
+/// The beats of a lead while it was usable.
+#[derive(Debug, Clone, Copy)]
+struct KnownBeats {
+    /// Frame of the last one.
+    last: u64,
+    /// Typical height in millivolts.
+    height: f32,
+    /// Last frame of a window with the minimum evidence.
+    evidence: u64,
 }
 
 impl Lead {
@@ -154,9 +176,43 @@ impl Lead {
     fn end_part(&mut self) {
         self.part = None;
         self.evidence = None;
-        self.was_usable = false;
         self.beats.clear();
         self.pulses.clear();
+    }
+
+    /// Difference between the largest and the smallest sample of these frames. `end` is the frame after the last sample.
+    fn range(&self, from: u64, to: u64, end: u64) -> f32 {
+        let oldest = end - self.samples.len() as u64;
+        let (from, to) = (from.max(oldest) - oldest, to.min(end) - oldest);
+        let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+        for sample in self.samples.range(from as usize..to.max(from) as usize) {
+            (low, high) = (low.min(*sample), high.max(*sample));
+        }
+        (high - low).max(0.0)
+    }
+
+    /// The last beat, also if it was before a gap. Noise in a silence is no beat.
+    fn last_beat(&self, end: u64, rate: f64) -> Option<u64> {
+        let Some(known) = self.known else { return self.beats.back().map(|beat| beat.sample) };
+        let later = self.beats.partition_point(|beat| beat.sample <= known.last);
+        // A provisional beat may have been retracted.
+        let mut last = later.checked_sub(1).map_or(known.last, |last| self.beats[last].sample);
+        let half = (HALF_BEAT_S * rate) as u64;
+        for Detection { sample, .. } in self.beats.range(later..) {
+            let follows = self.evidence.is_some() && (sample - last) as f64 <= SILENT_S * rate;
+            let height = self.range(sample.saturating_sub(half), sample + half, end);
+            if follows || height >= MIN_BEAT_HEIGHT * known.height {
+                last = *sample;
+            }
+        }
+        Some(last)
+    }
+
+    /// Typical height of the beats that are kept.
+    fn beat_height(&self, end: u64, half: u64) -> Option<f32> {
+        let oldest = end - self.samples.len() as u64;
+        let beats = self.beats.iter().filter(|beat| beat.sample >= oldest + half);
+        median(beats.map(|beat| self.range(beat.sample - half, beat.sample + half, end)).collect())
     }
 }
 
@@ -199,12 +255,12 @@ impl LiveEcg {
                 .iter()
                 .map(|(_, channel, _)| Lead { label: channel.label.clone(), ..Lead::default() })
                 .collect(),
-            base: 0,
             next: None,
             anchor: (0, 0),
             current: 0,
             rhythm: None,
             states: 0,
+            judged: 0,
             fast_since: None,
             buffer: Vec::new(),
         })
@@ -238,15 +294,17 @@ impl LiveEcg {
         match self.next {
             Some(next) if end <= next => return,
             Some(next) => {
-                let drift = start_us - self.time_us(start);
-                let gap_us = self.rate.micros(start.saturating_sub(next));
-                if drift.abs() > MAX_DRIFT_US || gap_us > MAX_GAP_US {
-                    self.restart(start);
+                let drift_us = start_us - self.time_us(start);
+                let paused_us = if drift_us > MAX_DRIFT_US { drift_us } else { 0 };
+                let gap_us = self.rate.micros(start.saturating_sub(next)).saturating_add(paused_us);
+                if gap_us > MAX_GAP_US {
+                    self.restart();
                 } else {
-                    from = next;
+                    self.skip(start.saturating_sub(next) + self.rate.index_at(paused_us));
+                    from = start.max(next);
                 }
             }
-            None => self.restart(start),
+            None => self.restart(),
         }
         self.anchor = (start, start_us);
         let count = self.leads.len();
@@ -256,6 +314,7 @@ impl LiveEcg {
         for (lead, _, segment) in &timed {
             self.leads[*lead].is_off = segment.lead_off;
             if segment.lead_off {
+                self.leads[*lead].known = None;
                 continue;
             }
             let (scale, offset) = self.scales[*lead];
@@ -269,11 +328,26 @@ impl LiveEcg {
         self.detect(&buffer);
         self.buffer = buffer;
         self.next = Some(end);
+        if (self.detector.frames() - self.judged) as f64 > MAX_UNJUDGED_S * self.rate_hz {
+            self.judge_leads();
+        }
     }
 
-    fn restart(&mut self, start: u64) {
+    /// Passes missing samples to the detector.
+    fn skip(&mut self, frames: u64) {
+        let count = self.leads.len();
+        let second = vec![f32::NAN; frames.min(self.rate_hz.ceil() as u64) as usize * count];
+        let mut missing = frames as usize * count;
+        while missing > 0 {
+            let part = missing.min(second.len());
+            self.detect(&second[..part]);
+            missing -= part;
+        }
+    }
+
+    fn restart(&mut self) {
         self.detector = Stream::new(self.rate_hz, self.leads.len());
-        self.base = start;
+        self.judged = 0;
         self.rhythm = None;
         self.fast_since = None;
         self.leads.iter_mut().for_each(Lead::restart);
@@ -283,6 +357,7 @@ impl LiveEcg {
     fn detect(&mut self, samples: &[f32]) {
         let kept = (RHYTHM_S * self.rate_hz) as usize;
         let count = self.leads.len();
+        let first = self.detector.frames();
         for event in self.detector.push(samples) {
             let lead = &mut self.leads[event.lead];
             match event.kind {
@@ -290,7 +365,17 @@ impl LiveEcg {
                     lead.end_part();
                     lead.part = Some(frame);
                 }
-                EventKind::Ended { .. } => lead.end_part(),
+                EventKind::Ended { frame } => {
+                    let is_missing = match frame.checked_sub(first) {
+                        Some(at) => !samples[at as usize * count + event.lead].is_finite(),
+                        None => lead.missing > 0,
+                    };
+                    if !is_missing {
+                        // The line is flat or saturated: the lead is off.
+                        lead.known = None;
+                    }
+                    lead.end_part();
+                }
                 EventKind::Provisional(beat) | EventKind::Final(beat) => {
                     let place = lead.beats.partition_point(|earlier| earlier.sample < beat.sample);
                     match lead.beats.get_mut(place) {
@@ -336,16 +421,7 @@ impl LiveEcg {
     /// Determines the state after the last sample. `saves_time` skips the rhythm; it keeps its last value.
     pub(super) fn state(&mut self, saves_time: bool) -> EcgState {
         self.states += u64::from(!saves_time);
-        let mut best = self.judge(self.current);
-        if best.quality < Quality::Good {
-            let current = self.current;
-            for lead in (0..self.leads.len()).filter(|lead| *lead != current) {
-                let other = self.judge(lead);
-                if (other.quality, other.bpm.is_some()) > (best.quality, best.bpm.is_some()) {
-                    best = other;
-                }
-            }
-        }
+        let best = self.judge_leads();
         if best.lead != self.current {
             self.current = best.lead;
             self.rhythm = None;
@@ -357,6 +433,22 @@ impl LiveEcg {
         }
         let rhythm = if best.is_pause { Some("pause") } else { self.rhythm };
         EcgState { bpm: best.bpm, quality: best.quality, rhythm, beats: self.latest_beats() }
+    }
+
+    /// Judges the current lead, and the others if it is not good. Returns the best judgement.
+    fn judge_leads(&mut self) -> Judgement {
+        self.judged = self.detector.frames();
+        let mut best = self.judge(self.current);
+        if best.quality < Quality::Good {
+            let current = self.current;
+            for lead in (0..self.leads.len()).filter(|lead| *lead != current) {
+                let other = self.judge(lead);
+                if (other.quality, other.bpm.is_some()) > (best.quality, best.bpm.is_some()) {
+                    best = other;
+                }
+            }
+        }
+        best
     }
 
     /// Whether the rate has become fast a short time ago.
@@ -399,55 +491,46 @@ impl LiveEcg {
     fn beats_of(&self, index: usize) -> Option<LatestBeats> {
         let (rate, end) = (self.rate_hz, self.detector.frames());
         let lead = self.leads.get(index)?;
-        lead.part.filter(|_| !lead.is_off && lead.was_usable)?;
-        let has_evidence = lead.evidence.is_some_and(|evidence| (end - evidence) as f64 <= EVIDENCE_S * rate);
-        let last = lead.beats.back().filter(|_| has_evidence)?.sample;
-        let open_s = (end - last) as f64 / rate;
-        if open_s > SILENT_S && !self.is_quiet_since(lead, last) {
+        let part = lead.part.filter(|_| !lead.is_off)?;
+        let known = lead.known?;
+        let last = lead.last_beat(end, rate)?;
+        // What was in a gap is not known.
+        let since = last.max(part);
+        if since.saturating_sub(known.evidence) as f64 > EVIDENCE_S * rate {
+            return None;
+        }
+        let open_s = (end - since) as f64 / rate;
+        if open_s > SILENT_S && !self.is_quiet_since(lead, since, known.height) {
             return None;
         }
         // A beat that has just happened is reported a little later.
         let silent_s = (open_s - Stream::PROVISIONAL_DELAY_S).max(0.0);
         let milliseconds = |frames: u64| (frames as f64 / rate * 1_000.0).round() as u32;
+        // Like a rate, intervals need the evidence of their own part.
+        let intervals = if lead.evidence.is_some() { MAX_INTERVALS } else { 0 };
         let intervals_ms = lead
             .beats
             .iter()
             .zip(lead.beats.iter().skip(1))
             .rev()
-            .take(MAX_INTERVALS)
+            .take(intervals)
             .map(|(earlier, later)| milliseconds(later.sample - earlier.sample))
             .collect();
-        let last_us = self.time_us(self.base + last);
+        let last_us = self.until_us()? - self.rate.micros(end - last);
         Some(LatestBeats { last_us, silent_ms: (silent_s * 1_000.0) as u32, intervals_ms })
     }
 
-    /// Whether the signal after the last beat is quiet, compared with the beats: otherwise there may be beats in it.
-    fn is_quiet_since(&self, lead: &Lead, last: u64) -> bool {
+    /// Whether the signal since a frame is quiet, compared with the height of the beats: otherwise there may be beats in it.
+    fn is_quiet_since(&self, lead: &Lead, since: u64, height: f32) -> bool {
         let (rate, end) = (self.rate_hz, self.detector.frames());
-        let oldest = end - lead.samples.len() as u64;
-        let range = |from: u64, to: u64| {
-            let (from, to) = (from.max(oldest) - oldest, to.min(end) - oldest);
-            let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
-            for sample in lead.samples.range(from as usize..to.max(from) as usize) {
-                (low, high) = (low.min(*sample), high.max(*sample));
-            }
-            (high - low).max(0.0)
-        };
         let frames = |seconds: f64| (seconds * rate) as u64;
-        let beats = lead.beats.iter().filter(|beat| beat.sample >= oldest + frames(HALF_BEAT_S));
-        let heights = beats
-            .map(|beat| range(beat.sample - frames(HALF_BEAT_S), beat.sample + frames(HALF_BEAT_S)))
-            .collect();
         let mut parts = Vec::new();
-        let mut from = last + frames(T_WAVE_S);
+        let mut from = (since + frames(T_WAVE_S)).max(end - lead.samples.len() as u64);
         while from + frames(SILENT_PART_S) <= end {
-            parts.push(range(from, from + frames(SILENT_PART_S)));
+            parts.push(lead.range(from, from + frames(SILENT_PART_S), end));
             from += frames(SILENT_PART_S).max(1);
         }
-        match (median(heights), median(parts)) {
-            (Some(height), Some(part)) => part <= MAX_SILENT_RANGE * height,
-            _ => false,
-        }
+        median(parts).is_some_and(|part| part <= MAX_SILENT_RANGE * height)
     }
 
     /// Judges the latest seconds of a lead.
@@ -478,15 +561,28 @@ impl LiveEcg {
         if window.has_evidence {
             lead.evidence = Some(end);
         }
-        let has_evidence = lead.evidence.is_some_and(|evidence| (end - evidence) as f64 <= EVIDENCE_S * rate);
-        let is_usable = window.quality > Quality::Unusable && has_evidence;
+        let holds = |evidence: &u64| (end - evidence) as f64 <= EVIDENCE_S * rate;
+        let is_sound = window.quality > Quality::Unusable;
         let last = beats.last().map_or(0, |beat| beat.sample);
-        if (length - last) as f64 <= SILENT_S * rate
-            && let Some(lead) = self.leads.get_mut(index)
+        let half = (HALF_BEAT_S * rate) as u64;
+        let last_beat = match window.has_evidence {
+            true => lead.beats.back().map(|beat| beat.sample),
+            false => lead.last_beat(end, rate),
+        };
+        if let Some(last) = last_beat
+            && (end - last) as f64 <= SILENT_S * rate
         {
-            lead.was_usable = is_usable;
+            // Also for a while after a gap.
+            let before = lead.known.filter(|_| lead.evidence.is_none());
+            let evidence = lead.evidence.or(before.map(|known| known.evidence)).filter(holds);
+            let height = before.map(|known| known.height).or_else(|| lead.beat_height(end, half));
+            lead.known = evidence.filter(|_| is_sound).zip(height).map(|(evidence, height)| KnownBeats {
+                last,
+                height,
+                evidence,
+            });
         }
-        if !is_usable {
+        if !is_sound || !lead.evidence.as_ref().is_some_and(holds) {
             return nothing;
         }
         let intervals: Vec<f64> = beats

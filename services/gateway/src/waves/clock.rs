@@ -20,6 +20,8 @@ use proto_json::waveform::StreamClock;
 const TOLERANCE_US: i64 = 250_000;
 /// Largest step backward that moves the anchor, in microseconds.
 const STEP_BACK_US: i64 = 2_000_000;
+/// How late a message that opens a connection can be at the server, in microseconds: the gateway may be busy after a restart.
+const LATE_US: i64 = 1_000_000;
 /// How far a sample may be in the future of the server, in microseconds.
 const FUTURE_US: i64 = 1_000_000;
 
@@ -42,11 +44,20 @@ pub(super) enum Jump {
 
 impl DeviceClock {
     /// The clock of a device that stated its time in a message that was received at `now_us`. `earlier` is the mapping of an
-    /// earlier connection of the stream; its anchor is kept.
+    /// earlier connection of the stream; its anchor is kept, and its offset unless the clock was set: a message that is late makes
+    /// the offset larger, and the samples would have a gap in time that does not exist.
     pub(super) fn new(device_time_us: i64, now_us: i64, earlier: Option<StreamClock>) -> Self {
         let anchor_us = earlier.and_then(|clock| clock.anchor_us);
-        let offset_us = now_us.wrapping_sub(device_time_us);
+        let stated_us = now_us.wrapping_sub(device_time_us);
+        let is_late = |earlier: &i64| (0..=LATE_US).contains(&stated_us.wrapping_sub(*earlier));
+        let offset_us = earlier.map(|clock| clock.offset_us).filter(is_late).unwrap_or(stated_us);
         DeviceClock { mapping: StreamClock { offset_us, anchor_us }, end_us: None }
+    }
+
+    /// The mapping that gave a frame its server time.
+    pub(super) fn mapping_of_frame(device_time_us: i64, start_us: i64, time_us: i64) -> StreamClock {
+        let offset_us = time_us.wrapping_sub(device_time_us);
+        StreamClock { offset_us, anchor_us: Some(time_us.saturating_sub(start_us)) }
     }
 
     /// The mapping, for the description of the stream.
@@ -191,6 +202,34 @@ mod tests {
         let mut resumed = DeviceClock::new(10 * FRAME, NOW + 10 * FRAME + 100_000, Some(clock.mapping()));
         let frame = resumed.time_of_frame(11 * FRAME, 11 * FRAME, FRAME, NOW + 13 * FRAME);
         assert_eq!(frame, (NOW + 11 * FRAME, None));
+    }
+
+    #[test]
+    fn message_that_is_late_after_a_restart_does_not_move_samples() {
+        let mut clock = DeviceClock::new(5_000, NOW, None);
+        let (frame, length) = (5_000 + 9 * FRAME, FRAME);
+        let (time, _) = clock.time_of_frame(frame, 9 * FRAME, length, NOW + 10 * FRAME);
+        // The successor knows the last frame alone, and is busy for 0.9 s.
+        let mapping = DeviceClock::mapping_of_frame(frame, 9 * FRAME, time);
+        assert_eq!(mapping, clock.mapping());
+        let mut resumed = DeviceClock::new(5_000 + 15 * FRAME, NOW + 15 * FRAME + 900_000, Some(mapping));
+        for index in 10..20 {
+            let (device, start) = (5_000 + index * FRAME, index * FRAME);
+            let time = resumed.time_of_frame(device, start, length, NOW + 20 * FRAME);
+            assert_eq!(time, (NOW + index * FRAME, None), "{index}");
+        }
+    }
+
+    #[test]
+    fn clock_that_is_set_while_the_device_is_disconnected_does_not_move_samples() {
+        for by in [HOUR, -HOUR] {
+            let mut clock = DeviceClock::new(0, NOW, None);
+            clock.time_of_frame(0, 0, FRAME, NOW + FRAME);
+            let device = 10 * FRAME + by;
+            let mut resumed = DeviceClock::new(device, NOW + 10 * FRAME, Some(clock.mapping()));
+            let time = resumed.time_of_frame(device, 10 * FRAME, FRAME, NOW + 11 * FRAME);
+            assert_eq!(time, (NOW + 10 * FRAME, None), "{by}");
+        }
     }
 
     #[test]

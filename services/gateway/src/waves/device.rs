@@ -189,7 +189,7 @@ impl Session {
         let labels: Vec<String> = channels.iter().map(|channel| channel.label.clone()).collect();
         let claim = app.waves.registry.claim(mrn, &device, &labels).await.map_err(conflict)?;
         let progress = match resume {
-            Some(stream) => find_progress(app, mrn, stream, channels.len()).await?,
+            Some(stream) => find_progress(app, mrn, stream, &channels).await?,
             None => Progress::at(0, channels.len()),
         };
         let stream = resume.unwrap_or_else(|| identity::new_stream(mrn, &device, &channels));
@@ -372,7 +372,8 @@ impl Session {
                     let time = Timestamp::from_millis(time_us / 1_000).unwrap_or_else(|_| Timestamp::now());
                     Numeric { code: of_device.code, value: of_device.value, unit: of_device.unit, time }
                 };
-                let numerics = Numerics { sequence, values: values.into_iter().map(numeric).collect() };
+                let values = values.into_iter().map(numeric).collect();
+                let numerics = Numerics { sequence, values, clock: Some(self.clock.mapping()) };
                 let json = serde_json::to_vec(&numerics).map_err(End::malformed)?;
                 self.pace.count(Duration::ZERO);
                 self.append(WaveKind::Numerics, now, json.into()).await;
@@ -543,7 +544,7 @@ fn unavailable(error: &EnqueueError) -> End {
 
 /// Returns where a stream continues. The broker knows it after a restart of the gateway, and if the device was connected to
 /// another gateway. Otherwise this process knows it better: an earlier message may not be durable although a later one is.
-async fn find_progress(app: &App, mrn: Mrn, stream: StreamId, channels: usize) -> Result<Progress, End> {
+async fn find_progress(app: &App, mrn: Mrn, stream: StreamId, channels: &[Channel]) -> Result<Progress, End> {
     let last = app.waves.log.last_wave(mrn, stream).await.map_err(|error| unavailable(&error.into()))?;
     let known = app.waves.registry.progress(stream);
     let Some(last) = last else {
@@ -557,6 +558,26 @@ async fn find_progress(app: &App, mrn: Mrn, stream: StreamId, channels: usize) -
     if let Some(known) = known.filter(|known| known.submitted >= next) {
         return Ok(known);
     }
-    let clock = serde_json::from_slice::<StreamDescription>(&last.payload).ok().and_then(|open| open.clock);
-    Ok(Progress { clock, ..Progress::at(next, channels) })
+    let mut progress = Progress::at(next, channels.len());
+    match last.kind {
+        WaveKind::Frame => {
+            if let Ok(frame) = Frame::decode(&last.payload, &FrameLimits::of(channels)) {
+                for segment in &frame.segments {
+                    progress.ends[usize::from(segment.channel)] = segment.end();
+                }
+                let start_us = frame.start_us(channels);
+                progress.clock =
+                    Some(DeviceClock::mapping_of_frame(frame.device_time_us, start_us, last.time_us));
+            }
+        }
+        WaveKind::Numerics => {
+            progress.clock =
+                serde_json::from_slice::<Numerics>(&last.payload).ok().and_then(|numerics| numerics.clock);
+        }
+        WaveKind::Open | WaveKind::End => {
+            progress.clock =
+                serde_json::from_slice::<StreamDescription>(&last.payload).ok().and_then(|open| open.clock);
+        }
+    }
+    Ok(progress)
 }

@@ -358,6 +358,57 @@ async fn device_resumes_at_a_gateway_that_has_restarted() {
 }
 
 #[tokio::test]
+async fn samples_keep_their_time_at_a_gateway_that_has_restarted() {
+    let api = Api::open().await;
+    let mut waves = subscribed(&api, 7).await;
+    let mut device = Simulated::of(&api, 7).await;
+    device.send_frame().await;
+    device.acknowledged().await;
+    let start_us = next_logged(&mut waves).await.time_us;
+    let resume = Some(device.stream);
+    let mut gateways = Vec::new();
+    // The last message in the log is a frame, then numerics.
+    for sequence in [1, 3] {
+        let (address, shutdown) = another_gateway(&api).await;
+        gateways.push(shutdown);
+        // The message that opens the stream is late: it states the time 0 again.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut device = Open { resume, ..Open::default() }.start(address).await;
+        assert_eq!(device.next, sequence);
+        device.send_frame().await;
+        let frame = next_logged(&mut waves).await;
+        assert_eq!((frame.kind, frame.time_us), (WaveKind::Frame, start_us + sequence as i64 * FRAME_US));
+        let value = DeviceNumeric {
+            code: "MDC_PULS_OXIM_SAT_O2".to_owned(),
+            value: 97.0,
+            unit: "%".to_owned(),
+            device_time_us: 0,
+        };
+        let numerics = DeviceMessage::Numerics { sequence: sequence + 1, values: vec![value] };
+        device.connection.send_json(&numerics).await;
+        device.next += 1;
+        device.acknowledged().await;
+        assert_eq!(next_logged(&mut waves).await.kind, WaveKind::Numerics);
+    }
+}
+
+#[tokio::test]
+async fn decreasing_indices_are_rejected_at_a_gateway_that_has_restarted() {
+    let api = Api::open().await;
+    let mut device = Simulated::of(&api, 7).await;
+    device.send_frame().await;
+    device.acknowledged().await;
+    let resume = Some(device.stream);
+    drop(device);
+    let (address, _shutdown) = another_gateway(&api).await;
+    let mut device = Open { resume, ..Open::default() }.start(address).await;
+    let mut frame = frame(1);
+    frame.segments[0].first = 49;
+    device.send(&frame).await;
+    device.connection.assert_closed(4400, "decreases").await;
+}
+
+#[tokio::test]
 async fn malformed_patient_id_is_rejected() {
     let api = Api::open().await;
     for mrn in ["x", "-1", "9007199254740992", "*", "%3E"] {
