@@ -197,7 +197,11 @@ describe('pages', () => {
     for (const moved of [90, 130]) await touch('touchMove', { x: x + moved, y: y + 60 });
     await touch('touchEnd');
     await pane.getByText(/800 ms · .* · 75 bpm/).waitFor();
-    await page.getByRole('link', { name: 'Alarms', exact: true }).tap();
+    // On a busy machine, the browser takes a tap for a long press.
+    await until('the alarms page', async () => {
+      await page.getByRole('link', { name: 'Alarms', exact: true }).tap();
+      return /#\/alarms$/.test(page.url());
+    });
     await page.getByRole('heading', { name: 'Alarms', exact: true }).waitFor();
     const small = await page.locator('button:visible, nav a:visible, select:visible').evaluateAll((all) =>
       all.filter((one) => one.getBoundingClientRect().height < 24 || one.getBoundingClientRect().width < 24).map((one) => one.outerHTML),
