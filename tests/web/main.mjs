@@ -5,8 +5,10 @@ import { closeBrowser } from './harness.mjs';
 import './tests/admin.mjs';
 import './tests/care.mjs';
 import './tests/demo.mjs';
+import './tests/oidc.mjs';
 import './tests/pages.mjs';
 import './tests/patient.mjs';
+import './tests/services.mjs';
 import './tests/upload.mjs';
 
 after(closeBrowser);
