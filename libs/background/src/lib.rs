@@ -23,6 +23,9 @@ use tokio::sync::oneshot;
 #[cfg(target_os = "linux")]
 const NICE_INCREMENT: i32 = 10;
 
+/// More than callers of [`run_long`] run at the same time.
+const MAX_LONG: usize = 512;
+
 /// Smallest input that is hashed in the pool. Hashing fewer bytes takes less than a tenth of a millisecond.
 const MIN_POOLED_BYTES: usize = 32 * 1024;
 
@@ -54,7 +57,7 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     result.await.unwrap_or_else(|_| Err(BackgroundError::Panicked("its thread ended".to_owned())))
 }
 
-/// Runs work that can take seconds on a dedicated thread. The caller limits how many run at the same time.
+/// Runs work that can take seconds, on a thread of its own while it takes. The caller limits how many run at the same time.
 ///
 /// # Errors
 /// If the work panics or no thread can be started.
@@ -62,10 +65,7 @@ pub async fn run_long<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, BackgroundError> {
     let (reply, result) = oneshot::channel();
-    thread::Builder::new().name("background-long".to_owned()).spawn(move || {
-        lower_priority();
-        answer(work, reply);
-    })?;
+    long_pool()?.spawn_blocking(move || answer(work, reply));
     result.await.unwrap_or_else(|_| Err(BackgroundError::Panicked("its thread ended".to_owned())))
 }
 
@@ -98,16 +98,33 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no panic message").to_owned()
 }
 
-/// The pool of [`run`]: the blocking threads of a runtime that runs nothing else.
+/// A pool: the blocking threads of a runtime that runs nothing else.
+type Pool = LazyLock<io::Result<Runtime>>;
+
+/// The pool of [`run`].
 fn pool() -> Result<&'static Runtime, BackgroundError> {
-    static POOL: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
-        Builder::new_current_thread()
-            .thread_name("background")
-            .max_blocking_threads(thread::available_parallelism().map_or(1, usize::from))
-            .on_thread_start(lower_priority)
-            .build()
-    });
-    POOL.as_ref().map_err(|error| BackgroundError::NoThread(io::Error::new(error.kind(), error.to_string())))
+    static POOL: Pool =
+        LazyLock::new(|| start("background", thread::available_parallelism().map_or(1, usize::from)));
+    get(&POOL)
+}
+
+/// The pool of [`run_long`]. Threads are used again: glibc gives a new thread another arena for its memory, and each arena keeps
+/// tens of megabytes after a large body.
+fn long_pool() -> Result<&'static Runtime, BackgroundError> {
+    static POOL: Pool = LazyLock::new(|| start("background-long", MAX_LONG));
+    get(&POOL)
+}
+
+fn start(name: &str, threads: usize) -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .thread_name(name)
+        .max_blocking_threads(threads)
+        .on_thread_start(lower_priority)
+        .build()
+}
+
+fn get(pool: &'static Pool) -> Result<&'static Runtime, BackgroundError> {
+    pool.as_ref().map_err(|error| BackgroundError::NoThread(io::Error::new(error.kind(), error.to_string())))
 }
 
 /// Lowers the priority of the current thread. Linux has a priority per thread; other systems have one per
@@ -136,6 +153,17 @@ mod tests {
         }
         assert!(threads.len() <= thread::available_parallelism().unwrap().get());
         assert!(!threads.contains(&thread::current().id()));
+    }
+
+    #[tokio::test]
+    async fn threads_of_long_work_are_used_again() {
+        let mut threads = HashSet::new();
+        for _ in 0..50 {
+            threads.insert(run_long(|| thread::current().id()).await.unwrap());
+            // The thread becomes idle a moment after it has answered.
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert!(threads.len() <= 5, "{} threads", threads.len());
     }
 
     #[cfg(target_os = "linux")]
