@@ -162,8 +162,11 @@ fn has_rate(vitals: &Vitals) -> bool {
     vitals.values.iter().any(|numeric| numeric.code == super::patient::HEART_RATE)
 }
 
+/// What happens, in words and as a function.
+type Interruption = (&'static str, fn(&mut Bed));
+
 /// Interruptions without lost samples: what a restart of a process can cause.
-fn interruptions() -> Vec<(&'static str, fn(&mut Bed))> {
+fn interruptions() -> Vec<Interruption> {
     vec![
         ("none", |_| {}),
         ("the mapped time is later", |bed| bed.anchor_us += 240_000),
