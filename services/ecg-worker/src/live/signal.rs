@@ -32,7 +32,7 @@ const QUALITY_S: f64 = 10.0;
 /// A shorter signal has no quality, and a shorter one no rhythm.
 const MIN_QUALITY_S: f64 = 3.0;
 const MIN_RHYTHM_S: f64 = 10.0;
-/// The evidence of a part of the signal holds for this long, and until the end of a silence that begins in this time.
+/// The evidence of a part of the signal holds for this long.
 const EVIDENCE_S: f64 = 30.0;
 /// The leads are judged at least this often, also while no state is wanted: in a warm-up, and while many samples
 /// arrive at once.
@@ -208,11 +208,12 @@ impl Lead {
         Some(last)
     }
 
-    /// Typical height of the beats that are kept.
-    fn beat_height(&self, end: u64, half: u64) -> Option<f32> {
+    /// Typical height of the beats that are kept, up to `last`.
+    fn beat_height(&self, last: u64, end: u64, half: u64) -> Option<f32> {
         let oldest = end - self.samples.len() as u64;
-        let beats = self.beats.iter().filter(|beat| beat.sample >= oldest + half);
-        median(beats.map(|beat| self.range(beat.sample - half, beat.sample + half, end)).collect())
+        let beats = self.beats.iter().map(|beat| beat.sample);
+        let beats = beats.filter(|sample| (oldest + half..=last).contains(sample));
+        median(beats.map(|sample| self.range(sample - half, sample + half, end)).collect())
     }
 }
 
@@ -496,12 +497,21 @@ impl LiveEcg {
         let last = lead.last_beat(end, rate)?;
         // What was in a gap is not known.
         let since = last.max(part);
-        if since.saturating_sub(known.evidence) as f64 > EVIDENCE_S * rate {
+        // The evidence holds for a while, and until the end of a silence that followed it closely or a gap.
+        let onset_s = if part > last { EVIDENCE_S } else { QUALITY_S };
+        let evidence = lead.evidence.unwrap_or(known.evidence);
+        let age_s = |frame: u64| frame.saturating_sub(evidence) as f64 / rate;
+        if age_s(end) > EVIDENCE_S && age_s(since) > onset_s {
             return None;
         }
         let open_s = (end - since) as f64 / rate;
-        if open_s > SILENT_S && !self.is_quiet_since(lead, since, known.height) {
-            return None;
+        if open_s > SILENT_S {
+            let half = (HALF_BEAT_S * rate) as u64;
+            let height =
+                lead.evidence.and_then(|_| lead.beat_height(last, end, half)).unwrap_or(known.height);
+            if !self.is_quiet_since(lead, since, height) {
+                return None;
+            }
         }
         // A beat that has just happened is reported a little later.
         let silent_s = (open_s - Stream::PROVISIONAL_DELAY_S).max(0.0);
@@ -575,7 +585,7 @@ impl LiveEcg {
             // Also for a while after a gap.
             let before = lead.known.filter(|_| lead.evidence.is_none());
             let evidence = lead.evidence.or(before.map(|known| known.evidence)).filter(holds);
-            let height = before.map(|known| known.height).or_else(|| lead.beat_height(end, half));
+            let height = before.map(|known| known.height).or_else(|| lead.beat_height(last, end, half));
             lead.known = evidence.filter(|_| is_sound).zip(height).map(|(evidence, height)| KnownBeats {
                 last,
                 height,
