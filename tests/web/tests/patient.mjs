@@ -201,10 +201,11 @@ describe('patient', () => {
         [...document.querySelectorAll('.live canvas')].map((canvas) => {
           const { width, height, data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
           const isEmpty = (x) => Array.from({ length: height }, (_, y) => data[(y * width + x) * 4 + 3]).every((alpha) => alpha === 0);
-          return Array.from({ length: 700 }, (_, at) => width - 705 + at).filter(isEmpty).length;
+          // The newest 0.4 s may still arrive.
+          return Array.from({ length: 665 }, (_, at) => width - 705 + at).filter(isEmpty);
         }),
       );
-      assert.deepEqual(empty, empty.map(() => 0), 'the last seven seconds have no gap');
+      assert.deepEqual(empty, empty.map(() => []), 'the last seven seconds have no gap');
       assert.deepEqual(page.problems, []);
       await page.context().close();
     } finally {
