@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use testkit::attacks::{NURSE, system_with};
@@ -31,12 +32,24 @@ impl Drop for Proxy {
     }
 }
 
+/// An unused port below those that the system gives to connections and listeners of other programs.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 impl Proxy {
     async fn start() -> Proxy {
         let folder = tempfile::tempdir().unwrap();
         let system = system_with(folder.path(), Mode::Standalone, &["--trusted-proxies", "loopback"]);
         let gateway = system.url().replace("http://", "");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let shipped = std::fs::read_to_string("../deploy/haproxy.cfg").unwrap();
         // Replaces names and ports of containers, and a number of connections that not every system permits.
         let mut config = shipped.clone();
