@@ -57,7 +57,7 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     result.await.unwrap_or_else(|_| Err(BackgroundError::Panicked("its thread ended".to_owned())))
 }
 
-/// Runs work that can take seconds, on a thread of its own while it takes. The caller limits how many run at the same time.
+/// Runs work that can take seconds, on a thread that does nothing else meanwhile. The caller limits how many run at the same time.
 ///
 /// # Errors
 /// If the work panics or no thread can be started.

@@ -447,6 +447,7 @@ impl Thread {
             return Ok(false);
         }
         db.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        self.checkpoints.step(db);
         // A file that was created without this does not shrink.
         Ok(db.pragma_query_value(None, "freelist_count", |row| row.get::<_, i64>(0))? < free)
     }

@@ -140,6 +140,7 @@ fn quit_requires_confirmation() {
     screen.press("Cancel");
     assert!(!screen.has("Quit the monitor?") && !screen.app.has_quit());
     screen.control("q");
+    assert!(screen.has("Quit the monitor?"));
     screen.key(Key::Return);
     assert!(!screen.has("Quit the monitor?") && !screen.app.has_quit(), "the focus is on Cancel");
     screen.window().window().dispatch_event(slint::platform::WindowEvent::CloseRequested);

@@ -4099,6 +4099,15 @@ export interface operations {
                     "text/html": string;
                 };
             };
+            /** @description The patient with this number was erased */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
             /** @description The body is over the limit, which the sentence names */
             413: {
                 headers: {

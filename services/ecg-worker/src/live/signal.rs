@@ -23,6 +23,8 @@ const MAX_LEADS: usize = 12;
 /// A gap up to this length is filled with missing samples; after a longer one, the detector starts again. As long as
 /// [`EVIDENCE_S`].
 const MAX_GAP_US: i64 = 30_000_000;
+/// Longest frame that is analysed.
+const MAX_FRAME_S: f64 = 60.0;
 /// If a frame is later by more than this than the samples before it state, the device was paused: there is a gap. A frame that is
 /// earlier follows the samples before it without a gap.
 const MAX_DRIFT_US: i64 = 200_000;
@@ -307,6 +309,10 @@ impl LiveEcg {
             }
             None => self.restart(),
         }
+        // The gateway admits no such frame.
+        if (end - from) as f64 > MAX_FRAME_S * self.rate_hz {
+            return;
+        }
         self.anchor = (start, start_us);
         let count = self.leads.len();
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -315,7 +321,10 @@ impl LiveEcg {
         for (lead, _, segment) in &timed {
             self.leads[*lead].is_off = segment.lead_off;
             if segment.lead_off {
-                self.leads[*lead].known = None;
+                // A short lead-off does not end a part.
+                if self.leads[*lead].part.is_none() {
+                    self.leads[*lead].known = None;
+                }
                 continue;
             }
             let (scale, offset) = self.scales[*lead];
@@ -371,8 +380,8 @@ impl LiveEcg {
                         Some(at) => !samples[at as usize * count + event.lead].is_finite(),
                         None => lead.missing > 0,
                     };
-                    if !is_missing {
-                        // The line is flat or saturated: the lead is off.
+                    if !is_missing || lead.is_off {
+                        // Also a line that is flat or saturated: the lead is off.
                         lead.known = None;
                     }
                     lead.end_part();

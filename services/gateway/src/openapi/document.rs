@@ -466,6 +466,7 @@ fn new_patient(schemas: &mut Schemas) -> Value {
         .text(202, "`Patient ID …'s data has been accepted and will be stored shortly`")
         .text(400, "A sentence that names what is wrong")
         .text(408, "The body did not arrive in time")
+        .text(410, "The patient with this number was erased")
         .text(413, "The body is over the limit, which the sentence names")
         .text(422, "The Idempotency-Key was used for an upload with other content");
     let mut operation = operation(

@@ -88,7 +88,10 @@ fn with_methods(app: &App, error: ApiError) -> Response {
     }
     let mut response = error.into_response();
     *response.body_mut() = body.to_string().into();
-    response.headers_mut().remove(header::CONTENT_LENGTH);
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_LENGTH);
+    // RFC 9110 requires it in each 401. Browsers open no dialog for this scheme.
+    headers.entry(header::WWW_AUTHENTICATE).or_insert(HeaderValue::from_static("Bearer"));
     response
 }
 

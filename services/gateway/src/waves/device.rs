@@ -54,6 +54,8 @@ const MIN_WINDOW: usize = 4;
 const WINDOW_BYTES: usize = 2 << 20;
 /// Longest gap in the indices of a channel, in microseconds. Beyond it, a device opens a new stream.
 const MAX_GAP_US: i64 = 24 * 3_600 * 1_000_000;
+/// Largest time from index 0 to the end of a frame, in microseconds. Server times are added to it.
+const MAX_START_US: i64 = i64::MAX / 4;
 /// How far the segments of a frame may be apart, in microseconds.
 const MAX_SPREAD_US: i64 = 1_000_000;
 
@@ -337,6 +339,10 @@ impl Session {
                 return Err(End::malformed(reason));
             }
             let at = |index| channel.rate.micros(index);
+            // Later indices have no time that can be computed.
+            if at(segment.end()) > MAX_START_US {
+                return Err(End::malformed(format!("the sample index of {label} is too large: {first}")));
+            }
             if end > 0 && at(first) - at(end) > MAX_GAP_US {
                 let reason = format!("the sample index of {label} skips more than 24 h; open a new stream");
                 return Err(End::malformed(reason));

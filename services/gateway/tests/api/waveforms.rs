@@ -473,6 +473,19 @@ async fn decreasing_indices_are_rejected() {
 }
 
 #[tokio::test]
+async fn indices_without_a_time_are_rejected_in_the_first_frame() {
+    let api = Api::open().await;
+    let mut device = Simulated::of(&api, 7).await;
+    let mut frame = frame(0);
+    // Both times are larger than a number of 64 bits.
+    frame.segments[0].first = 1 << 52;
+    let later = Segment { first: (1 << 53) - 100, ..frame.segments[0].clone() };
+    frame.segments.push(later);
+    device.send(&frame).await;
+    device.connection.assert_closed(4400, "is too large").await;
+}
+
+#[tokio::test]
 async fn duplicate_frames_are_rejected() {
     let api = Api::open().await;
     Simulated::of(&api, 7)
