@@ -4,7 +4,6 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,7 +13,7 @@ use ecg::synth::{PatientSettings, Rhythm, SimulatedLead, SimulatedPatient};
 use futures::StreamExt;
 use proto_json::alarms::{Alarm, AlarmPage, AlarmRule, AlarmState, AlarmUpdated};
 use proto_json::{Channel, Device, Mrn, SampleRate, Segment};
-use testkit::{Extras, Mode, Service, System, http_client, within};
+use testkit::{Extras, Mode, Service, System, free_port, http_client, within};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -394,7 +393,7 @@ struct Alertmanager {
 impl Alertmanager {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let config = folder.path().join("alertmanager.yml");
         std::fs::write(&config, "route: { receiver: none }\nreceivers: [{ name: none }]\n").unwrap();
         let tools = std::env::var_os("BEDSIDE_TEST_PROMETHEUS").expect("BEDSIDE_TEST_PROMETHEUS is set");

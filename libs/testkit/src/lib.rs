@@ -47,7 +47,7 @@ pub use clock::Clock;
 pub use process::{Process, cpu_seconds, resident_bytes};
 pub use programs::program;
 pub use screen::{Screen, Shot};
-pub use servers::{MongoServer, NatsCluster, NatsServer};
+pub use servers::{MongoServer, NatsCluster, NatsServer, free_port};
 
 #[cfg(feature = "system")]
 pub use disk::SmallDisk;

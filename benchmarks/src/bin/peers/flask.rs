@@ -28,7 +28,7 @@ impl Flask {
         let mongo = MongoServer::start();
         let database = mongo.fresh_database();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let port = machine::free_port();
+        let port = testkit::free_port();
         let log = std::fs::File::create(folder.path().join("log")).expect("a log file");
         let gunicorn = gunicorn();
         let (base, query) = mongo.uri().split_once("/?").map_or_else(

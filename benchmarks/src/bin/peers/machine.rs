@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -66,11 +65,6 @@ pub(crate) async fn in_database(uri: &str, database: &str) -> u64 {
     let stats =
         client.database(database).run_command(doc! {"dbStats": 1}).await.expect("the database answers");
     stats.get_f64("totalSize").expect("the size is reported") as u64
-}
-
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
 }
 
 /// Waits until a server answers with success.

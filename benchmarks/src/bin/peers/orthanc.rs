@@ -19,7 +19,7 @@ pub(crate) struct Orthanc {
 impl Orthanc {
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let port = machine::free_port();
+        let port = testkit::free_port();
         let config = folder.path().join("orthanc.json");
         let data = folder.path().join("data");
         let settings = json!({

@@ -1,10 +1,9 @@
 //! A cluster of `nats-server` processes.
 
-use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::get;
+use super::{free_port, get};
 use crate::NatsServer;
 
 /// Time limit until all servers are healthy, at a start and after a restart.
@@ -44,7 +43,8 @@ impl NatsCluster {
     }
 
     fn start_once(size: usize) -> Self {
-        let (routes, health) = (free_ports(size), free_ports(size));
+        let ports = || -> Vec<u16> { (0..size).map(|_| free_port()).collect() };
+        let (routes, health) = (ports(), ports());
         let all: Vec<String> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
         let servers = routes
             .iter()
@@ -102,11 +102,4 @@ impl NatsCluster {
             thread::sleep(Duration::from_millis(50));
         }
     }
-}
-
-/// Unused ports.
-fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<_> =
-        (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("an address").port()).collect()
 }

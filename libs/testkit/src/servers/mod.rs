@@ -5,12 +5,28 @@ mod mongo;
 mod nats;
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 pub use cluster::NatsCluster;
 pub use mongo::MongoServer;
 pub use nats::NatsServer;
+
+/// An unused port for a program that cannot choose one itself. It is below the ports that the system gives to connections and
+/// listeners, so that no other program gets it meanwhile.
+#[must_use]
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Processes that start one after the other begin far apart.
+    let first = 20_000 + (std::process::id() * 37 % 10_000) as u16;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
 
 /// Status and body of a page, read by a blocking request.
 pub(crate) fn get(address: &str, path: &str) -> io::Result<String> {
