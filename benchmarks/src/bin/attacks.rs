@@ -35,9 +35,9 @@ const MEASURED: Duration = Duration::from_secs(30);
 async fn table(mode: Mode, names: &[&str]) {
     let program = std::env::current_exe().unwrap();
     println!(
-        "| attack | upload p50 ms | during | ratio | p99 | during | read p50 ms | during | ratio | failed | max. resident MB |"
+        "| attack | upload p50 ms | during | ratio | p99 | during | ratio | read p50 ms | during | ratio | failed | max. resident MB |"
     );
-    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     for (name, what) in ATTACKS.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
         let folder = tempfile::tempdir().unwrap();
         let system = system(folder.path(), mode);
@@ -53,12 +53,13 @@ async fn table(mode: Mode, names: &[&str]) {
         drop(attackers);
         let (uploads, reads) = (&during.uploads, &during.reads);
         println!(
-            "| {what} | {:.1} | {:.1} | {:.2} | {:.1} | {:.1} | {:.2} | {:.2} | {:.2} | {} of {} | {:.0} |",
+            "| {what} | {:.1} | {:.1} | {:.2} | {:.1} | {:.1} | {:.2} | {:.2} | {:.2} | {:.2} | {} of {} | {:.0} |",
             quantile(&before.uploads, 0.5),
             quantile(uploads, 0.5),
             quantile(uploads, 0.5) / quantile(&before.uploads, 0.5),
             quantile(&before.uploads, 0.99),
             quantile(uploads, 0.99),
+            quantile(uploads, 0.99) / quantile(&before.uploads, 0.99),
             quantile(&before.reads, 0.5),
             quantile(reads, 0.5),
             quantile(reads, 0.5) / quantile(&before.reads, 0.5),
