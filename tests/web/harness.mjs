@@ -414,6 +414,47 @@ export async function open(system, { route = '#/', ...options } = {}) {
   return page;
 }
 
+/** A page of another origin in this browser context, which attacks a gateway. */
+export async function foreignPage(context, gateway) {
+  const other = http.createServer((request, response) => {
+    response.writeHead(200, { 'content-type': 'text/html' });
+    response.end('<!doctype html><title>Other</title>');
+  });
+  await new Promise((resolve) => other.listen(0, '127.0.0.1', resolve));
+  const page = await context.newPage();
+  await page.goto(`http://127.0.0.1:${other.address().port}/`);
+  return {
+    page,
+    /** Sends a request with the cookies of the browser; `fields` are sent as a form. Returns `blocked`, `opaque`, or `read` and the status. */
+    attempt: (route, { fields, ...options } = {}) =>
+      page.evaluate(
+        async ([url, rest, parts]) => {
+          const body = parts === undefined ? {} : { body: new FormData() };
+          for (const [name, value] of Object.entries(parts ?? {})) body.body.append(name, value);
+          try {
+            const response = await fetch(url, { credentials: 'include', ...rest, ...body });
+            return response.type === 'opaque' ? 'opaque' : `read ${response.status}`;
+          } catch {
+            return 'blocked';
+          }
+        },
+        [gateway + route, options, fields],
+      ),
+    /** Opens a WebSocket. Returns `open` or `blocked`. */
+    connect: (route) =>
+      page.evaluate(
+        (url) =>
+          new Promise((resolve) => {
+            const socket = new WebSocket(url);
+            socket.onopen = () => resolve('open');
+            socket.onerror = () => resolve('blocked');
+          }),
+        gateway.replace('http', 'ws') + route,
+      ),
+    close: () => other.close(),
+  };
+}
+
 /** Signs in with an account on the page that is open. */
 export async function signIn(page, user, password = PASSWORD) {
   await page.getByLabel('User', { exact: true }).fill(user);

@@ -1,7 +1,7 @@
 // Login through the browser at a real OpenID Connect provider: the npm package oidc-provider.
 
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,6 +13,7 @@ describe('OpenID Connect', () => {
   let provider;
   let issuer;
   let site;
+  let secret;
   before(async () => {
     const port = await freePort();
     // The provider is another site than the gateway, so that cookies of the gateway with SameSite=Strict are not sent on the way back.
@@ -21,7 +22,7 @@ describe('OpenID Connect', () => {
     const script = fileURLToPath(new URL('../../oidc/provider.mjs', import.meta.url));
     provider = new Running(process.execPath, [script, server('BEDSIDE_TEST_OIDC_PROVIDER'), redirect]);
     [issuer] = await provider.printed(/^(http:\S+)$/gm);
-    const secret = path.join(tmpdir(), `bedside-oidc-${port}`);
+    secret = path.join(tmpdir(), `bedside-oidc-${port}`);
     writeFileSync(secret, 'secret-of-the-test\n', { mode: 0o600 });
     system = await System.startAt(
       `127.0.0.1:${port}`, [], '--oidc-issuer', issuer, '--oidc-redirect', redirect, '--oidc-client-secret-file', secret,
@@ -32,6 +33,7 @@ describe('OpenID Connect', () => {
   after(async () => {
     await system?.stop();
     await provider?.kill();
+    rmSync(secret, { force: true });
   });
 
   /** Chooses the account that signs in at the provider next. */

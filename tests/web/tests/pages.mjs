@@ -1,11 +1,10 @@
 // All pages: sizes, themes, accessibility, keyboard, printing, installation, security.
 
 import assert from 'node:assert/strict';
-import http from 'node:http';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { after, before, describe, test } from 'node:test';
-import { PASSWORD, PNG, System, ecg, findings, go, launched, open, until } from '../harness.mjs';
+import { PASSWORD, PNG, System, ecg, findings, foreignPage, go, launched, open, until } from '../harness.mjs';
 
 const ROUTES = {
   overview: '#/', patient: '#/patients/1', alarms: '#/alarms', upload: '#/upload',
@@ -267,54 +266,29 @@ describe('pages', () => {
   });
 
   test('a page of another origin reads nothing and changes nothing', async () => {
-    const other = http.createServer((request, response) => {
-      response.writeHead(200, { 'content-type': 'text/html' });
-      response.end('<!doctype html><title>Other</title>');
-    });
-    await new Promise((resolve) => other.listen(0, '127.0.0.1', resolve));
     const context = await (await launched()).newContext();
-    const page = await context.newPage();
-    await page.goto(`http://127.0.0.1:${other.address().port}/`);
-    const results = await page.evaluate(async (gateway) => {
-      const attempt = async (route, options) => {
-        try {
-          const response = await fetch(gateway + route, { credentials: 'include', ...options });
-          return response.type === 'opaque' ? 'opaque' : `read ${response.status}`;
-        } catch {
-          return 'blocked';
-        }
-      };
-      const form = new FormData();
-      form.append('name', 'Mallory');
+    const attacker = await foreignPage(context, system.gateway);
+    const framed = await attacker.page.evaluate(async (gateway) => {
       const frame = document.createElement('iframe');
       frame.src = `${gateway}/`;
       document.body.append(frame);
       await new Promise((resolve) => setTimeout(resolve, 500));
-      let framed = 'blocked';
       try {
-        framed = frame.contentDocument ? 'own' : 'blocked';
+        return frame.contentDocument ? 'own' : 'blocked';
       } catch {
         // Another origin.
+        return 'blocked';
       }
-      const socket = new WebSocket(`${gateway.replace('http', 'ws')}/api/v1/live`);
-      const opened = await new Promise((resolve) => {
-        socket.onopen = () => resolve('open');
-        socket.onerror = () => resolve('blocked');
-      });
-      return {
-        read: await attempt('/api/v1/patients', {}),
-        post: await attempt('/api/v1/patients/1/uploads', { method: 'POST', body: form, mode: 'no-cors' }),
-        preview: await attempt('/api/v1/ecg/preview', { method: 'POST', body: form }),
-        framed, opened,
-      };
     }, system.gateway);
-    assert.equal(results.read, 'blocked');
-    assert.equal(results.preview, 'blocked');
-    assert.equal(results.opened, 'blocked');
-    assert.notEqual(results.framed, 'own');
+    assert.notEqual(framed, 'own');
+    const fields = { name: 'Mallory' };
+    assert.equal(await attacker.connect('/api/v1/live'), 'blocked');
+    assert.equal(await attacker.attempt('/api/v1/patients'), 'blocked');
+    await attacker.attempt('/api/v1/patients/1/uploads', { method: 'POST', fields, mode: 'no-cors' });
+    assert.equal(await attacker.attempt('/api/v1/ecg/preview', { method: 'POST', fields }), 'blocked');
     assert.equal((await system.json('/api/v1/patients/1')).name, 'Ann Lee', 'a form of another origin changes nothing');
     await context.close();
-    other.close();
+    attacker.close();
   });
 
   test('a patient is printed without the controls of the page', async () => {

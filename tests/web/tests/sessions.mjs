@@ -1,10 +1,9 @@
 // Login, sessions, roles and what the page keeps of them.
 
 import assert from 'node:assert/strict';
-import http from 'node:http';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { PASSWORD, System, ecg, go, network, open, seriousFindings, signIn, until } from '../harness.mjs';
+import { PASSWORD, System, ecg, foreignPage, go, network, open, seriousFindings, signIn, until } from '../harness.mjs';
 
 const USERS = [
   { name: 'chief', role: 'admin', person: 'Cora Chief' },
@@ -85,45 +84,28 @@ describe('sessions', () => {
     await signIn(page, 'nora');
     await page.locator('main a.tile').first().waitFor();
     // Another port is another origin on the same site, so that the cookie is sent in spite of SameSite=Strict.
-    const other = http.createServer((request, response) => {
-      response.writeHead(200, { 'content-type': 'text/html' });
-      response.end('<!doctype html><title>Other</title>');
-    });
-    await new Promise((resolve) => other.listen(0, '127.0.0.1', resolve));
-    const attacker = await page.context().newPage();
-    await attacker.goto(`http://127.0.0.1:${other.address().port}/`);
-    const results = await attacker.evaluate(async (gateway) => {
-      const outcome = async (route, options) => {
-        try {
-          const response = await fetch(gateway + route, { credentials: 'include', ...options });
-          return response.type === 'opaque' ? 'opaque' : `read ${response.status}`;
-        } catch {
-          return 'blocked';
-        }
-      };
-      const form = new FormData();
-      form.append('name', 'Mallory');
-      const json = { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"name":"Mallory","reason":"none"}' };
-      const socket = new WebSocket(`${gateway.replace('http', 'ws')}/api/v1/live`);
-      const opened = await new Promise((resolve) => {
-        socket.onopen = () => resolve('open');
-        socket.onerror = () => resolve('blocked');
-      });
-      return {
-        session: await outcome('/api/v1/session', {}),
-        read: await outcome('/api/v1/patients', {}),
-        opaque: await outcome('/api/v1/patients', { mode: 'no-cors' }),
-        upload: await outcome('/api/v1/patients/7/uploads', { method: 'POST', body: form, mode: 'no-cors' }),
-        rename: await outcome('/api/v1/patients/7/name', json),
-        plain: await outcome('/api/v1/patients/7/name', { ...json, headers: { 'content-type': 'text/plain' }, mode: 'no-cors' }),
-        opened,
-      };
-    }, system.gateway);
-    for (const attempt of ['session', 'read', 'rename', 'opened']) assert.equal(results[attempt], 'blocked', attempt);
+    const attacker = await foreignPage(page.context(), system.gateway);
+    const json = { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"name":"Mallory","reason":"none"}' };
+    for (const [route, options] of [['/api/v1/session'], ['/api/v1/patients'], ['/api/v1/patients/7/name', json]]) {
+      assert.equal(await attacker.attempt(route, options), 'blocked', route);
+    }
+    assert.equal(await attacker.connect('/api/v1/live'), 'blocked');
+    await attacker.attempt('/api/v1/patients', { mode: 'no-cors' });
+    // These are sent with the cookie, and the gateway rejects them.
+    for (const [route, options] of [
+      ['/api/v1/patients/7/uploads', { method: 'POST', fields: { name: 'Mallory', rename: 'true' } }],
+      ['/api/v1/patients/7/name', { ...json, headers: { 'content-type': 'text/plain' } }],
+    ]) {
+      const answer = attacker.page.waitForResponse((response) => response.url().endsWith(route));
+      await attacker.attempt(route, { ...options, mode: 'no-cors' });
+      const response = await answer;
+      assert.match((await response.request().allHeaders()).cookie, /bedside_session=/);
+      assert.equal(response.status(), 403, route);
+    }
     const patient = await system.json('/api/v1/patients/7');
     assert.equal(patient.name, 'Ann Lee');
     await page.context().close();
-    other.close();
+    attacker.close();
   });
 
   test('the login page and the user menu fit a phone, and axe finds nothing serious in both themes', async () => {
