@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 #[cfg(target_os = "linux")]
 const NICE_INCREMENT: i32 = 10;
 
-/// More than callers of [`run_long`] run at the same time.
+/// Largest number of threads of [`run_long`]. Its callers use fewer at a time.
 const MAX_LONG: usize = 512;
 
 /// Smallest input that is hashed in the pool. Hashing fewer bytes takes less than a tenth of a millisecond.
@@ -57,7 +57,7 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     result.await.unwrap_or_else(|_| Err(BackgroundError::Panicked("its thread ended".to_owned())))
 }
 
-/// Runs work that can take seconds, on a thread that does nothing else meanwhile. The caller limits how many run at the same time.
+/// Runs work that can take seconds, on a thread that does nothing else at the same time. The caller limits how many run at the same time.
 ///
 /// # Errors
 /// If the work panics or no thread can be started.

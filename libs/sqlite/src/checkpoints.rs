@@ -2,8 +2,8 @@
 //!
 //! SQLite checkpoints in the commit that reaches a number of pages. All writes of that commit, and those behind it, then wait
 //! until several megabytes are synced to the disk. Here a thread with its own connection checkpoints while the writer goes
-//! on. SQLite begins the log anew only when all of it is copied. So when the thread has ended, the writer copies the few pages
-//! that it has appended meanwhile, after it has confirmed its writes.
+//! on. SQLite overwrites the log from its start only when all of it is copied. So after each checkpoint of the thread, the writer
+//! copies the few pages that it has appended since, after it has confirmed its writes.
 //!
 //! A commit is durable in the log, so a failed checkpoint loses nothing; it is repeated.
 
@@ -84,7 +84,7 @@ impl Checkpoints {
                 }
             }
             State::Copied => {
-                // A short log has begun anew, because nothing was appended meanwhile.
+                // A short log was overwritten from its start already: nothing was left to copy.
                 if is_long {
                     checkpoint(db, self.name);
                     // The next commit counts again.
@@ -148,7 +148,7 @@ mod tests {
     };
 
     #[test]
-    fn commits_do_not_wait_for_a_checkpoint_and_the_log_begins_anew_after_it() {
+    fn commits_do_not_wait_for_a_checkpoint_and_the_log_is_overwritten_after_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data.db");
         let mut file = DatabaseFile::open(&path, &FORMAT).unwrap();
@@ -177,6 +177,6 @@ mod tests {
         commit();
         assert_eq!(*checkpoints.state.lock(), State::Idle);
         commit();
-        assert!(pages() < FORMAT.checkpoint_pages, "the log does not begin anew: {} pages", pages());
+        assert!(pages() < FORMAT.checkpoint_pages, "the log is not overwritten: {} pages", pages());
     }
 }

@@ -120,7 +120,7 @@ impl DatabaseFile {
         Ok(())
     }
 
-    /// Whether the write-ahead log is to be truncated. SQLite begins it anew only when no reader uses it, which may never
+    /// Whether the write-ahead log is to be truncated. SQLite overwrites it from its start only when no reader uses it, which may never
     /// happen under constant load.
     pub(crate) fn has_long_log(&self) -> bool {
         self.format.truncates_log

@@ -700,7 +700,7 @@ impl Member {
             return floor;
         }
         let found = self.core.read(move |db| {
-            // The last acknowledged message: those after it can be much later, after an outage of the gateway.
+            // Counted back from the last acknowledged message: the next one can be minutes later, after an outage of the gateway.
             let mut last = db.prepare_cached("SELECT stored_at FROM waves WHERE id = ?1")?;
             let mut last = last.query(params![floor])?;
             let last = last.next()?.map(|row| row.get::<_, i64>(0)).transpose()?;

@@ -13,8 +13,8 @@
 //!    clock. While the lease lasts, the broker pins no other client. A process that was stopped finds its lease expired.
 //! 3. Catching up: the warm-up of the group and everything that was delivered but not acknowledged are read from the log.
 //!    The broker would deliver the latter only after its ack wait, after newer messages; and since acknowledgements
-//!    are cumulative, those newer ones would acknowledge them. The warm-up precedes the last acknowledged message: the next one
-//!    can be much later, or not be there yet.
+//!    are cumulative, those newer ones would acknowledge them. The warm-up is counted back from the last acknowledged message:
+//!    the next one can be minutes later, or missing.
 //! 4. Live: deliveries are passed on in the order of their sequence numbers; those that were passed on before are dropped.
 //!
 //! The lease ends early if the connection is lost or the broker refuses the pin.
@@ -172,7 +172,7 @@ struct Incoming {
 enum Read {
     State(Result<ConsumerState, BusError>),
     /// The last acknowledged message.
-    First(Result<Vec<Logged>, BusError>),
+    Last(Result<Vec<Logged>, BusError>),
     Batch(Result<Vec<Logged>, BusError>),
 }
 
@@ -489,7 +489,7 @@ impl Member {
         self.reading = Some(
             async move {
                 let found = waves::read(&core, partition, from, limit).await;
-                if limit == 1 { Read::First(found) } else { Read::Batch(found) }
+                if limit == 1 { Read::Last(found) } else { Read::Batch(found) }
             }
             .boxed(),
         );
@@ -506,9 +506,9 @@ impl Member {
                 }
                 None
             }
-            (Read::First(Ok(first)), Stage::CatchingUp { floor, .. }) => {
+            (Read::Last(Ok(found)), Stage::CatchingUp { floor, .. }) => {
                 // Without a message from the floor on, everything is acknowledged.
-                let last = first.first().map_or_else(|| Some(Timestamp::now()), |first| first.stored_at);
+                let last = found.first().map_or_else(|| Some(Timestamp::now()), |last| last.stored_at);
                 let from = last.map(|last| last.plus_millis(-(self.group.warm_up().as_millis() as i64)));
                 self.read_log(from.map_or(From::Sequence(floor + 1), From::Time), MAX_BATCH);
                 None
@@ -521,7 +521,7 @@ impl Member {
                 self.read_state();
                 Some(error)
             }
-            (Read::First(Err(error)), Stage::CatchingUp { floor, .. }) => {
+            (Read::Last(Err(error)), Stage::CatchingUp { floor, .. }) => {
                 self.start_reading(floor);
                 Some(error)
             }

@@ -26,7 +26,7 @@ use super::signal::{EcgState, LiveEcg};
 const STALE: Duration = Duration::from_secs(2);
 /// A stream of which nothing is received for this long has ended: even an idle one is described every 10 s.
 const FORGET: Duration = Duration::from_secs(35);
-/// Its ECG is kept for as long as a device can resume it: it may have been without a gateway, and send what it has kept.
+/// The ECG of an ended stream is kept this long: a device that had no gateway can resume the stream and send its backlog.
 const KEEP: Duration = WAVE_RETENTION;
 /// Streams of a patient, and different numerics of a stream.
 const MAX_STREAMS: usize = 16;
@@ -37,7 +37,7 @@ const MAX_LAG_MS: i64 = 10_000;
 const CONTINUOUS_MS: i64 = 10_000;
 const EPISODIC_MS: i64 = 15 * 60_000;
 
-/// Without a beat for this long, vitals are due at this interval. Then the alarms know.
+/// In this range of silence, vitals are due at this interval. A longer silence has raised its alarm already.
 const SILENT_HEART_MS: Range<u32> = 1_750..30_000;
 const SILENT_HEART_STEP_MS: i64 = 250;
 
@@ -106,7 +106,7 @@ impl Patient {
             WaveKind::Open => self.open(message),
             WaveKind::End => {
                 let was_open = self.streams.remove(&message.stream).is_some();
-                self.has_ended |= was_open && !self.streams.values().any(LiveStream::is_live);
+                self.has_ended |= was_open && self.live_streams().next().is_none();
                 Ok(())
             }
             WaveKind::Frame | WaveKind::Numerics => {
@@ -127,7 +127,7 @@ impl Patient {
     fn open(&mut self, message: &WaveMessage) -> Result<(), String> {
         let description: StreamDescription =
             serde_json::from_slice(&message.payload).map_err(|error| error.to_string())?;
-        if !self.streams.values().any(LiveStream::is_live) {
+        if self.live_streams().next().is_none() {
             // The seconds since the last data are not made up for.
             self.data = None;
         }
@@ -161,8 +161,7 @@ impl Patient {
     /// Notes that data up to this time has arrived.
     fn arrived(&mut self, time_us: Option<i64>) {
         // With an ECG, its time counts: numerics may be ahead.
-        let live = self.streams.values().filter(|stream| stream.is_live());
-        let ecg_us = live.filter_map(|stream| stream.ecg.as_ref()?.until_us()).max();
+        let ecg_us = self.live_streams().filter_map(|stream| stream.ecg.as_ref()?.until_us()).max();
         let Some(time_ms) = ecg_us.or(time_us).map(|us| us.div_euclid(1_000)) else { return };
         if self.data.is_none_or(|(known, _)| known != time_ms) {
             self.data = Some((time_ms, Instant::now()));
@@ -205,7 +204,7 @@ impl Patient {
         if !is_complete && !is_stale {
             return None;
         }
-        if !self.streams.values().any(LiveStream::is_live) {
+        if self.live_streams().next().is_none() {
             return None;
         }
         let time = Timestamp::from_millis(next).ok()?;
@@ -231,6 +230,10 @@ impl Patient {
             streams: StreamsState::Ended,
             beats: None,
         }
+    }
+
+    fn live_streams(&self) -> impl Iterator<Item = &LiveStream> {
+        self.streams.values().filter(|stream| stream.is_live())
     }
 
     /// Whether the patient has streams that are live or can be resumed.
@@ -284,8 +287,7 @@ impl Patient {
             }));
         }
         self.add_numerics(&mut vitals);
-        let live = self.streams.values().filter(|stream| stream.is_live());
-        vitals.lead_off = live.flat_map(LiveStream::channels_off).collect();
+        vitals.lead_off = self.live_streams().flat_map(LiveStream::channels_off).collect();
         vitals.lead_off.sort_unstable();
         vitals.lead_off.dedup();
         vitals
@@ -295,8 +297,7 @@ impl Patient {
     /// rates could contradict each other.
     fn add_numerics(&self, vitals: &mut Vitals) {
         let mut latest: BTreeMap<&str, &Numeric> = BTreeMap::new();
-        let live = self.streams.values().filter(|stream| stream.is_live());
-        let of_streams = live.flat_map(|stream| stream.numerics.values());
+        let of_streams = self.live_streams().flat_map(|stream| stream.numerics.values());
         for numeric in self.carried.iter().filter(|numeric| is_episodic(&numeric.code)).chain(of_streams) {
             let age_ms = vitals.time.millis_since(numeric.time);
             let limit = if is_episodic(&numeric.code) { EPISODIC_MS } else { CONTINUOUS_MS };

@@ -25,8 +25,8 @@ const MAX_LEADS: usize = 12;
 const MAX_GAP_US: i64 = 30_000_000;
 /// Longest frame that is analysed.
 const MAX_FRAME_S: f64 = 60.0;
-/// If a frame is later by more than this than the samples before it state, the device was paused: there is a gap. A frame that is
-/// earlier follows the samples before it without a gap.
+/// A frame may start later than the number of samples before it states. Above this difference, the device was paused and there is a
+/// gap. A frame that starts earlier continues without a gap.
 const MAX_DRIFT_US: i64 = 200_000;
 /// Signal that is kept for the rhythm, and for the quality.
 const RHYTHM_S: f64 = 30.0;
@@ -60,8 +60,8 @@ const T_WAVE_S: f64 = 0.5;
 /// Parts into which a silence is divided, and half of the length of a QRS complex with its slopes.
 const SILENT_PART_S: f64 = 0.2;
 const HALF_BEAT_S: f64 = 0.1;
-/// The detector takes noise for beats in a long silence, and after a gap, when it does not know the height of the beats. Until there is
-/// evidence, a beat there has at least this share of the height of those before.
+/// In a long silence and after a gap, the detector can take noise for beats. There, a beat has at least this share of the height of
+/// those before.
 const MIN_BEAT_HEIGHT: f32 = 0.25;
 /// A silence in which the signal moves by more than this share of the height of the beats may contain beats.
 const MAX_SILENT_RANGE: f32 = 0.5;
@@ -155,7 +155,7 @@ struct Lead {
     is_off: bool,
     /// Last frame of a window with the minimum evidence, in this part.
     evidence: Option<u64>,
-    /// The beats of the signal, if it was usable when it had its last ones. They can be from before a gap.
+    /// The latest beats that were found while the signal was usable. They can precede a gap.
     known: Option<KnownBeats>,
 }
 
@@ -293,6 +293,10 @@ impl LiveEcg {
         };
         let (start, start_us) = (first.first, *first_us);
         let end = timed.iter().map(|(_, _, segment)| segment.end()).max().unwrap_or(start);
+        // The gateway admits no such frame.
+        if (end - start) as f64 > MAX_FRAME_S * self.rate_hz {
+            return;
+        }
         let mut from = start;
         match self.next {
             Some(next) if end <= next => return,
@@ -308,10 +312,6 @@ impl LiveEcg {
                 }
             }
             None => self.restart(),
-        }
-        // The gateway admits no such frame.
-        if (end - from) as f64 > MAX_FRAME_S * self.rate_hz {
-            return;
         }
         self.anchor = (start, start_us);
         let count = self.leads.len();
@@ -506,7 +506,8 @@ impl LiveEcg {
         let last = lead.last_beat(end, rate)?;
         // What was in a gap is not known.
         let since = last.max(part);
-        // The evidence holds for a while, and until the end of a silence that followed it closely or a gap.
+        // Evidence holds for 30 s. It holds until the end of a silence that began at most 10 s after it, or with the end of a gap at
+        // most 30 s after it.
         let onset_s = if part > last { EVIDENCE_S } else { QUALITY_S };
         let evidence = lead.evidence.unwrap_or(known.evidence);
         let age_s = |frame: u64| frame.saturating_sub(evidence) as f64 / rate;
@@ -591,7 +592,7 @@ impl LiveEcg {
         if let Some(last) = last_beat
             && (end - last) as f64 <= SILENT_S * rate
         {
-            // Also for a while after a gap.
+            // After a gap, what is known from before it is used until the new part has evidence.
             let before = lead.known.filter(|_| lead.evidence.is_none());
             let evidence = lead.evidence.or(before.map(|known| known.evidence)).filter(holds);
             let height = before.map(|known| known.height).or_else(|| lead.beat_height(last, end, half));

@@ -44,8 +44,8 @@ pub(super) enum Jump {
 
 impl DeviceClock {
     /// The clock of a device that stated its time in a message that was received at `now_us`. `earlier` is the mapping of an
-    /// earlier connection of the stream; its anchor is kept, and its offset unless the clock was set: a message that is late makes
-    /// the offset larger, and the samples would have a gap in time that does not exist.
+    /// earlier connection of the stream. Its anchor is kept. Its offset is kept if the new one is larger by at most [`LATE_US`]:
+    /// the message was only late, and a larger offset would put a false gap before the samples.
     pub(super) fn new(device_time_us: i64, now_us: i64, earlier: Option<StreamClock>) -> Self {
         let anchor_us = earlier.and_then(|clock| clock.anchor_us);
         let stated_us = now_us.wrapping_sub(device_time_us);
