@@ -699,10 +699,14 @@ impl Member {
         if warm_up.is_zero() {
             return floor;
         }
+        let partition = self.partition;
         let found = self.core.read(move |db| {
-            // Counted back from the last acknowledged message: the next one can be minutes later, after an outage of the gateway.
-            let mut last = db.prepare_cached("SELECT stored_at FROM waves WHERE id = ?1")?;
-            let mut last = last.query(params![floor])?;
+            // Counted back from the last acknowledged message of the partition: the next one can be minutes later, after an outage
+            // of the gateway.
+            let mut last = db.prepare_cached(
+                "SELECT stored_at FROM waves WHERE id <= ?1 AND partition = ?2 ORDER BY id DESC LIMIT 1",
+            )?;
+            let mut last = last.query(params![floor, partition])?;
             let last = last.next()?.map(|row| row.get::<_, i64>(0)).transpose()?;
             let since = last.unwrap_or_else(|| Timestamp::now().as_millis()) - warm_up.as_millis() as i64;
             let mut before = db.prepare_cached(

@@ -112,6 +112,16 @@ pub(super) struct LatestBeats {
     pub(super) intervals_ms: Vec<u32>,
 }
 
+/// What the signal of a lead states about its latest beats.
+enum BeatStatement {
+    /// These are the latest beats; after them, the signal is quiet.
+    Beats(LatestBeats),
+    /// After the latest known beat, the signal moves as beats do.
+    NotQuiet,
+    /// The lead is off, or had no beats that are still known.
+    Unknown,
+}
+
 /// The ECG of one stream.
 #[derive(Debug)]
 pub(super) struct LiveEcg {
@@ -432,10 +442,6 @@ impl LiveEcg {
     pub(super) fn state(&mut self, saves_time: bool) -> EcgState {
         self.states += u64::from(!saves_time);
         let best = self.judge_leads();
-        if best.lead != self.current {
-            self.current = best.lead;
-            self.rhythm = None;
-        }
         if best.quality == Quality::Unusable {
             self.rhythm = None;
         } else if !saves_time && (self.is_fast_onset() || self.states.is_multiple_of(RHYTHM_INTERVAL)) {
@@ -445,7 +451,7 @@ impl LiveEcg {
         EcgState { bpm: best.bpm, quality: best.quality, rhythm, beats: self.latest_beats() }
     }
 
-    /// Judges the current lead, and the others if it is not good. Returns the best judgement.
+    /// Judges the current lead, and the others if it is not good. Returns the best judgement; its lead becomes the current one.
     fn judge_leads(&mut self) -> Judgement {
         self.judged = self.detector.frames();
         let mut best = self.judge(self.current);
@@ -457,6 +463,10 @@ impl LiveEcg {
                     best = other;
                 }
             }
+        }
+        if best.lead != self.current {
+            self.current = best.lead;
+            self.rhythm = None;
         }
         best
     }
@@ -477,33 +487,39 @@ impl LiveEcg {
         (frames - since) as f64 <= FAST_ONSET_S * self.rate_hz
     }
 
-    /// The latest beats of the current lead, or of another usable lead if that one has a later beat.
+    /// The latest beats of the current lead, or of another usable lead if that one has a later beat or the current lead supports
+    /// no statement.
     fn latest_beats(&mut self) -> Option<LatestBeats> {
-        let own = self.beats_of(self.current)?;
-        let mut latest = own;
-        if latest.silent_ms >= ASK_OTHERS_MS {
+        let mut latest = match self.beats_of(self.current) {
+            BeatStatement::Beats(latest) => Some(latest),
+            BeatStatement::Unknown => None,
+            BeatStatement::NotQuiet => return None,
+        };
+        if latest.as_ref().is_none_or(|latest| latest.silent_ms >= ASK_OTHERS_MS) {
             let current = self.current;
             for lead in (0..self.leads.len()).filter(|lead| *lead != current) {
-                let other = self.beats_of_usable(lead);
-                latest = other.filter(|other| other.silent_ms < latest.silent_ms).unwrap_or(latest);
+                // This lead was not judged for this state.
+                let _ = self.judge(lead);
+                if let BeatStatement::Beats(other) = self.beats_of(lead)
+                    && latest.as_ref().is_none_or(|latest| other.silent_ms < latest.silent_ms)
+                {
+                    latest = Some(other);
+                }
             }
         }
-        Some(latest)
+        latest
     }
 
-    /// The beats of a lead that was not judged for this state.
-    fn beats_of_usable(&mut self, index: usize) -> Option<LatestBeats> {
-        let _ = self.judge(index);
-        self.beats_of(index)
-    }
-
-    /// The latest beats of a lead whose signal supports a statement about beats.
-    fn beats_of(&self, index: usize) -> Option<LatestBeats> {
+    /// What the signal of a lead states about its latest beats.
+    fn beats_of(&self, index: usize) -> BeatStatement {
         let (rate, end) = (self.rate_hz, self.detector.frames());
-        let lead = self.leads.get(index)?;
-        let part = lead.part.filter(|_| !lead.is_off)?;
-        let known = lead.known?;
-        let last = lead.last_beat(end, rate)?;
+        let (Some(lead), Some(until_us)) = (self.leads.get(index), self.until_us()) else {
+            return BeatStatement::Unknown;
+        };
+        let Some(part) = lead.part.filter(|_| !lead.is_off) else { return BeatStatement::Unknown };
+        let Some((known, last)) = lead.known.zip(lead.last_beat(end, rate)) else {
+            return BeatStatement::Unknown;
+        };
         // What was in a gap is not known.
         let since = last.max(part);
         // Evidence holds for 30 s. It holds until the end of a silence that began at most 10 s after it, or with the end of a gap at
@@ -512,7 +528,7 @@ impl LiveEcg {
         let evidence = lead.evidence.unwrap_or(known.evidence);
         let age_s = |frame: u64| frame.saturating_sub(evidence) as f64 / rate;
         if age_s(end) > EVIDENCE_S && age_s(since) > onset_s {
-            return None;
+            return BeatStatement::Unknown;
         }
         let open_s = (end - since) as f64 / rate;
         if open_s > SILENT_S {
@@ -520,7 +536,7 @@ impl LiveEcg {
             let height =
                 lead.evidence.and_then(|_| lead.beat_height(last, end, half)).unwrap_or(known.height);
             if !self.is_quiet_since(lead, since, height) {
-                return None;
+                return BeatStatement::NotQuiet;
             }
         }
         // A beat that has just happened is reported a little later.
@@ -536,8 +552,8 @@ impl LiveEcg {
             .take(intervals)
             .map(|(earlier, later)| milliseconds(later.sample - earlier.sample))
             .collect();
-        let last_us = self.until_us()? - self.rate.micros(end - last);
-        Some(LatestBeats { last_us, silent_ms: (silent_s * 1_000.0) as u32, intervals_ms })
+        let last_us = until_us - self.rate.micros(end - last);
+        BeatStatement::Beats(LatestBeats { last_us, silent_ms: (silent_s * 1_000.0) as u32, intervals_ms })
     }
 
     /// Whether the signal since a frame is quiet, compared with the height of the beats: otherwise there may be beats in it.
@@ -596,11 +612,14 @@ impl LiveEcg {
             let before = lead.known.filter(|_| lead.evidence.is_none());
             let evidence = lead.evidence.or(before.map(|known| known.evidence)).filter(holds);
             let height = before.map(|known| known.height).or_else(|| lead.beat_height(last, end, half));
-            lead.known = evidence.filter(|_| is_sound).zip(height).map(|(evidence, height)| KnownBeats {
-                last,
-                height,
-                evidence,
-            });
+            // An artefact after a gap does not change what is known from before it.
+            if is_sound || before.is_none() {
+                lead.known = evidence.filter(|_| is_sound).zip(height).map(|(evidence, height)| KnownBeats {
+                    last,
+                    height,
+                    evidence,
+                });
+            }
         }
         if !is_sound || !lead.evidence.as_ref().is_some_and(holds) {
             return nothing;

@@ -17,9 +17,12 @@ const START_US: i64 = 1_800_000_000_000_000;
 /// The limit of the alarm of asystole.
 const ASYSTOLE_MS: u32 = 4_000;
 
-/// A device with lead II, and the worker that receives its messages.
+/// A device with lead II and maybe V5, and the worker that receives its messages.
 struct Bed {
     device: SimulatedPatient,
+    leads: Vec<SimulatedLead>,
+    /// Each sample deviates by this many millivolts, with alternating sign.
+    artefact_mv: f64,
     stream: StreamId,
     sequence: u64,
     /// Index of the next sample.
@@ -34,13 +37,25 @@ struct Bed {
 impl Bed {
     /// A patient whose heart has beaten for 12 s.
     fn new() -> (Self, Vec<Vitals>) {
-        let leads = [SimulatedLead::II];
-        let device = SimulatedPatient::new(&PatientSettings::default(), &leads, f64::from(RATE_HZ), 1);
+        Self::with_leads(&[SimulatedLead::II])
+    }
+
+    fn with_leads(leads: &[SimulatedLead]) -> (Self, Vec<Vitals>) {
+        let device = SimulatedPatient::new(&PatientSettings::default(), leads, f64::from(RATE_HZ), 1);
         let mrn = Mrn::new(7).unwrap();
         let stream = StreamId::generate();
         let worker = Patient::new(mrn, None);
-        let mut bed =
-            Bed { device, stream, sequence: 0, next: 0, anchor_us: START_US, last_beat_s: 0.0, worker };
+        let mut bed = Bed {
+            device,
+            leads: leads.to_vec(),
+            artefact_mv: 0.0,
+            stream,
+            sequence: 0,
+            next: 0,
+            anchor_us: START_US,
+            last_beat_s: 0.0,
+            worker,
+        };
         let open = bed.open();
         bed.worker.take(&open).unwrap();
         let vitals = bed.send(12.0);
@@ -53,9 +68,9 @@ impl Bed {
     }
 
     fn open(&self) -> WaveMessage {
-        let channel = Channel {
-            label: "II".to_owned(),
-            code: "MDC_ECG_LEAD_II".to_owned(),
+        let channel = |lead: &SimulatedLead| Channel {
+            label: format!("{lead:?}"),
+            code: format!("MDC_ECG_LEAD_{lead:?}"),
             unit: "mV".to_owned(),
             rate: SampleRate::new(RATE_HZ, 1).unwrap(),
             scale: SCALE,
@@ -65,25 +80,35 @@ impl Bed {
             stream: self.stream,
             mrn: Mrn::new(7).unwrap(),
             device: Device { name: "Simulated".to_owned(), serial: "1".to_owned() },
-            channels: vec![channel],
+            channels: self.leads.iter().map(channel).collect(),
             opened_at: Timestamp::now(),
             clock: None,
         };
         self.message(WaveKind::Open, self.anchor_us, serde_json::to_vec(&description).unwrap())
     }
 
-    /// The next frame. The device records it in any case; it may be lost.
+    /// The next frame. The device records it in any case; it may be lost. The first lead can be off.
     fn record(&mut self, lead_off: bool) -> WaveMessage {
-        let mut out = [0.0];
-        let samples = (0..FRAME)
-            .map(|_| {
-                self.device.next_ecg(&mut out);
-                (f64::from(out[0]) / SCALE).round() as i16
+        let mut out = vec![0.0; self.leads.len()];
+        let mut samples = vec![Vec::new(); self.leads.len()];
+        for index in 0..FRAME {
+            self.device.next_ecg(&mut out);
+            let artefact_mv = if index % 2 == 0 { self.artefact_mv } else { -self.artefact_mv };
+            for (lead, value) in samples.iter_mut().zip(&out) {
+                lead.push(((f64::from(*value) + artefact_mv) / SCALE).round() as i16);
+            }
+        }
+        let time_us = self.anchor_us + self.next as i64 * 1_000_000 / i64::from(RATE_HZ);
+        let segments = (0..)
+            .zip(samples)
+            .map(|(channel, samples)| Segment {
+                channel,
+                first: self.next,
+                lead_off: lead_off && channel == 0,
+                samples,
             })
             .collect();
-        let time_us = self.anchor_us + self.next as i64 * 1_000_000 / i64::from(RATE_HZ);
-        let segment = Segment { channel: 0, first: self.next, lead_off, samples };
-        let frame = Frame { sequence: self.sequence, device_time_us: time_us, segments: vec![segment] };
+        let frame = Frame { sequence: self.sequence, device_time_us: time_us, segments };
         let message = self.message(WaveKind::Frame, time_us, frame.encode());
         self.sequence += 1;
         self.next += FRAME;
@@ -126,12 +151,15 @@ impl Bed {
         }
     }
 
-    /// The lead is off for this many seconds.
-    fn lead_off(&mut self, seconds: f64) {
+    /// The first lead is off for this many seconds. Returns the vitals.
+    fn lead_off(&mut self, seconds: f64) -> Vec<Vitals> {
+        let mut vitals = Vec::new();
         for _ in 0..Self::frames(seconds) {
             let message = self.record(true);
             self.worker.take(&message).unwrap();
+            vitals.extend(std::iter::from_fn(|| self.worker.next_vitals(false, false)));
         }
+        vitals
     }
 
     fn stop_heart(&mut self) {
@@ -319,4 +347,37 @@ fn asystole_is_over_when_the_heart_beats_again() {
     let vitals = bed.send(15.0);
     assert_eq!(asystole(&vitals), None);
     assert!(vitals.last().is_some_and(has_rate), "{:?}", vitals.last());
+}
+
+#[test]
+fn asystole_is_found_on_another_lead_when_the_current_one_is_off() {
+    for lost_s in [0.0, 2.0] {
+        let (mut bed, _) = Bed::with_leads(&[SimulatedLead::II, SimulatedLead::V5]);
+        bed.stop_heart();
+        bed.lose(lost_s);
+        let resumed_ms = bed.now_ms();
+        let vitals = bed.lead_off(7.0);
+        let from_ms = if lost_s > 0.0 { resumed_ms } else { bed.last_beat_ms() };
+        let found = asystole(&vitals).unwrap_or_else(|| panic!("{lost_s} s are lost"));
+        let silent_ms = bed.ms(found) - from_ms;
+        assert!((4_000..=4_900).contains(&silent_ms), "{lost_s}: {silent_ms} ms");
+    }
+    // Nor is a healthy heart silent when a lead comes off and is attached again.
+    let (mut bed, _) = Bed::with_leads(&[SimulatedLead::II, SimulatedLead::V5]);
+    let mut vitals = bed.lead_off(8.0);
+    vitals.extend(bed.send(12.0));
+    assert_eq!(asystole(&vitals), None);
+}
+
+#[test]
+fn artefact_after_lost_samples_does_not_hide_an_asystole() {
+    let (mut bed, _) = Bed::new();
+    bed.lose(2.0);
+    bed.send(1.2);
+    bed.artefact_mv = 3.0;
+    bed.send(2.0);
+    bed.artefact_mv = 0.0;
+    bed.stop_heart();
+    let vitals = bed.send(9.0);
+    assert!(asystole(&vitals).is_some());
 }
