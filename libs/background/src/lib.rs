@@ -53,7 +53,7 @@ impl From<BackgroundError> for io::Error {
 /// If the work panics or no thread can be started.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BackgroundError> {
     let (reply, result) = oneshot::channel();
-    pool()?.spawn_blocking(move || answer(work, reply));
+    spawn(pool()?, move || answer(work, reply))?;
     result.await.unwrap_or_else(|_| Err(BackgroundError::Panicked("its thread ended".to_owned())))
 }
 
@@ -65,7 +65,7 @@ pub async fn run_long<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, BackgroundError> {
     let (reply, result) = oneshot::channel();
-    long_pool()?.spawn_blocking(move || answer(work, reply));
+    spawn(long_pool()?, move || answer(work, reply))?;
     result.await.unwrap_or_else(|_| Err(BackgroundError::Panicked("its thread ended".to_owned())))
 }
 
@@ -84,6 +84,12 @@ pub async fn hash(mut hasher: BlobHasher, bytes: &Bytes) -> Result<BlobHasher, B
         hasher
     })
     .await
+}
+
+/// Passes work to a pool. tokio panics if the system starts no thread and the pool has none.
+fn spawn(pool: &Runtime, work: impl FnOnce() + Send + 'static) -> Result<(), BackgroundError> {
+    let spawned = catch_unwind(AssertUnwindSafe(|| drop(pool.spawn_blocking(work))));
+    spawned.map_err(|panic| BackgroundError::NoThread(io::Error::other(panic_message(&*panic))))
 }
 
 fn answer<T>(work: impl FnOnce() -> T, reply: oneshot::Sender<Result<T, BackgroundError>>) {
