@@ -247,10 +247,15 @@ async fn emergency(
         let Some(next) = machine::notice(known.as_ref(), mrn, &text, at) else {
             return known.map(Json).ok_or_else(no_alarm);
         };
-        if let AlarmWrite::Stored = store.put_alarm(&next).await.map_err(store_error)? {
-            metrics::counter!("bedside_alarms_raised_total", "rule" => AlarmRule::Notice.name()).increment(1);
-            shared.publisher.alarm(&next).await;
-            return Ok(Json(next));
+        match store.put_alarm(&next).await.map_err(store_error)? {
+            AlarmWrite::Stored => {
+                metrics::counter!("bedside_alarms_raised_total", "rule" => AlarmRule::Notice.name())
+                    .increment(1);
+                shared.publisher.alarm(&next).await;
+                return Ok(Json(next));
+            }
+            AlarmWrite::Erased => return Err(no_alarm()),
+            AlarmWrite::Conflict(_) => {}
         }
     }
     Err(ApiError::unavailable("The alarm is being changed by others; try again in a moment.", 1))

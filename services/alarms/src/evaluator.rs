@@ -548,6 +548,8 @@ impl Evaluator {
                 Ok(store::alarms::AlarmWrite::Conflict(stored)) => {
                     self.open.note(&stored);
                 }
+                // Only a new alarm.
+                Ok(store::alarms::AlarmWrite::Erased) => {}
                 Err(error) => {
                     tracing::warn!(%error, "the end of an audio pause cannot be stored; retrying");
                     return;

@@ -162,6 +162,7 @@ async fn apply(shared: &Shared, open: &OpenAlarms, mrn: Mrn, change: &Change) ->
                 }
                 return Ok(true);
             }
+            AlarmWrite::Erased => return Ok(true),
             AlarmWrite::Conflict(stored) => {
                 let is_same = stored.id == next.id;
                 if known.is_some_and(|known| known.id == stored.id && known.version >= stored.version) {

@@ -52,6 +52,8 @@ pub enum AlarmWrite {
     /// Nothing is changed: the stored alarm has another version, or another alarm of the same patient and rule is open.
     /// Contains the stored alarm.
     Conflict(Box<Alarm>),
+    /// Nothing is changed: the alarm is new, and its patient is erased.
+    Erased,
 }
 
 /// Limits of a scope as they are stored.

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use mongodb::Collection;
 use mongodb::bson::{self, DateTime, Document, RawDocumentBuf, doc};
 use proto_json::alarms::{Alarm, AlarmAction, AlarmLimits, LimitScope};
-use proto_json::{Cursor, RecordId};
+use proto_json::{Cursor, Fate, RecordId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -29,7 +29,7 @@ use super::documents::{self, date};
 use super::failure::{answer, broken, explain, insert, is_duplicate, within};
 use super::reading::all;
 use super::sealed::{Sealed, required, seal, unseal};
-use super::{Db, MongoStore, calls, maintenance};
+use super::{Db, MongoStore, calls, corrections, maintenance};
 
 /// `_id` of the document in `leases`.
 const LEASE: &str = "alarms";
@@ -199,6 +199,10 @@ async fn put(db: &Db, alarm: &Alarm) -> Result<AlarmWrite, StoreError> {
     let sealed = seal(&AlarmDocument::of(alarm)?)?;
     let id = documents::record(alarm.id);
     let written = if alarm.version == 1 {
+        // An erasure marks the number first. Its last step, which deletes the alarms, is a later transaction.
+        if matches!(corrections::fate_of(db, alarm.mrn).await?, Some(Fate::Erased { .. })) {
+            return Ok(AlarmWrite::Erased);
+        }
         answer(db.limit, db.alarms.insert_one(sealed)).await?.map(|_| true)
     } else {
         let before = doc! { "_id": id, "version": version(alarm.version - 1)? };

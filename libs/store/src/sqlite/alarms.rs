@@ -20,9 +20,9 @@ use crate::alarms::{
 use crate::records::Position;
 use crate::{PageRequest, StoreError};
 
-use super::SqliteStore;
 use super::failure::broken;
 use super::rows::{self, ALARM_LIMITS, ALARM_RECEIVERS, ALARM_RULES, ALARMS, Checked, checked, required};
+use super::{SqliteStore, corrections};
 
 /// A lease: who has it, and until when.
 pub(super) type Lease = std::sync::Mutex<Option<(Uuid, Instant)>>;
@@ -130,6 +130,7 @@ fn put(db: &Connection, alarm: &Alarm) -> Result<AlarmWrite, StoreError> {
             return Ok(AlarmWrite::Conflict(Box::new(stored)));
         }
         None if alarm.version != 1 => return Err(StoreError::refused("an alarm to change is not stored")),
+        None if corrections::is_number_erased(db, alarm.mrn)? => return Ok(AlarmWrite::Erased),
         _ => {}
     }
     if alarm.is_open() {

@@ -56,6 +56,11 @@ pub(super) fn receiver(
     })
 }
 
+/// Whether the patient of a number is erased.
+pub(super) fn is_number_erased(db: &Connection, mrn: Mrn) -> Result<bool, StoreError> {
+    Ok(matches!(ready(begin::fate_of(&mut SqliteTransaction(db), mrn))?, Some(Fate::Erased { .. })))
+}
+
 /// Whether an upload or a stream belonged to an erased patient.
 pub(super) fn is_erased(db: &Connection, item: Uuid) -> Result<bool, StoreError> {
     lists::one(db, &rows::ERASED, "id", item.as_bytes(), |_| Ok(())).map(|found| found.is_some())

@@ -9,7 +9,7 @@ use proto_json::{
     Correction, CorrectionAction, CorrectionId, CorrectionState, EcgStatus, Fate, PatientSummary, Rename,
     RetentionBody, RetentionKind,
 };
-use store::alarms::{AlarmQuery, RuleState};
+use store::alarms::{AlarmQuery, AlarmWrite, RuleState};
 use store::wards::CareChange;
 use store::waveforms::NewPiece;
 use store::{
@@ -401,6 +401,11 @@ async fn erased_patient_leaves_nothing_and_late_data_are_not_stored(Fixture { st
     store.open_waveform(&stream).await.unwrap();
     store.append_waveforms(vec![piece], at(1)).await.unwrap();
     assert_eq!(store.waveform_stream(stream.stream).await.unwrap(), None);
+    for number in [7, 71] {
+        let late = alarm(number, AlarmRule::Asystole, 6);
+        assert_eq!(store.put_alarm(&late).await.unwrap(), AlarmWrite::Erased);
+        assert_eq!(store.alarm(late.id).await.unwrap(), None);
+    }
     for partition in 0..PARTITIONS {
         assert_eq!(store.seal_waveforms(partition, at(9_000_000), 9).await.unwrap().streams, 0);
     }
