@@ -158,7 +158,8 @@ pub struct EcgInterval {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EcgFinding {
     /// Stable code for programs: `sinus_rhythm`, `sinus_bradycardia`, `sinus_tachycardia`, `atrial_fibrillation`,
-    /// `paced`, `bigeminy`, `trigeminy`, `couplet`, `run` or `pause`. Later versions may add codes.
+    /// `paced`, `bigeminy`, `trigeminy`, `couplet`, `ventricular_run`, `supraventricular_run` or `pause`. Later versions may add
+    /// codes.
     pub code: String,
     /// Name of the finding for users.
     pub message: String,

@@ -59,7 +59,8 @@ pub fn code_name(code: &str) -> Option<&'static str> {
         "bigeminy" => tr!("Bigeminy"),
         "trigeminy" => tr!("Trigeminy"),
         "couplet" => tr!("Couplet"),
-        "run" => tr!("Run of ectopic beats"),
+        "ventricular_run" => tr!("Ventricular run"),
+        "supraventricular_run" => tr!("Supraventricular run"),
         "pause" => tr!("Pause"),
         _ => return None,
     })

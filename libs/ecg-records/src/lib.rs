@@ -480,14 +480,14 @@ mod tests {
         let mut findings: Vec<Finding> =
             (0..500).map(|number| finding("couplet", f64::from(number) * 10.0, 0.5)).collect();
         findings.push(finding("atrial_fibrillation", 80_000.0, 30.0));
-        findings.push(finding("run", 81_000.0, 2.0));
-        findings.push(finding("run", 82_000.0, 9.0));
+        findings.push(finding("ventricular_run", 81_000.0, 2.0));
+        findings.push(finding("ventricular_run", 82_000.0, 9.0));
         let main = main_findings(&findings);
         assert_eq!(main.len(), MOST_REMARKS);
         assert!(main.is_sorted_by(|left, right| left.start_s <= right.start_s));
-        for code in ["couplet", "atrial_fibrillation", "run"] {
+        for code in ["couplet", "atrial_fibrillation", "ventricular_run"] {
             assert!(main.iter().any(|finding| finding.code == code), "{code}");
         }
-        assert_eq!(main.iter().filter(|finding| finding.code == "run").count(), 2);
+        assert_eq!(main.iter().filter(|finding| finding.code == "ventricular_run").count(), 2);
     }
 }

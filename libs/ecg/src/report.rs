@@ -18,7 +18,7 @@ use crate::waves::{self, BeatWaves, Intervals};
 
 /// Version of the analysis. It increases with each change that can change a result, so that stored results can be
 /// compared and replaced. Version 0 denotes results from before versions were recorded.
-pub const ALGORITHM: u32 = 1;
+pub const ALGORITHM: u32 = 2;
 
 /// ST levels are measured in this much of a recording, from its start. It bounds the cost of a recording with many
 /// leads; the level of a longer one changes with posture and time, so that its median has no meaning.

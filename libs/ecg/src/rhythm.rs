@@ -36,7 +36,7 @@ const SINUS_P_SHARE: f64 = 0.6;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// Stable code: `atrial_fibrillation`, `sinus_rhythm`, `sinus_bradycardia`, `sinus_tachycardia`, `paced`, `bigeminy`,
-    /// `trigeminy`, `couplet`, `run` or `pause`.
+    /// `trigeminy`, `couplet`, `ventricular_run`, `supraventricular_run` or `pause`.
     pub code: &'static str,
     /// Start in seconds from the start of the strip.
     pub start_s: f64,
@@ -59,7 +59,8 @@ impl Finding {
             "bigeminy" => "Bigeminy",
             "trigeminy" => "Trigeminy",
             "couplet" => "Couplet",
-            "run" => "Run of ectopic beats",
+            "ventricular_run" => "Ventricular run",
+            "supraventricular_run" => "Supraventricular run",
             "pause" => "Pause",
             code => code,
         }
@@ -290,7 +291,11 @@ fn patterns(beats: &[Beat], types: &[TypedBeat]) -> Vec<Finding> {
             .take_while(|other| types[*other].kind == kind && beats[*other].segment == beats[at].segment)
             .count();
         if length >= 2 {
-            let code = if length >= RUN_BEATS { "run" } else { "couplet" };
+            let code = match kind {
+                _ if length < RUN_BEATS => "couplet",
+                BeatType::Ventricular => "ventricular_run",
+                _ => "supraventricular_run",
+            };
             let (start_s, end_s) = (beats[at].time_s, beats[at + length - 1].time_s);
             let evidence = format!("{length} {} beats in a row.", name(kind));
             out.push(Finding { code, start_s, end_s, evidence });

@@ -185,6 +185,22 @@ fn early_narrow_beats_are_supraventricular() {
     assert!(found > 0.9 && normal > 0.95, "{found} {normal}");
 }
 
+/// Codes of the runs in a sinus rhythm with four beats in a row of one kind every ten beats.
+fn runs(beat: Drawn, interval: f64) -> Vec<&'static str> {
+    let mut pattern = vec![(0.85, NORMAL); 10];
+    pattern.extend([(interval, beat); 4]);
+    pattern[0].0 = 1.0;
+    let codes = codes(&drawn(&repeated(&pattern))).into_iter();
+    codes.filter(|code| code.ends_with("run")).collect()
+}
+
+#[test]
+fn runs_are_ventricular_or_supraventricular() {
+    let (wide, atrial) = (runs(WIDE, 0.42), runs(ATRIAL, 0.5));
+    assert!(wide.len() >= 5 && wide.iter().all(|code| *code == "ventricular_run"), "{wide:?}");
+    assert!(atrial.len() >= 5 && atrial.iter().all(|code| *code == "supraventricular_run"), "{atrial:?}");
+}
+
 #[test]
 fn fibrillation_has_no_supraventricular_beats() {
     let All { types, .. } = all(&minute(|settings| settings.rhythm = Rhythm::Irregular).strip);

@@ -2385,7 +2385,8 @@ export interface components {
         EcgFinding: {
             /**
              * @description Stable code for programs: `sinus_rhythm`, `sinus_bradycardia`, `sinus_tachycardia`, `atrial_fibrillation`,
-             *     `paced`, `bigeminy`, `trigeminy`, `couplet`, `run` or `pause`. Later versions may add codes.
+             *     `paced`, `bigeminy`, `trigeminy`, `couplet`, `ventricular_run`, `supraventricular_run` or `pause`. Later versions may add
+             *     codes.
              */
             code: string;
             /**

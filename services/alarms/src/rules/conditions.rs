@@ -201,7 +201,7 @@ pub fn of_vitals(vitals: &Vitals, limits: &Effective) -> Vec<Finding> {
     let respiration = numeric(vitals, &RESPIRATION).filter(|_| is_live);
     vec![
         asystole,
-        rhythm(AlarmRule::VentricularRun, "run", "Ventricular run"),
+        rhythm(AlarmRule::VentricularRun, "ventricular_run", "Ventricular run"),
         limited(
             AlarmRule::HeartRateExtremeLow,
             "HR",

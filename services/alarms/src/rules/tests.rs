@@ -274,7 +274,7 @@ fn input((kind, rate, silent_ms): (u8, u16, u32), millis: i64) -> Input {
         1 => silent(millis, silent_ms),
         2 => Vitals { streams: StreamsState::Silent, ..noise(millis) },
         3 => Vitals { lead_off: vec!["II".to_owned()], ..noise(millis) },
-        4 => Vitals { rhythm: Some("run".to_owned()), ..vitals(millis, f64::from(rate)) },
+        4 => Vitals { rhythm: Some("ventricular_run".to_owned()), ..vitals(millis, f64::from(rate)) },
         _ => vitals(millis, f64::from(rate)),
     };
     Input::Vitals(Box::new(vitals))

@@ -76,9 +76,10 @@ const RHYTHM_INTERVAL: u64 = 5;
 const CURRENT_S: f64 = 10.0;
 
 /// Codes of findings in the order in which they are shown: what requires attention first.
-const BY_IMPORTANCE: [&str; 10] = [
-    "run",
+const BY_IMPORTANCE: [&str; 11] = [
+    "ventricular_run",
     "atrial_fibrillation",
+    "supraventricular_run",
     "bigeminy",
     "trigeminy",
     "couplet",

@@ -381,3 +381,17 @@ fn artefact_after_lost_samples_does_not_hide_an_asystole() {
     let vitals = bed.send(9.0);
     assert!(asystole(&vitals).is_some());
 }
+
+#[test]
+fn sinus_rhythm_that_becomes_fast_is_no_ventricular_run() {
+    let (mut bed, mut vitals) = Bed::with_leads(&[SimulatedLead::II, SimulatedLead::I, SimulatedLead::V1]);
+    for bpm in (76..160).step_by(2) {
+        bed.device.set(&PatientSettings { mean_bpm: f64::from(bpm), ..PatientSettings::default() });
+        vitals.extend(bed.send(2.0));
+    }
+    let highest =
+        vitals.iter().flat_map(|vitals| &vitals.values).map(|numeric| numeric.value).fold(0.0, f64::max);
+    assert!(highest > 150.0, "{highest}");
+    let runs = vitals.iter().filter(|vitals| vitals.rhythm.as_deref() == Some("ventricular_run"));
+    assert_eq!(runs.count(), 0);
+}

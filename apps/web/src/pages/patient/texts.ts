@@ -98,7 +98,8 @@ const RHYTHMS: Record<string, Key> = {
   bigeminy: 'ecg.rhythm.bigeminy',
   trigeminy: 'ecg.rhythm.trigeminy',
   couplet: 'ecg.rhythm.couplet',
-  run: 'ecg.rhythm.run',
+  ventricular_run: 'ecg.rhythm.ventricular_run',
+  supraventricular_run: 'ecg.rhythm.supraventricular_run',
   pause: 'ecg.rhythm.pause',
 };
 
