@@ -323,6 +323,26 @@ fn stored_waveforms_are_exported_with_their_samples() {
 }
 
 #[test]
+fn deidentified_export_has_the_samples_of_waveforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let leads = store_waveforms(&data, proto_json::Timestamp::now().plus_millis(-3_600_000));
+    let bedside = Bedside::start_in(folder, &data, &[]);
+    bedside.ok(&["upload", "--mrn", "7", "--name", "Ann Uncommon"]);
+    let to = bedside.folder.path().join("case");
+    let (data, case) = (data.to_str().unwrap(), to.to_str().unwrap());
+    bedside.ok(&["export", "7", "--to", case, "--deidentified", "--data", data]);
+    for (lead, (number, label)) in leads.iter().zip([(1, "II-1"), (2, "lead-1")]) {
+        let text = fs::read_to_string(to.join(format!("waveforms/waveform-{number}.hea"))).unwrap();
+        let header = ecg::wfdb::Header::parse(&text).unwrap();
+        let bytes = fs::read(to.join("waveforms").join(&header.signals[0].file)).unwrap();
+        let read = ecg::wfdb::signal(&header, 0, &bytes).unwrap();
+        let steps: Vec<i16> = read.iter().map(|value| (value / 0.005).round() as i16).collect();
+        assert_eq!((&steps, text.contains(&format!(" 0 {label}\n"))), (lead, true), "{text}");
+    }
+}
+
+#[test]
 fn rejected_upload_ends_with_one_sentence_and_an_exit_code() {
     let bedside = Bedside::start(&[]);
     let text = bedside.file("notes.png", b"Patient feels well.");

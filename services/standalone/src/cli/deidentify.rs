@@ -56,6 +56,8 @@ pub(super) struct Source {
     pub(super) ecgs: Vec<SourceEcg>,
     /// Empty if they are not asked for.
     pub(super) images: Vec<(ImageRecord, Vec<u8>)>,
+    /// WFDB headers of the gateway. The samples are in the files `waveform-1.dat` and so on.
+    pub(super) waveforms: Vec<String>,
 }
 
 pub(super) struct SourceEcg {
@@ -70,6 +72,7 @@ patient.json     pseudonym, sex, age in years at the first record (90 for all hi
 heart-rates.csv  heart rates
 ecgs/            leads in millivolts, one file per lead, and the beats
 images/          images without metadata, if they were asked for
+waveforms/       waveforms as WFDB: a header and a file of samples for each stream and sample rate
 
 Times are shifted by a constant of this patient. Intervals, times of day and weekdays are real.
 Images can show names or faces: look at each one before you pass it on.
@@ -100,6 +103,15 @@ pub(super) fn files(source: &Source, identity: &Identity) -> Result<Vec<(String,
         });
         images.push(json!({ "image": number, "time": identity.time(record.at), "file": file }));
     }
+    let mut waveforms = Vec::new();
+    for (index, header) in source.waveforms.iter().enumerate() {
+        let name = format!("waveform-{}", index + 1);
+        let path = format!("waveforms/{name}.hea");
+        let header = waveform_header(header, &name, identity);
+        let header = header.ok_or_else(|| CliError::failed("the gateway sent a damaged WFDB header"))?;
+        files.push((path.clone(), header.into_bytes()));
+        waveforms.push(path);
+    }
     let patient = &source.patient;
     let details = patient.details.as_ref();
     let first = source.heart_rates.iter().map(|rate| rate.at);
@@ -112,6 +124,7 @@ pub(super) fn files(source: &Source, identity: &Identity) -> Result<Vec<(String,
         "heart_rates": source.heart_rates.len(),
         "ecgs": ecgs,
         "images": images,
+        "waveforms": waveforms,
     });
     let index = serde_json::to_vec_pretty(&index).map_err(CliError::failed)?;
     files.push(("patient.json".to_owned(), index));
@@ -168,10 +181,54 @@ fn reading(record: &EcgRecord) -> ecg::csv::Options {
     ecg::csv::Options { sample_rate_hz: rate, ..Default::default() }
 }
 
+/// The header of a WFDB record under another name: with numbers, standard names and units, and a shifted start. `None` if it is
+/// damaged. Comments state the exact scale and offset of each signal.
+fn waveform_header(text: &str, name: &str, identity: &Identity) -> Option<String> {
+    const UNITS: [&str; 14] =
+        ["V", "mV", "uV", "nV", "1", "%", "Ohm", "mm[Hg]", "kPa", "Cel", "/min", "L/min", "cm[H2O]", "Pa"];
+    let is_number = |text: &str| text.parse::<f64>().is_ok_and(f64::is_finite);
+    let mut lines = text.lines();
+    let mut first = lines.next()?.split(' ').skip(1);
+    let (count, hz, samples) = (first.next()?, first.next()?, first.next()?);
+    let (time, date) = (first.next()?, first.next()?);
+    let mut date = date.split('/').rev();
+    let (year, month, day) = (date.next()?, date.next()?, date.next()?);
+    // Micros of a millisecond are kept.
+    let (time, micros) = (time.get(..12)?, time.get(12..)?);
+    let start: Timestamp = format!("{year}-{month}-{day}T{time}Z").parse().ok()?;
+    let start = identity.time(start);
+    let (day, time) = (start.get(..10)?, start.get(11..23)?);
+    let mut day = day.split('-').rev();
+    let (day, month, year) = (day.next()?, day.next()?, day.next()?);
+    if ![count, hz, samples].into_iter().all(is_number) || !micros.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let mut out = format!("{name} {count} {hz} {samples} {time}{micros} {day}/{month}/{year}\n");
+    let (mut comments, mut signals) = (String::new(), lines.clone().filter(|line| !line.starts_with('#')));
+    let exact: Vec<&str> = lines.filter(|line| line.starts_with('#')).collect();
+    for (index, exact) in exact.iter().enumerate() {
+        let fields: Vec<&str> = signals.next()?.splitn(9, ' ').collect();
+        let [_, "16", gain, "16", "0", initial, sum, "0", label] = fields[..] else { return None };
+        let (gain, unit) = gain.split_once('/')?;
+        let (gain, baseline) = gain.strip_suffix(')')?.split_once('(')?;
+        let (scale, offset) = exact.rsplit_once("= sample * ")?.1.split_once(" + ")?;
+        if ![gain, baseline, initial, sum, scale, offset].into_iter().all(is_number) {
+            return None;
+        }
+        let unit = UNITS.into_iter().find(|known| *known == unit).unwrap_or("unit");
+        let label = lead_name(Some(label), index);
+        writeln!(out, "{name}.dat 16 {gain}({baseline})/{unit} 16 0 {initial} {sum} 0 {label}").ok()?;
+        writeln!(comments, "# {label}: value in {unit} = sample * {scale} + {offset}").ok()?;
+    }
+    signals.next().is_none().then(|| out + &comments)
+}
+
 /// A standard name, or the number of the lead: a file can name its leads as it likes.
 fn lead_name(name: Option<&str>, index: usize) -> String {
-    const NAMES: [&str; 14] =
-        ["I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6", "MLI", "MLII"];
+    const NAMES: [&str; 18] = [
+        "I", "II", "III", "AVR", "AVL", "AVF", "V1", "V2", "V3", "V4", "V5", "V6", "MLI", "MLII", "PLETH",
+        "RESP", "ABP", "CVP",
+    ];
     let name = name.map(|name| name.trim().to_ascii_uppercase());
     let standard = NAMES.into_iter().find(|standard| name.as_deref() == Some(*standard));
     standard.map_or_else(|| format!("lead-{}", index + 1), |name| format!("{name}-{}", index + 1))
@@ -345,6 +402,48 @@ mod tests {
         ecg::synth::csv(&ecg::synth::generate(&settings).strip)
     });
 
+    /// A header as the gateway makes it, of a device that puts a text into the name and unit of a channel.
+    fn waveform(mrn: u64, text: &str, at: Timestamp) -> String {
+        use ecg::wfdb::writer::{Checksum, OutputSignal, StartTime, header};
+        let signal = |label: &str, unit: &str| OutputSignal {
+            label: label.to_owned(),
+            unit: unit.to_owned(),
+            scale: 0.005,
+            offset: -0.25,
+        };
+        let at = at.to_string();
+        let field = |range| at.get::<std::ops::Range<usize>>(range).unwrap().parse::<u16>().unwrap();
+        let small = |range| u8::try_from(field(range)).unwrap();
+        let start = StartTime {
+            date: (field(0..4), small(5..7), small(8..10)),
+            time: (small(11..13), small(14..16), small(17..19)),
+            micros: u32::from(field(20..23)) * 1_000 + 7,
+        };
+        let mut checksums = [Checksum::default(); 3];
+        checksums[1].add(&[1, 2, -7]);
+        let signals = [signal("II", "mV"), signal(text, text), signal("Pleth", "1")];
+        header(&format!("{mrn}-a"), (24_989, 400), 3, start, &signals, &checksums)
+    }
+
+    #[test]
+    fn header_of_waveforms_keeps_its_numbers() {
+        let identity = Identity { pseudonym: String::new(), shift_ms: 5_219 * WEEK_MS };
+        let header = |text: &str| waveform_header(text, "waveform-1", &identity);
+        let real =
+            waveform(7, "Ann + # Uncommon: = sample * 2 + 3", "2026-03-14T15:09:26.535Z".parse().unwrap());
+        let expected = "waveform-1 3 62.4725 3 15:09:26.535007 23/03/2126\n\
+            waveform-1.dat 16 200(50)/mV 16 0 0 0 0 II-1\n\
+            waveform-1.dat 16 200(50)/unit 16 0 1 -4 0 lead-2\n\
+            waveform-1.dat 16 200(50)/1 16 0 0 0 0 PLETH-3\n\
+            # II-1: value in mV = sample * 0.005 + -0.25\n\
+            # lead-2: value in unit = sample * 0.005 + -0.25\n\
+            # PLETH-3: value in 1 = sample * 0.005 + -0.25\n";
+        assert_eq!(header(&real).as_deref(), Some(expected));
+        for damaged in ["", "a 1", "a 1 250 3 15:09:26.535007 23/03/2126\na.dat 16 x\n# b"] {
+            assert_eq!(header(damaged), None, "{damaged}");
+        }
+    }
+
     /// A patient whose name, number and dates are everywhere.
     fn source(mrn: u64, name: &str, at: Timestamp, birth: &str, recording: &[u8]) -> Source {
         let id = |index: u8| format!("0198c0de-0000-7000-8000-0000000000{index:02x}");
@@ -402,6 +501,7 @@ mod tests {
                 (image("image/png"), png_with_text(&text)),
                 (image("image/jpeg"), jpeg_with_text(&text)),
             ],
+            waveforms: vec![waveform(mrn, &text, at)],
         }
     }
 
@@ -420,6 +520,7 @@ mod tests {
             let files = files(&source, &Identity::of(&key(), Mrn::new(mrn).unwrap())).unwrap();
             let day = at.to_string().get(..10).unwrap().to_owned();
             let compact = day.replace('-', "");
+            let european = format!("{}/{}/{}", &day[8..], &day[5..7], &day[..4]);
             let is_lead = |path: &str| path.starts_with("ecgs/ecg-1-") && path.ends_with(".csv");
             prop_assert!(files.iter().any(|(path, _)| is_lead(path)), "the signal is there");
             prop_assert_eq!(files.iter().filter(|(path, _)| path.starts_with("images/")).count(), 2);
@@ -427,6 +528,7 @@ mod tests {
                 let text = format!("{path}\n{}", String::from_utf8_lossy(&bytes)).to_lowercase();
                 let secrets = [
                     first.to_lowercase(), last.to_lowercase(), mrn.to_string(), day.clone(), compact.clone(),
+                    european.clone(),
                     birth.clone(), millis.to_string(), "0198c0de".to_owned(),
                 ];
                 for secret in secrets {

@@ -228,7 +228,10 @@ impl ExportArgs {
         let identity = Identity::of(&Secret::read(&file)?, mrn);
         data_dir::create_new(&self.to).map_err(cannot_write(&self.to))?;
         let heart_rates = all(async |after| gateway.heart_rates(mrn, after, Some(PAGE_SIZE)).await).await?;
-        let mut source = Source { patient, heart_rates, ecgs: Vec::new(), images: Vec::new() };
+        let since = patient.created_at.plus_millis(-MAX_LISTED_MS);
+        let directory = self.to.join("waveforms");
+        let waveforms = export_waveforms::export_samples(gateway, mrn, since, &directory).await?;
+        let mut source = Source { patient, heart_rates, ecgs: Vec::new(), images: Vec::new(), waveforms };
         for record in all(async |after| gateway.ecgs(mrn, after, Some(PAGE_SIZE)).await).await? {
             let signal = match &record.signal {
                 Some(_) => Some(gateway.signal(record.id).await?.bytes(MAX_FILE).await?.to_vec()),
@@ -255,8 +258,9 @@ impl ExportArgs {
             let mut file = create_private(&path).map_err(cannot_write(&path))?;
             io::Write::write_all(&mut file, bytes).map_err(cannot_write(&path))?;
         }
-        let text = format!("{} files written for {}: {}", files.len(), identity.pseudonym, self.to.display());
-        self.output.print(text, &json!({ "written": files.len(), "pseudonym": identity.pseudonym }))
+        let written = files.len() + source.waveforms.len();
+        let text = format!("{written} files written for {}: {}", identity.pseudonym, self.to.display());
+        self.output.print(text, &json!({ "written": written, "pseudonym": identity.pseudonym }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `bedside export --format`: saves stored waveforms as WFDB, EDF+ or CSV.
+//! `bedside export`: saves stored waveforms as WFDB, EDF+ or CSV.
 //!
 //! Each stream and sample rate becomes a file of its own (WFDB: a header and a file of samples), because the formats
 //! cannot mix rates exactly. A file that exists is never overwritten.
@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use client::{Download, Gateway};
+use proto_json::waveform::{SampleRate, StreamId};
 use proto_json::waveform_reads::{MAX_LISTED_MS, WaveformFormat, export_name};
 use proto_json::{Mrn, Timestamp};
 use tokio::io::AsyncWriteExt;
@@ -14,6 +15,9 @@ use tokio::io::AsyncWriteExt;
 use super::error::{CliError, cannot_write};
 use super::export::{create_private, publish};
 use crate::data_dir;
+
+/// Maximum size of a WFDB header in bytes.
+const MAX_HEADER: usize = 1 << 20;
 
 /// Format of exported waveforms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -45,7 +49,7 @@ pub(super) async fn export(
     directory: &Path,
 ) -> Result<Vec<String>, CliError> {
     let stored = gateway.stored_waveforms(mrn, from, to).await?;
-    let rate = |numerator, denominator| proto_json::waveform::SampleRate { numerator, denominator };
+    let rate = |numerator, denominator| SampleRate { numerator, denominator };
     let groups: BTreeSet<_> = stored
         .channels
         .iter()
@@ -89,41 +93,90 @@ pub(super) async fn export_all(
     since: Timestamp,
     directory: &Path,
 ) -> Result<Vec<String>, CliError> {
-    let end = gateway.now().plus_millis(1);
     let mut names = Vec::new();
+    for stored in stored_since(gateway, mrn, since).await? {
+        data_dir::create(directory).map_err(cannot_write(directory))?;
+        for kind in Format::Wfdb.files() {
+            let name = format!(
+                "{}.{}",
+                export_name(mrn, stored.first, stored.stream, stored.rate),
+                kind.extension()
+            );
+            let part = directory.join(format!(".bedside-{}.part", stored.stream));
+            let written = save(stored.download(gateway, mrn, *kind).await?, &part).await;
+            if written.is_err() {
+                let _ = std::fs::remove_file(&part);
+            }
+            written?;
+            let path = directory.join(&name);
+            std::fs::rename(&part, &path).map_err(cannot_write(&path))?;
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Saves the samples of all waveforms that were stored after a time, as `waveform-1.dat` and so on. Returns their WFDB headers as
+/// the gateway made them: with names and times.
+pub(super) async fn export_samples(
+    gateway: &Gateway,
+    mrn: Mrn,
+    since: Timestamp,
+    directory: &Path,
+) -> Result<Vec<String>, CliError> {
+    let mut headers = Vec::new();
+    for stored in stored_since(gateway, mrn, since).await? {
+        data_dir::create(directory).map_err(cannot_write(directory))?;
+        let header = stored.download(gateway, mrn, WaveformFormat::WfdbHeader).await?;
+        headers.push(String::from_utf8_lossy(&header.bytes(MAX_HEADER).await?).into_owned());
+        let path = directory.join(format!("waveform-{}.dat", headers.len()));
+        save(stored.download(gateway, mrn, WaveformFormat::WfdbSamples).await?, &path).await?;
+    }
+    Ok(headers)
+}
+
+/// Stored waveforms of one stream and sample rate.
+struct Stored {
+    stream: StreamId,
+    rate: SampleRate,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl Stored {
+    async fn download(
+        &self,
+        gateway: &Gateway,
+        mrn: Mrn,
+        format: WaveformFormat,
+    ) -> Result<Download, CliError> {
+        let range = (self.first, self.last);
+        Ok(gateway.export_waveforms(mrn, (self.stream, self.rate), range, format).await?)
+    }
+}
+
+async fn stored_since(gateway: &Gateway, mrn: Mrn, since: Timestamp) -> Result<Vec<Stored>, CliError> {
+    let end = gateway.now().plus_millis(1);
+    let mut all = Vec::new();
     let mut from = since;
     while from < end {
         let to = from.plus_millis(MAX_LISTED_MS).min(end);
-        let stored = gateway.stored_waveforms(mrn, from, to).await?;
+        let listed = gateway.stored_waveforms(mrn, from, to).await?;
         let mut groups = BTreeMap::new();
-        for channel in &stored.channels {
-            let rate = channel.channel.rate;
+        for channel in &listed.channels {
+            let (stream, rate) = (channel.stream, channel.channel.rate);
             for interval in &channel.intervals {
-                let key = (channel.stream, rate.numerator, rate.denominator);
-                let range = groups.entry(key).or_insert((rate, interval.from, interval.to));
-                range.1 = range.1.min(interval.from);
-                range.2 = range.2.max(interval.to);
+                let key = (stream, rate.numerator, rate.denominator);
+                let new = Stored { stream, rate, first: interval.from, last: interval.to };
+                let stored = groups.entry(key).or_insert(new);
+                stored.first = stored.first.min(interval.from);
+                stored.last = stored.last.max(interval.to);
             }
         }
-        for ((stream, ..), (rate, first, last)) in groups {
-            data_dir::create(directory).map_err(cannot_write(directory))?;
-            for kind in Format::Wfdb.files() {
-                let name = format!("{}.{}", export_name(mrn, first, stream, rate), kind.extension());
-                let download = gateway.export_waveforms(mrn, (stream, rate), (first, last), *kind).await?;
-                let part = directory.join(format!(".bedside-{stream}.part"));
-                let written = save(download, &part).await;
-                if written.is_err() {
-                    let _ = std::fs::remove_file(&part);
-                }
-                written?;
-                let path = directory.join(&name);
-                std::fs::rename(&part, &path).map_err(cannot_write(&path))?;
-                names.push(name);
-            }
-        }
+        all.extend(groups.into_values());
         from = to;
     }
-    Ok(names)
+    Ok(all)
 }
 
 async fn save(mut download: Download, part: &Path) -> Result<(), CliError> {
