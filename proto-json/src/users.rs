@@ -341,6 +341,10 @@ pub struct Session {
     /// Patients of other wards that the session may access for now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub emergency: Vec<Grant>,
+    /// Seconds for which an emergency access to a patient of another ward lasts. A server of an earlier version does not state
+    /// it.
+    #[serde(default)]
+    pub emergency_access_s: Option<u64>,
     /// How a client can log in.
     pub login: LoginMethods,
 }

@@ -161,6 +161,9 @@ impl AccountController {
         let account = account(context);
         account.set_name(name.into());
         account.set_title(session.map(ui::account_title).unwrap_or_default().into());
+        let access = session.and_then(|session| i64::try_from(session.emergency_access_s?).ok());
+        let access = access.map(|seconds| format::age(seconds.saturating_mul(1000))).unwrap_or_default();
+        account.set_emergency_duration(access.into());
         account.set_is_person(session.is_some_and(ui::is_person));
     }
 

@@ -28,11 +28,15 @@ struct Site {
 
 impl Site {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tokens = folder.path().join("tokens");
         let digest = proto_json::BlobHash::of(b"root-token");
         std::fs::write(&tokens, format!("root admin {digest}\n")).unwrap();
-        let system = System::standalone_with(&["--tokens", tokens.to_str().unwrap()]);
+        let system = System::standalone_with(&[&["--tokens", tokens.to_str().unwrap()], args].concat());
         let token = Token::new("root-token").unwrap();
         let admin = Gateway::new(&Settings::new(system.url()).with_token(Some(token))).unwrap();
         let screen = Screen::with_system(system, |args| args.lock_after = IDLE);
@@ -206,7 +210,7 @@ fn session_that_ends_asks_again_and_keeps_the_form() {
 
 #[test]
 fn emergency_access_to_a_patient_of_another_ward_needs_a_reason() {
-    let site = Site::start();
+    let site = Site::start_with(&["--emergency-access", "95m"]);
     let screen = &site.screen;
     let (north, south) = (site.add_ward("North"), site.add_ward("South"));
     site.rate(1, "Zoe", 70);
@@ -221,6 +225,8 @@ fn emergency_access_to_a_patient_of_another_ward_needs_a_reason() {
     screen.key("8");
     screen.key(Key::Return);
     screen.until("the question", |screen| screen.has("Emergency access to patient 8?"));
+    // The duration is that of the server.
+    assert!(screen.has("The patient is in another ward or does not exist. The access lasts 1 h 35 min"));
     site.type_text("no", Key::Return);
     screen.until("the reason", |screen| screen.has("`reason` has 5 to 500 characters"));
     site.type_text(", resuscitation", Key::Return);

@@ -3147,6 +3147,13 @@ export interface components {
             display_name: string;
             /** @description Patients of other wards that the session may access for now. */
             emergency?: components["schemas"]["Grant"][];
+            /**
+             * Format: uint64
+             * @description Seconds for which an emergency access to a patient of another ward lasts. A server of an earlier version does not state
+             *     it.
+             * @default null
+             */
+            emergency_access_s: number | null;
             /** @description When the session ends at the latest; `null` without a session. */
             expires_at?: components["schemas"]["Timestamp"] | null;
             /**

@@ -65,6 +65,7 @@ fn describe(app: &App, client: &Client, secret: Option<&str>) -> Session {
         idle_s: session.map(|session| session.idle.as_secs()),
         csrf: secret.map(csrf),
         emergency: session.map(|session| session.grants(Timestamp::now())).unwrap_or_default(),
+        emergency_access_s: Some(app.config.sessions.emergency_access.as_secs()),
         login: methods(app),
     }
 }
