@@ -95,6 +95,9 @@ pub struct Actor {
     pub role: String,
     /// The wards that the client may access; `None` for all.
     pub wards: Option<Vec<WardId>>,
+    /// Patients of other wards whom the client may access for now: those of its emergency accesses.
+    #[serde(default)]
+    pub granted: Vec<Mrn>,
     /// Address of the client.
     pub address: Option<std::net::IpAddr>,
 }
@@ -117,13 +120,22 @@ impl Actor {
         HeaderValue::from_str(&ascii).ok().map(|value| (ACTOR, value))
     }
 
-    /// Whether the actor may access a ward. A patient outside of all wards (`None`) is accessible to everyone.
+    /// Whether the actor may access a ward.
     #[must_use]
-    pub fn may_access(&self, ward: Option<WardId>) -> bool {
-        match (&self.wards, ward) {
-            (None, _) | (_, None) => true,
-            (Some(wards), Some(ward)) => wards.contains(&ward),
-        }
+    pub fn may_access_ward(&self, ward: WardId) -> bool {
+        self.wards.as_ref().is_none_or(|wards| wards.contains(&ward))
+    }
+
+    /// Whether the actor may access a patient wherever the patient is.
+    #[must_use]
+    pub fn may_access_anywhere(&self, mrn: Mrn) -> bool {
+        self.wards.is_none() || self.granted.contains(&mrn)
+    }
+
+    /// Whether the actor may access a patient in a ward. A patient outside of all wards (`None`) is accessible to everyone.
+    #[must_use]
+    pub fn may_access(&self, mrn: Mrn, ward: Option<WardId>) -> bool {
+        self.may_access_anywhere(mrn) || ward.is_none_or(|ward| self.may_access_ward(ward))
     }
 }
 
@@ -185,6 +197,7 @@ mod tests {
             name: "Zoë 王".to_owned(),
             role: "nurse".to_owned(),
             wards: Some(vec!["67e55044-10b1-426f-9247-bb680e5fe0c8".parse().unwrap()]),
+            granted: vec![Mrn::new(8).unwrap()],
             address: Some([192, 0, 2, 1].into()),
         };
         let mut request = Request::new(axum::body::Body::empty());
@@ -193,6 +206,24 @@ mod tests {
         assert_eq!(Actor::from_request_parts(&mut parts, &()).await.unwrap(), actor);
         parts.headers.clear();
         assert!(Actor::from_request_parts(&mut parts, &()).await.is_err());
+    }
+
+    #[test]
+    fn granted_patient_does_not_open_the_ward() {
+        let ward = |number: u8| -> WardId {
+            format!("67e55044-10b1-426f-9247-bb680e5fe0c{number}").parse().unwrap()
+        };
+        let mrn = |number| Mrn::new(number).unwrap();
+        // A gateway of an earlier version does not state the granted patients.
+        let earlier =
+            format!(r#"{{"name": "anna", "role": "nurse", "wards": ["{}"], "address": null}}"#, ward(1));
+        let mut actor: Actor = serde_json::from_str(&earlier).unwrap();
+        assert!(!actor.may_access(mrn(8), Some(ward(2))));
+        actor.granted = vec![mrn(8)];
+        assert!(actor.may_access(mrn(8), Some(ward(2))) && actor.may_access_anywhere(mrn(8)));
+        assert!(!actor.may_access(mrn(88), Some(ward(2))) && !actor.may_access_anywhere(mrn(88)));
+        assert!(!actor.may_access_ward(ward(2)) && actor.may_access_ward(ward(1)));
+        assert!(actor.may_access(mrn(7), Some(ward(1))) && actor.may_access(mrn(9), None));
     }
 
     #[test]

@@ -448,7 +448,7 @@ async fn put_site_limits(
 }
 
 fn require_ward(actor: &Actor, ward: WardId) -> Result<(), ApiError> {
-    if actor.may_access(Some(ward)) {
+    if actor.may_access_ward(ward) {
         Ok(())
     } else {
         Err(ApiError::not_found("There is no ward with this id."))

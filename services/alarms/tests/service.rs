@@ -130,7 +130,17 @@ async fn call_as(
     wards: Option<Vec<WardId>>,
     body: Option<Value>,
 ) -> (StatusCode, Value) {
-    let actor = Actor { name: user.into(), role: "nurse".into(), wards, address: None };
+    let actor = Actor { name: user.into(), role: "nurse".into(), wards, granted: Vec::new(), address: None };
+    call_of(router, method, path, actor, body).await
+}
+
+async fn call_of(
+    router: &Router,
+    method: Method,
+    path: &str,
+    actor: Actor,
+    body: Option<Value>,
+) -> (StatusCode, Value) {
     let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
     let mut request = Request::builder().method(method).uri(path).body(body).unwrap();
     let (name, value) = actor.header().unwrap();
@@ -307,7 +317,7 @@ fn mrn(number: u64) -> Mrn {
 }
 
 fn author() -> Author {
-    Author { name: "test".to_owned(), wards: None, at: Timestamp::now() }
+    Author { name: "test".to_owned(), wards: None, granted: Vec::new(), at: Timestamp::now() }
 }
 
 impl Fixture {
@@ -359,7 +369,10 @@ impl Fixture {
     async fn correct(&self, action: CorrectionAction, patients: &[u64]) {
         let id = CorrectionId::from_uuid(Uuid::now_v7());
         let (by, reason, at) = ("Ann".to_owned(), "wrong number".to_owned(), Timestamp::now());
-        self.store.correct(&NewCorrection { id, action, by, reason, at, wards: None }).await.unwrap();
+        self.store
+            .correct(&NewCorrection { id, action, by, reason, at, wards: None, granted: Vec::new() })
+            .await
+            .unwrap();
         for number in patients {
             self.bus.publish_event(&SystemEvent::Patient { mrn: mrn(*number) }).await.unwrap();
         }
@@ -409,6 +422,24 @@ async fn limits_of_the_ward_apply_to_its_patients_and_users_of_other_wards_find_
     }
     let (_, list) = as_bob(Method::GET, "/api/v1/alarms").await;
     assert_eq!(list["items"], json!([]));
+    let granted = |number: u64| Actor {
+        name: "Bob".into(),
+        role: "nurse".into(),
+        wards: Some(vec![other]),
+        granted: vec![mrn(number)],
+        address: None,
+    };
+    for (number, expected) in [(7, json!([raised.clone()])), (8, json!([]))] {
+        let (_, list) = call_of(&router, Method::GET, "/api/v1/alarms", granted(number), None).await;
+        assert_eq!(list["items"], expected, "with emergency access to {number}");
+    }
+    let (status, _) = call_of(&router, Method::GET, &path, granted(7), None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "the limits of the ward");
+    let (status, _) = call_of(&router, Method::POST, &act, granted(8), None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    let (status, paused) =
+        call_of(&router, Method::POST, &act.replace("acknowledge", "audio-pause"), granted(7), None).await;
+    assert_eq!(status, StatusCode::OK, "{paused}");
     let (status, seen) = call_as(&router, Method::POST, &act, "Ann", Some(vec![ward]), None).await;
     assert_eq!((status, &seen["state"]), (StatusCode::OK, &json!("acknowledged")));
     task.abort();

@@ -50,11 +50,7 @@ pub(crate) async fn call(
     if let (false, Ok(key)) = (headers.contains_key(IDEMPOTENCY_KEY), Uuid::now_v7().to_string().parse()) {
         headers.insert(IDEMPOTENCY_KEY, key);
     }
-    let actor = match notes.patient_of() {
-        Some(mrn) => wards::actor_for(client, mrn, None),
-        None => wards::actor(client, None),
-    };
-    if let Some((name, value)) = actor.header() {
+    if let Some((name, value)) = wards::actor(client, None).header() {
         headers.insert(name, value);
     }
     let body = match http_body_util::Limited::new(body, MAX_BODY).collect().await {

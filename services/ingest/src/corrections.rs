@@ -207,6 +207,7 @@ async fn make(
         reason,
         at: clock::stored_now(),
         wards: actor.wards.clone(),
+        granted: actor.granted.clone(),
     };
     let (mut correction, patients) = match ports.corrections.correct(&new).await.map_err(store_error)? {
         CorrectionOutcome::Refused(refusal) => return Err(refused(refusal)),

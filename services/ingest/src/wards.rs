@@ -152,7 +152,7 @@ fn new_stay() -> RecordId {
 }
 
 fn author(actor: Actor) -> Author {
-    Author { name: actor.name, wards: actor.wards, at: Timestamp::now() }
+    Author { name: actor.name, wards: actor.wards, granted: actor.granted, at: Timestamp::now() }
 }
 
 async fn change_ward(ports: &Ports, actor: Actor, change: WardChange) -> Result<ChangedWard, ApiError> {

@@ -27,6 +27,8 @@ pub struct Author {
     pub name: String,
     /// The wards that the user may access; `None` for all. Wards and patients of other wards do not exist for this user.
     pub wards: Option<Vec<WardId>>,
+    /// Patients of other wards whom the user may access for now. The wards in which they are stay unknown to the user.
+    pub granted: Vec<Mrn>,
     /// The time of the server.
     pub at: Timestamp,
 }
@@ -34,6 +36,11 @@ pub struct Author {
 impl Author {
     pub(crate) fn may_access(&self, ward: WardId) -> bool {
         self.wards.as_ref().is_none_or(|wards| wards.contains(&ward))
+    }
+
+    pub(crate) fn may_access_patient(&self, patient: &PatientSummary) -> bool {
+        self.granted.contains(&patient.mrn)
+            || patient.admission.as_ref().is_none_or(|admission| self.may_access(admission.ward))
     }
 }
 

@@ -258,10 +258,8 @@ pub(crate) fn change_care(
     state: CareState,
 ) -> Result<CareWrites, WardError> {
     let CareState { patient, target, current, stay, named } = state;
-    let may_access = |patient: &PatientSummary| {
-        patient.admission.as_ref().is_none_or(|admission| author.may_access(admission.ward))
-    };
-    let patient = patient.filter(may_access).ok_or(WardRefusal::UnknownPatient)?;
+    let patient =
+        patient.filter(|patient| author.may_access_patient(patient)).ok_or(WardRefusal::UnknownPatient)?;
     let target = target.filter(|ward| author.may_access(ward.id));
     match change {
         CareChange::Details(update) => Ok(change_details(patient, update, author)?),

@@ -40,6 +40,7 @@ on_every_adapter!(
     merge_of_two_admitted_patients_frees_a_bed_and_its_undoing_takes_it_again,
     erasure_removes_alarms_limits_stays_and_emergency_access_also_of_merged_numbers,
     other_wards_do_not_exist_for_a_user,
+    granted_patient_opens_no_other_one,
     retention_removes_ended_alarms_and_stays,
 );
 
@@ -55,6 +56,7 @@ fn new(name: &str, action: CorrectionAction) -> NewCorrection {
         reason: format!("because of {name}"),
         at: at(90_000),
         wards: None,
+        granted: Vec::new(),
     }
 }
 
@@ -635,6 +637,31 @@ async fn erasure_removes_alarms_limits_stays_and_emergency_access_also_of_merged
     assert_eq!(store.open_alarms().await.unwrap().len(), 1);
     let found = store.sessions(&[granted.key]).await.unwrap();
     assert_eq!(found[0].grants, [grant(8)]);
+}
+
+async fn granted_patient_opens_no_other_one(Fixture { store, .. }: Fixture) {
+    let store = &*store;
+    add_ward(store, "North", &["1"]).await;
+    add_ward(store, "South", &["S1", "S2"]).await;
+    for (number, bed) in [(8, "S1"), (88, "S2")] {
+        put(store, &upload(number, &number.to_string(), 1000).rate(70, 1000)).await;
+        care(store, number, admit(bed)).await;
+    }
+    let granted = async |name: &str, action: CorrectionAction| {
+        let wards = Some(vec![ward_id("North")]);
+        store.correct(&NewCorrection { wards, granted: vec![mrn(8)], ..new(name, action) }).await.unwrap()
+    };
+    let renamed = |number| CorrectionAction::NameCorrected { mrn: mrn(number), name: "B".to_owned() };
+    for (name, action) in [
+        ("merge into another", CorrectionAction::Merged { from: mrn(8), into: mrn(88) }),
+        ("merge another", CorrectionAction::Merged { from: mrn(88), into: mrn(8) }),
+        ("name of another", renamed(88)),
+    ] {
+        let outcome = granted(name, action).await;
+        assert_eq!(outcome, CorrectionOutcome::Refused(Refusal::UnknownPatient(mrn(88))), "{name}");
+    }
+    let outcome = granted("name", renamed(8)).await;
+    assert!(matches!(outcome, CorrectionOutcome::Accepted { .. }), "{outcome:?}");
 }
 
 async fn other_wards_do_not_exist_for_a_user(Fixture { store, .. }: Fixture) {

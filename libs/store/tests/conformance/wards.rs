@@ -24,6 +24,7 @@ on_every_adapter!(
     one_of_many_admissions_into_one_bed_wins,
     details_change_only_from_the_expected_version,
     other_wards_do_not_exist_for_an_author,
+    granted_patient_can_be_moved_to_own_wards_and_opens_no_other,
     admitted_patients_are_listed_by_ward_and_search,
 );
 
@@ -45,7 +46,7 @@ pub(crate) fn bed_id(text: &str) -> BedId {
 }
 
 fn author(millis: i64) -> Author {
-    Author { name: "Zoë".to_owned(), wards: None, at: at(millis) }
+    Author { name: "Zoë".to_owned(), wards: None, granted: Vec::new(), at: at(millis) }
 }
 
 pub(crate) async fn add_ward(store: &(impl WardStore + ?Sized), ward: &str, beds: &[&str]) -> Ward {
@@ -410,6 +411,30 @@ async fn other_wards_do_not_exist_for_an_author(Fixture { store, .. }: Fixture) 
     assert!(matches!(refused, WardError::Refused(WardRefusal::UnknownWard)));
     assert_eq!(everything(&*store, &[7, 8, 9]).await, before);
     store.change_care(mrn(7), &transfer("2"), &of_north).await.unwrap();
+}
+
+async fn granted_patient_can_be_moved_to_own_wards_and_opens_no_other(Fixture { store, .. }: Fixture) {
+    add_ward(&*store, "North", &["1"]).await;
+    add_ward(&*store, "South", &["S1", "S2", "S3"]).await;
+    for (number, bed) in [(8, "S1"), (88, "S2")] {
+        put(&*store, &upload(number, &number.to_string(), 0)).await;
+        care(&*store, number, admit(bed)).await;
+    }
+    let granted = Author { wards: Some(vec![ward_id("North")]), granted: vec![mrn(8)], ..author(2_000) };
+    let before = everything(&*store, &[8, 88]).await;
+    let transfer = |bed: &str| CareChange::Transfer { bed: bed_id(bed), from: None, stay: stay("new") };
+    for (number, change, expected) in [
+        (88, CareChange::Discharge { from: None }, WardRefusal::UnknownPatient),
+        (8, transfer("S3"), WardRefusal::UnknownBed),
+    ] {
+        let refused = store.change_care(mrn(number), &change, &granted).await.unwrap_err();
+        assert!(matches!(&refused, WardError::Refused(refusal) if *refusal == expected), "{refused}");
+    }
+    let remove = WardChange::RemoveBed { ward: ward_id("South"), bed: bed_id("S3") };
+    let refused = store.change_ward(&remove, &granted).await.unwrap_err();
+    assert!(matches!(refused, WardError::Refused(WardRefusal::UnknownWard)));
+    assert_eq!(everything(&*store, &[8, 88]).await, before);
+    store.change_care(mrn(8), &transfer("1"), &granted).await.unwrap();
 }
 
 async fn admitted_patients_are_listed_by_ward_and_search(Fixture { store, .. }: Fixture) {

@@ -271,18 +271,14 @@ pub(crate) async fn lost_access(app: &App, client: &Client, permission: Permissi
 
 /// Returns the actor that services behind the gateway get.
 pub(crate) fn actor(client: &Client, address: Option<std::net::IpAddr>) -> Actor {
+    let grants = client.session.as_ref().map(|session| session.grants(Timestamp::now()));
     Actor {
         name: client.name.to_string(),
         role: client.role.name().to_owned(),
         wards: client.wards.as_deref().map(<[WardId]>::to_vec),
+        granted: grants.into_iter().flatten().map(|grant| grant.mrn).collect(),
         address,
     }
-}
-
-/// Returns the actor for a call about one patient, whom the client may access. An emergency access replaces the wards.
-pub(crate) fn actor_for(client: &Client, mrn: Mrn, address: Option<std::net::IpAddr>) -> Actor {
-    let actor = actor(client, address);
-    if has_emergency(client, mrn) { Actor { wards: None, ..actor } } else { actor }
 }
 
 /// Removes patients whom a client may not access from a page.

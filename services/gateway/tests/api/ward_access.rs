@@ -33,7 +33,7 @@ fn mrn(number: u64) -> Mrn {
 }
 
 fn author() -> Author {
-    Author { name: "test".to_owned(), wards: None, at: Timestamp::now() }
+    Author { name: "test".to_owned(), wards: None, granted: Vec::new(), at: Timestamp::now() }
 }
 
 /// Adds wards 1 and 2 with two beds each: 11, 12, 21, 22.
@@ -87,6 +87,11 @@ pub(crate) fn tokens() -> tempfile::NamedTempFile {
 }
 
 async fn system() -> (Api, tempfile::NamedTempFile) {
+    system_with(Duration::from_secs(3600)).await
+}
+
+/// A system whose emergency accesses last for this time.
+async fn system_with(emergency_access: Duration) -> (Api, tempfile::NamedTempFile) {
     let file = tokens();
     let mut config = Config {
         tokens: Some(file.path().to_owned()),
@@ -95,7 +100,7 @@ async fn system() -> (Api, tempfile::NamedTempFile) {
         audit_patient: gateway::AuditPatient::Number,
         ..Config::default()
     };
-    config.sessions.emergency_access = Duration::from_secs(6);
+    config.sessions.emergency_access = emergency_access;
     let api = Start { config, ..Start::default() }.start().await;
     add_wards(&api).await;
     (api, file)
@@ -379,7 +384,7 @@ async fn device_of_a_bed_sends_only_for_its_patient_and_stops_with_a_transfer() 
 
 #[tokio::test]
 async fn emergency_access_has_a_reason_is_limited_in_time_and_audited() {
-    let (api, _file) = system().await;
+    let (api, _file) = system_with(Duration::from_secs(6)).await;
     patients(&api).await;
     let wards = json!([ward(1)]);
     add_user(&api, "anna", "nurse", wards.clone()).await;
@@ -404,6 +409,7 @@ async fn emergency_access_has_a_reason_is_limited_in_time_and_audited() {
     let granted = anna.send(&api, Method::POST, path, reason.clone()).await;
     assert_eq!(granted.status, 200, "{}", granted.text());
     assert_eq!(granted.json()["mrn"], 8);
+    assert_eq!(anna.get(&api, "/api/v1/session").await.json()["emergency_access_s"], 6);
     let started = std::time::Instant::now();
     let notice = loop {
         let list = get(&api, "chief", "/api/v1/alarms?mrn=8&priority=low").await.json();
@@ -433,4 +439,81 @@ async fn emergency_access_has_a_reason_is_limited_in_time_and_audited() {
     let line = emergencies[0];
     assert_eq!((&line["client"], &line["patient"]), (&json!("anna"), &json!("8")));
     assert_eq!(line["reason"], "Resuscitation in ward 2");
+}
+
+#[tokio::test]
+async fn emergency_access_includes_the_alarms_of_the_patient_and_of_no_other() {
+    let (api, _file) = system().await;
+    patients(&api).await;
+    let form = Form::default().field("name", "Eve");
+    assert_eq!(upload(&api, "chief", 10, form).await.status, 201);
+    admit(&api, 10, 22).await;
+    for number in [8, 10] {
+        until_visible(&api, "one", number, false).await;
+    }
+    for name in ["anna", "ben"] {
+        add_user(&api, name, "nurse", json!([ward(1)])).await;
+    }
+    let (anna, ben) = (user(&api, "anna").await, user(&api, "ben").await);
+    // Patients 8 and 10 are in ward 2, and each has an alarm: the notice of an access.
+    for (nurse, number) in [(&anna, 8), (&ben, 10)] {
+        let path = format!("/api/v1/patients/{number}/break-glass");
+        let reason = json!({ "reason": "Resuscitation in ward 2" });
+        assert_eq!(nurse.send(&api, Method::POST, &path, reason).await.status, 200);
+    }
+    let started = std::time::Instant::now();
+    let alarms = loop {
+        let list = get(&api, "chief", "/api/v1/alarms").await.json()["items"].as_array().unwrap().clone();
+        if list.len() == 2 {
+            break list;
+        }
+        assert!(started.elapsed() < TIMEOUT, "the notices of both accesses: {list:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let of = |number: u64| alarms.iter().find(|alarm| alarm["mrn"] == number).unwrap();
+    let (own, other) = (of(8), of(10));
+    let listed = async |path: &str| anna.get(&api, path).await.json()["items"].clone();
+    assert_eq!(listed("/api/v1/alarms").await, json!([own]));
+    assert_eq!(listed("/api/v1/alarms?mrn=8").await, json!([own]));
+    assert_eq!(anna.get(&api, "/api/v1/patients/8/limits").await.status, 200);
+    for path in [
+        "/api/v1/alarms?mrn=10".to_owned(),
+        "/api/v1/patients/10/limits".to_owned(),
+        format!("/api/v1/wards/{}/limits", ward(2)),
+    ] {
+        assert_eq!(anna.get(&api, &path).await.status, 404, "{path}");
+    }
+    let act = async |alarm: &Value, action: &str| {
+        let path = format!("/api/v1/alarms/{}/{action}", alarm["id"].as_str().unwrap());
+        anna.send(&api, Method::POST, &path, json!({})).await
+    };
+    for action in ["acknowledge", "audio-pause", "reset"] {
+        assert_eq!(act(other, action).await.status, 404, "{action}");
+    }
+    let seen = anna.send(&api, Method::POST, "/api/v1/patients/10/alarms/acknowledge", json!({})).await;
+    assert_eq!(seen.status, 404);
+    let mut events = api.stream_as("/api/v1/events", &format!("Bearer {}", anna.secret())).await;
+    assert_eq!(ben.send(&api, Method::POST, &acknowledge(other), json!({})).await.status, 200);
+    assert_eq!(act(own, "acknowledge").await.status, 200);
+    let mut received = String::new();
+    let event = async {
+        while !received.contains("event: alarm") || !received.ends_with("\n\n") {
+            let frame = events.frame().await.unwrap().unwrap();
+            received += std::str::from_utf8(frame.data_ref().unwrap()).unwrap();
+        }
+    };
+    tokio::time::timeout(TIMEOUT, event).await.expect("the event of the alarm");
+    let id = |alarm: &Value| alarm["id"].as_str().unwrap().to_owned();
+    assert!(received.contains(&id(own)) && !received.contains(&id(other)), "{received}");
+    // The access does not lead further: a correction needs access to both patients, and an admission to the bed.
+    let merge = json!({ "into": 10, "reason": "the same person" });
+    let merged = anna.send(&api, Method::POST, "/api/v1/patients/8/merge", merge).await;
+    assert_eq!(merged.status, 404, "{}", merged.text());
+    let renamed = json!({ "name": "Bob Ray", "reason": "misspelt" });
+    let renamed = anna.send(&api, Method::POST, "/api/v1/patients/8/name", renamed).await;
+    assert_eq!(renamed.status, 200, "{}", renamed.text());
+}
+
+fn acknowledge(alarm: &Value) -> String {
+    format!("/api/v1/alarms/{}/acknowledge", alarm["id"].as_str().unwrap())
 }
