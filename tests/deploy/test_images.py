@@ -49,7 +49,7 @@ class Images(unittest.TestCase):
         named = set(re.findall(r"\$\{([A-Z_]*IMAGE):-", text)) - {"BEDSIDE_IMAGE"}
         self.assertEqual(set(self.settings()), named)
         self.assertEqual(len(re.findall(r"^ *image:", text, re.M)), len(re.findall(r"^ *image: \$\{", text, re.M)))
-        self.assert_pinned(self.settings()["NATS_IMAGE"], "nats:2.15-alpine")
+        self.assert_pinned(self.settings()["NATS_IMAGE"], "nats:2.15.0-alpine")
         for line in (DEPLOY / "Dockerfile").read_text().splitlines():
             if match := re.match(r"FROM \$\{([A-Z_]+)\}", line):
                 self.assertIn(match[1], named)
@@ -72,7 +72,7 @@ class Images(unittest.TestCase):
         self.assertEqual(self.pin().returncode, 0)
         self.assertEqual(self.env.read_text(), before)
         self.assertEqual(self.pin(moved="later").returncode, 0)
-        self.assert_pinned(self.settings()["NATS_IMAGE"], "nats:2.15-alpine", "later")
+        self.assert_pinned(self.settings()["NATS_IMAGE"], "nats:2.15.0-alpine", "later")
 
     def test_nothing_changes_if_one_image_cannot_be_pulled(self):
         self.env.write_text("BEDSIDE_PORT=80\n")
@@ -81,8 +81,13 @@ class Images(unittest.TestCase):
         self.assertIn("mongo:8.0 cannot be pulled", result.stderr)
         self.assertEqual(self.env.read_text(), "BEDSIDE_PORT=80\n")
 
+    def test_shipped_images_are_pinned_and_the_dockerfile_has_the_same_ones(self):
+        self.assertEqual(self.pin("--check").returncode, 0)
+        text = (DEPLOY / "compose.yaml").read_text()
+        for setting, image in re.findall(r"^ARG ([A-Z]+_IMAGE)=(.*)$", (DEPLOY / "Dockerfile").read_text(), re.M):
+            self.assertIn(f"{setting}: ${{{setting}:-{image}}}", text)
+
     def test_check_names_images_that_are_not_pinned(self):
-        self.assertEqual(self.pin("--check").returncode, 1)
         self.assertEqual(self.pin().returncode, 0)
         with self.env.open("a") as env:
             env.write("NATS_IMAGE=nats:2.15-alpine\n")
