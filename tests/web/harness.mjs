@@ -217,6 +217,12 @@ export class System {
     this.url = this.page?.url ?? this.gateway;
   }
 
+  /** Starts another gateway of `startServices`, and returns its address. */
+  async startGateway() {
+    this.services.gateway = await launch(this.program, ['--listen', '127.0.0.1:0', ...this.args], 1);
+    return this.services.gateway.addresses[0];
+  }
+
   /** Ends the program at once, as a crash does. */
   kill() {
     return this.process.kill();

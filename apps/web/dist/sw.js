@@ -2,7 +2,7 @@
 //
 // It never handles a request of /api: patient data is not kept on this device.
 
-const FILES = ["/assets/About-2O5Ft0tJ.js","/assets/About-DevvViKs.css","/assets/Admin-3EU_0-3M.css","/assets/Admin-BkX-aj_E.js","/assets/Age-AzCBTrae.js","/assets/Age-BqnSRmgt.css","/assets/Alarms-CNCdsezR.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-BDhG_92b.js","/assets/Audit-DOe9YOM0.css","/assets/Notice-A9lDkaeY.css","/assets/Notice-BT6SwYg6.js","/assets/Patient-BySImB4k.js","/assets/Patient-C7Yy_dq0.css","/assets/Upload-DogbrSx8.css","/assets/Upload-qsbvE7Jo.js","/assets/Wards-1tms-70O.css","/assets/Wards-ob9Kiz29.js","/assets/index-B0WftrgU.css","/assets/index-BotNgCDr.js"];
+const FILES = ["/assets/About-BhpUPgG4.js","/assets/About-DevvViKs.css","/assets/Admin-3EU_0-3M.css","/assets/Admin-VcUMpEO1.js","/assets/Age-BqnSRmgt.css","/assets/Age-CLFT-rwY.js","/assets/Alarms-BBz-DFH2.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-D88wBzA5.js","/assets/Audit-DOe9YOM0.css","/assets/Notice-A9lDkaeY.css","/assets/Notice-BI4WZdOr.js","/assets/Patient-C7Yy_dq0.css","/assets/Patient-Cg7yNrI-.js","/assets/Upload-CzTfsvY_.js","/assets/Upload-DogbrSx8.css","/assets/Wards-1tms-70O.css","/assets/Wards-BxFl84Ci.js","/assets/index-BVjE3Fro.js","/assets/index-DoM7zsdp.css"];
 const CACHE = 'shell';
 
 self.addEventListener('install', (event) => {

@@ -31,25 +31,55 @@ for (const key of keys) {
   if (!isUsed && !prefixes.some((prefix) => key.startsWith(prefix))) failures.push(`${key} is not used`);
 }
 
+// What the page shows before its scripts arrive is not in a script.
+const page = readFileSync(new URL('../index.html', import.meta.url), 'utf8');
+for (const texts of Object.values(languages)) {
+  const text = texts['common.connection.connecting'];
+  if (!page.includes(`>${text}</text>`)) failures.push(`index.html does not show "${text}"`);
+}
+
 /** Texts that mean something else in the apps, or have less space there. */
-const OTHERS = ['alarms.filter.open', 'correct.error', 'correct.name', 'ecg.notes', 'ecg.rate', 'patient.heart_rate'];
+const OTHERS = [
+  'alarms.filter.ended', 'alarms.filter.open', 'correct.error', 'correct.name', 'ecg.notes', 'ecg.rate', 'patient.heart_rate', 'upload.ready',
+];
 const unescaped = (quoted) => JSON.parse(`"${quoted}"`);
-const inApps = new Map();
+/**
+ * A text with numbered parameters: those of the page have names, those of the apps have numbers or their order. `names`: the names in
+ * the order of the English text.
+ */
+function numbered(text, names = []) {
+  let next = 0;
+  return text.replace(/\{(\w*)\}/g, (_, name) => `{${name === '' ? next++ : /^\d+$/.test(name) ? name : names.indexOf(name)}}`);
+}
+const namesOf = (text) => [...new Set([...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name))];
+/** Translations in the apps by their English text; `small`: both in small letters, because a text can begin a line here and not there. */
+const [inApps, small] = [new Map(), new Map()];
 for (const app of ['ui', 'monitor', 'patient']) {
   const messages = readFileSync(new URL(`../../${app}/lang/de.po`, import.meta.url), 'utf8');
   for (const [, original, translated] of messages.matchAll(/^msgid "(.+)"\nmsgstr "(.+)"$/gm)) {
-    const known = inApps.get(unescaped(original)) ?? [];
-    inApps.set(unescaped(original), [...known, unescaped(translated)]);
+    const pair = [original, translated].map((quoted) => numbered(unescaped(quoted)));
+    for (const [texts, [key, text]] of [[inApps, pair], [small, pair.map((one) => one.toLowerCase())]]) {
+      texts.set(key, [...(texts.get(key) ?? []), text]);
+    }
   }
 }
-let shared = 0;
+const shared = { plain: 0, withParameters: 0 };
 for (const key of keys) {
-  const known = inApps.get(languages.en[key]);
+  const names = namesOf(languages.en[key]);
+  const original = numbered(languages.en[key], names);
+  let translated = numbered(languages.de[key], names);
+  let known = inApps.get(original);
+  if (known === undefined) {
+    translated = translated.toLowerCase();
+    known = small.get(original.toLowerCase());
+  }
   if (known === undefined || OTHERS.includes(key)) continue;
-  shared += 1;
-  if (!known.includes(languages.de[key])) failures.push(`${key} is "${languages.de[key]}", but "${known.join('" or "')}" in the apps`);
+  shared[names.length === 0 ? 'plain' : 'withParameters'] += 1;
+  if (!known.includes(translated)) failures.push(`${key} is "${translated}", but "${known.join('" or "')}" in the apps`);
 }
-if (shared < 100) failures.push(`only ${shared} texts are those of the apps: are the message files of the apps read?`);
+if (shared.plain < 100 || shared.withParameters < 50) {
+  failures.push(`only ${JSON.stringify(shared)} texts are those of the apps: are the message files of the apps read?`);
+}
 
 if (failures.length > 0) {
   console.error(failures.join('\n'));

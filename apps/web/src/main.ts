@@ -7,8 +7,6 @@ applyTheme();
 
 const target = document.getElementById('app');
 if (target === null) throw new Error('the page has no element for the app');
-// What the page shows until its script has arrived.
-target.replaceChildren();
 mount(App, { target });
 
 if (import.meta.env.PROD && 'serviceWorker' in navigator && window.isSecureContext) {

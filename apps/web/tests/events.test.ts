@@ -139,6 +139,80 @@ describe('the feed', () => {
     expect(followed).toHaveBeenLastCalledWith(expect.objectContaining({ patient: patient(1, 3) }));
   });
 
+  it('drops a list of patients that arrives after a user has signed out', async () => {
+    gateway.patients = [patient(1, 1)];
+    let answer = (): void => undefined;
+    gateway.gate = new Promise((resolve) => (answer = resolve));
+    feed.start();
+    await settle();
+    feed.clear();
+    answer();
+    await settle();
+    expect(feed.patients.size).toBe(0);
+    expect(feed.isLoaded).toBe(false);
+    expect(feed.state.mode).toBe('connecting');
+  });
+
+  it('does not mix the patients of two users', async () => {
+    gateway.patients = [patient(1, 1)];
+    let answer = (): void => undefined;
+    gateway.gate = new Promise((resolve) => (answer = resolve));
+    feed.start();
+    await settle();
+    gateway.update(patient(1, 2));
+    await settle();
+    feed.clear();
+    gateway.patients = [patient(2, 1)];
+    gateway.gate = Promise.resolve();
+    feed.start();
+    await settle();
+    expect([...feed.patients.keys()]).toEqual([2]);
+    answer();
+    await settle();
+    expect([...feed.patients.keys()]).toEqual([2]);
+    expect(feed.state.mode).toBe('live');
+  });
+
+  it('forgets a patient at once, and drops what was on its way', async () => {
+    gateway.patients = [patient(1, 1), patient(8, 5)];
+    feed.start();
+    await settle();
+    let answer = (): void => undefined;
+    gateway.gate = new Promise((resolve) => (answer = resolve));
+    gateway.send('missed', {});
+    await settle();
+    gateway.update(patient(8, 6));
+    gateway.patients = [patient(1, 2)];
+    feed.forget(8);
+    expect(feed.isForgotten(8)).toBe(true);
+    expect([...feed.patients.keys()]).toEqual([1]);
+    answer();
+    await settle();
+    expect([...feed.patients.values()].map(({ mrn, version }) => [mrn, version])).toEqual([[1, 2]]);
+    expect(feed.state.mode).toBe('live');
+    // The patient was transferred to a ward of the user.
+    gateway.update(patient(8, 7));
+    await settle();
+    expect(feed.patients.get(8)?.version).toBe(7);
+    expect(feed.isForgotten(8)).toBe(false);
+  });
+
+  it('forgets a patient although no request succeeds, and loads until one does', async () => {
+    gateway.patients = [patient(1, 1), patient(8, 5)];
+    feed.start();
+    await settle();
+    gateway.isUp = false;
+    feed.forget(8);
+    await settle();
+    expect([...feed.patients.keys()]).toEqual([1]);
+    expect(feed.state.mode).toBe('offline');
+    gateway.isUp = true;
+    gateway.patients = [patient(1, 2)];
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(feed.state.mode).toBe('live');
+    expect([...feed.patients.values()].map(({ mrn, version }) => [mrn, version])).toEqual([[1, 2]]);
+  });
+
   it('polls while the gateway has lost its broker', async () => {
     feed.start();
     await settle();

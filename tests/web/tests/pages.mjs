@@ -90,6 +90,37 @@ describe('pages', () => {
     await context.close();
   });
 
+  test('the first content is the frame of the page with the state of the connection, until the server has answered', async () => {
+    const context = await (await launched()).newContext({ viewport: { width: 390, height: 844 } });
+    const page = await context.newPage();
+    // Neither styles nor scripts arrive.
+    await page.route('**/assets/**', (route) => route.abort());
+    await page.goto(system.url);
+    await page.waitForFunction(() => performance.getEntriesByName('first-contentful-paint').length === 1);
+    const skeleton = page.locator('#skeleton');
+    for (const text of ['Bedside', 'connecting…']) {
+      const box = await skeleton.getByText(text, { exact: true }).boundingBox();
+      assert.ok(box !== null && box.x >= 0 && box.x + box.width <= 390 && box.y < 60, `${text}: ${JSON.stringify(box)}`);
+    }
+    const tiles = await skeleton.locator('[fill="url(#tiles)"]').boundingBox();
+    assert.ok(tiles.width > 350 && tiles.height > 500, JSON.stringify(tiles));
+    await page.unroute('**/assets/**');
+    let answer;
+    const held = new Promise((resolve) => (answer = resolve));
+    await page.route('**/api/v1/session', async (route) => {
+      await held;
+      await route.continue();
+    });
+    await page.reload();
+    await page.locator('#app > *').first().waitFor({ state: 'attached' });
+    assert.ok(await skeleton.getByText('connecting…').isVisible());
+    assert.equal(await page.locator('main').count(), 0);
+    answer();
+    await page.locator('main').waitFor();
+    await skeleton.waitFor({ state: 'detached' });
+    await context.close();
+  });
+
   test('every page fits every size in both themes', async () => {
     for (const theme of THEMES) {
       const page = await open(system, { colorScheme: theme });

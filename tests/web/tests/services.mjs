@@ -62,6 +62,39 @@ describe('services', () => {
     await second.context().close();
   });
 
+  test('an emergency access is used at once, although other requests reach a gateway that does not know it yet', async () => {
+    const wards = [];
+    for (const name of ['North', 'South']) {
+      const { id } = await system.call('POST', '/api/v1/wards', { name });
+      wards.push(await system.call('POST', `/api/v1/wards/${id}/beds`, { name: 'Bed 1' }));
+    }
+    await system.upload(20, 'Ivo');
+    await system.call('POST', '/api/v1/patients/20/admit', { bed: wards[1].beds[0].id });
+    await system.addUsers([{ name: 'olga', role: 'nurse', wards: [wards[0].id] }]);
+    const other = await system.startGateway();
+    const page = await open(system, { route: '#/patients/20' });
+    await signIn(page, 'olga');
+    await page.locator('.connection.live').waitFor();
+    // Reads go to the other gateway. It has checked the session just before the access.
+    let reads = 0;
+    await page.route(/\/api\/v1\/(session|patients)(\?|$)/, async (route) => {
+      const response = await route.fetch({ url: route.request().url().replace(system.url, other) });
+      assert.equal(response.status(), 200);
+      reads += 1;
+      await route.fulfill({ response });
+    });
+    await page.evaluate(() => fetch('/api/v1/session'));
+    await page.getByRole('button', { name: 'Emergency access' }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByLabel(/^Reason/).fill('Resuscitation in South');
+    await dialog.getByRole('button', { name: 'Access the patient' }).click();
+    await page.getByRole('heading', { name: 'Ivo' }).waitFor();
+    await page.getByText(/Emergency access to a patient of another ward until/).waitFor();
+    assert.ok(reads > 1, `${reads} requests to the other gateway`);
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+
   test('a live trace moves, stops within two seconds of a network cut, and moves again', async () => {
     const args = ['stream', '--gateway', system.gateway, '--token', system.token, '--mrn', '6', '--name', 'Eve Fox', '--synthetic'];
     const device = spawn(BEDSIDE, [...args, '--log', 'error'], { stdio: 'ignore' });

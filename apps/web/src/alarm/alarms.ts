@@ -59,6 +59,8 @@ export class Alarms {
   readonly #limitsChanged = new Cell(0);
   /** Versions of alarms that have ended, so that a late event does not show them again. */
   readonly #ended = new Map<string, number>();
+  /** Increases when nobody follows the alarms any more: late responses are dropped. */
+  #generation = 0;
   #loading: Promise<void> | undefined;
   #loadAgain = false;
   #retry: ReturnType<typeof setTimeout> | undefined;
@@ -92,6 +94,9 @@ export class Alarms {
     return () => {
       stop();
       clearTimeout(this.#retry);
+      this.#generation += 1;
+      this.#loading = undefined;
+      this.#loadAgain = false;
       this.open.clear();
       this.#ended.clear();
       this.#state.value = { type: 'loading' };
@@ -101,6 +106,7 @@ export class Alarms {
 
   /** Takes a state of an alarm, unless a newer one is known. */
   take(alarm: Alarm): void {
+    if (feed.isForgotten(alarm.mrn)) return;
     const known = this.open.get(alarm.id)?.version ?? this.#ended.get(alarm.id) ?? -1;
     if (alarm.version <= known) return;
     if (alarm.state === 'ended') {
@@ -113,15 +119,24 @@ export class Alarms {
     }
   }
 
+  /** Removes the alarms of a patient at once: the access to a patient of another ward has ended. */
+  forget(mrn: number): void {
+    for (const alarm of [...this.open.values()]) if (alarm.mrn === mrn) this.open.delete(alarm.id);
+  }
+
   /** Loads all open alarms. */
   async reload(): Promise<void> {
     if (this.#loading !== undefined) {
       this.#loadAgain = true;
       return this.#loading;
     }
-    this.#loading = this.#load().finally(() => (this.#loading = undefined));
-    await this.#loading;
-    if (this.#loadAgain) {
+    const generation = this.#generation;
+    const loading = this.#load().finally(() => {
+      if (this.#loading === loading) this.#loading = undefined;
+    });
+    this.#loading = loading;
+    await loading;
+    if (generation === this.#generation && this.#loadAgain) {
       this.#loadAgain = false;
       await this.reload();
     }
@@ -129,12 +144,14 @@ export class Alarms {
 
   async #load(): Promise<void> {
     clearTimeout(this.#retry);
+    const generation = this.#generation;
     const before = new Map([...this.open].map(([id, alarm]) => [id, alarm.version]));
     try {
       const found: Alarm[] = [];
       let cursor: string | undefined;
       do {
         const page = await list({ state: 'open' }, cursor);
+        if (generation !== this.#generation) return;
         found.push(...page.items);
         cursor = page.next ?? undefined;
       } while (cursor !== undefined);
@@ -144,6 +161,7 @@ export class Alarms {
       found.forEach((alarm) => this.take(alarm));
       this.#state.value = { type: 'ready' };
     } catch (error) {
+      if (generation !== this.#generation) return;
       const isUnknown = error instanceof ApiError && (error.status === 404 || error.status === 405);
       this.#state.value = isUnknown ? { type: 'unsupported' } : { type: 'failed', error };
       if (!isUnknown) this.#retry = setTimeout(() => void this.reload(), RETRY_MS);
@@ -152,7 +170,9 @@ export class Alarms {
 
   async act(alarm: Alarm, action: 'acknowledge' | 'audio-pause' | 'reset'): Promise<void> {
     const json = { version: alarm.version };
-    this.take(await getJson<Alarm>(`/api/v1/alarms/${alarm.id}/${action}`, { method: 'POST', json }));
+    const generation = this.#generation;
+    const changed = await getJson<Alarm>(`/api/v1/alarms/${alarm.id}/${action}`, { method: 'POST', json });
+    if (generation === this.#generation) this.take(changed);
   }
 }
 

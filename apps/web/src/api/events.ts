@@ -1,10 +1,11 @@
 // The patients of the gateway, kept current by its server-sent events.
 //
 // Rules: after each new subscription and whenever events may have been lost, all patients are loaded again. An update is applied
-// only if its version is higher. While nothing arrives, the state says since when the page may be out of date.
+// only if its version is higher. While nothing arrives, the state says since when the page may be out of date. What arrives after
+// a user has signed out, or after the access to a patient has ended, is dropped if it was requested before.
 
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
-import { SvelteMap } from 'svelte/reactivity';
+import { SvelteMap, SvelteSet } from 'svelte/reactivity';
 import { Cell } from './cell';
 import { ApiError, allPatients, getJson, request } from './client';
 import { serverClock } from './clock';
@@ -49,7 +50,13 @@ export class Feed {
   readonly #loadedAt = new Cell(0);
   readonly #listeners = new Map<number, Set<Listener>>();
   readonly #systemListeners = new Set<SystemListener>();
+  /** Patients of other wards to whom the access has ended. */
+  readonly #forgotten = new SvelteSet<number>();
   #stop: AbortController | undefined;
+  /** Ends the event stream and opens it again. */
+  #restart: (() => void) | undefined;
+  /** Increases when the access to a patient ends: a list of patients that was requested before is dropped. */
+  #generation = 0;
   /** Aborts the wait before the next attempt. */
   #wake: (() => void) | undefined;
   /** Updates that arrive while all patients are loaded. */
@@ -90,10 +97,31 @@ export class Feed {
   /** Forgets everything: another user has signed in. */
   clear(): void {
     this.stop();
+    this.#reload = this.#held = undefined;
+    this.#reloadAgain = false;
     this.patients.clear();
+    this.#forgotten.clear();
     this.#loadedAt.value = 0;
     this.#damaged.value = [];
     this.#state.value = { mode: 'connecting', since: serverClock.nowMs() };
+  }
+
+  /**
+   * Removes a patient at once: the access to a patient of another ward has ended. The patient appears again only if the server
+   * states it from now on.
+   */
+  forget(mrn: number): void {
+    this.#generation += 1;
+    this.#forgotten.add(mrn);
+    this.patients.delete(mrn);
+    // What is on its way is not received any more, and all patients are loaded again until that succeeds.
+    this.#restart?.();
+    this.#wake?.();
+  }
+
+  /** Whether the access to this patient has ended. */
+  isForgotten(mrn: number): boolean {
+    return this.#forgotten.has(mrn);
   }
 
   /**
@@ -131,12 +159,14 @@ export class Feed {
     let backoff = MIN_BACKOFF_MS;
     while (!stop.aborted) {
       let failure: unknown;
+      let restarts = false;
       try {
-        await this.#followEvents(stop, () => (backoff = MIN_BACKOFF_MS));
+        restarts = await this.#followEvents(stop, () => (backoff = MIN_BACKOFF_MS));
       } catch (error) {
         failure = error;
       }
       if (stop.aborted) return;
+      if (restarts) continue;
       this.#report('offline', failure);
       const rejected = failure instanceof ApiError && (failure.status === 401 || failure.status === 403);
       const wait = rejected ? REJECTED_WAIT_MS : backoff * (1 + Math.random());
@@ -159,11 +189,16 @@ export class Feed {
     });
   }
 
-  /** Follows one event stream until it ends, breaks or is silent. */
-  async #followEvents(stop: AbortSignal, opened: () => void): Promise<void> {
+  /** Follows one event stream until it ends, breaks or is silent. Returns whether it is to be opened again at once. */
+  async #followEvents(stop: AbortSignal, opened: () => void): Promise<boolean> {
     const abort = new AbortController();
     const end = () => abort.abort();
     stop.addEventListener('abort', end);
+    let restarts = false;
+    this.#restart = () => {
+      restarts = true;
+      abort.abort();
+    };
     let silenceMs = MIN_SILENCE_MS;
     let silence: ReturnType<typeof setTimeout> | undefined;
     let poll: ReturnType<typeof setInterval> | undefined;
@@ -175,19 +210,28 @@ export class Feed {
         abort.abort();
       }, silenceMs);
     };
+    const { mode } = this.#state.peek();
+    if (mode === 'live' || mode === 'polling') {
+      // The stream is opened again.
+      silence = setTimeout(() => this.#report('offline', new ApiError(0)), MIN_SILENCE_MS);
+    }
     const reload = setInterval(() => this.#loadInBackground(), RELOAD_MS);
     const state = (data: string) => {
       const { time, keep_alive_ms, clock_problem } = JSON.parse(data) as StreamState;
       serverClock.received(time, clock_problem);
       silenceMs = Math.max(MIN_SILENCE_MS, keep_alive_ms * 2.4);
     };
+    const live = () => {
+      if (!abort.signal.aborted) this.#report('live');
+    };
     const handle = async ({ event, data }: EventSourceMessage): Promise<void> => {
+      if (abort.signal.aborted) return;
       switch (event) {
         case 'ready':
           state(data);
           opened();
           await this.#load();
-          if (poll === undefined) this.#report('live');
+          if (poll === undefined) live();
           break;
         case 'keep-alive':
           state(data);
@@ -199,7 +243,7 @@ export class Feed {
           clearInterval(poll);
           poll = undefined;
           await this.#load();
-          this.#report('live');
+          live();
           break;
         case 'cut-off':
           this.#report('polling');
@@ -210,7 +254,8 @@ export class Feed {
         case 'wards':
         case 'patient': {
           const system = { ...(JSON.parse(data) as SystemEvent), event } as SystemEvent;
-          if (system.event === 'patient') await this.#loadPatient(system.mrn);
+          if (system.event === 'patient') await this.#loadPatient(system.mrn, abort.signal);
+          if (abort.signal.aborted) return;
           this.#systemListeners.forEach((listener) => listener(system));
           break;
         }
@@ -236,13 +281,15 @@ export class Feed {
       heard();
       for (;;) {
         const { value, done } = await reader.read();
-        if (done) return;
+        if (done || abort.signal.aborted) return restarts;
         heard();
         parser.feed(value);
       }
     } catch (error) {
+      if (restarts) return true;
       throw failed ?? (silent ? new ApiError(0) : error);
     } finally {
+      this.#restart = undefined;
       stop.removeEventListener('abort', end);
       clearTimeout(silence);
       clearInterval(poll);
@@ -258,21 +305,27 @@ export class Feed {
     const { patient } = update;
     const known = this.patients.get(patient.mrn);
     if (known !== undefined && known.version >= patient.version) return;
-    this.patients.set(patient.mrn, patient);
+    this.#set(patient);
     this.#listeners.get(patient.mrn)?.forEach((listener) => listener(update));
   }
 
+  #set(patient: PatientSummary): void {
+    this.patients.set(patient.mrn, patient);
+    this.#forgotten.delete(patient.mrn);
+  }
+
   /** Loads a patient who was merged, erased or corrected, or forgets one who does not exist any more. */
-  async #loadPatient(mrn: number): Promise<void> {
+  async #loadPatient(mrn: number, signal: AbortSignal): Promise<void> {
     let patient: PatientSummary | undefined;
     try {
-      patient = await getJson<PatientSummary>(`/api/v1/patients/${mrn}`);
+      patient = await getJson<PatientSummary>(`/api/v1/patients/${mrn}`, { signal });
     } catch (error) {
       if (!(error instanceof ApiError) || (error.status !== 404 && error.status !== 410)) throw error;
     }
+    if (signal.aborted) return;
     const known = this.patients.get(mrn);
     if (patient === undefined) this.patients.delete(mrn);
-    else if (known === undefined || known.version <= patient.version) this.patients.set(mrn, patient);
+    else if (known === undefined || known.version <= patient.version) this.#set(patient);
     this.#listeners.get(mrn)?.forEach((listener) => listener(undefined));
   }
 
@@ -287,25 +340,38 @@ export class Feed {
       this.#reloadAgain = true;
       return this.#reload;
     }
-    this.#reload = this.#loadUntilCurrent().finally(() => (this.#reload = undefined));
-    return this.#reload;
+    const signal = this.#stop?.signal;
+    if (signal === undefined) return Promise.resolve();
+    const reload = this.#loadUntilCurrent(signal).finally(() => {
+      if (this.#reload === reload) this.#reload = undefined;
+    });
+    this.#reload = reload;
+    return reload;
   }
 
-  async #loadUntilCurrent(): Promise<void> {
+  async #loadUntilCurrent(signal: AbortSignal): Promise<void> {
     do {
       this.#reloadAgain = false;
-      this.#held = [];
-      let held: PatientUpdated[] = [];
+      const held: PatientUpdated[] = [];
+      this.#held = held;
       const began = serverClock.nowMs();
+      const generation = this.#generation;
       try {
-        const { items, damaged } = await allPatients(this.#stop?.signal);
-        this.#replace(items);
-        this.#damaged.value = damaged ?? [];
-        this.#loadedAt.value = began;
+        const { items, damaged } = await allPatients(signal);
+        if (signal.aborted) return;
+        if (generation === this.#generation) {
+          this.#replace(items);
+          this.#damaged.value = damaged ?? [];
+          this.#loadedAt.value = began;
+        } else {
+          this.#reloadAgain = true;
+        }
       } finally {
-        held = this.#held;
-        this.#held = undefined;
-        held.forEach((update) => this.#take(update));
+        // Otherwise another user has signed in.
+        if (this.#held === held) {
+          this.#held = undefined;
+          if (generation === this.#generation) held.forEach((update) => this.#take(update));
+        }
       }
     } while (this.#reloadAgain);
     this.#listeners.forEach((listeners) => listeners.forEach((listener) => listener(undefined)));
@@ -317,7 +383,7 @@ export class Feed {
     const known = new Set(patients.map((patient) => patient.mrn));
     for (const mrn of [...this.patients.keys()]) if (!known.has(mrn)) this.patients.delete(mrn);
     for (const patient of patients) {
-      if (this.patients.get(patient.mrn)?.version !== patient.version) this.patients.set(patient.mrn, patient);
+      if (this.patients.get(patient.mrn)?.version !== patient.version) this.#set(patient);
     }
   }
 }

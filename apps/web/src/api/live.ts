@@ -279,6 +279,17 @@ export class Live {
     };
   }
 
+  /**
+   * Asks again for a patient of whom nothing has arrived. A gateway rejects a subscription while it does not know a new emergency
+   * access.
+   */
+  retry(mrn: number): void {
+    const patient = this.#patients.get(mrn);
+    if (patient === undefined || patient.streams.size > 0) return;
+    patient.mode = undefined;
+    this.#update(mrn);
+  }
+
   /** Connects again at once: the page was hidden, or the network is back. */
   refresh(): void {
     if (this.#socket?.readyState !== WebSocket.OPEN && this.#patients.size > 0) {

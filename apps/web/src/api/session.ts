@@ -6,6 +6,7 @@
 
 import { Cell } from './cell';
 import { ApiError, getJson, onRejected, request, setCsrf } from './client';
+import { serverClock } from './clock';
 import type { Grant, LoginMethods, LoginRequest, Session } from './types.gen';
 
 export type SessionState =
@@ -18,6 +19,14 @@ export type SessionState =
 export type SignedOut = 'none' | 'ended' | 'idle' | 'signed-out';
 
 const cell = new Cell<SessionState>({ state: 'loading' });
+/** The number of loads and logins: a response that is overtaken is dropped. */
+let loads = 0;
+/** Why the user signs out, until the server has answered. */
+let signingOut: SignedOut | undefined;
+
+/** Time for which a new emergency access is kept although a gateway does not state it, in milliseconds: gateways learn it within 2 s. */
+const NEW_GRANT_MS = 10_000;
+let newGrants: { grant: Grant; at: number }[] = [];
 
 /** What a user may do, by role. The same as in the gateway. */
 export type Ability = 'read' | 'upload' | 'care' | 'ward-limits' | 'operate' | 'audit' | 'administer';
@@ -63,25 +72,45 @@ export const session = {
     return current.state === 'signed-in' ? (current.session.emergency ?? []) : [];
   },
 
+  /** How long an emergency access lasts, in seconds. `undefined`: a server of an earlier version does not state it. */
+  get accessSeconds(): number | undefined {
+    const current = cell.value;
+    return current.state === 'signed-in' ? (current.session.emergency_access_s ?? undefined) : undefined;
+  },
+
   /** Asks for access to a patient of another ward in an emergency. */
   async access(mrn: number, reason: string): Promise<void> {
-    await request(`/api/v1/patients/${mrn}/break-glass`, { method: 'POST', json: { reason } });
-    otherTabs.postMessage('none');
-    await session.load();
+    const grant = await getJson<Grant>(`/api/v1/patients/${mrn}/break-glass`, { method: 'POST', json: { reason } });
+    add(grant);
+    tell({ grant });
+  },
+
+  /** Removes the emergency accesses that have ended. Returns their patients. */
+  endAccess(): number[] {
+    const current = cell.peek();
+    if (current.state !== 'signed-in') return [];
+    const left = valid(current.session.emergency ?? []);
+    const ended = (current.session.emergency ?? []).filter((grant) => !left.includes(grant));
+    if (ended.length > 0) cell.value = { ...current, session: { ...current.session, emergency: left } };
+    return ended.map(({ mrn }) => mrn);
   },
 
   /** Loads the session. `why` is the reason if there is none. */
   async load(why?: SignedOut): Promise<void> {
+    const load = ++loads;
+    signingOut = why ?? signingOut;
     try {
-      take(await getJson<Session>('/api/v1/session'));
+      const loaded = await getJson<Session>('/api/v1/session');
+      if (load === loads) take(loaded);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
+      if (load !== loads) return;
       // Several requests may find out at the same time.
       const before = cell.peek();
       if (error.isUnauthorized && error.problem?.login) {
         setCsrf(undefined);
         const known = before.state === 'signed-in' ? 'ended' : before.state === 'signed-out' ? before.why : 'none';
-        cell.value = { state: 'signed-out', login: error.problem.login, why: why ?? known };
+        cell.value = { state: 'signed-out', login: error.problem.login, why: signingOut ?? known };
       } else if (before.state !== 'signed-in') {
         cell.value = { state: 'unreachable', error };
       }
@@ -89,14 +118,16 @@ export const session = {
   },
 
   async signIn(credentials: LoginRequest): Promise<void> {
-    take(await getJson<Session>('/api/v1/session', { method: 'POST', json: credentials }));
-    otherTabs.postMessage('none');
+    const signedIn = await getJson<Session>('/api/v1/session', { method: 'POST', json: credentials });
+    loads += 1;
+    take(signedIn);
+    tell({ why: 'none' });
   },
 
   /** Ends the session here and at the server. */
   async signOut(why: SignedOut = 'signed-out'): Promise<void> {
     await request('/api/v1/session', { method: 'DELETE' });
-    otherTabs.postMessage(why);
+    tell({ why });
     await session.load(why);
   },
 
@@ -114,11 +145,38 @@ export const session = {
 
 // All tabs of a browser have one cookie, and therefore one session.
 const otherTabs = new BroadcastChannel('bedside.session');
-otherTabs.addEventListener('message', ({ data }) => void session.load(data as SignedOut));
+/** Another tab has signed in or out, or has an emergency access. */
+type Message = { why: SignedOut } | { grant: Grant };
+const tell = (message: Message): void => otherTabs.postMessage(message);
+otherTabs.addEventListener('message', ({ data }: MessageEvent<Message>) => {
+  if ('grant' in data) add(data.grant);
+  else void session.load(data.why);
+});
 
-function take(loaded: Session): void {
-  setCsrf(loaded.csrf ?? undefined);
+/** The accesses that have not ended. */
+const valid = (grants: Grant[]): Grant[] => grants.filter(({ until }) => Date.parse(until) > serverClock.nowMs());
+
+/** Adds accesses to those of a session; a later access to the same patient replaces the former one. */
+function joined(grants: Grant[], more: Grant[]): Grant[] {
+  return valid([...grants.filter(({ mrn }) => !more.some((grant) => grant.mrn === mrn)), ...more]);
+}
+
+function add(grant: Grant): void {
+  const current = cell.peek();
+  if (current.state !== 'signed-in') return;
+  newGrants = [...newGrants.filter(({ grant: { mrn } }) => mrn !== grant.mrn), { grant, at: performance.now() }];
+  cell.value = { ...current, session: { ...current.session, emergency: joined(current.session.emergency ?? [], [grant]) } };
+}
+
+function take(answer: Session): void {
+  setCsrf(answer.csrf ?? undefined);
+  signingOut = undefined;
   const before = cell.peek();
+  const isSame = before.state === 'signed-in' && before.session.name === answer.name;
+  // The gateway that answers may not know the newest access yet.
+  newGrants = isSame ? newGrants.filter(({ at }) => performance.now() - at < NEW_GRANT_MS) : [];
+  const emergency = joined(answer.emergency ?? [], newGrants.map(({ grant }) => grant));
+  const loaded = { ...answer, emergency };
   // What is shown does not change if the session is the same.
   if (before.state === 'signed-in' && JSON.stringify(before.session) === JSON.stringify(loaded)) return;
   cell.value = { state: 'signed-in', session: loaded, canSignOut: typeof loaded.csrf === 'string' };
