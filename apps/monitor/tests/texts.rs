@@ -409,7 +409,7 @@ fn german_texts_are_not_cut_off() {
     api.set_age("veraltet: erhalten vor 23 h 59 min; die Aufnahmezeit ist nicht bekannt".into());
     let mut ecg = api.get_latest();
     (ecg.quality, ecg.frozen) =
-        ("unbrauchbares Signal".into(), format!("Gehalten {DATE} · 100 neuere EKGs").into());
+        ("unbrauchbares Signal".into(), format!("Angehalten {DATE} · 100 neuere EKGs").into());
     (ecg.caption, ecg.caption_lines) =
         (format!("{DATE} · keine Herzfrequenz").into(), format!("{DATE}\nkeine Herzfrequenz").into());
     api.set_latest(ecg.clone());
