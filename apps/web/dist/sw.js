@@ -2,7 +2,7 @@
 //
 // It never handles a request of /api: patient data is not kept on this device.
 
-const FILES = ["/assets/About-BhpUPgG4.js","/assets/About-DevvViKs.css","/assets/Admin-3EU_0-3M.css","/assets/Admin-VcUMpEO1.js","/assets/Age-BqnSRmgt.css","/assets/Age-CLFT-rwY.js","/assets/Alarms-BBz-DFH2.js","/assets/Alarms-DxGMVhdO.css","/assets/Audit-D88wBzA5.js","/assets/Audit-DOe9YOM0.css","/assets/Notice-A9lDkaeY.css","/assets/Notice-BI4WZdOr.js","/assets/Patient-C7Yy_dq0.css","/assets/Patient-Cg7yNrI-.js","/assets/Upload-CzTfsvY_.js","/assets/Upload-DogbrSx8.css","/assets/Wards-1tms-70O.css","/assets/Wards-BxFl84Ci.js","/assets/index-BVjE3Fro.js","/assets/index-DoM7zsdp.css"];
+const FILES = ["/assets/About-DevvViKs.css","/assets/About-DzDFjP9q.js","/assets/Admin-3EU_0-3M.css","/assets/Admin-BuhSmzkd.js","/assets/Age-BEimlNx4.js","/assets/Age-BqnSRmgt.css","/assets/Alarms-BN-8Od-A.css","/assets/Alarms-DhcqmS78.js","/assets/Audit-BfpDHVLH.js","/assets/Audit-DOe9YOM0.css","/assets/Notice-A9lDkaeY.css","/assets/Notice-D0gxB5vE.js","/assets/Patient-C7Yy_dq0.css","/assets/Patient-DUUJ9Nu1.js","/assets/Upload-DogbrSx8.css","/assets/Upload-DxfCo3OV.js","/assets/Wards-1tms-70O.css","/assets/Wards-CBFY6mZp.js","/assets/index-DNXHnNVd.js","/assets/index-DoM7zsdp.css"];
 const CACHE = 'shell';
 
 self.addEventListener('install', (event) => {

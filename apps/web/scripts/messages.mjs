@@ -40,7 +40,8 @@ for (const texts of Object.values(languages)) {
 
 /** Texts that mean something else in the apps, or have less space there. */
 const OTHERS = [
-  'alarms.filter.ended', 'alarms.filter.open', 'correct.error', 'correct.name', 'ecg.notes', 'ecg.rate', 'patient.heart_rate', 'upload.ready',
+  'alarms.filter.ended', 'alarms.filter.open', 'correct.error', 'correct.name', 'ecg.notes', 'ecg.rate', 'patient.heart_rate',
+  'patient.stale', 'upload.ready',
 ];
 const unescaped = (quoted) => JSON.parse(`"${quoted}"`);
 /**

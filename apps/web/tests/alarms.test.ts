@@ -19,6 +19,28 @@ beforeAll(async () => {
   ({ feed } = await import('../src/api/events'));
 });
 
+it('states what raised an alarm in the language of the user', async () => {
+  const { alarmDetail } = await import('../src/alarm/text');
+  const { language } = await import('../src/i18n');
+  vi.stubGlobal('localStorage', { getItem: () => null, setItem: () => undefined });
+  const of = (rule: Alarm['rule'], text: string, worst?: number, limit?: number) =>
+    alarmDetail({ ...alarm('a', 1), rule, text, worst: worst ?? null, limit: limit ?? null } as Alarm);
+  const all = () => [
+    of('heart_rate_high', 'HR 134 > 120', 134, 120),
+    of('respiration_low', 'Resp 5 < 8', 5, 8),
+    of('spo2_low', 'SpO₂ 84 < 90', 84, 90),
+    of('pause', 'Pause 3.2 s', 3.2),
+    of('lead_off', 'Lead off: II, V1'),
+    of('notice', 'Emergency access by nora'),
+    of('asystole', 'Asystole'),
+  ];
+  language.choose('en');
+  expect(all()).toEqual(['HR 134 > 120', 'RR 5 < 8', 'SpO₂ 84 < 90', '3.2 s', 'II, V1', 'Emergency access by nora', undefined]);
+  language.choose('de');
+  expect(all()).toEqual(['HF 134 > 120', 'AF 5 < 8', 'SpO₂ 84 < 90', '3,2 s', 'II, V1', 'Notfallzugriff durch nora', undefined]);
+  language.choose('en');
+});
+
 it('drops alarms that arrive after nobody follows them any more', async () => {
   const alarms = new module.Alarms();
   const stop = alarms.start();

@@ -186,6 +186,11 @@ describe('the feed', () => {
     feed.forget(8);
     expect(feed.isForgotten(8)).toBe(true);
     expect([...feed.patients.keys()]).toEqual([1]);
+    const late = answer;
+    gateway.gate = new Promise((resolve) => (answer = resolve));
+    late();
+    await settle();
+    expect([...feed.patients.keys()]).toEqual([1]);
     answer();
     await settle();
     expect([...feed.patients.values()].map(({ mrn, version }) => [mrn, version])).toEqual([[1, 2]]);

@@ -100,14 +100,14 @@ describe('numerics', () => {
       lead_off: [],
       values: values.map(([code, value, age]) => ({ code, value, unit: '', time: at(age) })),
     };
-    const rows = numericRows(vitals, NOW).map((row) => [row.kind, row.value, row.second, row.isStale]);
+    const rows = numericRows(vitals, NOW, (value, digits) => value.toFixed(digits)).map((row) => [row.kind, row.value, row.second, row.isStale]);
     expect(rows).toEqual([
       ['heart-rate', '72', '', false],
       ['spo2', '97', '', true],
       ['pressure', '120/75', '(90)', false],
       ['temp', '36.8', '', false],
     ]);
-    expect(numericRows({ ...vitals, quality: 'unusable' }, NOW)[0]?.value).toBe('–');
+    expect(numericRows({ ...vitals, quality: 'unusable' }, NOW, (value, digits) => value.toFixed(digits))[0]?.value).toBe('–');
   });
 });
 

@@ -99,6 +99,7 @@ describe('emergency access', () => {
     await row('HR 190').getByText('Bob').waitFor();
     await row('HR 190').getByRole('button', { name: /^Acknowledge/ }).click();
     await row('HR 190').getByText(/Acknowledged by/).waitFor();
+    await row('Emergency access by nora').first().waitFor();
     // The access does not open the rest of the ward.
     assert.equal(await row('HR 190').count(), 1);
     assert.equal(await list.getByText('Cid').count(), 0);

@@ -37,10 +37,10 @@ export function liveHeartRate(vitals: Vitals): number | undefined {
   return rate !== undefined && vitals.quality !== 'unusable' ? Math.round(rate.value) : undefined;
 }
 
-/** The rows of a patient. A row that the device does not measure is absent. */
-export function numericRows(vitals: Vitals, nowMs: number): NumericRow[] {
+/** The rows of a patient. A row that the device does not measure is absent. `digits` formats a number. */
+export function numericRows(vitals: Vitals, nowMs: number, digits: (value: number, digits: number) => string): NumericRow[] {
   const find = (...codes: string[]) => vitals.values.find((value) => codes.includes(value.code));
-  const whole = (numeric: Numeric) => numeric.value.toFixed(0);
+  const whole = (numeric: Numeric) => digits(numeric.value, 0);
   const rows: NumericRow[] = [];
   const push = (kind: NumericKind, numeric: Numeric, value: string, second: string, unit: string, limit: number) => {
     const at = Date.parse(numeric.time);
@@ -60,7 +60,7 @@ export function numericRows(vitals: Vitals, nowMs: number): NumericRow[] {
     push('pressure', systolic, `${whole(systolic)}/${whole(diastolic)}`, second, 'mmHg', PRESSURE_STALE_MS);
   }
   const temperature = find('MDC_TEMP_BODY', 'MDC_TEMP');
-  if (temperature) push('temp', temperature, temperature.value.toFixed(1), '', '°C', PRESSURE_STALE_MS);
+  if (temperature) push('temp', temperature, digits(temperature.value, 1), '', '°C', PRESSURE_STALE_MS);
   return rows;
 }
 
