@@ -304,8 +304,19 @@ pub struct UndeliveredAlarms {
 pub struct AlarmActionRequest {
     /// If the alarm has changed since this version, the action is rejected with 409 and the alarm stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maximum" = u64::MAX))]
     pub version: Option<u64>,
-    /// Seconds for which the sound is paused; only for an audio pause. Default: the setting of the service.
+}
+
+/// Body of an audio pause.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AudioPauseRequest {
+    /// As in [`AlarmActionRequest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maximum" = u64::MAX))]
+    pub version: Option<u64>,
+    /// Seconds for which the sound is paused. Default: the setting of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 600))]
     pub seconds: Option<u32>,
@@ -366,6 +377,7 @@ pub struct LimitsRequest {
     /// The limits that the scope sets from now on. An absent value is taken from the ward, the site or the defaults.
     pub limits: AlarmLimits,
     /// The version that the user saw; 0 if nothing is stored. Another version is rejected with 409.
+    #[schemars(extend("maximum" = u64::MAX))]
     pub version: u64,
 }
 
@@ -375,36 +387,46 @@ pub struct LimitsRequest {
 pub struct AlarmLimits {
     /// Beats per minute below which a medium alarm is raised.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 350))]
     pub heart_rate_low: Option<u16>,
     /// Beats per minute above which a medium alarm is raised.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 350))]
     pub heart_rate_high: Option<u16>,
     /// Beats per minute below which a high alarm is raised.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 350))]
     pub heart_rate_extreme_low: Option<u16>,
     /// Beats per minute above which a high alarm is raised.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 350))]
     pub heart_rate_extreme_high: Option<u16>,
     /// Seconds that a rate must be outside of a limit.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 60))]
     pub heart_rate_delay_s: Option<u16>,
     /// Seconds without a beat that raise an asystole alarm.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2.5, max = 8.0))]
     pub asystole_s: Option<f64>,
     /// Seconds between two beats that raise a pause alarm.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1.5, max = 6.0))]
     pub pause_s: Option<f64>,
     /// Whether the onset of atrial fibrillation raises an alarm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub atrial_fibrillation: Option<bool>,
     /// Oxygen saturation in percent below which an alarm is raised.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 50, max = 100))]
     pub spo2_low: Option<u16>,
     /// Breaths per minute below which an alarm is raised.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 150))]
     pub respiration_low: Option<u16>,
     /// Breaths per minute above which an alarm is raised.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 150))]
     pub respiration_high: Option<u16>,
 }
 

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CorrectionId, Mrn, RecordId, UploadId};
+use crate::schemas::TEXT;
 use crate::time::Timestamp;
 
 /// Largest number of characters of a reason.
@@ -61,7 +62,7 @@ pub enum CorrectionAction {
     },
     /// Moves all records of a patient to another one. The number then leads to the other patient.
     Merged {
-        /// The patient whose number is given up.
+        /// The patient whose number is no longer used.
         from: Mrn,
         /// The surviving patient.
         into: Mrn,
@@ -127,7 +128,7 @@ pub struct Correction {
 #[serde(deny_unknown_fields)]
 pub struct ReasonBody {
     /// Why, in one sentence; 1 to 500 characters. It is shown with the record.
-    #[schemars(length(min = 1, max = 500))]
+    #[schemars(length(min = 1, max = 500), extend("pattern" = TEXT))]
     pub reason: String,
 }
 
@@ -141,7 +142,7 @@ pub struct MoveBody {
     #[serde(default)]
     pub create: bool,
     /// Why, in one sentence; 1 to 500 characters.
-    #[schemars(length(min = 1, max = 500))]
+    #[schemars(length(min = 1, max = 500), extend("pattern" = TEXT))]
     pub reason: String,
 }
 
@@ -150,10 +151,10 @@ pub struct MoveBody {
 #[serde(deny_unknown_fields)]
 pub struct NameBody {
     /// The correct name.
-    #[schemars(length(min = 1, max = 500), regex(pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$"))]
+    #[schemars(length(min = 1, max = 500), extend("pattern" = TEXT))]
     pub name: String,
     /// Why, in one sentence; 1 to 500 characters.
-    #[schemars(length(min = 1, max = 500))]
+    #[schemars(length(min = 1, max = 500), extend("pattern" = TEXT))]
     pub reason: String,
 }
 
@@ -164,7 +165,7 @@ pub struct MergeBody {
     /// The surviving patient.
     pub into: Mrn,
     /// Why, in one sentence; 1 to 500 characters.
-    #[schemars(length(min = 1, max = 500))]
+    #[schemars(length(min = 1, max = 500), extend("pattern" = TEXT))]
     pub reason: String,
 }
 
@@ -172,10 +173,10 @@ pub struct MergeBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EraseBody {
-    /// The number of the patient again, as a confirmation.
+    /// The number of the patient again, as a confirmation. Another number is rejected with 409.
     pub confirm: Mrn,
     /// Why, in one sentence; 1 to 500 characters. It is kept: do not name the patient.
-    #[schemars(length(min = 1, max = 500))]
+    #[schemars(length(min = 1, max = 500), extend("pattern" = TEXT))]
     pub reason: String,
 }
 
@@ -203,7 +204,8 @@ pub enum RetentionKind {
 pub struct RetentionBody {
     /// The kind of data.
     pub kind: RetentionKind,
-    /// Data of an earlier time are removed; by time of recording, or of receipt if that is unknown.
+    /// Data of an earlier time are removed; by time of recording, or of receipt if that is unknown. A time in the future is
+    /// rejected with 409.
     pub before: Timestamp,
     /// Only counts what would be removed.
     #[serde(default)]

@@ -11,6 +11,12 @@ use crate::{
     UploadReceipt, UploadReceived, UploadStatus, legacy,
 };
 
+/// Pattern of a text with a visible character and without control characters.
+pub(crate) const TEXT: &str =
+    r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+/// Pattern of such a text that may have tabs and several lines.
+pub(crate) const LINES: &str = r"^(?:[^\u0000-\u0008\u000b-\u001f\u007f-\u009f]|\r\n)*[^\s\u0000-\u001f\u007f-\u009f](?:[^\u0000-\u0008\u000b-\u001f\u007f-\u009f]|\r\n)*$";
+
 /// Returns file name and formatted JSON Schema of each message and HTTP body.
 #[must_use]
 pub fn all() -> Vec<(&'static str, String)> {

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ids::{BedId, BlobHash, Mrn, WardId};
+use crate::schemas::TEXT;
 use crate::time::Timestamp;
 
 /// Largest number of users of a site.
@@ -23,10 +24,11 @@ const MAX_WARDS: usize = 100;
 /// Largest number of emergency accesses that a session has at the same time.
 pub const MAX_GRANTS: usize = 50;
 
-/// Name of a user for login, audit and records: 1 to 64 lower-case letters, digits and `.`, `_`, `-`, `@`, `+`.
+/// Name of a user for login, audit and records: 1 to 64 lower-case letters, digits and `.`, `_`, `-`, `@`, `+`. In requests,
+/// upper-case letters are accepted and become lower-case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", extend("pattern" = "^[a-z0-9][a-z0-9._@+-]{0,63}$"))]
+#[schemars(with = "String", extend("pattern" = "^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$"))]
 pub struct UserName(String);
 
 /// The text is not the name of a user.
@@ -175,7 +177,7 @@ pub struct NewUser {
     pub name: UserName,
     /// Name of the person; the name for login if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 100), extend("pattern" = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"))]
+    #[schemars(length(min = 1, max = 100), extend("pattern" = TEXT))]
     pub display_name: Option<String>,
     /// Role.
     pub role: UserRole,
@@ -194,10 +196,11 @@ pub struct NewUser {
 pub struct UserChange {
     /// The version that the administrator saw; 409 if the user has another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maximum" = u64::MAX))]
     pub version: Option<u64>,
     /// Name of the person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 100), extend("pattern" = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"))]
+    #[schemars(length(min = 1, max = 100), extend("pattern" = TEXT))]
     pub display_name: Option<String>,
     /// Role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -363,7 +366,7 @@ pub struct Grant {
 #[serde(deny_unknown_fields)]
 pub struct BreakGlass {
     /// Why the access is necessary, 5 to 500 characters.
-    #[schemars(length(min = 5, max = 500), extend("pattern" = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"))]
+    #[schemars(length(min = 5, max = 500), extend("pattern" = TEXT))]
     pub reason: String,
 }
 

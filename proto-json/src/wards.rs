@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ids::{BedId, Mrn, RecordId, WardId};
+use crate::schemas::{LINES, TEXT};
 use crate::time::Timestamp;
 
 /// Maximum number of wards.
@@ -21,7 +22,7 @@ pub const MAX_BEDS: usize = 100;
 /// Name of a ward or a bed: 1 to 60 characters without control characters. White space around it is removed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", extend("minLength" = 1, "maxLength" = 60, "pattern" = r"^[^\u0000-\u001f\u007f-\u009f]*$"))]
+#[schemars(with = "String", extend("minLength" = 1, "maxLength" = 60, "pattern" = TEXT))]
 pub struct PlaceName(String);
 
 /// The text is not a name of a ward or bed.
@@ -205,7 +206,7 @@ pub enum Sex {
 /// A date of birth, from the year 1850 on. Its text form is `YYYY-MM-DD`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", extend("format" = "date", "pattern" = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))]
+#[schemars(with = "String", extend("format" = "date", "pattern" = "^(18[5-9][0-9]|19[0-9]{2}|[2-9][0-9]{3})-[0-9]{2}-[0-9]{2}$"))]
 pub struct BirthDate(jiff::civil::Date);
 
 /// The text is not a date of birth.
@@ -267,7 +268,7 @@ impl From<BirthDate> for String {
 /// around them is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", extend("minLength" = 1, "maxLength" = 1000))]
+#[schemars(with = "String", extend("minLength" = 1, "maxLength" = 1000, "pattern" = LINES))]
 pub struct Notes(String);
 
 /// The text cannot be stored as notes.
@@ -340,6 +341,7 @@ pub struct RenamePlace {
     pub name: PlaceName,
     /// The version of the ward that the user saw. If the ward has changed since, the request is rejected with 409.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maximum" = u64::MAX))]
     pub version: Option<u64>,
 }
 
@@ -396,6 +398,7 @@ pub struct DetailsUpdate {
     pub notes: Option<Option<Notes>>,
     /// The version of the details that the user saw; 0 for a patient without details. If they have changed since, the
     /// request is rejected with 409.
+    #[schemars(extend("maximum" = u64::MAX))]
     pub version: u64,
 }
 

@@ -15,7 +15,9 @@ use client::{
     AlarmQuery, AlarmSelection, ClientError, Feed, FeedEvent, FeedSettings, Gateway, Live, LiveEvent,
     LiveSettings, LiveSubscriber, Upload, UploadFile,
 };
-use proto_json::alarms::{Alarm, AlarmActionRequest, AlarmLimits, AlarmPage, LimitScope, StoredLimits};
+use proto_json::alarms::{
+    Alarm, AlarmActionRequest, AlarmLimits, AlarmPage, AudioPauseRequest, LimitScope, StoredLimits,
+};
 use proto_json::users::Session;
 use proto_json::wards::Ward;
 use proto_json::{FileKind, Mrn, PatientSummary, RecordId};
@@ -251,7 +253,7 @@ impl Backend {
                 AlarmAction::Acknowledge => gateway.acknowledge_alarm(id, request).await,
                 AlarmAction::Reset => gateway.reset_alarm(id, request).await,
                 AlarmAction::PauseSound(seconds) => {
-                    let request = AlarmActionRequest { seconds: Some(seconds), ..request };
+                    let request = AudioPauseRequest { version: None, seconds: Some(seconds) };
                     gateway.pause_alarm_audio(id, request).await
                 }
             };

@@ -1,7 +1,8 @@
 //! Calls of the gateway for alarms and their limits.
 
 use proto_json::alarms::{
-    Alarm, AlarmActionRequest, AlarmLimits, AlarmPage, AlarmPriority, LimitScope, StoredLimits,
+    Alarm, AlarmActionRequest, AlarmLimits, AlarmPage, AlarmPriority, AudioPauseRequest, LimitScope,
+    StoredLimits,
 };
 use proto_json::{Mrn, RecordId};
 use reqwest::header::CONTENT_TYPE;
@@ -122,7 +123,7 @@ impl Gateway {
     pub async fn pause_alarm_audio(
         &self,
         id: RecordId,
-        request: AlarmActionRequest,
+        request: AudioPauseRequest,
     ) -> Result<Alarm, ClientError> {
         self.alarm_action(id, "audio-pause", request).await
     }
@@ -139,7 +140,7 @@ impl Gateway {
         &self,
         id: RecordId,
         action: &str,
-        request: AlarmActionRequest,
+        request: impl Serialize,
     ) -> Result<Alarm, ClientError> {
         self.change(Method::POST, self.api(&["alarms", &id.to_string(), action]), &request).await
     }

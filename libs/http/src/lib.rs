@@ -1,9 +1,10 @@
 //! The HTTP server of the services: listener, connection limits, TLS, graceful shutdown, problem documents,
-//! request metrics, and the health endpoints. It depends on `runtime`; `runtime` does not depend on it.
+//! JSON bodies, request metrics, and the health endpoints. It depends on `runtime`; `runtime` does not depend on it.
 
 pub mod admin;
 mod connections;
 pub mod internal;
+pub mod json;
 pub mod observe;
 pub mod problem;
 mod scheduler;

@@ -41,7 +41,7 @@ kinds! {
     /// 409
     NAME_DIFFERS = CONFLICT "name-differs" "The patient has another name";
     /// 409
-    TIME_IN_FUTURE = CONFLICT "time-in-future" "The time of recording is in the future of the server";
+    TIME_IN_FUTURE = CONFLICT "time-in-future" "The time is in the future of the server";
     /// 409
     NOT_ANALYSABLE = CONFLICT "not-analysable" "The ECG cannot be analysed again";
     /// 409

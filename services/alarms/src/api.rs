@@ -15,8 +15,8 @@ use axum::{Json, Router};
 use http_server::internal::{Actor, patient_header};
 use http_server::problem::{ApiError, ProblemType};
 use proto_json::alarms::{
-    Alarm, AlarmAction, AlarmActionRequest, AlarmPage, AlarmPriority, AlarmRule, LimitScope, LimitsRequest,
-    StoredLimits, UndeliveredAlarms,
+    Alarm, AlarmAction, AlarmActionRequest, AlarmPage, AlarmPriority, AlarmRule, AudioPauseRequest,
+    LimitScope, LimitsRequest, StoredLimits, UndeliveredAlarms,
 };
 use proto_json::{Cursor, Mrn, RecordId, Timestamp, WardId};
 use serde::Deserialize;
@@ -129,7 +129,7 @@ fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<Opt
     if body.is_empty() {
         return Ok(None);
     }
-    serde_json::from_slice(&body)
+    http_server::json::read_object(&body)
         .map(Some)
         .map_err(|error| ApiError::invalid(format!("The body is not valid: {error}.")))
 }
@@ -268,7 +268,6 @@ async fn acknowledge(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
     let request = parse::<AlarmActionRequest>(body)?.unwrap_or_default();
-    without_seconds(request)?;
     changed(&shared, &actor, id, machine::Action::Acknowledge, request.version).await
 }
 
@@ -279,7 +278,6 @@ async fn reset(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
     let request = parse::<AlarmActionRequest>(body)?.unwrap_or_default();
-    without_seconds(request)?;
     changed(&shared, &actor, id, machine::Action::Reset, request.version).await
 }
 
@@ -289,20 +287,13 @@ async fn pause_audio(
     PathAlarm(id): PathAlarm,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let request = parse::<AlarmActionRequest>(body)?.unwrap_or_default();
+    let request = parse::<AudioPauseRequest>(body)?.unwrap_or_default();
     let default = u32::try_from(shared.config.audio_pause.as_secs()).unwrap_or(MAX_PAUSE_S);
     let seconds = request.seconds.unwrap_or(default);
     if !(1..=MAX_PAUSE_S).contains(&seconds) {
         return Err(ApiError::invalid(format!("An audio pause is from 1 to {MAX_PAUSE_S} seconds.")));
     }
     changed(&shared, &actor, id, machine::Action::AudioPause { seconds }, request.version).await
-}
-
-fn without_seconds(request: AlarmActionRequest) -> Result<(), ApiError> {
-    if request.seconds.is_some() {
-        return Err(ApiError::invalid("Only an audio pause has seconds."));
-    }
-    Ok(())
 }
 
 async fn changed(
@@ -408,7 +399,9 @@ async fn put_limits(
     let all = AllLimits::new(shared.ports.store.limits().await.map_err(store_error)?);
     let stored = all.stored(scope);
     let is_repeated = stored.is_some_and(|stored| {
-        stored.limits == limits && stored.version == version + 1 && stored.changed.by == *actor.name
+        stored.limits == limits
+            && version.checked_add(1) == Some(stored.version)
+            && stored.changed.by == *actor.name
     });
     let ward = ward_of(shared, scope).await?;
     if is_repeated {

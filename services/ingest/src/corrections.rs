@@ -142,7 +142,8 @@ async fn erase(
     let EraseBody { confirm, reason } = parsed(&body)?;
     let mrn = mrn_of(&mrn)?;
     if confirm != mrn {
-        return Err(ApiError::invalid("`confirm` must be the number of the patient that is erased."));
+        let detail = "`confirm` must be the number of the patient that is erased.";
+        return Err(ApiError::new(ProblemType::NOT_CORRECTABLE, detail));
     }
     make(&ports, &actor, &headers, CorrectionAction::Erased { mrn }, reason).await
 }
@@ -174,7 +175,8 @@ async fn retain(State(ports): Shared, actor: Actor, body: Bytes) -> Result<Json<
     let rule: RetentionBody = parsed(&body)?;
     let now = clock::stored_now();
     if rule.before > now {
-        return Err(ApiError::invalid("`before` must not be in the future."));
+        let detail = "`before` must not be in the future.";
+        return Err(ApiError::new(ProblemType::TIME_IN_FUTURE, detail));
     }
     let (report, changed) = ports.corrections.retain(rule, now).await.map_err(store_error)?;
     if !rule.dry_run {
@@ -380,7 +382,7 @@ fn correction_id(actor: &Actor, headers: &HeaderMap) -> Result<CorrectionId, Api
 }
 
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body)
+    http_server::json::read_object(body)
         .map_err(|error| ApiError::invalid(format!("The body cannot be read: {error}.")))
 }
 
@@ -425,10 +427,10 @@ fn refused(refusal: Refusal) -> ApiError {
         | Refusal::UnknownPatient(_)
         | Refusal::Erased(_) => ApiError::not_found(detail),
         Refusal::Merged { into, .. } => ApiError { merged_into: Some(into), ..ApiError::not_found(detail) },
-        Refusal::SamePatient => ApiError::invalid(detail),
         Refusal::IdReused => ApiError::new(ProblemType::KEY_REUSED, detail),
         Refusal::Busy(_) => ApiError::unavailable(detail, 1),
-        Refusal::AlreadyMarked
+        Refusal::SamePatient
+        | Refusal::AlreadyMarked
         | Refusal::NotMarked
         | Refusal::AlreadyThere(_)
         | Refusal::SameName

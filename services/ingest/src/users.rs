@@ -79,7 +79,7 @@ fn not_hashed(error: HashError) -> ApiError {
 }
 
 fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    http_server::json::read_object(bytes).map_err(|error| {
         ApiError::new(ProblemType::UNPROCESSABLE, format!("The body is not valid: {error}."))
     })
 }

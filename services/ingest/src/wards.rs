@@ -191,7 +191,7 @@ async fn publish(ports: &Ports, kind: ChangeKind, patient: &PatientSummary) {
 
 /// Reads a JSON body.
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body)
+    http_server::json::read_object(body)
         .map_err(|error| ApiError::invalid(format!("The body cannot be read: {error}.")))
 }
 
@@ -250,7 +250,7 @@ fn api_error(error: WardError) -> ApiError {
                 ProblemType::ALREADY_ADMITTED
             }
             WardRefusal::NotAdmitted => ProblemType::NOT_ADMITTED,
-            WardRefusal::BirthDateInFuture => ProblemType::INVALID,
+            WardRefusal::BirthDateInFuture => ProblemType::TIME_IN_FUTURE,
         },
     };
     ApiError::new(kind, sentence(&error.to_string()))

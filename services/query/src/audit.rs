@@ -16,6 +16,8 @@ use crate::state::Ports;
 /// Default and maximum number of entries of a page.
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
+/// The largest number that an entry can have.
+const LAST_ENTRY: u64 = i64::MAX.cast_unsigned();
 /// Maximum length of the name of a client in characters.
 const MAX_CLIENT: usize = 200;
 
@@ -37,7 +39,10 @@ pub(crate) struct ListParams {
 impl ListParams {
     fn filter(self) -> Result<AuditFilter, ApiError> {
         let mrn = self.mrn.map(|text| text.parse()).transpose();
-        let before = self.before.map(|text| text.parse::<u64>()).transpose();
+        let before = |text: String| {
+            let number = text.parse().ok().filter(|number| *number <= LAST_ENTRY);
+            number.ok_or_else(|| ApiError::invalid("`before` must be the number of an entry."))
+        };
         let limit = match self.limit {
             None => DEFAULT_LIMIT,
             Some(text) => text
@@ -56,7 +61,7 @@ impl ListParams {
         Ok(AuditFilter {
             mrn: mrn.map_err(|error| ApiError::invalid(sentence(&error)))?,
             client: self.client.filter(|client| !client.is_empty()),
-            before: before.map_err(|_| ApiError::invalid("`before` must be the number of an entry."))?,
+            before: self.before.map(before).transpose()?,
             from: time("from", self.from)?,
             to: time("to", self.to)?,
             limit,

@@ -180,11 +180,11 @@ fn wrong_patient_upload_is_right_on_open_screens_also_if_the_analysis_ends_after
         ("POST", format!("uploads/{unknown}/move"), body.clone(), 404),
         ("POST", format!("records/{unknown}/entered-in-error"), reason.clone(), 404),
         ("POST", "records/7/entered-in-error".to_owned(), reason.clone(), 400),
-        ("POST", "patients/7/merge".to_owned(), json!({ "into": 7, "reason": "x" }), 400),
+        ("POST", "patients/7/merge".to_owned(), json!({ "into": 7, "reason": "x" }), 409),
         ("POST", "patients/99/name".to_owned(), json!({ "name": "A", "reason": "x" }), 404),
         ("POST", format!("merges/{unknown}/undo"), reason.clone(), 404),
-        ("POST", "patients/7/erase".to_owned(), json!({ "confirm": 8, "reason": "x" }), 400),
-        ("POST", "retention".to_owned(), json!({ "kind": "images", "before": "2999-01-01T00:00:00Z" }), 400),
+        ("POST", "patients/7/erase".to_owned(), json!({ "confirm": 8, "reason": "x" }), 409),
+        ("POST", "retention".to_owned(), json!({ "kind": "images", "before": "2999-01-01T00:00:00Z" }), 409),
     ];
     for (method, path, body, expected) in cases {
         let (status, problem) = change(host, method, &path, "", &body).unwrap();

@@ -780,7 +780,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Move all records of a patient to another one and give up the number */
+        /** Move all records of a patient to another one; the number is no longer used */
         post: operations["mergePatient"];
         delete?: never;
         options?: never;
@@ -1871,11 +1871,6 @@ export interface components {
         /** @description Body of an action on an alarm: the version that the user saw. */
         AlarmActionRequest: {
             /**
-             * Format: uint32
-             * @description Seconds for which the sound is paused; only for an audio pause. Default: the setting of the service.
-             */
-            seconds?: number | null;
-            /**
              * Format: uint64
              * @description If the alarm has changed since this version, the action is rejected with 409 and the alarm stays as it is.
              */
@@ -1942,6 +1937,19 @@ export interface components {
             items: components["schemas"]["Alarm"][];
             /** @description Cursor of the next page, if there is one. */
             next?: string | null;
+        };
+        /** @description Body of an audio pause. */
+        AudioPauseRequest: {
+            /**
+             * Format: uint32
+             * @description Seconds for which the sound is paused. Default: the setting of the service.
+             */
+            seconds?: number | null;
+            /**
+             * Format: uint64
+             * @description As in [`AlarmActionRequest`].
+             */
+            version?: number | null;
         };
         /** @description An entry of the audit. Entries form a chain: each hash covers the hash of the entry before. */
         AuditEntry: {
@@ -2128,7 +2136,7 @@ export interface components {
         } | {
             /** @constant */
             action: "merged";
-            /** @description The patient whose number is given up. */
+            /** @description The patient whose number is no longer used. */
             from: components["schemas"]["Mrn"];
             /** @description The surviving patient. */
             into: components["schemas"]["Mrn"];
@@ -2716,7 +2724,7 @@ export interface components {
         };
         /** @description Body of the request that erases a patient. */
         EraseBody: {
-            /** @description The number of the patient again, as a confirmation. */
+            /** @description The number of the patient again, as a confirmation. Another number is rejected with 409. */
             confirm: components["schemas"]["Mrn"];
             /** @description Why, in one sentence; 1 to 500 characters. It is kept: do not name the patient. */
             reason: string;
@@ -3077,7 +3085,10 @@ export interface components {
              * @default null
              */
             after: components["schemas"]["Mrn"] | null;
-            /** @description Data of an earlier time are removed; by time of recording, or of receipt if that is unknown. */
+            /**
+             * @description Data of an earlier time are removed; by time of recording, or of receipt if that is unknown. A time in the future is
+             *     rejected with 409.
+             */
             before: components["schemas"]["Timestamp"];
             /**
              * @description Only counts what would be removed.
@@ -3404,7 +3415,10 @@ export interface components {
             /** @description Users. */
             items: components["schemas"]["User"][];
         };
-        /** @description Name of a user for login, audit and records: 1 to 64 lower-case letters, digits and `.`, `_`, `-`, `@`, `+`. */
+        /**
+         * @description Name of a user for login, audit and records: 1 to 64 lower-case letters, digits and `.`, `_`, `-`, `@`, `+`. In requests,
+         *     upper-case letters are accepted and become lower-case.
+         */
         UserName: string;
         /** @description The role of a person. Devices and programs have tokens instead, whose roles are more. */
         UserRole: "viewer" | "nurse" | "physician" | "technician" | "auditor" | "admin";
@@ -3470,7 +3484,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The upload names the patient differently; `names` holds both names. Or its time of recording is in the future of the server; the sentence contains the time of the server. Or the ECG to analyse has no result yet, or no signal. Or the alarm has ended, or the limits have another version. Or the change of a ward or an admission does not fit what is stored, or the correction cannot be made; `type` and the sentence say why. */
+        /** @description The upload names the patient differently; `names` holds both names. Or a time is in the future of the server; for a time of recording, the sentence contains the time of the server. Or the ECG to analyse has no result yet, or no signal. Or the alarm has ended, or the limits have another version. Or the change of a ward or an admission does not fit what is stored, or the correction cannot be made; `type` and the sentence say why. */
         Problem409: {
             headers: {
                 [name: string]: unknown;
@@ -3684,6 +3698,7 @@ export type AdmitRequest = components['schemas']['AdmitRequest'];
 export type AlarmActionRequest = components['schemas']['AlarmActionRequest'];
 export type AlarmLimits = components['schemas']['AlarmLimits'];
 export type AlarmPage = components['schemas']['AlarmPage'];
+export type AudioPauseRequest = components['schemas']['AudioPauseRequest'];
 export type AuditEntry = components['schemas']['AuditEntry'];
 export type AuditHead = components['schemas']['AuditHead'];
 export type AuditPage = components['schemas']['AuditPage'];
@@ -4295,7 +4310,7 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["AlarmActionRequest"];
+                "application/json": components["schemas"]["AudioPauseRequest"];
             };
         };
         responses: {
@@ -6462,6 +6477,7 @@ export interface operations {
             400: components["responses"]["Problem400"];
             401: components["responses"]["Problem401"];
             403: components["responses"]["Problem403"];
+            409: components["responses"]["Problem409"];
             413: components["responses"]["Problem413"];
             429: components["responses"]["Problem429"];
             500: components["responses"]["Problem500"];

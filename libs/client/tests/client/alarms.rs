@@ -1,7 +1,7 @@
 //! Calls for alarms and limits, and their events over the gateway's stream.
 
 use client::{AlarmQuery, AlarmSelection, ClientError, Feed, FeedEvent, FeedMode, FeedSettings, Outdated};
-use proto_json::alarms::{AlarmActionRequest, AlarmLimits, AlarmPriority, LimitScope};
+use proto_json::alarms::{AlarmActionRequest, AlarmLimits, AlarmPriority, AudioPauseRequest, LimitScope};
 use proto_json::{RecordId, UploadId};
 
 use crate::fixture::{FeedReader, System, mrn, named, store};
@@ -71,7 +71,7 @@ async fn alarms_are_listed_and_an_unknown_alarm_cannot_be_changed() {
     let request = AlarmActionRequest::default();
     for error in [
         gateway.acknowledge_alarm(unknown, request).await,
-        gateway.pause_alarm_audio(unknown, AlarmActionRequest { seconds: Some(60), ..request }).await,
+        gateway.pause_alarm_audio(unknown, AudioPauseRequest { version: None, seconds: Some(60) }).await,
         gateway.reset_alarm(unknown, request).await,
     ] {
         assert_eq!(status(&error.unwrap_err()), 404);

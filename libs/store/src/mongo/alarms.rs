@@ -235,18 +235,23 @@ async fn limits(db: &Db) -> Result<Vec<ScopeLimits>, StoreError> {
 
 async fn put_limits(db: &Db, new: &ScopeLimits) -> Result<LimitsWrite, StoreError> {
     let scope = new.scope.to_string();
-    let sealed = seal(&LimitsDocument {
-        scope: scope.clone(),
-        version: version(new.version)?,
-        limits: json(&new.limits)?,
-        by: new.changed.by.clone(),
-        at: date(new.changed.at),
-    })?;
-    let is_written = if new.version == 1 {
-        insert(db.limit, db.alarm_limits.insert_one(sealed)).await?
-    } else {
-        let before = doc! { "_id": &scope, "version": version(new.version - 1)? };
-        within(db.limit, db.alarm_limits.replace_one(before, sealed)).await?.matched_count > 0
+    let sealed = |version| {
+        seal(&LimitsDocument {
+            scope: scope.clone(),
+            version,
+            limits: json(&new.limits)?,
+            by: new.changed.by.clone(),
+            at: date(new.changed.at),
+        })
+    };
+    let is_written = match i64::try_from(new.version) {
+        // No stored version is as large.
+        Err(_) => false,
+        Ok(1) => insert(db.limit, db.alarm_limits.insert_one(sealed(1)?)).await?,
+        Ok(version) => {
+            let before = doc! { "_id": &scope, "version": version - 1 };
+            within(db.limit, db.alarm_limits.replace_one(before, sealed(version)?)).await?.matched_count > 0
+        }
     };
     if is_written {
         return Ok(LimitsWrite::Stored(new.clone()));

@@ -170,7 +170,7 @@ fn check_version(expected: Option<u64>, ward: &Ward) -> Result<(), WardRefusal> 
 
 /// Whether the ward can be the result of a change that expected this version.
 fn follows(expected: Option<u64>, ward: &Ward) -> bool {
-    expected.is_none_or(|expected| expected == ward.version || expected + 1 == ward.version)
+    expected.is_none_or(|expected| expected == ward.version || expected.checked_add(1) == Some(ward.version))
 }
 
 fn check_bed_name(ward: &Ward, bed: BedId, name: &PlaceName) -> Result<(), WardRefusal> {
@@ -397,7 +397,7 @@ fn change_details(
 ) -> Result<CareWrites, WardRefusal> {
     let found = patient.details.as_ref().map_or(0, |details| details.version);
     let changed = update.apply(patient.details.as_ref());
-    let is_repeated = found == update.version + 1
+    let is_repeated = update.version.checked_add(1) == Some(found)
         && patient.details.as_ref().is_some_and(|details| {
             // The same values once more make the same details, apart from the version.
             (details.birth_date, details.sex, &details.notes)

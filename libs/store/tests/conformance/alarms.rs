@@ -158,6 +158,8 @@ async fn limits_are_replaced_only_in_their_version(Fixture { store, .. }: Fixtur
     assert!(store.limits().await.unwrap().is_empty());
     for scope in [LimitScope::Site, ward, patient] {
         assert_eq!(store.put_limits(scope, high(110), 3, by("Ann")).await.unwrap(), LimitsWrite::Conflict(0));
+        let largest = store.put_limits(scope, high(110), u64::MAX, by("Ann")).await.unwrap();
+        assert_eq!(largest, LimitsWrite::Conflict(0));
         let LimitsWrite::Stored(first) = store.put_limits(scope, high(110), 0, by("Ann")).await.unwrap()
         else {
             panic!("{scope:?}")

@@ -1,7 +1,8 @@
 //! Alarms, actions on them, and limits.
 
 use proto_json::alarms::{
-    Alarm, AlarmActionRequest, AlarmPage, AlarmPriority, LimitsRequest, StoredLimits, UndeliveredAlarms,
+    Alarm, AlarmActionRequest, AlarmPage, AlarmPriority, AudioPauseRequest, LimitsRequest, StoredLimits,
+    UndeliveredAlarms,
 };
 use serde_json::{Value, json};
 
@@ -68,11 +69,12 @@ pub(super) fn paths(schemas: &mut Schemas) -> Vec<(&'static str, Value)> {
     );
     let alarm = schemas.of::<Alarm>();
     let request = schemas.of::<AlarmActionRequest>();
-    let action = |id: &str, summary: &str| {
+    let pause = schemas.of::<AudioPauseRequest>();
+    let action = |id: &str, summary: &str, request: &Value| {
         let replies = [400, 404, 409, 413]
             .into_iter()
             .fold(Replies::new().json("The alarm after the action", &alarm).read(), Replies::problem);
-        with_body(operation("alarms", id, summary, &["Id"], replies), &request, false)
+        with_body(operation("alarms", id, summary, &["Id"], replies), request, false)
     };
     let all = [400, 404, 413]
         .into_iter()
@@ -104,15 +106,15 @@ pub(super) fn paths(schemas: &mut Schemas) -> Vec<(&'static str, Value)> {
         ("/api/v1/alarms/undelivered", json!({ "get": undelivered })),
         (
             "/api/v1/alarms/{id}/acknowledge",
-            json!({ "post": action("acknowledgeAlarm", "A user has seen an alarm") }),
+            json!({ "post": action("acknowledgeAlarm", "A user has seen an alarm", &request) }),
         ),
         (
             "/api/v1/alarms/{id}/audio-pause",
-            json!({ "post": action("pauseAlarmAudio", "Silences an alarm for some time") }),
+            json!({ "post": action("pauseAlarmAudio", "Silences an alarm for some time", &pause) }),
         ),
         (
             "/api/v1/alarms/{id}/reset",
-            json!({ "post": action("resetAlarm", "Ends a latched or technical alarm") }),
+            json!({ "post": action("resetAlarm", "Ends a latched or technical alarm", &request) }),
         ),
         (
             "/api/v1/patients/{mrn}/alarms/acknowledge",

@@ -40,7 +40,7 @@ pub(super) fn paths(schemas: &mut Schemas) -> Value {
     let list = schemas.of::<Vec<Correction>>();
     let listed = Replies::new().json("The corrections", &list).read().problem(400).problem(404);
     let rule = schemas.of::<RetentionBody>();
-    let applied = [400, 413, 502, 503]
+    let applied = [400, 409, 413, 502, 503]
         .into_iter()
         .fold(Replies::new().guarded(), Replies::problem)
         .json("What was removed", &schemas.of::<RetentionReport>());
@@ -64,7 +64,7 @@ pub(super) fn paths(schemas: &mut Schemas) -> Value {
         "/api/v1/patients/{mrn}/name": { "post": correction(schemas,
             ("correctName", "Correct the name of a patient"), "Mrn", &name, true) },
         "/api/v1/patients/{mrn}/merge": { "post": correction(schemas,
-            ("mergePatient", "Move all records of a patient to another one and give up the number"), "Mrn", &merge, true) },
+            ("mergePatient", "Move all records of a patient to another one; the number is no longer used"), "Mrn", &merge, true) },
         "/api/v1/merges/{id}/undo": { "post": correction(schemas,
             ("undoMerge", "Undo a merge; later uploads stay with the surviving patient"), "Id", &reason, true) },
         "/api/v1/patients/{mrn}/erase": { "post": correction(schemas,

@@ -80,8 +80,8 @@ pub(super) fn problems() -> Map<String, Value> {
         (408, "The body did not arrive in time."),
         (
             409,
-            "The upload names the patient differently; `names` holds both names. Or its time of recording is in the future of \
-             the server; the sentence contains the time of the server. Or the ECG to analyse has no result yet, or no signal. Or the \
+            "The upload names the patient differently; `names` holds both names. Or a time is in the future of the server; for a time \
+             of recording, the sentence contains the time of the server. Or the ECG to analyse has no result yet, or no signal. Or the \
              alarm has ended, or the limits have another version. Or the change of a ward or an admission does not fit what is \
              stored, or the correction cannot be made; `type` and the sentence say why.",
         ),

@@ -142,7 +142,7 @@ async fn read<T: DeserializeOwned>(request: Request, expected: &str) -> Result<T
     let body = body.map_err(|_| {
         ApiError::new(ProblemType::TOO_LARGE, format!("The body has at most {MAX_BODY} bytes."))
     })?;
-    serde_json::from_slice(&body.to_bytes())
+    http_server::json::read_object(&body.to_bytes())
         .map_err(|_| ApiError::invalid(format!("The body must be {expected}.")))
 }
 

@@ -47,7 +47,7 @@ async fn answer(app: &App, mrn: Result<PathMrn, ApiError>, request: Request) -> 
     let body = body.map_err(|_| {
         ApiError::new(ProblemType::TOO_LARGE, format!("A name check has at most {MAX_BODY} bytes."))
     })?;
-    let query: NameQuery = serde_json::from_slice(&body.to_bytes())
+    let query: NameQuery = http_server::json::read_object(&body.to_bytes())
         .map_err(|_| ApiError::invalid("Send the name as JSON: {\"name\": \"…\"}."))?;
     let name = fields::name(query.name).map_err(|error| ApiError::invalid(format!("`name` {error}.")))?;
     let name = name.ok_or_else(|| ApiError::invalid("`name` is empty."))?;
