@@ -150,7 +150,7 @@ describe('care', () => {
     const mark = dialog.getByRole('button', { name: 'Mark as entered in error' });
     await mark.click();
     assert.ok(await dialog.isVisible(), 'a correction needs a reason');
-    await dialog.getByLabel('Reason').fill('Wrong electrode');
+    await dialog.getByLabel('Reason').fill('Wrong\nelectrode');
     await mark.click();
     for (const shown of [page, other]) {
       await shown.getByRole('tabpanel').getByText(`${bpm} bpm`, { exact: true }).waitFor({ state: 'detached' });
@@ -183,7 +183,7 @@ describe('care', () => {
     assert.ok(await dialog.getByRole('button', { name: 'Move the upload' }).isDisabled());
     await dialog.getByLabel('Record number of the correct patient').fill('6');
     await dialog.getByText('This number belongs to Finn.').waitFor();
-    await dialog.getByLabel('Reason').fill('Wrong patient selected');
+    await dialog.getByLabel('Reason').fill('Wrong patient\n selected');
     await dialog.getByRole('button', { name: 'Move the upload' }).click();
     await target.getByRole('tabpanel').getByText(`${bpm} bpm`, { exact: true }).waitFor();
     await page.getByRole('tabpanel').getByText('No ECG yet').waitFor();
