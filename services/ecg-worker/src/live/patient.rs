@@ -204,9 +204,7 @@ impl Patient {
         if !is_complete && !is_stale {
             return None;
         }
-        if self.live_streams().next().is_none() {
-            return None;
-        }
+        self.live_streams().next()?;
         let time = Timestamp::from_millis(next).ok()?;
         let vitals = self.vitals(time, is_complete, saves_time);
         self.is_heart_silent =
