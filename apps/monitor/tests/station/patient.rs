@@ -1,6 +1,7 @@
 //! The patient page and the drop-down lists.
 
-use slint::platform::Key;
+use slint::platform::{Key, WindowEvent};
+use slint::{ComponentHandle, LogicalPosition};
 
 use image::ImageFormat;
 
@@ -138,9 +139,31 @@ fn image_is_magnified_and_shown_as_a_whole_again() {
 }
 
 #[test]
+fn wheel_magnifies_the_image_and_a_horizontal_movement_of_it_does_not() {
+    let screen = Screen::start();
+    screen.rate(1, "Ann", 70);
+    screen.store(1, &image("first.png", picture(64, 1, ImageFormat::Png)));
+    screen.open("Ann");
+    screen.until("the picture", |screen| screen.has("Zoom in"));
+    let pane = screen.the("Medical image");
+    let (place, size) = (pane.absolute_position(), pane.size());
+    let position = LogicalPosition::new(place.x + size.width / 2.0, place.y + size.height / 2.0);
+    let scroll = |delta_x: f32, delta_y: f32| {
+        let window = screen.window();
+        window.window().dispatch_event(WindowEvent::PointerScrolled { position, delta_x, delta_y });
+        screen.value("Zoom")
+    };
+    assert_eq!(scroll(0.0, 60.0), "125 %");
+    assert_eq!(scroll(60.0, 0.0), "125 %");
+    assert_eq!(scroll(-60.0, 0.0), "125 %");
+    assert_eq!(scroll(0.0, 60.0), "156 %");
+    assert_eq!(scroll(0.0, -60.0), "125 %");
+}
+
+#[test]
 fn long_list_is_loaded_page_by_page() {
     use monitor::window::Api;
-    use slint::{ComponentHandle, Model};
+    use slint::Model;
     let screen = Screen::start();
     screen.rate(1, "Ann", 70);
     let gateway = screen.gateway();
@@ -165,7 +188,7 @@ fn long_list_is_loaded_page_by_page() {
 fn only_scrolled_pages_of_thousands_of_entries_are_loaded() {
     use monitor::window::Api;
     use proto_json::FileKind;
-    use slint::{ComponentHandle, Model};
+    use slint::Model;
     let screen = Screen::start();
     // Different sizes, because identical files of an upload are stored once.
     let pictures: Vec<Vec<u8>> = (8..48).map(|side| picture(side, 1, ImageFormat::Png)).collect();

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use i_slint_backend_testing::AccessibleRole;
 use patient::window::PaneState;
-use slint::platform::Key;
+use slint::platform::{Key, WindowEvent};
+use slint::{ComponentHandle, LogicalPosition};
 use testkit::{Clock, test_data};
 
-use crate::fixture::{Fixture, run_isolated};
+use crate::fixture::{Fixture, next_turn, run_isolated};
 
 /// No gateway listens on this address.
 const NOWHERE: &str = "http://127.0.0.1:9";
@@ -50,6 +51,30 @@ fn selected_ecg_is_drawn_with_heart_rate_quality_and_skipped_rows() {
         let pane = app.all("Picture of strip.csv")[0].size();
         assert!(picture.width > 300 && picture.height > 80, "{picture:?}");
         assert!(pane.width >= picture.width as f32 - 1.0, "drawn for the pane: {picture:?} in {pane:?}");
+    });
+}
+
+#[test]
+fn wheel_magnifies_the_image_and_a_horizontal_movement_of_it_does_not() {
+    run_isolated("files::wheel_magnifies_the_image_and_a_horizontal_movement_of_it_does_not", || async {
+        let app = Fixture::new(NOWHERE);
+        app.select_file("Medical image", &app.file("dot.png", &test_data::png(64, 1))).await;
+        app.until("it is drawn", |app| app.has("Picture of dot.png")).await;
+        let pane = &app.all("Picture of dot.png")[0];
+        let (place, size) = (pane.absolute_position(), pane.size());
+        let position = LogicalPosition::new(place.x + size.width / 2.0, place.y + size.height / 2.0);
+        for (delta_x, delta_y, zoom) in [
+            (0.0, 60.0, "125 %"),
+            (60.0, 0.0, "125 %"),
+            (-60.0, 0.0, "125 %"),
+            (0.0, 60.0, "156 %"),
+            (0.0, -60.0, "125 %"),
+        ] {
+            app.window().window().dispatch_event(WindowEvent::PointerScrolled { position, delta_x, delta_y });
+            app.until(zoom, |app| app.value("Zoom") == zoom).await;
+            next_turn().await;
+            assert_eq!(app.value("Zoom"), zoom, "after {delta_x}, {delta_y}");
+        }
     });
 }
 
