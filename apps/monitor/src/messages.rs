@@ -24,6 +24,9 @@ const MAX_FINDINGS: usize = 5;
 /// The maximum number of characters of a file name in a list.
 const MAX_FILE_NAME: usize = 28;
 
+/// The maximum number of characters of a line in a narrow layout: a date and a time.
+const MAX_LINE: usize = 19;
+
 /// A caption in two lines: the time, and below it the rest.
 #[must_use]
 pub(crate) fn two_lines(caption: &str) -> String {
@@ -591,6 +594,15 @@ pub(crate) fn ecg_caption(record: &EcgRecord, now: Timestamp) -> String {
     format!("{} · {}", when(record.time(now), now), ecg_state(record))
 }
 
+/// The caption of the latest ECG in short lines: the time, and below it the heart rate or state. A word before a date has a line of
+/// its own.
+#[must_use]
+pub(crate) fn short_lines(record: &EcgRecord, now: Timestamp) -> String {
+    let time = when(record.time(now), now);
+    let time = if time.chars().count() > MAX_LINE { time.replacen(' ', "\n", 1) } else { time };
+    format!("{time}\n{}", ecg_state(record))
+}
+
 /// The caption that a saved picture of an ECG gets: the patient, and the time with its time zone.
 #[must_use]
 pub(crate) fn picture_caption(
@@ -662,6 +674,27 @@ mod tests {
             (alarm("heart_rate_high", "HR is high", None, None), "HR is high"),
         ] {
             assert_eq!(alarm_text(&alarm), text);
+        }
+    }
+
+    #[test]
+    fn lines_of_a_caption_are_not_longer_than_a_date_and_a_time() {
+        let record = |time: &str| -> EcgRecord {
+            let mut record = serde_json::json!({
+                "id": "0198f0a0-0000-7000-8000-000000000001", "upload_id": "0198f0a0-0000-7000-8000-000000000002", "mrn": 7,
+                "at": "2026-01-01T10:00:00Z", "received_at": "2026-01-01T10:00:00Z", "status": "pending",
+            });
+            record[time] = "2026-01-01T10:00:00Z".into();
+            serde_json::from_value(record).unwrap()
+        };
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        for (time, words) in [("received_at", 1), ("recorded_at", 0)] {
+            for (now, more) in [("2026-01-01T10:00:01Z", 0), ("2026-02-01T10:00:00Z", words)] {
+                let lines = short_lines(&record(time), at(now));
+                assert_eq!(lines.lines().count(), 2 + more, "{lines:?}");
+                assert!(lines.lines().all(|line| line.chars().count() <= MAX_LINE), "{lines:?}");
+                assert_eq!(lines.contains("received"), words == 1, "{lines:?}");
+            }
         }
     }
 

@@ -514,6 +514,21 @@ fn german_texts_are_not_cut_off() {
             api.set_page(page);
             check(&mut canvas, state);
         }
+        // The longest caption of the latest ECG: its time of recording is not known.
+        let recorded = api.get_latest();
+        let mut received = recorded.clone();
+        received.caption = format!("erhalten {DATE} · keine Herzfrequenz").into();
+        received.caption_lines = format!("erhalten\n{DATE}\nkeine Herzfrequenz").into();
+        let shown = if width == 900 { received.caption_lines.clone() } else { received.caption.clone() };
+        api.set_latest(received);
+        check(&mut canvas, "patient-received");
+        let texts = canvas.texts();
+        let caption = texts.iter().find(|text| text.text == shown.as_str()).unwrap();
+        let line = caption.required.1 / shown.lines().count() as f32;
+        // As high as with a time of recording; one line in the large window.
+        let least = if width == 900 { 10.0 } else { 8.0 };
+        assert!(line >= least, "a line of the caption is {line} pixels high in {width} x {height}");
+        api.set_latest(recorded);
         api.set_sounds(false);
         api.set_sound_pause("10:00".into());
         api.set_sound_missing(true);

@@ -405,7 +405,11 @@ impl PatientController {
         };
         if let Some(ecg) = view.ecg(side).get() {
             let caption = messages::ecg_caption(&ecg.record, now);
-            data.caption_lines = messages::two_lines(&caption).into();
+            data.caption_lines = match side {
+                Side::Latest => messages::short_lines(&ecg.record, now),
+                Side::Selected => messages::two_lines(&caption),
+            }
+            .into();
             data.caption = caption.into();
             let analysis = ecg.record.analysis.as_ref();
             data.quality = analysis.map_or("", |analysis| messages::quality(analysis.quality)).into();
