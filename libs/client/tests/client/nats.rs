@@ -55,7 +55,10 @@ async fn gateway_without_broker_is_polled() {
     server.restart();
     reader.until_mode(FeedMode::ServerSentEvents).await;
     let receipt = store(&gateway, 1, &named("Ann")).await;
+    // The list that is loaded after the reconnection can contain this upload.
     reader.until_version(1, receipt.version).await;
+    let receipt = store(&gateway, 2, &named("Ben")).await;
+    reader.until_version(2, receipt.version).await;
     assert!(matches!(reader.events.last(), Some(FeedEvent::Updated(_))), "{:?}", reader.events);
 }
 
