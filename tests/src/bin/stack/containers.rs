@@ -58,7 +58,9 @@ impl Stack {
     /// script started has ended.
     pub(crate) async fn interrupt(&self, line: &str, signal: &str, reached: impl Fn() -> bool) {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let mut script = Command::new(format!("deploy/{}", words[0]))
+        // A shell cannot trap a signal that was ignored when it started, such as that of a job in the background.
+        let mut script = Command::new("env")
+            .args(["--default-signal", &format!("deploy/{}", words[0])])
             .args(&words[1..])
             .env("COMPOSE", &self.compose)
             .stdin(Stdio::null())
