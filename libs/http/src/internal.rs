@@ -126,7 +126,7 @@ impl Actor {
         self.wards.as_ref().is_none_or(|wards| wards.contains(&ward))
     }
 
-    /// Whether the actor may access a patient wherever the patient is.
+    /// Whether the actor may access a patient in any ward.
     #[must_use]
     pub fn may_access_anywhere(&self, mrn: Mrn) -> bool {
         self.wards.is_none() || self.granted.contains(&mrn)

@@ -49,8 +49,8 @@ pub(crate) enum WardFilter {
     Admitted(Option<WardId>),
     /// Patients who are not admitted.
     Outside,
-    /// Nobody is in a ward without being admitted.
-    Nobody,
+    /// No patients. A patient in a ward is admitted.
+    Empty,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for WardFilter {
@@ -67,7 +67,7 @@ impl<S: Send + Sync> FromRequestParts<S> for WardFilter {
             (ward, Some("true")) => Ok(WardFilter::Admitted(ward)),
             (Some(ward), None) => Ok(WardFilter::Admitted(Some(ward))),
             (None, Some("false")) => Ok(WardFilter::Outside),
-            (Some(_), Some("false")) => Ok(WardFilter::Nobody),
+            (Some(_), Some("false")) => Ok(WardFilter::Empty),
             (_, Some(_)) => Err(ApiError::invalid("`admitted` must be `true` or `false`.")),
         }
     }
@@ -85,7 +85,7 @@ impl WardFilter {
             WardFilter::All => store.patients.patients(query, page).await,
             WardFilter::Admitted(ward) => admitted_patients(&*store.wards, ward, query, page).await,
             WardFilter::Outside => outside(store, query, page).await,
-            WardFilter::Nobody => Ok(Page { items: Vec::new(), next: None, damaged: Vec::new() }),
+            WardFilter::Empty => Ok(Page { items: Vec::new(), next: None, damaged: Vec::new() }),
         }
     }
 }

@@ -193,7 +193,7 @@ fn waveform_header(text: &str, name: &str, identity: &Identity) -> Option<String
     let (time, date) = (first.next()?, first.next()?);
     let mut date = date.split('/').rev();
     let (year, month, day) = (date.next()?, date.next()?, date.next()?);
-    // Micros of a millisecond are kept.
+    // A timestamp has milliseconds. The digits of the microseconds are not changed.
     let (time, micros) = (time.get(..12)?, time.get(12..)?);
     let start: Timestamp = format!("{year}-{month}-{day}T{time}Z").parse().ok()?;
     let start = identity.time(start);

@@ -73,11 +73,7 @@ pub(super) async fn export(
             }
             let download = gateway.export_waveforms(mrn, (stream, rate), (from, to), *kind).await?;
             let part = directory.join(format!(".bedside-{stream}.part"));
-            let written = save(download, &part).await;
-            if written.is_err() {
-                let _ = std::fs::remove_file(&part);
-            }
-            written?;
+            save(download, &part).await?;
             publish(&part, &path).map_err(cannot_write(&path))?;
             names.push(name);
         }
@@ -103,11 +99,7 @@ pub(super) async fn export_all(
                 kind.extension()
             );
             let part = directory.join(format!(".bedside-{}.part", stored.stream));
-            let written = save(stored.download(gateway, mrn, *kind).await?, &part).await;
-            if written.is_err() {
-                let _ = std::fs::remove_file(&part);
-            }
-            written?;
+            save(stored.download(gateway, mrn, *kind).await?, &part).await?;
             let path = directory.join(&name);
             std::fs::rename(&part, &path).map_err(cannot_write(&path))?;
             names.push(name);
@@ -179,9 +171,18 @@ async fn stored_since(gateway: &Gateway, mrn: Mrn, since: Timestamp) -> Result<V
     Ok(all)
 }
 
-async fn save(mut download: Download, part: &Path) -> Result<(), CliError> {
-    let fail = cannot_write(part);
-    let mut file = tokio::fs::File::from_std(create_private(part).map_err(&fail)?);
+/// Saves a download to a file. An incomplete file is removed.
+async fn save(download: Download, path: &Path) -> Result<(), CliError> {
+    let written = write(download, path).await;
+    if written.is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    written
+}
+
+async fn write(mut download: Download, path: &Path) -> Result<(), CliError> {
+    let fail = cannot_write(path);
+    let mut file = tokio::fs::File::from_std(create_private(path).map_err(&fail)?);
     while let Some(chunk) = download.chunk().await? {
         file.write_all(&chunk).await.map_err(&fail)?;
     }
