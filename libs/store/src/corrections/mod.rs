@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::StoreError;
+use crate::wards::may_access_patient;
 
 /// A correction to make.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,13 +55,7 @@ pub struct NewCorrection {
 impl NewCorrection {
     /// Whether the user may access a patient. A patient in no ward is accessible to everyone.
     pub(crate) fn may_access(&self, patient: &PatientSummary) -> bool {
-        if self.granted.contains(&patient.mrn) {
-            return true;
-        }
-        match (&self.wards, &patient.admission) {
-            (None, _) | (_, None) => true,
-            (Some(wards), Some(admission)) => wards.contains(&admission.ward),
-        }
+        may_access_patient(self.wards.as_deref(), &self.granted, patient)
     }
 }
 

@@ -35,13 +35,27 @@ pub struct Author {
 
 impl Author {
     pub(crate) fn may_access(&self, ward: WardId) -> bool {
-        self.wards.as_ref().is_none_or(|wards| wards.contains(&ward))
+        may_access_ward(self.wards.as_deref(), ward)
     }
 
     pub(crate) fn may_access_patient(&self, patient: &PatientSummary) -> bool {
-        self.granted.contains(&patient.mrn)
-            || patient.admission.as_ref().is_none_or(|admission| self.may_access(admission.ward))
+        may_access_patient(self.wards.as_deref(), &self.granted, patient)
     }
+}
+
+fn may_access_ward(wards: Option<&[WardId]>, ward: WardId) -> bool {
+    wards.is_none_or(|wards| wards.contains(&ward))
+}
+
+/// Whether a user with access to these wards (`None`: all) and to these patients may access a patient. A patient in no ward is
+/// accessible to everyone.
+pub(crate) fn may_access_patient(
+    wards: Option<&[WardId]>,
+    granted: &[Mrn],
+    patient: &PatientSummary,
+) -> bool {
+    let admission = patient.admission.as_ref();
+    granted.contains(&patient.mrn) || admission.is_none_or(|admission| may_access_ward(wards, admission.ward))
 }
 
 /// A change of a ward or of its beds.
